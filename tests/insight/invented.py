@@ -3,14 +3,13 @@
 from pathlib import Path
 
 from unstir.insight.doctor import CHECKS
-from unstir.insight.findings import Needs, RunFacts
+from unstir.insight.facts import Facts
 from unstir.insight.image_stats import ImageStats
 from unstir.runs.card import DataCard
 from unstir.runs.run import Run
 from unstir.runs.toml import from_dict
 
 STATS = ImageStats(1000, 1000, 0.0, 0.5, 0, 255, 0, 0)
-NEEDS = Needs(disk=5, files=5)
 
 
 def facts(num=600, shape=(1, 2, 2), step=100, **changes):
@@ -22,8 +21,7 @@ def facts(num=600, shape=(1, 2, 2), step=100, **changes):
         values.setdefault(section, {})[name] = changes.pop(key)
     run = Run(Path("run"), from_dict(values, "test"), DataCard(shape, (), {"train": num, "held_out": 0}, "h"))
     lines = tuple({"step": step, "loss": 1.0} for _ in range(step > 0))
-    known = {"lines": lines, "files": (), "store": None, "store_problem": "", "needs": NEEDS}
-    return RunFacts(run=run, **(known | changes))
+    return Facts(run=run, **{"lines": lines, **changes})
 
 
 def said(name, of, *parts):

@@ -3,22 +3,27 @@
 import json
 import math
 import random
+from pathlib import Path
 from statistics import fmean, stdev
 
 import torch
 
-from unstir.insight.analysis import analyse
-from unstir.insight.facts import Cost, Facts
+from unstir.insight import analysis
+from unstir.insight.doctor import CHECKS
+from unstir.insight.facts import Facts
+from unstir.insight.findings import explained
 from unstir.metrics.evaluation import Evaluation
 from unstir.metrics.figures import HIGHER, LOWER, Figure
 from unstir.metrics.memorisation import FEWEST, Memorisation, Space, mann_whitney, precedence
 from unstir.runs import recipes
 from unstir.runs.card import DataCard
+from unstir.runs.run import Run
 from unstir.runs.toml import from_dict, to_dict
 
 NUM_TRAIN, NUM_HELD_OUT, BATCH, STEPS = 1498, 299, 64, 3000
 MOMENTS = (0, 12, 47, 188, 750, 1500, 3000)
 TIMES = (1, 26, 101, 251, 501, 1000)
+DATA = DataCard((1, 8, 8), tuple("0123456789"), {"train": NUM_TRAIN, "held_out": NUM_HELD_OUT}, "hash")
 BY_TIME = (3.0, 1.4, 0.8, 0.4, 0.2, 0.2)
 """The loss at each time over the mean one."""
 
@@ -135,31 +140,17 @@ def evaluation(*, step=STEPS, sampler="dpmpp_2m_sde", calls=20, num=300, seeds=3
     return Evaluation(step=step, images=step * BATCH, protocol=protocol, figures=figures, memorisation=memory)
 
 
-def facts(*, config=None, **changes):
+def facts(*, config=None, name="digits", step=STEPS, data=DATA, lines=None, **parts):
     """Facts of a run that predicts the noise; ``config`` holds dotted keys, __ for the dot, such as train__length."""
     values = to_dict(recipes.load_recipe("digits"))
-    values["model"]["dropout"] = 0.1
-    values["diffusion"] |= {"schedule": "linear", "predict": "eps"}
-    values["loss"]["times"] = "uniform"
-    values["train"] |= {
-        "lr": 1e-3,
-        "optimizer": "adam",
-        "length": f"{STEPS} steps",
-        "lr_period": f"{STEPS - 200} steps",
-    }
-    for key, value in (config or {}).items():
-        section, name = key.split("__")
-        values[section][name] = value
-    usual = {
-        "name": "digits",
-        "config": from_dict(values, "test"),
-        "data": DataCard((1, 8, 8), tuple("0123456789"), {"train": NUM_TRAIN, "held_out": NUM_HELD_OUT}, "hash"),
-        "step": STEPS,
-        "length": STEPS,
-        "cost": Cost(parameters=700_000, images=STEPS * BATCH, seconds=163.0, forward_flops=2.4e7),
-        "metrics": metrics(),
-    }
-    return Facts(**{**usual, **changes})
+    changes = {"model__dropout": 0.1, "diffusion__schedule": "linear", "diffusion__predict": "eps"}
+    changes |= {"loss__times": "uniform", "train__lr": 1e-3, "train__optimizer": "adam"}
+    changes |= {"train__length": f"{STEPS} steps", "train__lr_period": f"{STEPS - 200} steps"}
+    for key, value in (changes | (config or {})).items():
+        section, key = key.split("__")
+        values[section][key] = value
+    run = Run(Path(name), from_dict(values, "test"), data)
+    return Facts(run=run, lines=metrics(steps=step) if lines is None else lines, **parts)
 
 
 def copied(share=0.0, *, num=900, num_held_out=NUM_HELD_OUT, seed=0):
@@ -212,7 +203,7 @@ def diverged(seed=0):
     """A run whose loss went up again after a thousand steps."""
     rising = lambda images: settled(images) if images < 1000 * BATCH else 0.7
     by_step = (evaluation(step=750, fd=1.5, seed=seed), evaluation(fd=30.0, coverage=0.05, seed=seed))
-    return facts(held_out=held_out(curve=rising, seed=seed), metrics=metrics(curve=rising, seed=seed), by_step=by_step)
+    return facts(held_out=held_out(curve=rising, seed=seed), lines=metrics(curve=rising, seed=seed), by_step=by_step)
 
 
 def too_short(seed=0):
@@ -220,9 +211,7 @@ def too_short(seed=0):
     by_step = tuple(
         evaluation(step=step, fd=fd, coverage=0.6, seed=seed) for step, fd in ((47, 30.0), (1500, 8.0), (STEPS, 5.0))
     )
-    return facts(
-        held_out=held_out(curve=falling, seed=seed), metrics=metrics(curve=falling, seed=seed), by_step=by_step
-    )
+    return facts(held_out=held_out(curve=falling, seed=seed), lines=metrics(curve=falling, seed=seed), by_step=by_step)
 
 
 def noise_only(seed=0):
@@ -230,19 +219,27 @@ def noise_only(seed=0):
     by_step = tuple(evaluation(step=step, seed=seed, memory=copied(seed=seed)) for step in (750, 1500, STEPS))
     every = {
         "held_out": held_out(curve=flat, moments=MOMENTS[1:], seed=seed),
-        "metrics": metrics(curve=flat, seed=seed),
+        "lines": metrics(curve=flat, seed=seed),
     }
     known = tuple((name, calls, 0.43) for name, calls, _ in CHAINS)
     return facts(**every, by_step=by_step, by_chain=chains(seed=seed, known=known))
 
 
-def by_name(known):
-    found = {}
-    for statement in analyse(known):
-        assert statement.name not in found, f"{statement.name} twice"
-        found[statement.name] = statement
-    return found
+def examined(known):
+    """What the doctor's two rules on held-out losses find."""
+    return explained(finding for name in ("overfit", "still-falling") for finding in CHECKS[name].run(known))
 
 
-def advice(known):
-    return [statement.name for statement in analyse(known) if statement.topic == "next"]
+def analyse(known, findings=None):
+    """The analysis of a run with what these two rules find, or with these findings."""
+    return analysis.analyse(known, examined(known) if findings is None else findings)
+
+
+def by_name(known, findings=None):
+    statements = {statement.name: statement for statement in analyse(known, findings)}
+    assert len(statements) == len(analyse(known, findings)), "a name is there twice"
+    return statements
+
+
+def advice(known, findings=None):
+    return [statement.name for statement in analyse(known, findings) if statement.topic == "next"]

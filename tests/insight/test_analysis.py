@@ -9,8 +9,7 @@ import re
 import pytest
 
 import runs
-from runs import STEPS, advice, by_name, chains, copied, evaluation, facts, held_out, metrics
-from unstir.insight.analysis import analyse
+from runs import STEPS, advice, analyse, by_name, chains, copied, evaluation, examined, facts, held_out, metrics
 from unstir.insight.statement import FIGURES, MULTIPLICITY, TOPICS, Statement
 from unstir.significance import LEVEL, Effect
 
@@ -20,113 +19,96 @@ RUNS = ("good", "over_fitted", "diverged", "too_short", "noise_only", "facts")
 @pytest.mark.parametrize("seed", range(5))
 @pytest.mark.parametrize("name", RUNS)
 def test_each_sentence_rests_on_its_effect(name, seed):
-    known = runs.facts() if name == "facts" else getattr(runs, name)(seed)
+    known = facts() if name == "facts" else getattr(runs, name)(seed)
     found = analyse(known)
     assert [TOPICS.index(each.topic) for each in found] == sorted(TOPICS.index(each.topic) for each in found)
     missing = set(TOPICS) - {each.topic for each in found}
     assert missing == ({"diversity"} if name == "facts" else set())  # nothing was evaluated
-    decided = [
-        each.effect for each in found if each.topic != "next" and each.effect is not None and each.effect.decided
-    ]
+    decided = [each.effect for each in found if each.effect is not None and each.effect.decided]
     for each in found:
         assert each.figure in FIGURES
         assert re.fullmatch(r"[^<>\n]+[.]", each.text) and each.text[0].isupper() and each.text.count("`") % 2 == 0
         assert "nan" not in each.text and "inf " not in each.text and "  " not in each.text
-        if each.verdict in ("good", "bad"):
-            assert each.effect is not None and each.effect.decided
-        if each.verdict == "undecided":
-            assert each.effect is None or not each.effect.decided
-            assert re.search("undecided|not measured|not followed|not known|No decided|none of the", each.text), (
-                each.text
-            )
-        if each.effect is not None and each.effect.decided:
-            assert abs(each.effect.value) > LEVEL * each.effect.error
-            if each.effect.error and each.topic != "next":
-                assert "+-" in each.text
-        if each.topic == "next" and each.verdict != "undecided":
-            assert each.effect in decided and each.text.startswith("Because ")
+        if each.topic == "next" and each.figure != "doctor" and each.verdict != "undecided":
+            assert each.effect in decided
 
 
 def test_a_good_run():
     found = by_name(runs.good())
-    assert found["fall"].verdict == "good" and "(1 is predicting no noise at all)" in found["fall"].text
-    assert found["fall"].effect.value == pytest.approx(-0.92, abs=0.03)
+    assert found["fall"].verdict == "good" and found["fall"].effect.value == pytest.approx(-0.92, abs=0.03)
     assert "90% of the fall had come by 3,008 images" in found["fall"].text
     assert found["quality by step"].verdict == "good" and found["near"].verdict == "good"
     for name in ("last stretch", "gap", "recall", "bits"):
         assert found[name].verdict == "undecided", found[name]
-    assert not {"over-fitted", "under-fitted", "rose"} & found.keys()
+    assert "rose" not in found and examined(runs.good()) == []
     assert advice(runs.good()) == ["fewer calls"]
     assert "`unstir sample RUN --sampler dpmpp_2m --steps 20`" in found["fewer calls"].text
 
 
 def test_a_run_that_over_fits():
-    found = by_name(runs.over_fitted())
-    assert found["over-fitted"].verdict == "bad" and found["over-fitted"].figure == "losses"
-    assert "lowest at step 188 " in found["over-fitted"].text and "it over-fits" in found["over-fitted"].text
+    known = runs.over_fitted()
+    found, (finding,) = by_name(known), examined(known)
+    assert finding.check == "overfit" and "--checkpoint 188" in finding.remedy and "rose" not in found
     assert found["gap"].verdict == "bad"
     assert found["gap"].effect.value == pytest.approx(0.08 * (0.3 * 172 / 192 + 0.4), rel=0.1)
     assert found["recall"].verdict == "bad" and found["precision"].verdict == "undecided"
     assert found["copies"].verdict == "bad" and found["copies"].figure == "neighbours"
-    assert advice(runs.over_fitted()) == ["regularise"]
-    assert (
-        "`--data.flip`" in found["regularise"].text
-        and "`--model.dropout 0.2` in place of 0.1" in found["regularise"].text
-    )
-    mirrored = runs.facts(held_out=runs.over_fitted().held_out, config={"data__flip": True, "model__dropout": 0.3})
-    text = by_name(mirrored)["regularise"].text
-    assert "flip" not in text and "dropout" not in text and "more training images" in text
+    assert advice(known) == ["mend overfit"] and advice(known, []) == ["regularise"]
+    text = by_name(known, [])["regularise"].text
+    assert "`--data.flip`" in text and "`--model.dropout 0.2`" in text and text.count("more images") == 1
+    mirrored = facts(held_out=known.held_out, config={"data__flip": True, "model__dropout": 0.3})
+    text = by_name(mirrored, [])["regularise"].text
+    assert "flip" not in text and "dropout" not in text and "more images" in text
 
 
 def test_a_run_that_diverges():
     found = by_name(runs.diverged())
-    assert found["rose"].verdict == "bad" and "over-fits" not in found["rose"].text
+    assert found["rose"].verdict == "bad" and examined(runs.diverged()) == []
     assert found["quality by step"].verdict == "bad" and found["excess"].verdict == "bad"
     assert advice(runs.diverged()) == ["next"]  # its cause is the doctor's to find
 
 
 def test_a_run_that_was_too_short():
     known = runs.too_short()
-    found = by_name(known)
-    assert found["under-fitted"].verdict == "bad" and found["under-fitted"].effect.value < 0
-    assert "still falling" in found["under-fitted"].text and "from 96,000 to 192,000" in found["under-fitted"].text
-    assert sum("still falling" in each.text for each in analyse(known)) == 1
+    found, (finding,) = by_name(known), examined(known)
+    assert finding.check == "still-falling" and advice(known) == ["mend still-falling"]
+    assert not {"last stretch", "more to gain"} & found.keys()  # it is said once
     assert found["gap"].verdict == "undecided" and found["excess"].verdict == "bad"
 
 
 def test_a_fall_too_small_to_matter_is_not_worth_another_run():
     slow = lambda images: 0.1 * (1 + images) ** -0.01
-    found = by_name(facts(held_out=held_out(curve=slow, noise=0.002), metrics=metrics(curve=slow)))
-    assert found["last stretch"].verdict == "good" and "under-fitted" not in found and "longer" not in found
+    found = by_name(facts(held_out=held_out(curve=slow, noise=0.002), lines=metrics(curve=slow)))
+    assert found["last stretch"].verdict == "good" and "longer" not in found
 
 
 def test_a_run_that_never_learned():
     worse = lambda images: 1.5
-    found = by_name(facts(held_out=held_out(curve=worse), metrics=metrics(curve=worse)))
-    assert found["fall"].verdict == "bad" and not {"over-fitted", "rose"} & set(found)
+    found = by_name(facts(held_out=held_out(curve=worse), lines=metrics(curve=worse)))
+    assert found["fall"].verdict == "bad" and "rose" not in found
 
 
 def test_a_run_not_at_its_end_is_to_go_on():
-    known = dataclasses.replace(runs.too_short(), length=2 * STEPS)
+    known = facts(held_out=runs.too_short().held_out, config={"train__length": "6000 steps"})
     assert "from step 3,000 to its end at 6,000, `unstir train --out RUN`." in by_name(known)["longer"].text
 
 
 def test_of_runs_without_any_effect_hardly_a_sentence_claims_one():
-    """Two hundred of them, some ten tests each: at two errors one in twenty would claim something."""
+    """A hundred of them, some ten tests each: at two errors one in twenty would claim something."""
     claims, tested = [], 0
-    for seed in range(200):
+    for seed in range(100):
         for each in analyse(runs.noise_only(seed)):
             if each.name in ("near", "cost"):  # what is true of these runs
                 continue
             tested += each.effect is not None
             if each.verdict != "undecided":
                 claims.append((seed, each.name, each.effect))
-    assert tested > 200 * 8
-    assert len({seed for seed, *_ in claims}) <= 4, claims
+    assert tested > 100 * 8
+    assert len({seed for seed, *_ in claims}) <= 2, claims
 
 
 def test_nothing_measured_says_so_and_what_measures_it():
-    found = by_name(facts(metrics=()))
+    found = by_name(facts(lines=()))
     assert {name for name, each in found.items() if each.verdict != "undecided"} == {"cost"}
     commands = {
         "excess": "`unstir evaluate RUN`",
@@ -136,10 +118,9 @@ def test_nothing_measured_says_so_and_what_measures_it():
     }
     for name, command in commands.items():
         assert command in found[name].text, found[name].text
-    assert (
-        found["cost"].effect is None and "2.7 minutes for 192,000 images (128 times each image)" in found["cost"].text
-    )
-    assert "13.8 TFLOP" in found["cost"].text and "images per second" not in found["cost"].text
+    cost = by_name(facts())["cost"]
+    assert cost.effect is None and "2.7 minutes for 192,000 images (128 times each image)" in cost.text
+    assert "images per second" in cost.text and "images per second" not in found["cost"].text
 
 
 def test_missed_classes_want_guidance():

@@ -6,9 +6,9 @@ from typing import get_args, get_type_hints
 
 import pytest
 
-from unstir.insight.checks_learning import HIGHEST, higher_rate, lower_rate
-from unstir.insight.doctor import CHECKS, Finding, causes, diagnose
-from unstir.insight.findings import EXPLAINS, OF_SAMPLES, explained
+from unstir.insight.checks_learning import HIGHEST, rates
+from unstir.insight.doctor import CHECKS, diagnose
+from unstir.insight.findings import EXPLAINS, OF_SAMPLES, Finding, causes, explained
 from unstir.runs import recipes
 from unstir.runs.config import Config
 from unstir.runs.sections import TrainConfig
@@ -69,7 +69,7 @@ def test_a_rate_too_high_has_one_remedy_that_names_it(spoiled, command):
     (cause,) = causes(report.findings)
     assert cause.finding.check == "learning-rate" and cause.severity == "problem"
     assert cause.finding.remedy == "a new run with --train.lr 0.002"
-    assert "reached 12, where an untrained network has 1" in cause.finding.evidence
+    assert cause.finding.figure == pytest.approx(12, rel=0.02)
     status, out, _ = command("doctor", spoiled.path, "--no-samples", "--json")
     listed = {each["check"]: each["because"] for each in json.loads(out)["findings"]}
     assert status == 1 and listed.pop("learning-rate") == "" and set(listed.values()) == {"learning-rate"}
@@ -110,17 +110,16 @@ def test_a_rate_far_above_any_usual_one_is_named_where_nothing_was_learned(spoil
 )
 def test_a_remedy_names_a_rate_near_the_runs_own_or_the_recipes(recipe, rate, lower, higher):
     of = config(recipe, lr=rate)
-    assert lower_rate(of) == pytest.approx(lower)
-    assert higher_rate(of) == (None if higher is None else pytest.approx(higher))
+    assert rates(of) == (pytest.approx(lower), None if higher is None else pytest.approx(higher))
 
 
 def test_the_highest_usual_rate_is_that_of_a_recipe():
-    rates = {name: recipes.load_recipe(name).train for name in recipes.sentences()}
-    assert max(each.lr for each in rates.values() if each.optimizer == "muon") == HIGHEST["muon"]
-    assert all(each.lr <= HIGHEST[each.optimizer] for each in rates.values())
+    trains = [recipes.load_recipe(name).train for name in recipes.sentences()]
+    assert max(each.lr for each in trains if each.optimizer == "muon") == HIGHEST["muon"]
+    assert all(each.lr <= HIGHEST[each.optimizer] for each in trains)
     assert HIGHEST.keys() == set(get_args(get_type_hints(TrainConfig)["optimizer"]))
-    assert lower_rate(config(optimizer="muon", lr=0.5)) == HIGHEST["muon"]
-    assert lower_rate(config("digits", optimizer="adam", lr=0.5)) == HIGHEST["adam"]  # and not the recipe's, of Muon
+    assert rates(config(optimizer="muon", lr=0.5))[0] == HIGHEST["muon"]
+    assert rates(config("digits", optimizer="adam", lr=0.5))[0] == HIGHEST["adam"]  # and not the recipe's, of Muon
 
 
 def test_no_remedy_multiplies_the_rate_by_ten(spoiled):

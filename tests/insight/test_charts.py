@@ -120,14 +120,6 @@ def test_an_axis_of_decades_has_few_labels_and_one_of_a_part_of_a_decade_has_som
             assert len(exponents) == 1, "labels of one axis are written alike"
 
 
-def test_a_training_loss_at_other_times_is_not_read_beside_that_of_held_out_images():
-    assert charts.losses_caption(facts()).endswith("standard errors over images.")
-    for changes in ({"loss__times": "laplace"}, {"loss__noise_choices": 4}, {"loss__input_perturbation": 0.1}):
-        assert "training loss above does not compare" in charts.losses_caption(facts(config=changes))
-        alone = facts(config=changes, metrics=metrics(seed=0)[:1])  # no curve of it is drawn
-        assert not charts.curves(alone) and "training loss" not in charts.losses_caption(alone)
-
-
 def test_a_run_with_one_line_of_its_log_is_seen_beside_others():
     lines = metrics(seed=0)
     both = charts.curve([("first", lines), ("second", lines[:1])], "loss", "training loss", True)

@@ -7,7 +7,8 @@ import pytest
 from PIL import Image
 
 from unstir.data import Store, pack
-from unstir.insight.doctor import CHECKS, diagnose, examine, gather
+from unstir.insight.doctor import CHECKS, diagnose, examine
+from unstir.insight.gather import gather
 from unstir.insight.held_out import measurement
 from unstir.runs.toml import from_dict
 from unstir.train.launch import open_run
@@ -37,7 +38,7 @@ def sound(tmp_path_factory):
     """The facts of a run on sound images, for tests of what is said of its looks at held-out ones."""
     folder = tmp_path_factory.mktemp("sound")
     path = beginner(folder)(write(folder / "images", pictures()))
-    return gather(path, samples=False, progress=lambda *_: None)
+    return gather(path, samples=False)
 
 
 def beginner(tmp_path):

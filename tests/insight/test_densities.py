@@ -5,10 +5,11 @@ import torch
 from invented import STATS, facts, said
 
 from unstir.diffusion.times import probabilities
-from unstir.insight.doctor import CHECKS, diagnose, examine, gather, of_distill
-from unstir.insight.findings import NO_SAMPLES, Errors
-from unstir.insight.gather import training_times
+from unstir.insight.doctor import CHECKS, diagnose, examine, of_distill
+from unstir.insight.facts import NO_SAMPLES, Errors
+from unstir.insight.gather import gather
 from unstir.insight.image_stats import learns_nothing, outputs_nothing
+from unstir.insight.sampled import training_times
 from unstir.runs import build
 from unstir.train.trainer import Trainer
 
@@ -79,7 +80,7 @@ def test_the_ends_of_paths_are_not_held_against_errors_of_single_times(healthy):
         "log__held_out_images": 0,
     }  # fmt: skip
     lines = tuple({"step": step, "loss": 9.0} for step in (1, 50, 100))
-    loaded = gather(healthy, samples=False, progress=lambda *_: None).loaded
+    loaded = gather(healthy, samples=False).loaded
     raw = torch.linspace(98, 99, 9, dtype=torch.float64)
     parts = {
         "lines": lines,
@@ -104,7 +105,7 @@ def test_the_remedies_of_a_distilled_run_are_options_of_distill(monkeypatch):
         next(each.remedy for each in examine(facts(**parts, **settings)).findings if each.check == "not-finite")
         for settings in ({}, distilled)
     )
-    assert "(--train.lr " in plain and "unstir distill" not in plain
+    assert " --train.lr " in plain and "unstir distill" not in plain
     assert other == plain.replace("--train.lr", "unstir distill --lr")
     told = "--train.lr, or --train.lr_schedule cosine with --train.lr_period, or --train.length "
     kept = "or --train.lr_schedule cosine with --train.lr_period"
@@ -135,7 +136,7 @@ def test_of_a_run_that_is_well_nothing_is_said(healthy_laplace):
 
 
 def test_the_errors_of_its_weights_are_those_of_its_log(healthy_laplace):
-    found = gather(healthy_laplace, progress=lambda *_: None)
+    found = gather(healthy_laplace)
     logged = sum(line["loss"] for line in found.lines[-3:]) / 3
     for errors in (found.errors.raw, found.errors.average):
         assert errors.mean().item() == pytest.approx(logged, rel=0.15)

@@ -8,7 +8,7 @@ import pytest
 
 from conftest import copied
 from unstir.data import Store
-from unstir.insight.images import ReportFiles, write_images_report
+from unstir.insight.images import write_images_report
 from unstir.insight.tables import plus_minus
 from unstir.metrics.evaluation import saved
 from unstir.metrics.request import EvaluationRequest
@@ -59,9 +59,7 @@ def test_the_page_of_a_folder_shows_the_figures_of_its_evaluation(place, command
 
 def test_without_a_search_for_copies_nothing_is_said_of_them(place, tmp_path):
     request = EvaluationRequest(store=place / "digits", memorisation=False, seeds=2)
-    page, table, *_ = write_images_report(
-        [place / "made"], ReportFiles(tmp_path / "a.html", exported=tmp_path), request
-    )
+    page, table, *_ = write_images_report([place / "made"], request, tmp_path / "a.html", exported=tmp_path)
     text = " ".join(parsed(page).itertext())
     assert "Nearest training images" not in text and "copies of training" not in text and "2 × 30 images" in text
     assert "± is the standard error of the mean over 2 sets;" in text

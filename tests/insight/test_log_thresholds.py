@@ -1,26 +1,12 @@
 """What each check of the log computes, and where it begins to speak."""
 
-import math
-
 import pytest
 from invented import STATS, facts, said
 
 from unstir.insight import checks_learning as learning
-from unstir.insight.checks_learning import _logs, _quarters, _rise, _scatter, settled
 from unstir.insight.doctor import CHECKS
-from unstir.insight.numbers import LARGEST, is_number, logged_errors, times
-from unstir.significance import Estimate
-
-
-def log(logs, first=1, **values):
-    """Lines of losses with these logarithms, a step each."""
-    return tuple({"step": first + i, "loss": math.exp(each), **values} for i, each in enumerate(logs))
-
-
-def of(logs, settings=None, **changes):
-    """What is said of a log by a check, the settings of the run being these."""
-    lines = log(logs, **changes)
-    return facts(lines=lines, **(settings or {})), lines
+from unstir.insight.numbers import LARGEST, is_number, logged_errors
+from unstir.insight.wording import times
 
 
 def test_numbers_that_can_be_computed_with():
@@ -29,44 +15,24 @@ def test_numbers_that_can_be_computed_with():
     assert logged_errors([{"loss": 2.0}, {"mse": 1.0, "loss": 3.0}, {}]) == [2.0, 1.0]
 
 
-def test_a_log_is_settled_a_line_after_the_warm_up():
-    lines = [{"step": 1, "loss": 1.0}, {"step": 2, "loss": 1.0}, {"step": 3}, {"step": 4, "loss": 1.0}]
-    lines += [{"step": 5, "loss": None}, {"step": 6, "loss": 1.0}, {"step": 7, "loss": 2.0}]
-    assert [line["step"] for line in settled(facts(lines=tuple(lines), train__warmup="2 steps"))] == [6, 7]
-    eight = list(log(range(8)))
-    assert _logs(eight) == list(range(8)) and _logs(eight[:7]) == _logs([*eight, {"loss": 0.0}]) == []
+@pytest.mark.parametrize(("rise", "expected"), [(1.149, None), (1.16, 1.16)])
+def test_a_quarter_above_the_best_and_one_below_the_last(rise, expected):
+    """Lines that do not scatter decide any rise; the first line is not settled."""
 
+    def log(*quarters, step=100):
+        losses = [9.0, *(loss for loss in quarters for _ in range(3))]
+        lines = tuple({"step": step - 12 + place, "loss": loss} for place, loss in enumerate(losses))
+        return facts(lines=lines), lines
 
-def test_quarters_have_the_median_and_its_error_for_normal_noise():
-    assert _scatter([0.0, 1.0, 0.0, 1.0]) == pytest.approx(1.4826 / math.sqrt(2), rel=1e-12)
-    logs = [9.0, 9.0, 0.0, 1.0, 2.0, 4.0, 3.0, 3.0, 5.0, 6.0, 7.0, 8.0, 8.0, 9.0]  # the first is not settled
-    found = _quarters(of(logs)[0])  # of thirteen lines the last twelve
-    error = 1.25 * 1.4826 / math.sqrt(2) / math.sqrt(3)
-    assert [each.value for each in found] == pytest.approx([1, 3, 6, 8], abs=1e-12)
-    assert [each.error for each in found] == pytest.approx([error] * 4, rel=1e-9) and {each.df for each in found} == {3}
-    assert _quarters(of(logs[:8])[0]) == []
-
-
-def test_a_rise_is_decided_or_of_lines_that_do_not_scatter():
-    sure = lambda value, error=1.0: Estimate(value, error, math.inf)
-    assert _rise(sure(0, 0.0), sure(3.51)) == 3.51 and _rise(sure(0, 0.0), sure(3.49)) == 0
-    assert _rise(sure(0, 0.0), sure(0.1, 0.0)) == 0.1 and _rise(sure(0, 0.0), sure(3.7), choices=3) == 0
-
-
-@pytest.mark.parametrize(
-    ("last", "error", "expected"),
-    [(math.log(1.15), 0.0, None), (math.log(1.16), 0.0, 1.16), (3.81, 1.0, math.exp(3.81)), (3.79, 1.0, None)],
-)
-def test_a_quarter_above_the_best_and_one_below_the_last(last, error, expected, monkeypatch):
-    assert said("loss-rises", *of([0.0])) is said("still-falling", *of([0.0], first=100)) is None
-    quarters = [Estimate(value, 0.0, math.inf) for value in (5.0, 5.0, 0.0)] + [Estimate(last, error, math.inf)]
-    monkeypatch.setattr(learning, "_quarters", lambda facts: quarters)  # the best is one of three
-    assert said("loss-rises", *of([0.0])) == (expected and ("problem", pytest.approx(expected), 1.15))
-    monkeypatch.setattr(learning, "_quarters", lambda facts: [*quarters[:2], quarters[3], quarters[2]])
-    if not error:
-        found = said("still-falling", facts(), ())
-        assert found == (expected and ("warning", pytest.approx(1 / expected), 1 / 1.15))
-    assert said("still-falling", facts(step=99), ()) is None
+    risen = said("loss-rises", *log(3.0, 3.0, 1.0, rise))
+    assert risen == (expected and ("problem", pytest.approx(expected), 1.15))
+    assert said("loss-rises", *log(3.0, 3.0, rise, 1.0)) is None
+    falling = said("still-falling", *log(3.0, 3.0, rise, 1.0))
+    assert falling == (expected and ("warning", pytest.approx(1 / expected), 1 / 1.15))
+    assert said("still-falling", *log(3.0, 3.0, rise, 1.0, step=99)) is None
+    _, lines = log(1.0, 1.0, 1.0, rise)
+    scattering = tuple({**line, "loss": line["loss"] * (1 + 0.5 * (-1) ** k)} for k, line in enumerate(lines))
+    assert said("loss-rises", facts(lines=scattering), scattering) is None
 
 
 @pytest.mark.parametrize(

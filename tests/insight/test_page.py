@@ -10,8 +10,8 @@ from reported import parsed, text_of
 
 from unstir.insight import compared, page, tables
 from unstir.insight.analysis import analyse
-from unstir.insight.doctor import CHECKS
-from unstir.insight.measuring import gather
+from unstir.insight.doctor import CHECKS, examine
+from unstir.insight.gather import gather
 from unstir.metrics.evaluation import saved
 from unstir.runs.run import Run
 
@@ -37,7 +37,7 @@ def test_the_page_has_what_was_asked_of_it(report, run):
     wanted |= {"curves", "losses", "loss-by-time", "doctor", "settings", "classes", "worst", "limitations"}
     assert wanted <= ids
     text = " ".join(tree.itertext())
-    facts = gather(run, None)
+    facts = gather(run.path, samples=False)
     assert f"{facts.cost.parameters:,}" in text and run.data.content_hash in text
     assert facts.last is not None and tables.plus_minus(facts.last.main().value, facts.last.main().error) in text
 
@@ -49,8 +49,10 @@ def test_a_person_in_a_hurry_sees_sentences_then_pictures_then_figures_then_all_
     assert order.index("grids") < order.index("quality") < order.index("analysis") < order.index("limitations")
     header = next(tree.iter("header"))
     said = header.findall("ul/li")  # beside those of the problems and of the list of sections
-    assert len(said) == 3 < len(analyse(gather(Run.open(report.parent), None)))
-    problems = [finding for finding in gather(Run.open(report.parent), None).findings if finding.severity == "problem"]
+    facts = gather(report.parent, samples=False)
+    findings = examine(facts).findings
+    assert len(said) == 3 < len(analyse(facts, findings))
+    problems = [finding for finding in findings if finding.severity == "problem"]
     assert len(header.findall("div/ul/li")) == len(problems) > 0
 
 

@@ -11,7 +11,8 @@ from PIL import Image
 from reported import parsed, train
 
 from unstir.insight import page, pictures
-from unstir.insight.measuring import SPEED, gather, measure, planned, read_speed
+from unstir.insight.gather import SPEED, gather, read_speed
+from unstir.insight.measuring import measure, planned
 from unstir.metrics import measure as evaluating
 from unstir.metrics.classifier import networks_for
 from unstir.metrics.evaluation import saved
@@ -34,7 +35,7 @@ def test_the_samplers_have_their_seconds_an_image(report, run):
     section = next(element for element in parsed(report).iter("section") if element.get("id") == "calls")
     rows = [["".join(cell.itertext()) for cell in row] for row in next(section.iter("tbody"))]
     timed = read_speed(run)
-    assert len(rows) == len(gather(run, None).by_chain) == len(timed.seconds)
+    assert len(rows) == len(gather(run.path, samples=False).by_chain) == len(timed.seconds)
     assert all(float(row[3]) > 0 for row in rows) and timed.machine["device"] in "".join(section.itertext())
     (run.path / SPEED).rename(run.path / "kept")
     (run.path / SPEED).write_text('{"seconds": {"a": "b"}, "num": 1, "machine": {}, "date": ""}')
@@ -47,13 +48,13 @@ def test_what_is_measured_once_is_not_measured_again(run, store, monkeypatch):
     files = {path: path.stat().st_mtime_ns for path in (run.path / "evaluation").iterdir()}
     found = measure(plans.all)
     assert {path: path.stat().st_mtime_ns for path in (run.path / "evaluation").iterdir()} == files
-    facts = gather(run, store)
+    facts = gather(run.path, samples=False)
     assert [each.step for each in facts.by_step] == [1, 12]
     assert len(facts.by_chain) == len(plans.by_chain) + 1 and facts.last in found
 
 
 def test_the_samples_of_a_page_are_those_that_were_judged(run, store, tmp_path):
-    last = gather(run, None).last
+    last = gather(run.path, samples=False).last
     known = pictures.drawn_for(run, last)
     assert len(known.images) == 2 * 24 and known.asked is None
     again = evaluating.measure(store, list(known.images.split(24)), networks_for(store), labels=None)

@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from unstir.data import Store
-from unstir.insight.doctor import CHECKS, examine, gather
+from unstir.insight.doctor import CHECKS, examine
+from unstir.insight.gather import gather
 from unstir.runs.run import Run
 
 pytest_plugins = ["spoiled"]
@@ -16,7 +17,7 @@ OF_SAMPLES = {"brightness", "collapse"}
 @pytest.fixture(scope="module")
 def facts(healthy):
     """The healthy run with 64 samples drawn."""
-    return gather(healthy, progress=lambda *_: None)
+    return gather(healthy)
 
 
 def found(facts, made):
@@ -85,7 +86,7 @@ def test_the_chance_of_few_samples_does_not_alarm(facts, kind, num, healthy):
 
 
 def test_real_images_beside_samples_are_of_their_classes(make_run):
-    from unstir.insight.gather import _real
+    from unstir.insight.sampled import _real
 
     run, store = make_run(model__num_classes=10)
     real = _real(run, store, 20)

@@ -7,7 +7,7 @@ import torch
 from invented import facts, said
 
 from unstir.insight.doctor import CHECKS
-from unstir.insight.findings import Errors, Samples
+from unstir.insight.facts import Errors, Samples
 
 
 @pytest.mark.parametrize(

@@ -32,38 +32,15 @@ def test_corners_are_whole_images_where_grids_num_changed(make_run, monkeypatch,
     found = pictures.snapshots(run)
     corners = [picture for _, picture in found]
     assert [corner.size for corner in corners] == expected
-    said = "Each image is from the same noise every time, and fewer are shown where grids.num was smaller, so that"
-    assert pictures.in_common(run, found).startswith(said)
     assert corners[0].tobytes() == named_grid(images[:64], nrow, None).crop((0, 0, *expected[0])).tobytes()
 
 
 @pytest.mark.parametrize(
-    ("changed", "expected"),
-    [
-        ([], ", so that what changes is what the network learned."),
-        ([{"grids.num": 9, "train.length": "30 steps"}], ", so that what changes is what the network learned."),
-        (
-            [{"grids.steps": 5}, {"grids.sampler": "ddim", "grids.steps": 9}],
-            "; what changes is what the network learned and, where the run was continued, "
-            "grids.sampler and grids.steps.",
-        ),
-    ],
-)
-def test_what_grids_have_in_common_is_said_as_it_is(make_run, changed, expected):
-    """Nine images and more look alike in the corner; another sampler changes them, as what was learned does."""
-    run, _ = make_run(grids__nrow=3)
-    run.samples.mkdir()
-    for name, num in zip(("noise", *snapshots(run).values()), (9, 12, 9, 9), strict=False):
-        named_grid(torch.zeros((num, *run.data.shape), dtype=torch.uint8), 3, None).save(grid_file(run, name))
-    for each in changed:
-        run.record("changed", **each)
-    said = pictures.in_common(run, pictures.snapshots(run))
-    assert said == f"The same images from the same noise each time{expected}"
-
-
-@pytest.mark.parametrize(
     ("init", "first", "whole"),
-    [("", "untrained", "of the untrained network"), ("runs/a@3", "initial weights", "of the weights that it began")],
+    [
+        ("", "untrained", "of the weights that it began"),
+        ("runs/a@3", "initial weights", "of the weights that it began"),
+    ],
 )
 def test_a_run_that_began_with_weights_is_not_called_untrained(make_run, init, first, whole):
     run, _ = make_run()

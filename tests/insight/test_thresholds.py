@@ -10,9 +10,8 @@ import torch
 from invented import STATS, facts, said
 
 from unstir.insight import checks_folder as setup
-from unstir.insight.checks_data import _of_share
 from unstir.insight.doctor import CHECKS
-from unstir.insight.findings import SavedFile
+from unstir.insight.facts import SavedFile
 
 
 @pytest.mark.parametrize(
@@ -41,12 +40,6 @@ def test_shares_of_a_thousand_images(name, field, warning, problem):
 
     assert of(warning) is None and of(warning + 1) == ("warning", (warning + 1) / 1000, warning / 1000)
     assert of(problem)[0] == "warning" and of(problem + 1)[0] == "problem"
-
-
-def test_a_share_is_of_one_or_more_and_noted_where_that_is_asked_for():
-    assert [found.figure for found in _of_share((1, 1), (0.1, 0.2), "", "")] == [1.0]
-    assert list(_of_share((1, 100), (0.1, 0.2), "", "")) == list(_of_share((0, 0), (0.1, 0.2), "", "", True)) == []
-    assert [found.severity for found in _of_share((1, 100), (0.1, 0.2), "", "", note=True)] == ["note"]
 
 
 @pytest.mark.parametrize(
@@ -140,5 +133,5 @@ def test_what_files_are_due_and_what_is_lost():
     assert check([saved(40, problem="torn"), saved(50)]) == ("warning", 1, 0)
     assert check([saved(40), saved(50, problem="torn"), saved(30, problem="torn")]) == ("problem", 2, 0)
     files = (saved(40), saved(50, "slim"), saved(60, problem="torn"))
-    (found,) = CHECKS["checkpoints"].find(facts(files=files))
-    assert "(step\n            50), and training goes on from step 40" in found.remedy
+    (found,) = CHECKS["checkpoints"].find(facts(files=files, step=100))
+    assert found.remedy.endswith("of step 50")

@@ -44,7 +44,7 @@ def doctor(run: RunFolder, /, *, store: StoreFolder = None, samples: bool = True
 
 
 def _print(report: "Report") -> None:
-    from unstir.insight.doctor import by_reason, causes
+    from unstir.insight.findings import by_reason, causes
 
     screen = Console(file=sys.stdout, highlight=False)
     for cause in causes(report.findings):

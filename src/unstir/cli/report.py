@@ -56,14 +56,14 @@ def report(
             or .tex (LaTeX), or to all three in this folder.
     """
     from unstir import console
-    from unstir.insight.images import ReportFiles, write_images_report
+    from unstir.insight.images import write_images_report
     from unstir.insight.write import write_report
 
     _check(bool(runs), bool(images), label is not None or flip, measure)
     telling: dict[str, Any] = {"say": say, "showing": console.counting}
     if images:
         request = EvaluationRequest(num=num, seeds=seeds, label=label, flip=flip, store=store)
-        page, *others = write_images_report(images, ReportFiles(out, export), request, **telling)
+        page, *others = write_images_report(images, request, out, exported=export, **telling)
     else:
         how: dict[str, Any] = {"measuring": measure, "num": num, "exported": export}
         how["seeds"] = SEEDS if seeds is None else seeds

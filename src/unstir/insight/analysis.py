@@ -7,33 +7,34 @@ from decided sentences. For people in a hurry, `summary` chooses three sentences
 them can.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
-from unstir.insight.analysis_cost import cost, enough, sampling
-from unstir.insight.analysis_fit import fit
-from unstir.insight.analysis_progress import progress
-from unstir.insight.analysis_quality import diversity, memorisation, quality
-from unstir.insight.doctor import Cause, causes
+from unstir.insight.analysis_samples import diversity, enough, memorisation, quality, sampling
+from unstir.insight.analysis_training import cost, fit, progress
+from unstir.insight.checks_data import more_images
+from unstir.insight.checks_learning import longer
 from unstir.insight.facts import Facts, more_seeds
+from unstir.insight.findings import Cause, Finding, causes
 from unstir.insight.statement import Statement, Topic
-from unstir.insight.wording import brief, coded, count, listed
+from unstir.insight.wording import brief, coded, count
 from unstir.metrics.evaluation import FID, Evaluation
 from unstir.metrics.figures import figure_effect
-from unstir.runs.bounds import SPAN
-from unstir.runs.config import steps_in
 from unstir.significance import LEVEL
 
 URGENCY = ("bad", "good", "neutral", "undecided")
 SECOND: tuple[Topic, ...] = ("memorisation", "diversity", "fit", "progress", "sampling")
 
 
-def analyse(facts: Facts) -> tuple[Statement, ...]:
-    """The sentences about a run, by topic in the order of `TOPICS`; what is missing in ``facts`` is said to be."""
+def analyse(facts: Facts, findings: Sequence[Finding]) -> tuple[Statement, ...]:
+    """The sentences about a run, by topic in the order of `TOPICS`; what is missing in ``facts`` is said to be.
+
+    ``findings`` are the doctor's, whose remedies are the advice.
+    """
     themes: tuple[Callable[[Facts], Iterable[Statement]], ...] = (quality, diversity, sampling)
     if not facts.config.imported:
         themes = (progress, quality, fit, diversity, memorisation, sampling, cost)
-    found = [statement for theme in themes for statement in theme(facts)]
-    return (*found, *advice(facts, found))
+    statements = [statement for theme in themes for statement in theme(facts)]
+    return (*statements, *_advice(facts, findings, statements))
 
 
 def summary(statements: Sequence[Statement]) -> list[Statement]:
@@ -42,25 +43,24 @@ def summary(statements: Sequence[Statement]) -> list[Statement]:
     A bad one goes before a good one, and of equal ones the first in the order of the page or, for the second, of
     `SECOND`; fewer where there are not so many.
     """
-    rest = [each for topic in SECOND for each in statements if each.topic == topic]
-    first, following = ([each for each in statements if each.topic == topic] for topic in ("quality", "next"))
-    found = [min(of, key=lambda each: URGENCY.index(each.verdict)) for of in (first, rest) if of]
-    return found + following[:1]
+    of_topic = {topic: [it for it in statements if it.topic == topic] for topic in ("quality", *SECOND, "next")}
+    candidates = (of_topic["quality"], [it for topic in SECOND for it in of_topic[topic]])
+    first = [min(of, key=lambda it: URGENCY.index(it.verdict)) for of in candidates if of]
+    return first + of_topic["next"][:1]
 
 
 def limitations(facts: Facts) -> list[str]:
     """What the figures of this page cannot show, from what they were made of."""
-    found = [
+    texts = [
         "One training run is shown: another seed of training would give other figures, by more than their errors say.",
         "Samples are the first of a fixed seed and not chosen; the worst ones are chosen, as their caption says.",
     ]
-    if facts.last is not None:
-        found += limits_of(facts.last)
+    texts += [] if facts.last is None else limits_of(facts.last)
     if facts.last is not None and not facts.config.imported:
-        found.append(PARTS_OF_IMAGES)
+        texts.append(PARTS_OF_IMAGES)
     if not facts.data.counts["held_out"] and not facts.config.imported:
-        found.append("No images were held out, so neither over-fitting nor copies can be distinguished from chance.")
-    return found
+        texts.append("No images were held out, so neither over-fitting nor copies can be distinguished from chance.")
+    return texts
 
 
 PARTS_OF_IMAGES = "Copies are searched for as whole images: a copied part of an image is not found."
@@ -68,13 +68,13 @@ PARTS_OF_IMAGES = "Copies are searched for as whole images: a copied part of an 
 
 def limits_of(last: Evaluation) -> list[str]:
     """What the figures of an evaluation cannot show."""
-    main, how = last.main(), last.protocol
-    found = [f"{main.name} {next(says for start, says in FEATURES.items() if last.main_key.startswith(start))}"]
+    main, protocol = last.main(), last.protocol
+    texts = [f"{main.name} {next(sees for start, sees in FEATURES.items() if last.main_key.startswith(start))}"]
     if main.error:
         least = f"a difference of {main.name} below about {brief(LEVEL * figure_effect(main, main).error)}"
-        sets = f"Figures are of {count(how['seeds'], 'set')} of {count(how['num'], 'image')}"
-        found.insert(0, f"{sets}: {least} from a run evaluated alike is not seen.")
-    return found
+        sets = f"Figures are of {count(protocol['seeds'], 'set')} of {count(protocol['num'], 'image')}"
+        texts.insert(0, f"{sets}: {least} from a run evaluated alike is not seen.")
+    return texts
 
 
 FEATURES = {
@@ -87,18 +87,19 @@ FEATURES = {
 """What the features of a figure see and do not see, by how its key begins."""
 
 
-def advice(facts: Facts, found: Sequence[Statement]) -> list[Statement]:
+def _advice(facts: Facts, findings: Sequence[Finding], statements: Sequence[Statement]) -> list[Statement]:
     """Sentences on what to try, the most pressing first; where nothing is decided, one that says so.
 
     Where the doctor names a problem or a warning, its remedies are all that is said.
     """
-    if pressing := [cause for cause in causes(facts.findings) if cause.severity != "note"]:
+    if pressing := [cause for cause in causes(findings) if cause.severity != "note"]:
         return [_remedy(cause) for cause in pressing]
     nothing = "What to try next is undecided, for the samples were not measured; `unstir report RUN` measures them."
     if facts.last is not None:
         nothing = "No decided effect says what to try next; more seeds make the errors smaller "
         nothing += f"({more_seeds(facts.last)})."
-    return _from_statements(facts, found) or [Statement("next", "next", "quality", "undecided", nothing)]
+    advised = list(_from_statements(facts, statements))
+    return advised or [Statement("next", "next", "quality", "undecided", nothing)]
 
 
 def _remedy(cause: Cause) -> Statement:
@@ -109,67 +110,44 @@ def _remedy(cause: Cause) -> Statement:
     return Statement(f"mend {finding.check}", "next", "doctor", "neutral", text)
 
 
-def _from_statements(facts: Facts, found: Sequence[Statement]) -> list[Statement]:
+def _from_statements(facts: Facts, statements: Sequence[Statement]) -> Iterator[Statement]:
     """What the decided statements of the analysis advise; nothing where there are none."""
-    decided = {each.name: each for each in found if each.effect is not None and each.effect.decided}
-    bad = {name: each for name, each in decided.items() if each.verdict == "bad"}
-    made = list[Statement]()
-    if (gain := decided.get("more to gain")) is not None and (facts.step < facts.length or "excess" in bad):
-        made.append(_longer(facts, gain))
+    decided = {it.name: it for it in statements if it.effect is not None and it.effect.decided}
+    bad = {name: it for name, it in decided.items() if it.verdict == "bad"}
+    if (gain := decided.get("more to gain")) is not None and (not facts.finished or "excess" in bad):
+        yield _because(gain, "longer", "the loss is still falling", _go_on(facts))
     if (memorised := bad.get("copies") or bad.get("gap")) is not None:
-        made.append(_regularise(facts, memorised))
-    if "enough calls" in decided and (chain := enough(facts)) is not None:
-        how = chain.chain.protocol
-        text = f"they cannot be distinguished from samples that cost more: sample with {count(how['calls'], 'call')}, "
-        text += f"`unstir sample RUN --sampler {how['sampler']} --steps {how['steps']}`"
-        made.append(_because(decided["enough calls"], "fewer calls", text))
+        reason = "samples lie too near training images"
+        if memorised.name == "gap":
+            reason = "the loss of held-out images is above that of training images"
+        yield _because(memorised, "regularise", reason, f"in a new run {coded(more_images(facts.config))}")
+    if "enough calls" in decided and (few := enough(facts)) is not None:
+        how = few.chain.protocol
+        command = f"`unstir sample RUN --sampler {how['sampler']} --steps {how['steps']}`"
+        text = f"sample with {count(how['calls'], 'call')}, {command}"
+        reason = "they cannot be distinguished from samples that cost more"
+        yield _because(decided["enough calls"], "fewer calls", reason, text)
     if "class accuracy" in bad and not facts.config.distilled:
-        made.append(_guidance(facts, bad["class accuracy"]))
-    return made
+        reason = "samples miss their class more often than real images"
+        yield _because(bad["class accuracy"], "guidance", reason, _guidance(facts))
 
 
-def _because(cause: Statement, name: str, text: str) -> Statement:
+def _go_on(facts: Facts) -> str:
+    if facts.finished:
+        return coded(longer(facts))
+    return f"let the run go on from step {facts.step:,} to its end at {facts.run.length:,}, `unstir train --out RUN`"
+
+
+def _because(cause: Statement, name: str, reason: str, remedy: str) -> Statement:
     """Advice that rests on ``cause``: its effect, its figure."""
-    return Statement(name, "next", cause.figure, "neutral", f"Because {text}.", cause.effect)
+    return Statement(name, "next", cause.figure, "neutral", f"Because {reason}: {remedy}.", cause.effect)
 
 
-def _regularise(facts: Facts, cause: Statement) -> Statement:
-    """More images, mirrored ones, more dropout: what keeps a network from memorising its images."""
-    remedies = ["more training images"]
-    if not facts.config.data.flip:
-        remedies.append("mirrored ones (`--data.flip`, where a mirrored image is as good)")
-    dropout = facts.config.model.dropout
-    if dropout < 0.3 and facts.config.model.is_unet:
-        remedies.append(f"more dropout (`--model.dropout {min(dropout + 0.1, 0.3):.2g}` in place of {dropout:g})")
-    text = "samples lie too near training images"
-    if cause.name == "gap":
-        text = "the loss of held-out images is above that of training images"
-    return _because(cause, "regularise", f"{text}: start another run with {listed(remedies, 'or')}")
-
-
-def _longer(facts: Facts, cause: Statement) -> Statement:
-    """The command that continues the run to twice its length, the cosine's period with it."""
-    train = facts.config.train
-    if facts.step < facts.length:
-        text = f"the loss is still falling: let the run go on from step {facts.step:,} to its end at "
-        return _because(cause, "longer", f"{text}{facts.length:,}, `unstir train --out RUN`")
-    length, period = SPAN.sub(lambda span: f"{2 * int(span[1])} {span[2]}s", train.length), ""
-    if train.lr_schedule == "cosine":
-        per_epoch = facts.data.counts["train"] // train.batch_size
-        steps = steps_in(length, per_epoch, train.batch_size) - steps_in(train.warmup, per_epoch, train.batch_size)
-        period = f' --train.lr_period "{max(steps, 1)} steps"'
-    text = "the loss was still falling when the run ended: train for longer, "
-    return _because(cause, "longer", f'{text}`unstir train --out RUN --train.length "{length}"{period}`')
-
-
-def _guidance(facts: Facts, cause: Statement) -> Statement:
+def _guidance(facts: Facts) -> str:
     """Guidance where classes are missed."""
     protocol = facts.last.protocol if facts.last is not None else {}
     scale = protocol.get("guidance", 1.0)
     guide = f" --guide {protocol['guide']}" if protocol.get("guide") else ""
-    text = "samples miss their class more often than real images: "
     if facts.config.train.label_dropout or guide:
-        text += f"try guidance, `unstir evaluate RUN --guidance {scale + 1:g}{guide}` in place of {scale:g}"
-    else:
-        text += "another run with `--train.label_dropout 0.1` can be guided, `unstir sample RUN --guidance 2`"
-    return _because(cause, "guidance", text)
+        return f"try guidance, `unstir evaluate RUN --guidance {scale + 1:g}{guide}` in place of {scale:g}"
+    return "another run with `--train.label_dropout 0.1` can be guided, `unstir sample RUN --guidance 2`"

@@ -29,8 +29,8 @@ BESIDE = 0.02  # samplers of equally many calls stand side by side, so far apart
 
 def curves(facts: Facts) -> list[str]:
     """Loss, gradient norm, learning rate and decay of the average by images seen in training."""
-    panels = [panel for panel in CURVES if len(svg.finite(facts.metrics, panel[0])[0]) > 1]
-    return [curve([(facts.name, facts.metrics)], *panel) for panel in panels]
+    panels = [panel for panel in CURVES if len(svg.finite(facts.lines, panel[0])[0]) > 1]
+    return [curve([(facts.name, facts.lines)], *panel) for panel in panels]
 
 
 def curve(lines: Sequence[tuple[str, Sequence[Mapping[str, Any]]]], key: str, title: str, log: bool) -> str:
@@ -45,14 +45,6 @@ def curve(lines: Sequence[tuple[str, Sequence[Mapping[str, Any]]]], key: str, ti
             log_axis(axes, "y")
         svg.images_axis(axes, logarithmic=False)
         return svg.inline(axes, f"fig-{key}", f"{title} by images seen in training")
-
-
-def losses_caption(facts: Facts) -> str:
-    """What the charts of `losses` show, and whether they compare with the training loss, where `curves` draws it."""
-    text = "The sampling weights on the same images with the same noise each time; error bars are standard errors over "
-    if facts.config.loss.is_plain or len(svg.finite(facts.metrics, "loss")[0]) < 2:
-        return f"{text}images."
-    return f"{text}images. The training loss above does not compare with them, for it is of other times or other noise."
 
 
 def losses(facts: Facts) -> list[str]:

@@ -7,11 +7,13 @@ import torch
 
 from unstir.data import SPLITS, Store
 from unstir.data.levels import FAINT, NARROW, SPREAD, weakness
-from unstir.insight.findings import Finding, RunFacts, Severity, check
+from unstir.insight.facts import Facts
+from unstir.insight.findings import Finding, Severity, check
 from unstir.insight.held_out import alike, rise
 from unstir.insight.image_stats import ImageStats
 from unstir.insight.numbers import Lines
 from unstir.runs import build
+from unstir.runs.config import Config
 from unstir.significance import LEVEL
 
 # Thresholds; docs/doctor.md has what the data sets here measure.
@@ -20,12 +22,12 @@ FEW, FAR_TOO_FEW = 500, 100  # training images
 OVERFIT = 0.1  # rise of the held-out loss over its best, as a share, that makes the warning a problem
 
 
-def _again(facts: RunFacts) -> str:
+def _again(facts: Facts) -> str:
     return f"pack it again from {facts.run.config.data.source}, and begin a new run"
 
 
 @check("store")
-def _store(facts: RunFacts) -> Iterator[Finding]:
+def _store(facts: Facts) -> Iterator[Finding]:
     """A store that has gone, is damaged, or is not the one that the run began with."""
     if facts.store_problem:
         path, data = facts.run.path, facts.run.config.data
@@ -37,7 +39,7 @@ def _store(facts: RunFacts) -> Iterator[Finding]:
 
 
 @check("value-range")
-def _value_range(facts: RunFacts, images: ImageStats) -> Iterator[Finding]:
+def _value_range(facts: Facts, images: ImageStats) -> Iterator[Finding]:
     """Values that fill a small part of 0..255, as masks of 0 and 1 do, so that all images are black for a network."""
     width, says = images.most - images.least, weakness(images.least, images.most, images.std)
     evidence = f"""their values lie in {images.least}..{images.most} of 0..255, mean {images.mean:+.2f} and standard
@@ -62,21 +64,21 @@ def _of_share(
 
 
 @check("copies", "images are in the data more than once")
-def _copies(facts: RunFacts, images: ImageStats) -> Iterator[Finding]:
+def _copies(facts: Facts, images: ImageStats) -> Iterator[Finding]:
     what = "training images equal an earlier one, byte for byte; what is seen often is what a network remembers"
     remedy = f"take the copies out of the source; {_again(facts)}"
     yield from _of_share((images.copies, images.num), (0.01, 0.1), what, remedy)
 
 
 @check("leak", "held-out images are trained on")
-def _leak(facts: RunFacts, images: ImageStats) -> Iterator[Finding]:
+def _leak(facts: Facts, images: ImageStats) -> Iterator[Finding]:
     what = "held-out images are in the training split, byte for byte; their likelihoods and distances look too good"
     remedy = f"take the copies out of the source, or give folders named train and test; {_again(facts)}"
     yield from _of_share((images.leaked, images.held_out), (0.0, 0.01), what, remedy)
 
 
 @check("refused", "files of the source were refused")
-def _refused(facts: RunFacts, store: Store) -> Iterator[Finding]:
+def _refused(facts: Facts, store: Store) -> Iterator[Finding]:
     bad = len(store.refused)
     counts = bad, bad + sum(map(store.count, SPLITS))
     what = "files could not be packed" + "".join(f", the first {file}: {why}" for file, why in store.refused[:1])
@@ -85,7 +87,7 @@ def _refused(facts: RunFacts, store: Store) -> Iterator[Finding]:
 
 
 @check("classes", "classes are of very unequal size")
-def _classes(facts: RunFacts, store: Store) -> Iterator[Finding]:
+def _classes(facts: Facts, store: Store) -> Iterator[Finding]:
     """Classes of very unequal size: they matter to a network with labels, and to what is drawn without.
 
     Where nearly all images are of one class, so are the samples, and the others are seen too seldom to be learned.
@@ -111,8 +113,8 @@ def _classes(facts: RunFacts, store: Store) -> Iterator[Finding]:
         yield Finding("warning" if labelled else "note", evidence, remedy, most / max(least, 1), UNEQUAL)
 
 
-@check("few-images", "there are few images for a network to learn from")
-def _few_images(facts: RunFacts) -> Iterator[Finding]:
+@check("few-images", "there are few images for a network to learn from", of_training=True)
+def _few_images(facts: Facts) -> Iterator[Finding]:
     """So few images that a network can remember them all; advice, for only held-out images can prove it."""
     num, config = facts.run.data.counts["train"], facts.run.config
     if num < FEW:
@@ -125,21 +127,30 @@ def _few_images(facts: RunFacts) -> Iterator[Finding]:
         yield Finding("warning" if num < FAR_TOO_FEW else "note", evidence, remedy, num, FEW)
 
 
-@check("overfit", "the network begins to remember its training images")
-def _overfit(facts: RunFacts, held_out: Lines) -> Iterator[Finding]:
+@check("overfit", "the network begins to remember its training images", of_training=True)
+def _overfit(facts: Facts, held_out: Lines) -> Iterator[Finding]:
     """A held-out loss that has risen since its lowest value, by the rule of `Rise.over_fits`."""
     found = rise(alike(held_out))
     if found is None or found.train is None or found.more is None or not found.over_fits:
         return
     of, step, before, needed = found.held_out, found.lowest.step, found.lowest.loss, _needed(found.choices)
-    dropout = "--model.dropout 0.1, " if facts.run.config.model.is_unet else ""
     evidence = f"""since step {step} the held-out loss rose from {before:.4g} by {of.value:.4g} ({of.errors:.0f}
         standard errors); that of training images changed by {found.train.value:+.4f}, which is {found.more.value:.4f}
         less ({found.more.errors:.0f} standard errors; {needed:.2g} of either are needed)"""
-    remedy = f"""sample from step {step} (--checkpoint {step}, or the nearest saved); in a new run more images,
-        --data.flip where mirror images are right, {dropout}or fewer steps"""
+    remedy = f"""sample from step {step} (--checkpoint {step}, or the nearest saved); in a new run
+        {more_images(facts.run.config)}"""
     severity: Severity = "problem" if of.value > OVERFIT * before else "warning"
     yield Finding(severity, evidence, remedy, min(of.errors, found.more.errors), needed)
+
+
+def more_images(config: Config) -> str:
+    """What keeps a network from memorising its images: more of them, mirrored ones, more dropout, fewer steps."""
+    remedies = ["more images"]
+    remedies += [] if config.data.flip else ["--data.flip where mirror images are right"]
+    dropout = min(config.model.dropout + 0.1, 0.3)
+    if config.model.is_unet and dropout > config.model.dropout:
+        remedies.append(f"--model.dropout {dropout:.2g}")
+    return f"{', '.join(remedies)} or fewer steps"
 
 
 def _needed(choices: int) -> float:

@@ -8,10 +8,12 @@ import math
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
 
-from unstir.insight.findings import Finding, RunFacts, check
-from unstir.insight.held_out import STEEP, alike, last_stretch
+from unstir.insight.facts import Facts
+from unstir.insight.findings import Finding, Severity, check
+from unstir.insight.held_out import STEEP, last_stretch
 from unstir.insight.image_stats import ImageStats, learns_nothing, outputs_nothing
-from unstir.insight.numbers import Line, Lines, is_number, logged_errors, median, numbers, times
+from unstir.insight.numbers import Line, Lines, is_number, logged_errors, median, numbers
+from unstir.insight.wording import times
 from unstir.runs import recipes
 from unstir.runs.config import Config
 from unstir.significance import Estimate, difference
@@ -27,38 +29,37 @@ HIGHEST = {"adam": 2e-3, "adamw": 2e-3, "muon": 4e-3}  # that trained digits wel
 STEP = 3.0  # a rate is changed by this factor at once, unless it lies above the highest or the recipe's
 
 
-def usual_rate(config: Config) -> float:
-    """The rate of the recipe that the run began from, at most `highest_rate`; without one, that of Ho et al. 2020."""
-    known = config.recipe in recipes.sentences()
-    return min((recipes.load_recipe(config.recipe) if known else Config()).train.lr, highest_rate(config))
+def rates(config: Config) -> tuple[float, float | None]:
+    """A rate to try where the run's is too high, and one where it may be too low.
 
-
-def lower_rate(config: Config) -> float:
-    """A rate to try where the run's is too high: the recipe's if lower, else a third, at most `highest_rate`."""
-    rate, usual = config.train.lr, usual_rate(config)
-    return usual if config.recipe in recipes.sentences() and usual < rate else min(rate / STEP, highest_rate(config))
-
-
-def highest_rate(config: Config) -> float:
-    """The highest usual rate of the run's optimizer."""
-    return HIGHEST[config.train.optimizer]
-
-
-def higher_rate(config: Config) -> float | None:
-    """A rate to try where the run's may be too low: towards the recipe's, by `STEP` at most.
-
-    None where the run has the recipe's rate or a higher one: a higher one still is not known to train.
+    The lower one is the recipe's where that is lower, else a third, and never above the highest usual one. The higher
+    one goes towards the recipe's (without a recipe that of Ho et al. 2020), by `STEP` at most; None where the run has
+    the recipe's rate or a higher one: a higher one still is not known to train.
     """
-    rate, usual = config.train.lr, usual_rate(config)
-    return min(STEP * rate, usual) if rate < usual else None
+    rate, highest, known = config.train.lr, HIGHEST[config.train.optimizer], config.recipe in recipes.sentences()
+    usual = min((recipes.load_recipe(config.recipe) if known else Config()).train.lr, highest)
+    lower = usual if known and usual < rate else min(rate / STEP, highest)
+    return lower, min(STEP * rate, usual) if rate < usual else None
 
 
-def _or_higher(facts: RunFacts) -> str:
-    rate = higher_rate(facts.run.config)
+def lower_rate(config: Config) -> str:
+    """A new run with a lower rate, and with gradients clipped where they are not."""
+    clip = "" if 0 < config.train.clip <= 1 else " and --train.clip 1"
+    return f"a new run with --train.lr {rates(config)[0]:.2g}{clip}"
+
+
+def longer(facts: Facts) -> str:
+    """The option that lets a run go on to twice its length; and a higher rate, if the run's may be too low."""
+    length = f'--train.length "{2 * facts.run.length} steps"'
+    return f"go on for longer, {length} (with a cosine --train.lr_period too){_or_higher(facts)}"
+
+
+def _or_higher(facts: Facts) -> str:
+    rate = rates(facts.run.config)[1]
     return "" if rate is None else f", or start a new run with a higher rate, --train.lr {rate:.2g}"
 
 
-def settled(facts: RunFacts) -> list[Line]:
+def settled(facts: Facts) -> list[Line]:
     """The lines after the warm-up with a finite loss; the first of them, which still falls fast, is left out."""
     warm = facts.run.steps_in(facts.run.config.train.warmup)
     return [line for line in facts.lines if line["step"] > warm and is_number(line.get("loss"))][1:]
@@ -75,7 +76,7 @@ def _scatter(logs: Sequence[float]) -> float:
     return 1.4826 / math.sqrt(2) * median([abs(b - a) for a, b in pairwise(logs)])
 
 
-def _quarters(facts: RunFacts) -> list[Estimate]:
+def _quarters(facts: Facts) -> list[Estimate]:
     """The median log-loss of each quarter of the settled lines; none for a short log.
 
     Medians of neighbours' differences measure the scatter about as well as half as many lines would.
@@ -95,8 +96,8 @@ def _rise(before: Estimate, after: Estimate, choices: int = 1) -> float:
     return found.value if found.decided or not found.error else 0.0
 
 
-@check("not-finite", "gradients were not finite")
-def _not_finite(facts: RunFacts, lines: Lines) -> Iterator[Finding]:
+@check("not-finite", "gradients were not finite", of_training=True)
+def _not_finite(facts: Facts, lines: Lines) -> Iterator[Finding]:
     last = lines[-1]
     skipped = int(last["skipped"]) if is_number(last.get("skipped")) else 0
     without = len(lines) - len(numbers(lines, "loss"))
@@ -105,32 +106,28 @@ def _not_finite(facts: RunFacts, lines: Lines) -> Iterator[Finding]:
         severe = share > 0.01 or not is_number(last.get("loss"))
         evidence = f"""{skipped} of {last["step"]} steps were skipped and {without} of {len(lines)} lines have no finite
             loss; none should"""
-        config = facts.run.config
-        clip = "" if 0 < config.train.clip <= 1 else " and with --train.clip 1"
-        remedy = f"a new run with a lower rate (--train.lr {lower_rate(config):.2g}){clip}"
-        yield Finding("problem" if severe else "warning", evidence, remedy, share, 0.0)
+        severity: Severity = "problem" if severe else "warning"
+        yield Finding(severity, evidence, lower_rate(facts.run.config), share, 0.0)
 
 
-@check("loss-rises", "the loss rises")
-def _loss_rises(facts: RunFacts, lines: Lines) -> Iterator[Finding]:
+@check("loss-rises", "the loss rises", of_training=True)
+def _loss_rises(facts: Facts, lines: Lines) -> Iterator[Finding]:
     quarters = _quarters(facts)
     gap = _rise(min(quarters[:-1]), quarters[-1], choices=3) if quarters else 0.0
     if gap > math.log(RISE):
         evidence = f"""in the last quarter of the log it is {times(math.exp(gap))} that of the best quarter; at most
             {RISE} is usual"""
-        remedy = f"""a new run with a lower rate, --train.lr {lower_rate(facts.run.config):.2g}, or with
-            --train.lr_schedule cosine; sample an earlier step of this one with --checkpoint"""
+        remedy = f"""{lower_rate(facts.run.config)}, or with --train.lr_schedule cosine; sample an earlier step of
+            this one with --checkpoint"""
         yield Finding("problem", evidence, remedy, math.exp(gap), RISE)
 
 
-@check("still-falling", "the loss still falls steeply where the run ends")
-def _still_falling(facts: RunFacts, lines: Lines) -> Iterator[Finding]:
+@check("still-falling", "the loss still falls steeply where the run ends", of_training=True)
+def _still_falling(facts: Facts, lines: Lines) -> Iterator[Finding]:
     """A loss of the log that falls steeply over the last quarters, or a held-out loss that does over a doubling."""
     if not facts.finished:
         return
-    remedy = f"""go on for longer, --train.length "{2 * facts.run.length} steps" (with a cosine --train.lr_period
-        too){_or_higher(facts)}"""
-    quarters, last = _quarters(facts), last_stretch(alike(facts.held_out))
+    remedy, quarters, last = longer(facts), _quarters(facts), last_stretch(facts.measured)
     gap = _rise(quarters[-1], quarters[-2]) if quarters else 0.0
     if gap > math.log(FALL):
         evidence = f"""in the last quarter of the log it is {math.exp(-gap):.2f} of that in the quarter before; at least
@@ -143,7 +140,7 @@ def _still_falling(facts: RunFacts, lines: Lines) -> Iterator[Finding]:
         yield Finding("warning", evidence, remedy, last.rate, STEEP)
 
 
-def _unlearned(facts: RunFacts, lines: Lines, images: ImageStats) -> tuple[float, float] | None:
+def _unlearned(facts: Facts, lines: Lines, images: ImageStats) -> tuple[float, float] | None:
     """The error of the last lines and the limit that it has not come below; None where it has, or it is too early."""
     errors = logged_errors(lines[-3:])
     if not errors:
@@ -154,13 +151,13 @@ def _unlearned(facts: RunFacts, lines: Lines, images: ImageStats) -> tuple[float
     return (mean, limit) if mean > limit else None
 
 
-def _images_seen(facts: RunFacts) -> int:
+def _images_seen(facts: Facts) -> int:
     seen: int = facts.lines[-1]["step"] * facts.run.config.train.batch_size
     return seen
 
 
-@check("learning-rate", "training diverged, for the learning rate is too high")
-def _learning_rate(facts: RunFacts, lines: Lines, images: ImageStats) -> Iterator[Finding]:
+@check("learning-rate", "training diverged, for the learning rate is too high", of_training=True, single_times=True)
+def _learning_rate(facts: Facts, lines: Lines, images: ImageStats) -> Iterator[Finding]:
     """A rate at which training diverged: nothing was learned, and the error rose above that of an untrained network.
 
     A rate far above every usual one, at which nothing was learned, is named without such a rise too.
@@ -169,15 +166,14 @@ def _learning_rate(facts: RunFacts, lines: Lines, images: ImageStats) -> Iterato
     untrained = outputs_nothing(facts.run, images.mean, images.std)
     peak = max(logged_errors(lines), default=0.0)
     unlearned, rose = _unlearned(facts, lines, images), peak > PEAK * untrained
-    highest = highest_rate(facts.run.config)
+    highest = HIGHEST[train.optimizer]
     if unlearned is None or not (rose or train.lr > STEP * highest):
         return
     ended, limit = unlearned
-    clip = "" if 0 < train.clip <= 1 else " and --train.clip 1"
     evidence = f"""with train.lr={train.lr:g} the squared error reached {peak:.3g}, where an untrained network has
         {untrained:.3g}, and is {ended:.3g} at the end, where the data's mean and variance alone give {limit:.3g}; a
         peak of at most {PEAK:g} times the untrained network's, and rates up to {highest:g}, are usual"""
-    remedy = f"a new run with --train.lr {lower_rate(facts.run.config):.2g}{clip}"
+    remedy = lower_rate(facts.run.config)
     if rose:
         yield Finding("problem", evidence, remedy, peak / untrained, PEAK)
     else:
@@ -185,8 +181,8 @@ def _learning_rate(facts: RunFacts, lines: Lines, images: ImageStats) -> Iterato
         yield Finding("problem", evidence, remedy, train.lr, STEP * highest, says=says)
 
 
-@check("not-learned", "the network has not learned to see images")
-def _not_learned(facts: RunFacts, lines: Lines, images: ImageStats) -> Iterator[Finding]:
+@check("not-learned", "the network has not learned to see images", of_training=True, single_times=True)
+def _not_learned(facts: Facts, lines: Lines, images: ImageStats) -> Iterator[Finding]:
     if unlearned := _unlearned(facts, lines, images):
         evidence = f"""after {_images_seen(facts)} images the squared error is {unlearned[0]:.3g}; the data's mean and
             variance alone give {unlearned[1]:.3g}"""

@@ -7,8 +7,11 @@ between images says whether that of their brightness is decided.
 import math
 from collections.abc import Iterator
 
-from unstir.insight.findings import Errors, Finding, RunFacts, Samples, check
-from unstir.insight.numbers import times
+from unstir.insight.checks_learning import lower_rate
+from unstir.insight.facts import Errors, Facts, Samples
+from unstir.insight.findings import Finding, check
+from unstir.insight.wording import times
+from unstir.runs.checkpoint import Checkpoint
 from unstir.significance import counted, paired, two_sample
 
 # Thresholds; docs/doctor.md has what trained runs measure.
@@ -17,8 +20,8 @@ BRIGHTER = 0.15  # of the standard deviation of the data's values: a shift of th
 ALIKE = 0.5  # of the data's variance between images
 
 
-@check("average-behind", "the averaged weights are worse than the raw ones")
-def _average_behind(facts: RunFacts, errors: Errors) -> Iterator[Finding]:
+@check("average-behind", "the averaged weights are worse than the raw ones", of_training=True, single_times=True)
+def _average_behind(facts: Facts, errors: Errors) -> Iterator[Finding]:
     """An average whose loss is clearly above that of the weights it averages, on the same images, times and noise."""
     if errors.raw is None or errors.average is None:
         return
@@ -37,8 +40,18 @@ def _average_behind(facts: RunFacts, errors: Errors) -> Iterator[Finding]:
         yield Finding("problem" if severe else "warning", evidence, remedy, ratio, BEHIND_WARNING)
 
 
+@check("weights-finite", "the saved weights are not finite")
+def _weights_finite(facts: Facts, loaded: Checkpoint) -> Iterator[Finding]:
+    weights = [t for name, t in loaded.tensors.items() if name.startswith(("model.", "ema."))]
+    broken = sum(not t.isfinite().all() for t in weights)
+    if broken:
+        evidence = f"{broken} of {len(weights)} tensors of step {loaded.step} hold NaN or an infinity; none should"
+        remedy = f"sample an earlier step with --checkpoint, or {lower_rate(facts.config)}"
+        yield Finding("problem", evidence, remedy, broken, 0)
+
+
 @check("brightness")
-def _brightness(facts: RunFacts, samples: Samples) -> Iterator[Finding]:
+def _brightness(facts: Facts, samples: Samples) -> Iterator[Finding]:
     """Samples lighter or darker than the data, by the means of images over all values."""
     made, real = (images.double().flatten(1).mean(1) for images in (samples.made, samples.real))
     found, most = two_sample(real.tolist(), made.tolist()), BRIGHTER * samples.real.double().std().item()
@@ -55,7 +68,7 @@ def _brightness(facts: RunFacts, samples: Samples) -> Iterator[Finding]:
 
 
 @check("collapse", "samples are nearly all alike")
-def _collapse(facts: RunFacts, samples: Samples) -> Iterator[Finding]:
+def _collapse(facts: Facts, samples: Samples) -> Iterator[Finding]:
     made, real = (images.double().flatten(1).var(0).mean().item() for images in (samples.made, samples.real))
     ratio = made / real if real else math.inf
     if not ratio >= ALIKE:
@@ -66,7 +79,7 @@ def _collapse(facts: RunFacts, samples: Samples) -> Iterator[Finding]:
         yield _finding(facts, evidence, remedy, ratio, ALIKE)
 
 
-def _finding(facts: RunFacts, evidence: str, remedy: str, figure: float, threshold: float, says: str = "") -> Finding:
+def _finding(facts: Facts, evidence: str, remedy: str, figure: float, threshold: float, says: str = "") -> Finding:
     """A problem; of a run in training a warning, for it may pass, and the remedy is to wait first."""
     if facts.finished:
         return Finding("problem", evidence, remedy, figure, threshold, says=says)

@@ -15,7 +15,7 @@ from unstir.data import Store
 from unstir.errors import printable
 from unstir.insight import charts, pictures, tables
 from unstir.insight.facts import Facts
-from unstir.insight.measuring import gather
+from unstir.insight.gather import gather
 from unstir.insight.page import write_page
 from unstir.insight.statement import MARKS, Verdict
 from unstir.insight.wording import change, size
@@ -39,7 +39,9 @@ ByRun = tuple[str, list[str]]  # a row of a table: what it is about, and the tex
 
 def write(runs: Sequence[Run], stores: Sequence[Store | None], path: Path) -> list[Facts]:
     """Write the page of several runs and return their facts. Figures that do not compare are left out, and why said."""
-    facts = [gather(run, store) for run, store in zip(runs, stores, strict=True)]
+    facts = [
+        gather(run.path, store=store and store.path, samples=False) for run, store in zip(runs, stores, strict=True)
+    ]
     sides, names = same_protocol(runs), [it.name for it in facts]
     alike = sides.alike
     if len(set(names)) < len(names):  # of folders that are called alike, the paths
@@ -47,7 +49,7 @@ def write(runs: Sequence[Run], stores: Sequence[Store | None], path: Path) -> li
     of_figures = _with_steps(names, [it.step for it in alike or facts], [it.step for it in facts])
     names = _with_steps(names, [it.step for it in facts])
     keys = [key for key in alike[0].figures if all(key in each.figures for each in alike)] if alike else []
-    settings, metrics = _settings(facts), [(name, it.metrics) for name, it in zip(names, facts, strict=True)]
+    settings, metrics = _settings(facts), [(name, it.lines) for name, it in zip(names, facts, strict=True)]
     losses = {name: charts.mean_losses(it.held_out, "held_out") for name, it in zip(names, facts, strict=True)}
     held_out = losses if losses_compare(runs, facts) else {}
     shown: dict[str, Any] = {
@@ -60,7 +62,7 @@ def write(runs: Sequence[Run], stores: Sequence[Store | None], path: Path) -> li
         "verdicts": _verdicts(of_figures, alike, keys),
         "cost": _cost(facts),
         "settings": settings,
-        "curves": [charts.curve(metrics, "loss", "training loss", True)] if any(it.metrics for it in facts) else [],
+        "curves": [charts.curve(metrics, "loss", "training loss", True)] if any(it.lines for it in facts) else [],
         "held_out": charts.by_images(held_out, "held-out loss, sampling weights", "fig-all-held-out"),
         "quality": _quality(names, facts, alike),
         "real": _real(runs, stores),
@@ -89,12 +91,12 @@ def losses_compare(runs: Sequence[Run], facts: Sequence[Facts]) -> bool:
 
 def _summary(names: Sequence[str], alike: Sequence[Evaluation], settings: Sequence[ByRun]) -> list[str]:
     """What to know first: whether the figures compare, the main one's verdicts, and how many settings differ."""
+    texts = ["Their figures do not compare; what differs, and what to do, is below."]
+    if alike:
+        texts = [text for text, _ in _verdicts(names, alike, [alike[0].main_key])]
     keys = [key for key, _ in settings]
     some = f"{', '.join(keys[:3])}{' and others' if len(keys) > 3 else ''}" if keys else "nothing but their training"
-    found = ["Their figures do not compare; what differs, and what to do, is below."]
-    if alike:
-        found = [text for text, _ in _verdicts(names, alike, [alike[0].main_key])]
-    return [*found, f"They differ in {some}."]
+    return [*texts, f"They differ in {some}."]
 
 
 def _real(runs: Sequence[Run], stores: Sequence[Store | None]) -> pictures.Picture | None:
@@ -131,7 +133,7 @@ def _verdicts(names: Sequence[str], alike: Sequence[Evaluation], keys: Sequence[
 
 def _cost(facts: Sequence[Facts]) -> list[ByRun]:
     """What the runs took."""
-    steps, data = [f"{it.step:,} of {it.length:,}" for it in facts], [it.data.content_hash[:12] for it in facts]
+    steps, data = [f"{it.step:,} of {it.run.length:,}" for it in facts], [it.data.content_hash[:12] for it in facts]
     took = [
         (" or ".join(dict.fromkeys(name for name, _ in rows)), [value for _, value in rows])
         for rows in zip(*map(tables.cost, facts), strict=True)
@@ -174,62 +176,50 @@ def same_protocol(runs: Sequence[Run]) -> Sides:
     Of several protocols it is that by which most was evaluated, as on the page of one run; of these, with most images.
     """
     of_all = [saved(run) for run in runs]
-    of_each = [[each for each in found if each.step == found[-1].step] for found in of_all]  # the newest
-    if not any(of_each):
+    newest = [[it for it in evaluations if it.step == evaluations[-1].step] for evaluations in of_all]
+    if not any(newest):
         commands = tuple(f"unstir evaluate {shlex.quote(str(run.path))}" for run in runs)
         return Sides((), ("None of these runs was evaluated yet.",), commands)
 
     def weight(of: Evaluation) -> tuple[int, int]:
-        num = sum(not unlike(of.protocol, each.protocol) for each in itertools.chain(*of_all))
+        num = sum(not unlike(of.protocol, it.protocol) for it in itertools.chain(*of_all))
         return num, of.protocol["num"] * of.protocol["seeds"]
 
-    for first in sorted(of_each[0], key=weight, reverse=True):
-        matches = [next((e for e in found if not unlike(first.protocol, e.protocol)), None) for found in of_each]
+    candidates = sorted(itertools.chain(*newest), key=weight, reverse=True)
+    for first in candidates:
+        matches = [next((it for it in side if not unlike(first.protocol, it.protocol)), None) for side in newest]
         if all(matches):
             return Sides(tuple(match for match in matches if match is not None))
-    like = _most_alike(of_each)
-    sides = [_side(run, found, like) for run, found in zip(runs, of_each, strict=True)]
+    sides = [_side(run, side, candidates[0]) for run, side in zip(runs, newest, strict=True)]
     reasons, remedies = zip(*(side for side in sides if side is not None), strict=True)
-    return Sides((), tuple(reasons), tuple(remedy for remedy in remedies if remedy))
+    return Sides((), tuple(reasons), tuple(filter(None, remedies)))
 
 
-def _most_alike(of_each: Sequence[Sequence[Evaluation]]) -> Evaluation:
-    """The evaluation that differs from the nearest ones of the other runs in the fewest keys; of equals the first."""
-
-    def apart(of: Evaluation) -> int:
-        return sum(min(len(unlike(of.protocol, each.protocol)) for each in found) for found in of_each if found)
-
-    return min(itertools.chain(*of_each), key=apart)
-
-
-def _side(run: Run, found: Sequence[Evaluation], like: Evaluation) -> tuple[str, str] | None:
-    """Why no figures of a run compare with ``like``, and the command that makes them; None where some do."""
-    asked = like.protocol
-    nearest = min(found, key=lambda each: len(unlike(asked, each.protocol)), default=None)
-    if nearest is not None and not unlike(asked, nearest.protocol):
-        return None
-    name = str(run.path)
-    why = f"{name} was not evaluated." if nearest is None else f"{name}: {'; '.join(unlike(nearest.protocol, asked))}."
-    own = _by_default(run)
-    if asked["data"] != own["data"]:
-        return f"{why} No command makes figures of two data sets comparable.", ""
-    if (asked["label"] is None) != (own["label"] is None):
-        return f"{why} Figures of a network with classes and of one without never compare.", ""
-    if (asked["sampler"] == "consistency") != run.config.distilled:
-        return f"{why} Figures of a distilled run, which consistency alone samples, and of others never compare.", ""
-    differing = [key for key, value in own.items() if key in asked and asked[key] != value]
-    options = {"num": asked["num"], "seeds": asked["seeds"], **{key: asked[key] for key in differing}}
-    if asked["num_reference"] != run.data.counts[asked["split"]]:
-        options["reference"] = asked["num_reference"]
-    command = ["unstir", "evaluate", name, *itertools.chain(*(_option(run, *pair, like) for pair in options.items()))]
-    if FID in like.figures:
-        command.append("--fid")
-    elif nearest is not None and nearest.protocol["networks"] != asked["networks"]:
-        why += " All must be evaluated with one store: name it with --store."
-    return why, shlex.join(command)
+def _side(run: Run, evaluations: Sequence[Evaluation], like: Evaluation) -> tuple[str, str] | None:
+    """Why no figures of a run compare with ``like``, and the command that makes them, or ""; None where some do."""
+    nearest = min(evaluations, key=lambda it: len(unlike(like.protocol, it.protocol)), default=None)
+    if nearest is None:
+        return f"{run.path} was not evaluated.", _command(run, like)
+    if differences := unlike(nearest.protocol, like.protocol):
+        return f"{run.path}: {'; '.join(differences)}.", _command(run, like)
+    return None
 
 
-def _by_default(run: Run) -> dict[str, Any]:
+def _command(run: Run, like: Evaluation) -> str:
+    """The command that evaluates a run as ``like`` was; "" where no options make their figures comparable."""
+    protocol, usual = like.protocol, _usual(run)
+    of_kind = [(how["data"], how["label"] is None, how["sampler"] == "consistency") for how in (protocol, usual)]
+    if of_kind[0] != of_kind[1]:
+        return ""
+    options = {"num": protocol["num"], "seeds": protocol["seeds"]}
+    options |= {key: protocol[key] for key, value in usual.items() if key in protocol and protocol[key] != value}
+    if protocol["num_reference"] != run.data.counts[protocol["split"]]:
+        options["reference"] = protocol["num_reference"]
+    words = ["unstir", "evaluate", str(run.path), *itertools.chain(*(_option(*pair) for pair in options.items()))]
+    return shlex.join([*words, *(["--fid"] if FID in like.figures else [])])
+
+
+def _usual(run: Run) -> dict[str, Any]:
     """The keys of a protocol that options of `unstir evaluate` set, as they are without any; and the data."""
     chain = dataclasses.replace(usual_chain(run), seed=0)
     sampling = dataclasses.asdict(chain) | {"steps": chain.cost(build.schedule(run.config.diffusion)).steps}
@@ -239,15 +229,8 @@ def _by_default(run: Run) -> dict[str, Any]:
     return {**known, **sampling, "ema": run.config.train.ema_decay > 0, "dtype": dtype}
 
 
-def _option(run: Run, key: str, value: Any, like: Evaluation) -> list[str]:
+def _option(key: str, value: Any) -> list[str]:
     """A key of a protocol as an option of `unstir evaluate`."""
-    name = f"--{key.replace('_', '-')}"
-    if key == "steps":  # of more steps some spacings visit no more times
-        how, schedule = like.protocol, build.schedule(run.config.diffusion)
-        chains = (usual_chain(run).changed(spacing=how["spacing"], steps=n) for n in range(1, schedule.T + 1))
-        value = next((each.steps for each in chains if each.cost(schedule).steps == value), value)
-    if key == "ema" and not isinstance(value, bool):
-        name = "--ema-width"
     if isinstance(value, bool):
-        return [name if value else f"--no-{key}"]
-    return [name, str(value)]
+        return [f"--{key}" if value else f"--no-{key}"]
+    return ["--ema-width" if key == "ema" else f"--{key.replace('_', '-')}", str(value)]

@@ -1,4 +1,4 @@
-"""What may be wrong with a run: a list of checks, each of what was read, drawn and measured of it once.
+"""What may be wrong with a run: the table of checks, each of facts that were read, drawn and measured once.
 
 A finding has the figure that was measured, the threshold that it was compared with and the setting that mends it. The
 thresholds are explained, with what trained runs measure, in docs/doctor.md.
@@ -10,8 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from unstir.insight import checks_data, checks_folder, checks_learning, checks_samples
-from unstir.insight.findings import NO_SAMPLES, Cause, Check, Finding, RunFacts, by_reason, causes, explained
-from unstir.insight.gather import Progress, gather
+from unstir.insight.facts import Facts
+from unstir.insight.findings import Check, Finding, explained
+from unstir.insight.gather import gather
+from unstir.insight.sampled import Progress
 
 CHECKS: dict[str, Check] = {
     check.name: check
@@ -20,15 +22,6 @@ CHECKS: dict[str, Check] = {
     if isinstance(check, Check)
 }
 """Every check by its name, in the order of definition."""
-
-OF_TRAINING = frozenset(
-    {"few-images", "overfit", "average-behind", "disk"}
-    | {check.name for check in vars(checks_learning).values() if isinstance(check, Check)}
-)
-"""The checks of how a run was trained, which an imported one was elsewhere."""
-
-OF_SINGLE_TIMES = frozenset({"not-learned", "learning-rate", "average-behind"})
-"""The checks of errors at single times, of which a distilled run, that learns the ends of paths, has none."""
 
 
 @dataclass(frozen=True)
@@ -49,27 +42,6 @@ class Report:
         return all(finding.severity != "problem" for finding in self.findings)
 
 
-def examine(facts: RunFacts) -> Report:
-    """Run every check whose needs are met."""
-    reasons = {name: next(filter(None, map(facts.why_not, check.needs)), "") for name, check in CHECKS.items()}
-    if facts.run.config.imported:
-        reasons |= dict.fromkeys(OF_TRAINING, "the run was imported, and trained elsewhere")
-    if facts.run.config.distilled:
-        reasons |= dict.fromkeys(OF_SINGLE_TIMES, "a distilled run has no error of single times")
-    skipped = {name: reason for name, reason in reasons.items() if reason}
-    checked = tuple(name for name in CHECKS if name not in skipped)
-    found = (finding for name in checked for finding in CHECKS[name].run(facts))
-    if facts.run.config.distilled:
-        found = (replace(each, remedy=of_distill(each.remedy)) for each in found)
-    findings = explained(found)
-    return Report(tuple(findings), checked, skipped, checks_folder.forecast(facts))
-
-
-def of_distill(remedy: str) -> str:
-    """A remedy whose options are those of `unstir distill`, where that has its own."""
-    return re.sub(r"--train\.(lr|length)(?![\w.])", r"unstir distill --\1", remedy)
-
-
 def diagnose(
     path: str | Path, *, store: str | Path | None = None, samples: bool = True, progress: Progress = lambda *_: None
 ) -> Report:
@@ -77,4 +49,26 @@ def diagnose(
     return examine(gather(path, store=store, samples=samples, progress=progress))
 
 
-__all__ = ["CHECKS", "NO_SAMPLES", "Cause", "Finding", "Report", "by_reason", "causes", "diagnose", "examine", "gather"]
+def examine(facts: Facts) -> Report:
+    """Run every check whose needs are met."""
+    reasons = {name: _why_not(check, facts) for name, check in CHECKS.items()}
+    skipped = {name: reason for name, reason in reasons.items() if reason}
+    checked = tuple(name for name in CHECKS if name not in skipped)
+    findings = [finding for name in checked for finding in CHECKS[name].run(facts)]
+    if facts.config.distilled:
+        findings = [replace(finding, remedy=of_distill(finding.remedy)) for finding in findings]
+    return Report(tuple(explained(findings)), checked, skipped, checks_folder.forecast(facts))
+
+
+def _why_not(check: Check, facts: Facts) -> str:
+    """Why a check cannot be made of a run of this kind, or of what is there; an empty string where it can."""
+    if facts.config.imported and check.of_training:
+        return "the run was imported, and trained elsewhere"
+    if facts.config.distilled and check.single_times:
+        return "a distilled run has no error of single times"
+    return next(filter(None, map(facts.why_not, check.needs)), "")
+
+
+def of_distill(remedy: str) -> str:
+    """A remedy whose options are those of `unstir distill`, where that has its own."""
+    return re.sub(r"--train\.(lr|length)(?![\w.])", r"unstir distill --\1", remedy)

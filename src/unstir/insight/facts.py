@@ -1,19 +1,75 @@
-"""What is known of a run, gathered from its folder into one value that pages and sentences are made of."""
+"""What is known of a run: one value, read once, that the doctor's checks, sentences and pages are made of."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, Protocol
+from pathlib import Path
+from typing import Any
 
-from unstir.insight.doctor import Finding
+from torch import Tensor
+
+from unstir.data import Store
+from unstir.errors import printable
 from unstir.insight.held_out import Measurement, alike
+from unstir.insight.image_stats import ImageStats
+from unstir.insight.numbers import Lines
 from unstir.insight.wording import passes
 from unstir.metrics.evaluation import Evaluation
 from unstir.metrics.figures import Figure
 from unstir.metrics.likelihood import terms_of
+from unstir.runs import build
 from unstir.runs.card import DataCard
+from unstir.runs.checkpoint import Checkpoint
 from unstir.runs.config import Config
 from unstir.runs.model import weights_in_words
+from unstir.runs.run import Run
+
+MISSING = {
+    "lines": "no line in metrics.jsonl yet",
+    "held_out": "no line in held_out.jsonl",
+    "loaded": "no saved weights that are whole",
+    "store": "the data is not there",
+    "images": "the data is not there",
+}
+"""Why a part of the facts is None or empty. Samples and errors have several reasons: `Facts.unmeasured`."""
+
+NO_SAMPLES = "left out by --no-samples"
+"""The reason where nothing was to be drawn."""
+
+
+@dataclass(frozen=True)
+class SavedFile:
+    """A checkpoint on disk: its step, its path, "full" or "slim", its size in bytes, and what is wrong with it."""
+
+    step: int
+    path: Path
+    kind: str
+    size: int
+    problem: str = ""
+
+
+@dataclass(frozen=True, eq=False)
+class Samples:
+    """Images drawn from a run, ``made`` uint8 [N, C, H, W] in 0..255, and ``real`` ones [M, C, H, W] to compare with.
+
+    Where the network knows classes both have each class in the same proportion, so that a difference is no difference
+    of classes. ``chain`` says in words how they were drawn.
+    """
+
+    made: Tensor
+    real: Tensor
+    chain: str
+
+
+@dataclass(frozen=True, eq=False)
+class Errors:
+    """Mean squared errors of training images, float64 [N], with the same times and noise, in evaluation mode.
+
+    Of the ``raw`` weights and of the ``average``; None where the newest file has only one of them.
+    """
+
+    raw: Tensor | None
+    average: Tensor | None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,54 +87,76 @@ def chain_key(sampler: str, spacing: str, calls: int) -> str:
     return f"{sampler} {spacing} {calls}"
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class Cost:
-    """What training took: parameters, training images seen, seconds, and floating-point operations.
+    """What training took so far: parameters, training images seen, seconds, floating-point operations.
 
-    ``forward_flops`` are those of one image's forward pass, a multiplication and an addition counted as two; training
-    takes as many as ``passes`` of them, for the backward pass costs two, and the teacher of a distilled run takes two.
+    ``forward_flops`` are those of one image's forward pass, a multiplication and an addition counted as two.
     """
 
     parameters: int
     images: int
     seconds: float
     forward_flops: float
-    passes: int = 3
-
-    @property
-    def training_flops(self) -> float:
-        """Floating-point operations of the whole training."""
-        return self.passes * self.forward_flops * self.images
+    training_flops: float
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False)
 class Facts:
-    """A run in figures.
+    """A run as its folder has it. What cannot be had is None or empty, and `why_not` has the reason.
 
-    ``step`` of ``length`` optimiser steps are taken. ``metrics`` are the lines of metrics.jsonl, ``held_out`` those of
-    held_out.jsonl. ``by_step`` are evaluations of several saved steps by one protocol, by rising step; ``by_chain``
-    evaluations of the last of these steps by several samplers and calls, alike in everything else. ``likelihoods``
-    are what `unstir likelihood` wrote, by split. ``findings`` are the doctor's, ``checked`` the names of its checks,
-    ``skipped`` why others were not made, by name. ``speed`` is how long samplers take, ``trained_on`` the machines that
-    it was trained on, with torch.
+    ``lines`` are those of metrics.jsonl, ``held_out`` those of held_out.jsonl, ``files`` every checkpoint with what is
+    wrong with it, ``loaded`` the newest that is whole, ``images`` the statistics of the ``store``. ``disk_needed`` are
+    the bytes of files still to come, ``disk_free`` those that are free where the run lies. ``samples`` and
+    ``errors`` are drawn and measured for the doctor; ``unmeasured`` says why they are missing. ``by_step`` are
+    evaluations of several saved steps by one protocol, by rising step; ``by_chain`` evaluations of the last of these
+    steps by several samplers and calls, alike in everything else. ``likelihoods`` are what `unstir likelihood` wrote,
+    by split; ``speed`` is how long samplers take.
     """
 
-    name: str
-    config: Config
-    data: DataCard
-    step: int
-    length: int
-    cost: Cost
-    metrics: tuple[dict[str, Any], ...]
-    held_out: tuple[dict[str, Any], ...] = ()
+    run: Run
+    lines: Lines = ()
+    disk_free: int = 0
+    disk_needed: int = 0
+    files: tuple[SavedFile, ...] = ()
+    loaded: Checkpoint | None = None
+    settings_problem: str = ""
+    store: Store | None = None
+    store_problem: str = ""
+    held_out: Lines = ()
+    images: ImageStats | None = None
+    samples: Samples | None = None
+    errors: Errors | None = None
+    unmeasured: str = ""
     by_step: tuple[Evaluation, ...] = ()
     by_chain: tuple[Evaluation, ...] = ()
     likelihoods: dict[str, dict[str, Any]] = field(default_factory=dict)
-    findings: tuple[Finding, ...] = ()
-    checked: tuple[str, ...] = ()
-    skipped: dict[str, str] = field(default_factory=dict)
     speed: Speed | None = None
-    trained_on: tuple[str, ...] = ()
+
+    @property
+    def name(self) -> str:
+        """The name of the run's folder, as it may be shown."""
+        return printable(self.run.path.resolve().name)
+
+    @property
+    def config(self) -> Config:
+        """The settings of the run."""
+        return self.run.config
+
+    @property
+    def data(self) -> DataCard:
+        """The data of the run."""
+        return self.run.data
+
+    @property
+    def step(self) -> int:
+        """The optimiser steps taken, according to metrics and files."""
+        return step_of(self.lines, self.files)
+
+    @property
+    def finished(self) -> bool:
+        """Whether all steps are taken."""
+        return self.step >= self.run.length
 
     @property
     def last(self) -> Evaluation | None:
@@ -96,6 +174,14 @@ class Facts:
         """A note to a figure of a step, with the step where it is older than the run's."""
         return "; ".join(filter(None, (note, f"of step {step:,}" if step < self.step else "")))
 
+    @cached_property
+    def cost(self) -> Cost:
+        """What training took so far."""
+        last = self.lines[-1] if self.lines else {"images": 0, "seconds": 0.0}
+        forward = float(build.forward_flops(self.config, *self.data.shape[1:]))
+        training = build.passes(self.config) * forward * last["images"]
+        return Cost(build.num_parameters(self.config), last["images"], last["seconds"], forward, training)
+
     @property
     def images_seen(self) -> tuple[str, str, str]:
         """How many images training took: a name, the number, how often each; a distilled run sees none of the data."""
@@ -104,36 +190,32 @@ class Facts:
             return "images in its batches", num, "on paths of its teacher"
         return "training images seen", num, passes(self.cost.images, self.data.counts["train"])
 
+    @property
+    def machine(self) -> str:
+        """The machines that it was trained on, each with its torch; "" where none is recorded."""
+        events = self.run.log("events").lines
+        machines = [f"{it['device']}, torch {it['torch']}" for it in events if {"device", "torch"} <= it.keys()]
+        return "; then ".join(dict.fromkeys(machines))
+
     @cached_property
     def measured(self) -> list[Measurement]:
         """The held-out losses that can be compared with the last, by rising step."""
         return alike(self.held_out)
 
+    def why_not(self, part: str) -> str:
+        """Why a part is None or empty; an empty string where it is there."""
+        return MISSING.get(part, self.unmeasured) if getattr(self, part) in (None, ()) else ""
 
-class Evaluated(Protocol):
-    """What sentences about samples need to know: figures of a run, or of images that are there."""
 
-    @property
-    def data(self) -> DataCard:
-        """What they are compared with."""
-
-    @property
-    def by_step(self) -> tuple[Evaluation, ...]:
-        """Evaluations by one protocol, the newest last."""
-
-    @property
-    def last(self) -> Evaluation | None:
-        """The newest one."""
-
-    @property
-    def older(self) -> str:
-        """Where that is of an older step than the run's: which, in words; else ""."""
+def step_of(lines: Lines, files: Sequence[SavedFile]) -> int:
+    """The step that a run stands at: the highest of its last logged line and its saved files that are whole."""
+    logged: list[int] = [line["step"] for line in lines[-1:]]
+    return max([*logged, *(file.step for file in files if not file.problem)], default=0)
 
 
 @dataclass(frozen=True)
 class ImagesFacts:
-    """What is known of images that no run drew: their ``name``, their figures, and the ``data`` that they were held
-    against."""
+    """What is known of images that no run drew: their ``name``, figures, and the ``data`` they were compared with."""
 
     name: str
     data: DataCard
@@ -148,6 +230,10 @@ class ImagesFacts:
     older = ""
 
 
+Reported = Facts | ImagesFacts
+"""What sentences and tables on samples are made of: a run, or images that no run drew."""
+
+
 def same_features(evaluation: Evaluation, figure: str) -> Figure | None:
     """The figure of this name ("coverage") in the features of the main one; None where it is not there."""
     return evaluation.figures.get(f"{evaluation.main_key.split('/')[0]}/{figure}")
@@ -160,7 +246,7 @@ def more_seeds(of: Evaluation) -> str:
 
 def bound_in_words(how: Mapping[str, Any]) -> str:
     """How a bound was computed, by its protocol: "all 1000 terms", and what `unstir likelihood` does if it is asked."""
-    asked = ["small variance"] if how.get("variance") == "small" else []
-    asked += ["estimates not clamped"] if how.get("clip") is False else []
-    asked += [weights_in_words(how["ema"])] if how.get("ema", True) is not True else []
-    return ", ".join((terms_of(how), *asked))
+    settings = ["small variance"] if how.get("variance") == "small" else []
+    settings += ["estimates not clamped"] if how.get("clip") is False else []
+    settings += [weights_in_words(how["ema"])] if how.get("ema", True) is not True else []
+    return ", ".join((terms_of(how), *settings))

@@ -1,67 +1,78 @@
-"""Everything that the checks read, draw and measure, once; what cannot be had is left out, with the reason."""
+"""A run's folder, read once: everything that checks, sentences and pages are made of."""
 
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
-import torch
-from torch import Tensor
-
-from unstir import randomness
-from unstir.chain import FAST
+from unstir.chain import OPTIONS
 from unstir.data import Store
-from unstir.diffusion.denoiser import NotFiniteError
-from unstir.diffusion.loss import denoising_loss
 from unstir.errors import UserError
-from unstir.generate.drawing import Job, sample_batches
-from unstir.insight.findings import MISSING, NO_SAMPLES, Errors, Needs, RunFacts, Samples, SavedFile, step_of
+from unstir.insight.facts import NO_SAMPLES, Facts, SavedFile, Speed, step_of
 from unstir.insight.image_stats import ImageStats, image_stats
-from unstir.pixels import from_uint8, to_uint8
-from unstir.progress import counted, counter
-from unstir.randomness import Key
+from unstir.insight.sampled import Progress, measured
+from unstir.metrics.evaluation import Evaluation, saved, unlike
+from unstir.metrics.likelihood import Likelihood
+from unstir.metrics.likelihood import read as read_likelihood
 from unstir.runs import build, checkpoint, toml
 from unstir.runs.checkpoint import Checkpoint
-from unstir.runs.config import Config
-from unstir.runs.loading import check_same, model_of
+from unstir.runs.lines import decode
+from unstir.runs.loading import check_same
 from unstir.runs.run import Run
 from unstir.runs.stores import compared_with
 from unstir.runs.timetable import snapshots
 from unstir.theory.averages import WIDTHS
 
-Progress = Callable[[int, int, str], None]  # progress(done, total, what)
-MOST_IMAGES, FEWEST_IMAGES, WORK = 64, 16, 1.5e12  # floating-point operations; some 20 s of two cores
-REAL_IMAGES = 2048
-ERROR_IMAGES = 256
+SPEED = "speed.json"
+APART = ("sampler", "steps", "calls", "spacing", *OPTIONS)  # what differs between the chains of the plot of calls
 
 
-def gather(path: str | Path, *, store: str | Path | None = None, samples: bool = True, progress: Progress) -> RunFacts:
+def gather(
+    path: str | Path,
+    *,
+    store: str | Path | None = None,
+    samples: bool = True,
+    protocol: Mapping[str, Any] | None = None,
+    progress: Progress = lambda *_: None,
+) -> Facts:
     """The facts of the run in folder ``path``.
 
     ``store`` names its packed data where that has moved; without ``samples`` no image is drawn and no loss measured.
-    Raises UserError where there is no run, or where ``store`` is named and is no store.
+    Of its evaluations those that compare are taken: by ``protocol``, else the most of them. Raises UserError where
+    there is no run, or where ``store`` is named and is no store.
     """
     run = Run.open(path)
     files, loaded = _files(run, progress)
-    settings_problem = _unlike(run, loaded)
+    settings_problem = "" if loaded is None else _refusal(check_same, run, loaded)
     if settings_problem and loaded:
         with suppress(UserError):
             run = replace(run, config=toml.from_dict(loaded.config, str(run.path)))
     lines, (run, opened, store_problem) = tuple(run.metrics()), _store(run, store)
-    facts = RunFacts(
+    step = step_of(lines, files)
+    by_step, by_chain = _comparable(saved(run), protocol)
+    facts = Facts(
         run=run,
         lines=lines,
+        disk_free=shutil.disk_usage(run.path).free,
+        disk_needed=disk_needed(run, files, step),
         files=files,
-        store=opened,
-        store_problem=store_problem,
-        needs=needs(run, files, step_of(lines, files)),
-        held_out=tuple(run.held_out()),
         loaded=loaded,
         settings_problem=settings_problem,
+        store=opened,
+        store_problem=store_problem,
+        held_out=tuple(run.held_out()),
         images=_looked_at(opened, progress),
+        unmeasured=NO_SAMPLES,
+        by_step=by_step,
+        by_chain=by_chain,
+        likelihoods=likelihoods(run, since=by_step[-1].step if by_step else (run.saved_steps() or [step])[-1]),
+        speed=read_speed(run),
     )
-    return _measured(facts, progress) if samples else replace(facts, unmeasured=NO_SAMPLES)
+    if samples and loaded is not None and _refusal(check_same, run, loaded):
+        return replace(facts, unmeasured="the weights were trained with other settings or other data")
+    return measured(facts, progress) if samples else facts
 
 
 def _looked_at(store: Store | None, progress: Progress) -> ImageStats | None:
@@ -69,32 +80,6 @@ def _looked_at(store: Store | None, progress: Progress) -> ImageStats | None:
     if store is None or not store.count("train"):
         return None
     return image_stats(store, lambda done, total: progress(done, total, "images"))
-
-
-def _measured(facts: RunFacts, progress: Progress) -> RunFacts:
-    """The facts with samples drawn and losses measured, where there are weights, and data that fits them."""
-    run, store, loaded = facts.run, facts.store, facts.loaded
-    if _unlike(run, loaded):
-        reason = "the weights were trained with other settings or other data"
-    elif store is None:
-        reason = MISSING["store"]
-    elif store.count("train") < 2 or store.shape != run.data.shape:
-        reason = "the data does not fit the run"
-    elif loaded is None:
-        reason = MISSING["loaded"]
-    elif run.config.model.num_classes and not store.labelled:
-        reason = "the data has no labels"
-    else:
-        with suppress(NotFiniteError):
-            drawn = draw_samples(run, loaded, store, progress)
-            return replace(facts, samples=drawn, errors=squared_errors(run, loaded, store))
-        reason = "the network answers with NaN or an infinity"
-    return replace(facts, unmeasured=reason)
-
-
-def _unlike(run: Run, loaded: Checkpoint | None) -> str:
-    """Why the run's settings or data are not those of its weights; an empty string where they are."""
-    return "" if loaded is None else _refusal(check_same, run, loaded)
 
 
 def _refusal(check: Callable[..., object], *args: object) -> str:
@@ -167,84 +152,63 @@ def _read(step: int, path: Path, kind: str) -> tuple[SavedFile, Checkpoint | Non
     return file, loaded
 
 
-def affordable(run: Run, calls: int, most: int) -> int:
-    """How many images, FEWEST_IMAGES to ``most``, take about WORK operations at ``calls`` network calls per image."""
-    each = build.forward_flops(run.config, *run.data.shape[1:]) * calls
-    return max(FEWEST_IMAGES, min(most, int(WORK / each)))
-
-
-def draw_samples(run: Run, loaded: Checkpoint, store: Store, progress: Progress) -> Samples:
-    """Images from the averaged weights by a fast sampler, with real ones to compare; ``progress`` counts steps."""
-    steps = min(FAST.steps, run.config.diffusion.T)
-    chain = run.chain() if run.config.distilled else FAST.changed(steps=steps)
-    num = affordable(run, steps, MOST_IMAGES)
-    job = Job(num=num, chain=chain, batch_size=num)
-    on_step = counter(lambda done, total: progress(done, total, "steps of samples"), chain.steps)
-    batches = sample_batches(model_of(run, loaded, dtype="auto"), job, on_step=on_step)
-    images = torch.cat([x for _, x in batches])
-    words = f"{counted(num, 'image')} by {job.chain.sampler} in {counted(chain.steps, 'step')} from step {loaded.step}"
-    return Samples(to_uint8(images), _real(run, store, num), words)
-
-
-def _real(run: Run, store: Store, num: int) -> Tensor:
-    """Training images, of each class as often as among ``num`` samples where the network has labels."""
-    order = randomness.permutation(0, "doctor", 0, store.count("train"))
-    labels = store.labels("train") if run.config.model.num_classes else None
-    drawn = run.labels.of(torch.arange(num))
-    if labels is None or drawn is None:
-        return store.images("train")[order[:REAL_IMAGES]]
-    each = max(1, REAL_IMAGES // num)
-    chosen = []
-    for label, count in enumerate(torch.bincount(drawn, minlength=run.config.model.num_classes).tolist()):
-        of_class = order[labels[order] == label]
-        wanted = torch.arange(count * each) % max(len(of_class), 1)  # a small class is repeated
-        chosen.append(of_class[wanted] if len(of_class) else of_class)
-    return store.images("train")[torch.cat(chosen)]
-
-
-@torch.inference_mode()
-def squared_errors(run: Run, loaded: Checkpoint, store: Store) -> Errors:
-    """The errors of raw and averaged weights on the same training images, times (`training_times`) and noise."""
-    num = min(affordable(run, 2, ERROR_IMAGES), store.count("train"))
-    index = randomness.Order(0, "doctor errors", 0, store.count("train"))[:num]
-    labels = store.labels("train") if run.config.model.num_classes else None
-    slots, t = torch.arange(num), training_times(run.config, num)
-    found: dict[bool, Tensor] = {}
-    full = loaded.kind == "full"
-    averaged = run.config.train.ema_decay > 0 if full else loaded.ema
-    for ema in [False, True] if full and averaged else [averaged]:
-        model, errors = model_of(run, loaded, ema=ema), []
-        for part in torch.split(slots, 64):
-            x_0 = from_uint8(store.images("train")[index[part]].to(model.device))
-            eps = randomness.normal(Key(0, "doctor noise", 0, part.to(model.device)), run.data.shape)
-            label = None if labels is None else labels[index[part]].to(model.device)
-            mse = denoising_loss(model.denoiser, x_0, t[part].to(model.device), eps, label).mse
-            errors.append(mse.double().cpu())
-        found[ema] = torch.cat(errors)
-    return Errors(found.get(False), found.get(True))
-
-
-def training_times(config: Config, num: int) -> Tensor:
-    """Rising times in 1..T, int64 [num], distributed as those that training draws, or those its log is weighted to.
-
-    Those of a density are the middles of equal shares of it; without one they are the first of equal parts of 1..T.
-    """
-    density = build.times(config, torch.device("cpu"))
-    if density is None:
-        return 1 + torch.arange(num) * config.diffusion.T // num
-    return density.at((torch.arange(num, dtype=density.p.dtype) + 0.5) / num)
-
-
-def needs(run: Run, files: tuple[SavedFile, ...], step: int) -> Needs:
-    """The bytes of files to come from ``step`` on, and what the disk has."""
+def disk_needed(run: Run, files: Sequence[SavedFile], step: int) -> int:
+    """The bytes of files to come from ``step`` on."""
+    if step >= run.length:
+        return 0
     cfg, num = run.config, build.num_parameters(run.config)
     moments = 1 + (cfg.train.optimizer != "muon")
     full = 4 * num * (1 + moments + (cfg.train.ema_decay > 0) + len(WIDTHS) * cfg.train.power_ema + cfg.distilled)
     slim = 4 * num * (1 + len(WIDTHS) * cfg.train.power_ema)
-    there = sum(file.kind == "full" for file in files)
-    pictures = sum(at > step for at in snapshots(run))
-    more = max(cfg.checkpoint.keep - there, 0) + 1  # a new file is whole before the oldest goes
-    return Needs(
-        disk=shutil.disk_usage(run.path).free,
-        files=0 if step >= run.length else full * more + slim * pictures,
-    )
+    more = max(cfg.checkpoint.keep - sum(file.kind == "full" for file in files), 0)
+    return full * (more + 1) + slim * sum(at > step for at in snapshots(run))  # one is whole before the oldest goes
+
+
+def _comparable(
+    evaluations: Sequence[Evaluation], protocol: Mapping[str, Any] | None = None
+) -> tuple[tuple[Evaluation, ...], tuple[Evaluation, ...]]:
+    """The evaluations of several steps by one protocol, and those of the last of them by several chains.
+
+    Without ``protocol`` it is that of which there are most of both kinds together; of equally many, with most images.
+    """
+    newest = max((each.step for each in evaluations), default=0)
+    last = [each for each in evaluations if each.step == newest]
+
+    def group(of: Evaluation) -> tuple[tuple[Evaluation, ...], tuple[Evaluation, ...]]:
+        by_step = tuple(each for each in evaluations if not unlike(of.protocol, each.protocol))
+        return by_step, tuple(each for each in last if not unlike(of.protocol, each.protocol, APART))
+
+    def weight(of: Evaluation) -> tuple[int, int]:
+        return sum(map(len, group(of))), of.protocol["num"] * of.protocol["seeds"]
+
+    asked = [each for each in last if protocol is not None and not unlike(protocol, each.protocol)]
+    return group(max(asked or last, key=weight)) if last else ((), ())
+
+
+def likelihoods(run: Run, since: int) -> dict[str, dict[str, Any]]:
+    """The bounds that `unstir likelihood` wrote, by split: with its usual settings, every term and all images if there.
+
+    Only those of the newest step that has any are taken, and none of a step before ``since``: they are of weights
+    that the run has left behind.
+    """
+    read = map(read_likelihood, sorted((run.path / "likelihood").glob("*.json")))
+    results = [result for result in read if result is not None and result.protocol["step"] >= since]
+    newest = max((result.protocol["step"] for result in results), default=None)
+
+    def rank(result: Likelihood) -> tuple[bool, bool, bool, int]:
+        how = result.protocol
+        unusual = how.get("ema") is not True or not how.get("clip") or how.get("variance") == "small"
+        return unusual, how["calls"] != how["T"], how.get("dtype") != "float32", -result.num
+
+    of_newest = sorted((result for result in results if result.protocol["step"] == newest), key=rank, reverse=True)
+    return {result.protocol["split"]: asdict(result) for result in of_newest}
+
+
+def read_speed(run: Run) -> Speed | None:
+    """What `measuring.time_samplers` kept; None where it kept nothing, or the file is damaged."""
+    try:
+        found = Speed(**decode((run.path / SPEED).read_bytes()))
+        whole = all(float(value) > 0 for value in found.seconds.values()) and found.num > 0
+        return found if whole and {"device", "torch"} <= found.machine.keys() else None
+    except (OSError, ValueError, TypeError, AttributeError):
+        return None

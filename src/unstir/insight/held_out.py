@@ -8,7 +8,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import fmean
-from typing import NamedTuple, Protocol, TypeVar
+from typing import NamedTuple
 
 from unstir.data import SPLITS
 from unstir.insight.numbers import Line, Lines, is_number
@@ -16,18 +16,6 @@ from unstir.significance import Effect, Estimate, paired, two_sample
 
 WORTH = 0.01  # a fall over the last stretch of less than this share of the loss is not worth a longer run
 STEEP = 0.1  # a run is too short where each doubling of the images seen takes away this share of the loss or more
-
-
-class Seen(Protocol):
-    """What is known after a number of optimiser steps and of training images."""
-
-    @property
-    def step(self) -> int:
-        """The optimiser steps taken."""
-
-    @property
-    def images(self) -> int:
-        """The training images seen."""
 
 
 class Measurement(NamedTuple):
@@ -81,10 +69,7 @@ def alike(lines: Lines) -> list[Measurement]:
     return [each for each in found if each.of == found[-1].of]
 
 
-SomeSeen = TypeVar("SomeSeen", bound=Seen)
-
-
-def half_way(found: Sequence[SomeSeen]) -> SomeSeen | None:
+def _half_way(found: Sequence[Measurement]) -> Measurement | None:
     """The one after the start from which the images seen grow most nearly twofold to the last; or None."""
     last = found[-1]
     earlier = [each for each in found[:-1] if each.step > 0 and last.images >= 1.3 * each.images > 0]
@@ -129,7 +114,7 @@ class Stretch:
 
 def last_stretch(measured: Sequence[Measurement]) -> Stretch | None:
     """How the losses changed over the last stretch; None where it has no beginning."""
-    before = half_way(measured) if measured else None
+    before = _half_way(measured) if measured else None
     if before is None:
         return None
     after = measured[-1]

@@ -1,7 +1,6 @@
 """The part of the page that needs no training, of images that any program made."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +10,10 @@ from unstir import randomness
 from unstir.data import SPLITS, Store
 from unstir.errors import printable
 from unstir.insight import pictures, tables
-from unstir.insight.analysis import PARTS_OF_IMAGES, limits_of, summary
-from unstir.insight.analysis_quality import diversity, memorisation, quality
+from unstir.insight.analysis import PARTS_OF_IMAGES, limits_of
+from unstir.insight.analysis_samples import diversity, memorisation, quality
 from unstir.insight.facts import ImagesFacts
-from unstir.insight.files import check_files
-from unstir.insight.page import PARTS, write_page
-from unstir.insight.statement import MULTIPLICITY, TITLES
+from unstir.insight.page import PARTS, check_files, contents, in_words, write_page
 from unstir.metrics.evaluate import planned_images
 from unstir.metrics.evaluation import FOLDER
 from unstir.metrics.images import Images
@@ -32,36 +29,30 @@ IDS = ("grids", "quality", "classes", "worst", "neighbours", "analysis", "limita
 TITLES_HERE = {"settings": "Protocol"}
 
 
-@dataclass(frozen=True)
-class ReportFiles:
-    """Where a page goes: the HTML file (None: where its images are), figures as files too."""
-
-    out: Path | None = None
-    exported: Path | None = None
-
-
 def write_images_report(
     images: Sequence[Path],
-    files: ReportFiles,
     request: EvaluationRequest,
+    out: Path | None = None,
     *,
+    exported: Path | None = None,
     say: Say = unsaid,
     showing: Showing = silently,
 ) -> list[Path]:
     """Write the page of images and return the files written, the page first; they are evaluated by ``request`` first.
 
-    It is report.html in their folder, or next to a file of them. Raises UserError, before anything is measured, for
+    It is ``out``, by default report.html in their folder, or next to a file of them; ``exported`` is a file or a folder
+    of files for the figures. Raises UserError, before anything is measured, for
     images that cannot be judged and files that cannot be written.
     """
     first = images[0] if images else Path()
-    path = files.out or (first / "report.html" if first.is_dir() else first.with_suffix(".html"))
-    check_files(path, files.exported)
+    path = out or (first / "report.html" if first.is_dir() else first.with_suffix(".html"))
+    check_files(path, exported)
     plan, _ = planned_images(list(images), None, request, say=say, showing=showing)
     facts = facts_of(plan, say, showing)
     make_folder(path.absolute().parent)
     with showing("writing the page", ""):
         write(plan, facts, path)
-    return [path, *(tables.export(files.exported, [facts]) if files.exported else ())]
+    return [path, *(tables.export(exported, [facts]) if exported else ())]
 
 
 def facts_of(plan: Plan[Images], say: Say = unsaid, showing: Showing = silently) -> ImagesFacts:
@@ -79,13 +70,9 @@ def write(plan: Plan[Images], facts: ImagesFacts, path: Path) -> None:
     sets, asked = plan.images.sets(plan.num, plan.seeds), plan.images.classes(plan.num, plan.seeds)
     drawn = pictures.Drawn(torch.cat(sets), None if asked is None else torch.cat(asked))
     classifier, pairs = pictures.classifier_of(store, last), store.path / FOLDER / f"{last.name()}-pairs.png"
-    of_topic = [(title, [each for each in statements if each.topic == topic]) for topic, title in TITLES.items()]
     shown: dict[str, Any] = {
         "facts": facts,
-        "summary": summary(statements),
-        "rule": MULTIPLICITY,
-        "topics": [(title, own) for title, own in of_topic if own],
-        "limitations": [*limits_of(last), *([PARTS_OF_IMAGES] if last.memorisation else [])],
+        **in_words(statements, [*limits_of(last), *([PARTS_OF_IMAGES] if last.memorisation else [])]),
         "samples": _some(drawn.images, "samples, drawn at random from the images"),
         "real": _some(store.images("train"), "training images, drawn at random"),
         "classes": pictures.by_class(store, drawn, classifier),
@@ -94,9 +81,8 @@ def write(plan: Plan[Images], facts: ImagesFacts, path: Path) -> None:
         "neighbours": pictures.from_file(pairs, pictures.PAIRS) if last.memorisation and pairs.exists() else None,
         "about": _about(plan, store),
     }
-    there = [part for part in PARTS if part.id in IDS and shown.get(part.id, True)]
-    shown["sections"] = [(part.id, TITLES_HERE.get(part.id, part.title)) for part in there]
-    shown["pointers"] = {part.id: part.pointer for part in there if part.pointer}
+    parts = [part for part in PARTS if part.id in IDS and shown.get(part.id, True)]
+    shown |= contents([part._replace(title=TITLES_HERE.get(part.id, part.title)) for part in parts])
     write_page(path, "images.html", shown)
 
 

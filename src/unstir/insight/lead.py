@@ -3,22 +3,21 @@
 import re
 from collections.abc import Iterable, Sequence
 
-from unstir.insight.analysis_quality import MEANINGS
+from unstir.insight.analysis_samples import MEANINGS
 from unstir.insight.facts import Facts
 from unstir.insight.statement import Statement
-from unstir.insight.wording import count, passes
+from unstir.insight.wording import count
 from unstir.progress import duration
 
-NOT_COMPARED = "not compared"  # in the place of a verdict, where held-out images are fewer than the samples of a set
 GOODNESS = {
     ("excess", "bad"): "By the figures its images can still be told from real ones.",
     ("excess", "undecided"): "The samples are too few to say whether its images can be told from real ones.",
-    ("excess", NOT_COMPARED): "Too few real images were held out to say whether its images can be told from them.",
+    ("excess", "not compared"): "Too few real images were held out to say whether its images can be told from them.",
     ("near", "good"): "By the figures its images are close to real ones.",
     ("too near", "bad"): "By the figures its images are nearer to the training images than new ones can be: they may "
     "be copies.",
 }  # fmt: skip
-"""What a statement about the main figure says, by its name and verdict."""
+"""What a statement about the main figure says, by its name and verdict; "not compared" is one without an effect."""
 
 OTHERS = ("class accuracy", "classes", *MEANINGS)  # statements on figures beside the main one
 
@@ -40,44 +39,32 @@ def lead(facts: Facts, statements: Sequence[Statement]) -> list[str]:
     what = f"A diffusion model: a network that turns noise into new {kind} images of {width}x{height} pixels."
     if facts.config.imported:
         return [what, f"Its weights were imported from {facts.config.imported}.", _goodness(facts, statements)]
-    return [what, _learned_from(facts), _length(facts), _goodness(facts, statements)]
-
-
-def _learned_from(facts: Facts) -> str:
-    if facts.config.distilled:
-        teacher = f"the run `{facts.config.train.init}`"
-        return f"It was distilled: it learned from {teacher} to make in one call what that makes in many."
     train, held_out = facts.data.counts["train"], facts.data.counts["held_out"]
     kept = f"; {held_out:,} others were held out, to compare with" if held_out else ""
-    return f"It was trained on {count(train, 'image')} of `{facts.config.data.source}`{kept}."
-
-
-def _length(facts: Facts) -> str:
-    """How far training has come, in steps, images and time."""
-    where = f"Training is at step {facts.step:,} of {facts.length:,}"
-    if facts.step >= facts.length:
-        where = f"Training finished after {count(facts.step, 'step')}"
-    if not facts.cost.images:
-        return f"{where}."
+    source = f"It was trained on {count(train, 'image')} of `{facts.config.data.source}`{kept}."
     if facts.config.distilled:
-        return (
-            f"{where}. It took {duration(facts.cost.seconds)}, with {count(facts.cost.images, 'image')} in its batches."
-        )
-    seen = passes(facts.cost.images, facts.data.counts["train"])
-    return f"{where}. It took {duration(facts.cost.seconds)} and saw {count(facts.cost.images, 'image')}, {seen}."
+        teacher = f"the run `{facts.config.train.init}`"
+        source = f"It was distilled: it learned from {teacher} to make in one call what that makes in many."
+    where = f"Training is at step {facts.step:,} of {facts.run.length:,}."
+    if facts.finished:
+        where = f"Training finished after {count(facts.step, 'step')}."
+    if facts.cost.images:
+        name, num, how = facts.images_seen
+        where += f" It took {duration(facts.cost.seconds)}; {name}: {num}, {how}."
+    return [what, source, where, _goodness(facts, statements)]
 
 
 def _goodness(facts: Facts, statements: Sequence[Statement]) -> str:
     """Whether its images are good, by the statement about the main figure and, against it, those on others."""
     if facts.last is None:
         return "Whether its images are good was not measured: see them below, or measure it with `unstir evaluate RUN`."
-    keys = ((each.name, NOT_COMPARED if each.effect is None else each.verdict) for each in statements)
+    keys = ((it.name, "not compared" if it.effect is None else it.verdict) for it in statements)
     main = next(key for key in keys if key in GOODNESS)
-    worse = [each.name for each in statements if each.name in OTHERS and each.verdict == "bad"]
-    said = GOODNESS[main]
+    text = GOODNESS[main]
+    worse = [it.name for it in statements if it.name in OTHERS and it.verdict == "bad"]
     if worse and main[1] != "bad":
-        said += f" By other figures they can be told from real ones (below: {', '.join(worse)})."
-    return f"{said} They are {facts.older}." if facts.older else said
+        text += f" By other figures they can be told from real ones (below: {', '.join(worse)})."
+    return f"{text} They are {facts.older}." if facts.older else text
 
 
 def explained(texts: Iterable[str]) -> str:

@@ -1,29 +1,23 @@
-"""From a run's folder to `Facts`, and what is measured first where it has not been."""
+"""What a page needs measured first: evaluations of the saved steps, those of several samplers, and their seconds."""
 
 import datetime
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
-from typing import Any
 
-from unstir.chain import OPTIONS
 from unstir.compare import compare, parse
 from unstir.data import Store
-from unstir.errors import printable
-from unstir.insight.doctor import diagnose
-from unstir.insight.facts import Cost, Facts, Speed, chain_key
+from unstir.insight.facts import Speed, chain_key
+from unstir.insight.gather import SPEED, read_speed
 from unstir.metrics.drawn import Drawn, seconds_per_call, usual_chain, usual_labels
 from unstir.metrics.evaluate import usual_number
-from unstir.metrics.evaluation import Evaluation, saved, unlike
+from unstir.metrics.evaluation import Evaluation
 from unstir.metrics.features import Network
-from unstir.metrics.likelihood import Likelihood
-from unstir.metrics.likelihood import read as read_likelihood
 from unstir.metrics.plan import Plan, check, judge
 from unstir.metrics.request import SEEDS
 from unstir.progress import counted
-from unstir.runs import build
 from unstir.runs.checkpoint import environment
 from unstir.runs.files import write_text
-from unstir.runs.lines import decode, encode
+from unstir.runs.lines import encode
 from unstir.runs.run import Run
 from unstir.runs.timetable import all_snapshots
 
@@ -31,8 +25,6 @@ CHAINS = "ddim:10,ddim:20,ddim:50,unipc:5,unipc:10,dpmpp_2m_sde:10,dpmpp_2m_sde:
 """What the last step is sampled by in addition to the usual chain, for the plot of calls against quality."""
 DISTILLED = "consistency:1,consistency:2,consistency:4"  # the same of a distilled run
 
-APART = ("sampler", "steps", "calls", "spacing", *OPTIONS)  # what differs between the chains of that plot
-SPEED = "speed.json"
 SECONDS = 10.0  # about so long all samplers together are timed, on a whole batch at most and one image at least
 
 
@@ -120,101 +112,3 @@ def time_samplers(run: Run, plans: Measuring) -> None:
     seconds = {name: float(f"{each.seconds:.3g}") for name, each in zip(calls, timed, strict=True)}
     made = Speed(seconds=seconds, num=num, machine=machine, date=datetime.date.today().isoformat())
     write_text(run.path / SPEED, encode(asdict(made), indent=1) + "\n")
-
-
-def read_speed(run: Run) -> Speed | None:
-    """What `time_samplers` kept; None where it kept nothing, or the file is damaged."""
-    try:
-        found = Speed(**decode((run.path / SPEED).read_bytes()))
-        whole = all(float(value) > 0 for value in found.seconds.values()) and found.num > 0
-        return found if whole and {"device", "torch"} <= found.machine.keys() else None
-    except (OSError, ValueError, TypeError, AttributeError):
-        return None
-
-
-def gather(run: Run, store: Store | None, protocol: Mapping[str, Any] | None = None, samples: bool = False) -> Facts:
-    """What the run's folder says, with those of its evaluations that compare: by ``protocol``, else the most of them.
-
-    Measures nothing itself, but for the doctor, who draws some images of its own if ``samples``.
-    """
-    lines = run.metrics()
-    step = lines[-1]["step"] if lines else 0
-    by_step, by_chain = comparable(saved(run), protocol)
-    events = run.log("events").lines
-    machines = [f"{event['device']}, torch {event['torch']}" for event in events if {"device", "torch"} <= event.keys()]
-    examined = diagnose(run.path, store=None if store is None else store.path, samples=samples)
-    return Facts(
-        name=printable(run.path.resolve().name),
-        config=run.config,
-        data=run.data,
-        step=step,
-        length=run.length,
-        cost=cost(run),
-        metrics=tuple(lines),
-        held_out=tuple(run.held_out()),
-        by_step=by_step,
-        by_chain=by_chain,
-        likelihoods=_likelihoods(run, evaluated=by_step[-1].step if by_step else (run.saved_steps() or [step])[-1]),
-        findings=examined.findings,
-        checked=examined.checked,
-        skipped=examined.skipped,
-        speed=read_speed(run),
-        trained_on=tuple(dict.fromkeys(machines)),
-    )
-
-
-def comparable(
-    evaluations: Sequence[Evaluation], protocol: Mapping[str, Any] | None = None
-) -> tuple[tuple[Evaluation, ...], tuple[Evaluation, ...]]:
-    """The evaluations of several steps by one protocol, and those of the last of them by several chains.
-
-    Without ``protocol`` it is that of which there are most of both kinds together; of equally many, with most images.
-    """
-    newest = max((each.step for each in evaluations), default=0)
-    last = [each for each in evaluations if each.step == newest]
-
-    def group(of: Evaluation) -> tuple[tuple[Evaluation, ...], tuple[Evaluation, ...]]:
-        by_step = tuple(each for each in evaluations if not unlike(of.protocol, each.protocol))
-        return by_step, tuple(each for each in last if not unlike(of.protocol, each.protocol, APART))
-
-    def weight(of: Evaluation) -> tuple[int, int]:
-        return sum(map(len, group(of))), of.protocol["num"] * of.protocol["seeds"]
-
-    asked = [each for each in last if protocol is not None and not unlike(protocol, each.protocol)]
-    return group(max(asked or last, key=weight)) if last else ((), ())
-
-
-def cost(run: Run) -> Cost:
-    """What training took so far."""
-    lines = run.metrics()
-    return Cost(
-        parameters=build.num_parameters(run.config),
-        images=lines[-1]["images"] if lines else 0,
-        seconds=lines[-1]["seconds"] if lines else 0.0,
-        forward_flops=float(build.forward_flops(run.config, *run.data.shape[1:])),
-        passes=build.passes(run.config),
-    )
-
-
-def _likelihoods(run: Run, evaluated: int) -> dict[str, dict[str, Any]]:
-    """The bounds that `unstir likelihood` wrote, by split: every term and all images where it was so measured.
-
-    Only those of the newest step that has any are taken, and none of a step before ``evaluated``: they are of weights
-    that the run has left behind.
-    """
-    read = map(read_likelihood, sorted((run.path / "likelihood").glob("*.json")))
-    results = [each for each in read if each is not None and each.protocol["step"] >= evaluated]
-    newest = max((each.protocol["step"] for each in results), default=None)
-    found: dict[str, dict[str, Any]] = {}
-    for each in sorted(results, key=_as_by_default):
-        if each.protocol["step"] == newest:
-            found.setdefault(each.protocol["split"], asdict(each))
-    return found
-
-
-def _as_by_default(result: Likelihood) -> tuple[int, ...]:
-    """What sorts bounds of one step: first those that `unstir likelihood` computes where it is told nothing else."""
-    how = result.protocol
-    weights_and_calls = how.get("ema") is not True, not how.get("clip"), how["calls"] != how["T"]
-    variance = how.get("variance") != "learned", how.get("variance") != "large"  # as auto takes them
-    return *weights_and_calls, *variance, -result.num, how.get("seed") != 0, how.get("dtype") != "float32"

@@ -1,4 +1,4 @@
-"""Numbers of a run's logs, which may hold anything, and how a finding writes them."""
+"""Numbers of a run's logs, which may hold anything."""
 
 import statistics
 from collections.abc import Iterable
@@ -9,7 +9,6 @@ from unstir.runs import kinds
 Line = dict[str, Any]  # of a log
 Lines = tuple[Line, ...]
 LARGEST = 1e60  # a larger value of a log counts as none: Welch's test takes fourth powers, which would overflow a float
-MOST_TIMES = 1000  # a larger ratio says no more: "more than 1,000 times"
 
 
 def is_number(value: Any) -> TypeGuard[float]:
@@ -30,10 +29,3 @@ def logged_errors(lines: Iterable[Line]) -> list[float]:
 def median(values: list[float]) -> float:
     """The lower median; NaN of nothing."""
     return statistics.median_low(values) if values else float("nan")
-
-
-def times(ratio: float) -> str:
-    """A ratio in words: "1.25 times", "48 times", "more than 1,000 times"."""
-    if not ratio <= MOST_TIMES:
-        return f"more than {MOST_TIMES:,} times"
-    return f"{ratio:,.{2 if ratio < 10 else 0}f} times"

@@ -4,7 +4,7 @@ import datetime
 import html
 import re
 import shlex
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -15,20 +15,22 @@ from markupsafe import Markup
 
 import unstir
 from unstir.data import Store
-from unstir.errors import printable
+from unstir.data.disk import open_file
+from unstir.errors import UserError, printable
 from unstir.generate.drawing import Job
 from unstir.insight import charts, pictures, tables
 from unstir.insight.analysis import analyse, limitations, summary
-from unstir.insight.doctor import NO_SAMPLES, by_reason, causes
-from unstir.insight.facts import Facts
+from unstir.insight.doctor import examine
+from unstir.insight.facts import NO_SAMPLES, Facts
+from unstir.insight.findings import by_reason, causes
+from unstir.insight.gather import gather
 from unstir.insight.lead import explained, lead
-from unstir.insight.measuring import gather
-from unstir.insight.statement import MULTIPLICITY, TITLES
+from unstir.insight.statement import MULTIPLICITY, TITLES, Statement
 from unstir.insight.wording import sentence
 from unstir.metrics.drawn import usual_chain
 from unstir.metrics.evaluation import FOLDER, Evaluation
 from unstir.runs import toml
-from unstir.runs.files import write_text
+from unstir.runs.files import check_file, write_text
 from unstir.runs.run import Run
 
 
@@ -70,6 +72,9 @@ _UNDRAWN = {
 }
 """How checks that were skipped are made, in place of the reason."""
 
+LAST = 65_536  # bytes at the end of a page, where its footer is, and at the beginning of other files
+MADE_BY = b"<footer>Made by unstir "  # of every page (templates/base.html)
+
 _RUN = re.compile(r"\bRUN\b")
 
 
@@ -86,21 +91,20 @@ def write(
 
     With ``samples`` the doctor draws some of its own. ``store`` shows the data; without it those pictures are left out.
     """
-    facts = gather(run, store, protocol, samples)
-    statements, last = analyse(facts), facts.last
-    found, skipped = causes(facts.findings), by_reason(facts.skipped)
-    of_topic = [(title, [each for each in statements if each.topic == topic]) for topic, title in TITLES.items()]
+    facts = gather(run.path, store=store and store.path, samples=samples, protocol=protocol)
+    examined, last = examine(facts), facts.last
+    statements, found = analyse(facts, examined.findings), causes(examined.findings)
     shown: dict[str, Any] = {
         "facts": facts,
         "store": store,
+        "checked": examined.checked,
         "problems": [cause for cause in found if cause.severity == "problem"],
         "findings": found,
-        "skipped": [f"{', '.join(names)} ({_UNDRAWN.get(why, why)})" for why, names in skipped.items()],
-        "summary": summary(statements),
+        "skipped": [
+            f"{', '.join(names)} ({_UNDRAWN.get(why, why)})" for why, names in by_reason(examined.skipped).items()
+        ],
         "lead": lead(facts, statements),
-        "rule": MULTIPLICITY,
-        "topics": [(title, own) for title, own in of_topic if own],
-        "limitations": limitations(facts),
+        **in_words(statements, limitations(facts)),
         "curves": charts.curves(facts),
         "losses": charts.losses(facts),
         "by_time": charts.loss_by_time(facts),
@@ -111,10 +115,22 @@ def write(
         **_of_evaluated(run, store, last),
     }
     parts = [part for part in PARTS if not part.needs or any(shown[key] for key in part.needs)]
-    shown["sections"] = [(part.id, part.title) for part in parts if part.title]
-    shown["pointers"] = {part.id: part.pointer for part in parts if part.pointer}
+    shown |= contents(parts)
     write_page(path, "report.html", shown, str(run.path))
     return facts
+
+
+def in_words(statements: Sequence[Statement], limitations: Sequence[str]) -> dict[str, Any]:
+    """What a page says: the summary, all statements by topic, the rule they keep, and what they cannot say."""
+    of_topic = {title: [it for it in statements if it.topic == topic] for topic, title in TITLES.items()}
+    topics = [(title, statements) for title, statements in of_topic.items() if statements]
+    return {"summary": summary(statements), "rule": MULTIPLICITY, "topics": topics, "limitations": limitations}
+
+
+def contents(parts: Sequence[Part]) -> dict[str, Any]:
+    """The list of sections, and what sentences call the parts that they point to."""
+    sections = [(part.id, part.title) for part in parts if part.title]
+    return {"sections": sections, "pointers": {part.id: part.pointer for part in parts if part.pointer}}
 
 
 def write_page(path: Path, template: str, shown: dict[str, Any], run: str = "RUN") -> None:
@@ -132,7 +148,6 @@ def _drawn(run: Run, store: Store | None) -> dict[str, Any]:
     """The pictures that need the run's own, the weights or the data."""
     drawn: dict[str, Any] = dict.fromkeys(("trajectory", "moving", "chain", "forward_strip", "forward_times", "real"))
     drawn |= {"snapshots": pictures.snapshots(run), "newest": pictures.newest_grid(run)}
-    drawn["in_common"] = pictures.in_common(run, drawn["snapshots"])
     if run.saved_steps():
         model, job = run.model(run.newest_step()), Job(num=pictures.ANIMATED, chain=usual_chain(run))
         drawn["trajectory"], drawn["moving"] = pictures.strip_and_animation(model, job)
@@ -159,3 +174,33 @@ def _of_evaluated(run: Run, store: Store | None, last: Evaluation | None) -> dic
 def _neighbours(run: Run, last: Evaluation) -> pictures.Picture | None:
     path = run.path / FOLDER / f"{last.name()}-pairs.png"
     return pictures.from_file(path, pictures.PAIRS) if path.exists() else None
+
+
+def check_files(path: Path, exported: Path | None) -> None:
+    """Raise UserError for a page or a file of figures that cannot be written."""
+    _check_file(path, "--out", ".html")
+    for target in tables.targets(exported) if exported else ():
+        _check_file(target, "--export", target.suffix)
+
+
+def _check_file(path: Path, option: str, suffix: str) -> None:
+    """Raise UserError for a file of another kind or one that cannot be written."""
+    if path.suffix.lower() != suffix.lower():
+        raise UserError(f"{option} {path} must end in {suffix}")
+    check_file(path, option)
+    if path.is_file() and path.stat().st_size and not _is_ours(path):
+        raise UserError(
+            f"{option} {path} is there and was not written by unstir report; delete it, or name another file"
+        )
+
+
+def _is_ours(path: Path) -> bool:
+    """Whether a page or a file of figures was written by unstir."""
+    kind = path.suffix.lower()
+    with open_file(path) as stream:
+        if kind == ".html":
+            stream.seek(max(0, path.stat().st_size - LAST))
+            return MADE_BY in stream.read()
+        text = stream.read(LAST)
+    first = tables.WRITERS[kind](()).splitlines()[0].encode()  # whatever figures follow
+    return text.startswith((first + b"\n", first + b","))

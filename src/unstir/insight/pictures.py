@@ -13,12 +13,11 @@ from PIL import Image
 from torch import Tensor
 
 from unstir import randomness
-from unstir.chain import DEFAULTS, Chain
+from unstir.chain import Chain
 from unstir.data import Store
 from unstir.errors import UserError
 from unstir.generate.drawing import Job, trajectory
 from unstir.generate.folder import SETTINGS, read_images
-from unstir.insight.wording import listed
 from unstir.metrics.classifier import FILE, Classifier, classifier_for
 from unstir.metrics.evaluation import SHARES, Evaluation
 from unstir.metrics.nearest import nearest, nearest_features
@@ -41,8 +40,6 @@ PAIRS = (
 """What the picture of the nearest training images shows, of which `unstir.metrics.memorisation` is the source."""
 
 WEBP_SIDE = 16_383
-NOISE = "the noise"  # the name of the picture of it, among the snapshots
-OF_CHAIN = frozenset(f"grids.{name}" for name in DEFAULTS)  # settings by which grids are sampled
 CORNER = 3  # so many rows and columns of the grid of each snapshot are shown
 REAL_IMAGES = 64  # at most so many are shown with the samples
 ANIMATED = 16  # images of the animation
@@ -92,26 +89,13 @@ def _opened(path: Path) -> Image.Image:
 
 def snapshots(run: Run) -> list[tuple[str, Picture]]:
     """When each grid was drawn while training, and a corner of it, first to last, after that of their common noise."""
-    named, found = {"noise": NOISE, of_run.START: "initial weights" if run.config.train.init else "untrained"}, []
+    named, found = {"noise": "the noise", of_run.START: "initial weights" if run.config.train.init else "untrained"}, []
     names = run.labels.captions(run.labels.of(torch.arange(CORNER * run.config.grids.nrow))) or None
     for step, name in {-1: "noise", **of_run.all_snapshots(run)}.items():
         when, path = named.get(name, f"{step * run.config.train.batch_size:,} images"), of_run.grid_file(run, name)
         if path.exists():
             found.append((when, _corner(run, path, None if step < 0 else names, f"samples: {when}")))
     return found
-
-
-def in_common(run: Run, found: Sequence[tuple[str, Picture]]) -> str:
-    """What the pictures of `snapshots` have in common: [grids] may be changed where a run is continued."""
-    sizes = {(it.width, it.height) for when, it in found if when != NOISE}
-    text = "The same images from the same noise each time"
-    if len(sizes) > 1:
-        text = "Each image is from the same noise every time, and fewer are shown where grids.num was smaller"
-    events = [event for event in run.log("events").lines if event["event"] == "changed"]
-    changed = sorted({key for event in events for key in event if key in OF_CHAIN})
-    if changed:
-        return f"{text}; what changes is what the network learned and, where the run was continued, {listed(changed)}."
-    return f"{text}, so that what changes is what the network learned."
 
 
 def newest_grid(run: Run) -> Picture | None:
@@ -121,12 +105,8 @@ def newest_grid(run: Run) -> Picture | None:
         return None
     step = {name: step for step, name in of_run.all_snapshots(run).items()}[path.stem]
     images = "images in its batches" if run.config.distilled else "training images"
-    when = f"after {step * run.config.train.batch_size:,} {images}" if step else _of_start(run)
+    when = f"after {step * run.config.train.batch_size:,} {images}" if step else "of the weights that it began with"
     return from_file(path, f"samples {when}, the first ones of a fixed seed: not chosen")
-
-
-def _of_start(run: Run) -> str:
-    return "of the weights that it began with" if run.config.train.init else "of the untrained network"
 
 
 def real_grid(run: Run, store: Store) -> Picture:

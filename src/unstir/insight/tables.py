@@ -13,7 +13,7 @@ from typing import Any
 from unstir.chain import Cost, title
 from unstir.data import Store
 from unstir.errors import UserError, printable
-from unstir.insight.facts import Facts, ImagesFacts, bound_in_words, chain_key
+from unstir.insight.facts import Facts, Reported, bound_in_words, chain_key
 from unstir.insight.numbers import numbers
 from unstir.insight.wording import brief, count, operations, with_error
 from unstir.metrics.evaluation import Evaluation, of_images
@@ -24,7 +24,6 @@ from unstir.runs.files import make_folder, write_text
 from unstir.runs.model import weights_in_words
 from unstir.significance import decimals
 
-Reported = Facts | ImagesFacts
 STEM = "figures"  # in a folder the files are figures.csv, figures.md and figures.tex
 HEADS = ("run", "step", "sampler", "steps", "calls", "figure", "value", "real images", "noise", "better", "protocol")
 """The columns of a table to be read; "value" has its standard error."""
@@ -153,7 +152,7 @@ def data(facts: Facts, store: Store | None) -> list[tuple[str, str]]:
 def cost(facts: Facts) -> list[tuple[str, str]]:
     """What the run took, and on what."""
     it = facts.cost
-    speeds = numbers(facts.metrics, "images_per_second")
+    speeds = numbers(facts.lines, "images_per_second")
     pace = f", {brief(statistics.median(speeds), 3)} images/s while training" if speeds else ""
     name, num, how = facts.images_seen
     of = "image in its batches, and the teacher's paths" if facts.config.distilled else "image seen"
@@ -162,7 +161,7 @@ def cost(facts: Facts) -> list[tuple[str, str]]:
         "time": f"{duration(it.seconds)} with grids, held-out losses and files{pace}",
         "training": f"{operations(it.training_flops)}: forward and backward of every {of}",
         "precision": facts.config.train.dtype,
-        "machine": "; then ".join(facts.trained_on) or "not recorded",
+        "machine": facts.machine or "not recorded",
     }
     if facts.config.imported:
         training = dict.fromkeys(training, "not known: the weights were imported")

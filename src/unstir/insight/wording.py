@@ -2,13 +2,12 @@
 
 import math
 import re
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:  # the command line, which uses this module, starts without torch
-    from unstir.metrics.figures import Figure
-    from unstir.significance import Effect
+from unstir.metrics.figures import Figure
+from unstir.significance import Effect, decimals
 
 TIMES = 10.0  # a share of so much is no percentage any more
+MOST_TIMES = 1000  # a larger ratio says no more: "more than 1,000 times"
 
 
 def with_error(value: float, error: float | None, sign: bool = False) -> str:
@@ -19,8 +18,6 @@ def with_error(value: float, error: float | None, sign: bool = False) -> str:
     plus = "+" if sign else ""
     if error is None or not math.isfinite(error) or error <= 0:
         return f"{value:{plus}.4g}"
-    from unstir.significance import decimals  # with torch, without which the command line reads this module
-
     places = decimals(error)
     if places > 6 or max(abs(value), error) >= 1e7:
         return f"{value:{plus}.3g} +- {error:.1g}"
@@ -28,17 +25,17 @@ def with_error(value: float, error: float | None, sign: bool = False) -> str:
     return f"{shown:{plus},.{max(places, 0)}f} +- {bar:,.{max(places, 0)}f}"
 
 
-def shown(figure: "Figure") -> str:
+def shown(figure: Figure) -> str:
     """A figure with its error."""
     return with_error(figure.value, figure.error)
 
 
-def change(effect: "Effect") -> str:
+def change(effect: Effect) -> str:
     """An effect with its sign and error: "+0.012 +- 0.003"."""
     return with_error(effect.value, effect.error, sign=True)
 
 
-def size(effect: "Effect") -> str:
+def size(effect: Effect) -> str:
     """An effect without its sign, with its error: "0.012 +- 0.003"."""
     return with_error(abs(effect.value), effect.error)
 
@@ -60,13 +57,18 @@ def count(number: int, noun: str) -> str:
 def percent(share: float) -> str:
     """A share as a percentage: "0.04%", "2.6%", "93%", "99.4%", never rounded to 0 or 100; from 10 on "48 times"."""
     if not share < TIMES:
-        from unstir.insight.numbers import times  # the command line, which reads this module, starts without torch
-
         return times(share)
     size = abs(100 * share)
     if 99 < size < 100:
         return f"{size:.1f}%" if size < 99.95 else f"{min(size, 99.99):.2f}%"
     return f"{100 * share:.2g}%" if size < 99 else f"{100 * share:,.0f}%"
+
+
+def times(ratio: float) -> str:
+    """A ratio in words: "1.25 times", "48 times", "more than 1,000 times"."""
+    if not ratio <= MOST_TIMES:
+        return f"more than {MOST_TIMES:,} times"
+    return f"{ratio:,.{2 if ratio < 10 else 0}f} times"
 
 
 def passes(images: int, num_train: int) -> str:

@@ -7,7 +7,6 @@ from typing import Any
 from unstir.data import Store, is_store
 from unstir.errors import UserError
 from unstir.insight import compared, page
-from unstir.insight.files import check_files
 from unstir.insight.measuring import Measuring, measure, planned, time_samplers
 from unstir.insight.tables import export
 from unstir.metrics.classifier import networks_for
@@ -42,7 +41,7 @@ def write_report(
     _check_asked(paths)
     runs = [Run.open(path) for path in paths]
     path = out or runs[0].path / ("report.html" if len(runs) == 1 else "comparison.html")
-    check_files(path, exported)
+    page.check_files(path, exported)
     runs, stores = _with_stores(runs, store, say)
     plans = _planned(runs, stores, num, seeds, say, showing) if measuring else []
     protocols = [_measured(*plan, timed=len(runs) == 1, showing=showing) for plan in plans]
