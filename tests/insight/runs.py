@@ -3,6 +3,7 @@
 import json
 import math
 import random
+from functools import cache
 from pathlib import Path
 from statistics import fmean, stdev
 
@@ -140,16 +141,21 @@ def evaluation(*, step=STEPS, sampler="dpmpp_2m_sde", calls=20, num=300, seeds=3
     return Evaluation(step=step, images=step * BATCH, protocol=protocol, figures=figures, memorisation=memory)
 
 
-def facts(*, config=None, name="digits", step=STEPS, data=DATA, lines=None, **parts):
-    """Facts of a run that predicts the noise; ``config`` holds dotted keys, __ for the dot, such as train__length."""
+@cache
+def _config(changes):
     values = to_dict(recipes.load_recipe("digits"))
-    changes = {"model__dropout": 0.1, "diffusion__schedule": "linear", "diffusion__predict": "eps"}
-    changes |= {"loss__times": "uniform", "train__lr": 1e-3, "train__optimizer": "adam"}
-    changes |= {"train__length": f"{STEPS} steps", "train__lr_period": f"{STEPS - 200} steps"}
-    for key, value in (changes | (config or {})).items():
+    for key, value in changes:
         section, key = key.split("__")
         values[section][key] = value
-    run = Run(Path(name), from_dict(values, "test"), data)
+    return from_dict(values, "test")
+
+
+def facts(*, config=None, name="digits", step=STEPS, data=DATA, lines=None, **parts):
+    """Facts of a run that predicts the noise; ``config`` holds dotted keys, __ for the dot, such as train__length."""
+    changes = {"model__dropout": 0.1, "diffusion__schedule": "linear", "diffusion__predict": "eps"}
+    changes |= {"loss__times": "uniform", "train__lr": 1e-3, "train__optimizer": "adam"}
+    changes |= {"train__length": f"{STEPS} steps", "train__lr_period": f"{STEPS - 200} steps", **(config or {})}
+    run = Run(Path(name), _config(tuple(changes.items())), data)
     return Facts(run=run, lines=metrics(steps=step) if lines is None else lines, **parts)
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from runs import STEPS, by_name, evaluation, facts, held_out
 from unstir.insight import tables
-from unstir.insight.analysis_samples import NEAR
+from unstir.insight.analysis_samples import NEAR, quality
 from unstir.metrics.features import Trust
 from unstir.significance import LEVEL
 
@@ -38,7 +38,7 @@ def test_the_error_of_the_ratio_is_honest():
     """A model of three times the distance, three seeds each: the ratio misses 3 by LEVEL of its errors hardly ever."""
     misses = []
     for seed in range(300):
-        if found := TIMES.search(by_name(judged(fd=0.72, seed=seed))["excess"].text):
+        if found := TIMES.search(next(quality(judged(fd=0.72, seed=seed))).text):
             ratio, error = map(float, found.groups())
             misses.append((ratio - 3) / error)
     assert len(misses) > 250  # of the others it is undecided

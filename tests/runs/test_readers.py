@@ -16,7 +16,7 @@ from safetensors.torch import save_file
 
 from unstir.errors import UserError
 from unstir.generate.folder import SETTINGS, settings_in
-from unstir.insight.doctor import examine
+from unstir.insight.doctor import diagnose
 from unstir.insight.gather import gather, likelihoods
 from unstir.metrics import evaluation, likelihood
 from unstir.runs import checkpoint, lines, recipes, sidecar, toml

@@ -132,30 +132,30 @@ def _compared(name: str, topic: Topic, text: str, apart: Effect, higher_is_bette
 def memorisation(facts: Reported) -> list[Statement]:
     """The sentence on copies, from the newest evaluation that looked for them."""
     state = partial(Statement, "copies", "memorisation", "neighbours", "undecided")
-    found = next((each.memorisation for each in reversed(facts.by_step) if each.memorisation is not None), None)
-    if found is None:
+    result = next((item.memorisation for item in reversed(facts.by_step) if item.memorisation is not None), None)
+    if result is None:
         text = "Whether samples are copies of training images was not measured; `unstir evaluate RUN` does it."
         return [state(text)]
-    copies = [(space.name, space.copies) for space in found.spaces if space.copies is not None]
+    copies = [(space.name, space.copies) for space in result.spaces if space.copies is not None]
     if not copies:
-        text = f"Whether samples are copies is undecided: {count(found.num, 'sample')} and "
-        return [state(f"{text}{count(found.num_held_out, 'held-out image')} are too few.")]
-    return [_copies(found, copies)]
+        text = f"Whether samples are copies is undecided: {count(result.num, 'sample')} and "
+        return [state(f"{text}{count(result.num_held_out, 'held-out image')} are too few.")]
+    return [_copies(result, copies)]
 
 
-def _copies(found: Memorisation, tests: Sequence[tuple[str, Precedence]]) -> Statement:
+def _copies(result: Memorisation, tests: Sequence[tuple[str, Precedence]]) -> Statement:
     """More samples than new images would have at a training image of their own: the exact test of `precedence`."""
     state = partial(Statement, "copies", "memorisation", "neighbours")
-    space, test = min(tests, key=lambda each: each[1].p)
+    space, test = min(tests, key=lambda item: item[1].p)
     more = test.count - test.expected
     surplus = exact(more, test.p, "precedence test", len(tests))
-    so_many = f"{test.count:,} of {count(found.num, 'sample')} lie closer to one single training image than new "
+    so_many = f"{test.count:,} of {count(result.num, 'sample')} lie closer to one single training image than new "
     so_many += f"images do, of which {brief(test.expected)} would"
     by = f"by {space}, p = {test.p:.2g}"
     if surplus.positive:
         text = f"Samples are copies: {so_many} ({by}; {with_error(more, surplus.error)} too many)."
         return state("bad", text, surplus)
-    if found.verdict == "copies":
+    if result.verdict == "copies":
         text = f"Some samples may be copies: {so_many} ({by}). Chance does that once in a hundred runs or less; at the "
         return state("undecided", f"{text}level of this page it is undecided.", surplus)
     text = f"No copies show, though that there are none is undecided: {so_many} ({by})"
@@ -179,7 +179,7 @@ class Enough:
 def enough(facts: Facts) -> Enough | None:
     """The fewest calls that do as well as the most, as far as can be told; None where nothing can be told."""
     reference, harms = _harms(facts)
-    worse = [each for each, harm in harms if harm.positive]
+    worse = [item for item, harm in harms if harm.positive]
     for chain, harm in harms:
         if worse and chain not in worse and _calls(chain) < _calls(reference):
             gains = [(_harm(chain, other, len(harms)), other) for other in worse]
@@ -207,9 +207,9 @@ def sampling(facts: Facts) -> list[Statement]:
 def _harms(facts: Facts) -> tuple[Evaluation, list[tuple[Evaluation, Effect]]]:
     """The chain of most calls (the better of several), and all others by rising calls with how much worse they are."""
     chains = facts.by_chain
-    reference = max(chains, key=lambda each: (_calls(each), _harm(each, chains[0]).value))
-    others = sorted((each for each in chains if each is not reference), key=_calls)
-    return reference, [(each, _harm(reference, each, len(others))) for each in others]
+    reference = max(chains, key=lambda item: (_calls(item), _harm(item, chains[0]).value))
+    others = sorted((item for item in chains if item is not reference), key=_calls)
+    return reference, [(item, _harm(reference, item, len(others))) for item in others]
 
 
 def _harm(a: Evaluation, b: Evaluation, choices: int = 1) -> Effect:

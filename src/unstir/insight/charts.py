@@ -84,23 +84,23 @@ def quality(facts: Facts) -> list[str]:
     if facts.last is None or len(facts.by_step) < 2:
         return []
     key, main = facts.last.main_key, facts.last.main()
-    points = by_value((each.images, each.figures[key]) for each in facts.by_step)
+    points = by_value((item.images, item.figures[key]) for item in facts.by_step)
     label = f"{main.name} of samples by images seen in training, with error bars"
     drawn = by_images({main.name: points}, f"{main.name} ({main.better} is better)", "fig-quality", label, main)
-    return drawn + precision_and_recall(facts.by_step)
+    return drawn + _precision_and_recall(facts.by_step)
 
 
-def precision_and_recall(by_step: Sequence[Evaluation]) -> list[str]:
+def _precision_and_recall(by_step: Sequence[Evaluation]) -> list[str]:
     """Precision and recall of each step evaluated, with error bars; dotted lines are those of real images."""
-    found = {
-        name: [(each.images, figure) for each in by_step if (figure := same_features(each, name)) is not None]
+    result = {
+        name: [(item.images, figure) for item in by_step if (figure := same_features(item, name)) is not None]
         for name in ("precision", "recall")
     }
-    if not all(found.values()):
+    if not all(result.values()):
         return []
     with svg.style():
         axes = svg.axes("precision and recall (higher is better)")
-        for (name, points), colour in zip(found.items(), svg.COLOURS, strict=False):
+        for (name, points), colour in zip(result.items(), svg.COLOURS, strict=False):
             bars(axes, by_value(points), name)
             if (floor := points[-1][1].floor) is not None:
                 axes.axhline(floor, linestyle=":", linewidth=1, color=colour, label=f"{name} of real images")
@@ -115,17 +115,17 @@ def calls(facts: Facts) -> list[str]:
         return []
     key, main = facts.by_chain[-1].main_key, facts.by_chain[-1].main()
     at: dict[int, list[Evaluation]] = {}
-    for each in facts.by_chain:
-        at.setdefault(each.protocol["calls"], []).append(each)
+    for item in facts.by_chain:
+        at.setdefault(item.protocol["calls"], []).append(item)
     ticks = sorted(at)
     with svg.style():
         axes = svg.axes(f"{main.name} ({main.better} is better)", "network calls per image")
-        for name in dict.fromkeys(title(each.protocol) for each in facts.by_chain):
+        for name in dict.fromkeys(title(item.protocol) for item in facts.by_chain):
             own = [
-                (calls, place - (len(at[calls]) - 1) / 2, each.figures[key])
+                (calls, place - (len(at[calls]) - 1) / 2, item.figures[key])
                 for calls in ticks
-                for place, each in enumerate(at[calls])
-                if title(each.protocol) == name
+                for place, item in enumerate(at[calls])
+                if title(item.protocol) == name
             ]
             width = max(ticks[-1] / ticks[0], 2)
             bars(axes, by_value((calls * width ** (BESIDE * aside), figure) for calls, aside, figure in own), name)
@@ -189,8 +189,8 @@ def by_value(points: Iterable[tuple[float, Figure]]) -> list[Point]:
 
 def mean_losses(lines: Iterable[Mapping[str, Any]], split: str) -> list[Point]:
     """The mean loss over the images of a split by images seen in training, from the lines of held_out.jsonl."""
-    found = [(line["images"], line[f"of_{split}"]) for line in lines if line["step"] and line.get(f"of_{split}")]
-    return [(seen, *mean_of(each)[:2]) for seen, each in found]
+    result = [(line["images"], line[f"of_{split}"]) for line in lines if line["step"] and line.get(f"of_{split}")]
+    return [(seen, *mean_of(item)[:2]) for seen, item in result]
 
 
 def bounds(axes: Any, figure: Figure, ceiling: bool = True) -> None:

@@ -45,10 +45,10 @@ def _value_range(facts: Facts, images: ImageStats) -> Iterator[Finding]:
     evidence = f"""their values lie in {images.least}..{images.most} of 0..255, mean {images.mean:+.2f} and standard
         deviation {images.std:.3f} in [-1, 1]; a width of at least {NARROW} and a deviation of {FAINT} are usual"""
     remedy = f"{SPREAD}; {_again(facts)}"
-    if says and width < NARROW:
-        yield Finding("problem", evidence, remedy, float(width), float(NARROW), says=says)
-    elif says:
-        yield Finding("warning", evidence, remedy, images.std, FAINT, says=says)
+    if says:
+        narrow = width < NARROW
+        figure, threshold = (float(width), float(NARROW)) if narrow else (images.std, FAINT)
+        yield Finding("problem" if narrow else "warning", evidence, remedy, figure, threshold, says=says)
 
 
 def _of_share(
@@ -130,17 +130,17 @@ def _few_images(facts: Facts) -> Iterator[Finding]:
 @check("overfit", "the network begins to remember its training images", of_training=True)
 def _overfit(facts: Facts, held_out: Lines) -> Iterator[Finding]:
     """A held-out loss that has risen since its lowest value, by the rule of `Rise.over_fits`."""
-    found = rise(alike(held_out))
-    if found is None or found.train is None or found.more is None or not found.over_fits:
+    result = rise(alike(held_out))
+    if result is None or result.train is None or result.more is None or not result.over_fits:
         return
-    of, step, before, needed = found.held_out, found.lowest.step, found.lowest.loss, _needed(found.choices)
+    of, step, before, needed = result.held_out, result.lowest.step, result.lowest.loss, _needed(result.choices)
     evidence = f"""since step {step} the held-out loss rose from {before:.4g} by {of.value:.4g} ({of.errors:.0f}
-        standard errors); that of training images changed by {found.train.value:+.4f}, which is {found.more.value:.4f}
-        less ({found.more.errors:.0f} standard errors; {needed:.2g} of either are needed)"""
+        standard errors); that of training images changed by {result.train.value:+.4f}, which is {result.more.value:.4f}
+        less ({result.more.errors:.0f} standard errors; {needed:.2g} of either are needed)"""
     remedy = f"""sample from step {step} (--checkpoint {step}, or the nearest saved); in a new run
         {more_images(facts.run.config)}"""
     severity: Severity = "problem" if of.value > OVERFIT * before else "warning"
-    yield Finding(severity, evidence, remedy, min(of.errors, found.more.errors), needed)
+    yield Finding(severity, evidence, remedy, min(of.errors, result.more.errors), needed)
 
 
 def more_images(config: Config) -> str:

@@ -5,14 +5,14 @@ itself, from the differences of neighbours, so that logs of single small batches
 """
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from itertools import pairwise
 
 from unstir.insight.facts import Facts
 from unstir.insight.findings import Finding, Severity, check
 from unstir.insight.held_out import STEEP, last_stretch
 from unstir.insight.image_stats import ImageStats, learns_nothing, outputs_nothing
-from unstir.insight.numbers import Line, Lines, is_number, logged_errors, median, numbers
+from unstir.insight.numbers import Lines, is_number, logged_errors, median, numbers
 from unstir.insight.wording import times
 from unstir.runs import recipes
 from unstir.runs.config import Config
@@ -59,41 +59,28 @@ def _or_higher(facts: Facts) -> str:
     return "" if rate is None else f", or start a new run with a higher rate, --train.lr {rate:.2g}"
 
 
-def settled(facts: Facts) -> list[Line]:
-    """The lines after the warm-up with a finite loss; the first of them, which still falls fast, is left out."""
-    warm = facts.run.steps_in(facts.run.config.train.warmup)
-    return [line for line in facts.lines if line["step"] > warm and is_number(line.get("loss"))][1:]
-
-
-def _logs(lines: list[Line]) -> list[float]:
-    """The logarithms of the losses; none of too few lines, or where a loss is 0."""
-    few = len(lines) < FEWEST or any(line["loss"] <= 0 for line in lines)
-    return [] if few else [math.log(line["loss"]) for line in lines]
-
-
-def _scatter(logs: Sequence[float]) -> float:
-    """The std of one line about the trend, from the median absolute difference of neighbours (normal noise)."""
-    return 1.4826 / math.sqrt(2) * median([abs(b - a) for a, b in pairwise(logs)])
-
-
 def _quarters(facts: Facts) -> list[Estimate]:
-    """The median log-loss of each quarter of the settled lines; none for a short log.
+    """The median log-loss of each quarter of the log; none of a short log, or where a loss is 0.
 
-    Medians of neighbours' differences measure the scatter about as well as half as many lines would.
+    The log begins after the warm-up, without its first line, which still falls fast. A line scatters about the trend by
+    the median absolute difference of neighbours (normal noise); such medians measure the scatter about as well as half
+    as many lines would.
     """
-    logs = _logs(settled(facts))
-    n = len(logs) // 4
-    if not n:
+    warm = facts.run.steps_in(facts.config.train.warmup)
+    lines = [line for line in facts.lines if line["step"] > warm and is_number(line.get("loss"))][1:]
+    if len(lines) < FEWEST or any(line["loss"] <= 0 for line in lines):
         return []
-    logs = logs[-4 * n :]
-    error = 1.25 * _scatter(logs) / math.sqrt(n)  # a median's is 1.25 that of a mean, for normal noise
+    n = len(lines) // 4
+    logs = [math.log(line["loss"]) for line in lines[-4 * n :]]
+    scatter = 1.4826 / math.sqrt(2) * median([abs(b - a) for a, b in pairwise(logs)])
+    error = 1.25 * scatter / math.sqrt(n)  # a median's is 1.25 that of a mean, for normal noise
     return [Estimate(median(logs[i * n : (i + 1) * n]), error, n) for i in range(4)]
 
 
 def _rise(before: Estimate, after: Estimate, choices: int = 1) -> float:
     """How much the log-loss rose, 0 where that is not decided; it is where lines do not scatter at all."""
-    found = difference(before, after, choices, "medians of quarters")
-    return found.value if found.decided or not found.error else 0.0
+    result = difference(before, after, choices, "medians of quarters")
+    return result.value if result.decided or not result.error else 0.0
 
 
 @check("not-finite", "gradients were not finite", of_training=True)
@@ -174,11 +161,9 @@ def _learning_rate(facts: Facts, lines: Lines, images: ImageStats) -> Iterator[F
         {untrained:.3g}, and is {ended:.3g} at the end, where the data's mean and variance alone give {limit:.3g}; a
         peak of at most {PEAK:g} times the untrained network's, and rates up to {highest:g}, are usual"""
     remedy = lower_rate(facts.run.config)
-    if rose:
-        yield Finding("problem", evidence, remedy, peak / untrained, PEAK)
-    else:
-        says = "nothing was learned, at a learning rate far above any usual one"
-        yield Finding("problem", evidence, remedy, train.lr, STEP * highest, says=says)
+    figure, threshold = (peak / untrained, PEAK) if rose else (train.lr, STEP * highest)
+    says = "" if rose else "nothing was learned, at a learning rate far above any usual one"
+    yield Finding("problem", evidence, remedy, figure, threshold, says=says)
 
 
 @check("not-learned", "the network has not learned to see images", of_training=True, single_times=True)

@@ -54,16 +54,16 @@ def _weights_finite(facts: Facts, loaded: Checkpoint) -> Iterator[Finding]:
 def _brightness(facts: Facts, samples: Samples) -> Iterator[Finding]:
     """Samples lighter or darker than the data, by the means of images over all values."""
     made, real = (images.double().flatten(1).mean(1) for images in (samples.made, samples.real))
-    found, most = two_sample(real.tolist(), made.tolist()), BRIGHTER * samples.real.double().std().item()
-    sure = f"{abs(found.errors):.0f} standard errors" if found.error else "the same in every image"
-    found = found if found.error else counted(found.value)
-    gap = abs(found.value)
-    if gap > most and found.decided:
+    result, most = two_sample(real.tolist(), made.tolist()), BRIGHTER * samples.real.double().std().item()
+    sure = f"{abs(result.errors):.0f} standard errors" if result.error else "the same in every image"
+    result = result if result.error else counted(result.value)
+    gap = abs(result.value)
+    if gap > most and result.decided:
         evidence = f"""the mean of their values is {made.mean():.1f}, the data's {real.mean():.1f}: {gap:.1f} levels of
             255 ({sure}; {samples.chain}); at most {most:.1f} is usual"""
         remedy = """train for longer (--train.length); a linear schedule of few steps keeps signal at t = T: use
             --diffusion.schedule cosine or a T of 1000 in a new run"""
-        says = f"samples are {'lighter' if found.value > 0 else 'darker'} than the data"
+        says = f"samples are {'lighter' if result.value > 0 else 'darker'} than the data"
         yield _finding(facts, evidence, remedy, gap, most, says)
 
 

@@ -40,7 +40,8 @@ ByRun = tuple[str, list[str]]  # a row of a table: what it is about, and the tex
 def write(runs: Sequence[Run], stores: Sequence[Store | None], path: Path) -> list[Facts]:
     """Write the page of several runs and return their facts. Figures that do not compare are left out, and why said."""
     facts = [
-        gather(run.path, store=store and store.path, samples=False) for run, store in zip(runs, stores, strict=True)
+        gather(run.path, store=None if store is None else store.path, samples=False)
+        for run, store in zip(runs, stores, strict=True)
     ]
     sides, names = same_protocol(runs), [it.name for it in facts]
     alike = sides.alike
@@ -48,10 +49,10 @@ def write(runs: Sequence[Run], stores: Sequence[Store | None], path: Path) -> li
         names = [printable(str(run.path)) for run in runs]
     of_figures = _with_steps(names, [it.step for it in alike or facts], [it.step for it in facts])
     names = _with_steps(names, [it.step for it in facts])
-    keys = [key for key in alike[0].figures if all(key in each.figures for each in alike)] if alike else []
+    keys = [key for key in alike[0].figures if all(key in item.figures for item in alike)] if alike else []
     settings, metrics = _settings(facts), [(name, it.lines) for name, it in zip(names, facts, strict=True)]
     losses = {name: charts.mean_losses(it.held_out, "held_out") for name, it in zip(names, facts, strict=True)}
-    held_out = losses if losses_compare(runs, facts) else {}
+    held_out = losses if _losses_compare(runs, facts) else {}
     shown: dict[str, Any] = {
         "names": names,
         "classes": facts[0].data.classes,
@@ -81,12 +82,12 @@ def _with_steps(names: Sequence[str], steps: Sequence[int], trained: Sequence[in
     return [f"{name} (step {step:,})" for name, step in zip(names, steps, strict=True)]
 
 
-def losses_compare(runs: Sequence[Run], facts: Sequence[Facts]) -> bool:
+def _losses_compare(runs: Sequence[Run], facts: Sequence[Facts]) -> bool:
     """Whether held-out losses are of the same data, forward process, target and times in all runs."""
     diffusions = [dataclasses.replace(run.config.diffusion, learned_variance=False) for run in runs]
     times = [line.get("times") for it in facts for line in it.held_out]
     alike = [run.data.content_hash for run in runs], diffusions, times
-    return all(each == of[0] for of in alike for each in of)
+    return all(item == of[0] for of in alike for item in of)
 
 
 def _summary(names: Sequence[str], alike: Sequence[Evaluation], settings: Sequence[ByRun]) -> list[str]:
@@ -109,11 +110,11 @@ def _real(runs: Sequence[Run], stores: Sequence[Store | None]) -> pictures.Pictu
 
 def _figures(alike: Sequence[Evaluation], keys: Sequence[str]) -> list[tuple[str, list[str], str]]:
     """A row per figure: its name, the value of each run and that of real images, and which is better."""
-    columns = [in_columns(each.figures[key] for key in keys) for each in alike]
+    columns = [in_columns(item.figures[key] for key in keys) for item in alike]
     rows = []
     for key, texts in zip(keys, zip(*columns, strict=True), strict=True):
         first = alike[0].figures[key]
-        rows.append((first.name, [*(each.whole for each in texts), texts[0].real], first.better))
+        rows.append((first.name, [*(item.whole for item in texts), texts[0].real], first.better))
     return rows
 
 
@@ -144,9 +145,9 @@ def _cost(facts: Sequence[Facts]) -> list[ByRun]:
 def _settings(facts: Sequence[Facts]) -> list[ByRun]:
     """The settings in which the runs differ."""
     flat = [toml.flat(it.config) for it in facts]
-    keys = dict.fromkeys(key for each in flat for key in each)
-    found = [(key, [str(each.get(key, "")) for each in flat]) for key in keys]
-    return [(key, values) for key, values in found if len(set(values)) > 1]
+    keys = dict.fromkeys(key for item in flat for key in item)
+    result = [(key, [str(item.get(key, "")) for item in flat]) for key in keys]
+    return [(key, values) for key, values in result if len(set(values)) > 1]
 
 
 def _quality(names: Sequence[str], facts: Sequence[Facts], alike: Sequence[Evaluation]) -> list[str]:

@@ -12,7 +12,7 @@ from unstir.data import Store
 from unstir.errors import printable
 from unstir.insight.held_out import Measurement, alike
 from unstir.insight.image_stats import ImageStats
-from unstir.insight.numbers import Lines
+from unstir.insight.numbers import Line, Lines
 from unstir.insight.wording import passes
 from unstir.metrics.evaluation import Evaluation
 from unstir.metrics.figures import Figure
@@ -177,7 +177,7 @@ class Facts:
     @cached_property
     def cost(self) -> Cost:
         """What training took so far."""
-        last = self.lines[-1] if self.lines else {"images": 0, "seconds": 0.0}
+        last: Line = self.lines[-1] if self.lines else {"images": 0, "seconds": 0.0}
         forward = float(build.forward_flops(self.config, *self.data.shape[1:]))
         training = build.passes(self.config) * forward * last["images"]
         return Cost(build.num_parameters(self.config), last["images"], last["seconds"], forward, training)

@@ -117,7 +117,7 @@ class Cause:
     @property
     def severity(self) -> Severity:
         """The most severe of the cause and its symptoms."""
-        return min((found.severity for found in (self.finding, *self.symptoms)), key=SEVERITIES.index)
+        return min((result.severity for result in (self.finding, *self.symptoms)), key=SEVERITIES.index)
 
 
 def explained(findings: Iterable[Finding]) -> list[Finding]:

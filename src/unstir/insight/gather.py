@@ -105,14 +105,14 @@ def _store(run: Run, named: str | Path | None) -> tuple[Run, Store | None, str]:
             raise
         return run, None, str(error)
     run = compared_with(run, opened)
-    found, began = opened.content_hash, run.data.content_hash
-    if found == began:
+    result, began = opened.content_hash, run.data.content_hash
+    if result == began:
         return run, opened, _refusal(Store.verify, opened)
     return (
         run,
         opened,
         (
-            f"{opened.path} is not the data that the run began with: its content hash is {found[:12]}..., the run's "
+            f"{opened.path} is not the data that the run began with: its content hash is {result[:12]}..., the run's "
             f"{began[:12]}..."
         ),
     )
@@ -123,19 +123,19 @@ def _files(run: Run, progress: Progress) -> tuple[tuple[SavedFile, ...], Checkpo
 
     Training removes files as it saves new ones: one that has gone is left out, and the folders are listed once more.
     """
-    found: dict[Path, SavedFile] = {}
+    result: dict[Path, SavedFile] = {}
     newest: Checkpoint | None = None
     for _ in range(2):
         folders = ((run.checkpoints, "full"), (run.weights, "slim"))
         listed = [(step, path, kind) for folder, kind in folders for step, path in checkpoint.listed(folder)]
         for done, (step, path, kind) in enumerate(listed, start=1):
-            if path not in found and (read := _read(step, path, kind)):
-                found[path], loaded = read
+            if path not in result and (read := _read(step, path, kind)):
+                result[path], loaded = read
                 newest = max(filter(None, (newest, loaded)), key=lambda c: (c.step, c.kind == "full"), default=None)
             progress(done, len(listed), "files")
-        if all(path in found for _, path, _ in listed):
+        if all(path in result for _, path, _ in listed):
             break
-    return tuple(sorted(found.values(), key=lambda file: (file.kind, file.step))), newest
+    return tuple(sorted(result.values(), key=lambda file: (file.kind, file.step))), newest
 
 
 def _read(step: int, path: Path, kind: str) -> tuple[SavedFile, Checkpoint | None] | None:
@@ -171,17 +171,17 @@ def _comparable(
 
     Without ``protocol`` it is that of which there are most of both kinds together; of equally many, with most images.
     """
-    newest = max((each.step for each in evaluations), default=0)
-    last = [each for each in evaluations if each.step == newest]
+    newest = max((item.step for item in evaluations), default=0)
+    last = [item for item in evaluations if item.step == newest]
 
     def group(of: Evaluation) -> tuple[tuple[Evaluation, ...], tuple[Evaluation, ...]]:
-        by_step = tuple(each for each in evaluations if not unlike(of.protocol, each.protocol))
-        return by_step, tuple(each for each in last if not unlike(of.protocol, each.protocol, APART))
+        by_step = tuple(item for item in evaluations if not unlike(of.protocol, item.protocol))
+        return by_step, tuple(item for item in last if not unlike(of.protocol, item.protocol, APART))
 
     def weight(of: Evaluation) -> tuple[int, int]:
         return sum(map(len, group(of))), of.protocol["num"] * of.protocol["seeds"]
 
-    asked = [each for each in last if protocol is not None and not unlike(protocol, each.protocol)]
+    asked = [item for item in last if protocol is not None and not unlike(protocol, item.protocol)]
     return group(max(asked or last, key=weight)) if last else ((), ())
 
 
@@ -207,8 +207,8 @@ def likelihoods(run: Run, since: int) -> dict[str, dict[str, Any]]:
 def read_speed(run: Run) -> Speed | None:
     """What `measuring.time_samplers` kept; None where it kept nothing, or the file is damaged."""
     try:
-        found = Speed(**decode((run.path / SPEED).read_bytes()))
-        whole = all(float(value) > 0 for value in found.seconds.values()) and found.num > 0
-        return found if whole and {"device", "torch"} <= found.machine.keys() else None
+        result = Speed(**decode((run.path / SPEED).read_bytes()))
+        whole = all(float(value) > 0 for value in result.seconds.values()) and result.num > 0
+        return result if whole and {"device", "torch"} <= result.machine.keys() else None
     except (OSError, ValueError, TypeError, AttributeError):
         return None

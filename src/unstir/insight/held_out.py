@@ -65,15 +65,15 @@ def _bits(line: Line) -> tuple[Estimate, Estimate] | None:
 
 def alike(lines: Lines) -> list[Measurement]:
     """The lines with losses that can be compared with the last of them, by rising step."""
-    found = [each for line in lines if (each := measurement(line))]
-    return [each for each in found if each.of == found[-1].of]
+    result = [item for line in lines if (item := measurement(line))]
+    return [item for item in result if item.of == result[-1].of]
 
 
-def _half_way(found: Sequence[Measurement]) -> Measurement | None:
+def _half_way(result: Sequence[Measurement]) -> Measurement | None:
     """The one after the start from which the images seen grow most nearly twofold to the last; or None."""
-    last = found[-1]
-    earlier = [each for each in found[:-1] if each.step > 0 and last.images >= 1.3 * each.images > 0]
-    return min(earlier, key=lambda each: abs(math.log2(last.images / each.images) - 1), default=None)
+    last = result[-1]
+    earlier = [item for item in result[:-1] if item.step > 0 and last.images >= 1.3 * item.images > 0]
+    return min(earlier, key=lambda item: abs(math.log2(last.images / item.images) - 1), default=None)
 
 
 @dataclass(frozen=True)
@@ -147,7 +147,7 @@ def rise(measured: Sequence[Measurement]) -> Rise | None:
 
     Each change is of the same images, so that it is paired; those of the two splits are compared by Welch's test.
     """
-    lowest = min(measured, key=lambda each: each.loss, default=None)
+    lowest = min(measured, key=lambda item: item.loss, default=None)
     if lowest is None or lowest is measured[-1]:
         return None
     last, choices = measured[-1], len(measured) - 1

@@ -13,7 +13,7 @@ from unstir.insight import pictures, tables
 from unstir.insight.analysis import PARTS_OF_IMAGES, limits_of
 from unstir.insight.analysis_samples import diversity, memorisation, quality
 from unstir.insight.facts import ImagesFacts
-from unstir.insight.page import PARTS, check_files, contents, in_words, write_page
+from unstir.insight.page import PARTS, check_files, contents, in_words, of_samples, write_page
 from unstir.metrics.evaluate import planned_images
 from unstir.metrics.evaluation import FOLDER
 from unstir.metrics.images import Images
@@ -48,14 +48,14 @@ def write_images_report(
     path = out or (first / "report.html" if first.is_dir() else first.with_suffix(".html"))
     check_files(path, exported)
     plan, _ = planned_images(list(images), None, request, say=say, showing=showing)
-    facts = facts_of(plan, say, showing)
+    facts = _facts_of(plan, say, showing)
     make_folder(path.absolute().parent)
     with showing("writing the page", ""):
         write(plan, facts, path)
     return [path, *(tables.export(exported, [facts]) if exported else ())]
 
 
-def facts_of(plan: Plan[Images], say: Say = unsaid, showing: Showing = silently) -> ImagesFacts:
+def _facts_of(plan: Plan[Images], say: Say = unsaid, showing: Showing = silently) -> ImagesFacts:
     """What is known of the images of a plan, which are evaluated for it."""
     store, made = plan.store, judge(plan, say=say, showing=showing)
     counts = {split: store.count(split) for split in SPLITS}
@@ -69,15 +69,13 @@ def write(plan: Plan[Images], facts: ImagesFacts, path: Path) -> None:
     statements = [*quality(facts), *diversity(facts), *(memorisation(facts) if last.memorisation else ())]
     sets, asked = plan.images.sets(plan.num, plan.seeds), plan.images.classes(plan.num, plan.seeds)
     drawn = pictures.Drawn(torch.cat(sets), None if asked is None else torch.cat(asked))
-    classifier, pairs = pictures.classifier_of(store, last), store.path / FOLDER / f"{last.name()}-pairs.png"
+    pairs = store.path / FOLDER / f"{last.name()}-pairs.png"
     shown: dict[str, Any] = {
         "facts": facts,
         **in_words(statements, [*limits_of(last), *([PARTS_OF_IMAGES] if last.memorisation else [])]),
         "samples": _some(drawn.images, "samples, drawn at random from the images"),
         "real": _some(store.images("train"), "training images, drawn at random"),
-        "classes": pictures.by_class(store, drawn, classifier),
-        "asked": asked is not None,
-        "worst": pictures.worst(plan.flip, store, drawn, classifier),
+        **of_samples(store, drawn, last, plan.flip),
         "neighbours": pictures.from_file(pairs, pictures.PAIRS) if last.memorisation and pairs.exists() else None,
         "about": _about(plan, store),
     }

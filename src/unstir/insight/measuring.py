@@ -73,10 +73,10 @@ def planned(run: Run, store: Store, *, num: int = 0, seeds: int = SEEDS) -> Meas
         for model in models
     ]
     by_chain = [replace(plan, images=replace(of_last, chain=chain), memorisation=False) for chain in chains]
-    found = Measuring(tuple(by_step), tuple(by_chain))
-    for each in found.all:
-        check(each)
-    return found
+    result = Measuring(tuple(by_step), tuple(by_chain))
+    for item in result.all:
+        check(item)
+    return result
 
 
 def measure(plans: Sequence[Plan[Drawn]], progress: Callable[[int, int, str], None] | None = None) -> list[Evaluation]:
@@ -84,13 +84,13 @@ def measure(plans: Sequence[Plan[Drawn]], progress: Callable[[int, int, str], No
 
     ``progress(done, total, note)`` counts plans and names the next.
     """
-    found, tell = [], progress or (lambda done, total, note: None)
+    result, tell = [], progress or (lambda done, total, note: None)
     for done, plan in enumerate(plans):
         chain = plan.images.chain
         tell(done, len(plans), f"step {plan.images.model.step} by {chain.sampler}, {counted(chain.steps, 'step')}")
-        found.append(judge(plan))
+        result.append(judge(plan))
     tell(len(plans), len(plans), "")
-    return found
+    return result
 
 
 def time_samplers(run: Run, plans: Measuring) -> None:
@@ -102,13 +102,13 @@ def time_samplers(run: Run, plans: Measuring) -> None:
     model, job = last.model.unloaded(), last.job(1)
     machine, schedule = environment(model.device), model.process.schedule
     chains = [last.chain, *(plan.images.chain for plan in plans.by_chain)]
-    calls = {chain_key(each.sampler, each.spacing, each.calls(schedule)): each for each in chains}
+    calls = {chain_key(item.sampler, item.spacing, item.calls(schedule)): item for item in chains}
     known = read_speed(run)
     if known is not None and known.machine == machine and known.seconds.keys() == calls.keys():
         return
     whole = seconds_per_call(last) * sum(chain.calls(schedule) for chain in calls.values())
     num = max(1, min(job.batch_size, int(SECONDS / whole)))
     timed = compare(model, replace(job, num=num), list(calls.values()))
-    seconds = {name: float(f"{each.seconds:.3g}") for name, each in zip(calls, timed, strict=True)}
+    seconds = {name: float(f"{item.seconds:.3g}") for name, item in zip(calls, timed, strict=True)}
     made = Speed(seconds=seconds, num=num, machine=machine, date=datetime.date.today().isoformat())
     write_text(run.path / SPEED, encode(asdict(made), indent=1) + "\n")

@@ -91,15 +91,19 @@ def write(
 
     With ``samples`` the doctor draws some of its own. ``store`` shows the data; without it those pictures are left out.
     """
-    facts = gather(run.path, store=store and store.path, samples=samples, protocol=protocol)
+    facts = gather(run.path, store=None if store is None else store.path, samples=samples, protocol=protocol)
     examined, last = examine(facts), facts.last
-    statements, found = analyse(facts, examined.findings), causes(examined.findings)
+    statements, result = analyse(facts, examined.findings), causes(examined.findings)
+    evaluated: dict[str, Any] = {"classes": [], "asked": False, "worst": None}
+    if store is not None and store.count("train"):
+        samples_of = None if last is None else pictures.drawn_for(run, last)
+        evaluated = of_samples(store, samples_of, last, run.config.data.flip)
     shown: dict[str, Any] = {
         "facts": facts,
         "store": store,
         "checked": examined.checked,
-        "problems": [cause for cause in found if cause.severity == "problem"],
-        "findings": found,
+        "problems": [cause for cause in result if cause.severity == "problem"],
+        "findings": result,
         "skipped": [
             f"{', '.join(names)} ({_UNDRAWN.get(why, why)})" for why, names in by_reason(examined.skipped).items()
         ],
@@ -112,7 +116,7 @@ def write(
         "neighbours": None if last is None else _neighbours(run, last),
         "settings": toml.flat(facts.config).items(),
         **_drawn(run, store),
-        **_of_evaluated(run, store, last),
+        **evaluated,
     }
     parts = [part for part in PARTS if not part.needs or any(shown[key] for key in part.needs)]
     shown |= contents(parts)
@@ -158,16 +162,13 @@ def _drawn(run: Run, store: Store | None) -> dict[str, Any]:
     return drawn
 
 
-def _of_evaluated(run: Run, store: Store | None, last: Evaluation | None) -> dict[str, Any]:
+def of_samples(store: Store, samples: pictures.Drawn | None, last: Evaluation | None, flip: bool) -> dict[str, Any]:
     """The samples that were evaluated, by class, and the worst of them."""
-    if store is None or not store.count("train"):
-        return {"classes": [], "asked": False, "worst": None}
-    known = None if last is None else pictures.drawn_for(run, last)
     classifier = None if last is None else pictures.classifier_of(store, last)
     return {
-        "classes": pictures.by_class(store, known, classifier),
-        "asked": known is not None and known.asked is not None,
-        "worst": None if known is None else pictures.worst(run.config.data.flip, store, known, classifier),
+        "classes": pictures.by_class(store, samples, classifier),
+        "asked": samples is not None and samples.asked is not None,
+        "worst": None if samples is None else pictures.worst(flip, store, samples, classifier),
     }
 
 

@@ -89,13 +89,16 @@ def _opened(path: Path) -> Image.Image:
 
 def snapshots(run: Run) -> list[tuple[str, Picture]]:
     """When each grid was drawn while training, and a corner of it, first to last, after that of their common noise."""
-    named, found = {"noise": "the noise", of_run.START: "initial weights" if run.config.train.init else "untrained"}, []
+    named, result = (
+        {"noise": "the noise", of_run.START: "initial weights" if run.config.train.init else "untrained"},
+        [],
+    )
     names = run.labels.captions(run.labels.of(torch.arange(CORNER * run.config.grids.nrow))) or None
     for step, name in {-1: "noise", **of_run.all_snapshots(run)}.items():
         when, path = named.get(name, f"{step * run.config.train.batch_size:,} images"), of_run.grid_file(run, name)
         if path.exists():
-            found.append((when, _corner(run, path, None if step < 0 else names, f"samples: {when}")))
-    return found
+            result.append((when, _corner(run, path, None if step < 0 else names, f"samples: {when}")))
+    return result
 
 
 def newest_grid(run: Run) -> Picture | None:
@@ -116,7 +119,7 @@ def real_grid(run: Run, store: Store) -> Picture:
     if labels is not None and (asked := run.labels.of(torch.arange(count))) is not None:
         of_class = [order[labels[order] == index] for index in range(run.labels.count)]
         own = [(i // run.labels.count, of_class[label]) for i, label in enumerate(asked.tolist())]
-        order = torch.tensor([int(each[place % len(each)]) for place, each in own if len(each)], dtype=torch.int64)
+        order = torch.tensor([int(item[place % len(item)]) for place, item in own if len(item)], dtype=torch.int64)
     images = store.images("train")[order[:count]]
     return encode(grid(images, run.config.grids.nrow), "training images, drawn at random")
 
@@ -209,8 +212,8 @@ def _is_of(settings: dict[str, Any], evaluation: Evaluation) -> bool:
 def classifier_of(store: Store, evaluation: Evaluation) -> Classifier | None:
     """The classifier that an evaluation was made with, if the store still has it."""
     digest = evaluation.protocol["networks"].get("classifier")
-    found = classifier_for(store) if digest is not None and (store.path / FILE).exists() else None
-    return found if found is not None and found.hash == digest else None
+    result = classifier_for(store) if digest is not None and (store.path / FILE).exists() else None
+    return result if result is not None and result.hash == digest else None
 
 
 def by_class(store: Store, drawn: Drawn | None, classifier: Classifier | None) -> list[OfClass]:
@@ -221,14 +224,14 @@ def by_class(store: Store, drawn: Drawn | None, classifier: Classifier | None) -
     asked = None if drawn is None else drawn.asked
     if drawn is not None and asked is None and classifier is not None:
         asked = classifier.probabilities(drawn.images).argmax(1)
-    found = []
+    result = []
     for index, name in enumerate(store.classes[:CLASSES]):
         own = None if drawn is None or asked is None else drawn.images[asked == index][:OF_CLASS]
         images = store.images("train")[torch.nonzero(real == index)[:OF_CLASS, 0]]
         if len(images):
             shown = None if own is None or not len(own) else _row(own, f"samples of class {name}")
-            found.append(OfClass(name, _row(images, f"real images of class {name}"), shown))
-    return found
+            result.append(OfClass(name, _row(images, f"real images of class {name}"), shown))
+    return result
 
 
 def worst(flip: bool, store: Store, drawn: Drawn, classifier: Classifier | None) -> Worst:
@@ -246,8 +249,8 @@ def worst(flip: bool, store: Store, drawn: Drawn, classifier: Classifier | None)
         if classifier is None:
             return nearest(images, train, flip=flip).distance[:, 0]
         views = [images, images.flip(-1)] if flip else [images]  # a run that mirrors may draw either
-        each = [nearest_features(classifier.features(view), train).distance[:, 0] for view in views]
-        return torch.stack(each).min(0).values
+        item = [nearest_features(classifier.features(view), train).distance[:, 0] for view in views]
+        return torch.stack(item).min(0).values
 
     shown, span = _farthest(drawn.images, far(drawn.images), "the worst samples")
     how = f"The {min(WORST, len(drawn.images))} of {len(drawn.images):,} samples that lie farthest from their nearest "

@@ -24,7 +24,6 @@ from unstir.runs.loading import model_of
 from unstir.runs.run import Run
 
 Progress = Callable[[int, int, str], None]  # progress(done, total, what)
-NOT_FINITE = "the network answers with NaN or an infinity"
 MOST_IMAGES, FEWEST_IMAGES, WORK = 64, 16, 1.5e12  # floating-point operations; some 20 s of two cores
 REAL_IMAGES = 2048
 ERROR_IMAGES = 256
@@ -43,9 +42,9 @@ def measured(facts: Facts, progress: Progress) -> Facts:
         reason = "the data has no labels"
     else:
         with suppress(NotFiniteError):
-            drawn = draw_samples(run, loaded, store, progress)
+            drawn = _draw_samples(run, loaded, store, progress)
             return replace(facts, samples=drawn, errors=squared_errors(run, loaded, store))
-        reason = NOT_FINITE
+        reason = "the network answers with NaN or an infinity"
     return replace(facts, unmeasured=reason)
 
 
@@ -55,7 +54,7 @@ def affordable(run: Run, calls: int, most: int) -> int:
     return max(FEWEST_IMAGES, min(most, int(WORK / of_image)))
 
 
-def draw_samples(run: Run, loaded: Checkpoint, store: Store, progress: Progress) -> Samples:
+def _draw_samples(run: Run, loaded: Checkpoint, store: Store, progress: Progress) -> Samples:
     """Images from the averaged weights by a fast sampler, with real ones to compare; ``progress`` counts steps."""
     steps = min(FAST.steps, run.config.diffusion.T)
     chain = run.chain() if run.config.distilled else FAST.changed(steps=steps)
@@ -91,7 +90,7 @@ def squared_errors(run: Run, loaded: Checkpoint, store: Store) -> Errors:
     index = randomness.Order(0, "doctor errors", 0, store.count("train"))[:num]
     labels = store.labels("train") if run.config.model.num_classes else None
     slots, t = torch.arange(num), training_times(run.config, num)
-    found: dict[bool, Tensor] = {}
+    result: dict[bool, Tensor] = {}
     full = loaded.kind == "full"
     averaged = run.config.train.ema_decay > 0 if full else loaded.ema
     for ema in [False, True] if full and averaged else [averaged]:
@@ -102,8 +101,8 @@ def squared_errors(run: Run, loaded: Checkpoint, store: Store) -> Errors:
             label = None if labels is None else labels[index[part]].to(model.device)
             mse = denoising_loss(model.denoiser, x_0, t[part].to(model.device), eps, label).mse
             errors.append(mse.double().cpu())
-        found[ema] = torch.cat(errors)
-    return Errors(found.get(False), found.get(True))
+        result[ema] = torch.cat(errors)
+    return Errors(result.get(False), result.get(True))
 
 
 def training_times(config: Config, num: int) -> Tensor:

@@ -42,25 +42,28 @@ _LATEX = str.maketrans(
 
 def cards(facts: Facts) -> list[tuple[str, str, str]]:
     """The figures to see first: name, value, and what to hold it against."""
-    found = []
+    result = []
     if (last := facts.last) is not None:
         figure = last.main()
         floor = "" if figure.floor is None else f"real images {figure.floor:.3g}"
-        found.append((figure.name, plus_minus(figure.value, figure.error), facts.noted(floor, last.step)))
+        result.append((figure.name, plus_minus(figure.value, figure.error), facts.noted(floor, last.step)))
         if accuracy := last.figures.get("classifier/accuracy"):
             real = "" if accuracy.floor is None else f"real images {accuracy.floor:.1%}"
-            found.append(("class accuracy", f"{accuracy.value:.1%}", facts.noted(real, last.step)))
+            result.append(("class accuracy", f"{accuracy.value:.1%}", facts.noted(real, last.step)))
     line = facts.held_out[-1] if facts.held_out else {}
     if bound := facts.likelihoods.get("held_out"):
         how, value = bound["protocol"], plus_minus(bound["bits_per_dim"], bound["standard_error"])
-        found.append(("bits/dim, held out", value, facts.noted(f"the bound, {bound_in_words(how)}", how["step"])))
+        result.append(("bits/dim, held out", value, facts.noted(f"the bound, {bound_in_words(how)}", how["step"])))
     elif line.get("bits") is not None and math.isfinite(line["bits"]):
         value, note = plus_minus(line["bits"], line["bits_error"]), "an estimate of the bound"
-        found.append(("bits/dim, held out", value, facts.noted(note, line["step"])))
+        result.append(("bits/dim, held out", value, facts.noted(note, line["step"])))
     if facts.config.imported:
-        return [*found, ("parameters", f"{facts.cost.parameters:,}", "imported weights")]
-    found += [facts.images_seen, ("training time", duration(facts.cost.seconds), operations(facts.cost.training_flops))]
-    return found
+        return [*result, ("parameters", f"{facts.cost.parameters:,}", "imported weights")]
+    result += [
+        facts.images_seen,
+        ("training time", duration(facts.cost.seconds), operations(facts.cost.training_flops)),
+    ]
+    return result
 
 
 def plus_minus(value: float, error: float | None) -> str:
@@ -68,10 +71,10 @@ def plus_minus(value: float, error: float | None) -> str:
     return with_error(value, error).replace("+-", "±")
 
 
-def figures(found: Iterable[Figure], num: int) -> list[tuple[str, str, str, str, str]]:
+def figures(result: Iterable[Figure], num: int) -> list[tuple[str, str, str, str, str]]:
     """A row per figure of ``num`` images: its name and value, those of real images and noise, which is better."""
-    found, rows = list(found), []
-    for figure, texts in zip(found, in_columns(found), strict=True):
+    result, rows = list(result), []
+    for figure, texts in zip(result, in_columns(result), strict=True):
         rows.append((figure.name, *_cells_of(figure, texts, num), figure.better))
         if figure.infinite is not None:
             rows.append((f"{figure.name}, infinite n", texts.infinite, texts.infinite_real, "", figure.better))
@@ -86,14 +89,14 @@ def _cells_of(figure: Figure, texts: Shown, num: int) -> tuple[str, str, str]:
 def samplers(facts: Facts) -> list[tuple[str, str, str, str]]:
     """A row per sampler evaluated, by rising calls: name and steps, calls, main figure, and seconds per image."""
     timed = {} if facts.speed is None else facts.speed.seconds
-    found = sorted(facts.by_chain, key=lambda each: (each.protocol["calls"], title(each.protocol)))
-    keys = [chain_key(each.protocol["sampler"], each.protocol["spacing"], each.protocol["calls"]) for each in found]
+    result = sorted(facts.by_chain, key=lambda item: (item.protocol["calls"], title(item.protocol)))
+    keys = [chain_key(item.protocol["sampler"], item.protocol["spacing"], item.protocol["calls"]) for item in result]
     places = max((1 + decimals(timed[key]) for key in keys if key in timed), default=0)
     rows = []
-    for key, each, texts in zip(keys, found, in_columns(each.main() for each in found), strict=True):
+    for key, item, texts in zip(keys, result, in_columns(item.main() for item in result), strict=True):
         cost = f"{timed[key]:.{max(places, 0)}f}" if key in timed else ""
-        name = f"{title(each.protocol)}, {count(each.protocol['steps'], 'step')}"
-        rows.append((name, f"{each.protocol['calls']:,}", texts.whole, cost))
+        name = f"{title(item.protocol)}, {count(item.protocol['steps'], 'step')}"
+        rows.append((name, f"{item.protocol['calls']:,}", texts.whole, cost))
     return rows
 
 
@@ -204,12 +207,12 @@ def rows_of(runs: Sequence[Reported]) -> list[Row]:
     """A row per figure of every evaluation that the pages of these runs show; protocols alike in the rest are one."""
     protocols, rows = list[dict[str, Any]](), []
     for facts in runs:
-        for each in {each.name(): each for each in (*facts.by_step, *facts.by_chain)}.values():
-            rest = {key: value for key, value in each.protocol.items() if key not in IN_COLUMNS}
+        for item in {item.name(): item for item in (*facts.by_step, *facts.by_chain)}.values():
+            rest = {key: value for key, value in item.protocol.items() if key not in IN_COLUMNS}
             if rest not in protocols:
                 protocols.append(rest)
             number = protocols.index(rest) + 1
-            rows += [Row(printable(facts.name), each, figure, number) for figure in each.figures.values()]
+            rows += [Row(printable(facts.name), item, figure, number) for figure in item.figures.values()]
     return rows
 
 
@@ -233,8 +236,7 @@ def to_markdown(rows: Sequence[Row]) -> str:
 
 def to_latex(rows: Sequence[Row]) -> str:
     """A tabular without packages, and the protocols below it, to be read with \\input."""
-    lines = [map(_latex, HEADS), *(map(_latex, cells) for cells in _cells(rows))]
-    head, *body = (f"{' & '.join(line)} \\\\\n" for line in lines)
+    head, *body = (f"{' & '.join(map(_latex, line))} \\\\\n" for line in (HEADS, *_cells(rows)))
     table = f"\\begin{{tabular}}{{{ALIGNED}}}\n\\hline\n{head}\\hline\n{''.join(body)}\\hline\n\\end{{tabular}}\n"
     return table + "".join(f"\n\\par Protocol {number}: {_latex(text)}\n" for number, text in _protocols(rows))
 
@@ -266,7 +268,7 @@ def _record(row: Row) -> dict[str, Any]:
 
 
 def _in_a_cell(value: Any) -> Any:
-    return "; ".join(f"{key} {each}" for key, each in value.items()) if isinstance(value, dict) else value
+    return "; ".join(f"{key} {item}" for key, item in value.items()) if isinstance(value, dict) else value
 
 
 def _cells(rows: Sequence[Row]) -> Iterable[list[str]]:

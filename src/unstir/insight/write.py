@@ -72,7 +72,7 @@ def _with_stores(runs: Sequence[Run], named: Path | None, say: Say) -> tuple[lis
         runs = [compared_with(run, given) for run in runs]
         if given.content_hash not in {run.data.content_hash for run in runs}:
             check_data(runs[0].path, runs[0].data, given)
-    found = list[Store | None]()
+    result = list[Store | None]()
     for run in runs:
         store = given if given is not None and given.content_hash == run.data.content_hash else None
         if store is None and is_store(run.config.data.store):
@@ -82,8 +82,8 @@ def _with_stores(runs: Sequence[Run], named: Path | None, say: Say) -> tuple[lis
             gone = f"{run.config.data.store}, the data of {run.path}, is no longer there; name it with --store."
             none = f"{run.path} was imported and has no data; name images to compare it with, --store STORE."
             say(f"{gone if run.data.content_hash else none} Without it nothing is measured and no data is shown")
-        found.append(store)
-    return list(runs), found
+        result.append(store)
+    return list(runs), result
 
 
 def _planned(
@@ -94,15 +94,15 @@ def _planned(
         (run, store) for run, store in zip(runs, stores, strict=True) if store is not None and run.saved_steps()
     ]
     plans = [planned(run, store, num=num, seeds=seeds) for run, store in measured]  # what is refused is so before work
-    found = []
+    result = []
     for (run, store), plan in zip(measured, plans, strict=True):
         plan = plan.with_networks(networks_for(store, say, showing))
         chains = counted(len(plan.by_chain), "pair of sampler and steps", "pairs of sampler and steps")
         images = f"{plan.all[0].seeds} x {plan.all[0].num} images each"
         drawn = f"{counted(len(plan.by_step), 'saved step')} and {chains}, {images}"
         say(f"{run.path}: {drawn}, {waiting(drawing_seconds(plan.all))} to draw those still missing")
-        found.append((run, store, plan))
-    return found
+        result.append((run, store, plan))
+    return result
 
 
 def _measured(run: Run, store: Store, plan: Measuring, timed: bool, showing: Showing) -> dict[str, Any]:
