@@ -10,8 +10,8 @@ COLLECTING = {
     "listing.Listing", "loss.LossHistory", "state.State",
 }  # fmt: skip
 BY_IDENTITY = {
-    "classifier.Classifier", "classifier_training.Lesson",
-    "drawn.Drawn", "facts.Errors", "facts.Facts", "facts.Samples", "feature_figures.Floor", "feature_figures.Sides", "floor.Draws",
+    "classifier.Classifier", "classifier_training.Lesson", "drawn.Drawn", "facts.Errors",
+    "facts.Facts", "facts.Samples", "feature_figures.Floor", "feature_figures.Sides", "floor.Draws",
     "frechet.Moments", "images.Images", "inception.Extractor", "model.Model", "nearest.Nearest",
     "oracle.FiniteData", "oracle.GaussianData", "oracle.MixtureData", "pairs.Block", "pairs.Row", "paths.Pairs",
     "paths._Followed", "pictures.Drawn", "plan.Plan",

@@ -107,9 +107,3 @@ class Spoiled:
 def spoiled(healthy, tmp_path):
     """A copy of the healthy run."""
     return Spoiled(Run.open(shutil.copytree(healthy, tmp_path / "run")))
-
-
-@pytest.fixture
-def spoiled_laplace(healthy_laplace, tmp_path):
-    """A copy of the healthy run whose times were drawn by a density."""
-    return Spoiled(Run.open(shutil.copytree(healthy_laplace, tmp_path / "run")))

@@ -98,7 +98,7 @@ def test_of_runs_without_any_effect_hardly_a_sentence_claims_one():
     claims, tested = [], 0
     for seed in range(100):
         for each in analyse(runs.noise_only(seed)):
-            if each.name in ("near", "cost"):  # what is true of these runs
+            if each.name == "near":  # which is true of these runs
                 continue
             tested += each.effect is not None
             if each.verdict != "undecided":
@@ -109,7 +109,7 @@ def test_of_runs_without_any_effect_hardly_a_sentence_claims_one():
 
 def test_nothing_measured_says_so_and_what_measures_it():
     found = by_name(facts(lines=()))
-    assert {name for name, each in found.items() if each.verdict != "undecided"} == {"cost"}
+    assert {name for name, each in found.items() if each.verdict != "undecided"} == set()
     commands = {
         "excess": "`unstir evaluate RUN`",
         "gap": "`unstir likelihood RUN --split both`",
@@ -118,9 +118,6 @@ def test_nothing_measured_says_so_and_what_measures_it():
     }
     for name, command in commands.items():
         assert command in found[name].text, found[name].text
-    cost = by_name(facts())["cost"]
-    assert cost.effect is None and "2.7 minutes for 192,000 images (128 times each image)" in cost.text
-    assert "images per second" in cost.text and "images per second" not in found["cost"].text
 
 
 def test_missed_classes_want_guidance():

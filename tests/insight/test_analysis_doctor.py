@@ -9,7 +9,6 @@ import runs
 from runs import advice, by_name, examined
 from unstir.insight.findings import Finding, causes, explained
 from unstir.insight.held_out import STEEP
-from unstir.insight.wording import coded, sentence
 
 
 def finding(check, severity="problem"):
@@ -89,33 +88,3 @@ def test_problems_stand_apart_from_warnings_and_notes():
     ]
     (problem,) = problems(explained([finding("brightness"), finding("value-range", "warning")]))
     assert problem.finding.check == "value-range" and [each.check for each in problem.symptoms] == ["brightness"]
-
-
-@pytest.mark.parametrize(
-    ("text", "shown"),
-    [
-        (
-            "a new run with --train.lr 0.001 and --train.clip 1",
-            "a new run with `--train.lr 0.001` and `--train.clip 1`",
-        ),
-        ('--train.length "600 steps", which goes on', '`--train.length "600 steps"`, which goes on'),
-        ("sample with --no-ema; in a new run", "sample with `--no-ema`; in a new run"),
-        ("train for longer (--train.length)", "train for longer (`--train.length`)"),
-        ("--grids.sampler dpmpp_2m --grids.steps 15, which", "`--grids.sampler dpmpp_2m` `--grids.steps 15`, which"),
-        ("a run with --train.lr 3e-05.", "a run with `--train.lr 3e-05`."),
-    ],
-)
-def test_options_are_code(text, shown):
-    assert coded(text) == shown
-
-
-@pytest.mark.parametrize(
-    ("clause", "expected"),
-    [
-        ("the loss rises", "The loss rises."),
-        ("train.warmup=200 steps is most of the run", "train.warmup=200 steps is most of the run."),
-        ("x_T holds signal.", "x_T holds signal."),
-    ],
-)
-def test_a_sentence_begins_with_a_capital_but_for_the_name_of_a_setting(clause, expected):
-    assert sentence(clause) == expected

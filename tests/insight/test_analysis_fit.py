@@ -149,9 +149,7 @@ def test_few_seeds_decide_as_seldom_as_promised_where_the_bootstrap_says_too_lit
 
 def test_the_degrees_of_freedom_are_those_of_what_is_known():
     usual = evaluation().figures["classifier/fd"]
-    of = lambda seeds, bootstrap: (
-        dataclasses.replace(usual, by_seed=tuple(range(seeds)), bootstrap=bootstrap).estimate.df
-    )
+    of = lambda seeds, error: dataclasses.replace(usual, by_seed=tuple(range(seeds)), bootstrap=error).estimate.df
     assert of(3, None) == 2 and of(3, 5.0) == of(3, 0.1) == 7 and of(1, 5.0) < of(2, 5.0)
 
 

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from unstir.data import Store, pack
+from unstir.data import pack
 from unstir.insight.doctor import CHECKS, diagnose, examine
+from unstir.insight.facts import MISSING, NO_SAMPLES
 from unstir.insight.gather import gather
-from unstir.insight.held_out import measurement
 from unstir.runs.toml import from_dict
 from unstir.train.launch import open_run
 
@@ -79,81 +79,56 @@ def test_of_sound_images_nothing_is_said(begun, tmp_path):
     report = diagnose(begun(write(tmp_path / "images", pictures())), samples=False)
     assert report.findings == () and report.healthy
     assert {"copies", "leak", "value-range", "store"} <= set(report.checked)
-    assert (
-        report.skipped["brightness"] == "left out by --no-samples"
-        and report.skipped["loss-rises"] == "no line in metrics.jsonl yet"
-    )
+    assert report.skipped["brightness"] == NO_SAMPLES and report.skipped["loss-rises"] == MISSING["lines"]
     assert {*report.checked, *report.skipped} == set(CHECKS)
 
 
-def test_masks_of_0_and_1_are_black_for_a_network(begun, tmp_path):
-    path = begun(write(tmp_path / "images", (pictures() > 100).astype(np.uint8)))
-    assert findings(path)["value-range"] == "problem"
-    (finding,) = [each for each in diagnose(path, samples=False).findings if each.check == "value-range"]
-    assert "0..1 of 0..255" in finding.evidence and finding.figure == 1 and "times 255" in finding.remedy
-
-
-def test_faint_images_are_named(begun, tmp_path):
-    assert findings(begun(write(tmp_path / "images", 120 + pictures() // 7))) == {"value-range": "warning"}
-
-
-@pytest.mark.parametrize(("share", "severity"), [(0.004, None), (0.05, "warning"), (0.3, "problem")])
-def test_copies_are_counted(begun, tmp_path, share, severity):
-    images, count = pictures(), round(share * NUM)
-    images[1 : count + 1] = images[0]
-    found = findings(begun(write(tmp_path / "images", images), held_out=0))
-    assert found == ({"copies": severity} if severity else {})
-
-
-@pytest.mark.parametrize(("num", "severity"), [(0, None), (1, "warning"), (40, "problem")])
-def test_held_out_images_that_are_trained_on_are_named(begun, tmp_path, num, severity):
+def copies(folder):
     images = pictures()
-    write(tmp_path / "images/train", images)
-    new = pictures(200, seed=1)
-    new[:num] = images[:num]
-    write(tmp_path / "images/test", new)
-    path = begun(tmp_path / "images")
-    assert Store.open(tmp_path / "store").count("held_out") == 200
-    assert findings(path) == ({"leak": severity} if severity else {})
+    images[1:31] = images[0]
+    write(folder, images)
 
 
-@pytest.mark.parametrize(("num", "severity"), [(1, "note"), (60, "warning"), (700, "problem")])
-def test_refused_files_are_named(begun, tmp_path, num, severity):
-    folder = write(tmp_path / "images", pictures())
-    for i in range(num):
+def leak(folder):
+    images, new = pictures(), pictures(200, seed=1)
+    new[:40] = images[:40]
+    write(folder / "train", images)
+    write(folder / "test", new)
+
+
+def refused(folder):
+    write(folder, pictures())
+    for i in range(60):
         (folder / f"broken{i:03d}.png").write_bytes(b"\x89PNG\r\n\x1a\nnot at all")
-    path = begun(folder)
-    assert findings(path) == {"refused": severity}
-    assert "broken000.png" in diagnose(path, samples=False).findings[0].evidence
 
 
-@pytest.mark.parametrize(("labelled", "severity"), [(3, "warning"), (0, "note")])
-def test_unequal_classes_matter_where_the_network_has_labels(begun, tmp_path, labelled, severity):
-    images = pictures()
-    write(tmp_path / "images/many", images[:300])
-    write(tmp_path / "images/others", images[300:580])
-    write(tmp_path / "images/few", images[580:592])
-    path = begun(tmp_path / "images", classes=labelled)
-    assert findings(path) == {"classes": severity}
-    assert "few has 11" in diagnose(path, samples=False).findings[0].evidence
+def classes(folder, **sizes):
+    images, first = pictures(), 0
+    for name, size in sizes.items():
+        write(folder / name, images[first : first + size])
+        first += size
 
 
-@pytest.mark.parametrize(("others", "severity"), [(24, "problem"), (60, None)])
-@pytest.mark.parametrize("labelled", [2, 0])
-def test_one_class_that_is_nearly_all_is_a_problem(begun, tmp_path, labelled, others, severity):
-    images = pictures()
-    write(tmp_path / "images/nearly_all", images[others:])
-    write(tmp_path / "images/others", images[:others])
-    path = begun(tmp_path / "images", classes=labelled)
-    assert findings(path) == ({"classes": severity} if severity else {})
-    if severity:
-        assert "nearly_all has 518 of 540 training images (95.9%)" in diagnose(path, samples=False).findings[0].evidence
+PLANTED = {
+    "masks": (lambda folder: write(folder, (pictures() > 100).astype(np.uint8)), {}, {"value-range": "problem"}),
+    "faint": (lambda folder: write(folder, 120 + pictures() // 7), {}, {"value-range": "warning"}),
+    "copies": (copies, {"held_out": 0}, {"copies": "warning"}),
+    "leak": (leak, {}, {"leak": "problem"}),
+    "refused": (refused, {}, {"refused": "warning"}),
+    "labels": (lambda folder: classes(folder, a=300, b=280, few=12), {"classes": 3}, {"classes": "warning"}),
+    "no labels": (lambda folder: classes(folder, a=300, b=280, few=12), {}, {"classes": "note"}),
+    "one class": (lambda folder: classes(folder, a=576, b=24), {}, {"classes": "problem"}),
+    "few": (lambda folder: write(folder, pictures(60)), {}, {"few-images": "warning"}),
+}
 
 
-@pytest.mark.parametrize(("num", "severity"), [(300, "note"), (60, "warning")])
-def test_few_images_are_advice(begun, tmp_path, num, severity):
-    path = begun(write(tmp_path / "images", pictures(num)))
-    assert findings(path) == {"few-images": severity} and diagnose(path, samples=False).healthy
+@pytest.mark.parametrize("name", PLANTED)
+def test_a_fault_of_the_data_is_found_by_its_own_check_and_by_no_other(begun, tmp_path, name):
+    plant, options, expected = PLANTED[name]
+    plant(tmp_path / "images")
+    found = findings(begun(tmp_path / "images", **options))
+    assert {check: found[check] for check in expected} == expected
+    assert found == expected or name == "masks"  # which are copies of each other too
 
 
 def test_a_store_that_has_gone_changed_or_is_another(begun, tmp_path):
@@ -161,9 +136,7 @@ def test_a_store_that_has_gone_changed_or_is_another(begun, tmp_path):
     store = tmp_path / "store"
     elsewhere = pack(write(tmp_path / "others", pictures(seed=3)), tmp_path / "other", channels=1)
     named = diagnose(path, store=elsewhere.path, samples=False).findings
-    assert [each.check for each in named] == ["store"] and "is not the data that the run began with" in named[
-        0
-    ].evidence
+    assert [each.check for each in named] == ["store"]
     file = store / "train.images.npy"
     content = bytearray(file.read_bytes())
     content[5000] ^= 255
@@ -171,7 +144,7 @@ def test_a_store_that_has_gone_changed_or_is_another(begun, tmp_path):
     assert findings(path) == {"store": "problem"}
     store.rename(tmp_path / "moved")
     report = diagnose(path, samples=False)
-    assert [each.check for each in report.findings] == ["store"] and report.skipped["copies"] == "the data is not there"
+    assert [each.check for each in report.findings] == ["store"] and report.skipped["copies"] == MISSING["store"]
 
 
 def lines(step, held_out, train):
@@ -185,7 +158,7 @@ def lines(step, held_out, train):
 
 @pytest.mark.parametrize(
     ("rise", "fall", "severity"),
-    [(0.02, 0.02, "problem"), (0.005, 0.02, "warning"), (0.0002, 0.02, None), (-0.01, 0.02, None), (0.02, -0.02, None)],
+    [(0.02, 0.02, "problem"), (0.005, 0.02, "warning"), (0.0002, 0.02, None), (0.02, -0.02, None)],
 )
 def test_overfitting_is_a_rise_held_out_against_a_fall_in_training(sound, rise, fall, severity):
     generator = np.random.default_rng(0)
@@ -222,13 +195,6 @@ def test_overfitting_is_a_rise_that_surely_exceeds_the_change_in_training(sound,
     assert {each.check: each.severity for each in report.findings} == ({"overfit": severity} if severity else {})
     if severity:
         assert f"changed by {change:+.4f}" in report.findings[0].evidence and 0 < report.findings[0].figure < 100
-
-
-def test_two_images_of_each_split_are_enough_to_compare():
-    two, one = [0.1, 0.2], [0.1]
-    assert measurement({"step": 1, "of_train": two, "of_held_out": two}).train == two
-    assert measurement({"step": 1, "of_train": two, "of_held_out": one}) is None
-    assert measurement({"step": 1, "of_train": one, "of_held_out": two}) is None
 
 
 def test_looks_without_a_number_for_each_image_or_at_other_times_are_left_out(sound):

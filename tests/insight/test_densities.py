@@ -140,13 +140,3 @@ def test_the_errors_of_its_weights_are_those_of_its_log(healthy_laplace):
     logged = sum(line["loss"] for line in found.lines[-3:]) / 3
     for errors in (found.errors.raw, found.errors.average):
         assert errors.mean().item() == pytest.approx(logged, rel=0.15)
-
-
-def test_faults_of_the_log_are_found_by_their_checks(spoiled_laplace):
-    spoiled_laplace.metrics(lambda line, place: {**line, "loss": 0.4})
-    assert spoiled_laplace.findings(**QUICK) == {"not-learned": "problem"}
-    spoiled_laplace.metrics(lambda line, place: {**line, "loss": 5.7 if place < 0.02 else 12.0 if place < 0.1 else 1.0})
-    spoiled_laplace.config(train__lr=1.0)
-    report = diagnose(spoiled_laplace.path, **QUICK)
-    assert {each.check: each.because for each in report.findings if not each.because} == {"learning-rate": ""}
-    assert {each.check for each in report.findings} >= {"learning-rate", "not-learned"}

@@ -6,12 +6,10 @@ from invented import STATS, facts, said
 from unstir.insight import checks_learning as learning
 from unstir.insight.doctor import CHECKS
 from unstir.insight.numbers import LARGEST, is_number, logged_errors
-from unstir.insight.wording import times
 
 
 def test_numbers_that_can_be_computed_with():
     assert is_number(1e60) and is_number(-1e60) and not is_number(1.5e60) and LARGEST == 1e60
-    assert times(9.99) == "9.99 times" and times(10.0) == "10 times" and times(1000.5) == "more than 1,000 times"
     assert logged_errors([{"loss": 2.0}, {"mse": 1.0, "loss": 3.0}, {}]) == [2.0, 1.0]
 
 

@@ -10,7 +10,7 @@ them can.
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from unstir.insight.analysis_samples import diversity, enough, memorisation, quality, sampling
-from unstir.insight.analysis_training import cost, fit, progress
+from unstir.insight.analysis_training import fit, progress
 from unstir.insight.checks_data import more_images
 from unstir.insight.checks_learning import longer
 from unstir.insight.facts import Facts, more_seeds
@@ -32,7 +32,7 @@ def analyse(facts: Facts, findings: Sequence[Finding]) -> tuple[Statement, ...]:
     """
     themes: tuple[Callable[[Facts], Iterable[Statement]], ...] = (quality, diversity, sampling)
     if not facts.config.imported:
-        themes = (progress, quality, fit, diversity, memorisation, sampling, cost)
+        themes = (progress, quality, fit, diversity, memorisation, sampling)
     statements = [statement for theme in themes for statement in theme(facts)]
     return (*statements, *_advice(facts, findings, statements))
 

@@ -1,18 +1,15 @@
-"""What improved when, how the network fits images that it was not trained on, and what training cost."""
+"""What improved when, and how the network fits images that it was not trained on."""
 
-import statistics
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any
 
 from unstir.insight.facts import Facts, bound_in_words
 from unstir.insight.held_out import Measurement, grown, last_stretch, rise
-from unstir.insight.numbers import numbers
 from unstir.insight.statement import MARKS, Statement
-from unstir.insight.wording import brief, change, count, operations, passes, percent, shown, size, with_error
+from unstir.insight.wording import brief, change, count, percent, shown, size, with_error
 from unstir.metrics.figures import figure_effect
 from unstir.metrics.figures import verdict as verdict_of
-from unstir.progress import duration
 from unstir.significance import Estimate, adjusted, contrast, difference, paired, two_sample
 
 WORTH = 0.01  # a gap between splits of less than this share of the loss is not worth acting on
@@ -213,16 +210,3 @@ def _bounds(by_split: Mapping[str, dict[str, Any]], newest: int) -> tuple[int, P
         Estimate(of["bits_per_dim"], of["standard_error"], of["num_samples"] - 1.0) for of in (held_out, train)
     )
     return how["step"], (of_held_out, of_train)
-
-
-def cost(facts: Facts) -> Iterator[Statement]:
-    """The sentence on what training took."""
-    spent, speeds = facts.cost, numbers(facts.lines, "images_per_second")
-    median = statistics.median(speeds) if speeds else 0.0
-    speed = f", {median:,.{0 if median >= 10 else 1}f} images per second" if speeds else ""
-    seen = f"({passes(spent.images, facts.data.counts['train'])})"
-    seen = "of its teacher's paths" if facts.config.distilled else seen
-    text = f"Training took {duration(spent.seconds)} for {count(spent.images, 'image')} {seen}"
-    text += f"{speed}: {operations(spent.training_flops)} by a network of {count(spent.parameters, 'parameter')}, "
-    text += f"{operations(spent.forward_flops)} for the forward pass of one image."
-    yield Statement("cost", "cost", "cost", "neutral", text)

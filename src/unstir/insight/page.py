@@ -60,7 +60,7 @@ PARTS = (
     Part("losses", "", "the losses", ("losses",)),
     Part("forward", "Forward process"),
     Part("data", "Data"),
-    Part("cost", "Cost", "the cost"),
+    Part("cost", "Cost"),
     Part("doctor", "Doctor", "the doctor's findings"),
     Part("settings", "Settings"),
 )

@@ -5,7 +5,7 @@ from typing import Literal, get_args
 
 from unstir.significance import LEVEL, Effect
 
-Topic = Literal["progress", "quality", "fit", "diversity", "memorisation", "sampling", "cost", "next"]
+Topic = Literal["progress", "quality", "fit", "diversity", "memorisation", "sampling", "next"]
 TITLES: dict[Topic, str] = {
     "progress": "What improved, and when",
     "quality": "How good it is",
@@ -13,12 +13,11 @@ TITLES: dict[Topic, str] = {
     "diversity": "Diversity",
     "memorisation": "Memorisation",
     "sampling": "Sampling",
-    "cost": "Cost",
     "next": "What to try next",
 }
 TOPICS = tuple(TITLES)  # in the order of the page
 
-Shown = Literal["losses", "quality", "calls", "neighbours", "cost", "doctor"]
+Shown = Literal["losses", "quality", "calls", "neighbours", "doctor"]
 FIGURES: tuple[Shown, ...] = get_args(Shown)  # the figures of the page that a sentence may point to
 
 Verdict = Literal["good", "bad", "neutral", "undecided"]

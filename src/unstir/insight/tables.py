@@ -42,28 +42,22 @@ _LATEX = str.maketrans(
 
 def cards(facts: Facts) -> list[tuple[str, str, str]]:
     """The figures to see first: name, value, and what to hold it against."""
-    result = []
+    cards = []
     if (last := facts.last) is not None:
-        figure = last.main()
-        floor = "" if figure.floor is None else f"real images {figure.floor:.3g}"
-        result.append((figure.name, plus_minus(figure.value, figure.error), facts.noted(floor, last.step)))
-        if accuracy := last.figures.get("classifier/accuracy"):
-            real = "" if accuracy.floor is None else f"real images {accuracy.floor:.1%}"
-            result.append(("class accuracy", f"{accuracy.value:.1%}", facts.noted(real, last.step)))
+        main, accuracy = last.main(), last.figures.get("classifier/accuracy")
+        floor = "" if main.floor is None else f"real images {main.floor:.3g}"
+        cards.append((main.name, plus_minus(main.value, main.error), facts.noted(floor, last.step)))
+        if accuracy is not None:
+            floor = "" if accuracy.floor is None else f"real images {accuracy.floor:.1%}"
+            cards.append(("class accuracy", f"{accuracy.value:.1%}", facts.noted(floor, last.step)))
     line = facts.held_out[-1] if facts.held_out else {}
     if bound := facts.likelihoods.get("held_out"):
         how, value = bound["protocol"], plus_minus(bound["bits_per_dim"], bound["standard_error"])
-        result.append(("bits/dim, held out", value, facts.noted(f"the bound, {bound_in_words(how)}", how["step"])))
+        cards.append(("bits/dim, held out", value, facts.noted(f"the bound, {bound_in_words(how)}", how["step"])))
     elif line.get("bits") is not None and math.isfinite(line["bits"]):
         value, note = plus_minus(line["bits"], line["bits_error"]), "an estimate of the bound"
-        result.append(("bits/dim, held out", value, facts.noted(note, line["step"])))
-    if facts.config.imported:
-        return [*result, ("parameters", f"{facts.cost.parameters:,}", "imported weights")]
-    result += [
-        facts.images_seen,
-        ("training time", duration(facts.cost.seconds), operations(facts.cost.training_flops)),
-    ]
-    return result
+        cards.append(("bits/dim, held out", value, facts.noted(note, line["step"])))
+    return cards
 
 
 def plus_minus(value: float, error: float | None) -> str:

@@ -85,11 +85,6 @@ def operations(number: float) -> str:
     return f"{number / 1e6:.3g} MFLOP"
 
 
-def listed(words: list[str], last: str = "and") -> str:
-    """Words joined as in a sentence: "a", "a and b", "a, b and c"."""
-    return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} {last} {words[-1]}"
-
-
 OPTION = re.compile(r'--[a-z][\w-]*(?:\.\w+)*(?: (?:"[^"]+"|\d[\w.+-]*\w|\d|cosine|auto|v|dpmpp_2m))*')
 """An option of a command with the values that belong to it."""
 
