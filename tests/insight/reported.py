@@ -6,7 +6,7 @@ import pytest
 from conftest import copied, tiny_config
 from unstir.data import Store
 from unstir.insight import compared, page
-from unstir.insight.measuring import measure, planned, time_samplers
+from unstir.insight.write import measure, planned, time_samplers
 from unstir.metrics.classifier import networks_for
 from unstir.runs.run import Run
 from unstir.train.launch import open_data, open_run

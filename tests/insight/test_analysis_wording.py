@@ -24,8 +24,8 @@ SHOWN = [
     (duration, {
         3.25: "3.2 seconds", 100: "100 seconds", 163: "2.7 minutes", 4138: "69 minutes", 90_000: "25 hours",
         2e7: "231 days", 0: "less than a second", 1: "1 second", 1.04: "1 second", 1.06: "1.1 seconds",
-        29: "29 seconds", 200: "3.3 minutes", 4799: "80 minutes", 5976: "100 minutes", 86_400: "24 hours", 266_500: "3.1 days",
-        3e9: "34,722 days",
+        29: "29 seconds", 200: "3.3 minutes", 4799: "80 minutes", 5976: "100 minutes", 86_400: "24 hours",
+        266_500: "3.1 days", 3e9: "34,722 days",
     }),
     (operations, {1.38e13: "13.8 TFLOP", 2.4e7: "24 MFLOP", 4.4e17: "440 PFLOP"}),
     (lambda images: passes(images, 1498), {192_000: "128 times each image", 3008: "2.0 times each image"}),

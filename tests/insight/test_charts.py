@@ -9,7 +9,7 @@ import pytest
 
 from runs import chains, facts, good, metrics
 from unstir.chain import DEFAULTS
-from unstir.insight import charts, svg
+from unstir.insight import charts
 from unstir.pictures.charts import log_axis
 
 GROUNDS = {"light": "#fdfdfc", "dark": "#16181b"}
@@ -42,26 +42,26 @@ def lab(rgb):
 
 @pytest.mark.parametrize("ground", GROUNDS)
 def test_every_series_stands_out_from_the_ground(ground):
-    for colour in svg.COLOURS:
+    for colour in charts.COLOURS:
         dark, light = sorted((luminance(colour), luminance(GROUNDS[ground])))
         assert (light + 0.05) / (dark + 0.05) >= 3, colour
 
 
 @pytest.mark.parametrize("eyes", SEEN)
 def test_the_first_four_colours_are_told_apart(eyes):
-    seen = [lab(np.clip(SEEN[eyes] @ linear(colour), 0, 1)) for colour in svg.COLOURS[:4]]
+    seen = [lab(np.clip(SEEN[eyes] @ linear(colour), 0, 1)) for colour in charts.COLOURS[:4]]
     assert min(float(np.linalg.norm(a - b)) for a, b in itertools.combinations(seen, 2)) > 20
 
 
 def test_series_differ_in_marker_and_dash_where_no_colour_is_seen():
-    assert len(svg.COLOURS) == len(set(svg.MARKERS)) == len(set(svg.DASHES))
+    assert len(charts.COLOURS) == len(set(charts.MARKERS)) == len(set(charts.DASHES))
 
 
 def test_two_series_of_a_chart_differ_in_more_than_colour():
     lines = [("first", metrics(seed=0)), ("second", metrics(seed=1))]
     drawn = charts.curve(lines, "loss", "training loss", True)
     styles = re.findall(r'<path d="M[^"]*L[^"]*" clip-path="[^"]*" style="([^"]*)"', drawn)
-    series = [style for style in styles if any(colour in style for colour in svg.COLOURS)]
+    series = [style for style in styles if any(colour in style for colour in charts.COLOURS)]
     assert len(series) == 2
     assert ["dasharray" in style for style in series] == [False, True]
     assert len(set(re.findall(r'<use href="#([^"]*)"[^>]*style="fill: #', drawn))) >= 2
@@ -82,7 +82,7 @@ def test_samplers_of_equal_calls_hide_none_of_each_other():
     at = {}
     for x, colour in re.findall(r'<use href="[^"]*" x="([\d.]+)" y="[\d.]+" style="fill: (#\w+)', drawn):
         at.setdefault(colour, set()).add(float(x))
-    ancestral, ddim, unipc = (max(at[colour]) for colour in svg.COLOURS[:3])
+    ancestral, ddim, unipc = (max(at[colour]) for colour in charts.COLOURS[:3])
     assert ancestral + 4 < ddim < unipc - 4
 
 
@@ -90,7 +90,9 @@ def test_two_evaluations_of_one_sampler_and_equally_many_calls_are_both_drawn():
     known = [replace(each, protocol={**DEFAULTS, **each.protocol}) for each in chains(known=(("ddim", 40, 0.9),) * 2)]
     merged = [replace(each, protocol={**each.protocol, "spacing": "log_snr"}) for each in known]  # of 50 and 60 steps
     drawn = charts.calls(facts(by_chain=tuple(merged)))[0]
-    assert len(set(re.findall(rf'<use href="[^"]*" x="([\d.]+)" y="[\d.]+" style="fill: {svg.COLOURS[0]}', drawn))) == 3
+    assert (
+        len(set(re.findall(rf'<use href="[^"]*" x="([\d.]+)" y="[\d.]+" style="fill: {charts.COLOURS[0]}', drawn))) == 3
+    )
 
 
 def test_an_axis_of_decades_has_few_labels_and_one_of_a_part_of_a_decade_has_some():
@@ -107,11 +109,11 @@ def test_an_axis_of_decades_has_few_labels_and_one_of_a_part_of_a_decade_has_som
         (3, 3),
     ]
     for low, high in ends:
-        with svg.style():
-            axes = svg.axes("title")
+        with charts._style():
+            axes = charts._axes("title")
             axes.plot([low, high], [low, high])
             log_axis(axes, "y")
-            svg.images_axis(axes)
+            charts._images_axis(axes)
             axes.figure.canvas.draw()
             for axis, ends in ((axes.xaxis, axes.get_xlim()), (axes.yaxis, axes.get_ylim())):
                 inside = [tick for tick in axis.get_majorticklocs() if ends[0] <= tick <= ends[1]]
@@ -125,6 +127,6 @@ def test_a_run_with_one_line_of_its_log_is_seen_beside_others():
     both = charts.curve([("first", lines), ("second", lines[:1])], "loss", "training loss", True)
     alone = charts.curve([("first", lines)], "loss", "training loss", True)
     of_second = [
-        len(re.findall(rf'<use href="#[^"]*"[^>]*style="fill: {svg.COLOURS[1]}', drawn)) for drawn in (both, alone)
+        len(re.findall(rf'<use href="#[^"]*"[^>]*style="fill: {charts.COLOURS[1]}', drawn)) for drawn in (both, alone)
     ]
     assert of_second[0] == 2 and of_second[1] == 0  # in the legend, and its only point

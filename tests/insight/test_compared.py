@@ -10,7 +10,7 @@ import reported
 from reported import parsed, text_of, train
 
 from unstir.insight import compared, tables
-from unstir.insight.measuring import planned
+from unstir.insight.write import planned
 from unstir.metrics.classifier import networks_for
 from unstir.metrics.evaluation import FID, saved, unlike
 from unstir.metrics.figures import in_columns

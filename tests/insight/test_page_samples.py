@@ -12,7 +12,7 @@ from reported import parsed, train
 
 from unstir.insight import page, pictures
 from unstir.insight.gather import SPEED, gather, read_speed
-from unstir.insight.measuring import measure, planned
+from unstir.insight.write import measure, planned
 from unstir.metrics import measure as evaluating
 from unstir.metrics.classifier import networks_for
 from unstir.metrics.evaluation import saved

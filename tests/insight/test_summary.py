@@ -6,8 +6,7 @@ import pytest
 
 from runs import analyse, diverged, evaluation, facts, good, noise_only, over_fitted, too_short
 from unstir.insight import tables
-from unstir.insight.analysis import URGENCY, limitations, summary
-from unstir.insight.lead import explained, lead
+from unstir.insight.analysis import URGENCY, explained, lead, limitations, summary
 from unstir.significance import LEVEL, widening
 
 

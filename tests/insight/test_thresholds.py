@@ -120,7 +120,7 @@ def test_what_is_left():
 
 
 def saved(step, kind="full", problem=""):
-    return SavedFile(step, Path(f"{kind}{step}"), kind, 1, problem)
+    return SavedFile(step, Path(f"{kind}{step}"), kind, problem)
 
 
 def test_what_files_are_due_and_what_is_lost():

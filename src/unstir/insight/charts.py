@@ -1,10 +1,17 @@
-"""The charts of a report, each an inline SVG made from `Facts`; an empty list where there is nothing to draw."""
+"""The charts of a page, made from `Facts`; an empty list where there is nothing to draw.
 
+Each is inline SVG that takes the page's text colour, so that one drawing serves light, dark and paper.
+"""
+
+import html
+import io
+import re
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from unstir.chain import title
-from unstir.insight import svg
+from unstir.errors import printable
 from unstir.insight.facts import Facts, same_features
 from unstir.insight.wording import count
 from unstir.metrics.evaluation import Evaluation
@@ -13,6 +20,18 @@ from unstir.pictures.animation import evenly
 from unstir.pictures.charts import log_axis
 from unstir.runs import build
 from unstir.significance import mean_of
+
+INK = "#010203"  # stands for the colour of text while a figure is drawn; becomes ``currentColor``
+COLOURS = ("#1f6fd0", "#d9520c", "#0a9a78", "#ad6cab", "#857000", "#6b7480")
+"""Series colours: the first four distinguished by the colour-blind, all 3:1 against white and against near-black."""
+
+MARKERS = ("o", "s", "^", "D", "v", "X")
+DASHES = ("-", (0, (5, 2)), (0, (1, 1.5)), (0, (6, 1.5, 1, 1.5)), (0, (3, 1.5)), (0, (8, 2, 1, 1, 1, 2)))
+"""A series has a marker and a dash of its own too, for paper and for those who see no colour."""
+
+WIDTH, HEIGHT = 4.4, 2.9  # inches: so narrow a chart is as wide as a telephone, where its labels are still read
+STYLE = Path(__file__).parent / "templates" / "chart.mplstyle"
+_ID = re.compile(r'(\bid="|url\(#|href="#)')
 
 Point = tuple[float, float, float]  # x, a value, and its standard error
 
@@ -29,22 +48,22 @@ BESIDE = 0.02  # samplers of equally many calls stand side by side, so far apart
 
 def curves(facts: Facts) -> list[str]:
     """Loss, gradient norm, learning rate and decay of the average by images seen in training."""
-    panels = [panel for panel in CURVES if len(svg.finite(facts.lines, panel[0])[0]) > 1]
+    panels = [panel for panel in CURVES if len(_finite(facts.lines, panel[0])[0]) > 1]
     return [curve([(facts.name, facts.lines)], *panel) for panel in panels]
 
 
 def curve(lines: Sequence[tuple[str, Sequence[Mapping[str, Any]]]], key: str, title: str, log: bool) -> str:
     """A column of metrics.jsonl by images seen in training, a line a (name of a run, its lines)."""
-    with svg.style():
-        axes = svg.axes(title)
+    with _style():
+        axes = _axes(title)
         for place, (name, of) in enumerate(lines):
-            x, y = svg.finite(of, key)
+            x, y = _finite(of, key)
             every = (MARKED * place / len(lines), MARKED) if len(x) > 1 else None  # shares of no length mark nothing
-            axes.plot(x, y, label=svg.plain(name), markevery=every)
+            axes.plot(x, y, label=_plain(name), markevery=every)
         if log:
             log_axis(axes, "y")
-        svg.images_axis(axes, logarithmic=False)
-        return svg.inline(axes, f"fig-{key}", f"{title} by images seen in training")
+        _images_axis(axes, logarithmic=False)
+        return _inline(axes, f"fig-{key}", f"{title} by images seen in training")
 
 
 def losses(facts: Facts) -> list[str]:
@@ -69,14 +88,14 @@ def loss_by_time(facts: Facts) -> list[str]:
         return []
     chosen = [lines[i] for i in evenly(len(lines), TIMES_SHOWN)]
     split = key.replace("_", "-").replace("train", "training")
-    with svg.style():
-        axes = svg.axes(f"loss of {split} images by timestep", "timestep t (small: details, large: layout)")
+    with _style():
+        axes = _axes(f"loss of {split} images by timestep", "timestep t (small: details, large: layout)")
         for place, line in enumerate(chosen, 1):
             points = list(zip(line["times"], line[key], line[f"{key}_error"], strict=True))
-            how = {"color": svg.COLOURS[place == len(chosen)], "alpha": 0.3 + 0.7 * place / len(chosen)}
+            how = {"color": COLOURS[place == len(chosen)], "alpha": 0.3 + 0.7 * place / len(chosen)}
             bars(axes, points, f"after {count(line['images'], 'image')}", **how)
         log_axis(axes, "y")
-        return [svg.inline(axes, "fig-loss-by-time", f"Loss of {split} images by timestep at several steps")]
+        return [_inline(axes, "fig-loss-by-time", f"Loss of {split} images by timestep at several steps")]
 
 
 def quality(facts: Facts) -> list[str]:
@@ -98,15 +117,15 @@ def _precision_and_recall(by_step: Sequence[Evaluation]) -> list[str]:
     }
     if not all(result.values()):
         return []
-    with svg.style():
-        axes = svg.axes("precision and recall (higher is better)")
-        for (name, points), colour in zip(result.items(), svg.COLOURS, strict=False):
+    with _style():
+        axes = _axes("precision and recall (higher is better)")
+        for (name, points), colour in zip(result.items(), COLOURS, strict=False):
             bars(axes, by_value(points), name)
             if (floor := points[-1][1].floor) is not None:
                 axes.axhline(floor, linestyle=":", linewidth=1, color=colour, label=f"{name} of real images")
         axes.set_ylim(-0.03, 1.03)
-        svg.images_axis(axes)
-        return [svg.inline(axes, "fig-precision", "Precision and recall by images seen in training, with error bars")]
+        _images_axis(axes)
+        return [_inline(axes, "fig-precision", "Precision and recall by images seen in training, with error bars")]
 
 
 def calls(facts: Facts) -> list[str]:
@@ -118,8 +137,8 @@ def calls(facts: Facts) -> list[str]:
     for item in facts.by_chain:
         at.setdefault(item.protocol["calls"], []).append(item)
     ticks = sorted(at)
-    with svg.style():
-        axes = svg.axes(f"{main.name} ({main.better} is better)", "network calls per image")
+    with _style():
+        axes = _axes(f"{main.name} ({main.better} is better)", "network calls per image")
         for name in dict.fromkeys(title(item.protocol) for item in facts.by_chain):
             own = [
                 (calls, place - (len(at[calls]) - 1) / 2, item.figures[key])
@@ -134,7 +153,7 @@ def calls(facts: Facts) -> list[str]:
         log_axis(axes, "x")
         axes.set_xticks(ticks, [str(tick) for tick in ticks], minor=False)
         axes.xaxis.minorticks_off()
-        return [svg.inline(axes, "fig-calls", f"{main.name} by network calls, one line per sampler")]
+        return [_inline(axes, "fig-calls", f"{main.name} by network calls, one line per sampler")]
 
 
 def forward(facts: Facts) -> list[str]:
@@ -142,15 +161,15 @@ def forward(facts: Facts) -> list[str]:
     schedule = build.schedule(facts.config.diffusion)
     times = range(1, schedule.T + 1)
     seen = [t for t in times if schedule.abar(t) > 0]
-    with svg.style():
-        signal = svg.axes("share of the variance that is signal", "t")
+    with _style():
+        signal = _axes("share of the variance that is signal", "t")
         signal.plot([0, *times], [schedule.abar(t) for t in (0, *times)], marker="")
-        ratio = svg.axes("log SNR (0: as much noise as signal)", "t")
+        ratio = _axes("log SNR (0: as much noise as signal)", "t")
         ratio.plot(seen, [schedule.log_snr(t) for t in seen], marker="")
-        ratio.axhline(0, linewidth=0.8, linestyle=":", color=svg.INK)
+        ratio.axhline(0, linewidth=0.8, linestyle=":", color=INK)
         return [
-            svg.inline(signal, "fig-signal", "Share of signal by timestep"),
-            svg.inline(ratio, "fig-snr", "Log signal-to-noise ratio by timestep"),
+            _inline(signal, "fig-signal", "Share of signal by timestep"),
+            _inline(ratio, "fig-snr", "Log signal-to-noise ratio by timestep"),
         ]
 
 
@@ -164,15 +183,15 @@ def by_images(
     """A chart of named series by images seen in training, both axes logarithmic; [] without points."""
     if not any(series.values()):
         return []
-    with svg.style():
-        axes = svg.axes(title)
+    with _style():
+        axes = _axes(title)
         for name, points in series.items():
-            bars(axes, points, svg.plain(name))
+            bars(axes, points, _plain(name))
         if bounded is not None:
             bounds(axes, bounded)
         log_axis(axes, "y")
-        svg.images_axis(axes)
-        return [svg.inline(axes, id_, label or f"{title} by images seen in training, with error bars")]
+        _images_axis(axes)
+        return [_inline(axes, id_, label or f"{title} by images seen in training, with error bars")]
 
 
 def bars(axes: Any, points: Sequence[Point], name: str, **how: Any) -> None:
@@ -196,6 +215,66 @@ def mean_losses(lines: Iterable[Mapping[str, Any]], split: str) -> list[Point]:
 def bounds(axes: Any, figure: Figure, ceiling: bool = True) -> None:
     """The floor and the ceiling of a figure as lines."""
     if figure.floor is not None:
-        axes.axhline(figure.floor, linestyle=":", linewidth=1, color=svg.INK, label="real images (floor)")
+        axes.axhline(figure.floor, linestyle=":", linewidth=1, color=INK, label="real images (floor)")
     if ceiling and figure.ceiling is not None:
-        axes.axhline(figure.ceiling, linestyle="--", linewidth=1, color=svg.INK, label="noise (ceiling)")
+        axes.axhline(figure.ceiling, linestyle="--", linewidth=1, color=INK, label="noise (ceiling)")
+
+
+def _axes(title: str, xlabel: str = "") -> Any:
+    """The axes of a new chart; draw on them inside ``with _style():``, then pass them to `_inline`."""
+    from matplotlib.figure import Figure  # takes half a second to import
+
+    made = Figure(figsize=(WIDTH, HEIGHT), layout="constrained").subplots()
+    made.set_title(title)
+    made.set_xlabel(xlabel)
+    return made
+
+
+def _style() -> Any:
+    """The context in which charts are drawn and written."""
+    import matplotlib as mpl
+    from cycler import cycler
+
+    series: Any = cycler(color=COLOURS) + cycler(marker=MARKERS) + cycler(linestyle=DASHES)
+    settings = mpl.rc_params_from_file(STYLE, use_default_template=False)
+    return mpl.rc_context({**settings, "axes.prop_cycle": series})
+
+
+def _inline(drawn: Any, name: str, label: str) -> str:
+    """A chart as an SVG element whose ids begin with ``name``; ``label`` is what it shows, for those who cannot see.
+
+    Where it has several series, a legend below the axes names them and hides none. Nothing in it styles the page
+    around it, and two charts of one page share no id.
+    """
+    buffer = io.StringIO()
+    if len(drawn.get_legend_handles_labels()[0]) > 1:
+        drawn.figure.legend(loc="outside lower center", ncols=2)
+    drawn.figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
+    text = re.sub(r"<metadata>.*?</metadata>|<style.*?</style>|<!--.*?-->", "", buffer.getvalue(), flags=re.S)
+    text = _ID.sub(lambda match: f"{match[1]}{name}-", text[text.index("<svg") :])
+    head, rest = text.replace(INK, "currentColor").replace("xlink:href", "href").split(">", 1)
+    (view,), title = re.findall(r'viewBox="[^"]*"', head), html.escape(label)
+    return f'<svg {view} xmlns="http://www.w3.org/2000/svg" role="img" aria-label="{title}" class="chart">{rest}'
+
+
+def _images_axis(axes: Any, logarithmic: bool = True) -> None:
+    """Label the x axis as images seen in training, with k and M."""
+    from matplotlib.ticker import EngFormatter, MaxNLocator
+
+    axes.set_xlabel("images seen in training")
+    if logarithmic:
+        log_axis(axes, "x")
+    else:
+        axes.xaxis.set_major_locator(MaxNLocator(5))
+    axes.xaxis.set_major_formatter(EngFormatter(sep=""))
+
+
+def _plain(text: str) -> str:
+    """A text from outside as a label: its dollars are no formula, and no underscore at its head hides it."""
+    return printable(f"run {text}" if text.startswith("_") else text).replace("$", r"\$")
+
+
+def _finite(lines: Sequence[Mapping[str, Any]], key: str) -> tuple[list[float], list[float]]:
+    """The images seen and the values of ``key``, of the lines that have a value."""
+    kept = [line for line in lines if line.get(key) is not None]
+    return [line["images"] for line in kept], [line[key] for line in kept]

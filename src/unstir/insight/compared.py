@@ -66,7 +66,7 @@ def write(runs: Sequence[Run], stores: Sequence[Store | None], path: Path) -> li
         "curves": [charts.curve(metrics, "loss", "training loss", True)] if any(it.lines for it in facts) else [],
         "held_out": charts.by_images(held_out, "held-out loss, sampling weights", "fig-all-held-out"),
         "quality": _quality(names, facts, alike),
-        "real": _real(runs, stores),
+        "real": _real(facts),
         "newest": [(name, pictures.newest_grid(run)) for name, run in zip(names, runs, strict=True)],
         "snapshots": [(name, pictures.snapshots(run)) for name, run in zip(names, runs, strict=True)],
         "sections": SECTIONS,
@@ -100,12 +100,11 @@ def _summary(names: Sequence[str], alike: Sequence[Evaluation], settings: Sequen
     return [*texts, f"They differ in {some}."]
 
 
-def _real(runs: Sequence[Run], stores: Sequence[Store | None]) -> pictures.Picture | None:
+def _real(facts: Sequence[Facts]) -> pictures.Picture | None:
     """Real images, where all runs learned from the same and they are there."""
-    one = len({run.data.content_hash for run in runs}) == 1
-    pairs = zip(runs, stores, strict=True)
-    there = ((run, store) for run, store in pairs if one and store is not None and store.count("train"))
-    return next((pictures.real_grid(run, store) for run, store in there), None)
+    if len({it.data.content_hash for it in facts}) > 1:
+        return None
+    return next((pictures.real_grid(it.run, it.store) for it in facts if it.store and it.store.count("train")), None)
 
 
 def _figures(alike: Sequence[Evaluation], keys: Sequence[str]) -> list[tuple[str, list[str], str]]:

@@ -39,12 +39,11 @@ NO_SAMPLES = "left out by --no-samples"
 
 @dataclass(frozen=True)
 class SavedFile:
-    """A checkpoint on disk: its step, its path, "full" or "slim", its size in bytes, and what is wrong with it."""
+    """A checkpoint on disk: its step, its path, "full" or "slim", and what is wrong with it."""
 
     step: int
     path: Path
     kind: str
-    size: int
     problem: str = ""
 
 

@@ -105,17 +105,11 @@ def _store(run: Run, named: str | Path | None) -> tuple[Run, Store | None, str]:
             raise
         return run, None, str(error)
     run = compared_with(run, opened)
-    result, began = opened.content_hash, run.data.content_hash
-    if result == began:
+    now, began = opened.content_hash, run.data.content_hash
+    if now == began:
         return run, opened, _refusal(Store.verify, opened)
-    return (
-        run,
-        opened,
-        (
-            f"{opened.path} is not the data that the run began with: its content hash is {result[:12]}..., the run's "
-            f"{began[:12]}..."
-        ),
-    )
+    other = f"its content hash is {now[:12]}..., the run's {began[:12]}..."
+    return run, opened, f"{opened.path} is not the data that the run began with: {other}"
 
 
 def _files(run: Run, progress: Progress) -> tuple[tuple[SavedFile, ...], Checkpoint | None]:
@@ -123,33 +117,31 @@ def _files(run: Run, progress: Progress) -> tuple[tuple[SavedFile, ...], Checkpo
 
     Training removes files as it saves new ones: one that has gone is left out, and the folders are listed once more.
     """
-    result: dict[Path, SavedFile] = {}
+    files: dict[Path, SavedFile] = {}
     newest: Checkpoint | None = None
     for _ in range(2):
         folders = ((run.checkpoints, "full"), (run.weights, "slim"))
         listed = [(step, path, kind) for folder, kind in folders for step, path in checkpoint.listed(folder)]
         for done, (step, path, kind) in enumerate(listed, start=1):
-            if path not in result and (read := _read(step, path, kind)):
-                result[path], loaded = read
+            problem, loaded = ("", None) if path in files else _read(path, kind)
+            if path not in files and (loaded or path.exists()):
+                files[path] = SavedFile(step, path, kind, problem)
                 newest = max(filter(None, (newest, loaded)), key=lambda c: (c.step, c.kind == "full"), default=None)
             progress(done, len(listed), "files")
-        if all(path in result for _, path, _ in listed):
+        if all(path in files for _, path, _ in listed):
             break
-    return tuple(sorted(result.values(), key=lambda file: (file.kind, file.step))), newest
+    return tuple(sorted(files.values(), key=lambda file: (file.kind, file.step))), newest
 
 
-def _read(step: int, path: Path, kind: str) -> tuple[SavedFile, Checkpoint | None] | None:
-    """A saved file with its content, which is None where it is not whole; None for a file that has gone."""
+def _read(path: Path, kind: str) -> tuple[str, Checkpoint | None]:
+    """What is wrong with a saved file, and its content, which is None where it is not whole or has gone."""
     try:
-        file = SavedFile(step, path, kind, path.stat().st_size)
         loaded = checkpoint.load(path)
-    except FileNotFoundError:
-        return None
-    except UserError as error:
-        return (replace(file, problem=str(error)), None) if path.exists() else None
+    except (UserError, FileNotFoundError) as error:
+        return str(error), None
     if loaded.kind != kind:
-        return replace(file, problem=f"{path} is a {loaded.kind} file where {kind} ones are kept"), None
-    return file, loaded
+        return f"{path} is a {loaded.kind} file where {kind} ones are kept", None
+    return "", loaded
 
 
 def disk_needed(run: Run, files: Sequence[SavedFile], step: int) -> int:

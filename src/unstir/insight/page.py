@@ -19,12 +19,11 @@ from unstir.data.disk import open_file
 from unstir.errors import UserError, printable
 from unstir.generate.drawing import Job
 from unstir.insight import charts, pictures, tables
-from unstir.insight.analysis import analyse, limitations, summary
+from unstir.insight.analysis import analyse, explained, lead, limitations, summary
 from unstir.insight.doctor import examine
 from unstir.insight.facts import NO_SAMPLES, Facts
 from unstir.insight.findings import by_reason, causes
 from unstir.insight.gather import gather
-from unstir.insight.lead import explained, lead
 from unstir.insight.statement import MULTIPLICITY, TITLES, Statement
 from unstir.insight.wording import sentence
 from unstir.metrics.drawn import usual_chain
