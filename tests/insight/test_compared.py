@@ -1,7 +1,6 @@
 """Pages of several runs: equal figures side by side, and what to do where figures do not compare."""
 
 import re
-import shlex
 import shutil
 from dataclasses import replace
 
@@ -9,15 +8,13 @@ import pytest
 import reported
 from reported import parsed, text_of, train
 
-from unstir.insight import compared, tables
+from unstir.insight import compared
 from unstir.insight.write import planned
 from unstir.metrics.classifier import networks_for
-from unstir.metrics.evaluation import FID, saved, unlike
+from unstir.metrics.evaluation import saved, unlike
 from unstir.metrics.figures import in_columns
 from unstir.metrics.plan import judge
-from unstir.runs import checkpoint
 from unstir.runs.run import Run
-from unstir.train.distill import distilled
 
 pytestmark = pytest.mark.usefixtures("quick")
 run, other, store = reported.run, reported.other, reported.store
@@ -55,66 +52,19 @@ def test_held_out_losses_of_runs_are_drawn_together_where_they_compare(compariso
         assert chart not in path.read_text(encoding="utf-8") and said in text_of(path)
 
 
-def test_runs_that_were_judged_differently_are_shown_and_what_differs_is_said(run, other, store, tmp_path, command):
+def test_runs_that_were_judged_differently_are_shown_and_what_differs_is_said(run, other, store, tmp_path):
     shutil.copytree(other.path, tmp_path / "my other", ignore=shutil.ignore_patterns("evaluation"))
     unlike = Run.open(tmp_path / "my other")
     assert compared.same_protocol([run, unlike]).reasons == (f"{unlike.path} was not evaluated.",)
+    assert compared.same_protocol([unlike]).reasons == ("None of these runs was evaluated yet.",)
     judge(planned(unlike, store, num=20, seeds=2).with_networks(networks_for(store)).by_step[-1])
     sides = compared.same_protocol([run, unlike])
     assert sides.alike == () and sides.reasons == (f"{unlike.path}: num is 20 and 24.",)
     compared.write([run, unlike], [store, store], tmp_path / "page.html")
     text = text_of(tmp_path / "page.html")
-    assert "num is 20 and 24" in text and "train.lr" in text and sides.remedies[0] in text
+    assert "num is 20 and 24" in text and "train.lr" in text
     assert "first (step" not in text and text.count(", while training") == 2
     assert not any("FD-classifier" in "".join(cell.itertext()) for cell in parsed(tmp_path / "page.html").iter("th"))
-    status, _, _ = command(*shlex.split(sides.remedies[0])[1:])
-    assert status == 0 and len(compared.same_protocol([run, unlike]).alike) == 2
-
-
-@pytest.mark.parametrize(
-    "given", [("--sampler", "heun", "--steps", "5"), ("--no-ema", "--steps", "7", "--eta", "0.5", "--sampler", "ddim")]
-)
-def test_the_command_that_makes_figures_comparable_does(given, run, other, store, tmp_path, command):
-    pair = []
-    for source, name in ((run, "a"), (other, "b")):
-        shutil.copytree(source.path, tmp_path / name, ignore=shutil.ignore_patterns("evaluation"))
-        pair.append(Run.open(tmp_path / name))
-    newest = pair[0].saved_steps()[-1]
-    full = [step for step, _ in checkpoint.listed(pair[0].checkpoints)][-1]
-    assert newest == full
-    assert command("evaluate", pair[0].path, "--num", 20, "--seeds", 2, "--dtype", "float32", *given)[0] == 0
-    (remedy,) = compared.same_protocol(pair).remedies
-    assert command(*shlex.split(remedy)[1:])[0] == 0
-    assert len(compared.same_protocol(pair).alike) == 2
-
-
-def test_figures_of_inception_are_asked_for_by_its_option(run, other, monkeypatch):
-    judged_before = saved(run)[-1]
-    with_fid = replace(judged_before, figures={**judged_before.figures, FID: judged_before.main()})
-    monkeypatch.setattr(compared, "saved", lambda of: [with_fid] if of is run else [])
-    (remedy,) = compared.same_protocol([run, other]).remedies
-    assert shlex.split(remedy)[:3] == ["unstir", "evaluate", str(other.path)] and remedy.endswith(" --fid")
-
-
-def test_figures_of_another_average_are_asked_for_by_its_width(run, other, monkeypatch):
-    before = saved(run)[-1]
-    of_width = replace(before, protocol=before.protocol | {"ema": 0.08})
-    monkeypatch.setattr(compared, "saved", lambda of: [of_width] if of is run else [])
-    (remedy,) = compared.same_protocol([run, other]).remedies
-    assert "--ema-width 0.08" in remedy and "averaged (width 0.08) weights" in tables.protocol(of_width)
-
-
-def test_figures_of_other_data_or_of_another_kind_of_run_have_no_command(run, other, tmp_path):
-    classes = replace(other.config, model=replace(other.config.model, num_classes=10))
-    unlike = {
-        "data": replace(other, data=replace(other.data, content_hash="0" * 64)),
-        "classes": replace(other, config=classes),
-        "distilled": replace(other, config=distilled(other)),
-    }
-    for name, own in unlike.items():
-        shutil.copytree(other.path, tmp_path / name, ignore=shutil.ignore_patterns("evaluation"))
-        sides = compared.same_protocol([run, replace(own, path=tmp_path / name)])
-        assert sides.remedies == () and len(sides.reasons) == 1
 
 
 def test_names_that_charts_would_read_as_formulas_are_names(run, other, store, tmp_path):

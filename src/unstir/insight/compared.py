@@ -1,11 +1,7 @@
-"""Several runs side by side on one page: what can be shown of all, and figures where they are of one protocol.
-
-Where their figures do not compare, what differs and the commands that mend it.
-"""
+"""Several runs side by side on one page: what can be shown of all, and figures where they are of one protocol."""
 
 import dataclasses
 import itertools
-import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,10 +15,9 @@ from unstir.insight.gather import gather
 from unstir.insight.page import write_page
 from unstir.insight.statement import MARKS, Verdict
 from unstir.insight.wording import change, size
-from unstir.metrics.drawn import usual_chain
-from unstir.metrics.evaluation import FID, SHARES, Evaluation, saved, unlike
+from unstir.metrics.evaluation import Evaluation, saved, unlike
 from unstir.metrics.figures import figure_effect, in_columns, verdict
-from unstir.runs import build, toml
+from unstir.runs import toml
 from unstir.runs.run import Run
 
 SECTIONS = (
@@ -92,7 +87,7 @@ def _losses_compare(runs: Sequence[Run], facts: Sequence[Facts]) -> bool:
 
 def _summary(names: Sequence[str], alike: Sequence[Evaluation], settings: Sequence[ByRun]) -> list[str]:
     """What to know first: whether the figures compare, the main one's verdicts, and how many settings differ."""
-    texts = ["Their figures do not compare; what differs, and what to do, is below."]
+    texts = ["Their figures do not compare; what differs is below."]
     if alike:
         texts = [text for text, _ in _verdicts(names, alike, [alike[0].main_key])]
     keys = [key for key, _ in settings]
@@ -160,26 +155,19 @@ def _quality(names: Sequence[str], facts: Sequence[Facts], alike: Sequence[Evalu
 
 @dataclass(frozen=True)
 class Sides:
-    """The newest evaluation of each run by one protocol, ``alike``; or none, and why: ``reasons`` and ``remedies``.
-
-    A reason is a sentence; a remedy is a command that makes the figures comparable.
-    """
+    """The newest evaluation of each run by one protocol, ``alike``; or none, and in sentences why: ``reasons``."""
 
     alike: tuple[Evaluation, ...] = ()
     reasons: tuple[str, ...] = ()
-    remedies: tuple[str, ...] = ()
 
 
 def same_protocol(runs: Sequence[Run]) -> Sides:
-    """The newest evaluation of each run, all by one protocol; or what differs, and the commands that mend it.
+    """The newest evaluation of each run, all by one protocol; or what differs.
 
     Of several protocols it is that by which most was evaluated, as on the page of one run; of these, with most images.
     """
     of_all = [saved(run) for run in runs]
     newest = [[it for it in evaluations if it.step == evaluations[-1].step] for evaluations in of_all]
-    if not any(newest):
-        commands = tuple(f"unstir evaluate {shlex.quote(str(run.path))}" for run in runs)
-        return Sides((), ("None of these runs was evaluated yet.",), commands)
 
     def weight(of: Evaluation) -> tuple[int, int]:
         num = sum(not unlike(of.protocol, it.protocol) for it in itertools.chain(*of_all))
@@ -190,47 +178,13 @@ def same_protocol(runs: Sequence[Run]) -> Sides:
         matches = [next((it for it in side if not unlike(first.protocol, it.protocol)), None) for side in newest]
         if all(matches):
             return Sides(tuple(match for match in matches if match is not None))
-    sides = [_side(run, side, candidates[0]) for run, side in zip(runs, newest, strict=True)]
-    reasons, remedies = zip(*(side for side in sides if side is not None), strict=True)
-    return Sides((), tuple(reasons), tuple(filter(None, remedies)))
+    reasons = (_reason(run, side, candidates[0]) for run, side in zip(runs, newest, strict=True) if candidates)
+    return Sides((), tuple(filter(None, reasons)) or ("None of these runs was evaluated yet.",))
 
 
-def _side(run: Run, evaluations: Sequence[Evaluation], like: Evaluation) -> tuple[str, str] | None:
-    """Why no figures of a run compare with ``like``, and the command that makes them, or ""; None where some do."""
-    nearest = min(evaluations, key=lambda it: len(unlike(like.protocol, it.protocol)), default=None)
-    if nearest is None:
-        return f"{run.path} was not evaluated.", _command(run, like)
-    if differences := unlike(nearest.protocol, like.protocol):
-        return f"{run.path}: {'; '.join(differences)}.", _command(run, like)
-    return None
-
-
-def _command(run: Run, like: Evaluation) -> str:
-    """The command that evaluates a run as ``like`` was; "" where no options make their figures comparable."""
-    protocol, usual = like.protocol, _usual(run)
-    of_kind = [(how["data"], how["label"] is None, how["sampler"] == "consistency") for how in (protocol, usual)]
-    if of_kind[0] != of_kind[1]:
-        return ""
-    options = {"num": protocol["num"], "seeds": protocol["seeds"]}
-    options |= {key: protocol[key] for key, value in usual.items() if key in protocol and protocol[key] != value}
-    if protocol["num_reference"] != run.data.counts[protocol["split"]]:
-        options["reference"] = protocol["num_reference"]
-    words = ["unstir", "evaluate", str(run.path), *itertools.chain(*(_option(*pair) for pair in options.items()))]
-    return shlex.join([*words, *(["--fid"] if FID in like.figures else [])])
-
-
-def _usual(run: Run) -> dict[str, Any]:
-    """The keys of a protocol that options of `unstir evaluate` set, as they are without any; and the data."""
-    chain = dataclasses.replace(usual_chain(run), seed=0)
-    sampling = dataclasses.asdict(chain) | {"steps": chain.cost(build.schedule(run.config.diffusion)).steps}
-    label = SHARES if run.config.model.num_classes else None
-    known = {"data": run.data.content_hash, "label": label, "guide": None, "split": "train"}
-    dtype = build.dtype_name("auto", build.device("auto"))
-    return {**known, **sampling, "ema": run.config.train.ema_decay > 0, "dtype": dtype}
-
-
-def _option(key: str, value: Any) -> list[str]:
-    """A key of a protocol as an option of `unstir evaluate`."""
-    if isinstance(value, bool):
-        return [f"--{key}" if value else f"--no-{key}"]
-    return ["--ema-width" if key == "ema" else f"--{key.replace('_', '-')}", str(value)]
+def _reason(run: Run, evaluations: Sequence[Evaluation], like: Evaluation) -> str:
+    """Why no figures of a run compare with ``like``; "" where some do."""
+    if not evaluations:
+        return f"{run.path} was not evaluated."
+    differences = min((unlike(it.protocol, like.protocol) for it in evaluations), key=len)
+    return f"{run.path}: {'; '.join(differences)}." if differences else ""
