@@ -157,29 +157,10 @@ def lines(step, held_out, train):
 
 
 @pytest.mark.parametrize(
-    ("rise", "fall", "severity"),
-    [(0.02, 0.02, "problem"), (0.005, 0.02, "warning"), (0.0002, 0.02, None), (0.02, -0.02, None)],
-)
-def test_overfitting_is_a_rise_held_out_against_a_fall_in_training(sound, rise, fall, severity):
-    generator = np.random.default_rng(0)
-    images, others = generator.normal(0.1, 0.04, (2, 128))  # from image to image far more than what is looked for
-    noise = lambda: generator.normal(0, 0.005, 128)
-    seen = [
-        lines(0, others + 0.9, images + 0.9),
-        lines(1000, others, images),
-        lines(3000, others + rise + noise(), images - fall + noise()),
-    ]
-    report = examine(dataclasses.replace(sound, held_out=tuple(seen)))
-    assert {each.check: each.severity for each in report.findings} == ({"overfit": severity} if severity else {})
-    if severity:
-        assert "--checkpoint 1000" in report.findings[0].remedy
-    without = [{key: value for key, value in line.items() if not key.startswith("of_")} for line in seen]
-    assert examine(dataclasses.replace(sound, held_out=tuple(without))).findings == ()  # no errors, no verdict
-
-
-@pytest.mark.parametrize(
     ("rise", "change", "unrest", "severity"),
     [
+        (0.02, -0.02, 0.005, "problem"),
+        (0.005, -0.02, 0.005, "warning"),
         (0.003, -0.0001, 0.1, None),  # what training images do is not known well enough to tell the splits apart
         (0.001, -0.02, 0.005, None),  # the held-out loss may have stayed where it was
         (0.02, +0.0001, 0.005, "problem"),  # remembered already: there is nothing left to fall
@@ -188,13 +169,13 @@ def test_overfitting_is_a_rise_held_out_against_a_fall_in_training(sound, rise, 
 )
 def test_overfitting_is_a_rise_that_surely_exceeds_the_change_in_training(sound, rise, change, unrest, severity):
     generator = np.random.default_rng(0)
-    images, others = generator.normal(0.1, 0.04, (2, 128))
+    images, others = generator.normal(0.1, 0.04, (2, 128))  # from image to image far more than what is looked for
     exactly = lambda mean, std: mean + std * (noise := generator.normal(0, 1, 128)) - std * noise.mean()
     seen = (lines(1000, others, images), lines(3000, others + exactly(rise, 0.005), images + exactly(change, unrest)))
     report = examine(dataclasses.replace(sound, held_out=seen))
     assert {each.check: each.severity for each in report.findings} == ({"overfit": severity} if severity else {})
     if severity:
-        assert f"changed by {change:+.4f}" in report.findings[0].evidence and 0 < report.findings[0].figure < 100
+        assert "--checkpoint 1000" in report.findings[0].remedy and 0 < report.findings[0].figure < 100
 
 
 def test_looks_without_a_number_for_each_image_or_at_other_times_are_left_out(sound):

@@ -6,7 +6,7 @@ import pytest
 
 from runs import analyse, diverged, evaluation, facts, good, noise_only, over_fitted, too_short
 from unstir.insight import tables
-from unstir.insight.analysis import URGENCY, explained, lead, limitations, summary
+from unstir.insight.analysis import GOODNESS, URGENCY, explained, lead, limitations, summary
 from unstir.significance import LEVEL, widening
 
 
@@ -55,47 +55,33 @@ def test_limitations_say_what_is_missing():
 
 
 @pytest.mark.parametrize(
-    ("changes", "said"),
+    ("true", "key", "others"),
     [
-        ({}, "Whether its images are good was not measured: see them below, or measure it with `unstir evaluate RUN`."),
-        ({"by_step": (evaluation(fd=9.0),)}, "By the figures its images can still be told from real ones."),
-        ({"by_step": (evaluation(fd=0.24),)}, "By the figures its images are close to real ones."),
-        (
-            {"by_step": (evaluation(fd=0.24, precision=0.3, recall=0.2),)},
-            "are close to real ones. By other figures they can be told from real ones (below: precision, recall).",
-        ),
-        (
-            {"by_step": (evaluation(fd=0.3, recall=0.2, seeds=1),)},
-            "By other figures they can be told from real ones (below: recall).",  # undecided is not alike
-        ),
-        (
-            {"by_step": (evaluation(fd=0.3, seeds=1),)},
-            "The samples are too few to say whether its images can be told from real ones.",
-        ),
-        (
-            {"by_step": (held_against_fewer(evaluation(fd=0.3)),)},
-            "Too few real images were held out to say whether its images can be told from them.",
-        ),
-        (
-            {"by_step": (held_against_fewer(evaluation(fd=0.3, accuracy=0.3)),)},
-            "By other figures they can be told from real ones (below: class accuracy).",
-        ),
-        ({"by_step": (evaluation(fd=9.0, precision=0.3),)}, "By the figures its images can still be told from real"),
-        (
-            {"by_step": (evaluation(fd=9.0, step=700),)},
-            "real ones. They are of step 700, while the run is at step 3,000.",
-        ),
-        (
-            {"config": {"train__length": "6000 steps"}},
-            "Training is at step 3,000 of 6,000. It took 2.7 minutes; training images seen: 192,000, 128 times each",
-        ),
+        ({"fd": 9.0}, ("excess", "bad"), ""), ({"fd": 9.0, "precision": 0.3}, ("excess", "bad"), ""),
+        ({"fd": 0.24}, ("near", "good"), ""),
+        ({"fd": 0.24, "precision": 0.3, "recall": 0.2}, ("near", "good"), "(below: precision, recall)"),
+        ({"fd": 0.3, "recall": 0.2, "seeds": 1}, ("excess", "undecided"), "(below: recall)"),  # undecided is not alike
+        ({"fd": 0.3, "seeds": 1}, ("excess", "undecided"), ""),
+        ({"fd": 0.3, "fewer": True}, ("excess", "not compared"), ""),
+        ({"fd": 0.3, "accuracy": 0.3, "fewer": True}, ("excess", "not compared"), "(below: class accuracy)"),
+        ({"fd": 9.0, "step": 700}, ("excess", "bad"), "They are of step 700, while the run is at step 3,000."),
     ],
-)
-def test_the_first_lines_say_in_plain_words_what_the_run_is_and_whether_its_images_are_good(changes, said):
-    known = facts(**changes)
+)  # fmt: skip
+def test_the_first_lines_say_whether_its_images_are_good(true, key, others):
+    fewer = true.pop("fewer", False)
+    judged = held_against_fewer(evaluation(**true)) if fewer else evaluation(**true)
+    known = facts(by_step=(judged,))
+    text = lead(known, analyse(known))[-1]
+    assert text.startswith(GOODNESS[key]) and others in text and (text == GOODNESS[key]) == (not others)
+
+
+@pytest.mark.parametrize("length", [3000, 6000])
+def test_the_first_lines_say_in_plain_words_what_the_run_is(length):
+    known = facts(config={"train__length": f"{length} steps"})
     text = " ".join(lead(known, analyse(known)))
     assert text.startswith("A diffusion model: a network that turns noise into new grey images of 8x8 pixels. It was ")
-    assert said in text and not explained([text.replace("held out", "")]), "no term of the field in it"
+    assert ("Training is at step 3,000 of 6,000." in text) == (length == 6000) and "`unstir evaluate RUN`" in text
+    assert not explained([text.replace("held out", "")]), "no term of the field in it"
 
 
 def test_the_first_lines_of_a_distilled_run_name_its_teacher_and_count_no_passes_over_the_data():
