@@ -28,7 +28,7 @@ SECOND: tuple[Topic, ...] = ("memorisation", "diversity", "fit", "progress", "sa
 
 
 def analyse(facts: Facts, findings: Sequence[Finding]) -> tuple[Statement, ...]:
-    """The sentences about a run, by topic in the order of `TOPICS`; what is missing in ``facts`` is said to be.
+    """The sentences about a run, by topic in the order of `TITLES`; what is missing in ``facts`` is said to be.
 
     ``findings`` are the doctor's, whose remedies are the advice.
     """

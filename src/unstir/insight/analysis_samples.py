@@ -2,8 +2,8 @@
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from functools import partial
+from typing import NamedTuple
 
 from unstir.insight.facts import Facts, Reported, more_seeds, same_features
 from unstir.insight.statement import Statement, Topic
@@ -129,18 +129,17 @@ def _compared(name: str, topic: Topic, text: str, apart: Effect, higher_is_bette
     return state("good", f"{text}: no worse than real images {by}", apart)
 
 
-def memorisation(facts: Reported) -> list[Statement]:
+def memorisation(facts: Reported) -> Iterator[Statement]:
     """The sentence on copies, from the newest evaluation that looked for them."""
     state = partial(Statement, "copies", "memorisation", "neighbours", "undecided")
-    result = next((item.memorisation for item in reversed(facts.by_step) if item.memorisation is not None), None)
-    if result is None:
-        text = "Whether samples are copies of training images was not measured; `unstir evaluate RUN` does it."
-        return [state(text)]
-    copies = [(space.name, space.copies) for space in result.spaces if space.copies is not None]
-    if not copies:
-        text = f"Whether samples are copies is undecided: {count(result.num, 'sample')} and "
-        return [state(f"{text}{count(result.num_held_out, 'held-out image')} are too few.")]
-    return [_copies(result, copies)]
+    last = next((it.memorisation for it in reversed(facts.by_step) if it.memorisation is not None), None)
+    if last is None:
+        yield state("Whether samples are copies of training images was not measured; `unstir evaluate RUN` does it.")
+    elif copies := [(space.name, space.copies) for space in last.spaces if space.copies is not None]:
+        yield _copies(last, copies)
+    else:
+        numbers = f"{count(last.num, 'sample')} and {count(last.num_held_out, 'held-out image')}"
+        yield state(f"Whether samples are copies is undecided: {numbers} are too few.")
 
 
 def _copies(result: Memorisation, tests: Sequence[tuple[str, Precedence]]) -> Statement:
@@ -163,8 +162,7 @@ def _copies(result: Memorisation, tests: Sequence[tuple[str, Precedence]]) -> St
     return state("undecided", f"{text}.", surplus)
 
 
-@dataclass(frozen=True)
-class Enough:
+class Enough(NamedTuple):
     """A ``chain`` of few calls: its ``harm`` against the most is not decided, its ``gain`` over a ``worse`` one is.
 
     The second is what makes the first say something: figures too rough to tell anything apart find no chain enough.
@@ -178,57 +176,52 @@ class Enough:
 
 def enough(facts: Facts) -> Enough | None:
     """The fewest calls that do as well as the most, as far as can be told; None where nothing can be told."""
-    reference, harms = _harms(facts)
-    worse = [item for item, harm in harms if harm.positive]
+    most = _most(facts)
+    others = sorted((chain for chain in facts.by_chain if chain is not most), key=_calls)
+    harms = [(chain, _harm(most, chain, len(others))) for chain in others]
+    worse = [chain for chain, harm in harms if harm.positive]
     for chain, harm in harms:
-        if worse and chain not in worse and _calls(chain) < _calls(reference):
-            gains = [(_harm(chain, other, len(harms)), other) for other in worse]
+        if worse and chain not in worse and _calls(chain) < _calls(most):
+            gains = [(_harm(chain, other, len(others)), other) for other in worse]
             gain, other = max(gains, key=lambda pair: pair[0].z or 0.0)
             if gain.positive:
                 return Enough(chain, harm, other, gain)
     return None
 
 
-def sampling(facts: Facts) -> list[Statement]:
+def sampling(facts: Facts) -> Iterator[Statement]:
     """The sentence on the fewest network calls that do as well as the most."""
-    few = partial(Statement, "enough calls", "sampling", "calls")
+    state = partial(Statement, "enough calls", "sampling", "calls")
     if len(facts.by_chain) < 2:
         text = "How many network calls a sample needs was not measured; `unstir report RUN` "
-        return [few("undecided", f"{text}evaluates several samplers with several numbers of calls.")]
-    reference, _ = _harms(facts)
-    if (enough_of := enough(facts)) is None:
-        text = f"Whether fewer calls than the {_calls(reference):,} of {reference.protocol['sampler']} do as well is "
-        return [few("undecided", f"{text}undecided: more seeds ({more_seeds(reference)}) would tell.")]
-    text = f"Fewer calls do: {_described(enough_of.chain)} cannot be distinguished from {_described(reference)} (the "
-    text += f"difference is {change(enough_of.harm)}), but is better than {_chain(enough_of.worse)} by "
-    return [few("good", f"{text}{size(enough_of.gain)}.", enough_of.gain)]
+        yield state("undecided", f"{text}evaluates several samplers with several numbers of calls.")
+        return
+    most, few = _most(facts), enough(facts)
+    if few is None:
+        text = f"Whether fewer calls than the {_calls(most):,} of {most.protocol['sampler']} do as well is undecided: "
+        yield state("undecided", f"{text}more seeds ({more_seeds(most)}) would tell.")
+        return
+    chain, reference, worse = (
+        f"{of.protocol['sampler']} with {count(_calls(of), 'call')} ({shown(of.main())})"
+        for of in (few.chain, most, few.worse)
+    )
+    text = f"Fewer calls do: {chain} cannot be distinguished from {reference} (the difference is {change(few.harm)}), "
+    yield state("good", f"{text}but is better than {worse} by {size(few.gain)}.", few.gain)
 
 
-def _harms(facts: Facts) -> tuple[Evaluation, list[tuple[Evaluation, Effect]]]:
-    """The chain of most calls (the better of several), and all others by rising calls with how much worse they are."""
-    chains = facts.by_chain
-    reference = max(chains, key=lambda item: (_calls(item), _harm(item, chains[0]).value))
-    others = sorted((item for item in chains if item is not reference), key=_calls)
-    return reference, [(item, _harm(reference, item, len(others))) for item in others]
+def _most(facts: Facts) -> Evaluation:
+    """The chain of most calls, the better of several."""
+    first = facts.by_chain[0]
+    return max(facts.by_chain, key=lambda chain: (_calls(chain), _harm(chain, first).value))
 
 
 def _harm(a: Evaluation, b: Evaluation, choices: int = 1) -> Effect:
     """How much worse ``b`` is than ``a`` by the main figure of ``a``, positive where it is."""
-    key = a.main_key
     sign = 1 if a.main().better == LOWER else -1
-    x, y = (Estimate(sign * of.value, of.error, of.df) for of in (a.figures[key].estimate, b.figures[key].estimate))
+    x, y = (of.figures[a.main_key].estimate for of in (a, b))
+    x, y = (Estimate(sign * of.value, of.error, of.df) for of in (x, y))
     return difference(x, y, choices)
 
 
 def _calls(chain: Evaluation) -> int:
     return int(chain.protocol["calls"])
-
-
-def _chain(of: Evaluation) -> str:
-    """ "ddim with 20 calls"."""
-    return f"{of.protocol['sampler']} with {count(_calls(of), 'call')}"
-
-
-def _described(of: Evaluation) -> str:
-    """ "ddim with 20 calls (0.57 +- 0.05)"."""
-    return f"{_chain(of)} ({shown(of.main())})"

@@ -9,7 +9,7 @@ from unstir.data import SPLITS, Store
 from unstir.data.levels import FAINT, NARROW, SPREAD, weakness
 from unstir.insight.facts import Facts
 from unstir.insight.findings import Finding, Severity, check
-from unstir.insight.held_out import alike, rise
+from unstir.insight.held_out import rise
 from unstir.insight.image_stats import ImageStats
 from unstir.insight.numbers import Lines
 from unstir.runs import build
@@ -121,16 +121,14 @@ def _few_images(facts: Facts) -> Iterator[Finding]:
         values, parameters = num * math.prod(facts.run.data.shape), build.num_parameters(config)
         evidence = f"""{num} training images ({values:,} values) for {parameters:,} parameters; {FEW} images or more are
             usual"""
-        flip = "" if config.data.flip else "; --data.flip doubles photographs (not writing)"
-        smaller = "(--model.channels) " if config.model.is_unet else ""
-        remedy = f"add images, or a smaller network {smaller}for fewer steps{flip}"
+        remedy = f"in a new run {more_images(config)}"
         yield Finding("warning" if num < FAR_TOO_FEW else "note", evidence, remedy, num, FEW)
 
 
 @check("overfit", "the network begins to remember its training images", of_training=True)
 def _overfit(facts: Facts, held_out: Lines) -> Iterator[Finding]:
     """A held-out loss that has risen since its lowest value, by the rule of `Rise.over_fits`."""
-    result = rise(alike(held_out))
+    result = rise(facts.measured)
     if result is None or result.train is None or result.more is None or not result.over_fits:
         return
     of, step, before, needed = result.held_out, result.lowest.step, result.lowest.loss, _needed(result.choices)

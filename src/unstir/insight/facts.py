@@ -51,8 +51,7 @@ class SavedFile:
 class Samples:
     """Images drawn from a run, ``made`` uint8 [N, C, H, W] in 0..255, and ``real`` ones [M, C, H, W] to compare with.
 
-    Where the network knows classes both have each class in the same proportion, so that a difference is no difference
-    of classes. ``chain`` says in words how they were drawn.
+    Both have each class in the same proportion where the network knows any. ``chain`` says how they were drawn.
     """
 
     made: Tensor

@@ -1,7 +1,7 @@
 """A sentence of the analysis, and what it may rest on."""
 
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Literal
 
 from unstir.significance import LEVEL, Effect
 
@@ -15,10 +15,10 @@ TITLES: dict[Topic, str] = {
     "sampling": "Sampling",
     "next": "What to try next",
 }
-TOPICS = tuple(TITLES)  # in the order of the page
+"""In the order of the page."""
 
 Shown = Literal["losses", "quality", "calls", "neighbours", "doctor"]
-FIGURES: tuple[Shown, ...] = get_args(Shown)  # the figures of the page that a sentence may point to
+"""The figures of the page that a sentence may point to."""
 
 Verdict = Literal["good", "bad", "neutral", "undecided"]
 MARKS: dict[str, Verdict] = {"better": "good", "worse": "bad", "undecided": "undecided"}
@@ -51,8 +51,6 @@ class Statement:
     effect: Effect | None = None
 
     def __post_init__(self) -> None:
-        if self.topic not in TOPICS or self.figure not in FIGURES:
-            raise ValueError(f"{self.name}: no such topic or figure: {self.topic}, {self.figure}")
         decided = self.effect is not None and self.effect.decided
         if self.verdict == "undecided" and decided:
             raise ValueError(f"{self.name}: a decided effect is called undecided")
