@@ -30,9 +30,9 @@ SMALL = {
 """Grey digits as RGB, so that a tint can be planted: seconds of training, at the end of which digits can be guessed."""
 
 
-def train_small(folder, **sections):
-    """Train the small run, with these sections of settings too, in ``folder``/run."""
-    values = {**SMALL, **sections, "data": {**SMALL["data"], "store": str(folder / "digits")}}
+def train_small(folder):
+    """Train the small run in ``folder``/run."""
+    values = {**SMALL, "data": {**SMALL["data"], "store": str(folder / "digits")}}
     config = from_dict(values, "test")
     store = open_data(config, folder / "run")
     with pytest.MonkeyPatch.context() as patch:
@@ -44,12 +44,6 @@ def train_small(folder, **sections):
 def healthy(shared):
     """The folder of a trained run of the digits, of which nothing should be said."""
     return shared("healthy", train_small) / "run"
-
-
-@pytest.fixture(scope="module")
-def healthy_laplace(shared):
-    """Another one, whose times were drawn by a density."""
-    return shared("healthy-laplace", lambda folder: train_small(folder, loss={"times": "laplace"})) / "run"
 
 
 @dataclasses.dataclass(frozen=True)

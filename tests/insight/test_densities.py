@@ -5,7 +5,7 @@ import torch
 from invented import STATS, facts, said
 
 from unstir.diffusion.times import probabilities
-from unstir.insight.doctor import CHECKS, diagnose, examine, of_distill
+from unstir.insight.doctor import examine, of_distill
 from unstir.insight.facts import NO_SAMPLES, Errors
 from unstir.insight.gather import gather
 from unstir.insight.image_stats import learns_nothing, outputs_nothing
@@ -130,13 +130,8 @@ def test_without_a_density_they_are_the_first_of_equal_parts(times):
     assert training_times(config, 8).tolist() == [1, 3, 6, 8, 11, 13, 16, 18]
 
 
-def test_of_a_run_that_is_well_nothing_is_said(healthy_laplace):
-    report = diagnose(healthy_laplace)
-    assert report.findings == () and set(report.checked) == set(CHECKS)
-
-
-def test_the_errors_of_its_weights_are_those_of_its_log(healthy_laplace):
-    found = gather(healthy_laplace)
-    logged = sum(line["loss"] for line in found.lines[-3:]) / 3
-    for errors in (found.errors.raw, found.errors.average):
+def test_the_errors_of_its_weights_are_those_of_its_log(healthy):
+    facts = gather(healthy)
+    logged = sum(line["loss"] for line in facts.lines[-3:]) / 3
+    for errors in (facts.errors.raw, facts.errors.average):
         assert errors.mean().item() == pytest.approx(logged, rel=0.15)

@@ -46,14 +46,6 @@ def test_a_bias_of_all_channels_is_a_brightness(spoiled):
     assert "lighter" in spoiled.found("brightness").says
 
 
-def test_in_training_what_samples_show_is_a_warning(spoiled):
-    spoiled.weights(biased([0, 1, 2], -0.3))
-    spoiled.config(train__length="3000 steps", train__lr_period="2970 steps")
-    found = spoiled.findings()
-    assert found["brightness"] == "warning"
-    assert "at step 300 of 3000: look again at its end" in spoiled.found("brightness").remedy
-
-
 def test_one_image_again_and_again_is_a_collapse(facts):
     made = facts.samples.made
     assert found(facts, made) == {}
