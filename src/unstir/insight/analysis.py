@@ -182,9 +182,9 @@ def lead(facts: Facts, statements: Sequence[Statement]) -> list[str]:
     """Three sentences or so for a reader who knows no term of the field, commands in backticks."""
     height, width = facts.data.shape[1:]
     kind = "grey" if facts.data.shape[0] == 1 else "colour"
-    what = f"A diffusion model: a network that turns noise into new {kind} images of {width}x{height} pixels."
+    kind_of_run = f"A diffusion model: a network that turns noise into new {kind} images of {width}x{height} pixels."
     if facts.config.imported:
-        return [what, f"Its weights were imported from {facts.config.imported}.", _goodness(facts, statements)]
+        return [kind_of_run, f"Its weights were imported from {facts.config.imported}.", _goodness(facts, statements)]
     train, held_out = facts.data.counts["train"], facts.data.counts["held_out"]
     kept = f"; {held_out:,} others were held out, to compare with" if held_out else ""
     source = f"It was trained on {count(train, 'image')} of `{facts.config.data.source}`{kept}."
@@ -197,7 +197,7 @@ def lead(facts: Facts, statements: Sequence[Statement]) -> list[str]:
     if facts.cost.images:
         name, num, how = facts.images_seen
         where += f" It took {duration(facts.cost.seconds)}; {name}: {num}, {how}."
-    return [what, source, where, _goodness(facts, statements)]
+    return [kind_of_run, source, where, _goodness(facts, statements)]
 
 
 def _goodness(facts: Facts, statements: Sequence[Statement]) -> str:

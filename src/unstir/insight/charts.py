@@ -140,14 +140,14 @@ def calls(facts: Facts) -> list[str]:
     with _style():
         axes = _axes(f"{main.name} ({main.better} is better)", "network calls per image")
         for name in dict.fromkeys(title(item.protocol) for item in facts.by_chain):
-            own = [
+            points = [
                 (calls, place - (len(at[calls]) - 1) / 2, item.figures[key])
                 for calls in ticks
                 for place, item in enumerate(at[calls])
                 if title(item.protocol) == name
             ]
             width = max(ticks[-1] / ticks[0], 2)
-            bars(axes, by_value((calls * width ** (BESIDE * aside), figure) for calls, aside, figure in own), name)
+            bars(axes, by_value((calls * width ** (BESIDE * aside), figure) for calls, aside, figure in points), name)
         bounds(axes, main, ceiling=False)
         log_axis(axes, "y")
         log_axis(axes, "x")
@@ -224,10 +224,10 @@ def _axes(title: str, xlabel: str = "") -> Any:
     """The axes of a new chart; draw on them inside ``with _style():``, then pass them to `_inline`."""
     from matplotlib.figure import Figure  # takes half a second to import
 
-    made = Figure(figsize=(WIDTH, HEIGHT), layout="constrained").subplots()
-    made.set_title(title)
-    made.set_xlabel(xlabel)
-    return made
+    axes = Figure(figsize=(WIDTH, HEIGHT), layout="constrained").subplots()
+    axes.set_title(title)
+    axes.set_xlabel(xlabel)
+    return axes
 
 
 def _style() -> Any:

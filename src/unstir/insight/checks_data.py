@@ -52,38 +52,38 @@ def _value_range(facts: Facts, images: ImageStats) -> Iterator[Finding]:
 
 
 def _of_share(
-    counts: tuple[int, int], limits: tuple[float, float], what: str, remedy: str, note: bool = False
+    counts: tuple[int, int], limits: tuple[float, float], which: str, remedy: str, note: bool = False
 ) -> Iterator[Finding]:
     """A finding of the share of ``counts``, (number, total): a warning above the first limit, a problem above both."""
     (count, total), (warning, problem) = counts, limits
     share = count / max(total, 1)
     if count and (note or share > warning):
         severity: Severity = "problem" if share > problem else "warning" if share > warning else "note"
-        evidence = f"{count} of {total} ({share:.2%}) {what}; at most {warning:.0%} is harmless"
+        evidence = f"{count} of {total} ({share:.2%}) {which}; at most {warning:.0%} is harmless"
         yield Finding(severity, evidence, remedy, share, warning)
 
 
 @check("copies", "images are in the data more than once")
 def _copies(facts: Facts, images: ImageStats) -> Iterator[Finding]:
-    what = "training images equal an earlier one, byte for byte; what is seen often is what a network remembers"
+    which = "training images equal an earlier one, byte for byte; what is seen often is what a network remembers"
     remedy = f"take the copies out of the source; {_again(facts)}"
-    yield from _of_share((images.copies, images.num), (0.01, 0.1), what, remedy)
+    yield from _of_share((images.copies, images.num), (0.01, 0.1), which, remedy)
 
 
 @check("leak", "held-out images are trained on")
 def _leak(facts: Facts, images: ImageStats) -> Iterator[Finding]:
-    what = "held-out images are in the training split, byte for byte; their likelihoods and distances look too good"
+    which = "held-out images are in the training split, byte for byte; their likelihoods and distances look too good"
     remedy = f"take the copies out of the source, or give folders named train and test; {_again(facts)}"
-    yield from _of_share((images.leaked, images.held_out), (0.0, 0.01), what, remedy)
+    yield from _of_share((images.leaked, images.held_out), (0.0, 0.01), which, remedy)
 
 
 @check("refused", "files of the source were refused")
 def _refused(facts: Facts, store: Store) -> Iterator[Finding]:
     bad = len(store.refused)
     counts = bad, bad + sum(map(store.count, SPLITS))
-    what = "files could not be packed" + "".join(f", the first {file}: {why}" for file, why in store.refused[:1])
+    which = "files could not be packed" + "".join(f", the first {file}: {why}" for file, why in store.refused[:1])
     remedy = f"unstir data inspect {store.path} lists them with reasons; mend them and {_again(facts)}"
-    yield from _of_share(counts, (0.01, 0.5), what, remedy, note=True)
+    yield from _of_share(counts, (0.01, 0.5), which, remedy, note=True)
 
 
 @check("classes", "classes are of very unequal size")

@@ -58,8 +58,8 @@ def _logs(facts: Facts) -> Iterator[Finding]:
 @check("settings", "the weights were trained with other settings or other data")
 def _settings(facts: Facts, loaded: Checkpoint) -> Iterator[Finding]:
     if facts.settings_problem:
-        what, _, remedy = facts.settings_problem.rpartition("; ")
-        yield Finding("problem", what, remedy, 1, 0)
+        evidence, _, remedy = facts.settings_problem.rpartition("; ")
+        yield Finding("problem", evidence, remedy, 1, 0)
 
 
 def forecast(facts: Facts) -> dict[str, float | None]:

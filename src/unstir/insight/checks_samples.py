@@ -53,13 +53,13 @@ def _weights_finite(facts: Facts, loaded: Checkpoint) -> Iterator[Finding]:
 @check("brightness")
 def _brightness(facts: Facts, samples: Samples) -> Iterator[Finding]:
     """Samples lighter or darker than the data, by the means of images over all values."""
-    made, real = (images.double().flatten(1).mean(1) for images in (samples.made, samples.real))
-    result, most = two_sample(real.tolist(), made.tolist()), BRIGHTER * samples.real.double().std().item()
+    drawn, real = (images.double().flatten(1).mean(1) for images in (samples.made, samples.real))
+    result, most = two_sample(real.tolist(), drawn.tolist()), BRIGHTER * samples.real.double().std().item()
     sure = f"{abs(result.errors):.0f} standard errors" if result.error else "the same in every image"
     result = result if result.error else counted(result.value)
     gap = abs(result.value)
     if gap > most and result.decided:
-        evidence = f"""the mean of their values is {made.mean():.1f}, the data's {real.mean():.1f}: {gap:.1f} levels of
+        evidence = f"""the mean of their values is {drawn.mean():.1f}, the data's {real.mean():.1f}: {gap:.1f} levels of
             255 ({sure}; {samples.chain}); at most {most:.1f} is usual"""
         remedy = """train for longer (--train.length); a linear schedule of few steps keeps signal at t = T: use
             --diffusion.schedule cosine or a T of 1000 in a new run"""
@@ -69,8 +69,8 @@ def _brightness(facts: Facts, samples: Samples) -> Iterator[Finding]:
 
 @check("collapse", "samples are nearly all alike")
 def _collapse(facts: Facts, samples: Samples) -> Iterator[Finding]:
-    made, real = (images.double().flatten(1).var(0).mean().item() for images in (samples.made, samples.real))
-    ratio = made / real if real else math.inf
+    drawn, real = (images.double().flatten(1).var(0).mean().item() for images in (samples.made, samples.real))
+    ratio = drawn / real if real else math.inf
     if not ratio >= ALIKE:
         evidence = f"""the variance between images is {ratio:.2f} of the data's ({samples.chain}); at least {ALIKE} is
             usual"""

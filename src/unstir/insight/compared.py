@@ -33,7 +33,7 @@ ByRun = tuple[str, list[str]]  # a row of a table: what it is about, and the tex
 
 
 def write(runs: Sequence[Run], stores: Sequence[Store | None], path: Path) -> list[Facts]:
-    """Write the page of several runs and return their facts. Figures that do not compare are left out, and why said."""
+    """Write the page of several runs and return their facts. Of figures that do not compare it says what differs."""
     facts = [
         gather(run.path, store=None if store is None else store.path, samples=False)
         for run, store in zip(runs, stores, strict=True)
@@ -119,10 +119,10 @@ def _verdicts(names: Sequence[str], alike: Sequence[Evaluation], keys: Sequence[
         figure = alike[0].figures[key]
         effect = figure_effect(figure, other.figures[key])
         which = verdict(effect, figure.better)
-        said = f"{name} is {which} than {names[0]}, by {size(effect)}"
+        text = f"{name} is {which} than {names[0]}, by {size(effect)}"
         if not effect.decided:
-            said = f"whether {name} differs from {names[0]} is undecided ({change(effect)})"
-        sentences.append((f"{figure.name}: {said}.".replace("+-", "±"), MARKS[which]))
+            text = f"whether {name} differs from {names[0]} is undecided ({change(effect)})"
+        sentences.append((f"{figure.name}: {text}.".replace("+-", "±"), MARKS[which]))
     return sentences
 
 
@@ -148,8 +148,10 @@ def _quality(names: Sequence[str], facts: Sequence[Facts], alike: Sequence[Evalu
     if not alike:
         return []
     key, name = alike[0].main_key, alike[0].main().name
-    own = [[e for e in it.by_step if not unlike(alike[0].protocol, e.protocol)] for it in facts]
-    series = {run: charts.by_value((e.images, e.figures[key]) for e in of) for run, of in zip(names, own, strict=True)}
+    by_run = [[e for e in it.by_step if not unlike(alike[0].protocol, e.protocol)] for it in facts]
+    series = {
+        run: charts.by_value((e.images, e.figures[key]) for e in of) for run, of in zip(names, by_run, strict=True)
+    }
     return charts.by_images(series, name, "fig-all-quality")
 
 

@@ -173,8 +173,8 @@ def _comparable(
     def weight(of: Evaluation) -> tuple[int, int]:
         return sum(map(len, group(of))), of.protocol["num"] * of.protocol["seeds"]
 
-    asked = [item for item in last if protocol is not None and not unlike(protocol, item.protocol)]
-    return group(max(asked or last, key=weight)) if last else ((), ())
+    matching = [item for item in last if protocol is not None and not unlike(protocol, item.protocol)]
+    return group(max(matching or last, key=weight)) if last else ((), ())
 
 
 def likelihoods(run: Run, since: int) -> dict[str, dict[str, Any]]:

@@ -57,10 +57,10 @@ def write_images_report(
 
 def _facts_of(plan: Plan[Images], say: Say = unsaid, showing: Showing = silently) -> ImagesFacts:
     """What is known of the images of a plan, which are evaluated for it."""
-    store, made = plan.store, judge(plan, say=say, showing=showing)
+    store, evaluation = plan.store, judge(plan, say=say, showing=showing)
     counts = {split: store.count(split) for split in SPLITS}
     data = DataCard(store.shape, store.classes, counts, store.content_hash)
-    return ImagesFacts(name=plan.images.name, data=data, last=made)
+    return ImagesFacts(name=plan.images.name, data=data, last=evaluation)
 
 
 def write(plan: Plan[Images], facts: ImagesFacts, path: Path) -> None:

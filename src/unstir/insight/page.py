@@ -139,11 +139,11 @@ def contents(parts: Sequence[Part]) -> dict[str, Any]:
 def write_page(path: Path, template: str, shown: dict[str, Any], run: str = "RUN") -> None:
     """Write a page from its template, all that is put into it escaped; RUN in a command becomes ``run``."""
     how: dict[str, Any] = {"autoescape": True, "undefined": StrictUndefined, "trim_blocks": True}
-    made = Environment(loader=PackageLoader("unstir.insight"), **how)
-    made.filters |= {"code": partial(with_code, path=run), "sentence": sentence, "explained": explained}
+    environment = Environment(loader=PackageLoader("unstir.insight"), **how)
+    environment.filters |= {"code": partial(with_code, path=run), "sentence": sentence, "explained": explained}
     style = (Path(__file__).parent / "templates" / "report.css").read_text(encoding="utf-8")
     made_by = f"unstir {unstir.__version__}, torch {torch.__version__}, {datetime.date.today().isoformat()}"
-    text = made.get_template(template).render(css=style, made_by=made_by, tables=tables, charts=charts, **shown)
+    text = environment.get_template(template).render(css=style, made_by=made_by, tables=tables, charts=charts, **shown)
     write_text(path, "\n".join(map(printable, text.lstrip().split("\n"))))
 
 

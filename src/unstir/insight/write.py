@@ -207,5 +207,5 @@ def time_samplers(run: Run, plans: Measuring) -> None:
     num = max(1, min(job.batch_size, int(SECONDS / whole)))
     timed = compare(model, replace(job, num=num), list(calls.values()))
     seconds = {name: float(f"{item.seconds:.3g}") for name, item in zip(calls, timed, strict=True)}
-    made = Speed(seconds=seconds, num=num, machine=machine, date=datetime.date.today().isoformat())
-    write_text(run.path / SPEED, encode(asdict(made), indent=1) + "\n")
+    speed = Speed(seconds=seconds, num=num, machine=machine, date=datetime.date.today().isoformat())
+    write_text(run.path / SPEED, encode(asdict(speed), indent=1) + "\n")
