@@ -102,7 +102,7 @@ def test_overfitting_is_looked_for_at_the_level_of_the_largest_of_all_looks():
         return {"step": step, "of_train": values[0], "of_held_out": values[1]}
 
     def found(*looks):
-        return said("overfit", facts(), looks)
+        return said("overfit", facts(held_out=looks), looks)
 
     best, first = look(10, 1.0, 1.0), look(1, 2.0, 2.0)
     assert found(best) is None

@@ -5,6 +5,7 @@ itself, from the differences of neighbours, so that logs of single small batches
 """
 
 import math
+import shlex
 from collections.abc import Iterator
 from itertools import pairwise
 
@@ -49,9 +50,14 @@ def lower_rate(config: Config) -> str:
 
 
 def longer(facts: Facts) -> str:
-    """The option that lets a run go on to twice its length; and a higher rate, if the run's may be too low."""
-    length = f'--train.length "{2 * facts.run.length} steps"'
-    return f"go on for longer, {length} (with a cosine --train.lr_period too){_or_higher(facts)}"
+    """The command that lets a run go on to twice its length; and a higher rate, if the run's may be too low."""
+    run, train, length = facts.run, facts.config.train, 2 * facts.run.length
+    if facts.config.distilled:
+        return f'go on for longer, --train.length "{length} steps"'
+    cosine = train.lr_schedule == "cosine"
+    period = f' --train.lr_period "{length - run.steps_in(train.warmup)} steps"' if cosine else ""
+    command = f'unstir train --out {shlex.quote(str(run.path))} --train.length "{length} steps"{period}'
+    return f"train for longer, {command}{_or_higher(facts)}"
 
 
 def _or_higher(facts: Facts) -> str:

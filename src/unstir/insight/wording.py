@@ -85,8 +85,9 @@ def operations(number: float) -> str:
     return f"{number / 1e6:.3g} MFLOP"
 
 
-OPTION = re.compile(r'--[a-z][\w-]*(?:\.\w+)*(?: (?:"[^"]+"|\d[\w.+-]*\w|\d|cosine|auto|v|dpmpp_2m))*')
-"""An option of a command with the values that belong to it."""
+_OPTION = r'--[a-z][\w-]*(?:\.\w+)*(?: (?:"[^"]+"|\d[\w.+-]*\w|\d|cosine|auto|v|dpmpp_2m))*'
+OPTION = re.compile(rf"(?:unstir train --out \S+(?: {_OPTION})*|{_OPTION})")
+"""An option of a command with the values that belong to it, or a whole command that continues a run."""
 
 
 def coded(text: str) -> str:
