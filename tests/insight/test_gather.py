@@ -74,4 +74,4 @@ def test_without_data_that_fits_or_weights_nothing_is_measured(store, loaded, cl
     config = SimpleNamespace(model=SimpleNamespace(num_classes=classes))
     run = SimpleNamespace(data=SimpleNamespace(shape=(1, 8, 8)), config=config)
     there = store and SimpleNamespace(count=lambda split: store[0], shape=store[1], labelled=False)
-    assert measured(Facts(run=run, store=there, loaded=loaded), lambda *_: None).unmeasured == reason
+    assert measured(Facts(run=run, store=there, loaded=loaded)).unmeasured == reason

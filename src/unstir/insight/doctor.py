@@ -13,7 +13,7 @@ from unstir.insight import checks_data, checks_folder, checks_learning, checks_s
 from unstir.insight.facts import Facts
 from unstir.insight.findings import Check, Finding, explained
 from unstir.insight.gather import gather
-from unstir.insight.sampled import Progress
+from unstir.progress import counting
 
 CHECKS: dict[str, Check] = {
     check.name: check
@@ -42,11 +42,10 @@ class Report:
         return all(finding.severity != "problem" for finding in self.findings)
 
 
-def diagnose(
-    path: str | Path, *, store: str | Path | None = None, samples: bool = True, progress: Progress = lambda *_: None
-) -> Report:
+def diagnose(path: str | Path, *, store: str | Path | None = None, samples: bool = True) -> Report:
     """Read the run in folder ``path``, draw from it and examine it. Arguments and errors as `gather`."""
-    return examine(gather(path, store=store, samples=samples, progress=progress))
+    with counting("examining", ""):
+        return examine(gather(path, store=store, samples=samples))
 
 
 def examine(facts: Facts) -> Report:

@@ -12,10 +12,11 @@ from unstir.data import Store
 from unstir.errors import UserError
 from unstir.insight.facts import NO_SAMPLES, Facts, SavedFile, Speed, step_of
 from unstir.insight.image_stats import ImageStats, image_stats
-from unstir.insight.sampled import Progress, measured
+from unstir.insight.sampled import measured
 from unstir.metrics.evaluation import Evaluation, saved, unlike
 from unstir.metrics.likelihood import Likelihood
 from unstir.metrics.likelihood import read as read_likelihood
+from unstir.progress import counting
 from unstir.runs import build, checkpoint, toml
 from unstir.runs.checkpoint import Checkpoint
 from unstir.runs.lines import decode
@@ -35,7 +36,6 @@ def gather(
     store: str | Path | None = None,
     samples: bool = True,
     protocol: Mapping[str, Any] | None = None,
-    progress: Progress = lambda *_: None,
 ) -> Facts:
     """The facts of the run in folder ``path``.
 
@@ -44,7 +44,7 @@ def gather(
     there is no run, or where ``store`` is named and is no store.
     """
     run = Run.open(path)
-    files, loaded = _files(run, progress)
+    files, loaded = _files(run)
     settings_problem = "" if loaded is None else _refusal(check_same, run, loaded)
     if settings_problem and loaded:
         with suppress(UserError):
@@ -63,7 +63,7 @@ def gather(
         store=opened,
         store_problem=store_problem,
         held_out=tuple(run.held_out()),
-        images=_looked_at(opened, progress),
+        images=_looked_at(opened),
         unmeasured=NO_SAMPLES,
         by_step=by_step,
         by_chain=by_chain,
@@ -72,14 +72,14 @@ def gather(
     )
     if samples and loaded is not None and _refusal(check_same, run, loaded):
         return replace(facts, unmeasured="the weights were trained with other settings or other data")
-    return measured(facts, progress) if samples else facts
+    return measured(facts) if samples else facts
 
 
-def _looked_at(store: Store | None, progress: Progress) -> ImageStats | None:
+def _looked_at(store: Store | None) -> ImageStats | None:
     """What there is to say of the store's images; None without training images."""
     if store is None or not store.count("train"):
         return None
-    return image_stats(store, lambda done, total: progress(done, total, "images"))
+    return image_stats(store)
 
 
 def _refusal(check: Callable[..., object], *args: object) -> str:
@@ -112,7 +112,7 @@ def _store(run: Run, named: str | Path | None) -> tuple[Run, Store | None, str]:
     return run, opened, f"{opened.path} is not the data that the run began with: {other}"
 
 
-def _files(run: Run, progress: Progress) -> tuple[tuple[SavedFile, ...], Checkpoint | None]:
+def _files(run: Run) -> tuple[tuple[SavedFile, ...], Checkpoint | None]:
     """Every saved file, read and verified, and the newest whole one: a full one rather than a slim one of its step.
 
     Training removes files as it saves new ones: one that has gone is left out, and the folders are listed once more.
@@ -122,12 +122,13 @@ def _files(run: Run, progress: Progress) -> tuple[tuple[SavedFile, ...], Checkpo
     for _ in range(2):
         folders = ((run.checkpoints, "full"), (run.weights, "slim"))
         listed = [(step, path, kind) for folder, kind in folders for step, path in checkpoint.listed(folder)]
-        for done, (step, path, kind) in enumerate(listed, start=1):
-            problem, loaded = ("", None) if path in files else _read(path, kind)
-            if path not in files and (loaded or path.exists()):
-                files[path] = SavedFile(step, path, kind, problem)
-                newest = max(filter(None, (newest, loaded)), key=lambda c: (c.step, c.kind == "full"), default=None)
-            progress(done, len(listed), "files")
+        with counting("reading weights", "files") as count:
+            for done, (step, path, kind) in enumerate(listed, start=1):
+                problem, loaded = ("", None) if path in files else _read(path, kind)
+                if path not in files and (loaded or path.exists()):
+                    files[path] = SavedFile(step, path, kind, problem)
+                    newest = max(filter(None, (newest, loaded)), key=lambda c: (c.step, c.kind == "full"), default=None)
+                count(done, len(listed))
         if all(path in files for _, path, _ in listed):
             break
     return tuple(sorted(files.values(), key=lambda file: (file.kind, file.step))), newest

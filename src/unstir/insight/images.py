@@ -20,7 +20,7 @@ from unstir.metrics.images import Images
 from unstir.metrics.plan import Plan, judge
 from unstir.metrics.request import EvaluationRequest
 from unstir.pictures.grid import grid
-from unstir.progress import Say, Showing, silently, unsaid
+from unstir.progress import counting
 from unstir.runs.card import DataCard
 from unstir.runs.files import make_folder
 
@@ -35,8 +35,6 @@ def write_images_report(
     out: Path | None = None,
     *,
     exported: Path | None = None,
-    say: Say = unsaid,
-    showing: Showing = silently,
 ) -> list[Path]:
     """Write the page of images and return the files written, the page first; they are evaluated by ``request`` first.
 
@@ -47,17 +45,17 @@ def write_images_report(
     first = images[0] if images else Path()
     path = out or (first / "report.html" if first.is_dir() else first.with_suffix(".html"))
     check_files(path, exported)
-    plan, _ = planned_images(list(images), None, request, say=say, showing=showing)
-    facts = _facts_of(plan, say, showing)
+    plan, _ = planned_images(list(images), None, request)
+    facts = _facts_of(plan)
     make_folder(path.absolute().parent)
-    with showing("writing the page", ""):
+    with counting("writing the page", ""):
         write(plan, facts, path)
     return [path, *(tables.export(exported, [facts]) if exported else ())]
 
 
-def _facts_of(plan: Plan[Images], say: Say = unsaid, showing: Showing = silently) -> ImagesFacts:
+def _facts_of(plan: Plan[Images]) -> ImagesFacts:
     """What is known of the images of a plan, which are evaluated for it."""
-    store, evaluation = plan.store, judge(plan, say=say, showing=showing)
+    store, evaluation = plan.store, judge(plan)
     counts = {split: store.count(split) for split in SPLITS}
     data = DataCard(store.shape, store.classes, counts, store.content_hash)
     return ImagesFacts(name=plan.images.name, data=data, last=evaluation)

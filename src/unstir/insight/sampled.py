@@ -1,6 +1,5 @@
 """What the doctor draws and measures of a run: images from its weights, and the errors of its weights."""
 
-from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
 
@@ -15,7 +14,7 @@ from unstir.diffusion.loss import denoising_loss
 from unstir.generate.drawing import Job, sample_batches
 from unstir.insight.facts import MISSING, Errors, Facts, Samples
 from unstir.pixels import from_uint8, to_uint8
-from unstir.progress import counted, counter
+from unstir.progress import counted, counter, counting
 from unstir.randomness import Key
 from unstir.runs import build
 from unstir.runs.checkpoint import Checkpoint
@@ -23,13 +22,12 @@ from unstir.runs.config import Config
 from unstir.runs.loading import model_of
 from unstir.runs.run import Run
 
-Progress = Callable[[int, int, str], None]  # progress(done, total, what)
 MOST_IMAGES, FEWEST_IMAGES, WORK = 64, 16, 1.5e12  # floating-point operations; some 20 s of two cores
 REAL_IMAGES = 2048
 ERROR_IMAGES = 256
 
 
-def measured(facts: Facts, progress: Progress) -> Facts:
+def measured(facts: Facts) -> Facts:
     """The facts with samples drawn and losses measured, where there are weights, and data that fits them."""
     run, store, loaded = facts.run, facts.store, facts.loaded
     if store is None:
@@ -42,7 +40,7 @@ def measured(facts: Facts, progress: Progress) -> Facts:
         reason = "the data has no labels"
     else:
         with suppress(NotFiniteError):
-            drawn = _draw_samples(run, loaded, store, progress)
+            drawn = _draw_samples(run, loaded, store)
             return replace(facts, samples=drawn, errors=squared_errors(run, loaded, store))
         reason = "the network answers with NaN or an infinity"
     return replace(facts, unmeasured=reason)
@@ -54,15 +52,15 @@ def affordable(run: Run, calls: int, most: int) -> int:
     return max(FEWEST_IMAGES, min(most, int(WORK / of_image)))
 
 
-def _draw_samples(run: Run, loaded: Checkpoint, store: Store, progress: Progress) -> Samples:
-    """Images from the averaged weights by a fast sampler, with real ones to compare; ``progress`` counts steps."""
+def _draw_samples(run: Run, loaded: Checkpoint, store: Store) -> Samples:
+    """Images from the averaged weights by a fast sampler, with real ones to compare."""
     steps = min(FAST.steps, run.config.diffusion.T)
     chain = run.chain() if run.config.distilled else FAST.changed(steps=steps)
     num = affordable(run, steps, MOST_IMAGES)
     job = Job(num=num, chain=chain, batch_size=num)
-    on_step = counter(lambda done, total: progress(done, total, "steps of samples"), chain.steps)
-    batches = sample_batches(model_of(run, loaded, dtype="auto"), job, on_step=on_step)
-    images = torch.cat([x for _, x in batches])
+    with counting("sampling", "steps") as count:
+        batches = sample_batches(model_of(run, loaded, dtype="auto"), job, on_step=counter(count, chain.steps))
+        images = torch.cat([x for _, x in batches])
     words = f"{counted(num, 'image')} by {job.chain.sampler} in {counted(chain.steps, 'step')} from step {loaded.step}"
     return Samples(to_uint8(images), _real(run, store, num), words)
 

@@ -1,7 +1,8 @@
 """The page of one run or several, from their folders: what is missing is measured, then it is written."""
 
 import datetime
-from collections.abc import Callable, Sequence
+import logging
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ from unstir.metrics.evaluation import Evaluation
 from unstir.metrics.features import Network
 from unstir.metrics.plan import Plan, check, judge
 from unstir.metrics.request import SEEDS
-from unstir.progress import Say, Showing, counted, silently, unsaid, waiting
+from unstir.progress import counted, counting, waiting
 from unstir.runs.checkpoint import environment
 from unstir.runs.files import make_folder, write_text
 from unstir.runs.lines import encode
@@ -28,6 +29,8 @@ from unstir.runs.run import Run
 from unstir.runs.stores import check_data, compared_with, with_store
 from unstir.runs.timetable import all_snapshots
 from unstir.train.held_out import catch_up
+
+logger = logging.getLogger(__name__)
 
 CHAINS = "ddim:10,ddim:20,ddim:50,unipc:5,unipc:10,dpmpp_2m_sde:10,dpmpp_2m_sde:20,dpmpp_2m_sde:50,ancestral:50"
 """What the last step is sampled by in addition to the usual chain, for the plot of calls against quality."""
@@ -63,8 +66,6 @@ def write_report(
     seeds: int = SEEDS,
     exported: Path | None = None,
     store: Path | None = None,
-    say: Say = unsaid,
-    showing: Showing = silently,
 ) -> list[Path]:
     """Write the page of the runs in these folders and return the files written, the page first.
 
@@ -77,11 +78,11 @@ def write_report(
     runs = [Run.open(path) for path in paths]
     path = out or runs[0].path / ("report.html" if len(runs) == 1 else "comparison.html")
     page.check_files(path, exported)
-    runs, stores = _with_stores(runs, store, say)
-    plans = _planned(runs, stores, num, seeds, say, showing) if measuring else []
-    protocols = [_measured(*plan, timed=len(runs) == 1, showing=showing) for plan in plans]
+    runs, stores = _with_stores(runs, store)
+    plans = _planned(runs, stores, num, seeds) if measuring else []
+    protocols = [_measured(*plan, timed=len(runs) == 1) for plan in plans]
     make_folder(path.absolute().parent)
-    with showing("writing the page", ""):
+    with counting("writing the page", ""):
         if len(runs) == 1:
             facts = [page.write(runs[0], stores[0], path, next(iter(protocols), None), samples=measuring)]
         else:
@@ -98,7 +99,7 @@ def _check_asked(paths: Sequence[Path]) -> None:
         raise UserError(f"{twice} is named twice; name each run once")
 
 
-def _with_stores(runs: Sequence[Run], named: Path | None, say: Say) -> tuple[list[Run], list[Store | None]]:
+def _with_stores(runs: Sequence[Run], named: Path | None) -> tuple[list[Run], list[Store | None]]:
     """The runs and the data of each: the store named, where it is that run's, else its own; None, said, where it has
     gone. An imported run, which knows no data, has the store named.
     """
@@ -116,35 +117,35 @@ def _with_stores(runs: Sequence[Run], named: Path | None, say: Say) -> tuple[lis
         elif store is None:
             gone = f"{run.config.data.store}, the data of {run.path}, is no longer there; name it with --store."
             none = f"{run.path} was imported and has no data; name images to compare it with, --store STORE."
-            say(f"{gone if run.data.content_hash else none} Without it nothing is measured and no data is shown")
+            logger.warning(
+                f"{gone if run.data.content_hash else none} Without it nothing is measured and no data is shown"
+            )
         result.append(store)
     return list(runs), result
 
 
 def _planned(
-    runs: Sequence[Run], stores: Sequence[Store | None], num: int, seeds: int, say: Say, showing: Showing
+    runs: Sequence[Run], stores: Sequence[Store | None], num: int, seeds: int
 ) -> list[tuple[Run, Store, Measuring]]:
     """What the pages of these runs need, with the classifiers trained; nothing of runs that cannot be measured."""
     measured = [(run, store) for run, store in zip(runs, stores, strict=True) if store and run.saved_steps()]
     plans = [planned(run, store, num=num, seeds=seeds) for run, store in measured]  # what is refused is so before work
     result = []
     for (run, store), without in zip(measured, plans, strict=True):
-        plan = without.with_networks(networks_for(store, say, showing))
+        plan = without.with_networks(networks_for(store))
         chains = counted(len(plan.by_chain), "pair of sampler and steps", "pairs of sampler and steps")
         images = f"{plan.all[0].seeds} x {plan.all[0].num} images each"
         drawn = f"{counted(len(plan.by_step), 'saved step')} and {chains}, {images}"
-        say(f"{run.path}: {drawn}, {waiting(drawing_seconds(plan.all))} to draw those still missing")
+        logger.info(f"{run.path}: {drawn}, {waiting(drawing_seconds(plan.all))} to draw those still missing")
         result.append((run, store, plan))
     return result
 
 
-def _measured(run: Run, store: Store, plan: Measuring, timed: bool, showing: Showing) -> dict[str, Any]:
+def _measured(run: Run, store: Store, plan: Measuring, timed: bool) -> dict[str, Any]:
     """The protocol of the last step, with everything measured; of each sampler the seconds too where they are shown."""
     if not run.config.imported:
-        with showing("measuring held-out losses", "snapshots") as progress:
-            catch_up(run, store, progress)
-    with showing("evaluating", "evaluations") as progress:
-        measure(plan.all, progress)
+        catch_up(run, store)
+    measure(plan.all)
     if timed:
         time_samplers(run, plan)
     return plan.by_step[-1].protocol()
@@ -176,18 +177,16 @@ def planned(run: Run, store: Store, *, num: int = 0, seeds: int = SEEDS) -> Meas
     return Measuring(tuple(by_step), tuple(by_chain))
 
 
-def measure(plans: Sequence[Plan[Drawn]], progress: Callable[[int, int, str], None] | None = None) -> list[Evaluation]:
-    """Carry out plans; what was measured before is taken from the run's folder.
-
-    ``progress(done, total, note)`` counts plans and names the next.
-    """
-    result, tell = [], progress or (lambda done, total, note: None)
-    for done, plan in enumerate(plans):
-        chain = plan.images.chain
-        tell(done, len(plans), f"step {plan.images.model.step} by {chain.sampler}, {counted(chain.steps, 'step')}")
-        result.append(judge(plan))
-    tell(len(plans), len(plans), "")
-    return result
+def measure(plans: Sequence[Plan[Drawn]]) -> list[Evaluation]:
+    """Carry out plans; what was measured before is taken from the run's folder."""
+    evaluations = []
+    with counting("evaluating", "evaluations") as count:
+        for done, plan in enumerate(plans):
+            chain = plan.images.chain
+            count(done, len(plans), f"step {plan.images.model.step} by {chain.sampler}, {counted(chain.steps, 'step')}")
+            evaluations.append(judge(plan))
+        count(len(plans), len(plans))
+    return evaluations
 
 
 def time_samplers(run: Run, plans: Measuring) -> None:
