@@ -80,16 +80,8 @@ class Check:
         Evidence and remedy are one line each, however the check wraps them.
         """
         findings = self.find(facts, *(getattr(facts, part) for part in self.needs))
-        return [
-            replace(
-                finding,
-                check=self.name,
-                says=finding.says or self.says,
-                evidence=_unwrapped(finding.evidence),
-                remedy=_unwrapped(finding.remedy),
-            )
-            for finding in findings
-        ]
+        named = [replace(it, check=self.name, says=it.says or self.says) for it in findings]
+        return [replace(it, evidence=_unwrapped(it.evidence), remedy=_unwrapped(it.remedy)) for it in named]
 
 
 def _unwrapped(text: str) -> str:
