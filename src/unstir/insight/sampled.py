@@ -9,8 +9,8 @@ from torch import Tensor
 from unstir import randomness
 from unstir.chain import FAST
 from unstir.data import Store
-from unstir.diffusion.denoiser import NotFiniteError
 from unstir.diffusion.loss import denoising_loss
+from unstir.errors import NotFiniteError
 from unstir.generate.drawing import Job, sample_batches
 from unstir.insight.facts import MISSING, Errors, Facts, Samples
 from unstir.pixels import from_uint8, to_uint8
