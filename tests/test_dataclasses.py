@@ -10,8 +10,8 @@ COLLECTING = {
     "listing.Listing", "loss.LossHistory", "state.State",
 }  # fmt: skip
 BY_IDENTITY = {
-    "check.Errors", "check.RunFacts", "check.Samples", "classifier.Classifier", "classifier_training.Lesson",
-    "drawn.Drawn", "feature_figures.Floor", "feature_figures.Sides", "floor.Draws",
+    "classifier.Classifier", "classifier_training.Lesson", "drawn.Drawn", "facts.Errors",
+    "facts.Facts", "facts.Samples", "feature_figures.Floor", "feature_figures.Sides", "floor.Draws",
     "frechet.Moments", "images.Images", "inception.Extractor", "model.Model", "nearest.Nearest",
     "oracle.FiniteData", "oracle.GaussianData", "oracle.MixtureData", "pairs.Block", "pairs.Row",
     "paths._Followed", "pictures.Drawn", "plan.Plan",
@@ -21,7 +21,7 @@ BY_IDENTITY = {
 BY_NAME = {
     "config.Config", "config.ModelConfig", "config.UNetConfig", "distill.DistillOptions",
     "drawing.Job", "drawn.Drawn", "edit.EditOptions",
-    "evaluate.EvaluationOptions", "evaluation.Evaluation", "facts.Cost",
+    "evaluate.EvaluationOptions", "evaluation.Evaluation",
     "facts.Facts", "facts.Speed", "figures.Figure", "foreign.Asked", "foreign.Foreign",
     "import_.SourceOptions", "likelihood.Protocol", "model.Model", "model_card.Page", "options.ChainOptions",
     "options.FillOptions", "options.InvertOptions", "options.ModelOptions", "options.WeightOptions", "plan.Plan",

@@ -134,4 +134,4 @@ def test_the_doctor_still_examines_such_a_run(trained, unstir):
     run, _ = trained(log__every="1 step")
     spoil(run)
     status, out, err = unstir("doctor", run.path)
-    assert status == 1 and "answers with NaN or an infinity" in " ".join(out.split()), (out, err)
+    assert status == 1 and "weights-finite" in out and "answers with NaN or an infinity" in " ".join(out.split()), err

@@ -24,8 +24,8 @@ diffusion.likelihood:bound_term discretised=True
 diffusion.loss:Objective vlb_weight=0.001
 diffusion.samplers.ddim:ddim eta=0.0
 diffusion.samplers.unipc:unipc order=3
-doctor:diagnose samples=True
-doctor.gather:gather samples=True
+insight.doctor:diagnose samples=True
+insight.gather:gather samples=True
 edit.editing:Edited calls=0 nrow=10
 edit.editing:Editing.done nrow=10
 edit.editing:Editing.results cells=1
