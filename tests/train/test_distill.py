@@ -212,7 +212,7 @@ def test_a_distilled_run_is_drawn_without_guidance_and_refuses_it_and_a_guide(ma
     assert Chain("consistency", guidance=0.0).guidance == 0
     fast, _ = trained("fast", **CONSISTENCY)
     model = fast.model()
-    with pytest.raises(UserError, match="was distilled, and cannot be guided"):
+    with pytest.raises(UserError, match="cannot guide a distilled run"):
         replace(model, guide=fast.model(1)).check(fast.chain())
 
 

@@ -47,7 +47,7 @@ def inpaint(
     """
     for name, value in (("resamples", resamples), ("jump", jump)):
         if value < 1:
-            raise UserError(f"{name}={value} must be at least 1")
+            raise UserError(name, value, "must be at least 1")
     if model.distilled:
         raise UserError(
             "",

@@ -58,16 +58,16 @@ class Run(RunFolder):
             return named
         try:
             if not isinstance(named, str):
-                raise UserError('it is no text; write "1000", "RUN" or "RUN@1000", or give a Model')
+                raise UserError("guide", named, "is no text and no Model", 'give "1000", "RUN" or "RUN@1000"')
             folder, step = (self.path, int(named)) if named.isdecimal() else run_and_step(named)
             if step is None and not Path(folder).is_dir():
-                raise UserError("neither a step nor a folder; write 1000, RUN or RUN@1000")
+                raise UserError("guide", named, "is neither a step nor a folder", "give 1000, RUN or RUN@1000")
             of = self if folder is self.path else Run.open(folder)
             if not of.config.train.power_ema:
                 how["ema"] = bool(how.get("ema", True))
             return of.model(step, say=say, **how)
         except UserError as error:
-            raise UserError(f"guide={named}: {error}") from None
+            raise error if error.key == "guide" else UserError("guide", named, f"cannot be used: {error}") from None
 
     def load(self, step: int | None = None, say: Say = unsaid) -> checkpoint.Checkpoint:
         """The newest file that verifies, full or slim, or that of one saved step. Raises UserError as `model`.
@@ -87,7 +87,7 @@ class Run(RunFolder):
         """As `load`, not compared with the run."""
         steps, problems = self._saved(), list[str]()
         if step is not None and step not in steps:
-            raise UserError(f"step {step} was not saved; {self.path} has {', '.join(map(str, steps))}")
+            raise UserError("step", step, "was not saved", f"{self.path} has {', '.join(map(str, steps))}")
         for candidate in [step] if step is not None else reversed(steps):
             newer = "; ".join(problems)
             for folder in (self.checkpoints, self.weights):
