@@ -105,7 +105,7 @@ def test_the_help_says_what_the_chain_is_by_default(command, monkeypatch):
     for words in (("sample",), ("edit", "vary"), ("edit", "morph"), ("edit", "inpaint"), ("edit", "invert")):
         status, out, _ = command(*words, "--help")
         text = " ".join(out.replace("│", " ").split())
-        assert status == 0 and "as in the run's [grids] settings" in text, out
+        assert status == 0 and "run's [grids] settings" in text, out
         assert "steps 50" in text and "clip yes" in text
         assert ("spacing trailing" in text) == (words != ("edit", "invert"))
         assert ("guidance 1" in text) == (words != ("edit", "invert"))
@@ -329,7 +329,7 @@ def test_the_least_and_the_most_of_a_job(name):
 
 def test_a_strip_has_two_stages_at_the_least_and_eleven_where_none_are_named(tmp_path, monkeypatch):
     heard = []
-    monkeypatch.setattr(sampling, "save_images", lambda model, job, folder, progress, say: (model, job))
+    monkeypatch.setattr(sampling, "save_images", lambda model, job, folder: (model, job))
     monkeypatch.setattr(sampling, "_save_trajectories", lambda *given: heard.append(given[5]))
     model = SimpleNamespace(folder=tmp_path, device="cpu", cost=lambda chain, each: f"1 call{each}")
     job, strip = drawing.Job(num=5, chain=None), tmp_path / "strip.png"

@@ -1,12 +1,11 @@
 """`unstir distill`."""
 
 from pathlib import Path
-from typing import Any
 
 from pydantic.dataclasses import dataclass
 
 from unstir.cli import interrupts
-from unstir.cli.app import app, say, show
+from unstir.cli.app import app, show
 from unstir.cli.options import FLAT, RunFolder
 from unstir.distributed.place import place
 from unstir.runs.bounds import STRICT, Positive, PositiveSpan
@@ -18,29 +17,28 @@ class DistillOptions:
     """What may differ from RUN's training."""
 
     length: PositiveSpan | None = None
-    """How long to train, such as "2000 steps" or "20 epochs"; by default as long as RUN."""
+    """How long to train, such as "2000 steps" or "20 epochs"; by default that of RUN."""
     lr: Positive | None = None
     """Peak of the learning rate; by default half that of RUN."""
 
 
 @app.command
 def distill(run: RunFolder, /, *, out: Path, options: DistillOptions = DistillOptions()) -> int:
-    """Train a run that samples in 1, 2 or 4 calls, from a run, best a finished one.
+    """Train a run that samples in 1, 2 or 4 calls, with RUN as its teacher, best a finished one.
 
-    The new run begins with RUN's averaged weights, learns in which image each path from noise ends that RUN's network
-    follows, and is sampled by consistency. The same command continues it.
+    The new run begins with RUN's averaged weights. It learns the images in which RUN's paths from noise end, and is
+    sampled by consistency. The same command continues it.
 
     Example: `unstir distill runs/digits --out runs/fast && unstir sample runs/fast --steps 1`
 
     Args:
         out: Folder of the new run.
     """
-    from unstir import console
+    from unstir.console import TrainingDisplay
     from unstir.train.distill import distill_run
     from unstir.train.observer import Stop
 
-    stop, display = Stop(end=interrupts.end), console.TrainingDisplay()
-    how: dict[str, Any] = {"observer": display, "stop": stop, "say": say, "showing": console.counting}
-    done = distill_run(run, out, options.length, options.lr, **how)
+    stop, display = Stop(end=interrupts.end), TrainingDisplay()
+    done = distill_run(run, out, options.length, options.lr, observer=display, stop=stop)
     show(*done.conclusion)
     return 0 if done.finished or place().rank else stop.status

@@ -7,7 +7,7 @@ from cyclopts import Parameter
 from pydantic.dataclasses import dataclass
 
 from unstir.cli import interrupts
-from unstir.cli.app import app, say, show
+from unstir.cli.app import app, show
 from unstir.cli.train_help import FORMATTER
 from unstir.distributed.place import place
 from unstir.errors import KeptSettingsError, UserError
@@ -31,14 +31,14 @@ class Settings(Config):
 LISTED = "\n".join(f"- **{name}**: {sentence}" for name, sentence in recipes.sentences().items())
 HELP = f"""Train a model, or continue a run: the same command continues where it stopped.
 
-Alone it trains the MNIST digits of the package in minutes. RECIPE is one of the list or a TOML file of the settings
-below; options override it. Ctrl-C saves and exits.
+Without arguments it trains on the MNIST digits of the package, in minutes. RECIPE is one of the list or a TOML file of
+the settings below; options override it. Ctrl-C saves and exits.
 
 Example: `unstir train cifar10-small --data.source my_images/ --data.size 32 --out runs/mine`
 
 {LISTED}
 
-When continuing, these may change: {", ".join(MAY_CHANGE)}.
+These may change when a run is continued: {", ".join(MAY_CHANGE)}.
 """
 MOST = 100
 COMPARED = f"ancestral:{MOST},ddim:20,unipc:10"
@@ -54,16 +54,16 @@ def train(
     config: Settings = Settings(),  # app.py fills in what is not given, from the recipe or the run
 ) -> int:
     """Train a model or continue one; the status is 0 when finished, 129, 130 or 143 when stopped."""
-    from unstir import console
+    from unstir.console import TrainingDisplay
     from unstir.train.launch import train_run
     from unstir.train.observer import Stop
 
     folder = recipes.run_folder(recipe, out)
     base = recipes.settings(recipe, folder)
     settings = Config(**{**vars(config), "recipe": base.recipe})
-    stop, display = Stop(end=interrupts.end), console.TrainingDisplay()
+    stop, display = Stop(end=interrupts.end), TrainingDisplay()
     try:
-        done = train_run(settings, folder, observer=display, stop=stop, say=say, showing=console.counting)
+        done = train_run(settings, folder, observer=display, stop=stop)
     except KeptSettingsError as error:
         asked, default = toml.flat(settings), toml.flat(base)
         if not recipe or all(asked.get(key) != default.get(key) for key in error.keys):
