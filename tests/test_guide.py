@@ -258,7 +258,7 @@ def test_every_step_but_the_guide_is_evaluated_however_the_guide_is_spelled(trai
     request = EvaluationRequest(checkpoint="all", chain={"guidance": 2.0})
     saved = run.saved_steps()
     for guide in ("8", "08", f"{run.path}@8"):
-        models = _models(run, replace(request, guide=guide), lambda _: None)
+        models = _models(run, replace(request, guide=guide))
         assert [model.step for model in models] == [step for step in saved if step != 8]
         assert {model.guide.step for model in models} == {8}
     for step in saved:

@@ -150,7 +150,7 @@ def test_an_average_of_any_width_is_made_of_those_that_a_run_saved(trained, comm
     status, _, err = command("sample", run.path, "--no-ema", "--ema-width", 0.08, "--num", 1)
     assert status == 2 and err.count("\n") == 1 and "--no-ema asks for the raw weights" in err
     with pytest.raises(UserError, match="give one of them"):
-        _models(run, EvaluationRequest(ema=False, ema_width=0.08), print)
+        _models(run, EvaluationRequest(ema=False, ema_width=0.08))
     for request, averaged in ((EvaluationRequest(ema_width=0.08), 0.08), (EvaluationRequest(), True)):
         assert _models(run, request, print)[0].averaged == averaged and PROTOCOL["ema"](averaged)
 
