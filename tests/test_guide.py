@@ -266,7 +266,7 @@ def test_every_step_but_the_guide_is_evaluated_however_the_guide_is_spelled(trai
             if step != 8:
                 file.unlink()
     with pytest.raises(UserError, match="guide=.8. is the only saved step of .*; no other is left to evaluate"):
-        _models(run, replace(request, guide="8"), lambda _: None)
+        _models(run, replace(request, guide="8"))
 
 
 def test_a_guide_of_the_same_run_is_one_however_its_folder_is_written(trained, tmp_path):

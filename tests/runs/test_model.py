@@ -152,7 +152,7 @@ def test_an_average_of_any_width_is_made_of_those_that_a_run_saved(trained, comm
     with pytest.raises(UserError, match="give one of them"):
         _models(run, EvaluationRequest(ema=False, ema_width=0.08))
     for request, averaged in ((EvaluationRequest(ema_width=0.08), 0.08), (EvaluationRequest(), True)):
-        assert _models(run, request, print)[0].averaged == averaged and PROTOCOL["ema"](averaged)
+        assert _models(run, request)[0].averaged == averaged and PROTOCOL["ema"](averaged)
 
 
 def test_a_guide_has_the_width_where_its_run_keeps_averages_and_else_its_ordinary_one(trained):
