@@ -19,6 +19,7 @@ from unstir.metrics.request import EvaluationRequest
 from unstir.runs import build, checkpoint, loading
 from unstir.runs.card import DataCard, Labels
 from unstir.runs.config import log_spaced
+from unstir.runs.kind import Kind
 from unstir.runs.model import Model
 from unstir.theory.averages import WIDTHS, combination
 from unstir.theory.parameterization import PARAMETERIZATIONS
@@ -246,4 +247,4 @@ def test_guidance_leads_away_from_the_guide_or_the_null_label_or_nothing():
 
 def test_a_distilled_model_is_not_morphed():
     with pytest.raises(UserError, match="was distilled: .* not the means .* the run that it was distilled from"):
-        morph(foreign(distilled=True), Job(num=1, chain=Chain("consistency", steps=2)), labels=(0, 1))
+        morph(foreign(kind=Kind(has_teacher=True)), Job(num=1, chain=Chain("consistency", steps=2)), labels=(0, 1))
