@@ -91,7 +91,7 @@ def test_every_saved_step_is_judged_for_a_curve(folder, command):
     assert status == 0 and [f"step {step} " in out for step in steps] == [True] * len(steps) and len(steps) > 1
     assert command("evaluate", folder, *SMALL, "--checkpoint", steps[0], "--sampler", "ddim", "--steps", 3)[0] == 0
     status, _, err = command("evaluate", folder, *SMALL, "--checkpoint", 999)
-    assert status == 2 and "step 999 was not saved" in err
+    assert status == 2 and "--checkpoint 999 was not saved" in err
     status, _, err = command("evaluate", folder, *SMALL, "--checkpoint", "best")
     assert status == 2 and "give --checkpoint newest, --checkpoint all, or --checkpoint with one of" in err
 

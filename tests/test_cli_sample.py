@@ -69,7 +69,7 @@ def test_guidance_changes_the_images_and_is_refused_where_it_cannot_be(trained, 
     status, _, err = command("sample", plain.path, "--guide", 8)
     assert status == 2 and "no effect at guidance=1" in err
     status, _, err = command("sample", plain.path, "--guide", 3, "--guidance", 2)
-    assert status == 2 and "--guide 3: step 3 was not saved" in err
+    assert status == 2 and "--guide 3 cannot be used: step=3 was not saved" in err
     assert not (plain.path / "generated").exists()
 
 
@@ -333,7 +333,7 @@ def test_a_strip_has_two_stages_at_the_least_and_eleven_where_none_are_named(tmp
     monkeypatch.setattr(sampling, "_save_trajectories", lambda *given: heard.append(given[5]))
     model = SimpleNamespace(folder=tmp_path, device="cpu", cost=lambda chain, each: f"1 call{each}")
     job, strip = drawing.Job(num=5, chain=None), tmp_path / "strip.png"
-    with pytest.raises(UserError, match="--stages 1 must be at least 2"):
+    with pytest.raises(UserError, match="^stages=1 must be at least 2"):
         sampling.sample(model, job, tmp_path / "out", strip=strip, stages=1)
     for stages in (2, None):
         found = sampling.sample(model, job, tmp_path / "out", strip=strip, stages=stages)
