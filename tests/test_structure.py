@@ -14,10 +14,11 @@ ROOT = Path(__file__).parents[1]
 SOURCE = Path(unstir.__file__).parent
 ROOMS = [
     "errors",
+    "group",
+    "locks",
     "progress",
     "libraries",
     "child",
-    "distributed",
     "significance",
     "randomness",
     "pixels",
@@ -38,6 +39,7 @@ ROOMS = [
     "report",
     "interop",
     "trackers",
+    "jobs",
     "bars",
     "console",
     "cli",

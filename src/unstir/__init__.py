@@ -4,12 +4,8 @@ These names are what a user needs; each is loaded when it is first asked for, so
 What lies in the modules below may change.
 """
 
-import sys
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
-
-if sys.platform == "win32":
-    raise ImportError("unstir needs file locks (fcntl), which Windows lacks; install it in WSL, on Linux or on macOS")
 
 if TYPE_CHECKING:
     from unstir.chain import Chain
@@ -23,6 +19,7 @@ if TYPE_CHECKING:
     from unstir.interop.exporting import export
     from unstir.interop.importing import import_run
     from unstir.interop.published import pull, push
+    from unstir.jobs.place import torchrun_group
     from unstir.metrics.evaluate import evaluate_images, evaluate_run
     from unstir.metrics.request import EvaluationRequest
     from unstir.nn.own import network
@@ -38,7 +35,8 @@ if TYPE_CHECKING:
 __all__ = [
     "Chain", "EvaluationRequest", "Job", "Model", "NoiseSchedule", "Prediction", "Process", "Run", "Step", "Store",
     "UserError", "cosine", "draw", "drawn_images", "evaluate_images", "evaluate_run", "export", "import_run", "linear",
-    "load_recipe", "network", "pack", "pull", "push", "sample", "sample_batches", "starting_noise", "train_run",
+    "load_recipe", "network", "pack", "pull", "push", "sample", "sample_batches", "starting_noise",
+    "torchrun_group", "train_run",
 ]  # fmt: skip
 
 _MODULES = {
@@ -46,6 +44,7 @@ _MODULES = {
     "diffusion.draw": "draw drawn_images starting_noise", "diffusion.samplers": "Step",
     "errors": "UserError", "generate.drawing": "Job sample_batches", "generate.sampling": "sample",
     "interop.exporting": "export", "interop.importing": "import_run", "interop.published": "pull push",
+    "jobs.place": "torchrun_group",
     "metrics.evaluate": "evaluate_images evaluate_run", "metrics.request": "EvaluationRequest", "nn.own": "network",
     "runs.model": "Model", "runs.recipes": "load_recipe",
     "runs.run": "Run", "theory.process": "Process", "theory.schedule": "NoiseSchedule cosine linear",

@@ -12,8 +12,8 @@ from rich.console import Console
 from rich.progress import Progress, TaskID
 
 from unstir.bars import bar
-from unstir.distributed.place import place
 from unstir.errors import printable
+from unstir.jobs.place import place
 from unstir.progress import counted, duration, waiting
 from unstir.train.observer import Observer
 

@@ -8,12 +8,12 @@ from datetime import timedelta
 
 import pytest
 import torch
-
-from together import Together
-from unstir import cli
 from unstir.distributed import join, processes
 from unstir.distributed.join import joined
 from unstir.distributed.place import LOST, LostError, may_speak
+
+from together import Together
+from unstir import cli
 from unstir.errors import UserError
 
 LIMIT = 30.0  # seconds until the others have ended

@@ -6,11 +6,11 @@ import re
 
 import pytest
 import torch
-
-from together import together
 from unstir.distributed import place, processes
 from unstir.distributed.join import joined
 from unstir.distributed.place import Place, checked_place
+
+from together import together
 from unstir.errors import UserError
 
 

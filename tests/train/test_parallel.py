@@ -12,14 +12,14 @@ import pytest
 import torch
 from test_resume import assert_same, outcome
 from torch import nn
+from unstir.distributed import join, processes
+from unstir.distributed.join import joined
+from unstir.distributed.place import LOST, LostError
 
 import unstir
 from conftest import tiny_config, without_charts
 from tiers import SEED, proven, times
 from together import Together, together
-from unstir.distributed import join, processes
-from unstir.distributed.join import joined
-from unstir.distributed.place import LOST, LostError
 from unstir.errors import UserError
 from unstir.nn import own
 from unstir.nn.config import ModelConfig

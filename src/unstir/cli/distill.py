@@ -5,10 +5,9 @@ from typing import Any
 
 from pydantic.dataclasses import dataclass
 
-from unstir.cli import interrupts
 from unstir.cli.app import app, say, show
 from unstir.cli.options import FLAT, RunFolder
-from unstir.distributed.place import place
+from unstir.jobs.place import place, torchrun_group
 from unstir.runs.bounds import STRICT, Positive, PositiveSpan
 
 
@@ -36,11 +35,13 @@ def distill(run: RunFolder, /, *, out: Path, options: DistillOptions = DistillOp
         out: Folder of the new run.
     """
     from unstir import console
+    from unstir.jobs.signals import Signals
+    from unstir.runs.run import Run
     from unstir.train.distill import distill_run
-    from unstir.train.observer import Stop
 
-    stop, display = Stop(end=interrupts.end), console.TrainingDisplay()
+    stop, display = Signals(), console.TrainingDisplay()
     how: dict[str, Any] = {"observer": display, "stop": stop, "say": say, "showing": console.counting}
-    done = distill_run(run, out, options.length, options.lr, **how)
+    with torchrun_group(Run.open(run).config.train.device) as group:
+        done = distill_run(run, out, options.length, options.lr, group=group, **how)
     show(*done.conclusion)
     return 0 if done.finished or place().rank else stop.status

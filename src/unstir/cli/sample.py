@@ -1,12 +1,13 @@
 """`unstir sample`."""
 
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from unstir.chain import OPTIONS
 from unstir.cli.app import app, of_one, say, show
 from unstir.cli.options import ChainOptions, ModelOptions, RunFolder
 from unstir.errors import UserError
+from unstir.jobs.place import torchrun_group
 
 
 @app.command
@@ -72,9 +73,9 @@ def sample(
         return 0
     if advice := shorter(model, settings, given):
         say(advice)
-    done = save_samples(
-        model, job, out, animation=animate, strip=strip, stages=stages, say=say, showing=console.counting
-    )
+    pictures: dict[str, Any] = {"animation": animate, "strip": strip, "stages": stages}
+    with torchrun_group(str(model.device)) as group:
+        done = save_samples(model, job, out, say=say, showing=console.counting, group=group, **pictures)
     if done.job.batch_size != batch_size:
         say(f"{done.folder} was begun in batches of {done.job.batch_size}, and so it went on")
     show(*done.lines)

@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from unstir.errors import UserError
+from unstir.group import Alone
 from unstir.progress import Say, Showing, silently, unsaid
 from unstir.runs.config import Config
 from unstir.runs.folder import is_run
@@ -27,6 +28,7 @@ def distill_run(
     stop: Stop | None = None,
     say: Say = unsaid,
     showing: Showing = silently,
+    group: Alone = Alone(),
 ) -> Training:
     """Train the run in ``folder``, distilled from the ``teacher``'s or continued; as `train_run` otherwise.
 
@@ -38,7 +40,7 @@ def distill_run(
     config = distilled(run, length, lr) if not is_run(out) else _begun(out, run, length, lr)
     if not is_run(out) and (step := run.newest_step()) < run.length:
         say(f"{run.path} is at step {step} of {run.length}; to finish it first: unstir train --out {run.path}")
-    return train_run(config, out, observer=observer, stop=stop, say=say, showing=showing, data_of=run)
+    return train_run(config, out, observer=observer, stop=stop, say=say, showing=showing, data_of=run, group=group)
 
 
 def distilled(run: Run, length: str | None = None, lr: float | None = None) -> Config:

@@ -12,9 +12,8 @@ from typing import Any
 from unstir.data import SPLITS, Store
 from unstir.data.images import COLOUR_LOST, LEFT_OUT, UNLABELLED
 from unstir.data.levels import of_range
-from unstir.distributed import processes
-from unstir.distributed.join import joined
 from unstir.errors import UserError, within_memory
+from unstir.group import Alone
 from unstir.progress import Say, Showing, counted, silently, unsaid
 from unstir.runs import build, checkpoint, compiling, resources
 from unstir.runs.card import DataCard
@@ -56,29 +55,29 @@ def train_run(
     say: Say = unsaid,
     showing: Showing = silently,
     data_of: Run | None = None,
+    group: Alone = Alone(),
 ) -> Training:
     """Train the run in ``folder``, made from ``config`` or continued, until it is finished or ``stop`` is asked for.
 
     ``say`` is called with what a person should know of the data, ``showing`` opens a display while images are packed.
-    A new run learns from the data of the run ``data_of``, where one is given. Several processes that torchrun started
-    train one run together, and the first of them alone writes and speaks (`distributed`).
+    A new run learns from the data of the run ``data_of``, where one is given. The processes of a
+    ``group`` train one run together, and the first of them alone writes and speaks (`unstir.torchrun_group`).
     Raises UserError as `open_data`, `open_run` and `tracked`, before the run's folder is made or changed.
     """
-    with joined(config.train.device):
-        if processes.is_first():
-            observer = tracked(observer or Observer(), config.log.to, Path(folder))
-        else:
-            observer, say, showing = Observer(), unsaid, silently
-        run, store = _opened(config, Path(folder), data_of, say, showing)
-        return _trained(run, store, observer, stop or Stop(install=False))
+    if group.is_first:
+        observer = tracked(observer or Observer(), config.log.to, Path(folder))
+    else:
+        observer, say, showing = Observer(), unsaid, silently
+    run, store = _opened(group, config, Path(folder), data_of, say, showing)
+    return _trained(group, run, store, observer, stop or Stop())
 
 
-def _trained(run: Run, store: Store, observer: Observer, stop: Stop) -> Training:
-    with run.lock() if processes.is_first() else nullcontext(), within_memory(LOWER), stop, observer:
-        if processes.is_first():
+def _trained(group: Alone, run: Run, store: Store, observer: Observer, stop: Stop) -> Training:
+    with run.lock() if group.is_first else nullcontext(), within_memory(LOWER), stop, observer:
+        if group.is_first:
             run.tidy()
-        run = fitting(run, store, observer.say)
-        trainer = Trainer(run, store, observer)
+        run = fitting(run, store, observer.say, group)
+        trainer = Trainer(run, store, observer, group)
         trainer.start()  # which says what was damaged, before the introduction; run() starts no second time
         observer.say(introduction(run, trainer.state))
         done = trainer.finished
@@ -90,11 +89,13 @@ def _trained(run: Run, store: Store, observer: Observer, stop: Stop) -> Training
     return Training(run, step, finished, _made(run) if finished else (stopped,))
 
 
-def _opened(config: Config, folder: Path, data_of: Run | None, say: Say, showing: Showing) -> tuple[Run, Store]:
+def _opened(
+    group: Alone, config: Config, folder: Path, data_of: Run | None, say: Say, showing: Showing
+) -> tuple[Run, Store]:
     """The run and its data, made ready by the first process for all, which must have been asked alike."""
-    parallel.check_asked(config)
-    if not processes.is_first():
-        return parallel.shared()
+    parallel.check_asked(group, config)
+    if not group.is_first:
+        return parallel.shared(group)
     if not is_run(folder):
         check_teacher(config)
     with showing("packing", "images") as progress:
@@ -110,7 +111,7 @@ def _opened(config: Config, folder: Path, data_of: Run | None, say: Say, showing
         say(f"{counted(lost, 'image')} had colours and were packed as grey; a new run with {keep} keeps the colours")
     if weak := of_range(store):
         say(weak)
-    return parallel.shared((open_run(config, folder, store, say), store))
+    return parallel.shared(group, (open_run(config, folder, store, say), store))
 
 
 def _made(run: Run) -> tuple[str, ...]:

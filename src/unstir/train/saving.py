@@ -11,8 +11,8 @@ from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Self
 
-from unstir.distributed import processes
 from unstir.errors import UserError, asked_for, is_out_of_memory
+from unstir.group import Alone
 from unstir.progress import Say
 from unstir.runs import checkpoint
 from unstir.runs.folder import is_run
@@ -29,8 +29,8 @@ class Saving:
     ``say`` is called, once, where the state cannot be copied.
     """
 
-    def __init__(self, run: Run, state: State, record: Record, say: Say) -> None:
-        self._run, self._state, self._record, self._say = run, state, record, say
+    def __init__(self, run: Run, state: State, record: Record, say: Say, group: Alone = Alone()) -> None:
+        self._run, self._state, self._record, self._say, self._group = run, state, record, say, group
         self._copies = True
         self._thread = ThreadPoolExecutor(1, "checkpoint")
         self._written: Future[None] | None = None
@@ -42,8 +42,8 @@ class Saving:
         the save before raised.
         """
         self.wait()
-        parallel.check_alike(self._state.net)
-        if not processes.is_first():
+        parallel.check_alike(self._group, self._state.net)
+        if not self._group.is_first:
             return
         if not is_run(self._run.path):
             raise UserError(
@@ -91,7 +91,7 @@ class Saving:
         checkpoint.keep_last(self._run.checkpoints, self._run.config.checkpoint.keep)
 
     def __enter__(self) -> Self:
-        if processes.is_first():
+        if self._group.is_first:
             self._thread.submit(int).result()
         return self
 
