@@ -82,7 +82,6 @@ theory.schedule:linear T=1000 beta_1=0.0001 beta_T=0.02
 theory.schedule:cosine T=1000 offset=0.008
 theory.schedule:sigmoid T=1000 start=-3.0 end=3.0 tau=1.0
 theory.weighting:loss_weights min_snr_gamma=5.0 p2_gamma=1.0 p2_k=1.0
-train.observer:Stop install=True
 train.record:cut_log due=0
 train.state:State step=0 logged=0 measured=0 seconds=0.0
 """

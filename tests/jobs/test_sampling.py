@@ -5,11 +5,10 @@ import json
 import signal
 import time
 
-from unstir.distributed.place import LOST
-
 from test_not_finite import spoil
 from together import Together
 from unstir import cli
+from unstir.jobs.place import LOST
 
 
 def hashes(folder):
