@@ -50,7 +50,7 @@ def test_what_a_killed_process_left_is_removed_by_the_next_of_its_name(tmp_path,
     assert not left.exists() and (of_alive / "part").exists() and (of_other / "part").exists()
     assert [path.name for path in (tmp_path / "out[1]").iterdir()] == ["whole"]
     alive.communicate()  # its folder is taken, by one that is not empty
-    assert sorted(path.name for path in tmp_path.iterdir()) == sorted([of_other.name, "out[1]"])
+    assert sorted(path.name for path in tmp_path.iterdir()) == [of_other.name, f"{of_other.name}.lock", "out[1]"]
 
 
 def test_the_later_of_two_of_one_name_is_told_to_take_another(tmp_path):
