@@ -23,7 +23,7 @@ def named(rank: int, size: int) -> str:
     return f"process {rank} of {size} (counted from 0)"
 
 
-@dataclass
+@dataclass(frozen=True)
 class Alone:
     """Process number ``rank`` of ``size``, counted from 0, and number ``local`` of those on its machine."""
 

@@ -39,12 +39,7 @@ CLASSES = "classes"  # in that file, the names of all classes that the network k
 
 
 def save_images(
-    model: Model,
-    job: Job,
-    out: Path,
-    progress: Progress | None = None,
-    say: Say = unsaid,
-    group: Alone = Alone(),
+    model: Model, job: Job, out: Path, progress: Progress | None = None, say: Say = unsaid, group: Alone = Alone()
 ) -> tuple[Model, Job]:
     """Write the images of a job as out/000000.png, ..., with noise.png and grid.png of the first 64.
 
