@@ -13,7 +13,7 @@ BY_IDENTITY = {
     "check.Errors", "check.RunFacts", "check.Samples", "classifier.Classifier", "classifier_training.Lesson",
     "drawn.Drawn", "feature_figures.Floor", "feature_figures.Sides", "floor.Draws",
     "frechet.Moments", "images.Images", "inception.Extractor", "model.Model", "nearest.Nearest",
-    "oracle.FiniteData", "oracle.GaussianData", "oracle.MixtureData", "pairs.Block", "pairs.Row", "paths.Pairs",
+    "oracle.FiniteData", "oracle.GaussianData", "oracle.MixtureData", "pairs.Block", "pairs.Row",
     "paths._Followed", "pictures.Drawn", "plan.Plan",
     "reference.Reference", "schedule.NoiseSchedule", "times.TimeTable",
 }  # fmt: skip

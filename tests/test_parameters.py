@@ -65,7 +65,7 @@ metrics.wasserstein:swd seed=0 patches=32 projections=128 repeats=20
 metrics.wasserstein:descriptors seed=0 patches=32
 runs.card:Labels count=0 has_null=False
 runs.checkpoint:Checkpoint ema=False
-runs.files:replacing needs=0 durable=True
+runs.files:replacing needs=0
 runs.lines:append durable=False
 runs.loading:model_of ema=True
 runs.model:Model ema=True averaged=True nrow=8

@@ -18,8 +18,8 @@ class Together:
     """``work(rank)`` in each of so many processes; what it returns, as JSON has it, is in the folder ``out``.
 
     What they print is in out/RANK.err. Their store is kept here, or with ``keeps_store=False`` by the first of them.
-    Where one ends badly, SIGTERM ends the others, and then SIGKILL, as under torchrun, but SIGTERM comes later: those that
-    notice it say so before.
+    Where one ends badly, SIGTERM ends the others, and at last SIGKILL, as under torchrun, but later: those that notice
+    it say so before.
     """
 
     def __init__(self, num, work, out, keeps_store=True):
@@ -69,13 +69,11 @@ class Together:
                 if found:
                     self.statuses[rank], self.ended[rank] = os.waitstatus_to_exitcode(status), time.monotonic()
         badly = [ended for rank, ended in self.ended.items() if self.statuses[rank]]
-        due = (signal.SIGTERM, signal.SIGKILL)[
-            len(self._sent) :
-        ]  # who waits for a dead one is only ended by the second
-        if badly and due and time.monotonic() > min(badly) + PATIENCE * (1 + len(self._sent)):
-            self._sent.append(due[0])
-            for pid in [pid for pid, status in zip(self.pids, self.statuses, strict=True) if status is None]:
-                os.kill(pid, due[0])
+        for number, patience in ((signal.SIGTERM, PATIENCE), (signal.SIGKILL, 4 * PATIENCE)):
+            if badly and time.monotonic() > min(badly) + patience and number not in self._sent:
+                self._sent.append(number)
+                for pid in [pid for pid, status in zip(self.pids, self.statuses, strict=True) if status is None]:
+                    os.kill(pid, number)
         if None not in self.statuses:
             self._store = None
         return None not in self.statuses
