@@ -329,7 +329,7 @@ def test_the_least_and_the_most_of_a_job(name):
 
 def test_a_strip_has_two_stages_at_the_least_and_eleven_where_none_are_named(tmp_path, monkeypatch):
     heard = []
-    monkeypatch.setattr(sampling, "save_images", lambda model, job, folder, progress, say: (model, job))
+    monkeypatch.setattr(sampling, "save_images", lambda model, job, folder: (model, job))
     monkeypatch.setattr(sampling, "_save_trajectories", lambda *given: heard.append(given[5]))
     model = SimpleNamespace(folder=tmp_path, device="cpu", cost=lambda chain, each: f"1 call{each}")
     job, strip = drawing.Job(num=5, chain=None), tmp_path / "strip.png"

@@ -138,7 +138,7 @@ def lesson(steps):
     return Lesson(images, torch.arange(100) % 3, steps, 0)
 
 
-def test_the_rate_warms_up_over_a_tenth_and_falls_as_a_cosine(monkeypatch):
+def test_the_rate_warms_up_over_a_tenth_and_falls_as_a_cosine(monkeypatch, counts):
     net, of = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, 3)), lesson(40)
     rates, step = [], torch.optim.Adam.step
 
@@ -148,11 +148,10 @@ def test_the_rate_warms_up_over_a_tenth_and_falls_as_a_cosine(monkeypatch):
         return step(self)
 
     monkeypatch.setattr(torch.optim.Adam, "step", stepping)
-    heard = []
-    learning.learn(net, of, progress=lambda *done: heard.append(done))
+    learning.learn(net, of)
     cosine = [0.5 * (1 + math.cos(math.pi * k / 40)) for k in range(40)]
     assert rates == pytest.approx([6e-3 * min((k + 1) / 4, 1) * cosine[k] for k in range(40)], rel=1e-12)
-    assert heard == [((k + 1) * 64, 40 * 64) for k in range(40)]
+    assert [of_job[1:] for of_job in counts] == [((k + 1) * 64, 40 * 64) for k in range(40)]
     assert [len(each) for each in of.order] == [64] * 40
     for epoch in torch.cat(of.order)[:2500].view(25, 100):
         assert sorted(epoch.tolist()) == list(range(100))

@@ -131,18 +131,18 @@ def test_all_steps_but_the_guide_itself_are_evaluated():
     def run_of(guide):
         return SimpleNamespace(
             path=Path("run"), saved_steps=lambda: [1, 2, 3], newest_step=lambda: 3,
-            model=lambda step=None, **how: (step, how["ema"], how["guide"]), guide=lambda name, say, **how: guide,
+            model=lambda step=None, **how: (step, how["ema"], how["guide"]), guide=lambda name, **how: guide,
         )  # fmt: skip
 
     def steps(guide=None, **asked):
         request = EvaluationRequest(guide=guide and "guide", **{"checkpoint": "all", **asked})
-        return [step for step, *_ in module._models(run_of(guide), request, lambda sentence: None)]
+        return [step for step, *_ in module._models(run_of(guide), request)]
 
     own, other = (SimpleNamespace(folder=Path(name), step=2) for name in ("run", "other"))
     assert (steps(), steps(own), steps(other)) == ([1, 2, 3], [1, 3], [1, 2, 3])
     assert steps(checkpoint="2") == [2] and steps(checkpoint="newest") == [None]
     request = EvaluationRequest(checkpoint="2", ema=False)
-    assert module._models(run_of(None), request, lambda sentence: None)[0][1] is False
+    assert module._models(run_of(None), request)[0][1] is False
 
 
 def test_the_size_of_what_is_compared_is_taken_where_it_is_free(monkeypatch):
@@ -155,11 +155,11 @@ def test_the_size_of_what_is_compared_is_taken_where_it_is_free(monkeypatch):
     request = EvaluationRequest(against=Path("other"))
 
     def found(request, free):
-        (plan,), its = module.ready([plan_of()], request, others, "other", print, module.silently, free)
+        (plan,), its = module.ready([plan_of()], request, others, "other", free)
         return plan.num, plan.seeds, its
 
     assert found(request, ("num",)) == (90, 3, others[1]) and found(request, ("num", "seeds"))[0] == 90
-    assert module.ready([plan_of()], EvaluationRequest(), [], "", print, module.silently)[1] is None
+    assert module.ready([plan_of()], EvaluationRequest(), [], "")[1] is None
     with pytest.raises(UserError, match="num is 100 and 90"):
         found(replace(request, num=100), ("num",))
 
@@ -230,7 +230,7 @@ def test_an_evaluation_says_how_long_drawing_and_measuring_took(searched, clock,
     for name in ("check", "save"):
         monkeypatch.setattr(judging, name, lambda *given: None)
     monkeypatch.setattr(Plan, "known", lambda self: None)
-    monkeypatch.setattr(Drawn, "sets", lambda self, num, seeds, say, showing: clock.later(8.08, []))
+    monkeypatch.setattr(Drawn, "sets", lambda self, num, seeds: clock.later(8.08, []))
     monkeypatch.setattr(judging, "_measured", lambda *given: clock.later(2.04, made))
     monkeypatch.setattr(judging, "search_copies", lambda *given: clock.later(1.0))
     found = judge(plan_of(seeds=2, memorisation=searched))
@@ -263,7 +263,7 @@ def test_what_is_known_is_measured_anew_only_where_it_lacks_something(weights, t
 def test_images_there_are_kept_though_fewer_are_asked_for(tmp_path, monkeypatch):
     monkeypatch.setattr(Drawn, "folder", lambda self, number=0: tmp_path / "job")
     taken = []
-    monkeypatch.setattr(drawing, "save_images", lambda model, job, folder, progress, say: taken.append(job.num))
+    monkeypatch.setattr(drawing, "save_images", lambda model, job, folder: taken.append(job.num))
     monkeypatch.setattr(drawing, "read_images", lambda folder, num: num)
     images = plan_of().images
     assert images.sets(3, 1) == [3] and taken == [3]

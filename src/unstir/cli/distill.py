@@ -1,11 +1,10 @@
 """`unstir distill`."""
 
 from pathlib import Path
-from typing import Any
 
 from pydantic.dataclasses import dataclass
 
-from unstir.cli.app import app, say, show
+from unstir.cli.app import app, show
 from unstir.cli.options import FLAT, RunFolder
 from unstir.jobs.place import place, torchrun_group
 from unstir.runs.bounds import STRICT, Positive, PositiveSpan
@@ -34,14 +33,13 @@ def distill(run: RunFolder, /, *, out: Path, options: DistillOptions = DistillOp
     Args:
         out: Folder of the new run.
     """
-    from unstir import console
+    from unstir.console import TrainingDisplay
     from unstir.jobs.signals import Signals
     from unstir.runs.run import Run
     from unstir.train.distill import distill_run
 
-    stop, display = Signals(), console.TrainingDisplay()
-    how: dict[str, Any] = {"observer": display, "stop": stop, "say": say, "showing": console.counting}
+    stop, display = Signals(), TrainingDisplay()
     with torchrun_group(Run.open(run).config.train.device) as group:
-        done = distill_run(run, out, options.length, options.lr, group=group, **how)
+        done = distill_run(run, out, options.length, options.lr, observer=display, stop=stop, group=group)
     show(*done.conclusion)
     return 0 if done.finished or place().rank else stop.status

@@ -1,12 +1,12 @@
 """`unstir train`."""
 
 import shlex
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 from pydantic.dataclasses import dataclass
 
-from unstir.cli.app import app, say, show
+from unstir.cli.app import app, show
 from unstir.cli.train_help import FORMATTER
 from unstir.errors import KeptSettingsError, UserError
 from unstir.jobs.place import place, torchrun_group
@@ -53,18 +53,17 @@ def train(
     config: Settings = Settings(),  # app.py fills in what is not given, from the recipe or the run
 ) -> int:
     """Train a model or continue one; the status is 0 when finished, 129, 130 or 143 when stopped."""
-    from unstir import console
+    from unstir.console import TrainingDisplay
     from unstir.jobs.signals import Signals
     from unstir.train.launch import train_run
 
     folder = recipes.run_folder(recipe, out)
     base = recipes.settings(recipe, folder)
     settings = Config(**{**vars(config), "recipe": base.recipe})
-    stop, display = Signals(), console.TrainingDisplay()
+    stop, display = Signals(), TrainingDisplay()
     try:
-        how: dict[str, Any] = {"observer": display, "stop": stop, "say": say, "showing": console.counting}
         with torchrun_group(settings.train.device) as group:
-            done = train_run(settings, folder, group=group, **how)
+            done = train_run(settings, folder, observer=display, stop=stop, group=group)
     except KeptSettingsError as error:
         asked, default = toml.flat(settings), toml.flat(base)
         of_recipe = [key for key in error.keys if asked.get(key) == default.get(key)]

@@ -13,7 +13,6 @@ from unstir.group import Alone
 from unstir.pictures.animation import MAX_FRAMES, STAGES, Frame, animation_kind, save_animation
 from unstir.pictures.animation import strip as strip_of
 from unstir.pictures.grid import titled
-from unstir.progress import Say, Showing, silently, unsaid
 from unstir.runs import sidecar
 from unstir.runs.model import Model
 
@@ -61,8 +60,6 @@ def sample(
     animation: Path | None = None,
     strip: Path | None = None,
     stages: int | None = None,
-    say: Say = unsaid,
-    showing: Showing = silently,
     group: Alone = Alone(),
 ) -> Sampled:
     """Write the images of a job to a folder, as `save_images` does; by default one for these settings in RUN/generated.
@@ -79,12 +76,9 @@ def sample(
     folder = Path(folder or model.folder / "generated" / name_of(model, job))
     _check("--animate", animation, (".webp", ".gif"), folder)
     _check("--strip", strip, (".png",), folder)
-    if not group.is_first:
-        say, showing = unsaid, silently
-    with showing("sampling", "steps") as progress:
-        model, job = save_images(model, job, folder, progress, say, group)
+    model, job = save_images(model, job, folder, group)
     if (animation or strip) and group.is_first:
-        _save_trajectories(model, job, folder, animation, strip, stages or STAGES, showing)
+        _save_trajectories(model, job, folder, animation, strip, stages or STAGES)
     return Sampled(folder, job, model.cost(job.chain, " each"), tuple(path for path in (animation, strip) if path))
 
 
@@ -98,12 +92,12 @@ def _check(option: str, file: Path | None, suffixes: tuple[str, ...], folder: Pa
 
 
 def _save_trajectories(
-    model: Model, job: Job, folder: Path, animation: Path | None, strip: Path | None, stages: int, showing: Showing
+    model: Model, job: Job, folder: Path, animation: Path | None, strip: Path | None, stages: int
 ) -> None:
     """Draw the first images once more, exactly as those of the folder, and write their trajectories."""
     limit, settings = max(MAX_FRAMES, stages), settings_in(folder)
-    with computing_with(settings["threads"]), showing("drawing trajectories", "steps") as progress:
-        frames = trajectory(model, job, MOVING if animation else IN_STRIP, limit=limit, progress=progress)
+    with computing_with(settings["threads"]):
+        frames = trajectory(model, job, MOVING if animation else IN_STRIP, limit=limit)
     settings |= {"num": job.num, "frames": len(frames), "cost": model.cost(job.chain)}
     if animation:
         write: Callable[[Path], None] = partial(save_animation, frames, nrow=model.nrow, kind=animation_kind(animation))
