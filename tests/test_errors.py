@@ -10,7 +10,6 @@ from pkgutil import walk_packages
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from unstir.distributed.place import LostError
 
 import unstir
 from unstir.errors import (
@@ -22,6 +21,7 @@ from unstir.errors import (
     printable,
     within_memory,
 )
+from unstir.jobs.place import LostError
 from unstir.runs.checkpoint import DamagedError
 
 
