@@ -65,8 +65,7 @@ metrics.wasserstein:swd seed=0 patches=32 projections=128 repeats=20
 metrics.wasserstein:descriptors seed=0 patches=32
 runs.card:Labels count=0 has_null=False
 runs.checkpoint:Checkpoint ema=False
-runs.files:replacing needs=0 durable=True
-runs.files:save_png durable=True
+runs.files:replacing needs=0
 runs.lines:append durable=False
 runs.loading:model_of ema=True
 runs.model:Model ema=True averaged=True nrow=8
@@ -82,7 +81,6 @@ theory.schedule:linear T=1000 beta_1=0.0001 beta_T=0.02
 theory.schedule:cosine T=1000 offset=0.008
 theory.schedule:sigmoid T=1000 start=-3.0 end=3.0 tau=1.0
 theory.weighting:loss_weights min_snr_gamma=5.0 p2_gamma=1.0 p2_k=1.0
-train.observer:Stop install=True
 train.record:cut_log due=0
 train.state:State step=0 logged=0 measured=0 seconds=0.0
 """

@@ -64,7 +64,9 @@ def test_only_batches_of_which_an_image_is_missing_are_computed_again(trained, t
     for lost in (3, 70):
         image_path(out, lost).unlink()
     image_path(out, 99).write_bytes(b"")  # as a power cut can leave it
-    (out / ".000050.png.partial").write_bytes(b"half")
+    (out / ".images.01234567.partial").mkdir()  # as a kill leaves it
+    (out / ".images.01234567.partial/000050.png").write_bytes(b"half")
+    (out / ".images.01234567.partial.lock").touch()
     (out / "7.png").write_bytes(b"not ours")
     asked, call = [], Denoiser.__call__
 

@@ -14,10 +14,11 @@ ROOT = Path(__file__).parents[1]
 SOURCE = Path(unstir.__file__).parent
 ROOMS = [
     "errors",
+    "group",
+    "locks",
     "progress",
     "libraries",
     "child",
-    "distributed",
     "significance",
     "randomness",
     "pixels",
@@ -37,6 +38,7 @@ ROOMS = [
     "insight",
     "interop",
     "trackers",
+    "jobs",
     "bars",
     "console",
     "cli",
@@ -118,6 +120,36 @@ def test_nothing_that_can_run_a_file_is_called(path):
     safe = {UNPICKLER: "pickle", TORCH_READER: "torch.load", TAR_READER: "tar.extractall"}
     allowed = safe.get(str(path.relative_to(SOURCE)))
     assert [call for call in calls if call != allowed] == []
+
+
+ONLY_IN = {
+    "torch.distributed": "jobs",
+    "torch.nn.parallel": "jobs",
+    "signal": "jobs",
+    "os._exit": "jobs",
+    "os.environ.setdefault": "cli",
+    "filelock": "locks",
+    "fcntl": "nowhere",
+}
+"""What belongs to the process in which the library is a guest, and the one room that may touch it."""
+
+
+def touched(tree):
+    """The modules that a file imports, and what it uses of os and torch."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+        elif isinstance(node, ast.Attribute) and (name := ast.unparse(node)).startswith(("os.", "torch.")):
+            yield name
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(SOURCE)))
+def test_only_the_edge_touches_the_process(path):
+    names = list(touched(ast.parse(path.read_text())))
+    for what, room in ONLY_IN.items():
+        assert room == room_of(path) or not [name for name in names if f"{name}.".startswith(f"{what}.")], what
 
 
 def test_files_and_functions_stay_short_enough_to_read():

@@ -138,7 +138,7 @@ def test_what_was_promised_outlasts_a_power_cut(scenario, tmp_path):
 @pytest.mark.parametrize("scenario", SCENARIOS)
 @pytest.mark.parametrize("kind", ["file", "folder"])
 def test_without_its_syncs_each_would_lose_something(scenario, kind, tmp_path):
-    num = 10 if scenario == "stores" else 60
+    num = 20 if scenario == "stores" else 60
     assert bad_states(scenario, tmp_path, num, deaf_to=kind)[0] > 0
 
 

@@ -44,7 +44,7 @@ def test_a_change_of_the_time_zone_changes_no_bit(make_run, monkeypatch):
             monkeypatch.setenv("TZ", zone)
             time.tzset()
             seen.add(time.localtime(0)[:5])
-            trainer, stop = Trainer(*parts), Stop(install=False)
+            trainer, stop = Trainer(*parts), Stop()
             while trainer.state.step < until:
                 trainer.take_step()
                 if trainer.state.step == until - 1:

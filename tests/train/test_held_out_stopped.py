@@ -28,7 +28,7 @@ def make_run(make_run):
 def test_stopped_anywhere_each_line_is_written_once(trained, make_run):
     whole, _ = trained("whole", **{**MEASURED, **SHORT})
     for at in (0, 1, 3):
-        made, stop = Trainer(*make_run("parts", **SHORT)), Stop(install=False)
+        made, stop = Trainer(*make_run("parts", **SHORT)), Stop()
         while made.state.step < at:
             made.take_step()
         stop.request(2)
@@ -55,7 +55,7 @@ class Interrupting(Observer):
 
 def test_a_measurement_that_is_interrupted_is_given_up_and_taken_again(trained, make_run):
     whole, _ = trained("whole", **{**MEASURED, **SHORT})
-    stop = Stop(install=False)
+    stop = Stop()
     observer = Interrupting(stop, at=9)
     run, store = make_run("parts", **SHORT)
     assert not Trainer(run, store, observer).run(stop)

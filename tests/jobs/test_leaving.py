@@ -14,12 +14,11 @@ left = lambda: [each.name for each in tasks.iterdir() if "gloo_runloop" in (each
 atexit.register(lambda: print(len(before), len(left())) if tasks.exists() else print(2, 0))  # which runs last
 
 import torch
-from unstir.distributed.join import joined
-from unstir.train import parallel
+from unstir import torchrun_group
 
 def job():
-    with joined("cpu"):
-        learner = parallel.learner(torch.nn.Linear(3, 3))
+    with torchrun_group("cpu") as group:
+        learner = group.learner(torch.nn.Linear(3, 3))
         for _ in range(3):
             learner(torch.ones(2, 3)).sum().backward()
 

@@ -8,7 +8,7 @@ import time
 from test_not_finite import spoil
 from together import Together
 from unstir import cli
-from unstir.distributed.place import LOST
+from unstir.jobs.place import LOST
 
 
 def hashes(folder):

@@ -10,12 +10,11 @@ import pytest
 import torch
 
 from together import Together
-from unstir import cli
-from unstir.distributed import join, processes
-from unstir.distributed.join import joined
-from unstir.distributed.place import LOST, LostError, may_speak
+from unstir import cli, torchrun_group
 from unstir.errors import UserError
+from unstir.jobs.place import LOST, LostError, may_speak
 
+BRIEF = timedelta(seconds=2)
 LIMIT = 30.0  # seconds until the others have ended
 
 
@@ -31,11 +30,11 @@ def work(happens, at=1):
 
     def exchanging(rank):
         try:
-            with joined("cpu"):
+            with torchrun_group("cpu") as group:
                 for turn in range(10_000):
                     if (rank, turn) == (at, 3):
                         happens()
-                    processes.check_alike({"weight": torch.zeros(1)}, "")
+                    group.check_alike({"weight": torch.zeros(1)}, "")
                     time.sleep(0.01)
         except LostError as error:
             end(error, LOST)
@@ -64,10 +63,10 @@ def test_one_that_is_killed_ends_the_others_with_one_line(tmp_path, at):
 
 def test_who_waits_in_the_store_for_one_that_is_killed_is_ended_by_torchrun(tmp_path):
     def waiting(rank):
-        with joined("cpu"):
+        with torchrun_group("cpu") as group:
             if rank == 1:
                 os.kill(os.getpid(), signal.SIGKILL)
-            processes.wait_for_all()
+            group.of_all(None)
 
     assert Together(3, waiting, tmp_path).wait(LIMIT) == [-signal.SIGTERM, -signal.SIGKILL, -signal.SIGTERM]
 
@@ -87,7 +86,7 @@ def test_one_that_fails_says_so_itself_and_the_others_are_silent(tmp_path):
 def test_what_all_refuse_is_said_once(tmp_path):
     def refuse(rank):
         try:
-            with joined("cpu"):
+            with torchrun_group("cpu"):
                 raise UserError("lr=-1 must be positive")
         except UserError as error:
             end(error, 2)
@@ -113,30 +112,25 @@ def test_what_is_refused_before_they_meet_is_said_once(tmp_path, words, said):
     assert said in line
 
 
-def test_the_others_wait_for_work_of_the_first_longer_than_the_timeout(tmp_path, monkeypatch):
-    monkeypatch.setattr(join, "TIMEOUT", timedelta(seconds=2))
-
+def test_the_others_wait_for_work_of_the_first_longer_than_the_timeout(tmp_path):
     def slow(rank):
-        with joined("cpu"):
+        with torchrun_group("cpu", BRIEF) as group:
             if rank == 0:
                 time.sleep(4)
-            processes.wait_for_first()
-            return processes.of_all(rank)
+            group.of_first(None)
+            return group.of_all(rank)
 
     assert Together(2, slow, tmp_path).results() == [[0, 1], [0, 1]]
 
 
-def test_one_that_does_not_answer_ends_the_job_at_the_timeout(tmp_path, monkeypatch):
-    monkeypatch.setattr(join, "TIMEOUT", timedelta(seconds=2))
-
+def test_one_that_does_not_answer_ends_the_job_at_the_timeout(tmp_path):
     def late(rank):
         try:
-            with joined("cpu"):
-                vote = processes.Vote()
+            with torchrun_group("cpu", BRIEF) as group:
                 if rank == 1:
                     time.sleep(6)
-                vote(None)
-                vote.result()
+                group.vote(None)
+                group.voted()
         except LostError as error:
             end(error, LOST)
 
@@ -145,14 +139,12 @@ def test_one_that_does_not_answer_ends_the_job_at_the_timeout(tmp_path, monkeypa
     assert "another process was lost" in lines(job)[0]
 
 
-def test_one_that_does_not_come_ends_the_others_at_the_timeout(tmp_path, monkeypatch):
-    monkeypatch.setattr(join, "TIMEOUT", timedelta(seconds=2))
-
+def test_one_that_does_not_come_ends_the_others_at_the_timeout(tmp_path):
     def late(rank):
         if rank == 1:
             return
         try:
-            with joined("cpu"):
+            with torchrun_group("cpu", BRIEF):
                 return
         except UserError as error:
             end(error, 2)
@@ -165,9 +157,9 @@ def test_one_that_does_not_come_ends_the_others_at_the_timeout(tmp_path, monkeyp
 
 def test_a_second_group_by_the_same_launcher(tmp_path):
     def twice(rank):
-        with joined("cpu"):
+        with torchrun_group("cpu"):
             pass
-        with joined("cpu"):
-            return processes.of_all(rank)
+        with torchrun_group("cpu") as group:
+            return group.of_all(rank)
 
     assert Together(2, twice, tmp_path).results() == [[0, 1], [0, 1]]

@@ -1,48 +1,54 @@
-"""Which of a job's processes this one is, by the environment that torchrun sets, and which of them speaks; no torch."""
+"""Which of a job's processes this one is, by the environment that torchrun sets, and their group; torch comes later."""
 
 import os
-from dataclasses import dataclass
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import timedelta
 
 from unstir.errors import UserError
+from unstir.group import Alone
 
 LOST = 75
 """The exit status of processes that end because another one did: the same command continues (EX_TEMPFAIL)."""
+TIMEOUT = timedelta(minutes=30)
 
 
 class LostError(Exception):
     """The job ends here, and the same command goes on: another process has ended or does not answer."""
 
 
-@dataclass(frozen=True)
-class Place:
-    """Process number ``rank`` of ``size``, counted from 0, and number ``local`` of those on its machine."""
+@contextmanager
+def torchrun_group(device: str = "auto", timeout: timedelta = TIMEOUT) -> Iterator[Alone]:
+    """The group of the processes that torchrun started, all of which leave this block together; else `Alone`.
 
-    rank: int = 0
-    size: int = 1
-    local: int = 0
+    Each takes the CUDA device of its number on its machine, unless ``device`` is "cpu". ``timeout`` is how long they
+    wait for each other where they meet and where they exchange tensors. Raises UserError where the environment names no
+    process of a job, the device is missing or another process does not come, LostError where one has ended or does not
+    answer.
+    """
+    here = checked_place()
+    if here.size == 1:
+        yield here
+        return
+    from unstir.jobs.torchrun import joined  # which needs torch's distributed part
 
-    def __str__(self) -> str:
-        return named(self.rank, self.size)
+    with joined(here, device, timeout) as group:
+        yield group
 
 
-def named(rank: int, size: int) -> str:
-    """A process as messages name it."""
-    return f"process {rank} of {size} (counted from 0)"
-
-
-def place() -> Place:
+def place() -> Alone:
     """This process's place, by RANK, WORLD_SIZE and LOCAL_RANK as torchrun sets them; 0 of 1 without these."""
     try:
         return checked_place()
     except UserError:
-        return Place()
+        return Alone()
 
 
-def checked_place() -> Place:
+def checked_place() -> Alone:
     """As `place`; UserError where the environment names no process of a job."""
     given = {name: os.environ.get(name) for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK")}
     if given["WORLD_SIZE"] is None:
-        return Place()
+        return Alone()
     try:
         rank, size, local = (int(text or "0") for text in given.values())
     except ValueError:
@@ -50,7 +56,7 @@ def checked_place() -> Place:
     if not (0 <= rank < size and 0 <= local <= rank):
         said = ", ".join(f"{name}={text}" for name, text in given.items())
         raise UserError(f"{said} name no process of a job; start it by torchrun, or without these variables")
-    return Place(rank, size, local)
+    return Alone(rank, size, local)
 
 
 def may_speak(lost: bool) -> bool:
@@ -61,6 +67,6 @@ def may_speak(lost: bool) -> bool:
     here = place()
     if here.size == 1:
         return True
-    from unstir.distributed.store import is_first_to_end  # which imports torch
+    from unstir.jobs.torchrun import is_first_to_end  # which imports torch
 
     return is_first_to_end(str(here.rank), if_gone=lost)
