@@ -8,7 +8,9 @@ import os
 import sys
 from pathlib import Path
 
-from conftest import tiny_config
+import pytest
+
+from conftest import tiny_config, without_charts
 from unstir.data import pack
 from unstir.train.launch import open_run
 from unstir.train.observer import Observer
@@ -29,8 +31,10 @@ class Watch(Observer):
 
 def main(folder, steps):
     store, watch = pack("digits", folder / "digits"), Watch()
+    without_charts(pytest.MonkeyPatch())
     changes = {"train__length": f"{steps} steps", "log__held_out_images": 16, "log__held_out_times": 4}
-    config = tiny_config(store.path, **changes, grids__log_spaced=4, checkpoint__every="20 steps", log__every="20 steps")
+    changes |= {"log__every": "20 steps", "checkpoint__every": "20 steps", "grids__log_spaced": 4}
+    config = tiny_config(store.path, **changes)
     Trainer(open_run(config, folder / "run", store), store, watch).run()
     print(json.dumps(watch.rows))
 
