@@ -15,6 +15,8 @@ from unstir.runs import checkpoint, files, lines
 from unstir.runs.checkpoint import Checkpoint
 from unstir.train.trainer import Trainer
 
+pytestmark = pytest.mark.slow
+
 STATES = {"checkpoints": times(60, 2000), "texts": times(60, 1000), "logs": times(60, 1000), "stores": times(8, 500)}
 RUNS = times(1, 100)
 

@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 
 import numpy as np
+import pytest
 import torch
 
 from conftest import without_charts
@@ -23,6 +24,7 @@ YEARS = (-1.0, 1.0, -0.5, 0.0, 0.9, -0.9)
 ZONES = ("LINT-14", "HST10HDT", "CET-1CEST", "EST5")
 
 
+@pytest.mark.slow
 def test_open_files_and_threads_do_not_grow(tmp_path):
     program, tests = Path(__file__).with_name("growth.py"), Path(__file__).parents[1]
     path = os.pathsep.join(filter(None, (str(tests), os.environ.get("PYTHONPATH"))))
