@@ -91,17 +91,6 @@ def locals_of(tree):
     return stored | {node.arg for node in ast.walk(tree) if isinstance(node, ast.arg)}
 
 
-def renamed(tree, new):
-    """A function's tree in which every local is called ``new(name)``."""
-    tree, own = copy.deepcopy(tree), locals_of(tree)
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Name) and node.id in own:
-            node.id = new(node.id)
-        elif isinstance(node, ast.arg):
-            node.arg = new(node.arg)
-    return tree
-
-
 def _parsed(text):
     (statement,) = ast.parse(text).body
     return statement.value if isinstance(statement, ast.Expr) else statement
