@@ -20,13 +20,15 @@ from unstir.train.trainer import Trainer
 LABELLED = {"model__num_classes": 10, "train__label_dropout": 0.5}
 
 
-def spoil(run, value=math.nan):
-    """Let every saved file of a run answer with ``value`` for the first pixel."""
+def spoil(run):
+    """Let every saved file of a run answer with NaN for the first pixel."""
     for folder in (run.checkpoints, run.weights):
         for _, path in checkpoint.listed(folder):
             found = checkpoint.load(path)
             tensors = {
-                name: torch.full_like(t, value) if name.endswith("output_conv.bias") and "optimizer" not in name else t
+                name: torch.full_like(t, math.nan)
+                if name.endswith("output_conv.bias") and "optimizer" not in name
+                else t
                 for name, t in found.tensors.items()
             }
             checkpoint.save(folder, dataclasses.replace(found, tensors=tensors))
@@ -74,10 +76,9 @@ def test_no_pixel_is_made_of_what_is_no_number(value):
         to_uint8(images)
 
 
-@pytest.mark.parametrize("value", [math.nan, math.inf])
-def test_commands_say_it_and_write_nothing(trained, unstir, tmp_path, value):
+def test_commands_say_it_and_write_nothing(trained, unstir, tmp_path):
     run, _ = trained(**LABELLED)
-    spoil(run, value)
+    spoil(run)
     before = sorted(path for path in tmp_path.rglob("*") if path.is_file())
     for ask in (
         ("sample", run.path, "--num", 3, "--out", "made"),

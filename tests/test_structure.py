@@ -141,6 +141,12 @@ def test_what_all_promises_exists(path):
         assert hasattr(module, promised)
 
 
+def test_ci_installs_the_lowest_versions_that_are_allowed():
+    needs = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["dependencies"]
+    lowest = (ROOT / ".ci/lowest.txt").read_text(encoding="utf-8").splitlines()[1:]
+    assert sorted(lowest) == sorted(need.replace(">=", "==") for need in needs if not need.startswith("torch>="))
+
+
 def test_the_readme_has_the_address_of_the_project():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     assert f"git clone {project['urls']['Repository']} " in (ROOT / "README.md").read_text(encoding="utf-8")

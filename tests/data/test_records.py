@@ -206,20 +206,6 @@ def test_a_data_set_whose_labels_changed_is_not_taken_for_the_packed_one(tmp_pat
         pack(items, tmp_path / "store")
 
 
-def test_a_killed_pack_begins_again_to_the_same_bytes(tmp_path, monkeypatch):
-    source, whole = shards(tmp_path), pack(shards(tmp_path), tmp_path.parent / f"{tmp_path.name}-whole")
-    monkeypatch.setattr("unstir.data.records.chunk_rows", lambda shape: 5)
-
-    def killed(done, total):
-        if done > 12:
-            raise KeyboardInterrupt
-
-    out = tmp_path.parent / f"{tmp_path.name}-out"
-    with pytest.raises(KeyboardInterrupt):
-        pack(source, out, progress=killed)
-    assert pack(source, out).content_hash == whole.content_hash
-
-
 def test_a_split_and_a_licence_that_the_data_brings_are_kept(tmp_path):
     datasets = pytest.importorskip("datasets")
     both = table(tmp_path).train_test_split(4, shuffle=False)
