@@ -245,22 +245,6 @@ def test_place_that_cannot_be_written(tmp_path: Path) -> None:
             pack("digits", tmp_path / "closed/store")
 
 
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        ({"size": 0}, "size=0 is outside 1..4096"),
-        ({"size": 4097}, "size=4097 is outside 1..4096"),
-        ({"channels": 2}, "channels=2 is not possible; use 1"),
-        ({"held_out": 1.0}, r"held_out=1.0 is outside \[0, 1\)"),
-        ({"held_out": float("nan")}, "held_out=nan"),
-        ({"sha256": "abc"}, "not 64 hexadecimal digits"),
-    ],
-)
-def test_settings_out_of_range(tmp_path: Path, arguments: dict[str, object], message: str) -> None:
-    with pytest.raises(UserError, match=message):
-        pack("digits", tmp_path / "store", **arguments)  # type: ignore[arg-type]
-
-
 @pytest.mark.parametrize("kind", ["npy", "zip"])
 def test_a_file_of_another_hash_is_refused_also_where_it_is_packed_already(tmp_path: Path, kind: str) -> None:
     file = tmp_path / f"x.{kind}"
