@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from conftest import copied, tiny_config
-from unstir.data import Store, pack
+from unstir.data import Store
 from unstir.data.manifest import sealed
 from unstir.errors import UserError
 from unstir.generate.drawing import Job, sample_batches
@@ -147,12 +147,6 @@ def test_mistakes_are_one_line_with_what_is_allowed(folder, command, options, wo
     status, out, err = command("evaluate", folder, *(part for pair in given.items() for part in pair))
     assert status == 2 and words in err and "Traceback" not in err and out == ""
     assert len([line for line in err.splitlines() if line.startswith("unstir: ")]) == 1
-
-
-def test_the_data_of_another_run_is_refused(folder, command, tmp_path):
-    pack("digits", tmp_path / "other", seed=1)
-    status, _, err = command("evaluate", folder, *SMALL, "--store", tmp_path / "other")
-    assert status == 2 and "is not the data of" in err
 
 
 def test_a_page_is_written_from_what_was_measured(folder, command, tmp_path):
