@@ -1,4 +1,4 @@
-"""The generator against its published reference values, and its independence of batching; distributions: statistics/."""
+"""The generator against its published values, and its independence of batching; distributions are in statistics/."""
 
 import math
 
