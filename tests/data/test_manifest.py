@@ -142,7 +142,7 @@ JSON = st.recursive(
 
 
 @given(data=st.data())
-@settings(max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
+@settings(max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 def test_random_structures_in_a_manifest_raise_user_errors_alone(copy, packed, data):
     content = json.loads((packed / MANIFEST).read_text())
     keys = data.draw(st.lists(st.sampled_from(sorted(content)), min_size=1, max_size=3, unique=True))

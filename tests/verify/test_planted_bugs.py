@@ -1,10 +1,9 @@
 """Each row of `unstir verify` fails when the bug it is there for is planted in the package, else it tests nothing.
 
-A bug is a change of one function's syntax tree (tests/planting.py) while the test lasts. The first of each row is planted,
-or all with UNSTIR_FAULTS=full. The bugs of bugs.txt are such
-as implementations of the papers have had: a wrong index, a wrong root, two steps in the wrong order. That every row
-passes without them is test_verify.py's to show. False alarms of the rows that count random numbers: see there; here
-every seed is the package's own and fixed.
+A bug is a change of one function's syntax tree (tests/planting.py) while the test lasts. The first of each row is
+planted, or all with UNSTIR_FAULTS=full. The bugs of bugs.txt are such as implementations of the papers have had: a
+wrong index, a wrong root, two steps in the wrong order. That every row passes without them is test_verify.py's to show.
+False alarms of the rows that count random numbers: see there; here every seed is the package's own and fixed.
 """
 
 import re
