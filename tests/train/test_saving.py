@@ -142,7 +142,7 @@ def test_the_time_of_saving_does_not_count_against_the_speed(make_run, gate):
         train__length="3 steps", checkpoint__every="1 step", log__every="3 steps", grids__log_spaced=0
     )
     trainer = Trainer(run, store)
-    threading.Timer(0.5, gate.open.set).start()
+    threading.Timer(1.5, gate.open.set).start()
     trainer.run()
     (line,) = run.metrics()
-    assert line["seconds"] >= 0.4 and line["images_per_second"] > 3 * 8 / 0.4
+    assert line["seconds"] >= 1.4 and line["images_per_second"] > 3 * 8 / 1.4
