@@ -167,10 +167,7 @@ def test_figures_are_exported_beside_the_page(folder, command, tmp_path):
     assert found and found <= {each.main().value for each in saved(Run.open(folder))}
 
 
-@pytest.mark.parametrize(
-    ("option", "name"),
-    [("--out", "mine.html"), ("--export", "mine.csv"), ("--export", "mine.MD"), ("--export", "a.tex")],
-)
+@pytest.mark.parametrize(("option", "name"), [("--out", "mine.html"), ("--export", "mine.MD")])
 def test_a_file_that_is_not_the_reports_own_is_never_replaced(folder, command, tmp_path, option, name):
     command("evaluate", folder, *SMALL)
     page = ("--out", tmp_path / "page.html") if option == "--export" else ()
