@@ -99,7 +99,7 @@ def test_the_help_says_what_the_chain_is_by_default(command, monkeypatch):
     for words in (("sample",), ("edit", "vary"), ("edit", "morph"), ("edit", "inpaint"), ("edit", "invert")):
         status, out, _ = command(*words, "--help")
         text = " ".join(out.replace("│", " ").split())
-        assert status == 0 and "as in the run's [grids] settings" in text, out
+        assert status == 0 and "run's [grids] settings" in text, out
         assert "steps 50" in text and "clip yes" in text
         assert ("spacing trailing" in text) == (words != ("edit", "invert"))
         assert ("guidance 1" in text) == (words != ("edit", "invert"))

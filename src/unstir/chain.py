@@ -95,23 +95,24 @@ class Chain:
     sampler: SamplerName = "ancestral"
     """How images are drawn."""
     steps: Time = 50
-    """How many of the times 1 to T are visited. N steps are N network calls, 2N - 1 of heun, N + 9 of pndm (N > 3)."""
+    """Number of the times 1 to T that are visited. N steps take N network calls; heun 2N - 1, pndm N + 9 (N > 3)."""
     spacing: SpacingName = "trailing"
-    """Which of the T times are visited. quadratic and log_snr round to whole times, and visit one that repeats once."""
+    """Which of the T times are visited. With quadratic and log_snr a time that repeats is visited once."""
     variance: Literal["auto", "small", "large", "learned"] = "auto"
-    """Of ancestral; auto: learned if it was, else large (beta) over all T times, small (beta~) over fewer."""
+    """The variance of an ancestral step. auto is learned where the network has it, else large for T steps, small for
+    fewer. large is beta, small beta~."""
     clip: bool = True
-    """Clamp the estimate of the clean image to [-1, 1] at each step; without it, a poor network can run away."""
+    """Clamp the estimate of the clean image to [-1, 1] at each step. Without it a poor network can diverge."""
     eta: Annotated[float, Field(ge=0, le=1)] = 0.0
-    """Of ddim: 0 is deterministic, 1 is ancestral sampling with the small variance."""
+    """Randomness of ddim: 0 is deterministic, 1 is ancestral sampling with the small variance."""
     threshold: Annotated[float, Field(ge=0, lt=1)] = 0.0
     """Quantile of dynamic thresholding, such as 0.995, in place of the plain clamp; 0: none."""
     guidance: Annotated[float, Field(ge=0, le=1000)] = 1.0
-    """Scale of guidance: 1 is the conditional model, 0 the unconditional one; a paper's w is this - 1."""
+    """Scale of guidance: 1 is the conditional model, 0 the unconditional one. A paper's w is the scale - 1."""
     guidance_low: Time = 1
-    """The least time at which guidance acts."""
+    """The lowest time at which guidance acts."""
     guidance_high: Annotated[int, Field(ge=0, le=1_000_000)] = 0
-    """The greatest time at which guidance acts; 0: T."""
+    """The highest time at which guidance acts; 0: T."""
     seed: int = 0
     """Seed of the noise."""
 

@@ -24,22 +24,20 @@ def pack(
     license: str = "",
     strict: bool = False,
 ) -> int:
-    """Check every image of a source and pack them into one store; run again after a kill, it gives the same bytes.
+    """Check every image of a source and pack them into one store. The same command gives the same bytes.
 
     Example: `unstir data pack my_images/ --out data/mine --size 32`
 
     Args:
-        source: "mnist", "digits", "cifar10", a CIFAR-10 archive, or a folder, zip or tar of images, where subfolders
-            name classes and train/ and test/, where there are both, are the split; a .npy, .npz, parquet or
-            webdataset tar file or a folder of these; hf:OWNER/NAME of the Hugging Face Hub, or a folder that datasets
-            saved.
+        source: "mnist", "digits", "cifar10" or its archive; a folder, zip or tar of images; a .npy, .npz, parquet or
+            webdataset file or a folder of these; hf:OWNER/NAME of the Hugging Face Hub. Subfolders name classes;
+            train/ and test/, if both exist, are the split.
         out: Folder of the store.
-        size: Side in pixels that images are resized and centre-cropped to; 0: as they come, all alike.
-        channels: 1 grey, 3 RGB; by default 1 for mnist and digits, 3 for all else.
-        held_out: Fraction kept out of training, where the source has no split; by default 1/6 of digits, 1/10 of
-            others.
-        sha256: Expected SHA-256 of a source that is one file; for CIFAR-10 in place of the official ones.
-        license: Licence of the data, recorded with it; by default what the source says, or unknown.
+        size: Side in pixels to which images are resized and cropped at the centre; 0: keep their one common size.
+        channels: 1 grey, 3 RGB; by default 1 for mnist and digits, else 3.
+        held_out: Fraction kept out of training where the source has no split; by default 1/6 for digits, else 1/10.
+        sha256: Expected SHA-256 of a source that is one file; for CIFAR-10 it replaces the official one.
+        license: Licence of the data, recorded in the store; by default that of the source, or unknown.
         strict: Fail if any file is refused.
     """
     from unstir import console
@@ -64,13 +62,13 @@ def pack(
 
 @data.command
 def inspect(store: Path, /, *, sheet: Path | None = None) -> int:
-    """Show what a store holds: counts, classes, what was refused and why, and a contact sheet.
+    """Show what a store holds: counts, classes, refused files with the reason, and a contact sheet.
 
     Example: `unstir data inspect data/digits`
 
     Args:
         store: Folder of the store.
-        sheet: File of the contact sheet; by default STORE/contact-sheet.png. Only an earlier one is replaced.
+        sheet: File of the contact sheet; by default STORE/contact-sheet.png. Only a contact sheet is replaced.
     """
     from unstir.pictures import contact
 

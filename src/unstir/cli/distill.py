@@ -18,17 +18,17 @@ class DistillOptions:
     """What may differ from RUN's training."""
 
     length: PositiveSpan | None = None
-    """How long to train, such as "2000 steps" or "20 epochs"; by default as long as RUN."""
+    """How long to train, such as "2000 steps" or "20 epochs"; by default that of RUN."""
     lr: Positive | None = None
     """Peak of the learning rate; by default half that of RUN."""
 
 
 @app.command
 def distill(run: RunFolder, /, *, out: Path, options: DistillOptions = DistillOptions()) -> int:
-    """Train a run that samples in 1, 2 or 4 calls, from a run, best a finished one.
+    """Train a run that samples in 1, 2 or 4 calls, with RUN as its teacher, best a finished one.
 
-    The new run begins with RUN's averaged weights, learns in which image each path from noise ends that RUN's network
-    follows, and is sampled by consistency. The same command continues it.
+    The new run begins with RUN's averaged weights. It learns the images in which RUN's paths from noise end, and is
+    sampled by consistency. The same command continues it.
 
     Example: `unstir distill runs/digits --out runs/fast && unstir sample runs/fast --steps 1`
 

@@ -20,10 +20,10 @@ STYLES = {"problem": "bold red", "warning": "yellow", "note": "dim"}
 
 @app.command
 def doctor(run: RunFolder, /, *, store: StoreFolder = None, samples: bool = True, json_: bool = False) -> int:
-    """Examine a run, finished or in training: what is wrong, what was measured, and the setting that helps.
+    """Examine a run, finished or in training: what is wrong, the measurement, and the setting that helps.
 
-    Images are drawn and losses measured, in seconds. The status is 1 where there is a problem, and 0 where there is
-    none; warnings and notes do not count.
+    It draws images and measures losses, in seconds. The status is 1 for a problem, else 0; warnings and notes do not
+    count.
 
     Example: `unstir doctor runs/mnist`
 

@@ -26,10 +26,10 @@ class EditOptions(ModelOptions):
     """What every edit takes."""
 
     out: Path | None = None
-    """The PNG file to write, with its settings in a sidecar, OUT.json; by default one in RUN/edits for each setting."""
+    """The PNG file to write, with its settings in OUT.json; by default a file in RUN/edits for each setting."""
     singles: bool = False
-    """Also write each result as a file, at the run's resolution: OUT-0.png, OUT-1.png, ... Those of an older picture of
-    the same name go with it, unless they have changed since."""
+    """Also write each result as a file at the run's resolution: OUT-0.png, OUT-1.png, ... Those of a replaced picture
+    are removed, unless they were changed."""
     seed: int = 0
     """Result i is a function of the seed, any whole number, and i."""
 
@@ -38,7 +38,7 @@ IMAGE = Parameter(help="A picture file; its centre square is resized to the run'
 Label = Annotated[
     str | None,
     Parameter(
-        help="Class of the image, by name or number, for a network with classes; optional where labels were hidden in "
+        help="Class of the image, by name or number. A network with classes needs it, unless labels were hidden in "
         "training."
     ),
 ]
@@ -60,19 +60,21 @@ def inpaint(
     chain: FillOptions = FillOptions(),
     options: EditOptions = EditOptions(),
 ) -> int:
-    """Fill in a part of an image: the white of MASK, or a box. The picture: image, what is left of it, and NUM results.
+    """Fill in a part of an image: the white of MASK, or a box.
 
-    RePaint (Lugmayr et al. 2022): the part that is kept is put back at every step, and each step is taken several
-    times, so that what is filled in agrees with it.
+    The picture shows the image, its known part and NUM results.
+
+    The method is RePaint (Lugmayr et al. 2022). Each step puts the known part back and is repeated, so that the new
+    part agrees with it.
 
     Example: `unstir edit inpaint runs/mnist seven.png --box 0 14 28 14`
 
     Args:
-        mask: A picture of the image's size or of the run's: white is filled in, black is kept.
-        box: Left, top, width and height of what is filled in, in pixels of the run's images.
-        num: How many results.
-        resamples: How often each step is taken; more agree better, at as many times the calls.
-        jump: Steps in a row that are repeated together.
+        mask: A picture of the image's size or of the run's. White is filled in, black is kept.
+        box: Left, top, width and height of the part to fill in, in pixels of the run's images.
+        num: Number of results.
+        resamples: How often each step is taken; more repetitions agree better and cost as many times the calls.
+        jump: Number of consecutive steps that are repeated together.
         batch_size: Results computed at once.
     """
     from unstir import edit
@@ -95,16 +97,16 @@ def vary(
     chain: ChainOptions = ChainOptions(),
     options: EditOptions = EditOptions(),
 ) -> int:
-    """Draw images like a given one: noise is added to it and removed again. The picture: the image, and NUM results.
+    """Draw images like a given one: add noise and remove it again. The picture shows the image and NUM results.
 
-    SDEdit (Meng et al. 2022), with any sampler. All --steps are taken below the time that STRENGTH goes to.
+    The method is SDEdit (Meng et al. 2022), with any sampler. All --steps are taken below the time of STRENGTH.
 
     Example: `unstir edit vary runs/mnist seven.png --strength 0.5`
 
     Args:
-        strength: How far to go, above 0 and at most 1: to time round(strength T). At 1 the image is forgotten.
-        num: How many images to draw.
-        label: Class of the images, by name or number, for a network with classes; optional where labels were hidden in
+        strength: How much noise to add, above 0 and at most 1: up to time round(strength T). At 1 the image is lost.
+        num: Number of images to draw.
+        label: Class of the images, by name or number. A network with classes needs it, unless labels were hidden in
             training.
         batch_size: Images computed at once.
     """
@@ -126,14 +128,14 @@ def invert(
     chain: InvertOptions = InvertOptions(),
     options: EditOptions = EditOptions(),
 ) -> int:
-    """Find the noise that DDIM turns into an image, and turn it back. The picture: image, noise, and the image again.
+    """Find the noise that DDIM turns into an image. The picture shows the image, the noise, and the image again.
 
-    The PSNR of the image that came back is printed: more steps or refinements raise it.
+    It prints the PSNR of the image again; more steps or refinements raise it.
 
     Example: `unstir edit invert runs/mnist seven.png --steps 100`
 
     Args:
-        refinements: Fixed-point iterations per step; each raises the order of the inversion by one and costs one
+        refinements: Fixed-point iterations per step. Each raises the order of the inversion by one, for one more
             network call per step.
     """
     from unstir import edit
@@ -156,17 +158,17 @@ def blend(
     chain: InvertOptions = InvertOptions(),
     options: EditOptions = EditOptions(),
 ) -> int:
-    """Interpolate between two images through their noises. The picture: both images, and COUNT from one to the other.
+    """Interpolate between two images through their noises. The picture shows both images and COUNT between them.
 
-    With --numbers the ends are two images that the run draws, as `unstir sample` numbers them; nothing is inverted.
+    With --numbers the ends are two images that the run draws, as `unstir sample` numbers them.
 
     Example: `unstir edit blend runs/mnist three.png eight.png --count 10`
 
     Example: `unstir edit blend runs/mnist --numbers 0 5`
 
     Args:
-        numbers: In place of the two: numbers of images that `--sampler ddim` draws from the seed at the same times.
-        count: How many images, both ends among them.
+        numbers: Numbers of two images that `--sampler ddim` draws from the seed at the same times, in place of files.
+        count: Number of images, including both ends.
         labels: Classes of the two images, by name or number, for a network with classes.
         refinements: Fixed-point iterations per step of the inversions.
     """
@@ -194,15 +196,15 @@ def morph(
     chain: ChainOptions = ChainOptions(),
     options: EditOptions = EditOptions(),
 ) -> int:
-    """Interpolate between two classes from one noise. The picture: NUM rows of COUNT images.
+    """Interpolate between two classes from one noise. The picture has NUM rows of COUNT images.
 
     Example: `unstir edit morph runs/mnist --labels 3 8`
 
     Args:
         run: Folder of a run with classes.
         labels: The classes at both ends, by name or number.
-        count: How many images per row, both ends among them.
-        num: How many rows, each from its own noise.
+        count: Number of images per row, including both ends.
+        num: Number of rows, each from its own noise.
         batch_size: Images computed at once.
     """
     from unstir import edit

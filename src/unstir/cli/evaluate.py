@@ -14,7 +14,7 @@ from unstir.cli.options import FLAT, ChainOptions, RunFolder
 from unstir.errors import UserError
 from unstir.metrics.request import EvaluationRequest
 
-USUAL = f"Defaults are {FAST.sampler} with {FAST.steps} steps, and else as in the run's [grids] settings."
+USUAL = f"Defaults are {FAST.sampler} with {FAST.steps} steps; the others are the run's [grids] settings."
 
 
 @FLAT
@@ -38,15 +38,13 @@ def evaluate(
 ) -> int:
     """Evaluate a trained run: distances of its samples to the data, with those of real images and of noise.
 
-    Without any download the features are those of a small classifier of the run's own labels, trained in seconds and
-    kept with the data (FD-classifier, which is no FID); data without labels has the sliced Wasserstein distance. With
-    --fid Inception's are added: FID, KID, Inception Score, precision and recall, density and coverage. Images are drawn
-    into RUN/generated, figures with their whole protocol go to RUN/evaluation; the same command again goes on where it
-    was killed, and a finished one only prints.
+    It needs no download: features come from a small classifier of the run's labels, trained in seconds and kept with
+    the data. Its distance, FD-classifier, is no FID. Data without labels has the sliced Wasserstein distance. --fid
+    adds the figures of Inception. Images go to RUN/generated, figures with their protocol to RUN/evaluation. The same
+    command continues where it was killed.
 
-    Images that any other program made are judged by --images in place of a run, in the same way: a folder or zip of
-    them, or a NumPy file (.npy, .npz). Their figures are kept with the data, in STORE/evaluation, and found there by
-    the content of the images, wherever these lie.
+    --images judges images of any other program in the same way: a folder, a zip, or a NumPy file (.npy, .npz). Their
+    figures go to STORE/evaluation.
 
     Example: `unstir evaluate runs/mnist`
 
@@ -55,8 +53,8 @@ def evaluate(
     Example: `unstir evaluate --images made/ --store data/mnist --against runs/mnist`
 
     Args:
-        images: Images to judge in place of a run, of the size of those in --store. Several folders are a set each.
-            Subfolders named as the classes say which class their images were asked to show.
+        images: Images to judge in place of a run, of the size of those in --store. Each folder is a set. Subfolders
+            with the names of classes say which class was asked for.
         json_: Print the evaluations as JSON.
     """
     from unstir import console

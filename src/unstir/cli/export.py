@@ -16,13 +16,13 @@ def export(
     out: Path,
     weights: WeightOptions = WeightOptions(),
 ) -> int:
-    """Write a trained model as files of another program. What was written is read again and compared with the model.
+    """Write a trained model as files of another program. The files are read again and compared with the model.
 
     Example: `unstir export runs/mnist --to diffusers --out mnist-diffusers`
 
     Args:
-        to: "diffusers": a folder that DDPMPipeline and DDIMPipeline load. "onnx": the network alone, for any batch.
-            "safetensors": one file of weights with its settings, which --train.init takes.
+        to: "diffusers" is a folder that DDPMPipeline and DDIMPipeline load, "onnx" the network alone, for any batch.
+            "safetensors" is one file of weights with its settings, which --train.init takes.
         out: A new folder for the files.
     """
     from unstir.interop.exporting import export as export_model

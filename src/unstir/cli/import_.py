@@ -13,12 +13,12 @@ from unstir.cli.options import FLAT
 @FLAT
 @dataclass(frozen=True, kw_only=True)
 class SourceOptions:
-    """What SOURCE does not say itself; each has a usual value, which is printed."""
+    """What SOURCE may leave out; each has a usual value, which is printed."""
 
     size: int | None = None
     """Side of its images in pixels."""
     classes: tuple[str, ...] = ()
-    """Names of its classes, in the order of their numbers; one less than it has labels where the last says nothing."""
+    """Names of its classes, in the order of their numbers, without a last label that means no class."""
     beta_1: float | None = None
     """First variance of the linear schedule."""
     beta_T: float | None = None  # noqa: N815
@@ -33,10 +33,10 @@ def import_(
     out: Path,
     said: SourceOptions = SourceOptions(),
 ) -> int:
-    """Make a run from a model of another program. Every command takes it but `train`, which begins from it.
+    """Make a run from a model of another program. Every command but `train` takes it; --train.init begins from it.
 
-    It says where it came from, and has no data and no training of its own: `evaluate`, `likelihood`, `report` and
-    `doctor` compare it with the images named by --store.
+    The run has no data and no training. `evaluate`, `likelihood`, `report` and `doctor` compare it with the images of
+    --store.
 
     Example: `unstir import google/ddpm-cifar10-32 --out runs/google`
 

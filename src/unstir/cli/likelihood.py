@@ -26,18 +26,17 @@ def likelihood(
 ) -> int:
     """Bound the likelihood of images under a trained run, in bits per dimension, and draw where the bits go.
 
-    Every term of the bound of Ho et al. 2020, eq. 5 is summed: T network calls per image. Writes the figures with their
-    protocol and a picture of the curve to RUN/likelihood, under names of their own for each step and protocol. Of a
-    network with classes it is the likelihood given the true class.
+    It sums every term of the bound of Ho et al. 2020, eq. 5: T network calls per image. Figures, their protocol and
+    a picture of the curve go to RUN/likelihood. With classes it is the likelihood given the true class.
 
     Example: `unstir likelihood runs/mnist --split both`
 
     Args:
-        split: Which images: held out, those trained on, or both.
-        num: How many of the split's images, drawn by the seed; 0: all.
-        calls: Network calls per image: 0 for every term, or fewer for an estimate of their sum from so many times,
-            drawn anew for each batch; below about 20 it is rough. Its error is that over batches.
-        variance: Variance of the reverse steps; auto: learned where it was, else large (beta).
+        split: The held-out images, the training images, or both.
+        num: Number of images of the split, drawn by the seed; 0: all.
+        calls: Network calls per image; 0: every term. Fewer give an unbiased estimate from random times, with its
+            error over batches; below about 20 it is rough.
+        variance: Variance of the reverse steps; auto: learned where the network has it, else large (beta).
         clip: Clamp each estimate of the clean image to [-1, 1].
         seed: Seed of noise, times and choice of images, any whole number.
         batch_size: Images computed at once.

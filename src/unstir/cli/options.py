@@ -17,15 +17,15 @@ if TYPE_CHECKING:
     from unstir.runs.run import Run
 
 RunFolder = Annotated[Path, Parameter(help="Folder of the run.")]
-StoreFolder = Annotated[Path | None, Parameter(help="Folder of the packed data, where it has moved.")]
+StoreFolder = Annotated[Path | None, Parameter(help="Folder of the packed data, if it has moved.")]
 
 FLAT = Parameter(name="*", name_transform=lambda name: name.replace("_", "-"))
 """Of a class: each of its fields is an option of the command, `--batch-size` for ``batch_size``."""
 
 HELP = {name: each["description"] for name, each in TypeAdapter(Chain).json_schema()["properties"].items()}
 HELP["guide"] = (
-    "What guidance leads away from: a less trained step (1000), another run (its folder), or its step (RUN@1000); by "
-    "default the network without its label."
+    "What guidance leads away from: a step of this run (1000), another run, or its step (RUN@1000). By default it is "
+    "the network without the label."
 )
 Options = TypeVar("Options", bound="Given")
 
@@ -60,7 +60,7 @@ def _group(options: type) -> Group:
     """The group of a command's chain options, which says what they are by default."""
     names = [each.name for each in fields(options) if each.name in DEFAULTS and each.default is None]
     said = ", ".join(f"{name} {as_typed(DEFAULTS[name])}" for name in names)
-    text = f"Defaults are as in the run's [grids] settings: {said}, unless its recipe or config differs."
+    text = f"The run's [grids] settings are the defaults. Unless its recipe or config differs they are: {said}."
     return Group("Chain", help=text)
 
 
@@ -94,8 +94,8 @@ class WeightOptions:
     ema: bool = True
     """Use the averaged weights where the run has them."""
     ema_width: float | None = None
-    """Use an average of this width instead, a fraction of the training so far (0.05 is short, 0.2 long); needs a run
-    trained with train.power_ema."""
+    """Use an average of this width instead, a fraction of the training so far (0.05 is short, 0.2 long). The run must
+    be trained with train.power_ema."""
 
     def model(self, run: "Run", **how: Any) -> "Model":
         """The model of the run that these options name; ``how`` and errors as `Run.model`."""
@@ -112,7 +112,7 @@ class ModelOptions(WeightOptions):
     dtype: Literal["float32", "bfloat16", "auto"] = "float32"
     """Arithmetic inside the network."""
     compile: Literal["no", "yes", "graphs"] = "no"
-    """Compile the network: yes, or graphs, which also records CUDA graphs on a GPU."""
+    """Compile the network with torch.compile; graphs also records CUDA graphs on a GPU."""
     device: str = "auto"
     """"auto", "cpu", "cuda", "cuda:1" or "mps"."""
 

@@ -15,10 +15,9 @@ def pull(
     *,
     out: Path | None = None,
 ) -> int:
-    """Make a run of a model that `unstir push` published. What was fetched before is read without a network.
+    """Make a run of a model that `unstir push` published. Files fetched before are read without a network.
 
-    It is a run like one that was imported: its figures come with it, and to draw, evaluate and export from it is the
-    same as where it was trained, but it cannot be continued.
+    The run samples, evaluates and exports as where it was trained, and has its figures. It cannot be continued.
 
     Example: `unstir pull me/ddpm-digits`
 

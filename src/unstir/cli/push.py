@@ -21,16 +21,16 @@ def push(
 ) -> int:
     """Publish a trained model on the Hugging Face Hub: weights, settings, samples, figures, and a page about them.
 
-    The page (README.md) has samples, the figures of `unstir evaluate` with their protocols, the data, the licences, and
-    how to load the model in unstir and in diffusers, whose files are there too where it has such a network. Paths of
-    this machine are left out. Log in before with `hf auth login`, or set HF_TOKEN.
+    The page (README.md) has samples, the figures of `unstir evaluate` with their protocols, the data and the licences.
+    It says how to load the model in unstir and, where possible, in diffusers. Paths of this machine are left out.
+    Log in before with `hf auth login`, or set HF_TOKEN.
 
     Example: `unstir push runs/mnist me/ddpm-mnist --licence apache-2.0`
 
     Args:
-        private: Let nobody else see it, where it is new.
-        licence: Licence of the model as the Hub names it, such as apache-2.0 or cc-by-4.0.
-        data_licence: Licence of the images that it learned from, in words.
+        private: Make a new repository private.
+        licence: Licence of the model, as the Hub names it, such as apache-2.0 or cc-by-4.0.
+        data_licence: Licence of the training images, in words.
     """
     from unstir import console
     from unstir.interop.model_card import Licences

@@ -26,12 +26,10 @@ def report(
 ) -> int:
     """Write what a run shows as one page: RUN/report.html, a single file that works offline.
 
-    What the run is in plain words, three sentences and the pictures come first: samples next to real images, and the
-    grids of all snapshots. Figures follow: quality by step with error bars, samplers with their seconds per image,
-    classes, the worst samples, the nearest training images; then every statement of the analysis, its limitations,
-    curves and the doctor's findings. What is missing is measured first, each saved step and some samplers, as `unstir
-    evaluate` does, and kept. Several runs share a page, with their figures where their protocols agree; where not, with
-    what differs and what helps.
+    The page begins with a summary and pictures: samples next to real images, and the grids of all snapshots. Figures
+    follow: quality by step, samplers with their seconds per image, classes, worst samples, nearest training images.
+    Then come the analysis, curves and the doctor's findings. Missing figures are measured first, as `unstir evaluate`
+    does, and kept. Several runs share a page; their figures stand together where the protocols agree.
 
     Example: `unstir report runs/mnist`
 
@@ -42,18 +40,17 @@ def report(
     Example: `unstir report --images made/ --store data/mnist`
 
     Args:
-        runs: Folder of the run, or of several to be compared.
-        images: Images of any program in place of a run, as `unstir evaluate` takes them: the part of the page that
-            needs no training, by default report.html in their folder.
+        runs: Folder of the run, or folders of several runs to compare.
+        images: Images of any program in place of a run, as `unstir evaluate` takes them. The page leaves out training.
         label: With --images the class that all of them show.
-        flip: With --images: mirror images of training images count as copies too.
-        out: The HTML file, in a folder that is made where it is missing; by default report.html in the (first) run's
-            folder, comparison.html for several. No file but an earlier page is replaced, nor by --export.
-        measure: Measure what is missing; without, the page has what was measured before.
-        num: Images per seed for the figures; 0: as `unstir evaluate` has them.
-        seeds: Sets of images for a figure, for its error bar: 3, and of --images as `unstir evaluate` has them.
-        export: Write the figures with their errors and protocols to this file too, by its ending .csv, .md (Markdown)
-            or .tex (LaTeX), or to all three in this folder.
+        flip: With --images: count mirror images of training images as copies too.
+        out: The HTML file; by default report.html in the folder of the run or images, comparison.html for several runs.
+            Only an earlier page is replaced.
+        measure: Measure what is missing; --no-measure shows only what was measured before.
+        num: Images per seed for the figures; 0: as many as `unstir evaluate` takes.
+        seeds: Sets of images for the error bar of a figure; by default as many as `unstir evaluate` takes.
+        export: Also write the figures with their errors and protocols to this .csv, .md or .tex file, or to all three
+            in this folder.
     """
     from unstir import console
     from unstir.report.images import ReportFiles, write_images_report

@@ -36,18 +36,17 @@ def sample(
     Example: `unstir sample runs/mnist --num 8 --compare "ancestral:1000,ddim:50,dpmpp_2m:15" --out compared`
 
     Args:
-        num: How many images, 1 or more: exactly so many are written.
+        num: Number of images, 1 or more; exactly this number is written.
         out: Folder for the images; by default one in RUN/generated, named after the settings.
         seed: Image i is a function of the seed, any whole number, and i.
         label: Class, by name or number, for a network with classes; by default each class in turn.
-        compare: Samplers with their steps and, if another, spacing: "ancestral:1000,ddim:50,dpmpp_2m:15:log_snr". Each
-            has its row in OUT/compare.png, all from one noise.
-        animate: File of an animation of the first 64 images, from noise on, x_t next to the estimate of x_0: .webp or
-            .gif.
+        compare: Samplers with their steps and optional spacing: "ancestral:1000,ddim:50,dpmpp_2m:15:log_snr". Each has
+            a row in OUT/compare.png, all from one noise.
+        animate: File (.webp or .gif) of an animation of the first 64 images: x_t next to the estimate of x_0.
         strip: File of a picture of the first 8 images at stages of their trajectories, with the estimates of x_0 below.
-        stages: How many stages the strip has; 11 if left out.
-        batch_size: Images computed at once; a job that goes on keeps what it began with.
-        engine: What computes the network. ONNX Runtime takes float32 on the CPU and a file that it makes in RUN/onnx.
+        stages: Number of stages of the strip; by default 11.
+        batch_size: Images computed at once; a job that continues keeps its own.
+        engine: What computes the network. onnxruntime computes in float32 on the CPU, by a file in RUN/onnx.
     """
     from unstir import compare as comparing
     from unstir import console

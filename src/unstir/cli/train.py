@@ -31,14 +31,14 @@ class Settings(Config):
 LISTED = "\n".join(f"- **{name}**: {sentence}" for name, sentence in recipes.sentences().items())
 HELP = f"""Train a model, or continue a run: the same command continues where it stopped.
 
-Alone it trains the MNIST digits of the package in minutes. RECIPE is one of the list or a TOML file of the settings
-below; options override it. Ctrl-C saves and exits.
+Without arguments it trains on the MNIST digits of the package, in minutes. RECIPE is one of the list or a TOML file of
+the settings below; options override it. Ctrl-C saves and exits.
 
 Example: `unstir train cifar10-small --data.source my_images/ --data.size 32 --out runs/mine`
 
 {LISTED}
 
-When continuing, these may change: {", ".join(MAY_CHANGE)}.
+These may change when a run is continued: {", ".join(MAY_CHANGE)}.
 """
 MOST = 100
 COMPARED = f"ancestral:{MOST},ddim:20,unipc:10"

@@ -22,18 +22,18 @@ NARROWEST = 72  # columns; narrower, a terminal had better wrap the lines than a
 
 @app.command
 def verify(*names: str, json_: bool = False, plot: Path | None = None, image: Path | None = None) -> int:
-    """Check the theory: equations, what each was compared with, and by how much it is missed; in seconds.
+    """Check the equations of the theory in seconds: what each is compared with, and its error.
 
-    The status is 0 where all hold and 1 where any does not.
+    The status is 0 if all hold, else 1.
 
     Example: `unstir verify posterior-bayes sampling --plot theory.png`
 
     Args:
-        names: Rows, or the themes forward, reverse, bound, sampling and oracles; by default all of them.
+        names: Rows, or the themes forward, reverse, bound, sampling and oracles; by default all rows.
         json_: Print the rows as JSON.
         plot: File of a picture (.png): the schedules, the posterior's coefficients, and an image dissolving into noise.
-            Only an earlier one is replaced.
-        image: The image that dissolves, its centre square at 64 x 64; by default a handwritten digit.
+            Only a picture by unstir is replaced.
+        image: The image that dissolves, cropped to its centre square at 64 x 64; by default a handwritten digit.
     """
     from unstir import console
     from unstir.verify import choose

@@ -33,13 +33,13 @@ class UNetConfig:
     mults: Annotated[tuple[_Count, ...], Field(min_length=1, max_length=13)] = (1, 2, 2, 2)
     """Feature channels of each level as multiples of channels; each level after the first halves the resolution."""
     num_blocks: Annotated[int, Field(ge=1, le=64)] = 2
-    """Residual blocks of each level down; one more of each level up."""
+    """Residual blocks of each level on the way down; the way up has one more."""
     attention: tuple[_Index, ...] = (1,)
     """Levels with self-attention, counted from 0, the full resolution. The middle of the network always has it."""
     heads: _Count = 1
     """Heads of each self-attention; must divide the channels of its level."""
     head_channels: Annotated[int, Field(ge=0, le=16_384)] = 0
-    """Channels of a head, so that wider levels have more heads; 0: as many heads everywhere."""
+    """Channels of each head, so that wider levels have more heads; 0: heads sets their number."""
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.1
     """Probability in [0, 1) that an element is dropped inside each residual block in training."""
     groups: _Count = 32
@@ -51,19 +51,19 @@ class UNetConfig:
     flip_sin_to_cos: bool = False
     """Put the cosines of the time before its sines."""
     time_table: Annotated[int, Field(ge=0, le=100_000)] = 0
-    """Rows of a table in place of the time's sines and cosines, which it begins as: diffusion.T. 0: none."""
+    """Rows of a learned table that begins as the time's sines and cosines: diffusion.T; 0: no table."""
     scale_shift: bool = False
-    """Let the time scale the features of a block too (Nichol & Dhariwal 2021), and not shift them alone."""
+    """Let the time scale the features of a block as well as shift them (Nichol & Dhariwal 2021)."""
     layout: Literal["ho", "report_guided"] = "ho"
-    """Ho et al.'s, or that of the report's network by class: 5x5 resizing, attention on the way down alone."""
+    """ho, or report_guided, the report's network by class: 5x5 resizing, attention on the way down alone."""
     downsample_padding: Annotated[int, Field(ge=0, le=1)] = 0
-    """Padding of the strided convolutions: 0 below and to the right only, as Ho et al.; 1 all round."""
+    """Padding of the strided convolutions: 0 pads below and to the right only, as Ho et al.; 1 pads all round."""
     num_classes: _Index = 0
-    """Number of class labels, 0 for a network without."""
+    """Number of class labels; 0: a network without classes."""
     out_channels: _Index = 0
-    """Channels of the output, 0 for as many as the images have."""
+    """Channels of the output; 0: as many as the prediction needs."""
     augmented: bool = False
-    """Whether the network is given the augmentation of each image; set by train.augment."""
+    """Whether the network is given the augmentation of each image; train.augment sets it."""
 
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
@@ -154,7 +154,7 @@ class ModelConfig(UNetConfig):
     type: str = UNET
     """"unet", or a network of your own as MODULE:CLASS, such as "dit:DiT" (docs/extend.md)."""
     options: dict[str, Option] = field(default_factory=dict, hash=False)
-    """Settings of a network of your own: arguments of its class, such as --model.options.width 64."""
+    """Arguments of the class of your own network, such as --model.options.width 64."""
 
     @model_validator(mode="after")
     def _fits_together(self) -> Self:

@@ -32,19 +32,19 @@ class DataConfig:
     """Which images."""
 
     source: str = "mnist"
-    """mnist or digits (embedded), cifar10 (downloaded), a folder, zip or store of images, any form of docs/data.md."""
+    """mnist or digits (in the package), cifar10 (downloaded), a folder, zip or store, or a form of docs/data.md."""
     store: str = ""
     """Folder of the packed store; empty: data/NAME below the current folder."""
     size: Annotated[int, Field(ge=0, le=4096)] = 0
-    """Side in pixels that images are resized and centre-cropped to; 0: as they come, all alike."""
+    """Side in pixels to which images are resized and cropped at the centre; 0: keep their one common size."""
     channels: Channels = 3
     """1 grey, 3 RGB."""
     held_out: Fraction | None = None
-    """Fraction kept out of training where the source has no split; left out: 1/6 of digits, 1/10 of others."""
+    """Fraction kept out of training where the source has no split; by default 1/6 for digits, else 1/10."""
     sha256: str = ""
-    """Expected SHA-256 of a source that is one file; for CIFAR-10 in place of the official ones."""
+    """Expected SHA-256 of a source that is one file; for CIFAR-10 it replaces the official one."""
     flip: bool = False
-    """Mirror half of the training images, drawn anew at each step."""
+    """Mirror each training image with probability 1/2, drawn anew at each step."""
 
 
 @refusing
@@ -57,9 +57,9 @@ class DiffusionConfig:
     T: Annotated[int, Field(ge=2, le=100_000)] = 1000
     """Steps of the forward process."""
     beta_1: Annotated[float, Field(gt=0, lt=1)] = 1e-4
-    """First variance of the linear schedule; taken literally for any T."""
+    """First variance of the linear schedule; it is not scaled with T."""
     beta_T: Annotated[float, Field(gt=0, lt=1)] = 0.02
-    """Last variance of the linear schedule; taken literally for any T."""
+    """Last variance of the linear schedule; it is not scaled with T."""
     zero_terminal_snr: bool = False
     """Shift the schedule so that x_T holds no signal at all; needs predict v or x0."""
     predict: Literal["eps", "x0", "v"] = "eps"
@@ -85,17 +85,17 @@ class TrainConfig:
     """How the network learns."""
 
     length: PositiveSpan = "100 epochs"
-    """How long to train."""
+    """How long to train, such as "20 epochs", "5000 steps" or "1000000 images"."""
     batch_size: Count = 128
-    """Images an optimiser step, over all devices. The last partial batch of an epoch is dropped."""
+    """Images per optimiser step, over all devices. The last partial batch of an epoch is dropped."""
     micro_batch: Annotated[int, Field(ge=0, le=MOST)] = 0
-    """Images a device takes at once; 0: the whole batch, or as many of it as fit when a run begins."""
+    """Images that a device computes at once; 0: the whole batch, or as much of it as fits when the run begins."""
     activation_checkpointing: Annotated[int, Field(ge=0, le=13)] = 0
-    """Levels, from the full resolution down, whose activations the backward pass recomputes: less memory, more time."""
+    """Number of levels, from full resolution down, that the backward pass recomputes: less memory, more time."""
     optimizer: Literal["adam", "adamw", "muon"] = "adam"
     """Adam, AdamW with decoupled weight decay, or Muon for the matrices and convolutions with AdamW for the rest."""
     lr: Positive = 2e-4
-    """Learning rate after the warm-up, its peak."""
+    """Peak of the learning rate, after the warm-up."""
     weight_decay: Annotated[float, Field(ge=0, le=MOST_FLOAT)] = 0.0
     """Weight decay of AdamW and Muon."""
     beta1: Fraction = 0.9
@@ -107,19 +107,19 @@ class TrainConfig:
     warmup: Span = "5000 steps"
     """Length of the linear warm-up."""
     warmup_start: Annotated[float, Field(ge=0, le=1)] = 0.0
-    """Where the warm-up begins, as a fraction of lr."""
+    """Rate at which the warm-up begins, as a fraction of lr."""
     lr_schedule: Literal["constant", "cosine", "wsd"] = "constant"
     """The rate after the warm-up: constant, half a cosine, or (wsd) constant with a linear fall at the end."""
     lr_period: Span = "0 steps"
     """Length of the cosine's fall (0: the rest of the run), or of the fall of wsd (0: a fifth of the run)."""
     lr_every: Literal["step", "epoch"] = "step"
-    """Whether the learning rate moves at each step or stands still within an epoch."""
+    """Whether the learning rate changes at each step or at each epoch."""
     clip: Annotated[float, Field(ge=0, le=MOST_FLOAT)] = 1.0
     """Largest norm of the gradient; 0: no clipping."""
     loss_scale: Positive = 1.0
-    """Factor on what is minimised; it matters to clip and adam_eps. The logged norm is with it, the loss without."""
+    """Factor on the loss that is minimised; it matters to clip and adam_eps. The logged loss leaves it out."""
     ema_decay: Fraction = 0.9999
-    """Decay of the exponential moving average of the weights; 0: none, and raw weights are sampled."""
+    """Decay of the exponential moving average of the weights; 0: no average, so raw weights are sampled."""
     ema_warmup: bool = True
     """Start the average fast: the decay of update n is at most (1 + n) / (10 + n)."""
     power_ema: bool = False
@@ -127,15 +127,15 @@ class TrainConfig:
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"
     """Arithmetic inside the network; auto: bfloat16 where the device has it. Weights stay float32."""
     compile: Literal["no", "yes", "graphs"] = "no"
-    """Compile the network: yes, or graphs, which also records CUDA graphs on a GPU."""
+    """Compile the network with torch.compile; graphs also records CUDA graphs on a GPU."""
     device: str = "auto"
     """"auto", "cpu", "cuda", "cuda:1" or "mps"."""
     label_dropout: Fraction = 0.0
     """Share of images whose label is hidden from the network, for classifier-free guidance; 0.1 is usual."""
     augment: Fraction = 0.0
-    """Probability of scaling, rotating, moving ... a training image; samples are not augmented. 0.12 is usual."""
+    """Probability of scaling, rotating or moving a training image; samples are not augmented. 0.12 is usual."""
     init: str = ""
-    """Where the initial weights come from: a run (its newest when this one begins), RUN@STEP, or a weights file."""
+    """Source of the initial weights: a run (its newest weights), RUN@STEP, or a file of weights; empty: random."""
 
     @model_validator(mode="after")
     def _consistent(self) -> "TrainConfig":
@@ -154,10 +154,10 @@ class LossConfig:
     """What is minimised."""
 
     objective: Literal["simple", "hybrid", "vlb", "consistency"] = "simple"
-    """The squared error (simple), the variational bound (vlb), both, to train a learned variance (hybrid), or the error
-    of the ends of paths, to sample in 1 to 4 calls (consistency, which unstir distill sets up)."""
+    """simple is the squared error, vlb the variational bound, hybrid both, to train a learned variance. consistency is
+    the error of the ends of paths; unstir distill sets it."""
     weighting: Literal["simple", "min_snr", "truncated_snr", "p2"] = "simple"
-    """Weight of the squared error at each time: the same for all, or a function of the signal-to-noise ratio."""
+    """Weight of the squared error at each time: equal (simple), or a function of the signal-to-noise ratio."""
     min_snr_gamma: Positive = 5.0
     """gamma of min_snr."""
     p2_gamma: Annotated[float, Field(gt=0, le=100)] = 1.0
@@ -167,9 +167,9 @@ class LossConfig:
     vlb_weight: Positive = 0.001
     """Factor of the bound, in bits per dimension, in the hybrid."""
     teacher: Literal["eps", "x0", "v"] = "v"
-    """What the weights that consistency begins with predict; their paths are the ones it learns from."""
+    """What the teacher of consistency predicts: the noise, the image, or the velocity."""
     times: Literal["uniform", "importance", "laplace", "normal"] = "uniform"
-    """How times are drawn: all with the same probability, by their recent losses (for vlb), or by log-SNR."""
+    """How times are drawn: uniformly, by their recent losses (importance, for vlb), or by a density of the log-SNR."""
     times_mean: Annotated[float, Field(ge=-100, le=100)] = 0.0
     """Centre of the laplace or normal density, a log-SNR in nats; at 0 signal and noise are equally strong."""
     times_scale: Annotated[float, Field(ge=0.01, le=100)] = 1.0
@@ -177,7 +177,7 @@ class LossConfig:
     input_perturbation: Annotated[float, Field(ge=0, le=10)] = 0.0
     """Extra noise in x_t that the target leaves out, as a fraction of x_t's own noise (Ning et al. 2023: 0.1)."""
     noise_choices: Annotated[int, Field(ge=1, le=64)] = 1
-    """How many noises to draw for an image; the nearest one is used (immiscible diffusion). 1: ordinary training."""
+    """Number of noises drawn for an image; the nearest is used (immiscible diffusion). 1: ordinary training."""
 
     @property
     def is_simple(self) -> bool:
@@ -243,13 +243,13 @@ class LogConfig:
     """What is logged: metrics.jsonl, and held_out.jsonl at each snapshot."""
 
     every: PositiveSpan = "50 steps"
-    """How often a line of metrics is written: means over the steps since the last one."""
+    """Interval between lines of metrics, which are means over the steps since the last line."""
     to: tuple[TrackerName, ...] = ()
-    """Trackers that show the run too: tensorboard (in RUN/tensorboard), wandb (Weights & Biases, on its server)."""
+    """Trackers that also show the run: tensorboard (in RUN/tensorboard), wandb (Weights & Biases, on its server)."""
     held_out_images: Annotated[int, Field(ge=0, le=MOST)] = 128
-    """Training images, and held-out ones, whose loss is measured at each snapshot; at most what there are. 0: none."""
+    """Number of training images, and of held-out ones, whose loss is measured at each snapshot; 0: none."""
     held_out_times: Annotated[int, Field(ge=1, le=100_000)] = 10
-    """Times at which it is measured, the middles of so many equal parts of 1..T; at most T."""
+    """Number of times at which it is measured, the middles of equal parts of 1..T; at most T."""
 
     @model_validator(mode="after")
     def _consistent(self) -> "LogConfig":
@@ -267,17 +267,17 @@ class CheckpointConfig:
     """What is kept to continue from."""
 
     every: PositiveSpan = "1 epoch"
-    """How often everything needed to continue is saved."""
+    """Interval between checkpoints, which hold everything needed to continue."""
     keep: Count = 2
-    """How many of these files stay, the newest."""
+    """Number of checkpoints to keep, the newest."""
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class _Snapshots:
     epochs: Ints = ()
-    """After which epochs, counted from 0; empty: at log-spaced numbers of images seen. The last step always counts."""
+    """Epochs after which grids are drawn, counted from 0; empty: log-spaced. The last step always has one."""
     log_spaced: Annotated[int, Field(ge=0, le=100)] = 6
-    """How many log-spaced snapshots where no epochs are named."""
+    """Number of log-spaced snapshots where epochs is empty."""
     num: Annotated[int, Field(ge=1, le=10_000)] = 64
     """Images in a grid."""
     nrow: Count = 8
