@@ -6,7 +6,6 @@ wrong index, a wrong root, two steps in the wrong order. That every row passes w
 False alarms of the rows that count random numbers: see there; here every seed is the package's own and fixed.
 """
 
-import re
 from collections import Counter
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -33,10 +32,9 @@ def read_bugs():
     bugs = []
     for block in Path(__file__).with_name("bugs.txt").read_text().strip().split("\n\n")[1:]:
         (row, title), (_, target), *lines = (line.split(" ", 1) for line in block.splitlines())
-        assert re.fullmatch(r"(\?|-\+)*-\+", "".join(sign for sign, _ in lines)), block
-        changes = []
-        for sign, text in lines:
-            changes.append((text, None)) if sign != "+" else changes.append((changes.pop()[0], text))
+        assert [sign for sign, _ in lines] == ["-", "+"] * (len(lines) // 2), block
+        texts = [text for _, text in lines]
+        changes = list(zip(texts[::2], texts[1::2], strict=True))
         bugs.append(Bug(row.removesuffix(":"), title, target, changes))
     return bugs
 
