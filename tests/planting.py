@@ -65,11 +65,11 @@ def changed(tree, changes):
     """The syntax tree with all changes made; the one given stays as it is."""
     tree = copy.deepcopy(tree)
     for old, new in changes:
-        places = [(place, _match(_parsed(old), _at(*place))) for place in _places(tree)]
-        hits = [(place, bound) for place, bound in places if bound is not None]
+        places = [(place, key, _match(_parsed(old), place[key])) for place, key in _places(tree)]
+        hits = [hit for hit in places if hit[2] is not None]
         assert len(hits) == 1, f"{old!r} is found {len(hits)} times in\n{ast.unparse(tree)}"
-        place, bound = hits[0]
-        _put_at(*place, _Filled(bound).visit(_parsed(new)))
+        ((place, key, bound),) = hits
+        place[key] = _Filled(bound).visit(_parsed(new))
     return ast.fix_missing_locations(tree)
 
 
@@ -79,24 +79,14 @@ def _parsed(text):
 
 
 def _places(tree):
-    """Where an expression or a statement can be changed: what holds it, in which field, and at which index if any."""
+    """Where an expression or a statement can be changed: the list or the fields that hold it, and its key there."""
     for parent in ast.walk(tree):
         for field, value in ast.iter_fields(parent):
-            for index, node in enumerate(value) if isinstance(value, list) else [(None, value)]:
+            place, keys = (value, range(len(value))) if isinstance(value, list) else (vars(parent), [field])
+            for key in keys:
+                node = place[key]
                 if isinstance(node, ast.stmt | ast.expr) and not isinstance(getattr(node, "ctx", None), ast.Store):
-                    yield parent, field, index
-
-
-def _at(parent, field, index):
-    value = getattr(parent, field)
-    return value if index is None else value[index]
-
-
-def _put_at(parent, field, index, node):
-    if index is None:
-        setattr(parent, field, node)
-    else:
-        getattr(parent, field)[index] = node
+                    yield place, key
 
 
 def _match(pattern, node):
