@@ -22,7 +22,7 @@ def drawn_by_training(run, store, steps):
     """The times that the first ``steps`` batches of a run train on, of which no loss was seen yet."""
     trainer, found = Trainer(run, store), []
     for trainer.state.step in range(steps):
-        found.append(trainer._examples(slice(0, run.config.train.batch_size))[0])
+        found.append(trainer.examples(slice(0, run.config.train.batch_size)).t)
     return torch.cat(found)
 
 

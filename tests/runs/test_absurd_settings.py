@@ -9,7 +9,7 @@ from conftest import tiny_config
 from unstir.errors import UserError
 from unstir.runs import toml
 from unstir.runs.config import Config
-from unstir.runs.timetable import learning_rate
+from unstir.runs.timetable import learning_rates
 from unstir.train.launch import open_data
 
 KEYS = {
@@ -92,4 +92,4 @@ def test_a_run_without_a_step_at_the_full_rate_is_refused(make_run, tmp_path, le
 
 def test_a_warm_up_may_leave_a_single_step(make_run):
     run, _ = make_run(train__length="20 steps", train__warmup="19 steps")
-    assert learning_rate(run, 18) == learning_rate(run, 19) == run.config.train.lr > learning_rate(run, 17)
+    assert learning_rates(run)(18) == learning_rates(run)(19) == run.config.train.lr > learning_rates(run)(17)

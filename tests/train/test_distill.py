@@ -16,7 +16,7 @@ from unstir.metrics.drawn import usual_chain
 from unstir.randomness import Key
 from unstir.runs import checkpoint
 from unstir.runs.run import Run
-from unstir.runs.timetable import learning_rate
+from unstir.runs.timetable import learning_rates
 from unstir.train.distill import distill_run, distilled
 from unstir.train.launch import train_run
 from unstir.train.paths import PATHS, PERIOD, STEPS
@@ -35,8 +35,10 @@ def test_paths_take_as_many_steps_as_are_drawn_for_them(make_run):
 
 def pairs_of(trainer, steps, parts=(slice(0, 4), slice(4, 8))):
     """What the slots of a batch learn from at these steps: (t, x_t, end) of each, [steps * 8, ...]."""
-    found = [trainer._paths(step, torch.arange(part.start, part.stop), part) for step in steps for part in parts]
-    return [torch.cat([getattr(each, name) for each in found]) for name in ("t", "x_t", "end")]
+    found = []
+    for trainer.state.step in steps:
+        found += [trainer.examples(part) for part in parts]
+    return [torch.cat([getattr(each, name) for each in found]) for name in ("t", "x_t", "x_0")]
 
 
 def test_pairs_are_points_on_paths_of_the_teacher_and_their_ends(trained, make_run):
@@ -70,8 +72,7 @@ def test_classes_are_hidden_for_whole_paths_and_else_come_as_often_as_in_the_dat
     labels = torch.stack([made._paths._label(number, torch.arange(500)) for number in (0, 1)])
     assert (labels == 10).float().mean().item() == pytest.approx(0.3, abs=0.05)
     assert set(labels.flatten().tolist()) == set(range(11)) and not torch.equal(*labels)
-    found = made._paths(0, torch.arange(8), slice(0, 8))
-    assert found.label.shape == (8,)
+    assert made.examples(slice(0, 8)).label.shape == (8,)
 
 
 def test_a_teacher_that_predicts_noise_teaches_one_that_predicts_velocity(trained, make_run):
@@ -91,10 +92,10 @@ def test_a_step_learns_the_ends_and_leaves_the_teacher(trained, make_run):
     total = torch.zeros(())
     for part in (slice(0, 4), slice(4, 8)):
         slots = torch.arange(part.start, part.stop)
-        pairs = made._paths(0, slots, part)
+        pairs = made.examples(part)
         estimate = made._denoiser(pairs.x_t, pairs.t, None, Key(0, "dropout", 0, slots)).x0
         sigma = torch.tensor([made._denoiser.process.schedule.sigma(t) for t in pairs.t.tolist()])
-        error = (estimate - pairs.end).square().mean((1, 2, 3))
+        error = (estimate - pairs.x_0).square().mean((1, 2, 3))
         total = total + ((((error + SMOOTH**2).sqrt() - SMOOTH) / sigma).sum()) / 8
     expected = torch.autograd.grad(total, list(made.state.net.parameters()))
     made.take_step()
@@ -184,7 +185,7 @@ def test_the_same_command_trains_it_for_longer_and_the_rate_follows(trained, tmp
     status, _, _ = unstir("distill", teacher.path, "--out", "fast", "--length", "30 steps")
     run = Run.open("fast")
     assert status == 0 and run.newest_step() == 30 and run.config.train.lr_period == "29 steps"
-    assert learning_rate(run, 21) > 0.001 and learning_rate(run, 29) < 1e-4
+    assert learning_rates(run)(21) > 0.001 and learning_rates(run)(29) < 1e-4
     said = unstir("distill", teacher.path, "--out", "fast")[1]
     assert "at step 30. To go on: unstir train --out fast --train.length" in said
     refused(
@@ -282,4 +283,4 @@ def test_the_rate_falls_by_steps_though_the_teachers_stood_still_within_an_epoch
     teacher, _ = trained("teacher", train__lr_every="epoch", train__lr_schedule="constant")
     assert distilled(teacher).train.lr_every == "step"
     fast = distill_run(teacher.path, tmp_path / "fast", "12 steps").run  # far less than an epoch
-    assert learning_rate(fast, 11) < 0.05 * fast.config.train.lr
+    assert learning_rates(fast)(11) < 0.05 * fast.config.train.lr

@@ -100,14 +100,14 @@ def test_the_trial_changes_nothing(changes, make_run, monkeypatch):
 def test_where_an_error_says_so_it_is_caught(most, expected, make_run, monkeypatch):
     monkeypatch.setattr(fits, "_extended", lambda run, store, size, _: fits._taken(run, store, size))  # as on a GPU
     run, store = make_run(train__micro_batch=0)
-    heard, real = Heard(), trainer.nearest_noise
+    heard, real = Heard(), trainer.denoising_loss
 
-    def greedy(key, *given):
-        if len(key.slots) > most:
+    def greedy(denoiser, x_0, *given):
+        if len(x_0) > most:
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 3.00 GiB")
-        return real(key, *given)
+        return real(denoiser, x_0, *given)
 
-    monkeypatch.setattr(trainer, "nearest_noise", greedy)
+    monkeypatch.setattr(trainer, "denoising_loss", greedy)
     if expected is None:
         with pytest.raises(OutOfMemoryError, match="with 1 images at once does not fit .* --model.channels in a new"):
             fits.fitting(run, store, heard.say)

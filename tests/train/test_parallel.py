@@ -330,14 +330,14 @@ def test_one_out_of_memory_ends_the_job_with_its_line_and_the_last_checkpoint_is
     from unstir import cli
     from unstir.runs.toml import to_toml
 
-    draw = trainer.nearest_noise
+    loss = trainer.denoising_loss
 
-    def greedy(key, *given):
+    def greedy(denoiser, x_0, t, eps, label, key, *given):
         if processes.rank() == 1 and key.step + 1 >= 10:
             raise torch.OutOfMemoryError("out of memory. Tried to allocate 3.00 GiB")
-        return draw(key, *given)
+        return loss(denoiser, x_0, t, eps, label, key, *given)
 
-    monkeypatch.setattr(trainer, "nearest_noise", greedy)
+    monkeypatch.setattr(trainer, "denoising_loss", greedy)
     (tmp_path / "tiny.toml").write_text(to_toml(tiny()))
     words = ["train", str(tmp_path / "tiny.toml"), "--out", str(tmp_path / "run")]
     job = Together(2, lambda rank: cli.main(words), tmp_path / "out")

@@ -14,7 +14,7 @@ from unstir.runs import checkpoint, recipes
 from unstir.runs.card import DataCard
 from unstir.runs.run import Run
 from unstir.runs.sections import TrainConfig
-from unstir.runs.timetable import all_snapshots, ema_decay, grid_file, learning_rate, newest_grid, snapshots
+from unstir.runs.timetable import all_snapshots, ema_decay, grid_file, learning_rates, newest_grid, snapshots
 from unstir.train import trainer
 from unstir.train.batches import Batches
 from unstir.train.state import WINDOW, averaged_copy, update_average
@@ -30,7 +30,7 @@ def test_the_reports_learning_rate():
     run = recipe_run("cifar10-report")
     per_epoch = 625
     assert run.steps_per_epoch == per_epoch and run.length == 200 * per_epoch
-    at = lambda epoch, step=0: learning_rate(run, epoch * per_epoch + step)
+    at = lambda epoch, step=0: learning_rates(run)(epoch * per_epoch + step)
     assert at(0) == pytest.approx(1e-4) and at(10) == pytest.approx(1.5e-4) and at(20) == pytest.approx(2e-4)
     assert at(10, 624) == at(10) != at(11)
     assert at(120) == pytest.approx(1e-4)
@@ -46,21 +46,21 @@ def test_the_reports_learning_rate_equals_its_chained_schedulers():
     chained = torch.optim.lr_scheduler.SequentialLR(optimizer, [warmup, cosine], milestones=[20])
     run = recipe_run("cifar10-report")
     for epoch in range(200):
-        assert learning_rate(run, epoch * 625) == pytest.approx(optimizer.param_groups[0]["lr"], rel=1e-9), epoch
+        assert learning_rates(run)(epoch * 625) == pytest.approx(optimizer.param_groups[0]["lr"], rel=1e-9), epoch
         optimizer.step()
         chained.step()
 
 
 def test_ho_et_als_learning_rate_and_the_small_recipes_cosine():
     run = recipe_run("cifar10")
-    assert learning_rate(run, 0) == pytest.approx(2e-4 / 5000)
-    assert learning_rate(run, 4999) == learning_rate(run, 799_999) == 2e-4
+    assert learning_rates(run)(0) == pytest.approx(2e-4 / 5000)
+    assert learning_rates(run)(4999) == learning_rates(run)(799_999) == 2e-4
 
 
 def test_a_rate_that_falls_at_the_end(make_run):
     run, _ = make_run("wsd", train__lr_schedule="wsd", train__length="20 steps", train__lr=1e-3)
     assert run.config.train.lr_period == "4 steps"  # a fifth of the run, kept when it is continued
-    rates = [learning_rate(run, step) / 1e-3 for step in range(20)]
+    rates = [learning_rates(run)(step) / 1e-3 for step in range(20)]
     assert rates[:3] == pytest.approx([1 / 3, 2 / 3, 1]) and rates[3:16] == [1.0] * 13
     assert rates[16:] == pytest.approx([1, 0.75, 0.5, 0.25])
     with pytest.raises(
@@ -304,9 +304,9 @@ def test_a_warm_up_of_ten_steps_ends_at_its_peak(start, every, rates):
     train = replace(config.train, lr=2.0, warmup="10 steps", warmup_start=start, lr_every=every, batch_size=64)
     run = Run(Path("nowhere"), replace(config, train=train), DataCard((1, 8, 8), (), {"train": 512, "held_out": 0}, ""))
     at_once = replace(run, config=replace(run.config, train=replace(train, warmup="0 steps", lr_schedule="constant")))
-    assert learning_rate(at_once, 0) == 2
+    assert learning_rates(at_once)(0) == 2
     constant = replace(run, config=replace(run.config, train=replace(train, lr_schedule="constant")))
-    assert {step: learning_rate(constant, step) / 2 for step in rates} == pytest.approx(rates)
+    assert {step: learning_rates(constant)(step) / 2 for step in rates} == pytest.approx(rates)
 
 
 def test_a_cosine_falls_to_nothing_at_the_end_of_its_period_and_stays_there():
@@ -315,7 +315,7 @@ def test_a_cosine_falls_to_nothing_at_the_end_of_its_period_and_stays_there():
     run = Run(Path("nowhere"), replace(config, train=replace(config.train, **how)), DataCard((1, 8, 8), (), {}, ""))
     run.data.counts["train"] = 512
     rates = {10: 2, 15: 1 + math.sqrt(0.5), 20: 1, 30: 0, 31: 0, 50: 0}
-    assert {step: learning_rate(run, step) for step in rates} == pytest.approx(rates, abs=1e-12)
+    assert {step: learning_rates(run)(step) for step in rates} == pytest.approx(rates, abs=1e-12)
 
 
 def test_a_decay_rises_with_its_warm_up():

@@ -7,7 +7,7 @@ import pytest
 from conftest import tiny_config
 from unstir.errors import UserError
 from unstir.runs.run import Run
-from unstir.runs.timetable import learning_rate
+from unstir.runs.timetable import learning_rates
 from unstir.train.launch import open_run
 
 
@@ -58,7 +58,7 @@ def test_a_rate_that_stands_still_within_an_epoch_falls_all_the_same(make_run, d
     by_epoch = {"train__lr_every": "epoch", "train__lr": 1e-3}
     run, _ = make_run("wsd", **settings("wsd", "3 epochs", **by_epoch))
     assert run.config.train.lr_period == f"{2 * per_epoch} steps"
-    rates = [learning_rate(run, epoch * per_epoch) for epoch in range(3)]
+    rates = [learning_rates(run)(epoch * per_epoch) for epoch in range(3)]
     assert rates[1:] == pytest.approx([1e-3, 0.5e-3])
     longer = '--train.lr_period "2 epochs" or '
     for schedule, length, changes, remedy in (

@@ -105,10 +105,7 @@ def nearest_noise(key: Key, x_0: Tensor, choices: int = 1) -> Tensor:
     2025, "Improved immiscible diffusion"). Unlike the assignment within a batch of Li et al. 2024, which it replaces,
     it takes each image alone: a pair depends on the image and the key of its slot, however a batch is split.
     """
-    shape = tuple(x_0.shape[1:])
-    if choices == 1:
-        return randomness.normal(key, shape)
-    drawn = randomness.normal(key, (choices, *shape))
+    drawn = randomness.normal(key, (choices, *x_0.shape[1:]))
     nearest = (drawn - x_0[:, None]).square().flatten(2).sum(2).argmin(1)
     return drawn[torch.arange(len(x_0), device=x_0.device), nearest]
 

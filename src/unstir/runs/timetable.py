@@ -1,6 +1,7 @@
 """What happens when in a run, as pure functions of its settings and the step, so that none of it needs to be saved."""
 
 import math
+from collections.abc import Callable
 from pathlib import Path
 
 from unstir.runs.config import log_spaced
@@ -55,28 +56,31 @@ def newest_grid(run: Run) -> Path | None:
     return drawn[-1] if drawn else None
 
 
-def learning_rate(run: Run, step: int) -> float:
-    """The learning rate of optimiser step ``step``, counted from 0.
+def learning_rates(run: Run) -> Callable[[int], float]:
+    """The learning rate as a function of the optimiser step, counted from 0.
 
     It rises linearly from warmup_start * lr to lr over the warm-up, then stays, or falls as half a cosine towards 0
     over lr_period (which may be longer than the run), or stays and falls linearly to 0 over the last lr_period ("wsd":
     warm-up, stable, decay; Hu et al. 2024). With lr_every = "epoch" it is that of the epoch's first step;
     a warm-up from 0 counts the step or epoch being taken, so that no step is wasted.
     """
-    cfg = run.config.train
-    if cfg.lr_every == "epoch":
-        step -= step % run.steps_per_epoch
-    warmup = run.steps_in(cfg.warmup)
-    if step < warmup:
-        if cfg.warmup_start == 0:
-            step += run.steps_per_epoch if cfg.lr_every == "epoch" else 1
-        return cfg.lr * (cfg.warmup_start + (1 - cfg.warmup_start) * min(step / warmup, 1))
-    if cfg.lr_schedule == "constant":
-        return cfg.lr
-    period = run.steps_in(cfg.lr_period)
-    if cfg.lr_schedule == "wsd":
-        return cfg.lr * min(1, (run.length - step) / period)
-    return cfg.lr * 0.5 * (1 + math.cos(math.pi * min((step - warmup) / period, 1)))
+    cfg, length = run.config.train, run.length
+    warmup, period = run.steps_in(cfg.warmup), run.steps_in(cfg.lr_period)
+    every = run.steps_per_epoch if cfg.lr_every == "epoch" else 1
+
+    def rate(step: int) -> float:
+        step -= step % every
+        if step < warmup:
+            if cfg.warmup_start == 0:
+                step += every
+            return cfg.lr * (cfg.warmup_start + (1 - cfg.warmup_start) * min(step / warmup, 1))
+        if cfg.lr_schedule == "constant":
+            return cfg.lr
+        if cfg.lr_schedule == "wsd":
+            return cfg.lr * min(1, (length - step) / period)
+        return cfg.lr * 0.5 * (1 + math.cos(math.pi * min((step - warmup) / period, 1)))
+
+    return rate
 
 
 def ema_decay(config: TrainConfig, step: int) -> float:

@@ -13,29 +13,20 @@ from torch import Tensor
 
 from unstir import randomness
 from unstir.chain import Chain
+from unstir.diffusion.augmentation import unaugmented
 from unstir.diffusion.denoiser import Denoiser, Labelled
 from unstir.diffusion.draw import steered
 from unstir.diffusion.paths import follow
 from unstir.randomness import Key
 from unstir.runs.config import Config
+from unstir.train.levers import Examples
 
 PATHS, PERIOD, STEPS = 8, 56, (10, 18)
 FROM_NOISE = 0.3  # of the pairs are at t = T besides those that chance takes there: one call begins from nowhere else
 
 
 @dataclass(frozen=True, eq=False)
-class Pairs:
-    """What a part of the batch learns from: ``x_t`` at ``t`` and the ``end`` of its path, of images with ``label``."""
-
-    x_t: Tensor
-    t: Tensor
-    end: Tensor
-    label: Tensor | None
-
-
-@dataclass(frozen=True, eq=False)
 class _Followed:
-    period: int
     times: Tensor  # int64 [PATHS, n]; a path that has fewer points repeats its last one
     states: Tensor  # [PATHS, n, b, C, H, W]
     ends: Tensor  # [PATHS, b, C, H, W]
@@ -43,29 +34,35 @@ class _Followed:
 
 
 class Paths:
-    """The pairs of any step. ``labels`` int64 [N] are those of the training images, of which paths have their own."""
+    """The examples of any step. ``labels`` int64 [N] are those of the training images, of which paths have their own.
+
+    In an example x_0 is the end of a path, eps its beginning and x_t the point on it. The teacher may have been trained
+    on augmented images; what took the augmentation stays a part of the network, and gets zeros.
+    """
 
     def __init__(self, teacher: Denoiser, config: Config, shape: tuple[int, ...], labels: Tensor | None) -> None:
         self._teacher, self._config, self._shape, self._labels = teacher, config, shape, labels
-        self._followed: dict[int, _Followed] = {}
+        self._period, self._followed = -1, dict[tuple[int, int], _Followed]()
 
-    def __call__(self, step: int, slots: Tensor, part: slice) -> Pairs:
-        """The pairs of a step for ``slots``, int64 [b], the places in the batch that ``part`` cuts out."""
-        seed, found = self._config.seed, self._followed.get(part.start)
-        if found is not None and len(slots) != found.ends.shape[1]:  # the batch is cut into other parts
-            self._followed.clear()
-            found = None
-        if found is None or found.period != step // PERIOD:
-            self._followed.pop(part.start, None)  # before the next, so that there is memory for one alone
-            found = self._followed[part.start] = self._follow(step // PERIOD, slots)
+    def __call__(self, step: int, slots: Tensor, part: slice) -> Examples:
+        """The examples of a step for ``slots``, int64 [b], the places in the batch that ``part`` cuts out."""
+        seed, period, place = self._config.seed, step // PERIOD, (part.start, len(slots))
+        if period != self._period:  # before the next, so that there is memory for one alone
+            self._period, self._followed = period, {}
+        if place not in self._followed:
+            self._followed[place] = self._follow(period, slots)
+        found = self._followed[place]
         path = randomness.integers(Key(seed, "path", step, slots), 0, PATHS - 1)
         latest = randomness.integers(Key(seed, "time", step, slots), 1, self._teacher.process.T)
         later, last = found.times[path] > latest[:, None], found.times.shape[1] - 1
-        place = later.sum(1).clamp(max=last)  # of the first one by then, as the path goes
-        place = place.masked_fill(randomness.coin(Key(seed, "from noise", step, slots), FROM_NOISE), 0)
+        point = later.sum(1).clamp(max=last)  # of the first one by then, as the path goes
+        point = point.masked_fill(randomness.coin(Key(seed, "from noise", step, slots), FROM_NOISE), 0)
         row = torch.arange(len(slots), device=slots.device)
         label = None if found.labels is None else found.labels[path, row]
-        return Pairs(found.states[path, place, row], found.times[path, place], found.ends[path, row], label)
+        x_t, t, end = found.states[path, point, row], found.times[path, point], found.ends[path, row]
+        zeros = unaugmented(len(slots), slots.device) if self._config.train.augment else None
+        weight = torch.ones_like(x_t[:, 0, 0, 0])
+        return Examples(end, t, found.states[path, 0, row], weight, label, augmentation=zeros, x_t=x_t)
 
     def _follow(self, period: int, slots: Tensor) -> _Followed:
         seed, process = self._config.seed, self._teacher.process
@@ -83,7 +80,7 @@ class Paths:
             ends.append(end)
             labels += [] if label is None else [label]
         known = torch.stack(labels) if labels else None
-        return _Followed(period, torch.stack(moments), torch.stack(states), torch.stack(ends), known)
+        return _Followed(torch.stack(moments), torch.stack(states), torch.stack(ends), known)
 
     def _chain(self, number: int) -> Chain:
         """The solver of paths of this number, of as many steps as are drawn, at most T."""

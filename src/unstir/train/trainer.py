@@ -9,18 +9,17 @@ signals decide, all do as one says (`distributed.processes`).
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Sequence
 from dataclasses import replace
-from functools import partial
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from unstir import randomness
 from unstir.data import Store
 from unstir.diffusion.arithmetic import repeatable
-from unstir.diffusion.augmentation import augmented, unaugmented
-from unstir.diffusion.loss import Losses, denoising_loss, nearest_noise
+from unstir.diffusion.loss import Losses, denoising_loss
 from unstir.diffusion.paths import path_loss
 from unstir.distributed import processes
 from unstir.errors import UserError
@@ -31,12 +30,13 @@ from unstir.runs.checkpoint import what_differs
 from unstir.runs.compiling import compiled, set_aside
 from unstir.runs.loading import check_same
 from unstir.runs.run import Run
-from unstir.runs.timetable import ema_decay, learning_rate, snapshots
+from unstir.runs.timetable import ema_decay, learning_rates, snapshots
 from unstir.theory.averages import WIDTHS, decay
 from unstir.train import parallel
 from unstir.train.batches import Batches
 from unstir.train.grids import Grids
 from unstir.train.held_out import HeldOutLoss
+from unstir.train.levers import Examples, levers
 from unstir.train.observer import Observer, Stop
 from unstir.train.paths import Paths
 from unstir.train.record import Record, draw_charts
@@ -76,7 +76,7 @@ class Trainer:
         self._learner = parallel.learner(net)
         self._denoiser = replace(denoiser, net=self._learner)
         self._objective = build.objective(run.config, self._denoiser)
-        self._times = build.times(run.config, self._device)
+        self._rate, self._levers = learning_rates(run), levers(run.config, self.state.history, self._device)
         self._paths = None
         if self.state.teacher is not None:
             teacher = build.teacher(run.config, self.state.teacher, self._denoiser.dtype)
@@ -153,74 +153,21 @@ class Trainer:
             self._run.record(name, step=self.state.step, **details)
 
     def take_step(self) -> None:
-        """One optimiser step on the global batch, a micro-batch at a time."""
-        cfg, state = self._config, self.state
-        lr = learning_rate(self._run, state.step)
-        for group in state.optimizer.param_groups:
-            group["lr"] = lr
-        state.net.train()
-        self._apply(*processes.rows_of_all(self._gradient(), self._part, cfg.batch_size))
-        state.step += 1
-
-    def _gradient(self) -> tuple[torch.Tensor, ...]:
-        """Compute the gradient of this process's part of the batch; see `_learn_from`."""
-        self.state.optimizer.zero_grad(set_to_none=not self._denoiser.reuses_output)
-        first, end = self._part.start, self._part.stop
-        slots = [slice(begin, min(begin + self._size, end)) for begin in range(first, end, self._size)]
-        parts = [self._learn_from(part, part.stop == end) for part in slots]
-        return tuple(torch.cat(column) for column in zip(*parts, strict=True))
-
-    def _learn_from(self, part: slice, last: bool = True) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Add the gradient of a part of the batch. Returns its times [b], losses [b] and weighted figures [b, 3]."""
-        t, weight, losses_of = self._examples(part)
-        with parallel.exchanging(self._learner, last), repeatable(self._device):
-            losses = losses_of()
-            torch.autograd.backward((losses.total * weight).sum() * (self._config.loss_scale / self._config.batch_size))
-        total, mse, bits = (torch.zeros_like(weight) if each is None else each.detach() for each in losses)
-        return t, total, torch.stack((total, mse, bits), 1) * weight[:, None]
-
-    def _examples(self, part: slice) -> tuple[torch.Tensor, torch.Tensor, Callable[[], Losses]]:
-        """What a part of the batch is to learn from: times [b], weights of its losses [b], and what computes these."""
-        cfg, state, seed = self._config, self.state, self._run.config.seed
-        slots = self._slots[part]
-        dropout_key = Key(seed, "dropout", state.step, slots) if self._takes_key else None
-        denoiser = self._denoiser
-        if self._paths is not None:
-            pairs = self._paths(state.step, slots, part)
-            if cfg.augment:  # as the teacher was: what took it stays a part of the network, and gets a gradient
-                denoiser = replace(denoiser, augmentation=unaugmented(len(slots), self._device))
-            losses = partial(path_loss, denoiser, pairs.x_t, pairs.t, pairs.end, pairs.label, dropout_key)
-            return pairs.t, torch.ones_like(pairs.x_t[:, 0, 0, 0]), losses
-        x_0, label = self._batches(state.step, slots, part)
-        if label is not None and cfg.label_dropout:
-            hidden = randomness.coin(Key(seed, "label dropout", state.step, slots), cfg.label_dropout)
-            label = torch.where(hidden, self._run.config.model.num_classes, label)
-        if cfg.augment:
-            x_0, how = augmented(x_0, seed, state.step, slots, cfg.augment)
-            denoiser = replace(denoiser, augmentation=how)
-        time_key = Key(seed, "time", state.step, slots)
-        weight = torch.ones_like(x_0[:, 0, 0, 0])
-        if state.history is not None:
-            t, weight = state.history.draw(time_key)
-        elif self._times is not None:
-            t = self._times.draw(time_key)
-        else:
-            t = randomness.integers(time_key, 1, self._denoiser.process.T)
-        eps = nearest_noise(Key(seed, "noise", state.step, slots), x_0, self._run.config.loss.noise_choices)
-        perturbation = None
-        if gamma := self._run.config.loss.input_perturbation:
-            perturbation = gamma * randomness.normal(Key(seed, "perturbation", state.step, slots), tuple(eps.shape[1:]))
-        assert self._objective is not None
-        given = (denoiser, x_0, t, eps, label, dropout_key, self._objective, perturbation)
-        return t, weight, partial(denoising_loss, *given)
-
-    def _apply(self, t: torch.Tensor, losses: torch.Tensor, figures_of_all: torch.Tensor) -> None:
-        """Clip the gradient, move the weights and their average, and add to the figures.
+        """One optimiser step on the global batch, a micro-batch at a time.
 
         Where the gradient is not finite the whole step is skipped, on the device and without asking it: fused Adam
         leaves weights and moments alone when ``found_inf`` is 1.
         """
         cfg, state = self._config, self.state
+        for group in state.optimizer.param_groups:
+            group["lr"] = self._rate(state.step)
+        state.net.train()
+        state.optimizer.zero_grad(set_to_none=not self._denoiser.reuses_output)
+        first, end = self._part.start, self._part.stop
+        parts = [slice(begin, min(begin + self._size, end)) for begin in range(first, end, self._size)]
+        seen = [self._learn_from(part, part.stop == end) for part in parts]
+        columns = tuple(torch.cat(column) for column in zip(*seen, strict=True))
+        t, losses, figures = processes.rows_of_all(columns, self._part, cfg.batch_size)
         norm = torch.nn.utils.clip_grad_norm_(state.net.parameters(), cfg.clip or math.inf, foreach=True)
         applied = torch.isfinite(norm)
         state.optimizer.found_inf = (~applied).float()  # type: ignore[attr-defined]
@@ -228,19 +175,57 @@ class Trainer:
             state.optimizer.step()
         if state.average is not None:
             update_average(state.average, state.net, ema_decay(cfg, state.step), applied.float())
-        for width, each in zip(WIDTHS, state.powers, strict=False):
-            update_average(each, state.net, decay(width, state.step + 1), applied.float())
+        for width, average in zip(WIDTHS, state.powers, strict=False):
+            update_average(average, state.net, decay(width, state.step + 1), applied.float())
         if state.history is not None:
             state.history.record(t, losses, applied)
-        of_step = (applied, *figures_of_all.mean(0), norm, norm > (cfg.clip or float("inf")))
-        step_figures = torch.stack([figure.to(state.window.dtype) for figure in of_step])
-        state.window += torch.where(applied, step_figures, 0.0)
+        self._count(applied, (*figures.mean(0), norm, norm > (cfg.clip or math.inf)))
+        state.step += 1
+
+    def examples(self, part: slice) -> Examples:
+        """What a part of the batch of the present step learns from: algorithm 1, and the levers of the run."""
+        step, slots, seed = self.state.step, self._slots[part], self._run.config.seed
+        if self._paths is not None:
+            return self._paths(step, slots, part)
+        x_0, label = self._batches(step, slots, part)
+        t = randomness.integers(Key(seed, "time", step, slots), 1, self._denoiser.process.T)
+        eps = randomness.normal(Key(seed, "noise", step, slots), tuple(x_0.shape[1:]))
+        examples = Examples(x_0, t, eps, torch.ones_like(x_0[:, 0, 0, 0]), label)
+        for lever in self._levers:
+            examples = lever(step, slots, examples)
+        return examples
+
+    def _learn_from(self, part: slice, last: bool = True) -> tuple[Tensor, Tensor, Tensor]:
+        """Add the gradient of a part of the batch. Returns its times [b], losses [b] and weighted figures [b, 3]."""
+        examples = self.examples(part)
+        with parallel.exchanging(self._learner, last), repeatable(self._device):
+            losses = self._losses(examples, self._slots[part])
+            scale = self._config.loss_scale / self._config.batch_size
+            torch.autograd.backward((losses.total * examples.weight).sum() * scale)
+        total, mse, bits = (torch.zeros_like(losses.mse) if each is None else each.detach() for each in losses)
+        return examples.t, total, torch.stack((total, mse, bits), 1) * examples.weight[:, None]
+
+    def _losses(self, examples: Examples, slots: Tensor) -> Losses:
+        """The losses of each image; a distilled run has no objective but the ends of paths."""
+        denoiser = replace(self._denoiser, augmentation=examples.augmentation)
+        dropout_key = Key(self._run.config.seed, "dropout", self.state.step, slots) if self._takes_key else None
+        x_0, t, eps, _, label, perturbation, _, x_t = examples
+        if x_t is not None:
+            return path_loss(denoiser, x_t, t, x_0, label, dropout_key)
+        assert self._objective is not None
+        return denoising_loss(denoiser, x_0, t, eps, label, dropout_key, self._objective, perturbation)
+
+    def _count(self, applied: Tensor, figures: Sequence[Tensor]) -> None:
+        """Add the figures of a step to the running window, or count it as skipped."""
+        state = self.state
+        of_step = torch.stack([figure.to(state.window.dtype) for figure in (applied, *figures)])
+        state.window += torch.where(applied, of_step, 0.0)
         skipped, in_a_row = state.counters
         state.counters = torch.stack((skipped + ~applied, (in_a_row + 1) * ~applied))
 
     def _log(self) -> None:
         state, last = self.state, self.state.step - 1
-        self._observer.metrics(self._record.write_line(learning_rate(self._run, last), ema_decay(self._config, last)))
+        self._observer.metrics(self._record.write_line(self._rate(last), ema_decay(self._config, last)))
         in_a_row = int(state.counters[1].item())
         if in_a_row >= MAX_SKIPPED:
             self._saving.begin()
