@@ -97,6 +97,7 @@ def test_killed_between_the_line_and_the_grid_it_has_each_line_once(trained, mak
             assert (run.path / "losses.png").exists()
 
 
+@pytest.mark.slow
 def test_killed_at_random_instants_the_lines_are_the_same(make_run):
     whole, store = make_run("whole", **SHORT)
     began = time.perf_counter()
