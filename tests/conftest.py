@@ -7,8 +7,10 @@ import fcntl
 import gc
 import hashlib
 import json
+import logging
 import os
 import shutil
+from contextlib import contextmanager
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # for the processes that tests start
 
@@ -22,6 +24,7 @@ from unstir.data import Store
 from unstir.data.embedded import load_embedded
 from unstir.metrics import feature_figures
 from unstir.metrics.classifier import FILE, classifier_for
+from unstir.progress import shown_by
 from unstir.runs.toml import from_dict
 from unstir.train import record
 from unstir.train.launch import open_data, open_run
@@ -42,6 +45,31 @@ allocator.keep_blocks = lambda: None  # or a worker only grows, and with it the 
 def keep_blocks():
     """`allocator.keep_blocks`, which is left out of all other tests."""
     return _keep_blocks
+
+
+@pytest.fixture
+def logged():
+    """The sentences that the package logs, a list that grows."""
+    sentences, logger, handler = [], logging.getLogger("unstir"), logging.Handler()
+    handler.emit = lambda record: sentences.append(record.getMessage())
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
+    yield sentences
+    logger.removeHandler(handler)
+    logger.setLevel(logging.NOTSET)
+
+
+@pytest.fixture
+def counts():
+    """What jobs tell of how far they have come: (job, done, total), a list that grows."""
+    told = []
+
+    @contextmanager
+    def display(job, unit):
+        yield lambda done, total, note="": told.append((job, done, total))
+
+    with shown_by(display):
+        yield told
 
 
 LONGEST = ("quality", "train", "report", "metrics")

@@ -1,4 +1,4 @@
-"""Without a terminal a line of progress comes at least every so often, with the time left."""
+"""On a terminal a job has a bar; without one a line of progress comes now and then, with the time left."""
 
 import io
 import re
@@ -7,16 +7,15 @@ import time
 import pytest
 from rich.console import Console
 
-from unstir import console, data
-from unstir.data import pack
+from unstir import console
 from unstir.progress import counted, waiting
 from unstir.train.trainer import Trainer
 
 
 @pytest.fixture
 def screen(monkeypatch):
-    """What a console without a terminal got, where silence lasts 0.1 seconds at most."""
-    monkeypatch.setattr(console, "SILENT_SECONDS", 0.1)
+    """What a console without a terminal got, where a line follows another at once."""
+    monkeypatch.setattr(console, "SILENT_SECONDS", 0.0)
     made = Console(file=io.StringIO(), width=200)
     monkeypatch.setattr(console, "stderr", lambda: made)
     return made
@@ -30,64 +29,39 @@ def test_a_forecast_is_no_approximation_of_less_than_a_second():
     assert waiting(0.2) == "less than a second" and waiting(200) == "about 3.3 minutes"
 
 
-def test_names_in_what_training_says_are_shown_as_they_are(screen):
-    console.TrainingDisplay().say("runs/a[bold]b\x1b[2J: step 0")
-    assert said(screen) == [r"runs/a[bold]b\x1b[2J: step 0"]
+def test_a_line_has_the_time_left_by_what_was_done(screen, monkeypatch):
+    now = [100.0]
+    monkeypatch.setattr(console.time, "monotonic", lambda: now[0])
+    with console.BARS("sampling", "steps") as count:
+        now[0] += 600
+        count(100, 400, "so far")
+    assert said(screen) == ["sampling: 100 of 400 steps so far, about 30 minutes left"]
 
 
-def test_the_longest_silence_is_below_half_a_minute():
-    assert console.SILENT_SECONDS < 30 and console.BETWEEN_SECONDS < 30
-
-
-def test_a_job_that_is_stuck_in_a_step_is_heard_of(screen):
-    with console.counting("packing", "images") as count:
-        time.sleep(0.25)
-        assert said(screen)[0] == "packing: for less than a second"
-        count(3, 10, "so far")
-        time.sleep(0.6)
-    lines = said(screen)
-    assert sum("packing: 3 of 10 images so far, " in line and line.endswith(" left") for line in lines) >= 3
-    time.sleep(0.3)
-    assert said(screen) == lines  # it is over
-
-
-def test_the_time_left_goes_by_what_was_done(screen, monkeypatch):
-    with console.counting("sampling", "steps") as count:
-        count._began -= 600
-        count(100, 400)
-        assert count.line() == "sampling: 100 of 400 steps, about 30 minutes left"
-
-
-def test_of_speakers_within_each_other_the_innermost_speaks(screen, monkeypatch):
-    with console.heartbeat("judging"):
-        with console.counting("sampling", "steps") as count:
-            count(1, 2)
-            before = len(said(screen))
-            time.sleep(0.35)
-            within = said(screen)[before:]
-        assert within and all(line.startswith("sampling") for line in within)
-        time.sleep(0.35)
-    assert said(screen)[-1] == "judging: for less than a second"
-
-
-def test_a_terminal_has_a_bar_and_no_lines(monkeypatch):
-    monkeypatch.setattr(console, "SILENT_SECONDS", 0.05)
+def test_a_terminal_has_bars_and_no_lines(screen, monkeypatch):
     screen = Console(file=io.StringIO(), force_terminal=True, width=100)
     monkeypatch.setattr(console, "stderr", lambda: screen)
-    with console.counting("packing", "images") as count:
-        count(1, 2)
-        time.sleep(0.3)
-    assert "seconds left" not in screen.file.getvalue() and "1/2" in screen.file.getvalue()
+    with console.BARS("evaluating", "evaluations") as outer:
+        outer(1, 3)
+        with console.BARS("packing", "images") as count:
+            count(1, 2)
+            time.sleep(0.3)
+    text = screen.file.getvalue()
+    last = text.rpartition("evaluating")[2]
+    assert "1/3" in last and "packing" not in last and "1/2" in text and "seconds left" not in text
 
 
-def test_training_says_how_fast_it_is_when_it_ends_and_when_the_next_snapshot_comes(make_run, screen, monkeypatch):
+def test_training_says_how_fast_it_is_when_it_ends_and_when_the_next_snapshot_comes(
+    make_run, screen, monkeypatch, caplog
+):
+    caplog.set_level("INFO")
     monkeypatch.setattr(console.Pace, "SECONDS", 0.0)
     run, store = make_run("observed", grids__epochs=[], grids__log_spaced=3)
     with console.TrainingDisplay() as display:
         trainer = Trainer(run, store, display)
         assert trainer.run()
     text = screen.file.getvalue()
-    forecast = [line for line in said(screen) if "images/s measured" in line]
+    forecast = [line for line in caplog.messages if "images/s measured" in line]
     assert len(forecast) == 1, text
     assert re.fullmatch(
         r"[\d,]+ images/s measured: (less|about|at least) [^;]* seconds? to the end; "
@@ -148,17 +122,15 @@ def test_the_pace_leaves_out_the_first_step_and_the_snapshots(monkeypatch):
     assert pace.step_seconds == pytest.approx(0.5) and pace.snapshot_seconds == pytest.approx(40)
 
 
-@pytest.mark.parametrize("ask", ["sample", "likelihood", "evaluate", "report", "pack", "train"])
+@pytest.mark.parametrize("ask", ["sample", "likelihood", "evaluate", "pack", "train"])
 def test_piped_commands_tell_how_far_they_are(classified, trained, command, tmp_path, monkeypatch, ask):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(console, "SILENT_SECONDS", 0.01)
-    monkeypatch.setattr(data, "pack", lambda *of, **how: time.sleep(0.3) or pack(*of, **how))  # else it is over at once
+    monkeypatch.setattr(console, "SILENT_SECONDS", 0.0)
     run, _ = trained() if ask != "pack" else (None, None)
     arguments, words = {
         "sample": (["sample", run and run.path, "--num", 64, "--steps", 20, "--batch-size", 4], "sampling: "),
         "likelihood": (["likelihood", run and run.path, "--num", 64], "bounding held_out: "),
         "evaluate": (["evaluate", run and run.path, "--num", 20, "--seeds", 1], "sampling"),
-        "report": (["report", run and run.path, "--no-measure"], "writing the page: for "),
         "pack": (["data", "pack", "digits", "--out", "packed"], "packing: "),
         "train": (["train", "--out", run and run.path, "--train.length", "40 steps"], "of 40"),
     }[ask]

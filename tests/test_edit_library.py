@@ -53,38 +53,37 @@ def test_weights_clamp_and_guidance_are_what_was_asked(unstir, once, run):
         assert len(made) == 3 * len(guidances)
 
 
-def test_library_calls_count_every_network_call(unstir, run):
+def test_library_calls_count_every_network_call(unstir, run, counts):
     model = Run.open(run).model()
     job = Job(chain=model.chain, num=3, batch_size=2)
     pair, path = (Path("a.png"), Path("b.png")), Path("a.png")
     for work in (
-        lambda told: edit.inpaint(model, path, job, box=(0, 0, 4, 4), resamples=3, progress=told),
-        lambda told: edit.vary(model, path, job, strength=0.3, progress=told),
-        lambda told: edit.invert(model, path, job, progress=told),
-        lambda told: edit.blend(model, pair, job, progress=told),
+        lambda: edit.inpaint(model, path, job, box=(0, 0, 4, 4), resamples=3),
+        lambda: edit.vary(model, path, job, strength=0.3),
+        lambda: edit.invert(model, path, job),
+        lambda: edit.blend(model, pair, job),
     ):
-        counted = []
-        result = work(lambda done, total, counted=counted: counted.append((done, total)))
-        assert [done for done, _ in counted] == list(range(1, len(counted) + 1))
-        assert {total for _, total in counted} == {len(counted)}
+        counts.clear()
+        result = work()
+        assert counts == [("editing", done, len(counts)) for done in range(1, len(counts) + 1)]
         assert result.given.dtype == result.made.dtype == torch.uint8
 
 
-def test_calls_are_counted_for_each_class_and_for_guidance(unstir, once):
+def test_calls_are_counted_for_each_class_and_for_guidance(unstir, once, counts):
     known = Run.open(once("classes", model__num_classes=10)).model()
     hidden = Run.open(once("guided", model__num_classes=10, train__label_dropout=0.5)).model()
     pair, jobs = (Path("a.png"), Path("b.png")), {}
     for scale in (1.0, 3.0):
         jobs[scale] = Job(chain=replace(known.chain, sampler="ddim", steps=2, guidance=scale), num=2, batch_size=3)
     for calls, work in (
-        (2, lambda told: edit.blend(known, (4, 1), jobs[1.0], labels=(3, 3), count=3, progress=told)),
-        (4, lambda told: edit.blend(known, (4, 1), jobs[1.0], labels=(3, 5), count=3, progress=told)),
-        (14, lambda told: edit.blend(known, pair, jobs[1.0], labels=(3, 3), count=3, progress=told)),
-        (16, lambda told: edit.blend(known, pair, jobs[1.0], labels=(3, 5), count=3, progress=told)),
-        (8, lambda told: edit.morph(known, jobs[1.0], labels=(3, 5), count=3, progress=told)),
-        (8, lambda told: edit.morph(hidden, jobs[1.0], labels=(3, 5), count=3, progress=told)),
-        (12, lambda told: edit.morph(hidden, jobs[3.0], labels=(3, 5), count=3, progress=told)),
+        (2, lambda: edit.blend(known, (4, 1), jobs[1.0], labels=(3, 3), count=3)),
+        (4, lambda: edit.blend(known, (4, 1), jobs[1.0], labels=(3, 5), count=3)),
+        (14, lambda: edit.blend(known, pair, jobs[1.0], labels=(3, 3), count=3)),
+        (16, lambda: edit.blend(known, pair, jobs[1.0], labels=(3, 5), count=3)),
+        (8, lambda: edit.morph(known, jobs[1.0], labels=(3, 5), count=3)),
+        (8, lambda: edit.morph(hidden, jobs[1.0], labels=(3, 5), count=3)),
+        (12, lambda: edit.morph(hidden, jobs[3.0], labels=(3, 5), count=3)),
     ):
-        counted = []
-        result = work(lambda done, total, counted=counted: counted.append((done, total)))
-        assert counted == [(done, calls) for done in range(1, calls + 1)] and result.calls == calls
+        counts.clear()
+        result = work()
+        assert counts == [("editing", done, calls) for done in range(1, calls + 1)] and result.calls == calls

@@ -55,7 +55,7 @@ def test_fewer_than_are_there_is_refused(trained, command, tmp_path):
     assert hashes(tmp_path / "six") == before
 
 
-def test_only_batches_of_which_an_image_is_missing_are_computed_again(trained, tmp_path, monkeypatch):
+def test_only_batches_of_which_an_image_is_missing_are_computed_again(trained, tmp_path, monkeypatch, counts):
     run, _ = trained()
     out, job = tmp_path / "made", Job(num=100, chain=Chain("ddim", steps=5), batch_size=8)
     save_images(run.model(), job, out)
@@ -65,7 +65,7 @@ def test_only_batches_of_which_an_image_is_missing_are_computed_again(trained, t
     image_path(out, 99).write_bytes(b"")  # as a power cut can leave it
     (out / ".000050.png.partial").write_bytes(b"half")
     (out / "7.png").write_bytes(b"not ours")
-    asked, told, call = [], [], Denoiser.__call__
+    asked, call = [], Denoiser.__call__
 
     def counted(self, x_t, t, *rest):
         asked.append(len(x_t))
@@ -73,8 +73,9 @@ def test_only_batches_of_which_an_image_is_missing_are_computed_again(trained, t
 
     monkeypatch.setattr(Denoiser, "__call__", counted)
     again = replace(job, batch_size=64)  # it keeps the batches that it began with
-    save_images(run.model(), again, out, progress=lambda done, total: told.append((done, total)))
-    assert asked == [8] * 15 and told == [(done, 15) for done in range(1, 16)]
+    counts.clear()
+    save_images(run.model(), again, out)
+    assert asked == [8] * 15 and counts == [("sampling", done, 15) for done in range(1, 16)]
     (out / "7.png").unlink()
     assert hashes(out) == before and not list(out.glob(".*"))
     asked.clear()

@@ -149,10 +149,10 @@ ASIDE = {"inpaint": {"sampler", "eta"}, "vary": set(), "invert": INVERTED, "blen
 def pairs(name, pictures):
     """(option, what one edit and another are given, settings among it) for all that an edit can be told."""
     usual, options = options_of(name, *pictures)
-    told = inspect.signature(EDITS[name]).parameters.keys() - {"model", "job", "progress"}
+    told = inspect.signature(EDITS[name]).parameters.keys() - {"model", "job"}
     assert told == options.keys(), "an option that is not tried here"
     assert {each.name for each in dataclasses.fields(Job)} == {"chain", "shares", *JOB}
-    assert inspect.signature(Run.model).parameters.keys() == {"self", "say", "device", *MODEL}
+    assert inspect.signature(Run.model).parameters.keys() == {"self", "device", *MODEL}
     assert {each.name for each in dataclasses.fields(Chain)} == CHAIN.keys()
     for option, tried in options.items():
         for one, other in tried:

@@ -49,7 +49,7 @@ def test_the_noise_beside_the_images_is_that_of_their_seed(trained, command, tmp
 
 
 @pytest.mark.parametrize("batch_size", [4, 64])
-def test_the_way_leads_from_the_noise_to_the_images_that_the_job_writes(trained, tmp_path, batches, batch_size):
+def test_the_way_leads_from_the_noise_to_the_images_that_the_job_writes(trained, tmp_path, batches, counts, batch_size):
     run, _ = trained(train__length="1 step")
     job = Job(num=10, chain=Chain("ddim", steps=10, seed=3, clip=False), batch_size=batch_size)
     batches.clear()
@@ -58,16 +58,17 @@ def test_the_way_leads_from_the_noise_to_the_images_that_the_job_writes(trained,
     written = batches.copy()
     for shown, limit in itertools.product((2, 4, 10, 64), (2, 3, 60)):
         batches.clear()
-        told, count = [], min(shown, 10)
-        frames = trajectory(
-            model, job, shown, limit=limit, progress=lambda done, total, told=told: told.append((done, total))
-        )
+        counts.clear()
+        count = min(shown, 10)
+        frames = trajectory(model, job, shown, limit=limit)
         assert torch.equal(frames[0].x, noise_of(run, 3, count))
         assert torch.equal(frames[-1].x, read_images(tmp_path / "made", count))
         assert [frame.t for frame in frames] == [range(20, -1, -2)[i] for i in evenly(11, limit)]
         assert {len(images) for frame in frames for images in (frame.x, frame.x0)} == {count}
         made = 10 * -(-count // batch_size)  # ten calls a batch, and no batch without an image that is shown
-        assert batches == written[:made] and told == [(done, made) for done in range(1, made + 1)]
+        assert batches == written[:made] and counts == [
+            ("drawing trajectories", done, made) for done in range(1, made + 1)
+        ]
 
 
 def test_a_way_of_few_frames_is_that_of_many_seen_less_often(trained):

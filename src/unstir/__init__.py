@@ -4,6 +4,7 @@ These names are what a user needs; each is loaded when it is first asked for, so
 What lies in the modules below may change.
 """
 
+import logging
 import sys
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
@@ -11,8 +12,11 @@ from typing import TYPE_CHECKING, Any
 if sys.platform == "win32":
     raise ImportError("unstir needs file locks (fcntl), which Windows lacks; install it in WSL, on Linux or on macOS")
 
+logging.getLogger("unstir").addHandler(logging.NullHandler())  # what is logged is shown to who asks for it
+
 if TYPE_CHECKING:
     from unstir.chain import Chain
+    from unstir.console import Bars
     from unstir.data import Store, pack
     from unstir.diffusion.denoiser import Prediction
     from unstir.diffusion.draw import draw, drawn_images, starting_noise
@@ -26,6 +30,7 @@ if TYPE_CHECKING:
     from unstir.metrics.evaluate import evaluate_images, evaluate_run
     from unstir.metrics.request import EvaluationRequest
     from unstir.nn.own import network
+    from unstir.progress import shown_by
     from unstir.runs.model import Model
     from unstir.runs.recipes import load_recipe
     from unstir.runs.run import Run
@@ -36,18 +41,19 @@ if TYPE_CHECKING:
     __version__: str
 
 __all__ = [
-    "Chain", "EvaluationRequest", "Job", "Model", "NoiseSchedule", "Prediction", "Process", "Run", "Step", "Store",
-    "UserError", "cosine", "draw", "drawn_images", "evaluate_images", "evaluate_run", "export", "import_run", "linear",
-    "load_recipe", "network", "pack", "pull", "push", "sample", "sample_batches", "starting_noise", "train_run",
+    "Bars", "Chain", "EvaluationRequest", "Job", "Model", "NoiseSchedule", "Prediction", "Process", "Run", "Step",
+    "Store", "UserError", "cosine", "draw", "drawn_images", "evaluate_images", "evaluate_run", "export", "import_run",
+    "linear", "load_recipe", "network", "pack", "pull", "push", "sample", "sample_batches", "shown_by",
+    "starting_noise", "train_run",
 ]  # fmt: skip
 
 _MODULES = {
-    "chain": "Chain", "data": "Store pack", "diffusion.denoiser": "Prediction",
+    "chain": "Chain", "console": "Bars", "data": "Store pack", "diffusion.denoiser": "Prediction",
     "diffusion.draw": "draw drawn_images starting_noise", "diffusion.samplers": "Step",
     "errors": "UserError", "generate.drawing": "Job sample_batches", "generate.sampling": "sample",
     "interop.exporting": "export", "interop.importing": "import_run", "interop.published": "pull push",
     "metrics.evaluate": "evaluate_images evaluate_run", "metrics.request": "EvaluationRequest", "nn.own": "network",
-    "runs.model": "Model", "runs.recipes": "load_recipe",
+    "progress": "shown_by", "runs.model": "Model", "runs.recipes": "load_recipe",
     "runs.run": "Run", "theory.process": "Process", "theory.schedule": "NoiseSchedule cosine linear",
     "train.launch": "train_run",
 }  # fmt: skip

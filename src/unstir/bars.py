@@ -47,11 +47,16 @@ class _Left(TimeRemainingColumn):
         return Text(f"{'>' * is_least}{timedelta(seconds=round(seconds))}", style="progress.remaining")
 
 
-def bar(console: Console, unit: str) -> Progress:
-    """A progress bar with count, unit, time spent and time left; it draws nothing where there is no terminal."""
+def bars(console: Console) -> Progress:
+    """Bars of tasks that have a ``unit`` and ``notes``: count, unit, time spent and left. Without a terminal they draw
+    nothing.
+    """
     wide = console.width >= 120
-    count = TextColumn("{task.description}"), BarColumn(16 if wide else 8), MofNCompleteColumn(), TextColumn(unit)
+    count = TextColumn("{task.description}"), BarColumn(16 if wide else 8), MofNCompleteColumn()
     spent = (TimeElapsedColumn(), TextColumn("so far,")) if wide else ()
-    shown = Progress(*count, *spent, _Left(), TextColumn("left"), console=console, disable=not console.is_terminal)
+    unit = TextColumn("{task.fields[unit]}")
+    shown = Progress(
+        *count, unit, *spent, _Left(), TextColumn("left"), console=console, disable=not console.is_terminal
+    )
     shown.columns = *shown.columns, _Note(shown)
     return shown

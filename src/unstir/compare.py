@@ -16,7 +16,7 @@ from unstir.generate.drawing import Job, check, sample_batches
 from unstir.generate.folder import drawn_classes, settings_of
 from unstir.pictures.grid import contact_sheet, titled
 from unstir.pixels import to_uint8
-from unstir.progress import Progress, Showing, counter, silently
+from unstir.progress import counter, counting
 from unstir.runs import sidecar
 from unstir.runs.model import Model
 
@@ -60,12 +60,12 @@ def parse(text: str, base: Chain, given: Mapping[str, Any] = MappingProxyType({}
     return chains
 
 
-def compare(model: Model, job: Job, chains: Sequence[Chain], progress: Progress | None = None) -> list[Compared]:
+def compare(model: Model, job: Job, chains: Sequence[Chain]) -> list[Compared]:
     """The job's images by each of the chains, all from the noise of the job's own seed.
 
-    ``progress(done, total)`` counts steps. Raises UserError as `sample_batches`, before anything is drawn.
+    Raises UserError as `sample_batches`, before anything is drawn.
     """
-    return _compare(model, _jobs(model, job, chains), progress)
+    return _compare(model, _jobs(model, job, chains))
 
 
 def _jobs(model: Model, job: Job, chains: Sequence[Chain]) -> list[Job]:
@@ -76,17 +76,18 @@ def _jobs(model: Model, job: Job, chains: Sequence[Chain]) -> list[Job]:
     return jobs
 
 
-def _compare(model: Model, jobs: Sequence[Job], progress: Progress | None) -> list[Compared]:
+def _compare(model: Model, jobs: Sequence[Job]) -> list[Compared]:
     costs, results = [job.chain.cost(model.process.schedule) for job in jobs], []
     batches = -(-jobs[0].num // jobs[0].batch_size)
-    on_step = counter(progress, sum(cost.steps * batches for cost in costs))
     first = replace(jobs[0], num=min(jobs[0].num, jobs[0].batch_size), chain=replace(jobs[0].chain, steps=1))
     list(sample_batches(model, first))  # what is slow but once is not the first chain's
-    for job, cost in zip(jobs, costs, strict=True):
-        began = time.perf_counter()
-        parts = [to_uint8(images) for _, images in sample_batches(model, job, on_step=on_step)]
-        seconds = (time.perf_counter() - began) / job.num
-        results.append(Compared(job.chain, torch.cat(parts), cost, model.cost(job.chain), seconds))
+    with counting("comparing", "steps") as count:
+        on_step = counter(count, sum(cost.steps * batches for cost in costs))
+        for job, cost in zip(jobs, costs, strict=True):
+            began = time.perf_counter()
+            parts = [to_uint8(images) for _, images in sample_batches(model, job, on_step=on_step)]
+            seconds = (time.perf_counter() - began) / job.num
+            results.append(Compared(job.chain, torch.cat(parts), cost, model.cost(job.chain), seconds))
     return results
 
 
@@ -97,7 +98,6 @@ def save_comparison(
     out: Path | None = None,
     *,
     given: Mapping[str, Any] = MappingProxyType({}),
-    showing: Showing = silently,
 ) -> tuple[Path, list[Compared]]:
     """Write OUT/compare.png, rows of images by the chains that `parse` reads, and return its path and the rows.
 
@@ -109,8 +109,7 @@ def save_comparison(
     name = f"compare-step{model.step}-seed{job.chain.seed}-{sidecar.digest(settings)}"
     file = (out or model.folder / "generated" / name) / "compare.png"
     sidecar.check(file)
-    with showing("comparing", "steps") as progress:
-        rows = _compare(model, jobs, progress)
+    rows = _compare(model, jobs)
     lines = [
         (row.caption if at == 0 else "", row.images[at : at + LINE]) for row in rows for at in range(0, job.num, LINE)
     ]

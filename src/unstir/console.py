@@ -1,76 +1,43 @@
 """What the command line shows while it works: a bar with the time left on a terminal, a line now and then elsewhere."""
 
+import logging
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
-from typing import Any, ClassVar, Self
+from typing import Any, Self
 
 from rich.console import Console
 from rich.progress import Progress, TaskID
 
-from unstir.bars import bar
-from unstir.distributed.place import place
-from unstir.errors import printable
-from unstir.progress import counted, duration, waiting
+from unstir.bars import bars
+from unstir.progress import Count, counted, duration, waiting
 from unstir.train.observer import Observer
 
-SILENT_SECONDS = 20.0  # without a terminal, the longest time without a line of progress
+logger = logging.getLogger(__name__)
+
+SILENT_SECONDS = 20.0  # without a terminal, the least time between two lines of progress
 BETWEEN_SECONDS = 10.0  # without a terminal, the least time between two lines of metrics
 
 
 def stderr() -> Console:
-    """Where progress goes; standard output is kept for results. Of several processes the first one shows it."""
-    return Console(file=sys.stderr, quiet=place().rank > 0)
+    """Where progress goes; standard output is kept for results."""
+    return Console(file=sys.stderr)
 
 
-class Speaker:
-    """A context in which, where there is no terminal, a line is printed whenever none was for `SILENT_SECONDS`.
+class Lines:
+    """What is printed of a job now and then, where there is no terminal."""
 
-    Of speakers within each other the innermost alone speaks. ``line()`` is asked for in a thread of its own, so that a
-    job in the middle of a long step is reported too.
-    """
+    def __init__(self, console: Console) -> None:
+        self._console, self._spoke = console, time.monotonic()
 
-    _all: ClassVar[list["Speaker"]] = []
-
-    def __init__(self, console: Console, line: Callable[[], str]) -> None:
-        self._console, self._line = console, line
-        self._spoke, self._over = time.monotonic(), threading.Event()
-        self._thread = threading.Thread(target=self._run, daemon=True)
-
-    def __enter__(self) -> "Speaker":
-        self._all.append(self)
-        self._spoke = time.monotonic()
-        if not self._console.is_terminal:
-            self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._all.remove(self)
-        self._over.set()
-        if self._thread.is_alive():
-            self._thread.join()
-        if self._all:
-            self._all[-1]._spoke = time.monotonic()
-
-    def silent(self) -> float:
-        """The seconds since it last spoke."""
-        return time.monotonic() - self._spoke
-
-    def speak(self) -> None:
-        """Print the line now, where there is no terminal."""
-        self._spoke = time.monotonic()
-        if not self._console.is_terminal:
-            self._console.print(self._line(), highlight=False, markup=False, soft_wrap=True)
-
-    def _run(self) -> None:
-        while not self._over.wait(max(SILENT_SECONDS - self.silent(), 0.05)):
-            if self._all and self._all[-1] is not self:
-                self._spoke = time.monotonic()  # the innermost speaks
-            elif self.silent() >= SILENT_SECONDS:
-                self.speak()
+    def speak(self, line: Callable[[], str], least: float) -> None:
+        """Print the line, unless one was printed in the ``least`` seconds before."""
+        if (now := time.monotonic()) - self._spoke >= least:
+            self._spoke = now
+            if not self._console.is_terminal:
+                self._console.print(line(), highlight=False, markup=False, soft_wrap=True)
 
 
 class Pace:
@@ -113,45 +80,39 @@ class Pace:
         self.under_way = self._heard - self._snapshot_began
 
 
-def heartbeat(what: str) -> AbstractContextManager[Speaker]:
-    """Without a terminal, say now and then for how long a job without steps has been going on."""
-    began = time.monotonic()
-    return Speaker(stderr(), lambda: f"{what}: for {duration(time.monotonic() - began)}")
+class Bars:
+    """The display of `progress.counting` on the command line: a bar for a job, and while it lasts for a job within it;
+    without a terminal a line now and then.
+    """
+
+    def __init__(self) -> None:
+        self._progress: Progress | None = None
+
+    @contextmanager
+    def __call__(self, what: str, unit: str) -> Iterator[Count]:
+        """Show a job on standard error."""
+        outer, console = self._progress, stderr()
+        lines, began = Lines(console), time.monotonic()
+        with bars(console) if outer is None else nullcontext(outer) as progress:
+            self._progress, task = progress, progress.add_task(what, total=None, unit=unit, notes=())
+
+            def count(done: int, total: int, note: str = "") -> None:
+                progress.update(task, completed=done, total=total, notes=(note,))
+                lines.speak(lambda: line(done, total, note), SILENT_SECONDS)
+
+            def line(done: int, total: int, note: str) -> str:
+                left = f", {waiting((time.monotonic() - began) * (total - done) / done)} left" if done else ""
+                return f"{what}: {' '.join(f'{done} of {total} {unit} {note}'.split())}{left}"
+
+            try:
+                yield count
+            finally:
+                self._progress = outer
+                if outer is not None or progress.tasks[0].total is None:  # a job that had nothing to do leaves no bar
+                    progress.remove_task(task)
 
 
-@contextmanager
-def counting(what: str, unit: str) -> Iterator["Counter"]:
-    """Show on standard error how far a job of known size has come: ``with counting(...) as count: job(count)``."""
-    console = stderr()
-    with bar(console, unit) as progress:
-        counter = Counter(progress, what, unit)
-        with Speaker(console, counter.line):
-            yield counter
-        for task in progress.tasks:
-            progress.update(task.id, visible=task.total is not None)  # a job that had nothing to do leaves no bar
-
-
-class Counter:
-    """Call it with (done, total)."""
-
-    def __init__(self, progress: Progress, what: str, unit: str) -> None:
-        self._progress, self._what, self._unit = progress, what, unit
-        self._task = progress.add_task(what, total=None, notes=())
-        self._state: tuple[int, int | None, str] = (0, None, "")
-        self._began = time.monotonic()
-
-    def __call__(self, done: int, total: int, note: str = "") -> None:
-        """So much of it is done; ``note`` stands behind the bar."""
-        self._state = done, total, note
-        self._progress.update(self._task, completed=done, total=total, notes=(note,))
-
-    def line(self) -> str:
-        """How far it has come, as a line."""
-        (done, total, note), spent = self._state, time.monotonic() - self._began
-        if total is None:
-            return f"{self._what}: for {duration(spent)}"
-        left = f", {waiting(spent * (total - done) / done)} left" if done else ""
-        return f"{self._what}: {' '.join(f'{done} of {total} {self._unit} {note}'.split())}{left}"
+BARS = Bars()
 
 
 class TrainingDisplay(Observer):
@@ -159,10 +120,10 @@ class TrainingDisplay(Observer):
 
     def __init__(self) -> None:
         self._console = stderr()
-        self._progress = bar(self._console, "steps")
-        self._training = self._progress.add_task("training", total=None, notes=(), left=self._left)
+        self._progress = bars(self._console)
+        self._training = self._progress.add_task("training", total=None, unit="steps", notes=(), left=self._left)
         self._second: TaskID | None = None
-        self._speaker = Speaker(self._console, self._line)
+        self._lines = Lines(self._console)
         self._shape = self._doing = self._note = ""
         self._drawn = False
         self._batch, self._step, self._length, self._noted = 1, 0, 0, 0
@@ -171,11 +132,9 @@ class TrainingDisplay(Observer):
 
     def __enter__(self) -> Self:
         self._progress.start()
-        self._speaker.__enter__()
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._speaker.__exit__()
         self._progress.stop()
 
     def begin(self, step: int, length: int, shape: tuple[int, ...], snapshots: Sequence[int] = ()) -> None:
@@ -184,14 +143,17 @@ class TrainingDisplay(Observer):
         self._step, self._length, self._snapshots = step, length, tuple(snapshots)
         self._batch, _, height, width = shape
         self._shape = f"in batches of {counted(self._batch, 'image')} of {width}x{height}"
-        self._progress.reset(self._training, total=length, completed=step, notes=(self._shape,), left=self._left)
+        self._progress.reset(
+            self._training, total=length, completed=step, unit="steps", notes=(self._shape,), left=self._left
+        )
 
     def step(self, step: int) -> None:
         """Move the bar on."""
         self._step, self._doing = step, ""
         self._progress.update(self._training, completed=step)
         if self._pace.step() and step < self._length:
-            self.say(self._forecast())
+            logger.info(self._forecast())
+        self._lines.speak(self._line, SILENT_SECONDS)
 
     def _left(self) -> tuple[float, bool] | None:
         """The seconds to the end with all snapshots to come, that after this step too; None where they are not known.
@@ -230,8 +192,7 @@ class TrainingDisplay(Observer):
         notes = self._note, f"{epoch} {least} {speed}", f"{least} {speed}", least
         self._progress.update(self._training, notes=notes)
         self._pace.step_seconds = self._batch / max(line["images_per_second"], 1e-9)
-        if first or line["step"] == self._length or self._speaker.silent() > BETWEEN_SECONDS:
-            self._speaker.speak()
+        self._lines.speak(self._line, 0.0 if first or line["step"] == self._length else BETWEEN_SECONDS)
 
     def _line(self) -> str:
         left = f", {words} left" if (words := self._left_in_words()) else ""
@@ -244,8 +205,9 @@ class TrainingDisplay(Observer):
         self._doing = f"{what} {done} of {total}"
         self._pace.pause()
         if self._second is None:
-            self._second = self._progress.add_task(what, total=total, notes=())
+            self._second = self._progress.add_task(what, total=total, unit="steps", notes=())
         self._progress.update(self._second, completed=done)
+        self._lines.speak(self._line, SILENT_SECONDS)
         if done == total:
             self._progress.remove_task(self._second)
             self._second = None
@@ -253,9 +215,5 @@ class TrainingDisplay(Observer):
     def grid(self, step: int, file: Path) -> None:
         """Say where the first grid is, and with it all that follow."""
         if not self._drawn:
-            self.say(f"the first grid: {file}; others follow beside it as the network learns")
+            logger.info(f"the first grid: {file}; others follow beside it as the network learns")
         self._drawn = True
-
-    def say(self, text: str) -> None:
-        """Print a sentence above the bar; it may hold names of any characters."""
-        self._console.print(printable(text), highlight=False, markup=False, soft_wrap=True)

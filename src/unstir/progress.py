@@ -1,29 +1,43 @@
-"""How a job that takes a while tells whoever waits: sentences, how far it has come, and times in words."""
+"""How far a job has come, told to the one display of the context, and times and counts in words.
+
+The command line enters its bars with `shown_by`, a library user a display of his own; without one nothing is shown.
+What a person should know goes to the loggers of the modules, children of ``logging.getLogger("unstir")``.
+"""
 
 import itertools
-from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextvars import ContextVar
 
-Say = Callable[[str], None]  # say(sentence) receives what a person should know
-Progress = Callable[[int, int], None]  # progress(done, total) is called as a job goes on
+Count = Callable[..., None]
+"""count(done, total) or count(done, total, note) is called as a job goes on."""
 
-Showing = Callable[[str, str], AbstractContextManager[Callable[..., None] | None]]
-"""showing(what, unit) opens a display, which is called as `Progress`, or with a note as a third argument."""
-
-
-def silently(what: str, unit: str) -> AbstractContextManager[None]:
-    """No display."""
-    return nullcontext()
+Display = Callable[[str, str], AbstractContextManager[Count]]
+"""display(what, unit) shows a job for as long as its context is entered: "sampling", counted in "steps"."""
 
 
-def counter(progress: Progress | None, total: int) -> Callable[[], None]:
-    """What is called once for each part of a job that is done, and tells ``progress``."""
+_display: ContextVar[Display] = ContextVar("display", default=lambda what, unit: nullcontext(lambda *_: None))
+
+
+@contextmanager
+def shown_by(display: Display) -> Iterator[None]:
+    """In this block the jobs of this thread are shown by ``display``."""
+    before = _display.set(display)
+    try:
+        yield
+    finally:
+        _display.reset(before)
+
+
+def counting(what: str, unit: str) -> AbstractContextManager[Count]:
+    """Show a job: ``with counting("sampling", "steps") as count: ... count(done, total)``. It may have jobs within."""
+    return _display.get()(what, unit)
+
+
+def counter(count: Count, total: int) -> Callable[[], None]:
+    """What is called once for each of ``total`` parts of a job that is done, and tells ``count``."""
     done = itertools.count(1)
-    return lambda: None if progress is None else progress(next(done), total)
-
-
-def unsaid(sentence: str) -> None:
-    """Drop a sentence."""
+    return lambda: count(next(done), total)
 
 
 def counted(number: int, one: str, several: str = "") -> str:

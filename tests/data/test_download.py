@@ -62,11 +62,10 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
         thread.join()
 
 
-def test_download_is_checked_and_reported(server: Server, tmp_path: Path) -> None:
-    calls: list[tuple[int, int]] = []
-    fetch(server.url, tmp_path / "new/file", SHA256, lambda done, total: calls.append((done, total)))
+def test_download_is_checked_and_reported(server: Server, tmp_path: Path, counts: list[tuple[str, int, int]]) -> None:
+    fetch(server.url, tmp_path / "new/file", SHA256)
     assert (tmp_path / "new/file").read_bytes() == DATA
-    assert calls[-1] == (len(DATA), len(DATA)) and len(calls) > 1
+    assert counts[-1] == ("downloading", len(DATA), len(DATA)) and len(counts) > 1
     fetch("http://unused.invalid", tmp_path / "new/file", SHA256)  # already there
 
 

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 import zipfile
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -19,14 +20,18 @@ from unstir.data import pack, packing
 from unstir.data.decoding import decode_all
 from unstir.data.folder import FolderSource
 from unstir.errors import UserError
+from unstir.progress import shown_by
 
 PROGRAM = """
 import sys, time
+from contextlib import nullcontext
 from unstir.data import pack
+from unstir.progress import shown_by
 def report(done, total):
     print(done, flush=True)
     time.sleep(float(sys.argv[3]))
-pack(sys.argv[1], sys.argv[2], size=8, progress=report)
+with shown_by(lambda job, unit: nullcontext(report)):
+    pack(sys.argv[1], sys.argv[2], size=8)
 """
 
 
@@ -71,7 +76,7 @@ def killed(source: Path, out: Path, after: int, pause: float = 0.05) -> None:
 
 
 def test_killed_pack_begins_again_and_its_bytes_are_those_of_an_uninterrupted_one(
-    photos: Path, whole: Path, tmp_path: Path
+    photos: Path, whole: Path, tmp_path: Path, counts: list[tuple[str, int, int]]
 ) -> None:
     out = tmp_path / "store"
     for after in (0, 2, 2):
@@ -79,9 +84,8 @@ def test_killed_pack_begins_again_and_its_bytes_are_those_of_an_uninterrupted_on
         assert not out.exists()
     assert (tmp_path / ".store.packing/store").exists()
     (tmp_path / ".store.packing/rest").mkdir()
-    calls: list[tuple[int, int]] = []
-    pack(photos, out, size=8, progress=lambda done, total: calls.append((done, total)))
-    assert calls[0][0] <= 256 and calls[-1] == (900, 900)
+    pack(photos, out, size=8)
+    assert counts[0][1] <= 256 and counts[-1] == ("packing", 900, 900)
     assert contents(out) == contents(whole)
     assert list(tmp_path.iterdir()) == [out]
 
@@ -110,8 +114,9 @@ def test_every_state_a_kill_can_leave_is_recovered_from(tmp_path: Path, monkeypa
 def test_source_that_changes_while_it_is_packed_is_an_error(photos: Path, tmp_path: Path) -> None:
     source, out = tmp_path / "photos", tmp_path / "store"
     shutil.copytree(photos, source)
-    with pytest.raises(UserError, match="changed while it was packed"):
-        pack(source, out, size=8, progress=lambda done, total: (source / "cat/1.png").unlink(missing_ok=True))
+    changing = nullcontext(lambda done, total: (source / "cat/1.png").unlink(missing_ok=True))
+    with pytest.raises(UserError, match="changed while it was packed"), shown_by(lambda job, unit: changing):
+        pack(source, out, size=8)
     assert pack(source, out, size=8).manifest["counts"] == {"train": 808, "held_out": 90}
 
 

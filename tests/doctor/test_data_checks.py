@@ -37,7 +37,7 @@ def sound(tmp_path_factory):
     """The facts of a run on sound images, for tests of what is said of its looks at held-out ones."""
     folder = tmp_path_factory.mktemp("sound")
     path = beginner(folder)(write(folder / "images", pictures()))
-    return gather(path, samples=False, progress=lambda *_: None)
+    return gather(path, samples=False)
 
 
 def beginner(tmp_path):

@@ -79,7 +79,7 @@ def test_the_ends_of_paths_are_not_held_against_errors_of_single_times(healthy):
         "log__held_out_images": 0,
     }  # fmt: skip
     lines = tuple({"step": step, "loss": 9.0} for step in (1, 50, 100))
-    loaded = gather(healthy, samples=False, progress=lambda *_: None).loaded
+    loaded = gather(healthy, samples=False).loaded
     raw = torch.linspace(98, 99, 9, dtype=torch.float64)
     parts = {
         "lines": lines,
@@ -135,7 +135,7 @@ def test_of_a_run_that_is_well_nothing_is_said(healthy_laplace):
 
 
 def test_the_errors_of_its_weights_are_those_of_its_log(healthy_laplace):
-    found = gather(healthy_laplace, progress=lambda *_: None)
+    found = gather(healthy_laplace)
     logged = sum(line["loss"] for line in found.lines[-3:]) / 3
     for errors in (found.errors.raw, found.errors.average):
         assert errors.mean().item() == pytest.approx(logged, rel=0.15)

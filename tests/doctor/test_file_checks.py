@@ -69,7 +69,7 @@ def test_the_disk_that_the_rest_of_a_run_needs_is_known_to_the_byte(spoiled, cha
     spoiled.config(train__length="600 steps", train__lr_period="570 steps", **changes)
     run = Run.open(spoiled.path)
     assert len(checkpoint.listed(run.checkpoints)) == 2
-    kept = gather(run.path, samples=False, progress=lambda *_: None).files
+    kept = gather(run.path, samples=False).files
     num = sum(p.numel() for p in build.network(run.config, torch.device("cpu")).parameters())
     tensors = 4 if run.config.train.ema_decay else 3  # weights, two moments of Adam, and their average if there is one
     tensors += 2 * run.config.train.power_ema
@@ -78,7 +78,7 @@ def test_the_disk_that_the_rest_of_a_run_needs_is_known_to_the_byte(spoiled, cha
 
 def test_the_disk_of_a_run_without_files_is_that_of_all_it_keeps(spoiled):
     spoiled.config(train__length="600 steps", train__lr_period="570 steps", checkpoint__keep=3)
-    slim = [file for file in gather(spoiled.path, samples=False, progress=lambda *_: None).files if file.kind == "slim"]
+    slim = [file for file in gather(spoiled.path, samples=False).files if file.kind == "slim"]
     run, num = Run.open(spoiled.path), build.num_parameters(spoiled.run.config)
     assert needs(run, (), 0).files == needs(run, tuple(slim), 0).files == 4 * num * (4 * (3 + 1) + 1)
 
@@ -133,7 +133,7 @@ def test_files_that_training_replaces_meanwhile_are_no_fault(spoiled, monkeypatc
         monkeypatch.setattr(checkpoint, "listed", then_replaced)
     else:
         monkeypatch.setattr(checkpoint, "load", replaced_then)
-    facts = gather(spoiled.path, samples=False, progress=lambda *_: None)
+    facts = gather(spoiled.path, samples=False)
     full = [file for file in facts.files if file.kind == "full"]
     assert [file.step for file in full] == [450] and full[0].size > 10_000 and facts.loaded.step == facts.step == 450
     assert all(file.problem == "" for file in facts.files) and examine(facts).findings == ()
@@ -141,7 +141,7 @@ def test_files_that_training_replaces_meanwhile_are_no_fault(spoiled, monkeypatc
 
 def test_files_to_come_are_held_against_the_disk(spoiled):
     spoiled.config(train__length="600 steps", train__lr_period="570 steps")
-    facts = gather(spoiled.path, samples=False, progress=lambda *_: None)
+    facts = gather(spoiled.path, samples=False)
 
     def found(**changes):
         spoilt = dataclasses.replace(facts, needs=dataclasses.replace(facts.needs, **changes))

@@ -17,10 +17,10 @@ module = import_module("unstir.doctor.gather")  # whose name in its package is t
     ("damaged", "gone", "newest"), [("", "", "full 20"), ("full 20", "", "slim 20"), ("", "full 20", "slim 20")]
 )
 def test_the_newest_file_is_the_full_one_of_its_step_and_folders_are_read_twice_at_most(
-    monkeypatch, damaged, gone, newest
+    monkeypatch, counts, damaged, gone, newest
 ):
     there = {"full": (10, 20), "slim": (0, 20)}
-    looks, heard = [], []
+    looks = []
 
     def listed(folder):
         looks.append(folder.name)
@@ -35,13 +35,13 @@ def test_the_newest_file_is_the_full_one_of_its_step_and_folders_are_read_twice_
     monkeypatch.setattr(module.checkpoint, "listed", listed)
     monkeypatch.setattr(module, "_read", read)
     run = SimpleNamespace(checkpoints=Path("full"), weights=Path("slim"))
-    files, loaded = _files(run, lambda *done: heard.append(done))
+    files, loaded = _files(run)
     assert f"{loaded.kind} {loaded.step}" == newest
     names = ["full 10", "full 20", "slim 0", "slim 20"]
     assert [str(file.path) for file in files] == [name for name in names if name != gone]
     rounds = 2 if gone else 1
     assert looks == ["full", "slim"] * rounds
-    assert heard == [(done, 4, "files") for done in range(1, 5)] * rounds
+    assert counts == [("reading weights", done, 4) for done in range(1, 5)] * rounds
 
 
 def test_as_many_images_as_some_seconds_compute_and_no_fewer_than_16(monkeypatch):
@@ -107,7 +107,7 @@ def test_without_data_that_fits_or_weights_nothing_is_measured(store, reason):
     run = SimpleNamespace(data=SimpleNamespace(shape=(1, 8, 8)))
     there = store and SimpleNamespace(count=lambda split: store[0], shape=store[1])
     facts = RunFacts(run=run, lines=(), files=(), store=there, store_problem="", needs=None)
-    assert _measured(facts, lambda *_: None).unmeasured == reason
+    assert _measured(facts).unmeasured == reason
 
 
 def test_a_network_of_classes_is_not_measured_on_data_without_labels(monkeypatch):
@@ -119,7 +119,7 @@ def test_a_network_of_classes_is_not_measured_on_data_without_labels(monkeypatch
         run = SimpleNamespace(data=data, config=SimpleNamespace(model=model))
         store = SimpleNamespace(count=lambda split: 2, shape=(1, 8, 8), labelled=labelled)
         facts = RunFacts(run, (), (), store, "", None, loaded="weights")
-        found = _measured(facts, lambda *_: None)
+        found = _measured(facts)
         refused = "the data has no labels" if classes and not labelled else ""
         assert found.unmeasured == refused
         assert (found.samples, found.errors) == ((None, None) if refused else ("drawn", "errors"))

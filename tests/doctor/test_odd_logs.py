@@ -15,7 +15,7 @@ NO_NUMBERS = [None, "0.1", True, math.nan, math.inf, -math.inf, 1e300, [1], {}, 
 
 @pytest.fixture(scope="module")
 def facts(healthy):
-    return gather(healthy, samples=False, progress=lambda *_: None)
+    return gather(healthy, samples=False)
 
 
 def with_values(facts, values, chosen=slice(10, 20)):

@@ -16,7 +16,7 @@ OF_SAMPLES = {"brightness", "collapse"}
 @pytest.fixture(scope="module")
 def facts(healthy):
     """The healthy run with 64 samples drawn."""
-    return gather(healthy, progress=lambda *_: None)
+    return gather(healthy)
 
 
 def found(facts, made):

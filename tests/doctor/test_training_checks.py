@@ -18,12 +18,11 @@ pytest_plugins = ["spoiled"]
 QUICK = {"samples": False}
 
 
-def test_of_a_run_that_is_well_nothing_is_said(healthy):
-    heard = []
-    report = diagnose(healthy, progress=lambda done, total, what: heard.append(what))
+def test_of_a_run_that_is_well_nothing_is_said(healthy, counts):
+    report = diagnose(healthy)
     assert report.findings == () and report.healthy
     assert set(report.checked) == set(CHECKS) and report.skipped == {}
-    assert {"files", "images", "steps of samples"} == set(heard)
+    assert {"reading weights", "reading the data", "sampling"} == {job for job, *_ in counts}
     assert report.forecast["steps_left"] == report.forecast["seconds_left"] == report.forecast["disk_bytes"] == 0
 
 
@@ -87,7 +86,7 @@ def test_an_average_worse_than_its_weights_is_measured(spoiled):
 
 
 def test_an_average_whose_error_is_not_finite_has_no_number_of_standard_errors(healthy):
-    facts = gather(healthy, samples=False, progress=lambda *_: None)
+    facts = gather(healthy, samples=False)
     raw = torch.linspace(0.1, 0.2, 8, dtype=torch.float64)
 
     def evidence(average):

@@ -91,7 +91,7 @@ def as_images(data, folder, digits):
 
 def as_images_to_measure(data, folder, digits):
     (folder / "set.npz").write_bytes(data)
-    read(folder / "set.npz", Store.open(digits), print)
+    read(folder / "set.npz", Store.open(digits))
 
 
 def as_cifar(data, folder, digits):

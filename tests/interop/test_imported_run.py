@@ -102,10 +102,9 @@ def test_the_doctor_leaves_out_what_was_elsewhere(imported, unstir, classified):
     assert "brightness" in checked and "average-behind" not in checked
 
 
-def test_the_page_says_that_training_is_not_known(imported, tmp_path):
-    said = []
-    write_report([imported.path], measuring=False, say=said.append)
-    assert "was imported and has no data; name images to compare it with, --store STORE" in said[0]
+def test_the_page_says_that_training_is_not_known(imported, tmp_path, logged):
+    write_report([imported.path], measuring=False)
+    assert "was imported and has no data; name images to compare it with, --store STORE" in logged[0]
     text = re.sub(r"<[^>]+>", " ", (imported.path / "report.html").read_text())
     assert f"imported from {imported.config.imported}" in text and "how they were trained is not known here" in text
     assert "finished" not in text.split("Settings")[0] and "training time" not in text

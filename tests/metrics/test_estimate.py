@@ -28,14 +28,11 @@ def bounds(monkeypatch):
     ("num", "batch_size", "sizes"),
     [(64, 64, [8] * 8), (20, 64, [3] * 6 + [2]), (5, 64, [1] * 5), (64, 4, [4] * 16)],
 )
-def test_an_estimate_is_made_in_eight_samples_or_more(trained, bounds, num, batch_size, sizes):
+def test_an_estimate_is_made_in_eight_samples_or_more(trained, bounds, counts, num, batch_size, sizes):
     run, store = trained()
-    calls = []
-    likelihood(
-        run.model(), store, Protocol(calls=4, num=num, batch_size=batch_size), progress=lambda *of: calls.append(of)
-    )
+    likelihood(run.model(), store, Protocol(calls=4, num=num, batch_size=batch_size))
     assert SAMPLES == 8 and [len(bound.bits_per_dim) for bound in bounds] == sizes
-    assert calls[-1] == (4 * len(sizes), 4 * len(sizes))
+    assert counts[-1] == ("bounding held_out", 4 * len(sizes), 4 * len(sizes))
     assert len({tuple(bound.times) for bound in bounds}) > 1  # each has its own times
     bounds.clear()
     likelihood(run.model(), store, Protocol(num=num, batch_size=batch_size))  # the whole sum needs none of that

@@ -12,21 +12,21 @@ from unstir.metrics.image_files import read
 
 
 @pytest.mark.parametrize("labels", [np.arange(6) % 10, np.arange(6) + 5])
-def test_a_second_array_is_the_classes_by_the_stores_numbers(tmp_path, digits, labels):
-    store, heard = Store.open(digits), list[str]()
+def test_a_second_array_is_the_classes_by_the_stores_numbers(tmp_path, digits, logged, labels):
+    store = Store.open(digits)
     named = replace(store, manifest={**store.manifest, "classes": [f"digit {number}" for number in range(10)]})
     images = store.images("train")[:6]
     path = tmp_path / "made.npz"
     np.savez(path, images.permute(0, 2, 3, 1).numpy(), labels)
     for each in (store, named):
-        found, classes = read(path, each, heard.append)
+        found, classes = read(path, each)
         assert found.equal(images)
         assert (classes is None) if labels.max() > 9 else (classes.tolist() == labels.tolist())
     said = [f"{path} has classes that {store.path} has not (10): its images are judged as of no class"] * 2
-    assert heard == (said if labels.max() > 9 else [])
-    heard.clear()
-    read(path, store, heard.append, by_class=False)  # where --label says the class
-    assert heard == []
+    assert logged == (said if labels.max() > 9 else [])
+    logged.clear()
+    read(path, store, by_class=False)  # where --label says the class
+    assert logged == []
 
 
 @pytest.mark.parametrize(

@@ -80,10 +80,7 @@ def safe(weights, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def net(safe):
-    heard = []
-    found = inception(safe, heard.append)
-    assert heard == [f"{safe} does not hold the published Inception weights: its figures compare with no published FID"]
-    return found
+    return inception(safe)
 
 
 @pytest.fixture
@@ -180,10 +177,10 @@ def test_grey_images_are_those_that_pillow_makes_rgb_of(net):
     torch.testing.assert_close(net.features(grey), net.features(colour), rtol=0, atol=0)
 
 
-def test_images_come_in_any_batches_and_are_counted(net):
-    images, heard = pictures(1, 3, side=8), []
-    one = net.outputs(images, batch_size=2, progress=lambda done, total: heard.append((done, total))).features
-    assert heard == [(2, 3), (3, 3)]
+def test_images_come_in_any_batches_and_are_counted(net, counts):
+    images = pictures(1, 3, side=8)
+    one = net.outputs(images, batch_size=2).features
+    assert [of_job[1:] for of_job in counts] == [(2, 3), (3, 3)]
     torch.testing.assert_close(net.features(images, 3), one, rtol=1e-4, atol=1e-5)
     empty = net.outputs(images[:0])
     assert empty.features.shape == (0, FEATURES) and empty.logits.shape == (0, LOGITS)
@@ -198,11 +195,11 @@ def test_what_is_not_an_image_is_refused(net):
         net.features(images, batch_size=0)
 
 
-def test_the_published_file_is_read_and_named_by_its_hash(pth, sha256, net, monkeypatch):
+def test_the_published_file_is_read_and_named_by_its_hash(pth, sha256, net, monkeypatch, logged):
     monkeypatch.setattr(module, "SHA256", sha256)
-    heard, state = [], torch.get_rng_state()
-    found = inception(pth, heard.append)
-    assert heard == [] and found.hash == sha256 and found.name == "inception-v3-compat"
+    state = torch.get_rng_state()
+    found = inception(pth)
+    assert logged == [] and found.hash == sha256 and found.name == "inception-v3-compat"
     assert torch.equal(torch.get_rng_state(), state)  # the network's first weights are drawn, and thrown away
     for name, tensor in net.net.state_dict().items():
         assert torch.equal(tensor, found.net.state_dict()[name])
@@ -212,32 +209,31 @@ def test_the_published_file_is_read_and_named_by_its_hash(pth, sha256, net, monk
 def test_the_file_in_torchs_cache_is_found_without_a_network(pth, sha256, monkeypatch, offline):
     monkeypatch.setenv("TORCH_HOME", str(pth.parents[2]))
     monkeypatch.setattr(module, "SHA256", sha256)
-    assert inception(None, pytest.fail).hash == sha256
+    assert inception(None).hash == sha256
     assert offline[1] == []
 
 
-def test_it_is_downloaded_once(pth, sha256, monkeypatch, offline):
+def test_it_is_downloaded_once(pth, sha256, monkeypatch, offline, logged):
     monkeypatch.undo()
     cache = offline[0]
     monkeypatch.setenv("TORCH_HOME", str(cache.parents[1]))
     monkeypatch.setattr(module, "URL", f"{pth.parent.as_uri()}/{NAME}")
     monkeypatch.setattr(module, "SHA256", sha256)
-    heard = []
-    assert inception(None, heard.append).hash == sha256
-    assert heard == [f"downloading Inception's weights (96 MB) to {cache / NAME}"]
+    assert inception(None).hash == sha256
+    assert logged == [f"downloading Inception's weights (96 MB) to {cache / NAME}"]
     assert [path.name for path in cache.iterdir()] == [NAME]
-    assert inception(None, pytest.fail).hash == sha256
+    assert inception(None).hash == sha256
     (cache / NAME).unlink()
     monkeypatch.setattr(module, "SHA256", "0" * 64)
     with pytest.raises(UserError, match="the download is removed"):
-        inception(None, heard.append)
+        inception(None)
     assert list(cache.iterdir()) == []
 
 
 def test_offline_one_sentence_says_which_file_goes_where(offline):
     cache, asked = offline
     with pytest.raises(UserError) as refused:
-        inception(None, lambda text: None)
+        inception(None)
     said = str(refused.value)
     assert asked == [module.URL]
     assert module.URL in said and f"put the file at {cache / NAME} yourself" in said and module.SHA256 in said
@@ -262,7 +258,7 @@ def test_no_other_pickle_is_opened(pth, tmp_path):
     }.items():
         (tmp_path / name).write_bytes(data)
         with pytest.raises(UserError, match=f"{name} is not the file of Inception's weights: its SHA-256 is") as said:
-            inception(tmp_path / name, pytest.fail)
+            inception(tmp_path / name)
         assert module.URL in str(said.value)
     assert not target.exists()
 
@@ -273,15 +269,15 @@ def test_weights_that_do_not_fit_are_refused(weights, safe, tmp_path):
     for name, tensors in {"few.safetensors": few, "other.safetensors": other}.items():
         save_file(tensors, tmp_path / name)
         with pytest.raises(UserError, match=f"{name} holds other tensors than Inception's weights"):
-            inception(tmp_path / name, lambda text: None)
+            inception(tmp_path / name)
     (tmp_path / "cut.safetensors").write_bytes(safe.read_bytes()[:-7])
     with pytest.raises(UserError, match="cut.safetensors is not the file of Inception's weights"):
-        inception(tmp_path / "cut.safetensors", lambda text: None)
+        inception(tmp_path / "cut.safetensors")
     for path in (tmp_path / "none.pth", tmp_path):
         with pytest.raises(UserError, match=f"cannot read {path}: .*; name the file of Inception's weights"):
-            inception(path, lambda text: None)
+            inception(path)
 
 
 def test_a_device_that_is_not_there_is_refused_before_the_file_is_read(tmp_path):
     with pytest.raises(UserError, match="device='tpu' is unknown; give --device "):
-        inception(tmp_path / "none.pth", lambda text: None, device="tpu")
+        inception(tmp_path / "none.pth", device="tpu")

@@ -146,7 +146,7 @@ def test_any_denoiser_is_judged(place, store):
     assert off <= 0.5 + 1e-3  # every image is the mean, rounded
 
 
-def test_classes_that_a_run_was_asked_for_are_those_of_the_same_names(tmp_path, make_run, store):
+def test_classes_that_a_run_was_asked_for_are_those_of_the_same_names(tmp_path, make_run, store, logged):
     run, own = make_run(model__num_classes=10, train__length="1 step")
     Trainer(run, own).run()
     names = [f"digit {number}" for number in range(10)]
@@ -156,12 +156,12 @@ def test_classes_that_a_run_was_asked_for_are_those_of_the_same_names(tmp_path, 
     save_images(named, Job(num=13, chain=Chain("ddim", steps=1)), tmp_path / "made")  # goes on, with names or without
 
     def asked(classes):
-        said = []
-        return images_of(tmp_path / "made", with_names(store, classes), say=said.append).asked, said
+        logged.clear()
+        return images_of(tmp_path / "made", with_names(store, classes)).asked, [*logged]
 
     for classes, numbers in ((names, range(13)), (names[::-1], range(9, -4, -1)), (store.classes, range(13))):
-        (found,), said = asked(classes)
-        assert [number % 10 for number in numbers] == found.tolist() and not said
+        (found,), sentences = asked(classes)
+        assert [number % 10 for number in numbers] == found.tolist() and not sentences
     found, (line,) = asked(["one", *names[1:]])
     assert found is None and line.endswith("its images are judged as of no class")
     assert "(digit 0, digit 1, digit 2, digit 3, ...) than those of" in line and "(one, digit 1, digit 2, " in line
@@ -173,7 +173,7 @@ def with_names(store, classes):
     return replace(store, manifest={**store.manifest, "classes": list(classes)})
 
 
-def test_subfolders_of_the_classes_say_what_was_asked_for(place, store):
+def test_subfolders_of_the_classes_say_what_was_asked_for(place, store, logged):
     labels = store.labels("held_out")
     names = [f"{store.classes[label]}/{number}.png" for number, label in enumerate(labels[:40])]
     folder = saved_as(place / "by-class", store.images("held_out")[:40], names)
@@ -184,27 +184,27 @@ def test_subfolders_of_the_classes_say_what_was_asked_for(place, store):
     shown = dict(zip(map(tuple, found.parts[0].flatten(1).tolist()), found.asked[0].tolist(), strict=True))
     for some, classes in zip(sets, asked, strict=True):
         assert [shown[tuple(image)] for image in some.flatten(1).tolist()] == classes.tolist()
-    odd, heard = saved_as(place / "odd", store.images("held_out")[:40], [f"set{n % 2}/{n}.png" for n in range(40)]), []
-    assert images_of(odd, store, say=heard.append).asked is None
+    odd = saved_as(place / "odd", store.images("held_out")[:40], [f"set{n % 2}/{n}.png" for n in range(40)])
+    assert images_of(odd, store).asked is None
     assert (
-        len(heard) == 1
-        and f"odd has classes that {store.path} has not (set0, set1): its images are judged as of" in heard[0]
+        len(logged) == 1
+        and f"odd has classes that {store.path} has not (set0, set1): its images are judged as of" in logged[0]
     )
-    assert images_of(odd, store, label="7", say=heard.append).asked[0].tolist() == [7] * 40
-    assert len(heard) == 1  # for those with a label are judged as of its class
+    assert images_of(odd, store, label="7").asked[0].tolist() == [7] * 40
+    assert len(logged) == 1  # for those with a label are judged as of its class
 
 
-def test_folders_that_wrap_the_classes_are_entered_as_packing_does(place, store):
+def test_folders_that_wrap_the_classes_are_entered_as_packing_does(place, store, logged):
     labels = store.labels("held_out")[:6]
     names = [f"made/all/{store.classes[label]}/{number}.png" for number, label in enumerate(labels)]
-    folder, heard = saved_as(place / "wrapped", store.images("held_out")[:6], names), []
+    folder = saved_as(place / "wrapped", store.images("held_out")[:6], names)
     archive = shutil.make_archive(str(place / "wrapped"), "zip", folder)
     for source in (folder, archive):
-        assert images_of(source, store, say=heard.append).asked[0].tolist() == sorted(labels.tolist())
+        assert images_of(source, store).asked[0].tolist() == sorted(labels.tolist())
     one = saved_as(
         place / "one-class", store.images("held_out")[:2], [f"{store.classes[3]}/a.png", f"{store.classes[3]}/b.png"]
     )
-    assert images_of(one, store, say=heard.append).asked[0].tolist() == [3, 3] and not heard
+    assert images_of(one, store).asked[0].tolist() == [3, 3] and not logged
     shutil.copy(next(one.glob("*/a.png")), one / "loose.png")
     with pytest.raises(UserError, match="'loose.png' cannot be judged: outside the class folders"):
         images_of(one, store)
@@ -331,9 +331,9 @@ def test_labels_that_fit_no_images_are_refused(place, store):
         images_of(saved_as(place / "labelled", images[0]), store, labels=[3] * 15)
 
 
-def test_what_is_done_to_files_out_of_the_ordinary_is_said(tmp_path, store):
-    colour, said = replace(store, manifest={**store.manifest, "shape": [3, 8, 8]}), []
+def test_what_is_done_to_files_out_of_the_ordinary_is_said(tmp_path, store, logged):
+    colour = replace(store, manifest={**store.manifest, "shape": [3, 8, 8]})
     Image.new("RGB", (8, 8)).save(tmp_path / "whole.png")
     Image.new("RGBA", (8, 8)).save(tmp_path / "clear.png")
-    assert images_of(tmp_path, colour, say=said.append).parts[0].shape == (2, 3, 8, 8)
-    assert said == [f"{tmp_path}: 1 of 2 images: transparency composited on white"]
+    assert images_of(tmp_path, colour).parts[0].shape == (2, 3, 8, 8)
+    assert logged == [f"{tmp_path}: 1 of 2 images: transparency composited on white"]

@@ -2,6 +2,7 @@
 
 import os
 import signal
+from contextlib import nullcontext
 from dataclasses import replace
 
 import pytest
@@ -11,6 +12,7 @@ from unstir.data import Store
 from unstir.metrics import classifier as module
 from unstir.metrics import classifier_training as learning
 from unstir.metrics.classifier import FILE, classifier_for, train_classifier
+from unstir.progress import shown_by
 
 STEPS = 30
 
@@ -28,25 +30,23 @@ def store(digits, tmp_path):
     return Store.open(tmp_path / "digits")
 
 
-def heard_of(store):
-    """The images done that progress speaks of, and the classifier."""
-    heard = []
-    found = classifier_for(store, lambda done, total: heard.append(done))
-    return heard, found
-
-
-def test_killed_it_begins_again_and_is_trained_to_its_end_once(store):
+def test_killed_it_begins_again_and_is_trained_to_its_end_once(store, counts):
     child = os.fork()
     if child == 0:
+        kill = nullcontext(lambda done, total: os.kill(os.getpid(), signal.SIGKILL) if done > 640 else None)
         try:
-            classifier_for(store, lambda done, total: os.kill(os.getpid(), signal.SIGKILL) if done > 640 else None)
+            with shown_by(lambda job, unit: kill):
+                classifier_for(store)
         finally:
             os._exit(1)
     _, status = os.waitpid(child, 0)
     assert os.WIFSIGNALED(status) and not (store.path / FILE).exists()
-    heard, found = heard_of(store)
-    assert heard == [step * learning.BATCH for step in range(1, STEPS + 1)]
-    assert found.hash == train_classifier(store).hash and heard_of(store)[0] == []
+    found = classifier_for(store)
+    trained = [done for job, done, _ in counts if job == "training the classifier"]
+    assert trained == [step * learning.BATCH for step in range(1, STEPS + 1)]
+    counts.clear()
+    assert classifier_for(store).hash == found.hash and counts == []
+    assert train_classifier(store).hash == found.hash
 
 
 def sized(store, num, shape):
@@ -67,5 +67,5 @@ def test_the_hash_names_the_budget_and_a_classifier_of_another_is_not_taken(stor
     assert replace(found, seen=found.seen + 64).hash != found.hash
     assert classifier_for(store).hash == found.hash
     monkeypatch.setattr(module, "budget", lambda store: (STEPS + 1) * learning.BATCH)
-    heard, other = heard_of(store)
-    assert len(heard) == STEPS + 1 and other.hash != found.hash and other.seen == found.seen + learning.BATCH
+    other = classifier_for(store)
+    assert other.hash != found.hash and other.seen == found.seen + learning.BATCH

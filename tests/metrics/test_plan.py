@@ -127,11 +127,11 @@ def test_the_size_of_what_is_compared_is_taken_where_it_is_free(monkeypatch):
     request = EvaluationRequest(against=Path("other"))
 
     def found(request, free):
-        (plan,), its = module.ready([plan_of()], request, others, "other", print, module.silently, free)
+        (plan,), its = module.ready([plan_of()], request, others, "other", free)
         return plan.num, plan.seeds, its
 
     assert found(request, ("num",)) == (90, 3, others[1]) and found(request, ("num", "seeds"))[0] == 90
-    assert module.ready([plan_of()], EvaluationRequest(), [], "", print, module.silently)[1] is None
+    assert module.ready([plan_of()], EvaluationRequest(), [], "")[1] is None
     with pytest.raises(UserError, match="num is 100 and 90"):
         found(replace(request, num=100), ("num",))
 
@@ -202,7 +202,7 @@ def test_an_evaluation_says_how_long_drawing_and_measuring_took(searched, clock,
     for name in ("check", "save"):
         monkeypatch.setattr(judging, name, lambda *given: None)
     monkeypatch.setattr(Plan, "known", lambda self: None)
-    monkeypatch.setattr(Drawn, "sets", lambda self, num, seeds, say, showing: clock.later(8.08, []))
+    monkeypatch.setattr(Drawn, "sets", lambda self, num, seeds: clock.later(8.08, []))
     monkeypatch.setattr(judging, "_measured", lambda *given: clock.later(2.04, made))
     monkeypatch.setattr(judging, "search_copies", lambda *given: clock.later(1.0))
     found = judge(plan_of(seeds=2, memorisation=searched))
@@ -212,7 +212,7 @@ def test_an_evaluation_says_how_long_drawing_and_measuring_took(searched, clock,
 def test_images_there_are_kept_though_fewer_are_asked_for(tmp_path, monkeypatch):
     monkeypatch.setattr(Drawn, "folder", lambda self, number=0: tmp_path / "job")
     taken = []
-    monkeypatch.setattr(drawing, "save_images", lambda model, job, folder, progress, say: taken.append(job.num))
+    monkeypatch.setattr(drawing, "save_images", lambda model, job, folder: taken.append(job.num))
     monkeypatch.setattr(drawing, "read_images", lambda folder, num: num)
     images = plan_of().images
     assert images.sets(3, 1) == [3] and taken == [3]

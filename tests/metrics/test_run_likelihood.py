@@ -21,13 +21,12 @@ from unstir.runs.lines import decode
 LEARNED = {"diffusion__learned_variance": True, "loss__objective": "hybrid"}
 
 
-def test_the_whole_sum_is_the_bound_of_the_held_out_images(trained):
+def test_the_whole_sum_is_the_bound_of_the_held_out_images(trained, counts):
     run, store = trained()
-    calls = []
-    found = likelihood(run.model(), store, progress=lambda done, total: calls.append((done, total)))
+    found = likelihood(run.model(), store)
     count = store.count("held_out")
     assert found.num == count and found.times == tuple(range(2, 21))
-    assert calls[-1] == (len(calls), len(calls)) and len(calls) == 20 * -(-count // 64)
+    assert counts[-1][1:] == (len(counts), len(counts)) and len(counts) == 20 * -(-count // 64)
     x_0 = store.images("held_out").float() / 127.5 - 1
     noise = lambda t: normal(Key(0, "likelihood", t, torch.arange(count)), (1, 8, 8))
     with torch.no_grad():
@@ -142,7 +141,7 @@ def test_a_damaged_newest_file_is_named_and_an_earlier_one_used(trained, command
     assert status == 2 and "damaged" in err
 
 
-def test_a_damaged_store_is_refused_before_anything_is_measured(trained, tmp_path):
+def test_a_damaged_store_is_refused_before_anything_is_measured(trained, tmp_path, counts):
     run, store = trained()
     damaged = Store.open(copied(store.path, tmp_path / "damaged"))
     file = damaged.path / "held_out.images.npy"
@@ -150,7 +149,8 @@ def test_a_damaged_store_is_refused_before_anything_is_measured(trained, tmp_pat
     data[-1] ^= 1
     file.write_bytes(data)
     with pytest.raises(UserError, match="the files were changed or damaged"):
-        likelihood(run.model(), damaged, Protocol(num=8, calls=4), progress=lambda *_: pytest.fail("it was measured"))
+        likelihood(run.model(), damaged, Protocol(num=8, calls=4))
+    assert counts == []
 
 
 def test_a_store_that_has_gone_is_asked_for(trained, command, tmp_path):

@@ -26,11 +26,11 @@ class Each:
         (1, 1, "run: 1 saved step and 1 pair of sampler and steps, 3 x 100 images each, about 2 minutes to draw"),
     ],
 )
-def test_the_first_line_counts_pairs_of_sampler_and_steps_as_such(monkeypatch, steps, chains, words):
+def test_the_first_line_counts_pairs_of_sampler_and_steps_as_such(monkeypatch, logged, steps, chains, words):
     each = Each()
     monkeypatch.setattr(write, "planned", lambda run, store, **asked: Measuring((each,) * steps, (each,) * chains))
     monkeypatch.setattr(write, "networks_for", lambda *given: [])
     monkeypatch.setattr(write, "drawing_seconds", lambda plans: 120.0)
-    run, said = SimpleNamespace(path=Path("run"), saved_steps=lambda: [1]), []
-    write._planned([run], ["store"], 0, 3, said.append, write.silently)
-    assert len(said) == 1 and said[0].startswith(words)
+    run = SimpleNamespace(path=Path("run"), saved_steps=lambda: [1])
+    write._planned([run], ["store"], 0, 3)
+    assert len(logged) == 1 and logged[0].startswith(words)

@@ -162,14 +162,14 @@ def test_changed_settings_of_the_chain_are_said_by_whoever_samples_by_them(train
     assert "config.toml has changed since step 12 was saved: " in err and 'not "ancestral"' in err
 
 
-def test_what_the_training_was_told_to_change_in_grids_is_no_surprise(trained, make_run, tmp_path):
+def test_what_the_training_was_told_to_change_in_grids_is_no_surprise(trained, make_run, tmp_path, logged):
     run, _ = trained()
     make_run("run", grids__steps=2)  # as unstir train records it
-    said = []
-    edit(run, "num", "9").model(say=said.append)  # of the grids of a training alone
-    assert said == []
-    edit(run, "steps", "4").model(say=said.append)
-    assert len(said) == 1 and said[0].endswith("was saved: grids.steps is 4, not 3")
+    logged.clear()
+    edit(run, "num", "9").model()  # of the grids of a training alone
+    assert logged == []
+    edit(run, "steps", "4").model()
+    assert len(logged) == 1 and logged[0].endswith("was saved: grids.steps is 4, not 3")
 
 
 def test_what_is_wrong_with_a_run_is_not_laid_on_its_guide(trained):

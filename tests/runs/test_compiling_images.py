@@ -73,15 +73,15 @@ def _without(settings, key):
     settings.write_text(encode(values, indent=1))
 
 
-def test_a_folder_of_images_says_that_it_goes_on_as_it_was_begun(make_run, tmp_path):
+def test_a_folder_of_images_says_that_it_goes_on_as_it_was_begun(make_run, tmp_path, logged):
     from unstir.chain import Chain
     from unstir.generate.drawing import Job
     from unstir.generate.folder import save_images
 
     run, store = make_run("begun", train__length="1 step")
     Trainer(run, store).run()
-    job, said = Job(num=2, chain=Chain("ddim", steps=2)), []
+    job = Job(num=2, chain=Chain("ddim", steps=2))
     for how in ("no", "yes"):
-        save_images(run.model(device="cpu", compile=how), job, tmp_path / "made", say=said.append)
-        assert len(said) == (how == "yes")
-    assert said[0].endswith("was begun with compile=no and goes on so, for all of its images to be alike")
+        save_images(run.model(device="cpu", compile=how), job, tmp_path / "made")
+        assert len(logged) == (how == "yes")
+    assert logged[0].endswith("was begun with compile=no and goes on so, for all of its images to be alike")

@@ -19,16 +19,6 @@ SEEN = {"log__held_out_images": 16, "log__held_out_times": 4, "grids__log_spaced
 LOGS = ("metrics", "held_out", "events")
 
 
-class Listener:
-    """An Observer that remembers what was said."""
-
-    def __init__(self):
-        self.said = []
-
-    def __getattr__(self, name):
-        return self.said.append if name == "say" else lambda *_: None
-
-
 def missing(run):
     """The lines that the newest checkpoint counts on and the logs lack, in words."""
     return lines.cut({name: run.log(name) for name in lines.NAMES}, run.load())
@@ -40,7 +30,7 @@ def folder(tmp_path_factory):
 
 
 @pytest.mark.parametrize("name", LOGS)
-def test_a_damaged_line_costs_itself_alone_and_a_copy_of_the_file_is_kept(trained, make_run, name):
+def test_a_damaged_line_costs_itself_alone_and_a_copy_of_the_file_is_kept(trained, make_run, logged, name):
     run, _ = trained(**SEEN)
     file, before = run.path / f"{name}.jsonl", run.log(name).lines
     for number, spoil in ((1, b"\x00junk"), (2, b"{}")):
@@ -49,9 +39,9 @@ def test_a_damaged_line_costs_itself_alone_and_a_copy_of_the_file_is_kept(traine
         texts[1] = spoil
         file.write_bytes(b"\n".join(texts))
         assert f"{name}.jsonl: line 2 is damaged" in run.log(name).problem
-        heard = Listener()
-        Trainer(*make_run(**SEEN), observer=heard).start()
-        (said,) = heard.said
+        logged.clear()
+        Trainer(*make_run(**SEEN)).start()
+        (said,) = logged
         assert "line 2 is damaged" in said and "a copy is kept as" in said
         copies = sorted(path for path in run.path.iterdir() if ".damaged" in path.name)
         assert len(copies) == number and copies[-1].read_bytes() == b"\n".join(texts) and copies[-1].name in said
@@ -80,7 +70,7 @@ def test_every_flipped_bit_is_noticed(trained):
         file.write_bytes(whole)
 
 
-def test_a_last_line_cut_anywhere_is_dropped_without_a_word(trained, make_run):
+def test_a_last_line_cut_anywhere_is_dropped_without_a_word(trained, make_run, logged):
     run, _ = trained(**SEEN)
     for name in LOGS:
         file = run.path / f"{name}.jsonl"
@@ -93,35 +83,34 @@ def test_a_last_line_cut_anywhere_is_dropped_without_a_word(trained, make_run):
             lines.append(file, {"event": "new"} if name == "events" else wanted[-1])  # after a kill
             assert run.log(name).damaged == () and len(run.log(name).lines) == len(wanted) + (cut == 1)
         file.write_bytes(whole)
-    heard = Listener()
-    Trainer(*make_run(**SEEN), observer=heard).start()
-    assert heard.said == []
+    Trainer(*make_run(**SEEN)).start()
+    assert logged == []
 
 
-def test_lines_that_a_checkpoint_counts_on_and_are_gone_are_missed(trained, make_run):
+def test_lines_that_a_checkpoint_counts_on_and_are_gone_are_missed(trained, make_run, logged):
     run, _ = trained()
     whole = run.metrics_file.read_bytes().splitlines(keepends=True)
     for left in (whole[:-1], whole[:2], []):
         run.metrics_file.write_bytes(b"".join(left))
         (problem,) = missing(run)
-        heard = Listener()
-        Trainer(*make_run(), observer=heard).start()
+        logged.clear()
+        Trainer(*make_run()).start()
         step = 2 * len(left)
-        assert f"metrics.jsonl ends at step {step}" in problem and heard.said[0] in problem
+        assert f"metrics.jsonl ends at step {step}" in problem and logged[0] in problem
     run.metrics_file.unlink()
     assert "metrics.jsonl ends at step 0" in missing(run)[0]
 
 
-def test_held_out_lines_that_a_checkpoint_counts_on_and_are_gone_are_missed(trained, make_run):
+def test_held_out_lines_that_a_checkpoint_counts_on_and_are_gone_are_missed(trained, make_run, logged):
     run, _ = trained(**SEEN)
     first = run.held_out_file.read_bytes().splitlines(keepends=True)[0]
     assert missing(run) == []
     for spoilt in (first, first + b"{", first[:-1] + b"\x0b", b""):
         run.held_out_file.write_bytes(spoilt)
         (problem,) = missing(run)
-        heard = Listener()
-        Trainer(*make_run(**SEEN), observer=heard).start()
-        assert "held_out.jsonl ends at step" in problem and heard.said == [problem]
+        logged.clear()
+        Trainer(*make_run(**SEEN)).start()
+        assert "held_out.jsonl ends at step" in problem and logged == [problem]
 
 
 def test_a_last_held_out_line_whose_end_is_damaged_is_measured_again_by_a_longer_run(trained, make_run, tmp_path):

@@ -34,13 +34,10 @@ CRASHED_AT = 11  # three steps after the checkpoint of step 8, and one after the
 
 
 class Watching(Observer):
-    """Keeps what was said, and calls ``at(step)`` after each step."""
+    """Calls ``at(step)`` after each step."""
 
-    def __init__(self, at=lambda step: None):
-        self.said, self.at = [], at
-
-    def say(self, text):
-        self.said.append(text)
+    def __init__(self, at):
+        self.at = at
 
     def step(self, step):
         self.at(step)
@@ -83,7 +80,7 @@ def alone(digits, tmp_path_factory):
 def tracked(digits, tmp_path_factory):
     """A run with both trackers that crashed and went on, and what TensorBoard showed when it crashed."""
     folder = tmp_path_factory.mktemp("tracked") / "run"
-    before, watching = [], Watching()
+    before = []
 
     def crash(step):
         if step == CRASHED_AT:
@@ -92,15 +89,14 @@ def tracked(digits, tmp_path_factory):
 
     with pytest.raises(ZeroDivisionError):
         train_run(asked(digits), folder, observer=Watching(crash))
-    assert train_run(asked(digits), folder, observer=watching).finished
-    return SimpleNamespace(run=Run.open(folder), before=before, said=watching.said)
+    assert train_run(asked(digits), folder).finished
+    return SimpleNamespace(run=Run.open(folder), before=before)
 
 
-def test_trackers_change_no_bit_and_print_nothing(alone, digits, tmp_path, capfd):
-    watching = Watching()
-    assert train_run(asked(digits), tmp_path / "run", observer=watching).finished
+def test_trackers_change_no_bit_and_print_nothing(alone, digits, tmp_path, capfd, logged):
+    assert train_run(asked(digits), tmp_path / "run").finished
     assert outcome(Run.open(tmp_path / "run")) == alone
-    assert len(watching.said) == 1 and capfd.readouterr() == ("", "")  # the introduction
+    assert len(logged) == 1 and capfd.readouterr() == ("", "")  # the introduction
 
 
 def test_tensorboard_has_each_step_of_a_continued_run_once(tracked, alone):
@@ -144,23 +140,24 @@ def test_wandb_goes_on_with_a_run_under_its_id(tracked):
         assert config.items() >= tomllib.loads((run.path / "config.toml").read_text()).items()
         assert (sent.run_id, sent.display_name) == ((run.path / "wandb/id").read_text(), "run")
         assert not sent.git.remote_url and not sent.git.commit
-    assert tracked.said[1:] == []  # after the introduction
 
 
 @pytest.mark.parametrize("login", [True, False])
-def test_without_a_login_wandb_is_offline_and_the_server_is_sent_no_step_twice(digits, tmp_path, monkeypatch, login):
+def test_without_a_login_wandb_is_offline_and_the_server_is_sent_no_step_twice(
+    digits, tmp_path, monkeypatch, logged, login
+):
     given, rows = {}, []
     sent = SimpleNamespace(starting_step=5, offline=not login, url="https://there", finish=lambda: rows.append("end"))
     sent.log = lambda row, step, commit: rows.append((step, "samples" in row, commit))
     monkeypatch.setattr(wandb, "setup", lambda settings: SimpleNamespace(settings=SimpleNamespace(mode="online")))
     monkeypatch.setattr(wandb, "login", lambda **_: login)
     monkeypatch.setattr(wandb, "init", lambda **values: given.update(values) or sent)
-    watching, kept = Watching(), tmp_path / "run/wandb"
-    train_run(asked(digits, ["wandb"]), tmp_path / "run", observer=watching)
+    kept = tmp_path / "run/wandb"
+    train_run(asked(digits, ["wandb"]), tmp_path / "run")
     if login:
-        assert given["mode"] == "online" and watching.said[1:] == ["wandb: https://there"]
+        assert given["mode"] == "online" and logged[1:] == ["wandb: https://there"]
     else:
-        assert given["mode"] == "offline" and f"`wandb sync {kept}/offline-run-*` sends it later" in watching.said[1]
+        assert given["mode"] == "offline" and f"`wandb sync {kept}/offline-run-*` sends it later" in logged[1]
     assert (given["id"], given["resume"]) == ((kept / "id").read_text(), "allow")
     assert rows == [
         (6, False, True), (8, False, True), (10, False, True), (12, False, False), (12, False, False), (12, True, True),
@@ -175,7 +172,7 @@ def test_wandb_is_refused_inside_the_run_whose_settings_it_would_obey(digits, tm
         train_run(asked(digits, ["wandb"]), "..")
 
 
-def test_a_library_that_fails_is_named_once_and_changes_no_bit(digits, alone, tmp_path, monkeypatch):
+def test_a_library_that_fails_is_named_once_and_changes_no_bit(digits, alone, tmp_path, monkeypatch, logged):
     closed, close = [], tensorboard.SummaryWriter.close
 
     def fail(self, name, value, step):
@@ -188,9 +185,8 @@ def test_a_library_that_fails_is_named_once_and_changes_no_bit(digits, alone, tm
     monkeypatch.setattr(tensorboard.SummaryWriter, "add_scalar", fail)
     monkeypatch.setattr(tensorboard.SummaryWriter, "close", lambda self: closed.append(close(self)))
     monkeypatch.setattr(wandb, "init", refuse)
-    watching = Watching()
-    assert train_run(asked(digits), tmp_path / "run", observer=watching).finished
-    assert watching.said[1:] == [
+    assert train_run(asked(digits), tmp_path / "run").finished
+    assert logged[1:] == [
         "wandb failed and shows nothing more of this run, which goes on: TimeoutError",
         "tensorboard failed and shows nothing more of this run, which goes on: "
         "OSError: [Errno 28] No space left on device",
@@ -211,7 +207,7 @@ from pathlib import Path
 from unstir.train.observer import Observer
 
 class Tracker(Observer):
-    def __init__(self, folder, say):
+    def __init__(self, folder):
         self.folder, self.lines = folder, []
         if folder.name == "broken":
             raise TypeError("descriptors")

@@ -14,19 +14,18 @@ def lines(run):
     return [{key: value for key, value in line.items() if key != "seconds"} for line in run.held_out()]
 
 
-def test_what_training_did_not_write_is_added_as_it_would_have_been(trained):
+def test_what_training_did_not_write_is_added_as_it_would_have_been(trained, counts):
     run, store = trained(**SEEN)
     whole = lines(run)
     assert [line["step"] for line in whole] == [0, 1, 12]
     assert catch_up(run, store) == 0 and lines(run) == whole
-    heard = []
     for kept in ([0, 12], [12], []):
         left = [line for line in run.held_out() if line["step"] in kept]
         log.write(run.held_out_file, left)
         missing = len({1, 12} - set(kept))
-        heard.clear()
-        assert catch_up(run, store, lambda done, total: heard.append((done, total))) == missing
-        assert heard == [(done, missing) for done in range(1, missing + 1)]
+        counts.clear()
+        assert catch_up(run, store) == missing
+        assert counts == [("measuring held-out losses", done, missing) for done in range(1, missing + 1)]
         assert lines(run) == [line for line in whole if line["step"] or 0 in kept]
 
 

@@ -150,12 +150,11 @@ def test_one_of_a_teacher_that_was_told_of_augmentation_is_continued_too(trained
     assert distill_run(teacher.path, out, "3 steps").step == 3
 
 
-def test_of_one_that_is_longer_than_asked_no_setting_is_named_that_distill_does_not_take(trained, tmp_path):
+def test_of_one_that_is_longer_than_asked_no_setting_is_named_that_distill_does_not_take(trained, tmp_path, logged):
     teacher, _ = trained(train__lr_schedule="cosine")
-    said = []
-    assert distill_run(teacher.path, tmp_path / "fast", "4 steps", say=said.append).finished
-    assert distill_run(teacher.path, tmp_path / "fast", "3 steps", say=said.append).step == 4
-    assert not any("no step is left to use" in text for text in said), said
+    assert distill_run(teacher.path, tmp_path / "fast", "4 steps").finished
+    assert distill_run(teacher.path, tmp_path / "fast", "3 steps").step == 4
+    assert not any("no step is left to use" in text for text in logged), logged
 
 
 def test_the_trackers_of_the_teacher_are_not_told_of_the_new_run(trained):
@@ -261,15 +260,15 @@ def test_what_a_distilled_run_takes_and_refuses_in_one_line(trained, unstir, ref
 @pytest.mark.parametrize(
     ("length", "expected"), [(4, []), (9, ["is at step 4 of 9; to finish it first: unstir train"])]
 )
-def test_a_teacher_that_is_unfinished_is_said_to_be(make_run, tmp_path, monkeypatch, length, expected):
+def test_a_teacher_that_is_unfinished_is_said_to_be(make_run, tmp_path, monkeypatch, logged, length, expected):
     run, store = make_run("teacher", train__length="4 steps")
     Trainer(run, store).run()
     config = replace(run.config, train=replace(run.config.train, length=f"{length} steps"))
     replace(run, config=config).save_config()
     monkeypatch.setattr("unstir.train.distill.train_run", lambda *_, **__: None)
-    said = []
-    distill_run(run.path, tmp_path / "fast", say=said.append)
-    assert [text.removeprefix(f"{run.path} ").removesuffix(f" --out {run.path}") for text in said] == expected
+    logged.clear()
+    distill_run(run.path, tmp_path / "fast")
+    assert [text.removeprefix(f"{run.path} ").removesuffix(f" --out {run.path}") for text in logged] == expected
 
 
 def test_a_teacher_is_a_trained_run_of_the_same_process_whose_answer_is_read_as_it_is_meant(trained, tmp_path, digits):

@@ -14,7 +14,6 @@ from unstir.errors import OutOfMemoryError
 from unstir.runs.run import Run
 from unstir.train import fits, trainer
 from unstir.train.launch import open_run, train_run
-from unstir.train.observer import Observer
 from unstir.train.trainer import Trainer
 
 LARGE = {
@@ -29,14 +28,6 @@ VARIANTS = {
     "in bfloat16, with Muon": {"train__dtype": "bfloat16", "train__optimizer": "muon", "train__power_ema": True},
     "times by losses": {"loss__times": "importance"},
 }
-
-
-class Heard(Observer):
-    def __init__(self):
-        self.said = []
-
-    def say(self, text):
-        self.said.append(text)
 
 
 @pytest.fixture
@@ -80,27 +71,27 @@ def test_two_and_three_images_tell_the_bytes_of_more(variant, make_run):
 
 
 @pytest.mark.parametrize("changes", [{}, DISTILLED], ids=["trained", "distilled"])
-def test_the_trial_changes_nothing(changes, make_run, monkeypatch):
+def test_the_trial_changes_nothing(changes, make_run, monkeypatch, logged):
     changes = {**changes, "train__micro_batch": 0, "train__length": "4 steps"}
     plain, store = make_run("plain", **changes)
     Trainer(plain, store).run()
     run, _ = make_run(**changes)
-    text, state, heard = (run.path / "config.toml").read_text(), torch.random.get_rng_state(), Heard()
+    text, state = (run.path / "config.toml").read_text(), torch.random.get_rng_state()
     tried, real = [], fits._counted
     monkeypatch.setattr(fits, "_counted", lambda *given: tried.append(given[2]) or real(*given))
     for _ in range(2):  # the second time it is continued
-        assert train_run(run.config, run.path, observer=heard).finished
+        assert train_run(run.config, run.path).finished
     assert tried == [2, 3] and torch.equal(torch.random.get_rng_state(), state)
     assert_same(outcome(run), outcome(plain))
     assert (run.path / "config.toml").read_text() == text
-    assert not any("memory" in said for said in heard.said)
+    assert not any("memory" in text for text in logged)
 
 
 @pytest.mark.parametrize(("most", "expected"), [(8, 0), (7, 4), (3, 2), (1, 1), (0, None)])
-def test_where_an_error_says_so_it_is_caught(most, expected, make_run, monkeypatch):
+def test_where_an_error_says_so_it_is_caught(most, expected, make_run, monkeypatch, logged):
     monkeypatch.setattr(fits, "_extended", lambda run, store, size, _: fits._taken(run, store, size))  # as on a GPU
     run, store = make_run(train__micro_batch=0)
-    heard, real = Heard(), trainer.denoising_loss
+    real = trainer.denoising_loss
 
     def greedy(denoiser, x_0, *given):
         if len(x_0) > most:
@@ -110,12 +101,12 @@ def test_where_an_error_says_so_it_is_caught(most, expected, make_run, monkeypat
     monkeypatch.setattr(trainer, "denoising_loss", greedy)
     if expected is None:
         with pytest.raises(OutOfMemoryError, match="with 1 images at once does not fit .* --model.channels in a new"):
-            fits.fitting(run, store, heard.say)
+            fits.fitting(run, store)
         return
-    assert fits.fitting(run, store, heard.say).config.train.micro_batch == expected
+    assert fits.fitting(run, store).config.train.micro_batch == expected
     assert Run.open(run.path).config.train.micro_batch == expected
     said = f"8 images at once do not fit into memory: train.micro_batch is {expected}"
-    assert heard.said == ([said] if expected else [])
+    assert logged == ([said] if expected else [])
 
 
 def test_of_several_processes_the_smallest_answer_holds(digits, tmp_path, monkeypatch):

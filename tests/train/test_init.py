@@ -7,29 +7,17 @@ from unstir.errors import UserError
 from unstir.train.trainer import Trainer
 
 
-class Said:
-    def __init__(self):
-        self.said = []
-
-    def say(self, text):
-        self.said.append(text)
-
-    def __getattr__(self, name):
-        return lambda *_: None
-
-
 def same(state, weights):
     return all(torch.equal(state[name], tensor) for name, tensor in weights.items())
 
 
-def test_a_run_gives_its_newest_weights_or_those_of_a_step(trained, make_run):
+def test_a_run_gives_its_newest_weights_or_those_of_a_step(trained, make_run, logged):
     first, _ = trained(train__lr=0.01)
     for name, text, step in (("newest", str(first.path), 12), ("early", f"{first.path}@1", 1)):
-        watch = Said()
-        begun = Trainer(*make_run(name, train__init=text), observer=watch).state
+        begun = Trainer(*make_run(name, train__init=text)).state
         weights = first.model(step=step).denoiser.net.state_dict()
         assert same(begun.net.state_dict(), weights) and same(begun.average.state_dict(), weights)
-        assert watch.said == []
+        assert logged == []
     assert not same(begun.net.state_dict(), first.model().denoiser.net.state_dict())
 
 
@@ -48,16 +36,16 @@ def test_a_run_keeps_to_the_step_that_it_was_made_with_though_the_other_one_trai
 
 
 @pytest.mark.parametrize("hidden", [0.0, 0.5])
-def test_a_conditional_run_begins_from_an_unconditional_one_and_names_what_is_new(trained, make_run, hidden):
+def test_a_conditional_run_begins_from_an_unconditional_one_and_names_what_is_new(trained, make_run, logged, hidden):
     first, _ = trained(train__lr=0.01)
-    watch, classes = Said(), {"model__num_classes": 10, "train__label_dropout": hidden}
+    classes = {"model__num_classes": 10, "train__label_dropout": hidden}
     fresh = Trainer(*make_run("fresh", **classes)).state.net.state_dict()
     run, store = make_run("guided", train__init=str(first.path), **classes)
-    begun = Trainer(run, store, observer=watch).state
+    begun = Trainer(run, store).state
     assert same(begun.net.state_dict(), first.model().denoiser.net.state_dict())
     assert torch.equal(begun.net.state_dict()["label.weight"], fresh["label.weight"])
     assert torch.equal(begun.average.state_dict()["label.weight"], fresh["label.weight"])
-    assert len(watch.said) == 1 and "step 12; it has no label.weight, which is new" in watch.said[0]
+    assert len(logged) == 1 and "step 12; it has no label.weight, which is new" in logged[0]
     assert Trainer(run, store).run()
 
 
@@ -76,15 +64,14 @@ def test_a_conditional_run_begins_from_an_unconditional_one_and_names_what_is_ne
         ({"train__lr": 0.02, "loss__weighting": "min_snr"}, ""),
     ],
 )
-def test_weights_of_another_process_are_named(trained, make_run, changes, said):
+def test_weights_of_another_process_are_named(trained, make_run, logged, changes, said):
     first, _ = trained(diffusion__T=10, diffusion__beta_1=0.1, diffusion__beta_T=0.2, diffusion__schedule="linear")
-    watch = Said()
     given = {"diffusion__T": 10, "diffusion__beta_1": 0.1, "diffusion__beta_T": 0.2, "diffusion__schedule": "linear"}
-    begun = Trainer(*make_run("other", train__init=str(first.path), **{**given, **changes}), observer=watch)
+    begun = Trainer(*make_run("other", train__init=str(first.path), **{**given, **changes}))
     assert same(begun.state.net.state_dict(), first.model().denoiser.net.state_dict())
-    assert len(watch.said) == bool(said) and all(
+    assert len(logged) == bool(said) and all(
         f"step 12; they were trained for another process {said}" in text and "learn this one anew" in text
-        for text in watch.said
+        for text in logged
     )
 
 

@@ -4,7 +4,7 @@ import re
 from dataclasses import replace
 
 import pytest
-from test_fits import ROOM, Heard
+from test_fits import ROOM
 from test_resume import assert_same, outcome
 
 from processes import in_a_child
@@ -76,9 +76,9 @@ def test_what_runs_out_of_memory_on_the_way_goes_on_from_the_last_checkpoint(
     assert_same(outcome(run), outcome(trained("whole", **settings)[0]))
 
 
-def test_a_state_that_cannot_be_copied_is_written_as_it_is_with_the_same_bits(make_run, trained, monkeypatch):
+def test_a_state_that_cannot_be_copied_is_written_as_it_is_with_the_same_bits(make_run, trained, monkeypatch, logged):
     run, store = make_run()
-    real, calls, observer = state.on_host, [], Heard()
+    real, calls = state.on_host, []
 
     def failing(tensors):
         calls.append(len(tensors))
@@ -87,8 +87,8 @@ def test_a_state_that_cannot_be_copied_is_written_as_it_is_with_the_same_bits(ma
         return real(tensors)
 
     monkeypatch.setattr(state, "on_host", failing)
-    assert Trainer(run, store, observer).run()
-    assert len(calls) == 2 and observer.said == [
+    assert Trainer(run, store).run()
+    assert len(calls) == 2 and logged == [
         "out of memory at step 4, at 4.096 GB more, for the copy of the state that a checkpoint is written from; from "
         "now on training waits while a checkpoint is written, which changes nothing else"
     ]

@@ -27,7 +27,7 @@ from unstir.runs import build, checkpoint
 from unstir.runs.run import Run
 from unstir.train import grids, parallel, trainer
 from unstir.train.launch import train_run
-from unstir.train.observer import Observer, Stop
+from unstir.train.observer import Stop
 from unstir.train.trainer import Trainer
 
 KILLS = times(3, 100)
@@ -152,16 +152,13 @@ def test_the_pass_that_does_not_count_leaves_the_buffers(tiny, tmp_path, monkeyp
     assert saved["model.passes"].item() == 2 * 2  # of four slots, two at once
 
 
-def test_losses_follow_those_of_one_process_and_the_number_may_change(tiny, tmp_path):
+def test_losses_follow_those_of_one_process_and_the_number_may_change(tiny, tmp_path, logged):
     config = tiny(log__every="1 step")
     train_run(config, tmp_path / "one")
-    said = []
     together(2, training(config, tmp_path / "changing", (0, 3)), tmp_path / "2")
     together(3, training(config, tmp_path / "changing", (1, 6)), tmp_path / "3")
-    observer = Observer()
-    observer.say = said.append
-    train_run(config, tmp_path / "changing", observer=observer)
-    assert any("goes on with processes=1, where it had processes=3" in text for text in said), said
+    train_run(config, tmp_path / "changing")
+    assert any("goes on with processes=1, where it had processes=3" in text for text in logged), logged
     one, changing = (Run.open(tmp_path / name).metrics() for name in ("one", "changing"))
     assert [line["step"] for line in changing] == list(range(1, 13))
     for name in ("loss", "grad_norm", "lr", "clipped", "skipped"):

@@ -15,7 +15,7 @@ from unstir.runs.sections import LossConfig, TrainConfig
 from unstir.theory.averages import WIDTHS, decay
 from unstir.train import batches, held_out, record, sentences
 from unstir.train.held_out import HeldOutLoss
-from unstir.train.observer import Observer, Stop
+from unstir.train.observer import Stop
 from unstir.train.record import Record
 from unstir.train.state import conditions, update_average
 from unstir.train.trainer import Trainer
@@ -217,29 +217,25 @@ def test_a_run_that_is_finished_is_made_twice_as_long(monkeypatch, schedule, per
     assert words in sentences.conclusion(run, 20)
 
 
-def test_before_the_first_step_no_other_threads_are_told_of(make_run, monkeypatch):
+def test_before_the_first_step_no_other_threads_are_told_of(make_run, monkeypatch, logged):
     run, store = make_run("begun")
     stop = Stop(install=False)
     stop.signal = 15
     Trainer(run, store).run(stop)  # which saves step 0
-    said = []
-    observer = type("Heard", (Observer,), {"say": lambda self, text: said.append(text)})()
     for step in (0, 1):
         with monkeypatch.context() as patch:
             patch.setattr(torch, "get_num_threads", lambda: 7)
-            trainer = Trainer(run, store, observer)
-        assert trainer.state.step == step and bool(said) == bool(step)
+            trainer = Trainer(run, store)
+        assert trainer.state.step == step and bool(logged) == bool(step)
         trainer.take_step()
         trainer.run(stop)
-    assert "threads=7" in said[0]
+    assert "threads=7" in logged[0]
 
 
-def test_after_the_last_step_no_other_threads_are_told_of(make_run, monkeypatch):
+def test_after_the_last_step_no_other_threads_are_told_of(make_run, monkeypatch, logged):
     run, store = make_run("ended", train__length="2 steps")
     Trainer(run, store).run()
-    said = []
-    observer = type("Heard", (Observer,), {"say": lambda self, text: said.append(text)})()
     monkeypatch.setattr(torch, "get_num_threads", lambda: 7)
-    assert Trainer(run, store, observer).finished and said == []
+    assert Trainer(run, store).finished and logged == []
     longer = replace(run, config=replace(run.config, train=replace(run.config.train, length="3 steps")))
-    assert not Trainer(longer, store, observer).finished and "threads=7" in said[0]
+    assert not Trainer(longer, store).finished and "threads=7" in logged[0]

@@ -128,33 +128,31 @@ def test_killed_at_random_instants_it_continues_bit_for_bit(make_run, uninterrup
     proven("SIGKILL while training", kills)
 
 
-def test_a_damaged_newest_checkpoint_is_passed_over_with_a_word(make_run, uninterrupted):
+def test_a_damaged_newest_checkpoint_is_passed_over_with_a_word(make_run, uninterrupted, logged):
     run, store = make_run("damaged")
     trainer = Trainer(run, store)
     trainer.run(StopAt(trainer, 9))
     newest = checkpoint.listed(run.checkpoints)[-1][1]
     newest.write_bytes(newest.read_bytes()[:-100])
-    said = []
-    trainer = Trainer(*make_run("damaged"), observer=_Listener(said))
-    assert newest.exists() and said == []  # nothing is written before it starts
+    trainer = Trainer(*make_run("damaged"))
+    assert newest.exists() and logged == []  # nothing is written before it starts
     trainer.start()
     assert trainer.state.step == 8
-    assert len(said) == 1 and newest.name in said[0] and "damaged" in said[0]
+    assert len(logged) == 1 and newest.name in logged[0] and "damaged" in logged[0]
     assert not newest.exists() and newest.with_name(newest.name + ".damaged").exists()
     trainer.run()
     assert_same(outcome(run), uninterrupted)
 
 
-def test_a_run_whose_checkpoints_are_gone_starts_over_with_a_word(make_run, uninterrupted):
+def test_a_run_whose_checkpoints_are_gone_starts_over_with_a_word(make_run, uninterrupted, logged):
     run, store = make_run("gone")
     trainer = Trainer(run, store)
     trainer.run(StopAt(trainer, 9))
     for _, path in checkpoint.listed(run.checkpoints):
         path.unlink()
-    said = []
-    trainer = Trainer(*make_run("gone"), observer=_Listener(said))
+    trainer = Trainer(*make_run("gone"))
     trainer.run()
-    (over,) = (text for text in said if "drops" in text)
+    (over,) = (text for text in logged if "drops" in text)
     assert over.endswith("gone begins at step 0 again and drops 8 steps of its log: it has no checkpoint to go on from")
     assert_same(outcome(run), uninterrupted)
 
@@ -284,17 +282,6 @@ def test_longer_is_a_change_that_continues_the_same_run(make_run):
     whole, extended = (outcome(Run.open(run.path.parent / name)) for name in ("whole", "extended"))
     assert all(torch.equal(whole[1][name], extended[1][name]) for name in whole[1])
     assert {"event": "changed", "train.length": "16 steps"} in run.log("events").lines
-
-
-class _Listener:
-    def __init__(self, said):
-        self._said = said
-
-    def say(self, text):
-        self._said.append(text)
-
-    def __getattr__(self, name):
-        return lambda *_: None
 
 
 def test_an_infinite_loss_since_the_last_log_line_is_no_damage(make_run):

@@ -1,11 +1,13 @@
 """The application that the commands join: settings from recipes, errors as one line, and the exit status."""
 
 import json
+import logging
 import os
 import shlex
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import NoReturn
 
@@ -22,6 +24,7 @@ from unstir.distributed.place import LOST, LostError, may_speak, place
 from unstir.errors import UserError, printable
 from unstir.nn.config import merged
 from unstir.nn.own import allow
+from unstir.progress import Count, shown_by
 from unstir.runs import recipes, toml
 
 HELP = "--help", "-h"
@@ -35,7 +38,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Run the command line and exit with its status; a user's mistake is one line on standard error."""
     allocator.keep_blocks()
     terminal.prepare()
-    with interrupts.noticed():
+    with interrupts.noticed(), _talking():
         _main(sys.argv[1:] if arguments is None else list(arguments))
 
 
@@ -122,10 +125,36 @@ def of_one(what: str) -> None:
         raise UserError(f"{what} is the work of one process; start it without torchrun")
 
 
-def say(text: str) -> None:
-    """Something a person should know, on standard error; of several processes the first one says it."""
-    if place().rank == 0:
-        print(f"unstir: {printable(text)}", file=sys.stderr)
+class _Sentences(logging.Handler):
+    """Prints what is logged on standard error, above a bar; what a person should act on begins as an error does."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        head = "unstir: " if record.levelno >= logging.WARNING else ""
+        print(f"{head}{printable(record.getMessage())}", file=sys.stderr)
+
+
+@contextmanager
+def _talking() -> Iterator[None]:
+    """In this block what the package logs is printed, and how far jobs have come; of several processes by the first."""
+    if place().rank > 0:
+        yield
+        return
+    logger, handler = logging.getLogger("unstir"), _Sentences()
+    before = logger.level
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
+    try:
+        with shown_by(_bar):
+            yield
+    finally:
+        logger.setLevel(before)
+        logger.removeHandler(handler)
+
+
+def _bar(what: str, unit: str) -> AbstractContextManager[Count]:
+    from unstir.console import BARS  # which loads rich and torch
+
+    return BARS(what, unit)
 
 
 def show(*lines: str) -> None:

@@ -40,23 +40,20 @@ def pack(
         license: Licence of the data, recorded in the store; by default that of the source, or unknown.
         strict: Fail if any file is refused.
     """
-    from unstir import console
     from unstir.data import pack as pack_images
     from unstir.data.source import after_pack
 
-    with console.counting("packing", "images") as progress:
-        store = pack_images(
-            source,
-            out,
-            size=size or None,
-            channels=channels,
-            held_out=held_out,
-            sha256=sha256 or None,
-            strict=strict,
-            license=license,
-            progress=progress,
-            spelling=after_pack,
-        )
+    store = pack_images(
+        source,
+        out,
+        size=size or None,
+        channels=channels,
+        held_out=held_out,
+        sha256=sha256 or None,
+        strict=strict,
+        license=license,
+        spelling=after_pack,
+    )
     return inspect(store.path)
 
 

@@ -1,12 +1,11 @@
 """`unstir distill`."""
 
 from pathlib import Path
-from typing import Any
 
 from pydantic.dataclasses import dataclass
 
 from unstir.cli import interrupts
-from unstir.cli.app import app, say, show
+from unstir.cli.app import app, show
 from unstir.cli.options import FLAT, RunFolder
 from unstir.distributed.place import place
 from unstir.runs.bounds import STRICT, Positive, PositiveSpan
@@ -35,12 +34,11 @@ def distill(run: RunFolder, /, *, out: Path, options: DistillOptions = DistillOp
     Args:
         out: Folder of the new run.
     """
-    from unstir import console
+    from unstir.console import TrainingDisplay
     from unstir.train.distill import distill_run
     from unstir.train.observer import Stop
 
-    stop, display = Stop(end=interrupts.end), console.TrainingDisplay()
-    how: dict[str, Any] = {"observer": display, "stop": stop, "say": say, "showing": console.counting}
-    done = distill_run(run, out, options.length, options.lr, **how)
+    stop, display = Stop(end=interrupts.end), TrainingDisplay()
+    done = distill_run(run, out, options.length, options.lr, observer=display, stop=stop)
     show(*done.conclusion)
     return 0 if done.finished or place().rank else stop.status

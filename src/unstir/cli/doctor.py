@@ -31,11 +31,9 @@ def doctor(run: RunFolder, /, *, store: StoreFolder = None, samples: bool = True
         samples: Draw images and measure losses; --no-samples is quicker and reads files, settings and metrics alone.
         json_: Print the findings as JSON.
     """
-    from unstir import console
     from unstir.doctor import diagnose
 
-    with console.counting("examining", "") as progress:
-        report = diagnose(run, store=store, samples=samples, progress=progress)
+    report = diagnose(run, store=store, samples=samples)
     if json_:
         show_json({"healthy": report.healthy, **vars(report)})
     else:

@@ -1,5 +1,6 @@
 """`unstir edit`: inpaint, vary, invert, blend and morph."""
 
+import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -8,9 +9,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import App, Parameter
 
-from unstir.cli.app import app, say, show
+from unstir.cli.app import app, show
 from unstir.cli.options import FLAT, ChainOptions, FillOptions, Given, InvertOptions, ModelOptions, RunFolder
 from unstir.errors import UserError
+
+logger = logging.getLogger(__name__)
 
 if TYPE_CHECKING:
     from unstir.edit import Edited
@@ -81,7 +84,7 @@ def inpaint(
 
     work = partial(edit.inpaint, image=image, mask=mask, box=box, resamples=resamples, jump=jump)
     asked: dict[str, Any] = {"num": num, "label": label, "batch_size": batch_size}
-    return _carry_out(run, [image], "filling in", chain, options, work, mask=mask, **asked)
+    return _carry_out(run, [image], chain, options, work, mask=mask, **asked)
 
 
 @edit.command
@@ -114,7 +117,7 @@ def vary(
 
     work = partial(edit.vary, image=image, strength=strength)
     asked: dict[str, Any] = {"num": num, "label": label, "batch_size": batch_size}
-    return _carry_out(run, [image], "varying", chain, options, work, **asked)
+    return _carry_out(run, [image], chain, options, work, **asked)
 
 
 @edit.command
@@ -141,7 +144,7 @@ def invert(
     from unstir import edit
 
     work = partial(edit.invert, image=image, refinements=refinements)
-    return _carry_out(run, [image], "inverting", chain, options, work, label=label)
+    return _carry_out(run, [image], chain, options, work, label=label)
 
 
 @edit.command
@@ -181,7 +184,7 @@ def blend(
         raise UserError(f"--numbers {numbers[0]} {numbers[1]}: images are numbered from 0")
     ends = numbers or (images[0], images[1])
     work = partial(edit.blend, ends=ends, count=count, refinements=refinements)
-    return _carry_out(run, ends, "blending", chain, options, work, labels=labels)
+    return _carry_out(run, ends, chain, options, work, labels=labels)
 
 
 @edit.command
@@ -211,13 +214,12 @@ def morph(
 
     work, remedy = partial(edit.morph, count=count), "name a run that does, or blend two images"
     asked: dict[str, Any] = {"num": num, "batch_size": batch_size}
-    return _carry_out(run, labels, "morphing", chain, options, work, labels=labels, remedy=remedy, **asked)
+    return _carry_out(run, labels, chain, options, work, labels=labels, remedy=remedy, **asked)
 
 
 def _carry_out(
     run: Path,
     parts: Sequence[str | int | Path],
-    doing: str,
     chain: Given,
     options: EditOptions,
     work: Callable[..., "Edited"],
@@ -232,7 +234,6 @@ def _carry_out(
     ``labels`` are the classes of both ends, as typed, and ``remedy`` what to do where there are none; what else is
     ``asked`` are the number of results, how many at once, and the class, as typed.
     """
-    from unstir import console
     from unstir.edit.files import Target, advice, notes_on
     from unstir.generate.drawing import Job
     from unstir.runs.run import Run
@@ -247,12 +248,11 @@ def _carry_out(
     model = options.model(opened, chain.guide)
     job = Job(chain=model.chain.changed(**given, seed=options.seed), **{"num": 1, **asked})
     ends = {"labels": model.labels.numbers(labels, "--labels", remedy)} if labels else {}
-    with console.counting(doing, "network calls") as progress:
-        edited = work(model, job=job, progress=progress, **ends)
+    edited = work(model, job=job, **ends)
     for image in images:
         for note in notes_on(image, model.shape):
-            say(f"{image}: {note}")
+            logger.warning(f"{image}: {note}")
     show(*target.save(edited))
     if poor := advice(edited):
-        say(poor)
+        logger.warning(poor)
     return 0

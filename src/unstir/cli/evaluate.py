@@ -9,7 +9,7 @@ from typing import Annotated, Any
 from cyclopts import Group, Parameter
 
 from unstir.chain import FAST
-from unstir.cli.app import app, say, show, show_json
+from unstir.cli.app import app, show, show_json
 from unstir.cli.options import FLAT, ChainOptions, RunFolder
 from unstir.errors import UserError
 from unstir.metrics.request import EvaluationRequest
@@ -57,7 +57,6 @@ def evaluate(
             with the names of classes say which class was asked for.
         json_: Print the evaluations as JSON.
     """
-    from unstir import console
     from unstir.metrics.evaluate import evaluate_images, evaluate_run
     from unstir.metrics.evaluation import Evaluation, describe
 
@@ -68,13 +67,12 @@ def evaluate(
         if not json_:
             show(*describe(evaluation).splitlines())
 
-    with console.heartbeat("evaluating"):
-        if run is not None:
-            found, comparison = evaluate_run(run, request, say=say, showing=console.counting, finished=finished)
-        else:
-            made, comparison = evaluate_images(images or [], None, request, say=say, showing=console.counting)
-            finished(made)
-            found = [made]
+    if run is not None:
+        found, comparison = evaluate_run(run, request, finished=finished)
+    else:
+        made, comparison = evaluate_images(images or [], None, request)
+        finished(made)
+        found = [made]
     if json_:
         show_json({"evaluations": found, "comparison": comparison or None})
     elif comparison:

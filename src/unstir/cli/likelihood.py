@@ -43,7 +43,6 @@ def likelihood(
         out: Folder of the figures; by default RUN/likelihood.
         json_: Print the figures as JSON.
     """
-    from unstir import console
     from unstir.data import SPLITS
     from unstir.metrics.likelihood import Protocol, describe, save_likelihood
     from unstir.runs.run import Run
@@ -53,7 +52,7 @@ def likelihood(
     model = options.model(opened)
     splits = SPLITS if split == "both" else (split,)
     protocol = Protocol(num=num, calls=calls, variance=variance, clip=clip, seed=seed, batch_size=batch_size)
-    results, curve = save_likelihood(model, data, splits, protocol, out, showing=console.counting)
+    results, curve = save_likelihood(model, data, splits, protocol, out)
     if json_:
         show_json(results)
     else:

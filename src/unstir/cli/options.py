@@ -9,7 +9,6 @@ from cyclopts import Group, Parameter
 from pydantic import TypeAdapter
 
 from unstir.chain import DEFAULTS, OPTIONS, SAMPLERS, Chain
-from unstir.cli.app import say
 from unstir.cli.train_help import as_typed
 
 if TYPE_CHECKING:
@@ -101,7 +100,7 @@ class WeightOptions:
         """The model of the run that these options name; ``how`` and errors as `Run.model`."""
         from unstir.runs.loading import chosen_average
 
-        return run.model(self.checkpoint, ema=chosen_average(self.ema, self.ema_width), say=say, **how)
+        return run.model(self.checkpoint, ema=chosen_average(self.ema, self.ema_width), **how)
 
 
 @FLAT

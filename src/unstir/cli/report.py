@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from unstir.cli.app import app, say, show
+from unstir.cli.app import app, show
 from unstir.cli.options import StoreFolder
 from unstir.errors import UserError
 from unstir.metrics.request import SEEDS, EvaluationRequest
@@ -52,19 +52,17 @@ def report(
         export: Also write the figures with their errors and protocols to this .csv, .md or .tex file, or to all three
             in this folder.
     """
-    from unstir import console
     from unstir.report.images import ReportFiles, write_images_report
     from unstir.report.write import write_report
 
     _check(bool(runs), bool(images), label is not None or flip, measure)
-    telling: dict[str, Any] = {"say": say, "showing": console.counting}
     if images:
         request = EvaluationRequest(num=num, seeds=seeds, label=label, flip=flip, store=store)
-        page, *others = write_images_report(images, ReportFiles(out, export), request, **telling)
+        page, *others = write_images_report(images, ReportFiles(out, export), request)
     else:
         how: dict[str, Any] = {"measuring": measure, "num": num, "exported": export}
         how["seeds"] = SEEDS if seeds is None else seeds
-        page, *others = write_report(runs or [], out, store=store, **how, **telling)
+        page, *others = write_report(runs or [], out, store=store, **how)
     show(f"report   {page} ({page.stat().st_size / 1e6:.1f} MB)")
     for file in others:
         show(f"figures  {file}")

@@ -1,12 +1,15 @@
 """`unstir sample`."""
 
+import logging
 from pathlib import Path
 from typing import Literal
 
 from unstir.chain import OPTIONS
-from unstir.cli.app import app, of_one, say, show
+from unstir.cli.app import app, of_one, show
 from unstir.cli.options import ChainOptions, ModelOptions, RunFolder
 from unstir.errors import UserError
+
+logger = logging.getLogger(__name__)
 
 
 @app.command
@@ -49,7 +52,6 @@ def sample(
         engine: What computes the network. onnxruntime computes in float32 on the CPU, by a file in RUN/onnx.
     """
     from unstir import compare as comparing
-    from unstir import console
     from unstir.generate.drawing import Job
     from unstir.generate.sampling import sample as save_samples
     from unstir.generate.sampling import shorter
@@ -66,16 +68,14 @@ def sample(
     settings = model.chain.changed(**given, seed=seed)
     job = Job(num=num, chain=settings, label=model.labels.number(label), batch_size=batch_size)
     if compare:
-        file, rows = comparing.save_comparison(model, job, compare, out, given=own, showing=console.counting)
+        file, rows = comparing.save_comparison(model, job, compare, out, given=own)
         show(*(row.caption for row in rows), f"compared {file}")
         return 0
     if advice := shorter(model, settings, given):
-        say(advice)
-    done = save_samples(
-        model, job, out, animation=animate, strip=strip, stages=stages, say=say, showing=console.counting
-    )
+        logger.info(advice)
+    done = save_samples(model, job, out, animation=animate, strip=strip, stages=stages)
     if done.job.batch_size != batch_size:
-        say(f"{done.folder} was begun in batches of {done.job.batch_size}, and so it went on")
+        logger.info(f"{done.folder} was begun in batches of {done.job.batch_size}, and so it went on")
     show(*done.lines)
     return 0
 

@@ -7,7 +7,7 @@ from cyclopts import Parameter
 from pydantic.dataclasses import dataclass
 
 from unstir.cli import interrupts
-from unstir.cli.app import app, say, show
+from unstir.cli.app import app, show
 from unstir.cli.train_help import FORMATTER
 from unstir.distributed.place import place
 from unstir.errors import KeptSettingsError, UserError
@@ -54,16 +54,16 @@ def train(
     config: Settings = Settings(),  # app.py fills in what is not given, from the recipe or the run
 ) -> int:
     """Train a model or continue one; the status is 0 when finished, 129, 130 or 143 when stopped."""
-    from unstir import console
+    from unstir.console import TrainingDisplay
     from unstir.train.launch import train_run
     from unstir.train.observer import Stop
 
     folder = recipes.run_folder(recipe, out)
     base = recipes.settings(recipe, folder)
     settings = Config(**{**vars(config), "recipe": base.recipe})
-    stop, display = Stop(end=interrupts.end), console.TrainingDisplay()
+    stop, display = Stop(end=interrupts.end), TrainingDisplay()
     try:
-        done = train_run(settings, folder, observer=display, stop=stop, say=say, showing=console.counting)
+        done = train_run(settings, folder, observer=display, stop=stop)
     except KeptSettingsError as error:
         asked, default = toml.flat(settings), toml.flat(base)
         of_recipe = [key for key in error.keys if asked.get(key) == default.get(key)]

@@ -35,7 +35,6 @@ def verify(*names: str, json_: bool = False, plot: Path | None = None, image: Pa
             Only a picture by unstir is replaced.
         image: The image that dissolves, cropped to its centre square at 64 x 64; by default a handwritten digit.
     """
-    from unstir import console
     from unstir.verify import choose
     from unstir.verify import verify as run_checks
 
@@ -44,8 +43,7 @@ def verify(*names: str, json_: bool = False, plot: Path | None = None, image: Pa
         _save_plot(plot, image)
     elif image:
         raise UserError(f"--image {image} is drawn in the picture of --plot FILE; give both, or leave it out")
-    with console.counting("verifying", "equations") as progress:
-        rows = run_checks(names, progress)
+    rows = run_checks(names)
     holding = sum(row.passed for row in rows)
     if json_:
         show_json({"passed": holding == len(rows), "rows": [vars(row) | {"passed": row.passed} for row in rows]})

@@ -26,7 +26,6 @@ from unstir.data.disk import fetch, file_sha256
 from unstir.data.images import Shape
 from unstir.data.source import Chunk, Options, Plan, Source, chunk_ranges, chunk_rows
 from unstir.errors import UserError, remedy
-from unstir.progress import Progress
 
 URL = "https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz"
 BINARY_SHA256 = "c4a38c50a1bc5f3a1c5537f2155ab9d68f9f25eb1ed8d9ddda3db29a59bca1dd"
@@ -78,12 +77,12 @@ class CifarSource(Source):
         """Hash the archive, unless it is to be downloaded."""
         return self.expected[0] if self.archive is None else file_sha256(self.archive)
 
-    def plan(self, staging: Path, progress: Progress | None) -> Plan:
+    def plan(self, staging: Path) -> Plan:
         """Download if need be, check the hash, count the records. Raises UserError."""
         archive = self.archive
         if archive is None:
             archive = self.options.download_dir / URL.rpartition("/")[2]
-            fetch(URL, archive, self.expected[0], progress)
+            fetch(URL, archive, self.expected[0])
         found = file_sha256(archive)
         if found not in self.expected:
             mend = f"fetch {URL} again, or vouch for this file with {self.options.spelling('sha256', found)}"

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import IO
 
 from unstir.errors import OF_THE_MACHINE, REMEDIES, UserError, remedy
-from unstir.progress import Progress
+from unstir.progress import counting
 
 TIMEOUT = 30.0  # seconds without a byte after which the connection is given up
 WITHOUT_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP)
@@ -118,7 +118,7 @@ def sync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
-def fetch(url: str, target: Path, sha256: str, progress: Progress | None = None) -> None:
+def fetch(url: str, target: Path, sha256: str) -> None:
     """Download url to target unless it is there; a partial file `target.part` is continued, then checked, then renamed.
 
     Raises UserError offline, when cut off, or when the content has another SHA-256.
@@ -128,7 +128,7 @@ def fetch(url: str, target: Path, sha256: str, progress: Progress | None = None)
     target.parent.mkdir(parents=True, exist_ok=True)
     part = target.with_name(target.name + ".part")
     try:
-        _continue(url, part, progress)
+        _continue(url, part)
     except (urllib.error.URLError, http.client.HTTPException, TimeoutError, ConnectionError, ssl.SSLError) as error:
         cause = getattr(error, "reason", error)  # in the system's words, without their number
         words = cause.strerror if isinstance(cause, OSError) and cause.strerror else str(cause)
@@ -143,7 +143,7 @@ def fetch(url: str, target: Path, sha256: str, progress: Progress | None = None)
     part.replace(target)
 
 
-def _continue(url: str, part: Path, progress: Progress | None) -> None:
+def _continue(url: str, part: Path) -> None:
     start = part.stat().st_size if part.exists() else 0
     request = urllib.request.Request(url, headers={"Range": f"bytes={start}-"} if start else {})
     try:
@@ -153,7 +153,7 @@ def _continue(url: str, part: Path, progress: Progress | None) -> None:
         if error.code == http.client.REQUESTED_RANGE_NOT_SATISFIABLE:  # the part is whole, or worthless: its hash tells
             return
         raise
-    with response, part.open("ab") as stream:
+    with response, part.open("ab") as stream, counting("downloading", "bytes") as count:
         if start and response.status != http.client.PARTIAL_CONTENT:
             stream.truncate(0)
             start = 0
@@ -162,8 +162,7 @@ def _continue(url: str, part: Path, progress: Progress | None) -> None:
         while block := response.read(1 << 18):
             stream.write(block)
             done += len(block)
-            if progress:
-                progress(done, max(total, done))
+            count(done, max(total, done))
         stream.flush()
         os.fsync(stream.fileno())
     if done < total:

@@ -16,7 +16,6 @@ from numpy.typing import NDArray
 
 from unstir.data.source import Chunk, Options, Plan, Source, chunk_ranges, chunk_rows, hold_out
 from unstir.errors import UserError
-from unstir.progress import Progress
 
 
 @dataclass(frozen=True)
@@ -66,7 +65,7 @@ class EmbeddedSource(Source):
         """Hash the file."""
         return hashlib.sha256(file_of(self.kind).read_bytes()).hexdigest()
 
-    def plan(self, staging: Path, progress: Progress | None) -> Plan:
+    def plan(self, staging: Path) -> Plan:
         """Split the images; every pixel is in memory already."""
         images, labels = load_embedded(self.kind)
         total, side, seed = len(images), self.size or self._facts.side, self.options.seed

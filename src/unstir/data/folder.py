@@ -26,7 +26,7 @@ from unstir.data.images import LEFT_OUT, OTHER_SHAPE, UNLABELLED, Refused, Shape
 from unstir.data.listing import Entry, Items, Listing, item_digest, list_folder, list_zip, natural
 from unstir.data.source import Chunk, Options, Plan, Source, chunk_ranges, chunk_rows, hold_out
 from unstir.errors import UserError
-from unstir.progress import Progress, counted
+from unstir.progress import counted
 
 HELD_OUT = 0.1  # fraction held out when neither the caller nor the folder says
 
@@ -123,7 +123,7 @@ class FolderSource(Source):
                 digests.append(digest.hexdigest())
         return joint_digest(digests)
 
-    def plan(self, staging: Path, progress: Progress | None) -> Plan:
+    def plan(self, staging: Path) -> Plan:
         """Arrange the files of the last stamp, and find the common shape when no size is given."""
         listing, arranged = self._listing, self._arranged()
         refused, notes = listing.refused + arranged.refused, listing.notes + arranged.notes

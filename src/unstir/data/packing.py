@@ -26,7 +26,7 @@ from unstir.data.store import Store, is_store
 from unstir.data.tars import ENDINGS, TarSource
 from unstir.data.writer import Writer, led_to, publish, staging_folder
 from unstir.errors import UserError, nearest, printable
-from unstir.progress import Progress, counted
+from unstir.progress import counted, counting
 
 MAX_SIZE = 4096
 Sources = object
@@ -52,7 +52,6 @@ def pack(
     strict: bool = False,
     seed: int = 0,
     license: str = "",
-    progress: Progress | None = None,
     spelling: Spelling = in_python,
 ) -> Store:
     """Pack `source` into the folder `out` and open it; a finished store of the same source and settings is just opened.
@@ -68,7 +67,6 @@ def pack(
     sha256: the expected hash of a source that is one file, in hex; for CIFAR-10 in place of the official ones.
     strict: any refused file is an error. seed: picks the held-out images. license: that of the data, recorded with it;
         "" takes what the source says of it, or "unknown".
-    progress: called with (done, total); bytes during a download, images afterwards.
     spelling: how messages write these arguments, for the caller to type.
 
     Interrupted at any instant, the same call begins again; the result is byte-identical to an uninterrupted one.
@@ -83,7 +81,7 @@ def pack(
         with staging_folder(out) as staging:
             if finished := _finished(origin, out):  # by another process meanwhile
                 return finished
-            _pack(origin, staging, out, progress)
+            _pack(origin, staging, out)
     return Store.open(out)
 
 
@@ -198,18 +196,17 @@ def _whole(name: str, value: object, spelling: Spelling) -> int | None:
     raise UserError(f"{spelling(name, value)} is no whole number; give one, without a point")
 
 
-def _pack(origin: Source, staging: Path, out: Path, progress: Progress | None) -> None:
+def _pack(origin: Source, staging: Path, out: Path) -> None:
     name, stamp = origin.name, origin.stamp()
-    plan = origin.plan(staging, progress)
+    plan = origin.plan(staging)
     needed = plan.total * (math.prod(plan.shape) + 8 * bool(plan.classes)) + (1 << 16)
     require_space(staging, needed, origin.options.spelling("size", max(1, plan.shape[1] // 2)))
     classes = list(map(printable, plan.classes))
     with Writer(staging / "store", plan.shape, bool(classes)) as writer:
-        with closing(plan.chunks()) as chunks:
+        with closing(plan.chunks()) as chunks, counting("packing", "images") as count:
             for chunk in chunks:
                 writer.write(chunk)
-                if progress:
-                    progress(writer.done, plan.total)
+                count(writer.done, plan.total)
         content = writer.finish(classes)
     if origin.stamp() != stamp and origin.kind == "dataset":
         raise UserError(f"{name}: its items differ from one reading to the next; leave out random transforms")

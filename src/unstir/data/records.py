@@ -26,7 +26,7 @@ from unstir.data.listing import item_digest, natural
 from unstir.data.rows import Rows, in_one_list, with_plain_labels
 from unstir.data.source import Chunk, Options, Plan, Source, chunk_ranges, chunk_rows, hold_out
 from unstir.errors import UserError
-from unstir.progress import Progress, counted
+from unstir.progress import counted
 
 UNKNOWN = "unknown"  # the licence of data whose source says none
 
@@ -86,7 +86,7 @@ class RecordsSource(Source):
             digests.append(digest.hexdigest())
         return joint_digest(digests)
 
-    def plan(self, staging: Path, progress: Progress | None) -> Plan:
+    def plan(self, staging: Path) -> Plan:
         """Arrange the rows, and find the common shape when no size is given."""
         places, labels, num_train, classes, rule, notes = self._arranged
         if not places:

@@ -14,7 +14,6 @@ from PIL import Image
 
 from unstir.data.images import Refused, Shape, fit, to_array
 from unstir.errors import UserError
-from unstir.progress import Progress
 
 _CHUNK_ROWS = 256
 _CHUNK_BYTES = 1 << 22
@@ -121,7 +120,7 @@ class Source(ABC):
         return self.stamp()
 
     @abstractmethod
-    def plan(self, staging: Path, progress: Progress | None) -> Plan:
+    def plan(self, staging: Path) -> Plan:
         """Find out what there is to pack; may download, and unpack into folders in ``staging``."""
 
     def resized(self, image: NDArray[np.uint8], whose: str) -> NDArray[np.uint8]:

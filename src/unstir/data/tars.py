@@ -26,7 +26,6 @@ from unstir.data.records import Records, RecordsSource, file_stamp, split_of
 from unstir.data.rows import Rows
 from unstir.data.source import Options, Plan, Source
 from unstir.errors import UserError, printable, remedy
-from unstir.progress import Progress
 
 ENDINGS = ".tar", ".tar.gz", ".tgz"
 LABELS = ("cls", "txt", "json")
@@ -99,7 +98,7 @@ class TarSource(Source):
         """Hash the files."""
         return joint_digest([file_sha256(file) for file in self._files])
 
-    def plan(self, staging: Path, progress: Progress | None) -> Plan:
+    def plan(self, staging: Path) -> Plan:
         """Unpack the tars, and plan what they hold."""
         tars = [_unpacked(file, staging / f"unpacked-{number}") for number, file in enumerate(self._files)]
         large = [(name, f"larger than {MAX_FILE_BYTES >> 20} MiB") for tar in tars for name in tar.large]
@@ -107,7 +106,7 @@ class TarSource(Source):
         if len(tars) == 1 and not any(map(_has_more, tars[0].samples().values())):
             source = FolderSource(tars[0].folder, self.options)
         source.stamp()
-        plan = source.plan(staging, progress)
+        plan = source.plan(staging)
         return replace(plan, source_hash=self.source_hash(plan.shape), refused=[*large, *plan.refused])
 
 

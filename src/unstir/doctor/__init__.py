@@ -11,7 +11,8 @@ from typing import Any
 
 from unstir.doctor import data, learning, samples, setup
 from unstir.doctor.check import NO_SAMPLES, Cause, Check, Finding, RunFacts, by_reason, causes, explained
-from unstir.doctor.gather import Progress, gather
+from unstir.doctor.gather import gather
+from unstir.progress import counting
 
 CHECKS: dict[str, Check] = {
     check.name: check
@@ -70,11 +71,10 @@ def of_distill(remedy: str) -> str:
     return re.sub(r"--train\.(lr|length)(?![\w.])", r"unstir distill --\1", remedy)
 
 
-def diagnose(
-    path: str | Path, *, store: str | Path | None = None, samples: bool = True, progress: Progress = lambda *_: None
-) -> Report:
+def diagnose(path: str | Path, *, store: str | Path | None = None, samples: bool = True) -> Report:
     """Read the run in folder ``path``, draw from it and examine it. Arguments and errors as `gather`."""
-    return examine(gather(path, store=store, samples=samples, progress=progress))
+    with counting("examining", ""):
+        return examine(gather(path, store=store, samples=samples))
 
 
 __all__ = ["CHECKS", "NO_SAMPLES", "Cause", "Finding", "Report", "by_reason", "causes", "diagnose", "examine", "gather"]

@@ -19,7 +19,7 @@ from unstir.doctor.image_stats import ImageStats, image_stats
 from unstir.errors import UserError
 from unstir.generate.drawing import Job, sample_batches
 from unstir.pixels import from_uint8, to_uint8
-from unstir.progress import counted, counter
+from unstir.progress import counted, counter, counting
 from unstir.randomness import Key
 from unstir.runs import build, checkpoint, toml
 from unstir.runs.checkpoint import Checkpoint
@@ -30,20 +30,19 @@ from unstir.runs.stores import compared_with
 from unstir.runs.timetable import snapshots
 from unstir.theory.averages import WIDTHS
 
-Progress = Callable[[int, int, str], None]  # progress(done, total, what)
 MOST_IMAGES, FEWEST_IMAGES, WORK = 64, 16, 1.5e12  # floating-point operations; some 20 s of two cores
 REAL_IMAGES = 2048
 ERROR_IMAGES = 256
 
 
-def gather(path: str | Path, *, store: str | Path | None = None, samples: bool = True, progress: Progress) -> RunFacts:
+def gather(path: str | Path, *, store: str | Path | None = None, samples: bool = True) -> RunFacts:
     """The facts of the run in folder ``path``.
 
     ``store`` names its packed data where that has moved; without ``samples`` no image is drawn and no loss measured.
     Raises UserError where there is no run, or where ``store`` is named and is no store.
     """
     run = Run.open(path)
-    files, loaded = _files(run, progress)
+    files, loaded = _files(run)
     settings_problem = _unlike(run, loaded)
     if settings_problem and loaded:
         with suppress(UserError):
@@ -59,19 +58,19 @@ def gather(path: str | Path, *, store: str | Path | None = None, samples: bool =
         held_out=tuple(run.held_out()),
         loaded=loaded,
         settings_problem=settings_problem,
-        images=_looked_at(opened, progress),
+        images=_looked_at(opened),
     )
-    return _measured(facts, progress) if samples else replace(facts, unmeasured=NO_SAMPLES)
+    return _measured(facts) if samples else replace(facts, unmeasured=NO_SAMPLES)
 
 
-def _looked_at(store: Store | None, progress: Progress) -> ImageStats | None:
+def _looked_at(store: Store | None) -> ImageStats | None:
     """What there is to say of the store's images; None without training images."""
     if store is None or not store.count("train"):
         return None
-    return image_stats(store, lambda done, total: progress(done, total, "images"))
+    return image_stats(store)
 
 
-def _measured(facts: RunFacts, progress: Progress) -> RunFacts:
+def _measured(facts: RunFacts) -> RunFacts:
     """The facts with samples drawn and losses measured, where there are weights, and data that fits them."""
     run, store, loaded = facts.run, facts.store, facts.loaded
     if _unlike(run, loaded):
@@ -86,7 +85,7 @@ def _measured(facts: RunFacts, progress: Progress) -> RunFacts:
         reason = "the data has no labels"
     else:
         with suppress(NotFiniteError):
-            drawn = draw_samples(run, loaded, store, progress)
+            drawn = draw_samples(run, loaded, store)
             return replace(facts, samples=drawn, errors=squared_errors(run, loaded, store))
         reason = "the network answers with NaN or an infinity"
     return replace(facts, unmeasured=reason)
@@ -133,7 +132,7 @@ def _store(run: Run, named: str | Path | None) -> tuple[Run, Store | None, str]:
     )
 
 
-def _files(run: Run, progress: Progress) -> tuple[tuple[SavedFile, ...], Checkpoint | None]:
+def _files(run: Run) -> tuple[tuple[SavedFile, ...], Checkpoint | None]:
     """Every saved file, read and verified, and the newest whole one: a full one rather than a slim one of its step.
 
     Training removes files as it saves new ones: one that has gone is left out, and the folders are listed once more.
@@ -143,11 +142,12 @@ def _files(run: Run, progress: Progress) -> tuple[tuple[SavedFile, ...], Checkpo
     for _ in range(2):
         folders = ((run.checkpoints, "full"), (run.weights, "slim"))
         listed = [(step, path, kind) for folder, kind in folders for step, path in checkpoint.listed(folder)]
-        for done, (step, path, kind) in enumerate(listed, start=1):
-            if path not in found and (read := _read(step, path, kind)):
-                found[path], loaded = read
-                newest = max(filter(None, (newest, loaded)), key=lambda c: (c.step, c.kind == "full"), default=None)
-            progress(done, len(listed), "files")
+        with counting("reading weights", "files") as count:
+            for done, (step, path, kind) in enumerate(listed, start=1):
+                if path not in found and (read := _read(step, path, kind)):
+                    found[path], loaded = read
+                    newest = max(filter(None, (newest, loaded)), key=lambda c: (c.step, c.kind == "full"), default=None)
+                count(done, len(listed))
         if all(path in found for _, path, _ in listed):
             break
     return tuple(sorted(found.values(), key=lambda file: (file.kind, file.step))), newest
@@ -173,15 +173,15 @@ def affordable(run: Run, calls: int, most: int) -> int:
     return max(FEWEST_IMAGES, min(most, int(WORK / each)))
 
 
-def draw_samples(run: Run, loaded: Checkpoint, store: Store, progress: Progress) -> Samples:
-    """Images from the averaged weights by a fast sampler, with real ones to compare; ``progress`` counts steps."""
+def draw_samples(run: Run, loaded: Checkpoint, store: Store) -> Samples:
+    """Images from the averaged weights by a fast sampler, with real ones to compare."""
     steps = min(FAST.steps, run.config.diffusion.T)
     chain = run.chain() if run.config.distilled else FAST.changed(steps=steps)
     num = affordable(run, steps, MOST_IMAGES)
     job = Job(num=num, chain=chain, batch_size=num)
-    on_step = counter(lambda done, total: progress(done, total, "steps of samples"), chain.steps)
-    batches = sample_batches(model_of(run, loaded, dtype="auto"), job, on_step=on_step)
-    images = torch.cat([x for _, x in batches])
+    with counting("sampling", "steps") as count:
+        batches = sample_batches(model_of(run, loaded, dtype="auto"), job, on_step=counter(count, chain.steps))
+        images = torch.cat([x for _, x in batches])
     words = f"{counted(num, 'image')} by {job.chain.sampler} in {counted(chain.steps, 'step')} from step {loaded.step}"
     return Samples(to_uint8(images), _real(run, store, num), words)
 

@@ -2,7 +2,6 @@
 
 import hashlib
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,6 +10,7 @@ from torch import Tensor
 
 from unstir.data import SPLITS, Store
 from unstir.pixels import HALF
+from unstir.progress import counting
 from unstir.runs import build
 from unstir.runs.run import Run
 
@@ -36,8 +36,8 @@ class ImageStats:
     leaked: int
 
 
-def image_stats(store: Store, progress: Callable[[int, int], None]) -> ImageStats:
-    """The `ImageStats` of all images of ``store``; ``progress(done, total)`` counts them.
+def image_stats(store: Store) -> ImageStats:
+    """The `ImageStats` of all images of ``store``.
 
     Equal images are found by a 64-bit hash of their bytes, so that memory holds 8 bytes per image; two of ten million
     others have the same one with a probability of 3e-6.
@@ -46,16 +46,17 @@ def image_stats(store: Store, progress: Callable[[int, int], None]) -> ImageStat
     num, held_out = (store.count(split) for split in SPLITS)
     done, sums, squares, least, most = 0, 0, 0, 255, 0
     hashes = np.empty(num + held_out, np.uint64)
-    for split in SPLITS:
-        for images in torch.split(store.images(split), max(1, BLOCK // size)):
-            digests = (hashlib.blake2b(image, digest_size=8).digest() for image in images.numpy())
-            hashes[done : done + len(images)] = np.frombuffer(b"".join(digests), np.uint64)
-            done += len(images)
-            if split == "train":
-                values = images.long()
-                sums, squares = sums + int(values.sum()), squares + int(values.square().sum())
-                least, most = min(least, int(images.min())), max(most, int(images.max()))
-            progress(done, num + held_out)
+    with counting("reading the data", "images") as count:
+        for split in SPLITS:
+            for images in torch.split(store.images(split), max(1, BLOCK // size)):
+                digests = (hashlib.blake2b(image, digest_size=8).digest() for image in images.numpy())
+                hashes[done : done + len(images)] = np.frombuffer(b"".join(digests), np.uint64)
+                done += len(images)
+                if split == "train":
+                    values = images.long()
+                    sums, squares = sums + int(values.sum()), squares + int(values.square().sum())
+                    least, most = min(least, int(images.min())), max(most, int(images.max()))
+                count(done, num + held_out)
     mean = sums / max(num * size, 1)
     std = math.sqrt(max(squares / max(num * size, 1) - mean**2, 0.0))
     seen = np.unique(hashes[:num])

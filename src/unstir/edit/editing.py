@@ -21,7 +21,7 @@ from unstir.generate.drawing import Job
 from unstir.pictures.caption import of_class
 from unstir.pictures.grid import named_grid, titled
 from unstir.pixels import to_uint8
-from unstir.progress import Progress
+from unstir.progress import counting
 from unstir.runs.model import Model
 
 MOST = 10_000  # results in one picture
@@ -123,30 +123,28 @@ class Editing:
         return steered(lambda x_t, t: self.model.denoiser(x_t, t, label), self.chain, self.model.process)
 
     @contextmanager
-    def counting(self, progress: Progress | None, total: int) -> Iterator[None]:
-        """Count each network call, and tell ``progress`` of it, out of ``total``."""
+    def counted(self, total: int) -> Iterator[None]:
+        """Count each network call, out of ``total``."""
 
         def called(*_: Any) -> None:
             self.calls += 1
-            if progress is not None:
-                progress(self.calls, total)
+            count(self.calls, total)
 
-        hook = self.model.denoiser.net.register_forward_hook(called)
-        try:
-            yield
-        finally:
-            hook.remove()
+        with counting("editing", "network calls") as count:
+            hook = self.model.denoiser.net.register_forward_hook(called)
+            try:
+                yield
+            finally:
+                hook.remove()
 
     @torch.inference_mode()
-    def results(
-        self, chain: Callable[[Tensor], Iterable[Step]], calls: int, progress: Progress | None, cells: int = 1
-    ) -> Tensor:
+    def results(self, chain: Callable[[Tensor], Iterable[Step]], calls: int, cells: int = 1) -> Tensor:
         """What the chain makes of the results' indices, ``cells`` for each of num, in batches: uint8 [n, C, H, W].
 
         Raises OutOfMemoryError.
         """
         batches = torch.split(torch.arange(self.job.num * cells, device=self.model.device), self.job.batch_size)
-        with self.counting(progress, calls * len(batches)):
+        with self.counted(calls * len(batches)):
             made = []
             for indices in batches:
                 with within_memory("--batch-size"):

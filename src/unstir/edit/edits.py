@@ -1,6 +1,6 @@
 """The five edits: a model and picture files in, pixels out; the mathematics is in `diffusion.editing`.
 
-``progress(done, total)`` counts network calls. Each raises UserError for what cannot be read or does not fit the model.
+Each raises UserError for what cannot be read or does not fit the model.
 """
 
 from collections.abc import Iterable
@@ -22,7 +22,6 @@ from unstir.edit.files import Box, read_image, read_mask
 from unstir.errors import UserError
 from unstir.generate.drawing import Job
 from unstir.pixels import to_uint8
-from unstir.progress import Progress
 from unstir.randomness import Key
 from unstir.runs.model import Model
 
@@ -38,7 +37,6 @@ def inpaint(
     box: Box | None = None,
     resamples: int = 10,
     jump: int = 1,
-    progress: Progress | None = None,
 ) -> Edited:
     """Fill in the white part of the picture ``mask``, or the ``box`` (x, y, width, height) in pixels of the model.
 
@@ -66,7 +64,7 @@ def inpaint(
         given = editing.guided(indices), process, known, keep.to(model.device), x_T, times, noise
         return mathematics.inpaint(*given, resamples=resamples, jump=jump, variance=chain.variance)
 
-    made = editing.results(fill, mathematics.inpainting_calls(len(times) - 1, resamples, jump), progress)
+    made = editing.results(fill, mathematics.inpainting_calls(len(times) - 1, resamples, jump))
     pixels = to_uint8(x_0)
     files = {"image": image} if mask is None else {"image": image, "mask": mask}
     given = torch.cat((pixels, pixels.where(keep, GREY)))
@@ -74,7 +72,7 @@ def inpaint(
     return editing.done("inpaint", files, given, made, names, box=box, resamples=resamples, jump=jump)
 
 
-def vary(model: Model, image: Path, job: Job, *, strength: float, progress: Progress | None = None) -> Edited:
+def vary(model: Model, image: Path, job: Job, *, strength: float) -> Edited:
     """Images like one, and the less so the greater the ``strength`` in (0, 1]; see `editing.vary`.
 
     An interval of guidance that was asked for and lies above the time at which the chain begins is refused.
@@ -89,17 +87,17 @@ def vary(model: Model, image: Path, job: Job, *, strength: float, progress: Prog
         denoise, weak = model.denoise(labels), model.away_from(labels)
         return mathematics.vary(denoise, model.process, x_0.to(model.device), strength, indices, chain, weak)
 
-    made = editing.results(like_it, chain.calls(part.schedule), progress)
+    made = editing.results(like_it, chain.calls(part.schedule))
     besides = model.besides(chain, part)
     return editing.done("vary", {"image": image}, to_uint8(x_0), made, ("given",), besides=besides, strength=strength)
 
 
 @torch.inference_mode()
-def invert(model: Model, image: Path, job: Job, *, refinements: int = 2, progress: Progress | None = None) -> Edited:
+def invert(model: Model, image: Path, job: Job, *, refinements: int = 2) -> Edited:
     """The noise that DDIM makes an image of, and the image made of that, with their PSNR; see `editing.invert`."""
     x_0, editing = read_image(image, model.shape), _inverting(model, job, refinements)
     times, denoise = editing.chain.times(model.process.schedule), editing.of_class(editing.label)
-    with editing.counting(progress, (len(times) - 1) * (refinements + 2)):
+    with editing.counted((len(times) - 1) * (refinements + 2)):
         x_T = last(mathematics.invert(denoise, model.process, x_0.to(model.device), times[::-1], refinements))
         back = last(ddim(denoise, model.process, x_T, times, lambda _: x_T))  # no noise is asked for
     made, came_back = torch.cat((to_uint8(x_T), to_uint8(back))), (psnr(back.clamp(-1, 1).cpu(), x_0),)
@@ -116,7 +114,6 @@ def blend(
     count: int = 8,
     labels: tuple[int, int] | None = None,
     refinements: int = 2,
-    progress: Progress | None = None,
 ) -> Edited:
     """``count`` images from one to another through their noises, both ends among them; see `editing.blend`.
 
@@ -133,7 +130,7 @@ def blend(
     one = editing.of_class(first)
     pair = one, one if first == second else editing.of_class(second)
     calls = (2 * (refinements + 1) if images else 0) + (1 if first == second else 2)
-    with editing.counting(progress, (len(times) - 1) * calls):
+    with editing.counted((len(times) - 1) * calls):
         if images:
             given = images[0].to(model.device), images[1].to(model.device)
             made = last(mathematics.blend(pair, process, given, w, times, refinements))
@@ -150,9 +147,7 @@ def blend(
     return editing.done("blend", named, shown, to_uint8(made), names, nrow=nrow, psnr=came_back, **how)
 
 
-def morph(
-    model: Model, job: Job, *, labels: tuple[int, int], count: int = 8, progress: Progress | None = None
-) -> Edited:
+def morph(model: Model, job: Job, *, labels: tuple[int, int], count: int = 8) -> Edited:
     """``count`` images from one of two classes to the other, out of one noise in each row; see `editing.mixed`."""
     weights = _weights(count)
     if model.distilled:
@@ -178,7 +173,7 @@ def morph(
 
     hidden = editing.chain.guidance != 1 and model.guide is None  # the network asked once more; a guide is another one
     calls = (2 + hidden) * editing.chain.calls(model.process.schedule)
-    made = editing.results(between, calls, progress, cells=count)
+    made = editing.results(between, calls, cells=count)
     acts = hidden and editing.chain.guidance_acts(model.process.schedule)  # by a call of its own at each step
     names, ends, besides = _shares(weights) * job.num, list(labels), "" if acts else None
     return editing.done("morph", {}, made[:0], made, names, nrow=count, besides=besides, labels=ends, count=count)

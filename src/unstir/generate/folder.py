@@ -3,6 +3,7 @@
 import dataclasses
 import hashlib
 import json
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
@@ -22,7 +23,7 @@ from unstir.generate.drawing import Job, batch, check
 from unstir.nn.config import merged
 from unstir.pictures.grid import grid, is_whole, named_grid, read, titled, to_picture
 from unstir.pixels import to_uint8
-from unstir.progress import Progress, Say, counter, unsaid
+from unstir.progress import counter, counting
 from unstir.runs import sidecar
 from unstir.runs.compiling import Compile
 from unstir.runs.compiling import check as check_compile
@@ -33,22 +34,21 @@ from unstir.runs.lines import decode, encode
 from unstir.runs.model import Model
 from unstir.runs.toml import to_dict
 
+logger = logging.getLogger(__name__)
+
 GRID_IMAGES = 64
 SETTINGS = "settings.json"
 CLASSES = "classes"  # in that file, the names of all classes that the network knows, which decide no pixel
 
 
-def save_images(
-    model: Model, job: Job, out: Path, progress: Progress | None = None, say: Say = unsaid
-) -> tuple[Model, Job]:
+def save_images(model: Model, job: Job, out: Path) -> tuple[Model, Job]:
     """Write the images of a job as out/000000.png, ..., with noise.png and grid.png of the first 64.
 
     A job that is run again computes only the batches of which an image is missing, in the batch size, compiled or not
     and, for ``dtype`` "auto", in the arithmetic that it began with; the model and the job as it was done are returned.
-    ``progress(done, total)`` counts the steps of these, ``say`` is told where the folder was begun with another
-    ``compile``. Several processes share the batches that are missing; how many images there are to be, and how, the
-    first one says. Raises UserError where the folder holds something else or more images, and as `sample_batches` does,
-    before anything is written, and where the processes were asked for different images or do not see one folder.
+    Several processes share the batches that are missing; how many images there are to be, and how, the first one says.
+    Raises UserError where the folder holds something else or more images, and as `sample_batches` does, before anything
+    is written, and where the processes were asked for different images or do not see one folder.
     """
     check(model, job)
     made = settings_of(model, job)
@@ -64,15 +64,15 @@ def save_images(
     if todo["dtype"] != model.arithmetic:
         model = model.computing_in(todo["dtype"])
     if todo["compile"] != model.compile:
-        if processes.is_first():
-            say(f"{out} was begun with compile={todo['compile']} and goes on so, for all of its images to be alike")
+        logger.info(f"{out} was begun with compile={todo['compile']} and goes on so, for all of its images to be alike")
         check_compile(
             todo["compile"], model.device, "name another folder with --out, for these images were begun compiled"
         )
         model = model.compiling(todo["compile"])
     begins = todo["begins"][processes.rank() :: processes.size()]
-    on_step = counter(progress, len(begins) * job.chain.cost(model.process.schedule).steps)
-    with computing_with(todo["threads"]), _without_images_no_job(out, todo["own"]):
+    total, shown = len(begins) * job.chain.cost(model.process.schedule).steps, counting("sampling", "steps")
+    with shown as count, computing_with(todo["threads"]), _without_images_no_job(out, todo["own"]):
+        on_step = counter(count, total)
         for begin in begins:
             indices, images = batch(model, job, begin, on_step)
             for index, image in zip(indices, to_uint8(images), strict=True):

@@ -14,7 +14,6 @@ from unstir.generate.folder import computing_with, drawn_classes, name_of, save_
 from unstir.pictures.animation import MAX_FRAMES, STAGES, Frame, animation_kind, save_animation
 from unstir.pictures.animation import strip as strip_of
 from unstir.pictures.grid import titled
-from unstir.progress import Say, Showing, silently, unsaid
 from unstir.runs import sidecar
 from unstir.runs.model import Model
 
@@ -62,8 +61,6 @@ def sample(
     animation: Path | None = None,
     strip: Path | None = None,
     stages: int | None = None,
-    say: Say = unsaid,
-    showing: Showing = silently,
 ) -> Sampled:
     """Write the images of a job to a folder, as `save_images` does; by default one for these settings in RUN/generated.
 
@@ -80,12 +77,9 @@ def sample(
     _check("--animate", animation, (".webp", ".gif"), folder)
     _check("--strip", strip, (".png",), folder)
     with joined(str(model.device)):
-        if not processes.is_first():
-            say, showing = unsaid, silently
-        with showing("sampling", "steps") as progress:
-            model, job = save_images(model, job, folder, progress, say)
+        model, job = save_images(model, job, folder)
         if (animation or strip) and processes.is_first():
-            _save_trajectories(model, job, folder, animation, strip, stages or STAGES, showing)
+            _save_trajectories(model, job, folder, animation, strip, stages or STAGES)
     return Sampled(folder, job, model.cost(job.chain, " each"), tuple(path for path in (animation, strip) if path))
 
 
@@ -99,12 +93,12 @@ def _check(option: str, file: Path | None, suffixes: tuple[str, ...], folder: Pa
 
 
 def _save_trajectories(
-    model: Model, job: Job, folder: Path, animation: Path | None, strip: Path | None, stages: int, showing: Showing
+    model: Model, job: Job, folder: Path, animation: Path | None, strip: Path | None, stages: int
 ) -> None:
     """Draw the first images once more, exactly as those of the folder, and write their trajectories."""
     limit, settings = max(MAX_FRAMES, stages), settings_in(folder)
-    with computing_with(settings["threads"]), showing("drawing trajectories", "steps") as progress:
-        frames = trajectory(model, job, MOVING if animation else IN_STRIP, limit=limit, progress=progress)
+    with computing_with(settings["threads"]):
+        frames = trajectory(model, job, MOVING if animation else IN_STRIP, limit=limit)
     settings |= {"num": job.num, "frames": len(frames), "cost": model.cost(job.chain)}
     if animation:
         write: Callable[[Path], None] = partial(save_animation, frames, nrow=model.nrow, kind=animation_kind(animation))

@@ -24,7 +24,7 @@ from unstir.interop.model_card import NO_LICENCES, SHOWN, Licences, Page, card, 
 from unstir.metrics.evaluation import FOLDER, Evaluation, save, saved
 from unstir.pictures.grid import named_grid
 from unstir.pixels import to_uint8
-from unstir.progress import Showing, silently
+from unstir.progress import counting
 from unstir.runs import checkpoint
 from unstir.runs.config import Config
 from unstir.runs.files import UnwrittenError, make_folder, save_png, write_bytes, write_text, writing
@@ -60,7 +60,6 @@ def push(
     *,
     private: bool = False,
     licences: Licences = NO_LICENCES,
-    showing: Showing = silently,
 ) -> Published:
     """Publish a run's model on the Hugging Face Hub as ``name``, OWNER/NAME.
 
@@ -71,15 +70,13 @@ def push(
     hub.check(name, DATA, private)
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary) / name.split("/")[1]
-        notes = write_repository(model, name, folder, licences, showing)
+        notes = write_repository(model, name, folder, licences)
         message = f"Step {model.step}, SHA-256 {model.weights_sha256[:12]}, by unstir push"
-        with showing("publishing", ""):
+        with counting("publishing", ""):
             return Published(hub.publish(folder, name, message, private, REPLACED), notes)
 
 
-def write_repository(
-    model: Model, name: str, folder: Path, licences: Licences = NO_LICENCES, showing: Showing = silently
-) -> tuple[str, ...]:
+def write_repository(model: Model, name: str, folder: Path, licences: Licences = NO_LICENCES) -> tuple[str, ...]:
     """Write the files of a repository called ``name`` to a new folder, and return notes on what is not among them."""
     run, notes = Run.open(model.folder), list[str]()
     try:
@@ -93,7 +90,7 @@ def write_repository(
         notes.append(f"no files for diffusers: {diffusers}")
     figures = [each for each in saved(run) if (each.step, each.weights) == (model.step, model.weights_sha256)]
     _write_run(run, model, folder, figures)
-    with showing("drawing samples", "images"):
+    with counting("drawing samples", "images"):
         _draw(model, folder / "samples.png")
     if not figures:
         notes.append(f"no figures: step {model.step} was not evaluated with these weights (unstir evaluate)")

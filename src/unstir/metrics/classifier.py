@@ -12,6 +12,7 @@ remain visible. Features are the means over the last map.
 
 import dataclasses
 import json
+import logging
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 
@@ -26,9 +27,10 @@ from unstir.metrics.features import Network, Outputs, Trust, given
 from unstir.metrics.reference import NOT_KEPT, keep, kept
 from unstir.nn.blocks import GroupNorm
 from unstir.pixels import from_uint8
-from unstir.progress import Progress, Say, Showing, silently, unsaid
 from unstir.runs.checkpoint import content_hash
 from unstir.runs.files import is_writable
+
+logger = logging.getLogger(__name__)
 
 VERSION = 2  # grows whenever the same store would give other weights; a classifier of another version is trained anew
 FILE = "classifier.safetensors"  # where the classifier is kept in the store's folder
@@ -107,7 +109,7 @@ class Classifier(Network):
         return Outputs(features, self.net.head(features))
 
 
-def classifier_for(store: Store, progress: Progress | None = None) -> Classifier:
+def classifier_for(store: Store) -> Classifier:
     """The classifier of a store, trained with seed 0 at the first call and kept in its folder as ``FILE``.
 
     Raises UserError as `train_classifier` does, and where the store's bytes are not those of its manifest: what is kept
@@ -116,7 +118,7 @@ def classifier_for(store: Store, progress: Progress | None = None) -> Classifier
     store.verify()
     if (cached := cached_classifier(store)) is not None:
         return cached
-    made = train_classifier(store, progress=progress)
+    made = train_classifier(store)
     meta = {"version": VERSION, "data": made.data, "seen": made.seen, "trust": dataclasses.asdict(made.trust)}
     with suppress(UserError, OSError):  # a store that cannot be written to is good all the same, at a training's cost
         keep(store.path / FILE, "classifier", json.dumps(meta, sort_keys=True), made.net.state_dict())
@@ -139,7 +141,7 @@ def cached_classifier(store: Store) -> Classifier | None:
     return None
 
 
-def train_classifier(store: Store, *, seed: int = 0, progress: Progress | None = None) -> Classifier:
+def train_classifier(store: Store, *, seed: int = 0) -> Classifier:
     """Train on `budget` of the store's training images with their labels, by Adam and cross-entropy.
 
     Each image is shifted (`moved`). The result is a function of store and seed for the same torch build, machine and
@@ -149,7 +151,7 @@ def train_classifier(store: Store, *, seed: int = 0, progress: Progress | None =
     net = _network(store, seed)
     images, labels = store.images("train"), store.labels("train")
     assert labels is not None
-    learn(net, Lesson(images, labels, budget(store) // BATCH, seed), progress)
+    learn(net, Lesson(images, labels, budget(store) // BATCH, seed))
     untested = Classifier(net, store.shape, store.content_hash, budget(store), Trust(0, 0, 0))
     if (labels := store.labels("held_out")) is None or len(labels) == 0:
         return untested
@@ -157,20 +159,16 @@ def train_classifier(store: Store, *, seed: int = 0, progress: Progress | None =
     return replace(untested, trust=Trust(int(right.sum()), len(labels), int(labels.bincount().max())))
 
 
-def networks_for(store: Store, say: Say = unsaid, showing: Showing = silently) -> list[Network]:
-    """The networks that need no download: the classifier of the store's labels, or none where it has no two classes.
-
-    Where it is to be trained, ``say`` is told.
-    """
+def networks_for(store: Store) -> list[Network]:
+    """The networks that need no download: the classifier of the store's labels, or none where it has no two classes."""
     if len(store.classes) < 2 or store.count("train") == 0:
         return []
     if (there := cached_classifier(store)) is not None:
         return [there]
     kept = is_writable(store.path / "statistics")
     again = "once for this data" if kept else f"at every call, for {store.path} cannot be written to"
-    say(f"training a classifier on {store.path}, {again}")
-    with showing("training the classifier", "images") as progress:
-        return [classifier_for(store, progress)]
+    logger.info(f"training a classifier on {store.path}, {again}")
+    return [classifier_for(store)]
 
 
 def budget(store: Store) -> int:

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from unstir import randomness
 from unstir.pixels import from_uint8
-from unstir.progress import Progress
+from unstir.progress import counting
 from unstir.randomness import Key
 
 BATCH = 64
@@ -37,19 +37,19 @@ class Lesson:
         return torch.split(order[:seen], BATCH)
 
 
-def learn(net: nn.Module, lesson: Lesson, progress: Progress | None = None) -> None:
-    """Train ``net`` in place; ``progress`` counts images."""
+def learn(net: nn.Module, lesson: Lesson) -> None:
+    """Train ``net`` in place."""
     optimizer = torch.optim.Adam(net.parameters(), betas=(0.9, 0.99), fused=True)
-    for step, index in enumerate(lesson.order):
-        rise, fall = (step + 1) / (_WARMUP * lesson.steps), 1 + math.cos(math.pi * step / lesson.steps)
-        optimizer.param_groups[0]["lr"] = _RATE * (min(rise, 1.0) * 0.5 * fall)  # linear warm-up under a cosine
-        x = from_uint8(moved(lesson.images[index], lesson.seed, step))
-        loss = nn.functional.cross_entropy(net(x), lesson.labels[index])
-        optimizer.zero_grad()
-        torch.autograd.backward(loss)
-        optimizer.step()
-        if progress is not None:
-            progress((step + 1) * BATCH, lesson.steps * BATCH)
+    with counting("training the classifier", "images") as count:
+        for step, index in enumerate(lesson.order):
+            rise, fall = (step + 1) / (_WARMUP * lesson.steps), 1 + math.cos(math.pi * step / lesson.steps)
+            optimizer.param_groups[0]["lr"] = _RATE * (min(rise, 1.0) * 0.5 * fall)  # linear warm-up under a cosine
+            x = from_uint8(moved(lesson.images[index], lesson.seed, step))
+            loss = nn.functional.cross_entropy(net(x), lesson.labels[index])
+            optimizer.zero_grad()
+            torch.autograd.backward(loss)
+            optimizer.step()
+            count((step + 1) * BATCH, lesson.steps * BATCH)
 
 
 def moved(images: Tensor, seed: int, step: int) -> Tensor:

@@ -17,7 +17,7 @@ from unstir.generate.drawing import Job, sample_batches
 from unstir.generate.drawing import check as check_job
 from unstir.generate.folder import name_of, read_images, save_images
 from unstir.metrics.evaluation import FOLDER, FORMAT, SHARES
-from unstir.progress import Say, Showing, silently, unsaid
+from unstir.progress import counting
 from unstir.runs.files import check_writable
 from unstir.runs.model import Model
 from unstir.runs.run import Run
@@ -88,13 +88,13 @@ class Drawn:
         asked = self.model.labels.of(torch.arange(num), self.label, self.shares)
         return None if asked is None else [asked] * seeds
 
-    def sets(self, num: int, seeds: int, say: Say = unsaid, showing: Showing = silently) -> list[Tensor]:
+    def sets(self, num: int, seeds: int) -> list[Tensor]:
         """The first ``num`` images of each folder, drawn now as far as they are not there."""
         model, found = self.model.unloaded(), []  # what computes the figures needs the memory afterwards
         for number in range(seeds):
             job = self.job(max(num, self.drawn(number)), number)
-            with showing(f"sampling, set {number + 1} of {seeds}", "steps") as progress:
-                save_images(model, job, self.folder(number), progress, say)
+            with counting(f"sampling, set {number + 1} of {seeds}", "steps"):
+                save_images(model, job, self.folder(number))
             found.append(read_images(self.folder(number), num))
         return found
 

@@ -1,5 +1,6 @@
 """From a request to evaluations, of a run or of images that any program made: what was left open is decided here."""
 
+import logging
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -18,13 +19,15 @@ from unstir.metrics.inception import inception, installed
 from unstir.metrics.plan import From, Plan, check, judge
 from unstir.metrics.reference import other_split
 from unstir.metrics.request import OF_RUNS, SEEDS, EvaluationRequest
-from unstir.progress import Say, Showing, counted, silently, unsaid, waiting
+from unstir.progress import counted, waiting
 from unstir.runs import build
 from unstir.runs.folder import is_run
 from unstir.runs.loading import chosen_average
 from unstir.runs.model import Model, idle_guidance
 from unstir.runs.run import Run
 from unstir.runs.stores import with_store
+
+logger = logging.getLogger(__name__)
 
 MOST, FEW = 300, 100  # images a set has where no number is asked for; of so few held out, their number decides nothing
 ON_CPU = 2000  # reference images of Inception on a CPU, which computes some 5 to 10 a second
@@ -36,39 +39,37 @@ def evaluate_run(
     path: Path,
     request: EvaluationRequest = USUAL,
     *,
-    say: Say = unsaid,
-    showing: Showing = silently,
     finished: Callable[[Evaluation], None] = lambda _: None,
 ) -> tuple[list[Evaluation], list[str]]:
     """The evaluations of the run in a folder, by rising step, and in words how the last differs from ``against``.
 
-    ``say`` is called with forecasts, ``finished`` with each evaluation as it is made. Raises UserError, before anything
-    is drawn, for what cannot be evaluated or compared.
+    ``finished`` is called with each evaluation as it is made. Raises UserError, before anything is drawn,
+    for what cannot be evaluated or compared.
     """
     if request.flip:
         raise UserError("--flip is of --images: a run says so itself; leave it out")
     if request.inception:
         installed()
     run, store = with_store(Run.open(path), request.store)
-    plans = _of_run(run, store, request, say)
+    plans = _of_run(run, store, request)
     for plan in plans:
         check(plan)
     first = plans[0].images
     if idle := idle_guidance(first.chain, first.model.process.schedule):
-        say(idle)
+        logger.warning(idle)
     theirs, name = list[Evaluation](), ""
     if request.against is not None:
         if request.against.resolve() == run.path.resolve():
             raise UserError(f"--against {request.against} is the run itself; name another")
         theirs, name = evaluated(request.against, store, request.label, plans[0].seeds, request.num)
-    plans, rival = ready(plans, request, theirs, name, say, showing)
+    plans, rival = ready(plans, request, theirs, name)
     if seconds := drawing_seconds(plans):
         images = f"{len(plans)} x {plans[0].seeds} x {plans[0].num} images"
         fewer = "" if request.num else "; --num takes fewer"
-        say(f"{images}, {waiting(seconds)} to draw those still missing, and then they are measured{fewer}")
+        logger.info(f"{images}, {waiting(seconds)} to draw those still missing, and then they are measured{fewer}")
     found = []
     for plan in plans:
-        found.append(judge(plan, say=say, showing=showing))
+        found.append(judge(plan))
         finished(found[-1])
     return found, differences(found[-1], rival) if rival else []
 
@@ -79,8 +80,6 @@ def evaluate_images(
     request: EvaluationRequest = USUAL,
     *,
     labels: Sequence[int] | Tensor | None = None,
-    say: Say = unsaid,
-    showing: Showing = silently,
 ) -> tuple[Evaluation, list[str]]:
     """The figures of images, and in words how they differ from those of ``request.against``.
 
@@ -90,8 +89,8 @@ def evaluate_images(
     ``request.store``. The figures are kept in STORE/evaluation and found there by the content of the images. Raises
     UserError for images that are of another shape or none, and for what cannot be compared.
     """
-    plan, rival = planned_images(images, store, request, labels=labels, say=say, showing=showing)
-    made = judge(plan, say=say, showing=showing)
+    plan, rival = planned_images(images, store, request, labels=labels)
+    made = judge(plan)
     return made, differences(made, rival) if rival else []
 
 
@@ -101,8 +100,6 @@ def planned_images(
     request: EvaluationRequest,
     *,
     labels: Sequence[int] | Tensor | None = None,
-    say: Say = unsaid,
-    showing: Showing = silently,
 ) -> tuple[Plan[Images], Evaluation | None]:
     """A plan with all that it needs, and what it is to be compared with; arguments and errors as `evaluate_images`."""
     _check_asked(request)
@@ -112,8 +109,7 @@ def planned_images(
         how = "name images to compare with, --store STORE (unstir data pack IMAGES --out STORE makes one)"
         raise UserError(f"images are judged against others; {how}")
     opened = store if isinstance(store, Store) else Store.open(store)
-    with showing("reading the images", "images") as progress:
-        found = images_of(images, opened, request.label, labels, say, progress)
+    found = images_of(images, opened, request.label, labels)
     seeds = len(found.parts) if request.seeds is None else request.seeds
     plan = Plan(
         images=found, num=request.num or found.most(seeds), seeds=seeds, flip=request.flip, **_how(opened, request)
@@ -125,7 +121,7 @@ def planned_images(
         if any(each.protocol.get("images") == found.hash for each in theirs):
             raise UserError(f"--against {request.against} holds the same images; name others")
         free += ["seeds"] * (len(found.parts) == 1 and request.seeds is None)
-    (plan,), rival = ready([plan], request, theirs, name, say, showing, free)
+    (plan,), rival = ready([plan], request, theirs, name, free)
     return plan, rival
 
 
@@ -134,8 +130,6 @@ def ready(
     request: EvaluationRequest,
     theirs: Sequence[Evaluation],
     name: str,
-    say: Say,
-    showing: Showing,
     free: Sequence[str] = ("num",),
 ) -> tuple[list[Plan[From]], Evaluation | None]:
     """The plans with their networks and, where it is free, the size of the evaluation that the last is compared with.
@@ -149,8 +143,8 @@ def ready(
         plans = [replace(plan, **{key: its[key] for key in free}) for plan in plans]
         for plan in plans:
             check(plan)
-    loaded = [inception(request.features, say, device=request.device)] if request.inception else []
-    networks = [*networks_for(plans[0].store, say, showing), *loaded]
+    loaded = [inception(request.features, device=request.device)] if request.inception else []
+    networks = [*networks_for(plans[0].store), *loaded]
     plans = [replace(plan, networks=networks) for plan in plans]
     return list(plans), None if request.against is None else best_match(plans[-1].protocol(), theirs, name)
 
@@ -194,9 +188,9 @@ def drawing_seconds(plans: Sequence[Plan[Drawn]]) -> float:
     return calls * seconds_per_call(plans[0].images) if calls else 0.0
 
 
-def _of_run(run: Run, store: Store, request: EvaluationRequest, say: Say) -> list[Plan[Drawn]]:
+def _of_run(run: Run, store: Store, request: EvaluationRequest) -> list[Plan[Drawn]]:
     """A plan for each step that is asked for, without networks."""
-    label, models = run.labels.number(request.label), _models(run, request, say)
+    label, models = run.labels.number(request.label), _models(run, request)
     chain = usual_chain(run).changed(**request.chain, seed=request.seed)
     labels = usual_labels(run, store, label)
     how = _how(store, request)
@@ -216,18 +210,18 @@ def _how(store: Store, request: EvaluationRequest) -> dict[str, Any]:
     return {"store": store, **how}
 
 
-def _models(run: Run, request: EvaluationRequest, say: Say) -> list[Model]:
+def _models(run: Run, request: EvaluationRequest) -> list[Model]:
     """The models of the saved steps that are asked for, rising; a guide cannot lead away from itself."""
     text = request.checkpoint
     how: dict[str, Any] = {key: getattr(request, key) for key in ("device", "dtype", "compile", "guide")}
     how["ema"] = chosen_average(request.ema, request.ema_width)
     if text == "newest":
-        return [run.model(say=say, **how)]
+        return [run.model(**how)]
     run.newest_step()  # says so where none was saved
     if text == "all":
         steps = run.saved_steps()
         if request.guide is not None:
-            guide = how["guide"] = run.guide(request.guide, say=say, **(how | {"guide": None}))
+            guide = how["guide"] = run.guide(request.guide, **(how | {"guide": None}))
             own = guide.folder.resolve() == run.path.resolve()
             steps = [step for step in steps if not (own and step == guide.step)]
         if not steps:
@@ -239,7 +233,7 @@ def _models(run: Run, request: EvaluationRequest, say: Say) -> list[Model]:
             f"--checkpoint {text} is no step; give --checkpoint newest, --checkpoint all, or --checkpoint with one of "
             f"{saved_steps}"
         )
-    return [run.model(int(text), say=say, **how)]
+    return [run.model(int(text), **how)]
 
 
 def _check_asked(request: EvaluationRequest) -> None:

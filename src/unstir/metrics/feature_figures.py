@@ -19,7 +19,6 @@ from unstir.metrics.figures import HIGHER, LOWER, SPLITS, Figure, Figures, error
 from unstir.metrics.floor import FLOOR_SPLITS, Draws, bound, draws
 from unstir.metrics.frechet import frechet_of, moments, standard_error
 from unstir.metrics.reference import KEPT, NOISE, Reference, chosen, other_split, reference
-from unstir.progress import Progress
 from unstir.significance import Estimate
 
 KID_SUBSETS, FEWER_SUBSETS = 50, 10  # of a kernel distance; fewer of one of which only the differences are asked
@@ -49,20 +48,18 @@ class Sides:
     ceiling: Tensor
 
 
-def sides(
-    store: Store, network: Network, num: int, split: str, count: int, asked: Tensor | None, progress: Progress | None
-) -> Sides:
+def sides(store: Store, network: Network, num: int, split: str, count: int, asked: Tensor | None) -> Sides:
     """The reference of ``count`` images of ``split`` (0: all), and the bounds for sets of ``num`` images.
 
     The floor is drawn from the other split, with classes as ``asked``, int64 [num], or, for None, at random by the
     shares of the training split; None where too few images can be drawn.
     """
-    real = reference(store, split, network, count, progress)
+    real = reference(store, split, network, count)
     other, floor = other_split(split), None
     index, found = draws_of(store, other, num, asked)
     if found is not None:
-        floor = Floor(index, reference(store, other, network, HELD_OUT * num, progress).features, found)
-    return Sides(network, real, floor, reference(store, NOISE, network, num, progress).features)
+        floor = Floor(index, reference(store, other, network, HELD_OUT * num).features, found)
+    return Sides(network, real, floor, reference(store, NOISE, network, num).features)
 
 
 def draws_of(store: Store, part: str, num: int, asked: Tensor | None) -> tuple[Tensor, Draws | None]:

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from unstir.errors import UserError
-from unstir.progress import Progress
+from unstir.progress import counting
 from unstir.significance import TAIL, binomial_tail
 
 BATCH = 64
@@ -94,9 +94,7 @@ class Network:
     trust: Trust | None
 
     @torch.inference_mode()
-    def outputs(
-        self, images: Tensor, index: Tensor | None = None, batch_size: int = BATCH, progress: Progress | None = None
-    ) -> Outputs:
+    def outputs(self, images: Tensor, index: Tensor | None = None, batch_size: int = BATCH) -> Outputs:
         """Features and logits of ``images``, or of those with an ``index``, int64 [N], in one pass.
 
         Raises UserError for images that the network does not take, and a batch of none.
@@ -106,13 +104,13 @@ class Network:
             raise UserError(f"batch_size={batch_size} must be at least 1")
         index, done = torch.arange(len(images)) if index is None else index, 0
         features, logits = [], []
-        for some in torch.split(index, batch_size):
-            found = self._batch(images[some])
-            features.append(found.features.double().cpu())
-            logits += [] if found.logits is None else [found.logits.double().cpu()]
-            done += len(some)
-            if progress is not None:
-                progress(done, len(index))
+        with counting("computing features", "images") as count:
+            for some in torch.split(index, batch_size):
+                found = self._batch(images[some])
+                features.append(found.features.double().cpu())
+                logits += [] if found.logits is None else [found.logits.double().cpu()]
+                done += len(some)
+                count(done, len(index))
         return Outputs(torch.cat(features), torch.cat(logits) if logits else None)
 
     def features(self, images: Tensor, batch_size: int = BATCH) -> Tensor:

@@ -5,6 +5,7 @@ named as the store names it, says which class its images were asked to show. A f
 evaluate` drew says so itself.
 """
 
+import logging
 import tempfile
 from collections.abc import Sequence
 from contextlib import suppress
@@ -20,17 +21,17 @@ from unstir.data.recognised import refuse_onnx
 from unstir.data.store import matched, some
 from unstir.errors import UserError
 from unstir.generate.folder import SETTINGS, classes_in, settings_in
-from unstir.progress import Progress, Say, counted, unsaid
+from unstir.progress import counted
 from unstir.runs.card import Labels
 from unstir.runs.folder import is_run
 
+logger = logging.getLogger(__name__)
 
-def read(
-    path: Path, store: Store, say: Say, by_class: bool = True, progress: Progress | None = None
-) -> tuple[Tensor, Tensor | None]:
+
+def read(path: Path, store: Store, by_class: bool = True) -> tuple[Tensor, Tensor | None]:
     """The images of a folder or file, uint8 [N, C, H, W], and the classes asked for, int64 [N], if these are said.
 
-    ``say`` is told of classes that are not the store's unless ``by_class`` is False. Raises UserError for what is no
+    Classes that are not the store's are logged unless ``by_class`` is False. Raises UserError for what is no
     image, or not of the shape and the colours of the store.
     """
     with file_errors(path, f"{path} is not there; give a folder of images, a zip of one, or a .npy or .npz file"):
@@ -40,16 +41,16 @@ def read(
         store_is = "a store, no images; give it as --store, and here images to compare with it"
         raise UserError(f"{path} is {'a run; give it without --images' if is_run(path) else store_is}")
     with tempfile.TemporaryDirectory() as folder:
-        how = {"channels": store.shape[0], "held_out": 0.0, "progress": progress, "spelling": _spelled}
+        how = {"channels": store.shape[0], "held_out": 0.0, "spelling": _spelled}
         packed = pack(path, Path(folder) / "images", **how)  # type: ignore[arg-type]
         _check(packed, store, path)
         for note in () if (path / SETTINGS).is_file() else packed.notes:  # sheets and settings are none of the images
-            say(f"{path}: {note.count} of {counted(sum(map(packed.count, SPLITS)), 'image')}: {note.text}")
+            logger.warning(f"{path}: {note.count} of {counted(sum(map(packed.count, SPLITS)), 'image')}: {note.text}")
         labels = [packed.labels(split) for split in SPLITS]
         images = torch.cat([packed.images(split) for split in SPLITS])
         asked = None if labels[0] is None else torch.cat([each for each in labels if each is not None])
     if asked is None:
-        return images, _of_drawn(path, len(images), store, say if by_class else unsaid)
+        return images, _of_drawn(path, len(images), store, by_class)
     names = packed.classes
     numbers = {name: number for number, name in enumerate(store.classes)}
     if packed.manifest["kind"] == "numpy":  # whose classes may be the store's by number
@@ -58,7 +59,7 @@ def read(
         return images, torch.tensor([numbers[name] for name in names])[asked]
     if by_class and numbers:
         others = some(sorted(set(names) - set(numbers)))
-        say(f"{path} has classes that {store.path} has not ({others}): its images are judged as of no class")
+        logger.warning(f"{path} has classes that {store.path} has not ({others}): its images are judged as of no class")
     return images, None
 
 
@@ -82,7 +83,7 @@ def _check(packed: Store, store: Store, path: Path) -> None:
         raise UserError(f"{path} holds images of {was}, {store.path} of {due}; make images of {due}{square}")
 
 
-def _of_drawn(path: Path, num: int, store: Store, say: Say) -> Tensor | None:
+def _of_drawn(path: Path, num: int, store: Store, by_class: bool) -> Tensor | None:
     """The classes that a folder which unstir drew was asked for, int64 [num], by their names in the store."""
     if not (path / SETTINGS).is_file():
         return None
@@ -94,16 +95,16 @@ def _of_drawn(path: Path, num: int, store: Store, say: Say) -> Tensor | None:
             return None
         asked = Labels(count).of(torch.tensor(numbers), label, shares)
         if asked is not None and (count != len(store.classes) or len(classes_in(path)) == count):
-            asked = _of_names(path, asked, classes_in(path), store, say)
+            asked = _of_names(path, asked, classes_in(path), store, by_class)
         return asked
     return None
 
 
-def _of_names(path: Path, asked: Tensor, names: Sequence[str], store: Store, say: Say) -> Tensor | None:
+def _of_names(path: Path, asked: Tensor, names: Sequence[str], store: Store, by_class: bool) -> Tensor | None:
     """The store's numbers of the classes ``asked`` for, int64 [N], which have these names; None, said, for others."""
     numbers = matched(names, store.classes)
-    if numbers is None:
+    if numbers is None and by_class:
         given = some(names) or "without names"
         others = f"asked for by other classes ({given}) than those of {store.path} ({some(store.classes) or 'none'})"
-        say(f"{path} was {others}: its images are judged as of no class")
+        logger.warning(f"{path} was {others}: its images are judged as of no class")
     return None if numbers is None else torch.tensor(numbers)[asked]

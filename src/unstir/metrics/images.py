@@ -25,7 +25,7 @@ from unstir.metrics.evaluation import SHARES
 from unstir.metrics.features import given
 from unstir.metrics.floor import AS_ASKED, FEWEST
 from unstir.metrics.image_files import read
-from unstir.progress import Progress, Say, Showing, counted, silently, unsaid
+from unstir.progress import counted, counting
 
 AS_GIVEN = "as given"  # the label of a protocol in which classes were asked for in other numbers than the data has
 Source = str | Path | Tensor | np.ndarray[Any, Any] | Iterable[Any]
@@ -86,7 +86,7 @@ class Images:
         """The classes asked for, and a hash of the images, by which they are found again."""
         return {"label": label_of(self.classes(num, seeds), store), "images": self.hash}
 
-    def sets(self, num: int, seeds: int, say: Say = unsaid, showing: Showing = silently) -> list[Tensor]:
+    def sets(self, num: int, seeds: int) -> list[Tensor]:
         """``seeds`` sets of ``num`` images, uint8 [num, C, H, W].
 
         Each part is a set; one part alone is divided at random, each class evenly where classes were asked for. Of
@@ -141,19 +141,18 @@ def images_of(
     store: Store,
     label: str | None = None,
     labels: Sequence[int] | Tensor | None = None,
-    say: Say = unsaid,
-    progress: Progress | None = None,
 ) -> Images:
     """The images of a source, of the store's shape; UserError for what is no image or of another shape.
 
     ``label``, a class by name or number, is that of all; ``labels``, int64 [N], one for each image of an array or of
-    batches. ``say`` is called with what was done to files out of the ordinary, ``progress`` counts those of a path.
+    batches.
     """
     paths = paths_of(source)
     if paths:
         if labels is not None:
             raise UserError("labels are of an array or of batches; of files subfolders say the class, or label")
-        there = [read(path, store, say, label is None, progress) for path in paths]
+        with counting("reading the images", "images"):
+            there = [read(path, store, label is None) for path in paths]
         parts, asked = tuple(images for images, _ in there), tuple(classes for _, classes in there)
         name = ", ".join(printable(path) for path in paths)
         _check_filled(parts, name)

@@ -10,7 +10,8 @@ own go in as safetensors, which holds arrays alone; figures from them compare wi
 
 import hashlib
 import io
-from collections.abc import Callable, Mapping
+import logging
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -27,6 +28,8 @@ from unstir.libraries import missing
 from unstir.metrics.features import NEAR, Network, Outputs, given
 from unstir.runs import build
 from unstir.runs.checkpoint import content_hash
+
+logger = logging.getLogger(__name__)
 
 NAME = "inception-v3-compat"
 URL = "https://github.com/toshas/torch-fidelity/releases/download/v0.2.0/weights-inception-2015-12-05-6726825d.pth"
@@ -98,15 +101,15 @@ def installed() -> Any:
     return FeatureExtractorInceptionV3
 
 
-def inception(file: Path | None, say: Callable[[str], None], *, device: str = "cpu") -> Inception:
+def inception(file: Path | None, *, device: str = "cpu") -> Inception:
     """The network with the weights of ``file``, else of torch's hub cache, downloaded into it where they are not there.
 
-    It is torch-fidelity's cache, too. ``say`` is called on a download, and on weights that are not the published ones.
+    It is torch-fidelity's cache, too.
     Raises UserError where the file cannot be read or is neither the published one nor a safetensors file of the same
     tensors, offline, naming the file, its address and where to put it, and as `installed` does.
     """
     network, on = installed(), build.device(device)
-    path = _downloaded(say) if file is None else file
+    path = _downloaded() if file is None else file
     try:
         data = path.read_bytes()
     except OSError as error:
@@ -114,7 +117,9 @@ def inception(file: Path | None, say: Callable[[str], None], *, device: str = "c
     sha256 = hashlib.sha256(data).hexdigest()
     if sha256 != SHA256:
         data = _converted(path, data, sha256)
-        say(f"{path} does not hold the published Inception weights: its figures compare with no published FID")
+        logger.warning(
+            f"{path} does not hold the published Inception weights: its figures compare with no published FID"
+        )
     with torch.random.fork_rng(devices=[]):  # the constructor draws weights before it loads these
         try:
             net = network(NAME, ["2048", "logits_unbiased"], feature_extractor_weights_path=io.BytesIO(data))
@@ -124,11 +129,11 @@ def inception(file: Path | None, say: Callable[[str], None], *, device: str = "c
     return Inception(NAME, net.to(on), sha256)
 
 
-def _downloaded(say: Callable[[str], None]) -> Path:
+def _downloaded() -> Path:
     """The published file in torch's hub cache, fetched if need be."""
     target = Path(torch.hub.get_dir()) / "checkpoints" / Path(urlsplit(URL).path).name
     if not target.exists():
-        say(f"downloading Inception's weights (96 MB) to {target}")
+        logger.info(f"downloading Inception's weights (96 MB) to {target}")
         try:
             fetch(URL, target, SHA256)
         except OSError as error:

@@ -24,7 +24,7 @@ from unstir.diffusion.likelihood import Bound, strata, variational_bound
 from unstir.errors import UserError, within_memory
 from unstir.pictures.charts import likelihood_curves
 from unstir.pixels import from_uint8
-from unstir.progress import Progress, Showing, counted, counter, silently
+from unstir.progress import counted, counter, counting
 from unstir.randomness import Key
 from unstir.runs.files import check_writable, make_folder, replacing, write_text
 from unstir.runs.kinds import check as check_kinds
@@ -83,8 +83,6 @@ def save_likelihood(
     splits: Sequence[str] = ("held_out",),
     protocol: Protocol = Protocol(),
     folder: Path | None = None,
-    *,
-    showing: Showing = silently,
 ) -> tuple[dict[str, Likelihood], Path]:
     """The bound on each of the ``splits`` by the ``protocol``, and the picture of the curves.
 
@@ -100,8 +98,7 @@ def save_likelihood(
     make_folder(out)
     found, curve = dict[str, Likelihood](), out
     for split, each in protocols.items():
-        with showing(f"bounding {split}", "network calls") as progress:
-            found[split] = likelihood(model, store, each, progress=progress)
+        found[split] = likelihood(model, store, each)
         named = partial(name_of, found[split].protocol, each)
         save(out / f"{named(split)}.json", found[split])
         curve = out / f"{named('-'.join(('curve', *found)))}.png"
@@ -119,13 +116,11 @@ def name_of(protocol: Mapping[str, Any], asked: Protocol, what: str) -> str:
 
 
 @within_memory("--batch-size")
-def likelihood(
-    model: Model, store: Store, protocol: Protocol = Protocol(), *, progress: Progress | None = None
-) -> Likelihood:
+def likelihood(model: Model, store: Store, protocol: Protocol = Protocol()) -> Likelihood:
     """The bound on images of ``store`` under the model; its guide is left aside.
 
-    ``progress(done, total)`` counts network calls. Raises UserError for a protocol that does not fit the model or its
-    data, NotFiniteError for weights that answer with NaN.
+    Raises UserError for a protocol that does not fit the model or its data, NotFiniteError for weights that answer
+    with NaN.
     """
     check(model, store, protocol)
     if protocol.variance == "auto":
@@ -135,8 +130,9 @@ def likelihood(
     most = -(-len(chosen) // SAMPLES) if protocol.calls else len(chosen)
     batches = torch.split(chosen, min(protocol.batch_size, most))
     calls = protocol.calls or model.process.T
-    on_call = counter(progress, len(batches) * calls)
-    bounds = [_bound(model, store, protocol, number, index, on_call) for number, index in enumerate(batches)]
+    with counting(f"bounding {protocol.split}", "network calls") as count:
+        on_call = counter(count, len(batches) * calls)
+        bounds = [_bound(model, store, protocol, number, index, on_call) for number, index in enumerate(batches)]
     settings = {key: getattr(protocol, key) for key in ("variance", "split", "clip", "seed")}
     how = {"calls": calls, "ema": model.averaged, "step": model.step, "T": model.process.T, "dtype": model.arithmetic}
     labelled = model.labels.count > 0 and store.labelled

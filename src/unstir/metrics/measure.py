@@ -23,7 +23,6 @@ from unstir.metrics.features import Network, given
 from unstir.metrics.figures import HIGHER, LOWER, SPLITS, Figure, halved
 from unstir.metrics.floor import FEWEST, FLOOR_SPLITS, bound
 from unstir.metrics.reference import noise_images, other_split
-from unstir.progress import Progress
 
 PATCHES = 2000  # images whose patches are the reference where nothing else is asked; 9 s of one core at 32x32
 
@@ -35,13 +34,12 @@ def measure(
     split: str = "train",
     num_reference: int = 0,
     labels: Sequence[Tensor] | None = None,
-    progress: Progress | None = None,
 ) -> dict[str, Figure]:
     """The figures of ``sets``, each uint8 [N, C, H, W] of equal N, one per seed, by key such as "classifier/fd".
 
-    ``labels``, int64 [N] per set, are the classes that the images were asked to show. ``progress(done, total)`` counts
-    the images of the set or reference at hand. Without any network the figure is the sliced Wasserstein distance.
-    Raises UserError for fewer than `FEWEST` images, images that are not of the store's shape, or an empty split.
+    ``labels``, int64 [N] per set, are the classes that the images were asked to show. Without any network the figure
+    is the sliced Wasserstein distance. Raises UserError for fewer than `FEWEST` images, images that are not of the
+    store's shape, or an empty split.
     """
     for images in sets:
         if images.dtype != torch.uint8 or tuple(images.shape[1:]) != store.shape or len(images) < FEWEST:
@@ -54,8 +52,8 @@ def measure(
         return {"patches/swd": _of_patches(store, sets, split, num_reference, asked)}
     found: dict[str, Figure] = {}
     for network in networks:
-        of = sides(store, network, len(sets[0]), split, num_reference, asked, progress)
-        outputs = [network.outputs(images, progress=progress) for images in sets]
+        of = sides(store, network, len(sets[0]), split, num_reference, asked)
+        outputs = [network.outputs(images) for images in sets]
         found |= figures_of(of, [each.features for each in outputs], labels)
         logits = [each.logits for each in outputs if each.logits is not None]
         if network.trust is not None:

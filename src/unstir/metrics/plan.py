@@ -4,6 +4,7 @@ Images come from a run, which draws them (`drawn.Drawn`), or from anywhere else 
 protocol, which is all that decides a figure but the weights, and by its hash an evaluation is kept and found.
 """
 
+import logging
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -22,8 +23,10 @@ from unstir.metrics.floor import FEWEST
 from unstir.metrics.measure import measure, reference_size
 from unstir.metrics.memorisation import Memorisation, memorisation, picture
 from unstir.metrics.request import SEEDS
-from unstir.progress import Say, Showing, counted, silently, unsaid
+from unstir.progress import counted, counting
 from unstir.runs.files import is_writable, make_folder, replacing
+
+logger = logging.getLogger(__name__)
 
 NEW_IMAGES = 2000  # held-out images that are compared with the training images, at most
 
@@ -48,7 +51,7 @@ class Source(Protocol):
     def classes(self, num: int, seeds: int) -> list[Tensor] | None:
         """The classes asked for in each set, int64 [num]; None where none were."""
 
-    def sets(self, num: int, seeds: int, say: Say, showing: Showing) -> list[Tensor]:
+    def sets(self, num: int, seeds: int) -> list[Tensor]:
         """The sets, uint8 [num, C, H, W] each."""
 
 
@@ -126,7 +129,7 @@ def check(plan: Plan[Source]) -> None:
 
 
 @within_memory("--num")
-def judge(plan: Plan[Source], *, say: Say = unsaid, showing: Showing = silently) -> Evaluation:
+def judge(plan: Plan[Source]) -> Evaluation:
     """The figures of the images of a plan, measured now or taken from where they are kept: the run, or the store.
 
     What a kill left unfinished is done by the same call: images that a run drew are kept. Raises UserError as `check`,
@@ -138,28 +141,26 @@ def judge(plan: Plan[Source], *, say: Say = unsaid, showing: Showing = silently)
         return known
     home, began = plan.images.home or plan.store, time.perf_counter()
     keeping = is_writable(home.path)
-    sets = plan.images.sets(plan.num, plan.seeds, say, showing)
+    sets = plan.images.sets(plan.num, plan.seeds)
     drawn = time.perf_counter()
-    made = known or _measured(plan, sets, showing)
-    if plan.memorisation:
-        drawing = home.path / FOLDER / f"{made.name()}-pairs.png" if keeping else None
-        made = replace(made, memorisation=search_copies(plan, sets, drawing))
+    with counting("measuring", ""):
+        made = known or _measured(plan, sets)
+        if plan.memorisation:
+            drawing = home.path / FOLDER / f"{made.name()}-pairs.png" if keeping else None
+            made = replace(made, memorisation=search_copies(plan, sets, drawing))
     seconds = {"drawing": round(drawn - began, 1), "measuring": round(time.perf_counter() - drawn, 1)}
     made = replace(made, seconds=seconds)
     if keeping:
         save(home, made)
     else:
-        say(f"{home.path} cannot be written to: the figures are not kept")
+        logger.warning(f"{home.path} cannot be written to: the figures are not kept")
     return made
 
 
-def _measured(plan: Plan[Source], sets: Sequence[Tensor], showing: Showing) -> Evaluation:
+def _measured(plan: Plan[Source], sets: Sequence[Tensor]) -> Evaluation:
     """The evaluation of the sets, without a search for copies."""
     labels, protocol = plan.images.classes(plan.num, plan.seeds), plan.protocol()
-    with showing("measuring", "images") as progress:
-        figures = measure(
-            plan.store, sets, plan.measuring, plan.split, plan.num_reference, labels=labels, progress=progress
-        )
+    figures = measure(plan.store, sets, plan.measuring, plan.split, plan.num_reference, labels=labels)
     return Evaluation(**{"step": 0, "images": 0, **plan.images.about}, protocol=protocol, figures=figures)
 
 

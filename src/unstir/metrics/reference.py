@@ -22,7 +22,6 @@ from unstir.errors import UserError
 from unstir.metrics.distances import radii
 from unstir.metrics.features import Network
 from unstir.metrics.frechet import Moments, moments
-from unstir.progress import Progress
 from unstir.randomness import Key
 from unstir.runs.checkpoint import content_hash, read_tensors
 from unstir.runs.files import make_folder, replacing
@@ -80,7 +79,7 @@ class Reference:
         return list(zip(subsets, known, strict=False))
 
 
-def reference(store: Store, part: str, network: Network, num: int = 0, progress: Progress | None = None) -> Reference:
+def reference(store: Store, part: str, network: Network, num: int = 0) -> Reference:
     """The features of ``num`` images (0: all) of ``part``: "train", "held_out", or "noise" of the store's shape.
 
     Which these are depends on their number alone. Raises UserError for an unknown part or fewer than two images.
@@ -100,7 +99,7 @@ def reference(store: Store, part: str, network: Network, num: int = 0, progress:
         if found == text and kinds == [(tuple(tensor.shape), tensor.dtype) for tensor in each]:
             return Reference(Moments(mean, covariance, num), features.double())
     images = noise_images(store.shape, num) if part == NOISE else store.images(part)
-    features = network.outputs(images, chosen(part, len(images), num), progress=progress).features
+    features = network.outputs(images, chosen(part, len(images), num)).features
     single, of_all = features[:KEPT].float(), moments(features)
     with suppress(UserError):  # a store that cannot be written to is measured anew each time
         keep(path, "statistics", text, {"features": single, "mean": of_all.mean, "covariance": of_all.covariance})

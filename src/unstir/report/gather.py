@@ -1,7 +1,7 @@
 """From a run's folder to `Facts`, and what is measured first where it has not been."""
 
 import datetime
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -18,7 +18,7 @@ from unstir.metrics.likelihood import Likelihood
 from unstir.metrics.likelihood import read as read_likelihood
 from unstir.metrics.plan import Plan, check, judge
 from unstir.metrics.request import SEEDS
-from unstir.progress import counted
+from unstir.progress import counted, counting
 from unstir.report.facts import Cost, Facts, Speed, chain_key
 from unstir.runs import build
 from unstir.runs.checkpoint import environment
@@ -87,17 +87,15 @@ def planned(run: Run, store: Store, *, num: int = 0, seeds: int = SEEDS) -> Meas
     return found
 
 
-def measure(plans: Sequence[Plan[Drawn]], progress: Callable[[int, int, str], None] | None = None) -> list[Evaluation]:
-    """Carry out plans; what was measured before is taken from the run's folder.
-
-    ``progress(done, total, note)`` counts plans and names the next.
-    """
-    found, tell = [], progress or (lambda done, total, note: None)
-    for done, plan in enumerate(plans):
-        chain = plan.images.chain
-        tell(done, len(plans), f"step {plan.images.model.step} by {chain.sampler}, {counted(chain.steps, 'step')}")
-        found.append(judge(plan))
-    tell(len(plans), len(plans), "")
+def measure(plans: Sequence[Plan[Drawn]]) -> list[Evaluation]:
+    """Carry out plans; what was measured before is taken from the run's folder."""
+    found = []
+    with counting("evaluating", "evaluations") as count:
+        for done, plan in enumerate(plans):
+            chain = plan.images.chain
+            count(done, len(plans), f"step {plan.images.model.step} by {chain.sampler}, {counted(chain.steps, 'step')}")
+            found.append(judge(plan))
+        count(len(plans), len(plans))
     return found
 
 

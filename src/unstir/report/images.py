@@ -16,7 +16,7 @@ from unstir.metrics.images import Images
 from unstir.metrics.plan import Plan, judge
 from unstir.metrics.request import EvaluationRequest
 from unstir.pictures.grid import grid
-from unstir.progress import Say, Showing, silently, unsaid
+from unstir.progress import counting
 from unstir.report import pictures, tables
 from unstir.report.analysis import PARTS_OF_IMAGES, limits_of, summary
 from unstir.report.analysis_quality import diversity, memorisation, quality
@@ -44,9 +44,6 @@ def write_images_report(
     images: Sequence[Path],
     files: ReportFiles,
     request: EvaluationRequest,
-    *,
-    say: Say = unsaid,
-    showing: Showing = silently,
 ) -> list[Path]:
     """Write the page of images and return the files written, the page first; they are evaluated by ``request`` first.
 
@@ -56,17 +53,17 @@ def write_images_report(
     first = images[0] if images else Path()
     path = files.out or (first / "report.html" if first.is_dir() else first.with_suffix(".html"))
     check_files(path, files.exported)
-    plan, _ = planned_images(list(images), None, request, say=say, showing=showing)
-    facts = facts_of(plan, say, showing)
+    plan, _ = planned_images(list(images), None, request)
+    facts = facts_of(plan)
     make_folder(path.absolute().parent)
-    with showing("writing the page", ""):
+    with counting("writing the page", ""):
         write(plan, facts, path)
     return [path, *(tables.export(files.exported, [facts]) if files.exported else ())]
 
 
-def facts_of(plan: Plan[Images], say: Say = unsaid, showing: Showing = silently) -> ImagesFacts:
+def facts_of(plan: Plan[Images]) -> ImagesFacts:
     """What is known of the images of a plan, which are evaluated for it."""
-    store, made = plan.store, judge(plan, say=say, showing=showing)
+    store, made = plan.store, judge(plan)
     counts = {split: store.count(split) for split in SPLITS}
     data = DataCard(store.shape, store.classes, counts, store.content_hash)
     return ImagesFacts(name=plan.images.name, data=data, last=made)

@@ -1,5 +1,6 @@
 """The report of one run or several, from their folders: what is missing is measured, then the page is written."""
 
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,7 @@ from unstir.errors import UserError
 from unstir.metrics.classifier import networks_for
 from unstir.metrics.evaluate import drawing_seconds
 from unstir.metrics.request import SEEDS
-from unstir.progress import Say, Showing, counted, silently, unsaid, waiting
+from unstir.progress import counted, counting, waiting
 from unstir.report import compared, page
 from unstir.report.files import check_files
 from unstir.report.gather import Measuring, measure, planned, time_samplers
@@ -18,6 +19,8 @@ from unstir.runs.files import make_folder
 from unstir.runs.run import Run
 from unstir.runs.stores import check_data, compared_with, with_store
 from unstir.train.held_out import catch_up
+
+logger = logging.getLogger(__name__)
 
 
 def write_report(
@@ -29,8 +32,6 @@ def write_report(
     seeds: int = SEEDS,
     exported: Path | None = None,
     store: Path | None = None,
-    say: Say = unsaid,
-    showing: Showing = silently,
 ) -> list[Path]:
     """Write the page of the runs in these folders and return the files written, the page first.
 
@@ -43,11 +44,11 @@ def write_report(
     runs = [Run.open(path) for path in paths]
     path = out or runs[0].path / ("report.html" if len(runs) == 1 else "comparison.html")
     check_files(path, exported)
-    runs, stores = _with_stores(runs, store, say)
-    plans = _planned(runs, stores, num, seeds, say, showing) if measuring else []
-    protocols = [_measured(*plan, timed=len(runs) == 1, showing=showing) for plan in plans]
+    runs, stores = _with_stores(runs, store)
+    plans = _planned(runs, stores, num, seeds) if measuring else []
+    protocols = [_measured(*plan, timed=len(runs) == 1) for plan in plans]
     make_folder(path.absolute().parent)
-    with showing("writing the page", ""):
+    with counting("writing the page", ""):
         if len(runs) == 1:
             facts = [page.write(runs[0], stores[0], path, next(iter(protocols), None), samples=measuring)]
         else:
@@ -64,7 +65,7 @@ def _check_asked(paths: Sequence[Path]) -> None:
         raise UserError(f"{twice} is named twice; name each run once")
 
 
-def _with_stores(runs: Sequence[Run], named: Path | None, say: Say) -> tuple[list[Run], list[Store | None]]:
+def _with_stores(runs: Sequence[Run], named: Path | None) -> tuple[list[Run], list[Store | None]]:
     """The runs and the data of each: the store named, where it is that run's, else its own; None, said, where it has
     gone. An imported run, which knows no data, has the store named.
     """
@@ -82,13 +83,15 @@ def _with_stores(runs: Sequence[Run], named: Path | None, say: Say) -> tuple[lis
         elif store is None:
             gone = f"{run.config.data.store}, the data of {run.path}, is no longer there; name it with --store."
             none = f"{run.path} was imported and has no data; name images to compare it with, --store STORE."
-            say(f"{gone if run.data.content_hash else none} Without it nothing is measured and no data is shown")
+            logger.warning(
+                f"{gone if run.data.content_hash else none} Without it nothing is measured and no data is shown"
+            )
         found.append(store)
     return list(runs), found
 
 
 def _planned(
-    runs: Sequence[Run], stores: Sequence[Store | None], num: int, seeds: int, say: Say, showing: Showing
+    runs: Sequence[Run], stores: Sequence[Store | None], num: int, seeds: int
 ) -> list[tuple[Run, Store, Measuring]]:
     """What the pages of these runs need, with the classifiers trained; nothing of runs that cannot be measured."""
     measured = [
@@ -97,22 +100,20 @@ def _planned(
     plans = [planned(run, store, num=num, seeds=seeds) for run, store in measured]  # what is refused is so before work
     found = []
     for (run, store), plan in zip(measured, plans, strict=True):
-        plan = plan.with_networks(networks_for(store, say, showing))
+        plan = plan.with_networks(networks_for(store))
         chains = counted(len(plan.by_chain), "pair of sampler and steps", "pairs of sampler and steps")
         images = f"{plan.all[0].seeds} x {plan.all[0].num} images each"
         drawn = f"{counted(len(plan.by_step), 'saved step')} and {chains}, {images}"
-        say(f"{run.path}: {drawn}, {waiting(drawing_seconds(plan.all))} to draw those still missing")
+        logger.info(f"{run.path}: {drawn}, {waiting(drawing_seconds(plan.all))} to draw those still missing")
         found.append((run, store, plan))
     return found
 
 
-def _measured(run: Run, store: Store, plan: Measuring, timed: bool, showing: Showing) -> dict[str, Any]:
+def _measured(run: Run, store: Store, plan: Measuring, timed: bool) -> dict[str, Any]:
     """The protocol of the last step, with everything measured; of each sampler the seconds too where they are shown."""
     if not run.config.imported:
-        with showing("measuring held-out losses", "snapshots") as progress:
-            catch_up(run, store, progress)
-    with showing("evaluating", "evaluations") as progress:
-        measure(plan.all, progress)
+        catch_up(run, store)
+    measure(plan.all)
     if timed:
         time_samplers(run, plan)
     return plan.by_step[-1].protocol()

@@ -3,6 +3,7 @@
 Settings (of config.toml, of a checkpoint, asked for) must be those of one run.
 """
 
+import logging
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -14,7 +15,6 @@ from unstir.chain import DEFAULTS
 from unstir.diffusion.denoiser import Denoiser
 from unstir.errors import KeptSettingsError, UserError, short
 from unstir.nn.config import UNET
-from unstir.progress import Say, unsaid
 from unstir.runs import build, checkpoint, compiling, toml
 from unstir.runs.checkpoint import Checkpoint, content_hash
 from unstir.runs.config import MAY_CHANGE, Config, log_spaced
@@ -22,6 +22,8 @@ from unstir.runs.folder import RunFolder
 from unstir.runs.model import Model
 from unstir.theory.averages import WIDTHS, combination
 from unstir.theory.process import Process
+
+logger = logging.getLogger(__name__)
 
 SHOWN = 8  # differences that a message names at most
 MOST_ERROR = 0.1  # of the profile of an average that is made of others, relative
@@ -43,12 +45,12 @@ def compare(saved: Config, asked: Config) -> dict[str, Any]:
     return changed
 
 
-def check_same(run: RunFolder, found: Checkpoint, say: Say = unsaid) -> None:
+def check_same(run: RunFolder, found: Checkpoint) -> str:
     """Raise UserError where the weights of ``found`` were not trained with the settings and data of the run.
 
     What may change when a run is continued may differ. The message names each key, both values and what to write.
-    ``say`` is told of other settings of a chain in [grids] that `unstir train` has not recorded as changed: they may be
-    edited, and commands that are given no others sample by them.
+    Returned is a sentence on other settings of a chain in [grids] that `unstir train` has not recorded as changed, or
+    "": they may be edited, and commands that are given no others sample by them.
     """
     name, file = f"the checkpoint of step {found.step}", run.path / "config.toml"
     theirs, ours = toml.flat(toml.from_dict(found.config, f"{run.path}: {name}")), toml.flat(run.config)
@@ -65,8 +67,8 @@ def check_same(run: RunFolder, found: Checkpoint, say: Say = unsaid) -> None:
         raise UserError(f"{card_file} is not of the data that {name} was trained on: {what}; restore it from a copy")
     of_chain = {f"grids.{name}" for name in DEFAULTS} & said.keys()
     recorded = _changed(run) if of_chain else {}
-    if edited := [said[key] for key in said if key in of_chain and recorded.get(key) != ours.get(key)]:
-        say(f"{file} has changed since step {found.step} was saved: {', '.join(edited)}")
+    edited = [said[key] for key in said if key in of_chain and recorded.get(key) != ours.get(key)]
+    return f"{file} has changed since step {found.step} was saved: {', '.join(edited)}" if edited else ""
 
 
 def _changed(run: RunFolder) -> dict[str, Any]:
@@ -111,10 +113,10 @@ def model_of(
     device: str = "auto",
     dtype: str = "float32",
     compile: str = "no",
-    say: Say = unsaid,
 ) -> Model:
     """The model of a checkpoint of a run, compared with it by `check_same`; arguments and errors as `Run.model`."""
-    check_same(run, found, say)
+    if edited := check_same(run, found):
+        logger.warning(edited)
     on, step = build.device(device), found.step
     build.find_own(run.config)
     compiling.check(compile, on)

@@ -1,15 +1,17 @@
 """A run: its folder, and the models of its saved weights."""
 
+import logging
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from unstir.errors import UserError
-from unstir.progress import Say, unsaid
 from unstir.runs import checkpoint
 from unstir.runs.folder import RunFolder
 from unstir.runs.loading import check_same, model_of
 from unstir.runs.model import Model
+
+logger = logging.getLogger(__name__)
 
 
 class Run(RunFolder):
@@ -32,9 +34,8 @@ class Run(RunFolder):
         dtype: str = "float32",
         compile: str = "no",
         guide: str | Model | None = None,
-        say: Say = unsaid,
     ) -> Model:
-        """The trained model: of the newest file that verifies, or of one saved ``step``; ``say`` as `load`.
+        """The trained model: of the newest file that verifies, or of one saved ``step``, as `load`.
 
         ``ema`` takes the averaged weights where the run has them; a number is the width of another average, a fraction
         of the training so far, made of those that a run with train.power_ema keeps. Under "bfloat16" the weights of the
@@ -44,11 +45,11 @@ class Run(RunFolder):
         no raw weights, the averages do not make the one asked for, the device or a compiler is absent, or the guide is
         none of these or does not fit.
         """
-        how: dict[str, Any] = {"ema": ema, "device": device, "dtype": dtype, "compile": compile, "say": say}
-        model = model_of(self, self._read(step, say), **how)
+        how: dict[str, Any] = {"ema": ema, "device": device, "dtype": dtype, "compile": compile}
+        model = model_of(self, self._read(step), **how)
         return model if guide is None else replace(model, guide=self.guide(guide, **how))
 
-    def guide(self, named: object, *, say: Say = unsaid, **how: Any) -> Model:
+    def guide(self, named: object, **how: Any) -> Model:
         """The model that a guide names, as `model` reads it; ``how`` are the options of `model`.
 
         An average of a width is made of the guide's weights too; a guide whose run keeps no averages to make it of has
@@ -65,17 +66,18 @@ class Run(RunFolder):
             of = self if folder is self.path else Run.open(folder)
             if not of.config.train.power_ema:
                 how["ema"] = bool(how.get("ema", True))
-            return of.model(step, say=say, **how)
+            return of.model(step, **how)
         except UserError as error:
             raise UserError(f"guide={named}: {error}") from None
 
-    def load(self, step: int | None = None, say: Say = unsaid) -> checkpoint.Checkpoint:
+    def load(self, step: int | None = None) -> checkpoint.Checkpoint:
         """The newest file that verifies, full or slim, or that of one saved step. Raises UserError as `model`.
 
-        So it does as `check_same`. ``say`` is told where no file of a newer step could be read, and of changed [grids].
+        So it does as `check_same`. Logged is where no file of a newer step could be read.
         """
-        found = self._read(step, say)
-        check_same(self, found, say)
+        found = self._read(step)
+        if edited := check_same(self, found):
+            logger.warning(edited)
         return found
 
     def _saved(self) -> list[int]:
@@ -83,7 +85,7 @@ class Run(RunFolder):
             return steps
         raise UserError(f"{self.path} has no saved weights yet; continue it with unstir train --out {self.path}")
 
-    def _read(self, step: int | None, say: Say) -> checkpoint.Checkpoint:
+    def _read(self, step: int | None) -> checkpoint.Checkpoint:
         """As `load`, not compared with the run."""
         steps, problems = self._saved(), list[str]()
         if step is not None and step not in steps:
@@ -97,7 +99,7 @@ class Run(RunFolder):
                     problems.append(str(error))
                 else:
                     if newer:
-                        say(f"{newer}; an earlier step is used")
+                        logger.warning(f"{newer}; an earlier step is used")
                     return found
         raise UserError("; ".join(problems))
 

@@ -1,6 +1,6 @@
 """The trackers that log.to may name, each with the module of its class ``Tracker``, which is loaded when it is named.
 
-A Tracker is an `Observer` (`unstir.train.observer`), made of a run's folder and of what it may say to a person.
+A Tracker is an `Observer` (`unstir.train.observer`), made of a run's folder.
 """
 
 from typing import TYPE_CHECKING, Literal

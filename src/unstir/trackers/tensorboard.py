@@ -8,7 +8,6 @@ import numpy as np
 from PIL import Image
 
 from unstir.libraries import library
-from unstir.progress import Say
 from unstir.trackers.scalars import of_held_out, of_metrics
 from unstir.train.observer import Observer
 
@@ -16,7 +15,7 @@ from unstir.train.observer import Observer
 class Tracker(Observer):
     """Writes an event file each time the run in ``folder`` goes on. Raises UserError where the extra is missing."""
 
-    def __init__(self, folder: Path, say: Say) -> None:
+    def __init__(self, folder: Path) -> None:
         for name in ("tensorboard", "torch.utils.tensorboard"):
             self._library = library(name, "tensorboard", "--log.to tensorboard")
         self._folder = folder

@@ -4,6 +4,7 @@ A run has one id there, kept in RUN/wandb/id, under which it goes on. The server
 steps after the last checkpoint stays, and as the steps are taken again with the same figures, its curves are one.
 """
 
+import logging
 import os
 import secrets
 import tomllib
@@ -13,29 +14,30 @@ from typing import Any
 
 from unstir.errors import UserError
 from unstir.libraries import library
-from unstir.progress import Say
 from unstir.runs.files import write_text
 from unstir.trackers.scalars import of_held_out, of_metrics
 from unstir.train.observer import Observer
+
+logger = logging.getLogger(__name__)
 
 SECONDS = 45  # for the beginning and for the end, after which the server is taken not to answer
 
 
 class Tracker(Observer):
-    """Sends what the run in ``folder`` does; ``say`` is called with where it goes.
+    """Sends what the run in ``folder`` does; Where it goes is logged.
 
     Offline without a login, and where WANDB_MODE says so; nothing is ever asked on the terminal. Raises UserError
     where the extra is missing, and inside the run's folder: W&B obeys ./wandb/settings, and a stranger's run may have
     one that names a server, which the key of whoever is logged in would be sent to.
     """
 
-    def __init__(self, folder: Path, say: Say) -> None:
+    def __init__(self, folder: Path) -> None:
         self._wandb = library("wandb", "wandb", "--log.to wandb")
         if Path.cwd().is_relative_to(folder.resolve()):
             raise UserError(
                 f"--log.to wandb does not work inside {folder.resolve()}; type the command in another folder"
             )
-        self._folder, self._say = folder, say
+        self._folder = folder
         self._run: Any = None
         self._snapshots: Sequence[int] = ()
 
@@ -60,7 +62,7 @@ class Tracker(Observer):
             ),
         )  # fmt: skip
         if not self._run.offline and self._run.url:
-            self._say(f"wandb: {self._run.url}")
+            logger.info(f"wandb: {self._run.url}")
 
     def _mode(self, kept: Path) -> str:
         """The mode that W&B's own settings ask for; offline, which is said, without a login."""
@@ -69,7 +71,7 @@ class Tracker(Observer):
         if mode != "online" or wandb.run is not None or wandb.login(prompt=False, verify=False):
             return mode
         sent = f"`wandb sync {kept}/offline-run-*` sends it later"
-        self._say(f"wandb: no login (wandb login), so it writes to {kept} alone; {sent}")
+        logger.warning(f"wandb: no login (wandb login), so it writes to {kept} alone; {sent}")
         return "offline"
 
     def metrics(self, line: dict[str, Any]) -> None:

@@ -4,17 +4,19 @@ The new run begins with the averaged weights of the old one, its teacher; its ob
 (`diffusion.paths`). `train_run` trains it and continues it.
 """
 
+import logging
 from dataclasses import replace
 from pathlib import Path
 
 from unstir.errors import UserError
-from unstir.progress import Say, Showing, silently, unsaid
 from unstir.runs.config import Config
 from unstir.runs.folder import is_run
 from unstir.runs.run import Run, run_and_step
 from unstir.runs.sections import LossConfig
 from unstir.train.launch import Training, train_run
 from unstir.train.observer import Observer, Stop
+
+logger = logging.getLogger(__name__)
 
 
 def distill_run(
@@ -25,8 +27,6 @@ def distill_run(
     *,
     observer: Observer | None = None,
     stop: Stop | None = None,
-    say: Say = unsaid,
-    showing: Showing = silently,
 ) -> Training:
     """Train the run in ``folder``, distilled from the ``teacher``'s or continued; as `train_run` otherwise.
 
@@ -37,8 +37,10 @@ def distill_run(
     run, out = Run.open(teacher), Path(folder)
     config = distilled(run, length, lr) if not is_run(out) else _begun(out, run, length, lr)
     if not is_run(out) and (step := run.newest_step()) < run.length:
-        say(f"{run.path} is at step {step} of {run.length}; to finish it first: unstir train --out {run.path}")
-    return train_run(config, out, observer=observer, stop=stop, say=say, showing=showing, data_of=run)
+        logger.warning(
+            f"{run.path} is at step {step} of {run.length}; to finish it first: unstir train --out {run.path}"
+        )
+    return train_run(config, out, observer=observer, stop=stop, data_of=run)
 
 
 def distilled(run: Run, length: str | None = None, lr: float | None = None) -> Config:

@@ -7,6 +7,7 @@ linearly to more images, and compared with the free memory. (Of 1 image torch le
 """
 
 import gc
+import logging
 import weakref
 from collections.abc import Callable
 from dataclasses import replace
@@ -20,11 +21,12 @@ from torch.utils._pytree import tree_leaves
 from unstir.data import Store
 from unstir.distributed import processes
 from unstir.errors import OutOfMemoryError, UserError, is_out_of_memory
-from unstir.progress import Say
 from unstir.runs import build, checkpoint, resources
 from unstir.runs.config import Config
 from unstir.runs.run import Run
 from unstir.train.trainer import Trainer
+
+logger = logging.getLogger(__name__)
 
 SPARE = 1.25
 """Bytes that a process on a CPU takes for each byte of its tensors: kernels and the allocator need some themselves."""
@@ -42,7 +44,7 @@ def check_weights(config: Config, device: torch.device) -> None:
         )
 
 
-def fitting(run: Run, store: Store, say: Say) -> Run:
+def fitting(run: Run, store: Store) -> Run:
     """The run, with a train.micro_batch that fits where it is new; its settings keep that.
 
     Half as many images are tried until they fit, of several processes in each. A train.micro_batch that was given is
@@ -64,7 +66,7 @@ def fitting(run: Run, store: Store, say: Say) -> Run:
     run = replace(run, config=replace(run.config, train=replace(train, micro_batch=size)))
     if processes.is_first():
         run.save_config()
-    say(f"{asked} images at once do not fit into memory: train.micro_batch is {size}")
+    logger.warning(f"{asked} images at once do not fit into memory: train.micro_batch is {size}")
     return run
 
 

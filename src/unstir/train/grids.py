@@ -1,5 +1,7 @@
 """The grids of a run's snapshots: samples/NAME.png, drawn from the same noise each."""
 
+import logging
+
 import torch
 
 from unstir.diffusion.denoiser import Denoiser, NotFiniteError
@@ -13,6 +15,8 @@ from unstir.runs.model import Model
 from unstir.runs.run import Run
 from unstir.runs.timetable import grid_file
 from unstir.train.observer import Observer, Stop
+
+logger = logging.getLogger(__name__)
 
 
 class Grids:
@@ -37,7 +41,7 @@ class Grids:
             self.spoilt = False
         except NotFiniteError as error:
             if not self.spoilt:
-                self._observer.say(f"no grid of step {step} is drawn: {error}")
+                logger.warning(f"no grid of step {step} is drawn: {error}")
             self.spoilt = True
 
 

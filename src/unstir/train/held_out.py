@@ -34,6 +34,7 @@ from unstir.diffusion.loss import denoising_loss
 from unstir.diffusion.times import middles
 from unstir.errors import UserError, within_memory
 from unstir.pixels import from_uint8
+from unstir.progress import counting
 from unstir.randomness import Key
 from unstir.runs import build
 from unstir.runs.lines import append, write
@@ -151,9 +152,9 @@ class HeldOutLoss:
         chosen = (FixedImages.choose(run, store, split, device) for split in SPLITS)
         self._splits = {images.split: images for images in chosen if len(images) > 1}
 
-    def start(self, step: int, say: Callable[[str], None], due: int) -> None:
+    def start(self, step: int, due: int) -> None:
         """Drop the lines of steps after ``step``, which will be taken again; see `cut_log`."""
-        self._written = {line["step"] for line in cut_log(self._run, "held_out", step, say, due)}
+        self._written = {line["step"] for line in cut_log(self._run, "held_out", step, due)}
 
     @property
     def last(self) -> int:
@@ -233,11 +234,11 @@ def _error(values: Tensor) -> Tensor:
     return values.std(0) / math.sqrt(len(values))
 
 
-def catch_up(run: Run, store: Store, progress: Callable[[int, int], None] | None = None) -> int:
+def catch_up(run: Run, store: Store) -> int:
     """Add the lines of held_out.jsonl that snapshots lack, as training would have; return how many were added.
 
     A run that is being trained is left alone, and one whose log.held_out_images is 0, or whose held_out.jsonl is
-    damaged; snapshots whose weights cannot be loaded are passed over. ``progress(done, total)`` counts snapshots.
+    damaged; snapshots whose weights cannot be loaded are passed over.
     Raises UserError where ``store`` is not the run's data or has other bytes, or the file cannot be written.
     """
     check_data(run.path, run.data, store)
@@ -254,12 +255,12 @@ def catch_up(run: Run, store: Store, progress: Callable[[int, int], None] | None
         loss = HeldOutLoss(run, store, device)
         missing = [step for step in run.saved_steps() if step in planned and loss.due(step)]
         added = 0
-        for done, step in enumerate(missing, start=1):
-            if (denoiser := _denoiser(run, step, device)) is not None:
-                loss.measure(denoiser, step, Observer(), Stop(install=False))
-                added += 1
-            if progress is not None:
-                progress(done, len(missing))
+        with counting("measuring held-out losses", "snapshots") as count:
+            for done, step in enumerate(missing, start=1):
+                if (denoiser := _denoiser(run, step, device)) is not None:
+                    loss.measure(denoiser, step, Observer(), Stop(install=False))
+                    added += 1
+                count(done, len(missing))
         written = run.held_out()
         found = sorted(written, key=lambda line: line["step"])
         if found != written:  # those added, now or by a call that was killed, stand in their places

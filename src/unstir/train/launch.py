@@ -4,6 +4,7 @@ Everything that can be refused is refused before the run's folder is made or cha
 """
 
 import dataclasses
+import logging
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +16,7 @@ from unstir.data.levels import of_range
 from unstir.distributed import processes
 from unstir.distributed.join import joined
 from unstir.errors import UserError, within_memory
-from unstir.progress import Say, Showing, counted, silently, unsaid
+from unstir.progress import counted
 from unstir.runs import build, checkpoint, compiling, resources
 from unstir.runs.card import DataCard
 from unstir.runs.config import Config
@@ -33,6 +34,8 @@ from unstir.train.rate import check_changed, settled
 from unstir.train.sentences import conclusion, introduction
 from unstir.train.tracking import tracked
 from unstir.train.trainer import Trainer
+
+logger = logging.getLogger(__name__)
 
 LOWER = "--train.micro_batch (a run goes on with less), or in a new run --model.channels"
 
@@ -53,23 +56,18 @@ def train_run(
     *,
     observer: Observer | None = None,
     stop: Stop | None = None,
-    say: Say = unsaid,
-    showing: Showing = silently,
     data_of: Run | None = None,
 ) -> Training:
     """Train the run in ``folder``, made from ``config`` or continued, until it is finished or ``stop`` is asked for.
 
-    ``say`` is called with what a person should know of the data, ``showing`` opens a display while images are packed.
     A new run learns from the data of the run ``data_of``, where one is given. Several processes that torchrun started
     train one run together, and the first of them alone writes and speaks (`distributed`).
     Raises UserError as `open_data`, `open_run` and `tracked`, before the run's folder is made or changed.
     """
     with joined(config.train.device):
-        if processes.is_first():
-            observer = tracked(observer or Observer(), config.log.to, Path(folder))
-        else:
-            observer, say, showing = Observer(), unsaid, silently
-        run, store = _opened(config, Path(folder), data_of, say, showing)
+        first = processes.is_first()
+        observer = tracked(observer or Observer(), config.log.to, Path(folder)) if first else Observer()
+        run, store = _opened(config, Path(folder), data_of)
         return _trained(run, store, observer, stop or Stop(install=False))
 
 
@@ -77,10 +75,10 @@ def _trained(run: Run, store: Store, observer: Observer, stop: Stop) -> Training
     with run.lock() if processes.is_first() else nullcontext(), within_memory(LOWER), stop, observer:
         if processes.is_first():
             run.tidy()
-        run = fitting(run, store, observer.say)
+        run = fitting(run, store)
         trainer = Trainer(run, store, observer)
         trainer.start()  # which says what was damaged, before the introduction; run() starts no second time
-        observer.say(introduction(run, trainer.state))
+        logger.info(introduction(run, trainer.state))
         done = trainer.finished
         finished = done or trainer.run(stop)
     step = trainer.state.step
@@ -90,27 +88,28 @@ def _trained(run: Run, store: Store, observer: Observer, stop: Stop) -> Training
     return Training(run, step, finished, _made(run) if finished else (stopped,))
 
 
-def _opened(config: Config, folder: Path, data_of: Run | None, say: Say, showing: Showing) -> tuple[Run, Store]:
+def _opened(config: Config, folder: Path, data_of: Run | None) -> tuple[Run, Store]:
     """The run and its data, made ready by the first process for all, which must have been asked alike."""
     parallel.check_asked(config)
     if not processes.is_first():
         return parallel.shared()
     if not is_run(folder):
         check_teacher(config)
-    with showing("packing", "images") as progress:
-        store = open_data(config, folder, progress, data_of)
+    store = open_data(config, folder, data_of)
     if store.refused:
         files = "file was" if len(store.refused) == 1 else "files were"
-        say(f"{len(store.refused)} {files} refused; unstir data inspect {store.path} lists them")
+        logger.warning(f"{len(store.refused)} {files} refused; unstir data inspect {store.path} lists them")
     for note in store.notes:
         if note.text.startswith((LEFT_OUT, UNLABELLED)):
-            say(f"{note.count} {note.text}; unstir data inspect {store.path} names some")
+            logger.warning(f"{note.count} {note.text}; unstir data inspect {store.path} names some")
     if lost := sum(note.count for note in store.notes if note.text == COLOUR_LOST):
         keep = "--data.channels 3 --model.in_channels 3"
-        say(f"{counted(lost, 'image')} had colours and were packed as grey; a new run with {keep} keeps the colours")
+        logger.warning(
+            f"{counted(lost, 'image')} had colours and were packed as grey; a new run with {keep} keeps the colours"
+        )
     if weak := of_range(store):
-        say(weak)
-    return parallel.shared((open_run(config, folder, store, say), store))
+        logger.warning(weak)
+    return parallel.shared((open_run(config, folder, store), store))
 
 
 def _made(run: Run) -> tuple[str, ...]:
@@ -124,14 +123,14 @@ def _made(run: Run) -> tuple[str, ...]:
     )
 
 
-def open_run(config: Config, out: Path, store: Store, say: Say = unsaid) -> Run:
+def open_run(config: Config, out: Path, store: Store) -> Run:
     """The run in folder ``out``: made from ``config``, or, where there is one, continued with what may change.
 
-    ``say`` is told of settings that no step is left to use. Raises UserError where the settings do not fit the data or
+    Settings that no step is left to use are logged. Raises UserError where the settings do not fit the data or
     each other, or the network cannot be compiled as asked, and where they change what a run keeps.
     """
     if is_run(out):
-        return _continued(Run.open(out), config, store, say)
+        return _continued(Run.open(out), config, store)
     _check_fit(config, store)
     card = DataCard(store.shape, store.classes, {split: store.count(split) for split in SPLITS}, store.content_hash)
     config = dataclasses.replace(config, imported="")
@@ -144,7 +143,7 @@ def open_run(config: Config, out: Path, store: Store, say: Say = unsaid) -> Run:
     return Run.create(dataclasses.replace(config, train=train, data=data), out, card)
 
 
-def _continued(old: Run, asked: Config, store: Store, say: Say) -> Run:
+def _continued(old: Run, asked: Config, store: Store) -> Run:
     """The old run with the settings that may change taken from ``asked``; what was resolved at its start stays."""
     saved = old.config
     train = dataclasses.replace(
@@ -161,7 +160,7 @@ def _continued(old: Run, asked: Config, store: Store, say: Say) -> Run:
     newest = max((step for step, _ in checkpoint.listed(old.checkpoints)), default=0)
     if new.length < newest:
         asked_for = {key: value for key, value in changed.items() if not (key == "train.lr_period" and saved.distilled)}
-        _say_unused(asked_for, newest, "and nothing of it is kept", say)  # a distilled run's period follows its length
+        _say_unused(asked_for, newest, "and nothing of it is kept")  # a distilled run's period follows its length
         return new  # further than asked: nothing is left to do, and nothing is changed
     check_changed(old, new, changed)
     if changed:
@@ -169,17 +168,19 @@ def _continued(old: Run, asked: Config, store: Store, say: Say) -> Run:
             new.save_config()
             new.record("changed", **changed)
     if new.length == newest:
-        _say_unused(changed, newest, "which is kept for when the run goes on", say)
+        _say_unused(changed, newest, "which is kept for when the run goes on")
     return new
 
 
-def _say_unused(changed: dict[str, Any], newest: int, kept: str, say: Say) -> None:
+def _say_unused(changed: dict[str, Any], newest: int, kept: str) -> None:
     """Say which settings were asked for that no step is left to use, by a run at its step ``newest``."""
     of_steps = [
         f"{key}={value}" for key, value in changed.items() if key not in ("train.length", "log.to", "data.store")
     ]
     if of_steps:
-        say(f"no step is left to use {', '.join(of_steps)}, {kept}: the run has taken step {newest}, its last")
+        logger.warning(
+            f"no step is left to use {', '.join(of_steps)}, {kept}: the run has taken step {newest}, its last"
+        )
 
 
 def _check_fit(config: Config, store: Store) -> None:

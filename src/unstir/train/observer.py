@@ -42,9 +42,6 @@ class Observer:
     def snapshot(self, what: str, done: int, total: int) -> None:
         """Of a snapshot's work, in words, so much is done: steps of its grid, or network calls of its losses."""
 
-    def say(self, text: str) -> None:
-        """Something a person should know, in a sentence."""
-
 
 class Stop:
     """Turns Ctrl-C, SIGTERM and SIGHUP into a request that the loop honours at its next step; a second ends at once.

@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-from collections.abc import Callable
 from pathlib import Path
 
 from unstir.data import Store, is_store, pack
@@ -19,9 +18,7 @@ from unstir.runs.sections import DataConfig
 from unstir.train.fits import check_weights
 
 
-def open_data(
-    config: Config, out: Path, progress: Callable[[int, int], None] | None = None, data_of: Run | None = None
-) -> Store:
+def open_data(config: Config, out: Path, data_of: Run | None = None) -> Store:
     """The packed store that a run in folder ``out`` is trained on, packed now where it is not there yet.
 
     A run that exists keeps to its store, checked by its content hash, and so does a new one to that of the run
@@ -44,14 +41,14 @@ def open_data(
     if old is not None:
         if config.data.store not in ("", old.config.data.store) and not is_store(config.data.store):
             raise UserError(f"data.store={config.data.store} is no packed store; leave it out, or name one")
-        store = _store_of(config.data, old, progress)
+        store = _store_of(config.data, old)
         if store.content_hash != old.data.content_hash:
             raise UserError(
                 f"{store.path} is not the data that {old.path} began with (content hash {store.content_hash[:12]}..., "
                 f"the run's is {old.data.content_hash[:12]}...); {_names_store(old)}, or start another run"
             )
     else:
-        store = _store_of(config.data, None, progress)
+        store = _store_of(config.data, None)
     store.verify()
     return store
 
@@ -73,7 +70,7 @@ def store_path(data: DataConfig) -> Path:
     return Path("data") / f"{name}-{hashlib.sha256(json.dumps(settings).encode()).hexdigest()[:6]}"
 
 
-def _store_of(data: DataConfig, old: Run | None, progress: Callable[[int, int], None] | None) -> Store:
+def _store_of(data: DataConfig, old: Run | None) -> Store:
     """The store of ``data``, else that of the run ``old``, else the source if it is one, else the source packed."""
     places = [] if old is None else [data.store, old.config.data.store]
     for place in (*places, data.source):
@@ -96,7 +93,6 @@ def _store_of(data: DataConfig, old: Run | None, progress: Callable[[int, int], 
         channels=data.channels,
         held_out=data.held_out,
         sha256=data.sha256 or None,
-        progress=progress,
         spelling=after_train,
     )
 

@@ -1,7 +1,8 @@
 """What training writes besides weights and grids: the lines of metrics.jsonl, timed by a clock, and its curves."""
 
+import logging
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -12,6 +13,8 @@ from unstir.runs import checkpoint, lines, resources
 from unstir.runs.files import replacing
 from unstir.runs.run import Run
 from unstir.train.state import WINDOW, State
+
+logger = logging.getLogger(__name__)
 
 TIMING_FIELDS = ("images_per_second", "seconds", "peak_memory_bytes")
 """The fields that depend on clock and process; all others are the same however often a run was interrupted."""
@@ -27,7 +30,7 @@ class Record:
         self._paused_for = 0.0
         self._line_step = state.step
 
-    def start(self, say: Callable[[str], None]) -> None:
+    def start(self) -> None:
         """Drop the lines of steps that will be taken again, of metrics.jsonl and the damaged ones of events.jsonl.
 
         A run that has a log and begins at step 0 has lost its checkpoints, or was killed before the next; it says so.
@@ -35,9 +38,9 @@ class Record:
         if not self._state.step and (earlier := self._run.metrics()):
             steps = counted(earlier[-1]["step"], "step")
             why = "" if checkpoint.listed(self._run.checkpoints) else ": it has no checkpoint to go on from"
-            say(f"{self._run.path} begins at step 0 again and drops {steps} of its log{why}")
-        cut_log(self._run, "metrics", self._state.step, say, self._state.logged)
-        cut_log(self._run, "events", None, say)
+            logger.warning(f"{self._run.path} begins at step 0 again and drops {steps} of its log{why}")
+        cut_log(self._run, "metrics", self._state.step, self._state.logged)
+        cut_log(self._run, "events", None)
 
     def write_line(self, lr: float, ema_decay: float) -> dict[str, Any]:
         """Add the line of the steps since the last, and begin the next one; this waits for the device."""
@@ -87,19 +90,19 @@ class Record:
         lines.sync(self._run.metrics_file)
 
 
-def cut_log(run: Run, name: str, step: int | None, say: Callable[[str], None], due: int = 0) -> list[dict[str, Any]]:
+def cut_log(run: Run, name: str, step: int | None, due: int = 0) -> list[dict[str, Any]]:
     """Rewrite a log without the lines of steps after ``step``, which are taken again; returns those that stay.
 
-    Where lines are damaged, a copy of the file is kept and ``say`` is called with a sentence; so it is where the line
-    of step ``due`` is missing, that a checkpoint counts on. A ``step`` of None keeps every good line.
+    Where lines are damaged, a copy of the file is kept, which is logged, as it is where the line of step ``due`` is
+    missing, that a checkpoint counts on. A ``step`` of None keeps every good line.
     """
     log = run.log(name)
     kept = [line for line in log.lines if step is None or line["step"] <= step]
     if log.damaged:
         copy = lines.copy_aside(log.file)
-        say(f"{log.problem}; a copy is kept as {copy.name}, and the {len(log.lines)} good lines stay in use")
+        logger.warning(f"{log.problem}; a copy is kept as {copy.name}, and the {len(log.lines)} good lines stay in use")
     if due and (missing := lines.cut_short(log, due)):
-        say(missing)
+        logger.warning(missing)
     if log.damaged or (step is not None and log.file.exists()):
         lines.write(log.file, kept)
     return kept

@@ -7,13 +7,13 @@ training waits while the same file is written of the state itself.
 The thread begins with the block, while there is memory: one that begins where none is left may wait for ever.
 """
 
+import logging
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Self
 
 from unstir.distributed import processes
 from unstir.errors import UserError, asked_for, is_out_of_memory
-from unstir.progress import Say
 from unstir.runs import checkpoint
 from unstir.runs.folder import is_run
 from unstir.runs.run import Run
@@ -21,16 +21,17 @@ from unstir.train import parallel
 from unstir.train.record import Record
 from unstir.train.state import State
 
+logger = logging.getLogger(__name__)
+
 
 class Saving:
     """What saves a run's full checkpoints. Leaving the block waits for the one under way.
 
     An error of writing is raised by the next call, or at the end of the block unless another error ends that.
-    ``say`` is called, once, where the state cannot be copied.
     """
 
-    def __init__(self, run: Run, state: State, record: Record, say: Say) -> None:
-        self._run, self._state, self._record, self._say = run, state, record, say
+    def __init__(self, run: Run, state: State, record: Record) -> None:
+        self._run, self._state, self._record = run, state, record
         self._copies = True
         self._thread = ThreadPoolExecutor(1, "checkpoint")
         self._written: Future[None] | None = None
@@ -64,7 +65,7 @@ class Saving:
                 raise
             asked = asked_for(error)
         self._copies = False
-        self._say(
+        logger.warning(
             f"out of memory at step {self._state.step}{asked}, for the copy of the state that a checkpoint is written "
             "from; from now on training waits while a checkpoint is written, which changes nothing else"
         )

@@ -1,5 +1,6 @@
 """The trackers of a training (`log.to`), found by name, and told what its observer is told."""
 
+import logging
 from collections.abc import Sequence
 from contextlib import suppress
 from importlib import import_module
@@ -7,9 +8,10 @@ from pathlib import Path
 from typing import Any, Self
 
 from unstir.errors import UserError, printable
-from unstir.progress import Say
 from unstir.runs.trackers import TRACKERS
 from unstir.train.observer import Observer
+
+logger = logging.getLogger(__name__)
 
 
 def tracked(observer: Observer, names: Sequence[str], folder: Path) -> Observer:
@@ -17,12 +19,12 @@ def tracked(observer: Observer, names: Sequence[str], folder: Path) -> Observer:
 
     Raises UserError where the library of a tracker is missing or cannot be loaded.
     """
-    return Tracked(observer, {name: _tracker(name, folder, observer.say) for name in names})
+    return Tracked(observer, {name: _tracker(name, folder) for name in names})
 
 
-def _tracker(name: str, folder: Path, say: Say) -> Observer:
+def _tracker(name: str, folder: Path) -> Observer:
     try:
-        tracker: Observer = import_module(TRACKERS[name]).Tracker(folder, say)
+        tracker: Observer = import_module(TRACKERS[name]).Tracker(folder)
     except UserError:
         raise
     except Exception as error:  # of the library, which is broken
@@ -49,7 +51,7 @@ class Tracked(Observer):
                 getattr(tracker, hook)(*values)
             except Exception as error:
                 del self._trackers[name]
-                self.say(f"{name} failed and shows nothing more of this run, which goes on: {_why(error)}")
+                logger.warning(f"{name} failed and shows nothing more of this run, which goes on: {_why(error)}")
                 with suppress(Exception):
                     tracker.__exit__(None, None, None)
 
@@ -91,7 +93,3 @@ class Tracked(Observer):
         """Pass it on."""
         self._observer.snapshot(what, done, total)
         self._tell("snapshot", what, done, total)
-
-    def say(self, text: str) -> None:
-        """Pass it on to the observer alone."""
-        self._observer.say(text)

@@ -8,6 +8,7 @@ Of several processes each computes its part of every batch (`parallel`). The fir
 signals decide, all do as one says (`distributed.processes`).
 """
 
+import logging
 import math
 from collections.abc import Sequence
 from dataclasses import replace
@@ -43,6 +44,8 @@ from unstir.train.record import Record, draw_charts
 from unstir.train.saving import Saving
 from unstir.train.state import State, conditions, update_average
 
+logger = logging.getLogger(__name__)
+
 MAX_SKIPPED = 10
 """So many or more steps in a row without a finite gradient, seen when a log line is written, end the training."""
 
@@ -65,12 +68,12 @@ class Trainer:
             self.state.restore(found)
             there = found.environment if 0 < found.step < run.length else {}  # else none was taken, or is left to take
             for sentence in what_differs(there, conditions(self._device)):
-                self._observer.say(sentence)
+                logger.warning(sentence)
         elif cfg.init:
             weights, said = parallel.initial(run.config)
             self.state.start_from(weights)
             if said:
-                self._observer.say(said)
+                logger.info(said)
         net, self._takes_key = self.state.net, takes(self.state.net, "dropout_key")
         denoiser = compiled(build.denoiser(run.config, net, build.dtype(cfg.dtype, self._device)), cfg.compile)
         self._learner = parallel.learner(net)
@@ -82,21 +85,21 @@ class Trainer:
             teacher = build.teacher(run.config, self.state.teacher, self._denoiser.dtype)
             self._paths = Paths(teacher, run.config, run.data.shape, self._batches.labels)
         self._record = Record(run, self.state)
-        self._saving = Saving(run, self.state, self._record, self._observer.say)
+        self._saving = Saving(run, self.state, self._record)
         self._held_out = HeldOutLoss(run, store, self._device)
 
     def start(self) -> None:
         """Make the folder ready, once, before anything else is written: set damaged checkpoints aside and cut the logs
-        at the present step. What was damaged goes to the observer.
+        at the present step. What was damaged is logged.
         """
         if self._started or not processes.is_first():
             return
-        state, say, self._started = self.state, self._observer.say, True
+        state, self._started = self.state, True
         for path, problem in self._damaged.items():
-            say(f"{problem}; it is set aside, going back to an earlier checkpoint")
+            logger.warning(f"{problem}; it is set aside, going back to an earlier checkpoint")
             checkpoint.set_aside(path)
-        self._record.start(say)
-        self._held_out.start(state.step, say, state.measured)
+        self._record.start()
+        self._held_out.start(state.step, state.measured)
         state.measured = max(state.measured, self._held_out.last)  # it may have been measured after its checkpoint
 
     @property

@@ -5,9 +5,10 @@ integral, linear algebra, a closed form, a published value.
 """
 
 import difflib
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 
 from unstir.errors import UserError
+from unstir.progress import counting
 from unstir.verify import bound, consistency, forward, loss, oracles, reverse, sampling, solvers
 from unstir.verify.check import Check, Row, measure
 
@@ -39,17 +40,17 @@ def choose(names: Iterable[str] | None = None) -> tuple[Check, ...]:
     return tuple(check for theme, checks in THEMES.items() for check in checks if {theme, check.name} & wanted)
 
 
-def verify(names: Iterable[str] | None = None, progress: Callable[[int, int, str], None] | None = None) -> list[Row]:
+def verify(names: Iterable[str] | None = None) -> list[Row]:
     """Run the chosen checks, all of them by default, and return a row for each.
 
-    ``progress(done, total, name)`` is called after each. Raises UserError, before any, for an unknown name.
+    Raises UserError, before any, for an unknown name.
     """
     themes = {check.name: theme for theme, checks in THEMES.items() for check in checks}
     rows, chosen = [], choose(names)
-    for check in chosen:
-        rows.append(measure(check, themes[check.name]))
-        if progress is not None:
-            progress(len(rows), len(chosen), check.name)
+    with counting("verifying", "equations") as count:
+        for check in chosen:
+            rows.append(measure(check, themes[check.name]))
+            count(len(rows), len(chosen), check.name)
     return rows
 
 
