@@ -204,7 +204,7 @@ def test_mistakes_of_a_report_are_one_line_and_come_before_any_work(folder, comm
     before = sorted(tmp_path.rglob("*"))
     for arguments, words in (
         ((tmp_path / "none",), "none does not exist"),
-        ((fresh, "--out", fresh / "config.toml" / "page.html"), "cannot make the folder"),
+        ((fresh, "--out", fresh / "config.toml" / "page.html"), "cannot be made: "),
         ((fresh, "--out", tmp_path / "new" / "x.txt"), "x.txt must end in .html"),
         ((fresh, "--out", tmp_path / "new" / "x.pdf"), "x.pdf must end in .html"),
         ((fresh, "--out", tmp_path / "new"), "new must end in .html"),
@@ -213,7 +213,7 @@ def test_mistakes_of_a_report_are_one_line_and_come_before_any_work(folder, comm
         ((fresh, "--seeds", 0), "must be at least 1"),
         ((fresh, "--store", other), "is not the data of"),
         ((fresh, "--export", tmp_path / "new" / "x.xlsx"), "is no .csv, .md, .tex file"),
-        ((fresh, "--export", fresh / "config.toml" / "x.csv"), "cannot make the folder"),
+        ((fresh, "--export", fresh / "config.toml" / "x.csv"), "cannot be made: "),
     ):
         status, _, err = command("report", *arguments)
         assert status == 2 and words in err and "Traceback" not in err and err.count("\n") == 1, arguments

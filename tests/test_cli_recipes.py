@@ -14,7 +14,7 @@ unstir, here = tiny_command.unstir, tiny_command.here
     ("toml", "words"),
     [
         ("[train]\nlrr = 1", ["mine.toml", "train.lrr", "train.lr"]),
-        ("[trian]\nlr = 1", ["mine.toml", "unknown key trian; did you mean train?"]),
+        ("[trian]\nlr = 1", ["mine.toml", "trian is unknown; did you mean train?"]),
         ("[train]\nlearning_rate = 1", ["did you mean train.lr?"]),
         ("[data]\nheldout = 0.1", ["did you mean data.held_out?"]),
         ("lr = 1", ["did you mean train.lr?"]),

@@ -7,9 +7,9 @@ import pytest
 import torch
 
 from unstir.chain import SAMPLERS, Chain
-from unstir.diffusion.denoiser import NotFiniteError, Prediction
+from unstir.diffusion.denoiser import Prediction
 from unstir.diffusion.draw import draw, starting_noise
-from unstir.errors import UserError
+from unstir.errors import NotFiniteError, UserError
 from unstir.pixels import to_uint8
 from unstir.runs import checkpoint
 from unstir.runs.run import Run

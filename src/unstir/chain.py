@@ -15,7 +15,6 @@ from pydantic import ConfigDict, Field, model_validator
 from pydantic.dataclasses import dataclass
 
 from unstir.errors import UserError, nearest, refusing
-from unstir.progress import counted
 
 if TYPE_CHECKING:
     from unstir.theory.schedule import NoiseSchedule
@@ -69,9 +68,10 @@ def _not_of(sampler: str) -> list[str]:
     return [name for name in OPTIONS if sampler in SAMPLERS and name not in SAMPLERS[sampler].options]
 
 
-def _option_of_others(name: str, value: Any, sampler: str) -> str:
-    takers = " and ".join(each for each, facts in SAMPLERS.items() if name in facts.options)
-    return f"{name}={value!r} is an option of {takers}, not of {sampler}; choose that sampler, or leave {name} out"
+def _option_of_others(name: str, value: Any, sampler: str) -> UserError:
+    takers = [each for each, facts in SAMPLERS.items() if name in facts.options]
+    what = f"is an option of {' and '.join(takers)}, not of {sampler}"
+    return UserError(name, value, what, (*({"sampler": each} for each in takers), {name: None}))
 
 
 if TYPE_CHECKING:
@@ -120,19 +120,17 @@ class Chain:
     def _consistent(self) -> Self:
         for name in _not_of(self.sampler):
             if (value := getattr(self, name)) != DEFAULTS[name]:
-                raise ValueError(_option_of_others(name, value, self.sampler))
+                raise _option_of_others(name, value, self.sampler)
         if self.threshold and not self.clip:
-            raise ValueError(
-                f"threshold={self.threshold} is a kind of clamping, which clip=False turns off; leave clip on"
-            )
+            clamps = "is a kind of clamping, which clip=False turns off"
+            raise UserError("threshold", self.threshold, clamps, ({"clip": True}, {"threshold": None}))
         if self.sampler == "consistency" and self.guidance not in (0, 1):
-            images = 'sampler="consistency", whose estimates are images, not means'
-            raise ValueError(f"guidance={self.guidance} does not work with {images}; use 1 (the class) or 0 (none)")
+            images = 'does not work with sampler="consistency", whose estimates are images, not means'
+            raise UserError("guidance", self.guidance, images, ({"guidance": 1}, {"guidance": 0}))
         if self.guidance == 1 and (self.guidance_low, self.guidance_high) != (1, 0):
-            raise ValueError(
-                "an interval of guidance has no effect at guidance=1; leave it out, or give a scale, such as 2, where "
-                "the model takes one"
-            )
+            name = "guidance_low" if self.guidance_low != 1 else "guidance_high"
+            effect = "has no effect at guidance=1"
+            raise UserError(name, getattr(self, name), effect, ({name: None}, {"guidance": 2}))
         return self
 
     def changed(self, **given: Any) -> Self:
@@ -144,7 +142,7 @@ class Chain:
         sampler = known(given.get("sampler", self.sampler))
         idle = _not_of(sampler)
         if foreign := [name for name in idle if name in given]:
-            raise UserError(_option_of_others(foreign[0], given[foreign[0]], sampler))
+            raise _option_of_others(foreign[0], given[foreign[0]], sampler)
         if given.get("guidance", self.guidance) == 1:
             idle += ["guidance_low", "guidance_high"]
         if not given.get("clip", self.clip):
@@ -158,15 +156,14 @@ class Chain:
     def check(self, T: int) -> None:
         """Raise UserError for settings that no chain of T times can have, wherever it begins."""
         if self.steps > T:
-            raise UserError(f"steps={self.steps} is outside 1..{T}; a chain of T={T} has at most {counted(T, 'step')}")
+            raise UserError("steps", self.steps, f"is outside 1..{T}, the times of the chain", {"steps": T})
         low, high = self.guidance_low, self.guidance_high or T
         for name, value in (("guidance_low", low), ("guidance_high", high)):
             if value > T:
-                raise UserError(f"{name}={value} is outside 1..{T}, the times of the chain")
+                raise UserError(name, value, f"is outside 1..{T}, the times of the chain", {name: T})
         if low > high:
-            raise UserError(
-                f"guidance_low={low} is above the greatest time of guidance, {high}; give the lower one first"
-            )
+            least = {"guidance_low": high, "guidance_high": low}
+            raise UserError("guidance_low", low, f"is above guidance_high={high}", least)
 
     def times(self, schedule: "NoiseSchedule") -> list[int]:
         """The times visited, and 0, falling. Raises UserError as `check` and `check_signal`."""
@@ -242,15 +239,14 @@ def known(sampler: str) -> str:
     """The name of a sampler; UserError for one that there is not."""
     if sampler not in SAMPLERS:
         near = nearest(sampler, SAMPLERS)
-        meant = f"did you mean {near!r}? There are" if near else "choose one of"
-        raise UserError(f"sampler={sampler!r} is unknown; {meant} {', '.join(SAMPLERS)}")
+        raise UserError(
+            "sampler", sampler, f"must be one of {', '.join(SAMPLERS)}", f"did you mean {near}?" if near else ()
+        )
     return sampler
 
 
 def check_signal(sampler: str, schedule: "NoiseSchedule", t: int) -> None:
     """Raise UserError where a sampler that divides by alpha_t would begin without any signal."""
     if schedule.abar(t) == 0:
-        raise UserError(
-            f"sampler={sampler!r} divides by alpha_t, which is 0 at t={t} where it begins (zero terminal SNR); "
-            "use ddim or dpmpp_2m"
-        )
+        divides = f"divides by alpha_t, which is 0 at t={t} where it begins"
+        raise UserError("sampler", sampler, divides, ({"sampler": "ddim"}, {"sampler": "dpmpp_2m"}))

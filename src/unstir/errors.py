@@ -1,14 +1,15 @@
-"""The one exception a user's mistake raises, how foreign names and values are shown, and errors of others in words."""
+"""A user's mistake as a value, how foreign names and values are shown, and errors of others in words."""
 
 import dataclasses
 import difflib
 import errno
 import json
+import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import wraps
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 from unicodedata import category
 
 if TYPE_CHECKING:
@@ -20,36 +21,21 @@ Settings = TypeVar("Settings")
 OF_THE_MACHINE = {
     errno.ENOSPC: "free some space",
     errno.EDQUOT: "free some space of your quota",
-    errno.EFBIG: "raise the limit of a file's size (ulimit -f, or the file system's)",
+    errno.EFBIG: "raise the limit of a file's size (ulimit -f)",
     errno.EMFILE: "raise the limit of open files (ulimit -n 4096)",
-    errno.ENFILE: "close other programs",
-    errno.ENOMEM: "close other programs",
-    errno.EIO: "the disk or its connection is failing: check it (dmesg), copy what it holds to another one",
-    errno.ESTALE: "the network folder has gone: mount it again",
-    errno.ETIMEDOUT: "the network folder does not answer: mount it again",
+    **dict.fromkeys((errno.ENFILE, errno.ENOMEM), "close other programs"),
+    **dict.fromkeys((errno.EIO, errno.ESTALE, errno.ETIMEDOUT), "check the disk or its connection"),
 }
 """What to do about an error of the system, by its number, where the name that was given is not at fault."""
 
-REMEDIES = {
-    **OF_THE_MACHINE,
-    errno.EACCES: "ask for the right to it (chmod), or name another",
-    errno.EPERM: "the system forbids that there (see lsattr, mount); name another",
-    errno.EROFS: "its disk is mounted read-only; name a place on another",
-    errno.ENOENT: "put back what was moved or removed, or name one that exists",
-    errno.EEXIST: "name another",
-    errno.ENOTEMPTY: "something was put in it meanwhile; name another",
-    errno.ENOTDIR: "a part of its path is a file; name another",
-    errno.EISDIR: "it is a folder; name a file",
-    errno.ELOOP: "its links lead in a circle; name the file or folder itself",
-    errno.ENAMETOOLONG: "use a shorter name",
-    errno.EBUSY: "another program uses it; end that, or name another",
-    errno.ENODEV: "name one on a disk",
-    errno.ENXIO: "name an ordinary file or folder",
-}
-"""What to do about a file or folder that could not be used, by the system's number of the error."""
-
-PLACES = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOENT, errno.EEXIST, errno.ENOTDIR, errno.ENAMETOOLONG)
+PLACES = dict.fromkeys(
+    (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOENT, errno.EEXIST, errno.ENOTDIR, errno.ENAMETOOLONG),
+    "name another, or ask for the right to it (chmod)",
+)
 """Errors of the place that was named."""
+
+REMEDIES = {**OF_THE_MACHINE, **PLACES}
+"""What to do about a file or folder that could not be used, by the system's number of the error."""
 
 
 def remedy(error: OSError, elsewhere: str = "") -> str:
@@ -59,26 +45,102 @@ def remedy(error: OSError, elsewhere: str = "") -> str:
     return f"{error.strerror or 'it failed'}; {what}"
 
 
-class UserError(Exception):
-    """A mistake the user can mend: what was given, what is allowed, the remedy, in one line, which is made `printable`.
+Remedy = str | Mapping[str, object]
+"""What to do, in words, or settings to give by their names; a setting to leave out is None."""
+Spelling = Callable[[Mapping[str, object]], str]
+"""How settings are written: as `arguments`, or as options of a command."""
 
-    The command line prints the message alone and exits with status 2.
+
+class UserError(ValueError):
+    """A mistake the user can mend, as values. The command line prints it as one line and exits with status 2.
+
+    ``key`` names the argument or setting at fault as the library calls it, "" where it is none. ``given`` is its value
+    or, without a key, what is wrong, such as a file; None where nothing was given. ``allowed`` goes on after these as a
+    sentence does: "must be at least 1", "is damaged". ``remedy`` is what to do, or several things, each enough.
+    ``UserError(text)`` is a sentence about no argument. ``where`` is the file or the settings that hold the mistake.
     """
 
-    def __init__(self, message: object) -> None:
-        super().__init__(printable(message))
+    def __init__(
+        self, key: str, given: object = None, allowed: str = "", remedy: Remedy | tuple[Remedy, ...] = ()
+    ) -> None:
+        self.key, self.given, self.allowed = (key, given, allowed) if allowed else ("", given, key)
+        self.remedy, self.where = remedy, ""
+        super().__init__(self.key, self.given, self.allowed, self.remedy)
+
+    def at(self, where: object) -> Self:
+        """This error with the place of the mistake, put before one that it has."""
+        self.where = f"{where}: {self.where}" if self.where else str(where)
+        return self
+
+    def within(self, section: str) -> "UserError":
+        """The error of a section as that of a whole: ``key`` and the settings of the remedy named in full."""
+        remedies = self.remedy if isinstance(self.remedy, tuple) else (self.remedy,)
+        prefix = f"{section}." if section else ""
+        full = tuple(
+            each if isinstance(each, str) else {f"{prefix}{name}": value for name, value in each.items()}
+            for each in remedies
+        )
+        key = f"{prefix}{self.key}".removesuffix(".")
+        return UserError(key, self.given, self.allowed, full if isinstance(self.remedy, tuple) else full[0])
+
+    def line(self, spelled: "Spelling | None" = None) -> str:
+        """The error as one printable line, settings of the user's own call ``spelled`` as the user gives them."""
+        spelled = arguments if spelled is None or self.where else spelled
+        subject = spelled({self.key: self.given}) if self.key else "" if self.given is None else str(self.given)
+        remedies = self.remedy if isinstance(self.remedy, tuple) else (self.remedy,)
+        mend = ", or ".join(_remedy(each, spelled) for each in remedies if each)
+        text = f"{subject} {self.allowed}".strip() + (f"; {mend}" if mend else "")
+        return printable(f"{self.where}: {text}" if self.where else text)
+
+    def __str__(self) -> str:
+        return self.line()
+
+
+def _remedy(remedy: Remedy, spelled: Spelling) -> str:
+    if isinstance(remedy, str):
+        return remedy
+    leave = all(value is None for value in remedy.values())
+    return f"{'leave out' if leave else 'use'} {spelled(remedy)}"
+
+
+def arguments(settings: Mapping[str, object]) -> str:
+    """Settings as a call or a file gives them: ``num=0``, or the name alone where the value is None."""
+    return " with ".join(name if value is None else f"{name}={short(value)}" for name, value in settings.items())
 
 
 class KeptSettingsError(UserError):
     """A run that goes on was asked for other settings than it can take: ``keys``, such as train.length."""
 
-    def __init__(self, message: object, keys: Iterable[str]) -> None:
-        self.keys = tuple(keys)
-        super().__init__(message)
+    def __init__(self, keys: tuple[str, ...], given: object, allowed: str, remedy: Remedy | tuple[Remedy, ...]) -> None:
+        super().__init__(keys[0], given, allowed, remedy)
+        self.keys, self.args = keys, (keys, given, allowed, remedy)
 
 
-class OutOfMemoryError(UserError):
-    """The memory is used up; the message says what to lower."""
+class OutOfMemoryError(MemoryError):
+    """The memory is used up: ``lower`` names the settings to lower, ``what`` says what did not fit."""
+
+    def __init__(self, lower: tuple[str, ...], what: str = "out of memory") -> None:
+        self.lower, self.what = lower, what
+        super().__init__(lower, what)
+
+    def line(self, spelled: Spelling = arguments) -> str:
+        """The error as one line, the settings as they are ``spelled``."""
+        names = " or ".join(spelled({name: None}) for name in self.lower)
+        return f"{self.what}; lower {names}, or end other programs"
+
+    def __str__(self) -> str:
+        return self.line()
+
+
+class NotFiniteError(ArithmeticError):
+    """The network's output holds NaN or an infinity, of which no image is made: NaN would be saved as black pixels."""
+
+
+class UnwrittenError(OSError):
+    """What was to be written at ``filename`` is not there: the disk is full, or a right is missing."""
+
+    def __str__(self) -> str:
+        return f"cannot write {self.filename}: {self.strerror}"
 
 
 NO_MEMORY = re.compile(
@@ -98,14 +160,16 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 
 @contextmanager
-def within_memory(lower: str) -> Iterator[None]:
-    """Where memory runs out in this block, raise OutOfMemoryError that says what to ``lower``, such as --grids.num."""
+def within_memory(*lower: str) -> Iterator[None]:
+    """Where memory runs out in this block, raise OutOfMemoryError that says what to ``lower``, such as batch_size."""
     try:
         yield
+    except OutOfMemoryError:
+        raise
     except (MemoryError, RuntimeError, ImportError) as error:
         if not is_out_of_memory(error):
             raise
-        raise OutOfMemoryError(f"out of memory{asked_for(error)}; lower {lower}, or end other programs") from None
+        raise OutOfMemoryError(lower, f"out of memory{asked_for(error)}") from None
 
 
 def asked_for(error: BaseException) -> str:
@@ -152,81 +216,30 @@ def short(value: object) -> str:
     """A value in at most 40 characters."""
     if type(value) is int and value.bit_length() > 53:
         return "too large a number"
-    if isinstance(value, list | tuple):
+    if isinstance(value, os.PathLike | bool):
+        return str(value) if isinstance(value, os.PathLike) else json.dumps(value)
+    text = "a table" if isinstance(value, dict) else ascii(list(value) if isinstance(value, tuple) else value)
+    if isinstance(value, list | tuple) and len(text) > 40:
         return f"a list of {len(value)}"
-    text = "a table" if isinstance(value, dict) else ascii(value)
     return text if len(text) <= 40 else f"{text[:37]}..."
 
 
-OF_SETTING = re.compile("[a-zA-Z_0-9]+=")  # how a message begins that is of one setting
-
-
-class MisfitError(ValueError):
-    """Settings that do not go together, for validators of settings: what is wrong, up to its remedies, and these, of
-    which each is enough: values to give by the names of their settings, or words.
-    """
-
-    def __init__(self, what: str, *remedies: Mapping[str, Any] | str) -> None:
-        self.what, self.remedies = what, remedies
-        super().__init__(self.said())
-
-    def said(self, section: str = "", typed: bool = False) -> str:
-        """The message; the remedies are settings of this ``section``, and options where these were ``typed``."""
-        return f"{self.what} {', or '.join(_remedy(each, section, typed) for each in self.remedies)}".strip()
-
-
-def _remedy(remedy: Mapping[str, Any] | str, section: str, typed: bool) -> str:
-    if isinstance(remedy, str):
-        return remedy
-    named = {f"{section}.{name}" if section else name: value for name, value in remedy.items()}
-    if typed:
-        return " ".join(option(*each) for each in named.items())
-    return " with ".join(f"{name}={json.dumps(value)}" for name, value in named.items())
-
-
-def option(name: str, value: object) -> str:
-    """A setting as it is typed, such as ``--train.warmup "6 steps"`` or ``--data.no-flip``."""
-    section, _, key = name.rpartition(".")
-    if isinstance(value, bool):
-        return f"--{name}" if value else f"--{section}.no-{key}"
-    values = value if isinstance(value, list | tuple) else [value]
-    return " ".join([f"--{name}", *map(_as_typed, values)])
-
-
-def _as_typed(value: object) -> str:
-    text = str(value) if len(str(value)) <= 40 else f"{str(value)[:37]}..."
-    return f'"{text}"' if not text or " " in text else text
-
-
-def explain(error: "ValidationError", near_key: Callable[[str], str | None], typed: bool = False) -> str:
-    """An error of pydantic as one line: each key, what was given and what is allowed, or the near key of an unknown.
-
-    Where the settings were ``typed`` as options they are written as such.
-    """
-    parts, items = [], error.errors()
-    for item in items:
-        if item["type"] == "too_short" and any(other["loc"][:-1] == item["loc"] for other in items):
-            continue  # its values that are refused were not counted
-        key = ".".join(str(part) for part in item["loc"] if not (typed and isinstance(part, int)))
-        if item["type"] == "unexpected_keyword_argument":
-            near = near_key(key)
-            parts.append(f"unknown key {key}" + (f"; did you mean {near}?" if near else ""))
-        elif item["type"] == "value_error" and not isinstance(item["input"], str | int | float):  # of a section
-            cause = item["ctx"]["error"]
-            said = cause.said(key, typed) if isinstance(cause, MisfitError) else str(cause)
-            parts.append(f"{key}{'.' if OF_SETTING.match(said) else ': '}{said}" if key else said)
-        else:
-            parts.append(_of_value(key, item, typed))
-    return "; ".join(parts)
-
-
-def _of_value(key: str, item: "ErrorDetails", typed: bool) -> str:
-    """What is wrong with the value of one setting."""
-    is_own = item["type"] == "value_error"
-    must = item["msg"].removeprefix("Value error, ") if is_own else f"must be {_allowed(item)}"
-    if typed and key:
-        return f"{option(key, item['input'])} {must}"
-    return f"{key}={short(item['input'])}: it {must}" if key else f"{short(item['input'])} {must}"
+def of_pydantic(error: "ValidationError", near_key: Callable[[str], str | None]) -> UserError:
+    """The first mistake of pydantic's as an error of ours; the remedy of an unknown key is the near one."""
+    items = error.errors()
+    item = next(
+        each  # values that are refused were not counted
+        for each in items
+        if each["type"] != "too_short" or not any(other["loc"][:-1] == each["loc"] for other in items)
+    )
+    key, given = ".".join(part for part in item["loc"] if isinstance(part, str)), item["input"]
+    if item["type"] == "unexpected_keyword_argument":
+        near = near_key(key)
+        return UserError(key, None, "is unknown", f"did you mean {near}?" if near else ())
+    if item["type"] != "value_error":
+        return UserError(key, given, f"must be {_allowed(item)}")
+    cause = item["ctx"]["error"]
+    return cause.within(key) if isinstance(cause, UserError) else UserError(key, given, str(cause))
 
 
 def refusing(settings: type[Settings]) -> type[Settings]:
@@ -242,7 +255,7 @@ def refusing(settings: type[Settings]) -> type[Settings]:
             named = dict(zip(by_place, args, strict=False))  # so that a mistake has its name
             validated(self, *args[len(named) :], **named, **kwargs)
         except ValidationError as error:
-            raise UserError(explain(error, lambda name: nearest(name, names))) from None
+            raise of_pydantic(error, lambda name: nearest(name, names)) from None
 
     settings.__init__ = checked  # type: ignore[assignment]
     return settings

@@ -23,4 +23,4 @@ def library(name: str, extra: str, what: str) -> Any:
 def missing(name: str, extra: str, what: str) -> UserError:
     """The error for a library that is not installed; arguments as `library`. The package is installed from source."""
     how = f"in the folder of unstir's source type pip install '.[{extra}]'"
-    return UserError(f"{what} needs {name}, which is not installed; {how}")
+    return UserError("", what, f"needs {name}, which is not installed", how)

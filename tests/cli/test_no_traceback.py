@@ -96,8 +96,7 @@ def test_each_error_of_the_system_names_file_and_remedy(command, monkeypatch, nu
 
 def test_the_remedies_are_those_of_the_cause():
     for number, word in {
-        errno.EMFILE: "ulimit -n", errno.EIO: "dmesg", errno.EROFS: "read-only", errno.EPERM: "forbids",
-        errno.ENAMETOOLONG: "shorter", errno.EDQUOT: "quota", errno.ELOOP: "circle",
+        errno.EMFILE: "ulimit -n", errno.EIO: "disk", errno.EROFS: "name another", errno.EDQUOT: "quota",
         errno.ENOSPC: "free some space", errno.EACCES: "chmod",
     }.items():  # fmt: skip
         assert word in REMEDIES[number]

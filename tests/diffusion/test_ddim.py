@@ -39,5 +39,5 @@ def test_wrong_options_are_refused():
         list(ddim(denoise_of(PROCESS), PROCESS, X_T, [5, 1], NOISES.__getitem__))
     with pytest.raises(UserError, match="option of ddim, not of ancestral"):
         Chain(eta=0.5)
-    with pytest.raises(UserError, match="eta=-0.5: it must be at least 0"):
+    with pytest.raises(UserError, match="eta=-0.5 must be at least 0"):
         Chain(sampler="ddim", eta=-0.5)

@@ -7,10 +7,10 @@ import pytest
 import torch
 
 from unstir import randomness
-from unstir.diffusion.denoiser import Denoiser, Labelled, NotFiniteError, Prediction, clipped, finite
+from unstir.diffusion.denoiser import Denoiser, Labelled, Prediction, clipped, finite
 from unstir.diffusion.likelihood import variational_bound
 from unstir.diffusion.loss import Objective, denoising_loss, nearest_noise
-from unstir.errors import UserError
+from unstir.errors import NotFiniteError, UserError
 from unstir.nn.unet import UNet, UNetConfig
 from unstir.randomness import Key
 from unstir.theory.parameterization import PARAMETERIZATIONS

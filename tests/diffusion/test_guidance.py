@@ -210,12 +210,12 @@ def test_a_chain_thresholds_where_it_is_asked_to():
     ("settings", "words"),
     [
         ({"threshold": 1.0}, "less than 1"),
-        ({"threshold": 0.9, "clip": False}, "leave clip on"),
-        ({"guidance": 2.0, "guidance_low": 0}, "it must be at least 1"),
+        ({"threshold": 0.9, "clip": False}, "use clip=true"),
+        ({"guidance": 2.0, "guidance_low": 0}, "must be at least 1"),
         ({"guidance": float("nan")}, "guidance"),
-        ({"guidance": -1.0}, "it must be at least 0"),
+        ({"guidance": -1.0}, "must be at least 0"),
         ({"guidance_low": 5}, "no effect at guidance=1"),
-        ({"steps": 0}, "it must be at least 1"),
+        ({"steps": 0}, "must be at least 1"),
         ({"sampler": "plms"}, "'ancestral', 'ddim', 'dpmpp_2m'"),
     ],
 )
@@ -230,7 +230,7 @@ def test_settings_that_no_chain_can_have_are_refused(settings, words):
         (Chain(guidance=2.0, guidance_high=1001), "1..1000"),
         (
             Chain(guidance=2.0, guidance_low=600, guidance_high=500),
-            "guidance_low=600 is above the greatest time of guidance, 500",
+            "guidance_low=600 is above guidance_high=500",
         ),
         (Chain(sampler="heun", steps=1001), "outside 1..1000"),
     ],

@@ -279,5 +279,5 @@ def test_weights_that_do_not_fit_are_refused(weights, safe, tmp_path):
 
 
 def test_a_device_that_is_not_there_is_refused_before_the_file_is_read(tmp_path):
-    with pytest.raises(UserError, match="device='tpu' is unknown; give --device "):
+    with pytest.raises(UserError, match="device='tpu' must be auto"):
         inception(tmp_path / "none.pth", device="tpu")

@@ -5,7 +5,7 @@ import re
 
 import pytest
 
-from unstir.errors import UserError
+from unstir.errors import KeptSettingsError, UserError
 from unstir.runs import card, loading
 from unstir.runs.config import MAY_CHANGE
 from unstir.runs.loading import check_same, model_of
@@ -179,12 +179,12 @@ def test_what_is_wrong_with_a_run_is_not_laid_on_its_guide(trained):
     assert "guide" not in str(refusal.value) and "diffusion.beta_T is 0.2, not 0.3" in str(refusal.value)
 
 
-def test_settings_without_a_recipe_are_said_to_have_none(trained):
+def test_a_setting_that_a_run_keeps_is_named_with_what_was_asked(trained):
     run, _ = trained()
-    named = dataclasses.replace(run.config, recipe="digits")
     asked = dataclasses.replace(run.config, recipe="", seed=run.config.seed + 1)
-    with pytest.raises(UserError, match="began with recipe digits, none was asked, but a run keeps its settings: seed"):
-        loading.compare(named, asked)
+    with pytest.raises(KeptSettingsError) as refused:
+        loading.compare(run.config, asked)
+    assert refused.value.keys == ("seed",) and refused.value.given == asked.seed
 
 
 def test_eight_differences_are_all_named_and_more_are_counted():

@@ -53,7 +53,7 @@ def test_a_folder_begun_compiled_says_what_to_do_where_there_is_no_compiler(trai
     run, job = trained()[0], Job(num=2, chain=Chain("ddim", steps=2))
     save_images(run.model(compile="yes"), job, tmp_path / "made")
     monkeypatch.setenv("CXX", "no-such-compiler")
-    with pytest.raises(UserError, match="no-such-compiler on this machine; .* or name another folder with --out"):
+    with pytest.raises(UserError, match="no-such-compiler on this machine; .* or name another folder"):
         save_images(run.model(), job, tmp_path / "made")
 
 

@@ -94,16 +94,16 @@ def test_an_average_is_the_closed_form_of_its_decays(n, limit, warmup):
 
 
 @pytest.mark.parametrize(
-    ("make", "words"),
+    ("make", "key", "given"),
     [
-        (lambda: GridConfig(steps=0), "steps=0: it must be at least 1"),
-        (lambda: GridConfig(step=5), "unknown key step; did you mean steps"),
-        (lambda: replace(TrainConfig(), lr=-1.0), "lr=-1.0: it must be more than 0"),
-        (lambda: replace(Config(), model=replace(ModelConfig(), in_channels=1)), "model.in_channels=1 differs from"),
-        (lambda: LossConfig(objective="none"), "objective='none': it must be one of 'simple'"),
+        (lambda: GridConfig(steps=0), "steps", 0),
+        (lambda: GridConfig(step=5), "step", None),
+        (lambda: replace(TrainConfig(), lr=-1.0), "lr", -1.0),
+        (lambda: replace(Config(), model=replace(ModelConfig(), in_channels=1)), "model.in_channels", 1),
+        (lambda: LossConfig(objective="none"), "objective", "none"),
     ],
 )
-def test_a_mistake_in_python_is_one_line_of_the_users(make, words):
-    with pytest.raises(UserError, match=words) as raised:
+def test_a_mistake_in_python_names_the_argument(make, key, given):
+    with pytest.raises(UserError) as raised:
         make()
-    assert "\n" not in str(raised.value)
+    assert (raised.value.key, raised.value.given) == (key, given)

@@ -12,64 +12,47 @@ ZERO_SNR = {"zero_terminal_snr": True, "predict": "v"}
 
 
 @pytest.mark.parametrize(
-    ("sections", "words"),
+    ("sections", "key"),
     [
-        ({"loss": {"objective": "hybrid"}}, "is for diffusion.learned_variance"),
-        (
-            {"diffusion": {"learned_variance": True}},
-            'loss.objective="simple" does not train diffusion.learned_variance',
-        ),
-        ({"loss": {"objective": "vlb", "weighting": "p2"}}, 'which objective="vlb" does not use'),
-        ({"loss": {"weighting": "snr"}}, "min_snr"),
-        ({"loss": {"p2_k": 0.0}}, "more than 0"),
-        ({"grids": {"variance": "learned"}}, "needs diffusion.learned_variance"),
-        ({"grids": {"eta": 0.5}}, "eta=0.5 is an option of ddim, not of ancestral"),
-        ({"model": {"out_channels": 6}}, "must be 0"),
-        ({"model": {"augmented": True}}, "follows from train.augment"),
-        ({"loss": {"min_snr_gamma": 3.0}}, 'no effect without weighting="min_snr"'),
-        ({"loss": {"p2_k": 3.0, "weighting": "min_snr"}}, 'no effect without weighting="p2"'),
-        ({"loss": {"vlb_weight": 3.0}}, 'no effect without objective="hybrid"'),
-        ({"loss": {"teacher": "eps"}}, 'no effect without objective="consistency"'),
-        ({"loss": {"objective": "consistency", "weighting": "p2"}}, 'which objective="consistency" does not use'),
-        (
-            {"loss": {"objective": "consistency", "input_perturbation": 0.1}},
-            'input_perturbation=0.1 has no effect with objective="consistency"',
-        ),
-        (
-            {"loss": {"objective": "consistency"}},
-            'predict="eps" does not work with loss.objective="consistency", .*: use diffusion.predict="v"',
-        ),
-        (
-            {"loss": {"objective": "consistency"}, "diffusion": {"predict": "v"}},
-            "log.held_out_images=128 measures the denoising loss",
-        ),
-        ({"loss": {"objective": "consistency", "times": "normal"}}, "times=normal has no effect with"),
-        ({"grids": {"sampler": "consistency"}}, 'either both are "consistency" or neither'),
-        ({"loss": {"times_mean": 1.0, "times": "importance"}}, 'no effect without times="laplace"'),
-        ({"loss": {"times_scale": 0.5}}, 'no effect without times="laplace"'),
-        ({"loss": {"times": "normal", "times_scale": 1e-200}}, "times_scale.* 0.01"),  # every density would be 0
-        ({"loss": {"noise_choices": 65}}, "noise_choices.* 64"),  # all are in memory at once
-        ({"loss": {"times": "normal", "objective": "vlb"}}, 'with times=normal objective="vlb" would not be'),
-        ({"loss": {"input_perturbation": 0.1, "times": "importance", "objective": "vlb"}}, "would not be a bound"),
-        ({"loss": {"noise_choices": 4, "objective": "vlb"}}, "with noise_choices=4"),
-        (
-            {"grids": {"sampler": "unipc", "variance": "small"}},
-            "'small' is an option of ancestral, not of unipc",
-        ),
-        ({"diffusion": {"zero_terminal_snr": True, "predict": "v"}, "loss": {"weighting": "p2"}}, "is 0 at t = T"),
-        (
-            {"diffusion": {"zero_terminal_snr": True, "predict": "v"}, "grids": {"sampler": "heun"}},
-            "divides by alpha_T",
-        ),
-        ({"train": {"label_dropout": 0.1}}, "hides labels: use model.num_classes=10"),
-        ({"grids": {"guidance": 2.0}}, "needs train.label_dropout"),
-        ({"grids": {"threshold": 0.99, "clip": False}}, "leave clip on"),
-        ({"loss": {"weigthing": "p2"}}, "did you mean loss.weighting"),
+        ({"loss": {"objective": "hybrid"}}, "loss.objective"),
+        ({"diffusion": {"learned_variance": True}}, "loss.objective"),
+        ({"loss": {"objective": "vlb", "weighting": "p2"}}, "loss.weighting"),
+        ({"loss": {"weighting": "snr"}}, "loss.weighting"),
+        ({"loss": {"p2_k": 0.0}}, "loss.p2_k"),
+        ({"grids": {"variance": "learned"}}, "grids.variance"),
+        ({"grids": {"eta": 0.5}}, "grids.eta"),
+        ({"model": {"out_channels": 6}}, "model.out_channels"),
+        ({"model": {"augmented": True}}, "model.augmented"),
+        ({"loss": {"min_snr_gamma": 3.0}}, "loss.min_snr_gamma"),
+        ({"loss": {"p2_k": 3.0, "weighting": "min_snr"}}, "loss.p2_k"),
+        ({"loss": {"vlb_weight": 3.0}}, "loss.vlb_weight"),
+        ({"loss": {"teacher": "eps"}}, "loss.teacher"),
+        ({"loss": {"objective": "consistency", "weighting": "p2"}}, "loss.weighting"),
+        ({"loss": {"objective": "consistency", "input_perturbation": 0.1}}, "loss.input_perturbation"),
+        ({"loss": {"objective": "consistency"}}, "diffusion.predict"),
+        ({"loss": {"objective": "consistency"}, "diffusion": {"predict": "v"}}, "log.held_out_images"),
+        ({"loss": {"objective": "consistency", "times": "normal"}}, "loss.times"),
+        ({"grids": {"sampler": "consistency"}}, "grids.sampler"),
+        ({"loss": {"times_mean": 1.0, "times": "importance"}}, "loss.times_mean"),
+        ({"loss": {"times_scale": 0.5}}, "loss.times_scale"),
+        ({"loss": {"times": "normal", "times_scale": 1e-200}}, "loss.times_scale"),  # every density would be 0
+        ({"loss": {"noise_choices": 65}}, "loss.noise_choices"),  # all are in memory at once
+        ({"loss": {"times": "normal", "objective": "vlb"}}, "loss.times"),
+        ({"loss": {"input_perturbation": 0.1, "times": "importance", "objective": "vlb"}}, "loss.input_perturbation"),
+        ({"loss": {"noise_choices": 4, "objective": "vlb"}}, "loss.noise_choices"),
+        ({"grids": {"sampler": "unipc", "variance": "small"}}, "grids.variance"),
+        ({"diffusion": ZERO_SNR, "loss": {"weighting": "p2"}}, "loss.weighting"),
+        ({"diffusion": ZERO_SNR, "grids": {"sampler": "heun"}}, "grids.sampler"),
+        ({"train": {"label_dropout": 0.1}}, "train.label_dropout"),
+        ({"grids": {"guidance": 2.0}}, "grids.guidance"),
+        ({"grids": {"threshold": 0.99, "clip": False}}, "grids.threshold"),
+        ({"loss": {"weigthing": "p2"}}, "loss.weigthing"),
     ],
 )
-def test_contradictions_are_refused(sections, words):
-    with pytest.raises(UserError, match=words):
+def test_contradictions_are_refused(sections, key):
+    with pytest.raises(UserError) as refused:
         from_dict(sections, "test")
+    assert refused.value.key == key and refused.value.where == "test"
 
 
 def test_settings_reach_the_objective():

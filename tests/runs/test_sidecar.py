@@ -81,8 +81,9 @@ def test_what_a_killed_command_wrote_goes_with_its_picture(tmp_path):
 @pytest.mark.parametrize("text", ['["command"]', '{"command": "other edit"}', '{"command": 3}', "{}", "{"])
 def test_settings_of_others_are_not_replaced(tmp_path, text):
     (tmp_path / "a.json").write_text(text)
-    with pytest.raises(UserError, match="is not of unstir; name another file with --out"):
+    with pytest.raises(UserError) as refused:
         sidecar.check(tmp_path / "a.png")
+    assert (refused.value.key, refused.value.given) == ("out", tmp_path / "a.png")
 
 
 def test_a_picture_is_written_before_its_settings_and_only_then_no_longer_unfinished(tmp_path, monkeypatch):

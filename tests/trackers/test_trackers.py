@@ -254,7 +254,7 @@ def test_a_library_that_is_broken_is_refused_before_anything_is_made(mine, digit
 
 def test_the_names_of_trackers_are_checked():
     assert LogConfig(to=["wandb", "tensorboard"]).to == ("wandb", "tensorboard")
-    with pytest.raises(UserError, match=r"to.*='tensorbord': it must be one of 'tensorboard', 'wandb'"):
+    with pytest.raises(UserError, match=r"to.*='tensorbord' must be one of 'tensorboard', 'wandb'"):
         LogConfig(to=["tensorbord"])
     with pytest.raises(UserError, match="names wandb twice; once is enough"):
         LogConfig(to=["wandb", "tensorboard", "wandb"])

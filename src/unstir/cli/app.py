@@ -12,16 +12,16 @@ from pathlib import Path
 from typing import NoReturn
 
 from cyclopts import App, CycloptsError, Parameter
-from cyclopts.argument import ArgumentCollection, update_argument_collection
+from cyclopts.argument import Argument, ArgumentCollection, update_argument_collection
 from pydantic import ValidationError
 from pydantic_core import SchemaError, to_jsonable_python
 
 import unstir
 from unstir.cli import allocator, interrupts, terminal, values
-from unstir.cli.messages import as_typed, of_limits, one_line
+from unstir.cli.messages import Options, of_limits, one_line
 from unstir.cli.train_help import FORMATTER
 from unstir.distributed.place import LOST, LostError, may_speak, place
-from unstir.errors import UserError, printable
+from unstir.errors import NotFiniteError, OutOfMemoryError, UserError, printable
 from unstir.nn.config import merged
 from unstir.nn.own import allow
 from unstir.progress import Count, shown_by
@@ -30,6 +30,7 @@ from unstir.runs import recipes, toml
 HELP = "--help", "-h"
 TYPE = "--model.type"
 GOES_ON = "--out", "--train.length"  # all that is typed where a run is to go on
+MENDED = UserError, OutOfMemoryError, NotFiniteError, CycloptsError, ValidationError, OSError, UnicodeEncodeError
 STOPPED = 129, 130, 143  # the exit status of a command that was asked to stop
 BY_SEVERAL = "train", "distill", "sample"  # commands that several processes share
 
@@ -55,8 +56,8 @@ def _main(words: list[str]) -> NoReturn:
         sys.exit(141)
     except LostError as error:
         _fail(str(error), status=LOST)
-    except (UserError, CycloptsError, ValidationError, OSError, UnicodeEncodeError) as error:
-        _fail(as_typed(one_line(error), words))
+    except MENDED as error:
+        _fail(one_line(error, _options(words)))
     except (KeyboardInterrupt, SchemaError) as error:
         if isinstance(error, SchemaError) and "KeyboardInterrupt" not in str(error):
             raise  # while pydantic's compiled part was at work a Ctrl-C became a line of its error
@@ -75,10 +76,21 @@ def _spelled(words: list[str]) -> list[str]:
     """`values.spelled`, for the command that these words begin with."""
     if not any("," in word or values.NEGATIVE.match(word) for word in words):
         return words
+    return values.spelled(words, _arguments(words))
+
+
+def _arguments(words: list[str]) -> list[Argument]:
+    """The arguments of the command that these words begin with; none of help."""
     commands, (*_, command), _ = app.parse_commands(words)
     if not command.default_command or {*commands} & {*HELP, "--version"}:
-        return words
-    return values.spelled(words, command.assemble_argument_collection())
+        return []
+    return command.assemble_argument_collection()
+
+
+def _options(words: list[str]) -> Options:
+    """The options of the command that these words begin with."""
+    arguments = _arguments(words)
+    return Options([name for each in arguments for name in each.names], words)
 
 
 def _complete(_: App, commands: tuple[str, ...], arguments: ArgumentCollection) -> None:
@@ -122,7 +134,7 @@ def _show_values_of(words: Sequence[str]) -> None:
 def of_one(what: str) -> None:
     """Raise UserError in one of several processes, for ``what`` they cannot share."""
     if place().size > 1:
-        raise UserError(f"{what} is the work of one process; start it without torchrun")
+        raise UserError("", what, "is the work of one process", "start it without torchrun")
 
 
 class _Sentences(logging.Handler):

@@ -181,7 +181,7 @@ def blend(
     if len(images) != (0 if numbers else 2):
         raise UserError("name two images to blend, or two --numbers of images that the run draws")
     if numbers and min(numbers) < 0:
-        raise UserError(f"--numbers {numbers[0]} {numbers[1]}: images are numbered from 0")
+        raise UserError("numbers", numbers[0], f"{numbers[1]}: images are numbered from 0")
     ends = numbers or (images[0], images[1])
     work = partial(edit.blend, ends=ends, count=count, refinements=refinements)
     return _carry_out(run, ends, chain, options, work, labels=labels)
@@ -212,9 +212,9 @@ def morph(
     """
     from unstir import edit
 
-    work, remedy = partial(edit.morph, count=count), "name a run that does, or blend two images"
+    work = partial(edit.morph, count=count)
     asked: dict[str, Any] = {"num": num, "batch_size": batch_size}
-    return _carry_out(run, labels, chain, options, work, labels=labels, remedy=remedy, **asked)
+    return _carry_out(run, labels, chain, options, work, labels=labels, **asked)
 
 
 def _carry_out(
@@ -226,12 +226,11 @@ def _carry_out(
     *,
     mask: Path | None = None,
     labels: tuple[str, str] | None = None,
-    remedy: str = "leave it out",
     **asked: Any,
 ) -> int:
     """Call the library to do the ``work``, and to write what came of it; ``parts`` are the images, or what names them.
 
-    ``labels`` are the classes of both ends, as typed, and ``remedy`` what to do where there are none; what else is
+    ``labels`` are the classes of both ends, as typed; what else is
     ``asked`` are the number of results, how many at once, and the class, as typed.
     """
     from unstir.edit.files import Target, advice, notes_on
@@ -242,12 +241,12 @@ def _carry_out(
     target = Target(options.out, run / "edits", parts, [*images, *([mask] if mask else [])], options.singles)
     needs_label = opened.labels.has_null and chain.guide is None and given.get("guidance", 1) != 1
     if needs_label and asked.get("label", 0) is None:
-        raise UserError(f"guidance={given['guidance']} leads towards a class; name it with --label")
+        raise UserError("guidance", given["guidance"], "leads towards a class", "name it with --label")
     if "label" in asked:
         asked["label"] = opened.labels.number(asked["label"])
     model = options.model(opened, chain.guide)
     job = Job(chain=model.chain.changed(**given, seed=options.seed), **{"num": 1, **asked})
-    ends = {"labels": model.labels.numbers(labels, "--labels", remedy)} if labels else {}
+    ends = {"labels": model.labels.numbers(labels, "labels")} if labels else {}
     edited = work(model, job=job, **ends)
     for image in images:
         for note in notes_on(image, model.shape):

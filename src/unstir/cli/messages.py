@@ -1,9 +1,8 @@
 """An exception as the one line that a person reads: what was given, what is allowed, what to type."""
 
-import re
-from collections.abc import Iterable, Sequence
+import os
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
-from operator import itemgetter
 from typing import get_args
 
 from cyclopts import CycloptsError, MissingArgumentError, RepeatArgumentError, UnknownCommandError, UnknownOptionError
@@ -13,25 +12,38 @@ from pydantic import ValidationError
 
 from unstir.cli import words
 from unstir.cli.values import option_of, shortened
-from unstir.errors import asked_for, explain, is_out_of_memory, nearest, printable, remedy
+from unstir.errors import (
+    OutOfMemoryError,
+    Spelling,
+    UnwrittenError,
+    UserError,
+    arguments,
+    asked_for,
+    is_out_of_memory,
+    nearest,
+    of_pydantic,
+    printable,
+    remedy,
+)
 from unstir.runs import toml
-from unstir.runs.bounds import SPAN
 
-GIVEN = re.compile(rf"([a-zA-Z_.0-9]+)=({SPAN.pattern}\b|[^\s:,;]+)")  # how a message begins that says what was given
-
-OWN_NAMES = {"reference": "num_reference", "labels": "label"}
-"""What the library calls options that are called otherwise on the command line."""
+OWN_NAMES = {"num_reference": "reference", "labels": "label", "animation": "animate", "exported": "export"}
+"""Options that the library calls otherwise, by its names."""
 
 
-def one_line(error: BaseException) -> str:
-    """What to say about an exception that a user's mistake, or the machine, has caused."""
+def one_line(error: BaseException, spelled: Spelling) -> str:
+    """What to say about an exception that a user's mistake, or the machine, has caused, options as ``spelled``."""
     cause = error.__cause__ or error
     if isinstance(cause, ValidationError):
-        return explain(cause, toml.near_key, typed=True)
+        return of_pydantic(cause, toml.near_key).line(spelled)
+    if isinstance(cause, UserError | OutOfMemoryError):
+        return cause.line(spelled)
     if isinstance(error, CycloptsError):
         return _of_parser(error)
     if isinstance(error, OSError) and error.strerror:
         files = [str(name) for name in (error.filename, error.filename2) if name is not None]
+        if isinstance(error, UnwrittenError):
+            return f"cannot write {files[0]}: {remedy(error)}, and run the same command again"
         return f"{' -> '.join(files)}: {remedy(error)}" if files else remedy(error)
     if isinstance(error, UnicodeEncodeError):
         return (
@@ -40,36 +52,55 @@ def one_line(error: BaseException) -> str:
     return " ".join(str(error).split())
 
 
-def as_typed(message: str, words: Sequence[str]) -> str:
-    """A message that begins with what was given, batch_size=0, with the option of the command line: --batch-size 0.
+class Options:
+    """How the options of a command are written, by its ``names``, such as --batch-size, and the ``words`` typed."""
 
-    It stays as it is where no such option is among the ``words`` that were typed.
-    """
-    if not (given := GIVEN.match(message)):
-        return message
-    name, said, rest = given[1], given[2], message[given.end() :]
-    typed = list[tuple[bool, str, str]]()
-    for word, following in zip(words, [*words[1:], ""], strict=True):
-        option, joined, value = word.partition("=")
-        own, value = option[2:].replace("-", "_"), value if joined else following
-        is_it, same = name in (own, OWN_NAMES.get(own)), _value(said, value) == value
-        if option[:2] == "--" and (is_it or (same and name == own.rpartition(".")[2])):
-            typed.append((not is_it, option, value))
-    if not typed:
-        return message
-    _, option, value = min(typed, key=itemgetter(0))  # of this very name where there is one
-    is_switch = said.lower() == "true" and value != said
-    return f"{option}{rest}" if is_switch else f"{option} {_value(said, value)}{rest}"
+    def __init__(self, names: Iterable[str], words: Sequence[str] = ()) -> None:
+        self._known = {name.removeprefix("--").replace("-", "_"): name for name in names if name.startswith("--")}
+        self._typed = dict[str, str]()
+        for word, following in zip(words, [*words[1:], ""], strict=False):
+            option, joined, value = word.partition("=")
+            self._typed[option] = value if joined else following
+
+    def __call__(self, settings: Mapping[str, object]) -> str:
+        """Settings as options: ``--num 0``; a name that is of no option as in a call, and a file as such."""
+        return " ".join(self._one(name, value) for name, value in settings.items())
+
+    def _one(self, name: str, value: object) -> str:
+        if option := self._option(name):
+            typed = self._typed.get(option, "")
+            return option if value is None else as_option(option, typed if _means(typed, value) else value)
+        return str(value) if isinstance(value, os.PathLike) else arguments({name: value})
+
+    def _option(self, name: str) -> str | None:
+        name = OWN_NAMES.get(name, name) if name not in self._known else name
+        if name in self._known:
+            return self._known[name]
+        of_section = [option for key, option in self._known.items() if key.endswith(f".{name}")]
+        typed = [option for option in of_section if option in self._typed]
+        return next((some[0] for some in (typed, of_section) if len(some) == 1), None)
 
 
-def _value(said: str, typed: str) -> str:
-    """A value that a message has, as it was ``typed`` where that means the same."""
-    if SPAN.fullmatch(typed.strip()):
-        return f'"{said}"' if " " in said else said
-    with suppress(ValueError):
-        if float(said) == float(typed):
-            return typed
-    return typed if said.strip("'\"") == typed else said
+def as_option(option: str, value: object) -> str:
+    """An option with its value: ``--train.warmup "6 steps"``, ``--data.no-flip``."""
+    if isinstance(value, bool):
+        head, _, key = option.removeprefix("--").rpartition(".")
+        return option if value else f"--{head}.no-{key}" if head else f"--no-{key}"
+    values = value if isinstance(value, list | tuple) else [value]
+    return " ".join([option, *map(_typed, values)])
+
+
+def _typed(value: object) -> str:
+    text = str(value) if len(str(value)) <= 40 or isinstance(value, os.PathLike) else f"{str(value)[:37]}..."
+    return f'"{text}"' if not text or " " in text else text
+
+
+def _means(typed: str, value: object) -> bool:
+    """Whether what was ``typed`` is the number ``value``, such as 1e9."""
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        with suppress(ValueError):
+            return float(typed) == value or (value != value and typed.lower() == "nan")
+    return False
 
 
 def of_limits(error: Exception) -> str | None:

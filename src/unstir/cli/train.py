@@ -66,17 +66,10 @@ def train(
         done = train_run(settings, folder, observer=display, stop=stop)
     except KeptSettingsError as error:
         asked, default = toml.flat(settings), toml.flat(base)
-        of_recipe = [key for key in error.keys if asked.get(key) == default.get(key)]
-        if not recipe or not of_recipe:
+        if not recipe or all(asked.get(key) != default.get(key) for key in error.keys):
             raise
-        whole = len(of_recipe) == len(error.keys)
-        what = (
-            f"what was asked comes from recipe {recipe}"
-            if whole
-            else f"recipe {recipe} asks for {', '.join(of_recipe)}"
-        )
         own = f"unstir train --out {shlex.quote(str(folder))} goes on with the run's own settings"
-        raise UserError(f"{error}; {what}: {own}") from None
+        raise UserError(error.key, error.given, error.allowed, f"leave out the recipe: {own}") from None
     show(*done.conclusion, *(_next(done.run) if done.finished else ()))
     return 0 if done.finished or place().rank else stop.status
 

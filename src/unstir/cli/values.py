@@ -26,7 +26,7 @@ NEGATIVE = re.compile(r"-[0-9]")  # how a value begins that is less than 0; no o
 YES_NO = "yes", "no", "true", "false", "y", "n", "t", "f", "1", "0"  # what may follow a switch: --ema=no
 
 
-def spelled(typed: Sequence[str], arguments: ArgumentCollection) -> list[str]:
+def spelled(typed: Sequence[str], arguments: Sequence[Argument]) -> list[str]:
     """The words that were typed, as the parser takes them: of the list 1,2,2 each value as a word of its own.
 
     What begins as a negative number and is none, such as "-3 steps", is a value of the option before it, joined by "=".
@@ -120,25 +120,25 @@ def _kinds(hint: Any) -> tuple[Any, ...]:
 def _check(argument: Argument, token: Token, kinds: tuple[Any, ...]) -> None:
     text, given = token.value, f"{option_of(argument, token)} {shortened(token.value) or EMPTY}"
     if "\0" in text:
-        raise UserError(f"{given} holds a NUL character, which no name and no number has; leave it out")
+        raise UserError("", given, "holds a NUL character, which no name and no number has", "leave it out")
     if len(kinds) > 1:
         return
     kind = kinds[0]
     if kind in (str, Path) and len(text) > LONGEST:
-        raise UserError(f"{given} is longer than any name; the most is {LONGEST} characters")
+        raise UserError("", given, "is longer than any name", f"the most is {LONGEST} characters")
     if kind is int:
         _check_whole(given, text)
     elif kind is float and not _is_number(text):
-        raise UserError(f"{given} must be a number, such as 0.5 or 2e-4")
+        raise UserError("", given, "must be a number, such as 0.5 or 2e-4")
     elif kind is bool and text.lower() not in YES_NO:
-        raise UserError(f"{given} must be yes or no")
+        raise UserError("", given, "must be yes or no")
     elif get_origin(kind) is Literal and text not in map(str, get_args(kind)):
         allowed = [str(each) for each in get_args(kind)]
         begun = [each for each in allowed if text and each.startswith(text)]
         near = nearest(text, allowed) or (begun[0] if len(begun) == 1 else None)
         raise UserError(f"{given} must be one of {', '.join(allowed)}" + (f"; did you mean {near}?" if near else ""))
     elif kind is str and argument.keys and NOT_UTF8.search(text):
-        raise UserError(f"{given} is not UTF-8, as a run's settings are; rename that file or folder")
+        raise UserError("", given, "is not UTF-8, as a run's settings are", "rename that file or folder")
     elif kind is Path and not text.strip():
         raise UserError(f"{option_of(argument, token)} {text!r} is no name of a file or folder")
 
@@ -147,12 +147,12 @@ def _check_whole(given: str, text: str) -> None:
     if WHOLE.fullmatch(text):
         return
     if text.lstrip("+-").isdecimal():
-        raise UserError(f"{given} is too large; a whole number here has at most 18 digits")
+        raise UserError("", given, "is too large", "a whole number here has at most 18 digits")
     if re.fullmatch(r"[+-]?[0-9.]{1,30}(e[+]?[0-9]{1,2})?", text, re.IGNORECASE) and _is_number(text):
         meant = Decimal(text)
         if meant == meant.to_integral_value() and WHOLE.fullmatch(f"{meant:.0f}"):
-            raise UserError(f"{given} must be a whole number written in digits: {meant:.0f}")
-    raise UserError(f"{given} must be a whole number, such as 3")
+            raise UserError("", given, f"must be a whole number written in digits: {meant:.0f}")
+    raise UserError("", given, "must be a whole number, such as 3")
 
 
 def _is_number(text: str) -> bool:

@@ -42,7 +42,7 @@ def verify(*names: str, json_: bool = False, plot: Path | None = None, image: Pa
     if plot:
         _save_plot(plot, image)
     elif image:
-        raise UserError(f"--image {image} is drawn in the picture of --plot FILE; give both, or leave it out")
+        raise UserError("image", image, "is drawn in the picture of --plot FILE", "give both, or leave it out")
     rows = run_checks(names)
     holding = sum(row.passed for row in rows)
     if json_:

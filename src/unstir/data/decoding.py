@@ -90,9 +90,7 @@ class _Worker:
             self._process.stdin.write(json.dumps(paths).encode() + b"\n")
             self._process.stdin.flush()
             head = json.loads(self._process.stdout.readline())
-            if "failed" in head:
-                raise UserError(head["failed"])
-            shape = tuple(head["shape"])
+            shape = tuple(head.get("shape", (0,)))
             data = self._process.stdout.read(int(np.prod(shape, dtype=np.int64)))
             pixels = np.frombuffer(data, np.uint8).reshape(shape)
         except (OSError, ValueError):
@@ -101,6 +99,8 @@ class _Worker:
             ended = f"a packing worker ended (status {code}) while decoding {paths[0]!r} to {paths[-1]!r}"
             why = "for want of memory or by a crashing decoder; run the same command again"
             raise UserError(f"{ended}, {why}") from None
+        if "failed" in head:
+            raise UserError(head["failed"])
         refused, notes = ([(first, second) for first, second in head[key]] for key in ("refused", "notes"))
         return Reply(pixels, head["kept"], refused, notes, head["digest"])
 

@@ -101,9 +101,9 @@ def _refuse(folder: Path) -> None:
     """Raise UserError for a folder without a manifest where it is known what was meant."""
     if _holds_images(folder):
         how = f"unstir data pack {folder} --out STORE packs them"
-        raise UserError(f"{folder} holds images that are not packed: {how}")
+        raise UserError("", folder, f"holds images that are not packed: {how}")
     if inside := _stores_in(folder):
-        raise UserError(f"{folder} holds no packed data itself; name one in it, such as {min(inside.values())}")
+        raise UserError("", folder, "holds no packed data itself", f"name one in it, such as {min(inside.values())}")
     beside = {} if os.path.lexists(folder) else _stores_in(folder.parent)
     if near := nearest(folder.name, beside, ALMOST):
         raise UserError(f"{folder}: no such folder; did you mean {beside[near]}?")

@@ -133,7 +133,7 @@ def _check_hash(options: Options) -> None:
     with file_errors(path or Path()):
         if path is None or path.is_dir():
             what, given = source if named else path or "what is in memory", options.spelling("sha256", options.sha256)
-            raise UserError(f"{given} is the hash of one file, and {what} is none; leave it out")
+            raise UserError("", given, f"is the hash of one file, and {what} is none", "leave it out")
         found = file_sha256(path) if path.is_file() else None
     if found not in (None, options.sha256.lower()):
         mend = f"fetch it again, or vouch for this file with {options.spelling('sha256', found)}"
@@ -146,7 +146,7 @@ def _in_memory(source: object) -> Records:
         return Arrays(source)
     if hasattr(source, "__getitem__") and hasattr(source, "__len__"):
         return ItemsOfDataset(source)
-    raise UserError(f"{type(source).__name__} is no source of images; give a path, arrays, or a torch Dataset")
+    raise UserError("", type(source).__name__, "is no source of images", "give a path, arrays, or a torch Dataset")
 
 
 def _records(path: Path, start: bytes) -> Records | None:
@@ -179,7 +179,7 @@ def _checked(asked: Options) -> Options:
         number = isinstance(held_out, int | float | np.integer | np.floating) and not isinstance(held_out, bool)
         if not (number and 0 <= held_out < 1):
             given = spelling("held_out", held_out)
-            raise UserError(f"{given} is outside [0, 1); use a fraction of the images, such as 0.1")
+            raise UserError("", given, "is outside [0, 1)", "use a fraction of the images, such as 0.1")
         held_out = float(held_out)
     if sha256 is not None and not re.fullmatch("[0-9a-fA-F]{64}", sha256):
         raise UserError(f"{spelling('sha256', sha256)} is not 64 hexadecimal digits; use what sha256sum prints")

@@ -129,7 +129,9 @@ class Source(ABC):
             return to_array(fit(Image.fromarray(image), self.size, []), self.channels)
         except Refused:
             side, given = len(image), self.options.spelling("size", self.size)
-            raise UserError(f"{given} is too large for {whose} of {side}x{side}; use size <= {2 * side}") from None
+            raise UserError(
+                "", given, f"is too large for {whose} of {side}x{side}", f"use size <= {2 * side}"
+            ) from None
 
 
 def chunk_rows(shape: Shape, file_bytes: int = 1) -> int:

@@ -156,7 +156,7 @@ class Store:
     def count(self, split: str) -> int:
         """Count the images of `split`, "train" or "held_out". Raises UserError for another name."""
         if split not in SPLITS:
-            raise UserError(f"split={split!r} is unknown; use one of {', '.join(SPLITS)}")
+            raise UserError("split", split, "is unknown", f"use one of {', '.join(SPLITS)}")
         return int(self.manifest["counts"][split])
 
     @property

@@ -156,6 +156,8 @@ def _unpacked(file: Path, folder: Path) -> _Tar:
                 mend = "free some space or choose another folder"
                 raise UserError(f"{file}: unpacking it takes {needed:,} bytes, {free:,} are free; {mend}")
             tar.extractall(folder, fit, filter="data")
+    except UserError:
+        raise
     except OSError as error:
         if error.errno:
             raise UserError(f"{file}: {remedy(error)}") from None
@@ -192,5 +194,5 @@ def _image(found: list[_Part], whose: str) -> _Part:
     if len(found) > 1 and len(plain) != 1:
         endings = ", ".join(f".{printable(part.ending)}" for part in found[:_SHOWN]) + ", ..." * (len(found) > _SHOWN)
         rule = "files that share a name up to its first point are one sample, of one image"
-        raise UserError(f"{whose} has {len(found)} images ({endings}): {rule}; unpack the tar and pack the folder")
+        raise UserError("", whose, f"has {len(found)} images ({endings}): {rule}", "unpack the tar and pack the folder")
     return plain[0] if plain else found[0]

@@ -62,8 +62,10 @@ def _refused(text: str) -> UserError | None:
     if "CUBLAS_WORKSPACE_CONFIG" in text:
         given = os.environ.get("CUBLAS_WORKSPACE_CONFIG", "")
         return UserError(
-            f"CUBLAS_WORKSPACE_CONFIG={given} does not give the same bits each time on CUDA, or came after this "
-            f"process's first product there; set CUBLAS_WORKSPACE_CONFIG={WORKSPACE} before the program starts"
+            "CUBLAS_WORKSPACE_CONFIG",
+            given,
+            "does not give the same bits each time on CUDA, or came after this process's first product there",
+            f"set CUBLAS_WORKSPACE_CONFIG={WORKSPACE} before the program starts",
         )
     if "does not have a deterministic implementation" in text:
         return UserError(

@@ -8,15 +8,11 @@ from torch import Tensor, nn
 
 from unstir.diffusion.arithmetic import autocast, repeatable
 from unstir.diffusion.augmentation import unaugmented
-from unstir.errors import UserError
+from unstir.errors import NotFiniteError, UserError
 from unstir.randomness import Key
 from unstir.theory.oracle import KnownData
 from unstir.theory.parameterization import Parameterization
 from unstir.theory.process import Process
-
-
-class NotFiniteError(UserError):
-    """The network's output holds NaN or an infinity, of which no image is made: NaN would be saved as black pixels."""
 
 
 @dataclass(frozen=True)
@@ -74,9 +70,9 @@ class Denoiser:
         a UserError.
         """
         if not isinstance(t, int | Tensor) or (isinstance(t, Tensor) and t.is_floating_point()):
-            raise UserError(f"t={t} is no whole number; give one in 1..{self.process.T}, or int64 [B]")
+            raise UserError("t", t, "is no whole number", f"give one in 1..{self.process.T}, or int64 [B]")
         if isinstance(t, int) and not 1 <= t <= self.process.T:
-            raise UserError(f"t={t} is outside 1..{self.process.T}; t = 0 is the clean image")
+            raise UserError("t", t, f"is outside 1..{self.process.T}", "t = 0 is the clean image")
         if isinstance(label, int):
             label = self._one_label(label, x_t)
         return self.predict(self.raw(x_t, t, label, dropout_key), x_t, t)
@@ -172,7 +168,7 @@ def finite(denoise: Denoise, indices: Tensor | None = None) -> Denoise:
             raise NotFiniteError(
                 f"the network's output is not a finite number (NaN or infinite) at t={at} of image {first}{more}, so "
                 "nothing is made of it; training has ruined these weights, as too high a train.lr does: take an "
-                "earlier step with --checkpoint, or train again with a lower rate"
+                "earlier checkpoint, or train again with a lower rate"
             )
         return prediction
 

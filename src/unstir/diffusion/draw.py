@@ -34,7 +34,7 @@ def steered(
     if chain.guidance != 1:
         if weak is None:
             raise UserError(
-                f"guidance={chain.guidance} needs a network trained with train.label_dropout, or a weaker one as guide"
+                "guidance", chain.guidance, "needs a network trained with train.label_dropout, or a weaker one as guide"
             )
         denoise = guided(denoise, weak, chain.guidance, Interval(chain.guidance_low, chain.guidance_high or process.T))
     denoise = finite(denoise, indices)

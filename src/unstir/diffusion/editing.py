@@ -84,7 +84,7 @@ def inpainting_calls(steps: int, resamples: int = 10, jump: int = 1) -> int:
 def start_time(T: int, strength: float) -> int:
     """The time to which `vary` diffuses an image, round(strength T) and at least 1; UserError outside (0, 1]."""
     if not 0 < strength <= 1:
-        raise UserError(f"strength={strength} is outside (0, 1]: near 0 the image stays, at 1 it is lost; try 0.6")
+        raise UserError("strength", strength, "is outside (0, 1]: near 0 the image stays, at 1 it is lost", "try 0.6")
     return max(1, round(strength * T))
 
 

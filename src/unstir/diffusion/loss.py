@@ -57,9 +57,9 @@ class Objective:
 
     def __post_init__(self) -> None:
         if self.kind not in OBJECTIVES:
-            raise UserError(f"objective={self.kind!r} is unknown; choose one of {', '.join(OBJECTIVES)}")
+            raise UserError("objective", self.kind, "is unknown", f"choose one of {', '.join(OBJECTIVES)}")
         if not 0 < self.vlb_weight < math.inf:
-            raise UserError(f"vlb_weight={self.vlb_weight} must be positive and finite; 0.001 is usual")
+            raise UserError("vlb_weight", self.vlb_weight, "must be positive and finite", "0.001 is usual")
 
 
 SIMPLE = Objective()

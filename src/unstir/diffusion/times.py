@@ -34,9 +34,9 @@ def probabilities(schedule: NoiseSchedule, density: str, mean: float, scale: flo
     UserError for an unknown density, a mean that is not finite, or a scale that is no finite number above 0.
     """
     if density not in DENSITIES:
-        raise UserError(f"density={density!r} is unknown; choose one of {', '.join(DENSITIES)}")
+        raise UserError("density", density, "is unknown", f"choose one of {', '.join(DENSITIES)}")
     if not (math.isfinite(mean) and 0 < scale < math.inf):
-        raise UserError(f"mean={mean} must be finite, and scale={scale} finite and above 0; 0 and 0.5 are usual")
+        raise UserError("mean", mean, f"must be finite, and scale={scale} finite and above 0", "0 and 0.5 are usual")
     last = schedule.T if schedule.abar(schedule.T) > 0 else schedule.T - 1
     lambda_ = torch.tensor([schedule.log_snr(t) for t in range(1, last + 1)], dtype=torch.float64)
     away = (lambda_ - mean).abs() / scale

@@ -63,7 +63,7 @@ def _join(here: Place, device: str) -> Group:
             atexit.register(_end_group)
     except (RuntimeError, ValueError) as error:
         at, why = (os.environ.get(key) for key in ("MASTER_ADDR", "MASTER_PORT")), " ".join(str(error).split())
-        raise UserError(f"{here} cannot reach the others by {':'.join(map(str, at))}: {why[:200]}") from None
+        raise UserError("", here, f"cannot reach the others by {':'.join(map(str, at))}: {why[:200]}") from None
     return Group(here, store)
 
 
@@ -74,7 +74,9 @@ def _take_device(here: Place, device: str) -> None:
     if device == "cpu" or not torch.cuda.is_available():
         return
     if ":" in device:
-        raise UserError(f"device={device} is one device for {here.size} processes; give cuda, and each takes its own")
+        raise UserError(
+            "device", device, f"is one device for {here.size} processes", "give cuda, and each takes its own"
+        )
     if here.local >= (count := torch.cuda.device_count()):
         few = f"{here} is number {here.local} on its machine, which has {count} CUDA devices, counted from 0"
         raise UserError(f"{few}; start one process for each (torchrun --nproc-per-node {count})")

@@ -12,11 +12,10 @@ from torch import Tensor
 from unstir import randomness
 from unstir.chain import FAST
 from unstir.data import Store
-from unstir.diffusion.denoiser import NotFiniteError
 from unstir.diffusion.loss import denoising_loss
 from unstir.doctor.check import MISSING, NO_SAMPLES, Errors, Needs, RunFacts, Samples, SavedFile, step_of
 from unstir.doctor.image_stats import ImageStats, image_stats
-from unstir.errors import UserError
+from unstir.errors import NotFiniteError, UserError
 from unstir.generate.drawing import Job, sample_batches
 from unstir.pixels import from_uint8, to_uint8
 from unstir.progress import counted, counter, counting

@@ -64,11 +64,11 @@ class Editing:
     def __init__(self, model: Model, job: Job, chain: Chain) -> None:
         if not 1 <= job.num <= MOST:
             most = f"is more than {MOST}, the most for one picture; use several seeds"
-            raise UserError(f"num={job.num} {'must be at least 1' if job.num < 1 else most}")
+            raise UserError("num", job.num, "must be at least 1" if job.num < 1 else most)
         if job.batch_size < 1:
-            raise UserError(f"batch_size={job.batch_size} must be at least 1")
+            raise UserError("batch_size", job.batch_size, "must be at least 1")
         if job.shares:
-            raise UserError(f"shares={job.shares} are of samples, not of an edit; give a label")
+            raise UserError("shares", job.shares, "are of samples, not of an edit", "give a label")
         self.label = model.labels.or_null(job.label)
         if job.label is None and model.guide is None and model.labels.has_null:
             chain = chain.changed(guidance=1.0)  # the network is not told a class that it could be led to
@@ -147,7 +147,7 @@ class Editing:
         with self.counted(calls * len(batches)):
             made = []
             for indices in batches:
-                with within_memory("--batch-size"):
+                with within_memory("batch_size"):
                     made.append(to_uint8(last(chain(indices))))
             return torch.cat(made)
 

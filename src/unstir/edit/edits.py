@@ -48,8 +48,10 @@ def inpaint(
             raise UserError(f"{name}={value} must be at least 1")
     if model.distilled:
         raise UserError(
-            f"{model.folder} was distilled, and cannot fill in an image, which needs every step of a chain; name the "
-            "run that it was distilled from"
+            "",
+            model.folder,
+            "was distilled, and cannot fill in an image, which needs every step of a chain",
+            "name the run that it was distilled from",
         )
     x_0, keep = read_image(image, model.shape), read_mask(mask, box, image, model.shape)
     editing = Editing(model, job, job.chain.changed(sampler="ancestral"))
@@ -122,7 +124,7 @@ def blend(
     """
     weights = _weights(count)
     asked = labels or (job.label, job.label)
-    first, second = (model.labels.or_null(label, "--labels") for label in asked)
+    first, second = (model.labels.or_null(label, "labels") for label in asked)
     files = [end for end in ends if isinstance(end, Path)]
     images = [read_image(file, model.shape) for file in files]
     editing = _inverting(model, replace(job, label=asked[0]), refinements)
@@ -152,7 +154,7 @@ def morph(model: Model, job: Job, *, labels: tuple[int, int], count: int = 8) ->
     weights = _weights(count)
     if model.distilled:
         why = "its estimates are images and not the means that a mixture needs"
-        raise UserError(f"{model.folder} was distilled: {why}; name the run that it was distilled from")
+        raise UserError("", model.folder, f"was distilled: {why}", "name the run that it was distilled from")
     if not model.labels.count:
         raise UserError("this network knows no classes to morph between; name a run that does, or blend two images")
     for label in labels:
@@ -193,14 +195,14 @@ def _check_guided(model: Model, chain: Chain, strength: float, begins: int) -> N
 def _inverting(model: Model, job: Job, refinements: int) -> Editing:
     """DDIM without randomness, guidance or a guide; UserError for fewer than 0 refinements of its inversion."""
     if refinements < 0:
-        raise UserError(f"refinements={refinements} must be at least 0")
+        raise UserError("refinements", refinements, "must be at least 0")
     alone = model if model.guide is None else replace(model, guide=None)
     return Editing(alone, job, job.chain.changed(sampler="ddim", eta=0.0, guidance=1.0))
 
 
 def _weights(count: int) -> Tensor:
     if count < 2:
-        raise UserError(f"count={count} must be at least 2, for both ends are among the images")
+        raise UserError("count", count, "must be at least 2, for both ends are among the images")
     return torch.linspace(0, 1, count)
 
 

@@ -79,7 +79,7 @@ def _pixels(path: Path, shape: Shape, channels: int = 0, ground: str = "white") 
     pixels = torch.from_numpy(found.pixels.copy())
     if pixels.shape[1:] != (H, W):
         size = f"{pixels.shape[2]}x{pixels.shape[1]}"
-        raise UserError(f"{path} is {size}, the run's images are {W}x{H} and not square; crop it to that size")
+        raise UserError("", path, f"is {size}, the run's images are {W}x{H} and not square", "crop it to that size")
     return pixels
 
 
@@ -90,7 +90,7 @@ def _decoded(path: Path, size: int | None, channels: int, ground: str = "white")
     except OSError as error:
         raise UserError(f"cannot read {path}: {error.strerror}; name a picture file") from None
     except Refused as error:
-        raise UserError(f"{path} is no picture that can be used: {error}; name another") from None
+        raise UserError("", path, f"is no picture that can be used: {error}", "name another") from None
 
 
 @dataclass(frozen=True)
@@ -116,7 +116,7 @@ class Target:
         goes = (self.out, *own, *sidecar.singles_of(self.out))  # with the picture that is replaced
         if edited := {path.resolve() for path in self.read} & {path.resolve() for path in goes}:
             image = f"{edited.pop().name}, the image that is edited"
-            raise UserError(f"--out {self.out} would replace {image}; name another file")
+            raise UserError("out", self.out, f"would replace {image}", "name another file")
         sidecar.check(self.out, own)
 
     def save(self, edited: Edited) -> tuple[str, ...]:

@@ -76,7 +76,7 @@ def steps(model: Model, job: Job, begin: int) -> tuple[range, Iterator[Step]]:
     computed = range(begin, begin + min(job.batch_size, job.num))
 
     def taken() -> Iterator[Step]:
-        with within_memory("--batch-size"):
+        with within_memory("batch_size"):
             slots = torch.tensor(computed, device=model.device)
             yield from model.draw(job.chain, slots, model.labels.of(slots, job.label, job.shares))
 

@@ -174,7 +174,7 @@ def _read(out: Path) -> dict[str, Any]:
     except OSError as error:
         raise UserError(f"cannot read {out / SETTINGS}: {remedy(error)}") from None
     except ValueError:
-        raise UserError(f"{out / SETTINGS} is broken; name another folder with --out") from None
+        raise UserError("", out / SETTINGS, "is broken", "name another folder with --out") from None
 
 
 def image_path(out: Path, index: int) -> Path:
@@ -209,10 +209,10 @@ def _check_free(out: Path) -> None:
     Another process may be beginning one there, whose settings come first.
     """
     if out.exists() and not out.is_dir():
-        raise UserError(f"{out} is a file; name a folder with --out")
+        raise UserError("out", out, "is a file", "name a folder")
     is_free = not out.exists() or all(path.name.startswith(".") for path in out.iterdir())
     if not is_free and not (out / SETTINGS).exists():
-        raise UserError(f"{out} is not empty and was not made by unstir sample; name another folder with --out")
+        raise UserError("", out, "is not empty and was not made by unstir sample", "name another folder with --out")
 
 
 def _claim(out: Path, said: dict[str, Any], wanted: dict[str, Any], any_dtype: bool) -> tuple[str, int, int, str]:
@@ -233,7 +233,7 @@ def _claim(out: Path, said: dict[str, Any], wanted: dict[str, Any], any_dtype: b
     numbers = all(is_count(present.get(key)) and present[key] > 0 for key in ("batch_size", "threads"))
     ours = numbers and present.get("dtype") in ("float32", "bfloat16") and present["compile"] in get_args(Compile)
     if not ours or present.keys() != wanted.keys():
-        raise UserError(f"{file} was not written by this version of unstir sample; name another folder with --out")
+        raise UserError("", file, "was not written by this version of unstir sample", "name another folder with --out")
     # as the job began; the guide's weights have their hash, wherever it lies
     free = {"batch_size", "threads", "compile", "guide", *(["dtype"] if any_dtype else [])}
     asked = [key for key in wanted if key not in free]

@@ -70,12 +70,12 @@ def sample(
     file that is not theirs, and as `save_images`.
     """
     if stages is not None and not strip:
-        raise UserError(f"--stages {stages} is of a --strip FILE.png; name that too, or leave it out")
+        raise UserError("stages", stages, "is of a --strip FILE.png", "name that too, or leave it out")
     if stages is not None and stages < 2:
-        raise UserError(f"--stages {stages} must be at least 2, the noise and the image")
+        raise UserError("stages", stages, "must be at least 2, the noise and the image")
     folder = Path(folder or model.folder / "generated" / name_of(model, job))
-    _check("--animate", animation, (".webp", ".gif"), folder)
-    _check("--strip", strip, (".png",), folder)
+    _check("animation", animation, (".webp", ".gif"), folder)
+    _check("strip", strip, (".png",), folder)
     with joined(str(model.device)):
         model, job = save_images(model, job, folder)
         if (animation or strip) and processes.is_first():
@@ -83,13 +83,13 @@ def sample(
     return Sampled(folder, job, model.cost(job.chain, " each"), tuple(path for path in (animation, strip) if path))
 
 
-def _check(option: str, file: Path | None, suffixes: tuple[str, ...], folder: Path) -> None:
+def _check(key: str, file: Path | None, suffixes: tuple[str, ...], folder: Path) -> None:
     """Raise UserError where a picture of trajectories cannot be written, or would replace what it must not."""
     if file is None:
         return
     if file.resolve().parent == folder.resolve() and (file.stem in NAMES or file.stem.isdecimal()):
-        raise UserError(f"{option} {file} is the name of a file of the images themselves; name another")
-    sidecar.check(file, option=option, suffixes=suffixes)
+        raise UserError(key, file, "is the name of a file of the images themselves", "name another")
+    sidecar.check(file, key=key, suffixes=suffixes)
 
 
 def _save_trajectories(

@@ -38,24 +38,24 @@ def read_folder(folder: Path, asked: Asked) -> tuple[Foreign, str]:
     """The model in a folder, and the SHA-256 (hex) of its weights. UserError, naming it, for what has no equal here."""
     unet = next((place for place in (folder / "unet", folder) if (place / "config.json").is_file()), None)
     if unet is None:
-        raise UserError(f"{folder} has neither unet/config.json nor config.json; name the folder of a pipeline")
+        raise UserError("", folder, "has neither unet/config.json nor config.json", "name the folder of a pipeline")
     settings = _json(unet / "config.json")
     if (name := settings.get("_class_name", "UNet2DModel")) != "UNet2DModel":
-        raise UserError(f"{unet / 'config.json'} is of a {short(name)}; only UNet2DModel has an equal here")
+        raise UserError("", unet / "config.json", f"is of a {short(name)}", "only UNet2DModel has an equal here")
     network = _located(unet / "config.json", from_unet2d, settings)
     scheduler = _scheduler(folder)
     diffusion, chain, notes = _located(scheduler, from_scheduler, _json(scheduler))
     size = _size(folder, unet / "config.json", settings.get("sample_size"), asked)
     file = next((unet / name for name in WEIGHTS if (unet / name).is_file()), None)
     if file is None:
-        raise UserError(f"{unet} has no {' and no '.join(WEIGHTS)}; fetch the whole repository")
+        raise UserError("", unet, f"has no {' and no '.join(WEIGHTS)}", "fetch the whole repository")
     tensors, sha256 = read_weights(file)
     with torch.device("meta"):
         own = UNet(network).state_dict()
     weights, missing, unknown = from_diffusers(tensors, own)
     if missing or unknown:
         what = f"{missing[0]} is missing" if missing else f"{unknown[0]} is unknown"
-        raise UserError(f"{file} is not of the network that {unet / 'config.json'} describes: {what}")
+        raise UserError("", file, f"is not of the network that {unet / 'config.json'} describes: {what}")
     return Foreign(
         program="diffusers",
         network=network,
@@ -73,9 +73,9 @@ def _scheduler(folder: Path) -> Path:
     places = folder / "scheduler" / "scheduler_config.json", folder / "scheduler_config.json"
     found = next((place for place in places if place.is_file()), None)
     if found is None and is_folder_of_diffusers(folder.absolute().parent):
-        raise UserError(f"{folder} is a part of a folder of diffusers; name that: {folder.absolute().parent}")
+        raise UserError("", folder, "is a part of a folder of diffusers", f"name that: {folder.absolute().parent}")
     if found is None:
-        raise UserError(f"{folder} has no scheduler/scheduler_config.json, which says how noise was added; add it")
+        raise UserError("", folder, "has no scheduler/scheduler_config.json, which says how noise was added", "add it")
     return found
 
 
@@ -85,9 +85,9 @@ def _json(file: Path) -> dict[str, Any]:
         with file_errors(file), open_file(file) as stream:
             found = json.loads(stream.read(MOST_BYTES))
     except (ValueError, RecursionError):
-        raise UserError(f"{file} is not JSON; fetch it again") from None
+        raise UserError("", file, "is not JSON", "fetch it again") from None
     if not isinstance(found, dict):
-        raise UserError(f"{file} holds no settings; fetch it again")
+        raise UserError("", file, "holds no settings", "fetch it again")
     return found
 
 
@@ -98,7 +98,9 @@ def _located(file: Path, read: Callable[[Mapping[str, Any]], Read], settings: Ma
     except UserError as error:
         raise UserError(f"{file}: {error}") from None
     except (TypeError, ValueError, ArithmeticError, LookupError, AttributeError) as error:
-        raise UserError(f"{file} holds settings that diffusers would not write ({error}); fetch it again") from None
+        raise UserError(
+            "", file, f"holds settings that diffusers would not write ({error})", "fetch it again"
+        ) from None
 
 
 def _size(folder: Path, file: Path, said: Any, asked: Asked) -> tuple[int, int]:
@@ -106,7 +108,9 @@ def _size(folder: Path, file: Path, said: Any, asked: Asked) -> tuple[int, int]:
     if said is None:
         given = asked.of_silent(folder, "size")
         if "size" not in given:
-            raise UserError(f"{file} does not say how large images are (sample_size); give --size, such as --size 32")
+            raise UserError(
+                "", file, "does not say how large images are (sample_size)", "give --size, such as --size 32"
+            )
         return given["size"], given["size"]
     asked.of_silent(folder)
     sides = said if isinstance(said, list) else [said, said]
@@ -122,5 +126,5 @@ def _labels(folder: Path) -> dict[str, Any]:
     found = _json(folder / LABELS)
     classes = found.get("classes")
     if not isinstance(classes, list) or not all(isinstance(name, str) for name in classes):
-        raise UserError(f"{folder / LABELS} is damaged; restore it, or delete it and name the --classes")
+        raise UserError("", folder / LABELS, "is damaged", "restore it, or delete it and name the --classes")
     return {"classes": tuple(classes), "has_null": found.get("has_null") is True}

@@ -60,7 +60,7 @@ def export(model: Model, to: Target, folder: str | Path) -> Exported:
     """
     writers = {"diffusers": _diffusers, "onnx": _onnx, "safetensors": _safetensors}
     if to not in writers:
-        raise UserError(f"--to {to} is unknown; choose one of {', '.join(get_args(Target))}")
+        raise UserError("to", to, "is unknown", f"choose one of {', '.join(get_args(Target))}")
     folder = Path(folder)
     check_new(folder)
     write = writers[to](model, folder.name)
@@ -73,11 +73,11 @@ def _diffusers(model: Model, name: str) -> Writer:
     """A pipeline's folder: model_index.json, unet/, scheduler/, and README.md that says how to draw."""
     if model.distilled:
         raise UserError(
-            f"{model.folder} was distilled, and no pipeline of diffusers draws so; export it to onnx or safetensors"
+            "", model.folder, "was distilled, and no pipeline of diffusers draws so", "export it to onnx or safetensors"
         )
     diffusers, net = library("diffusers", "diffusers", "--to diffusers"), model.denoiser.net
     if not isinstance(net, UNet):
-        raise UserError(f"{model.folder} has a network of its own, which diffusers does not know; use --to onnx")
+        raise UserError("", model.folder, "has a network of its own, which diffusers does not know", "use --to onnx")
     weights = {name: t.cpu() for name, t in net.state_dict().items() if name != "augment.weight"}  # for training alone
     unet = diffusers.UNet2DModel(**to_unet2d(net.config, *model.shape[1:]))
     unet.load_state_dict(to_diffusers(weights))

@@ -29,15 +29,17 @@ def read_file(file: Path, asked: Asked) -> tuple[Foreign, str]:
             return replace(found, notes=(*found.notes, *_unnamed(tensors))), sha256
     if "conv_in.weight" in tensors:
         raise UserError(
-            f"{file} is of diffusers, whose settings lie beside it; name the folder that has its config.json"
+            "", file, "is of diffusers, whose settings lie beside it", "name the folder that has its config.json"
         )
     if file.suffix == ".safetensors" and checkpoint.is_ours(file):
         run = mistaken.around(file)
         how = f"name its run, {run}" if run else "sample from the run that it was saved by"
-        raise UserError(f"{file} is unstir's own and needs no import; {how}, or train from it: --train.init {file}")
+        raise UserError(
+            "", file, "is unstir's own and needs no import", f"{how}, or train from it: --train.init {file}"
+        )
     some = ", ".join(sorted(tensors)[:SHOWN])
     raise UserError(
-        f"{file} holds {len(tensors)} tensors ({some}, ...) of no program known here; docs/interop.md lists them"
+        "", file, f"holds {len(tensors)} tensors ({some}, ...) of no program known here", "docs/interop.md lists them"
     )
 
 
@@ -58,6 +60,8 @@ def _read(
     """What a reader makes of tensors, those that lack one or have it in another shape refused."""
     try:
         return reader(tensors, asked, str(file))
+    except UserError:
+        raise
     except KeyError as error:
         raise UserError(f"{file}: {error.args[0]} is missing, without which it is no whole checkpoint") from None
     except (IndexError, RuntimeError, TypeError, ValueError, ArithmeticError) as error:

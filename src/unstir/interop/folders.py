@@ -8,8 +8,8 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from unstir.data.disk import take_lock
-from unstir.errors import UserError
-from unstir.runs.files import PARTIAL, UnwrittenError, check_writable, make_folder, writing
+from unstir.errors import UnwrittenError, UserError
+from unstir.runs.files import PARTIAL, check_writable, make_folder, writing
 
 IS_RUN = "is a run already; every command takes its folder"  # what is said of a run in the place of a foreign model
 
@@ -18,10 +18,10 @@ def check_new(folder: Path) -> None:
     """Raise UserError where ``folder`` holds something, is a link, a mount or the present one, or cannot be made."""
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         what = "is not empty" if folder.is_dir() else "is a file"
-        raise UserError(f"--out {folder} {what}; name a new folder")
+        raise UserError("out", folder, what, "name a new folder")
     if folder.exists() and (folder.is_symlink() or folder.is_mount() or folder.samefile(".")):
-        raise UserError(f"--out {folder} cannot be replaced by a folder that is whole; name one that does not exist")
-    check_writable(folder, "name another with --out")
+        raise UserError("out", folder, "cannot be replaced by a folder that is whole", "name one that does not exist")
+    check_writable(folder, "out")
 
 
 @contextmanager
@@ -43,9 +43,9 @@ def new_folder(folder: Path) -> Iterator[Path]:
             with writing(partial):
                 partial.replace(folder)
     except UnwrittenError as error:
-        inside = error.path.is_relative_to(partial)
-        place = folder / error.path.relative_to(partial) if inside else error.path
-        raise UnwrittenError(place, error.why, continues=False) from None
+        path = Path(error.filename)
+        place = folder / path.relative_to(partial) if path.is_relative_to(partial) else path
+        raise UnwrittenError(error.errno, error.strerror, str(place)) from None
     finally:
         shutil.rmtree(partial, ignore_errors=True)
 

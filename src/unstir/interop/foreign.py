@@ -70,7 +70,7 @@ def made(kind: Callable[..., Settings], source: str, **settings: Any) -> Setting
     try:
         return kind(**settings)
     except UserError as error:
-        raise UserError(f"{source} has no equal here: {error}") from None
+        raise UserError("", source, f"has no equal here: {error}") from None
 
 
 def without_prefix(tensors: Mapping[str, Tensor], mark: str) -> tuple[dict[str, Tensor], tuple[str, ...]]:

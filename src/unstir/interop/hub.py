@@ -28,7 +28,7 @@ def is_id(source: str) -> bool:
 
 def no_name(name: str) -> UserError:
     """What to say of a name that no model has."""
-    return UserError(f"{name} is no name of a model on the Hugging Face Hub; give OWNER/NAME")
+    return UserError("", name, "is no name of a model on the Hugging Face Hub", "give OWNER/NAME")
 
 
 def is_fetched(identity: str) -> bool:
@@ -80,10 +80,10 @@ def check(name: str, ours: str, private: bool) -> None:
             return
     files = {each.rfilename for each in there.siblings or ()} - FIRST
     if files and ours not in files:
-        raise UserError(f"{name} is there and holds something else than a model of unstir; name another")
+        raise UserError("", name, "is there and holds something else than a model of unstir", "name another")
     if private and not there.private:
         how = "make it private in its settings on the Hub, or name another"
-        raise UserError(f"{name} is there and public, which --private does not change; {how}")
+        raise UserError("", name, "is there and public, which --private does not change", how)
 
 
 def publish(folder: Path, name: str, message: str, private: bool, replaced: Sequence[str]) -> str:

@@ -95,11 +95,13 @@ def _read(source: str, asked: Asked) -> tuple[Foreign, str, str]:
     path, name, notes = Path(source), source, tuple[str, ...]()
     if of_hub := not path.exists():
         if not hub.is_id(source) or path.suffix.lower() in FILES:
-            raise UserError(f"{source} does not exist; name a file, a folder, or OWNER/NAME of the Hugging Face Hub")
+            raise UserError(
+                "", source, "does not exist", "name a file, a folder, or OWNER/NAME of the Hugging Face Hub"
+            )
         try:
             path, name, notes = hub.fetch(source, PATTERNS)
         except UserError as error:
-            raise UserError(f"{source} is no file or folder here; {error}") from None
+            raise UserError("", source, "is no file or folder here", str(error)) from None
     elif is_run(path):
         raise UserError(f"{source} {IS_RUN}")
     refuse_onnx(path, "network to import")
@@ -111,7 +113,7 @@ def _read(source: str, asked: Asked) -> tuple[Foreign, str, str]:
             how = f"it lies in the run {run}, which every command takes as it is"
         elif holds_images(path):
             how = f"it holds images; to train on them: unstir train RECIPE --data.source {source}"
-        raise UserError(f"{source} is no folder of diffusers: it has no model_index.json and no config.json; {how}")
+        raise UserError("", source, "is no folder of diffusers: it has no model_index.json and no config.json", how)
     foreign, sha256 = read_folder(path, asked) if path.is_dir() else read_file(path, asked)
     return replace(foreign, notes=(*notes, *foreign.notes)), name, sha256
 
@@ -143,7 +145,7 @@ def _settings(foreign: Foreign, count: int, null: bool, said: str) -> Config:
             grids=GridConfig(**chain),
         )
     except UserError as error:
-        raise UserError(f"{said.split(',')[0]} has no equal here: {error}") from None
+        raise UserError("", said.split(",")[0], f"has no equal here: {error}") from None
 
 
 def _labels(foreign: Foreign, names: tuple[str, ...]) -> tuple[tuple[str, ...], bool]:

@@ -37,4 +37,4 @@ def read_lucidrains(tensors: Mapping[str, Tensor], asked: Asked, source: str) ->
         if name is not None and not (name == MARK and state[name].shape[-1] == 3):
             found.append(f"{name} is {why.format(side=state[name].shape[-1])}")
     first = "; ".join(found[:SHOWN]) or f"{sorted(state)[0]} is not known"
-    raise UserError(f"{source} is of denoising-diffusion-pytorch, whose network has no equal here: {first}")
+    raise UserError("", source, f"is of denoising-diffusion-pytorch, whose network has no equal here: {first}")

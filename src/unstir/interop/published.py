@@ -27,7 +27,7 @@ from unstir.pixels import to_uint8
 from unstir.progress import counting
 from unstir.runs import checkpoint
 from unstir.runs.config import Config
-from unstir.runs.files import UnwrittenError, make_folder, save_png, write_bytes, write_text, writing
+from unstir.runs.files import make_folder, save_png, write_bytes, write_text, writing
 from unstir.runs.folder import is_run
 from unstir.runs.model import Model
 from unstir.runs.run import Run
@@ -84,7 +84,7 @@ def write_repository(model: Model, name: str, folder: Path, licences: Licences =
         diffusers = ""
     except UserError as error:
         # it could be there: nothing is published without it unasked
-        if isinstance(error, UnwrittenError) or "pip install" in str(error):
+        if "pip install" in str(error):
             raise
         diffusers = str(error).replace(printable(model.folder), "this model")
         notes.append(f"no files for diffusers: {diffusers}")
@@ -168,7 +168,7 @@ def pull(name: str, folder: str | Path | None = None) -> Pulled:
     there, identity, notes = hub.fetch(name, OURS)
     if not is_run(there):
         how = f"unstir import {name} --out {folder}"
-        raise UserError(f"{name} is no model that unstir push published; one of diffusers is imported: {how}")
+        raise UserError("", name, "is no model that unstir push published", f"one of diffusers is imported: {how}")
     with _of_copy(name, there):
         published = Run.open(there)
         step = published.newest_step()
@@ -199,4 +199,4 @@ def _of_copy(name: str, there: Path) -> Iterator[None]:
         yield
     except UserError as error:
         how = f"if the copy here is at fault, remove {there.parent.parent} and pull again"
-        raise UserError(f"{name} cannot be used: {error}; {how}") from None
+        raise UserError("", name, f"cannot be used: {error}", how) from None

@@ -86,11 +86,11 @@ def from_scheduler(settings: Mapping[str, Any]) -> tuple[DiffusionConfig, Chain,
     name, T = settings.get("_class_name", "DDPMScheduler"), settings.get("num_train_timesteps", 1000)
     variance = settings.get("variance_type") or "fixed_small"
     if name == "DDPMScheduler" and variance not in VARIANCES:
-        raise UserError(f"variance_type={short(variance)} has no equal here; it must be one of {', '.join(VARIANCES)}")
+        raise UserError("variance_type", variance, "has no equal here", f"it must be one of {', '.join(VARIANCES)}")
     learned = VARIANCES.get(variance) == "learned"
     predicts = {theirs: ours for ours, theirs in PREDICTS.items()}
     if (predict := settings.get("prediction_type", "epsilon")) not in predicts:
-        raise UserError(f"prediction_type={short(predict)} has no equal here; it must be one of {', '.join(predicts)}")
+        raise UserError("prediction_type", predict, "has no equal here", f"it must be one of {', '.join(predicts)}")
     diffusion = _schedule(settings, T, predict=predicts[predict], learned_variance=learned)
     chain, notes = _chain(settings, name, diffusion.T)
     if chain.sampler == "ancestral":
@@ -128,7 +128,7 @@ def _schedule(settings: Mapping[str, Any], T: int, **of_network: Any) -> Diffusi
     if kind == "squaredcos_cap_v2":
         return DiffusionConfig(schedule="cosine", **how)
     what = f"beta_schedule={short(kind)}" if "beta_schedule" in settings else "a scheduler without beta_schedule"
-    raise UserError(f"{what} has no equal here; it must be linear or squaredcos_cap_v2, or trained_betas of ours")
+    raise UserError("", what, "has no equal here", "it must be linear or squaredcos_cap_v2, or trained_betas of ours")
 
 
 def _named(betas: Any, how: dict[str, Any]) -> DiffusionConfig:
@@ -172,7 +172,7 @@ def _chain(settings: Mapping[str, Any], name: str, T: int) -> tuple[Chain, list[
     if clip and (limit := settings.get("clip_sample_range", 1.0)) != 1.0:
         notes.append(f"clip_sample_range={short(limit)} is 1 here")
     if (spacing := settings.get("timestep_spacing", USUAL_SPACING.get(name, "leading"))) not in SPACINGS:
-        raise UserError(f"timestep_spacing={short(spacing)} has no equal here; it must be one of {', '.join(SPACINGS)}")
+        raise UserError("timestep_spacing", spacing, "has no equal here", f"it must be one of {', '.join(SPACINGS)}")
     if settings.get("steps_offset"):
         notes.append(f"steps_offset={short(settings['steps_offset'])} is not taken over: times are those of {spacing}")
     if settings.get("set_alpha_to_one") is False:

@@ -53,14 +53,16 @@ _DEFAULTS = {
 def to_unet2d(config: UNetConfig, height: int, width: int) -> dict[str, Any]:
     """The arguments of the UNet2DModel that equals our network, for images of this size. UserError where none does."""
     if config.layout != "ho":
-        raise UserError(f"model.layout={config.layout} has no equal in diffusers; export it to onnx or safetensors")
+        raise UserError("model.layout", config.layout, "has no equal in diffusers", "export it to onnx or safetensors")
     levels = range(len(config.mults))
     heads = {config.widths[level] // config.heads_of(config.widths[level]) for level in (*config.attention, levels[-1])}
     if len(heads) > 1 and config.heads > 1:
         wide = ", ".join(map(str, sorted(heads)))
         raise UserError(
-            f"model.heads={config.heads} makes heads of {wide} channels, and UNet2DModel has one width for all; a run "
-            "with model.head_channels can be exported to diffusers, or export this one to onnx"
+            "model.heads",
+            config.heads,
+            f"makes heads of {wide} channels, and UNet2DModel has one width for all",
+            "a run with model.head_channels can be exported to diffusers, or export this one to onnx",
         )
     return {
         "sample_size": height if height == width else [height, width],

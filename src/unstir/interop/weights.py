@@ -34,7 +34,7 @@ def read_weights(file: Path) -> tuple[dict[str, Tensor], str]:
         try:
             done = subprocess.run(command, capture_output=True, timeout=SECONDS, check=False)
         except subprocess.TimeoutExpired:
-            raise UserError(f"{file} was not read within {SECONDS} s; is it a file of weights?") from None
+            raise UserError("", file, f"was not read within {SECONDS} s", "is it a file of weights?") from None
         if done.returncode:
             said = done.stderr.decode(errors="replace").strip().splitlines()
             raise UserError(f"{file}: refused, {said[-1] if said else 'it ended early'}; name a file of weights")
@@ -47,7 +47,7 @@ def _safetensors(file: Path, named: Path) -> dict[str, Tensor]:
     except OSError as error:
         raise UserError(f"cannot read {named}: {error.strerror or error}") from None
     except (SafetensorError, ValueError, OverflowError, TypeError, AttributeError) as error:
-        raise UserError(f"{named} is damaged or no safetensors file: {error}; fetch it again") from None
+        raise UserError("", named, f"is damaged or no safetensors file: {error}", "fetch it again") from None
     return {name: t.float().clone() if t.is_floating_point() else t.clone() for name, t in tensors.items()}
 
 

@@ -191,10 +191,14 @@ def _network(store: Store, seed: int) -> ConvNet:
 def _check(store: Store) -> None:
     if not store.labelled:
         raise UserError(
-            f"{store.path} has no class labels, which this distance needs to learn its features from; "
-            "pack images sorted into a folder for each class"
+            "",
+            store.path,
+            "has no class labels, which this distance needs to learn its features from",
+            "pack images sorted into a folder for each class",
         )
     if len(store.classes) < 2:
-        raise UserError(f"{store.path} has one class alone and a classifier needs two; pack a folder for each class")
+        raise UserError(
+            "", store.path, "has one class alone and a classifier needs two", "pack a folder for each class"
+        )
     if store.count("train") == 0:
-        raise UserError(f"{store.path} has no training images to learn from; pack it with a smaller held-out part")
+        raise UserError("", store.path, "has no training images to learn from", "pack it with a smaller held-out part")

@@ -251,6 +251,6 @@ def _centred(real: Tensor, fake: Tensor, k: int, least_fake: int = 1) -> tuple[T
     _same_width(real, fake)
     if k < 1 or len(real) <= k or len(fake) < least_fake:
         given = f"{len(real)} real and {len(fake)} other images"
-        raise UserError(f"{given} have no neighbourhoods of k={k}; give more than k images")
+        raise UserError("", given, f"have no neighbourhoods of k={k}", "give more than k images")
     mean = real.double().mean(0)
     return real.double() - mean, fake.double() - mean

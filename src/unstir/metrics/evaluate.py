@@ -60,7 +60,7 @@ def evaluate_run(
     theirs, name = list[Evaluation](), ""
     if request.against is not None:
         if request.against.resolve() == run.path.resolve():
-            raise UserError(f"--against {request.against} is the run itself; name another")
+            raise UserError("against", request.against, "is the run itself", "name another")
         theirs, name = evaluated(request.against, store, request.label, plans[0].seeds, request.num)
     plans, rival = ready(plans, request, theirs, name)
     if seconds := drawing_seconds(plans):
@@ -119,7 +119,7 @@ def planned_images(
     if request.against is not None:
         theirs, name = evaluated(request.against, opened, request.label, seeds, request.num)
         if any(each.protocol.get("images") == found.hash for each in theirs):
-            raise UserError(f"--against {request.against} holds the same images; name others")
+            raise UserError("against", request.against, "holds the same images", "name others")
         free += ["seeds"] * (len(found.parts) == 1 and request.seeds is None)
     (plan,), rival = ready([plan], request, theirs, name, free)
     return plan, rival
@@ -160,12 +160,12 @@ def evaluated(path: Path, store: Store, label: str | None, seeds: int, num: int)
     try:
         found = images_of(path, store, label)
     except UserError as error:
-        raise UserError(f"--against {path} holds no run and no images to compare with: {error}") from None
+        raise UserError("against", path, f"holds no run and no images to compare with: {error}") from None
     own = [each for each in saved(store) if each.protocol.get("images") == found.hash]
     if not own and found.there < seeds * (num or FEWEST):
         sets = f"{seeds} sets of {num}" if num else f"{seeds} sets of at least {FEWEST}"
         there = counted(found.there, "image")
-        raise UserError(f"--against {path} holds {there}, too few for {sets}; name a folder of hundreds")
+        raise UserError("against", path, f"holds {there}, too few for {sets}", "name a folder of hundreds")
     return own, f"--images {path} --store {store.path}" + (f" --seeds {seeds}" if seeds > 1 else "")
 
 
@@ -225,13 +225,17 @@ def _models(run: Run, request: EvaluationRequest) -> list[Model]:
             own = guide.folder.resolve() == run.path.resolve()
             steps = [step for step in steps if not (own and step == guide.step)]
         if not steps:
-            raise UserError(f"guide={request.guide} is the only saved step of {run.path}; no other is left to evaluate")
+            raise UserError(
+                "guide", request.guide, f"is the only saved step of {run.path}", "no other is left to evaluate"
+            )
         return [run.model(step, **how) for step in steps]
     if not (text.isascii() and text.isdecimal()):
         saved_steps = ", ".join(map(str, run.saved_steps()))
         raise UserError(
-            f"--checkpoint {text} is no step; give --checkpoint newest, --checkpoint all, or --checkpoint with one of "
-            f"{saved_steps}"
+            "checkpoint",
+            text,
+            "is no step",
+            f"give --checkpoint newest, --checkpoint all, or --checkpoint with one of {saved_steps}",
         )
     return [run.model(int(text), **how)]
 
@@ -241,4 +245,4 @@ def _check_asked(request: EvaluationRequest) -> None:
     asked = next((key for key in OF_RUNS if getattr(request, key) != getattr(USUAL, key)), None)
     if asked is not None:
         option = ", ".join(f"--{key}" for key in request.chain) if asked == "chain" else f"--{asked.replace('_', '-')}"
-        raise UserError(f"{option} says how a run's images are drawn, and --images are there already; leave it out")
+        raise UserError("", option, "says how a run's images are drawn, and --images are there already", "leave it out")

@@ -131,7 +131,7 @@ def best_match(
     Raises UserError naming how the nearest differs if there is none; ``name`` is what was evaluated.
     """
     if not others:
-        raise UserError(f"{name} has not been evaluated; run unstir evaluate {name} first, with the same options")
+        raise UserError("", name, "has not been evaluated", f"run unstir evaluate {name} first, with the same options")
 
     def far(other: Evaluation) -> tuple[int, int, int]:
         its = other.protocol

@@ -101,7 +101,7 @@ class Network:
         """
         self._check(images)
         if batch_size < 1:
-            raise UserError(f"batch_size={batch_size} must be at least 1")
+            raise UserError("batch_size", batch_size, "must be at least 1")
         index, done = torch.arange(len(images)) if index is None else index, 0
         features, logits = [], []
         with counting("computing features", "images") as count:

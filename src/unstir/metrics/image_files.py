@@ -39,7 +39,7 @@ def read(path: Path, store: Store, by_class: bool = True) -> tuple[Tensor, Tenso
     refuse_onnx(path, "images")
     if is_run(path) or is_store(path):
         store_is = "a store, no images; give it as --store, and here images to compare with it"
-        raise UserError(f"{path} is {'a run; give it without --images' if is_run(path) else store_is}")
+        raise UserError("", path, f"is {('a run; give it without --images' if is_run(path) else store_is)}")
     with tempfile.TemporaryDirectory() as folder:
         how = {"channels": store.shape[0], "held_out": 0.0, "spelling": _spelled}
         packed = pack(path, Path(folder) / "images", **how)  # type: ignore[arg-type]
@@ -75,12 +75,12 @@ def _check(packed: Store, store: Store, path: Path) -> None:
         others = f"; and {more} more" if more else ""
         raise UserError(f"{path}: {file!r} cannot be judged: {why}{others}; remove it, or make it again")
     if any(note.text == COLOUR_LOST for note in packed.notes):
-        raise UserError(f"{path} has images in colour, {store.path} is grey; pack a store with --channels 3")
+        raise UserError("", path, f"has images in colour, {store.path} is grey", "pack a store with --channels 3")
     if packed.shape != store.shape:
         was, due = ("x".join(map(str, shape[:0:-1])) for shape in (packed.shape, store.shape))
         _, height, width = packed.shape
         square = f", or pack a store with --size {height}" if height == width else ""
-        raise UserError(f"{path} holds images of {was}, {store.path} of {due}; make images of {due}{square}")
+        raise UserError("", path, f"holds images of {was}, {store.path} of {due}", f"make images of {due}{square}")
 
 
 def _of_drawn(path: Path, num: int, store: Store, by_class: bool) -> Tensor | None:

@@ -235,7 +235,9 @@ def _parts(source: Source, store: Store) -> tuple[Tensor, ...]:
         array = _as_tensor(source)
         return tuple(_as_images(each, store, "the array") for each in (array if array.ndim == 5 else [array]))
     if not isinstance(source, Iterable) or isinstance(source, str | Path):
-        raise UserError(f"{type(source).__name__} is no source of images; give a folder, an array or batches of some")
+        raise UserError(
+            "", type(source).__name__, "is no source of images", "give a folder, an array or batches of some"
+        )
     batches = [_as_images(_as_tensor(each), store, "a batch") for each in source]
     if not batches:
         raise UserError("no images were given; give a folder, an array or batches of some")

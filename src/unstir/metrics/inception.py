@@ -125,7 +125,9 @@ def inception(file: Path | None, *, device: str = "cpu") -> Inception:
             net = network(NAME, ["2048", "logits_unbiased"], feature_extractor_weights_path=io.BytesIO(data))
         except RuntimeError as error:
             reason = " ".join(str(error).split())[:300]
-            raise UserError(f"{path} holds other tensors than Inception's weights ({reason}); use {URL}") from None
+            raise UserError(
+                "", path, f"holds other tensors than Inception's weights ({reason})", f"use {URL}"
+            ) from None
     return Inception(NAME, net.to(on), sha256)
 
 

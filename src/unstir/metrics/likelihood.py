@@ -94,7 +94,7 @@ def save_likelihood(
     out = folder or model.folder / "likelihood"
     for each in protocols.values():
         check(model, store, each)
-    check_writable(out, "name another with --out")
+    check_writable(out, "out")
     make_folder(out)
     found, curve = dict[str, Likelihood](), out
     for split, each in protocols.items():
@@ -115,7 +115,7 @@ def name_of(protocol: Mapping[str, Any], asked: Protocol, what: str) -> str:
     return f"step{protocol['step']}-{what}{fewer}-{digest}"
 
 
-@within_memory("--batch-size")
+@within_memory("batch_size")
 def likelihood(model: Model, store: Store, protocol: Protocol = Protocol()) -> Likelihood:
     """The bound on images of ``store`` under the model; its guide is left aside.
 
@@ -231,18 +231,18 @@ def check(model: Model, store: Store, protocol: Protocol) -> None:
     T = model.process.T
     if model.distilled:
         why = "its estimate is an image and not the mean that the bound needs"
-        raise UserError(f"{model.folder} was distilled: {why}; name the run that it was distilled from")
+        raise UserError("", model.folder, f"was distilled: {why}", "name the run that it was distilled from")
     if protocol.split not in SPLITS:
-        raise UserError(f"split={protocol.split!r} is unknown; choose one of {', '.join(SPLITS)}")
+        raise UserError("split", protocol.split, "is unknown", f"choose one of {', '.join(SPLITS)}")
     count = store.count(protocol.split)
     check_data(model.folder, model.data, store)
     if count == 0:
-        raise UserError(f"{store.path} has no {protocol.split} images; choose another split")
+        raise UserError("", store.path, f"has no {protocol.split} images", "choose another split")
     if not 0 <= protocol.num <= count:
-        raise UserError(f"num={protocol.num} is outside 1..{count}, the {protocol.split} images; 0 takes all")
+        raise UserError("num", protocol.num, f"is outside 1..{count}, the {protocol.split} images", "0 takes all")
     if protocol.calls != 0 and not 2 <= protocol.calls <= T:
-        raise UserError(f"calls={protocol.calls} is outside 2..{T}, the terms of the bound; 0 takes all of them")
+        raise UserError("calls", protocol.calls, f"is outside 2..{T}, the terms of the bound", "0 takes all of them")
     if protocol.batch_size < 1:
-        raise UserError(f"batch_size={protocol.batch_size} must be at least 1")
+        raise UserError("batch_size", protocol.batch_size, "must be at least 1")
     check_variance(protocol.variance, model.learned_variance)
     store.verify()

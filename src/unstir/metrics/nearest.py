@@ -65,7 +65,7 @@ def nearest_features(queries: Tensor, train: Tensor, *, k: int = 1, mirrored: Te
 
 def _search(queries: Tensor, num_train: int, views: Sequence[Rows], k: int) -> Nearest:
     if not 1 <= k <= num_train:
-        raise UserError(f"k={k} is outside 1..{num_train}, the number of training images")
+        raise UserError("k", k, f"is outside 1..{num_train}, the number of training images")
     if len(queries) == 0:
         nothing = torch.zeros(0, k)
         return Nearest(nothing.long(), nothing.double(), nothing.bool())

@@ -112,23 +112,23 @@ class Plan(Generic[From]):
 def check(plan: Plan[Source]) -> None:
     """Raise UserError for a plan that cannot be carried out; the bytes of the store are read once a process."""
     if plan.seeds < 1:
-        raise UserError(f"seeds={plan.seeds} must be at least 1; error bars over seeds need 2")
+        raise UserError("seeds", plan.seeds, "must be at least 1", "error bars over seeds need 2")
     plan.images.check(plan.num, plan.seeds, plan.store)
     store, count, least = plan.store, plan.store.count(plan.split), 2 * FEWEST  # halved where nothing is held out
     if count < least:
         raise UserError(
-            f"{store.path} has {counted(count, f'{plan.split} image')}, too few to compare with: it takes {least}"
+            "", store.path, f"has {counted(count, f'{plan.split} image')}, too few to compare with: it takes {least}"
         )
     if plan.num < FEWEST:
-        raise UserError(f"num={plan.num} must be at least {FEWEST}: a distance is between sets; better hundreds")
+        raise UserError("num", plan.num, f"must be at least {FEWEST}: a distance is between sets", "better hundreds")
     if plan.num_reference and not least <= plan.num_reference <= count:
         raise UserError(
-            f"num_reference={plan.num_reference} is outside {least}..{count}, the {plan.split} images; 0 is all"
+            "num_reference", plan.num_reference, f"is outside {least}..{count}, the {plan.split} images", "0 is all"
         )
     store.verify()
 
 
-@within_memory("--num")
+@within_memory("num")
 def judge(plan: Plan[Source]) -> Evaluation:
     """The figures of the images of a plan, measured now or taken from where they are kept: the run, or the store.
 

@@ -87,7 +87,7 @@ def reference(store: Store, part: str, network: Network, num: int = 0) -> Refere
     total = _NOISE_IMAGES if part == NOISE else store.count(part)
     num = min(num or total, total)
     if num < 2:
-        raise UserError(f"{store.path} has {total} {part} images, too few to compare with; use another split")
+        raise UserError("", store.path, f"has {total} {part} images, too few to compare with", "use another split")
     identity = {"version": VERSION, "data": store.content_hash, "network": network.hash, "part": part, "num": num}
     path = store.path / "statistics" / f"{network.name}-{network.hash[:12]}-{part}-{num}.safetensors"
     text = json.dumps(identity, sort_keys=True)

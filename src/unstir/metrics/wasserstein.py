@@ -90,7 +90,7 @@ def descriptors(images: Tensor, *, seed: int = 0, patches: int = PATCHES) -> lis
         asked = f"a distance between sets was asked for {counted(len(images), 'image')}"
         raise UserError(f"{asked}; give at least 2, better thousands")
     if patches < 1:
-        raise UserError(f"patches={patches} must be at least 1")
+        raise UserError("patches", patches, "must be at least 1")
     parts: list[list[Tensor]] = [[] for _ in _sides(*images.shape[2:])]
     for first in range(0, len(images), _BATCH):
         for number, level in enumerate(pyramid(images[first : first + _BATCH].float())):

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BeforeValidator, ConfigDict, Field, model_validator
 from pydantic.dataclasses import dataclass
 
-from unstir.errors import MisfitError, refusing
+from unstir.errors import UserError, refusing
 
 AUGMENTATION = ("mirrored", "upside down", "scale", "cos - 1", "sin", "right", "down")
 """The numbers that describe an augmentation to a network (`diffusion.augmentation`); all are 0 where there is none."""
@@ -70,17 +70,17 @@ class UNetConfig:
         last = len(self.mults) - 1
         if wrong := [i for i in self.attention if i > last]:
             there = [level for level in dict.fromkeys(self.attention) if level <= last] or [last]
-            levels = f"attention={list(self.attention)} names level {wrong[0]}, but mults={list(self.mults)} makes"
-            raise MisfitError(f"{levels} levels 0 to {last}: use", {"attention": there})
+            levels = f"names level {wrong[0]}, but mults={list(self.mults)} makes levels 0 to {last}"
+            raise UserError("attention", self.attention, levels, {"attention": there})
         if len(once := dict.fromkeys(self.attention)) < len(self.attention):
-            raise MisfitError(f"attention={list(self.attention)} names a level twice: use", {"attention": list(once)})
+            raise UserError("attention", self.attention, "names a level twice", {"attention": list(once)})
         if self.head_channels and self.heads != 1:
-            both = f"heads={self.heads} and head_channels={self.head_channels} were given, and one is enough: use"
-            raise MisfitError(both, {"heads": 1}, {"head_channels": 0})
+            both = f"and head_channels={self.head_channels} were given, and one is enough"
+            raise UserError("heads", self.heads, both, ({"heads": 1}, {"head_channels": 0}))
         self._check_channels()
         if self.layout == "report_guided" and not (self.num_classes and self.downsample_padding):
             by_class = {"num_classes": self.num_classes or 10, "downsample_padding": 1}
-            raise MisfitError('layout="report_guided" is by class and pads all round: use', by_class)
+            raise UserError("layout", self.layout, "is by class and pads all round", by_class)
         return self
 
     def _check_channels(self) -> None:
@@ -90,21 +90,22 @@ class UNetConfig:
         step = math.lcm(2, self.groups, divisor)
         near = {"channels": max(round(self.channels / step), 1) * step}
         if self.channels % 2:
-            odd = f"channels={self.channels} is odd, but the time needs as many sines as cosines: use"
-            raise MisfitError(odd, near)
+            odd = "is odd, but the time needs as many sines as cosines"
+            raise UserError("channels", self.channels, odd, near)
         if self.freq_shift >= self.channels / 2:
-            shift = f"freq_shift={self.freq_shift} must be less than channels/2 = {self.channels / 2:g}: use"
-            raise MisfitError(shift, {"freq_shift": 0.0})
+            shift = f"must be less than channels/2 = {self.channels / 2:g}"
+            raise UserError("freq_shift", self.freq_shift, shift, {"freq_shift": 0.0})
         attended = [level for level in (*self.attention, last) if widths[level] % divisor]
         fitting = {"groups": math.gcd(self.groups, *widths)} if any(width % self.groups for width in widths) else {}
         if attended:
             fitting[name] = math.gcd(divisor, *(widths[level] for level in (*self.attention, last)))
         if wrong := [width for width in widths if width % self.groups]:
-            divides = f"groups={self.groups} does not divide the {wrong[0]} channels of a level"
-            raise MisfitError(f"{divides} (channels={self.channels}, mults={list(self.mults)}): use", fitting, near)
+            divides = f"does not divide the {wrong[0]} channels of a level"
+            of = f"(channels={self.channels}, mults={list(self.mults)})"
+            raise UserError("groups", self.groups, f"{divides} {of}", (fitting, near))
         if attended:
-            divides = f"{name}={divisor} does not divide the {widths[attended[0]]} channels of level {attended[0]}"
-            raise MisfitError(f"{divides}, which has attention: use", fitting, near)
+            divides = f"does not divide the {widths[attended[0]]} channels of level {attended[0]}, which has attention"
+            raise UserError(name, divisor, divides, (fitting, near))
 
     @property
     def label_beside(self) -> bool:

@@ -87,5 +87,5 @@ def _read(path: Path) -> Tensor:
     except OSError as error:
         raise UserError(f"cannot read {path}: {error.strerror}; name a picture file with --image") from None
     except Refused as error:
-        raise UserError(f"{path} is no picture that can be shown: {error}; name another with --image") from None
+        raise UserError("", path, f"is no picture that can be shown: {error}", "name another with --image") from None
     return from_uint8(torch.from_numpy(array.copy()))[None]

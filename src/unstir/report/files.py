@@ -13,20 +13,18 @@ MADE_BY = b"<footer>Made by unstir "  # of every page (templates/base.html)
 
 def check_files(path: Path, exported: Path | None) -> None:
     """Raise UserError for a page or a file of figures that cannot be written."""
-    _check_file(path, "--out", ".html")
+    _check_file(path, "out", ".html")
     for target in targets(exported) if exported else ():
-        _check_file(target, "--export", target.suffix)
+        _check_file(target, "exported", target.suffix)
 
 
-def _check_file(path: Path, option: str, suffix: str) -> None:
+def _check_file(path: Path, key: str, suffix: str) -> None:
     """Raise UserError for a file of another kind or one that cannot be written."""
     if path.suffix.lower() != suffix.lower():
-        raise UserError(f"{option} {path} must end in {suffix}")
-    check_file(path, option)
+        raise UserError(key, path, f"must end in {suffix}")
+    check_file(path, key)
     if path.is_file() and path.stat().st_size and not _is_ours(path):
-        raise UserError(
-            f"{option} {path} is there and was not written by unstir report; delete it, or name another file"
-        )
+        raise UserError(key, path, "is there and was not written by unstir report", "delete it, or name another file")
 
 
 def _is_ours(path: Path) -> bool:

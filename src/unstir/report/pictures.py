@@ -87,7 +87,7 @@ def _opened(path: Path) -> Image.Image:
         image.load()
         return image
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
-        raise UserError(f"{path} is damaged; remove it, and the page is made without it") from None
+        raise UserError("", path, "is damaged", "remove it, and the page is made without it") from None
 
 
 def snapshots(run: Run) -> list[tuple[str, Picture]]:

@@ -186,9 +186,9 @@ def targets(path: Path) -> list[Path]:
         return [path]
     kinds = ", ".join(WRITERS)
     if path.suffix and not path.is_dir():
-        raise UserError(f"--export {path} is no {kinds} file; name one of these, or a folder for all three")
+        raise UserError("export", path, f"is no {kinds} file", "name one of these, or a folder for all three")
     if path.exists() and not path.is_dir():
-        raise UserError(f"--export {path} is a file; name a folder, or a file that ends in {kinds}")
+        raise UserError("export", path, "is a file", f"name a folder, or a file that ends in {kinds}")
     return [path / f"{STEM}{suffix}" for suffix in WRITERS]
 
 

@@ -62,7 +62,7 @@ def _check_asked(paths: Sequence[Path]) -> None:
         raise UserError("no run was named; give the folder of one, such as runs/mnist")
     places = [path.resolve() for path in paths]
     if twice := next((path for path, place in zip(paths, places, strict=True) if places.count(place) > 1), None):
-        raise UserError(f"{twice} is named twice; name each run once")
+        raise UserError("", twice, "is named twice", "name each run once")
 
 
 def _with_stores(runs: Sequence[Run], named: Path | None) -> tuple[list[Run], list[Store | None]]:

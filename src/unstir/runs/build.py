@@ -116,9 +116,8 @@ def check_own(config: Config, height: int, width: int) -> None:
     if wrong := [key for key, t in net.state_dict().items() if t.dtype != torch.float32]:
         raise UserError(f"the network {name} holds {wrong[0]}, which is not float32; keep it as a plain attribute")
     if config.train.augment and not own.takes(net, "augmentation"):
-        raise UserError(
-            f"train.augment={config.train.augment} needs a network that takes augmentation; set --train.augment 0"
-        )
+        needs = "needs a network that takes augmentation"
+        raise UserError("train.augment", config.train.augment, needs, {"train.augment": 0.0})
     due = [2, config.model.in_channels * (2 if config.diffusion.learned_variance else 1), height, width]
     given = f"the network {name}, given images of {config.model.in_channels}x{height}x{width}"
     try:
@@ -225,15 +224,13 @@ def device(name: str) -> torch.device:
             return torch.device("cuda")
         return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
     if name.split(":")[0] not in ("cpu", "cuda", "mps"):
-        kinds = "auto, cpu, cuda, cuda:1 or mps"
-        raise UserError(f"device={name!r} is unknown; give --device (training: --train.device) {kinds}")
+        raise UserError("device", name, "must be auto, cpu, cuda, cuda:1 or mps")
     try:
         chosen = torch.device(name)
         torch.empty((), device=chosen)
     except (RuntimeError, AssertionError, NotImplementedError):
-        raise UserError(
-            f"device={name!r} is not on this machine; give --device (training: --train.device) auto or cpu"
-        ) from None
+        others = {"device": "auto"}, {"device": "cpu"}
+        raise UserError("device", name, "is not on this machine", others) from None
     return chosen
 
 

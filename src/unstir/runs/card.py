@@ -13,7 +13,6 @@ from torch import Tensor
 from unstir.data.store import class_number
 from unstir.errors import UserError, remedy
 from unstir.pictures.caption import of_class
-from unstir.progress import counted
 from unstir.runs.files import write_text
 from unstir.runs.kinds import check, check_format, is_count, is_text
 from unstir.runs.lines import decode, encode
@@ -58,12 +57,14 @@ def load(folder: Path) -> DataCard:
         values = decode(file.read_bytes())
         check_format(file, values.get("unstir_data"), FORMAT)
         check(values, KINDS)
+    except UserError:
+        raise
     except FileNotFoundError:
-        raise UserError(f"{folder} is not a whole run: {NAME} is missing; {restore}") from None
+        raise UserError("", folder, f"is not a whole run: {NAME} is missing", restore) from None
     except OSError as error:
         raise UserError(f"cannot read {file}: {remedy(error)}") from None
     except ValueError as error:
-        raise UserError(f"{file} is damaged: {error}; {restore}") from None
+        raise UserError("", file, f"is damaged: {error}", restore) from None
     return DataCard.of(values)
 
 
@@ -114,14 +115,14 @@ class Labels:
         """The names for pictures of classes, int64 [B]; none where there are no labels."""
         return [] if labels is None else [of_class(label, self.names[label]) for label in labels.tolist()]
 
-    def numbers(self, texts: Sequence[str], option: str = "--label", remedy: str = "leave it out") -> tuple[int, ...]:
+    def numbers(self, texts: Sequence[str], key: str = "label") -> tuple[int, ...]:
         """The numbers of the classes that texts name, by name or number; UserError for one that is not known."""
         if texts and not self.count:
-            raise UserError(f"{option} {' '.join(texts)} was given, but this network knows no classes; {remedy}")
+            raise UserError(key, " ".join(texts), "was given, but this network knows no classes", {key: None})
         last = len(self.names) - 1
         for text in texts:  # a number is answered by numbers, not by the name of a class that looks like it
             if re.fullmatch("-?[0-9]{1,9}", text) and text not in self.names and not 0 <= int(text) <= last:
-                raise UserError(f"label={text} is outside 0..{last}, the classes of this run; or give a name")
+                raise UserError(key, int(text), f"is outside 0..{last}, the classes of this run", "or give a name")
         return tuple(class_number(self.names, text) for text in texts)
 
     def number(self, text: str | None) -> int | None:
@@ -131,24 +132,24 @@ class Labels:
     def check(self, label: int | None, shares: Sequence[int] = ()) -> None:
         """Raise UserError for a label that the network does not know, or shares that are not of its classes."""
         if label is not None and not self.count:
-            raise UserError(f"label={label} was given, but this network knows no classes; leave it out")
+            raise UserError("label", label, "was given, but this network knows no classes", {"label": None})
         if label is not None and not 0 <= label < self.count:
-            raise UserError(f"label={label} is outside 0..{self.count - 1}, the classes of this run")
+            raise UserError("label", label, f"is outside 0..{self.count - 1}, the classes of this run")
         if shares and not self.count:
-            raise UserError(f"shares={tuple(shares)} were given, but this network knows no classes; leave them out")
+            none = "were given, but this network knows no classes"
+            raise UserError("shares", tuple(shares), none, {"shares": None})
         if shares and label is not None:
-            raise UserError(f"label={label} and shares={tuple(shares)} were given; leave out one of them")
+            raise UserError("label", label, "and shares were given", ({"label": None}, {"shares": None}))
         if shares and (len(shares) != self.count or min(shares) < 0 or not 1 <= sum(shares) < MOST_SHARES):
             numbers = f"{self.count} numbers, one a class, not all 0, with a sum below {MOST_SHARES}"
-            raise UserError(f"shares={tuple(shares)} must be {numbers}")
+            raise UserError("shares", tuple(shares), f"must be {numbers}")
 
-    def or_null(self, label: int | None, option: str = "--label") -> int | None:
+    def or_null(self, label: int | None, key: str = "label") -> int | None:
         """The label of an image that is given; where none is named, the null label, if the network was trained with it.
 
-        Raises UserError as `check`, or where a label is needed, which is to be named with ``option``.
+        Raises UserError as `check`, or where a label is needed, which ``key`` names.
         """
         self.check(label)
         if label is None and self.count and not self.has_null:
-            classes = f"{counted(self.count, 'class', 'classes')}; name the image's, 0..{self.count - 1}, with {option}"
-            raise UserError(f"this network knows {classes}")
+            raise UserError(key, None, f"must name the class of the image, 0..{self.count - 1}")
         return self.count if label is None and self.has_null else label

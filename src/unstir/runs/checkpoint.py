@@ -28,7 +28,7 @@ from unstir.data.disk import sync_folder
 from unstir.diffusion.arithmetic import kernels
 from unstir.errors import UserError, remedy
 from unstir.randomness import VERSION
-from unstir.runs.files import replacing
+from unstir.runs.files import replacing, writing
 from unstir.runs.kinds import check, check_format, is_count
 
 FORMAT = 7
@@ -113,12 +113,10 @@ def save(folder: Path, checkpoint: Checkpoint) -> Path:
     text = _canonical(checkpoint)
     size = sum(t.numel() * t.element_size() for t in tensors.values()) + len(text)
     path = folder / file_name(checkpoint.step)
-    try:
-        if not folder.is_dir():
+    if not folder.is_dir():
+        with writing(folder):
             folder.mkdir(exist_ok=True)
             sync_folder(folder.parent)
-    except OSError as error:
-        raise UserError(f"cannot make the folder {folder}: {error.strerror}; was the run moved or removed?") from None
     with replacing(path, needs=size + 64 * len(tensors)) as partial:
         save_file(tensors, partial, {"unstir": text, "sha256": content_hash(tensors, text)})
     return path
@@ -129,22 +127,22 @@ def load(path: Path) -> Checkpoint:
     try:
         metadata, tensors = read_tensors(path)
     except FileNotFoundError:
-        raise UserError(f"{path} does not exist") from None
+        raise UserError("", path, "does not exist") from None
     except OSError as error:
         raise UserError(f"cannot read {path}: {remedy(error)}") from None
     except (SafetensorError, ValueError, OverflowError, TypeError, AttributeError) as error:
-        raise DamagedError(f"{path} is damaged: {error}") from None
+        raise DamagedError("", path, f"is damaged: {error}") from None
     except MemoryError:
-        raise UserError(f"{path} does not fit into memory; end other programs, or use a larger machine") from None
+        raise UserError("", path, "does not fit into memory", "end other programs, or use a larger machine") from None
     text = metadata.get("unstir")
     if text is None:
-        raise DamagedError(f"{path} was not written by unstir: its metadata names no config")
+        raise DamagedError("", path, "was not written by unstir: its metadata names no config")
     try:
         found = content_hash(tensors, text)
     except (RuntimeError, TypeError):
-        raise DamagedError(f"{path} is damaged: it holds numbers of a kind that no checkpoint has") from None
+        raise DamagedError("", path, "is damaged: it holds numbers of a kind that no checkpoint has") from None
     if metadata.get("sha256") != found:
-        raise DamagedError(f"{path} is damaged: its content does not match its SHA-256")
+        raise DamagedError("", path, "is damaged: its content does not match its SHA-256")
     return _parse(path, text, tensors)
 
 
@@ -180,7 +178,7 @@ def newest(
         try:
             found = load(path)
             if found.kind != "full":
-                raise DamagedError(f"{path} holds weights alone, with nothing to continue from")
+                raise DamagedError("", path, "holds weights alone, with nothing to continue from")
             check(found)
             return found, problems
         except DamagedError as error:
@@ -211,14 +209,14 @@ def _parse(path: Path, text: str, tensors: dict[str, Tensor]) -> Checkpoint:
         meta = json.loads(text)
         check(meta, {"format": is_count})
     except (ValueError, RecursionError):
-        raise DamagedError(f"{path} is damaged: its metadata is not that of a checkpoint") from None
+        raise DamagedError("", path, "is damaged: its metadata is not that of a checkpoint") from None
     check_format(path, meta["format"], FORMAT)
     try:
         check(meta, FIELDS)
     except ValueError as error:
-        raise DamagedError(f"{path} is damaged: of its metadata, {error}") from None
+        raise DamagedError("", path, f"is damaged: of its metadata, {error}") from None
     if (match := NAME.fullmatch(path.name)) and int(match[1]) != meta["step"]:
-        raise DamagedError(f"{path} is damaged: it holds step {meta['step']}")
+        raise DamagedError("", path, f"is damaged: it holds step {meta['step']}")
     return Checkpoint(tensors=tensors, **{name: meta[name] for name in FIELDS})
 
 

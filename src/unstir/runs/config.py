@@ -12,7 +12,7 @@ from pydantic import model_validator
 from pydantic.dataclasses import dataclass
 
 from unstir.chain import DEFAULTS, SAMPLERS
-from unstir.errors import MisfitError, UserError, refusing
+from unstir.errors import UserError, refusing
 from unstir.nn.config import ModelConfig
 from unstir.runs.bounds import SPAN, STRICT
 from unstir.runs.sections import (
@@ -51,57 +51,52 @@ class Config:
         self._check_network()
         self._check_loss()
         if self.distilled and self.log.held_out_images:
-            other = 'measures the denoising loss, which loss.objective="consistency" does not minimise: use'
-            raise MisfitError(f"log.held_out_images={self.log.held_out_images} {other}", {"log.held_out_images": 0})
+            other = 'measures the denoising loss, which loss.objective="consistency" does not minimise'
+            raise UserError("log.held_out_images", self.log.held_out_images, other, {"log.held_out_images": 0})
         if self.train.label_dropout and not self.model.num_classes:
-            hides = f"train.label_dropout={self.train.label_dropout} hides labels: use"
-            raise MisfitError(hides, _CLASSES, {"train.label_dropout": 0.0})
+            dropout, none = "train.label_dropout", {"train.label_dropout": 0.0}
+            raise UserError(dropout, self.train.label_dropout, "hides labels, and there are none", (_CLASSES, none))
         return self
 
     def _check_network(self) -> None:
         model, diffusion = self.model, self.diffusion
         if model.in_channels != self.data.channels:
-            differs = f"model.in_channels={model.in_channels} differs from data.channels={self.data.channels}: use"
-            both = [{"data.channels": number, "model.in_channels": number} for number in (1, 3)]
-            raise MisfitError(differs, *both)
+            both = tuple({"data.channels": number, "model.in_channels": number} for number in (1, 3))
+            differs = f"differs from data.channels={self.data.channels}"
+            raise UserError("model.in_channels", model.in_channels, differs, both)
         outputs = model.in_channels * (2 if diffusion.learned_variance else 1)
         if model.out_channels not in (0, outputs):
-            raise MisfitError(
-                f"model.out_channels={model.out_channels} must be 0 (as many as it takes) or {outputs}: use",
-                {"model.out_channels": 0},
-            )
+            due = f"must be 0 (as many as it takes) or {outputs}"
+            raise UserError("model.out_channels", model.out_channels, due, {"model.out_channels": 0})
         if model.time_table not in (0, diffusion.T):
-            raise MisfitError(
-                f"model.time_table={model.time_table} must be 0 or diffusion.T={diffusion.T}, a row per time: use",
-                {"model.time_table": diffusion.T},
-            )
+            due = f"must be 0 or diffusion.T={diffusion.T}, a row per time"
+            raise UserError("model.time_table", model.time_table, due, {"model.time_table": diffusion.T})
         if model.augmented and not self.train.augment:
-            given = "model.augmented follows from train.augment: use"
-            raise MisfitError(given, {"train.augment": 0.12}, {"model.augmented": False})
-        levels, none = self.train.activation_checkpointing, {"train.activation_checkpointing": 0}
+            remedies = {"train.augment": 0.12}, {"model.augmented": False}
+            raise UserError("model.augmented", True, "follows from train.augment", remedies)
+        levels, key = self.train.activation_checkpointing, "train.activation_checkpointing"
         if levels and not model.is_unet:
-            raise MisfitError(f"train.activation_checkpointing is of the U-Net, not of {model.type}: use", none)
+            raise UserError(key, levels, f"is of the U-Net, not of {model.type}", {key: 0})
         if levels > (there := len(model.mults)):
-            makes = f"train.activation_checkpointing={levels}, but model.mults={list(model.mults)} makes {there} levels"
-            raise MisfitError(f"{makes}: use at most", {"train.activation_checkpointing": there})
+            raise UserError(key, levels, f"is more than the {there} levels of the network", {key: there})
 
     def _check_loss(self) -> None:
         diffusion, loss = self.diffusion, self.loss
         if diffusion.learned_variance and not loss.has_bound:
-            trained = f'loss.objective="{loss.objective}" does not train diffusion.learned_variance: use'
-            bound = {"objective": "hybrid", **loss.without_bound}
-            recipe = ["the recipe digits-hybrid"] if self.data.source == "digits" else []
-            raise MisfitError(trained, {f"loss.{name}": value for name, value in bound.items()}, *recipe)
+            untrained = "does not train diffusion.learned_variance"
+            bound = {f"loss.{name}": value for name, value in {"objective": "hybrid", **loss.without_bound}.items()}
+            recipe = ("begin with the recipe digits-hybrid",) * (self.data.source == "digits")
+            raise UserError("loss.objective", loss.objective, untrained, (bound, *recipe))
         if loss.objective == "hybrid" and not diffusion.learned_variance:
-            learned = 'loss.objective="hybrid" is for diffusion.learned_variance: use'
-            raise MisfitError(learned, {"diffusion.learned_variance": True}, {"loss.objective": "simple"})
+            both = {"diffusion.learned_variance": True}, {"loss.objective": "simple"}
+            raise UserError("loss.objective", loss.objective, "is for diffusion.learned_variance", both)
         if diffusion.zero_terminal_snr and loss.weighting in ("min_snr", "p2"):
-            zero = f'loss.weighting="{loss.weighting}" is 0 at t = T with zero_terminal_snr, where every sampler starts'
-            raise MisfitError(f"{zero}: use", {"loss.weighting": "simple"}, {"loss.weighting": "truncated_snr"})
+            zero = "is 0 at t = T with zero_terminal_snr, where every sampler starts"
+            others = {"loss.weighting": "simple"}, {"loss.weighting": "truncated_snr"}
+            raise UserError("loss.weighting", loss.weighting, zero, others)
         if self.distilled and diffusion.predict == "eps":
-            at_T = "at t = T an error in the noise is multiplied by sigma_T / alpha_T in the image"
-            works = f'predict="eps" does not work with loss.objective="consistency", for {at_T}: use'
-            raise MisfitError(works, {"diffusion.predict": "v"})
+            at_T = "is multiplied by sigma_T / alpha_T at t = T, which consistency cannot learn"
+            raise UserError("diffusion.predict", "eps", at_T, {"diffusion.predict": "v"})
 
     @property
     def distilled(self) -> bool:
@@ -112,29 +107,29 @@ class Config:
     def _grids_are_possible(self) -> "Config":
         grids, diffusion, loss = self.grids, self.diffusion, self.loss
         if diffusion.zero_terminal_snr and SAMPLERS[grids.sampler].divides_by_alpha:
-            zero = f'grids.sampler="{grids.sampler}" divides by alpha_T, which is 0 with zero_terminal_snr: use'
-            raise MisfitError(zero, {"grids.sampler": "ddim"}, {"grids.sampler": "dpmpp_2m"})
+            zero = "divides by alpha_T, which is 0 with zero_terminal_snr"
+            raise UserError(
+                "grids.sampler", grids.sampler, zero, ({"grids.sampler": "ddim"}, {"grids.sampler": "dpmpp_2m"})
+            )
         if (grids.sampler == "consistency") != self.distilled:
-            pair = f'grids.sampler="{grids.sampler}" with loss.objective="{loss.objective}"'
+            pair = f'does not fit loss.objective="{loss.objective}": both are consistency or neither'
             other = "consistency" if self.distilled else DEFAULTS["sampler"]
-            raise MisfitError(f'{pair}: either both are "consistency" or neither: use', {"grids.sampler": other})
+            raise UserError("grids.sampler", grids.sampler, pair, {"grids.sampler": other})
         if grids.variance == "learned" and not diffusion.learned_variance:
-            raise MisfitError(
-                'grids.variance="learned" needs diffusion.learned_variance: use', {"grids.variance": "auto"}
+            raise UserError(
+                "grids.variance", grids.variance, "needs diffusion.learned_variance", {"grids.variance": "auto"}
             )
         if grids.guidance != 1 and not self.train.label_dropout:
             hidden = {"train.label_dropout": 0.1} | ({} if self.model.num_classes else _CLASSES)
-            needs = f"grids.guidance={grids.guidance} needs train.label_dropout, and so classes: use"
-            raise MisfitError(needs, hidden, {"grids.guidance": 1.0})
+            needs, remedies = "needs train.label_dropout, and so classes", (hidden, {"grids.guidance": 1.0})
+            raise UserError("grids.guidance", grids.guidance, needs, remedies)
         if grids.steps > diffusion.T:
-            raise MisfitError(
-                f"grids.steps={grids.steps} exceeds diffusion.T={diffusion.T}: use at most",
-                {"grids.steps": diffusion.T},
-            )
+            most = {"grids.steps": diffusion.T}
+            raise UserError("grids.steps", grids.steps, f"exceeds diffusion.T={diffusion.T}", most)
         try:
             grids.check(diffusion.T)
         except UserError as error:
-            raise ValueError(f"grids.{error}") from None
+            raise error.within("grids") from None
         return self
 
 

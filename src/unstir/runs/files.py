@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from safetensors import SafetensorError
 
 from unstir.data.disk import sync_folder, take_lock
-from unstir.errors import REMEDIES, UserError, remedy
+from unstir.errors import REMEDIES, UnwrittenError, UserError
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -21,26 +21,16 @@ if TYPE_CHECKING:
 PARTIAL = ".partial"
 
 
-class UnwrittenError(UserError):
-    """What was to be written at ``path`` is not there: the disk is full, or a right is missing.
-
-    ``why`` is the reason and the remedy in words; where the same command does not go on with what it left, it
-    begins anew, and ``continues`` is false.
-    """
-
-    def __init__(self, path: Path, why: str, continues: bool = True) -> None:
-        self.path, self.why = path, why
-        again = "run the same command again to continue" if continues else "run the same command again"
-        super().__init__(f"cannot write {path}: {why}, and {again}")
-
-
 @contextmanager
 def writing(path: Path, needs: int = 0) -> Iterator[None]:
     """Errors of a disk in this block are an UnwrittenError of ``path``, with ``needs`` (bytes, where known)."""
     try:
         yield
+    except UnwrittenError:
+        raise
     except (OSError, SafetensorError) as error:
-        raise UnwrittenError(path, _reason(path, needs, error)) from None
+        number = error.errno if isinstance(error, OSError) else None
+        raise UnwrittenError(number, _reason(path, needs, error), str(path)) from None
 
 
 @contextmanager
@@ -70,7 +60,7 @@ def replacing(path: Path, needs: int = 0, durable: bool = True) -> Iterator[Path
     except ValueError as error:
         if "null" not in str(error):
             raise
-        raise UserError(f"{str(path)!r} has a zero byte in it, which no file name can have; name another") from None
+        raise UserError("", repr(str(path)), "has a zero byte in it, which no name can have", "name another") from None
 
 
 def remove_partials(folder: Path) -> None:
@@ -112,8 +102,8 @@ def write_text(path: Path, text: str) -> None:
     try:
         content = text.encode()
     except UnicodeEncodeError as error:
-        name = f"{text[max(error.start - 20, 0) : error.end]!a} in it is a name that is not UTF-8"
-        raise UserError(f"cannot write {path}: {name}; rename that file or folder") from None
+        name = f"cannot be written: {text[max(error.start - 20, 0) : error.end]!a} in it is not UTF-8"
+        raise UserError("", path, name, "rename that file or folder") from None
     write_bytes(path, content)
 
 
@@ -130,27 +120,23 @@ def save_png(path: Path, picture: "Image", durable: bool = True) -> None:
 
 
 def make_folder(path: Path) -> Path:
-    """The folder, made where it was not; UserError where it cannot be."""
-    try:
-        path.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(f"cannot make the folder {path}: {remedy(error, 'name another with --out')}") from None
+    """The folder, made where it was not."""
+    path.mkdir(parents=True, exist_ok=True)
     return path
 
 
 def _reason(path: Path, needs: int, error: Exception) -> str:
-    """Why ``path`` was not written, and what to do; the error may be of another file, which is named then."""
-    number, reason = getattr(error, "errno", 0), getattr(error, "strerror", "") or " ".join(str(error).split())
-    mend = REMEDIES.get(number, "check the path and the disk")
+    """Why ``path`` was not written; the error may be of another file, which is named then."""
+    reason = getattr(error, "strerror", "") or " ".join(str(error).split())
     other = getattr(error, "filename", None)
     if isinstance(other, str | os.PathLike) and not _is_of(path.absolute(), Path(other).absolute()):
-        return f"{other}: {reason}; {mend}"
+        return f"{other}: {reason}"
     try:
         space = f"{shutil.disk_usage(path.parent).free / 1e6:.1f} MB are free there"
     except OSError:
         space = "its folder is gone"
     need = f"it needs {needs / 1e6:.1f} MB; " if needs else ""
-    return f"{reason} ({need}{space}); {mend}"
+    return f"{reason} ({need}{space})"
 
 
 def _is_of(path: Path, other: Path) -> bool:
@@ -159,22 +145,24 @@ def _is_of(path: Path, other: Path) -> bool:
     return path in (other, *other.parents) or other == path.parent or (is_partial and other.parent == path.parent)
 
 
-def check_writable(folder: Path, elsewhere: str = "") -> None:
+def check_writable(folder: Path, key: str = "") -> None:
     """Raise UserError where no file can be made in ``folder`` or, before it is there, in the one it will lie in.
 
     A file without a name is made, which leaves no trace (O_TMPFILE), so that a read-only disk, a missing right and a
-    quota are all noticed, as they would be later. ``elsewhere`` is the remedy where another folder can be named.
+    quota are all noticed, as they would be later. ``key`` is the argument that names it, if one does.
     """
     place = folder.absolute()
     while not place.exists() and place != place.parent:
         place = place.parent
     if not place.is_dir():
-        raise UserError(f"cannot make the folder {folder}: {place} is a file; {elsewhere or 'move that away'}")
+        raise UserError(key, folder, f"cannot be made: {place} is a file", "name another")
     try:
         with tempfile.TemporaryFile(dir=place):
             pass
     except OSError as error:
-        raise UserError(f"cannot write in {place}: {remedy(error, elsewhere)}") from None
+        raise UserError(
+            key, folder, f"cannot be written: {error.strerror}", REMEDIES.get(error.errno or 0, ())
+        ) from None
 
 
 def is_writable(folder: Path) -> bool:
@@ -185,8 +173,8 @@ def is_writable(folder: Path) -> bool:
     return False
 
 
-def check_file(path: Path, option: str) -> None:
-    """Raise UserError where a file cannot be written: it is a folder, or its folder cannot be made or written in."""
+def check_file(path: Path, key: str) -> None:
+    """Raise UserError where the file that ``key`` names is a folder, or its folder cannot be made or written in."""
     if path.is_dir():
-        raise UserError(f"{option} {path} is a folder; name a file in it")
-    check_writable(path.parent, f"name another with {option}")
+        raise UserError(key, path, "is a folder", "name a file in it")
+    check_writable(path.parent, key)

@@ -132,8 +132,8 @@ class RunFolder:
             take_lock(file, wait=False)
         except BlockingIOError:
             file.close()
-            text = f"{self.path} is being trained by another process; wait for it or name another --out"
-            raise UserError(text) from None
+            busy = "is being trained by another process"
+            raise UserError("out", self.path, busy, "wait for it, or name another folder") from None
         except OSError as error:
             file.close()
             raise UserError(f"cannot lock {self.path}: {remedy(error)}") from None
@@ -160,13 +160,13 @@ class RunFolder:
 def check_free(path: Path) -> None:
     """Raise UserError where a new run cannot have this folder; what a run killed at its birth left may lie there."""
     if path.exists() and not path.is_dir():
-        raise UserError(f"{path} is a file; name a folder with --out")
+        raise UserError("out", path, "is a file", "name a folder")
     if mistaken.has_lost_config(path):
-        gone = f"{path} has checkpoints of a run whose config.toml is gone"
-        raise UserError(f"{gone}; put that back, or name another folder with --out")
+        gone = "has checkpoints of a run whose config.toml is gone"
+        raise UserError("out", path, gone, "put that back, or name another folder")
     ours = ("data.json", ".lock")
     if path.is_dir() and any(not (e.name in ours or e.name.endswith(PARTIAL)) for e in path.iterdir()):
-        raise UserError(f"{path} is not empty and holds no run; name another folder with --out")
+        raise UserError("out", path, "is not empty and holds no run", "name another folder")
 
 
 def is_run(path: Path) -> bool:

@@ -30,7 +30,7 @@ def initial_weights(net: nn.Module, config: Config) -> tuple[dict[str, Tensor], 
     if wrong := misfits(own, weights):
         what = f"{'; '.join(_unlike(found.config, config) or wrong[:3])} ({len(wrong)} tensors, {wrong[0]})"
         remedy = "use the same [model] settings, or leave it out"
-        raise UserError(f"train.init={source} does not fit the network: {what}; {remedy}")
+        raise UserError("train.init", source, f"does not fit the network: {what}", remedy)
     notes = [f"it has no {', '.join(new)}, which is new and keeps its own initial values"] if new else []
     if other := _other_process(found.config.get("diffusion", {}), config):
         notes.append(f"they were trained for another process ({'; '.join(other)}) and learn this one anew")
@@ -68,12 +68,14 @@ def check_teacher(config: Config) -> None:
         raise UserError(f'loss.objective="consistency" learns from a trained run, and train.init names none; {how}')
     there = toml.from_dict(_checkpoint_of(source).config, "train.init")
     if there.distilled:
-        raise UserError(f"train.init={source} was distilled itself, and is no teacher; name the run it was made from")
+        raise UserError(
+            "train.init", source, "was distilled itself, and is no teacher", "name the run it was made from"
+        )
     process = [name for name in vars(config.diffusion) if name not in ("predict", "learned_variance")]
     pairs = [(f"diffusion.{name}", getattr(there.diffusion, name), getattr(config.diffusion, name)) for name in process]
     pairs.append(("what the teacher predicts (loss.teacher)", there.diffusion.predict, config.loss.teacher))
     if wrong := [f"{name} is {their} there, {our} here" for name, their, our in pairs if their != our]:
-        raise UserError(f"train.init={source} is not the teacher that is asked for: {'; '.join(wrong)}; {how}")
+        raise UserError("train.init", source, f"is not the teacher that is asked for: {'; '.join(wrong)}", how)
 
 
 def _other_process(there: dict[str, Any], config: Config) -> list[str]:
@@ -93,7 +95,7 @@ def _checkpoint_of(text: str) -> Checkpoint:
         return checkpoint.load(Path(text))
     folder, step = run_and_step(text)
     if not Path(folder).is_dir():
-        raise UserError(f"train.init={text} does not exist; name a run, RUN@STEP, or a weights file of unstir")
+        raise UserError("train.init", text, "does not exist", "name a run, RUN@STEP, or a weights file of unstir")
     return Run.open(folder).load(step)
 
 

@@ -27,7 +27,7 @@ def check_format(file: Path, found: Any, reads: int) -> None:
     """Raise UserError where ``found``, the number of a file's format, is not the one that this version ``reads``."""
     if found != reads:
         mend = "upgrade unstir" if is_count(found) and found > reads else "train anew, or use the version that wrote it"
-        raise UserError(f"{file} has format {short(found)}, this version reads {reads}; {mend}")
+        raise UserError("", file, f"has format {short(found)}, this version reads {reads}", mend)
 
 
 def is_count(value: Any) -> bool:

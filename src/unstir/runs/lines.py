@@ -17,9 +17,9 @@ from pathlib import Path
 from typing import IO, Any
 
 from unstir.data.disk import sync_folder
-from unstir.errors import UserError, remedy
+from unstir.errors import UnwrittenError, UserError, remedy
 from unstir.runs.checkpoint import Checkpoint
-from unstir.runs.files import UnwrittenError, write_text
+from unstir.runs.files import write_text
 from unstir.runs.kinds import Kind, check, is_count, is_figure, is_figures, is_number, is_text
 
 CHECKSUM = "crc32"
@@ -117,7 +117,7 @@ def _written(file: Path) -> Iterator[IO[bytes]]:
         if begun:
             sync_folder(file.parent)
     except OSError as error:
-        raise UnwrittenError(file, remedy(error)) from None
+        raise UnwrittenError(error.errno, error.strerror, str(file)) from None
 
 
 def write(file: Path, lines: Iterable[Mapping[str, Any]]) -> None:

@@ -35,13 +35,9 @@ def compare(saved: Config, asked: Config) -> dict[str, Any]:
     old, new = toml.flat(saved), toml.flat(asked)
     changed = {key: new.get(key) for key in _different(old, new)}
     if fixed := [key for key in changed if key not in MAY_CHANGE]:
-        said = _shortened([f"{key} is {old.get(key)!r} in the run, {new.get(key)!r} was asked" for key in fixed])
-        began = f"the run began with recipe {saved.recipe or 'none'}, {asked.recipe or 'none'} was asked, but "
-        raise KeptSettingsError(
-            f"{began if asked.recipe != saved.recipe else ''}a run keeps its settings: {said}; leave out what differs, "
-            "or start another run with --out (unstir train --help lists what may change)",
-            fixed,
-        )
+        kept = f"is {short(old.get(fixed[0]))} in the run, which keeps its settings"
+        remedy = dict.fromkeys(fixed), "start another run in another folder"
+        raise KeptSettingsError(tuple(fixed), new.get(fixed[0]), kept, remedy)
     return changed
 
 
@@ -57,14 +53,18 @@ def check_same(run: RunFolder, found: Checkpoint) -> str:
     said = {key: f"{key} is {_text(ours.get(key))}, not {_text(theirs.get(key))}" for key in _different(theirs, ours)}
     if fixed := [key for key in said if key not in MAY_CHANGE]:
         raise UserError(
-            f"{file} is not what {name} was trained with: {_shortened([said[key] for key in fixed])}; restore it from "
-            f"a copy, or write {_lines(fixed[:SHOWN], theirs)}"
+            "",
+            file,
+            f"is not what {name} was trained with: {_shortened([said[key] for key in fixed])}",
+            f"restore it from a copy, or write {_lines(fixed[:SHOWN], theirs)}",
         )
     card = run.data.plain()
     if other := [key for key in card if found.data and found.data.get(key) != card[key]]:
         what = ", ".join(f"{key} is {short(card[key])}, not {short(found.data.get(key))}" for key in other)
         card_file = run.path / "data.json"
-        raise UserError(f"{card_file} is not of the data that {name} was trained on: {what}; restore it from a copy")
+        raise UserError(
+            "", card_file, f"is not of the data that {name} was trained on: {what}", "restore it from a copy"
+        )
     of_chain = {f"grids.{name}" for name in DEFAULTS} & said.keys()
     recorded = _changed(run) if of_chain else {}
     edited = [said[key] for key in said if key in of_chain and recorded.get(key) != ours.get(key)]
@@ -198,7 +198,10 @@ def power_average(run: RunFolder, found: Checkpoint, width: float) -> dict[str, 
     step, own = found.step, found.part("model")
     if not run.config.train.power_ema or not step:
         raise UserError(
-            f"{run.path} has no power averages at step {step}, which --ema-width needs; train with --train.power_ema"
+            "",
+            run.path,
+            f"has no power averages at step {step}, which --ema-width needs",
+            "train with --train.power_ema",
         )
     steps = [*(each for each, _ in checkpoint.listed(run.weights) if each < step), step]
     shares, error = combination([(each, saved) for each in steps for saved in WIDTHS], (step, width))

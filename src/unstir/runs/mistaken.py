@@ -23,25 +23,28 @@ def refuse(path: Path) -> None:
     if not path.exists():
         near = nearest(path.name, runs := {run.name: run for run in beside(path)}, ALMOST)
         raise UserError(
-            f"{path} does not exist; {f'did you mean {runs[near]}?' if near else 'name the folder of a run'}"
+            "", path, "does not exist", f"{(f'did you mean {runs[near]}?' if near else 'name the folder of a run')}"
         )
     if run := around(path):
-        raise UserError(f"{path} lies in the run {run}; name {run}")
+        raise UserError("", path, f"lies in the run {run}", f"name {run}")
     refuse_onnx(path, "run")
     if is_store(path):
-        raise UserError(f"{path} is a packed store and no run; to see what it holds: unstir data inspect {path}")
+        raise UserError("", path, "is a packed store and no run", f"to see what it holds: unstir data inspect {path}")
     if path.is_dir() and (inside := sorted(each for each in path.iterdir() if _is_run(each))):
-        raise UserError(f"{path} holds no run itself; name one in it, such as {inside[0]}")
+        raise UserError("", path, "holds no run itself", f"name one in it, such as {inside[0]}")
     if has_lost_config(path):
-        raise UserError(f"{path} has checkpoints of a run, and its config.toml is missing; put that back")
+        raise UserError("", path, "has checkpoints of a run, and its config.toml is missing", "put that back")
     if holds_images(path):
         compare, learn = f"unstir evaluate --images {path} --store STORE", f"unstir train RECIPE --data.source {path}"
         raise UserError(
-            f"{path} holds images and no run; compare them with those of a store: {compare}; or train on them: {learn}"
+            "",
+            path,
+            "holds images and no run",
+            f"compare them with those of a store: {compare}; or train on them: {learn}",
         )
     if path.is_file():
-        raise UserError(f"{path} is a file and holds no run; name the folder of one")
-    raise UserError(f"{path} holds no run (config.toml is missing); name the folder of one")
+        raise UserError("", path, "is a file and holds no run", "name the folder of one")
+    raise UserError("", path, "holds no run (config.toml is missing)", "name the folder of one")
 
 
 def has_lost_config(path: Path) -> bool:
@@ -69,7 +72,7 @@ def refuse_near(path: Path, anew: str) -> None:
     runs = {run.name: run for run in beside(path) if NUMBER.findall(run.name) == NUMBER.findall(path.name)}
     if near := nearest(path.name, runs, ALMOST):
         raise UserError(
-            f"{path} holds no run; did you mean {runs[near]}? To begin a new run there, name its recipe: {anew}"
+            "", path, "holds no run", f"did you mean {runs[near]}? To begin a new run there, name its recipe: {anew}"
         )
 
 

@@ -123,12 +123,16 @@ class Model:
             what = f"sampler=consistency needs a distilled run, which {self.folder} is not"
             raise UserError(f"{what}; make one with unstir distill {self.folder} --out RUN2")
         if self.distilled and self.guide is not None:
-            raise UserError(f"{self.folder} was distilled, and cannot be guided; leave guide={self.guide_name} out")
+            raise UserError(
+                "", self.folder, "was distilled, and cannot be guided", f"leave guide={self.guide_name} out"
+            )
         chain.check(self.process.T)
         scale = chain.guidance
         if self.guide is not None and scale in (0, 1):
             alone = "has no effect" if scale == 1 else "is alone, which is to sample from it,"
-            raise UserError(f"guide={self.guide_name} {alone} at guidance={scale:g}; give a guidance scale, such as 2")
+            raise UserError(
+                "guide", self.guide_name, f"{alone} at guidance={scale:g}", "give a guidance scale, such as 2"
+            )
         if scale != 1 and self.guide is None and not self.labels.has_null:
             needs = f"guidance={scale} needs a network trained with train.label_dropout; this one was not"
             raise UserError(f"{needs}. Name a less trained step of it with --guide to be led away from")
@@ -205,7 +209,7 @@ def _check_guide(model: Model, guide: Model) -> None:
     """Raise UserError for a guide that is the model itself, or has other images, classes (if any) or process."""
     name = f"guide={model.guide_name}"
     if model.guide_name == str(model.step):
-        raise UserError(f"{name} is the very step that is sampled; name an earlier one")
+        raise UserError("", name, "is the very step that is sampled", "name an earlier one")
     alike: dict[str, tuple[object, object]] = {
         "shape": ("x".join(map(str, guide.shape)), "x".join(map(str, model.shape))),
         "classes": (guide.labels.count or model.labels.count, model.labels.count),
@@ -214,10 +218,10 @@ def _check_guide(model: Model, guide: Model) -> None:
         "distilled": (guide.distilled, model.distilled),
     }
     if unlike := [f"{key} {theirs}, the run {ours}" for key, (theirs, ours) in alike.items() if theirs != ours]:
-        raise UserError(f"{name} does not fit {model.folder}: it has {'; '.join(unlike)}")
+        raise UserError("", name, f"does not fit {model.folder}: it has {'; '.join(unlike)}")
     theirs, ours = guide.labels.names, model.labels.names
     if theirs and ours and matched(theirs, ours) != tuple(range(len(ours))):
         classes = f"its classes are {some(theirs)}, the run's {some(ours)}"
-        raise UserError(f"{name} does not fit {model.folder}: {classes}; both must have the same in one order")
+        raise UserError("", name, f"does not fit {model.folder}: {classes}", "both must have the same in one order")
     if not torch.equal(guide.process.schedule.log_abar, model.process.schedule.log_abar):
-        raise UserError(f"{name} does not fit {model.folder}: its noise schedule is another")
+        raise UserError("", name, f"does not fit {model.folder}: its noise schedule is another")

@@ -83,7 +83,7 @@ class Run(RunFolder):
     def _saved(self) -> list[int]:
         if steps := self.saved_steps():
             return steps
-        raise UserError(f"{self.path} has no saved weights yet; continue it with unstir train --out {self.path}")
+        raise UserError("", self.path, "has no saved weights yet", f"continue it with unstir train --out {self.path}")
 
     def _read(self, step: int | None) -> checkpoint.Checkpoint:
         """As `load`, not compared with the run."""

@@ -9,7 +9,7 @@ from pydantic import Field, model_validator
 from pydantic.dataclasses import dataclass
 
 from unstir.chain import Chain
-from unstir.errors import MisfitError, refusing
+from unstir.errors import UserError, refusing
 from unstir.runs.bounds import (
     MOST,
     MOST_FLOAT,
@@ -71,11 +71,12 @@ class DiffusionConfig:
     def _consistent(self) -> "DiffusionConfig":
         first, last = self.beta_1, self.beta_T
         if first > last:
-            falls = f"beta_1={first} exceeds beta_T={last}; noise grows along the chain: use"
-            raise MisfitError(falls, {"beta_1": last, "beta_T": first})
+            falls = f"exceeds beta_T={last}, but noise grows along the chain"
+            raise UserError("beta_1", first, falls, {"beta_1": last, "beta_T": first})
         if self.zero_terminal_snr and self.predict == "eps":
-            undefined = 'predict="eps" is undefined with zero_terminal_snr: use'
-            raise MisfitError(undefined, {"predict": "v"}, {"predict": "x0"})
+            raise UserError(
+                "predict", "eps", "is undefined with zero_terminal_snr", ({"predict": "v"}, {"predict": "x0"})
+            )
         return self
 
 
@@ -140,11 +141,10 @@ class TrainConfig:
     @model_validator(mode="after")
     def _consistent(self) -> "TrainConfig":
         if self.micro_batch > (size := self.batch_size):
-            most = {"micro_batch": size}
-            raise MisfitError(f"micro_batch={self.micro_batch} exceeds batch_size={size}: use at most", most)
+            raise UserError("micro_batch", self.micro_batch, f"exceeds batch_size={size}", {"micro_batch": size})
         if self.weight_decay and self.optimizer == "adam":
             remedies = {"optimizer": "adamw"}, {"weight_decay": 0.0}
-            raise MisfitError(f'weight_decay={self.weight_decay} has no effect with optimizer="adam": use', *remedies)
+            raise UserError("weight_decay", self.weight_decay, 'has no effect with optimizer="adam"', remedies)
         return self
 
 
@@ -203,23 +203,23 @@ class LossConfig:
     @model_validator(mode="after")
     def _consistent(self) -> "LossConfig":
         if self.objective in ("vlb", "consistency") and self.weighting != "simple":
-            weighs = f'weighting="{self.weighting}" weighs the squared error, which objective="{self.objective}"'
-            unweighed = {"weighting": "simple", **self.without_bound}
-            raise MisfitError(f"{weighs} does not use: use", unweighed, {"objective": "simple"})
+            weighs = f'weighs the squared error, which objective="{self.objective}" does not use'
+            remedies = {"weighting": "simple", **self.without_bound}, {"objective": "simple"}
+            raise UserError("weighting", self.weighting, weighs, remedies)
         for key, (name, needs) in _ONLY_WITH.items():
             if getattr(self, name) not in needs and getattr(self, key) != getattr(LossConfig, key):
-                without = f'{key}={getattr(self, key)} has no effect without {name}="{needs[0]}": use'
-                raise MisfitError(without, {name: needs[0]}, {key: getattr(LossConfig, key)})
+                without, either = f'has no effect without {name}="{needs[0]}"', {name: needs[0]}
+                raise UserError(key, getattr(self, key), without, (either, {key: getattr(LossConfig, key)}))
         for key in _NO_BOUND:
             value = getattr(self, key)
             if self.objective == "consistency" and value != getattr(LossConfig, key):
                 plain = {key: getattr(LossConfig, key), **self.without_bound}
-                raise MisfitError(f'{key}={value} has no effect with objective="consistency": use', plain)
+                raise UserError(key, value, 'has no effect with objective="consistency"', plain)
             if self.has_bound and key in (plain := self.without_bound):
-                weighed = [plain | {"times": "importance"}] if key == "times" else []
-                recipe = ["the recipe digits-hybrid"] * (self.objective == "hybrid")
-                no_bound = f'with {key}={value} objective="{self.objective}" would not be a bound: use'
-                raise MisfitError(no_bound, plain, *weighed, *recipe)
+                weighed = (plain | {"times": "importance"},) * (key == "times")
+                recipe = ("begin with the recipe digits-hybrid",) * (self.objective == "hybrid")
+                no_bound = f'is not of the bound that objective="{self.objective}" minimises'
+                raise UserError(key, value, no_bound, (plain, *weighed, *recipe))
         return self
 
 
@@ -254,10 +254,10 @@ class LogConfig:
     @model_validator(mode="after")
     def _consistent(self) -> "LogConfig":
         if self.held_out_images == 1:
-            error = "held_out_images=1 gives a mean without its error: use"
-            raise MisfitError(error, {"held_out_images": 2}, {"held_out_images": 0})
+            remedies = {"held_out_images": 2}, {"held_out_images": 0}
+            raise UserError("held_out_images", 1, "gives a mean without its error", remedies)
         if twice := next((name for name in self.to if self.to.count(name) > 1), ""):
-            raise ValueError(f"to={list(self.to)} names {twice} twice; once is enough")
+            raise UserError("to", self.to, f"names {twice} twice", "once is enough")
         return self
 
 

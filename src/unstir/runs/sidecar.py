@@ -36,27 +36,23 @@ def digest(settings: dict[str, Any]) -> str:
     return hashlib.sha256(json.dumps(of_name, sort_keys=True).encode()).hexdigest()[:6]
 
 
-def check(
-    picture: Path, singles: Sequence[Path] = (), option: str = "--out", suffixes: Sequence[str] = (".png",)
-) -> None:
-    """Raise UserError where a picture, named with ``option``, cannot be written, or would replace one without sidecar.
+def check(picture: Path, singles: Sequence[Path] = (), key: str = "out", suffixes: Sequence[str] = (".png",)) -> None:
+    """Raise UserError where a picture, named by ``key``, cannot be written, or would replace one without sidecar.
 
     Those of the ``singles`` that are its own (`singles_of`) may be replaced too.
     """
     if picture.suffix.lower() not in suffixes:
-        raise UserError(
-            f"{option} {picture} is no name for the picture; name a file that ends in {' or '.join(suffixes)}"
-        )
-    check_file(picture, option)
+        raise UserError(key, picture, f"must end in {' or '.join(suffixes)}")
+    check_file(picture, key)
     sidecar = sidecar_of(picture)
     ours = _read(sidecar)
     if sidecar.exists() and ours is None:
-        raise UserError(f"{sidecar}, where the settings go, is not of unstir; name another file with {option}")
+        raise UserError(key, picture, f"has its settings in {sidecar}, which is not of unstir", "name another file")
     known = {picture, *singles_of(picture)} if ours or _claim(picture).exists() else set()
     if taken := [path for path in (picture, *singles) if path.exists() and path not in known]:
         own = sidecar_of(taken[0])
         why = f"is a picture of its own, with {own.name}" if own.exists() else "has no sidecar of unstir"
-        raise UserError(f"{taken[0]} is there and {why}; name another with {option}")
+        raise UserError(key, taken[0], f"is there and {why}", "name another")
 
 
 def sidecar_of(picture: Path) -> Path:

@@ -24,7 +24,7 @@ def with_store(run: "Run", named: Path | None = None) -> tuple["Run", Store]:
     own = run.config.data.store
     if named is None and not run.data.content_hash:
         how = "name images to compare it with, --store STORE (unstir data pack IMAGES --out STORE makes one)"
-        raise UserError(f"{run.path} was imported and has no data of its own; {how}")
+        raise UserError("", run.path, "was imported and has no data of its own", how)
     if named is None and not is_store(own):
         raise UserError(f"{own}, the data of {run.path}, is no longer there; name it with --store")
     store = Store.open(named or own)
@@ -41,11 +41,13 @@ def compared_with(run: "Run", store: Store) -> "Run":
         return run
     if store.shape != card.shape:
         given, due = ("x".join(map(str, shape)) for shape in (store.shape, card.shape))
-        raise UserError(f"{store.path} holds images of {given}, {run.path} makes {due}; name a store of such images")
+        raise UserError(
+            "", store.path, f"holds images of {given}, {run.path} makes {due}", "name a store of such images"
+        )
     if run.config.model.num_classes not in (0, len(store.classes)):
         count = run.config.model.num_classes
         there = counted(len(store.classes), "class", "classes")
-        raise UserError(f"{store.path} has {there}, {run.path} knows {count}; name another store")
+        raise UserError("", store.path, f"has {there}, {run.path} knows {count}", "name another store")
     if run.config.model.num_classes:
         _check_names(run.path, card.classes, store)
     counts = {split: store.count(split) for split in SPLITS}
@@ -71,4 +73,4 @@ def _check_names(folder: Path, names: Sequence[str], store: Store) -> None:
 def check_data(folder: Path, data: DataCard, store: Store) -> None:
     """Raise UserError where ``store`` is not the ``data`` that the run in the folder was trained on."""
     if store.content_hash != data.content_hash:
-        raise UserError(f"{store.path} is not the data of {folder}; name the store that it was trained on")
+        raise UserError("", store.path, f"is not the data of {folder}", "name the store that it was trained on")

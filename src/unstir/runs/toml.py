@@ -11,7 +11,7 @@ from typing import Any
 import tomli_w
 from pydantic import TypeAdapter, ValidationError
 
-from unstir.errors import UserError, explain, remedy
+from unstir.errors import UserError, of_pydantic, remedy
 from unstir.runs.config import Config
 from unstir.runs.synonyms import near_setting
 
@@ -20,13 +20,14 @@ def from_dict(values: Mapping[str, Any], source: str) -> Config:
     """The config that nested ``values`` describe, defaults where they are silent; UserError naming the ``source``."""
     try:  # by way of JSON, whose strict mode takes a list for a tuple but no text for a number
         text = json.dumps(values, default=str)
-        if re.search(r"(?<!\\)(\\\\)*\\u0000", text):
-            raise UserError(f"{source}: a text has a zero byte in it, which no name can have; leave it out")
-        return TypeAdapter(Config).validate_json(text, strict=True)
+        if not re.search(r"(?<!\\)(\\\\)*\\u0000", text):
+            return TypeAdapter(Config).validate_json(text, strict=True)
+        wrong = UserError("", None, "a text has a zero byte in it, which no name can have", "leave it out")
     except ValidationError as error:
-        raise UserError(f"{source}: {explain(error, near_key)}") from None
+        wrong = of_pydantic(error, near_key)
     except (ValueError, RecursionError):
-        raise UserError(f"{source}: its tables are nested too deeply, or a number is too long; mend it") from None
+        wrong = UserError("", None, "its tables are nested too deeply, or a number is too long", "mend it")
+    raise wrong.at(source)
 
 
 def near_key(key: str) -> str | None:

@@ -26,7 +26,7 @@ WIDTHS = (0.05, 0.1)
 def exponent(width: float) -> float:
     """The exponent g > 0 of a relative width. Raises UserError for a width that none has."""
     if not 0.001 <= width <= 0.28:
-        raise UserError(f"ema_width={width} is outside 0.001..0.28; 0.1 is usual")
+        raise UserError("ema_width", width, "is outside 0.001..0.28", "0.1 is usual")
     low, high = 0.0, 1 / width  # width^2 < 1 / (g + 2)^2, and it falls with g
     for _ in range(100):
         g = (low + high) / 2

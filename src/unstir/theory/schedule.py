@@ -113,7 +113,7 @@ def linear(T: int = 1000, beta_1: float = 1e-4, beta_T: float = 0.02) -> NoiseSc
     """beta_t rises linearly from beta_1 to beta_T (Ho et al. 2020, sec. 4). The betas are taken literally for any T."""
     _check_steps(T)
     if not 0 < beta_1 <= beta_T < 1:
-        raise UserError(f"beta_1={beta_1} and beta_T={beta_T} must satisfy 0 < beta_1 <= beta_T < 1")
+        raise UserError("beta_1", beta_1, f"and beta_T={beta_T} must satisfy 0 < beta_1 <= beta_T < 1")
     return from_betas(torch.linspace(beta_1, beta_T, T, dtype=torch.float64))
 
 
@@ -201,10 +201,13 @@ def times(schedule: NoiseSchedule, steps: int, spacing: str = "trailing") -> lis
     T = schedule.T
     if not 1 <= steps <= T:
         raise UserError(
-            f"steps={steps} is outside 1..{T}; a chain of T={T} has at most {counted(T, 'step')}, so use steps <= {T}"
+            "steps",
+            steps,
+            f"is outside 1..{T}",
+            f"a chain of T={T} has at most {counted(T, 'step')}, so use steps <= {T}",
         )
     if spacing not in SPACINGS:
-        raise UserError(f"spacing={spacing!r} is unknown; choose one of {', '.join(SPACINGS)}")
+        raise UserError("spacing", spacing, "is unknown", f"choose one of {', '.join(SPACINGS)}")
     rounded = (max(round(t), 1) for t in SPACINGS[spacing](schedule, steps))
     return [*dict.fromkeys(rounded), 0]
 
@@ -215,4 +218,4 @@ def _from_curve(abar: Tensor) -> NoiseSchedule:
 
 def _check_steps(T: int) -> None:
     if T < 2:
-        raise UserError(f"T={T} must be at least 2; the papers use 1000")
+        raise UserError("T", T, "must be at least 2", "the papers use 1000")

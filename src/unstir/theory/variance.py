@@ -19,7 +19,7 @@ VARIANCES = ("small", "large", "learned")
 def check_variance(kind: str, learned: bool) -> None:
     """Raise UserError for a ``kind`` that is unknown, or "learned" where the network has not ``learned`` it."""
     if kind not in ("auto", *VARIANCES):
-        raise UserError(f"variance={kind!r} is unknown; choose one of auto, {', '.join(VARIANCES)}")
+        raise UserError("variance", kind, "is unknown", f"choose one of auto, {', '.join(VARIANCES)}")
     if kind == "learned" and not learned:
         raise UserError('variance="learned" needs a network that has learned it; use auto, small or large')
 

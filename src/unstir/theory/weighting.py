@@ -36,7 +36,7 @@ def loss_weights(
     Raises UserError for an unknown name or a parameter that is no finite number above 0.
     """
     if name not in WEIGHTINGS:
-        raise UserError(f"weighting={name!r} is unknown; choose one of {', '.join(WEIGHTINGS)}")
+        raise UserError("weighting", name, "is unknown", f"choose one of {', '.join(WEIGHTINGS)}")
     for parameter, value in (("min_snr_gamma", min_snr_gamma), ("p2_gamma", p2_gamma), ("p2_k", p2_k)):
         if not 0 < value < math.inf:
             raise UserError(f"{parameter}={value} must be positive and finite; 5 is usual for min_snr_gamma, 1 for p2")

@@ -53,8 +53,10 @@ def distilled(run: Run, length: str | None = None, lr: float | None = None) -> C
     config, predict = run.config, run.config.diffusion.predict
     if config.imported:
         raise UserError(
-            f"{run.path} was imported and has no data to learn from; distil a run that went on from its weights: "
-            f"{run.going_on}"
+            "",
+            run.path,
+            "was imported and has no data to learn from",
+            f"distil a run that went on from its weights: {run.going_on}",
         )
     if config.distilled:
         raise UserError(
@@ -95,7 +97,7 @@ def _begun(out: Path, run: Run, length: str | None, lr: float | None) -> Config:
     begun = Run.open(out)
     config, train = begun.config, begun.config.train
     if not config.distilled or Path(run_and_step(train.init)[0]).resolve() != run.path.resolve():
-        raise UserError(f"{out} was not distilled from {run.path}; name another folder with --out")
+        raise UserError("", out, f"was not distilled from {run.path}", "name another folder with --out")
     length, lr = train.length if length is None else length, train.lr if lr is None else lr
     longer = replace(train, length=length, lr=lr)
     if longer.length != train.length and train.lr_schedule == "cosine":

@@ -56,11 +56,9 @@ def fitting(run: Run, store: Store) -> Run:
     asked = min(train.micro_batch or share, share)
     size = min(processes.of_all(_largest(run, store, asked)))
     if size < asked and (size == 0 or train.micro_batch):
-        smaller = "--train.micro_batch" if asked > 1 and train.micro_batch else "--model.channels in a new run"
-        raise OutOfMemoryError(
-            f"a step with {train.micro_batch or 1} images at once does not fit into memory; lower {smaller}, or "
-            "recompute activations with --train.activation_checkpointing"
-        )
+        smaller = "train.micro_batch" if asked > 1 and train.micro_batch else "model.channels"
+        what = f"a step with {train.micro_batch or 1} images at once does not fit into memory"
+        raise OutOfMemoryError((smaller,), what)
     if size == asked:
         return run
     run = replace(run, config=replace(run.config, train=replace(train, micro_batch=size)))

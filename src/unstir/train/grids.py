@@ -4,9 +4,9 @@ import logging
 
 import torch
 
-from unstir.diffusion.denoiser import Denoiser, NotFiniteError
+from unstir.diffusion.denoiser import Denoiser
 from unstir.diffusion.draw import starting_noise
-from unstir.errors import within_memory
+from unstir.errors import NotFiniteError, within_memory
 from unstir.pictures.grid import grid, named_grid
 from unstir.pixels import to_uint8
 from unstir.runs.files import replacing
@@ -36,7 +36,7 @@ class Grids:
         """
         model = model_in_training(self._run, denoiser, step)
         try:
-            with within_memory("--grids.num"):
+            with within_memory("grids.num"):
                 draw_grid(self._run, model, name, self._observer, stop)
             self.spoilt = False
         except NotFiniteError as error:

@@ -178,7 +178,7 @@ class HeldOutLoss:
                 raise _StoppedError
 
         try:
-            with torch.inference_mode(), within_memory("--log.held_out_images or --train.micro_batch"):
+            with torch.inference_mode(), within_memory("log.held_out_images", "train.micro_batch"):
                 measured = {split: self._of_split(denoiser, each, on_call) for split, each in self._splits.items()}
         except _StoppedError:
             return False

@@ -37,7 +37,7 @@ from unstir.train.trainer import Trainer
 
 logger = logging.getLogger(__name__)
 
-LOWER = "--train.micro_batch (a run goes on with less), or in a new run --model.channels"
+LOWER = "train.micro_batch", "model.channels"  # a run goes on with less of the first, the second is of a new one
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,7 @@ def train_run(
 
 
 def _trained(run: Run, store: Store, observer: Observer, stop: Stop) -> Training:
-    with run.lock() if processes.is_first() else nullcontext(), within_memory(LOWER), stop, observer:
+    with run.lock() if processes.is_first() else nullcontext(), within_memory(*LOWER), stop, observer:
         if processes.is_first():
             run.tidy()
         run = fitting(run, store)
@@ -188,17 +188,19 @@ def _check_fit(config: Config, store: Store) -> None:
     size, classes, batch = config.data.size, config.model.num_classes, config.train.batch_size
     if channels != config.data.channels:
         raise UserError(
-            f"{store.path} has {channels} channels, data.channels is {config.data.channels}; "
-            f"set --data.channels {channels} --model.in_channels {channels}"
+            "",
+            store.path,
+            f"has {channels} channels, data.channels is {config.data.channels}",
+            f"set --data.channels {channels} --model.in_channels {channels}",
         )
     if size and (height, width) != (size, size):
         raise UserError(
-            f"{store.path} holds {height}x{width} images, data.size is {size}; set --data.size 0, or pack anew"
+            "", store.path, f"holds {height}x{width} images, data.size is {size}", "set --data.size 0, or pack anew"
         )
     if batch > store.count("train"):
         least = f"--train.batch_size {store.count('train')}"
         images = counted(store.count("train"), "training image")
-        raise UserError(f"train.batch_size={batch} exceeds the {images}; at most {least}")
+        raise UserError("train.batch_size", batch, f"exceeds the {images}", f"at most {least}")
     check_sides(config, height, width)
     for predict in (config.diffusion.predict, *([config.loss.teacher] if config.distilled else [])):
         PARAMETERIZATIONS[predict].check(build.schedule(config.diffusion))

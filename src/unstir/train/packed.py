@@ -8,7 +8,7 @@ from unstir.data import Store, is_store, pack
 from unstir.data.disk import usable_path
 from unstir.data.embedded import EMBEDDED
 from unstir.data.source import NAMES, after_train, is_named
-from unstir.errors import UserError, option
+from unstir.errors import UserError
 from unstir.runs import build
 from unstir.runs.config import Config
 from unstir.runs.folder import check_free, is_run
@@ -32,15 +32,17 @@ def open_data(config: Config, out: Path, data_of: Run | None = None) -> Store:
     old = Run.open(out) if is_run(out) else data_of
     if is_run(out) and old is not None and old.config.imported:
         raise UserError(
-            f"{out} was imported ({old.config.imported}) and has no training to continue; to go on from its "
-            f"weights: {old.going_on}"
+            "",
+            out,
+            f"was imported ({old.config.imported}) and has no training to continue",
+            f"to go on from its weights: {old.going_on}",
         )
     if not is_run(out):
         check_free(out)
         check_initial(config)
     if old is not None:
         if config.data.store not in ("", old.config.data.store) and not is_store(config.data.store):
-            raise UserError(f"data.store={config.data.store} is no packed store; leave it out, or name one")
+            raise UserError("data.store", config.data.store, "is no packed store", "leave it out, or name one")
         store = _store_of(config.data, old)
         if store.content_hash != old.data.content_hash:
             raise UserError(
@@ -77,7 +79,7 @@ def _store_of(data: DataConfig, old: Run | None) -> Store:
         if place and is_store(place):
             if old is None and data.sha256:
                 given = after_train("sha256", data.sha256)
-                raise UserError(f"{given} is the hash of one file, and {place} is a packed store; leave it out")
+                raise UserError("", given, f"is the hash of one file, and {place} is a packed store", "leave it out")
             return Store.open(place)
     if old is not None and not is_named(data.source) and not usable_path(data.source).exists():
         raise UserError(
@@ -112,9 +114,7 @@ def check_sides(config: Config, height: int, width: int) -> None:
         levels = [level for level in range(len(model.mults)) if not (height % (1 << level) or width % (1 << level))]
         attention = [level for level in model.attention if level in levels] or levels[-1:]
         packed = is_store(config.data.source)  # packed images keep their size
-        how = f"pack the images again by unstir data pack --size {side}" if packed else f"give --data.size {side}"
-        fewer = f"{option('model.mults', model.mults[: len(levels)])} {option('model.attention', attention)}"
-        raise UserError(
-            f"images of {height}x{width} were given, but {len(model.mults)} levels need sides that are "
-            f"multiples of {multiple}; {how}, or keep the images as they are: {fewer}"
-        )
+        again = f"pack the images again by unstir data pack --size {side}" if packed else {"data.size": side}
+        fewer = {"model.mults": model.mults[: len(levels)], "model.attention": attention}
+        sides = f"need sides of images that are multiples of {multiple}"
+        raise UserError("model.mults", model.mults, f"{sides}, not {height}x{width}", (again, fewer))

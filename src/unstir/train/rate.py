@@ -41,11 +41,9 @@ def check_changed(old: Run, new: Run, changed: Collection[str]) -> None:
             raise UserError(f"{none}; leave --train.lr_period out, or give a longer --train.length")
         _check_fall(new, "leave --train.lr_period out")
     elif new.length > old.length and train.lr_schedule == "cosine" and new.length > (ends := _end(new)):
-        raise KeptSettingsError(
-            f"train.length={train.length} goes beyond step {ends}, where the cosine of train.lr is 0; give the "
-            f'period its new length too: --train.lr_period "{_span(new.length - warmup)}"',
-            ["train.length"],
-        )
+        beyond, period = f"goes beyond step {ends}, where the cosine of train.lr is 0", _span(new.length - warmup)
+        remedy = {"train.length": train.length, "train.lr_period": period}
+        raise KeptSettingsError(("train.length",), train.length, beyond, remedy)
 
 
 def _check_fall(run: Run, remedy: str) -> None:
@@ -59,13 +57,17 @@ def _check_fall(run: Run, remedy: str) -> None:
     most = f'--train.lr_period "{_span(run.length - run.steps_in(train.warmup))}"'
     if train.lr_schedule == "cosine" and run.length > ends:
         raise UserError(
-            f"train.lr_period={train.lr_period} ends at step {ends} of {run.length}, and the rest would train at a "
-            f"rate of 0; let it end with the run: {most}"
+            "train.lr_period",
+            train.lr_period,
+            f"ends at step {ends} of {run.length}, and the rest would train at a rate of 0",
+            f"let it end with the run: {most}",
         )
     if train.lr_schedule == "wsd" and run.length < ends:
         raise UserError(
-            f"train.lr_period={train.lr_period} of fall and train.warmup={train.warmup} are longer than the run of "
-            f"{_span(run.length)}; at most {most}"
+            "train.lr_period",
+            train.lr_period,
+            f"of fall and train.warmup={train.warmup} are longer than the run of {_span(run.length)}",
+            f"at most {most}",
         )
     if train.lr_every == "epoch" and run.length >= ends and _stands_still(run):
         raise UserError(

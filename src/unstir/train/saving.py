@@ -48,7 +48,7 @@ class Saving:
             return
         if not is_run(self._run.path):
             raise UserError(
-                f"{self._run.path} was moved or removed while it was trained; put it back to go on from there"
+                "", self._run.path, "was moved or removed while it was trained", "put it back to go on from there"
             )
         with self._record.paused():
             copied = self._copied()

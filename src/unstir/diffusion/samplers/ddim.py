@@ -28,7 +28,7 @@ def ddim(
     """
     check_times(times, process)
     if not 0 <= eta <= 1:
-        raise UserError(f"eta={eta} is outside 0..1: 0 is deterministic, 1 is ancestral sampling")
+        raise UserError("eta", eta, "is outside 0..1: 0 is deterministic, 1 is ancestral sampling")
     schedule, x = process.schedule, x_T
     for t, s in pairwise(times):
         x0 = denoise(x, t).x0

@@ -29,7 +29,7 @@ def unipc(
     """
     check_times(times, process)
     if order not in (1, 2, 3):
-        raise UserError(f"order={order} is unknown; UniPC has 1, 2 and 3")
+        raise UserError("order", order, "is unknown", "UniPC has 1, 2 and 3")
     x, history = x_T, list[Estimate]()
     start: tuple[Span, Tensor, list[Estimate]] | None = None  # where the last step began, and from what it predicted
     for left, (t, s) in zip(range(len(times) - 1, 0, -1), pairwise(times), strict=True):

@@ -50,8 +50,10 @@ def load_recipe(name: str) -> Config:
         left_out.remove("model.channels")
     if left_out and not base:
         raise UserError(
-            f"{path} names no recipe to fill what it leaves out, and has no {' and no '.join(left_out)}; begin it with "
-            f'recipe = "{DEFAULT}" (or another of {", ".join(sentences())}), or give these too'
+            "",
+            path,
+            f"names no recipe to fill what it leaves out, and has no {' and no '.join(left_out)}",
+            f'''begin it with recipe = "{DEFAULT}" (or another of {", ".join(sentences())}), or give these too''',
         )
     return config
 

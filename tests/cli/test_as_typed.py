@@ -1,0 +1,87 @@
+"""A wrong value is shown as it was typed, and what is to be typed instead as options to paste."""
+
+import pytest
+
+from unstir.cli.messages import Options, as_option
+from unstir.errors import UserError
+
+
+@pytest.fixture(autouse=True)
+def no_training(monkeypatch):
+    monkeypatch.setattr("unstir.train.launch.open_data", lambda *_: pytest.fail("training began"))
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "text"),
+    [
+        ("--train.warmup", "6 steps", '--train.warmup "6 steps"'),
+        ("--train.init", "", '--train.init ""'),
+        ("--data.flip", False, "--data.no-flip"),
+        ("--data.flip", True, "--data.flip"),
+        ("--seed", 3, "--seed 3"),
+        ("--model.mults", [1, 2], "--model.mults 1 2"),
+    ],
+)
+def test_a_setting_as_an_option(name, value, text):
+    assert as_option(name, value) == text
+
+
+NAMES = "--num", "--batch-size", "--reference", "--label", "--guidance", "--data.channels", "--model.channels", "RUN"
+
+
+@pytest.mark.parametrize(
+    ("settings", "words", "text"),
+    [
+        ({"batch_size": 0}, ["--batch-size", "0"], "--batch-size 0"),
+        ({"batch_size": 64}, [], "--batch-size 64"),
+        ({"guidance": 1e9}, ["--guidance=1e9"], "--guidance 1e9"),
+        ({"guidance": 2.0}, ["--guidance", "3"], "--guidance 2.0"),
+        ({"channels": 2}, ["--model.channels", "2"], "--model.channels 2"),
+        ({"channels": 2}, [], "channels=2"),
+        ({"num_reference": None}, [], "--reference"),
+        ({"run": None}, [], "run"),
+        ({"num": 1, "label": "cat"}, [], "--num 1 --label cat"),
+    ],
+)
+def test_arguments_of_the_library_as_options_of_a_command(settings, words, text):
+    assert Options(NAMES, words)(settings) == text
+
+
+@pytest.mark.parametrize(
+    ("typed", "says"),
+    [
+        (["--train.length", "60/0 steps"], '--train.length "60/0 steps" must be a whole number and a unit, such as '),
+        (["--train.length", ""], '--train.length "" must be a whole number and a unit'),
+        (["--train.length=-5 steps"], '--train.length "-5 steps" must not be negative'),
+        (["--train.warmup", "-1 epoch", "--seed", "3"], '--train.warmup "-1 epoch" must not be negative'),
+        (["--train.lr", "-1e-4"], "--train.lr -1e-4 must be more than 0"),
+        (["--train.lr_period", "x" * 99], f"--train.lr_period {'x' * 37}... must be a whole number"),
+        (["--train.lr", "nan"], "--train.lr nan must be a finite number"),
+        (["--grids.epochs", "3", "-1"], "--grids.epochs -1 must be at least 0"),
+        (["--model.mults"], "--model.mults must be a list of one value at least\n"),
+        (["--model.heads", "7"], "--model.heads 7 does not divide the 64 channels"),
+        (["--grids.eta", "0.5", "--grids.sampler", "ancestral"], "--grids.eta 0.5 is an option of ddim"),
+        (["--diffusion.beta_1", "0.5"], "--diffusion.beta_1 0.5 exceeds"),
+        (["--diffusion.beta_1", "0.5"], "use --diffusion.beta_1 0.02 --diffusion.beta_T 0.5\n"),
+        (["--grids.steps", "3000"], "use --grids.steps 1000\n"),
+        (["--log.held_out_images", "1"], "use --log.held_out_images 2, or use --log.held_out_images 0\n"),
+    ],
+)
+def test_a_wrong_value_is_shown_as_it_was_typed(unstir, refused, typed, says):
+    assert says in refused(unstir("train", "digits", *typed))
+
+
+def test_in_a_file_a_setting_stays_one():
+    error = UserError("num", 0, "must be at least 1", {"num": 1}).at("mine.toml")
+    assert error.line(Options(NAMES)) == "mine.toml: num=0 must be at least 1; use num=1" == str(error)
+
+
+def test_the_beginning_of_a_word_that_is_known_is_answered_with_the_word(unstir, refused):
+    refused(unstir("sample", "nowhere", "--engine", "onnx"), "torch, onnxruntime; did you mean onnxruntime?")
+    assert "did you mean" not in refused(unstir("sample", "nowhere", "--engine", "jax"))
+    refused(unstir("sample", "nowhere", "--sampler", "DDIM"), "dpmpp_2m_sde, unipc, heun", "did you mean ddim?")
+
+
+def test_a_folder_without_a_name_is_not_the_one_that_one_is_in(unstir, refused):
+    for words in (("sample", ""), ("sample", "nowhere", "--out", ""), ("evaluate", " "), ("verify", "--plot=")):
+        refused(unstir(*words), "is no name of a file or folder")
