@@ -15,8 +15,6 @@ from unstir.data.embedded import load_embedded
 from unstir.diffusion.draw import starting_noise
 from unstir.errors import UserError
 from unstir.generate.drawing import Job, sample_batches
-from unstir.metrics.evaluate import _models
-from unstir.metrics.request import EvaluationRequest
 from unstir.pixels import to_uint8
 
 CLASSES = {"model__num_classes": 10}
@@ -84,14 +82,14 @@ def test_a_guide_is_named_by_a_step_a_run_or_both(pair, tmp_path):
     odd = shutil.copytree(other.path, tmp_path / "odd@8")
     assert run.model(guide=str(odd)).guide_name == f"{odd}@12"
     for wrong, words in (
-        ("early", "give 1000, RUN or RUN@1000"),
+        ("early", "write 1000, RUN or RUN@1000"),
         (f"{tmp_path / 'none'}@8", "none does not exist"),
         (str(tmp_path), "holds no run"),
     ):
         with pytest.raises(UserError, match=words):
             run.model(guide=wrong)
     for wrong in (8, Path("8"), b"8", other):
-        with pytest.raises(UserError, match="^guide=.* is no text and no Model"):
+        with pytest.raises(UserError, match=r'guide=.* is no text; write "1000", "RUN" or "RUN@1000", or give a Model'):
             run.model(guide=wrong)
 
 
@@ -131,7 +129,7 @@ def test_a_guide_without_effect_is_refused(trained, command):
     newest = run.newest_step()
     for options, words in (
         (("--guide", 8), "no effect at guidance=1"),
-        (("--guide", 3, "--guidance", 2), f"--guide 3 cannot be used: step=3 was not saved; {run.path} has"),
+        (("--guide", 3, "--guidance", 2), f"--guide 3: step 3 was not saved; {run.path} has 1, 8, {newest}"),
         (("--guide", newest, "--guidance", 2), "the very step"),
         (("--guide", run.path, "--guidance", 2), "the very step"),
     ):
@@ -218,7 +216,7 @@ def test_a_guide_that_needs_a_class_is_told_one(pair, image, command):
     run, other = pair(hidden, CLASSES)
     ask = ("edit", "vary", run.path, image, "--num", 1, "--guidance", 2, "--guide", other.path)
     status, _, err = command(*ask)
-    assert status == 2 and "--label must name the class" in err and "Traceback" not in err
+    assert status == 2 and "knows 10 classes" in err and "--label" in err and "Traceback" not in err
     assert command(*ask, "--label", 3)[0] == 0
 
 
@@ -251,22 +249,6 @@ def test_a_damaged_guide_is_said_and_an_earlier_step_of_it_used(pair, command, t
     ask = ["sample", run.path, "--num", 1, "--steps", 2, "--guidance", 2, "--out", tmp_path / "made"]
     status, _, err = command(*ask, "--guide", other.path)
     assert status == 0 and "an earlier step is used" in err and f"{newest:08}" in err, err
-
-
-def test_every_step_but_the_guide_is_evaluated_however_the_guide_is_spelled(trained):
-    run, _ = trained(**CLASSES, train__label_dropout=0.2)
-    request = EvaluationRequest(checkpoint="all", chain={"guidance": 2.0})
-    saved = run.saved_steps()
-    for guide in ("8", "08", f"{run.path}@8"):
-        models = _models(run, replace(request, guide=guide))
-        assert [model.step for model in models] == [step for step in saved if step != 8]
-        assert {model.guide.step for model in models} == {8}
-    for step in saved:
-        for file in run.path.glob(f"*/*{step:08}.safetensors"):
-            if step != 8:
-                file.unlink()
-    with pytest.raises(UserError, match="guide=.8. is the only saved step of .*; no other is left to evaluate"):
-        _models(run, replace(request, guide="8"))
 
 
 def test_a_guide_of_the_same_run_is_one_however_its_folder_is_written(trained, tmp_path):

@@ -1,7 +1,7 @@
 """The shape of the code: imports go one way, nothing unsafe is called, promised names exist, files stay short."""
 
 import ast
-import importlib.util
+import importlib
 import re
 import tomllib
 from pathlib import Path
@@ -172,11 +172,10 @@ def test_what_all_promises_exists(path):
         assert hasattr(module, promised)
 
 
-def test_the_rooms_of_mutations_exist_and_have_places():
-    spec = importlib.util.spec_from_file_location("mutations", ROOT / "benchmarks/mutations.py")
-    mutations = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(mutations)
-    assert all(mutations.places([room]) for room in mutations.ROOMS)
+def test_ci_installs_the_lowest_versions_that_are_allowed():
+    needs = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["dependencies"]
+    lowest = (ROOT / ".ci/lowest.txt").read_text(encoding="utf-8").splitlines()[1:]
+    assert sorted(lowest) == sorted(need.replace(">=", "==") for need in needs if not need.startswith("torch>="))
 
 
 def test_the_readme_has_the_address_of_the_project():

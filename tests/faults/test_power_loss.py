@@ -15,7 +15,9 @@ from unstir.runs import checkpoint, files, lines
 from unstir.runs.checkpoint import Checkpoint
 from unstir.train.trainer import Trainer
 
-STATES = {"checkpoints": times(60, 2000), "texts": times(60, 1000), "logs": times(60, 1000), "stores": times(8, 500)}
+pytestmark = pytest.mark.slow
+
+STATES = {"checkpoints": times(30, 2000), "texts": times(30, 1000), "logs": times(30, 1000), "stores": times(4, 500)}
 RUNS = times(1, 100)
 
 

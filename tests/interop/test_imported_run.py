@@ -21,7 +21,7 @@ from unstir.train.distill import distilled
 from unstir.train.trainer import Trainer
 
 pytest.importorskip("diffusers", reason="pip install '.[diffusers]'")
-pytestmark = pytest.mark.usefixtures("quick")
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("quick")]
 
 
 @pytest.fixture

@@ -14,6 +14,8 @@ from processes import Command
 from unstir.jobs.signals import Signals
 from unstir.runs.run import Run
 
+pytestmark = pytest.mark.slow
+
 OPTIONS = (
     "--model.channels 8 --model.groups 4 --train.batch_size 8 --train.dtype float32 --diffusion.T 20 "
     "--diffusion.beta_T 0.3 --grids.num 4 --grids.steps 3 --grids.log_spaced 1 --log.held_out_images 0"

@@ -15,7 +15,7 @@ from unstir.train import grids, held_out, trainer
 from unstir.train.observer import Observer, Stop
 from unstir.train.trainer import Trainer
 
-KILLS = times(6, 100)
+KILLS = times(3, 100)
 SHORT = {"train__length": "3 steps", "grids__log_spaced": 1, "grids__steps": 1, "log__held_out_images": 4}
 
 
@@ -97,6 +97,7 @@ def test_killed_between_the_line_and_the_grid_it_has_each_line_once(trained, mak
             assert (run.path / "losses.png").exists()
 
 
+@pytest.mark.slow
 def test_killed_at_random_instants_the_lines_are_the_same(make_run):
     whole, store = make_run("whole", **SHORT)
     began = time.perf_counter()
