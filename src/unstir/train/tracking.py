@@ -28,7 +28,7 @@ def _tracker(name: str, folder: Path) -> Observer:
     except UserError:
         raise
     except Exception as error:  # of the library, which is broken
-        raise UserError(f"--log.to {name}: the library cannot be loaded: {_why(error)}; install it anew") from None
+        raise UserError("log.to", name, f"cannot be loaded: {_why(error)}", "install its library anew") from None
     return tracker
 
 
