@@ -154,7 +154,7 @@ def test_a_run_whose_checkpoints_are_gone_starts_over_with_a_word(make_run, unin
     trainer = Trainer(*make_run("gone"))
     trainer.run()
     (over,) = (text for text in logged if "drops" in text)
-    assert over.endswith("gone begins at step 0 again and drops 8 steps of its log: it has no checkpoint to go on from")
+    assert "8 steps" in over
     assert_same(outcome(run), uninterrupted)
 
 
