@@ -6,6 +6,7 @@ import os
 import random
 import shutil
 import struct
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -240,7 +241,7 @@ def test_a_failing_disk_leaves_what_was_there(content, tmp_path, monkeypatch, ca
 
 
 def test_a_full_disk_is_seen_before_writing(content, tmp_path, monkeypatch):
-    monkeypatch.setattr(shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(1000, 900, 100))
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=100))
     with pytest.raises(UnwrittenError, match=r"0.0 MB; 0.0 MB"):
         checkpoint.save(tmp_path, content)
     assert os.listdir(tmp_path) == []
