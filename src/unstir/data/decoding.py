@@ -4,7 +4,7 @@ Measured on 10,000 JPEG files of 32x32 pixels, two cores: one process 1.1 s, two
 
 A child (`unstir.child`) whose parent is killed reads the end of its input and leaves.
 Request: one line of JSON, a list of paths. Reply: one line of JSON (shape of the decoded block, the rest of `Reply`),
-then the block's bytes; or {"failed": why}, which ends the packing.
+then the block's bytes; or {"failed": why}, "" for want of memory, which ends the packing.
 """
 
 import hashlib
@@ -96,11 +96,10 @@ class _Worker:
         except (OSError, ValueError):
             self._process.kill()
             code = self._process.wait()
-            ended = f"a packing worker ended (status {code}) while decoding {paths[0]!r} to {paths[-1]!r}"
-            why = "for want of memory or by a crashing decoder; run the same command again"
-            raise UserError(f"{ended}, {why}") from None
+            files = f"{paths[0]!r} to {paths[-1]!r}"
+            raise UserError("", files, f"ended the process that decodes them, status {code}", "pack again") from None
         if "failed" in head:
-            raise UserError(head["failed"])
+            raise UserError(head["failed"]) if head["failed"] else MemoryError
         refused, notes = ([(first, second) for first, second in head[key]] for key in ("refused", "notes"))
         return Reply(pixels, head["kept"], refused, notes, head["digest"])
 
@@ -119,8 +118,7 @@ def serve() -> None:
             try:
                 head, decoded = _decode_group(items, json.loads(line), setup)
             except (UserError, MemoryError) as error:  # of the machine, not of a file
-                memory = f"{setup['root']}: not enough memory to decode its images; close other programs"
-                head, decoded = {"failed": str(error) if isinstance(error, UserError) else memory}, []
+                head, decoded = {"failed": str(error) if isinstance(error, UserError) else ""}, []
             sys.stdout.buffer.write(json.dumps(head).encode() + b"\n")
             sys.stdout.buffer.writelines(decoded)
             sys.stdout.buffer.flush()

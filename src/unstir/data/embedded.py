@@ -48,7 +48,7 @@ def load_embedded(name: str) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
         with np.load(file_of(name), allow_pickle=False) as arrays:
             ink, labels = arrays["images"], arrays["labels"]
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error):
-        raise UserError(f"{file_of(name)}: the images are missing or damaged; install unstir again") from None
+        raise UserError("", file_of(name), "is missing or damaged", "install unstir again") from None
     return np.round(ink * (255 / EMBEDDED[name].white)).astype(np.uint8), labels.astype(np.int64)
 
 

@@ -26,7 +26,6 @@ from unstir.data.images import LEFT_OUT, OTHER_SHAPE, UNLABELLED, Refused, Shape
 from unstir.data.listing import Entry, Items, Listing, item_digest, list_folder, list_zip, natural
 from unstir.data.source import Chunk, Options, Plan, Source, chunk_ranges, chunk_rows, hold_out
 from unstir.errors import UserError
-from unstir.progress import counted
 
 HELD_OUT = 0.1  # fraction held out when neither the caller nor the folder says
 
@@ -128,8 +127,8 @@ class FolderSource(Source):
         listing, arranged = self._listing, self._arranged()
         refused, notes = listing.refused + arranged.refused, listing.notes + arranged.notes
         if not arranged.paths:
-            none = f"no images to pack ({len(refused)} refused, {len(listing.notes)} ignored)"
-            raise UserError(f"{self.name}: {none}; allowed are PNG, JPEG, WebP, BMP, GIF and TIFF files")
+            none = f"has no images to pack ({len(refused)} refused, {len(listing.notes)} ignored)"
+            raise UserError("", self.name, none, "allowed are PNG, JPEG, WebP, BMP, GIF and TIFF files")
         shape = (self.channels, self.size, self.size) if self.size else self._common_shape(arranged.paths)
         chunks = partial(self._chunks, arranged, shape)
         return Plan(shape, arranged.classes, len(arranged.paths), arranged.rule, chunks, None, refused, notes)
@@ -149,7 +148,7 @@ class FolderSource(Source):
                 if len(reply.pixels):
                     _, channels, height, width = reply.pixels.shape
                     return channels, height, width
-        raise UserError(f"{self.name}: none of {counted(len(paths), 'file')} can be decoded; the first: {paths[0]!r}")
+        raise UserError("", self.name, f"has no file that can be decoded among {len(paths)}, such as {paths[0]!r}")
 
     def _chunks(self, arranged: Arrangement, shape: Shape) -> Generator[Chunk, None, None]:
         ranges = self._ranges(arranged, shape)
@@ -160,8 +159,7 @@ class FolderSource(Source):
             for (split, first, stop), reply in zip(ranges, replies, strict=True):
                 for path, why in reply.refused:
                     if why.startswith(OTHER_SHAPE):
-                        size = f"give one size, such as {self.options.spelling('size', min(32, *shape[1:]))}"
-                        raise UserError(f"{self.name}: images differ in size, {path!r} is {why}; {size}")
+                        raise self.differing(path, why, shape)
                 labels = None if arranged.labels is None else arranged.labels[first:stop][reply.kept]
                 yield Chunk(split, reply.pixels, labels, reply.refused, reply.notes, reply.digest)
 

@@ -77,7 +77,7 @@ def led_to(out: Path) -> Path:
         if out.is_symlink() and not is_store(out):
             end = Path(os.path.realpath(out))
             if end.is_symlink():
-                raise UserError(f"{out}: a link that leads to itself; name another folder")
+                raise UserError("", out, "is a link that leads to itself", "name another folder")
             return end
     return out
 
