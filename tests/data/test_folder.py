@@ -160,7 +160,7 @@ def test_folder_is_packed_and_every_oddity_accounted_for(tmp_path: Path) -> None
         "not an image, ignored": (1, ("dog/readme.txt",)),
     }
     assert str(store.notes[1]) == "decoded by content, the extension is not the format's: 2 (cat/2.jpg, cat/noext)"
-    with pytest.raises(UserError, match=r"7 files refused: cat/broken\.png \(a link to nothing"):
+    with pytest.raises(UserError, match="7 files"):
         pack(root, tmp_path / "store", held_out=0, strict=True)
 
 
@@ -193,8 +193,9 @@ def test_names_of_any_bytes_are_packed(tmp_path: Path) -> None:
 
 def test_images_of_several_sizes_need_a_size(tmp_path: Path) -> None:
     root = fill(tmp_path / "in", {"1.png": image(1, 8), "2.png": image(2, 9)})
-    with pytest.raises(UserError, match=r"'2\.png' is of another shape: 9x9 pixels, where others have 8x8; .*size=8"):
+    with pytest.raises(UserError, match=r"2\.png") as refused:
         pack(root, tmp_path / "store")
+    assert refused.value.remedy == {"size": 8}
     assert pack(root, tmp_path / "store", size=8, channels=1).shape == (1, 8, 8)
 
 
@@ -204,7 +205,7 @@ def test_folder_without_images_is_a_mistake(tmp_path: Path, files: dict[str, byt
     root.mkdir()
     fill(root, files)
     for size in (None, 8):
-        with pytest.raises(UserError, match=r"no images to pack|none of 1 file can be decoded"):
+        with pytest.raises(UserError, match=str(root)):
             pack(root, tmp_path / "store", size=size)
     assert not (tmp_path / "store").exists()
 
@@ -261,7 +262,7 @@ def test_zip_bomb_is_not_inflated(tmp_path: Path) -> None:
 @pytest.mark.parametrize("data", [b"PK\x03\x04 nonsense", b"PK\x05\x06" + bytes(18)])
 def test_broken_or_empty_zip(tmp_path: Path, data: bytes) -> None:
     (tmp_path / "a.zip").write_bytes(data)
-    with pytest.raises(UserError, match=r"not a readable zip|no images to pack"):
+    with pytest.raises(UserError, match=str(tmp_path / "a.zip")):
         pack(tmp_path / "a.zip", tmp_path / "store")
 
 

@@ -60,6 +60,7 @@ def test_the_sheets_beside_images_that_were_drawn_are_left_out(tmp_path, as_zip)
 @pytest.mark.parametrize("inside", ["", "store", "deep/er/store"])
 def test_a_store_inside_its_own_source_is_refused(tmp_path, inside):
     draw(tmp_path / "photos", [f"{i}.png" for i in range(4)])
-    with pytest.raises(UserError, match=r"inside the images' folder .*\(out="):
+    with pytest.raises(UserError) as refused:
         pack(tmp_path / "photos", tmp_path / "photos" / inside, channels=1)
+    assert refused.value.given == tmp_path / "photos" / inside
     assert len(list((tmp_path / "photos").iterdir())) == 4
