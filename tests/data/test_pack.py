@@ -139,7 +139,7 @@ def test_a_link_to_itself_is_one_line(photos: Path, tmp_path: Path) -> None:
 
 
 def test_finished_store_is_opened_at_once(photos: Path, whole: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(packing, "_pack", None)  # would be called
+    monkeypatch.setattr(packing, "staging_folder", None)  # would be called
     monkeypatch.setattr(FolderSource, "source_hash", None)
     assert pack(photos, whole, size=8).path == whole
 

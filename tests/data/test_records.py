@@ -3,6 +3,7 @@
 import io
 import json
 import tarfile
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -250,13 +251,13 @@ def test_a_data_set_named_by_its_id_is_loaded_by_the_library(tmp_path, monkeypat
 
     class Library:
         Image, config = datasets.Image, datasets.config
+        DatasetCard = SimpleNamespace(load=lambda name: SimpleNamespace(data={"license": f"card of {name}"}))
 
         def load_dataset(self, name, config):
             assert (name, config) == ("me/animals", "small")
             return {"train": table(tmp_path)}
 
     monkeypatch.setattr(columns, "library", lambda name, *_: Library())
-    monkeypatch.setattr(columns, "_license_of_card", lambda name: f"card of {name}")
     store = pack("hf:me/animals:small", tmp_path / "store")
     assert store.classes == tuple(NAMES) and read_origin(store.path).license == "card of me/animals"
     assert read_origin(store.path).source == "hf:me/animals:small"
@@ -366,7 +367,6 @@ def test_a_data_set_of_the_hub_names_files_of_the_library_s_caches_alone(tmp_pat
 
     monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
     monkeypatch.setattr(columns, "library", lambda name, *_: Library())
-    monkeypatch.setattr(columns, "_license_of_card", lambda name: "")
     store = pack("hf:me/animals", tmp_path / "store", held_out=0)
     assert store.count("train") == 1 and [path for path, _ in store.refused] == ["train[1]", "train[2]"]
 

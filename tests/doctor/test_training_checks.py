@@ -162,5 +162,5 @@ def test_knowing_nothing_is_what_a_measurement_says(spoiled, predict):
 def test_a_folder_without_a_run_and_a_wrong_store_are_refused(spoiled, tmp_path):
     with pytest.raises(UserError, match="holds no run"):
         diagnose(tmp_path)
-    with pytest.raises(UserError, match="no packed data here"):
+    with pytest.raises(UserError, match=str(tmp_path)):
         diagnose(spoiled.path, store=tmp_path, samples=False)

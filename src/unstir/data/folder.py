@@ -36,7 +36,7 @@ _TRAIN = "train"
 HELD_OUT_NAMES = frozenset(("test", "val", "valid", "validation", "held_out"))
 
 
-class Arrangement(NamedTuple):
+class _Arrangement(NamedTuple):
     """The candidates in packing order: `num_train` of train, then those held out."""
 
     paths: list[str]
@@ -48,7 +48,7 @@ class Arrangement(NamedTuple):
     notes: list[tuple[str, str]]
 
 
-def arrange(entries: list[Entry], held_out: float, seed: int) -> Arrangement:
+def arrange(entries: list[Entry], held_out: float, seed: int) -> _Arrangement:
     """Give each candidate its split and label by the folders it lies in."""
     paths = sorted((entry.path for entry in entries), key=natural)
     parts = {path: tuple(part for part in path.split("/") if part not in ("", ".")) for path in paths}
@@ -81,7 +81,7 @@ def arrange(entries: list[Entry], held_out: float, seed: int) -> Arrangement:
     notes = [(f"{LEFT_OUT}: outside the train and test folders", path) for path in outside]
     why = f"{UNLABELLED}: the folder is not taken for a class, for most images lie outside such folders"
     notes += [(why, path) for path in unlabelled]
-    return Arrangement(ordered, labels, len(paths) - len(held), classes, rule, refused, notes)
+    return _Arrangement(ordered, labels, len(paths) - len(held), classes, rule, refused, notes)
 
 
 def _wrappers(paths: list[tuple[str, ...]]) -> int:
@@ -133,10 +133,10 @@ class FolderSource(Source):
         chunks = partial(self._chunks, arranged, shape)
         return Plan(shape, arranged.classes, len(arranged.paths), arranged.rule, chunks, None, refused, notes)
 
-    def _arranged(self) -> Arrangement:
+    def _arranged(self) -> _Arrangement:
         return arrange(self._listing.entries, self.held_out, self.options.seed)
 
-    def _ranges(self, arranged: Arrangement, shape: Shape) -> list[tuple[str, int, int]]:
+    def _ranges(self, arranged: _Arrangement, shape: Shape) -> list[tuple[str, int, int]]:
         sizes = [entry.size for entry in self._listing.entries]
         rows = chunk_rows(shape, max(1, sum(sizes) // max(1, len(sizes))))
         return chunk_ranges(len(arranged.paths), arranged.num_train, rows)
@@ -150,7 +150,7 @@ class FolderSource(Source):
                     return channels, height, width
         raise UserError("", self.name, f"has no file that can be decoded among {len(paths)}, such as {paths[0]!r}")
 
-    def _chunks(self, arranged: Arrangement, shape: Shape) -> Generator[Chunk, None, None]:
+    def _chunks(self, arranged: _Arrangement, shape: Shape) -> Generator[Chunk, None, None]:
         ranges = self._ranges(arranged, shape)
         worth = 1 + max(len(arranged.paths) // _FILES, sum(entry.size for entry in self._listing.entries) // _BYTES)
         num_workers = min(MAX_WORKERS, max(1, len(ranges)), worth)

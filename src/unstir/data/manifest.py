@@ -46,7 +46,7 @@ class Note:
 
 
 @dataclass(frozen=True)
-class Form:
+class _Form:
     """What a manifest holds, and no more."""
 
     __pydantic_config__ = {"extra": "forbid"}  # noqa: RUF012
@@ -92,11 +92,9 @@ def read(folder: Path) -> dict[str, Any]:
     """The manifest of the store in ``folder``. Raises UserError where it is missing, damaged, or of another format."""
     file = folder / MANIFEST
     with file_errors(file):
-        if not folder.exists():
-            raise UserError("", folder, "does not exist", "name the folder of a packed store")
         if not file.exists():
-            mend = "name the folder of one, or make one of images with unstir data pack"
-            raise UserError("", folder, f"is no packed store ({MANIFEST} is missing)", mend)
+            allowed = f"is no packed store ({MANIFEST} is missing)" if folder.exists() else "does not exist"
+            raise UserError("", folder, allowed, "name a packed store, or make one with unstir data pack")
         with open_file(file) as stream:
             data = stream.read()
     damaged = UserError("", file, "is damaged, or not the manifest of a packed store", PACK_AGAIN)
@@ -150,10 +148,10 @@ def read_origin(folder: Path) -> Origin:
 
 
 @cache
-def _form() -> "TypeAdapter[Form]":
+def _form() -> "TypeAdapter[_Form]":
     from pydantic import TypeAdapter
 
-    return TypeAdapter(Form)
+    return TypeAdapter(_Form)
 
 
 def _hashed(content: dict[str, Any]) -> str:

@@ -195,11 +195,11 @@ class RecordsSource(Source):
         """A row as an image. Raises Refused."""
         if isinstance(item, bytes | bytearray | memoryview):
             return decode(bytes(item), None, self.size, self.channels)
-        image = item if isinstance(item, Image.Image) else as_image(np.asarray(item))
+        image = item if isinstance(item, Image.Image) else _as_image(np.asarray(item))
         return convert(image, self.size, self.channels)
 
 
-def as_image(values: NDArray[Any]) -> Image.Image:
+def _as_image(values: NDArray[Any]) -> Image.Image:
     """An array as the table above has it. Raises Refused."""
     if values.ndim == 3 and _channels_first(*values.shape):
         values = values.transpose(1, 2, 0)

@@ -99,7 +99,7 @@ class TarSource(Source):
         """Unpack the tars, and plan what they hold."""
         tars = [_unpacked(file, staging / f"unpacked-{number}") for number, file in enumerate(self._files)]
         large = [(name, f"larger than {MAX_FILE_BYTES >> 20} MiB") for tar in tars for name in tar.large]
-        source: Source = RecordsSource(Shards(tars, self.name), self.options)
+        source: Source = RecordsSource(_Shards(tars, self.name), self.options)
         if len(tars) == 1 and not any(map(_has_more, tars[0].samples().values())):
             source = FolderSource(tars[0].folder, self.options)
         source.stamp()
@@ -107,7 +107,7 @@ class TarSource(Source):
         return replace(plan, source_hash=self.source_hash(plan.shape), refused=[*large, *plan.refused])
 
 
-class Shards(Records):
+class _Shards(Records):
     """Unpacked tars as webdataset has them; names of tars beginning with train, test or validation say the split."""
 
     kind = TarSource.kind
