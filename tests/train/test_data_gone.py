@@ -49,15 +49,16 @@ def test_damaged_store_of_a_run_is_said_and_no_other_is_packed(run, tmp_path):
     manifest = store / "manifest.json"
     manifest.write_bytes(manifest.read_bytes()[:100])
     before = {path.name for path in tmp_path.iterdir()}
-    with pytest.raises(UserError, match=r"manifest\.json: damaged.*pack the data again"):
+    with pytest.raises(UserError, match=PACK_AGAIN):
         open_data(config, out)
     assert {path.name for path in tmp_path.iterdir()} == before
 
 
-def test_advice_of_packing_is_an_option_of_train(run, tmp_path):
+def test_images_of_two_sizes_need_one(run, tmp_path):
     Image.new("L", (9, 9)).save(run[3] / "other.png")
-    with pytest.raises(UserError, match=r"give one size, such as --data\.size 8$"):
+    with pytest.raises(UserError) as refused:
         open_data(tiny_config(tmp_path / "new", data__source=str(run[3])), tmp_path / "second")
+    assert refused.value.remedy == {"size": 8}
 
 
 def test_path_with_a_nul_is_one_line(tmp_path):

@@ -66,8 +66,7 @@ def pack(
         "" takes what the source says of it, or "unknown".
 
     Interrupted at any instant, the same call begins again; the result is byte-identical to an uninterrupted one.
-    Raises UserError for every mistake in the arguments and the source, OSError for what the disk refuses, and
-    OutOfMemoryError.
+    Raises UserError for every mistake in the arguments and the source, OSError for what the disk refuses.
     """
     downloads, out = usable_path(download_dir or usable_path(out).parent), led_to(usable_path(out))
     options = Options(source, size, channels, held_out, sha256, downloads, strict, seed, license)
