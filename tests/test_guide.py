@@ -258,7 +258,7 @@ def test_every_step_but_the_guide_is_evaluated_however_the_guide_is_spelled(trai
     request = EvaluationRequest(checkpoint="all", chain={"guidance": 2.0})
     saved = run.saved_steps()
     for guide in ("8", "08", f"{run.path}@8"):
-        models = _models(run, replace(request, guide=guide), lambda _: None)
+        models = _models(run, replace(request, guide=guide))
         assert [model.step for model in models] == [step for step in saved if step != 8]
         assert {model.guide.step for model in models} == {8}
     for step in saved:
@@ -266,7 +266,7 @@ def test_every_step_but_the_guide_is_evaluated_however_the_guide_is_spelled(trai
             if step != 8:
                 file.unlink()
     with pytest.raises(UserError, match="guide=8 is the only saved step of .*; no other is left to evaluate"):
-        _models(run, replace(request, guide="8"), lambda _: None)
+        _models(run, replace(request, guide="8"))
 
 
 def test_a_guide_of_the_same_run_is_one_however_its_folder_is_written(trained, tmp_path):

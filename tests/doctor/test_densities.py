@@ -92,7 +92,7 @@ def test_the_ends_of_paths_are_not_held_against_errors_of_single_times(healthy):
     of_times = {"not-learned", "learning-rate", "average-behind"}
     assert of_times <= {each.check for each in plain.findings}
     assert not of_times & {each.check for each in other.findings} and not of_times & {*other.checked}
-    assert {other.skipped[name] for name in of_times} == {"a distilled run has no error of single times"}
+    assert of_times <= other.skipped.keys()
 
 
 def test_the_remedies_of_a_distilled_run_are_options_of_distill(monkeypatch):

@@ -326,7 +326,7 @@ def test_names_of_files_and_hashes_are_cut():
     for a, b, words in (
         ({"label": None}, {"label": 3}, "and of one without never do"),
         ({"label": 1}, {"label": 2}, "evaluate both by one protocol"),
-        ({"sampler": "consistency"}, {}, "figures of a distilled run, which consistency alone samples, and of others"),
+        ({"sampler": "consistency"}, {}, "figures of images that consistency draws and of others"),
     ):
         with pytest.raises(Exception, match=words):
             check_alike({**protocol, **a}, {**protocol, **b})

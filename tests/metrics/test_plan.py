@@ -20,6 +20,7 @@ from unstir.metrics.features import Network, Trust
 from unstir.metrics.plan import Plan, check, held_out_like, judge, search_copies
 from unstir.metrics.request import EvaluationRequest
 from unstir.runs import build
+from unstir.runs.kind import Kind
 from unstir.runs.sections import DiffusionConfig
 
 
@@ -62,7 +63,7 @@ def store_of(**counts):
 
 
 def run_of(**changes):
-    config = SimpleNamespace(train=SimpleNamespace(batch_size=32), imported="", data=SimpleNamespace(flip=True))
+    config = SimpleNamespace(train=SimpleNamespace(batch_size=32), kind=Kind(), data=SimpleNamespace(flip=True))
     return SimpleNamespace(**{"path": Path("run"), "data": None, "config": config, **changes})
 
 
@@ -206,9 +207,7 @@ def test_a_plan_by_default_and_its_protocol():
 
 
 def test_the_usual_chain_has_no_more_steps_than_there_are():
-    run = lambda T: SimpleNamespace(
-        config=SimpleNamespace(diffusion=SimpleNamespace(T=T), distilled=False), chain=Chain
-    )
+    run = lambda T: SimpleNamespace(config=SimpleNamespace(diffusion=SimpleNamespace(T=T), kind=Kind()), chain=Chain)
     assert [usual_chain(run(T)).steps for T in (19, 20, 21)] == [19, 20, 20]
 
 

@@ -79,6 +79,6 @@ def _next(run: "Run") -> tuple[str, ...]:
     folder, classes = shlex.quote(str(run.path)), run.config.model.num_classes
     label = f" --label {shlex.quote(run.data.classes[-1])}" if classes else ""
     commands = [f"unstir sample {folder}{label}", f"unstir report {folder}"]
-    if not run.config.distilled and run.config.diffusion.T >= MOST:
+    if not run.config.kind.has_teacher and run.config.diffusion.T >= MOST:
         commands.insert(1, f"unstir sample {folder} --num 10 --compare {COMPARED}")
     return tuple(f"{'         ' if number else 'next     '}{command}" for number, command in enumerate(commands))

@@ -26,10 +26,10 @@ OF_TRAINING = frozenset(
     {"few-images", "overfit", "average-behind", "disk"}
     | {check.name for check in vars(learning).values() if isinstance(check, Check)}
 )
-"""The checks of how a run was trained, which an imported one was elsewhere."""
+"""The checks of how a run was trained, where it was trained here."""
 
 OF_SINGLE_TIMES = frozenset({"not-learned", "learning-rate", "average-behind"})
-"""The checks of errors at single times, of which a distilled run, that learns the ends of paths, has none."""
+"""The checks of errors at single times, of which a run that learns the ends of a teacher's paths has none."""
 
 
 @dataclass(frozen=True)
@@ -53,14 +53,14 @@ class Report:
 def examine(facts: RunFacts) -> Report:
     """Run every check whose needs are met."""
     reasons = {name: next(filter(None, map(facts.why_not, check.needs)), "") for name, check in CHECKS.items()}
-    if facts.run.config.imported:
-        reasons |= dict.fromkeys(OF_TRAINING, "the run was imported, and trained elsewhere")
-    if facts.run.config.distilled:
-        reasons |= dict.fromkeys(OF_SINGLE_TIMES, "a distilled run has no error of single times")
+    if not facts.run.config.kind.trained_here:
+        reasons |= dict.fromkeys(OF_TRAINING, "the run was trained elsewhere")
+    if facts.run.config.kind.has_teacher:
+        reasons |= dict.fromkeys(OF_SINGLE_TIMES, "a run that learns from a teacher has no error of single times")
     skipped = {name: reason for name, reason in reasons.items() if reason}
     checked = tuple(name for name in CHECKS if name not in skipped)
     found = (finding for name in checked for finding in CHECKS[name].run(facts))
-    if facts.run.config.distilled:
+    if facts.run.config.kind.has_teacher:
         found = (replace(each, remedy=of_distill(each.remedy)) for each in found)
     findings = explained(found)
     return Report(tuple(findings), checked, skipped, setup.forecast(facts))

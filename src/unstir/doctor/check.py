@@ -84,7 +84,7 @@ class Needs:
 class RunFacts:
     """A run and what is known of it. Parts that could not be had are None or empty; `why_not` gives the reason.
 
-    ``run`` has the settings of its weights where ``settings_problem`` says that those in config.toml are others.
+    ``settings_problem`` says that the weights are not of the run.
     ``lines`` are those of metrics.jsonl, ``held_out`` those of held_out.jsonl, ``files`` every checkpoint with what is
     wrong with it, ``loaded`` the newest that is whole. ``unmeasured`` says why
     there are no samples and errors.

@@ -120,8 +120,7 @@ def _few_images(facts: RunFacts) -> Iterator[Finding]:
         evidence = f"""{num} training images ({values:,} values) for {parameters:,} parameters; {FEW} images or more are
             usual"""
         flip = "" if config.data.flip else "; --data.flip doubles photographs (not writing)"
-        smaller = "(--model.channels) " if config.model.is_unet else ""
-        remedy = f"add images, or a smaller network {smaller}for fewer steps{flip}"
+        remedy = f"add images, or a smaller network for fewer steps{flip}"
         yield Finding("warning" if num < FAR_TOO_FEW else "note", evidence, remedy, num, FEW)
 
 
@@ -132,7 +131,7 @@ def _overfit(facts: RunFacts, held_out: Lines) -> Iterator[Finding]:
     if found is None or found.train is None or found.more is None or not found.over_fits:
         return
     of, step, before, needed = found.held_out, found.lowest.step, found.lowest.loss, _needed(found.choices)
-    dropout = "--model.dropout 0.1, " if facts.run.config.model.is_unet else ""
+    dropout = "--model.dropout 0.1, " if "dropout" not in facts.run.config.model.unused else ""
     evidence = f"""since step {step} the held-out loss rose from {before:.4g} by {of.value:.4g} ({of.errors:.0f}
         standard errors); that of training images changed by {found.train.value:+.4f}, which is {found.more.value:.4f}
         less ({found.more.errors:.0f} standard errors; {needed:.2g} of either are needed)"""

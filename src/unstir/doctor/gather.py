@@ -20,7 +20,7 @@ from unstir.generate.drawing import Job, sample_batches
 from unstir.pixels import from_uint8, to_uint8
 from unstir.progress import counted, counter, counting
 from unstir.randomness import Key
-from unstir.runs import build, checkpoint, toml
+from unstir.runs import build, checkpoint
 from unstir.runs.checkpoint import Checkpoint
 from unstir.runs.config import Config
 from unstir.runs.loading import check_same, model_of
@@ -43,9 +43,6 @@ def gather(path: str | Path, *, store: str | Path | None = None, samples: bool =
     run = Run.open(path)
     files, loaded = _files(run)
     settings_problem = _unlike(run, loaded)
-    if settings_problem and loaded:
-        with suppress(UserError):
-            run = replace(run, config=toml.from_dict(loaded.config, str(run.path)))
     lines, (run, opened, store_problem) = tuple(run.metrics()), _store(run, store)
     facts = RunFacts(
         run=run,
@@ -107,7 +104,7 @@ def _refusal(check: Callable[..., object], *args: object) -> str:
 def _store(run: Run, named: str | Path | None) -> tuple[Run, Store | None, str]:
     """The run and its store with what is wrong with it; None where it cannot be opened. A named one has to be there.
 
-    An imported run knows no data; it takes the store named for its own.
+    A run that knows no data takes the store named for its own.
     """
     if named is None and not run.data.content_hash:
         return run, None, ""
@@ -175,7 +172,7 @@ def affordable(run: Run, calls: int, most: int) -> int:
 def draw_samples(run: Run, loaded: Checkpoint, store: Store) -> Samples:
     """Images from the averaged weights by a fast sampler, with real ones to compare."""
     steps = min(FAST.steps, run.config.diffusion.T)
-    chain = run.chain() if run.config.distilled else FAST.changed(steps=steps)
+    chain = run.chain() if run.config.kind.has_teacher else FAST.changed(steps=steps)
     num = affordable(run, steps, MOST_IMAGES)
     job = Job(num=num, chain=chain, batch_size=num)
     with counting("sampling", "steps") as count:
@@ -238,8 +235,9 @@ def needs(run: Run, files: tuple[SavedFile, ...], step: int) -> Needs:
     """The bytes of files to come from ``step`` on, and what the disk has."""
     cfg, num = run.config, build.num_parameters(run.config)
     moments = 1 + (cfg.train.optimizer != "muon")
-    full = 4 * num * (1 + moments + (cfg.train.ema_decay > 0) + len(WIDTHS) * cfg.train.power_ema + cfg.distilled)
-    slim = 4 * num * (1 + len(WIDTHS) * cfg.train.power_ema)
+    powers = len(WIDTHS) * cfg.train.power_ema
+    full = 4 * num * (1 + moments + (cfg.train.ema_decay > 0) + powers + cfg.kind.has_teacher)
+    slim = 4 * num * (1 + powers)
     there = sum(file.kind == "full" for file in files)
     pictures = sum(at > step for at in snapshots(run))
     more = max(cfg.checkpoint.keep - there, 0) + 1  # a new file is whole before the oldest goes

@@ -4,7 +4,7 @@ import statistics
 from collections.abc import Iterable
 from typing import Any, TypeGuard
 
-from unstir.runs import kinds
+from unstir.runs import checks
 
 Line = dict[str, Any]  # of a log
 Lines = tuple[Line, ...]
@@ -14,7 +14,7 @@ MOST_TIMES = 1000  # a larger ratio says no more: "more than 1,000 times"
 
 def is_number(value: Any) -> TypeGuard[float]:
     """Whether a value of a log is a number that can be computed with: finite, and not beyond `LARGEST`."""
-    return kinds.is_number(value) and abs(value) <= LARGEST
+    return checks.is_number(value) and abs(value) <= LARGEST
 
 
 def numbers(lines: Iterable[Line], key: str) -> list[float]:

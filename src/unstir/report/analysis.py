@@ -30,7 +30,7 @@ SECOND: tuple[Topic, ...] = ("memorisation", "diversity", "fit", "progress", "sa
 def analyse(facts: Facts) -> tuple[Statement, ...]:
     """The sentences about a run, by topic in the order of `TOPICS`; what is missing in ``facts`` is said to be."""
     themes: tuple[Callable[[Facts], Iterable[Statement]], ...] = (quality, diversity, sampling)
-    if not facts.config.imported:
+    if facts.config.kind.trained_here:
         themes = (progress, quality, fit, diversity, memorisation, sampling, cost)
     found = [statement for theme in themes for statement in theme(facts)]
     return (*found, *advice(facts, found))
@@ -56,9 +56,9 @@ def limitations(facts: Facts) -> list[str]:
     ]
     if facts.last is not None:
         found += limits_of(facts.last)
-    if facts.last is not None and not facts.config.imported:
+    if facts.last is not None and facts.config.kind.trained_here:
         found.append(PARTS_OF_IMAGES)
-    if not facts.data.counts["held_out"] and not facts.config.imported:
+    if not facts.data.counts["held_out"] and facts.config.kind.trained_here:
         found.append("No images were held out, so neither over-fitting nor copies can be distinguished from chance.")
     return found
 
@@ -123,7 +123,7 @@ def _from_statements(facts: Facts, found: Sequence[Statement]) -> list[Statement
         text = f"they cannot be distinguished from samples that cost more: sample with {count(how['calls'], 'call')}, "
         text += f"`unstir sample RUN --sampler {how['sampler']} --steps {how['steps']}`"
         made.append(_because(decided["enough calls"], "fewer calls", text))
-    if "class accuracy" in bad and not facts.config.distilled:
+    if "class accuracy" in bad and not facts.config.kind.has_teacher:
         made.append(_guidance(facts, bad["class accuracy"]))
     return made
 
@@ -139,7 +139,7 @@ def _regularise(facts: Facts, cause: Statement) -> Statement:
     if not facts.config.data.flip:
         remedies.append("mirrored ones (`--data.flip`, where a mirrored image is as good)")
     dropout = facts.config.model.dropout
-    if dropout < 0.3 and facts.config.model.is_unet:
+    if dropout < 0.3 and "dropout" not in facts.config.model.unused:
         remedies.append(f"more dropout (`--model.dropout {min(dropout + 0.1, 0.3):.2g}` in place of {dropout:g})")
     text = "samples lie too near training images"
     if cause.name == "gap":

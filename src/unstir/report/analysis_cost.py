@@ -90,9 +90,9 @@ def cost(facts: Facts) -> list[Statement]:
     spent, speeds = facts.cost, numbers(facts.metrics, "images_per_second")
     median = statistics.median(speeds) if speeds else 0.0
     speed = f", {median:,.{0 if median >= 10 else 1}f} images per second" if speeds else ""
-    seen = (
-        "of its teacher's paths" if facts.config.distilled else f"({passes(spent.images, facts.data.counts['train'])})"
-    )
+    seen = f"({passes(spent.images, facts.data.counts['train'])})"
+    if facts.config.kind.has_teacher:
+        seen = "of its teacher's paths"
     text = f"Training took {duration(spent.seconds)} for {count(spent.images, 'image')} {seen}"
     text += f"{speed}: {operations(spent.training_flops)} by a network of {count(spent.parameters, 'parameter')}, "
     text += f"{operations(spent.forward_flops)} for the forward pass of one image."

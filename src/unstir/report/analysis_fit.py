@@ -24,8 +24,9 @@ def fit(facts: Facts) -> Iterator[Statement]:
     else:
         text = "Whether the network over-fits was not measured: the loss of held-out images was not followed"
         command = "; `unstir likelihood RUN --split both` compares both splits at the end"
-        yield Statement("gap", "fit", "neighbours", "undecided", f"{text}{'' if facts.config.distilled else command}.")
-    if not facts.config.distilled:
+        end = "." if facts.config.kind.has_teacher else f"{command}."
+        yield Statement("gap", "fit", "neighbours", "undecided", f"{text}{end}")
+    if not facts.config.kind.has_teacher:
         yield _bits(facts)
 
 

@@ -215,8 +215,8 @@ def _side(run: Run, found: Sequence[Evaluation], like: Evaluation) -> tuple[str,
         return f"{why} No command makes figures of two data sets comparable.", ""
     if (asked["label"] is None) != (own["label"] is None):
         return f"{why} Figures of a network with classes and of one without never compare.", ""
-    if (asked["sampler"] == "consistency") != run.config.distilled:
-        return f"{why} Figures of a distilled run, which consistency alone samples, and of others never compare.", ""
+    if not run.config.kind.takes(asked["sampler"]):
+        return f"{why} Figures of images that consistency draws and of others never compare.", ""
     differing = [key for key, value in own.items() if key in asked and asked[key] != value]
     options = {"num": asked["num"], "seeds": asked["seeds"], **{key: asked[key] for key in differing}}
     if asked["num_reference"] != run.data.counts[asked["split"]]:

@@ -36,7 +36,7 @@ class Cost:
     """What training took: parameters, training images seen, seconds, and floating-point operations.
 
     ``forward_flops`` are those of one image's forward pass, a multiplication and an addition counted as two; training
-    takes as many as ``passes`` of them, for the backward pass costs two, and the teacher of a distilled run takes two.
+    takes as many as ``passes`` of them, for the backward pass costs two, and a teacher takes two.
     """
 
     parameters: int
@@ -98,9 +98,9 @@ class Facts:
 
     @property
     def images_seen(self) -> tuple[str, str, str]:
-        """How many images training took: a name, the number, how often each; a distilled run sees none of the data."""
+        """How many images training took: a name, the number, how often each; with a teacher it sees no data."""
         num = f"{self.cost.images:,}"
-        if self.config.distilled:
+        if self.config.kind.has_teacher:
             return "images in its batches", num, "on paths of its teacher"
         return "training images seen", num, passes(self.cost.images, self.data.counts["train"])
 

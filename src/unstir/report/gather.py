@@ -29,7 +29,7 @@ from unstir.runs.timetable import all_snapshots
 
 CHAINS = "ddim:10,ddim:20,ddim:50,unipc:5,unipc:10,dpmpp_2m_sde:10,dpmpp_2m_sde:20,dpmpp_2m_sde:50,ancestral:50"
 """What the last step is sampled by in addition to the usual chain, for the plot of calls against quality."""
-DISTILLED = "consistency:1,consistency:2,consistency:4"  # the same of a distilled run
+DISTILLED = "consistency:1,consistency:2,consistency:4"  # the same of a run that learned from a teacher
 
 APART = ("sampler", "steps", "calls", "spacing", *OPTIONS)  # what differs between the chains of that plot
 SPEED = "speed.json"
@@ -70,13 +70,13 @@ def planned(run: Run, store: Store, *, num: int = 0, seeds: int = SEEDS) -> Meas
     models = [run.model(step, dtype="auto") for step in steps]  # what cannot be sampled is refused before any work
     of_last = Drawn(run=run, model=models[-1], chain=usual, **usual_labels(run, store))
     plan = Plan(images=of_last, store=store, num=num or usual_number(store), seeds=seeds, flip=run.config.data.flip)
-    others = parse(DISTILLED if run.config.distilled else CHAINS, usual)
+    others = parse(DISTILLED if run.config.kind.has_teacher else CHAINS, usual)
     chains = [chain for chain in others if chain.steps <= models[-1].process.T]
     by_step = [
         replace(
             plan,
             images=replace(of_last, model=model),
-            memorisation=model is models[-1] and not run.config.imported,
+            memorisation=model is models[-1] and run.config.kind.trained_here,
         )
         for model in models
     ]
@@ -190,7 +190,7 @@ def cost(run: Run) -> Cost:
         images=lines[-1]["images"] if lines else 0,
         seconds=lines[-1]["seconds"] if lines else 0.0,
         forward_flops=float(build.forward_flops(run.config, *run.data.shape[1:])),
-        passes=build.passes(run.config),
+        passes=run.config.kind.passes,
     )
 
 

@@ -38,13 +38,13 @@ def lead(facts: Facts, statements: Sequence[Statement]) -> list[str]:
     height, width = facts.data.shape[1:]
     kind = "grey" if facts.data.shape[0] == 1 else "colour"
     what = f"A diffusion model: a network that turns noise into new {kind} images of {width}x{height} pixels."
-    if facts.config.imported:
-        return [what, f"Its weights were imported from {facts.config.imported}.", _goodness(facts, statements)]
+    if not facts.config.kind.trained_here:
+        return [what, f"Its weights were imported from {facts.config.kind.origin}.", _goodness(facts, statements)]
     return [what, _learned_from(facts), _length(facts), _goodness(facts, statements)]
 
 
 def _learned_from(facts: Facts) -> str:
-    if facts.config.distilled:
+    if facts.config.kind.has_teacher:
         teacher = f"the run `{facts.config.train.init}`"
         return f"It was distilled: it learned from {teacher} to make in one call what that makes in many."
     train, held_out = facts.data.counts["train"], facts.data.counts["held_out"]
@@ -59,7 +59,7 @@ def _length(facts: Facts) -> str:
         where = f"Training finished after {count(facts.step, 'step')}"
     if not facts.cost.images:
         return f"{where}."
-    if facts.config.distilled:
+    if facts.config.kind.has_teacher:
         return (
             f"{where}. It took {duration(facts.cost.seconds)}, with {count(facts.cost.images, 'image')} in its batches."
         )

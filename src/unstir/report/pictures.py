@@ -120,7 +120,7 @@ def newest_grid(run: Run) -> Picture | None:
     if path is None:
         return None
     step = {name: step for step, name in of_run.all_snapshots(run).items()}[path.stem]
-    images = "images in its batches" if run.config.distilled else "training images"
+    images = "images in its batches" if run.config.kind.has_teacher else "training images"
     when = f"after {step * run.config.train.batch_size:,} {images}" if step else _of_start(run)
     return from_file(path, f"samples {when}, the first ones of a fixed seed: not chosen")
 

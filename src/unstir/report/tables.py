@@ -58,7 +58,7 @@ def cards(facts: Facts) -> list[tuple[str, str, str]]:
     elif line.get("bits") is not None and math.isfinite(line["bits"]):
         value, note = plus_minus(line["bits"], line["bits_error"]), "an estimate of the bound"
         found.append(("bits/dim, held out", value, facts.noted(note, line["step"])))
-    if facts.config.imported:
+    if not facts.config.kind.trained_here:
         return [*found, ("parameters", f"{facts.cost.parameters:,}", "imported weights")]
     found += [facts.images_seen, ("training time", duration(facts.cost.seconds), operations(facts.cost.training_flops))]
     return found
@@ -141,7 +141,7 @@ def data(facts: Facts, store: Store | None) -> list[tuple[str, str]]:
         ("mirrored", "half of the time" if cfg.flip else "no"),
         ("content hash", card.content_hash),
     ]
-    if facts.config.imported:
+    if not facts.config.kind.trained_here:
         count = f"{card.counts['train']:,} and {card.counts['held_out']:,} images" if card.content_hash else "nothing"
         rows[:2] = [("trained on", "not known: the weights were imported"), ("compared with", count)]
     if store is not None:
@@ -156,7 +156,7 @@ def cost(facts: Facts) -> list[tuple[str, str]]:
     speeds = numbers(facts.metrics, "images_per_second")
     pace = f", {brief(statistics.median(speeds), 3)} images/s while training" if speeds else ""
     name, num, how = facts.images_seen
-    of = "image in its batches, and the teacher's paths" if facts.config.distilled else "image seen"
+    of = "image in its batches, and the teacher's paths" if facts.config.kind.has_teacher else "image seen"
     training = {
         name: f"{num}, {how}",
         "time": f"{duration(it.seconds)} with grids, held-out losses and files{pace}",
@@ -164,7 +164,7 @@ def cost(facts: Facts) -> list[tuple[str, str]]:
         "precision": facts.config.train.dtype,
         "machine": "; then ".join(facts.trained_on) or "not recorded",
     }
-    if facts.config.imported:
+    if not facts.config.kind.trained_here:
         training = dict.fromkeys(training, "not known: the weights were imported")
     forward = f"{operations(it.forward_flops)} per image"
     return [("parameters", f"{it.parameters:,}"), ("one forward pass", forward), *training.items()]

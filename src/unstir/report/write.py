@@ -67,7 +67,7 @@ def _check_asked(paths: Sequence[Path]) -> None:
 
 def _with_stores(runs: Sequence[Run], named: Path | None) -> tuple[list[Run], list[Store | None]]:
     """The runs and the data of each: the store named, where it is that run's, else its own; None, said, where it has
-    gone. An imported run, which knows no data, has the store named.
+    gone. A run that knows no data has the store named.
     """
     given = None if named is None else Store.open(named)
     if given is not None:
@@ -111,7 +111,7 @@ def _planned(
 
 def _measured(run: Run, store: Store, plan: Measuring, timed: bool) -> dict[str, Any]:
     """The protocol of the last step, with everything measured; of each sampler the seconds too where they are shown."""
-    if not run.config.imported:
+    if run.config.kind.trained_here:
         catch_up(run, store)
     measure(plan.all)
     if timed:

@@ -46,7 +46,7 @@ class Run(RunFolder):
         none of these or does not fit.
         """
         how: dict[str, Any] = {"ema": ema, "device": device, "dtype": dtype, "compile": compile}
-        model = model_of(self, self._read(step), **how)
+        model = model_of(self, self.load(step), **how)
         return model if guide is None else replace(model, guide=self.guide(guide, **how))
 
     def guide(self, named: object, **how: Any) -> Model:
@@ -70,23 +70,16 @@ class Run(RunFolder):
         except UserError as error:
             raise UserError(f"guide={named}: {error}") from None
 
-    def load(self, step: int | None = None) -> checkpoint.Checkpoint:
-        """The newest file that verifies, full or slim, or that of one saved step. Raises UserError as `model`.
-
-        So it does as `check_same`. Logged is where no file of a newer step could be read.
-        """
-        found = self._read(step)
-        if edited := check_same(self, found):
-            logger.warning(edited)
-        return found
-
     def _saved(self) -> list[int]:
         if steps := self.saved_steps():
             return steps
         raise UserError("", self.path, "has no saved weights yet", f"continue it with unstir train --out {self.path}")
 
-    def _read(self, step: int | None) -> checkpoint.Checkpoint:
-        """As `load`, not compared with the run."""
+    def load(self, step: int | None = None) -> checkpoint.Checkpoint:
+        """The newest file that verifies, full or slim, or that of one saved step.
+
+        Logged is where no file of a newer step could be read. Raises UserError as `model` and `check_same`.
+        """
         steps, problems = self._saved(), list[str]()
         if step is not None and step not in steps:
             raise UserError(f"step {step} was not saved; {self.path} has {', '.join(map(str, steps))}")
@@ -98,6 +91,7 @@ class Run(RunFolder):
                 except UserError as error:
                     problems.append(str(error))
                 else:
+                    check_same(self, found)
                     if newer:
                         logger.warning(f"{newer}; an earlier step is used")
                     return found

@@ -37,10 +37,10 @@ def check_weights(config: Config, device: torch.device) -> None:
     """Raise UserError where the weights with a gradient and a moment of each exceed the free memory of a CPU."""
     needed = 3 * 4 * (count := build.num_parameters(config))
     if device.type == "cpu" and needed > (free := resources.free()):
-        smaller = "--model.channels or --model.num_blocks" if config.model.is_unet else "its model.options"
         raise UserError(
             f"[model] has {count:,} parameters, which take {resources.gigabytes(needed)} in training, more than the "
-            f"{resources.gigabytes(free)} of free memory; lower {smaller}"
+            f"{resources.gigabytes(free)} of free memory; lower --model.channels or --model.num_blocks, or "
+            "model.options of a network of your own"
         )
 
 

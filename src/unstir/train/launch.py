@@ -159,8 +159,9 @@ def _continued(old: Run, asked: Config, store: Store) -> Run:
     new = Run(old.path, dataclasses.replace(asked, recipe=saved.recipe), old.data)
     newest = max((step for step, _ in checkpoint.listed(old.checkpoints)), default=0)
     if new.length < newest:
-        asked_for = {key: value for key, value in changed.items() if not (key == "train.lr_period" and saved.distilled)}
-        _say_unused(asked_for, newest, "and nothing of it is kept")  # a distilled run's period follows its length
+        if saved.kind.has_teacher:
+            changed.pop("train.lr_period", None)  # which follows the length
+        _say_unused(changed, newest, "and nothing of it is kept")
         return new  # further than asked: nothing is left to do, and nothing is changed
     check_changed(old, new, changed)
     if changed:
@@ -202,7 +203,7 @@ def _check_fit(config: Config, store: Store) -> None:
         images = counted(store.count("train"), "training image")
         raise UserError("train.batch_size", batch, f"exceeds the {images}", f"at most {least}")
     check_sides(config, height, width)
-    for predict in (config.diffusion.predict, *([config.loss.teacher] if config.distilled else [])):
+    for predict in (config.diffusion.predict, *([config.loss.teacher] if config.kind.has_teacher else [])):
         PARAMETERIZATIONS[predict].check(build.schedule(config.diffusion))
     if classes and classes != len(store.classes):
         raise UserError(

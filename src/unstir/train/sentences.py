@@ -12,8 +12,8 @@ def introduction(run: Run, state: State) -> str:
     device, num = state.window.device, processes.size()
     where = f"{num} processes, {device.type}" if num > 1 else str(device)
     how = f" by the recipe {run.config.recipe}" if run.config.recipe else ""
-    if run.config.distilled:
-        how = f" distilled from {run.config.train.init}"
+    if run.config.kind.has_teacher:
+        how = f" that learns from {run.config.train.init}"
     new = "" if state.step else f"a new run{how}, "
     goal = f"of {run.length}" if state.step <= run.length else f"beyond the {run.length} asked for"
     return (

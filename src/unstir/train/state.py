@@ -16,7 +16,7 @@ from unstir.diffusion.loss import LossHistory
 from unstir.distributed import processes
 from unstir.runs import build
 from unstir.runs.checkpoint import Checkpoint, DamagedError, environment
-from unstir.runs.kinds import Kind, check, is_count, is_figures, is_number
+from unstir.runs.checks import Kind, check, is_count, is_figures, is_number
 from unstir.runs.run import Run
 from unstir.runs.toml import to_dict
 from unstir.theory.averages import WIDTHS
@@ -35,7 +35,7 @@ class State:
     gradients, then the loss, squared error, bound in bits, gradient norm and clipped steps among them. ``counters``,
     by `COUNTERS`, count steps skipped for a gradient that was not finite. ``history`` is what an importance sampler of
     times has seen, ``powers`` the power-function averages of `WIDTHS`, or none, ``teacher`` the network that a
-    distilled run began with. ``logged`` and ``measured`` are the steps of the last lines in metrics.jsonl and
+    run with a teacher began with. ``logged`` and ``measured`` are the steps of the last lines in metrics.jsonl and
     held_out.jsonl, ``seconds`` is the time of training so far.
     """
 
@@ -62,7 +62,7 @@ class State:
         by_losses = run.config.loss.times == "importance"
         history = LossHistory.empty(run.config.diffusion.T, device) if by_losses else None
         powers = tuple(averaged_copy(net) for _ in WIDTHS) if train.power_ema else ()
-        teacher = averaged_copy(net) if run.config.distilled else None
+        teacher = averaged_copy(net) if run.config.kind.has_teacher else None
         figures = zeros(len(WINDOW)), zeros(len(COUNTERS))
         return cls(net, average, make_optimizer(net, train), *figures, history, powers, teacher)
 
