@@ -26,7 +26,7 @@ from unstir.data.store import Store, is_store
 from unstir.data.tars import ENDINGS, TarSource
 from unstir.data.writer import Writer, led_to, publish, staging_folder
 from unstir.errors import UserError, nearest, printable, within_memory
-from unstir.progress import counted, counting
+from unstir.progress import counting
 
 MAX_SIZE = 4096
 Sources = object
@@ -235,7 +235,7 @@ def _check_refused(origin: Source, refused: Sequence[tuple[str, str]], packed: b
         )
     if origin.options.strict and refused:
         more = ", ..." if len(refused) > _EXAMPLES else ""
-        allowed = f"has {counted(len(refused), 'file')} that are refused: {', '.join(listed[:_EXAMPLES])}{more}"
+        allowed = f"has files that are refused ({len(refused)}): {', '.join(listed[:_EXAMPLES])}{more}"
         raise UserError("", name, allowed, ("mend them", {"strict": None}))
 
 
