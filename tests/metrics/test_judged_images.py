@@ -301,7 +301,7 @@ def test_what_cannot_be_judged_is_refused_in_one_line(place, store, command, ref
         (("--images", "{}/few", "{}/few", "--store", "{}/digits"), ("two sets hold the same images", "each set once")),
         (("--images", "{}/few", "--store", "{}/digits", "--seeds", 0), ("--seeds 0 must be at least 1",)),
         (("--images", "{}/few", "--store", "{}/digits", "--num", 20), ("too few for a set of 20",)),
-        (("--images", "{}/few", "--store", "{}/digits", "--label", "x"), ("label 'x' is no class",)),
+        (("--images", "{}/few", "--store", "{}/digits", "--label", "x"), ("--label x",)),
         (("--images", "{}/nothing-in.npy", "--store", "{}/digits", "--label", 3), ("no images to pack",)),
         (("{}/plain", "--flip"), ("--flip is of --images",)),
     ],
