@@ -219,7 +219,7 @@ def test_what_guidance_costs_besides_is_said_where_it_costs():
 def test_a_guide_has_an_effect_at_other_scales_than_0_and_1(scale, words):
     model = foreign(guide=foreign(step=2))
     model.check(Chain("ddim", steps=5, guidance=2.0))
-    with pytest.raises(UserError, match=f"guide=2 {words}"):
+    with pytest.raises(UserError, match=f"guide='2' {words}"):
         model.check(Chain("ddim", steps=5, guidance=scale))
 
 

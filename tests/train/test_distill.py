@@ -17,6 +17,7 @@ from unstir.randomness import Key
 from unstir.runs import checkpoint
 from unstir.runs.run import Run
 from unstir.runs.timetable import learning_rates
+from unstir.train import paths
 from unstir.train.distill import distill_run, distilled
 from unstir.train.launch import train_run
 from unstir.train.paths import PATHS, PERIOD, STEPS
@@ -25,7 +26,20 @@ from unstir.train.trainer import Trainer
 CONSISTENCY = {"diffusion__predict": "v", "loss__objective": "consistency", "grids__sampler": "consistency"}
 
 
-def test_paths_take_as_many_steps_as_are_drawn_for_them(make_run):
+@pytest.fixture
+def long_paths():
+    """As many paths, and as long, as there are outside of tests."""
+
+
+@pytest.fixture(autouse=True)
+def short_paths(request, monkeypatch):
+    """One path of two steps, for tests of all that is not the paths themselves."""
+    if "long_paths" not in request.fixturenames:
+        monkeypatch.setattr(paths, "PATHS", 1)
+        monkeypatch.setattr(paths, "STEPS", (2, 2))
+
+
+def test_paths_take_as_many_steps_as_are_drawn_for_them(long_paths, make_run):
     long, short = (Trainer(*make_run(f"T{T}", **CONSISTENCY, diffusion__T=T))._paths for T in (1000, 4))
     assert {long._chain(number).steps for number in range(200)} == set(range(STEPS[0], STEPS[1] + 1))
     assert short._chain(0).steps == 4 and long._chain(3) == long._chain(3)
@@ -41,7 +55,7 @@ def pairs_of(trainer, steps, parts=(slice(0, 4), slice(4, 8))):
     return [torch.cat([getattr(each, name) for each in found]) for name in ("t", "x_t", "x_0")]
 
 
-def test_pairs_are_points_on_paths_of_the_teacher_and_their_ends(trained, make_run):
+def test_pairs_are_points_on_paths_of_the_teacher_and_their_ends(long_paths, trained, make_run):
     teacher, _ = trained("teacher", diffusion__predict="v", train__lr=0.01)
     made = Trainer(*make_run(**CONSISTENCY, train__init=str(teacher.path)))
     t, x_t, end = pairs_of(made, range(2 * PERIOD))
@@ -60,14 +74,14 @@ def test_pairs_are_points_on_paths_of_the_teacher_and_their_ends(trained, make_r
     assert min((each - end[from_noise][0]).abs().max().item() for each in own) < 1e-5
 
 
-def test_pairs_are_those_of_the_step_and_slot_whatever_came_before_and_however_the_batch_is_cut(make_run):
+def test_pairs_are_those_of_the_step_and_slot_whatever_came_before_and_however_the_batch_is_cut(long_paths, make_run):
     made, other = Trainer(*make_run(**CONSISTENCY)), Trainer(*make_run(**CONSISTENCY))
     whole = pairs_of(made, (0, 70, 71))
     for theirs, ours in zip(pairs_of(other, (70,), (slice(0, 8),)), whole, strict=True):
         torch.testing.assert_close(theirs, ours[8:16], rtol=1e-4, atol=1e-5)
 
 
-def test_classes_are_hidden_for_whole_paths_and_else_come_as_often_as_in_the_data(make_run):
+def test_classes_are_hidden_for_whole_paths_and_else_come_as_often_as_in_the_data(long_paths, make_run):
     made = Trainer(*make_run(**CONSISTENCY, model__num_classes=10, train__label_dropout=0.3))
     labels = torch.stack([made._paths._label(number, torch.arange(500)) for number in (0, 1)])
     assert (labels == 10).float().mean().item() == pytest.approx(0.3, abs=0.05)

@@ -45,7 +45,7 @@ def inpaint(
     """
     for name, value in (("resamples", resamples), ("jump", jump)):
         if value < 1:
-            raise UserError(f"{name}={value} must be at least 1")
+            raise UserError(name, value, "must be at least 1")
     model.kind.check_means(model.folder, ", and cannot fill in an image, which needs every step of a chain")
     x_0, keep = read_image(image, model.shape), read_mask(mask, box, image, model.shape)
     editing = Editing(model, job, job.chain.changed(sampler="ancestral"))

@@ -13,11 +13,11 @@ from typing import Any
 import unstir
 from unstir.chain import DEFAULTS, Chain, title
 from unstir.errors import printable
+from unstir.insight import tables
 from unstir.interop.schedulers import DDIM_STRIDES, spacing_there
 from unstir.libraries import library
 from unstir.metrics.evaluation import Evaluation
 from unstir.progress import counted
-from unstir.report import tables
 from unstir.runs.config import Config
 from unstir.runs.model import Model, weights_in_words
 

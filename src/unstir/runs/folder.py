@@ -12,17 +12,22 @@ held_out.jsonl      a line at the same moments: losses of the same training and 
 curves.png          loss, gradient norm and learning rate; losses.png: those of held_out.jsonl
 """
 
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Self, TextIO
+from typing import Any, Self
 
 from unstir.chain import DEFAULTS, Chain
-from unstir.data.disk import take_lock
 from unstir.errors import UserError, remedy
+from unstir.locks import held
 from unstir.runs import card, lines, mistaken, settings, toml
 from unstir.runs.card import DataCard, Labels
 from unstir.runs.config import Config, steps_in
 from unstir.runs.files import PARTIAL, make_folder, remove_partials, write_text
+
+OWN = "config.toml", "data.json", "metrics.jsonl", "held_out.jsonl", "events.jsonl", "curves.png", "losses.png"
+"""The files of a run's folder that only the holder of its lock writes."""
 
 
 @dataclass(frozen=True)
@@ -117,30 +122,27 @@ class RunFolder:
         """Add a line to events.jsonl, durably; UserError where it cannot be written."""
         lines.append(self.path / "events.jsonl", {"event": event, **details}, durable=True)
 
-    def lock(self) -> TextIO:
-        """Take the run until the file returned is closed, or this process dies; UserError where another one has it.
+    @contextmanager
+    def lock(self) -> Iterator[None]:
+        """Hold the run in this block; UserError where another process has it.
 
         On a file system that knows no locks, as some network folders, nobody can tell.
         """
-        try:
-            file = (self.path / ".lock").open("w")
-        except OSError as error:
-            raise UserError(f"cannot write in {self.path}: {remedy(error)}") from None
-        try:
-            take_lock(file, wait=False)
-        except BlockingIOError:
-            file.close()
-            busy = "is being trained by another process"
-            raise UserError("out", self.path, busy, "wait for it, or name another folder") from None
-        except OSError as error:
-            file.close()
-            raise UserError(f"cannot lock {self.path}: {remedy(error)}") from None
-        return file
+        busy = UserError("out", self.path, "is being trained by another process", "wait for it, or name another folder")
+        with ExitStack() as stack:
+            try:
+                stack.enter_context(held(self.path / ".lock", busy))
+            except OSError as error:
+                raise UserError(f"cannot lock {self.path}: {remedy(error)}") from None
+            yield
 
     def tidy(self) -> None:
         """Remove what a killed process left half written; only the holder of the lock may."""
-        for folder in (self.path, self.checkpoints, self.weights, self.samples):
+        for name in OWN:
+            remove_partials(self.path, name)
+        for folder in (self.checkpoints, self.weights, self.samples):
             remove_partials(folder)
+        for folder in (self.path, self.checkpoints, self.weights, self.samples):
             for partial in folder.glob(".tmp*"):  # safetensors writes to .tmp first
                 partial.unlink(missing_ok=True)
 

@@ -121,12 +121,10 @@ class Model:
         scale = chain.guidance
         if self.guide is not None and scale in (0, 1):
             alone = "has no effect" if scale == 1 else "is alone, which is to sample from it,"
-            raise UserError(
-                "guide", self.guide_name, f"{alone} at guidance={scale:g}", "give a guidance scale, such as 2"
-            )
+            raise UserError("guide", self.guide_name, f"{alone} at guidance={scale:g}", {"guidance": 2})
         if scale != 1 and self.guide is None and not self.labels.has_null:
-            needs = f"guidance={scale} needs a network trained with train.label_dropout; this one was not"
-            raise UserError(f"{needs}. Name a less trained step of it with --guide to be led away from")
+            needs = "needs a network trained with train.label_dropout, which this one was not"
+            raise UserError("guidance", scale, needs, "name a less trained step as guide")
 
     def cost(self, chain: Chain, each: str = "") -> str:
         """What an image costs by a chain, in words: `Chain.cost_in_words`, and what guidance adds."""
@@ -198,9 +196,9 @@ def weights_in_words(ema: bool | float) -> str:
 
 def _check_guide(model: Model, guide: Model) -> None:
     """Raise UserError for a guide that is the model itself, or has other images, classes (if any) or process."""
-    name = f"guide={model.guide_name}"
-    if model.guide_name == str(model.step):
-        raise UserError("", name, "is the very step that is sampled", "name an earlier one")
+    name, no_fit = model.guide_name, f"does not fit {model.folder}"
+    if name == str(model.step):
+        raise UserError("guide", name, "is the very step that is sampled", "name an earlier one")
     alike: dict[str, tuple[object, object]] = {
         "shape": ("x".join(map(str, guide.shape)), "x".join(map(str, model.shape))),
         "classes": (guide.labels.count or model.labels.count, model.labels.count),
@@ -209,10 +207,9 @@ def _check_guide(model: Model, guide: Model) -> None:
         "a teacher": (guide.kind.has_teacher, model.kind.has_teacher),
     }
     if unlike := [f"{key} {theirs}, the run {ours}" for key, (theirs, ours) in alike.items() if theirs != ours]:
-        raise UserError("", name, f"does not fit {model.folder}: it has {'; '.join(unlike)}")
+        raise UserError("guide", name, f"{no_fit}: it has {'; '.join(unlike)}")
     theirs, ours = guide.labels.names, model.labels.names
     if theirs and ours and matched(theirs, ours) != tuple(range(len(ours))):
-        classes = f"its classes are {some(theirs)}, the run's {some(ours)}"
-        raise UserError("", name, f"does not fit {model.folder}: {classes}", "both must have the same in one order")
+        raise UserError("guide", name, f"{no_fit}: its classes are {some(theirs)}, the run's {some(ours)}")
     if not torch.equal(guide.process.schedule.log_abar, model.process.schedule.log_abar):
-        raise UserError("", name, f"does not fit {model.folder}: its noise schedule is another")
+        raise UserError("guide", name, f"{no_fit}: its noise schedule is another")

@@ -59,16 +59,16 @@ class Run(RunFolder):
             return named
         try:
             if not isinstance(named, str):
-                raise UserError('it is no text; write "1000", "RUN" or "RUN@1000", or give a Model')
+                raise UserError("guide", named, "is no text and no Model", 'give "1000", "RUN" or "RUN@1000"')
             folder, step = (self.path, int(named)) if named.isdecimal() else run_and_step(named)
             if step is None and not Path(folder).is_dir():
-                raise UserError("neither a step nor a folder; write 1000, RUN or RUN@1000")
+                raise UserError("guide", named, "is neither a step nor a folder", "give 1000, RUN or RUN@1000")
             of = self if folder is self.path else Run.open(folder)
             if not of.config.train.power_ema:
                 how["ema"] = bool(how.get("ema", True))
             return of.model(step, **how)
         except UserError as error:
-            raise UserError(f"guide={named}: {error}") from None
+            raise error if error.key == "guide" else UserError("guide", named, f"cannot be used: {error}") from None
 
     def _saved(self) -> list[int]:
         if steps := self.saved_steps():
@@ -82,7 +82,7 @@ class Run(RunFolder):
         """
         steps, problems = self._saved(), list[str]()
         if step is not None and step not in steps:
-            raise UserError(f"step {step} was not saved; {self.path} has {', '.join(map(str, steps))}")
+            raise UserError("step", step, "was not saved", f"{self.path} has {', '.join(map(str, steps))}")
         for candidate in [step] if step is not None else reversed(steps):
             newer = "; ".join(problems)
             for folder in (self.checkpoints, self.weights):

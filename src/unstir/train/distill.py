@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from unstir.errors import UserError
+from unstir.group import Alone
 from unstir.runs.config import Config
 from unstir.runs.folder import is_run
 from unstir.runs.run import Run, run_and_step
@@ -27,6 +28,7 @@ def distill_run(
     *,
     observer: Observer | None = None,
     stop: Stop | None = None,
+    group: Alone = Alone(),
 ) -> Training:
     """Train the run in ``folder``, distilled from the ``teacher``'s or continued; as `train_run` otherwise.
 
@@ -40,7 +42,7 @@ def distill_run(
         logger.warning(
             f"{run.path} is at step {step} of {run.length}; to finish it first: unstir train --out {run.path}"
         )
-    return train_run(config, out, observer=observer, stop=stop, data_of=run)
+    return train_run(config, out, observer=observer, stop=stop, data_of=run, group=group)
 
 
 def distilled(run: Run, length: str | None = None, lr: float | None = None) -> Config:
