@@ -253,8 +253,8 @@ def _finished(origin: Source, out: Path) -> Store | None:
     anew = f"{_ANOTHER}, or delete this one if no run needs it"
     if packed["kind"] != origin.kind:
         raise UserError("", out, f"holds {packed['kind']}, not {origin.kind}", anew)
-    names = (name for name in packed["settings"] | origin.settings)
-    if other := {name: had for name in names if (had := packed["settings"].get(name)) != origin.settings.get(name)}:
+    had, asks = packed["settings"], origin.settings
+    if other := {name: had.get(name) for name in had | asks if had.get(name) != asks.get(name)}:
         raise UserError("", out, "was packed with other settings", (anew, other))
     surely = stamp == origin.stamp() and origin.kind != "dataset"  # whose stamp is of some items only
     if not surely and packed["source_hash"] != origin.source_hash(store.shape):

@@ -63,10 +63,10 @@ def in_one_list(found: Sequence[Rows], whose: str) -> tuple[list[Rows], tuple[st
 
 def _named(rows: Rows, whose: str) -> list[str | None]:
     """The labels of one part by name."""
-    own, names = rows.classes, list[str | None]()
+    classes, names = rows.classes, list[str | None]()
     for label in rows.labels:
-        if isinstance(label, int) and 0 <= label < len(own):
-            names.append(own[label])
+        if isinstance(label, int) and 0 <= label < len(classes):
+            names.append(classes[label])
         elif label is None or isinstance(label, str):
             names.append(label)
         else:

@@ -173,10 +173,10 @@ def _images(parts: Sequence[_Part]) -> list[_Part]:
     return [part for part in parts if f".{part.ending.rpartition('.')[2]}" in EXTENSIONS]
 
 
-def _image(found: list[_Part], whose: str) -> _Part:
+def _image(images: list[_Part], whose: str) -> _Part:
     """The image of a sample: the only one, or the only one whose ending has no further point."""
-    plain = [part for part in found if "." not in part.ending]
-    if len(found) > 1 and len(plain) != 1:
+    plain = [part for part in images if "." not in part.ending]
+    if len(images) > 1 and len(plain) != 1:
         rule = "files that share a name up to its first point are one sample, of one image"
-        raise UserError("", whose, f"has {len(found)} images: {rule}", "unpack the tar and pack the folder")
-    return plain[0] if plain else found[0]
+        raise UserError("", whose, f"has {len(images)} images: {rule}", "unpack the tar and pack the folder")
+    return plain[0] if plain else images[0]
