@@ -7,7 +7,7 @@ from pathlib import Path
 from unstir.data import Store, is_store, pack
 from unstir.data.disk import usable_path
 from unstir.data.embedded import EMBEDDED
-from unstir.data.source import NAMES, after_train, is_named
+from unstir.data.source import NAMES, is_named
 from unstir.errors import UserError
 from unstir.runs import build
 from unstir.runs.config import Config
@@ -74,8 +74,8 @@ def _store_of(data: DataConfig, old: Run | None) -> Store:
     for place in (*places, data.source):
         if place and is_store(place):
             if old is None and data.sha256:
-                given = after_train("sha256", data.sha256)
-                raise UserError("", given, f"is the hash of one file, and {place} is a packed store", "leave it out")
+                allowed = f"is the hash of one file, and {place} is a packed store"
+                raise UserError("data.sha256", data.sha256, allowed, {"data.sha256": None})
             return Store.open(place)
     if old is not None and not is_named(data.source) and not usable_path(data.source).exists():
         raise UserError(
@@ -91,13 +91,12 @@ def _store_of(data: DataConfig, old: Run | None) -> Store:
         channels=data.channels,
         held_out=data.held_out,
         sha256=data.sha256 or None,
-        spelling=after_train,
     )
 
 
 def _names_store(run: Run) -> str:
     """How to say where the data of a run is now."""
-    return f"name the folder of that data with unstir train --out {run.path} {after_train('out', 'FOLDER')}"
+    return f"name the folder of that data with unstir train --out {run.path} --data.store FOLDER"
 
 
 def check_sides(config: Config, height: int, width: int) -> None:
