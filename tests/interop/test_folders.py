@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from unstir.errors import UserError
+from unstir.errors import UnwrittenError
 from unstir.interop.folders import new_folder
 from unstir.runs.files import locked
 
@@ -93,7 +93,7 @@ def test_without_locks_it_is_written_and_nothing_is_removed(tmp_path, monkeypatc
 
 
 def test_the_later_of_two_of_one_name_is_told_to_take_another(tmp_path):
-    why = "out: Directory not empty .*something was put in it meanwhile; name another"
-    with pytest.raises(UserError, match=why), new_folder(tmp_path / "out"):
+    with pytest.raises(UnwrittenError) as error, new_folder(tmp_path / "out"):
         (tmp_path / "out" / "of another").mkdir(parents=True)
+    assert error.value.errno == errno.ENOTEMPTY and error.value.filename == str(tmp_path / "out")
     assert os.listdir(tmp_path) == ["out"]
