@@ -13,7 +13,13 @@ once, run = edited.once, edited.run
     ("arguments", "words"),
     [
         ("inpaint RUN a.png", ["--mask"]),
+        ("inpaint RUN a.png --box 0 0 4 4 --mask a.png", ["--mask a.png"]),
         ("inpaint RUN a.png --box 5 0 4 4", ["--box 5 0 4 4", "8x8"]),
+        ("inpaint RUN a.png --box -1 0 4 4", ["--box -1 0 4 4"]),
+        ("inpaint RUN a.png --box 0 0 0 4", ["--box 0 0 0 4"]),
+        ("inpaint RUN a.png --box 0 0 8 8", ["--box 0 0 8 8"]),
+        ("inpaint RUN a.png --mask black.png", ["--mask black.png", "white"]),
+        ("inpaint RUN a.png --mask white.png", ["--mask white.png", "smaller"]),
         ("inpaint RUN a.png --mask wide.png", ["--mask wide.png", "8x8"]),
         ("inpaint RUN a.png --mask notes.txt", ["notes.txt"]),
         ("inpaint RUN a.png --mask nowhere.png --num 2", ["nowhere.png"]),
@@ -28,8 +34,8 @@ once, run = edited.once, edited.run
         ("vary RUN a.png --steps 21", ["--steps 21", "1..20"]),
         ("vary RUN a.png --sampler magic", ["magic", "ancestral"]),
         ("vary RUN a.png --variance learned", ["learned"]),
-        ("vary RUN a.png --guidance 2", ["guidance=2", "label_dropout"]),
-        ("vary RUN a.png --checkpoint 77", ["step 77"]),
+        ("vary RUN a.png --guidance 2", ["--guidance 2 ", "label_dropout"]),
+        ("vary RUN a.png --checkpoint 77", ["--checkpoint 77"]),
         ("vary RUN a.png --device cuda:9", ["cuda:9"]),
         ("vary RUN a.png --out picture.jpg", ["--out picture.jpg", ".png"]),
         ("vary RUN a.png --out a.png", ["--out a.png"]),
@@ -47,7 +53,7 @@ once, run = edited.once, edited.run
     ],
 )
 def test_mistakes_are_refused_in_one_line_and_leave_nothing(unstir, run, tmp_path, arguments, words):
-    for name, size, grey in (("wide", (9, 7), 255), ("small", (3, 9), 0)):
+    for name, size, grey in (("black", (8, 8), 0), ("white", (8, 8), 255), ("wide", (9, 7), 255), ("small", (3, 9), 0)):
         Image.new("L", size, grey).save(f"{name}.png")
     (tmp_path / "notes.txt").write_text("no picture at all")
     (tmp_path / "folder").mkdir()

@@ -13,12 +13,10 @@ from PIL import Image
 
 from unstir import edit
 from unstir.chain import Chain
-from unstir.edit import Edited, edits
 from unstir.edit.editing import Editing
-from unstir.edit.files import Target, advice, notes_on, read_mask
+from unstir.edit.files import Target, notes_on, read_mask
 from unstir.errors import UnwrittenError, UserError
 from unstir.generate.drawing import Job, sample_batches
-from unstir.pictures.grid import grid
 from unstir.pixels import to_uint8
 from unstir.runs import sidecar
 from unstir.runs.card import Labels
@@ -225,46 +223,11 @@ def test_an_edit_has_from_one_to_ten_thousand_results_in_batches_of_at_least_one
         assert error.remedy == remedy and error.key in remedy
 
 
-@pytest.mark.parametrize(
-    ("work", "options", "remedy"),
-    [
-        (edit.inpaint, {"resamples": 0, "jump": 1}, {"resamples": 1}),
-        (edit.inpaint, {"resamples": 1, "jump": 0}, {"jump": 1}),
-        (edit.blend, {"count": 1}, {"count": 2}),
-    ],
-)
-def test_counts_that_are_too_small_are_refused_before_anything_is_read(work, options, remedy):
-    error = mistake(work, None, None, None, **options)
-    assert error.remedy == remedy and error.key in remedy
-
-
 def test_psnr_is_in_decibels_of_the_whole_range():
     zeros = torch.zeros(1, 1, 2, 2)
     assert edit.psnr(zeros, zeros + 2) == pytest.approx(0) and edit.psnr(zeros, zeros + 0.2) == pytest.approx(20)
     assert edit.psnr(zeros, zeros) == float("inf")
     assert edit.psnr(zeros - 1, zeros + 1) == pytest.approx(0) and edit.psnr(zeros + 1, zeros + 1) == float("inf")
-
-
-def test_tiles_are_ten_in_a_row_below_the_names_of_their_classes():
-    tile = lambda number: torch.full((number, 1, 8, 8), 100, dtype=torch.uint8)
-    made = Edited(tile(1), tile(11), {"label": None, "classes": []})
-    assert made.picture().size == grid(tile(12), 10).size
-    assert to_uint8(torch.zeros(1)).item() == edits.GREY
-
-
-@pytest.mark.parametrize(
-    ("box", "kept"), [((0, 0, 1, 1), 15), ((3, 3, 1, 1), 15), ((0, 0, 4, 3), 4), ((1, 2, 3, 2), 10)]
-)
-def test_a_box_takes_its_pixels_up_to_the_edge(box, kept):
-    keep = read_mask(None, box, Path("unread"), (1, 4, 4))
-    x, y, width, height = box
-    assert (~keep).sum() == width * height and not keep[0, 0, y : y + height, x : x + width].any()
-
-
-@pytest.mark.parametrize("box", [(-1, 0, 2, 2), (0, -1, 2, 2), (0, 0, 0, 2), (0, 0, 2, 0), (3, 0, 2, 2), (0, 3, 2, 2)])
-def test_a_box_that_is_not_inside_is_refused(box):
-    error = mistake(read_mask, None, box, Path("unread"), (1, 4, 4))
-    assert (error.key, error.given) == ("box", box)
 
 
 def test_what_is_white_in_a_mask_is_its_brighter_half(tmp_path):
@@ -286,59 +249,3 @@ def test_what_is_done_to_an_image_of_another_size_is_said(tmp_path, size, notes)
     Image.new("L", size).save(tmp_path / "a.png")
     assert notes_on(tmp_path / "a.png", (1, 4, 4)) == notes
     assert notes_on(tmp_path / "a.png", (1, 4, 5)) == []  # these are not square, and an image has to fit
-
-
-def test_an_inversion_is_poor_below_thirty_decibels():
-    made = lambda *psnr: Edited(torch.zeros(0), torch.zeros(0), {}, psnr=psnr)
-    assert advice(made()) == advice(made(30.0)) == "" and advice(made(40.0, 29.9))
-
-
-@pytest.mark.parametrize(
-    ("label", "guided", "has_null", "guidance", "asks_guide"),
-    [
-        (None, False, True, 1.0, False),  # the network is not told a class that it could be led to
-        (None, False, False, 3.0, False),
-        (None, True, True, 3.0, True),
-        (4, False, True, 3.0, False),
-        (4, True, True, 3.0, False),
-    ],
-)
-def test_guidance_needs_a_class_or_a_guide_that_does_without(label, guided, has_null, guidance, asks_guide):
-    checked, of_guide = [], []
-    guide = SimpleNamespace(labels=SimpleNamespace(or_null=of_guide.append)) if guided else None
-    labels = SimpleNamespace(or_null=lambda label: label, has_null=has_null)
-    model = SimpleNamespace(labels=labels, guide=guide, check=checked.append)
-    editing = Editing(model, Job(num=1, chain=Chain(), label=label), Chain(guidance=3.0))
-    assert editing.chain.guidance == guidance and checked == [editing.chain] and bool(of_guide) is asks_guide
-
-
-@pytest.mark.parametrize(
-    ("size", "fits"), [((4, 4), True), ((9, 6), True), ((9, 4), False), ((4, 6), False), ((6, 9), False)]
-)
-def test_a_mask_has_the_size_of_the_image_or_of_the_runs(tmp_path, size, fits):
-    Image.new("L", (9, 6)).save(tmp_path / "image.png")
-    mask = Image.new("L", size)
-    mask.paste(255, (0, 0, size[0], size[1] // 2))
-    mask.save(tmp_path / "mask.png")
-    read = lambda: read_mask(tmp_path / "mask.png", None, tmp_path / "image.png", (1, 4, 4))
-    if fits:
-        keep = read()
-        assert keep.shape == (1, 1, 4, 4) and not keep[0, 0, 0].any() and keep[0, 0, -1].all()
-    else:
-        error = mistake(read)
-        assert error.key == "mask" and all(side in error.remedy for side in ("9x6", "4x4"))
-
-
-def test_what_takes_all_or_nothing_is_no_mask(tmp_path):
-    black, white = tmp_path / "black.png", tmp_path / "white.png"
-    for path, level in ((black, 0), (white, 255)):
-        Image.new("L", (4, 4), level).save(path)
-    for mask, box, key, word in (
-        (black, None, "mask", "white"),
-        (white, None, "mask", "smaller"),
-        (None, (0, 0, 4, 4), "box", "smaller"),
-        (None, None, "mask", ""),
-        (white, (0, 0, 1, 1), "mask", ""),
-    ):
-        error = mistake(read_mask, mask, box, white, (1, 4, 4))
-        assert error.key == key and (word in error.remedy if word else not error.remedy)

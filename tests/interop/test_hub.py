@@ -35,7 +35,7 @@ from unstir.runs.run import Run
 
 hub_library = pytest.importorskip("huggingface_hub", reason="pip install '.[hub]'")
 pytest.importorskip("diffusers", reason="what is published is also of diffusers")
-pytestmark = pytest.mark.filterwarnings("ignore:Use 'content=:DeprecationWarning")  # of the client's own upload
+pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore:Use 'content=:DeprecationWarning")]  # of the client
 TOKEN = "hf_write"
 
 
@@ -158,13 +158,22 @@ def test_a_later_step_replaces_the_one_before_in_one_commit(hub, tmp_path):
     assert pull("me/again", tmp_path / "pulled").run.config.model.scale_shift
 
 
-def test_a_network_that_diffusers_has_not_is_published_without_it(hub, tmp_path):
-    run = untrained(tmp_path / "run", model__heads=2, model__attention=[0, 1], model__mults=[1, 2])
-    done = push(run.model(12, device="cpu"), "me/heads")
-    assert "model.heads=2" in done.notes[0]
-    files = hub.files("me/heads")
-    assert not any(path.startswith("unet/") for path in files) and b"library_name: unstir" in files["README.md"]
-    assert pull("me/heads", tmp_path / "pulled").run.config.model.heads == 2
+@pytest.mark.parametrize(
+    ("changes", "why"),
+    [
+        ({"model__heads": 2, "model__attention": [0, 1], "model__mults": [1, 2]}, "model.heads=2"),
+        ({"loss__objective": "consistency", "diffusion__predict": "v", "grids__sampler": "consistency"}, "distilled"),
+    ],
+)
+def test_what_diffusers_has_not_is_published_without_it_and_names_no_folder_of_the_machine(hub, tmp_path, changes, why):
+    run = untrained(tmp_path / "secret" / "run", **changes)
+    done = push(run.model(12, device="cpu"), "me/fast")
+    files = hub.files("me/fast")
+    assert why in done.notes[0] and why.encode() in files["README.md"] and b"library_name: unstir" in files["README.md"]
+    assert not any(path.startswith("unet/") for path in files)
+    assert not any(str(tmp_path).encode() in data or b"secret" in data for data in files.values())
+    pulled = pull("me/fast", tmp_path / "pulled").run.config
+    assert pulled.model == run.config.model and pulled.loss == run.config.loss
 
 
 @pytest.mark.parametrize(
@@ -307,16 +316,6 @@ def test_paths_of_the_machine_stay_at_home():
     ):
         imported = public(replace(config, imported=f"{source}, diffusers, SHA-256 00")).imported
         assert imported.split(", ") == [kept, "diffusers", "SHA-256 00"]
-
-
-def test_why_there_are_no_files_for_diffusers_names_no_folder_of_the_machine(hub, tmp_path):
-    changes = {"loss__objective": "consistency", "diffusion__predict": "v", "grids__sampler": "consistency"}
-    run = untrained(tmp_path / "secret" / "run", **changes)
-    done = push(run.model(12, device="cpu"), "me/fast")
-    assert "this model" in done.notes[0]
-    files = hub.files("me/fast")
-    assert b"was distilled" in files["README.md"]
-    assert not any(str(tmp_path).encode() in data or b"secret" in data for data in files.values())
 
 
 def test_what_failed_is_tried_again_and_a_licence_that_is_refused_is_named(hub, tmp_path, unstir, refused):

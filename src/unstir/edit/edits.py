@@ -25,7 +25,6 @@ from unstir.pixels import to_uint8
 from unstir.randomness import Key
 from unstir.runs.model import Model
 
-BEFORE_DISTILLING = "name the run that it was distilled from"
 GREY = 128  # the pixels that stand for what is to be filled in
 
 
@@ -47,8 +46,7 @@ def inpaint(
     for name, value in (("resamples", resamples), ("jump", jump)):
         if value < 1:
             raise UserError(name, value, "must be at least 1", {name: 1})
-    if model.distilled:
-        raise UserError("", model.folder, "was distilled, and filling in needs a whole chain", BEFORE_DISTILLING)
+    model.kind.check_means(model.folder, ", and filling in needs a whole chain")
     x_0, keep = read_image(image, model.shape), read_mask(mask, box, image, model.shape)
     editing = Editing(model, job, job.chain.changed(sampler="ancestral"))
     chain, process, shape = editing.chain, model.process, model.shape
@@ -147,8 +145,7 @@ def blend(
 def morph(model: Model, job: Job, *, labels: tuple[int, int], count: int = 8) -> Edited:
     """``count`` images from one of two classes to the other, out of one noise in each row; see `editing.mixed`."""
     weights = _weights(count)
-    if model.distilled:
-        raise UserError("", model.folder, "was distilled, and a mixture needs means, not images", BEFORE_DISTILLING)
+    model.kind.check_means(model.folder, ", and a mixture needs means, not images")
     if not model.labels.count:
         raise UserError("labels", labels, "are unknown to a network without classes", "blend two images")
     for label in labels:

@@ -39,7 +39,7 @@ def check(model: Model, job: Job) -> None:
         if not 1 <= (value := getattr(job, name)) <= MOST_IMAGES:
             every = "; 0 means all images only where they exist already" if (name, value) == ("num", 0) else ""
             beyond = f"must be at least 1{every}" if value < 1 else f"is more than {MOST_IMAGES}, the most {words}"
-            raise UserError(f"{name}={value} {beyond}")
+            raise UserError(name, value, beyond)
     model.labels.check(job.label, job.shares)
     model.check(job.chain)
     job.chain.times(model.process.schedule)

@@ -114,9 +114,8 @@ def public(config: Config) -> Config:
 
 def _write_run(run: Run, model: Model, folder: Path, figures: list[Evaluation]) -> None:
     """The files of which `pull` makes a run."""
-    config = public(run.config)
-    published = Run.create(config, folder / "run", run.data)
-    checkpoint.save(published.weights, slim(model, config))
+    published = Run.create(public(run.config), folder / "run", run.data)
+    checkpoint.save(published.weights, slim(model, published))
     for measured in figures:
         save(published, measured)
     with writing(folder):
@@ -182,7 +181,7 @@ def pull(name: str, folder: str | Path | None = None) -> Pulled:
     config = replace(published.config, imported=came_from)
     with new_folder(folder) as partial:
         run = Run.create(config, partial, published.data)
-        checkpoint.save(run.weights, replace(saved_step, config=to_dict(config)))
+        checkpoint.save(run.weights, replace(saved_step, config=to_dict(config), data=run.data.plain()))
         for file_name, content in figures.items():
             write_bytes(make_folder(run.path / FOLDER) / file_name, content)
         run.record("imported", source=came_from, notes=list(notes))

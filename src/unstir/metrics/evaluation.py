@@ -19,8 +19,8 @@ from unstir.data import Store
 from unstir.errors import UserError
 from unstir.metrics.figures import Figure, figure_effect, in_columns, verdict
 from unstir.metrics.memorisation import Memorisation
+from unstir.runs.checks import check, is_count, is_text
 from unstir.runs.files import make_folder, write_text
-from unstir.runs.kinds import check, is_count, is_text
 from unstir.runs.lines import decode, encode
 from unstir.runs.model import weights_in_words
 from unstir.runs.run import Run
@@ -117,7 +117,7 @@ def check_alike(a: Mapping[str, Any], b: Mapping[str, Any], apart_from: Collecti
             if of_images(a) or of_images(b):
                 remedy = "say which classes the images show: a subfolder for each class, or --label"
         if (a.get("sampler") == "consistency") != (b.get("sampler") == "consistency"):
-            remedy = "figures of a distilled run, which consistency alone samples, and of others never do; read both"
+            remedy = "figures of images that consistency draws and of others never do; read both"
         if a.get("data") != b.get("data"):
             remedy = "figures of other data never do"
         raise UserError(f"these figures do not compare: {'; '.join(different)}; {remedy}")

@@ -68,7 +68,7 @@ def swd(
         raise UserError(f"images are {list(a.shape[1:])} and {list(b.shape[1:])} [C, H, W]; give sets of one shape")
     for name, value, least in (("projections", projections, 1), ("repeats", repeats, 2)):
         if value < least:
-            raise UserError(f"{name}={value} must be at least {least}")
+            raise UserError(name, value, f"must be at least {least}")
     both = zip(descriptors(a, seed=seed, patches=patches), descriptors(b, seed=seed, patches=patches), strict=True)
     weights = (_resampled(len(a), seed, "swd images", repeats), _resampled(len(b), seed, "swd reference", repeats))
     levels = [_level(*_normalised(*each), weights, seed, number, projections) for number, each in enumerate(both)]

@@ -1,7 +1,7 @@
-"""Networks of your own, found by name; a module is imported only where the user names it, never because a file does.
+"""Networks of your own, found by name; a module is loaded only where the user names it, never because a file does.
 
 A class that `network` decorates is known as MODULE:CLASS to the settings of a run (model.type) once its module is
-imported. A run may come from a stranger, and importing runs code: what its config.toml names is therefore imported
+loaded. A run may come from a stranger, and importing runs code: what its config.toml names is therefore loaded
 only where the user has said so, by typing --model.type, by a TOML file of their own, by the environment variable
 UNSTIR_NETWORKS (modules, separated by commas), or by importing the module themselves.
 
@@ -45,7 +45,7 @@ def network(cls: Network) -> Network:
 
 
 def allow(name: str) -> None:
-    """Let the module of MODULE:CLASS be imported when it is needed, for the user has named it."""
+    """Let the module of MODULE:CLASS be loaded when it is needed, for the user has named it."""
     _allowed.add(name.partition(":")[0])
 
 
@@ -67,7 +67,7 @@ def find(name: str) -> "type[nn.Module]":
         where = f"install it, or type the command in the folder of {module}.py"
         missing = isinstance(error, ModuleNotFoundError) and error.name == module
         why = where if missing else "mend it there"
-        raise UserError(f"the module {module} of the network {name} cannot be imported: {said(error)}; {why}") from None
+        raise UserError(f"the module {module} of the network {name} cannot be loaded: {said(error)}; {why}") from None
     if name not in _known:
         there = [each for each in _known if each.partition(":")[0] == module]
         named = name.partition(":")[2]
