@@ -51,7 +51,7 @@ def test_the_run_answers_as_the_network(saved, tmp_path, case, prefix):
 
 def test_the_run_has_the_settings_of_the_report(saved, tmp_path, unstir, refused):
     status, out, err = unstir("import", saved(Network(**SMALL)), "--out", "first")
-    assert status == 0 and "--beta-T 0.02" in out, err
+    assert status == 0 and "beta_T=0.02" in out, err
     run = Run.open("first")
     grids, diffusion = run.config.grids, run.config.diffusion
     assert (grids.sampler, grids.steps, grids.variance, grids.clip) == ("ancestral", 50, "large", False)

@@ -97,6 +97,5 @@ def without_prefix(tensors: Mapping[str, Tensor], mark: str) -> tuple[dict[str, 
 
 def assumed(usual: Mapping[str, Any], given: Mapping[str, Any]) -> tuple[str, ...]:
     """A note on what a checkpoint does not say and nobody gave, with the values that were taken; none where all was."""
-    taken = [f"--{key.replace('_', '-')} {value:g}" if isinstance(value, float) else f"--{key} {value}"
-             for key, value in usual.items() if key not in given]  # fmt: skip
-    return (f"a checkpoint does not say everything; taken were {', '.join(taken)}",) if taken else ()
+    taken = ", ".join(f"{key}={value:g}" for key, value in usual.items() if key not in given)
+    return (f"a checkpoint does not say everything; taken were {taken}",) if taken else ()

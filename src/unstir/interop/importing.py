@@ -112,9 +112,9 @@ def _settings(foreign: Foreign, count: int, null: bool, came_from: str) -> Confi
     """The config of the run: network, process and chain of the model; what nobody knows has its default."""
     network, learned = foreign.network, foreign.diffusion.learned_variance
     channels, outputs = network.in_channels, network.out_channels or network.in_channels
-    if outputs != channels * (2 if learned else 1):
-        variance = "and a variance" if learned else "and no variance"
-        raise UserError("out_channels", outputs, f"of {channels} channels are no image {variance}")
+    if outputs != (due := channels * (2 if learned else 1)):
+        variance = "and" if learned else "without"
+        raise UserError("out_channels", outputs, f"must be {due}, for an image {variance} a variance")
     height, width = foreign.size
     if height % network.multiple or width % network.multiple:
         levels = f"{len(network.mults)} levels of the network"
