@@ -7,7 +7,7 @@ from pathlib import Path
 from unstir.data import Store, is_store, pack
 from unstir.data.disk import usable_path
 from unstir.data.embedded import EMBEDDED
-from unstir.data.source import NAMES, after_train, is_named
+from unstir.data.source import NAMES, is_named
 from unstir.errors import UserError
 from unstir.runs import build
 from unstir.runs.config import Config
@@ -87,7 +87,6 @@ def _store_of(data: DataConfig, old: Run | None) -> Store:
         channels=data.channels,
         held_out=data.held_out,
         sha256=data.sha256 or None,
-        spelling=after_train,
     )
 
 
