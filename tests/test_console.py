@@ -145,16 +145,6 @@ def test_what_came_before_training_is_no_snapshot(monkeypatch):
     assert display.line().endswith("drawing 1 of 1")
 
 
-def test_a_line_between_two_of_the_log_says_of_which_step_its_figures_are(screen):
-    display = console.TrainingDisplay()
-    display.begin(0, 200, (8, 1, 8, 8))
-    display.step(100)
-    display.metrics({"step": 100, "epoch": 33, "loss": 0.25, "lr": 1e-3, "images_per_second": 8e9})
-    assert "100 epoch 33" in display.line()
-    display.step(179)
-    assert display.line().startswith("step 179 of 200; at step 100 ")
-
-
 def test_the_time_left_is_known_after_one_slow_step_and_counts_the_grids_to_come(monkeypatch):
     now = [100.0]
     monkeypatch.setattr(console.time, "monotonic", lambda: now[0])

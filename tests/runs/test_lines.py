@@ -171,21 +171,7 @@ def test_a_line_is_an_object_that_anyone_can_read(tmp_path):
     assert json.loads(text) == {"b": 0.1, "a": "é"} and text.endswith("}\n")
 
 
-def test_damage_is_said_with_how_many_other_lines_have_it(tmp_path):
-    problems = [lines.Log(tmp_path, (), tuple((n, "why") for n in range(3, 3 + many))).problem for many in range(4)]
-    began = f"{tmp_path}: line 3 is damaged (why)"
-    more = ", and 1 more line is damaged", ", and 2 more lines are damaged"
-    assert problems == ["", began, *(began + said for said in more)]
-
-
 def test_copies_of_a_damaged_file_are_numbered_from_the_second(tmp_path):
     file = tmp_path / "log"
     file.touch()
     assert [lines.copy_aside(file).name for _ in range(3)] == ["log.damaged", "log.damaged-2", "log.damaged-3"]
-
-
-def test_a_log_is_cut_where_its_last_step_is_before_the_one_due(tmp_path):
-    log = lines.Log(tmp_path, ({"step": 4}, {"step": 2}))
-    assert lines.cut_short(log, 4) == lines.cut_short(log, "5") == lines.cut_short(lines.Log(tmp_path), 0) == ""
-    assert "step 4," in lines.cut_short(log, 5)
-    assert "step 0," in lines.cut_short(lines.Log(tmp_path), 1)

@@ -10,7 +10,6 @@ from PIL import Image
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from refusals import refusing
-from unstir.errors import UserError
 from unstir.generate.drawing import Job, sample_batches
 from unstir.generate.folder import save_images
 from unstir.runs.run import Run
@@ -74,9 +73,6 @@ def test_initial_weights_come_from_another_run(make_run):
     begun = Trainer(second, store).state
     assert all(torch.equal(begun.net.state_dict()[name], averages[name]) for name in averages)
     assert all(torch.equal(begun.average.state_dict()[name], averages[name]) for name in averages)
-    with pytest.raises(UserError, match="train.init"):
-        make_run("third", train__init=str(source), model__num_blocks=2)
-    assert not (first.path.parent / "third").exists()
 
 
 def test_exactly_as_many_images_as_asked_each_from_its_index(make_run):

@@ -252,16 +252,6 @@ def test_a_run_folder_removed_while_it_trains_ends_the_training(make_run, tmp_pa
     assert not run.path.exists()
 
 
-def test_a_longer_cosine_needs_a_longer_period(make_run):
-    cosine = {"train__lr_schedule": "cosine"}
-    Trainer(*make_run("cosine", train__length="8 steps", **cosine)).run()
-    with refusing("train.length", remedy={"train.length": "16 steps", "train.lr_period": "13 steps"}):
-        make_run("cosine", train__length="16 steps", **cosine)
-    run, store = make_run("cosine", train__length="16 steps", train__lr_period="13 steps", **cosine)
-    Trainer(run, store).run()
-    assert all(line["lr"] > 0 for line in run.metrics()) and run.metrics()[-1]["step"] == 16
-
-
 def test_metrics_are_synced_before_the_checkpoint_that_counts_on_them(make_run, monkeypatch):
     from unstir.runs import lines
 
