@@ -4,6 +4,7 @@ from pathlib import Path
 
 from unstir.errors import UserError
 
+
 def refuse_onnx(path: Path, lacks: str) -> None:
     """Raise UserError where a path is a file of ONNX, or a folder that has one, which has no such thing as it lacks."""
     if path.suffix.lower() == ".onnx" if path.is_file() else path.is_dir() and any(path.glob("*.onnx")):
