@@ -29,7 +29,7 @@ def inspect(path: Path, sheet: Path | None = None) -> tuple[str, Path]:
     store = Store.open(path, name=f"name the folder of a store{run}")
     store.verify()
     if sheet:
-        check_png(sheet, "--sheet")
+        check_png(sheet, "sheet")
     sheet = sheet or path / "contact-sheet.png"
     save_signed(contact(store), sheet)
     return describe(store), sheet
