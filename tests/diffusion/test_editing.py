@@ -208,7 +208,7 @@ def test_wrong_masks_and_counts_are_refused():
         inpaint(exact(GAUSSIAN, LINEAR), LINEAR, image, mask, image, visited, repeated, **options)
     )
     for mask in (torch.ones(8, 1, 4, 4), torch.ones(4, 4).bool(), torch.ones(3, 1, 4, 4).bool()):
-        with pytest.raises(ValueError, match=r"mask must be bool \[8 or 1, 1, 4, 4\]"):
+        with pytest.raises(ValueError, match="mask must"):
             go(mask)
     for options in ({"resamples": 0}, {"jump": 0}):
         with pytest.raises(ValueError, match="at least 1"):

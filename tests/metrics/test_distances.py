@@ -76,7 +76,7 @@ def test_subsets_that_cannot_be_drawn_are_refused(subsets, size):
     with pytest.raises(UserError) as refused:
         kid(draw(0, 10), draw(1, 20), subsets=subsets, subset_size=size)
     assert (refused.value.key, refused.value.given) == (("subset_size", size) if subsets else ("subsets", 0))
-    with pytest.raises(UserError, match="of one network"):
+    with pytest.raises(UserError, match="features"):
         kid(draw(0, 10), draw(1, 10, size=9), subsets=1, subset_size=5)
 
 

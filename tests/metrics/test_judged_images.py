@@ -100,9 +100,9 @@ def test_a_run_and_a_folder_are_compared_both_ways(place, store, command):
     status, out, err = command("evaluate", place / "plain", *small, "--against", together)
     assert status == 0 and out.splitlines()[-1].endswith("undecided"), err
     status, _, err = command("evaluate", place / "classes", *small, "--against", together)
-    assert status == 2 and "label is by the data's shares" in err
+    assert status == 2 and "label is by" in err
     status, _, err = command("evaluate", "--images", together, *both[-3:], "--against", together)
-    assert status == 2 and "holds the same images" in err
+    assert status == 2 and f"--against {together} " in err
 
 
 def test_the_same_images_are_found_again_wherever_they_lie(place, store, monkeypatch):
@@ -314,7 +314,7 @@ def test_sets_of_one_image_may_be_equal(store):
     image = store.images("held_out")[:1].expand(30, -1, -1, -1)
     assert len(images_of(torch.stack([image, image]), store).parts) == 2
     images = store.images("held_out")[:30]
-    with pytest.raises(UserError, match="the same images"):
+    with pytest.raises(UserError, match="same images"):
         images_of(torch.stack([images, images]), store)
 
 

@@ -118,10 +118,10 @@ def test_images_that_do_not_fit_are_refused(shape):
 
 def test_labels_must_be_given_exactly_to_a_network_with_classes():
     x, t = batch()
-    with pytest.raises(UserError, match="label is needed"):
-        small(num_classes=2).eval()(x, t)
-    with pytest.raises(UserError, match="leave out label"):
-        small().eval()(x, t, t)
+    for net, labels in ((small(num_classes=2), ()), (small(), (t,))):
+        with pytest.raises(UserError) as refused:
+            net.eval()(x, t, *labels)
+        assert refused.value.key == "label"
     with pytest.raises(ValueError, match="label must"):
         small(num_classes=2).eval()(x, t, t[:2])
 

@@ -89,7 +89,7 @@ def test_an_image_may_be_one_number():
     data, x = GaussianData(torch.tensor(0.3, dtype=torch.float64), ones(1, 1)), rand(5)
     close(data.estimate(x, 0.6, 0.8), 0.3 + 0.6 * (x - 0.18), 1e-15)
     close(FiniteData(ones(4)).estimate(x, 0.6, 0.8), ones(5), 1e-15)
-    with pytest.raises(ValueError, match=r"must be \[B, \*shape\] of a float dtype, where shape is \[\]"):
+    with pytest.raises(ValueError, match=r"shape is \[\]"):
         data.estimate(x[0], 0.6, 0.8)
 
 

@@ -45,8 +45,8 @@ def kid(
     _same_width(a, b)
     if subsets < 1:
         raise UserError("subsets", subsets, "must be at least 1")
-    if not 2 <= subset_size <= (most := min(len(a), len(b))):
-        raise UserError("subset_size", subset_size, f"is outside 2..{most}, the smaller set")
+    if not 2 <= subset_size <= min(len(a), len(b)):
+        raise UserError("subset_size", subset_size, f"is outside 2..{min(len(a), len(b))}, the smaller set")
     random, found = np.random.RandomState(seed % 2**32), []
     own = ({} if known is None else known).setdefault((len(a), subset_size, seed), [])
     for number in range(subsets):

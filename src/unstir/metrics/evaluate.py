@@ -61,7 +61,7 @@ def evaluate_run(
     if request.against is not None:
         if request.against.resolve() == run.path.resolve():
             raise UserError("against", request.against, "is the run itself", "name another")
-        theirs, name = evaluated(request.against, store, request.label, plans[0].seeds, request.num)
+        theirs, name = _evaluated(request.against, store, request.label, plans[0].seeds, request.num)
     plans, rival = ready(plans, request, theirs, name)
     if seconds := drawing_seconds(plans):
         images = f"{len(plans)} x {plans[0].seeds} x {plans[0].num} images"
@@ -116,7 +116,7 @@ def planned_images(
     check(plan)
     theirs, name, free = list[Evaluation](), "", ["num"]
     if request.against is not None:
-        theirs, name = evaluated(request.against, opened, request.label, seeds, request.num)
+        theirs, name = _evaluated(request.against, opened, request.label, seeds, request.num)
         if any(each.protocol.get("images") == found.hash for each in theirs):
             raise UserError("against", request.against, "holds the same images", "name others")
         free += ["seeds"] * (len(found.parts) == 1 and request.seeds is None)
@@ -148,7 +148,7 @@ def ready(
     return list(plans), None if request.against is None else best_match(plans[-1].protocol(), theirs, name)
 
 
-def evaluated(path: Path, store: Store, label: str | None, seeds: int, num: int) -> tuple[list[Evaluation], str]:
+def _evaluated(path: Path, store: Store, label: str | None, seeds: int, num: int) -> tuple[list[Evaluation], str]:
     """The evaluations of a run, or of the images in a folder against ``store``, and what `best_match` calls it.
 
     ``label`` is the class of all images of a folder, as `images_of` takes it. ``seeds`` sets of ``num`` images, or of

@@ -146,7 +146,7 @@ def images_of(
     ``label``, a class by name or number, is that of all; ``labels``, int64 [N], one for each image of an array or of
     batches.
     """
-    paths = paths_of(source)
+    paths = _paths_of(source)
     if paths:
         if labels is not None:
             raise UserError("labels", None, "are for an array or batches", "sort files into a folder for each class")
@@ -196,7 +196,7 @@ def _check_labels(known: Sequence[Tensor], parts: Sequence[Tensor], store: Store
             raise UserError("labels", None, f"must be in 0..{len(store.classes) - 1}, the classes of {store.path}")
 
 
-def paths_of(source: Source) -> list[Path]:
+def _paths_of(source: Source) -> list[Path]:
     """The paths that a source is, if it is paths."""
     if isinstance(source, str | Path):
         return [usable_path(source)]
