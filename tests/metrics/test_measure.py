@@ -193,7 +193,7 @@ def test_other_data_in_the_folder_has_other_statistics(store, network, counts):
 
 def test_a_store_that_cannot_be_written_to_is_judged_all_the_same(store, network, monkeypatch):
     def full(*arguments, **options):
-        raise UserError("cannot write")
+        raise PermissionError(13, "Permission denied")
 
     monkeypatch.setattr(referring, "make_folder", full)
     assert reference(store, "train", network, 33).moments.n == 33
@@ -201,14 +201,9 @@ def test_a_store_that_cannot_be_written_to_is_judged_all_the_same(store, network
 
 def test_what_does_not_fit_is_refused(store, network):
     images = store.images("held_out")
-    for given, words in (
-        (images.float(), "images are float32 [299, 1, 8, 8]"),
-        (images.expand(-1, 3, -1, -1), "images are uint8 [299, 3, 8, 8]"),
-        (images[:11], "with N >= 12"),
-    ):
-        with pytest.raises(UserError) as refusal:
-            measure(store, [given], [network])
-        assert words in str(refusal.value)
+    for wrong in (images.float(), images.expand(-1, 3, -1, -1), images[:11]):
+        with pytest.raises(UserError, match="images="):
+            measure(store, [wrong], [network])
 
 
 def test_without_labels_the_distance_is_of_patches(store):

@@ -65,9 +65,7 @@ def save_images(model: Model, job: Job, out: Path) -> tuple[Model, Job]:
         model = model.computing_in(todo["dtype"])
     if todo["compile"] != model.compile:
         logger.info(f"{out} was begun with compile={todo['compile']} and goes on so, for all of its images to be alike")
-        check_compile(
-            todo["compile"], model.device, "name another folder with --out, for these images were begun compiled"
-        )
+        check_compile(todo["compile"], model.device, "name another folder, for these images were begun compiled")
         model = model.compiling(todo["compile"])
     begins = todo["begins"][processes.rank() :: processes.size()]
     total, shown = len(begins) * job.chain.cost(model.process.schedule).steps, counting("sampling", "steps")
@@ -95,7 +93,7 @@ def _begun(model: Model, job: Job, out: Path) -> dict[str, Any]:
         _check_free(out)
     try:
         dtype, batch_size, threads, how = _claim(out, said, settings_of(model, job), any_dtype=model.dtype == "auto")
-    except UserError:
+    except (UserError, OSError):
         with suppress(OSError):  # it is not empty, or was never made
             if own:
                 out.rmdir()

@@ -120,7 +120,7 @@ def classifier_for(store: Store) -> Classifier:
         return cached
     made = train_classifier(store)
     meta = {"version": VERSION, "data": made.data, "seen": made.seen, "trust": dataclasses.asdict(made.trust)}
-    with suppress(UserError, OSError):  # a store that cannot be written to is good all the same, at a training's cost
+    with suppress(OSError):  # a store that cannot be written to is good all the same, at a training's cost
         keep(store.path / FILE, "classifier", json.dumps(meta, sort_keys=True), made.net.state_dict())
     return made
 
