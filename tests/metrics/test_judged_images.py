@@ -234,8 +234,10 @@ def test_one_folder_is_divided_and_several_are_sets():
     assert one.hash != Images("one", (images[:30], images[30:])).hash != Images("one", (images,), (labels,)).hash
 
 
-def bad(place, images):
+@pytest.fixture(scope="module")
+def bad(place, store):
     """A folder each of what is refused."""
+    images = store.images("held_out")
     small = torch.zeros(20, 1, 4, 4, dtype=torch.uint8)
     saved_as(place / "small", small)
     saved_as(place / "sizes", small)
@@ -256,58 +258,51 @@ def bad(place, images):
     np.save(place / "floats.npy", images[:20].numpy() / 127.5 - 1)
     (place / "broken.npz").write_bytes(b"PK\x03\x04 and no more")
     to_picture(images[0]).save(place / "one.png")
+    return place
 
 
 @pytest.mark.parametrize(
-    ("source", "words"),
+    ("source", "word"),
     [
-        ("small", ("small holds images of 4x4", "digits of 8x8")),
-        ("oblong", ("oblong holds images of 12x9", "make images of 8x8")),
-        ("few", ("holds 5 images, too few",)),
-        ("coloured", ("has images in colour", "is grey")),
-        ("sizes", ("images differ in size", "give one size, such as size 4")),
-        ("empty", ("no images to pack",)),
-        ("damaged", ("damaged: 3.png cannot be judged",)),
-        ("text", ("text: 4.png cannot be judged: not an image",)),
-        ("floats.npy", ("floats.npy",)),
-        ("broken.npz", ("broken.npz: damaged",)),
-        ("one.png", ("give the folder that holds the images",)),
-        ("nothing", ("No such file or directory",)),
-        ("plain", ("is a run",)),
-        ("digits", ("is a store",)),
+        ("small", "4x4"), ("oblong", "12x9"), ("few", "holds 5"), ("coloured", "colour"), ("sizes", "size 4"),
+        ("empty", "no images"), ("damaged", ": 3.png "), ("text", ": 4.png "), ("floats.npy", "floats.npy"),
+        ("broken.npz", "damaged"), ("one.png", "folder"), ("nothing", "No such"), ("plain", "a run"),
+        ("digits", "a store"),
     ],
-)
-def test_what_cannot_be_judged_is_refused_in_one_line(place, store, command, refused, source, words):
-    if not (place / "few").exists():
-        bad(place, store.images("held_out"))
-    before = sorted(path for path in store.path.rglob("*"))
-    refused(command("evaluate", "--images", place / source, "--store", store.path), *words)
-    assert sorted(path for path in store.path.rglob("*")) == before
+)  # fmt: skip
+def test_what_cannot_be_judged_is_refused(bad, store, source, word):
+    before = sorted(store.path.rglob("*"))
+    with pytest.raises((UserError, OSError), match=word):
+        evaluate_images(bad / source, store)
+    assert sorted(store.path.rglob("*")) == before
+
+
+@pytest.mark.parametrize(
+    ("names", "asked", "key"),
+    [
+        (["few"], {"store": None}, "store"), (["few"], {"checkpoint": "3"}, "checkpoint"),
+        (["few"], {"chain": {"eta": 1.0}}, "eta"), (["few", "others"], {"seeds": 3}, "seeds"),
+        (["few"], {"seeds": 0}, "seeds"), (["few", "few"], {}, ""), (["few"], {"num": 20}, ""),
+        (["nothing-in.npy"], {"label": "3"}, ""),
+    ],
+)  # fmt: skip
+def test_what_does_not_fit_the_images_is_refused(bad, store, names, asked, key):
+    with pytest.raises(UserError) as refused:
+        evaluate_images([bad / name for name in names], None, EvaluationRequest(**{"store": store.path, **asked}))
+    assert refused.value.key == key
 
 
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        (("--images", "{}/few"), ("--store is needed",)),
-        ((), ("nothing to evaluate was named; give the folder of a run, or --images",)),
-        (("{}/plain", "--images", "{}/few"), ("are two things to evaluate; leave one out",)),
-        (("{}/few",), ("holds images and no run", "unstir evaluate --images")),
-        (("{}/none",), ("none does not exist; name the folder of a run",)),
-        (("--images", "{}/few", "--store", "{}/digits", "--checkpoint", 3), ("--checkpoint 3 ",)),
-        (("--images", "{}/few", "--store", "{}/digits", "--eta", 1), ("--eta 1 ",)),
-        (("--images", "{}/few", "{}/others", "--store", "{}/digits", "--seeds", 3), ("--seeds 3 ",)),
-        (("--images", "{}/few", "{}/few", "--store", "{}/digits"), ("hold the same images", "each set once")),
-        (("--images", "{}/few", "--store", "{}/digits", "--seeds", 0), ("--seeds 0 must be at least 1",)),
-        (("--images", "{}/few", "--store", "{}/digits", "--num", 20), ("too few",)),
-        (("--images", "{}/few", "--store", "{}/digits", "--label", "x"), ("label 'x' is no class",)),
-        (("--images", "{}/nothing-in.npy", "--store", "{}/digits", "--label", 3), ("no images to pack",)),
-        (("{}/plain", "--flip"), ("--flip is for images",)),
+        ((), "nothing to evaluate"), (("{}/plain", "--images", "{}/few"), "two things"), (("{}/none",), "none does"),
+        (("{}/few",), "unstir evaluate --images"), (("{}/plain", "--flip"), "--flip is for images"),
+        (("--images", "{}/few", "--store", "{}/digits", "--eta", 1), "--eta 1 "),
+        (("--images", "{}/few", "--store", "{}/digits", "--label", "x"), "'x' is no class"),
     ],
-)
-def test_options_that_do_not_fit_are_refused_in_one_line(place, store, command, refused, options, words):
-    if not (place / "few").exists():
-        bad(place, store.images("held_out"))
-    refused(command("evaluate", *(str(each).replace("{}", str(place)) for each in options)), *words)
+)  # fmt: skip
+def test_options_that_do_not_fit_are_refused_in_one_line(bad, command, refused, options, words):
+    refused(command("evaluate", *(str(each).replace("{}", str(bad)) for each in options)), words)
 
 
 def test_sets_of_one_image_may_be_equal(store):

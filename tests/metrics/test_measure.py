@@ -12,7 +12,7 @@ from unstir.data import Store
 from unstir.errors import UserError
 from unstir.metrics import feature_figures, wasserstein
 from unstir.metrics import reference as referring
-from unstir.metrics.classifier import Classifier, classifier_for
+from unstir.metrics.classifier import classifier_for
 from unstir.metrics.evaluation import table
 from unstir.metrics.figures import halved
 from unstir.metrics.floor import FEWEST
@@ -132,14 +132,13 @@ def test_the_fewest_images_are_judged_where_no_floor_can_be_drawn(store, network
     assert found["classifier/coverage"].num_floor == 0 and found["classifier/coverage"].error >= 0
 
 
-def test_the_reference_is_computed_once_and_kept_with_the_store(store, network, monkeypatch):
+def test_the_reference_is_computed_once_and_kept_with_the_store(store, network, counts):
     images = store.images("held_out")
     first = measure(store, [images], [network])
-    judged = []
-    batch = Classifier._batch
-    monkeypatch.setattr(Classifier, "_batch", lambda self, rows: judged.append(len(rows)) or batch(self, rows))
+    counts.clear()
     assert measure(store, [images], [network]) == first
-    assert sum(judged) == 2 * len(images)  # the images, and as many held-out ones for the floor of their classes
+    judged = sum(total for job, done, total in counts if job == "computing features" and done == total)
+    assert judged == 2 * len(images)  # the images, and as many held-out ones for the floor of their classes
 
 
 def test_statistics_are_those_of_the_images_and_of_no_other_network_or_number(store, network):
