@@ -11,6 +11,7 @@
 # (runs/ho), PYTHON (python), DRY=1 (print the commands alone), and DEVICE=cpu QUICK=1, which takes the same way at tiny
 # sizes, writes into $OUT/page.md, and says nothing of speed.
 set -euo pipefail
+export CUBLAS_WORKSPACE_CONFIG=:4096:8    # which programs of the library need on CUDA
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 WHAT=${1:-table} DEVICE=${DEVICE:-cuda} OUT=${OUT:-gpu} RUN=${RUN:-runs/ho} PYTHON=${PYTHON:-python}
 BATCH=${BATCH:-128} QUICK=${QUICK:-} DRY=${DRY:-} FAILED=()

@@ -69,7 +69,7 @@ class Slice(Stop):
 
     def __init__(self, state, seconds):
         self._state, self._first, self._end = state, state.step, time.monotonic() + seconds
-        super().__init__(install=False)
+        super().__init__()
 
     @property
     def signal(self):

@@ -9,7 +9,7 @@ ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = Path("src/unstir")
 ROOMS = (
     "randomness.py", "significance.py", "pixels.py", "chain.py", "theory", "nn", "diffusion", "data", "runs", "train",
-    "generate", "edit", "metrics", "doctor",
+    "generate", "edit", "metrics", "insight",
 )  # fmt: skip
 """The rooms in which every line decides a result; pictures and texts are not among them."""
 

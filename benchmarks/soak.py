@@ -99,7 +99,7 @@ def soak(folder: Path, steps: int, looks: int, disturbed: bool = True) -> tuple[
     open_run(settings, path, store)
     with clock(offset):
         for end in (steps // 2, 0) if disturbed else (0,):
-            stop = Stop(install=False)
+            stop = Stop()
             watch = Watch(path, steps, stop, end, offset, disturbed)
             finished = Trainer(Run.open(path), Store.open(store.path), watch).run(stop)
             lives.append(watch.rows)

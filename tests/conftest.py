@@ -13,6 +13,7 @@ import shutil
 from contextlib import contextmanager
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # for the processes that tests start
+os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # for tests on CUDA, as the command line sets it
 
 import pytest
 import torch
@@ -72,7 +73,7 @@ def counts():
         yield told
 
 
-LONGEST = ("quality", "train", "report", "metrics")
+LONGEST = ("quality", "train", "insight", "metrics")
 """The folders whose files take longest: begun first, so that the processes end together."""
 
 

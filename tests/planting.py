@@ -1,13 +1,10 @@
 """Plant a bug in one function of the package, named by where it is and by a change of its syntax tree.
 
 A change is a pair of Python texts, one expression or statement each. The old one must be found exactly once in the
-function; the new one takes its place, or nothing does where it is None: then the old one only says what its names stand
-for. A name that is no global of the function's module and no builtin stands for any local of the function, the same one
-throughout the bug, so that renaming a local breaks no plant; ``_``, ``_1`` and ``_2`` stand for any expression.
+function, and the new one takes its place; ``_``, ``_1`` and ``_2`` stand for any expression.
 """
 
 import ast
-import builtins
 import copy
 import functools
 import importlib
@@ -19,17 +16,14 @@ from dataclasses import replace
 
 import torch
 
-Change = tuple[str, str | None]
+Change = tuple[str, str]
 
 
 def plant(monkeypatch, target, changes):
-    """Change a function, "module:function" or "module:Class.method" below unstir, wherever the package holds it.
-
-    The target may go on with names for its first parameters: "theory.process:Process.diffuse(self, x_0)".
-    """
+    """Change a function, "module:function" or "module:Class.method" below unstir, wherever the package holds it."""
     module, owner, name, original = found(target)
     made = {}
-    tree = changed(tree_of(original), target, changes)
+    tree = changed(tree_of(original), changes)
     exec(compile(tree, f"<planted in {target}>", "exec"), vars(module), made)
     if isinstance(made[name], functools.cached_property):
         made[name].__set_name__(owner, name)
@@ -54,7 +48,7 @@ def put(monkeypatch, target, new):
 
 def found(target):
     """The module of a function, what owns it (a class or the module), its name there, and the function."""
-    module, name = target.partition("(")[0].split(":")
+    module, name = target.split(":")
     module = importlib.import_module(f"unstir.{module}")
     *classes, name = name.split(".")
     owner = functools.reduce(getattr, classes, module)
@@ -67,39 +61,16 @@ def tree_of(function):
     return ast.parse(textwrap.dedent(inspect.getsource(function)))
 
 
-def changed(tree, target, changes):
-    """The syntax tree of a target's function with all changes made; the one given stays as it is."""
-    tree, own = copy.deepcopy(tree), locals_of(tree)
-    known = ({*vars(found(target)[0]), *vars(builtins)} - own) | {"True", "False", "None"}
-    given = [name.strip() for name in target.partition("(")[2].rstrip(")").split(",") if name]
-    parameters = tree.body[0].args
-    names = dict(zip(given, (each.arg for each in parameters.posonlyargs + parameters.args), strict=False))
+def changed(tree, changes):
+    """The syntax tree with all changes made; the one given stays as it is."""
+    tree = copy.deepcopy(tree)
     for old, new in changes:
-        places = [(place, _match(_parsed(old), _at(*place), names, own, known)) for place in _places(tree)]
-        hits = [(place, bound) for place, bound in places if bound is not None]
+        places = [(place, key, _match(_parsed(old), place[key])) for place, key in _places(tree)]
+        hits = [hit for hit in places if hit[2] is not None]
         assert len(hits) == 1, f"{old!r} is found {len(hits)} times in\n{ast.unparse(tree)}"
-        place, names = hits[0]
-        if new is not None:
-            _put_at(*place, _Named(_parsed(new), names, known).result)
-        names = {name: local for name, local in names.items() if not _is_any(name)}
+        ((place, key, bound),) = hits
+        place[key] = _Filled(bound).visit(_parsed(new))
     return ast.fix_missing_locations(tree)
-
-
-def locals_of(tree):
-    """The names that a function, its comprehensions and its inner functions assign or take as arguments."""
-    stored = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)}
-    return stored | {node.arg for node in ast.walk(tree) if isinstance(node, ast.arg)}
-
-
-def renamed(tree, new):
-    """A function's tree in which every local is called ``new(name)``."""
-    tree, own = copy.deepcopy(tree), locals_of(tree)
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Name) and node.id in own:
-            node.id = new(node.id)
-        elif isinstance(node, ast.arg):
-            node.arg = new(node.arg)
-    return tree
 
 
 def _parsed(text):
@@ -108,41 +79,23 @@ def _parsed(text):
 
 
 def _places(tree):
-    """Where an expression or a statement can be changed: what holds it, in which field, and at which index if any."""
+    """Where an expression or a statement can be changed: the list or the fields that hold it, and its key there."""
     for parent in ast.walk(tree):
         for field, value in ast.iter_fields(parent):
-            for index, node in enumerate(value) if isinstance(value, list) else [(None, value)]:
+            place, keys = (value, range(len(value))) if isinstance(value, list) else (vars(parent), [field])
+            for key in keys:
+                node = place[key]
                 if isinstance(node, ast.stmt | ast.expr) and not isinstance(getattr(node, "ctx", None), ast.Store):
-                    yield parent, field, index
+                    yield place, key
 
 
-def _at(parent, field, index):
-    value = getattr(parent, field)
-    return value if index is None else value[index]
-
-
-def _put_at(parent, field, index, node):
-    if index is None:
-        setattr(parent, field, node)
-    else:
-        getattr(parent, field)[index] = node
-
-
-def _is_any(name):
-    return re.fullmatch(r"_\d?", name) is not None
-
-
-def _match(pattern, node, names, own, known):
-    """The names with what the pattern's stand for at a node; None where it is not the pattern."""
-    bound = dict(names)
+def _match(pattern, node):
+    """What ``_``, ``_1`` and ``_2`` of a pattern stand for at a node; None where it is not the pattern."""
+    bound = {}
 
     def same(a, b):
-        if isinstance(a, ast.Name) and _is_any(a.id):
+        if isinstance(a, ast.Name) and re.fullmatch(r"_\d?", a.id):
             return isinstance(b, ast.expr) and bound.setdefault(a.id, b) is b
-        if isinstance(a, ast.Name) and isinstance(b, ast.Name) and a.id not in known:
-            if a.id in bound:
-                return bound[a.id] == b.id
-            return b.id in own and b.id not in bound.values() and not bound.update({a.id: b.id})
         if isinstance(a, ast.AST):
             fields = [field for field in a._fields if field not in ("ctx", "kind")]
             return type(a) is type(b) and all(same(getattr(a, field), getattr(b, field)) for field in fields)
@@ -153,20 +106,14 @@ def _match(pattern, node, names, own, known):
     return bound if same(pattern, node) else None
 
 
-class _Named(ast.NodeTransformer):
-    """Give the names of a new text what they stand for; those that it assigns itself stay."""
+class _Filled(ast.NodeTransformer):
+    """Give the names of a new text what they stand for."""
 
-    def __init__(self, new, names, known):
-        assigned = locals_of(new) - {*names}
-        self.names, self.known = names, known | assigned
-        self.result = self.visit(new)
+    def __init__(self, bound):
+        self.bound = bound
 
     def visit_Name(self, node):
-        if node.id in self.known and not _is_any(node.id):
-            return node
-        assert node.id in self.names, f"the old texts do not say what {node.id} is"
-        meant = self.names[node.id]
-        return copy.deepcopy(meant) if isinstance(meant, ast.expr) else ast.Name(meant, node.ctx)
+        return copy.deepcopy(self.bound.get(node.id, node))
 
 
 class Elsewhere(torch.Tensor):

@@ -244,16 +244,6 @@ def test_each_setting_has_its_bounds(name, allowed, refused):
             Chain(**{**others, name: value})
 
 
-@pytest.mark.parametrize(
-    ("sampler", "calls"), [("ddim", (1, 2, 3, 4, 5)), ("heun", (1, 3, 5, 7, 9)), ("pndm", (1, 5, 9, 13, 14))]
-)
-def test_calls_of_one_to_five_steps(sampler, calls):
-    facts = SAMPLERS[sampler]
-    assert tuple(map(facts.calls_in, range(1, 6))) == calls
-    assert [facts.steps_within(most) for most in calls] == [1, 2, 3, 4, 5]
-    assert facts.steps_within(calls[2] - 1) == 2
-
-
 def test_steps_and_an_interval_are_within_the_times():
     at_the_end = {"guidance": 2, "steps": 1}
     for chain in (Chain(steps=9), Chain(**at_the_end, guidance_low=9), Chain(**at_the_end, guidance_high=9)):

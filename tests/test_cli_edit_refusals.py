@@ -36,7 +36,7 @@ once, run = edited.once, edited.run
         ("vary RUN a.png --sampler magic", ["magic", "ancestral"]),
         ("vary RUN a.png --variance learned", ["a network that has learned it"]),
         ("vary RUN a.png --guidance 2", ["--guidance 2 ", "label_dropout"]),
-        ("vary RUN a.png --checkpoint 77", ["step 77", "was not saved"]),
+        ("vary RUN a.png --checkpoint 77", ["--checkpoint 77 was not saved"]),
         ("vary RUN a.png --device cuda:9", ["cuda:9"]),
         ("vary RUN a.png --out picture.jpg", ["picture.jpg", ".png"]),
         ("vary nowhere a.png", ["nowhere", "does not exist"]),

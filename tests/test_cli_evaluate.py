@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from conftest import copied, tiny_config
-from unstir.data import Store, pack
+from unstir.data import Store
 from unstir.data.manifest import sealed
 from unstir.errors import UserError
 from unstir.generate.drawing import Job, sample_batches
@@ -91,7 +91,7 @@ def test_every_saved_step_is_judged_for_a_curve(folder, command):
     assert status == 0 and [f"step {step} " in out for step in steps] == [True] * len(steps) and len(steps) > 1
     assert command("evaluate", folder, *SMALL, "--checkpoint", steps[0], "--sampler", "ddim", "--steps", 3)[0] == 0
     status, _, err = command("evaluate", folder, *SMALL, "--checkpoint", 999)
-    assert status == 2 and "999" in err
+    assert status == 2 and "--checkpoint 999" in err
     status, _, err = command("evaluate", folder, *SMALL, "--checkpoint", "best")
     assert status == 2 and "--checkpoint best" in err
 
@@ -145,12 +145,6 @@ def test_mistakes_are_one_line_with_what_is_allowed(folder, command, options, wo
     assert len([line for line in err.splitlines() if line.startswith("unstir: ")]) == 1
 
 
-def test_the_data_of_another_run_is_refused(folder, command, tmp_path):
-    pack("digits", tmp_path / "other", seed=1)
-    status, _, err = command("evaluate", folder, *SMALL, "--store", tmp_path / "other")
-    assert status == 2 and "is not the data of" in err
-
-
 def test_a_page_is_written_from_what_was_measured(folder, command, tmp_path):
     command("evaluate", folder, *SMALL)
     status, out, _ = command("report", folder, "--no-measure", "--out", tmp_path / "new" / "page.html")
@@ -169,10 +163,7 @@ def test_figures_are_exported_beside_the_page(folder, command, tmp_path):
     assert found and found <= {each.main().value for each in saved(Run.open(folder))}
 
 
-@pytest.mark.parametrize(
-    ("option", "name"),
-    [("--out", "mine.html"), ("--export", "mine.csv"), ("--export", "mine.MD"), ("--export", "a.tex")],
-)
+@pytest.mark.parametrize(("option", "name"), [("--out", "mine.html"), ("--export", "mine.MD")])
 def test_a_file_that_is_not_the_reports_own_is_never_replaced(folder, command, tmp_path, option, name):
     command("evaluate", folder, *SMALL)
     page = ("--out", tmp_path / "page.html") if option == "--export" else ()

@@ -41,12 +41,6 @@ def test_a_sampling_job_goes_on_where_it_was(unstir, here, tmp_path):
     refused(unstir("sample", "here", "--out", "here"), "not empty", "--out")
 
 
-def test_images_of_one_run_are_not_passed_off_as_those_of_another(unstir, here):
-    assert unstir("train", "digits", *tiny(), "--out", "other", "--seed", 1)[0] == 0
-    assert unstir("sample", "here", "--num", 2, "--out", "made")[0] == 0
-    refused(unstir("sample", "other", "--num", 2, "--out", "made"), "other settings (weights is ", "--out")
-
-
 @pytest.mark.parametrize(
     "wrong",
     ["--steps 99", "--num 0", "--batch-size 0", "--label 3", "--checkpoint 77", "--device cuda:9", "--spacing odd"],
@@ -90,11 +84,3 @@ def test_a_job_goes_on_from_the_slim_file_of_the_same_weights(unstir, here):
     for path in Run.open("here").checkpoints.iterdir():
         path.unlink()
     assert unstir("sample", "here", "--num", 4, "--out", "made")[0] == 0
-
-
-def test_sampling_falls_back_from_a_damaged_newest_file(unstir):
-    assert unstir("train", "digits", *tiny(checkpoint="4 steps"), "--out", "here")[0] == 0
-    run = Run.open("here")
-    for folder in (run.checkpoints, run.weights):
-        (folder / "step-00000006.safetensors").write_bytes(b"junk")
-    assert unstir("sample", "here", "--num", 1, "--out", "made")[0] == 0

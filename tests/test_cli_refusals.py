@@ -166,7 +166,7 @@ EVALUATE = {
     "a sampler": (nothing, ("--sampler", "best"), "sampler"),
     "too many steps": (nothing, ("--steps", 21), "21"),
     "a device": (nothing, ("--device", "cuda:99"), "cuda"),
-    "a step that was not saved": (nothing, ("--checkpoint", 5), "step 5 was not saved"),
+    "a step that was not saved": (nothing, ("--checkpoint", 5), "--checkpoint 5 was not saved"),
     "a step in words": (nothing, ("--checkpoint", "best"), "--checkpoint best must be newest"),
     "no weights": (without_weights, (), "no saved weights yet"),
     "no weights of any step": (without_weights, ("--checkpoint", "all"), "no saved weights yet"),
@@ -283,7 +283,7 @@ def test_a_folder_without_the_right_to_write_is_refused_before_any_work(place, c
     before = tree(place)
     with read_only(place / folder):
         answer = command(name, place / "run", *(str(option).replace("{}", str(place)) for option in options))
-    refused(answer, f"{place / folder}", " cannot be written: Permission denied; name another")
+    refused(answer, " cannot be written: Permission denied; name another")
     assert tree(place) == before
 
 

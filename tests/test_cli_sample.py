@@ -1,16 +1,13 @@
 """`unstir sample`: samplers, variances and guidance, as a person asks for them."""
 
 import json
-from types import SimpleNamespace
 
 import pytest
 from PIL import Image
 from pydantic_core import SchemaError
 
 import unstir
-from unstir.errors import UserError
-from unstir.generate import drawing, sampling
-from unstir.generate import folder as generated
+from unstir.generate import sampling
 from unstir.runs.lines import decode, encode
 from unstir.runs.sidecar import RECORD
 
@@ -62,13 +59,8 @@ def test_guidance_changes_the_images_and_is_refused_where_it_cannot_be(trained, 
     settings = json.loads((tmp_path / "made-3/settings.json").read_text())
     assert settings["chain"]["guidance"] == 300 and settings["guide"] is None
     plain, _ = trained("plain")
-    for wrong, words in (
-        (("--guidance", 2), "--guidance 2 needs"),
-        (("--guidance", "nan"), "--guidance nan must be"),
-        (("--guide", 8), "no effect at guidance=1"),
-        (("--guide", 3, "--guidance", 2), "--guide 3"),
-    ):
-        refused(command("sample", plain.path, *wrong), words)
+    refused(command("sample", plain.path, "--guidance", 2), "--guidance 2 needs")
+    refused(command("sample", plain.path, "--guidance", "nan"), "--guidance nan must be")
     assert not (plain.path / "generated").exists()
 
 
@@ -296,54 +288,3 @@ def test_an_interrupted_job_says_what_becomes_of_it(trained, command, tmp_path, 
     monkeypatch.setattr("unstir.generate.folder.batch", stopped)
     status, _, err = command("sample", run.path, "--num", 2, "--out", tmp_path / "made")
     assert status == 130 and "interrupted; " in err and "Traceback" not in err
-
-
-@pytest.mark.parametrize("name", ["num", "batch_size"])
-def test_the_least_and_the_most_of_a_job(name):
-    times = SimpleNamespace(times=lambda schedule: None, guidance=1.0)
-    model = SimpleNamespace(labels=SimpleNamespace(check=lambda *given: None), check=lambda chain: None)
-    model.process = SimpleNamespace(schedule=None)
-    for allowed in (1, 100_000_000):
-        drawing.check(model, drawing.Job(**{"num": 5, "chain": times, name: allowed}))
-    for wrong in (0, -1, 100_000_001):
-        with pytest.raises(UserError, match=f"{name}={wrong} "):
-            drawing.check(model, drawing.Job(**{"num": 5, "chain": times, name: wrong}))
-    assert drawing.Job(num=5, chain=times).batch_size == 64
-
-
-def test_a_strip_has_two_stages_at_the_least_and_eleven_where_none_are_named(tmp_path, monkeypatch):
-    heard = []
-    monkeypatch.setattr(sampling, "save_images", lambda model, job, folder: (model, job))
-    monkeypatch.setattr(sampling, "_save_trajectories", lambda *given: heard.append(given[5]))
-    model = SimpleNamespace(folder=tmp_path, device="cpu", cost=lambda chain, each: f"1 call{each}")
-    job, strip = drawing.Job(num=5, chain=None), tmp_path / "strip.png"
-    with pytest.raises(UserError, match="stages=1 "):
-        sampling.sample(model, job, tmp_path / "out", strip=strip, stages=1)
-    for stages in (2, None):
-        found = sampling.sample(model, job, tmp_path / "out", strip=strip, stages=stages)
-    assert heard == [2, 11] and found.cost == "1 call each" and found.lines[-1] == f"strip    {strip}"
-    assert sampling.sample(model, job, tmp_path / "out").shown == () and len(heard) == 2
-    assert (sampling.MOVING, sampling.IN_STRIP) == (64, 8)
-
-
-def test_a_folder_is_counted_up_to_the_image_that_is_asked_for(tmp_path):
-    job = drawing.Job(num=3, chain=None, batch_size=2)
-    assert generated._missing(tmp_path, job, (1, 1, 1)) == [0, 2]
-    for index in range(3):
-        Image.new("L", (1, 1)).save(generated.image_path(tmp_path, index))
-    assert generated._missing(tmp_path, job, (1, 1, 1)) == [] and generated.image_path(tmp_path, 7).name == "000007.png"
-    generated.image_path(tmp_path, 1).write_bytes(b"torn")
-    assert generated._missing(tmp_path, job, (1, 1, 1)) == [0]
-    with pytest.raises(UserError, match="num=2 "):
-        generated._missing(tmp_path, drawing.Job(num=2, chain=None), (1, 1, 1))
-
-
-@pytest.mark.parametrize(
-    ("label", "names", "drawn"), [(None, ["a", "b"], "named"), (3, ["d"], "titled"), (None, [], "plain")]
-)
-def test_a_grid_names_each_image_or_all_at_once(monkeypatch, label, names, drawn):
-    monkeypatch.setattr(generated, "drawn_classes", lambda *given: names)
-    monkeypatch.setattr(generated, "named_grid", lambda *given: "named")
-    monkeypatch.setattr(generated, "titled", lambda *given: "titled")
-    monkeypatch.setattr(generated, "grid", lambda *given: "plain")
-    assert generated._grid(SimpleNamespace(nrow=8), SimpleNamespace(label=label), [0, 0]) == drawn

@@ -12,12 +12,10 @@ from PIL import Image
 
 from unstir import edit
 from unstir.chain import Chain
-from unstir.edit import Edited, edits
 from unstir.edit.editing import Editing
-from unstir.edit.files import advice, notes_on, read_mask
+from unstir.edit.files import notes_on, read_mask
 from unstir.errors import UserError
 from unstir.generate.drawing import Job, sample_batches
-from unstir.pictures.grid import grid
 from unstir.pixels import to_uint8
 from unstir.runs import sidecar
 from unstir.runs.card import Labels
@@ -37,14 +35,6 @@ def test_a_picture_of_the_users_is_not_replaced(unstir, trained):
     status, _, err = unstir("edit", "vary", run.path, "a.png", "--num", 2, "--singles", "--out", "new.png")
     assert status == 2 and "new-1.png is there" in err and not Path("new.png").exists()
     assert Path("a.png").read_bytes() == Path("new-1.png").read_bytes() == before
-
-
-def test_what_unstir_wrote_is_replaced(unstir, trained):
-    run, _ = trained()
-    for strength in (0.3, 0.6):
-        ask = ("edit", "vary", run.path, "a.png", "--strength", strength, "--num", 2, "--singles", "--out", "made.png")
-        assert unstir(*ask)[0] == 0
-        assert json.loads(Path("made.json").read_text())["strength"] == strength
 
 
 def test_single_results_are_the_tiles_at_the_size_of_the_images(unstir, trained):
@@ -246,47 +236,11 @@ def test_an_edit_has_from_one_to_ten_thousand_results_in_batches_of_at_least_one
             Editing(model, Job(num=num, chain=Chain(), batch_size=batch_size), Chain())
 
 
-@pytest.mark.parametrize(("resamples", "jump", "wrong"), [(0, 1, "resamples"), (1, 0, "jump"), (0, 0, "resamples")])
-def test_counts_below_one_are_refused_before_anything_is_read(resamples, jump, wrong):
-    with pytest.raises(UserError, match=f"^{wrong}=0 must be at least 1$"):
-        edit.inpaint(None, None, None, resamples=resamples, jump=jump)
-
-
-def test_an_edit_of_two_is_the_least_that_goes_from_one_to_another_and_no_refinement_is_one():
-    assert edits._weights(2).tolist() == [0, 1] and edits._weights(3).tolist() == [0, 0.5, 1]
-    with pytest.raises(UserError, match="count=1 must be at least 2"):
-        edits._weights(1)
-    with pytest.raises(UserError, match="refinements=-1 must be at least 0"):
-        edits._inverting(None, None, -1)
-
-
 def test_psnr_is_in_decibels_of_the_whole_range():
     zeros = torch.zeros(1, 1, 2, 2)
     assert edit.psnr(zeros, zeros + 2) == pytest.approx(0) and edit.psnr(zeros, zeros + 0.2) == pytest.approx(20)
     assert edit.psnr(zeros, zeros) == float("inf")
     assert edit.psnr(zeros - 1, zeros + 1) == pytest.approx(0) and edit.psnr(zeros + 1, zeros + 1) == float("inf")
-
-
-def test_tiles_are_ten_in_a_row_below_the_names_of_their_classes():
-    tile = lambda number: torch.full((number, 1, 8, 8), 100, dtype=torch.uint8)
-    made = Edited(tile(1), tile(11), {"label": None, "classes": []})
-    assert made.picture().size == grid(tile(12), 10).size
-    assert to_uint8(torch.zeros(1)).item() == edits.GREY
-
-
-@pytest.mark.parametrize(
-    ("box", "kept"), [((0, 0, 1, 1), 15), ((3, 3, 1, 1), 15), ((0, 0, 4, 3), 4), ((1, 2, 3, 2), 10)]
-)
-def test_a_box_takes_its_pixels_up_to_the_edge(box, kept):
-    keep = read_mask(None, box, Path("unread"), (1, 4, 4))
-    x, y, width, height = box
-    assert (~keep).sum() == width * height and not keep[0, 0, y : y + height, x : x + width].any()
-
-
-@pytest.mark.parametrize("box", [(-1, 0, 2, 2), (0, -1, 2, 2), (0, 0, 0, 2), (0, 0, 2, 0), (3, 0, 2, 2), (0, 3, 2, 2)])
-def test_a_box_that_is_not_inside_is_refused(box):
-    with pytest.raises(UserError, match="is not inside the run's images of 4x4"):
-        read_mask(None, box, Path("unread"), (1, 4, 4))
 
 
 def test_what_is_white_in_a_mask_is_its_brighter_half(tmp_path):
@@ -308,56 +262,3 @@ def test_what_is_done_to_an_image_of_another_size_is_said(tmp_path, size, notes)
     Image.new("L", size).save(tmp_path / "a.png")
     assert notes_on(tmp_path / "a.png", (1, 4, 4)) == notes
     assert notes_on(tmp_path / "a.png", (1, 4, 5)) == []  # these are not square, and an image has to fit
-
-
-def test_an_inversion_is_poor_below_thirty_decibels():
-    made = lambda *psnr: Edited(torch.zeros(0), torch.zeros(0), {}, psnr=psnr)
-    assert advice(made()) == advice(made(30.0)) == "" and advice(made(40.0, 29.9)).startswith("little of the image")
-
-
-@pytest.mark.parametrize(
-    ("label", "guided", "has_null", "guidance", "asks_guide"),
-    [
-        (None, False, True, 1.0, False),  # the network is not told a class that it could be led to
-        (None, False, False, 3.0, False),
-        (None, True, True, 3.0, True),
-        (4, False, True, 3.0, False),
-        (4, True, True, 3.0, False),
-    ],
-)
-def test_guidance_needs_a_class_or_a_guide_that_does_without(label, guided, has_null, guidance, asks_guide):
-    checked, asked = [], []
-    guide = SimpleNamespace(labels=SimpleNamespace(or_null=asked.append)) if guided else None
-    labels = SimpleNamespace(or_null=lambda label: label, has_null=has_null)
-    model = SimpleNamespace(labels=labels, guide=guide, check=checked.append)
-    made = Editing(model, Job(num=1, chain=Chain(), label=label), Chain(guidance=3.0))
-    assert made.chain.guidance == guidance and checked == [made.chain] and bool(asked) is asks_guide
-
-
-@pytest.mark.parametrize(
-    ("size", "fits"), [((4, 4), True), ((9, 6), True), ((9, 4), False), ((4, 6), False), ((6, 9), False)]
-)
-def test_a_mask_has_the_size_of_the_image_or_of_the_runs(tmp_path, size, fits):
-    Image.new("L", (9, 6)).save(tmp_path / "image.png")
-    mask = Image.new("L", size)
-    mask.paste(255, (0, 0, size[0], size[1] // 2))
-    mask.save(tmp_path / "mask.png")
-    read = lambda: read_mask(tmp_path / "mask.png", None, tmp_path / "image.png", (1, 4, 4))
-    if fits:
-        keep = read()
-        assert keep.shape == (1, 1, 4, 4) and not keep[0, 0, 0].any() and keep[0, 0, -1].all()
-    else:
-        with pytest.raises(UserError, match=f"mask.png is {size[0]}x{size[1]}, .*image.png 9x6; .* the run's 4x4"):
-            read()
-
-
-def test_what_takes_all_or_nothing_is_no_mask(tmp_path):
-    for level, words in ((0, "has no white part"), (255, "nothing of the image is kept")):
-        Image.new("L", (4, 4), level).save(tmp_path / "mask.png")
-        with pytest.raises(UserError, match=words):
-            read_mask(tmp_path / "mask.png", None, tmp_path / "mask.png", (1, 4, 4))
-    with pytest.raises(UserError, match="nothing of the image is kept"):
-        read_mask(None, (0, 0, 4, 4), Path("unread"), (1, 4, 4))
-    for mask, box in ((None, None), (tmp_path / "mask.png", (0, 0, 1, 1))):
-        with pytest.raises(UserError, match="and not by both"):
-            read_mask(mask, box, Path("unread"), (1, 4, 4))

@@ -12,7 +12,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import unstir
-from unstir.distributed.place import LostError
 from unstir.errors import (
     KeptSettingsError,
     NotFiniteError,
@@ -22,6 +21,7 @@ from unstir.errors import (
     printable,
     within_memory,
 )
+from unstir.jobs.place import LostError
 from unstir.runs.checkpoint import DamagedError
 
 

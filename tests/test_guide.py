@@ -15,8 +15,6 @@ from unstir.data.embedded import load_embedded
 from unstir.diffusion.draw import starting_noise
 from unstir.errors import UserError
 from unstir.generate.drawing import Job, sample_batches
-from unstir.metrics.evaluate import _models
-from unstir.metrics.request import EvaluationRequest
 from unstir.pixels import to_uint8
 
 CLASSES = {"model__num_classes": 10}
@@ -251,22 +249,6 @@ def test_a_damaged_guide_is_said_and_an_earlier_step_of_it_used(pair, command, t
     ask = ["sample", run.path, "--num", 1, "--steps", 2, "--guidance", 2, "--out", tmp_path / "made"]
     status, _, err = command(*ask, "--guide", other.path)
     assert status == 0 and "an earlier step is used" in err and f"{newest:08}" in err, err
-
-
-def test_every_step_but_the_guide_is_evaluated_however_the_guide_is_spelled(trained):
-    run, _ = trained(**CLASSES, train__label_dropout=0.2)
-    request = EvaluationRequest(checkpoint="all", chain={"guidance": 2.0})
-    saved = run.saved_steps()
-    for guide in ("8", "08", f"{run.path}@8"):
-        models = _models(run, replace(request, guide=guide), lambda _: None)
-        assert [model.step for model in models] == [step for step in saved if step != 8]
-        assert {model.guide.step for model in models} == {8}
-    for step in saved:
-        for file in run.path.glob(f"*/*{step:08}.safetensors"):
-            if step != 8:
-                file.unlink()
-    with pytest.raises(UserError, match="guide=8 is the only saved step of .*; no other is left to evaluate"):
-        _models(run, replace(request, guide="8"), lambda _: None)
 
 
 def test_a_guide_of_the_same_run_is_one_however_its_folder_is_written(trained, tmp_path):

@@ -1,7 +1,7 @@
 """The shape of the code: imports go one way, nothing unsafe is called, promised names exist, files stay short."""
 
 import ast
-import importlib.util
+import importlib
 import re
 import tomllib
 from pathlib import Path
@@ -14,10 +14,11 @@ ROOT = Path(__file__).parents[1]
 SOURCE = Path(unstir.__file__).parent
 ROOMS = [
     "errors",
+    "group",
+    "locks",
     "progress",
     "libraries",
     "child",
-    "distributed",
     "significance",
     "randomness",
     "pixels",
@@ -34,10 +35,10 @@ ROOMS = [
     "compare",
     "edit",
     "metrics",
-    "doctor",
-    "report",
+    "insight",
     "interop",
     "trackers",
+    "jobs",
     "bars",
     "console",
     "cli",
@@ -121,6 +122,36 @@ def test_nothing_that_can_run_a_file_is_called(path):
     assert [call for call in calls if call != allowed] == []
 
 
+ONLY_IN = {
+    "torch.distributed": "jobs",
+    "torch.nn.parallel": "jobs",
+    "signal": "jobs",
+    "os._exit": "jobs",
+    "os.environ.setdefault": "cli",
+    "filelock": "locks",
+    "fcntl": "nowhere",
+}
+"""What belongs to the process in which the library is a guest, and the one room that may touch it."""
+
+
+def touched(tree):
+    """The modules that a file imports, and what it uses of os and torch."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+        elif isinstance(node, ast.Attribute) and (name := ast.unparse(node)).startswith(("os.", "torch.")):
+            yield name
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(SOURCE)))
+def test_only_the_edge_touches_the_process(path):
+    names = list(touched(ast.parse(path.read_text())))
+    for what, room in ONLY_IN.items():
+        assert room == room_of(path) or not [name for name in names if f"{name}.".startswith(f"{what}.")], what
+
+
 def test_files_and_functions_stay_short_enough_to_read():
     for path in FILES:
         lines = path.read_text().splitlines()
@@ -141,11 +172,10 @@ def test_what_all_promises_exists(path):
         assert hasattr(module, promised)
 
 
-def test_the_rooms_of_mutations_exist_and_have_places():
-    spec = importlib.util.spec_from_file_location("mutations", ROOT / "benchmarks/mutations.py")
-    mutations = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(mutations)
-    assert all(mutations.places([room]) for room in mutations.ROOMS)
+def test_ci_installs_the_lowest_versions_that_are_allowed():
+    needs = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["dependencies"]
+    lowest = (ROOT / ".ci/lowest.txt").read_text(encoding="utf-8").splitlines()[1:]
+    assert sorted(lowest) == sorted(need.replace(">=", "==") for need in needs if not need.startswith("torch>="))
 
 
 def test_the_readme_has_the_address_of_the_project():

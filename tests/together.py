@@ -18,12 +18,13 @@ class Together:
     """``work(rank)`` in each of so many processes; what it returns, as JSON has it, is in the folder ``out``.
 
     What they print is in out/RANK.err. Their store is kept here, or with ``keeps_store=False`` by the first of them.
-    Where one ends badly, SIGTERM ends the others, as under torchrun, but later: those that notice it say so before.
+    Where one ends badly, SIGTERM ends the others, and at last SIGKILL, as under torchrun, but later: those that notice
+    it say so before.
     """
 
     def __init__(self, num, work, out, keeps_store=True):
         out.mkdir(parents=True, exist_ok=True)
-        self.out, self.began, self.ended, self._terminated = out, time.monotonic(), {}, False
+        self.out, self.began, self.ended, self._sent = out, time.monotonic(), {}, []
         with socket.create_server(("127.0.0.1", 0)) as listening:
             port, kept = listening.getsockname()[1], os.dup(listening.fileno()) if keeps_store else None
         self.pids = [self._start(rank, num, work, port, kept) for rank in range(num)]
@@ -68,10 +69,11 @@ class Together:
                 if found:
                     self.statuses[rank], self.ended[rank] = os.waitstatus_to_exitcode(status), time.monotonic()
         badly = [ended for rank, ended in self.ended.items() if self.statuses[rank]]
-        if badly and time.monotonic() > min(badly) + PATIENCE and not self._terminated:
-            self._terminated = True
-            for pid in [pid for pid, status in zip(self.pids, self.statuses, strict=True) if status is None]:
-                os.kill(pid, signal.SIGTERM)
+        for number, patience in ((signal.SIGTERM, PATIENCE), (signal.SIGKILL, 4 * PATIENCE)):
+            if badly and time.monotonic() > min(badly) + patience and number not in self._sent:
+                self._sent.append(number)
+                for pid in [pid for pid, status in zip(self.pids, self.statuses, strict=True) if status is None]:
+                    os.kill(pid, number)
         if None not in self.statuses:
             self._store = None
         return None not in self.statuses

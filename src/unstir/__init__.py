@@ -5,12 +5,8 @@ What lies in the modules below may change.
 """
 
 import logging
-import sys
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
-
-if sys.platform == "win32":
-    raise ImportError("unstir needs file locks (fcntl), which Windows lacks; install it in WSL, on Linux or on macOS")
 
 logging.getLogger("unstir").addHandler(logging.NullHandler())  # what is logged is shown to who asks for it
 
@@ -27,6 +23,7 @@ if TYPE_CHECKING:
     from unstir.interop.exporting import export
     from unstir.interop.importing import import_run
     from unstir.interop.published import pull, push
+    from unstir.jobs.place import torchrun_group
     from unstir.metrics.evaluate import evaluate_images, evaluate_run
     from unstir.metrics.request import EvaluationRequest
     from unstir.nn.own import network
@@ -44,7 +41,7 @@ __all__ = [
     "Bars", "Chain", "EvaluationRequest", "Job", "Model", "NoiseSchedule", "Prediction", "Process", "Run", "Step",
     "Store", "UserError", "cosine", "draw", "drawn_images", "evaluate_images", "evaluate_run", "export", "import_run",
     "linear", "load_recipe", "network", "pack", "pull", "push", "sample", "sample_batches", "shown_by",
-    "starting_noise", "train_run",
+    "starting_noise", "torchrun_group", "train_run",
 ]  # fmt: skip
 
 _MODULES = {
@@ -52,6 +49,7 @@ _MODULES = {
     "diffusion.draw": "draw drawn_images starting_noise", "diffusion.samplers": "Step",
     "errors": "UserError", "generate.drawing": "Job sample_batches", "generate.sampling": "sample",
     "interop.exporting": "export", "interop.importing": "import_run", "interop.published": "pull push",
+    "jobs.place": "torchrun_group",
     "metrics.evaluate": "evaluate_images evaluate_run", "metrics.request": "EvaluationRequest", "nn.own": "network",
     "progress": "shown_by", "runs.model": "Model", "runs.recipes": "load_recipe",
     "runs.run": "Run", "theory.process": "Process", "theory.schedule": "NoiseSchedule cosine linear",

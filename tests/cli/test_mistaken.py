@@ -69,18 +69,12 @@ def test_what_it_is_and_what_to_type_is_said(there, command, refused, arguments,
     refused(command(*arguments.split()), *words)
 
 
-def test_a_run_whose_config_is_gone_is_told_from_images_and_begun_nowhere(there, command, refused, tmp_path):
+def test_a_run_whose_config_is_gone_is_no_run_and_none_begins_there(there, command, refused, tmp_path):
     shutil.copytree("runs/r1", broken := tmp_path / "broken")
     (broken / "config.toml").unlink()
     for name in ("sample", "doctor", "report", "evaluate"):
-        refused(
-            command(name, broken), f"{broken} has checkpoints of a run, and its config.toml is missing; put that back"
-        )
-    refused(command("train", "digits", "--out", broken), f"{broken} has checkpoints of a run whose config.toml is gone")
-    (own := tmp_path / "own/checkpoints").mkdir(parents=True)
-    (own.parent / "data.json").write_text("{}")
-    shutil.copy("few/1.png", own.parent)
-    refused(command("sample", own.parent), "own holds images and no run")
+        refused(command(name, broken), f"{broken} holds images and no run")
+    refused(command("train", "digits", "--out", broken), f"{broken} is not empty and holds no run")
 
 
 def test_the_folder_of_stores_and_one_that_is_near_a_store_lead_to_it(there, command, refused, digits, tmp_path):

@@ -1,6 +1,7 @@
 """Whatever is typed, and whatever the machine refuses: a status and one line, never a traceback."""
 
 import errno
+import logging
 import os
 import random
 import subprocess
@@ -10,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from unstir import cli
-from unstir.cli.app import say, show
+from unstir.cli.app import show
 from unstir.errors import REMEDIES, UserError
 
 COMMANDS = (
@@ -191,8 +192,10 @@ def test_every_result_is_printed_where_names_are_escaped():
             assert not bare or "json.dumps" in line or file.name == "app.py", f"{file.name}: {line}"
 
 
-def test_what_a_terminal_would_act_on_is_escaped_in_results(capsys):
+def test_what_a_terminal_would_act_on_is_escaped_in_results_and_in_what_is_said(unstir, capsys, monkeypatch):
     show("samples  a\x1b[2Jb", "caf\udce9\nline")
-    say("a\x1b]0;title\x07b")
-    out, err = capsys.readouterr()
-    assert out == "samples  a\\x1b[2Jb\ncaf\\xe9\\nline\n" and "\x1b" not in err and "\x07" not in err
+    assert capsys.readouterr().out == "samples  a\\x1b[2Jb\ncaf\\xe9\\nline\n"
+    logger = logging.getLogger("unstir.verify")
+    monkeypatch.setattr("unstir.verify.verify", lambda names: logger.warning("a\x1b]0;title\x07b") or [])
+    status, _, err = unstir("verify")
+    assert status == 0 and err == "unstir: a\\x1b]0;title\\x07b\n"

@@ -8,8 +8,10 @@ from collections import Counter
 import pytest
 
 from unstir.cli.train_help import MOST_USED
-from unstir.runs import recipes, toml
+from unstir.runs import card, recipes, toml
 from unstir.runs.lines import encode
+
+DATA = card.DataCard((1, 8, 8), (), {"train": 8, "held_out": 0}, "hash")
 
 
 @pytest.fixture(params=[80, 120])
@@ -70,6 +72,7 @@ def test_a_file_options_and_a_run_have_their_own_values(page, unstir, tmp_path):
     assert entries(page("train", "--help", "mine.toml", "--train.lr", "0.5"))["--train.lr"] == "0.5"
     (tmp_path / "run").mkdir()
     (tmp_path / "run/config.toml").write_text("[model]\nchannels = 64\n")
+    card.save(tmp_path / "run", DATA)
     text = page("train", "--out", "run", "-h")
     assert "with the values of run" in text and entries(text)["--model.channels"] == "64"
 
@@ -104,4 +107,5 @@ def test_a_folder_whose_name_looks_like_markup_is_named(page, tmp_path, monkeypa
     monkeypatch.chdir(tmp_path)
     (folder := tmp_path / "a[bold]b[" / "b]").mkdir(parents=True)
     (folder / "config.toml").write_text(toml.to_toml(recipes.load_recipe("digits")))
+    card.save(folder, DATA)
     assert "with the values of a[bold]b[/b]" in page("train", "--out", "a[bold]b[/b]", "--help")

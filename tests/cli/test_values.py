@@ -101,11 +101,11 @@ def test_switches_pass(unstir, refused, switch):
     [
         ("[train]\nbatch_size = 1e3", ["train.batch_size=1000.0", "a whole number"]),
         ("[train]\nbatch_size = 2.5", ["train.batch_size=2.5", "a whole number"]),
-        ("[train]\nbatch_size = true", ["train.batch_size=True", "a whole number"]),
+        ("[train]\nbatch_size = true", ["train.batch_size=true", "a whole number"]),
         ('[train]\nbatch_size = "8"', ["train.batch_size='8'", "a whole number"]),
-        ("[model]\nmults = [1, 2.5]", ["model.mults.1=2.5", "a whole number"]),
-        ("[model]\nmults = [1, true]", ["model.mults.1=True", "a whole number"]),
-        ("[train]\nlr = true", ["train.lr=True", "a number"]),
+        ("[model]\nmults = [1, 2.5]", ["model.mults=2.5", "a whole number"]),
+        ("[model]\nmults = [1, true]", ["model.mults=true", "a whole number"]),
+        ("[train]\nlr = true", ["train.lr=true", "a number"]),
         ("[data]\nflip = 1", ["data.flip=1", "true or false"]),
     ],
 )

@@ -267,14 +267,6 @@ def test_archive_that_links_or_lacks_a_member_is_refused(tmp_path: Path) -> None
             pack(file, tmp_path / "s", sha256=sha(file))
 
 
-def test_limits_are_set_before_the_archive_is_opened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    called: list[str] = []
-    monkeypatch.setattr(unpickle, "_limit", lambda: called.append("limit"))
-    monkeypatch.setattr(unpickle, "convert", lambda path: called.append("convert") or ([], [], []))
-    assert unpickle.main(str(tmp_path / "none")) == 0
-    assert called == ["limit", "convert"]
-
-
 def test_process_is_limited(tmp_path: Path) -> None:
     code = f"""
 import runpy, sys

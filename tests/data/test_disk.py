@@ -4,7 +4,6 @@ import hashlib
 import io
 import os
 import urllib.request
-from types import SimpleNamespace
 
 import pytest
 
@@ -12,13 +11,6 @@ from unstir.data import disk, listing
 from unstir.data.images import Refused
 from unstir.data.listing import Items
 from unstir.errors import UserError
-
-
-def test_space_is_what_is_free(tmp_path, monkeypatch):
-    monkeypatch.setattr(disk.shutil, "disk_usage", lambda _: SimpleNamespace(free=100))
-    disk.require_space(tmp_path, 100, "size=4")
-    with pytest.raises(UserError, match=r"packing needs 101 bytes, 100 are free.*\(size=4\)$"):
-        disk.require_space(tmp_path, 101, "size=4")
 
 
 def test_syncing_a_folder_leaves_no_descriptor_open(tmp_path, monkeypatch):
@@ -62,12 +54,6 @@ def test_a_download_goes_on_and_is_synced_before_it_is_named(
     monkeypatch.setattr(disk.os, "fsync", lambda _: synced.append(part.read_bytes()))
     disk.fetch("http://it", target, hashlib.sha256(b"abcdef").hexdigest())
     assert target.read_bytes() == b"abcdef" and synced == [b"abcdef"] and [count[1:] for count in counts] == reports
-
-
-def test_a_download_that_ends_early_counts_what_is_missing(tmp_path, monkeypatch):
-    monkeypatch.setattr(urllib.request, "urlopen", lambda *_, **__: Response(b"abc", 200, 7))
-    with pytest.raises(UserError, match=r"stopped at 3 bytes \(the connection closed 4 bytes early\)"):
-        disk.fetch("http://it", tmp_path / "file", "0" * 64)
 
 
 @pytest.mark.parametrize("zipped", [False, True])

@@ -14,10 +14,9 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from unstir.data import Store, pack
-from unstir.data import folder as module
 from unstir.data.folder import arrange
 from unstir.data.images import Refused
-from unstir.data.listing import Entry, Items, Listing, natural
+from unstir.data.listing import Entry, Items, natural
 from unstir.data.source import hold_out
 from unstir.errors import UserError
 
@@ -289,27 +288,3 @@ def test_a_folder_of_which_half_the_images_lie_deeper_is_a_class_and_with_more_a
     half = placed(["1.png", "2.png", "cat/3.png", "dog/4.png"])  # as many within class folders as outside
     assert half == {"cat/3.png": ("cat", False), "dog/4.png": ("dog", False)}
     assert {label for label, _ in placed(["1.png", "2.png", "3.png", "cat/4.png", "dog/5.png"]).values()} == {None}
-
-
-@pytest.mark.parametrize(
-    ("num", "size", "rows", "workers"),
-    [(1_999, 0, 10, 1), (2_000, 1, 10, 2), (10, 1 << 20, 1, 2), (10, 838_860, 1, 1), (10, 20 << 20, 10, 1)],
-)
-def test_one_process_decodes_2000_files_or_8_mib(
-    num: int, size: int, rows: int, workers: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    means, used = [], []
-
-    def decoded(root: object, requests: object, size: object, channels: object, shape: object, num: int) -> list[None]:
-        used.append(num)
-        return (each for each in ())  # type: ignore[return-value]
-
-    monkeypatch.setattr(module, "decode_all", decoded)
-    monkeypatch.setattr(module, "chunk_rows", lambda shape, mean: means.append(mean) or rows)
-    source = object.__new__(module.FolderSource)
-    source.root, source.size, source.channels = Path("in"), None, 3
-    source._listing = Listing([Entry(f"{i}.png", size, 0) for i in range(num)])
-    arranged = arrange(source._listing.entries, 0, 0)
-    with pytest.raises(ValueError, match="zip"):  # which has no replies
-        list(source._chunks(arranged, (3, 4, 4)))
-    assert used == [workers] and means == [max(1, size)]

@@ -71,26 +71,6 @@ def test_every_flipped_bit_of_the_manifest_that_changes_what_it_says_is_refused(
     assert seen > 1500
 
 
-@pytest.mark.parametrize(
-    ("change", "value"),
-    [
-        ("classes", ["dog", "cat"]),
-        ("counts", {"train": 11, "held_out": 1}),
-        ("content_hash", "0" * 64),
-        ("refused", []),
-        ("notes", []),
-        ("held_out_rule", "at random"),
-        ("settings", {"size": 8, "channels": 3, "held_out": 0.1, "seed": 0}),
-    ],
-)
-def test_edited_value_is_refused(copy, change, value):
-    content = json.loads((copy / MANIFEST).read_text())
-    assert content[change] != value
-    (copy / MANIFEST).write_text(json.dumps({**content, change: value}))
-    with pytest.raises(UserError, match=r"manifest\.json: (damaged|changed)"):
-        Store.open(copy)
-
-
 FORGED = [
     ("shape", [True, 8, 8]),
     ("shape", [3, 8, 0]),
@@ -162,7 +142,7 @@ JSON = st.recursive(
 
 
 @given(data=st.data())
-@settings(max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
+@settings(max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 def test_random_structures_in_a_manifest_raise_user_errors_alone(copy, packed, data):
     content = json.loads((packed / MANIFEST).read_text())
     keys = data.draw(st.lists(st.sampled_from(sorted(content)), min_size=1, max_size=3, unique=True))

@@ -3,7 +3,6 @@
 import io
 import json
 import tarfile
-from contextlib import nullcontext
 
 import numpy as np
 import pytest
@@ -13,7 +12,6 @@ from PIL import Image
 from unstir import Store, UserError, pack
 from unstir.data.arrays import Arrays, ItemsOfDataset
 from unstir.data.manifest import read_origin
-from unstir.progress import shown_by
 
 RANDOM = np.random.default_rng(0)
 IMAGES = RANDOM.integers(0, 256, (24, 6, 5, 3), dtype=np.uint8)
@@ -206,20 +204,6 @@ def test_a_data_set_whose_labels_changed_is_not_taken_for_the_packed_one(tmp_pat
     assert (ItemsOfDataset(items).stamp() != stamp) is with_targets
     with pytest.raises(UserError, match="differs from it"):
         pack(items, tmp_path / "store")
-
-
-def test_a_killed_pack_begins_again_to_the_same_bytes(tmp_path, monkeypatch):
-    source, whole = shards(tmp_path), pack(shards(tmp_path), tmp_path.parent / f"{tmp_path.name}-whole")
-    monkeypatch.setattr("unstir.data.records.chunk_rows", lambda shape: 5)
-
-    def killed(done, total):
-        if done > 12:
-            raise KeyboardInterrupt
-
-    out = tmp_path.parent / f"{tmp_path.name}-out"
-    with pytest.raises(KeyboardInterrupt), shown_by(lambda job, unit: nullcontext(killed)):
-        pack(source, out)
-    assert pack(source, out).content_hash == whole.content_hash
 
 
 def test_a_split_and_a_licence_that_the_data_brings_are_kept(tmp_path):

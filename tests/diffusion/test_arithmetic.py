@@ -69,7 +69,9 @@ def test_what_torch_refuses_is_said_in_one_line(monkeypatch):
         raise torch.OutOfMemoryError("CUDA out of memory")
 
 
-def test_the_setting_of_cublas_is_there_before_the_first_product():
+def test_the_command_line_sets_what_cublas_needs(command, monkeypatch):
+    monkeypatch.delenv("CUBLAS_WORKSPACE_CONFIG")
+    assert command("--version")[0] == 0
     assert os.environ["CUBLAS_WORKSPACE_CONFIG"] in (":4096:8", ":16:8")
 
 

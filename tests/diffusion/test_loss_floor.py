@@ -42,6 +42,7 @@ def batch(std, stream, step, size):
     return MEAN + std * draw("data"), draw("noise"), randomness.integers(Key(0, f"{stream} time", step, slots), 1, T)
 
 
+@pytest.mark.slow
 def test_a_trained_network_reaches_the_floor_and_stays_above_it():
     std = 0.5
     process = Process(linear())

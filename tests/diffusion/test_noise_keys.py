@@ -12,6 +12,7 @@ from unstir.diffusion.draw import draw, starting_noise
 from unstir.diffusion.samplers import function_of
 from unstir.generate.drawing import Job, sample_batches
 from unstir.pixels import to_uint8
+from unstir.runs.kind import Kind
 from unstir.theory.process import Process
 from unstir.theory.schedule import linear
 from unstir.verify.solvers import ORDERS
@@ -31,7 +32,7 @@ def test_the_images_of_any_batch_size_are_one_set(trained, sampler):
     made = {}
     for batch_size in (3, 7, 10):
         job = Job(num=10, chain=Chain(sampler, steps=4, **RANDOM[sampler]), batch_size=batch_size)
-        model = replace(run.model(1, ema=False), distilled=sampler == "consistency")
+        model = replace(run.model(1, ema=False), kind=Kind(has_teacher=sampler == "consistency"))
         parts = [to_uint8(images) for _, images in sample_batches(model, job)]
         assert [len(part) for part in parts] == {3: [3, 3, 3, 1], 7: [7, 3], 10: [10]}[batch_size]
         made[batch_size] = torch.cat(parts).int()

@@ -11,6 +11,8 @@ import pytest
 
 from tiers import SEED, proven, times
 
+pytestmark = pytest.mark.slow
+
 HERE = Path(__file__).parent
 POINTS = times(3, 0)
 COMPILER = shutil.which("cc") or shutil.which("gcc")

@@ -15,6 +15,8 @@ from unstir.errors import UserError
 from unstir.runs import checkpoint, files
 from unstir.runs.checkpoint import Checkpoint
 
+pytestmark = pytest.mark.slow
+
 PAGE, ROOM = 4096, 8 << 20
 STEP = times(40, 1)  # every so many pages
 

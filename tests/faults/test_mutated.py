@@ -13,6 +13,8 @@ from unstir.errors import UserError
 from unstir.runs import checkpoint
 from unstir.runs.checkpoint import Checkpoint
 
+pytestmark = pytest.mark.slow
+
 MUTANTS = times(3_000, 100_000)
 NUMBERS = (0, -1, 1, 7, 2**31, 2**53, 2**63 - 1, 2**64, 10**30, 0.5, None, True, "8", [], {})
 DTYPES = ("F64", "F16", "BF16", "I8", "U8", "BOOL", "F8_E4M3", "X", "", 3, None)

@@ -15,7 +15,9 @@ from unstir.runs import checkpoint, files, lines
 from unstir.runs.checkpoint import Checkpoint
 from unstir.train.trainer import Trainer
 
-STATES = {"checkpoints": times(60, 2000), "texts": times(60, 1000), "logs": times(60, 1000), "stores": times(8, 500)}
+pytestmark = pytest.mark.slow
+
+STATES = {"checkpoints": times(30, 2000), "texts": times(30, 1000), "logs": times(30, 1000), "stores": times(4, 500)}
 RUNS = times(1, 100)
 
 
@@ -138,7 +140,7 @@ def test_what_was_promised_outlasts_a_power_cut(scenario, tmp_path):
 @pytest.mark.parametrize("scenario", SCENARIOS)
 @pytest.mark.parametrize("kind", ["file", "folder"])
 def test_without_its_syncs_each_would_lose_something(scenario, kind, tmp_path):
-    num = 10 if scenario == "stores" else 60
+    num = 20 if scenario == "stores" else 60
     assert bad_states(scenario, tmp_path, num, deaf_to=kind)[0] > 0
 
 

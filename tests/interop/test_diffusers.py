@@ -26,6 +26,8 @@ from unstir.runs import checkpoint
 from unstir.runs.checkpoint import load
 
 pytest.importorskip("diffusers", reason="the pipelines compared with: pip install '.[diffusers]'")
+
+pytestmark = pytest.mark.slow
 diffusers = library("diffusers", "diffusers", "this test")
 GUIDED = {"model__num_classes": 10, "train__label_dropout": 0.2, "diffusion__schedule": "cosine"}
 CASES = {

@@ -34,7 +34,7 @@ from unstir.runs.run import Run
 
 hub_library = pytest.importorskip("huggingface_hub", reason="pip install '.[hub]'")
 pytest.importorskip("diffusers", reason="what is published is also of diffusers")
-pytestmark = pytest.mark.filterwarnings("ignore:Use 'content=:DeprecationWarning")  # of the client's own upload
+pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore:Use 'content=:DeprecationWarning")]  # of the client
 TOKEN = "hf_write"
 
 

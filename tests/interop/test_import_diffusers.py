@@ -19,6 +19,8 @@ from unstir.libraries import library
 from unstir.runs.run import Run
 
 pytest.importorskip("diffusers", reason="what is imported is written by it: pip install '.[diffusers]'")
+
+pytestmark = pytest.mark.slow
 diffusers = library("diffusers", "diffusers", "this test")
 SMALL = {"block_out_channels": [8, 16], "layers_per_block": 1, "norm_num_groups": 4, "sample_size": 8}
 BLOCKS = {"down_block_types": ["DownBlock2D", "AttnDownBlock2D"], "up_block_types": ["AttnUpBlock2D", "UpBlock2D"]}

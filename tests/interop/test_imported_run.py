@@ -10,18 +10,18 @@ from untrained import untrained
 
 from unstir.data import Store
 from unstir.errors import UserError
+from unstir.insight.write import write_report
 from unstir.interop.exporting import export
 from unstir.interop.importing import import_run
 from unstir.metrics.evaluate import evaluate_run
 from unstir.metrics.request import EvaluationRequest
-from unstir.report.write import write_report
 from unstir.runs.run import Run
 from unstir.runs.stores import compared_with
 from unstir.train.distill import distilled
 from unstir.train.trainer import Trainer
 
 pytest.importorskip("diffusers", reason="pip install '.[diffusers]'")
-pytestmark = pytest.mark.usefixtures("quick")
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("quick")]
 
 
 @pytest.fixture

@@ -18,6 +18,8 @@ from unstir.interop.onnx_file import OnnxNetwork, on_onnxruntime
 from unstir.runs.run import Run
 
 onnxruntime = pytest.importorskip("onnxruntime", reason="what is compared with: pip install '.[onnx]'")
+
+pytestmark = pytest.mark.slow
 GUIDED = {"model__num_classes": 10, "train__label_dropout": 0.2, "model__attention": [1], "model__mults": [1, 1]}
 
 

@@ -22,15 +22,14 @@ from unstir.runs.checkpoint import content_hash
 
 
 @pytest.fixture(scope="module")
-def store(digits, tmp_path_factory):
-    """The digits in a folder of this file's own, for the classifier is kept in it."""
+def store(classified, tmp_path_factory):
+    """The digits in a folder of this file's own, with their classifier, which was trained in full."""
     folder = tmp_path_factory.mktemp("classified") / "digits"
-    return Store.open(copied(digits, folder))
+    return Store.open(copied(classified, folder, classifier=True))
 
 
 @pytest.fixture(scope="module")
 def classifier(store):
-    """The digits' classifier, trained in full once for all tests here."""
     return classifier_for(store)
 
 

@@ -1,34 +1,70 @@
 """Real digits spoilt on purpose: each figure moves the way it should, the further the more is spoilt."""
 
-import importlib.util
 import itertools
-from pathlib import Path
 
 import pytest
 import torch
+from torch.nn.functional import conv2d, pad
 
 from conftest import copied
+from unstir import randomness
 from unstir.data import Store
+from unstir.metrics.classifier import classifier_for
+from unstir.metrics.distances import density_coverage, kid, precision_recall
+from unstir.metrics.frechet import frechet_of, moments, standard_error
 
-SCRIPT = Path(__file__).parents[2] / "benchmarks/degradations.py"
+pytestmark = pytest.mark.slow
+
+STRENGTHS = {
+    "noise": (0, 8, 16, 32, 64),
+    "blur": (0, 0.5, 0.75, 1, 2),
+    "dropped classes": (0, 0.1, 0.3, 0.5),
+    "duplicates": (0, 0.5, 0.75, 0.9),
+}
+"""Deviation of the noise in bytes; that of the blur in pixels; the share of classes, and of distinct images, lost."""
 
 
-def load_script():
-    spec = importlib.util.spec_from_file_location("degradations", SCRIPT)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+def spoilt(kind, strength, images, labels, num=400):
+    """``num`` of the images uint8 [N, C, H, W], degraded; each kind changes only one thing."""
+    if kind == "dropped classes":
+        return images[labels >= round(10 * strength)][:num]
+    images = images[:num]
+    if kind == "duplicates":
+        return images[torch.arange(num) % round((1 - strength) * num)]
+    if kind == "noise":
+        drawn = randomness.normal(randomness.Key(0, "spoilt", 0, torch.arange(num)), tuple(images.shape[1:]))
+        return (images + strength * drawn).round().clamp(0, 255).byte()
+    if not strength:
+        return images
+    taps, blurred = torch.exp(-0.5 * (torch.arange(-6, 7) / strength) ** 2), images.float()
+    for kernel in (taps[:, None], taps[None]):
+        width, height = (len(side) // 2 for side in (kernel[0], kernel))
+        blurred = conv2d(pad(blurred, (width, width, height, height), mode="replicate"), kernel[None, None])
+    return (blurred / taps.sum() ** 2).round().clamp(0, 255).byte()
 
 
-script = load_script()
+def figures(features, real):
+    """Every distance of features [N, F] to real ones [M, F]; neighbourhoods are those of N real images."""
+    reference, equal = moments(real), real[: len(features)]
+    return {
+        "FD": frechet_of(features, reference),
+        "error": standard_error(features, reference),
+        "KID": kid(features, real, subsets=20, subset_size=len(features))[0],
+        **dict(zip(("precision", "recall"), precision_recall(equal, features), strict=True)),
+        **dict(zip(("density", "coverage"), density_coverage(equal, features), strict=True)),
+    }
 
 
 @pytest.fixture(scope="module")
 def table(classified, tmp_path_factory):
-    """{(kind, strength): figures} of 400 digits against 899 others, by the benchmark's own code."""
+    """{(kind, strength): figures} of 400 digits against 899 others."""
     folder = tmp_path_factory.mktemp("spoilt") / "digits"  # the classifier is kept in it
-    copied(classified, folder, classifier=True)
-    return {(kind, strength): found for kind, strength, found in script.measured(Store.open(folder), 400, 10_000)}
+    store = Store.open(copied(classified, folder, classifier=True))
+    classifier, splits = classifier_for(store), ("held_out", "train")
+    images, labels = (torch.cat([read(split) for split in splits]) for read in (store.images, store.labels))
+    some, others = randomness.permutation(0, "spoilt", 0, len(images)).chunk(2)
+    real, kinds = classifier.features(images[others]), [(k, s) for k, all_of in STRENGTHS.items() for s in all_of]
+    return {of: figures(classifier.features(spoilt(*of, images[some], labels[some])), real) for of in kinds}
 
 
 def column(table, kind, name, least=0.0):
@@ -43,16 +79,16 @@ def falls(values):
     return rises(values[::-1])
 
 
-@pytest.mark.parametrize("kind", script.STRENGTHS)
+@pytest.mark.parametrize("kind", STRENGTHS)
 @pytest.mark.parametrize("name", ["FD", "KID"])
 def test_distances_rise_with_every_step_of_every_kind(table, kind, name):
     values = column(table, kind, name)
-    assert len(values) == len(script.STRENGTHS[kind])
+    assert len(values) == len(STRENGTHS[kind])
     assert rises(values)
     assert values[-1] > 5 * abs(values[0])
 
 
-@pytest.mark.parametrize("kind", script.STRENGTHS)
+@pytest.mark.parametrize("kind", STRENGTHS)
 def test_the_strongest_is_far_outside_the_standard_error(table, kind):
     distances, errors = column(table, kind, "FD"), column(table, kind, "error")
     assert distances[-1] - distances[0] > 3 * (errors[-1] ** 2 + errors[0] ** 2) ** 0.5
@@ -88,26 +124,6 @@ def test_fidelity_and_diversity_are_told_apart(table):
 
 def test_images_as_they_are_are_at_the_floor(table):
     clean = table["noise", 0]
-    assert all(table[kind, 0] == clean for kind in script.STRENGTHS)
+    assert all(table[kind, 0] == clean for kind in STRENGTHS)
     assert abs(clean["KID"]) < 0.02 and clean["coverage"] > 0.93 and clean["density"] == pytest.approx(1, abs=0.1)
     assert clean["FD"] < 0.5
-
-
-def test_each_kind_changes_what_it_says(digits):
-    store = Store.open(digits)
-    images, labels = store.images("train")[:300], store.labels("train")[:300]
-    spoil = lambda kind, strength: script.spoilt(kind, strength, images, labels, 100, 10)
-    noise = (spoil("noise", 20).float() - images[:100])[(images[:100] > 80) & (images[:100] < 170)]
-    assert noise.std().item() == pytest.approx(20, rel=0.1) and abs(noise.mean()) < 2
-    blurred = spoil("blur", 1)
-    assert blurred.float().mean().item() == pytest.approx(images[:100].float().mean().item(), rel=0.05)
-    assert blurred.float().std() < 0.8 * images[:100].float().std()
-    point = torch.zeros(1, 1, 9, 9, dtype=torch.uint8)
-    point[0, 0, 4, 4] = 255
-    spread = script.blurred(point, 1)[0, 0].float()
-    assert torch.equal(spread, spread.T) and torch.equal(spread, spread.flip(0))
-    assert spread[4, 5] / spread[4, 4] == pytest.approx(0.607, abs=0.02)  # exp(-1/2)
-    assert torch.equal(spoil("dropped classes", 0.3), images[labels >= 3][:100])
-    assert len(spoil("duplicates", 0.75).flatten(1).unique(dim=0)) == 25
-    with pytest.raises(SystemExit, match="lower --num"):
-        script.spoilt("dropped classes", 0.9, images, labels, 100, 10)

@@ -174,6 +174,7 @@ def sets(n, scale, shift, num):
     return [(draw(seed, n, SIZE, scale) + shift) * SPREAD for seed in range(num)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("n", "scale", "shift"), [(129, 1.0, 0.0), (129, 1.1, 0.1), (300, 1.0, 0.0), (129, 1.3, 0.5)])
 def test_the_infinite_distance_is_the_true_one_with_the_error_stated(n, scale, shift):
     true = float(((1 - scale) ** 2 + shift**2) * (SPREAD**2).sum())
@@ -190,6 +191,7 @@ def test_the_infinite_distance_is_the_true_one_with_the_error_stated(n, scale, s
     assert within > 0.88  # 95 % of normal errors that are known
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("n", "scale", "shift"), [(129, 1.0, 0.0), (129, 1.3, 0.5), (300, 0.8, 0.2), (1000, 1.0, 0.5)])
 def test_the_bias_removed_has_the_error_stated_and_not_that_of_independent_distances(n, scale, shift):
     """The same images are in both distances, so that what they add to either by chance is not in the difference."""
@@ -208,6 +210,7 @@ def of_many_sizes(seed, n):
     return draw(seed, n, SIZE) * SPREAD * draw(seed + 50_000, n, 1).mul(0.5).exp()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("made, n", [(of_many_sizes, 300), (of_many_sizes, 80), (lambda *of: draw(*of, SIZE), 37)])
 def test_the_error_of_a_bias_holds_where_images_are_unlike_and_where_they_are_few(made, n):
     """Of three sets, 80 times: the bias is that of a thousand sets, against 2,000 of them in one."""
@@ -223,6 +226,7 @@ def test_the_error_of_a_bias_holds_where_images_are_unlike_and_where_they_are_fe
     assert bias_of(lines[:1], n, SIZE) is None
 
 
+@pytest.mark.slow
 def test_the_bias_of_a_finite_reference_stays():
     values = []
     for seed in range(60):

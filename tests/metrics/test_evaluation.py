@@ -38,15 +38,6 @@ def made(value=1.0, step=10, **protocol):
     )
 
 
-def test_the_error_is_the_larger_of_seeds_and_resampling_over_the_root_of_the_seeds():
-    figure = Figure(name="x", better="lower", by_seed=(1.0, 2.0, 3.0))
-    assert figure.value == 2 and figure.deviation == 1 and figure.error == pytest.approx(3**-0.5)
-    assert replace(figure, bootstrap=3.0).error == pytest.approx(3**0.5)
-    assert replace(figure, bootstrap=0.1).error == pytest.approx(3**-0.5)
-    alone = Figure(name="x", better="lower", by_seed=(1.0,))
-    assert alone.deviation is None and alone.error is None and replace(alone, bootstrap=0.5).error == 0.5
-
-
 def test_protocols_that_differ_are_refused_naming_what_differs():
     a, b = made(), made(num=50, sampler="unipc")
     assert unlike(a.protocol, b.protocol) == ["num is 100 and 50", "sampler is ddim and unipc"]

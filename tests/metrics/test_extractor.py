@@ -16,6 +16,8 @@ from unstir.errors import UserError
 from unstir.metrics.inception import Extractor
 from unstir.metrics.measure import measure
 
+pytestmark = pytest.mark.slow
+
 
 class Small(FeatureExtractorBase):
     """Eight features of a fixed convolution."""

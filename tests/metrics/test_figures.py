@@ -2,14 +2,12 @@
 
 import math
 import re
-import statistics
-from types import SimpleNamespace
 
 import pytest
 import torch
 
-from unstir.metrics import feature_figures, floor, measure
-from unstir.metrics.distances import bias_of, infinite_fd, kid
+from unstir.metrics import feature_figures
+from unstir.metrics.distances import infinite_fd, kid
 from unstir.metrics.evaluation import name_of, shown, table
 from unstir.metrics.features import Network, Outputs, Trust
 from unstir.metrics.figures import (
@@ -26,8 +24,7 @@ from unstir.metrics.figures import (
 )
 from unstir.metrics.floor import Draws, bound, draws
 from unstir.metrics.frechet import halves, moments, standard_error
-from unstir.metrics.measure import reference_size
-from unstir.metrics.reference import Reference, noise_images, other_split
+from unstir.metrics.reference import Reference
 from unstir.significance import counted
 
 
@@ -129,26 +126,6 @@ def test_the_floor_is_the_mean_of_its_sets_and_the_difference_that_chance_makes(
     assert zero == ({"a": 0.0}, {"a": pytest.approx((0.36 * 4 / 12) ** 0.5)})
 
 
-def test_numbers_of_classes_are_the_nearest_that_are_held():
-    shares = torch.tensor([0.5, 0.3, 0.2]).double()
-    numbers = lambda held, n: floor._numbers(torch.tensor(held), shares, n).tolist()
-    assert numbers([9, 9, 9], 10) == [5, 3, 2] and numbers([9, 9, 9], 9) == [4, 3, 2] and numbers([9, 9, 9], 4) == [
-        2, 1, 1,
-    ]  # fmt: skip
-    assert numbers([3, 9, 9], 10) == [3, 4, 3]
-    asked = lambda held, n: floor._as_asked(torch.tensor(held), shares, n)
-    assert asked([5, 3, 2], 10) and not asked([5, 3, 2], 11) and not asked([3, 9, 9], 10)
-    assert asked([100, 100, 20], 101) and not asked([100, 100, 20], 120)
-    assert asked([19, 99, 99], 40) and not asked([9, 99, 99], 20)  # 1/20 + 1/12, and 1/10 + 1/6 where 1/5 are allowed
-    most = floor._most
-    assert most(lambda n: n < 5, 9) == 4 and most(lambda n: n <= 9, 9) == 9 and most(lambda n: n == 1, 9) == 1
-    assert most(lambda n: False, 9) == 0
-    chance = lambda held, n: floor._enough_for_chance(torch.tensor(held), shares, n)
-    assert chance([9, 9, 9], 6) == chance([7, 6, 5], 6) is True  # 3 + 3 sqrt(1.5) = 6.7, 5.2, and 4.1
-    assert floor._enough_for_chance(torch.tensor([12]), torch.ones(1).double(), 12)
-    assert not chance([6, 6, 5], 6) and not chance([7, 5, 5], 6) and not chance([7, 6, 4], 6)
-
-
 @pytest.mark.parametrize(
     ("held", "num", "at_random", "expected"),
     [
@@ -161,16 +138,6 @@ def test_the_fewest_that_a_floor_is_drawn_from(held, num, at_random, expected):
     assert (found and (found.num, len(found.sets), len(found.chance))) == expected
     for index in found.sets if found else ():
         assert len(index.unique()) == found.num
-
-
-@pytest.mark.parametrize(("small", "large", "expected"), [(12, 48, (48, 12)), (12, 49, (12, 0)), (11, 49, None)])
-def test_what_is_drawn_at_random_is_a_quarter_at_the_least(small, large, expected, monkeypatch):
-    monkeypatch.setattr(floor, "_enough_for_chance", lambda held, shares, n: n <= small)
-    monkeypatch.setattr(floor, "_as_asked", lambda held, shares, n: n <= large)
-    monkeypatch.setattr(floor, "_by_chance", lambda classes, shares, n: (torch.arange(n),) * 2)
-    classes, shares = torch.arange(60) % 3, torch.tensor([1.0, 1.0, 1.0]).double() / 3
-    found = draws(classes, shares, 60, True)
-    assert (found and (found.num, len(found.chance[0]) if found.chance else 0)) == expected
 
 
 def test_trust_is_read_from_counts_alone_and_told_in_four_digits():
@@ -208,60 +175,6 @@ def test_a_network_is_given_batches_and_tells_how_far_it_is(counts):
     assert network.outputs(images, batch_size=1).features.shape == (130, 1)
 
 
-def test_images_of_the_floor_are_four_sets_and_of_one_kind_without_labels():
-    store = SimpleNamespace(labels=lambda split: None, count=lambda part: 1000)
-    index, found = feature_figures.draws_of(store, "held_out", 100, None)
-    assert len(index) == 400 and found.num == 100 and len(found.sets) == 12 and bool((found.classes == 0).all())
-    assert len(feature_figures.draws_of(store, "held_out", 300, None)[0]) == 1000
-    assert (reference_size(3000, 0, []), reference_size(3000, 5, []), reference_size(9, 0, [])) == (2000, 5, 9)
-    assert (reference_size(3000, 0, [Means()]), reference_size(3000, 5000, [Means()])) == (3000, 3000)
-    assert (other_split("train"), other_split("held_out")) == ("held_out", "train")
-    noise = noise_images((1, 3, 3), 50)
-    assert noise.shape == (50, 1, 3, 3) and noise.float().mean().item() == pytest.approx(127.5, abs=12)
-
-
-def sides_of(real):
-    return feature_figures.Sides(Means(), Reference(moments(real), real), None, draw(9, 20, 2))
-
-
-def test_the_errors_of_a_figure_are_those_of_four_sets_and_the_reference_of_its_subsets():
-    real, sets = draw(0, 60, 2), [draw(seed, 12, 2) + 0.3 for seed in range(1, 7)]
-    of = sides_of(real)
-    found = feature_figures.figures_of(of, sets)
-    stated = [feature_figures._errors(of, each) for each in sets[:4]]
-    choices = [feature_figures._choices(of, each) for each in sets[:4]]
-    mean = lambda each, key: pytest.approx(statistics.fmean(value[key] for value in each), rel=1e-12)
-    for key in ("fd", "kid", "precision", "coverage"):
-        assert found[f"means/{key}"].bootstrap == mean(stated, key)
-    assert found["means/fd"].reference_error is None and found["means/recall"].reference_error == mean(
-        choices, "recall"
-    )
-    rows = torch.stack([feature_figures._neighbours(Reference(moments(s), s), sets[0])[0] for s in real.split(12)])
-    assert choices[0]["density"] == pytest.approx((rows[:, 2].var() / 5).sqrt().item())
-    assert stated[0]["fd"] == standard_error(sets[0], of.real.moments, 10)
-    alone = sides_of(real[:20])
-    halves_ = [[feature_figures._neighbours(alone.real, part, 2)] for part in (sets[0][:6], sets[0][6:])]
-    rows = (halves_[0][0] + halves_[1][0]) / 2
-    assert feature_figures._choices(alone, sets[0])["precision"] == pytest.approx((rows[:, 0].var() / 2).sqrt().item())
-    assert found["means/fd"].num_floor == 0 and found["means/fd"].num_reference == 60
-    rest = sides_of(real[12:])  # the floor: the first of the reference against the rest
-    assert found["means/kid"].floor == feature_figures._measure(rest, real[:12])["kid"]
-    half = feature_figures._floor(sides_of(real[:27]), 14)[0]
-    assert half == feature_figures._measure(sides_of(real[13:27]), real[:13])
-    kernel = lambda subsets: kid(sets[0], real, subsets, 12, seed=0)[0]
-    assert found["means/kid"].by_seed[0] == kernel(50) and feature_figures._kid(of, sets[0], 10) == kernel(10)
-    lines = [infinite_fd(each, of.real.moments, seed) for seed, each in enumerate(sets)]
-    expected = statistics.fmean(line.value for line in lines), math.hypot(*(line.error for line in lines)) / 6
-    assert found["means/fd"].infinite == pytest.approx(expected, rel=1e-12)
-    assert found["means/fd"].bias == pytest.approx(bias_of(lines, 12, 2), rel=1e-12)
-    assert feature_figures._infinite(of, [draw(0, 5, 2)] * 2, [None] * 2) == (
-        None,
-        None,
-    )  # six do
-    assert None not in feature_figures._infinite(of, [draw(0, 6, 2)] * 2, [None] * 2)
-    assert feature_figures._infinite(of, [draw(0, 6, 2)], [None])[1] is None
-
-
 def test_sets_in_fixed_shares_of_classes_are_split_in_these_shares():
     """Ten classes, each as often as in the reference: chance is within classes alone, and the true distance is 0."""
     means, classes = draw(0, 10, 8), torch.arange(200) % 10
@@ -275,47 +188,6 @@ def test_sets_in_fixed_shares_of_classes_are_split_in_these_shares():
     assert 0.6 * deviation < found["means/fd"].bootstrap < 1.5 * deviation < plain["means/fd"].bootstrap
     for key in ("means/kid", "means/coverage", "means/precision"):
         assert found[key].by_seed == plain[key].by_seed and found[key].bootstrap != plain[key].bootstrap
-
-
-def test_the_floor_is_drawn_by_twenty_splits_and_its_sets_by_fifty_subsets(monkeypatch):
-    real, errors, measured = draw(0, 60, 2), feature_figures._errors, feature_figures._measure
-    heard = []
-    monkeypatch.setattr(
-        feature_figures, "_errors", lambda of, *given: heard.append(given[2]) or errors(of, given[0], given[1], 2)
-    )
-    monkeypatch.setattr(
-        feature_figures, "_measure", lambda of, features, subsets: heard.append(subsets) or measured(of, features, 1)
-    )
-    drawn = Draws(CLASSES.repeat(2), 20, (torch.arange(20),), (torch.arange(12),), (torch.arange(12, 24),))
-    of = sides_of(real)
-    of = feature_figures.Sides(of.network, of.real, feature_figures.Floor(None, draw(3, 24, 2), drawn), None)
-    assert feature_figures._floor(of, 20)[2] == 20 and heard == [50, 10, 10, 20]
-
-
-def test_errors_of_means_are_within_classes():
-    values = torch.tensor([[1.0, 3.0, 10.0, 14.0]]).double()
-    plain = statistics.stdev(values[0].tolist()) / 2
-    assert feature_figures._errors_of_means(values, None) == [pytest.approx(plain)]
-    within = feature_figures._errors_of_means(values, torch.tensor([0, 0, 2, 2]))
-    assert within == [pytest.approx(((1 + 1 + 4 + 4) / 2 / 4) ** 0.5)]
-    assert feature_figures._errors_of_means(values[:, :1], None) == [0.0]
-
-
-def test_subsets_are_disjoint_and_as_many_as_there_are():
-    real = draw(0, 25, 2)
-    found = Reference(moments(real), real)
-    assert [len(some) for some, _ in found.subsets(6, 3)] == [6] * 3 and len(found.subsets(6, 10)) == 4
-    assert torch.equal(torch.cat([some for some, _ in found.subsets(6, 10)]), real[:24])
-    assert len(found.subsets(25, 10)) == 1 and len(found.subsets(6, 2)) == 2
-
-
-def test_class_accuracy_has_the_error_of_a_share_and_chance_as_its_ceiling():
-    network = Means()
-    network.trust = Trust(9, 10, 5)
-    asked = [torch.tensor([0, 1, 2, 3])] * 2
-    seen = [torch.tensor([0, 1, 2, 0]), torch.tensor([0, 0, 0, 0])]
-    found = measure._class_accuracy(network, seen, asked, 5)
-    assert found.by_seed == (0.75, 0.25) and found.bootstrap == 0.25 and (found.floor, found.ceiling) == (0.9, 0.2)
 
 
 def test_names_of_files_and_hashes_are_cut():

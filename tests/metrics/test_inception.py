@@ -22,6 +22,8 @@ from unstir.metrics.inception import FEATURES, LOGITS, inception
 from unstir.randomness import Key, bits, normal
 
 pytest.importorskip("torch_fidelity", reason="pip install '.[fid]'")
+
+pytestmark = pytest.mark.slow
 NAME = "weights-inception-2015-12-05-6726825d.pth"
 
 

@@ -1,15 +1,11 @@
-"""A perfect generator is seldom told from real images, and errors are those of independent sets.
+"""A perfect generator is seldom told from real images, and errors are those of independent sets."""
 
-The simulation is that of `benchmarks/perfect_generator.py`, which runs it at length.
-"""
-
-import importlib.util
 import math
 import statistics
-from pathlib import Path
 
 import pytest
 import torch
+from perfect import SEEDS, Source, simulated, store_of
 
 from unstir.metrics import feature_figures as measures
 from unstir.metrics import floor
@@ -23,48 +19,17 @@ from unstir.metrics.reference import Reference
 
 pytestmark = pytest.mark.slow
 
-SCRIPT = Path(__file__).parents[2] / "benchmarks/perfect_generator.py"
 NUMBERS = torch.tensor([30] * 9 + [29])
 SHARES = NUMBERS.double() / NUMBERS.sum()
 CLASSES = torch.arange(10).repeat_interleave(NUMBERS)
 
 
-def load_script():
-    spec = importlib.util.spec_from_file_location("perfect_generator", SCRIPT)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-script = load_script()
-
-
-@pytest.fixture(scope="module")
-def trained():
-    """The classifiers of the simulation, by the images and the seed that each was trained with."""
-    return {}
-
-
-@pytest.fixture(autouse=True)
-def trained_once(trained, monkeypatch):
-    """Simulations of one seed begin with the same training split, so that one classifier serves them all."""
-    train = script.train_classifier
-
-    def once(store, *, seed):
-        key = store.images("train").numpy().tobytes(), seed
-        if key not in trained:
-            trained[key] = train(store, seed=seed)
-        return trained[key]
-
-    monkeypatch.setattr(script, "train_classifier", once)
-
-
 @pytest.mark.parametrize(("options", "pages"), [({}, 3), ({"asked": True}, 2), ({"patches": True, "seeds": (3,)}, 2)])
 def test_a_perfect_generator_is_seldom_told_from_real_images(options, pages):
     """One page in 50 may be; where held-out images have fixed shares of classes every page of 6 or 10 seeds is."""
-    told = dict.fromkeys(options.get("seeds", script.SEEDS), 0)
+    told = dict.fromkeys(options.get("seeds", SEEDS), 0)
     tested = {"patches/swd"} if "patches" in options else {f"classifier/{key}" for key in (*measures.NAMES, "classes")}
-    for found, _ in script.simulated(pages, 1, None, num=299, seed=1, **options):
+    for found, *_ in simulated(pages, 1, num=299, seed=1, **options):
         for k, effects in found.items():
             assert tested <= set(effects)
             told[k] += any(effect.decided for effect in effects.values())
@@ -123,9 +88,9 @@ def test_the_floor_of_known_figures_is_what_new_sets_have_in_the_mean():
 
 def test_new_images_of_one_class_are_held_against_held_out_images_of_that_class(tmp_path):
     """Zeros lie nearer to each other than other digits do."""
-    source, generator = script.Source(), torch.Generator().manual_seed(2)
+    source, generator = Source(), torch.Generator().manual_seed(2)
     parts = {part: source.split(part, generator) for part in ("train", "held_out")}
-    store = script.store_of(parts, tmp_path, "one")
+    store = store_of(parts, tmp_path, "one")
     samples = source.draw(torch.zeros(200, dtype=torch.int64), generator)
     of_all, of_zeros = (
         memorisation(samples, store.images("train"), held_out_like(store, label)) for label in (None, 0)
@@ -136,7 +101,7 @@ def test_new_images_of_one_class_are_held_against_held_out_images_of_that_class(
 
 def test_stated_errors_are_the_spread_over_new_samples_and_a_new_reference():
     """Also of neighbourhoods, which one subset of the reference made twice as uncertain as was said."""
-    source = script.Source()
+    source = Source()
     generator = torch.Generator().manual_seed(0)
     network = Classifier(_Pixels(), (1, 8, 8), "", 0, Trust(0, 0, 0))
     shares = source.numbers["train"].double()

@@ -20,6 +20,7 @@ from unstir.metrics.features import Network, Trust
 from unstir.metrics.plan import Plan, check, held_out_like, judge, search_copies
 from unstir.metrics.request import EvaluationRequest
 from unstir.runs import build
+from unstir.runs.kind import Kind
 from unstir.runs.sections import DiffusionConfig
 
 
@@ -62,7 +63,7 @@ def store_of(**counts):
 
 
 def run_of(**changes):
-    config = SimpleNamespace(train=SimpleNamespace(batch_size=32), imported="", data=SimpleNamespace(flip=True))
+    config = SimpleNamespace(train=SimpleNamespace(batch_size=32), kind=Kind(), data=SimpleNamespace(flip=True))
     return SimpleNamespace(**{"path": Path("run"), "data": None, "config": config, **changes})
 
 
@@ -104,16 +105,6 @@ def test_the_time_is_that_of_the_images_that_are_missing(monkeypatch):
     assert drawing_seconds([one, two]) == 0
 
 
-def test_images_that_were_drawn_are_counted_by_their_numbers(tmp_path, monkeypatch):
-    monkeypatch.setattr(Drawn, "folder", lambda self, number=0: tmp_path / "job")
-    images = plan_of().images
-    assert images.drawn(0) == 0
-    (tmp_path / "job").mkdir()
-    for name in ("000000.png", "000004.png", "grid.png", "000007.txt"):
-        (tmp_path / "job" / name).touch()
-    assert images.drawn(0) == 5
-
-
 @pytest.mark.parametrize(
     ("request_of", "train", "reference"),
     [
@@ -125,24 +116,6 @@ def test_inception_on_a_cpu_has_a_smaller_reference(request_of, train, reference
     monkeypatch.setattr(build, "device", torch.device)
     request = EvaluationRequest(fid=True, **{"device": "cpu", **request_of})
     assert module._how(store_of(train=train), request)["num_reference"] == reference
-
-
-def test_all_steps_but_the_guide_itself_are_evaluated():
-    def run_of(guide):
-        return SimpleNamespace(
-            path=Path("run"), saved_steps=lambda: [1, 2, 3], newest_step=lambda: 3,
-            model=lambda step=None, **how: (step, how["ema"], how["guide"]), guide=lambda name, **how: guide,
-        )  # fmt: skip
-
-    def steps(guide=None, **asked):
-        request = EvaluationRequest(guide=guide and "guide", **{"checkpoint": "all", **asked})
-        return [step for step, *_ in module._models(run_of(guide), request)]
-
-    own, other = (SimpleNamespace(folder=Path(name), step=2) for name in ("run", "other"))
-    assert (steps(), steps(own), steps(other)) == ([1, 2, 3], [1, 3], [1, 2, 3])
-    assert steps(checkpoint="2") == [2] and steps(checkpoint="newest") == [None]
-    request = EvaluationRequest(checkpoint="2", ema=False)
-    assert module._models(run_of(None), request)[0][1] is False
 
 
 def test_the_size_of_what_is_compared_is_taken_where_it_is_free(monkeypatch):
@@ -206,9 +179,7 @@ def test_a_plan_by_default_and_its_protocol():
 
 
 def test_the_usual_chain_has_no_more_steps_than_there_are():
-    run = lambda T: SimpleNamespace(
-        config=SimpleNamespace(diffusion=SimpleNamespace(T=T), distilled=False), chain=Chain
-    )
+    run = lambda T: SimpleNamespace(config=SimpleNamespace(diffusion=SimpleNamespace(T=T), kind=Kind()), chain=Chain)
     assert [usual_chain(run(T)).steps for T in (19, 20, 21)] == [19, 20, 20]
 
 
@@ -235,29 +206,6 @@ def test_an_evaluation_says_how_long_drawing_and_measuring_took(searched, clock,
     monkeypatch.setattr(judging, "search_copies", lambda *given: clock.later(1.0))
     found = judge(plan_of(seeds=2, memorisation=searched))
     assert found.seconds == {"drawing": 8.1, "measuring": 3.0 if searched else 2.0}
-
-
-FLIPPED = SimpleNamespace(flip=True)
-
-
-@pytest.mark.parametrize(
-    ("weights", "there", "asked", "anew"),
-    [
-        ("w", None, False, False), ("w", None, True, True), ("w", FLIPPED, True, False), ("v", FLIPPED, True, True),
-        ("w", SimpleNamespace(flip=False), True, True),
-    ],
-)  # fmt: skip
-def test_what_is_known_is_measured_anew_only_where_it_lacks_something(weights, there, asked, anew, monkeypatch):
-    kept = Evaluation(step=7, images=1, weights=weights, protocol={}, figures={}, memorisation=there)
-    monkeypatch.setattr(judging, "check", lambda *given: None)
-    monkeypatch.setattr(judging, "find", lambda *given: kept)
-    monkeypatch.setattr(Drawn, "sets", lambda *given: (_ for _ in ()).throw(InterruptedError))
-    plan = plan_of(memorisation=asked, flip=True)
-    if anew:
-        with pytest.raises(InterruptedError):
-            judge(plan)
-    else:
-        assert judge(plan) == kept
 
 
 def test_images_there_are_kept_though_fewer_are_asked_for(tmp_path, monkeypatch):

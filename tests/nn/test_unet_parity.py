@@ -12,6 +12,8 @@ from unstir.nn.unet import UNet
 
 pytest.importorskip("diffusers", reason="diffusers is the network compared with: pip install '.[dev]'")
 
+pytestmark = pytest.mark.slow
+
 SMALL = {"channels": 16, "mults": (1, 2), "num_blocks": 1, "groups": 8, "attention": (), "dropout": 0.0}
 CASES = {
     "plain": {},

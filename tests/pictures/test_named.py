@@ -8,7 +8,6 @@ import torch
 
 from unstir.generate.drawing import Job
 from unstir.generate.folder import drawn_classes, save_images
-from unstir.pictures.caption import cut, font
 from unstir.pictures.grid import GAP, LINE, grid, named_grid
 
 
@@ -39,25 +38,6 @@ def test_names_stand_where_they_change_and_move_no_pixel_of_an_image(channels, n
     assert np.array_equal(without_names(sheet, num, nrow, strips), plain)
     assert (np.asarray(sheet)[:LINE] < 128).any()  # something is written
     assert np.array_equal(np.asarray(named_grid(made, nrow, None)), plain)
-
-
-def test_names_beyond_ascii_are_drawn_each_as_its_own():
-    strips = {
-        n: np.asarray(named_grid(images(1), 1, [n]))[:LINE].tobytes() for n in ("Wald", "Wäld", "Лес", "Δάσ", "é")
-    }
-    assert len(set(strips.values())) == 5
-    boxes = {name: font(11).getmask(name).getbbox() for name in ("Л", "ä", "Δ", "\ue123")}
-    assert font(11).getmask("Л").getbbox() is not None and len(set(boxes.values())) > 2
-
-
-def test_a_name_that_the_font_cannot_draw_is_shown_by_its_codes():
-    assert cut("\u65e5", 400) == r"\u65e5" and cut("W\u00e4ld", 400) == "W\u00e4ld"
-
-
-def test_a_long_name_is_cut_to_its_image():
-    assert cut("7", 46) == "7" and cut("two\nlines", 400) == "two\\nlines"
-    some = cut("a very long name of a class", 46)
-    assert some.endswith("…") and some.startswith("a v") and font(11).getlength(some) <= 46
 
 
 def test_grids_of_a_run_with_classes_have_their_names(trained, tmp_path):

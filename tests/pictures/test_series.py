@@ -1,9 +1,7 @@
 """Charts whose lines all eyes can tell apart, and no panel without anything in it."""
 
-import importlib.util
 import itertools
 import re
-from pathlib import Path
 
 import pytest
 from matplotlib.colors import to_rgb
@@ -11,8 +9,6 @@ from matplotlib.figure import Figure
 
 from unstir.chain import SAMPLERS
 from unstir.pictures.charts import MARKERS, held_out_curves, likelihood_curves, series, training_curves
-
-BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 
 
 @pytest.fixture
@@ -52,21 +48,6 @@ def test_lines_whose_colours_look_alike_to_the_colour_blind_differ_in_marker_and
     for a, b in itertools.combinations(made, 2):
         apart = sum((x - y) ** 2 for x, y in zip(*(seen_by(s["color"], BLIND[kind]) for s in (a, b)), strict=True))
         assert apart**0.5 > 0.08 or (a["marker"] != b["marker"] and a["linestyle"] != b["linestyle"]), (a, b)
-
-
-def test_samplers_have_a_look_of_their_own_in_the_plot_of_calls(drawn, tmp_path):
-    spec = importlib.util.spec_from_file_location("calls_and_quality", BENCHMARKS / "calls_and_quality.py")
-    benchmark = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(benchmark)
-    rows = [
-        {"chain": {"sampler": name, "steps": calls}, "calls": calls, "fd": [10 / calls, 11 / calls]}
-        for name in benchmark.SAMPLERS
-        for calls in (5, 10, 20)
-    ]
-    benchmark.plot(rows, 0.2, tmp_path / "calls.png")
-    lines = [container.lines[0] for container in drawn[0].axes[0].containers]
-    assert len(lines) == len({line.get_color() for line in lines}) == len(SAMPLERS)
-    assert len({line.get_marker() for line in lines}) == len(SAMPLERS)
 
 
 @pytest.mark.parametrize("times", [tuple(range(2, 21)), (2, 5, 11, 17)])

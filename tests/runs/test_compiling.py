@@ -97,7 +97,7 @@ def test_with_real_kernels_a_stopped_run_continues_bit_for_bit(make_run):
     Trainer(*make_run("whole", **small)).run()
     for at in (1, 4):
         torch.compiler.reset()
-        trainer, stop = Trainer(*make_run("parts", **small)), Stop(install=False)
+        trainer, stop = Trainer(*make_run("parts", **small)), Stop()
         while trainer.state.step < at:
             trainer.take_step()
         stop.request(2)

@@ -10,7 +10,6 @@ import time
 
 import pytest
 import torch
-from PIL import Image
 from safetensors import SafetensorError
 
 from conftest import tiny_config
@@ -20,8 +19,9 @@ from unstir.errors import UnwrittenError, UserError
 from unstir.generate import folder
 from unstir.generate.drawing import Job
 from unstir.generate.folder import save_images
+from unstir.locks import held
 from unstir.runs import files
-from unstir.runs.files import remove_partials, replacing, write_text
+from unstir.runs.files import replacing, staging, write_text
 from unstir.train.launch import train_run
 
 
@@ -52,7 +52,6 @@ def test_processes_that_write_one_file_at_once_all_succeed(tmp_path):
     def write(text):
         for _ in range(100):
             write_text(file, text * 1000)
-            remove_partials(tmp_path)
             assert set(file.read_text()) < set("abcd") and len(file.read_text()) == 1000
 
     assert in_children(*(lambda text=text: write(text) for text in "abcd")) == [0] * 4
@@ -85,38 +84,36 @@ def test_a_folder_is_free_for_a_job_that_another_process_has_just_begun_there(tm
 
 
 def test_what_a_killed_process_left_is_removed_and_what_a_living_one_writes_is_not(tmp_path):
-    file = tmp_path / "file"
     child = os.fork()
     if child == 0:
-        with replacing(file) as partial:
-            partial.write_text("half")
+        with staging(tmp_path, "a") as partial:
+            (partial / "file").write_text("half")
             time.sleep(60)
         os._exit(0)
     deadline = time.monotonic() + 30
-    while not any(path.read_text() == "half" for path in tmp_path.iterdir()):
+    while not (left := list(tmp_path.glob(".a.*/file"))) or left[0].read_text() != "half":
         assert time.monotonic() < deadline
         time.sleep(0.01)
-    remove_partials(tmp_path)
-    (partial,) = tmp_path.iterdir()
-    assert partial.read_text() == "half"
+    with staging(tmp_path, "a"):
+        assert left[0].read_text() == "half"
     os.kill(child, signal.SIGKILL)
     os.waitpid(child, 0)
-    remove_partials(tmp_path)
+    with staging(tmp_path, "b"):
+        assert left[0].exists()
+    with staging(tmp_path, "a"):
+        assert not left[0].exists()
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_file_removed_before_it_was_locked_is_made_again(tmp_path, monkeypatch):
-    flock, calls = fcntl.flock, []
-
-    def slow(file, how):
-        if not calls:
-            os.unlink(file.name)
-        calls.append(how)
-        flock(file, how)
-
-    monkeypatch.setattr(fcntl, "flock", slow)
-    write_text(tmp_path / "file", "whole")
-    assert (tmp_path / "file").read_text() == "whole" and len(calls) == 2
+def test_who_holds_a_run_removes_what_a_killed_training_left_and_not_what_others_write_there(trained):
+    run, _ = trained()
+    ours = [run.path / ".curves.png.01234567.partial", run.samples / ".a.png.01234567.partial"]
+    theirs = run.path / ".report.html.01234567.partial"
+    for partial in (*ours, theirs):
+        partial.touch()
+    with run.lock():
+        run.tidy()
+    assert not any(partial.exists() for partial in ours) and theirs.exists()
 
 
 def test_names_that_no_file_can_have_are_refused_in_a_line(tmp_path):
@@ -134,16 +131,17 @@ def test_a_file_system_without_locks_is_written_to_and_nothing_there_is_removed(
         raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
 
     monkeypatch.setattr(fcntl, "flock", none)
-    (tmp_path / ".half.partial").touch()  # its writer may live
-    with files.locked(tmp_path):
-        write_text(tmp_path / "file", "whole")
-    files.remove_partials(tmp_path)
-    assert sorted(os.listdir(tmp_path)) == [".half.partial", "file"]
+    (tmp_path / ".a.01234567.partial").mkdir()  # its writer may live
+    (tmp_path / ".a.01234567.partial.lock").touch()
+    with held(tmp_path / "lock") as is_locked, staging(tmp_path, "a") as partial:
+        (partial / "file").write_text("whole")
+        (partial / "file").replace(tmp_path / "file")
+    assert not is_locked and sorted(os.listdir(tmp_path)) == [".a.01234567.partial", "file"]
 
 
 def test_a_run_is_trained_there_and_data_packed(tmp_path, digits, monkeypatch):
     """Where no lock can be had, nobody has it: a run that says that another process trains it could never begin."""
-    monkeypatch.setattr(fcntl, "flock", lambda file, how: (_ for _ in ()).throw(OSError(errno.ENOSYS, "none")))
+    monkeypatch.setattr(fcntl, "flock", lambda file, how: (_ for _ in ()).throw(OSError(errno.ENOLCK, "none")))
     assert pack(Store.open(digits).images("train")[:20].numpy(), tmp_path / "store").count("train") == 18
     assert train_run(tiny_config(digits, train__length="1 step"), tmp_path / "run").finished
 
@@ -151,8 +149,8 @@ def test_a_run_is_trained_there_and_data_packed(tmp_path, digits, monkeypatch):
 def test_a_lock_that_the_disk_fails_to_give_is_no_other_trainer(trained, monkeypatch):
     run, _ = trained()
     monkeypatch.setattr(fcntl, "flock", lambda file, how: (_ for _ in ()).throw(OSError(errno.EIO, "it failed")))
-    with pytest.raises(UserError, match=f"cannot lock {run.path}: it failed; check the disk"):
-        run.lock()
+    with pytest.raises(UserError, match=f"cannot lock {run.path}: it failed; check the disk"), run.lock():
+        pass
 
 
 def test_a_folder_that_cannot_be_synced_is_written_to_and_a_file_that_cannot_is_not(tmp_path, monkeypatch):
@@ -172,22 +170,40 @@ def test_a_folder_that_cannot_be_synced_is_written_to_and_a_file_that_cannot_is_
     assert (tmp_path / "file").read_text() == "whole"
 
 
-def test_a_folder_is_locked_while_its_block_runs_and_free_after_it(tmp_path):
-    def is_free():
-        descriptor = os.open(tmp_path, os.O_RDONLY)
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return False
-        finally:
-            os.close(descriptor)
-        return True
-
-    assert is_free()
-    with pytest.raises(KeyError), files.locked(tmp_path):
-        assert not is_free()
+def test_a_lock_is_held_while_its_block_runs_and_gone_after_it(tmp_path):
+    lock = tmp_path / "lock"
+    with pytest.raises(KeyError), held(lock):
+        with pytest.raises(UserError, match="busy"), held(lock, UserError("busy")):
+            pass
         raise KeyError
-    assert is_free()
+    assert not lock.exists()
+
+
+def test_of_one_that_is_killed_the_lock_is_free(tmp_path):
+    lock = tmp_path / "lock"
+    child = os.fork()
+    if child == 0:
+        with held(lock):
+            (tmp_path / "begun").touch()
+            time.sleep(60)
+        os._exit(0)
+    while not (tmp_path / "begun").exists():
+        time.sleep(0.01)
+    with pytest.raises(UserError, match="busy"), held(lock, UserError("busy")):
+        pass
+    os.kill(child, signal.SIGKILL)
+    os.waitpid(child, 0)
+    with held(lock, UserError("busy")) as is_locked:
+        assert is_locked
+
+
+def test_a_link_in_the_place_of_a_lock_is_refused_and_what_it_leads_to_stays(trained, tmp_path):
+    run, _ = trained()
+    (tmp_path / "precious").write_text("whole")
+    (run.path / ".lock").symlink_to(tmp_path / "precious")
+    with pytest.raises(UserError, match=f"cannot lock {run.path}"), run.lock():
+        pass
+    assert (tmp_path / "precious").read_text() == "whole"
 
 
 def test_a_disk_is_full_only_where_less_is_free_than_is_needed(tmp_path, monkeypatch):
@@ -197,15 +213,6 @@ def test_a_disk_is_full_only_where_less_is_free_than_is_needed(tmp_path, monkeyp
     with pytest.raises(UnwrittenError, match="No space left"), replacing(tmp_path / "not", needs=101):
         pass
     assert os.listdir(tmp_path) == ["fits"]
-
-
-def test_a_picture_lasts_unless_it_can_be_drawn_again(tmp_path, monkeypatch):
-    synced = []
-    monkeypatch.setattr(files.os, "fsync", lambda descriptor: synced.append(descriptor))
-    files.save_png(tmp_path / "a.png", Image.new("L", (2, 2)), durable=False)
-    assert not synced
-    files.save_png(tmp_path / "b.png", Image.new("L", (2, 2)))
-    assert len(synced) == 2
 
 
 def test_what_was_not_written_is_said_with_what_is_free(tmp_path, monkeypatch):

@@ -14,11 +14,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from safetensors.torch import save_file
 
-from unstir.doctor import diagnose
 from unstir.errors import UserError
 from unstir.generate.folder import SETTINGS, settings_in
+from unstir.insight.doctor import diagnose
+from unstir.insight.gather import gather, likelihoods
 from unstir.metrics import evaluation, likelihood
-from unstir.report.gather import _likelihoods, gather
 from unstir.runs import checkpoint, lines, recipes, sidecar, toml
 from unstir.runs.lines import Log, encode
 from unstir.runs.run import Run
@@ -183,7 +183,11 @@ def test_whatever_lines_are_good_can_be_drawn_examined_and_gathered(run, whole, 
     for name in ("metrics", "held_out"):
         spoilt = [data.draw(damaged(line)) for line in whole[0].log(name).lines]
         lines.write(run.path / f"{name}.jsonl", [line for line in spoilt if isinstance(line, dict)])
-    for call in (lambda: draw_charts(run), lambda: diagnose(run.path, samples=False), lambda: gather(run, store)):
+    for call in (
+        lambda: draw_charts(run),
+        lambda: diagnose(run.path, samples=False),
+        lambda: gather(run.path, store=store.path, samples=False),
+    ):
         sound(call)
 
 
@@ -303,4 +307,4 @@ def test_any_figures_are_read_or_left_out(whole, data, tmp_path_factory):
     file.write_text(encode(spoilt) if isinstance(spoilt, dict) else json.dumps(spoilt))
     assert likelihood.read(file) is None or isinstance(likelihood.read(file), likelihood.Likelihood)
     likelihood.save(file.with_name("another.json"), bound)
-    assert _likelihoods(types.SimpleNamespace(path=kept), evaluated=0)
+    assert likelihoods(types.SimpleNamespace(path=kept), since=0)

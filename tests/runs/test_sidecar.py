@@ -105,5 +105,6 @@ def test_a_picture_is_written_before_its_settings_and_only_then_no_longer_unfini
 
 def test_a_folder_is_no_picture(tmp_path):
     (tmp_path / "a.png").mkdir()
-    with pytest.raises(UserError, match=r"--to .*a\.png is a folder; name a file in it"):
-        sidecar.check(tmp_path / "a.png", option="--to")
+    with pytest.raises(UserError) as refused:
+        sidecar.check(tmp_path / "a.png", key="to")
+    assert (refused.value.key, refused.value.given) == ("to", tmp_path / "a.png")

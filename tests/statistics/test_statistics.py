@@ -22,6 +22,8 @@ from unstir.theory.oracle import MixtureData
 from unstir.theory.process import Process
 from unstir.theory.schedule import linear, times
 
+pytestmark = pytest.mark.slow
+
 N = 2**20
 SEED = int(os.environ.get("UNSTIR_STATISTICS_SEED", "0"))
 COMPARISONS = 40

@@ -95,15 +95,6 @@ def test_a_respaced_chain_has_the_signal_and_the_posterior_of_its_times(schedule
         assert chain.schedule.beta(k) == process.schedule.beta(rising[k], rising[k - 1])
 
 
-@given(schedules(), st.integers(1, 60), st.sampled_from(sorted(SPACINGS)))
-def test_times_fall_to_0_with_as_many_calls_as_asked(schedule, steps, spacing):
-    assume(steps <= schedule.T)
-    visited = times(schedule, steps, spacing)
-    assert visited[-1] == 0 and visited[0] <= schedule.T and 2 <= len(visited) <= steps + 1
-    assert len(visited) == steps + 1 or spacing in ("quadratic", "log_snr")
-    assert all(later < earlier for earlier, later in pairwise(visited))
-
-
 @given(FINITE, st.floats(-8, 3), FINITE, st.floats(-8, 3))
 def test_a_divergence_is_never_negative_and_zero_only_for_itself(mean, log_var, other_mean, other_log_var):
     ours, theirs = (

@@ -71,11 +71,6 @@ def test_any_spacing_gives_that_many_falling_times(T, data):
     assert all(a > b for a, b in pairwise(visited))
 
 
-@pytest.mark.parametrize("spacing", ["trailing", "leading", "linspace"])
-def test_as_many_steps_as_there_are_times_visit_them_all(spacing):
-    assert times(linear(10, 0.01, 0.2), 10, spacing) == [10, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0]
-
-
 @pytest.mark.parametrize("made", [linear(), cosine(), zero_terminal_snr(linear())], ids=["linear", "cosine", "zero"])
 def test_log_snr_spacing_is_even_in_the_log_snr(made):
     visited = times(made, 20, "log_snr")

@@ -28,6 +28,8 @@ from unstir.train.record import TIMING_FIELDS
 wandb = pytest.importorskip("wandb", reason="what is tested: pip install '.[wandb]'")
 tensorboard = pytest.importorskip("torch.utils.tensorboard", reason="what is tested: pip install '.[tensorboard]'")
 
+pytestmark = pytest.mark.slow
+
 CRASHED_AT = 11  # three steps after the checkpoint of step 8, and one after the line of step 10
 
 

@@ -69,7 +69,7 @@ def test_a_step_does_not_wait_for_the_device(on_cuda, changes, resident, monkeyp
 
 def stopped(trainer, at):
     """Train to a step, save and end, as a signal would have it."""
-    stop = Stop(install=False)
+    stop = Stop()
     while trainer.state.step < at:
         trainer.take_step()
     stop.request(2)

@@ -44,7 +44,7 @@ def test_slim_files_draw_the_picture_of_their_milestone(make_run, tmp_path):
     assert drawn(run, tmp_path / "late") != drawn(run, tmp_path / "early", step=1)
     with pytest.raises(UserError, match="averages alone"):
         run.model(1, ema=False)
-    with pytest.raises(UserError, match="step 5 was not saved.*1, 12"):
+    with pytest.raises(UserError, match="step=5 was not saved.*1, 12"):
         run.model(5)
 
 

@@ -11,8 +11,10 @@ import time
 import pytest
 
 from processes import Command
+from unstir.jobs.signals import Signals
 from unstir.runs.run import Run
-from unstir.train import observer
+
+pytestmark = pytest.mark.slow
 
 OPTIONS = (
     "--model.channels 8 --model.groups 4 --train.batch_size 8 --train.dtype float32 --diffusion.T 20 "
@@ -128,7 +130,9 @@ def test_a_terminal_that_is_left_hears_neither_output_nor_errors_and_a_file_goes
         if child == 0:
             os.dup2(terminal, 1)
             os.dup2(terminal if errors is None else os.open(errors, os.O_CREAT | os.O_WRONLY), 2)
-            observer._leave_the_terminal()
+            signal.signal(signal.SIGHUP, signal.SIG_DFL)
+            with Signals():
+                os.kill(os.getpid(), signal.SIGHUP)
             gone = [os.path.samestat(os.fstat(each), os.stat(os.devnull)) for each in (1, 2)]
             os._exit(10 * gone[0] + gone[1])
         outcomes.append(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))

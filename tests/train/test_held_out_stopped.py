@@ -15,7 +15,7 @@ from unstir.train import grids, held_out, trainer
 from unstir.train.observer import Observer, Stop
 from unstir.train.trainer import Trainer
 
-KILLS = times(6, 100)
+KILLS = times(3, 100)
 SHORT = {"train__length": "3 steps", "grids__log_spaced": 1, "grids__steps": 1, "log__held_out_images": 4}
 
 
@@ -28,7 +28,7 @@ def make_run(make_run):
 def test_stopped_anywhere_each_line_is_written_once(trained, make_run):
     whole, _ = trained("whole", **{**MEASURED, **SHORT})
     for at in (0, 1, 3):
-        made, stop = Trainer(*make_run("parts", **SHORT)), Stop(install=False)
+        made, stop = Trainer(*make_run("parts", **SHORT)), Stop()
         while made.state.step < at:
             made.take_step()
         stop.request(2)
@@ -55,7 +55,7 @@ class Interrupting(Observer):
 
 def test_a_measurement_that_is_interrupted_is_given_up_and_taken_again(trained, make_run):
     whole, _ = trained("whole", **{**MEASURED, **SHORT})
-    stop = Stop(install=False)
+    stop = Stop()
     observer = Interrupting(stop, at=9)
     run, store = make_run("parts", **SHORT)
     assert not Trainer(run, store, observer).run(stop)
@@ -97,6 +97,7 @@ def test_killed_between_the_line_and_the_grid_it_has_each_line_once(trained, mak
             assert (run.path / "losses.png").exists()
 
 
+@pytest.mark.slow
 def test_killed_at_random_instants_the_lines_are_the_same(make_run):
     whole, store = make_run("whole", **SHORT)
     began = time.perf_counter()

@@ -116,7 +116,7 @@ def test_what_is_no_run_and_no_step_is_refused(trained, make_run):
     first, _ = trained()
     for text, words in (
         ("nowhere", "train.init=nowhere does not exist; name a run, RUN@STEP"),
-        (f"{first.path}@7", r"step 7 was not saved; .* has 1, 8, 12$"),
+        (f"{first.path}@7", r"step=7 was not saved; .* has 1, 8, 12$"),
         (str(first.path.parent), "holds no run"),
     ):
         with pytest.raises(UserError, match=words):

@@ -17,17 +17,15 @@ import unstir
 from conftest import tiny_config, without_charts
 from tiers import SEED, proven, times
 from together import Together, together
-from unstir.distributed import join, processes
-from unstir.distributed.join import joined
-from unstir.distributed.place import LOST, LostError
 from unstir.errors import UserError
+from unstir.jobs.place import LOST, LostError, place
+from unstir.jobs.signals import Signals
 from unstir.nn import own
 from unstir.nn.config import ModelConfig
 from unstir.runs import build, checkpoint
 from unstir.runs.run import Run
 from unstir.train import grids, parallel, trainer
 from unstir.train.launch import train_run
-from unstir.train.observer import Stop
 from unstir.train.trainer import Trainer
 
 KILLS = times(3, 100)
@@ -68,8 +66,8 @@ def test_float64_gradients_are_those_of_one_process(make_run, tmp_path, monkeypa
     run, store = make_run(**VARIANTS[variant], train__clip=0.0)
 
     def step(rank=0):
-        with joined("cpu"):
-            made = Trainer(run, store)
+        with unstir.torchrun_group("cpu") as group:
+            made = Trainer(run, store, group=group)
             made.take_step()
             gradient = torch.cat([p.grad.flatten() for p in made.state.net.parameters()])
             made.take_step()
@@ -87,11 +85,16 @@ def test_float64_gradients_are_those_of_one_process(make_run, tmp_path, monkeypa
         assert found[0][1] == pytest.approx(figures, rel=1e-5)
 
 
-def training(config, out, ask=(None, None), after=lambda rank, step: None):
+def shared(config, out, timeout=timedelta(minutes=1), **how):
+    with unstir.torchrun_group("cpu", timeout) as group:
+        return train_run(config, out, group=group, **how)
+
+
+def training(config, out, ask=(None, None), after=lambda rank, step: None, timeout=timedelta(minutes=1)):
     """What each process does; number ask[0] is asked to stop after step ask[1]."""
 
     def work(rank):
-        stop, take_step = Stop(), Trainer.take_step
+        stop, take_step = Signals(), Trainer.take_step
 
         def counted(self):
             take_step(self)
@@ -103,7 +106,7 @@ def training(config, out, ask=(None, None), after=lambda rank, step: None):
 
         Trainer.take_step = counted
         try:
-            done = train_run(config, out, stop=stop)
+            done = shared(config, out, stop=stop, timeout=timeout)
         except LostError:
             os._exit(LOST)
         return done.step, done.finished, stop.signal
@@ -197,7 +200,7 @@ def test_a_gradient_that_is_not_finite_in_one_process_is_skipped_by_all(make_run
 
     def spoilt(*given):
         losses = loss(*given)
-        return losses._replace(total=losses.total * torch.nan) if processes.rank() == 1 and spoilt.at else losses
+        return losses._replace(total=losses.total * torch.nan) if place().rank == 1 and spoilt.at else losses
 
     def slowly(*given):
         time.sleep(1.0)  # longer than the others would wait for one that has failed
@@ -210,8 +213,8 @@ def test_a_gradient_that_is_not_finite_in_one_process_is_skipped_by_all(make_run
     def work(rank):
         seen = []
         try:
-            with joined("cpu"):
-                made = Trainer(run, store)
+            with unstir.torchrun_group("cpu") as group:
+                made = Trainer(run, store, group=group)
                 made.take_step()
                 before = [p.clone() for p in made.state.net.parameters()]
                 spoilt.at = True
@@ -286,7 +289,7 @@ def test_processes_that_disagree_are_refused_before_the_first_step(tiny, tmp_pat
     def work(rank):
         config = getattr(Elsewhere, what)(tiny()) if rank == 1 else tiny()
         try:
-            train_run(config, tmp_path / "run")
+            shared(config, tmp_path / "run")
         except (UserError, LostError) as error:
             return str(error)
 
@@ -300,7 +303,7 @@ def test_processes_that_disagree_are_refused_before_the_first_step(tiny, tmp_pat
 def test_fewer_images_than_processes_are_refused(digits, tmp_path):
     def work(rank):
         try:
-            train_run(tiny_config(digits, train__batch_size=2, train__micro_batch=0), tmp_path / "run")
+            shared(tiny_config(digits, train__batch_size=2, train__micro_batch=0), tmp_path / "run")
         except UserError as error:
             return str(error)
 
@@ -315,7 +318,7 @@ def test_initial_weights_and_checkpoints_are_read_by_the_first_alone(tiny, tmp_p
     read = checkpoint.load
 
     def once(path):
-        assert processes.is_first(), "another process reads the run's folder"
+        assert place().rank == 0, "another process reads the run's folder"
         return read(path)
 
     monkeypatch.setattr(checkpoint, "load", once)
@@ -330,7 +333,7 @@ def test_one_out_of_memory_ends_the_job_with_its_line_and_the_last_checkpoint_is
     loss = trainer.denoising_loss
 
     def greedy(denoiser, x_0, t, eps, label, key, *given):
-        if processes.rank() == 1 and key.step + 1 >= 10:
+        if place().rank == 1 and key.step + 1 >= 10:
             raise torch.OutOfMemoryError("out of memory. Tried to allocate 3.00 GiB")
         return loss(denoiser, x_0, t, eps, label, key, *given)
 
@@ -347,7 +350,6 @@ def test_one_out_of_memory_ends_the_job_with_its_line_and_the_last_checkpoint_is
 
 
 def test_the_others_wait_for_grids_and_held_out_losses_longer_than_the_timeout(tiny, tmp_path, monkeypatch):
-    monkeypatch.setattr(join, "TIMEOUT", timedelta(seconds=2))
     draw = grids.draw_grid
 
     def slowly(*given):
@@ -355,4 +357,5 @@ def test_the_others_wait_for_grids_and_held_out_losses_longer_than_the_timeout(t
         draw(*given)
 
     monkeypatch.setattr(grids, "draw_grid", slowly)
-    assert together(2, training(tiny(), tmp_path / "run"), tmp_path / "out") == [[12, True, None]] * 2
+    work = training(tiny(), tmp_path / "run", timeout=timedelta(seconds=2))
+    assert together(2, work, tmp_path / "out") == [[12, True, None]] * 2

@@ -9,7 +9,7 @@ import torch
 
 from unstir.data import Store
 from unstir.runs import checkpoint
-from unstir.runs.checkpoint import DamagedError, what_differs
+from unstir.runs.checkpoint import DamagedError, environment, what_differs
 from unstir.runs.config import Config
 from unstir.runs.sections import LossConfig, TrainConfig
 from unstir.theory.averages import WIDTHS, decay
@@ -17,7 +17,7 @@ from unstir.train import batches, held_out, record, sentences
 from unstir.train.held_out import HeldOutLoss
 from unstir.train.observer import Stop
 from unstir.train.record import Record
-from unstir.train.state import conditions, update_average
+from unstir.train.state import update_average
 from unstir.train.trainer import Trainer
 
 
@@ -103,19 +103,10 @@ def test_a_quarter_of_the_images_and_at_least_two_have_their_bound_estimated():
     assert [held_out._bits_num(num) for num in (2, 8, 11, 12, 128)] == [2, 2, 2, 3, 32] and held_out.BITS_CALLS == 8
 
 
-def test_a_second_request_to_stop_ends_the_process():
-    class EndedError(Exception):
-        pass
-
-    def end(status):
-        raise EndedError(status)
-
-    stop = Stop(install=False, end=end)
-    assert (stop.signal, stop.status) == (None, 0)
+def test_a_second_request_to_stop_does_not_end_the_process():
+    stop = Stop()
     stop.request(2)
-    assert (stop.signal, stop.status) == (2, 130)
-    with pytest.raises(EndedError, match="^143$"):
-        stop.request(15)
+    stop.request(15)
     assert stop.signal == 2
 
 
@@ -128,8 +119,8 @@ def test_buffers_of_an_average_are_those_of_the_network():
 
 
 def test_what_differs_on_this_machine_is_said_and_random_numbers_first():
-    here = conditions(torch.device("cpu"))
-    assert here["processes"] == 1 and what_differs(here, here) == []
+    here = {**environment(torch.device("cpu")), "processes": 1}
+    assert what_differs(here, here) == []
     (said,) = what_differs({**here, "threads": math.inf}, here)
     assert "where it had threads=inf" in said
     said = what_differs({**here, "randomness": 0}, here)
@@ -219,7 +210,7 @@ def test_a_run_that_is_finished_is_made_twice_as_long(monkeypatch, schedule, per
 
 def test_before_the_first_step_no_other_threads_are_told_of(make_run, monkeypatch, logged):
     run, store = make_run("begun")
-    stop = Stop(install=False)
+    stop = Stop()
     stop.signal = 15
     Trainer(run, store).run(stop)  # which saves step 0
     for step in (0, 1):

@@ -1,4 +1,4 @@
-"""The command `unstir`. Each command is one call of the library; torch is imported inside, so that help is quick.
+"""The command `unstir`. Each command is one call of the library; torch is loaded inside, so that help is quick.
 
 Exit status: 0 done, 1 the answer is no, 2 the user's mistake, 130 / 143 / 129 interrupted, terminated or
 hung up (the terminal closed) after saving.

@@ -1,10 +1,16 @@
-"""How the C library's allocator treats the blocks that torch frees, in a process of the command line's own."""
+"""What torch needs of a process of the command line's own: to keep freed memory, and a setting for exact bits."""
 
 import ctypes
+import os
 import sys
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # the options' numbers in glibc's malloc.h
 MOST, OLDER_MOST = 2**31 - 1, 1 << 25  # the largest value of an option; the largest block that an older glibc keeps
+
+
+def same_bits() -> None:
+    """Have CUDA's products of matrices give the same bits each time (`diffusion.arithmetic`)."""
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
 
 
 def keep_blocks() -> None:

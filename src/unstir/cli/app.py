@@ -4,7 +4,6 @@ import json
 import logging
 import os
 import shlex
-import signal
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
@@ -17,11 +16,12 @@ from pydantic import ValidationError
 from pydantic_core import SchemaError, to_jsonable_python
 
 import unstir
-from unstir.cli import allocator, interrupts, terminal, values
+from unstir.cli import allocator, terminal, values
 from unstir.cli.messages import Options, of_limits, one_line
 from unstir.cli.train_help import FORMATTER
-from unstir.distributed.place import LOST, LostError, may_speak, place
 from unstir.errors import NotFiniteError, OutOfMemoryError, UserError, printable
+from unstir.jobs import signals
+from unstir.jobs.place import LOST, LostError, may_speak, place
 from unstir.nn.config import merged
 from unstir.nn.own import allow
 from unstir.progress import Count, shown_by
@@ -38,8 +38,9 @@ BY_SEVERAL = "train", "distill", "sample"  # commands that several processes sha
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Run the command line and exit with its status; a user's mistake is one line on standard error."""
     allocator.keep_blocks()
+    allocator.same_bits()
     terminal.prepare()
-    with interrupts.noticed(), _talking():
+    with _talking():
         _main(sys.argv[1:] if arguments is None else list(arguments))
 
 
@@ -61,14 +62,14 @@ def _main(words: list[str]) -> NoReturn:
     except (KeyboardInterrupt, SchemaError) as error:
         if isinstance(error, SchemaError) and "KeyboardInterrupt" not in str(error):
             raise  # while pydantic's compiled part was at work a Ctrl-C became a line of its error
-        signal.signal(signal.SIGINT, signal.SIG_DFL)  # a second one ends it at once, without a word
+        signals.end_at_once()
         _fail("interrupted; what was written stays, and the same command goes on or begins again", status=130)
     except (MemoryError, RecursionError, OverflowError, ValueError, RuntimeError, ImportError, SystemError) as error:
         if (message := of_limits(error)) is None:
             raise
         _fail(message)
     if status in STOPPED:
-        signal.signal(signal.SIGINT, signal.SIG_DFL)  # all is saved: a second one ends it at once, as above
+        signals.end_at_once()
     sys.exit(status if isinstance(status, int) else 0)
 
 

@@ -4,10 +4,9 @@ from pathlib import Path
 
 from pydantic.dataclasses import dataclass
 
-from unstir.cli import interrupts
 from unstir.cli.app import app, show
 from unstir.cli.options import FLAT, RunFolder
-from unstir.distributed.place import place
+from unstir.jobs.place import place, torchrun_group
 from unstir.runs.bounds import STRICT, Positive, PositiveSpan
 
 
@@ -35,10 +34,12 @@ def distill(run: RunFolder, /, *, out: Path, options: DistillOptions = DistillOp
         out: Folder of the new run.
     """
     from unstir.console import TrainingDisplay
+    from unstir.jobs.signals import Signals
+    from unstir.runs.run import Run
     from unstir.train.distill import distill_run
-    from unstir.train.observer import Stop
 
-    stop, display = Stop(end=interrupts.end), TrainingDisplay()
-    done = distill_run(run, out, options.length, options.lr, observer=display, stop=stop)
+    stop, display = Signals(), TrainingDisplay()
+    with torchrun_group(Run.open(run).config.train.device) as group:
+        done = distill_run(run, out, options.length, options.lr, observer=display, stop=stop, group=group)
     show(*done.conclusion)
     return 0 if done.finished or place().rank else stop.status

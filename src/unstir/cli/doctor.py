@@ -13,7 +13,7 @@ from unstir.errors import printable
 from unstir.progress import counted, waiting
 
 if TYPE_CHECKING:
-    from unstir.doctor import Report
+    from unstir.insight.doctor import Report
 
 STYLES = {"problem": "bold red", "warning": "yellow", "note": "dim"}
 
@@ -31,7 +31,7 @@ def doctor(run: RunFolder, /, *, store: StoreFolder = None, samples: bool = True
         samples: Draw images and measure losses; --no-samples is quicker and reads files, settings and metrics alone.
         json_: Print the findings as JSON.
     """
-    from unstir.doctor import diagnose
+    from unstir.insight.doctor import diagnose
 
     report = diagnose(run, store=store, samples=samples)
     if json_:
@@ -42,7 +42,7 @@ def doctor(run: RunFolder, /, *, store: StoreFolder = None, samples: bool = True
 
 
 def _print(report: "Report") -> None:
-    from unstir.doctor import by_reason, causes
+    from unstir.insight.findings import by_reason, causes
 
     screen = Console(file=sys.stdout, highlight=False)
     for cause in causes(report.findings):

@@ -27,7 +27,13 @@ from unstir.errors import (
 )
 from unstir.runs import toml
 
-OWN_NAMES = {"num_reference": "reference", "labels": "label", "animation": "animate", "exported": "export"}
+OWN_NAMES = {
+    "step": "checkpoint",
+    "num_reference": "reference",
+    "labels": "label",
+    "animation": "animate",
+    "exported": "export",
+}
 """Options that the library calls otherwise, by its names."""
 
 

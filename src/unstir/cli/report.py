@@ -52,13 +52,13 @@ def report(
         export: Also write the figures with their errors and protocols to this .csv, .md or .tex file, or to all three
             in this folder.
     """
-    from unstir.report.images import ReportFiles, write_images_report
-    from unstir.report.write import write_report
+    from unstir.insight.images import write_images_report
+    from unstir.insight.write import write_report
 
     _check(bool(runs), bool(images), label is not None or flip, measure)
     if images:
         request = EvaluationRequest(num=num, seeds=seeds, label=label, flip=flip, store=store)
-        page, *others = write_images_report(images, ReportFiles(out, export), request)
+        page, *others = write_images_report(images, request, out, exported=export)
     else:
         how: dict[str, Any] = {"measuring": measure, "num": num, "exported": export}
         how["seeds"] = SEEDS if seeds is None else seeds

@@ -8,6 +8,7 @@ from unstir.chain import OPTIONS
 from unstir.cli.app import app, of_one, show
 from unstir.cli.options import ChainOptions, ModelOptions, RunFolder
 from unstir.errors import UserError
+from unstir.jobs.place import torchrun_group
 
 logger = logging.getLogger(__name__)
 
@@ -73,7 +74,8 @@ def sample(
         return 0
     if advice := shorter(model, settings, given):
         logger.info(advice)
-    done = save_samples(model, job, out, animation=animate, strip=strip, stages=stages)
+    with torchrun_group(str(model.device)) as group:
+        done = save_samples(model, job, out, animation=animate, strip=strip, stages=stages, group=group)
     if done.job.batch_size != batch_size:
         logger.info(f"{done.folder} was begun in batches of {done.job.batch_size}, and so it went on")
     show(*done.lines)

@@ -6,11 +6,10 @@ from typing import TYPE_CHECKING, Annotated
 from cyclopts import Parameter
 from pydantic.dataclasses import dataclass
 
-from unstir.cli import interrupts
 from unstir.cli.app import app, show
 from unstir.cli.train_help import FORMATTER
-from unstir.distributed.place import place
 from unstir.errors import KeptSettingsError, UserError
+from unstir.jobs.place import place, torchrun_group
 from unstir.runs import recipes, toml
 from unstir.runs.bounds import STRICT
 from unstir.runs.config import MAY_CHANGE, Config
@@ -55,15 +54,16 @@ def train(
 ) -> int:
     """Train a model or continue one; the status is 0 when finished, 129, 130 or 143 when stopped."""
     from unstir.console import TrainingDisplay
+    from unstir.jobs.signals import Signals
     from unstir.train.launch import train_run
-    from unstir.train.observer import Stop
 
     folder = recipes.run_folder(recipe, out)
     base = recipes.settings(recipe, folder)
     settings = Config(**{**vars(config), "recipe": base.recipe})
-    stop, display = Stop(end=interrupts.end), TrainingDisplay()
+    stop, display = Signals(), TrainingDisplay()
     try:
-        done = train_run(settings, folder, observer=display, stop=stop)
+        with torchrun_group(settings.train.device) as group:
+            done = train_run(settings, folder, observer=display, stop=stop, group=group)
     except KeptSettingsError as error:
         asked, default = toml.flat(settings), toml.flat(base)
         if not recipe or all(asked.get(key) != default.get(key) for key in error.keys):
@@ -79,6 +79,6 @@ def _next(run: "Run") -> tuple[str, ...]:
     folder, classes = shlex.quote(str(run.path)), run.config.model.num_classes
     label = f" --label {shlex.quote(run.data.classes[-1])}" if classes else ""
     commands = [f"unstir sample {folder}{label}", f"unstir report {folder}"]
-    if not run.config.distilled and run.config.diffusion.T >= MOST:
+    if not run.config.kind.has_teacher and run.config.diffusion.T >= MOST:
         commands.insert(1, f"unstir sample {folder} --num 10 --compare {COMPARED}")
     return tuple(f"{'         ' if number else 'next     '}{command}" for number, command in enumerate(commands))

@@ -11,7 +11,6 @@ import hashlib
 import json
 import os
 import queue
-import signal
 import sys
 from collections import deque
 from collections.abc import Generator, Iterable
@@ -111,7 +110,6 @@ class _Worker:
 
 def serve() -> None:
     """Be a child: answer the requests on stdin until there are no more, with the setup in the first argument."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the parent too, which ends this process
     setup = json.loads(sys.argv[1])
     items = Items(Path(setup["root"]))
     with suppress(BrokenPipeError):

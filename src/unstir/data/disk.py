@@ -4,7 +4,6 @@ Only regular files are opened. A download that was cut off goes on from there, a
 """
 
 import errno
-import fcntl
 import hashlib
 import http.client
 import os
@@ -17,15 +16,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from io import BufferedReader
 from pathlib import Path
-from typing import IO
 
 from unstir.errors import OF_THE_MACHINE, REMEDIES, UserError, remedy
 from unstir.progress import counting
 
 TIMEOUT = 30.0  # seconds without a byte after which the connection is given up
-WITHOUT_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP)
 WITHOUT_SYNC = (errno.EINVAL, errno.EBADF, errno.ENOSYS, errno.ENOTSUP)
-"""Errors of file systems that know no locks, or no sync of a folder, as some network folders: they are written to."""
+"""Errors of file systems that know no sync of a folder, as some network folders: they are written to."""
 
 
 def usable_path(path: str | Path) -> Path:
@@ -90,20 +87,6 @@ def disk_errors(out: Path) -> Iterator[None]:
             raise UserError(f"{out}: the disk is full ({free:,} bytes free); {REMEDIES[error.errno]}{again}") from None
         named = "" if where == out else f"{where}: "
         raise UserError(f"{out}: cannot be written ({named}{remedy(error)}{again})") from None
-
-
-def take_lock(file: int | IO[str] | IO[bytes], wait: bool = True) -> bool:
-    """Take the lock of an open file or folder until it is closed; False where its file system has none.
-
-    Raises BlockingIOError where another process has it, which is not to be waited for.
-    """
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-    except OSError as error:
-        if error.errno not in WITHOUT_LOCKS:
-            raise
-        return False
-    return True
 
 
 def sync_folder(folder: Path) -> None:

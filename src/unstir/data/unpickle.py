@@ -8,7 +8,7 @@ Writes one line of JSON {"classes": [...], "train": N, "held_out": M}, then N + 
 A pickle is a program that may call any function it can name. This one can name four, and they are stand-ins
 written here: none touches anything but its own arguments, so the real numpy is never built from the file's bytes.
 The process has bounded memory and processor time and may not write files.
-Nothing here is imported by the rest of the package.
+The rest of the package uses nothing of it.
 """
 
 import io

@@ -2,8 +2,8 @@
 
     .NAME.packing/store/    the arrays as they grow, then the manifest; renamed to NAME at the very end
 
-The staging folder is locked while it is in use, and removed however packing ends. What a killed packing leaves of it is
-removed by the next one, which begins again.
+A lock beside the staging folder is held while that is in use, and both are removed however packing ends. What a killed
+packing leaves is removed by the next one, which begins again.
 """
 
 import os
@@ -15,12 +15,13 @@ from typing import Any, BinaryIO, Self
 
 import numpy as np
 
-from unstir.data.disk import sync_folder, take_lock
+from unstir.data.disk import sync_folder
 from unstir.data.images import Shape
 from unstir.data.manifest import MANIFEST, SPLITS, Origin, sealed, write_origin
 from unstir.data.source import Chunk
 from unstir.data.store import Array, arrays, content_hash, is_store
 from unstir.errors import UserError
+from unstir.locks import held
 
 
 class Writer:
@@ -84,37 +85,20 @@ def led_to(out: Path) -> Path:
 
 @contextmanager
 def staging_folder(out: Path) -> Iterator[Path]:
-    """Make and lock an empty folder where the store of `out` is built; it is removed at the end of the block.
+    """Make an empty folder, under a lock, where the store of `out` is built; it is removed at the end of the block.
 
     Raises UserError if it is in use.
     """
     staging = out.parent / f".{out.name}.packing"
     out.parent.mkdir(parents=True, exist_ok=True)
-    while True:
-        staging.mkdir(exist_ok=True)
+    busy = UserError(f"{out}: another process is packing it; wait for it or choose another folder")
+    with held(staging.with_name(f"{staging.name}.lock"), busy):
+        shutil.rmtree(staging, ignore_errors=True)  # left by a killed packing
         try:
-            descriptor = os.open(staging, os.O_RDONLY)
-        except FileNotFoundError:  # another process finished and removed it in between
-            continue
-        try:
-            _lock(descriptor, out)
-            if staging.exists() and os.path.samestat(os.fstat(descriptor), staging.stat()):
-                try:
-                    for left in staging.iterdir():  # by a killed packing
-                        shutil.rmtree(left, ignore_errors=True)
-                    yield staging
-                finally:
-                    shutil.rmtree(staging, ignore_errors=True)
-                return
+            staging.mkdir()
+            yield staging
         finally:
-            os.close(descriptor)
-
-
-def _lock(descriptor: int, out: Path) -> None:
-    try:
-        take_lock(descriptor, wait=False)
-    except BlockingIOError:
-        raise UserError(f"{out}: another process is packing it; wait for it or choose another folder") from None
+            shutil.rmtree(staging, ignore_errors=True)
 
 
 def publish(store: Path, out: Path, manifest: dict[str, Any], origin: Origin) -> None:

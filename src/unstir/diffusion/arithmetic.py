@@ -19,8 +19,7 @@ import torch.utils.deterministic
 
 from unstir.errors import UserError
 
-WORKSPACE = ":4096:8"
-os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", WORKSPACE)  # torch looks at it once, at a process's first product
+WORKSPACE = ":4096:8"  # what the command line sets; torch looks at it once, at a process's first product
 
 
 def autocast(device: torch.device, dtype: torch.dtype) -> AbstractContextManager[object]:
@@ -34,8 +33,9 @@ def autocast(device: torch.device, dtype: torch.dtype) -> AbstractContextManager
 def repeatable(device: torch.device) -> Iterator[None]:
     """In this block CUDA gives the same bits whenever it is asked alike; other devices do so anyway.
 
-    torch's settings are for the whole process, and are put back when the block ends. Raises UserError where the network
-    has an operation of which CUDA has no repeatable form, and where a product came before the setting of cuBLAS.
+    torch's settings are for the whole process, and are put back when the block ends. cuBLAS needs a setting that stays:
+    CUBLAS_WORKSPACE_CONFIG=:4096:8 in the environment before the first product. Raises UserError where that is missing,
+    and where the network has an operation of which CUDA has no repeatable form.
     """
     if device.type != "cuda":
         yield

@@ -5,7 +5,7 @@
     hybrid       simple + 0.001 vlb                            (Nichol & Dhariwal 2021, eq. 16)
 
 The vlb is in bits per dimension, as in their code. In the hybrid the mean of the reverse step is a constant for it, so
-that it trains only the variance. What a distilled run minimises is in `paths`.
+that it trains only the variance. What a run that learns from a teacher minimises is in `paths`.
 
 Which times to train on, where their losses differ by orders of magnitude (Nichol & Dhariwal 2021, sec. 3.3):
 importance sampling draws t with probability p_t ~ sqrt( E[L_t^2] ), estimated from the last ten losses seen at each t,

@@ -45,14 +45,8 @@ def inpaint(
     """
     for name, value in (("resamples", resamples), ("jump", jump)):
         if value < 1:
-            raise UserError(f"{name}={value} must be at least 1")
-    if model.distilled:
-        raise UserError(
-            "",
-            model.folder,
-            "was distilled, and cannot fill in an image, which needs every step of a chain",
-            "name the run that it was distilled from",
-        )
+            raise UserError(name, value, "must be at least 1")
+    model.kind.check_means(model.folder, ", and cannot fill in an image, which needs every step of a chain")
     x_0, keep = read_image(image, model.shape), read_mask(mask, box, image, model.shape)
     editing = Editing(model, job, job.chain.changed(sampler="ancestral"))
     chain, process, shape = editing.chain, model.process, model.shape
@@ -152,9 +146,7 @@ def blend(
 def morph(model: Model, job: Job, *, labels: tuple[int, int], count: int = 8) -> Edited:
     """``count`` images from one of two classes to the other, out of one noise in each row; see `editing.mixed`."""
     weights = _weights(count)
-    if model.distilled:
-        why = "its estimates are images and not the means that a mixture needs"
-        raise UserError("", model.folder, f"was distilled: {why}", "name the run that it was distilled from")
+    model.kind.check_means(model.folder, ": its estimates are images and not the means that a mixture needs")
     if not model.labels.count:
         raise UserError("this network knows no classes to morph between; name a run that does, or blend two images")
     for label in labels:

@@ -16,20 +16,20 @@ from torch import Tensor
 
 from unstir.chain import compared
 from unstir.diffusion.draw import starting_noise
-from unstir.distributed import processes
-from unstir.distributed.place import place
 from unstir.errors import UserError
 from unstir.generate.drawing import Job, batch, check
+from unstir.group import Alone
+from unstir.locks import held
 from unstir.nn.config import merged
 from unstir.pictures.grid import grid, is_whole, named_grid, read, titled, to_picture
 from unstir.pixels import to_uint8
 from unstir.progress import counter, counting
 from unstir.runs import sidecar
+from unstir.runs.checks import is_count, is_text
 from unstir.runs.compiling import Compile
 from unstir.runs.compiling import check as check_compile
 from unstir.runs.config import Config
-from unstir.runs.files import locked, make_folder, remove_partials, save_png, write_text
-from unstir.runs.kinds import is_count, is_text
+from unstir.runs.files import make_folder, remove_partials, staging, write_text, writing
 from unstir.runs.lines import decode, encode
 from unstir.runs.model import Model
 from unstir.runs.toml import to_dict
@@ -41,25 +41,22 @@ SETTINGS = "settings.json"
 CLASSES = "classes"  # in that file, the names of all classes that the network knows, which decide no pixel
 
 
-def save_images(model: Model, job: Job, out: Path) -> tuple[Model, Job]:
+def save_images(model: Model, job: Job, out: Path, group: Alone = Alone()) -> tuple[Model, Job]:
     """Write the images of a job as out/000000.png, ..., with noise.png and grid.png of the first 64.
 
     A job that is run again computes only the batches of which an image is missing, in the batch size, compiled or not
     and, for ``dtype`` "auto", in the arithmetic that it began with; the model and the job as it was done are returned.
-    Several processes share the batches that are missing; how many images there are to be, and how, the first one says.
-    Raises UserError where the folder holds something else or more images, and as `sample_batches` does, before anything
-    is written, and where the processes were asked for different images or do not see one folder.
+    The processes of a ``group`` share the batches that are missing; how many images there are to be, and how, the first
+    one says. Raises UserError where the folder holds something else or more images, and as `sample_batches` does,
+    before anything is written, and where the processes were asked for different images or do not see one folder.
     """
     check(model, job)
     made = settings_of(model, job)
     own = ("threads", "batch_size", "compile")  # which are those that the folder began with
-    processes.agree({key: made[key] for key in made if key not in own}, "start all with the same options and weights")
-    todo: dict[str, Any] = {}
-    if processes.is_first():
-        todo = _begun(model, job, out)
-    todo = processes.of_first(todo)
+    group.agree({key: made[key] for key in made if key not in own}, "start all with the same options and weights")
+    todo: dict[str, Any] = group.of_first(_begun(model, job, out) if group.is_first else {})
     if not (out / SETTINGS).exists():
-        raise UserError("out", out, f"is not seen by {place()}", "name a folder on a disk that all processes share")
+        raise UserError("out", out, f"is not seen by {group}", "name a folder on a disk that all processes share")
     job = replace(job, num=todo["num"], batch_size=todo["batch_size"])
     if todo["dtype"] != model.arithmetic:
         model = model.computing_in(todo["dtype"])
@@ -67,18 +64,26 @@ def save_images(model: Model, job: Job, out: Path) -> tuple[Model, Job]:
         logger.info(f"{out} was begun with compile={todo['compile']} and goes on so, for all of its images to be alike")
         check_compile(todo["compile"], model.device, "name another folder, for these images were begun compiled")
         model = model.compiling(todo["compile"])
-    begins = todo["begins"][processes.rank() :: processes.size()]
+    begins = todo["begins"][group.rank :: group.size]
     total, shown = len(begins) * job.chain.cost(model.process.schedule).steps, counting("sampling", "steps")
-    with shown as count, computing_with(todo["threads"]), _without_images_no_job(out, todo["own"]):
+    threads, kept = computing_with(todo["threads"]), _without_images_no_job(out, todo["own"])
+    with shown as count, threads, kept, staging(out, "images") as partial:
         on_step = counter(count, total)
         for begin in begins:
             indices, images = batch(model, job, begin, on_step)
             for index, image in zip(indices, to_uint8(images), strict=True):
-                save_png(image_path(out, index), to_picture(image), durable=False)
-        processes.wait_for_all()
-    if processes.is_first():
-        _save_grids(model, job, out)
+                _save(image_path(out, index), to_picture(image), partial)
+        group.of_all(None)
+        if group.is_first:
+            _save_grids(model, job, out, partial)
     return model, job
+
+
+def _save(path: Path, picture: Image, partial: Path) -> None:
+    """Save a picture that can be drawn again: a kill leaves it whole or absent, a power cut may lose it."""
+    with writing(path):
+        picture.save(partial / path.name, format="png")
+        (partial / path.name).replace(path)
 
 
 def _begun(model: Model, job: Job, out: Path) -> dict[str, Any]:
@@ -103,13 +108,13 @@ def _begun(model: Model, job: Job, out: Path) -> dict[str, Any]:
     return {**settings, "num": job.num, "begins": begins, "own": goes_on or own}
 
 
-def _save_grids(model: Model, job: Job, out: Path) -> None:
+def _save_grids(model: Model, job: Job, out: Path, partial: Path) -> None:
     """Write noise.png and grid.png of a folder of images."""
     shown = torch.arange(min(job.num, GRID_IMAGES))
     noise = to_uint8(starting_noise(job.chain.seed, shown, model.shape))
     images = torch.stack([read(image_path(out, int(index))) for index in shown])
-    save_png(out / "noise.png", grid(noise, model.nrow))
-    save_png(out / "grid.png", _grid(model, job, images))
+    _save(out / "noise.png", grid(noise, model.nrow), partial)
+    _save(out / "grid.png", _grid(model, job, images), partial)
 
 
 def drawn_classes(model: Model, job: Job, num: int) -> list[str]:
@@ -133,9 +138,9 @@ def _without_images_no_job(out: Path, own: bool) -> Iterator[None]:
     try:
         yield
     except Exception:
-        with suppress(FileNotFoundError):  # another process has done it
-            if [path.name for path in out.iterdir()] == [SETTINGS]:
-                (out / SETTINGS).unlink()
+        with suppress(OSError):  # another process has done it, or is still there
+            if all(path.name == SETTINGS or path.name.startswith(".") for path in out.iterdir()):
+                (out / SETTINGS).unlink(missing_ok=True)
                 if own:
                     out.rmdir()
         raise
@@ -179,11 +184,10 @@ def image_path(out: Path, index: int) -> Path:
 
 
 def _missing(out: Path, job: Job, shape: tuple[int, int, int]) -> list[int]:
-    """Where the batches begin of which an image is missing; what a killed job left half written is removed.
+    """Where the batches begin of which an image is missing.
 
     What is no whole PNG of ``shape`` (C, H, W), as after a power cut, is no image. UserError where there are more.
     """
-    remove_partials(out)
     numbered = (path for path in out.glob("*.png") if path.stem.isdecimal())
     present = {int(path.stem) for path in numbered if path == image_path(out, int(path.stem))}
     if max(present, default=-1) >= job.num:
@@ -218,7 +222,8 @@ def _claim(out: Path, said: dict[str, Any], wanted: dict[str, Any], any_dtype: b
     """
     file = out / SETTINGS
     make_folder(out)
-    with locked(out):  # of several processes that begin at once, the others do as the first
+    with held(out / ".lock"):  # of several processes that begin at once, the others do as the first
+        remove_partials(out, SETTINGS)
         if not file.exists():
             _check_free(out)
             write_text(file, encode({**said, **wanted}, indent=1) + "\n")

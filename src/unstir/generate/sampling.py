@@ -6,11 +6,10 @@ from functools import partial
 from pathlib import Path
 
 from unstir.chain import FAST, Chain
-from unstir.distributed import processes
-from unstir.distributed.join import joined
 from unstir.errors import UserError
 from unstir.generate.drawing import Job, trajectory
 from unstir.generate.folder import computing_with, drawn_classes, name_of, save_images, settings_in
+from unstir.group import Alone
 from unstir.pictures.animation import MAX_FRAMES, STAGES, Frame, animation_kind, save_animation
 from unstir.pictures.animation import strip as strip_of
 from unstir.pictures.grid import titled
@@ -47,7 +46,7 @@ class Sampled:
 
 def shorter(model: Model, chain: Chain, given: Collection[str]) -> str:
     """What to say of a long ``chain`` that a run's own settings ask for, where no sampler or steps were ``given``."""
-    if model.distilled or {"sampler", "steps"} & set(given) or chain.calls(model.process.schedule) <= LONG:
+    if model.kind.has_teacher or {"sampler", "steps"} & set(given) or chain.calls(model.process.schedule) <= LONG:
         return ""
     fast = f"--sampler {FAST.sampler} --steps {FAST.steps}"
     return f"{model.cost(chain, ' an image')}, as {model.folder}/config.toml says; {fast} takes {FAST.steps} calls"
@@ -61,13 +60,14 @@ def sample(
     animation: Path | None = None,
     strip: Path | None = None,
     stages: int | None = None,
+    group: Alone = Alone(),
 ) -> Sampled:
     """Write the images of a job to a folder, as `save_images` does; by default one for these settings in RUN/generated.
 
     The ``animation``, a .webp or .gif file, shows the first 64 images from noise on, x_t next to the estimate of x_0;
-    the ``strip``, a .png file, the first 8 at so many ``stages``, by default 11. Several processes that torchrun
-    started share the work. Raises UserError, before anything is drawn, where these cannot be written or would replace a
-    file that is not theirs, and as `save_images`.
+    the ``strip``, a .png file, the first 8 at so many ``stages``, by default 11. The processes of a ``group``
+    share the work (`unstir.torchrun_group`). Raises UserError, before anything is drawn, where these cannot be written
+    or would replace a file that is not theirs, and as `save_images`.
     """
     if stages is not None and not strip:
         raise UserError("stages", stages, "is of a strip", ("name that too", {"stages": None}))
@@ -76,10 +76,9 @@ def sample(
     folder = Path(folder or model.folder / "generated" / name_of(model, job))
     _check("animation", animation, (".webp", ".gif"), folder)
     _check("strip", strip, (".png",), folder)
-    with joined(str(model.device)):
-        model, job = save_images(model, job, folder)
-        if (animation or strip) and processes.is_first():
-            _save_trajectories(model, job, folder, animation, strip, stages or STAGES)
+    model, job = save_images(model, job, folder, group)
+    if (animation or strip) and group.is_first:
+        _save_trajectories(model, job, folder, animation, strip, stages or STAGES)
     return Sampled(folder, job, model.cost(job.chain, " each"), tuple(path for path in (animation, strip) if path))
 
 

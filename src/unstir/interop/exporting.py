@@ -25,7 +25,6 @@ from unstir.libraries import library
 from unstir.nn.unet import UNet
 from unstir.runs import build, checkpoint
 from unstir.runs.checkpoint import Checkpoint, environment
-from unstir.runs.config import Config
 from unstir.runs.files import write_text, writing
 from unstir.runs.model import Model
 from unstir.runs.run import Run
@@ -71,10 +70,7 @@ def export(model: Model, to: Target, folder: str | Path) -> Exported:
 
 def _diffusers(model: Model, name: str) -> Writer:
     """A pipeline's folder: model_index.json, unet/, scheduler/, and README.md that says how to draw."""
-    if model.distilled:
-        raise UserError(
-            "", model.folder, "was distilled, and no pipeline of diffusers draws so", "export it to onnx or safetensors"
-        )
+    model.kind.check_means(model.folder, ", and no pipeline of diffusers draws so", "export it to onnx or safetensors")
     diffusers, net = library("diffusers", "diffusers", "--to diffusers"), model.denoiser.net
     if not isinstance(net, UNet):
         raise UserError("", model.folder, "has a network of its own, which diffusers does not know", "use --to onnx")
@@ -116,14 +112,14 @@ def _safetensors(model: Model, name: str) -> Writer:
 
     def write(folder: Path) -> Network:
         again = build.network(run.config, torch.device("cpu")).eval()
-        again.load_state_dict(checkpoint.load(checkpoint.save(folder, slim(model, run.config))).part("model"))
+        again.load_state_dict(checkpoint.load(checkpoint.save(folder, slim(model, run))).part("model"))
         return network_of(build.denoiser(run.config, again, torch.float32))
 
     return write
 
 
-def slim(model: Model, config: Config) -> Checkpoint:
-    """The weights of a model as a run with this config keeps them to sample from."""
+def slim(model: Model, run: Run) -> Checkpoint:
+    """The weights of a model as this run keeps them to sample from."""
     tensors = {f"model.{name}": t for name, t in model.denoiser.net.state_dict().items()}
     how: dict[str, Any] = {"kind": "slim", "ema": bool(model.averaged), "environment": environment(model.device)}
-    return Checkpoint(model.step, to_dict(config), tensors, data=model.data.plain(), **how)
+    return Checkpoint(model.step, to_dict(run.config), tensors, data=run.data.plain(), **how)

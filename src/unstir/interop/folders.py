@@ -1,15 +1,11 @@
 """Folders that are whole or absent, as `runs.files` makes files."""
 
-import os
-import secrets
-import shutil
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from unstir.data.disk import take_lock
 from unstir.errors import UnwrittenError, UserError
-from unstir.runs.files import PARTIAL, check_writable, make_folder, writing
+from unstir.runs.files import check_writable, make_folder, staging, writing
 
 IS_RUN = "is a run already; every command takes its folder"  # what is said of a run in the place of a foreign model
 
@@ -33,12 +29,11 @@ def new_folder(folder: Path) -> Iterator[Path]:
     process left half written of a folder of this name is removed first.
     """
     parent = make_folder(folder.absolute().parent)
-    partial = parent / f".{folder.name[:50]}.{secrets.token_hex(4)}{PARTIAL}"
+    partial = folder
     try:
-        with ExitStack() as in_use:
-            with writing(partial):
-                _remove_partials(parent, f".{folder.name[:50]}.")
-                in_use.callback(os.close, _made_and_locked(partial))
+        with ExitStack() as stack:
+            with writing(folder):
+                partial = stack.enter_context(staging(parent, folder.name[:50]))
             yield partial
             with writing(partial):
                 partial.replace(folder)
@@ -46,31 +41,3 @@ def new_folder(folder: Path) -> Iterator[Path]:
         path = Path(error.filename)
         place = folder / path.relative_to(partial) if path.is_relative_to(partial) else path
         raise UnwrittenError(error.errno, error.strerror, str(place)) from None
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
-
-
-def _made_and_locked(partial: Path) -> int:
-    """The descriptor of a folder that is made, and locked until it is closed."""
-    while True:
-        partial.mkdir()
-        with suppress(FileNotFoundError):
-            descriptor = os.open(partial, os.O_RDONLY)
-            take_lock(descriptor)
-            if partial.exists():  # else it was removed between being made and being locked
-                return descriptor
-            os.close(descriptor)
-
-
-def _remove_partials(parent: Path, start: str) -> None:
-    """Remove folders in ``parent`` that no living process is writing, whose names begin so."""
-    for partial in parent.glob(f".*.????????{PARTIAL}"):
-        if partial.name[: -len("01234567" + PARTIAL)] != start or not partial.is_dir():
-            continue
-        with suppress(OSError):  # gone meanwhile, locked: its writer lives, or of a file system without locks
-            descriptor = os.open(partial, os.O_RDONLY)
-            try:
-                if take_lock(descriptor, wait=False):
-                    shutil.rmtree(partial, ignore_errors=True)
-            finally:
-                os.close(descriptor)

@@ -44,7 +44,7 @@ class Imported:
         run, shape = self.run, "x".join(map(str, self.run.data.shape))
         return (
             f"run      {run.path}: {self.parameters:,} parameters, images of {shape}, T = {run.config.diffusion.T}",
-            f"from     {run.config.imported}",
+            f"from     {run.config.kind.origin}",
             *(f"note     {note}" for note in self.notes),
             f"sample   unstir sample {run.path} --num 16 --sampler {FAST.sampler} --steps {FAST.steps}",
         )

@@ -1,7 +1,7 @@
 """Checkpoints of denoising-diffusion-pytorch (lucidrains): recognised, and refused by the layer that has no equal here.
 
 Its U-Net begins with a 7x7 convolution, and its norms divide by the length of all channels at a place. No weights of
-the network of Ho et al. 2020 compute the same, so that its checkpoints cannot be imported (seen in its version 2.3).
+the network of Ho et al. 2020 compute the same, so that its checkpoints cannot be read (seen in its version 2.3).
 """
 
 import re

@@ -11,13 +11,13 @@ from pathlib import Path
 from typing import Any
 
 import unstir
-from unstir.chain import DEFAULTS, FAST, Chain, title
+from unstir.chain import DEFAULTS, Chain, title
 from unstir.errors import printable
+from unstir.insight import tables
 from unstir.interop.schedulers import DDIM_STRIDES, spacing_there
 from unstir.libraries import library
 from unstir.metrics.evaluation import Evaluation
 from unstir.progress import counted
-from unstir.report import tables
 from unstir.runs.config import Config
 from unstir.runs.model import Model, weights_in_words
 
@@ -130,11 +130,8 @@ def _of_page(model: Model, page: Page) -> dict[str, Any]:
 
 
 def shown_chain(model: Model) -> Chain:
-    """What the samples of the page are drawn by, with seed 0: the usual fast sampler, or that of a distilled run."""
-    chain = model.chain if model.distilled else model.chain.changed(
-        sampler=FAST.sampler, steps=min(FAST.steps, model.process.T), spacing=FAST.spacing
-    )  # fmt: skip
-    return replace(chain, seed=0)
+    """What the samples of the page are drawn by, with seed 0."""
+    return replace(model.kind.usual(model.chain, model.process.T), seed=0)
 
 
 def _in_words(chain: Chain) -> str:

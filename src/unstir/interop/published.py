@@ -114,9 +114,8 @@ def public(config: Config) -> Config:
 
 def _write_run(run: Run, model: Model, folder: Path, figures: list[Evaluation]) -> None:
     """The files of which `pull` makes a run."""
-    config = public(run.config)
-    made = Run.create(config, folder / "run", run.data)
-    checkpoint.save(made.weights, slim(model, config))
+    made = Run.create(public(run.config), folder / "run", run.data)
+    checkpoint.save(made.weights, slim(model, made))
     for each in figures:
         save(made, each)
     with writing(folder):
@@ -180,7 +179,7 @@ def pull(name: str, folder: str | Path | None = None) -> Pulled:
     config = replace(published.config, imported=came_from)
     with new_folder(folder) as partial:
         made = Run.create(config, partial, published.data)
-        checkpoint.save(made.weights, replace(found, config=to_dict(config)))
+        checkpoint.save(made.weights, replace(found, config=to_dict(config), data=made.data.plain()))
         for file_name, content in figures.items():
             write_bytes(make_folder(made.path / FOLDER) / file_name, content)
         made.record("imported", source=came_from, notes=list(notes))

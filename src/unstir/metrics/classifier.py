@@ -144,7 +144,7 @@ def cached_classifier(store: Store) -> Classifier | None:
 def train_classifier(store: Store, *, seed: int = 0) -> Classifier:
     """Train on `budget` of the store's training images with their labels, by Adam and cross-entropy.
 
-    Each image is shifted at random. The result is a function of store and seed for the same torch build, machine and
+    Each image is shifted (`moved`). The result is a function of store and seed for the same torch build, machine and
     threads. UserError for fewer than two classes, no images.
     """
     _check(store)

@@ -44,7 +44,7 @@ def learn(net: nn.Module, lesson: Lesson) -> None:
         for step, index in enumerate(lesson.order):
             rise, fall = (step + 1) / (_WARMUP * lesson.steps), 1 + math.cos(math.pi * step / lesson.steps)
             optimizer.param_groups[0]["lr"] = _RATE * (min(rise, 1.0) * 0.5 * fall)  # linear warm-up under a cosine
-            x = from_uint8(_moved(lesson.images[index], lesson.seed, step))
+            x = from_uint8(moved(lesson.images[index], lesson.seed, step))
             loss = nn.functional.cross_entropy(net(x), lesson.labels[index])
             optimizer.zero_grad()
             torch.autograd.backward(loss)
@@ -52,7 +52,7 @@ def learn(net: nn.Module, lesson: Lesson) -> None:
             count((step + 1) * BATCH, lesson.steps * BATCH)
 
 
-def _moved(images: Tensor, seed: int, step: int) -> Tensor:
+def moved(images: Tensor, seed: int, step: int) -> Tensor:
     """A batch uint8 [B, C, H, W], each image shifted by up to an eighth of its side, its rim reflected into the gap.
 
     By how much is a function of (seed, step, place in the batch).

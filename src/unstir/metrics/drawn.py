@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from unstir.chain import FAST, Chain
+from unstir.chain import Chain
 from unstir.data import Store
 from unstir.generate.drawing import Job, sample_batches
 from unstir.generate.drawing import check as check_job
@@ -109,14 +109,8 @@ def usual_labels(run: Run, store: Store, label: int | None = None) -> dict[str, 
 
 
 def usual_chain(run: Run) -> Chain:
-    """The chain of an evaluation where nothing else is asked: the clamp and guidance of the grids, a fast sampler.
-
-    Of a distilled run it is that of its grids.
-    """
-    if run.config.distilled:
-        return run.chain()
-    steps = min(FAST.steps, run.config.diffusion.T)
-    return run.chain().changed(sampler=FAST.sampler, steps=steps, spacing=FAST.spacing)
+    """The chain of an evaluation where nothing else is asked: the clamp and guidance of the grids, a fast sampler."""
+    return run.config.kind.usual(run.chain(), run.config.diffusion.T)
 
 
 def seconds_per_call(drawn: Drawn) -> float:

@@ -190,7 +190,7 @@ def _of_run(run: Run, store: Store, request: EvaluationRequest) -> list[Plan[Dra
     chain = usual_chain(run).changed(**request.chain, seed=request.seed)
     labels = usual_labels(run, store, label)
     how = _how(store, request)
-    how["memorisation"] &= not run.config.imported  # what it was trained on is not known
+    how["memorisation"] &= run.config.kind.trained_here  # what it was trained on is not known
     how |= {"num": request.num or usual_number(store, request.split), "flip": run.config.data.flip}
     how["seeds"] = SEEDS if request.seeds is None else request.seeds
     drawn = [Drawn(run=run, model=each, chain=chain, batch_size=request.batch_size, **labels) for each in models]

@@ -26,9 +26,9 @@ from unstir.pictures.charts import likelihood_curves
 from unstir.pixels import from_uint8
 from unstir.progress import counted, counter, counting
 from unstir.randomness import Key
+from unstir.runs.checks import check as check_kinds
+from unstir.runs.checks import is_count, is_text
 from unstir.runs.files import check_writable, make_folder, replacing, write_text
-from unstir.runs.kinds import check as check_kinds
-from unstir.runs.kinds import is_count, is_text
 from unstir.runs.lines import decode, encode
 from unstir.runs.model import Model, weights_in_words
 from unstir.runs.stores import check_data
@@ -229,9 +229,7 @@ def read(path: Path) -> Likelihood | None:
 def check(model: Model, store: Store, protocol: Protocol) -> None:
     """Raise UserError for a protocol that does not fit the model or its data, whose bytes are read once a process."""
     T = model.process.T
-    if model.distilled:
-        why = "its estimate is an image and not the mean that the bound needs"
-        raise UserError("", model.folder, f"was distilled: {why}", "name the run that it was distilled from")
+    model.kind.check_means(model.folder, ": its estimate is an image and not the mean that the bound needs")
     if protocol.split not in SPLITS:
         raise UserError("split", protocol.split, "is unknown", f"choose one of {', '.join(SPLITS)}")
     count = store.count(protocol.split)

@@ -1,7 +1,7 @@
-"""Networks of your own, found by name; a module is imported only where the user names it, never because a file does.
+"""Networks of your own, found by name; a module is loaded only where the user names it, never because a file does.
 
 A class that `network` decorates is known as MODULE:CLASS to the settings of a run (model.type) once its module is
-imported. A run may come from a stranger, and importing runs code: what its config.toml names is therefore imported
+loaded. A run may come from a stranger, and importing runs code: what its config.toml names is therefore loaded
 only where the user has said so, by typing --model.type, by a TOML file of their own, by the environment variable
 UNSTIR_NETWORKS (modules, separated by commas), or by importing the module themselves.
 
@@ -45,7 +45,7 @@ def network(cls: Network) -> Network:
 
 
 def allow(name: str) -> None:
-    """Let the module of MODULE:CLASS be imported when it is needed, for the user has named it."""
+    """Let the module of MODULE:CLASS be loaded when it is needed, for the user has named it."""
     _allowed.add(name.partition(":")[0])
 
 
@@ -63,7 +63,7 @@ def find(name: str) -> "type[nn.Module]":
         importlib.import_module(module)
     except Exception as error:
         mend = f"mend it there, or type the command in the folder of {module}.py"
-        raise UserError("", f"the module {module}", f"cannot be imported: {said(error)}", mend) from None
+        raise UserError("", f"the module {module}", f"cannot be loaded: {said(error)}", mend) from None
     if name not in _known:
         lacking = f"has no network {name.partition(':')[2]}"
         raise UserError("", f"the module {module}", lacking, "put @unstir.network above the class")

@@ -171,11 +171,6 @@ def num_labels(config: Config) -> int:
     return config.model.num_classes + (1 if config.train.label_dropout else 0)
 
 
-def passes(config: Config) -> int:
-    """How many forward passes the training on an image costs: the backward pass is two, a teacher's two more."""
-    return 5 if config.distilled else 3
-
-
 def denoiser(config: Config, net: nn.Module, dtype: torch.dtype) -> Denoiser:
     """The network as a denoiser of the configured process; raises UserError where eps prediction is undefined."""
     process = Process(schedule(config.diffusion))
@@ -187,7 +182,7 @@ def denoiser(config: Config, net: nn.Module, dtype: torch.dtype) -> Denoiser:
 
 
 def teacher(config: Config, net: nn.Module, dtype: torch.dtype) -> Denoiser:
-    """The denoiser whose paths a distilled run learns from, of the weights that it began with; errors as `denoiser`."""
+    """The denoiser whose paths a run learns from, of the weights that it began with; errors as `denoiser`."""
     parameterization, made = PARAMETERIZATIONS[config.loss.teacher], denoiser(config, net, dtype)
     parameterization.check(made.process.schedule)
     return replace(made, parameterization=parameterization)

@@ -13,11 +13,11 @@ from torch import Tensor
 from unstir.data.store import class_number
 from unstir.errors import UserError, remedy
 from unstir.pictures.caption import of_class
+from unstir.runs.checks import check, check_format, is_count, is_text
 from unstir.runs.files import write_text
-from unstir.runs.kinds import check, check_format, is_count, is_text
 from unstir.runs.lines import decode, encode
 
-FORMAT = 6
+FORMAT = 7
 """Of the run folder: grows when any of its files but the checkpoints, which have a number of their own, changes."""
 
 NAME = "data.json"
@@ -28,12 +28,15 @@ MOST_SHARES = 1 << 30  # the greatest sum of shares: their products with the fra
 
 @dataclass(frozen=True)
 class DataCard:
-    """What a run remembers of its data: image shape (C, H, W), class names, counts by split, and the content's hash."""
+    """What a run remembers of its data: image shape (C, H, W), class names, counts by split, the content's hash, and
+    the identity of the ``run`` itself (`settings.identity`), "" of data that is no run's.
+    """
 
     shape: tuple[int, int, int]
     classes: tuple[str, ...]
     counts: dict[str, int]
     content_hash: str
+    run: str = ""
 
     def plain(self) -> dict[str, Any]:
         """As JSON has it, where there are no tuples."""
@@ -42,7 +45,8 @@ class DataCard:
     @classmethod
     def of(cls, values: Mapping[str, Any]) -> "DataCard":
         """The card that `plain` wrote."""
-        return cls(tuple(values["shape"]), tuple(values["classes"]), values["counts"], values["content_hash"])
+        lists = {key: tuple(values[key]) for key in ("shape", "classes")}
+        return cls(**{key: values[key] for key in KINDS} | lists)
 
 
 def save(folder: Path, card: DataCard) -> None:
@@ -74,7 +78,7 @@ KINDS = {
     "counts": lambda value: (
         isinstance(value, dict) and value.keys() == {"train", "held_out"} and all(map(is_count, value.values()))
     ),
-    "content_hash": is_text,
+    **dict.fromkeys(("content_hash", "run"), is_text),
 }
 """What data.json holds besides its format, and of what kind each is."""
 

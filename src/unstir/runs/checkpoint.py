@@ -1,13 +1,14 @@
 """One self-describing file a checkpoint: tensors, the whole config, what depends on history, and a hash of it all.
 
-The format is safetensors, so that reading a file never runs it. Its metadata holds two entries: "unstir", canonical
-JSON of everything that is not a tensor, and "sha256", a hash over that JSON and every tensor's name, dtype, shape and
-bytes. The content is hashed rather than the file, because safetensors orders its metadata at random.
+The format is safetensors, so that reading a file never runs it. Its metadata holds three entries: "unstir", canonical
+JSON of everything that is not a tensor, "sha256", a hash over that JSON and every tensor's name, dtype, shape and
+bytes, and "text_sha256", one over the JSON alone, so that settings are read without the tensors (`settings`). The
+content is hashed rather than the file, because safetensors orders its metadata at random.
 
 Two kinds exist. A *full* file (checkpoints/) has all that training needs to continue bit for bit: "model.", "ema.",
 "optimizer." and, where times are drawn by their losses, "times." tensors. A *slim* one (weights/) has the weights to
 sample from, "model." alone. Both have "power." tensors where a run keeps power-function averages; the full file of a
-distilled run has "teacher." tensors, the weights that it began with.
+run that learns from a teacher has "teacher." tensors, the weights that it began with.
 """
 
 import hashlib
@@ -28,10 +29,10 @@ from unstir.data.disk import sync_folder
 from unstir.diffusion.arithmetic import kernels
 from unstir.errors import UserError, remedy
 from unstir.randomness import VERSION
+from unstir.runs.checks import check, check_format, is_count
 from unstir.runs.files import replacing, writing
-from unstir.runs.kinds import check, check_format, is_count
 
-FORMAT = 7
+FORMAT = 8
 NAME = re.compile(r"step-(\d+)\.safetensors")
 
 
@@ -118,7 +119,8 @@ def save(folder: Path, checkpoint: Checkpoint) -> Path:
             folder.mkdir(exist_ok=True)
             sync_folder(folder.parent)
     with replacing(path, needs=size + 64 * len(tensors)) as partial:
-        save_file(tensors, partial, {"unstir": text, "sha256": content_hash(tensors, text)})
+        hashes = {"sha256": content_hash(tensors, text), "text_sha256": hashlib.sha256(text.encode()).hexdigest()}
+        save_file(tensors, partial, {"unstir": text, **hashes})
     return path
 
 

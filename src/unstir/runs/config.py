@@ -15,6 +15,7 @@ from unstir.chain import DEFAULTS, SAMPLERS
 from unstir.errors import UserError, refusing
 from unstir.nn.config import ModelConfig
 from unstir.runs.bounds import SPAN, STRICT
+from unstir.runs.kind import Kind
 from unstir.runs.sections import (
     CheckpointConfig,
     DataConfig,
@@ -50,7 +51,7 @@ class Config:
     def _consistent(self) -> "Config":
         self._check_network()
         self._check_loss()
-        if self.distilled and self.log.held_out_images:
+        if self.kind.has_teacher and self.log.held_out_images:
             other = 'measures the denoising loss, which loss.objective="consistency" does not minimise'
             raise UserError("log.held_out_images", self.log.held_out_images, other, {"log.held_out_images": 0})
         if self.train.label_dropout and not self.model.num_classes:
@@ -94,14 +95,14 @@ class Config:
             zero = "is 0 at t = T with zero_terminal_snr, where every sampler starts"
             others = {"loss.weighting": "simple"}, {"loss.weighting": "truncated_snr"}
             raise UserError("loss.weighting", loss.weighting, zero, others)
-        if self.distilled and diffusion.predict == "eps":
+        if self.kind.has_teacher and diffusion.predict == "eps":
             at_T = "is multiplied by sigma_T / alpha_T at t = T, which consistency cannot learn"
             raise UserError("diffusion.predict", "eps", at_T, {"diffusion.predict": "v"})
 
     @property
-    def distilled(self) -> bool:
-        """Whether the network learns the ends of whole paths (consistency), and so is sampled in few calls."""
-        return self.loss.objective == "consistency"
+    def kind(self) -> Kind:
+        """What the weights answer, and where they came from."""
+        return Kind(self.loss.objective == "consistency", self.imported)
 
     @model_validator(mode="after")
     def _grids_are_possible(self) -> "Config":
@@ -111,9 +112,9 @@ class Config:
             raise UserError(
                 "grids.sampler", grids.sampler, zero, ({"grids.sampler": "ddim"}, {"grids.sampler": "dpmpp_2m"})
             )
-        if (grids.sampler == "consistency") != self.distilled:
+        if not self.kind.takes(grids.sampler):
             pair = f'does not fit loss.objective="{loss.objective}": both are consistency or neither'
-            other = "consistency" if self.distilled else DEFAULTS["sampler"]
+            other = "consistency" if self.kind.has_teacher else DEFAULTS["sampler"]
             raise UserError("grids.sampler", grids.sampler, pair, {"grids.sampler": other})
         if grids.variance == "learned" and not diffusion.learned_variance:
             raise UserError(

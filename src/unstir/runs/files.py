@@ -1,6 +1,7 @@
 """Files that are whole or absent: written under a temporary name, synced, renamed, and the rename synced too."""
 
 import errno
+import glob
 import os
 import secrets
 import shutil
@@ -12,8 +13,9 @@ from typing import TYPE_CHECKING
 
 from safetensors import SafetensorError
 
-from unstir.data.disk import sync_folder, take_lock
+from unstir.data.disk import sync_folder
 from unstir.errors import REMEDIES, UnwrittenError, UserError
+from unstir.locks import held
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -34,67 +36,65 @@ def writing(path: Path, needs: int = 0) -> Iterator[None]:
 
 
 @contextmanager
-def replacing(path: Path, needs: int = 0, durable: bool = True) -> Iterator[Path]:
+def replacing(path: Path, needs: int = 0) -> Iterator[Path]:
     """Yield a temporary path to write; when the block ends well it takes the place of ``path``, durably.
 
     When it fails, the temporary file is removed and ``path`` keeps what it had. A full disk or a missing right is an
-    UnwrittenError that states ``needs`` (bytes, where known) and what is free. Without ``durable`` a power cut may lose
-    the file (a kill may not): for the thousands of images that can be drawn again. Several processes may write the same
-    ``path``: each has a temporary file of its own, which `remove_partials` leaves alone while it is in use.
+    UnwrittenError that states ``needs`` (bytes, where known) and what is free. Several processes may write the same
+    ``path``: each has a temporary file of its own. A kill leaves that there (`remove_partials`).
     """
     partial = path.with_name(f".{path.name[:50]}.{secrets.token_hex(4)}{PARTIAL}")
     try:
         with writing(path, needs):
             if needs and shutil.disk_usage(path.parent).free < needs:
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-            with _in_use(partial):
-                mode = partial.stat().st_mode  # what the user's umask grants; some writers would hide it from others
-                yield partial
-                partial.chmod(mode)
-                if durable:
-                    with partial.open("rb+") as file:
-                        os.fsync(file.fileno())
-                partial.replace(path)
-            if durable:
-                sync_folder(path.parent)
+            partial.touch()
+            mode = partial.stat().st_mode  # what the user's umask grants; some writers would hide it from others
+            yield partial
+            partial.chmod(mode)
+            with partial.open("rb+") as file:
+                os.fsync(file.fileno())
+            partial.replace(path)
+            sync_folder(path.parent)
     except ValueError as error:
         if "null" not in str(error):
             raise
         raise UserError("", repr(str(path)), "has a zero byte in it, which no name can have", "name another") from None
-
-
-def remove_partials(folder: Path) -> None:
-    """Remove what killed processes left half written in ``folder``; what a living one is writing stays."""
-    for partial in folder.glob(f".*{PARTIAL}"):
-        with suppress(OSError), partial.open("rb+") as file:  # gone meanwhile, or locked: its writer lives
-            if take_lock(file, wait=False):
-                partial.unlink(missing_ok=True)
-
-
-@contextmanager
-def locked(folder: Path) -> Iterator[None]:
-    """Keep other processes out of this block for the same ``folder``, where its file system has locks; they wait."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        take_lock(descriptor)
-        yield
-    finally:
-        os.close(descriptor)
-
-
-@contextmanager
-def _in_use(partial: Path) -> Iterator[None]:
-    """The file made, and locked in this block, after which it is gone: the kernel frees the lock of a dead holder."""
-    try:
-        while True:
-            with partial.open("wb") as file:
-                take_lock(file)
-                if os.fstat(file.fileno()).st_nlink:  # else it was removed between being made and being locked
-                    yield
-                    return
     finally:
         with suppress(OSError, ValueError):
             partial.unlink(missing_ok=True)
+
+
+def remove_partials(folder: Path, name: str = "") -> None:
+    """Remove what killed processes left half written in ``folder``, of any file or of one.
+
+    Only who holds the lock that is held wherever these are written may, or a living process would lose its file.
+    """
+    for partial in folder.glob(f".{name}*{PARTIAL}"):
+        partial.unlink(missing_ok=True)
+
+
+@contextmanager
+def staging(parent: Path, name: str) -> Iterator[Path]:
+    """A new folder in ``parent`` to write in, for what gets its name from there by a rename; gone after the block.
+
+    Those of this ``name`` that killed processes left are removed first; what a living one is using stays.
+    """
+    for lock in parent.glob(f".{glob.escape(name)}.????????{PARTIAL}.lock"):
+        with suppress(OSError, _LivingError), held(lock, _LivingError()) as is_ours:
+            if is_ours:
+                shutil.rmtree(lock.with_suffix(""), ignore_errors=True)
+    partial = parent / f".{name}.{secrets.token_hex(4)}{PARTIAL}"
+    with held(partial.with_name(f"{partial.name}.lock")):
+        try:
+            partial.mkdir()
+            yield partial
+        finally:
+            shutil.rmtree(partial, ignore_errors=True)
+
+
+class _LivingError(Exception):
+    """Another process is using it."""
 
 
 def write_text(path: Path, text: str) -> None:
@@ -113,9 +113,9 @@ def write_bytes(path: Path, content: bytes) -> None:
         partial.write_bytes(content)
 
 
-def save_png(path: Path, picture: "Image", durable: bool = True) -> None:
-    """Replace ``path`` by a picture; arguments and errors as `replacing`."""
-    with replacing(path, durable=durable) as partial:
+def save_png(path: Path, picture: "Image") -> None:
+    """Replace ``path`` by a picture, durably; raises UserError as `replacing` does."""
+    with replacing(path) as partial:
         picture.save(partial, format="png")
 
 
@@ -142,6 +142,8 @@ def _reason(path: Path, needs: int, error: Exception) -> str:
 def _is_of(path: Path, other: Path) -> bool:
     """Whether ``other`` is ``path`` or in it, the temporary file that takes its place, or the folder of both."""
     is_partial = other.name.startswith(f".{path.name[:50]}.") and other.suffix == PARTIAL
+    if other.name == path.name and other.parent.suffix == PARTIAL:  # in a folder of `staging`
+        other = other.parent.parent / other.name
     return path in (other, *other.parents) or other == path.parent or (is_partial and other.parent == path.parent)
 
 

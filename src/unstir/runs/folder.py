@@ -1,6 +1,6 @@
 """A run is a folder that needs nothing else.
 
-config.toml         every setting, resolved
+config.toml         every setting, resolved, for people; those of saved weights are read from their files (`settings`)
 data.json           shape, classes, counts and content hash of the data it learns from, with a checksum
 metrics.jsonl       one line per log step; identical however often the run was interrupted, timing fields aside
 events.jsonl        starts, continuations and stops, with what changed and on which machine; logs have a checksum
@@ -12,17 +12,22 @@ held_out.jsonl      a line at the same moments: losses of the same training and 
 curves.png          loss, gradient norm and learning rate; losses.png: those of held_out.jsonl
 """
 
-from dataclasses import dataclass
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Self, TextIO
+from typing import Any, Self
 
 from unstir.chain import DEFAULTS, Chain
-from unstir.data.disk import take_lock
 from unstir.errors import UserError, remedy
-from unstir.runs import card, lines, mistaken, toml
+from unstir.locks import held
+from unstir.runs import card, lines, mistaken, settings, toml
 from unstir.runs.card import DataCard, Labels
 from unstir.runs.config import Config, steps_in
 from unstir.runs.files import PARTIAL, make_folder, remove_partials, write_text
+
+OWN = "config.toml", "data.json", "metrics.jsonl", "held_out.jsonl", "events.jsonl", "curves.png", "losses.png"
+"""The files of a run's folder that only the holder of its lock writes."""
 
 
 @dataclass(frozen=True)
@@ -37,8 +42,8 @@ class RunFolder:
     def create(cls, config: Config, path: Path, data: DataCard) -> Self:
         """Make the folder of a new run. Raises UserError where ``path`` holds something else or cannot be written."""
         check_free(path)
-        run = cls(make_folder(path), config, data)
-        card.save(path, data)
+        run = cls(make_folder(path), config, replace(data, run=settings.identity(config)))
+        card.save(path, run.data)
         run.save_config()  # last: a folder with a config is a run
         return run
 
@@ -49,7 +54,7 @@ class RunFolder:
         if not is_run(path):
             mistaken.refuse(path)
         data = card.load(path)  # first: its number says whether this version reads the rest
-        return cls(path, toml.load(path / "config.toml"), data)
+        return cls(path, settings.of_run(path), data)
 
     @property
     def checkpoints(self) -> Path:
@@ -87,15 +92,13 @@ class RunFolder:
 
     @property
     def length(self) -> int:
-        """The optimiser steps of the whole run; none of an imported one."""
-        return 0 if self.config.imported else self.steps_in(self.config.train.length)
+        """The optimiser steps of the whole run; none where it was trained elsewhere."""
+        return self.steps_in(self.config.train.length) if self.config.kind.trained_here else 0
 
     @property
     def going_on(self) -> str:
         """What to type for a new run that begins with the weights of this one, with the same network."""
-        length = (
-            "--train.length LENGTH --train.warmup LENGTH " if self.config.imported else ""
-        )  # which it does not know
+        length = "" if self.config.kind.trained_here else "--train.length LENGTH --train.warmup LENGTH "
         begin = f"unstir train {self.path}/config.toml --train.init {self.path}"
         return f"{begin} --data.source IMAGES {length}--out NEW"
 
@@ -119,30 +122,27 @@ class RunFolder:
         """Add a line to events.jsonl, durably; UserError where it cannot be written."""
         lines.append(self.path / "events.jsonl", {"event": event, **details}, durable=True)
 
-    def lock(self) -> TextIO:
-        """Take the run until the file returned is closed, or this process dies; UserError where another one has it.
+    @contextmanager
+    def lock(self) -> Iterator[None]:
+        """Hold the run in this block; UserError where another process has it.
 
         On a file system that knows no locks, as some network folders, nobody can tell.
         """
-        try:
-            file = (self.path / ".lock").open("w")
-        except OSError as error:
-            raise UserError(f"cannot write in {self.path}: {remedy(error)}") from None
-        try:
-            take_lock(file, wait=False)
-        except BlockingIOError:
-            file.close()
-            busy = "is being trained by another process"
-            raise UserError("out", self.path, busy, "wait for it, or name another folder") from None
-        except OSError as error:
-            file.close()
-            raise UserError(f"cannot lock {self.path}: {remedy(error)}") from None
-        return file
+        busy = UserError("out", self.path, "is being trained by another process", "wait for it, or name another folder")
+        with ExitStack() as stack:
+            try:
+                stack.enter_context(held(self.path / ".lock", busy))
+            except OSError as error:
+                raise UserError(f"cannot lock {self.path}: {remedy(error)}") from None
+            yield
 
     def tidy(self) -> None:
         """Remove what a killed process left half written; only the holder of the lock may."""
-        for folder in (self.path, self.checkpoints, self.weights, self.samples):
+        for name in OWN:
+            remove_partials(self.path, name)
+        for folder in (self.checkpoints, self.weights, self.samples):
             remove_partials(folder)
+        for folder in (self.path, self.checkpoints, self.weights, self.samples):
             for partial in folder.glob(".tmp*"):  # safetensors writes to .tmp first
                 partial.unlink(missing_ok=True)
 
@@ -161,9 +161,6 @@ def check_free(path: Path) -> None:
     """Raise UserError where a new run cannot have this folder; what a run killed at its birth left may lie there."""
     if path.exists() and not path.is_dir():
         raise UserError("out", path, "is a file", "name a folder")
-    if mistaken.has_lost_config(path):
-        gone = "has checkpoints of a run whose config.toml is gone"
-        raise UserError("out", path, gone, "put that back, or name another folder")
     ours = ("data.json", ".lock")
     if path.is_dir() and any(not (e.name in ours or e.name.endswith(PARTIAL)) for e in path.iterdir()):
         raise UserError("out", path, "is not empty and holds no run", "name another folder")

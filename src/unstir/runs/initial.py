@@ -58,35 +58,37 @@ def check_initial(config: Config) -> None:
 
 
 def check_teacher(config: Config) -> None:
-    """Raise UserError where the paths of a distilled run would not be a trained run's: that which train.init names has
-    its process, is not distilled itself, and predicts what loss.teacher says.
+    """Raise UserError where the paths that a run learns from would not be its teacher's: the run that train.init names
+    has its process, has no teacher itself, and predicts what loss.teacher says.
     """
-    if not config.distilled:
+    if not config.kind.has_teacher:
         return
     how, source = "let unstir distill RUN --out NEW set all of it", config.train.init
     if not source:
         raise UserError(f'loss.objective="consistency" learns from a trained run, and train.init names none; {how}')
     there = toml.from_dict(_checkpoint_of(source).config, "train.init")
-    if there.distilled:
-        raise UserError(
-            "train.init", source, "was distilled itself, and is no teacher", "name the run it was made from"
-        )
+    remedy = "name the run it was made from"
+    there.kind.check_means(source, " itself, and is no teacher", remedy, key="train.init")
     process = [name for name in vars(config.diffusion) if name not in ("predict", "learned_variance")]
     pairs = [(f"diffusion.{name}", getattr(there.diffusion, name), getattr(config.diffusion, name)) for name in process]
     pairs.append(("what the teacher predicts (loss.teacher)", there.diffusion.predict, config.loss.teacher))
-    if wrong := [f"{name} is {their} there, {our} here" for name, their, our in pairs if their != our]:
+    if wrong := _differences(pairs):
         raise UserError("train.init", source, f"is not the teacher that is asked for: {'; '.join(wrong)}", how)
 
 
 def _other_process(there: dict[str, Any], config: Config) -> list[str]:
-    """The settings of diffusion that had an effect ``there`` and differ here, in words; none of a distilled run, whose
-    teacher `check_teacher` compares.
+    """The settings of diffusion that had an effect ``there`` and differ here, in words; none of a run with a teacher,
+    which `check_teacher` compares.
     """
     linear = config.diffusion.schedule == there.get("schedule") == "linear"
     names = [name for name in vars(config.diffusion) if linear or name not in ("beta_1", "beta_T")]
     pairs = [(name, there.get(name), getattr(config.diffusion, name)) for name in names if name in there]
-    differ = [f"diffusion.{name} is {their} there, {our} here" for name, their, our in pairs if their != our]
-    return [] if config.distilled else differ
+    return [] if config.kind.has_teacher else _differences(pairs)
+
+
+def _differences(pairs: list[tuple[str, Any, Any]]) -> list[str]:
+    """What differs, in words, of settings with their values there and here."""
+    return [f"{name} is {their} there, {our} here" for name, their, our in pairs if their != our]
 
 
 def _checkpoint_of(text: str) -> Checkpoint:
@@ -108,11 +110,6 @@ def _unlike(saved: dict[str, Any], config: Config) -> list[str]:
     pairs = [(key, theirs.get(key), ours[key]) for key in (*keys, "diffusion.learned_variance")]
     labels = "the number of labels (model.num_classes, and one hidden with train.label_dropout)"
     pairs.append((labels, build.num_labels(there), build.num_labels(config)))
-    pairs.append(
-        (
-            "whether the network is given the augmentation (train.augment)",
-            there.train.augment > 0,
-            config.train.augment > 0,
-        )
-    )
-    return [f"{key} is {their} there, {our} here" for key, their, our in pairs if their != our]
+    given = "whether the network is given the augmentation (train.augment)"
+    pairs.append((given, there.train.augment > 0, config.train.augment > 0))
+    return _differences(pairs)

@@ -1,17 +1,11 @@
-"""From a checkpoint to a model, and whether its settings are the run's.
+"""From a checkpoint to a model, and whether it is of the run, as what is asked of a run must be."""
 
-Settings (of config.toml, of a checkpoint, asked for) must be those of one run.
-"""
-
-import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
-import tomli_w
 import torch
 from torch import Tensor
 
-from unstir.chain import DEFAULTS
 from unstir.diffusion.denoiser import Denoiser
 from unstir.errors import KeptSettingsError, UserError, short
 from unstir.nn.config import UNET
@@ -23,9 +17,6 @@ from unstir.runs.model import Model
 from unstir.theory.averages import WIDTHS, combination
 from unstir.theory.process import Process
 
-logger = logging.getLogger(__name__)
-
-SHOWN = 8  # differences that a message names at most
 MOST_ERROR = 0.1  # of the profile of an average that is made of others, relative
 SNAPSHOTS = 40, 60, 80, 100  # numbers of them that make most averages, up to the most that a run may have
 
@@ -33,7 +24,7 @@ SNAPSHOTS = 40, 60, 80, 100  # numbers of them that make most averages, up to th
 def compare(saved: Config, asked: Config) -> dict[str, Any]:
     """What ``asked`` would change in a run, by dotted keys; KeptSettingsError for those that must not change."""
     old, new = toml.flat(saved), toml.flat(asked)
-    changed = {key: new.get(key) for key in _different(old, new)}
+    changed = {key: new.get(key) for key in {**old, **new} if old.get(key) != new.get(key) and key != "recipe"}
     if fixed := [key for key in changed if key not in MAY_CHANGE]:
         kept = f"is {short(old.get(fixed[0]))} in the run, which keeps its settings"
         remedy = dict.fromkeys(fixed), "start another run in another folder"
@@ -41,68 +32,12 @@ def compare(saved: Config, asked: Config) -> dict[str, Any]:
     return changed
 
 
-def check_same(run: RunFolder, found: Checkpoint) -> str:
-    """Raise UserError where the weights of ``found`` were not trained with the settings and data of the run.
-
-    What may change when a run is continued may differ. The message names each key, both values and what to write.
-    Returned is a sentence on other settings of a chain in [grids] that `unstir train` has not recorded as changed, or
-    "": they may be edited, and commands that are given no others sample by them.
-    """
-    name, file = f"the checkpoint of step {found.step}", run.path / "config.toml"
-    theirs, ours = toml.flat(toml.from_dict(found.config, f"{run.path}: {name}")), toml.flat(run.config)
-    said = {key: f"{key} is {_text(ours.get(key))}, not {_text(theirs.get(key))}" for key in _different(theirs, ours)}
-    if fixed := [key for key in said if key not in MAY_CHANGE]:
-        raise UserError(
-            "",
-            file,
-            f"is not what {name} was trained with: {_shortened([said[key] for key in fixed])}",
-            f"restore it from a copy, or write {_lines(fixed[:SHOWN], theirs)}",
-        )
-    card = run.data.plain()
-    if other := [key for key in card if found.data and found.data.get(key) != card[key]]:
-        what = ", ".join(f"{key} is {short(card[key])}, not {short(found.data.get(key))}" for key in other)
-        card_file = run.path / "data.json"
-        raise UserError(
-            "", card_file, f"is not of the data that {name} was trained on: {what}", "restore it from a copy"
-        )
-    of_chain = {f"grids.{name}" for name in DEFAULTS} & said.keys()
-    recorded = _changed(run) if of_chain else {}
-    edited = [said[key] for key in said if key in of_chain and recorded.get(key) != ours.get(key)]
-    return f"{file} has changed since step {found.step} was saved: {', '.join(edited)}" if edited else ""
-
-
-def _changed(run: RunFolder) -> dict[str, Any]:
-    """The settings that `unstir train` has changed in a run, by dotted keys, as it recorded them last."""
-    events = run.log("events").lines
-    return {key: value for each in events if each.get("event") == "changed" for key, value in each.items()}
-
-
-def _different(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
-    """The dotted keys at which two configs differ; their recipes may."""
-    return [key for key in {**old, **new} if old.get(key) != new.get(key) and key != "recipe"]
-
-
-def _shortened(parts: Sequence[str]) -> str:
-    return ", ".join(parts[:SHOWN]) + (f", and {len(parts) - SHOWN} more" if len(parts) > SHOWN else "")
-
-
-def _lines(keys: Sequence[str], values: Mapping[str, Any]) -> str:
-    """What to write in config.toml, such as "T = 1000, beta_T = 0.02 under [diffusion] and lr = 0.1 under [train]"."""
-    sections: dict[str, list[str]] = {}
-    for key in keys:
-        section, _, name = key.rpartition(".")
-        text = f"no {name}" if values.get(key) is None else f"{name} = {_text(values[key])}"
-        sections.setdefault(section, []).append(text)
-    return " and ".join(
-        ", ".join(lines) + (f" under [{section}]" if section else " at its top") for section, lines in sections.items()
-    )
-
-
-def _text(value: Any) -> str:
-    """A value as TOML has it, on one line."""
-    if value is None:
-        return "not there"
-    return " ".join(tomli_w.dumps({"x": value}).removeprefix("x = ").split())
+def check_same(run: RunFolder, found: Checkpoint) -> None:
+    """Raise UserError where weights are not of this run: they were trained with other settings or on other data."""
+    if found.data and found.data != run.data.plain():
+        other = f"is not of the run {run.path}, but of other settings or other data"
+        remedy = "remove it, or restore data.json from a copy"
+        raise UserError("", f"the checkpoint of step {found.step}", other, remedy)
 
 
 def model_of(
@@ -114,9 +49,7 @@ def model_of(
     dtype: str = "float32",
     compile: str = "no",
 ) -> Model:
-    """The model of a checkpoint of a run, compared with it by `check_same`; arguments and errors as `Run.model`."""
-    if edited := check_same(run, found):
-        logger.warning(edited)
+    """The model of a checkpoint of a run; arguments and errors as `Run.model`."""
     on, step = build.device(device), found.step
     build.find_own(run.config)
     compiling.check(compile, on)
@@ -134,7 +67,7 @@ def model_of(
         return build.denoiser(run.config, net.to(arithmetic), torch.float32)
 
     how: dict[str, Any] = {"device": on, "dtype": dtype, "compile": compile, "ema": ema}
-    kept = run.config.train.ema_decay > 0 and (not run.config.imported or found.ema)
+    kept = run.config.train.ema_decay > 0 and (run.config.kind.trained_here or found.ema)
     averaged = ema and kept if isinstance(ema, bool) else ema
     return Model(load=load, step=step, weights_sha256=content_hash(weights), averaged=averaged, **how, **_of(run))
 
@@ -158,7 +91,7 @@ def _of(run: RunFolder) -> dict[str, Any]:
         "folder": run.path,
         "settings": {"model": settings["model"], "diffusion": settings["diffusion"]},
         "nrow": run.config.grids.nrow,
-        "distilled": run.config.distilled,
+        "kind": run.config.kind,
     }
 
 

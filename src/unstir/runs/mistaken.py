@@ -32,8 +32,6 @@ def refuse(path: Path) -> None:
         raise UserError("", path, "is a packed store and no run", f"to see what it holds: unstir data inspect {path}")
     if path.is_dir() and (inside := sorted(each for each in path.iterdir() if _is_run(each))):
         raise UserError("", path, "holds no run itself", f"name one in it, such as {inside[0]}")
-    if has_lost_config(path):
-        raise UserError("", path, "has checkpoints of a run, and its config.toml is missing", "put that back")
     if holds_images(path):
         compare, learn = f"unstir evaluate --images {path} --store STORE", f"unstir train RECIPE --data.source {path}"
         raise UserError(
@@ -45,12 +43,6 @@ def refuse(path: Path) -> None:
     if path.is_file():
         raise UserError("", path, "is a file and holds no run", "name the folder of one")
     raise UserError("", path, "holds no run (config.toml is missing)", "name the folder of one")
-
-
-def has_lost_config(path: Path) -> bool:
-    """Whether a folder has what a run has, but for its config.toml."""
-    has_steps = any((path / "checkpoints").glob("step-*.safetensors"))
-    return (path / "data.json").is_file() and has_steps and not _is_run(path)
 
 
 NUMBER = re.compile("[0-9]+")

@@ -5,7 +5,7 @@ elsewhere is made of the same values.
 """
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,7 @@ from unstir.errors import UserError
 from unstir.runs import build
 from unstir.runs.card import DataCard, Labels
 from unstir.runs.compiling import compiled
+from unstir.runs.kind import Kind
 from unstir.theory.process import Process
 from unstir.theory.schedule import NoiseSchedule
 from unstir.theory.variance import check_variance
@@ -41,8 +42,7 @@ class Model:
     what computes the network. ``settings`` are those of
     the network and the process, as JSON has them. Guidance leads away from the ``guide`` (autoguidance, Karras et al.
     2024: a smaller network or one trained less, on the same data) or, with None, from the model without its label.
-    ``nrow`` is the tiles in a row of a grid. A ``distilled`` one estimates images, not means, and only the sampler
-    "consistency" takes it.
+    ``nrow`` is the tiles in a row of a grid, ``kind`` says what the weights answer.
     """
 
     load: Callable[[torch.dtype], Denoiser]
@@ -64,7 +64,7 @@ class Model:
     averaged: bool | float = True
     guide: "Model | None" = None
     nrow: int = 8
-    distilled: bool = False
+    kind: Kind = field(default_factory=Kind)
 
     def __post_init__(self) -> None:
         if self.guide is not None:
@@ -116,26 +116,15 @@ class Model:
     def check(self, chain: Chain) -> None:
         """Raise UserError for a chain that this model cannot take, wherever it begins, or a guide without effect."""
         check_variance(chain.variance, self.learned_variance)
-        if self.distilled and chain.sampler != "consistency":
-            what = f"was distilled, and is sampled by consistency, not by {chain.sampler}"
-            raise UserError(f"{self.folder} {what}; for other samplers name the run that it was distilled from")
-        if chain.sampler == "consistency" and not self.distilled:
-            what = f"sampler=consistency needs a distilled run, which {self.folder} is not"
-            raise UserError(f"{what}; make one with unstir distill {self.folder} --out RUN2")
-        if self.distilled and self.guide is not None:
-            raise UserError(
-                "", self.folder, "was distilled, and cannot be guided", f"leave guide={self.guide_name} out"
-            )
+        self.kind.check(self.folder, chain.sampler, self.guide_name)
         chain.check(self.process.T)
         scale = chain.guidance
         if self.guide is not None and scale in (0, 1):
             alone = "has no effect" if scale == 1 else "is alone, which is to sample from it,"
-            raise UserError(
-                "guide", self.guide_name, f"{alone} at guidance={scale:g}", "give a guidance scale, such as 2"
-            )
+            raise UserError("guide", self.guide_name, f"{alone} at guidance={scale:g}", {"guidance": 2})
         if scale != 1 and self.guide is None and not self.labels.has_null:
-            needs = f"guidance={scale} needs a network trained with train.label_dropout; this one was not"
-            raise UserError(f"{needs}. Name a less trained step of it with --guide to be led away from")
+            needs = "needs a network trained with train.label_dropout, which this one was not"
+            raise UserError("guidance", scale, needs, "name a less trained step as guide")
 
     def cost(self, chain: Chain, each: str = "") -> str:
         """What an image costs by a chain, in words: `Chain.cost_in_words`, and what guidance adds."""
@@ -207,21 +196,20 @@ def weights_in_words(ema: bool | float) -> str:
 
 def _check_guide(model: Model, guide: Model) -> None:
     """Raise UserError for a guide that is the model itself, or has other images, classes (if any) or process."""
-    name = f"guide={model.guide_name}"
-    if model.guide_name == str(model.step):
-        raise UserError("", name, "is the very step that is sampled", "name an earlier one")
+    name, no_fit = model.guide_name, f"does not fit {model.folder}"
+    if name == str(model.step):
+        raise UserError("guide", name, "is the very step that is sampled", "name an earlier one")
     alike: dict[str, tuple[object, object]] = {
         "shape": ("x".join(map(str, guide.shape)), "x".join(map(str, model.shape))),
         "classes": (guide.labels.count or model.labels.count, model.labels.count),
         "T": (guide.process.T, model.process.T),
         "predict": (guide.predict, model.predict),
-        "distilled": (guide.distilled, model.distilled),
+        "a teacher": (guide.kind.has_teacher, model.kind.has_teacher),
     }
     if unlike := [f"{key} {theirs}, the run {ours}" for key, (theirs, ours) in alike.items() if theirs != ours]:
-        raise UserError("", name, f"does not fit {model.folder}: it has {'; '.join(unlike)}")
+        raise UserError("guide", name, f"{no_fit}: it has {'; '.join(unlike)}")
     theirs, ours = guide.labels.names, model.labels.names
     if theirs and ours and matched(theirs, ours) != tuple(range(len(ours))):
-        classes = f"its classes are {some(theirs)}, the run's {some(ours)}"
-        raise UserError("", name, f"does not fit {model.folder}: {classes}", "both must have the same in one order")
+        raise UserError("guide", name, f"{no_fit}: its classes are {some(theirs)}, the run's {some(ours)}")
     if not torch.equal(guide.process.schedule.log_abar, model.process.schedule.log_abar):
-        raise UserError("", name, f"does not fit {model.folder}: its noise schedule is another")
+        raise UserError("guide", name, f"{no_fit}: its noise schedule is another")

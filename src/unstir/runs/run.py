@@ -46,7 +46,7 @@ class Run(RunFolder):
         none of these or does not fit.
         """
         how: dict[str, Any] = {"ema": ema, "device": device, "dtype": dtype, "compile": compile}
-        model = model_of(self, self._read(step), **how)
+        model = model_of(self, self.load(step), **how)
         return model if guide is None else replace(model, guide=self.guide(guide, **how))
 
     def guide(self, named: object, **how: Any) -> Model:
@@ -59,37 +59,30 @@ class Run(RunFolder):
             return named
         try:
             if not isinstance(named, str):
-                raise UserError('it is no text; write "1000", "RUN" or "RUN@1000", or give a Model')
+                raise UserError("guide", named, "is no text and no Model", 'give "1000", "RUN" or "RUN@1000"')
             folder, step = (self.path, int(named)) if named.isdecimal() else run_and_step(named)
             if step is None and not Path(folder).is_dir():
-                raise UserError("neither a step nor a folder; write 1000, RUN or RUN@1000")
+                raise UserError("guide", named, "is neither a step nor a folder", "give 1000, RUN or RUN@1000")
             of = self if folder is self.path else Run.open(folder)
             if not of.config.train.power_ema:
                 how["ema"] = bool(how.get("ema", True))
             return of.model(step, **how)
         except UserError as error:
-            raise UserError(f"guide={named}: {error}") from None
-
-    def load(self, step: int | None = None) -> checkpoint.Checkpoint:
-        """The newest file that verifies, full or slim, or that of one saved step. Raises UserError as `model`.
-
-        So it does as `check_same`. Logged is where no file of a newer step could be read.
-        """
-        found = self._read(step)
-        if edited := check_same(self, found):
-            logger.warning(edited)
-        return found
+            raise error if error.key == "guide" else UserError("guide", named, f"cannot be used: {error}") from None
 
     def _saved(self) -> list[int]:
         if steps := self.saved_steps():
             return steps
         raise UserError("", self.path, "has no saved weights yet", f"continue it with unstir train --out {self.path}")
 
-    def _read(self, step: int | None) -> checkpoint.Checkpoint:
-        """As `load`, not compared with the run."""
+    def load(self, step: int | None = None) -> checkpoint.Checkpoint:
+        """The newest file that verifies, full or slim, or that of one saved step.
+
+        Logged is where no file of a newer step could be read. Raises UserError as `model` and `check_same`.
+        """
         steps, problems = self._saved(), list[str]()
         if step is not None and step not in steps:
-            raise UserError(f"step {step} was not saved; {self.path} has {', '.join(map(str, steps))}")
+            raise UserError("step", step, "was not saved", f"{self.path} has {', '.join(map(str, steps))}")
         for candidate in [step] if step is not None else reversed(steps):
             newer = "; ".join(problems)
             for folder in (self.checkpoints, self.weights):
@@ -98,6 +91,7 @@ class Run(RunFolder):
                 except UserError as error:
                     problems.append(str(error))
                 else:
+                    check_same(self, found)
                     if newer:
                         logger.warning(f"{newer}; an earlier step is used")
                     return found

@@ -1,4 +1,4 @@
-"""The data of a run: where it was packed, or where a person says it is; of an imported run, images to compare with."""
+"""The data of a run: where it was packed, or where a person says it is; else images to compare with."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -18,13 +18,12 @@ if TYPE_CHECKING:
 def with_store(run: "Run", named: Path | None = None) -> tuple["Run", Store]:
     """The run and its data, in the folder ``named`` or where it was packed. Raises UserError where it has gone.
 
-    An imported run knows no data: it is compared with the images ``named``, and the run returned is as if they were
-    its own.
+    A run that knows no data is compared with the images ``named``; the run returned is as if they were its own.
     """
     own = run.config.data.store
     if named is None and not run.data.content_hash:
         how = "name images to compare it with, --store STORE (unstir data pack IMAGES --out STORE makes one)"
-        raise UserError("", run.path, "was imported and has no data of its own", how)
+        run.config.kind.check_trained_here(run.path, " and has no data of its own", how)
     if named is None and not is_store(own):
         raise UserError(f"{own}, the data of {run.path}, is no longer there; name it with --store")
     store = Store.open(named or own)

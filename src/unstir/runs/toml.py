@@ -83,9 +83,9 @@ def _plain(values: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def flat(config: Config) -> dict[str, Any]:
-    """The config as dotted keys: {"train.lr": 0.0002, ...}."""
-    return dict(_flat(to_dict(config), ""))
+def flat(config: Config | Mapping[str, Any]) -> dict[str, Any]:
+    """A config, or nested tables, as dotted keys: {"train.lr": 0.0002, ...}."""
+    return dict(_flat(to_dict(config) if isinstance(config, Config) else config, ""))
 
 
 def _flat(values: Mapping[str, Any], before: str) -> Iterator[tuple[str, Any]]:

@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from unstir.errors import UserError
+from unstir.group import Alone
 from unstir.runs.config import Config
 from unstir.runs.folder import is_run
 from unstir.runs.run import Run, run_and_step
@@ -27,6 +28,7 @@ def distill_run(
     *,
     observer: Observer | None = None,
     stop: Stop | None = None,
+    group: Alone = Alone(),
 ) -> Training:
     """Train the run in ``folder``, distilled from the ``teacher``'s or continued; as `train_run` otherwise.
 
@@ -40,7 +42,7 @@ def distill_run(
         logger.warning(
             f"{run.path} is at step {step} of {run.length}; to finish it first: unstir train --out {run.path}"
         )
-    return train_run(config, out, observer=observer, stop=stop, data_of=run)
+    return train_run(config, out, observer=observer, stop=stop, data_of=run, group=group)
 
 
 def distilled(run: Run, length: str | None = None, lr: float | None = None) -> Config:
@@ -51,18 +53,10 @@ def distilled(run: Run, length: str | None = None, lr: float | None = None) -> C
     distilled itself, learned a variance or saved no weights.
     """
     config, predict = run.config, run.config.diffusion.predict
-    if config.imported:
-        raise UserError(
-            "",
-            run.path,
-            "was imported and has no data to learn from",
-            f"distil a run that went on from its weights: {run.going_on}",
-        )
-    if config.distilled:
-        raise UserError(
-            f"{run.path} is distilled already; to train it for longer: unstir distill "
-            f"{run_and_step(config.train.init)[0]} --out {run.path} --length LONGER"
-        )
+    remedy = f"distil a run that went on from its weights: {run.going_on}"
+    config.kind.check_trained_here(run.path, " and has no data to learn from", remedy)
+    same = f"unstir distill {run_and_step(config.train.init)[0]} --out {run.path} --length LONGER"
+    config.kind.check_means(run.path, " already", f"to train it for longer: {same}")
     if config.diffusion.learned_variance:
         raise UserError(
             f"{run.path} learned a variance, which sampling in one call does not use; distil a run without it"
@@ -73,7 +67,7 @@ def distilled(run: Run, length: str | None = None, lr: float | None = None) -> C
     return replace(
         config,
         diffusion=replace(config.diffusion, predict="v" if predict == "eps" else predict),
-        model=replace(config.model, dropout=0.0) if config.model.is_unet else config.model,
+        model=config.model if "dropout" in config.model.unused else replace(config.model, dropout=0.0),
         loss=LossConfig(objective="consistency", teacher=predict),
         train=replace(
             train,
@@ -96,7 +90,7 @@ def _begun(out: Path, run: Run, length: str | None, lr: float | None) -> Config:
     """
     begun = Run.open(out)
     config, train = begun.config, begun.config.train
-    if not config.distilled or Path(run_and_step(train.init)[0]).resolve() != run.path.resolve():
+    if not config.kind.has_teacher or Path(run_and_step(train.init)[0]).resolve() != run.path.resolve():
         raise UserError("", out, f"was not distilled from {run.path}", "name another folder with --out")
     length, lr = train.length if length is None else length, train.lr if lr is None else lr
     longer = replace(train, length=length, lr=lr)

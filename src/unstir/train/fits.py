@@ -19,8 +19,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from unstir.data import Store
-from unstir.distributed import processes
 from unstir.errors import OutOfMemoryError, UserError, is_out_of_memory
+from unstir.group import Alone
 from unstir.runs import build, checkpoint, resources
 from unstir.runs.config import Config
 from unstir.runs.run import Run
@@ -37,24 +37,24 @@ def check_weights(config: Config, device: torch.device) -> None:
     """Raise UserError where the weights with a gradient and a moment of each exceed the free memory of a CPU."""
     needed = 3 * 4 * (count := build.num_parameters(config))
     if device.type == "cpu" and needed > (free := resources.free()):
-        smaller = "--model.channels or --model.num_blocks" if config.model.is_unet else "its model.options"
         raise UserError(
             f"[model] has {count:,} parameters, which take {resources.gigabytes(needed)} in training, more than the "
-            f"{resources.gigabytes(free)} of free memory; lower {smaller}"
+            f"{resources.gigabytes(free)} of free memory; lower --model.channels or --model.num_blocks, or "
+            "model.options of a network of your own"
         )
 
 
-def fitting(run: Run, store: Store) -> Run:
+def fitting(run: Run, store: Store, group: Alone = Alone()) -> Run:
     """The run, with a train.micro_batch that fits where it is new; its settings keep that.
 
     Half as many images are tried until they fit, of several processes in each. A train.micro_batch that was given is
     tried as it is. Raises OutOfMemoryError where that, or a single image, does not fit.
     """
-    if not processes.of_first(not checkpoint.listed(run.checkpoints)):
+    if not group.of_first(not checkpoint.listed(run.checkpoints)):
         return run
-    train, share = run.config.train, -(-run.config.train.batch_size // processes.size())
+    train, share = run.config.train, -(-run.config.train.batch_size // group.size)
     asked = min(train.micro_batch or share, share)
-    size = min(processes.of_all(_largest(run, store, asked)))
+    size = min(group.of_all(_largest(run, store, asked, group.size)))
     if size < asked and (size == 0 or train.micro_batch):
         smaller = "train.micro_batch" if asked > 1 and train.micro_batch else "model.channels"
         what = f"a step with {train.micro_batch or 1} images at once does not fit into memory"
@@ -62,19 +62,18 @@ def fitting(run: Run, store: Store) -> Run:
     if size == asked:
         return run
     run = replace(run, config=replace(run.config, train=replace(train, micro_batch=size)))
-    if processes.is_first():
+    if group.is_first:
         run.save_config()
     logger.warning(f"{asked} images at once do not fit into memory: train.micro_batch is {size}")
     return run
 
 
-def _largest(run: Run, store: Store, size: int) -> int:
+def _largest(run: Run, store: Store, size: int, num_processes: int) -> int:
     """The first that fits of a number of images at once and its halves; 0 where not one image does."""
-    device, num_processes = build.device(run.config.train.device), processes.size()
-    with processes.alone():
-        fits = _extended(run, store, size, num_processes) if device.type == "cpu" else _taken(run, store, size)
-        while size and not fits(size):
-            size = -(-size // 2) if size > 1 else 0
+    device = build.device(run.config.train.device)
+    fits = _extended(run, store, size, num_processes) if device.type == "cpu" else _taken(run, store, size)
+    while size and not fits(size):
+        size = -(-size // 2) if size > 1 else 0
     return size
 
 

@@ -19,6 +19,7 @@ import itertools
 import math
 import time
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -243,11 +244,11 @@ def catch_up(run: Run, store: Store) -> int:
     """
     check_data(run.path, run.data, store)
     store.verify()
-    try:
-        lock = run.lock()
-    except UserError:  # whoever trains it measures it
-        return 0
-    with lock:
+    with ExitStack() as stack:
+        try:
+            stack.enter_context(run.lock())
+        except UserError:  # whoever trains it measures it
+            return 0
         before = run.log("held_out")
         if before.damaged:  # continuing keeps a copy first, and says so
             return 0
@@ -258,7 +259,7 @@ def catch_up(run: Run, store: Store) -> int:
         with counting("measuring held-out losses", "snapshots") as count:
             for done, step in enumerate(missing, start=1):
                 if (denoiser := _denoiser(run, step, device)) is not None:
-                    loss.measure(denoiser, step, Observer(), Stop(install=False))
+                    loss.measure(denoiser, step, Observer(), Stop())
                     added += 1
                 count(done, len(missing))
         written = run.held_out()

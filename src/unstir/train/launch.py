@@ -13,9 +13,8 @@ from typing import Any
 from unstir.data import SPLITS, Store
 from unstir.data.images import COLOUR_LOST, LEFT_OUT, UNLABELLED
 from unstir.data.levels import of_range
-from unstir.distributed import processes
-from unstir.distributed.join import joined
 from unstir.errors import UserError, within_memory
+from unstir.group import Alone
 from unstir.progress import counted
 from unstir.runs import build, checkpoint, compiling, resources
 from unstir.runs.card import DataCard
@@ -57,26 +56,25 @@ def train_run(
     observer: Observer | None = None,
     stop: Stop | None = None,
     data_of: Run | None = None,
+    group: Alone = Alone(),
 ) -> Training:
     """Train the run in ``folder``, made from ``config`` or continued, until it is finished or ``stop`` is asked for.
 
-    A new run learns from the data of the run ``data_of``, where one is given. Several processes that torchrun started
-    train one run together, and the first of them alone writes and speaks (`distributed`).
+    A new run learns from the data of the run ``data_of``, where one is given. The processes of a
+    ``group`` train one run together, and the first of them alone writes (`unstir.torchrun_group`).
     Raises UserError as `open_data`, `open_run` and `tracked`, before the run's folder is made or changed.
     """
-    with joined(config.train.device):
-        first = processes.is_first()
-        observer = tracked(observer or Observer(), config.log.to, Path(folder)) if first else Observer()
-        run, store = _opened(config, Path(folder), data_of)
-        return _trained(run, store, observer, stop or Stop(install=False))
+    observer = tracked(observer or Observer(), config.log.to, Path(folder)) if group.is_first else Observer()
+    run, store = _opened(group, config, Path(folder), data_of)
+    return _trained(group, run, store, observer, stop or Stop())
 
 
-def _trained(run: Run, store: Store, observer: Observer, stop: Stop) -> Training:
-    with run.lock() if processes.is_first() else nullcontext(), within_memory(*LOWER), stop, observer:
-        if processes.is_first():
+def _trained(group: Alone, run: Run, store: Store, observer: Observer, stop: Stop) -> Training:
+    with run.lock() if group.is_first else nullcontext(), within_memory(*LOWER), stop, observer:
+        if group.is_first:
             run.tidy()
-        run = fitting(run, store)
-        trainer = Trainer(run, store, observer)
+        run = fitting(run, store, group)
+        trainer = Trainer(run, store, observer, group)
         trainer.start()  # which says what was damaged, before the introduction; run() starts no second time
         logger.info(introduction(run, trainer.state))
         done = trainer.finished
@@ -88,11 +86,11 @@ def _trained(run: Run, store: Store, observer: Observer, stop: Stop) -> Training
     return Training(run, step, finished, _made(run) if finished else (stopped,))
 
 
-def _opened(config: Config, folder: Path, data_of: Run | None) -> tuple[Run, Store]:
+def _opened(group: Alone, config: Config, folder: Path, data_of: Run | None) -> tuple[Run, Store]:
     """The run and its data, made ready by the first process for all, which must have been asked alike."""
-    parallel.check_asked(config)
-    if not processes.is_first():
-        return parallel.shared()
+    parallel.check_asked(group, config)
+    if not group.is_first:
+        return parallel.shared(group)
     if not is_run(folder):
         check_teacher(config)
     store = open_data(config, folder, data_of)
@@ -109,7 +107,7 @@ def _opened(config: Config, folder: Path, data_of: Run | None) -> tuple[Run, Sto
         )
     if weak := of_range(store):
         logger.warning(weak)
-    return parallel.shared((open_run(config, folder, store), store))
+    return parallel.shared(group, (open_run(config, folder, store), store))
 
 
 def _made(run: Run) -> tuple[str, ...]:
@@ -159,8 +157,9 @@ def _continued(old: Run, asked: Config, store: Store) -> Run:
     new = Run(old.path, dataclasses.replace(asked, recipe=saved.recipe), old.data)
     newest = max((step for step, _ in checkpoint.listed(old.checkpoints)), default=0)
     if new.length < newest:
-        asked_for = {key: value for key, value in changed.items() if not (key == "train.lr_period" and saved.distilled)}
-        _say_unused(asked_for, newest, "and nothing of it is kept")  # a distilled run's period follows its length
+        if saved.kind.has_teacher:
+            changed.pop("train.lr_period", None)  # which follows the length
+        _say_unused(changed, newest, "and nothing of it is kept")
         return new  # further than asked: nothing is left to do, and nothing is changed
     check_changed(old, new, changed)
     if changed:
@@ -202,7 +201,7 @@ def _check_fit(config: Config, store: Store) -> None:
         images = counted(store.count("train"), "training image")
         raise UserError("train.batch_size", batch, f"exceeds the {images}", f"at most {least}")
     check_sides(config, height, width)
-    for predict in (config.diffusion.predict, *([config.loss.teacher] if config.distilled else [])):
+    for predict in (config.diffusion.predict, *([config.loss.teacher] if config.kind.has_teacher else [])):
         PARAMETERIZATIONS[predict].check(build.schedule(config.diffusion))
     if classes and classes != len(store.classes):
         raise UserError(

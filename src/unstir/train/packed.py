@@ -30,13 +30,9 @@ def open_data(config: Config, out: Path, data_of: Run | None = None) -> Store:
     if size := config.data.size:
         check_sides(config, size, size)
     old = Run.open(out) if is_run(out) else data_of
-    if is_run(out) and old is not None and old.config.imported:
-        raise UserError(
-            "",
-            out,
-            f"was imported ({old.config.imported}) and has no training to continue",
-            f"to go on from its weights: {old.going_on}",
-        )
+    if is_run(out) and old is not None:
+        why = f" ({old.config.kind.origin}) and has no training to continue"
+        old.config.kind.check_trained_here(out, why, f"to go on from its weights: {old.going_on}")
     if not is_run(out):
         check_free(out)
         check_initial(config)
@@ -87,7 +83,7 @@ def _store_of(data: DataConfig, old: Run | None) -> Store:
             f"{_names_store(old)}"
         )
     if not data.source:
-        raise UserError("data.source is empty, as an imported run has it; name images with --data.source")
+        raise UserError("data.source is empty; name images with --data.source")
     return pack(
         data.source,
         store_path(data),

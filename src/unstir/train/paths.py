@@ -1,4 +1,4 @@
-"""The pairs that a distilled run learns from: points on paths of its teacher, and the images where these end.
+"""The pairs that a run learns from which has a teacher: points on paths of its teacher, and the images where these end.
 
 The teacher is the network with the weights that the run began with. Each slot of the batch has `PATHS` paths at a time,
 which last for `PERIOD` steps; with `STEPS` of its solver they take two calls of the teacher for each step of training.

@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from unstir.distributed import processes
 from unstir.pictures.charts import held_out_curves, training_curves
 from unstir.progress import counted
 from unstir.runs import checkpoint, lines, resources
@@ -21,10 +20,10 @@ TIMING_FIELDS = ("images_per_second", "seconds", "peak_memory_bytes")
 
 
 class Record:
-    """Writes a run's metrics, and keeps the clock from the moment it is made."""
+    """Writes a run's metrics where it is to, and keeps the clock from the moment it is made."""
 
-    def __init__(self, run: Run, state: State) -> None:
-        self._run, self._state = run, state
+    def __init__(self, run: Run, state: State, writes: bool = True) -> None:
+        self._run, self._state, self._writes = run, state, writes
         self._seconds_before = state.seconds
         self._began = self._line_began = time.perf_counter()
         self._paused_for = 0.0
@@ -70,7 +69,7 @@ class Record:
             "seconds": round(state.seconds, 2),
             "peak_memory_bytes": resources.peak(state.window.device),
         }
-        if processes.is_first():
+        if self._writes:
             lines.append(self._run.metrics_file, line)
         state.logged = state.step
         self._line_began, self._paused_for, self._line_step = now, 0.0, state.step

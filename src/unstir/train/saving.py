@@ -12,8 +12,8 @@ from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Self
 
-from unstir.distributed import processes
 from unstir.errors import UserError, asked_for, is_out_of_memory
+from unstir.group import Alone
 from unstir.runs import checkpoint
 from unstir.runs.folder import is_run
 from unstir.runs.run import Run
@@ -30,8 +30,8 @@ class Saving:
     An error of writing is raised by the next call, or at the end of the block unless another error ends that.
     """
 
-    def __init__(self, run: Run, state: State, record: Record) -> None:
-        self._run, self._state, self._record = run, state, record
+    def __init__(self, run: Run, state: State, record: Record, group: Alone = Alone()) -> None:
+        self._run, self._state, self._record, self._group = run, state, record, group
         self._copies = True
         self._thread = ThreadPoolExecutor(1, "checkpoint")
         self._written: Future[None] | None = None
@@ -43,8 +43,8 @@ class Saving:
         the save before raised.
         """
         self.wait()
-        parallel.check_alike(self._state.net)
-        if not processes.is_first():
+        parallel.check_alike(self._group, self._state.net)
+        if not self._group.is_first:
             return
         if not is_run(self._run.path):
             raise UserError(
@@ -92,7 +92,7 @@ class Saving:
         checkpoint.keep_last(self._run.checkpoints, self._run.config.checkpoint.keep)
 
     def __enter__(self) -> Self:
-        if processes.is_first():
+        if self._group.is_first:
             self._thread.submit(int).result()
         return self
 

@@ -1,6 +1,5 @@
 """What to say of a run before and after it is trained."""
 
-from unstir.distributed import processes
 from unstir.runs.run import Run
 from unstir.train.state import State
 
@@ -9,11 +8,11 @@ def introduction(run: Run, state: State) -> str:
     """What is about to be trained on what, in a line."""
     count, data = sum(p.numel() for p in state.net.parameters()), run.data
     kind = run.config.train.dtype + (", compiled," if run.config.train.compile in ("yes", "graphs") else "")
-    device, num = state.window.device, processes.size()
+    device, num = state.window.device, state.processes
     where = f"{num} processes, {device.type}" if num > 1 else str(device)
     how = f" by the recipe {run.config.recipe}" if run.config.recipe else ""
-    if run.config.distilled:
-        how = f" distilled from {run.config.train.init}"
+    if run.config.kind.has_teacher:
+        how = f" that learns from {run.config.train.init}"
     new = "" if state.step else f"a new run{how}, "
     goal = f"of {run.length}" if state.step <= run.length else f"beyond the {run.length} asked for"
     return (

@@ -13,10 +13,9 @@ import torch
 from torch import Tensor, nn
 
 from unstir.diffusion.loss import LossHistory
-from unstir.distributed import processes
 from unstir.runs import build
 from unstir.runs.checkpoint import Checkpoint, DamagedError, environment
-from unstir.runs.kinds import Kind, check, is_count, is_figures, is_number
+from unstir.runs.checks import Kind, check, is_count, is_figures, is_number
 from unstir.runs.run import Run
 from unstir.runs.toml import to_dict
 from unstir.theory.averages import WIDTHS
@@ -35,7 +34,7 @@ class State:
     gradients, then the loss, squared error, bound in bits, gradient norm and clipped steps among them. ``counters``,
     by `COUNTERS`, count steps skipped for a gradient that was not finite. ``history`` is what an importance sampler of
     times has seen, ``powers`` the power-function averages of `WIDTHS`, or none, ``teacher`` the network that a
-    distilled run began with. ``logged`` and ``measured`` are the steps of the last lines in metrics.jsonl and
+    run with a teacher began with. ``logged`` and ``measured`` are the steps of the last lines in metrics.jsonl and
     held_out.jsonl, ``seconds`` is the time of training so far.
     """
 
@@ -51,10 +50,11 @@ class State:
     logged: int = 0
     measured: int = 0
     seconds: float = 0.0
+    processes: int = 1
 
     @classmethod
-    def initial(cls, run: Run, device: torch.device) -> "State":
-        """The state of a run before its first step, with all figures at zero."""
+    def initial(cls, run: Run, device: torch.device, processes: int = 1) -> "State":
+        """The state of a run before its first step, with all figures at zero, which so many processes train."""
         train = run.config.train
         net = build.network(run.config, device)
         zeros = partial(torch.zeros, dtype=torch.float32 if device.type == "mps" else torch.float64, device=device)
@@ -62,9 +62,9 @@ class State:
         by_losses = run.config.loss.times == "importance"
         history = LossHistory.empty(run.config.diffusion.T, device) if by_losses else None
         powers = tuple(averaged_copy(net) for _ in WIDTHS) if train.power_ema else ()
-        teacher = averaged_copy(net) if run.config.distilled else None
+        teacher = averaged_copy(net) if run.config.kind.has_teacher else None
         figures = zeros(len(WINDOW)), zeros(len(COUNTERS))
-        return cls(net, average, make_optimizer(net, train), *figures, history, powers, teacher)
+        return cls(net, average, make_optimizer(net, train), *figures, history, powers, teacher, processes=processes)
 
     @property
     def sampling_net(self) -> nn.Module:
@@ -86,6 +86,10 @@ class State:
     def _power_tensors(self) -> dict[str, Tensor]:
         named = zip(WIDTHS, self.powers, strict=False)
         return {f"power.{width}.{name}": t for width, net in named for name, t in net.state_dict().items()}
+
+    def conditions(self) -> dict[str, Any]:
+        """What bit-identity of a training depends on besides its config: the environment and number of processes."""
+        return {**environment(self.window.device), "processes": self.processes}
 
     def to_checkpoint(self, run: Run) -> Checkpoint:
         """A full checkpoint of this moment, copied to the host."""
@@ -113,7 +117,7 @@ class State:
         """What gives the full checkpoint of ``tensors``, which are there when ``arrived`` returns."""
         window, counters = tensors.pop("window"), tensors.pop("counters")
         numbers = {"logged": self.logged, "measured": self.measured, "seconds": self.seconds}
-        made = self._saved(run, tensors, environment=conditions(self.window.device))
+        made = self._saved(run, tensors, environment=self.conditions())
 
         def checkpoint() -> Checkpoint:
             arrived()
@@ -205,11 +209,6 @@ STATE: Mapping[str, Kind] = {
     "seconds": is_number,
 }
 """What a full checkpoint has to hold besides tensors, and of what kind each is."""
-
-
-def conditions(device: torch.device) -> dict[str, Any]:
-    """What bit-identity of a training depends on besides its config: the environment, and the number of processes."""
-    return {**environment(device), "processes": processes.size()}
 
 
 def on_host(tensors: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], Callable[[], None]]:

@@ -5,7 +5,7 @@ that a run continued from any checkpoint takes the steps it would have taken. Wi
 device: figures are summed there and read once a log line.
 
 Of several processes each computes its part of every batch (`parallel`). The first one alone writes; where files or
-signals decide, all do as one says (`distributed.processes`).
+signals decide, all do as one says (`group`).
 """
 
 import logging
@@ -22,8 +22,8 @@ from unstir.data import Store
 from unstir.diffusion.arithmetic import repeatable
 from unstir.diffusion.loss import Losses, denoising_loss
 from unstir.diffusion.paths import path_loss
-from unstir.distributed import processes
 from unstir.errors import UserError
+from unstir.group import Alone
 from unstir.nn.own import takes
 from unstir.randomness import Key
 from unstir.runs import build, checkpoint
@@ -42,7 +42,7 @@ from unstir.train.observer import Observer, Stop
 from unstir.train.paths import Paths
 from unstir.train.record import Record, draw_charts
 from unstir.train.saving import Saving
-from unstir.train.state import State, conditions, update_average
+from unstir.train.state import State, update_average
 
 logger = logging.getLogger(__name__)
 
@@ -53,30 +53,30 @@ MAX_SKIPPED = 10
 class Trainer:
     """A run in training. Made from its folder and its store, it stands where the newest whole checkpoint left off."""
 
-    def __init__(self, run: Run, store: Store, observer: Observer | None = None) -> None:
-        cfg = run.config.train
+    def __init__(self, run: Run, store: Store, observer: Observer | None = None, group: Alone = Alone()) -> None:
+        cfg, self._group = run.config.train, group
         self._run, self._store, self._config, self._observer = run, store, cfg, observer or Observer()
         self._device = build.device(cfg.device)
-        self.state = State.initial(run, self._device)
-        self._part = processes.share(cfg.batch_size)
+        self.state = State.initial(run, self._device, group.size)
+        self._part = group.share(cfg.batch_size)
         self._size = cfg.micro_batch or cfg.batch_size
         self._batches = Batches.of(run, store, self._device)
         self._slots = torch.arange(cfg.batch_size, device=self._device)
         self._snapshots, self._grids, self._started = snapshots(run), Grids(run, self._observer), False
-        found, self._damaged = parallel.newest(run, self._check)
+        found, self._damaged = parallel.newest(group, run, self._check)
         if found is not None:
             self.state.restore(found)
             there = found.environment if 0 < found.step < run.length else {}  # else none was taken, or is left to take
-            for sentence in what_differs(there, conditions(self._device)):
+            for sentence in what_differs(there, self.state.conditions()):
                 logger.warning(sentence)
         elif cfg.init:
-            weights, said = parallel.initial(run.config)
+            weights, said = parallel.initial(group, run.config)
             self.state.start_from(weights)
             if said:
                 logger.info(said)
         net, self._takes_key = self.state.net, takes(self.state.net, "dropout_key")
         denoiser = compiled(build.denoiser(run.config, net, build.dtype(cfg.dtype, self._device)), cfg.compile)
-        self._learner = parallel.learner(net)
+        self._learner = group.learner(net)
         self._denoiser = replace(denoiser, net=self._learner)
         self._objective = build.objective(run.config, self._denoiser)
         self._rate, self._levers = learning_rates(run), levers(run.config, self.state.history, self._device)
@@ -84,15 +84,15 @@ class Trainer:
         if self.state.teacher is not None:
             teacher = build.teacher(run.config, self.state.teacher, self._denoiser.dtype)
             self._paths = Paths(teacher, run.config, run.data.shape, self._batches.labels)
-        self._record = Record(run, self.state)
-        self._saving = Saving(run, self.state, self._record)
+        self._record = Record(run, self.state, group.is_first)
+        self._saving = Saving(run, self.state, self._record, group)
         self._held_out = HeldOutLoss(run, store, self._device)
 
     def start(self) -> None:
         """Make the folder ready, once, before anything else is written: set damaged checkpoints aside and cut the logs
         at the present step. What was damaged is logged.
         """
-        if self._started or not processes.is_first():
+        if self._started or not self._group.is_first:
             return
         state, self._started = self.state, True
         for path, problem in self._damaged.items():
@@ -106,24 +106,23 @@ class Trainer:
     def finished(self) -> bool:
         """Whether every step is taken and the last grid drawn, if it can be."""
         drawn = self._grids.spoilt or self._grids.is_drawn(self._snapshots.get(self.state.step))
-        return processes.of_first(self.state.step >= self._run.length and drawn)
+        return self._group.of_first(self.state.step >= self._run.length and drawn)
 
     def run(self, stop: Stop | None = None) -> bool:
         """Start, train to the run's length or until ``stop`` is asked for, save, and return whether it finished."""
         self.start()
-        stop = stop or Stop(install=False)
-        run, state = self._run, self.state
+        stop = stop or Stop()
+        run, state, group = self._run, self.state, self._group
         log_every, save_every = run.steps_in(run.config.log.every), run.steps_in(run.config.checkpoint.every)
         with self._record.paused():
             self._observer.begin(state.step, run.length, (self._config.batch_size, *run.data.shape), [*self._snapshots])
-        self._event("continued" if state.step else "started", **conditions(self._device))
+        self._event("continued" if state.step else "started", **state.conditions())
         self._take_snapshot(stop)
-        saved = processes.of_first((run.checkpoints / checkpoint.file_name(state.step)).exists())
-        ends = processes.of_first([step for step, _ in checkpoint.listed(run.weights)])  # which may be measured again
-        vote = processes.Vote()
+        saved = group.of_first((run.checkpoints / checkpoint.file_name(state.step)).exists())
+        ends = group.of_first([step for step, _ in checkpoint.listed(run.weights)])  # which may be measured again
         self._warm_up()
         with self._saving:
-            while state.step < run.length and vote(stop.signal) is None:
+            while state.step < run.length and group.vote(stop.signal) is None:
                 self.take_step()
                 saved = False
                 self._saving.check()
@@ -135,24 +134,24 @@ class Trainer:
                     saved = True
                 self._take_snapshot(stop)
                 if state.step in self._snapshots or state.step in ends:
-                    processes.wait_for_first()
+                    group.of_first(None)
             if not saved:
                 self._saving.begin()
-        stop.signal = stop.signal or vote.result()
+        stop.signal = stop.signal or group.voted()
         finished = self.finished
         self._event("finished" if finished else "stopped", signal=stop.signal)
         return finished
 
     def _warm_up(self) -> None:
         """The pass by which several processes settle how they exchange gradients (`parallel`)."""
-        if processes.size() > 1 and self.state.step < self._run.length:
+        if self._group.size > 1 and self.state.step < self._run.length:
             buffers = [(buffer, buffer.clone()) for buffer in self.state.net.train().buffers()]
             self._learn_from(slice(self._part.start, self._part.start + 1))
             for buffer, before in buffers:
                 buffer.copy_(before)
 
     def _event(self, name: str, **details: Any) -> None:
-        if processes.is_first():
+        if self._group.is_first:
             self._run.record(name, step=self.state.step, **details)
 
     def take_step(self) -> None:
@@ -170,7 +169,7 @@ class Trainer:
         parts = [slice(begin, min(begin + self._size, end)) for begin in range(first, end, self._size)]
         seen = [self._learn_from(part, part.stop == end) for part in parts]
         columns = tuple(torch.cat(column) for column in zip(*seen, strict=True))
-        t, losses, figures = processes.rows_of_all(columns, self._part, cfg.batch_size)
+        t, losses, figures = self._group.rows_of_all(columns, self._part, cfg.batch_size)
         norm = torch.nn.utils.clip_grad_norm_(state.net.parameters(), cfg.clip or math.inf, foreach=True)
         applied = torch.isfinite(norm)
         state.optimizer.found_inf = (~applied).float()  # type: ignore[attr-defined]
@@ -201,7 +200,7 @@ class Trainer:
     def _learn_from(self, part: slice, last: bool = True) -> tuple[Tensor, Tensor, Tensor]:
         """Add the gradient of a part of the batch. Returns its times [b], losses [b] and weighted figures [b, 3]."""
         examples = self.examples(part)
-        with parallel.exchanging(self._learner, last), repeatable(self._device):
+        with self._group.exchanging(self._learner, last), repeatable(self._device):
             losses = self._losses(examples, self._slots[part])
             scale = self._config.loss_scale / self._config.batch_size
             torch.autograd.backward((losses.total * examples.weight).sum() * scale)
@@ -209,7 +208,7 @@ class Trainer:
         return examples.t, total, torch.stack((total, mse, bits), 1) * examples.weight[:, None]
 
     def _losses(self, examples: Examples, slots: Tensor) -> Losses:
-        """The losses of each image; a distilled run has no objective but the ends of paths."""
+        """The losses of each image; one with a teacher has no objective but the ends of paths."""
         denoiser = replace(self._denoiser, augmentation=examples.augmentation)
         dropout_key = Key(self._run.config.seed, "dropout", self.state.step, slots) if self._takes_key else None
         x_0, t, eps, _, label, perturbation, _, x_t = examples
@@ -233,7 +232,7 @@ class Trainer:
         if in_a_row >= MAX_SKIPPED:
             self._saving.begin()
             self._saving.wait()
-            processes.wait_for_all()  # or the others would end before the first has saved
+            self._group.of_all(None)  # or the others would end before the first has saved
             clip = "" if self._config.clip else " or with train.clip"
             raise UserError(
                 f"the gradient was not finite for {in_a_row} steps in a row, up to step {state.step}; the weights of "
@@ -247,7 +246,7 @@ class Trainer:
         """
         state, name = self.state, self._snapshots.get(self.state.step)
         loss_is_due = self._held_out.due(state.step) and (name is not None or self._ended_here())
-        if not processes.is_first() or not (loss_is_due or not self._grids.is_drawn(name)):
+        if not self._group.is_first or not (loss_is_due or not self._grids.is_drawn(name)):
             return
         self._saving.wait()  # what is of this step comes after its checkpoint
         with self._record.paused(), set_aside(self._config.compile):

@@ -83,13 +83,9 @@ def run_folder(recipe: str, out: str) -> Path:
 def settings(recipe: str, folder: Path) -> Config:
     """The config of ``recipe``, or for "" that of the run in ``folder``, or of the default recipe where is none."""
     if not recipe and (folder / "config.toml").is_file():
-        try:
-            return toml.load(folder / "config.toml")
-        except UserError:
-            from unstir.runs import card  # which needs torch
+        from unstir.runs.folder import RunFolder  # which needs torch
 
-            card.load(folder)  # its number says whether this version reads the rest
-            raise
+        return RunFolder.open(folder).config
     return load_recipe(recipe or DEFAULT)
 
 

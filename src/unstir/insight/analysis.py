@@ -1,0 +1,223 @@
+"""The written analysis of a run: what its own numbers say, sentence by sentence.
+
+Each sentence rests on a tested effect beyond `significance.LEVEL` and points to the figure that shows it, or says that
+the question is undecided or was not measured. Each theme is a function of `Facts`, so that the same folder always reads
+the same. What to try comes last: the remedies of the doctor's problems and warnings or, where it found none, advice
+from decided sentences. For people in a hurry, `lead` says in plain words what the run is and how good, and `summary`
+chooses three sentences; `limitations` says what none of them can.
+"""
+
+import re
+from collections.abc import Callable, Iterable, Iterator, Sequence
+
+from unstir.insight.analysis_samples import MEANINGS, diversity, enough, memorisation, quality, sampling
+from unstir.insight.analysis_training import fit, progress
+from unstir.insight.checks_data import more_images
+from unstir.insight.checks_learning import longer
+from unstir.insight.facts import Facts, more_seeds
+from unstir.insight.findings import Cause, Finding, causes
+from unstir.insight.statement import Statement, Topic
+from unstir.insight.wording import brief, coded, count
+from unstir.metrics.evaluation import FID, Evaluation
+from unstir.metrics.figures import figure_effect
+from unstir.progress import duration
+from unstir.significance import LEVEL
+
+URGENCY = ("bad", "good", "neutral", "undecided")
+SECOND: tuple[Topic, ...] = ("memorisation", "diversity", "fit", "progress", "sampling")
+
+
+def analyse(facts: Facts, findings: Sequence[Finding]) -> tuple[Statement, ...]:
+    """The sentences about a run, by topic in the order of `TITLES`; what is missing in ``facts`` is said to be.
+
+    ``findings`` are the doctor's, whose remedies are the advice.
+    """
+    themes: tuple[Callable[[Facts], Iterable[Statement]], ...] = (quality, diversity, sampling)
+    if facts.config.kind.trained_here:
+        themes = (progress, quality, fit, diversity, memorisation, sampling)
+    statements = [statement for theme in themes for statement in theme(facts)]
+    return (*statements, *_advice(facts, findings, statements))
+
+
+def summary(statements: Sequence[Statement]) -> list[Statement]:
+    """Three statements: how good the samples are, what else is worst or else surest, and what to try next.
+
+    A bad one goes before a good one, and of equal ones the first in the order of the page or, for the second, of
+    `SECOND`; fewer where there are not so many.
+    """
+    of_topic = {topic: [it for it in statements if it.topic == topic] for topic in ("quality", *SECOND, "next")}
+    candidates = (of_topic["quality"], [it for topic in SECOND for it in of_topic[topic]])
+    first = [min(of, key=lambda it: URGENCY.index(it.verdict)) for of in candidates if of]
+    return first + of_topic["next"][:1]
+
+
+def limitations(facts: Facts) -> list[str]:
+    """What the figures of this page cannot show, from what they were made of."""
+    texts = [
+        "One training run is shown: another seed of training would give other figures, by more than their errors say.",
+        "Samples are the first of a fixed seed and not chosen; the worst ones are chosen, as their caption says.",
+    ]
+    texts += [] if facts.last is None else limits_of(facts.last)
+    if facts.last is not None and facts.config.kind.trained_here:
+        texts.append(PARTS_OF_IMAGES)
+    if not facts.data.counts["held_out"] and facts.config.kind.trained_here:
+        texts.append("No images were held out, so neither over-fitting nor copies can be distinguished from chance.")
+    return texts
+
+
+PARTS_OF_IMAGES = "Copies are searched for as whole images: a copied part of an image is not found."
+
+
+def limits_of(last: Evaluation) -> list[str]:
+    """What the figures of an evaluation cannot show."""
+    main, protocol = last.main(), last.protocol
+    texts = [f"{main.name} {next(sees for start, sees in FEATURES.items() if last.main_key.startswith(start))}"]
+    if main.error:
+        least = f"a difference of {main.name} below about {brief(LEVEL * figure_effect(main, main).error)}"
+        sets = f"Figures are of {count(protocol['seeds'], 'set')} of {count(protocol['num'], 'image')}"
+        texts.insert(0, f"{sets}: {least} from a run evaluated alike is not seen.")
+    return texts
+
+
+FEATURES = {
+    FID: "uses the features of a network trained on photographs; of other images it may miss what matters.",
+    "classifier/": "uses the features of a classifier of this very data: it sees what tells the classes apart and may "
+    "miss the rest, such as faint noise. It is no FID and compares with no published figure.",
+    "patches/": "compares small patches: it does not see whether an image as a whole makes sense.",
+    "": "sees what its features see, and compares only with figures in the same features.",
+}
+"""What the features of a figure see and do not see, by how its key begins."""
+
+
+def _advice(facts: Facts, findings: Sequence[Finding], statements: Sequence[Statement]) -> list[Statement]:
+    """Sentences on what to try, the most pressing first; where nothing is decided, one that says so.
+
+    Where the doctor names a problem or a warning, its remedies are all that is said.
+    """
+    if pressing := [cause for cause in causes(findings) if cause.severity != "note"]:
+        return [_remedy(cause) for cause in pressing]
+    nothing = "What to try next is undecided, for the samples were not measured; `unstir report RUN` measures them."
+    if facts.last is not None:
+        nothing = "No decided effect says what to try next; more seeds make the errors smaller "
+        nothing += f"({more_seeds(facts.last)})."
+    advised = list(_from_statements(facts, statements))
+    return advised or [Statement("next", "next", "quality", "undecided", nothing)]
+
+
+def _remedy(cause: Cause) -> Statement:
+    """The remedy of what the doctor found, with how much it explains."""
+    finding = cause.finding
+    explains = f" (it explains {count(len(cause.symptoms), 'other finding')} too)" if cause.symptoms else ""
+    text = f"Because {finding.says}{explains}: {coded(finding.remedy)}."
+    return Statement(f"mend {finding.check}", "next", "doctor", "neutral", text)
+
+
+def _from_statements(facts: Facts, statements: Sequence[Statement]) -> Iterator[Statement]:
+    """What the decided statements of the analysis advise; nothing where there are none."""
+    decided = {it.name: it for it in statements if it.effect is not None and it.effect.decided}
+    bad = {name: it for name, it in decided.items() if it.verdict == "bad"}
+    if (gain := decided.get("more to gain")) is not None and (not facts.finished or "excess" in bad):
+        yield _because(gain, "longer", "the loss is still falling", _go_on(facts))
+    if (memorised := bad.get("copies") or bad.get("gap")) is not None:
+        reason = "samples lie too near training images"
+        if memorised.name == "gap":
+            reason = "the loss of held-out images is above that of training images"
+        yield _because(memorised, "regularise", reason, f"in a new run {coded(more_images(facts.config))}")
+    if "enough calls" in decided and (few := enough(facts)) is not None:
+        how = few.chain.protocol
+        command = f"`unstir sample RUN --sampler {how['sampler']} --steps {how['steps']}`"
+        text = f"sample with {count(how['calls'], 'call')}, {command}"
+        reason = "they cannot be distinguished from samples that cost more"
+        yield _because(decided["enough calls"], "fewer calls", reason, text)
+    if "class accuracy" in bad and not facts.config.kind.has_teacher:
+        reason = "samples miss their class more often than real images"
+        yield _because(bad["class accuracy"], "guidance", reason, _guidance(facts))
+
+
+def _go_on(facts: Facts) -> str:
+    if facts.finished:
+        return coded(longer(facts))
+    return f"let the run go on from step {facts.step:,} to its end at {facts.run.length:,}, `unstir train --out RUN`"
+
+
+def _because(cause: Statement, name: str, reason: str, remedy: str) -> Statement:
+    """Advice that rests on ``cause``: its effect, its figure."""
+    return Statement(name, "next", cause.figure, "neutral", f"Because {reason}: {remedy}.", cause.effect)
+
+
+def _guidance(facts: Facts) -> str:
+    """Guidance where classes are missed."""
+    protocol = facts.last.protocol if facts.last is not None else {}
+    scale = protocol.get("guidance", 1.0)
+    guide = f" --guide {protocol['guide']}" if protocol.get("guide") else ""
+    if facts.config.train.label_dropout or guide:
+        return f"try guidance, `unstir evaluate RUN --guidance {scale + 1:g}{guide}` in place of {scale:g}"
+    return "another run with `--train.label_dropout 0.1` can be guided, `unstir sample RUN --guidance 2`"
+
+
+GOODNESS = {
+    ("excess", "bad"): "By the figures its images can still be told from real ones.",
+    ("excess", "undecided"): "The samples are too few to say whether its images can be told from real ones.",
+    ("excess", "not compared"): "Too few real images were held out to say whether its images can be told from them.",
+    ("near", "good"): "By the figures its images are close to real ones.",
+    ("too near", "bad"): "By the figures its images are nearer to the training images than new ones can be: they may "
+    "be copies.",
+}  # fmt: skip
+"""What a statement about the main figure says, by its name and verdict; "not compared" is one without an effect."""
+
+OTHERS = ("class accuracy", "classes", *MEANINGS)  # statements on figures beside the main one
+
+TERMS = (
+    (r"[Hh]eld[- ]out", "Held-out images are real images that training never used."),
+    (r"\bloss\b", "The loss is the mean squared error of what the network predicts: lower is better."),
+    (r"\bFD-|\bFID\b|Wasserstein", "A distance (FD, FID, sliced Wasserstein) says how far the samples, as a set, are "
+     "from real images: lower is better."),
+    (r"\bbits\b", "Bits per dimension (bits/dim) are what the model needs to store one value of a pixel: lower is "
+     "better, and without a model it takes 8."),
+)  # fmt: skip
+"""Terms of the field by a pattern, each with its explanation."""
+
+
+def lead(facts: Facts, statements: Sequence[Statement]) -> list[str]:
+    """Three sentences or so for a reader who knows no term of the field, commands in backticks."""
+    height, width = facts.data.shape[1:]
+    kind = "grey" if facts.data.shape[0] == 1 else "colour"
+    kind_of_run = f"A diffusion model: a network that turns noise into new {kind} images of {width}x{height} pixels."
+    if not facts.config.kind.trained_here:
+        return [
+            kind_of_run,
+            f"Its weights were imported from {facts.config.kind.origin}.",
+            _goodness(facts, statements),
+        ]
+    train, held_out = facts.data.counts["train"], facts.data.counts["held_out"]
+    kept = f"; {held_out:,} others were held out, to compare with" if held_out else ""
+    source = f"It was trained on {count(train, 'image')} of `{facts.config.data.source}`{kept}."
+    if facts.config.kind.has_teacher:
+        teacher = f"the run `{facts.config.train.init}`"
+        source = f"It was distilled: it learned from {teacher} to make in one call what that makes in many."
+    where = f"Training is at step {facts.step:,} of {facts.run.length:,}."
+    if facts.finished:
+        where = f"Training finished after {count(facts.step, 'step')}."
+    if facts.cost.images:
+        name, num, how = facts.images_seen
+        where += f" It took {duration(facts.cost.seconds)}; {name}: {num}, {how}."
+    return [kind_of_run, source, where, _goodness(facts, statements)]
+
+
+def _goodness(facts: Facts, statements: Sequence[Statement]) -> str:
+    """Whether its images are good, by the statement about the main figure and, against it, those on others."""
+    if facts.last is None:
+        return "Whether its images are good was not measured: see them below, or measure it with `unstir evaluate RUN`."
+    keys = ((it.name, "not compared" if it.effect is None else it.verdict) for it in statements)
+    main = next(key for key in keys if key in GOODNESS)
+    text = GOODNESS[main]
+    worse = [it.name for it in statements if it.name in OTHERS and it.verdict == "bad"]
+    if worse and main[1] != "bad":
+        text += f" By other figures they can be told from real ones (below: {', '.join(worse)})."
+    return f"{text} They are {facts.older}." if facts.older else text
+
+
+def explained(texts: Iterable[str]) -> str:
+    """What the terms in these texts mean; "" where there are none."""
+    text = " ".join(texts)
+    return " ".join(meaning for pattern, meaning in TERMS if re.search(pattern, text))

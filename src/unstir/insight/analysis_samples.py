@@ -1,0 +1,227 @@
+"""What the samples are worth: how near to real images, how varied, whether copies, and how many calls they need."""
+
+import math
+from collections.abc import Iterator, Sequence
+from functools import partial
+from typing import NamedTuple
+
+from unstir.insight.facts import Facts, Reported, more_seeds, same_features
+from unstir.insight.statement import Statement, Topic
+from unstir.insight.wording import brief, change, count, percent, shown, size, with_error
+from unstir.metrics.evaluation import Evaluation, describe_classifier, of_images
+from unstir.metrics.figures import LOWER, Figure, above_floor, as_share
+from unstir.metrics.memorisation import Memorisation
+from unstir.significance import LEVEL, Effect, Estimate, Precedence, difference, exact
+
+NEAR = 2.0  # a distance that is decidedly below so many times that of real images is called good
+
+MEANINGS = {
+    "precision": "the share of samples that lie among real images",
+    "recall": "the share of real images that lie among the samples",
+}
+
+
+def quality(facts: Reported) -> Iterator[Statement]:
+    """Sentences on the main figure against that of real images, and on classes."""
+    last, state = facts.last, partial(Statement, topic="quality", figure="quality")
+    if last is None:
+        text = "How good the samples are was not measured; `unstir evaluate RUN` does it."
+        yield state("excess", verdict="undecided", text=text)
+        return
+    figure = last.main()
+    yield _excess(last, figure, last.protocol["num"], facts.older)
+    entry, described = last.protocol.get("classifier"), describe_classifier(last.protocol)
+    if entry and not entry["used"] and described:  # the data's own is not trusted: what is used in its place
+        yield state("classifier", verdict="neutral", text=f"{described[0].upper()}{described[1:]}.")
+    yield from _against_real(facts, last)
+
+
+def diversity(facts: Reported) -> Iterator[Statement]:
+    """Sentences on precision and recall, each against that of real images."""
+    if (last := facts.last) is None:
+        return
+    for key, meaning in MEANINGS.items():
+        if (figure := same_features(last, key)) is not None:
+            yield from _beside_floor(key, "diversity", f"{key.capitalize()}, {meaning},", figure, last.protocol["num"])
+
+
+def _excess(last: Evaluation, figure: Figure, num: int, older: str) -> Statement:
+    """The main figure, how many times that of real images it is, and whether it tells the samples from them.
+
+    ``older`` says of which step it is where that is not the run's.
+    """
+    state = partial(Statement, "excess", "quality", "quality")
+    head = f"{figure.name}{older and f', {older},'} is {shown(figure)} ({_how(last)})"
+    least, apart = figure.floor_estimate(num), above_floor(figure, num)
+    if least is None or apart is None:
+        return state("undecided", f"{head}; there are not as many held-out images to hold it against.")
+    real, times = with_error(*least[:2]), _times(figure, least, apart)
+    if not apart.decided:
+        text = f"{head}; real images that it has not seen have {real}. Whether they differ is undecided "
+        text += f"({change(apart)})"
+        below = difference(figure.estimate, Estimate(NEAR * least.value, NEAR * least.error, least.df))
+        if figure.better != LOWER or not below.positive:
+            return state("undecided", f"{text}.", apart)
+        text += f", but it is decidedly less than {NEAR:g} times theirs (by {size(below)})."
+        return Statement("near", "quality", "quality", "good", text, below)
+    if (apart.value > 0) == (figure.better == LOWER):
+        text = f"{head}, {times}that of real images ({real}): the samples can still be distinguished from real images "
+        return state("bad", f"{text}({change(apart)}).", apart)
+    text = f"{head}, {times}that of real images that are not in the reference ({real}): nearer than new images can be, "
+    return Statement("too near", "quality", "quality", "bad", f"{text}as copies are ({change(apart)}).", apart)
+
+
+def _how(last: Evaluation) -> str:
+    """What the main figure was made of, and how good the classifier is whose features it is in."""
+    how = last.protocol
+    sets = f"{count(how['seeds'], 'set')} of {count(how['num'], 'image')}"
+    if not of_images(how):
+        sets += f", {how['sampler']} with {count(how['calls'], 'call')}"
+    if (entry := how.get("classifier")) and entry["used"] and last.main_key.startswith("classifier/"):
+        sets += f"; its classifier is right in {percent(entry['accuracy'])} of {entry['num']:,} held-out images"
+    return sets
+
+
+def _times(figure: Figure, least: Estimate, apart: Effect) -> str:
+    """The ratio of a distance to that of real images with its error, "2.1 +- 0.3 times "; else that it is beyond.
+
+    The error is that of a quotient to first order, widened as that of the difference. Where the figure of real images
+    is itself within its errors of 0, a ratio to it says nothing.
+    """
+    value, error, _ = figure.estimate
+    if figure.better != LOWER or least.value <= LEVEL * least.error or not math.isfinite(error):
+        return "beyond "
+    ratio, widened = value / least.value, apart.error / max(math.hypot(error, least.error), 1e-300)
+    return f"{with_error(ratio, ratio * math.hypot(error / value, least.error / least.value) * widened)} times "
+
+
+def _against_real(facts: Reported, last: Evaluation) -> Iterator[Statement]:
+    """How often a sample shows the class it was asked for, and whether classes come up as often as in the data."""
+    held_out, num = facts.data.counts["held_out"], last.protocol["num"]
+    accuracy, shares = (last.figures.get(f"classifier/{key}") for key in ("accuracy", "classes"))
+    if accuracy is not None and accuracy.floor is not None and held_out:
+        real = Estimate(accuracy.floor, (accuracy.floor * (1 - accuracy.floor) / held_out) ** 0.5, held_out - 1.0)
+        text = f"The classifier names the class asked for in {percent(accuracy.value)} of the samples "
+        text += f"({shown(accuracy)}) and in {percent(accuracy.floor)} of held-out images"
+        apart = difference(real, as_share(accuracy, num).estimate)
+        yield _compared("class accuracy", "quality", text, apart, higher_is_better=True)
+    if shares is not None:
+        text = "The distance of the shares of the classes from those of the data (0 is alike, 1 is none in common)"
+        yield from _beside_floor("classes", "quality", text, shares, num)
+
+
+def _beside_floor(name: str, topic: Topic, subject: str, share: Figure, num: int) -> Iterator[Statement]:
+    """A share with that of held-out images; nothing where there are not as many of these."""
+    figure = as_share(share, num)
+    least, apart = figure.floor_estimate(num), above_floor(figure, num)
+    if least is not None and apart is not None:
+        text = f"{subject} is {shown(figure)}; held-out images reach {with_error(*least[:2])}"
+        yield _compared(name, topic, text, apart, higher_is_better=figure.better != LOWER)
+
+
+def _compared(name: str, topic: Topic, text: str, apart: Effect, higher_is_better: bool) -> Statement:
+    """A figure against that of real images, and whether they differ."""
+    state, by = partial(Statement, name, topic, "quality"), f"({change(apart)})."
+    if not apart.decided:
+        return state("undecided", f"{text}; whether they differ is undecided {by}", apart)
+    if (apart.value < 0) == higher_is_better:
+        return state("bad", f"{text}: worse {by}", apart)
+    return state("good", f"{text}: no worse than real images {by}", apart)
+
+
+def memorisation(facts: Reported) -> Iterator[Statement]:
+    """The sentence on copies, from the newest evaluation that looked for them."""
+    state = partial(Statement, "copies", "memorisation", "neighbours", "undecided")
+    last = next((it.memorisation for it in reversed(facts.by_step) if it.memorisation is not None), None)
+    if last is None:
+        yield state("Whether samples are copies of training images was not measured; `unstir evaluate RUN` does it.")
+    elif copies := [(space.name, space.copies) for space in last.spaces if space.copies is not None]:
+        yield _copies(last, copies)
+    else:
+        numbers = f"{count(last.num, 'sample')} and {count(last.num_held_out, 'held-out image')}"
+        yield state(f"Whether samples are copies is undecided: {numbers} are too few.")
+
+
+def _copies(result: Memorisation, tests: Sequence[tuple[str, Precedence]]) -> Statement:
+    """More samples than new images would have at a training image of their own: the exact test of `precedence`."""
+    state = partial(Statement, "copies", "memorisation", "neighbours")
+    space, test = min(tests, key=lambda item: item[1].p)
+    more = test.count - test.expected
+    surplus = exact(more, test.p, "precedence test", len(tests))
+    so_many = f"{test.count:,} of {count(result.num, 'sample')} lie closer to one single training image than new "
+    so_many += f"images do, of which {brief(test.expected)} would"
+    by = f"by {space}, p = {test.p:.2g}"
+    if surplus.positive:
+        text = f"Samples are copies: {so_many} ({by}; {with_error(more, surplus.error)} too many)."
+        return state("bad", text, surplus)
+    if result.verdict == "copies":
+        text = f"Some samples may be copies: {so_many} ({by}). Chance does that once in a hundred runs or less; at the "
+        return state("undecided", f"{text}level of this page it is undecided.", surplus)
+    text = f"No copies show, though that there are none is undecided: {so_many} ({by})"
+    text += "" if test.least is None else f"; fewer than {test.least:,} of them would not show"
+    return state("undecided", f"{text}.", surplus)
+
+
+class Enough(NamedTuple):
+    """A ``chain`` of few calls: its ``harm`` against the most is not decided, its ``gain`` over a ``worse`` one is.
+
+    The second is what makes the first say something: figures too rough to tell anything apart find no chain enough.
+    """
+
+    chain: Evaluation
+    harm: Effect
+    worse: Evaluation
+    gain: Effect
+
+
+def enough(facts: Facts) -> Enough | None:
+    """The fewest calls that do as well as the most, as far as can be told; None where nothing can be told."""
+    most = _most(facts)
+    others = sorted((chain for chain in facts.by_chain if chain is not most), key=_calls)
+    harms = [(chain, _harm(most, chain, len(others))) for chain in others]
+    worse = [chain for chain, harm in harms if harm.positive]
+    for chain, harm in harms:
+        if worse and chain not in worse and _calls(chain) < _calls(most):
+            gains = [(_harm(chain, other, len(others)), other) for other in worse]
+            gain, other = max(gains, key=lambda pair: pair[0].z or 0.0)
+            if gain.positive:
+                return Enough(chain, harm, other, gain)
+    return None
+
+
+def sampling(facts: Facts) -> Iterator[Statement]:
+    """The sentence on the fewest network calls that do as well as the most."""
+    state = partial(Statement, "enough calls", "sampling", "calls")
+    if len(facts.by_chain) < 2:
+        text = "How many network calls a sample needs was not measured; `unstir report RUN` "
+        yield state("undecided", f"{text}evaluates several samplers with several numbers of calls.")
+        return
+    most, few = _most(facts), enough(facts)
+    if few is None:
+        text = f"Whether fewer calls than the {_calls(most):,} of {most.protocol['sampler']} do as well is undecided: "
+        yield state("undecided", f"{text}more seeds ({more_seeds(most)}) would tell.")
+        return
+    chain, reference, worse = (
+        f"{of.protocol['sampler']} with {count(_calls(of), 'call')} ({shown(of.main())})"
+        for of in (few.chain, most, few.worse)
+    )
+    text = f"Fewer calls do: {chain} cannot be distinguished from {reference} (the difference is {change(few.harm)}), "
+    yield state("good", f"{text}but is better than {worse} by {size(few.gain)}.", few.gain)
+
+
+def _most(facts: Facts) -> Evaluation:
+    """The chain of most calls, the better of several."""
+    first = facts.by_chain[0]
+    return max(facts.by_chain, key=lambda chain: (_calls(chain), _harm(chain, first).value))
+
+
+def _harm(a: Evaluation, b: Evaluation, choices: int = 1) -> Effect:
+    """How much worse ``b`` is than ``a`` by the main figure of ``a``, positive where it is."""
+    sign = 1 if a.main().better == LOWER else -1
+    x, y = (of.figures[a.main_key].estimate for of in (a, b))
+    x, y = (Estimate(sign * of.value, of.error, of.df) for of in (x, y))
+    return difference(x, y, choices)
+
+
+def _calls(chain: Evaluation) -> int:
+    return int(chain.protocol["calls"])

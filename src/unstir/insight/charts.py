@@ -1,0 +1,280 @@
+"""The charts of a page, made from `Facts`; an empty list where there is nothing to draw.
+
+Each is inline SVG that takes the page's text colour, so that one drawing serves light, dark and paper.
+"""
+
+import html
+import io
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from unstir.chain import title
+from unstir.errors import printable
+from unstir.insight.facts import Facts, same_features
+from unstir.insight.wording import count
+from unstir.metrics.evaluation import Evaluation
+from unstir.metrics.figures import Figure
+from unstir.pictures.animation import evenly
+from unstir.pictures.charts import log_axis
+from unstir.runs import build
+from unstir.significance import mean_of
+
+INK = "#010203"  # stands for the colour of text while a figure is drawn; becomes ``currentColor``
+COLOURS = ("#1f6fd0", "#d9520c", "#0a9a78", "#ad6cab", "#857000", "#6b7480")
+"""Series colours: the first four distinguished by the colour-blind, all 3:1 against white and against near-black."""
+
+MARKERS = ("o", "s", "^", "D", "v", "X")
+DASHES = ("-", (0, (5, 2)), (0, (1, 1.5)), (0, (6, 1.5, 1, 1.5)), (0, (3, 1.5)), (0, (8, 2, 1, 1, 1, 2)))
+"""A series has a marker and a dash of its own too, for paper and for those who see no colour."""
+
+WIDTH, HEIGHT = 4.4, 2.9  # inches: so narrow a chart is as wide as a telephone, where its labels are still read
+STYLE = Path(__file__).parent / "templates" / "chart.mplstyle"
+_ID = re.compile(r'(\bid="|url\(#|href="#)')
+
+Point = tuple[float, float, float]  # x, a value, and its standard error
+
+CURVES = (
+    ("loss", "training loss", True),
+    ("grad_norm", "gradient norm before clipping", True),
+    ("lr", "learning rate", False),
+    ("ema_decay", "decay of the averaged weights", False),
+)
+TIMES_SHOWN = 5  # steps of training that are shown by timestep
+MARKED = 0.15  # a curve of many points has a marker at every such share of its length
+BESIDE = 0.02  # samplers of equally many calls stand side by side, so far apart in shares of the width
+
+
+def curves(facts: Facts) -> list[str]:
+    """Loss, gradient norm, learning rate and decay of the average by images seen in training."""
+    panels = [panel for panel in CURVES if len(_finite(facts.lines, panel[0])[0]) > 1]
+    return [curve([(facts.name, facts.lines)], *panel) for panel in panels]
+
+
+def curve(lines: Sequence[tuple[str, Sequence[Mapping[str, Any]]]], key: str, title: str, log: bool) -> str:
+    """A column of metrics.jsonl by images seen in training, a line a (name of a run, its lines)."""
+    with _style():
+        axes = _axes(title)
+        for place, (name, of) in enumerate(lines):
+            x, y = _finite(of, key)
+            every = (MARKED * place / len(lines), MARKED) if len(x) > 1 else None  # shares of no length mark nothing
+            axes.plot(x, y, label=_plain(name), markevery=every)
+        if log:
+            log_axis(axes, "y")
+        _images_axis(axes, logarithmic=False)
+        return _inline(axes, f"fig-{key}", f"{title} by images seen in training")
+
+
+def losses(facts: Facts) -> list[str]:
+    """Loss and bits per dimension of fixed training and held-out images by images seen, with error bars."""
+    lines = [line for line in facts.held_out if line["step"] > 0]
+    if len(lines) < 2:
+        return []
+    loss, bits = dict[str, list[Point]](), dict[str, list[Point]]()
+    for split, key, name in (("train", "bits_train", "training images"), ("held_out", "bits", "held-out images")):
+        loss[name] = mean_losses(lines, split)
+        known = [line for line in lines if line.get(key) is not None]
+        bits[name] = [(line["images"], line[key], line[f"{key}_error"]) for line in known]
+    drawn = by_images(loss, "loss with the sampling weights", "fig-losses")
+    return drawn + by_images(bits, "bits per dimension (bound)", "fig-bits")
+
+
+def loss_by_time(facts: Facts) -> list[str]:
+    """Loss by timestep at a few steps, of held-out images where there are any; the newest in another colour."""
+    key = "held_out" if facts.held_out and facts.held_out[-1].get("held_out") else "train"
+    lines = [line for line in facts.held_out if line["step"] > 0 and line.get(key)]
+    if not lines:
+        return []
+    chosen = [lines[i] for i in evenly(len(lines), TIMES_SHOWN)]
+    split = key.replace("_", "-").replace("train", "training")
+    with _style():
+        axes = _axes(f"loss of {split} images by timestep", "timestep t (small: details, large: layout)")
+        for place, line in enumerate(chosen, 1):
+            points = list(zip(line["times"], line[key], line[f"{key}_error"], strict=True))
+            how = {"color": COLOURS[place == len(chosen)], "alpha": 0.3 + 0.7 * place / len(chosen)}
+            bars(axes, points, f"after {count(line['images'], 'image')}", **how)
+        log_axis(axes, "y")
+        return [_inline(axes, "fig-loss-by-time", f"Loss of {split} images by timestep at several steps")]
+
+
+def quality(facts: Facts) -> list[str]:
+    """The main distance, and precision and recall, by images seen in training, with error bars and real images'."""
+    if facts.last is None or len(facts.by_step) < 2:
+        return []
+    key, main = facts.last.main_key, facts.last.main()
+    points = by_value((item.images, item.figures[key]) for item in facts.by_step)
+    label = f"{main.name} of samples by images seen in training, with error bars"
+    drawn = by_images({main.name: points}, f"{main.name} ({main.better} is better)", "fig-quality", label, main)
+    return drawn + _precision_and_recall(facts.by_step)
+
+
+def _precision_and_recall(by_step: Sequence[Evaluation]) -> list[str]:
+    """Precision and recall of each step evaluated, with error bars; dotted lines are those of real images."""
+    result = {
+        name: [(item.images, figure) for item in by_step if (figure := same_features(item, name)) is not None]
+        for name in ("precision", "recall")
+    }
+    if not all(result.values()):
+        return []
+    with _style():
+        axes = _axes("precision and recall (higher is better)")
+        for (name, points), colour in zip(result.items(), COLOURS, strict=False):
+            bars(axes, by_value(points), name)
+            if (floor := points[-1][1].floor) is not None:
+                axes.axhline(floor, linestyle=":", linewidth=1, color=colour, label=f"{name} of real images")
+        axes.set_ylim(-0.03, 1.03)
+        _images_axis(axes)
+        return [_inline(axes, "fig-precision", "Precision and recall by images seen in training, with error bars")]
+
+
+def calls(facts: Facts) -> list[str]:
+    """The main distance by network calls, one line per sampler; of equally many calls none hides another."""
+    if len(facts.by_chain) < 2:
+        return []
+    key, main = facts.by_chain[-1].main_key, facts.by_chain[-1].main()
+    at: dict[int, list[Evaluation]] = {}
+    for item in facts.by_chain:
+        at.setdefault(item.protocol["calls"], []).append(item)
+    ticks = sorted(at)
+    with _style():
+        axes = _axes(f"{main.name} ({main.better} is better)", "network calls per image")
+        for name in dict.fromkeys(title(item.protocol) for item in facts.by_chain):
+            points = [
+                (calls, place - (len(at[calls]) - 1) / 2, item.figures[key])
+                for calls in ticks
+                for place, item in enumerate(at[calls])
+                if title(item.protocol) == name
+            ]
+            width = max(ticks[-1] / ticks[0], 2)
+            bars(axes, by_value((calls * width ** (BESIDE * aside), figure) for calls, aside, figure in points), name)
+        bounds(axes, main, ceiling=False)
+        log_axis(axes, "y")
+        log_axis(axes, "x")
+        axes.set_xticks(ticks, [str(tick) for tick in ticks], minor=False)
+        axes.xaxis.minorticks_off()
+        return [_inline(axes, "fig-calls", f"{main.name} by network calls, one line per sampler")]
+
+
+def forward(facts: Facts) -> list[str]:
+    """The share of signal and the log signal-to-noise ratio of the run's own schedule."""
+    schedule = build.schedule(facts.config.diffusion)
+    times = range(1, schedule.T + 1)
+    seen = [t for t in times if schedule.abar(t) > 0]
+    with _style():
+        signal = _axes("share of the variance that is signal", "t")
+        signal.plot([0, *times], [schedule.abar(t) for t in (0, *times)], marker="")
+        ratio = _axes("log SNR (0: as much noise as signal)", "t")
+        ratio.plot(seen, [schedule.log_snr(t) for t in seen], marker="")
+        ratio.axhline(0, linewidth=0.8, linestyle=":", color=INK)
+        return [
+            _inline(signal, "fig-signal", "Share of signal by timestep"),
+            _inline(ratio, "fig-snr", "Log signal-to-noise ratio by timestep"),
+        ]
+
+
+def by_images(
+    series: Mapping[str, Sequence[Point]],
+    title: str,
+    id_: str,
+    label: str = "",
+    bounded: Figure | None = None,
+) -> list[str]:
+    """A chart of named series by images seen in training, both axes logarithmic; [] without points."""
+    if not any(series.values()):
+        return []
+    with _style():
+        axes = _axes(title)
+        for name, points in series.items():
+            bars(axes, points, _plain(name))
+        if bounded is not None:
+            bounds(axes, bounded)
+        log_axis(axes, "y")
+        _images_axis(axes)
+        return [_inline(axes, id_, label or f"{title} by images seen in training, with error bars")]
+
+
+def bars(axes: Any, points: Sequence[Point], name: str, **how: Any) -> None:
+    """A line of points, if there are any."""
+    if points:
+        x, y, errors = zip(*points, strict=True)
+        axes.errorbar(x, y, errors, capsize=2, label=name, **how)
+
+
+def by_value(points: Iterable[tuple[float, Figure]]) -> list[Point]:
+    """Figures at each x as points; an unknown error has no bar."""
+    return [(x, figure.value, figure.error or 0.0) for x, figure in points]
+
+
+def mean_losses(lines: Iterable[Mapping[str, Any]], split: str) -> list[Point]:
+    """The mean loss over the images of a split by images seen in training, from the lines of held_out.jsonl."""
+    result = [(line["images"], line[f"of_{split}"]) for line in lines if line["step"] and line.get(f"of_{split}")]
+    return [(seen, *mean_of(item)[:2]) for seen, item in result]
+
+
+def bounds(axes: Any, figure: Figure, ceiling: bool = True) -> None:
+    """The floor and the ceiling of a figure as lines."""
+    if figure.floor is not None:
+        axes.axhline(figure.floor, linestyle=":", linewidth=1, color=INK, label="real images (floor)")
+    if ceiling and figure.ceiling is not None:
+        axes.axhline(figure.ceiling, linestyle="--", linewidth=1, color=INK, label="noise (ceiling)")
+
+
+def _axes(title: str, xlabel: str = "") -> Any:
+    """The axes of a new chart; draw on them inside ``with _style():``, then pass them to `_inline`."""
+    from matplotlib.figure import Figure  # takes half a second to import
+
+    axes = Figure(figsize=(WIDTH, HEIGHT), layout="constrained").subplots()
+    axes.set_title(title)
+    axes.set_xlabel(xlabel)
+    return axes
+
+
+def _style() -> Any:
+    """The context in which charts are drawn and written."""
+    import matplotlib as mpl
+    from cycler import cycler
+
+    series: Any = cycler(color=COLOURS) + cycler(marker=MARKERS) + cycler(linestyle=DASHES)
+    settings = mpl.rc_params_from_file(STYLE, use_default_template=False)
+    return mpl.rc_context({**settings, "axes.prop_cycle": series})
+
+
+def _inline(drawn: Any, name: str, label: str) -> str:
+    """A chart as an SVG element whose ids begin with ``name``; ``label`` is what it shows, for those who cannot see.
+
+    Where it has several series, a legend below the axes names them and hides none. Nothing in it styles the page
+    around it, and two charts of one page share no id.
+    """
+    buffer = io.StringIO()
+    if len(drawn.get_legend_handles_labels()[0]) > 1:
+        drawn.figure.legend(loc="outside lower center", ncols=2)
+    drawn.figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
+    text = re.sub(r"<metadata>.*?</metadata>|<style.*?</style>|<!--.*?-->", "", buffer.getvalue(), flags=re.S)
+    text = _ID.sub(lambda match: f"{match[1]}{name}-", text[text.index("<svg") :])
+    head, rest = text.replace(INK, "currentColor").replace("xlink:href", "href").split(">", 1)
+    (view,), title = re.findall(r'viewBox="[^"]*"', head), html.escape(label)
+    return f'<svg {view} xmlns="http://www.w3.org/2000/svg" role="img" aria-label="{title}" class="chart">{rest}'
+
+
+def _images_axis(axes: Any, logarithmic: bool = True) -> None:
+    """Label the x axis as images seen in training, with k and M."""
+    from matplotlib.ticker import EngFormatter, MaxNLocator
+
+    axes.set_xlabel("images seen in training")
+    if logarithmic:
+        log_axis(axes, "x")
+    else:
+        axes.xaxis.set_major_locator(MaxNLocator(5))
+    axes.xaxis.set_major_formatter(EngFormatter(sep=""))
+
+
+def _plain(text: str) -> str:
+    """A text from outside as a label: its dollars are no formula, and no underscore at its head hides it."""
+    return printable(f"run {text}" if text.startswith("_") else text).replace("$", r"\$")
+
+
+def _finite(lines: Sequence[Mapping[str, Any]], key: str) -> tuple[list[float], list[float]]:
+    """The images seen and the values of ``key``, of the lines that have a value."""
+    kept = [line for line in lines if line.get(key) is not None]
+    return [line["images"] for line in kept], [line[key] for line in kept]

@@ -1,0 +1,156 @@
+"""Checks of the images: their range, copies, leaks, refusals, and whether there are enough of them."""
+
+import math
+from collections.abc import Iterator
+
+import torch
+
+from unstir.data import SPLITS, Store
+from unstir.data.levels import FAINT, NARROW, SPREAD, weakness
+from unstir.insight.facts import Facts
+from unstir.insight.findings import Finding, Severity, check
+from unstir.insight.held_out import rise
+from unstir.insight.image_stats import ImageStats
+from unstir.insight.numbers import Lines
+from unstir.runs import build
+from unstir.runs.config import Config
+from unstir.significance import LEVEL
+
+# Thresholds; docs/doctor.md has what the data sets here measure.
+SMALLEST_CLASS, UNEQUAL, ONE_CLASS = 10, 20.0, 0.95
+FEW, FAR_TOO_FEW = 500, 100  # training images
+OVERFIT = 0.1  # rise of the held-out loss over its best, as a share, that makes the warning a problem
+
+
+def _again(facts: Facts) -> str:
+    return f"pack it again from {facts.run.config.data.source}, and begin a new run"
+
+
+@check("store")
+def _store(facts: Facts) -> Iterator[Finding]:
+    """A store that has gone, is damaged, or is not the one that the run began with."""
+    if facts.store_problem:
+        path, data = facts.run.path, facts.run.config.data
+        remedy = f"""give its folder with --store, put it back, or correct data.store in config.toml; else delete what
+            is left of {data.store}, and unstir train --out {path} packs {data.source} again"""
+        says = "the data cannot be used" if facts.store is None else "the data has changed"
+        severity: Severity = "warning" if facts.finished and facts.store is None else "problem"
+        yield Finding(severity, facts.store_problem, remedy, 1.0, 0.0, says=says)
+
+
+@check("value-range")
+def _value_range(facts: Facts, images: ImageStats) -> Iterator[Finding]:
+    """Values that fill a small part of 0..255, as masks of 0 and 1 do, so that all images are black for a network."""
+    width, says = images.most - images.least, weakness(images.least, images.most, images.std)
+    evidence = f"""their values lie in {images.least}..{images.most} of 0..255, mean {images.mean:+.2f} and standard
+        deviation {images.std:.3f} in [-1, 1]; a width of at least {NARROW} and a deviation of {FAINT} are usual"""
+    remedy = f"{SPREAD}; {_again(facts)}"
+    if says:
+        narrow = width < NARROW
+        figure, threshold = (float(width), float(NARROW)) if narrow else (images.std, FAINT)
+        yield Finding("problem" if narrow else "warning", evidence, remedy, figure, threshold, says=says)
+
+
+def _of_share(
+    counts: tuple[int, int], limits: tuple[float, float], which: str, remedy: str, note: bool = False
+) -> Iterator[Finding]:
+    """A finding of the share of ``counts``, (number, total): a warning above the first limit, a problem above both."""
+    (count, total), (warning, problem) = counts, limits
+    share = count / max(total, 1)
+    if count and (note or share > warning):
+        severity: Severity = "problem" if share > problem else "warning" if share > warning else "note"
+        evidence = f"{count} of {total} ({share:.2%}) {which}; at most {warning:.0%} is harmless"
+        yield Finding(severity, evidence, remedy, share, warning)
+
+
+@check("copies", "images are in the data more than once")
+def _copies(facts: Facts, images: ImageStats) -> Iterator[Finding]:
+    which = "training images equal an earlier one, byte for byte; what is seen often is what a network remembers"
+    remedy = f"take the copies out of the source; {_again(facts)}"
+    yield from _of_share((images.copies, images.num), (0.01, 0.1), which, remedy)
+
+
+@check("leak", "held-out images are trained on")
+def _leak(facts: Facts, images: ImageStats) -> Iterator[Finding]:
+    which = "held-out images are in the training split, byte for byte; their likelihoods and distances look too good"
+    remedy = f"take the copies out of the source, or give folders named train and test; {_again(facts)}"
+    yield from _of_share((images.leaked, images.held_out), (0.0, 0.01), which, remedy)
+
+
+@check("refused", "files of the source were refused")
+def _refused(facts: Facts, store: Store) -> Iterator[Finding]:
+    bad = len(store.refused)
+    counts = bad, bad + sum(map(store.count, SPLITS))
+    which = "files could not be packed" + "".join(f", the first {file}: {why}" for file, why in store.refused[:1])
+    remedy = f"unstir data inspect {store.path} lists them with reasons; mend them and {_again(facts)}"
+    yield from _of_share(counts, (0.01, 0.5), which, remedy, note=True)
+
+
+@check("classes", "classes are of very unequal size")
+def _classes(facts: Facts, store: Store) -> Iterator[Finding]:
+    """Classes of very unequal size: they matter to a network with labels, and to what is drawn without.
+
+    Where nearly all images are of one class, so are the samples, and the others are seen too seldom to be learned.
+    """
+    labels = store.labels("train")
+    if labels is None or not len(labels):
+        return
+    if not 0 <= int(labels.min()) <= int(labels.max()) < len(store.classes):  # which "store" finds
+        return
+    counts = torch.bincount(labels, minlength=len(store.classes)).tolist()
+    least, most, total = min(counts), max(counts), sum(counts)
+    smallest, largest = (store.classes[counts.index(count)] for count in (least, most))
+    labelled = facts.run.config.model.num_classes
+    if len(counts) > 1 and most > ONE_CLASS * total:
+        share, says = most / total, "nearly all images are of one class"
+        evidence = f"{largest} has {most} of {total} training images ({share:.1%}); at most {ONE_CLASS:.0%} is usual"
+        remedy = f"add images of the other classes, or take {largest} alone as the data; {_again(facts)}"
+        yield Finding("problem", evidence, remedy, share, ONE_CLASS, says=says)
+    elif most > UNEQUAL * least or (labelled and least < SMALLEST_CLASS):
+        evidence = f"""{smallest} has {least} training images, {largest} {most}; up to {UNEQUAL:g} times as many, and
+            {SMALLEST_CLASS} or more of each, are usual"""
+        remedy = f"add images of {smallest} or leave the class out; {_again(facts)}"
+        yield Finding("warning" if labelled else "note", evidence, remedy, most / max(least, 1), UNEQUAL)
+
+
+@check("few-images", "there are few images for a network to learn from", of_training=True)
+def _few_images(facts: Facts) -> Iterator[Finding]:
+    """So few images that a network can remember them all; advice, for only held-out images can prove it."""
+    num, config = facts.run.data.counts["train"], facts.run.config
+    if num < FEW:
+        values, parameters = num * math.prod(facts.run.data.shape), build.num_parameters(config)
+        evidence = f"""{num} training images ({values:,} values) for {parameters:,} parameters; {FEW} images or more are
+            usual"""
+        remedy = f"in a new run {more_images(config)}"
+        yield Finding("warning" if num < FAR_TOO_FEW else "note", evidence, remedy, num, FEW)
+
+
+@check("overfit", "the network begins to remember its training images", of_training=True)
+def _overfit(facts: Facts, held_out: Lines) -> Iterator[Finding]:
+    """A held-out loss that has risen since its lowest value, by the rule of `Rise.over_fits`."""
+    result = rise(facts.measured)
+    if result is None or result.train is None or result.more is None or not result.over_fits:
+        return
+    of, step, before, needed = result.held_out, result.lowest.step, result.lowest.loss, _needed(result.choices)
+    evidence = f"""since step {step} the held-out loss rose from {before:.4g} by {of.value:.4g} ({of.errors:.0f}
+        standard errors); that of training images changed by {result.train.value:+.4f}, which is {result.more.value:.4f}
+        less ({result.more.errors:.0f} standard errors; {needed:.2g} of either are needed)"""
+    remedy = f"""sample from step {step} (--checkpoint {step}, or the nearest saved); in a new run
+        {more_images(facts.run.config)}"""
+    severity: Severity = "problem" if of.value > OVERFIT * before else "warning"
+    yield Finding(severity, evidence, remedy, min(of.errors, result.more.errors), needed)
+
+
+def more_images(config: Config) -> str:
+    """What keeps a network from memorising its images: more of them, mirrored ones, more dropout, fewer steps."""
+    remedies = ["more images"]
+    remedies += [] if config.data.flip else ["--data.flip where mirror images are right"]
+    dropout = min(config.model.dropout + 0.1, 0.3)
+    if config.model.is_unet and dropout > config.model.dropout:
+        remedies.append(f"--model.dropout {dropout:.2g}")
+    return f"{', '.join(remedies)} or fewer steps"
+
+
+def _needed(choices: int) -> float:
+    """The standard errors that decide the largest of several effects (`largest_of`)."""
+    return math.sqrt(LEVEL**2 + 2 * math.log(choices))

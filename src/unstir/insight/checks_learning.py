@@ -1,0 +1,180 @@
+"""Checks of how the loss went: rates too high or too low, and runs that are too short.
+
+The data are the lines of metrics.jsonl, each a mean over some steps. Rises are compared with the scatter of the log
+itself, from the differences of neighbours, so that logs of single small batches raise no alarm.
+"""
+
+import math
+import shlex
+from collections.abc import Iterator
+from itertools import pairwise
+
+from unstir.insight.facts import Facts
+from unstir.insight.findings import Finding, Severity, check
+from unstir.insight.held_out import STEEP, last_stretch
+from unstir.insight.image_stats import ImageStats, learns_nothing, outputs_nothing
+from unstir.insight.numbers import Lines, is_number, logged_errors, median, numbers
+from unstir.insight.wording import times
+from unstir.runs import recipes
+from unstir.runs.config import Config
+from unstir.significance import Estimate, difference
+
+# Thresholds; docs/doctor.md has what trained runs measure.
+RISE, FALL = 1.15, 1.15  # the last quarter of the lines over the best, and the third over the last
+FEWEST = 8  # lines; with fewer there is no verdict on a trend
+PEAK = 1.3  # times the error of an output of 0, which a network whose rate is not too high never exceeds
+ENOUGH_IMAGES = 20_000  # seen: trained runs then have half the error of a denoiser that knows mean and variance alone
+
+# Learning rates that a remedy may name are near the run's own, and such at which these networks are known to train.
+HIGHEST = {"adam": 2e-3, "adamw": 2e-3, "muon": 4e-3}  # that trained digits well; CIFAR-10 takes 2e-4 to 1.5e-3
+STEP = 3.0  # a rate is changed by this factor at once, unless it lies above the highest or the recipe's
+
+
+def rates(config: Config) -> tuple[float, float | None]:
+    """A rate to try where the run's is too high, and one where it may be too low.
+
+    The lower one is the recipe's where that is lower, else a third, and never above the highest usual one. The higher
+    one goes towards the recipe's (without a recipe that of Ho et al. 2020), by `STEP` at most; None where the run has
+    the recipe's rate or a higher one: a higher one still is not known to train.
+    """
+    rate, highest, known = config.train.lr, HIGHEST[config.train.optimizer], config.recipe in recipes.sentences()
+    usual = min((recipes.load_recipe(config.recipe) if known else Config()).train.lr, highest)
+    lower = usual if known and usual < rate else min(rate / STEP, highest)
+    return lower, min(STEP * rate, usual) if rate < usual else None
+
+
+def lower_rate(config: Config) -> str:
+    """A new run with a lower rate, and with gradients clipped where they are not."""
+    clip = "" if 0 < config.train.clip <= 1 else " and --train.clip 1"
+    return f"a new run with --train.lr {rates(config)[0]:.2g}{clip}"
+
+
+def longer(facts: Facts) -> str:
+    """The command that lets a run go on to twice its length; and a higher rate, if the run's may be too low."""
+    run, train, length = facts.run, facts.config.train, 2 * facts.run.length
+    if facts.config.kind.has_teacher:
+        return f'go on for longer, --train.length "{length} steps"'
+    cosine = train.lr_schedule == "cosine"
+    period = f' --train.lr_period "{length - run.steps_in(train.warmup)} steps"' if cosine else ""
+    command = f'unstir train --out {shlex.quote(str(run.path))} --train.length "{length} steps"{period}'
+    return f"train for longer, {command}{_or_higher(facts)}"
+
+
+def _or_higher(facts: Facts) -> str:
+    rate = rates(facts.run.config)[1]
+    return "" if rate is None else f", or start a new run with a higher rate, --train.lr {rate:.2g}"
+
+
+def _quarters(facts: Facts) -> list[Estimate]:
+    """The median log-loss of each quarter of the log; none of a short log, or where a loss is 0.
+
+    The log begins after the warm-up, without its first line, which still falls fast. A line scatters about the trend by
+    the median absolute difference of neighbours (normal noise); such medians measure the scatter about as well as half
+    as many lines would.
+    """
+    warm = facts.run.steps_in(facts.config.train.warmup)
+    lines = [line for line in facts.lines if line["step"] > warm and is_number(line.get("loss"))][1:]
+    if len(lines) < FEWEST or any(line["loss"] <= 0 for line in lines):
+        return []
+    n = len(lines) // 4
+    logs = [math.log(line["loss"]) for line in lines[-4 * n :]]
+    scatter = 1.4826 / math.sqrt(2) * median([abs(b - a) for a, b in pairwise(logs)])
+    error = 1.25 * scatter / math.sqrt(n)  # a median's is 1.25 that of a mean, for normal noise
+    return [Estimate(median(logs[i * n : (i + 1) * n]), error, n) for i in range(4)]
+
+
+def _rise(before: Estimate, after: Estimate, choices: int = 1) -> float:
+    """How much the log-loss rose, 0 where that is not decided; it is where lines do not scatter at all."""
+    result = difference(before, after, choices, "medians of quarters")
+    return result.value if result.decided or not result.error else 0.0
+
+
+@check("not-finite", "gradients were not finite", of_training=True)
+def _not_finite(facts: Facts, lines: Lines) -> Iterator[Finding]:
+    last = lines[-1]
+    skipped = int(last["skipped"]) if is_number(last.get("skipped")) else 0
+    without = len(lines) - len(numbers(lines, "loss"))
+    if skipped or without:
+        share = max(skipped / max(last["step"], 1), without / len(lines))
+        severe = share > 0.01 or not is_number(last.get("loss"))
+        evidence = f"""{skipped} of {last["step"]} steps were skipped and {without} of {len(lines)} lines have no finite
+            loss; none should"""
+        severity: Severity = "problem" if severe else "warning"
+        yield Finding(severity, evidence, lower_rate(facts.run.config), share, 0.0)
+
+
+@check("loss-rises", "the loss rises", of_training=True)
+def _loss_rises(facts: Facts, lines: Lines) -> Iterator[Finding]:
+    quarters = _quarters(facts)
+    gap = _rise(min(quarters[:-1]), quarters[-1], choices=3) if quarters else 0.0
+    if gap > math.log(RISE):
+        evidence = f"""in the last quarter of the log it is {times(math.exp(gap))} that of the best quarter; at most
+            {RISE} is usual"""
+        remedy = f"""{lower_rate(facts.run.config)}, or with --train.lr_schedule cosine; sample an earlier step of
+            this one with --checkpoint"""
+        yield Finding("problem", evidence, remedy, math.exp(gap), RISE)
+
+
+@check("still-falling", "the loss still falls steeply where the run ends", of_training=True)
+def _still_falling(facts: Facts, lines: Lines) -> Iterator[Finding]:
+    """A loss of the log that falls steeply over the last quarters, or a held-out loss that does over a doubling."""
+    if not facts.finished:
+        return
+    remedy, quarters, last = longer(facts), _quarters(facts), last_stretch(facts.measured)
+    gap = _rise(quarters[-1], quarters[-2]) if quarters else 0.0
+    if gap > math.log(FALL):
+        evidence = f"""in the last quarter of the log it is {math.exp(-gap):.2f} of that in the quarter before; at least
+            {1 / FALL:.2f} is usual"""
+        yield Finding("warning", evidence, remedy, math.exp(-gap), 1 / FALL)
+    elif last is not None and last.steep:
+        evidence = f"""from {last.before.images} to {last.after.images} training images the held-out loss fell by
+            {last.share:.0%} ({abs(last.fall.errors):.0f} standard errors), which is {last.rate:.0%} for each doubling
+            of the images; less than {STEEP:.0%} is usual"""
+        yield Finding("warning", evidence, remedy, last.rate, STEEP)
+
+
+def _unlearned(facts: Facts, lines: Lines, images: ImageStats) -> tuple[float, float] | None:
+    """The error of the last lines and the limit that it has not come below; None where it has, or it is too early."""
+    errors = logged_errors(lines[-3:])
+    if not errors:
+        return None
+    if not facts.finished and _images_seen(facts) < ENOUGH_IMAGES:
+        return None
+    limit, mean = learns_nothing(facts.run, images.mean, images.std), sum(errors) / len(errors)
+    return (mean, limit) if mean > limit else None
+
+
+def _images_seen(facts: Facts) -> int:
+    seen: int = facts.lines[-1]["step"] * facts.run.config.train.batch_size
+    return seen
+
+
+@check("learning-rate", "training diverged, for the learning rate is too high", of_training=True, single_times=True)
+def _learning_rate(facts: Facts, lines: Lines, images: ImageStats) -> Iterator[Finding]:
+    """A rate at which training diverged: nothing was learned, and the error rose above that of an untrained network.
+
+    A rate far above every usual one, at which nothing was learned, is named without such a rise too.
+    """
+    train = facts.run.config.train
+    untrained = outputs_nothing(facts.run, images.mean, images.std)
+    peak = max(logged_errors(lines), default=0.0)
+    unlearned, rose = _unlearned(facts, lines, images), peak > PEAK * untrained
+    highest = HIGHEST[train.optimizer]
+    if unlearned is None or not (rose or train.lr > STEP * highest):
+        return
+    ended, limit = unlearned
+    evidence = f"""with train.lr={train.lr:g} the squared error reached {peak:.3g}, where an untrained network has
+        {untrained:.3g}, and is {ended:.3g} at the end, where the data's mean and variance alone give {limit:.3g}; a
+        peak of at most {PEAK:g} times the untrained network's, and rates up to {highest:g}, are usual"""
+    remedy = lower_rate(facts.run.config)
+    figure, threshold = (peak / untrained, PEAK) if rose else (train.lr, STEP * highest)
+    says = "" if rose else "nothing was learned, at a learning rate far above any usual one"
+    yield Finding("problem", evidence, remedy, figure, threshold, says=says)
+
+
+@check("not-learned", "the network has not learned to see images", of_training=True, single_times=True)
+def _not_learned(facts: Facts, lines: Lines, images: ImageStats) -> Iterator[Finding]:
+    if unlearned := _unlearned(facts, lines, images):
+        evidence = f"""after {_images_seen(facts)} images the squared error is {unlearned[0]:.3g}; the data's mean and
+            variance alone give {unlearned[1]:.3g}"""
+        yield Finding("problem", evidence, "train for longer (--train.length)" + _or_higher(facts), *unlearned)

@@ -1,0 +1,192 @@
+"""Several runs side by side on one page: what can be shown of all, and figures where they are of one protocol."""
+
+import dataclasses
+import itertools
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from unstir.data import Store
+from unstir.errors import printable
+from unstir.insight import charts, pictures, tables
+from unstir.insight.facts import Facts
+from unstir.insight.gather import gather
+from unstir.insight.page import write_page
+from unstir.insight.statement import MARKS, Verdict
+from unstir.insight.wording import change, size
+from unstir.metrics.evaluation import Evaluation, saved, unlike
+from unstir.metrics.figures import figure_effect, in_columns, verdict
+from unstir.runs import toml
+from unstir.runs.run import Run
+
+SECTIONS = (
+    ("grids", "Samples"),
+    ("figures", "Figures"),
+    ("curves", "Losses"),
+    ("cost", "What they are and took"),
+    ("settings", "Settings that differ"),
+)
+"""By their ids, in the order of the page."""
+
+ByRun = tuple[str, list[str]]  # a row of a table: what it is about, and the text of each run
+
+
+def write(runs: Sequence[Run], stores: Sequence[Store | None], path: Path) -> list[Facts]:
+    """Write the page of several runs and return their facts. Of figures that do not compare it says what differs."""
+    facts = [
+        gather(run.path, store=None if store is None else store.path, samples=False)
+        for run, store in zip(runs, stores, strict=True)
+    ]
+    sides, names = same_protocol(runs), [it.name for it in facts]
+    alike = sides.alike
+    if len(set(names)) < len(names):  # of folders that are called alike, the paths
+        names = [printable(str(run.path)) for run in runs]
+    of_figures = _with_steps(names, [it.step for it in alike or facts], [it.step for it in facts])
+    names = _with_steps(names, [it.step for it in facts])
+    keys = [key for key in alike[0].figures if all(key in item.figures for item in alike)] if alike else []
+    settings, metrics = _settings(facts), [(name, it.lines) for name, it in zip(names, facts, strict=True)]
+    losses = {name: charts.mean_losses(it.held_out, "held_out") for name, it in zip(names, facts, strict=True)}
+    held_out = losses if _losses_compare(runs, facts) else {}
+    shown: dict[str, Any] = {
+        "names": names,
+        "classes": facts[0].data.classes,
+        "of_figures": of_figures,
+        "summary": _summary(of_figures, alike, settings),
+        "sides": sides,
+        "figures": _figures(alike, keys),
+        "verdicts": _verdicts(of_figures, alike, keys),
+        "cost": _cost(facts),
+        "settings": settings,
+        "curves": [charts.curve(metrics, "loss", "training loss", True)] if any(it.lines for it in facts) else [],
+        "held_out": charts.by_images(held_out, "held-out loss, sampling weights", "fig-all-held-out"),
+        "quality": _quality(names, facts, alike),
+        "real": _real(facts),
+        "newest": [(name, pictures.newest_grid(run)) for name, run in zip(names, runs, strict=True)],
+        "snapshots": [(name, pictures.snapshots(run)) for name, run in zip(names, runs, strict=True)],
+        "sections": SECTIONS,
+    }
+    write_page(path, "comparison.html", shown)
+    return facts
+
+
+def _with_steps(names: Sequence[str], steps: Sequence[int], trained: Sequence[int] = ()) -> list[str]:
+    """The names of runs with the steps of what is shown, where these differ or are older than what was ``trained``."""
+    if len(set(steps)) == 1 and not any(step < last for step, last in zip(steps, trained, strict=False)):
+        return list(names)
+    return [f"{name} (step {step:,})" for name, step in zip(names, steps, strict=True)]
+
+
+def _losses_compare(runs: Sequence[Run], facts: Sequence[Facts]) -> bool:
+    """Whether held-out losses are of the same data, forward process, target and times in all runs."""
+    diffusions = [dataclasses.replace(run.config.diffusion, learned_variance=False) for run in runs]
+    times = [line.get("times") for it in facts for line in it.held_out]
+    alike = [run.data.content_hash for run in runs], diffusions, times
+    return all(item == of[0] for of in alike for item in of)
+
+
+def _summary(names: Sequence[str], alike: Sequence[Evaluation], settings: Sequence[ByRun]) -> list[str]:
+    """What to know first: whether the figures compare, the main one's verdicts, and how many settings differ."""
+    texts = ["Their figures do not compare; what differs is below."]
+    if alike:
+        texts = [text for text, _ in _verdicts(names, alike, [alike[0].main_key])]
+    keys = [key for key, _ in settings]
+    some = f"{', '.join(keys[:3])}{' and others' if len(keys) > 3 else ''}" if keys else "nothing but their training"
+    return [*texts, f"They differ in {some}."]
+
+
+def _real(facts: Sequence[Facts]) -> pictures.Picture | None:
+    """Real images, where all runs learned from the same and they are there."""
+    if len({it.data.content_hash for it in facts}) > 1:
+        return None
+    return next((pictures.real_grid(it.run, it.store) for it in facts if it.store and it.store.count("train")), None)
+
+
+def _figures(alike: Sequence[Evaluation], keys: Sequence[str]) -> list[tuple[str, list[str], str]]:
+    """A row per figure: its name, the value of each run and that of real images, and which is better."""
+    columns = [in_columns(item.figures[key] for key in keys) for item in alike]
+    rows = []
+    for key, texts in zip(keys, zip(*columns, strict=True), strict=True):
+        first = alike[0].figures[key]
+        rows.append((first.name, [*(item.whole for item in texts), texts[0].real], first.better))
+    return rows
+
+
+def _verdicts(names: Sequence[str], alike: Sequence[Evaluation], keys: Sequence[str]) -> list[tuple[str, Verdict]]:
+    """Of each run but the first and each figure a sentence, whether it is better than the first, and a mark."""
+    sentences = []
+    for (name, other), key in itertools.product(list(zip(names, alike, strict=False))[1:], keys):
+        figure = alike[0].figures[key]
+        effect = figure_effect(figure, other.figures[key])
+        which = verdict(effect, figure.better)
+        text = f"{name} is {which} than {names[0]}, by {size(effect)}"
+        if not effect.decided:
+            text = f"whether {name} differs from {names[0]} is undecided ({change(effect)})"
+        sentences.append((f"{figure.name}: {text}.".replace("+-", "±"), MARKS[which]))
+    return sentences
+
+
+def _cost(facts: Sequence[Facts]) -> list[ByRun]:
+    """What the runs took."""
+    steps, data = [f"{it.step:,} of {it.run.length:,}" for it in facts], [it.data.content_hash[:12] for it in facts]
+    took = [
+        (" or ".join(dict.fromkeys(name for name, _ in rows)), [value for _, value in rows])
+        for rows in zip(*map(tables.cost, facts), strict=True)
+    ]
+    return [("step", steps), *took, ("data", data)]
+
+
+def _settings(facts: Sequence[Facts]) -> list[ByRun]:
+    """The settings in which the runs differ."""
+    flat = [toml.flat(it.config) for it in facts]
+    keys = dict.fromkeys(key for item in flat for key in item)
+    result = [(key, [str(item.get(key, "")) for item in flat]) for key in keys]
+    return [(key, values) for key, values in result if len(set(values)) > 1]
+
+
+def _quality(names: Sequence[str], facts: Sequence[Facts], alike: Sequence[Evaluation]) -> list[str]:
+    if not alike:
+        return []
+    key, name = alike[0].main_key, alike[0].main().name
+    by_run = [[e for e in it.by_step if not unlike(alike[0].protocol, e.protocol)] for it in facts]
+    series = {
+        run: charts.by_value((e.images, e.figures[key]) for e in of) for run, of in zip(names, by_run, strict=True)
+    }
+    return charts.by_images(series, name, "fig-all-quality")
+
+
+@dataclass(frozen=True)
+class Sides:
+    """The newest evaluation of each run by one protocol, ``alike``; or none, and in sentences why: ``reasons``."""
+
+    alike: tuple[Evaluation, ...] = ()
+    reasons: tuple[str, ...] = ()
+
+
+def same_protocol(runs: Sequence[Run]) -> Sides:
+    """The newest evaluation of each run, all by one protocol; or what differs.
+
+    Of several protocols it is that by which most was evaluated, as on the page of one run; of these, with most images.
+    """
+    of_all = [saved(run) for run in runs]
+    newest = [[it for it in evaluations if it.step == evaluations[-1].step] for evaluations in of_all]
+
+    def weight(of: Evaluation) -> tuple[int, int]:
+        num = sum(not unlike(of.protocol, it.protocol) for it in itertools.chain(*of_all))
+        return num, of.protocol["num"] * of.protocol["seeds"]
+
+    candidates = sorted(itertools.chain(*newest), key=weight, reverse=True)
+    for first in candidates:
+        matches = [next((it for it in side if not unlike(first.protocol, it.protocol)), None) for side in newest]
+        if all(matches):
+            return Sides(tuple(match for match in matches if match is not None))
+    reasons = (_reason(run, side, candidates[0]) for run, side in zip(runs, newest, strict=True) if candidates)
+    return Sides((), tuple(filter(None, reasons)) or ("None of these runs was evaluated yet.",))
+
+
+def _reason(run: Run, evaluations: Sequence[Evaluation], like: Evaluation) -> str:
+    """Why no figures of a run compare with ``like``; "" where some do."""
+    if not evaluations:
+        return f"{run.path} was not evaluated."
+    differences = min((unlike(it.protocol, like.protocol) for it in evaluations), key=len)
+    return f"{run.path}: {'; '.join(differences)}." if differences else ""

@@ -1,0 +1,250 @@
+"""What is known of a run: one value, read once, that the doctor's checks, sentences and pages are made of."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from unstir.data import Store
+from unstir.errors import printable
+from unstir.insight.held_out import Measurement, alike
+from unstir.insight.image_stats import ImageStats
+from unstir.insight.numbers import Line, Lines
+from unstir.insight.wording import passes
+from unstir.metrics.evaluation import Evaluation
+from unstir.metrics.figures import Figure
+from unstir.metrics.likelihood import terms_of
+from unstir.runs import build
+from unstir.runs.card import DataCard
+from unstir.runs.checkpoint import Checkpoint
+from unstir.runs.config import Config
+from unstir.runs.model import weights_in_words
+from unstir.runs.run import Run
+
+MISSING = {
+    "lines": "no line in metrics.jsonl yet",
+    "held_out": "no line in held_out.jsonl",
+    "loaded": "no saved weights that are whole",
+    "store": "the data is not there",
+    "images": "the data is not there",
+}
+"""Why a part of the facts is None or empty. Samples and errors have several reasons: `Facts.unmeasured`."""
+
+NO_SAMPLES = "left out by --no-samples"
+"""The reason where nothing was to be drawn."""
+
+
+@dataclass(frozen=True)
+class SavedFile:
+    """A checkpoint on disk: its step, its path, "full" or "slim", and what is wrong with it."""
+
+    step: int
+    path: Path
+    kind: str
+    problem: str = ""
+
+
+@dataclass(frozen=True, eq=False)
+class Samples:
+    """Images drawn from a run, ``made`` uint8 [N, C, H, W] in 0..255, and ``real`` ones [M, C, H, W] to compare with.
+
+    Both have each class in the same proportion where the network knows any. ``chain`` says how they were drawn.
+    """
+
+    made: Tensor
+    real: Tensor
+    chain: str
+
+
+@dataclass(frozen=True, eq=False)
+class Errors:
+    """Mean squared errors of training images, float64 [N], with the same times and noise, in evaluation mode.
+
+    Of the ``raw`` weights and of the ``average``; None where the newest file has only one of them.
+    """
+
+    raw: Tensor | None
+    average: Tensor | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Speed:
+    """Seconds per image by chain name (`chain_key`), on ``machine``, ``num`` images at once; ``date`` is ISO 8601."""
+
+    seconds: dict[str, float]
+    num: int
+    machine: dict[str, Any]
+    date: str
+
+
+def chain_key(sampler: str, spacing: str, calls: int) -> str:
+    """What a chain is called in `Speed.seconds`: what decides its time."""
+    return f"{sampler} {spacing} {calls}"
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What training took so far: parameters, training images seen, seconds, floating-point operations.
+
+    ``forward_flops`` are those of one image's forward pass, a multiplication and an addition counted as two.
+    """
+
+    parameters: int
+    images: int
+    seconds: float
+    forward_flops: float
+    training_flops: float
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Facts:
+    """A run as its folder has it. What cannot be had is None or empty, and `why_not` has the reason.
+
+    ``lines`` are those of metrics.jsonl, ``held_out`` those of held_out.jsonl, ``files`` every checkpoint with what is
+    wrong with it, ``loaded`` the newest that is whole, ``images`` the statistics of the ``store``. ``disk_needed`` are
+    the bytes of files still to come, ``disk_free`` those that are free where the run lies. ``samples`` and
+    ``errors`` are drawn and measured for the doctor; ``unmeasured`` says why they are missing. ``by_step`` are
+    evaluations of several saved steps by one protocol, by rising step; ``by_chain`` evaluations of the last of these
+    steps by several samplers and calls, alike in everything else. ``likelihoods`` are what `unstir likelihood` wrote,
+    by split; ``speed`` is how long samplers take.
+    """
+
+    run: Run
+    lines: Lines = ()
+    disk_free: int = 0
+    disk_needed: int = 0
+    files: tuple[SavedFile, ...] = ()
+    loaded: Checkpoint | None = None
+    settings_problem: str = ""
+    store: Store | None = None
+    store_problem: str = ""
+    held_out: Lines = ()
+    images: ImageStats | None = None
+    samples: Samples | None = None
+    errors: Errors | None = None
+    unmeasured: str = ""
+    by_step: tuple[Evaluation, ...] = ()
+    by_chain: tuple[Evaluation, ...] = ()
+    likelihoods: dict[str, dict[str, Any]] = field(default_factory=dict)
+    speed: Speed | None = None
+
+    @property
+    def name(self) -> str:
+        """The name of the run's folder, as it may be shown."""
+        return printable(self.run.path.resolve().name)
+
+    @property
+    def config(self) -> Config:
+        """The settings of the run."""
+        return self.run.config
+
+    @property
+    def data(self) -> DataCard:
+        """The data of the run."""
+        return self.run.data
+
+    @property
+    def step(self) -> int:
+        """The optimiser steps taken, according to metrics and files."""
+        return step_of(self.lines, self.files)
+
+    @property
+    def finished(self) -> bool:
+        """Whether all steps are taken."""
+        return self.step >= self.run.length
+
+    @property
+    def last(self) -> Evaluation | None:
+        """The evaluation of the newest step evaluated."""
+        return self.by_step[-1] if self.by_step else None
+
+    @property
+    def older(self) -> str:
+        """Where the newest evaluation is of an older step than the run's: which, in words; else ""."""
+        if self.last is None or self.last.step >= self.step:
+            return ""
+        return f"of step {self.last.step:,}, while the run is at step {self.step:,}"
+
+    def noted(self, note: str, step: int) -> str:
+        """A note to a figure of a step, with the step where it is older than the run's."""
+        return "; ".join(filter(None, (note, f"of step {step:,}" if step < self.step else "")))
+
+    @cached_property
+    def cost(self) -> Cost:
+        """What training took so far."""
+        last: Line = self.lines[-1] if self.lines else {"images": 0, "seconds": 0.0}
+        forward = float(build.forward_flops(self.config, *self.data.shape[1:]))
+        training = self.config.kind.passes * forward * last["images"]
+        return Cost(build.num_parameters(self.config), last["images"], last["seconds"], forward, training)
+
+    @property
+    def images_seen(self) -> tuple[str, str, str]:
+        """How many images training took: a name, the number, how often each; a distilled run sees none of the data."""
+        num = f"{self.cost.images:,}"
+        if self.config.kind.has_teacher:
+            return "images in its batches", num, "on paths of its teacher"
+        return "training images seen", num, passes(self.cost.images, self.data.counts["train"])
+
+    @property
+    def machine(self) -> str:
+        """The machines that it was trained on, each with its torch; "" where none is recorded."""
+        events = self.run.log("events").lines
+        machines = [f"{it['device']}, torch {it['torch']}" for it in events if {"device", "torch"} <= it.keys()]
+        return "; then ".join(dict.fromkeys(machines))
+
+    @cached_property
+    def measured(self) -> list[Measurement]:
+        """The held-out losses that can be compared with the last, by rising step."""
+        return alike(self.held_out)
+
+    def why_not(self, part: str) -> str:
+        """Why a part is None or empty; an empty string where it is there."""
+        return MISSING.get(part, self.unmeasured) if getattr(self, part) in (None, ()) else ""
+
+
+def step_of(lines: Lines, files: Sequence[SavedFile]) -> int:
+    """The step that a run stands at: the highest of its last logged line and its saved files that are whole."""
+    logged: list[int] = [line["step"] for line in lines[-1:]]
+    return max([*logged, *(file.step for file in files if not file.problem)], default=0)
+
+
+@dataclass(frozen=True)
+class ImagesFacts:
+    """What is known of images that no run drew: their ``name``, figures, and the ``data`` they were compared with."""
+
+    name: str
+    data: DataCard
+    last: Evaluation
+
+    @property
+    def by_step(self) -> tuple[Evaluation, ...]:
+        """The evaluation alone."""
+        return (self.last,)
+
+    by_chain = ()
+    older = ""
+
+
+Reported = Facts | ImagesFacts
+"""What sentences and tables on samples are made of: a run, or images that no run drew."""
+
+
+def same_features(evaluation: Evaluation, figure: str) -> Figure | None:
+    """The figure of this name ("coverage") in the features of the main one; None where it is not there."""
+    return evaluation.figures.get(f"{evaluation.main_key.split('/')[0]}/{figure}")
+
+
+def more_seeds(of: Evaluation) -> str:
+    """The command that makes the errors of an evaluation smaller: more sets, each of as many images as now."""
+    return f"`unstir report RUN --num {of.protocol['num']} --seeds {max(10, 3 * of.protocol['seeds'])}`"
+
+
+def bound_in_words(how: Mapping[str, Any]) -> str:
+    """How a bound was computed, by its protocol: "all 1000 terms", and what `unstir likelihood` does if it is asked."""
+    settings = ["small variance"] if how.get("variance") == "small" else []
+    settings += ["estimates not clamped"] if how.get("clip") is False else []
+    settings += [weights_in_words(how["ema"])] if how.get("ema", True) is not True else []
+    return ", ".join((terms_of(how), *settings))

@@ -1,0 +1,146 @@
+"""What a check is, what it finds, and which finding explains which, so that a cause has one remedy."""
+
+import inspect
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Literal
+
+from unstir.insight.facts import Facts
+
+Severity = Literal["problem", "warning", "note"]
+SEVERITIES: tuple[Severity, ...] = ("problem", "warning", "note")
+"""From the most severe: the run is wrong or will fail; something is probably lost; worth knowing."""
+
+OF_SAMPLES = ("brightness", "collapse")  # the end of most chains of causes
+EXPLAINS: dict[str, tuple[str, ...]] = {
+    "settings": ("store",),
+    "store": OF_SAMPLES,
+    "value-range": ("not-learned", *OF_SAMPLES),
+    "copies": ("leak", "collapse", "overfit"),
+    "classes": ("collapse",),
+    "few-images": ("overfit",),
+    "learning-rate": (
+        "not-finite",
+        "weights-finite",
+        "loss-rises",
+        "not-learned",
+        "still-falling",
+        "average-behind",
+        *OF_SAMPLES,
+    ),
+    "not-finite": ("weights-finite", "loss-rises", "not-learned", "average-behind", *OF_SAMPLES),
+    "weights-finite": ("average-behind", *OF_SAMPLES),
+    "loss-rises": ("not-learned", "average-behind", *OF_SAMPLES),
+    "not-learned": ("still-falling", "average-behind", *OF_SAMPLES),
+    "average-behind": OF_SAMPLES,
+    "still-falling": OF_SAMPLES,
+}
+"""The findings that each finding explains where both are present; of several causes the first of this table counts."""
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One fault: ``says`` what it is, in a sentence; ``evidence`` what was measured; ``remedy`` what to do.
+
+    ``check`` is the name of the check that found it; it and ``says`` are filled in by `Check.run`. ``figure`` is what
+    was measured and ``threshold`` what it was compared with, in the unit that the evidence names. ``because`` names the
+    finding that explains this one, whose remedy mends both; "" where none does.
+    """
+
+    check: str = field(default="", kw_only=True)
+    severity: Severity
+    says: str = field(default="", kw_only=True)
+    evidence: str
+    remedy: str
+    figure: float
+    threshold: float
+    because: str = ""
+
+
+@dataclass(frozen=True)
+class Check:
+    """A question about a run. ``needs`` names the parts of `Facts` without which it is skipped.
+
+    ``says`` is the sentence of its finding; a finding with a sentence of its own keeps that. A check ``of_training``
+    asks nothing of an imported run, which was trained elsewhere, and one of ``single_times`` nothing of a distilled
+    run, which learns the ends of paths.
+    """
+
+    name: str
+    says: str
+    find: Callable[..., Iterator[Finding]]
+    needs: tuple[str, ...]
+    of_training: bool
+    single_times: bool
+
+    def run(self, facts: Facts) -> list[Finding]:
+        """What is wrong: at most one finding. Every part of ``facts`` that the check needs must be there.
+
+        Evidence and remedy are one line each, however the check wraps them.
+        """
+        findings = self.find(facts, *(getattr(facts, part) for part in self.needs))
+        named = [replace(it, check=self.name, says=it.says or self.says) for it in findings]
+        return [replace(it, evidence=_unwrapped(it.evidence), remedy=_unwrapped(it.remedy)) for it in named]
+
+
+def _unwrapped(text: str) -> str:
+    return re.sub(r"\n {8,}", " ", text)
+
+
+def check(
+    name: str, says: str = "", *, of_training: bool = False, single_times: bool = False
+) -> Callable[[Callable[..., Iterator[Finding]]], Check]:
+    """Turn a generator of findings into a check; its parameters after the facts name the parts that it needs."""
+
+    def made(find: Callable[..., Iterator[Finding]]) -> Check:
+        return Check(name, says, find, tuple(inspect.signature(find).parameters)[1:], of_training, single_times)
+
+    return made
+
+
+@dataclass(frozen=True)
+class Cause:
+    """A finding that no other explains, and the ``symptoms`` that it does explain."""
+
+    finding: Finding
+    symptoms: tuple[Finding, ...] = ()
+
+    @property
+    def severity(self) -> Severity:
+        """The most severe of the cause and its symptoms."""
+        return min((result.severity for result in (self.finding, *self.symptoms)), key=SEVERITIES.index)
+
+
+def explained(findings: Iterable[Finding]) -> list[Finding]:
+    """The findings, most severe first, each symptom with its root cause as ``because`` and no remedy of its own.
+
+    A note explains nothing: what is harmless by itself is not the cause of a fault.
+    """
+    ordered = sorted(findings, key=lambda finding: SEVERITIES.index(finding.severity))
+    able = {finding.check for finding in ordered if finding.severity != "note"}
+
+    def root(check: str) -> str:
+        cause = next((name for name, symptoms in EXPLAINS.items() if name in able and check in symptoms), None)
+        return check if cause is None else root(cause)
+
+    roots = [(finding, root(finding.check)) for finding in ordered]
+    return [
+        finding if cause == finding.check else replace(finding, because=cause, remedy=f"that of {cause}")
+        for finding, cause in roots
+    ]
+
+
+def causes(findings: Sequence[Finding]) -> tuple[Cause, ...]:
+    """Findings, as `explained` leaves them, by cause: the most severe first."""
+    by_cause = [
+        Cause(root, tuple(finding for finding in findings if finding.because == root.check))
+        for root in findings
+        if not root.because
+    ]
+    return tuple(sorted(by_cause, key=lambda cause: SEVERITIES.index(cause.severity)))
+
+
+def by_reason(skipped: Mapping[str, str]) -> dict[str, list[str]]:
+    """The names of skipped checks by the reason that they share, from the reason of each."""
+    return {why: [name for name, reason in skipped.items() if reason == why] for why in skipped.values()}

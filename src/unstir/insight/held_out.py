@@ -1,0 +1,164 @@
+"""The losses of held-out and training images: whether a longer run would lower them, and whether it over-fits.
+
+Both are judged here once, for the doctor and for the page of the run. How fast the held-out loss falls is measured
+over the last doubling (or so) of the images seen; docs/doctor.md has what runs of several lengths measure.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from statistics import fmean
+from typing import NamedTuple
+
+from unstir.data import SPLITS
+from unstir.insight.numbers import Line, Lines, is_number
+from unstir.significance import Effect, Estimate, paired, two_sample
+
+WORTH = 0.01  # a fall over the last stretch of less than this share of the loss is not worth a longer run
+STEEP = 0.1  # a run is too short where each doubling of the images seen takes away this share of the loss or more
+
+
+class Measurement(NamedTuple):
+    """A line of held_out.jsonl: the loss of each held-out image, and of each training image, averaged over times.
+
+    ``train`` is empty where it was not measured. ``of`` are the times and the numbers of images, which may change;
+    ``bits`` bits per dimension of held-out and of training images, None where they were not computed.
+    """
+
+    step: int
+    images: int
+    of: tuple[object, int, int]
+    train: list[float]
+    held_out: list[float]
+    bits: tuple[Estimate, Estimate] | None
+
+    @property
+    def loss(self) -> float:
+        """The mean loss of held-out images."""
+        return fmean(self.held_out)
+
+
+def measurement(line: Line) -> Measurement | None:
+    """A line with a loss of each image; None where one is no finite number, or there are no two of a split."""
+    train, held_out = (_losses(line.get(f"of_{split}")) for split in SPLITS)
+    if train is None and line.get("train") is None and not line.get("of_train"):
+        train = []
+    if train is None or held_out is None:
+        return None
+    images = line.get("images")
+    seen = int(images) if is_number(images) else 0
+    return Measurement(line["step"], seen, (line.get("times"), len(train), len(held_out)), train, held_out, _bits(line))
+
+
+def _losses(of: object) -> list[float] | None:
+    return of if isinstance(of, list) and len(of) > 1 and all(map(is_number, of)) else None
+
+
+def _bits(line: Line) -> tuple[Estimate, Estimate] | None:
+    of = [line.get(f"{key}{end}") for key in ("bits", "bits_train") for end in ("", "_error", "_num")]
+    known = [value for value in of if is_number(value)]
+    if len(known) < len(of):
+        return None
+    held_out, held_out_error, held_out_num, train, train_error, train_num = known
+    return Estimate(held_out, held_out_error, held_out_num - 1.0), Estimate(train, train_error, train_num - 1.0)
+
+
+def alike(lines: Lines) -> list[Measurement]:
+    """The lines with losses that can be compared with the last of them, by rising step."""
+    result = [item for line in lines if (item := measurement(line))]
+    return [item for item in result if item.of == result[-1].of]
+
+
+def _half_way(result: Sequence[Measurement]) -> Measurement | None:
+    """The one after the start from which the images seen grow most nearly twofold to the last; or None."""
+    last = result[-1]
+    earlier = [item for item in result[:-1] if item.step > 0 and last.images >= 1.3 * item.images > 0]
+    return min(earlier, key=lambda item: abs(math.log2(last.images / item.images) - 1), default=None)
+
+
+@dataclass(frozen=True)
+class Stretch:
+    """The last doubling or so of the images seen, and the changes over it, of the same images before and after.
+
+    ``fall`` is that of the held-out loss, ``on_train`` that of the loss of training images, None where it was not
+    measured.
+    """
+
+    before: Measurement
+    after: Measurement
+    fall: Effect
+    on_train: Effect | None
+
+    @property
+    def share(self) -> float:
+        """The change of the held-out loss, without its sign, as a share of the loss before."""
+        return abs(self.fall.value) / self.before.loss
+
+    @property
+    def rate(self) -> float:
+        """The share of the held-out loss that each doubling of the images seen took away."""
+        doublings = math.log2(self.after.images / self.before.images)
+        return 1 - float((self.after.loss / self.before.loss) ** (1 / doublings))
+
+    @property
+    def gains(self) -> bool:
+        """Whether a longer run has more to gain: a decided fall that matters, of training images too if known."""
+        learns = self.on_train is None or self.on_train.negative
+        return self.fall.negative and self.share >= WORTH and learns
+
+    @property
+    def steep(self) -> bool:
+        """Whether it has so much to gain that the run is too short."""
+        return self.gains and self.rate >= STEEP
+
+
+def last_stretch(measured: Sequence[Measurement]) -> Stretch | None:
+    """How the losses changed over the last stretch; None where it has no beginning."""
+    before = _half_way(measured) if measured else None
+    if before is None:
+        return None
+    after = measured[-1]
+    on_train = paired(before.train, after.train) if after.train else None
+    return Stretch(before, after, paired(before.held_out, after.held_out), on_train)
+
+
+class Rise(NamedTuple):
+    """The changes of the losses since the held-out loss was lowest, of the same images before and after.
+
+    ``more`` is by how much the ``held_out`` change exceeds that of training images; it and ``train`` are None where
+    these were not measured. The lowest is one of ``choices``.
+    """
+
+    lowest: Measurement
+    held_out: Effect
+    train: Effect | None
+    more: Effect | None
+    choices: int
+
+    @property
+    def over_fits(self) -> bool:
+        """Whether the held-out loss rose for sure, and surely more than that of training images, which did not."""
+        known = self.more is not None and self.train is not None and self.more.positive and not self.train.positive
+        return known and self.held_out.positive
+
+
+def rise(measured: Sequence[Measurement]) -> Rise | None:
+    """How the losses changed since the lowest held-out loss; None where that is the last one.
+
+    Each change is of the same images, so that it is paired; those of the two splits are compared by Welch's test.
+    """
+    lowest = min(measured, key=lambda item: item.loss, default=None)
+    if lowest is None or lowest is measured[-1]:
+        return None
+    last, choices = measured[-1], len(measured) - 1
+    held_out = paired(lowest.held_out, last.held_out, choices)
+    if not last.train:
+        return Rise(lowest, held_out, None, None, choices)
+    return Rise(lowest, held_out, paired(lowest.train, last.train), grown(lowest, last, choices), choices)
+
+
+def grown(before: Measurement, after: Measurement, choices: int = 1) -> Effect:
+    """By how much the gap between the splits grew: their mean changes compared by Welch's t."""
+    of_splits = (before.train, after.train), (before.held_out, after.held_out)
+    on_train, on_held_out = ([b - a for a, b in zip(*rows, strict=True)] for rows in of_splits)
+    return two_sample(on_train, on_held_out, choices, "difference in differences")

@@ -1,0 +1,292 @@
+"""The tables and cards of a report as texts in rows, and its figures as files for spreadsheets and papers."""
+
+import csv
+import io
+import math
+import re
+import statistics
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from unstir.chain import Cost, title
+from unstir.data import Store
+from unstir.errors import UserError, printable
+from unstir.insight.facts import Facts, Reported, bound_in_words, chain_key
+from unstir.insight.numbers import numbers
+from unstir.insight.wording import brief, count, operations, with_error
+from unstir.metrics.evaluation import Evaluation, of_images
+from unstir.metrics.evaluation import shown as shown_value
+from unstir.metrics.figures import Figure, Shown, in_columns
+from unstir.progress import duration
+from unstir.runs.files import make_folder, write_text
+from unstir.runs.model import weights_in_words
+from unstir.significance import decimals
+
+STEM = "figures"  # in a folder the files are figures.csv, figures.md and figures.tex
+HEADS = ("run", "step", "sampler", "steps", "calls", "figure", "value", "real images", "noise", "better", "protocol")
+"""The columns of a table to be read; "value" has its standard error."""
+
+ALIGNED = "lrlrrlrrrlr"  # of each of these columns: left or right
+
+IN_COLUMNS = ("sampler", "steps", "calls")  # keys of a protocol; the rest of it stands below, by a number
+
+_LATEX = str.maketrans(
+    {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "±": r"$\pm$"}
+    | {"<": r"\textless{}", ">": r"\textgreater{}", "|": r"\textbar{}"}
+    | {"[": "{[}", "*": "{*}"}  # after the end of a line they would be its options
+    | {character: f"\\{character}" for character in "&%$#_{}"}
+)
+
+
+def cards(facts: Facts) -> list[tuple[str, str, str]]:
+    """The figures to see first: name, value, and what to hold it against."""
+    cards = []
+    if (last := facts.last) is not None:
+        main, accuracy = last.main(), last.figures.get("classifier/accuracy")
+        floor = "" if main.floor is None else f"real images {main.floor:.3g}"
+        cards.append((main.name, plus_minus(main.value, main.error), facts.noted(floor, last.step)))
+        if accuracy is not None:
+            floor = "" if accuracy.floor is None else f"real images {accuracy.floor:.1%}"
+            cards.append(("class accuracy", f"{accuracy.value:.1%}", facts.noted(floor, last.step)))
+    line = facts.held_out[-1] if facts.held_out else {}
+    if bound := facts.likelihoods.get("held_out"):
+        how, value = bound["protocol"], plus_minus(bound["bits_per_dim"], bound["standard_error"])
+        cards.append(("bits/dim, held out", value, facts.noted(f"the bound, {bound_in_words(how)}", how["step"])))
+    elif line.get("bits") is not None and math.isfinite(line["bits"]):
+        value, note = plus_minus(line["bits"], line["bits_error"]), "an estimate of the bound"
+        cards.append(("bits/dim, held out", value, facts.noted(note, line["step"])))
+    return cards
+
+
+def plus_minus(value: float, error: float | None) -> str:
+    """A figure with its standard error, with as many digits as that allows."""
+    return with_error(value, error).replace("+-", "±")
+
+
+def figures(result: Iterable[Figure], num: int) -> list[tuple[str, str, str, str, str]]:
+    """A row per figure of ``num`` images: its name and value, those of real images and noise, which is better."""
+    result, rows = list(result), []
+    for figure, texts in zip(result, in_columns(result), strict=True):
+        rows.append((figure.name, *_cells_of(figure, texts, num), figure.better))
+        if figure.infinite is not None:
+            rows.append((f"{figure.name}, infinite n", texts.infinite, texts.infinite_real, "", figure.better))
+    return rows
+
+
+def _cells_of(figure: Figure, texts: Shown, num: int) -> tuple[str, str, str]:
+    """The value of a figure of ``num`` images, and those of real images and of noise."""
+    return texts.whole, texts.real + ("" if figure.num_floor in (0, num) else f" (n = {figure.num_floor})"), texts.noise
+
+
+def samplers(facts: Facts) -> list[tuple[str, str, str, str]]:
+    """A row per sampler evaluated, by rising calls: name and steps, calls, main figure, and seconds per image."""
+    timed = {} if facts.speed is None else facts.speed.seconds
+    result = sorted(facts.by_chain, key=lambda item: (item.protocol["calls"], title(item.protocol)))
+    keys = [chain_key(item.protocol["sampler"], item.protocol["spacing"], item.protocol["calls"]) for item in result]
+    places = max((1 + decimals(timed[key]) for key in keys if key in timed), default=0)
+    rows = []
+    for key, item, texts in zip(keys, result, in_columns(item.main() for item in result), strict=True):
+        cost = f"{timed[key]:.{max(places, 0)}f}" if key in timed else ""
+        name = f"{title(item.protocol)}, {count(item.protocol['steps'], 'step')}"
+        rows.append((name, f"{item.protocol['calls']:,}", texts.whole, cost))
+    return rows
+
+
+def timing(facts: Facts) -> str:
+    """How the seconds of `samplers` were measured."""
+    it = facts.speed
+    if it is None:
+        return "Seconds per image were not measured; unstir report measures them with the figures."
+    batch = f"{it.num} images at once" if it.num > 1 else "one image at a time"
+    threads = f", {it.machine['threads']} threads" if it.machine.get("threads", 1) != 1 else ""
+    return f"Seconds on {it.machine['device']}{threads}, {batch}, torch {it.machine['torch']}, {it.date}."
+
+
+def protocol(evaluation: Evaluation, classes: tuple[str, ...] = ()) -> str:
+    """How figures were made, in a sentence's length."""
+    how = evaluation.protocol
+    away = f" away from {how['guide']}" if how.get("guide") else ""
+    guided = f"guidance {how['guidance']:g}{away}, " if how.get("guidance", 1) != 1 else ""
+    label = how.get("label")
+    of_class = f" of class {classes[label]}" if isinstance(label, int) and label < len(classes) else ""
+    text = f"{how['seeds']} × {how['num']} images{of_class}"
+    if not of_images(how):
+        text += f" by {how['sampler']}, {Cost(how['steps'], how['calls'])}, {guided}{weights_in_words(how['ema'])}"
+    return f"{text}, against {how['num_reference']:,} images of the {how['split']} split"
+
+
+def protocol_rows(evaluation: Evaluation, classes: tuple[str, ...] = ()) -> list[tuple[str, str]]:
+    """All of a protocol, classes by their names."""
+    rows = {key: shown_value(value) for key, value in evaluation.protocol.items()}
+    label = evaluation.protocol.get("label")
+    if isinstance(label, int) and label < len(classes):
+        rows["label"] = f"{classes[label]} ({label})"
+    return list(rows.items())
+
+
+def data(facts: Facts, store: Store | None) -> list[tuple[str, str]]:
+    """What the run learns from."""
+    card, cfg = facts.data, facts.config.data
+    rows = [
+        ("source", cfg.source),
+        ("images", f"{card.counts['train']:,} for training, {card.counts['held_out']:,} held out"),
+        ("shape", "x".join(map(str, card.shape)) + (" grey" if card.shape[0] == 1 else " RGB")),
+        ("classes", ", ".join(card.classes) or "none"),
+        ("mirrored", "half of the time" if cfg.flip else "no"),
+        ("content hash", card.content_hash),
+    ]
+    if not facts.config.kind.trained_here:
+        count = f"{card.counts['train']:,} and {card.counts['held_out']:,} images" if card.content_hash else "nothing"
+        rows[:2] = [("trained on", "not known: the weights were imported"), ("compared with", count)]
+    if store is not None:
+        rows += [("note", str(note)) for note in store.notes]
+        rows += [("refused files", str(len(store.refused)))] if store.refused else []
+    return rows
+
+
+def cost(facts: Facts) -> list[tuple[str, str]]:
+    """What the run took, and on what."""
+    it = facts.cost
+    speeds = numbers(facts.lines, "images_per_second")
+    pace = f", {brief(statistics.median(speeds), 3)} images/s while training" if speeds else ""
+    name, num, how = facts.images_seen
+    of = "image in its batches, and the teacher's paths" if facts.config.kind.has_teacher else "image seen"
+    training = {
+        name: f"{num}, {how}",
+        "time": f"{duration(it.seconds)} with grids, held-out losses and files{pace}",
+        "training": f"{operations(it.training_flops)}: forward and backward of every {of}",
+        "precision": facts.config.train.dtype,
+        "machine": facts.machine or "not recorded",
+    }
+    if not facts.config.kind.trained_here:
+        training = dict.fromkeys(training, "not known: the weights were imported")
+    forward = f"{operations(it.forward_flops)} per image"
+    return [("parameters", f"{it.parameters:,}"), ("one forward pass", forward), *training.items()]
+
+
+@dataclass(frozen=True)
+class Row:
+    """A figure of an evaluation of a run, and the number of what of its protocol is not in columns, from 1."""
+
+    run: str
+    evaluation: Evaluation
+    figure: Figure
+    protocol: int
+
+
+def targets(path: Path) -> list[Path]:
+    """The files of an export to ``path``: itself, or one per format in a folder. Raises UserError for other names."""
+    if path.suffix.lower() in WRITERS and not path.is_dir():
+        return [path]
+    kinds = ", ".join(WRITERS)
+    if path.suffix and not path.is_dir():
+        raise UserError("export", path, f"is no {kinds} file", "name one of these, or a folder for all three")
+    if path.exists() and not path.is_dir():
+        raise UserError("export", path, "is a file", f"name a folder, or a file that ends in {kinds}")
+    return [path / f"{STEM}{suffix}" for suffix in WRITERS]
+
+
+def export(path: Path, runs: Sequence[Reported]) -> list[Path]:
+    """Write the figures of some runs to a file or folder and return the files. Raises UserError as `targets`."""
+    files, rows = targets(path), rows_of(runs)
+    for file in files:
+        make_folder(file.absolute().parent)
+        write_text(file, WRITERS[file.suffix.lower()](rows))
+    return files
+
+
+def rows_of(runs: Sequence[Reported]) -> list[Row]:
+    """A row per figure of every evaluation that the pages of these runs show; protocols alike in the rest are one."""
+    protocols, rows = list[dict[str, Any]](), []
+    for facts in runs:
+        for item in {item.name(): item for item in (*facts.by_step, *facts.by_chain)}.values():
+            rest = {key: value for key, value in item.protocol.items() if key not in IN_COLUMNS}
+            if rest not in protocols:
+                protocols.append(rest)
+            number = protocols.index(rest) + 1
+            rows += [Row(printable(facts.name), item, figure, number) for figure in item.figures.values()]
+    return rows
+
+
+def to_csv(rows: Sequence[Row]) -> str:
+    """A line per figure, every number in full, the whole protocol in columns of its own."""
+    table, stream = [_record(row) for row in rows], io.StringIO()
+    heads = list(dict.fromkeys(key for record in table for key in record)) or ["run", "step", "images_seen", "figure"]
+    writer = csv.DictWriter(stream, heads, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(table)
+    return stream.getvalue()
+
+
+def to_markdown(rows: Sequence[Row]) -> str:
+    """A table, and the protocols below it."""
+    rule = ["---" + ":" * (side == "r") for side in ALIGNED]
+    lines = [HEADS, rule, *(map(as_markdown, cells) for cells in _cells(rows))]
+    table = "".join(f"| {' | '.join(line)} |\n" for line in lines)
+    return table + "".join(f"\n{number}. {as_markdown(text)}\n" for number, text in _protocols(rows))
+
+
+def to_latex(rows: Sequence[Row]) -> str:
+    """A tabular without packages, and the protocols below it, to be read with \\input."""
+    head, *body = (f"{' & '.join(map(_latex, line))} \\\\\n" for line in (HEADS, *_cells(rows)))
+    table = f"\\begin{{tabular}}{{{ALIGNED}}}\n\\hline\n{head}\\hline\n{''.join(body)}\\hline\n\\end{{tabular}}\n"
+    return table + "".join(f"\n\\par Protocol {number}: {_latex(text)}\n" for number, text in _protocols(rows))
+
+
+WRITERS: dict[str, Callable[[Sequence[Row]], str]] = {".csv": to_csv, ".md": to_markdown, ".tex": to_latex}
+
+
+def _record(row: Row) -> dict[str, Any]:
+    """A line of the CSV."""
+    it, of = row.figure, row.evaluation
+    infinite, infinite_error = it.infinite or (None, None)
+    return {
+        "run": row.run,
+        "step": None if of_images(of.protocol) else of.step,
+        "images_seen": None if of_images(of.protocol) else of.images,
+        "figure": it.name,
+        "value": it.value,
+        "standard_error": it.error,
+        "real_images": it.floor,
+        "real_images_error": it.floor_error,
+        "num_real_images": it.num_floor or None,
+        "noise": it.ceiling,
+        "infinite_n": infinite,
+        "infinite_n_error": infinite_error,
+        "better": it.better,
+        "weights": of.weights,
+        **{f"protocol.{key}": _in_a_cell(value) for key, value in of.protocol.items()},
+    }
+
+
+def _in_a_cell(value: Any) -> Any:
+    return "; ".join(f"{key} {item}" for key, item in value.items()) if isinstance(value, dict) else value
+
+
+def _cells(rows: Sequence[Row]) -> Iterable[list[str]]:
+    for row, texts in zip(rows, in_columns(row.figure for row in rows), strict=True):
+        how, it = row.evaluation.protocol, row.figure
+        chain = (str(how.get(key, "")) for key in IN_COLUMNS)
+        step = "" if of_images(how) else str(row.evaluation.step)
+        yield [row.run, step, *chain, it.name, *_cells_of(it, texts, how["num"]), it.better, str(row.protocol)]
+
+
+def _protocols(rows: Sequence[Row]) -> list[tuple[int, str]]:
+    """Each protocol once, by its number, in words."""
+
+    def in_words(how: dict[str, Any]) -> str:
+        return ", ".join(f"{key} {shown_value(value)}" for key, value in how.items() if key not in IN_COLUMNS)
+
+    return list({row.protocol: in_words(row.evaluation.protocol) for row in rows}.items())
+
+
+def as_markdown(text: str) -> str:
+    """Text in which nothing is markup, on one line."""
+    return re.sub(r"([\\`*_{}\[\]<>|#~$&!])", r"\\\1", " ".join(text.split()))
+
+
+def _latex(text: str) -> str:
+    """Text in which nothing is a command, on one line."""
+    return " ".join(text.split()).translate(_LATEX)

@@ -1,0 +1,102 @@
+"""Numbers as a careful person writes them: as many digits as their error allows, with their unit."""
+
+import math
+import re
+
+from unstir.metrics.figures import Figure
+from unstir.significance import Effect, decimals
+
+TIMES = 10.0  # a share of so much is no percentage any more
+MOST_TIMES = 1000  # a larger ratio says no more: "more than 1,000 times"
+
+
+def with_error(value: float, error: float | None, sign: bool = False) -> str:
+    """A value and its standard error, as "0.0212 +- 0.0003": one digit of the error, two where it begins with 1.
+
+    Without an error, four digits.
+    """
+    plus = "+" if sign else ""
+    if error is None or not math.isfinite(error) or error <= 0:
+        return f"{value:{plus}.4g}"
+    places = decimals(error)
+    if places > 6 or max(abs(value), error) >= 1e7:
+        return f"{value:{plus}.3g} +- {error:.1g}"
+    shown, bar = round(value, places) or 0.0, round(error, places)  # or: no "-0.00"
+    return f"{shown:{plus},.{max(places, 0)}f} +- {bar:,.{max(places, 0)}f}"
+
+
+def shown(figure: Figure) -> str:
+    """A figure with its error."""
+    return with_error(figure.value, figure.error)
+
+
+def change(effect: Effect) -> str:
+    """An effect with its sign and error: "+0.012 +- 0.003"."""
+    return with_error(effect.value, effect.error, sign=True)
+
+
+def size(effect: Effect) -> str:
+    """An effect without its sign, with its error: "0.012 +- 0.003"."""
+    return with_error(abs(effect.value), effect.error)
+
+
+def brief(value: float, digits: int = 2) -> str:
+    """A plain number of so many digits, or of all its whole ones: "0.031", "3.2", "1,204"."""
+    return f"{value:,.0f}" if abs(value) >= 10**digits - 0.5 else f"{value:.{digits}g}"
+
+
+def count(number: int, noun: str) -> str:
+    """A number of things: "1 image", "1,280 images", "1.2 million images"."""
+    plural = noun if number == 1 else f"{noun}s"
+    for size, name in ((10**9, "billion"), (10**6, "million")):
+        if number >= size:
+            return f"{number / size:.3g} {name} {plural}"
+    return f"{number:,} {plural}"
+
+
+def percent(share: float) -> str:
+    """A share as a percentage: "0.04%", "2.6%", "93%", "99.4%", never rounded to 0 or 100; from 10 on "48 times"."""
+    if not share < TIMES:
+        return times(share)
+    size = abs(100 * share)
+    if 99 < size < 100:
+        return f"{size:.1f}%" if size < 99.95 else f"{min(size, 99.99):.2f}%"
+    return f"{100 * share:.2g}%" if size < 99 else f"{100 * share:,.0f}%"
+
+
+def times(ratio: float) -> str:
+    """A ratio in words: "1.25 times", "48 times", "more than 1,000 times"."""
+    if not ratio <= MOST_TIMES:
+        return f"more than {MOST_TIMES:,} times"
+    return f"{ratio:,.{2 if ratio < 10 else 0}f} times"
+
+
+def passes(images: int, num_train: int) -> str:
+    """How often a training image was seen, when so many were: "128 times each image"; the one way to say it."""
+    mean = images / max(num_train, 1)
+    return f"{mean:,.{1 if mean < 100 else 0}f} times each image"
+
+
+def operations(number: float) -> str:
+    """Floating-point operations, as "3.1 PFLOP"."""
+    for power, prefix in ((18, "E"), (15, "P"), (12, "T"), (9, "G")):
+        if number >= 10**power:
+            return f"{number / 10**power:.3g} {prefix}FLOP"
+    return f"{number / 1e6:.3g} MFLOP"
+
+
+_OPTION = r'--[a-z][\w-]*(?:\.\w+)*(?: (?:"[^"]+"|\d[\w.+-]*\w|\d|cosine|auto|v|dpmpp_2m))*'
+OPTION = re.compile(rf"(?:unstir train --out \S+(?: {_OPTION})*|{_OPTION})")
+"""An option of a command with the values that belong to it, or a whole command that continues a run."""
+
+
+def coded(text: str) -> str:
+    """A finding's text with its options in backticks."""
+    return OPTION.sub(lambda option: f"`{option[0]}`", text)
+
+
+def sentence(text: str) -> str:
+    """A clause of a finding with a capital and a full stop; a setting or a symbol such as x_T keeps its case."""
+    shown = coded(text).rstrip(".")
+    first = shown.partition(" ")[0]
+    return f"{shown}." if set(first) & set("_.=") else f"{shown[:1].upper()}{shown[1:]}."

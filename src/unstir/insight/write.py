@@ -1,0 +1,210 @@
+"""The page of one run or several, from their folders: what is missing is measured, then it is written."""
+
+import datetime
+import logging
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from unstir.compare import compare, parse
+from unstir.data import Store, is_store
+from unstir.errors import UserError
+from unstir.insight import compared, page
+from unstir.insight.facts import Speed, chain_key
+from unstir.insight.gather import SPEED, read_speed
+from unstir.insight.tables import export
+from unstir.metrics.classifier import networks_for
+from unstir.metrics.drawn import Drawn, seconds_per_call, usual_chain, usual_labels
+from unstir.metrics.evaluate import drawing_seconds, usual_number
+from unstir.metrics.evaluation import Evaluation
+from unstir.metrics.features import Network
+from unstir.metrics.plan import Plan, check, judge
+from unstir.metrics.request import SEEDS
+from unstir.progress import counted, counting, waiting
+from unstir.runs.checkpoint import environment
+from unstir.runs.files import make_folder, write_text
+from unstir.runs.lines import encode
+from unstir.runs.run import Run
+from unstir.runs.stores import check_data, compared_with, with_store
+from unstir.runs.timetable import all_snapshots
+from unstir.train.held_out import catch_up
+
+logger = logging.getLogger(__name__)
+
+CHAINS = "ddim:10,ddim:20,ddim:50,unipc:5,unipc:10,dpmpp_2m_sde:10,dpmpp_2m_sde:20,dpmpp_2m_sde:50,ancestral:50"
+"""What the last step is sampled by in addition to the usual chain, for the plot of calls against quality."""
+DISTILLED = "consistency:1,consistency:2,consistency:4"  # the same of a distilled run
+
+SECONDS = 10.0  # about so long all samplers together are timed, on a whole batch at most and one image at least
+
+
+@dataclass(frozen=True)
+class Measuring:
+    """The plans to be carried out, by step and by chain."""
+
+    by_step: tuple[Plan[Drawn], ...]
+    by_chain: tuple[Plan[Drawn], ...]
+
+    @property
+    def all(self) -> tuple[Plan[Drawn], ...]:
+        """All plans."""
+        return *self.by_step, *self.by_chain
+
+    def with_networks(self, networks: Sequence[Network]) -> "Measuring":
+        """The same plans, measured by the features of ``networks``."""
+        both = (tuple(replace(plan, networks=networks) for plan in plans) for plans in (self.by_step, self.by_chain))
+        return Measuring(*both)
+
+
+def write_report(
+    paths: Sequence[Path],
+    out: Path | None = None,
+    *,
+    measuring: bool = True,
+    num: int = 0,
+    seeds: int = SEEDS,
+    exported: Path | None = None,
+    store: Path | None = None,
+) -> list[Path]:
+    """Write the page of the runs in these folders and return the files written, the page first.
+
+    It is ``out``, by default report.html of the run, or comparison.html of the first of several. With ``measuring`` the
+    figures that are missing are measured first: ``num`` images per seed, for 0 as many as `usual_number`, for ``seeds``
+    seeds. ``exported`` is a file or a folder of files for the figures. ``store`` is the data of the runs where it has
+    moved. Raises UserError, before anything is measured, for what cannot be opened, measured or written.
+    """
+    _check_asked(paths)
+    runs = [Run.open(path) for path in paths]
+    path = out or runs[0].path / ("report.html" if len(runs) == 1 else "comparison.html")
+    page.check_files(path, exported)
+    runs, stores = _with_stores(runs, store)
+    plans = _planned(runs, stores, num, seeds) if measuring else []
+    protocols = [_measured(*plan, timed=len(runs) == 1) for plan in plans]
+    make_folder(path.absolute().parent)
+    with counting("writing the page", ""):
+        if len(runs) == 1:
+            facts = [page.write(runs[0], stores[0], path, next(iter(protocols), None), samples=measuring)]
+        else:
+            facts = compared.write(runs, stores, path)
+    return [path, *(export(exported, facts) if exported else ())]
+
+
+def _check_asked(paths: Sequence[Path]) -> None:
+    """Raise UserError for no run, and for one that is named twice."""
+    if not paths:
+        raise UserError("no run was named; give the folder of one, such as runs/mnist")
+    places = [path.resolve() for path in paths]
+    if twice := next((path for path, place in zip(paths, places, strict=True) if places.count(place) > 1), None):
+        raise UserError("", twice, "is named twice", "name each run once")
+
+
+def _with_stores(runs: Sequence[Run], named: Path | None) -> tuple[list[Run], list[Store | None]]:
+    """The runs and the data of each: the store named, where it is that run's, else its own; None, said, where it has
+    gone. An imported run, which knows no data, has the store named.
+    """
+    given = None if named is None else Store.open(named)
+    if given is not None:
+        runs = [compared_with(run, given) for run in runs]
+        if given.content_hash not in {run.data.content_hash for run in runs}:
+            check_data(runs[0].path, runs[0].data, given)
+    result = list[Store | None]()
+    for run in runs:
+        store = given if given is not None and given.content_hash == run.data.content_hash else None
+        if store is None and is_store(run.config.data.store):
+            store = with_store(run)[1]
+            check_data(run.path, run.data, store)
+        elif store is None:
+            gone = f"{run.config.data.store}, the data of {run.path}, is no longer there; name it with --store."
+            none = f"{run.path} was imported and has no data; name images to compare it with, --store STORE."
+            logger.warning(
+                f"{gone if run.data.content_hash else none} Without it nothing is measured and no data is shown"
+            )
+        result.append(store)
+    return list(runs), result
+
+
+def _planned(
+    runs: Sequence[Run], stores: Sequence[Store | None], num: int, seeds: int
+) -> list[tuple[Run, Store, Measuring]]:
+    """What the pages of these runs need, with the classifiers trained; nothing of runs that cannot be measured."""
+    measured = [(run, store) for run, store in zip(runs, stores, strict=True) if store and run.saved_steps()]
+    plans = [planned(run, store, num=num, seeds=seeds) for run, store in measured]  # what is refused is so before work
+    result = []
+    for (run, store), without in zip(measured, plans, strict=True):
+        plan = without.with_networks(networks_for(store))
+        chains = counted(len(plan.by_chain), "pair of sampler and steps", "pairs of sampler and steps")
+        images = f"{plan.all[0].seeds} x {plan.all[0].num} images each"
+        drawn = f"{counted(len(plan.by_step), 'saved step')} and {chains}, {images}"
+        logger.info(f"{run.path}: {drawn}, {waiting(drawing_seconds(plan.all))} to draw those still missing")
+        result.append((run, store, plan))
+    return result
+
+
+def _measured(run: Run, store: Store, plan: Measuring, timed: bool) -> dict[str, Any]:
+    """The protocol of the last step, with everything measured; of each sampler the seconds too where they are shown."""
+    if run.config.kind.trained_here:
+        catch_up(run, store)
+    measure(plan.all)
+    if timed:
+        time_samplers(run, plan)
+    return plan.by_step[-1].protocol()
+
+
+def planned(run: Run, store: Store, *, num: int = 0, seeds: int = SEEDS) -> Measuring:
+    """What a report measures: each kept snapshot by the usual chain, the last one by `CHAINS` too; nothing is done yet.
+
+    ``num`` images per set; 0 as `usual_number`. Raises UserError as `check`, for everything that would be refused
+    later. Plans have no networks yet.
+    """
+    usual = usual_chain(run)
+    run.newest_step()  # says so where none was saved
+    kept, snapshots = run.saved_steps(), all_snapshots(run)
+    steps = [step for step in kept if step in snapshots] or kept[-1:]
+    models = [run.model(step, dtype="auto") for step in steps]  # what cannot be sampled is refused before any work
+    of_last = Drawn(run=run, model=models[-1], chain=usual, **usual_labels(run, store))
+    plan = Plan(images=of_last, store=store, num=num or usual_number(store), seeds=seeds, flip=run.config.data.flip)
+    others = parse(DISTILLED if run.config.kind.has_teacher else CHAINS, usual)
+    chains = [chain for chain in others if chain.steps <= models[-1].process.T]
+    copies = [model is models[-1] and run.config.kind.trained_here for model in models]
+    by_step = [
+        replace(plan, images=replace(of_last, model=model), memorisation=searched)
+        for model, searched in zip(models, copies, strict=True)
+    ]
+    by_chain = [replace(plan, images=replace(of_last, chain=chain), memorisation=False) for chain in chains]
+    for every in (*by_step, *by_chain):
+        check(every)
+    return Measuring(tuple(by_step), tuple(by_chain))
+
+
+def measure(plans: Sequence[Plan[Drawn]]) -> list[Evaluation]:
+    """Carry out plans; what was measured before is taken from the run's folder."""
+    evaluations = []
+    with counting("evaluating", "evaluations") as count:
+        for done, plan in enumerate(plans):
+            chain = plan.images.chain
+            count(done, len(plans), f"step {plan.images.model.step} by {chain.sampler}, {counted(chain.steps, 'step')}")
+            evaluations.append(judge(plan))
+        count(len(plans), len(plans))
+    return evaluations
+
+
+def time_samplers(run: Run, plans: Measuring) -> None:
+    """Time every sampler that the plans draw with, as `unstir sample --compare` does, and keep it in RUN/speed.json.
+
+    Not again but on another machine or for other samplers.
+    """
+    last = plans.by_step[-1].images
+    model, job = last.model.unloaded(), last.job(1)
+    machine, schedule = environment(model.device), model.process.schedule
+    chains = [last.chain, *(plan.images.chain for plan in plans.by_chain)]
+    calls = {chain_key(item.sampler, item.spacing, item.calls(schedule)): item for item in chains}
+    known = read_speed(run)
+    if known is not None and known.machine == machine and known.seconds.keys() == calls.keys():
+        return
+    whole = seconds_per_call(last) * sum(chain.calls(schedule) for chain in calls.values())
+    num = max(1, min(job.batch_size, int(SECONDS / whole)))
+    timed = compare(model, replace(job, num=num), list(calls.values()))
+    seconds = {name: float(f"{item.seconds:.3g}") for name, item in zip(calls, timed, strict=True)}
+    speed = Speed(seconds=seconds, num=num, machine=machine, date=datetime.date.today().isoformat())
+    write_text(run.path / SPEED, encode(asdict(speed), indent=1) + "\n")

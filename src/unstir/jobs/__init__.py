@@ -1,0 +1,1 @@
+"""What makes a job of a library call: several processes, signals and exits. Nothing else touches these."""

@@ -1,0 +1,245 @@
+"""Runs that differ get analyses that differ, and a run in which nothing happens gets hardly any claim.
+
+The runs are simulated (`runs`), so what is true of each is known.
+"""
+
+import dataclasses
+import re
+
+import pytest
+
+import runs
+from runs import STEPS, advice, analyse, by_name, chains, copied, evaluation, examined, facts, held_out, metrics
+from unstir.insight.page import PARTS
+from unstir.insight.statement import MULTIPLICITY, TITLES, Statement
+from unstir.significance import LEVEL, Effect
+
+TOPICS = tuple(TITLES)
+RUNS = ("good", "over_fitted", "diverged", "too_short", "noise_only", "facts")
+
+
+@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("name", RUNS)
+def test_each_sentence_rests_on_its_effect(name, seed):
+    known = facts() if name == "facts" else getattr(runs, name)(seed)
+    found = analyse(known)
+    assert [TOPICS.index(each.topic) for each in found] == sorted(TOPICS.index(each.topic) for each in found)
+    missing = set(TOPICS) - {each.topic for each in found}
+    assert missing == ({"diversity"} if name == "facts" else set())  # nothing was evaluated
+    decided = [each.effect for each in found if each.effect is not None and each.effect.decided]
+    for each in found:
+        assert each.figure in {part.id for part in PARTS if part.pointer}
+        assert re.fullmatch(r"[^<>\n]+[.]", each.text) and each.text[0].isupper() and each.text.count("`") % 2 == 0
+        assert "nan" not in each.text and "inf " not in each.text and "  " not in each.text
+        if each.topic == "next" and each.figure != "doctor" and each.verdict != "undecided":
+            assert each.effect in decided
+
+
+def test_a_good_run():
+    found = by_name(runs.good())
+    assert found["fall"].verdict == "good" and found["fall"].effect.value == pytest.approx(-0.92, abs=0.03)
+    assert "90% of the fall had come by 3,008 images" in found["fall"].text
+    assert found["quality by step"].verdict == "good" and found["near"].verdict == "good"
+    for name in ("last stretch", "gap", "recall", "bits"):
+        assert found[name].verdict == "undecided", found[name]
+    assert "rose" not in found and examined(runs.good()) == []
+    assert advice(runs.good()) == ["fewer calls"]
+    assert "`unstir sample RUN --sampler dpmpp_2m --steps 20`" in found["fewer calls"].text
+
+
+def test_a_run_that_over_fits():
+    known = runs.over_fitted()
+    found, (finding,) = by_name(known), examined(known)
+    assert finding.check == "overfit" and "--checkpoint 188" in finding.remedy and "rose" not in found
+    assert found["gap"].verdict == "bad"
+    assert found["gap"].effect.value == pytest.approx(0.08 * (0.3 * 172 / 192 + 0.4), rel=0.1)
+    assert found["recall"].verdict == "bad" and found["precision"].verdict == "undecided"
+    assert found["copies"].verdict == "bad" and found["copies"].figure == "neighbours"
+    assert advice(known) == ["mend overfit"] and advice(known, []) == ["regularise"]
+    text = by_name(known, [])["regularise"].text
+    assert "`--data.flip`" in text and "`--model.dropout 0.2`" in text and text.count("more images") == 1
+    mirrored = facts(held_out=known.held_out, config={"data__flip": True, "model__dropout": 0.3})
+    text = by_name(mirrored, [])["regularise"].text
+    assert "flip" not in text and "dropout" not in text and "more images" in text
+
+
+def test_a_run_that_diverges():
+    found = by_name(runs.diverged())
+    assert found["rose"].verdict == "bad" and examined(runs.diverged()) == []
+    assert found["quality by step"].verdict == "bad" and found["excess"].verdict == "bad"
+    assert advice(runs.diverged()) == ["next"]  # its cause is the doctor's to find
+
+
+def test_a_run_that_was_too_short():
+    known = runs.too_short()
+    found, (finding,) = by_name(known), examined(known)
+    assert finding.check == "still-falling" and advice(known) == ["mend still-falling"]
+    assert not {"last stretch", "more to gain"} & found.keys()  # it is said once
+    assert found["gap"].verdict == "undecided" and found["excess"].verdict == "bad"
+
+
+def test_a_fall_too_small_to_matter_is_not_worth_another_run():
+    slow = lambda images: 0.1 * (1 + images) ** -0.01
+    found = by_name(facts(held_out=held_out(curve=slow, noise=0.002), lines=metrics(curve=slow)))
+    assert found["last stretch"].verdict == "good" and "longer" not in found
+
+
+def test_a_run_that_never_learned():
+    worse = lambda images: 1.5
+    found = by_name(facts(held_out=held_out(curve=worse), lines=metrics(curve=worse)))
+    assert found["fall"].verdict == "bad" and "rose" not in found
+
+
+def test_a_run_not_at_its_end_is_to_go_on():
+    known = facts(held_out=runs.too_short().held_out, config={"train__length": "6000 steps"})
+    assert "from step 3,000 to its end at 6,000, `unstir train --out RUN`." in by_name(known)["longer"].text
+
+
+def test_of_runs_without_any_effect_hardly_a_sentence_claims_one():
+    """Two hundred of them, some ten tests each: at two errors one in twenty would claim something."""
+    claims, tested = [], 0
+    for seed in range(200):
+        for each in analyse(runs.noise_only(seed)):
+            if each.name == "near":  # which is true of these runs
+                continue
+            tested += each.effect is not None
+            if each.verdict != "undecided":
+                claims.append((seed, each.name, each.effect))
+    assert tested > 200 * 8
+    assert len({seed for seed, *_ in claims}) <= 4, claims
+
+
+def test_nothing_measured_says_so_and_what_measures_it():
+    found = by_name(facts(lines=()))
+    assert {name for name, each in found.items() if each.verdict != "undecided"} == set()
+    commands = {
+        "excess": "`unstir evaluate RUN`",
+        "gap": "`unstir likelihood RUN --split both`",
+        "copies": "`unstir evaluate RUN`",
+        "enough calls": "`unstir report RUN`",
+    }
+    for name, command in commands.items():
+        assert command in found[name].text, found[name].text
+
+
+def test_missed_classes_want_guidance():
+    at = lambda **true: (evaluation(**true),)
+    guided = {"model__num_classes": 10, "train__label_dropout": 0.1}
+    missed = by_name(facts(by_step=at(accuracy=0.7), config=guided))
+    assert missed["class accuracy"].verdict == "bad" and missed["class accuracy"].effect.value == pytest.approx(
+        -0.27, abs=0.05
+    )
+    assert "`unstir evaluate RUN --guidance 2` in place of 1" in missed["guidance"].text
+    assert "`--train.label_dropout 0.1`" in by_name(facts(by_step=at(accuracy=0.7)))["guidance"].text
+    distilled = {
+        "loss__objective": "consistency",
+        "diffusion__predict": "v",
+        "grids__sampler": "consistency",
+        "log__held_out_images": 0,
+    }
+    for config in (distilled, distilled | guided):
+        found = by_name(facts(by_step=at(accuracy=0.7), config=config))
+        assert found["class accuracy"].verdict == "bad" and "guidance" not in found
+
+
+def test_samples_nearer_than_new_images_can_be_are_no_success():
+    floor = dataclasses.replace(evaluation().figures["classifier/fd"], floor=2.0)
+    near = dataclasses.replace(evaluation(), figures={"classifier/fd": floor})
+    found = by_name(facts(by_step=(near,)))
+    assert found["too near"].verdict == "bad" and "as copies are" in found["too near"].text and "excess" not in found
+    assert re.search(r"0\.1\d+ \+- 0\.0\d+ times that of real images", found["too near"].text), found["too near"].text
+    assert "near" not in found
+
+
+def test_a_figure_of_which_higher_is_better_is_judged_the_other_way_round():
+    main = {"classifier/coverage": evaluation(coverage=0.6).figures["classifier/coverage"]}
+    later = {"classifier/coverage": evaluation(coverage=0.9).figures["classifier/coverage"]}
+    steps = [
+        dataclasses.replace(evaluation(step=step), figures=figures) for step, figures in ((750, main), (STEPS, later))
+    ]
+    found = by_name(facts(by_step=tuple(steps)))
+    assert found["quality by step"].verdict == "good" and found["quality by step"].effect.value > 0
+    assert by_name(facts(by_step=tuple(steps[:1])))["excess"].verdict == "bad"
+    assert found["excess"].verdict == "undecided" and "near" not in found
+
+
+def test_classes_that_come_up_too_often_are_bad():
+    num = evaluation().protocol["num"]
+    usual = dataclasses.replace(evaluation().figures["classifier/accuracy"], bootstrap=None, num_floor=num)
+    for seen, verdict in ((0.3, "bad"), (0.05, "undecided")):
+        shares = dataclasses.replace(usual, name="class imbalance", better="lower", by_seed=(seen,) * 3, floor=0.05)
+        judged = dataclasses.replace(evaluation(), figures={**evaluation().figures, "classifier/classes": shares})
+        assert by_name(facts(by_step=(judged,)))["classes"].verdict == verdict
+
+
+def test_a_floor_of_another_number_of_images_decides_nothing():
+    """A distance of fewer images is larger for that alone."""
+    usual = evaluation().figures
+    fewer = {key: dataclasses.replace(figure, num_floor=figure.num_floor // 2) for key, figure in usual.items()}
+    judged = dataclasses.replace(evaluation(), figures=fewer)
+    with_them, without = (by_name(facts(by_step=(each,))) for each in (evaluation(), judged))
+    assert "near" in with_them and "recall" in with_them
+    assert not {"near", "too near", "recall", "precision"} & set(without)
+    assert without["excess"].verdict == "undecided" and without["excess"].effect is None
+
+
+def test_calls_that_cannot_be_told_apart_are_not_called_enough():
+    known = facts(by_chain=chains(known=[(name, calls, 0.43) for name, calls, _ in runs.CHAINS]))
+    found = by_name(known)
+    assert found["enough calls"].verdict == "undecided"
+    assert "`unstir report RUN --num 300 --seeds 10`" in found["enough calls"].text  # evaluate measures one chain
+    many = facts(by_chain=[evaluation(sampler="ddim", calls=calls, fd=0.43, num=500, seeds=10) for calls in (10, 20)])
+    assert "`unstir report RUN --num 500 --seeds 30`" in by_name(many)["enough calls"].text  # fewer images tell no more
+    between = chains(known=[("ddim", 5, 0.92), ("ddim", 10, 0.72), ("ancestral", 1000, 0.6)])
+    found = by_name(facts(by_chain=between))  # ten calls cannot be told from the most, nor from five
+    assert found["enough calls"].verdict == "undecided"
+    every = facts(by_chain=chains(known=[("ddim", 10, 5.0), ("ancestral", 1000, 0.4)]))
+    assert by_name(every)["enough calls"].verdict == "undecided"
+
+
+def test_copies_are_named_and_their_absence_is_no_proof():
+    of = lambda memory: by_name(facts(by_step=(evaluation(memory=memory),)))
+    some = of(copied(0.05))
+    assert some["copies"].verdict == "bad" and some["copies"].effect.value == pytest.approx(45, abs=6)
+    assert "of 900 samples lie closer to one single" in some["copies"].text
+    assert "samples lie too near" in some["regularise"].text
+    none = of(copied())
+    assert none["copies"].verdict == "undecided" and "would not show" in none["copies"].text
+    assert "too few" in of(copied(0.4, num=10))["copies"].text
+
+
+def test_one_image_set_without_an_error_decides_nothing():
+    single = evaluation(seeds=1)
+    figures = {key: dataclasses.replace(each, bootstrap=None, floor_error=None) for key, each in single.figures.items()}
+    known = facts(by_step=(dataclasses.replace(single, figures={"classifier/fd": figures["classifier/fd"]}),))
+    found = by_name(known)
+    assert found["excess"].verdict == "undecided"
+
+
+def test_runs_looked_at_less_than_usual():
+    without_train = tuple(
+        {**line, "train": None, "train_error": None, "of_train": None, "num_train": 0} for line in held_out()
+    )
+    found = by_name(facts(held_out=without_train))
+    assert found["fall"].verdict == "good" and "not known" in found["gap"].text
+    without_held_out = tuple(
+        {**line, "held_out": None, "held_out_error": None, "of_held_out": None, "num_held_out": 0}
+        for line in held_out()
+    )
+    fewer = {**held_out()[-1], "of_held_out": held_out()[-1]["of_held_out"][:9]}
+    for lines in (without_held_out, held_out()[-1:], (*held_out()[:-1], fewer)):
+        found = by_name(facts(held_out=lines))["fall"]
+        assert found.verdict == "undecided" and "not followed, or at one step alone" in found.text
+    other_number = (*held_out(num=64)[:3], *held_out(num=128)[3:])
+    assert "12,032 images to" in by_name(facts(held_out=other_number))["fall"].text
+    last_only = (*held_out(num=64)[:-1], held_out(num=128)[-1])
+    assert by_name(facts(held_out=last_only))["fall"].effect is None  # no two measurements of the same images
+
+
+def test_a_sentence_cannot_claim_more_than_its_effect():
+    weak, strong = (Effect(value=1.0, error=1.0, z=z, test="t") for z in (LEVEL - 0.1, LEVEL + 0.1))
+    usual = {"name": "x", "topic": "fit", "text": "It is so.", "figure": "losses"}
+    for verdict, effect in (("good", weak), ("bad", None), ("neutral", weak), ("undecided", strong)):
+        with pytest.raises(ValueError, match="x: "):
+            Statement(**usual, verdict=verdict, effect=effect)
+    assert f"{LEVEL} of its standard errors" in MULTIPLICITY

@@ -1,0 +1,91 @@
+"""The advice of a page is the doctor's remedies where it finds a problem; both judge a run's length by one rule."""
+
+import dataclasses
+import math
+
+import pytest
+
+import runs
+from runs import advice, by_name, examined
+from unstir.insight.findings import Finding, causes, explained
+from unstir.insight.held_out import STEEP
+
+
+def finding(check, severity="problem"):
+    return Finding(severity, "measured", "a new run with --mend.it 1", 2.0, 1.0, check=check, says=f"{check} is amiss")
+
+
+def problems(findings):
+    return [cause for cause in causes(findings) if cause.severity == "problem"]
+
+
+def test_the_remedies_of_problems_and_warnings_are_all_that_is_advised():
+    findings = explained([finding("brightness"), finding("learning-rate", "warning")])
+    assert advice(runs.good()) == ["fewer calls"] and advice(runs.good(), findings) == ["mend learning-rate"]
+    mend = by_name(runs.good(), findings)["mend learning-rate"]
+    assert "(it explains 1 other finding too)" in mend.text and mend.text.endswith("a new run with `--mend.it 1`.")
+    assert mend.figure == "doctor" and problems(findings)[0].finding.check == "learning-rate"
+    assert advice(runs.good(), [finding("few-images", "note")]) == ["fewer calls"]
+
+
+def falling_by(rate, moments=runs.MOMENTS, **changes):
+    """A run whose held-out loss each doubling of the images lowers by the share ``rate``, as that of its log."""
+    curve = lambda images: 0.5 * (1 + images) ** math.log2(1 - rate)
+    held_out = runs.held_out(curve=curve, noise=0.002, moments=moments)
+    return runs.facts(held_out=held_out, lines=runs.metrics(curve=curve), **changes)
+
+
+@pytest.mark.parametrize("rate", [0.004, 0.05, 0.09, 0.11, 0.2])
+def test_the_page_and_the_doctor_call_the_same_runs_too_short_and_say_it_once(rate):
+    known = falling_by(rate)
+    found = {"more to gain", "last stretch"} & by_name(known).keys()
+    assert found == (set() if rate > 0.1 else {"more to gain"} if rate > 0.01 else {"last stretch"})
+    assert bool(examined(known)) == (rate > 0.1)
+    for each in examined(known):
+        assert each.severity == "warning" and each.figure == pytest.approx(rate, abs=0.005) and each.threshold == STEEP
+    for name in found:
+        assert by_name(known)[name].verdict in ("good", "neutral")
+        assert name == "last stretch" or f"{rate:.0%} for each doubling of the images" in by_name(known)[name].text
+
+
+def test_a_fall_is_counted_by_doublings_however_far_apart_the_snapshots_are():
+    """Over a stretch of 3.2-fold, as the recipes' snapshots are, the loss falls by 11%: less for each doubling."""
+    known = falling_by(0.07, moments=(0, 95, 300, 949, runs.STEPS))
+    found = by_name(known)["more to gain"]
+    assert "(3.2-fold)" in found.text and "(11% of it, 7% for each doubling" in found.text and not examined(known)
+
+
+def test_what_a_finished_run_may_still_gain_is_advised_where_its_samples_need_it():
+    near, far = (runs.evaluation(fd=fd, memory=runs.copied()) for fd in (0.24, 5.0))
+    assert advice(falling_by(0.05)) == advice(falling_by(0.05, by_step=(near,))) == ["next"]
+    longer = by_name(falling_by(0.05, by_step=(far,)))["longer"].text
+    assert '`unstir train --out digits --train.length "6000 steps" --train.lr_period "5800 steps"`' in longer
+
+
+@pytest.mark.parametrize("rate", [0.05, 0.2])
+def test_a_run_that_is_to_go_on_is_not_called_too_short(rate):
+    known = falling_by(rate, config={"train__length": f"{2 * runs.STEPS} steps"})
+    found = by_name(known)
+    assert found["more to gain"].verdict == "neutral" and "the run is not at its end" in found["more to gain"].text
+    assert "to its end at 6,000" in found["longer"].text and examined(known) == []
+
+
+@pytest.mark.parametrize("on_train", [0.0, 0.3])
+def test_a_fall_of_held_out_images_alone_is_no_lack_of_training(on_train):
+    """Where the loss of training images does not fall too, more training is no remedy."""
+    known = falling_by(0.16)
+    *early, last = known.held_out
+    stayed = [loss * (1 + on_train) for loss in early[-1]["of_train"]]
+    known = dataclasses.replace(known, held_out=(*early, {**last, "of_train": stayed}))
+    assert by_name(known)["last stretch"].verdict == "good" and examined(known) == []
+
+
+def test_problems_stand_apart_from_warnings_and_notes():
+    findings = explained([finding("few-images", "note"), finding("leak", "warning"), finding("value-range")])
+    assert [(each.finding.check, each.severity) for each in causes(findings)] == [
+        ("value-range", "problem"),
+        ("leak", "warning"),
+        ("few-images", "note"),
+    ]
+    (problem,) = problems(explained([finding("brightness"), finding("value-range", "warning")]))
+    assert problem.finding.check == "value-range" and [each.check for each in problem.symptoms] == ["brightness"]

@@ -1,0 +1,132 @@
+"""Charts that everyone can read: colours on any ground and for the colour-blind, a mark and a dash for each series."""
+
+import itertools
+import re
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from runs import chains, facts, good, metrics
+from unstir.chain import DEFAULTS
+from unstir.insight import charts
+from unstir.pictures.charts import log_axis
+
+GROUNDS = {"light": "#fdfdfc", "dark": "#16181b"}
+
+SEEN = {  # Machado, Oliveira & Fernandes 2009, table 1: severity 1, on linear RGB
+    "everyone": np.eye(3),
+    "protanopes": np.array(
+        [[0.152286, 1.052583, -0.204868], [0.114503, 0.786281, 0.099216], [-0.003882, -0.048116, 1.051998]]
+    ),
+    "deuteranopes": np.array(
+        [[0.367322, 0.860646, -0.227968], [0.280085, 0.672501, 0.047413], [-0.011820, 0.042940, 0.968881]]
+    ),
+}
+
+
+def linear(colour):
+    channels = np.array([int(colour[i : i + 2], 16) for i in (1, 3, 5)]) / 255
+    return np.where(channels <= 0.04045, channels / 12.92, ((channels + 0.055) / 1.055) ** 2.4)
+
+
+def luminance(colour):
+    return float(linear(colour) @ [0.2126, 0.7152, 0.0722])
+
+
+def lab(rgb):
+    to_xyz = np.array([[0.4124, 0.3576, 0.1805], [0.2126, 0.7152, 0.0722], [0.0193, 0.1192, 0.9505]])
+    x, y, z = np.cbrt(np.clip(to_xyz @ rgb / [0.9505, 1.0, 1.089], 1e-6, None))
+    return np.array([116 * y - 16, 500 * (x - y), 200 * (y - z)])
+
+
+@pytest.mark.parametrize("ground", GROUNDS)
+def test_every_series_stands_out_from_the_ground(ground):
+    for colour in charts.COLOURS:
+        dark, light = sorted((luminance(colour), luminance(GROUNDS[ground])))
+        assert (light + 0.05) / (dark + 0.05) >= 3, colour
+
+
+@pytest.mark.parametrize("eyes", SEEN)
+def test_the_first_four_colours_are_told_apart(eyes):
+    seen = [lab(np.clip(SEEN[eyes] @ linear(colour), 0, 1)) for colour in charts.COLOURS[:4]]
+    assert min(float(np.linalg.norm(a - b)) for a, b in itertools.combinations(seen, 2)) > 20
+
+
+def test_series_differ_in_marker_and_dash_where_no_colour_is_seen():
+    assert len(charts.COLOURS) == len(set(charts.MARKERS)) == len(set(charts.DASHES))
+
+
+def test_two_series_of_a_chart_differ_in_more_than_colour():
+    lines = [("first", metrics(seed=0)), ("second", metrics(seed=1))]
+    drawn = charts.curve(lines, "loss", "training loss", True)
+    styles = re.findall(r'<path d="M[^"]*L[^"]*" clip-path="[^"]*" style="([^"]*)"', drawn)
+    series = [style for style in styles if any(colour in style for colour in charts.COLOURS)]
+    assert len(series) == 2
+    assert ["dasharray" in style for style in series] == [False, True]
+    assert len(set(re.findall(r'<use href="#([^"]*)"[^>]*style="fill: #', drawn))) >= 2
+
+
+def test_precision_and_recall_are_drawn_over_training_as_far_as_they_were_measured():
+    known = good()
+    found = charts.quality(known)
+    assert len(found) == 2 and "Precision and recall" in found[1]
+    assert all(name in found[1] for name in ("precision of real images", "recall of real images"))
+    assert charts.quality(facts(by_step=known.by_step[-1:])) == []
+
+
+def test_samplers_of_equal_calls_hide_none_of_each_other():
+    known = chains(known=(("ancestral", 50, 0.3), ("ddim", 10, 0.9), ("ddim", 50, 0.3), ("unipc", 50, 0.3)))
+    whole = [replace(each, protocol={**DEFAULTS, "spacing": "trailing", **each.protocol}) for each in known]
+    drawn = charts.calls(facts(by_chain=tuple(whole)))[0]
+    at = {}
+    for x, colour in re.findall(r'<use href="[^"]*" x="([\d.]+)" y="[\d.]+" style="fill: (#\w+)', drawn):
+        at.setdefault(colour, set()).add(float(x))
+    ancestral, ddim, unipc = (max(at[colour]) for colour in charts.COLOURS[:3])
+    assert ancestral + 4 < ddim < unipc - 4
+
+
+def test_two_evaluations_of_one_sampler_and_equally_many_calls_are_both_drawn():
+    known = [replace(each, protocol={**DEFAULTS, **each.protocol}) for each in chains(known=(("ddim", 40, 0.9),) * 2)]
+    merged = [replace(each, protocol={**each.protocol, "spacing": "log_snr"}) for each in known]  # of 50 and 60 steps
+    drawn = charts.calls(facts(by_chain=tuple(merged)))[0]
+    assert (
+        len(set(re.findall(rf'<use href="[^"]*" x="([\d.]+)" y="[\d.]+" style="fill: {charts.COLOURS[0]}', drawn))) == 3
+    )
+
+
+def test_an_axis_of_decades_has_few_labels_and_one_of_a_part_of_a_decade_has_some():
+    ends = [
+        (1.2, 1.9),
+        (3, 40),
+        (1, 1e3),
+        (10, 1e9),
+        (0.9, 1.3),
+        (7, 15),
+        (0.12, 0.95),
+        (0.03, 1),
+        (2e-6, 3e-6),
+        (3, 3),
+    ]
+    for low, high in ends:
+        with charts._style():
+            axes = charts._axes("title")
+            axes.plot([low, high], [low, high])
+            log_axis(axes, "y")
+            charts._images_axis(axes)
+            axes.figure.canvas.draw()
+            for axis, ends in ((axes.xaxis, axes.get_xlim()), (axes.yaxis, axes.get_ylim())):
+                inside = [tick for tick in axis.get_majorticklocs() if ends[0] <= tick <= ends[1]]
+                assert 2 <= len(inside) <= 10, (low, high, inside)
+            exponents = {"e" in text.get_text() for text in axes.get_yticklabels()}
+            assert len(exponents) == 1, "labels of one axis are written alike"
+
+
+def test_a_run_with_one_line_of_its_log_is_seen_beside_others():
+    lines = metrics(seed=0)
+    both = charts.curve([("first", lines), ("second", lines[:1])], "loss", "training loss", True)
+    alone = charts.curve([("first", lines)], "loss", "training loss", True)
+    of_second = [
+        len(re.findall(rf'<use href="#[^"]*"[^>]*style="fill: {charts.COLOURS[1]}', drawn)) for drawn in (both, alone)
+    ]
+    assert of_second[0] == 2 and of_second[1] == 0  # in the legend, and its only point

@@ -1,0 +1,62 @@
+"""`unstir doctor` as a person uses it."""
+
+import json
+
+from conftest import copied, tiny_config
+from unstir.insight.doctor import CHECKS
+from unstir.train.launch import open_data, open_run
+from unstir.train.trainer import Trainer
+
+pytest_plugins = ["spoiled"]
+
+
+def test_a_run_that_is_well(healthy, command):
+    status, out, err = command("doctor", healthy)
+    words = " ".join(out.split())
+    assert status == 0 and words.startswith("nothing found") and "Traceback" not in err
+    assert all(name in words for name in CHECKS) and "forecast finished" in words
+
+
+def test_a_problem_has_status_1_and_a_warning_0(spoiled, command):
+    spoiled.metrics(lambda line, place: {**line, "skipped": 1})
+    status, out, _ = command("doctor", spoiled.path, "--no-samples")
+    assert status == 0 and out.startswith("warning  not-finite: ")
+    spoiled.metrics(lambda line, place: {**line, "skipped": 30})
+    status, out, _ = command("doctor", spoiled.path, "--no-samples")
+    words = " ".join(out.split())
+    assert status == 1 and out.startswith("problem  not-finite: ")
+    assert "measured" in words and "30 of 300 steps were skipped" in words and "--train.lr 0.001" in words
+    assert "skipped" in words and "average-behind, brightness, collapse (left out by --no-samples)" in words
+
+
+def test_json_has_figures_and_thresholds(spoiled, command):
+    spoiled.metrics(lambda line, place: {**line, "skipped": 30})
+    status, out, _ = command("doctor", spoiled.path, "--no-samples", "--json")
+    report = json.loads(out)
+    assert status == 1 and report["healthy"] is False
+    (finding,) = report["findings"]
+    assert finding["check"] == "not-finite" and finding["figure"] == 0.1
+    assert finding["threshold"] == 0 and finding["severity"] == "problem" and finding["remedy"]
+    assert report["skipped"]["brightness"] == "left out by --no-samples" and report["forecast"]["disk_free"] > 0
+
+
+def test_mistakes_are_one_line(tmp_path, spoiled, command):
+    for arguments, word in (
+        ((tmp_path / "none",), "none does not exist"),
+        ((spoiled.path, "--store", tmp_path), "no packed data"),
+    ):
+        status, out, err = command("doctor", *arguments)
+        assert status == 2 and out == "" and word in err and "Traceback" not in err
+
+
+def test_labels_that_are_no_classes_are_a_problem_and_stop_no_other_check(digits, tmp_path, command):
+    store = copied(digits, tmp_path / "digits")
+    config = tiny_config(store, train__length="2 steps")
+    data = open_data(config, tmp_path / "run")
+    Trainer(open_run(config, tmp_path / "run", data), data).run()
+    labels = store / "train.labels.npy"
+    whole = labels.read_bytes()
+    for spoilt in (b"\x63", b"\xff" * 8):  # 99, and -1
+        labels.write_bytes(whole[:-8] + spoilt.ljust(8, b"\0"))
+        status, out, _ = command("doctor", tmp_path / "run")
+        assert status == 1 and "problem  store: " in " ".join(out.split("\n")), out

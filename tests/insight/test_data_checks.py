@@ -1,0 +1,205 @@
+"""Faults planted in the data: each is found by its own check, and by no other."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from unstir.data import pack
+from unstir.insight.doctor import CHECKS, diagnose, examine
+from unstir.insight.facts import MISSING, NO_SAMPLES
+from unstir.insight.gather import gather
+from unstir.runs.toml import from_dict
+from unstir.train.launch import open_run
+
+NUM = 600
+
+
+def pictures(num=NUM, seed=0):
+    """Drawings without copies: a light rectangle on a dark ground, uint8 [num, 8, 8]."""
+    generator = np.random.default_rng(seed)
+    images = np.zeros((num, 8, 8), np.uint8)
+    for image in images:
+        top, left = generator.integers(0, 5, 2)
+        image[top : top + 4, left : left + 4] = generator.integers(120, 256, (4, 4))
+        image[7, 7] = 255
+    return images
+
+
+@pytest.fixture
+def begun(tmp_path):
+    """begun(folder of images, ...) -> the folder of a run that has not taken a step on them."""
+    return beginner(tmp_path)
+
+
+@pytest.fixture(scope="module")
+def sound(tmp_path_factory):
+    """The facts of a run on sound images, for tests of what is said of its looks at held-out ones."""
+    folder = tmp_path_factory.mktemp("sound")
+    path = beginner(folder)(write(folder / "images", pictures()))
+    return gather(path, samples=False)
+
+
+def beginner(tmp_path):
+    def begin(images, held_out=0.1, classes=0):
+        store = pack(images, tmp_path / "store", size=8, channels=1, held_out=held_out)
+        config = from_dict(
+            {
+                "data": {"source": str(images), "size": 8, "channels": 1, "store": str(store.path)},
+                "model": {
+                    "in_channels": 1,
+                    "channels": 8,
+                    "mults": [1],
+                    "attention": [],
+                    "groups": 4,
+                    "num_classes": classes,
+                },
+                "train": {"batch_size": 8, "length": "100 steps", "warmup": "5 steps", "dtype": "float32"},
+            },
+            "test",
+        )
+        return open_run(config, tmp_path / "run", store).path
+
+    return begin
+
+
+def write(folder, images, first=0):
+    folder.mkdir(parents=True, exist_ok=True)
+    for i, image in enumerate(images, start=first):
+        Image.fromarray(image).save(folder / f"{i:04d}.png")
+    return folder
+
+
+def findings(path):
+    return {finding.check: finding.severity for finding in diagnose(path, samples=False).findings}
+
+
+def test_of_sound_images_nothing_is_said(begun, tmp_path):
+    report = diagnose(begun(write(tmp_path / "images", pictures())), samples=False)
+    assert report.findings == () and report.healthy
+    assert {"copies", "leak", "value-range", "store"} <= set(report.checked)
+    assert report.skipped["brightness"] == NO_SAMPLES and report.skipped["loss-rises"] == MISSING["lines"]
+    assert {*report.checked, *report.skipped} == set(CHECKS)
+
+
+def copies(folder):
+    images = pictures()
+    images[1:31] = images[0]
+    write(folder, images)
+
+
+def leak(folder):
+    images, new = pictures(), pictures(200, seed=1)
+    new[:40] = images[:40]
+    write(folder / "train", images)
+    write(folder / "test", new)
+
+
+def refused(folder):
+    write(folder, pictures())
+    for i in range(60):
+        (folder / f"broken{i:03d}.png").write_bytes(b"\x89PNG\r\n\x1a\nnot at all")
+
+
+def classes(folder, **sizes):
+    images, first = pictures(), 0
+    for name, size in sizes.items():
+        write(folder / name, images[first : first + size])
+        first += size
+
+
+PLANTED = {
+    "masks": (lambda folder: write(folder, (pictures() > 100).astype(np.uint8)), {}, {"value-range": "problem"}),
+    "faint": (lambda folder: write(folder, 120 + pictures() // 7), {}, {"value-range": "warning"}),
+    "copies": (copies, {"held_out": 0}, {"copies": "warning"}),
+    "leak": (leak, {}, {"leak": "problem"}),
+    "refused": (refused, {}, {"refused": "warning"}),
+    "labels": (lambda folder: classes(folder, a=300, b=280, few=12), {"classes": 3}, {"classes": "warning"}),
+    "no labels": (lambda folder: classes(folder, a=300, b=280, few=12), {}, {"classes": "note"}),
+    "one class": (lambda folder: classes(folder, a=576, b=24), {}, {"classes": "problem"}),
+    "few": (lambda folder: write(folder, pictures(60)), {}, {"few-images": "warning"}),
+}
+
+
+@pytest.mark.parametrize("name", PLANTED)
+def test_a_fault_of_the_data_is_found_by_its_own_check_and_by_no_other(begun, tmp_path, name):
+    plant, options, expected = PLANTED[name]
+    plant(tmp_path / "images")
+    found = findings(begun(tmp_path / "images", **options))
+    assert {check: found[check] for check in expected} == expected
+    assert found == expected or name == "masks"  # which are copies of each other too
+
+
+def test_a_store_that_has_gone_changed_or_is_another(begun, tmp_path):
+    path = begun(write(tmp_path / "images", pictures()))
+    store = tmp_path / "store"
+    elsewhere = pack(write(tmp_path / "others", pictures(seed=3)), tmp_path / "other", channels=1)
+    named = diagnose(path, store=elsewhere.path, samples=False).findings
+    assert [each.check for each in named] == ["store"]
+    file = store / "train.images.npy"
+    content = bytearray(file.read_bytes())
+    content[5000] ^= 255
+    file.write_bytes(content)
+    assert findings(path) == {"store": "problem"}
+    store.rename(tmp_path / "moved")
+    report = diagnose(path, samples=False)
+    assert [each.check for each in report.findings] == ["store"] and report.skipped["copies"] == MISSING["store"]
+
+
+def lines(step, held_out, train):
+    """A line of held_out.jsonl for these losses of images."""
+    mean = lambda values: [float(np.mean(values))] * 3
+    return {
+        "step": step, "train": mean(train), "held_out": mean(held_out),
+        "of_train": list(map(float, train)), "of_held_out": list(map(float, held_out)),
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("rise", "change", "unrest", "severity"),
+    [
+        (0.02, -0.02, 0.005, "problem"),
+        (0.005, -0.02, 0.005, "warning"),
+        (0.003, -0.0001, 0.1, None),  # what training images do is not known well enough to tell the splits apart
+        (0.001, -0.02, 0.005, None),  # the held-out loss may have stayed where it was
+        (0.02, +0.0001, 0.005, "problem"),  # remembered already: there is nothing left to fall
+        (0.02, +0.01, 0.005, None),  # the network fails at both
+    ],
+)
+def test_overfitting_is_a_rise_that_surely_exceeds_the_change_in_training(sound, rise, change, unrest, severity):
+    generator = np.random.default_rng(0)
+    images, others = generator.normal(0.1, 0.04, (2, 128))  # from image to image far more than what is looked for
+    exactly = lambda mean, std: mean + std * (noise := generator.normal(0, 1, 128)) - std * noise.mean()
+    seen = (lines(1000, others, images), lines(3000, others + exactly(rise, 0.005), images + exactly(change, unrest)))
+    report = examine(dataclasses.replace(sound, held_out=seen))
+    assert {each.check: each.severity for each in report.findings} == ({"overfit": severity} if severity else {})
+    if severity:
+        assert "--checkpoint 1000" in report.findings[0].remedy and 0 < report.findings[0].figure < 100
+
+
+def test_looks_without_a_number_for_each_image_or_at_other_times_are_left_out(sound):
+    images, others = np.random.default_rng(0).normal(0.1, 0.04, (2, 128))
+    best, last = lines(1000, others, images), lines(3000, others + 0.02, images - 0.02)
+    remembers = [best, last]
+
+    def said(*seen):
+        return [each.says for each in examine(dataclasses.replace(sound, held_out=seen)).findings]
+
+    expected = ["the network begins to remember its training images"]
+    nan = lines(4000, others * np.nan, images - 0.03)
+    broken = [nan, {**nan, "of_held_out": [3, None]}, {**nan, "of_held_out": "3"}, {**nan, "of_train": None}]
+    for line in [*broken, lines(4000, others + 0.03, images * np.inf)]:
+        assert said(best, line) == said(line, last) == [] and said(*remembers, line) == expected
+    assert said({**best, "times": [1]}, {**last, "times": [2]}) == said(lines(1000, others[:64], images), last) == []
+
+
+def test_a_store_without_training_images_is_another_one_and_nothing_is_said_of_its_images(begun, tmp_path):
+    path, source = begun(write(tmp_path / "images", pictures())), tmp_path / "source"
+    write(source / "test" / "a", pictures(20))
+    (source / "train" / "a").mkdir(parents=True)
+    (source / "train" / "a" / "0.png").write_bytes(b"no picture")
+    store = pack(source, tmp_path / "none", size=8, channels=1)
+    assert store.count("train") == 0 and store.labelled
+    report = diagnose(path, store=store.path, samples=False)
+    assert {each.check for each in report.findings} == {"store", "refused"} and "copies" in report.skipped

@@ -1,0 +1,137 @@
+"""Runs that draw their times by a density: what their log and their weights have is judged by means over it."""
+
+import pytest
+import torch
+from invented import STATS, facts, said
+
+from unstir.diffusion.times import probabilities
+from unstir.insight.doctor import examine, of_distill
+from unstir.insight.facts import NO_SAMPLES, Errors
+from unstir.insight.gather import gather
+from unstir.insight.image_stats import learns_nothing, outputs_nothing
+from unstir.insight.sampled import training_times
+from unstir.runs import build
+from unstir.train.trainer import Trainer
+
+pytest_plugins = ["spoiled"]
+QUICK = {"samples": False}
+DRAWN = ("uniform", "importance", "laplace", "normal")
+MEAN, STD = -0.4, 0.6
+
+
+def drawn_by_training(run, store, steps):
+    """The times that the first ``steps`` batches of a run train on, of which no loss was seen yet."""
+    trainer, found = Trainer(run, store), []
+    for trainer.state.step in range(steps):
+        found.append(trainer.examples(slice(0, run.config.train.batch_size)).t)
+    return torch.cat(found)
+
+
+@pytest.mark.parametrize("times", DRAWN)
+@pytest.mark.parametrize("predict", ["eps", "x0", "v"])
+def test_limits_are_means_over_the_times_that_training_draws(make_run, predict, times):
+    """Gaussian values at training's own times: what an output of 0 leaves of them, and what the best estimate does."""
+    schedule = {"diffusion__T": 1000, "diffusion__beta_1": 1e-4, "diffusion__beta_T": 0.02}
+    run, store = make_run(**schedule, diffusion__predict=predict, loss__times=times, train__batch_size=1024)
+    denoiser = build.denoiser(run.config, torch.nn.Identity(), torch.float32)
+    table, target = denoiser.process.schedule, denoiser.parameterization.target
+    t = drawn_by_training(run, store, 20)
+    generator = torch.Generator().manual_seed(1)
+    x_0, eps = torch.randn(2, len(t), 64, generator=generator, dtype=torch.float64)
+    x_0 = MEAN + STD * x_0
+    x_t = denoiser.process.diffuse(x_0, t, eps)
+    of_t = lambda of: torch.tensor([of(i) for i in t.tolist()], dtype=torch.float64)[:, None]
+    alpha, sigma = of_t(table.alpha), of_t(table.sigma)
+    best = MEAN + alpha * STD**2 / (alpha**2 * STD**2 + sigma**2) * (x_t - alpha * MEAN)
+    wanted = target(table, x_0, t, eps)
+    for limit, output in (
+        (outputs_nothing(run, MEAN, STD), torch.zeros(())),
+        (learns_nothing(run, MEAN, STD), target(table, best, t, (x_t - alpha * best) / sigma)),
+    ):
+        errors = (wanted - output).square().mean(1)
+        assert abs(errors.mean().item() - limit) < 4 * errors.std().item() / len(t) ** 0.5
+
+
+def of_times(times, **settings):
+    return facts(loss__times=times, **settings).run
+
+
+def test_means_over_a_density_are_others_than_over_all_times_alike():
+    of = {times: learns_nothing(of_times(times), MEAN, STD) for times in DRAWN}
+    assert of["importance"] == of["uniform"] < 0.7 * min(of["laplace"], of["normal"])
+    noisy = of_times("laplace", loss__times_scale=0.1, loss__times_mean=-2.0, diffusion__predict="v")
+    alike = of_times("uniform", diffusion__predict="v")
+    assert outputs_nothing(noisy, MEAN, STD) < 0.9 * outputs_nothing(alike, MEAN, STD)
+
+
+@pytest.mark.parametrize("times", DRAWN)
+def test_a_log_is_held_against_the_limits_of_its_own_times(times):
+    """In squared errors, which are logged beside a weighted loss."""
+    limit = learns_nothing(of_times(times), STATS.mean, STATS.std)
+    for share, expected in ((0.99, None), (1.01, ("problem", pytest.approx(1.01 * limit), pytest.approx(limit)))):
+        for weighting, values in (("simple", {"loss": share * limit}), ("min_snr", {"loss": 9, "mse": share * limit})):
+            lines = ({"step": 100, **values},)
+            assert said("not-learned", facts(loss__times=times, loss__weighting=weighting), lines, STATS) == expected
+
+
+def test_the_ends_of_paths_are_not_held_against_errors_of_single_times(healthy):
+    distilled = {
+        "loss__objective": "consistency", "diffusion__predict": "v", "grids__sampler": "consistency",
+        "log__held_out_images": 0,
+    }  # fmt: skip
+    lines = tuple({"step": step, "loss": 9.0} for step in (1, 50, 100))
+    loaded = gather(healthy, samples=False).loaded
+    raw = torch.linspace(98, 99, 9, dtype=torch.float64)
+    parts = {
+        "lines": lines,
+        "loaded": loaded,
+        "errors": Errors(raw, 2 * raw),
+        "images": STATS,
+        "unmeasured": NO_SAMPLES,
+    }
+    plain, other = (examine(facts(**parts, **settings)) for settings in ({}, distilled))
+    of_times = {"not-learned", "learning-rate", "average-behind"}
+    assert of_times <= {each.check for each in plain.findings}
+    assert not of_times & {each.check for each in other.findings} and not of_times & {*other.checked}
+    assert of_times <= other.skipped.keys()
+
+
+def test_the_remedies_of_a_distilled_run_are_options_of_distill(monkeypatch):
+    distilled = {"loss__objective": "consistency", "grids__sampler": "consistency", "diffusion__predict": "v"}
+    distilled |= {"log__held_out_images": 0}
+    lines = tuple({"step": step, "loss": None} for step in (1, 50, 100))
+    parts = {"lines": lines, "images": STATS, "unmeasured": NO_SAMPLES}
+    plain, other = (
+        next(each.remedy for each in examine(facts(**parts, **settings)).findings if each.check == "not-finite")
+        for settings in ({}, distilled)
+    )
+    assert " --train.lr " in plain and "unstir distill" not in plain
+    assert other == plain.replace("--train.lr", "unstir distill --lr")
+    told = "--train.lr, or --train.lr_schedule cosine with --train.lr_period, or --train.length "
+    kept = "or --train.lr_schedule cosine with --train.lr_period"
+    assert of_distill(told) == f"unstir distill --lr, {kept}, or unstir distill --length "
+
+
+@pytest.mark.parametrize("times", ["laplace", "normal"])
+@pytest.mark.parametrize(("T", "num"), [(1000, 256), (20, 16), (3, 1000)])
+def test_errors_of_weights_are_measured_at_times_that_follow_the_density(times, T, num):
+    config = of_times(
+        times, diffusion__T=T, diffusion__schedule="cosine", grids__steps=min(T, 50), loss__times_scale=0.7
+    ).config
+    t = training_times(config, num)
+    below = torch.bincount(t, minlength=T + 1)[1:].cumsum(0) / num
+    due = probabilities(build.schedule(config.diffusion), times, 0.0, 0.7).cumsum(0)
+    assert len(t) == num and (below - due).abs().max() <= 0.5 / num + 1e-9
+
+
+@pytest.mark.parametrize("times", ["uniform", "importance"])
+def test_without_a_density_they_are_the_first_of_equal_parts(times):
+    config = of_times(times, diffusion__T=20, diffusion__beta_T=0.5, grids__steps=20).config
+    assert training_times(config, 8).tolist() == [1, 3, 6, 8, 11, 13, 16, 18]
+
+
+def test_the_errors_of_its_weights_are_those_of_its_log(healthy):
+    facts = gather(healthy)
+    logged = sum(line["loss"] for line in facts.lines[-3:]) / 3
+    for errors in (facts.errors.raw, facts.errors.average):
+        assert errors.mean().item() == pytest.approx(logged, rel=0.15)

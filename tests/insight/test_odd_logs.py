@@ -1,0 +1,46 @@
+"""Logs with values that are no numbers, or beyond all measure: no check fails over them, and none writes them out."""
+
+import dataclasses
+import math
+import re
+
+import pytest
+
+from unstir.insight.doctor import examine
+from unstir.insight.gather import gather
+
+pytest_plugins = ["spoiled"]
+NO_NUMBERS = [None, "0.1", True, math.nan, math.inf, -math.inf, 1e300, [1], {}, 10**400]
+
+
+@pytest.fixture(scope="module")
+def facts(healthy):
+    return gather(healthy, samples=False)
+
+
+def with_values(facts, values, chosen=slice(10, 20)):
+    lines = [dict(line) for line in facts.lines]
+    for line in lines[chosen]:
+        line.update(values)
+    return examine(dataclasses.replace(facts, lines=tuple(lines))).findings
+
+
+@pytest.mark.parametrize("value", NO_NUMBERS, ids=lambda value: repr(value)[:8])
+@pytest.mark.parametrize("key", ["loss", "mse", "skipped", "images_per_second"])
+def test_values_that_are_no_numbers_are_passed_over(facts, key, value):
+    found = {finding.check for finding in with_values(facts, {key: value})}
+    assert found == ({"not-finite"} if key == "loss" else set())
+    everywhere = {finding.check for finding in with_values(facts, {key: value}, slice(None))}
+    assert everywhere == ({"not-finite"} if key == "loss" else set())
+    assert with_values(facts, {}) == ()
+
+
+@pytest.mark.parametrize("loss", [1e9, 1e30, 1e59])
+@pytest.mark.parametrize("where", [slice(0, 3), slice(14, 16), slice(-8, None), slice(-1, None)])
+def test_losses_beyond_all_measure_are_not_written_out(facts, loss, where):
+    found = with_values(facts, {"loss": loss, "grad_norm": loss}, where)
+    assert {finding.check for finding in found} <= {"not-finite", "loss-rises", "learning-rate", "not-learned"}
+    assert found or where != slice(-8, None)
+    for finding in found:
+        assert not re.search(r"\d{8}", finding.evidence), finding.evidence
+        assert "more than 1,000 times" in finding.evidence or finding.check != "loss-rises"

@@ -1,0 +1,143 @@
+"""The page of a run: what is on it, in what order, in what words, and that nothing from outside is markup."""
+
+import re
+import shutil
+from dataclasses import replace
+
+import pytest
+import reported
+from reported import parsed, text_of
+
+from unstir.insight import compared, page, tables
+from unstir.insight.analysis import analyse
+from unstir.insight.doctor import CHECKS, examine
+from unstir.insight.gather import gather
+from unstir.metrics.evaluation import saved
+from unstir.runs.run import Run
+
+pytestmark = pytest.mark.usefixtures("quick")
+run, other, store, report = reported.run, reported.other, reported.store, reported.report
+
+
+def test_the_page_has_what_was_asked_of_it(report, run):
+    tree = parsed(report)
+    ids = {element.get("id") for element in tree.iter()}
+    wanted = "analysis grids trajectory quality calls neighbours training forward data cost curves losses loss-by-time "
+    wanted += "doctor settings classes worst limitations"
+    assert set(wanted.split()) <= ids
+    text = " ".join(tree.itertext())
+    facts = gather(run.path, samples=False)
+    assert f"{facts.cost.parameters:,}" in text and run.data.content_hash in text
+    assert facts.last is not None and tables.plus_minus(facts.last.main().value, facts.last.main().error) in text
+
+
+def test_a_person_in_a_hurry_sees_sentences_then_pictures_then_figures_then_all_that_can_be_said(report):
+    tree = parsed(report)
+    order = [element.get("id") for element in tree.iter("section")]
+    assert order == [part.id for part in page.PARTS if part.title and part.id in order] and order[0] == "grids"
+    assert order.index("grids") < order.index("quality") < order.index("analysis") < order.index("limitations")
+    header = next(tree.iter("header"))
+    said = header.findall("ul/li")  # beside those of the problems and of the list of sections
+    facts = gather(report.parent, samples=False)
+    findings = examine(facts).findings
+    assert len(said) == 3 < len(analyse(facts, findings))
+    problems = [finding for finding in findings if finding.severity == "problem"]
+    assert len(header.findall("div/ul/li")) == len(problems) > 0
+
+
+def test_all_moments_stand_side_by_side_and_real_images_beside_samples(report, run):
+    grids = next(element for element in parsed(report).iter("section") if element.get("id") == "grids")
+    captions = ["".join(element.itertext()) for element in grids.iter("figcaption")]
+    assert captions[0] == f"Samples after {12 * 8} training images, the first ones of a fixed seed: not chosen."
+    assert captions[1].startswith("Real images")
+    moments = captions[2:]
+    assert moments[:2] == ["the noise", "untrained"]
+    assert len(moments) == 2 + len(list(run.weights.iterdir())) and moments[-1] == f"{12 * 8:,} images"
+
+
+def test_figures_of_an_older_step_than_the_run_are_named_where_they_are_read(report, run, other, store, tmp_path):
+    shutil.copytree(run.path, tmp_path / "run")
+    for newest in (tmp_path / "run" / "evaluation").glob("step12-*.json"):
+        newest.unlink()
+    known, last = Run.open(tmp_path / "run"), max(each.step for each in saved(Run.open(tmp_path / "run")))
+    assert 0 < last < 12
+    page.write(known, store, path := tmp_path / "older.html")
+    text = text_of(path)
+    older = f"of step {last}, while the run is at step 12"
+    assert text.count(older) >= 2 and f"the nearest images are {older}. unstir evaluate {known.path} " in text
+    assert f"; of step {last}" in text and "while the run is at step" not in text_of(report)
+    compared.write([known, other], [store, store], path)
+    named = ["".join(table.itertext()) for table in parsed(path).iter("table")]
+    named = [text for text in named if f"run (step {last})" in text]
+    assert named and all("FD-classifier" in text for text in named)  # curves, cost and grids are of the run's end
+
+
+def test_the_page_names_every_check_that_was_not_made_and_how_to_make_it(report, run):
+    section = next(element for element in parsed(report).iter("section") if element.get("id") == "doctor")
+    checked, skipped = "".join(section.itertext()).split("Checked: ")[1].split("Not checked: ")
+    names = {text: set(re.findall(r"[a-z]+(?:-[a-z]+)*", text.split(" (")[0])) for text in (checked, skipped)}
+    assert names[checked] | names[skipped] == set(CHECKS) and {"brightness", "average-behind"} <= names[skipped]
+    assert f"unstir doctor {run.path} makes these checks" in skipped and "--no-samples" not in skipped
+    assert f"unstir report {run.path} without --no-measure has them here" in skipped
+
+
+def test_classes_have_their_names_real_images_and_samples(report, run):
+    section = next(element for element in parsed(report).iter("section") if element.get("id") == "classes")
+    rows = [list(row) for row in next(section.iter("tbody"))]
+    assert ["".join(row[0].itertext()) for row in rows] == list(run.data.classes)
+    assert all(len(list(row[1].iter("img"))) == 1 for row in rows)
+    assert sum(len(list(row[2].iter("img"))) for row in rows) >= 2
+    assert "by the class that the classifier predicts for them" in "".join(section.itertext())
+
+
+def test_a_run_without_anything_measured_has_a_page_that_says_so(run, store, tmp_path):
+    shutil.copytree(run.path, tmp_path / "bare", ignore=shutil.ignore_patterns("evaluation", "held_out*", "samples"))
+    bare = Run.open(tmp_path / "bare")
+    path = tmp_path / "bare.html"
+    page.write(bare, None, path)
+    text = " ".join(parsed(path).itertext())
+    assert "Not evaluated yet" in text and "Nearest images" not in text
+    page.write(bare, store, path)
+    text = " ".join(parsed(path).itertext())
+    assert "The classes of the samples are not known." in text and "the classifier predicts" not in text
+    (bare.path / "metrics.jsonl").unlink()
+    for folder in ("checkpoints", "weights"):
+        shutil.rmtree(bare.path / folder)
+    page.write(bare, None, path)
+    assert "No line was logged yet" in " ".join(parsed(path).itertext())
+
+
+def test_names_from_outside_are_escaped(run, store, tmp_path):
+    nasty = tmp_path / "<script>alert(1)</script>"
+    shutil.copytree(run.path, nasty)
+    page.write(Run.open(nasty), store, tmp_path / "page.html")
+    scripts = list(parsed(tmp_path / "page.html").iter("script"))
+    assert len(scripts) == 1 and "alert" not in (scripts[0].text or "")
+
+
+def test_a_name_that_no_page_can_hold_is_escaped(run, other, store, tmp_path):
+    odd = tmp_path / "caf\u202e\x1b[31m"
+    shutil.copytree(run.path, odd)
+    page.write(Run.open(odd), store, tmp_path / "page.html")
+    compared.write([Run.open(odd), other], [store, store], tmp_path / "both.html")
+    for path in (tmp_path / "page.html", tmp_path / "both.html"):
+        assert r"caf\u202e\x1b[31m" in text_of(path)
+
+
+def test_commands_name_the_run_and_nothing_of_a_sentence_is_markup():
+    said = page.with_code("a < b +- 1; `unstir evaluate RUN --x <y>` in RUN", "runs/my run & co")
+    assert said == "a &lt; b ± 1; <code>unstir evaluate 'runs/my run &amp; co' --x &lt;y&gt;</code> in RUN".replace(
+        "'", "&#x27;"
+    )
+
+
+def test_ticks_of_charts_are_numbers(report):
+    charts = ["".join(e.itertext()) for e in parsed(report).iter() if str(e.tag).endswith("svg")]
+    assert len(charts) >= 5 and not any("mathdefault" in text or "$" in text for text in charts)
+
+
+def test_a_report_says_by_what_guidance_its_images_were_drawn(run):
+    plain = saved(run)[-1]
+    assert "guidance" not in tables.protocol(plain)
+    led = replace(plain, protocol={**plain.protocol, "guidance": 2.0, "guide": "runs/small@8"})
+    assert "5 steps, 5 calls, guidance 2 away from runs/small@8, " in tables.protocol(led)

@@ -1,0 +1,64 @@
+"""The corners of a run's grids on its page: whole images, of whatever number each grid was drawn."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from unstir.insight import pictures
+from unstir.pictures.grid import LINE, named_grid
+from unstir.runs.timetable import START, grid_file, snapshots
+
+NUMS = (64, 3, 9, 1)
+"""Of the noise and of the grids, first to last; the present one is the last."""
+
+
+@pytest.mark.parametrize(("classes", "nrow", "lines"), [(0, 8, 0), (10, 8, 3), (10, 10, 1), (0, 2, 0), (10, 1, 3)])
+def test_corners_are_whole_images_where_grids_num_changed(make_run, monkeypatch, classes, nrow, lines):
+    run, _ = make_run(model__num_classes=classes, grids__nrow=nrow)
+    run = replace(run, config=replace(run.config, grids=replace(run.config.grids, num=NUMS[-1])))
+    monkeypatch.setattr(pictures, "encode", lambda image, shows: image)
+    images = torch.randint(0, 200, (max(NUMS), *run.data.shape), generator=torch.Generator().manual_seed(0)).byte()
+    files = [run.samples / "noise.png", *(grid_file(run, name) for name in snapshots(run).values())]
+    assert len(files) == len(NUMS)
+    run.samples.mkdir()
+    expected = []
+    for num, path in zip(NUMS, files, strict=True):
+        names = run.labels.captions(run.labels.of(torch.arange(num))) if path is not files[0] else []
+        named_grid(images[:num], nrow, names or None).save(path)
+        columns, rows = min(num, nrow, 3), min(-(-num // nrow), 3)
+        strips = min(lines, rows) if names else 0
+        expected.append((50 * columns + 2, 50 * rows + 2 + LINE * strips))
+    found = pictures.snapshots(run)
+    corners = [picture for _, picture in found]
+    assert [corner.size for corner in corners] == expected
+    assert corners[0].tobytes() == named_grid(images[:64], nrow, None).crop((0, 0, *expected[0])).tobytes()
+
+
+@pytest.mark.parametrize(
+    ("init", "first", "whole"),
+    [
+        ("", "untrained", "of the weights that it began"),
+        ("runs/a@3", "initial weights", "of the weights that it began"),
+    ],
+)
+def test_a_run_that_began_with_weights_is_not_called_untrained(make_run, init, first, whole):
+    run, _ = make_run()
+    run = replace(run, config=replace(run.config, train=replace(run.config.train, init=init)))
+    run.samples.mkdir()
+    named_grid(torch.zeros((4, *run.data.shape), dtype=torch.uint8), 2, None).save(grid_file(run, START))
+    ((when, _),) = pictures.snapshots(run)
+    assert when == first and f"samples {whole}" in pictures.newest_grid(run).shows
+
+
+def test_grids_of_before_a_run_was_lengthened_are_shown_too(make_run, monkeypatch):
+    monkeypatch.setattr(pictures, "encode", lambda image, shows: image)
+    run, _ = make_run(train__length="20 steps", grids__log_spaced=2)
+    run.samples.mkdir()
+    images = torch.zeros((4, *run.data.shape), dtype=torch.uint8)
+    drawn = {**snapshots(run), 8: "images-00000064", 11: "images-00000088"}  # those of 8 and of 11 steps, by 8 images
+    for name in drawn.values():
+        named_grid(images, 2, None).save(grid_file(run, name))
+    seen = [0, *sorted(8 * step for step in drawn if step)]
+    assert [when for when, _ in pictures.snapshots(run)] == ["untrained", *(f"{each:,} images" for each in seen[1:])]
+    assert len(seen) == len(snapshots(run)) + 2

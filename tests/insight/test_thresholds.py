@@ -1,0 +1,137 @@
+"""Where each check of the data, settings and files begins to speak: at its threshold nothing is said, beyond it is."""
+
+import dataclasses
+import math
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import torch
+from invented import STATS, facts, said
+
+from unstir.insight import checks_folder as setup
+from unstir.insight.doctor import CHECKS
+from unstir.insight.facts import SavedFile
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        ({"least": 100, "most": 132}, None),
+        ({"least": 100, "most": 131}, ("problem", 31, 32)),
+        ({"std": 0.1}, None),
+        ({"std": 0.099}, ("warning", 0.099, 0.1)),
+    ],
+)
+def test_the_range_of_values(change, expected):
+    assert said("value-range", facts(), dataclasses.replace(STATS, **change)) == expected
+
+
+SHARES = [
+    ("copies", "copies", 10, 100),
+    ("leak", "leaked", 0, 10),
+]
+
+
+@pytest.mark.parametrize(("name", "field", "warning", "problem"), SHARES)
+def test_shares_of_a_thousand_images(name, field, warning, problem):
+    def of(count):
+        return said(name, facts(), dataclasses.replace(STATS, **{field: count}))
+
+    assert of(warning) is None and of(warning + 1) == ("warning", (warning + 1) / 1000, warning / 1000)
+    assert of(problem)[0] == "warning" and of(problem + 1)[0] == "problem"
+
+
+@pytest.mark.parametrize(
+    ("num", "expected"), [(0, None), (1, "note"), (10, "note"), (11, "warning"), (990, "warning"), (991, "problem")]
+)
+def test_refused_files_count_among_all(num, expected):
+    store = SimpleNamespace(refused=[("a.png", "broken"), ("b.png", "too")] * 500, count=lambda split: 495, path="s")
+    store.refused = store.refused[:num]
+    found = said("refused", facts(), store)
+    assert found == (expected and (expected, num / (num + 990), 0.01))
+
+
+@pytest.mark.parametrize(
+    ("counts", "labelled", "expected"),
+    [
+        ((30,), 0, None),  # one class alone
+        ((19, 1), 0, None),
+        ((191, 9), 0, ("problem", 0.955, 0.95)),
+        ((20, 0), 0, ("problem", 1.0, 0.95)),
+        ((200, 10, 100), 0, None),
+        ((201, 10, 100), 0, ("note", 20.1, 20)),
+        ((201, 10, 100), 3, ("warning", 20.1, 20)),
+        ((30, 0, 30), 0, ("note", 30, 20)),
+        ((10, 15), 2, None),
+        ((9, 15), 2, ("warning", 15 / 9, 20)),
+        ((9, 15), 0, None),
+        ((9, 15, -1), 0, None),  # a label beyond the classes, which the check of the store names
+    ],
+)
+def test_classes_of_unequal_size(counts, labelled, expected):
+    labels = torch.cat([torch.full((abs(count),), label) for label, count in enumerate(counts)])
+    names = [str(label) for label, count in enumerate(counts) if count >= 0]
+    store = SimpleNamespace(labels=lambda split: labels, classes=names)
+    assert said("classes", facts(model__num_classes=labelled), store) == expected
+
+
+@pytest.mark.parametrize(("num", "expected"), [(500, None), (499, "note"), (100, "note"), (99, "warning")])
+def test_few_images(num, expected):
+    assert said("few-images", facts(num)) == (expected and (expected, num, 500))
+    for each in CHECKS["few-images"].find(facts(num)):
+        assert each.evidence.startswith(f"{num} training images ({4 * num:,} values)") and "--data.flip" in each.remedy
+    assert all("flip" not in each.remedy for each in CHECKS["few-images"].find(facts(num, data__flip=True)))
+
+
+def test_a_store_that_has_gone_matters_as_long_as_the_run_is_trained():
+    there = SimpleNamespace()
+    severity = lambda store, step: said("store", facts(step=step, store=store, store_problem="amiss"))
+    assert severity(None, 100) == ("warning", 1, 0)
+    assert severity(None, 99) == severity(there, 100) == severity(there, 99) == ("problem", 1, 0)
+    for store, says in ((None, "the data cannot be used"), (there, "the data has changed")):
+        (found,) = CHECKS["store"].find(facts(store=store, store_problem="amiss"))
+        assert found.says == says and found.evidence == "amiss"
+
+
+def test_overfitting_is_looked_for_at_the_level_of_the_largest_of_all_looks():
+    unrest = [0.0001 * (-1) ** k for k in range(100)]
+
+    def look(step, held_out, train):
+        values = [[mean + u * step / 10 for u in unrest] for mean in (train, held_out)]
+        return {"step": step, "of_train": values[0], "of_held_out": values[1]}
+
+    def found(*looks):
+        return said("overfit", facts(held_out=looks), looks)
+
+    best, first = look(10, 1.0, 1.0), look(1, 2.0, 2.0)
+    assert found(best) is None
+    assert found(best, look(20, 1.09, 0.9))[::2] == ("warning", 3.5)
+    assert found(best, look(20, 1.11, 0.9))[::2] == ("problem", 3.5)
+    assert found(first, best, look(20, 1.15, 0.9))[2] == pytest.approx(math.sqrt(3.5**2 + 2 * math.log(2)))
+
+
+def test_what_is_left():
+    speeds = [{"step": 40, "images_per_second": value} for value in (1000.0, 0.0, 3.0, 5.0, 5.0, 7.0)]
+    left = setup.forecast(facts(lines=tuple(speeds)))
+    assert left["steps_left"] == 60 and left["seconds_left"] == 60 * 10 / 5
+    assert setup.forecast(facts(step=101))["seconds_left"] == 0
+    assert setup.forecast(facts(step=50))["seconds_left"] is None
+
+
+def saved(step, kind="full", problem=""):
+    return SavedFile(step, Path(f"{kind}{step}"), kind, problem)
+
+
+def test_what_files_are_due_and_what_is_lost():
+    check = lambda files, step=50, **of: said("checkpoints", facts(step=step, files=tuple(files), **of))
+    due = {"checkpoint__every": "30 steps", "grids__log_spaced": 1}
+    assert check([], 29, **due) is None and check([], 30, **due) == ("problem", 0, 1)
+    assert check([saved(50)]) is check([saved(100, "slim")], 100) is None
+    assert check([saved(50, "slim")]) == ("problem", 0, 1)
+    assert check([saved(40), saved(50, "slim", "torn")]) == ("warning", 1, 0)
+    assert check([saved(40, problem="torn"), saved(50)]) == ("warning", 1, 0)
+    assert check([saved(40), saved(50, problem="torn"), saved(30, problem="torn")]) == ("problem", 2, 0)
+    files = (saved(40), saved(50, "slim"), saved(60, problem="torn"))
+    (found,) = CHECKS["checkpoints"].find(facts(files=files, step=100))
+    assert found.remedy.endswith("of step 50")

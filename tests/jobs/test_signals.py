@@ -1,0 +1,71 @@
+"""Signals of the command line: the first asks a training to stop, a second ends it at once; others end at the first."""
+
+import os
+import pty
+import signal
+import time
+
+import pytest
+
+from processes import Command
+from unstir.jobs import signals
+from unstir.jobs.signals import Signals
+
+
+def ended(*numbers, **environment):
+    """The exit status of a child to which these signals come in a block of `Signals`, and what its terminal showed."""
+    shown, terminal = pty.openpty()
+    child = os.fork()
+    if child == 0:
+        os.dup2(terminal, 2)
+        os.environ.update(environment)
+        with Signals() as stop:
+            for number in numbers:
+                os.kill(os.getpid(), number)
+            os._exit(stop.status - 100)
+    status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    os.write(terminal, b".")
+    text = os.read(shown, 1 << 16)
+    os.close(shown)
+    os.close(terminal)
+    return status, text.removesuffix(b".")
+
+
+@pytest.mark.parametrize("first", [signal.SIGINT, signal.SIGTERM])
+def test_a_second_one_ends_the_process_with_a_line_and_the_cursor_shown(first):
+    assert ended(first) == (first + 28, b"")
+    line = (signals.SHOW_CURSOR + signals.ENDED).replace(b"\n", b"\r\n")
+    assert ended(first, signal.SIGINT) == (130, line)
+
+
+def test_of_several_processes_a_second_one_is_ignored_for_torchrun_repeats_it():
+    place = {"RANK": "0", "WORLD_SIZE": "2", "LOCAL_RANK": "0"}
+    assert ended(signal.SIGTERM, signal.SIGTERM, **place) == (43, b"")
+
+
+def test_afterwards_handlers_are_those_of_before():
+    numbers = signal.SIGINT, signal.SIGTERM, signal.SIGHUP
+    before = [signal.getsignal(number) for number in numbers]
+    with Signals() as stop:
+        assert [signal.getsignal(number) for number in numbers] != before and stop.status == 0
+    assert [signal.getsignal(number) for number in numbers] == before
+
+
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, -signal.SIGTERM)])
+def test_another_command_ends_at_the_first(trained, tmp_path, monkeypatch, number, status):
+    run, _ = trained()
+
+    def sampler(*_, **__):
+        (tmp_path / "begun").touch()
+        time.sleep(60)
+        yield from ()
+
+    monkeypatch.setattr("unstir.diffusion.draw.function_of", lambda _: sampler)
+    child = Command(["sample", run.path, "--num", 2], tmp_path, err=tmp_path / "err")
+    while not (tmp_path / "begun").exists():
+        assert child.poll() is None
+        time.sleep(0.01)
+    child.send_signal(number)
+    assert child.wait() == status
+    said = (tmp_path / "err").read_text()
+    assert said.count("\n") == (number == signal.SIGINT) and "Traceback" not in said
