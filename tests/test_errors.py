@@ -21,7 +21,7 @@ from unstir.errors import (
     printable,
     within_memory,
 )
-from unstir.jobs.place import LostError
+from unstir.group import LostError
 from unstir.runs.checkpoint import DamagedError
 
 

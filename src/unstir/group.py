@@ -18,6 +18,10 @@ if TYPE_CHECKING:
 Value = TypeVar("Value")
 
 
+class LostError(Exception):
+    """The job ends here, and the same command goes on: another process has ended or does not answer."""
+
+
 def named(rank: int, size: int) -> str:
     """A process as messages name it."""
     return f"process {rank} of {size} (counted from 0)"

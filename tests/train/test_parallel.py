@@ -18,7 +18,8 @@ from conftest import tiny_config, without_charts
 from tiers import SEED, proven, times
 from together import Together, together
 from unstir.errors import UserError
-from unstir.jobs.place import LOST, LostError, place
+from unstir.group import LostError
+from unstir.jobs.place import LOST, place
 from unstir.jobs.signals import Signals
 from unstir.nn import own
 from unstir.nn.config import ModelConfig

@@ -20,8 +20,9 @@ from unstir.cli import allocator, terminal, values
 from unstir.cli.messages import Options, of_limits, one_line
 from unstir.cli.train_help import FORMATTER
 from unstir.errors import NotFiniteError, OutOfMemoryError, UserError, printable
+from unstir.group import LostError
 from unstir.jobs import signals
-from unstir.jobs.place import LOST, LostError, may_speak, place
+from unstir.jobs.place import LOST, may_speak, place
 from unstir.nn.config import merged
 from unstir.nn.own import allow
 from unstir.progress import Count, shown_by

@@ -13,10 +13,6 @@ LOST = 75
 TIMEOUT = timedelta(minutes=30)
 
 
-class LostError(Exception):
-    """The job ends here, and the same command goes on: another process has ended or does not answer."""
-
-
 @contextmanager
 def torchrun_group(device: str = "auto", timeout: timedelta = TIMEOUT) -> Iterator[Alone]:
     """The group of the processes that torchrun started, all of which leave this block together; else `Alone`.

@@ -30,8 +30,7 @@ from torch.futures import Future
 from torch.nn.parallel import DistributedDataParallel
 
 from unstir.errors import UserError
-from unstir.group import Alone, Value, named
-from unstir.jobs.place import LostError
+from unstir.group import Alone, LostError, Value, named
 
 _stores: list[Store] = []  # the first process may keep the others' store, which lasts as long as the process
 _groups = itertools.count(1)  # each has keys of its own in the store
