@@ -98,7 +98,7 @@ def test_a_store_in_the_place_of_a_run_or_of_images_is_named_as_one(there, comma
         line = refused(command(*words, digits), f"{digits} is a packed store", f"unstir data inspect {digits}")
         assert "--images" not in line
     words = "evaluate", "--images", digits, "--store", digits
-    refused(command(*words), f"{digits} is a store, no images; give it as --store, and here images to compare with it")
+    refused(command(*words), f"{digits} is a store and no images; name it as the store")
 
 
 def test_a_store_in_the_place_of_a_recipe_is_the_source_to_train_on(there, command, refused, digits, monkeypatch):
@@ -130,7 +130,7 @@ def test_what_is_no_command_no_number_and_no_set_of_images_is_said_so(there, com
     refused(command("verify", "--plot", "t.jpg"), "--plot t.jpg must end in .png")
     Path("program.py").write_text("print(1)")
     refused(command("evaluate", "--images", "program.py", "--store", digits), "program.py: neither a folder, a zip, ")
-    refused(command("verify", "--plot", "few"), "--plot few is a folder; name a PNG file, such as few/picture.png")
+    refused(command("verify", "--plot", "few"), "--plot few is a folder; name a PNG file in it")
     refused(command("verify", "--plot", "program.py/t.png"), "program.py is no folder; make it")
 
 
