@@ -1,6 +1,7 @@
 """Faults planted in the log, the weights and the settings of a healthy run: each found by its own check alone."""
 
 import dataclasses
+import json
 import math
 
 import pytest
@@ -99,7 +100,7 @@ def test_damaged_lines_are_a_problem_and_left_out(spoiled):
     for broken in (b"\xff\xfe\x80", b"[3, null]", b"3", b'"step"', b'{"step": null}', b'{"step": NaN}', b'{"loss": 1}'):
         lines.write(spoiled.run.metrics_file, sound[:2])
         with spoiled.run.metrics_file.open("ab") as file:
-            file.write(broken + b"\n" + lines.encode(sound[-1]).encode())
+            file.write(broken + b"\n" + json.dumps(sound[-1]).encode())
         assert spoiled.run.metrics() == [*sound[:2], sound[-1]]
         found = spoiled.found("logs", **QUICK)
         assert found.severity == "problem" and "line 3" in found.evidence and found.figure == 1
