@@ -154,8 +154,6 @@ SMALL = ("--num", 24, "--seeds", 2, "--batch-size", 16)
 EVALUATE = {
     "no run": (nothing, ("--against", "{}/digits"), "is a store"),
     "one image": (nothing, ("--num", 1), "--num 1 must be at least 12: a distance is between sets"),
-    "fewer than none": (nothing, ("--num", -5), "--num -5 must be at least 12"),
-    "eight images": (nothing, ("--num", 8), "--num 8 must be at least 12"),
     "eleven images": (nothing, ("--num", 11), "--num 11 must be at least 12"),
     "no seeds": (nothing, ("--seeds", 0), "--seeds 0 must be at least 1"),
     "no batch": (nothing, ("--batch-size", 0), "--batch-size 0 is outside"),
@@ -177,7 +175,7 @@ EVALUATE = {
     "no Inception": (nothing, ("--features", "{}/no-file"), "no-file"),
     "a file that is not Inception": (nothing, ("--features", "{}/run/config.toml"), "config.toml holds neither"),
     "no store": (nothing, ("--store", "{}/nowhere"), "nowhere"),
-    "a store that has gone": (lambda place: shutil.rmtree(place / "digits"), (), "name it with --store"),
+    "a store that has gone": (lambda place: shutil.rmtree(place / "digits"), (), "use --store"),
     "another store": (another_store, ("--store", "{}/another"), "is not the data of"),
     "an inverted store": (inverted, (), "changed or damaged"),
     "a file for a folder of images": (a_file_in_the_way("generated"), (), "is a file"),

@@ -1,18 +1,8 @@
-"""What a path is that was named in the place of another: by its name and what lies in it, without reading images."""
+"""A file of ONNX that was named in the place of something else, known by its name."""
 
 from pathlib import Path
 
-from unstir.data.listing import list_folder
 from unstir.errors import UserError
-
-ARRAYS = ".npy", ".npz"
-
-
-def holds_images(path: Path) -> bool:
-    """Whether a path is a folder with an image in it or in a subfolder, or a zip or a NumPy file."""
-    if path.is_dir():
-        return bool(list_folder(path).entries)
-    return path.is_file() and path.suffix.lower() in (*ARRAYS, ".zip")
 
 
 def refuse_onnx(path: Path, lacks: str) -> None:

@@ -11,15 +11,17 @@ import shutil
 import sys
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
+from types import MappingProxyType
 from typing import Literal
 
 import torch
 
 from unstir.diffusion.denoiser import Denoiser
-from unstir.errors import UserError
+from unstir.errors import Remedy, UserError
 
 Compile = Literal["no", "yes", "graphs"]
 BACKEND = "inductor"
+NO = MappingProxyType({"compile": "no"})
 
 
 def compiled(denoiser: Denoiser, how: str) -> Denoiser:
@@ -53,10 +55,10 @@ def set_aside(how: str) -> AbstractContextManager[object]:
     return torch.compiler.set_stance("force_eager") if how in ("yes", "graphs") else nullcontext()
 
 
-def check(how: str, device: torch.device, otherwise: str = "use compile=no") -> None:
-    """Raise UserError, with the remedy ``otherwise``, where this machine cannot compile as asked for the device."""
+def check(how: str, device: torch.device, mend: Remedy = NO) -> None:
+    """Raise UserError, with what ``mend``s it, where this machine cannot compile as asked for the device."""
     if how in ("yes", "graphs") and (reason := lacking(device)):
-        raise UserError(f"compile={how}: {reason}; or {otherwise}")
+        raise UserError("compile", how, f"does not work: {reason}", mend)
 
 
 def lacking(device: torch.device) -> str:

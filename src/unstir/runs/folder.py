@@ -13,13 +13,13 @@ curves.png          loss, gradient norm and learning rate; losses.png: those of 
 """
 
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Self
 
 from unstir.chain import DEFAULTS, Chain
-from unstir.errors import UserError, remedy
+from unstir.errors import UserError
 from unstir.locks import held
 from unstir.runs import card, lines, mistaken, settings, toml
 from unstir.runs.card import DataCard, Labels
@@ -129,11 +129,7 @@ class RunFolder:
         On a file system that knows no locks, as some network folders, nobody can tell.
         """
         busy = UserError("out", self.path, "is being trained by another process", "wait for it, or name another folder")
-        with ExitStack() as stack:
-            try:
-                stack.enter_context(held(self.path / ".lock", busy))
-            except OSError as error:
-                raise UserError(f"cannot lock {self.path}: {remedy(error)}") from None
+        with held(self.path / ".lock", busy):
             yield
 
     def tidy(self) -> None:

@@ -19,7 +19,7 @@ def tracked(observer: Observer, names: Sequence[str], folder: Path) -> Observer:
 
     Raises UserError where the library of a tracker is missing or cannot be loaded.
     """
-    return Tracked(observer, {name: _tracker(name, folder) for name in names})
+    return _Tracked(observer, {name: _tracker(name, folder) for name in names})
 
 
 def _tracker(name: str, folder: Path) -> Observer:
@@ -28,7 +28,7 @@ def _tracker(name: str, folder: Path) -> Observer:
     except UserError:
         raise
     except Exception as error:  # of the library, which is broken
-        raise UserError(f"--log.to {name}: the library cannot be loaded: {_why(error)}; install it anew") from None
+        raise UserError("log.to", name, f"cannot be loaded: {_why(error)}", "install its library anew") from None
     return tracker
 
 
@@ -37,7 +37,7 @@ def _why(error: Exception) -> str:
     return f"{type(error).__name__}: {text}" if text else type(error).__name__
 
 
-class Tracked(Observer):
+class _Tracked(Observer):
     """An ``observer`` and ``trackers`` by name. One that raises an exception, of any library in any state of disk and
     network, is named once and told nothing more.
     """
