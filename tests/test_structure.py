@@ -39,7 +39,6 @@ ROOMS = [
     "interop",
     "trackers",
     "jobs",
-    "bars",
     "console",
     "cli",
     "__main__",

@@ -16,8 +16,7 @@ from unstir.insight.facts import Facts, same_features
 from unstir.insight.wording import count
 from unstir.metrics.evaluation import Evaluation
 from unstir.metrics.figures import Figure
-from unstir.pictures.animation import evenly
-from unstir.pictures.charts import log_axis
+from unstir.pictures.charts import evenly, log_axis
 from unstir.runs import build
 from unstir.significance import mean_of
 

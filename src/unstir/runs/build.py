@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 from functools import lru_cache
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import torch
 from torch import Tensor, nn
@@ -10,8 +10,6 @@ from torch import Tensor, nn
 from unstir.diffusion.arithmetic import layout
 from unstir.diffusion.augmentation import unaugmented
 from unstir.diffusion.denoiser import Denoiser
-from unstir.diffusion.loss import Objective
-from unstir.diffusion.times import TimeTable, probabilities
 from unstir.errors import UserError
 from unstir.nn import own
 from unstir.nn.config import ModelConfig
@@ -22,7 +20,10 @@ from unstir.runs.sections import DiffusionConfig
 from unstir.theory.parameterization import PARAMETERIZATIONS
 from unstir.theory.process import Process
 from unstir.theory.schedule import SCHEDULES, NoiseSchedule, zero_terminal_snr
-from unstir.theory.weighting import loss_weights
+
+if TYPE_CHECKING:
+    from unstir.diffusion.loss import Objective
+    from unstir.diffusion.times import TimeTable
 
 
 def schedule(config: DiffusionConfig) -> NoiseSchedule:
@@ -188,8 +189,11 @@ def teacher(config: Config, net: nn.Module, dtype: torch.dtype) -> Denoiser:
     return replace(made, parameterization=parameterization)
 
 
-def objective(config: Config, denoiser: Denoiser) -> Objective | None:
+def objective(config: Config, denoiser: Denoiser) -> "Objective | None":
     """What the config's [loss] asks training to minimise, its weights on the network's device; None: ends of paths."""
+    from unstir.diffusion.loss import Objective  # which sampling does not need
+    from unstir.theory.weighting import loss_weights
+
     cfg, weights = config.loss, None
     if cfg.objective == "consistency":
         return None
@@ -200,11 +204,13 @@ def objective(config: Config, denoiser: Denoiser) -> Objective | None:
     return Objective(cfg.objective, weights, cfg.vlb_weight)
 
 
-def times(config: Config, device: torch.device) -> TimeTable | None:
+def times(config: Config, device: torch.device) -> "TimeTable | None":
     """What draws the times by the density that the config's [loss] asks for, on ``device``; None: by no density.
 
     Without one they are uniform, or weighted so that means of losses are those over uniform times.
     """
+    from unstir.diffusion.times import TimeTable, probabilities
+
     cfg = config.loss
     if cfg.times in ("uniform", "importance"):
         return None
