@@ -11,7 +11,7 @@ from unstir.diffusion.denoiser import Denoiser
 from unstir.errors import UserError
 from unstir.runs import checkpoint, compiling
 from unstir.runs.run import Run
-from unstir.train.sentences import introduction
+from unstir.train.launch import introduction
 from unstir.train.trainer import Trainer
 
 traced = without_kernels.traced

@@ -25,11 +25,10 @@ from unstir.pictures.grid import grid, is_whole, named_grid, read, titled, to_pi
 from unstir.pixels import to_uint8
 from unstir.progress import counter, counting
 from unstir.runs import sidecar
-from unstir.runs.checks import is_count, is_text
 from unstir.runs.compiling import Compile
 from unstir.runs.compiling import check as check_compile
 from unstir.runs.config import Config
-from unstir.runs.files import make_folder, remove_partials, staging, write_text, writing
+from unstir.runs.files import is_count, is_text, make_folder, remove_partials, staging, write_text, writing
 from unstir.runs.lines import decode, encode
 from unstir.runs.model import Model
 from unstir.runs.toml import to_dict

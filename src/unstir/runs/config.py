@@ -14,9 +14,10 @@ from pydantic.dataclasses import dataclass
 from unstir.chain import DEFAULTS, SAMPLERS
 from unstir.errors import UserError, refusing
 from unstir.nn.config import ModelConfig
-from unstir.runs.bounds import SPAN, STRICT
 from unstir.runs.kind import Kind
 from unstir.runs.sections import (
+    SPAN,
+    STRICT,
     CheckpointConfig,
     DataConfig,
     DiffusionConfig,

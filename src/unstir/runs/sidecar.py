@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING, Any
 import unstir
 from unstir.data.disk import file_sha256, sync_folder
 from unstir.errors import UserError
-from unstir.runs.checks import is_count, is_text
-from unstir.runs.files import check_file, make_folder, replacing, write_bytes, write_text
+from unstir.runs.files import check_file, is_count, is_text, make_folder, replacing, write_bytes, write_text
 
 if TYPE_CHECKING:
     from PIL.Image import Image

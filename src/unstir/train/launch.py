@@ -27,11 +27,10 @@ from unstir.runs.timetable import newest_grid
 from unstir.theory.parameterization import PARAMETERIZATIONS
 from unstir.train import parallel
 from unstir.train.fits import fitting
-from unstir.train.observer import Observer, Stop
+from unstir.train.observer import Observer, Stop, tracked
 from unstir.train.packed import check_sides, open_data
 from unstir.train.rate import check_changed, settled
-from unstir.train.sentences import conclusion, introduction
-from unstir.train.tracking import tracked
+from unstir.train.state import State
 from unstir.train.trainer import Trainer
 
 logger = logging.getLogger(__name__)
@@ -208,3 +207,41 @@ def _check_fit(config: Config, store: Store) -> None:
             f"model.num_classes={classes}, but {store.path} has {counted(len(store.classes), 'class', 'classes')}; "
             f"set --model.num_classes {len(store.classes)}" + ("" if store.classes else ", for the data has no labels")
         )
+
+
+def introduction(run: Run, state: State) -> str:
+    """What is about to be trained on what, in a line."""
+    count, data = sum(p.numel() for p in state.net.parameters()), run.data
+    kind = run.config.train.dtype + (", compiled," if run.config.train.compile in ("yes", "graphs") else "")
+    device, num = state.window.device, state.processes
+    where = f"{num} processes, {device.type}" if num > 1 else str(device)
+    how = f" by the recipe {run.config.recipe}" if run.config.recipe else ""
+    if run.config.kind.has_teacher:
+        how = f" that learns from {run.config.train.init}"
+    new = "" if state.step else f"a new run{how}, "
+    goal = f"of {run.length}" if state.step <= run.length else f"beyond the {run.length} asked for"
+    return (
+        f"{run.path}: {new}{count:,} parameters in {kind} on {where}; {data.counts['train']} "
+        f"training and {data.counts['held_out']} held-out images of {'x'.join(map(str, data.shape))}; "
+        f"step {state.step} {goal}"
+    )
+
+
+def conclusion(run: Run, step: int) -> str:
+    """What to say of a run that has nothing left to do at ``step``, and how to make it longer."""
+    goal, whole = 2 * step, Run.open(run.path).length
+    if whole > step:
+        return (
+            f"{run.path} is at step {step} of {whole}, beyond the {run.length} asked for: "
+            f"nothing to do. To go on: unstir train --out {run.path}"
+        )
+    options, warmup = f'--train.length "{goal} steps"', run.steps_in(run.config.train.warmup)
+    if run.config.train.lr_schedule == "cosine" and goal > warmup + run.steps_in(run.config.train.lr_period):
+        options += f' --train.lr_period "{goal - warmup} steps"'
+    beyond = (
+        f", beyond the {run.length} asked for: nothing to do, for a run keeps its steps" if run.length < step else ""
+    )
+    return (
+        f"{run.path} is finished, at step {step}{beyond}. To go on: unstir train --out {run.path} "
+        f"{options}; to begin anew: another --out"
+    )

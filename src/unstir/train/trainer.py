@@ -33,13 +33,10 @@ from unstir.runs.run import Run
 from unstir.runs.timetable import ema_decay, learning_rates, snapshots
 from unstir.theory.averages import WIDTHS, decay
 from unstir.train import parallel
-from unstir.train.batches import Batches
-from unstir.train.grids import Grids
 from unstir.train.held_out import HeldOutLoss
-from unstir.train.levers import Examples, levers
+from unstir.train.levers import Batches, Examples, levers
 from unstir.train.observer import Observer, Stop
-from unstir.train.record import Record, draw_charts
-from unstir.train.saving import Saving
+from unstir.train.record import Grids, Record, Saving, draw_charts
 from unstir.train.state import State, update_average
 
 logger = logging.getLogger(__name__)
