@@ -69,7 +69,7 @@ class Alone:
             if keys:
                 pairs = ((key, _apart(theirs.get(key), first.get(key))) for key in keys[:8])
                 said = ", ".join(f"{key} is {its}, not {due}" for key, (its, due) in pairs)
-                raise UserError(f"{named(number, self.size)} differs from the first: {said}; {remedy}")
+                raise UserError("", named(number, self.size), f"differs from the first: {said}", remedy)
 
     def rows_of_all(self, columns: "tuple[Tensor, ...]", part: slice, total: int) -> "tuple[Tensor, ...]":
         """Tensors [total, ...] of which each process has the rows of its ``part``: whole, in all of them, exactly.

@@ -3,11 +3,9 @@
 import json
 import logging
 import os
-import shlex
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from pathlib import Path
 from typing import NoReturn
 
 from cyclopts import App, CycloptsError, Parameter
@@ -30,7 +28,7 @@ from unstir.runs import recipes, toml
 
 HELP = "--help", "-h"
 TYPE = "--model.type"
-GOES_ON = "--out", "--train.length"  # all that is typed where a run is to go on
+
 MENDED = UserError, OutOfMemoryError, NotFiniteError, CycloptsError, ValidationError, OSError, UnicodeEncodeError
 STOPPED = 129, 130, 143  # the exit status of a command that was asked to stop
 BY_SEVERAL = "train", "distill", "sample"  # commands that several processes share
@@ -103,11 +101,6 @@ def _complete(_: App, commands: tuple[str, ...], arguments: ArgumentCollection) 
     given = {argument.field_info.name: argument.tokens for argument in arguments if not argument.keys}
     typed = {argument.name: argument.tokens[-1].value for argument in arguments if argument.tokens}
     recipe, out = (given[name][-1].value if given.get(name) else "" for name in ("recipe", "out"))
-    if out and not recipe and typed.keys() <= set(GOES_ON) and not (Path(out) / "config.toml").is_file():
-        from unstir.runs import mistaken  # which loads what reads images
-
-        words = [word for option in GOES_ON if option in typed for word in (option, typed[option])]
-        mistaken.refuse_near(Path(out), shlex.join(["unstir", "train", recipes.DEFAULT, *words]))
     base = toml.to_dict(recipes.settings(recipe, recipes.run_folder(recipe, out)))
     del base["recipe"], base["imported"]
     if kind := typed.get(TYPE):
@@ -123,7 +116,7 @@ def _show_values_of(words: Sequence[str]) -> None:
     """
     try:
         given = app.parse_known_args(words)[1].arguments
-    except UserError:
+    except (UserError, OSError):
         if words[1:] and not words[1].startswith("-"):  # a recipe
             raise
         given = app.parse_known_args([words[0], recipes.DEFAULT])[1].arguments

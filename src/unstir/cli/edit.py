@@ -179,7 +179,7 @@ def blend(
 
     images = [image for image in (image1, image2) if image is not None]
     if len(images) != (0 if numbers else 2):
-        raise UserError("name two images to blend, or two --numbers of images that the run draws")
+        raise UserError("", None, "two images to blend are needed", ("name them", {"numbers": (0, 5)}))
     if numbers and min(numbers) < 0:
         raise UserError("numbers", numbers[0], f"{numbers[1]}: images are numbered from 0")
     ends = numbers or (images[0], images[1])

@@ -83,6 +83,6 @@ def evaluate(
 def _check_one(run: Path | None, images: list[Path] | None) -> None:
     """Raise UserError unless either a run or images were named."""
     if run is None and images is None:
-        raise UserError("nothing to evaluate was named; give the folder of a run, or --images MADE --store STORE")
+        raise UserError("", None, "nothing to evaluate was named", "give the folder of a run, or --images")
     if run is not None and images is not None:
-        raise UserError(f"{run} and --images are two things to evaluate; leave one out, or compare them by --against")
+        raise UserError("images", None, f"and {run} were given", ("leave one out", "compare them by --against"))

@@ -74,6 +74,6 @@ def _check(runs: bool, images: bool, of_images: bool, measure: bool) -> None:
     if runs == images:
         raise UserError("give either the folder of a run or several, or images with --images")
     if images and not measure:
-        raise UserError("--no-measure is of runs; leave it out with --images")
+        raise UserError("measure", False, "is of runs", "leave it out with --images")
     if runs and of_images:
         raise UserError("--label and --flip are of --images; leave them out")

@@ -15,7 +15,6 @@ from cyclopts.argument import Argument, ArgumentCollection
 
 from unstir.cli import words
 from unstir.errors import UserError, nearest
-from unstir.runs.recipes import sentences
 
 WHOLE = re.compile(r"[+-]?[0-9]{1,18}")  # a whole number that fits into 64 bits
 NOT_UTF8 = re.compile("[\ud800-\udfff]")  # a byte that is not UTF-8, as Python reads it
@@ -62,28 +61,15 @@ def check(arguments: ArgumentCollection) -> None:
     """Raise UserError for a value of the command line that is not of its option's kind: given, allowed, remedy."""
     for argument in arguments:
         if argument.tokens and argument.children:
-            raise UserError(_section(argument, arguments))
+            raise _of_section(argument, arguments)
         kinds = _kinds(argument.hint)
         texts = [token.value for token in argument.tokens]
         if get_origin(argument.hint) is tuple and get_origin(kinds[0]) is Literal and len({*texts}) < len(texts):
             twice = max(texts, key=texts.count)
-            raise UserError(f"{option_of(argument, argument.tokens[0])} names {twice} twice; once is enough")
+            raise UserError("", option_of(argument, argument.tokens[0]), f"names {twice} twice", "once is enough")
         for token in argument.tokens:
             if kinds and (token.value or (kinds in ((Path,), (int,), (float,)) and not _is_list(argument.hint))):
-                try:
-                    _check(argument, token, kinds)
-                except UserError as error:
-                    raise UserError(f"{error}{_of_recipe(argument, token)}") from None
-
-
-def _of_recipe(argument: Argument, token: Token) -> str:
-    """What to add where a recipe was taken for a further value of the setting before it."""
-    is_setting = "." in argument.name and len(argument.tokens) > 1
-    return (
-        f"; write the recipe first: unstir train {token.value} ..."
-        if is_setting and (token.value in sentences() or token.value.endswith(".toml"))
-        else ""
-    )
+                _check(argument, token, kinds)
 
 
 def shortened(text: str) -> str:
@@ -97,12 +83,12 @@ def option_of(argument: Argument, token: Token | None = None) -> str:
     return keyword or (argument.name.lstrip("-").upper() if argument.index is not None else argument.name)
 
 
-def _section(argument: Argument, arguments: ArgumentCollection) -> str:
-    """What to say where a value was given to a whole section of settings."""
+def _of_section(argument: Argument, arguments: ArgumentCollection) -> UserError:
+    """The error of a value that was given to a whole section of settings."""
     given = f"{option_of(argument, argument.tokens[0])} {shortened(argument.tokens[0].value)}".strip()
     near = words.meant(argument.name, ("train",), arguments)
-    own = ", ".join(child.name for child in argument.children)
-    return f"{given} names a section of settings. " + (f"Did you mean {near}?" if near else f"Its settings are {own}")
+    settings = ", ".join(child.name for child in argument.children)
+    return UserError("", given, "names a section", f"did you mean {near}?" if near else f"its settings are {settings}")
 
 
 def _kinds(hint: Any) -> tuple[Any, ...]:
@@ -134,13 +120,12 @@ def _check(argument: Argument, token: Token, kinds: tuple[Any, ...]) -> None:
         raise UserError("", given, "must be yes or no")
     elif get_origin(kind) is Literal and text not in map(str, get_args(kind)):
         allowed = [str(each) for each in get_args(kind)]
-        begun = [each for each in allowed if text and each.startswith(text)]
-        near = nearest(text, allowed) or (begun[0] if len(begun) == 1 else None)
-        raise UserError(f"{given} must be one of {', '.join(allowed)}" + (f"; did you mean {near}?" if near else ""))
+        near = nearest(text, allowed)
+        raise UserError("", given, f"must be one of {', '.join(allowed)}", f"did you mean {near}?" if near else ())
     elif kind is str and argument.keys and NOT_UTF8.search(text):
         raise UserError("", given, "is not UTF-8, as a run's settings are", "rename that file or folder")
     elif kind is Path and not text.strip():
-        raise UserError(f"{option_of(argument, token)} {text!r} is no name of a file or folder")
+        raise UserError("", f"{option_of(argument, token)} {text!r}", "is no name of a file or folder")
 
 
 def _check_whole(given: str, text: str) -> None:

@@ -93,7 +93,7 @@ def write_report(
 def _check_asked(paths: Sequence[Path]) -> None:
     """Raise UserError for no run, and for one that is named twice."""
     if not paths:
-        raise UserError("no run was named; give the folder of one, such as runs/mnist")
+        raise UserError("", None, "no run was named", "give the folder of one")
     places = [path.resolve() for path in paths]
     if twice := next((path for path, place in zip(paths, places, strict=True) if places.count(place) > 1), None):
         raise UserError("", twice, "is named twice", "name each run once")

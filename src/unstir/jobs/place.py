@@ -51,7 +51,7 @@ def checked_place() -> Alone:
         rank = size = local = -1
     if not (0 <= rank < size and 0 <= local <= rank):
         said = ", ".join(f"{name}={text}" for name, text in given.items())
-        raise UserError(f"{said} name no process of a job; start it by torchrun, or without these variables")
+        raise UserError("", said, "name no process of a job", "start it by torchrun, or without these variables")
     return Alone(rank, size, local)
 
 

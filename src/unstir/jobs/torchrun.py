@@ -95,7 +95,7 @@ class Group(Alone):
             unlike = [name for name, mine, its in zip(tensors, first, theirs, strict=True) if mine != its]
             if unlike:
                 of = f"{len(unlike)} of {len(sums)} tensors, such as {unlike[0]}"
-                raise UserError(f"{named(number, self.size)} differs from the first in {of}; {remedy}")
+                raise UserError("", named(number, self.size), f"differs from the first in {of}", remedy)
 
     def vote(self, signal: int | None) -> int | None:
         """As `Alone.vote`."""
@@ -182,7 +182,7 @@ def is_first_to_end(rank: str, if_gone: bool) -> bool:
 def _take_device(here: Alone, device: str) -> None:
     """Make the CUDA device of this process the present one, where it computes on one."""
     if device == "mps" or (device == "auto" and torch.backends.mps.is_available()):
-        raise UserError(f"{here.size} processes cannot share one Apple GPU; give device cpu, or start one process")
+        raise UserError("device", device, f"is one Apple GPU for {here.size} processes", {"device": "cpu"})
     if device == "cpu" or not torch.cuda.is_available():
         return
     if ":" in device:
@@ -190,8 +190,8 @@ def _take_device(here: Alone, device: str) -> None:
             "device", device, f"is one device for {here.size} processes", "give cuda, and each takes its own"
         )
     if here.local >= (count := torch.cuda.device_count()):
-        few = f"{here} is number {here.local} on its machine, which has {count} CUDA devices, counted from 0"
-        raise UserError(f"{few}; start one process for each (torchrun --nproc-per-node {count})")
+        few = f"is number {here.local} on its machine, which has {count} CUDA devices"
+        raise UserError("", here, few, f"start one process for each (torchrun --nproc-per-node {count})")
     torch.cuda.set_device(here.local)
 
 

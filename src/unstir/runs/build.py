@@ -115,28 +115,24 @@ def check_own(config: Config, height: int, width: int) -> None:
         return
     name, net = config.model.type, outline(config)
     if wrong := [key for key, t in net.state_dict().items() if t.dtype != torch.float32]:
-        raise UserError(f"the network {name} holds {wrong[0]}, which is not float32; keep it as a plain attribute")
+        raise UserError("model.type", name, f"holds {wrong[0]}, which is not float32", "keep it as a plain attribute")
     if config.train.augment and not own.takes(net, "augmentation"):
         needs = "needs a network that takes augmentation"
         raise UserError("train.augment", config.train.augment, needs, {"train.augment": 0.0})
     due = [2, config.model.in_channels * (2 if config.diffusion.learned_variance else 1), height, width]
-    given = f"the network {name}, given images of {config.model.in_channels}x{height}x{width}"
+    given = f"images of {config.model.in_channels}x{height}x{width}"
     try:
         output = _outline_output(config, height, width, 2)
     except Exception as error:
-        raise UserError(f"{given}, fails: {own.said(error)}") from None
+        raise UserError("model.type", name, f"fails on {given}: {own.said(error)}") from None
     if list(output.shape) != due:
-        raise UserError(f"{given}, returns {list(output.shape)} for two of them; {due} is due")
+        raise UserError("model.type", name, f"returns {list(output.shape)} of two {given}, not {due}")
     if unlearned := _unlearned(config, height, width):
-        raise UserError(
-            f"the network {name} has the parameter {unlearned}, which gets no gradient; register it as a buffer, or "
-            "take it out"
-        )
+        mend = "register it as a buffer, or take it out"
+        raise UserError("model.type", name, f"has the parameter {unlearned}, which gets no gradient", mend)
     if _draws(config, height, width):
-        raise UserError(
-            f"the network {name} draws random numbers of torch's, such as those of Dropout, which a continued run "
-            "would not have again; take dropout_key in its forward pass and draw with unstir.randomness.kept"
-        )
+        mend = "take dropout_key in its forward pass and draw with unstir.randomness.kept"
+        raise UserError("model.type", name, "draws random numbers of torch's, which are not kept", mend)
 
 
 def _unlearned(config: Config, height: int, width: int) -> str:

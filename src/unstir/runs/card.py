@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from unstir.data.store import class_number
-from unstir.errors import UserError, remedy
+from unstir.errors import UserError
 from unstir.pictures.caption import of_class
 from unstir.runs.files import check, check_format, is_count, is_text, write_text
 from unstir.runs.lines import decode, encode
@@ -64,8 +64,6 @@ def load(folder: Path) -> DataCard:
         raise
     except FileNotFoundError:
         raise UserError("", folder, f"is not a whole run: {NAME} is missing", restore) from None
-    except OSError as error:
-        raise UserError(f"cannot read {file}: {remedy(error)}") from None
     except ValueError as error:
         raise UserError("", file, f"is damaged: {error}", restore) from None
     return DataCard.of(values)

@@ -130,7 +130,7 @@ def load(path: Path) -> Checkpoint:
     except FileNotFoundError:
         raise UserError("", path, "does not exist") from None
     except OSError as error:
-        raise UserError(f"cannot read {path}: {remedy(error)}") from None
+        raise UserError("", path, "cannot be read", remedy(error)) from None
     except (SafetensorError, ValueError, OverflowError, TypeError, AttributeError) as error:
         raise DamagedError("", path, f"is damaged: {error}") from None
     except MemoryError:
@@ -186,7 +186,7 @@ def newest(
             problems[path] = str(error) if str(path) in str(error) else f"{path}: {error}"
     if problems:
         reasons = "; ".join(problems.values())
-        raise UserError(f"{reasons}; no file in {folder} is whole: restore one, or delete them to start over")
+        raise UserError("", folder, f"holds no whole file: {reasons}", "restore one, or delete them to start over")
     return None, {}
 
 

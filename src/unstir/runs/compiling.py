@@ -53,10 +53,10 @@ def set_aside(how: str) -> AbstractContextManager[object]:
     return torch.compiler.set_stance("force_eager") if how in ("yes", "graphs") else nullcontext()
 
 
-def check(how: str, device: torch.device, otherwise: str = "use compile=no") -> None:
-    """Raise UserError, with the remedy ``otherwise``, where this machine cannot compile as asked for the device."""
+def check(how: str, device: torch.device) -> None:
+    """Raise UserError where this machine cannot compile as asked for the device."""
     if how in ("yes", "graphs") and (reason := lacking(device)):
-        raise UserError(f"compile={how}: {reason}; or {otherwise}")
+        raise UserError("compile", how, f"does not work: {reason}", {"compile": "no"})
 
 
 def lacking(device: torch.device) -> str:

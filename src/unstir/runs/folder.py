@@ -16,7 +16,7 @@ import hashlib
 import json
 import logging
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
@@ -25,7 +25,7 @@ from typing import Any, Self
 from safetensors import SafetensorError, safe_open
 
 from unstir.chain import DEFAULTS, Chain
-from unstir.errors import UserError, remedy
+from unstir.errors import UserError
 from unstir.locks import held
 from unstir.runs import card, lines, mistaken, toml
 from unstir.runs.card import DataCard, Labels
@@ -137,11 +137,7 @@ class RunFolder:
         On a file system that knows no locks, as some network folders, nobody can tell.
         """
         busy = UserError("out", self.path, "is being trained by another process", "wait for it, or name another folder")
-        with ExitStack() as stack:
-            try:
-                stack.enter_context(held(self.path / ".lock", busy))
-            except OSError as error:
-                raise UserError(f"cannot lock {self.path}: {remedy(error)}") from None
+        with held(self.path / ".lock", busy):
             yield
 
     def tidy(self) -> None:

@@ -65,7 +65,7 @@ def check_teacher(config: Config) -> None:
         return
     how, source = "let unstir distill RUN --out NEW set all of it", config.train.init
     if not source:
-        raise UserError(f'loss.objective="consistency" learns from a trained run, and train.init names none; {how}')
+        raise UserError("train.init", source, "names no trained run, which a consistency loss learns from", how)
     there = toml.from_dict(_checkpoint_of(source).config, "train.init")
     remedy = "name the run it was made from"
     there.kind.check_means(source, " itself, and is no teacher", remedy, key="train.init")

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from unstir.chain import FAST, Chain
-from unstir.errors import UserError
+from unstir.errors import Remedy, UserError
 
 OTHER = "name the run that it was distilled from"
 
@@ -57,7 +57,7 @@ class Kind:
         if self.has_teacher:
             raise UserError(key, given, f"was distilled{why}", remedy)
 
-    def check_trained_here(self, folder: Path, why: str, remedy: str) -> None:
+    def check_trained_here(self, folder: Path, why: str, remedy: Remedy) -> None:
         """Raise UserError where the training in ``folder`` is not known, with ``why`` that does not do."""
         if not self.trained_here:
             raise UserError("", folder, f"was imported{why}", remedy)

@@ -10,14 +10,14 @@ import os
 import shutil
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
 from typing import IO, Any
 
 from unstir.data.disk import sync_folder
-from unstir.errors import UnwrittenError, UserError, remedy
+from unstir.errors import UnwrittenError
 from unstir.runs.checkpoint import Checkpoint
 from unstir.runs.files import Kind, check, is_count, is_figure, is_figures, is_number, is_text, write_text
 
@@ -68,17 +68,13 @@ def decode(text: bytes | str) -> dict[str, Any]:
 
 
 def read(file: Path, check_line: Callable[[dict[str, Any]], None]) -> Log:
-    """The lines of a file, none where it is not there; UserError where it cannot be read.
+    """The lines of a file, none where it is not there; OSError where it cannot be read.
 
     A line is good by its checksum and by ``check_line``, which raises ValueError for what none can hold.
     """
     lines, damaged, texts = [], [], [b""]
-    try:
+    with suppress(FileNotFoundError):
         texts = file.read_bytes().split(b"\n")
-    except FileNotFoundError:
-        pass
-    except OSError as error:
-        raise UserError(f"cannot read {file}: {remedy(error)}") from None
     for number, text in enumerate(texts, start=1):
         try:
             values = decode(text)
@@ -128,11 +124,8 @@ def copy_aside(file: Path) -> Path:
     """Keep a copy of a damaged file as NAME.damaged, or NAME.damaged-2, ...: no earlier copy is replaced."""
     copies = (file.with_name(f"{file.name}.damaged{f'-{number}' if number > 1 else ''}") for number in count(1))
     copy = next(path for path in copies if not path.exists())
-    try:
-        shutil.copy2(file, copy)
-        sync_folder(copy.parent)
-    except OSError as error:
-        raise UserError(f"cannot keep a copy of {file} as {copy.name}: {remedy(error)}") from None
+    shutil.copy2(file, copy)
+    sync_folder(copy.parent)
     return copy
 
 

@@ -11,14 +11,13 @@ from unstir.errors import KeptSettingsError, UserError, short
 from unstir.nn.config import UNET
 from unstir.runs import build, checkpoint, compiling, toml
 from unstir.runs.checkpoint import Checkpoint, content_hash
-from unstir.runs.config import MAY_CHANGE, Config, log_spaced
+from unstir.runs.config import MAY_CHANGE, Config
 from unstir.runs.folder import RunFolder
 from unstir.runs.model import Model
 from unstir.theory.averages import WIDTHS, combination
 from unstir.theory.process import Process
 
 MOST_ERROR = 0.1  # of the profile of an average that is made of others, relative
-SNAPSHOTS = 40, 60, 80, 100  # numbers of them that make most averages, up to the most that a run may have
 
 
 def compare(saved: Config, asked: Config) -> dict[str, Any]:
@@ -58,8 +57,8 @@ def model_of(
     def load(arithmetic: torch.dtype) -> Denoiser:
         net = build.network(run.config, on)
         if wrong := misfits(net.state_dict(), weights):
-            text = f"{run.path}: step {step} does not fit the network: {'; '.join(wrong[:3])}"
-            raise UserError(f"{text}; use the same [model] settings")
+            unfit = f"has weights of step {step} that do not fit the network: {'; '.join(wrong[:3])}"
+            raise UserError("", run.path, unfit, "use the same [model] settings")
         net.load_state_dict(weights)
         net.eval().requires_grad_(False)
         if run.config.model.type != UNET:  # one of the user's own gets float32 images, as in training
@@ -99,9 +98,8 @@ def weights_of(found: Checkpoint, ema: bool) -> dict[str, Tensor]:
     """The weights to sample from in a checkpoint: averaged if asked and there; UserError for raw ones that are not."""
     if found.kind == "slim":
         if found.ema and not ema:
-            raise UserError(
-                f"step {found.step} was kept as averages alone; leave out --no-ema or choose a step of checkpoints/"
-            )
+            other = {"ema": True}, "choose a step of checkpoints/"
+            raise UserError("ema", False, f"finds averages alone at step {found.step}", other)
         return found.part("model")
     return (found.part("ema") if ema else {}) or found.part("model")
 
@@ -109,17 +107,8 @@ def weights_of(found: Checkpoint, ema: bool) -> dict[str, Tensor]:
 def chosen_average(ema: bool, width: float | None) -> bool | float:
     """What `Run.model` takes as ``ema``, of an option for the average and one for its width; not both may be given."""
     if width is not None and not ema:
-        raise UserError("--no-ema asks for the raw weights and --ema-width for an average; give one of them")
+        raise UserError("ema_width", width, "is of an average", ({"ema_width": None}, {"ema": True}))
     return ema if width is None else width
-
-
-def _denser(step: int, width: float) -> str:
-    """How many snapshots make an average of this width at a step well, as a remedy; "" where the most do not."""
-    for num in SNAPSHOTS:
-        saved = [(each, own) for each in sorted(log_spaced(step, num)) for own in WIDTHS]
-        if combination(saved, (step, width))[1] <= MOST_ERROR:
-            return f", or train with more snapshots (--grids.log_spaced {num})"
-    return ""
 
 
 def power_average(run: RunFolder, found: Checkpoint, width: float) -> dict[str, Tensor]:
@@ -130,27 +119,22 @@ def power_average(run: RunFolder, found: Checkpoint, width: float) -> dict[str, 
     """
     step, own = found.step, found.part("model")
     if not run.config.train.power_ema or not step:
-        raise UserError(
-            "",
-            run.path,
-            f"has no power averages at step {step}, which --ema-width needs",
-            "train with --train.power_ema",
-        )
+        without = f"needs power averages, which {run.path} has not at step {step}"
+        raise UserError("ema_width", width, without, "train with train.power_ema")
     steps = [*(each for each, _ in checkpoint.listed(run.weights) if each < step), step]
     shares, error = combination([(each, saved) for each in steps for saved in WIDTHS], (step, width))
     if error > MOST_ERROR:
-        raise UserError(
-            f"the averages of {run.path} up to step {step} make one of width {width:g} with an error of {error:.0%}, "
-            f"above the {MOST_ERROR:.0%} allowed; take a width nearer to {WIDTHS[0]}..{WIDTHS[1]}{_denser(step, width)}"
-        )
+        wrong = f"has an error of {error:.0%} at step {step} of {run.path}, above the {MOST_ERROR:.0%} allowed"
+        raise UserError("ema_width", width, wrong, f"take a width nearer to {WIDTHS[0]}..{WIDTHS[1]}")
     total, left = {name: torch.zeros_like(t, dtype=torch.float64) for name, t in own.items()}, iter(shares)
     for each in steps:
         file = found if each == step else checkpoint.load(run.weights / checkpoint.file_name(each))
         check_same(run, file)
         for saved in WIDTHS:
             part, share = file.part(f"power.{saved}"), next(left)
-            if wrong := misfits(own, part):
-                raise UserError(f"{run.path}: of the averages of step {each}, {wrong[0]}; restore its file from a copy")
+            if misfit := misfits(own, part):
+                problem = f"has damaged averages of step {each}: {misfit[0]}"
+                raise UserError("", run.path, problem, "restore its file from a copy")
             for name, t in total.items():
                 t += share * part[name]
     return {name: t.to(own[name].dtype) for name, t in total.items()}

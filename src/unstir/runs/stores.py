@@ -22,10 +22,9 @@ def with_store(run: "Run", named: Path | None = None) -> tuple["Run", Store]:
     """
     own = run.config.data.store
     if named is None and not run.data.content_hash:
-        how = "name images to compare it with, --store STORE (unstir data pack IMAGES --out STORE makes one)"
-        run.config.kind.check_trained_here(run.path, " and has no data of its own", how)
+        run.config.kind.check_trained_here(run.path, " and has no data of its own", {"store": "FOLDER"})
     if named is None and not is_store(own):
-        raise UserError(f"{own}, the data of {run.path}, is no longer there; name it with --store")
+        raise UserError("", own, f"is gone, the data of {run.path}", {"store": "FOLDER"})
     store = Store.open(named or own)
     return compared_with(run, store), store
 
@@ -62,11 +61,8 @@ def _check_names(folder: Path, names: Sequence[str], store: Store) -> None:
         return
     first = next(n for n, pair in enumerate(zip(names, store.classes, strict=True)) if plain(pair[0]) != plain(pair[1]))
     ours, theirs = some(names, first), some(store.classes, first)
-    raise UserError(
-        f"classes are matched by number, and from {first} on those of {folder} are {ours}, those of {store.path} "
-        f"{theirs}; name a store of the same classes in the same order, or, where only their names differ, import "
-        "the run again with the store's names, --classes"
-    )
+    other = f"has the classes {theirs} from number {first} on, and {folder} has {ours}"
+    raise UserError("", store.path, other, "name a store of the same classes in the same order")
 
 
 def check_data(folder: Path, data: DataCard, store: Store) -> None:

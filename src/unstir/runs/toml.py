@@ -11,7 +11,7 @@ from typing import Any
 import tomli_w
 from pydantic import TypeAdapter, ValidationError
 
-from unstir.errors import UserError, of_pydantic, remedy
+from unstir.errors import UserError, of_pydantic
 from unstir.runs.config import Config
 from unstir.runs.synonyms import near_setting
 
@@ -41,24 +41,22 @@ def near_key(key: str) -> str | None:
 
 
 def load(path: Path) -> Config:
-    """The config in a TOML file; raises UserError for a missing, unreadable or wrong one."""
+    """The config in a TOML file; raises OSError where it cannot be read, UserError where it is wrong."""
     return from_dict(read(path), str(path))
 
 
 def read(path: Path) -> dict[str, Any]:
-    """The tables of a TOML file; raises UserError naming the file where it is missing or broken."""
+    """The tables of a TOML file; raises OSError where it cannot be read, UserError where it is broken."""
     try:
         return tomllib.loads(path.read_bytes().decode())
-    except OSError as error:
-        raise UserError(f"cannot read {path}: {remedy(error)}") from None
     except tomllib.TOMLDecodeError as error:
         where = re.search(r"\(at (line \d+, column \d+|end of document)\)$", str(error))
         at = f" at {where[1].replace('document', 'file')}" if where else ""
-        raise UserError(f"cannot read {path}: it is not TOML{at}; mend it there, or restore it from a copy") from None
+        raise UserError("", path, f"is not TOML{at}", "mend it there, or restore it from a copy") from None
     except UnicodeDecodeError as error:
-        raise UserError(f"cannot read {path}: byte {error.start} is no UTF-8 text; save it as UTF-8") from None
+        raise UserError("", path, f"has no UTF-8 text at byte {error.start}", "save it as UTF-8") from None
     except (ValueError, RecursionError):
-        raise UserError(f"cannot read {path}: it is nested too deeply, or a number is too long; mend it") from None
+        raise UserError("", path, "is nested too deeply, or has too long a number", "mend it") from None
 
 
 def to_toml(config: Config) -> str:

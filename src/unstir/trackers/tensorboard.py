@@ -17,7 +17,7 @@ class Tracker(Observer):
 
     def __init__(self, folder: Path) -> None:
         for name in ("tensorboard", "torch.utils.tensorboard"):
-            self._library = library(name, "tensorboard", "--log.to tensorboard")
+            self._library = library(name, "tensorboard", "log.to=tensorboard")
         self._folder = folder
         self._writer: Any = None
 

@@ -32,11 +32,9 @@ class Tracker(Observer):
     """
 
     def __init__(self, folder: Path) -> None:
-        self._wandb = library("wandb", "wandb", "--log.to wandb")
+        self._wandb = library("wandb", "wandb", "log.to=wandb")
         if Path.cwd().is_relative_to(folder.resolve()):
-            raise UserError(
-                f"--log.to wandb does not work inside {folder.resolve()}; type the command in another folder"
-            )
+            raise UserError("log.to", "wandb", f"does not work inside {folder.resolve()}", "call it in another folder")
         self._folder = folder
         self._run: Any = None
         self._snapshots: Sequence[int] = ()

@@ -58,9 +58,8 @@ def distilled(run: Run, length: str | None = None, lr: float | None = None) -> C
     same = f"unstir distill {run_and_step(config.train.init)[0]} --out {run.path} --length LONGER"
     config.kind.check_means(run.path, " already", f"to train it for longer: {same}")
     if config.diffusion.learned_variance:
-        raise UserError(
-            f"{run.path} learned a variance, which sampling in one call does not use; distil a run without it"
-        )
+        learned = "learned a variance, which sampling in one call does not use"
+        raise UserError("", run.path, learned, "distil a run without it")
     begins = f"{run.path.resolve()}@{run.newest_step()}"
     length, lr = f"{run.length} steps" if length is None else length, config.train.lr / 2 if lr is None else lr
     train = replace(config.train, length=length, lr=lr, init=begins, compile="no", micro_batch=0)
@@ -91,7 +90,7 @@ def _begun(out: Path, run: Run, length: str | None, lr: float | None) -> Config:
     begun = Run.open(out)
     config, train = begun.config, begun.config.train
     if not config.kind.has_teacher or Path(run_and_step(train.init)[0]).resolve() != run.path.resolve():
-        raise UserError("", out, f"was not distilled from {run.path}", "name another folder with --out")
+        raise UserError("out", out, f"was not distilled from {run.path}", "name another folder")
     length, lr = train.length if length is None else length, train.lr if lr is None else lr
     longer = replace(train, length=length, lr=lr)
     if longer.length != train.length and train.lr_schedule == "cosine":

@@ -37,11 +37,8 @@ def check_weights(config: Config, device: torch.device) -> None:
     """Raise UserError where the weights with a gradient and a moment of each exceed the free memory of a CPU."""
     needed = 3 * 4 * (count := build.num_parameters(config))
     if device.type == "cpu" and needed > (free := resources.free()):
-        raise UserError(
-            f"[model] has {count:,} parameters, which take {resources.gigabytes(needed)} in training, more than the "
-            f"{resources.gigabytes(free)} of free memory; lower --model.channels or --model.num_blocks, or "
-            "model.options of a network of your own"
-        )
+        bytes_of = f"{resources.gigabytes(needed)} in training, and {resources.gigabytes(free)} are free"
+        raise UserError("", "the network", f"has {count:,} parameters, which take {bytes_of}", "use a smaller [model]")
 
 
 def fitting(run: Run, store: Store, group: Alone = Alone()) -> Run:

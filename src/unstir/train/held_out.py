@@ -247,7 +247,7 @@ def catch_up(run: Run, store: Store) -> int:
     with ExitStack() as stack:
         try:
             stack.enter_context(run.lock())
-        except UserError:  # whoever trains it measures it
+        except (UserError, OSError):  # whoever trains it measures it
             return 0
         before = run.log("held_out")
         if before.damaged:  # continuing keeps a copy first, and says so

@@ -133,7 +133,7 @@ def open_run(config: Config, out: Path, store: Store) -> Run:
     config = dataclasses.replace(config, imported="")
     train = settled(Run(out, config, card))
     device = build.device(train.device)
-    compiling.check(train.compile, device, "use --train.compile no")
+    compiling.check(train.compile, device)
     dtype = build.dtype_name(train.dtype, device)
     train = dataclasses.replace(train, dtype=dtype, init=pinned(train.init))
     data = dataclasses.replace(config.data, store=str(store.path.resolve()))
@@ -185,28 +185,20 @@ def _check_fit(config: Config, store: Store) -> None:
     channels, height, width = store.shape
     size, classes, batch = config.data.size, config.model.num_classes, config.train.batch_size
     if channels != config.data.channels:
-        raise UserError(
-            "",
-            store.path,
-            f"has {channels} channels, data.channels is {config.data.channels}",
-            f"set --data.channels {channels} --model.in_channels {channels}",
-        )
+        both = {"data.channels": channels, "model.in_channels": channels}
+        raise UserError("data.channels", config.data.channels, f"is not the {channels} of {store.path}", both)
     if size and (height, width) != (size, size):
-        raise UserError(
-            "", store.path, f"holds {height}x{width} images, data.size is {size}", "set --data.size 0, or pack anew"
-        )
-    if batch > store.count("train"):
-        least = f"--train.batch_size {store.count('train')}"
-        images = counted(store.count("train"), "training image")
-        raise UserError("train.batch_size", batch, f"exceeds the {images}", f"at most {least}")
+        others = {"data.size": 0}, "pack them anew"
+        raise UserError("data.size", size, f"is not that of the {height}x{width} images in {store.path}", others)
+    if batch > (most := store.count("train")):
+        images = counted(most, "training image")
+        raise UserError("train.batch_size", batch, f"exceeds the {images}", {"train.batch_size": most})
     check_sides(config, height, width)
     for predict in (config.diffusion.predict, *([config.loss.teacher] if config.kind.has_teacher else [])):
         PARAMETERIZATIONS[predict].check(build.schedule(config.diffusion))
     if classes and classes != len(store.classes):
-        raise UserError(
-            f"model.num_classes={classes}, but {store.path} has {counted(len(store.classes), 'class', 'classes')}; "
-            f"set --model.num_classes {len(store.classes)}" + ("" if store.classes else ", for the data has no labels")
-        )
+        allowed = f"is not the {counted(len(store.classes), 'class', 'classes')} of {store.path}"
+        raise UserError("model.num_classes", classes, allowed, {"model.num_classes": len(store.classes)})
 
 
 def introduction(run: Run, state: State) -> str:

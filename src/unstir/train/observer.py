@@ -1,4 +1,4 @@
-"""Who follows a training, and how it is asked to stop. The trackers of `log.to` are told all that its observer is told."""
+"""Who follows a training, and how it is asked to stop. Trackers (`log.to`) are told all that the observer is told."""
 
 import logging
 from collections.abc import Sequence
@@ -79,7 +79,7 @@ def _tracker(name: str, folder: Path) -> Observer:
     except UserError:
         raise
     except Exception as error:  # of the library, which is broken
-        raise UserError(f"--log.to {name}: the library cannot be loaded: {_why(error)}; install it anew") from None
+        raise UserError("log.to", name, f"cannot be loaded: {_why(error)}", "install its library anew") from None
     return tracker
 
 

@@ -41,10 +41,8 @@ def open_data(config: Config, out: Path, data_of: Run | None = None) -> Store:
             raise UserError("data.store", config.data.store, "is no packed store", "leave it out, or name one")
         store = _store_of(config.data, old)
         if store.content_hash != old.data.content_hash:
-            raise UserError(
-                f"{store.path} is not the data that {old.path} began with (content hash {store.content_hash[:12]}..., "
-                f"the run's is {old.data.content_hash[:12]}...); {_names_store(old)}, or start another run"
-            )
+            other = f"is not the data that {old.path} began with"
+            raise UserError("data.store", store.path, other, "name the folder of that data, or start another run")
     else:
         store = _store_of(config.data, None)
     store.verify()
@@ -74,16 +72,14 @@ def _store_of(data: DataConfig, old: Run | None) -> Store:
     for place in (*places, data.source):
         if place and is_store(place):
             if old is None and data.sha256:
-                given = after_train("sha256", data.sha256)
-                raise UserError("", given, f"is the hash of one file, and {place} is a packed store", "leave it out")
+                allowed = f"is the hash of one file, and {place} is a packed store"
+                raise UserError("data.sha256", data.sha256, allowed, {"data.sha256": None})
             return Store.open(place)
     if old is not None and not is_named(data.source) and not usable_path(data.source).exists():
-        raise UserError(
-            f"{places[-1]}: the packed data of {old.path} is not there any more, nor is its source {data.source}; "
-            f"{_names_store(old)}"
-        )
+        gone = f"is gone, and so is its source {data.source}"
+        raise UserError("data.store", Path(places[-1]), gone, "name the folder of that data")
     if not data.source:
-        raise UserError("data.source is empty; name images with --data.source")
+        raise UserError("data.source", "", "names no images")
     return pack(
         data.source,
         store_path(data),
@@ -93,11 +89,6 @@ def _store_of(data: DataConfig, old: Run | None) -> Store:
         sha256=data.sha256 or None,
         spelling=after_train,
     )
-
-
-def _names_store(run: Run) -> str:
-    """How to say where the data of a run is now."""
-    return f"name the folder of that data with unstir train --out {run.path} {after_train('out', 'FOLDER')}"
 
 
 def check_sides(config: Config, height: int, width: int) -> None:

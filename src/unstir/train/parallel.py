@@ -37,8 +37,8 @@ def check_asked(group: Alone, config: Config) -> None:
     software = {"unstir": unstir.__version__, "torch": torch.__version__, "randomness": randomness.VERSION}
     group.agree({**software, **toml.flat(config)}, "start all with one version and the same options")
     if config.train.batch_size < (num := group.size):
-        least = f"train.batch_size={config.train.batch_size} leaves some of {num} processes without an image"
-        raise UserError(f"{least}; start fewer, or give a batch of {num} at least")
+        few = f"leaves some of {num} processes without an image"
+        raise UserError("train.batch_size", config.train.batch_size, few, ({"train.batch_size": num}, "start fewer"))
 
 
 def shared(group: Alone, own: tuple[Run, Store] | None = None) -> tuple[Run, Store]:

@@ -3,7 +3,7 @@
 from collections.abc import Collection
 from dataclasses import replace
 
-from unstir.errors import KeptSettingsError, UserError
+from unstir.errors import KeptSettingsError, Remedy, UserError
 from unstir.runs.run import Run
 from unstir.runs.sections import TrainConfig
 
@@ -18,17 +18,13 @@ def settled(draft: Run) -> TrainConfig:
     train, warmup = draft.config.train, draft.steps_in(draft.config.train.warmup)
     rest = draft.length - warmup
     if rest <= 0:
-        raise UserError(
-            f"{_in_steps(draft, 'length')} is not more than the warm-up, {_in_steps(draft, 'warmup')}, so that no "
-            f'step follows at the full rate; shorten the warm-up too: --train.warmup "{_span(draft.length // 10)}"'
-        )
+        allowed = f"is {_span(draft.length)}, not more than the {_span(warmup)} of the warm-up"
+        raise UserError("train.length", train.length, allowed, {"train.warmup": _span(draft.length // 10)})
     if train.lr_schedule != "constant" and train.lr_period == "0 steps":
         fifth = max(draft.length // 5, 2 * draft.steps_per_epoch if train.lr_every == "epoch" else 1)
         period = rest if train.lr_schedule == "cosine" else min(fifth, rest)
         train = replace(train, lr_period=f"{period} steps")
-    longer = '--train.lr_period "2 epochs" or ' * (train.lr_schedule == "wsd" and rest >= 2 * draft.steps_per_epoch)
-    remedy = f"use {longer}--train.lr_every step"
-    _check_fall(Run(draft.path, replace(draft.config, train=train), draft.data), remedy)
+    _check_fall(Run(draft.path, replace(draft.config, train=train), draft.data), {"train.lr_every": "step"})
     return train
 
 
@@ -37,43 +33,33 @@ def check_changed(old: Run, new: Run, changed: Collection[str]) -> None:
     train, warmup = new.config.train, new.steps_in(new.config.train.warmup)
     if "train.lr_period" in changed:
         if new.length <= warmup:
-            none = f"the rate does not fall in {_span(new.length)}, for the warm-up takes {_span(warmup)}"
-            raise UserError(f"{none}; leave --train.lr_period out, or give a longer --train.length")
-        _check_fall(new, "leave --train.lr_period out")
+            none = f"has no effect in {_span(new.length)}, as the warm-up takes {_span(warmup)}"
+            raise UserError("train.lr_period", train.lr_period, none, {"train.lr_period": None})
+        _check_fall(new, {"train.lr_period": None})
     elif new.length > old.length and train.lr_schedule == "cosine" and new.length > (ends := _end(new)):
         beyond, period = f"goes beyond step {ends}, where the cosine of train.lr is 0", _span(new.length - warmup)
         remedy = {"train.length": train.length, "train.lr_period": period}
         raise KeptSettingsError(("train.length",), train.length, beyond, remedy)
 
 
-def _check_fall(run: Run, remedy: str) -> None:
+def _check_fall(run: Run, remedy: Remedy) -> None:
     """Refuse a fall of a constant rate, and one that ends before the run, is longer than it, or never comes: for this
     the ``remedy``.
     """
     train, ends = run.config.train, _end(run)
-    if train.lr_schedule == "constant" and run.steps_in(train.lr_period):
-        without = f'train.lr_period={train.lr_period} has no effect with train.lr_schedule="constant"'
-        raise UserError(f"{without}: leave it out, or use --train.lr_schedule wsd or cosine")
-    most = f'--train.lr_period "{_span(run.length - run.steps_in(train.warmup))}"'
+    period, most = train.lr_period, {"train.lr_period": _span(run.length - run.steps_in(train.warmup))}
+    if train.lr_schedule == "constant" and run.steps_in(period):
+        others = {"train.lr_period": None}, {"train.lr_schedule": "cosine"}
+        raise UserError("train.lr_period", period, "has no effect with a constant rate", others)
     if train.lr_schedule == "cosine" and run.length > ends:
-        raise UserError(
-            "train.lr_period",
-            train.lr_period,
-            f"ends at step {ends} of {run.length}, and the rest would train at a rate of 0",
-            f"let it end with the run: {most}",
-        )
+        early = f"ends at step {ends} of {run.length}, and the rest would train at a rate of 0"
+        raise UserError("train.lr_period", period, early, most)
     if train.lr_schedule == "wsd" and run.length < ends:
-        raise UserError(
-            "train.lr_period",
-            train.lr_period,
-            f"of fall and train.warmup={train.warmup} are longer than the run of {_span(run.length)}",
-            f"at most {most}",
-        )
+        late = f"after train.warmup={train.warmup} is longer than the run of {_span(run.length)}"
+        raise UserError("train.lr_period", period, late, most)
     if train.lr_every == "epoch" and run.length >= ends and _stands_still(run):
-        raise UserError(
-            f'the rate would not fall: train.lr_every="epoch" holds it for an epoch of {_span(run.steps_per_epoch)}, '
-            f"and its fall of train.lr_period={train.lr_period} is no longer; {remedy}"
-        )
+        held = f"is no longer than an epoch, {_span(run.steps_per_epoch)}, for which lr_every holds the rate"
+        raise UserError("train.lr_period", period, held, remedy)
 
 
 def _stands_still(run: Run) -> bool:
@@ -88,12 +74,6 @@ def _stands_still(run: Run) -> bool:
 def _end(run: Run) -> int:
     """The step at which a fall that follows the warm-up ends."""
     return run.steps_in(run.config.train.warmup) + run.steps_in(run.config.train.lr_period)
-
-
-def _in_steps(run: Run, name: str) -> str:
-    """A span of [train] as it was given, and what it is in steps where it is not of steps."""
-    span: str = getattr(run.config.train, name)
-    return f"train.{name}={span}" + ("" if "step" in span else f" ({_span(run.steps_in(span))})")
 
 
 def _span(steps: int) -> str:

@@ -232,11 +232,8 @@ class Trainer:
             self._saving.begin()
             self._saving.wait()
             self._group.of_all(None)  # or the others would end before the first has saved
-            clip = "" if self._config.clip else " or with train.clip"
-            raise UserError(
-                f"the gradient was not finite for {in_a_row} steps in a row, up to step {state.step}; the weights of "
-                f"before are saved in {self._run.checkpoints}. Start a new run with a lower train.lr{clip}"
-            )
+            steps = f"gave no finite gradient in {in_a_row} steps up to step {state.step}"
+            raise UserError("train.lr", self._config.lr, steps, "start a new run with a lower one")
 
     def _take_snapshot(self, stop: Stop) -> None:
         """Where a snapshot is due keep its weights, measure its held-out loss and draw its grid, unless they are there.

@@ -36,7 +36,7 @@ def choose(names: Iterable[str] | None = None) -> tuple[Check, ...]:
     for name in sorted(wanted - known):
         near = difflib.get_close_matches(name, sorted(known), n=1)
         hint = f"did you mean {near[0]}?" if near else f"name themes ({', '.join(THEMES)}) or rows of `unstir verify`"
-        raise UserError(f"unknown check {name!r}; {hint}")
+        raise UserError("", name, "is no check", hint)
     return tuple(check for theme, checks in THEMES.items() for check in checks if {theme, check.name} & wanted)
 
 

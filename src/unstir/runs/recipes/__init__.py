@@ -35,13 +35,13 @@ def load_recipe(name: str) -> Config:
         return toml.from_dict({**_tables(name), "recipe": name}, f"recipe {name}")
     path = Path(name)
     if path.suffix != ".toml" or not path.is_file():
-        raise UserError(
-            f"{name!r} is neither a recipe ({', '.join(sentences())}) nor a TOML file that exists{_meant(name, path)}"
-        )
+        near, known = nearest(name, sentences()) if len(path.parts) == 1 else None, ", ".join(sentences())
+        allowed = f"is neither a recipe ({known}) nor a TOML file that exists"
+        raise UserError("", name, allowed, f"did you mean {near}?" if near else ())
     own = toml.read(path)
     base = own.get("recipe", "")
     if not isinstance(base, str) or (base and base not in sentences()):
-        raise UserError(f"{path}: recipe={base!r} is unknown; name one of {', '.join(sentences())}, or leave it out")
+        raise UserError("recipe", base, f"must be one of {', '.join(sentences())}", {"recipe": None}).at(path)
     config = toml.from_dict(_over_base(own), str(path))
     if not (config.model.is_unet or (path.parent / "data.json").is_file()):  # of the user's own, and not of a run
         allow(config.model.type)
@@ -56,23 +56,6 @@ def load_recipe(name: str) -> Config:
             f'''begin it with recipe = "{DEFAULT}" (or another of {", ".join(sentences())}), or give these too''',
         )
     return config
-
-
-def _meant(name: str, path: Path) -> str:
-    """What was meant by what is no recipe, as the end of a message; "" where nobody knows."""
-    from unstir.data import is_store  # which loads what reads images
-    from unstir.data.recognised import holds_images
-
-    if name in ("true", "false"):
-        return "; a switch takes no value: --data.flip or --data.no-flip"
-    if (path / "config.toml").is_file():
-        return f"; it is a run; to continue it: unstir train --out {name}"
-    if is_store(path):
-        return f"; it is a packed store; to train on its images: unstir train RECIPE --data.source {name}"
-    if path.exists() and holds_images(path):
-        return f"; it holds images; to train on them: unstir train RECIPE --data.source {name}"
-    near = nearest(name, sentences()) if len(path.parts) == 1 else None  # of a path its last part may be anything
-    return f"; did you mean {near}?" if near else ""
 
 
 def run_folder(recipe: str, out: str) -> Path:
