@@ -11,7 +11,7 @@ from unstir.diffusion.arithmetic import kernels
 from unstir.generate.drawing import Job, sample_batches
 from unstir.pixels import to_uint8
 from unstir.runs import checkpoint
-from unstir.runs.compiling import lacking
+from unstir.runs.build import lacking
 from unstir.runs.run import Run
 from unstir.train import levers
 from unstir.train.observer import Stop

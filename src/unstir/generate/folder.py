@@ -25,8 +25,7 @@ from unstir.pictures.grid import grid, is_whole, named_grid, read, titled, to_pi
 from unstir.pixels import to_uint8
 from unstir.progress import counter, counting
 from unstir.runs import sidecar
-from unstir.runs.compiling import Compile
-from unstir.runs.compiling import check as check_compile
+from unstir.runs.build import Compile, check_compile
 from unstir.runs.config import Config
 from unstir.runs.files import is_count, is_text, make_folder, remove_partials, staging, write_text, writing
 from unstir.runs.lines import decode, encode

@@ -9,7 +9,7 @@ from torch import Tensor
 from unstir.diffusion.denoiser import Denoiser
 from unstir.errors import KeptSettingsError, UserError, short
 from unstir.nn.config import UNET
-from unstir.runs import build, checkpoint, compiling, toml
+from unstir.runs import build, checkpoint, toml
 from unstir.runs.checkpoint import Checkpoint, content_hash
 from unstir.runs.config import MAY_CHANGE, Config
 from unstir.runs.folder import RunFolder
@@ -51,7 +51,7 @@ def model_of(
     """The model of a checkpoint of a run; arguments and errors as `Run.model`."""
     on, step = build.device(device), found.step
     build.find_own(run.config)
-    compiling.check(compile, on)
+    build.check_compile(compile, on)
     weights = weights_of(found, ema) if isinstance(ema, bool) else power_average(run, found, ema)
 
     def load(arithmetic: torch.dtype) -> Denoiser:

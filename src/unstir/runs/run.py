@@ -39,7 +39,7 @@ class Run(RunFolder):
 
         ``ema`` takes the averaged weights where the run has them; a number is the width of another average, a fraction
         of the training so far, made of those that a run with train.power_ema keeps. Under "bfloat16" the weights of the
-        U-Net are cast once. ``compile`` is "no", "yes" or "graphs" (`compiling`). ``guide`` is what guidance leads away
+        U-Net are cast once. ``compile`` is "no", "yes" or "graphs" (`build`). ``guide`` is what guidance leads away
         from: a model, "1000" for a step of the same run, "runs/small" for the newest weights of another,
         "runs/small@1000" for a step of it. Raises UserError where nothing was saved, or not that step, a slim file has
         no raw weights, the averages do not make the one asked for, the device or a compiler is absent, or the guide is

@@ -1,7 +1,11 @@
-"""What a step learns from, and the levers that change it.
+"""What a step learns from, as a function of the step alone, and the levers that change it.
 
 `Trainer.examples` draws what algorithm 1 of Ho et al. 2020 draws: images, times and noise. The levers of the config
 change these, one after the other; one that is off is not called. A new lever is a function and a line of `levers`.
+
+`Batches` gives the images. The store's bytes are mapped or, on a GPU where they fit, resident; a batch is one gather,
+one mirror and one scaling of tensors. No image is decoded and nothing waits for the device. Nor for the disk: of a
+large store the images of the next step are asked for with each batch, since it is known which they are.
 """
 
 from collections.abc import Callable

@@ -26,8 +26,8 @@ from unstir.group import Alone
 from unstir.nn.own import takes
 from unstir.randomness import Key
 from unstir.runs import build, checkpoint
+from unstir.runs.build import compiled, set_aside
 from unstir.runs.checkpoint import what_differs
-from unstir.runs.compiling import compiled, set_aside
 from unstir.runs.loading import check_same
 from unstir.runs.run import Run
 from unstir.runs.timetable import ema_decay, learning_rates, snapshots
