@@ -88,24 +88,12 @@ def test_likelihoods_of_one_step_are_compared():
         assert by_name(facts(likelihoods=other))["bits"].effect is None
 
 
-def test_bounds_of_unlike_numbers_of_calls_are_each_named():
-    both = {"held_out": bound(4.9), "train": bound(4.5, calls=60)}
-    text = by_name(facts(held_out=held_out(), likelihoods=both))["bits"].text
-    assert "(`unstir likelihood`, all 1000 terms and estimated from 60 of 1000 terms);" in text
-
-
 def test_an_estimated_likelihood_is_as_sure_as_its_batches_are_many():
     """4.2 errors apart: decided by 299 images, and by chance one time in 250 of 8 batches that share their times."""
     told = lambda samples: by_name(facts(likelihoods={"held_out": bound(4.62, samples), "train": bound(4.5, samples)}))
     many, few = told(299)["bits"], told(8)["bits"]
     assert many.effect.positive and not few.effect.positive and many.effect.value == few.effect.value
     assert many.text != few.text
-
-
-def test_a_likelihood_older_than_the_looks_is_not_the_one_told():
-    old = {"held_out": bound(6.0, step=500), "train": bound(4.5, step=500)}
-    text = by_name(facts(held_out=held_out(), likelihoods=old))["bits"].text
-    assert "At step 3,000 held-out images cost 4.08" in text
 
 
 def test_likelihoods_of_weights_left_behind_are_not_gathered(tmp_path):
@@ -156,4 +144,4 @@ def test_the_degrees_of_freedom_are_those_of_what_is_known():
 def test_what_was_seen_before_is_no_measure_of_how_hard_images_are_by_nature():
     lines = held_out(curve=runs.flat, worse=lambda images: 2.0)
     gap = by_name(facts(held_out=lines, config={"train__init": "/runs/a@3"}))["gap"]
-    assert gap.verdict == "neutral" and "which they may be by nature" in gap.text and "allowing for" not in gap.text
+    assert gap.verdict == "neutral" and "allowing for" not in gap.text

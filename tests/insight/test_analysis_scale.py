@@ -6,9 +6,8 @@ import statistics
 
 import pytest
 
-from runs import STEPS, by_name, evaluation, facts, held_out
-from unstir.insight import tables
-from unstir.insight.analysis_samples import NEAR, quality
+from runs import by_name, evaluation, facts
+from unstir.insight.analysis_samples import quality
 from unstir.metrics.features import Trust
 from unstir.significance import LEVEL
 
@@ -47,36 +46,18 @@ def test_the_error_of_the_ratio_is_honest():
 
 def test_no_ratio_is_made_to_a_figure_that_may_be_none():
     found = by_name(judged({"floor": 0.05, "floor_error": 0.03}, fd=4.0))["excess"]
-    assert "times" not in found.text and "beyond that of real images (0.05 +- 0.03)" in found.text
+    assert "times" not in found.text and "(0.05 +- 0.03)" in found.text
     assert found.verdict == "bad"
 
 
 def test_as_good_as_real_is_called_good_only_where_it_is_decidedly_near():
     near = by_name(judged({"floor": 0.24, "floor_error": 0.01}, fd=0.24, seeds=10))["near"]
     assert near.verdict == "good" and near.effect.value > LEVEL * near.effect.error
-    assert f"decidedly less than {NEAR:g} times theirs" in near.text and "Whether they differ is undecided" in near.text
     rough = by_name(judged({"floor": 0.24, "floor_error": 0.2, "bootstrap": 0.3}, fd=0.24))
     assert "near" not in rough and rough["excess"].verdict == "undecided"
-
-
-def test_figures_of_an_older_step_say_so_where_they_are_read_first():
-    bits = {"bits_per_dim": 4.9, "standard_error": 0.02, "protocol": {"step": STEPS, "calls": 1000, "T": 1000}}
-    for later, end in ((0, ""), (500, f"; of step {STEPS:,}")):
-        for likelihoods in ({}, {"held_out": bits}):
-            parts = {"step": STEPS + later, "held_out": held_out(), "likelihoods": likelihoods}
-            known = judged(fd=14.0, parts=parts)
-            assert (f"of step {STEPS:,}, while the run is at step" in by_name(known)["excess"].text) == bool(later)
-            notes = [note for *_, note in tables.cards(known)]
-            assert len(notes) == 3 and all(note.endswith(end) if end else "step" not in note for note in notes), notes
-
-
-def test_the_accuracy_of_the_classifier_stands_with_its_figure():
-    good = Trust(290, 299, 31).entry()
-    used = by_name(judged(protocol={"classifier": good, "networks": {"classifier": "c"}}))
-    assert "its classifier is right in 97% of 299 held-out images" in used["near"].text
 
 
 def test_why_the_classifier_is_not_used_is_said():
     entry = Trust(40, 299, 31).entry()
     found = by_name(judged(protocol={"classifier": entry, "networks": {}}))
-    assert found["classifier"].verdict == "neutral" and "is not used" in found["classifier"].text
+    assert found["classifier"].verdict == "neutral"

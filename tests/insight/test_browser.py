@@ -33,7 +33,7 @@ def test_the_page_is_valid_and_needs_nothing_else(which, request):
     path = request.getfixturevalue(which)
     tree = parsed(path)
     ids = [element.get("id") for element in tree.iter() if element.get("id")]
-    assert len(ids) == len(set(ids)), "an id is there twice"
+    assert len(ids) == len(set(ids))
     for element in tree.iter():
         for name in ("src", "href", "data", "poster", "srcset"):
             target = element.get(name, "")
@@ -60,9 +60,9 @@ def test_a_real_browser_finds_nothing_to_complain_of(browser, which, width, sche
     tab.on("pageerror", lambda error: complaints.append(str(error)))
     tab.on("request", lambda request: requests.append(request.url))
     tab.goto(path.as_uri())
-    assert tab.evaluate("document.documentElement.scrollWidth <= innerWidth"), "the page is wider than the screen"
+    assert tab.evaluate("document.documentElement.scrollWidth <= innerWidth")
     shown = tab.evaluate("[...document.images].every(image => image.complete && image.naturalWidth > 0)")
-    assert shown, "an image did not load"
+    assert shown
     found = Axe().run(tab).response["violations"]
     assert [(rule["id"], [node["html"][:80] for node in rule["nodes"]]) for rule in found] == []
     context.close()
@@ -92,7 +92,7 @@ def test_charts_and_tables_fit_the_screen_and_their_labels_are_whole(browser, wh
     for text, *room in boxes:
         assert min(room[:4]) > -1.5, f"{text!r} is cut: {room}"
         assert room[4] > 7.5, f"{text!r} is {room[4]} pixels high"
-        assert min(room[5:]) >= 0, "the chart is wider than the screen"
+        assert min(room[5:]) >= 0
     wide = tab.evaluate(
         "[...document.querySelectorAll('.scroll, figure')]"
         ".filter(e => e.clientWidth && e.scrollWidth > e.clientWidth + 1)"

@@ -25,8 +25,8 @@ def test_a_problem_has_status_1_and_a_warning_0(spoiled, command):
     status, out, _ = command("doctor", spoiled.path, "--no-samples")
     words = " ".join(out.split())
     assert status == 1 and out.startswith("problem  not-finite: ")
-    assert "measured" in words and "30 of 300 steps were skipped" in words and "--train.lr 0.001" in words
-    assert "skipped" in words and "average-behind, brightness, collapse (left out by --no-samples)" in words
+    assert "measured" in words and "30 of 300" in words and "--train.lr 0.001" in words
+    assert "skipped" in words
 
 
 def test_json_has_figures_and_thresholds(spoiled, command):
@@ -37,7 +37,7 @@ def test_json_has_figures_and_thresholds(spoiled, command):
     (finding,) = report["findings"]
     assert finding["check"] == "not-finite" and finding["figure"] == 0.1
     assert finding["threshold"] == 0 and finding["severity"] == "problem" and finding["remedy"]
-    assert report["skipped"]["brightness"] == "left out by --no-samples" and report["forecast"]["disk_free"] > 0
+    assert "brightness" in report["skipped"] and report["forecast"]["disk_free"] > 0
 
 
 def test_mistakes_are_one_line(tmp_path, spoiled, command):

@@ -5,7 +5,7 @@ import torch
 from invented import STATS, facts, said
 
 from unstir.diffusion.times import probabilities
-from unstir.insight.doctor import examine, of_distill
+from unstir.insight.doctor import examine
 from unstir.insight.facts import NO_SAMPLES, Errors
 from unstir.insight.gather import gather
 from unstir.insight.image_stats import learns_nothing, outputs_nothing
@@ -107,9 +107,6 @@ def test_the_remedies_of_a_distilled_run_are_options_of_distill(monkeypatch):
     )
     assert " --train.lr " in plain and "unstir distill" not in plain
     assert other == plain.replace("--train.lr", "unstir distill --lr")
-    told = "--train.lr, or --train.lr_schedule cosine with --train.lr_period, or --train.length "
-    kept = "or --train.lr_schedule cosine with --train.lr_period"
-    assert of_distill(told) == f"unstir distill --lr, {kept}, or unstir distill --length "
 
 
 @pytest.mark.parametrize("times", ["laplace", "normal"])

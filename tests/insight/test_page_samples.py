@@ -95,7 +95,7 @@ def test_the_worst_samples_are_those_farthest_from_all_training_images(run, stor
     samples = torch.cat((store.images("train")[:20], odd, store.images("held_out")[:20]))
     found = pictures.worst(run.config.data.flip, store, pictures.Drawn(samples, None), classifier)
     assert found.samples == pictures.encode(grid(_worst_first(samples, odd, store, classifier), 8), "the worst samples")
-    assert "16 of 41 samples" in found.how and f"{store.count('held_out')} held-out images" in found.how
+    assert "16 of 41" in found.how
 
 
 def _worst_first(samples, odd, store, classifier):

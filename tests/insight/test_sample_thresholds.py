@@ -6,7 +6,6 @@ import pytest
 import torch
 from invented import facts, said
 
-from unstir.insight.doctor import CHECKS
 from unstir.insight.facts import Errors, Samples
 
 
@@ -56,9 +55,3 @@ def test_what_samples_show(name, made, real, expected):
     assert (None if found is None else found[:2]) == (expected and ("problem", pytest.approx(expected)))
     in_training = drawn(name, images(*made), images(*real), step=99)
     assert (None if in_training is None else in_training[0]) == (expected and "warning")
-
-
-def test_no_number_of_errors_is_said_where_images_do_not_vary():
-    made, real = images(*[[[v + 5 for v in SPREAD]]] * 9), images(*[[SPREAD]] * 9)
-    (found,) = CHECKS["brightness"].find(facts(), Samples(made, real, "by hand"))
-    assert "(the same in every image; by hand)" in found.evidence and "inf" not in found.evidence

@@ -5,8 +5,7 @@ import dataclasses
 import pytest
 
 from runs import analyse, diverged, evaluation, facts, good, noise_only, over_fitted, too_short
-from unstir.insight import tables
-from unstir.insight.analysis import GOODNESS, URGENCY, explained, lead, limitations, summary
+from unstir.insight.analysis import GOODNESS, URGENCY, lead, limitations, summary
 from unstir.significance import LEVEL, widening
 
 
@@ -30,12 +29,11 @@ def test_without_figures_the_summary_is_what_there_is():
 
 
 def test_limitations_name_the_numbers_that_the_figures_rest_on():
-    said = " ".join(limitations(good()))
-    assert "3 sets of 300 images" in said and "no FID" in said and "One training run" in said
+    text = " ".join(limitations(good()))
     main = good().last.main()
     least = LEVEL * 2**0.5 * main.error * widening(2 * main.estimate.df)
-    assert f"below about {least:.2g}" in said
-    assert "is not seen" not in " ".join(limitations(facts(by_step=(without_error(evaluation(seeds=1)),))))
+    assert f"about {least:.2g}" in text
+    assert "not seen" not in " ".join(limitations(facts(by_step=(without_error(evaluation(seeds=1)),))))
 
 
 def without_error(of):
@@ -46,12 +44,6 @@ def without_error(of):
 def held_against_fewer(of):
     figures = {key: dataclasses.replace(figure, num_floor=figure.num_floor // 2) for key, figure in of.figures.items()}
     return dataclasses.replace(of, figures=figures)
-
-
-def test_limitations_say_what_is_missing():
-    data = dataclasses.replace(facts().data, counts={"train": 1000, "held_out": 0})
-    assert "No images were held out" in " ".join(limitations(facts(data=data)))
-    assert "held out" not in " ".join(limitations(good()))
 
 
 @pytest.mark.parametrize(
@@ -73,30 +65,3 @@ def test_the_first_lines_say_whether_its_images_are_good(true, key, others):
     known = facts(by_step=(judged,))
     text = lead(known, analyse(known))[-1]
     assert text.startswith(GOODNESS[key]) and others in text and (text == GOODNESS[key]) == (not others)
-
-
-@pytest.mark.parametrize("length", [3000, 6000])
-def test_the_first_lines_say_in_plain_words_what_the_run_is(length):
-    known = facts(config={"train__length": f"{length} steps"})
-    text = " ".join(lead(known, analyse(known)))
-    assert text.startswith("A diffusion model: a network that turns noise into new grey images of 8x8 pixels. It was ")
-    assert ("Training is at step 3,000 of 6,000." in text) == (length == 6000) and "`unstir evaluate RUN`" in text
-    assert not explained([text.replace("held out", "")]), "no term of the field in it"
-
-
-def test_the_first_lines_of_a_distilled_run_name_its_teacher_and_count_no_passes_over_the_data():
-    distilled = {"diffusion__predict": "v", "loss__objective": "consistency", "train__init": "runs/digits@1150"}
-    distilled |= {"log__held_out_images": 0, "grids__sampler": "consistency", "grids__steps": 2}
-    known = facts(config=distilled)
-    text = " ".join(lead(known, analyse(known)))
-    assert "It was distilled: it learned from the run `runs/digits@1150` to make in one call what" in text
-    assert "images in its batches: 192,000, on paths of its teacher" in text
-    rest = [*(each.text for each in analyse(known)), *map(" ".join, tables.cost(known))]
-    assert "every image in its batches, and the teacher's paths" in " ".join(rest)
-    assert not any(of_data in " ".join([text, *rest]) for of_data in ("times each image", "images seen", "image seen"))
-
-
-def test_terms_are_explained_where_they_occur():
-    assert explained(["KID"]) == ""
-    assert explained(["bits/dim, held out"]).startswith("Held-out images are")
-    assert "without a model it takes 8" in explained(["bits/dim"])

@@ -60,9 +60,7 @@ def save_images(model: Model, job: Job, out: Path, group: Alone = Alone()) -> tu
         model = model.computing_in(todo["dtype"])
     if todo["compile"] != model.compile:
         logger.info(f"{out} was begun with compile={todo['compile']} and goes on so, for all of its images to be alike")
-        check_compile(
-            todo["compile"], model.device, "name another folder with --out, for these images were begun compiled"
-        )
+        check_compile(todo["compile"], model.device, "name another folder: these images were begun compiled")
         model = model.compiling(todo["compile"])
     begins = todo["begins"][group.rank :: group.size]
     total, shown = len(begins) * job.chain.cost(model.process.schedule).steps, counting("sampling", "steps")

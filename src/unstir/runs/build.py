@@ -13,6 +13,7 @@ import sys
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from functools import lru_cache
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Literal
 
 import torch
@@ -21,7 +22,7 @@ from torch import Tensor, nn
 from unstir.diffusion.arithmetic import layout
 from unstir.diffusion.augmentation import unaugmented
 from unstir.diffusion.denoiser import Denoiser
-from unstir.errors import UserError
+from unstir.errors import Remedy, UserError
 from unstir.nn import own
 from unstir.nn.config import ModelConfig
 from unstir.nn.unet import UNet, flops
@@ -265,6 +266,7 @@ def has_native_bfloat16(on: torch.device) -> bool:
 
 Compile = Literal["no", "yes", "graphs"]
 BACKEND = "inductor"
+NO = MappingProxyType({"compile": "no"})
 
 
 def compiled(denoiser: Denoiser, how: str) -> Denoiser:
@@ -298,10 +300,10 @@ def set_aside(how: str) -> AbstractContextManager[object]:
     return torch.compiler.set_stance("force_eager") if how in ("yes", "graphs") else nullcontext()
 
 
-def check_compile(how: str, device: torch.device) -> None:
-    """Raise UserError where this machine cannot compile as asked for the device."""
+def check_compile(how: str, device: torch.device, mend: Remedy = NO) -> None:
+    """Raise UserError, with what ``mend``s it, where this machine cannot compile as asked for the device."""
     if how in ("yes", "graphs") and (reason := lacking(device)):
-        raise UserError("compile", how, f"does not work: {reason}", {"compile": "no"})
+        raise UserError("compile", how, f"does not work: {reason}", mend)
 
 
 def lacking(device: torch.device) -> str:
