@@ -5,9 +5,12 @@ from PIL import Image
 
 import tiny_command
 from tiny_command import refused, tiny
+from unstir.data.images import UNLABELLED
 from unstir.runs.run import Run
 
 unstir = tiny_command.unstir
+SMALL = "small part of the range"
+GREY = "packed as RGB; --channels 1"
 
 
 def test_other_data_settings_have_another_store(unstir, tmp_path):
@@ -26,13 +29,14 @@ def test_other_data_settings_have_another_store(unstir, tmp_path):
     assert status == 0  # named again with its recipe, a run still finds its own store
 
 
-def test_a_damaged_store_is_found_before_training(unstir, tmp_path):
+def test_a_damaged_store_is_found_before_training_and_not_shown_as_whole(unstir, tmp_path):
     assert unstir("train", "digits", *tiny(), "--out", "a")[0] == 0
     file = tmp_path / "data/digits/train.images.npy"
     content = bytearray(file.read_bytes())
     content[1000] ^= 1
     file.write_bytes(content)
     refused(unstir("train", "digits", *tiny(), "--out", "b"), "data/digits", "damaged")
+    refused(unstir("data", "inspect", "data/digits"), "data/digits", "damaged")
 
 
 def test_refused_files_are_spoken_of_when_training_packs(unstir, tmp_path):
@@ -41,8 +45,7 @@ def test_refused_files_are_spoken_of_when_training_packs(unstir, tmp_path):
         Image.fromarray(np.full((8, 8), 20 * i, np.uint8)).save(tmp_path / f"photos/{i}.png")
     (tmp_path / "photos/broken.png").write_bytes(b"\x89PNG\r\n\x1a\nnothing")
     status, out, err = unstir("train", "digits", *tiny(), "--data.source", "photos", "--out", "here")
-    assert status == 0 and "unstir: 1 file was refused;" in err and "unstir data inspect" in err
-    assert "11 training and 1 held-out images of 1x8x8" in err and "parameters" in err
+    assert status == 0 and "1 file was" in err and "data inspect" in err and "11 training" in err
     assert "photos-" in out
 
 
@@ -51,7 +54,7 @@ def test_colours_that_are_lost_are_spoken_of(unstir, tmp_path):
     for i in range(12):
         Image.fromarray(np.full((8, 8, 3), (20 * i, 10, 200), np.uint8)).save(tmp_path / f"photos/{i}.png")
     status, _, err = unstir("train", "digits", *tiny(), "--data.source", "photos", "--out", "here")
-    assert status == 0 and "12 images had colours and were packed as grey" in err and "--data.channels 3" in err
+    assert status == 0 and "12 images" in err and "--data.channels 3" in err
 
 
 def test_images_left_out_and_labels_lost_are_spoken_of(unstir, tmp_path):
@@ -61,22 +64,12 @@ def test_images_left_out_and_labels_lost_are_spoken_of(unstir, tmp_path):
         picture.save(tmp_path / f"{name}.png")
     (tmp_path / "split/train/again").symlink_to(tmp_path / "split")
     status, _, err = unstir("train", "digits", *tiny(), "--data.source", "split", "--out", "here")
-    assert status == 0 and "2 left out: outside the train and test folders; unstir data inspect data/split-" in err
-    assert "1 left out: a link to a folder" in err
+    assert status == 0 and "2 left out" in err and "1 left out" in err and "inspect data/split-" in err
     for name in (*map(str, range(12)), "few/1", "few/2"):
         (tmp_path / "flat" / name).parent.mkdir(parents=True, exist_ok=True)
         picture.save(tmp_path / f"flat/{name}.png")
     status, _, err = unstir("train", "digits", *tiny(), "--data.source", "flat", "--out", "there")
-    assert status == 0 and "2 packed without a label: the folder is not taken for a class" in err
-
-
-def test_a_store_with_a_byte_changed_is_not_shown_as_whole(unstir, tmp_path):
-    assert unstir("data", "pack", "digits", "--out", "digits")[0] == 0
-    images = tmp_path / "digits/train.images.npy"
-    content = bytearray(images.read_bytes())
-    content[5000] ^= 1
-    images.write_bytes(content)
-    refused(unstir("data", "inspect", "digits"), "digits", "changed or damaged", "pack it again")
+    assert status == 0 and f"2 {UNLABELLED}" in err
 
 
 def grey_images(folder, values):
@@ -90,20 +83,18 @@ def test_images_that_use_little_of_the_range_are_spoken_of(unstir, tmp_path):
     values = np.random.default_rng(0).integers(0, 4096, (20, 16, 16)).astype(np.uint16)
     grey_images(tmp_path / "of12", values)
     status, out, _ = unstir("data", "pack", "of12", "--out", "dark", "--channels", "1")
-    (line,) = [line for line in out.splitlines() if "small part of the range" in line]
-    assert status == 0 and "18 training images lie in 0..16 of 0..255" in line and "times 16" in line
+    (line,) = [line for line in out.splitlines() if SMALL in line]
+    assert status == 0 and "in 0..16 of 0..255" in line and "times 16" in line
     status, _, err = unstir("train", "digits", *tiny(), "--data.source", "dark", "--data.size", 16, "--out", "run")
-    assert status == 0 and "unstir: the images use a small part of the range" in err
+    assert status == 0 and SMALL in err
     grey_images(tmp_path / "of8", (values // 256).astype(np.uint8))
-    assert "small part of the range" in unstir("data", "pack", "of8", "--out", "as-dark")[1]
+    assert SMALL in unstir("data", "pack", "of8", "--out", "as-dark")[1]
     values[1:] //= 256  # one image in full range is enough: a few dark ones are no mistake
     values[0] *= 16
     grey_images(tmp_path / "some", values)
-    said = unstir("data", "pack", "some", "--out", "faint", "--channels", "1", "--held-out", "0")[1]
-    assert "small part" not in said
+    assert SMALL not in unstir("data", "pack", "some", "--out", "faint", "--channels", "1", "--held-out", "0")[1]
     grey_images(tmp_path / "full", np.random.default_rng(0).integers(0, 65536, (20, 16, 16)).astype(np.uint16))
-    said = unstir("data", "pack", "full", "--out", "full-store", "--channels", "1")[1]
-    assert "small part" not in said and "contrast" not in said
+    assert SMALL not in unstir("data", "pack", "full", "--out", "full-store", "--channels", "1")[1]
 
 
 def test_grey_images_packed_as_rgb_are_spoken_of_at_8_and_16_bits(unstir, tmp_path):
@@ -111,8 +102,8 @@ def test_grey_images_packed_as_rgb_are_spoken_of_at_8_and_16_bits(unstir, tmp_pa
     grey_images(tmp_path / "of16", values)
     grey_images(tmp_path / "of8", (values // 256).astype(np.uint8))
     for name in ("of8", "of16"):
-        assert "grey, packed as RGB; --channels 1" in unstir("data", "pack", name, "--out", f"{name}-rgb")[1]
-        assert "packed as RGB" not in unstir("data", "pack", name, "--out", f"{name}-grey", "--channels", "1")[1]
+        assert GREY in unstir("data", "pack", name, "--out", f"{name}-rgb")[1]
+        assert GREY not in unstir("data", "pack", name, "--out", f"{name}-grey", "--channels", "1")[1]
     coloured = np.random.default_rng(0).integers(0, 256, (20, 16, 16, 3)).astype(np.uint8)
     grey_images(tmp_path / "rgb", coloured)
-    assert "packed as RGB" not in unstir("data", "pack", "rgb", "--out", "coloured")[1]
+    assert GREY not in unstir("data", "pack", "rgb", "--out", "coloured")[1]

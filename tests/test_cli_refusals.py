@@ -179,7 +179,7 @@ EVALUATE = {
     "no store": (nothing, ("--store", "{}/nowhere"), "nowhere"),
     "a store that has gone": (lambda place: shutil.rmtree(place / "digits"), (), "name it with --store"),
     "another store": (another_store, ("--store", "{}/another"), "is not the data of"),
-    "an inverted store": (inverted, (), "the files were changed or damaged"),
+    "an inverted store": (inverted, (), "changed or damaged"),
     "a file for a folder of images": (a_file_in_the_way("generated"), (), "is a file"),
     "a file for a folder of figures": (a_file_in_the_way("evaluation"), (), "is a file"),
     "itself": (nothing, ("--against", "{}/run"), "is the run itself"),
@@ -217,7 +217,7 @@ def test_evaluate_refuses_before_any_work(place, command, case):
 
 
 LIKELIHOOD = {
-    "an inverted store": (inverted, (), "the files were changed or damaged"),
+    "an inverted store": (inverted, (), "changed or damaged"),
     "another store": (another_store, ("--store", "{}/another"), "is not the data of"),
     "one call": (nothing, ("--calls", 1), "--calls 1 is outside 2..20"),
     "too many images": (nothing, ("--num", 300), "--num 300 is outside 1..299"),
@@ -240,7 +240,7 @@ def test_likelihood_refuses_before_any_work(place, command, case):
 
 REPORT = {
     "eight images": (nothing, ("--num", 8), "--num 8 must be at least 12"),
-    "an inverted store": (inverted, (), "the files were changed or damaged"),
+    "an inverted store": (inverted, (), "changed or damaged"),
     "another store": (another_store, ("--store", "{}/another"), "is not the data of"),
     "a damaged step": (damaged(12), (), "damaged"),
     "a page in a file": (nothing, ("--out", "{}/run/config.toml/page.html"), "cannot be made: "),

@@ -79,9 +79,9 @@ def test_both_ends_by_name(unstir, named_run, tmp_path):
 )
 def test_a_misspelt_class_is_refused_with_the_near_one(unstir, refused, named_run, asked, option):
     words = [named_run if word == "RUN" else word for word in asked]
-    refused(unstir(*words, option, "forrest"), "'forrest'", "did you mean 'forest'?")
+    refused(unstir(*words, option, "forrest"), f"{option} forrest", "did you mean forest?")
     refused(unstir(*words, option, "10"), f"{option} 10 is outside", "0..9")
-    refused(unstir("edit", "morph", named_run, "--labels", "cat", "dgo"), "'dgo'", "'dog'")
+    refused(unstir("edit", "morph", named_run, "--labels", "cat", "dgo"), "dgo", "dog")
 
 
 def test_a_network_without_classes_says_so(unstir, refused, trained):

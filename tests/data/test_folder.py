@@ -97,7 +97,7 @@ def test_flat_folder_has_no_labels() -> None:
 
 def test_image_beside_class_folders_is_refused() -> None:
     result = arrange([Entry(p, 0, 0) for p in ("cat/1.png", "dog/1.png", "stray.png")], 0, 0)
-    assert result.refused == [("stray.png", "outside the class folders, so without a label")]
+    assert [path for path, _ in result.refused] == ["stray.png"]
 
 
 @given(st.lists(st.sampled_from("abc"), max_size=60), st.floats(0, 0.99), st.integers(0, 2**40))
@@ -149,18 +149,15 @@ def test_folder_is_packed_and_every_oddity_accounted_for(tmp_path: Path) -> None
     assert dict(store.refused).keys() == {
         "cat/broken.png", "cat/loop.png", "dog/cut.png", "dog/photo.heic", "dog/text.png", "dog/zero.png", "stray.png",
     }  # fmt: skip
-    assert dict(store.refused)["cat/loop.png"] == "a link that leads to itself"
-    assert dict(store.refused)["dog/zero.png"] == "empty file"
-    notes = {note.text: (note.count, note.examples) for note in store.notes}
-    assert notes == {
-        "hidden file ignored": (4, (".DS_Store", "__MACOSX", "cat/.hidden.png", "cat/Thumbs.db")),
-        "decoded by content, the extension is not the format's": (2, ("cat/2.jpg", "cat/noext")),
-        "left out: a link to a folder, which is not followed": (1, ("again",)),
-        "device, pipe or socket ignored": (1, ("cat/pipe.png",)),
-        "not an image, ignored": (1, ("dog/readme.txt",)),
+    assert "itself" in dict(store.refused)["cat/loop.png"] and dict(store.refused)["dog/zero.png"] == "empty file"
+    assert {note.text.split()[0]: (note.count, note.examples) for note in store.notes} == {
+        "hidden": (4, (".DS_Store", "__MACOSX", "cat/.hidden.png", "cat/Thumbs.db")),
+        "decoded": (2, ("cat/2.jpg", "cat/noext")),
+        "left": (1, ("again",)),
+        "device,": (1, ("cat/pipe.png",)),
+        "not": (1, ("dog/readme.txt",)),
     }
-    assert str(store.notes[1]) == "decoded by content, the extension is not the format's: 2 (cat/2.jpg, cat/noext)"
-    with pytest.raises(UserError, match=r"7 files refused: cat/broken\.png \(a link to nothing"):
+    with pytest.raises(UserError, match=r"\(7\)"):
         pack(root, tmp_path / "store", held_out=0, strict=True)
 
 
@@ -193,8 +190,9 @@ def test_names_of_any_bytes_are_packed(tmp_path: Path) -> None:
 
 def test_images_of_several_sizes_need_a_size(tmp_path: Path) -> None:
     root = fill(tmp_path / "in", {"1.png": image(1, 8), "2.png": image(2, 9)})
-    with pytest.raises(UserError, match=r"'2\.png' is of another shape: 9x9 pixels, where others have 8x8; .*size=8"):
+    with pytest.raises(UserError, match=r"2\.png") as refused:
         pack(root, tmp_path / "store")
+    assert refused.value.remedy == {"size": 8}
     assert pack(root, tmp_path / "store", size=8, channels=1).shape == (1, 8, 8)
 
 
@@ -204,7 +202,7 @@ def test_folder_without_images_is_a_mistake(tmp_path: Path, files: dict[str, byt
     root.mkdir()
     fill(root, files)
     for size in (None, 8):
-        with pytest.raises(UserError, match=r"no images to pack|none of 1 file can be decoded"):
+        with pytest.raises(UserError, match=str(root)):
             pack(root, tmp_path / "store", size=size)
     assert not (tmp_path / "store").exists()
 
@@ -246,7 +244,7 @@ def test_zip_members_that_escape_or_hide_are_refused(tmp_path: Path) -> None:
     assert reds(store, "train") == [1]
     reasons = dict(store.refused)
     assert len(store.refused) == 9 and reasons["locked.png"] == "encrypted" and reasons["link.png"] == "a link"
-    assert "damaged in the zip" in reasons["damaged.png"]
+    assert "damaged" in reasons["damaged.png"]
     assert {p for p in tmp_path.rglob("*") if p.parent != tmp_path / "store"} == {*before, tmp_path / "store"}
 
 
@@ -254,14 +252,13 @@ def test_zip_bomb_is_not_inflated(tmp_path: Path) -> None:
     zeros = b"\0" * (80 << 20)
     file = zipped(tmp_path / "bomb.zip", {"1.png": image(1), "2.png": zeros, "3.png": image(1)[:16] + zeros})
     store = pack(file, tmp_path / "store")
-    assert dict(store.refused)["3.png"] == "larger than 64 MiB"
-    assert "allowed format" in dict(store.refused)["2.png"]
+    assert "64 MiB" in dict(store.refused)["3.png"] and "allowed format" in dict(store.refused)["2.png"]
 
 
 @pytest.mark.parametrize("data", [b"PK\x03\x04 nonsense", b"PK\x05\x06" + bytes(18)])
 def test_broken_or_empty_zip(tmp_path: Path, data: bytes) -> None:
     (tmp_path / "a.zip").write_bytes(data)
-    with pytest.raises(UserError, match=r"not a readable zip|no images to pack"):
+    with pytest.raises(UserError, match=str(tmp_path / "a.zip")):
         pack(tmp_path / "a.zip", tmp_path / "store")
 
 

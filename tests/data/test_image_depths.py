@@ -5,7 +5,7 @@ import zlib
 
 import numpy as np
 import pytest
-from encoding import encoded, picture, png
+from encoding import encoded, kinds, picture, png
 from PIL import Image
 
 from unstir.data.images import Refused, decode
@@ -16,7 +16,7 @@ def test_16_bit_grey_is_scaled_and_not_clipped(kind: str) -> None:
     values = np.linspace(0, 65535, 64).astype(np.uint16).reshape(8, 8)
     pixels, notes = decode(encoded(Image.fromarray(values), kind), f"a.{kind}", None, 1)
     assert np.array_equal(pixels[0], np.round(values / 257))
-    assert notes == ("16-bit grey scaled to 8 bits",)
+    assert kinds(notes) == ["16-bit"]
 
 
 def tiff(values: np.ndarray, photometric: int) -> bytes:
@@ -33,7 +33,7 @@ def tiff(values: np.ndarray, photometric: int) -> bytes:
 def test_a_tiff_in_which_zero_is_white_is_no_negative(channels: int) -> None:
     deep = np.array([[0, 257, 300], [25700, 65000, 65535]], np.uint16)
     grey, notes = decode(tiff(deep, 0), "a.tif", None, channels)  # (65535 - 300) / 257 is 253.8, 535 / 257 is 2.1
-    assert grey.tolist() == [[[255, 254, 254], [155, 2, 0]]] * channels and notes == ("16-bit grey scaled to 8 bits",)
+    assert grey.tolist() == [[[255, 254, 254], [155, 2, 0]]] * channels and kinds(notes) == ["16-bit"]
     assert decode(tiff(deep, 1), "a.tif", None, 1).pixels.tolist() == [[[0, 1, 1], [100, 253, 255]]]
     plain = np.array([[0, 1, 100, 255]], np.uint8)
     assert decode(tiff(plain, 0), "a.tif", None, 1).pixels.tolist() == [[[255, 254, 155, 0]]]
@@ -56,8 +56,7 @@ def test_the_transparent_value_of_a_grey_png_is_composited(bits: int, scale: int
     data = transparent(3, 2, bits, rows, 20 * scale)
     pixels, notes = decode(data, "a.png", None, 1, ground)
     assert pixels.tolist() == [[[0, shown, 21], [shown, 200, 255]]]
-    scaled = ("16-bit grey scaled to 8 bits",) if bits == 16 else ()
-    assert notes == (*scaled, f"transparency composited on {ground}")
+    assert kinds(notes) == ["16-bit"] * (bits == 16) + ["transparency"] and notes[-1].endswith(ground)
 
 
 def test_a_neighbour_of_the_transparent_value_that_is_the_same_at_8_bits_stays() -> None:
@@ -78,7 +77,7 @@ def test_a_neighbour_of_the_transparent_value_that_is_the_same_at_8_bits_stays()
 def test_the_transparent_value_of_few_bits_is_composited(bits: int, packed: int, value: int, shown: list[int]) -> None:
     rows = b"\0" + packed.to_bytes(max(1, bits // 2), "big")
     pixels, notes = decode(transparent(4, 1, bits, rows, value), "a.png", None, 1)
-    assert pixels.tolist() == [[shown]] and notes == ("transparency composited on white",)
+    assert pixels.tolist() == [[shown]] and kinds(notes) == ["transparency"]
 
 
 @pytest.mark.parametrize("bits", [8, 16])
@@ -88,7 +87,7 @@ def test_the_transparent_colour_of_a_png_is_composited(bits: int) -> None:
     data = transparent(3, 1, bits, b"\0" + values.astype(f">u{bits // 8}").tobytes(), *values[0].tolist())
     pixels, notes = decode(data, "a.png", None, 3)
     assert pixels[:, 0].T.tolist() == [[255, 255, 255], [19, 23, 28], [27, 23, 19]]
-    assert notes == ("transparency composited on white",)
+    assert kinds(notes) == ["transparency"]
 
 
 def test_16_bit_colour_png_is_within_one_level() -> None:
@@ -103,5 +102,5 @@ def test_16_bit_colour_png_is_within_one_level() -> None:
 
 @pytest.mark.parametrize("mode", ["F", "I"])
 def test_float_and_32_bit_tiff_are_refused(mode: str) -> None:
-    with pytest.raises(Refused, match="no fixed range"):
+    with pytest.raises(Refused, match=r"fixed range"):
         decode(encoded(picture("L").convert(mode), "TIFF"), "a.tif", None, 1)

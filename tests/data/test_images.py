@@ -9,7 +9,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from encoding import encoded, picture, planes, png
+from encoding import encoded, kinds, picture, planes, png
 from PIL import Image
 
 from unstir.data import images
@@ -44,7 +44,7 @@ def test_grey_palette_and_one_bit_in_colour_and_grey(mode: str) -> None:
 def test_cmyk_is_converted_and_noted() -> None:
     data = encoded(picture("CMYK"), "JPEG", quality=100, subsampling=0)
     pixels, notes = decode(data, "a.jpg", None, 3)
-    assert notes == ("CMYK converted to RGB",)
+    assert kinds(notes) == ["CMYK"]
     assert np.array_equal(pixels, planes(Image.open(io.BytesIO(data))))
 
 
@@ -57,7 +57,7 @@ def test_alpha_is_composited_on_white(mode: str) -> None:
     a = alpha[None] / 255
     expected = planes(image.convert("RGBA").convert("RGB")) * a + 255 * (1 - a)
     assert np.abs(pixels - expected).max() <= 1
-    assert notes == ("transparency composited on white",)
+    assert kinds(notes) == ["transparency"]
 
 
 def test_opaque_alpha_is_not_worth_a_note() -> None:
@@ -72,7 +72,7 @@ def test_palette_with_a_transparent_entry() -> None:
     image.putpixel((0, 0), 0)
     pixels, notes = decode(encoded(image, transparency=0), "a.png", None, 3)
     assert pixels[:, 0, 0].tolist() == [255, 255, 255] and pixels[:, 1, 1].tolist() == [10, 20, 30]
-    assert notes == ("transparency composited on white",)
+    assert kinds(notes) == ["transparency"]
 
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "TIFF"])
@@ -86,7 +86,7 @@ def test_exif_orientation_is_applied(kind: str, orientation: int) -> None:
     exif[0x0112] = orientation
     pixels, notes = decode(encoded(stored.convert("RGB"), kind, exif=exif), f"a.{kind}", None, 1)
     assert np.abs(pixels[0].astype(int) - np.asarray(upright)).mean() < 3
-    assert ("EXIF orientation applied" in notes) == (orientation > 1)
+    assert ("EXIF" in kinds(notes)) == (orientation > 1)
 
 
 @pytest.mark.parametrize("kind", ["GIF", "WEBP", "PNG", "TIFF"])
@@ -96,13 +96,13 @@ def test_first_frame_of_several(kind: str) -> None:
     data = encoded(first, kind, save_all=True, append_images=[second], **options)
     pixels, notes = decode(data, f"a.{kind}", None, 3)
     assert pixels[:, 0, 0].tolist() == [255, 0, 0]
-    assert notes == ("first frame of several",)
+    assert kinds(notes) == ["first"]
 
 
 def test_content_decides_and_not_the_extension() -> None:
     pixels, notes = decode(encoded(picture()), "photo.jpg", None, 3)
     assert np.array_equal(pixels, planes(picture()))
-    assert notes == ("decoded by content, the extension is not the format's",)
+    assert kinds(notes) == ["decoded"]
 
 
 def test_colour_profile_other_than_srgb_is_noted() -> None:
@@ -111,14 +111,14 @@ def test_colour_profile_other_than_srgb_is_noted() -> None:
     srgb = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
     assert decode(encoded(picture(), icc_profile=srgb), "a.png", None, 3).notes == ()
     other = decode(encoded(picture(), icc_profile=b"Display P3" * 20), "a.png", None, 3)
-    assert other.notes == ("colour profile other than sRGB ignored",)
+    assert kinds(other.notes) == ["colour"]
 
 
 @pytest.mark.parametrize(
     "data", [b"", b"hello, I am text", b"%PDF-1.7", b"SIMPLE  =  T", b"\x1f\x8b\x08\0", b"P6 1 1 255\n"]
 )
 def test_what_is_no_allowed_image_is_refused(data: bytes) -> None:
-    with pytest.raises(Refused, match=r"empty file|allowed format"):
+    with pytest.raises(Refused, match=r"empty|format"):
         decode(data, "a.png", None, 3)
 
 
@@ -169,9 +169,7 @@ def test_image_of_the_asked_size_is_untouched() -> None:
 
 
 def test_small_images_are_enlarged_with_a_note_or_refused() -> None:
-    assert decode(encoded(picture(size=(16, 30))), "a.png", 32, 3).notes == (
-        "enlarged, the shorter side is below the packed size",
-    )
+    assert kinds(decode(encoded(picture(size=(16, 30))), "a.png", 32, 3).notes) == ["enlarged,"]
     for size in ((15, 40), (1, 1)):
         with pytest.raises(Refused, match=f"too small: {size[0]}x{size[1]}.*at least 16"):
             decode(encoded(picture(size=size)), "a.png", 32, 3)
@@ -208,4 +206,4 @@ def test_broken_metadata_does_not_spoil_an_image():
         raise SyntaxError
 
     assert images._orientation(SimpleNamespace(getexif=broken), notes) == 1  # type: ignore[arg-type]
-    assert notes == ["unreadable EXIF ignored"]
+    assert kinds(notes) == ["unreadable"]

@@ -1,5 +1,7 @@
 """A pack that ends without a store leaves nothing beside it."""
 
+import re
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -29,16 +31,12 @@ def small_chunks(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("make", "odd", "strict", "said"),
-    [
-        (images, "shape", False, "images differ in size"),
-        (items, "shape", False, "images differ in size"),
-        (images, "empty", True, "1 file refused: 7.png"),
-    ],
+    ("make", "odd", "strict", "place"),
+    [(images, "shape", False, "'7.png'"), (items, "shape", False, "[7]"), (images, "empty", True, "7.png")],
 )
-def test_a_refusal_of_the_images_leaves_nothing(tmp_path, make, odd, strict, said):
+def test_a_refusal_of_the_images_leaves_nothing(tmp_path, make, odd, strict, place):
     given = make(tmp_path / "in", odd)
-    with pytest.raises(UserError, match=said):
+    with pytest.raises(UserError, match=re.escape(place)):
         pack(given, tmp_path / "store", held_out=0, strict=strict)
     assert [path.name for path in tmp_path.iterdir()] == ["in"]
 
@@ -52,6 +50,6 @@ def test_what_fails_or_is_interrupted_leaves_nothing(tmp_path, monkeypatch, erro
             super().write(chunk)
 
     monkeypatch.setattr(packing, "Writer", Writer)
-    with pytest.raises((UserError, KeyboardInterrupt)):
+    with pytest.raises(type(error)):
         pack(images(tmp_path / "in", ""), tmp_path / "store", held_out=0)
     assert [path.name for path in tmp_path.iterdir()] == ["in"]

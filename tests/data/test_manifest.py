@@ -66,8 +66,9 @@ def test_every_flipped_bit_of_the_manifest_that_changes_what_it_says_is_refused(
             assert Store.open(copy).manifest == {k: v for k, v in content.items() if k != "manifest_hash"}
             continue
         seen += 1
-        with pytest.raises(UserError, match=r"manifest\.json: (damaged|changed|store format)"):
+        with pytest.raises(UserError) as refused:
             Store.open(copy)
+        assert refused.value.given == file
     assert seen > 1500
 
 
@@ -107,8 +108,9 @@ FORGED = [
 @pytest.mark.parametrize(("key", "value"), FORGED, ids=lambda value: str(value)[:30])
 def test_forged_manifest_whose_hash_is_right_is_refused(copy, key, value):
     (copy / MANIFEST).write_bytes(sealed({**json.loads((copy / MANIFEST).read_text()), key: value}))
-    with pytest.raises(UserError, match=r"manifest\.json: damaged, or not the manifest"):
+    with pytest.raises(UserError) as refused:
         Store.open(copy)
+    assert refused.value.given == copy / MANIFEST
 
 
 @pytest.mark.parametrize(
@@ -129,9 +131,9 @@ def test_forged_manifest_whose_hash_is_right_is_refused(copy, key, value):
 )
 def test_text_that_breaks_parsers_is_one_line(copy, text):
     (copy / MANIFEST).write_bytes(text)
-    with pytest.raises(UserError, match=r"manifest\.json: (damaged|store format 9{20} is of a newer)") as caught:
+    with pytest.raises(UserError) as refused:
         Store.open(copy)
-    assert len(str(caught.value)) < 400
+    assert refused.value.given == copy / MANIFEST and len(str(refused.value)) < 400
 
 
 JSON = st.recursive(
@@ -180,11 +182,11 @@ def test_damaged_store_is_said_and_not_packed_over(photos, copy):
     before = {path.name: path.read_bytes() for path in copy.iterdir()}
     for damage in (b"", b"{}", before[MANIFEST].replace(b"unstir", b"unstar")):
         (copy / MANIFEST).write_bytes(damage)
-        with pytest.raises(UserError, match=r"manifest\.json: damaged"):
+        with pytest.raises(UserError, match=MANIFEST):
             pack(photos, copy)
     (copy / MANIFEST).unlink()
     assert is_store(copy)
-    with pytest.raises(UserError, match=r"manifest\.json is missing"):
+    with pytest.raises(UserError, match=MANIFEST):
         pack(photos, copy)
     left = {path.name: path.read_bytes() for path in copy.iterdir()}
     assert left == {name: data for name, data in before.items() if name != MANIFEST}

@@ -1,8 +1,8 @@
 """Packing: killed and begun again, twice at once, over something else, on a full or closed disk."""
 
+import errno
 import hashlib
 import os
-import re
 import shutil
 import signal
 import subprocess
@@ -115,7 +115,7 @@ def test_source_that_changes_while_it_is_packed_is_an_error(photos: Path, tmp_pa
     source, out = tmp_path / "photos", tmp_path / "store"
     shutil.copytree(photos, source)
     changing = nullcontext(lambda done, total: (source / "cat/1.png").unlink(missing_ok=True))
-    with pytest.raises(UserError, match="changed while it was packed"), shown_by(lambda job, unit: changing):
+    with pytest.raises(UserError, match=str(source)), shown_by(lambda job, unit: changing):
         pack(source, out, size=8)
     assert pack(source, out, size=8).manifest["counts"] == {"train": 808, "held_out": 90}
 
@@ -134,12 +134,12 @@ def test_a_link_leads_to_where_the_store_is_made(photos: Path, tmp_path: Path, t
 
 def test_a_link_to_itself_is_one_line(photos: Path, tmp_path: Path) -> None:
     (tmp_path / "loop").symlink_to(tmp_path / "loop")
-    with pytest.raises(UserError, match="loop: a link that leads to itself; name another folder"):
+    with pytest.raises(UserError, match=str(tmp_path / "loop")):
         pack(photos, tmp_path / "loop", size=8)
 
 
 def test_finished_store_is_opened_at_once(photos: Path, whole: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(packing, "_pack", None)  # would be called
+    monkeypatch.setattr(packing, "staging_folder", None)  # would be called
     monkeypatch.setattr(FolderSource, "source_hash", None)
     assert pack(photos, whole, size=8).path == whole
 
@@ -151,25 +151,16 @@ def test_touched_or_copied_source_is_still_the_same(photos: Path, whole: Path, t
 
 
 def test_store_of_something_else_is_not_overwritten(photos: Path, whole: Path, tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"holds folder \(size 8\), asked for is folder \(size 16\); .*='FOLDER'\)"):
-        pack(photos, whole, size=16)
-    with pytest.raises(
-        UserError, match=r"holds folder \(size 8, held_out 0.1\), asked for .* \(size 4, held_out 0.2\)"
-    ):
-        pack(photos, whole, size=4, held_out=0.2)
-    older, newer = ("folder", {"size": 8}), ("folder", {"size": 8, "crop": 4})  # of another version
-    assert packing._settings(older, newer) == "folder (crop not set)"
-    plain = ("records", {"size": None, "held_out": 0.1, "chunked": True})
-    assert packing._settings(plain, ("records", {"size": 8})) == "records (size not set, held_out 0.1, chunked yes)"
-    with pytest.raises(UserError, match="holds folder, asked for is digits;"):
+    for settings, kept in ({"size": 16}, {"size": 8}), ({"size": 4, "held_out": 0.2}, {"size": 8, "held_out": 0.1}):
+        with pytest.raises(UserError) as refused:
+            pack(photos, whole, **settings)  # type: ignore[arg-type]
+        assert refused.value.given == whole and kept in refused.value.remedy
+    with pytest.raises(UserError, match=r"\bfolder\b.*\bdigits\b"):
         pack("digits", whole)
     other = tmp_path / "other"
     shutil.copytree(photos, other)
     (other / "dog/3.png").write_bytes((other / "dog/4.png").read_bytes())
-    with pytest.raises(
-        UserError,
-        match=r"differs from it; choose another place \(out=.*, or delete that folder to pack anew, if no run",
-    ):
+    with pytest.raises(UserError, match=str(other)):
         pack(other, whole, size=8)
 
 
@@ -180,7 +171,7 @@ def test_folder_of_something_else_is_not_overwritten(tmp_path: Path) -> None:
     (tmp_path / "mine/thesis.txt").write_text("x")
     (tmp_path / "file").write_text("x")
     for name in ("mine", "file"):
-        with pytest.raises(UserError, match=f"{name}: exists and is not a packed store"):
+        with pytest.raises(UserError, match=str(tmp_path / name)):
             pack("digits", tmp_path / name)
     assert (tmp_path / "mine/thesis.txt").exists()
 
@@ -190,7 +181,7 @@ def test_two_packers_of_one_store(photos: Path, tmp_path: Path) -> None:
     with start(photos, out, 0.3) as process:
         assert process.stdout
         process.stdout.readline()
-        with pytest.raises(UserError, match="another process is packing it"):
+        with pytest.raises(UserError, match=str(out)):
             pack(photos, out, size=8)
         process.kill()
     assert pack(photos, out, size=8).count("train") == 809
@@ -208,7 +199,7 @@ def test_killed_worker_is_an_error_and_not_a_hang(photos: Path) -> None:
     for pid in children.read_text().split():
         if b"unstir.data.decoding" in Path(f"/proc/{pid}/cmdline").read_bytes():
             os.kill(int(pid), signal.SIGKILL)
-    with pytest.raises(UserError, match=r"a packing worker ended \(status -9\)"):
+    with pytest.raises(UserError, match="-9"):
         list(replies)
     assert time.monotonic() - begun < 10
 
@@ -218,7 +209,7 @@ def test_full_disk_is_told_before_anything_is_written(
 ) -> None:
     usage = shutil.disk_usage(tmp_path)
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=1000))
-    with pytest.raises(UserError, match=r"packing needs 24\d,\d\d\d bytes, 1,000 are free"):
+    with pytest.raises(UserError, match=r"24\d,\d\d\d bytes, 1,000"):
         pack(photos, tmp_path / "store", size=8)
 
 
@@ -230,8 +221,9 @@ def test_disk_that_fills_up_meanwhile_leaves_nothing(photos: Path, whole: Path, 
     previous = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, hard))
     try:
-        with pytest.raises(UserError, match="ulimit -f"):
+        with pytest.raises(OSError) as failed:
             pack(photos, out, size=8)
+        assert failed.value.errno == errno.EFBIG and str(tmp_path) in failed.value.filename
         assert not any(tmp_path.iterdir())
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
@@ -242,11 +234,11 @@ def test_disk_that_fills_up_meanwhile_leaves_nothing(photos: Path, whole: Path, 
 
 def test_place_that_cannot_be_written(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("x")
-    with pytest.raises(UserError, match=r"cannot be written.*name another"):
+    with pytest.raises((FileExistsError, NotADirectoryError)):
         pack("digits", tmp_path / "file/store")
     if os.geteuid() != 0:
         (tmp_path / "closed").mkdir(mode=0o500)
-        with pytest.raises(UserError, match="cannot be written"):
+        with pytest.raises(PermissionError):
             pack("digits", tmp_path / "closed/store")
 
 
@@ -260,21 +252,20 @@ def test_a_file_of_another_hash_is_refused_also_where_it_is_packed_already(tmp_p
         with zipfile.ZipFile(file, "w") as archive:
             archive.write(tmp_path / "a.png", "a.png")
     own, other = hashlib.sha256(file.read_bytes()).hexdigest(), "0" * 64
-    said = f"{re.escape(str(file))}: SHA-256 is {own}, expected {other}; .*sha256='{own}'"
-    with pytest.raises(UserError, match=said):
+    with pytest.raises(UserError, match=own):
         pack(file, tmp_path / "store", sha256=other)
     assert not (tmp_path / "store").exists()
     store = pack(file, tmp_path / "store", sha256=own.upper())
     assert pack(file, tmp_path / "store", sha256=own).content_hash == store.content_hash
-    with pytest.raises(UserError, match=said):
+    with pytest.raises(UserError, match=own):
         pack(file, tmp_path / "store", sha256=other)
 
 
 def test_a_hash_of_what_is_no_file_is_refused(photos: Path, tmp_path: Path) -> None:
-    sources = {"digits": "digits", "hf:me/animals": "hf:me/animals", str(photos): photos, "what is in memory": [1]}
-    for said, source in sources.items():
-        with pytest.raises(UserError, match=f"0' is the hash of one file, and {re.escape(said)} is none; leave it out"):
+    for source in ("digits", "hf:me/animals", photos, [1]):
+        with pytest.raises(UserError) as refused:
             pack(source, tmp_path / "store", sha256="0" * 64)
+        assert refused.value.remedy == {"sha256": None}
 
 
 def test_the_least_size_is_one_pixel(tmp_path: Path) -> None:
@@ -284,14 +275,15 @@ def test_the_least_size_is_one_pixel(tmp_path: Path) -> None:
 
 def test_source_that_is_nothing_of_use(tmp_path: Path, whole: Path) -> None:
     (tmp_path / "a.png").write_bytes(b"\x89PNG")
-    cases = (
-        (tmp_path / "a.png", "give the folder"),
-        ("typo", "use mnist, digits, cifar10"),
-        (whole, "a packed store already"),
-    )
-    for source, message in cases:
-        with pytest.raises(UserError, match=message):
+    for source, remedy in (
+        (tmp_path / "a.png", "folder"),
+        ("typo", "mnist"),
+        ("digts", "digits?"),
+        (whole, "as it is"),
+    ):
+        with pytest.raises(UserError) as refused:
             pack(source, tmp_path / "store")
+        assert (refused.value.key, refused.value.given) == ("source", Path(source)) and remedy in refused.value.remedy
 
 
 def test_strict_lists_the_first_ten(tmp_path: Path) -> None:
@@ -300,9 +292,9 @@ def test_strict_lists_the_first_ten(tmp_path: Path) -> None:
     Image.new("RGB", (8, 8)).save(root / "ok.png")
     for i in range(12):
         (root / f"{i}.png").write_bytes(b"")
-    with pytest.raises(UserError, match=r"12 files refused: .*, and 2 more; .*without --strict") as caught:
+    with pytest.raises(UserError, match=r"\(12\)") as refused:
         pack(root, tmp_path / "store", strict=True)
-    assert str(caught.value).count("empty file") == 10
+    assert str(refused.value).count("empty file") == 10 and {"strict": None} in refused.value.remedy
     assert not (tmp_path / "store").exists()
 
 

@@ -4,7 +4,6 @@ import contextlib
 import json
 import shutil
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -14,6 +13,7 @@ from hypothesis import strategies as st
 
 from unstir.data import Store, is_store, pack
 from unstir.data import store as stores
+from unstir.data.manifest import PACK_AGAIN
 from unstir.data.store import Array, matched
 from unstir.errors import UserError
 
@@ -83,8 +83,9 @@ def test_header_is_what_numpy_reads(shape: list[int], descr: str) -> None:
 @pytest.mark.parametrize("name", ["train.images.npy", "train.labels.npy", "held_out.images.npy", "manifest.json"])
 def test_missing_file_is_named(copy: Path, name: str) -> None:
     (copy / name).unlink()
-    with pytest.raises(UserError, match=name):
+    with pytest.raises(UserError) as refused:
         Store.open(copy)
+    assert refused.value.given == (copy if name == "manifest.json" else copy / name)
 
 
 @given(cut=st.integers(1, 90_000))
@@ -92,20 +93,20 @@ def test_missing_file_is_named(copy: Path, name: str) -> None:
 def test_truncated_array_is_refused(copy: Path, cut: int) -> None:
     file = copy / "train.images.npy"
     whole = file.read_bytes()
-    file.write_bytes(whole[:-cut])
-    with pytest.raises(UserError, match=r"train\.images\.npy: truncated"):
-        Store.open(copy)
-    file.write_bytes(whole + b"x")
-    with pytest.raises(UserError, match="too long"):
-        Store.open(copy)
+    for damaged in (whole[:-cut], whole + b"x"):
+        file.write_bytes(damaged)
+        with pytest.raises(UserError) as refused:
+            Store.open(copy)
+        assert refused.value.given == file
     file.write_bytes(whole)
 
 
 def test_header_of_another_shape_is_refused(copy: Path) -> None:
     with (copy / "train.images.npy").open("r+b") as file:
         file.write(Array(Path(), "|u1", (1498, 8, 8, 1)).header)
-    with pytest.raises(UserError, match="header differs"):
+    with pytest.raises(UserError) as refused:
         Store.open(copy)
+    assert refused.value.given == copy / "train.images.npy"
 
 
 def test_an_open_store_is_read_once(digits: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -126,25 +127,20 @@ def test_any_flipped_bit_fails_verification(copy: Path) -> None:
             flipped = bytearray(data)
             flipped[rng.integers(128, len(data))] ^= 1 << int(rng.integers(8))
             (copy / name).write_bytes(flipped)
-            with pytest.raises(UserError, match="content hash"):
+            with pytest.raises(UserError) as refused:
                 store.verify()
+            assert refused.value.given == copy
         (copy / name).write_bytes(data)
     store.verify()
 
 
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        ({"unstir_store": 3}, "format 3 is of a newer unstir, and this one reads 2; upgrade unstir"),
-        ({"unstir_store": 1}, "format 1 is of an older unstir, .*; delete the folder and pack the data again"),
-        ({"unstir_store": None}, "not the manifest"),
-    ],
-)
-def test_manifest_of_another_form_is_refused(copy: Path, change: dict[str, Any], message: str) -> None:
+@pytest.mark.parametrize(("version", "remedy"), [(3, "upgrade unstir"), (1, PACK_AGAIN), (None, PACK_AGAIN)])
+def test_manifest_of_another_format_is_refused(copy: Path, version: int | None, remedy: str) -> None:
     file = copy / "manifest.json"
-    file.write_text(json.dumps(json.loads(file.read_text()) | change))
-    with pytest.raises(UserError, match=message):
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"unstir_store": version}))
+    with pytest.raises(UserError) as refused:
         Store.open(copy)
+    assert (refused.value.given, refused.value.remedy) == (file, remedy)
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b"[]", b"\xff\xfe", b"3", b"null"])
@@ -156,13 +152,14 @@ def test_manifest_that_is_no_json_object_is_refused(copy: Path, content: bytes) 
 
 
 def test_unknown_split_is_refused(digits: Path) -> None:
-    with pytest.raises(UserError, match="use one of train, held_out"):
+    with pytest.raises(UserError) as refused:
         Store.open(digits).images("test")
+    assert (refused.value.key, refused.value.given) == ("split", "test")
 
 
 def test_folder_without_manifest_is_no_store(tmp_path: Path) -> None:
     assert not is_store(tmp_path)
-    with pytest.raises(UserError, match="unstir data pack"):
+    with pytest.raises(UserError, match=str(tmp_path)):
         Store.open(tmp_path)
 
 
@@ -177,8 +174,9 @@ def test_digits_in_colour_and_enlarged(tmp_path: Path) -> None:
     images = store.images("train")
     assert store.shape == (3, 16, 16)
     assert torch.equal(images[:, 0], images[:, 2])
-    with pytest.raises(UserError, match="use size <= 16"):
+    with pytest.raises(UserError) as refused:
         pack("digits", tmp_path / "large", size=17)
+    assert refused.value.remedy == {"size": 16}
 
 
 @pytest.mark.parametrize(("label", "is_sound"), [(0, True), (9, True), (-1, False), (10, False)])
@@ -186,7 +184,7 @@ def test_labels_are_those_of_classes(digits: Path, monkeypatch: pytest.MonkeyPat
     store = Store.open(digits)
     monkeypatch.setattr(stores, "content_hash", lambda *_: store.content_hash)
     monkeypatch.setattr(Store, "labels", lambda self, split: torch.tensor([5, label]))
-    with contextlib.nullcontext() if is_sound else pytest.raises(UserError, match="labels in train that are no class"):
+    with contextlib.nullcontext() if is_sound else pytest.raises(UserError, match="in train"):
         store.verify()
 
 

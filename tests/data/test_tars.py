@@ -2,6 +2,7 @@
 
 import io
 import random
+import shutil
 import tarfile
 
 import pytest
@@ -38,37 +39,24 @@ def test_the_image_of_a_sample_is_the_one_without_a_further_point(tmp_path, name
     store = pack(tar(tmp_path / "x.tar", names), tmp_path / "store", held_out=0)
     assert store.images("train")[:, 0, 0, 0].tolist() == packed
     assert store.classes == (("sky",) if any(name.endswith("cls") for name in names) else ())
-    noted = [(note.text, note.count, list(note.examples)) for note in store.notes]
-    text = "left out: beside the image of its sample, as masks are"
-    assert noted == ([(text, len(further), [f"x.tar: {name}" for name in further])] if further else [])
+    noted = [(note.count, list(note.examples)) for note in store.notes]
+    assert noted == ([(len(further), [f"x.tar: {name}" for name in further])] if further else [])
 
 
 @pytest.mark.parametrize(
-    ("names", "said"),
+    ("names", "sample", "count"),
     [
-        (
-            [f"set1.0/img.{n:04d}.png" for n in range(20)],
-            "the sample 'set1.0/img' has 20 images (.0000.png, .0001.png, .0002.png, ...): files that share a name up "
-            "to its first point are one sample, of one image; unpack the tar and pack the folder",
-        ),
-        (
-            ["b.png", "a.jpg", "a.png"],
-            "the sample 'a' has 2 images (.jpg, .png): files that share a name up to its first point are one sample, "
-            "of one image; unpack the tar and pack the folder",
-        ),
-        (
-            ["a.mask.png", "a.jpg", "a.png"],
-            "the sample 'a' has 3 images (.mask.png, .jpg, .png): files that share a name up to its first point are "
-            "one sample, of one image; unpack the tar and pack the folder",
-        ),
-        (["a.png", "a.PNG"], "the sample 'a' has 2 images (.png, .png): "),
-        (["a.left.png", "a.right.png"], "the sample 'a' has 2 images (.left.png, .right.png): "),
+        ([f"set1.0/img.{n:04d}.png" for n in range(20)], "'set1.0/img'", 20),
+        (["b.png", "a.jpg", "a.png"], "'a'", 2),
+        (["a.mask.png", "a.jpg", "a.png"], "'a'", 3),
+        (["a.png", "a.PNG"], "'a'", 2),
+        (["a.left.png", "a.right.png"], "'a'", 2),
     ],
 )
-def test_a_sample_of_several_images_is_refused_in_one_line(tmp_path, names, said):
-    with pytest.raises(UserError) as error:
+def test_a_sample_of_several_images_is_refused_in_one_line(tmp_path, names, sample, count):
+    with pytest.raises(UserError, match=rf"\b{count} images") as refused:
         pack(tar(tmp_path / "x.tar", names), tmp_path / "store")
-    assert str(error.value).startswith(f"{tmp_path / 'x.tar'}: {said}") and "\n" not in str(error.value)
+    assert refused.value.given.startswith(str(tmp_path / "x.tar")) and refused.value.given.endswith(sample)
     assert [path.name for path in tmp_path.iterdir()] == ["x.tar"]
 
 
@@ -77,9 +65,7 @@ def test_what_is_beside_the_images_of_a_split_that_is_left_out_is_not_told_twice
     tar(tmp_path / "in/train-0.tar", ["a.jpg", "a.cls"])
     tar(tmp_path / "in/test-0.tar", ["b.jpg", "b.seg.png"])
     store = pack(tmp_path / "in", tmp_path / "store", held_out=0)
-    assert [(note.text, note.count) for note in store.notes] == [
-        ("left out: of the split test, which has no labels", 1)
-    ]
+    assert [note.count for note in store.notes] == [1]
 
 
 @pytest.fixture
@@ -106,8 +92,9 @@ def test_a_tar_of_class_folders_is_packed_as_the_folder(tmp_path, folder, kind):
     assert pack(tmp_path / "x", tmp_path / "store").manifest == store.manifest
     with tarfile.open(tmp_path / "x", f"w:{kind}") as made:
         made.add(folder / "train", "photos")
-    with pytest.raises(UserError, match="differs from it"):
+    with pytest.raises(UserError) as refused:
         pack(tmp_path / "x", tmp_path / "store")
+    assert refused.value.given == tmp_path / "store"
 
 
 HOSTILE = {
@@ -132,11 +119,9 @@ def test_a_tar_that_leads_out_of_itself_is_refused_before_it_is_unpacked(tmp_pat
         member = tarfile.TarInfo(HOSTILE[what][0])
         member.type, member.linkname = HOSTILE[what][1:]
         made.addfile(member)
-    words = "leads out of it" if ".." in member.name or member.name[0] == "/" else "is neither a file nor a folder"
-    with pytest.raises(UserError) as error:
+    with pytest.raises(UserError) as refused:
         pack(tmp_path / "x.tar", tmp_path / "store")
-    mend = "so it is not unpacked; if you trust it, unpack it yourself and pack the folder"
-    assert str(error.value) == f"{tmp_path / 'x.tar'}: {member.name} {words}, {mend}"
+    assert refused.value.given == f"{tmp_path / 'x.tar'}: {member.name}"
     assert sorted(path.name for path in tmp_path.iterdir()) == ["plain.tar", "x.tar"]
 
 
@@ -148,10 +133,10 @@ def test_a_tar_larger_than_the_disk_is_refused_and_a_file_that_is_too_large_is_n
         made.addfile(member, io.BytesIO(bytes(5000)))
     monkeypatch.setattr(tars, "MAX_FILE_BYTES", 1000)
     store = pack(file, tmp_path / "store", held_out=0)
-    assert store.count("train") == 2 and store.refused == (("large.png", "larger than 0 MiB"),)
-    usage = tars.shutil.disk_usage(tmp_path)
-    monkeypatch.setattr(tars.shutil, "disk_usage", lambda _: usage._replace(free=100))
-    with pytest.raises(UserError, match=r"x\.tar: unpacking it takes \d+ bytes, 100 are free; free some space"):
+    assert store.count("train") == 2 and [path for path, _ in store.refused] == ["large.png"]
+    usage = shutil.disk_usage(tmp_path)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=100))
+    with pytest.raises(UserError, match=r"\d+ bytes, 100"):
         pack(file, tmp_path / "other")
 
 

@@ -152,7 +152,7 @@ def trial(writer, folder, arm, number, how):
             arm(str(folder).encode(), number, *how)
             writer.act(folder)
             status = 0
-        except UserError as error:
+        except (UserError, OSError) as error:
             status = REFUSED if "\n" not in str(error) and str(folder) in str(error) else BROKEN
         finally:
             os._exit(status)

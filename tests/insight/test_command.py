@@ -43,7 +43,7 @@ def test_json_has_figures_and_thresholds(spoiled, command):
 def test_mistakes_are_one_line(tmp_path, spoiled, command):
     for arguments, word in (
         ((tmp_path / "none",), "none does not exist"),
-        ((spoiled.path, "--store", tmp_path), "no packed data"),
+        ((spoiled.path, "--store", tmp_path), "no packed store"),
     ):
         status, out, err = command("doctor", *arguments)
         assert status == 2 and out == "" and word in err and "Traceback" not in err

@@ -122,5 +122,5 @@ def test_without_samples_no_network_is_asked_for_an_image_or_a_loss(healthy, mon
 def test_a_folder_without_a_run_and_a_wrong_store_are_refused(spoiled, tmp_path):
     with pytest.raises(UserError, match="holds no run"):
         diagnose(tmp_path)
-    with pytest.raises(UserError, match="no packed data here"):
+    with pytest.raises(UserError, match=str(tmp_path)):
         diagnose(spoiled.path, store=tmp_path, samples=False)

@@ -148,7 +148,7 @@ def test_a_damaged_store_is_refused_before_anything_is_measured(trained, tmp_pat
     data = bytearray(file.read_bytes())
     data[-1] ^= 1
     file.write_bytes(data)
-    with pytest.raises(UserError, match="the files were changed or damaged"):
+    with pytest.raises(UserError, match="changed or damaged"):
         likelihood(run.model(), damaged, Protocol(num=8, calls=4))
     assert counts == []
 

@@ -41,7 +41,6 @@ def pack(
         strict: Fail if any file is refused.
     """
     from unstir.data import pack as pack_images
-    from unstir.data.source import after_pack
 
     store = pack_images(
         source,
@@ -52,7 +51,6 @@ def pack(
         sha256=sha256 or None,
         strict=strict,
         license=license,
-        spelling=after_pack,
     )
     return inspect(store.path)
 

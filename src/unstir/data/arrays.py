@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from unstir.data.records import Records, file_stamp
 from unstir.data.rows import NO_CLASS, Rows, plain
-from unstir.errors import UserError, remedy
+from unstir.errors import UserError
 
 IMAGES = "images", "image", "x", "data", "arr_0"
 LABELS = "labels", "label", "targets", "y", "arr_1"
@@ -38,13 +38,11 @@ class ArrayFile(Records):
             with self.file.open("rb") as stream:  # NumPy leaves a broken zip open
                 zipped = stream.read(2) == b"PK"
                 stream.seek(0)
-                found = np.load(stream if zipped else self.file, None if zipped else "r", allow_pickle=False)
-                arrays = {key: found[key] for key in found.files} if zipped else {"images": found}
-        except OSError as error:
-            raise UserError(f"{self.file}: {remedy(error)}") from None
+                loaded = np.load(stream if zipped else self.file, None if zipped else "r", allow_pickle=False)
+                arrays = {key: loaded[key] for key in loaded.files} if zipped else {"images": loaded}
         except (ValueError, EOFError, zipfile.BadZipFile, zlib.error, KeyError):
             mend = "write it again, labels as numbers or text: labels.astype(str)"
-            raise UserError(f"{self.file}: damaged, or arrays of objects; {mend}") from None
+            raise UserError("", self.file, "is damaged, or holds arrays of objects", mend) from None
         return _rows(arrays, self.file.name, self.name)
 
 
@@ -115,7 +113,7 @@ class ItemsOfDataset(Records):
         if isinstance(item, Mapping):
             image = next((item[key] for key in IMAGES if key in item), None)
             if image is None:
-                raise UserError(f"{self.name}: no image in item {index}; its keys are {', '.join(map(str, item))}")
+                raise UserError("", self.name, f"has no image in item {index} of keys {', '.join(map(str, item))}")
             return image, _plain(next((item[key] for key in LABELS if key in item), None))
         if isinstance(item, tuple | list):
             return item[0], _plain(item[1]) if len(item) > 1 else None
@@ -133,26 +131,25 @@ def is_arrays(source: object) -> bool:
 def _as_mapping(given: Any) -> dict[str, NDArray[Any]]:
     parts = given if isinstance(given, tuple | list | Mapping) else (given,)
     if len(parts) > 2 and not isinstance(given, Mapping):
-        raise UserError(f"{len(parts)} arrays were given; give images, or (images, labels)")
+        raise UserError("", f"a tuple of {len(parts)} arrays", "is no source", "give images, or (images, labels)")
     try:
         if isinstance(given, Mapping):
             return {str(key): np.asarray(array) for key, array in given.items()}
         return dict(zip(("images", "labels"), map(np.asarray, parts), strict=False))
     except ValueError:
-        raise UserError("the labels are lists of several lengths; give one number or text for each image") from None
+        raise UserError("", "labels", "are lists of several lengths", "give a number or text for each image") from None
 
 
 def _rows(arrays: Mapping[str, NDArray[Any]], what: str, name: str) -> list[Rows]:
     key = next((key for key in IMAGES if key in arrays), None)
     if key is None:
-        there = ", ".join(f"{key} {list(array.shape)}" for key, array in arrays.items())
-        raise UserError(f"{name}: no array named {' or '.join(IMAGES)}; there are {there or 'none'}")
+        raise UserError("", name, f"has no array named {' or '.join(IMAGES)} among {', '.join(arrays) or 'none'}")
     images, labels = arrays[key], next((arrays[key] for key in LABELS if key in arrays), None)
     if images.ndim not in (3, 4):
-        shapes = "[N, H, W], [N, H, W, C] or [N, C, H, W]"
-        raise UserError(f"{name}: {key} has shape {list(images.shape)}; give {shapes}")
+        mend = "give [N, H, W], [N, H, W, C] or [N, C, H, W]"
+        raise UserError("", name, f"has {key} of shape {list(images.shape)}", mend)
     if labels is not None and labels.shape != images.shape[:1]:
-        raise UserError(f"{name}: labels have shape {list(labels.shape)}, {list(images.shape[:1])} is due")
+        raise UserError("", name, f"has labels of shape {list(labels.shape)}, not {list(images.shape[:1])}")
     read: Callable[[int], object] = images.__getitem__
     return [Rows("train", what, [None] * len(images) if labels is None else _listed(labels), read)]
 

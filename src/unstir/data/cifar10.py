@@ -11,7 +11,6 @@ import json
 import subprocess
 import sys
 import tarfile
-import zlib
 from collections.abc import Generator, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from functools import partial
@@ -22,10 +21,10 @@ from typing import IO
 import numpy as np
 from numpy.typing import NDArray
 
-from unstir.data.disk import fetch, file_sha256
+from unstir.data.disk import checked_sha256, fetch, file_sha256, tar_errors
 from unstir.data.images import Shape
 from unstir.data.source import Chunk, Options, Plan, Source, chunk_ranges, chunk_rows
-from unstir.errors import UserError, remedy
+from unstir.errors import UserError
 
 URL = "https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz"
 BINARY_SHA256 = "c4a38c50a1bc5f3a1c5537f2155ab9d68f9f25eb1ed8d9ddda3db29a59bca1dd"
@@ -42,10 +41,10 @@ _LOOKED_AT = 8  # members
 
 def is_cifar(archive: Path) -> bool:
     """Whether a .tar.gz is one of the archives, by the names of its first members."""
-    found: list[str] = []
-    with suppress(OSError, EOFError, ValueError, tarfile.TarError, zlib.error), tarfile.open(archive, "r:gz") as tar:
-        found += (member.name.split("/")[0] for member in islice(tar, _LOOKED_AT))
-    return not {_FOLDER, _PYTHON_FOLDER}.isdisjoint(found)
+    folders: list[str] = []
+    with suppress(OSError, UserError), tar_errors(archive), tarfile.open(archive, "r:gz") as tar:
+        folders += (member.name.split("/")[0] for member in islice(tar, _LOOKED_AT))
+    return not {_FOLDER, _PYTHON_FOLDER}.isdisjoint(folders)
 
 
 class _Contents:
@@ -83,10 +82,7 @@ class CifarSource(Source):
         if archive is None:
             archive = self.options.download_dir / URL.rpartition("/")[2]
             fetch(URL, archive, self.expected[0])
-        found = file_sha256(archive)
-        if found not in self.expected:
-            mend = f"fetch {URL} again, or vouch for this file with {self.options.spelling('sha256', found)}"
-            raise UserError(f"{archive}: SHA-256 is {found}, expected {' or '.join(self.expected)}; {mend}")
+        sha256 = checked_sha256(archive, *self.expected)
         shape = (self.channels, self.size or SIDE, self.size or SIDE)
         with _opened(archive) as contents:
             classes, total = contents.classes, contents.total
@@ -96,18 +92,17 @@ class CifarSource(Source):
                 for split, first, stop in chunk_ranges(total, contents.num_train, chunk_rows(shape)):
                     data = b"".join(islice(contents.records, stop - first))
                     if len(data) < (stop - first) * _RECORD:
-                        raise UserError("the archive ended before its last record; fetch it again")
+                        raise UserError("", archive, "ends before its last record", f"fetch {URL} again")
                     yield self._chunk(split, data, len(classes))
 
-        return Plan(shape, classes, total, "the official test batch", chunks, source_hash=found)
+        return Plan(shape, classes, total, "the official test batch", chunks, source_hash=sha256)
 
     def _chunk(self, split: str, data: bytes, num_classes: int) -> Chunk:
         records = np.frombuffer(data, np.uint8).reshape(-1, _RECORD)
         labels = records[:, 0].astype(np.int64)
         if (most := labels.max()) >= num_classes:
-            raise UserError(
-                f"{self.kind}: label {most} in {split}, but {num_classes} class names; the archive is damaged"
-            )
+            mend = "fetch the archive again"
+            raise UserError("", self.kind, f"has label {most} in {split}, but {num_classes} class names", mend)
         pixels: NDArray[np.uint8] = records[:, 1:].reshape(-1, 3, SIDE, SIDE)
         if (self.channels, self.size) != (3, SIDE):
             pixels = np.stack([self.resized(image.transpose(1, 2, 0), "CIFAR-10's images") for image in pixels])
@@ -117,38 +112,28 @@ class CifarSource(Source):
 @contextmanager
 def _opened(archive: Path) -> Iterator[_Contents]:
     """Open an archive of either kind. Raises UserError when it is not what it should be."""
-    try:
-        with tarfile.open(archive, "r:gz") as tar:
-            members = tar.getmembers()
-            if not any(m.name.startswith(_PYTHON_FOLDER + "/") for m in members):
-                yield _binary(archive, tar, members)
-                return
-    except UserError:
-        raise
-    except OSError as error:
-        why = remedy(error) if error.errno else "not a readable tar.gz archive; fetch it again"
-        raise UserError(f"{archive}: {why}") from None
-    except (tarfile.TarError, zlib.error, EOFError, ValueError, OverflowError, RecursionError, MemoryError):
-        raise UserError(f"{archive}: not a readable tar.gz archive; fetch it again") from None
+    with tar_errors(archive), tarfile.open(archive, "r:gz") as tar:
+        members = tar.getmembers()
+        if not any(m.name.startswith(_PYTHON_FOLDER + "/") for m in members):
+            yield _binary(archive, tar, members)
+            return
     with _python(archive) as contents:
         yield contents
 
 
 def _binary(archive: Path, tar: tarfile.TarFile, members: list[tarfile.TarInfo]) -> _Contents:
-    found: dict[str, tarfile.TarInfo] = {}
+    files, mend = dict[str, tarfile.TarInfo](), f"fetch {URL} again"
     for member in members:
         if member.name in (_META, *_BATCHES):
-            if member.name in found or not member.isreg():
-                raise UserError(f"{archive}: {member.name} is not one plain file; fetch {URL} again")
-            found[member.name] = member
+            if member.name in files or not member.isreg():
+                raise UserError("", archive, f"holds {member.name} not as one plain file", mend)
+            files[member.name] = member
     for name in (_META, *_BATCHES):
-        if name not in found:
-            raise UserError(f"{archive}: {name} is missing, so it is no CIFAR-10 archive; fetch {URL}")
-        if name != _META and found[name].size % _RECORD:
-            raise UserError(f"{archive}: {name} does not hold whole records of {_RECORD} bytes; fetch {URL} again")
-    meta, *batches = (stream for name in (_META, *_BATCHES) if (stream := tar.extractfile(found[name])))
+        if name not in files or (name != _META and files[name].size % _RECORD):
+            raise UserError("", archive, f"lacks {name} in whole records of {_RECORD} bytes", mend)
+    meta, *batches = (stream for name in (_META, *_BATCHES) if (stream := tar.extractfile(files[name])))
     names = (line.strip() for line in meta.read(1 << 16).decode("utf-8", "replace").splitlines())
-    *train, held_out = (found[name].size // _RECORD for name in _BATCHES)
+    *train, held_out = (files[name].size // _RECORD for name in _BATCHES)
     return _Contents(filter(None, names), sum(train), held_out, batches)
 
 
@@ -160,7 +145,7 @@ def _python(archive: Path) -> Iterator[_Contents]:
         try:
             if not (line := process.stdout.readline()):
                 reason = process.stderr.read().decode(errors="replace").strip().splitlines() or ["it ended early"]
-                raise UserError(f"{archive}: refused, {reason[-1]}; use the binary archive, {URL}")
+                raise UserError("", archive, f"is refused: {reason[-1]}", f"use the binary archive, {URL}")
             head = json.loads(line)
             yield _Contents(head["classes"], head["train"], head["held_out"], [process.stdout])
         finally:

@@ -53,7 +53,7 @@ class Parquet(Records):
         except UserError:
             raise
         except Exception as error:  # pyarrow raises anything at all on damaged files
-            raise UserError(f"{file}: no readable parquet file ({_short(error)}); fetch it again") from None
+            raise UserError("", file, f"is no readable parquet file ({_short(error)})", "fetch it again") from None
 
         @lru_cache(1)  # rows are asked for in order
         def images(group: int) -> Any:
@@ -78,8 +78,7 @@ class Parquet(Records):
                 if isinstance(data, bytes) and signature(data[:16]):
                     return str(name)
             break
-        there = ", ".join(f"{name} ({schema.field(name).type})" for name in schema.names)
-        raise UserError(f"{self.name}: no column of images; the columns are {there}")
+        raise UserError("", self.name, f"has no column of images among {', '.join(schema.names)}")
 
 
 class HubDataset(Records):
@@ -99,8 +98,7 @@ class HubDataset(Records):
         kinds = {name: type(of).__name__ for name, of in features.items()}
         self._image = next((name for name, kind in kinds.items() if kind == "Image"), "")
         if not self._image:
-            there = ", ".join(f"{name} ({getattr(of, 'dtype', kinds[name])})" for name, of in features.items())
-            raise UserError(f"{self.name}: no column of images; the columns are {there}")
+            raise UserError("", self.name, f"has no column of images among {', '.join(kinds)}")
         self._label = next((name for name, kind in kinds.items() if kind == "ClassLabel"), "")
         self._label = self._label or next((name for name in LABELS if name in kinds), "")
 
@@ -112,7 +110,7 @@ class HubDataset(Records):
                 name, _, config = source.removeprefix(PREFIX).partition(":")
                 loaded = self._library.load_dataset(name, config or None)
         except Exception as error:  # of the library, the network or the Hub
-            raise UserError(f"{source}: it cannot be loaded ({_short(error)}); check the name and connection") from None
+            raise UserError("", source, f"cannot be loaded: {_short(error)}", "check name and connection") from None
         return dict(loaded) if isinstance(loaded, dict) else {"train": loaded}
 
     def _kept(self, source: str) -> tuple[Path, ...]:

@@ -3,8 +3,8 @@
 Measured on 10,000 JPEG files of 32x32 pixels, two cores: one process 1.1 s, two threads 1.2 s, two processes 0.6 s.
 
 A child (`unstir.child`) whose parent is killed reads the end of its input and leaves.
-Request: one line of JSON, a list of paths. Reply: one line of JSON (shape of the decoded block, the rest of `Reply`),
-then the block's bytes; or {"failed": why}, which ends the packing.
+Request: one line of JSON, a list of paths. Reply: one line of JSON (shape of the decoded block, the rest of `_Reply`),
+then the block's bytes; or {"failed": why}, "" for want of memory, which ends the packing.
 """
 
 import hashlib
@@ -33,7 +33,7 @@ MAX_WORKERS = min(16, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffi
 _PROGRAM = "from unstir.data.decoding import serve; serve()"
 
 
-class Reply(NamedTuple):
+class _Reply(NamedTuple):
     """What became of the paths of one request."""
 
     pixels: NDArray[np.uint8]  # [accepted, C, H, W]
@@ -45,7 +45,7 @@ class Reply(NamedTuple):
 
 def decode_all(
     root: Path, requests: Iterable[list[str]], size: int | None, channels: int, shape: Shape | None, num_workers: int
-) -> Generator[Reply, None, None]:
+) -> Generator[_Reply, None, None]:
     """Decode groups of paths below `root` (a folder or zip) in order, a few groups ahead.
 
     Images of another shape than `shape` are refused; with None each group has that of its first image.
@@ -60,14 +60,14 @@ def decode_all(
             stack.callback(worker.stop)  # before the pool waits for its threads
             idle.put(worker)
 
-        def decode_one(paths: list[str]) -> Reply:
+        def decode_one(paths: list[str]) -> _Reply:
             worker = idle.get()
             try:
                 return worker.decode(paths)
             finally:
                 idle.put(worker)
 
-        pending: deque[Future[Reply]] = deque()
+        pending: deque[Future[_Reply]] = deque()
         for paths in requests:
             pending.append(pool.submit(decode_one, paths))
             if len(pending) > 2 * num_workers:
@@ -83,7 +83,7 @@ class _Worker:
         # what decoders written in C print about damaged files goes nowhere: the reasons are in the replies
         self._process = start(_PROGRAM, setup)
 
-    def decode(self, paths: list[str]) -> Reply:
+    def decode(self, paths: list[str]) -> _Reply:
         assert self._process.stdin and self._process.stdout
         try:
             self._process.stdin.write(json.dumps(paths).encode() + b"\n")
@@ -95,13 +95,12 @@ class _Worker:
         except (OSError, ValueError):
             self._process.kill()
             code = self._process.wait()
-            ended = f"a packing worker ended (status {code}) while decoding {paths[0]!r} to {paths[-1]!r}"
-            why = "for want of memory or by a crashing decoder; run the same command again"
-            raise UserError(f"{ended}, {why}") from None
+            files = f"{paths[0]!r} to {paths[-1]!r}"
+            raise UserError("", files, f"ended the process that decodes them, status {code}", "pack again") from None
         if "failed" in head:
-            raise UserError(head["failed"])
+            raise UserError(head["failed"]) if head["failed"] else MemoryError
         refused, notes = ([(first, second) for first, second in head[key]] for key in ("refused", "notes"))
-        return Reply(pixels, head["kept"], refused, notes, head["digest"])
+        return _Reply(pixels, head["kept"], refused, notes, head["digest"])
 
     def stop(self) -> None:
         with suppress(OSError), self._process:  # closes the pipes and waits
@@ -117,8 +116,7 @@ def serve() -> None:
             try:
                 head, decoded = _decode_group(items, json.loads(line), setup)
             except (UserError, MemoryError) as error:  # of the machine, not of a file
-                memory = f"{setup['root']}: not enough memory to decode its images; close other programs"
-                head, decoded = {"failed": str(error) if isinstance(error, UserError) else memory}, []
+                head, decoded = {"failed": str(error) if isinstance(error, UserError) else ""}, []
             sys.stdout.buffer.write(json.dumps(head).encode() + b"\n")
             sys.stdout.buffer.writelines(decoded)
             sys.stdout.buffer.flush()

@@ -1,4 +1,4 @@
-"""Files as the data room gets them: opened, hashed or downloaded, and the refusals as one line with the true remedy.
+"""Files as the data room gets them: opened, hashed or downloaded.
 
 Only regular files are opened. A download that was cut off goes on from there, and nothing unverified gets its name.
 """
@@ -10,14 +10,16 @@ import os
 import shutil
 import ssl
 import stat
+import tarfile
 import urllib.error
 import urllib.request
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from io import BufferedReader
 from pathlib import Path
 
-from unstir.errors import OF_THE_MACHINE, REMEDIES, UserError, remedy
+from unstir.errors import UserError, remedy
 from unstir.progress import counting
 
 TIMEOUT = 30.0  # seconds without a byte after which the connection is given up
@@ -28,7 +30,7 @@ WITHOUT_SYNC = (errno.EINVAL, errno.EBADF, errno.ENOSYS, errno.ENOTSUP)
 def usable_path(path: str | Path) -> Path:
     """The path, where it can be one at all. Raises UserError for the empty text and for a NUL."""
     if not str(path) or "\0" in str(path):
-        raise UserError(f"{str(path)!r} cannot be a path; give that of a file or folder")
+        raise UserError("", repr(str(path)), "cannot be a path", "give that of a file or folder")
     return Path(path)
 
 
@@ -47,7 +49,20 @@ def file_errors(file: Path, missing: str = "") -> Iterator[None]:
         yield
     except OSError as error:
         gone = missing and isinstance(error, FileNotFoundError | NotADirectoryError)
-        raise UserError(missing if gone else f"{file}: {remedy(error)}") from None
+        raise (UserError(missing) if gone else UserError(remedy(error)).at(file)) from None
+
+
+@contextmanager
+def tar_errors(file: Path) -> Iterator[None]:
+    """Raise UserError for what tarfile raises on damaged bytes; errors of the system stay as they are."""
+    try:
+        yield
+    except UserError:
+        raise
+    except (OSError, tarfile.TarError, zlib.error, EOFError, ValueError, OverflowError, RecursionError) as error:
+        if getattr(error, "errno", None):
+            raise
+        raise UserError("", file, "is no readable tar", "fetch it again") from None
 
 
 def file_sha256(file: Path) -> str:
@@ -56,37 +71,25 @@ def file_sha256(file: Path) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
+def checked_sha256(file: Path, *expected: str) -> str:
+    """The SHA-256 of a file, in hex. Raises UserError where it is none of those ``expected``."""
+    if (sha256 := file_sha256(file)) not in expected:
+        allowed = f"has SHA-256 {sha256}, not {' or '.join(expected)}"
+        raise UserError("", file, allowed, "fetch it again, or vouch for it by sha256")
+    return sha256
+
+
 def what_it_is(mode: int) -> str:
     """A word for a thing in the file system that is neither file nor folder."""
     kinds = {stat.S_ISDIR: "a folder", stat.S_ISFIFO: "a pipe", stat.S_ISSOCK: "a socket"}
     return next((word for test, word in kinds.items() if test(mode)), "a device")
 
 
-def require_space(staging: Path, needed: int, smaller: str) -> None:
-    """Raise UserError unless `needed` bytes are free; `smaller`: what to type for smaller images."""
-    if (free := shutil.disk_usage(staging).free) < needed:
-        mend = f"free some space, choose another folder or smaller images ({smaller})"
-        raise UserError(f"{staging.parent}: packing needs {needed:,} bytes, {free:,} are free; {mend}")
-
-
-@contextmanager
-def disk_errors(out: Path) -> Iterator[None]:
-    """Turn the refusals of the disk, and want of memory, into one-line UserErrors."""
-    try:
-        yield
-    except MemoryError:
-        raise UserError(f"{out}: not enough memory to pack; close other programs or pack smaller images") from None
-    except OSError as error:
-        where = Path(os.fsdecode(error.filename) if isinstance(error.filename, str | bytes) else out)
-        if not where.is_relative_to(out.parent):
-            raise UserError(f"{where}: {remedy(error)}") from None
-        machine = error.errno in OF_THE_MACHINE
-        again = " and run the same command again" if machine else ""
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            free = shutil.disk_usage(out.parent if out.parent.exists() else Path.cwd()).free
-            raise UserError(f"{out}: the disk is full ({free:,} bytes free); {REMEDIES[error.errno]}{again}") from None
-        named = "" if where == out else f"{where}: "
-        raise UserError(f"{out}: cannot be written ({named}{remedy(error)}{again})") from None
+def require_space(folder: Path, needed: int) -> None:
+    """Raise UserError unless `needed` bytes are free where a folder is."""
+    if (free := shutil.disk_usage(folder).free) < needed:
+        mend = "free some space, choose another folder or pack smaller images"
+        raise UserError("", folder.parent, f"needs {needed:,} bytes, {free:,} are free", mend)
 
 
 def sync_folder(folder: Path) -> None:
@@ -113,16 +116,14 @@ def fetch(url: str, target: Path, sha256: str) -> None:
     try:
         _continue(url, part)
     except (urllib.error.URLError, http.client.HTTPException, TimeoutError, ConnectionError, ssl.SSLError) as error:
-        cause = getattr(error, "reason", error)  # in the system's words, without their number
-        words = cause.strerror if isinstance(cause, OSError) and cause.strerror else str(cause)
-        reason = " ".join(words.split()) or "no answer"
+        cause = getattr(error, "reason", error)
+        reason = getattr(cause, "strerror", None) or cause  # in the system's words, without their number
         done = part.stat().st_size if part.exists() else 0
-        mend = f"run the same command again to continue, or put the file at {target} yourself (SHA-256 {sha256})"
-        raise UserError(f"download of {url} stopped at {done:,} bytes ({reason}); {mend}") from None
-    found = file_sha256(part)
-    if found != sha256:
+        mend = f"run it again to continue, or put the file at {target} yourself (SHA-256 {sha256})"
+        raise UserError("", url, f"stopped at {done:,} bytes ({reason})", mend) from None
+    if (actual := file_sha256(part)) != sha256:
         part.unlink()
-        raise UserError(f"{url}: SHA-256 is {found}, expected {sha256}; the download is removed, try again later")
+        raise UserError("", url, f"has SHA-256 {actual}, not {sha256}", "try again later, the download is removed")
     part.replace(target)
 
 

@@ -19,7 +19,7 @@ from unstir.errors import UserError
 
 
 @dataclass(frozen=True)
-class Embedded:
+class _Embedded:
     """A data set of the package: the side of its images, the value that is white, the default fraction held out."""
 
     side: int
@@ -29,12 +29,12 @@ class Embedded:
 
 
 EMBEDDED = {
-    "mnist": Embedded(28, 255, 1 / 10, "CC BY-SA 3.0"),
-    "digits": Embedded(8, 16, 1 / 6, "CC BY 4.0"),
+    "mnist": _Embedded(28, 255, 1 / 10, "CC BY-SA 3.0"),
+    "digits": _Embedded(8, 16, 1 / 6, "CC BY 4.0"),
 }
 
 
-def file_of(name: str) -> Path:
+def _file_of(name: str) -> Path:
     """The file of an embedded data set: an .npz of images, uint8 [N, H, W], and labels, uint8 [N]."""
     return Path(__file__).with_name(f"{name}.npz")
 
@@ -45,10 +45,10 @@ def load_embedded(name: str) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
     Raises UserError where its file is missing or damaged.
     """
     try:
-        with np.load(file_of(name), allow_pickle=False) as arrays:
+        with np.load(_file_of(name), allow_pickle=False) as arrays:
             ink, labels = arrays["images"], arrays["labels"]
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error):
-        raise UserError(f"{file_of(name)}: the images are missing or damaged; install unstir again") from None
+        raise UserError("", _file_of(name), "is missing or damaged", "install unstir again") from None
     return np.round(ink * (255 / EMBEDDED[name].white)).astype(np.uint8), labels.astype(np.int64)
 
 
@@ -63,7 +63,7 @@ class EmbeddedSource(Source):
 
     def stamp(self) -> str:
         """Hash the file."""
-        return hashlib.sha256(file_of(self.kind).read_bytes()).hexdigest()
+        return hashlib.sha256(_file_of(self.kind).read_bytes()).hexdigest()
 
     def plan(self, staging: Path) -> Plan:
         """Split the images; every pixel is in memory already."""

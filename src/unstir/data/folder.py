@@ -26,7 +26,6 @@ from unstir.data.images import LEFT_OUT, OTHER_SHAPE, UNLABELLED, Refused, Shape
 from unstir.data.listing import Entry, Items, Listing, item_digest, list_folder, list_zip, natural
 from unstir.data.source import Chunk, Options, Plan, Source, chunk_ranges, chunk_rows, hold_out
 from unstir.errors import UserError
-from unstir.progress import counted
 
 HELD_OUT = 0.1  # fraction held out when neither the caller nor the folder says
 
@@ -37,7 +36,7 @@ _TRAIN = "train"
 HELD_OUT_NAMES = frozenset(("test", "val", "valid", "validation", "held_out"))
 
 
-class Arrangement(NamedTuple):
+class _Arrangement(NamedTuple):
     """The candidates in packing order: `num_train` of train, then those held out."""
 
     paths: list[str]
@@ -49,7 +48,7 @@ class Arrangement(NamedTuple):
     notes: list[tuple[str, str]]
 
 
-def arrange(entries: list[Entry], held_out: float, seed: int) -> Arrangement:
+def arrange(entries: list[Entry], held_out: float, seed: int) -> _Arrangement:
     """Give each candidate its split and label by the folders it lies in."""
     paths = sorted((entry.path for entry in entries), key=natural)
     parts = {path: tuple(part for part in path.split("/") if part not in ("", ".")) for path in paths}
@@ -82,7 +81,7 @@ def arrange(entries: list[Entry], held_out: float, seed: int) -> Arrangement:
     notes = [(f"{LEFT_OUT}: outside the train and test folders", path) for path in outside]
     why = f"{UNLABELLED}: the folder is not taken for a class, for most images lie outside such folders"
     notes += [(why, path) for path in unlabelled]
-    return Arrangement(ordered, labels, len(paths) - len(held), classes, rule, refused, notes)
+    return _Arrangement(ordered, labels, len(paths) - len(held), classes, rule, refused, notes)
 
 
 def _wrappers(paths: list[tuple[str, ...]]) -> int:
@@ -128,16 +127,16 @@ class FolderSource(Source):
         listing, arranged = self._listing, self._arranged()
         refused, notes = listing.refused + arranged.refused, listing.notes + arranged.notes
         if not arranged.paths:
-            none = f"no images to pack ({len(refused)} refused, {len(listing.notes)} ignored)"
-            raise UserError(f"{self.name}: {none}; allowed are PNG, JPEG, WebP, BMP, GIF and TIFF files")
+            none = f"has no images to pack ({len(refused)} refused, {len(listing.notes)} ignored)"
+            raise UserError("", self.name, none, "allowed are PNG, JPEG, WebP, BMP, GIF and TIFF files")
         shape = (self.channels, self.size, self.size) if self.size else self._common_shape(arranged.paths)
         chunks = partial(self._chunks, arranged, shape)
         return Plan(shape, arranged.classes, len(arranged.paths), arranged.rule, chunks, None, refused, notes)
 
-    def _arranged(self) -> Arrangement:
+    def _arranged(self) -> _Arrangement:
         return arrange(self._listing.entries, self.held_out, self.options.seed)
 
-    def _ranges(self, arranged: Arrangement, shape: Shape) -> list[tuple[str, int, int]]:
+    def _ranges(self, arranged: _Arrangement, shape: Shape) -> list[tuple[str, int, int]]:
         sizes = [entry.size for entry in self._listing.entries]
         rows = chunk_rows(shape, max(1, sum(sizes) // max(1, len(sizes))))
         return chunk_ranges(len(arranged.paths), arranged.num_train, rows)
@@ -149,9 +148,9 @@ class FolderSource(Source):
                 if len(reply.pixels):
                     _, channels, height, width = reply.pixels.shape
                     return channels, height, width
-        raise UserError(f"{self.name}: none of {counted(len(paths), 'file')} can be decoded; the first: {paths[0]!r}")
+        raise UserError("", self.name, f"has no file that can be decoded among {len(paths)}, such as {paths[0]!r}")
 
-    def _chunks(self, arranged: Arrangement, shape: Shape) -> Generator[Chunk, None, None]:
+    def _chunks(self, arranged: _Arrangement, shape: Shape) -> Generator[Chunk, None, None]:
         ranges = self._ranges(arranged, shape)
         worth = 1 + max(len(arranged.paths) // _FILES, sum(entry.size for entry in self._listing.entries) // _BYTES)
         num_workers = min(MAX_WORKERS, max(1, len(ranges)), worth)
@@ -160,8 +159,7 @@ class FolderSource(Source):
             for (split, first, stop), reply in zip(ranges, replies, strict=True):
                 for path, why in reply.refused:
                     if why.startswith(OTHER_SHAPE):
-                        size = f"give one size, such as {self.options.spelling('size', min(32, *shape[1:]))}"
-                        raise UserError(f"{self.name}: images differ in size, {path!r} is {why}; {size}")
+                        raise self.differing(path, why, shape)
                 labels = None if arranged.labels is None else arranged.labels[first:stop][reply.kept]
                 yield Chunk(split, reply.pixels, labels, reply.refused, reply.notes, reply.digest)
 

@@ -121,7 +121,7 @@ def item_digest(path: str, data: bytes | None) -> bytes:
 
 
 def list_folder(root: Path) -> Listing:
-    """List a folder and everything below it; links to folders are not followed. Raises UserError if unreadable."""
+    """List a folder and everything below it; links to folders are not followed. Raises OSError if unreadable."""
     listing, pending = Listing(), [""]
     while pending:
         folder = pending.pop()
@@ -130,7 +130,7 @@ def list_folder(root: Path) -> Listing:
                 entries = sorted(found, key=lambda entry: entry.name)
         except OSError as error:
             if not folder:
-                raise UserError(f"{root}: {remedy(error)}") from None
+                raise
             listing.refused.append((folder, _why(error, f"{root}: {folder}")))
             continue
         for entry in entries:
@@ -168,14 +168,10 @@ def list_zip(archive: Path) -> Listing:
                 if not member.is_dir():
                     _list_member(opened, member, listing, seen)
                     seen.add(member.filename)
-    except (UserError, MemoryError):
+    except (UserError, MemoryError, OSError):
         raise
-    except OSError as error:
-        raise UserError(f"{archive}: {remedy(error)}") from None
-    except UnicodeDecodeError:
-        raise UserError(f"{archive}: a name in it is not the UTF-8 that it says it is; make the zip again") from None
     except Exception:  # zipfile raises anything at all on damaged bytes
-        raise UserError(f"{archive}: not a readable zip; fetch or make it again") from None
+        raise UserError("", archive, "is no readable zip", "fetch or make it again") from None
     return listing.without_sheets()
 
 
@@ -215,6 +211,6 @@ def _why(error: Exception, file: str) -> str:
     if not isinstance(error, OSError):
         return "damaged in the zip"
     if error.errno in OF_THE_MACHINE:
-        raise UserError(f"{file}: {remedy(error)}") from None
+        raise UserError(remedy(error)).at(file) from None
     known = {errno.ELOOP: "a link that leads to itself", errno.ENOENT: "a link to nothing, or removed meanwhile"}
     return known.get(error.errno or 0, (error.strerror or "cannot be read").lower())

@@ -8,8 +8,6 @@ origin.json: equal images and settings give equal bytes in every other file, wha
 import hashlib
 import json
 import math
-import os
-from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -17,8 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from unstir.data.disk import file_errors, open_file
 from unstir.data.images import MAX_PIXELS, Shape
-from unstir.data.recognised import holds_images
-from unstir.errors import ALMOST, UserError, nearest
+from unstir.errors import UserError
 
 if TYPE_CHECKING:  # decoding workers do without it
     from pydantic import TypeAdapter
@@ -30,8 +27,7 @@ MANIFEST = "manifest.json"
 ORIGIN = "origin.json"
 _HASH = "manifest_hash"
 _MOST_IMAGES = 1 << 40
-NAME = "name the folder where it is now (--data.store of unstir train, --store of other commands)"
-_PACK_AGAIN = "delete the folder and pack the data again"
+PACK_AGAIN = "delete the folder and pack the data again"
 
 
 @dataclass(frozen=True)
@@ -50,7 +46,7 @@ class Note:
 
 
 @dataclass(frozen=True)
-class Form:
+class _Form:
     """What a manifest holds, and no more."""
 
     __pydantic_config__ = {"extra": "forbid"}  # noqa: RUF012
@@ -92,57 +88,30 @@ def sealed(content: dict[str, Any]) -> bytes:
     return json.dumps({**content, _HASH: _hashed(content)}, indent=1, allow_nan=False).encode() + b"\n"
 
 
-def _holds_images(folder: Path) -> bool:
-    """Whether images lie in a folder itself, or in some that name classes, and not those of a run or of several."""
-    return folder.is_dir() and not any(folder.glob("**/config.toml")) and holds_images(folder)
-
-
-def _refuse(folder: Path) -> None:
-    """Raise UserError for a folder without a manifest where it is known what was meant."""
-    if _holds_images(folder):
-        how = f"unstir data pack {folder} --out STORE packs them"
-        raise UserError("", folder, f"holds images that are not packed: {how}")
-    if inside := _stores_in(folder):
-        raise UserError("", folder, "holds no packed data itself", f"name one in it, such as {min(inside.values())}")
-    beside = {} if os.path.lexists(folder) else _stores_in(folder.parent)
-    if near := nearest(folder.name, beside, ALMOST):
-        raise UserError(f"{folder}: no such folder; did you mean {beside[near]}?")
-
-
-def _stores_in(folder: Path) -> dict[str, Path]:
-    """The stores that lie in a folder, by name; other programs have files of the same name as a manifest, too."""
-    found = (file for file in folder.glob(f"*/{MANIFEST}") if b"unstir_store" in file.read_bytes())
-    return {file.parent.name: file.parent for file in found}
-
-
-def read(folder: Path, name: str = NAME) -> dict[str, Any]:
-    """The manifest of the store in ``folder``. Raises UserError where it is missing, damaged, or of another format.
-
-    ``name`` says how to name another folder where it is missing.
-    """
+def read(folder: Path) -> dict[str, Any]:
+    """The manifest of the store in ``folder``. Raises UserError where it is missing, damaged, or of another format."""
     file = folder / MANIFEST
-    with suppress(OSError):  # what may not be looked into is told of below
+    with file_errors(file):
         if not file.exists():
-            _refuse(folder)
-    what = "no packed data here" if os.path.lexists(folder) else "no such folder"
-    missing = f"{folder}: {what} ({MANIFEST} is missing); {name}, or make it with unstir data pack"
-    with file_errors(file, missing), open_file(file) as stream:
-        data = stream.read()
+            allowed = f"is no packed store ({MANIFEST} is missing)" if folder.exists() else "does not exist"
+            raise UserError("", folder, allowed, "name a packed store, or make one with unstir data pack")
+        with open_file(file) as stream:
+            data = stream.read()
+    damaged = UserError("", file, "is damaged, or not the manifest of a packed store", PACK_AGAIN)
     try:
         content = parsed(data)
     except ValueError:
-        raise UserError(f"{file}: damaged, not readable as JSON; {_PACK_AGAIN}") from None
+        raise damaged from None
     version = content.get("unstir_store") if isinstance(content, dict) else None
     if type(version) is int and version > 0 and version != FORMAT:
-        older = f"is of an older unstir, and this one reads {FORMAT}; {_PACK_AGAIN}"
-        newer = f"is of a newer unstir, and this one reads {FORMAT}; upgrade unstir"
-        raise UserError(f"{file}: store format {str(version)[:20]} {older if version < FORMAT else newer}")
+        mend = PACK_AGAIN if version < FORMAT else "upgrade unstir"
+        raise UserError("", file, f"has format {str(version)[:20]}, and this unstir reads {FORMAT}", mend)
     try:
         _form().validate_json(data, strict=True)
     except ValueError:
-        raise UserError(f"{file}: damaged, or not the manifest of a packed store; {_PACK_AGAIN}") from None
+        raise damaged from None
     if content.pop(_HASH) != _hashed(content):
-        raise UserError(f"{file}: changed or damaged since it was packed, its hash does not fit; {_PACK_AGAIN}")
+        raise UserError("", file, "was changed or damaged since it was packed", PACK_AGAIN)
     return dict(content)
 
 
@@ -179,10 +148,10 @@ def read_origin(folder: Path) -> Origin:
 
 
 @cache
-def _form() -> "TypeAdapter[Form]":
+def _form() -> "TypeAdapter[_Form]":
     from pydantic import TypeAdapter
 
-    return TypeAdapter(Form)
+    return TypeAdapter(_Form)
 
 
 def _hashed(content: dict[str, Any]) -> str:

@@ -15,18 +15,18 @@ import numpy as np
 from unstir.data.arrays import ArrayFile, Arrays, ItemsOfDataset, is_arrays
 from unstir.data.cifar10 import CifarSource, is_cifar
 from unstir.data.columns import PREFIX, SAVED, HubDataset, Parquet
-from unstir.data.disk import disk_errors, file_errors, file_sha256, require_space, usable_path, what_it_is
+from unstir.data.disk import checked_sha256, require_space, usable_path, what_it_is
 from unstir.data.embedded import EMBEDDED, EmbeddedSource
 from unstir.data.folder import FolderSource, joint_digest
 from unstir.data.images import EXTENSIONS
 from unstir.data.manifest import FORMAT, SPLITS, Origin, read_origin
 from unstir.data.records import Records, RecordsSource
-from unstir.data.source import NAMES, Options, Source, Spelling, in_python, is_named
+from unstir.data.source import NAMES, Options, Source, is_named
 from unstir.data.store import Store, is_store
 from unstir.data.tars import ENDINGS, TarSource
 from unstir.data.writer import Writer, led_to, publish, staging_folder
-from unstir.errors import UserError, nearest, printable
-from unstir.progress import counted, counting
+from unstir.errors import UserError, nearest, printable, within_memory
+from unstir.progress import counting
 
 MAX_SIZE = 4096
 Sources = object
@@ -34,10 +34,8 @@ Sources = object
 _START = 264  # bytes of a file that tell what it is
 
 _EXAMPLES = 10
-_GIVEN = (
-    f"use {', '.join(NAMES)}, {PREFIX}OWNER/NAME, or the path of a folder or zip of images, of a .npy, .npz, .parquet, "
-    "tar or tar.gz file or a folder of these, or of a CIFAR-10 archive"
-)
+_GIVEN = f"give {', '.join(NAMES)}, {PREFIX}OWNER/NAME, or a folder, zip, tar, .npy, .npz or .parquet file of images"
+_ANOTHER = "choose another folder"
 
 
 def pack(
@@ -52,7 +50,6 @@ def pack(
     strict: bool = False,
     seed: int = 0,
     license: str = "",
-    spelling: Spelling = in_python,
 ) -> Store:
     """Pack `source` into the folder `out` and open it; a finished store of the same source and settings is just opened.
 
@@ -67,27 +64,30 @@ def pack(
     sha256: the expected hash of a source that is one file, in hex; for CIFAR-10 in place of the official ones.
     strict: any refused file is an error. seed: picks the held-out images. license: that of the data, recorded with it;
         "" takes what the source says of it, or "unknown".
-    spelling: how messages write these arguments, for the caller to type.
 
     Interrupted at any instant, the same call begins again; the result is byte-identical to an uninterrupted one.
-    Raises UserError for every mistake in the arguments, the source or the disk, with the remedy.
+    Raises UserError for every mistake in the arguments and the source, OSError for what the disk refuses.
     """
-    downloads = usable_path(download_dir or usable_path(out).parent)
-    with disk_errors(out := led_to(usable_path(out))):
-        how = (size, channels, held_out, sha256, downloads, strict, seed, spelling, license)
-        origin = source_of(Options(source, *how))
-        if finished := _finished(origin, out):
-            return finished
-        with staging_folder(out) as staging:
-            if finished := _finished(origin, out):  # by another process meanwhile
+    downloads, out = usable_path(download_dir or usable_path(out).parent), led_to(usable_path(out))
+    options = Options(source, size, channels, held_out, sha256, downloads, strict, seed, license)
+    try:
+        with within_memory("size"):
+            origin = source_of(options)
+            if finished := _finished(origin, out):
                 return finished
-            _pack(origin, staging, out)
+            with staging_folder(out) as staging:
+                if finished := _finished(origin, out):  # by another process meanwhile
+                    return finished
+                _pack(origin, staging, out)
+    except OSError as error:
+        error.filename = error.filename or str(out)  # a write that fails names no file
+        raise
     return Store.open(out)
 
 
-def source_of(asked: Options) -> Source:
+def source_of(options: Options) -> Source:
     """The source that the arguments of `pack` name. Raises UserError for what is out of range, missing or no source."""
-    options, source = _checked(asked), asked.source
+    options, source = _checked(options), options.source
     _check_hash(options)
     if not isinstance(source, str | Path):
         return RecordsSource(_in_memory(source), options)
@@ -97,15 +97,17 @@ def source_of(asked: Options) -> Source:
         return CifarSource(None, options)
     if isinstance(source, str) and source.startswith(PREFIX):
         return RecordsSource(HubDataset(source), options)
-    path, named = usable_path(source), asked.spelling("source", str(source))
-    near = nearest(str(source), NAMES)
-    with file_errors(path, f"{named} is not there; {f'did you mean {near}? Else ' if near else ''}{_GIVEN}"):
+    path = usable_path(source)
+    try:
         mode, start = path.stat().st_mode, b""
-        if stat.S_ISREG(mode):
-            with path.open("rb") as stream:
-                start = stream.read(_START)
+    except (FileNotFoundError, NotADirectoryError):
+        near = nearest(str(source), NAMES)
+        raise UserError("source", path, "does not exist", f"did you mean {near}?" if near else _GIVEN) from None
+    if stat.S_ISREG(mode):
+        with path.open("rb") as stream:
+            start = stream.read(_START)
     if stat.S_ISDIR(mode) and is_store(path):
-        raise UserError(f"{path}: is a packed store already; use it as it is")
+        raise UserError("source", path, "is a packed store already", "use it as it is")
     gzipped = start[:2] == b"\x1f\x8b"
     if gzipped and is_cifar(path):
         return CifarSource(path, options)
@@ -115,9 +117,8 @@ def source_of(asked: Options) -> Source:
         return RecordsSource(records, options)
     if stat.S_ISDIR(mode) or start[:2] == b"PK":
         return FolderSource(path, options)
-    neither = "neither a folder, a zip, .npy, .npz, .parquet, .tar nor .tar.gz"
-    found = neither if stat.S_ISREG(mode) else what_it_is(mode)
-    raise UserError(f"{path}: {found}; give the folder that holds the images")
+    kind = "a file of another kind" if stat.S_ISREG(mode) else what_it_is(mode)
+    raise UserError("source", path, f"is {kind}", "give the folder that holds the images")
 
 
 def _check_hash(options: Options) -> None:
@@ -125,19 +126,15 @@ def _check_hash(options: Options) -> None:
 
     The download of CIFAR-10 is checked when it is there, and what is missing is said by others.
     """
-    source = options.source
-    if not options.sha256 or (isinstance(source, str) and source == "cifar10"):
+    source, sha256 = options.source, options.sha256
+    if not sha256 or (isinstance(source, str) and source == "cifar10"):
         return
     named = isinstance(source, str) and is_named(source)
     path = usable_path(source) if isinstance(source, str | Path) and not named else None
-    with file_errors(path or Path()):
-        if path is None or path.is_dir():
-            what, given = source if named else path or "what is in memory", options.spelling("sha256", options.sha256)
-            raise UserError("", given, f"is the hash of one file, and {what} is none", "leave it out")
-        found = file_sha256(path) if path.is_file() else None
-    if found not in (None, options.sha256.lower()):
-        mend = f"fetch it again, or vouch for this file with {options.spelling('sha256', found)}"
-        raise UserError(f"{path}: SHA-256 is {found}, expected {options.sha256.lower()}; {mend}")
+    if path is None or path.is_dir():
+        raise UserError("sha256", sha256, "is the hash of one file, and the source is none", {"sha256": None})
+    if path.is_file():
+        checked_sha256(path, sha256.lower())
 
 
 def _in_memory(source: object) -> Records:
@@ -167,40 +164,39 @@ def _in_folder(path: Path, *endings: str) -> list[Path]:
     return [file for file in files if file.name.endswith(endings) and file.is_file()]
 
 
-def _checked(asked: Options) -> Options:
+def _checked(options: Options) -> Options:
     """The options as plain numbers. Raises UserError for one that is out of range."""
-    spelling, held_out, sha256 = asked.spelling, asked.held_out, asked.sha256
-    size, channels, seed = (_whole(name, getattr(asked, name), spelling) for name in ("size", "channels", "seed"))
+    held_out, sha256 = options.held_out, options.sha256
+    size, channels, seed = (_whole(name, getattr(options, name)) for name in ("size", "channels", "seed"))
     if size is not None and not 1 <= size <= MAX_SIZE:
-        raise UserError(f"{spelling('size', size)} is outside 1..{MAX_SIZE}; use a size such as 32")
+        raise UserError("size", size, f"is outside 1..{MAX_SIZE}", {"size": 32})
     if channels not in (None, 1, 3):
-        raise UserError(f"{spelling('channels', channels)} is not possible; use 1 for grey or 3 for colour")
+        raise UserError("channels", channels, "must be 1 for grey or 3 for colour")
     if held_out is not None:
         number = isinstance(held_out, int | float | np.integer | np.floating) and not isinstance(held_out, bool)
         if not (number and 0 <= held_out < 1):
-            given = spelling("held_out", held_out)
-            raise UserError("", given, "is outside [0, 1)", "use a fraction of the images, such as 0.1")
+            raise UserError("held_out", held_out, "is outside [0, 1)", {"held_out": 0.1})
         held_out = float(held_out)
     if sha256 is not None and not re.fullmatch("[0-9a-fA-F]{64}", sha256):
-        raise UserError(f"{spelling('sha256', sha256)} is not 64 hexadecimal digits; use what sha256sum prints")
-    return replace(asked, size=size, channels=channels, held_out=held_out, seed=seed or 0)
+        raise UserError("sha256", sha256, "must be 64 hexadecimal digits", "give what sha256sum prints")
+    return replace(options, size=size, channels=channels, held_out=held_out, seed=seed or 0)
 
 
-def _whole(name: str, value: object, spelling: Spelling) -> int | None:
+def _whole(name: str, value: object) -> int | None:
     """The value as an int. Raises UserError for a fraction, a truth value or a text; nothing is rounded."""
     if value is None:
         return None
     with suppress(TypeError):
         if not isinstance(value, bool):
             return operator.index(value)  # type: ignore[arg-type]
-    raise UserError(f"{spelling(name, value)} is no whole number; give one, without a point")
+    raise UserError(name, value, "must be a whole number")
 
 
 def _pack(origin: Source, staging: Path, out: Path) -> None:
     name, stamp = origin.name, origin.stamp()
     plan = origin.plan(staging)
     needed = plan.total * (math.prod(plan.shape) + 8 * bool(plan.classes)) + (1 << 16)
-    require_space(staging, needed, origin.options.spelling("size", max(1, plan.shape[1] // 2)))
+    require_space(staging, needed)
     classes = list(map(printable, plan.classes))
     with Writer(staging / "store", plan.shape, bool(classes)) as writer:
         with closing(plan.chunks()) as chunks, counting("packing", "images") as count:
@@ -208,10 +204,9 @@ def _pack(origin: Source, staging: Path, out: Path) -> None:
                 writer.write(chunk)
                 count(writer.done, plan.total)
         content = writer.finish(classes)
-    if origin.stamp() != stamp and origin.kind == "dataset":
-        raise UserError(f"{name}: its items differ from one reading to the next; leave out random transforms")
     if origin.stamp() != stamp:
-        raise UserError(f"{name}: changed while it was packed; run the same command again")
+        mend = "leave out random transforms" if origin.kind == "dataset" else "pack it again"
+        raise UserError("", name, "changed while it was packed", mend)
     refused = sorted((printable(path), printable(why)) for path, why in (*plan.refused, *writer.refused))
     _check_refused(origin, refused, any(writer.rows.values()))
     labels = {split: np.load(writer.arrays()[split, "labels"].file) for split in SPLITS if classes}
@@ -235,50 +230,37 @@ def _check_refused(origin: Source, refused: Sequence[tuple[str, str]], packed: b
     """Raise UserError where nothing is packed, or something refused though the caller is strict."""
     name, listed = origin.name, [f"{path} ({reason})" for path, reason in refused]
     if not packed:
-        first = ", ".join(listed[:1])
-        raise UserError(f"{name}: no images to pack, all {len(refused)} are refused; the first: {first}")
+        raise UserError(
+            "", name, f"has no images to pack: all {len(refused)} are refused, such as {', '.join(listed[:1])}"
+        )
     if origin.options.strict and refused:
-        more = f", and {len(refused) - _EXAMPLES} more" if len(refused) > _EXAMPLES else ""
-        found = f"{counted(len(refused), 'file')} refused: {', '.join(listed[:_EXAMPLES])}{more}"
-        raise UserError(f"{name}: {found}; mend them or pack without --strict")
+        more = ", ..." if len(refused) > _EXAMPLES else ""
+        allowed = f"has files that are refused ({len(refused)}): {', '.join(listed[:_EXAMPLES])}{more}"
+        raise UserError("", name, allowed, ("mend them", {"strict": None}))
 
 
 def _finished(origin: Source, out: Path) -> Store | None:
     """Open what `out` holds if it is what would be packed; None if there is nothing. Raises UserError if it is else."""
-    source, another = origin.name, f"choose another place ({origin.options.spelling('out', 'FOLDER')})"
+    source = origin.name
     if origin.kind in ("folder", "parquet", "tar", "datasets") and out.resolve().is_relative_to(Path(source).resolve()):
-        raise UserError(f"{out}: lies inside the images' folder {source}, which packing must not change; {another}")
+        raise UserError("", out, f"lies inside the images' folder {source}, which packing must not change", _ANOTHER)
     if not out.exists() or (out.is_dir() and not any(out.iterdir())):
         return None
     if not is_store(out):
-        raise UserError(f"{out}: exists and is not a packed store; {another}")
+        raise UserError("", out, "exists and is not a packed store", _ANOTHER)
     store = Store.open(out)
-    made, (place, stamp, _) = store.manifest, read_origin(out)
-    anew = f"{another}, or delete that folder to pack anew, if no run needs it any more"
-    pairs = ((made["kind"], made["settings"]), (origin.kind, origin.settings))
-    if pairs[0] != pairs[1]:
-        had, asked = map(_settings, pairs, reversed(pairs))
-        raise UserError(f"{out}: holds {had}, asked for is {asked}; {anew}")
+    packed, (place, stamp, _) = store.manifest, read_origin(out)
+    anew = f"{_ANOTHER}, or delete this one if no run needs it"
+    if packed["kind"] != origin.kind:
+        raise UserError("", out, f"holds {packed['kind']}, not {origin.kind}", anew)
+    had, asks = packed["settings"], origin.settings
+    if other := {name: had.get(name) for name in had | asks if had.get(name) != asks.get(name)}:
+        raise UserError("", out, "was packed with other settings", (anew, other))
     surely = stamp == origin.stamp() and origin.kind != "dataset"  # whose stamp is of some items only
-    if not surely and made["source_hash"] != origin.source_hash(store.shape):
-        raise UserError(f"{out}: holds {place or 'another source'}, and {source} differs from it; {anew}")
+    if not surely and packed["source_hash"] != origin.source_hash(store.shape):
+        raise UserError("", out, f"holds {place or 'another source'}, and {source} differs from it", anew)
     _check_refused(origin, store.refused)
     return store
-
-
-def _settings(own: tuple[str, dict[str, Any]], other: tuple[str, dict[str, Any]]) -> str:
-    """A kind of source with its settings, as far as they differ from those of the other, if that is of its kind."""
-    if own[0] != other[0]:
-        return own[0]
-    values = {name: [_said(of.get(name)) for of in (own[1], other[1])] for name in own[1] | other[1]}
-    return f"{own[0]} ({', '.join(f'{name} {ours}' for name, (ours, theirs) in values.items() if ours != theirs)})"
-
-
-def _said(value: object) -> str:
-    """A setting's value in a message: yes and no, and what none was given for."""
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    return "not set" if value is None else f"{value}"
 
 
 def _notes(notes: Sequence[tuple[str, str]]) -> list[dict[str, Any]]:

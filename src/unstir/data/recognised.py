@@ -18,5 +18,4 @@ def holds_images(path: Path) -> bool:
 def refuse_onnx(path: Path, lacks: str) -> None:
     """Raise UserError where a path is a file of ONNX, or a folder that has one, which has no such thing as it lacks."""
     if path.suffix.lower() == ".onnx" if path.is_file() else path.is_dir() and any(path.glob("*.onnx")):
-        how = "name the run that it was exported from, which unstir sample RUN --engine onnxruntime computes by it"
-        raise UserError("", path, f"is ONNX, which holds what is computed and no {lacks}", how)
+        raise UserError("", path, f"is ONNX and has no {lacks}", "name the run that it was exported from")

@@ -90,7 +90,7 @@ class RecordsSource(Source):
         """Arrange the rows, and find the common shape when no size is given."""
         places, labels, num_train, classes, rule, notes = self._arranged
         if not places:
-            raise UserError(f"{self.records.name}: no images to pack; there are no rows")
+            raise UserError("", self.name, "has no rows, so no images to pack")
         shape = (self.channels, self.size, self.size) if self.size else self._common_shape(places)
         numbers = {name: i for i, name in enumerate(classes)} if classes else {}
         ids = np.array([numbers[label] for label in labels], np.int64) if classes else None
@@ -150,8 +150,8 @@ class RecordsSource(Source):
         if missing == len(labels):
             return ["" for _ in labels], ()
         if missing:
-            none = "no label, or -1, which is none" if known else "no label"
-            raise UserError(f"{self.records.name}: {missing} of {len(labels)} rows have {none}; give all or none one")
+            without = f"has {missing} of {len(labels)} rows without a label"
+            raise UserError("", self.name, without, "give all a label, or none (-1 counts as none)")
         numbers = [label for label in labels if isinstance(label, int) and 0 <= label < len(known)]
         if len(numbers) == len(labels):
             return [known[number] for number in numbers], known
@@ -168,7 +168,7 @@ class RecordsSource(Source):
                 first = first or f"{place.name} ({refusal})"
             else:
                 return channels, height, width
-        raise UserError(f"{self.records.name}: none of {counted(len(places), 'row')} is an image; for example {first}")
+        raise UserError("", self.name, f"has no image among {counted(len(places), 'row')}, such as {first}")
 
     def _chunk(self, split: str, places: list[Place], labels: list[str], ids: Any, shape: Shape) -> Chunk:
         kept, pixels, digest = list[int](), list[NDArray[np.uint8]](), hashlib.sha256()
@@ -183,9 +183,8 @@ class RecordsSource(Source):
                 continue
             if made.pixels.shape != shape:
                 height, width = made.pixels.shape[1:]
-                size = f"give one size, such as {self.options.spelling('size', min(32, *shape[1:]))}"
-                what = f"{place.name} is {OTHER_SHAPE} {width}x{height} pixels, where others have {shape[2]}x{shape[1]}"
-                raise UserError(f"{self.records.name}: images differ in size, {what}; {size}")
+                why = f"{OTHER_SHAPE} {width}x{height} pixels, where others have {shape[2]}x{shape[1]}"
+                raise self.differing(place.name, why, shape)
             kept.append(number)
             pixels.append(made.pixels)
             notes += [(text, place.name) for text in made.notes]
@@ -196,11 +195,11 @@ class RecordsSource(Source):
         """A row as an image. Raises Refused."""
         if isinstance(item, bytes | bytearray | memoryview):
             return decode(bytes(item), None, self.size, self.channels)
-        image = item if isinstance(item, Image.Image) else as_image(np.asarray(item))
+        image = item if isinstance(item, Image.Image) else _as_image(np.asarray(item))
         return convert(image, self.size, self.channels)
 
 
-def as_image(values: NDArray[Any]) -> Image.Image:
+def _as_image(values: NDArray[Any]) -> Image.Image:
     """An array as the table above has it. Raises Refused."""
     if values.ndim == 3 and _channels_first(*values.shape):
         values = values.transpose(1, 2, 0)

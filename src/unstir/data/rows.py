@@ -6,10 +6,9 @@ from typing import Any, NamedTuple
 
 from unstir.data.images import UNLABELLED
 from unstir.data.listing import natural
-from unstir.errors import UserError, printable
+from unstir.errors import UserError
 
 NO_CLASS = ()  # in the place of a label that is something else than a number or a text
-_SHOWN = 10  # names of a list in a message
 
 
 class Rows(NamedTuple):
@@ -53,7 +52,7 @@ def in_one_list(found: Sequence[Rows], whose: str) -> tuple[list[Rows], tuple[st
     lists = list(dict.fromkeys(rows.classes for rows in labelled))
     if len(lists) < 2:
         return list(found), (lists or [()])[0]
-    named = [_named(rows, labelled, whose) for rows in found]
+    named = [_named(rows, whose) for rows in found]
     listed = [name for names in lists for name in names]
     further = {name for names in named for name in names if name is not None}.difference(listed)
     classes = tuple(dict.fromkeys((*listed, *sorted(further, key=natural))))
@@ -62,22 +61,15 @@ def in_one_list(found: Sequence[Rows], whose: str) -> tuple[list[Rows], tuple[st
     return [rows._replace(labels=[*map(number.get, names)]) for rows, names in zip(found, named, strict=True)], classes
 
 
-def _named(rows: Rows, labelled: Sequence[Rows], whose: str) -> list[str | None]:
-    """The labels of one part by name; ``labelled`` are all parts that have labels."""
-    own, names = rows.classes, list[str | None]()
+def _named(rows: Rows, whose: str) -> list[str | None]:
+    """The labels of one part by name."""
+    classes, names = rows.classes, list[str | None]()
     for label in rows.labels:
-        if isinstance(label, int) and 0 <= label < len(own):
-            names.append(own[label])
+        if isinstance(label, int) and 0 <= label < len(classes):
+            names.append(classes[label])
         elif label is None or isinstance(label, str):
             names.append(label)
         else:
-            other = next(each for each in labelled if each.classes != own)
-            lists = f"{rows.name} lists {_shown(own)}, {other.name} lists {_shown(other.classes)}"
-            mend = "give each the same list of class names, or labels as text"
-            raise UserError(f"{whose}: {rows.name} gives its label {printable(label)} no name ({lists}); {mend}")
+            mend = "give all parts the same list of class names, or labels as text"
+            raise UserError("", f"{whose}: {rows.name}", f"gives its label {label} no name, as other parts do", mend)
     return names
-
-
-def _shown(classes: Sequence[str]) -> str:
-    names = ", ".join(repr(printable(name)) for name in classes[:_SHOWN]) + ", ..." * (len(classes) > _SHOWN)
-    return names or "no class names"

@@ -18,10 +18,6 @@ from unstir.errors import UserError
 _CHUNK_ROWS = 256
 _CHUNK_BYTES = 1 << 22
 
-Spelling = Callable[[str, object], str]
-"""(name of an argument of `pack`, value) to what is typed for it; so a remedy can be typed as it stands."""
-
-
 NAMES = "mnist", "digits", "cifar10"
 """The data sets that are known by name."""
 
@@ -29,21 +25,6 @@ NAMES = "mnist", "digits", "cifar10"
 def is_named(source: str) -> bool:
     """Whether a source is a data set with a name, and no path."""
     return source in NAMES or source.startswith("hf:")
-
-
-def in_python(name: str, value: object) -> str:
-    """`size=32`."""
-    return f"{name}={value!r}"
-
-
-def after_pack(name: str, value: object) -> str:
-    """`--size 32`, `--held-out 0.1` after `unstir data pack`; the source stands for itself."""
-    return str(value) if name == "source" else f"--{name.replace('_', '-')} {value}"
-
-
-def after_train(name: str, value: object) -> str:
-    """`--data.size 32`, `--data.held_out 0.1` after `unstir train`; the folder of the store is `--data.store`."""
-    return f"--data.{'store' if name == 'out' else name} {value}"
 
 
 class Chunk(NamedTuple):
@@ -83,7 +64,6 @@ class Options:
     download_dir: Path
     strict: bool
     seed: int
-    spelling: Spelling
     license: str = ""
 
 
@@ -128,10 +108,14 @@ class Source(ABC):
         try:
             return to_array(fit(Image.fromarray(image), self.size, []), self.channels)
         except Refused:
-            side, given = len(image), self.options.spelling("size", self.size)
-            raise UserError(
-                "", given, f"is too large for {whose} of {side}x{side}", f"use size <= {2 * side}"
-            ) from None
+            side = len(image)
+            allowed = f"is too large for {whose} of {side}x{side}"
+            raise UserError("size", self.size, allowed, {"size": 2 * side}) from None
+
+    def differing(self, path: str, why: str, shape: Shape) -> UserError:
+        """The error about an image of another shape than the first one's, where no size is given."""
+        allowed = f"has images of several sizes: {path!r} is {why}"
+        return UserError("", self.name, allowed, {"size": min(32, *shape[1:])})
 
 
 def chunk_rows(shape: Shape, file_bytes: int = 1) -> int:

@@ -11,7 +11,6 @@ Every array starts with a NumPy header of exactly 128 bytes, so that rows can be
 and so that a file's length alone tells whether it is whole. `np.load` reads the files like any others.
 """
 
-import difflib
 import hashlib
 import json
 import math
@@ -31,8 +30,8 @@ import numpy as np
 from unstir.data import manifest as manifests
 from unstir.data.disk import file_errors, open_file, usable_path
 from unstir.data.images import Shape
-from unstir.data.manifest import MANIFEST, SPLITS, Note
-from unstir.errors import UserError, printable
+from unstir.data.manifest import MANIFEST, PACK_AGAIN, SPLITS, Note
+from unstir.errors import UserError, nearest, printable
 
 if TYPE_CHECKING:  # torch takes seconds to import and decoding workers do without it
     import torch
@@ -65,16 +64,14 @@ class Array(NamedTuple):
 
     def check(self) -> None:
         """Raise UserError unless the file is there, as long as it should be, and begins with its header."""
-        missing = f"{self.file}: missing; delete the folder and pack the data again"
-        with file_errors(self.file, missing), open_file(self.file) as stream:
-            header = stream.read(HEADER_BYTES)
-            length = os.fstat(stream.fileno()).st_size
-        again = "delete the folder and pack again"
+        if not os.path.lexists(self.file):
+            raise UserError("", self.file, "is missing", PACK_AGAIN)
+        with file_errors(self.file), open_file(self.file) as stream:
+            header, length = stream.read(HEADER_BYTES), os.fstat(stream.fileno()).st_size
         if length != self.length:
-            what = "truncated" if length < self.length else "too long"
-            raise UserError(f"{self.file}: {what}, {length} bytes where {self.length} are due; {again}")
+            raise UserError("", self.file, f"has {length} bytes instead of {self.length}", PACK_AGAIN)
         if header != self.header:
-            raise UserError(f"{self.file}: its header differs from the manifest's {list(self.shape)}; {again}")
+            raise UserError("", self.file, f"has another header than that of {list(self.shape)}", PACK_AGAIN)
 
     def load(self) -> "torch.Tensor":
         """Map the values into memory, copy-on-write. Raises UserError."""
@@ -87,8 +84,7 @@ class Array(NamedTuple):
                 mapped = mmap.mmap(stream.fileno(), 0, **_PRIVATE)
             return torch.from_numpy(np.ndarray(self.shape, self.descr, mapped, HEADER_BYTES))
         except (TypeError, ValueError):  # shorter than its header says
-            again = "delete the folder and pack the data again"
-            raise UserError(f"{self.file}: damaged since it was opened; {again}") from None
+            raise UserError("", self.file, "was damaged since it was opened", PACK_AGAIN) from None
 
 
 def arrays(folder: Path, shape: Shape, counts: dict[str, int], labelled: bool) -> dict[tuple[str, str], Array]:
@@ -109,14 +105,14 @@ class Store:
     manifest: dict[str, Any]
 
     @classmethod
-    def open(cls, path: str | Path, *, name: str = manifests.NAME) -> Self:
+    def open(cls, path: str | Path) -> Self:
         """Open the store in folder `path`, checking that each file is there, whole and as the manifest says.
 
         The manifest is compared with its own hash; the bytes of the arrays are not hashed here (see `verify`).
-        Raises UserError naming the file and the reason; where there is no store, ``name`` says how to name another.
+        Raises UserError naming the file and the reason.
         """
         path = usable_path(path)
-        store = cls(path, manifests.read(path, name))
+        store = cls(path, manifests.read(path))
         for array in store.arrays().values():
             array.check()
         return store
@@ -191,15 +187,13 @@ class Store:
 
     @cached_property
     def _read(self) -> None:
-        found = content_hash(self.path, self.shape, self.manifest["classes"], self.manifest["counts"])
-        again = "delete the folder and pack it again"
-        if found != self.content_hash:
-            differs = f"content hash is {found[:12]}..., the manifest says {self.content_hash[:12]}..."
-            raise UserError(f"{self.path}: {differs}; the files were changed or damaged: {again}")
+        actual = content_hash(self.path, self.shape, self.manifest["classes"], self.manifest["counts"])
+        if actual != self.content_hash:
+            raise UserError("", self.path, "was changed or damaged: its content has another hash", PACK_AGAIN)
         for split in SPLITS:
             labels = self.labels(split)
             if labels is not None and len(labels) and not 0 <= labels.min() <= labels.max() < len(self.classes):
-                raise UserError(f"{self.path}: labels in {split} that are no class's; {again}")
+                raise UserError("", self.path, f"has labels in {split} that are of no class", PACK_AGAIN)
 
 
 def is_store(path: str | Path) -> bool:
@@ -224,14 +218,14 @@ def content_hash(folder: Path, shape: Shape, classes: Sequence[str], counts: dic
     return digest.hexdigest()
 
 
-def class_number(classes: Sequence[str], text: str) -> int:
+def class_number(classes: Sequence[str], text: str, key: str = "label") -> int:
     """Find a class by its name or its number in 0..len(classes)-1; `name:TEXT` and `number:TEXT` say which is meant.
 
     Where classes are named by digits, a text may be the name of one class and the number of another: that is refused,
-    not guessed. Raises UserError naming what is near, or what there is.
+    not guessed. Raises UserError about ``key`` naming what is near, or what there is.
     """
     if not classes:
-        raise UserError(f"label {text!r} was given, but the data has no classes; leave the label out")
+        raise UserError(key, text, "was given, but the data has no classes", {key: None})
     names = {form(name): number for form in (_canonical, str) for number, name in enumerate(classes)}
     wanted = text if text in names else _canonical(text)
     named, numbered = names.get(wanted), _number(wanted, len(classes))
@@ -239,14 +233,15 @@ def class_number(classes: Sequence[str], text: str) -> int:
         kind, _, rest = wanted.partition(":")
         named = names.get(rest) if kind == "name" else None
         numbered = _number(rest, len(classes)) if kind == "number" else None
-    found = numbered if named is None else named
-    if found is None:
-        shown = text if len(text) <= 60 else text[:57] + "..."
-        raise UserError(f"label {shown!r} is no class of the data; {_remedy(classes, wanted)}")
-    if numbered is not None and numbered != found:
-        both = f"is the name of class {named} and the number of class {classes[numbered]!r}"
-        raise UserError(f"label {text!r} {both}; write name:{text} or number:{text}")
-    return found
+    number = numbered if named is None else named
+    if number is None:
+        near = nearest(wanted, map(_canonical, classes))
+        listed = f"give a number in 0..{len(classes) - 1}, or a name, such as {some(classes)}"
+        raise UserError(key, text, "is no class of the data", f"did you mean {near}?" if near else listed)
+    if numbered is not None and numbered != number:
+        both = f"is the name of class {named} and the number of class {classes[numbered]}"
+        raise UserError(key, text, both, ({key: f"name:{text}"}, {key: f"number:{text}"}))
+    return number
 
 
 def matched(names: Sequence[str], classes: Sequence[str]) -> tuple[int, ...] | None:
@@ -284,11 +279,3 @@ def _canonical(name: str) -> str:
 
 def _number(text: str, num_classes: int) -> int | None:
     return int(text) if re.fullmatch("[0-9]{1,9}", text) and int(text) < num_classes else None
-
-
-def _remedy(classes: Sequence[str], wanted: str) -> str:
-    folded = {_canonical(name).casefold(): name for name in reversed(classes)}
-    if near := difflib.get_close_matches(wanted.casefold(), folded, n=1):
-        return f"did you mean {folded[near[0]]!r}?"
-    names = ", ".join(map(repr, classes[:20])) + (", ..." if len(classes) > 20 else "")
-    return f"give a number in 0..{len(classes) - 1}, or one of {names}"

@@ -11,27 +11,24 @@ Only files are unpacked. A tar with a link, a device or a name that leads out of
 """
 
 import json
-import shutil
 import tarfile
-import zlib
 from collections.abc import Hashable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from unstir.data.disk import file_sha256
+from unstir.data.disk import file_sha256, require_space, tar_errors
 from unstir.data.folder import HELD_OUT, FolderSource, joint_digest
 from unstir.data.images import EXTENSIONS, LEFT_OUT, MAX_FILE_BYTES, Shape
 from unstir.data.records import Records, RecordsSource, file_stamp, split_of
 from unstir.data.rows import Rows
 from unstir.data.source import Options, Plan, Source
-from unstir.errors import UserError, printable, remedy
+from unstir.errors import UserError, printable
 
 ENDINGS = ".tar", ".tar.gz", ".tgz"
 LABELS = ("cls", "txt", "json")
 _MOST_LABEL = 1 << 16  # bytes
 _FURTHER = f"{LEFT_OUT}: beside the image of its sample, as masks are"
-_SHOWN = 3  # endings in a message
 
 
 class _Part(NamedTuple):
@@ -102,7 +99,7 @@ class TarSource(Source):
         """Unpack the tars, and plan what they hold."""
         tars = [_unpacked(file, staging / f"unpacked-{number}") for number, file in enumerate(self._files)]
         large = [(name, f"larger than {MAX_FILE_BYTES >> 20} MiB") for tar in tars for name in tar.large]
-        source: Source = RecordsSource(Shards(tars, self.name), self.options)
+        source: Source = RecordsSource(_Shards(tars, self.name), self.options)
         if len(tars) == 1 and not any(map(_has_more, tars[0].samples().values())):
             source = FolderSource(tars[0].folder, self.options)
         source.stamp()
@@ -110,7 +107,7 @@ class TarSource(Source):
         return replace(plan, source_hash=self.source_hash(plan.shape), refused=[*large, *plan.refused])
 
 
-class Shards(Records):
+class _Shards(Records):
     """Unpacked tars as webdataset has them; names of tars beginning with train, test or validation say the split."""
 
     kind = TarSource.kind
@@ -147,23 +144,11 @@ def _unpacked(file: Path, folder: Path) -> _Tar:
     Raises UserError for what is no tar of files and folders alone, or too large for the disk, before it is unpacked.
     """
     folder.mkdir()
-    try:
-        with tarfile.open(file) as tar:
-            files = [member for member in tar.getmembers() if _is_file(member, file)]
-            fit = [member for member in files if member.size <= MAX_FILE_BYTES]
-            needed, free = sum(member.size for member in fit), shutil.disk_usage(folder).free
-            if needed > free:
-                mend = "free some space or choose another folder"
-                raise UserError(f"{file}: unpacking it takes {needed:,} bytes, {free:,} are free; {mend}")
-            tar.extractall(folder, fit, filter="data")
-    except UserError:
-        raise
-    except OSError as error:
-        if error.errno:
-            raise UserError(f"{file}: {remedy(error)}") from None
-        raise UserError(f"{file}: no readable tar; fetch it again") from None
-    except (tarfile.TarError, zlib.error, EOFError, ValueError, OverflowError):
-        raise UserError(f"{file}: no readable tar; fetch it again") from None
+    with tar_errors(file), tarfile.open(file) as tar:
+        files = [member for member in tar.getmembers() if _is_file(member, file)]
+        fit = [member for member in files if member.size <= MAX_FILE_BYTES]
+        require_space(folder, sum(member.size for member in fit))
+        tar.extractall(folder, fit, filter="data")
     large = [member.name for member in files if member.size > MAX_FILE_BYTES]
     return _Tar(file, folder, list(dict.fromkeys(member.name for member in fit)), large)
 
@@ -172,9 +157,9 @@ def _is_file(member: tarfile.TarInfo, file: Path) -> bool:
     """Whether a member is a file and no folder. Raises UserError for all else, and where its name leads out."""
     inside = not member.name.startswith("/") and ".." not in member.name.split("/")
     if not (inside and (member.isreg() or member.isdir())):
-        what = "is neither a file nor a folder" if inside else "leads out of it"
+        kind = "is neither a file nor a folder" if inside else "leads out of it"
         mend = "if you trust it, unpack it yourself and pack the folder"
-        raise UserError(f"{file}: {printable(member.name)} {what}, so it is not unpacked; {mend}")
+        raise UserError("", f"{file}: {printable(member.name)}", kind, mend)
     return member.isreg()
 
 
@@ -188,11 +173,10 @@ def _images(parts: Sequence[_Part]) -> list[_Part]:
     return [part for part in parts if f".{part.ending.rpartition('.')[2]}" in EXTENSIONS]
 
 
-def _image(found: list[_Part], whose: str) -> _Part:
+def _image(images: list[_Part], whose: str) -> _Part:
     """The image of a sample: the only one, or the only one whose ending has no further point."""
-    plain = [part for part in found if "." not in part.ending]
-    if len(found) > 1 and len(plain) != 1:
-        endings = ", ".join(f".{printable(part.ending)}" for part in found[:_SHOWN]) + ", ..." * (len(found) > _SHOWN)
+    plain = [part for part in images if "." not in part.ending]
+    if len(images) > 1 and len(plain) != 1:
         rule = "files that share a name up to its first point are one sample, of one image"
-        raise UserError("", whose, f"has {len(found)} images ({endings}): {rule}", "unpack the tar and pack the folder")
-    return plain[0] if plain else found[0]
+        raise UserError("", whose, f"has {len(images)} images: {rule}", "unpack the tar and pack the folder")
+    return plain[0] if plain else images[0]

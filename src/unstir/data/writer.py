@@ -78,7 +78,7 @@ def led_to(out: Path) -> Path:
         if out.is_symlink() and not is_store(out):
             end = Path(os.path.realpath(out))
             if end.is_symlink():
-                raise UserError(f"{out}: a link that leads to itself; name another folder")
+                raise UserError("", out, "is a link that leads to itself", "name another folder")
             return end
     return out
 
@@ -91,7 +91,7 @@ def staging_folder(out: Path) -> Iterator[Path]:
     """
     staging = out.parent / f".{out.name}.packing"
     out.parent.mkdir(parents=True, exist_ok=True)
-    busy = UserError(f"{out}: another process is packing it; wait for it or choose another folder")
+    busy = UserError("", out, "is packed by another process", "wait for it or choose another folder")
     with held(staging.with_name(f"{staging.name}.lock"), busy):
         shutil.rmtree(staging, ignore_errors=True)  # left by a killed packing
         try:

@@ -41,8 +41,7 @@ def read(path: Path, store: Store, by_class: bool = True) -> tuple[Tensor, Tenso
         store_is = "a store, no images; give it as --store, and here images to compare with it"
         raise UserError("", path, f"is {('a run; give it without --images' if is_run(path) else store_is)}")
     with tempfile.TemporaryDirectory() as folder:
-        how = {"channels": store.shape[0], "held_out": 0.0, "spelling": _spelled}
-        packed = pack(path, Path(folder) / "images", **how)  # type: ignore[arg-type]
+        packed = pack(path, Path(folder) / "images", channels=store.shape[0], held_out=0.0)
         _check(packed, store, path)
         for note in () if (path / SETTINGS).is_file() else packed.notes:  # sheets and settings are none of the images
             logger.warning(f"{path}: {note.count} of {counted(sum(map(packed.count, SPLITS)), 'image')}: {note.text}")
@@ -61,11 +60,6 @@ def read(path: Path, store: Store, by_class: bool = True) -> tuple[Tensor, Tenso
         others = some(sorted(set(names) - set(numbers)))
         logger.warning(f"{path} has classes that {store.path} has not ({others}): its images are judged as of no class")
     return images, None
-
-
-def _spelled(name: str, value: object) -> str:
-    """An argument of `pack` in a message, which nobody who judges images types."""
-    return str(value) if name == "source" else f"{name} {value}"
 
 
 def _check(packed: Store, store: Store, path: Path) -> None:

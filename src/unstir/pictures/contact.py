@@ -25,8 +25,7 @@ def inspect(path: Path, sheet: Path | None = None) -> tuple[str, Path]:
     The file is ``sheet``, by default contact-sheet.png of the folder. Raises UserError where the store is damaged or
     the file is no PNG.
     """
-    run = f", which {path}/config.toml has as data.store" if (path / "config.toml").is_file() else ""
-    store = Store.open(path, name=f"name the folder of a store{run}")
+    store = Store.open(path)
     store.verify()
     if sheet:
         check_png(sheet, "--sheet")

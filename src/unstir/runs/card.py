@@ -124,7 +124,7 @@ class Labels:
         for text in texts:  # a number is answered by numbers, not by the name of a class that looks like it
             if re.fullmatch("-?[0-9]{1,9}", text) and text not in self.names and not 0 <= int(text) <= last:
                 raise UserError(key, int(text), f"is outside 0..{last}, the classes of this run", "or give a name")
-        return tuple(class_number(self.names, text) for text in texts)
+        return tuple(class_number(self.names, text, key) for text in texts)
 
     def number(self, text: str | None) -> int | None:
         """As `numbers`, for one class or none."""

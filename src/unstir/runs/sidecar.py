@@ -4,14 +4,13 @@ import hashlib
 import json
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import unstir
-from unstir.data.disk import file_sha256, sync_folder
+from unstir.data.disk import sync_folder
 from unstir.errors import UserError
-from unstir.runs.files import check_file, is_count, is_text, make_folder, replacing, write_bytes, write_text
+from unstir.runs.files import check_file, is_count, make_folder, replacing, save_png, write_text
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -65,11 +64,16 @@ def numbered(picture: Path, count: int) -> list[Path]:
 
 
 def singles_of(picture: Path) -> list[Path]:
-    """The files that are single results of a picture still: they have the content that was written, and no sidecar.
+    """The files that are single results of a picture: as many as its sidecar counts, but those with sidecars.
 
-    The hash of that content is in the picture's sidecar, or in what a command that was killed left.
+    After a command that was killed, its `_claim` counts them.
     """
-    return [_single(picture, number) for number in _own(picture)]
+    claim = _claim(picture)
+    with suppress(OSError, ValueError, RecursionError):
+        count = json.loads(claim.read_bytes()) if claim.exists() else _count(_read(sidecar_of(picture)) or {})
+        files = numbered(picture, count) if is_count(count) else []
+        return [path for path in files if path.is_file() and not sidecar_of(path).exists()]
+    return []
 
 
 def png(image: "Image") -> Callable[[Path], None]:
@@ -87,30 +91,28 @@ def save(
 ) -> None:
     """Write the picture and its sidecar: the ``command`` and settings that made it, and what was ``measured``.
 
-    The ``singles`` are its single results, files of their own, whose SHA-256 the sidecar has; those of an older picture
-    that it replaces are removed (`singles_of`), but where none are given for the same settings, which leaves them. At
-    no time does a picture have the sidecar of another: an older one goes just before its picture is replaced. One that
-    a kill or a full disk left without is known by a file with the hashes of its singles. Raises UserError where a file
+    The ``singles`` are its single results, files of their own, which the sidecar counts; those of an older picture that
+    it replaces are removed (`singles_of`), unless none are given for the same settings. At no time does a picture have
+    the sidecar of another: an older one goes just before its picture is replaced. Raises UnwrittenError where a file
     cannot be written.
     """
     folder, sidecar, claim = make_folder(picture.parent), sidecar_of(picture), _claim(picture)
-    older, there, contents = _own(picture), _read(sidecar) or {}, [_as_png(image) for image in singles]
-    hashes = [hashlib.sha256(content).hexdigest() for content in contents]
-    if not singles and json.loads(json.dumps(settings)).items() <= there.items():
-        older, hashes = {}, _hashes(there)
-    if hashes:
-        measured["singles"] = hashes
-    write_text(claim, json.dumps([*older.items(), *enumerate(hashes)]))
+    older, earlier, count = singles_of(picture), _read(sidecar) or {}, len(singles)
+    if not singles and json.loads(json.dumps(settings)).items() <= earlier.items():
+        older, count = [], _count(earlier)
+    files = numbered(picture, len(singles))
+    if count:
+        measured["singles"] = count
+    write_text(claim, json.dumps(max(count, len(older))))
     try:
         with replacing(picture) as partial:
             write(partial)
             sidecar.unlink(missing_ok=True)
             sync_folder(folder)
-        for path, content in zip(numbered(picture, len(contents)), contents, strict=True):
-            write_bytes(path, content)
-        for number in older:
-            if number >= len(contents):
-                _single(picture, number).unlink(missing_ok=True)
+        for path, image in zip(files, singles, strict=True):
+            save_png(path, image)
+        for path in set(older) - set(files):
+            path.unlink(missing_ok=True)
         write_text(sidecar, json.dumps({**made_by(command), **settings, **measured}, indent=1) + "\n")
     finally:
         if sidecar.exists() or not picture.exists():
@@ -126,39 +128,10 @@ def _single(picture: Path, number: int) -> Path:
     return picture.with_name(f"{picture.stem}-{number}.png")
 
 
-def _as_png(image: "Image") -> bytes:
-    file = BytesIO()
-    image.save(file, format="png")
-    return file.getvalue()
-
-
-def _own(picture: Path) -> dict[int, str]:
-    """The numbers and hashes of `singles_of`; what else has such a name is another's."""
-    found = {}
-    for number, sha256 in _written(picture):
-        path = _single(picture, number)
-        with suppress(UserError):
-            if path.is_file() and not sidecar_of(path).exists() and file_sha256(path) == sha256:
-                found[number] = sha256
-    return found
-
-
-def _written(picture: Path) -> list[tuple[int, str]]:
-    """The number and the hash of each single result that was written, and of those that a killed command was to write.
-
-    These may be files of two pictures, so that a number comes twice.
-    """
-    with suppress(OSError, ValueError, RecursionError):
-        pairs = json.loads(_claim(picture).read_bytes())
-        pairs = [each for each in pairs if isinstance(each, list)] if isinstance(pairs, list) else []
-        return [(each[0], each[1]) for each in pairs if len(each) == 2 and is_count(each[0]) and is_text(each[1])]
-    return list(enumerate(_hashes(_read(sidecar_of(picture)) or {})))
-
-
-def _hashes(settings: dict[str, Any]) -> list[str]:
-    """The hashes of the single results in a sidecar, by number; none where it has no list of text."""
-    found = settings.get("singles")
-    return found if isinstance(found, list) and all(map(is_text, found)) else []
+def _count(settings: dict[str, Any]) -> int:
+    """How many single results a sidecar counts; 0 where it says no number."""
+    count = settings.get("singles")
+    return int(count) if is_count(count) else 0  # type: ignore[arg-type]
 
 
 def _read(file: Path) -> dict[str, Any] | None:

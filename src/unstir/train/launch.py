@@ -17,7 +17,7 @@ from unstir.data.disk import usable_path
 from unstir.data.embedded import EMBEDDED
 from unstir.data.images import COLOUR_LOST, LEFT_OUT, UNLABELLED
 from unstir.data.levels import of_range
-from unstir.data.source import NAMES, after_train, is_named
+from unstir.data.source import NAMES, is_named
 from unstir.errors import UserError, within_memory
 from unstir.group import Alone
 from unstir.progress import counted
@@ -312,7 +312,6 @@ def _store_of(data: DataConfig, old: Run | None) -> Store:
         channels=data.channels,
         held_out=data.held_out,
         sha256=data.sha256 or None,
-        spelling=after_train,
     )
 
 
