@@ -2,7 +2,6 @@
 
 from pathlib import Path
 
-from unstir.data.listing import list_folder
 from unstir.errors import UserError
 
 ARRAYS = ".npy", ".npz"
@@ -11,6 +10,8 @@ ARRAYS = ".npy", ".npz"
 def holds_images(path: Path) -> bool:
     """Whether a path is a folder with an image in it or in a subfolder, or a zip or a NumPy file."""
     if path.is_dir():
+        from unstir.data.listing import list_folder
+
         return bool(list_folder(path).entries)
     return path.is_file() and path.suffix.lower() in (*ARRAYS, ".zip")
 

@@ -20,11 +20,11 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from unstir.data.folder import HELD_OUT, HELD_OUT_NAMES, joint_digest
+from unstir.data.folder import HELD_OUT, HELD_OUT_NAMES
 from unstir.data.images import LEFT_OUT, OTHER_SHAPE, Decoded, Refused, Shape, convert, decode
 from unstir.data.listing import item_digest, natural
 from unstir.data.rows import Rows, in_one_list, with_plain_labels
-from unstir.data.source import Chunk, Options, Plan, Source, chunk_ranges, chunk_rows, hold_out
+from unstir.data.source import Chunk, Options, Plan, Source, chunk_ranges, chunk_rows, hold_out, joint_digest
 from unstir.errors import UserError
 from unstir.progress import counted
 

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from unstir.data.store import class_number
+from unstir.data.classes import class_number
 from unstir.errors import UserError
 from unstir.pictures.caption import of_class
 from unstir.runs.files import check, check_format, is_count, is_text, write_text

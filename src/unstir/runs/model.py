@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from unstir.chain import Chain
-from unstir.data.store import matched, some
+from unstir.data.classes import matched, some
 from unstir.diffusion.arithmetic import kernels
 from unstir.diffusion.denoiser import Denoise, Denoiser, Labelled
 from unstir.diffusion.draw import draw, starting_noise
