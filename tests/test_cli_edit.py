@@ -1,7 +1,6 @@
 """`unstir edit` as a person uses it, on tiny runs: what each command makes of its images."""
 
 import json
-import re
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +20,7 @@ once, run, classes = edited.once, edited.run, edited.classes
 
 
 @pytest.mark.parametrize(
-    ("asked", "names"),
+    ("typed", "names"),
     [
         (
             "inpaint a.png --box 0 0 4 4 --num 12",
@@ -34,8 +33,8 @@ once, run, classes = edited.once, edited.run, edited.classes
         ("morph --labels 3 8 --count 3 --num 2", ["0%", "50%", "100%"] * 2),
     ],
 )
-def test_each_tile_of_a_picture_has_its_name_above_it(unstir, run, classes, monkeypatch, asked, names):
-    name, *options = asked.split()
+def test_each_tile_of_a_picture_has_its_name_above_it(unstir, run, classes, monkeypatch, typed, names):
+    name, *options = typed.split()
     drawn, kept = [], []
     monkeypatch.setattr(editing, "named_grid", lambda *given: drawn.append(given) or named_grid(*given))
     monkeypatch.setattr(grids, "cut", lambda text, width: kept.append(cut(text, width)) or kept[-1])
@@ -47,7 +46,7 @@ def test_each_tile_of_a_picture_has_its_name_above_it(unstir, run, classes, monk
 
 def test_inpaint_keeps_what_it_should(unstir, run):
     status, out, _ = unstir("edit", "inpaint", run, "a.png", "--box", 1, 2, 3, 4, "--num", 3, "--out", "in.png")
-    assert status == 0 and out == "picture  in.png\ncalls    21 of the network\n"
+    assert status == 0 and out.split()[:4] == ["picture", "in.png", "calls", "21"]
     image, masked, *made = tiles("in.png")
     assert (image == pixels("a.png")).all()
     hole = np.zeros((8, 8), bool)
@@ -145,13 +144,13 @@ def test_morph_and_labels_need_classes(unstir, run, classes):
     for command in (("inpaint", "--box", 0, 0, 4, 4), ("vary",), ("invert",)):
         name, *options = command
         assert unstir("edit", name, classes, "a.png", *options, "--label", 0, "--out", "out.png")[0] == 0
-        refused(unstir("edit", name, classes, "a.png", *options), "10 classes", "0..9", "--label")
-        refused(unstir("edit", name, classes, "a.png", *options, "--label", 10), "--label 10 is outside", "0..9")
-        refused(unstir("edit", name, run, "a.png", *options, "--label", 1), "--label 1", "no classes")
-    refused(unstir("edit", "blend", classes, "a.png", "b.png"), "10 classes", "--labels")
+        refused(unstir("edit", name, classes, "a.png", *options), "--label", "0..9")
+        refused(unstir("edit", name, classes, "a.png", *options, "--label", 10), "--label 10", "0..9")
+        refused(unstir("edit", name, run, "a.png", *options, "--label", 1), "--label 1")
+    refused(unstir("edit", "blend", classes, "a.png", "b.png"), "--labels")
     refused(unstir("edit", "blend", classes, "a.png", "b.png", "--labels", 0, -1), "--labels -1", "0..9")
     refused(unstir("edit", "morph", classes, "--labels", 0, 11), "--labels 11", "0..9")
-    refused(unstir("edit", "morph", run, "--labels", 0, 1), "no classes", "blend")
+    refused(unstir("edit", "morph", run, "--labels", 0, 1), "--labels", "name a run")
 
 
 def test_a_network_trained_with_hidden_labels_is_guided_and_does_without(unstir, once):
@@ -180,25 +179,25 @@ def test_what_is_said_of_guidance_is_of_the_part_of_the_chain_that_was_taken(uns
         ),
     ):
         status, out, _ = unstir(*half, *options)
-        assert status == 0 and re.search(r"calls .*?, (and .*|comp.*)", out)[1] == words
+        assert status == 0 and out.splitlines()[1].endswith(words)
         assert json.loads(Path("out.json").read_text())["cost"].endswith(f" calls, {words}")
     Path("out.png").unlink()
-    line = refused(unstir(*half, "--guidance-low", 11), "guidance from 11 to 20 never acts", "strength=0.5", "t = 10")
-    assert "guidance_low of at most 10, or a greater strength" in line and not Path("out.png").exists()
+    refused(unstir(*half, "--guidance-low", 11), "--guidance-low 11", "strength=0.5", "--guidance-low 10")
+    assert not Path("out.png").exists()
 
 
 def test_a_guided_morph_counts_the_calls_without_a_label_and_no_second_label_in_a_call(unstir, once):
     guided = once("guided", model__num_classes=10, train__label_dropout=0.5)
     ask = ("edit", "morph", guided, "--labels", 1, 2, "--guidance", 3, "--steps", 2, "--out", "m.png")
-    for options, said in (
+    for options, expected in (
         ((), "6 calls"),  # at each step, those of the two classes and one without
         (("--guidance-low", 15), "5 calls"),
         (("--guidance-low", 2, "--guidance-high", 3), "4 calls, and guidance never acts: no time that the chain"),
     ):
         status, out, _ = unstir(*ask, *options)
         cost = json.loads(Path("m.json").read_text())["cost"]
-        assert status == 0 and (cost == said if said.endswith("calls") else cost.startswith(said))
-        assert f"calls    {said[0]} of the network" in out and ("," in out) == ("," in said)
+        assert status == 0 and (cost == expected if expected.endswith("calls") else cost.startswith(expected))
+        assert f"calls    {expected[0]} " in out and ("," in out) == ("," in expected)
 
 
 def test_a_run_that_is_guided_at_high_times_alone_is_varied_below_them(unstir, once):

@@ -38,12 +38,12 @@ def test_each_picture_has_its_settings_beside_it_and_other_settings_another_file
     again = [unstir("edit", name, run, *rest)[1].splitlines()[0].split()[1] for name, *rest in commands]
     assert again == files and {file: Path(file).read_bytes() for file in files} == before
     settings = [json.loads(Path(file).with_suffix(".json").read_text()) for file in files]
-    assert [each["command"].split()[2] for each in settings] == [name for name, *_ in commands]
+    assert [record["command"].split()[2] for record in settings] == [name for name, *_ in commands]
     hashes = {name: hashlib.sha256(Path(name).read_bytes()).hexdigest() for name in ("a.png", "b.png")}
     assert settings[1]["mask"] == {"name": "mask.png", "sha256": hashes["b.png"]} and settings[0]["box"] == [0, 0, 4, 4]
-    assert all(each["image"]["sha256"] == hashes["a.png"] for each in settings[:-1])
+    assert all(record["image"]["sha256"] == hashes["a.png"] for record in settings[:-1])
     assert settings[-1]["image2"]["sha256"] == hashes["b.png"] and settings[-1]["count"] == 3
-    assert len({each["weights"] for each in settings}) == 3  # averaged, raw, and of an earlier step
+    assert len({record["weights"] for record in settings}) == 3  # averaged, raw, and of an earlier step
     assert settings[3]["strength"] == 0.5 and settings[4]["chain"]["sampler"] == "ddim"
     assert settings[8]["psnr"] != settings[9]["psnr"] > [10] and "psnr" not in settings[3]
     shutil.copy("b.png", "a.png")  # another image of the same name
@@ -56,7 +56,7 @@ def test_each_picture_has_its_settings_beside_it_and_other_settings_another_file
 
 def test_a_json_file_of_the_users_is_not_overwritten(unstir, run, tmp_path):
     (tmp_path / "mine.json").write_text('{"precious": 1}')
-    refused(unstir("edit", "vary", run, "a.png", "--out", "mine.png"), "mine.json", "another file")
+    refused(unstir("edit", "vary", run, "a.png", "--out", "mine.png"), "mine.json")
     assert (tmp_path / "mine.json").read_text() == '{"precious": 1}' and not (tmp_path / "mine.png").exists()
     for strength in (0.3, 0.6):  # what --out names is replaced, with its settings
         assert unstir("edit", "vary", run, "a.png", "--strength", strength, "--out", "own.png")[0] == 0

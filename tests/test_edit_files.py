@@ -14,7 +14,7 @@ from PIL import Image
 from unstir import edit
 from unstir.chain import Chain
 from unstir.edit.editing import Editing
-from unstir.edit.files import notes_on, read_mask
+from unstir.edit.files import Target, notes_on, read_mask
 from unstir.errors import UnwrittenError, UserError
 from unstir.generate.drawing import Job, sample_batches
 from unstir.pixels import to_uint8
@@ -22,26 +22,41 @@ from unstir.runs import sidecar
 from unstir.runs.card import Labels
 
 
-def test_a_picture_of_the_users_is_not_replaced(unstir, trained):
-    run, _ = trained()
-    before = Path("a.png").read_bytes()
-    for out, words in (
-        ("a.png", "would replace a.png, the image that is edited"),
-        ("./a.png", "edited"),
-        ("b.png", "no sidecar of unstir"),
-    ):
-        status, _, err = unstir("edit", "vary", run.path, "a.png", "--num", 1, "--out", out)
-        assert status == 2 and words in err and "Traceback" not in err, err
-    Path("new-1.png").write_bytes(before)
-    status, _, err = unstir("edit", "vary", run.path, "a.png", "--num", 2, "--singles", "--out", "new.png")
-    assert status == 2 and "new-1.png is there" in err and not Path("new.png").exists()
-    assert Path("a.png").read_bytes() == Path("new-1.png").read_bytes() == before
+def mistake(work, *given, **options):
+    """What is raised of a call that a user's mistake is in."""
+    with pytest.raises(UserError) as error:
+        work(*given, **options)
+    return error.value
+
+
+@pytest.mark.parametrize(
+    ("out", "read", "singles", "given"),
+    [
+        ("a.png", ["a.png"], False, "a.png"),
+        ("./a.png", ["a.png"], False, "a.png"),
+        ("b.png", ["a.png"], False, "b.png"),  # which has no sidecar
+        ("mask.png", ["a.png", "mask.png"], False, "mask.png"),
+        ("new.png", ["a.png"], True, "new-1.png"),
+        ("made.png", ["made-1.png"], False, "made.png"),  # with which its single results would go
+        ("other.png", ["a.png"], False, "other.png"),  # whose sidecar is not of unstir
+    ],
+)
+def test_what_is_read_and_what_is_the_users_is_not_replaced(tmp_path, monkeypatch, out, read, singles, given):
+    monkeypatch.chdir(tmp_path)
+    pixels = Image.new("L", (8, 8))
+    sidecar.save(Path("made.png"), sidecar.png(pixels), "unstir edit vary", {}, [pixels, pixels])
+    for name in ("a", "b", "mask", "new-1"):
+        pixels.save(f"{name}.png")
+    Path("mask.json").write_text('{"command": "unstir edit vary"}')
+    Path("other.json").write_text('{"precious": 1}')
+    error = mistake(Target, Path(out), Path("edits"), ["a"], [Path(name) for name in read], singles)
+    assert (error.key, error.given) == ("out", Path(given))
+    Target(Path("made.png"), Path("edits"), ["a"], [Path("a.png")], singles=True)  # what unstir wrote is replaced
 
 
 def test_single_results_are_the_tiles_at_the_size_of_the_images(unstir, trained):
     run, _ = trained()
-    status, out, _ = unstir("edit", "vary", run.path, "a.png", "--num", 3, "--singles", "--out", "made.png")
-    assert status == 0 and "singles  made-0.png to made-2.png" in out
+    assert unstir("edit", "vary", run.path, "a.png", "--num", 3, "--singles", "--out", "made.png")[0] == 0
     edited = edit.vary(run.model(), Path("a.png"), Job(chain=run.chain(), num=3), strength=0.6)
     for number, pixels in enumerate(edited.made):
         with Image.open(f"made-{number}.png") as single:
@@ -79,18 +94,9 @@ def test_a_picture_of_its_own_in_the_place_of_a_single_result_stays(unstir, trai
     assert ask("made-2.png", "--num", 1)[0] == 0
     kept = Path("made-2.png").read_bytes()
     status, _, err = ask("made.png", "--num", 3, "--singles", "--seed", 1)
-    assert status == 2 and "made-2.png is there and " in err
+    assert status == 2 and "made-2.png" in err
     assert ask("made.png", "--num", 1)[0] == 0 and singles() == ["made-2.png"]
     assert Path("made-2.png").read_bytes() == kept and Path("made-2.json").exists()
-
-
-def test_a_single_result_that_is_edited_stays(unstir, trained):
-    run, _ = trained()
-    assert unstir("edit", "vary", run.path, "a.png", "--steps", 3, "--num", 2, "--singles", "--out", "made.png")[0] == 0
-    before = Path("made-1.png").read_bytes()
-    status, _, err = unstir("edit", "vary", run.path, "made-1.png", "--steps", 3, "--num", 2, "--out", "made.png")
-    assert status == 2 and "would replace made-1.png, the image that is edited" in err
-    assert Path("made-1.png").read_bytes() == before
 
 
 @pytest.mark.parametrize("num", [3, 1])
@@ -132,8 +138,7 @@ def test_what_is_done_to_an_image_is_said(unstir, trained):
     run, _ = trained()
     Image.new("RGBA", (20, 10), (90, 90, 90, 128)).save("clear.png")
     status, _, err = unstir("edit", "vary", run.path, "clear.png", "--num", 1)
-    assert status == 0 and "clear.png: transparency composited on white" in err
-    assert "clear.png: its centre square is used, 10 of 20x10 pixels" in err
+    assert status == 0 and err.count("clear.png: ") == 2 and "transparency" in err and "10 of 20x10" in err
 
 
 def test_numbers_name_the_images_that_sampling_numbers(unstir, trained):
@@ -152,40 +157,24 @@ def test_numbers_name_the_images_that_sampling_numbers(unstir, trained):
 
 def test_both_ends_of_a_blend_come_back_with_their_psnr(unstir, trained):
     run, _ = trained()
-    status, out, err = unstir("edit", "blend", run.path, "a.png", "b.png", "--refinements", 0, "--out", "poor.png")
+    ask = ("edit", "blend", run.path, "a.png", "b.png", "--refinements", 0, "--count", 2, "--out", "poor.png")
+    status, out, err = unstir(*ask)
     assert status == 0
     first, second = (float(word) for word in out.split("PSNR")[1].split()[:3:2])
     assert json.loads(Path("poor.json").read_text())["psnr"] == pytest.approx([first, second], abs=0.05)
-    assert ("little of the image" in err) == (min(first, second) < 30)
+    assert bool(err) == (min(first, second) < 30)
 
 
 def test_settings_vouch_for_their_own_pictures_alone(unstir, trained):
     run, _ = trained()
-    ask = ("edit", "vary", run.path, "a.png", "--num", 2, "--out", "made.png")
-    assert unstir(*ask)[0] == 0
-    Path("made-1.png").write_bytes(Path("b.png").read_bytes())  # not one that the settings name
-    status, _, err = unstir(*ask, "--singles")
-    assert status == 2 and "made-1.png is there" in err
+    ask = ("edit", "vary", run.path, "a.png", "--num", 2, "--singles", "--out", "made.png")
     Path("made-2024-05.png").write_bytes(b"precious")
-    Path("made-1.png").unlink()
-    assert unstir(*ask, "--singles")[0] == unstir(*ask, "--singles")[0] == 0
-    assert Path("made-2024-05.png").read_bytes() == b"precious"
+    assert unstir(*ask)[0] == unstir(*ask)[0] == 0 and Path("made-2024-05.png").read_bytes() == b"precious"
     Path("cat.png").write_bytes(b"precious")
     assert unstir("sample", run.path, "--num", 2, "--animate", "cat.webp", "--out", "images")[0] == 0
     status, _, err = unstir("sample", run.path, "--num", 2, "--strip", "cat.png", "--out", "images")
-    assert status == 2 and "cat.png is there" in err and Path("cat.png").read_bytes() == b"precious"
+    assert status == 2 and "cat.png" in err and Path("cat.png").read_bytes() == b"precious"
     assert json.loads(Path("cat.webp.json").read_text())["num"] == 2 and not Path("cat.json").exists()
-
-
-def test_a_mask_is_not_replaced(unstir, trained):
-    run, _ = trained()
-    Image.new("L", (8, 8)).save("mask.png")
-    with Image.open("mask.png") as mask:
-        mask.paste(255, (0, 0, 4, 8))
-        mask.save("mask.png")
-    Path("mask.json").write_text('{"command": "unstir edit vary"}')
-    status, _, err = unstir("edit", "inpaint", run.path, "a.png", "--mask", "mask.png", "--out", "mask.png")
-    assert status == 2 and "would replace mask.png" in err
 
 
 def test_a_picture_left_without_settings_is_made_again(unstir, trained, monkeypatch):
@@ -195,12 +184,11 @@ def test_a_picture_left_without_settings_is_made_again(unstir, trained, monkeypa
 
     def full(path, text):
         if path.suffix == ".json":
-            raise UserError("cannot write made.json: No space left on device")
+            raise UnwrittenError(errno.ENOSPC, "No space left on device", str(path))
         write_text(path, text)
 
     monkeypatch.setattr(sidecar, "write_text", full)
-    status, _, err = unstir(*ask)
-    assert status == 2 and "No space left" in err and Path("made.png").exists() and not Path("made.json").exists()
+    assert unstir(*ask)[0] == 2 and Path("made.png").exists() and not Path("made.json").exists()
     monkeypatch.setattr(sidecar, "write_text", write_text)
     made = Path("made.png").read_bytes()
     assert unstir(*ask)[0] == 0
@@ -213,24 +201,22 @@ def test_a_picture_left_without_settings_is_made_again(unstir, trained, monkeypa
 def test_a_pipe_is_no_picture_and_is_not_waited_for(unstir, trained):
     run, _ = trained()
     os.mkfifo("pipe.png")
-    for words in (("vary", run.path, "pipe.png"), ("inpaint", run.path, "a.png", "--mask", "pipe.png")):
-        status, _, err = unstir("edit", *words)
-        assert status == 2 and "pipe.png: is a pipe and no file; name a picture file" in err, err
-    status, _, err = unstir("verify", "abar-exact", "--plot", "made.png", "--image", "pipe.png")
-    assert status == 2 and "pipe.png: is a pipe" in err, err
+    for words in (
+        ("edit", "vary", run.path, "pipe.png"),
+        ("edit", "inpaint", run.path, "a.png", "--mask", "pipe.png"),
+        ("verify", "abar-exact", "--plot", "made.png", "--image", "pipe.png"),
+    ):
+        status, _, err = unstir(*words)
+        assert status == 2 and "pipe.png: is a pipe" in err, err
 
 
 def test_an_edit_has_from_one_to_ten_thousand_results_in_batches_of_at_least_one():
     model = SimpleNamespace(labels=Labels(), guide=None, check=lambda chain: None)
     for num, batch_size in ((1, 1), (10_000, 1)):
         assert Editing(model, Job(num=num, chain=Chain(), batch_size=batch_size), Chain()).calls == 0
-    for num, batch_size, words in (
-        (0, 1, "num=0 must be at least 1"),
-        (10_001, 1, "num=10001 is more than 10000"),
-        (1, 0, "batch_size=0 must be at least 1"),
-    ):
-        with pytest.raises(UserError, match=words):
-            Editing(model, Job(num=num, chain=Chain(), batch_size=batch_size), Chain())
+    for num, batch_size, remedy in ((0, 1, {"num": 1}), (10_001, 1, {"num": 10_000}), (1, 0, {"batch_size": 1})):
+        error = mistake(Editing, model, Job(num=num, chain=Chain(), batch_size=batch_size), Chain())
+        assert error.remedy == remedy and error.key in remedy
 
 
 def test_psnr_is_in_decibels_of_the_whole_range():

@@ -22,6 +22,7 @@ from unstir.errors import (
     within_memory,
 )
 from unstir.group import LostError
+from unstir.libraries import MissingLibraryError
 from unstir.runs.checkpoint import DamagedError
 
 
@@ -88,6 +89,7 @@ ERRORS = [
     OutOfMemoryError(("num",), "a step does not fit"),
     UnwrittenError(28, "No space left on device", "a"),
     DamagedError("", Path("a"), "is damaged"),
+    MissingLibraryError("", "an export to ONNX", "needs onnx, which is not installed", "install it"),
     NotFiniteError("the output is not finite"),
     LostError("another process was lost"),
 ]

@@ -20,7 +20,11 @@ def library(name: str, extra: str, what: str) -> Any:
             raise missing(name, extra, what) from None
 
 
+class MissingLibraryError(UserError):
+    """A library of an extra is not installed."""
+
+
 def missing(name: str, extra: str, what: str) -> UserError:
     """The error for a library that is not installed; arguments as `library`. The package is installed from source."""
     how = f"in the folder of unstir's source type pip install '.[{extra}]'"
-    return UserError("", what, f"needs {name}, which is not installed", how)
+    return MissingLibraryError("", what, f"needs {name}, which is not installed", how)

@@ -21,6 +21,7 @@ from unstir.errors import UserError
 from unstir.generate.drawing import Job, sample_batches
 from unstir.interop import published
 from unstir.interop.exporting import export
+from unstir.interop.hub import FROM_CACHE
 from unstir.interop.importing import import_run
 from unstir.interop.model_card import Page, card
 from unstir.interop.published import public, pull, push, write_repository
@@ -41,17 +42,17 @@ TOKEN = "hf_write"
 @pytest.fixture
 def hub(tmp_path, monkeypatch):
     """The stand-in, as whose user one is logged in; the client is told of it as HF_ENDPOINT would."""
-    found, constants = Hub(), hub_library.constants
-    template = found.address + "/{repo_id}/resolve/{revision}/{filename}"
-    monkeypatch.setattr(constants, "ENDPOINT", found.address)
+    server, constants = Hub(), hub_library.constants
+    template = server.address + "/{repo_id}/resolve/{revision}/{filename}"
+    monkeypatch.setattr(constants, "ENDPOINT", server.address)
     monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)
     monkeypatch.setattr(constants, "HF_TOKEN_PATH", str(tmp_path / "no-token"))
     monkeypatch.setattr(constants, "HF_HUB_DISABLE_TELEMETRY", True)
     monkeypatch.setenv("HF_TOKEN", TOKEN)
-    yield found
-    found.close()
+    yield server
+    server.close()
 
 
 def evaluated(run, **changes):
@@ -63,11 +64,10 @@ def evaluated(run, **changes):
         "sampler": "ddim", "steps": 20, "calls": 20, "seed": 0, "dtype": "float32", "ema": model.averaged, **changes,
     }  # fmt: skip
     figure = Figure(name="FD-classifier", better="lower", by_seed=(1.25, 1.5), floor=0.5, num_floor=24, ceiling=90.0)
-    found = Evaluation(
-        step=12, images=96, weights=model.weights_sha256, protocol=protocol, figures={"classifier/fd": figure}
-    )
-    save_evaluation(run, found)
-    return found
+    figures = {"classifier/fd": figure}
+    evaluation = Evaluation(step=12, images=96, weights=model.weights_sha256, protocol=protocol, figures=figures)
+    save_evaluation(run, evaluation)
+    return evaluation
 
 
 def drawn(model):
@@ -95,19 +95,16 @@ def test_a_run_is_published_and_pulled_and_draws_the_same(hub, tmp_path, unstir)
     )  # fmt: skip
     (result,) = data.eval_results
     assert (result.dataset_type, result.metric_type, result.metric_value[:6]) == ("photos", "FD-classifier", "1.38 ±")
-    assert result.metric_args == {"protocol": f"evaluation/{figures.name()}.json"} and "![the first 16" in card
-    for words in ("FD-classifier | 1.38 ± ", "| 0.50 | 90.00 |", "2 × 24 images by ddim, 20 steps",
-                      "CC BY 4.0 \\| mine",
-                  "unstir pull me/ddpm-digits", 'DDPMPipeline.from_pretrained("me/ddpm-digits")', "source: photos",
-                 ):  # fmt: skip
+    assert result.metric_args == {"protocol": f"evaluation/{figures.name()}.json"} and "samples.png)" in card
+    for words in ("FD-classifier | 1.38 ± ", "| 0.50 | 90.00 |", "CC BY 4.0 \\| mine", "source: photos"):
         assert words in card, words
-    status, out, err = unstir("pull", "me/ddpm-digits", "--out", "pulled")
-    assert status == 0 and "step 12, images of 1x8x8" in out, err
+    status, _, err = unstir("pull", "me/ddpm-digits", "--out", "pulled")
+    assert status == 0, err
     again = Run.open("pulled")
     assert again.config.imported.startswith("me/ddpm-digits@") and again.config.data.source == "photos"
-    own, theirs = run.model(12, device="cpu"), again.model(device="cpu")
-    assert theirs.weights_sha256 == own.weights_sha256 and theirs.averaged == own.averaged
-    assert torch.equal(drawn(own), drawn(theirs))
+    ours, theirs = run.model(12, device="cpu"), again.model(device="cpu")
+    assert theirs.weights_sha256 == ours.weights_sha256 and theirs.averaged == ours.averaged
+    assert torch.equal(drawn(ours), drawn(theirs))
     assert saved(again) == [figures]
     status, _, err = unstir("train", "--out", "pulled")
     assert status == 2 and "Traceback" not in err
@@ -118,15 +115,15 @@ def test_the_repository_opens_in_diffusers_with_the_same_weights(hub, tmp_path):
 
     run = untrained(tmp_path / "run", model__num_classes=10, train__label_dropout=0.1)
     done = push(run.model(12, device="cpu"), "lab/by-class")
-    assert done.address == f"{hub.address}/lab/by-class" and "no figures: step 12 was not evaluated" in done.notes[0]
+    assert done.address == f"{hub.address}/lab/by-class" and "no figures" in done.notes[0]
     folder = hub_library.snapshot_download("lab/by-class")
     net = diffusers.UNet2DModel.from_pretrained(f"{folder}/unet", local_files_only=True).eval()
     x, t, label = torch.randn(2, 1, 8, 8), torch.tensor([3, 11]), torch.tensor([0, 9])
     with torch.no_grad():
-        own = run.model(12, device="cpu").denoiser.net(x, t, label)
-        assert torch.allclose(net(x, t, class_labels=label).sample, own, atol=1e-5)
+        expected = run.model(12, device="cpu").denoiser.net(x, t, label)
+        assert torch.allclose(net(x, t, class_labels=label).sample, expected, atol=1e-5)
     card = hub.files("lab/by-class")["README.md"].decode()
-    assert "digit 9" in card and "class_labels=label" in card and "This step was not evaluated." in card
+    assert "digit 9" in card and "class_labels=label" in card
     with Image.open(f"{folder}/samples.png") as picture:
         assert picture.width > 8 * 48
 
@@ -137,8 +134,9 @@ def test_figures_that_cannot_be_read_are_said_to_be_so(tmp_path, monkeypatch):
     write_repository(run.model(12, device="cpu"), "me/x", tmp_path / "there")
     (tmp_path / "there/evaluation/lost.json").symlink_to(tmp_path / "nowhere")
     monkeypatch.setattr(published.hub, "fetch", lambda *_, **__: (tmp_path / "there", "me/x@0", ()))
-    with pytest.raises(UserError, match=r"^me/x cannot be used: \S+/there/evaluation/lost\.json: No such file or dir"):
+    with pytest.raises(UserError) as error:
         pull("me/x", tmp_path / "pulled")
+    assert error.value.given == "me/x" and "there/evaluation/lost.json" in error.value.allowed
     assert not (tmp_path / "pulled").exists()
     (tmp_path / "there/evaluation/lost.json").unlink()
     assert len(saved(pull("me/x", tmp_path / "pulled").run)) == 1
@@ -160,26 +158,35 @@ def test_a_later_step_replaces_the_one_before_in_one_commit(hub, tmp_path):
     assert pull("me/again", tmp_path / "pulled").run.config.model.scale_shift
 
 
-def test_a_network_that_diffusers_has_not_is_published_without_it(hub, tmp_path):
-    run = untrained(tmp_path / "run", model__heads=2, model__attention=[0, 1], model__mults=[1, 2])
-    done = push(run.model(12, device="cpu"), "me/heads")
-    assert "no files for diffusers: model.heads=2" in done.notes[0]
-    files = hub.files("me/heads")
-    assert not any(path.startswith("unet/") for path in files) and b"library_name: unstir" in files["README.md"]
-    assert pull("me/heads", tmp_path / "pulled").run.config.model.heads == 2
+@pytest.mark.parametrize(
+    ("changes", "why"),
+    [
+        ({"model__heads": 2, "model__attention": [0, 1], "model__mults": [1, 2]}, "model.heads=2"),
+        ({"loss__objective": "consistency", "diffusion__predict": "v", "grids__sampler": "consistency"}, "distilled"),
+    ],
+)
+def test_what_diffusers_has_not_is_published_without_it_and_names_no_folder_of_the_machine(hub, tmp_path, changes, why):
+    run = untrained(tmp_path / "secret" / "run", **changes)
+    done = push(run.model(12, device="cpu"), "me/fast")
+    files = hub.files("me/fast")
+    assert why in done.notes[0] and why.encode() in files["README.md"] and b"library_name: unstir" in files["README.md"]
+    assert not any(path.startswith("unet/") for path in files)
+    assert not any(str(tmp_path).encode() in data or b"secret" in data for data in files.values())
+    pulled = pull("me/fast", tmp_path / "pulled").run.config
+    assert pulled.model == run.config.model and pulled.loss == run.config.loss
 
 
 @pytest.mark.parametrize(
     ("token", "name", "words"),
     [
-        ("hf_write", "you/x", "you/x on the Hugging Face Hub: 403 Forbidden"),
-        ("hf_write", "x", "x is no name of a model on the Hugging Face Hub; give OWNER/NAME"),
-        ("hf_write", "me/x@main", "is no name of a model"),
-        ("hf_write", "https://huggingface.co/me/x", "is no name of a model"),
+        ("hf_write", "you/x", "403 Forbidden"),
+        ("hf_write", "x", "x is no name"),
+        ("hf_write", "me/x@main", "me/x@main is no name"),
+        ("hf_write", "https://huggingface.co/me/x", "me/x is no name"),
         ("hf_write", "me/a--b", "me/a--b on the Hugging Face Hub: "),
-        ("hf_write", "me/other", "me/other is there and holds something else"),
-        ("hf_read", "me/x", "me/x on the Hugging Face Hub: 403 Forbidden"),
-        ("hf_wrong", "me/x", "me/x on the Hugging Face Hub: Invalid user token."),
+        ("hf_write", "me/other", "me/other is there"),
+        ("hf_read", "me/x", "403 Forbidden"),
+        ("hf_wrong", "me/x", "Invalid user token."),
         ("", "me/x", "logged in"),
     ],
 )
@@ -202,25 +209,22 @@ def test_what_cannot_be_published_is_refused_in_one_line_without_the_token(
 
 def test_what_cannot_be_pulled_is_refused_in_one_line(hub, tmp_path, unstir, refused, monkeypatch):
     hub.repositories["me/other"] = [{"model.bin": b"of somebody", "config.json": b"{}"}]
-    refused(unstir("pull", "me/nothing", "--out", "a"), "me/nothing on the Hugging Face Hub: ", "Repository Not Found")
-    refused(unstir("pull", "nothing"), "nothing is no name of a model")
-    line = refused(
-        unstir("import", "me/nothing", "--out", "a"), "me/nothing is no file or folder here; me/nothing on the"
-    )
-    assert "Repository Not Found" in line
-    refused(unstir("pull", "me/other"), "unstir import me/other --out runs/other")
+    refused(unstir("pull", "me/nothing", "--out", "a"), "me/nothing", "Repository Not Found")
+    refused(unstir("pull", "nothing"), "nothing is no name")
+    refused(unstir("import", "me/nothing", "--out", "a"), "me/nothing", "Repository Not Found")
+    refused(unstir("pull", "me/other"), "unstir import me/other")
     run = untrained(tmp_path / "run")
     push(run.model(12, device="cpu"), "me/whole")
-    refused(unstir("pull", "me/whole", "--out", run.path), "is not empty; name a new folder")
-    refused(unstir("pull", "me/whole@0123abc"), "me/whole@0123abc on the", "Revision Not Found")
+    refused(unstir("pull", "me/whole", "--out", run.path), f"--out {run.path}")
+    refused(unstir("pull", "me/whole@0123abc"), "me/whole@0123abc", "Revision Not Found")
     files = hub.repositories["me/whole"][-1]
     weights = files["weights/step-00000012.safetensors"]
     files["weights/step-00000012.safetensors"] = weights[:-8] + b"\1\1\1\1\1\1\1\1"
     result = unstir("pull", "me/whole")
-    refused(result, "me/whole cannot be used: ", "damaged", "its content does not match its SHA-256")
+    refused(result, "me/whole cannot be used: ", "SHA-256")
     assert not os.path.exists("runs")
     files["weights/step-00000012.safetensors"] = weights  # the Hub is right again, and the copy here is not
-    refused(unstir("pull", "me/whole"), "its content does not match its SHA-256")
+    refused(unstir("pull", "me/whole"), "SHA-256")
     shutil.rmtree(re.search("at fault, remove (.*) and pull again", result[2])[1])
     assert unstir("pull", "me/whole")[0] == 0
 
@@ -235,15 +239,12 @@ def test_without_a_network_the_cache_is_read_and_nothing_is_published(hub, tmp_p
     hub_library.close_session()
     second = pull("me/kept", tmp_path / "second")
     assert second.came_from == first.came_from
-    (note,) = second.notes
-    assert "without an answer from the Hub" in note and "perhaps not all of them" in note
-    assert f"note     {note}" in second.lines
-    refused(unstir("pull", "me/never"), "me/never on the Hugging Face Hub: ")
+    assert second.notes == (FROM_CACHE,) and f"note     {FROM_CACHE}" in second.lines
     monkeypatch.setattr(hub_library.constants, "HF_HUB_OFFLINE", True)
-    refused(unstir("pull", "me/never"), "me/never on the Hugging Face Hub: ", "HF_HUB_OFFLINE")
+    refused(unstir("pull", "me/never"), "me/never", "HF_HUB_OFFLINE")
     untrained(tmp_path / "runs/digits")
-    for named in ("runs/digits", "./runs/digits"):
-        refused(unstir("pull", named), f"{named} is a run already; every command takes its folder")
+    for name in ("runs/digits", "./runs/digits"):
+        refused(unstir("pull", name), f"{name} is a run")
     refused(unstir("push", run.path, "me/new"), "me/new on the Hugging Face Hub: ")
 
 
@@ -252,12 +253,13 @@ def test_a_published_model_is_imported_too_though_it_was_pulled_before(hub, tmp_
     push(model, "me/both")
     for number in range(2):
         run = import_run("me/both", tmp_path / f"imported{number}").run
-        assert run.config.imported.startswith("me/both@") and ", diffusers, SHA-256 " in run.config.imported
+        assert run.config.imported.startswith("me/both@")
         assert torch.equal(drawn(run.model(device="cpu")), drawn(model))
         pull("me/both", tmp_path / f"pulled{number}")  # which leaves config.toml beside the files of diffusers
     push(untrained(tmp_path / "two", model__heads=2, model__attention=[0, 1]).model(12, device="cpu"), "me/ours")
-    with pytest.raises(UserError, match="no folder of diffusers.*; unstir push published it: unstir pull me/ours$"):
+    with pytest.raises(UserError) as error:
         import_run("me/ours", tmp_path / "third")
+    assert (error.value.given, error.value.remedy) == ("me/ours", "unstir pull me/ours")
 
 
 def test_the_page_of_an_imported_run_does_not_say_that_it_was_trained_here(tmp_path):
@@ -291,8 +293,7 @@ def test_the_samples_of_the_page_are_drawn_again_by_what_it_says(tmp_path, unsti
     hidden = {"model__num_classes": 10, "train__label_dropout": 0.2}
     model = untrained(tmp_path / "run", **hidden, **grids).model(12, device="cpu")
     write_repository(model, "me/x", tmp_path / "there")
-    said = f"The samples are the first ones of seed 0 by unipc in 20 steps{says}, and not chosen."
-    assert said in (tmp_path / "there/README.md").read_text()
+    assert f" by unipc in 20 steps{says}, " in (tmp_path / "there/README.md").read_text()
     words = ("--sampler", "unipc", "--steps", 20, "--spacing", "trailing", *typed)
     plain = untrained(tmp_path / "plain", **hidden)  # the same weights, and no such settings in its config
     status, _, err = unstir("sample", plain.path, "--num", 16, *words, "--out", "made")
@@ -303,35 +304,24 @@ def test_the_samples_of_the_page_are_drawn_again_by_what_it_says(tmp_path, unsti
 
 
 def test_paths_of_the_machine_stay_at_home():
-    config = replace(load_recipe("digits"), imported="/home/me/secret/ckpt.pt, code of the report, SHA-256 00")
-    found = public(replace(config, data=replace(config.data, store="/home/me/data")))
-    assert found.imported == "ckpt.pt, code of the report, SHA-256 00" and found.data.store == ""
-    named = replace(config, imported="google/ddpm@0123456789ab, diffusers, SHA-256 00")
-    assert public(named).imported == named.imported and public(named).data.source == "digits"
-    for source, kept in (("secret/run", "run"), ("/home/me, myself/ckpt.pt", "ckpt.pt"), ("me, secret/x", "x")):
-        local = replace(config, imported=f"{source}, diffusers, SHA-256 00")
-        assert public(local).imported == f"{kept}, diffusers, SHA-256 00"
-
-
-def test_why_there_are_no_files_for_diffusers_names_no_folder_of_the_machine(hub, tmp_path):
-    changes = {"loss__objective": "consistency", "diffusion__predict": "v", "grids__sampler": "consistency"}
-    run = untrained(tmp_path / "secret" / "run", **changes)
-    done = push(run.model(12, device="cpu"), "me/fast")
-    assert "this model was distilled" in done.notes[0]
-    files = hub.files("me/fast")
-    assert b"this model was distilled" in files["README.md"]
-    assert not any(str(tmp_path).encode() in data or b"secret" in data for data in files.values())
+    config = load_recipe("digits")
+    shown = public(replace(config, data=replace(config.data, store="/home/me/data")))
+    assert shown.data.store == "" and shown.data.source == "digits"
+    for source, kept in (
+        ("/home/me/secret/ckpt.pt", "ckpt.pt"),
+        ("google/ddpm@0123456789ab", "google/ddpm@0123456789ab"),
+        ("secret/run", "run"),
+        ("/home/me, myself/ckpt.pt", "ckpt.pt"),
+        ("me, secret/x", "x"),
+    ):
+        imported = public(replace(config, imported=f"{source}, diffusers, SHA-256 00")).imported
+        assert imported.split(", ") == [kept, "diffusers", "SHA-256 00"]
 
 
 def test_what_failed_is_tried_again_and_a_licence_that_is_refused_is_named(hub, tmp_path, unstir, refused):
     run = untrained(tmp_path / "run")
     hub.failing = {"validate-yaml": 400}
-    refused(
-        unstir("push", run.path, "me/again", "--licence", "mine"),
-        "me/again on the",
-        "Invalid metadata in README.md",
-        "license",
-    )
+    refused(unstir("push", run.path, "me/again", "--licence", "mine"), "me/again", "license")
     assert set(hub.files("me/again")) == {".gitattributes"}
     hub.failing = {}
     status, _, err = unstir("push", run.path, "me/again", "--licence", "mit")
@@ -345,7 +335,7 @@ def test_what_is_to_be_private_is_never_published_openly(hub, tmp_path, unstir, 
     assert hub.private == {"me/hidden"}
     assert unstir("push", run.path, "me/open")[0] == 0
     commits = len(hub.repositories["me/open"])
-    refused(unstir("push", run.path, "me/open", "--private"), "me/open is there and public", "make it private in its")
+    refused(unstir("push", run.path, "me/open", "--private"), "--private", "me/open")
     assert len(hub.repositories["me/open"]) == commits
 
 
@@ -353,9 +343,8 @@ def test_the_page_of_a_network_of_ones_own_says_what_it_needs(tmp_path):
     model = untrained(tmp_path / "run").model(12, device="cpu")
     config = Run.open(model.folder).config
     assert "UNSTIR_NETWORKS" not in card(model, "me/x", Page(config=config))
-    own = replace(config, model=ModelConfig(type="dit:DiT", in_channels=1, options={}))
-    text = card(model, "me/x", Page(config=own, without_diffusers="no such network"))
-    assert "UNSTIR_NETWORKS=dit" in text and "pip install '.[hub]'" in text
+    ones_own = replace(config, model=ModelConfig(type="dit:DiT", in_channels=1, options={}))
+    assert "UNSTIR_NETWORKS=dit" in card(model, "me/x", Page(config=ones_own, without_diffusers="no such network"))
 
 
 def test_the_address_of_another_hub_is_taken_from_the_environment(hub, tmp_path):
@@ -363,5 +352,5 @@ def test_the_address_of_another_hub_is_taken_from_the_environment(hub, tmp_path)
     env = {**os.environ, "HF_ENDPOINT": hub.address, "HF_HOME": str(tmp_path / "home"), "HF_HUB_DISABLE_XET": "1"}
     command = [sys.executable, "-m", "unstir", "pull", "me/by-environment", "--out", str(tmp_path / "pulled")]
     done = subprocess.run(command, env=env, capture_output=True, text=True, check=False)
-    assert done.returncode == 0 and "step 12, images of 1x8x8" in done.stdout and done.stderr == "", done.stderr
+    assert done.returncode == 0 and done.stderr == "", done.stderr
     assert json.loads((tmp_path / "pulled" / "data.json").read_text())["shape"] == [1, 8, 8]

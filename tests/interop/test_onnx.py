@@ -15,6 +15,7 @@ from unstir.generate.drawing import Job, sample_batches
 from unstir.interop import exporting, onnx_file
 from unstir.interop.exporting import export
 from unstir.interop.onnx_file import OnnxNetwork, on_onnxruntime
+from unstir.libraries import MissingLibraryError
 from unstir.runs.run import Run
 
 onnxruntime = pytest.importorskip("onnxruntime", reason="what is compared with: pip install '.[onnx]'")
@@ -44,12 +45,12 @@ def test_any_batch_gives_the_outputs_of_the_network_and_the_file_says_what_it_is
             expected = net(x, t, label)
         assert (written(x, t, label) - expected).abs().max() < 1e-5 * expected.abs().max()
     session = onnxruntime.InferenceSession(str(file))
-    assert [(each.name, each.shape) for each in session.get_inputs()] == [
+    assert [(given.name, given.shape) for given in session.get_inputs()] == [
         ("x", ["batch", 1, 4, 8]), ("t", ["batch"]), ("label", ["batch"]),
     ]  # fmt: skip
-    said = json.loads(session.get_modelmeta().custom_metadata_map["unstir"])
-    assert said["weights"] == model.weights_sha256 and file.stem == model.weights_sha256[:16]
-    assert said["diffusion"]["T"] == 20 and said["has_null"] and said["classes"][3] == "digit 3"
+    metadata = json.loads(session.get_modelmeta().custom_metadata_map["unstir"])
+    assert metadata["weights"] == model.weights_sha256 and file.stem == model.weights_sha256[:16]
+    assert metadata["diffusion"]["T"] == 20 and metadata["has_null"] and metadata["classes"][3] == "digit 3"
 
 
 def test_every_sampler_draws_the_pictures_of_torch(run):
@@ -68,10 +69,10 @@ def test_the_command_says_which_engine_drew_and_does_not_mix_them(run, unstir, r
     assert unstir(*words, "--engine", "onnxruntime", "--out", "made")[0] == 0
     with open("made/settings.json") as file:
         assert json.load(file)["engine"] == "onnxruntime"
-    refused(unstir(*words, "--out", "made"), "engine is onnxruntime there, torch was asked")
-    refused(unstir(*words, "--engine", "onnxruntime", "--dtype", "bfloat16"), "computes in float32")
-    refused(unstir(*words, "--engine", "onnxruntime", "--compile", "yes"), "--compile")
-    refused(unstir(*words, "--engine", "tensorrt"), "must be one of torch, onnxruntime")
+    refused(unstir(*words, "--out", "made"), "onnxruntime", "torch")
+    refused(unstir(*words, "--engine", "onnxruntime", "--dtype", "bfloat16"), "--dtype bfloat16", "--dtype float32")
+    refused(unstir(*words, "--engine", "onnxruntime", "--compile", "yes"), "--compile yes", "--compile no")
+    refused(unstir(*words, "--engine", "tensorrt"), "--engine tensorrt")
 
 
 def test_a_job_that_fails_before_its_first_image_leaves_nothing(run, unstir, refused, monkeypatch, tmp_path):
@@ -100,8 +101,8 @@ def test_an_export_is_one_file_and_what_is_missing_is_a_line(run, tmp_path, unst
     done = export(run.model(device="cpu"), "onnx", tmp_path / "out")
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["model.onnx"] and done.error < 1e-5
     monkeypatch.setitem(sys.modules, "onnxscript", None)
-    refused(unstir("export", run.path, "--to", "onnx", "--out", "o"), "needs onnxscript", "pip install '.[onnx]'")
-    with pytest.raises(UserError, match="--engine onnxruntime needs onnxscript"):
+    refused(unstir("export", run.path, "--to", "onnx", "--out", "o"), "needs onnxscript", "'.[onnx]'")
+    with pytest.raises(MissingLibraryError):
         on_onnxruntime(run.model(device="cpu"))
 
 
@@ -131,7 +132,7 @@ def test_a_file_that_is_none_of_onnx_with_its_hash_is_refused_in_one_line(run, u
     file.write_bytes(b"no network")
     file.with_suffix(".sha256").write_text(f"{file_sha256(file)}\n")
     words = ("sample", run.path, "--num", 2, "--engine", "onnxruntime", "--device", "cpu", "--out", "none")
-    refused(unstir(*words), f"{file}: ONNX Runtime cannot read it (Protobuf parsing failed); delete it")
+    refused(unstir(*words), f"{file} cannot be read by ONNX Runtime")
 
 
 def test_a_network_that_torch_cannot_export_is_refused_in_one_line(run, unstir, refused, monkeypatch):
@@ -144,7 +145,7 @@ def test_a_network_that_torch_cannot_export_is_refused_in_one_line(run, unstir, 
     shutil.rmtree(run.path / "onnx")
     monkeypatch.setattr(type(net), "forward", depends)
     words = ("sample", run.path, "--num", 2, "--device", "cpu", "--engine", "onnxruntime", "--out", "none")
-    refused(unstir(*words), f"torch cannot make an ONNX file of {run.path} (", "--engine torch")
+    refused(unstir(*words), f"{run.path} cannot be exported", "--engine torch")
     assert not list((run.path / "onnx").iterdir())
 
 
@@ -152,6 +153,7 @@ def test_a_file_that_computes_something_else_is_not_kept(run, monkeypatch):
     shutil.rmtree(run.path / "onnx")
     monkeypatch.setattr(onnx_file, "write_onnx", lambda model, file: shutil.copy(run.path / "data.json", file))
     monkeypatch.setattr(onnx_file, "OnnxNetwork", lambda file: lambda x, t, label: x * 0)
-    with pytest.raises(UserError, match="computes other outputs than the model"):
+    with pytest.raises(UserError) as error:
         _ = on_onnxruntime(run.model(device="cpu")).denoiser
+    assert error.value.given == run.path and "differs" in error.value.allowed
     assert not list((run.path / "onnx").iterdir())

@@ -51,7 +51,7 @@ def test_the_run_answers_as_the_network(saved, tmp_path, case, prefix):
 
 def test_the_run_has_the_settings_of_the_report(saved, tmp_path, unstir, refused):
     status, out, err = unstir("import", saved(Network(**SMALL)), "--out", "first")
-    assert status == 0 and "--size 32, --beta-1 0.0001, --beta-T 0.02" in out, err
+    assert status == 0 and "beta_T=0.02" in out, err
     run = Run.open("first")
     grids, diffusion = run.config.grids, run.config.diffusion
     assert (grids.sampler, grids.steps, grids.variance, grids.clip) == ("ancestral", 50, "large", False)
@@ -63,7 +63,7 @@ def test_the_run_has_the_settings_of_the_report(saved, tmp_path, unstir, refused
     run = Run.open("second")
     assert run.labels.names == tuple(names) and run.labels.has_null and run.chain().guidance == 2.8
     assert run.config.model.layout == "report_guided" and run.config.diffusion.beta_T == 0.03
-    refused(unstir("import", saved(Network(**SMALL)), "--out", "third", "--beta-1", 0.5), "beta_1=0.5 exceeds beta_T")
+    refused(unstir("import", saved(Network(**SMALL)), "--out", "third", "--beta-1", 0.5), "--beta-1 0.5 exceeds")
 
 
 def test_a_step_of_training_goes_on_from_either(saved, tmp_path, make_run):
@@ -80,23 +80,18 @@ def test_a_step_of_training_goes_on_from_either(saved, tmp_path, make_run):
 
 
 @pytest.mark.parametrize(
-    ("changes", "words"),
+    ("changes", "layer"),
     [
-        ({"head.weight": None}, "head.weight is missing"),
-        (
-            {"downblocks.0.block1.0.bias": None},
-            r"downblocks.0.block1.0.bias is missing \(here down.0.blocks.0.first_norm.bias\)",
-        ),
-        ({"downblocks.0.extra": torch.ones(1)}, "downblocks.0.extra is unknown in a checkpoint of the report's code"),
-        (
-            {"tail.2.weight": torch.ones(3, 32, 1, 1)},
-            r"tail.2.weight is \[3, 32, 1, 1\], the network's is \[3, 32, 3",
-        ),
-        ({"downblocks.1.main.weight": None, "downblocks.1.main.bias": None}, "downblocks is no row of blocks"),
-        ({"head.weight": torch.ones(())}, "its tensors have other shapes than those of such a network"),
+        ({"head.weight": None}, "head.weight"),
+        ({"downblocks.0.block1.0.bias": None}, "downblocks.0.block1.0.bias"),
+        ({"downblocks.0.extra": torch.ones(1)}, "downblocks.0.extra"),
+        ({"tail.2.weight": torch.ones(3, 32, 1, 1)}, "tail.2.weight"),
+        ({"downblocks.1.main.weight": None, "downblocks.1.main.bias": None}, "downblocks"),
+        ({"head.weight": torch.ones(())}, "shapes"),
     ],
 )
-def test_what_does_not_fit_is_refused_by_the_name_of_the_layer(saved, tmp_path, changes, words):
-    with pytest.raises(UserError, match=words):
-        import_run(saved(Network(**SMALL), **changes), tmp_path / "run")
-    assert not (tmp_path / "run").exists()
+def test_what_does_not_fit_is_refused_by_the_name_of_the_layer(saved, tmp_path, changes, layer):
+    file = saved(Network(**SMALL), **changes)
+    with pytest.raises(UserError) as error:
+        import_run(file, tmp_path / "run")
+    assert str(error.value.given) == str(file) and layer in error.value.allowed and not (tmp_path / "run").exists()

@@ -4,7 +4,6 @@ import errno
 import json
 import math
 import os
-import random
 import shutil
 
 import pytest
@@ -50,24 +49,6 @@ def test_a_damaged_line_costs_itself_alone_and_a_copy_of_the_file_is_kept(traine
         )
         file.write_bytes(whole)
     assert run.log(name).lines == before
-
-
-def test_every_flipped_bit_is_noticed(trained):
-    run, _ = trained(**SEEN)
-    chance = random.Random(0)
-    for name in LOGS:
-        file = run.path / f"{name}.jsonl"
-        whole, wanted = file.read_bytes(), run.log(name)
-        assert len(wanted.lines) > 1 and wanted.damaged == ()
-        for _ in range(400):
-            data = bytearray(whole)
-            data[chance.randrange(len(data) - 1)] ^= 1 << chance.randrange(8)  # the last end of line can be left out
-            file.write_bytes(data)
-            found = run.log(name)
-            same = found.lines == wanted.lines  # a changed space, or the first case of an exponent's letter
-            assert found.damaged or same, bytes(data)
-            assert all(line in wanted.lines for line in found.lines)
-        file.write_bytes(whole)
 
 
 def test_a_last_line_cut_anywhere_is_dropped_without_a_word(trained, make_run, logged):
@@ -148,7 +129,7 @@ def test_a_continued_run_has_the_lines_of_one_that_was_not_stopped_after_damage_
         {"step": True}, {"images": 10**400}, {"seconds": 10**400}, {"seconds": [1]}, {"mse": {}}, {"skipped": 2**60},
     ],
 )  # fmt: skip
-def test_a_line_of_other_kinds_is_damaged_though_its_checksum_is_right(trained, change):
+def test_a_line_of_other_kinds_is_damaged(trained, change):
     run, _ = trained()
     sound = run.metrics()
     lines.write(run.metrics_file, [sound[0], {**sound[1], **change}, *sound[2:]])
@@ -194,7 +175,7 @@ def test_a_log_that_cannot_be_written_or_read_is_named_with_a_remedy(trained, mo
 def test_a_line_is_an_object_that_anyone_can_read(tmp_path):
     lines.append(tmp_path / "log", {"b": 0.1, "a": "é"})
     text = (tmp_path / "log").read_text()
-    assert json.loads(text) == {"b": 0.1, "a": "é", "crc32": "597e29c1"} and text.endswith("}\n")
+    assert json.loads(text) == {"b": 0.1, "a": "é"} and text.endswith("}\n")
 
 
 def test_a_line_is_written_and_then_synced_where_it_must_last(tmp_path, monkeypatch):

@@ -63,12 +63,11 @@ class Editing:
 
     def __init__(self, model: Model, job: Job, chain: Chain) -> None:
         if not 1 <= job.num <= MOST:
-            most = f"is more than {MOST}, the most for one picture; use several seeds"
-            raise UserError("num", job.num, "must be at least 1" if job.num < 1 else most)
+            raise UserError("num", job.num, f"must be 1 to {MOST} for one picture", {"num": 1 if job.num < 1 else MOST})
         if job.batch_size < 1:
-            raise UserError("batch_size", job.batch_size, "must be at least 1")
+            raise UserError("batch_size", job.batch_size, "must be at least 1", {"batch_size": 1})
         if job.shares:
-            raise UserError("shares", job.shares, "are of samples, not of an edit", "give a label")
+            raise UserError("shares", job.shares, "are of samples, not of an edit", {"shares": None})
         self.label = model.labels.or_null(job.label)
         if job.label is None and model.guide is None and model.labels.has_null:
             chain = chain.changed(guidance=1.0)  # the network is not told a class that it could be led to
@@ -88,19 +87,19 @@ class Editing:
         nrow: int = 10,
         psnr: tuple[float, ...] = (),
         besides: str | None = None,
-        **how: Any,
+        **options: Any,
     ) -> Edited:
-        """What came of an ``edit``, with all that decides its pixels: what was asked (``how``), and what was in force.
+        """What came of an ``edit``, with all that decides its pixels: its ``options``, and what was in force.
 
         ``files`` are the picture files that were read, by what they are: each is recorded by its name and SHA-256.
         ``names`` are those of the first tiles; those that follow are results, which have their numbers.
         ``besides`` says what guidance added, where that is not what it adds to the whole chain.
         """
-        named = [label for label in how.get("labels") or [self.job.label] if label is not None]
+        named = [label for label in options.get("labels") or [self.job.label] if label is not None]
         settings = {
             "edit": edit,
-            **{what: {"name": path.name, "sha256": file_sha256(path)} for what, path in files.items()},
-            **how,
+            **{kind: {"name": path.name, "sha256": file_sha256(path)} for kind, path in files.items()},
+            **options,
             "num": self.job.num,
             "batch_size": self.job.batch_size,
             "label": self.job.label,
@@ -109,8 +108,8 @@ class Editing:
             **self.model.provenance(),
         }
         results = (f"result {i}" if i < 10 else f"{i}" for i in range(len(given) + len(made) - len(names)))
-        said = self.model.besides(self.chain) if besides is None else besides
-        return Edited(given, made, settings, self.calls, said, nrow, psnr, (*names, *results))
+        cost = self.model.besides(self.chain) if besides is None else besides
+        return Edited(given, made, settings, self.calls, cost, nrow, psnr, (*names, *results))
 
     def guided(self, indices: Tensor) -> Denoise:
         """The denoiser for the job's label, guided and clamped as the chain says, for the batch of these indices."""

@@ -45,8 +45,8 @@ def inpaint(
     """
     for name, value in (("resamples", resamples), ("jump", jump)):
         if value < 1:
-            raise UserError(name, value, "must be at least 1")
-    model.kind.check_means(model.folder, ", and cannot fill in an image, which needs every step of a chain")
+            raise UserError(name, value, "must be at least 1", {name: 1})
+    model.kind.check_means(model.folder, ", and filling in needs a whole chain")
     x_0, keep = read_image(image, model.shape), read_mask(mask, box, image, model.shape)
     editing = Editing(model, job, job.chain.changed(sampler="ancestral"))
     chain, process, shape = editing.chain, model.process, model.shape
@@ -117,11 +117,11 @@ def blend(
     known. ``labels`` are the classes of the two, where the network knows classes (by default both are ``job.label``).
     """
     weights = _weights(count)
-    asked = labels or (job.label, job.label)
-    first, second = (model.labels.or_null(label, "labels") for label in asked)
+    pair_of_labels = labels or (job.label, job.label)
+    first, second = (model.labels.or_null(label, "labels") for label in pair_of_labels)
     files = [end for end in ends if isinstance(end, Path)]
     images = [read_image(file, model.shape) for file in files]
-    editing = _inverting(model, replace(job, label=asked[0]), refinements)
+    editing = _inverting(model, replace(job, label=pair_of_labels[0]), refinements)
     times, process, w = editing.chain.times(model.process.schedule), model.process, weights.to(model.device)
     one = editing.of_class(first)
     pair = one, one if first == second else editing.of_class(second)
@@ -136,24 +136,23 @@ def blend(
     named = {f"image{number}": file for number, file in enumerate(files, start=1)}
     came_back = tuple(psnr(made[at].clamp(-1, 1).cpu(), image[0]) for at, image in zip((0, -1), images, strict=False))
     shown = to_uint8(torch.cat(images)) if images else to_uint8(made[:0])
-    how: dict[str, Any] = {"count": count, "labels": asked} | (
-        {"refinements": refinements} if images else {"numbers": list(ends)}
-    )
+    origin: dict[str, Any] = {"refinements": refinements} if images else {"numbers": list(ends)}
+    options = {"count": count, "labels": pair_of_labels, **origin}
     names, nrow = (*("first", "second")[: len(shown)], *_shares(weights)), count + len(shown)
-    return editing.done("blend", named, shown, to_uint8(made), names, nrow=nrow, psnr=came_back, **how)
+    return editing.done("blend", named, shown, to_uint8(made), names, nrow=nrow, psnr=came_back, **options)
 
 
 def morph(model: Model, job: Job, *, labels: tuple[int, int], count: int = 8) -> Edited:
     """``count`` images from one of two classes to the other, out of one noise in each row; see `editing.mixed`."""
     weights = _weights(count)
-    model.kind.check_means(model.folder, ": its estimates are images and not the means that a mixture needs")
+    model.kind.check_means(model.folder, ", and a mixture needs means, not images")
     if not model.labels.count:
-        raise UserError("this network knows no classes to morph between; name a run that does, or blend two images")
+        raise UserError("labels", labels, "are unknown to a network without classes", "blend two images")
     for label in labels:
         model.labels.check(label)
     editing = Editing(model, replace(job, label=labels[0]), job.chain)
     if editing.chain.guidance == 0:
-        raise UserError("at guidance=0 the network is given no class to morph between; 1 is without guidance")
+        raise UserError("guidance", 0, "gives the network no class to morph between", {"guidance": 1})
 
     def between(cells: Tensor) -> Iterable[Step]:
         rows, w = cells // count, weights.to(model.device)[cells % count]
@@ -175,26 +174,24 @@ def morph(model: Model, job: Job, *, labels: tuple[int, int], count: int = 8) ->
 
 def _check_guided(model: Model, chain: Chain, strength: float, begins: int) -> None:
     """Raise UserError where guidance would act only before a chain ``begins``, unless it is the run's own habit."""
-    own = model.chain.guidance, model.chain.guidance_low
-    if chain.guidance != 1 and chain.guidance_low > begins and (chain.guidance, chain.guidance_low) != own:
-        interval = f"guidance from {chain.guidance_low} to {chain.guidance_high or model.process.T}"
-        raise UserError(
-            f"{interval} never acts, for at strength={strength:g} the chain begins at t = {begins}; give a "
-            f"guidance_low of at most {begins}, or a greater strength"
-        )
+    habit = model.chain.guidance, model.chain.guidance_low
+    if chain.guidance != 1 and chain.guidance_low > begins and (chain.guidance, chain.guidance_low) != habit:
+        never = f"never acts, because at strength={strength:g} the chain begins at t = {begins}"
+        remedies = {"guidance_low": begins}, "take a greater strength"
+        raise UserError("guidance_low", chain.guidance_low, never, remedies)
 
 
 def _inverting(model: Model, job: Job, refinements: int) -> Editing:
     """DDIM without randomness, guidance or a guide; UserError for fewer than 0 refinements of its inversion."""
     if refinements < 0:
-        raise UserError("refinements", refinements, "must be at least 0")
+        raise UserError("refinements", refinements, "must be at least 0", {"refinements": 0})
     alone = model if model.guide is None else replace(model, guide=None)
     return Editing(alone, job, job.chain.changed(sampler="ddim", eta=0.0, guidance=1.0))
 
 
 def _weights(count: int) -> Tensor:
     if count < 2:
-        raise UserError("count", count, "must be at least 2, for both ends are among the images")
+        raise UserError("count", count, "must be at least 2, because both ends are among the images", {"count": 2})
     return torch.linspace(0, 1, count)
 
 

@@ -31,8 +31,8 @@ def read_image(path: Path, shape: Shape) -> Tensor:
 def notes_on(path: Path, shape: Shape) -> list[str]:
     """What `read_image` did to a picture file out of the ordinary, in words."""
     C, H, W = shape
-    found = _decoded(path, None, C)
-    (height, width), notes = found.pixels.shape[1:], list(found.notes)
+    decoded = _decoded(path, None, C)
+    (height, width), notes = decoded.pixels.shape[1:], list(decoded.notes)
     if min(height, width) < H == W:
         notes.append(f"enlarged from {width}x{height} pixels")
     if height != width and H == W:
@@ -48,35 +48,33 @@ def read_mask(mask: Path | None, box: Box | None, image: Path, shape: Shape) -> 
     """
     H, W = shape[1:]
     if (mask is None) == (box is None):
-        raise UserError("name what to fill in, by --mask FILE or by --box X Y WIDTH HEIGHT, and not by both")
+        raise UserError("mask", mask, "or a box must say what to fill in, and not both")
     if mask is not None:
-        own, whole = (tuple(_decoded(path, None, 1).pixels.shape[1:]) for path in (mask, image))
-        if own not in (whole, (H, W)):
-            given = f"{mask} is {own[1]}x{own[0]}"
-            raise UserError(f"{given}, {image} {whole[1]}x{whole[0]}; draw it at that size, or at the run's {W}x{H}")
+        size, whole = (tuple(_decoded(path, None, 1).pixels.shape[1:]) for path in (mask, image))
+        if size not in (whole, (H, W)):
+            sizes = f"that of the image, {whole[1]}x{whole[0]}, or of the run's images, {W}x{H}"
+            raise UserError("mask", mask, f"is {size[1]}x{size[0]}", f"draw it at {sizes}")
         keep = _pixels(mask, shape, channels=1, ground="black")[None] < 128
     else:
         assert box is not None
         x, y, width, height = box
         if min(x, y) < 0 or min(width, height) < 1 or x + width > W or y + height > H:
-            inside = f"--box {x} {y} {width} {height} is not inside the run's images of {W}x{H} pixels"
-            raise UserError(f"{inside}; give its left, top, width and height")
+            inside = f"is not inside the run's images of {W}x{H} pixels"
+            raise UserError("box", box, inside, "give its left, top, width and height")
         keep = torch.ones(1, 1, H, W, dtype=torch.bool)
         keep[..., y : y + height, x : x + width] = False
     if keep.all():
-        black = f"{mask} has no white part, so nothing is to fill in"
-        raise UserError(f"{black}; paint white what is, and leave the rest black")
+        raise UserError("mask", mask, "has no white part", "paint white what is to be filled in")
     if not keep.any():
-        remedy = "leave a part of it black or out of the box, or use unstir sample"
-        raise UserError(f"nothing of the image is kept; {remedy}")
+        key, given = ("box", box) if mask is None else ("mask", mask)
+        raise UserError(key, given, "keeps nothing of the image", "make it smaller, or use unstir sample")
     return keep
 
 
 def _pixels(path: Path, shape: Shape, channels: int = 0, ground: str = "white") -> Tensor:
     """A picture file at the run's size: uint8 [C, H, W]. Square images are cropped and resized, others have to fit."""
     C, H, W = shape
-    found = _decoded(path, H if H == W else None, channels or C, ground)
-    pixels = torch.from_numpy(found.pixels.copy())
+    pixels = torch.from_numpy(_decoded(path, H if H == W else None, channels or C, ground).pixels.copy())
     if pixels.shape[1:] != (H, W):
         size = f"{pixels.shape[2]}x{pixels.shape[1]}"
         raise UserError("", path, f"is {size}, the run's images are {W}x{H} and not square", "crop it to that size")
@@ -87,8 +85,6 @@ def _decoded(path: Path, size: int | None, channels: int, ground: str = "white")
     try:
         with open_file(path) as file:
             return decode(file.read(), path.name, size, channels, ground)
-    except OSError as error:
-        raise UserError(f"cannot read {path}: {error.strerror}; name a picture file") from None
     except Refused as error:
         raise UserError("", path, f"is no picture that can be used: {error}", "name another") from None
 
@@ -112,12 +108,12 @@ class Target:
             sidecar.check(self.folder / "any.png")
             return
         single = re.compile(re.escape(self.out.stem) + r"-\d+\.png")
-        own = [path for path in self.out.parent.glob("*.png") if single.fullmatch(path.name)] if self.singles else []
-        goes = (self.out, *own, *sidecar.singles_of(self.out))  # with the picture that is replaced
+        files = [path for path in self.out.parent.glob("*.png") if single.fullmatch(path.name)] if self.singles else []
+        goes = (self.out, *files, *sidecar.singles_of(self.out))  # with the picture that is replaced
         if edited := {path.resolve() for path in self.read} & {path.resolve() for path in goes}:
             image = f"{edited.pop().name}, the image that is edited"
             raise UserError("out", self.out, f"would replace {image}", "name another file")
-        sidecar.check(self.out, own)
+        sidecar.check(self.out, files)
 
     def save(self, edited: Edited) -> tuple[str, ...]:
         """Write the picture and what was asked besides; return in words where, and what it cost."""
@@ -148,5 +144,5 @@ class Target:
 def advice(edited: Edited) -> str:
     """What helps where an inversion went poorly; "" where it did not."""
     if edited.psnr and min(edited.psnr) < POOR:
-        return "little of the image is in the noise found; more --steps, --refinements or --spacing log_snr help"
+        return "little of the image is in the noise found; more steps, refinements or spacing=log_snr help"
     return ""

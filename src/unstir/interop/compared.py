@@ -33,11 +33,9 @@ def check_equal(model: Model, written: Network) -> float:
     slots, labels, device = torch.arange(FRESH), model.labels.known, model.device
     x, t = randomness.normal(Key(0, "export", 0, slots), model.shape), slots * (model.process.T - 1) // (FRESH - 1)
     label = slots % labels if labels else None
-    own = network_of(model.denoiser)(x.to(device), t.to(device), None if label is None else label.to(device)).cpu()
-    error = float((written(x, t, label) - own).abs().max() / own.abs().max().clamp(min=1e-30))
+    ours = network_of(model.denoiser)(x.to(device), t.to(device), None if label is None else label.to(device)).cpu()
+    error = float((written(x, t, label) - ours).abs().max() / ours.abs().max().clamp(min=1e-30))
     if not error <= MOST_ERROR:
-        raise UserError(
-            f"what was written computes other outputs than the model: they differ by {error:.2g} of the largest, more "
-            f"than {MOST_ERROR:g}; nothing was kept. Please report this"
-        )
+        differs = f"differs from what was exported by {error:.2g} of its largest output, more than {MOST_ERROR:g}"
+        raise UserError("", model.folder, differs, "nothing was kept; please report this")
     return error

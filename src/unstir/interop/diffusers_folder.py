@@ -11,9 +11,9 @@ from typing import Any, TypeVar
 
 import torch
 
-from unstir.data.disk import file_errors, open_file
+from unstir.data.disk import open_file
 from unstir.errors import UserError, short
-from unstir.interop.foreign import Asked, Foreign
+from unstir.interop.foreign import Asked, Foreign, located
 from unstir.interop.names import from_diffusers, theirs_of
 from unstir.interop.schedulers import from_scheduler
 from unstir.interop.unet2d import from_unet2d
@@ -51,11 +51,11 @@ def read_folder(folder: Path, asked: Asked) -> tuple[Foreign, str]:
         raise UserError("", unet, f"has no {' and no '.join(WEIGHTS)}", "fetch the whole repository")
     tensors, sha256 = read_weights(file)
     with torch.device("meta"):
-        own = UNet(network).state_dict()
-    weights, missing, unknown = from_diffusers(tensors, own)
+        ours = UNet(network).state_dict()
+    weights, missing, unknown = from_diffusers(tensors, ours)
     if missing or unknown:
-        what = f"{missing[0]} is missing" if missing else f"{unknown[0]} is unknown"
-        raise UserError("", file, f"is not of the network that {unet / 'config.json'} describes: {what}")
+        wrong = f"{missing[0]} is missing" if missing else f"{unknown[0]} is unknown"
+        raise UserError("", file, f"is not of the network that {unet / 'config.json'} describes: {wrong}")
     return Foreign(
         program="diffusers",
         network=network,
@@ -64,58 +64,56 @@ def read_folder(folder: Path, asked: Asked) -> tuple[Foreign, str]:
         chain=chain,
         size=size,
         notes=tuple(notes),
-        named={name: theirs_of(name)[0] for name in own},
+        named={name: theirs_of(name)[0] for name in ours},
         **_labels(folder),
     ), sha256
 
 
 def _scheduler(folder: Path) -> Path:
     places = folder / "scheduler" / "scheduler_config.json", folder / "scheduler_config.json"
-    found = next((place for place in places if place.is_file()), None)
-    if found is None and is_folder_of_diffusers(folder.absolute().parent):
+    file = next((place for place in places if place.is_file()), None)
+    if file is None and is_folder_of_diffusers(folder.absolute().parent):
         raise UserError("", folder, "is a part of a folder of diffusers", f"name that: {folder.absolute().parent}")
-    if found is None:
+    if file is None:
         raise UserError("", folder, "has no scheduler/scheduler_config.json, which says how noise was added", "add it")
-    return found
+    return file
 
 
 def _json(file: Path) -> dict[str, Any]:
     """The object in a file; UserError where it is none."""
     try:
-        with file_errors(file), open_file(file) as stream:
-            found = json.loads(stream.read(MOST_BYTES))
+        with open_file(file) as stream:
+            settings = json.loads(stream.read(MOST_BYTES))
     except (ValueError, RecursionError):
         raise UserError("", file, "is not JSON", "fetch it again") from None
-    if not isinstance(found, dict):
+    if not isinstance(settings, dict):
         raise UserError("", file, "holds no settings", "fetch it again")
-    return found
+    return settings
 
 
 def _located(file: Path, read: Callable[[Mapping[str, Any]], Read], settings: Mapping[str, Any]) -> Read:
     """What ``read`` makes of settings; its UserError names the file."""
     try:
-        return read(settings)
-    except UserError as error:
-        raise UserError(f"{file}: {error}") from None
+        with located(file):
+            return read(settings)
+    except UserError:
+        raise
     except (TypeError, ValueError, ArithmeticError, LookupError, AttributeError) as error:
-        raise UserError(
-            "", file, f"holds settings that diffusers would not write ({error})", "fetch it again"
-        ) from None
+        wrong = f"holds settings that diffusers would not write ({error})"
+        raise UserError("", file, wrong, "fetch it again") from None
 
 
-def _size(folder: Path, file: Path, said: Any, asked: Asked) -> tuple[int, int]:
+def _size(folder: Path, file: Path, sample_size: Any, asked: Asked) -> tuple[int, int]:
     """(H, W) of an image: what the file in a folder says, or where it is silent what was asked for."""
-    if said is None:
+    if sample_size is None:
         given = asked.of_silent(folder, "size")
         if "size" not in given:
-            raise UserError(
-                "", file, "does not say how large images are (sample_size)", "give --size, such as --size 32"
-            )
+            raise UserError("", file, "does not say how large images are (sample_size)", {"size": 32})
         return given["size"], given["size"]
     asked.of_silent(folder)
-    sides = said if isinstance(said, list) else [said, said]
+    sides = sample_size if isinstance(sample_size, list) else [sample_size, sample_size]
     if len(sides) != 2 or not all(type(side) is int and 1 <= side <= MOST_SIDE for side in sides):
-        raise UserError(f"{file}: sample_size={short(said)} must be one or two whole numbers, 1 to {MOST_SIDE}")
+        raise UserError("sample_size", sample_size, f"must be one or two numbers, 1 to {MOST_SIDE}").at(file)
     return sides[0], sides[1]
 
 
@@ -123,8 +121,8 @@ def _labels(folder: Path) -> dict[str, Any]:
     """What `unstir export` wrote of the labels; nothing where it did not write the folder."""
     if not (folder / LABELS).is_file():
         return {}
-    found = _json(folder / LABELS)
-    classes = found.get("classes")
+    labels = _json(folder / LABELS)
+    classes = labels.get("classes")
     if not isinstance(classes, list) or not all(isinstance(name, str) for name in classes):
-        raise UserError("", folder / LABELS, "is damaged", "restore it, or delete it and name the --classes")
-    return {"classes": tuple(classes), "has_null": found.get("has_null") is True}
+        raise UserError("", folder / LABELS, "is damaged", "restore it, or delete it and name the classes")
+    return {"classes": tuple(classes), "has_null": labels.get("has_null") is True}

@@ -71,9 +71,9 @@ def export(model: Model, to: Target, folder: str | Path) -> Exported:
 def _diffusers(model: Model, name: str) -> Writer:
     """A pipeline's folder: model_index.json, unet/, scheduler/, and README.md that says how to draw."""
     model.kind.check_means(model.folder, ", and no pipeline of diffusers draws so", "export it to onnx or safetensors")
-    diffusers, net = library("diffusers", "diffusers", "--to diffusers"), model.denoiser.net
+    diffusers, net = library("diffusers", "diffusers", "an export to diffusers"), model.denoiser.net
     if not isinstance(net, UNet):
-        raise UserError("", model.folder, "has a network of its own, which diffusers does not know", "use --to onnx")
+        raise UserError("", model.folder, "has a network of its own, which diffusers does not know", {"to": "onnx"})
     weights = {name: t.cpu() for name, t in net.state_dict().items() if name != "augment.weight"}  # for training alone
     unet = diffusers.UNet2DModel(**to_unet2d(net.config, *model.shape[1:]))
     unet.load_state_dict(to_diffusers(weights))
@@ -87,8 +87,7 @@ def _diffusers(model: Model, name: str) -> Writer:
         if model.labels.count:
             known = {"classes": model.labels.names, "has_null": model.labels.has_null}
             write_text(folder / LABELS, json.dumps(known, indent=1) + "\n")
-        how = {"local_files_only": True, "low_cpu_mem_usage": False}
-        unet = diffusers.UNet2DModel.from_pretrained(folder / "unet", **how)
+        unet = diffusers.UNet2DModel.from_pretrained(folder / "unet", local_files_only=True, low_cpu_mem_usage=False)
         return lambda x, t, label: unet(x, t, class_labels=label).sample
 
     return write
@@ -96,7 +95,7 @@ def _diffusers(model: Model, name: str) -> Writer:
 
 def _onnx(model: Model, name: str) -> Writer:
     """model.onnx: the network, with its settings in the metadata."""
-    check_installed("--to onnx")
+    check_installed("an export to ONNX")
 
     def write(folder: Path) -> Network:
         with writing(folder / "model.onnx"):
@@ -121,5 +120,5 @@ def _safetensors(model: Model, name: str) -> Writer:
 def slim(model: Model, run: Run) -> Checkpoint:
     """The weights of a model as this run keeps them to sample from."""
     tensors = {f"model.{name}": t for name, t in model.denoiser.net.state_dict().items()}
-    how: dict[str, Any] = {"kind": "slim", "ema": bool(model.averaged), "environment": environment(model.device)}
-    return Checkpoint(model.step, to_dict(run.config), tensors, data=run.data.plain(), **how)
+    kind: dict[str, Any] = {"kind": "slim", "ema": bool(model.averaged), "environment": environment(model.device)}
+    return Checkpoint(model.step, to_dict(run.config), tensors, data=run.data.plain(), **kind)

@@ -7,14 +7,13 @@ from pathlib import Path
 from unstir.errors import UnwrittenError, UserError
 from unstir.runs.files import check_writable, make_folder, staging, writing
 
-IS_RUN = "is a run already; every command takes its folder"  # what is said of a run in the place of a foreign model
+IS_RUN = "is a run already", "every command takes its folder"  # what is wrong with a run in place of a foreign model
 
 
 def check_new(folder: Path) -> None:
     """Raise UserError where ``folder`` holds something, is a link, a mount or the present one, or cannot be made."""
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        what = "is not empty" if folder.is_dir() else "is a file"
-        raise UserError("out", folder, what, "name a new folder")
+        raise UserError("out", folder, "is not empty" if folder.is_dir() else "is a file", "name a new folder")
     if folder.exists() and (folder.is_symlink() or folder.is_mount() or folder.samefile(".")):
         raise UserError("out", folder, "cannot be replaced by a folder that is whole", "name one that does not exist")
     check_writable(folder, "out")

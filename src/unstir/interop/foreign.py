@@ -1,9 +1,10 @@
 """A model of another program, read: what every importer returns and `importing` makes a run of."""
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field, fields
-from typing import Any, TypeVar
+from typing import Any
 
 from torch import Tensor
 
@@ -12,7 +13,6 @@ from unstir.errors import UserError
 from unstir.nn.config import UNetConfig
 from unstir.runs.sections import DiffusionConfig
 
-Settings = TypeVar("Settings")
 # In a name: what it holds is an average of weights; "remapped" says no such thing, "modelEMA" does.
 AVERAGE = re.compile("(?<![a-z])ema|ema(?![a-z])|averag|avg", re.IGNORECASE)
 
@@ -58,19 +58,26 @@ class Asked:
 
     def of_silent(self, source: object, *silent: str) -> dict[str, Any]:
         """What was given of the ``silent``, which the source does not say; UserError for what it says itself."""
-        given = {each.name: value for each in fields(self) if (value := getattr(self, each.name)) not in (None, ())}
-        if said := [name for name in given if name not in (*silent, "classes")]:
-            option = said[0].replace("_", "-")
-            raise UserError(f"--{option} {given[said[0]]} was given, but {source} says it itself; leave it out")
+        given = {key.name: value for key in fields(self) if (value := getattr(self, key.name)) not in (None, ())}
+        if known := [name for name in given if name not in (*silent, "classes")]:
+            raise UserError(known[0], given[known[0]], f"was given, but {source} says it itself", {known[0]: None})
         return {name: value for name, value in given.items() if name in silent}
 
 
-def made(kind: Callable[..., Settings], source: str, **settings: Any) -> Settings:
-    """The ``kind`` of these settings; UserError, naming the ``source``, where they make none."""
+@contextmanager
+def located(source: object) -> Iterator[None]:
+    """Every UserError of this block says that the mistake is in the ``source``."""
     try:
-        return kind(**settings)
+        yield
     except UserError as error:
-        raise UserError("", source, f"has no equal here: {error}") from None
+        raise error.at(source) from None
+
+
+def known_setting(settings: Mapping[str, Any], key: str, allowed: Collection[Any], default: Any) -> Any:
+    """The value of a setting; UserError where it is not one of those that have an equal here."""
+    if (value := settings.get(key, default)) not in allowed:
+        raise UserError(key, value, "has no equal here", f"it must be one of {', '.join(map(str, allowed))}")
+    return value
 
 
 def without_prefix(tensors: Mapping[str, Tensor], mark: str) -> tuple[dict[str, Tensor], tuple[str, ...]]:
@@ -90,6 +97,5 @@ def without_prefix(tensors: Mapping[str, Tensor], mark: str) -> tuple[dict[str, 
 
 def assumed(usual: Mapping[str, Any], given: Mapping[str, Any]) -> tuple[str, ...]:
     """A note on what a checkpoint does not say and nobody gave, with the values that were taken; none where all was."""
-    taken = [f"--{key.replace('_', '-')} {value:g}" if isinstance(value, float) else f"--{key} {value}"
-             for key, value in usual.items() if key not in given]  # fmt: skip
-    return (f"a checkpoint does not say everything; taken were {', '.join(taken)}",) if taken else ()
+    taken = ", ".join(f"{key}={value:g}" for key, value in usual.items() if key not in given)
+    return (f"a checkpoint does not say everything; taken were {taken}",) if taken else ()

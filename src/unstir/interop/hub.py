@@ -37,7 +37,7 @@ def is_fetched(identity: str) -> bool:
     return match is not None and COMMIT.fullmatch(match[2] or "") is not None
 
 
-class Fetched(NamedTuple):
+class _Fetched(NamedTuple):
     """The ``folder`` of a model's files, its ``identity`` (id@commit), and what is to be said of them, if anything."""
 
     folder: Path
@@ -45,7 +45,7 @@ class Fetched(NamedTuple):
     notes: tuple[str, ...]
 
 
-def fetch(source: str, patterns: Sequence[str]) -> Fetched:
+def fetch(source: str, patterns: Sequence[str]) -> _Fetched:
     """Fetch those files of a model that fit the ``patterns``, or take what an earlier fetch of them left here.
 
     Raises UserError where there is no such model, or neither network nor cache have it.
@@ -60,7 +60,7 @@ def fetch(source: str, patterns: Sequence[str]) -> Fetched:
         _library().HfApi().model_info(name, revision=revision)
     except _errors():
         notes = (FROM_CACHE,)
-    return Fetched(folder, f"{name}@{folder.name[:12]}", notes)
+    return _Fetched(folder, f"{name}@{folder.name[:12]}", notes)
 
 
 def check(name: str, ours: str, private: bool) -> None:
@@ -75,15 +75,14 @@ def check(name: str, ours: str, private: bool) -> None:
     with _in_one_line(name):
         api.whoami()
         try:
-            there = api.model_info(name)
+            published = api.model_info(name)
         except _library("errors").RepositoryNotFoundError:  # a private one of another looks so too
             return
-    files = {each.rfilename for each in there.siblings or ()} - FIRST
+    files = {file.rfilename for file in published.siblings or ()} - FIRST
     if files and ours not in files:
         raise UserError("", name, "is there and holds something else than a model of unstir", "name another")
-    if private and not there.private:
-        how = "make it private in its settings on the Hub, or name another"
-        raise UserError("", name, "is there and public, which --private does not change", how)
+    if private and not published.private:
+        raise UserError("private", True, f"does not change {name}, which is public", "make it private on the Hub")
 
 
 def publish(folder: Path, name: str, message: str, private: bool, replaced: Sequence[str]) -> str:
@@ -121,9 +120,9 @@ def _in_one_line(name: str) -> Iterator[None]:
     try:
         yield
     except _errors() as error:
-        said = " ".join(str(error).split()) or type(error).__name__
-        said = KEYS.sub("?***", said.replace(_library().get_token() or "\0", "***"))
-        raise UserError(f"{name} on the Hugging Face Hub: {said}") from None
+        reason = " ".join(str(error).split()) or type(error).__name__
+        reason = KEYS.sub("?***", reason.replace(_library().get_token() or "\0", "***"))
+        raise UserError(reason).at(f"{name} on the Hugging Face Hub") from None
     finally:
         if silent:
             bars.enable_progress_bars()

@@ -8,15 +8,15 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from unstir.chain import DEFAULTS, FAST
-from unstir.data.recognised import holds_images, refuse_onnx
+from unstir.data.recognised import refuse_onnx
 from unstir.errors import UserError
 from unstir.interop import hub
 from unstir.interop.diffusers_folder import PATTERNS, is_folder_of_diffusers, read_folder
 from unstir.interop.files import read_file
 from unstir.interop.folders import IS_RUN, check_new, new_folder
-from unstir.interop.foreign import Asked, Foreign
+from unstir.interop.foreign import Asked, Foreign, located
 from unstir.nn.config import ModelConfig
-from unstir.runs import build, checkpoint, mistaken
+from unstir.runs import build, checkpoint
 from unstir.runs.card import NAME, DataCard
 from unstir.runs.checkpoint import Checkpoint
 from unstir.runs.config import Config
@@ -72,21 +72,20 @@ def make_run(foreign: Foreign, folder: str | Path, source: str, sha256: str, cla
     ``source`` names where it came from and ``sha256`` (hex) is the hash of its file; ``classes`` are names of labels
     that it does not say. Raises UserError, before the folder is made, where the weights do not fit the network.
     """
-    folder, said = Path(folder), f"{source}, {foreign.program}, SHA-256 {sha256}"
+    folder, came_from = Path(folder), f"{source}, {foreign.program}, SHA-256 {sha256}"
     check_new(folder)
     names, null = _labels(foreign, classes or foreign.classes)
-    config = _settings(foreign, len(names), null, said)
+    with located(source):
+        config = _settings(foreign, len(names), null, came_from)
     data = DataCard((config.data.channels, *foreign.size), names, {"train": 0, "held_out": 0}, content_hash="")
-    own = build.outline(config).state_dict()  # shapes alone: a stranger's settings may ask for any amount of memory
-    if wrong := misfits(own, foreign.weights):
-        raise UserError(
-            f"{source}: its weights do not fit the network: {'; '.join(map(foreign.in_their_names, wrong[:3]))}"
-        )
+    ours = build.outline(config).state_dict()  # shapes alone: a stranger's settings may ask for any amount of memory
+    if wrong := misfits(ours, foreign.weights):
+        raise UserError("", source, f"has weights that do not fit the network: {foreign.in_their_names(wrong[0])}")
     with new_folder(folder) as partial:
-        made = Run.create(config, partial, data)
+        run = Run.create(config, partial, data)
         tensors = {f"model.{name}": t for name, t in foreign.weights.items()}
-        checkpoint.save(made.weights, Checkpoint(0, to_dict(config), tensors, kind="slim"))
-        made.record("imported", source=said, notes=list(foreign.notes))
+        checkpoint.save(run.weights, Checkpoint(0, to_dict(config), tensors, kind="slim"))
+        run.record("imported", source=came_from, notes=list(foreign.notes))
     return Imported(Run.open(folder), sum(t.numel() for t in foreign.weights.values()), foreign.notes)
 
 
@@ -95,57 +94,40 @@ def _read(source: str, asked: Asked) -> tuple[Foreign, str, str]:
     path, name, notes = Path(source), source, tuple[str, ...]()
     if of_hub := not path.exists():
         if not hub.is_id(source) or path.suffix.lower() in FILES:
-            raise UserError(
-                "", source, "does not exist", "name a file, a folder, or OWNER/NAME of the Hugging Face Hub"
-            )
-        try:
-            path, name, notes = hub.fetch(source, PATTERNS)
-        except UserError as error:
-            raise UserError("", source, "is no file or folder here", str(error)) from None
+            raise UserError("", source, "does not exist", "name a file, a folder, or OWNER/NAME of the Hub")
+        path, name, notes = hub.fetch(source, PATTERNS)
     elif is_run(path):
-        raise UserError(f"{source} {IS_RUN}")
+        raise UserError("", source, *IS_RUN)
     refuse_onnx(path, "network to import")
     if path.is_dir() and not is_folder_of_diffusers(path):
-        how = "name one, a checkpoint of another program, or OWNER/NAME of the Hugging Face Hub"
         if of_hub and (path / NAME).is_file():
-            how = f"unstir push published it: unstir pull {source}"
-        elif run := mistaken.around(path):
-            how = f"it lies in the run {run}, which every command takes as it is"
-        elif holds_images(path):
-            how = f"it holds images; to train on them: unstir train RECIPE --data.source {source}"
-        raise UserError("", source, "is no folder of diffusers: it has no model_index.json and no config.json", how)
+            raise UserError("", source, "was published by unstir push", f"unstir pull {source}")
+        other = "name one, a checkpoint of another program, or OWNER/NAME of the Hub"
+        raise UserError("", source, "is no folder of diffusers: it has no model_index.json and no config.json", other)
     foreign, sha256 = read_folder(path, asked) if path.is_dir() else read_file(path, asked)
     return replace(foreign, notes=(*notes, *foreign.notes)), name, sha256
 
 
-def _settings(foreign: Foreign, count: int, null: bool, said: str) -> Config:
+def _settings(foreign: Foreign, count: int, null: bool, came_from: str) -> Config:
     """The config of the run: network, process and chain of the model; what nobody knows has its default."""
     network, learned = foreign.network, foreign.diffusion.learned_variance
     channels, outputs = network.in_channels, network.out_channels or network.in_channels
-    if outputs != channels * (2 if learned else 1):
-        variance = "and a variance" if learned else "and no variance"
-        raise UserError(
-            f"{said.split(',')[0]}: the network makes {outputs} channels of {channels}, which is no image {variance}"
-        )
+    if outputs != (due := channels * (2 if learned else 1)):
+        variance = "and" if learned else "without"
+        raise UserError("out_channels", outputs, f"must be {due}, for an image {variance} a variance")
     height, width = foreign.size
     if height % network.multiple or width % network.multiple:
-        fits = f"{len(network.mults)} levels need multiples of {network.multiple}"
-        raise UserError(f"{said.split(',')[0]}: images of {height}x{width} do not fit the network, whose {fits}")
-    chain = {key: getattr(foreign.chain, key) for key in DEFAULTS}
-    try:
-        return Config(
-            imported=said,
-            data=DataConfig(source="", channels=channels, size=height if height == width else 0),
-            model=ModelConfig(**vars(replace(network, out_channels=0, num_classes=count))),
-            diffusion=foreign.diffusion,
-            loss=LossConfig(objective="hybrid" if learned else "simple"),
-            train=TrainConfig(
-                length="1 epoch", warmup="0 steps", label_dropout=HIDDEN if null else 0.0, dtype="float32"
-            ),
-            grids=GridConfig(**chain),
-        )
-    except UserError as error:
-        raise UserError("", said.split(",")[0], f"has no equal here: {error}") from None
+        levels = f"{len(network.mults)} levels of the network"
+        raise UserError("size", f"{height}x{width}", f"must be multiples of {network.multiple} for the {levels}")
+    return Config(
+        imported=came_from,
+        data=DataConfig(source="", channels=channels, size=height if height == width else 0),
+        model=ModelConfig(**vars(replace(network, out_channels=0, num_classes=count))),
+        diffusion=foreign.diffusion,
+        loss=LossConfig(objective="hybrid" if learned else "simple"),
+        train=TrainConfig(length="1 epoch", warmup="0 steps", label_dropout=HIDDEN if null else 0.0, dtype="float32"),
+        grids=GridConfig(**{key: getattr(foreign.chain, key) for key in DEFAULTS}),
+    )
 
 
 def _labels(foreign: Foreign, names: tuple[str, ...]) -> tuple[tuple[str, ...], bool]:
@@ -153,10 +135,10 @@ def _labels(foreign: Foreign, names: tuple[str, ...]) -> tuple[tuple[str, ...], 
     known, null = foreign.network.num_classes, foreign.has_null
     if not known:
         if names:
-            raise UserError(f"--classes {' '.join(names)}: this network knows no classes; leave it out")
+            raise UserError("classes", names, "were given, but this network knows none", {"classes": None})
         return (), False
     null = null or len(names) == known - 1 > 0
     if names and len(names) != known - null:
         allowed = f"{known - null}" if null else f"{known}, or {known - 1} where the last label says nothing"
-        raise UserError(f"--classes has {len(names)} names, the network knows {known} labels: give {allowed}")
+        raise UserError("classes", names, f"must be {allowed}, of the {known} labels of the network")
     return names or tuple(map(str, range(known - null))), null

@@ -23,6 +23,7 @@ from unstir.libraries import library
 from unstir.runs.files import make_folder, replacing, write_text
 from unstir.runs.model import Model
 
+ENGINE = "the engine onnxruntime"  # what needs the libraries
 MOST = 200  # characters of what torch and ONNX Runtime say
 TRACED = 2  # images that the network is traced with; 1 would be taken for a constant
 
@@ -34,7 +35,7 @@ def check_installed(what: str) -> None:
 
 
 def write_onnx(model: Model, file: Path) -> None:
-    """Write the network of a model, with its `description` as JSON in the metadata of the file.
+    """Write the network of a model, with its description as JSON in the metadata of the file.
 
     Raises UserError for a network that torch cannot export.
     """
@@ -60,10 +61,10 @@ def write_onnx(model: Model, file: Path) -> None:
     except torch.onnx.OnnxExporterError as error:  # such as for an operation in a network of the user's own
         cause = error.__cause__ or error
         reason = " ".join(f"{type(cause).__name__}: {cause}".split())[:MOST]
-        otherwise = "sample by --engine torch, or export it --to safetensors"
-        raise UserError(f"torch cannot make an ONNX file of {model.folder} ({reason}); {otherwise}") from None
+        others = {"engine": "torch"}, {"to": "safetensors"}
+        raise UserError("", model.folder, f"cannot be exported to ONNX by torch ({reason})", others) from None
     assert program is not None
-    program.model.metadata_props["unstir"] = json.dumps(description(model))
+    program.model.metadata_props["unstir"] = json.dumps(_description(model))
     program.save(file)
 
 
@@ -97,7 +98,7 @@ class OnnxNetwork(nn.Module):
 
     def _opened(self) -> Any:
         """A session of ONNX Runtime with the file. Raises UserError where it cannot be read."""
-        runtime = library("onnxruntime", "onnx", "--engine onnxruntime")
+        runtime = library("onnxruntime", "onnx", ENGINE)
         options = runtime.SessionOptions()
         options.intra_op_num_threads = torch.get_num_threads()
         try:
@@ -106,8 +107,7 @@ class OnnxNetwork(nn.Module):
             raise
         except Exception as error:  # its classes have no parent of their own
             reason = " ".join(str(error).partition("failed:")[2].split() or str(error).split()).rstrip(".")[:MOST]
-            otherwise = "delete it to have it written anew, or take another version of onnxruntime"
-            raise UserError(f"{self.file}: ONNX Runtime cannot read it ({reason}); {otherwise}") from None
+            raise UserError("", self.file, f"cannot be read by ONNX Runtime ({reason})", "delete it") from None
 
 
 def on_onnxruntime(model: Model) -> Model:
@@ -117,13 +117,12 @@ def on_onnxruntime(model: Model) -> Model:
     model; its hash is kept beside it, and a file that is no longer the same is written anew. Raises UserError where
     the libraries are missing, and for another arithmetic, device or a compiled network.
     """
-    check_installed("--engine onnxruntime")
-    if model.arithmetic != "float32" or model.compile != "no":
-        raise UserError(
-            "--engine onnxruntime computes in float32 and compiles by itself; leave out --dtype and --compile"
-        )
-    if model.device.type != "cpu":
-        raise UserError(f"--engine onnxruntime computes on the CPU, not on {model.device.type}; give --device cpu")
+    check_installed(ENGINE)
+    for key, value, only in (
+        ("dtype", model.arithmetic, "float32"), ("compile", model.compile, "no"), ("device", model.device.type, "cpu"),
+    ):  # fmt: skip
+        if value != only:
+            raise UserError(key, value, f"is not for {ENGINE}", {key: only})
 
     def load(dtype: torch.dtype) -> Denoiser:
         denoiser, file = model.load(dtype), model.folder / "onnx" / f"{model.weights_sha256[:16]}.onnx"
@@ -149,7 +148,7 @@ def _whole(file: Path) -> bool:
     return file.is_file() and _noted(file).is_file() and _noted(file).read_bytes() == f"{file_sha256(file)}\n".encode()
 
 
-def description(model: Model) -> dict[str, Any]:
+def _description(model: Model) -> dict[str, Any]:
     """What a file says of its model: the weights by their hash, the settings, and the names of classes."""
     named = {"classes": list(model.labels.names), "has_null": model.labels.has_null} if model.labels.count else {}
     return {"weights": model.weights_sha256, "shape": list(model.shape), **model.settings, **named}

@@ -6,14 +6,12 @@ machine that trained it stay at home: of data, stores and other runs the last pa
 """
 
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
 
-from unstir.data.disk import file_errors, file_sha256, open_file
+from unstir.data.disk import file_sha256
 from unstir.errors import UserError, printable
 from unstir.generate.drawing import Job, sample_batches
 from unstir.generate.folder import drawn_classes
@@ -21,6 +19,7 @@ from unstir.interop import hub
 from unstir.interop.exporting import export, slim
 from unstir.interop.folders import IS_RUN, check_new, new_folder
 from unstir.interop.model_card import NO_LICENCES, SHOWN, Licences, Page, card, shown_chain
+from unstir.libraries import MissingLibraryError
 from unstir.metrics.evaluation import FOLDER, Evaluation, save, saved
 from unstir.pictures.grid import named_grid
 from unstir.pixels import to_uint8
@@ -82,13 +81,14 @@ def write_repository(model: Model, name: str, folder: Path, licences: Licences =
     try:
         export(model, "diffusers", folder)
         diffusers = ""
+    except MissingLibraryError:  # it could be there: nothing is published without it unasked
+        raise
     except UserError as error:
-        # it could be there: nothing is published without it unasked
-        if "pip install" in str(error):
-            raise
-        diffusers = str(error).replace(printable(model.folder), "this model")
+        given = error.given if error.key else "this model"
+        diffusers = str(UserError(error.key, given, error.allowed, error.remedy))
         notes.append(f"no files for diffusers: {diffusers}")
-    figures = [each for each in saved(run) if (each.step, each.weights) == (model.step, model.weights_sha256)]
+    weights = model.step, model.weights_sha256
+    figures = [measured for measured in saved(run) if (measured.step, measured.weights) == weights]
     _write_run(run, model, folder, figures)
     with counting("drawing samples", "images"):
         _draw(model, folder / "samples.png")
@@ -114,14 +114,14 @@ def public(config: Config) -> Config:
 
 def _write_run(run: Run, model: Model, folder: Path, figures: list[Evaluation]) -> None:
     """The files of which `pull` makes a run."""
-    made = Run.create(public(run.config), folder / "run", run.data)
-    checkpoint.save(made.weights, slim(model, made))
-    for each in figures:
-        save(made, each)
+    published = Run.create(public(run.config), folder / "run", run.data)
+    checkpoint.save(published.weights, slim(model, published))
+    for measured in figures:
+        save(published, measured)
     with writing(folder):
-        for path in made.path.iterdir():
+        for path in published.path.iterdir():
             path.rename(folder / path.name)
-        made.path.rmdir()
+        published.path.rmdir()
 
 
 def _draw(model: Model, file: Path) -> None:
@@ -159,43 +159,30 @@ def pull(name: str, folder: str | Path | None = None) -> Pulled:
     its files are damaged, and where neither network nor cache have it.
     """
     if is_run(Path(name)):
-        raise UserError(f"{name} {IS_RUN}")
+        raise UserError("", name, *IS_RUN)
     if not hub.is_id(name):
         raise hub.no_name(name)
     folder = Path(folder) if folder is not None else Path("runs") / name.split("/")[1].split("@")[0]
     check_new(folder)
-    there, identity, notes = hub.fetch(name, OURS)
-    if not is_run(there):
-        how = f"unstir import {name} --out {folder}"
-        raise UserError("", name, "is no model that unstir push published", f"one of diffusers is imported: {how}")
-    with _of_copy(name, there):
-        published = Run.open(there)
+    copy, identity, notes = hub.fetch(name, OURS)
+    if not is_run(copy):
+        raise UserError("", name, "was not published by unstir push", f"import one of diffusers: unstir import {name}")
+    try:
+        published = Run.open(copy)
         step = published.newest_step()
         file = published.weights / checkpoint.file_name(step)
-        found = checkpoint.load(file)
+        saved_step = checkpoint.load(file)
         published.model(step, device="cpu", dtype="float32")  # weights that are not of these settings are refused
-        figures = {path.name: _content(path) for path in (there / FOLDER).glob("*.json")}
+        figures = {path.name: path.read_bytes() for path in (copy / FOLDER).glob("*.json")}
+    except (UserError, OSError) as error:  # the cache keeps a damaged file
+        anew = f"if the copy here is at fault, remove {copy.parent.parent} and pull again"
+        raise UserError("", name, f"cannot be used: {error}", anew) from None
     came_from = f"{identity}, unstir, SHA-256 {file_sha256(file)}"
     config = replace(published.config, imported=came_from)
     with new_folder(folder) as partial:
-        made = Run.create(config, partial, published.data)
-        checkpoint.save(made.weights, replace(found, config=to_dict(config), data=made.data.plain()))
+        run = Run.create(config, partial, published.data)
+        checkpoint.save(run.weights, replace(saved_step, config=to_dict(config), data=run.data.plain()))
         for file_name, content in figures.items():
-            write_bytes(make_folder(made.path / FOLDER) / file_name, content)
-        made.record("imported", source=came_from, notes=list(notes))
+            write_bytes(make_folder(run.path / FOLDER) / file_name, content)
+        run.record("imported", source=came_from, notes=list(notes))
     return Pulled(Run.open(folder), printable(came_from), notes)
-
-
-def _content(file: Path) -> bytes:
-    with file_errors(file), open_file(file) as stream:
-        return stream.read()
-
-
-@contextmanager
-def _of_copy(name: str, there: Path) -> Iterator[None]:
-    """What is wrong with the files of a model as it was fetched, and how to have them anew: a cache keeps bad ones."""
-    try:
-        yield
-    except UserError as error:
-        how = f"if the copy here is at fault, remove {there.parent.parent} and pull again"
-        raise UserError("", name, f"cannot be used: {error}", how) from None

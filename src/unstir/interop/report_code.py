@@ -13,13 +13,14 @@ Label 0 says nothing there; here it is the last one.
 
 import re
 from collections.abc import Mapping
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from unstir.chain import Chain
 from unstir.errors import UserError
-from unstir.interop.foreign import Asked, Foreign, assumed, made, without_prefix
+from unstir.interop.foreign import Asked, Foreign, assumed, located, without_prefix
 from unstir.nn.config import UNetConfig
 from unstir.runs.sections import DiffusionConfig
 
@@ -65,7 +66,7 @@ def read_report(tensors: Mapping[str, Tensor], asked: Asked, source: str) -> For
     if by_class:
         weights["label.weight"] = _labels(left)
     if left:
-        raise UserError(f"{source}: {sorted(left)[0]} is unknown in a checkpoint of the report's code")
+        raise UserError("", source, f"has {sorted(left)[0]}, unknown in a checkpoint of the report's code")
     T = len(weights["time.table"])
     settings = usual | given
     betas = {key: settings[key] for key in ("beta_1", "beta_T")}
@@ -74,7 +75,7 @@ def read_report(tensors: Mapping[str, Tensor], asked: Asked, source: str) -> For
         program="code of the report",
         network=network,
         weights=weights,
-        diffusion=made(DiffusionConfig, source, T=T, **betas),
+        diffusion=DiffusionConfig(T=T, **betas),
         chain=chain,
         size=(settings["size"], settings["size"]),
         has_null=by_class,
@@ -98,24 +99,24 @@ def _network(state: Mapping[str, Tensor], by_class: bool, source: str) -> tuple[
     down, up = (_levels(state, part, source) for part in ("downblocks", "upblocks"))
     widths = [state[f"{level[0]}.block1.2.weight"].shape[0] for level in down]
     attention = tuple(i for i, level in enumerate(down) if f"{level[0]}.attn.proj_q.weight" in state)
-    classes = {"num_classes": len(state[f"{_LABELS}.0.weight"]), "layout": "report_guided"} if by_class else {}
-    network = made(
-        UNetConfig,
-        source,
-        in_channels=state["head.weight"].shape[1],
-        out_channels=0,
-        channels=channels,
-        mults=tuple(width // channels for width in widths),
-        num_blocks=len([name for name in down[0] if f"{name}.block1.2.weight" in state]),
-        attention=attention,
-        groups=GROUPS,
-        norm_eps=EPS,
-        dropout=DROPOUT,
-        freq_shift=0.0,
-        downsample_padding=1,
-        time_table=len(state[MARK]),
-        **classes,
-    )
+    classes: dict[str, Any] = {"layout": "report_guided"} if by_class else {}
+    with located(source):
+        network = UNetConfig(
+            in_channels=state["head.weight"].shape[1],
+            out_channels=0,
+            channels=channels,
+            mults=tuple(width // channels for width in widths),
+            num_blocks=len([name for name in down[0] if f"{name}.block1.2.weight" in state]),
+            attention=attention,
+            groups=GROUPS,
+            norm_eps=EPS,
+            dropout=DROPOUT,
+            freq_shift=0.0,
+            downsample_padding=1,
+            time_table=len(state[MARK]),
+            num_classes=len(state[f"{_LABELS}.0.weight"]) if by_class else 0,
+            **classes,
+        )
     places = {f"middleblocks.{i}": f"middle.blocks.{i}" for i in range(2)}
     for ours, levels in (("down", down), ("up", up)):
         for i, level in enumerate(levels):
@@ -134,7 +135,7 @@ def _levels(state: Mapping[str, Tensor], part: str, source: str) -> list[list[st
         if f"{part}.{number}.block1.2.weight" not in state:
             levels.append([])
     if not all(levels) or numbers != list(range(len(numbers))):
-        raise UserError(f"{source}: {part} is no row of blocks and resizings, level by level")
+        raise UserError("", source, f"has {part} that are no row of blocks and resizings, level by level")
     return levels
 
 

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from unstir.chain import Chain
 from unstir.errors import UserError, short
+from unstir.interop.foreign import known_setting
 from unstir.runs import build
 from unstir.runs.sections import DiffusionConfig
 
@@ -85,12 +86,11 @@ def from_scheduler(settings: Mapping[str, Any]) -> tuple[DiffusionConfig, Chain,
     """
     name, T = settings.get("_class_name", "DDPMScheduler"), settings.get("num_train_timesteps", 1000)
     variance = settings.get("variance_type") or "fixed_small"
-    if name == "DDPMScheduler" and variance not in VARIANCES:
-        raise UserError("variance_type", variance, "has no equal here", f"it must be one of {', '.join(VARIANCES)}")
+    if name == "DDPMScheduler":
+        known_setting(settings, "variance_type", (*VARIANCES, None), None)
     learned = VARIANCES.get(variance) == "learned"
     predicts = {theirs: ours for ours, theirs in PREDICTS.items()}
-    if (predict := settings.get("prediction_type", "epsilon")) not in predicts:
-        raise UserError("prediction_type", predict, "has no equal here", f"it must be one of {', '.join(predicts)}")
+    predict = known_setting(settings, "prediction_type", predicts, "epsilon")
     diffusion = _schedule(settings, T, predict=predicts[predict], learned_variance=learned)
     chain, notes = _chain(settings, name, diffusion.T)
     if chain.sampler == "ancestral":
@@ -118,35 +118,28 @@ def _betas(diffusion: DiffusionConfig) -> Tensor:
 
 def _schedule(settings: Mapping[str, Any], T: int, **of_network: Any) -> DiffusionConfig:
     """The process of a scheduler's betas; UserError where they are of none of our schedules."""
-    how: dict[str, Any] = {"T": T, "zero_terminal_snr": bool(settings.get("rescale_betas_zero_snr")), **of_network}
-    kind, betas = settings.get("beta_schedule"), settings.get("trained_betas")
-    if betas is not None:
-        return _named(betas, how)
-    if kind == "linear":
+    rest: dict[str, Any] = {"T": T, "zero_terminal_snr": bool(settings.get("rescale_betas_zero_snr")), **of_network}
+    if (betas := settings.get("trained_betas")) is not None:
+        return _named(betas, rest)
+    if known_setting(settings, "beta_schedule", ("linear", "squaredcos_cap_v2"), None) == "linear":
         first, last = settings.get("beta_start", 0.0001), settings.get("beta_end", 0.02)
-        return DiffusionConfig(schedule="linear", beta_1=first, beta_T=last, **how)
-    if kind == "squaredcos_cap_v2":
-        return DiffusionConfig(schedule="cosine", **how)
-    what = f"beta_schedule={short(kind)}" if "beta_schedule" in settings else "a scheduler without beta_schedule"
-    raise UserError("", what, "has no equal here", "it must be linear or squaredcos_cap_v2, or trained_betas of ours")
+        return DiffusionConfig(schedule="linear", beta_1=first, beta_T=last, **rest)
+    return DiffusionConfig(schedule="cosine", **rest)
 
 
-def _named(betas: Any, how: dict[str, Any]) -> DiffusionConfig:
+def _named(betas: Any, rest: dict[str, Any]) -> DiffusionConfig:
     """The schedule of ours that has these betas."""
-    try:
-        given = torch.tensor(betas, dtype=torch.float64)
-        ends: dict[str, float] = {"beta_1": float(given[0]), "beta_T": float(given[-1])}
-    except (TypeError, ValueError, IndexError):
-        raise UserError("trained_betas of the scheduler are no numbers") from None
+    given = torch.tensor(betas, dtype=torch.float64)
+    ends: dict[str, float] = {"beta_1": float(given[0]), "beta_T": float(given[-1])}
     for name, options in {"linear": ends, "cosine": {}, "sigmoid": {}}.items():
         try:
-            found = DiffusionConfig(schedule=name, **{**how, "T": len(given), **options})  # type: ignore[arg-type]
+            ours = DiffusionConfig(schedule=name, **{**rest, "T": len(given), **options})  # type: ignore[arg-type]
         except UserError:
             continue
-        own = _betas(found)
-        if bool(((own - given).abs() <= NEAR * own).all()):
-            return found
-    raise UserError(f"trained_betas of the scheduler ({len(given)} numbers) are those of no schedule here")
+        table = _betas(ours)
+        if bool(((table - given).abs() <= NEAR * table).all()):
+            return ours
+    raise UserError("trained_betas", betas, "are those of no schedule here")
 
 
 def _threshold(settings: Mapping[str, Any]) -> float:
@@ -171,8 +164,7 @@ def _chain(settings: Mapping[str, Any], name: str, T: int) -> tuple[Chain, list[
     clip, limit = bool(settings.get("clip_sample", name in ("DDPMScheduler", "DDIMScheduler"))), 1.0
     if clip and (limit := settings.get("clip_sample_range", 1.0)) != 1.0:
         notes.append(f"clip_sample_range={short(limit)} is 1 here")
-    if (spacing := settings.get("timestep_spacing", USUAL_SPACING.get(name, "leading"))) not in SPACINGS:
-        raise UserError("timestep_spacing", spacing, "has no equal here", f"it must be one of {', '.join(SPACINGS)}")
+    spacing = known_setting(settings, "timestep_spacing", SPACINGS, USUAL_SPACING.get(name, "leading"))
     if settings.get("steps_offset"):
         notes.append(f"steps_offset={short(settings['steps_offset'])} is not taken over: times are those of {spacing}")
     if settings.get("set_alpha_to_one") is False:
@@ -182,17 +174,10 @@ def _chain(settings: Mapping[str, Any], name: str, T: int) -> tuple[Chain, list[
     taken = min(steps, T) or T
     if sampler == "ddim" and (T % taken if spacing == "trailing" else spacing == "linspace" and taken < T):
         notes.append(f"{DDIM_STRIDES}, so its pictures are other ones")
-    threshold = _threshold(settings)
     notes += [
         f"{key}={short(settings[key])} is not taken over"
         for key, usual in SOLVER.items()
         if name in USUAL_SPACING and settings.get(key, usual) != usual
     ]
-    chain = Chain(
-        sampler,
-        taken,
-        spacing,
-        clip=clip or bool(settings.get("thresholding")),
-        threshold=threshold,
-    )
-    return chain, notes
+    clamped = clip or bool(settings.get("thresholding"))
+    return Chain(sampler, taken, spacing, clip=clamped, threshold=_threshold(settings)), notes

@@ -20,15 +20,15 @@ GIGABYTE = 1 << 30
 SECONDS = 600
 
 
-def tensors(found: Any, name: str = "", depth: int = 0) -> Iterator[tuple[str, Any]]:
+def _tensors(table: Any, name: str = "", depth: int = 0) -> Iterator[tuple[str, Any]]:
     """The names and tensors in nested tables; in lists they are numbered."""
     import torch
 
-    if isinstance(found, torch.Tensor):
-        yield name, found.detach().cpu().contiguous().clone()  # clone: tensors of one storage are two in safetensors
-    elif isinstance(found, Mapping | list | tuple) and depth < 8:
-        for key, value in found.items() if isinstance(found, Mapping) else enumerate(found):
-            yield from tensors(value, f"{name}.{key}" if name else str(key), depth + 1)
+    if isinstance(table, torch.Tensor):
+        yield name, table.detach().cpu().contiguous().clone()  # clone: tensors of one storage are two in safetensors
+    elif isinstance(table, Mapping | list | tuple) and depth < 8:
+        for key, value in table.items() if isinstance(table, Mapping) else enumerate(table):
+            yield from _tensors(value, f"{name}.{key}" if name else str(key), depth + 1)
 
 
 def convert(source: Path, target: Path) -> str:
@@ -40,15 +40,15 @@ def convert(source: Path, target: Path) -> str:
         if file.read(2) not in (b"PK", b"\x80\x02"):  # a zip, or as it was written before torch 1.6
             return "it is damaged, or no file of torch.save"
     try:
-        found = dict(tensors(torch.load(source, map_location="cpu", weights_only=True)))
+        named = dict(_tensors(torch.load(source, map_location="cpu", weights_only=True)))
     except MemoryError:
         return "it asks for too much memory"
     except Exception as error:  # a damaged or hostile file raises anything at all
         asks = any(word in str(error) for word in ("Unsupported", "WeightsUnpickler", "weights_only"))
         return "it asks for more than tensors and tables" if asks else "it is damaged, or no file of torch.save"
-    if not found:
+    if not named:
         return "it holds no tensors"
-    save_file(found, target)
+    save_file(named, target)
     return ""
 
 
@@ -59,7 +59,7 @@ def _limit(size: int) -> None:
     resource.setrlimit(resource.RLIMIT_FSIZE, (2 * size + (1 << 24),) * 2)
 
 
-def main(source: str, target: str) -> int:
+def _main(source: str, target: str) -> int:
     """Convert a file; the exit status."""
     _limit(Path(source).stat().st_size)
     if problem := convert(Path(source), Path(target)):
@@ -69,4 +69,4 @@ def main(source: str, target: str) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(*sys.argv[1:]))
+    sys.exit(_main(*sys.argv[1:]))

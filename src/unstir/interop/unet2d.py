@@ -8,7 +8,8 @@ from functools import reduce
 from math import gcd
 from typing import Any
 
-from unstir.errors import UserError, short
+from unstir.errors import UserError
+from unstir.interop.foreign import known_setting
 from unstir.nn.config import UNetConfig
 
 _FIXED: dict[str, tuple[Any, ...]] = {
@@ -53,17 +54,12 @@ _DEFAULTS = {
 def to_unet2d(config: UNetConfig, height: int, width: int) -> dict[str, Any]:
     """The arguments of the UNet2DModel that equals our network, for images of this size. UserError where none does."""
     if config.layout != "ho":
-        raise UserError("model.layout", config.layout, "has no equal in diffusers", "export it to onnx or safetensors")
+        raise UserError("model.layout", config.layout, "has no equal in diffusers", {"to": "onnx"})
     levels = range(len(config.mults))
     heads = {config.widths[level] // config.heads_of(config.widths[level]) for level in (*config.attention, levels[-1])}
     if len(heads) > 1 and config.heads > 1:
-        wide = ", ".join(map(str, sorted(heads)))
-        raise UserError(
-            "model.heads",
-            config.heads,
-            f"makes heads of {wide} channels, and UNet2DModel has one width for all",
-            "a run with model.head_channels can be exported to diffusers, or export this one to onnx",
-        )
+        widths = f"makes heads of {', '.join(map(str, sorted(heads)))} channels"
+        raise UserError("model.heads", config.heads, f"{widths}, and UNet2DModel has one width for all", {"to": "onnx"})
     return {
         "sample_size": height if height == width else [height, width],
         "in_channels": config.in_channels,
@@ -90,13 +86,8 @@ def to_unet2d(config: UNetConfig, height: int, width: int) -> dict[str, Any]:
 def from_unet2d(settings: Mapping[str, Any]) -> UNetConfig:
     """The config of our network that equals a UNet2DModel of these settings; UserError that names what it has not."""
     for key, allowed in _FIXED.items():
-        if (value := settings.get(key, allowed[0])) not in allowed:
-            raise UserError(f"{key}={short(value)} of UNet2DModel has no equal here; it must be {allowed[0]!r}")
-    given = {key: settings.get(key, default) for key, default in _DEFAULTS.items()}
-    try:
-        return _config(given)
-    except (TypeError, AttributeError):
-        raise UserError("the settings of the network are not those of a UNet2DModel") from None
+        known_setting(settings, key, allowed, allowed[0])
+    return _config({key: settings.get(key, default) for key, default in _DEFAULTS.items()})
 
 
 def _config(given: Mapping[str, Any]) -> UNetConfig:
@@ -107,10 +98,8 @@ def _config(given: Mapping[str, Any]) -> UNetConfig:
         of_levels = {widths[level] // head for level in (*attention, len(widths) - 1)}
         heads = {"heads": of_levels.pop()} if len(of_levels) == 1 else {"head_channels": head}
     outputs, groups = given["out_channels"], given["norm_num_groups"]
-    scale_shift, of_middle = given["resnet_time_scale_shift"] == "scale_shift", given["attn_norm_num_groups"]
-    if of_middle not in (groups, *(() if scale_shift else (None,))):
-        why = f"attn_norm_num_groups={short(of_middle)} leaves the middle's attention another norm than the others"
-        raise UserError(f"{why}, which has no equal here; it must be norm_num_groups={groups}")
+    scale_shift = given["resnet_time_scale_shift"] == "scale_shift"
+    known_setting(given, "attn_norm_num_groups", (groups,) if scale_shift else (groups, None), None)
     return UNetConfig(
         in_channels=given["in_channels"],
         out_channels=0 if outputs == given["in_channels"] else outputs,
@@ -134,12 +123,10 @@ def _config(given: Mapping[str, Any]) -> UNetConfig:
 def _attention(given: Mapping[str, Any]) -> tuple[int, ...]:
     """The levels with attention; UserError for other blocks, or where a level has it on one way alone."""
     down, up = list(given["down_block_types"]), list(given["up_block_types"])[::-1]
-    for block in (*down, *up):
-        if block not in _BLOCKS:
-            raise UserError(f"{short(block)} of UNet2DModel has no equal here; there are {', '.join(_BLOCKS)}")
+    for key in ("down_block_types", "up_block_types"):
+        for block in given[key]:
+            known_setting({key: block}, key, _BLOCKS, block)
     levels = tuple(i for i, block in enumerate(down) if _BLOCKS[block])
     if levels != tuple(i for i, block in enumerate(up) if _BLOCKS[block]):
-        raise UserError(
-            "down_block_types and up_block_types have attention at different levels, which has no equal here"
-        )
+        raise UserError("up_block_types", tuple(up[::-1]), "must have attention at the levels of down_block_types")
     return levels

@@ -9,7 +9,7 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor
 
-from unstir.data.disk import file_errors, file_sha256, open_file
+from unstir.data.disk import file_sha256
 from unstir.errors import UserError
 from unstir.runs.checkpoint import read_tensors
 
@@ -22,8 +22,7 @@ def read_weights(file: Path) -> tuple[dict[str, Tensor], str]:
 
     Raises UserError where it cannot be read, is damaged, or holds more than tensors in tables.
     """
-    with file_errors(file, f"{file} does not exist"), open_file(file):
-        sha256 = file_sha256(file)
+    sha256 = file_sha256(file)
     if file.suffix == ".safetensors":
         return _safetensors(file, file), sha256
     _check_torch(file)
@@ -36,16 +35,14 @@ def read_weights(file: Path) -> tuple[dict[str, Tensor], str]:
         except subprocess.TimeoutExpired:
             raise UserError("", file, f"was not read within {SECONDS} s", "is it a file of weights?") from None
         if done.returncode:
-            said = done.stderr.decode(errors="replace").strip().splitlines()
-            raise UserError(f"{file}: refused, {said[-1] if said else 'it ended early'}; name a file of weights")
+            lines = done.stderr.decode(errors="replace").strip().splitlines() or ["its reader ended early"]
+            raise UserError("", file, f"is refused: {lines[-1]}", "name a file of weights")
         return _safetensors(safe, file), sha256
 
 
 def _safetensors(file: Path, named: Path) -> dict[str, Tensor]:
     try:
         tensors = read_tensors(file)[1]
-    except OSError as error:
-        raise UserError(f"cannot read {named}: {error.strerror or error}") from None
     except (SafetensorError, ValueError, OverflowError, TypeError, AttributeError) as error:
         raise UserError("", named, f"is damaged or no safetensors file: {error}", "fetch it again") from None
     return {name: t.float().clone() if t.is_floating_point() else t.clone() for name, t in tensors.items()}
@@ -55,8 +52,6 @@ def _check_torch(file: Path) -> None:
     """Raise UserError where this torch's way of reading a pickle safely is known not to be."""
     version = tuple(int(part) for part in torch.__version__.split(".")[:2])
     if version < SAFE_TORCH:
-        wanted = ".".join(map(str, SAFE_TORCH))
-        raise UserError(
-            f"{file} is a pickle, which torch {torch.__version__} does not read safely (CVE-2026-24747): "
-            f"pip install 'torch>={wanted}', or convert it to safetensors"
-        )
+        newer = f"pip install 'torch>={'.'.join(map(str, SAFE_TORCH))}'"
+        unsafe = f"is a pickle, which torch {torch.__version__} does not read safely (CVE-2026-24747)"
+        raise UserError("", file, unsafe, (newer, "convert it to safetensors"))

@@ -119,7 +119,8 @@ class Labels:
     def numbers(self, texts: Sequence[str], key: str = "label") -> tuple[int, ...]:
         """The numbers of the classes that texts name, by name or number; UserError for one that is not known."""
         if texts and not self.count:
-            raise UserError(key, " ".join(texts), "was given, but this network knows no classes", {key: None})
+            remedies = {key: None}, "name a run with classes"
+            raise UserError(key, " ".join(texts), "was given, but this network knows no classes", remedies)
         last = len(self.names) - 1
         for text in texts:  # a number is answered by numbers, not by the name of a class that looks like it
             if re.fullmatch("-?[0-9]{1,9}", text) and text not in self.names and not 0 <= int(text) <= last:

@@ -1,8 +1,9 @@
-"""The logs of a run: a JSON object a line, each with a checksum, so that a flipped digit is noticed; what a line holds.
+"""The logs of a run, a JSON object a line: what a line holds. And files of one object, with a checksum.
 
-The checksum is a CRC-32 over the object's canonical JSON (sorted keys), under the key "crc32" of the same object.
-What a kill leaves is a last line without its end: it is no damage and is dropped. Any other line that is not what was
-written is *damaged*: readers pass over it and say so; whoever writes the file anew keeps a copy of it first.
+What a kill leaves is a last line without its end: it is no damage and is dropped. Any other line that does not parse,
+or lacks a value, is *damaged*: readers pass over it and say so; whoever writes the file anew keeps a copy of it first.
+
+The checksum of a file is a CRC-32 over the object's canonical JSON (sorted keys), under the key "crc32" of the object.
 """
 
 import json
@@ -43,41 +44,46 @@ class Log:
 
 
 def encode(values: Mapping[str, Any], indent: int | None = None) -> str:
-    """An object as JSON text with its checksum."""
+    """An object as the JSON text of a file, with its checksum."""
     return json.dumps({**values, CHECKSUM: _checksum(values)}, indent=indent)
 
 
 def decode(text: bytes | str) -> dict[str, Any]:
     """The object in what `encode` wrote, without its checksum. Raises ValueError with the reason for anything else."""
+    values = _parsed(text)
+    checksum = values.pop(CHECKSUM, None)
+    if checksum is None:
+        raise ValueError("it has no checksum")
+    try:
+        wanted = _checksum(values)
+    except RecursionError:  # writing nests a little less deeply than reading
+        raise ValueError("it is nested too deeply") from None
+    if checksum != wanted:
+        raise ValueError("its checksum does not match")
+    return values
+
+
+def _parsed(text: bytes | str) -> dict[str, Any]:
     try:
         values = json.loads(text)
     except (ValueError, RecursionError):
         raise ValueError("it is not JSON") from None
     if not isinstance(values, dict):
         raise ValueError("it is no JSON object")
-    found = values.pop(CHECKSUM, None)
-    if found is None:
-        raise ValueError("it has no checksum")
-    try:
-        wanted = _checksum(values)
-    except RecursionError:  # writing nests a little less deeply than reading
-        raise ValueError("it is nested too deeply") from None
-    if found != wanted:
-        raise ValueError("its checksum does not match")
     return values
 
 
 def read(file: Path, check_line: Callable[[dict[str, Any]], None]) -> Log:
     """The lines of a file, none where it is not there; OSError where it cannot be read.
 
-    A line is good by its checksum and by ``check_line``, which raises ValueError for what none can hold.
+    A line is good where it parses and passes ``check_line``, which raises ValueError for what none can hold.
     """
     lines, damaged, texts = [], [], [b""]
     with suppress(FileNotFoundError):
         texts = file.read_bytes().split(b"\n")
     for number, text in enumerate(texts, start=1):
         try:
-            values = decode(text)
+            values = _parsed(text)
             check_line(values)
         except ValueError as error:
             if number < len(texts):  # else it is a last line that a kill has cut short, or nothing
@@ -91,7 +97,7 @@ def append(file: Path, values: Mapping[str, Any], durable: bool = False) -> None
     """Add a line in place of one cut short by a kill; with ``durable`` it survives a power cut. UserError as `sync`."""
     with _written(file) as stream:
         _end_last_line(stream)
-        stream.write(encode(values).encode() + b"\n")
+        stream.write(json.dumps(values).encode() + b"\n")
         if durable:
             stream.flush()
             os.fsync(stream.fileno())
@@ -117,7 +123,7 @@ def _written(file: Path) -> Iterator[IO[bytes]]:
 
 def write(file: Path, lines: Iterable[Mapping[str, Any]]) -> None:
     """Replace a file by these lines, whole or not at all; UserError where it cannot be written."""
-    write_text(file, "".join(encode(line) + "\n" for line in lines))
+    write_text(file, "".join(json.dumps(line) + "\n" for line in lines))
 
 
 def copy_aside(file: Path) -> Path:
@@ -141,7 +147,7 @@ def _end_last_line(stream: Any) -> None:
     stream.seek(0)
     last = stream.read().rpartition(b"\n")[2]
     try:
-        decode(last)
+        _parsed(last)
         stream.write(b"\n")
     except ValueError:
         stream.truncate(stream.tell() - len(last))
