@@ -16,11 +16,11 @@ from unstir.generate.drawing import Job, sample_batches
 from unstir.metrics.evaluate import _models
 from unstir.metrics.evaluation import PROTOCOL
 from unstir.metrics.request import EvaluationRequest
-from unstir.runs import build, checkpoint, loading
+from unstir.runs import build, checkpoint
 from unstir.runs.card import DataCard, Labels
-from unstir.runs.config import log_spaced
-from unstir.runs.kind import Kind
+from unstir.runs.config import Kind, log_spaced
 from unstir.runs.model import Model
+from unstir.runs.run import MOST_ERROR, _denser
 from unstir.theory.averages import WIDTHS, combination
 from unstir.theory.parameterization import PARAMETERIZATIONS
 from unstir.theory.process import Process
@@ -122,7 +122,7 @@ def test_only_what_makes_a_model_takes_step_ema_device_dtype_and_guide():
                 arguments = {each.arg for each in (*node.args.args, *node.args.kwonlyargs)}
                 if len(arguments & clump) > 2 and path.parent.name != "cli":  # a command's arguments are its options
                     found.add(f"{path.relative_to(SOURCE)}: {node.name}")
-    assert found == {"runs/run.py: model", "runs/loading.py: model_of"}
+    assert found == {"runs/run.py: model", "runs/run.py: model_of"}
 
 
 def weights(model):
@@ -185,11 +185,11 @@ def test_an_average_that_cannot_be_made_is_refused(trained, changes, width, word
 
 def test_the_snapshots_that_are_advised_make_the_average():
     for width, num in ((0.2, 40), (0.03, 60), (0.02, None)):
-        said = loading._denser(1150, width)
+        said = _denser(1150, width)
         assert said == (f", or train with more snapshots (--grids.log_spaced {num})" if num else "")
         for given in (30, num) if num else (100,):
             saved = [(step, own) for step in sorted(log_spaced(1150, given)) for own in WIDTHS]
-            assert (combination(saved, (1150, width))[1] <= loading.MOST_ERROR) == (given == num)
+            assert (combination(saved, (1150, width))[1] <= MOST_ERROR) == (given == num)
 
 
 def test_what_guidance_costs_besides_is_said_where_it_costs():

@@ -16,8 +16,7 @@ from unstir.data.disk import checked_sha256, require_space, usable_path, what_it
 from unstir.data.images import EXTENSIONS
 from unstir.data.manifest import FORMAT, SPLITS, Origin, read_origin
 from unstir.data.source import NAMES, PREFIX, Options, Source, is_named, joint_digest
-from unstir.data.store import Store, is_store
-from unstir.data.writer import Writer, led_to, publish, staging_folder
+from unstir.data.store import Store, Writer, is_store, led_to, publish, staging_folder
 from unstir.errors import UserError, nearest, printable, within_memory
 from unstir.progress import counting
 

@@ -11,8 +11,7 @@ from unstir.errors import UserError
 from unstir.runs import build, checkpoint, toml
 from unstir.runs.checkpoint import Checkpoint
 from unstir.runs.config import Config
-from unstir.runs.loading import misfits, weights_of
-from unstir.runs.run import Run, run_and_step
+from unstir.runs.run import Run, misfits, run_and_step, weights_of
 
 MAY_BE_NEW = ("label.weight", "augment.weight")  # of networks with more inputs than others
 

@@ -23,7 +23,7 @@ from unstir.errors import UserError
 from unstir.runs import build
 from unstir.runs.build import compiled
 from unstir.runs.card import DataCard, Labels
-from unstir.runs.kind import Kind
+from unstir.runs.config import Kind
 from unstir.theory.process import Process
 from unstir.theory.schedule import NoiseSchedule
 from unstir.theory.variance import check_variance

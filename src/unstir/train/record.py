@@ -26,9 +26,8 @@ from unstir.progress import counted
 from unstir.runs import checkpoint, lines, resources
 from unstir.runs.files import replacing
 from unstir.runs.folder import is_run
-from unstir.runs.loading import model_in_training
 from unstir.runs.model import Model
-from unstir.runs.run import Run
+from unstir.runs.run import Run, model_in_training
 from unstir.runs.timetable import grid_file
 from unstir.train import parallel
 from unstir.train.observer import Observer, Stop

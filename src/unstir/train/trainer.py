@@ -28,8 +28,7 @@ from unstir.randomness import Key
 from unstir.runs import build, checkpoint
 from unstir.runs.build import compiled, set_aside
 from unstir.runs.checkpoint import what_differs
-from unstir.runs.loading import check_same
-from unstir.runs.run import Run
+from unstir.runs.run import Run, check_same
 from unstir.runs.timetable import ema_decay, learning_rates, snapshots
 from unstir.theory.averages import WIDTHS, decay
 from unstir.train import parallel
