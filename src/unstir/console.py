@@ -82,7 +82,7 @@ def bars(console: Console) -> Progress:
     return shown
 
 
-class Lines:
+class _Lines:
     """What is printed of a job now and then, where there is no terminal."""
 
     def __init__(self, console: Console) -> None:
@@ -148,7 +148,7 @@ class Bars:
     def __call__(self, what: str, unit: str) -> Iterator[Count]:
         """Show a job on standard error."""
         outer, console = self._progress, stderr()
-        lines, began = Lines(console), time.monotonic()
+        lines, began = _Lines(console), time.monotonic()
         with bars(console) if outer is None else nullcontext(outer) as progress:
             self._progress, task = progress, progress.add_task(what, total=None, unit=unit, notes=())
 
@@ -179,7 +179,7 @@ class TrainingDisplay(Observer):
         self._progress = bars(self._console)
         self._training = self._progress.add_task("training", total=None, unit="steps", notes=(), left=self._left)
         self._second: TaskID | None = None
-        self._lines = Lines(self._console)
+        self._lines = _Lines(self._console)
         self._shape = self._doing = self._note = ""
         self._drawn = False
         self._batch, self._step, self._length, self._noted = 1, 0, 0, 0

@@ -32,7 +32,7 @@ def keep_blocks() -> None:
         mallopt(M_TRIM_THRESHOLD, MOST)
 
 
-class Terminal(io.FileIO):
+class _Terminal(io.FileIO):
     """A terminal's raw stream; what is written after the terminal has closed (EIO) is dropped.
 
     The kernel fails writes to a terminal a moment before it sends SIGHUP, so that a handler would come too late.
@@ -57,6 +57,6 @@ def prepare() -> None:
         stream.reconfigure(errors="backslashreplace")
         if stream.isatty():
             stream.flush()
-            raw = io.BufferedWriter(Terminal(stream.fileno(), "w", closefd=False))
+            raw = io.BufferedWriter(_Terminal(stream.fileno(), "w", closefd=False))
             text = io.TextIOWrapper(raw, stream.encoding, "backslashreplace", line_buffering=True)
             setattr(sys, name, text)

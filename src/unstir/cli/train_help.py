@@ -24,7 +24,7 @@ MOST_USED = (
 SETTINGS = "Parameters"  # the title under which cyclopts gathers all options
 
 
-class SettingsFormatter(DefaultFormatter):
+class _SettingsFormatter(DefaultFormatter):
     """Prints the settings in sections, with the values of a ``config`` as defaults, and names its ``source``."""
 
     config, source = Config(), ""
@@ -50,7 +50,7 @@ class SettingsFormatter(DefaultFormatter):
             super().__call__(console, options, panel.copy(title=title, entries=own))
 
 
-FORMATTER = SettingsFormatter()  # that of `unstir train`
+FORMATTER = _SettingsFormatter()  # that of `unstir train`
 
 
 def as_typed(value: Any) -> str:

@@ -33,7 +33,7 @@ from unstir.runs.files import check_file, write_text
 from unstir.runs.run import Run
 
 
-class Part(NamedTuple):
+class _Part(NamedTuple):
     """A part of the page by its id: its ``title`` in the list of sections, and what a sentence calls it (or "").
 
     It is there where one of the values that it ``needs`` is; always where it needs none.
@@ -46,22 +46,22 @@ class Part(NamedTuple):
 
 
 PARTS = (
-    Part("grids", "Samples", "", ("snapshots", "real")),
-    Part("trajectory", "Noise to image", "", ("trajectory",)),
-    Part("quality", "Quality", "the figures"),
-    Part("calls", "Samplers", "the plot of calls", ("calls",)),
-    Part("classes", "Classes", "", ("classes",)),
-    Part("worst", "Worst samples", "", ("worst",)),
-    Part("neighbours", "Nearest images", "the nearest images", ("neighbours",)),
-    Part("analysis", "Every statement"),
-    Part("limitations", "Limitations"),
-    Part("training", "Training"),
-    Part("losses", "", "the losses", ("losses",)),
-    Part("forward", "Forward process"),
-    Part("data", "Data"),
-    Part("cost", "Cost"),
-    Part("doctor", "Doctor", "the doctor's findings"),
-    Part("settings", "Settings"),
+    _Part("grids", "Samples", "", ("snapshots", "real")),
+    _Part("trajectory", "Noise to image", "", ("trajectory",)),
+    _Part("quality", "Quality", "the figures"),
+    _Part("calls", "Samplers", "the plot of calls", ("calls",)),
+    _Part("classes", "Classes", "", ("classes",)),
+    _Part("worst", "Worst samples", "", ("worst",)),
+    _Part("neighbours", "Nearest images", "the nearest images", ("neighbours",)),
+    _Part("analysis", "Every statement"),
+    _Part("limitations", "Limitations"),
+    _Part("training", "Training"),
+    _Part("losses", "", "the losses", ("losses",)),
+    _Part("forward", "Forward process"),
+    _Part("data", "Data"),
+    _Part("cost", "Cost"),
+    _Part("doctor", "Doctor", "the doctor's findings"),
+    _Part("settings", "Settings"),
 )
 """In the order of the page: what is seen at a glance, then figures, then all that can be said."""
 
@@ -130,7 +130,7 @@ def in_words(statements: Sequence[Statement], limitations: Sequence[str]) -> dic
     return {"summary": summary(statements), "rule": MULTIPLICITY, "topics": topics, "limitations": limitations}
 
 
-def contents(parts: Sequence[Part]) -> dict[str, Any]:
+def contents(parts: Sequence[_Part]) -> dict[str, Any]:
     """The list of sections, and what sentences call the parts that they point to."""
     sections = [(part.id, part.title) for part in parts if part.title]
     return {"sections": sections, "pointers": {part.id: part.pointer for part in parts if part.pointer}}

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from unstir.chain import DEFAULTS, FAST
-from unstir.data.recognised import refuse_onnx
+from unstir.data.disk import refuse_onnx
 from unstir.errors import UserError
 from unstir.interop import hub
 from unstir.interop.diffusers_folder import PATTERNS, is_folder_of_diffusers, read_folder

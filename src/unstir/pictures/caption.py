@@ -26,7 +26,7 @@ def caption(name: str, size: int, width: int) -> str:
     What the font cannot draw is shown as its code, such as \\u65e5. Both ends of a long name stay, for names often
     differ in one of them alone.
     """
-    shown = text = drawable(name)
+    shown = text = _drawable(name)
     kept = len(text)
     while font(size).getlength(shown) > width and kept > 2:
         kept -= 1
@@ -36,7 +36,7 @@ def caption(name: str, size: int, width: int) -> str:
 
 def cut(text: str, width: float) -> str:
     """As much of the text as is no wider than so many pixels, with an ellipsis where some of it is left out."""
-    text, letters = drawable(text), font(SIZE)
+    text, letters = _drawable(text), font(SIZE)
     if letters.getlength(text) <= width:
         return text
     kept = next((n for n in range(len(text) - 1, 0, -1) if letters.getlength(text[:n] + _CUT) <= width), 0)
@@ -51,7 +51,7 @@ def of_class(number: int, name: str) -> str:
     return name if _drawn().issuperset(map(ord, _plain(name))) else f"{number}: {name}"
 
 
-def drawable(name: str) -> str:
+def _drawable(name: str) -> str:
     """The name with a code, such as \\u65e5, for each character that the font cannot draw."""
     return "".join(c if ord(c) in _drawn() else c.encode("unicode_escape").decode("ascii") for c in _plain(name))
 

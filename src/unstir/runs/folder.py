@@ -62,7 +62,7 @@ class RunFolder:
         if not is_run(path):
             mistaken.refuse(path)
         data = card.load(path)  # first: its number says whether this version reads the rest
-        return cls(path, of_run(path), data)
+        return cls(path, _of_run(path), data)
 
     @property
     def checkpoints(self) -> Path:
@@ -175,7 +175,7 @@ def is_run(path: Path) -> bool:
     return (path / "config.toml").is_file()
 
 
-def of_run(folder: Path) -> Config:
+def _of_run(folder: Path) -> Config:
     """The config of the run in a folder; UserError where config.toml or a setting in it is missing or wrong."""
     file = folder / "config.toml"
     tables, saved = toml.read(file), _saved(folder)

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from unstir.data.recognised import refuse_onnx
+from unstir.data.disk import refuse_onnx
 from unstir.errors import UserError
 from unstir.runs import build, checkpoint, toml
 from unstir.runs.checkpoint import Checkpoint

@@ -150,7 +150,7 @@ def model_of(
     on, step = build.device(device), found.step
     build.find_own(run.config)
     build.check_compile(compile, on)
-    weights = weights_of(found, ema) if isinstance(ema, bool) else power_average(run, found, ema)
+    weights = weights_of(found, ema) if isinstance(ema, bool) else _power_average(run, found, ema)
 
     def load(arithmetic: torch.dtype) -> Denoiser:
         net = build.network(run.config, on)
@@ -209,7 +209,7 @@ def chosen_average(ema: bool, width: float | None) -> bool | float:
     return ema if width is None else width
 
 
-def power_average(run: RunFolder, found: Checkpoint, width: float) -> dict[str, Tensor]:
+def _power_average(run: RunFolder, found: Checkpoint, width: float) -> dict[str, Tensor]:
     """The weights at the step of a checkpoint of a run, averaged by a power function of any ``width`` of the training.
 
     They are made of the power averages in it and in the slim files of earlier steps (`theory.averages`). Raises

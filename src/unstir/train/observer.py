@@ -70,7 +70,7 @@ def tracked(observer: Observer, names: Sequence[str], folder: Path) -> Observer:
 
     Raises UserError where the library of a tracker is missing or cannot be loaded.
     """
-    return Tracked(observer, {name: _tracker(name, folder) for name in names})
+    return _Tracked(observer, {name: _tracker(name, folder) for name in names})
 
 
 def _tracker(name: str, folder: Path) -> Observer:
@@ -88,7 +88,7 @@ def _why(error: Exception) -> str:
     return f"{type(error).__name__}: {text}" if text else type(error).__name__
 
 
-class Tracked(Observer):
+class _Tracked(Observer):
     """An ``observer`` and ``trackers`` by name. One that raises an exception, of any library in any state of disk and
     network, is named once and told nothing more.
     """

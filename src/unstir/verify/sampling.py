@@ -84,7 +84,7 @@ def _ancestral_covariance() -> Iterator[float]:
             yield relative_to_size(cov, (axes * var) @ axes.mT)
 
 
-def ddim_variance(steps: int) -> float:
+def _ddim_variance(steps: int) -> float:
     """Output variance of `ddim`, eta = 0, for data N(0.3, 0.5^2) and this many evenly spaced steps."""
     denoise = gaussian_denoise(exact.linear(), 0.5)
     return output(ddim, denoise, Process(linear()), times(linear(), steps), eta=0.0)[1].item()
@@ -102,7 +102,7 @@ def _ddim_moments() -> Iterator[float]:
         visited = [1000 * (steps - i) // steps for i in range(steps + 1)]
         angles = [math.atan2(table.sigma(t), s * table.alpha(t)) for t in visited]
         closed = s**2 / v_T * math.prod(math.cos(a - b) ** 2 for a, b in pairwise(angles))
-        found = ddim_variance(steps)
+        found = _ddim_variance(steps)
         require(abs(found / s**2 - 1 - excess) < 6e-7, f"variance / s^2 - 1 is {found / s**2 - 1:.6f}, not {excess}")
         yield relative(found, closed)
 
@@ -113,7 +113,7 @@ def _ddim_order() -> Iterator[float]:
 
     log2 of the ratio of the variance errors at 500 and 1000 steps, which is 0.986, with 1; absolute
     """
-    half, full = (ddim_variance(steps) / 0.25 - 1 for steps in (500, 1000))
+    half, full = (_ddim_variance(steps) / 0.25 - 1 for steps in (500, 1000))
     order = math.log2(half / full)
     require(f"{order:.3f}" == "0.986", f"the order is {order:.3f}, not 0.986")
     yield abs(order - 1)

@@ -56,7 +56,7 @@ def multistep(schedule: NoiseSchedule, x: Tensor, x0: Tensor, latest: list[Tenso
     if len(latest) == 1:
         span = Span.of(schedule, t, s)
         return span.ratio * x + span.weight * x0  # as `transfer`, without a difference of large numbers
-    return transfer(schedule, x, adams_bashforth(latest), t, s)
+    return transfer(schedule, x, _adams_bashforth(latest), t, s)
 
 
 class Order:
@@ -78,7 +78,7 @@ def reach(schedule: NoiseSchedule, t: int, s: int) -> float:
     return schedule.alpha(s) * schedule.sigma(t) / schedule.alpha(t) - schedule.sigma(s)
 
 
-def adams_bashforth(history: list[Tensor]) -> Tensor:
+def _adams_bashforth(history: list[Tensor]) -> Tensor:
     """The average of the newest estimate and up to three before it, newest first, for steps of one length."""
     weights = ADAMS_BASHFORTH[len(history) - 1]
     return reduce(add, (weight * past for weight, past in zip(weights, history, strict=True)))
