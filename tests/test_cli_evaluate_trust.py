@@ -51,10 +51,8 @@ def briefly(monkeypatch):
 
 def test_shuffled_labels_are_told_and_the_classifier_is_not_used(briefly, lost, command):
     status, out, err = command("evaluate", lost, *SMALL)
-    assert status == 0 and "training a classifier on" in err
+    assert status == 0 and "training a classifier" in err
     assert "sliced Wasserstein" in out and "FD-classifier" not in out and "class accuracy" not in out
-    assert "held-out images, not decidedly above chance (" in out
-    assert "it is not used; the sliced Wasserstein distance is used instead" in out
     (found,) = saved(Run.open(lost))
     assert list(found.figures) == ["patches/swd"] and found.protocol["networks"] == {}
     entry = found.protocol["classifier"]

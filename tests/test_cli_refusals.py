@@ -152,13 +152,13 @@ def nothing(place):
 
 SMALL = ("--num", 24, "--seeds", 2, "--batch-size", 16)
 EVALUATE = {
-    "no run": (nothing, ("--against", "{}/digits"), "holds no run"),
+    "no run": (nothing, ("--against", "{}/digits"), "is a store"),
     "one image": (nothing, ("--num", 1), "--num 1 must be at least 12: a distance is between sets"),
     "fewer than none": (nothing, ("--num", -5), "--num -5 must be at least 12"),
     "eight images": (nothing, ("--num", 8), "--num 8 must be at least 12"),
     "eleven images": (nothing, ("--num", 11), "--num 11 must be at least 12"),
     "no seeds": (nothing, ("--seeds", 0), "--seeds 0 must be at least 1"),
-    "no batch": (nothing, ("--batch-size", 0), "--batch-size 0 must be at least 1"),
+    "no batch": (nothing, ("--batch-size", 0), "--batch-size 0 is outside"),
     "a batch beyond all": (nothing, ("--batch-size", 10**17), "--batch-size 1000"),
     "a reference too small": (nothing, ("--reference", 23), "--reference 23 is outside 24..1498"),
     "a reference too large": (nothing, ("--reference", 1499), "--reference 1499 is outside 24..1498"),
@@ -167,7 +167,7 @@ EVALUATE = {
     "too many steps": (nothing, ("--steps", 21), "21"),
     "a device": (nothing, ("--device", "cuda:99"), "cuda"),
     "a step that was not saved": (nothing, ("--checkpoint", 5), "--checkpoint 5 was not saved"),
-    "a step in words": (nothing, ("--checkpoint", "best"), "is no step; give --checkpoint newest, --checkpoint all"),
+    "a step in words": (nothing, ("--checkpoint", "best"), "--checkpoint best must be newest"),
     "no weights": (without_weights, (), "no saved weights yet"),
     "no weights of any step": (without_weights, ("--checkpoint", "all"), "no saved weights yet"),
     "a damaged step": (damaged(12), ("--checkpoint", 12), "damaged"),
@@ -175,7 +175,7 @@ EVALUATE = {
     "raw weights that were not kept": (lambda p: shutil.rmtree(p / "run/checkpoints"), ("--no-ema",), "averages alone"),
     "a guide that is damaged": (damaged(8), ("--guide", 8, "--guidance", 2), "damaged"),
     "no Inception": (nothing, ("--features", "{}/no-file"), "no-file"),
-    "a file that is not Inception": (nothing, ("--features", "{}/run/config.toml"), "is not the file of Inception"),
+    "a file that is not Inception": (nothing, ("--features", "{}/run/config.toml"), "config.toml holds neither"),
     "no store": (nothing, ("--store", "{}/nowhere"), "nowhere"),
     "a store that has gone": (lambda place: shutil.rmtree(place / "digits"), (), "name it with --store"),
     "another store": (another_store, ("--store", "{}/another"), "is not the data of"),

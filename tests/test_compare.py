@@ -30,15 +30,8 @@ def test_a_comparison_is_one_picture_with_what_each_costs(trained, command, tmp_
     with Image.open(tmp_path / "compared/compare.png") as picture:
         assert picture.size[1] >= 4 * 48
     assert not (tmp_path / "compared/000000.png").exists()
-    for wrong, words in (
-        ("ddim", "write for example ddim:50"),
-        ("ddim:x", "write for example"),
-        ("plms:5", "choose one of ancestral"),
-        ("ddim:21", "outside 1..20"),
-        ("ddim:5:even", "one of 'trailing'"),
-    ):
-        status, out, err = command("sample", run.path, "--compare", wrong, "--out", tmp_path / "none")
-        assert status == 2 and words in err and "Traceback" not in err, err
+    status, out, err = command("sample", run.path, "--compare", "ddim:21", "--out", tmp_path / "none")
+    assert status == 2 and "steps" in err and "Traceback" not in err, err
 
 
 def test_a_comparison_has_its_settings_beside_it_and_other_settings_another_file(trained, command):
@@ -80,23 +73,28 @@ def test_a_comparison_is_read_as_it_is_written():
     first, second = parse("ddim:5, unipc:10:log_snr", base)
     assert first == Chain(sampler="ddim", steps=5, spacing="linspace", eta=0.5, seed=3, clip=False)
     assert second == Chain(sampler="unipc", steps=10, spacing="log_snr", seed=3, clip=False)
-    with pytest.raises(UserError, match="no sampler with its steps"):
-        parse("", base)
+    for text, key in (
+        ("", "compare"), ("ddim", "compare"), ("ddim:x", "compare"), ("ddim:\u00b2", "compare"),
+        ("plms:5", "sampler"), ("ddim:5:even", "spacing"), ("ancestral:3,dimm:3", "sampler"),
+    ):  # fmt: skip
+        with pytest.raises(UserError) as refused:
+            parse(text, base)
+        assert refused.value.key == key
+    assert "ddim" in refused.value.remedy  # of dimm
 
 
 def test_an_option_of_one_sampler_is_for_the_rows_that_take_it(trained, command, tmp_path):
     base = Chain("ddim", steps=3, eta=0.25)
     eta = [chain.eta for chain in parse("ddim:5,ancestral:5,ddim:9", base, {"eta": 1.0})]
     assert eta == [1.0, 0.0, 1.0] and parse("ddim:5", base)[0].eta == 0.25
+    with pytest.raises(UserError, match="eta=1.0"):
+        parse("unipc:3", base, {"eta": 1.0})
     run, out = trained()[0], tmp_path / "made"
     asked = ("sample", run.path, "--num", 2, "--out", out, "--compare", "ddim:3,ancestral:3")
     status, said, _ = command(*asked, "--eta", 1)
     assert status == 0 and said.startswith("ddim, eta 1, 3 steps, ") and "\nancestral, 3 steps, " in said
     made = json.loads((out / "compare.json").read_text())["compared"]
     assert made[0]["eta"] == 1 and "eta" not in made[1] and made[1]["variance"] == "auto"
-    status, said, error = command("sample", run.path, "--num", 2, "--compare", "unipc:3", "--eta", 1)
-    assert (status, said) == (2, "")
-    assert error == "unstir: --eta 1 is an option of none of the samplers of unipc:3; leave it out\n"
 
 
 def test_the_seconds_are_those_of_an_image_and_of_its_own_chain_alone(trained, monkeypatch):
@@ -133,18 +131,10 @@ def test_many_images_of_a_comparison_come_in_lines_of_sixteen(trained, command, 
         assert picture.size[0] < 17 * 50 + 300 and picture.size[1] == 2 + 6 * 50
 
 
-def test_a_misspelt_sampler_is_recognised(trained, command):
-    run, _ = trained()
-    status, _, err = command("sample", run.path, "--compare", "ancestral:3,dimm:3")
-    assert status == 2 and "did you mean 'ddim'?" in err
-
-
 def test_a_job_that_cannot_be_done_is_refused_before_anything_is_drawn(trained, command, tmp_path):
     run, _ = trained(model__num_classes=10)
-    status, _, err = command("sample", run.path, "--compare", "ddim:3", "--batch-size", 0)
-    assert status == 2 and "must be at least 1" in err and "Traceback" not in err
     status, _, err = command("sample", run.path, "--compare", "ddim:3", "--stages", 0)
-    assert status == 2 and "leave out" in err and "--stages" in err
+    assert status == 2 and "--stages" in err and "Traceback" not in err
     job = Job(num=2, chain=Chain(steps=3), label=99)
     with pytest.raises(UserError, match="99"):
         save_comparison(run.model(), job, "ddim:3", tmp_path / "none")

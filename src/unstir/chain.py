@@ -239,9 +239,8 @@ def known(sampler: str) -> str:
     """The name of a sampler; UserError for one that there is not."""
     if sampler not in SAMPLERS:
         near = nearest(sampler, SAMPLERS)
-        raise UserError(
-            "sampler", sampler, f"must be one of {', '.join(SAMPLERS)}", f"did you mean {near}?" if near else ()
-        )
+        one_of = f"must be one of {', '.join(SAMPLERS)}"
+        raise UserError("sampler", sampler, one_of, f"did you mean {near}?" if near else ())
     return sampler
 
 

@@ -50,13 +50,14 @@ def parse(text: str, base: Chain, given: Mapping[str, Any] = MappingProxyType({}
     for part in text.split(","):
         name, *rest = part.strip().split(":")
         if not 1 <= len(rest) <= 2 or not (rest[0].isascii() and rest[0].isdecimal()):
-            raise UserError(f"{part.strip()!r} is no sampler with its steps; write for example ddim:50,dpmpp_2m:15")
+            raise UserError("compare", text, "must be samplers with their steps, such as ddim:50,dpmpp_2m:15")
         spacing = rest[1] if len(rest) == 2 else base.spacing
         own = {key: value for key, value in given.items() if key in SAMPLERS[known(name)].options}
         chains.append(base.changed(sampler=name, steps=int(rest[0]), spacing=spacing, **own))
     taken = {option for chain in chains for option in SAMPLERS[chain.sampler].options}
     if idle := [option for option in given if option not in taken]:
-        raise UserError(f"{idle[0]}={given[idle[0]]!r} is an option of none of the samplers of {text}; leave it out")
+        name = idle[0]
+        raise UserError(name, given[name], f"is an option of none of the samplers of {text}", {name: None})
     return chains
 
 

@@ -14,7 +14,7 @@ def to_uint8(images: Tensor) -> Tensor:
     Raises UserError for what is not finite: there is no pixel for it, and a cast would make it black.
     """
     if not bool(images.isfinite().all()):
-        raise UserError("an image holds values that are not finite numbers; no picture is made of it")
+        raise UserError("images", None, "must be finite numbers")
     return images.detach().float().add(1).mul(HALF).round_().clamp_(0, 255).to("cpu", torch.uint8)
 
 

@@ -82,7 +82,7 @@ def test_a_store_in_the_place_of_a_run_or_of_images_is_named_as_one(there, comma
         line = refused(command(*words, digits), f"{digits} is a packed store", f"unstir data inspect {digits}")
         assert "--images" not in line
     words = "evaluate", "--images", digits, "--store", digits
-    refused(command(*words), f"{digits} is a store, no images; give it as --store, and here images to compare with it")
+    refused(command(*words), f"{digits} is a store and no images; name it as the store")
 
 
 def test_a_store_in_the_place_of_a_recipe_is_the_source_to_train_on(there, command, refused, digits, monkeypatch):
@@ -108,13 +108,14 @@ def test_what_is_no_command_no_number_and_no_set_of_images_is_said_so(there, com
     refused(command("sample", "runs/r1", "--num", ""), '--num "" must be a whole number, such as 3')
     refused(command("sample", "runs/r1", "--guidance="), '--guidance "" must be a number')
     refused(
-        command("verify", "--plot", "nowhere/t.png"), "--plot nowhere/t.png: nowhere is no folder that exists; make it"
+        command("verify", "--plot", "nowhere/t.png"),
+        "--plot nowhere/t.png cannot be made: nowhere is no folder",
     )
-    refused(command("verify", "--plot", "t.jpg"), "--plot t.jpg is no name of a PNG file; name one that ends in .png")
+    refused(command("verify", "--plot", "t.jpg"), "--plot t.jpg must end in .png")
     Path("program.py").write_text("print(1)")
     refused(command("evaluate", "--images", "program.py", "--store", digits), "program.py")
-    refused(command("verify", "--plot", "few"), "--plot few is a folder; name a PNG file, such as few/picture.png")
-    refused(command("verify", "--plot", "program.py/t.png"), "program.py is no folder that exists; make it, or name")
+    refused(command("verify", "--plot", "few"), "--plot few is a folder; name a PNG file in it")
+    refused(command("verify", "--plot", "program.py/t.png"), "program.py is no folder; make it")
 
 
 def test_a_name_almost_that_of_a_source_is_answered_with_it(there, command, refused):

@@ -68,9 +68,9 @@ def test_wrong_calls_are_refused():
         ancestral(denoise_of(PROCESS), PROCESS, x, visited, lambda t: x, variance)
     )
     for visited in ([500], [500, 600, 0], [500, 500, 0], [500, 1], [1001, 0]):
-        with pytest.raises(ValueError, match="fall strictly"):
+        with pytest.raises(ValueError, match="times"):
             run(visited)
-    with pytest.raises(UserError, match="auto, small, large"):
+    with pytest.raises(UserError, match="variance='huge'"):
         run([5, 0], "huge")
-    with pytest.raises(UserError, match="'ancestral', 'ddim'"):
+    with pytest.raises(UserError, match="sampler='magic'"):
         Chain(sampler="magic")

@@ -33,11 +33,11 @@ def test_every_step_equals_diffusers_with_our_tables(eta):
 
 
 def test_wrong_options_are_refused():
-    with pytest.raises(UserError, match=r"eta=1.5 is outside 0..1"):
+    with pytest.raises(UserError, match="eta=1.5"):
         list(ddim(denoise_of(PROCESS), PROCESS, X_T, [5, 0], NOISES.__getitem__, eta=1.5))
-    with pytest.raises(ValueError, match="fall strictly"):
+    with pytest.raises(ValueError, match="times"):
         list(ddim(denoise_of(PROCESS), PROCESS, X_T, [5, 1], NOISES.__getitem__))
-    with pytest.raises(UserError, match="option of ddim, not of ancestral"):
+    with pytest.raises(UserError, match="eta=0.5"):
         Chain(eta=0.5)
-    with pytest.raises(UserError, match="eta=-0.5 must be at least 0"):
+    with pytest.raises(UserError, match="eta=-0.5"):
         Chain(sampler="ddim", eta=-0.5)

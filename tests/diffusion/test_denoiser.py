@@ -38,12 +38,10 @@ def test_the_network_is_told_t_minus_1():
     assert made.net.t.tolist() == [0, 0, 0] and made.net.t.dtype == torch.int64
     made(x, torch.tensor([1, 500, 1000]))
     assert made.net.t.tolist() == [0, 499, 999]
-    for t in (0, 1001):
-        with pytest.raises(UserError, match=r"outside 1\.\.1000"):
+    for t in (0, 1001, 1.5, "10", torch.tensor([1.5, 2, 3])):
+        with pytest.raises(UserError) as refused:
             made(x, t)
-    for t in (1.5, "10", torch.tensor([1.5, 2, 3])):
-        with pytest.raises(UserError, match=r"no whole number; give one in 1\.\.1000, or int64"):
-            made(x, t)
+        assert refused.value.key == "t" and refused.value.given is t
     assert made.net.options == {} and made.net.label is None
     label = torch.tensor([4, 5, 6])
     Labelled(made, label)(x, 7)
@@ -58,14 +56,15 @@ def test_labels_are_a_number_or_one_for_each_image():
     made(x, 5, 2)
     assert made.net.label.tolist() == [2, 2] and made.net.label.dtype == torch.int64
     for label in (-1, 3):
-        with pytest.raises(UserError, match=rf"3 labels: label={label} is outside 0\.\.2"):
+        with pytest.raises(UserError, match=rf"label={label} is outside 0\.\.2"):
             made(x, 5, label)
     real = replace(made, net=UNet(made.net.config).eval())
-    with pytest.raises(UserError, match=r"labels \[0, 3\] are not all among the network's classes"):
+    with pytest.raises(UserError, match=r"label=\[0, 3\]"):
         real(x, 5, torch.tensor([0, 3]))
     made.net.config = replace(made.net.config, num_classes=0)
-    with pytest.raises(UserError, match="label=0 was given; leave it out"):
+    with pytest.raises(UserError) as refused:
         made(x, 5, 0)
+    assert refused.value.remedy == {"label": None}
 
 
 @pytest.mark.parametrize("name", ["eps", "x0", "v"])
@@ -191,10 +190,10 @@ def test_weights_multiply_the_squared_error_by_time():
     weights = torch.arange(1001, dtype=torch.float64)
     losses = hybrid(Constant(0.5, 0.0), weights=weights)
     torch.testing.assert_close(losses.total, losses.mse * torch.tensor([1.0, 2, 500, 1000]))
-    with pytest.raises(UserError, match="objective='l1' is unknown; choose one of simple, hybrid, vlb"):
+    with pytest.raises(UserError, match="objective='l1'"):
         Objective("l1")
     for factor in (0.0, -0.001, math.inf, math.nan):
-        with pytest.raises(UserError, match=f"vlb_weight={factor} must be positive and finite"):
+        with pytest.raises(UserError, match=f"vlb_weight={factor} "):
             Objective("hybrid", vlb_weight=factor)
 
 

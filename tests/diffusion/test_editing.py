@@ -208,7 +208,7 @@ def test_wrong_masks_and_counts_are_refused():
         inpaint(exact(GAUSSIAN, LINEAR), LINEAR, image, mask, image, visited, repeated, **options)
     )
     for mask in (torch.ones(8, 1, 4, 4), torch.ones(4, 4).bool(), torch.ones(3, 1, 4, 4).bool()):
-        with pytest.raises(ValueError, match=r"mask must be bool \[8 or 1, 1, 4, 4\]"):
+        with pytest.raises(ValueError, match="mask must"):
             go(mask)
     for options in ({"resamples": 0}, {"jump": 0}):
         with pytest.raises(ValueError, match="at least 1"):
@@ -286,9 +286,9 @@ def test_the_chain_is_cut_to_the_strength():
     assert [start_time(20, strength) for strength in (0.001, 0.33)] == [1, 7]  # of 0.02 and 6.6
     assert [start_time(1000, strength) for strength in (0.6, 1)] == [600, 1000]
     for strength in (0.0, -0.1, 1.1, math.nan):
-        with pytest.raises(UserError, match=r"outside \(0, 1\]"):
+        with pytest.raises(UserError, match="strength="):
             go(strength, Chain())
-    with pytest.raises(UserError, match=r"1\.\.1000"):
+    with pytest.raises(UserError, match="steps=1001"):
         go(0.5, Chain(steps=1001))
 
 

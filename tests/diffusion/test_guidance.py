@@ -171,7 +171,7 @@ def test_a_chain_is_guided_before_it_is_clamped():
     chain = Chain(sampler="ddim", steps=4, guidance=2.0)
     first = next(draw(strong, PROCESS, x_T, indices, chain, weak))
     torch.testing.assert_close(first.x0, clipped(guided(strong, weak, 2.0))(x_T, 1000).x0)
-    with pytest.raises(UserError, match="guidance=2.0 needs a network trained with train.label_dropout"):
+    with pytest.raises(UserError, match="guidance=2.0 "):
         draw(strong, PROCESS, x_T, indices, chain)
     limited = Chain(sampler="ddim", steps=4, guidance=2.0, guidance_high=900, clip=False)
     torch.testing.assert_close(next(draw(strong, PROCESS, x_T, indices, limited, weak)).x0, strong(x_T, 1000).x0)
@@ -207,37 +207,32 @@ def test_a_chain_thresholds_where_it_is_asked_to():
 
 
 @pytest.mark.parametrize(
-    ("settings", "words"),
+    ("settings", "key"),
     [
-        ({"threshold": 1.0}, "less than 1"),
-        ({"threshold": 0.9, "clip": False}, "use clip=true"),
-        ({"guidance": 2.0, "guidance_low": 0}, "must be at least 1"),
-        ({"guidance": float("nan")}, "guidance"),
-        ({"guidance": -1.0}, "must be at least 0"),
-        ({"guidance_low": 5}, "no effect at guidance=1"),
-        ({"steps": 0}, "must be at least 1"),
-        ({"sampler": "plms"}, "'ancestral', 'ddim', 'dpmpp_2m'"),
+        ({"threshold": 1.0}, "threshold"), ({"threshold": 0.9, "clip": False}, "threshold"),
+        ({"guidance": 2.0, "guidance_low": 0}, "guidance_low"), ({"guidance": float("nan")}, "guidance"),
+        ({"guidance": -1.0}, "guidance"), ({"guidance_low": 5}, "guidance_low"), ({"steps": 0}, "steps"),
+        ({"sampler": "plms"}, "sampler"),
     ],
-)
-def test_settings_that_no_chain_can_have_are_refused(settings, words):
-    with pytest.raises(UserError, match=words):
+)  # fmt: skip
+def test_settings_that_no_chain_can_have_are_refused(settings, key):
+    with pytest.raises(UserError) as refused:
         Chain(**settings)
+    assert refused.value.key == key
 
 
 @pytest.mark.parametrize(
-    ("chain", "words"),
+    ("chain", "key"),
     [
-        (Chain(guidance=2.0, guidance_high=1001), "1..1000"),
-        (
-            Chain(guidance=2.0, guidance_low=600, guidance_high=500),
-            "guidance_low=600 is above guidance_high=500",
-        ),
-        (Chain(sampler="heun", steps=1001), "outside 1..1000"),
+        (Chain(guidance=2.0, guidance_high=1001), "guidance_high"),
+        (Chain(guidance=2.0, guidance_low=600, guidance_high=500), "guidance_low"),
+        (Chain(sampler="heun", steps=1001), "steps"),
     ],
 )
-def test_a_chain_that_does_not_fit_the_times_is_refused(chain, words):
-    with pytest.raises(UserError, match=words):
+def test_a_chain_that_does_not_fit_the_times_is_refused(chain, key):
+    with pytest.raises(UserError) as refused:
         chain.times(PROCESS.schedule)
+    assert refused.value.key == key
 
 
 @pytest.mark.parametrize(

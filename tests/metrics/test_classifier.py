@@ -180,16 +180,13 @@ def test_the_network_fits_any_size(shape, last):
 
 def test_images_that_do_not_fit_are_refused(store, classifier):
     images = store.images("held_out")
-    for given, words in (
-        (images.float(), "images are float32 [299, 1, 8, 8]; this classifier takes uint8 [N, 1, 8, 8]"),
-        (images.expand(-1, 3, -1, -1), "images are uint8 [299, 3, 8, 8]"),
-        (images[0], "images are uint8 [1, 8, 8]"),
-    ):
-        with pytest.raises(UserError) as refusal:
-            classifier.features(given)
-        assert words in str(refusal.value)
-    with pytest.raises(UserError, match="batch_size=0"):
+    for wrong in (images.float(), images.expand(-1, 3, -1, -1), images[0]):
+        with pytest.raises(UserError) as refused:
+            classifier.features(wrong)
+        assert refused.value.key == "images"
+    with pytest.raises(UserError) as refused:
         classifier.features(images, batch_size=0)
+    assert refused.value.key == "batch_size"
 
 
 def test_data_without_classes_is_refused(tmp_path):
@@ -199,17 +196,17 @@ def test_data_without_classes_is_refused(tmp_path):
         for shade in range(4):
             Image.new("L", (8, 8), 60 * shade).save(folder / f"{shade}.png")
     flat = pack(tmp_path / "flat", tmp_path / "flat-store", channels=1)
-    for refused in (classifier_for, train_classifier):
-        with pytest.raises(UserError, match="has no class labels, which this distance needs"):
-            refused(flat)
     single = pack(tmp_path / "single", tmp_path / "single-store", channels=1)
-    with pytest.raises(UserError, match="has one class alone"):
-        classifier_for(single)
+    for make, store in ((classifier_for, flat), (train_classifier, flat), (classifier_for, single)):
+        with pytest.raises(UserError) as refused:
+            make(store)
+        assert refused.value.given == store.path
 
 
 def test_nothing_held_out_leaves_the_accuracy_unknown(store, brief):
     counts = {**store.manifest["counts"], "held_out": 0}
     assert train_classifier(replace(store, manifest={**store.manifest, "counts": counts})).trust.accuracy is None
     none = replace(store, manifest={**store.manifest, "counts": {**counts, "train": 0}})
-    with pytest.raises(UserError, match="no training images to learn from"):
+    with pytest.raises(UserError) as refused:
         train_classifier(none)
+    assert refused.value.given == store.path

@@ -73,9 +73,10 @@ def test_kid_and_the_inception_score_have_torch_fidelitys_subsets():
 
 @pytest.mark.parametrize(("subsets", "size"), [(0, 5), (3, 1), (3, 0), (3, 11)])
 def test_subsets_that_cannot_be_drawn_are_refused(subsets, size):
-    with pytest.raises(UserError, match=f"{subsets} subsets of {size} images were asked of 10 and 20; .* no larger"):
+    with pytest.raises(UserError) as refused:
         kid(draw(0, 10), draw(1, 20), subsets=subsets, subset_size=size)
-    with pytest.raises(UserError, match="compare .* of one network"):
+    assert (refused.value.key, refused.value.given) == (("subset_size", size) if subsets else ("subsets", 0))
+    with pytest.raises(UserError, match="features"):
         kid(draw(0, 10), draw(1, 10, size=9), subsets=1, subset_size=5)
 
 
@@ -92,7 +93,7 @@ def test_the_inception_score_of_known_logits():
     assert inception_score(logits, splits=1) == pytest.approx(math.exp(statistics.fmean(gain)), rel=1e-10)
     assert inception_score(logits[:3]) == pytest.approx(1, rel=1e-10)  # three parts of one image
     for few, splits in ((0, 1), (3, 0)):
-        with pytest.raises(UserError, match=f"of {few} images in {splits} parts"):
+        with pytest.raises(UserError, match="splits"):
             inception_score(logits[:few], splits=splits)
 
 
@@ -154,14 +155,13 @@ def test_of_equal_distributions_density_is_one_and_coverage_all_but_2_to_the_min
 
 def test_too_few_neighbours_are_refused():
     real, fake = draw(0, 4), draw(1, 3)
-    with pytest.raises(UserError, match="4 real and 3 other images have no neighbourhoods of k=3; give more than k"):
-        precision_recall(real, fake)
-    with pytest.raises(UserError, match="no neighbourhoods of k=4"):
-        density_coverage(real, fake, k=4)
-    with pytest.raises(UserError, match="no neighbourhoods of k=0"):
-        density_coverage(real, fake, k=0)
-    with pytest.raises(UserError, match="4 real and 0 other"):
-        density_coverage(real, fake[:0], k=3)
+    for figure, images, k in (
+        (precision_recall, fake, 3), (density_coverage, fake, 4), (density_coverage, fake, 0),
+        (density_coverage, fake[:0], 3),
+    ):  # fmt: skip
+        with pytest.raises(UserError) as refused:
+            figure(real, images, k=k)
+        assert (refused.value.key, refused.value.given) == ("k", k)
     assert density_coverage(real, fake[:1], k=3)[1] >= 0
 
 
@@ -250,7 +250,7 @@ def test_too_few_to_extrapolate_are_refused():
     assert infinite_needs(SIZE) == 34
     line = infinite_fd(draw(0, 34, SIZE) * SPREAD, EXACT)
     assert math.isfinite(line.value) and line.error > line.of_splits > 0
-    with pytest.raises(UserError, match="33 images are too few .* between 16 features; give at least 34, better 128"):
+    with pytest.raises(UserError, match="34 images"):
         infinite_fd(draw(0, 33, SIZE) * SPREAD, EXACT)
     first = infinite_fd(draw(0, 50, SIZE) * SPREAD, EXACT, seed=1)
     assert infinite_fd(draw(0, 50, SIZE) * SPREAD, EXACT, seed=1) == first

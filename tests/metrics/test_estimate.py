@@ -14,13 +14,13 @@ from unstir.metrics.likelihood import SAMPLES, Protocol, likelihood
 @pytest.fixture
 def bounds(monkeypatch):
     """The bounds of each batch, as they are computed."""
-    heard, compute = [], module._bound
+    heard, compute = [], module.variational_bound
 
-    def listening(*given):
-        heard.append(compute(*given))
+    def listening(*given, **options):
+        heard.append(compute(*given, **options))
         return heard[-1]
 
-    monkeypatch.setattr(module, "_bound", listening)
+    monkeypatch.setattr(module, "variational_bound", listening)
     return heard
 
 

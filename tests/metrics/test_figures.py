@@ -8,7 +8,7 @@ import torch
 
 from unstir.metrics import feature_figures
 from unstir.metrics.distances import infinite_fd, kid
-from unstir.metrics.evaluation import check_alike, name_of, shown, table
+from unstir.metrics.evaluation import name_of, shown, table
 from unstir.metrics.features import Network, Outputs, Trust
 from unstir.metrics.figures import (
     Figure,
@@ -195,13 +195,6 @@ def test_names_of_files_and_hashes_are_cut():
     assert re.fullmatch(r"step7-ddim5-3x100-[0-9a-f]{8}", name_of(7, protocol))
     assert shown(protocol["networks"]) == f"a {'f' * 12}, b {'f' * 63}" and shown({}) == shown(None) == "none"
     assert [shown(value) for value in (True, False, 1, 0)] == ["yes", "no", "1", "0"]
-    for a, b, words in (
-        ({"label": None}, {"label": 3}, "and of one without never do"),
-        ({"label": 1}, {"label": 2}, "evaluate both by one protocol"),
-        ({"sampler": "consistency"}, {}, "figures of images that consistency draws and of others"),
-    ):
-        with pytest.raises(Exception, match=words):
-            check_alike({**protocol, **a}, {**protocol, **b})
 
 
 def test_a_table_has_a_line_for_each_figure():

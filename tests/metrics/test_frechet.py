@@ -10,7 +10,6 @@ from scipy.linalg import sqrtm
 from unstir import randomness
 from unstir.errors import UserError
 from unstir.metrics.frechet import Moments, frechet, frechet_of, halves, moments, standard_error
-from unstir.progress import counted
 
 
 def generator(seed):
@@ -90,7 +89,7 @@ def test_moments_are_the_mean_and_the_unbiased_covariance():
             expected = statistics.covariance([row[i] for row in rows], [row[j] for row in rows])
             assert found.covariance[i, j].item() == pytest.approx(expected, rel=1e-6, abs=1e-15)
     for few in (0, 1):
-        with pytest.raises(UserError, match=f"asked for {counted(few, 'image')}; give at least 2"):
+        with pytest.raises(UserError, match="at least 2"):
             moments(features[:few])
 
 
@@ -118,7 +117,7 @@ def test_from_features_it_is_the_same_number(n, num_reference):
 
 
 def test_from_one_feature_there_is_no_distance():
-    with pytest.raises(UserError, match="asked for 1 image; give at least 2"):
+    with pytest.raises(UserError, match="at least 2"):
         frechet_of(features(0, 1), moments(features(1, 9)))
 
 
@@ -178,7 +177,7 @@ def test_the_standard_error_is_right_where_the_sets_are_alike_too(n, shift):
 def test_too_few_to_halve_are_refused():
     reference = moments(features(1, 50))
     assert standard_error(features(0, 4), reference) > 0
-    with pytest.raises(UserError, match="halves of 3 images, 10 times, .* give at least 4 images and 2 repeats"):
+    with pytest.raises(UserError, match="at least 4"):
         standard_error(features(0, 3), reference)
-    with pytest.raises(UserError, match="halves of 9 images, 1 times"):
+    with pytest.raises(UserError, match="repeats=1"):
         standard_error(features(0, 9), reference, repeats=1)

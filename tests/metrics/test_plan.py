@@ -133,7 +133,7 @@ def test_the_size_of_what_is_compared_is_taken_where_it_is_free(monkeypatch):
 
     assert found(request, ("num",)) == (90, 3, others[1]) and found(request, ("num", "seeds"))[0] == 90
     assert module.ready([plan_of()], EvaluationRequest(), [], "")[1] is None
-    with pytest.raises(UserError, match="num is 100 and 90"):
+    with pytest.raises(UserError, match="num is 100"):
         found(replace(request, num=100), ("num",))
 
 
@@ -141,23 +141,23 @@ LEAST = {"num": 12, "seeds": 1, "num_reference": 24}
 
 
 @pytest.mark.parametrize(
-    ("changes", "held_out", "words"),
+    ("changes", "held_out", "key"),
     [
-        ({}, 24, None), ({}, 23, "has 23 held_out images, too few to compare with: it takes 24"),
-        ({"num": 11}, 24, "num=11 must be at least 12"), ({"seeds": 0}, 24, "seeds=0 must be at least 1"),
-        ({"num_reference": 23}, 24, "num_reference=23 is outside 24..24"), ({"num_reference": 0}, 24, None),
-        ({"num_reference": 25}, 24, "num_reference=25 is outside 24..24"),
+        ({}, 24, None), ({}, 23, ""), ({"num": 11}, 24, "num"), ({"seeds": 0}, 24, "seeds"),
+        ({"num_reference": 23}, 24, "num_reference"), ({"num_reference": 0}, 24, None),
+        ({"num_reference": 25}, 24, "num_reference"),
     ],
 )  # fmt: skip
-def test_the_least_of_an_evaluation(changes, held_out, words, monkeypatch):
+def test_the_least_of_an_evaluation(changes, held_out, key, monkeypatch):
     for name in ("check_data", "check_job", "check_writable"):
         monkeypatch.setattr(drawing, name, lambda *given: None)
     plan = plan_of(store_of(held_out=held_out), split="held_out", **{**LEAST, **changes})
-    if words is None:
+    if key is None:
         check(plan)
     else:
-        with pytest.raises(UserError, match=words):
+        with pytest.raises(UserError) as refused:
             check(plan)
+        assert refused.value.key == key
 
 
 class Named(Network):

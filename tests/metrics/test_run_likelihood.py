@@ -36,7 +36,7 @@ def test_the_whole_sum_is_the_bound_of_the_held_out_images(trained, counts):
     assert found.standard_error == pytest.approx((bound.bits_per_dim.std() / math.sqrt(count)).item(), rel=1e-4)
     assert found.num_samples == count
     assert found.bits_per_dim == pytest.approx(found.prior + found.decoder + sum(found.curve), rel=1e-9)
-    assert f"{found.bits_per_dim:.4f} +-" in describe(found) and "all 20 terms, large variance" in describe(found)
+    assert f"{found.bits_per_dim:.4f} +-" in describe(found) and "all 20 terms" in describe(found)
 
 
 def test_an_image_has_the_same_noise_in_any_batch_and_choice(trained):
@@ -54,7 +54,7 @@ def test_an_estimate_is_near_the_sum_and_says_what_it_is(trained):
     estimate = likelihood(run.model(), store, Protocol(calls=8, batch_size=16))
     assert estimate.standard_error > 0
     assert abs(estimate.bits_per_dim - whole.bits_per_dim) < 5 * estimate.standard_error
-    assert "estimated from 8 of 20 terms" in describe(estimate)
+    assert "8 of 20 terms" in describe(estimate)
     assert likelihood(run.model(), store, Protocol(calls=20)).bits_per_dim == pytest.approx(
         whole.bits_per_dim, rel=1e-6
     )
@@ -76,20 +76,15 @@ def test_variances_classes_and_averages_are_honoured(trained):
 
 def test_what_does_not_fit_is_refused(trained, tmp_path):
     run, store = trained()
-    for protocol, words in (
-        (Protocol(split="test"), "choose one of train, held_out"),
-        (Protocol(num=10**6), "outside 1..299"),
-        (Protocol(num=-1), "outside 1..299"),
-        (Protocol(calls=1), "outside 2..20"),
-        (Protocol(calls=21), "outside 2..20"),
-        (Protocol(batch_size=0), "at least 1"),
-        (Protocol(variance="huge"), "auto, small, large, learned"),
-        (Protocol(variance="learned"), "a network that has learned it"),
-    ):
-        with pytest.raises(UserError, match=words):
-            likelihood(run.model(), store, protocol)
+    for asked in (
+        {"split": "test"}, {"num": 10**6}, {"num": -1}, {"calls": 1}, {"calls": 21}, {"batch_size": 0},
+        {"variance": "huge"}, {"variance": "learned"},
+    ):  # fmt: skip
+        with pytest.raises(UserError) as refused:
+            likelihood(run.model(), store, Protocol(**asked))
+        assert {refused.value.key: refused.value.given} == asked
     foreign = replace(run.model(), data=replace(run.data, content_hash="0" * 64))
-    with pytest.raises(UserError, match="is not the data of"):
+    with pytest.raises(UserError, match="data of"):
         likelihood(foreign, store)
 
 
@@ -110,7 +105,7 @@ def test_the_command_writes_figures_and_a_curve(trained, command):
     assert status == 0 and json.loads(out)["held_out"] == saved
     written = sorted([*written, written[0].replace("curve-train-held_out", "curve-held_out")])
     status, out, err = command("likelihood", run.path, "--calls", 1)
-    assert status == 2 and out == "" and "--calls 1 is outside 2..20" in err
+    assert status == 2 and out == "" and "--calls 1 " in err
     assert sorted(path.name for path in folder.iterdir()) == written  # of the same once, and nothing of what failed
     status, out, _ = command("likelihood", run.path, "--num", 32, "--calls", 5)
     assert status == 0 and "step12-curve-held_out-5-calls-32-images-" in out and "+-" in out
@@ -136,7 +131,7 @@ def test_a_damaged_newest_file_is_named_and_an_earlier_one_used(trained, command
         path = folder / newest.name
         path.write_bytes(path.read_bytes()[:500])
     status, out, err = command("likelihood", run.path, "--num", 8, "--calls", 4)
-    assert status == 0 and "damaged" in err and "an earlier step is used" in err and "step 8" in out
+    assert status == 0 and "damaged" in err and "step 8" in out
     status, out, err = command("likelihood", run.path, "--num", 8, "--checkpoint", 12)
     assert status == 2 and "damaged" in err
 
@@ -158,5 +153,5 @@ def test_a_store_that_has_gone_is_asked_for(trained, command, tmp_path):
     text = (run.path / "config.toml").read_text()
     (run.path / "config.toml").write_text(text.replace(str(store.path), str(tmp_path / "gone")))
     status, _, err = command("likelihood", run.path, "--num", 8, "--calls", 4)
-    assert status == 2 and "name it with --store" in err
+    assert status == 2 and "--store" in err
     assert command("likelihood", run.path, "--num", 8, "--calls", 4, "--store", store.path)[0] == 0

@@ -101,34 +101,27 @@ def test_output_has_the_height_and_width_of_the_input(levels, rows, columns, n, 
     assert y.shape == (n, out or 3, height, width)
 
 
-@pytest.mark.parametrize(
-    ("shape", "message"),
-    [
-        ((1, 3, 6, 8), r"height 6 and width 8 .* 3 levels need multiples of 4; resize or crop"),
-        ((1, 3, 8, 0), "width 0"),
-        ((1, 1, 8, 8), r"\[1, 1, 8, 8\] were given to a network for \[B, 3, H, W\]; convert the images to 3 channels"),
-        ((3, 8, 8), r"network for \[B, 3, H, W\]"),
-    ],
-)
-def test_images_that_do_not_fit_are_refused(shape, message):
-    with pytest.raises(UserError, match=message):
+@pytest.mark.parametrize("shape", [(1, 3, 6, 8), (1, 3, 8, 0), (1, 1, 8, 8), (3, 8, 8)])
+def test_images_that_do_not_fit_are_refused(shape):
+    with pytest.raises(UserError) as refused:
         small(mults=(1, 2, 2)).eval()(torch.zeros(shape), torch.zeros(1, dtype=torch.int64))
+    assert (refused.value.key, refused.value.given) == ("x", list(shape))
 
 
 def test_labels_must_be_given_exactly_to_a_network_with_classes():
     x, t = batch()
-    with pytest.raises(UserError, match="give each image a label"):
-        small(num_classes=2).eval()(x, t)
-    with pytest.raises(UserError, match="leave them out or set num_classes"):
-        small().eval()(x, t, t)
-    with pytest.raises(ValueError, match=r"label must be integers of shape \[4\]"):
+    for net, labels in ((small(num_classes=2), ()), (small(), (t,))):
+        with pytest.raises(UserError) as refused:
+            net.eval()(x, t, *labels)
+        assert refused.value.key == "label"
+    with pytest.raises(ValueError, match="label must"):
         small(num_classes=2).eval()(x, t, t[:2])
 
 
 def test_times_must_be_one_integer_an_image():
     x, t = batch()
     for wrong in (t[:1], t.float(), t[:, None]):
-        with pytest.raises(ValueError, match=r"t must be integers of shape \[4\]"):
+        with pytest.raises(ValueError, match="t must"):
             small().eval()(x, wrong)
 
 
@@ -150,7 +143,7 @@ def test_a_network_is_told_of_augmentation_beside_the_time():
     torch.testing.assert_close(heard[1], silu(net.time(t) + numbers @ net.augment.weight.T))
     assert torch.equal(heard[2], heard[0])  # zeros are an image as it is
     for other, wrong in ((net, numbers[:3]), (net, numbers[:, :6]), (small().eval(), numbers)):
-        with pytest.raises(ValueError, match="augmentation is of shape"):
+        with pytest.raises(ValueError, match="augmentation"):
             other(x, t, augmentation=wrong)
 
 
@@ -167,9 +160,9 @@ class TestDropout:
 
     def test_training_without_a_key_is_refused(self):
         x, t = batch()
-        with pytest.raises(ValueError, match=r"dropout=0.1 .* pass dropout_key, or call eval\(\)"):
+        with pytest.raises(ValueError, match="dropout_key"):
             small()(x, t)
-        with pytest.raises(ValueError, match="3 slots for 4 images"):
+        with pytest.raises(ValueError, match="3 slots"):
             small()(x, t, dropout_key=key(3))
 
     def test_no_key_is_needed_where_nothing_is_dropped(self):

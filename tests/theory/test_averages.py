@@ -16,7 +16,7 @@ def test_exponents_are_those_of_the_paper_and_of_the_width():
 
 @pytest.mark.parametrize("width", [0.0, 0.0009, 0.281, 0.3, -0.1, float("nan")])
 def test_a_width_that_no_average_has_is_refused(width):
-    with pytest.raises(UserError, match=r"is outside 0\.001\.\.0\.28"):
+    with pytest.raises(UserError, match="ema_width="):
         exponent(width)
 
 

@@ -89,7 +89,7 @@ def test_an_image_may_be_one_number():
     data, x = GaussianData(torch.tensor(0.3, dtype=torch.float64), ones(1, 1)), rand(5)
     close(data.estimate(x, 0.6, 0.8), 0.3 + 0.6 * (x - 0.18), 1e-15)
     close(FiniteData(ones(4)).estimate(x, 0.6, 0.8), ones(5), 1e-15)
-    with pytest.raises(ValueError, match=r"must be \[B, \*shape\] of a float dtype, where shape is \[\]"):
+    with pytest.raises(ValueError, match=r"shape is \[\]"):
         data.estimate(x[0], 0.6, 0.8)
 
 
@@ -127,6 +127,6 @@ def test_what_rounding_may_have_made_is_relative_to_the_covariance(size):
     for off, words in (([[0.0, 0.0], [0.0, -1.0]], "semi-definite"), ([[0.0, 1.0], [0.0, 0.0]], "symmetric")):
         covariance = exact * torch.tensor([1.0, 0.0]) if words == "semi-definite" else exact
         within, beyond = (size * (covariance + share * 1e-12 * torch.tensor(off)) for share in (0.5, 1.5))
-        assert (GaussianData(zeros(2), within)._spectrum[0] >= 0).all()
+        assert GaussianData(zeros(2), within).sample(zeros(1, 2) + 1).isfinite().all()
         with pytest.raises(ValueError, match=words):
             GaussianData(zeros(2), beyond)

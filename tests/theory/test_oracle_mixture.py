@@ -58,12 +58,12 @@ def test_a_mixture_without_noise_needs_regular_covariances():
     x = rand(3, *SHAPE, seed=1)
     close(data.estimate(0.5 * x, 0.5, 0.0), x, 1e-13)
     for method in (mixture().estimate, mixture().spread, mixture().log_prob):
-        with pytest.raises(ValueError, match=r"sigma=0.0 as the covariance is singular; use sigma > 0"):
+        with pytest.raises(ValueError, match=r"sigma=0.0 "):
             method(x, 0.5, 0.0)
 
 
 def test_a_mixture_needs_a_uniform_number_for_each_image():
-    with pytest.raises(ValueError, match=r"uniform must be \[2\]"):
+    with pytest.raises(ValueError, match="uniform must"):
         mixture().sample(rand(2, *SHAPE), torch.tensor([0.5]))
 
 

@@ -21,8 +21,9 @@ def test_the_target_is_the_residual_over_c_out(name):
 
 def test_eps_is_refused_where_the_signal_is_gone():
     schedule = zero_terminal_snr(linear())
-    with pytest.raises(UserError, match="use --diffusion.predict v or x0"):
+    with pytest.raises(UserError) as refused:
         PARAMETERIZATIONS["eps"].check(schedule)
+    assert (refused.value.key, refused.value.remedy) == ("predict", {"predict": "v"})
     for name in ("x0", "v"):
         PARAMETERIZATIONS[name].check(schedule)
         x_0, eps = torch.randn(2, 1, 1, 2, 2, dtype=torch.float64)
@@ -33,13 +34,11 @@ def test_eps_is_refused_where_the_signal_is_gone():
 def test_eps_is_refused_where_its_image_is_no_float32_number():
     for made, kept in ((linear(1000, 1e-4, 0.5), 2.2e-67), (linear(20_000), 1.1e-44)):
         assert made.alpha(made.T) == pytest.approx(kept, rel=0.05)
-        with pytest.raises(
-            UserError, match=f"alpha_T, which is {kept:.1e}, too small .* lower --diffusion.beta_T or --diffusion.T"
-        ):
+        with pytest.raises(UserError, match=f"is {kept:.1e},"):
             PARAMETERIZATIONS["eps"].check(made)
         for name in ("x0", "v"):
             PARAMETERIZATIONS[name].check(made)
-    with pytest.raises(UserError, match="divides by alpha_T, which is 0; .* lower --diffusion.beta_T or --diffusion.T"):
+    with pytest.raises(UserError, match="predict="):
         PARAMETERIZATIONS["eps"].check(linear(10_000, 1e-4, 0.5))
     least = linear(13_600)  # alpha_T is a little above the least
     PARAMETERIZATIONS["eps"].check(least)

@@ -64,7 +64,7 @@ def test_a_variance_is_the_small_the_large_or_one_between_that_was_learned():
     assert log_variance("small", -3.0, -1.0) == -3.0 and log_variance("large", -3.0, -1.0) == -1.0
     assert log_variance("learned", -3.0, -1.0, fraction).tolist() == [-3.0, -2.5, -1.0]
     for kind, given in (("learned", None), ("auto", fraction)):
-        with pytest.raises(ValueError, match=f"variance '{kind}' is none of small, large, learned"):
+        with pytest.raises(ValueError, match=f"'{kind}'"):
             log_variance(kind, -3.0, -1.0, given)
     chosen = {of: chosen_variance("auto", *of) for of in ((True, True), (True, False), (False, True), (False, False))}
     assert list(chosen.values()) == ["learned", "learned", "large", "small"]

@@ -81,19 +81,19 @@ def test_log_snr_spacing_is_even_in_the_log_snr(made):
 
 
 @pytest.mark.parametrize(
-    ("call", "says"),
+    ("call", "key"),
     [
-        (lambda: times(linear(), 1200), "steps <= 1000"),
-        (lambda: times(linear(), 0), "1..1000"),
-        (lambda: times(linear(), 5, "even"), "trailing, leading, linspace"),
-        (lambda: linear(1000, 0.02, 1e-4), "beta_1 <= beta_T"),
-        (lambda: linear(1), "at least 2"),
-        (lambda: sigmoid(start=3, end=-3), "start < end"),
+        *((lambda steps=steps: times(linear(100), steps, "trailing"), "steps") for steps in (0, 101)),
+        (lambda: times(linear(), 5, "even"), "spacing"), (lambda: sigmoid(start=3, end=-3), "start"),
+        *((lambda betas=betas: linear(3, *betas), "beta_1") for betas in ((0, 0.5), (0.6, 0.5), (0.5, 1))),
+        *((lambda make=make, T=T: make(T), "T") for make in (linear, cosine, sigmoid) for T in (0, 1)),
+        *((lambda curve=curve: sigmoid(3, *curve), "start") for curve in ((1, 1, 1), (0, 1, 0))),
     ],
-)
-def test_mistakes_are_named_with_their_remedy(call, says):
-    with pytest.raises(UserError, match=says):
+)  # fmt: skip
+def test_mistakes_are_named(call, key):
+    with pytest.raises(UserError) as refused:
         call()
+    assert refused.value.key == key
 
 
 @pytest.mark.parametrize("table", [[0.0], [0.0, 0.0], [-0.1, -0.2], [0.0, -1.0, -0.5]])
@@ -118,7 +118,7 @@ def test_a_table_has_a_step_and_betas_are_shares():
         NoiseSchedule(torch.zeros(1, dtype=torch.float64))
     assert from_betas(torch.tensor([0.5, 1.0], dtype=torch.float64)).abar(2) == 0
     for betas in ([0.0], [0.5, -0.1], [1.1], [math.nan]):
-        with pytest.raises(ValueError, match="every beta must be in"):
+        with pytest.raises(ValueError, match="beta"):
             from_betas(torch.tensor(betas, dtype=torch.float64))
 
 
@@ -129,15 +129,7 @@ def test_no_step_of_a_curve_adds_more_than_a_share_of_999_in_1000():
 def test_curves_need_a_step_and_a_line_rises_or_stays():
     for make in (linear, cosine, sigmoid):
         assert make(2).T == 2
-        with pytest.raises(UserError):
-            make(0)
     assert linear(3, 0.5, 0.5).beta(3) == pytest.approx(0.5)
-    for first, last in ((0.0, 0.5), (0.6, 0.5), (0.5, 1.0)):
-        with pytest.raises(UserError, match="must satisfy 0 < beta_1 <= beta_T < 1"):
-            linear(3, first, last)
-    for start, end, tau in ((1.0, 1.0, 1.0), (0.0, 1.0, 0.0)):
-        with pytest.raises(UserError, match="sigmoid needs start < end and tau > 0"):
-            sigmoid(3, start, end, tau)
 
 
 def test_curves_are_their_formulas():
@@ -166,6 +158,3 @@ def test_each_spacing_visits_its_times():
     assert times(dark, 1, "log_snr") == [100, 0]
     for spacing in ("trailing", "leading", "linspace"):
         assert times(made, 100, spacing) == list(range(100, -1, -1))
-    for steps in (0, 101):
-        with pytest.raises(UserError, match=r"is outside 1\.\.100"):
-            times(made, steps, "trailing")

@@ -31,19 +31,17 @@ def test_simple_weighs_every_time_alike(kind):
     assert (loss_weights("simple", SCHEDULE, kind)[1:] == 1).all()
 
 
-def test_wrong_names_and_parameters_are_refused():
-    with pytest.raises(UserError, match="weighting='snr' is unknown; choose one of simple, min_snr"):
+def test_an_unknown_weighting_is_refused():
+    with pytest.raises(UserError, match="weighting='snr'"):
         loss_weights("snr", SCHEDULE, PARAMETERIZATIONS["eps"])
-    with pytest.raises(UserError, match=r"p2_k=0 must be positive"):
-        loss_weights("p2", SCHEDULE, PARAMETERIZATIONS["eps"], p2_k=0)
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), -1.0, 0.0])
 @pytest.mark.parametrize(("name", "parameter"), [("min_snr", "min_snr_gamma"), ("p2", "p2_gamma"), ("p2", "p2_k")])
 def test_a_parameter_that_is_no_positive_number_is_refused(name, parameter, value):
-    with pytest.raises(UserError, match=f"{parameter}={value} must be positive and finite"):
+    with pytest.raises(UserError, match=f"{parameter}={value} "):
         loss_weights(name, SCHEDULE, PARAMETERIZATIONS["eps"], **{parameter: value})
-    with pytest.raises(UserError, match=f"vlb_weight={value} must be positive and finite"):
+    with pytest.raises(UserError, match=f"vlb_weight={value} "):
         Objective("hybrid", vlb_weight=value)
     with pytest.raises(UserError, match=f"loss.{parameter}="):
         from_dict({"loss": {"weighting": name, parameter: value}}, "test")

@@ -60,7 +60,7 @@ def _save_plot(path: Path, image: Path | None) -> None:
     from unstir.pictures.theory import save_theory
     from unstir.runs.files import replacing
 
-    check_png(path, "--plot")
+    check_png(path, "plot")
     with replacing(path) as partial:
         save_theory(partial, image)
 

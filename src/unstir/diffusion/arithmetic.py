@@ -64,14 +64,12 @@ def _refused(text: str) -> UserError | None:
         return UserError(
             "CUBLAS_WORKSPACE_CONFIG",
             given,
-            "does not give the same bits each time on CUDA, or came after this process's first product there",
+            "does not give the same bits each time on CUDA, or came after the first product there",
             f"set CUBLAS_WORKSPACE_CONFIG={WORKSPACE} before the program starts",
         )
     if "does not have a deterministic implementation" in text:
-        return UserError(
-            f"the network uses {text.split()[0]}, of which CUDA has no form that gives the same bits each time, so "
-            "a run could not continue exactly; use another operation in its place, or the CPU"
-        )
+        no_exact = "in the network has no form on CUDA that gives the same bits each time"
+        return UserError("", text.split()[0], no_exact, "use another operation in its place, or the CPU")
     return None
 
 

@@ -84,8 +84,8 @@ class Denoiser:
         """A label for a batch; UserError where the network's own config has no such class."""
         known = getattr(getattr(self.net, "config", None), "num_classes", label + 1)
         if not 0 <= label < known:
-            allowed = f"is outside 0..{known - 1}" if known else "was given; leave it out"
-            raise UserError(f"the network knows {known} labels: label={label} {allowed}")
+            allowed = f"is outside 0..{known - 1}" if known else "was given, but this network knows no classes"
+            raise UserError("label", label, allowed, () if known else {"label": None})
         return torch.full((len(x_t),), label, device=x_t.device)
 
     def predict(self, raw: Tensor, x_t: Tensor, t: int | Tensor) -> Prediction:
@@ -110,7 +110,7 @@ class Denoiser:
         except IndexError as error:  # of the embedding, on the CPU
             if label is None:
                 raise
-            raise UserError(f"labels {label.tolist()} are not all among the network's classes: {error}") from error
+            raise UserError("label", label.tolist(), "must be among the network's classes") from error
         return output.to(x_t.dtype, copy=self.reuses_output, memory_format=torch.contiguous_format)
 
 

@@ -34,9 +34,8 @@ def steered(
         from unstir.diffusion.guidance import Interval, guided
 
         if weak is None:
-            raise UserError(
-                "guidance", chain.guidance, "needs a network trained with train.label_dropout, or a weaker one as guide"
-            )
+            needs = "needs a network trained with train.label_dropout, or a weaker one as guide"
+            raise UserError("guidance", chain.guidance, needs, {"guidance": 1})
         denoise = guided(denoise, weak, chain.guidance, Interval(chain.guidance_low, chain.guidance_high or process.T))
     denoise = finite(denoise, indices)
     if not chain.clip:

@@ -31,12 +31,9 @@ class Job:
 
 def check(model: Model, job: Job) -> None:
     """Raise UserError for a job that this model cannot do."""
-    most = {"num": "a folder is made for; use several seeds", "batch_size": "of a job; 64 is usual"}
-    for name, words in most.items():
+    for name in ("num", "batch_size"):
         if not 1 <= (value := getattr(job, name)) <= MOST_IMAGES:
-            every = "; 0 means all images only where they exist already" if (name, value) == ("num", 0) else ""
-            beyond = f"must be at least 1{every}" if value < 1 else f"is more than {MOST_IMAGES}, the most {words}"
-            raise UserError(name, value, beyond)
+            raise UserError(name, value, f"is outside 1..{MOST_IMAGES}")
     model.labels.check(job.label, job.shares)
     model.check(job.chain)
     job.chain.times(model.process.schedule)

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from unstir.chain import compared
 from unstir.diffusion.draw import starting_noise
-from unstir.errors import UserError, remedy
+from unstir.errors import UserError
 from unstir.generate.drawing import Job, batch, check
 from unstir.group import Alone
 from unstir.locks import held
@@ -54,7 +54,7 @@ def save_images(model: Model, job: Job, out: Path, group: Alone = Alone()) -> tu
     group.agree({key: made[key] for key in made if key not in own}, "start all with the same options and weights")
     todo: dict[str, Any] = group.of_first(_begun(model, job, out) if group.is_first else {})
     if not (out / SETTINGS).exists():
-        raise UserError(f"{group} does not see {out}; name a folder with --out on a disk that all processes share")
+        raise UserError("out", out, f"is not seen by {group}", "name a folder on a disk that all processes share")
     job = replace(job, num=todo["num"], batch_size=todo["batch_size"])
     if todo["dtype"] != model.arithmetic:
         model = model.computing_in(todo["dtype"])
@@ -96,7 +96,7 @@ def _begun(model: Model, job: Job, out: Path) -> dict[str, Any]:
         _check_free(out)
     try:
         dtype, batch_size, threads, how = _claim(out, said, settings_of(model, job), any_dtype=model.dtype == "auto")
-    except UserError:
+    except (UserError, OSError):
         with suppress(OSError):  # it is not empty, or was never made
             if own:
                 out.rmdir()
@@ -172,10 +172,8 @@ def classes_in(out: Path) -> tuple[str, ...]:
 def _read(out: Path) -> dict[str, Any]:
     try:
         return decode((out / SETTINGS).read_bytes())
-    except OSError as error:
-        raise UserError(f"cannot read {out / SETTINGS}: {remedy(error)}") from None
     except ValueError:
-        raise UserError("", out / SETTINGS, "is broken", "name another folder with --out") from None
+        raise UserError("", out / SETTINGS, "is broken", "name another folder") from None
 
 
 def image_path(out: Path, index: int) -> Path:
@@ -191,8 +189,8 @@ def _missing(out: Path, job: Job, shape: tuple[int, int, int]) -> list[int]:
     numbered = (path for path in out.glob("*.png") if path.stem.isdecimal())
     present = {int(path.stem) for path in numbered if path == image_path(out, int(path.stem))}
     if max(present, default=-1) >= job.num:
-        more = f"{out} holds {len(present)} of these images, more than num={job.num}"
-        raise UserError(f"{more}; its first are those, or name another folder with --out")
+        more = {"num": max(present) + 1}, "name another folder"
+        raise UserError("num", job.num, f"is less than {out} holds, {len(present)} of these images", more)
     whole = {index for index in present if is_whole(image_path(out, index), shape)}
     begins = range(0, job.num, job.batch_size)
     return [b for b in begins if not whole.issuperset(range(b, min(b + job.batch_size, job.num)))]
@@ -212,7 +210,7 @@ def _check_free(out: Path) -> None:
         raise UserError("out", out, "is a file", "name a folder")
     is_free = not out.exists() or all(path.name.startswith(".") for path in out.iterdir())
     if not is_free and not (out / SETTINGS).exists():
-        raise UserError("", out, "is not empty and was not made by unstir sample", "name another folder with --out")
+        raise UserError("out", out, "is not empty and was not made by unstir sample", "name another folder")
 
 
 def _claim(out: Path, said: dict[str, Any], wanted: dict[str, Any], any_dtype: bool) -> tuple[str, int, int, str]:
@@ -222,25 +220,22 @@ def _claim(out: Path, said: dict[str, Any], wanted: dict[str, Any], any_dtype: b
     """
     file = out / SETTINGS
     make_folder(out)
-    try:
-        with held(out / ".lock"):  # of several processes that begin at once, the others do as the first
-            remove_partials(out, SETTINGS)
-            if not file.exists():
-                _check_free(out)
-                write_text(file, encode({**said, **wanted}, indent=1) + "\n")
-    except OSError as error:
-        raise UserError(f"cannot use the folder {out}: {remedy(error, 'name another folder with --out')}") from None
+    with held(out / ".lock"):  # of several processes that begin at once, the others do as the first
+        remove_partials(out, SETTINGS)
+        if not file.exists():
+            _check_free(out)
+            write_text(file, encode({**said, **wanted}, indent=1) + "\n")
     present = _with_new_settings(settings_in(out))
     numbers = all(is_count(present.get(key)) and present[key] > 0 for key in ("batch_size", "threads"))
     ours = numbers and present.get("dtype") in ("float32", "bfloat16") and present["compile"] in get_args(Compile)
     if not ours or present.keys() != wanted.keys():
-        raise UserError("", file, "was not written by this version of unstir sample", "name another folder with --out")
+        raise UserError("", file, "was not written by this version of unstir sample", "name another folder")
     # as the job began; the guide's weights have their hash, wherever it lies
     free = {"batch_size", "threads", "compile", "guide", *(["dtype"] if any_dtype else [])}
     asked = [key for key in wanted if key not in free]
     if differing := [each for key in asked for each in _differences(key, present[key], wanted[key])]:
-        other = f"{out} holds images made with other settings ({', '.join(differing)})"
-        raise UserError(f"{other}; name another folder with --out")
+        other = f"holds images made with other settings ({', '.join(differing)})"
+        raise UserError("out", out, other, "name another folder")
     return present["dtype"], present["batch_size"], present["threads"], present["compile"]
 
 

@@ -64,7 +64,7 @@ def sample(
     or would replace a file that is not theirs, and as `save_images`.
     """
     if stages is not None and not strip:
-        raise UserError("stages", stages, "is of a --strip FILE.png", "name that too, or leave it out")
+        raise UserError("stages", stages, "is of a strip", ("name that too", {"stages": None}))
     if stages is not None and stages < 2:
         raise UserError("stages", stages, "must be at least 2, the noise and the image")
     folder = Path(folder or model.folder / "generated" / name_of(model, job))

@@ -23,7 +23,7 @@ from unstir import randomness
 from unstir.data import Store
 from unstir.errors import UserError
 from unstir.metrics.classifier_training import BATCH, Lesson, learn
-from unstir.metrics.features import Network, Outputs, Trust, given
+from unstir.metrics.features import Network, Outputs, Trust, wrong_images
 from unstir.metrics.reference import NOT_KEPT, keep, kept
 from unstir.nn.blocks import GroupNorm
 from unstir.pixels import from_uint8
@@ -102,7 +102,7 @@ class Classifier(Network):
     def _check(self, images: Tensor) -> None:
         if images.dtype != torch.uint8 or tuple(images.shape[1:]) != self.shape:
             wanted = ", ".join(map(str, self.shape))
-            raise UserError(f"{given(images)}; this classifier takes uint8 [N, {wanted}]")
+            raise wrong_images(images, f"uint8 [N, {wanted}]")
 
     def _batch(self, images: Tensor) -> Outputs:
         features = self.net.features(from_uint8(images))
@@ -120,7 +120,7 @@ def classifier_for(store: Store) -> Classifier:
         return cached
     made = train_classifier(store)
     meta = {"version": VERSION, "data": made.data, "seen": made.seen, "trust": dataclasses.asdict(made.trust)}
-    with suppress(UserError, OSError):  # a store that cannot be written to is good all the same, at a training's cost
+    with suppress(OSError):  # a store that cannot be written to is good all the same, at a training's cost
         keep(store.path / FILE, "classifier", json.dumps(meta, sort_keys=True), made.net.state_dict())
     return made
 
@@ -190,15 +190,8 @@ def _network(store: Store, seed: int) -> ConvNet:
 
 def _check(store: Store) -> None:
     if not store.labelled:
-        raise UserError(
-            "",
-            store.path,
-            "has no class labels, which this distance needs to learn its features from",
-            "pack images sorted into a folder for each class",
-        )
+        raise UserError("", store.path, "has no class labels to learn from", "pack a folder for each class")
     if len(store.classes) < 2:
-        raise UserError(
-            "", store.path, "has one class alone and a classifier needs two", "pack a folder for each class"
-        )
+        raise UserError("", store.path, "has one class, a classifier needs two", "pack a folder for each class")
     if store.count("train") == 0:
         raise UserError("", store.path, "has no training images to learn from", "pack it with a smaller held-out part")

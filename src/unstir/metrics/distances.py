@@ -43,9 +43,10 @@ def kid(
     Raises UserError where a set is smaller than a subset, a subset smaller than 2, or there is none.
     """
     _same_width(a, b)
-    if not 2 <= subset_size <= min(len(a), len(b)) or subsets < 1:
-        given = f"{subsets} subsets of {subset_size} images were asked of {len(a)} and {len(b)}"
-        raise UserError(f"{given}; give at least one subset, of 2 images or more, and no larger than either set")
+    if subsets < 1:
+        raise UserError("subsets", subsets, "must be at least 1")
+    if not 2 <= subset_size <= min(len(a), len(b)):
+        raise UserError("subset_size", subset_size, f"is outside 2..{min(len(a), len(b))}, the smaller set")
     random, found = np.random.RandomState(seed % 2**32), []
     own = ({} if known is None else known).setdefault((len(a), subset_size, seed), [])
     for number in range(subsets):
@@ -77,7 +78,7 @@ def inception_score(logits: Tensor, splits: int = 10, seed: int = _SEED) -> floa
     together of many; it uses no real images. Raises UserError for no images or no parts.
     """
     if len(logits) < 1 or splits < 1:
-        raise UserError(f"an Inception Score of {len(logits)} images in {splits} parts is none; give at least one each")
+        raise UserError("splits", splits, f"must be at least 1, and not of {len(logits)} images")
     logits = logits[np.random.RandomState(seed % 2**32).permutation(len(logits))].double()
     count, scores = min(splits, len(logits)), []
     for part in range(count):
@@ -214,8 +215,7 @@ def infinite_fd(
     """
     n, size = features.shape
     if n < infinite_needs(size):
-        need = f"give at least {infinite_needs(size)}, better {8 * size}"
-        raise UserError(f"{n} images are too few to extrapolate a distance between {size} features; {need}")
+        raise UserError("features", [n, size], f"must be of {infinite_needs(size)} images, better of {8 * size}")
     means, differences = halves(features, reference, repeats, seed, strata)
     x = (1 / (n // 2) + 1 / (n - n // 2)) / 2
     whole_set = frechet_of(features, reference)
@@ -243,14 +243,14 @@ def bias_of(lines: Sequence[InfiniteDistance], n: int, size: int) -> Estimate | 
 
 def _same_width(a: Tensor, b: Tensor) -> None:
     if a.ndim != 2 or b.ndim != 2 or a.shape[1] != b.shape[1]:
-        raise UserError(f"features are {list(a.shape)} and {list(b.shape)}; compare [N, F] with [M, F] of one network")
+        raise UserError("", f"features {list(a.shape)}, {list(b.shape)}", "must be [N, F] and [M, F] of one network")
 
 
 def _centred(real: Tensor, fake: Tensor, k: int, least_fake: int = 1) -> tuple[Tensor, Tensor]:
     """Both less the mean of the real ones: distances stay, and lose fewer digits where x.x - 2 x.y + y.y gives them."""
     _same_width(real, fake)
     if k < 1 or len(real) <= k or len(fake) < least_fake:
-        given = f"{len(real)} real and {len(fake)} other images"
-        raise UserError("", given, f"have no neighbourhoods of k={k}", "give more than k images")
+        few = f"has no neighbourhoods among {len(real)} real and {len(fake)} other images"
+        raise UserError("k", k, few, "give more than k images")
     mean = real.double().mean(0)
     return real.double() - mean, fake.double() - mean

@@ -46,7 +46,7 @@ def evaluate_run(
     for what cannot be evaluated or compared.
     """
     if request.flip:
-        raise UserError("--flip is of --images: a run says so itself; leave it out")
+        raise UserError("flip", True, "is for images: a run says so itself", {"flip": None})
     if request.inception:
         installed()
     run, store = with_store(Run.open(path), request.store)
@@ -60,7 +60,7 @@ def evaluate_run(
     if request.against is not None:
         if request.against.resolve() == run.path.resolve():
             raise UserError("against", request.against, "is the run itself", "name another")
-        theirs, name = evaluated(request.against, store, request.label, plans[0].seeds, request.num)
+        theirs, name = _evaluated(request.against, store, request.label, plans[0].seeds, request.num)
     plans, rival = ready(plans, request, theirs, name)
     if seconds := drawing_seconds(plans):
         images = f"{len(plans)} x {plans[0].seeds} x {plans[0].num} images"
@@ -105,8 +105,7 @@ def planned_images(
     if request.inception:
         installed()
     if store is None and (store := request.store) is None:
-        how = "name images to compare with, --store STORE (unstir data pack IMAGES --out STORE makes one)"
-        raise UserError(f"images are judged against others; {how}")
+        raise UserError("store", None, "is needed: images are judged against others", "unstir data pack makes one")
     opened = store if isinstance(store, Store) else Store.open(store)
     found = images_of(images, opened, request.label, labels)
     seeds = len(found.parts) if request.seeds is None else request.seeds
@@ -116,7 +115,7 @@ def planned_images(
     check(plan)
     theirs, name, free = list[Evaluation](), "", ["num"]
     if request.against is not None:
-        theirs, name = evaluated(request.against, opened, request.label, seeds, request.num)
+        theirs, name = _evaluated(request.against, opened, request.label, seeds, request.num)
         if any(each.protocol.get("images") == found.hash for each in theirs):
             raise UserError("against", request.against, "holds the same images", "name others")
         free += ["seeds"] * (len(found.parts) == 1 and request.seeds is None)
@@ -148,7 +147,7 @@ def ready(
     return list(plans), None if request.against is None else best_match(plans[-1].protocol(), theirs, name)
 
 
-def evaluated(path: Path, store: Store, label: str | None, seeds: int, num: int) -> tuple[list[Evaluation], str]:
+def _evaluated(path: Path, store: Store, label: str | None, seeds: int, num: int) -> tuple[list[Evaluation], str]:
     """The evaluations of a run, or of the images in a folder against ``store``, and what `best_match` calls it.
 
     ``label`` is the class of all images of a folder, as `images_of` takes it. ``seeds`` sets of ``num`` images, or of
@@ -156,10 +155,7 @@ def evaluated(path: Path, store: Store, label: str | None, seeds: int, num: int)
     """
     if is_run(path) or not path.exists():
         return saved(Run.open(path)), str(path)
-    try:
-        found = images_of(path, store, label)
-    except UserError as error:
-        raise UserError("against", path, f"holds no run and no images to compare with: {error}") from None
+    found = images_of(path, store, label)
     own = [each for each in saved(store) if each.protocol.get("images") == found.hash]
     if not own and found.there < seeds * (num or FEWEST):
         sets = f"{seeds} sets of {num}" if num else f"{seeds} sets of at least {FEWEST}"
@@ -224,24 +220,16 @@ def _models(run: Run, request: EvaluationRequest) -> list[Model]:
             own = guide.folder.resolve() == run.path.resolve()
             steps = [step for step in steps if not (own and step == guide.step)]
         if not steps:
-            raise UserError(
-                "guide", request.guide, f"is the only saved step of {run.path}", "no other is left to evaluate"
-            )
+            raise UserError("guide", request.guide, f"is the only saved step of {run.path}")
         return [run.model(step, **how) for step in steps]
     if not (text.isascii() and text.isdecimal()):
         saved_steps = ", ".join(map(str, run.saved_steps()))
-        raise UserError(
-            "checkpoint",
-            text,
-            "is no step",
-            f"give --checkpoint newest, --checkpoint all, or --checkpoint with one of {saved_steps}",
-        )
+        raise UserError("checkpoint", text, f"must be newest, all or one of {saved_steps}")
     return [run.model(int(text), **how)]
 
 
 def _check_asked(request: EvaluationRequest) -> None:
     """Raise UserError for what says how a run's images are drawn."""
-    asked = next((key for key in OF_RUNS if getattr(request, key) != getattr(USUAL, key)), None)
-    if asked is not None:
-        option = ", ".join(f"--{key}" for key in request.chain) if asked == "chain" else f"--{asked.replace('_', '-')}"
-        raise UserError("", option, "says how a run's images are drawn, and --images are there already", "leave it out")
+    changed = {key: value for key in OF_RUNS if (value := getattr(request, key)) != getattr(USUAL, key)}
+    for key, value in {**request.chain, **changed}.items():
+        raise UserError(key, value, "says how a run's images are drawn, and these exist", {key: None})

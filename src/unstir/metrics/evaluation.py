@@ -110,16 +110,8 @@ def shown(value: Any) -> str:
 def check_alike(a: Mapping[str, Any], b: Mapping[str, Any], apart_from: Collection[str] = ()) -> None:
     """Raise UserError, naming the differences, where figures by these two protocols must not be compared."""
     if different := unlike(a, b, apart_from):
-        remedy = "evaluate both by one protocol with unstir evaluate"
-        if (a.get("label") is None) != (b.get("label") is None):
-            remedy = "figures of a network with classes and of one without never do; name a run of the same kind"
-            if of_images(a) or of_images(b):
-                remedy = "say which classes the images show: a subfolder for each class, or --label"
-        if (a.get("sampler") == "consistency") != (b.get("sampler") == "consistency"):
-            remedy = "figures of images that consistency draws and of others never do; read both"
-        if a.get("data") != b.get("data"):
-            remedy = "figures of other data never do"
-        raise UserError(f"these figures do not compare: {'; '.join(different)}; {remedy}")
+        text = f"do not compare: {'; '.join(different)}"
+        raise UserError("", "these figures", text, "evaluate both by one protocol, or name another run or folder")
 
 
 def best_match(

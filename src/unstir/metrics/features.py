@@ -126,6 +126,6 @@ class Network:
         raise NotImplementedError
 
 
-def given(images: Tensor) -> str:
-    """The type and shape of images that were given, for a message."""
-    return f"images are {str(images.dtype).removeprefix('torch.')} {list(images.shape)}"
+def wrong_images(images: Tensor, due: str) -> UserError:
+    """The error for ``images`` of another type or shape than is ``due``, such as "uint8 [N, 3, H, W]"."""
+    return UserError("images", f"{str(images.dtype).removeprefix('torch.')} {list(images.shape)}", f"must be {due}")

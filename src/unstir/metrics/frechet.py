@@ -24,7 +24,6 @@ from torch import Tensor
 
 from unstir.errors import UserError
 from unstir.metrics.figures import error_of_halves, two_halves
-from unstir.progress import counted
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,9 +50,7 @@ def moments(features: Tensor) -> Moments:
     """The moments of ``features`` [N, F], in float64. Raises UserError for fewer than two, which have no covariance."""
     n = len(features)
     if n < 2:
-        raise UserError(
-            f"a distance between sets was asked for {counted(n, 'image')}; give at least 2, better thousands"
-        )
+        raise UserError("features", list(features.shape), "must be of at least 2 images", "thousands are better")
     mean = features.double().mean(0)
     centred = features.double() - mean
     return Moments(mean, centred.T @ centred / (n - 1), n)
@@ -100,9 +97,10 @@ def halves(
     A repeat splits the features at random anew, in the shares of their ``strata`` (`two_halves`). Distances are right
     to 1e-6 of the traces, by eigenvalues, which are several times as fast. Raises UserError for N < 4 or one repeat.
     """
-    if len(features) < 4 or repeats < 2:
-        given = f"halves of {len(features)} images, {repeats} times,"
-        raise UserError(f"{given} say nothing about chance; give at least 4 images and 2 repeats")
+    if len(features) < 4:
+        raise UserError("features", list(features.shape), "must be of at least 4 images")
+    if repeats < 2:
+        raise UserError("repeats", repeats, "must be at least 2")
     parts = [two_halves(len(features), seed, "halves", repeat, strata) for repeat in range(repeats)]
     pairs = [[_quickly(features[part], reference) for part in both] for both in parts]
     first, second = torch.tensor(pairs, dtype=torch.float64).unbind(1)

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from unstir.data import SPLITS, Store, is_store, pack
 from unstir.data.classes import matched, some
-from unstir.data.disk import file_errors, refuse_onnx
+from unstir.data.disk import refuse_onnx
 from unstir.data.images import COLOUR_LOST
 from unstir.errors import UserError
 from unstir.generate.folder import SETTINGS, classes_in, settings_in
@@ -31,14 +31,12 @@ def read(path: Path, store: Store, by_class: bool = True) -> tuple[Tensor, Tenso
     """The images of a folder or file, uint8 [N, C, H, W], and the classes asked for, int64 [N], if these are said.
 
     Classes that are not the store's are logged unless ``by_class`` is False. Raises UserError for what is no
-    image, or not of the shape and the colours of the store.
+    image, or not of the shape and the colours of the store, OSError for what cannot be read.
     """
-    with file_errors(path, f"{path} is not there; give a folder of images, a zip of one, or a .npy or .npz file"):
-        path.stat()
+    path.stat()
     refuse_onnx(path, "images")
-    if is_run(path) or is_store(path):
-        store_is = "a store, no images; give it as --store, and here images to compare with it"
-        raise UserError("", path, f"is {('a run; give it without --images' if is_run(path) else store_is)}")
+    if kind := "run" if is_run(path) else "store" if is_store(path) else "":
+        raise UserError("", path, f"is a {kind} and no images", f"name it as the {kind}")
     with tempfile.TemporaryDirectory() as folder:
         packed = pack(path, Path(folder) / "images", channels=store.shape[0], held_out=0.0)
         _check(packed, store, path)
@@ -64,23 +62,21 @@ def read(path: Path, store: Store, by_class: bool = True) -> tuple[Tensor, Tenso
 def _check(packed: Store, store: Store, path: Path) -> None:
     """Raise UserError where a file was left out, or images are of another shape than the store's or lost colours."""
     if packed.refused:
-        (file, why), more = packed.refused[0], len(packed.refused) - 1
-        others = f"; and {more} more" if more else ""
-        raise UserError(f"{path}: {file!r} cannot be judged: {why}{others}; remove it, or make it again")
+        file, why = packed.refused[0]
+        raise UserError("", file, f"cannot be judged: {why}", "remove it, or make it again").at(path)
     if any(note.text == COLOUR_LOST for note in packed.notes):
-        raise UserError("", path, f"has images in colour, {store.path} is grey", "pack a store with --channels 3")
+        raise UserError("", path, f"has images in colour, {store.path} is grey", "pack a store with 3 channels")
     if packed.shape != store.shape:
         was, due = ("x".join(map(str, shape[:0:-1])) for shape in (packed.shape, store.shape))
-        _, height, width = packed.shape
-        square = f", or pack a store with --size {height}" if height == width else ""
-        raise UserError("", path, f"holds images of {was}, {store.path} of {due}", f"make images of {due}{square}")
+        other = f"make images of {due}, or pack a store of {was}"
+        raise UserError("", path, f"holds images of {was}, {store.path} of {due}", other)
 
 
 def _of_drawn(path: Path, num: int, store: Store, by_class: bool) -> Tensor | None:
     """The classes that a folder which unstir drew was asked for, int64 [num], by their names in the store."""
     if not (path / SETTINGS).is_file():
         return None
-    with suppress(UserError, KeyError, TypeError, ValueError, AttributeError, IndexError):  # of another program
+    with suppress(OSError, KeyError, TypeError, ValueError, AttributeError, IndexError):  # of another program
         settings = settings_in(path)
         label, shares, count = settings["label"], tuple(settings.get("shares", ())), settings["model"]["num_classes"]
         numbers = sorted(int(file.stem) for file in path.glob("*.png") if file.stem.isdecimal())

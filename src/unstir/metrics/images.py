@@ -22,7 +22,7 @@ from unstir.data.classes import class_number
 from unstir.data.disk import usable_path
 from unstir.errors import UserError, printable
 from unstir.metrics.evaluation import SHARES
-from unstir.metrics.features import given
+from unstir.metrics.features import wrong_images
 from unstir.metrics.floor import AS_ASKED, FEWEST
 from unstir.metrics.image_files import read
 from unstir.progress import counted, counting
@@ -72,15 +72,14 @@ class Images:
 
     def check(self, num: int, seeds: int, store: Store) -> None:
         """Raise UserError where there are not ``seeds`` sets of ``num`` images, or of `FEWEST`."""
-        one, holds = len(self.parts) == 1, f"{self.name} holds {counted(self.there, 'image')}"
-        sets = f"{seeds} sets" if one and seeds > 1 else "a set"
-        if not one and seeds != len(self.parts):
-            given = f"seeds={seeds}, but {len(self.parts)} sets were given"
-            raise UserError(f"{given}; leave --seeds out, or give one folder to divide")
-        if num > self.most(seeds):
-            raise UserError(f"{holds}, too few for {sets} of {num}; give more images or a lower --num")
-        if self.most(seeds) < FEWEST:
-            raise UserError(f"{holds}, too few for {sets} of at least {FEWEST}; give hundreds")
+        most, count = self.most(seeds), len(self.parts)
+        if seeds != count > 1:
+            raise UserError("seeds", seeds, f"is not the number of sets, {count}", {"seeds": None})
+        if most < FEWEST:
+            few = f"holds {counted(self.there, 'image')}, too few for sets of {FEWEST}"
+            raise UserError("", self.name, few, "give hundreds")
+        if num > most:
+            raise UserError("num", num, f"is more than the {most} that {self.name} has for each set", {"num": most})
 
     def protocol(self, num: int, seeds: int, store: Store) -> dict[str, Any]:
         """The classes asked for, and a hash of the images, by which they are found again."""
@@ -147,10 +146,10 @@ def images_of(
     ``label``, a class by name or number, is that of all; ``labels``, int64 [N], one for each image of an array or of
     batches.
     """
-    paths = paths_of(source)
+    paths = _paths_of(source)
     if paths:
         if labels is not None:
-            raise UserError("labels are of an array or of batches; of files subfolders say the class, or label")
+            raise UserError("labels", None, "are for an array or batches", "sort files into a folder for each class")
         with counting("reading the images", "images"):
             there = [read(path, store, label is None) for path in paths]
         parts, asked = tuple(images for images, _ in there), tuple(classes for _, classes in there)
@@ -162,7 +161,7 @@ def images_of(
         asked = (None,) * len(parts) if labels is None else _divided(labels, parts)
     alike = (a for a, b in combinations(parts, 2) if torch.equal(a, b))
     if any(not torch.equal(a, a[:1].expand_as(a)) for a in alike):  # a generator may make one image for ever
-        raise UserError(f"{name}: two sets hold the same images, and would say that none differ; give each set once")
+        raise UserError("", name, "hold the same images twice", "give each set once")
     if label is not None:
         number = class_number(store.classes, label)
         asked = tuple(torch.full((len(part),), number) for part in parts)
@@ -173,7 +172,7 @@ def images_of(
 
 def _check_filled(parts: Sequence[Tensor], name: str) -> None:
     if not parts or not all(map(len, parts)):
-        raise UserError(f"{name}: a set of no images; give at least one image in each")
+        raise UserError("", name, "must hold at least one image in each set")
 
 
 def _divided(labels: Sequence[int] | Tensor, parts: Sequence[Tensor]) -> tuple[Tensor, ...]:
@@ -181,27 +180,23 @@ def _divided(labels: Sequence[int] | Tensor, parts: Sequence[Tensor]) -> tuple[T
     try:
         numbers, total = torch.as_tensor(labels).flatten(), sum(map(len, parts))
     except (TypeError, ValueError, RuntimeError):
-        raise UserError("labels are no numbers; give the numbers of classes, int64") from None
+        raise UserError("labels", None, "must be the numbers of classes, int64") from None
     if len(numbers) != total:
-        raise UserError(f"{counted(len(numbers), 'label')} given for {counted(total, 'image')}; give one for each")
+        raise UserError("labels", None, f"must be {total} numbers, one for each image, not {len(numbers)}")
     if numbers.is_complex() or not torch.equal(numbers.trunc() if numbers.is_floating_point() else numbers, numbers):
-        raise UserError(f"labels are {str(numbers.dtype).removeprefix('torch.')}; give the numbers of classes, int64")
+        raise UserError("labels", None, "must be the numbers of classes, int64")
     return tuple(numbers.long().reshape(len(parts), len(parts[0])))
 
 
 def _check_labels(known: Sequence[Tensor], parts: Sequence[Tensor], store: Store, name: str) -> None:
     if known and len(known) < len(parts):
-        raise UserError(f"of {name} some say which classes they show and some do not; give all alike, or --label")
-    for labels, images in zip(known, parts, strict=False):
-        if len(labels) != len(images):
-            raise UserError(
-                f"{counted(len(labels), 'label')} given for {counted(len(images), 'image')}; give one for each"
-            )
-        if len(labels) and not 0 <= labels.min() <= labels.max() < len(store.classes):
-            raise UserError(f"labels are outside 0..{len(store.classes) - 1}, the classes of {store.path}")
+        raise UserError("", name, "say for some sets alone which classes they show", "say it for all, or name a label")
+    for labels in known:
+        if not 0 <= labels.min() <= labels.max() < len(store.classes):
+            raise UserError("labels", None, f"must be in 0..{len(store.classes) - 1}, the classes of {store.path}")
 
 
-def paths_of(source: Source) -> list[Path]:
+def _paths_of(source: Source) -> list[Path]:
     """The paths that a source is, if it is paths."""
     if isinstance(source, str | Path):
         return [usable_path(source)]
@@ -215,30 +210,27 @@ def _as_tensor(array: Any) -> Tensor:
     return array if isinstance(array, Tensor) else torch.from_numpy(np.require(array, requirements=["W", "C"]))
 
 
-def _as_images(array: Tensor, store: Store, name: str) -> Tensor:
+def _as_images(array: Tensor, store: Store) -> Tensor:
     """An array as uint8 [N, C, H, W]; UserError for another type or shape."""
     channels, height, width = store.shape
     if array.dtype != torch.uint8:
-        how = "unstir.pixels.to_uint8 makes them of floats in [-1, 1]"
-        raise UserError(f"{name}: {given(array)}; give uint8 values 0..255 ({how})")
+        raise wrong_images(array, "uint8 in 0..255 (unstir.pixels.to_uint8 makes these of floats in [-1, 1])")
     array = array.cpu()
-    for found in (array, *([array.movedim(-1, 1)] if array.ndim == 4 else []), *([array[:, None]] * (array.ndim == 3))):
-        if tuple(found.shape[1:]) == store.shape:
-            return found.contiguous()
-    wanted = f"[N, {channels}, {height}, {width}] or [N, {height}, {width}, {channels}]"
-    raise UserError(f"{name}: {given(array)}; {store.path} needs {wanted}: pack a store of such images to compare with")
+    for images in (
+        array, *([array.movedim(-1, 1)] if array.ndim == 4 else []), *([array[:, None]] * (array.ndim == 3)),
+    ):  # fmt: skip
+        if tuple(images.shape[1:]) == store.shape:
+            return images.contiguous()
+    due = f"[N, {channels}, {height}, {width}] or [N, {height}, {width}, {channels}]"
+    raise wrong_images(array, f"{due}, as in {store.path}")
 
 
 def _parts(source: Source, store: Store) -> tuple[Tensor, ...]:
     """The sets of an array, or the one of batches."""
     if isinstance(source, Tensor | np.ndarray):
         array = _as_tensor(source)
-        return tuple(_as_images(each, store, "the array") for each in (array if array.ndim == 5 else [array]))
+        return tuple(_as_images(images, store) for images in (array if array.ndim == 5 else [array]))
     if not isinstance(source, Iterable) or isinstance(source, str | Path):
-        raise UserError(
-            "", type(source).__name__, "is no source of images", "give a folder, an array or batches of some"
-        )
-    batches = [_as_images(_as_tensor(each), store, "a batch") for each in source]
-    if not batches:
-        raise UserError("no images were given; give a folder, an array or batches of some")
-    return (torch.cat(batches),)
+        raise UserError("images", source, "must be a folder, an array or batches of some")
+    batches = [_as_images(_as_tensor(batch), store) for batch in source]
+    return (torch.cat(batches),) if batches else ()

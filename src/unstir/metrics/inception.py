@@ -25,7 +25,7 @@ from torch import Tensor, nn
 from unstir.data.disk import fetch
 from unstir.errors import UserError
 from unstir.libraries import missing
-from unstir.metrics.features import NEAR, Network, Outputs, given
+from unstir.metrics.features import NEAR, Network, Outputs, wrong_images
 from unstir.runs import build
 from unstir.runs.checkpoint import content_hash
 
@@ -54,7 +54,7 @@ class Extractor(Network):
 
     def __post_init__(self) -> None:
         if not self.name.replace("-", "").isalnum():
-            raise UserError(f"an extractor's name, {self.name!r}, goes into file names: letters, digits and - alone")
+            raise UserError("name", self.name, "must be of letters, digits and -, for it goes into file names")
         self.net.eval()
         if not self.hash:
             kind = f"{self.name} {type(self.net).__qualname__}"
@@ -62,13 +62,13 @@ class Extractor(Network):
 
     def _check(self, images: Tensor) -> None:
         if images.dtype != torch.uint8 or images.ndim != 4 or images.shape[1] not in (1, 3):
-            raise UserError(f"{given(images)}; {self.name} takes uint8 [N, 3, H, W], or [N, 1, H, W] for grey ones")
+            raise wrong_images(images, "uint8 [N, 3, H, W], or [N, 1, H, W] for grey ones")
 
     def _batch(self, images: Tensor) -> Outputs:
         answer = self._answer(images)
         features = answer[0] if isinstance(answer, tuple) else answer
         if features.ndim != 2 or len(features) != len(images):
-            raise UserError(f"{self.name} answers {list(features.shape)} for {len(images)} images; give [N, F]")
+            raise UserError("net", list(features.shape), f"must be [N, F] of {len(images)} images")
         return Outputs(features)
 
     def _answer(self, images: Tensor) -> Any:
@@ -105,18 +105,15 @@ def inception(file: Path | None, *, device: str = "cpu") -> Inception:
     """The network with the weights of ``file``, else of torch's hub cache, downloaded into it where they are not there.
 
     It is torch-fidelity's cache, too.
-    Raises UserError where the file cannot be read or is neither the published one nor a safetensors file of the same
-    tensors, offline, naming the file, its address and where to put it, and as `installed` does.
+    Raises UserError where the file is neither the published one nor a safetensors file of the same tensors, offline,
+    naming the file, its address and where to put it, and as `installed` does; OSError where it cannot be read.
     """
     network, on = installed(), build.device(device)
     path = _downloaded() if file is None else file
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise UserError(f"cannot read {path}: {error.strerror}; name the file of Inception's weights") from None
+    data = path.read_bytes()
     sha256 = hashlib.sha256(data).hexdigest()
     if sha256 != SHA256:
-        data = _converted(path, data, sha256)
+        data = _converted(path, data)
         logger.warning(
             f"{path} does not hold the published Inception weights: its figures compare with no published FID"
         )
@@ -125,9 +122,7 @@ def inception(file: Path | None, *, device: str = "cpu") -> Inception:
             net = network(NAME, ["2048", "logits_unbiased"], feature_extractor_weights_path=io.BytesIO(data))
         except RuntimeError as error:
             reason = " ".join(str(error).split())[:300]
-            raise UserError(
-                "", path, f"holds other tensors than Inception's weights ({reason})", f"use {URL}"
-            ) from None
+            raise UserError("", path, f"holds other tensors than Inception's ({reason})", f"use {URL}") from None
     return Inception(NAME, net.to(on), sha256)
 
 
@@ -136,24 +131,16 @@ def _downloaded() -> Path:
     target = Path(torch.hub.get_dir()) / "checkpoints" / Path(urlsplit(URL).path).name
     if not target.exists():
         logger.info(f"downloading Inception's weights (96 MB) to {target}")
-        try:
-            fetch(URL, target, SHA256)
-        except OSError as error:
-            remedy = "set TORCH_HOME, or use --features FILE"
-            raise UserError(f"cannot write {target}: {error.strerror}; {remedy}") from None
-        except UserError as error:
-            raise UserError(f"{error}, or name it with --features FILE") from None
+        fetch(URL, target, SHA256)
     return target
 
 
-def _converted(path: Path, data: bytes, sha256: str) -> bytes:
+def _converted(path: Path, data: bytes) -> bytes:
     """The tensors of a safetensors file in the form that torch-fidelity reads, written here and so safe to read."""
     try:
         tensors = load_safetensors(data)
     except (SafetensorError, ValueError, KeyError, TypeError, RuntimeError, OverflowError):
-        problem = f"{path} is not the file of Inception's weights: its SHA-256 is {sha256}, not {SHA256}"
-        remedy = f"replace it by {URL}, or name a safetensors file of the same tensors with --features"
-        raise UserError(f"{problem}; {remedy}") from None
+        raise UserError("", path, "holds neither the published weights nor safetensors", f"use {URL}") from None
     buffer = io.BytesIO()
     torch.save(tensors, buffer)
     return buffer.getvalue()

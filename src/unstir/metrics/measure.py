@@ -15,11 +15,10 @@ from torch import Tensor
 
 from unstir import randomness
 from unstir.data import Store
-from unstir.errors import UserError
 from unstir.metrics import wasserstein
 from unstir.metrics.distances import inception_score
 from unstir.metrics.feature_figures import Sides, draws_of, figures_of, sides
-from unstir.metrics.features import Network, given
+from unstir.metrics.features import Network, wrong_images
 from unstir.metrics.figures import HIGHER, LOWER, SPLITS, Figure, halved
 from unstir.metrics.floor import FEWEST, FLOOR_SPLITS, bound
 from unstir.metrics.reference import noise_images, other_split
@@ -44,7 +43,7 @@ def measure(
     for images in sets:
         if images.dtype != torch.uint8 or tuple(images.shape[1:]) != store.shape or len(images) < FEWEST:
             wanted = ", ".join(map(str, store.shape))
-            raise UserError(f"{given(images)}; {store.path} needs uint8 [N, {wanted}] with N >= {FEWEST}")
+            raise wrong_images(images, f"uint8 [N, {wanted}] with N >= {FEWEST}, as in {store.path}")
     labels = None if labels is None else [each.cpu() for each in labels]
     asked = None if labels is None else labels[0]
     if not networks:

@@ -110,9 +110,9 @@ def memorisation(
     each kind are named. The more held-out images per sample, the fewer copies show. UserError for images of other types
     or shapes, no samples, or fewer than 2 training images.
     """
-    if len(samples) == 0 or len(train) < 2:
-        given = f"{len(samples)} samples and {len(train)} training images"
-        raise UserError(f"copies were searched for among {given}; give at least 1 and 2")
+    for name, images, least in (("samples", samples, 1), ("train", train, 2)):
+        if len(images) < least:
+            raise UserError(name, list(images.shape), f"must be at least {least}")
     k = min(NEIGHBOURS, len(train))
     names, sets = ["pixels"], [[nearest(x, train, k=k, flip=flip) for x in (samples, held_out)]]
     if features is not None:

@@ -40,10 +40,9 @@ def nearest(queries: Tensor, train: Tensor, *, k: int = 1, flip: bool = False) -
     Raises UserError for other types, images of two shapes, or k out of range.
     """
     if queries.dtype != torch.uint8 or train.dtype != torch.uint8 or queries.ndim != 4:
-        raise UserError(f"images are {queries.dtype} {list(queries.shape)} and {train.dtype}; give uint8 [N, C, H, W]")
+        raise UserError("queries", list(queries.shape), "and train must be uint8 [N, C, H, W]")
     if queries.shape[1:] != train.shape[1:]:
-        shapes = f"{list(queries.shape[1:])} and training images {list(train.shape[1:])}"
-        raise UserError(f"images are {shapes} [C, H, W]; give both in one shape")
+        raise UserError("queries", list(queries.shape), f"must be of the shape of train, {list(train.shape)}")
     views: list[Rows] = [lambda rows: train[rows].flatten(1)]
     if flip:
         views.append(lambda rows: train[rows].flip(-1).flatten(1))
@@ -57,8 +56,7 @@ def nearest_features(queries: Tensor, train: Tensor, *, k: int = 1, mirrored: Te
     """
     sets = [train] if mirrored is None else [train, mirrored]
     if queries.ndim != 2 or any(part.shape != (len(train), queries.shape[1]) for part in sets):
-        shapes = " and ".join(str(list(part.shape)) for part in (queries, *sets))
-        raise UserError(f"features are {shapes}; give [N, F] and [M, F] of one F")
+        raise UserError("queries", list(queries.shape), f"must be [N, F], with F of train, {list(train.shape)}")
     views: list[Rows] = [lambda rows, part=part: part[rows] for part in sets]  # type: ignore[misc]
     return _search(queries, len(train), views, k)
 

@@ -23,7 +23,7 @@ from unstir.metrics.floor import FEWEST
 from unstir.metrics.measure import measure, reference_size
 from unstir.metrics.memorisation import Memorisation, memorisation, picture
 from unstir.metrics.request import SEEDS
-from unstir.progress import counted, counting
+from unstir.progress import counting
 from unstir.runs.files import is_writable, make_folder, replacing
 
 logger = logging.getLogger(__name__)
@@ -116,15 +116,12 @@ def check(plan: Plan[Source]) -> None:
     plan.images.check(plan.num, plan.seeds, plan.store)
     store, count, least = plan.store, plan.store.count(plan.split), 2 * FEWEST  # halved where nothing is held out
     if count < least:
-        raise UserError(
-            "", store.path, f"has {counted(count, f'{plan.split} image')}, too few to compare with: it takes {least}"
-        )
+        raise UserError("", store.path, f"has {count} {plan.split} images, too few to compare with: it takes {least}")
     if plan.num < FEWEST:
         raise UserError("num", plan.num, f"must be at least {FEWEST}: a distance is between sets", "better hundreds")
     if plan.num_reference and not least <= plan.num_reference <= count:
-        raise UserError(
-            "num_reference", plan.num_reference, f"is outside {least}..{count}, the {plan.split} images", "0 is all"
-        )
+        outside = f"is outside {least}..{count}, the {plan.split} images"
+        raise UserError("num_reference", plan.num_reference, outside, {"num_reference": 0})
     store.verify()
 
 

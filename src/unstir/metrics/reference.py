@@ -36,7 +36,7 @@ NOT_KEPT = (OSError, SafetensorError, ValueError, OverflowError, KeyError, TypeE
 
 
 def keep(path: Path, kind: str, text: str, tensors: Mapping[str, Tensor]) -> None:
-    """Replace the file; UserError where it cannot be written.
+    """Replace the file; OSError where it cannot be written.
 
     The bytes are made first, for safetensors' own writing leaves files behind when killed.
     """
@@ -101,7 +101,7 @@ def reference(store: Store, part: str, network: Network, num: int = 0) -> Refere
     images = noise_images(store.shape, num) if part == NOISE else store.images(part)
     features = network.outputs(images, chosen(part, len(images), num)).features
     single, of_all = features[:KEPT].float(), moments(features)
-    with suppress(UserError, OSError):  # a store that cannot be written to is measured anew each time
+    with suppress(OSError):  # a store that cannot be written to is measured anew each time
         keep(path, "statistics", text, {"features": single, "mean": of_all.mean, "covariance": of_all.covariance})
     return Reference(of_all, single.double())
 

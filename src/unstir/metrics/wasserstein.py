@@ -27,8 +27,7 @@ from torch.nn.functional import conv2d, pad
 
 from unstir import randomness
 from unstir.errors import UserError
-from unstir.metrics.features import given
-from unstir.progress import counted
+from unstir.metrics.features import wrong_images
 from unstir.randomness import Key
 
 PATCH = 7  # pixels per side of a patch (Karras et al. 2018); the last level is the smallest whose sides are no shorter
@@ -65,7 +64,7 @@ def swd(
     them, sets of different shapes, or a count below its least.
     """
     if a.shape[1:] != b.shape[1:]:
-        raise UserError(f"images are {list(a.shape[1:])} and {list(b.shape[1:])} [C, H, W]; give sets of one shape")
+        raise UserError("b", list(b.shape), f"must be images of the shape of a, {list(a.shape[1:])}")
     for name, value, least in (("projections", projections, 1), ("repeats", repeats, 2)):
         if value < least:
             raise UserError(name, value, f"must be at least {least}")
@@ -85,10 +84,9 @@ def descriptors(images: Tensor, *, seed: int = 0, patches: int = PATCHES) -> lis
     i of any set; a level with no more places than that gives each once. Raises UserError as `swd` does.
     """
     if images.dtype != torch.uint8 or images.ndim != 4:
-        raise UserError(f"{given(images)}; this distance takes uint8 [N, C, H, W]")
+        raise wrong_images(images, "uint8 [N, C, H, W]")
     if len(images) < 2:
-        asked = f"a distance between sets was asked for {counted(len(images), 'image')}"
-        raise UserError(f"{asked}; give at least 2, better thousands")
+        raise UserError("images", list(images.shape), "must be at least 2", "thousands are better")
     if patches < 1:
         raise UserError("patches", patches, "must be at least 1")
     parts: list[list[Tensor]] = [[] for _ in _sides(*images.shape[2:])]

@@ -161,17 +161,14 @@ class ModelConfig(UNetConfig):
     def _fits_together(self) -> Self:
         if self.is_unet:
             if self.options:
-                raise ValueError(
-                    f"options={self.options} are of a network of your own, which type names: the U-Net's settings are "
-                    "channels, mults, ..."
-                )
+                raise UserError("options", self.options, "are of a network of your own, which type names")
             return super()._fits_together()  # type: ignore[operator, no-any-return, unused-ignore]
         if not re.fullmatch(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*", self.type):
-            raise ValueError(f'type="{self.type}" must be "{UNET}" or MODULE:CLASS, such as "dit:DiT"')
+            raise UserError("type", self.type, f'must be "{UNET}" or MODULE:CLASS, such as "dit:DiT"')
         others = [key for key in fields(UNetConfig) if key.name not in SHARED]  # type: ignore[arg-type, unused-ignore]
         if given := [key.name for key in others if getattr(self, key.name) != key.default]:
-            value = getattr(self, given[0])
-            raise ValueError(f"{given[0]}={value} is of the U-Net; the settings of {self.type} are in model.options")
+            settings = f"the settings of {self.type} are its options"
+            raise UserError(given[0], getattr(self, given[0]), "is of the U-Net", ({given[0]: None}, settings))
         return self
 
     @property

@@ -55,25 +55,18 @@ def find(name: str) -> "type[nn.Module]":
         return _known[name]
     module = name.partition(":")[0]
     if module not in _allowed | {each.strip() for each in os.environ.get(VARIABLE, "").split(",")}:
-        raise UserError(
-            f"the network {name} is code of its own, which a run does not hold; where you trust the module {module}, "
-            f"type {VARIABLE}={module} before the command, or import it first"
-        )
+        trust = f"where you trust {module}, type {VARIABLE}={module} before the command, or import it first"
+        raise UserError("", f"the network {name}", "is code of its own, which a run does not hold", trust)
     if (here := str(Path.cwd())) not in sys.path:
         sys.path.append(here)  # last, so that no file there stands for an installed module
     try:
         importlib.import_module(module)
     except Exception as error:
-        where = f"install it, or type the command in the folder of {module}.py"
-        missing = isinstance(error, ModuleNotFoundError) and error.name == module
-        why = where if missing else "mend it there"
-        raise UserError(f"the module {module} of the network {name} cannot be loaded: {said(error)}; {why}") from None
+        mend = f"mend it there, or type the command in the folder of {module}.py"
+        raise UserError("", f"the module {module}", f"cannot be loaded: {said(error)}", mend) from None
     if name not in _known:
-        there = [each for each in _known if each.partition(":")[0] == module]
-        named = name.partition(":")[2]
-        unknown = there and not hasattr(sys.modules[module], named)
-        has = f"it has {', '.join(there)}" if unknown else "put @unstir.network above the class"
-        raise UserError(f"the module {module} has no network {named}; {has}")
+        lacking = f"has no network {name.partition(':')[2]}"
+        raise UserError("", f"the module {module}", lacking, "put @unstir.network above the class")
     return _known[name]
 
 
@@ -87,12 +80,12 @@ def make(name: str, sizes: tuple[int, int, int], options: Mapping[str, Any]) -> 
         if key not in known and not free:
             near = nearest(key, known)
             hint = f"did you mean {near}?" if near else f"it takes {', '.join(known) or 'none'}"
-            raise UserError(f"model.options.{key} is no argument of {name}; {hint}")
+            raise UserError(f"model.options.{key}", options[key], f"is no argument of {name}", hint)
     try:
         return cls(*sizes, **options)
     except Exception as error:
         given = ", ".join(map(str, (*sizes, *(f"{key}={value!r}" for key, value in options.items()))))
-        raise UserError(f"the network {name} cannot be made with ({given}): {said(error)}") from None
+        raise UserError("", f"the network {name}", f"cannot be made with ({given}): {said(error)}") from None
 
 
 def takes(net: "nn.Module", name: str) -> bool:

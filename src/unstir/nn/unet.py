@@ -16,7 +16,6 @@ from unstir import randomness
 from unstir.errors import UserError
 from unstir.nn.blocks import Attention, Downsample, GroupNorm, Level, ResBlock, TimeEmbedding, Upsample
 from unstir.nn.config import AUGMENTATION, UNetConfig
-from unstir.progress import counted
 
 
 class UNet(nn.Module):
@@ -112,25 +111,18 @@ class UNet(nn.Module):
         """Refuse what does not fit, by shapes and types only: reading values would wait for the device."""
         config = self.config
         if x.ndim != 4 or x.shape[1] != config.in_channels:
-            raise UserError(
-                f"images of shape {list(x.shape)} were given to a network for [B, {config.in_channels}, H, W]; "
-                f"convert the images to {config.in_channels} channels, or build the network with their in_channels"
-            )
+            raise UserError("x", list(x.shape), f"must be [B, {config.in_channels}, H, W], by in_channels")
         multiple = self._multiple
         height, width = x.shape[2:]
         if height % multiple or width % multiple or not height * width:
-            raise UserError(
-                f"images of height {height} and width {width} were given, but {len(config.mults)} levels need "
-                f"multiples of {multiple}; resize or crop the images, or use fewer mults"
-            )
+            levels = f"must have sides that are multiples of {multiple}, for {len(config.mults)} levels"
+            raise UserError("x", list(x.shape), levels, "resize or crop the images, or use fewer mults")
         if t.shape != x.shape[:1] or t.is_floating_point():
             raise ValueError(f"t must be integers of shape [{len(x)}], not {t.dtype} {list(t.shape)}")
         if label is None and config.num_classes:
-            raise UserError(
-                f"this network was built for {counted(config.num_classes, 'class', 'classes')}; give each image a label"
-            )
+            raise UserError("label", None, "is needed for each image, for this network knows classes")
         if label is not None and not config.num_classes:
-            raise UserError("labels were given to a network without classes; leave them out or set num_classes")
+            raise UserError("label", None, "was given, but this network knows no classes", {"label": None})
         if label is not None and (label.shape != x.shape[:1] or label.is_floating_point()):
             raise ValueError(f"label must be integers of shape [{len(x)}], not {label.dtype} {list(label.shape)}")
         if augmentation is not None and augmentation.shape != (len(x), len(AUGMENTATION) * config.augmented):

@@ -52,7 +52,7 @@ def collect(steps: Iterable[Step], x_T: Tensor, times: Sequence[int], limit: int
 def animation_kind(path: Path) -> str:
     """Pillow's name of the format that a file's suffix asks for; UserError unless it is .webp or .gif."""
     if path.suffix.lower() not in KINDS:
-        raise UserError(f"{path} would be an animation, which is written as {' or '.join(KINDS)}; name such a file")
+        raise UserError("", path, f"must end in {' or '.join(KINDS)}, as an animation does")
     return KINDS[path.suffix.lower()]
 
 

@@ -58,18 +58,16 @@ def is_whole(path: Path, shape: tuple[int, int, int]) -> bool:
     return True
 
 
-def check_png(path: Path, option: str) -> None:
-    """Raise UserError where a file is no PNG in a folder that exists, or is there and has no `SIGNED`."""
+def check_png(path: Path, key: str) -> None:
+    """Raise UserError where the file that ``key`` names is no PNG in a folder, or exists and has no `SIGNED`."""
     if path.is_dir():
-        raise UserError(f"{option} {path} is a folder; name a PNG file, such as {path / 'picture.png'}")
+        raise UserError(key, path, "is a folder", "name a PNG file in it")
     if path.suffix.lower() != ".png":
-        raise UserError(f"{option} {path} is no name of a PNG file; name one that ends in .png")
+        raise UserError(key, path, "must end in .png")
     if not path.parent.is_dir():
-        raise UserError(f"{option} {path}: {path.parent} is no folder that exists; make it, or name another")
+        raise UserError(key, path, f"cannot be made: {path.parent} is no folder", "make it, or name another")
     if path.exists() and not _is_signed(path):
-        raise UserError(
-            f"{option} {path} is there and does not say that unstir drew it; delete it, or name another file"
-        )
+        raise UserError(key, path, "exists and was not drawn by unstir", "delete it, or name another file")
 
 
 def _is_signed(path: Path) -> bool:

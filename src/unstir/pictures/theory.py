@@ -84,8 +84,6 @@ def _read(path: Path) -> Tensor:
     try:
         with open_file(path) as file:
             array = decode(file.read(), path.name, SIDE, 3).pixels
-    except OSError as error:
-        raise UserError(f"cannot read {path}: {error.strerror}; name a picture file with --image") from None
     except Refused as error:
-        raise UserError("", path, f"is no picture that can be shown: {error}", "name another with --image") from None
+        raise UserError("image", path, f"is no picture that can be shown: {error}", "name another") from None
     return from_uint8(torch.from_numpy(array.copy()))[None]

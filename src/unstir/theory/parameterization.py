@@ -46,10 +46,7 @@ class Parameterization:
         if self.name != "eps" or (last := schedule.alpha(schedule.T)) >= LEAST:
             return
         small = f"{last:.1e}, too small for float32 numbers" if last else "0"
-        raise UserError(
-            f"predicting eps divides by alpha_T, which is {small}; "
-            "use --diffusion.predict v or x0, or lower --diffusion.beta_T or --diffusion.T"
-        )
+        raise UserError("predict", self.name, f"divides by alpha_T, which is {small}", {"predict": "v"})
 
 
 PARAMETERIZATIONS = {

@@ -17,7 +17,6 @@ import torch
 from torch import Tensor
 
 from unstir.errors import UserError
-from unstir.progress import counted
 
 Coefficient = Tensor | float
 BETA_MAX = 0.999  # Nichol & Dhariwal 2021, sec. 3.2: keeps the last steps of a cosine schedule from being singular
@@ -134,7 +133,7 @@ def sigmoid(T: int = 1000, start: float = -3.0, end: float = 3.0, tau: float = 1
     """
     _check_steps(T)
     if not start < end or tau <= 0:
-        raise UserError(f"sigmoid needs start < end and tau > 0; got start={start}, end={end}, tau={tau}")
+        raise UserError("start", start, f"with end={end}, tau={tau} must satisfy start < end and tau > 0")
     time = torch.arange(T + 1, dtype=torch.float64) / T
     curve = torch.sigmoid((time * (end - start) + start) / tau)
     return _from_curve((curve[-1] - curve) / (curve[-1] - curve[0]))
@@ -200,12 +199,7 @@ def times(schedule: NoiseSchedule, steps: int, spacing: str = "trailing") -> lis
     """
     T = schedule.T
     if not 1 <= steps <= T:
-        raise UserError(
-            "steps",
-            steps,
-            f"is outside 1..{T}",
-            f"a chain of T={T} has at most {counted(T, 'step')}, so use steps <= {T}",
-        )
+        raise UserError("steps", steps, f"is outside 1..{T}, the times of the chain", {"steps": T})
     if spacing not in SPACINGS:
         raise UserError("spacing", spacing, "is unknown", f"choose one of {', '.join(SPACINGS)}")
     rounded = (max(round(t), 1) for t in SPACINGS[spacing](schedule, steps))

@@ -21,7 +21,7 @@ def check_variance(kind: str, learned: bool) -> None:
     if kind not in ("auto", *VARIANCES):
         raise UserError("variance", kind, "is unknown", f"choose one of auto, {', '.join(VARIANCES)}")
     if kind == "learned" and not learned:
-        raise UserError('variance="learned" needs a network that has learned it; use auto, small or large')
+        raise UserError("variance", kind, "needs a network that has learned it", {"variance": "auto"})
 
 
 def chosen_variance(kind: str, learned: bool, every_time: bool) -> str:

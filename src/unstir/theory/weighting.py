@@ -39,7 +39,7 @@ def loss_weights(
         raise UserError("weighting", name, "is unknown", f"choose one of {', '.join(WEIGHTINGS)}")
     for parameter, value in (("min_snr_gamma", min_snr_gamma), ("p2_gamma", p2_gamma), ("p2_k", p2_k)):
         if not 0 < value < math.inf:
-            raise UserError(f"{parameter}={value} must be positive and finite; 5 is usual for min_snr_gamma, 1 for p2")
+            raise UserError(parameter, value, "must be positive and finite", "5 is usual for min_snr_gamma, 1 for p2")
     if name == "simple":
         weights = torch.ones(schedule.T + 1, dtype=torch.float64)
         weights[0] = 0
