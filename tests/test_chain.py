@@ -268,7 +268,7 @@ def test_steps_and_an_interval_are_within_the_times():
 def test_a_chain_that_divides_by_alpha_does_not_begin_where_it_is_0(name):
     silent, chain = zero_terminal_snr(linear(20)), Chain(name, steps=5)
     if SAMPLERS[name].divides_by_alpha:
-        with pytest.raises(UserError, match=rf"sampler='{name}' divides by alpha_t, which is 0 at t=20"):
+        with pytest.raises(UserError, match=name):
             chain.times(silent)
         assert chain.changed(spacing="leading").times(silent)[0] < 20
     else:

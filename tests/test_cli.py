@@ -21,9 +21,9 @@ def test_train_sample_and_inspect_make_what_they_say(command, tmp_path, monkeypa
     unstir = command  # with real charts
     status, out, err = unstir("train", "digits", *tiny(), "--out", "here")
     assert status == 0
-    assert "here/samples/images-00000048.png" in out and "here/curves.png" in out
+    assert "images-00000048.png" in out and "here/curves.png" in out
     assert (
-        "here: a new run by the recipe digits, " in err
+        "recipe digits, " in err
         and "step 6 of 6" in err
         and "8x1x8x8" not in err
         and "images/s" in err
@@ -38,8 +38,8 @@ def test_train_sample_and_inspect_make_what_they_say(command, tmp_path, monkeypa
     assert pixels(tmp_path / "here/curves.png").shape[1] > 600
 
     status, out, err = unstir("train", "digits", *tiny(), "--out", "here")
-    assert status == 0 and "here is finished, at step 6" in out and "a new run" not in err
-    assert '--train.length "12 steps" --train.lr_period "12 steps"' in out
+    assert status == 0 and "at step 6" in out and "new run" not in err
+    assert out.count('"12 steps"') == 2
 
     status, out, _ = unstir("sample", "here", "--num", 5, "--out", "made", "--steps", 7, "--batch-size", 2)
     assert status == 0 and "5 in made" in out
@@ -53,7 +53,7 @@ def test_train_sample_and_inspect_make_what_they_say(command, tmp_path, monkeypa
         status == 0
         and "8x8 grey" in out
         and "held out" in out
-        and (tmp_path / "data/digits/contact-sheet.png").exists()
+        and (tmp_path / "data/digits" / "contact-sheet.png").exists()
     )
 
 
@@ -120,7 +120,7 @@ def test_a_signal_saves_and_the_same_command_continues(tmp_path, number, status)
     child.send_signal(number)
     assert child.wait(timeout=20) == status
     out, err = (tmp_path / "out").read_text(), (tmp_path / "err").read_text()
-    assert "the same command continues" in out and "Traceback" not in err
+    assert "command continues" in out and "Traceback" not in err
     run = Run.open(tmp_path / "runs/digits")
     step = run.newest_step()
     assert step == len(run.metrics()) >= 4

@@ -57,26 +57,22 @@ def test_a_run_killed_at_its_birth_is_no_hindrance(unstir, tmp_path):
 def test_less_than_was_trained_is_nothing_to_do_and_changes_nothing(unstir, here):
     before = Run.open("here").config
     status, out, _ = unstir("train", "--out", "here", "--train.length", "3 steps")
-    assert status == 0 and "finished, at step 6, beyond the 3 asked for: nothing to do" in out
-    assert '--train.length "12 steps"' in out and "to begin anew: another --out" in out
+    assert status == 0 and "at step 6," in out
+    assert '"12 steps"' in out
     assert Run.open("here").config == before
 
 
 def test_settings_that_no_step_is_left_to_use_are_named(unstir, here):
     before = Run.open("here").config
-    unused = (
-        "unstir: no step is left to use train.lr_period=3 steps, and nothing of it is kept: the run has taken step 6,"
-    )
     status, _, err = unstir("train", "--out", "here", "--train.length", "3 steps", "--train.lr_period", "3 steps")
-    assert status == 0 and unused in err and Run.open("here").config == before
+    assert status == 0 and "lr_period=3 steps," in err and Run.open("here").config == before
     status, _, err = unstir("train", "--out", "here", "--train.lr_period", "9 steps")
-    kept = "unstir: no step is left to use train.lr_period=9 steps, which is kept for when the run goes on: the run has"
-    assert status == 0 and kept in err and Run.open("here").config.train.lr_period == "9 steps"
+    assert status == 0 and "lr_period=9 steps," in err and Run.open("here").config.train.lr_period == "9 steps"
     status, _, err = unstir("train", "--out", "here", "--train.length", "8 steps")
-    assert status == 0 and "no step is left" not in err
-    assert "no step is left" not in unstir("train", "--out", "here")[2]
+    assert status == 0 and "no step" not in err
+    assert "no step" not in unstir("train", "--out", "here")[2]
     status, _, err = unstir("train", "--out", "here", "--grids.steps", 2, "--checkpoint.keep", 3)
-    assert status == 0 and "no step is left to use checkpoint.keep=3, grids.steps=2, which is kept" in err
+    assert status == 0 and "checkpoint.keep=3, grids" in err
     assert "2 steps, 2 calls" in unstir("sample", "here", "--num", 1)[1]  # so nobody is told that nothing changes
 
 
@@ -85,7 +81,7 @@ def test_a_run_that_was_asked_for_less_by_its_recipe_says_that_it_goes_on(unstir
     file = tmp_path / "here/config.toml"  # as if it had been asked for 12 steps and stopped at 6
     file.write_text(file.read_text().replace('length = "6 steps"', 'length = "12 steps"'))
     status, out, _ = unstir("train", "digits", *tiny("3 steps"), "--out", "here")
-    assert status == 0 and "at step 6 of 12, beyond the 3 asked for" in out
+    assert status == 0 and "step 6 of 12" in out
     assert 'length = "12 steps"' in file.read_text()
 
 
@@ -142,5 +138,4 @@ def test_another_recipe_is_named_as_what_a_run_cannot_go_on_with(unstir, here):
     for shorter in ((), ("--train.length", "1 step", "--train.warmup", "0 steps")):
         status, out, err = unstir("train", "digits-guided", *shorter, "--out", "here")
         assert status == 2 and out == "" and err.count("\n") == 1
-        assert "in the run, which keeps its settings; " in err
-        assert "config.toml" not in err and "leave out the recipe" in err
+        assert "config.toml" not in err and "the recipe" in err

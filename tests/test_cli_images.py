@@ -69,7 +69,7 @@ def test_classes_are_learned_and_asked_for(unstir, tmp_path):
     refused(
         unstir("train", "digits", *tiny(), "--model.num_classes", 9),
         "--model.num_classes 9",
-        "10 classes; set --model.num_classes 10",
+        "use --model.num_classes 10",
     )
 
 

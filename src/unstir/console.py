@@ -209,7 +209,7 @@ class TrainingDisplay(Observer):
         self._progress.update(self._training, completed=step)
         if self._pace.step() and step < self._length:
             logger.info(self._forecast())
-        self._lines.speak(self._line, SILENT_SECONDS)
+        self._lines.speak(self.line, SILENT_SECONDS)
 
     def _left(self) -> tuple[float, bool] | None:
         """The seconds to the end with all snapshots to come, that after this step too; None where they are not known.
@@ -248,9 +248,10 @@ class TrainingDisplay(Observer):
         notes = self._note, f"{epoch} {least} {speed}", f"{least} {speed}", least
         self._progress.update(self._training, notes=notes)
         self._pace.step_seconds = self._batch / max(line["images_per_second"], 1e-9)
-        self._lines.speak(self._line, 0.0 if first or line["step"] == self._length else BETWEEN_SECONDS)
+        self._lines.speak(self.line, 0.0 if first or line["step"] == self._length else BETWEEN_SECONDS)
 
-    def _line(self) -> str:
+    def line(self) -> str:
+        """How far the training is, in a line."""
         left = f", {words} left" if (words := self._left_in_words()) else ""
         doing = f", {self._doing}" if self._doing else ""
         of_when = f"; at step {self._noted}" if self._note and self._noted != self._step else ""  # figures of the log
@@ -263,7 +264,7 @@ class TrainingDisplay(Observer):
         if self._second is None:
             self._second = self._progress.add_task(what, total=total, unit="steps", notes=())
         self._progress.update(self._second, completed=done)
-        self._lines.speak(self._line, SILENT_SECONDS)
+        self._lines.speak(self.line, SILENT_SECONDS)
         if done == total:
             self._progress.remove_task(self._second)
             self._second = None

@@ -203,9 +203,6 @@ def _escaped(character: str) -> str:
     return f"\\x{byte:02x}" if 0x80 <= byte <= 0xFF else character.encode("unicode_escape").decode("ascii")
 
 
-ALMOST = 0.8  # how like two names are that differ by a slip, such as digts and digits
-
-
 def nearest(word: str, known: Iterable[str], cutoff: float = 0.6) -> str | None:
     """The known word whose letters are most like those of this one, capital or not; None where none is like it."""
     plain = {each.lower(): each for each in reversed([*known])}  # of those that differ by capitals the first

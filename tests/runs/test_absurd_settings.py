@@ -6,6 +6,7 @@ import time
 import pytest
 
 from conftest import tiny_config
+from refusals import refusing
 from unstir.errors import UserError
 from unstir.runs import toml
 from unstir.runs.config import Config
@@ -69,22 +70,23 @@ def test_an_absurd_length_is_refused(key, number, unit):
 
 def test_a_network_beyond_the_memory_is_refused_before_the_data_is_packed(tmp_path):
     config = tiny_config(tmp_path / "store", model__channels=16_384, model__num_blocks=64, model__mults=[1, 2, 4, 8])
-    refused(lambda: open_data(config, tmp_path / "run"), "parameters", "GB", "--model.channels")
+    refused(lambda: open_data(config, tmp_path / "run"), "parameters", "GB")
     assert not (tmp_path / "store").exists()
 
 
 @pytest.mark.parametrize(
-    ("length", "warmup", "given", "remedy"),
+    ("length", "warmup", "remedy"),
     [
-        ("20 steps", "1 epoch", "20 steps is not more than the warm-up, train.warmup=1 epoch (", "2 steps"),
-        ("20 steps", "20 steps", "20 steps is not more than the warm-up, train.warmup=20 steps,", "2 steps"),
-        ("8 images", "1 step", "train.length=8 images (1 step) is not more", "0 steps"),
-        ("10 steps", "200 steps", "train.length=10 steps is not more", "1 step"),
+        ("20 steps", "1 epoch", "2 steps"),
+        ("20 steps", "20 steps", "2 steps"),
+        ("8 images", "1 step", "0 steps"),
+        ("10 steps", "200 steps", "1 step"),
     ],
-)  # fmt: skip
-def test_a_run_without_a_step_at_the_full_rate_is_refused(make_run, tmp_path, length, warmup, given, remedy):
+)
+def test_a_run_without_a_step_at_the_full_rate_is_refused(make_run, tmp_path, length, warmup, remedy):
     asked = {"train__length": length, "train__lr_schedule": "cosine"}
-    refused(lambda: make_run(**asked, train__warmup=warmup), given, f'--train.warmup "{remedy}"')
+    with refusing("train.length", length, {"train.warmup": remedy}):
+        make_run(**asked, train__warmup=warmup)
     assert not (tmp_path / "run").exists()
     run, _ = make_run(**asked, train__warmup=remedy)
     assert run.steps_in(remedy) < run.length

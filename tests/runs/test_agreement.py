@@ -85,7 +85,7 @@ def test_weights_of_another_run_are_refused(trained):
         shutil.copytree(other.path / path.name, path)
     swapped = Run.open(run.path)
     for way in (swapped.load, swapped.model, lambda: Trainer(swapped, store), lambda: other.model(guide=str(run.path))):
-        with pytest.raises(UserError, match="is not of the run"):
+        with pytest.raises(UserError, match="not of"):
             way()
 
 
@@ -103,7 +103,7 @@ def test_the_data_of_another_set_is_refused(trained, key):
     card.save(run.path, dataclasses.replace(run.data, **{key: OTHER_DATA[key]}))
     other = Run.open(run.path)
     for way in (other.load, other.model, lambda: Trainer(other, store)):
-        with pytest.raises(UserError, match="is not of the run"):
+        with pytest.raises(UserError, match="not of"):
             way()
 
 
@@ -120,7 +120,7 @@ def test_every_flip_in_the_data_card_is_noticed(trained):
         except UserError as error:
             assert "data.json" in str(error)
     file.write_text('{"shape": [1, 8, 8], "classes": [], "counts": {"train": 8, "held_out": 0}, "content_hash": ""}')
-    with pytest.raises(UserError, match="it has no checksum; restore it"):
+    with pytest.raises(UserError, match="no checksum"):
         Run.open(run.path)
 
 

@@ -7,6 +7,7 @@ import torch
 import without_kernels
 from without_kernels import tensors
 
+from refusals import refusing
 from unstir.diffusion.denoiser import Denoiser
 from unstir.errors import UserError
 from unstir.runs import build, checkpoint
@@ -21,7 +22,7 @@ def test_a_compiled_run_has_the_names_and_here_the_numbers_of_one_that_is_not(ma
     plain, _ = trained("plain")
     run, store = make_run("compiled", train__compile="graphs", train__activation_checkpointing=2)
     trainer = Trainer(run, store)
-    assert "in float32, compiled, on cpu" in introduction(run, trainer.state)
+    assert "compiled, on" in introduction(run, trainer.state)
     trainer.run()
     assert set(traced) == {(4, 1, 8, 8)}  # a micro-batch; grids are drawn as the network was written
     ours, theirs = tensors(run), tensors(plain)
@@ -77,9 +78,9 @@ def test_a_run_goes_on_as_asked(make_run, traced):
 def test_without_a_compiler_it_is_refused(monkeypatch, make_run, trained):
     monkeypatch.setenv("CXX", "no-such-compiler")
     for asked in ("yes", "graphs"):
-        with pytest.raises(UserError, match=f"compile={asked}: there is no C.. compiler .* or use --train.compile no"):
+        with refusing("compile", asked, {"compile": "no"}):
             make_run("refused", train__compile=asked)
-        with pytest.raises(UserError, match="no C.. compiler"):
+        with refusing("compile", asked):
             trained()[0].model(compile=asked)
     with pytest.raises(UserError, match="not for mps"):
         build.check_compile("yes", torch.device("mps"))

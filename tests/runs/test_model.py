@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 import torch
-from refusals import refusing
 
 import unstir
+from refusals import refusing
 from unstir.chain import Chain
 from unstir.diffusion.denoiser import Denoiser
 from unstir.edit.edits import morph
@@ -166,20 +166,12 @@ def test_a_guide_has_the_width_where_its_run_keeps_averages_and_else_its_ordinar
 
 
 @pytest.mark.parametrize(
-    ("changes", "width", "words"),
-    [
-        ({}, 0.1, "no power averages at step 12, which --ema-width needs; train with --train.power_ema"),
-        (
-            {"train__power_ema": True},
-            0.25,
-            r"with an error of \d+%, above the 10% allowed; take a width nearer to 0.05..0.1",
-        ),
-        ({"train__power_ema": True}, 0.0, "ema_width=0.0 is outside 0.001..0.28"),
-    ],
+    ("changes", "width"),
+    [({}, 0.1), ({"train__power_ema": True}, 0.25), ({"train__power_ema": True}, 0.0)],
 )
-def test_an_average_that_cannot_be_made_is_refused(trained, changes, width, words):
+def test_an_average_that_cannot_be_made_is_refused(trained, changes, width):
     run, _ = trained(**changes)
-    with pytest.raises(UserError, match=words):
+    with refusing("ema_width", width):
         run.model(ema=width)
 
 

@@ -2,6 +2,7 @@
 
 import pytest
 
+from refusals import refusing
 from unstir.errors import UserError
 from unstir.runs.config import steps_in
 from unstir.runs.folder import check_free
@@ -52,9 +53,9 @@ def test_a_span_has_one_form(text, span):
 
 
 def test_no_span_is_beyond_twelve_digits_and_no_training_is_of_nothing():
-    with pytest.raises(UserError, match=r"is beyond 10\^12"):
+    with refusing("warmup"):
         TrainConfig(warmup="1" + "0" * 12 + " images")
-    with pytest.raises(UserError, match="must be more than nothing"):
+    with refusing("length"):
         TrainConfig(length="0 epochs")
 
 
@@ -73,9 +74,9 @@ def test_a_new_run_may_have_a_folder_in_which_nothing_is_but_what_its_birth_left
         (tmp_path / name).touch()
     check_free(tmp_path)
     (tmp_path / "photo.png").touch()
-    with pytest.raises(UserError, match="is not empty and holds no run"):
+    with pytest.raises(UserError, match="not empty"):
         check_free(tmp_path)
-    with pytest.raises(UserError, match="is a file; name a folder"):
+    with pytest.raises(UserError, match="a file"):
         check_free(tmp_path / "photo.png")
 
 

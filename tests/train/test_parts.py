@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from planting import Elsewhere
-from unstir.errors import UserError
+from refusals import refusing
 from unstir.runs import checkpoint, recipes
 from unstir.runs.card import DataCard
 from unstir.runs.run import Run
@@ -63,10 +63,6 @@ def test_a_rate_that_falls_at_the_end(make_run):
     rates = [learning_rates(run)(step) / 1e-3 for step in range(20)]
     assert rates[:3] == pytest.approx([1 / 3, 2 / 3, 1]) and rates[3:16] == [1.0] * 13
     assert rates[16:] == pytest.approx([1, 0.75, 0.5, 0.25])
-    with pytest.raises(
-        UserError, match=r"lr_period=19 steps of fall and train\.warmup=3 steps are longer than the run"
-    ):
-        make_run("short", train__lr_schedule="wsd", train__length="20 steps", train__lr_period="19 steps")
 
 
 def test_the_reports_loss_scale_is_its_sum_over_a_thousand():
@@ -180,16 +176,17 @@ def spoilt(losses, factor):
 
 
 def test_a_gradient_that_is_not_finite_moves_nothing_and_is_counted(make_run):
-    made = Trainer(*make_run())
+    run, store = make_run()
+    made = Trainer(run, store)
     for _ in range(2):
         made.take_step()
-    before = made.state.to_checkpoint(made._run)
+    before = made.state.to_checkpoint(run)
     kept = {name: tensor.clone() for name, tensor in before.tensors.items()}
     real = trainer.denoising_loss
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(trainer, "denoising_loss", lambda *a, **k: spoilt(real(*a, **k), math.nan))
         made.take_step()
-    after = made.state.to_checkpoint(made._run)
+    after = made.state.to_checkpoint(run)
     assert all(torch.equal(after.tensors[name], kept[name]) for name in kept)
     assert after.state["counters"] == [1, 1] and after.state["window"] == before.state["window"]
     made.take_step()
@@ -203,7 +200,7 @@ def test_ten_in_a_row_end_the_run_with_the_weights_of_before(make_run, monkeypat
     initial = {name: tensor.clone() for name, tensor in made.state.net.state_dict().items()}
     real = trainer.denoising_loss
     monkeypatch.setattr(trainer, "denoising_loss", lambda *a, **k: spoilt(real(*a, **k), math.inf))
-    with pytest.raises(UserError, match=r"not finite for 10 steps in a row, up to step 10.*lower train\.lr$"):
+    with refusing("train.lr"):
         made.run()
     saved = checkpoint.newest(run.checkpoints)[0]
     assert all(torch.equal(saved.part("model")[name], initial[name]) for name in initial)

@@ -3,6 +3,7 @@
 import pytest
 
 from conftest import tiny_config
+from refusals import refusing
 from unstir.errors import UserError
 from unstir.runs.run import Run
 from unstir.runs.timetable import learning_rates
@@ -18,18 +19,12 @@ def continued(run, store, digits, **asked):
     return open_run(tiny_config(digits, **asked), run.path, store)
 
 
-@pytest.mark.parametrize(
-    ("schedule", "period", "says"),
-    [
-        ("cosine", "3 steps", 'ends at step 4 of 12, and the rest would train at a rate of 0; .*lr_period "11 steps"$'),
-        ("wsd", "1000 steps", 'longer than the run of 12 steps; at most --train.lr_period "11 steps"$'),
-    ],
-)
-def test_a_run_that_goes_on_takes_no_fall_that_a_new_one_does_not(make_run, digits, schedule, period, says):
+@pytest.mark.parametrize(("schedule", "period"), [("cosine", "3 steps"), ("wsd", "1000 steps")])
+def test_a_run_that_goes_on_takes_no_fall_that_a_new_one_does_not(make_run, digits, schedule, period):
     run, store = make_run("run", **settings(schedule, "12 steps"))
     before = run.config
     for name in ("new", "run"):
-        with pytest.raises(UserError, match=says):
+        with refusing("train.lr_period", period, {"train.lr_period": "11 steps"}):
             make_run(name, **settings(schedule, "12 steps", train__lr_period=period))
     assert Run.open(run.path).config == before
     kept = continued(run, store, digits, **settings(schedule, "12 steps", train__lr_period="11 steps"))
@@ -58,17 +53,16 @@ def test_a_rate_that_stands_still_within_an_epoch_falls_all_the_same(make_run, d
     assert run.config.train.lr_period == f"{2 * per_epoch} steps"
     rates = [learning_rates(run)(epoch * per_epoch) for epoch in range(3)]
     assert rates[1:] == pytest.approx([1e-3, 0.5e-3])
-    longer = '--train.lr_period "2 epochs" or '
-    for schedule, length, changes, remedy in (
-        ("wsd", "3 epochs", {"train__lr_period": "1 epoch"}, longer),
-        ("wsd", "1 epoch", {}, ""),
-        ("cosine", "1 epoch", {}, ""),
+    for schedule, length, changes in (
+        ("wsd", "3 epochs", {"train__lr_period": "1 epoch"}),
+        ("wsd", "1 epoch", {}),
+        ("cosine", "1 epoch", {}),
     ):
-        with pytest.raises(UserError, match=rf"the rate would not fall: .*; use {remedy}--train.lr_every step$"):
+        with refusing("train.lr_period", remedy={"train.lr_every": "step"}):
             make_run("never", **settings(schedule, length, **by_epoch, **changes))
     make_run("long enough", **settings("wsd", "3 epochs", **by_epoch, train__lr_period=f"{per_epoch + 1} steps"))
     rising = settings("cosine", "1 epoch", **by_epoch) | {"train__warmup": "20 steps", "train__warmup_start": 0.5}
-    with pytest.raises(UserError, match="the rate would not fall"):
+    with refusing("train.lr_period", remedy={"train.lr_every": "step"}):
         make_run("rising", **rising)
     make_run("a part of a longer cosine", **settings("cosine", "1 epoch", **by_epoch, train__lr_period="9 epochs"))
 
@@ -76,12 +70,11 @@ def test_a_rate_that_stands_still_within_an_epoch_falls_all_the_same(make_run, d
 def test_a_run_that_goes_on_is_told_what_it_may_change(make_run, digits):
     whole = settings("wsd", "3 epochs", train__lr_every="epoch")
     run, store = make_run("run", **whole)
-    with pytest.raises(UserError, match=r"the rate would not fall: .*; leave --train.lr_period out$"):
+    with refusing("train.lr_period", "1 epoch", {"train.lr_period": None}):
         continued(run, store, digits, **whole, train__lr_period="1 epoch")
     short, store = make_run("short", train__lr_schedule="wsd", train__length="20 steps", train__warmup="10 steps")
     fewer = {"train__lr_schedule": "wsd", "train__length": "5 steps", "train__warmup": "10 steps"}
-    says = "does not fall in 5 steps, for the warm-up takes 10 steps; leave --train.lr_period out, or give a longer"
-    with pytest.raises(UserError, match=says):
+    with refusing("train.lr_period", "3 steps", {"train.lr_period": None}):
         continued(short, store, digits, **fewer, train__lr_period="3 steps")
     assert continued(short, store, digits, **fewer).length == 5
 
@@ -90,7 +83,5 @@ def test_a_constant_rate_has_no_fall(make_run, digits):
     run, store = make_run("run", **settings("constant", "12 steps"))
     asked = settings("constant", "12 steps", train__lr_period="3 steps")
     for go in (lambda: make_run("new", **asked), lambda: continued(run, store, digits, **asked)):
-        with pytest.raises(
-            UserError, match=r'lr_period=3 steps has no effect with train.lr_schedule="constant": leave'
-        ):
+        with refusing("train.lr_period", "3 steps"):
             go()

@@ -162,7 +162,7 @@ def _copies(result: Memorisation, tests: Sequence[tuple[str, Precedence]]) -> St
     return state("undecided", f"{text}.", surplus)
 
 
-class Enough(NamedTuple):
+class _Enough(NamedTuple):
     """A ``chain`` of few calls: its ``harm`` against the most is not decided, its ``gain`` over a ``worse`` one is.
 
     The second is what makes the first say something: figures too rough to tell anything apart find no chain enough.
@@ -174,7 +174,7 @@ class Enough(NamedTuple):
     gain: Effect
 
 
-def enough(facts: Facts) -> Enough | None:
+def enough(facts: Facts) -> _Enough | None:
     """The fewest calls that do as well as the most, as far as can be told; None where nothing can be told."""
     most = _most(facts)
     others = sorted((chain for chain in facts.by_chain if chain is not most), key=_calls)
@@ -185,7 +185,7 @@ def enough(facts: Facts) -> Enough | None:
             gains = [(_harm(chain, other, len(others)), other) for other in worse]
             gain, other = max(gains, key=lambda pair: pair[0].z or 0.0)
             if gain.positive:
-                return Enough(chain, harm, other, gain)
+                return _Enough(chain, harm, other, gain)
     return None
 
 

@@ -77,7 +77,7 @@ def _half_way(result: Sequence[Measurement]) -> Measurement | None:
 
 
 @dataclass(frozen=True)
-class Stretch:
+class _Stretch:
     """The last doubling or so of the images seen, and the changes over it, of the same images before and after.
 
     ``fall`` is that of the held-out loss, ``on_train`` that of the loss of training images, None where it was not
@@ -112,14 +112,14 @@ class Stretch:
         return self.gains and self.rate >= STEEP
 
 
-def last_stretch(measured: Sequence[Measurement]) -> Stretch | None:
+def last_stretch(measured: Sequence[Measurement]) -> _Stretch | None:
     """How the losses changed over the last stretch; None where it has no beginning."""
     before = _half_way(measured) if measured else None
     if before is None:
         return None
     after = measured[-1]
     on_train = paired(before.train, after.train) if after.train else None
-    return Stretch(before, after, paired(before.held_out, after.held_out), on_train)
+    return _Stretch(before, after, paired(before.held_out, after.held_out), on_train)
 
 
 class Rise(NamedTuple):

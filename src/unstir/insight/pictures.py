@@ -163,7 +163,7 @@ class Drawn:
 
 
 @dataclass(frozen=True)
-class OfClass:
+class _OfClass:
     """A class by its name: real images and samples of it; ``samples`` is None where there are none."""
 
     name: str
@@ -217,7 +217,7 @@ def classifier_of(store: Store, evaluation: Evaluation) -> Classifier | None:
     return result if result is not None and result.hash == digest else None
 
 
-def by_class(store: Store, drawn: Drawn | None, classifier: Classifier | None) -> list[OfClass]:
+def by_class(store: Store, drawn: Drawn | None, classifier: Classifier | None) -> list[_OfClass]:
     """Real images and samples of each of the first classes: asked for, or else what the classifier predicts."""
     real = store.labels("train")
     if real is None or len(store.classes) < 2:
@@ -231,7 +231,7 @@ def by_class(store: Store, drawn: Drawn | None, classifier: Classifier | None) -
         images = store.images("train")[torch.nonzero(real == index)[:OF_CLASS, 0]]
         if len(images):
             shown = None if own is None or not len(own) else _row(own, f"samples of class {name}")
-            result.append(OfClass(name, _row(images, f"real images of class {name}"), shown))
+            result.append(_OfClass(name, _row(images, f"real images of class {name}"), shown))
     return result
 
 
