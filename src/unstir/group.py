@@ -29,7 +29,10 @@ def named(rank: int, size: int) -> str:
 
 @dataclass(frozen=True)
 class Alone:
-    """Process number ``rank`` of ``size``, counted from 0, and number ``local`` of those on its machine."""
+    """A group of one process, and the interface of larger ones (`jobs.torchrun.Group`), whose methods exchange.
+
+    This is process number ``rank`` of ``size``, counted from 0, and number ``local`` of those on its machine.
+    """
 
     rank: int = 0
     size: int = 1

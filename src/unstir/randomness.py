@@ -52,7 +52,7 @@ class Key:
             raise ValueError(f"slots must be int64 [B], not {self.slots.dtype} {list(self.slots.shape)}")
 
     def __getitem__(self, part: slice) -> "Key":
-        """The same numbers for a part of the batch: ``key[8:16]`` is what a micro-batch draws."""
+        """The same numbers for a part of the batch: ``key[8:16]`` draws what slots 8 to 15 draw."""
         return Key(self.seed, self.stream, self.step, self.slots[part])
 
 

@@ -102,11 +102,15 @@ def source_of(options: Options) -> Source:
         from unstir.data.columns import HubDataset
 
         return _of_rows(HubDataset(source), options)
-    path = usable_path(source)
+    return _of_path(usable_path(source), str(source), options)
+
+
+def _of_path(path: Path, name: str, options: Options) -> Source:
+    """The source that a path is, which was given by this ``name``. Raises UserError where it is none."""
     try:
         mode, start = path.stat().st_mode, b""
     except (FileNotFoundError, NotADirectoryError):
-        near = nearest(str(source), NAMES)
+        near = nearest(name, NAMES)
         raise UserError("source", path, "does not exist", f"did you mean {near}?" if near else _GIVEN) from None
     if stat.S_ISREG(mode):
         with path.open("rb") as stream:

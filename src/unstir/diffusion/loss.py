@@ -36,7 +36,7 @@ MOST_OF_OTHERS = 9.0  # the greatest root of a time, in sums of all others: nine
 
 
 class Losses(NamedTuple):
-    """Per image, float [B]: what is minimised, the mean squared error, and T L_{t-1} in bits per dimension."""
+    """Per image, float [B]: the loss before the weight of its time, mean squared error, T L_{t-1} in bits/dim."""
 
     total: Tensor
     mse: Tensor

@@ -38,10 +38,10 @@ def probabilities(schedule: NoiseSchedule, density: str, mean: float, scale: flo
     if not (math.isfinite(mean) and 0 < scale < math.inf):
         raise UserError("mean", mean, f"must be finite, and scale={scale} finite and above 0", "0 and 0.5 are usual")
     last = schedule.T if schedule.abar(schedule.T) > 0 else schedule.T - 1
-    lambda_ = torch.tensor([schedule.log_snr(t) for t in range(1, last + 1)], dtype=torch.float64)
-    away = (lambda_ - mean).abs() / scale
+    log_snr = torch.tensor([schedule.log_snr(t) for t in range(1, last + 1)], dtype=torch.float64)
+    away = (log_snr - mean).abs() / scale
     log_density = -away if density == "laplace" else -away.square() / 2
-    log_mass = log_density + (-torch.gradient(lambda_)[0]).log() if last > 1 else log_density
+    log_mass = log_density + (-torch.gradient(log_snr)[0]).log() if last > 1 else log_density
     p = torch.cat((log_mass, log_mass[last - 1 :].expand(schedule.T - last))).softmax(0)
     return (1 - EVEN_SHARE) * p + EVEN_SHARE / schedule.T
 

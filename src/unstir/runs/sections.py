@@ -159,7 +159,7 @@ class TrainConfig:
     ema_decay: Fraction = 0.9999
     """Decay of the exponential moving average of the weights; 0: no average, so raw weights are sampled."""
     ema_warmup: bool = True
-    """Start the average fast: the decay of update n is at most (1 + n) / (10 + n)."""
+    """Start the average fast: the decay of update n = 1, 2, ... is at most n / (9 + n)."""
     power_ema: bool = False
     """Also save two power-function averages at each snapshot; --ema-width then chooses an average after training."""
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"
@@ -232,11 +232,6 @@ class LossConfig:
         default = {key: getattr(LossConfig, key) for key in (*_NO_BOUND, "times_mean", "times_scale")}
         return {key: value for key, value in default.items() if getattr(self, key) not in (value, "importance")}
 
-    @property
-    def is_plain(self) -> bool:
-        """Whether x_t and its time are drawn as those that the held-out loss is measured at."""
-        return self.times == "uniform" and not self.input_perturbation and self.noise_choices == 1
-
     @model_validator(mode="after")
     def _consistent(self) -> "LossConfig":
         if self.objective in ("vlb", "consistency") and self.weighting != "simple":
@@ -271,7 +266,10 @@ _ONLY_WITH = {
 }
 """Settings of a loss that have an effect with some values of another setting alone: that one, and these values."""
 _NO_BOUND = ("times", "input_perturbation", "noise_choices")
-"""Settings that draw another x_t, or other times, than those of the bound (importance sampling weighs them)."""
+"""Settings that draw another x_t, or other times, than those of the bound (importance sampling weighs them).
+
+A distilled run, which learns from paths, has no use for them either.
+"""
 
 
 @refusing

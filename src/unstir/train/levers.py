@@ -1,7 +1,9 @@
 """What a step learns from, as a function of the step alone, and the levers that change it.
 
 `Trainer.examples` draws what algorithm 1 of Ho et al. 2020 draws: images, times and noise. The levers of the config
-change these, one after the other; one that is off is not called. A new lever is a function and a line of `levers`.
+change these, one after the other; one that is off is not called, and a run with a teacher calls none. A lever may draw
+t and eps anew with the same key. A new one is a function, a line of `levers`, a setting in `runs/sections.py` (named in
+`_NO_BOUND` too where it changes x_t or t), and a case in `tests/train/variety.py` and `test_resume.py`.
 
 `Batches` gives the images. The store's bytes are mapped or, on a GPU where they fit, resident; a batch is one gather,
 one mirror and one scaling of tensors. No image is decoded and nothing waits for the device. Nor for the disk: of a
@@ -98,7 +100,7 @@ def _fits(images: Tensor, device: torch.device) -> bool:
 class Examples(NamedTuple):
     """What a part of the batch learns from, on the training device.
 
-    ``x_0`` are images [b, C, H, W] in [-1, 1], ``t`` times in 1..T, int64 [b], ``eps`` standard normal noise like x_0,
+    ``x_0`` are images [b, C, H, W] in [-1, 1], ``t`` times in 1..T, int64 [b], ``eps`` noise like x_0, standard normal,
     ``weight`` the factors of their losses, float32 [b], ``label`` int64 [b], or None without classes. ``perturbation``,
     like x_0, is noise of x_t alone, ``augmentation`` what the network is told, float32 [b, 7]. ``x_t`` is a point on a
     path from eps to x_0 (`paths`); None: x_0 with noise.

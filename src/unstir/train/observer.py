@@ -26,6 +26,8 @@ class Observer:
     def begin(self, step: int, length: int, shape: tuple[int, ...], snapshots: Sequence[int] = ()) -> None:
         """Training goes on from ``step`` of ``length`` with batches of ``shape``, (B, C, H, W).
 
+        After a kill lines of later steps may have been told already, and come again.
+
         ``snapshots`` are the steps, rising, after which the held-out loss is measured and a grid drawn.
         """
 
@@ -33,7 +35,7 @@ class Observer:
         """Optimiser step number ``step`` (1 is the first) has been taken."""
 
     def metrics(self, line: dict[str, Any]) -> None:
-        """A line went into metrics.jsonl."""
+        """A line went into metrics.jsonl; a mean in it is None where all of its steps were skipped."""
 
     def held_out(self, line: dict[str, Any]) -> None:
         """A line went into held_out.jsonl."""

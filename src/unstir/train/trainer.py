@@ -1,8 +1,8 @@
 """The training loop (Ho et al. 2020, algorithm 1).
 
-Read `Trainer.run` first. Between two steps the only state is `State`; everything random is a function of the step, so
-that a run continued from any checkpoint takes the steps it would have taken. Within a step nothing waits for the
-device: figures are summed there and read once a log line.
+Read `Trainer.take_step` first, then `run`. Between two steps the only state is `State`; everything random is a
+function of the step, so that a run continued from any checkpoint takes the steps it would have taken. Within a step
+nothing waits for the device: figures are summed there and read once a log line.
 
 Of several processes each computes its part of every batch (`parallel`). The first one alone writes; where files or
 signals decide, all do as one says (`group`).

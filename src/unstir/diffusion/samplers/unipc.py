@@ -24,8 +24,8 @@ def unipc(
 ) -> Iterator[Step]:
     """Yield a Step for each of ``times[1:]``; arguments as `ddim`, ``noise`` unused.
 
-    ``order`` of the predictor is 1, 2 or 3; the corrector's is one more, except in the first step, where it is 2,
-    so that the whole is of third order at most. The last steps fall to order 1. Raises UserError for another order.
+    Step k = 1, 2, ... predicts with order min(k, ``order``, steps left), and ``order`` is 1, 2 or 3; its correction is
+    one order higher. Raises UserError for another order.
     """
     check_times(times, process)
     if order not in (1, 2, 3):
@@ -62,7 +62,9 @@ def _step(span: Span, x: Tensor, known: list[Estimate], reached: Estimate | None
 def _coefficients(h: float, places: list[float]) -> list[float]:
     """The weights of divided differences at these places, in units of the step from the newest estimate.
 
-    They solve sum_k rho_k r_k^(i-1) = b_i for i = 1..n; with one place the paper takes 1/2, which has the same order.
+    They solve sum_k rho_k r_k^(i-1) = b_i for i = 1..n, b_i = i! phi_(i+1)(-h) / phi_1(-h), where
+    phi_1(x) = (e^x - 1) / x and phi_(k+1)(x) = (phi_k(x) - 1 / k!) / x. With one place the paper takes 1/2, which has
+    the same order.
     """
     n = len(places)
     if n < 2:
