@@ -175,7 +175,7 @@ EVALUATE = {
     "no Inception": (nothing, ("--features", "{}/no-file"), "no-file"),
     "a file that is not Inception": (nothing, ("--features", "{}/run/config.toml"), "config.toml holds neither"),
     "no store": (nothing, ("--store", "{}/nowhere"), "nowhere"),
-    "a store that has gone": (lambda place: shutil.rmtree(place / "digits"), (), "name it with --store"),
+    "a store that has gone": (lambda place: shutil.rmtree(place / "digits"), (), "use --store"),
     "another store": (another_store, ("--store", "{}/another"), "is not the data of"),
     "an inverted store": (inverted, (), "changed or damaged"),
     "a file for a folder of images": (a_file_in_the_way("generated"), (), "is a file"),

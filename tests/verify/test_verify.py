@@ -85,7 +85,7 @@ def test_rows_and_themes_are_chosen_by_name():
 def test_an_unknown_name_is_refused_before_anything_runs(unstir, name, says):
     status, out, err = unstir("abar-exact", name)
     assert status == 2 and out == ""
-    assert err.startswith(f"unstir: unknown check {name!r}") and says in err and err.count("\n") == 1
+    assert err.startswith(f"unstir: {name} is no check") and says in err and err.count("\n") == 1
 
 
 def test_an_error_that_is_no_number_fails():
