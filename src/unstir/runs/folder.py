@@ -27,7 +27,7 @@ from safetensors import SafetensorError, safe_open
 from unstir.chain import DEFAULTS, Chain
 from unstir.errors import UserError
 from unstir.locks import held
-from unstir.runs import card, lines, mistaken, toml
+from unstir.runs import card, lines, toml
 from unstir.runs.card import DataCard, Labels
 from unstir.runs.config import MAY_CHANGE, Config, steps_in
 from unstir.runs.files import PARTIAL, make_folder, remove_partials, write_text
@@ -60,7 +60,7 @@ class RunFolder:
         """Open a run folder. Raises UserError where it holds no run or a broken one."""
         path = Path(path)
         if not is_run(path):
-            mistaken.refuse(path)
+            _refuse(path)
         data = card.load(path)  # first: its number says whether this version reads the rest
         return cls(path, _of_run(path), data)
 
@@ -173,6 +173,17 @@ def check_free(path: Path) -> None:
 def is_run(path: Path) -> bool:
     """Whether a folder holds a run."""
     return (path / "config.toml").is_file()
+
+
+def _refuse(path: Path) -> None:
+    """Raise UserError for a path that is no run; of one in a run it names that run."""
+    if not path.exists():
+        raise UserError("", path, "does not exist", "name the folder of a run")
+    for parent in path.parents:
+        with suppress(OSError):  # a folder that may not be looked into is none that is meant
+            if is_run(parent) and (parent / "data.json").is_file():  # config.toml alone is a usual name
+                raise UserError("", path, f"lies in the run {parent}", f"name {parent}")
+    raise UserError("", path, "holds no run (config.toml is missing)", "name the folder of one")
 
 
 def _of_run(folder: Path) -> Config:
