@@ -63,7 +63,7 @@ def training_curves(metrics: Sequence[Mapping[str, Any]], path: Path) -> None:
         axes.set_title("loss (mean squared error)" if plain else title, fontsize=10)
         axes.xaxis.set_major_locator(MaxNLocator(5))
         axes.xaxis.set_major_formatter(EngFormatter(sep=""))
-        if key != "lr" and lines:
+        if key != "lr" and any(0 < line[key] < math.inf for line in lines):
             log_axis(axes, "y")
     _save(figure, path, "images seen in training")
 
