@@ -67,7 +67,7 @@ def measure(folder: Path, batch: int, steps: int) -> dict[str, float]:
     import torch
 
     from unstir.data import Store
-    from unstir.train.batches import Batches
+    from unstir.train.levers import Batches
 
     before, began = memory(), time.perf_counter()
     store = Store.open(folder)

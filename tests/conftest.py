@@ -20,7 +20,7 @@ import torch
 from hypothesis import settings
 from PIL import Image
 
-from unstir.cli import allocator
+from unstir.cli import terminal
 from unstir.data import Store
 from unstir.data.embedded import load_embedded
 from unstir.metrics import feature_figures
@@ -38,13 +38,13 @@ settings.register_profile("random", deadline=None, max_examples=1000, print_blob
 settings.load_profile(os.environ.get("UNSTIR_HYPOTHESIS", "tests"))
 
 
-_keep_blocks = allocator.keep_blocks
-allocator.keep_blocks = lambda: None  # or a worker only grows, and with it the processes that tests fork
+_keep_blocks = terminal.keep_blocks
+terminal.keep_blocks = lambda: None  # or a worker only grows, and with it the processes that tests fork
 
 
 @pytest.fixture
 def keep_blocks():
-    """`allocator.keep_blocks`, which is left out of all other tests."""
+    """`terminal.keep_blocks`, which is left out of all other tests."""
     return _keep_blocks
 
 

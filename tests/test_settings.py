@@ -19,7 +19,7 @@ from unstir.data.embedded import load_embedded
 from unstir.generate import folder
 from unstir.generate.drawing import Job, check
 from unstir.generate.folder import image_path, save_images
-from unstir.runs import checkpoint, compiling
+from unstir.runs import build, checkpoint
 from unstir.runs.run import Run
 from unstir.runs.toml import to_dict
 from unstir.train.launch import open_data, open_run
@@ -168,7 +168,7 @@ def pairs(name, pictures):
 @pytest.mark.parametrize("name", EDITS)
 def test_each_option_of_an_edit_is_among_its_settings(models, pictures, name, monkeypatch):
     made = {}
-    monkeypatch.setattr(compiling, "BACKEND", "eager")  # kernels would take minutes
+    monkeypatch.setattr(build, "BACKEND", "eager")  # kernels would take minutes
 
     def edited(given):
         if repr(given) not in made:

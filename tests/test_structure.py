@@ -39,7 +39,6 @@ ROOMS = [
     "interop",
     "trackers",
     "jobs",
-    "bars",
     "console",
     "cli",
     "__main__",
@@ -155,7 +154,7 @@ def test_only_the_edge_touches_the_process(path):
 def test_files_and_functions_stay_short_enough_to_read():
     for path in FILES:
         lines = path.read_text().splitlines()
-        assert len(lines) <= 300, f"{path} has {len(lines)} lines"
+        assert len(lines) <= 400, f"{path} has {len(lines)} lines"
         for node in ast.walk(ast.parse("\n".join(lines))):
             if isinstance(node, ast.FunctionDef) and path.parent.name != "cli":  # a command's docstring is its help
                 length = (node.end_lineno or 0) - node.lineno + 1

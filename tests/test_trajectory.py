@@ -9,9 +9,11 @@ from PIL import Image
 from unstir.chain import Chain
 from unstir.diffusion.denoiser import Denoiser
 from unstir.diffusion.draw import starting_noise
-from unstir.generate.drawing import Job, trajectory
+from unstir.generate.drawing import Job
 from unstir.generate.folder import read_images, save_images
-from unstir.pictures.animation import evenly, save_animation, strip
+from unstir.generate.trajectories import trajectory
+from unstir.pictures.animation import save_animation, strip
+from unstir.pictures.charts import evenly
 from unstir.pictures.grid import grid
 from unstir.pixels import to_uint8
 

@@ -100,7 +100,7 @@ def drawing_of(model: Any, num: int, steps: int) -> Callable[[], list[Tensor]]:
 
 def batches_of(store: Store, size: Size, device: torch.device) -> Callable[[], Iterator[Tensor]]:
     """An epoch of the store's images, mirrored at random."""
-    from unstir.train.batches import Batches
+    from unstir.train.levers import Batches
 
     batches = Batches(store, seed=0, batch_size=size.batch, flip=True, labels=False, device=device)
     slots, epoch = torch.arange(size.batch, device=device), iter(range(1_000_000))

@@ -5,13 +5,25 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
+from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any, Self
 
 from rich.console import Console
-from rich.progress import Progress, TaskID
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    Task,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+from rich.text import Text
 
-from unstir.bars import bars
 from unstir.progress import Count, counted, duration, waiting
 from unstir.train.observer import Observer
 
@@ -26,7 +38,51 @@ def stderr() -> Console:
     return Console(file=sys.stderr)
 
 
-class Lines:
+class _Note(ProgressColumn):
+    """What a task says behind its other columns: the first of its notes that fits into what they leave of the line."""
+
+    def __init__(self, shown: Progress) -> None:
+        super().__init__()
+        self._shown = shown
+
+    def render(self, task: Task) -> Text:
+        notes: tuple[str, ...] = task.fields["notes"]
+        console, others = self._shown.console, [column for column in self._shown.columns if column is not self]
+        room = console.width - sum(1 + max(map(partial(self._width, column), self._shown.tasks)) for column in others)
+        return Text(next((note for note in notes if len(note) <= room), ""), no_wrap=True)
+
+    def _width(self, column: str | ProgressColumn, task: Task) -> int:
+        shown = column if isinstance(column, str) else column(task)
+        return self._shown.console.measure(shown).maximum
+
+
+class _Left(TimeRemainingColumn):
+    """The time left as rich forecasts it or, where the task has a field ``left``, what that function returns."""
+
+    def render(self, task: Task) -> Text:
+        left: Callable[[], tuple[float, bool] | None] | None = task.fields.get("left")
+        if left is None or (known := left()) is None:
+            return super().render(task)
+        seconds, is_least = known
+        return Text(f"{'>' * is_least}{timedelta(seconds=round(seconds))}", style="progress.remaining")
+
+
+def bars(console: Console) -> Progress:
+    """Bars of tasks that have a ``unit`` and ``notes``: count, unit, time spent and left. Without a terminal they draw
+    nothing.
+    """
+    wide = console.width >= 120
+    count = TextColumn("{task.description}"), BarColumn(16 if wide else 8), MofNCompleteColumn()
+    spent = (TimeElapsedColumn(), TextColumn("so far,")) if wide else ()
+    unit = TextColumn("{task.fields[unit]}")
+    shown = Progress(
+        *count, unit, *spent, _Left(), TextColumn("left"), console=console, disable=not console.is_terminal
+    )
+    shown.columns = *shown.columns, _Note(shown)
+    return shown
+
+
+class _Lines:
     """What is printed of a job now and then, where there is no terminal."""
 
     def __init__(self, console: Console) -> None:
@@ -92,7 +148,7 @@ class Bars:
     def __call__(self, what: str, unit: str) -> Iterator[Count]:
         """Show a job on standard error."""
         outer, console = self._progress, stderr()
-        lines, began = Lines(console), time.monotonic()
+        lines, began = _Lines(console), time.monotonic()
         with bars(console) if outer is None else nullcontext(outer) as progress:
             self._progress, task = progress, progress.add_task(what, total=None, unit=unit, notes=())
 
@@ -123,7 +179,7 @@ class TrainingDisplay(Observer):
         self._progress = bars(self._console)
         self._training = self._progress.add_task("training", total=None, unit="steps", notes=(), left=self._left)
         self._second: TaskID | None = None
-        self._lines = Lines(self._console)
+        self._lines = _Lines(self._console)
         self._shape = self._doing = self._note = ""
         self._drawn = False
         self._batch, self._step, self._length, self._noted = 1, 0, 0, 0

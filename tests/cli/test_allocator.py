@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from unstir.cli import allocator
+from unstir.cli import terminal
 
 COUNTING = """
 import ctypes
@@ -56,7 +56,7 @@ def test_the_command_line_keeps_freed_blocks_and_the_library_changes_nothing(tra
 
 
 def test_another_c_library_is_left_as_it_is(monkeypatch, keep_blocks):
-    monkeypatch.setattr(allocator.ctypes, "CDLL", lambda name: object())
+    monkeypatch.setattr(terminal.ctypes, "CDLL", lambda name: object())
     keep_blocks()
-    monkeypatch.setattr(allocator.sys, "platform", "win32")
+    monkeypatch.setattr(terminal.sys, "platform", "win32")
     keep_blocks()

@@ -15,7 +15,7 @@ from unstir.data.manifest import FORMAT, MANIFEST, sealed
 from unstir.data.store import HEADER_BYTES, arrays
 from unstir.errors import UserError
 from unstir.randomness import Order
-from unstir.train.batches import Batches
+from unstir.train.levers import Batches
 
 SHAPE, BATCH = (3, 32, 32), 32
 

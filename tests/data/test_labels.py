@@ -2,7 +2,7 @@
 
 import pytest
 
-from unstir.data.store import class_number
+from unstir.data.classes import class_number
 from unstir.errors import UserError
 
 WOODS = ["forest", "Gänse", "sea ice", "日本"]

@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from unstir.data import Store, is_store, pack
+from unstir.data.classes import class_number
 from unstir.data.manifest import MANIFEST, ORIGIN, Note, parsed, sealed
-from unstir.data.store import class_number
 from unstir.errors import UserError
 
 

@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 
 from unstir.data import Store, is_store, pack
 from unstir.data import store as stores
+from unstir.data.classes import matched
 from unstir.data.manifest import PACK_AGAIN
-from unstir.data.store import Array, matched
+from unstir.data.store import Array
 from unstir.errors import UserError
 
 

@@ -12,7 +12,7 @@ from unstir.diffusion.draw import draw, starting_noise
 from unstir.diffusion.samplers import function_of
 from unstir.generate.drawing import Job, sample_batches
 from unstir.pixels import to_uint8
-from unstir.runs.kind import Kind
+from unstir.runs.config import Kind
 from unstir.theory.process import Process
 from unstir.theory.schedule import linear
 from unstir.verify.solvers import ORDERS

@@ -7,7 +7,8 @@ from PIL import Image, ImageSequence
 
 from unstir.diffusion.samplers import Step
 from unstir.errors import UserError
-from unstir.pictures.animation import HEAD, STAGES, Frame, animation_kind, collect, evenly, save_animation, strip
+from unstir.pictures.animation import HEAD, STAGES, Frame, animation_kind, collect, save_animation, strip
+from unstir.pictures.charts import evenly
 from unstir.pictures.grid import GAP, TILE, grid
 
 

@@ -8,8 +8,8 @@ import shutil
 import pytest
 
 from unstir.errors import KeptSettingsError, UserError
-from unstir.runs import card, checkpoint, loading
-from unstir.runs.run import Run
+from unstir.runs import card, checkpoint
+from unstir.runs.run import Run, compare
 from unstir.train.trainer import Trainer
 
 EDITS = {
@@ -128,5 +128,5 @@ def test_a_setting_that_a_run_keeps_is_named_with_what_was_asked(trained):
     run, _ = trained()
     asked = dataclasses.replace(run.config, recipe="", seed=run.config.seed + 1)
     with pytest.raises(KeptSettingsError) as refused:
-        loading.compare(run.config, asked)
+        compare(run.config, asked)
     assert refused.value.keys == ("seed",) and refused.value.given == asked.seed

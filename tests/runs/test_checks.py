@@ -5,8 +5,8 @@ import math
 import pytest
 
 from unstir.errors import UserError
-from unstir.runs import checks
-from unstir.runs.checks import MOST
+from unstir.runs import files
+from unstir.runs.files import MOST
 
 VALUES = {
     "zero": 0, "most": MOST - 1, "more": MOST, "negative": -1, "least": 1 - MOST, "less": -MOST, "true": True,
@@ -23,27 +23,27 @@ ARE = {
 @pytest.mark.parametrize("kind", ARE)
 def test_a_value_is_of_the_kinds_that_are_written_down(kind):
     assert MOST == 2**53
-    assert {name for name, value in VALUES.items() if getattr(checks, kind)(value)} == ARE[kind]
+    assert {name for name, value in VALUES.items() if getattr(files, kind)(value)} == ARE[kind]
 
 
 def test_figures_are_a_list_without_none_or_none():
-    assert checks.is_figures(None) and checks.is_figures([]) and checks.is_figures([1, math.nan, 0.5])
-    assert not any(map(checks.is_figures, ([None], [1, "2"], (1.0,), 1.0)))
+    assert files.is_figures(None) and files.is_figures([]) and files.is_figures([1, math.nan, 0.5])
+    assert not any(map(files.is_figures, ([None], [1, "2"], (1.0,), 1.0)))
 
 
 def test_a_format_of_the_future_is_upgraded_to_and_any_other_is_trained_anew(tmp_path):
-    checks.check_format(tmp_path, 3, 3)
+    files.check_format(tmp_path, 3, 3)
     for found, mend in ((4, "upgrade unstir"), (2, "train anew"), (-1, "train anew"), ("4", "train anew")):
         with pytest.raises(UserError, match=f"this version reads 3; {mend}"):
-            checks.check_format(tmp_path, found, 3)
+            files.check_format(tmp_path, found, 3)
 
 
 def test_what_may_be_missing_is_of_its_kind_where_it_is_there():
-    needed, optional = {"a": checks.is_count}, {"b": checks.is_text}
-    checks.check({"a": 1}, needed, optional)
-    checks.check({"a": 1, "b": "x", "c": None}, needed, optional)
+    needed, optional = {"a": files.is_count}, {"b": files.is_text}
+    files.check({"a": 1}, needed, optional)
+    files.check({"a": 1, "b": "x", "c": None}, needed, optional)
     for values, words in (({"b": "x"}, "it has no a"), ({"a": -1}, "its a is -1"), ({"a": 1, "b": 2}, "its b is 2")):
         with pytest.raises(ValueError, match=words):
-            checks.check(values, needed, optional)
+            files.check(values, needed, optional)
     with pytest.raises(ValueError, match="it is no table"):
-        checks.check([1], {})
+        files.check([1], {})

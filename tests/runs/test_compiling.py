@@ -10,9 +10,9 @@ from without_kernels import tensors
 from refusals import refusing
 from unstir.diffusion.denoiser import Denoiser
 from unstir.errors import UserError
-from unstir.runs import checkpoint, compiling
+from unstir.runs import build, checkpoint
 from unstir.runs.run import Run
-from unstir.train.sentences import introduction
+from unstir.train.launch import introduction
 from unstir.train.trainer import Trainer
 
 traced = without_kernels.traced
@@ -83,7 +83,7 @@ def test_without_a_compiler_it_is_refused(monkeypatch, make_run, trained):
         with refusing("compile", asked):
             trained()[0].model(compile=asked)
     with pytest.raises(UserError, match="not for mps"):
-        compiling.check("yes", torch.device("mps"))
+        build.check_compile("yes", torch.device("mps"))
 
 
 @pytest.mark.skipif("UNSTIR_COMPILE" not in os.environ, reason="compiles for minutes; set UNSTIR_COMPILE=1")

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from unstir.runs import checkpoint, compiling
+from unstir.runs import build, checkpoint
 
 
 @pytest.fixture
@@ -15,7 +15,7 @@ def traced(monkeypatch):
         shapes.append(next(tuple(t.shape) for t in inputs if t.ndim == 4 and t.shape[2:] == (8, 8)))
         return graph.forward
 
-    monkeypatch.setattr(compiling, "BACKEND", backend)
+    monkeypatch.setattr(build, "BACKEND", backend)
     torch.compiler.reset()
     yield shapes
     torch.compiler.reset()

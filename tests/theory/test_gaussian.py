@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.distributions import Normal, kl_divergence
 
-from unstir.theory.gaussian import Gaussian
+from unstir.theory.process import Gaussian
 
 
 def pair(mean, std):

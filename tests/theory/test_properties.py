@@ -8,9 +8,8 @@ import torch
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from unstir.theory.gaussian import Gaussian
 from unstir.theory.parameterization import PARAMETERIZATIONS
-from unstir.theory.process import Process
+from unstir.theory.process import Gaussian, Process
 from unstir.theory.schedule import SPACINGS, cosine, from_betas, linear, sigmoid, times
 
 FINITE = st.floats(-3, 3)

@@ -19,9 +19,8 @@ from unstir.errors import UserError
 from unstir.interop.published import public
 from unstir.runs import checkpoint
 from unstir.runs.run import Run
-from unstir.runs.sections import LogConfig
+from unstir.runs.sections import TRACKERS, LogConfig
 from unstir.runs.timetable import snapshots
-from unstir.runs.trackers import TRACKERS
 from unstir.train.launch import train_run
 from unstir.train.observer import Observer
 from unstir.train.record import TIMING_FIELDS

@@ -11,9 +11,9 @@ from unstir.diffusion.arithmetic import kernels
 from unstir.generate.drawing import Job, sample_batches
 from unstir.pixels import to_uint8
 from unstir.runs import checkpoint
-from unstir.runs.compiling import lacking
+from unstir.runs.build import lacking
 from unstir.runs.run import Run
-from unstir.train import batches
+from unstir.train import levers
 from unstir.train.observer import Stop
 from unstir.train.state import State
 from unstir.train.trainer import Trainer
@@ -54,7 +54,7 @@ def assert_same(ours, theirs):
 @pytest.mark.parametrize("resident", [True, False])
 @pytest.mark.filterwarnings("ignore:Synchronization debug mode is a prototype")
 def test_a_step_does_not_wait_for_the_device(on_cuda, changes, resident, monkeypatch):
-    monkeypatch.setattr(batches, "_fits", lambda images, device: resident)
+    monkeypatch.setattr(levers, "_fits", lambda images, device: resident)
     trainer = on_cuda(**changes)
     trainer.take_step()
     torch.cuda.set_sync_debug_mode("error")

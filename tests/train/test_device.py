@@ -5,7 +5,7 @@ import torch
 from variety import VARIETY
 
 from unstir.runs import build
-from unstir.train import batches
+from unstir.train import levers
 from unstir.train.trainer import Trainer
 
 META = torch.device("meta")
@@ -18,7 +18,7 @@ def on_meta(make_run, monkeypatch):
     def trainer(**changes):
         made = make_run(**changes)
         monkeypatch.setattr(build, "device", lambda name: META)
-        monkeypatch.setattr(batches, "_fits", lambda images, device: True)
+        monkeypatch.setattr(levers, "_fits", lambda images, device: True)
         return Trainer(*made)
 
     return trainer

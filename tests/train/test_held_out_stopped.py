@@ -11,7 +11,7 @@ from held_out_lines import MEASURED, measured
 
 from tiers import SEED, proven, times
 from unstir.runs import checkpoint
-from unstir.train import grids, held_out, trainer
+from unstir.train import held_out, record, trainer
 from unstir.train.observer import Observer, Stop
 from unstir.train.trainer import Trainer
 
@@ -84,7 +84,7 @@ def killed_before(monkeypatch, module, name, at_call):
 def test_killed_between_the_line_and_the_grid_it_has_each_line_once(trained, make_run, monkeypatch):
     whole, _ = trained("whole", **{**MEASURED, **SHORT})
     pictures = {path.name: path.read_bytes() for path in whole.samples.iterdir()}
-    for module, name in ((held_out, "append"), (trainer, "draw_charts"), (grids, "draw_grid")):
+    for module, name in ((held_out, "append"), (trainer, "draw_charts"), (record, "draw_grid")):
         for at in (1, 2):
             run, store = make_run(f"{name}-{at}", **SHORT)
             with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):

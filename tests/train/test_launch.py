@@ -13,8 +13,7 @@ from refusals import refusing
 from unstir.errors import UserError
 from unstir.runs.sections import DataConfig
 from unstir.train import launch
-from unstir.train.launch import open_run
-from unstir.train.packed import check_sides, store_path
+from unstir.train.launch import check_sides, open_run, store_path
 
 
 def test_both_sides_are_multiples_of_the_networks(tmp_path):

@@ -13,7 +13,7 @@ from unstir.errors import OutOfMemoryError
 from unstir.generate.drawing import Job, sample_batches
 from unstir.generate.folder import save_images
 from unstir.runs import checkpoint
-from unstir.train import held_out, saving, state, trainer
+from unstir.train import held_out, record, state, trainer
 from unstir.train.launch import train_run
 from unstir.train.trainer import Trainer
 
@@ -113,7 +113,7 @@ def test_a_checkpoint_that_cannot_be_written_for_want_of_memory_leaves_the_one_b
             raise CPU
         return real(folder, content)
 
-    monkeypatch.setattr(saving.checkpoint, "save", failing)
+    monkeypatch.setattr(record.checkpoint, "save", failing)
     with pytest.raises(OutOfMemoryError, match="4.096 GB"):
         train_run(run.config, run.path)
     assert checkpoint.newest(run.checkpoints)[0].step == 4

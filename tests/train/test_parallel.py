@@ -25,7 +25,7 @@ from unstir.nn import own
 from unstir.nn.config import ModelConfig
 from unstir.runs import build, checkpoint
 from unstir.runs.run import Run
-from unstir.train import grids, parallel, trainer
+from unstir.train import parallel, record, trainer
 from unstir.train.launch import train_run
 from unstir.train.trainer import Trainer
 
@@ -348,12 +348,12 @@ def test_one_out_of_memory_ends_the_job_with_its_line_and_the_last_checkpoint_is
 
 
 def test_the_others_wait_for_grids_and_held_out_losses_longer_than_the_timeout(tiny, tmp_path, monkeypatch):
-    draw = grids.draw_grid
+    draw = record.draw_grid
 
     def slowly(*given):
         time.sleep(3)
         draw(*given)
 
-    monkeypatch.setattr(grids, "draw_grid", slowly)
+    monkeypatch.setattr(record, "draw_grid", slowly)
     work = training(tiny(), tmp_path / "run", timeout=timedelta(seconds=2))
     assert together(2, work, tmp_path / "out") == [[12, True, None]] * 2

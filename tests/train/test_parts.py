@@ -16,7 +16,7 @@ from unstir.runs.run import Run
 from unstir.runs.sections import TrainConfig
 from unstir.runs.timetable import all_snapshots, ema_decay, grid_file, learning_rates, newest_grid, snapshots
 from unstir.train import trainer
-from unstir.train.batches import Batches
+from unstir.train.levers import Batches
 from unstir.train.state import WINDOW, averaged_copy, update_average
 from unstir.train.trainer import Trainer
 

@@ -12,7 +12,7 @@ from unstir.runs.checkpoint import DamagedError
 from unstir.runs.config import Config
 from unstir.runs.sections import LossConfig, TrainConfig
 from unstir.theory.averages import WIDTHS, decay
-from unstir.train import batches, held_out, record, sentences
+from unstir.train import held_out, launch, levers, record
 from unstir.train.held_out import HeldOutLoss
 from unstir.train.observer import Stop
 from unstir.train.record import Record
@@ -73,15 +73,15 @@ def test_figures_of_a_loss_are_those_that_it_has(tmp_path, monkeypatch, loss, ke
 def test_the_split_is_on_a_gpu_where_it_fills_less_than_a_quarter_of_what_is_free(monkeypatch):
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (400, 0))
     cuda = torch.device("cuda")
-    assert batches._fits(torch.zeros(99), cuda) and not batches._fits(torch.zeros(100), cuda)
-    assert not batches._fits(torch.zeros(1), torch.device("cpu"))
+    assert levers._fits(torch.zeros(99), cuda) and not levers._fits(torch.zeros(100), cuda)
+    assert not levers._fits(torch.zeros(1), torch.device("cpu"))
 
 
 def test_an_epoch_is_made_of_whole_batches(digits):
     sizes = {"seed": 0, "flip": False, "labels": False, "device": torch.device("cpu")}
     count = Store.open(digits).count("train")
     for size in (1, 100, count - 1, count):
-        assert batches.Batches(Store.open(digits), batch_size=size, **sizes).steps_per_epoch == count // size
+        assert levers.Batches(Store.open(digits), batch_size=size, **sizes).steps_per_epoch == count // size
 
 
 @pytest.mark.parametrize(
@@ -190,11 +190,11 @@ def test_a_checkpoint_has_moments_where_a_step_was_taken_and_figures_of_their_ki
     ],
 )
 def test_a_run_that_is_finished_is_made_twice_as_long(monkeypatch, schedule, period, whole, words):
-    monkeypatch.setattr(sentences.Run, "open", lambda path: SimpleNamespace(length=whole))
+    monkeypatch.setattr(launch.Run, "open", lambda path: SimpleNamespace(length=whole))
     config = TrainConfig(lr_schedule=schedule, lr_period=f"{period} steps", warmup="4 steps")
     config = SimpleNamespace(train=config)
     run = SimpleNamespace(path="run", length=20, steps_in=lambda span: int(span.split()[0]), config=config)
-    assert words in sentences.conclusion(run, 20)
+    assert words in launch.conclusion(run, 20)
 
 
 def test_before_the_first_step_no_other_threads_are_told_of(make_run, monkeypatch, logged):

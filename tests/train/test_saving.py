@@ -8,7 +8,7 @@ import torch
 
 from unstir.errors import UserError
 from unstir.runs import checkpoint
-from unstir.train import saving
+from unstir.train import record
 from unstir.train.trainer import Trainer
 
 
@@ -18,7 +18,7 @@ class Gate:
     def __init__(self, monkeypatch):
         self.save, self.open, self.error = checkpoint.save, threading.Event(), None
         self.began, self.most, self.now = [], 0, 0
-        monkeypatch.setattr(saving.checkpoint, "save", self)
+        monkeypatch.setattr(record.checkpoint, "save", self)
 
     def __call__(self, folder, content):
         if folder.name != "checkpoints":

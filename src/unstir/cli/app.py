@@ -14,7 +14,7 @@ from pydantic import ValidationError
 from pydantic_core import SchemaError, to_jsonable_python
 
 import unstir
-from unstir.cli import allocator, terminal, values
+from unstir.cli import terminal, values
 from unstir.cli.messages import Options, of_limits, one_line
 from unstir.cli.train_help import FORMATTER
 from unstir.errors import NotFiniteError, OutOfMemoryError, UserError, printable
@@ -36,8 +36,8 @@ BY_SEVERAL = "train", "distill", "sample"  # commands that several processes sha
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Run the command line and exit with its status; a user's mistake is one line on standard error."""
-    allocator.keep_blocks()
-    allocator.same_bits()
+    terminal.keep_blocks()
+    terminal.same_bits()
     terminal.prepare()
     with _talking():
         _main(sys.argv[1:] if arguments is None else list(arguments))

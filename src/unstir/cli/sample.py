@@ -52,24 +52,26 @@ def sample(
         batch_size: Images computed at once; a job that continues keeps its own.
         engine: What computes the network. onnxruntime computes in float32 on the CPU, by a file in RUN/onnx.
     """
-    from unstir import compare as comparing
     from unstir.generate.drawing import Job
     from unstir.generate.sampling import sample as save_samples
     from unstir.generate.sampling import shorter
-    from unstir.interop.onnx_file import on_onnxruntime
     from unstir.runs.run import Run
 
     if compare:
         _check_compared(bool(animate or strip or stages is not None), chain)
     model = options.model(Run.open(run), chain.guide)
     if engine == "onnxruntime":
+        from unstir.interop.onnx_file import on_onnxruntime
+
         model = on_onnxruntime(model)
     given = chain.given()
     own = {name: given.pop(name) for name in OPTIONS if compare and name in given}  # for the samplers that take them
     settings = model.chain.changed(**given, seed=seed)
     job = Job(num=num, chain=settings, label=model.labels.number(label), batch_size=batch_size)
     if compare:
-        file, rows = comparing.save_comparison(model, job, compare, out, given=own)
+        from unstir.compare import save_comparison
+
+        file, rows = save_comparison(model, job, compare, out, given=own)
         show(*(row.caption for row in rows), f"compared {file}")
         return 0
     if advice := shorter(model, settings, given):

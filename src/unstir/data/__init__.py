@@ -1,11 +1,22 @@
 """Data: any source of images, validated and packed once into uint8 arrays that training maps into memory.
 
-`pack` makes a store of any source; `Store.open` opens it.
+`pack` makes a store of any source; `Store.open` opens it. Each name is loaded when it is first asked for.
 """
 
-from unstir.data.ahead import Ahead
-from unstir.data.manifest import SPLITS, Note
-from unstir.data.packing import pack
-from unstir.data.store import Store, is_store
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from unstir.data.manifest import SPLITS, Note
+    from unstir.data.packing import pack
+    from unstir.data.store import Ahead, Store, is_store
 
 __all__ = ["SPLITS", "Ahead", "Note", "Store", "is_store", "pack"]
+
+_HOME = {"SPLITS": "manifest", "Note": "manifest", "pack": "packing"}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in __all__:
+        raise AttributeError(f"module 'unstir.data' has no attribute {name!r}")
+    return getattr(import_module(f"unstir.data.{_HOME.get(name, 'store')}"), name)

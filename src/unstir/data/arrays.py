@@ -120,7 +120,16 @@ class ItemsOfDataset(Records):
         return item, None
 
 
-def is_arrays(source: object) -> bool:
+def in_memory(source: object) -> Records:
+    """What the program that calls has in memory. Raises UserError for what is no source."""
+    if _is_arrays(source):
+        return Arrays(source)
+    if hasattr(source, "__getitem__") and hasattr(source, "__len__"):
+        return ItemsOfDataset(source)
+    raise UserError("", type(source).__name__, "is no source of images", "give a path, arrays, or a torch Dataset")
+
+
+def _is_arrays(source: object) -> bool:
     """Whether a source is arrays in memory."""
     several = isinstance(source, tuple | list) and bool(source) and all(hasattr(each, "__array__") for each in source)
     if isinstance(source, tuple) and len(source) == 2 and isinstance(source[1], list):  # labels

@@ -14,12 +14,11 @@ from typing import Any
 from unstir.data.images import signature
 from unstir.data.records import UNKNOWN, Records, file_stamp, split_of
 from unstir.data.rows import Rows
+from unstir.data.source import PREFIX
 from unstir.errors import UserError
 from unstir.libraries import library
 
-PREFIX = "hf:"
 LABELS = "label", "labels", "class", "fine_label", "cls"
-SAVED = "dataset_dict.json", "state.json"  # what marks a folder that datasets saved
 
 
 class Parquet(Records):

@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from unstir.data.decoding import MAX_WORKERS, decode_all
 from unstir.data.images import LEFT_OUT, OTHER_SHAPE, UNLABELLED, Refused, Shape
 from unstir.data.listing import Entry, Items, Listing, item_digest, list_folder, list_zip, natural
-from unstir.data.source import Chunk, Options, Plan, Source, chunk_ranges, chunk_rows, hold_out
+from unstir.data.source import Chunk, Options, Plan, Source, chunk_ranges, chunk_rows, hold_out, joint_digest
 from unstir.errors import UserError
 
 HELD_OUT = 0.1  # fraction held out when neither the caller nor the folder says
@@ -162,8 +162,3 @@ class FolderSource(Source):
                         raise self.differing(path, why, shape)
                 labels = None if arranged.labels is None else arranged.labels[first:stop][reply.kept]
                 yield Chunk(split, reply.pixels, labels, reply.refused, reply.notes, reply.digest)
-
-
-def joint_digest(digests: list[str]) -> str:
-    """Combine the chunks' digests into the source's."""
-    return hashlib.sha256("\n".join(digests).encode()).hexdigest()

@@ -8,29 +8,26 @@ from collections.abc import Sequence
 from contextlib import closing, suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from unstir.data.arrays import ArrayFile, Arrays, ItemsOfDataset, is_arrays
-from unstir.data.cifar10 import CifarSource, is_cifar
-from unstir.data.columns import PREFIX, SAVED, HubDataset, Parquet
 from unstir.data.disk import checked_sha256, require_space, usable_path, what_it_is
-from unstir.data.embedded import EMBEDDED, EmbeddedSource
-from unstir.data.folder import FolderSource, joint_digest
 from unstir.data.images import EXTENSIONS
 from unstir.data.manifest import FORMAT, SPLITS, Origin, read_origin
-from unstir.data.records import Records, RecordsSource
-from unstir.data.source import NAMES, Options, Source, is_named
-from unstir.data.store import Store, is_store
-from unstir.data.tars import ENDINGS, TarSource
-from unstir.data.writer import Writer, led_to, publish, staging_folder
+from unstir.data.source import NAMES, PREFIX, Options, Source, is_named, joint_digest
+from unstir.data.store import Store, Writer, is_store, led_to, publish, staging_folder
 from unstir.errors import UserError, nearest, printable, within_memory
 from unstir.progress import counting
+
+if TYPE_CHECKING:
+    from unstir.data.records import Records
 
 MAX_SIZE = 4096
 Sources = object
 """What `pack` takes: text, a path, arrays (also a tuple or mapping of them), or a torch Dataset."""
+_ENDINGS = ".tar", ".tar.gz", ".tgz"
+_SAVED = "dataset_dict.json", "state.json"  # what marks a folder that datasets saved
 _START = 264  # bytes of a file that tell what it is
 
 _EXAMPLES = 10
@@ -90,18 +87,30 @@ def source_of(options: Options) -> Source:
     options, source = _checked(options), options.source
     _check_hash(options)
     if not isinstance(source, str | Path):
-        return RecordsSource(_in_memory(source), options)
-    if source in EMBEDDED:
-        return EmbeddedSource(options)
+        from unstir.data.arrays import in_memory
+
+        return _of_rows(in_memory(source), options)
     if source == "cifar10":
+        from unstir.data.cifar10 import CifarSource
+
         return CifarSource(None, options)
+    if source in NAMES:
+        from unstir.data.embedded import EmbeddedSource
+
+        return EmbeddedSource(options)
     if isinstance(source, str) and source.startswith(PREFIX):
-        return RecordsSource(HubDataset(source), options)
-    path = usable_path(source)
+        from unstir.data.columns import HubDataset
+
+        return _of_rows(HubDataset(source), options)
+    return _of_path(usable_path(source), str(source), options)
+
+
+def _of_path(path: Path, name: str, options: Options) -> Source:
+    """The source that a path is, which was given by this ``name``. Raises UserError where it is none."""
     try:
         mode, start = path.stat().st_mode, b""
     except (FileNotFoundError, NotADirectoryError):
-        near = nearest(str(source), NAMES)
+        near = nearest(name, NAMES)
         raise UserError("source", path, "does not exist", f"did you mean {near}?" if near else _GIVEN) from None
     if stat.S_ISREG(mode):
         with path.open("rb") as stream:
@@ -109,16 +118,29 @@ def source_of(options: Options) -> Source:
     if stat.S_ISDIR(mode) and is_store(path):
         raise UserError("source", path, "is a packed store already", "use it as it is")
     gzipped = start[:2] == b"\x1f\x8b"
-    if gzipped and is_cifar(path):
-        return CifarSource(path, options)
-    if tars := [path] if gzipped or start[257:262] == b"ustar" else _in_folder(path, *ENDINGS):
+    if gzipped:
+        from unstir.data.cifar10 import CifarSource, is_cifar
+
+        if is_cifar(path):
+            return CifarSource(path, options)
+    if tars := [path] if gzipped or start[257:262] == b"ustar" else _in_folder(path, *_ENDINGS):
+        from unstir.data.tars import TarSource
+
         return TarSource(tars, options)
     if (records := _records(path, start)) is not None:
-        return RecordsSource(records, options)
+        return _of_rows(records, options)
     if stat.S_ISDIR(mode) or start[:2] == b"PK":
+        from unstir.data.folder import FolderSource
+
         return FolderSource(path, options)
     kind = "a file of another kind" if stat.S_ISREG(mode) else what_it_is(mode)
     raise UserError("source", path, f"is {kind}", "give the folder that holds the images")
+
+
+def _of_rows(rows: "Records", options: Options) -> Source:
+    from unstir.data.records import RecordsSource
+
+    return RecordsSource(rows, options)
 
 
 def _check_hash(options: Options) -> None:
@@ -137,20 +159,15 @@ def _check_hash(options: Options) -> None:
         checked_sha256(path, sha256.lower())
 
 
-def _in_memory(source: object) -> Records:
-    """What the program that calls has in memory. Raises UserError for what is no source."""
-    if is_arrays(source):
-        return Arrays(source)
-    if hasattr(source, "__getitem__") and hasattr(source, "__len__"):
-        return ItemsOfDataset(source)
-    raise UserError("", type(source).__name__, "is no source of images", "give a path, arrays, or a torch Dataset")
-
-
-def _records(path: Path, start: bytes) -> Records | None:
+def _records(path: Path, start: bytes) -> "Records | None":
     """A file or folder whose images are rows; None for images that are files, and for what is not known."""
     if start[:6] == b"\x93NUMPY" or (start[:2] == b"PK" and path.suffix == ".npz"):
+        from unstir.data.arrays import ArrayFile
+
         return ArrayFile(path)
-    if any((path / name).is_file() for name in SAVED):
+    from unstir.data.columns import HubDataset, Parquet
+
+    if any((path / name).is_file() for name in _SAVED):
         return HubDataset(path)
     tables = [path] if start[:4] == b"PAR1" else _in_folder(path, ".parquet")
     return Parquet(tables, str(path)) if tables else None

@@ -20,11 +20,11 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from unstir.data.folder import HELD_OUT, HELD_OUT_NAMES, joint_digest
+from unstir.data.folder import HELD_OUT, HELD_OUT_NAMES
 from unstir.data.images import LEFT_OUT, OTHER_SHAPE, Decoded, Refused, Shape, convert, decode
 from unstir.data.listing import item_digest, natural
 from unstir.data.rows import Rows, in_one_list, with_plain_labels
-from unstir.data.source import Chunk, Options, Plan, Source, chunk_ranges, chunk_rows, hold_out
+from unstir.data.source import Chunk, Options, Plan, Source, chunk_ranges, chunk_rows, hold_out, joint_digest
 from unstir.errors import UserError
 from unstir.progress import counted
 
@@ -47,7 +47,7 @@ class Records(ABC):
         """All rows. Raises UserError where there are none, or no images among them."""
 
 
-class Place(NamedTuple):
+class _Place(NamedTuple):
     """A row to be packed."""
 
     rows: Rows
@@ -106,9 +106,9 @@ class RecordsSource(Source):
         return chunk_ranges(total, num_train, chunk_rows(shape))
 
     @cached_property
-    def _arranged(self) -> tuple[list[Place], list[str], int, tuple[str, ...], str, list[tuple[str, str]]]:
+    def _arranged(self) -> tuple[list[_Place], list[str], int, tuple[str, ...], str, list[tuple[str, str]]]:
         """The rows in packing order with their labels' names; how many are of train; classes, rule and notes."""
-        train, held, notes = list[Place](), list[Place](), list[tuple[str, str]]()
+        train, held, notes = list[_Place](), list[_Place](), list[tuple[str, str]]()
         found = self._found()
         splits = {rows.split for rows in found}
         labelled = {rows.split for rows in found if any(label is not None for label in rows.labels)}
@@ -158,7 +158,7 @@ class RecordsSource(Source):
         names = [str(label) for label in labels]
         return names, tuple(sorted(set(names), key=natural))
 
-    def _common_shape(self, places: list[Place]) -> Shape:
+    def _common_shape(self, places: list[_Place]) -> Shape:
         """The shape of the first row that is an image."""
         first = ""
         for place in places:
@@ -170,7 +170,7 @@ class RecordsSource(Source):
                 return channels, height, width
         raise UserError("", self.name, f"has no image among {counted(len(places), 'row')}, such as {first}")
 
-    def _chunk(self, split: str, places: list[Place], labels: list[str], ids: Any, shape: Shape) -> Chunk:
+    def _chunk(self, split: str, places: list[_Place], labels: list[str], ids: Any, shape: Shape) -> Chunk:
         kept, pixels, digest = list[int](), list[NDArray[np.uint8]](), hashlib.sha256()
         refused, notes = list[tuple[str, str]](), list[tuple[str, str]]()
         for number, (place, label) in enumerate(zip(places, labels, strict=True)):
@@ -191,7 +191,7 @@ class RecordsSource(Source):
         block = np.stack(pixels) if pixels else np.empty((0, *shape), np.uint8)
         return Chunk(split, block, None if ids is None else ids[kept], refused, notes, digest.hexdigest())
 
-    def _decoded(self, place: Place, item: object) -> Decoded:
+    def _decoded(self, place: _Place, item: object) -> Decoded:
         """A row as an image. Raises Refused."""
         if isinstance(item, bytes | bytearray | memoryview):
             return decode(bytes(item), None, self.size, self.channels)
@@ -231,15 +231,15 @@ def _channels_first(first: int, second: int, third: int) -> bool:
     return first != second
 
 
-def _places(rows: Rows) -> list[Place]:
-    return [Place(rows, index) for index in range(len(rows.labels))]
+def _places(rows: Rows) -> list[_Place]:
+    return [_Place(rows, index) for index in range(len(rows.labels))]
 
 
-def _label(place: Place) -> Hashable:
+def _label(place: _Place) -> Hashable:
     return place.rows.labels[place.number]
 
 
-def _digest(place: Place, label: str, item: object) -> bytes:
+def _digest(place: _Place, label: str, item: object) -> bytes:
     """Identify a row by its name, its label and its content."""
     if isinstance(item, Image.Image):
         data = f"{item.mode} {item.size}".encode() + item.tobytes()

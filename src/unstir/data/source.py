@@ -20,11 +20,12 @@ _CHUNK_BYTES = 1 << 22
 
 NAMES = "mnist", "digits", "cifar10"
 """The data sets that are known by name."""
+PREFIX = "hf:"  # of the name of a data set on the Hub
 
 
 def is_named(source: str) -> bool:
     """Whether a source is a data set with a name, and no path."""
-    return source in NAMES or source.startswith("hf:")
+    return source in NAMES or source.startswith(PREFIX)
 
 
 class Chunk(NamedTuple):
@@ -150,3 +151,8 @@ def hold_out(names: Sequence[str], labels: Sequence[Hashable], fraction: float, 
         groups.setdefault(labels[index], []).append(index)
     counts = {label: min(max(1, round(len(group) * fraction)), len(group) - 1) for label, group in groups.items()}
     return {index for label, group in groups.items() for index in group[: counts[label]]}
+
+
+def joint_digest(digests: list[str]) -> str:
+    """Combine the chunks' digests into the source's."""
+    return hashlib.sha256("\n".join(digests).encode()).hexdigest()

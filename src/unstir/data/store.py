@@ -9,6 +9,13 @@
 
 Every array starts with a NumPy header of exactly 128 bytes, so that rows can be appended before their number is known,
 and so that a file's length alone tells whether it is whole. `np.load` reads the files like any others.
+
+While it is packed, a store lies in a staging folder beside the place where it will be:
+
+    .NAME.packing/store/    the arrays as they grow, then the manifest; renamed to NAME at the very end
+
+A lock beside the staging folder is held while that is in use, and both are removed however packing ends. What a killed
+packing leaves is removed by the next one, which begins again.
 """
 
 import hashlib
@@ -16,25 +23,28 @@ import json
 import math
 import mmap
 import os
-import re
+import shutil
 import sys
-import unicodedata
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, Self
+from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple, Self
 
 import numpy as np
 
 from unstir.data import manifest as manifests
-from unstir.data.disk import file_errors, open_file, usable_path
+from unstir.data.disk import file_errors, open_file, sync_folder, usable_path
 from unstir.data.images import Shape
-from unstir.data.manifest import MANIFEST, PACK_AGAIN, SPLITS, Note
-from unstir.errors import UserError, nearest, printable
+from unstir.data.manifest import MANIFEST, PACK_AGAIN, SPLITS, Note, Origin, sealed, write_origin
+from unstir.errors import UserError, printable
+from unstir.locks import held
 
 if TYPE_CHECKING:  # torch takes seconds to import and decoding workers do without it
     import torch
+
+    from unstir.data.source import Chunk
 
 HEADER_BYTES = 128
 LARGE = 1 << 28  # bytes of pixels from which on a store may not be in memory
@@ -218,64 +228,114 @@ def content_hash(folder: Path, shape: Shape, classes: Sequence[str], counts: dic
     return digest.hexdigest()
 
 
-def class_number(classes: Sequence[str], text: str, key: str = "label") -> int:
-    """Find a class by its name or its number in 0..len(classes)-1; `name:TEXT` and `number:TEXT` say which is meant.
+class Ahead:
+    """Asks the system for rows of an array, which it then reads aside; nothing is copied, nothing waits."""
 
-    Where classes are named by digits, a text may be the name of one class and the number of another: that is refused,
-    not guessed. Raises UserError about ``key`` naming what is near, or what there is.
+    def __init__(self, array: Array) -> None:
+        """Map the file; raises UserError where it has gone."""
+        with file_errors(array.file), open_file(array.file) as file:
+            self._map = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+        self._row = (array.length - HEADER_BYTES) // array.shape[0]
+
+    def __call__(self, rows: Iterable[int]) -> None:
+        """Begin to read rows, numbers in 0..N-1, where the system takes such advice."""
+        advice: Any = getattr(mmap, "MADV_WILLNEED", None)
+        for row in rows if advice is not None else ():
+            first = HEADER_BYTES + row * self._row
+            start = first - first % mmap.PAGESIZE
+            self._map.madvise(advice, start, first + self._row - start)
+
+
+class Writer:
+    """Appends chunks to the arrays of a store in the folder ``store``, made here, within a ``with`` block."""
+
+    def __init__(self, store: Path, shape: Shape, labelled: bool) -> None:
+        self.store, self._shape, self._labelled = store, shape, labelled
+        self.done = 0  # images packed or refused
+        self.rows = dict.fromkeys(SPLITS, 0)
+        self.refused, self.notes, self.digests = list[tuple[str, str]](), list[tuple[str, str]](), list[str]()
+
+    def __enter__(self) -> Self:
+        self.store.mkdir()
+        self._files = {key: array.file.open("wb") for key, array in self.arrays().items()}
+        for key, array in self.arrays().items():
+            self._files[key].write(array.header)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for file in self._files.values():
+            with suppress(OSError):  # a full disk again, already reported
+                file.close()
+
+    def arrays(self) -> dict[tuple[str, str], Array]:
+        """The arrays with all that was written."""
+        return arrays(self.store, self._shape, self.rows, self._labelled)
+
+    def write(self, chunk: "Chunk") -> None:
+        """Append one chunk."""
+        self._files[chunk.split, "images"].write(np.ascontiguousarray(chunk.pixels).data)
+        if chunk.labels is not None:
+            self._files[chunk.split, "labels"].write(chunk.labels.astype("<i8").data)
+        self.rows[chunk.split] += len(chunk.pixels)
+        self.done += len(chunk.pixels) + len(chunk.refused)
+        self.refused += chunk.refused
+        self.notes += chunk.notes
+        self.digests += [chunk.digest] if chunk.digest else []
+
+    def finish(self, classes: list[str]) -> str:
+        """Write the arrays' headers, now that their lengths are known, and make all of it last; the content hash."""
+        for key, array in self.arrays().items():
+            self._files[key].seek(0)
+            self._files[key].write(array.header)
+            _sync(self._files[key])
+        return content_hash(self.store, self._shape, classes, self.rows)
+
+
+def led_to(out: Path) -> Path:
+    """Where a link leads that holds no store yet, for no folder can be renamed to the link itself.
+
+    Raises UserError for one that leads to itself.
     """
-    if not classes:
-        raise UserError(key, text, "was given, but the data has no classes", {key: None})
-    names = {form(name): number for form in (_canonical, str) for number, name in enumerate(classes)}
-    wanted = text if text in names else _canonical(text)
-    named, numbered = names.get(wanted), _number(wanted, len(classes))
-    if named is None and numbered is None:
-        kind, _, rest = wanted.partition(":")
-        named = names.get(rest) if kind == "name" else None
-        numbered = _number(rest, len(classes)) if kind == "number" else None
-    number = numbered if named is None else named
-    if number is None:
-        near = nearest(wanted, map(_canonical, classes))
-        listed = f"give a number in 0..{len(classes) - 1}, or a name, such as {some(classes)}"
-        raise UserError(key, text, "is no class of the data", f"did you mean {near}?" if near else listed)
-    if numbered is not None and numbered != number:
-        both = f"is the name of class {named} and the number of class {classes[numbered]}"
-        raise UserError(key, text, both, ({key: f"name:{text}"}, {key: f"number:{text}"}))
-    return number
+    with suppress(OSError):  # said where it is written
+        if out.is_symlink() and not is_store(out):
+            end = Path(os.path.realpath(out))
+            if end.is_symlink():
+                raise UserError("", out, "is a link that leads to itself", "name another folder")
+            return end
+    return out
 
 
-def matched(names: Sequence[str], classes: Sequence[str]) -> tuple[int, ...] | None:
-    """The number among ``classes`` of each of as many ``names`` that somebody else gave; None for other classes.
+@contextmanager
+def staging_folder(out: Path) -> Iterator[Path]:
+    """Make an empty folder, under a lock, where the store of `out` is built; it is removed at the end of the block.
 
-    Case, spaces, - and _ make no difference to names in the same order. Numbers alone, as of data without names, say
-    nothing: they are matched by their place, unless both lists have the same ones.
+    Raises UserError if it is in use.
     """
-    if len(names) != len(classes):
-        return None
-    ours, theirs = ([_canonical(printable(name)) for name in each] for each in (names, classes))
-    alike = [[plain(name) for name in each] for each in (names, classes)]
-    same = sorted(ours) == sorted(theirs)
-    numbers = any(all(map(str.isdecimal, each)) for each in (ours, theirs))
-    if alike[0] == alike[1] or (numbers and not same):
-        return tuple(range(len(ours)))
-    return tuple(map(theirs.index, ours)) if same and len(set(ours)) == len(ours) else None
+    staging = out.parent / f".{out.name}.packing"
+    out.parent.mkdir(parents=True, exist_ok=True)
+    busy = UserError("", out, "is packed by another process", "wait for it or choose another folder")
+    with held(staging.with_name(f"{staging.name}.lock"), busy):
+        shutil.rmtree(staging, ignore_errors=True)  # left by a killed packing
+        try:
+            staging.mkdir()
+            yield staging
+        finally:
+            shutil.rmtree(staging, ignore_errors=True)
 
 
-def plain(name: str) -> str:
-    """A name of a class without what makes no difference between two: case, and which of spaces, - and _ it has."""
-    return re.sub(r"[\s_-]+", " ", _canonical(printable(name)).casefold())
+def publish(store: Path, out: Path, manifest: dict[str, Any], origin: Origin) -> None:
+    """Write origin and manifest, and give the finished store its name in one rename."""
+    write_origin(store, origin)
+    with (store / MANIFEST).open("wb") as file:
+        file.write(sealed(manifest))
+        _sync(file)
+    sync_folder(store)
+    if out.is_dir():
+        out.rmdir()  # empty, the caller has looked
+    store.rename(out)
+    sync_folder(out.parent)
 
 
-def some(names: Sequence[str], first: int = 0) -> str:
-    """At most four names of classes, each of at most 40 characters, beginning with number ``first``, for a message."""
-    shown = [name if len(name) <= 40 else f"{name[:37]}..." for name in names[first : first + 4]]
-    return ", ".join(shown) + ", ..." * (len(names) > first + 4)
-
-
-def _canonical(name: str) -> str:
-    """The form in which names are compared: macOS takes letters and their accents apart."""
-    return unicodedata.normalize("NFC", name).strip()
-
-
-def _number(text: str, num_classes: int) -> int | None:
-    return int(text) if re.fullmatch("[0-9]{1,9}", text) and int(text) < num_classes else None
+def _sync(file: BinaryIO) -> None:
+    file.flush()
+    os.fsync(file.fileno())

@@ -18,14 +18,13 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from unstir.data.disk import file_sha256, require_space, tar_errors
-from unstir.data.folder import HELD_OUT, FolderSource, joint_digest
+from unstir.data.folder import HELD_OUT, FolderSource
 from unstir.data.images import EXTENSIONS, LEFT_OUT, MAX_FILE_BYTES, Shape
 from unstir.data.records import Records, RecordsSource, file_stamp, split_of
 from unstir.data.rows import Rows
-from unstir.data.source import Options, Plan, Source
+from unstir.data.source import Options, Plan, Source, joint_digest
 from unstir.errors import UserError, printable
 
-ENDINGS = ".tar", ".tar.gz", ".tgz"
 LABELS = ("cls", "txt", "json")
 _MOST_LABEL = 1 << 16  # bytes
 _FURTHER = f"{LEFT_OUT}: beside the image of its sample, as masks are"

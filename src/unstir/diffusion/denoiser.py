@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
@@ -10,9 +11,11 @@ from unstir.diffusion.arithmetic import autocast, repeatable
 from unstir.diffusion.augmentation import unaugmented
 from unstir.errors import NotFiniteError, UserError
 from unstir.randomness import Key
-from unstir.theory.oracle import KnownData
 from unstir.theory.parameterization import Parameterization
 from unstir.theory.process import Process
+
+if TYPE_CHECKING:
+    from unstir.theory.oracle import KnownData
 
 
 @dataclass(frozen=True)
@@ -137,7 +140,7 @@ def at_each_time(function: Callable[[Tensor, int], Prediction]) -> Denoise:
     return denoise
 
 
-def known(data: KnownData, process: Process) -> Denoise:
+def known(data: "KnownData", process: Process) -> Denoise:
     """The exact denoiser of known data (`theory.oracle`), such as the images of a training set."""
 
     @at_each_time

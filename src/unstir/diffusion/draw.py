@@ -11,7 +11,6 @@ from torch import Tensor
 from unstir import randomness
 from unstir.chain import SAMPLERS, Chain
 from unstir.diffusion.denoiser import Denoise, clipped, finite, thresholded
-from unstir.diffusion.guidance import Interval, guided
 from unstir.diffusion.samplers import Step, function_of
 from unstir.errors import UserError
 from unstir.pixels import to_uint8
@@ -32,6 +31,8 @@ def steered(
     An output that is not finite raises NotFiniteError, which names the image by ``indices``, int64 [B].
     """
     if chain.guidance != 1:
+        from unstir.diffusion.guidance import Interval, guided
+
         if weak is None:
             needs = "needs a network trained with train.label_dropout, or a weaker one as guide"
             raise UserError("guidance", chain.guidance, needs, {"guidance": 1})

@@ -24,8 +24,7 @@ from torch import Tensor
 from unstir import randomness
 from unstir.diffusion.denoiser import Denoise, Prediction
 from unstir.randomness import Key
-from unstir.theory.gaussian import Gaussian
-from unstir.theory.process import Process
+from unstir.theory.process import Gaussian, Process
 from unstir.theory.schedule import Coefficient
 from unstir.theory.variance import log_variance
 

@@ -1,17 +1,14 @@
 """From a model and a job to images in memory, a batch at a time: image i is the same in whatever batch and job."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from unstir.chain import Chain
-from unstir.diffusion.draw import starting_noise
 from unstir.diffusion.samplers import Step
 from unstir.errors import UserError, within_memory
-from unstir.pictures.animation import MAX_FRAMES, Frame, collect
-from unstir.progress import counter, counting
 from unstir.runs.model import Model
 
 MOST_IMAGES = 100_000_000
@@ -78,29 +75,3 @@ def steps(model: Model, job: Job, begin: int) -> tuple[range, Iterator[Step]]:
             yield from model.draw(job.chain, slots, model.labels.of(slots, job.label, job.shares))
 
     return computed, taken()
-
-
-def trajectory(model: Model, job: Job, shown: int, *, limit: int = MAX_FRAMES) -> list[Frame]:
-    """The way of a job's images 0..shown-1 from noise, in its own batches: at most ``limit`` states of the chain.
-
-    Raises UserError as `sample_batches`.
-    """
-    check(model, job)
-    times, shown = job.chain.times(model.process.schedule), min(shown, job.num)
-    total, parts = -(-shown // job.batch_size) * (len(times) - 1), []
-    with counting("drawing trajectories", "steps") as count:
-        on_step = counter(count, total)
-
-        def counted(taken: Iterable[Step]) -> Iterator[Step]:
-            for step in taken:
-                on_step()
-                yield step
-
-        for begin in range(0, shown, job.batch_size):
-            indices, taken = steps(model, job, begin)
-            x_T = starting_noise(job.chain.seed, torch.tensor(indices), model.shape)
-            parts.append(collect(counted(taken), x_T, times, limit))
-    return [
-        Frame(same[0].t, *(torch.cat([getattr(frame, name) for frame in same])[:shown] for name in ("x", "x0")))
-        for same in zip(*parts, strict=True)
-    ]

@@ -25,11 +25,9 @@ from unstir.pictures.grid import grid, is_whole, named_grid, read, titled, to_pi
 from unstir.pixels import to_uint8
 from unstir.progress import counter, counting
 from unstir.runs import sidecar
-from unstir.runs.checks import is_count, is_text
-from unstir.runs.compiling import Compile
-from unstir.runs.compiling import check as check_compile
+from unstir.runs.build import Compile, check_compile
 from unstir.runs.config import Config
-from unstir.runs.files import make_folder, remove_partials, staging, write_text, writing
+from unstir.runs.files import is_count, is_text, make_folder, remove_partials, staging, write_text, writing
 from unstir.runs.lines import decode, encode
 from unstir.runs.model import Model
 from unstir.runs.toml import to_dict
@@ -62,7 +60,7 @@ def save_images(model: Model, job: Job, out: Path, group: Alone = Alone()) -> tu
         model = model.computing_in(todo["dtype"])
     if todo["compile"] != model.compile:
         logger.info(f"{out} was begun with compile={todo['compile']} and goes on so, for all of its images to be alike")
-        check_compile(todo["compile"], model.device, "name another folder, for these images were begun compiled")
+        check_compile(todo["compile"], model.device, "name another folder: these images were begun compiled")
         model = model.compiling(todo["compile"])
     begins = todo["begins"][group.rank :: group.size]
     total, shown = len(begins) * job.chain.cost(model.process.schedule).steps, counting("sampling", "steps")

@@ -1,24 +1,18 @@
 """Samples of a model as files, with an animation and a strip of how the first of them came from noise."""
 
-from collections.abc import Callable, Collection
-from dataclasses import dataclass, replace
-from functools import partial
+from collections.abc import Collection
+from dataclasses import dataclass
 from pathlib import Path
 
 from unstir.chain import FAST, Chain
 from unstir.errors import UserError
-from unstir.generate.drawing import Job, trajectory
-from unstir.generate.folder import computing_with, drawn_classes, name_of, save_images, settings_in
+from unstir.generate.drawing import Job
+from unstir.generate.folder import name_of, save_images
 from unstir.group import Alone
-from unstir.pictures.animation import MAX_FRAMES, STAGES, Frame, animation_kind, save_animation
-from unstir.pictures.animation import strip as strip_of
-from unstir.pictures.grid import titled
 from unstir.runs import sidecar
 from unstir.runs.model import Model
 
 NAMES = "grid", "noise", "settings"  # names in a folder of images, besides the numbers of these
-MOVING, IN_STRIP = 64, 8  # the first images that an animation and a strip show
-
 LONG = 250  # network calls an image: longer chains than this are not taken without a word
 
 
@@ -78,7 +72,9 @@ def sample(
     _check("strip", strip, (".png",), folder)
     model, job = save_images(model, job, folder, group)
     if (animation or strip) and group.is_first:
-        _save_trajectories(model, job, folder, animation, strip, stages or STAGES)
+        from unstir.generate.trajectories import save_trajectories
+
+        save_trajectories(model, job, folder, animation, strip, stages)
     return Sampled(folder, job, model.cost(job.chain, " each"), tuple(path for path in (animation, strip) if path))
 
 
@@ -89,20 +85,3 @@ def _check(key: str, file: Path | None, suffixes: tuple[str, ...], folder: Path)
     if file.resolve().parent == folder.resolve() and (file.stem in NAMES or file.stem.isdecimal()):
         raise UserError(key, file, "is the name of a file of the images themselves", "name another")
     sidecar.check(file, key=key, suffixes=suffixes)
-
-
-def _save_trajectories(
-    model: Model, job: Job, folder: Path, animation: Path | None, strip: Path | None, stages: int
-) -> None:
-    """Draw the first images once more, exactly as those of the folder, and write their trajectories."""
-    limit, settings = max(MAX_FRAMES, stages), settings_in(folder)
-    with computing_with(settings["threads"]):
-        frames = trajectory(model, job, MOVING if animation else IN_STRIP, limit=limit)
-    settings |= {"num": job.num, "frames": len(frames), "cost": model.cost(job.chain)}
-    if animation:
-        write: Callable[[Path], None] = partial(save_animation, frames, nrow=model.nrow, kind=animation_kind(animation))
-        sidecar.save(animation, write, "unstir sample", settings)
-    if strip:
-        first: list[Frame] = [replace(frame, x=frame.x[:IN_STRIP], x0=frame.x0[:IN_STRIP]) for frame in frames]
-        sheet = titled(strip_of(first, stages), ", ".join(drawn_classes(model, job, IN_STRIP)))
-        sidecar.save(strip, sidecar.png(sheet), "unstir sample", {**settings, "stages": stages})

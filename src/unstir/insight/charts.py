@@ -16,8 +16,7 @@ from unstir.insight.facts import Facts, same_features
 from unstir.insight.wording import count
 from unstir.metrics.evaluation import Evaluation
 from unstir.metrics.figures import Figure
-from unstir.pictures.animation import evenly
-from unstir.pictures.charts import log_axis
+from unstir.pictures.charts import evenly, log_axis
 from unstir.runs import build
 from unstir.significance import mean_of
 
@@ -148,7 +147,7 @@ def calls(facts: Facts) -> list[str]:
             ]
             width = max(ticks[-1] / ticks[0], 2)
             bars(axes, by_value((calls * width ** (BESIDE * aside), figure) for calls, aside, figure in points), name)
-        bounds(axes, main, ceiling=False)
+        _bounds(axes, main, ceiling=False)
         log_axis(axes, "y")
         log_axis(axes, "x")
         axes.set_xticks(ticks, [str(tick) for tick in ticks], minor=False)
@@ -188,7 +187,7 @@ def by_images(
         for name, points in series.items():
             bars(axes, points, _plain(name))
         if bounded is not None:
-            bounds(axes, bounded)
+            _bounds(axes, bounded)
         log_axis(axes, "y")
         _images_axis(axes)
         return [_inline(axes, id_, label or f"{title} by images seen in training, with error bars")]
@@ -212,7 +211,7 @@ def mean_losses(lines: Iterable[Mapping[str, Any]], split: str) -> list[Point]:
     return [(seen, *mean_of(item)[:2]) for seen, item in result]
 
 
-def bounds(axes: Any, figure: Figure, ceiling: bool = True) -> None:
+def _bounds(axes: Any, figure: Figure, ceiling: bool = True) -> None:
     """The floor and the ceiling of a figure as lines."""
     if figure.floor is not None:
         axes.axhline(figure.floor, linestyle=":", linewidth=1, color=INK, label="real images (floor)")

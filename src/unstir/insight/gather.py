@@ -20,8 +20,7 @@ from unstir.progress import counting
 from unstir.runs import build, checkpoint, toml
 from unstir.runs.checkpoint import Checkpoint
 from unstir.runs.lines import decode
-from unstir.runs.loading import check_same
-from unstir.runs.run import Run
+from unstir.runs.run import Run, check_same
 from unstir.runs.stores import compared_with
 from unstir.runs.timetable import snapshots
 from unstir.theory.averages import WIDTHS

@@ -4,7 +4,7 @@ import statistics
 from collections.abc import Iterable
 from typing import Any, TypeGuard
 
-from unstir.runs import checks
+from unstir.runs import files
 
 Line = dict[str, Any]  # of a log
 Lines = tuple[Line, ...]
@@ -13,7 +13,7 @@ LARGEST = 1e60  # a larger value of a log counts as none: Welch's test takes fou
 
 def is_number(value: Any) -> TypeGuard[float]:
     """Whether a value of a log is a number that can be computed with: finite, and not beyond `LARGEST`."""
-    return checks.is_number(value) and abs(value) <= LARGEST
+    return files.is_number(value) and abs(value) <= LARGEST
 
 
 def numbers(lines: Iterable[Line], key: str) -> list[float]:

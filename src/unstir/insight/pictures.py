@@ -16,8 +16,9 @@ from unstir import randomness
 from unstir.chain import Chain
 from unstir.data import Store
 from unstir.errors import UserError
-from unstir.generate.drawing import Job, trajectory
+from unstir.generate.drawing import Job
 from unstir.generate.folder import SETTINGS, read_images
+from unstir.generate.trajectories import trajectory
 from unstir.metrics.classifier import FILE, Classifier, classifier_for
 from unstir.metrics.evaluation import SHARES, Evaluation
 from unstir.metrics.nearest import nearest, nearest_features

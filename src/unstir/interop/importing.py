@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from unstir.chain import DEFAULTS, FAST
-from unstir.data.recognised import refuse_onnx
+from unstir.data.disk import refuse_onnx
 from unstir.errors import UserError
 from unstir.interop import hub
 from unstir.interop.diffusers_folder import PATTERNS, is_folder_of_diffusers, read_folder
@@ -21,8 +21,7 @@ from unstir.runs.card import NAME, DataCard
 from unstir.runs.checkpoint import Checkpoint
 from unstir.runs.config import Config
 from unstir.runs.folder import is_run
-from unstir.runs.loading import misfits
-from unstir.runs.run import Run
+from unstir.runs.run import Run, misfits
 from unstir.runs.sections import DataConfig, GridConfig, LossConfig, TrainConfig
 from unstir.runs.toml import to_dict
 

@@ -15,9 +15,9 @@ import torch
 from torch import Tensor
 
 from unstir.data import SPLITS, Store, is_store, pack
+from unstir.data.classes import matched, some
+from unstir.data.disk import refuse_onnx
 from unstir.data.images import COLOUR_LOST
-from unstir.data.recognised import refuse_onnx
-from unstir.data.store import matched, some
 from unstir.errors import UserError
 from unstir.generate.folder import SETTINGS, classes_in, settings_in
 from unstir.progress import counted

@@ -18,8 +18,8 @@ from torch import Tensor
 
 from unstir import randomness
 from unstir.data import Store
+from unstir.data.classes import class_number
 from unstir.data.disk import usable_path
-from unstir.data.store import class_number
 from unstir.errors import UserError, printable
 from unstir.metrics.evaluation import SHARES
 from unstir.metrics.features import wrong_images

@@ -26,9 +26,8 @@ from unstir.pictures.charts import likelihood_curves
 from unstir.pixels import from_uint8
 from unstir.progress import counted, counter, counting
 from unstir.randomness import Key
-from unstir.runs.checks import check as check_kinds
-from unstir.runs.checks import is_count, is_text
-from unstir.runs.files import check_writable, make_folder, replacing, write_text
+from unstir.runs.files import check as check_kinds
+from unstir.runs.files import check_writable, is_count, is_text, make_folder, replacing, write_text
 from unstir.runs.lines import decode, encode
 from unstir.runs.model import Model, weights_in_words
 from unstir.runs.stores import check_data

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from unstir.diffusion.samplers import Step
 from unstir.errors import UserError
+from unstir.pictures.charts import evenly
 from unstir.pictures.grid import GAP, blank, grid, write
 from unstir.pixels import to_uint8
 
@@ -46,13 +47,6 @@ def collect(steps: Iterable[Step], x_T: Tensor, times: Sequence[int], limit: int
     if seen != list(times):
         raise ValueError(f"the chain had {len(seen) - 1} steps to t = {t}, not {len(times) - 1} to {times[-1]}")
     return [*frames, Frame(t, to_uint8(x), to_uint8(x))]
-
-
-def evenly(count: int, limit: int) -> list[int]:
-    """At most ``limit`` >= 2 of the numbers 0..count-1, evenly spread, with both ends; rising, none twice."""
-    if count <= limit:
-        return list(range(count))
-    return [round(i * (count - 1) / (limit - 1)) for i in range(limit)]
 
 
 def animation_kind(path: Path) -> str:

@@ -5,8 +5,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from unstir.pictures.animation import evenly
-
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
@@ -30,6 +28,13 @@ TICKS = ((1,), (1, 3), (1, 2, 5))  # the labels of a decade: the first that give
 MARKERS = ("o", "s", "^", "D", "v", "X", "P", "<", "*", "h")
 DASHES = ("-", "--", "-.", ":")
 PALETTE = "petroff10"  # of matplotlib; to be distinguished under all common forms of colour blindness (Petroff 2021)
+
+
+def evenly(count: int, limit: int) -> list[int]:
+    """At most ``limit`` >= 2 of the numbers 0..count-1, evenly spread, with both ends; rising, none twice."""
+    if count <= limit:
+        return list(range(count))
+    return [round(i * (count - 1) / (limit - 1)) for i in range(limit)]
 
 
 def series(place: int) -> dict[str, Any]:

@@ -1,8 +1,20 @@
-"""From a config to the objects it describes. The one place that reads names and returns mathematics or networks."""
+"""From a config to the objects it describes. The one place that reads names and returns mathematics or networks.
 
+`torch.compile` changes a network in place, so that its weights keep their names. It joins what lies between the
+products of matrices into few kernels. "graphs" also records these as CUDA graphs, which a GPU runs without waiting for
+Python between them; elsewhere it is "yes". The kernels are written and compiled at the first call, in minutes; torch
+keeps them (in TORCHINDUCTOR_CACHE_DIR), so that the next start takes seconds. They give other last bits, so a run keeps
+to what it began with.
+"""
+
+import os
+import shutil
+import sys
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from functools import lru_cache
-from typing import Literal
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Literal
 
 import torch
 from torch import Tensor, nn
@@ -10,9 +22,7 @@ from torch import Tensor, nn
 from unstir.diffusion.arithmetic import layout
 from unstir.diffusion.augmentation import unaugmented
 from unstir.diffusion.denoiser import Denoiser
-from unstir.diffusion.loss import Objective
-from unstir.diffusion.times import TimeTable, probabilities
-from unstir.errors import UserError
+from unstir.errors import Remedy, UserError
 from unstir.nn import own
 from unstir.nn.config import ModelConfig
 from unstir.nn.unet import UNet, flops
@@ -22,7 +32,10 @@ from unstir.runs.sections import DiffusionConfig
 from unstir.theory.parameterization import PARAMETERIZATIONS
 from unstir.theory.process import Process
 from unstir.theory.schedule import SCHEDULES, NoiseSchedule, zero_terminal_snr
-from unstir.theory.weighting import loss_weights
+
+if TYPE_CHECKING:
+    from unstir.diffusion.loss import Objective
+    from unstir.diffusion.times import TimeTable
 
 
 def schedule(config: DiffusionConfig) -> NoiseSchedule:
@@ -184,8 +197,11 @@ def teacher(config: Config, net: nn.Module, dtype: torch.dtype) -> Denoiser:
     return replace(made, parameterization=parameterization)
 
 
-def objective(config: Config, denoiser: Denoiser) -> Objective | None:
+def objective(config: Config, denoiser: Denoiser) -> "Objective | None":
     """What the config's [loss] asks training to minimise, its weights on the network's device; None: ends of paths."""
+    from unstir.diffusion.loss import Objective  # which sampling does not need
+    from unstir.theory.weighting import loss_weights
+
     cfg, weights = config.loss, None
     if cfg.objective == "consistency":
         return None
@@ -196,11 +212,13 @@ def objective(config: Config, denoiser: Denoiser) -> Objective | None:
     return Objective(cfg.objective, weights, cfg.vlb_weight)
 
 
-def times(config: Config, device: torch.device) -> TimeTable | None:
+def times(config: Config, device: torch.device) -> "TimeTable | None":
     """What draws the times by the density that the config's [loss] asks for, on ``device``; None: by no density.
 
     Without one they are uniform, or weighted so that means of losses are those over uniform times.
     """
+    from unstir.diffusion.times import TimeTable, probabilities
+
     cfg = config.loss
     if cfg.times in ("uniform", "importance"):
         return None
@@ -244,3 +262,55 @@ def has_native_bfloat16(on: torch.device) -> bool:
         probes = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
         return any(getattr(torch.cpu, probe, lambda: False)() for probe in probes)
     return False
+
+
+Compile = Literal["no", "yes", "graphs"]
+BACKEND = "inductor"
+NO = MappingProxyType({"compile": "no"})
+
+
+def compiled(denoiser: Denoiser, how: str) -> Denoiser:
+    """The denoiser with its network compiled in place; "no" leaves it as it is. Raises UserError as `check_compile`.
+
+    Kernels are for one shape each, so that none depends on the shapes that came before. Nothing is chosen by timing it,
+    so that every process makes the same ones. With "graphs" gradients begin as zeros that are to be kept
+    (``zero_grad(set_to_none=False)``): those of a first micro-batch would lie where the graph of the next one writes.
+    """
+    if how not in ("yes", "graphs"):
+        return denoiser
+    check_compile(how, next(denoiser.net.parameters()).device)
+    options = {"triton.cudagraphs": how == "graphs", "deterministic": True} if BACKEND == "inductor" else {}
+    known = {key: value for key, value in options.items() if _is_option(key)}
+    denoiser.net.compile(backend=BACKEND, dynamic=False, options=known or None)
+    for parameter in denoiser.net.parameters():
+        if how == "graphs" and parameter.requires_grad:
+            parameter.grad = torch.zeros_like(parameter)
+    return replace(denoiser, reuses_output=how == "graphs")
+
+
+def _is_option(key: str) -> bool:
+    """Whether this version of torch has an option of its compiler ("deterministic" came after the first that do)."""
+    from torch._inductor import config  # a second that few commands need
+
+    return key in config.get_config_copy()
+
+
+def set_aside(how: str) -> AbstractContextManager[object]:
+    """In this block compiled networks run as they were written: for a few calls of other shapes."""
+    return torch.compiler.set_stance("force_eager") if how in ("yes", "graphs") else nullcontext()
+
+
+def check_compile(how: str, device: torch.device, mend: Remedy = NO) -> None:
+    """Raise UserError, with what ``mend``s it, where this machine cannot compile as asked for the device."""
+    if how in ("yes", "graphs") and (reason := lacking(device)):
+        raise UserError("compile", how, f"does not work: {reason}", mend)
+
+
+def lacking(device: torch.device) -> str:
+    """What this machine lacks to compile for the device, with its remedy; "" where nothing is."""
+    if device.type not in ("cpu", "cuda"):
+        return f"torch compiles for CPU and CUDA, not for {device.type}; use another device"
+    name = os.environ.get("CXX") or ("clang++" if sys.platform == "darwin" else "g++")
+    if shutil.which(name) is None:
+        return f"there is no C++ compiler {name} on this machine; install it, or name another in CXX"
+    return ""

@@ -29,8 +29,7 @@ from unstir.data.disk import sync_folder
 from unstir.diffusion.arithmetic import kernels
 from unstir.errors import UserError, remedy
 from unstir.randomness import VERSION
-from unstir.runs.checks import check, check_format, is_count
-from unstir.runs.files import replacing, writing
+from unstir.runs.files import check, check_format, is_count, replacing, writing
 
 FORMAT = 8
 NAME = re.compile(r"step-(\d+)\.safetensors")

@@ -12,19 +12,27 @@ held_out.jsonl      a line at the same moments: losses of the same training and 
 curves.png          loss, gradient norm and learning rate; losses.png: those of held_out.jsonl
 """
 
+import hashlib
+import json
+import logging
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 from typing import Any, Self
+
+from safetensors import SafetensorError, safe_open
 
 from unstir.chain import DEFAULTS, Chain
 from unstir.errors import UserError
 from unstir.locks import held
-from unstir.runs import card, lines, mistaken, settings, toml
+from unstir.runs import card, lines, toml
 from unstir.runs.card import DataCard, Labels
-from unstir.runs.config import Config, steps_in
+from unstir.runs.config import MAY_CHANGE, Config, steps_in
 from unstir.runs.files import PARTIAL, make_folder, remove_partials, write_text
+
+logger = logging.getLogger(__name__)
 
 OWN = "config.toml", "data.json", "metrics.jsonl", "held_out.jsonl", "events.jsonl", "curves.png", "losses.png"
 """The files of a run's folder that only the holder of its lock writes."""
@@ -42,7 +50,7 @@ class RunFolder:
     def create(cls, config: Config, path: Path, data: DataCard) -> Self:
         """Make the folder of a new run. Raises UserError where ``path`` holds something else or cannot be written."""
         check_free(path)
-        run = cls(make_folder(path), config, replace(data, run=settings.identity(config)))
+        run = cls(make_folder(path), config, replace(data, run=identity(config)))
         card.save(path, run.data)
         run.save_config()  # last: a folder with a config is a run
         return run
@@ -52,9 +60,9 @@ class RunFolder:
         """Open a run folder. Raises UserError where it holds no run or a broken one."""
         path = Path(path)
         if not is_run(path):
-            mistaken.refuse(path)
+            _refuse(path)
         data = card.load(path)  # first: its number says whether this version reads the rest
-        return cls(path, settings.of_run(path), data)
+        return cls(path, _of_run(path), data)
 
     @property
     def checkpoints(self) -> Path:
@@ -165,3 +173,57 @@ def check_free(path: Path) -> None:
 def is_run(path: Path) -> bool:
     """Whether a folder holds a run."""
     return (path / "config.toml").is_file()
+
+
+def _refuse(path: Path) -> None:
+    """Raise UserError for a path that is no run; of one in a run it names that run."""
+    if not path.exists():
+        raise UserError("", path, "does not exist", "name the folder of a run")
+    for parent in path.parents:
+        with suppress(OSError):  # a folder that may not be looked into is none that is meant
+            if is_run(parent) and (parent / "data.json").is_file():  # config.toml alone is a usual name
+                raise UserError("", path, f"lies in the run {parent}", f"name {parent}")
+    raise UserError("", path, "holds no run (config.toml is missing)", "name the folder of one")
+
+
+def _of_run(folder: Path) -> Config:
+    """The config of the run in a folder; UserError where config.toml or a setting in it is missing or wrong."""
+    file = folder / "config.toml"
+    tables, saved = toml.read(file), _saved(folder)
+    if saved is None:
+        return toml.from_dict(tables, str(file))
+    kept, edited = toml.flat(saved), list[str]()
+    for key, value in toml.flat(tables).items():
+        if key in MAY_CHANGE:
+            section, name = key.split(".")
+            saved[section][name] = value
+        elif kept.get(key) != value:
+            edited.append(key)
+    if edited:
+        _warn(f"{file}: {', '.join(edited)} have no effect, for a run keeps the settings that it was trained with")
+    return toml.from_dict(saved, str(file))
+
+
+def identity(config: Config) -> str:
+    """SHA-256 (hex) of what a run keeps of its settings: weights of the same data and settings are of one run."""
+    kept = {key: value for key, value in toml.flat(config).items() if key not in (*MAY_CHANGE, "recipe")}
+    return hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()
+
+
+def _saved(folder: Path) -> dict[str, Any] | None:
+    """The config in the newest file of weights, as nested dicts; None where there is none that can be read."""
+    files = [path for part in ("checkpoints", "weights") for path in (folder / part).glob("step-*.safetensors")]
+    for path in sorted(files, key=lambda path: path.name, reverse=True):
+        with suppress(OSError, SafetensorError, ValueError, TypeError, KeyError, RecursionError):
+            with safe_open(path, framework="numpy") as file:
+                metadata = file.metadata()
+            text = metadata["unstir"]
+            if hashlib.sha256(text.encode()).hexdigest() == metadata["text_sha256"]:
+                return dict(json.loads(text)["config"])
+    return None
+
+
+@cache
+def _warn(text: str) -> None:
+    """Log a warning once in a process, however often the run is opened."""
+    logger.warning(text)

@@ -6,13 +6,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from unstir.data.recognised import refuse_onnx
+from unstir.data.disk import refuse_onnx
 from unstir.errors import UserError
 from unstir.runs import build, checkpoint, toml
 from unstir.runs.checkpoint import Checkpoint
 from unstir.runs.config import Config
-from unstir.runs.loading import misfits, weights_of
-from unstir.runs.run import Run, run_and_step
+from unstir.runs.run import Run, misfits, run_and_step, weights_of
 
 MAY_BE_NEW = ("label.weight", "augment.weight")  # of networks with more inputs than others
 

@@ -20,8 +20,7 @@ from typing import IO, Any
 from unstir.data.disk import sync_folder
 from unstir.errors import UnwrittenError
 from unstir.runs.checkpoint import Checkpoint
-from unstir.runs.checks import Kind, check, is_count, is_figure, is_figures, is_number, is_text
-from unstir.runs.files import write_text
+from unstir.runs.files import Kind, check, is_count, is_figure, is_figures, is_number, is_text, write_text
 
 CHECKSUM = "crc32"
 

@@ -14,16 +14,16 @@ import torch
 from torch import Tensor
 
 from unstir.chain import Chain
-from unstir.data.store import matched, some
+from unstir.data.classes import matched, some
 from unstir.diffusion.arithmetic import kernels
 from unstir.diffusion.denoiser import Denoise, Denoiser, Labelled
 from unstir.diffusion.draw import draw, starting_noise
 from unstir.diffusion.samplers import Step
 from unstir.errors import UserError
 from unstir.runs import build
+from unstir.runs.build import compiled
 from unstir.runs.card import DataCard, Labels
-from unstir.runs.compiling import compiled
-from unstir.runs.kind import Kind
+from unstir.runs.config import Kind
 from unstir.theory.process import Process
 from unstir.theory.schedule import NoiseSchedule
 from unstir.theory.variance import check_variance
@@ -38,7 +38,7 @@ class Model:
     goes by default. ``chain`` is how it is sampled where nothing else is asked. ``weights_sha256`` is the hash (hex) of
     the weights, those of ``step``; ``ema`` says whether averaged ones were asked for, ``averaged`` whether they are so;
     both are the width of an average made after training.
-    ``dtype`` is "float32", "bfloat16" or "auto", ``compile`` what `compiling.compiled` takes, ``engine``
+    ``dtype`` is "float32", "bfloat16" or "auto", ``compile`` what `build.compiled` takes, ``engine``
     what computes the network. ``settings`` are those of
     the network and the process, as JSON has them. Guidance leads away from the ``guide`` (autoguidance, Karras et al.
     2024: a smaller network or one trained less, on the same data) or, with None, from the model without its label.

@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, Any
 import unstir
 from unstir.data.disk import sync_folder
 from unstir.errors import UserError
-from unstir.runs.checks import is_count
-from unstir.runs.files import check_file, make_folder, replacing, save_png, write_text
+from unstir.runs.files import check_file, is_count, make_folder, replacing, save_png, write_text
 
 if TYPE_CHECKING:
     from PIL.Image import Image

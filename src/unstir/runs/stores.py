@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from unstir.data import SPLITS, Store, is_store
-from unstir.data.store import matched, plain, some
+from unstir.data.classes import matched, plain, some
 from unstir.errors import UserError
 from unstir.progress import counted
 from unstir.runs.card import DataCard

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from unstir.runs.checks import is_figure
+from unstir.runs.files import is_figure
 
 BITS = "bits", "bits_error", "bits_train", "bits_train_error"
 

@@ -4,34 +4,36 @@ Everything that can be refused is refused before the run's folder is made or cha
 """
 
 import dataclasses
+import hashlib
+import json
 import logging
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from unstir.data import SPLITS, Store
+from unstir.data import SPLITS, Store, is_store, pack
+from unstir.data.disk import usable_path
+from unstir.data.embedded import EMBEDDED
 from unstir.data.images import COLOUR_LOST, LEFT_OUT, UNLABELLED
 from unstir.data.levels import of_range
+from unstir.data.source import NAMES, is_named
 from unstir.errors import UserError, within_memory
 from unstir.group import Alone
 from unstir.progress import counted
-from unstir.runs import build, checkpoint, compiling, resources
+from unstir.runs import build, checkpoint, resources
 from unstir.runs.card import DataCard
 from unstir.runs.config import Config
-from unstir.runs.folder import is_run
-from unstir.runs.initial import check_teacher, is_pinned, pinned
-from unstir.runs.loading import compare
-from unstir.runs.run import Run
-from unstir.runs.timetable import newest_grid
+from unstir.runs.folder import check_free, is_run
+from unstir.runs.initial import check_initial, check_teacher, is_pinned, pinned
+from unstir.runs.run import Run, compare
+from unstir.runs.sections import DataConfig
+from unstir.runs.timetable import check_changed, newest_grid, settled
 from unstir.theory.parameterization import PARAMETERIZATIONS
 from unstir.train import parallel
-from unstir.train.fits import fitting
-from unstir.train.observer import Observer, Stop
-from unstir.train.packed import check_sides, open_data
-from unstir.train.rate import check_changed, settled
-from unstir.train.sentences import conclusion, introduction
-from unstir.train.tracking import tracked
+from unstir.train.fits import check_weights, fitting
+from unstir.train.observer import Observer, Stop, tracked
+from unstir.train.state import State
 from unstir.train.trainer import Trainer
 
 logger = logging.getLogger(__name__)
@@ -134,7 +136,7 @@ def open_run(config: Config, out: Path, store: Store) -> Run:
     config = dataclasses.replace(config, imported="")
     train = settled(Run(out, config, card))
     device = build.device(train.device)
-    compiling.check(train.compile, device)
+    build.check_compile(train.compile, device)
     dtype = build.dtype_name(train.dtype, device)
     train = dataclasses.replace(train, dtype=dtype, init=pinned(train.init))
     data = dataclasses.replace(config.data, store=str(store.path.resolve()))
@@ -200,3 +202,129 @@ def _check_fit(config: Config, store: Store) -> None:
     if classes and classes != len(store.classes):
         allowed = f"is not the {counted(len(store.classes), 'class', 'classes')} of {store.path}"
         raise UserError("model.num_classes", classes, allowed, {"model.num_classes": len(store.classes)})
+
+
+def introduction(run: Run, state: State) -> str:
+    """What is about to be trained on what, in a line."""
+    count, data = sum(p.numel() for p in state.net.parameters()), run.data
+    kind = run.config.train.dtype + (", compiled," if run.config.train.compile in ("yes", "graphs") else "")
+    device, num = state.window.device, state.processes
+    where = f"{num} processes, {device.type}" if num > 1 else str(device)
+    how = f" by the recipe {run.config.recipe}" if run.config.recipe else ""
+    if run.config.kind.has_teacher:
+        how = f" that learns from {run.config.train.init}"
+    new = "" if state.step else f"a new run{how}, "
+    goal = f"of {run.length}" if state.step <= run.length else f"beyond the {run.length} asked for"
+    return (
+        f"{run.path}: {new}{count:,} parameters in {kind} on {where}; {data.counts['train']} "
+        f"training and {data.counts['held_out']} held-out images of {'x'.join(map(str, data.shape))}; "
+        f"step {state.step} {goal}"
+    )
+
+
+def conclusion(run: Run, step: int) -> str:
+    """What to say of a run that has nothing left to do at ``step``, and how to make it longer."""
+    goal, whole = 2 * step, Run.open(run.path).length
+    if whole > step:
+        return (
+            f"{run.path} is at step {step} of {whole}, beyond the {run.length} asked for: "
+            f"nothing to do. To go on: unstir train --out {run.path}"
+        )
+    options, warmup = f'--train.length "{goal} steps"', run.steps_in(run.config.train.warmup)
+    if run.config.train.lr_schedule == "cosine" and goal > warmup + run.steps_in(run.config.train.lr_period):
+        options += f' --train.lr_period "{goal - warmup} steps"'
+    beyond = (
+        f", beyond the {run.length} asked for: nothing to do, for a run keeps its steps" if run.length < step else ""
+    )
+    return (
+        f"{run.path} is finished, at step {step}{beyond}. To go on: unstir train --out {run.path} "
+        f"{options}; to begin anew: another --out"
+    )
+
+
+def open_data(config: Config, out: Path, data_of: Run | None = None) -> Store:
+    """The packed store that a run in folder ``out`` is trained on, packed now where it is not there yet.
+
+    A run that exists keeps to its store, checked by its content hash, and so does a new one to that of the run
+    ``data_of``; the source is then needed only where the store has gone. Raises UserError for every mistake in the
+    data, for a folder that cannot be the run's, for a device or initial weights that are not there, for
+    weights beyond the memory of a CPU, and where the data is not what that run began with.
+    """
+    check_weights(config, build.device(config.train.device))
+    if size := config.data.size:
+        check_sides(config, size, size)
+    old = Run.open(out) if is_run(out) else data_of
+    if is_run(out) and old is not None:
+        why = f" ({old.config.kind.origin}) and has no training to continue"
+        old.config.kind.check_trained_here(out, why, f"to go on from its weights: {old.going_on}")
+    if not is_run(out):
+        check_free(out)
+        check_initial(config)
+    if old is not None:
+        if config.data.store not in ("", old.config.data.store) and not is_store(config.data.store):
+            raise UserError("data.store", config.data.store, "is no packed store", "leave it out, or name one")
+        store = _store_of(config.data, old)
+        if store.content_hash != old.data.content_hash:
+            other = f"is not the data that {old.path} began with"
+            raise UserError("data.store", store.path, other, "name the folder of that data, or start another run")
+    else:
+        store = _store_of(config.data, None)
+    store.verify()
+    return store
+
+
+def store_path(data: DataConfig) -> Path:
+    """Where the packed data of these settings is kept: data.store, or data/NAME below the current folder.
+
+    What comes with the package or is published under a name is data/NAME, such as data/mnist. A path of the user's, or
+    another selection of those, has the first digits of a hash of its settings behind its name.
+    """
+    if data.store:
+        return Path(data.store)
+    name = usable_path(data.source).resolve().name.removesuffix(".gz").removesuffix(".tar").removesuffix(".zip")
+    usual = DataConfig(source=data.source, channels=1 if data.source in EMBEDDED else 3, flip=data.flip)
+    if data == usual and data.source in NAMES:
+        return Path("data") / name
+    source = data.source if is_named(data.source) else str(Path(data.source).resolve())
+    settings = [source, data.size, data.channels, data.held_out, data.sha256]
+    return Path("data") / f"{name}-{hashlib.sha256(json.dumps(settings).encode()).hexdigest()[:6]}"
+
+
+def _store_of(data: DataConfig, old: Run | None) -> Store:
+    """The store of ``data``, else that of the run ``old``, else the source if it is one, else the source packed."""
+    places = [] if old is None else [data.store, old.config.data.store]
+    for place in (*places, data.source):
+        if place and is_store(place):
+            if old is None and data.sha256:
+                allowed = f"is the hash of one file, and {place} is a packed store"
+                raise UserError("data.sha256", data.sha256, allowed, {"data.sha256": None})
+            return Store.open(place)
+    if old is not None and not is_named(data.source) and not usable_path(data.source).exists():
+        gone = f"is gone, and so is its source {data.source}"
+        raise UserError("data.store", Path(places[-1]), gone, "name the folder of that data")
+    if not data.source:
+        raise UserError("data.source", "", "names no images")
+    return pack(
+        data.source,
+        store_path(data),
+        size=data.size or None,
+        channels=data.channels,
+        held_out=data.held_out,
+        sha256=data.sha256 or None,
+    )
+
+
+def check_sides(config: Config, height: int, width: int) -> None:
+    """Raise UserError where the network cannot halve images of these sides at each level."""
+    build.check_own(config, height, width)
+    multiple = config.model.multiple
+    if height % multiple or width % multiple:
+        model, least = config.model, min(height, width)
+        side = max((2 * least + multiple) // (2 * multiple), 1) * multiple  # the nearest; as near, the larger
+        levels = [level for level in range(len(model.mults)) if not (height % (1 << level) or width % (1 << level))]
+        attention = [level for level in model.attention if level in levels] or levels[-1:]
+        packed = is_store(config.data.source)  # packed images keep their size
+        again = f"pack the images again by unstir data pack --size {side}" if packed else {"data.size": side}
+        fewer = {"model.mults": model.mults[: len(levels)], "model.attention": attention}
+        sides = f"need sides of images that are multiples of {multiple}"
+        raise UserError("model.mults", model.mults, f"{sides}, not {height}x{width}", (again, fewer))

@@ -1,8 +1,16 @@
-"""Who follows a training, and how it is asked to stop."""
+"""Who follows a training, and how it is asked to stop. Trackers (`log.to`) are told all that the observer is told."""
 
+import logging
 from collections.abc import Sequence
+from contextlib import suppress
+from importlib import import_module
 from pathlib import Path
 from typing import Any, Self
+
+from unstir.errors import UserError, printable
+from unstir.runs.sections import TRACKERS
+
+logger = logging.getLogger(__name__)
 
 
 class Observer:
@@ -57,3 +65,84 @@ class Stop:
 
     def __exit__(self, *_: object) -> None:
         """Training has ended."""
+
+
+def tracked(observer: Observer, names: Sequence[str], folder: Path) -> Observer:
+    """The observer of the run in ``folder``, and behind it the trackers of these ``names``.
+
+    Raises UserError where the library of a tracker is missing or cannot be loaded.
+    """
+    return _Tracked(observer, {name: _tracker(name, folder) for name in names})
+
+
+def _tracker(name: str, folder: Path) -> Observer:
+    try:
+        tracker: Observer = import_module(TRACKERS[name]).Tracker(folder)
+    except UserError:
+        raise
+    except Exception as error:  # of the library, which is broken
+        raise UserError("log.to", name, f"cannot be loaded: {_why(error)}", "install its library anew") from None
+    return tracker
+
+
+def _why(error: Exception) -> str:
+    text = printable(" ".join(str(error).split()))[:300]
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__
+
+
+class _Tracked(Observer):
+    """An ``observer`` and ``trackers`` by name. One that raises an exception, of any library in any state of disk and
+    network, is named once and told nothing more.
+    """
+
+    def __init__(self, observer: Observer, trackers: dict[str, Observer]) -> None:
+        self._observer, self._trackers = observer, trackers
+
+    def _tell(self, hook: str, *values: Any) -> None:
+        for name, tracker in [*self._trackers.items()]:
+            try:
+                getattr(tracker, hook)(*values)
+            except Exception as error:
+                del self._trackers[name]
+                logger.warning(f"{name} failed and shows nothing more of this run, which goes on: {_why(error)}")
+                with suppress(Exception):
+                    tracker.__exit__(None, None, None)
+
+    def __enter__(self) -> Self:
+        self._observer.__enter__()
+        self._tell("__enter__")
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._tell("__exit__", *error)
+        self._observer.__exit__(*error)
+
+    def begin(self, step: int, length: int, shape: tuple[int, ...], snapshots: Sequence[int] = ()) -> None:
+        """Pass it on, as all below."""
+        self._observer.begin(step, length, shape, snapshots)
+        self._tell("begin", step, length, shape, snapshots)
+
+    def step(self, step: int) -> None:
+        """Pass it on."""
+        self._observer.step(step)
+        self._tell("step", step)
+
+    def metrics(self, line: dict[str, Any]) -> None:
+        """Pass it on."""
+        self._observer.metrics(line)
+        self._tell("metrics", line)
+
+    def held_out(self, line: dict[str, Any]) -> None:
+        """Pass it on."""
+        self._observer.held_out(line)
+        self._tell("held_out", line)
+
+    def grid(self, step: int, file: Path) -> None:
+        """Pass it on."""
+        self._observer.grid(step, file)
+        self._tell("grid", step, file)
+
+    def snapshot(self, what: str, done: int, total: int) -> None:
+        """Pass it on."""
+        self._observer.snapshot(what, done, total)
+        self._tell("snapshot", what, done, total)

@@ -1,16 +1,36 @@
-"""What training writes besides weights and grids: the lines of metrics.jsonl, timed by a clock, and its curves."""
+"""What training writes as it goes on: lines of metrics, timed by a clock, its curves, grids of samples and checkpoints.
+
+Checkpoints are written aside, in a thread, while training goes on. The state is copied first, so that a file is of one
+step. At most one is being written, and the process does not end before it is whole: a kill leaves the one before it,
+as at any other time. Where there is no memory for the copy, training waits while the same file is written of the state
+itself. The thread begins with the block, while there is memory: one that begins where none is left may wait for ever.
+"""
 
 import logging
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Self
 
+import torch
+
+from unstir.diffusion.denoiser import Denoiser
+from unstir.diffusion.draw import starting_noise
+from unstir.errors import NotFiniteError, UserError, asked_for, is_out_of_memory, within_memory
+from unstir.group import Alone
 from unstir.pictures.charts import held_out_curves, training_curves
+from unstir.pictures.grid import grid, named_grid
+from unstir.pixels import to_uint8
 from unstir.progress import counted
 from unstir.runs import checkpoint, lines, resources
 from unstir.runs.files import replacing
-from unstir.runs.run import Run
+from unstir.runs.folder import is_run
+from unstir.runs.model import Model
+from unstir.runs.run import Run, model_in_training
+from unstir.runs.timetable import grid_file
+from unstir.train import parallel
+from unstir.train.observer import Observer, Stop
 from unstir.train.state import WINDOW, State
 
 logger = logging.getLogger(__name__)
@@ -115,3 +135,133 @@ def draw_charts(run: Run) -> None:
     if lines := run.held_out():
         with replacing(run.path / "losses.png") as partial:
             held_out_curves(lines, partial)
+
+
+class Grids:
+    """Draws what is not there yet; ``spoilt``: the last weights answered with NaN, of which no grid is drawn."""
+
+    def __init__(self, run: Run, observer: Observer) -> None:
+        self._run, self._observer = run, observer
+        self.spoilt = False
+
+    def is_drawn(self, name: str | None) -> bool:
+        """Whether the grid of a snapshot exists (that of no snapshot counts as drawn)."""
+        return name is None or grid_file(self._run, name).exists()
+
+    def draw(self, denoiser: Denoiser, step: int, name: str, stop: Stop) -> None:
+        """Draw the grid of a snapshot, taken after ``step``; of weights that answer with NaN there is none, which is
+        said once. Raises OutOfMemoryError.
+        """
+        model = model_in_training(self._run, denoiser, step)
+        try:
+            with within_memory("grids.num"):
+                draw_grid(self._run, model, name, self._observer, stop)
+            self.spoilt = False
+        except NotFiniteError as error:
+            if not self.spoilt:
+                logger.warning(f"no grid of step {step} is drawn: {error}")
+            self.spoilt = True
+
+
+def draw_grid(run: Run, model: Model, name: str, observer: Observer, stop: Stop) -> None:
+    """Draw samples/NAME.png, with the names of the classes; the noise is the same in every grid, and noise.png shows it
+    for as many images.
+
+    Draws nothing when stopping. Raises NotFiniteError where the network answers with NaN or an infinity.
+    """
+    cfg = run.config.grids
+    indices = torch.arange(cfg.num, device=model.device)
+    x = starting_noise(cfg.seed, indices, run.data.shape)
+    run.samples.mkdir(exist_ok=True)
+    with replacing(run.samples / "noise.png") as partial:
+        grid(to_uint8(x), cfg.nrow).save(partial, format="png")
+    total, labels = len(model.chain.times(model.process.schedule)) - 1, model.labels.of(indices)
+    for done, step in enumerate(model.draw(model.chain, indices, labels), start=1):
+        if stop.signal is not None:
+            return
+        observer.snapshot("drawing samples", done, total)
+        x = step.x
+    with replacing(file := grid_file(run, name)) as partial:
+        named_grid(to_uint8(x), cfg.nrow, model.labels.captions(labels) or None).save(partial, format="png")
+    observer.grid(model.step, file)
+
+
+class Saving:
+    """What saves a run's full checkpoints. Leaving the block waits for the one under way.
+
+    An error of writing is raised by the next call, or at the end of the block unless another error ends that.
+    """
+
+    def __init__(self, run: Run, state: State, record: Record, group: Alone = Alone()) -> None:
+        self._run, self._state, self._record, self._group = run, state, record, group
+        self._copies = True
+        self._thread = ThreadPoolExecutor(1, "checkpoint")
+        self._written: Future[None] | None = None
+
+    def begin(self) -> None:
+        """Begin to save this moment; the state may change as soon as this returns. Of several processes the first does.
+
+        Raises UserError where the run's folder has gone or the processes' weights differ, and what
+        the save before raised.
+        """
+        self.wait()
+        parallel.check_alike(self._group, self._state.net)
+        if not self._group.is_first:
+            return
+        if not is_run(self._run.path):
+            raise UserError(
+                "", self._run.path, "was moved or removed while it was trained", "put it back to go on from there"
+            )
+        with self._record.paused():
+            copied = self._copied()
+            self._written = self._thread.submit(self._write, copied or self._state.uncopied(self._run))
+            if copied is None:
+                self._written.exception()
+
+    def _copied(self) -> Callable[[], checkpoint.Checkpoint] | None:
+        """The state's copy; None, from then on, where the memory runs out for it."""
+        try:
+            return self._state.copied(self._run) if self._copies else None
+        except (MemoryError, RuntimeError) as error:
+            if not is_out_of_memory(error):
+                raise
+            asked = asked_for(error)
+        self._copies = False
+        logger.warning(
+            f"out of memory at step {self._state.step}{asked}, for the copy of the state that a checkpoint is written "
+            "from; from now on training waits while a checkpoint is written, which changes nothing else"
+        )
+        return None
+
+    def wait(self) -> None:
+        """Wait until all is written. Raises UserError where it could not be."""
+        written, self._written = self._written, None
+        if written is not None:
+            with self._record.paused():
+                written.exception()
+            written.result()
+
+    def check(self) -> None:
+        """Raise what a save raised, where it is over; this never waits."""
+        if self._written is not None and self._written.done():
+            self.wait()
+
+    def _write(self, copied: Callable[[], checkpoint.Checkpoint]) -> None:
+        """Write a checkpoint; the lines of metrics that it counts on come first."""
+        self._record.sync()
+        made = copied()
+        checkpoint.save(self._run.checkpoints, made)
+        checkpoint.keep_last(self._run.checkpoints, self._run.config.checkpoint.keep)
+
+    def __enter__(self) -> Self:
+        if self._group.is_first:
+            self._thread.submit(int).result()
+        return self
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        try:
+            if error is None:
+                self.wait()
+        finally:
+            self._thread.shutdown()
+            self._thread, self._written = ThreadPoolExecutor(1, "checkpoint"), None

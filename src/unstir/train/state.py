@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from unstir.diffusion.loss import LossHistory
 from unstir.runs import build
 from unstir.runs.checkpoint import Checkpoint, DamagedError, environment
-from unstir.runs.checks import Kind, check, is_count, is_figures, is_number
+from unstir.runs.files import Kind, check, is_count, is_figures, is_number
 from unstir.runs.run import Run
 from unstir.runs.toml import to_dict
 from unstir.theory.averages import WIDTHS

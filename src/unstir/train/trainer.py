@@ -21,27 +21,21 @@ from unstir import randomness
 from unstir.data import Store
 from unstir.diffusion.arithmetic import repeatable
 from unstir.diffusion.loss import Losses, denoising_loss
-from unstir.diffusion.paths import path_loss
 from unstir.errors import UserError
 from unstir.group import Alone
 from unstir.nn.own import takes
 from unstir.randomness import Key
 from unstir.runs import build, checkpoint
+from unstir.runs.build import compiled, set_aside
 from unstir.runs.checkpoint import what_differs
-from unstir.runs.compiling import compiled, set_aside
-from unstir.runs.loading import check_same
-from unstir.runs.run import Run
+from unstir.runs.run import Run, check_same
 from unstir.runs.timetable import ema_decay, learning_rates, snapshots
 from unstir.theory.averages import WIDTHS, decay
 from unstir.train import parallel
-from unstir.train.batches import Batches
-from unstir.train.grids import Grids
 from unstir.train.held_out import HeldOutLoss
-from unstir.train.levers import Examples, levers
+from unstir.train.levers import Batches, Examples, levers
 from unstir.train.observer import Observer, Stop
-from unstir.train.paths import Paths
-from unstir.train.record import Record, draw_charts
-from unstir.train.saving import Saving
+from unstir.train.record import Grids, Record, Saving, draw_charts
 from unstir.train.state import State, update_average
 
 logger = logging.getLogger(__name__)
@@ -82,6 +76,8 @@ class Trainer:
         self._rate, self._levers = learning_rates(run), levers(run.config, self.state.history, self._device)
         self._paths = None
         if self.state.teacher is not None:
+            from unstir.train.paths import Paths  # which few runs need
+
             teacher = build.teacher(run.config, self.state.teacher, self._denoiser.dtype)
             self._paths = Paths(teacher, run.config, run.data.shape, self._batches.labels)
         self._record = Record(run, self.state, group.is_first)
@@ -213,6 +209,8 @@ class Trainer:
         dropout_key = Key(self._run.config.seed, "dropout", self.state.step, slots) if self._takes_key else None
         x_0, t, eps, _, label, perturbation, _, x_t = examples
         if x_t is not None:
+            from unstir.diffusion.paths import path_loss
+
             return path_loss(denoiser, x_t, t, x_0, label, dropout_key)
         assert self._objective is not None
         return denoising_loss(denoiser, x_0, t, eps, label, dropout_key, self._objective, perturbation)

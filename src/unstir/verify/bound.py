@@ -15,8 +15,7 @@ from torch import Tensor
 from unstir.diffusion.denoiser import Denoise, Prediction
 from unstir.diffusion.likelihood import bound_term, variational_bound
 from unstir.diffusion.samplers.ancestral import ancestral
-from unstir.theory.gaussian import Gaussian
-from unstir.theory.process import Process
+from unstir.theory.process import Gaussian, Process
 from unstir.theory.schedule import linear
 from unstir.verify import exact
 from unstir.verify.check import absolute, check, relative, require

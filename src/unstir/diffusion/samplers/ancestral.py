@@ -14,8 +14,7 @@ from torch import Tensor
 
 from unstir.diffusion.denoiser import Denoise, Prediction
 from unstir.diffusion.samplers import Noise, Step, check_times
-from unstir.theory.gaussian import Gaussian
-from unstir.theory.process import Process
+from unstir.theory.process import Gaussian, Process
 from unstir.theory.variance import check_variance, chosen_variance, log_variance
 
 
