@@ -123,7 +123,7 @@ def test_a_folder_that_is_no_run_is_left_alone(unstir, tmp_path):
 
 def test_other_data_under_the_same_run_is_refused(unstir, here):
     assert unstir("data", "pack", "digits", "--channels", 1, "--held-out", 0.3, "--out", "other")[0] == 0
-    refused(unstir("train", "--out", "here", "--data.store", "other"), "content hash", "--data.store")
+    refused(unstir("train", "--out", "here", "--data.store", "other"), "is not the data", "--data.store other")
 
 
 def test_two_trainers_do_not_share_a_run(unstir, here):

@@ -71,7 +71,7 @@ def test_without_a_search_for_copies_nothing_is_said_of_them(place, tmp_path):
         ((), "give either the folder of a run or several, or images with --images"),
         (("{}/run", "--images", "{}/made"), "give either the folder of a run"),
         (("{}/run", "--flip"), "--label and --flip are of --images"),
-        (("--images", "{}/made"), "--store STORE"),
+        (("--images", "{}/made"), "--store is needed"),
         (("--images", "{}/made", "--store", "{}/digits", "--out", "{}/page.pdf"), "must end in .html"),
         (("--images", "{}/made", "--store", "{}/digits", "--no-measure"), "--no-measure is of runs"),
         (("--images", "{}/digits", "--store", "{}/digits"), "is a store"),

@@ -234,7 +234,7 @@ def test_what_a_distilled_run_takes_and_refuses_in_one_line(trained, unstir, ref
         (("sample", fast.path, "--sampler", "ddim"), "sampled by consistency, not by"),
         (
             ("edit", "inpaint", fast.path, "a.png", "--box", 0, 0, 2, 2),
-            "cannot fill in an image, which needs every step",
+            "filling in needs a whole chain",
         ),
     ):
         refused(unstir(*words), "was distilled", why, "the run that it was distilled from")
