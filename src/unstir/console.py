@@ -181,7 +181,6 @@ class TrainingDisplay(Observer):
         self._second: TaskID | None = None
         self._lines = _Lines(self._console)
         self._shape = self._doing = self._note = ""
-        self._drawn = False
         self._batch, self._step, self._length, self._noted = 1, 0, 0, 0
         self._snapshots: tuple[int, ...] = ()
         self._pace = Pace()
@@ -270,7 +269,6 @@ class TrainingDisplay(Observer):
             self._second = None
 
     def grid(self, step: int, file: Path) -> None:
-        """Say where the first grid is, and with it all that follow."""
-        if not self._drawn:
+        """Say where the first grid of a new run is, and with it all that follow."""
+        if step == 0:
             logger.info(f"the first grid: {file}; others follow beside it as the network learns")
-        self._drawn = True

@@ -28,10 +28,10 @@ OF_THE_MACHINE = {
 }
 """What to do about an error of the system, by its number, where the name that was given is not at fault."""
 
-PLACES = dict.fromkeys(
-    (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOENT, errno.EEXIST, errno.ENOTDIR, errno.ENAMETOOLONG),
-    "name another, or ask for the right to it (chmod)",
-)
+PLACES = {
+    **dict.fromkeys((errno.EACCES, errno.EPERM, errno.EROFS), "name another, or ask for the right to it (chmod)"),
+    **dict.fromkeys((errno.ENOENT, errno.EEXIST, errno.ENOTDIR, errno.ENAMETOOLONG), "name another"),
+}
 """Errors of the place that was named."""
 
 REMEDIES = {**OF_THE_MACHINE, **PLACES}

@@ -48,7 +48,7 @@ def read_mask(mask: Path | None, box: Box | None, image: Path, shape: Shape) -> 
     """
     H, W = shape[1:]
     if (mask is None) == (box is None):
-        raise UserError("mask", mask, "or a box must say what to fill in, and not both")
+        raise UserError("mask", mask, "or else box must say what to fill in", "give one of them")
     if mask is not None:
         size, whole = (tuple(_decoded(path, None, 1).pixels.shape[1:]) for path in (mask, image))
         if size not in (whole, (H, W)):

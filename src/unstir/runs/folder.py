@@ -199,7 +199,7 @@ def _config(folder: Path, run: str) -> Config:
         elif kept.get(key) != value:
             edited.append(key)
     if edited:
-        _warn(f"{file}: {', '.join(edited)} have no effect, for a run keeps the settings that it was trained with")
+        _warn(f"{file}: {', '.join(edited)}: edited in vain, a run keeps the settings that it was trained with")
     return toml.from_dict(saved, str(file))
 
 

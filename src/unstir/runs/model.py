@@ -124,7 +124,7 @@ class Model:
             raise UserError("guide", self.guide_name, f"{alone} at guidance={scale:g}", {"guidance": 2})
         if scale != 1 and self.guide is None and not self.labels.has_null:
             needs = "needs a network trained with train.label_dropout, which this one was not"
-            raise UserError("guidance", scale, needs, "name a less trained step as guide")
+            raise UserError("guidance", scale, needs, ({"guidance": 1}, "give a less trained step as guide"))
 
     def cost(self, chain: Chain, each: str = "") -> str:
         """What an image costs by a chain, in words: `Chain.cost_in_words`, and what guidance adds."""
