@@ -65,14 +65,14 @@ def test_less_than_was_trained_is_nothing_to_do_and_changes_nothing(unstir, here
 def test_settings_that_no_step_is_left_to_use_are_named(unstir, here):
     before = Run.open("here").config
     status, _, err = unstir("train", "--out", "here", "--train.length", "3 steps", "--train.lr_period", "3 steps")
-    assert status == 0 and "lr_period=3 steps," in err and Run.open("here").config == before
+    assert status == 0 and "lr_period=3" in err and Run.open("here").config == before
     status, _, err = unstir("train", "--out", "here", "--train.lr_period", "9 steps")
-    assert status == 0 and "lr_period=9 steps," in err and Run.open("here").config.train.lr_period == "9 steps"
+    assert status == 0 and "lr_period=9" in err and Run.open("here").config.train.lr_period == "9 steps"
     status, _, err = unstir("train", "--out", "here", "--train.length", "8 steps")
     assert status == 0 and "no step" not in err
     assert "no step" not in unstir("train", "--out", "here")[2]
     status, _, err = unstir("train", "--out", "here", "--grids.steps", 2, "--checkpoint.keep", 3)
-    assert status == 0 and "checkpoint.keep=3, grids" in err
+    assert status == 0 and "checkpoint.keep=3" in err
     assert "2 steps, 2 calls" in unstir("sample", "here", "--num", 1)[1]  # so nobody is told that nothing changes
 
 

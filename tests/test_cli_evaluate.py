@@ -18,7 +18,7 @@ from unstir.generate.drawing import Job, sample_batches
 from unstir.metrics import drawn as drawing
 from unstir.metrics import evaluate as forecast
 from unstir.metrics import plan as judging
-from unstir.metrics.evaluation import save, saved
+from unstir.metrics.evaluation import SHARES, save, saved
 from unstir.runs import checkpoint
 from unstir.runs.run import Run
 
@@ -168,12 +168,11 @@ def test_a_file_that_is_not_the_reports_own_is_never_replaced(folder, command, t
     command("evaluate", folder, *SMALL)
     page = ("--out", tmp_path / "page.html") if option == "--export" else ()
     words = ("report", folder, "--no-measure", *page, option, tmp_path / name)
-    (tmp_path / name).write_text("run,step,images_seen,figure_of_mine")
+    mine = "run,step,images_seen,figure_of_mine"
+    (tmp_path / name).write_text(mine)
     status, _, err = command(*words)
     assert status == 2 and f"{option} {tmp_path / name} " in err
-    assert (tmp_path / name).read_text() == "run,step,images_seen,figure_of_mine" and not (
-        tmp_path / "page.html"
-    ).exists()
+    assert (tmp_path / name).read_text() == mine and not (tmp_path / "page.html").exists()
     (tmp_path / name).write_text("")  # nothing is lost
     assert command(*words)[0] == command(*words)[0] == 0
 
@@ -246,7 +245,7 @@ def test_classes_are_drawn_as_often_as_the_data_has_them(conditional, command, f
     status, out, _ = command("evaluate", conditional, *SMALL, "--json")
     assert status == 0
     (found,) = json.loads(out)["evaluations"]
-    assert found["protocol"]["label"] == "by the data's shares" and "classifier/accuracy" in found["figures"]
+    assert found["protocol"]["label"] == SHARES and "classifier/accuracy" in found["figures"]
     run, store = Run.open(conditional), Store.open(folder.parent / "digits")
     job = Job(num=1, chain=run.chain(), shares=(5, 1, 1, 1, 0, 0, 0, 0, 0, 2))
     drawn = torch.bincount(run.labels.of(torch.arange(1000), shares=job.shares), minlength=10).tolist()
@@ -270,7 +269,7 @@ def test_a_class_asked_for_is_the_class_held_against_what_is_seen(conditional, c
     assert command("evaluate", conditional, *SMALL, "--label", 7)[0] == 0
     assert [set(each.tolist()) for each in heard[0]] == [{7}, {7}]
     protocol = saved(Run.open(conditional))[-1].protocol
-    assert protocol["label"] in (7, "by the data's shares")
+    assert protocol["label"] in (7, SHARES)
 
 
 def test_a_run_with_classes_and_one_without_are_not_compared(conditional, folder, command):

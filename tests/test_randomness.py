@@ -125,5 +125,5 @@ def test_numbers_of_known_bits(monkeypatch, bits, name, wanted):
 
 @pytest.mark.parametrize("slots", [torch.arange(4.0), torch.arange(4).int(), torch.zeros(2, 2).long(), torch.tensor(1)])
 def test_slots_are_whole_numbers_in_a_row(slots):
-    with pytest.raises(ValueError, match=r"slots must be int64 \[B\]"):
+    with pytest.raises(ValueError, match="slots"):
         Key(0, "noise", 3, slots)

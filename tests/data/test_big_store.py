@@ -57,7 +57,7 @@ def test_neither_bytes_read_nor_memory_grow_with_the_store(tmp_path):
     small = _first_batch(sparse(tmp_path / "small", 20_000))
     large = _first_batch(sparse(tmp_path / "large", 20_000_000))
     assert large[0] < small[0] + 4096
-    assert large[1] < small[1] + (8 << 20), "a list of all images would take 160 MB"
+    assert large[1] < small[1] + (8 << 20)  # a list of all images would take 160 MB
 
 
 def test_the_next_images_are_asked_for_with_each_batch(tmp_path, monkeypatch):

@@ -221,7 +221,7 @@ def test_it_is_downloaded_once(pth, sha256, monkeypatch, offline, logged):
     monkeypatch.setattr(module, "URL", f"{pth.parent.as_uri()}/{NAME}")
     monkeypatch.setattr(module, "SHA256", sha256)
     assert inception(None).hash == sha256
-    assert logged == [f"downloading Inception's weights (96 MB) to {cache / NAME}"]
+    assert [str(cache / NAME) in line for line in logged] == [True]
     assert [path.name for path in cache.iterdir()] == [NAME]
     assert inception(None).hash == sha256
     (cache / NAME).unlink()
@@ -237,7 +237,7 @@ def test_offline_one_sentence_says_which_file_goes_where(offline):
         inception(None)
     said = str(refused.value)
     assert asked == [module.URL]
-    assert module.URL in said and f"put the file at {cache / NAME} yourself" in said and module.SHA256 in said
+    assert module.URL in said and f" {cache / NAME} " in said and module.SHA256 in said
     assert "\n" not in said and ". " not in said
 
 

@@ -90,7 +90,7 @@ def test_a_run_and_a_folder_are_compared_both_ways(place, store, command):
     assert len(re.findall(r", \+0\.0+ \+- ", out)) >= 5 and out.splitlines()[-1].endswith("undecided")
     together = saved_as(place / "together", images_of(drawn(place / "plain"), store).parts[0].repeat(2, 1, 1, 1))
     status, _, err = command("evaluate", place / "plain", *small, "--against", together)
-    assert status == 2 and f"unstir evaluate --images {together} --store {store.path} --seeds 2 first" in err
+    assert status == 2 and f"--images {together} --store {store.path} --seeds 2 " in err
     scant = saved_as(place / "scant", store.images("held_out")[:23])
     for asked in (small, small[2:]):
         status, _, err = command("evaluate", place / "plain", *asked, "--against", scant)
@@ -100,7 +100,7 @@ def test_a_run_and_a_folder_are_compared_both_ways(place, store, command):
     status, out, err = command("evaluate", place / "plain", *small, "--against", together)
     assert status == 0 and out.splitlines()[-1].endswith("undecided"), err
     status, _, err = command("evaluate", place / "classes", *small, "--against", together)
-    assert status == 2 and "label is by" in err
+    assert status == 2 and "label is" in err
     status, _, err = command("evaluate", "--images", together, *both[-3:], "--against", together)
     assert status == 2 and f"--against {together} " in err
 
@@ -163,10 +163,9 @@ def test_classes_that_a_run_was_asked_for_are_those_of_the_same_names(tmp_path, 
         (found,), sentences = asked(classes)
         assert [number % 10 for number in numbers] == found.tolist() and not sentences
     found, (line,) = asked(["one", *names[1:]])
-    assert found is None and line.endswith("its images are judged as of no class")
-    assert "(digit 0, digit 1, digit 2, digit 3, ...) than those of" in line and "(one, digit 1, digit 2, " in line
+    assert found is None and f"({', '.join(names[:4])}, ...)" in line and f"(one, {names[1]}, " in line
     found, (line,) = asked([*names, "another"])
-    assert found is None and line.endswith("its images are judged as of no class")
+    assert found is None and "no class" in line
 
 
 def with_names(store, classes):
@@ -186,10 +185,7 @@ def test_subfolders_of_the_classes_say_what_was_asked_for(place, store, logged):
         assert [shown[tuple(image)] for image in some.flatten(1).tolist()] == classes.tolist()
     odd = saved_as(place / "odd", store.images("held_out")[:40], [f"set{n % 2}/{n}.png" for n in range(40)])
     assert images_of(odd, store).asked is None
-    assert (
-        len(logged) == 1
-        and f"odd has classes that {store.path} has not (set0, set1): its images are judged as of" in logged[0]
-    )
+    assert len(logged) == 1 and f"{store.path} " in logged[0] and "(set0, set1)" in logged[0]
     assert images_of(odd, store, label="7").asked[0].tolist() == [7] * 40
     assert len(logged) == 1  # for those with a label are judged as of its class
 
@@ -329,4 +325,5 @@ def test_what_is_done_to_files_out_of_the_ordinary_is_said(tmp_path, store, logg
     Image.new("RGB", (8, 8)).save(tmp_path / "whole.png")
     Image.new("RGBA", (8, 8)).save(tmp_path / "clear.png")
     assert images_of(tmp_path, colour).parts[0].shape == (2, 3, 8, 8)
-    assert logged == [f"{tmp_path}: 1 of 2 images: transparency composited on white"]
+    (line,) = logged
+    assert line.startswith(f"{tmp_path}: 1 of 2 ") and "transparency" in line
