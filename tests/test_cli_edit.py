@@ -110,7 +110,9 @@ def test_invert_says_how_well_it_came_back(unstir, run):
             "edit", "invert", run, "a.png", "--steps", 20, "--no-clip", "--refinements", refinements, "--out", "in.png"
         )
         picture, calls, came_back = out.splitlines()
-        assert status == 0 and picture.split() == ["picture", "in.png"] and int(calls.split()[1]) % (refinements + 2) == 0
+        assert (
+            status == 0 and picture.split() == ["picture", "in.png"] and int(calls.split()[1]) % (refinements + 2) == 0
+        )
         assert came_back.startswith("PSNR     ") and came_back.endswith(" dB")
         quality.append(float(out.split()[-2]))
         image, _, back = tiles("in.png")

@@ -228,7 +228,9 @@ def test_comparisons_and_edits_say_the_cost_of_guidance_as_sampling_does(trained
     out = command("edit", "vary", run.path, image, "--label", 3, *ask, "--steps", 4, "--out", edited)[1]
     (line,) = [line for line in out.splitlines() if line.startswith("calls ")]
     cost = json.loads(edited.with_suffix(".json").read_text())["cost"]
-    assert line.split()[1] == "4" and cost.startswith("4 calls, ") and line.endswith(" guide") and cost.endswith(" guide")
+    assert (
+        line.split()[1] == "4" and cost.startswith("4 calls, ") and line.endswith(" guide") and cost.endswith(" guide")
+    )
 
 
 def test_every_file_of_settings_says_which_command_and_version_made_it(trained, command, tmp_path):

@@ -13,6 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from refusals import refusing
 from unstir.data import Store, is_store, pack
 from unstir.data.classes import class_number
 from unstir.data.manifest import MANIFEST, ORIGIN, Note, parsed, sealed
@@ -66,9 +67,8 @@ def test_every_flipped_bit_of_the_manifest_that_changes_what_it_says_is_refused(
             assert Store.open(copy).manifest == {k: v for k, v in content.items() if k != "manifest_hash"}
             continue
         seen += 1
-        with pytest.raises(UserError) as refused:
+        with refusing(given=file):
             Store.open(copy)
-        assert refused.value.given == file
     assert seen > 1500
 
 
@@ -108,9 +108,8 @@ FORGED = [
 @pytest.mark.parametrize(("key", "value"), FORGED, ids=lambda value: str(value)[:30])
 def test_forged_manifest_whose_hash_is_right_is_refused(copy, key, value):
     (copy / MANIFEST).write_bytes(sealed({**json.loads((copy / MANIFEST).read_text()), key: value}))
-    with pytest.raises(UserError) as refused:
+    with refusing(given=copy / MANIFEST):
         Store.open(copy)
-    assert refused.value.given == copy / MANIFEST
 
 
 @pytest.mark.parametrize(

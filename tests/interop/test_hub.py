@@ -16,6 +16,7 @@ from hub_server import Hub
 from PIL import Image
 from untrained import CLASSES, untrained
 
+from refusals import refusing
 from unstir.chain import Chain
 from unstir.errors import UserError
 from unstir.generate.drawing import Job, sample_batches
@@ -257,9 +258,8 @@ def test_a_published_model_is_imported_too_though_it_was_pulled_before(hub, tmp_
         assert torch.equal(drawn(run.model(device="cpu")), drawn(model))
         pull("me/both", tmp_path / f"pulled{number}")  # which leaves config.toml beside the files of diffusers
     push(untrained(tmp_path / "two", model__heads=2, model__attention=[0, 1]).model(12, device="cpu"), "me/ours")
-    with pytest.raises(UserError) as error:
+    with refusing(given="me/ours", remedy="unstir pull me/ours"):
         import_run("me/ours", tmp_path / "third")
-    assert (error.value.given, error.value.remedy) == ("me/ours", "unstir pull me/ours")
 
 
 def test_the_page_of_an_imported_run_does_not_say_that_it_was_trained_here(tmp_path):

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 
+from refusals import refusing
 from unstir.errors import UserError
 from unstir.metrics import evaluation
 from unstir.metrics.evaluation import (
@@ -91,9 +92,8 @@ def test_the_match_of_a_run_is_the_newest_of_the_same_protocol():
     assert best_match(PROTOCOL, others, "runs/b").figures == others[1].figures
     with pytest.raises(UserError, match="num is 7"):
         best_match({**PROTOCOL, "num": 7}, others, "runs/b")
-    with pytest.raises(UserError) as refused:
+    with refusing(given="runs/b"):
         best_match(PROTOCOL, [], "runs/b")
-    assert refused.value.given == "runs/b"
 
 
 NO_COPIES = Memorisation(spaces=(), verdict="none", num=100, num_train=8, num_held_out=2, flip=False)
@@ -128,7 +128,9 @@ def test_what_is_printed_has_the_protocol_and_the_bounds():
     text = describe(made(1.25))
     numbers = ["10", "80", "3", "100", "20", "20", "1498"]
     assert re.findall(r"\b\d+\b", "".join(text.splitlines()[:2])) == numbers, text
-    assert all(words in text for words in ("averaged weights", "by ddim", "float32", "of train", "classifier " + "c" * 12))
+    assert all(
+        words in text for words in ("averaged weights", "by ddim", "float32", "of train", "classifier " + "c" * 12)
+    )
     assert text.splitlines()[2].split()[:4] == ["FD-classifier", "1.25", "0.06", "0.20"]
 
 
