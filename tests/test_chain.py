@@ -185,6 +185,7 @@ def test_a_threshold_goes_with_the_clamp_unless_it_is_given():
         {"eta": 0.5},
         {"sampler": "unipc", "variance": "large"},
         {"guidance_low": 2},
+        {"guidance_high": 2},
         {"clip": False, "threshold": 0.5},
     ],
 )

@@ -133,22 +133,11 @@ def test_piped_commands_tell_how_far_they_are(classified, trained, command, tmp_
     assert status == 0 and words in err and "Traceback" not in err, err
 
 
-def test_what_came_before_training_is_no_snapshot(monkeypatch):
-    now = [100.0]
-    monkeypatch.setattr(console.time, "monotonic", lambda: now[0])
-    display = console.TrainingDisplay()
-    now[0] += 600  # packing
-    display.begin(0, 10, (8, 1, 8, 8), [0, 10])
-    now[0] += 4
-    display.snapshot("drawing", 1, 1)
-    assert display._pace.under_way == pytest.approx(4)
-    assert display.line().endswith("drawing 1 of 1")
-
-
 def test_the_time_left_is_known_after_one_slow_step_and_counts_the_grids_to_come(monkeypatch):
     now = [100.0]
     monkeypatch.setattr(console.time, "monotonic", lambda: now[0])
     display, left = console.TrainingDisplay(), []
+    now[0] += 600  # packing, which is no snapshot
     display.begin(0, 3, (16, 3, 64, 64), [0, 3])
 
     def after(seconds, call, *given):

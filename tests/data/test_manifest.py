@@ -125,11 +125,18 @@ def test_forged_manifest_whose_hash_is_right_is_refused(copy, key, value):
         b'{"unstir_store": 2, "kind": "\\udce9"}',
         b"\xef\xbb\xbf{}",
         b"\0",
+        b"",
+        b"{",
+        b"[]",
+        b"\xff\xfe",
+        b"3",
+        b"null",
     ],
     ids=lambda text: repr(text[:24]),
 )
 def test_text_that_breaks_parsers_is_one_line(copy, text):
     (copy / MANIFEST).write_bytes(text)
+    assert is_store(copy)  # so that nobody packs over it or beside it without a word
     with pytest.raises(UserError) as refused:
         Store.open(copy)
     assert refused.value.given == copy / MANIFEST and len(str(refused.value)) < 400
@@ -191,7 +198,9 @@ def test_damaged_store_is_said_and_not_packed_over(photos, copy):
     assert left == {name: data for name, data in before.items() if name != MANIFEST}
 
 
-def test_folder_of_something_else_with_a_manifest_is_no_store(tmp_path):
+def test_folder_of_something_else_with_or_without_a_manifest_is_no_store(tmp_path):
+    with refusing(given=tmp_path):
+        Store.open(tmp_path)
     (tmp_path / MANIFEST).write_text('{"name": "web app", "icons": []}')
     assert not is_store(tmp_path)
     assert not is_store(tmp_path / "nowhere") and not is_store("") and not is_store("a\0b")

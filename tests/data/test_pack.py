@@ -11,6 +11,7 @@ import time
 import zipfile
 from contextlib import nullcontext
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -208,8 +209,7 @@ def test_killed_worker_is_an_error_and_not_a_hang(photos: Path) -> None:
 def test_full_disk_is_told_before_anything_is_written(
     photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    usage = shutil.disk_usage(tmp_path)
-    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=1000))
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=1000))
     with pytest.raises(UserError, match=r"24\d,\d\d\d bytes, 1,000"):
         pack(photos, tmp_path / "store", size=8)
 

@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from refusals import refusing
-from unstir.data import Store, is_store, pack
+from unstir.data import Store, pack
 from unstir.data import store as stores
 from unstir.data.classes import matched
 from unstir.data.manifest import PACK_AGAIN
@@ -140,23 +140,9 @@ def test_manifest_of_another_format_is_refused(copy: Path, version: int | None, 
         Store.open(copy)
 
 
-@pytest.mark.parametrize("content", [b"", b"{", b"[]", b"\xff\xfe", b"3", b"null"])
-def test_manifest_that_is_no_json_object_is_refused(copy: Path, content: bytes) -> None:
-    (copy / "manifest.json").write_bytes(content)
-    assert is_store(copy)  # so that nobody packs over it or beside it without a word
-    with pytest.raises(UserError, match=r"manifest\.json"):
-        Store.open(copy)
-
-
 def test_unknown_split_is_refused(digits: Path) -> None:
     with refusing("split", "test"):
         Store.open(digits).images("test")
-
-
-def test_folder_without_manifest_is_no_store(tmp_path: Path) -> None:
-    assert not is_store(tmp_path)
-    with pytest.raises(UserError, match=str(tmp_path)):
-        Store.open(tmp_path)
 
 
 def test_nothing_held_out_gives_an_empty_split(tmp_path: Path) -> None:

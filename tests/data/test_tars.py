@@ -4,6 +4,7 @@ import io
 import random
 import shutil
 import tarfile
+from types import SimpleNamespace
 
 import pytest
 from PIL import Image
@@ -133,8 +134,7 @@ def test_a_tar_larger_than_the_disk_is_refused_and_a_file_that_is_too_large_is_n
     monkeypatch.setattr(tars, "MAX_FILE_BYTES", 1000)
     store = pack(file, tmp_path / "store", held_out=0)
     assert store.count("train") == 2 and [path for path, _ in store.refused] == ["large.png"]
-    usage = shutil.disk_usage(tmp_path)
-    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=100))
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=100))
     with pytest.raises(UserError, match=r"\d+ bytes, 100"):
         pack(file, tmp_path / "other")
 

@@ -30,6 +30,7 @@ from unstir.metrics.evaluation import Evaluation, saved
 from unstir.metrics.evaluation import save as save_evaluation
 from unstir.metrics.figures import Figure
 from unstir.nn.config import ModelConfig
+from unstir.nn.own import VARIABLE
 from unstir.pictures.grid import named_grid, read
 from unstir.runs.recipes import load_recipe
 from unstir.runs.run import Run
@@ -342,9 +343,9 @@ def test_what_is_to_be_private_is_never_published_openly(hub, tmp_path, unstir, 
 def test_the_page_of_a_network_of_ones_own_says_what_it_needs(tmp_path):
     model = untrained(tmp_path / "run").model(12, device="cpu")
     config = Run.open(model.folder).config
-    assert "UNSTIR_NETWORKS" not in card(model, "me/x", Page(config=config))
+    assert VARIABLE not in card(model, "me/x", Page(config=config))
     ones_own = replace(config, model=ModelConfig(type="dit:DiT", in_channels=1, options={}))
-    assert "UNSTIR_NETWORKS=dit" in card(model, "me/x", Page(config=ones_own, without_diffusers="no such network"))
+    assert f"{VARIABLE}=dit" in card(model, "me/x", Page(config=ones_own, without_diffusers="no such network"))
 
 
 def test_the_address_of_another_hub_is_taken_from_the_environment(hub, tmp_path):
