@@ -20,6 +20,7 @@ from unstir.metrics import plan as judging
 from unstir.metrics.evaluation import SHARES, save, saved
 from unstir.runs import checkpoint
 from unstir.runs.run import Run
+from unstir.train.launch import train_run
 
 pytestmark = pytest.mark.usefixtures("quick")
 SMALL = ("--num", 24, "--seeds", 2, "--batch-size", 16)
@@ -28,15 +29,10 @@ SMALL = ("--num", 24, "--seeds", 2, "--batch-size", 16)
 @pytest.fixture(scope="module")
 def folder(quick, classified, tmp_path_factory):
     """A tiny run on a copy of the digits, to be judged by every test here."""
-    from unstir.train.launch import open_data, open_run
-    from unstir.train.trainer import Trainer
-
     base = tmp_path_factory.mktemp("judged")
     copied(classified, base / "digits", classifier=True)
     config = tiny_config(base / "digits", data__source=str(base / "digits"))
-    run = open_run(config, base / "run", open_data(config, base / "run"))
-    Trainer(run, Store.open(base / "digits")).run()
-    return run.path
+    return train_run(config, base / "run").run.path
 
 
 def test_a_run_is_judged_and_its_figures_kept(folder, command):
@@ -166,15 +162,9 @@ def test_what_is_missing_is_measured_first_and_once(folder, command, tmp_path):
 @pytest.fixture(scope="module")
 def conditional(folder):
     """A tiny run that knows the classes."""
-    from unstir.train.launch import open_data, open_run
-    from unstir.train.trainer import Trainer
-
-    out = folder.parent / "conditional"
     store = folder.parent / "digits"
     config = tiny_config(store, data__source=str(store), model__num_classes=10, train__label_dropout=0.1)
-    run = open_run(config, out, open_data(config, out))
-    Trainer(run, Store.open(store)).run()
-    return run.path
+    return train_run(config, folder.parent / "conditional").run.path
 
 
 def test_a_label_with_a_bit_flipped_is_damage_of_the_store(conditional, command, folder, refused):

@@ -22,8 +22,7 @@ from unstir.generate.folder import image_path, save_images
 from unstir.runs import build, checkpoint
 from unstir.runs.run import Run
 from unstir.runs.toml import to_dict
-from unstir.train.launch import open_data, open_run
-from unstir.train.trainer import Trainer
+from unstir.train.launch import train_run
 
 GUIDED = {"model__num_classes": 10, "train__label_dropout": 0.5, "grids__guidance": 2.0, "grids__variance": "large"}
 
@@ -32,10 +31,7 @@ GUIDED = {"model__num_classes": 10, "train__label_dropout": 0.5, "grids__guidanc
 def guided(quick, digits, tmp_path_factory):
     """A run that knows ten classes, and whose own pictures are guided and of large variance; not to be changed."""
     config, out = tiny_config(digits, **GUIDED), tmp_path_factory.mktemp("runs") / "guided"
-    store = open_data(config, out)
-    run = open_run(config, out, store)
-    Trainer(run, store).run()
-    return run
+    return train_run(config, out).run
 
 
 @pytest.fixture(scope="module")

@@ -126,7 +126,7 @@ def test_damaged_files_and_those_of_another_format_are_left_out(make_run, spoil)
 
 def test_what_is_printed_has_the_protocol_and_the_bounds():
     text = describe(made(1.25))
-    numbers = ["10", "80", "3", "100", "20", "20", "1498"]
+    numbers = ["10", "80", "3", "100", "20", "20", "0", "1498"]
     assert re.findall(r"\b\d+\b", "".join(text.splitlines()[:2])) == numbers, text
     assert all(
         words in text for words in ("averaged weights", "by ddim", "float32", "of train", "classifier " + "c" * 12)

@@ -24,7 +24,7 @@ from unstir.metrics.images import AS_GIVEN, Images, images_of, label_of
 from unstir.metrics.request import EvaluationRequest
 from unstir.pictures.grid import to_picture
 from unstir.runs.run import Run
-from unstir.train.launch import open_data, open_run
+from unstir.train.launch import train_run
 from unstir.train.trainer import Trainer
 
 pytestmark = pytest.mark.usefixtures("quick")
@@ -40,8 +40,7 @@ def place(classified, tmp_path_factory):
         without_charts(patch)
         for name, changes in (("plain", {}), ("classes", {"model__num_classes": 10})):
             config = tiny_config(base / "digits", data__source=str(base / "digits"), train__length="2 steps", **changes)
-            run = open_run(config, base / name, open_data(config, base / name))
-            Trainer(run, Store.open(base / "digits")).run()
+            train_run(config, base / name)
     return base
 
 

@@ -221,7 +221,7 @@ def test_the_directions_of_a_set_are_those_of_its_number_and_the_floor_s_are_the
     assert seeds == [0, 1, 0, 0]  # two sets, the floor, the noise
 
 
-def test_errors_from_halves_are_those_of_independent_sets(store, network):
+def test_errors_from_halves_are_those_of_independent_sets(store, network, monkeypatch):
     from statistics import stdev
 
     from unstir.metrics.reference import Reference
@@ -232,6 +232,7 @@ def test_errors_from_halves_are_those_of_independent_sets(store, network):
     of = feature_figures.Sides(network, Reference(moments(real), real), None, real)
     generator = torch.Generator().manual_seed(1)
     sets = [pool[torch.randperm(len(pool), generator=generator)[:150]] for _ in range(30)]
+    monkeypatch.setattr(feature_figures, "FEW_SETS", 6)
     found = feature_figures.figures_of(of, sets)
     kept = (1 - 150 / len(pool)) ** 0.5  # sets from a pool without replacement vary less
     for key, each in found.items():
