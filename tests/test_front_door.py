@@ -40,7 +40,7 @@ def test_a_type_checker_sees_the_same_names():
         (node.module, alias.name) for node in checked.body if isinstance(node, ast.ImportFrom) for alias in node.names
     ]
     assert sorted(name for _, name in imported) == sorted(unstir.__all__) == unstir.__all__
-    assert all(getattr(sys.modules[module], name) is getattr(unstir, name) for module, name in imported)
+    assert all(getattr(unstir, name) is getattr(sys.modules[module], name) for module, name in imported)
 
 
 def test_no_name_is_that_of_a_module():
