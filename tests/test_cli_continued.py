@@ -39,13 +39,6 @@ def test_what_a_recipe_asks_of_a_run_that_goes_on_is_told_from_what_was_typed(un
     assert unstir("train", "--out", "here")[0] == 0 and Run.open("here").config == before
 
 
-def test_a_mistake_does_not_stay_behind_in_a_run(unstir, here):
-    before = Run.open("here").config
-    refused(unstir("train", "--out", "here", "--train.device", "cuda:7", "--train.length", "9 steps"), "cuda:7")
-    assert Run.open("here").config == before
-    assert unstir("train", "--out", "here", "--train.length", "6 steps")[0] == 0
-
-
 def test_a_run_killed_at_its_birth_is_no_hindrance(unstir, tmp_path):
     (tmp_path / "here").mkdir()
     for name in ("data.json", ".config.toml.partial", ".lock"):
@@ -65,14 +58,14 @@ def test_less_than_was_trained_is_nothing_to_do_and_changes_nothing(unstir, here
 def test_settings_that_no_step_is_left_to_use_are_named(unstir, here):
     before = Run.open("here").config
     status, _, err = unstir("train", "--out", "here", "--train.length", "3 steps", "--train.lr_period", "3 steps")
-    assert status == 0 and "lr_period=3 steps," in err and Run.open("here").config == before
+    assert status == 0 and "lr_period=3" in err and Run.open("here").config == before
     status, _, err = unstir("train", "--out", "here", "--train.lr_period", "9 steps")
-    assert status == 0 and "lr_period=9 steps," in err and Run.open("here").config.train.lr_period == "9 steps"
+    assert status == 0 and "lr_period=9" in err and Run.open("here").config.train.lr_period == "9 steps"
     status, _, err = unstir("train", "--out", "here", "--train.length", "8 steps")
     assert status == 0 and "no step" not in err
     assert "no step" not in unstir("train", "--out", "here")[2]
     status, _, err = unstir("train", "--out", "here", "--grids.steps", 2, "--checkpoint.keep", 3)
-    assert status == 0 and "checkpoint.keep=3, grids" in err
+    assert status == 0 and "checkpoint.keep=3" in err
     assert "2 steps, 2 calls" in unstir("sample", "here", "--num", 1)[1]  # so nobody is told that nothing changes
 
 
@@ -85,9 +78,10 @@ def test_a_run_that_was_asked_for_less_by_its_recipe_says_that_it_goes_on(unstir
     assert 'length = "12 steps"' in file.read_text()
 
 
-def test_a_store_that_is_none_is_refused_and_not_remembered(unstir, here):
+def test_a_mistake_does_not_stay_behind_in_a_run(unstir, here):
     before = Run.open("here").config
     longer = ["--train.length", "8 steps", "--train.lr_period", "8 steps"]
+    refused(unstir("train", "--out", "here", *longer, "--train.device", "cuda:7"), "cuda:7")
     refused(unstir("train", "--out", "here", *longer, "--data.store", "typo"), "typo", "no packed store")
     refused(unstir("train", "--out", "here", *longer, "--data.source", "typo"), "data.source", "typo")
     assert Run.open("here").config == before

@@ -19,19 +19,21 @@ from unstir.pixels import to_uint8
 from unstir.runs.model import Model
 
 
-def test_a_comparison_is_one_picture_with_what_each_costs(trained, command, tmp_path):
+def test_a_comparison_is_one_picture_with_what_each_costs(trained, command, tmp_path, refused):
     run, _ = trained()
     text = "ancestral:20,ddim:5,dpmpp_2m:4:log_snr,heun:5"
     status, out, err = command("sample", run.path, "--num", 3, "--compare", text, "--out", tmp_path / "compared")
     assert status == 0, err
     lines = out.splitlines()
-    assert lines[0].startswith("ancestral, 20 steps, 20 calls, ") and lines[0].endswith(" s per image")
-    assert lines[2].startswith("dpmpp_2m, log_snr, 4 steps, ") and lines[3].startswith("heun, 5 steps, 9 calls, ")
+    assert [line.split(", ")[:-1] for line in lines[:4]] == [
+        ["ancestral", "20 steps", "20 calls"], ["ddim", "5 steps", "5 calls"],
+        ["dpmpp_2m", "log_snr", "4 steps", "4 calls"], ["heun", "5 steps", "9 calls"],
+    ]  # fmt: skip
+    assert lines[0].endswith(" s per image")
     with Image.open(tmp_path / "compared/compare.png") as picture:
         assert picture.size[1] >= 4 * 48
     assert not (tmp_path / "compared/000000.png").exists()
-    status, out, err = command("sample", run.path, "--compare", "ddim:21", "--out", tmp_path / "none")
-    assert status == 2 and "steps" in err and "Traceback" not in err, err
+    refused(command("sample", run.path, "--compare", "ddim:21", "--out", tmp_path / "none"), "steps")
 
 
 def test_a_comparison_has_its_settings_beside_it_and_other_settings_another_file(trained, command):
@@ -50,7 +52,7 @@ def test_a_comparison_has_its_settings_beside_it_and_other_settings_another_file
         files.append(Path(out.splitlines()[-1].split()[1]))
     assert files[:5] == files[5:] and len(set(files)) == 5 and all(file.is_file() for file in files)
     settings = json.loads(files[0].with_suffix(".json").read_text())
-    assert settings["command"] == "unstir sample --compare"
+    assert settings["command"].split() == ["unstir", "sample", "--compare"]
     assert settings["steps"] == [5, 5] and settings["calls"] == [5, 9]
     assert [chain["sampler"] for chain in settings["compared"]] == ["ddim", "heun"] and len(settings["seconds"]) == 2
     assert settings["num"] == 3 and len(settings["weights"]) == 64
@@ -92,7 +94,7 @@ def test_an_option_of_one_sampler_is_for_the_rows_that_take_it(trained, command,
     run, out = trained()[0], tmp_path / "made"
     asked = ("sample", run.path, "--num", 2, "--out", out, "--compare", "ddim:3,ancestral:3")
     status, said, _ = command(*asked, "--eta", 1)
-    assert status == 0 and said.startswith("ddim, eta 1, 3 steps, ") and "\nancestral, 3 steps, " in said
+    assert status == 0 and said.split(", ")[:3] == ["ddim", "eta 1", "3 steps"] and "\nancestral, 3 steps, " in said
     made = json.loads((out / "compare.json").read_text())["compared"]
     assert made[0]["eta"] == 1 and "eta" not in made[1] and made[1]["variance"] == "auto"
 
@@ -111,7 +113,7 @@ def test_the_seconds_are_those_of_an_image_and_of_its_own_chain_alone(trained, m
     rows = compare(run.model(), job, [Chain("ddim", steps=5), Chain(steps=20), Chain("heun", steps=5)])
     assert [row.cost.calls for row in rows] == [5, 20, 9]
     assert [row.seconds for row in rows] == [pytest.approx(3 * 3 * calls / 10) for calls in (5, 20, 9)]
-    assert rows[0].caption == "ddim, 5 steps, 5 calls, 4.5 s per image"
+    assert rows[0].caption.split(", ") == ["ddim", "5 steps", "5 calls", "4.5 s per image"]
 
 
 def test_a_caption_with_guidance_is_drawn_whole(trained, command, monkeypatch):
@@ -131,10 +133,9 @@ def test_many_images_of_a_comparison_come_in_lines_of_sixteen(trained, command, 
         assert picture.size[0] < 17 * 50 + 300 and picture.size[1] == 2 + 6 * 50
 
 
-def test_a_job_that_cannot_be_done_is_refused_before_anything_is_drawn(trained, command, tmp_path):
+def test_a_job_that_cannot_be_done_is_refused_before_anything_is_drawn(trained, command, tmp_path, refused):
     run, _ = trained(model__num_classes=10)
-    status, _, err = command("sample", run.path, "--compare", "ddim:3", "--stages", 0)
-    assert status == 2 and "--stages" in err and "Traceback" not in err
+    refused(command("sample", run.path, "--compare", "ddim:3", "--stages", 0), "--stages")
     job = Job(num=2, chain=Chain(steps=3), label=99)
     with pytest.raises(UserError, match="99"):
         save_comparison(run.model(), job, "ddim:3", tmp_path / "none")

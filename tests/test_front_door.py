@@ -40,9 +40,7 @@ def test_a_type_checker_sees_the_same_names():
         (node.module, alias.name) for node in checked.body if isinstance(node, ast.ImportFrom) for alias in node.names
     ]
     assert sorted(name for _, name in imported) == sorted(unstir.__all__) == unstir.__all__
-    assert {name: f"unstir.{module}" for name, module in unstir._HOME.items()} == {
-        name: module for module, name in imported
-    }
+    assert all(getattr(unstir, name) is getattr(sys.modules[module], name) for module, name in imported)
 
 
 def test_no_name_is_that_of_a_module():
@@ -52,6 +50,6 @@ def test_no_name_is_that_of_a_module():
 
 
 def test_other_names_are_refused_as_python_does():
-    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+    with pytest.raises(AttributeError, match="'nothing'"):
         _ = unstir.nothing
     assert unstir.__version__ and set(unstir.__all__) <= set(dir(unstir))

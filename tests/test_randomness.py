@@ -14,7 +14,7 @@ def key(stream="noise", step=3, slots=8, seed=0):
     return Key(seed, stream, step, torch.arange(slots))
 
 
-def test_splitmix64_matches_the_published_vector():
+def test_splitmix64_matches_the_published_vector(monkeypatch):
     # SplitMix64 seeded with 1234567 (Vigna's splitmix64.c): the first five outputs.
     expected = [
         6457827717110365317,
@@ -23,10 +23,9 @@ def test_splitmix64_matches_the_published_vector():
         4593380528125082431,
         16408922859458223821,
     ]
-    state = torch.tensor([randomness._signed(1234567 + i * randomness._GOLDEN) for i in range(1, 6)])
-    randomness._mix64_(state, torch.empty_like(state))
-    assert [int(x) & randomness._MASK64 for x in state] == expected
-    assert [randomness._mix64(1234567 + i * randomness._GOLDEN & randomness._MASK64) for i in range(1, 6)] == expected
+    start, gamma = torch.tensor([1234567]), torch.tensor([0x9E3779B97F4A7C15 - (1 << 64)])
+    monkeypatch.setattr(randomness, "_start_and_gamma", lambda key: (start, gamma))
+    assert [int(x) % (1 << 64) for x in randomness.bits(key(slots=1), 5)[0]] == expected
 
 
 def test_numbers_depend_on_each_coordinate_and_on_nothing_else():
@@ -125,5 +124,5 @@ def test_numbers_of_known_bits(monkeypatch, bits, name, wanted):
 
 @pytest.mark.parametrize("slots", [torch.arange(4.0), torch.arange(4).int(), torch.zeros(2, 2).long(), torch.tensor(1)])
 def test_slots_are_whole_numbers_in_a_row(slots):
-    with pytest.raises(ValueError, match=r"slots must be int64 \[B\]"):
+    with pytest.raises(ValueError, match="slots"):
         Key(0, "noise", 3, slots)

@@ -67,7 +67,7 @@ def test_random_numbers_do_not_change_without_a_new_version(name):
         assert torch.allclose(torch.tensor(made()), torch.tensor(frozen), rtol=1e-5, atol=1e-6), CHANGED
     else:
         assert made() == frozen, CHANGED
-    assert randomness.VERSION == 1, "a new version has new numbers: freeze them here"
+    assert randomness.VERSION == 1  # a new version has new numbers: freeze them here
 
 
 def test_every_public_function_is_frozen():

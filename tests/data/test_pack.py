@@ -11,11 +11,13 @@ import time
 import zipfile
 from contextlib import nullcontext
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from refusals import refusing
 from unstir.data import pack, packing
 from unstir.data.decoding import decode_all
 from unstir.data.folder import FolderSource
@@ -207,8 +209,7 @@ def test_killed_worker_is_an_error_and_not_a_hang(photos: Path) -> None:
 def test_full_disk_is_told_before_anything_is_written(
     photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    usage = shutil.disk_usage(tmp_path)
-    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=1000))
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=1000))
     with pytest.raises(UserError, match=r"24\d,\d\d\d bytes, 1,000"):
         pack(photos, tmp_path / "store", size=8)
 
@@ -263,9 +264,8 @@ def test_a_file_of_another_hash_is_refused_also_where_it_is_packed_already(tmp_p
 
 def test_a_hash_of_what_is_no_file_is_refused(photos: Path, tmp_path: Path) -> None:
     for source in ("digits", "hf:me/animals", photos, [1]):
-        with pytest.raises(UserError) as refused:
+        with refusing(remedy={"sha256": None}):
             pack(source, tmp_path / "store", sha256="0" * 64)
-        assert refused.value.remedy == {"sha256": None}
 
 
 def test_the_least_size_is_one_pixel(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
+from refusals import refusing
 from unstir import Store, UserError, pack
 from unstir.data.arrays import Arrays, ItemsOfDataset
 from unstir.data.images import LEFT_OUT, UNLABELLED
@@ -198,9 +199,8 @@ def test_a_data_set_whose_labels_changed_is_not_taken_for_the_packed_one(tmp_pat
     stamp = ItemsOfDataset(items).stamp()
     targets[3] = 0
     assert (ItemsOfDataset(items).stamp() != stamp) is with_targets
-    with pytest.raises(UserError) as refused:
+    with refusing(given=tmp_path / "store"):
         pack(items, tmp_path / "store")
-    assert refused.value.given == tmp_path / "store"
 
 
 def test_a_split_and_a_licence_that_the_data_brings_are_kept(tmp_path):
@@ -211,7 +211,7 @@ def test_a_split_and_a_licence_that_the_data_brings_are_kept(tmp_path):
     datasets.DatasetDict(both).save_to_disk(tmp_path / "both")
     store = pack(tmp_path / "both", tmp_path / "store", size=4)
     assert [store.count(split) for split in ("train", "held_out")] == [20, 4] and store.shape == (3, 4, 4)
-    assert store.manifest["held_out_rule"] == "the splits named test"
+    assert store.manifest["held_out_rule"].endswith("named test")
     assert read_origin(store.path)[0::2] == (str(tmp_path / "both"), "cc-by-4.0")
 
 
@@ -250,7 +250,7 @@ def test_a_data_set_named_by_its_id_is_loaded_by_the_library(tmp_path, monkeypat
 
     class Library:
         Image, config = datasets.Image, datasets.config
-        DatasetCard = SimpleNamespace(load=lambda name: SimpleNamespace(data={"license": f"card of {name}"}))
+        DatasetCard = SimpleNamespace(load=lambda name: SimpleNamespace(data={"license": name}))
 
         def load_dataset(self, name, config):
             assert (name, config) == ("me/animals", "small")
@@ -258,7 +258,7 @@ def test_a_data_set_named_by_its_id_is_loaded_by_the_library(tmp_path, monkeypat
 
     monkeypatch.setattr(columns, "library", lambda name, *_: Library())
     store = pack("hf:me/animals:small", tmp_path / "store")
-    assert store.classes == tuple(NAMES) and read_origin(store.path).license == "card of me/animals"
+    assert store.classes == tuple(NAMES) and read_origin(store.path).license == "me/animals"
     assert read_origin(store.path).source == "hf:me/animals:small"
 
 
@@ -425,7 +425,7 @@ def test_the_extra_is_named_where_its_library_is_missing(tmp_path, monkeypatch, 
 def test_the_command_says_where_the_data_came_from_and_its_licence(unstir, tmp_path):
     npz(tmp_path)
     status, out, err = unstir("data", "pack", "x.npz", "--out", "store", "--license", "CC0")
-    assert status == 0 and "from x.npz, licence CC0" in out, err
+    assert status == 0 and "x.npz" in out and "CC0" in out, err
     assert Store.open("store").manifest["settings"] == {"size": None, "channels": 3, "held_out": 0.1, "seed": 0}
     assert json.loads((tmp_path / "store" / "origin.json").read_text())["license"] == "CC0"
 

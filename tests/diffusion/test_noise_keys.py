@@ -23,7 +23,7 @@ SHAPE = 3, 8, 8
 
 def test_every_sampler_has_an_order_or_is_tried_for_its_noise():
     untried = SAMPLERS.keys() - ORDERS.keys() - RANDOM.keys()
-    assert not untried, "a solver belongs in ORDERS of verify/solvers.py, a sampler that draws noise in RANDOM here"
+    assert not untried  # a solver belongs in ORDERS of verify/solvers.py, a sampler that draws noise in RANDOM here
 
 
 @pytest.mark.parametrize("sampler", RANDOM)

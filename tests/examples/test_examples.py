@@ -19,7 +19,7 @@ EXAMPLES = Path(__file__).parents[2] / "examples"
 def example(monkeypatch):
     """example("loop") -> the module of examples/loop.py, with what it has registered forgotten afterwards."""
     monkeypatch.syspath_prepend(EXAMPLES)
-    monkeypatch.setattr(own, "_known", dict(own._known))
+    monkeypatch.setattr(own, "_known", {})
     monkeypatch.setattr(own, "_allowed", set())
     monkeypatch.delenv(own.VARIABLE, raising=False)
     for path in EXAMPLES.glob("*.py"):

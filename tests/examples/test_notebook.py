@@ -105,7 +105,7 @@ def test_it_is_valid_and_holds_no_outputs(notebook):
     }
     for cell in notebook.cells:
         assert set(cell.metadata) <= {"tags"}
-        assert not re.fullmatch("[0-9a-f]{8}", cell.id), "a cell has a name that says what it is"
+        assert not re.fullmatch("[0-9a-f]{8}", cell.id)  # a cell has a name that says what it is
         if cell.cell_type == "code":
             assert cell.outputs == [] and cell.execution_count is None
 
@@ -243,7 +243,7 @@ def test_algorithm_2_by_hand_is_the_sampler(notebook, monkeypatch):
     drawn = map(noise, times)
     monkeypatch.setattr(torch, "randn_like", lambda _: next(drawn))
     by_hand = space["ancestral"](denoise, noise(1), times)
-    assert next(drawn) is not None and next(drawn, None) is None, "a noise for each step"
+    assert next(drawn) is not None and next(drawn, None) is None  # a noise for each step
     torch.testing.assert_close(by_hand, last.x, rtol=1e-5, atol=1e-5)
     assert by_hand.std() > 0.1
 

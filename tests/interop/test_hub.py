@@ -16,6 +16,7 @@ from hub_server import Hub
 from PIL import Image
 from untrained import CLASSES, untrained
 
+from refusals import refusing
 from unstir.chain import Chain
 from unstir.errors import UserError
 from unstir.generate.drawing import Job, sample_batches
@@ -29,6 +30,7 @@ from unstir.metrics.evaluation import Evaluation, saved
 from unstir.metrics.evaluation import save as save_evaluation
 from unstir.metrics.figures import Figure
 from unstir.nn.config import ModelConfig
+from unstir.nn.own import VARIABLE
 from unstir.pictures.grid import named_grid, read
 from unstir.runs.recipes import load_recipe
 from unstir.runs.run import Run
@@ -257,9 +259,8 @@ def test_a_published_model_is_imported_too_though_it_was_pulled_before(hub, tmp_
         assert torch.equal(drawn(run.model(device="cpu")), drawn(model))
         pull("me/both", tmp_path / f"pulled{number}")  # which leaves config.toml beside the files of diffusers
     push(untrained(tmp_path / "two", model__heads=2, model__attention=[0, 1]).model(12, device="cpu"), "me/ours")
-    with pytest.raises(UserError) as error:
+    with refusing(given="me/ours", remedy="unstir pull me/ours"):
         import_run("me/ours", tmp_path / "third")
-    assert (error.value.given, error.value.remedy) == ("me/ours", "unstir pull me/ours")
 
 
 def test_the_page_of_an_imported_run_does_not_say_that_it_was_trained_here(tmp_path):
@@ -342,9 +343,9 @@ def test_what_is_to_be_private_is_never_published_openly(hub, tmp_path, unstir, 
 def test_the_page_of_a_network_of_ones_own_says_what_it_needs(tmp_path):
     model = untrained(tmp_path / "run").model(12, device="cpu")
     config = Run.open(model.folder).config
-    assert "UNSTIR_NETWORKS" not in card(model, "me/x", Page(config=config))
+    assert VARIABLE not in card(model, "me/x", Page(config=config))
     ones_own = replace(config, model=ModelConfig(type="dit:DiT", in_channels=1, options={}))
-    assert "UNSTIR_NETWORKS=dit" in card(model, "me/x", Page(config=ones_own, without_diffusers="no such network"))
+    assert f"{VARIABLE}=dit" in card(model, "me/x", Page(config=ones_own, without_diffusers="no such network"))
 
 
 def test_the_address_of_another_hub_is_taken_from_the_environment(hub, tmp_path):

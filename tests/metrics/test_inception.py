@@ -13,6 +13,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from refusals import refusing
 from unstir.errors import UserError
 from unstir.metrics import distances
 from unstir.metrics import inception as module
@@ -189,9 +190,8 @@ def test_images_come_in_any_batches_and_are_counted(net, counts):
 def test_what_is_not_an_image_is_refused(net):
     images = pictures(1, 2)
     for wrong in (images.float(), images[:, :2], images[0], images.repeat(1, 2, 1, 1)):
-        with pytest.raises(UserError) as refused:
+        with refusing("images"):
             net.features(wrong)
-        assert refused.value.key == "images"
     with pytest.raises(UserError, match="batch_size=0"):
         net.features(images, batch_size=0)
 
@@ -221,7 +221,7 @@ def test_it_is_downloaded_once(pth, sha256, monkeypatch, offline, logged):
     monkeypatch.setattr(module, "URL", f"{pth.parent.as_uri()}/{NAME}")
     monkeypatch.setattr(module, "SHA256", sha256)
     assert inception(None).hash == sha256
-    assert logged == [f"downloading Inception's weights (96 MB) to {cache / NAME}"]
+    assert [str(cache / NAME) in line for line in logged] == [True]
     assert [path.name for path in cache.iterdir()] == [NAME]
     assert inception(None).hash == sha256
     (cache / NAME).unlink()
@@ -237,7 +237,7 @@ def test_offline_one_sentence_says_which_file_goes_where(offline):
         inception(None)
     said = str(refused.value)
     assert asked == [module.URL]
-    assert module.URL in said and f"put the file at {cache / NAME} yourself" in said and module.SHA256 in said
+    assert module.URL in said and f" {cache / NAME} " in said and module.SHA256 in said
     assert "\n" not in said and ". " not in said
 
 
@@ -270,9 +270,8 @@ def test_weights_that_do_not_fit_are_refused(weights, safe, tmp_path):
         save_file(tensors, tmp_path / name)
     (tmp_path / "cut.safetensors").write_bytes(safe.read_bytes()[:-7])
     for name in ("few", "other", "cut"):
-        with pytest.raises(UserError) as refused:
+        with refusing(given=tmp_path / f"{name}.safetensors"):
             inception(tmp_path / f"{name}.safetensors")
-        assert refused.value.given == tmp_path / f"{name}.safetensors"
     for path in (tmp_path / "none.pth", tmp_path):
         with pytest.raises(OSError, match=str(path)):
             inception(path)

@@ -11,6 +11,7 @@ import torch
 from PIL import Image
 
 from conftest import copied, tiny_config, without_charts
+from refusals import refusing
 from unstir.chain import Chain
 from unstir.data import Store
 from unstir.errors import UserError
@@ -23,7 +24,7 @@ from unstir.metrics.images import AS_GIVEN, Images, images_of, label_of
 from unstir.metrics.request import EvaluationRequest
 from unstir.pictures.grid import to_picture
 from unstir.runs.run import Run
-from unstir.train.launch import open_data, open_run
+from unstir.train.launch import train_run
 from unstir.train.trainer import Trainer
 
 pytestmark = pytest.mark.usefixtures("quick")
@@ -39,8 +40,7 @@ def place(classified, tmp_path_factory):
         without_charts(patch)
         for name, changes in (("plain", {}), ("classes", {"model__num_classes": 10})):
             config = tiny_config(base / "digits", data__source=str(base / "digits"), train__length="2 steps", **changes)
-            run = open_run(config, base / name, open_data(config, base / name))
-            Trainer(run, Store.open(base / "digits")).run()
+            train_run(config, base / name)
     return base
 
 
@@ -81,7 +81,7 @@ def test_the_figures_of_a_folder_are_those_of_the_run_that_drew_it(place, store,
     assert same.items() <= own.protocol.items()
 
 
-def test_a_run_and_a_folder_are_compared_both_ways(place, store, command):
+def test_a_run_and_a_folder_are_compared_both_ways(place, store, command, refused):
     small = (*SMALL, "--no-memorisation")
     command("evaluate", place / "plain", *small)
     both = ("--images", *drawn(place / "plain"), "--store", store.path, "--no-memorisation")
@@ -90,19 +90,16 @@ def test_a_run_and_a_folder_are_compared_both_ways(place, store, command):
     assert len(re.findall(r", \+0\.0+ \+- ", out)) >= 5 and out.splitlines()[-1].endswith("undecided")
     together = saved_as(place / "together", images_of(drawn(place / "plain"), store).parts[0].repeat(2, 1, 1, 1))
     status, _, err = command("evaluate", place / "plain", *small, "--against", together)
-    assert status == 2 and f"unstir evaluate --images {together} --store {store.path} --seeds 2 first" in err
+    assert status == 2 and f"--images {together} --store {store.path} --seeds 2 " in err
     scant = saved_as(place / "scant", store.images("held_out")[:23])
     for asked in (small, small[2:]):
-        status, _, err = command("evaluate", place / "plain", *asked, "--against", scant)
-        assert status == 2 and f"--against {scant} holds 23 images" in err, err
+        refused(command("evaluate", place / "plain", *asked, "--against", scant), f"--against {scant} holds 23 images")
     status, out, err = command("evaluate", "--images", together, *both[-3:], "--against", place / "plain")
     assert status == 0 and "2 x 24 images" in out, err  # divided as the run's images are
     status, out, err = command("evaluate", place / "plain", *small, "--against", together)
     assert status == 0 and out.splitlines()[-1].endswith("undecided"), err
-    status, _, err = command("evaluate", place / "classes", *small, "--against", together)
-    assert status == 2 and "label is by" in err
-    status, _, err = command("evaluate", "--images", together, *both[-3:], "--against", together)
-    assert status == 2 and f"--against {together} " in err
+    refused(command("evaluate", place / "classes", *small, "--against", together), "label is")
+    refused(command("evaluate", "--images", together, *both[-3:], "--against", together), f"--against {together} ")
 
 
 def test_the_same_images_are_found_again_wherever_they_lie(place, store, monkeypatch):
@@ -163,10 +160,9 @@ def test_classes_that_a_run_was_asked_for_are_those_of_the_same_names(tmp_path, 
         (found,), sentences = asked(classes)
         assert [number % 10 for number in numbers] == found.tolist() and not sentences
     found, (line,) = asked(["one", *names[1:]])
-    assert found is None and line.endswith("its images are judged as of no class")
-    assert "(digit 0, digit 1, digit 2, digit 3, ...) than those of" in line and "(one, digit 1, digit 2, " in line
+    assert found is None and f"({', '.join(names[:4])}, ...)" in line and f"(one, {names[1]}, " in line
     found, (line,) = asked([*names, "another"])
-    assert found is None and line.endswith("its images are judged as of no class")
+    assert found is None and "no class" in line
 
 
 def with_names(store, classes):
@@ -186,10 +182,7 @@ def test_subfolders_of_the_classes_say_what_was_asked_for(place, store, logged):
         assert [shown[tuple(image)] for image in some.flatten(1).tolist()] == classes.tolist()
     odd = saved_as(place / "odd", store.images("held_out")[:40], [f"set{n % 2}/{n}.png" for n in range(40)])
     assert images_of(odd, store).asked is None
-    assert (
-        len(logged) == 1
-        and f"odd has classes that {store.path} has not (set0, set1): its images are judged as of" in logged[0]
-    )
+    assert len(logged) == 1 and f"{store.path} " in logged[0] and "(set0, set1)" in logged[0]
     assert images_of(odd, store, label="7").asked[0].tolist() == [7] * 40
     assert len(logged) == 1  # for those with a label are judged as of its class
 
@@ -287,9 +280,8 @@ def test_what_cannot_be_judged_is_refused(bad, store, source, word):
     ],
 )  # fmt: skip
 def test_what_does_not_fit_the_images_is_refused(bad, store, names, asked, key):
-    with pytest.raises(UserError) as refused:
+    with refusing(key):
         evaluate_images([bad / name for name in names], None, EvaluationRequest(**{"store": store.path, **asked}))
-    assert refused.value.key == key
 
 
 @pytest.mark.parametrize(
@@ -319,9 +311,8 @@ def test_labels_that_fit_no_images_are_refused(place, store):
     assert [each.tolist() for each in asked] == [[3] * 15, [4] * 15]
     labelled = saved_as(place / "labelled", images[0])
     for source, count in ((images, 29), (images, 15), (images, 31), (images, 1), (labelled, 15)):
-        with pytest.raises(UserError) as refused:
+        with refusing("labels"):
             images_of(source, store, labels=[3] * count)
-        assert refused.value.key == "labels"
 
 
 def test_what_is_done_to_files_out_of_the_ordinary_is_said(tmp_path, store, logged):
@@ -329,4 +320,5 @@ def test_what_is_done_to_files_out_of_the_ordinary_is_said(tmp_path, store, logg
     Image.new("RGB", (8, 8)).save(tmp_path / "whole.png")
     Image.new("RGBA", (8, 8)).save(tmp_path / "clear.png")
     assert images_of(tmp_path, colour).parts[0].shape == (2, 3, 8, 8)
-    assert logged == [f"{tmp_path}: 1 of 2 images: transparency composited on white"]
+    (line,) = logged
+    assert line.startswith(f"{tmp_path}: 1 of 2 ") and "transparency" in line

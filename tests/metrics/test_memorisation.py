@@ -3,14 +3,15 @@
 import dataclasses
 import json
 import math
+import re
 import statistics
 
 import pytest
 import torch
 from scipy.stats import kstest
 
+from refusals import refusing
 from unstir.data import Store
-from unstir.errors import UserError
 from unstir.metrics import nearest as search
 from unstir.metrics.memorisation import describe, memorisation, picture
 from unstir.metrics.nearest import nearest, nearest_features
@@ -132,8 +133,9 @@ def test_two_in_a_hundred_copies_are_found_where_the_whole_looks_as_new(split, f
             assert len(pair.matches) == len(result.spaces) and pair.matches[0].distance[0] < 1
         own = [pair.matches[result.spaces.index(space)].relative for pair in space.closest]
         assert own == sorted(own)
-    assert "copied (500 samples, 600 training, 600 held out)\npixels: 1" in describe(at_p(result, 1e-5))
-    assert describe(at_p(result, 1e-3)).startswith("some samples may be copies of training images; undecided")
+    decided, undecided = (describe(at_p(result, p)) for p in (1e-5, 1e-3))
+    assert re.findall(r"\d+", decided)[:3] == ["500", "600", "600"] and "\npixels: 1" in decided
+    assert "undecided" in undecided and "undecided" not in decided
     json.dumps(dataclasses.asdict(result), allow_nan=False)
 
 
@@ -150,7 +152,7 @@ def test_training_images_with_a_little_noise_are_copies_by_every_test(split):
 def test_new_images_are_not_accused(split):
     train, held_out, fresh = split
     result = memorisation(fresh, train, held_out, features=coarse)
-    assert result.verdict == "none" and "no sign of copied" in describe(result)
+    assert result.verdict == "none" and "no sign" in describe(result)
     assert abs(result.spaces[0].distance.probability - 0.5) < 4 * result.spaces[0].distance.standard_error
 
 
@@ -220,6 +222,5 @@ def test_mistakes_are_refused():
         (lambda: memorisation(good[:0], good, good), "samples"),
         (lambda: memorisation(good, good[:1], good), "train"),
     ):
-        with pytest.raises(UserError) as refused:
+        with refusing(key):
             call()
-        assert refused.value.key == key

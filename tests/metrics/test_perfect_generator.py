@@ -10,6 +10,7 @@ from perfect import SEEDS, Source, simulated, store_of
 from unstir.metrics import feature_figures as measures
 from unstir.metrics import floor
 from unstir.metrics.classifier import Classifier
+from unstir.metrics.distances import near
 from unstir.metrics.features import NEAR, Trust
 from unstir.metrics.floor import bound, draws
 from unstir.metrics.frechet import moments
@@ -111,13 +112,16 @@ def test_stated_errors_are_the_spread_over_new_samples_and_a_new_reference():
     values, stated = [], []
     for number in range(80):
         real = new(900)
-        of = measures.Sides(network, Reference(moments(real), real), None, None)
+        held = Reference(moments(real), real)
         sets = [new(150) for _ in range(2)]
-        values.append([measures._measure(of, each, 5) for each in sets])
+        rows = [[near(some, each, radii) for some, radii in held.subsets(150, measures.SUBSETS)] for each in sets]
+        values.append([dict(zip(NEAR, row.tolist(), strict=True)) for row in torch.tensor(rows).mean(1)])
         if number < 12:
-            own, choices = ([error(of, each) for each in sets] for error in (measures._errors, measures._choices))
-            mean = lambda found, key: statistics.fmean(each[key] for each in found)
-            stated.append({key: math.hypot(mean(own, key) / 2**0.5, mean(choices, key)) for key in NEAR})
+            found = measures.figures_of(measures.Sides(network, held, None, real), sets)
+            figures = {key: found[f"classifier/{key}"] for key in NEAR}
+            for key, each in figures.items():
+                assert each.by_seed == pytest.approx([some[key] for some in values[-1]])
+            stated.append({k: math.hypot(each.bootstrap / 2**0.5, each.reference_error) for k, each in figures.items()})
     for key in NEAR:
         spread = statistics.stdev(statistics.fmean(each[key] for each in sets) for sets in values)
         said = statistics.fmean(each[key] ** 2 for each in stated) ** 0.5

@@ -9,8 +9,6 @@ import pytest
 import torch
 from PIL import Image
 
-from conftest import copied
-from unstir.data import Store
 from unstir.diffusion.denoiser import Labelled, clipped
 from unstir.diffusion.likelihood import variational_bound
 from unstir.errors import UserError
@@ -50,14 +48,13 @@ def test_an_image_has_the_same_noise_in_any_batch_and_choice(trained):
 
 def test_an_estimate_is_near_the_sum_and_says_what_it_is(trained):
     run, store = trained()
-    whole = likelihood(run.model(), store)
-    estimate = likelihood(run.model(), store, Protocol(calls=8, batch_size=16))
+    whole = likelihood(run.model(), store, Protocol(num=64))
+    estimate = likelihood(run.model(), store, Protocol(calls=8, num=64, batch_size=16))
     assert estimate.standard_error > 0
     assert abs(estimate.bits_per_dim - whole.bits_per_dim) < 5 * estimate.standard_error
     assert "8 of 20 terms" in describe(estimate)
-    assert likelihood(run.model(), store, Protocol(calls=20)).bits_per_dim == pytest.approx(
-        whole.bits_per_dim, rel=1e-6
-    )
+    all_terms = likelihood(run.model(), store, Protocol(calls=20, num=64))
+    assert all_terms.bits_per_dim == pytest.approx(whole.bits_per_dim, rel=1e-6)
     assert likelihood(run.model(), store, Protocol(calls=8, num=16)).standard_error > 0  # in eight batches of two
     alone = likelihood(run.model(), store, Protocol(calls=8, num=1))
     assert alone.standard_error is None and "+- unknown" in describe(alone)
@@ -88,7 +85,7 @@ def test_what_does_not_fit_is_refused(trained, tmp_path):
         likelihood(foreign, store)
 
 
-def test_the_command_writes_figures_and_a_curve(trained, command):
+def test_the_command_writes_figures_and_a_curve(trained, command, refused):
     run, _ = trained()
     status, out, _ = command("likelihood", run.path, "--num", 32, "--split", "both")
     assert status == 0 and out.count("bits/dim") == 2 and "train " in out and "held_out " in out
@@ -104,8 +101,7 @@ def test_the_command_writes_figures_and_a_curve(trained, command):
     status, out, _ = command("likelihood", run.path, "--num", 32, "--json")
     assert status == 0 and json.loads(out)["held_out"] == saved
     written = sorted([*written, written[0].replace("curve-train-held_out", "curve-held_out")])
-    status, out, err = command("likelihood", run.path, "--calls", 1)
-    assert status == 2 and out == "" and "--calls 1 " in err
+    refused(command("likelihood", run.path, "--calls", 1), "--calls 1 ")
     assert sorted(path.name for path in folder.iterdir()) == written  # of the same once, and nothing of what failed
     status, out, _ = command("likelihood", run.path, "--num", 32, "--calls", 5)
     assert status == 0 and "step12-curve-held_out-5-calls-32-images-" in out and "+-" in out
@@ -132,26 +128,11 @@ def test_a_damaged_newest_file_is_named_and_an_earlier_one_used(trained, command
         path.write_bytes(path.read_bytes()[:500])
     status, out, err = command("likelihood", run.path, "--num", 8, "--calls", 4)
     assert status == 0 and "damaged" in err and "step 8" in out
-    status, out, err = command("likelihood", run.path, "--num", 8, "--checkpoint", 12)
-    assert status == 2 and "damaged" in err
 
 
-def test_a_damaged_store_is_refused_before_anything_is_measured(trained, tmp_path, counts):
-    run, store = trained()
-    damaged = Store.open(copied(store.path, tmp_path / "damaged"))
-    file = damaged.path / "held_out.images.npy"
-    data = bytearray(file.read_bytes())
-    data[-1] ^= 1
-    file.write_bytes(data)
-    with pytest.raises(UserError, match="changed or damaged"):
-        likelihood(run.model(), damaged, Protocol(num=8, calls=4))
-    assert counts == []
-
-
-def test_a_store_that_has_gone_is_asked_for(trained, command, tmp_path):
+def test_a_store_that_has_gone_is_asked_for(trained, command, tmp_path, refused):
     run, store = trained()
     text = (run.path / "config.toml").read_text()
     (run.path / "config.toml").write_text(text.replace(str(store.path), str(tmp_path / "gone")))
-    status, _, err = command("likelihood", run.path, "--num", 8, "--calls", 4)
-    assert status == 2 and "--store" in err
+    refused(command("likelihood", run.path, "--num", 8, "--calls", 4), "--store")
     assert command("likelihood", run.path, "--num", 8, "--calls", 4, "--store", store.path)[0] == 0

@@ -26,7 +26,7 @@ def drawn(monkeypatch):
 
 def test_of_the_samplers_lines_no_two_share_colour_or_marker():
     made = [series(place) for place in range(len(SAMPLERS))]
-    assert len(made) <= len(MARKERS), "give pictures/charts.MARKERS a marker for the new sampler"
+    assert len(made) <= len(MARKERS)  # else give pictures/charts.MARKERS a marker for the new sampler
     for key in ("color", "marker"):
         assert len({str(each[key]) for each in made}) == len(SAMPLERS)
     assert all(a["linestyle"] != b["linestyle"] for a, b in itertools.pairwise(made))

@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from refusals import refusing
 from unstir.errors import UserError
 from unstir.theory.parameterization import PARAMETERIZATIONS
 from unstir.theory.schedule import linear, zero_terminal_snr
@@ -21,9 +22,8 @@ def test_the_target_is_the_residual_over_c_out(name):
 
 def test_eps_is_refused_where_the_signal_is_gone():
     schedule = zero_terminal_snr(linear())
-    with pytest.raises(UserError) as refused:
+    with refusing("predict", remedy={"predict": "v"}):
         PARAMETERIZATIONS["eps"].check(schedule)
-    assert (refused.value.key, refused.value.remedy) == ("predict", {"predict": "v"})
     for name in ("x0", "v"):
         PARAMETERIZATIONS[name].check(schedule)
         x_0, eps = torch.randn(2, 1, 1, 2, 2, dtype=torch.float64)

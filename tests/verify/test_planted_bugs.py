@@ -48,9 +48,9 @@ PLANTED = BUGS if FULL else [*{bug.row: bug for bug in reversed(BUGS)}.values()]
 def test_the_row_catches_the_bug(monkeypatch, bug):
     planting.plant(monkeypatch, bug.target, bug.changes)
     (found,) = verify([bug.row])
-    assert not found.passed, f"an error of {found.error:.3g} is within {found.tolerance}"
-    assert "Error: " not in found.failure, f"the row was stopped, not missed: {found.failure}"
-    assert found.failure or not found.error <= 2 * found.tolerance, f"{found.error:.3g} is a narrow miss"
+    assert not found.passed, found
+    assert "Error: " not in found.failure, found  # else the row was stopped, not missed
+    assert found.failure or not found.error <= 2 * found.tolerance, found  # else it is a narrow miss
     print(found.failure or f"{found.error:.1e}")
 
 

@@ -65,7 +65,7 @@ def test_every_row_tells_what_it_compares_in_characters_that_any_pipe_carries(ro
     for row in rows.values():
         text = (row.name, row.statement, row.source, row.compared)
         assert all(part and part.isascii() and part == " ".join(part.split()) for part in text)
-        assert "relative" in row.compared or "absolute" in row.compared or "share of its limit" in row.compared
+        assert "relative" in row.compared or "absolute" in row.compared or "share of" in row.compared
         assert row.tolerance <= 1e-9 or row.name in INEXACT
 
 
@@ -85,7 +85,7 @@ def test_rows_and_themes_are_chosen_by_name():
 def test_an_unknown_name_is_refused_before_anything_runs(unstir, name, says):
     status, out, err = unstir("abar-exact", name)
     assert status == 2 and out == ""
-    assert err.startswith(f"unstir: {name} is no check") and says in err and err.count("\n") == 1
+    assert err.startswith(f"unstir: {name} ") and says in err and err.count("\n") == 1
 
 
 def test_an_error_that_is_no_number_fails():
@@ -98,7 +98,7 @@ def test_an_error_that_is_no_number_fails():
 
 def test_shapes_that_would_only_broadcast_fail():
     row = measure(failing(lambda: relative([1.0, 1.0], 1.0)), "forward")
-    assert row.failure == "the shape is [2] where [] is right"
+    assert "[2]" in row.failure and "[]" in row.failure
     assert relative([0.0, 2.0], [0.0, 1.0]) == 1 and relative(1.0, 0.0) == math.inf
 
 
@@ -152,7 +152,7 @@ def test_the_whole_table_fits_eighty_columns(unstir, monkeypatch):
     assert [line.strip().lower() for line in lines if line.strip().lower() in THEMES] == [*THEMES]
 
 
-def test_the_picture_is_saved_beside_the_table(unstir, tmp_path):
+def test_the_picture_is_saved_beside_the_table(unstir, tmp_path, refused):
     status, out, _ = unstir("abar-exact", "--plot", tmp_path / "theory.png")
     assert status == 0 and f"picture  {tmp_path / 'theory.png'}" in out
     assert (tmp_path / "theory.png").read_bytes()[:8] == b"\x89PNG\r\n\x1a\n"
@@ -161,10 +161,8 @@ def test_the_picture_is_saved_beside_the_table(unstir, tmp_path):
     kept = (tmp_path / "mine.png").read_bytes()
     for file in ("mine.png", "text.png"):
         (tmp_path / "text.png").write_text("no picture")
-        status, _, err = unstir("abar-exact", "--plot", tmp_path / file)
-        assert status == 2 and f"--plot {tmp_path / file} exists" in err
+        refused(unstir("abar-exact", "--plot", tmp_path / file), f"--plot {tmp_path / file} exists")
     assert (tmp_path / "mine.png").read_bytes() == kept and (tmp_path / "text.png").read_text() == "no picture"
-    status, _, err = unstir("abar-exact", "--image", tmp_path / "theory.png")
-    assert status == 2 and "--plot FILE" in err
+    refused(unstir("abar-exact", "--image", tmp_path / "theory.png"), "--plot FILE")
     status, _, err = unstir("abar-exact", "--plot", tmp_path / "no" / "theory.png")
     assert status == 2 and err.count("\n") == 1
