@@ -117,7 +117,7 @@ def test_the_others_wait_for_work_of_the_first_longer_than_the_timeout(tmp_path)
     def slow(rank):
         with torchrun_group("cpu", BRIEF) as group:
             if rank == 0:
-                time.sleep(4)
+                time.sleep(3)
             group.of_first(None)
             return group.of_all(rank)
 
@@ -129,7 +129,7 @@ def test_one_that_does_not_answer_ends_the_job_at_the_timeout(tmp_path):
         try:
             with torchrun_group("cpu", BRIEF) as group:
                 if rank == 1:
-                    time.sleep(6)
+                    time.sleep(3)
                 group.vote(None)
                 group.voted()
         except LostError as error:

@@ -123,15 +123,14 @@ def tiny(digits, monkeypatch):
 
 def test_a_run_of_three_continues_bit_for_bit_though_one_was_asked_to_stop(tiny, tmp_path, monkeypatch):
     assert together(3, training(tiny(), tmp_path / "whole"), tmp_path / "0") == [[12, True, None]] * 3
-    for rank, at in ((0, 2), (2, 6)):
-        found = together(3, training(tiny(), tmp_path / "parts", (rank, at)), tmp_path / f"{rank}-{at}")
-        step, *rest = found[0]
-        assert found == [found[0]] * 3 and rest == [False, 15] and at <= step <= at + 2
-        assert checkpoint.listed(tmp_path / "parts/checkpoints")[-1][0] == step
+    stopped = together(3, training(tiny(), tmp_path / "parts", (2, 6)), tmp_path / "1")
+    step, *rest = stopped[0]
+    assert stopped == [stopped[0]] * 3 and rest == [False, 15] and 6 <= step <= 8
+    assert checkpoint.listed(tmp_path / "parts/checkpoints")[-1][0] == step
     together(3, training(tiny(), tmp_path / "parts"), tmp_path / "last")
     assert_same(outcome(Run.open(tmp_path / "parts")), outcome(Run.open(tmp_path / "whole")))
     events = Run.open(tmp_path / "parts").log("events").lines
-    assert [line["event"] for line in events] == ["started", *["stopped", "continued"] * 2, "finished"]
+    assert [line["event"] for line in events] == ["started", "stopped", "continued", "finished"]
     assert {line["processes"] for line in events if "processes" in line} == {3}
 
 
@@ -347,6 +346,7 @@ def test_one_out_of_memory_ends_the_job_with_its_line_and_the_last_checkpoint_is
     assert found.step == 8 and not damaged and "Traceback" not in job.said()
 
 
+@pytest.mark.slow  # tests/jobs/test_ending.py waits for work of the first in the ordinary tier
 def test_the_others_wait_for_grids_and_held_out_losses_longer_than_the_timeout(tiny, tmp_path, monkeypatch):
     draw = record.draw_grid
 

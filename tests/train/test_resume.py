@@ -16,6 +16,7 @@ from tiers import SEED, proven, times
 from unstir.errors import UserError
 from unstir.runs import checkpoint
 from unstir.runs.run import Run
+from unstir.train import paths
 from unstir.train.observer import Stop
 from unstir.train.record import TIMING_FIELDS
 from unstir.train.state import WINDOW
@@ -201,7 +202,8 @@ VARIANTS = {
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
-def test_other_settings_continue_bit_for_bit_too(make_run, variant):
+def test_other_settings_continue_bit_for_bit_too(make_run, monkeypatch, variant):
+    monkeypatch.setattr(paths, "STEPS", (2, 4))  # of a teacher's paths
     changes = VARIANTS[variant]
     Trainer(*make_run("whole", **changes)).run()
     for at in range(1, 7):
