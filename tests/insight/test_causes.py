@@ -41,7 +41,11 @@ def test_symptoms_go_with_the_first_cause_of_the_table():
     found = explained(map(finding, ("collapse", "not-learned", "value-range", "leak")))
     by_name = {each.check: each for each in found}
     assert by_name["collapse"].because == by_name["not-learned"].because == "value-range"
-    assert by_name["collapse"].remedy == "that of value-range" and by_name["value-range"].remedy == "mend value-range"
+    mend = by_name["value-range"].remedy
+    assert mend == finding("value-range").remedy and by_name["collapse"].remedy not in (
+        mend,
+        finding("collapse").remedy,
+    )
     assert by_name["leak"].because == by_name["value-range"].because == ""
     assert [(cause.finding.check, len(cause.symptoms)) for cause in causes(found)] == [("value-range", 2), ("leak", 0)]
 

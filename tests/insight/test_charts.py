@@ -96,19 +96,8 @@ def test_two_evaluations_of_one_sampler_and_equally_many_calls_are_both_drawn():
 
 
 def test_an_axis_of_decades_has_few_labels_and_one_of_a_part_of_a_decade_has_some():
-    ends = [
-        (1.2, 1.9),
-        (3, 40),
-        (1, 1e3),
-        (10, 1e9),
-        (0.9, 1.3),
-        (7, 15),
-        (0.12, 0.95),
-        (0.03, 1),
-        (2e-6, 3e-6),
-        (3, 3),
-    ]
-    for low, high in ends:
+    lows, highs = (1.2, 3, 1, 10, 0.9, 7, 0.12, 0.03, 2e-6, 3), (1.9, 40, 1e3, 1e9, 1.3, 15, 0.95, 1, 3e-6, 3)
+    for low, high in zip(lows, highs, strict=True):
         with charts._style():
             axes = charts._axes("title")
             axes.plot([low, high], [low, high])

@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from refusals import refusing
 from unstir import randomness
 from unstir.diffusion.loss import denoising_loss
 from unstir.randomness import Key
@@ -67,7 +68,8 @@ def test_the_average_moves_by_the_decay_that_is_logged(make_run):
 def test_a_batch_may_be_the_whole_training_set(make_run, monkeypatch):
     count = 1498
     whole = {"train__batch_size": count, "train__micro_batch": 0, "train__length": "3 epochs"}
-    run, store = make_run(**whole, train__warmup="0 steps", grids__log_spaced=0)
+    measured = {"log__held_out_images": 12, "log__held_out_times": 1}
+    run, store = make_run(**whole, **measured, train__warmup="0 steps", grids__log_spaced=0)
     assert store.count("train") == count and run.steps_per_epoch == 1 and run.length == 3
     made = Trainer(run, store)
     made._batches.labels = torch.arange(count)  # the label tells which image it is
@@ -79,5 +81,6 @@ def test_a_batch_may_be_the_whole_training_set(make_run, monkeypatch):
     made._batches.labels = None
     assert made.run() and [line["step"] for line in run.metrics()] == [2, 3]
     assert [line["epoch"] for line in run.metrics()] == [1, 2]
-    with pytest.raises(Exception, match=f"train.batch_size={count + 1} exceeds the {count} training images"):
+    assert [(line["step"], line["epoch"], line["bits_num"]) for line in run.held_out()] == [(0, 0, 3), (3, 2, 3)]
+    with refusing("train.batch_size", count + 1, {"train.batch_size": count}):
         make_run("more", train__batch_size=count + 1, train__micro_batch=0)
