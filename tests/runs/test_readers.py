@@ -114,7 +114,8 @@ def test_files_that_are_nested_too_deeply_or_cut_are_refused_in_a_line(run, text
         (run.path / folder / "bound.json").write_text(text)
     assert evaluation.saved(run) == [] and likelihood.read(run.path / "likelihood/bound.json") is None
     (tmp_path / SETTINGS).write_text(text)
-    assert sound(lambda: settings_in(tmp_path)) is None and sidecar._read(tmp_path / SETTINGS) is None
+    (tmp_path / "a.json").write_text(text)
+    assert sound(lambda: settings_in(tmp_path)) is None and sidecar.singles_of(tmp_path / "a.png") == []
     (tmp_path / "recipe.toml").write_text(text)
     sound(lambda: recipes.load_recipe(str(tmp_path / "recipe.toml")))
     Run.open(run.path)
