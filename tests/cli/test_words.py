@@ -94,21 +94,12 @@ def test_no_word_of_a_table_is_an_option_of_a_command_already():
         ("data pack x --output y", "--out"),
         ("data inspect x --output y", "--sheet"),
         ("train digits --no-train.power-ema", "--train.no-power_ema"),
-    ],
-)  # fmt: skip
-def test_words_of_the_field_lead_to_ours(unstir, refused, arguments, meant):
-    refused(unstir(*arguments.split()), f"id you mean {meant}?")
-
-
-@pytest.mark.parametrize(
-    ("arguments", "meant"),
-    [
         ("tarin", "unstir train"),
         ("eval r", "unstir evaluate"),
         ("data pak x", "unstir data pack"),
     ],
-)
-def test_a_misspelt_command_is_named(unstir, refused, arguments, meant):
+)  # fmt: skip
+def test_words_of_the_field_lead_to_ours(unstir, refused, arguments, meant):
     refused(unstir(*arguments.split()), f"id you mean {meant}?")
 
 
