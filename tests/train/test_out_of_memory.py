@@ -20,7 +20,7 @@ CPU = RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to all
 
 
 def test_a_grid_that_runs_out_of_memory_says_what_to_lower_and_that_works(make_run):
-    run, _ = make_run("many", model__channels=64, train__length="1 step", grids__num=10_000, grids__log_spaced=0)
+    run, _ = make_run("many", model__channels=32, train__length="1 step", grids__num=10_000, grids__log_spaced=0)
     Trainer(*make_run("small", train__length="1 step")).run()  # which loads what training needs
 
     def trained(num):
