@@ -166,8 +166,7 @@ def test_a_guide_has_the_width_where_its_run_keeps_averages_and_else_its_ordinar
 
 
 @pytest.mark.parametrize(
-    ("changes", "width"),
-    [({}, 0.1), ({"train__power_ema": True}, 0.25), ({"train__power_ema": True}, 0.0)],
+    ("changes", "width"), [({}, 0.1), ({"train__power_ema": True}, 0.25), ({"train__power_ema": True}, 0.0)]
 )
 def test_an_average_that_cannot_be_made_is_refused(trained, changes, width):
     run, _ = trained(**changes)
