@@ -112,6 +112,12 @@ def test_every_setting_but_the_listed_ones_is_fixed_once_a_run_exists(unstir, he
     assert Run.open("here").config == run.config
 
 
+def test_a_length_that_was_edited_needs_a_longer_cosine_too(unstir, here):
+    file = Path("here/config.toml")
+    file.write_text(file.read_text().replace('length = "6 steps"', 'length = "9 steps"'))
+    refused(unstir("train", "--out", "here"), "goes beyond step 6", '--train.lr_period "9 steps"')
+
+
 def test_a_folder_that_is_no_run_is_left_alone(unstir, tmp_path):
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine/thesis.txt").write_text("precious")

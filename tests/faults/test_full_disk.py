@@ -12,7 +12,7 @@ import torch
 
 from tiers import proven, times
 from unstir.data import Store, pack
-from unstir.errors import UserError
+from unstir.errors import UnwrittenError, UserError
 from unstir.runs import checkpoint, files
 from unstir.runs.checkpoint import Checkpoint
 
@@ -54,7 +54,7 @@ def test_a_checkpoint_on_a_full_disk_is_refused_and_the_last_one_stays(disk):
         fill(disk, pages * PAGE)
         try:
             checkpoint.save(disk, content(8))
-        except UserError as error:
+        except UnwrittenError as error:
             assert "0.4 MB" in str(error) and "free" in str(error), error
             assert checkpoint.newest(disk)[0].step == 4
             assert sorted(os.listdir(disk)) == ["filler", checkpoint.file_name(4)]
@@ -100,7 +100,7 @@ def test_a_limit_on_the_length_of_files_cuts_any_write_and_loses_nothing(tmp_pat
                 resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
                 resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
                 checkpoint.save(tmp_path, content(8))
-            except UserError:
+            except UnwrittenError:
                 status = 1
             finally:
                 os._exit(status)

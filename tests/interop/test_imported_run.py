@@ -48,7 +48,7 @@ def test_it_says_where_it_came_from_and_holds_nothing_made_up(imported):
 
 def test_commands_that_need_images_ask_for_them(imported, unstir, refused):
     for command in ("evaluate", "likelihood"):
-        refused(unstir(command, imported.path), "was imported", "data pack")
+        refused(unstir(command, imported.path), "was imported", "--store")
 
 
 def test_it_is_evaluated_against_images_that_are_named(imported, classified):
@@ -73,9 +73,9 @@ NAMES = ("plane", "car", "bird", "cat", "deer", "dog", "frog", "horse", "ship", 
         (NAMES, ""),
         ((), ""),
         (tuple(map(str, range(10))), ""),  # as an import without --classes makes up
-        (NAMES[:5] + NAMES[:4:-1], "from 5 .* truck, .* dog, "),
-        (("Plane", *NAMES[2:0:-1], *NAMES[3:]), "from 1 .* bird, .* car, "),
-        ((*NAMES[:9], "lorry"), "from 9 .* lorry, .* truck"),
+        (NAMES[:5] + NAMES[:4:-1], "dog, .* from number 5 .* has truck, "),
+        (("Plane", *NAMES[2:0:-1], *NAMES[3:]), "car, .* from number 1 .* has bird, "),
+        ((*NAMES[:9], "lorry"), "truck from number 9 .* has lorry"),
     ],
 )
 def test_a_number_that_is_one_class_there_and_another_here_is_refused(imported, classified, theirs, words):

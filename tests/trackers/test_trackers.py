@@ -12,6 +12,7 @@ import pytest
 from PIL import Image
 from trackers_read import BOTH, events, expected, history, records
 
+import unstir
 from conftest import tiny_config, without_charts
 from refusals import refusing
 from together import together
@@ -193,7 +194,7 @@ def test_a_library_that_fails_is_named_once_and_changes_no_bit(digits, alone, tm
 @pytest.mark.parametrize("name", BOTH)
 def test_a_library_that_is_missing_is_refused_before_anything_is_made(digits, tmp_path, monkeypatch, name):
     monkeypatch.setitem(sys.modules, name, None)
-    with pytest.raises(UserError, match=rf"--log.to {name} needs {name}, .* pip install '\.\[{name}\]'"):
+    with pytest.raises(UserError, match=rf"log.to={name} needs {name}, .* pip install '\.\[{name}\]'"):
         train_run(asked(digits, [name]), tmp_path / "run")
     assert not (tmp_path / "run").exists()
 
@@ -233,7 +234,12 @@ def mine(tmp_path, monkeypatch):
 
 def test_one_of_several_processes_tells_a_tracker_of_ones_own(mine, digits, tmp_path):
     config = asked(digits, ["tensorboard"], train__length="2 steps")
-    together(2, lambda rank: train_run(config, tmp_path / "run").finished, tmp_path / "out")
+
+    def trained(rank):
+        with unstir.torchrun_group("cpu") as group:
+            return train_run(config, tmp_path / "run", group=group).finished
+
+    together(2, trained, tmp_path / "out")
     lines = (tmp_path / "run/mine").read_text().splitlines()
     names = snapshots(Run.open(tmp_path / "run"))
     assert lines == [

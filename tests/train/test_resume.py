@@ -222,8 +222,11 @@ def test_a_checkpoint_of_other_settings_is_refused(make_run, tmp_path):
         Trainer(*make_run(name, train__lr=rate, train__length="2 steps")).run()
     theirs = checkpoint.load(tmp_path / "theirs/checkpoints/step-00000002.safetensors")
     checkpoint.save(tmp_path / "ours/checkpoints", replace(theirs, step=3))
-    with refusing("train.lr", 1e-4):
-        Trainer(*make_run("ours", train__lr=1e-4, train__length="2 steps"))
+    run, store = make_run("ours", train__lr=1e-4, train__length="2 steps")
+    assert Run.open(run.path).config.train.lr == 1e-4  # its own, though another run's file is the newest
+    with refusing("", "the checkpoint of step 3"):
+        Trainer(run, store)
+    assert run.model(2).step == 2
 
 
 def test_a_run_folder_removed_while_it_trains_ends_the_training(make_run, tmp_path, monkeypatch):

@@ -93,6 +93,8 @@ class Array(NamedTuple):
             with file_errors(self.file), open_file(self.file) as stream:
                 mapped = mmap.mmap(stream.fileno(), 0, **_PRIVATE)
             return torch.from_numpy(np.ndarray(self.shape, self.descr, mapped, HEADER_BYTES))
+        except UserError:
+            raise
         except (TypeError, ValueError):  # shorter than its header says
             raise UserError("", self.file, "was damaged since it was opened", PACK_AGAIN) from None
 

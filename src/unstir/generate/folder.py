@@ -136,8 +136,8 @@ def _without_images_no_job(out: Path, own: bool) -> Iterator[None]:
     try:
         yield
     except Exception:
-        with suppress(OSError):  # another process has done it, or is still there
-            if all(path.name == SETTINGS or path.name.startswith(".") for path in out.iterdir()):
+        with suppress(OSError):  # another process has done it, or is still there, with a staging folder
+            if [path.name for path in out.iterdir()] == [SETTINGS]:
                 (out / SETTINGS).unlink(missing_ok=True)
                 if own:
                     out.rmdir()

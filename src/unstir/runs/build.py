@@ -87,7 +87,7 @@ def num_parameters(config: Config) -> int:
 
 @lru_cache
 def _num_weights(config: ModelConfig) -> int:
-    """The number of weights of a U-Net, of which a forecast is made again and again."""
+    """The number of weights of a U-Net, counted once."""
     with torch.device("meta"):
         return sum(p.numel() for p in UNet(config).parameters())
 

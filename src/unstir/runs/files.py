@@ -61,7 +61,7 @@ def replacing(path: Path, needs: int = 0) -> Iterator[Path]:
             partial.replace(path)
             sync_folder(path.parent)
     except ValueError as error:
-        if "null" not in str(error):
+        if isinstance(error, UserError) or "embedded null" not in str(error):
             raise
         raise UserError("", repr(str(path)), "has a zero byte in it, which no name can have", "name another") from None
     finally:

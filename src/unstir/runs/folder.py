@@ -1,10 +1,9 @@
 """A run is a folder that needs nothing else.
 
-config.toml         every setting, resolved, for people; those of saved weights are read from their files (`settings`)
+config.toml         every setting, resolved, for people; those of saved weights are read from their files
 data.json           shape, classes, counts and content hash of the data it learns from, with a checksum
 metrics.jsonl       one line per log step; identical however often the run was interrupted, timing fields aside
-events.jsonl        starts, continuations and stops, with what changed and on which machine; logs have a checksum
-                    a line
+events.jsonl        starts, continuations and stops, with what changed and on which machine
 checkpoints/        the last few full checkpoints, to continue from
 weights/            slim files of chosen moments, to sample from
 samples/            grids drawn at the same moments, always from the same noise
@@ -62,7 +61,7 @@ class RunFolder:
         if not is_run(path):
             _refuse(path)
         data = card.load(path)  # first: its number says whether this version reads the rest
-        return cls(path, _of_run(path), data)
+        return cls(path, _config(path, data.run), data)
 
     @property
     def checkpoints(self) -> Path:
@@ -186,10 +185,10 @@ def _refuse(path: Path) -> None:
     raise UserError("", path, "holds no run (config.toml is missing)", "name the folder of one")
 
 
-def _of_run(folder: Path) -> Config:
-    """The config of the run in a folder; UserError where config.toml or a setting in it is missing or wrong."""
+def _config(folder: Path, run: str) -> Config:
+    """The config of the ``run`` in a folder; UserError where config.toml or a setting in it is missing or wrong."""
     file = folder / "config.toml"
-    tables, saved = toml.read(file), _saved(folder)
+    tables, saved = toml.read(file), _saved(folder, run)
     if saved is None:
         return toml.from_dict(tables, str(file))
     kept, edited = toml.flat(saved), list[str]()
@@ -210,8 +209,8 @@ def identity(config: Config) -> str:
     return hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()
 
 
-def _saved(folder: Path) -> dict[str, Any] | None:
-    """The config in the newest file of weights, as nested dicts; None where there is none that can be read."""
+def _saved(folder: Path, run: str) -> dict[str, Any] | None:
+    """The config in the newest file of the ``run``'s weights, as nested dicts; None where none can be read."""
     files = [path for part in ("checkpoints", "weights") for path in (folder / part).glob("step-*.safetensors")]
     for path in sorted(files, key=lambda path: path.name, reverse=True):
         with suppress(OSError, SafetensorError, ValueError, TypeError, KeyError, RecursionError):
@@ -219,7 +218,9 @@ def _saved(folder: Path) -> dict[str, Any] | None:
                 metadata = file.metadata()
             text = metadata["unstir"]
             if hashlib.sha256(text.encode()).hexdigest() == metadata["text_sha256"]:
-                return dict(json.loads(text)["config"])
+                saved = json.loads(text)
+                if saved["data"].get("run", run) == run:  # imported weights know no data
+                    return dict(saved["config"])
     return None
 
 

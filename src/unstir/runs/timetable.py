@@ -117,7 +117,7 @@ def settled(draft: Run) -> TrainConfig:
     return train
 
 
-def check_changed(old: Run, new: Run, changed: Collection[str]) -> None:
+def check_changed(new: Run, changed: Collection[str]) -> None:
     """Raise UserError, as `settled`, where a run that goes on was given another fall, or more steps than a cosine."""
     train, warmup = new.config.train, new.steps_in(new.config.train.warmup)
     if "train.lr_period" in changed:
@@ -125,7 +125,7 @@ def check_changed(old: Run, new: Run, changed: Collection[str]) -> None:
             none = f"has no effect in {_span(new.length)}, as the warm-up takes {_span(warmup)}"
             raise UserError("train.lr_period", train.lr_period, none, {"train.lr_period": None})
         _check_fall(new, {"train.lr_period": None})
-    elif new.length > old.length and train.lr_schedule == "cosine" and new.length > (ends := _end(new)):
+    elif train.lr_schedule == "cosine" and new.length > (ends := _end(new)):
         beyond, period = f"goes beyond step {ends}, where the cosine of train.lr is 0", _span(new.length - warmup)
         remedy = {"train.length": train.length, "train.lr_period": period}
         raise KeptSettingsError(("train.length",), train.length, beyond, remedy)

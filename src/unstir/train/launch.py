@@ -163,7 +163,7 @@ def _continued(old: Run, asked: Config, store: Store) -> Run:
             changed.pop("train.lr_period", None)  # which follows the length
         _say_unused(changed, newest, "and nothing of it is kept")
         return new  # further than asked: nothing is left to do, and nothing is changed
-    check_changed(old, new, changed)
+    check_changed(new, changed)
     if changed:
         with old.lock():  # another process may be training it with the old ones
             new.save_config()
