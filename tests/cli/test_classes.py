@@ -94,7 +94,7 @@ def test_a_comparison_knows_its_class(unstir, named_run, tmp_path):
         "sample", named_run, "--num", 2, "--label", "cat", "--compare", "ddim:2", "--out", "compared"
     )
     assert status == 0, err
-    assert json.loads((tmp_path / "compared/compare.json").read_text())["class"] == "cat"
+    assert json.loads((tmp_path / "compared" / "compare.json").read_text())["class"] == "cat"
 
 
 def test_the_title_of_an_edit_has_the_numbers_of_names_that_the_font_lacks(monkeypatch):
@@ -110,11 +110,11 @@ def test_the_title_of_an_edit_has_the_numbers_of_names_that_the_font_lacks(monke
 
 
 def test_a_title_is_drawn_above_and_cut_to_the_width():
-    blank = Image.new("L", (60, 50), 255)
-    above = titled(blank, "a name that is much too long").crop((0, 0, 60, LINE))
+    blank, long = Image.new("L", (60, 50), 255), "a name that is much too long"
+    above = titled(blank, long).crop((0, 0, 60, LINE))
     assert min(above.tobytes()) < 128 and titled(blank, "x").height == 50 + LINE
     assert titled(blank, "").size == blank.size
-    assert cut("short", 100) == "short" and cut("a name that is much too long", 50).endswith("\u2026")
+    assert cut("short", 100) == "short" and cut(long, 50).endswith("\u2026")
     assert "\x1b" not in cut("a\x1bb", 500)
 
 

@@ -79,7 +79,7 @@ def test_the_command_calls_it(path):
         for alias in node.names
     }
     package, _, own = module.rpartition(".")
-    assert LIBRARY[path] in imports or f"{package}:{own}" in imports, f"{path} does not import {LIBRARY[path]}"
+    assert LIBRARY[path] in imports or f"{package}:{own}" in imports, path
     assert callable(getattr(sys.modules.get(module) or __import__(module, fromlist=[name]), name))
 
 

@@ -182,8 +182,9 @@ def test_every_result_is_printed_where_names_are_escaped():
 
 
 def test_what_a_terminal_would_act_on_is_escaped_in_results_and_in_what_is_said(unstir, capsys, monkeypatch):
-    show("samples  a\x1b[2Jb", "caf\udce9\nline")
-    assert capsys.readouterr().out == "samples  a\\x1b[2Jb\ncaf\\xe9\\nline\n"
+    for given, shown in (("a\x1b[2Jb", "a\\x1b[2Jb\n"), ("caf\udce9\nline", "caf\\xe9\\nline\n")):
+        show(given)
+        assert capsys.readouterr().out == shown
     logger = logging.getLogger("unstir.verify")
     monkeypatch.setattr("unstir.verify.verify", lambda names: logger.warning("a\x1b]0;title\x07b") or [])
     status, _, err = unstir("verify")

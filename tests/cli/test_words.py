@@ -58,57 +58,27 @@ def test_no_word_of_a_table_is_an_option_of_a_command_already():
 @pytest.mark.parametrize(
     ("arguments", "meant"),
     [
-        ("train digits --lr 1", "--train.lr"),
-        ("train --learning-rate 1", "--train.lr"),
-        ("train --epochs 3", "--train.length"),
-        ("train --steps 3", "--train.length"),
-        ("train --batch-size 3", "--train.batch_size"),
-        ("train --image-size 32", "--data.size"),
-        ("train --ema 0.9", "--train.ema_decay"),
-        ("train --timesteps 100", "--diffusion.T"),
-        ("train -T 100", "--diffusion.T"),
-        ("train digits --output x", "--out"),
-        ("train --resume x", "--out"),
-        ("train digits --data x", "--data.source"),
-        ("train digits --model unet", "--train.init"),
-        ("train --cfg-scale 3", "--grids.guidance"),
-        ("train --gpu 0", "--train.device"),
-        ("train digits --train.epochs 3", "--train.length"),
-        ("train digits --grids.w 3", "--grids.guidance"),
-        ("train digits --train.seed 8", "--seed"),
-        ("train --batchsizes 8", "--train.batch_size"),
-        ("sample r --num-samples 3", "--num"),
-        ("sample r -n 3", "--num"),
-        ("sample r --timesteps 3", "--steps"),
-        ("sample r --guidance-scale 3", "--guidance"),
-        ("sample r --class 3", "--label"),
-        ("sample r --scheduler ddim", "--sampler"),
-        ("sample r --sampelr ddim", "--sampler"),
-        ("edit vary r a --n 3", "--num"),
-        ("edit blend r a b --n 3", "--count"),
-        ("edit morph r --classes 1 2", "--labels"),
-        ("edit inpaint r a --bbox 1 2 3 4", "--box"),
-        ("evaluate r --num-images 3", "--num"),
-        ("evaluate r --resume 3", "--checkpoint"),
-        ("likelihood r --steps 3", "--calls"),
-        ("data pack x --output y", "--out"),
-        ("data inspect x --output y", "--sheet"),
-        ("train digits --no-train.power-ema", "--train.no-power_ema"),
+        ("train digits --lr 1", "--train.lr"), ("train --learning-rate 1", "--train.lr"),
+        ("train --epochs 3", "--train.length"), ("train --steps 3", "--train.length"),
+        ("train --batch-size 3", "--train.batch_size"), ("train --image-size 32", "--data.size"),
+        ("train --ema 0.9", "--train.ema_decay"), ("train --timesteps 100", "--diffusion.T"),
+        ("train -T 100", "--diffusion.T"), ("train digits --output x", "--out"), ("train --resume x", "--out"),
+        ("train digits --data x", "--data.source"), ("train digits --model unet", "--train.init"),
+        ("train --cfg-scale 3", "--grids.guidance"), ("train --gpu 0", "--train.device"),
+        ("train digits --train.epochs 3", "--train.length"), ("train digits --grids.w 3", "--grids.guidance"),
+        ("train digits --train.seed 8", "--seed"), ("train --batchsizes 8", "--train.batch_size"),
+        ("sample r --num-samples 3", "--num"), ("sample r -n 3", "--num"), ("sample r --timesteps 3", "--steps"),
+        ("sample r --guidance-scale 3", "--guidance"), ("sample r --class 3", "--label"),
+        ("sample r --scheduler ddim", "--sampler"), ("sample r --sampelr ddim", "--sampler"),
+        ("edit vary r a --n 3", "--num"), ("edit blend r a b --n 3", "--count"),
+        ("edit morph r --classes 1 2", "--labels"), ("edit inpaint r a --bbox 1 2 3 4", "--box"),
+        ("evaluate r --num-images 3", "--num"), ("evaluate r --resume 3", "--checkpoint"),
+        ("likelihood r --steps 3", "--calls"), ("data pack x --output y", "--out"),
+        ("data inspect x --output y", "--sheet"), ("train digits --no-train.power-ema", "--train.no-power_ema"),
+        ("tarin", "unstir train"), ("eval r", "unstir evaluate"), ("data pak x", "unstir data pack"),
     ],
 )  # fmt: skip
 def test_words_of_the_field_lead_to_ours(unstir, refused, arguments, meant):
-    refused(unstir(*arguments.split()), f"id you mean {meant}?")
-
-
-@pytest.mark.parametrize(
-    ("arguments", "meant"),
-    [
-        ("tarin", "unstir train"),
-        ("eval r", "unstir evaluate"),
-        ("data pak x", "unstir data pack"),
-    ],
-)
-def test_a_misspelt_command_is_named(unstir, refused, arguments, meant):
     refused(unstir(*arguments.split()), f"id you mean {meant}?")
 
 
@@ -121,15 +91,10 @@ def test_where_nothing_is_near_the_help_is_named(unstir, refused):
 @pytest.mark.parametrize(
     ("key", "meant"),
     [
-        ("train.learning_rate", "train.lr"),
-        ("learning_rate", "train.lr"),
-        ("diffusion.steps", "diffusion.T"),
-        ("train.ema", "train.ema_decay"),
-        ("trian", "train"),
-        ("train.lrr", "train.lr"),
-        ("model.ch_mult", "model.mults"),
-        ("zzzz", None),
+        ("train.learning_rate", "train.lr"), ("learning_rate", "train.lr"), ("diffusion.steps", "diffusion.T"),
+        ("train.ema", "train.ema_decay"), ("trian", "train"), ("train.lrr", "train.lr"),
+        ("model.ch_mult", "model.mults"), ("zzzz", None),
     ],
-)
+)  # fmt: skip
 def test_words_of_the_field_lead_to_keys_of_a_recipe(key, meant):
     assert toml.near_key(key) == meant

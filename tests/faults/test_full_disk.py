@@ -55,7 +55,7 @@ def test_a_checkpoint_on_a_full_disk_is_refused_and_the_last_one_stays(disk):
         try:
             checkpoint.save(disk, content(8))
         except UnwrittenError as error:
-            assert "it needs 0.4 MB" in str(error) and "MB are free there" in str(error), error
+            assert "0.4 MB" in str(error) and "free" in str(error), error
             assert checkpoint.newest(disk)[0].step == 4
             assert sorted(os.listdir(disk)) == ["filler", checkpoint.file_name(4)]
         else:

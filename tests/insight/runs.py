@@ -223,10 +223,7 @@ def too_short(seed=0):
 def noise_only(seed=0):
     """A run that is measured again and again while nothing changes, as good as real images."""
     by_step = tuple(evaluation(step=step, seed=seed, memory=copied(seed=seed)) for step in (750, 1500, STEPS))
-    every = {
-        "held_out": held_out(curve=flat, moments=MOMENTS[1:], seed=seed),
-        "lines": metrics(curve=flat, seed=seed),
-    }
+    every = {"held_out": held_out(curve=flat, moments=MOMENTS[1:], seed=seed), "lines": metrics(curve=flat, seed=seed)}
     known = tuple((name, calls, 0.43) for name, calls, _ in CHAINS)
     return facts(**every, by_step=by_step, by_chain=chains(seed=seed, known=known))
 

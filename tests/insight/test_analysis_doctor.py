@@ -21,11 +21,14 @@ def problems(findings):
 
 def test_the_remedies_of_problems_and_warnings_are_all_that_is_advised():
     findings = explained([finding("brightness"), finding("learning-rate", "warning")])
-    assert advice(runs.good()) == ["fewer calls"] and advice(runs.good(), findings) == ["mend learning-rate"]
-    mend = by_name(runs.good(), findings)["mend learning-rate"]
-    assert mend.text.endswith("`--mend.it 1`.")
+    (name,) = advice(runs.good(), findings)
+    mend = by_name(runs.good(), findings)[name]
+    assert advice(runs.good()) == ["fewer calls"] and mend.text.endswith("`--mend.it 1`.")
     assert mend.figure == "doctor" and problems(findings)[0].finding.check == "learning-rate"
     assert advice(runs.good(), [finding("few-images", "note")]) == ["fewer calls"]
+
+
+MORE = "more to gain"
 
 
 def falling_by(rate, moments=runs.MOMENTS, **changes):
@@ -38,8 +41,8 @@ def falling_by(rate, moments=runs.MOMENTS, **changes):
 @pytest.mark.parametrize("rate", [0.004, 0.05, 0.09, 0.11, 0.2])
 def test_the_page_and_the_doctor_call_the_same_runs_too_short_and_say_it_once(rate):
     known = falling_by(rate)
-    found = {"more to gain", "last stretch"} & by_name(known).keys()
-    assert found == (set() if rate > 0.1 else {"more to gain"} if rate > 0.01 else {"last stretch"})
+    found = {MORE, "last stretch"} & by_name(known).keys()
+    assert found == (set() if rate > 0.1 else {MORE} if rate > 0.01 else {"last stretch"})
     assert bool(examined(known)) == (rate > 0.1)
     for each in examined(known):
         assert each.severity == "warning" and each.figure == pytest.approx(rate, abs=0.005) and each.threshold == STEEP
@@ -58,7 +61,7 @@ def test_what_a_finished_run_may_still_gain_is_advised_where_its_samples_need_it
 def test_a_run_that_is_to_go_on_is_not_called_too_short(rate):
     known = falling_by(rate, config={"train__length": f"{2 * runs.STEPS} steps"})
     found = by_name(known)
-    assert found["more to gain"].verdict == "neutral"
+    assert found[MORE].verdict == "neutral"
     assert "at 6,000" in found["longer"].text and examined(known) == []
 
 

@@ -60,9 +60,9 @@ def test_a_real_browser_finds_nothing_to_complain_of(browser, which, width, sche
     tab.on("pageerror", lambda error: complaints.append(str(error)))
     tab.on("request", lambda request: requests.append(request.url))
     tab.goto(path.as_uri())
-    assert tab.evaluate("document.documentElement.scrollWidth <= innerWidth")
+    fits = tab.evaluate("document.documentElement.scrollWidth <= innerWidth")
     shown = tab.evaluate("[...document.images].every(image => image.complete && image.naturalWidth > 0)")
-    assert shown
+    assert fits and shown
     found = Axe().run(tab).response["violations"]
     assert [(rule["id"], [node["html"][:80] for node in rule["nodes"]]) for rule in found] == []
     context.close()

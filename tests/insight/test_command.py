@@ -20,13 +20,12 @@ def test_a_run_that_is_well(healthy, command):
 def test_a_problem_has_status_1_and_a_warning_0(spoiled, command):
     spoiled.metrics(lambda line, place: {**line, "skipped": 1})
     status, out, _ = command("doctor", spoiled.path, "--no-samples")
-    assert status == 0 and out.startswith("warning  not-finite: ")
+    assert status == 0 and out.split()[:2] == ["warning", "not-finite:"]
     spoiled.metrics(lambda line, place: {**line, "skipped": 30})
     status, out, _ = command("doctor", spoiled.path, "--no-samples")
     words = " ".join(out.split())
-    assert status == 1 and out.startswith("problem  not-finite: ")
-    assert "measured" in words and "30 of 300" in words and "--train.lr 0.001" in words
-    assert "skipped" in words
+    assert status == 1 and out.split()[:2] == ["problem", "not-finite:"]
+    assert "measured" in words and "30 of 300" in words and "--train.lr 0.001" in words and "skipped" in words
 
 
 def test_json_has_figures_and_thresholds(spoiled, command):

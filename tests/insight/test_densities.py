@@ -105,8 +105,8 @@ def test_the_remedies_of_a_distilled_run_are_options_of_distill(monkeypatch):
         next(each.remedy for each in examine(facts(**parts, **settings)).findings if each.check == "not-finite")
         for settings in ({}, distilled)
     )
-    assert " --train.lr " in plain and "unstir distill" not in plain
-    assert other == plain.replace("--train.lr", "unstir distill --lr")
+    trained, distilling = "--train.lr", "unstir distill --lr"
+    assert trained in plain and distilling not in plain and other == plain.replace(trained, distilling)
 
 
 @pytest.mark.parametrize("times", ["laplace", "normal"])

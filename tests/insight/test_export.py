@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import pytest
 
+from refusals import refusing
 from runs import chains, evaluation, facts, good
 from unstir.errors import UserError
 from unstir.insight import tables
@@ -126,12 +127,9 @@ def test_a_file_of_another_kind_is_refused(name, tmp_path):
 
 
 def test_a_folder_gets_all_three_and_a_file_of_no_kind_is_refused(tmp_path):
-    assert [path.name for path in tables.export(tmp_path / "out", [known()])] == [
-        "figures.csv",
-        "figures.md",
-        "figures.tex",
-    ]
+    names = [path.name for path in tables.export(tmp_path / "out", [known()])]
+    assert names == ["figures.csv", "figures.md", "figures.tex"]
     assert tables.export(tmp_path / "own.tex", [known()]) == [tmp_path / "own.tex"]
     (tmp_path / "plain").touch()
-    with pytest.raises(UserError, match="is a file; name a folder"):
+    with refusing("export", tmp_path / "plain"):
         tables.targets(tmp_path / "plain")

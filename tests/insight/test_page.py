@@ -121,8 +121,8 @@ def test_a_name_that_no_page_can_hold_is_escaped(run, other, store, tmp_path):
 
 
 def test_commands_name_the_run_and_nothing_of_a_sentence_is_markup():
-    shown = page.with_code("a < b; `unstir RUN <y>` in RUN", "my run & co")
-    assert shown == "a &lt; b; <code>unstir &#x27;my run &amp; co&#x27; &lt;y&gt;</code> in RUN"
+    expected = "a &lt; b; <code>unstir &#x27;my run &amp; co&#x27; &lt;y&gt;</code> in RUN"
+    assert page.with_code("a < b; `unstir RUN <y>` in RUN", "my run & co") == expected
 
 
 def test_ticks_of_charts_are_numbers(report):

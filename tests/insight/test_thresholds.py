@@ -27,10 +27,7 @@ def test_the_range_of_values(change, expected):
     assert said("value-range", facts(), dataclasses.replace(STATS, **change)) == expected
 
 
-SHARES = [
-    ("copies", "copies", 10, 100),
-    ("leak", "leaked", 0, 10),
-]
+SHARES = [("copies", "copies", 10, 100), ("leak", "leaked", 0, 10)]
 
 
 @pytest.mark.parametrize(("name", "field", "warning", "problem"), SHARES)

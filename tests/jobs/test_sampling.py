@@ -5,6 +5,7 @@ import json
 import signal
 import time
 
+import together
 from test_not_finite import spoil
 from together import Together
 from unstir import cli
@@ -15,11 +16,11 @@ def hashes(folder):
     return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in folder.glob("*.png")}
 
 
-def commands(num, words, out, **environment):
+def commands(num, words, out):
     return Together(num, lambda rank: cli.main([str(word) for word in words]), out)
 
 
-def test_images_of_several_processes_are_those_of_one_though_one_was_killed(trained, command, tmp_path):
+def test_images_of_several_processes_are_those_of_one_though_one_was_killed(trained, command, tmp_path, monkeypatch):
     run, _ = trained()
     options = ("sample", run.path, "--num", 50, "--batch-size", 4, "--steps", 10)
     assert command(*options, "--out", tmp_path / "one")[0] == 0
@@ -28,6 +29,7 @@ def test_images_of_several_processes_are_those_of_one_though_one_was_killed(trai
     while len(list((tmp_path / "three").glob("[0-9]*.png"))) < 6 and not job.poll():
         assert time.monotonic() < deadline
         time.sleep(0.005)
+    monkeypatch.setattr(together, "PATIENCE", 0.5)
     job.signal(1, signal.SIGKILL)
     assert job.wait() == [-signal.SIGTERM, -signal.SIGKILL, -signal.SIGTERM], job.said()
     assert 0 < len(list((tmp_path / "three").glob("[0-9]*.png"))) < 50
@@ -37,11 +39,10 @@ def test_images_of_several_processes_are_those_of_one_though_one_was_killed(trai
     assert not list((tmp_path / "three").glob(".*")) and (tmp_path / "strip.png").exists()
     first, *others = ((tmp_path / f"again/{rank}.err").read_text() for rank in range(3))
     assert f"images   50 in {tmp_path / 'three'}" in first and others == ["", ""]
-    begun = json.loads((tmp_path / "three/settings.json").read_text())
-    alone = json.loads((tmp_path / "one/settings.json").read_text())
-    assert {key: begun[key] for key in alone if key not in ("crc32", "date", "made")} == {
-        key: alone[key] for key in alone if key not in ("crc32", "date", "made")
-    }
+    begun, alone = (json.loads((tmp_path / name / "settings.json").read_text()) for name in ("three", "one"))
+    for changing in ("crc32", "date", "made"):
+        begun.pop(changing, None), alone.pop(changing, None)
+    assert begun == alone
 
 
 def test_a_job_whose_processes_differ_is_refused(trained, tmp_path):
@@ -63,5 +64,5 @@ def test_weights_that_answer_with_nan_end_all_and_leave_no_folder(trained, tmp_p
     job = commands(2, ("sample", run.path, "--num", 8, "--batch-size", 4, "--out", tmp_path / "made"), tmp_path / "out")
     assert set(job.wait()) <= {2, LOST}
     said = [line for line in job.said().splitlines() if line.startswith("unstir: ")]
-    assert len(said) == 1 and "not a finite number" in said[0]
+    assert len(said) == 1 and "not a finite" in said[0]
     assert not (tmp_path / "made").exists()

@@ -12,13 +12,7 @@ from unstir.runs import card, checkpoint
 from unstir.runs.run import Run, compare
 from unstir.train.trainer import Trainer
 
-EDITS = {
-    "diffusion.beta_T": "0.2",
-    "diffusion.predict": '"v"',
-    "model.heads": "2",
-    "train.lr": "0.1",
-    "seed": "7",
-}
+EDITS = {"diffusion.beta_T": "0.2", "diffusion.predict": '"v"', "model.heads": "2", "train.lr": "0.1", "seed": "7"}
 """Keys of config.toml that a run keeps, with another value than that of the tiny run."""
 
 
@@ -89,12 +83,7 @@ def test_weights_of_another_run_are_refused(trained):
             way()
 
 
-OTHER_DATA = {
-    "content_hash": "ab" * 32,
-    "shape": (1, 9, 9),
-    "classes": ("a",),
-    "counts": {"train": 9, "held_out": 0},
-}
+OTHER_DATA = {"content_hash": "ab" * 32, "shape": (1, 9, 9), "classes": ("a",), "counts": {"train": 9, "held_out": 0}}
 
 
 @pytest.mark.parametrize("key", OTHER_DATA)

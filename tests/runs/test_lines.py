@@ -92,7 +92,7 @@ def test_held_out_lines_that_a_checkpoint_counts_on_and_are_gone_are_missed(trai
         (problem,) = missing(run)
         logged.clear()
         Trainer(*make_run(**SEEN)).start()
-        assert "held_out.jsonl" in problem and logged == [problem]
+        assert run.held_out_file.name in problem and logged == [problem]
 
 
 def test_a_last_held_out_line_whose_end_is_damaged_is_measured_again_by_a_longer_run(trained, make_run, tmp_path):

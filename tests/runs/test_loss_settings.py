@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from refusals import refusing
 from unstir.errors import UserError
 from unstir.runs import build, recipes
 from unstir.runs.toml import from_dict
@@ -83,5 +84,5 @@ def test_a_learned_variance_takes_twice_the_channels_out():
 
 def test_a_micro_batch_may_be_the_whole_batch_and_no_more():
     assert from_dict({"train": {"batch_size": 8, "micro_batch": 8}}, "test").train.micro_batch == 8
-    with pytest.raises(UserError, match="micro_batch=9 exceeds batch_size=8"):
+    with refusing("train.micro_batch", 9, {"train.micro_batch": 8}):
         from_dict({"train": {"batch_size": 8, "micro_batch": 9}}, "test")

@@ -166,8 +166,7 @@ def test_a_guide_has_the_width_where_its_run_keeps_averages_and_else_its_ordinar
 
 
 @pytest.mark.parametrize(
-    ("changes", "width"),
-    [({}, 0.1), ({"train__power_ema": True}, 0.25), ({"train__power_ema": True}, 0.0)],
+    ("changes", "width"), [({}, 0.1), ({"train__power_ema": True}, 0.25), ({"train__power_ema": True}, 0.0)]
 )
 def test_an_average_that_cannot_be_made_is_refused(trained, changes, width):
     run, _ = trained(**changes)
@@ -178,24 +177,27 @@ def test_an_average_that_cannot_be_made_is_refused(trained, changes, width):
 def test_what_guidance_costs_besides_is_said_where_it_costs():
     null, guided = foreign(labels=Labels(2, ("a", "b"), has_null=True)), foreign(guide=foreign(step=2))
     chain = Chain("ddim", steps=5)
-    assert null.besides(chain) == null.besides(chain.changed(guidance=0.0)) == ""
-    twice = chain.changed(guidance=2.0)
-    assert null.besides(twice) == ", computed for two labels (guidance)"
-    assert guided.besides(twice) == ", and as many of the guide"
-    assert guided.besides(twice.changed(guidance_high=10)) == ", and as many of the guide"
-    assert guided.besides(twice.changed(guidance_low=2)) == ", and as many of the guide at t = 2 to 10"
-    assert guided.besides(twice.changed(guidance_high=9)) == ", and as many of the guide at t = 1 to 9"
+    twice, middle = chain.changed(guidance=2.0), Chain("pndm", steps=5, guidance=2.0)
+    two, many, never = ", computed for two labels (guidance)", ", and as many of the guide", ", and guidance never acts"
+    never += ": no time that the chain visits is in t = {} to {}"
+    at_7 = {"guidance_low": 7, "guidance_high": 7}
     assert twice.times(null.process.schedule) == [10, 8, 6, 4, 2, 0]
-    between = ", and guidance never acts: no time that the chain visits is in t = {} to {}"
-    for model in (null, guided):
-        assert model.besides(twice.changed(guidance_low=7, guidance_high=7)) == between.format(7, 7)
-        assert model.besides(twice.changed(guidance_high=1)) == between.format(1, 1)
-    nothing = chain.changed(guidance=0.0, guidance_low=9, guidance_high=9)
-    assert null.besides(nothing) == between.format(9, 9)
-    assert null.besides(twice.changed(steps=10, guidance_low=7, guidance_high=7)).endswith("(guidance) at t = 7 to 7")
-    middle = Chain("pndm", steps=5, guidance=2.0, guidance_low=7, guidance_high=7)
-    assert null.besides(middle).endswith("(guidance) at t = 7 to 7")  # its Runge-Kutta steps call the network there
-    assert null.besides(middle.changed(guidance_low=3, guidance_high=3)) == between.format(3, 3)  # no more of those
+    for model, of, said in (
+        (null, chain, ""), (null, chain.changed(guidance=0.0), ""), (null, twice, two), (guided, twice, many),
+        (guided, twice.changed(guidance_high=10), many),
+        (guided, twice.changed(guidance_low=2), f"{many} at t = 2 to 10"),
+        (guided, twice.changed(guidance_high=9), f"{many} at t = 1 to 9"),
+        (null, twice.changed(steps=10, **at_7), f"{two} at t = 7 to 7"),
+        (null, middle.changed(**at_7), f"{two} at t = 7 to 7"),  # its Runge-Kutta steps call the network there
+    ):  # fmt: skip
+        assert model.besides(of) == said
+    for model, of, at in (
+        (null, twice.changed(**at_7), 7), (guided, twice.changed(**at_7), 7), (null, twice.changed(guidance_high=1), 1),
+        (guided, twice.changed(guidance_high=1), 1),
+        (null, chain.changed(guidance=0.0, guidance_low=9, guidance_high=9), 9),
+        (null, middle.changed(guidance_low=3, guidance_high=3), 3),  # no more of those
+    ):  # fmt: skip
+        assert model.besides(of) == never.format(at, at)
 
 
 @pytest.mark.parametrize(("scale", "words"), [(1.0, "has no effect at guidance=1"), (0.0, "is alone, which is to")])

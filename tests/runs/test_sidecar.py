@@ -82,12 +82,12 @@ def test_a_picture_is_written_before_its_settings_and_only_then_no_longer_unfini
         path.write_bytes(b"pixels")
 
     for number in (1, 2):
-        sidecar.save(picture, write, "unstir edit vary", {"grey": number}, calls=3)
+        sidecar.save(picture, write, "edit vary", {"grey": number}, calls=3)
     assert seen == [[".a.png.unfinished"], [".a.png.unfinished", "a.json", "a.png"]]
     assert sorted(each.name for each in picture.parent.iterdir()) == ["a.json", "a.png"]
     assert synced == [False, False]  # an older one is gone for good before its picture is replaced
     found = json.loads((tmp_path / "new/a.json").read_text())
-    assert found.pop("unstir") and found == {"command": "unstir edit vary", "grey": 2, "calls": 3}
+    assert found.pop("unstir") and found == {"command": "edit vary", "grey": 2, "calls": 3}
 
 
 def test_a_folder_is_no_picture(tmp_path):

@@ -156,7 +156,7 @@ def test_without_a_login_wandb_is_offline_and_the_server_is_sent_no_step_twice(
     kept = tmp_path / "run/wandb"
     train_run(asked(digits, ["wandb"]), tmp_path / "run")
     if login:
-        assert given["mode"] == "online" and logged[1:] == ["wandb: https://there"]
+        assert given["mode"] == "online" and logged[1:] == [f"wandb: {sent.url}"]
     else:
         assert given["mode"] == "offline" and f"{kept}/offline-run" in logged[1]
     assert (given["id"], given["resume"]) == ((kept / "id").read_text(), "allow")

@@ -232,10 +232,7 @@ def test_what_a_distilled_run_takes_and_refuses_in_one_line(trained, unstir, ref
     assert unstir("doctor", fast.path)[2].count("Traceback") == 0
     for words, why in (
         (("sample", fast.path, "--sampler", "ddim"), "sampled by consistency, not by"),
-        (
-            ("edit", "inpaint", fast.path, "a.png", "--box", 0, 0, 2, 2),
-            "filling in needs a whole chain",
-        ),
+        (("edit", "inpaint", fast.path, "a.png", "--box", 0, 0, 2, 2), "filling in needs a whole chain"),
     ):
         refused(unstir(*words), "was distilled", why, "the run that it was distilled from")
     refused(unstir("sample", fast.path, "--guidance", 2), "--guidance 2 does not work", "estimates are images")

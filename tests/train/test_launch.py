@@ -6,10 +6,12 @@ from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 
 from conftest import tiny_config
 from refusals import refusing
+from unstir.data import pack
 from unstir.errors import UserError
 from unstir.runs.sections import DataConfig
 from unstir.train import launch
@@ -29,8 +31,10 @@ def test_both_sides_are_multiples_of_the_networks(tmp_path):
             check_sides(config, *sides)
     (tmp_path / "train.images.npy").touch()
     config.data = DataConfig(source=str(tmp_path))  # a packed store, of which no other size can be asked
-    with pytest.raises(UserError, match="data pack --size 8,"):
+    with pytest.raises(UserError) as refused:
         check_sides(config, 7, 7)
+    again, fewer = refused.value.remedy
+    assert again.endswith("--size 8") and fewer == mend[1]
 
 
 @pytest.mark.parametrize(
@@ -89,11 +93,11 @@ def test_a_run_that_is_further_than_asked_is_left_as_it_is(make_run, digits, mon
     ("height", "width", "size", "fits"),
     [(8, 8, 0, True), (8, 8, 8, True), (8, 16, 8, False), (16, 8, 8, False), (16, 8, 0, True)],
 )
-def test_images_have_the_size_that_was_asked_for(digits, height, width, size, fits):
-    config = tiny_config(digits, data__size=size, model__num_classes=0)
-    store = SimpleNamespace(path="store", shape=(1, height, width), classes=(), count=lambda split: 100)
+def test_images_have_the_size_that_was_asked_for(digits, tmp_path, height, width, size, fits):
+    images = np.arange(20 * height * width, dtype=np.uint8).reshape(20, height, width)
+    store = pack(images, tmp_path / "store", channels=1)
     with nullcontext() if fits else refusing("data.size", size):
-        launch._check_fit(config, store)
+        open_run(tiny_config(digits, data__size=size), tmp_path / "run", store)
 
 
 def test_a_process_whose_noise_gives_no_image_is_refused_before_the_run_is_made(make_run, tmp_path):

@@ -1,10 +1,9 @@
 """Memory that runs out in a step, a grid, a held-out loss or a checkpoint: one line says what to lower."""
 
-import re
 from dataclasses import replace
 
 import pytest
-from test_fits import ROOM
+from test_fits import ROOM, or_lowers
 from test_resume import assert_same, outcome
 
 from processes import in_a_child
@@ -21,14 +20,14 @@ CPU = RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to all
 
 
 def test_a_grid_that_runs_out_of_memory_says_what_to_lower_and_that_works(make_run):
-    run, _ = make_run("many", model__channels=64, train__length="1 step", grids__num=10_000, grids__log_spaced=0)
+    run, _ = make_run("many", model__channels=32, train__length="1 step", grids__num=10_000, grids__log_spaced=0)
     Trainer(*make_run("small", train__length="1 step")).run()  # which loads what training needs
 
     def trained(num):
         config = replace(run.config, grids=replace(run.config.grids, num=num))
-        return in_a_child(lambda: train_run(config, run.path).finished, ROOM)
+        return in_a_child(lambda: or_lowers(lambda: train_run(config, run.path).finished), ROOM)
 
-    assert re.fullmatch("OutOfMemoryError: .*; lower grids.num, .*", said := trained(10_000)), said
+    assert trained(10_000).startswith("('grids.num',")
     assert trained(200) == "True"
 
 
@@ -36,8 +35,8 @@ def test_a_batch_of_samples_that_is_too_large_says_what_to_lower_and_leaves_no_f
     run, store = make_run("wide", model__channels=16, train__length="1 step")
     Trainer(run, store).run()
     job, room = Job(num=4000, chain=Chain("ddim", steps=2), batch_size=4000), 120_000_000
-    text = in_a_child(lambda: save_images(run.model(device="cpu"), job, tmp_path / "made"), room)
-    assert "lower batch_size" in text, text
+    text = in_a_child(lambda: or_lowers(lambda: save_images(run.model(device="cpu"), job, tmp_path / "made")), room)
+    assert text.startswith("('batch_size',")
     assert not (tmp_path / "made").exists()
     some = replace(job, batch_size=200, num=200)
     assert in_a_child(lambda: len(next(iter(sample_batches(run.model(device="cpu"), some)))[1]), room) == "200"
@@ -93,10 +92,10 @@ def test_a_state_that_cannot_be_copied_is_written_as_it_is_with_the_same_bits(ma
 
 def test_what_is_written_without_a_copy_is_of_its_step(make_run, monkeypatch):
     run, store = make_run()
-    monkeypatch.setattr(state, "on_host", lambda _: exec("raise MemoryError"))
     made = Trainer(run, store)
     made.take_step()
-    expected = {name: t.clone() for name, t in made.state._tensors().items()}
+    expected = {name: t.clone() for name, t in made.state.to_checkpoint(run).tensors.items()}
+    monkeypatch.setattr(state, "on_host", lambda _: exec("raise MemoryError"))
     made._saving.begin()
     made.take_step()
     made._saving.wait()

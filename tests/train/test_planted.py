@@ -3,9 +3,11 @@
 import pytest
 import torch
 
+from refusals import refusing
 from unstir import randomness
 from unstir.diffusion.loss import denoising_loss
 from unstir.randomness import Key
+from unstir.train.observer import Observer
 from unstir.train.trainer import Trainer
 
 
@@ -50,24 +52,30 @@ def test_the_gradient_of_a_step_is_the_one_with_its_dropout(make_run):
 
 
 def test_the_average_moves_by_the_decay_that_is_logged(make_run):
-    run, store = make_run(train__lr=0.01, train__warmup="0 steps", log__every="1 step", train__length="6 steps")
-    made = Trainer(run, store)
-    for number in range(4):
-        before = made.state.average.output_conv.weight.double()
-        made.take_step()
-        made._log()
-        decay = run.metrics()[-1]["ema_decay"]
+    seen = []
+
+    class Weights(Observer):
+        def metrics(self, line):
+            nets = made.state.average, made.state.net
+            seen.append((line["ema_decay"], *(net.output_conv.weight.detach().double() for net in nets)))
+
+    settings = {"train__lr": 0.01, "train__warmup": "0 steps", "train__length": "4 steps", "log__every": "1 step"}
+    made = Trainer(*make_run(**settings, grids__log_spaced=0), Weights())
+    before = made.state.average.output_conv.weight.detach().double()
+    assert made.run()
+    for number, (decay, average, weight) in enumerate(seen):
         assert decay == pytest.approx((1 + number) / (10 + number))
-        moved = made.state.average.output_conv.weight.double() - before
-        whole = made.state.net.output_conv.weight.double() - before
-        fraction = (moved * whole).sum() / whole.square().sum()
-        assert fraction.item() == pytest.approx(1 - decay, rel=1e-4)
+        moved, whole = average - before, weight - before
+        assert ((moved * whole).sum() / whole.square().sum()).item() == pytest.approx(1 - decay, rel=1e-4)
+        before = average
+    assert len(seen) == 4
 
 
 def test_a_batch_may_be_the_whole_training_set(make_run, monkeypatch):
     count = 1498
     whole = {"train__batch_size": count, "train__micro_batch": 0, "train__length": "3 epochs"}
-    run, store = make_run(**whole, train__warmup="0 steps", grids__log_spaced=0)
+    measured = {"log__held_out_images": 12, "log__held_out_times": 1}
+    run, store = make_run(**whole, **measured, train__warmup="0 steps", grids__log_spaced=0)
     assert store.count("train") == count and run.steps_per_epoch == 1 and run.length == 3
     made = Trainer(run, store)
     made._batches.labels = torch.arange(count)  # the label tells which image it is
@@ -79,5 +87,6 @@ def test_a_batch_may_be_the_whole_training_set(make_run, monkeypatch):
     made._batches.labels = None
     assert made.run() and [line["step"] for line in run.metrics()] == [2, 3]
     assert [line["epoch"] for line in run.metrics()] == [1, 2]
-    with pytest.raises(Exception, match=f"train.batch_size={count + 1} exceeds the {count} training images"):
+    assert [(line["step"], line["epoch"], line["bits_num"]) for line in run.held_out()] == [(0, 0, 3), (3, 2, 3)]
+    with refusing("train.batch_size", count + 1, {"train.batch_size": count}):
         make_run("more", train__batch_size=count + 1, train__micro_batch=0)

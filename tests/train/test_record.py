@@ -12,8 +12,7 @@ from unstir.runs.checkpoint import DamagedError
 from unstir.runs.config import Config
 from unstir.runs.sections import LossConfig, TrainConfig
 from unstir.theory.averages import WIDTHS, decay
-from unstir.train import held_out, launch, levers, record
-from unstir.train.held_out import HeldOutLoss
+from unstir.train import launch, levers, record
 from unstir.train.observer import Stop
 from unstir.train.record import Record
 from unstir.train.state import update_average
@@ -82,24 +81,6 @@ def test_an_epoch_is_made_of_whole_batches(digits):
     count = Store.open(digits).count("train")
     for size in (1, 100, count - 1, count):
         assert levers.Batches(Store.open(digits), batch_size=size, **sizes).steps_per_epoch == count // size
-
-
-@pytest.mark.parametrize(
-    ("step", "per_epoch", "epoch"), [(0, 1, 0), (1, 1, 0), (2, 1, 1), (3, 1, 2), (4, 2, 1), (5, 2, 2)]
-)
-def test_a_step_is_of_the_epoch_that_it_was_taken_in(step, per_epoch, epoch):
-    made = object.__new__(HeldOutLoss)
-    made._run = SimpleNamespace(steps_per_epoch=per_epoch, config=Config(train=TrainConfig(batch_size=5)))
-    made._times, made._bits_calls = (1, 2), 8
-    line = made._line(step, {"train": (torch.tensor([[1.0, 2.0], [3.0, 6.0]]), torch.tensor([1.0, 3.0]))})
-    assert (line["epoch"], line["images"], line["num_train"], line["num_held_out"]) == (epoch, 5 * step, 2, 0)
-    assert line["train"] == [2.0, 4.0] and line["of_train"] == [1.5, 4.5] and line["train_error"] == [1.0, 2.0]
-    assert (line["bits_train"], line["bits_train_error"], line["bits_train_num"]) == (2.0, 1.0, 2)
-    assert line["held_out"] is line["bits"] is line["bits_error"] is None and line["bits_num"] == 0
-
-
-def test_a_quarter_of_the_images_and_at_least_two_have_their_bound_estimated():
-    assert [held_out._bits_num(num) for num in (2, 8, 11, 12, 128)] == [2, 2, 2, 3, 32] and held_out.BITS_CALLS == 8
 
 
 def test_a_second_request_to_stop_does_not_end_the_process():
@@ -173,7 +154,7 @@ def test_a_checkpoint_has_moments_where_a_step_was_taken_and_figures_of_their_ki
         name = next(name for name in after.tensors if name.startswith("optimizer.") and name.endswith(ending))
         with pytest.raises(DamagedError, match="is missing"):
             state.check(replace(after, tensors={key: t for key, t in after.tensors.items() if key != name}))
-        with pytest.raises(DamagedError, match=r"is float32 \[7\], float32 .* is due"):
+        with pytest.raises(DamagedError, match=r"float32 \[7\]"):
             state.check(replace(after, tensors={**after.tensors, name: torch.zeros(7)}))
     state.restore(saved)  # and goes back to the beginning
     assert not state.optimizer.state and state.step == 0 and state.window.tolist() == [0.0] * 6
