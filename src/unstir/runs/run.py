@@ -132,7 +132,7 @@ def compare(saved: Config, asked: Config) -> dict[str, Any]:
 def check_same(run: RunFolder, found: Checkpoint) -> None:
     """Raise UserError where weights are not of this run: they were trained with other settings or on other data."""
     ours, theirs = run.data.plain(), found.data
-    if theirs and not theirs["content_hash"]:  # an imported run knows no data; it is compared with any
+    if theirs.get("content_hash") == "":  # an imported run knows no data; it is compared with any
         theirs = {**theirs, **{key: ours[key] for key in ("counts", "content_hash")}}
     if theirs and theirs != ours:
         other = f"is not of the run {run.path}, but of other settings or other data"
