@@ -17,7 +17,7 @@ from unstir.train.trainer import Trainer
 
 pytestmark = pytest.mark.slow
 
-STATES = {"checkpoints": times(30, 2000), "texts": times(30, 1000), "logs": times(30, 1000), "stores": times(4, 500)}
+STATES = {"checkpoints": times(60, 2000), "texts": times(60, 1000), "logs": times(60, 1000), "stores": times(8, 500)}
 RUNS = times(1, 100)
 
 

@@ -28,7 +28,7 @@ from unstir.train.launch import open_data, open_run
 from unstir.train.record import draw_charts
 from unstir.train.trainer import Trainer
 
-EXAMPLES = settings(max_examples=times(50, 1000), suppress_health_check=list(HealthCheck))
+EXAMPLES = settings(max_examples=times(150, 1000), suppress_health_check=list(HealthCheck))
 FEW = settings(EXAMPLES, max_examples=12)
 PYTHONS = re.compile(r"Errno|\[type=|Input should|Traceback|object at 0x|Exceeds the limit|recursion")
 """Words of Python and of pydantic that no user should read."""
@@ -205,7 +205,7 @@ def meta_of(path):
         return json.loads(file.metadata()["unstir"])
 
 
-@settings(EXAMPLES, max_examples=times(15, 400))
+@settings(EXAMPLES, max_examples=times(40, 400))
 @given(data=st.data())
 def test_any_metadata_with_the_right_hash_is_read_or_refused(whole, data):
     run, store = whole

@@ -30,7 +30,7 @@ from unstir.train import parallel, paths, record, trainer
 from unstir.train.launch import train_run
 from unstir.train.trainer import Trainer
 
-KILLS = times(2, 100)
+KILLS = times(3, 100)
 LIMIT = 30.0  # seconds until all have ended
 
 VARIANTS = {
