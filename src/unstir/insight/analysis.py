@@ -7,7 +7,6 @@ from decided sentences. For people in a hurry, `lead` says in plain words what t
 chooses three sentences; `limitations` says what none of them can.
 """
 
-import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from unstir.insight.analysis_samples import MEANINGS, diversity, enough, memorisation, quality, sampling
@@ -17,7 +16,7 @@ from unstir.insight.checks_learning import longer
 from unstir.insight.facts import Facts, more_seeds
 from unstir.insight.findings import Cause, Finding, causes
 from unstir.insight.statement import Statement, Topic
-from unstir.insight.wording import brief, coded, count
+from unstir.insight.wording import brief, count
 from unstir.metrics.evaluation import FID, Evaluation
 from unstir.metrics.figures import figure_effect
 from unstir.progress import duration
@@ -58,14 +57,9 @@ def limitations(facts: Facts) -> list[str]:
         "Samples are the first of a fixed seed and not chosen; the worst ones are chosen, as their caption says.",
     ]
     texts += [] if facts.last is None else limits_of(facts.last)
-    if facts.last is not None and facts.config.kind.trained_here:
-        texts.append(PARTS_OF_IMAGES)
     if not facts.data.counts["held_out"] and facts.config.kind.trained_here:
         texts.append("No images were held out, so neither over-fitting nor copies can be distinguished from chance.")
     return texts
-
-
-PARTS_OF_IMAGES = "Copies are searched for as whole images: a copied part of an image is not found."
 
 
 def limits_of(last: Evaluation) -> list[str]:
@@ -76,6 +70,8 @@ def limits_of(last: Evaluation) -> list[str]:
         least = f"a difference of {main.name} below about {brief(LEVEL * figure_effect(main, main).error)}"
         sets = f"Figures are of {count(protocol['seeds'], 'set')} of {count(protocol['num'], 'image')}"
         texts.insert(0, f"{sets}: {least} from a run evaluated alike is not seen.")
+    if last.memorisation is not None:
+        texts.append("Copies are searched for as whole images: a copied part of an image is not found.")
     return texts
 
 
@@ -108,7 +104,7 @@ def _remedy(cause: Cause) -> Statement:
     """The remedy of what the doctor found, with how much it explains."""
     finding = cause.finding
     explains = f" (it explains {count(len(cause.symptoms), 'other finding')} too)" if cause.symptoms else ""
-    text = f"Because {finding.says}{explains}: {coded(finding.remedy)}."
+    text = f"Because {finding.says}{explains}: {finding.remedy}."
     return Statement(f"mend {finding.check}", "next", "doctor", "neutral", text)
 
 
@@ -122,10 +118,10 @@ def _from_statements(facts: Facts, statements: Sequence[Statement]) -> Iterator[
         reason = "samples lie too near training images"
         if memorised.name == "gap":
             reason = "the loss of held-out images is above that of training images"
-        yield _because(memorised, "regularise", reason, f"in a new run {coded(more_images(facts.config))}")
+        yield _because(memorised, "regularise", reason, f"in a new run {more_images(facts.config)}")
     if "enough calls" in decided and (few := enough(facts)) is not None:
         how = few.chain.protocol
-        command = f"`unstir sample RUN --sampler {how['sampler']} --steps {how['steps']}`"
+        command = f"`unstir sample RUN sampler={how['sampler']} steps={how['steps']}`"
         text = f"sample with {count(how['calls'], 'call')}, {command}"
         reason = "they cannot be distinguished from samples that cost more"
         yield _because(decided["enough calls"], "fewer calls", reason, text)
@@ -136,8 +132,8 @@ def _from_statements(facts: Facts, statements: Sequence[Statement]) -> Iterator[
 
 def _go_on(facts: Facts) -> str:
     if facts.finished:
-        return coded(longer(facts))
-    return f"let the run go on from step {facts.step:,} to its end at {facts.run.length:,}, `unstir train --out RUN`"
+        return longer(facts)
+    return f"let the run go on from step {facts.step:,} to its end at {facts.run.length:,}, `unstir train out=RUN`"
 
 
 def _because(cause: Statement, name: str, reason: str, remedy: str) -> Statement:
@@ -149,10 +145,10 @@ def _guidance(facts: Facts) -> str:
     """Guidance where classes are missed."""
     protocol = facts.last.protocol if facts.last is not None else {}
     scale = protocol.get("guidance", 1.0)
-    guide = f" --guide {protocol['guide']}" if protocol.get("guide") else ""
+    guide = f" guide={protocol['guide']}" if protocol.get("guide") else ""
     if facts.config.train.label_dropout or guide:
-        return f"try guidance, `unstir evaluate RUN --guidance {scale + 1:g}{guide}` in place of {scale:g}"
-    return "another run with `--train.label_dropout 0.1` can be guided, `unstir sample RUN --guidance 2`"
+        return f"try guidance, `unstir evaluate RUN guidance={scale + 1:g}{guide}` in place of {scale:g}"
+    return "another run with `train.label_dropout=0.1` can be guided, `unstir sample RUN guidance=2`"
 
 
 GOODNESS = {
@@ -166,16 +162,6 @@ GOODNESS = {
 """What a statement about the main figure says, by its name and verdict; "not compared" is one without an effect."""
 
 OTHERS = ("class accuracy", "classes", *MEANINGS)  # statements on figures beside the main one
-
-TERMS = (
-    (r"[Hh]eld[- ]out", "Held-out images are real images that training never used."),
-    (r"\bloss\b", "The loss is the mean squared error of what the network predicts: lower is better."),
-    (r"\bFD-|\bFID\b|Wasserstein", "A distance (FD, FID, sliced Wasserstein) says how far the samples, as a set, are "
-     "from real images: lower is better."),
-    (r"\bbits\b", "Bits per dimension (bits/dim) are what the model needs to store one value of a pixel: lower is "
-     "better, and without a model it takes 8."),
-)  # fmt: skip
-"""Terms of the field by a pattern, each with its explanation."""
 
 
 def lead(facts: Facts, statements: Sequence[Statement]) -> list[str]:
@@ -215,9 +201,3 @@ def _goodness(facts: Facts, statements: Sequence[Statement]) -> str:
     if worse and main[1] != "bad":
         text += f" By other figures they can be told from real ones (below: {', '.join(worse)})."
     return f"{text} They are {facts.older}." if facts.older else text
-
-
-def explained(texts: Iterable[str]) -> str:
-    """What the terms in these texts mean; "" where there are none."""
-    text = " ".join(texts)
-    return " ".join(meaning for pattern, meaning in TERMS if re.search(pattern, text))

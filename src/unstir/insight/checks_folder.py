@@ -1,5 +1,6 @@
 """Checks of the run's folder and machine: its files, its logs, its settings, and the disk."""
 
+import shlex
 from collections.abc import Iterator
 
 from unstir.insight.facts import Facts
@@ -21,7 +22,7 @@ def _checkpoints(facts: Facts) -> Iterator[Finding]:
         lacks = "weights alone, with nothing to continue from" if whole else "no whole file of weights"
         evidence = "; ".join([f"{run.path} has {lacks}", *(file.problem for file in broken[:1])])
         remedy = f"restore a file of {run.weights if facts.finished else run.checkpoints}, or begin a new run"
-        remedy += f" with --train.init {whole[-1].path}" if whole else ""
+        remedy += f" with `train.init={shlex.quote(str(whole[-1].path))}`" if whole else ""
         says = "nothing can be sampled from the run" if facts.finished else "training cannot be continued"
         yield Finding("problem", evidence, remedy, 0, 1, says=says)
     elif broken:
@@ -36,7 +37,7 @@ def _checkpoints(facts: Facts) -> Iterator[Finding]:
 def _disk(facts: Facts) -> Iterator[Finding]:
     files, free = facts.disk_needed / 1e9, facts.disk_free / 1e9
     if files > free:
-        remedy = f"free {files - free:.2f} GB, or --checkpoint.keep 1 and a smaller --grids.log_spaced"
+        remedy = f"free {files - free:.2f} GB, or set `checkpoint.keep=1` and a smaller grids.log_spaced"
         yield Finding("problem", f"they take {files:.2f} GB and {free:.2f} GB are free", remedy, files, free)
 
 
@@ -48,8 +49,8 @@ def _logs(facts: Facts) -> Iterator[Finding]:
         num = sum(len(log.damaged) for log in broken)
         evidence = f"""{num} of {num + sum(len(log.lines) for log in broken)}:
             {"; ".join(log.problem for log in broken)}; none should be, and they are left out of every figure"""
-        go_on = f"go on without them: unstir train --out {facts.run.path} keeps a copy"
-        yield Finding("problem", evidence, f"restore the file from a copy, or {go_on}", num, 0)
+        remedy = "restore the file from a copy, or go on without them: `unstir train out=RUN` keeps a copy"
+        yield Finding("problem", evidence, remedy, num, 0)
     elif facts.loaded and (missing := cut(logs, facts.loaded)):
         says = "lines of the run's logs are missing"
         yield Finding("problem", "; ".join(missing), "restore it from a copy", len(missing), 0, says=says)

@@ -5,7 +5,6 @@ itself, from the differences of neighbours, so that logs of single small batches
 """
 
 import math
-import shlex
 from collections.abc import Iterator
 from itertools import pairwise
 
@@ -45,24 +44,23 @@ def rates(config: Config) -> tuple[float, float | None]:
 
 def lower_rate(config: Config) -> str:
     """A new run with a lower rate, and with gradients clipped where they are not."""
-    clip = "" if 0 < config.train.clip <= 1 else " and --train.clip 1"
-    return f"a new run with --train.lr {rates(config)[0]:.2g}{clip}"
+    clip = "" if 0 < config.train.clip <= 1 else " and `train.clip=1`"
+    return f"a new run with `train.lr={rates(config)[0]:.2g}`{clip}"
 
 
 def longer(facts: Facts) -> str:
     """The command that lets a run go on to twice its length; and a higher rate, if the run's may be too low."""
     run, train, length = facts.run, facts.config.train, 2 * facts.run.length
     if facts.config.kind.has_teacher:
-        return f'go on for longer, --train.length "{length} steps"'
+        return f'go on for longer, `train.length="{length} steps"`'
     cosine = train.lr_schedule == "cosine"
-    period = f' --train.lr_period "{length - run.steps_in(train.warmup)} steps"' if cosine else ""
-    command = f'unstir train --out {shlex.quote(str(run.path))} --train.length "{length} steps"{period}'
-    return f"train for longer, {command}{_or_higher(facts)}"
+    period = f' train.lr_period="{length - run.steps_in(train.warmup)} steps"' if cosine else ""
+    return f'train for longer, `unstir train out=RUN train.length="{length} steps"{period}`{_or_higher(facts)}'
 
 
 def _or_higher(facts: Facts) -> str:
     rate = rates(facts.run.config)[1]
-    return "" if rate is None else f", or start a new run with a higher rate, --train.lr {rate:.2g}"
+    return "" if rate is None else f", or start a new run with a higher rate, `train.lr={rate:.2g}`"
 
 
 def _quarters(facts: Facts) -> list[Estimate]:
@@ -110,8 +108,8 @@ def _loss_rises(facts: Facts, lines: Lines) -> Iterator[Finding]:
     if gap > math.log(RISE):
         evidence = f"""in the last quarter of the log it is {times(math.exp(gap))} that of the best quarter; at most
             {RISE} is usual"""
-        remedy = f"""{lower_rate(facts.run.config)}, or with --train.lr_schedule cosine; sample an earlier step of
-            this one with --checkpoint"""
+        remedy = f"""{lower_rate(facts.run.config)}, or with `train.lr_schedule=cosine`; sample an earlier step of
+            this one"""
         yield Finding("problem", evidence, remedy, math.exp(gap), RISE)
 
 
@@ -177,4 +175,4 @@ def _not_learned(facts: Facts, lines: Lines, images: ImageStats) -> Iterator[Fin
     if unlearned := _unlearned(facts, lines, images):
         evidence = f"""after {_images_seen(facts)} images the squared error is {unlearned[0]:.3g}; the data's mean and
             variance alone give {unlearned[1]:.3g}"""
-        yield Finding("problem", evidence, "train for longer (--train.length)" + _or_higher(facts), *unlearned)
+        yield Finding("problem", evidence, "train for longer" + _or_higher(facts), *unlearned)

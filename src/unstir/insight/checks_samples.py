@@ -34,8 +34,8 @@ def _average_behind(facts: Facts, errors: Errors) -> Iterator[Finding]:
             sure = f"not finite for {int((~errors.average.isfinite()).sum())} of "
         evidence = f"""the squared error of the average is {average:.4g}, that of the raw weights {raw:.4g}:
             {times(ratio)} ({sure}{num} training images); at most {BEHIND_WARNING} is usual"""
-        remedy = """sample with --no-ema; in a new run --train.ema_warmup, a lower --train.ema_decay such as 0.999, or a
-            learning rate that falls (--train.lr_schedule cosine)"""
+        remedy = """sample with `ema=False`; in a new run set `train.ema_warmup=True`, a lower `train.ema_decay=0.999`,
+            or a learning rate that falls, `train.lr_schedule=cosine`"""
         severe = ratio > BEHIND_PROBLEM and facts.finished
         yield Finding("problem" if severe else "warning", evidence, remedy, ratio, BEHIND_WARNING)
 
@@ -46,7 +46,7 @@ def _weights_finite(facts: Facts, loaded: Checkpoint) -> Iterator[Finding]:
     broken = sum(not t.isfinite().all() for t in weights)
     if broken:
         evidence = f"{broken} of {len(weights)} tensors of step {loaded.step} hold NaN or an infinity; none should"
-        remedy = f"sample an earlier step with --checkpoint, or {lower_rate(facts.config)}"
+        remedy = f"sample an earlier step, or {lower_rate(facts.config)}"
         yield Finding("problem", evidence, remedy, broken, 0)
 
 
@@ -61,8 +61,8 @@ def _brightness(facts: Facts, samples: Samples) -> Iterator[Finding]:
     if gap > most and result.decided:
         evidence = f"""the mean of their values is {drawn.mean():.1f}, the data's {real.mean():.1f}: {gap:.1f} levels of
             255 ({sure}; {samples.chain}); at most {most:.1f} is usual"""
-        remedy = """train for longer (--train.length); a linear schedule of few steps keeps signal at t = T: use
-            --diffusion.schedule cosine or a T of 1000 in a new run"""
+        remedy = """train for longer; a linear schedule of few steps keeps signal at t = T: use
+            `diffusion.schedule=cosine` or a T of 1000 in a new run"""
         says = f"samples are {'lighter' if result.value > 0 else 'darker'} than the data"
         yield _finding(facts, evidence, remedy, gap, most, says)
 
@@ -74,8 +74,8 @@ def _collapse(facts: Facts, samples: Samples) -> Iterator[Finding]:
     if not ratio >= ALIKE:
         evidence = f"""the variance between images is {ratio:.2f} of the data's ({samples.chain}); at least {ALIKE} is
             usual"""
-        remedy = """if the loss is low, look for copies in the data (see copies); else train for longer or with a lower
-            --train.lr in a new run"""
+        remedy = """if the loss is low, look for copies in the data; else train for longer or, in a new run, with a
+            lower learning rate"""
         yield _finding(facts, evidence, remedy, ratio, ALIKE)
 
 

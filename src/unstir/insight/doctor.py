@@ -55,7 +55,7 @@ def examine(facts: Facts) -> Report:
     checked = tuple(name for name in CHECKS if name not in skipped)
     findings = [finding for name in checked for finding in CHECKS[name].run(facts)]
     if facts.config.kind.has_teacher:
-        findings = [replace(finding, remedy=_of_distill(finding.remedy)) for finding in findings]
+        findings = [replace(it, remedy=re.sub(r"`train\.(lr|length)=", r"`\1=", it.remedy)) for it in findings]
     return Report(tuple(explained(findings)), checked, skipped, checks_folder.forecast(facts))
 
 
@@ -66,8 +66,3 @@ def _why_not(check: Check, facts: Facts) -> str:
     if facts.config.kind.has_teacher and check.single_times:
         return "a distilled run has no error of single times"
     return next(filter(None, map(facts.why_not, check.needs)), "")
-
-
-def _of_distill(remedy: str) -> str:
-    """A remedy whose options are those of `unstir distill`, where that has its own."""
-    return re.sub(r"--train\.(lr|length)(?![\w.])", r"unstir distill --\1", remedy)

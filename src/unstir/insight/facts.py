@@ -33,7 +33,7 @@ MISSING = {
 }
 """Why a part of the facts is None or empty. Samples and errors have several reasons: `Facts.unmeasured`."""
 
-NO_SAMPLES = "left out by --no-samples"
+NO_SAMPLES = "samples were not asked for"
 """The reason where nothing was to be drawn."""
 
 
@@ -239,7 +239,7 @@ def same_features(evaluation: Evaluation, figure: str) -> Figure | None:
 
 def more_seeds(of: Evaluation) -> str:
     """The command that makes the errors of an evaluation smaller: more sets, each of as many images as now."""
-    return f"`unstir report RUN --num {of.protocol['num']} --seeds {max(10, 3 * of.protocol['seeds'])}`"
+    return f"`unstir report RUN num={of.protocol['num']} seeds={max(10, 3 * of.protocol['seeds'])}`"
 
 
 def bound_in_words(how: Mapping[str, Any]) -> str:

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from unstir.data import SPLITS
 from unstir.insight.numbers import Line, Lines, is_number
-from unstir.significance import Effect, Estimate, paired, two_sample
+from unstir.significance import Effect, paired, two_sample
 
 WORTH = 0.01  # a fall over the last stretch of less than this share of the loss is not worth a longer run
 STEEP = 0.1  # a run is too short where each doubling of the images seen takes away this share of the loss or more
@@ -21,8 +21,7 @@ STEEP = 0.1  # a run is too short where each doubling of the images seen takes a
 class Measurement(NamedTuple):
     """A line of held_out.jsonl: the loss of each held-out image, and of each training image, averaged over times.
 
-    ``train`` is empty where it was not measured. ``of`` are the times and the numbers of images, which may change;
-    ``bits`` bits per dimension of held-out and of training images, None where they were not computed.
+    ``train`` is empty where it was not measured. ``of`` are the times and the numbers of images, which may change.
     """
 
     step: int
@@ -30,7 +29,6 @@ class Measurement(NamedTuple):
     of: tuple[object, int, int]
     train: list[float]
     held_out: list[float]
-    bits: tuple[Estimate, Estimate] | None
 
     @property
     def loss(self) -> float:
@@ -47,20 +45,11 @@ def measurement(line: Line) -> Measurement | None:
         return None
     images = line.get("images")
     seen = int(images) if is_number(images) else 0
-    return Measurement(line["step"], seen, (line.get("times"), len(train), len(held_out)), train, held_out, _bits(line))
+    return Measurement(line["step"], seen, (line.get("times"), len(train), len(held_out)), train, held_out)
 
 
 def _losses(of: object) -> list[float] | None:
     return of if isinstance(of, list) and len(of) > 1 and all(map(is_number, of)) else None
-
-
-def _bits(line: Line) -> tuple[Estimate, Estimate] | None:
-    of = [line.get(f"{key}{end}") for key in ("bits", "bits_train") for end in ("", "_error", "_num")]
-    known = [value for value in of if is_number(value)]
-    if len(known) < len(of):
-        return None
-    held_out, held_out_error, held_out_num, train, train_error, train_num = known
-    return Estimate(held_out, held_out_error, held_out_num - 1.0), Estimate(train, train_error, train_num - 1.0)
 
 
 def alike(lines: Lines) -> list[Measurement]:

@@ -10,7 +10,7 @@ from unstir import randomness
 from unstir.data import SPLITS, Store
 from unstir.errors import printable
 from unstir.insight import pictures, tables
-from unstir.insight.analysis import PARTS_OF_IMAGES, limits_of
+from unstir.insight.analysis import limits_of
 from unstir.insight.analysis_samples import diversity, memorisation, quality
 from unstir.insight.facts import ImagesFacts
 from unstir.insight.page import PARTS, check_files, contents, in_words, of_samples, write_page
@@ -70,7 +70,7 @@ def write(plan: Plan[Images], facts: ImagesFacts, path: Path) -> None:
     pairs = store.path / FOLDER / f"{last.name()}-pairs.png"
     shown: dict[str, Any] = {
         "facts": facts,
-        **in_words(statements, [*limits_of(last), *([PARTS_OF_IMAGES] if last.memorisation else [])]),
+        **in_words(statements, limits_of(last)),
         "samples": _some(drawn.images, "samples, drawn at random from the images"),
         "real": _some(store.images("train"), "training images, drawn at random"),
         **of_samples(store, drawn, last, plan.flip),

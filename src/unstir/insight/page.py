@@ -3,7 +3,6 @@
 import datetime
 import html
 import re
-import shlex
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -19,13 +18,13 @@ from unstir.data.disk import open_file
 from unstir.errors import UserError, printable
 from unstir.generate.drawing import Job
 from unstir.insight import charts, pictures, tables
-from unstir.insight.analysis import analyse, explained, lead, limitations, summary
+from unstir.insight.analysis import analyse, lead, limitations, summary
 from unstir.insight.doctor import examine
 from unstir.insight.facts import NO_SAMPLES, Facts
 from unstir.insight.findings import by_reason, causes
 from unstir.insight.gather import gather
 from unstir.insight.statement import MULTIPLICITY, TITLES, Statement
-from unstir.insight.wording import sentence
+from unstir.insight.wording import sentence, typed
 from unstir.metrics.drawn import usual_chain
 from unstir.metrics.evaluation import FOLDER, Evaluation
 from unstir.runs import toml
@@ -74,13 +73,13 @@ _UNDRAWN = {
 LAST = 65_536  # bytes at the end of a page, where its footer is, and at the beginning of other files
 MADE_BY = b"<footer>Made by unstir "  # of every page (templates/base.html)
 
-_RUN = re.compile(r"\bRUN\b")
 
-
-def with_code(text: str, path: str = "RUN") -> Markup:
-    """Escaped text in which `this` is code, with ``path`` for RUN, and +- is the sign."""
-    run, escaped = html.escape(shlex.quote(path)), html.escape(text.replace("+-", "±"), quote=False)
-    return Markup(re.sub(r"`([^`]+)`", lambda code: f"<code>{_RUN.sub(lambda _: run, code[1])}</code>", escaped))
+def with_code(text: str, run: str = "RUN") -> Markup:
+    """Escaped text in which `this` is code as it is `typed`, and +- is the sign."""
+    escaped = html.escape(text.replace("+-", "±"), quote=False)
+    return Markup(
+        re.sub(r"`([^`]+)`", lambda code: f"<code>{html.escape(typed(html.unescape(code[1]), run))}</code>", escaped)
+    )
 
 
 def write(
@@ -140,7 +139,7 @@ def write_page(path: Path, template: str, shown: dict[str, Any], run: str = "RUN
     """Write a page from its template, all that is put into it escaped; RUN in a command becomes ``run``."""
     how: dict[str, Any] = {"autoescape": True, "undefined": StrictUndefined, "trim_blocks": True}
     environment = Environment(loader=PackageLoader("unstir.insight"), **how)
-    environment.filters |= {"code": partial(with_code, path=run), "sentence": sentence, "explained": explained}
+    environment.filters |= {"code": partial(with_code, run=run), "sentence": sentence}
     style = (Path(__file__).parent / "templates" / "report.css").read_text(encoding="utf-8")
     made_by = f"unstir {unstir.__version__}, torch {torch.__version__}, {datetime.date.today().isoformat()}"
     text = environment.get_template(template).render(css=style, made_by=made_by, tables=tables, charts=charts, **shown)

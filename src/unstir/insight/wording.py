@@ -2,6 +2,7 @@
 
 import math
 import re
+import shlex
 
 from unstir.metrics.figures import Figure
 from unstir.significance import Effect, decimals
@@ -85,18 +86,19 @@ def operations(number: float) -> str:
     return f"{number / 1e6:.3g} MFLOP"
 
 
-_OPTION = r'--[a-z][\w-]*(?:\.\w+)*(?: (?:"[^"]+"|\d[\w.+-]*\w|\d|cosine|auto|v|dpmpp_2m))*'
-OPTION = re.compile(rf"(?:unstir train --out \S+(?: {_OPTION})*|{_OPTION})")
-"""An option of a command with the values that belong to it, or a whole command that continues a run."""
+def typed(code: str, run: str = "RUN") -> str:
+    """Code of a sentence as a shell takes it: ``seeds=3`` as ``--seeds 3``, and the quoted folder ``run`` for RUN."""
+    options = re.sub(r"""(?:(?<= )|^)([a-z][\w.]*)=((?:"[^"]*"|'[^']*'|\S)+)""", lambda it: _option(*it.groups()), code)
+    return re.sub(r"\bRUN\b", lambda _: shlex.quote(run), options)
 
 
-def coded(text: str) -> str:
-    """A finding's text with its options in backticks."""
-    return OPTION.sub(lambda option: f"`{option[0]}`", text)
+def _option(name: str, value: str) -> str:
+    section, _, key = name.rpartition(".")
+    return {"True": f"--{name}", "False": f"--{section and section + '.'}no-{key}"}.get(value, f"--{name} {value}")
 
 
 def sentence(text: str) -> str:
     """A clause of a finding with a capital and a full stop; a setting or a symbol such as x_T keeps its case."""
-    shown = coded(text).rstrip(".")
+    shown = text.rstrip(".")
     first = shown.partition(" ")[0]
     return f"{shown}." if set(first) & set("_.=") else f"{shown[:1].upper()}{shown[1:]}."
