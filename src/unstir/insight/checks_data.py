@@ -83,10 +83,8 @@ def _refused(facts: Facts, store: Store) -> Iterator[Finding]:
     bad = len(store.refused)
     counts = bad, bad + sum(map(store.count, SPLITS))
     which = "files could not be packed" + "".join(f", the first {file}: {why}" for file, why in store.refused[:1])
-    remedy = (
-        f"`unstir data inspect {shlex.quote(str(store.path))}` lists them with reasons; mend them and {_again(facts)}"
-    )
-    yield from _of_share(counts, (0.01, 0.5), which, remedy, note=True)
+    listed = f"`unstir data inspect {shlex.quote(str(store.path))}` lists them with reasons"
+    yield from _of_share(counts, (0.01, 0.5), which, f"{listed}; mend them and {_again(facts)}", note=True)
 
 
 @check("classes", "classes are of very unequal size")

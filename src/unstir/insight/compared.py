@@ -3,7 +3,6 @@
 import dataclasses
 import itertools
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -34,12 +33,10 @@ ByRun = tuple[str, list[str]]  # a row of a table: what it is about, and the tex
 
 def write(runs: Sequence[Run], stores: Sequence[Store | None], path: Path) -> list[Facts]:
     """Write the page of several runs and return their facts. Of figures that do not compare it says what differs."""
-    facts = [
-        gather(run.path, store=None if store is None else store.path, samples=False)
-        for run, store in zip(runs, stores, strict=True)
-    ]
-    sides, names = same_protocol(runs), [it.name for it in facts]
-    alike = sides.alike
+    alike, reasons = same_protocol(runs)
+    how: dict[str, Any] = {"samples": False, "protocol": alike[0].protocol if alike else None}
+    facts = [gather(run.path, store=store and store.path, **how) for run, store in zip(runs, stores, strict=True)]
+    names = [it.name for it in facts]
     if len(set(names)) < len(names):  # of folders that are called alike, the paths
         names = [printable(str(run.path)) for run in runs]
     of_figures = _with_steps(names, [it.step for it in alike or facts], [it.step for it in facts])
@@ -53,7 +50,8 @@ def write(runs: Sequence[Run], stores: Sequence[Store | None], path: Path) -> li
         "classes": facts[0].data.classes,
         "of_figures": of_figures,
         "summary": _summary(of_figures, alike, settings),
-        "sides": sides,
+        "alike": alike,
+        "reasons": reasons,
         "figures": _figures(alike, keys),
         "verdicts": _verdicts(of_figures, alike, keys),
         "cost": _cost(facts),
@@ -148,23 +146,15 @@ def _quality(names: Sequence[str], facts: Sequence[Facts], alike: Sequence[Evalu
     if not alike:
         return []
     key, name = alike[0].main_key, alike[0].main().name
-    by_run = [[e for e in it.by_step if not unlike(alike[0].protocol, e.protocol)] for it in facts]
     series = {
-        run: charts.by_value((e.images, e.figures[key]) for e in of) for run, of in zip(names, by_run, strict=True)
+        run: charts.by_value((at.images, at.figures[key]) for at in it.by_step)
+        for run, it in zip(names, facts, strict=True)
     }
     return charts.by_images(series, name, "fig-all-quality")
 
 
-@dataclass(frozen=True)
-class Sides:
-    """The newest evaluation of each run by one protocol, ``alike``; or none, and in sentences why: ``reasons``."""
-
-    alike: tuple[Evaluation, ...] = ()
-    reasons: tuple[str, ...] = ()
-
-
-def same_protocol(runs: Sequence[Run]) -> Sides:
-    """The newest evaluation of each run, all by one protocol; or what differs.
+def same_protocol(runs: Sequence[Run]) -> tuple[list[Evaluation], list[str]]:
+    """The newest evaluation of each run, all by one protocol; or none, and in sentences what differs.
 
     Of several protocols it is that by which most was evaluated, as on the page of one run; of these, with most images.
     """
@@ -177,11 +167,11 @@ def same_protocol(runs: Sequence[Run]) -> Sides:
 
     candidates = sorted(itertools.chain(*newest), key=weight, reverse=True)
     for first in candidates:
-        matches = [next((it for it in side if not unlike(first.protocol, it.protocol)), None) for side in newest]
-        if all(matches):
-            return Sides(tuple(match for match in matches if match is not None))
+        alike = [it for side in newest for it in side if not unlike(first.protocol, it.protocol)]
+        if len(alike) == len(runs):
+            return alike, []
     reasons = (_reason(run, side, candidates[0]) for run, side in zip(runs, newest, strict=True) if candidates)
-    return Sides((), tuple(filter(None, reasons)) or ("None of these runs was evaluated yet.",))
+    return [], list(filter(None, reasons)) or ["None of these runs was evaluated yet."]
 
 
 def _reason(run: Run, evaluations: Sequence[Evaluation], like: Evaluation) -> str:

@@ -33,7 +33,7 @@ MISSING = {
 }
 """Why a part of the facts is None or empty. Samples and errors have several reasons: `Facts.unmeasured`."""
 
-NO_SAMPLES = "samples were not asked for"
+NO_SAMPLES = "no images were drawn for it; `unstir doctor RUN` makes these checks in seconds"
 """The reason where nothing was to be drawn."""
 
 

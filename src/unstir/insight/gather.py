@@ -11,7 +11,7 @@ from unstir.chain import OPTIONS
 from unstir.data import Store
 from unstir.errors import UserError
 from unstir.insight.facts import NO_SAMPLES, Facts, SavedFile, Speed, step_of
-from unstir.insight.image_stats import ImageStats, image_stats
+from unstir.insight.image_stats import image_stats
 from unstir.insight.sampled import measured
 from unstir.metrics.evaluation import Evaluation, saved, unlike
 from unstir.metrics.likelihood import Likelihood
@@ -62,7 +62,7 @@ def gather(
         store=opened,
         store_problem=store_problem,
         held_out=tuple(run.held_out()),
-        images=_looked_at(opened),
+        images=image_stats(opened) if opened is not None and opened.count("train") else None,
         unmeasured=NO_SAMPLES,
         by_step=by_step,
         by_chain=by_chain,
@@ -72,13 +72,6 @@ def gather(
     if samples and loaded is not None and _refusal(check_same, run, loaded):
         return replace(facts, unmeasured="the weights were trained with other settings or other data")
     return measured(facts) if samples else facts
-
-
-def _looked_at(store: Store | None) -> ImageStats | None:
-    """What there is to say of the store's images; None without training images."""
-    if store is None or not store.count("train"):
-        return None
-    return image_stats(store)
 
 
 def _refusal(check: Callable[..., object], *args: object) -> str:

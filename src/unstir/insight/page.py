@@ -1,8 +1,6 @@
 """A report as one HTML file that needs nothing else: no network, no fonts, no other file."""
 
 import datetime
-import html
-import re
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -14,19 +12,18 @@ from markupsafe import Markup
 
 import unstir
 from unstir.data import Store
-from unstir.data.disk import open_file
 from unstir.errors import UserError, printable
 from unstir.generate.drawing import Job
 from unstir.insight import charts, pictures, tables
 from unstir.insight.analysis import analyse, lead, limitations, summary
 from unstir.insight.doctor import examine
-from unstir.insight.facts import NO_SAMPLES, Facts
+from unstir.insight.facts import Facts
 from unstir.insight.findings import by_reason, causes
 from unstir.insight.gather import gather
 from unstir.insight.statement import MULTIPLICITY, TITLES, Statement
 from unstir.insight.wording import sentence, typed
 from unstir.metrics.drawn import usual_chain
-from unstir.metrics.evaluation import FOLDER, Evaluation
+from unstir.metrics.evaluation import Evaluation
 from unstir.runs import toml
 from unstir.runs.files import check_file, write_text
 from unstir.runs.run import Run
@@ -64,22 +61,13 @@ PARTS = (
 )
 """In the order of the page: what is seen at a glance, then figures, then all that can be said."""
 
-_UNDRAWN = {
-    NO_SAMPLES: "no images were drawn for this page: `unstir doctor RUN` makes these checks in seconds, "
-    "`unstir report RUN` without `--no-measure` has them here"
-}
-"""How checks that were skipped are made, in place of the reason."""
-
-LAST = 65_536  # bytes at the end of a page, where its footer is, and at the beginning of other files
 MADE_BY = b"<footer>Made by unstir "  # of every page (templates/base.html)
 
 
 def with_code(text: str, run: str = "RUN") -> Markup:
     """Escaped text in which `this` is code as it is `typed`, and +- is the sign."""
-    escaped = html.escape(text.replace("+-", "±"), quote=False)
-    return Markup(
-        re.sub(r"`([^`]+)`", lambda code: f"<code>{html.escape(typed(html.unescape(code[1]), run))}</code>", escaped)
-    )
+    parts = enumerate(text.replace("+-", "±").split("`"))
+    return Markup("").join(Markup("<code>{}</code>").format(typed(it, run)) if at % 2 else it for at, it in parts)
 
 
 def write(
@@ -102,16 +90,14 @@ def write(
         "checked": examined.checked,
         "problems": [cause for cause in result if cause.severity == "problem"],
         "findings": result,
-        "skipped": [
-            f"{', '.join(names)} ({_UNDRAWN.get(why, why)})" for why, names in by_reason(examined.skipped).items()
-        ],
+        "skipped": [f"{', '.join(names)} ({why})" for why, names in by_reason(examined.skipped).items()],
         "lead": lead(facts, statements),
         **in_words(statements, limitations(facts)),
         "curves": charts.curves(facts),
         "losses": charts.losses(facts),
         "by_time": charts.loss_by_time(facts),
         "calls": charts.calls(facts),
-        "neighbours": None if last is None else _neighbours(run, last),
+        "neighbours": None if last is None else pictures.pairs(run, last),
         "settings": toml.flat(facts.config).items(),
         **_drawn(run, store),
         **evaluated,
@@ -170,11 +156,6 @@ def of_samples(store: Store, samples: pictures.Drawn | None, last: Evaluation | 
     }
 
 
-def _neighbours(run: Run, last: Evaluation) -> pictures.Picture | None:
-    path = run.path / FOLDER / f"{last.name()}-pairs.png"
-    return pictures.from_file(path, pictures.PAIRS) if path.exists() else None
-
-
 def check_files(path: Path, exported: Path | None) -> None:
     """Raise UserError for a page or a file of figures that cannot be written."""
     _check_file(path, "out", ".html")
@@ -193,11 +174,7 @@ def _check_file(path: Path, key: str, suffix: str) -> None:
 
 def _is_ours(path: Path) -> bool:
     """Whether a page or a file of figures was written by unstir."""
-    kind = path.suffix.lower()
-    with open_file(path) as stream:
-        if kind == ".html":
-            stream.seek(max(0, path.stat().st_size - LAST))
-            return MADE_BY in stream.read()
-        text = stream.read(LAST)
+    if (kind := path.suffix.lower()) == ".html":
+        return MADE_BY in path.read_bytes()
     first = tables.WRITERS[kind](()).splitlines()[0].encode()  # whatever figures follow
-    return text.startswith((first + b"\n", first + b","))
+    return path.read_bytes().startswith((first + b"\n", first + b","))

@@ -20,7 +20,7 @@ from unstir.generate.drawing import Job
 from unstir.generate.folder import SETTINGS, read_images
 from unstir.generate.trajectories import trajectory
 from unstir.metrics.classifier import FILE, Classifier, classifier_for
-from unstir.metrics.evaluation import SHARES, Evaluation
+from unstir.metrics.evaluation import FOLDER, SHARES, Evaluation
 from unstir.metrics.nearest import nearest, nearest_features
 from unstir.metrics.reference import reference
 from unstir.pictures import animation
@@ -86,6 +86,12 @@ def _opened(path: Path) -> Image.Image:
         return image
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
         raise UserError("", path, "is damaged", "remove it, and the page is made without it") from None
+
+
+def pairs(of: Run | Store, evaluation: Evaluation) -> Picture | None:
+    """The samples of an evaluation that lie nearest to training images, with these; None where it looked for none."""
+    path = of.path / FOLDER / f"{evaluation.name()}-pairs.png"
+    return from_file(path, PAIRS) if evaluation.memorisation and path.exists() else None
 
 
 def snapshots(run: Run) -> list[tuple[str, Picture]]:

@@ -88,6 +88,8 @@ def operations(number: float) -> str:
 
 def typed(code: str, run: str = "RUN") -> str:
     """Code of a sentence as a shell takes it: ``seeds=3`` as ``--seeds 3``, and the quoted folder ``run`` for RUN."""
+    if not re.match(r"unstir |[a-z][\w.]*=", code):
+        return code
     options = re.sub(r"""(?:(?<= )|^)([a-z][\w.]*)=((?:"[^"]*"|'[^']*'|\S)+)""", lambda it: _option(*it.groups()), code)
     return re.sub(r"\bRUN\b", lambda _: shlex.quote(run), options)
 
