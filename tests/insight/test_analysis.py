@@ -10,8 +10,7 @@ import pytest
 
 import runs
 from runs import STEPS, advice, analyse, by_name, chains, copied, evaluation, examined, facts, held_out, metrics
-from unstir.insight.page import PARTS
-from unstir.insight.statement import TITLES, Statement
+from unstir.insight.statement import POINTERS, TITLES, Statement
 from unstir.significance import LEVEL, Effect
 
 TOPICS = tuple(TITLES)
@@ -28,7 +27,7 @@ def test_each_sentence_rests_on_its_effect(name, seed):
     assert missing == ({"diversity"} if name == "facts" else set())  # nothing was evaluated
     decided = [each.effect for each in found if each.effect is not None and each.effect.decided]
     for each in found:
-        assert each.figure in {part.id for part in PARTS if part.pointer}
+        assert each.figure in POINTERS
         assert re.fullmatch(r"[^<>\n]+[.]", each.text) and each.text[0].isupper() and each.text.count("`") % 2 == 0
         assert "nan" not in each.text and "inf " not in each.text and "  " not in each.text
         if each.topic == "next" and each.figure != "doctor" and each.verdict != "undecided":
@@ -42,32 +41,31 @@ def test_a_good_run():
     found = by_name(runs.good())
     assert found["fall"].verdict == "good" and found["fall"].effect.value == pytest.approx(-0.92, abs=0.03)
     assert found[BY_STEP].verdict == "good" and found["near"].verdict == "good"
-    for name in ("last stretch", "gap", "recall", "bits"):
+    for name in ("last stretch", "gap", "recall"):
         assert found[name].verdict == "undecided", found[name]
-    assert "rose" not in found and examined(runs.good()) == []
+    assert examined(runs.good()) == []
     assert advice(runs.good()) == ["fewer calls"]
-    assert "--steps 20" in found["fewer calls"].text
+    assert " steps=20" in found["fewer calls"].text
 
 
 def test_a_run_that_over_fits():
     known = runs.over_fitted()
     found, (finding,) = by_name(known), examined(known)
-    assert finding.check == "overfit" and "--checkpoint 188" in finding.remedy and "rose" not in found
+    assert finding.check == "overfit" and "checkpoint=188" in finding.remedy
     assert found["gap"].verdict == "bad"
     assert found["gap"].effect.value == pytest.approx(0.08 * (0.3 * 172 / 192 + 0.4), rel=0.1)
     assert found["recall"].verdict == "bad" and found["precision"].verdict == "undecided"
     assert found["copies"].verdict == "bad" and found["copies"].figure == "neighbours"
     assert advice(known) == ["mend overfit"] and advice(known, []) == ["regularise"]
     text = by_name(known, [])["regularise"].text
-    assert "`--data.flip`" in text and "`--model.dropout 0.2`" in text and text.count("more images") == 1
-    mirrored = facts(held_out=known.held_out, config={"data__flip": True, "model__dropout": 0.3})
-    text = by_name(mirrored, [])["regularise"].text
-    assert "flip" not in text and "dropout" not in text and "more images" in text
+    assert "`data.flip=True`" in text and text.count("more images") == 1
+    mirrored = facts(held_out=known.held_out, config={"data__flip": True})
+    assert "flip" not in by_name(mirrored, [])["regularise"].text
 
 
 def test_a_run_that_diverges():
     found = by_name(runs.diverged())
-    assert found["rose"].verdict == "bad" and examined(runs.diverged()) == []
+    assert examined(runs.diverged()) == []
     assert found[BY_STEP].verdict == "bad" and found["excess"].verdict == "bad"
     assert advice(runs.diverged()) == ["next"]  # its cause is the doctor's to find
 
@@ -90,7 +88,7 @@ def test_a_fall_too_small_to_matter_is_not_worth_another_run():
 def test_a_run_that_never_learned():
     worse = lambda images: 1.5
     found = by_name(facts(held_out=held_out(curve=worse), lines=metrics(curve=worse)))
-    assert found["fall"].verdict == "bad" and "rose" not in found
+    assert found["fall"].verdict == "bad"
 
 
 def test_a_run_not_at_its_end_is_to_go_on():
@@ -117,7 +115,6 @@ def test_nothing_measured_says_so_and_what_measures_it():
     assert {name for name, each in found.items() if each.verdict != "undecided"} == set()
     commands = {
         "excess": "`unstir evaluate RUN`",
-        "gap": "`unstir likelihood RUN --split both`",
         "copies": "`unstir evaluate RUN`",
         "enough calls": "`unstir report RUN`",
     }
@@ -132,8 +129,8 @@ def test_missed_classes_want_guidance():
     assert missed["class accuracy"].verdict == "bad" and missed["class accuracy"].effect.value == pytest.approx(
         -0.27, abs=0.05
     )
-    assert "--guidance 2" in missed["guidance"].text
-    assert "label_dropout 0.1" in by_name(facts(by_step=at(accuracy=0.7)))["guidance"].text
+    assert "guidance=2" in missed["guidance"].text
+    assert "label_dropout=0.1" in by_name(facts(by_step=at(accuracy=0.7)))["guidance"].text
     distilled = {
         "loss__objective": "consistency",
         "diffusion__predict": "v",

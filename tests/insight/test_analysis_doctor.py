@@ -12,7 +12,7 @@ from unstir.insight.held_out import STEEP
 
 
 def finding(check, severity="problem"):
-    return Finding(severity, "measured", "a new run with --mend.it 1", 2.0, 1.0, check=check, says=f"{check} is amiss")
+    return Finding(severity, "measured", "a new run with `mend.it=1`", 2.0, 1.0, check=check, says=f"{check} is amiss")
 
 
 def problems(findings):
@@ -23,7 +23,7 @@ def test_the_remedies_of_problems_and_warnings_are_all_that_is_advised():
     findings = explained([finding("brightness"), finding("learning-rate", "warning")])
     (name,) = advice(runs.good(), findings)
     mend = by_name(runs.good(), findings)[name]
-    assert advice(runs.good()) == ["fewer calls"] and mend.text.endswith("`--mend.it 1`.")
+    assert advice(runs.good()) == ["fewer calls"] and mend.text.endswith("`mend.it=1`.")
     assert mend.figure == "doctor" and problems(findings)[0].finding.check == "learning-rate"
     assert advice(runs.good(), [finding("few-images", "note")]) == ["fewer calls"]
 

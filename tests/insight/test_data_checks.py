@@ -175,7 +175,7 @@ def test_overfitting_is_a_rise_that_surely_exceeds_the_change_in_training(sound,
     report = examine(dataclasses.replace(sound, held_out=seen))
     assert {each.check: each.severity for each in report.findings} == ({"overfit": severity} if severity else {})
     if severity:
-        assert "--checkpoint 1000" in report.findings[0].remedy and 0 < report.findings[0].figure < 100
+        assert "checkpoint=1000" in report.findings[0].remedy and 0 < report.findings[0].figure < 100
 
 
 def test_looks_without_a_number_for_each_image_or_at_other_times_are_left_out(sound):

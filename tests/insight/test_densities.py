@@ -105,7 +105,7 @@ def test_the_remedies_of_a_distilled_run_are_options_of_distill(monkeypatch):
         next(each.remedy for each in examine(facts(**parts, **settings)).findings if each.check == "not-finite")
         for settings in ({}, distilled)
     )
-    trained, distilling = "--train.lr", "unstir distill --lr"
+    trained, distilling = "`train.lr=", "`lr="
     assert trained in plain and distilling not in plain and other == plain.replace(trained, distilling)
 
 

@@ -7,7 +7,9 @@ import torch
 
 from unstir.insight import sampled as module
 from unstir.insight.facts import MISSING, Facts
+from unstir.insight.gather import newest_bound
 from unstir.insight.sampled import affordable, measured, squared_errors
+from unstir.runs import lines
 
 
 def test_as_many_images_as_some_seconds_compute_and_no_fewer_than_16(monkeypatch):
@@ -75,3 +77,25 @@ def test_without_data_that_fits_or_weights_nothing_is_measured(store, loaded, cl
     run = SimpleNamespace(data=SimpleNamespace(shape=(1, 8, 8)), config=config)
     there = store and SimpleNamespace(count=lambda split: store[0], shape=store[1], labelled=False)
     assert measured(Facts(run=run, store=there, loaded=loaded)).unmeasured == reason
+
+
+def test_of_bounds_the_newest_by_the_usual_settings_is_gathered(tmp_path):
+    (folder := tmp_path / "likelihood").mkdir()
+    run = SimpleNamespace(path=tmp_path)
+    usual = {"step": 9, "split": "held_out", "variance": "large", "clip": True, "ema": True, "seed": 0}
+    usual |= {"dtype": "float32", "calls": 1000, "T": 1000}
+    rest = {"prior": 0.001, "decoder": 0.5, "times": [2], "curve": [0.1], "total": [0.6], "num_samples": 299}
+
+    def write(name, bits, num=299, **other):
+        values = {"bits_per_dim": bits, "standard_error": 0.02, "num": num, "protocol": usual | other, **rest}
+        (folder / f"{name}.json").write_text(lines.encode(values))
+
+    write("old", 5.0, step=5)
+    write("train", 4.8, split="train")
+    assert newest_bound(run, since=9) is None and newest_bound(run, since=5).bits_per_dim == 5.0
+    write("z", 4.5)
+    others = ({"dtype": "bfloat16"}, {"variance": "small"}, {"calls": 10}, {"clip": False}, {"ema": 0.05}, {"num": 8})
+    for number, other in enumerate(others):
+        write(f"other-{number}", 5.4 - number, **other)
+    (folder / "damaged.json").write_text("[1]")
+    assert newest_bound(run, since=5).bits_per_dim == 4.5

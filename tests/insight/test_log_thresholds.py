@@ -75,7 +75,7 @@ def test_nothing_was_learned_by_the_last_three_lines(losses, steps, expected, kn
 
 @pytest.mark.parametrize(
     ("peak", "rate", "expected"),
-    [(2.6, 0.006, None), (2.7, 0.006, (1.35, 1.3)), (2.6, 0.0061, (0.0061, 0.006)), (2.7, 0.0061, (1.35, 1.3))],
+    [(2.6, 0.006, None), (2.7, 0.006, (1.35, 1.3)), (2.6, 0.0061, None), (2.7, 0.0061, (1.35, 1.3))],
 )
 def test_a_rate_too_high(peak, rate, expected, known):
     lines = tuple({"step": 100, "loss": loss} for loss in (peak, 0.9, 0.9, 0.9))
@@ -87,4 +87,4 @@ def test_a_rate_too_high(peak, rate, expected, known):
 def test_a_clip_is_advised_where_there_is_none(clip, named, known):
     lines = tuple({"step": 100, "loss": loss} for loss in (2.7, 0.9, 0.9, 0.9))
     (found,) = CHECKS["learning-rate"].find(facts(lines=lines, train__clip=clip), lines, STATS)
-    assert ("--train.clip 1" in found.remedy) is named
+    assert ("train.clip=1" in found.remedy) is named

@@ -77,7 +77,7 @@ def test_classes_of_unequal_size(counts, labelled, expected):
 def test_few_images(num, expected):
     assert said("few-images", facts(num)) == (expected and (expected, num, 500))
     for each in CHECKS["few-images"].find(facts(num)):
-        assert each.evidence.startswith(f"{num} training images ({4 * num:,} values)") and "--data.flip" in each.remedy
+        assert each.evidence.startswith(f"{num} training images ({4 * num:,} values)") and "data.flip" in each.remedy
     assert all("flip" not in each.remedy for each in CHECKS["few-images"].find(facts(num, data__flip=True)))
 
 

@@ -24,7 +24,7 @@ def test_of_a_run_that_is_well_nothing_is_said(healthy, counts):
     assert report.findings == () and report.healthy
     assert set(report.checked) == set(CHECKS) and report.skipped == {}
     assert len({job for job, *_ in counts}) == 3
-    assert report.forecast["steps_left"] == report.forecast["seconds_left"] == report.forecast["disk_bytes"] == 0
+    assert report.forecast["steps_left"] == report.forecast["seconds_left"] == 0
 
 
 def scaled(factor, since=0.0, until=1.0):
@@ -72,9 +72,9 @@ def test_small_batches_are_no_fault(spoiled):
 def test_losses_that_are_no_number_are_named(spoiled):
     spoiled.metrics(lambda line, place: {**line, "loss": None if place > 0.9 else line["loss"]})
     assert spoiled.findings(**QUICK)["not-finite"] == "problem"
-    assert spoiled.found("not-finite", **QUICK).remedy.endswith("--train.lr 0.001")
+    assert spoiled.found("not-finite", **QUICK).remedy.endswith("`train.lr=0.001`")
     spoiled.config(train__clip=0.0)
-    assert spoiled.found("not-finite", **QUICK).remedy.endswith("--train.clip 1")
+    assert spoiled.found("not-finite", **QUICK).remedy.endswith("`train.clip=1`")
 
 
 def test_an_average_worse_than_its_weights_is_measured(spoiled):

@@ -144,12 +144,8 @@ def _overfit(facts: Facts, held_out: Lines) -> Iterator[Finding]:
 
 def more_images(config: Config) -> str:
     """What keeps a network from memorising its images: more of them, mirrored ones, more dropout, fewer steps."""
-    remedies = ["more images"]
-    remedies += [] if config.data.flip else ["`data.flip=True` where mirror images are right"]
-    dropout = min(config.model.dropout + 0.1, 0.3)
-    if config.model.is_unet and dropout > config.model.dropout:
-        remedies.append(f"`model.dropout={dropout:.2g}`")
-    return f"{', '.join(remedies)} or fewer steps"
+    mirrored = "" if config.data.flip else "`data.flip=True` where mirror images are right, "
+    return f"more images, {mirrored}more dropout or fewer steps"
 
 
 def _needed(choices: int) -> float:

@@ -33,14 +33,6 @@ def _checkpoints(facts: Facts) -> Iterator[Finding]:
         yield Finding("problem" if lost else "warning", evidence, remedy, len(broken), 0)
 
 
-@check("disk", "the disk is too full for the checkpoints to come", of_training=True)
-def _disk(facts: Facts) -> Iterator[Finding]:
-    files, free = facts.disk_needed / 1e9, facts.disk_free / 1e9
-    if files > free:
-        remedy = f"free {files - free:.2f} GB, or set `checkpoint.keep=1` and a smaller grids.log_spaced"
-        yield Finding("problem", f"they take {files:.2f} GB and {free:.2f} GB are free", remedy, files, free)
-
-
 @check("logs", "lines of the run's logs are damaged")
 def _logs(facts: Facts) -> Iterator[Finding]:
     logs = {name: facts.run.log(name) for name in NAMES}
@@ -64,13 +56,8 @@ def _settings(facts: Facts, loaded: Checkpoint) -> Iterator[Finding]:
 
 
 def forecast(facts: Facts) -> dict[str, float | None]:
-    """Steps and seconds left (None where no line gives the speed), and bytes of disk."""
+    """Steps and seconds left; None where no line gives the speed."""
     speeds = [speed for speed in numbers(facts.lines[-5:], "images_per_second") if speed > 0]
     left = max(facts.run.length - facts.step, 0)
     seconds = left * facts.config.train.batch_size / median(speeds) if left and speeds else None
-    return {
-        "steps_left": left,
-        "seconds_left": seconds if left else 0.0,
-        "disk_bytes": facts.disk_needed,
-        "disk_free": facts.disk_free,
-    }
+    return {"steps_left": left, "seconds_left": seconds if left else 0.0}

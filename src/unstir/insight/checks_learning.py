@@ -14,7 +14,6 @@ from unstir.insight.held_out import STEEP, last_stretch
 from unstir.insight.image_stats import ImageStats, learns_nothing, outputs_nothing
 from unstir.insight.numbers import Lines, is_number, logged_errors, median, numbers
 from unstir.insight.wording import times
-from unstir.runs import recipes
 from unstir.runs.config import Config
 from unstir.significance import Estimate, difference
 
@@ -26,41 +25,24 @@ ENOUGH_IMAGES = 20_000  # seen: trained runs then have half the error of a denoi
 
 # Learning rates that a remedy may name are near the run's own, and such at which these networks are known to train.
 HIGHEST = {"adam": 2e-3, "adamw": 2e-3, "muon": 4e-3}  # that trained digits well; CIFAR-10 takes 2e-4 to 1.5e-3
-STEP = 3.0  # a rate is changed by this factor at once, unless it lies above the highest or the recipe's
-
-
-def rates(config: Config) -> tuple[float, float | None]:
-    """A rate to try where the run's is too high, and one where it may be too low.
-
-    The lower one is the recipe's where that is lower, else a third, and never above the highest usual one. The higher
-    one goes towards the recipe's (without a recipe that of Ho et al. 2020), by `STEP` at most; None where the run has
-    the recipe's rate or a higher one: a higher one still is not known to train.
-    """
-    rate, highest, known = config.train.lr, HIGHEST[config.train.optimizer], config.recipe in recipes.sentences()
-    usual = min((recipes.load_recipe(config.recipe) if known else Config()).train.lr, highest)
-    lower = usual if known and usual < rate else min(rate / STEP, highest)
-    return lower, min(STEP * rate, usual) if rate < usual else None
+STEP = 3.0  # a rate is changed by this factor at once, unless it lies above the highest
 
 
 def lower_rate(config: Config) -> str:
-    """A new run with a lower rate, and with gradients clipped where they are not."""
+    """A new run with a lower rate, never above the highest usual one, and gradients clipped where they are not."""
+    rate = min(config.train.lr / STEP, HIGHEST[config.train.optimizer])
     clip = "" if 0 < config.train.clip <= 1 else " and `train.clip=1`"
-    return f"a new run with `train.lr={rates(config)[0]:.2g}`{clip}"
+    return f"a new run with `train.lr={rate:.2g}`{clip}"
 
 
 def longer(facts: Facts) -> str:
-    """The command that lets a run go on to twice its length; and a higher rate, if the run's may be too low."""
+    """The command that lets a run go on to twice its length."""
     run, train, length = facts.run, facts.config.train, 2 * facts.run.length
     if facts.config.kind.has_teacher:
         return f'go on for longer, `train.length="{length} steps"`'
     cosine = train.lr_schedule == "cosine"
     period = f' train.lr_period="{length - run.steps_in(train.warmup)} steps"' if cosine else ""
-    return f'train for longer, `unstir train out=RUN train.length="{length} steps"{period}`{_or_higher(facts)}'
-
-
-def _or_higher(facts: Facts) -> str:
-    rate = rates(facts.run.config)[1]
-    return "" if rate is None else f", or start a new run with a higher rate, `train.lr={rate:.2g}`"
+    return f'train for longer, `unstir train out=RUN train.length="{length} steps"{period}`'
 
 
 def _quarters(facts: Facts) -> list[Estimate]:
@@ -149,25 +131,18 @@ def _images_seen(facts: Facts) -> int:
 
 @check("learning-rate", "training diverged, for the learning rate is too high", of_training=True, single_times=True)
 def _learning_rate(facts: Facts, lines: Lines, images: ImageStats) -> Iterator[Finding]:
-    """A rate at which training diverged: nothing was learned, and the error rose above that of an untrained network.
-
-    A rate far above every usual one, at which nothing was learned, is named without such a rise too.
-    """
+    """A rate at which training diverged: nothing was learned, and the error rose above that of an untrained network."""
     train = facts.run.config.train
     untrained = outputs_nothing(facts.run, images.mean, images.std)
     peak = max(logged_errors(lines), default=0.0)
-    unlearned, rose = _unlearned(facts, lines, images), peak > PEAK * untrained
-    highest = HIGHEST[train.optimizer]
-    if unlearned is None or not (rose or train.lr > STEP * highest):
+    unlearned = _unlearned(facts, lines, images)
+    if unlearned is None or peak <= PEAK * untrained:
         return
     ended, limit = unlearned
     evidence = f"""with train.lr={train.lr:g} the squared error reached {peak:.3g}, where an untrained network has
         {untrained:.3g}, and is {ended:.3g} at the end, where the data's mean and variance alone give {limit:.3g}; a
-        peak of at most {PEAK:g} times the untrained network's, and rates up to {highest:g}, are usual"""
-    remedy = lower_rate(facts.run.config)
-    figure, threshold = (peak / untrained, PEAK) if rose else (train.lr, STEP * highest)
-    says = "" if rose else "nothing was learned, at a learning rate far above any usual one"
-    yield Finding("problem", evidence, remedy, figure, threshold, says=says)
+        peak of at most {PEAK:g} times the untrained network's is usual"""
+    yield Finding("problem", evidence, lower_rate(facts.run.config), peak / untrained, PEAK)
 
 
 @check("not-learned", "the network has not learned to see images", of_training=True, single_times=True)
@@ -175,4 +150,5 @@ def _not_learned(facts: Facts, lines: Lines, images: ImageStats) -> Iterator[Fin
     if unlearned := _unlearned(facts, lines, images):
         evidence = f"""after {_images_seen(facts)} images the squared error is {unlearned[0]:.3g}; the data's mean and
             variance alone give {unlearned[1]:.3g}"""
-        yield Finding("problem", evidence, "train for longer" + _or_higher(facts), *unlearned)
+        remedy = longer(facts) if facts.finished else "let it go on; if this stays, begin a new run with a higher rate"
+        yield Finding("problem", evidence, remedy, *unlearned)

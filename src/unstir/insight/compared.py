@@ -19,15 +19,6 @@ from unstir.metrics.figures import figure_effect, in_columns, verdict
 from unstir.runs import toml
 from unstir.runs.run import Run
 
-SECTIONS = (
-    ("grids", "Samples"),
-    ("figures", "Figures"),
-    ("curves", "Losses"),
-    ("cost", "What they are and took"),
-    ("settings", "Settings that differ"),
-)
-"""By their ids, in the order of the page."""
-
 ByRun = tuple[str, list[str]]  # a row of a table: what it is about, and the text of each run
 
 
@@ -35,7 +26,10 @@ def write(runs: Sequence[Run], stores: Sequence[Store | None], path: Path) -> li
     """Write the page of several runs and return their facts. Of figures that do not compare it says what differs."""
     alike, reasons = same_protocol(runs)
     how: dict[str, Any] = {"samples": False, "protocol": alike[0].protocol if alike else None}
-    facts = [gather(run.path, store=store and store.path, **how) for run, store in zip(runs, stores, strict=True)]
+    facts = [
+        gather(run.path, store=None if store is None else store.path, **how)
+        for run, store in zip(runs, stores, strict=True)
+    ]
     names = [it.name for it in facts]
     if len(set(names)) < len(names):  # of folders that are called alike, the paths
         names = [printable(str(run.path)) for run in runs]
@@ -62,7 +56,6 @@ def write(runs: Sequence[Run], stores: Sequence[Store | None], path: Path) -> li
         "real": _real(facts),
         "newest": [(name, pictures.newest_grid(run)) for name, run in zip(names, runs, strict=True)],
         "snapshots": [(name, pictures.snapshots(run)) for name, run in zip(names, runs, strict=True)],
-        "sections": SECTIONS,
     }
     write_page(path, "comparison.html", shown)
     return facts

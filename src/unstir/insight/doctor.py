@@ -28,7 +28,7 @@ CHECKS: dict[str, Check] = {
 class Report:
     """The findings, most severe first; the names of what was ``checked``; and why the rest was ``skipped``, by name.
 
-    ``forecast`` has steps and seconds left, and the bytes of disk needed and there.
+    ``forecast`` has steps and seconds left.
     """
 
     findings: tuple[Finding, ...]

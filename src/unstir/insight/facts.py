@@ -1,7 +1,7 @@
 """What is known of a run: one value, read once, that the doctor's checks, sentences and pages are made of."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -16,12 +16,11 @@ from unstir.insight.numbers import Line, Lines
 from unstir.insight.wording import passes
 from unstir.metrics.evaluation import Evaluation
 from unstir.metrics.figures import Figure
-from unstir.metrics.likelihood import terms_of
+from unstir.metrics.likelihood import Likelihood
 from unstir.runs import build
 from unstir.runs.card import DataCard
 from unstir.runs.checkpoint import Checkpoint
 from unstir.runs.config import Config
-from unstir.runs.model import weights_in_words
 from unstir.runs.run import Run
 
 MISSING = {
@@ -104,18 +103,15 @@ class Facts:
     """A run as its folder has it. What cannot be had is None or empty, and `why_not` has the reason.
 
     ``lines`` are those of metrics.jsonl, ``held_out`` those of held_out.jsonl, ``files`` every checkpoint with what is
-    wrong with it, ``loaded`` the newest that is whole, ``images`` the statistics of the ``store``. ``disk_needed`` are
-    the bytes of files still to come, ``disk_free`` those that are free where the run lies. ``samples`` and
+    wrong with it, ``loaded`` the newest that is whole, ``images`` the statistics of the ``store``. ``samples`` and
     ``errors`` are drawn and measured for the doctor; ``unmeasured`` says why they are missing. ``by_step`` are
     evaluations of several saved steps by one protocol, by rising step; ``by_chain`` evaluations of the last of these
-    steps by several samplers and calls, alike in everything else. ``likelihoods`` are what `unstir likelihood` wrote,
-    by split; ``speed`` is how long samplers take.
+    steps by several samplers and calls, alike in everything else. ``bound`` is what `unstir likelihood` wrote of
+    held-out images; ``speed`` is how long samplers take.
     """
 
     run: Run
     lines: Lines = ()
-    disk_free: int = 0
-    disk_needed: int = 0
     files: tuple[SavedFile, ...] = ()
     loaded: Checkpoint | None = None
     settings_problem: str = ""
@@ -128,7 +124,7 @@ class Facts:
     unmeasured: str = ""
     by_step: tuple[Evaluation, ...] = ()
     by_chain: tuple[Evaluation, ...] = ()
-    likelihoods: dict[str, dict[str, Any]] = field(default_factory=dict)
+    bound: Likelihood | None = None
     speed: Speed | None = None
 
     @property
@@ -167,10 +163,6 @@ class Facts:
         if self.last is None or self.last.step >= self.step:
             return ""
         return f"of step {self.last.step:,}, while the run is at step {self.step:,}"
-
-    def noted(self, note: str, step: int) -> str:
-        """A note to a figure of a step, with the step where it is older than the run's."""
-        return "; ".join(filter(None, (note, f"of step {step:,}" if step < self.step else "")))
 
     @cached_property
     def cost(self) -> Cost:
@@ -240,11 +232,3 @@ def same_features(evaluation: Evaluation, figure: str) -> Figure | None:
 def more_seeds(of: Evaluation) -> str:
     """The command that makes the errors of an evaluation smaller: more sets, each of as many images as now."""
     return f"`unstir report RUN num={of.protocol['num']} seeds={max(10, 3 * of.protocol['seeds'])}`"
-
-
-def bound_in_words(how: Mapping[str, Any]) -> str:
-    """How a bound was computed, by its protocol: "all 1000 terms", and what `unstir likelihood` does if it is asked."""
-    settings = ["small variance"] if how.get("variance") == "small" else []
-    settings += ["estimates not clamped"] if how.get("clip") is False else []
-    settings += [weights_in_words(how["ema"])] if how.get("ema", True) is not True else []
-    return ", ".join((terms_of(how), *settings))

@@ -1,9 +1,8 @@
 """A run's folder, read once: everything that checks, sentences and pages are made of."""
 
-import shutil
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,13 +16,11 @@ from unstir.metrics.evaluation import Evaluation, saved, unlike
 from unstir.metrics.likelihood import Likelihood
 from unstir.metrics.likelihood import read as read_likelihood
 from unstir.progress import counting
-from unstir.runs import build, checkpoint, toml
+from unstir.runs import checkpoint, toml
 from unstir.runs.checkpoint import Checkpoint
 from unstir.runs.lines import decode
 from unstir.runs.run import Run, check_same
 from unstir.runs.stores import compared_with
-from unstir.runs.timetable import snapshots
-from unstir.theory.averages import WIDTHS
 
 SPEED = "speed.json"
 APART = ("sampler", "steps", "calls", "spacing", *OPTIONS)  # what differs between the chains of the plot of calls
@@ -54,8 +51,6 @@ def gather(
     facts = Facts(
         run=run,
         lines=lines,
-        disk_free=shutil.disk_usage(run.path).free,
-        disk_needed=disk_needed(run, files, step),
         files=files,
         loaded=loaded,
         settings_problem=settings_problem,
@@ -66,7 +61,7 @@ def gather(
         unmeasured=NO_SAMPLES,
         by_step=by_step,
         by_chain=by_chain,
-        likelihoods=likelihoods(run, since=by_step[-1].step if by_step else (run.saved_steps() or [step])[-1]),
+        bound=newest_bound(run, since=by_step[-1].step if by_step else (run.saved_steps() or [step])[-1]),
         speed=read_speed(run),
     )
     if samples and loaded is not None and _refusal(check_same, run, loaded):
@@ -137,20 +132,6 @@ def _read(path: Path, kind: str) -> tuple[str, Checkpoint | None]:
     return "", loaded
 
 
-def disk_needed(run: Run, files: Sequence[SavedFile], step: int) -> int:
-    """The bytes of files to come from ``step`` on."""
-    if step >= run.length:
-        return 0
-    cfg, num = run.config, build.num_parameters(run.config)
-    moments = 1 + (cfg.train.optimizer != "muon")
-    full = (
-        4 * num * (1 + moments + (cfg.train.ema_decay > 0) + len(WIDTHS) * cfg.train.power_ema + cfg.kind.has_teacher)
-    )
-    slim = 4 * num * (1 + len(WIDTHS) * cfg.train.power_ema)
-    more = max(cfg.checkpoint.keep - sum(file.kind == "full" for file in files), 0)
-    return full * (more + 1) + slim * sum(at > step for at in snapshots(run))  # one is whole before the oldest goes
-
-
 def _comparable(
     evaluations: Sequence[Evaluation], protocol: Mapping[str, Any] | None = None
 ) -> tuple[tuple[Evaluation, ...], tuple[Evaluation, ...]]:
@@ -172,23 +153,23 @@ def _comparable(
     return group(max(matching or last, key=weight)) if last else ((), ())
 
 
-def likelihoods(run: Run, since: int) -> dict[str, dict[str, Any]]:
-    """The bounds that `unstir likelihood` wrote, by split: with its usual settings, every term and all images if there.
+def newest_bound(run: Run, since: int) -> Likelihood | None:
+    """The newest bound on held-out images that `unstir likelihood` wrote by its usual settings; None where none is.
 
-    Only those of the newest step that has any are taken, and none of a step before ``since``: they are of weights
-    that the run has left behind.
+    Of one step, every term and all images go first. None of a step before ``since`` is taken: the run has left these
+    weights behind.
     """
-    read = map(read_likelihood, sorted((run.path / "likelihood").glob("*.json")))
-    results = [result for result in read if result is not None and result.protocol["step"] >= since]
-    newest = max((result.protocol["step"] for result in results), default=None)
+    read = filter(None, map(read_likelihood, sorted((run.path / "likelihood").glob("*.json"))))
 
-    def rank(result: Likelihood) -> tuple[bool, bool, bool, int]:
+    def usual(how: Mapping[str, Any]) -> bool:
+        settings = how.get("ema") is True and how.get("clip") and how.get("variance") != "small"
+        return how["split"] == "held_out" and how["step"] >= since and bool(settings)
+
+    def rank(result: Likelihood) -> tuple[int, bool, bool, int]:
         how = result.protocol
-        unusual = how.get("ema") is not True or not how.get("clip") or how.get("variance") == "small"
-        return unusual, how["calls"] != how["T"], how.get("dtype") != "float32", -result.num
+        return how["step"], how["calls"] == how["T"], how.get("dtype") == "float32", result.num
 
-    of_newest = sorted((result for result in results if result.protocol["step"] == newest), key=rank, reverse=True)
-    return {result.protocol["split"]: asdict(result) for result in of_newest}
+    return max((it for it in read if usual(it.protocol)), key=rank, default=None)
 
 
 def read_speed(run: Run) -> Speed | None:

@@ -13,7 +13,7 @@ from unstir.insight import pictures, tables
 from unstir.insight.analysis import limits_of
 from unstir.insight.analysis_samples import diversity, memorisation, quality
 from unstir.insight.facts import ImagesFacts
-from unstir.insight.page import PARTS, check_files, contents, in_words, of_samples, write_page
+from unstir.insight.page import check_files, in_words, of_samples, write_page
 from unstir.metrics.evaluate import planned_images
 from unstir.metrics.images import Images
 from unstir.metrics.plan import Plan, judge
@@ -24,8 +24,6 @@ from unstir.runs.card import DataCard
 from unstir.runs.files import make_folder
 
 SHOWN, COLUMNS = 64, 8
-IDS = ("grids", "quality", "classes", "worst", "neighbours", "analysis", "limitations", "data", "settings")
-TITLES_HERE = {"settings": "Protocol"}
 
 
 def write_images_report(
@@ -69,8 +67,6 @@ def _write(plan: Plan[Images], facts: ImagesFacts, path: Path) -> None:
         "neighbours": pictures.pairs(store, last),
         "about": _about(plan, store),
     }
-    parts = [part for part in PARTS if part.id in IDS and shown.get(part.id, True)]
-    shown |= contents([part._replace(title=TITLES_HERE.get(part.id, part.title)) for part in parts])
     write_page(path, "images.html", shown)
 
 

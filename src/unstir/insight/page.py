@@ -1,10 +1,11 @@
 """A report as one HTML file that needs nothing else: no network, no fonts, no other file."""
 
 import datetime
+import re
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -20,46 +21,13 @@ from unstir.insight.doctor import examine
 from unstir.insight.facts import Facts
 from unstir.insight.findings import by_reason, causes
 from unstir.insight.gather import gather
-from unstir.insight.statement import MULTIPLICITY, TITLES, Statement
+from unstir.insight.statement import MULTIPLICITY, POINTERS, TITLES, Statement
 from unstir.insight.wording import sentence, typed
 from unstir.metrics.drawn import usual_chain
 from unstir.metrics.evaluation import Evaluation
 from unstir.runs import toml
 from unstir.runs.files import check_file, write_text
 from unstir.runs.run import Run
-
-
-class _Part(NamedTuple):
-    """A part of the page by its id: its ``title`` in the list of sections, and what a sentence calls it (or "").
-
-    It is there where one of the values that it ``needs`` is; always where it needs none.
-    """
-
-    id: str
-    title: str
-    pointer: str = ""
-    needs: tuple[str, ...] = ()
-
-
-PARTS = (
-    _Part("grids", "Samples", "", ("snapshots", "real")),
-    _Part("trajectory", "Noise to image", "", ("trajectory",)),
-    _Part("quality", "Quality", "the figures"),
-    _Part("calls", "Samplers", "the plot of calls", ("calls",)),
-    _Part("classes", "Classes", "", ("classes",)),
-    _Part("worst", "Worst samples", "", ("worst",)),
-    _Part("neighbours", "Nearest images", "the nearest images", ("neighbours",)),
-    _Part("analysis", "Every statement"),
-    _Part("limitations", "Limitations"),
-    _Part("training", "Training"),
-    _Part("losses", "", "the losses", ("losses",)),
-    _Part("forward", "Forward process"),
-    _Part("data", "Data"),
-    _Part("cost", "Cost"),
-    _Part("doctor", "Doctor", "the doctor's findings"),
-    _Part("settings", "Settings"),
-)
-"""In the order of the page: what is seen at a glance, then figures, then all that can be said."""
 
 MADE_BY = b"<footer>Made by unstir "  # of every page (templates/base.html)
 
@@ -102,8 +70,6 @@ def write(
         **_drawn(run, store),
         **evaluated,
     }
-    parts = [part for part in PARTS if not part.needs or any(shown[key] for key in part.needs)]
-    shown |= contents(parts)
     write_page(path, "report.html", shown, str(run.path))
     return facts
 
@@ -115,12 +81,6 @@ def in_words(statements: Sequence[Statement], limitations: Sequence[str]) -> dic
     return {"summary": summary(statements), "rule": MULTIPLICITY, "topics": topics, "limitations": limitations}
 
 
-def contents(parts: Sequence[_Part]) -> dict[str, Any]:
-    """The list of sections, and what sentences call the parts that they point to."""
-    sections = [(part.id, part.title) for part in parts if part.title]
-    return {"sections": sections, "pointers": {part.id: part.pointer for part in parts if part.pointer}}
-
-
 def write_page(path: Path, template: str, shown: dict[str, Any], run: str = "RUN") -> None:
     """Write a page from its template, all that is put into it escaped; RUN in a command becomes ``run``."""
     how: dict[str, Any] = {"autoescape": True, "undefined": StrictUndefined, "trim_blocks": True}
@@ -128,7 +88,10 @@ def write_page(path: Path, template: str, shown: dict[str, Any], run: str = "RUN
     environment.filters |= {"code": partial(with_code, run=run), "sentence": sentence}
     style = (Path(__file__).parent / "templates" / "report.css").read_text(encoding="utf-8")
     made_by = f"unstir {unstir.__version__}, torch {torch.__version__}, {datetime.date.today().isoformat()}"
-    text = environment.get_template(template).render(css=style, made_by=made_by, tables=tables, charts=charts, **shown)
+    how = {"css": style, "made_by": made_by, "tables": tables, "charts": charts, "pointers": POINTERS, "sections": []}
+    text = environment.get_template(template).render(how | shown)
+    pointer = r' <a class="tag" href="#(\w+)">.*?</a>'
+    text = re.sub(pointer, lambda link: link[0] if f' id="{link[1]}"' in text else "", text)
     write_text(path, "\n".join(map(printable, text.lstrip().split("\n"))))
 
 

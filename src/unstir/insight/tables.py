@@ -2,7 +2,6 @@
 
 import csv
 import io
-import math
 import re
 import statistics
 from collections.abc import Callable, Iterable, Sequence
@@ -13,12 +12,13 @@ from typing import Any
 from unstir.chain import Cost, title
 from unstir.data import Store
 from unstir.errors import UserError, printable
-from unstir.insight.facts import Facts, Reported, bound_in_words, chain_key
-from unstir.insight.numbers import numbers
+from unstir.insight.facts import Facts, Reported, chain_key
+from unstir.insight.numbers import is_number, numbers
 from unstir.insight.wording import brief, count, operations, with_error
 from unstir.metrics.evaluation import Evaluation, of_images
 from unstir.metrics.evaluation import shown as shown_value
 from unstir.metrics.figures import Figure, Shown, in_columns
+from unstir.metrics.likelihood import terms_of
 from unstir.progress import duration
 from unstir.runs.files import make_folder, write_text
 from unstir.runs.model import weights_in_words
@@ -46,17 +46,17 @@ def cards(facts: Facts) -> list[tuple[str, str, str]]:
     if (last := facts.last) is not None:
         main, accuracy = last.main(), last.figures.get("classifier/accuracy")
         floor = "" if main.floor is None else f"real images {main.floor:.3g}"
-        cards.append((main.name, plus_minus(main.value, main.error), facts.noted(floor, last.step)))
+        cards.append((main.name, plus_minus(main.value, main.error), floor))
         if accuracy is not None:
             floor = "" if accuracy.floor is None else f"real images {accuracy.floor:.1%}"
-            cards.append(("class accuracy", f"{accuracy.value:.1%}", facts.noted(floor, last.step)))
+            cards.append(("class accuracy", f"{accuracy.value:.1%}", floor))
     line = facts.held_out[-1] if facts.held_out else {}
-    if bound := facts.likelihoods.get("held_out"):
-        how, value = bound["protocol"], plus_minus(bound["bits_per_dim"], bound["standard_error"])
-        cards.append(("bits/dim, held out", value, facts.noted(f"the bound, {bound_in_words(how)}", how["step"])))
-    elif line.get("bits") is not None and math.isfinite(line["bits"]):
-        value, note = plus_minus(line["bits"], line["bits_error"]), "an estimate of the bound"
-        cards.append(("bits/dim, held out", value, facts.noted(note, line["step"])))
+    if (bound := facts.bound) is not None:
+        value, note = plus_minus(bound.bits_per_dim, bound.standard_error), f"the bound, {terms_of(bound.protocol)}"
+        cards.append(("bits/dim, held out", value, f"{note}, of step {bound.protocol['step']:,}"))
+    elif is_number(line.get("bits")):
+        note = f"an estimate of the bound, of step {line['step']:,}"
+        cards.append(("bits/dim, held out", plus_minus(line["bits"], line["bits_error"]), note))
     return cards
 
 
