@@ -101,7 +101,6 @@ def _advice(facts: Facts, findings: Sequence[Finding], statements: Sequence[Stat
 
 
 def _remedy(cause: Cause) -> Statement:
-    """The remedy of what the doctor found, with how much it explains."""
     finding = cause.finding
     explains = f" (it explains {count(len(cause.symptoms), 'other finding')} too)" if cause.symptoms else ""
     text = f"Because {finding.says}{explains}: {finding.remedy}."
@@ -113,7 +112,10 @@ def _from_statements(facts: Facts, statements: Sequence[Statement]) -> Iterator[
     decided = {it.name: it for it in statements if it.effect is not None and it.effect.decided}
     bad = {name: it for name, it in decided.items() if it.verdict == "bad"}
     if (gain := decided.get("more to gain")) is not None and (not facts.finished or "excess" in bad):
-        yield _because(gain, "longer", "the loss is still falling", _go_on(facts))
+        to_end = (
+            f"let the run go on from step {facts.step:,} to its end at {facts.run.length:,}, `unstir train out=RUN`"
+        )
+        yield _because(gain, "longer", "the loss is still falling", longer(facts) if facts.finished else to_end)
     if (memorised := bad.get("copies") or bad.get("gap")) is not None:
         reason = "samples lie too near training images"
         if memorised.name == "gap":
@@ -130,19 +132,11 @@ def _from_statements(facts: Facts, statements: Sequence[Statement]) -> Iterator[
         yield _because(bad["class accuracy"], "guidance", reason, _guidance(facts))
 
 
-def _go_on(facts: Facts) -> str:
-    if facts.finished:
-        return longer(facts)
-    return f"let the run go on from step {facts.step:,} to its end at {facts.run.length:,}, `unstir train out=RUN`"
-
-
 def _because(cause: Statement, name: str, reason: str, remedy: str) -> Statement:
-    """Advice that rests on ``cause``: its effect, its figure."""
     return Statement(name, "next", cause.figure, "neutral", f"Because {reason}: {remedy}.", cause.effect)
 
 
 def _guidance(facts: Facts) -> str:
-    """Guidance where classes are missed."""
     protocol = facts.last.protocol if facts.last is not None else {}
     scale = protocol.get("guidance", 1.0)
     guide = f" guide={protocol['guide']}" if protocol.get("guide") else ""
@@ -152,12 +146,11 @@ def _guidance(facts: Facts) -> str:
 
 
 GOODNESS = {
-    ("excess", "bad"): "By the figures its images can still be told from real ones.",
+    ("excess", "bad"): "Its images can still be told from real ones.",
     ("excess", "undecided"): "The samples are too few to say whether its images can be told from real ones.",
     ("excess", "not compared"): "Too few real images were held out to say whether its images can be told from them.",
-    ("near", "good"): "By the figures its images are close to real ones.",
-    ("too near", "bad"): "By the figures its images are nearer to the training images than new ones can be: they may "
-    "be copies.",
+    ("near", "good"): "Its images are close to real ones.",
+    ("too near", "bad"): "Its images are nearer to the training images than new ones can be: they may be copies.",
 }  # fmt: skip
 """What a statement about the main figure says, by its name and verdict; "not compared" is one without an effect."""
 
@@ -165,29 +158,17 @@ OTHERS = ("class accuracy", "classes", *MEANINGS)  # statements on figures besid
 
 
 def lead(facts: Facts, statements: Sequence[Statement]) -> list[str]:
-    """Three sentences or so for a reader who knows no term of the field, commands in backticks."""
-    height, width = facts.data.shape[1:]
-    kind = "grey" if facts.data.shape[0] == 1 else "colour"
-    kind_of_run = f"A diffusion model: a network that turns noise into new {kind} images of {width}x{height} pixels."
-    if not facts.config.kind.trained_here:
-        return [
-            kind_of_run,
-            f"Its weights were imported from {facts.config.kind.origin}.",
-            _goodness(facts, statements),
-        ]
-    train, held_out = facts.data.counts["train"], facts.data.counts["held_out"]
-    kept = f"; {held_out:,} others were held out, to compare with" if held_out else ""
-    source = f"It was trained on {count(train, 'image')} of `{facts.config.data.source}`{kept}."
-    if facts.config.kind.has_teacher:
-        teacher = f"the run `{facts.config.train.init}`"
-        source = f"It was distilled: it learned from {teacher} to make in one call what that makes in many."
-    where = f"Training is at step {facts.step:,} of {facts.run.length:,}."
-    if facts.finished:
-        where = f"Training finished after {count(facts.step, 'step')}."
-    if facts.cost.images:
-        name, num, how = facts.images_seen
-        where += f" It took {duration(facts.cost.seconds)}; {name}: {num}, {how}."
-    return [kind_of_run, source, where, _goodness(facts, statements)]
+    """How good the images are, in plain words; then what the run is and where it stands, commands in backticks."""
+    kind, (height, width) = facts.config.kind, facts.data.shape[1:]
+    images = f"{'Grey' if facts.data.shape[0] == 1 else 'Colour'} images of {width}x{height} pixels"
+    if not kind.trained_here:
+        return [_goodness(facts, statements), f"{images}; the weights were imported from {kind.origin}."]
+    source = f"learned from {count(facts.data.counts['train'], 'image')} of `{facts.config.data.source}`"
+    if kind.has_teacher:
+        source = f"distilled from the run `{facts.config.train.init}`"
+    where = "Training has finished" if facts.finished else f"Training is at step {facts.step:,} of {facts.run.length:,}"
+    where += f"; it took {duration(facts.cost.seconds)}" if facts.cost.seconds else ""
+    return [_goodness(facts, statements), f"{images}, {source}. {where}."]
 
 
 def _goodness(facts: Facts, statements: Sequence[Statement]) -> str:

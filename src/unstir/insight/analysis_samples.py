@@ -29,7 +29,7 @@ def quality(facts: Reported) -> Iterator[Statement]:
         yield state("excess", verdict="undecided", text=text)
         return
     figure = last.main()
-    yield _excess(last, figure, last.protocol["num"], facts.older)
+    yield _excess(last, figure, last.protocol["num"])
     entry, described = last.protocol.get("classifier"), describe_classifier(last.protocol)
     if entry and not entry["used"] and described:  # the data's own is not trusted: what is used in its place
         yield state("classifier", verdict="neutral", text=f"{described[0].upper()}{described[1:]}.")
@@ -45,13 +45,10 @@ def diversity(facts: Reported) -> Iterator[Statement]:
             yield from _beside_floor(key, "diversity", f"{key.capitalize()}, {meaning},", figure, last.protocol["num"])
 
 
-def _excess(last: Evaluation, figure: Figure, num: int, older: str) -> Statement:
-    """The main figure, how many times that of real images it is, and whether it tells the samples from them.
-
-    ``older`` says of which step it is where that is not the run's.
-    """
+def _excess(last: Evaluation, figure: Figure, num: int) -> Statement:
+    """The main figure, how many times that of real images it is, and whether it tells the samples from them."""
     state = partial(Statement, "excess", "quality", "quality")
-    head = f"{figure.name}{older and f', {older},'} is {shown(figure)} ({_how(last)})"
+    head = f"{figure.name} is {shown(figure)} ({_how(last)})"
     least, apart = figure.floor_estimate(num), above_floor(figure, num)
     if least is None or apart is None:
         return state("undecided", f"{head}; there are not as many held-out images to hold it against.")

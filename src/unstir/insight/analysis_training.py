@@ -6,7 +6,7 @@ from functools import partial
 from unstir.insight.facts import Facts
 from unstir.insight.held_out import Measurement, grown, last_stretch
 from unstir.insight.statement import MARKS, Statement
-from unstir.insight.wording import brief, change, count, percent, shown, size, with_error
+from unstir.insight.wording import change, count, percent, shown, size, with_error
 from unstir.metrics.figures import figure_effect
 from unstir.metrics.figures import verdict as verdict_of
 from unstir.significance import adjusted, contrast, difference, paired, two_sample
@@ -50,23 +50,13 @@ def _last_stretch(facts: Facts) -> Iterator[Statement]:
     Where it did so much that the run is too short, the doctor's check "still-falling" says so, by the same rule.
     """
     last = last_stretch(facts.measured)
-    if last is None or (last.steep and facts.finished):
+    if last is None or not last.gains or (last.steep and facts.finished):
         return
-    fall, state = last.fall, partial(Statement, topic="progress", figure="losses", effect=last.fall)
-    span = f"from {last.before.images:,} to {last.after.images:,} training images "
-    span += f"({brief(last.after.images / last.before.images)}-fold)"
-    by = f"over the last stretch, {span}, by {size(fall)} ({percent(last.share)} of it"
-    if not fall.decided:
-        text = f"Whether the last stretch, {span}, still changed the held-out loss is undecided ({change(fall)})."
-        yield state("last stretch", verdict="undecided", text=text)
-    elif fall.value > 0:
-        yield state("last stretch", verdict="bad", text=f"The held-out loss rose {by}).")
-    elif not last.gains:
-        yield state("last stretch", verdict="good", text=f"The held-out loss was still falling: {by}).")
-    else:
-        text = f"The held-out loss was still falling: {by}, {percent(last.rate)} for each doubling of the images)"
-        end = ": longer training may gain a little more." if facts.finished else "; the run is not at its end."
-        yield state("more to gain", verdict="neutral", text=text + end)
+    text = f"The held-out loss was still falling over the last stretch, from {last.before.images:,} to "
+    text += f"{last.after.images:,} training images, by {size(last.fall)} ({percent(last.share)} of it, "
+    text += f"{percent(last.rate)} for each doubling of the images)"
+    end = ": longer training may gain a little more." if facts.finished else "; the run is not at its end."
+    yield Statement("more to gain", "progress", "losses", "neutral", text + end, last.fall)
 
 
 def _quality(facts: Facts) -> Iterator[Statement]:

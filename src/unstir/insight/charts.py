@@ -212,7 +212,6 @@ def mean_losses(lines: Iterable[Mapping[str, Any]], split: str) -> list[Point]:
 
 
 def _bounds(axes: Any, figure: Figure, ceiling: bool = True) -> None:
-    """The floor and the ceiling of a figure as lines."""
     if figure.floor is not None:
         axes.axhline(figure.floor, linestyle=":", linewidth=1, color=INK, label="real images (floor)")
     if ceiling and figure.ceiling is not None:
@@ -230,7 +229,6 @@ def _axes(title: str, xlabel: str = "") -> Any:
 
 
 def _style() -> Any:
-    """The context in which charts are drawn and written."""
     import matplotlib as mpl
     from cycler import cycler
 
@@ -274,6 +272,5 @@ def _plain(text: str) -> str:
 
 
 def _finite(lines: Sequence[Mapping[str, Any]], key: str) -> tuple[list[float], list[float]]:
-    """The images seen and the values of ``key``, of the lines that have a value."""
     kept = [line for line in lines if line.get(key) is not None]
     return [line["images"] for line in kept], [line[key] for line in kept]

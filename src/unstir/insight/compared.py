@@ -118,7 +118,6 @@ def _verdicts(names: Sequence[str], alike: Sequence[Evaluation], keys: Sequence[
 
 
 def _cost(facts: Sequence[Facts]) -> list[ByRun]:
-    """What the runs took."""
     steps, data = [f"{it.step:,} of {it.run.length:,}" for it in facts], [it.data.content_hash[:12] for it in facts]
     took = [
         (" or ".join(dict.fromkeys(name for name, _ in rows)), [value for _, value in rows])
@@ -128,7 +127,6 @@ def _cost(facts: Sequence[Facts]) -> list[ByRun]:
 
 
 def _settings(facts: Sequence[Facts]) -> list[ByRun]:
-    """The settings in which the runs differ."""
     flat = [toml.flat(it.config) for it in facts]
     keys = dict.fromkeys(key for item in flat for key in item)
     result = [(key, [str(item.get(key, "")) for item in flat]) for key in keys]

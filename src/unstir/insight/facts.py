@@ -1,10 +1,9 @@
 """What is known of a run: one value, read once, that the doctor's checks, sentences and pages are made of."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from torch import Tensor
 
@@ -84,8 +83,7 @@ def chain_key(sampler: str, spacing: str, calls: int) -> str:
     return f"{sampler} {spacing} {calls}"
 
 
-@dataclass(frozen=True)
-class Cost:
+class Cost(NamedTuple):
     """What training took so far: parameters, training images seen, seconds, floating-point operations.
 
     ``forward_flops`` are those of one image's forward pass, a multiplication and an addition counted as two.
@@ -144,8 +142,10 @@ class Facts:
 
     @property
     def step(self) -> int:
-        """The optimiser steps taken, according to metrics and files."""
-        return step_of(self.lines, self.files)
+        """The step that the run stands at: the highest of its last logged line and its saved files that are whole."""
+        return max(
+            [*(it["step"] for it in self.lines[-1:]), *(it.step for it in self.files if not it.problem)], default=0
+        )
 
     @property
     def finished(self) -> bool:
@@ -197,12 +197,6 @@ class Facts:
         return MISSING.get(part, self.unmeasured) if getattr(self, part) in (None, ()) else ""
 
 
-def step_of(lines: Lines, files: Sequence[SavedFile]) -> int:
-    """The step that a run stands at: the highest of its last logged line and its saved files that are whole."""
-    logged: list[int] = [line["step"] for line in lines[-1:]]
-    return max([*logged, *(file.step for file in files if not file.problem)], default=0)
-
-
 @dataclass(frozen=True)
 class ImagesFacts:
     """What is known of images that no run drew: their ``name``, figures, and the ``data`` they were compared with."""
@@ -217,7 +211,6 @@ class ImagesFacts:
         return (self.last,)
 
     by_chain = ()
-    older = ""
 
 
 Reported = Facts | ImagesFacts

@@ -9,7 +9,7 @@ from typing import Any
 from unstir.chain import OPTIONS
 from unstir.data import Store
 from unstir.errors import UserError
-from unstir.insight.facts import NO_SAMPLES, Facts, SavedFile, Speed, step_of
+from unstir.insight.facts import NO_SAMPLES, Facts, SavedFile, Speed
 from unstir.insight.image_stats import image_stats
 from unstir.insight.sampled import measured
 from unstir.metrics.evaluation import Evaluation, saved, unlike
@@ -46,7 +46,6 @@ def gather(
         with suppress(UserError):
             run = replace(run, config=toml.from_dict(loaded.config, str(run.path)))
     lines, (run, opened, store_problem) = tuple(run.metrics()), _store(run, store)
-    step = step_of(lines, files)
     by_step, by_chain = _comparable(saved(run), protocol)
     facts = Facts(
         run=run,
@@ -61,7 +60,7 @@ def gather(
         unmeasured=NO_SAMPLES,
         by_step=by_step,
         by_chain=by_chain,
-        bound=newest_bound(run, since=by_step[-1].step if by_step else (run.saved_steps() or [step])[-1]),
+        bound=newest_bound(run, since=by_step[-1].step if by_step else (run.saved_steps() or [0])[-1]),
         speed=read_speed(run),
     )
     if samples and loaded is not None and _refusal(check_same, run, loaded):
@@ -102,34 +101,26 @@ def _store(run: Run, named: str | Path | None) -> tuple[Run, Store | None, str]:
 def _files(run: Run) -> tuple[tuple[SavedFile, ...], Checkpoint | None]:
     """Every saved file, read and verified, and the newest whole one: a full one rather than a slim one of its step.
 
-    Training removes files as it saves new ones: one that has gone is left out, and the folders are listed once more.
+    Training removes files as it saves new ones: where one has gone, the folders are listed and read once more.
     """
-    files: dict[Path, SavedFile] = {}
-    newest: Checkpoint | None = None
-    for _ in range(2):
-        folders = ((run.checkpoints, "full"), (run.weights, "slim"))
-        listed = [(step, path, kind) for folder, kind in folders for step, path in checkpoint.listed(folder)]
-        with counting("reading weights", "files") as count:
-            for done, (step, path, kind) in enumerate(listed, start=1):
-                problem, loaded = ("", None) if path in files else _read(path, kind)
-                if path not in files and (loaded or path.exists()):
-                    files[path] = SavedFile(step, path, kind, problem)
-                    newest = max(filter(None, (newest, loaded)), key=lambda c: (c.step, c.kind == "full"), default=None)
-                count(done, len(listed))
-        if all(path in files for _, path, _ in listed):
-            break
-    return tuple(sorted(files.values(), key=lambda file: (file.kind, file.step))), newest
-
-
-def _read(path: Path, kind: str) -> tuple[str, Checkpoint | None]:
-    """What is wrong with a saved file, and its content, which is None where it is not whole or has gone."""
-    try:
-        loaded = checkpoint.load(path)
-    except (UserError, FileNotFoundError) as error:
-        return str(error), None
-    if loaded.kind != kind:
-        return f"{path} is a {loaded.kind} file where {kind} ones are kept", None
-    return "", loaded
+    files, newest = list[SavedFile](), list[Checkpoint]()
+    folders = ((run.checkpoints, "full"), (run.weights, "slim"))
+    listed = [(step, path, kind) for folder, kind in folders for step, path in checkpoint.listed(folder)]
+    with counting("reading weights", "files") as count:
+        for done, (step, path, kind) in enumerate(listed, start=1):
+            try:
+                loaded, problem = checkpoint.load(path), ""
+                if loaded.kind != kind:
+                    problem = f"{path} is a {loaded.kind} file where {kind} ones are kept"
+                else:
+                    newest = [max([loaded, *newest], key=lambda it: (it.step, it.kind == "full"))]
+            except FileNotFoundError:
+                return _files(run)
+            except UserError as error:
+                problem = str(error)
+            files.append(SavedFile(step, path, kind, problem))
+            count(done, len(listed))
+    return tuple(files), next(iter(newest), None)
 
 
 def _comparable(

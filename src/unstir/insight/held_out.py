@@ -39,13 +39,11 @@ class Measurement(NamedTuple):
 def measurement(line: Line) -> Measurement | None:
     """A line with a loss of each image; None where one is no finite number, or there are no two of a split."""
     train, held_out = (_losses(line.get(f"of_{split}")) for split in SPLITS)
-    if train is None and line.get("train") is None and not line.get("of_train"):
+    if not line.get("of_train"):
         train = []
     if train is None or held_out is None:
         return None
-    images = line.get("images")
-    seen = int(images) if is_number(images) else 0
-    return Measurement(line["step"], seen, (line.get("times"), len(train), len(held_out)), train, held_out)
+    return Measurement(line["step"], line["images"], (line.get("times"), len(train), len(held_out)), train, held_out)
 
 
 def _losses(of: object) -> list[float] | None:

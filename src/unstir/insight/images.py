@@ -53,7 +53,6 @@ def write_images_report(
 
 
 def _write(plan: Plan[Images], facts: ImagesFacts, path: Path) -> None:
-    """Write the page of evaluated images."""
     store, last = plan.store, facts.last
     statements = [*quality(facts), *diversity(facts), *(memorisation(facts) if last.memorisation else ())]
     sets, asked = plan.images.sets(plan.num, plan.seeds), plan.images.classes(plan.num, plan.seeds)
@@ -76,7 +75,6 @@ def _some(images: torch.Tensor, shows: str) -> pictures.Picture:
 
 
 def _about(plan: Plan[Images], store: Store) -> list[tuple[str, str]]:
-    """The images, and what they are compared with."""
     counts = f"{store.count('train'):,} for training, {store.count('held_out'):,} held out"
     return [
         ("images", f"{sum(map(len, plan.images.parts)):,}, {plan.images.name}"),

@@ -127,7 +127,6 @@ def check_files(path: Path, exported: Path | None) -> None:
 
 
 def _check_file(path: Path, key: str, suffix: str) -> None:
-    """Raise UserError for a file of another kind or one that cannot be written."""
     if path.suffix.lower() != suffix.lower():
         raise UserError(key, path, f"must end in {suffix}")
     check_file(path, key)

@@ -236,8 +236,9 @@ def by_class(store: Store, drawn: Drawn | None, classifier: Classifier | None) -
         own = None if drawn is None or asked is None else drawn.images[asked == index][:OF_CLASS]
         images = store.images("train")[torch.nonzero(real == index)[:OF_CLASS, 0]]
         if len(images):
-            shown = None if own is None or not len(own) else _row(own, f"samples of class {name}")
-            result.append(_OfClass(name, _row(images, f"real images of class {name}"), shown))
+            real_row = encode(grid(images, OF_CLASS), f"real images of class {name}")
+            shown = own is not None and len(own) and encode(grid(own, OF_CLASS), f"samples of class {name}")
+            result.append(_OfClass(name, real_row, shown or None))
     return result
 
 
@@ -274,10 +275,6 @@ def _farthest(images: Tensor, far: Tensor, shows: str) -> tuple[Picture, str]:
     order = far.argsort(descending=True, stable=True)[:WORST]
     span = f"distances {far[order[0]].item():.3g} to {far[order[-1]].item():.3g}"
     return encode(grid(images[order], COLUMNS), shows), span
-
-
-def _row(images: Tensor, shows: str) -> Picture:
-    return encode(grid(images, OF_CLASS), shows)
 
 
 def _uri(kind: str, data: bytes) -> str:

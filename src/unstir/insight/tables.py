@@ -76,7 +76,6 @@ def figures(result: Iterable[Figure], num: int) -> list[tuple[str, str, str, str
 
 
 def _cells_of(figure: Figure, texts: Shown, num: int) -> tuple[str, str, str]:
-    """The value of a figure of ``num`` images, and those of real images and of noise."""
     return texts.whole, texts.real + ("" if figure.num_floor in (0, num) else f" (n = {figure.num_floor})"), texts.noise
 
 
@@ -239,7 +238,6 @@ WRITERS: dict[str, Callable[[Sequence[Row]], str]] = {".csv": to_csv, ".md": to_
 
 
 def _record(row: Row) -> dict[str, Any]:
-    """A line of the CSV."""
     it, of = row.figure, row.evaluation
     infinite, infinite_error = it.infinite or (None, None)
     return {

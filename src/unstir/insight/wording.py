@@ -59,10 +59,8 @@ def percent(share: float) -> str:
     """A share as a percentage: "0.04%", "2.6%", "93%", "99.4%", never rounded to 0 or 100; from 10 on "48 times"."""
     if not share < TIMES:
         return times(share)
-    size = abs(100 * share)
-    if 99 < size < 100:
-        return f"{size:.1f}%" if size < 99.95 else f"{min(size, 99.99):.2f}%"
-    return f"{100 * share:.2g}%" if size < 99 else f"{100 * share:,.0f}%"
+    size = 100 * share
+    return f"{size:.1f}%" if 99 < size < 99.95 else f"{min(size, 99.99):.4g}%" if 99 < size < 100 else f"{brief(size)}%"
 
 
 def times(ratio: float) -> str:
