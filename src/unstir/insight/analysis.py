@@ -79,8 +79,7 @@ FEATURES = {
     FID: "uses the features of a network trained on photographs; of other images it may miss what matters.",
     "classifier/": "uses the features of a classifier of this very data: it sees what tells the classes apart and may "
     "miss the rest, such as faint noise. It is no FID and compares with no published figure.",
-    "patches/": "compares small patches: it does not see whether an image as a whole makes sense.",
-    "": "sees what its features see, and compares only with figures in the same features.",
+    "": "compares small patches: it does not see whether an image as a whole makes sense.",
 }
 """What the features of a figure see and do not see, by how its key begins."""
 
@@ -112,9 +111,7 @@ def _from_statements(facts: Facts, statements: Sequence[Statement]) -> Iterator[
     decided = {it.name: it for it in statements if it.effect is not None and it.effect.decided}
     bad = {name: it for name, it in decided.items() if it.verdict == "bad"}
     if (gain := decided.get("more to gain")) is not None and (not facts.finished or "excess" in bad):
-        to_end = (
-            f"let the run go on from step {facts.step:,} to its end at {facts.run.length:,}, `unstir train out=RUN`"
-        )
+        to_end = f"let the run go on to its end at step {facts.run.length:,}, `unstir train out=RUN`"
         yield _because(gain, "longer", "the loss is still falling", longer(facts) if facts.finished else to_end)
     if (memorised := bad.get("copies") or bad.get("gap")) is not None:
         reason = "samples lie too near training images"
@@ -122,7 +119,7 @@ def _from_statements(facts: Facts, statements: Sequence[Statement]) -> Iterator[
             reason = "the loss of held-out images is above that of training images"
         yield _because(memorised, "regularise", reason, f"in a new run {more_images(facts.config)}")
     if "enough calls" in decided and (few := enough(facts)) is not None:
-        how = few.chain.protocol
+        how = few[0].protocol
         command = f"`unstir sample RUN sampler={how['sampler']} steps={how['steps']}`"
         text = f"sample with {count(how['calls'], 'call')}, {command}"
         reason = "they cannot be distinguished from samples that cost more"

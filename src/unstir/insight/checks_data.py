@@ -130,7 +130,7 @@ def _few_images(facts: Facts) -> Iterator[Finding]:
 def _overfit(facts: Facts, held_out: Lines) -> Iterator[Finding]:
     """A held-out loss that has risen since its lowest value, by the rule of `Rise.over_fits`."""
     result = rise(facts.measured)
-    if result is None or result.train is None or result.more is None or not result.over_fits:
+    if result is None or not result.over_fits:
         return
     of, step, before, needed = result.held_out, result.lowest.step, result.lowest.loss, _needed(result.choices)
     evidence = f"""since step {step} the held-out loss rose from {before:.4g} by {of.value:.4g} ({of.errors:.0f}

@@ -18,7 +18,7 @@ from unstir.runs.config import Config
 from unstir.significance import Estimate, difference
 
 # Thresholds; docs/doctor.md has what trained runs measure.
-RISE, FALL = 1.15, 1.15  # the last quarter of the lines over the best, and the third over the last
+RISE = 1.15  # the last quarter of the lines over the best
 FEWEST = 8  # lines; with fewer there is no verdict on a trend
 PEAK = 1.3  # times the error of an output of 0, which a network whose rate is not too high never exceeds
 ENOUGH_IMAGES = 20_000  # seen: trained runs then have half the error of a denoiser that knows mean and variance alone
@@ -63,12 +63,6 @@ def _quarters(facts: Facts) -> list[Estimate]:
     return [Estimate(median(logs[i * n : (i + 1) * n]), error, n) for i in range(4)]
 
 
-def _rise(before: Estimate, after: Estimate, choices: int = 1) -> float:
-    """How much the log-loss rose, 0 where that is not decided; it is where lines do not scatter at all."""
-    result = difference(before, after, choices, "medians of quarters")
-    return result.value if result.decided or not result.error else 0.0
-
-
 @check("not-finite", "gradients were not finite", of_training=True)
 def _not_finite(facts: Facts, lines: Lines) -> Iterator[Finding]:
     last = lines[-1]
@@ -86,31 +80,24 @@ def _not_finite(facts: Facts, lines: Lines) -> Iterator[Finding]:
 @check("loss-rises", "the loss rises", of_training=True)
 def _loss_rises(facts: Facts, lines: Lines) -> Iterator[Finding]:
     quarters = _quarters(facts)
-    gap = _rise(min(quarters[:-1]), quarters[-1], choices=3) if quarters else 0.0
-    if gap > math.log(RISE):
-        evidence = f"""in the last quarter of the log it is {times(math.exp(gap))} that of the best quarter; at most
+    rise = difference(min(quarters[:-1]), quarters[-1], 3, "medians of quarters") if quarters else None
+    if rise and rise.value > math.log(RISE) and (rise.decided or not rise.error):  # lines may not scatter at all
+        evidence = f"""in the last quarter of the log it is {times(math.exp(rise.value))} that of the best quarter; at most
             {RISE} is usual"""
         remedy = f"""{lower_rate(facts.run.config)}, or with `train.lr_schedule=cosine`; sample an earlier step of
             this one"""
-        yield Finding("problem", evidence, remedy, math.exp(gap), RISE)
+        yield Finding("problem", evidence, remedy, math.exp(rise.value), RISE)
 
 
 @check("still-falling", "the loss still falls steeply where the run ends", of_training=True)
-def _still_falling(facts: Facts, lines: Lines) -> Iterator[Finding]:
-    """A loss of the log that falls steeply over the last quarters, or a held-out loss that does over a doubling."""
-    if not facts.finished:
-        return
-    remedy, quarters, last = longer(facts), _quarters(facts), last_stretch(facts.measured)
-    gap = _rise(quarters[-1], quarters[-2]) if quarters else 0.0
-    if gap > math.log(FALL):
-        evidence = f"""in the last quarter of the log it is {math.exp(-gap):.2f} of that in the quarter before; at least
-            {1 / FALL:.2f} is usual"""
-        yield Finding("warning", evidence, remedy, math.exp(-gap), 1 / FALL)
-    elif last is not None and last.steep:
+def _still_falling(facts: Facts, held_out: Lines) -> Iterator[Finding]:
+    """A held-out loss that falls steeply over the last doubling of the images seen."""
+    last = last_stretch(facts.measured)
+    if facts.finished and last is not None and last.steep:
         evidence = f"""from {last.before.images} to {last.after.images} training images the held-out loss fell by
             {last.share:.0%} ({abs(last.fall.errors):.0f} standard errors), which is {last.rate:.0%} for each doubling
             of the images; less than {STEEP:.0%} is usual"""
-        yield Finding("warning", evidence, remedy, last.rate, STEEP)
+        yield Finding("warning", evidence, longer(facts), last.rate, STEEP)
 
 
 def _unlearned(facts: Facts, lines: Lines, images: ImageStats) -> tuple[float, float] | None:

@@ -12,7 +12,6 @@ from unstir.errors import printable
 from unstir.insight.held_out import Measurement, alike
 from unstir.insight.image_stats import ImageStats
 from unstir.insight.numbers import Line, Lines
-from unstir.insight.wording import passes
 from unstir.metrics.evaluation import Evaluation
 from unstir.metrics.figures import Figure
 from unstir.metrics.likelihood import Likelihood
@@ -171,21 +170,6 @@ class Facts:
         forward = float(build.forward_flops(self.config, *self.data.shape[1:]))
         training = self.config.kind.passes * forward * last["images"]
         return Cost(build.num_parameters(self.config), last["images"], last["seconds"], forward, training)
-
-    @property
-    def images_seen(self) -> tuple[str, str, str]:
-        """How many images training took: a name, the number, how often each; a distilled run sees none of the data."""
-        num = f"{self.cost.images:,}"
-        if self.config.kind.has_teacher:
-            return "images in its batches", num, "on paths of its teacher"
-        return "training images seen", num, passes(self.cost.images, self.data.counts["train"])
-
-    @property
-    def machine(self) -> str:
-        """The machines that it was trained on, each with its torch; "" where none is recorded."""
-        events = self.run.log("events").lines
-        machines = [f"{it['device']}, torch {it['torch']}" for it in events if {"device", "torch"} <= it.keys()]
-        return "; then ".join(dict.fromkeys(machines))
 
     @cached_property
     def measured(self) -> list[Measurement]:

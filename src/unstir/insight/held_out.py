@@ -112,36 +112,32 @@ def last_stretch(measured: Sequence[Measurement]) -> _Stretch | None:
 class Rise(NamedTuple):
     """The changes of the losses since the held-out loss was lowest, of the same images before and after.
 
-    ``more`` is by how much the ``held_out`` change exceeds that of training images; it and ``train`` are None where
-    these were not measured. The lowest is one of ``choices``.
+    ``more`` is by how much the ``held_out`` change exceeds that of training images. The lowest is one of ``choices``.
     """
 
     lowest: Measurement
     held_out: Effect
-    train: Effect | None
-    more: Effect | None
+    train: Effect
+    more: Effect
     choices: int
 
     @property
     def over_fits(self) -> bool:
         """Whether the held-out loss rose for sure, and surely more than that of training images, which did not."""
-        known = self.more is not None and self.train is not None and self.more.positive and not self.train.positive
-        return known and self.held_out.positive
+        return self.held_out.positive and self.more.positive and not self.train.positive
 
 
 def rise(measured: Sequence[Measurement]) -> Rise | None:
-    """How the losses changed since the lowest held-out loss; None where that is the last one.
+    """How the losses changed since the lowest held-out loss; None where that is the last, or only that was measured.
 
     Each change is of the same images, so that it is paired; those of the two splits are compared by Welch's test.
     """
     lowest = min(measured, key=lambda item: item.loss, default=None)
-    if lowest is None or lowest is measured[-1]:
+    if lowest is None or lowest is measured[-1] or not lowest.train:
         return None
     last, choices = measured[-1], len(measured) - 1
-    held_out = paired(lowest.held_out, last.held_out, choices)
-    if not last.train:
-        return Rise(lowest, held_out, None, None, choices)
-    return Rise(lowest, held_out, paired(lowest.train, last.train), grown(lowest, last, choices), choices)
+    held_out, train = paired(lowest.held_out, last.held_out, choices), paired(lowest.train, last.train)
+    return Rise(lowest, held_out, train, grown(lowest, last, choices), choices)
 
 
 def grown(before: Measurement, after: Measurement, choices: int = 1) -> Effect:
