@@ -41,7 +41,7 @@ def test_a_good_run():
     found = by_name(runs.good())
     assert found["fall"].verdict == "good" and found["fall"].effect.value == pytest.approx(-0.92, abs=0.03)
     assert found[BY_STEP].verdict == "good" and found["near"].verdict == "good"
-    for name in ("last stretch", "gap", "recall"):
+    for name in ("gap", "recall"):
         assert found[name].verdict == "undecided", found[name]
     assert examined(runs.good()) == []
     assert advice(runs.good()) == ["fewer calls"]
@@ -75,14 +75,14 @@ def test_a_run_that_was_too_short():
     found, (finding,) = by_name(known), examined(known)
     (advised,) = advice(known)
     assert finding.check == "still-falling" and advised.endswith(finding.check)
-    assert not {"last stretch", MORE} & found.keys()  # it is said once
+    assert MORE not in found  # it is said once
     assert found["gap"].verdict == "undecided" and found["excess"].verdict == "bad"
 
 
 def test_a_fall_too_small_to_matter_is_not_worth_another_run():
     slow = lambda images: 0.1 * (1 + images) ** -0.01
     found = by_name(facts(held_out=held_out(curve=slow, noise=0.002), lines=metrics(curve=slow)))
-    assert found["last stretch"].verdict == "good" and "longer" not in found
+    assert not {MORE, "longer"} & found.keys()
 
 
 def test_a_run_that_never_learned():
@@ -93,7 +93,7 @@ def test_a_run_that_never_learned():
 
 def test_a_run_not_at_its_end_is_to_go_on():
     known = facts(held_out=runs.too_short().held_out, config={"train__length": "6000 steps"})
-    assert "at 6,000, `unstir" in by_name(known)["longer"].text
+    assert "at step 6,000, `unstir" in by_name(known)["longer"].text
 
 
 def test_of_runs_without_any_effect_hardly_a_sentence_claims_one():
@@ -106,7 +106,7 @@ def test_of_runs_without_any_effect_hardly_a_sentence_claims_one():
             tested += each.effect is not None
             if each.verdict != "undecided":
                 claims.append((seed, each.name, each.effect))
-    assert tested > 200 * 8
+    assert tested > 200 * 6
     assert len({seed for seed, *_ in claims}) <= 4, claims
 
 
@@ -186,9 +186,9 @@ def test_calls_that_cannot_be_told_apart_are_not_called_enough():
     known = facts(by_chain=chains(known=[(name, calls, 0.43) for name, calls, _ in runs.CHAINS]))
     found = by_name(known)
     assert found["enough calls"].verdict == "undecided"
-    assert "--num 300 --seeds 10" in found["enough calls"].text  # evaluate measures one chain
+    assert "num=300 seeds=10" in found["enough calls"].text  # evaluate measures one chain
     many = facts(by_chain=[evaluation(sampler="ddim", calls=calls, fd=0.43, num=500, seeds=10) for calls in (10, 20)])
-    assert "--seeds 30" in by_name(many)["enough calls"].text  # fewer images tell no more
+    assert "seeds=30" in by_name(many)["enough calls"].text  # fewer images tell no more
     between = chains(known=[("ddim", 5, 0.92), ("ddim", 10, 0.72), ("ancestral", 1000, 0.6)])
     found = by_name(facts(by_chain=between))  # ten calls cannot be told from the most, nor from five
     assert found["enough calls"].verdict == "undecided"

@@ -151,7 +151,7 @@ def lines(step, held_out, train):
     """A line of held_out.jsonl for these losses of images."""
     mean = lambda values: [float(np.mean(values))] * 3
     return {
-        "step": step, "train": mean(train), "held_out": mean(held_out),
+        "step": step, "images": 8 * step, "train": mean(train), "held_out": mean(held_out),
         "of_train": list(map(float, train)), "of_held_out": list(map(float, held_out)),
     }  # fmt: skip
 

@@ -6,6 +6,8 @@ import re
 
 import pytest
 
+from runs import MOMENTS, by_name, held_out, metrics
+from runs import facts as simulated
 from unstir.insight.doctor import examine
 from unstir.insight.gather import gather
 
@@ -33,6 +35,16 @@ def test_values_that_are_no_numbers_are_passed_over(facts, key, value):
     everywhere = {finding.check for finding in with_values(facts, {key: value}, slice(None))}
     assert everywhere == ({"not-finite"} if key == "loss" else set())
     assert with_values(facts, {}) == ()
+    known = simulated(lines=tuple({**line, key: value} for line in metrics()), held_out=held_out())
+    assert by_name(known).keys() == by_name(simulated(held_out=held_out())).keys()
+
+
+@pytest.mark.parametrize("key", ["of_held_out", "of_train"])
+def test_a_line_with_a_loss_that_is_no_number_is_left_out(key):
+    *early, last = held_out()
+    for value in ("0.1", None, True, [0.1], 10**400):
+        known = simulated(held_out=(*early, {**last, key: [*last[key][1:], value]}))
+        assert [it.step for it in known.measured] == list(MOMENTS[:-1])
 
 
 @pytest.mark.parametrize("loss", [1e9, 1e30, 1e59])

@@ -63,5 +63,5 @@ def test_the_first_lines_say_whether_its_images_are_good(true, key, others):
     fewer = true.pop("fewer", False)
     judged = held_against_fewer(evaluation(**true)) if fewer else evaluation(**true)
     known = facts(by_step=(judged,))
-    text = lead(known, analyse(known))[-1]
+    text = lead(known, analyse(known))[0]
     assert text.startswith(GOODNESS[key]) and others in text and (text == GOODNESS[key]) == (not others)

@@ -43,10 +43,6 @@ def put(**values):
 
 PLANTED = {
     "loss-rises": (lambda line, place: scaled(1 + 1.5 * max(place - 0.5, 0))(line, place), {"loss-rises": "problem"}),
-    "still-falling": (
-        lambda line, place: {**line, "loss": 0.2 * math.exp(-1.5 * place) * (1 + 0.01 * math.sin(line["step"]))},
-        {"still-falling": "warning"},
-    ),
     "not-finite, once": (put(skipped=1), {"not-finite": "warning"}),
     "not-finite, often": (put(skipped=30), {"not-finite": "problem"}),
     "not-learned": (put(loss=0.27), {"not-learned": "problem"}),

@@ -82,8 +82,8 @@ def _loss_rises(facts: Facts, lines: Lines) -> Iterator[Finding]:
     quarters = _quarters(facts)
     rise = difference(min(quarters[:-1]), quarters[-1], 3, "medians of quarters") if quarters else None
     if rise and rise.value > math.log(RISE) and (rise.decided or not rise.error):  # lines may not scatter at all
-        evidence = f"""in the last quarter of the log it is {times(math.exp(rise.value))} that of the best quarter; at most
-            {RISE} is usual"""
+        evidence = f"""in the last quarter of the log it is {times(math.exp(rise.value))} that of the best quarter; at
+            most {RISE} is usual"""
         remedy = f"""{lower_rate(facts.run.config)}, or with `train.lr_schedule=cosine`; sample an earlier step of
             this one"""
         yield Finding("problem", evidence, remedy, math.exp(rise.value), RISE)
