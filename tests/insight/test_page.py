@@ -26,7 +26,7 @@ def test_the_page_has_what_was_asked_of_it(report, run):
     assert set(wanted.split()) <= ids
     text = " ".join(tree.itertext())
     facts = gather(run.path, samples=False)
-    assert f"{facts.cost.parameters:,}" in text and run.data.content_hash in text
+    assert f"{facts.parameters:,}" in text and run.data.content_hash in text
     assert facts.last is not None and tables.plus_minus(facts.last.main().value, facts.last.main().error) in text
 
 

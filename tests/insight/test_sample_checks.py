@@ -8,6 +8,7 @@ import torch
 from unstir.data import Store
 from unstir.insight.doctor import CHECKS, examine
 from unstir.insight.gather import gather
+from unstir.insight.sampled import real_images
 from unstir.runs.run import Run
 
 pytest_plugins = ["spoiled"]
@@ -78,10 +79,8 @@ def test_the_chance_of_few_samples_does_not_alarm(facts, kind, num, healthy):
 
 
 def test_real_images_beside_samples_are_of_their_classes(make_run):
-    from unstir.insight.sampled import _real
-
     run, store = make_run(model__num_classes=10)
-    real = _real(run, store, 20)
+    real = real_images(store, run.labels.of(torch.arange(20)).repeat(102), 2048, "test")
     labels = {
         image.numpy().tobytes(): int(label)
         for image, label in zip(store.images("train"), store.labels("train"), strict=True)

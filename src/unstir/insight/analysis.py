@@ -164,7 +164,7 @@ def lead(facts: Facts, statements: Sequence[Statement]) -> list[str]:
     if kind.has_teacher:
         source = f"distilled from the run `{facts.config.train.init}`"
     where = "Training has finished" if facts.finished else f"Training is at step {facts.step:,} of {facts.run.length:,}"
-    where += f"; it took {duration(facts.cost.seconds)}" if facts.cost.seconds else ""
+    where += f"; it took {duration(seconds)}" if (seconds := facts.last_line["seconds"]) else ""
     return [_goodness(facts, statements), f"{images}, {source}. {where}."]
 
 

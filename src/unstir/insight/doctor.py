@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from unstir.insight import checks_data, checks_folder, checks_learning, checks_samples
+from unstir.insight import checks_data, checks_folder, checks_learning
 from unstir.insight.facts import Facts
 from unstir.insight.findings import Check, Finding, explained
 from unstir.insight.gather import gather
@@ -17,7 +17,7 @@ from unstir.progress import counting
 
 CHECKS: dict[str, Check] = {
     check.name: check
-    for module in (checks_data, checks_learning, checks_samples, checks_folder)
+    for module in (checks_data, checks_learning, checks_folder)
     for check in vars(module).values()
     if isinstance(check, Check)
 }

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from torch import Tensor
 
@@ -82,19 +82,6 @@ def chain_key(sampler: str, spacing: str, calls: int) -> str:
     return f"{sampler} {spacing} {calls}"
 
 
-class Cost(NamedTuple):
-    """What training took so far: parameters, training images seen, seconds, floating-point operations.
-
-    ``forward_flops`` are those of one image's forward pass, a multiplication and an addition counted as two.
-    """
-
-    parameters: int
-    images: int
-    seconds: float
-    forward_flops: float
-    training_flops: float
-
-
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Facts:
     """A run as its folder has it. What cannot be had is None or empty, and `why_not` has the reason.
@@ -164,12 +151,14 @@ class Facts:
         return f"of step {self.last.step:,}, while the run is at step {self.step:,}"
 
     @cached_property
-    def cost(self) -> Cost:
-        """What training took so far."""
-        last: Line = self.lines[-1] if self.lines else {"images": 0, "seconds": 0.0}
-        forward = float(build.forward_flops(self.config, *self.data.shape[1:]))
-        training = self.config.kind.passes * forward * last["images"]
-        return Cost(build.num_parameters(self.config), last["images"], last["seconds"], forward, training)
+    def parameters(self) -> int:
+        """The number of parameters of the network."""
+        return build.num_parameters(self.config)
+
+    @property
+    def last_line(self) -> Line:
+        """The last line of metrics.jsonl, with the training images seen and the seconds."""
+        return self.lines[-1] if self.lines else {"images": 0, "seconds": 0.0}
 
     @cached_property
     def measured(self) -> list[Measurement]:

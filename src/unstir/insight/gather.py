@@ -29,13 +29,13 @@ APART = ("sampler", "steps", "calls", "spacing", *OPTIONS)  # what differs betwe
 def gather(
     path: str | Path,
     *,
-    store: str | Path | None = None,
+    store: Store | str | Path | None = None,
     samples: bool = True,
     protocol: Mapping[str, Any] | None = None,
 ) -> Facts:
     """The facts of the run in folder ``path``.
 
-    ``store`` names its packed data where that has moved; without ``samples`` no image is drawn and no loss measured.
+    ``store`` is its packed data where that has moved; without ``samples`` no image is drawn and no loss measured.
     Of its evaluations those that compare are taken: by ``protocol``, else the most of them. Raises UserError where
     there is no run, or where ``store`` is named and is no store.
     """
@@ -77,7 +77,7 @@ def _refusal(check: Callable[..., object], *args: object) -> str:
     return ""
 
 
-def _store(run: Run, named: str | Path | None) -> tuple[Run, Store | None, str]:
+def _store(run: Run, named: Store | str | Path | None) -> tuple[Run, Store | None, str]:
     """The run and its store with what is wrong with it; None where it cannot be opened. A named one has to be there.
 
     An imported run knows no data; it takes the store named for its own.
@@ -85,7 +85,7 @@ def _store(run: Run, named: str | Path | None) -> tuple[Run, Store | None, str]:
     if named is None and not run.data.content_hash:
         return run, None, ""
     try:
-        opened = Store.open(run.config.data.store if named is None else named)
+        opened = named if isinstance(named, Store) else Store.open(run.config.data.store if named is None else named)
     except UserError as error:
         if named is not None:
             raise

@@ -45,13 +45,9 @@ def write(
 
     With ``samples`` the doctor draws some of its own. ``store`` shows the data; without it those pictures are left out.
     """
-    facts = gather(run.path, store=None if store is None else store.path, samples=samples, protocol=protocol)
+    facts = gather(run.path, store=store, samples=samples, protocol=protocol)
     examined, last = examine(facts), facts.last
     statements, result = analyse(facts, examined.findings), causes(examined.findings)
-    evaluated: dict[str, Any] = {"classes": [], "asked": False, "worst": None}
-    if store is not None and store.count("train"):
-        samples_of = None if last is None else pictures.drawn_for(run, last)
-        evaluated = of_samples(store, samples_of, last, run.config.data.flip)
     shown: dict[str, Any] = {
         "facts": facts,
         "store": store,
@@ -68,7 +64,7 @@ def write(
         "neighbours": None if last is None else pictures.pairs(run, last),
         "settings": toml.flat(facts.config).items(),
         **_drawn(run, store),
-        **evaluated,
+        **of_samples(store, None if last is None else pictures.drawn_for(run, last), last, run.config.data.flip),
     }
     write_page(path, "report.html", shown, str(run.path))
     return facts
@@ -109,8 +105,12 @@ def _drawn(run: Run, store: Store | None) -> dict[str, Any]:
     return drawn
 
 
-def of_samples(store: Store, samples: pictures.Drawn | None, last: Evaluation | None, flip: bool) -> dict[str, Any]:
+def of_samples(
+    store: Store | None, samples: pictures.Drawn | None, last: Evaluation | None, flip: bool
+) -> dict[str, Any]:
     """The samples that were evaluated, by class, and the worst of them."""
+    if store is None or not store.count("train"):
+        return {"classes": [], "asked": False, "worst": None}
     classifier = None if last is None else pictures.classifier_of(store, last)
     return {
         "classes": pictures.by_class(store, samples, classifier),

@@ -19,6 +19,7 @@ from unstir.errors import UserError
 from unstir.generate.drawing import Job
 from unstir.generate.folder import SETTINGS, read_images
 from unstir.generate.trajectories import trajectory
+from unstir.insight.sampled import real_images
 from unstir.metrics.classifier import FILE, Classifier, classifier_for
 from unstir.metrics.evaluation import FOLDER, SHARES, Evaluation
 from unstir.metrics.nearest import nearest, nearest_features
@@ -121,13 +122,8 @@ def newest_grid(run: Run) -> Picture | None:
 
 def real_grid(run: Run, store: Store) -> Picture:
     """Training images drawn at random, laid out as the run's grids; of the same classes where those know any."""
-    count, labels = min(run.config.grids.num, REAL_IMAGES, store.count("train")), store.labels("train")
-    order = randomness.permutation(0, "report real", 0, store.count("train"))
-    if labels is not None and (asked := run.labels.of(torch.arange(count))) is not None:
-        of_class = [order[labels[order] == index] for index in range(run.labels.count)]
-        own = [(i // run.labels.count, of_class[label]) for i, label in enumerate(asked.tolist())]
-        order = torch.tensor([int(item[place % len(item)]) for place, item in own if len(item)], dtype=torch.int64)
-    images = store.images("train")[order[:count]]
+    count = min(run.config.grids.num, REAL_IMAGES, store.count("train"))
+    images = real_images(store, run.labels.of(torch.arange(count)), count, "report real")
     return encode(grid(images, run.config.grids.nrow), "training images, drawn at random")
 
 

@@ -2,6 +2,7 @@
 
 from contextlib import suppress
 from dataclasses import replace
+from itertools import cycle
 
 import torch
 from torch import Tensor
@@ -61,23 +62,23 @@ def _draw_samples(run: Run, loaded: Checkpoint, store: Store) -> Samples:
         batches = sample_batches(model_of(run, loaded, dtype="auto"), job, on_step=counter(count, chain.steps))
         images = torch.cat([x for _, x in batches])
     words = f"{counted(num, 'image')} by {job.chain.sampler} in {counted(chain.steps, 'step')} from step {loaded.step}"
-    return Samples(to_uint8(images), _real(run, store, num), words)
+    labels = run.labels.of(torch.arange(num))
+    asked = None if labels is None else labels.repeat(max(1, REAL_IMAGES // num))
+    return Samples(to_uint8(images), real_images(store, asked, REAL_IMAGES, "doctor"), words)
 
 
-def _real(run: Run, store: Store, num: int) -> Tensor:
-    """Training images, of each class as often as among ``num`` samples where the network has labels."""
-    order = randomness.permutation(0, "doctor", 0, store.count("train"))
-    labels = store.labels("train") if run.config.model.num_classes else None
-    drawn = run.labels.of(torch.arange(num))
-    if labels is None or drawn is None:
-        return store.images("train")[order[:REAL_IMAGES]]
-    share = max(1, REAL_IMAGES // num)
-    chosen = []
-    for label, count in enumerate(torch.bincount(drawn, minlength=run.config.model.num_classes).tolist()):
-        of_class = order[labels[order] == label]
-        wanted = torch.arange(count * share) % max(len(of_class), 1)  # a small class is repeated
-        chosen.append(of_class[wanted] if len(of_class) else of_class)
-    return store.images("train")[torch.cat(chosen)]
+def real_images(store: Store, asked: Tensor | None, num: int, name: str) -> Tensor:
+    """Training images in an order drawn for ``name``: one of each class ``asked`` for, int64 [N], else ``num`` of all.
+
+    A small class is repeated, and one without images left out.
+    """
+    order, labels = randomness.permutation(0, name, 0, store.count("train")), store.labels("train")
+    if asked is not None and labels is not None:
+        of_class = {label: cycle(order[labels[order] == label].tolist()) for label in set(asked.tolist())}
+        chosen = [next(of_class[label], None) for label in asked.tolist()]
+        order = torch.tensor([index for index in chosen if index is not None], dtype=torch.int64)
+        num = len(order)
+    return store.images("train")[order[:num]]
 
 
 @torch.inference_mode()

@@ -14,7 +14,7 @@ from unstir.data import Store
 from unstir.errors import UserError, printable
 from unstir.insight.facts import Facts, Reported, chain_key
 from unstir.insight.numbers import is_number, numbers
-from unstir.insight.wording import brief, count, operations, passes, with_error
+from unstir.insight.wording import brief, count, passes, with_error
 from unstir.metrics.evaluation import Evaluation, of_images
 from unstir.metrics.evaluation import shown as shown_value
 from unstir.metrics.figures import Figure, Shown, in_columns
@@ -147,25 +147,22 @@ def data(facts: Facts, store: Store | None) -> list[tuple[str, str]]:
 
 def cost(facts: Facts) -> list[tuple[str, str]]:
     """What the run took, and on what; a distilled run sees none of the data."""
-    it, events = facts.cost, facts.run.log("events").lines
-    machines = [f"{line['device']}, torch {line['torch']}" for line in events if {"device", "torch"} <= line.keys()]
+    line, events = facts.last_line, facts.run.log("events").lines
+    machines = [f"{it['device']}, torch {it['torch']}" for it in events if {"device", "torch"} <= it.keys()]
     speeds = numbers(facts.lines, "images_per_second")
     pace = f", {brief(statistics.median(speeds), 3)} images/s while training" if speeds else ""
-    name, of = "training images seen", "image seen"
-    seen = f"{it.images:,}, {passes(it.images, facts.data.counts['train'])}"
+    name, seen = "training images seen", f"{line['images']:,}, {passes(line['images'], facts.data.counts['train'])}"
     if facts.config.kind.has_teacher:
-        name, of, seen = "images in its batches", "image in its batches, and the teacher's paths", f"{it.images:,}"
+        name, seen = "images in its batches", f"{line['images']:,}"
     training = {
         name: seen,
-        "time": f"{duration(it.seconds)} with grids, held-out losses and files{pace}",
-        "training": f"{operations(it.training_flops)}: forward and backward of every {of}",
+        "time": f"{duration(line['seconds'])} with grids, held-out losses and files{pace}",
         "precision": facts.config.train.dtype,
         "machine": "; then ".join(dict.fromkeys(machines)) or "not recorded",
     }
     if not facts.config.kind.trained_here:
         training = dict.fromkeys(training, "not known: the weights were imported")
-    forward = f"{operations(it.forward_flops)} per image"
-    return [("parameters", f"{it.parameters:,}"), ("one forward pass", forward), *training.items()]
+    return [("parameters", f"{facts.parameters:,}"), *training.items()]
 
 
 @dataclass(frozen=True)

@@ -76,14 +76,6 @@ def passes(images: int, num_train: int) -> str:
     return f"{mean:,.{1 if mean < 100 else 0}f} times each image"
 
 
-def operations(number: float) -> str:
-    """Floating-point operations, as "3.1 PFLOP"."""
-    for power, prefix in ((18, "E"), (15, "P"), (12, "T"), (9, "G")):
-        if number >= 10**power:
-            return f"{number / 10**power:.3g} {prefix}FLOP"
-    return f"{number / 1e6:.3g} MFLOP"
-
-
 def typed(code: str, run: str = "RUN") -> str:
     """Code of a sentence as a shell takes it: ``seeds=3`` as ``--seeds 3``, and the quoted folder ``run`` for RUN."""
     if not re.match(r"unstir |[a-z][\w.]*=", code):

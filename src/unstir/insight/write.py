@@ -77,8 +77,11 @@ def write_report(
     path = out or runs[0].path / ("report.html" if len(runs) == 1 else "comparison.html")
     page.check_files(path, exported)
     runs, stores = _with_stores(runs, store)
-    plans = _planned(runs, stores, num, seeds) if measuring else []
-    protocols = [_measured(*plan, timed=len(runs) == 1) for plan in plans]
+    paired = zip(runs, stores, strict=True) if measuring else ()
+    measured = [(run, store) for run, store in paired if store and run.saved_steps()]
+    for run, data in measured:  # what is refused is so before any work
+        planned(run, data, num=num, seeds=seeds)
+    protocols = [_measured(run, data, num, seeds, timed=len(runs) == 1) for run, data in measured]
     make_folder(path.absolute().parent)
     with counting("writing the page", ""):
         if len(runs) == 1:
@@ -104,34 +107,20 @@ def _with_stores(runs: Sequence[Run], named: Path | None) -> tuple[list[Run], li
             store = with_store(run)[1]
             check_data(run.path, run.data, store)
         elif store is None:
-            gone = f"{run.config.data.store}, the data of {run.path}, is no longer there"
-            none = f"{run.path} was imported and has no data"
-            reason = gone if run.data.content_hash else none
-            logger.warning(f"{reason}; name it as store. Without it nothing is measured and no data is shown")
+            gone = f"{run.config.data.store}, the data of {run.path}, is no longer there; name it as store"
+            reason = gone if run.data.content_hash else f"{run.path} was imported; name data as store"
+            logger.warning(f"{reason}. Without it nothing is measured and no data is shown")
         result.append(store)
     return list(runs), result
 
 
-def _planned(
-    runs: Sequence[Run], stores: Sequence[Store | None], num: int, seeds: int
-) -> list[tuple[Run, Store, Measuring]]:
-    """What the pages of these runs need, with the classifiers trained; nothing of runs that cannot be measured."""
-    measured = [(run, store) for run, store in zip(runs, stores, strict=True) if store and run.saved_steps()]
-    for run, store in measured:  # what is refused is so before any work
-        planned(run, store, num=num, seeds=seeds)
-    result = []
-    for run, store in measured:
-        plan = planned(run, store, num=num, seeds=seeds, networks=networks_for(store))
-        chains = counted(len(plan.by_chain), "pair of sampler and steps", "pairs of sampler and steps")
-        images = f"{plan.all[0].seeds} x {plan.all[0].num} images each"
-        drawn = f"{counted(len(plan.by_step), 'saved step')} and {chains}, {images}"
-        logger.info(f"{run.path}: {drawn}, {waiting(drawing_seconds(plan.all))} to draw those still missing")
-        result.append((run, store, plan))
-    return result
-
-
-def _measured(run: Run, store: Store, plan: Measuring, timed: bool) -> dict[str, Any]:
+def _measured(run: Run, store: Store, num: int, seeds: int, timed: bool) -> dict[str, Any]:
     """The protocol of the last step, with everything measured; of each sampler the seconds too where they are shown."""
+    plan = planned(run, store, num=num, seeds=seeds, networks=networks_for(store))
+    chains = counted(len(plan.by_chain), "pair of sampler and steps", "pairs of sampler and steps")
+    images = f"{plan.all[0].seeds} x {plan.all[0].num} images each"
+    drawn = f"{counted(len(plan.by_step), 'saved step')} and {chains}, {images}"
+    logger.info(f"{run.path}: {drawn}, {waiting(drawing_seconds(plan.all))} to draw those still missing")
     if run.config.kind.trained_here:
         catch_up(run, store)
     measure(plan.all)
