@@ -7,7 +7,7 @@ import pytest
 
 import runs
 from runs import advice, by_name, examined
-from unstir.insight.findings import Finding, causes, explained
+from unstir.insight.findings import Finding, explained
 from unstir.insight.held_out import STEEP
 
 
@@ -15,16 +15,12 @@ def finding(check, severity="problem"):
     return Finding(severity, "measured", "a new run with `mend.it=1`", 2.0, 1.0, check=check, says=f"{check} is amiss")
 
 
-def problems(findings):
-    return [cause for cause in causes(findings) if cause.severity == "problem"]
-
-
 def test_the_remedies_of_problems_and_warnings_are_all_that_is_advised():
     findings = explained([finding("brightness"), finding("learning-rate", "warning")])
     (name,) = advice(runs.good(), findings)
     mend = by_name(runs.good(), findings)[name]
     assert advice(runs.good()) == ["fewer calls"] and mend.text.endswith("`mend.it=1`.")
-    assert mend.figure == "doctor" and problems(findings)[0].finding.check == "learning-rate"
+    assert mend.figure == "doctor" and name == "mend learning-rate"
     assert advice(runs.good(), [finding("few-images", "note")]) == ["fewer calls"]
 
 
@@ -71,14 +67,3 @@ def test_a_fall_of_held_out_images_alone_is_no_lack_of_training(on_train):
     stayed = [loss * (1 + on_train) for loss in early[-1]["of_train"]]
     known = dataclasses.replace(known, held_out=(*early, {**last, "of_train": stayed}))
     assert MORE not in by_name(known) and examined(known) == []
-
-
-def test_problems_stand_apart_from_warnings_and_notes():
-    findings = explained([finding("few-images", "note"), finding("leak", "warning"), finding("value-range")])
-    assert [(each.finding.check, each.severity) for each in causes(findings)] == [
-        ("value-range", "problem"),
-        ("leak", "warning"),
-        ("few-images", "note"),
-    ]
-    (problem,) = problems(explained([finding("brightness"), finding("value-range", "warning")]))
-    assert problem.finding.check == "value-range" and [each.check for each in problem.symptoms] == ["brightness"]

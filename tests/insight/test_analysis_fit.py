@@ -64,12 +64,6 @@ def test_few_seeds_decide_as_seldom_as_promised_where_the_bootstrap_says_too_lit
     assert sum(figure_effect(made(), made(8.0)).decided for _ in range(200)) > 180
 
 
-def test_the_degrees_of_freedom_are_those_of_what_is_known():
-    usual = evaluation().figures["classifier/fd"]
-    of = lambda seeds, error: dataclasses.replace(usual, by_seed=tuple(range(seeds)), bootstrap=error).estimate.df
-    assert of(3, None) == 2 and of(3, 5.0) == of(3, 0.1) == 7 and of(1, 5.0) < of(2, 5.0)
-
-
 def test_what_was_seen_before_is_no_measure_of_how_hard_images_are_by_nature():
     lines = held_out(curve=runs.flat, worse=lambda images: 2.0)
     gap = by_name(facts(held_out=lines, config={"train__init": "/runs/a@3"}))["gap"]

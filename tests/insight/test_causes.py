@@ -73,13 +73,6 @@ def test_a_rate_too_high_has_one_remedy_that_names_it(spoiled, command):
     assert status == 1 and out.count("remedy") == 1 and " ".join(out.split()).count("explains ") == len(cause.symptoms)
 
 
-@pytest.mark.parametrize(("peak", "loss"), [(1.6, 0.1), (0.27, 0.27), (1.1, 1.0)])
-def test_a_rate_is_accused_only_where_nothing_was_learned_after_a_leap(spoiled, peak, loss):
-    """It recovered from a leap; or it never leaped, whether it learned little or nothing."""
-    spoiled.metrics(lambda line, place: {**line, "loss": peak if 0.1 < place < 0.15 else loss})
-    assert "learning-rate" not in spoiled.findings(**QUICK)
-
-
 def test_the_highest_usual_rate_is_that_of_a_recipe():
     trains = [recipes.load_recipe(name).train for name in recipes.sentences()]
     assert max(it.lr for it in trains if it.optimizer == "muon") == HIGHEST["muon"]

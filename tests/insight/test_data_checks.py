@@ -178,22 +178,6 @@ def test_overfitting_is_a_rise_that_surely_exceeds_the_change_in_training(sound,
         assert "checkpoint=1000" in report.findings[0].remedy and 0 < report.findings[0].figure < 100
 
 
-def test_looks_without_a_number_for_each_image_or_at_other_times_are_left_out(sound):
-    images, others = np.random.default_rng(0).normal(0.1, 0.04, (2, 128))
-    best, last = lines(1000, others, images), lines(3000, others + 0.02, images - 0.02)
-    remembers = [best, last]
-
-    def said(*seen):
-        return [each.says for each in examine(dataclasses.replace(sound, held_out=seen)).findings]
-
-    expected = ["the network begins to remember its training images"]
-    nan = lines(4000, others * np.nan, images - 0.03)
-    broken = [nan, {**nan, "of_held_out": [3, None]}, {**nan, "of_held_out": "3"}, {**nan, "of_train": None}]
-    for line in [*broken, lines(4000, others + 0.03, images * np.inf)]:
-        assert said(best, line) == said(line, last) == [] and said(*remembers, line) == expected
-    assert said({**best, "times": [1]}, {**last, "times": [2]}) == said(lines(1000, others[:64], images), last) == []
-
-
 def test_a_store_without_training_images_is_another_one_and_nothing_is_said_of_its_images(begun, tmp_path):
     path, source = begun(write(tmp_path / "images", pictures())), tmp_path / "source"
     write(source / "test" / "a", pictures(20))

@@ -47,13 +47,6 @@ def test_a_bias_of_all_channels_is_a_brightness(spoiled):
     assert "lighter" in spoiled.found("brightness").says
 
 
-def test_one_image_again_and_again_is_a_collapse(facts):
-    made = facts.samples.made
-    assert found(facts, made) == {}
-    result = found(facts, made[:1].expand_as(made))
-    assert result["collapse"] == "problem" and set(result) <= {"collapse", "brightness"}
-
-
 @pytest.mark.parametrize("num", [16, 64])
 @pytest.mark.parametrize("kind", ["digits", "photographs"])
 def test_the_chance_of_few_samples_does_not_alarm(facts, kind, num, healthy):

@@ -7,8 +7,6 @@ import math
 import pytest
 import torch
 
-from refusals import refusing
-from unstir.errors import UserError
 from unstir.insight import sampled as module
 from unstir.insight.doctor import CHECKS, diagnose, examine
 from unstir.insight.facts import Errors
@@ -54,15 +52,6 @@ def test_a_fault_in_the_log_is_found_by_its_check(spoiled, name):
     change, expected = PLANTED[name]
     spoiled.metrics(change)
     assert spoiled.findings(**QUICK) == expected
-
-
-def test_small_batches_are_no_fault(spoiled):
-    generator = torch.Generator().manual_seed(0)
-    noise = lambda: (0.4 * torch.randn((), generator=generator)).exp().item()
-    spoiled.metrics(lambda line, place: {**line, "loss": 0.1 * noise()})
-    assert spoiled.findings(**QUICK) == {}
-    spoiled.metrics(lambda line, place: {**line, "loss": 0.1 + 0.002 * math.sin(line["step"]) + 1e-4 * line["step"]})
-    assert set(spoiled.findings(**QUICK)) == {"loss-rises"}
 
 
 def test_losses_that_are_no_number_are_named(spoiled):
@@ -115,10 +104,3 @@ def test_without_samples_no_network_is_asked_for_an_image_or_a_loss(healthy, mon
     assert asked == [] and {"brightness", "average-behind"} <= set(report.skipped) and "checkpoints" in report.checked
     diagnose(healthy)
     assert len(asked) == 3  # to draw, and for the losses of the raw and of the averaged weights
-
-
-def test_a_folder_without_a_run_and_a_wrong_store_are_refused(spoiled, tmp_path):
-    with refusing("", tmp_path):
-        diagnose(tmp_path)
-    with pytest.raises(UserError, match=str(tmp_path)):
-        diagnose(spoiled.path, store=tmp_path, samples=False)
