@@ -70,11 +70,11 @@ def losses(facts: Facts) -> list[str]:
     lines = [line for line in facts.held_out if line["step"] > 0]
     if len(lines) < 2:
         return []
-    loss, bits = dict[str, list[Point]](), dict[str, list[Point]]()
-    for split, key, name in (("train", "bits_train", "training images"), ("held_out", "bits", "held-out images")):
-        loss[name] = mean_losses(lines, split)
-        known = [line for line in lines if line.get(key) is not None]
-        bits[name] = [(line["images"], line[key], line[f"{key}_error"]) for line in known]
+    loss = {"training images": mean_losses(lines, "train"), "held-out images": mean_losses(lines, "held_out")}
+    bits = {
+        name: [(it["images"], it[key], it[f"{key}_error"]) for it in lines if it.get(key) is not None]
+        for key, name in (("bits_train", "training images"), ("bits", "held-out images"))
+    }
     drawn = by_images(loss, "loss with the sampling weights", "fig-losses")
     return drawn + by_images(bits, "bits per dimension (bound)", "fig-bits")
 
