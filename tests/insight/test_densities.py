@@ -1,5 +1,7 @@
 """Runs that draw their times by a density: what their log and their weights have is judged by means over it."""
 
+import shutil
+
 import pytest
 import torch
 from invented import STATS, facts, said
@@ -9,7 +11,7 @@ from unstir.insight.doctor import examine
 from unstir.insight.facts import NO_SAMPLES, Errors
 from unstir.insight.gather import gather
 from unstir.insight.image_stats import learns_nothing, outputs_nothing
-from unstir.insight.sampled import training_times
+from unstir.insight.sampled import squared_errors, training_times
 from unstir.runs import build
 from unstir.train.trainer import Trainer
 
@@ -127,8 +129,12 @@ def test_without_a_density_they_are_the_first_of_equal_parts(times):
     assert training_times(config, 8).tolist() == [1, 3, 6, 8, 11, 13, 16, 18]
 
 
-def test_the_errors_of_its_weights_are_those_of_its_log(healthy):
+def test_the_errors_of_its_weights_are_those_of_its_log(healthy, tmp_path):
     facts = gather(healthy)
     logged = sum(line["loss"] for line in facts.lines[-3:]) / 3
     for errors in (facts.errors.raw, facts.errors.average):
         assert errors.mean().item() == pytest.approx(logged, rel=0.15)
+    assert not torch.equal(facts.errors.raw, facts.errors.average)
+    shutil.copytree(healthy, tmp_path / "slim", ignore=shutil.ignore_patterns("checkpoints"))
+    slim = squared_errors(facts.run, gather(tmp_path / "slim", samples=False).loaded, facts.store)
+    assert slim.raw is None and torch.equal(slim.average, facts.errors.average)
