@@ -16,11 +16,11 @@ def finding(check, severity="problem"):
 
 
 def test_the_remedies_of_problems_and_warnings_are_all_that_is_advised():
-    findings = explained([finding("brightness"), finding("learning-rate", "warning")])
+    findings = explained([finding("brightness"), finding("not-learned", "warning")])
     (name,) = advice(runs.good(), findings)
     mend = by_name(runs.good(), findings)[name]
     assert advice(runs.good()) == ["fewer calls"] and mend.text.endswith("`mend.it=1`.")
-    assert mend.figure == "doctor" and name == "mend learning-rate"
+    assert mend.figure == "doctor" and name == "mend not-learned"
     assert advice(runs.good(), [finding("few-images", "note")]) == ["fewer calls"]
 
 

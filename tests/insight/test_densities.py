@@ -92,7 +92,7 @@ def test_the_ends_of_paths_are_not_held_against_errors_of_single_times(healthy):
         "unmeasured": NO_SAMPLES,
     }
     plain, other = (examine(facts(**parts, **settings)) for settings in ({}, distilled))
-    of_times = {"not-learned", "learning-rate", "average-behind"}
+    of_times = {"not-learned", "average-behind"}
     assert of_times <= {each.check for each in plain.findings}
     assert not of_times & {each.check for each in other.findings} and not of_times & {*other.checked}
     assert of_times <= other.skipped.keys()

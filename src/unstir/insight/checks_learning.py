@@ -9,6 +9,7 @@ brightness is decided.
 import math
 from collections.abc import Iterator
 from itertools import pairwise
+from statistics import fmean
 
 from unstir.insight.facts import Errors, Facts, Samples
 from unstir.insight.findings import Finding, Severity, check
@@ -106,45 +107,24 @@ def _still_falling(facts: Facts, held_out: Lines) -> Iterator[Finding]:
         yield Finding("warning", evidence, longer(facts), last.rate, STEEP)
 
 
-def _unlearned(facts: Facts, lines: Lines, images: ImageStats) -> tuple[float, float] | None:
-    """The error of the last lines and the limit that it has not come below; None where it has, or it is too early."""
-    errors = logged_errors(lines[-3:])
-    if not errors:
-        return None
-    if not facts.finished and _images_seen(facts) < ENOUGH_IMAGES:
-        return None
-    limit, mean = learns_nothing(facts.run, images.mean, images.std), sum(errors) / len(errors)
-    return (mean, limit) if mean > limit else None
-
-
-def _images_seen(facts: Facts) -> int:
-    seen: int = facts.lines[-1]["step"] * facts.run.config.train.batch_size
-    return seen
-
-
-@check("learning-rate", "training diverged, for the learning rate is too high", of_training=True, single_times=True)
-def _learning_rate(facts: Facts, lines: Lines, images: ImageStats) -> Iterator[Finding]:
-    """A rate at which training diverged: nothing was learned, and the error rose above that of an untrained network."""
-    train = facts.run.config.train
-    untrained = outputs_nothing(facts.run, images.mean, images.std)
-    peak = max(logged_errors(lines), default=0.0)
-    unlearned = _unlearned(facts, lines, images)
-    if unlearned is None or peak <= PEAK * untrained:
-        return
-    ended, limit = unlearned
-    evidence = f"""with train.lr={train.lr:g} the squared error reached {peak:.3g}, where an untrained network has
-        {untrained:.3g}, and is {ended:.3g} at the end, where the data's mean and variance alone give {limit:.3g}; a
-        peak of at most {PEAK:g} times the untrained network's is usual"""
-    yield Finding("problem", evidence, lower_rate(facts.run.config), peak / untrained, PEAK)
-
-
 @check("not-learned", "the network has not learned to see images", of_training=True, single_times=True)
 def _not_learned(facts: Facts, lines: Lines, images: ImageStats) -> Iterator[Finding]:
-    if unlearned := _unlearned(facts, lines, images):
-        evidence = f"""after {_images_seen(facts)} images the squared error is {unlearned[0]:.3g}; the data's mean and
-            variance alone give {unlearned[1]:.3g}"""
+    """An error that stays above that of the data's mean and variance alone; diverged where it passed an output of 0."""
+    errors, seen = logged_errors(lines), lines[-1]["step"] * facts.config.train.batch_size
+    if not errors or not (facts.finished or seen >= ENOUGH_IMAGES):
+        return
+    ended, limit = fmean(errors[-3:]), learns_nothing(facts.run, images.mean, images.std)
+    peak, untrained = max(errors), outputs_nothing(facts.run, images.mean, images.std)
+    evidence = f"""after {seen} images the squared error is {ended:.3g}; the data's mean and variance alone give
+        {limit:.3g}"""
+    if ended > limit and peak > PEAK * untrained:
+        evidence += f"""; it reached {peak:.3g}, where an untrained network has {untrained:.3g}, and at most {PEAK:g}
+            times that is usual"""
+        says = "training diverged, for the learning rate is too high"
+        yield Finding("problem", evidence, lower_rate(facts.config), peak / untrained, PEAK, says=says)
+    elif ended > limit:
         remedy = longer(facts) if facts.finished else "let it go on; if this stays, begin a new run with a higher rate"
-        yield Finding("problem", evidence, remedy, *unlearned)
+        yield Finding("problem", evidence, remedy, ended, limit)
 
 
 @check("average-behind", "the averaged weights are worse than the raw ones", of_training=True, single_times=True)

@@ -20,7 +20,6 @@ EXPLAINS: dict[str, tuple[str, ...]] = {
     "copies": ("leak", "collapse", "overfit"),
     "classes": ("collapse",),
     "few-images": ("overfit",),
-    "learning-rate": ("not-finite",),
     "not-finite": ("weights-finite", "loss-rises"),
     "weights-finite": ("average-behind",),
     "loss-rises": ("not-learned",),
