@@ -114,9 +114,9 @@ def _files(run: Run) -> tuple[tuple[SavedFile, ...], Checkpoint | None]:
                     problem = f"{path} is a {loaded.kind} file where {kind} ones are kept"
                 else:
                     newest = [max([loaded, *newest], key=lambda it: (it.step, it.kind == "full"))]
-            except FileNotFoundError:
-                return _files(run)
-            except UserError as error:
+            except (UserError, FileNotFoundError) as error:
+                if not path.exists() and not path.is_symlink():
+                    return _files(run)
                 problem = str(error)
             files.append(SavedFile(step, path, kind, problem))
             count(done, len(listed))
