@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from unstir.insight.wording import brief, count, passes, percent, sentence, times, typed, with_error
+from unstir.insight.wording import brief, count, percent, sentence, times, typed, with_error
 from unstir.progress import duration
 
 SHOWN = [
@@ -27,7 +27,6 @@ SHOWN = [
         29: "29 seconds", 200: "3.3 minutes", 4799: "80 minutes", 5976: "100 minutes", 86_400: "24 hours",
         266_500: "3.1 days", 3e9: "34,722 days",
     }),
-    (lambda images: passes(images, 1498), {192_000: "128 times each image", 3008: "2.0 times each image"}),
     (lambda code: typed(code, "my runs/a"), {
         "train.lr=3e-05": "--train.lr 3e-05", "data.flip=True": "--data.flip", "ema=False": "--no-ema",
         "data.flip=False": "--data.no-flip", "/data/a b=c": "/data/a b=c",

@@ -121,17 +121,15 @@ def of_samples(
 
 def check_files(path: Path, exported: Path | None) -> None:
     """Raise UserError for a page or a file of figures that cannot be written."""
-    _check_file(path, "out", ".html")
-    for target in tables.targets(exported) if exported else ():
-        _check_file(target, "exported", target.suffix)
-
-
-def _check_file(path: Path, key: str, suffix: str) -> None:
-    if path.suffix.lower() != suffix.lower():
-        raise UserError(key, path, f"must end in {suffix}")
-    check_file(path, key)
-    if path.is_file() and path.stat().st_size and not _is_ours(path):
-        raise UserError(key, path, "is there and was not written by unstir report", "delete it, or name another file")
+    files = [("out", path, ".html")]
+    files += [("exported", file, file.suffix) for file in tables.targets(exported)] if exported else []
+    for key, file, suffix in files:
+        if file.suffix.lower() != suffix.lower():
+            raise UserError(key, file, f"must end in {suffix}")
+        check_file(file, key)
+        if file.is_file() and file.stat().st_size and not _is_ours(file):
+            remedy = "delete it, or name another file"
+            raise UserError(key, file, "is there and was not written by unstir report", remedy)
 
 
 def _is_ours(path: Path) -> bool:

@@ -14,7 +14,7 @@ from unstir.data import Store
 from unstir.errors import UserError, printable
 from unstir.insight.facts import Facts, Reported, chain_key
 from unstir.insight.numbers import is_number, numbers
-from unstir.insight.wording import brief, count, passes, with_error
+from unstir.insight.wording import brief, count, with_error
 from unstir.metrics.evaluation import Evaluation, of_images
 from unstir.metrics.evaluation import shown as shown_value
 from unstir.metrics.figures import Figure, Shown, in_columns
@@ -151,7 +151,8 @@ def cost(facts: Facts) -> list[tuple[str, str]]:
     machines = [f"{it['device']}, torch {it['torch']}" for it in events if {"device", "torch"} <= it.keys()]
     speeds = numbers(facts.lines, "images_per_second")
     pace = f", {brief(statistics.median(speeds), 3)} images/s while training" if speeds else ""
-    name, seen = "training images seen", f"{line['images']:,}, {passes(line['images'], facts.data.counts['train'])}"
+    mean = line["images"] / max(facts.data.counts["train"], 1)
+    name, seen = "training images seen", f"{line['images']:,}, {brief(mean)} times each image"
     if facts.config.kind.has_teacher:
         name, seen = "images in its batches", f"{line['images']:,}"
     training = {

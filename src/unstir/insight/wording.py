@@ -70,12 +70,6 @@ def times(ratio: float) -> str:
     return f"{ratio:,.{2 if ratio < 10 else 0}f} times"
 
 
-def passes(images: int, num_train: int) -> str:
-    """How often a training image was seen, when so many were: "128 times each image"; the one way to say it."""
-    mean = images / max(num_train, 1)
-    return f"{mean:,.{1 if mean < 100 else 0}f} times each image"
-
-
 def typed(code: str, run: str = "RUN") -> str:
     """Code of a sentence as a shell takes it: ``seeds=3`` as ``--seeds 3``, and the quoted folder ``run`` for RUN."""
     if not re.match(r"unstir |[a-z][\w.]*=", code):
