@@ -1,22 +1,13 @@
-"""What the doctor draws and measures: how many images, at which times, of which weights, and when nothing."""
+"""What is gathered of a run: which bound, and why nothing is drawn."""
 
 from types import SimpleNamespace
 
 import pytest
 
-from unstir.insight import sampled as module
 from unstir.insight.facts import MISSING, Facts
 from unstir.insight.gather import newest_bound
-from unstir.insight.sampled import affordable, measured
+from unstir.insight.sampled import with_samples
 from unstir.runs import lines
-
-
-def test_as_many_images_as_some_seconds_compute_and_no_fewer_than_16(monkeypatch):
-    run = SimpleNamespace(config="config", data=SimpleNamespace(shape=(3, 8, 4)))
-    monkeypatch.setattr(module.build, "forward_flops", lambda *of: {("config", 8, 4): 1e9}[of])
-    for calls, num in ((1, 64), (20, 64), (24, 62), (50, 30), (93, 16), (94, 16), (1000, 16)):
-        assert affordable(run, calls, 64) == num
-    assert affordable(run, 2, 256) == 256 and affordable(run, 10, 256) == 150
 
 
 @pytest.mark.parametrize(
@@ -29,11 +20,11 @@ def test_as_many_images_as_some_seconds_compute_and_no_fewer_than_16(monkeypatch
         ((2, (1, 8, 8)), "weights", 3, "the data has no labels"),
     ],
 )
-def test_without_data_that_fits_or_weights_nothing_is_measured(store, loaded, classes, reason):
+def test_without_data_that_fits_or_weights_nothing_is_drawn(store, loaded, classes, reason):
     config = SimpleNamespace(model=SimpleNamespace(num_classes=classes))
     run = SimpleNamespace(data=SimpleNamespace(shape=(1, 8, 8)), config=config)
     there = store and SimpleNamespace(count=lambda split: store[0], shape=store[1], labelled=False)
-    assert measured(Facts(run=run, store=there, loaded=loaded)).unmeasured == reason
+    assert with_samples(Facts(run=run, store=there, loaded=loaded)).unmeasured == reason
 
 
 def test_of_bounds_the_newest_by_the_usual_settings_is_gathered(tmp_path):

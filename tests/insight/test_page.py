@@ -74,7 +74,7 @@ def test_the_page_names_every_check_that_was_not_made_and_how_to_make_it(report,
     section = next(element for element in parsed(report).iter("section") if element.get("id") == "doctor")
     checked, skipped = "".join(section.itertext()).split("Checked: ")[1].split("Not checked: ")
     names = {text: set(re.findall(r"[a-z]+(?:-[a-z]+)*", text.split(" (")[0])) for text in (checked, skipped)}
-    assert names[checked] | names[skipped] == set(CHECKS) and {"brightness", "average-behind"} <= names[skipped]
+    assert names[checked] | names[skipped] == set(CHECKS) and {"brightness", "collapse"} <= names[skipped]
 
 
 def test_classes_have_their_names_real_images_and_samples(report, run):

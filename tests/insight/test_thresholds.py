@@ -12,7 +12,7 @@ from invented import STATS, facts, said
 from unstir.insight import checks_folder as setup
 from unstir.insight import checks_learning as learning
 from unstir.insight.doctor import CHECKS
-from unstir.insight.facts import Errors, Samples, SavedFile
+from unstir.insight.facts import Samples, SavedFile
 
 
 @pytest.mark.parametrize(
@@ -194,22 +194,6 @@ def test_a_clip_is_advised_where_there_is_none(clip, named, known):
     lines = tuple({"step": 100, "loss": loss} for loss in (2.7, 0.9, 0.9, 0.9))
     (found,) = CHECKS["not-learned"].find(facts(lines=lines, train__clip=clip), lines, STATS)
     assert ("train.clip=1" in found.remedy) is named
-
-
-@pytest.mark.parametrize(
-    ("times", "step", "expected"),
-    [(1.05, 100, None), (1.1, 100, None), (1.2, 100, "warning"), (1.5, 100, "warning"), (1.6, 99, "warning"),
-     (1.6, 100, "problem")],
-)  # fmt: skip
-def test_an_average_behind_its_weights(times, step, expected):
-    raw = torch.tensor([10.0, 30.0] * 20, dtype=torch.float64)
-    found = said("average-behind", facts(step=step), Errors(raw, raw * times))
-    assert found == (expected and (expected, pytest.approx(times), 1.1))
-    unsure = torch.tensor([1.0, 3.0], dtype=torch.float64), torch.tensor([0.2, 4.6], dtype=torch.float64)
-    assert said("average-behind", facts(), Errors(*unsure)) is None
-    for errors in (Errors(None, raw), Errors(raw, None)):
-        assert said("average-behind", facts(), errors) is None
-    assert said("average-behind", facts(), Errors(raw * 0, raw)) == ("problem", math.inf, 1.1)
 
 
 def images(*rows):

@@ -23,13 +23,13 @@ STYLES = {"problem": "bold red", "warning": "yellow", "note": "dim"}
 def doctor(run: RunFolder, /, *, store: StoreFolder = None, samples: bool = True, json_: bool = False) -> int:
     """Examine a run, finished or in training: what is wrong, the measurement, and the setting that helps.
 
-    It draws images and measures losses, in seconds. The status is 1 for a problem, else 0; warnings and notes do not
+    It draws images, in seconds. The status is 1 for a problem, else 0; warnings and notes do not
     count.
 
     Example: `unstir doctor runs/mnist`
 
     Args:
-        samples: Draw images and measure losses; --no-samples is quicker and reads files, settings and metrics alone.
+        samples: Draw images; --no-samples is quicker and reads files, settings and metrics alone.
         json_: Print the findings as JSON.
     """
     from unstir.insight.doctor import diagnose

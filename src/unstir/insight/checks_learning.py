@@ -1,4 +1,4 @@
-"""Checks of what was learned: how the loss went, the average of the weights, and the images that are drawn with it.
+"""Checks of what was learned: how the loss went, the weights, and the images that are drawn with them.
 
 Lines of metrics.jsonl are means over some steps. Rises are compared with the scatter of the log itself, from the
 differences of neighbours, so that logs of single small batches raise no alarm. Images are compared with real ones of
@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from itertools import pairwise
 from statistics import fmean
 
-from unstir.insight.facts import Errors, Facts, Samples
+from unstir.insight.facts import Facts, Samples
 from unstir.insight.findings import Finding, Severity, check
 from unstir.insight.held_out import STEEP, last_stretch
 from unstir.insight.image_stats import ImageStats, learns_nothing, outputs_nothing
@@ -19,14 +19,13 @@ from unstir.insight.numbers import Lines, is_number, logged_errors, median, numb
 from unstir.insight.wording import times
 from unstir.runs.checkpoint import Checkpoint
 from unstir.runs.config import Config
-from unstir.significance import Estimate, counted, difference, paired, two_sample
+from unstir.significance import Estimate, counted, difference, two_sample
 
 # Thresholds; docs/doctor.md has what trained runs measure.
 RISE = 1.15  # the last quarter of the lines over the best
 FEWEST = 8  # lines; with fewer there is no verdict on a trend
 PEAK = 1.3  # times the error of an output of 0, which a network whose rate is not too high never exceeds
 ENOUGH_IMAGES = 20_000  # seen: trained runs then have half the error of a denoiser that knows mean and variance alone
-BEHIND_WARNING, BEHIND_PROBLEM = 1.1, 1.5  # times the loss of the raw weights
 BRIGHTER = 0.15  # of the standard deviation of the data's values: a shift of the mean that can be seen
 ALIKE = 0.5  # of the data's variance between images
 
@@ -125,26 +124,6 @@ def _not_learned(facts: Facts, lines: Lines, images: ImageStats) -> Iterator[Fin
     elif ended > limit:
         remedy = longer(facts) if facts.finished else "let it go on; if this stays, begin a new run with a higher rate"
         yield Finding("problem", evidence, remedy, ended, limit)
-
-
-@check("average-behind", "the averaged weights are worse than the raw ones", of_training=True, single_times=True)
-def _average_behind(facts: Facts, errors: Errors) -> Iterator[Finding]:
-    """An average whose loss is clearly above that of the weights it averages, on the same images, times and noise."""
-    if errors.raw is None or errors.average is None:
-        return
-    behind = paired(errors.raw.tolist(), errors.average.tolist())
-    average, raw = errors.average.mean().item(), errors.raw.mean().item()
-    ratio = average / raw if raw else math.inf
-    if ratio > BEHIND_WARNING and (behind.positive or not math.isfinite(ratio)):
-        sure, num = f"{behind.errors:.0f} standard errors, ", len(errors.raw)
-        if not math.isfinite(behind.errors):
-            sure = f"not finite for {int((~errors.average.isfinite()).sum())} of "
-        evidence = f"""the squared error of the average is {average:.4g}, that of the raw weights {raw:.4g}:
-            {times(ratio)} ({sure}{num} training images); at most {BEHIND_WARNING} is usual"""
-        remedy = """sample with `ema=False`; in a new run set `train.ema_warmup=True`, a lower `train.ema_decay=0.999`,
-            or a learning rate that falls, `train.lr_schedule=cosine`"""
-        severe = ratio > BEHIND_PROBLEM and facts.finished
-        yield Finding("problem" if severe else "warning", evidence, remedy, ratio, BEHIND_WARNING)
 
 
 @check("weights-finite", "the saved weights are not finite")

@@ -28,7 +28,7 @@ MISSING = {
     "store": "the data is not there",
     "images": "the data is not there",
 }
-"""Why a part of the facts is None or empty. Samples and errors have several reasons: `Facts.unmeasured`."""
+"""Why a part of the facts is None or empty. Samples have several reasons: `Facts.unmeasured`."""
 
 NO_SAMPLES = "no images were drawn for it; `unstir doctor RUN` makes these checks in seconds"
 """The reason where nothing was to be drawn."""
@@ -56,17 +56,6 @@ class Samples:
     chain: str
 
 
-@dataclass(frozen=True, eq=False)
-class Errors:
-    """Mean squared errors of training images, float64 [N], with the same times and noise, in evaluation mode.
-
-    Of the ``raw`` weights and of the ``average``; None where the newest file has only one of them.
-    """
-
-    raw: Tensor | None
-    average: Tensor | None
-
-
 @dataclass(frozen=True, kw_only=True)
 class Speed:
     """Seconds per image by chain name (`chain_key`), on ``machine``, ``num`` images at once; ``date`` is ISO 8601."""
@@ -87,11 +76,11 @@ class Facts:
     """A run as its folder has it. What cannot be had is None or empty, and `why_not` has the reason.
 
     ``lines`` are those of metrics.jsonl, ``held_out`` those of held_out.jsonl, ``files`` every checkpoint with what is
-    wrong with it, ``loaded`` the newest that is whole, ``images`` the statistics of the ``store``. ``samples`` and
-    ``errors`` are drawn and measured for the doctor; ``unmeasured`` says why they are missing. ``by_step`` are
-    evaluations of several saved steps by one protocol, by rising step; ``by_chain`` evaluations of the last of these
-    steps by several samplers and calls, alike in everything else. ``bound`` is what `unstir likelihood` wrote of
-    held-out images; ``speed`` is how long samplers take.
+    wrong with it, ``loaded`` the newest that is whole, ``images`` the statistics of the ``store``. ``samples`` are
+    drawn for the doctor; ``unmeasured`` says why they are missing. ``by_step`` are evaluations of several saved steps
+    by one protocol, by rising step; ``by_chain`` those of the last of these steps by several samplers and calls, alike
+    in everything else. ``bound`` is what `unstir likelihood` wrote of held-out images; ``speed`` is how long samplers
+    take.
     """
 
     run: Run
@@ -104,7 +93,6 @@ class Facts:
     held_out: Lines = ()
     images: ImageStats | None = None
     samples: Samples | None = None
-    errors: Errors | None = None
     unmeasured: str = ""
     by_step: tuple[Evaluation, ...] = ()
     by_chain: tuple[Evaluation, ...] = ()

@@ -21,10 +21,9 @@ EXPLAINS: dict[str, tuple[str, ...]] = {
     "classes": ("collapse",),
     "few-images": ("overfit",),
     "not-finite": ("weights-finite", "loss-rises"),
-    "weights-finite": ("average-behind",),
+    "weights-finite": OF_SAMPLES,
     "loss-rises": ("not-learned",),
-    "not-learned": ("still-falling", "average-behind"),
-    "average-behind": OF_SAMPLES,
+    "not-learned": ("still-falling",),
     "still-falling": OF_SAMPLES,
 }
 """What each finding explains, and with it all that these explain, where both are present; the first such cause counts.

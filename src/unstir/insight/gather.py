@@ -11,7 +11,7 @@ from unstir.data import Store
 from unstir.errors import UserError
 from unstir.insight.facts import NO_SAMPLES, Facts, SavedFile, Speed
 from unstir.insight.image_stats import image_stats
-from unstir.insight.sampled import measured
+from unstir.insight.sampled import with_samples
 from unstir.metrics.evaluation import Evaluation, saved, unlike
 from unstir.metrics.likelihood import Likelihood
 from unstir.metrics.likelihood import read as read_likelihood
@@ -65,7 +65,7 @@ def gather(
     )
     if samples and loaded is not None and _refusal(check_same, run, loaded):
         return replace(facts, unmeasured="the weights were trained with other settings or other data")
-    return measured(facts) if samples else facts
+    return with_samples(facts) if samples else facts
 
 
 def _refusal(check: Callable[..., object], *args: object) -> str:
