@@ -5,6 +5,7 @@ import math
 from pathlib import Path
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 from invented import STATS, facts, said
@@ -107,6 +108,36 @@ def test_overfitting_is_looked_for_at_the_level_of_the_largest_of_all_looks():
     assert found(best, look(20, 1.09, 0.9))[::2] == ("warning", 3.5)
     assert found(best, look(20, 1.11, 0.9))[::2] == ("problem", 3.5)
     assert found(first, best, look(20, 1.15, 0.9))[2] == pytest.approx(math.sqrt(3.5**2 + 2 * math.log(2)))
+
+
+def lines(step, held_out, train):
+    """A line of held_out.jsonl for these losses of images."""
+    mean = lambda values: [float(np.mean(values))] * 3
+    return {
+        "step": step, "images": 8 * step, "train": mean(train), "held_out": mean(held_out),
+        "of_train": list(map(float, train)), "of_held_out": list(map(float, held_out)),
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("rise", "change", "unrest", "severity"),
+    [
+        (0.02, -0.02, 0.005, "problem"),
+        (0.005, -0.02, 0.005, "warning"),
+        (0.003, -0.0001, 0.1, None),  # what training images do is not known well enough to tell the splits apart
+        (0.001, -0.02, 0.005, None),  # the held-out loss may have stayed where it was
+        (0.02, +0.0001, 0.005, "problem"),  # remembered already: there is nothing left to fall
+        (0.02, +0.01, 0.005, None),  # the network fails at both
+    ],
+)
+def test_overfitting_is_a_rise_that_surely_exceeds_the_change_in_training(rise, change, unrest, severity):
+    generator = np.random.default_rng(0)
+    images, others = generator.normal(0.1, 0.04, (2, 128))  # from image to image far more than what is looked for
+    exactly = lambda mean, std: mean + std * (noise := generator.normal(0, 1, 128)) - std * noise.mean()
+    seen = (lines(1000, others, images), lines(3000, others + exactly(rise, 0.005), images + exactly(change, unrest)))
+    known = CHECKS["overfit"].run(facts(held_out=seen))
+    assert [it.severity for it in known] == ([severity] if severity else [])
+    assert not severity or ("checkpoint=1000" in known[0].remedy and 0 < known[0].figure < 100)
 
 
 def test_what_is_left():
