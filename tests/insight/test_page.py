@@ -91,7 +91,7 @@ def test_a_run_without_anything_measured_has_a_page_that_says_so(run, store, tmp
     path = tmp_path / "bare.html"
     page.write(bare, None, path)
     text = " ".join(parsed(path).itertext())
-    assert "Not evaluated" in text and "Nearest images" not in text
+    assert text.count("Not evaluated") == text.count("Not measured") == 1 and "Nearest images" not in text
     page.write(bare, store, path)
     text = " ".join(parsed(path).itertext())
     assert "the classifier" not in text
@@ -119,3 +119,21 @@ def test_names_from_outside_are_escaped(run, other, store, tmp_path):
     compared.write([Run.open(odd), other], [store, store], tmp_path / "both.html")
     for path in (tmp_path / "page.html", tmp_path / "both.html"):
         assert r"<i>caf\u202e\x1b[31m<i>" in text_of(path) and not list(parsed(path).iter("i"))
+
+
+def test_figures_of_other_weights_and_damaged_ones_are_left_out_and_said(run, other, store, tmp_path, command):
+    shutil.copytree(run.path, tmp_path / "run")
+    folder, last = tmp_path / "run" / "evaluation", gather(run.path, samples=False).last
+    theirs = {it.name(): it for it in saved(other)}[last.name()]
+    (folder / f"{last.name()}.json").write_bytes((other.path / "evaluation" / f"{theirs.name()}.json").read_bytes())
+    damaged = next(path for path in folder.glob("step1-*.json"))
+    for path in (damaged, tmp_path / "run" / "speed.json"):
+        path.write_bytes(path.read_bytes().replace(b"0", b"1", 1))
+    known = gather(tmp_path / "run", samples=False)
+    assert last.name() not in {it.name() for it in (*known.by_step, *known.by_chain)} and known.speed is None
+    (finding,) = [it for it in examine(known).findings if it.check == "figures"]
+    page.write(Run.open(tmp_path / "run"), store, path := tmp_path / "page.html")
+    compared.write([Run.open(tmp_path / "run"), other], [store, store], both := tmp_path / "both.html")
+    for name in (f"{last.name()}.json is of weights of step 12", f"{damaged.name} is damaged", "speed.json is damaged"):
+        assert all(name in text for text in (finding.evidence, text_of(path), text_of(both)))
+    assert tables.plus_minus(theirs.main().value, theirs.main().error) not in text_of(path)

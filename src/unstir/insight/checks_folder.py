@@ -48,6 +48,13 @@ def _logs(facts: Facts) -> Iterator[Finding]:
         yield Finding("problem", "; ".join(missing), "restore it from a copy", len(missing), 0, says=says)
 
 
+@check("figures", "figures of the run are left out")
+def _figures(facts: Facts) -> Iterator[Finding]:
+    if facts.left_out:
+        evidence, num = "; ".join(facts.left_out), len(facts.left_out)
+        yield Finding("warning", evidence, "delete these files; `unstir report RUN` measures what is missing", num, 0)
+
+
 @check("settings", "the weights were trained with other settings or other data")
 def _settings(facts: Facts, loaded: Checkpoint) -> Iterator[Finding]:
     if facts.settings_problem:

@@ -80,7 +80,7 @@ class Facts:
     drawn for the doctor; ``unmeasured`` says why they are missing. ``by_step`` are evaluations of several saved steps
     by one protocol, by rising step; ``by_chain`` those of the last of these steps by several samplers and calls, alike
     in everything else. ``bound`` is what `unstir likelihood` wrote of held-out images; ``speed`` is how long samplers
-    take.
+    take. ``left_out`` names the files of figures that are damaged or of other weights than the run's.
     """
 
     run: Run
@@ -98,6 +98,7 @@ class Facts:
     by_chain: tuple[Evaluation, ...] = ()
     bound: Likelihood | None = None
     speed: Speed | None = None
+    left_out: tuple[str, ...] = ()
 
     @property
     def name(self) -> str:

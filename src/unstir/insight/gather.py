@@ -12,7 +12,7 @@ from unstir.errors import UserError
 from unstir.insight.facts import NO_SAMPLES, Facts, SavedFile, Speed
 from unstir.insight.image_stats import image_stats
 from unstir.insight.sampled import with_samples
-from unstir.metrics.evaluation import Evaluation, saved, unlike
+from unstir.metrics.evaluation import FOLDER, Evaluation, saved, unlike
 from unstir.metrics.likelihood import Likelihood
 from unstir.metrics.likelihood import read as read_likelihood
 from unstir.progress import counting
@@ -46,7 +46,12 @@ def gather(
         with suppress(UserError):
             run = replace(run, config=toml.from_dict(loaded.config, str(run.path)))
     lines, (run, opened, store_problem) = tuple(run.metrics()), _store(run, store)
-    by_step, by_chain = _comparable(saved(run), protocol)
+    evaluations, left_out = own_evaluations(run)
+    by_step, by_chain = _comparable(evaluations, protocol)
+    since = by_step[-1].step if by_step else (run.saved_steps() or [0])[-1]
+    bound, other_bounds = own_bound(run, since)
+    speed, file = read_speed(run), run.path / SPEED
+    damaged = [f"{file} is damaged"] if speed is None and file.exists() else []
     facts = Facts(
         run=run,
         lines=lines,
@@ -60,8 +65,9 @@ def gather(
         unmeasured=NO_SAMPLES,
         by_step=by_step,
         by_chain=by_chain,
-        bound=newest_bound(run, since=by_step[-1].step if by_step else (run.saved_steps() or [0])[-1]),
-        speed=read_speed(run),
+        bound=bound,
+        speed=speed,
+        left_out=(*left_out, *other_bounds, *damaged),
     )
     if samples and loaded is not None and _refusal(check_same, run, loaded):
         return replace(facts, unmeasured="the weights were trained with other settings or other data")
@@ -144,23 +150,53 @@ def _comparable(
     return group(max(matching or last, key=weight)) if last else ((), ())
 
 
-def newest_bound(run: Run, since: int) -> Likelihood | None:
-    """The newest bound on held-out images that `unstir likelihood` wrote by its usual settings; None where none is.
+def own_evaluations(run: Run) -> tuple[list[Evaluation], list[str]]:
+    """The evaluations of weights that the run has, by rising step, and what is wrong with the other files of them."""
+    hashes: dict[tuple[int, Any], str] = {}
+    result, wrong = [], dict.fromkeys(sorted((run.path / FOLDER).glob("*.json")), "is damaged")
+    for item in saved(run):
+        key, path = (item.step, item.protocol["ema"]), run.path / FOLDER / f"{item.name()}.json"
+        hashes[key] = hashes.get(key) or _hash_of(run, *key)
+        if item.weights.split()[:1] == [hashes[key]]:
+            result.append(item)
+            wrong.pop(path, None)
+        else:
+            wrong[path] = f"is of weights of step {item.step} that the run does not have"
+    return result, [f"{path} {why}" for path, why in wrong.items()]
 
-    Of one step, every term and all images go first. None of a step before ``since`` is taken: the run has left these
-    weights behind.
+
+def _hash_of(run: Run, step: int, ema: bool | float) -> str:
+    """The hash of the weights of a step; "" where they were not saved or are damaged."""
+    try:
+        return run.model(step, ema=ema).weights_sha256
+    except UserError:
+        return ""
+
+
+def own_bound(run: Run, since: int) -> tuple[Likelihood | None, list[str]]:
+    """The newest bound on held-out images that `unstir likelihood` wrote by its usual settings, and what is wrong.
+
+    None where there is none of a step from ``since`` on: the run has left older weights behind. Every term and all
+    images go first.
     """
-    read = filter(None, map(read_likelihood, sorted((run.path / "likelihood").glob("*.json"))))
+    paths = sorted((run.path / "likelihood").glob("*.json"))
+    read = {path: result for path in paths if (result := read_likelihood(path)) is not None}
+    wrong = [f"{path} is damaged" for path in paths if path not in read]
 
     def usual(how: Mapping[str, Any]) -> bool:
         settings = how.get("ema") is True and how.get("clip") and how.get("variance") != "small"
         return how["split"] == "held_out" and how["step"] >= since and bool(settings)
 
-    def rank(result: Likelihood) -> tuple[int, bool, bool, int]:
-        how = result.protocol
-        return how["step"], how["calls"] == how["T"], how.get("dtype") == "float32", result.num
+    def rank(path: Path) -> tuple[int, bool, bool, int]:
+        how = read[path].protocol
+        return how["step"], how["calls"] == how["T"], how.get("dtype") == "float32", read[path].num
 
-    return max((it for it in read if usual(it.protocol)), key=rank, default=None)
+    for path in sorted((path for path in read if usual(read[path].protocol)), key=rank, reverse=True):
+        step = read[path].protocol["step"]
+        if read[path].protocol.get("weights") == _hash_of(run, step, ema=True):
+            return read[path], wrong
+        wrong.append(f"{path} is of weights of step {step} that the run does not have")
+    return None, wrong
 
 
 def read_speed(run: Run) -> Speed | None:

@@ -71,10 +71,13 @@ def write(
 
 
 def in_words(statements: Sequence[Statement], limitations: Sequence[str]) -> dict[str, Any]:
-    """What a page says: the summary, all statements by topic, the rule they keep, and what they cannot say."""
-    of_topic = {title: [it for it in statements if it.topic == topic] for topic, title in TITLES.items()}
+    """What a page says: the summary, statements by topic and what is missing, their rule, and what they cannot say."""
+    missing = "; ".join(it.text for it in statements if it.verdict == "missing")
+    measured = [it for it in statements if it.verdict != "missing"]
+    of_topic = {title: [it for it in measured if it.topic == topic] for topic, title in TITLES.items()}
     topics = [(title, statements) for title, statements in of_topic.items() if statements]
-    return {"summary": summary(statements), "rule": MULTIPLICITY, "topics": topics, "limitations": limitations}
+    texts = {"rule": MULTIPLICITY, "topics": topics, "missing": missing, "limitations": limitations}
+    return {"summary": summary(statements), **texts}
 
 
 def write_page(path: Path, template: str, shown: dict[str, Any], run: str = "RUN") -> None:
