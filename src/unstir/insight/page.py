@@ -33,9 +33,14 @@ MADE_BY = b"<footer>Made by unstir "  # of every page (templates/base.html)
 
 
 def with_code(text: str, run: str = "RUN") -> Markup:
-    """Escaped text in which `this` is code as it is `typed`, and +- is the sign."""
-    parts = enumerate(text.replace("+-", "±").split("`"))
-    return Markup("").join(Markup("<code>{}</code>").format(typed(it, run)) if at % 2 else it for at, it in parts)
+    """Escaped text in which `this` is code as it is `typed`, of words that stay whole, as a value with its error does."""
+
+    def code(words: str) -> Markup:
+        spans = (Markup("<span>{}</span>").format(word) for word in words.split(" "))
+        return Markup("<code>{}</code>").format(Markup(" ").join(spans))
+
+    parts = enumerate(text.replace(" +- ", "\N{NO-BREAK SPACE}±\N{NO-BREAK SPACE}").split("`"))
+    return Markup("").join(code(typed(it, run)) if at % 2 else it for at, it in parts)
 
 
 def write(
