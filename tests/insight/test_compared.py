@@ -34,7 +34,7 @@ def test_figures_are_those_of_the_protocol_by_which_there_are_most(run, other, m
     runs, of = [run, other], {each.path: saved(each) for each in (run, other)}
     for once, each in zip(compared.same_protocol(runs)[0], runs, strict=True):
         of[each.path].append(replace(once, protocol={**once.protocol, "steps": 7}))
-    monkeypatch.setattr(compared, "saved", lambda run: of[run.path])
+    monkeypatch.setattr(compared, "own_evaluations", lambda run: (of[run.path], []))
     first, second = compared.same_protocol(runs)[0]
     assert not unlike(first.protocol, second.protocol)
     num = lambda one: sum(not unlike(one.protocol, each.protocol) for found in of.values() for each in found)

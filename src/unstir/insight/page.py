@@ -33,7 +33,7 @@ MADE_BY = b"<footer>Made by unstir "  # of every page (templates/base.html)
 
 
 def with_code(text: str, run: str = "RUN") -> Markup:
-    """Escaped text in which `this` is code as it is `typed`, of words that stay whole, as a value with its error does."""
+    """Escaped text in which `this` is code as it is `typed`; its words, and a value with its error, stay whole."""
 
     def code(words: str) -> Markup:
         spans = (Markup("<span>{}</span>").format(word) for word in words.split(" "))
