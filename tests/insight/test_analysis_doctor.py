@@ -27,7 +27,7 @@ def test_the_remedies_of_problems_and_warnings_are_all_that_is_advised():
     mend = by_name(runs.good(), findings)[name]
     assert advice(runs.good()) == ["fewer calls"] and mend.text.endswith("`mend.it=1`.")
     assert mend.figure == "doctor" and name == "mend not-learned"
-    assert advice(runs.good(), [finding("few-images", "note")]) == ["fewer calls"]
+    assert advice(runs.good(), [finding("refused", "note")]) == ["fewer calls"]
 
 
 MORE = "more to gain"

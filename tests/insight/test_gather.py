@@ -6,8 +6,7 @@ import pytest
 
 from unstir.insight import gather as module
 from unstir.insight.facts import MISSING, Facts
-from unstir.insight.gather import own_bound
-from unstir.insight.sampled import with_samples
+from unstir.insight.gather import own_bound, with_samples
 from unstir.runs import lines
 
 

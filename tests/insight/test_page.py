@@ -12,6 +12,7 @@ from unstir.insight.analysis import analyse
 from unstir.insight.doctor import CHECKS, examine
 from unstir.insight.gather import gather
 from unstir.metrics.evaluation import saved
+from unstir.runs import build
 from unstir.runs.run import Run
 
 pytestmark = pytest.mark.usefixtures("quick")
@@ -26,7 +27,7 @@ def test_the_page_has_what_was_asked_of_it(report, run):
     assert set(wanted.split()) <= ids
     text = " ".join(tree.itertext())
     facts = gather(run.path, samples=False)
-    assert f"{facts.parameters:,}" in text and run.data.content_hash in text
+    assert f"{build.num_parameters(facts.config):,}" in text and run.data.content_hash in text
     assert facts.last is not None and tables.plus_minus(facts.last.main().value, facts.last.main().error) in text
 
 

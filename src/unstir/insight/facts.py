@@ -15,7 +15,6 @@ from unstir.insight.numbers import Line, Lines
 from unstir.metrics.evaluation import Evaluation
 from unstir.metrics.figures import Figure
 from unstir.metrics.likelihood import Likelihood
-from unstir.runs import build
 from unstir.runs.card import DataCard
 from unstir.runs.checkpoint import Checkpoint
 from unstir.runs.config import Config
@@ -138,11 +137,6 @@ class Facts:
         if self.last is None or self.last.step >= self.step:
             return ""
         return f"of step {self.last.step:,}, while the run is at step {self.step:,}"
-
-    @cached_property
-    def parameters(self) -> int:
-        """The number of parameters of the network."""
-        return build.num_parameters(self.config)
 
     @property
     def last_line(self) -> Line:

@@ -1,28 +1,36 @@
-"""A run's folder, read once: everything that checks, sentences and pages are made of."""
+"""A run's folder, read once, and images drawn from its weights: all that checks, sentences and pages are made of."""
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
+from itertools import cycle
 from pathlib import Path
 from typing import Any
 
-from unstir.chain import OPTIONS
+import torch
+from torch import Tensor
+
+from unstir import randomness
+from unstir.chain import FAST, OPTIONS
 from unstir.data import Store
-from unstir.errors import UserError
-from unstir.insight.facts import NO_SAMPLES, Facts, SavedFile, Speed
+from unstir.errors import NotFiniteError, UserError
+from unstir.generate.drawing import Job, sample_batches
+from unstir.insight.facts import MISSING, NO_SAMPLES, Facts, Samples, SavedFile, Speed
 from unstir.insight.image_stats import image_stats
-from unstir.insight.sampled import with_samples
 from unstir.metrics.evaluation import FOLDER, Evaluation, saved, unlike
 from unstir.metrics.likelihood import Likelihood
 from unstir.metrics.likelihood import read as read_likelihood
-from unstir.progress import counting
-from unstir.runs import checkpoint, toml
+from unstir.pixels import to_uint8
+from unstir.progress import counted, counter, counting
+from unstir.runs import build, checkpoint, toml
 from unstir.runs.checkpoint import Checkpoint
 from unstir.runs.lines import decode
-from unstir.runs.run import Run, check_same
+from unstir.runs.run import Run, check_same, model_of
 from unstir.runs.stores import compared_with
 
 SPEED = "speed.json"
+MOST_IMAGES, FEWEST_IMAGES, WORK = 64, 16, 1.5e12  # floating-point operations; some 20 s of two cores
+REAL_IMAGES = 2048
 APART = ("sampler", "steps", "calls", "spacing", *OPTIONS)  # what differs between the chains of the plot of calls
 
 
@@ -183,15 +191,13 @@ def own_bound(run: Run, since: int) -> tuple[Likelihood | None, list[str]]:
     read = {path: result for path in paths if (result := read_likelihood(path)) is not None}
     wrong = [f"{path} is damaged" for path in paths if path not in read]
 
-    def usual(how: Mapping[str, Any]) -> bool:
-        settings = how.get("ema") is True and how.get("clip") and how.get("variance") != "small"
-        return how["split"] == "held_out" and how["step"] >= since and bool(settings)
-
-    def rank(path: Path) -> tuple[int, bool, bool, int]:
+    def rank(path: Path) -> tuple[bool, int, bool, bool, int]:
         how = read[path].protocol
-        return how["step"], how["calls"] == how["T"], how.get("dtype") == "float32", read[path].num
+        usual = how["split"] == "held_out" and how["step"] >= since and how.get("ema") is True and how.get("clip")
+        usual = bool(usual) and how.get("variance") != "small"
+        return usual, how["step"], how["calls"] == how["T"], how.get("dtype") == "float32", read[path].num
 
-    for path in sorted((path for path in read if usual(read[path].protocol)), key=rank, reverse=True):
+    for path in sorted((path for path in read if rank(path)[0]), key=rank, reverse=True):
         step = read[path].protocol["step"]
         if read[path].protocol.get("weights") == _hash_of(run, step, ema=True):
             return read[path], wrong
@@ -207,3 +213,51 @@ def read_speed(run: Run) -> Speed | None:
         return result if whole and {"device", "torch"} <= result.machine.keys() else None
     except (OSError, ValueError, TypeError, AttributeError):
         return None
+
+
+def with_samples(facts: Facts) -> Facts:
+    """The facts with samples, where there are weights, and data that fits them."""
+    run, store, loaded = facts.run, facts.store, facts.loaded
+    if store is None:
+        reason = MISSING["store"]
+    elif store.count("train") < 2 or store.shape != run.data.shape:
+        reason = "the data does not fit the run"
+    elif loaded is None:
+        reason = MISSING["loaded"]
+    elif run.config.model.num_classes and not store.labelled:
+        reason = "the data has no labels"
+    else:
+        with suppress(NotFiniteError):
+            return replace(facts, samples=_draw_samples(run, loaded, store))
+        reason = "the network answers with NaN or an infinity"
+    return replace(facts, unmeasured=reason)
+
+
+def _draw_samples(run: Run, loaded: Checkpoint, store: Store) -> Samples:
+    """Images from the averaged weights by a fast sampler, with real ones to compare."""
+    steps = min(FAST.steps, run.config.diffusion.T)
+    chain = run.chain() if run.config.kind.has_teacher else FAST.changed(steps=steps)
+    of_image = build.forward_flops(run.config, *run.data.shape[1:]) * steps
+    num = max(FEWEST_IMAGES, min(MOST_IMAGES, int(WORK / of_image)))
+    job = Job(num=num, chain=chain, batch_size=num)
+    with counting("sampling", "steps") as count:
+        batches = sample_batches(model_of(run, loaded, dtype="auto"), job, on_step=counter(count, chain.steps))
+        images = torch.cat([x for _, x in batches])
+    words = f"{counted(num, 'image')} by {job.chain.sampler} in {counted(chain.steps, 'step')} from step {loaded.step}"
+    labels = run.labels.of(torch.arange(num))
+    asked = None if labels is None else labels.repeat(max(1, REAL_IMAGES // num))
+    return Samples(to_uint8(images), real_images(store, asked, REAL_IMAGES, "doctor"), words)
+
+
+def real_images(store: Store, asked: Tensor | None, num: int, name: str) -> Tensor:
+    """Training images in an order drawn for ``name``: one of each class ``asked`` for, int64 [N], else ``num`` of all.
+
+    A small class is repeated, and one without images left out.
+    """
+    order, labels = randomness.permutation(0, name, 0, store.count("train")), store.labels("train")
+    if asked is not None and labels is not None:
+        of_class = {label: cycle(order[labels[order] == label].tolist()) for label in set(asked.tolist())}
+        chosen = [next(of_class[label], None) for label in asked.tolist()]
+        order = torch.tensor([index for index in chosen if index is not None], dtype=torch.int64)
+        num = len(order)
+    return store.images("train")[order[:num]]
