@@ -10,15 +10,7 @@ import torch
 from refusals import refusing
 from unstir.errors import UserError
 from unstir.metrics import distances
-from unstir.metrics.distances import (
-    bias_of,
-    density_coverage,
-    inception_score,
-    infinite_fd,
-    infinite_needs,
-    kid,
-    precision_recall,
-)
+from unstir.metrics.distances import bias_of, inception_score, infinite_fd, infinite_needs, kid, near, radii
 from unstir.metrics.frechet import Moments, frechet_of, moments, standard_error
 from unstir.significance import effect
 
@@ -98,7 +90,12 @@ def test_the_inception_score_of_known_logits():
             inception_score(logits[:few], splits=splits)
 
 
-def radii(points, k):
+def neighbourhoods(real, fake):
+    """Precision, recall, density and coverage."""
+    return near(real, fake, radii(real))
+
+
+def sizes(points, k):
     return [sorted(math.dist(x, y) for y in points)[k] for x in points]
 
 
@@ -108,61 +105,56 @@ def covered_by(points, balls, radius):
 
 
 @pytest.mark.parametrize("chunk", [1 << 25, 300])
-@pytest.mark.parametrize("k", [1, 3, 5])
 @pytest.mark.parametrize(("scale", "shift"), [(1.0, 0.0), (0.5, 0.3), (2.0, 0.0)])
-def test_neighbourhoods_are_those_of_every_pair(k, scale, shift, chunk, monkeypatch):
+def test_neighbourhoods_are_those_of_every_pair(scale, shift, chunk, monkeypatch):
     monkeypatch.setattr(distances, "_CHUNK", chunk)
     real, fake = draw(0, 40, size=3), draw(1, 55, size=3, scale=scale, shift=shift)
     a, b = real.tolist(), fake.tolist()
-    precision = statistics.fmean(n > 0 for n in covered_by(b, a, radii(a, k)))
-    recall = statistics.fmean(n > 0 for n in covered_by(a, b, radii(b, k)))
-    assert precision_recall(real, fake, k) == pytest.approx((precision, recall), abs=1e-6)
-    density = statistics.fmean(covered_by(b, a, radii(a, k))) / k
-    coverage = statistics.fmean(any(math.dist(x, y) <= r for y in b) for x, r in zip(a, radii(a, k), strict=True))
-    assert density_coverage(real, fake, k) == pytest.approx((density, coverage), abs=1e-12)
+    precision = statistics.fmean(n > 0 for n in covered_by(b, a, sizes(a, 3)))
+    recall = statistics.fmean(n > 0 for n in covered_by(a, b, sizes(b, 3)))
+    density = statistics.fmean(covered_by(b, a, sizes(a, 5))) / 5
+    coverage = statistics.fmean(any(math.dist(x, y) <= r for y in b) for x, r in zip(a, sizes(a, 5), strict=True))
+    found = neighbourhoods(real, fake)
+    assert found == pytest.approx((precision, recall, density, coverage), abs=1e-12)
+    assert distances.fidelity(real, fake, radii(real)).mean(1).tolist() == pytest.approx([precision, density])
     far = real.float() + 1000.0, fake.float() + 1000.0  # where x.x - 2 x.y + y.y would lose every digit
-    assert density_coverage(*far, k) == pytest.approx((density, coverage), abs=0.02)
+    assert neighbourhoods(*far)[2:] == pytest.approx((density, coverage), abs=0.02)
 
 
 @pytest.mark.parametrize("size", [2, 16, 300])
 def test_neighbours_themselves_lie_in_a_ball_whatever_the_rounding(size):
     real = draw(0, 120, size=size)
     turned, some, doubled = real.flip(0), real[:90], real[:20].repeat_interleave(6, 0)  # radii of `doubled` are 0
-    assert density_coverage(real, turned) == (1.2, 1) and precision_recall(real, turned) == (1, 1)
-    assert density_coverage(doubled, doubled.flip(0)) == (1.2, 1) and precision_recall(doubled, doubled) == (1, 1)
-    assert precision_recall(real, doubled)[1] == 20 / 120
+    assert neighbourhoods(real, turned) == neighbourhoods(doubled, doubled.flip(0)) == (1, 1, 1.2, 1)
+    assert neighbourhoods(real, doubled)[1] == 20 / 120
     a, b = real.tolist(), some.tolist()
-    density = statistics.fmean(covered_by(b, a, radii(a, 5))) / 5
-    assert density_coverage(real, some)[0] == pytest.approx(density, abs=1e-12)
+    density = statistics.fmean(covered_by(b, a, sizes(a, 5))) / 5
+    assert neighbourhoods(real, some)[2] == pytest.approx(density, abs=1e-12)
 
 
 def test_what_is_true_to_life_but_narrow_is_precise_and_what_is_broad_recalls():
     real = draw(0, 300, size=4)
-    precision, recall = precision_recall(real, draw(1, 300, size=4, scale=0.3))
-    assert precision > 0.95 and recall < 0.5
-    precision, recall = precision_recall(real, draw(1, 300, size=4, scale=3.0))
-    assert precision < 0.5 and recall > 0.95
-    assert density_coverage(real, draw(1, 300, size=4, scale=0.3))[1] < 0.7
-    assert density_coverage(real, draw(1, 300, size=4, scale=3.0))[0] < 0.4
+    precision, recall, _, coverage = neighbourhoods(real, draw(1, 300, size=4, scale=0.3))
+    assert precision > 0.95 and recall < 0.5 and coverage < 0.7
+    precision, recall, density, _ = neighbourhoods(real, draw(1, 300, size=4, scale=3.0))
+    assert precision < 0.5 and recall > 0.95 and density < 0.4
 
 
 def test_of_equal_distributions_density_is_one_and_coverage_all_but_2_to_the_minus_k():
-    found = [density_coverage(draw(2 * i, 400, size=4), draw(2 * i + 1, 400, size=4), k=3) for i in range(10)]
+    found = [neighbourhoods(draw(2 * i, 400, size=4), draw(2 * i + 1, 400, size=4))[2:] for i in range(10)]
     density, coverage = (statistics.fmean(each) for each in zip(*found, strict=True))
-    assert density == pytest.approx(1, abs=0.03) and coverage == pytest.approx(1 - 2**-3, abs=0.02)
-    real = draw(0, 50, size=4)
-    assert precision_recall(real, real) == (1, 1) and density_coverage(real, real)[1] == 1
+    assert density == pytest.approx(1, abs=0.03) and coverage == pytest.approx(1 - 2**-5, abs=0.01)
 
 
 def test_too_few_neighbours_are_refused():
-    real, fake = draw(0, 4), draw(1, 3)
-    for figure, images, k in (
-        (precision_recall, fake, 3), (density_coverage, fake, 4), (density_coverage, fake, 0),
-        (density_coverage, fake[:0], 3),
-    ):  # fmt: skip
-        with refusing("k", k):
-            figure(real, images, k=k)
-    assert density_coverage(real, fake[:1], k=3)[1] >= 0
+    real, fake = draw(0, 6), draw(1, 4)
+    assert neighbourhoods(real, fake)[3] >= 0
+    with refusing("real", 5):
+        radii(real[:5])
+    with refusing("real", 6):
+        near(real, fake[:3], radii(real))
+    with refusing("real", 6):
+        distances.fidelity(real, fake[:0], radii(real))
 
 
 SIZE = 16

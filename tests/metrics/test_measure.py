@@ -1,5 +1,6 @@
 """Figures of sets of images beside their floor and ceiling: do they see what was spoilt, and what goes with them?"""
 
+import itertools
 from dataclasses import replace
 
 import pytest
@@ -10,7 +11,7 @@ from safetensors.torch import save_file
 from conftest import copied
 from unstir.data import Store
 from unstir.errors import UserError
-from unstir.metrics import feature_figures, wasserstein
+from unstir.metrics import distances, feature_figures, wasserstein
 from unstir.metrics import reference as referring
 from unstir.metrics.classifier import classifier_for
 from unstir.metrics.evaluation import table
@@ -41,27 +42,47 @@ def noisy(images, deviation):
     return (images.float() + deviation * noise).round().clamp(0, 255).byte()
 
 
+def blurred(images, times):
+    """Images whose every pixel was ``times`` times the mean of 9."""
+    for _ in range(times):
+        images = torch.nn.functional.avg_pool2d(images.float(), 3, 1, 1, count_include_pad=False).round().byte()
+    return images
+
+
 def figure(store, network, images, key="classifier/fd", **options):
     return measure(store, [images], [network], **options)[key]
 
 
-def test_the_distance_grows_with_everything_that_is_spoilt(store, network):
+def test_every_figure_moves_the_further_the_more_is_spoilt(store, network):
     images, labels = store.images("held_out"), store.labels("held_out")
-    whole = moments(network.features(store.images("train")))
-    distance = lambda made: frechet_of(network.features(made), whole)
-    real = figure(store, network, images).value
-    assert distance(images) == pytest.approx(real, rel=1e-6)
-    noise = [distance(noisy(images, deviation)) for deviation in (16, 32, 64)]
-    dropped = [distance(images[labels < kept]) for kept in (9, 7, 5)]
-    others = {
-        "mirrored": distance(images.flip(3)),
-        "faint": distance((images.float() * 0.7).round().byte()),
-        "one image": distance(images[:1].expand(len(images), -1, -1, -1)),
+    features = network.features(store.images("train"))
+    whole, some = moments(features), features[: len(images)]
+    radii = distances.radii(some)
+
+    def figures(made):
+        seen = network.features(made)
+        values = distances.near(some, seen, radii)
+        return [frechet_of(seen, whole), distances.kid(seen, features, 20, 100)[0], *values]
+
+    real = figures(images)
+    assert real[0] == pytest.approx(figure(store, network, images).value, rel=1e-6)
+    steps = {
+        "noise": [noisy(images, deviation) for deviation in (16, 32, 64)],
+        "blur": [blurred(images, times) for times in (1, 2, 3)],
+        "dropped": [images[labels < kept] for kept in (9, 7, 5)],
+        "repeated": [images[torch.arange(len(images)) % kept] for kept in (150, 75, 30)],
     }
-    assert real < noise[0] and 2 * noise[0] < noise[1] and 2 * noise[1] < noise[2]
-    assert 2 * real < dropped[0] < dropped[1] < dropped[2]
-    assert all(2 * real < value for value in others.values()), others
-    assert max(real, *noise, *dropped) < figure(store, network, images).ceiling
+    moves = {"noise": (2, 4), "blur": (2, 4), "dropped": (3, 5), "repeated": (5,)}
+    for kind, sets in steps.items():
+        for place, column in enumerate(zip(real, *map(figures, sets), strict=True)):
+            if place < 2:  # distances
+                assert all(a < b for a, b in itertools.pairwise(column)) and column[-1] > 5 * abs(column[0]), kind
+            elif place in moves[kind]:  # what is spoilt is less true to life, what is missing is not recalled
+                assert all(a > b for a, b in itertools.pairwise(column)) and column[-1] < 0.6 * column[0], kind
+            elif kind == "dropped":  # of half the classes each image is as true to life as before
+                assert min(column) > column[0] - 0.1
+    others = [images.flip(3), (images.float() * 0.7).round().byte(), images[:1].expand(len(images), -1, -1, -1)]
+    assert all(2 * real[0] < figures(made)[0] for made in others)
 
 
 def test_what_a_figure_comes_with(store, network):

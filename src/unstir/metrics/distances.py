@@ -88,46 +88,28 @@ def inception_score(logits: Tensor, splits: int = 10, seed: int = _SEED) -> floa
     return float(np.mean(scores))
 
 
-def precision_recall(real: Tensor, fake: Tensor, k: int = _K) -> tuple[float, float]:
-    """Precision and recall of ``fake`` [N, F] for ``real`` [M, F] (Kynkäänniemi et al. 2019, eqs. 1 and 2), in 0..1.
-
-    A manifold is the union of balls about a set's images, each out to its ``k``-th nearest neighbour in the set.
-    Precision is the share of fake images in that of the real ones, recall that of real images in that of the fake.
-    Compare both for equal numbers of images. Takes N M F operations. Raises UserError for sets of k images or fewer.
-    """
-    real, fake = _centred(real, fake, k, k + 1)
-    (precise, _), (recalled, _) = *_inside(fake, real, _radii(real, k)), *_inside(real, fake, _radii(fake, k))
-    return _share(precise > 0), _share(recalled > 0)
-
-
-def density_coverage(real: Tensor, fake: Tensor, k: int = _K_DENSITY) -> tuple[float, float]:
-    """Density (>= 0) and coverage (0..1) of ``fake`` [N, F] for ``real`` [M, F] (Naeem et al. 2020, section 3).
-
-    About each real image lies a ball out to its ``k``-th nearest neighbour among the real ones. Density is the number
-    of real balls that a fake image lies in, over k, in the mean over fake images: near 1 for equal distributions, and
-    unlike precision not misled by one outlier's large ball. Coverage is the share of real images with a fake image in
-    their ball; for equal distributions of N = M images it is near 1 - 2^-k (0.97). A ball holds its surface. Takes
-    M (M + N) F operations. Raises UserError for k or fewer real images, or no fake ones.
-    """
-    real, fake = _centred(real, fake, k)
-    ((dense, covered),) = _inside(fake, real, _radii(real, k))
-    return int(dense.sum()) / (k * len(fake)), _share(covered)
-
-
 def radii(real: Tensor) -> Tensor:
     """How far each of ``real`` [M, F] has its 3rd and its 5th neighbour among them, float64 [2, M], for `near`.
 
     Raises UserError for 5 images or fewer.
     """
-    return _radii(_centred(real, real, _K_DENSITY)[0], _K, _K_DENSITY)
+    return _radii(_centred(real, real)[0], _K, _K_DENSITY)
 
 
 def near(real: Tensor, fake: Tensor, radii: Tensor) -> tuple[float, float, float, float]:
-    """`precision_recall` and `density_coverage`, for which each distance is computed once; ``radii`` are of ``real``.
+    """Precision, recall, density and coverage of ``fake`` [N, F] for ``real`` [M, F], whose `radii` are given.
 
-    Raises UserError as these do.
+    A set's manifold is the union of balls about its images, each out to the 3rd nearest neighbour in the set. Precision
+    (0..1) is the share of fake images in that of the real ones, recall that of real images in that of the fake
+    (Kynkäänniemi et al. 2019, eqs. 1 and 2). Compare both for equal numbers of images.
+
+    Density and coverage (Naeem et al. 2020, section 3) have balls about real images alone, out to the 5th. Density is
+    the number of them that a fake image lies in, over 5, in the mean over fake images: near 1 for equal distributions,
+    and unlike precision not misled by one outlier's large ball. Coverage (0..1) is the share of real images with a fake
+    image in their ball; for equal distributions of N = M images it is near 1 - 2^-5 (0.97). A ball holds its surface.
+    Takes M (M + N) F operations. Raises UserError for 5 real images or fewer, or 3 fake ones or fewer.
     """
-    real, fake = _centred(real, fake, _K_DENSITY, _K + 1)
+    real, fake = _centred(real, fake, _K + 1)
     (precise, _), (dense, covered) = _inside(fake, real, radii)
     ((recalled, _),) = _inside(real, fake, _radii(fake, _K))
     return _share(precise > 0), _share(recalled > 0), int(dense.sum()) / (_K_DENSITY * len(fake)), _share(covered)
@@ -138,7 +120,7 @@ def fidelity(real: Tensor, fake: Tensor, radii: Tensor) -> Tensor:
 
     Their means are the figures of `near`. Raises UserError where there is no image.
     """
-    real, fake = _centred(real, fake, _K_DENSITY)
+    real, fake = _centred(real, fake)
     (precise, _), (dense, _) = _inside(fake, real, radii)
     return torch.stack([(precise > 0).double(), dense.double() / _K_DENSITY])
 
@@ -246,11 +228,11 @@ def _same_width(a: Tensor, b: Tensor) -> None:
         raise UserError("", f"features {list(a.shape)}, {list(b.shape)}", "must be [N, F] and [M, F] of one network")
 
 
-def _centred(real: Tensor, fake: Tensor, k: int, least_fake: int = 1) -> tuple[Tensor, Tensor]:
+def _centred(real: Tensor, fake: Tensor, least_fake: int = 1) -> tuple[Tensor, Tensor]:
     """Both less the mean of the real ones: distances stay, and lose fewer digits where x.x - 2 x.y + y.y gives them."""
     _same_width(real, fake)
-    if k < 1 or len(real) <= k or len(fake) < least_fake:
-        few = f"has no neighbourhoods among {len(real)} real and {len(fake)} other images"
-        raise UserError("k", k, few, "give more than k images")
+    if len(real) <= _K_DENSITY or len(fake) < least_fake:
+        few = f"and {len(fake)} other images are too few for neighbourhoods"
+        raise UserError("real", len(real), few, f"give more than {_K_DENSITY} of both")
     mean = real.double().mean(0)
     return real.double() - mean, fake.double() - mean
