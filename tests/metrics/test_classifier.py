@@ -15,7 +15,6 @@ from refusals import refusing
 from unstir.data import Store, pack
 from unstir.data.store import content_hash as hash_of_bytes
 from unstir.metrics import classifier as module
-from unstir.metrics import classifier_training as learning
 from unstir.metrics.classifier import FEATURES, FILE, Classifier, ConvNet, classifier_for, train_classifier
 from unstir.randomness import Key, bits
 from unstir.runs.checkpoint import content_hash
@@ -163,7 +162,7 @@ def test_images_are_shifted_by_an_eighth_at_most_and_never_mirrored(side):
     padded = torch.nn.functional.pad(image.double(), (reach,) * 4, mode="reflect").byte()
     shifts = [padded[0, 0, y:, x:][:side, :side] for y in range(2 * reach + 1) for x in range(2 * reach + 1)]
     plain = [shift.flatten().tolist() for shift in shifts]
-    moved = [row.tolist() for row in learning.moved(image.expand(400, -1, -1, -1), 0, 0).flatten(1)]
+    moved = [row.tolist() for row in module.moved(image.expand(400, -1, -1, -1), 0, 0).flatten(1)]
     assert {plain.index(row) for row in moved} == set(range(len(plain)))  # every shift occurs, and nothing else
 
 

@@ -10,7 +10,6 @@ import pytest
 from conftest import copied
 from unstir.data import Store
 from unstir.metrics import classifier as module
-from unstir.metrics import classifier_training as learning
 from unstir.metrics.classifier import FILE, classifier_for, train_classifier
 from unstir.progress import shown_by
 
@@ -20,7 +19,7 @@ STEPS = 30
 @pytest.fixture(autouse=True)
 def brief(monkeypatch):
     """Training of thirty steps."""
-    monkeypatch.setattr(module, "budget", lambda store: STEPS * learning.BATCH)
+    monkeypatch.setattr(module, "budget", lambda store: STEPS * module.BATCH)
 
 
 @pytest.fixture
@@ -43,7 +42,7 @@ def test_killed_it_begins_again_and_is_trained_to_its_end_once(store, counts):
     assert os.WIFSIGNALED(status) and not (store.path / FILE).exists()
     found = classifier_for(store)
     trained = [done for job, done, _ in counts if job == "training the classifier"]
-    assert trained == [step * learning.BATCH for step in range(1, STEPS + 1)]
+    assert trained == [step * module.BATCH for step in range(1, STEPS + 1)]
     counts.clear()
     assert classifier_for(store).hash == found.hash and counts == []
     assert train_classifier(store).hash == found.hash
@@ -66,6 +65,6 @@ def test_the_hash_names_the_budget_and_a_classifier_of_another_is_not_taken(stor
     found = classifier_for(store)
     assert replace(found, seen=found.seen + 64).hash != found.hash
     assert classifier_for(store).hash == found.hash
-    monkeypatch.setattr(module, "budget", lambda store: (STEPS + 1) * learning.BATCH)
+    monkeypatch.setattr(module, "budget", lambda store: (STEPS + 1) * module.BATCH)
     other = classifier_for(store)
-    assert other.hash != found.hash and other.seen == found.seen + learning.BATCH
+    assert other.hash != found.hash and other.seen == found.seen + module.BATCH
