@@ -8,7 +8,7 @@ import pytest
 from refusals import refusing
 from unstir import EvaluationRequest, evaluate_images
 from unstir.data import Store
-from unstir.metrics.image_files import read
+from unstir.metrics.images import read
 
 
 @pytest.mark.parametrize("labels", [np.arange(6) % 10, np.arange(6) + 5])

@@ -17,7 +17,7 @@ from unstir.metrics.classifier import classifier_for
 from unstir.metrics.evaluation import table
 from unstir.metrics.figures import halved
 from unstir.metrics.floor import FEWEST
-from unstir.metrics.frechet import frechet, frechet_of, moments
+from unstir.metrics.frechet import frechet_of, moments
 from unstir.metrics.measure import measure
 from unstir.metrics.reference import NOISE, reference
 from unstir.randomness import Key, normal
@@ -165,13 +165,12 @@ def test_the_reference_is_computed_once_and_kept_with_the_store(store, network, 
 def test_statistics_are_those_of_the_images_and_of_no_other_network_or_number(store, network):
     found = reference(store, "train", network)
     own = network.features(store.images("train"))
-    whole = moments(own)
-    assert found.moments.n == store.count("train") and frechet(found.moments, whole) < 1e-8
+    assert found.moments.n == store.count("train") and frechet_of(own, found.moments) < 1e-8
     assert sorted(found.features.sum(1).tolist()) == pytest.approx(sorted(own.sum(1).tolist()), rel=1e-5)
     some = reference(store, "train", network, 100)
-    assert some.moments.n == len(some.features) == 100 and frechet(some.moments, whole) > 0.1
+    assert some.moments.n == len(some.features) == 100 and frechet_of(own, some.moments) > 0.1
     other = replace(network, net=type(network.net)(store.shape, 10))
-    assert other.hash != network.hash and frechet(reference(store, "train", other).moments, whole) > 1e-3
+    assert other.hash != network.hash and frechet_of(own, reference(store, "train", other).moments) > 1e-3
     files = {path.name for path in (store.path / "statistics").iterdir()}
     assert f"classifier-{network.hash[:12]}-train-100.safetensors" in files
 

@@ -7,10 +7,10 @@ Dowson & Landau 1982 give the distance between two Gaussians, W_2^2 in today's w
 Heusel et al. 2017 apply it to the features of images. Their FID is this formula on one particular Inception network; on
 the features of `classifier` the figure is *FD-classifier*, and compares with no published FID.
 
-The trace of the last root is the sum of the singular values of C_a^(1/2) C_b^(1/2). Both roots come from symmetric
-eigendecompositions; nothing is complex, and no root is taken of a product already rounded, which would turn errors of
-1e-16 in the null space of a singular covariance into errors of 1e-8. `frechet_of` needs one root alone: those singular
-values are also the ones of Z C_b^(1/2), where Z are the centred features over sqrt(n - 1), so that C_a = Z^T Z.
+The trace of the last root is the sum of the singular values of C_a^(1/2) C_b^(1/2). These are also the ones of
+Z C_b^(1/2), where Z are the centred features over sqrt(n - 1), so that C_a = Z^T Z. The one root comes from a symmetric
+eigendecomposition; nothing is complex, and no root is taken of a product already rounded, which would turn errors of
+1e-16 in the null space of a singular covariance into errors of 1e-8.
 
 Its bias, upwards, falls as 1/n (Chong & Forsyth 2020): compare figures of equal n, or see `distances.infinite_fd`.
 """
@@ -56,28 +56,21 @@ def moments(features: Tensor) -> Moments:
     return Moments(mean, centred.T @ centred / (n - 1), n)
 
 
-def frechet(a: Moments, b: Moments) -> float:
-    """The squared Fréchet distance between the Gaussians of these moments, >= 0, in squared units of the features."""
-    shift = a.mean - b.mean
-    cross = torch.linalg.svdvals(a.root @ b.root).sum()
-    squared = shift @ shift + a.covariance.trace() + b.covariance.trace() - 2 * cross
-    return max(float(squared), 0.0)  # rounding may leave -1e-16 between equals
-
-
 def frechet_of(features: Tensor, reference: Moments) -> float:
-    """frechet(moments(features), reference) to 1e-9 of the traces, for ``features`` [N, F]; faster for fewer than 2 F.
+    """The squared distance of ``features`` [N, F] to the Gaussian of ``reference``, >= 0, to 1e-9 of the traces.
 
-    Needs no root but the reference's, and of singular values no more than N. Raises UserError for N < 2.
+    In squared units of the features. Raises UserError for N < 2.
     """
     apart, crossed = _crossed(features, reference)
     tall = crossed if len(crossed) > crossed.shape[1] else crossed.T
-    return max(float(apart - 2 * torch.linalg.svdvals(torch.linalg.qr(tall, mode="r").R).sum()), 0.0)
+    cross = torch.linalg.svdvals(torch.linalg.qr(tall, mode="r").R).sum()
+    return max(float(apart - 2 * cross), 0.0)  # rounding may leave -1e-16 between equals
 
 
 def standard_error(
     features: Tensor, reference: Moments, repeats: int = 10, seed: int = 0, strata: Tensor | None = None
 ) -> float:
-    """The standard error of frechet(moments(features), reference) from the choice of ``features``, [N, F], N >= 4.
+    """The standard error of frechet_of(features, reference) from the choice of ``features``, [N, F], N >= 4.
 
     To second order in the choice, the distance is a sum over images plus a sum over pairs of them, of variances s and
     q. Half the difference of the distances of two halves of the images has variance s + 2 q, and the mean of the two
