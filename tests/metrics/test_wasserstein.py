@@ -79,7 +79,7 @@ def test_the_pyramid_is_that_of_an_independent_convolution(height, width):
     [(8, 8, (8,)), (32, 32, (32, 16, 8)), (28, 28, (28, 14, 7)), (13, 64, (13, 7)), (12, 64, (12,)), (3, 5, (3,))],
 )
 def test_levels_are_halved_as_long_as_a_patch_fits(height, width, sides):
-    assert swd(noise(0, 4, 1, height, width), noise(1, 4, 1, height, width)).sides == sides
+    assert [level.shape[2] for level in pyramid(noise(0, 4, 1, height, width).float())] == [*sides]
     found = descriptors(noise(0, 4, 1, height, width), patches=5)
     assert [tuple(level.shape[2:]) for level in found] == [(1, min(7, height), min(7, height))] * len(sides)
 
@@ -116,7 +116,7 @@ def test_all_together_is_a_plain_computation_by_scipy():
 def test_it_is_symmetric_zero_between_equals_and_the_mean_of_its_levels():
     a, b = noise(0, 40, 3, 32, 32), noise(1, 30, 3, 32, 32) // 2
     one, other = swd(a, b, projections=8), swd(b, a, projections=8)
-    assert one.levels == pytest.approx(other.levels, rel=1e-5) and (one.num, one.num_reference) == (40, 30)
+    assert one.levels == pytest.approx(other.levels, rel=1e-5)
     assert one.mean == pytest.approx(statistics.fmean(one.levels))
     assert swd(a, a, projections=8).levels == (0, 0, 0)
     assert swd(a, b, projections=8) == one != swd(a, b, projections=8, seed=1)

@@ -162,10 +162,7 @@ SPLITS_DF = 9.0  # of what ten splits of a set say, less one
 
 
 class InfiniteDistance(NamedTuple):
-    """A distance for infinitely many images with its standard error, and the bias that was removed.
-
-    ``of_splits`` is the standard error of the bias from the choice of splits alone, of the same images.
-    """
+    """A distance for infinitely many images, its standard error, the bias removed, and that one's error from splits."""
 
     value: float
     error: float
@@ -178,22 +175,18 @@ def infinite_fd(
 ) -> InfiniteDistance:
     """The Fréchet distance for infinitely many images like those of ``features`` [N, F], and its standard error.
 
-    The distance of n images exceeds that by b / n (Chong & Forsyth 2020). Here the line in 1/n goes through the
-    distance of all N and the mean over ``repeats`` random splits into halves, where they put it through subsets of 15
-    sizes: the two halves of a split hold each image once, so that splitting adds no chance of its own to first order,
-    and on Gaussians the value deviates by a quarter to a third less at the same cost. Of the variances s and q that
-    `frechet.standard_error` tells apart, the value has s + q + q / repeats; on Gaussians the standard error is right
-    within 25 %. The value may be below 0. ``strata``, int64 [N], are classes in fixed shares, as in `frechet.halves`.
+    The distance of n images exceeds that by b / n (Chong & Forsyth 2020). The line in 1/n goes through the distance of
+    all N and the mean over ``repeats`` random splits into halves. These hold each image once, so that splitting adds no
+    chance of its own to first order. Of the variances s and q that `frechet.standard_error` tells apart, the value has
+    s + q + q / repeats. It may be below 0. ``strata``, int64 [N], are classes in fixed shares, as in `frechet.halves`.
 
-    The bias removed is the mean over splits of the halves' distances less the distance of all, of the same images. To
-    first order what each image adds to either is the same and cancels, so that the errors of the two distances, taken
-    for independent, are 4 to 50 times too large. Of the second order, pairs of images leave q / repeats, the variance
-    of the mean over splits. How far each image is from the mean decides the bias itself: what that adds is the same in
-    all splits, and shows between sets of images alone (`bias_of`). On Gaussians it is small.
+    The bias removed is the mean over splits of the halves' distances less the distance of all. To first order what each
+    image adds to either is the same and cancels; of the second, pairs of images leave q / repeats, the variance of the
+    mean over splits. What the images' sizes add is the same in all splits and shows between sets alone (`bias_of`).
 
-    What is removed is the bias from N alone. That of a reference of finitely many images stays, and so does what bends
-    the line: on Gaussians of equal variances, the value is too small by 19 % of the bias removed at N = 2.3 F, by 4 %
-    at 8 F, and by less where variances differ. UserError for N < 2 (F + 1): the halves' covariance would be singular.
+    The bias of a reference of finitely many images stays, and so does what bends the line: on Gaussians of equal
+    variances `BEND` F / N of the bias is removed too much, and less where variances differ. Raises UserError for
+    N < 2 (F + 1), where the halves' covariance would be singular.
     """
     n, size = features.shape
     if n < infinite_needs(size):

@@ -75,9 +75,8 @@ def standard_error(
     To second order in the choice, the distance is a sum over images plus a sum over pairs of them, of variances s and
     q. Half the difference of the distances of two halves of the images has variance s + 2 q, and the mean of the two
     varies by q from one split into halves to another: the first less the second is s + q. Bounded below by half of
-    the first, s / 2 + q, for ``repeats`` random splits know q only roughly. Measured on Gaussians, near and far, from
-    N = F up: within 25 %. A bootstrap (Efron 1979) is 1.5 to 4 times too large where the sets are alike, for drawing
-    with replacement doubles the bias. ``strata``, int64 [N], are classes in fixed shares. UserError for N < 4.
+    the first, s / 2 + q, for ``repeats`` random splits know q only roughly. (A bootstrap draws with replacement, which
+    doubles the bias.) ``strata``, int64 [N], are classes in fixed shares. Raises UserError for N < 4.
     """
     return float(error_of_halves(*halves(features, reference, repeats, seed, strata)))
 

@@ -92,7 +92,7 @@ class Memorisation:
     says: str = field(init=False)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "says", describe(self))
+        object.__setattr__(self, "says", _describe(self))
 
 
 def memorisation(
@@ -131,23 +131,6 @@ def memorisation(
     return Memorisation(tuple(spaces), _verdict(spaces, level), len(samples), len(train), len(held_out), flip)
 
 
-def describe(result: Memorisation) -> str:
-    """A result in two lines."""
-    tested = [each.copies for each in result.spaces if each.copies is not None]
-    copied = any(exact(test.count - test.expected, test.p, "precedence test", len(tested)).positive for test in tested)
-    said = {
-        "copies": "training images are copied"
-        if copied
-        else "some samples may be copies of training images; undecided, for chance makes as many in one run of 100",
-        "nearer": "samples lie nearer to training images than new images do (smoother, fainter, alike?), none a copy",
-        "none": "no sign of copied training images",
-        None: f"undecided whether training images are copied: that takes {FEWEST} samples and {FEWEST} held-out images",
-    }[result.verdict]
-    turned = ", mirrored too" if result.flip else ""
-    sets = f"{result.num} samples, {result.num_train} training{turned}, {result.num_held_out} held out"
-    return f"{said} ({sets})\n" + "; ".join(_said(space, result.num) for space in result.spaces)
-
-
 def picture(result: Memorisation, samples: Tensor, train: Tensor, held_out: Tensor) -> Image.Image:
     """The closest images with their nearest training images, samples left and held-out images right, one row per space.
 
@@ -172,6 +155,23 @@ def _row(pair: Pair, images: Tensor, train: Tensor, number: int) -> Row:
         shown.append(torch.stack([train[i].flip(-1) if mirrored else train[i] for i, mirrored in turned]))
         notes.append(tuple(f"{d:.3g}{' flip' * f}" for d, f in zip(match.distance, match.mirrored, strict=True)))
     return Row(images[pair.image], f"{pair.matches[number].relative:.2f}", tuple(shown), tuple(notes))
+
+
+def _describe(result: Memorisation) -> str:
+    """A result in two lines."""
+    tested = [each.copies for each in result.spaces if each.copies is not None]
+    copied = any(exact(test.count - test.expected, test.p, "precedence test", len(tested)).positive for test in tested)
+    said = {
+        "copies": "training images are copied"
+        if copied
+        else "some samples may be copies of training images; undecided, for chance makes as many in one run of 100",
+        "nearer": "samples lie nearer to training images than new images do (smoother, fainter, alike?), none a copy",
+        "none": "no sign of copied training images",
+        None: f"undecided whether training images are copied: that takes {FEWEST} samples and {FEWEST} held-out images",
+    }[result.verdict]
+    turned = ", mirrored too" if result.flip else ""
+    sets = f"{result.num} samples, {result.num_train} training{turned}, {result.num_held_out} held out"
+    return f"{said} ({sets})\n" + "; ".join(_said(space, result.num) for space in result.spaces)
 
 
 def _said(space: Space, num: int) -> str:

@@ -40,16 +40,13 @@ _BATCH = 256
 class Swd:
     """The distances ``levels`` from fine to coarse and their ``mean``, all times 1000 (see above for the unit).
 
-    ``sides`` is the height of each level in pixels. ``standard_error`` is that of ``mean`` from the choice of ``num``
-    and ``num_reference`` images; chance in the patches and directions adds a few per cent of a real distance.
+    ``standard_error`` is that of ``mean`` from the choice of images; chance in the patches and directions adds a few
+    per cent of a real distance.
     """
 
     levels: tuple[float, ...]
-    sides: tuple[int, ...]
     mean: float
     standard_error: float
-    num: int
-    num_reference: int
 
 
 def swd(
@@ -71,10 +68,9 @@ def swd(
     both = zip(descriptors(a, seed=seed, patches=patches), descriptors(b, seed=seed, patches=patches), strict=True)
     weights = (_resampled(len(a), seed, "swd images", repeats), _resampled(len(b), seed, "swd reference", repeats))
     levels = [_level(*_normalised(*each), weights, seed, number, projections) for number, each in enumerate(both)]
-    found = torch.stack(levels)
-    means = found.mean(0)
-    sides = tuple(height for height, _ in _sides(*a.shape[2:]))
-    return Swd(tuple(found[:, 0].tolist()), sides, means[0].item(), means[1:].std().item(), len(a), len(b))
+    distances = torch.stack(levels)
+    means = distances.mean(0)
+    return Swd(tuple(distances[:, 0].tolist()), means[0].item(), means[1:].std().item())
 
 
 def descriptors(images: Tensor, *, seed: int = 0, patches: int = PATCHES) -> list[Tensor]:
