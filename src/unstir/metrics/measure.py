@@ -72,8 +72,8 @@ def _inception_score(network: Network, sets: Sequence[Tensor], labels: Sequence[
 
 def _plain(network: Network, name: str, better: str, by_seed: tuple[float, ...], bootstrap: float) -> Figure:
     """A figure that has no reference."""
-    features = {"network": network.name, "network_hash": network.hash}
-    return Figure(name=name, better=better, by_seed=by_seed, bootstrap=bootstrap, **features)
+    figure = Figure(name=name, better=better, by_seed=by_seed, bootstrap=bootstrap)
+    return replace(figure, network=network.name, network_hash=network.hash)
 
 
 def _of_classes(
