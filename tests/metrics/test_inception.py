@@ -178,22 +178,6 @@ def test_grey_images_are_those_that_pillow_makes_rgb_of(net):
     torch.testing.assert_close(net.features(grey), net.features(colour), rtol=0, atol=0)
 
 
-def test_images_come_in_any_batches_and_are_counted(net, counts):
-    images = pictures(1, 3, side=8)
-    one = net.outputs(images, batch_size=2).features
-    assert [of_job[1:] for of_job in counts] == [(2, 3), (3, 3)]
-    torch.testing.assert_close(net.features(images, 3), one, rtol=1e-4, atol=1e-5)
-
-
-def test_what_is_not_an_image_is_refused(net):
-    images = pictures(1, 2)
-    for wrong in (images.float(), images[:, :2], images[0], images.repeat(1, 2, 1, 1)):
-        with refusing("images"):
-            net.features(wrong)
-    with pytest.raises(UserError, match="batch_size=0"):
-        net.features(images, batch_size=0)
-
-
 def test_the_published_file_is_read_and_named_by_its_hash(pth, sha256, net, monkeypatch, logged):
     monkeypatch.setattr(module, "SHA256", sha256)
     state = torch.get_rng_state()

@@ -6,8 +6,6 @@ images are spoilt, those of diversity (recall, coverage) when kinds of images ar
 """
 
 import math
-from collections.abc import Sequence
-from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -16,7 +14,6 @@ from torch import Tensor
 
 from unstir.errors import UserError
 from unstir.metrics.frechet import Moments, frechet_of, halves
-from unstir.significance import Estimate, mean_of
 
 Matrix = npt.NDArray[np.float64]
 _CHUNK = 1 << 25  # distances held at once: 256 MB
@@ -157,22 +154,9 @@ def infinite_needs(size: int) -> int:
     return 2 * (size + 1)
 
 
-BEND = 0.4  # times features / images is the share of a bias by which `infinite_fd` removes too much, on Gaussians
-SPLITS_DF = 9.0  # of what ten splits of a set say, less one
-
-
-class InfiniteDistance(NamedTuple):
-    """A distance for infinitely many images, its standard error, the bias removed, and that one's error from splits."""
-
-    value: float
-    error: float
-    bias: float
-    of_splits: float
-
-
 def infinite_fd(
     features: Tensor, reference: Moments, seed: int = 0, repeats: int = 10, strata: Tensor | None = None
-) -> InfiniteDistance:
+) -> tuple[float, float]:
     """The Fréchet distance for infinitely many images like those of ``features`` [N, F], and its standard error.
 
     The distance of n images exceeds that by b / n (Chong & Forsyth 2020). The line in 1/n goes through the distance of
@@ -180,12 +164,8 @@ def infinite_fd(
     chance of its own to first order. Of the variances s and q that `frechet.standard_error` tells apart, the value has
     s + q + q / repeats. It may be below 0. ``strata``, int64 [N], are classes in fixed shares, as in `frechet.halves`.
 
-    The bias removed is the mean over splits of the halves' distances less the distance of all. To first order what each
-    image adds to either is the same and cancels; of the second, pairs of images leave q / repeats, the variance of the
-    mean over splits. What the images' sizes add is the same in all splits and shows between sets alone (`bias_of`).
-
     The bias of a reference of finitely many images stays, and so does what bends the line: on Gaussians of equal
-    variances `BEND` F / N of the bias is removed too much, and less where variances differ. Raises UserError for
+    variances 0.4 F / N of the bias is removed too much, and less where variances differ. Raises UserError for
     N < 2 (F + 1), where the halves' covariance would be singular.
     """
     n, size = features.shape
@@ -193,27 +173,10 @@ def infinite_fd(
         raise UserError("features", [n, size], f"must be of {infinite_needs(size)} images, better of {8 * size}")
     means, differences = halves(features, reference, repeats, seed, strata)
     x = (1 / (n // 2) + 1 / (n - n // 2)) / 2
-    whole_set = frechet_of(features, reference)
-    value = (x * whole_set - float(means.mean()) / n) / (x - 1 / n)
-    of_splits = float(means.std()) / math.sqrt(repeats) / n / (x - 1 / n)
+    value = (x * frechet_of(features, reference) - float(means.mean()) / n) / (x - 1 / n)
     whole, share = differences.square().mean(), 1 / repeats
     variance = torch.maximum(whole - (1 - share) * means.var(), whole * (1 + share) / 2)
-    return InfiniteDistance(value, math.sqrt(float(variance)), whole_set - value, of_splits)
-
-
-def bias_of(lines: Sequence[InfiniteDistance], n: int, size: int) -> Estimate | None:
-    """The mean bias of several sets of ``n`` images, of ``size`` features, with its error; None for one set.
-
-    Its variance is that between the sets, and besides what the splits and what bends the line may add. The first has
-    the splits in it too: with few sets it is by chance too small.
-    """
-    if len(lines) < 2:
-        return None
-    bias, between, df = mean_of([line.bias for line in lines])
-    of_splits = math.sqrt(sum(line.of_splits**2 for line in lines)) / len(lines)
-    variances = (between**2, of_splits**2, (BEND * size / n * bias) ** 2)
-    freedom = between**4 / df + of_splits**4 / (SPLITS_DF * len(lines))  # Welch 1947; the bend is no estimate
-    return Estimate(bias, math.sqrt(sum(variances)), sum(variances) ** 2 / freedom if freedom else math.inf)
+    return value, math.sqrt(float(variance))
 
 
 def _same_width(a: Tensor, b: Tensor) -> None:
