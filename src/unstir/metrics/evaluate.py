@@ -13,13 +13,12 @@ from unstir.errors import UserError
 from unstir.metrics.classifier import networks_for
 from unstir.metrics.drawn import Drawn, seconds_per_call, usual_chain, usual_labels
 from unstir.metrics.evaluation import Evaluation, best_match, differences, saved
-from unstir.metrics.floor import FEWEST
 from unstir.metrics.images import Images, Source, images_of
 from unstir.metrics.inception import inception, installed
 from unstir.metrics.plan import From, Plan, check, judge
 from unstir.metrics.reference import other_split
 from unstir.metrics.request import OF_RUNS, SEEDS, EvaluationRequest
-from unstir.progress import counted, waiting
+from unstir.progress import waiting
 from unstir.runs import build
 from unstir.runs.folder import is_run
 from unstir.runs.model import Model, idle_guidance
@@ -56,12 +55,12 @@ def evaluate_run(
     first = plans[0].images
     if idle := idle_guidance(first.chain, first.model.process.schedule):
         logger.warning(idle)
-    theirs, name = list[Evaluation](), ""
+    theirs = list[Evaluation]()
     if request.against is not None:
         if request.against.resolve() == run.path.resolve():
             raise UserError("against", request.against, "is the run itself", "name another")
-        theirs, name = _evaluated(request.against, store, request.label, plans[0].seeds, request.num)
-    plans, rival = ready(plans, request, theirs, name)
+        theirs = _evaluated(request.against, store, request.label)
+    plans, rival = ready(plans, request, theirs)
     if seconds := drawing_seconds(plans):
         images = f"{len(plans)} x {plans[0].seeds} x {plans[0].num} images"
         fewer = "" if request.num else "; --num takes fewer"
@@ -113,13 +112,13 @@ def planned_images(
         images=found, num=request.num or found.most(seeds), seeds=seeds, flip=request.flip, **_how(opened, request)
     )
     check(plan)
-    theirs, name, free = list[Evaluation](), "", ["num"]
+    theirs, free = list[Evaluation](), ["num"]
     if request.against is not None:
-        theirs, name = _evaluated(request.against, opened, request.label, seeds, request.num)
+        theirs = _evaluated(request.against, opened, request.label)
         if any(each.protocol.get("images") == found.hash for each in theirs):
             raise UserError("against", request.against, "holds the same images", "name others")
         free += ["seeds"] * (len(found.parts) == 1 and request.seeds is None)
-    (plan,), rival = ready([plan], request, theirs, name, free)
+    (plan,), rival = ready([plan], request, theirs, free)
     return plan, rival
 
 
@@ -127,41 +126,31 @@ def ready(
     plans: Sequence[Plan[From]],
     request: EvaluationRequest,
     theirs: Sequence[Evaluation],
-    name: str,
     free: Sequence[str] = ("num",),
 ) -> tuple[list[Plan[From]], Evaluation | None]:
     """The plans with their networks and, where it is free, the size of the evaluation that the last is compared with.
 
-    That is one of ``theirs``, those of what is called ``name``, or None without ``against``. Raises UserError, before
-    anything is trained, where none is by the same protocol.
+    That is one of ``theirs``, or None without ``against``. Raises UserError, before anything is trained, where none is
+    by the same protocol.
     """
     if request.against is not None:
         free = () if request.num else free
-        its = best_match(plans[-1].protocol(), theirs, name, (*OPEN, *free)).protocol
+        its = best_match(plans[-1].protocol(), theirs, request.against, (*OPEN, *free)).protocol
         plans = [replace(plan, **{key: its[key] for key in free}) for plan in plans]
         for plan in plans:
             check(plan)
     loaded = [inception(request.features, device=request.device)] if request.inception else []
     networks = [*networks_for(plans[0].store), *loaded]
     plans = [replace(plan, networks=networks) for plan in plans]
-    return list(plans), None if request.against is None else best_match(plans[-1].protocol(), theirs, name)
+    return plans, None if request.against is None else best_match(plans[-1].protocol(), theirs, request.against)
 
 
-def _evaluated(path: Path, store: Store, label: str | None, seeds: int, num: int) -> tuple[list[Evaluation], str]:
-    """The evaluations of a run, or of the images in a folder against ``store``, and what `best_match` calls it.
-
-    ``label`` is the class of all images of a folder, as `images_of` takes it. ``seeds`` sets of ``num`` images, or of
-    any number for 0, are to be compared with it. Raises UserError for what is neither, and for too few images.
-    """
+def _evaluated(path: Path, store: Store, label: str | None) -> list[Evaluation]:
+    """The evaluations of a run, or of the images in a folder against ``store``; ``label`` is as in `images_of`."""
     if is_run(path) or not path.exists():
-        return saved(Run.open(path)), str(path)
-    found = images_of(path, store, label)
-    own = [each for each in saved(store) if each.protocol.get("images") == found.hash]
-    if not own and found.there < seeds * (num or FEWEST):
-        sets = f"{seeds} sets of {num}" if num else f"{seeds} sets of at least {FEWEST}"
-        there = counted(found.there, "image")
-        raise UserError("against", path, f"holds {there}, too few for {sets}", "name a folder of hundreds")
-    return own, f"--images {path} --store {store.path}" + (f" --seeds {seeds}" if seeds > 1 else "")
+        return saved(Run.open(path))
+    digest = images_of(path, store, label).hash
+    return [each for each in saved(store) if each.protocol.get("images") == digest]
 
 
 def usual_number(store: Store, split: str = "train") -> int:

@@ -12,7 +12,7 @@ that the data holds a few times, which are copied first.
 
 *Nearer* (`mann_whitney`), on either distance: do samples as a whole lie nearer than new images? (The C_T of Meehan et
 al. 2020, "A non-parametric test to detect data-copying", is this statistic, cell by cell.) Smoother, fainter or more
-alike samples do too, CIFAR-10 at 0.8 of its contrast in 71 % of comparisons by pixels: this alone accuses of nothing.
+alike samples do too: this alone accuses of nothing.
 
 *Copies* (`precedence`): of the relative distance, the number of samples below 999 in 1000 held-out images and
 below 1/2 (the factor of Carlini et al.; without it a sample a little nearer than any held-out image would count among
