@@ -12,7 +12,7 @@ from unstir.data import Store
 from unstir.errors import UserError
 from unstir.metrics.classifier import networks_for
 from unstir.metrics.drawn import Drawn, seconds_per_call, usual_chain, usual_labels
-from unstir.metrics.evaluation import Evaluation, best_match, differences, saved
+from unstir.metrics.evaluation import Evaluation, best_match, differences, of_images, saved
 from unstir.metrics.images import Images, Source, images_of
 from unstir.metrics.inception import inception, installed
 from unstir.metrics.plan import From, Plan, check, judge
@@ -55,12 +55,9 @@ def evaluate_run(
     first = plans[0].images
     if idle := idle_guidance(first.chain, first.model.process.schedule):
         logger.warning(idle)
-    theirs = list[Evaluation]()
-    if request.against is not None:
-        if request.against.resolve() == run.path.resolve():
-            raise UserError("against", request.against, "is the run itself", "name another")
-        theirs = _evaluated(request.against, store, request.label)
-    plans, rival = ready(plans, request, theirs)
+    if request.against is not None and request.against.resolve() == run.path.resolve():
+        raise UserError("against", request.against, "is the run itself", "name another")
+    plans, rival = ready(plans, request)
     if seconds := drawing_seconds(plans):
         images = f"{len(plans)} x {plans[0].seeds} x {plans[0].num} images"
         fewer = "" if request.num else "; --num takes fewer"
@@ -112,30 +109,25 @@ def planned_images(
         images=found, num=request.num or found.most(seeds), seeds=seeds, flip=request.flip, **_how(opened, request)
     )
     check(plan)
-    theirs, free = list[Evaluation](), ["num"]
-    if request.against is not None:
-        theirs = _evaluated(request.against, opened, request.label)
-        if any(each.protocol.get("images") == found.hash for each in theirs):
-            raise UserError("against", request.against, "holds the same images", "name others")
-        free += ["seeds"] * (len(found.parts) == 1 and request.seeds is None)
-    (plan,), rival = ready([plan], request, theirs, free)
+    free = ("num", "seeds") if len(found.parts) == 1 and request.seeds is None else ("num",)
+    (plan,), rival = ready([plan], request, free)
     return plan, rival
 
 
 def ready(
-    plans: Sequence[Plan[From]],
-    request: EvaluationRequest,
-    theirs: Sequence[Evaluation],
-    free: Sequence[str] = ("num",),
+    plans: Sequence[Plan[From]], request: EvaluationRequest, free: Sequence[str] = ("num",)
 ) -> tuple[list[Plan[From]], Evaluation | None]:
     """The plans with their networks and, where it is free, the size of the evaluation that the last is compared with.
 
-    That is one of ``theirs``, or None without ``against``. Raises UserError, before anything is trained, where none is
-    by the same protocol.
+    That is one of what is called ``against``; None without. Raises UserError, before anything is trained, where none is
+    by the same protocol, or where it is of the same images.
     """
+    theirs = [] if request.against is None else _evaluated(request.against, plans[0].store, request.label)
     if request.against is not None:
-        free = () if request.num else free
-        its = best_match(plans[-1].protocol(), theirs, request.against, (*OPEN, *free)).protocol
+        free, mine = () if request.num else free, plans[-1].protocol()
+        if of_images(mine) and any(each.protocol.get("images") == mine["images"] for each in theirs):
+            raise UserError("against", request.against, "holds the same images", "name others")
+        its = best_match(mine, theirs, request.against, (*OPEN, *free)).protocol
         plans = [replace(plan, **{key: its[key] for key in free}) for plan in plans]
         for plan in plans:
             check(plan)
