@@ -164,25 +164,24 @@ def images_of(
             there = [read(path, store, label is None) for path in paths]
         parts, asked = tuple(images for images, _ in there), tuple(classes for _, classes in there)
         name = ", ".join(printable(path) for path in paths)
-        _check_filled(parts, name)
     else:
-        parts, name = _parts(source, store), "the images"
-        _check_filled(parts, name)
-        asked = (None,) * len(parts) if labels is None else _divided(labels, parts)
+        parts, asked, name = _parts(source, store), (), "the images"
+    if not parts or not all(map(len, parts)):
+        raise UserError("", name, "must hold at least one image in each set")
     alike = (a for a, b in combinations(parts, 2) if torch.equal(a, b))
     if any(not torch.equal(a, a[:1].expand_as(a)) for a in alike):  # a generator may make one image for ever
         raise UserError("", name, "hold the same images twice", "give each set once")
     if label is not None:
         number = class_number(store.classes, label)
         asked = tuple(torch.full((len(part),), number) for part in parts)
+    elif labels is not None:
+        asked = _divided(labels, parts)
     known = tuple(each for each in asked if each is not None)
-    _check_labels(known, parts, store, name)
-    return Images(name, parts, known if len(known) == len(parts) else None)
-
-
-def _check_filled(parts: Sequence[Tensor], name: str) -> None:
-    if not parts or not all(map(len, parts)):
-        raise UserError("", name, "must hold at least one image in each set")
+    if known and len(known) < len(parts):
+        raise UserError("", name, "say for some sets alone which classes they show", "say it for all, or name a label")
+    if any(not 0 <= each.min() <= each.max() < len(store.classes) for each in known):
+        raise UserError("labels", None, f"must be in 0..{len(store.classes) - 1}, the classes of {store.path}")
+    return Images(name, parts, known or None)
 
 
 def _divided(labels: Sequence[int] | Tensor, parts: Sequence[Tensor]) -> tuple[Tensor, ...]:
@@ -199,21 +198,11 @@ def _divided(labels: Sequence[int] | Tensor, parts: Sequence[Tensor]) -> tuple[T
     return tuple(numbers.reshape(len(parts), len(parts[0])))
 
 
-def _check_labels(known: Sequence[Tensor], parts: Sequence[Tensor], store: Store, name: str) -> None:
-    if known and len(known) < len(parts):
-        raise UserError("", name, "say for some sets alone which classes they show", "say it for all, or name a label")
-    for labels in known:
-        if not 0 <= labels.min() <= labels.max() < len(store.classes):
-            raise UserError("labels", None, f"must be in 0..{len(store.classes) - 1}, the classes of {store.path}")
-
-
 def _paths_of(source: Source) -> list[Path]:
     """The paths that a source is, if it is paths."""
-    if isinstance(source, str | Path):
-        return [usable_path(source)]
-    if isinstance(source, list | tuple) and source and all(isinstance(each, str | Path) for each in source):
-        return list(map(usable_path, source))
-    return []
+    several = source if isinstance(source, list | tuple) else [source]
+    paths = [usable_path(path) for path in several if isinstance(path, str | Path)]
+    return paths if len(paths) == len(several) else []
 
 
 def _as_tensor(array: Any) -> Tensor:
@@ -227,9 +216,8 @@ def _as_images(array: Tensor, store: Store) -> Tensor:
     if array.dtype != torch.uint8:
         raise wrong_images(array, "uint8 in 0..255 (unstir.pixels.to_uint8 makes these of floats in [-1, 1])")
     array = array.cpu()
-    for images in (
-        array, *([array.movedim(-1, 1)] if array.ndim == 4 else []), *([array[:, None]] * (array.ndim == 3)),
-    ):  # fmt: skip
+    views = {3: [array[:, None]], 4: [array, array.movedim(-1, 1)]} if array.ndim > 1 else {}
+    for images in views.get(array.ndim, []):
         if tuple(images.shape[1:]) == store.shape:
             return images.contiguous()
     due = f"[N, {channels}, {height}, {width}] or [N, {height}, {width}, {channels}]"
@@ -241,7 +229,7 @@ def _parts(source: Source, store: Store) -> tuple[Tensor, ...]:
     if isinstance(source, Tensor | np.ndarray):
         array = _as_tensor(source)
         return tuple(_as_images(images, store) for images in (array if array.ndim == 5 else [array]))
-    if not isinstance(source, Iterable) or isinstance(source, str | Path):
+    if not isinstance(source, Iterable):
         raise UserError("images", source, "must be a folder, an array or batches of some")
     batches = [_as_images(_as_tensor(batch), store) for batch in source]
     return (torch.cat(batches),) if batches else ()
