@@ -231,9 +231,7 @@ def _network(store: Store, seed: int) -> ConvNet:
 
 
 def _check(store: Store) -> None:
-    if not store.labelled:
-        raise UserError("", store.path, "has no class labels to learn from", "pack a folder for each class")
     if len(store.classes) < 2:
-        raise UserError("", store.path, "has one class, a classifier needs two", "pack a folder for each class")
+        raise UserError("", store.path, "has fewer than two classes to tell apart", "pack a folder for each class")
     if store.count("train") == 0:
         raise UserError("", store.path, "has no training images to learn from", "pack it with a smaller held-out part")

@@ -97,7 +97,9 @@ def planned_images(
     labels: Sequence[int] | Tensor | None = None,
 ) -> tuple[Plan[Images], Evaluation | None]:
     """A plan with all that it needs, and what it is to be compared with; arguments and errors as `evaluate_images`."""
-    _check_asked(request)
+    changed = {key: value for key in OF_RUNS if (value := getattr(request, key)) != getattr(USUAL, key)}
+    for key, value in {**request.chain, **changed}.items():
+        raise UserError(key, value, "says how a run's images are drawn, and these exist", {key: None})
     if request.inception:
         installed()
     if store is None and (store := request.store) is None:
@@ -207,10 +209,3 @@ def _models(run: Run, request: EvaluationRequest) -> list[Model]:
         saved_steps = ", ".join(map(str, run.saved_steps()))
         raise UserError("checkpoint", text, f"must be newest, all or one of {saved_steps}")
     return [run.model(int(text), **how)]
-
-
-def _check_asked(request: EvaluationRequest) -> None:
-    """Raise UserError for what says how a run's images are drawn."""
-    changed = {key: value for key in OF_RUNS if (value := getattr(request, key)) != getattr(USUAL, key)}
-    for key, value in {**request.chain, **changed}.items():
-        raise UserError(key, value, "says how a run's images are drawn, and these exist", {key: None})

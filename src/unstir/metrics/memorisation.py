@@ -22,7 +22,7 @@ The verdict is a suspicion: it divides ``SUSPICION`` among all tests (Bonferroni
 run of 100 at most. Copies are *decided* at the level of every other statement (`significance.LEVEL`).
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import torch
@@ -128,7 +128,11 @@ def memorisation(
         median, median_new = (each.distance[:, 0].median().item() for each in (found, new))  # of none, NaN
         known_new = median_new if len(held_out) else None
         spaces.append(Space(name, median, known_new, distance, relative, copies, near, near_new))
-    return Memorisation(tuple(spaces), _verdict(spaces, level), len(samples), len(train), len(held_out), flip)
+    tests = [test for space in spaces for test in (space.copies, space.distance, space.relative) if test is not None]
+    decided = {type(test) for test in tests if test.p <= level}
+    verdict = "copies" if Precedence in decided else "nearer" if decided else "none"
+    sizes = len(samples), len(train), len(held_out)
+    return Memorisation(tuple(spaces), verdict if tests else None, *sizes, flip)
 
 
 def picture(result: Memorisation, samples: Tensor, train: Tensor, held_out: Tensor) -> Image.Image:
@@ -207,11 +211,3 @@ def _closest(found: Nearest, spaces: list[Nearest], most: int) -> tuple[Pair, ..
 
     chosen = _relative(found).argsort(stable=True)[:most].tolist()
     return tuple(Pair(i, tuple(match(i, *each) for each in zip(spaces, relative, strict=True))) for i in chosen)
-
-
-def _verdict(spaces: Sequence[Space], level: float) -> str | None:
-    tests = [test for space in spaces for test in (space.copies, space.distance, space.relative) if test is not None]
-    if not tests:
-        return None
-    decided = {type(test) for test in tests if test.p <= level}
-    return "copies" if Precedence in decided else "nearer" if decided else "none"
