@@ -153,6 +153,7 @@ def test_the_fewest_images_are_judged_where_no_floor_can_be_drawn(store, network
     sets = [store.images("held_out")[:FEWEST], store.images("held_out")[-FEWEST:]]
     found = measure(few, sets, [network], num_reference=2 * FEWEST)  # which `plan.check` asks for at the least
     assert found["classifier/coverage"].num_floor == 0 and found["classifier/coverage"].error >= 0
+    assert found["classifier/fd"].infinite is None  # of 64 features, that takes 130 images
 
 
 def test_the_reference_is_computed_once_and_kept_with_the_store(store, network, counts):

@@ -203,12 +203,6 @@ def test_the_picture_shows_samples_left_and_new_images_right():
 def test_mistakes_are_refused():
     good = noise(0, 4, 1, 8, 8)
     for call, key in (
-        (lambda: nearest(good.float(), good), "queries"),
-        (lambda: nearest(good, good.float()), "queries"),
-        (lambda: nearest(good, noise(0, 4, 3, 8, 8)), "queries"),
-        (lambda: nearest(good, good, k=0), "k"),
-        (lambda: nearest(good, good, k=5), "k"),
-        (lambda: nearest_features(torch.zeros(2, 3), torch.zeros(2, 4)), "queries"),
         (lambda: memorisation(good[:0], good, good), "samples"),
         (lambda: memorisation(good, good[:1], good), "train"),
     ):

@@ -8,7 +8,6 @@ import torch
 from scipy.ndimage import convolve
 from scipy.stats import wasserstein_distance
 
-from refusals import refusing
 from unstir import randomness
 from unstir.data import Store
 from unstir.metrics.wasserstein import descriptors, pyramid, swd, wasserstein
@@ -145,13 +144,3 @@ def test_the_bootstrap_finds_the_deviation_between_independent_sets():
     found = [swd(images(seed, 0), images(seed + 500, 60), projections=8, patches=8) for seed in range(50)]
     deviation = statistics.stdev(result.mean for result in found)
     assert statistics.fmean(result.standard_error for result in found) == pytest.approx(deviation, rel=0.3)
-
-
-def test_mistakes_are_refused():
-    good = noise(0, 4, 1, 8, 8)
-    for wrong, key, options in (
-        (good.float(), "images", {}), (good[:1], "images", {}), (noise(0, 4, 3, 8, 8), "b", {}),
-        *((good, name, {name: value}) for name, value in (("patches", 0), ("projections", 0), ("repeats", 1))),
-    ):  # fmt: skip
-        with refusing(key):
-            swd(wrong, good, **options)

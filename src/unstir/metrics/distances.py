@@ -12,7 +12,6 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from unstir.errors import UserError
 from unstir.metrics.frechet import Moments, frechet_of, halves
 
 Matrix = npt.NDArray[np.float64]
@@ -37,13 +36,7 @@ def kid(
     pairs of subsets of ``subset_size``; the deviation between them is no standard error, for the subsets overlap. They
     are drawn by NumPy's generator from ``seed`` mod 2^32, which gives torch-fidelity's numbers for its ``rng_seed``.
     ``known`` keeps the part that is of ``b`` alone, for other sets of as many images as ``a``.
-    Raises UserError where a set is smaller than a subset, a subset smaller than 2, or there is none.
     """
-    _same_width(a, b)
-    if subsets < 1:
-        raise UserError("subsets", subsets, "must be at least 1")
-    if not 2 <= subset_size <= min(len(a), len(b)):
-        raise UserError("subset_size", subset_size, f"is outside 2..{min(len(a), len(b))}, the smaller set")
     random, found = np.random.RandomState(seed % 2**32), []
     own = ({} if known is None else known).setdefault((len(a), subset_size, seed), [])
     for number in range(subsets):
@@ -72,10 +65,8 @@ def inception_score(logits: Tensor, splits: int = 10, seed: int = _SEED) -> floa
 
     The mean over ``splits`` parts (as many as images, where these are fewer) of the images in an order drawn by NumPy's
     generator from ``seed`` mod 2^32, as torch-fidelity does. High where each image is clearly of one class, and all
-    together of many; it uses no real images. Raises UserError for no images or no parts.
+    together of many; it uses no real images.
     """
-    if len(logits) < 1 or splits < 1:
-        raise UserError("splits", splits, f"must be at least 1, and not of {len(logits)} images")
     logits = logits[np.random.RandomState(seed % 2**32).permutation(len(logits))].double()
     count, scores = min(splits, len(logits)), []
     for part in range(count):
@@ -86,15 +77,12 @@ def inception_score(logits: Tensor, splits: int = 10, seed: int = _SEED) -> floa
 
 
 def radii(real: Tensor) -> Tensor:
-    """How far each of ``real`` [M, F] has its 3rd and its 5th neighbour among them, float64 [2, M], for `near`.
-
-    Raises UserError for 5 images or fewer.
-    """
+    """How far each of ``real`` [M, F], M > 5, has its 3rd and its 5th neighbour among them, float64 [2, M]."""
     return _radii(_centred(real, real)[0], _K, _K_DENSITY)
 
 
 def near(real: Tensor, fake: Tensor, radii: Tensor) -> tuple[float, float, float, float]:
-    """Precision, recall, density and coverage of ``fake`` [N, F] for ``real`` [M, F], whose `radii` are given.
+    """Precision, recall, density and coverage of ``fake`` [N, F], N > 3, for ``real`` [M, F], whose `radii` are given.
 
     A set's manifold is the union of balls about its images, each out to the 3rd nearest neighbour in the set. Precision
     (0..1) is the share of fake images in that of the real ones, recall that of real images in that of the fake
@@ -104,9 +92,9 @@ def near(real: Tensor, fake: Tensor, radii: Tensor) -> tuple[float, float, float
     the number of them that a fake image lies in, over 5, in the mean over fake images: near 1 for equal distributions,
     and unlike precision not misled by one outlier's large ball. Coverage (0..1) is the share of real images with a fake
     image in their ball; for equal distributions of N = M images it is near 1 - 2^-5 (0.97). A ball holds its surface.
-    Takes M (M + N) F operations. Raises UserError for 5 real images or fewer, or 3 fake ones or fewer.
+    Takes M (M + N) F operations.
     """
-    real, fake = _centred(real, fake, _K + 1)
+    real, fake = _centred(real, fake)
     (precise, _), (dense, covered) = _inside(fake, real, radii)
     ((recalled, _),) = _inside(real, fake, _radii(fake, _K))
     return _share(precise > 0), _share(recalled > 0), int(dense.sum()) / (_K_DENSITY * len(fake)), _share(covered)
@@ -115,7 +103,7 @@ def near(real: Tensor, fake: Tensor, radii: Tensor) -> tuple[float, float, float
 def fidelity(real: Tensor, fake: Tensor, radii: Tensor) -> Tensor:
     """The part of each image of ``fake`` [N, F] in precision (0 or 1) and density (>= 0): float64 [2, N].
 
-    Their means are the figures of `near`. Raises UserError where there is no image.
+    Their means are the figures of `near`.
     """
     real, fake = _centred(real, fake)
     (precise, _), (dense, _) = _inside(fake, real, radii)
@@ -149,15 +137,12 @@ def _share(holds: Tensor) -> float:
     return int(holds.sum()) / len(holds)
 
 
-def infinite_needs(size: int) -> int:
-    """The least number of images that `infinite_fd` takes for features [N, ``size``]."""
-    return 2 * (size + 1)
-
-
 def infinite_fd(
     features: Tensor, reference: Moments, seed: int = 0, repeats: int = 10, strata: Tensor | None = None
 ) -> tuple[float, float]:
     """The Fréchet distance for infinitely many images like those of ``features`` [N, F], and its standard error.
+
+    Takes N >= 2 (F + 1), or the halves' covariance is singular.
 
     The distance of n images exceeds that by b / n (Chong & Forsyth 2020). The line in 1/n goes through the distance of
     all N and the mean over ``repeats`` random splits into halves. These hold each image once, so that splitting adds no
@@ -165,12 +150,9 @@ def infinite_fd(
     s + q + q / repeats. It may be below 0. ``strata``, int64 [N], are classes in fixed shares, as in `frechet.halves`.
 
     The bias of a reference of finitely many images stays, and so does what bends the line: on Gaussians of equal
-    variances 0.4 F / N of the bias is removed too much, and less where variances differ. Raises UserError for
-    N < 2 (F + 1), where the halves' covariance would be singular.
+    variances 0.4 F / N of the bias is removed too much, and less where variances differ.
     """
-    n, size = features.shape
-    if n < infinite_needs(size):
-        raise UserError("features", [n, size], f"must be of {infinite_needs(size)} images, better of {8 * size}")
+    n = len(features)
     means, differences = halves(features, reference, repeats, seed, strata)
     x = (1 / (n // 2) + 1 / (n - n // 2)) / 2
     value = (x * frechet_of(features, reference) - float(means.mean()) / n) / (x - 1 / n)
@@ -179,16 +161,7 @@ def infinite_fd(
     return value, math.sqrt(float(variance))
 
 
-def _same_width(a: Tensor, b: Tensor) -> None:
-    if a.ndim != 2 or b.ndim != 2 or a.shape[1] != b.shape[1]:
-        raise UserError("", f"features {list(a.shape)}, {list(b.shape)}", "must be [N, F] and [M, F] of one network")
-
-
-def _centred(real: Tensor, fake: Tensor, least_fake: int = 1) -> tuple[Tensor, Tensor]:
+def _centred(real: Tensor, fake: Tensor) -> tuple[Tensor, Tensor]:
     """Both less the mean of the real ones: distances stay, and lose fewer digits where x.x - 2 x.y + y.y gives them."""
-    _same_width(real, fake)
-    if len(real) <= _K_DENSITY or len(fake) < least_fake:
-        few = f"and {len(fake)} other images are too few for neighbourhoods"
-        raise UserError("real", len(real), few, f"give more than {_K_DENSITY} of both")
     mean = real.double().mean(0)
     return real.double() - mean, fake.double() - mean

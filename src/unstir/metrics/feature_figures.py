@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from unstir.data import Store
-from unstir.metrics.distances import fidelity, infinite_fd, infinite_needs, kid, near
+from unstir.metrics.distances import fidelity, infinite_fd, kid, near
 from unstir.metrics.features import NEAR, Network
 from unstir.metrics.figures import HIGHER, LOWER, SPLITS, Figure, Figures, error_of_halves, halved, halves_of
 from unstir.metrics.floor import FLOOR_SPLITS, Draws, bound, draws
@@ -196,7 +196,7 @@ def _infinite(of: Sides, sets: Sequence[Tensor], strata: Sequence[Tensor | None]
     ``strata`` are the classes of each set that are in fixed shares,
     int64 [N], or None.
     """
-    if len(sets[0]) < infinite_needs(sets[0].shape[1]):
+    if len(sets[0]) < 2 * (sets[0].shape[1] + 1):
         return None
     pairs = enumerate(zip(sets, strata, strict=True))
     lines = [infinite_fd(features, of.real.moments, seed, strata=classes) for seed, (features, classes) in pairs]

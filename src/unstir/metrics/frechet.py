@@ -22,7 +22,6 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from unstir.errors import UserError
 from unstir.metrics.figures import error_of_halves, two_halves
 
 
@@ -47,20 +46,15 @@ class Moments:
 
 
 def moments(features: Tensor) -> Moments:
-    """The moments of ``features`` [N, F], in float64. Raises UserError for fewer than two, which have no covariance."""
+    """The moments of ``features`` [N, F], N >= 2, in float64."""
     n = len(features)
-    if n < 2:
-        raise UserError("features", list(features.shape), "must be of at least 2 images", "thousands are better")
     mean = features.double().mean(0)
     centred = features.double() - mean
     return Moments(mean, centred.T @ centred / (n - 1), n)
 
 
 def frechet_of(features: Tensor, reference: Moments) -> float:
-    """The squared distance of ``features`` [N, F] to the Gaussian of ``reference``, >= 0, to 1e-9 of the traces.
-
-    In squared units of the features. Raises UserError for N < 2.
-    """
+    """The squared distance of ``features`` [N, F], N >= 2, to the Gaussian of ``reference``, to 1e-9 of the traces."""
     apart, crossed = _crossed(features, reference)
     tall = crossed if len(crossed) > crossed.shape[1] else crossed.T
     cross = torch.linalg.svdvals(torch.linalg.qr(tall, mode="r").R).sum()
@@ -76,7 +70,7 @@ def standard_error(
     q. Half the difference of the distances of two halves of the images has variance s + 2 q, and the mean of the two
     varies by q from one split into halves to another: the first less the second is s + q. Bounded below by half of
     the first, s / 2 + q, for ``repeats`` random splits know q only roughly. (A bootstrap draws with replacement, which
-    doubles the bias.) ``strata``, int64 [N], are classes in fixed shares. Raises UserError for N < 4.
+    doubles the bias.) ``strata``, int64 [N], are classes in fixed shares.
     """
     return float(error_of_halves(*halves(features, reference, repeats, seed, strata)))
 
@@ -87,12 +81,8 @@ def halves(
     """The mean of the distances of two halves of ``features`` [N, F] and half their difference: float64 [repeats] each.
 
     A repeat splits the features at random anew, in the shares of their ``strata`` (`two_halves`). Distances are right
-    to 1e-6 of the traces, by eigenvalues, which are several times as fast. Raises UserError for N < 4 or one repeat.
+    to 1e-6 of the traces, by eigenvalues, which are several times as fast.
     """
-    if len(features) < 4:
-        raise UserError("features", list(features.shape), "must be of at least 4 images")
-    if repeats < 2:
-        raise UserError("repeats", repeats, "must be at least 2")
     parts = [two_halves(len(features), seed, "halves", repeat, strata) for repeat in range(repeats)]
     pairs = [[_quickly(features[part], reference) for part in both] for both in parts]
     first, second = torch.tensor(pairs, dtype=torch.float64).unbind(1)
@@ -101,8 +91,6 @@ def halves(
 
 def _crossed(features: Tensor, reference: Moments) -> tuple[Tensor, Tensor]:
     """The squared difference of the means and both traces, summed, and Z C_b^(1/2) [N, F] (see above)."""
-    if len(features) < 2:
-        moments(features)  # which says what is wrong
     mean = features.double().mean(0)
     scaled, shift = (features.double() - mean).div_(math.sqrt(len(features) - 1)), mean - reference.mean
     return shift @ shift + scaled.square().sum() + reference.covariance.trace(), scaled @ reference.root

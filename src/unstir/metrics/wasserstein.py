@@ -26,8 +26,6 @@ from torch import Tensor
 from torch.nn.functional import conv2d, pad
 
 from unstir import randomness
-from unstir.errors import UserError
-from unstir.metrics.features import wrong_images
 from unstir.randomness import Key
 
 PATCH = 7  # pixels per side of a patch (Karras et al. 2018); the last level is the smallest whose sides are no shorter
@@ -57,14 +55,8 @@ def swd(
     ``patches`` per image and level, and ``projections`` directions per level, are functions of ``seed`` alone, so that
     distances of one seed share them. The standard error is the deviation of the mean over ``repeats`` (>= 2) pairs of
     sets drawn from a and b with replacement, whole images at a time because the patches of an image are not independent
-    (Efron 1979). Takes 40 kB per image and level. Raises UserError for images that are not bytes, fewer than two of
-    them, sets of different shapes, or a count below its least.
+    (Efron 1979). Takes 40 kB per image and level.
     """
-    if a.shape[1:] != b.shape[1:]:
-        raise UserError("b", list(b.shape), f"must be images of the shape of a, {list(a.shape[1:])}")
-    for name, value, least in (("projections", projections, 1), ("repeats", repeats, 2)):
-        if value < least:
-            raise UserError(name, value, f"must be at least {least}")
     both = zip(descriptors(a, seed=seed, patches=patches), descriptors(b, seed=seed, patches=patches), strict=True)
     weights = (_resampled(len(a), seed, "swd images", repeats), _resampled(len(b), seed, "swd reference", repeats))
     levels = [_level(*_normalised(*each), weights, seed, number, projections) for number, each in enumerate(both)]
@@ -77,14 +69,8 @@ def descriptors(images: Tensor, *, seed: int = 0, patches: int = PATCHES) -> lis
     """The patches of each level, fine to coarse: float32 [N, P, C, k, k] in grey levels, k = PATCH or a smaller side.
 
     ``images`` are uint8 [N, C, H, W] in 0..255. P is ``patches`` at places drawn with replacement, the same for image
-    i of any set; a level with no more places than that gives each once. Raises UserError as `swd` does.
+    i of any set; a level with no more places than that gives each once.
     """
-    if images.dtype != torch.uint8 or images.ndim != 4:
-        raise wrong_images(images, "uint8 [N, C, H, W]")
-    if len(images) < 2:
-        raise UserError("images", list(images.shape), "must be at least 2", "thousands are better")
-    if patches < 1:
-        raise UserError("patches", patches, "must be at least 1")
     parts: list[list[Tensor]] = [[] for _ in _sides(*images.shape[2:])]
     for first in range(0, len(images), _BATCH):
         for number, level in enumerate(pyramid(images[first : first + _BATCH].float())):
