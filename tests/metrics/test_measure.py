@@ -23,6 +23,8 @@ from unstir.metrics.reference import NOISE, reference
 from unstir.randomness import Key, normal
 from unstir.runs.checkpoint import content_hash
 
+pytestmark = pytest.mark.usefixtures("quick")
+
 
 @pytest.fixture(scope="module")
 def store(classified, tmp_path_factory):
@@ -256,6 +258,7 @@ def test_errors_from_halves_are_those_of_independent_sets(store, network, monkey
     generator = torch.Generator().manual_seed(1)
     sets = [pool[torch.randperm(len(pool), generator=generator)[:150]] for _ in range(30)]
     monkeypatch.setattr(feature_figures, "FEW_SETS", 6)
+    monkeypatch.setattr(feature_figures, "SUBSETS", 10)
     found = feature_figures.figures_of(of, sets)
     kept = (1 - 150 / len(pool)) ** 0.5  # sets from a pool without replacement vary less
     for key, each in found.items():
