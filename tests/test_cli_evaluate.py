@@ -55,7 +55,7 @@ def test_without_torch_fidelity_inception_alone_is_refused_and_before_any_work(
     for name in ("torch_fidelity", "torch_fidelity.feature_extractor_inceptionv3"):
         monkeypatch.setitem(sys.modules, name, None)
     before = sorted(folder.rglob("*"))
-    refused(command("evaluate", folder, *SMALL, "--seed", 5, *option), "--fid", "pip install '.[fid]'")
+    refused(command("evaluate", folder, *SMALL, "--seed", 5, *option), "Inception", "pip install '.[fid]'")
     assert sorted(folder.rglob("*")) == before
     status, out, err = command("evaluate", folder, *SMALL, "--seed", 5)
     assert status == 0 and "KID-classifier" in out, err
