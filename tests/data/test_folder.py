@@ -48,8 +48,8 @@ def reds(store: Store, split: str) -> list[int]:
 def placed(paths: list[str], held_out: float = 0.0) -> dict[str, tuple[str | None, bool]]:
     """Each path's class and whether it is held out."""
     a = arrange([Entry(path, 0, 0) for path in paths], held_out, 0)
-    labels = [None] * len(a.paths) if a.labels is None else [a.classes[i] for i in a.labels]
-    return {path: (label, i >= a.num_train) for i, (path, label) in enumerate(zip(a.paths, labels, strict=True))}
+    labels = [None] * len(a.items) if a.labels is None else [a.classes[i] for i in a.labels]
+    return {path: (label, i >= a.num_train) for i, (path, label) in enumerate(zip(a.items, labels, strict=True))}
 
 
 def test_class_folders_become_labels_in_natural_order() -> None:

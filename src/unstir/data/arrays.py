@@ -3,7 +3,7 @@
 import hashlib
 import zipfile
 import zlib
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unstir.data.records import Records, file_stamp
-from unstir.data.rows import NO_CLASS, Rows, plain
+from unstir.data.rows import Rows, plain
 from unstir.errors import UserError
 
 IMAGES = "images", "image", "x", "data", "arr_0"
@@ -106,7 +106,7 @@ class ItemsOfDataset(Records):
         targets = getattr(self._dataset, "targets", None)
         if targets is None or len(targets) != len(self._dataset):
             return None
-        return [_plain(target) for target in targets]
+        return [plain(target) for target in targets]
 
     def _item(self, index: int) -> tuple[Any, Hashable]:
         item = self._dataset[index]
@@ -114,9 +114,9 @@ class ItemsOfDataset(Records):
             image = next((item[key] for key in IMAGES if key in item), None)
             if image is None:
                 raise UserError("", self.name, f"has no image in item {index} of keys {', '.join(map(str, item))}")
-            return image, _plain(next((item[key] for key in LABELS if key in item), None))
+            return image, plain(next((item[key] for key in LABELS if key in item), None))
         if isinstance(item, tuple | list):
-            return item[0], _plain(item[1]) if len(item) > 1 else None
+            return item[0], plain(item[1]) if len(item) > 1 else None
         return item, None
 
 
@@ -160,18 +160,8 @@ def _rows(arrays: Mapping[str, NDArray[Any]], what: str, name: str) -> list[Rows
     if labels is not None and labels.shape != images.shape[:1]:
         raise UserError("", name, f"has labels of shape {list(labels.shape)}, not {list(images.shape[:1])}")
     read: Callable[[int], object] = images.__getitem__
-    return [Rows("train", what, [None] * len(images) if labels is None else _listed(labels), read)]
-
-
-def _listed(labels: NDArray[Any]) -> Sequence[Hashable]:
-    """Labels as Python has them; those that are dates or spans of time as text, in the array's own unit."""
-    if labels.dtype.kind in "Mm":
-        return [None if text == "NaT" else text for text in labels.astype(str).tolist()]
-    listed: list[Hashable] = labels.tolist()
-    return listed
-
-
-def _plain(label: Any) -> Hashable:
-    """A label as a number or text, None where there is none; `NO_CLASS` for all else."""
-    value = plain(label)
-    return value if value is None or isinstance(value, int | float | str) else NO_CLASS
+    if labels is None:
+        return [Rows("train", what, [None] * len(images), read)]
+    if labels.dtype.kind in "Mm":  # dates and spans of time, as text in their own unit
+        labels = labels.astype(str)
+    return [Rows("train", what, labels.tolist(), read)]

@@ -1,6 +1,5 @@
-"""Rows of images as a source finds them, and their labels where parts of a source number the classes differently."""
+"""Rows of images as a source finds them, and their labels, which become names of classes."""
 
-import math
 from collections.abc import Callable, Hashable, Sequence
 from typing import Any, NamedTuple
 
@@ -8,7 +7,7 @@ from unstir.data.images import UNLABELLED
 from unstir.data.listing import natural
 from unstir.errors import UserError
 
-NO_CLASS = ()  # in the place of a label that is something else than a number or a text
+NO_CLASS = ()  # in the place of a label that is something else than a whole number or a text
 
 
 class Rows(NamedTuple):
@@ -22,54 +21,54 @@ class Rows(NamedTuple):
     notes: Sequence[tuple[str, str]] = ()  # (text, what it is of) of images that are no rows
 
 
-def with_plain_labels(rows: Rows) -> Rows:
-    """The rows with labels that are numbers or texts, or None; lists and the like name no one class, which is noted."""
-    labels = [plain(label) for label in rows.labels]
-    why = f"{UNLABELLED}: what it has in its place is neither a number nor a text"
-    notes = [(why, f"{rows.name}[{number}]") for number, label in enumerate(labels) if label is NO_CLASS]
-    return rows._replace(labels=[None if label is NO_CLASS else label for label in labels], notes=[*rows.notes, *notes])
-
-
 def plain(label: Any) -> Hashable:
-    """A label as a number or text, None where it is missing, as NaN is, and `NO_CLASS` for what names no one class."""
+    """A label as a whole number or text, None where it is missing, and `NO_CLASS` for what names no one class."""
     if hasattr(label, "item") and getattr(label, "ndim", None) == 0:  # of NumPy or torch
         label = label.item()
     if isinstance(label, bytes):
         return label.decode("utf-8", "backslashreplace")
-    if isinstance(label, float) and math.isnan(label):
-        return None
-    return NO_CLASS if isinstance(label, list | tuple | dict | set) or hasattr(label, "ndim") else label
+    if isinstance(label, float) and label.is_integer():
+        return int(label)
+    return label if label is None or isinstance(label, int | str) else NO_CLASS
 
 
-def in_one_list(found: Sequence[Rows], whose: str) -> tuple[list[Rows], tuple[str, ...]]:
-    """The rows with labels that are numbers of one list of classes, and that list; () where no part names its classes.
+def with_plain_labels(rows: Rows, named: bool) -> Rows:
+    """The rows with `plain` labels, or None; what names no one class is noted.
 
-    Where all parts with labels have one list, nothing changes. Otherwise each label gets the name that its own part
-    gives it, or that it is, and becomes the number of this name in the joint list: the parts' lists one after the
-    other, then further names in natural order. Raises UserError for a number that its own part gives no name.
+    Where numbers are ``named``, a negative one is none: data sets of the Hub write -1 for a label that is withheld.
     """
-    labelled = [rows for rows in found if any(label is not None for label in rows.labels)]
-    lists = list(dict.fromkeys(rows.classes for rows in labelled))
-    if len(lists) < 2:
-        return list(found), (lists or [()])[0]
-    named = [_named(rows, whose) for rows in found]
-    listed = [name for names in lists for name in names]
-    further = {name for names in named for name in names if name is not None}.difference(listed)
-    classes = tuple(dict.fromkeys((*listed, *sorted(further, key=natural))))
-    number: dict[str | None, Hashable] = {name: index for index, name in enumerate(classes)}
-    number[None] = None
-    return [rows._replace(labels=[*map(number.get, names)]) for rows, names in zip(found, named, strict=True)], classes
+    labels = list(map(plain, rows.labels))
+    why = f"{UNLABELLED}: what it has in its place is neither a whole number nor a text"
+    notes = [(why, f"{rows.name}[{number}]") for number, label in enumerate(labels) if label is NO_CLASS]
+    missing = [label is NO_CLASS or (named and isinstance(label, int) and label < 0) for label in labels]
+    labels = [None if gone else label for label, gone in zip(labels, missing, strict=True)]
+    return rows._replace(labels=labels, notes=[*rows.notes, *notes])
 
 
-def _named(rows: Rows, whose: str) -> list[str | None]:
-    """The labels of one part by name."""
-    classes, names = rows.classes, list[str | None]()
-    for label in rows.labels:
-        if isinstance(label, int) and 0 <= label < len(classes):
-            names.append(classes[label])
-        elif label is None or isinstance(label, str):
-            names.append(label)
-        else:
-            mend = "give all parts the same list of class names, or labels as text"
-            raise UserError("", f"{whose}: {rows.name}", f"gives its label {label} no name, as other parts do", mend)
-    return names
+def with_names(parts: Sequence[Rows], whose: str) -> tuple[list[Rows], tuple[str, ...]]:
+    """The rows with their labels by name, and all names: those that parts list, one list after the other, then others.
+
+    A label is named by the list of its own part; where no part has a list, numbers are names. Raises UserError for a
+    number without a name beside others that have one, and where some rows have a label and others none.
+    """
+    labelled = [rows for rows in parts if any(label is not None for label in rows.labels)]
+    listed = dict.fromkeys(name for rows in labelled for name in rows.classes)
+    named = [[_name(label, rows, bool(listed), whose) for label in rows.labels] for rows in parts]
+    names = [name for of_part in named for name in of_part]
+    if 0 < (missing := names.count(None)) < len(names):
+        without = f"has {missing} of {len(names)} rows without a label"
+        raise UserError("", whose, without, "give all a label, or none (-1 counts as none)")
+    further = {name for name in names if name is not None}.difference(listed)
+    by_name = [rows._replace(labels=of_part) for rows, of_part in zip(parts, named, strict=True)]
+    return by_name, (*listed, *sorted(further, key=natural))
+
+
+def _name(label: Hashable, rows: Rows, named: bool, whose: str) -> str | None:
+    if not isinstance(label, int):
+        return None if label is None else str(label)
+    if 0 <= label < len(rows.classes):
+        return rows.classes[label]
+    if named:
+        mend = "give all parts the same list of class names, or labels as text"
+        raise UserError("", f"{whose}: {rows.name}", f"has the label {label}, which is none of its classes", mend)
+    return str(label)

@@ -2,18 +2,23 @@
 
 import hashlib
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Generator, Hashable, Sequence
+from collections.abc import Callable, Generator, Hashable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Generic, NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from unstir.data.images import Refused, Shape, fit, to_array
+from unstir.data.decoding import Group
+from unstir.data.images import OTHER_SHAPE, Refused, Shape, fit, to_array
 from unstir.errors import UserError
+
+HELD_OUT = 0.1  # fraction held out when neither the caller nor the source says
 
 _CHUNK_ROWS = 256
 _CHUNK_BYTES = 1 << 22
@@ -113,10 +118,86 @@ class Source(ABC):
             allowed = f"is too large for {whose} of {side}x{side}"
             raise UserError("size", self.size, allowed, {"size": 2 * side}) from None
 
-    def differing(self, path: str, why: str, shape: Shape) -> UserError:
-        """The error about an image of another shape than the first one's, where no size is given."""
-        allowed = f"has images of several sizes: {path!r} is {why}"
-        return UserError("", self.name, allowed, {"size": min(32, *shape[1:])})
+
+Item = TypeVar("Item")
+
+
+class Arrangement(NamedTuple, Generic[Item]):
+    """The candidates in packing order, ``num_train`` of train, then those held out; ``labels`` is [N]."""
+
+    items: Sequence[Item]
+    labels: NDArray[np.int64] | None
+    num_train: int
+    classes: tuple[str, ...]
+    rule: str
+    refused: Sequence[tuple[str, str]]
+    notes: Sequence[tuple[str, str]]
+
+
+class ItemSource(Source, Generic[Item]):
+    """A source of images one by one, each of which may be refused; `size` None keeps their one common shape."""
+
+    item_bytes = 1  # the mean length of an image's file
+
+    def __init__(self, options: Options) -> None:
+        super().__init__(options, None, 3, HELD_OUT)
+
+    @abstractmethod
+    def arranged(self) -> Arrangement[Item]:
+        """The candidates as the last stamp found them."""
+
+    @abstractmethod
+    def digests(self, items: Sequence[Item]) -> Iterator[bytes]:
+        """Identify each item by its name and all of its content."""
+
+    @abstractmethod
+    def groups(self, requests: Sequence[list[Item]], shape: Shape | None) -> Generator[Group, None, None]:
+        """Decode groups of items in order; of another shape than ``shape``, or than the group's first, none is kept."""
+
+    def source_hash(self, shape: Shape) -> str:
+        """Hash the content of every candidate, as packing does."""
+        arranged, digests = self.arranged(), list[str]()
+        for _, first, stop in self._ranges(arranged, shape):
+            content = b"".join(self.digests(arranged.items[first:stop]))
+            digests.append(hashlib.sha256(content).hexdigest())
+        return joint_digest(digests)
+
+    def plan(self, staging: Path) -> Plan:
+        """Arrange the items, and find the common shape when no size is given."""
+        arranged = self.arranged()
+        if not arranged.items:
+            none = f"has no images to pack ({len(arranged.refused)} refused, {len(arranged.notes)} ignored)"
+            raise UserError("", self.name, none, "allowed are PNG, JPEG, WebP, BMP, GIF and TIFF files")
+        shape = (self.channels, self.size, self.size) if self.size else self._common_shape(arranged.items)
+        chunks = partial(self._chunks, arranged, shape)
+        rule, refused, notes = arranged.rule, arranged.refused, arranged.notes
+        return Plan(shape, arranged.classes, len(arranged.items), rule, chunks, None, refused, notes)
+
+    def _ranges(self, arranged: Arrangement[Item], shape: Shape) -> list[tuple[str, int, int]]:
+        return chunk_ranges(len(arranged.items), arranged.num_train, chunk_rows(shape, self.item_bytes))
+
+    def _common_shape(self, items: Sequence[Item]) -> Shape:
+        """The shape of the first image that decodes."""
+        first = ""
+        with closing(self.groups([[item] for item in items], None)) as groups:
+            for group in groups:
+                if len(group.pixels):
+                    _, channels, height, width = group.pixels.shape
+                    return channels, height, width
+                first = first or "{} ({})".format(*group.refused[0])
+        raise UserError("", self.name, f"has no image among {len(items)}, such as {first}")
+
+    def _chunks(self, arranged: Arrangement[Item], shape: Shape) -> Generator[Chunk, None, None]:
+        ranges = self._ranges(arranged, shape)
+        requests = [list(arranged.items[first:stop]) for _, first, stop in ranges]
+        with closing(self.groups(requests, shape)) as groups:
+            for (split, first, stop), group in zip(ranges, groups, strict=True):
+                for path, why in group.refused:
+                    if why.startswith(OTHER_SHAPE):
+                        allowed = f"has images of several sizes: {path!r} is {why}"
+                        raise UserError("", self.name, allowed, {"size": min(32, *shape[1:])})
+                labels = None if arranged.labels is None else arranged.labels[first:stop][group.kept]
+                yield Chunk(split, group.pixels, labels, group.refused, group.notes, group.digest)
 
 
 def chunk_rows(shape: Shape, file_bytes: int = 1) -> int:

@@ -18,11 +18,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from unstir.data.disk import file_sha256, require_space, tar_errors
-from unstir.data.folder import HELD_OUT, FolderSource
+from unstir.data.folder import FolderSource
 from unstir.data.images import EXTENSIONS, LEFT_OUT, MAX_FILE_BYTES, Shape
 from unstir.data.records import Records, RecordsSource, file_stamp, split_of
 from unstir.data.rows import Rows
-from unstir.data.source import Options, Plan, Source, joint_digest
+from unstir.data.source import HELD_OUT, Options, Plan, Source, joint_digest
 from unstir.errors import UserError, printable
 
 LABELS = ("cls", "txt", "json")
