@@ -1,4 +1,4 @@
-"""Image files made in memory."""
+"""Image files made in memory, and the options of a packing."""
 
 import io
 import struct
@@ -7,6 +7,8 @@ from collections.abc import Iterable
 
 import numpy as np
 from PIL import Image
+
+from unstir.data.source import Options
 
 
 def picture(mode: str = "RGB", size: tuple[int, int] = (12, 8)) -> Image.Image:
@@ -36,3 +38,9 @@ def png(width: int, height: int, *chunks: tuple[bytes, bytes]) -> bytes:
     header = (b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0))
     end = (b"IEND", b"")
     return b"\x89PNG\r\n\x1a\n" + b"".join(chunk(*c) for c in (header, *chunks, end))
+
+
+def options(source: object, **asked: object) -> Options:
+    """What `pack` makes of its arguments."""
+    plain = dict.fromkeys(("size", "channels", "held_out", "sha256"))
+    return Options(**{"source": source, **plain, "download_dir": None, "strict": False, "seed": 0, **asked})

@@ -8,13 +8,14 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from encoding import options
 from PIL import Image
 
 from refusals import refusing
 from unstir import Store, UserError, pack
-from unstir.data.arrays import Arrays, ItemsOfDataset
 from unstir.data.images import LEFT_OUT, UNLABELLED
 from unstir.data.manifest import read_origin
+from unstir.data.packing import source_of
 
 RANDOM = np.random.default_rng(0)
 IMAGES = RANDOM.integers(0, 256, (24, 6, 5, 3), dtype=np.uint8)
@@ -132,7 +133,7 @@ def labels_as(kind):
 def test_labels_of_any_kind_of_text_name_the_classes(tmp_path, kind):
     store = pack((IMAGES, labels_as(kind)), tmp_path / "store", held_out=0)
     assert store.classes == ("cat", "dog") and store.labels("train").tolist() == LABELS.tolist()
-    again, other = (Arrays((IMAGES, labels_as(kind))) for _ in "ab")
+    again, other = (source_of(options((IMAGES, labels_as(kind)))) for _ in "ab")
     assert again.stamp() == other.stamp()  # that of objects too, wherever they lie
 
 
@@ -196,9 +197,9 @@ def test_a_data_set_whose_labels_changed_is_not_taken_for_the_packed_one(tmp_pat
         items.__class__ = type("Items", (Items,), {"__getitem__": lambda self, i: (IMAGES[i], targets[i])})
     store = pack(items, tmp_path / "store")
     assert pack(items, tmp_path / "store").manifest == store.manifest
-    stamp = ItemsOfDataset(items).stamp()
+    stamp = source_of(options(items)).stamp()
     targets[3] = 0
-    assert (ItemsOfDataset(items).stamp() != stamp) is with_targets
+    assert (source_of(options(items)).stamp() != stamp) is with_targets
     with refusing(given=tmp_path / "store"):
         pack(items, tmp_path / "store")
 

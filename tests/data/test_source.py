@@ -2,16 +2,12 @@
 
 import numpy as np
 import pytest
+from encoding import options
 
 from unstir.data import packing
 from unstir.data.cifar10 import BINARY_SHA256, CifarSource
 from unstir.data.packing import source_of
-from unstir.data.source import Options, hold_out
-
-
-def options(source, **asked):
-    plain = dict.fromkeys(("size", "channels", "held_out", "sha256"))
-    return Options(**{"source": source, **plain, "download_dir": None, "strict": False, "seed": 0, **asked})
+from unstir.data.source import hold_out
 
 
 def test_an_archive_to_be_downloaded_is_known_by_the_hash_it_will_have():

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from unstir.data.records import Records, file_stamp
 from unstir.data.rows import Rows, plain
+from unstir.data.source import Options
 from unstir.errors import UserError
 
 IMAGES = "images", "image", "x", "data", "arr_0"
@@ -25,8 +26,9 @@ class ArrayFile(Records):
 
     kind = "numpy"
 
-    def __init__(self, file: Path) -> None:
-        self.file, self.name = file, str(file)
+    def __init__(self, file: Path, options: Options) -> None:
+        super().__init__(options)
+        self.file = file
 
     def stamp(self) -> str:
         """Identify the file by length and time."""
@@ -51,8 +53,9 @@ class Arrays(Records):
 
     kind = "arrays"
 
-    def __init__(self, given: Any) -> None:
-        self._arrays, self.name = _as_mapping(given), "the arrays"
+    def __init__(self, options: Options) -> None:
+        super().__init__(options)
+        self._arrays, self.name = _as_mapping(options.source), "the arrays"
 
     def stamp(self) -> str:
         """Hash them."""
@@ -80,9 +83,10 @@ class ItemsOfDataset(Records):
 
     kind = "dataset"
 
-    def __init__(self, dataset: Any) -> None:
-        self._dataset, self.name = dataset, f"the {type(dataset).__name__}"
-        self._classes = tuple(map(str, getattr(dataset, "classes", ()) or ()))
+    def __init__(self, options: Options) -> None:
+        super().__init__(options)
+        self._dataset, self.name = options.source, f"the {type(options.source).__name__}"
+        self._classes = tuple(map(str, getattr(self._dataset, "classes", ()) or ()))
 
     def stamp(self) -> str:
         """Identify it by its type, its length, its ``targets`` and some items."""
@@ -120,12 +124,13 @@ class ItemsOfDataset(Records):
         return item, None
 
 
-def in_memory(source: object) -> Records:
+def in_memory(options: Options) -> Records:
     """What the program that calls has in memory. Raises UserError for what is no source."""
+    source = options.source
     if _is_arrays(source):
-        return Arrays(source)
+        return Arrays(options)
     if hasattr(source, "__getitem__") and hasattr(source, "__len__"):
-        return ItemsOfDataset(source)
+        return ItemsOfDataset(options)
     raise UserError("", type(source).__name__, "is no source of images", "give a path, arrays, or a torch Dataset")
 
 

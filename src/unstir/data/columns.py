@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from unstir.data.images import signature
-from unstir.data.records import UNKNOWN, Records, file_stamp, split_of
+from unstir.data.records import Records, file_stamp, split_of
 from unstir.data.rows import Rows
-from unstir.data.source import PREFIX
+from unstir.data.source import PREFIX, UNKNOWN, Options
 from unstir.errors import UserError
 from unstir.libraries import library
 
@@ -26,8 +26,9 @@ class Parquet(Records):
 
     kind = "parquet"
 
-    def __init__(self, files: Sequence[Path], name: str) -> None:
-        self._files, self.name, self._reader = sorted(files), name, library("pyarrow.parquet", "hf", "this source")
+    def __init__(self, files: Sequence[Path], options: Options) -> None:
+        super().__init__(options)
+        self._files, self._reader = sorted(files), library("pyarrow.parquet", "hf", "this source")
 
     def stamp(self) -> str:
         """Identify the files by name, length and time."""
@@ -85,15 +86,14 @@ class HubDataset(Records):
 
     kind = "datasets"
 
-    def __init__(self, source: str | Path) -> None:
+    def __init__(self, source: str | Path, options: Options) -> None:
+        super().__init__(options)
         self._library = library("datasets", "hf", "this source")
-        self.name, self._folders = str(source), (source,) if isinstance(source, Path) else self._kept(source)
+        self._folders = (source,) if isinstance(source, Path) else self._kept(source)
         self._splits = self._load(source)
         first = next(iter(self._splits.values()))
         info, features = first.info, first.features
-        self.license = _short_text(info.license) or UNKNOWN
-        if self.license == UNKNOWN and isinstance(source, str):
-            self.license = _license_of_card(source.removeprefix(PREFIX).partition(":")[0])
+        self.license = options.license or _short_text(info.license) or _license_of_card(source)
         kinds = {name: type(of).__name__ for name, of in features.items()}
         self._image = next((name for name, kind in kinds.items() if kind == "Image"), "")
         if not self._image:
@@ -156,9 +156,12 @@ def _bytes(value: Any, *folders: Path) -> bytes:
     return bytes(data or b"")
 
 
-def _license_of_card(name: str) -> str:
+def _license_of_card(source: str | Path) -> str:
     """What the card of a data set on the Hub says of its licence."""
+    if isinstance(source, Path):
+        return UNKNOWN
     try:
+        name = source.removeprefix(PREFIX).partition(":")[0]
         card = library("huggingface_hub", "hf", "the licence").DatasetCard.load(name)
     except Exception:  # offline, or none
         return UNKNOWN

@@ -7,8 +7,9 @@ import stat
 from collections.abc import Sequence
 from contextlib import closing, suppress
 from dataclasses import replace
+from numbers import Real
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -20,12 +21,7 @@ from unstir.data.store import Store, Writer, is_store, led_to, publish, staging_
 from unstir.errors import UserError, nearest, printable, within_memory
 from unstir.progress import counting
 
-if TYPE_CHECKING:
-    from unstir.data.records import Records
-
 MAX_SIZE = 4096
-Sources = object
-"""What `pack` takes: text, a path, arrays (also a tuple or mapping of them), or a torch Dataset."""
 _ENDINGS = ".tar", ".tar.gz", ".tgz"
 _SAVED = "dataset_dict.json", "state.json"  # what marks a folder that datasets saved
 _START = 264  # bytes of a file that tell what it is
@@ -36,7 +32,7 @@ _ANOTHER = "choose another folder"
 
 
 def pack(
-    source: Sources,
+    source: object,
     out: str | Path,
     *,
     size: int | None = None,
@@ -85,24 +81,30 @@ def pack(
 def source_of(options: Options) -> Source:
     """The source that the arguments of `pack` name. Raises UserError for what is out of range, missing or no source."""
     options, source = _checked(options), options.source
-    _check_hash(options)
-    if not isinstance(source, str | Path):
-        from unstir.data.arrays import in_memory
-
-        return _of_rows(in_memory(source), options)
-    if source == "cifar10":
+    if isinstance(source, str) and source == "cifar10":  # whose hash is compared when it is there
         from unstir.data.cifar10 import CifarSource
 
         return CifarSource(None, options)
+    named = isinstance(source, str) and is_named(source)
+    path = usable_path(source) if isinstance(source, str | Path) and not named else None
+    if sha256 := options.sha256:
+        if path is None or path.is_dir():
+            raise UserError("sha256", sha256, "is the hash of one file, and the source is none", {"sha256": None})
+        if path.is_file():
+            checked_sha256(path, sha256.lower())
+    if path:
+        return _of_path(path, str(source), options)
+    if not isinstance(source, str):
+        from unstir.data.arrays import in_memory
+
+        return in_memory(options)
     if source in NAMES:
         from unstir.data.embedded import EmbeddedSource
 
         return EmbeddedSource(options)
-    if isinstance(source, str) and source.startswith(PREFIX):
-        from unstir.data.columns import HubDataset
+    from unstir.data.columns import HubDataset
 
-        return _of_rows(HubDataset(source), options)
-    return _of_path(usable_path(source), str(source), options)
+    return HubDataset(source, options)
 
 
 def _of_path(path: Path, name: str, options: Options) -> Source:
@@ -127,8 +129,8 @@ def _of_path(path: Path, name: str, options: Options) -> Source:
         from unstir.data.tars import TarSource
 
         return TarSource(tars, options)
-    if (records := _records(path, start)) is not None:
-        return _of_rows(records, options)
+    if (records := _records(path, start, options)) is not None:
+        return records
     if stat.S_ISDIR(mode) or start[:2] == b"PK":
         from unstir.data.folder import FolderSource
 
@@ -137,40 +139,18 @@ def _of_path(path: Path, name: str, options: Options) -> Source:
     raise UserError("source", path, f"is {kind}", "give the folder that holds the images")
 
 
-def _of_rows(rows: "Records", options: Options) -> Source:
-    from unstir.data.records import RecordsSource
-
-    return RecordsSource(rows, options)
-
-
-def _check_hash(options: Options) -> None:
-    """Raise UserError where a hash is given and the source is another file than that, or none.
-
-    The download of CIFAR-10 is checked when it is there, and what is missing is said by others.
-    """
-    source, sha256 = options.source, options.sha256
-    if not sha256 or (isinstance(source, str) and source == "cifar10"):
-        return
-    named = isinstance(source, str) and is_named(source)
-    path = usable_path(source) if isinstance(source, str | Path) and not named else None
-    if path is None or path.is_dir():
-        raise UserError("sha256", sha256, "is the hash of one file, and the source is none", {"sha256": None})
-    if path.is_file():
-        checked_sha256(path, sha256.lower())
-
-
-def _records(path: Path, start: bytes) -> "Records | None":
+def _records(path: Path, start: bytes, options: Options) -> Source | None:
     """A file or folder whose images are rows; None for images that are files, and for what is not known."""
     if start[:6] == b"\x93NUMPY" or (start[:2] == b"PK" and path.suffix == ".npz"):
         from unstir.data.arrays import ArrayFile
 
-        return ArrayFile(path)
+        return ArrayFile(path, options)
     from unstir.data.columns import HubDataset, Parquet
 
     if any((path / name).is_file() for name in _SAVED):
-        return HubDataset(path)
+        return HubDataset(path, options)
     tables = [path] if start[:4] == b"PAR1" else _in_folder(path, ".parquet")
-    return Parquet(tables, str(path)) if tables else None
+    return Parquet(tables, options) if tables else None
 
 
 def _in_folder(path: Path, *endings: str) -> list[Path]:
@@ -190,8 +170,7 @@ def _checked(options: Options) -> Options:
     if channels not in (None, 1, 3):
         raise UserError("channels", channels, "must be 1 for grey or 3 for colour")
     if held_out is not None:
-        number = isinstance(held_out, int | float | np.integer | np.floating) and not isinstance(held_out, bool)
-        if not (number and 0 <= held_out < 1):
+        if not isinstance(held_out, Real) or isinstance(held_out, bool) or not 0 <= held_out < 1:
             raise UserError("held_out", held_out, "is outside [0, 1)", {"held_out": 0.1})
         held_out = float(held_out)
     if sha256 is not None and not re.fullmatch("[0-9a-fA-F]{64}", sha256):

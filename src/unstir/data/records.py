@@ -10,7 +10,7 @@ Where a shape fits two of these ([3, 4, 4]), the one is meant of which the image
 """
 
 import hashlib
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Generator, Hashable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -26,25 +26,7 @@ from unstir.data.folder import HELD_OUT_NAMES
 from unstir.data.images import LEFT_OUT, Decoded, Refused, Shape, convert, decode
 from unstir.data.listing import item_digest
 from unstir.data.rows import Rows, with_names, with_plain_labels
-from unstir.data.source import Arrangement, ItemSource, Options, hold_out
-
-UNKNOWN = "unknown"  # the licence of data whose source says none
-
-
-class Records(ABC):
-    """Where rows are found. ``name`` is what messages call it."""
-
-    kind: str
-    name: str
-    license: str = UNKNOWN
-
-    @abstractmethod
-    def stamp(self) -> str:
-        """Identify the present content quickly."""
-
-    @abstractmethod
-    def rows(self) -> list[Rows]:
-        """All rows. Raises UserError where there are none, or no images among them."""
+from unstir.data.source import Arrangement, ItemSource, hold_out
 
 
 @dataclass(frozen=True)
@@ -69,21 +51,12 @@ class _Place:
         return self.rows.read(self.number)
 
 
-class RecordsSource(ItemSource[_Place]):
-    """Rows as a source."""
+class Records(ItemSource[_Place]):
+    """Rows as a source; `rows` says where they are found."""
 
-    def __init__(self, records: Records, options: Options) -> None:
-        super().__init__(options)
-        self.records, self.kind, self.license = records, records.kind, options.license or records.license
-
-    @property
-    def name(self) -> str:
-        """As that of the records."""
-        return self.records.name
-
-    def stamp(self) -> str:
-        """As that of the records."""
-        return self.records.stamp()
+    @abstractmethod
+    def rows(self) -> list[Rows]:
+        """All rows. Raises UserError where there are none, or no images among them."""
 
     def digests(self, items: Sequence[_Place]) -> Iterator[bytes]:
         """Read the rows."""
@@ -97,7 +70,7 @@ class RecordsSource(ItemSource[_Place]):
     @cache  # noqa: B019  (a source lives as long as its packing)
     def arranged(self) -> Arrangement[_Place]:
         """The rows by their splits, which are train, and those that `split_of` knows beside it."""
-        parts = self.records.rows()
+        parts = self.rows()
         named = any(rows.classes for rows in parts)
         parts = [with_plain_labels(rows, named) for rows in parts]
         splits = {rows.split for rows in parts}

@@ -25,6 +25,7 @@ _CHUNK_BYTES = 1 << 22
 
 NAMES = "mnist", "digits", "cifar10"
 """The data sets that are known by name."""
+UNKNOWN = "unknown"  # the licence of data whose source says none
 PREFIX = "hf:"  # of the name of a data set on the Hub
 
 
@@ -62,7 +63,7 @@ class Plan:
 class Options:
     """What `pack` was asked for, as there; None leaves it to the source."""
 
-    source: Any  # as `packing.Sources`; what is in memory is named by its source's records
+    source: Any
     size: int | None
     channels: int | None
     held_out: float | None
@@ -76,26 +77,20 @@ class Options:
 class Source(ABC):
     """A place images come from.
 
-    ``kind`` is a word for the manifest, ``license`` that of the data, as far as it is known, ``settings`` are the
-    options that shape the result, as JSON values: a store made with others is another store.
+    ``kind`` is a word for the manifest, ``name`` what messages call it, ``license`` that of the data, if it is known.
+    ``settings`` are the options that shape the result, as JSON values: a store made with others is another store.
     """
 
     kind: str
-    license: str
 
     def __init__(self, options: Options, size: int | None, channels: int, held_out: float | None = None) -> None:
         """``size``, ``channels`` and ``held_out`` are defaults; a source that brings its split has no ``held_out``."""
-        self.options, self.license = options, options.license or "unknown"
+        self.options, self.name, self.license = options, str(options.source), options.license or UNKNOWN
         self.size, self.channels = options.size or size, options.channels or channels
         self.held_out = (held_out if options.held_out is None else options.held_out) or 0.0
         self.settings: dict[str, Any] = {"size": self.size, "channels": self.channels}
         if held_out is not None:
             self.settings |= {"held_out": self.held_out, "seed": options.seed}
-
-    @property
-    def name(self) -> str:
-        """What messages call the source."""
-        return str(self.options.source)
 
     @abstractmethod
     def stamp(self) -> str:

@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 from unstir.data.disk import file_sha256, require_space, tar_errors
 from unstir.data.folder import FolderSource
 from unstir.data.images import EXTENSIONS, LEFT_OUT, MAX_FILE_BYTES, Shape
-from unstir.data.records import Records, RecordsSource, file_stamp, split_of
+from unstir.data.records import Records, file_stamp, split_of
 from unstir.data.rows import Rows
 from unstir.data.source import HELD_OUT, Options, Plan, Source, joint_digest
 from unstir.errors import UserError, printable
@@ -98,7 +98,7 @@ class TarSource(Source):
         """Unpack the tars, and plan what they hold."""
         tars = [_unpacked(file, staging / f"unpacked-{number}") for number, file in enumerate(self._files)]
         large = [(name, f"larger than {MAX_FILE_BYTES >> 20} MiB") for tar in tars for name in tar.large]
-        source: Source = RecordsSource(_Shards(tars, self.name), self.options)
+        source: Source = _Shards(tars, self.options)
         if len(tars) == 1 and not any(map(_has_more, tars[0].samples().values())):
             source = FolderSource(tars[0].folder, self.options)
         source.stamp()
@@ -111,8 +111,9 @@ class _Shards(Records):
 
     kind = TarSource.kind
 
-    def __init__(self, tars: Sequence[_Tar], name: str) -> None:
-        self._tars, self.name = tars, name
+    def __init__(self, tars: Sequence[_Tar], options: Options) -> None:
+        super().__init__(options)
+        self._tars = tars
 
     def stamp(self) -> str:
         """The files are what they were unpacked to."""
