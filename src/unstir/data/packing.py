@@ -2,6 +2,7 @@
 
 import math
 import operator
+import os
 import re
 import stat
 from collections.abc import Sequence
@@ -17,7 +18,7 @@ from unstir.data.disk import checked_sha256, require_space, usable_path, what_it
 from unstir.data.images import EXTENSIONS
 from unstir.data.manifest import FORMAT, SPLITS, Origin, read_origin
 from unstir.data.source import NAMES, PREFIX, Options, Source, is_named, joint_digest
-from unstir.data.store import Store, Writer, is_store, led_to, publish, staging_folder
+from unstir.data.store import Store, Writer, is_store, publish, staging_folder
 from unstir.errors import UserError, nearest, printable, within_memory
 from unstir.progress import counting
 
@@ -61,7 +62,9 @@ def pack(
     Interrupted at any instant, the same call begins again; the result is byte-identical to an uninterrupted one.
     Raises UserError for every mistake in the arguments and the source, OSError for what the disk refuses.
     """
-    downloads, out = usable_path(download_dir or usable_path(out).parent), led_to(usable_path(out))
+    out = usable_path(out)
+    downloads = usable_path(download_dir or out.parent)
+    out = Path(os.path.realpath(out)) if out.is_symlink() else out  # no folder can be renamed to a link
     options = Options(source, size, channels, held_out, sha256, downloads, strict, seed, license)
     try:
         with within_memory("size"):
@@ -238,7 +241,8 @@ def _check_refused(origin: Source, refused: Sequence[tuple[str, str]], packed: b
 def _finished(origin: Source, out: Path) -> Store | None:
     """Open what `out` holds if it is what would be packed; None if there is nothing. Raises UserError if it is else."""
     source = origin.name
-    if origin.kind in ("folder", "parquet", "tar", "datasets") and out.resolve().is_relative_to(Path(source).resolve()):
+    apart = origin.kind not in ("folder", "parquet", "tar", "datasets")
+    if not apart and Path(os.path.realpath(out)).is_relative_to(os.path.realpath(source)):
         raise UserError("", out, f"lies inside the images' folder {source}, which packing must not change", _ANOTHER)
     if not out.exists() or (out.is_dir() and not any(out.iterdir())):
         return None
