@@ -40,13 +40,12 @@ def describe(store: Store) -> str:
     kind = "grey" if channels == 1 else "RGB"
     named = f", {counted(len(store.classes), 'class', 'classes')}" if store.classes else ", no classes"
     lines = [f"{printable(store.path)}: {height}x{width} {kind}{named}, content {store.content_hash[:12]}"]
-    labels = {split: store.labels(split) for split in SPLITS}
     width_of_name = max(map(cell_len, (*store.classes, "all")))
     origin = read_origin(store.path)
     lines.append(f"from {printable(origin.source or 'unknown')}, licence {printable(origin.license or 'unknown')}")
     lines.append(f"{'':5}  {'':{width_of_name}}  {'train':>9}  {'held out':>9}")
     for index, name in enumerate(store.classes):
-        counts = [int((labels[split] == index).sum()) for split in SPLITS]  # type: ignore[union-attr]
+        counts = [store.manifest["counts_per_class"][split][index] for split in SPLITS]
         lines.append(f"{index:5}  {name}{' ' * (width_of_name - cell_len(name))}  {counts[0]:9}  {counts[1]:9}")
     lines.append(f"{'':5}  {'all':{width_of_name}}  {store.count('train'):9}  {store.count('held_out'):9}")
     lines += [f"note     {note}" for note in store.notes]
