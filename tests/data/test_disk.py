@@ -5,6 +5,7 @@ import io
 import os
 import urllib.request
 
+import encoding
 import pytest
 
 from unstir.data import disk, listing
@@ -60,19 +61,12 @@ def test_a_file_is_read_up_to_the_greatest_size(tmp_path, monkeypatch, zipped):
     assert listing.MAX_FILE_BYTES == 2**26
     monkeypatch.setattr(listing, "MAX_FILE_BYTES", 100)
     begins, root = b"\x89PNG\r\n\x1a\n", tmp_path
-    files = {"fits": begins + bytes(92), "not": begins + bytes(93)}
-    if zipped:
-        root = tmp_path / "a.zip"
-        with listing.zipfile.ZipFile(root, "w") as archive:
-            for name, data in files.items():
-                archive.writestr(name, data)
-    else:
-        for name, data in files.items():
-            (root / name).write_bytes(data)
-    items = Items(root)
+    files = {"fits": begins + bytes(92), "not": begins + bytes(93), "zeros": bytes(90)}
+    items = Items(encoding.zipped(root / "a.zip", files) if zipped else encoding.fill(root, files))
     assert items.read("fits") == files["fits"]
     with pytest.raises(Refused, match="larger than"):
         items.read("not")
+    assert len(items.read("zeros")) == (16 if zipped else 90)  # what begins like no image is not inflated
     items.close()
     if zipped:
         with pytest.raises(Refused):

@@ -174,10 +174,8 @@ def test_small_images_are_enlarged_with_a_note_or_refused() -> None:
 
 
 def test_colour_that_becomes_grey_is_noted_and_what_was_grey_is_not():
-    def notes(pixels, channels, **options):
-        buffer = io.BytesIO()
-        Image.fromarray(pixels).save(buffer, **options)
-        return decode(buffer.getvalue(), f"a.{options['format'].lower()}", None, channels).notes
+    def notes(pixels, channels, format, **options):
+        return decode(encoded(Image.fromarray(pixels), format, **options), f"a.{format.lower()}", None, channels).notes
 
     draw = np.random.default_rng(0)
     grey = np.repeat(draw.integers(0, 256, (32, 32, 1), np.uint8), 3, axis=2)

@@ -4,6 +4,7 @@ import re
 
 import numpy as np
 import pytest
+from encoding import fill, flat
 from PIL import Image
 
 from unstir import UserError, pack
@@ -12,12 +13,8 @@ from unstir.data import packing, source
 
 def images(folder, odd):
     """Seven images in a folder, and an eighth, the last, that is of another shape, empty, or like the others."""
-    folder.mkdir()
-    for place in range(8):
-        Image.new("RGB", (9 if odd == "shape" and place == 7 else 8, 8)).save(folder / f"{place}.png")
-    if odd == "empty":
-        (folder / "7.png").write_bytes(b"")
-    return folder
+    last = {"shape": flat(size=9), "empty": b""}.get(odd, flat(size=8))
+    return fill(folder, {**{f"{place}.png": flat(size=8) for place in range(7)}, "7.png": last})
 
 
 def items(folder, odd):

@@ -8,13 +8,13 @@ import signal
 import subprocess
 import sys
 import time
-import zipfile
 from contextlib import nullcontext
 from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from encoding import fill, flat, zipped
 from PIL import Image
 
 from refusals import refusing
@@ -81,7 +81,7 @@ def test_killed_pack_begins_again_and_its_bytes_are_those_of_an_uninterrupted_on
     photos: Path, whole: Path, tmp_path: Path, counts: list[tuple[str, int, int]]
 ) -> None:
     out = tmp_path / "store"
-    for after in (0, 2, 2):
+    for after in (0, 2):
         killed(photos, out, after)
         assert not out.exists()
     assert (tmp_path / ".store.packing/store").exists()
@@ -248,11 +248,9 @@ def test_place_that_cannot_be_written(tmp_path: Path) -> None:
 def test_a_file_of_another_hash_is_refused_also_where_it_is_packed_already(tmp_path: Path, kind: str) -> None:
     file = tmp_path / f"x.{kind}"
     if kind == "npy":
-        np.save(file, np.arange(4 * 5 * 5 * 3, dtype=np.uint8).reshape(4, 5, 5, 3))
+        np.save(file, np.zeros((4, 5, 5, 3), np.uint8))
     else:
-        Image.new("RGB", (5, 5)).save(tmp_path / "a.png")
-        with zipfile.ZipFile(file, "w") as archive:
-            archive.write(tmp_path / "a.png", "a.png")
+        zipped(file, {"a.png": flat()})
     own, other = hashlib.sha256(file.read_bytes()).hexdigest(), "0" * 64
     with pytest.raises(UserError, match=own):
         pack(file, tmp_path / "store", sha256=other)
@@ -276,23 +274,14 @@ def test_the_least_size_is_one_pixel(tmp_path: Path) -> None:
 
 def test_source_that_is_nothing_of_use(tmp_path: Path, whole: Path) -> None:
     (tmp_path / "a.png").write_bytes(b"\x89PNG")
-    for source, remedy in (
-        (tmp_path / "a.png", "folder"),
-        ("typo", "mnist"),
-        ("digts", "digits?"),
-        (whole, "as it is"),
-    ):
+    for source, remedy in ((tmp_path / "a.png", "folder"), ("typo", "mnist"), ("digts", "digits?"), (whole, "it is")):
         with pytest.raises(UserError) as refused:
             pack(source, tmp_path / "store")
         assert (refused.value.key, refused.value.given) == ("source", Path(source)) and remedy in refused.value.remedy
 
 
 def test_strict_lists_the_first_ten(tmp_path: Path) -> None:
-    root = tmp_path / "in"
-    root.mkdir()
-    Image.new("RGB", (8, 8)).save(root / "ok.png")
-    for i in range(12):
-        (root / f"{i}.png").write_bytes(b"")
+    root = fill(tmp_path / "in", {"ok.png": flat(), **{f"{i}.png": b"" for i in range(12)}})
     with pytest.raises(UserError, match=r"\(12\)") as refused:
         pack(root, tmp_path / "store", strict=True)
     assert str(refused.value).count("empty file") == 10 and {"strict": None} in refused.value.remedy

@@ -1,14 +1,12 @@
 """Arrays, tables, tars and data sets in memory become the store that a folder of the same images becomes."""
 
-import io
 import json
-import tarfile
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
-from encoding import options
+from encoding import encoded, options, tarred
 from PIL import Image
 
 from refusals import refusing
@@ -23,22 +21,7 @@ LABELS = np.arange(24) % 2
 NAMES = ["cat", "dog"]
 
 
-def png(image):
-    stream = io.BytesIO()
-    Image.fromarray(image).save(stream, "PNG")
-    return stream.getvalue()
-
-
-FILES = [png(image) for image in IMAGES]
-
-
-def tar(path, parts):
-    with tarfile.open(path, "w") as made:
-        for name, data in parts:
-            info = tarfile.TarInfo(name)
-            info.size = len(data)
-            made.addfile(info, io.BytesIO(data))
-    return path
+FILES = [encoded(Image.fromarray(image)) for image in IMAGES]
 
 
 class Items(torch.utils.data.Dataset):
@@ -68,7 +51,7 @@ def shards(folder):
     for part in (0, 1):
         parts = [(f"{i:03d}.png", data) for i, (data, _) in enumerate(rows) if i // 12 == part]
         names = [(f"{i:03d}.cls", NAMES[label].encode()) for i, (_, label) in enumerate(rows) if i // 12 == part]
-        tar(folder / f"part-{part}.tar", [each for pair in zip(parts, names, strict=True) for each in pair])
+        tarred(folder / f"part-{part}.tar", [each for pair in zip(parts, names, strict=True) for each in pair])
     return folder
 
 
@@ -289,14 +272,14 @@ def test_webdataset_reads_the_same_tars(tmp_path):
     samples = [*webdataset.WebDataset(str(tmp_path / "part-{0..1}.tar"), shardshuffle=False)]
     theirs = {sample["png"]: sample["cls"] for sample in samples}
     store = pack(tmp_path, tmp_path.parent / f"{tmp_path.name}-store", held_out=0)
-    ours = zip(store.images("train"), store.labels("train"), strict=True)
-    assert {png(image.permute(1, 2, 0).numpy()): store.classes[label].encode() for image, label in ours} == theirs
+    ours = zip(store.images("train").permute(0, 2, 3, 1).numpy(), store.labels("train"), strict=True)
+    assert {encoded(Image.fromarray(image)): store.classes[label].encode() for image, label in ours} == theirs
 
 
 def broken(folder):
     data = bytearray(FILES[0])
     data[40:] = data[:-40]
-    return tar(folder / "b.tar", [("a.png", FILES[1]), ("b.png", bytes(data)), ("c.jpg", b""), ("d.png", FILES[2])])
+    return tarred(folder / "b.tar", [("a.png", FILES[1]), ("b.png", bytes(data)), ("c.jpg", b""), ("d.png", FILES[2])])
 
 
 def test_items_that_differ_each_time_are_refused_and_nothing_is_kept(tmp_path):
@@ -380,7 +363,7 @@ def other_columns(folder):
 
 
 def mixed(folder):
-    return tar(folder / "m.tar", [("a.png", FILES[0]), ("b.png", png(IMAGES[0][:, :4]))])
+    return tarred(folder / "m.tar", [("a.png", FILES[0]), ("b.png", encoded(Image.fromarray(IMAGES[0][:, :4])))])
 
 
 def written(name, data):
@@ -394,7 +377,7 @@ def written(name, data):
         (mixed, "m.tar", "'b.png'"),
         (written("x.parquet", b"PAR1 and no more PAR1"), "x.parquet", "parquet file"),
         (written("x.npy", b"\x93NUMPY\x01\x00"), "x.npy", "damaged"),
-        (lambda folder: tar(folder / "t.tar", [("a.txt", b"x"), ("b.json", b"{}")]), "t.tar", "2 ignored"),
+        (lambda folder: tarred(folder / "t.tar", [("a.txt", b"x"), ("b.json", b"{}")]), "t.tar", "2 ignored"),
         (lambda folder: {"pictures": IMAGES}, "the arrays", "pictures"),
         (lambda folder: (IMAGES, LABELS[:3]), "the arrays", "[3], not [24]"),
         (lambda folder: (IMAGES, [[0], [1, 2]]), "labels", "lengths"),

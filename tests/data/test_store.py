@@ -67,11 +67,6 @@ def test_images_are_mapped_and_writing_to_them_leaves_the_file_alone(copy: Path)
     Store.open(copy).verify()
 
 
-def test_arrays_are_plain_numpy_files(digits: Path) -> None:
-    array = np.load(digits / "train.images.npy", allow_pickle=False)
-    assert array.shape == (1498, 1, 8, 8) and array.dtype == np.uint8
-
-
 @given(st.lists(st.integers(0, 10**12), min_size=1, max_size=4), st.sampled_from(["|u1", "<i8"]))
 def test_header_is_what_numpy_reads(shape: list[int], descr: str) -> None:
     import io

@@ -49,13 +49,18 @@ class ArrayFile(Records):
 
 
 class Arrays(Records):
-    """Arrays in memory: images, (images, labels), or a mapping of names as `numpy.savez` takes them."""
+    """Arrays in memory by name, as `numpy.savez` takes them."""
 
     kind = "arrays"
 
-    def __init__(self, options: Options) -> None:
+    def __init__(self, arrays: Mapping[Any, Any], options: Options) -> None:
         super().__init__(options)
-        self._arrays, self.name = _as_mapping(options.source), "the arrays"
+        self.name = "the arrays"
+        try:
+            self._arrays = {str(key): np.asarray(array) for key, array in arrays.items()}
+        except ValueError:
+            mend = "give a number or text for each image"
+            raise UserError("", "labels", "are lists of several lengths", mend) from None
 
     def stamp(self) -> str:
         """Hash them."""
@@ -127,31 +132,17 @@ class ItemsOfDataset(Records):
 def in_memory(options: Options) -> Records:
     """What the program that calls has in memory. Raises UserError for what is no source."""
     source = options.source
-    if _is_arrays(source):
-        return Arrays(options)
+    if hasattr(source, "__array__"):
+        source = (source,)
+    if isinstance(source, tuple):
+        if len(source) > 2:
+            raise UserError("", f"a tuple of {len(source)} arrays", "is no source", "give images, or (images, labels)")
+        source = dict(zip(("images", "labels"), source, strict=False))
+    if isinstance(source, Mapping):
+        return Arrays(source, options)
     if hasattr(source, "__getitem__") and hasattr(source, "__len__"):
         return ItemsOfDataset(options)
     raise UserError("", type(source).__name__, "is no source of images", "give a path, arrays, or a torch Dataset")
-
-
-def _is_arrays(source: object) -> bool:
-    """Whether a source is arrays in memory."""
-    several = isinstance(source, tuple | list) and bool(source) and all(hasattr(each, "__array__") for each in source)
-    if isinstance(source, tuple) and len(source) == 2 and isinstance(source[1], list):  # labels
-        several = hasattr(source[0], "__array__")
-    return several or hasattr(source, "__array__") or isinstance(source, Mapping)
-
-
-def _as_mapping(given: Any) -> dict[str, NDArray[Any]]:
-    parts = given if isinstance(given, tuple | list | Mapping) else (given,)
-    if len(parts) > 2 and not isinstance(given, Mapping):
-        raise UserError("", f"a tuple of {len(parts)} arrays", "is no source", "give images, or (images, labels)")
-    try:
-        if isinstance(given, Mapping):
-            return {str(key): np.asarray(array) for key, array in given.items()}
-        return dict(zip(("images", "labels"), map(np.asarray, parts), strict=False))
-    except ValueError:
-        raise UserError("", "labels", "are lists of several lengths", "give a number or text for each image") from None
 
 
 def _rows(arrays: Mapping[str, NDArray[Any]], what: str, name: str) -> list[Rows]:
