@@ -8,7 +8,7 @@ from PIL import Image
 from rich.cells import cell_len
 
 from unstir.data import SPLITS, Store
-from unstir.data.levels import all_grey, of_range
+from unstir.data.levels import remarks
 from unstir.data.manifest import read_origin
 from unstir.errors import printable
 from unstir.pictures.caption import of_class
@@ -48,11 +48,7 @@ def describe(store: Store) -> str:
         counts = [store.manifest["counts_per_class"][split][index] for split in SPLITS]
         lines.append(f"{index:5}  {name}{' ' * (width_of_name - cell_len(name))}  {counts[0]:9}  {counts[1]:9}")
     lines.append(f"{'':5}  {'all':{width_of_name}}  {store.count('train'):9}  {store.count('held_out'):9}")
-    lines += [f"note     {note}" for note in store.notes]
-    if all_grey(store):
-        lines.append("note     the images are grey, packed as RGB; --channels 1 packs them at a third of the size")
-    if weak := of_range(store):
-        lines.append(f"note     {weak}")
+    lines += [f"note     {line}" for line in remarks(store)]
     lines += [f"refused  {path}: {reason}" for path, reason in store.refused[:LISTED]]
     if (more := len(store.refused) - LISTED) > 0:
         lines.append(f"refused  and {more} more, all in {printable(store.path / 'manifest.json')}")
