@@ -79,21 +79,6 @@ def test_cut_anywhere_a_picture_is_refused_or_whole(kind, options):
             assert np.array_equal(pixels, whole) and length > len(data) - 16
 
 
-def test_reasons_hold_no_words_of_a_decoder_which_would_differ_from_run_to_run():
-    reasons = set()
-    for kind in ("PNG", "JPEG", "WEBP", "TIFF", "GIF", "BMP"):
-        data = encoded(kind)
-        for flip in range(0, 8 * len(data), 13):
-            damaged = bytearray(data)
-            damaged[flip // 8] ^= 1 << flip % 8
-            try:
-                decode(bytes(damaged), "a", None, 3)
-            except Refused as refusal:
-                reasons.add(str(refusal))
-    assert len(reasons) > 8
-    assert not [reason for reason in reasons if re.search(r"0x|object|b'|Error|Errno|\[", reason)]
-
-
 def test_want_of_memory_is_not_taken_for_damage(monkeypatch):
     def starved(self):
         raise MemoryError

@@ -286,10 +286,3 @@ def test_strict_lists_the_first_ten(tmp_path: Path) -> None:
         pack(root, tmp_path / "store", strict=True)
     assert str(refused.value).count("empty file") == 10 and {"strict": None} in refused.value.remedy
     assert not (tmp_path / "store").exists()
-
-
-def test_script_without_main_guard_may_pack(photos: Path, tmp_path: Path) -> None:
-    with start(photos, tmp_path / "store", 0.0) as process:
-        assert process.stdout
-        assert process.stdout.read().split()[-1] == "900"
-    assert process.returncode == 0

@@ -11,8 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from unstir.data.records import Records, file_stamp
-from unstir.data.rows import Rows, plain
+from unstir.data.records import Records, Rows, file_stamp, plain
 from unstir.data.source import Options
 from unstir.errors import UserError
 

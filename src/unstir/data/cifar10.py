@@ -8,8 +8,8 @@ is unpacked. Train is data_batch_1 to 5 in order, held out is test_batch.
 """
 
 import tarfile
-from collections.abc import Generator
 from contextlib import suppress
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 
@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from unstir.data.disk import checked_sha256, fetch, file_sha256, tar_errors
 from unstir.data.images import Shape
-from unstir.data.source import Chunk, Options, Plan, Source, chunk_ranges, chunk_rows
+from unstir.data.source import Options, Plan, Source
 from unstir.data.unpickle import batch, class_names
 from unstir.errors import UserError
 
@@ -73,17 +73,9 @@ class CifarSource(Source):
             archive = self.options.download_dir / URL.rpartition("/")[2]
             fetch(URL, archive, self.expected[0])
         sha256 = checked_sha256(archive, *self.expected)
-        shape = (self.channels, self.size or SIDE, self.size or SIDE)
         classes, records, num_train = _read(archive)
-
-        def chunks() -> Generator[Chunk, None, None]:
-            for split, first, stop in chunk_ranges(len(records), num_train, chunk_rows(shape)):
-                pixels: NDArray[np.uint8] = records[first:stop, 1:].reshape(-1, 3, SIDE, SIDE)
-                if shape != (3, SIDE, SIDE):
-                    pixels = np.stack([self.resized(image.transpose(1, 2, 0), "CIFAR-10's images") for image in pixels])
-                yield Chunk(split, pixels, records[first:stop, 0].astype(np.int64))
-
-        return Plan(shape, classes, len(records), "the official test batch", chunks, source_hash=sha256)
+        pixels, labels = records[:, 1:].reshape(-1, 3, SIDE, SIDE), records[:, 0].astype(np.int64)
+        return replace(self.plan_of(pixels, labels, num_train, classes, "the official test batch"), source_hash=sha256)
 
 
 def _read(archive: Path) -> tuple[tuple[str, ...], NDArray[np.uint8], int]:

@@ -12,8 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from unstir.data.images import signature
-from unstir.data.records import Records, file_stamp, split_of
-from unstir.data.rows import Rows
+from unstir.data.records import Records, Rows, file_stamp, split_of
 from unstir.data.source import PREFIX, UNKNOWN, Options
 from unstir.errors import UserError
 from unstir.libraries import library

@@ -103,8 +103,6 @@ def decode_all(
 
 
 class _Worker:
-    """One child, as its parent sees it."""
-
     def __init__(self, setup: str) -> None:
         # what decoders written in C print about damaged files goes nowhere: the reasons are in the replies
         self._process = start(_PROGRAM, setup)

@@ -36,8 +36,8 @@ def arrange(entries: list[Entry], held_out: float, seed: int) -> Arrangement[str
     parts = {path: tuple(part for part in path.split("/") if part not in ("", ".")) for path in paths}
     depth = _wrappers(list(parts.values()))
     tops = {p[depth].casefold() for p in parts.values() if len(p) > depth + 1}
-    said = _TRAIN in tops and (tops == {_TRAIN} or not HELD_OUT_NAMES.isdisjoint(tops))
-    given = {_TRAIN} | HELD_OUT_NAMES & tops if said else set()  # the top folders that say the split
+    is_split = _TRAIN in tops and (tops == {_TRAIN} or not HELD_OUT_NAMES.isdisjoint(tops))
+    given = {_TRAIN} | HELD_OUT_NAMES & tops if is_split else set()  # the top folders that say the split
     outside = [path for path, p in parts.items() if given and (len(p) <= depth + 1 or p[depth].casefold() not in given)]
     for path in outside:
         del parts[path]

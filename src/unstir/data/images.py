@@ -172,13 +172,13 @@ def _load(data: bytes, kind: str, notes: list[str], ground: str) -> Image.Image:
         _check_pixels(*image.size)
         # Pillow turns TIFFs while loading; of the others nothing is asked before: a PNG would decode itself for it,
         # hide its damage and not tell of it again
-        asked = _orientation(image, notes) if kind == "TIFF" else 1
+        before = _orientation(image, notes) if kind == "TIFF" else 1
         image.load()
         left = _orientation(image, notes)
         if kind == "PNG":
             _scale_transparent(image, data[24])  # the header's bit depth
         plain = _to_8_bit(image, notes, ground)
-        if asked in _ORIENT or left in _ORIENT:
+        if before in _ORIENT or left in _ORIENT:
             notes.append("EXIF orientation applied")
         if left in _ORIENT:
             plain = plain.transpose(_ORIENT[left])
@@ -220,7 +220,6 @@ def _orientation(image: Image.Image, notes: list[str]) -> int:
 
 
 def _to_8_bit(image: Image.Image, notes: list[str], ground: str) -> Image.Image:
-    """Convert to mode L or RGB."""
     mode = image.mode
     if mode.startswith("I;16") or (mode == "I" and image.format == "PNG"):
         return _from_16_bit(image, notes, ground)

@@ -31,18 +31,18 @@ def weakness(least: int, most: int, std: float) -> str:
 
 def remarks(store: Store) -> list[str]:
     """What a person should know of packed images, a sentence each: its notes, and what is found in its values."""
-    images, found = store.images("train"), list(map(str, store.notes))
+    images, lines = store.images("train"), list(map(str, store.notes))
     if not len(images):
-        return found
+        return lines
     most = max(1, LOOKED_AT // math.prod(store.shape))
     images = images[:: -(-len(images) // most)]
     if store.shape[0] == 3 and (images == images[:, :1]).all():
-        found.append("the images are grey, packed as RGB; with 1 channel they take a third of the size")
+        lines.append("the images are grey, packed as RGB; with 1 channel they take a third of the size")
     levels, at = torch.bincount(images.flatten(), minlength=256).double(), torch.arange(256.0, dtype=torch.float64)
     mean, seen = levels @ at / levels.sum(), levels.nonzero()
     least, most = int(seen.min()), int(seen.max())
     std = math.sqrt(levels @ (at - mean).square() / levels.sum()) / HALF
     if weak := weakness(least, most, std):
         values = f"the values of {counted(len(images), 'training image')} lie in {least}..{most} of 0..255"
-        found.append(f"{weak}: {values}, deviation {std:.3f} in [-1, 1]; {SPREAD}, and pack anew")
-    return found
+        lines.append(f"{weak}: {values}, deviation {std:.3f} in [-1, 1]; {SPREAD}, and pack anew")
+    return lines

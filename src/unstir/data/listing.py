@@ -117,8 +117,8 @@ def list_folder(root: Path) -> Listing:
     while pending:
         folder = pending.pop()
         try:
-            with os.scandir(root / folder) as found:
-                entries = sorted(found, key=lambda entry: entry.name)
+            with os.scandir(root / folder) as scanned:
+                entries = sorted(scanned, key=lambda entry: entry.name)
         except OSError as error:
             if not folder:
                 raise

@@ -56,8 +56,7 @@ def pack(
     held_out: fraction in [0, 1) of each class kept from training; None means 1/6 for digits and 1/10 for others. It
         does not apply to sources that bring a split: CIFAR-10, and folders named train and test.
     sha256: the expected hash of a source that is one file, in hex; for CIFAR-10 in place of the official ones.
-    strict: any refused file is an error. seed: picks the held-out images. license: that of the data, recorded with it;
-        "" takes what the source says of it, or "unknown".
+    strict: refused files are an error. seed: picks the held-out images. license: of the data; "" is what the source says.
 
     Interrupted at any instant, the same call begins again; the result is byte-identical to an uninterrupted one.
     Raises UserError for every mistake in the arguments and the source, OSError for what the disk refuses.
@@ -253,8 +252,8 @@ def _finished(origin: Source, out: Path) -> Store | None:
     anew = f"{_ANOTHER}, or delete this one if no run needs it"
     if packed["kind"] != origin.kind:
         raise UserError("", out, f"holds {packed['kind']}, not {origin.kind}", anew)
-    had, asks = packed["settings"], origin.settings
-    if other := {name: had.get(name) for name in had | asks if had.get(name) != asks.get(name)}:
+    old, new = packed["settings"], origin.settings
+    if other := {name: old.get(name) for name in old | new if old.get(name) != new.get(name)}:
         raise UserError("", out, "was packed with other settings", (anew, other))
     surely = stamp == origin.stamp() and origin.kind != "dataset"  # whose stamp is of some items only
     if not surely and packed["source_hash"] != origin.source_hash(store.shape):
@@ -269,5 +268,4 @@ def _notes(notes: Sequence[tuple[str, str]]) -> list[dict[str, Any]]:
     for text, path in notes:
         paths.setdefault(text, []).append(path)
     ranked = sorted(paths.items(), key=lambda item: (-len(item[1]), item[0]))
-    examples = {text: list(map(printable, found[:_EXAMPLES])) for text, found in ranked}
-    return [{"text": text, "count": len(found), "examples": examples[text]} for text, found in ranked]
+    return [{"text": text, "count": len(of), "examples": [*map(printable, of[:_EXAMPLES])]} for text, of in ranked]

@@ -104,13 +104,29 @@ class Source(ABC):
     def plan(self, staging: Path) -> Plan:
         """Find out what there is to pack; may download, and unpack into folders in ``staging``."""
 
-    def resized(self, image: NDArray[np.uint8], whose: str) -> NDArray[np.uint8]:
-        """An image [H, W] or [H, W, 3] of ``whose`` as packed: [C, size, size]. UserError for too large a size."""
+    def plan_of(
+        self, images: NDArray[np.uint8], labels: NDArray[np.int64], num_train: int, classes: Sequence[str], rule: str
+    ) -> Plan:
+        """The plan of square images [N, C, H, W] that are all in memory, train first, with ``labels`` [N]."""
+        side = images.shape[3]
+        shape = self.channels, self.size or side, self.size or side
+
+        def chunks() -> Generator[Chunk, None, None]:
+            for split, first, stop in chunk_ranges(len(images), num_train, chunk_rows(shape)):
+                pixels = images[first:stop]
+                if pixels.shape[1:] != shape:
+                    pixels = np.stack([self._resized(image) for image in pixels])
+                yield Chunk(split, pixels, labels[first:stop])
+
+        return Plan(shape, tuple(classes), len(images), rule, chunks)
+
+    def _resized(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        picture = Image.fromarray(image[0] if len(image) == 1 else image.transpose(1, 2, 0))
         try:
-            return to_array(fit(Image.fromarray(image), self.size, []), self.channels)
+            return to_array(fit(picture, self.size, []), self.channels)
         except Refused:
-            side = len(image)
-            allowed = f"is too large for {whose} of {side}x{side}"
+            side = picture.height
+            allowed = f"is too large for the images of {self.kind}, {side}x{side}"
             raise UserError("size", self.size, allowed, {"size": 2 * side}) from None
 
 
@@ -172,7 +188,6 @@ class ItemSource(Source, Generic[Item]):
         return chunk_ranges(len(arranged.items), arranged.num_train, chunk_rows(shape, self.item_bytes))
 
     def _common_shape(self, items: Sequence[Item]) -> Shape:
-        """The shape of the first image that decodes."""
         first = ""
         with closing(self.groups([[item] for item in items], None)) as groups:
             for group in groups:

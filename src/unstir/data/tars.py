@@ -20,8 +20,7 @@ from typing import Any, NamedTuple
 from unstir.data.disk import file_sha256, require_space, tar_errors
 from unstir.data.folder import FolderSource
 from unstir.data.images import EXTENSIONS, LEFT_OUT, MAX_FILE_BYTES, Shape
-from unstir.data.records import Records, file_stamp, split_of
-from unstir.data.rows import Rows
+from unstir.data.records import Records, Rows, file_stamp, split_of
 from unstir.data.source import HELD_OUT, Options, Plan, Source, joint_digest
 from unstir.errors import UserError, printable
 
@@ -45,20 +44,19 @@ class _Tar(NamedTuple):
 
     def samples(self) -> dict[str, list[_Part]]:
         """The parts of each sample, in the order of the tar."""
-        found: dict[str, list[_Part]] = {}
+        samples: dict[str, list[_Part]] = {}
         for path in self.names:
             folder, slash, name = path.rpartition("/")
             key, point, ending = name.partition(".")
             if key and point:
-                found.setdefault(f"{folder}{slash}{key}", []).append(_Part(path, ending.lower()))
-        return found
+                samples.setdefault(f"{folder}{slash}{key}", []).append(_Part(path, ending.lower()))
+        return samples
 
     def label(self, parts: Sequence[_Part]) -> Hashable:
         """The label of a sample; None where it has none."""
         names = {part.ending: part.name for part in reversed(parts)}
         for ending in (ending for ending in LABELS if ending in names):
-            data = self.read(names[ending], _MOST_LABEL + 1)
-            text: Any = data.decode("utf-8", "replace").strip() if len(data) <= _MOST_LABEL else ""
+            text: Any = self.read(names[ending], _MOST_LABEL).decode("utf-8", "replace").strip()
             if ending == "json":
                 try:
                     value = json.loads(text)
@@ -126,11 +124,11 @@ class _Shards(Records):
     def _of(self, tar: _Tar) -> Rows:
         images, labels, notes = list[str](), list[Hashable](), list[tuple[str, str]]()
         for key, parts in tar.samples().items():
-            if found := _images(parts):
-                image = _image(found, f"{tar.file}: the sample {printable(key)!r}")
+            if pictures := _images(parts):
+                image = _image(pictures, f"{tar.file}: the sample {printable(key)!r}")
                 images.append(image.name)
                 labels.append(tar.label(parts))
-                notes += [(_FURTHER, f"{tar.file.name}: {part.name}") for part in found if part is not image]
+                notes += [(_FURTHER, f"{tar.file.name}: {part.name}") for part in pictures if part is not image]
 
         def read(index: int) -> object:
             return tar.read(images[index], MAX_FILE_BYTES + 1)

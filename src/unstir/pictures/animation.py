@@ -71,8 +71,8 @@ def save_animation(
     kind = kind or animation_kind(path)
     first, *others = [_side_by_side(frames[i], nrow) for i in evenly(len(frames), MAX_FRAMES)]
     durations = [hold, *[milliseconds] * (len(others) - 1), hold][: 1 + len(others)]
-    how = {"lossless": True} if kind == "WEBP" else {"optimize": False}
-    first.save(path, format=kind, save_all=True, append_images=others, duration=durations, loop=0, **how)
+    options = {"lossless": True} if kind == "WEBP" else {"optimize": False}
+    first.save(path, format=kind, save_all=True, append_images=others, duration=durations, loop=0, **options)
 
 
 def strip(frames: Sequence[Frame], stages: int = STAGES) -> Image.Image:

@@ -57,8 +57,8 @@ def training_curves(metrics: Sequence[Mapping[str, Any]], path: Path) -> None:
     figure = Figure(figsize=(3.7 * len(panels), 3.2), layout="constrained")
     for axes, (key, title) in zip(figure.subplots(1, len(panels)), panels, strict=True):
         lines = [line for line in metrics if line[key] is not None]
-        how: dict[str, Any] = {"marker": "o" if len(lines) < 20 else None, "markersize": 3, "linewidth": 1}
-        axes.plot([line["images"] for line in lines], [line[key] for line in lines], **how)
+        options: dict[str, Any] = {"marker": "o" if len(lines) < 20 else None, "markersize": 3, "linewidth": 1}
+        axes.plot([line["images"] for line in lines], [line[key] for line in lines], **options)
         plain = key == "loss" and "mse" not in metrics[-1]
         axes.set_title("loss (mean squared error)" if plain else title, fontsize=10)
         axes.xaxis.set_major_locator(MaxNLocator(5))
@@ -105,15 +105,16 @@ def _draw_course(course: "Axes", bound: Sequence["Axes"], lines: Sequence[Mappin
 
     course.set_title("mean squared error, mean over t", fontsize=10)
     for split, key, name, marker in SPLITS:
-        how: dict[str, Any] = {"marker": marker, "markersize": 3, "linewidth": 1, "capsize": 2, "label": name}
-        if found := [line for line in lines if line[split] is not None]:
-            values = [np.asarray(line[f"of_{split}"]) for line in found]
-            errors = [each.std(ddof=1) / len(each) ** 0.5 for each in values]
-            course.errorbar([line["images"] for line in found], [each.mean() for each in values], errors, **how)
-        found = [line for line in lines if _is_number(line.get(key))]
-        for axes in bound if found else ():
-            seen, means, bars = ([line[k] for line in found] for k in ("images", key, f"{key}_error"))
-            axes.errorbar(seen, means, bars, **how)
+        options: dict[str, Any] = {"marker": marker, "markersize": 3, "linewidth": 1, "capsize": 2, "label": name}
+        if measured := [line for line in lines if line[split] is not None]:
+            values = [np.asarray(line[f"of_{split}"]) for line in measured]
+            errors = [losses.std(ddof=1) / len(losses) ** 0.5 for losses in values]
+            means = [losses.mean() for losses in values]
+            course.errorbar([line["images"] for line in measured], means, errors, **options)
+        estimated = [line for line in lines if _is_number(line.get(key))]
+        for axes in bound if estimated else ():
+            seen, means, errors = ([line[k] for line in estimated] for k in ("images", key, f"{key}_error"))
+            axes.errorbar(seen, means, errors, **options)
             axes.set_title("bound, bits per dimension (estimate)", fontsize=10)
 
 
@@ -131,8 +132,8 @@ def _draw_by_time(axes: "Axes", lines: Sequence[Mapping[str, Any]]) -> None:
         if line[shown] is not None:
             axes.plot(line["times"], line[shown], color=colour, linewidth=1, marker="o", markersize=2, label=label)
     if (train := lines[-1]["train"]) is not None and shown == "held_out":
-        how: dict[str, Any] = {"color": colours[-1], "linewidth": 1, "marker": _lone(train), "markersize": 3}
-        axes.plot(lines[-1]["times"], train, "--", label="training, last", **how)
+        options: dict[str, Any] = {"color": colours[-1], "linewidth": 1, "marker": _lone(train), "markersize": 3}
+        axes.plot(lines[-1]["times"], train, "--", label="training, last", **options)
     axes.set_title(f"{'held-out' if shown == 'held_out' else 'training'} images at t, by images seen", fontsize=10)
     axes.set_xlabel("t")
 
@@ -198,10 +199,10 @@ def _ticks(low: float, high: float) -> list[float]:
 
     decades = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
     for parts in TICKS:
-        found = [float(f"{part}e{decade}") for decade in decades for part in parts]
-        found = [tick for tick in found if low <= tick <= high]
-        if len(found) >= 3:
-            return found[:: -(-len(found) // 7)]
+        ticks = [float(f"{part}e{decade}") for decade in decades for part in parts]
+        ticks = [tick for tick in ticks if low <= tick <= high]
+        if len(ticks) >= 3:
+            return ticks[:: -(-len(ticks) // 7)]
     return [tick for tick in MaxNLocator(5, steps=[1, 2, 2.5, 5, 10]).tick_values(low, high) if low <= tick <= high]
 
 

@@ -181,7 +181,6 @@ def _sheet(rows: Sequence[Sequence[Tensor]], shape: tuple[int, ...], captions: S
 
 
 def _names(names: Sequence[str], row: Image.Image) -> Image.Image:
-    """The names above the images of a row."""
     line = blank(row.mode, row.width, LINE)
     width = (row.width - GAP) // len(names)
     for column, name in enumerate(names):
