@@ -77,4 +77,4 @@ def tarred(file: Path, members: Iterable[tuple[str, bytes | tarfile.TarInfo]], m
 def options(source: object, **asked: object) -> Options:
     """What `pack` makes of its arguments."""
     plain = dict.fromkeys(("size", "channels", "held_out", "sha256"))
-    return Options(**{"source": source, **plain, "download_dir": None, "strict": False, "seed": 0, **asked})
+    return Options(**{"source": source, **plain, "download_dir": Path(), "strict": False, "seed": 0, **asked})

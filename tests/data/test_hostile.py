@@ -19,7 +19,8 @@ from unstir.data import Store, pack
 from unstir.data.decoding import decode_all
 from unstir.data.images import Refused
 from unstir.data.listing import Items, list_zip
-from unstir.data.packing import MAX_SIZE, source_of
+from unstir.data.packing import source_of
+from unstir.data.source import MAX_SIZE
 from unstir.errors import UserError
 
 PYTHONS_WORDS = re.compile(r"Errno|Error|0x[0-9a-f]{6}|object at|codec|invalid literal|Traceback|\bb'")

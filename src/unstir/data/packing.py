@@ -1,14 +1,11 @@
 """From any source of images to a packed store, once: validated, and the same bytes every time."""
 
 import math
-import operator
 import os
 import re
 import stat
 from collections.abc import Sequence
-from contextlib import closing, suppress
-from dataclasses import replace
-from numbers import Real
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +19,6 @@ from unstir.data.store import Store, Writer, is_store, publish, staging_folder
 from unstir.errors import UserError, nearest, printable, within_memory
 from unstir.progress import counting
 
-MAX_SIZE = 4096
 _ENDINGS = ".tar", ".tar.gz", ".tgz"
 _SAVED = "dataset_dict.json", "state.json"  # what marks a folder that datasets saved
 _START = 264  # bytes of a file that tell what it is
@@ -56,7 +52,7 @@ def pack(
     held_out: fraction in [0, 1) of each class kept from training; None means 1/6 for digits and 1/10 for others. It
         does not apply to sources that bring a split: CIFAR-10, and folders named train and test.
     sha256: the expected hash of a source that is one file, in hex; for CIFAR-10 in place of the official ones.
-    strict: refused files are an error. seed: picks the held-out images. license: of the data; "" is what the source says.
+    strict: refused files are an error. seed: picks the held-out images. license: of the data; "" is the source's.
 
     Interrupted at any instant, the same call begins again; the result is byte-identical to an uninterrupted one.
     Raises UserError for every mistake in the arguments and the source, OSError for what the disk refuses.
@@ -64,10 +60,9 @@ def pack(
     out = usable_path(out)
     downloads = usable_path(download_dir or out.parent)
     out = Path(os.path.realpath(out)) if out.is_symlink() else out  # no folder can be renamed to a link
-    options = Options(source, size, channels, held_out, sha256, downloads, strict, seed, license)
     try:
         with within_memory("size"):
-            origin = source_of(options)
+            origin = source_of(Options(source, size, channels, held_out, sha256, downloads, strict, seed, license))
             if finished := _finished(origin, out):
                 return finished
             with staging_folder(out) as staging:
@@ -82,7 +77,7 @@ def pack(
 
 def source_of(options: Options) -> Source:
     """The source that the arguments of `pack` name. Raises UserError for what is out of range, missing or no source."""
-    options, source = _checked(options), options.source
+    source = options.source
     if isinstance(source, str) and source == "cifar10":  # whose hash is compared when it is there
         from unstir.data.cifar10 import CifarSource
 
@@ -90,6 +85,8 @@ def source_of(options: Options) -> Source:
     named = isinstance(source, str) and is_named(source)
     path = usable_path(source) if isinstance(source, str | Path) and not named else None
     if sha256 := options.sha256:
+        if not re.fullmatch("[0-9a-fA-F]{64}", sha256):
+            raise UserError("sha256", sha256, "must be 64 hexadecimal digits", "give what sha256sum prints")
         if path is None or path.is_dir():
             raise UserError("sha256", sha256, "is the hash of one file, and the source is none", {"sha256": None})
         if path.is_file():
@@ -161,33 +158,6 @@ def _in_folder(path: Path, *endings: str) -> list[Path]:
     if any(file.is_dir() or file.suffix.lower() in EXTENSIONS for file in files):
         return []
     return [file for file in files if file.name.endswith(endings) and file.is_file()]
-
-
-def _checked(options: Options) -> Options:
-    """The options as plain numbers. Raises UserError for one that is out of range."""
-    held_out, sha256 = options.held_out, options.sha256
-    size, channels, seed = (_whole(name, getattr(options, name)) for name in ("size", "channels", "seed"))
-    if size is not None and not 1 <= size <= MAX_SIZE:
-        raise UserError("size", size, f"is outside 1..{MAX_SIZE}", {"size": 32})
-    if channels not in (None, 1, 3):
-        raise UserError("channels", channels, "must be 1 for grey or 3 for colour")
-    if held_out is not None:
-        if not isinstance(held_out, Real) or isinstance(held_out, bool) or not 0 <= held_out < 1:
-            raise UserError("held_out", held_out, "is outside [0, 1)", {"held_out": 0.1})
-        held_out = float(held_out)
-    if sha256 is not None and not re.fullmatch("[0-9a-fA-F]{64}", sha256):
-        raise UserError("sha256", sha256, "must be 64 hexadecimal digits", "give what sha256sum prints")
-    return replace(options, size=size, channels=channels, held_out=held_out, seed=seed or 0)
-
-
-def _whole(name: str, value: object) -> int | None:
-    """The value as an int. Raises UserError for a fraction, a truth value or a text; nothing is rounded."""
-    if value is None:
-        return None
-    with suppress(TypeError):
-        if not isinstance(value, bool):
-            return operator.index(value)  # type: ignore[arg-type]
-    raise UserError(name, value, "must be a whole number")
 
 
 def _pack(origin: Source, staging: Path, out: Path) -> None:

@@ -8,18 +8,21 @@ from dataclasses import dataclass
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, Generic, NamedTuple, TypeVar
+from typing import Annotated, Any, Generic, NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
+from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field
+from pydantic.dataclasses import dataclass as validated
 
 from unstir.data.decoding import Group
 from unstir.data.images import OTHER_SHAPE, Refused, Shape, fit, to_array
-from unstir.errors import UserError
+from unstir.errors import UserError, refusing
 
 HELD_OUT = 0.1  # fraction held out when neither the caller nor the source says
 
+MAX_SIZE = 4096  # of the side of packed images, in pixels
 _CHUNK_ROWS = 256
 _CHUNK_BYTES = 1 << 22
 
@@ -59,18 +62,28 @@ class Plan:
     notes: Sequence[tuple[str, str]] = ()
 
 
-@dataclass(frozen=True)
+def _channels(value: int) -> int:
+    if value not in (1, 3):
+        raise UserError("", value, "must be 1 for grey or 3 for colour")
+    return value
+
+
+_plain = BeforeValidator(lambda value: value.item() if isinstance(value, np.generic) else value)
+
+
+@refusing
+@validated(frozen=True, config=ConfigDict(strict=True))
 class Options:
-    """What `pack` was asked for, as there; None leaves it to the source."""
+    """What `pack` was asked for, as there; None leaves it to the source. Numbers are not rounded."""
 
     source: Any
-    size: int | None
-    channels: int | None
-    held_out: float | None
+    size: Annotated[int, Field(ge=1, le=MAX_SIZE), _plain] | None
+    channels: Annotated[int, AfterValidator(_channels), _plain] | None
+    held_out: Annotated[float, Field(ge=0, lt=1), _plain] | None
     sha256: str | None
     download_dir: Path
     strict: bool
-    seed: int
+    seed: Annotated[int, _plain]
     license: str = ""
 
 
