@@ -39,6 +39,24 @@ def test_class_folders_become_labels_in_natural_order() -> None:
     assert [label for label, _ in found.values()] == ["9", "9", "9", "10"]
 
 
+@pytest.mark.parametrize(
+    ("paths", "classes"),
+    [
+        ("1.png ./2.png", [None, None]),
+        ("photos/all/cat/1.png photos/all/dog/2.png", ["cat", "dog"]),  # wrapped
+        ("cat/1.png cat/2.png", ["cat", "cat"]),
+        ("cat/1.png cat/x/2.png", ["cat", "cat"]),  # half of them lie deeper: a class, with more a wrapper
+        ("all/1.png all/x/2.png all/y/3.png", ["x", "y"]),
+        ("cat/a/1.png dog/b/2.png", ["cat", "dog"]),
+        ("all/cat/1.png", ["cat"]),
+        ("1.png 2.png cat/3.png dog/4.png", ["cat", "dog"]),  # as many within class folders as outside
+        ("1.png 2.png 3.png cat/4.png dog/5.png", [None] * 5),
+    ],
+)
+def test_folders_are_classes_or_wrappers(paths: str, classes: list[str | None]) -> None:
+    assert [label for label, _ in placed(paths.split()).values()] == classes
+
+
 @pytest.mark.parametrize("name", ["test", "val", "valid", "validation", "held_out", "Test"])
 def test_train_and_test_folders_become_the_split(name: str) -> None:
     found = placed(["train/cat/1.png", "train/dog/1.png", f"{name}/cat/2.png", "extra/3.png", "loose.png"], 0.5)
@@ -62,18 +80,6 @@ def test_train_folder_alone_is_split_by_hash_like_the_folder_inside_it() -> None
     inside = [path for path, (_, held) in placed(names, 0.1).items() if held]
     outside = [path for path, (_, held) in placed([f"train/{n}" for n in names], 0.1).items() if held]
     assert outside == [f"train/{path}" for path in inside] and len(inside) == 4
-
-
-def test_wrapping_folder_is_looked_through() -> None:
-    assert placed(["photos/all/cat/1.png", "photos/all/dog/2.png"]) == {
-        "photos/all/cat/1.png": ("cat", False),
-        "photos/all/dog/2.png": ("dog", False),
-    }
-    assert placed(["cat/1.png", "cat/2.png"])["cat/1.png"] == ("cat", False)
-
-
-def test_flat_folder_has_no_labels() -> None:
-    assert placed(["1.png", "./2.png"]) == {"1.png": (None, False), "./2.png": (None, False)}
 
 
 def test_image_beside_class_folders_is_refused() -> None:
@@ -236,19 +242,6 @@ def test_pixels_are_those_of_the_files(tmp_path: Path) -> None:
     store = pack(root, tmp_path / "store", held_out=0)
     assert np.array_equal(store.images("train").numpy(), pixels.transpose(0, 3, 1, 2))
     assert store.labels("train") is None and store.classes == ()
-
-
-def test_a_folder_of_which_half_the_images_lie_deeper_is_a_class_and_with_more_a_wrapper() -> None:
-    assert {label for label, _ in placed(["cat/1.png", "cat/x/2.png"]).values()} == {"cat"}
-    assert placed(["all/1.png", "all/x/2.png", "all/y/3.png"]) == {
-        "all/x/2.png": ("x", False),
-        "all/y/3.png": ("y", False),
-    }
-    assert placed(["cat/a/1.png", "dog/b/2.png"]) == {"cat/a/1.png": ("cat", False), "dog/b/2.png": ("dog", False)}
-    assert placed(["all/cat/1.png"]) == {"all/cat/1.png": ("cat", False)}
-    half = placed(["1.png", "2.png", "cat/3.png", "dog/4.png"])  # as many within class folders as outside
-    assert half == {"cat/3.png": ("cat", False), "dog/4.png": ("dog", False)}
-    assert {label for label, _ in placed(["1.png", "2.png", "3.png", "cat/4.png", "dog/5.png"]).values()} == {None}
 
 
 def test_a_stray_folder_beside_many_images_makes_no_classes(tmp_path):

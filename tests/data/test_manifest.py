@@ -9,6 +9,7 @@ from contextlib import suppress
 
 import numpy as np
 import pytest
+from encoding import encoded, fill
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
@@ -23,12 +24,10 @@ from unstir.errors import UserError
 @pytest.fixture(scope="module")
 def photos(tmp_path_factory):
     """Two classes, a damaged picture, one of a foreign format, and one that is no picture."""
-    root = tmp_path_factory.mktemp("photos") / "in"
     rng = np.random.default_rng(0)
-    for i in range(12):
-        folder = root / ("cat", "dog")[i % 2]
-        folder.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(rng.integers(0, 256, (8, 8, 3), dtype=np.uint8)).save(folder / f"{i}.png")
+    pixels = rng.integers(0, 256, (12, 8, 8, 3), dtype=np.uint8)
+    files = {f"{('cat', 'dog')[i % 2]}/{i}.png": encoded(Image.fromarray(pixels[i])) for i in range(12)}
+    root = fill(tmp_path_factory.mktemp("photos") / "in", files)
     for kind in ("png", "jpg", "webp", "gif", "bmp", "tif"):
         whole = (root / "cat/0.png").with_suffix(f".{kind}")
         Image.new("RGB", (8, 8), "red").save(whole.with_stem("cut"))

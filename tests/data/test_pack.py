@@ -3,6 +3,7 @@
 import errno
 import hashlib
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -286,3 +287,44 @@ def test_strict_lists_the_first_ten(tmp_path: Path) -> None:
         pack(root, tmp_path / "store", strict=True)
     assert str(refused.value).count("empty file") == 10 and {"strict": None} in refused.value.remedy
     assert not (tmp_path / "store").exists()
+
+
+def images(folder, odd):
+    """Seven images in a folder, and an eighth, the last, that is of another shape, empty, or like the others."""
+    last = {"shape": flat(size=9), "empty": b""}.get(odd, flat(size=8))
+    return fill(folder, {**{f"{place}.png": flat(size=8) for place in range(7)}, "7.png": last})
+
+
+def items(folder, odd):
+    """The same as the items of a data set."""
+    return [(np.asarray(Image.open(file)), "one") for file in sorted(images(folder, odd).iterdir())]
+
+
+@pytest.fixture
+def small_chunks(monkeypatch):
+    monkeypatch.setattr("unstir.data.source._CHUNK_ROWS", 2)
+
+
+@pytest.mark.parametrize(
+    ("make", "odd", "strict", "place"),
+    [(images, "shape", False, "'7.png'"), (items, "shape", False, "[7]"), (images, "empty", True, "7.png")],
+)
+def test_a_refusal_of_the_images_leaves_nothing(small_chunks, tmp_path, make, odd, strict, place):
+    given = make(tmp_path / "in", odd)
+    with pytest.raises(UserError, match=re.escape(place)):
+        pack(given, tmp_path / "store", held_out=0, strict=strict)
+    assert [path.name for path in tmp_path.iterdir()] == ["in"]
+
+
+@pytest.mark.parametrize("error", [UserError("a packing worker ended"), OSError(28, "full"), KeyboardInterrupt()])
+def test_what_fails_or_is_interrupted_leaves_nothing(small_chunks, tmp_path, monkeypatch, error):
+    class Writer(packing.Writer):
+        def write(self, chunk):
+            if self.done == 4:
+                raise error
+            super().write(chunk)
+
+    monkeypatch.setattr(packing, "Writer", Writer)
+    with pytest.raises(type(error)):
+        pack(images(tmp_path / "in", ""), tmp_path / "store", held_out=0)
+    assert [path.name for path in tmp_path.iterdir()] == ["in"]
