@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from unstir.data.records import Records, Rows, file_stamp, plain
+from unstir.data.records import Records, Rows, plain
 from unstir.data.source import Options
 from unstir.errors import UserError
 
@@ -27,24 +27,21 @@ class ArrayFile(Records):
 
     def __init__(self, file: Path, options: Options) -> None:
         super().__init__(options)
-        self.file = file
-
-    def stamp(self) -> str:
-        """Identify the file by length and time."""
-        return file_stamp([self.file])
+        self.files = [file]
 
     def rows(self) -> list[Rows]:
         """The images along the first axis."""
+        (file,) = self.files
         try:
-            with self.file.open("rb") as stream:  # NumPy leaves a broken zip open
+            with file.open("rb") as stream:  # NumPy leaves a broken zip open
                 zipped = stream.read(2) == b"PK"
                 stream.seek(0)
-                loaded = np.load(stream if zipped else self.file, None if zipped else "r", allow_pickle=False)
+                loaded = np.load(stream if zipped else file, None if zipped else "r", allow_pickle=False)
                 arrays = {key: loaded[key] for key in loaded.files} if zipped else {"images": loaded}
         except (ValueError, EOFError, zipfile.BadZipFile, zlib.error, KeyError):
             mend = "write it again, labels as numbers or text: labels.astype(str)"
-            raise UserError("", self.file, "is damaged, or holds arrays of objects", mend) from None
-        return _rows(arrays, self.file.name, self.name)
+            raise UserError("", file, "is damaged, or holds arrays of objects", mend) from None
+        return _rows(arrays, file.name, self.name)
 
 
 class Arrays(Records):

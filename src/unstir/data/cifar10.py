@@ -52,15 +52,12 @@ class CifarSource(Source):
 
     def __init__(self, archive: Path | None, options: Options) -> None:
         super().__init__(options, SIDE, 3)
-        self.archive = archive
+        self.archive, self.files = archive, [archive] if archive else []
         self.expected = (options.sha256.lower(),) if options.sha256 else (BINARY_SHA256, PYTHON_SHA256)
 
     def stamp(self) -> str:
-        """Identify the archive by length and time, or by the hash to come if it is to be downloaded."""
-        if self.archive is None:
-            return self.expected[0]
-        status = self.archive.stat()
-        return f"{status.st_size} {status.st_mtime_ns}"
+        """As other files, or by the hash to come if the archive is to be downloaded."""
+        return super().stamp() if self.archive else self.expected[0]
 
     def source_hash(self, shape: Shape) -> str:
         """Hash the archive, unless it is to be downloaded."""

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from unstir.data.images import signature
-from unstir.data.records import Records, Rows, file_stamp, split_of
+from unstir.data.records import Records, Rows, split_of
 from unstir.data.source import PREFIX, UNKNOWN, Options
 from unstir.errors import UserError
 from unstir.libraries import library
@@ -27,15 +27,11 @@ class Parquet(Records):
 
     def __init__(self, files: Sequence[Path], options: Options) -> None:
         super().__init__(options)
-        self._files, self._reader = sorted(files), library("pyarrow.parquet", "hf", "this source")
-
-    def stamp(self) -> str:
-        """Identify the files by name, length and time."""
-        return file_stamp(self._files)
+        self.files, self._reader = sorted(files), library("pyarrow.parquet", "hf", "this source")
 
     def rows(self) -> list[Rows]:
         """The rows of all files."""
-        return [self._of(file) for file in self._files]
+        return [self._of(file) for file in self.files]
 
     def _of(self, file: Path) -> Rows:
         try:

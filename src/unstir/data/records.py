@@ -9,12 +9,10 @@ is that of the rows, train first. A row may be an image file's bytes, an image o
 Where a shape fits two of these ([3, 4, 4]), the one is meant of which the image is square.
 """
 
-import hashlib
 from abc import abstractmethod
 from collections.abc import Callable, Generator, Hashable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -222,12 +220,6 @@ def _digest(place: _Place, item: object) -> bytes:
         array = np.asarray(item)
         data = f"{array.dtype} {array.shape}".encode() + array.tobytes()
     return item_digest(f"{place.name}\0{place.label or ''}", data)
-
-
-def file_stamp(files: Sequence[Path]) -> str:
-    """Identify files by name, length and time."""
-    rows = [f"{file.name} {file.stat().st_size} {file.stat().st_mtime_ns}" for file in files]
-    return hashlib.sha256("\n".join(rows).encode("utf-8", "surrogateescape")).hexdigest()
 
 
 def split_of(name: str) -> str:

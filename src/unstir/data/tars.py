@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 from unstir.data.disk import file_sha256, require_space, tar_errors
 from unstir.data.folder import FolderSource
 from unstir.data.images import EXTENSIONS, LEFT_OUT, MAX_FILE_BYTES, Shape
-from unstir.data.records import Records, Rows, file_stamp, split_of
+from unstir.data.records import Records, Rows, split_of
 from unstir.data.source import HELD_OUT, Options, Plan, Source, joint_digest
 from unstir.errors import UserError, printable
 
@@ -82,19 +82,15 @@ class TarSource(Source):
 
     def __init__(self, files: Sequence[Path], options: Options) -> None:
         super().__init__(options, None, 3, HELD_OUT)
-        self._files = sorted(files)
-
-    def stamp(self) -> str:
-        """Identify the files by name, length and time."""
-        return file_stamp(self._files)
+        self.files = sorted(files)
 
     def source_hash(self, shape: Shape) -> str:
         """Hash the files."""
-        return joint_digest([file_sha256(file) for file in self._files])
+        return joint_digest([file_sha256(file) for file in self.files])
 
     def plan(self, staging: Path) -> Plan:
         """Unpack the tars, and plan what they hold."""
-        tars = [_unpacked(file, staging / f"unpacked-{number}") for number, file in enumerate(self._files)]
+        tars = [_unpacked(file, staging / f"unpacked-{number}") for number, file in enumerate(self.files)]
         large = [(name, f"larger than {MAX_FILE_BYTES >> 20} MiB") for tar in tars for name in tar.large]
         source: Source = _Shards(tars, self.options)
         if len(tars) == 1 and not any(map(_has_more, tars[0].samples().values())):
@@ -112,10 +108,6 @@ class _Shards(Records):
     def __init__(self, tars: Sequence[_Tar], options: Options) -> None:
         super().__init__(options)
         self._tars = tars
-
-    def stamp(self) -> str:
-        """The files are what they were unpacked to."""
-        return ""
 
     def rows(self) -> list[Rows]:
         """The samples of all tars that have an image."""
