@@ -15,8 +15,8 @@ from unstir.data.records import Records, Rows, plain
 from unstir.data.source import Options
 from unstir.errors import UserError
 
-IMAGES = "images", "image", "x", "data", "arr_0"
-LABELS = "labels", "label", "targets", "y", "arr_1"
+_IMAGES = "images", "image", "x", "data", "arr_0"
+_LABELS = "labels", "label", "targets", "y", "arr_1"
 _SAMPLED = 16  # items of a Dataset that its stamp is made of
 
 
@@ -44,7 +44,7 @@ class ArrayFile(Records):
         return _rows(arrays, file.name, self.name)
 
 
-class Arrays(Records):
+class _Arrays(Records):
     """Arrays in memory by name, as `numpy.savez` takes them."""
 
     kind = "arrays"
@@ -76,7 +76,7 @@ class Arrays(Records):
         return _rows(self._arrays, "images", self.name)
 
 
-class ItemsOfDataset(Records):
+class _ItemsOfDataset(Records):
     """A torch Dataset, or anything else with a length and items, each an image or (image, label, ...).
 
     Its items must not change from one time to the next: leave out random transforms.
@@ -116,10 +116,10 @@ class ItemsOfDataset(Records):
     def _item(self, index: int) -> tuple[Any, Hashable]:
         item = self._dataset[index]
         if isinstance(item, Mapping):
-            image = next((item[key] for key in IMAGES if key in item), None)
+            image = next((item[key] for key in _IMAGES if key in item), None)
             if image is None:
                 raise UserError("", self.name, f"has no image in item {index} of keys {', '.join(map(str, item))}")
-            return image, plain(next((item[key] for key in LABELS if key in item), None))
+            return image, plain(next((item[key] for key in _LABELS if key in item), None))
         if isinstance(item, tuple | list):
             return item[0], plain(item[1]) if len(item) > 1 else None
         return item, None
@@ -135,17 +135,17 @@ def in_memory(options: Options) -> Records:
             raise UserError("", f"a tuple of {len(source)} arrays", "is no source", "give images, or (images, labels)")
         source = dict(zip(("images", "labels"), source, strict=False))
     if isinstance(source, Mapping):
-        return Arrays(source, options)
+        return _Arrays(source, options)
     if hasattr(source, "__getitem__") and hasattr(source, "__len__"):
-        return ItemsOfDataset(options)
+        return _ItemsOfDataset(options)
     raise UserError("", type(source).__name__, "is no source of images", "give a path, arrays, or a torch Dataset")
 
 
 def _rows(arrays: Mapping[str, NDArray[Any]], what: str, name: str) -> list[Rows]:
-    key = next((key for key in IMAGES if key in arrays), None)
+    key = next((key for key in _IMAGES if key in arrays), None)
     if key is None:
-        raise UserError("", name, f"has no array named {' or '.join(IMAGES)} among {', '.join(arrays) or 'none'}")
-    images, labels = arrays[key], next((arrays[key] for key in LABELS if key in arrays), None)
+        raise UserError("", name, f"has no array named {' or '.join(_IMAGES)} among {', '.join(arrays) or 'none'}")
+    images, labels = arrays[key], next((arrays[key] for key in _LABELS if key in arrays), None)
     if images.ndim not in (3, 4):
         mend = "give [N, H, W], [N, H, W, C] or [N, C, H, W]"
         raise UserError("", name, f"has {key} of shape {list(images.shape)}", mend)

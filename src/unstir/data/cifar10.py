@@ -25,9 +25,9 @@ from unstir.errors import UserError
 URL = "https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz"
 BINARY_SHA256 = "c4a38c50a1bc5f3a1c5537f2155ab9d68f9f25eb1ed8d9ddda3db29a59bca1dd"
 PYTHON_SHA256 = "6d958be074577803d12ecdefd02955f39262c83c16fe9348329d7fe0b5c001ce"
-SIDE = 32
+_SIDE = 32
 
-_RECORD = 1 + 3 * SIDE * SIDE
+_RECORD = 1 + 3 * _SIDE * _SIDE
 _FOLDER = "cifar-10-batches-bin"
 _PYTHON_FOLDER = "cifar-10-batches-py"
 _BATCHES = (*(f"data_batch_{i}" for i in range(1, 6)), "test_batch")
@@ -51,7 +51,7 @@ class CifarSource(Source):
     kind = "cifar10"
 
     def __init__(self, archive: Path | None, options: Options) -> None:
-        super().__init__(options, SIDE, 3)
+        super().__init__(options, _SIDE, 3)
         self.archive, self.files = archive, [archive] if archive else []
         self.expected = (options.sha256.lower(),) if options.sha256 else (BINARY_SHA256, PYTHON_SHA256)
 
@@ -71,7 +71,7 @@ class CifarSource(Source):
             fetch(URL, archive, self.expected[0])
         sha256 = checked_sha256(archive, *self.expected)
         classes, records, num_train = _read(archive)
-        pixels, labels = records[:, 1:].reshape(-1, 3, SIDE, SIDE), records[:, 0].astype(np.int64)
+        pixels, labels = records[:, 1:].reshape(-1, 3, _SIDE, _SIDE), records[:, 0].astype(np.int64)
         return replace(self.plan_of(pixels, labels, num_train, classes, "the official test batch"), source_hash=sha256)
 
 

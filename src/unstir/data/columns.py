@@ -17,7 +17,7 @@ from unstir.data.source import PREFIX, UNKNOWN, Options
 from unstir.errors import UserError
 from unstir.libraries import library
 
-LABELS = "label", "labels", "class", "fine_label", "cls"
+_LABELS = "label", "labels", "class", "fine_label", "cls"
 
 
 class Parquet(Records):
@@ -94,7 +94,7 @@ class HubDataset(Records):
         if not self._image:
             raise UserError("", self.name, f"has no column of images among {', '.join(kinds)}")
         self._label = next((name for name, kind in kinds.items() if kind == "ClassLabel"), "")
-        self._label = self._label or next((name for name in LABELS if name in kinds), "")
+        self._label = self._label or next((name for name in _LABELS if name in kinds), "")
 
     def _load(self, source: str | Path) -> dict[str, Any]:
         try:
@@ -134,7 +134,7 @@ class HubDataset(Records):
 
 def _label_column(names: Sequence[str], features: dict[str, Any]) -> str:
     classes = [name for name, of in features.items() if isinstance(of, dict) and of.get("_type") == "ClassLabel"]
-    return next((name for name in (*classes, *LABELS) if name in names), "")
+    return next((name for name in (*classes, *_LABELS) if name in names), "")
 
 
 def _bytes(value: Any, *folders: Path) -> bytes:

@@ -70,7 +70,7 @@ _ORIENT = {
 COLOUR_LOST = "colour made grey, which 3 channels keep"
 LEFT_OUT = "left out"  # how notes of images that are not packed begin
 UNLABELLED = "packed without a label"  # and of those whose folder gives them none
-GREY_ENOUGH = 16  # greatest difference between the channels of a grey image, as JPEGs and their resizing leave it
+_GREY_ENOUGH = 16  # greatest difference between the channels of a grey image, as JPEGs and their resizing leave it
 
 
 class Refused(Exception):  # noqa: N818  (an outcome, not a failure)
@@ -131,7 +131,7 @@ def convert(image: Image.Image, size: int | None, channels: int) -> Decoded:
 def _decoded(image: Image.Image, channels: int, notes: list[str]) -> Decoded:
     if channels == 1 and image.mode == "RGB":
         pixels = np.asarray(image)
-        if (pixels.max(2) - pixels.min(2)).max(initial=0) > GREY_ENOUGH:
+        if (pixels.max(2) - pixels.min(2)).max(initial=0) > _GREY_ENOUGH:
             notes.append(COLOUR_LOST)
     return Decoded(to_array(image, channels), tuple(dict.fromkeys(notes)))
 

@@ -16,7 +16,7 @@ from unstir.progress import counted
 NARROW = 32  # levels of 255 from the darkest value to the lightest
 FAINT = 0.1  # standard deviation of the values in [-1, 1]; at 0.1 the SNR is 50 times less than for digits
 SPREAD = "spread the values over 0..255 before packing (12 bits in files of 16: times 16; a mask of 0 and 1: times 255)"
-LOOKED_AT = 1 << 24  # bytes of images
+_LOOKED_AT = 1 << 24  # bytes of images
 
 
 def weakness(least: int, most: int, std: float) -> str:
@@ -34,7 +34,7 @@ def remarks(store: Store) -> list[str]:
     images, lines = store.images("train"), list(map(str, store.notes))
     if not len(images):
         return lines
-    most = max(1, LOOKED_AT // math.prod(store.shape))
+    most = max(1, _LOOKED_AT // math.prod(store.shape))
     images = images[:: -(-len(images) // most)]
     if store.shape[0] == 3 and (images == images[:, :1]).all():
         lines.append("the images are grey, packed as RGB; with 1 channel they take a third of the size")

@@ -26,7 +26,7 @@ from unstir.data.listing import item_digest, natural
 from unstir.data.source import Arrangement, ItemSource, hold_out
 from unstir.errors import UserError
 
-NO_CLASS = ()  # in the place of a label that is something else than a whole number or a text
+_NO_CLASS = ()  # in the place of a label that is something else than a whole number or a text
 
 
 class Rows(NamedTuple):
@@ -41,14 +41,14 @@ class Rows(NamedTuple):
 
 
 def plain(label: Any) -> Hashable:
-    """A label as a whole number or text, None where it is missing, and `NO_CLASS` for what names no one class."""
+    """A label as a whole number or text, None where it is missing, and `_NO_CLASS` for what names no one class."""
     if hasattr(label, "item") and getattr(label, "ndim", None) == 0:  # of NumPy or torch
         label = label.item()
     if isinstance(label, bytes):
         return label.decode("utf-8", "backslashreplace")
     if isinstance(label, float) and label.is_integer():
         return int(label)
-    return label if label is None or isinstance(label, int | str) else NO_CLASS
+    return label if label is None or isinstance(label, int | str) else _NO_CLASS
 
 
 def _with_plain_labels(rows: Rows, named: bool) -> Rows:
@@ -58,8 +58,8 @@ def _with_plain_labels(rows: Rows, named: bool) -> Rows:
     """
     labels = list(map(plain, rows.labels))
     why = f"{UNLABELLED}: what it has in its place is neither a whole number nor a text"
-    notes = [(why, f"{rows.name}[{number}]") for number, label in enumerate(labels) if label is NO_CLASS]
-    missing = [label is NO_CLASS or (named and isinstance(label, int) and label < 0) for label in labels]
+    notes = [(why, f"{rows.name}[{number}]") for number, label in enumerate(labels) if label is _NO_CLASS]
+    missing = [label is _NO_CLASS or (named and isinstance(label, int) and label < 0) for label in labels]
     labels = [None if gone else label for label, gone in zip(labels, missing, strict=True)]
     return rows._replace(labels=labels, notes=[*rows.notes, *notes])
 

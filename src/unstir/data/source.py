@@ -127,7 +127,7 @@ class Source(ABC):
         shape = self.channels, self.size or side, self.size or side
 
         def chunks() -> Generator[Chunk, None, None]:
-            for split, first, stop in chunk_ranges(len(images), num_train, chunk_rows(shape)):
+            for split, first, stop in _chunk_ranges(len(images), num_train, _chunk_rows(shape)):
                 pixels = images[first:stop]
                 if pixels.shape[1:] != shape:
                     pixels = np.stack([self._resized(image) for image in pixels])
@@ -145,13 +145,13 @@ class Source(ABC):
             raise UserError("size", self.size, allowed, {"size": 2 * side}) from None
 
 
-Item = TypeVar("Item")
+_Item = TypeVar("_Item")
 
 
-class Arrangement(NamedTuple, Generic[Item]):
+class Arrangement(NamedTuple, Generic[_Item]):
     """The candidates in packing order, ``num_train`` of train, then those held out; ``labels`` is [N]."""
 
-    items: Sequence[Item]
+    items: Sequence[_Item]
     labels: NDArray[np.int64] | None
     num_train: int
     classes: tuple[str, ...]
@@ -160,7 +160,7 @@ class Arrangement(NamedTuple, Generic[Item]):
     notes: Sequence[tuple[str, str]]
 
 
-class ItemSource(Source, Generic[Item]):
+class ItemSource(Source, Generic[_Item]):
     """A source of images one by one, each of which may be refused; `size` None keeps their one common shape."""
 
     item_bytes = 1  # the mean length of an image's file
@@ -169,15 +169,15 @@ class ItemSource(Source, Generic[Item]):
         super().__init__(options, None, 3, HELD_OUT)
 
     @abstractmethod
-    def arranged(self) -> Arrangement[Item]:
+    def arranged(self) -> Arrangement[_Item]:
         """The candidates as the last stamp found them."""
 
     @abstractmethod
-    def digests(self, items: Sequence[Item]) -> Iterator[bytes]:
+    def digests(self, items: Sequence[_Item]) -> Iterator[bytes]:
         """Identify each item by its name and all of its content."""
 
     @abstractmethod
-    def groups(self, requests: Sequence[list[Item]], shape: Shape | None) -> Generator[Group, None, None]:
+    def groups(self, requests: Sequence[list[_Item]], shape: Shape | None) -> Generator[Group, None, None]:
         """Decode groups of items in order; of another shape than ``shape``, or than the group's first, none is kept."""
 
     def source_hash(self, shape: Shape) -> str:
@@ -199,10 +199,10 @@ class ItemSource(Source, Generic[Item]):
         rule, refused, notes = arranged.rule, arranged.refused, arranged.notes
         return Plan(shape, arranged.classes, len(arranged.items), rule, chunks, None, refused, notes)
 
-    def _ranges(self, arranged: Arrangement[Item], shape: Shape) -> list[tuple[str, int, int]]:
-        return chunk_ranges(len(arranged.items), arranged.num_train, chunk_rows(shape, self.item_bytes))
+    def _ranges(self, arranged: Arrangement[_Item], shape: Shape) -> list[tuple[str, int, int]]:
+        return _chunk_ranges(len(arranged.items), arranged.num_train, _chunk_rows(shape, self.item_bytes))
 
-    def _common_shape(self, items: Sequence[Item]) -> Shape:
+    def _common_shape(self, items: Sequence[_Item]) -> Shape:
         first = ""
         with closing(self.groups([[item] for item in items], None)) as groups:
             for group in groups:
@@ -212,7 +212,7 @@ class ItemSource(Source, Generic[Item]):
                 first = first or "{} ({})".format(*group.refused[0])
         raise UserError("", self.name, f"has no image among {len(items)}, such as {first}")
 
-    def _chunks(self, arranged: Arrangement[Item], shape: Shape) -> Generator[Chunk, None, None]:
+    def _chunks(self, arranged: Arrangement[_Item], shape: Shape) -> Generator[Chunk, None, None]:
         ranges = self._ranges(arranged, shape)
         requests = [list(arranged.items[first:stop]) for _, first, stop in ranges]
         with closing(self.groups(requests, shape)) as groups:
@@ -225,7 +225,7 @@ class ItemSource(Source, Generic[Item]):
                 yield Chunk(split, group.pixels, labels, group.refused, group.notes, group.digest)
 
 
-def chunk_rows(shape: Shape, file_bytes: int = 1) -> int:
+def _chunk_rows(shape: Shape, file_bytes: int = 1) -> int:
     """Choose how many images of this shape make a chunk: at most 256, 4 MiB of pixels, and 4 MiB of files.
 
     file_bytes is the mean length of an image's file: decoding large photographs takes time, and a chunk is what
@@ -234,7 +234,7 @@ def chunk_rows(shape: Shape, file_bytes: int = 1) -> int:
     return max(1, min(_CHUNK_ROWS, _CHUNK_BYTES // int(np.prod(shape, dtype=np.int64)), _CHUNK_BYTES // file_bytes))
 
 
-def chunk_ranges(total: int, num_train: int, rows: int) -> list[tuple[str, int, int]]:
+def _chunk_ranges(total: int, num_train: int, rows: int) -> list[tuple[str, int, int]]:
     """Cut 0..total into chunks of at most `rows`, none across num_train: (split, first, last + 1) of each."""
     cuts = [*range(0, num_train, rows), *range(num_train, total, rows), total]
     return [("train" if a < num_train else "held_out", a, b) for a, b in pairwise(cuts)]

@@ -24,7 +24,7 @@ from unstir.data.records import Records, Rows, split_of
 from unstir.data.source import HELD_OUT, Options, Plan, Source, joint_digest
 from unstir.errors import UserError, printable
 
-LABELS = ("cls", "txt", "json")
+_LABELS = ("cls", "txt", "json")
 _MOST_LABEL = 1 << 16  # bytes
 _FURTHER = f"{LEFT_OUT}: beside the image of its sample, as masks are"
 
@@ -55,7 +55,7 @@ class _Tar(NamedTuple):
     def label(self, parts: Sequence[_Part]) -> Hashable:
         """The label of a sample; None where it has none."""
         names = {part.ending: part.name for part in reversed(parts)}
-        for ending in (ending for ending in LABELS if ending in names):
+        for ending in (ending for ending in _LABELS if ending in names):
             text: Any = self.read(names[ending], _MOST_LABEL).decode("utf-8", "replace").strip()
             if ending == "json":
                 try:
@@ -156,7 +156,7 @@ def _is_file(member: tarfile.TarInfo, file: Path) -> bool:
 def _has_more(parts: Sequence[_Part]) -> bool:
     """Whether a sample has an image and beside it another one or a file of its label."""
     images = _images(parts)
-    return bool(images) and len(images) + sum(part.ending in LABELS for part in parts) > 1
+    return bool(images) and len(images) + sum(part.ending in _LABELS for part in parts) > 1
 
 
 def _images(parts: Sequence[_Part]) -> list[_Part]:

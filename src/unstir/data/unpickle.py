@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-PIXELS = 3072
+_PIXELS = 3072
 
 
 class _Dtype:
@@ -33,7 +33,7 @@ class _Array:
 
     def __setstate__(self, state: Any) -> None:
         _, shape, dtype, fortran, data = state
-        if type(dtype) is not _Dtype or fortran or type(data) is not bytes or shape[1:] != (PIXELS,):
+        if type(dtype) is not _Dtype or fortran or type(data) is not bytes or shape[1:] != (_PIXELS,):
             raise ValueError("an array in another layout than the official one")
         self.pixels = np.frombuffer(data, np.uint8).reshape(shape)
 

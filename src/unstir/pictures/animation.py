@@ -16,10 +16,10 @@ from unstir.pixels import to_uint8
 
 MAX_FRAMES = 61  # both ends of 60 intervals
 STAGES = 11  # both ends of 10: a chain of 10, 20, 50, 100 or 1000 steps is shown at round times
-KINDS = {".webp": "WEBP", ".gif": "GIF"}
+_KINDS = {".webp": "WEBP", ".gif": "GIF"}
 HEAD = 20  # pixels above a grid, for its caption
-MARGIN = 3 * GAP
-X, X0 = "x_t, at t =", "x_0 as expected from it, at t ="
+_MARGIN = 3 * GAP
+_X, _X0 = "x_t, at t =", "x_0 as expected from it, at t ="
 
 
 @dataclass(frozen=True)
@@ -48,9 +48,9 @@ def collect(steps: Iterable[Step], x_T: Tensor, times: Sequence[int], limit: int
 
 def animation_kind(path: Path) -> str:
     """Pillow's name of the format that a file's suffix asks for; UserError unless it is .webp or .gif."""
-    if path.suffix.lower() not in KINDS:
-        raise UserError("", path, f"must end in {' or '.join(KINDS)}, as an animation does")
-    return KINDS[path.suffix.lower()]
+    if path.suffix.lower() not in _KINDS:
+        raise UserError("", path, f"must end in {' or '.join(_KINDS)}, as an animation does")
+    return _KINDS[path.suffix.lower()]
 
 
 def save_animation(
@@ -84,8 +84,8 @@ def strip(frames: Sequence[Frame], stages: int = STAGES) -> Image.Image:
     tiles = [torch.stack(columns, dim=1).flatten(0, 1) for columns in ([f.x for f in shown], [f.x0 for f in shown])]
     parts = [grid(images, nrow=len(shown)) for images in tiles]
     width, height = parts[0].size
-    picture = blank(parts[0].mode, max(width, _width(X0)), 2 * (2 * HEAD + height))
-    for k, (part, head) in enumerate(zip(parts, (X, X0), strict=True)):
+    picture = blank(parts[0].mode, max(width, _width(_X0)), 2 * (2 * HEAD + height))
+    for k, (part, head) in enumerate(zip(parts, (_X, _X0), strict=True)):
         top = k * (2 * HEAD + height)
         write(picture, (GAP, top + HEAD // 2), head, _font())
         for i, frame in enumerate(shown):
@@ -97,8 +97,8 @@ def strip(frames: Sequence[Frame], stages: int = STAGES) -> Image.Image:
 def _side_by_side(frame: Frame, nrow: int) -> Image.Image:
     left, right, of_x0 = grid(frame.x, nrow), grid(frame.x0, nrow), "x_0 as expected"
     room = max(left.width, _width("t = 0000"), _width(of_x0))  # the same in every frame
-    picture = blank(left.mode, 2 * room + MARGIN, HEAD + left.height)
-    for begin, part, caption in ((0, left, f"t = {frame.t}"), (room + MARGIN, right, of_x0)):
+    picture = blank(left.mode, 2 * room + _MARGIN, HEAD + left.height)
+    for begin, part, caption in ((0, left, f"t = {frame.t}"), (room + _MARGIN, right, of_x0)):
         picture.paste(part, (begin, HEAD))
         write(picture, (begin + GAP, HEAD // 2), caption, _font())
     return picture

@@ -10,9 +10,9 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-MOST_NAMED = 16  # steps in the legend of held_out_figure; of more, as many, evenly chosen
+_MOST_NAMED = 16  # steps in the legend of held_out_figure; of more, as many, evenly chosen
 
-PANELS = (
+_PANELS = (
     ("loss", "loss"),
     ("mse", "mean squared error"),
     ("bits", "bound, bits per dimension"),
@@ -20,14 +20,14 @@ PANELS = (
     ("lr", "learning rate"),
 )
 
-SPLITS = (("train", "bits_train", "training images", "o"), ("held_out", "bits", "held-out images", "s"))
+_SPLITS = (("train", "bits_train", "training images", "o"), ("held_out", "bits", "held-out images", "s"))
 """A split, the key of its bound in held_out.jsonl, and its name and marker."""
 
-TICKS = ((1,), (1, 3), (1, 2, 5))  # the labels of a decade: the first that give three labels or more
+_TICKS = ((1,), (1, 3), (1, 2, 5))  # the labels of a decade: the first that give three labels or more
 
 MARKERS = ("o", "s", "^", "D", "v", "X", "P", "<", "*", "h")
 DASHES = ("-", "--", "-.", ":")
-PALETTE = "petroff10"  # of matplotlib; to be distinguished under all common forms of colour blindness (Petroff 2021)
+_PALETTE = "petroff10"  # of matplotlib; to be distinguished under all common forms of colour blindness (Petroff 2021)
 
 
 def evenly(count: int, limit: int) -> list[int]:
@@ -41,7 +41,7 @@ def series(place: int) -> dict[str, Any]:
     """What matplotlib draws line ``place`` with: of as many neighbours as `MARKERS` no two share colour or marker."""
     from matplotlib import color_sequences
 
-    every = {"color": color_sequences[PALETTE], "marker": MARKERS, "linestyle": DASHES}
+    every = {"color": color_sequences[_PALETTE], "marker": MARKERS, "linestyle": DASHES}
     return {name: values[place % len(values)] for name, values in every.items()}
 
 
@@ -53,7 +53,7 @@ def training_curves(metrics: Sequence[Mapping[str, Any]], path: Path) -> None:
     from matplotlib.figure import Figure  # takes half a second to import
     from matplotlib.ticker import EngFormatter, MaxNLocator
 
-    panels = [(key, title) for key, title in PANELS if metrics and key in metrics[-1]]
+    panels = [(key, title) for key, title in _PANELS if metrics and key in metrics[-1]]
     figure = Figure(figsize=(3.7 * len(panels), 3.2), layout="constrained")
     for axes, (key, title) in zip(figure.subplots(1, len(panels)), panels, strict=True):
         lines = [line for line in metrics if line[key] is not None]
@@ -83,7 +83,7 @@ def held_out_figure(lines: Sequence[Mapping[str, Any]]) -> "Figure":
     """
     from matplotlib.figure import Figure
 
-    bits = any(_is_number(line.get(key)) for line in lines for _, key, *_ in SPLITS)
+    bits = any(_is_number(line.get(key)) for line in lines for _, key, *_ in _SPLITS)
     figure = Figure(figsize=(13.6 if bits else 10.4, 3.8), layout="constrained")
     course, *bound, by_time = figure.subplots(1, 3 if bits else 2)
     first = next((line["images"] for line in lines if line["images"]), 1)
@@ -104,7 +104,7 @@ def _draw_course(course: "Axes", bound: Sequence["Axes"], lines: Sequence[Mappin
     import numpy as np
 
     course.set_title("mean squared error, mean over t", fontsize=10)
-    for split, key, name, marker in SPLITS:
+    for split, key, name, marker in _SPLITS:
         options: dict[str, Any] = {"marker": marker, "markersize": 3, "linewidth": 1, "capsize": 2, "label": name}
         if measured := [line for line in lines if line[split] is not None]:
             values = [np.asarray(line[f"of_{split}"]) for line in measured]
@@ -126,7 +126,7 @@ def _draw_by_time(axes: "Axes", lines: Sequence[Mapping[str, Any]]) -> None:
 
     shown = "train" if all(line["held_out"] is None for line in lines) else "held_out"
     colours = colormaps["viridis_r"](np.linspace(1, 0.05, len(lines)))[::-1]  # one alone is the newest
-    named = evenly(len(lines), MOST_NAMED)
+    named = evenly(len(lines), _MOST_NAMED)
     for i, (line, colour) in enumerate(zip(lines, colours, strict=True)):
         label = EngFormatter(sep="")(line["images"]) if i in named else None
         if line[shown] is not None:
@@ -198,7 +198,7 @@ def _ticks(low: float, high: float) -> list[float]:
     from matplotlib.ticker import MaxNLocator
 
     decades = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
-    for parts in TICKS:
+    for parts in _TICKS:
         ticks = [float(f"{part}e{decade}") for decade in decades for part in parts]
         ticks = [tick for tick in ticks if low <= tick <= high]
         if len(ticks) >= 3:

@@ -16,7 +16,7 @@ from unstir.errors import UserError
 from unstir.pictures.caption import SIZE, caption, font
 
 GAP = 2
-GROUND = 255
+_GROUND = 255
 WIDEST = 180  # of a caption, in pixels
 LINE = SIZE + 5  # the height of a line of names
 _TEXT = 14
@@ -145,7 +145,7 @@ def titled(picture: Image.Image, title: str) -> Image.Image:
 
 def blank(mode: str, width: int, height: int) -> Image.Image:
     """An empty picture of mode L or RGB, on the light ground."""
-    return Image.new(mode, (width, height), (GROUND,) * 3 if mode == "RGB" else GROUND)
+    return Image.new(mode, (width, height), (_GROUND,) * 3 if mode == "RGB" else _GROUND)
 
 
 def write(sheet: Image.Image, place: tuple[int, int], text: str, font: Any, anchor: str = "lm") -> None:
