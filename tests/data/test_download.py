@@ -2,10 +2,8 @@
 
 import hashlib
 import http.server
-import io
 import os
 import threading
-import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -91,6 +89,17 @@ def test_cut_at_five_places_each_run_goes_on_from_there(server: Server, tmp_path
         target.unlink()
 
 
+def test_server_without_ranges_starts_again_and_the_file_is_synced_before_it_is_named(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced, part = list[bytes](), tmp_path / "file.part"
+    monkeypatch.setattr(disk.os, "fsync", lambda _: synced.append(part.read_bytes()))
+    part.write_bytes(b"x" * 1000)
+    server.ranges = False
+    fetch(server.url, tmp_path / "file", SHA256)
+    assert (tmp_path / "file").read_bytes() == DATA and synced == [DATA]
+
+
 def test_whole_part_left_by_a_kill_is_taken(server: Server, tmp_path: Path) -> None:
     (tmp_path / "file.part").write_bytes(DATA)
     fetch(server.url, tmp_path / "file", SHA256)
@@ -146,42 +155,6 @@ def test_syncing_a_folder_leaves_no_descriptor_open(tmp_path, monkeypatch):
     monkeypatch.setattr(disk.os, "fsync", lambda descriptor: synced.append(os.readlink(f"/proc/self/fd/{descriptor}")))
     disk.sync_folder(tmp_path)
     assert synced == [str(tmp_path)] and len(os.listdir("/proc/self/fd")) == before
-
-
-class Response(io.BytesIO):
-    """What a server answers."""
-
-    def __init__(self, body, status, length):
-        super().__init__(body)
-        self.status, self.headers = status, {} if length is None else {"Content-Length": str(length)}
-
-
-@pytest.mark.parametrize(
-    ("there", "body", "status", "length", "asked", "reports"),
-    [
-        (b"", b"abcdef", 200, 6, None, [(6, 6)]),
-        (b"", b"abcdef", 200, None, None, [(6, 6)]),
-        (b"abc", b"def", 206, 3, "bytes=3-", [(6, 6)]),
-        (b"xyz", b"abcdef", 200, 6, "bytes=3-", [(6, 6)]),  # a server without ranges
-    ],
-)
-def test_a_download_goes_on_and_is_synced_before_it_is_named(
-    tmp_path, monkeypatch, counts, there, body, status, length, asked, reports
-):
-    target, synced = tmp_path / "new/folder/file", []
-    if there:
-        target.parent.mkdir(parents=True)
-        target.with_name("file.part").write_bytes(there)
-
-    def answer(request, timeout):
-        assert timeout == 30 and request.get_header("Range") == asked
-        return Response(body, status, length)
-
-    monkeypatch.setattr(urllib.request, "urlopen", answer)
-    part = target.with_name("file.part")
-    monkeypatch.setattr(disk.os, "fsync", lambda _: synced.append(part.read_bytes()))
-    disk.fetch("http://it", target, hashlib.sha256(b"abcdef").hexdigest())
-    assert target.read_bytes() == b"abcdef" and synced == [b"abcdef"] and [count[1:] for count in counts] == reports
 
 
 @pytest.mark.parametrize("zipped", [False, True])

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from encoding import encoded, options, tarred
+from encoding import encoded, fill, options, tarred
 from PIL import Image
 
 from refusals import refusing
@@ -223,23 +223,25 @@ def in_one(rows, folder):
     return folder
 
 
-def test_a_data_set_named_by_its_id_is_loaded_by_the_library(tmp_path, monkeypatch):
+def of_hub(monkeypatch, load, card=None):
+    """The library datasets, whose data set of any name is what is loaded, with such a card."""
     from unstir.data import columns
 
     datasets = pytest.importorskip("datasets")
+    cards = SimpleNamespace(load=lambda name: SimpleNamespace(data=card))
+    library = SimpleNamespace(
+        Image=datasets.Image, config=datasets.config, DatasetCard=cards, load_dataset=lambda *name: load(datasets, name)
+    )
+    monkeypatch.setattr(columns, "library", lambda name, *_: library)
+    return datasets
 
-    class Library:
-        Image, config = datasets.Image, datasets.config
-        DatasetCard = SimpleNamespace(load=lambda name: SimpleNamespace(data={"license": name}))
 
-        def load_dataset(self, name, config):
-            assert (name, config) == ("me/animals", "small")
-            return {"train": table(tmp_path)}
-
-    monkeypatch.setattr(columns, "library", lambda name, *_: Library())
+def test_a_data_set_named_by_its_id_is_loaded_by_the_library(tmp_path, monkeypatch):
+    names = []
+    of_hub(monkeypatch, lambda _, name: names.append(name) or {"train": table(tmp_path)}, {"license": "its card's"})
     store = pack("hf:me/animals:small", tmp_path / "store")
-    assert store.classes == tuple(NAMES) and read_origin(store.path).license == "me/animals"
-    assert read_origin(store.path).source == "hf:me/animals:small"
+    assert store.classes == tuple(NAMES) and read_origin(store.path).license == "its card's"
+    assert read_origin(store.path).source == "hf:me/animals:small" and names == [("me/animals", "small")]
 
 
 @pytest.mark.parametrize("form", ["parquet", "pictures"])
@@ -297,9 +299,7 @@ def test_a_table_names_files_below_its_own_folder_and_no_others(tmp_path):
     pyarrow = pytest.importorskip("pyarrow")
     from pyarrow import parquet
 
-    (tmp_path / "in/sub").mkdir(parents=True)
-    for name, data in {"in/sub/a.png": FILES[0], "private.png": FILES[1], "in/c.png": FILES[2]}.items():
-        (tmp_path / name).write_bytes(data)
+    fill(tmp_path, {"in/sub/a.png": FILES[0], "private.png": FILES[1], "in/c.png": FILES[2]})
     (tmp_path / "in/link.png").symlink_to(tmp_path / "private.png")
     paths = ["sub/a.png", "../private.png", str(tmp_path / "private.png"), "link.png", "c.png"]
     kind = pyarrow.struct({"bytes": pyarrow.binary(), "path": pyarrow.string()})
@@ -328,24 +328,15 @@ def test_a_saved_data_set_names_no_file_outside_its_folder(tmp_path):
 
 
 def test_a_data_set_of_the_hub_names_files_of_the_library_s_caches_alone(tmp_path, monkeypatch):
-    from unstir.data import columns
-
-    datasets = pytest.importorskip("datasets")
-    (tmp_path / "cache").mkdir()
-    for n, name in enumerate(("cache/fetched.png", "private.png")):
-        (tmp_path / name).write_bytes(FILES[n])
+    fill(tmp_path, {"cache/fetched.png": FILES[0], "private.png": FILES[1]})
     paths = [str(tmp_path / name) for name in ("cache/fetched.png", "private.png", "cache/../private.png")]
 
-    class Library:
-        Image, config = datasets.Image, datasets.config
+    def load(datasets, _):
+        features = datasets.Features({"image": datasets.Image(decode=False)})
+        return datasets.Dataset.from_dict({"image": [{"bytes": None, "path": path} for path in paths]}, features)
 
-        def load_dataset(self, name, config):
-            features = datasets.Features({"image": datasets.Image(decode=False)})
-            rows = {"image": [{"bytes": None, "path": path} for path in paths]}
-            return datasets.Dataset.from_dict(rows, features=features)
-
+    datasets = of_hub(monkeypatch, load)
     monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
-    monkeypatch.setattr(columns, "library", lambda name, *_: Library())
     store = pack("hf:me/animals", tmp_path / "store", held_out=0)
     assert store.count("train") == 1 and [path for path, _ in store.refused] == ["train[1]", "train[2]"]
 
