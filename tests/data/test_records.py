@@ -228,7 +228,7 @@ def of_hub(monkeypatch, load, card=None):
     from unstir.data import columns
 
     datasets = pytest.importorskip("datasets")
-    cards = SimpleNamespace(load=lambda name: SimpleNamespace(data=card))
+    cards = SimpleNamespace(load=lambda name: SimpleNamespace(data=card or {}))
     library = SimpleNamespace(
         Image=datasets.Image, config=datasets.config, DatasetCard=cards, load_dataset=lambda *name: load(datasets, name)
     )
