@@ -35,12 +35,11 @@ class _Part(NamedTuple):
 
 
 class _Tar(NamedTuple):
-    """One tar unpacked into a folder: the names of its files in their order, and of those that are too large."""
+    """One tar unpacked into a folder: the names of its files in their order."""
 
     file: Path
     folder: Path
     names: list[str]
-    large: list[str]
 
     def samples(self) -> dict[str, list[_Part]]:
         """The parts of each sample, in the order of the tar."""
@@ -91,13 +90,12 @@ class TarSource(Source):
     def plan(self, staging: Path) -> Plan:
         """Unpack the tars, and plan what they hold."""
         tars = [_unpacked(file, staging / f"unpacked-{number}") for number, file in enumerate(self.files)]
-        large = [(name, f"larger than {MAX_FILE_BYTES >> 20} MiB") for tar in tars for name in tar.large]
         source: Source = _Shards(tars, self.options)
         if len(tars) == 1 and not any(map(_has_more, tars[0].samples().values())):
             source = FolderSource(tars[0].folder, self.options)
         source.stamp()
         plan = source.plan(staging)
-        return replace(plan, source_hash=self.source_hash(plan.shape), refused=[*large, *plan.refused])
+        return replace(plan, source_hash=self.source_hash(plan.shape))
 
 
 class _Shards(Records):
@@ -136,11 +134,9 @@ def _unpacked(file: Path, folder: Path) -> _Tar:
     folder.mkdir()
     with tar_errors(file), tarfile.open(file) as tar:
         files = [member for member in tar.getmembers() if _is_file(member, file)]
-        fit = [member for member in files if member.size <= MAX_FILE_BYTES]
-        require_space(folder, sum(member.size for member in fit))
-        tar.extractall(folder, fit, filter="data")
-    large = [member.name for member in files if member.size > MAX_FILE_BYTES]
-    return _Tar(file, folder, list(dict.fromkeys(member.name for member in fit)), large)
+        require_space(folder, sum(member.size for member in files))
+        tar.extractall(folder, files, filter="data")
+    return _Tar(file, folder, list(dict.fromkeys(member.name for member in files)))
 
 
 def _is_file(member: tarfile.TarInfo, file: Path) -> bool:
