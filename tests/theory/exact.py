@@ -59,11 +59,14 @@ def finite(chunk=256):
 
 
 def some_x_t(data, t, B=6):
-    """Samples of x_t, so that the posterior is not an extreme one."""
-    noise, uniform = rand(B, *SHAPE, seed=6), torch.linspace(0.01, 0.97, B, dtype=torch.float64)
-    given = {GaussianData: (noise,), MixtureData: (noise, uniform), FiniteData: (uniform,)}[type(data)]
+    """Images of the data with noise, so that the posterior is not an extreme one."""
     alpha, sigma = scales(t)
-    return alpha * data.sample(*given) + sigma * rand(B, *SHAPE, seed=7)
+    if isinstance(data, GaussianData):
+        moved = rand(B, 12, seed=6) @ data.covariance / data.covariance.trace().sqrt()
+        x_0 = data.mean + moved.view(B, *SHAPE)
+    else:
+        x_0 = data.images[:B] if isinstance(data, FiniteData) else data.means.repeat(2, 1, 1, 1)[:B]
+    return alpha * x_0 + sigma * rand(B, *SHAPE, seed=7)
 
 
 ALL = [gaussian(), gaussian(8, rank=4), mixture(), finite()]

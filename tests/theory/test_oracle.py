@@ -12,7 +12,6 @@ from exact import (
     every_time,
     finite,
     gaussian,
-    mixture,
     rand,
     scales,
     some_x_t,
@@ -83,11 +82,3 @@ def test_data_without_a_density_say_so():
         gaussian(rank=4).log_prob(x, 1.0, 0.0)
     with pytest.raises(ValueError, match="sigma=0 "):
         finite().log_prob(x, 1.0, 0.0)
-
-
-@pytest.mark.parametrize("uniform", [[-0.1, 0.5], [0.5, 1.1], [math.nan, 0.5], [[0.5], [0.5]], [0, 1]])
-def test_a_uniform_number_outside_its_range_is_refused(uniform):
-    uniform = torch.tensor(uniform)
-    for draw in (lambda: finite().sample(uniform), lambda: mixture().sample(rand(2, *SHAPE), uniform)):
-        with pytest.raises(ValueError, match="uniform must"):
-            draw()

@@ -112,15 +112,6 @@ def test_finite_data_of_bytes_are_pixels_from_minus_one_to_one():
     as_bytes, as_floats = FiniteData(pixels), FiniteData(pixels.double() / 127.5 - 1)
     x = rand(3, 1, 2, 2)
     close(as_bytes.estimate(x, 0.8, 0.6), as_floats.estimate(x, 0.8, 0.6), 1e-15)
-    ends = as_bytes.sample(torch.tensor([0.0, 1.0]))
-    assert ends[0, 0, 0, 0] == -1 and ends[1, 0, 1, 1] == 1
-
-
-def test_finite_data_draw_every_image_equally():
-    data = finite()
-    middles = (torch.arange(60, dtype=torch.float64) + 0.5) / 60
-    assert (data.sample(middles) == data.images.repeat_interleave(3, 0)).all()
-    assert (data.sample(torch.tensor([0.0, 1.0])) == data.images[[0, -1]].float()).all()
 
 
 @pytest.mark.parametrize(

@@ -34,13 +34,6 @@ def test_a_scalar_gaussian_has_the_known_noise_and_variance(t, s):
     close(data.spread(x, alpha, sigma), remaining * ones(5), 1e-14)
 
 
-@pytest.mark.parametrize(("s", "floor"), [(1, 0.275513233), (0.5, 0.173053406), (0.25, 0.098639296)])
-def test_the_loss_floor_of_a_scalar_gaussian_is_the_known_one(s, floor):
-    data = GaussianData(0.3 * ones(1), s**2 * ones(1, 1))
-    floors = [data.loss_floor(*scales(t)) for t in range(1, 1001)]
-    assert sum(floors) / 1000 == pytest.approx(floor, abs=1e-9)
-
-
 @every_time
 def test_a_singular_covariance_agrees_with_linear_algebra(t):
     data, (alpha, sigma) = gaussian(rank=4), scales(t)
@@ -61,14 +54,6 @@ def test_a_singular_covariance_agrees_with_linear_algebra(t):
     for permuted in (x.mT, x.flip(1), x.flip(3)):
         changed = data.estimate(permuted.contiguous(), alpha, sigma)
         assert all((undone - estimate).abs().max() > 1e-3 * alpha for undone in (changed.mT, changed.flip(1)))
-
-
-def test_gaussian_samples_have_the_mean_and_the_covariance():
-    for data in (gaussian(), gaussian(rank=4)):
-        root = (data.sample(eye(12).view(12, *SHAPE)) - data.mean).flatten(1)
-        close(root @ root.T, data.covariance, 1e-13)
-        close(root, root.T, 1e-14)
-        assert (data.sample(torch.zeros(1, *SHAPE)) == data.mean.float()).all()
 
 
 def test_without_noise_a_gaussian_gives_back_what_may_be_data():
@@ -98,7 +83,6 @@ def test_a_point_mass_is_known_at_once():
     x = rand(2, *SHAPE, seed=1)
     for sigma in (0.0, 0.3):
         assert (data.estimate(x, 0.9, sigma) == data.mean).all() and data.loss_floor(0.9, sigma) == 0
-    assert (data.sample(x) == data.mean).all()
 
 
 @pytest.mark.parametrize(
@@ -127,6 +111,6 @@ def test_what_rounding_may_have_made_is_relative_to_the_covariance(size):
     for off, words in (([[0.0, 0.0], [0.0, -1.0]], "semi-definite"), ([[0.0, 1.0], [0.0, 0.0]], "symmetric")):
         covariance = exact * torch.tensor([1.0, 0.0]) if words == "semi-definite" else exact
         within, beyond = (size * (covariance + share * 1e-12 * torch.tensor(off)) for share in (0.5, 1.5))
-        assert GaussianData(zeros(2), within).sample(zeros(1, 2) + 1).isfinite().all()
+        GaussianData(zeros(2), within)
         with pytest.raises(ValueError, match=words):
             GaussianData(zeros(2), beyond)

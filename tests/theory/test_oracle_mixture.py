@@ -16,7 +16,6 @@ from exact import (
     some_x_t,
     zeros,
 )
-from scipy.stats import binom
 
 from unstir.theory.oracle import MixtureData
 
@@ -29,27 +28,6 @@ def test_a_mixture_of_one_component_is_that_gaussian(t):
     close(data.estimate(x, *at), one.estimate(x, *at), 1e-15)
     close(data.log_prob(x, *at), one.log_prob(x, *at), 1e-15)
     close(data.spread(x, *at), one.spread(x, *at), 1e-15)
-    assert (data.sample(x, torch.rand(len(x))) == one.sample(x)).all()
-
-
-def test_a_mixture_draws_its_components_by_their_weights():
-    weights, n = torch.tensor([0.0, 0.1, 0.6, 0.0, 0.3, 0.0], dtype=torch.float64), 20_000
-    levels = torch.arange(6, dtype=torch.float64)
-    data = MixtureData(weights, levels[:, None], zeros(6, 1, 1))
-    uniform = torch.rand(n, generator=torch.Generator().manual_seed(0))
-    drawn = data.sample(torch.zeros(n, 1), uniform)[:, 0]
-    for level, weight in zip(levels, weights, strict=True):
-        low, high = binom.interval(1 - 1e-6 / 3, n, weight.item()) if weight > 0 else (0, 0)
-        assert low <= (drawn == level).sum().item() <= high
-    edges = torch.tensor([0.0, 0.0999, 0.1001, 0.6999, 0.7001, 1.0])
-    assert data.sample(torch.zeros(6, 1), edges)[:, 0].tolist() == [1, 1, 2, 2, 4, 4]
-
-
-def test_a_mixture_sample_is_its_components_sample():
-    data, noise = mixture(), rand(5, *SHAPE)
-    drawn = data.sample(noise, torch.tensor([0.9, 0.1, 0.6, 0.3, 0.71]))
-    for row, k in enumerate([2, 0, 1, 0, 2]):
-        assert (drawn[row] == data.components[k].sample(noise)[row]).all()
 
 
 def test_a_mixture_without_noise_needs_regular_covariances():
@@ -60,11 +38,6 @@ def test_a_mixture_without_noise_needs_regular_covariances():
     for method in (mixture().estimate, mixture().spread, mixture().log_prob):
         with pytest.raises(ValueError, match=r"sigma=0.0 "):
             method(x, 0.5, 0.0)
-
-
-def test_a_mixture_needs_a_uniform_number_for_each_image():
-    with pytest.raises(ValueError, match="uniform must"):
-        mixture().sample(rand(2, *SHAPE), torch.tensor([0.5]))
 
 
 @pytest.mark.parametrize(
@@ -93,7 +66,7 @@ def test_weights_sum_to_one_as_far_as_rounding_goes():
     for off, made in ((0.5e-12, True), (-0.5e-12, True), (1.5e-12, False), (-1.5e-12, False)):
         parts = torch.tensor([0.5, 0.5 + off], dtype=torch.float64), zeros(2, 2), eye(2).expand(2, 2, 2)
         if made:
-            assert len(MixtureData(*parts).components) == 2
+            MixtureData(*parts)
         else:
             with pytest.raises(ValueError, match="sum to 1"):
                 MixtureData(*parts)
