@@ -65,17 +65,6 @@ def test_finite_data_without_noise_average_what_ties():
     assert data.estimate(torch.tensor([[0.0], [0.1]]), 0.5, 0.0).tolist() == [[0.0], [1.0]]
 
 
-@every_time
-def test_the_size_of_a_chunk_changes_nothing(t):
-    images, x = near_one_another(t)
-    at = scales(t)
-    for chunk in (1, 7, 20):
-        one, other = FiniteData(images), FiniteData(images, chunk)
-        close(other.estimate(x, *at), one.estimate(x, *at), 1e-12)
-        close(other.spread(x, *at), one.spread(x, *at), 5e-10)
-        close(other.log_prob(x, *at), one.log_prob(x, *at), 1e-11)
-
-
 def test_float32_images_are_told_apart_at_little_noise():
     alpha, sigma = scales(1)
     assert sigma == pytest.approx(0.01)
@@ -105,13 +94,6 @@ def test_the_spread_of_copies_is_not_negative():
         data = FiniteData(rand(1, *SHAPE, seed=seed).repeat(7, 1, 1, 1))
         spread = data.spread(rand(5, *SHAPE, seed=20), 0.8, 0.6)
         assert (spread >= 0).all() and (spread < 1e-15).all()
-
-
-def test_finite_data_of_bytes_are_pixels_from_minus_one_to_one():
-    pixels = torch.arange(256, dtype=torch.uint8).view(64, 1, 2, 2)
-    as_bytes, as_floats = FiniteData(pixels), FiniteData(pixels.double() / 127.5 - 1)
-    x = rand(3, 1, 2, 2)
-    close(as_bytes.estimate(x, 0.8, 0.6), as_floats.estimate(x, 0.8, 0.6), 1e-15)
 
 
 @pytest.mark.parametrize(

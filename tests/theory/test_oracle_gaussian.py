@@ -22,19 +22,6 @@ from unstir.theory.oracle import FiniteData, GaussianData
 
 
 @every_time
-@pytest.mark.parametrize("s", [1, 0.5, 0.25])
-def test_a_scalar_gaussian_has_the_known_noise_and_variance(t, s):
-    m, (alpha, sigma) = 0.3, scales(t)
-    data = GaussianData(m * ones(1, 1, 1), s**2 * ones(1, 1))
-    x, v = rand(5, 1, 1, 1), alpha**2 * s**2 + sigma**2
-    close((x - alpha * data.estimate(x, alpha, sigma)) / sigma, sigma * (x - alpha * m) / v, 4e-15 / sigma, scale=1)
-    remaining = s**2 * sigma**2 / v
-    assert data.conditional_covariance(alpha, sigma).item() == pytest.approx(remaining, rel=1e-14, abs=0)
-    assert data.loss_floor(alpha, sigma) == pytest.approx(alpha**2 * s**2 / v, rel=1e-14, abs=0)
-    close(data.spread(x, alpha, sigma), remaining * ones(5), 1e-14)
-
-
-@every_time
 def test_a_singular_covariance_agrees_with_linear_algebra(t):
     data, (alpha, sigma) = gaussian(rank=4), scales(t)
     x, S = some_x_t(data, t), data.covariance

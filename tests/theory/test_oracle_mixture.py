@@ -6,28 +6,14 @@ from exact import (
     SHAPE,
     close,
     covariance,
-    every_time,
     eye,
-    gaussian,
     mixture,
     ones,
     rand,
-    scales,
-    some_x_t,
     zeros,
 )
 
 from unstir.theory.oracle import MixtureData
-
-
-@every_time
-def test_a_mixture_of_one_component_is_that_gaussian(t):
-    one = gaussian()
-    data = MixtureData(ones(1), one.mean[None], one.covariance[None])
-    x, at = some_x_t(one, t), scales(t)
-    close(data.estimate(x, *at), one.estimate(x, *at), 1e-15)
-    close(data.log_prob(x, *at), one.log_prob(x, *at), 1e-15)
-    close(data.spread(x, *at), one.spread(x, *at), 1e-15)
 
 
 def test_a_mixture_without_noise_needs_regular_covariances():
