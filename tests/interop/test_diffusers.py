@@ -19,9 +19,9 @@ from unstir.generate.drawing import Job, sample_batches
 from unstir.interop import exporting
 from unstir.interop.exporting import export
 from unstir.interop.importing import import_run
-from unstir.interop.names import to_diffusers
 from unstir.interop.published import write_repository
 from unstir.interop.schedulers import DDIM_STRIDES
+from unstir.interop.unet2d import to_diffusers
 from unstir.libraries import library
 from unstir.randomness import Key
 from unstir.runs import checkpoint

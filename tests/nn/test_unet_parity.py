@@ -4,8 +4,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from unstir.interop.names import from_diffusers, to_diffusers
-from unstir.interop.unet2d import to_unet2d
+from unstir.interop.unet2d import from_diffusers, to_diffusers, to_unet2d
 from unstir.libraries import library
 from unstir.nn.config import UNetConfig
 from unstir.nn.unet import UNet

@@ -14,9 +14,8 @@ import torch
 from unstir.data.disk import open_file
 from unstir.errors import UserError, short
 from unstir.interop.foreign import Asked, Foreign, located
-from unstir.interop.names import from_diffusers, theirs_of
 from unstir.interop.schedulers import from_scheduler
-from unstir.interop.unet2d import from_unet2d
+from unstir.interop.unet2d import from_diffusers, from_unet2d, theirs_of
 from unstir.interop.weights import read_weights
 from unstir.nn.unet import UNet
 
