@@ -3,7 +3,7 @@
 import re
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from typing import Any
 
 from torch import Tensor
@@ -56,21 +56,24 @@ class Asked:
     beta_1: float | None = None
     beta_T: float | None = None
 
-    def of_silent(self, source: object, *silent: str) -> dict[str, Any]:
+    def of_silent(self, *silent: str) -> dict[str, Any]:
         """What was given of the ``silent``, which the source does not say; UserError for what it says itself."""
-        given = {key.name: value for key in fields(self) if (value := getattr(self, key.name)) not in (None, ())}
-        if known := [name for name in given if name not in (*silent, "classes")]:
-            raise UserError(known[0], given[known[0]], f"was given, but {source} says it itself", {known[0]: None})
-        return {name: value for name, value in given.items() if name in silent}
+        given = {name: value for name, value in vars(self).items() if value is not None and name != "classes"}
+        if known := [name for name in given if name not in silent]:
+            raise UserError(known[0], given[known[0]], "was given, but the model says it itself", {known[0]: None})
+        return given
 
 
 @contextmanager
 def located(source: object) -> Iterator[None]:
-    """Every UserError of this block says that the mistake is in the ``source``."""
+    """Every UserError of this block says that the mistake is in the ``source``; what damage raises becomes one."""
     try:
         yield
     except UserError as error:
         raise error.at(source) from None
+    except (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise UserError("", source, f"holds what its program would not write ({reason})", "fetch it again") from None
 
 
 def known_setting(settings: Mapping[str, Any], key: str, allowed: Collection[Any], default: Any) -> Any:

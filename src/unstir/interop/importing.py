@@ -12,9 +12,9 @@ from unstir.data.disk import refuse_onnx
 from unstir.errors import UserError
 from unstir.interop import hub
 from unstir.interop.diffusers_folder import PATTERNS, is_folder_of_diffusers, read_folder
-from unstir.interop.files import read_file
 from unstir.interop.folders import IS_RUN, check_new, new_folder
 from unstir.interop.foreign import Asked, Foreign, located
+from unstir.interop.report_code import read_file
 from unstir.nn.config import ModelConfig
 from unstir.runs import build, checkpoint
 from unstir.runs.card import NAME, DataCard
@@ -56,7 +56,7 @@ def import_run(source: str | Path, folder: str | Path, asked: Asked = USUAL) -> 
     """Make a run in a new folder from a model of another program.
 
     ``source`` is a folder of diffusers, the id of such a model on the Hugging Face Hub (OWNER/NAME), or a checkpoint of
-    a program that `files` knows. Raises UserError, before the folder is made, where it is none of these, where its
+    a program that is known here. Raises UserError, before the folder is made, where it is none of these, where its
     network or process has no equal here (the layer or setting is named), or where ``asked`` says what the source says
     itself.
     """
