@@ -240,7 +240,7 @@ def test_without_a_network_the_cache_is_read_and_nothing_is_published(hub, tmp_p
     hub.close()
     hub_library.close_session()
     second = pull("me/kept", tmp_path / "second")
-    assert second.came_from == first.came_from
+    assert second.run.config.imported == first.run.config.imported
     assert second.notes == (FROM_CACHE,) and f"note     {FROM_CACHE}" in second.lines
     monkeypatch.setattr(hub_library.constants, "HF_HUB_OFFLINE", True)
     refused(unstir("pull", "me/never"), "me/never", "HF_HUB_OFFLINE")

@@ -7,7 +7,7 @@ do not fit our network to the last tensor are refused.
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from unstir.chain import DEFAULTS, FAST
+from unstir.chain import DEFAULTS
 from unstir.data.disk import refuse_onnx
 from unstir.errors import UserError
 from unstir.interop import hub
@@ -31,21 +31,21 @@ HIDDEN = 0.1  # the share of labels hidden in training, of a network that knows 
 
 @dataclass(frozen=True)
 class Imported:
-    """The ``run`` that was made, its number of parameters, and ``notes`` on what is not the same here."""
+    """The ``run`` that was made, and ``notes`` on what is not the same here."""
 
     run: Run
-    parameters: int
     notes: tuple[str, ...]
 
     @property
     def lines(self) -> tuple[str, ...]:
         """What was made, where it came from, the notes, and what to type next."""
         run, shape = self.run, "x".join(map(str, self.run.data.shape))
+        parameters = sum(t.numel() for t in run.load().part("model").values())
         return (
-            f"run      {run.path}: {self.parameters:,} parameters, images of {shape}, T = {run.config.diffusion.T}",
+            f"run      {run.path}: {parameters:,} parameters, images of {shape}, T = {run.config.diffusion.T}",
             f"from     {run.config.kind.origin}",
             *(f"note     {note}" for note in self.notes),
-            f"sample   unstir sample {run.path} --num 16 --sampler {FAST.sampler} --steps {FAST.steps}",
+            f"sample   unstir sample {run.path} --num 16",
         )
 
 
@@ -85,7 +85,7 @@ def make_run(foreign: Foreign, folder: str | Path, source: str, sha256: str, cla
         tensors = {f"model.{name}": t for name, t in foreign.weights.items()}
         checkpoint.save(run.weights, Checkpoint(0, to_dict(config), tensors, kind="slim"))
         run.record("imported", source=came_from, notes=list(foreign.notes))
-    return Imported(Run.open(folder), sum(t.numel() for t in foreign.weights.values()), foreign.notes)
+    return Imported(Run.open(folder), foreign.notes)
 
 
 def _read(source: str, asked: Asked) -> tuple[Foreign, str, str]:

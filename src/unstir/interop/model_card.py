@@ -33,17 +33,6 @@ OF_DATA = {
 
 
 @dataclass(frozen=True)
-class Licences:
-    """The licence of the model as the Hub names it ("apache-2.0"), and that of the data in words; "" is not stated."""
-
-    model: str = ""
-    data: str = ""
-
-
-NO_LICENCES = Licences()
-
-
-@dataclass(frozen=True, kw_only=True)
 class Page:
     """What the page on the Hub says beside the model: its ``config``, ``figures`` of these very weights, licences.
 
@@ -52,7 +41,8 @@ class Page:
 
     config: Config
     figures: Sequence[Evaluation] = ()
-    licences: Licences = NO_LICENCES
+    licence: str = ""
+    data_licence: str = ""
     without_diffusers: str = ""
 
 
@@ -61,7 +51,7 @@ def card(model: Model, name: str, page: Page | None = None) -> str:
     hub, own = library("huggingface_hub", "hub", "README.md of a model"), printable(name.rpartition("/")[2])
     results = _results(hub, page) if page else []
     metadata = hub.ModelCardData(
-        license=(page and page.licences.model) or None,
+        license=(page and page.licence) or None,
         library_name="unstir" if page and page.without_diffusers else "diffusers",
         pipeline_tag=TASK,
         tags=["unstir", "ddpm", "diffusion"],
