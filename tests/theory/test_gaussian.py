@@ -4,7 +4,7 @@ import math
 
 import pytest
 import torch
-from torch.distributions import Normal, kl_divergence
+from torch.distributions import Normal
 
 from unstir.theory.process import Gaussian
 
@@ -14,13 +14,10 @@ def pair(mean, std):
     return Gaussian(mean, torch.tensor(2 * math.log(std), dtype=torch.float64)), Normal(mean, std)
 
 
-def test_density_and_divergence_equal_torch():
+def test_the_density_equals_torchs():
     ours, theirs = pair([0.1, -2.0, 3.0], 0.7)
-    other, their_other = pair([0.0, 0.5, 1.0], 1.3)
     x = torch.tensor([0.3, 0.3, -4.0], dtype=torch.float64)
     torch.testing.assert_close(ours.log_prob(x), theirs.log_prob(x), rtol=1e-13, atol=0)
-    torch.testing.assert_close(ours.kl(other), kl_divergence(theirs, their_other), rtol=1e-12, atol=1e-15)
-    assert (ours.kl(ours) == 0).all()
 
 
 def test_log_var_may_be_a_number():

@@ -65,13 +65,6 @@ def test_an_image_may_be_one_number():
         data.estimate(x[0], 0.6, 0.8)
 
 
-def test_a_point_mass_is_known_at_once():
-    data = GaussianData(rand(*SHAPE), zeros(12, 12))
-    x = rand(2, *SHAPE, seed=1)
-    for sigma in (0.0, 0.3):
-        assert (data.estimate(x, 0.9, sigma) == data.mean).all() and data.loss_floor(0.9, sigma) == 0
-
-
 @pytest.mark.parametrize(
     ("mean", "covariance", "message"),
     [

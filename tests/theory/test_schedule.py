@@ -56,15 +56,6 @@ def test_any_spacing_gives_that_many_falling_times(T, data):
     assert all(a > b for a, b in pairwise(visited))
 
 
-@pytest.mark.parametrize("made", [linear(), cosine(), zero_terminal_snr(linear())], ids=["linear", "cosine", "zero"])
-def test_log_snr_spacing_is_even_in_the_log_snr(made):
-    visited = times(made, 20, "log_snr")
-    finite = [t for t in visited if t and made.abar(t) > 0]
-    assert visited[-2:] == [1, 0] and visited[0] == 1000
-    gaps = [made.log_snr(s) - made.log_snr(t) for t, s in pairwise(finite[2:15])]
-    assert max(gaps) < 2 * min(gaps)  # as even as whole times allow, away from the ends
-
-
 @pytest.mark.parametrize(
     ("call", "key"),
     [
@@ -104,12 +95,6 @@ def test_a_table_has_a_step_and_betas_are_shares():
     for betas in ([0.0], [0.5, -0.1], [1.1], [math.nan]):
         with pytest.raises(ValueError, match="beta"):
             from_betas(torch.tensor(betas, dtype=torch.float64))
-
-
-def test_curves_need_a_step_and_a_line_rises_or_stays():
-    for make in (linear, cosine, sigmoid):
-        assert make(2).T == 2
-    assert linear(3, 0.5, 0.5).beta(3) == pytest.approx(0.5)
 
 
 def test_curves_are_their_formulas():

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from unstir.errors import UserError
 from unstir.libraries import library
@@ -17,6 +17,7 @@ from unstir.libraries import library
 ID = re.compile(r"([A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*)(?:@([\w./-]+))?")
 COMMIT = re.compile(r"[0-9a-f]{12}")
 KEYS = re.compile(r"(?<=\S)\?\S+")  # in the query of an address
+NO_NAME = "is no name of a model on the Hugging Face Hub", "give OWNER/NAME"
 FIRST = {".gitattributes"}  # what the Hub itself puts into a new repository
 FROM_CACHE = "without an answer from the Hub: the files that an earlier fetch left here, perhaps not all of them"
 
@@ -26,29 +27,17 @@ def is_id(source: str) -> bool:
     return ID.fullmatch(source) is not None
 
 
-def no_name(name: str) -> UserError:
-    """What to say of a name that no model has."""
-    return UserError("", name, "is no name of a model on the Hugging Face Hub", "give OWNER/NAME")
-
-
 def is_fetched(identity: str) -> bool:
     """Whether this is the id@commit of a model that `fetch` fetched, and no local file or folder."""
     match = ID.fullmatch(identity)
     return match is not None and COMMIT.fullmatch(match[2] or "") is not None
 
 
-class _Fetched(NamedTuple):
-    """The ``folder`` of a model's files, its ``identity`` (id@commit), and what is to be said of them, if anything."""
-
-    folder: Path
-    identity: str
-    notes: tuple[str, ...]
-
-
-def fetch(source: str, patterns: Sequence[str]) -> _Fetched:
+def fetch(source: str, patterns: Sequence[str]) -> tuple[Path, str, tuple[str, ...]]:
     """Fetch those files of a model that fit the ``patterns``, or take what an earlier fetch of them left here.
 
-    Raises UserError where there is no such model, or neither network nor cache have it.
+    Returns their folder, the model's identity (id@commit), and notes on them. Raises UserError where there is no such
+    model, or neither network nor cache have it.
     """
     match = ID.fullmatch(source)
     assert match is not None
@@ -60,7 +49,7 @@ def fetch(source: str, patterns: Sequence[str]) -> _Fetched:
         _library().HfApi().model_info(name, revision=revision)
     except _errors():
         notes = (FROM_CACHE,)
-    return _Fetched(folder, f"{name}@{folder.name[:12]}", notes)
+    return folder, f"{name}@{folder.name[:12]}", notes
 
 
 def check(name: str, ours: str, private: bool) -> None:
@@ -70,7 +59,7 @@ def check(name: str, ours: str, private: bool) -> None:
     public where ``private`` is asked for.
     """
     if not (match := ID.fullmatch(name)) or match[2]:
-        raise no_name(name)
+        raise UserError("", name, *NO_NAME)
     api = _library().HfApi()
     with _in_one_line(name):
         api.whoami()

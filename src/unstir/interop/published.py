@@ -140,7 +140,7 @@ def pull(name: str, folder: str | Path | None = None) -> Imported:
     if is_run(Path(name)):
         raise UserError("", name, *IS_RUN)
     if not hub.is_id(name):
-        raise hub.no_name(name)
+        raise UserError("", name, *hub.NO_NAME)
     folder = Path(folder) if folder is not None else Path("runs") / name.split("/")[1].split("@")[0]
     check_new(folder)
     copy, identity, notes = hub.fetch(name, OURS)

@@ -84,8 +84,7 @@ class UNetConfig:
         return self
 
     def _check_channels(self) -> None:
-        """Each number of channels that a remedy names is one that all the other settings divide."""
-        last, widths = len(self.mults) - 1, self.widths
+        """Refuse a number of channels that the time, a norm or an attention cannot divide among its parts."""
         name, divisor = ("head_channels", self.head_channels) if self.head_channels else ("heads", self.heads)
         step = math.lcm(2, self.groups, divisor)
         near = {"channels": max(round(self.channels / step), 1) * step}
@@ -95,17 +94,12 @@ class UNetConfig:
         if self.freq_shift >= self.channels / 2:
             shift = f"must be less than channels/2 = {self.channels / 2:g}"
             raise UserError("freq_shift", self.freq_shift, shift, {"freq_shift": 0.0})
-        attended = [level for level in (*self.attention, last) if widths[level] % divisor]
-        fitting = {"groups": math.gcd(self.groups, *widths)} if any(width % self.groups for width in widths) else {}
-        if attended:
-            fitting[name] = math.gcd(divisor, *(widths[level] for level in (*self.attention, last)))
-        if wrong := [width for width in widths if width % self.groups]:
-            divides = f"does not divide the {wrong[0]} channels of a level"
-            of = f"(channels={self.channels}, mults={list(self.mults)})"
-            raise UserError("groups", self.groups, f"{divides} {of}", (fitting, near))
-        if attended:
-            divides = f"does not divide the {widths[attended[0]]} channels of level {attended[0]}, which has attention"
-            raise UserError(name, divisor, divides, (fitting, near))
+        attended = [self.widths[level] for level in (*self.attention, len(self.mults) - 1)]
+        for key, value, widths in (("groups", self.groups, self.widths), (name, divisor, attended)):
+            if wrong := [width for width in widths if width % value]:
+                level = f"does not divide the {wrong[0]} channels of a level"
+                of = f"(channels={self.channels}, mults={list(self.mults)}, attention={list(self.attention)})"
+                raise UserError(key, value, f"{level} {of}", ({key: math.gcd(value, *widths)}, near))
 
     @property
     def label_beside(self) -> bool:
