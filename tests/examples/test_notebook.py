@@ -149,6 +149,13 @@ def abar(t):
     return (math.cos((t / 1000 + 0.008) / 1.008 * math.pi / 2) / math.cos(0.008 / 1.008 * math.pi / 2)) ** 2
 
 
+def test_the_walk_ends_as_the_formula_says(executed):
+    mean, std = math.sqrt(abar(500)) * 0.5, math.sqrt(1 - abar(500))
+    assert executed.found.jumped == pytest.approx((mean, std), rel=1e-9)
+    walked = executed.found.walked
+    assert abs(walked[0] - mean) < 4 * std / math.sqrt(1e5) and abs(walked[1] - std) < 4 * std / math.sqrt(2e5)
+
+
 def test_bayes_rule_on_a_grid_is_the_posterior(executed):
     at_s, at_t = abar(400), abar(500)
     beta = 1 - at_t / at_s

@@ -1,11 +1,9 @@
 """Checkpoints of the report's code: the network made again from its description, random weights, outputs equal."""
 
-from functools import partial
-
 import pytest
 import torch
 from report_network import Network, waves
-from untrained import read_here, save, scrambled
+from untrained import saver, scrambled
 
 from unstir.errors import UserError
 from unstir.interop.foreign import Asked
@@ -13,6 +11,7 @@ from unstir.interop.importing import import_run
 from unstir.runs.run import Run
 from unstir.train.trainer import Trainer
 
+saved = pytest.fixture(saver)
 SMALL = {"T": 50, "ch": 32, "ch_mult": [1, 2], "attn": [1], "num_res_blocks": 1}
 CASES = {
     "the first": SMALL,
@@ -21,13 +20,6 @@ CASES = {
     "by class": {**SMALL, "labels": 3},
     "by class, two blocks": {"T": 20, "ch": 32, "ch_mult": [1, 2, 2], "attn": [], "num_res_blocks": 2, "labels": 5},
 }
-
-
-@pytest.fixture
-def saved(tmp_path, monkeypatch):
-    """saved(net, prefix, **changes) -> the file of its state_dict; it is read in this process, which is quicker."""
-    read_here(monkeypatch)
-    return partial(save, tmp_path / "ckpt_199_.pt")
 
 
 @pytest.mark.parametrize(("case", "prefix"), [*((case, "") for case in CASES), ("one level", "module.")])
