@@ -94,16 +94,3 @@ def test_the_spread_of_copies_is_not_negative():
         data = FiniteData(rand(1, *SHAPE, seed=seed).repeat(7, 1, 1, 1))
         spread = data.spread(rand(5, *SHAPE, seed=20), 0.8, 0.6)
         assert (spread >= 0).all() and (spread < 1e-15).all()
-
-
-@pytest.mark.parametrize(
-    ("images", "chunk", "message"),
-    [
-        (torch.zeros(3, 2, dtype=torch.int64), 1, r"float dtype or uint8, .* not torch.int64 \[3, 2\]"),
-        (torch.zeros(0, 2), 1, r"N >= 1, not torch.float32 \[0, 2\]"),
-        (torch.zeros(3, 2), 0, "chunk=0 must be at least 1"),
-    ],
-)
-def test_what_is_no_set_of_images_is_refused(images, chunk, message):
-    with pytest.raises(ValueError, match=message):
-        FiniteData(images, chunk)

@@ -1,7 +1,5 @@
 """The exact denoiser of Gaussian data: against linear algebra, and without noise."""
 
-import math
-
 import pytest
 import torch
 from exact import (
@@ -68,13 +66,6 @@ def test_an_image_may_be_one_number():
 @pytest.mark.parametrize(
     ("mean", "covariance", "message"),
     [
-        (zeros(2).float(), eye(2), "mean must be float64 and finite, not torch.float32"),
-        (zeros(2), eye(2).float(), "covariance must be float64 and finite, not torch.float32"),
-        (math.nan * zeros(2), eye(2), "mean must be float64 and finite, .* with 2 elements that are not"),
-        (zeros(2), math.inf * ones(2, 2), "covariance must be float64 and finite, .* with 4 elements"),
-        (zeros(2, 2), eye(2), r"covariance be \[D, D\], not \[2, 2\] and \[2, 2\]"),
-        (zeros(2), ones(2), r"covariance be \[D, D\], not \[2\] and \[2\]"),
-        (zeros(0), zeros(0, 0), "mean must have D >= 1 elements"),
         (zeros(2), torch.tensor([[1.0, 0.5], [0.4, 1.0]]).double(), "symmetric, not 0.1 away from its transpose"),
         (zeros(2), torch.tensor([[1.0, 2.0], [2.0, 1.0]]).double(), "semi-definite, not with an eigenvalue of -1"),
         (zeros(2), -eye(2), "semi-definite, not with an eigenvalue of -1"),

@@ -29,18 +29,11 @@ def test_a_mixture_without_noise_needs_regular_covariances():
 @pytest.mark.parametrize(
     ("weights", "means", "covariances", "message"),
     [
-        (ones(2).float() / 2, zeros(2, 1), ones(2, 1, 1), "weights must be float64"),
-        (ones(2) / 2, zeros(2, 1).float(), ones(2, 1, 1), "means must be float64"),
-        (ones(2) / 2, zeros(2, 1), ones(2, 1, 1).float(), "covariances must be float64"),
-        (ones(2, 1) / 2, zeros(2, 1), ones(2, 1, 1), r"must have one K, not \[\[2, 1\], \[2, 1\], \[2, 1, 1\]\]"),
-        (ones(2) / 2, zeros(3, 1), ones(2, 1, 1), "must have one K"),
-        (ones(2) / 2, zeros(2, 1), ones(3, 1, 1), "must have one K"),
-        (ones(2) / 2, zeros(()), ones(2, 1, 1), "must have one K"),
-        (ones(2), zeros(2, 1), ones(2, 1, 1), r"sum to 1; they are \[1.0, 1.0\], with sum 2"),
+        (ones(2) / 2, zeros(3, 1), ones(2, 1, 1), "one for each"),
+        (ones(2), zeros(2, 1), ones(2, 1, 1), "with sum 2"),
         (zeros(0), zeros(0, 1), zeros(0, 1, 1), "sum to 1"),
         (torch.tensor([1.5, -0.5]).double(), zeros(2, 1), ones(2, 1, 1), "weights must be >= 0"),
         (ones(2) / 2, zeros(2, 1), -ones(2, 1, 1), "semi-definite"),
-        (ones(2) / 2, zeros(2, 2), ones(2, 1, 1), r"covariance be \[D, D\], not \[2\] and \[1, 1\]"),
     ],
 )
 def test_what_is_no_mixture_is_refused(weights, means, covariances, message):

@@ -35,6 +35,8 @@ SAMPLERS = {
 """The sampler that a scheduler is here, with its usual steps, 0 for all T; others are sampled as DDPM."""
 USUAL_SPACING = {"DPMSolverMultistepScheduler": "linspace", "UniPCMultistepScheduler": "linspace"}
 """The spacing of a scheduler whose settings do not say it; of the others it is "leading"."""
+FIXED = {"clip_sample_range": 1.0, "steps_offset": 0, "set_alpha_to_one": True}
+"""Settings that the samplers here have not, with the values that mean the same."""
 SOLVER = {
     "algorithm_type": "dpmsolver++",
     "solver_order": 2,
@@ -42,7 +44,7 @@ SOLVER = {
     "final_sigmas_type": "zero",
     "lower_order_final": True,
 }
-"""The settings of these two that the samplers here have, with the only values that they have."""
+"""Those of these two solvers."""
 WITHOUT_RUNGE_KUTTA = (
     "PNDM with skip_prk_steps is ipndm here, but for two steps: diffusers takes the first one again by the average of "
     "two estimates, a call more, and ends in an average of the noise, ipndm in the last estimate of the image"
@@ -161,14 +163,8 @@ def _sampler(settings: Mapping[str, Any], name: str) -> tuple[str, int, list[str
 def _chain(settings: Mapping[str, Any], name: str, T: int) -> tuple[Chain, list[str]]:
     """How a pipeline with this scheduler samples, as nearly as a chain says it, and notes on the rest."""
     sampler, steps, notes = _sampler(settings, name)
-    clip, limit = bool(settings.get("clip_sample", name in ("DDPMScheduler", "DDIMScheduler"))), 1.0
-    if clip and (limit := settings.get("clip_sample_range", 1.0)) != 1.0:
-        notes.append(f"clip_sample_range={short(limit)} is 1 here")
+    clip = bool(settings.get("clip_sample", name in ("DDPMScheduler", "DDIMScheduler")))
     spacing = known_setting(settings, "timestep_spacing", SPACINGS, USUAL_SPACING.get(name, "leading"))
-    if settings.get("steps_offset"):
-        notes.append(f"steps_offset={short(settings['steps_offset'])} is not taken over: times are those of {spacing}")
-    if settings.get("set_alpha_to_one") is False:
-        notes.append("set_alpha_to_one=False is not taken over: every chain ends at t = 0, the clean image")
     if sampler == "ddim" and clip:
         notes.append("DDIM here is diffusers' with use_clipped_model_output=True: eps follows the clamped image")
     taken = min(steps, T) or T
@@ -176,8 +172,8 @@ def _chain(settings: Mapping[str, Any], name: str, T: int) -> tuple[Chain, list[
         notes.append(f"{DDIM_STRIDES}, so its pictures are other ones")
     notes += [
         f"{key}={short(settings[key])} is not taken over"
-        for key, usual in SOLVER.items()
-        if name in USUAL_SPACING and settings.get(key, usual) != usual
+        for key, usual in (FIXED | SOLVER if name in USUAL_SPACING else FIXED).items()
+        if settings.get(key, usual) != usual
     ]
     clamped = clip or bool(settings.get("thresholding"))
     return Chain(sampler, taken, spacing, clip=clamped, threshold=_threshold(settings)), notes
