@@ -8,7 +8,7 @@ from collections.abc import Iterable
 
 from unstir.errors import UserError, nearest
 from unstir.progress import counting
-from unstir.verify import bound, consistency, forward, loss, oracles, reverse, sampling, solvers
+from unstir.verify import bound, consistency, forward, oracles, reverse, sampling
 from unstir.verify.check import Check, Row, measure
 
 THEMES: dict[str, tuple[Check, ...]] = {
@@ -16,8 +16,8 @@ THEMES: dict[str, tuple[Check, ...]] = {
     for theme, modules in {
         "forward": (forward,),
         "reverse": (reverse,),
-        "bound": (bound, loss),
-        "sampling": (sampling, solvers, consistency),
+        "bound": (bound,),
+        "sampling": (sampling, consistency),
         "oracles": (oracles,),
     }.items()
 }
