@@ -1,12 +1,9 @@
 """Models on the Hub, by the real client against a stand-in server: published, fetched, and refused in one line."""
 
-import json
 import logging
 import os
 import re
 import shutil
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -101,7 +98,7 @@ def test_a_run_is_published_and_pulled_and_draws_the_same(hub, tmp_path, unstir)
     for words in ("FD-classifier | 1.38 ± ", "| 0.50 | 90.00 |", "CC BY 4.0 \\| mine", "source: photos"):
         assert words in card, words
     status, _, err = unstir("pull", "me/ddpm-digits", "--out", "pulled")
-    assert status == 0, err
+    assert (status, err) == (0, "")
     again = Run.open("pulled")
     assert again.config.imported.startswith("me/ddpm-digits@") and again.config.data.source == "photos"
     ours, theirs = run.model(12, device="cpu"), again.model(device="cpu")
@@ -344,12 +341,3 @@ def test_the_page_of_a_network_of_ones_own_says_what_it_needs(tmp_path):
     assert VARIABLE not in card(model, "me/x", Page(config=config))
     ones_own = replace(config, model=ModelConfig(type="dit:DiT", in_channels=1, options={}))
     assert f"{VARIABLE}=dit" in card(model, "me/x", Page(config=ones_own, without_diffusers="no such network"))
-
-
-def test_the_address_of_another_hub_is_taken_from_the_environment(hub, tmp_path):
-    push(untrained(tmp_path / "run").model(12, device="cpu"), "me/by-environment")
-    env = {**os.environ, "HF_ENDPOINT": hub.address, "HF_HOME": str(tmp_path / "home"), "HF_HUB_DISABLE_XET": "1"}
-    command = [sys.executable, "-m", "unstir", "pull", "me/by-environment", "--out", str(tmp_path / "pulled")]
-    done = subprocess.run(command, env=env, capture_output=True, text=True, check=False)
-    assert done.returncode == 0 and done.stderr == "", done.stderr
-    assert json.loads((tmp_path / "pulled" / "data.json").read_text())["shape"] == [1, 8, 8]

@@ -209,25 +209,6 @@ class TestDropout:
         assert abs(dropped - 0.3) < 5 * (0.21 / total) ** 0.5
 
 
-def train(net: UNet, steps: int = 2, autocast: bool = False) -> dict[str, Tensor]:
-    optimiser = torch.optim.AdamW(net.parameters(), lr=1e-2)
-    torch.manual_seed(1)
-    x, t = batch()
-    for step in range(steps):
-        with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
-            loss = (net(x, t, dropout_key=key(step=step)) - x).square().mean()
-        optimiser.zero_grad()
-        loss.backward()
-        optimiser.step()
-    return net.state_dict()
-
-
-@pytest.mark.parametrize("autocast", [False, True])
-def test_two_trainings_from_the_same_seeds_give_the_same_bits(autocast):
-    first, second = (train(small(seed=3), autocast=autocast) for _ in range(2))
-    assert all(torch.equal(first[name], second[name]) for name in first)
-
-
 GUIDED = {"layout": "report_guided", "downsample_padding": 1, "time_table": 500}
 
 
@@ -304,17 +285,9 @@ def test_it_compiles_as_one_graph_and_the_dropout_key_compiles_nothing_anew():
     assert all(torch.equal(a, b) for a, b in zip(got, expected, strict=True))
 
 
-@pytest.mark.parametrize("positions", [16, 64])
-def test_attention_in_bfloat16_that_is_trained_is_torchs_in_float64(positions):
-    q, k, v = (1.5 * torch.randn(2, 3, positions, 8) for _ in range(3))
-    made = blocks._attend(*(part.bfloat16().requires_grad_() for part in (q, k, v)))
-    expected = torch.nn.functional.scaled_dot_product_attention(q.double(), k.double(), v.double())
-    assert made.dtype == torch.bfloat16
-    torch.testing.assert_close(made.double(), expected, rtol=0.05, atol=0.05)
-
-
-def test_attention_in_bfloat16_over_a_large_map_errs_by_two_hundredths_at_most():
-    q, k, v = (1.5 * torch.randn(2, 1, 256, 256).bfloat16() for _ in range(3))
+@pytest.mark.parametrize(("positions", "channels"), [(16, 8), (64, 8), (256, 256)])
+def test_attention_in_bfloat16_that_is_trained_errs_by_two_hundredths_at_most(positions, channels):
+    q, k, v = (1.5 * torch.randn(2, 3, positions, channels).bfloat16() for _ in range(3))
     made = blocks._attend(*(part.requires_grad_() for part in (q, k, v)))
     expected = torch.nn.functional.scaled_dot_product_attention(q.double(), k.double(), v.double())
-    assert (made - expected).norm() < 0.02 * expected.norm()
+    assert made.dtype == torch.bfloat16 and (made - expected).norm() < 0.02 * expected.norm()
