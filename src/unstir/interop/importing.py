@@ -49,10 +49,7 @@ class Imported:
         )
 
 
-USUAL = Asked()
-
-
-def import_run(source: str | Path, folder: str | Path, asked: Asked = USUAL) -> Imported:
+def import_run(source: str | Path, folder: str | Path, asked: Asked = Asked()) -> Imported:
     """Make a run in a new folder from a model of another program.
 
     ``source`` is a folder of diffusers, the id of such a model on the Hugging Face Hub (OWNER/NAME), or a checkpoint of
