@@ -1,6 +1,7 @@
 """`unstir import`."""
 
 from pathlib import Path
+from shlex import quote
 from typing import Annotated
 
 from cyclopts import Parameter
@@ -33,5 +34,5 @@ def import_(
     from unstir.interop.importing import import_run
 
     done = import_run(source, out, asked)
-    show(*done.lines)
+    show(*done.lines, f"sample   unstir sample {quote(str(out))} --num 16")
     return 0

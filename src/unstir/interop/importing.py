@@ -38,14 +38,13 @@ class Imported:
 
     @property
     def lines(self) -> tuple[str, ...]:
-        """What was made, where it came from, the notes, and what to type next."""
+        """What was made, where it came from, and the notes."""
         run, shape = self.run, "x".join(map(str, self.run.data.shape))
         parameters = sum(t.numel() for t in run.load().part("model").values())
         return (
             f"run      {run.path}: {parameters:,} parameters, images of {shape}, T = {run.config.diffusion.T}",
             f"from     {run.config.kind.origin}",
             *(f"note     {note}" for note in self.notes),
-            f"sample   unstir sample {run.path} --num 16",
         )
 
 

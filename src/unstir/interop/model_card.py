@@ -90,13 +90,9 @@ def _of_model(model: Model) -> dict[str, Any]:
     return {
         "version": unstir.__version__,
         "made": "trained" if _is_trained(model) else "imported",
-        "shape": "x".join(map(str, model.shape)),
         "parameters": f"{sum(t.numel() for t in model.denoiser.net.parameters()):,}",
         "weights": weights_in_words(model.averaged),
-        "few": min(50, model.process.T),
-        "labels": list(range(min(count, 4))),
         "names": ", ".join(f"{i} is {printable(model.labels.names[i])}" for i in range(count)),
-        "null": count,
         "notes": notes(model),
     }
 

@@ -151,18 +151,12 @@ def _threshold(settings: Mapping[str, Any]) -> float:
     return float(settings.get("dynamic_thresholding_ratio", 0.995))
 
 
-def _sampler(settings: Mapping[str, Any], name: str) -> tuple[str, int, list[str]]:
-    """The sampler that a scheduler is here, its usual steps, 0 for all T, and notes on what is not the same."""
-    if name == "PNDMScheduler" and settings.get("skip_prk_steps"):
-        return "ipndm", SAMPLERS[name][1], [WITHOUT_RUNGE_KUTTA]
-    if name not in SAMPLERS:
-        return "ancestral", 0, [f"{name} is not a sampler here; grids are drawn by the ancestral chain"]
-    return *SAMPLERS[name], []
-
-
 def _chain(settings: Mapping[str, Any], name: str, T: int) -> tuple[Chain, list[str]]:
     """How a pipeline with this scheduler samples, as nearly as a chain says it, and notes on the rest."""
-    sampler, steps, notes = _sampler(settings, name)
+    sampler, steps = SAMPLERS.get(name, ("ancestral", 0))
+    notes = [] if name in SAMPLERS else [f"{name} is not a sampler here; grids are drawn by the ancestral chain"]
+    if name == "PNDMScheduler" and settings.get("skip_prk_steps"):
+        sampler, notes = "ipndm", [WITHOUT_RUNGE_KUTTA]
     clip = bool(settings.get("clip_sample", name in ("DDPMScheduler", "DDIMScheduler")))
     spacing = known_setting(settings, "timestep_spacing", SPACINGS, USUAL_SPACING.get(name, "leading"))
     if sampler == "ddim" and clip:

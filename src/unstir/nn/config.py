@@ -149,7 +149,7 @@ class ModelConfig(UNetConfig):
     type: str = UNET
     """"unet", or a network of your own as MODULE:CLASS, such as "dit:DiT" (docs/extend.md)."""
     options: dict[str, Option] = field(default_factory=dict, hash=False)
-    """Arguments of the class of your own network, such as --model.options.width 64."""
+    """Arguments of the class of your own network, each by its name, such as width."""
 
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
