@@ -109,24 +109,6 @@ def test_a_run_is_published_and_pulled_and_draws_the_same(hub, tmp_path, unstir)
     assert status == 2 and "Traceback" not in err
 
 
-def test_the_repository_opens_in_diffusers_with_the_same_weights(hub, tmp_path):
-    import diffusers
-
-    run = untrained(tmp_path / "run", model__num_classes=10, train__label_dropout=0.1)
-    done = push(run.model(12, device="cpu"), "lab/by-class")
-    assert done.address == f"{hub.address}/lab/by-class" and "no figures" in done.notes[0]
-    folder = hub_library.snapshot_download("lab/by-class")
-    net = diffusers.UNet2DModel.from_pretrained(f"{folder}/unet", local_files_only=True).eval()
-    x, t, label = torch.randn(2, 1, 8, 8), torch.tensor([3, 11]), torch.tensor([0, 9])
-    with torch.no_grad():
-        expected = run.model(12, device="cpu").denoiser.net(x, t, label)
-        assert torch.allclose(net(x, t, class_labels=label).sample, expected, atol=1e-5)
-    card = hub.files("lab/by-class")["README.md"].decode()
-    assert "digit 9" in card and "class_labels=label" in card
-    with Image.open(f"{folder}/samples.png") as picture:
-        assert picture.width > 8 * 48
-
-
 def test_figures_that_cannot_be_read_are_said_to_be_so(tmp_path, monkeypatch):
     run = untrained(tmp_path / "run")
     evaluated(run)
