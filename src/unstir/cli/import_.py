@@ -6,6 +6,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
+from unstir.chain import FAST
 from unstir.cli.app import app, show
 from unstir.cli.options import FLAT
 from unstir.interop.foreign import Asked
@@ -34,5 +35,7 @@ def import_(
     from unstir.interop.importing import import_run
 
     done = import_run(source, out, asked)
-    show(*done.lines, f"sample   unstir sample {quote(str(out))} --num 16")
+    show(
+        *done.lines, f"sample   unstir sample {quote(str(out))} --num 16 --sampler {FAST.sampler} --steps {FAST.steps}"
+    )
     return 0
