@@ -75,9 +75,9 @@ def test_a_step_of_training_goes_on_from_either(saved, tmp_path, make_run):
     ("changes", "layer"),
     [
         ({"head.weight": None}, "head.weight"),
-        ({"downblocks.0.block1.0.bias": None}, "downblocks.0.block1.0.bias"),
+        ({"downblocks.0.block1.0.bias": None}, "down.0.blocks.0.first_norm.bias"),
         ({"downblocks.0.extra": torch.ones(1)}, "downblocks.0.extra"),
-        ({"tail.2.weight": torch.ones(3, 32, 1, 1)}, "tail.2.weight"),
+        ({"tail.2.weight": torch.ones(3, 32, 1, 1)}, "output_conv.weight"),
         ({"downblocks.1.main.weight": None, "downblocks.1.main.bias": None}, "downblocks"),
         ({"head.weight": torch.ones(())}, ""),
     ],

@@ -14,7 +14,7 @@ from unstir.data.disk import open_file
 from unstir.errors import UserError, short
 from unstir.interop.foreign import Asked, Foreign, located
 from unstir.interop.schedulers import from_scheduler
-from unstir.interop.unet2d import from_diffusers, from_unet2d, theirs_of
+from unstir.interop.unet2d import from_diffusers, from_unet2d
 from unstir.interop.weights import read_weights
 from unstir.nn.unet import UNet
 
@@ -62,7 +62,6 @@ def read_folder(folder: Path, asked: Asked) -> tuple[Foreign, str]:
         chain=chain,
         size=size,
         notes=tuple(notes),
-        named={name: theirs_of(name)[0] for name in ours},
         **_labels(folder),
     ), sha256
 

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from unstir.chain import Chain
@@ -24,7 +24,7 @@ class Foreign:
 
     ``program`` is whose files they were, ``network`` the config of the network (its num_classes count a label that
     says nothing, if there ``has_null`` is one), ``weights`` are by our names. Images are of ``size`` (H, W). ``notes``
-    say what is not the same here. ``named`` are the names that tensors have there, by ours.
+    say what is not the same here.
     """
 
     program: str
@@ -36,12 +36,6 @@ class Foreign:
     has_null: bool = False
     classes: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
-    named: Mapping[str, str] = field(default_factory=dict)
-
-    def in_their_names(self, wrong: str) -> str:
-        """A phrase of `run.misfits`, which begins with a tensor of ours, with its name in the source."""
-        name, _, rest = wrong.partition(" ")
-        return f"{self.named[name]} {rest} (here {name})" if name in self.named else wrong
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -75,7 +75,7 @@ def make_run(foreign: Foreign, folder: str | Path, source: str, sha256: str, cla
     data = DataCard((config.data.channels, *foreign.size), names, {"train": 0, "held_out": 0}, content_hash="")
     ours = build.outline(config).state_dict()  # shapes alone: a stranger's settings may ask for any amount of memory
     if wrong := misfits(ours, foreign.weights):
-        raise UserError("", source, f"has weights that do not fit the network: {foreign.in_their_names(wrong[0])}")
+        raise UserError("", source, f"has weights that do not fit the network: {wrong[0]}")
     with new_folder(folder) as partial:
         run = Run.create(config, partial, data)
         tensors = {f"model.{name}": t for name, t in foreign.weights.items()}

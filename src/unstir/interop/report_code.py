@@ -81,7 +81,6 @@ def read_file(file: Path, asked: Asked) -> tuple[Foreign, str]:
         size=(size, size),
         has_null=by_class,
         notes=(*notes, *assumed(usual, given), *_unnamed(tensors)),
-        named=_named(places),
     ), sha256
 
 
@@ -124,15 +123,6 @@ def _weights(state: Mapping[str, Tensor], places: Mapping[str, str], by_class: b
     if left:
         raise UserError("", sorted(left)[0], "is unknown in a checkpoint of the report's code")
     return weights
-
-
-def _named(places: Mapping[str, str]) -> dict[str, str]:
-    """The names of their layers, by ours, where one is one."""
-    layers = {ours: theirs for theirs, ours in _TOP.items()}
-    for theirs, ours in places.items():
-        if ".blocks." in ours:
-            layers |= {f"{ours}.{own}": f"{theirs}.{name}" for name, own in _BLOCK.items()}
-    return {f"{ours}.{kind}": f"{theirs}.{kind}" for ours, theirs in layers.items() for kind in ("weight", "bias")}
 
 
 def _network(state: Mapping[str, Tensor], by_class: bool) -> tuple[UNetConfig, dict[str, str]]:

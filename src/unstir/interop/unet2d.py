@@ -165,7 +165,7 @@ def to_diffusers(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
     theirs = {}
     for name, value in weights.items():
         parts = value.chunk(3) if ".qkv." in name else (value,)
-        for theirs_name, part in zip(theirs_of(name), parts, strict=True):
+        for theirs_name, part in zip(_theirs(name), parts, strict=True):
             theirs[theirs_name] = part.clone()
     return theirs
 
@@ -176,7 +176,7 @@ def from_diffusers(weights: Mapping[str, Tensor], own: Iterable[str]) -> tuple[d
     Also, in diffusers' names: what our network needs and they lack, and what they have and it does not need.
     """
     there, ours = {_renewed(name): value for name, value in weights.items()}, dict[str, Tensor]()
-    needed = {name: theirs_of(name) for name in own}
+    needed = {name: _theirs(name) for name in own}
     for name, theirs in needed.items():
         parts = [there[each] for each in theirs if each in there]
         if len(parts) == len(theirs):
@@ -192,7 +192,7 @@ def _renewed(name: str) -> str:
     return f"{place}.{_OLD[leaf]}.{kind}" if ".attentions." in name and leaf in _OLD else name
 
 
-def theirs_of(name: str) -> list[str]:
+def _theirs(name: str) -> list[str]:
     """Diffusers' names of one of our weights: three where it is q, k and v in one."""
     module, kind = name.rsplit(".", 1)
     if name == "time.table":
