@@ -20,9 +20,9 @@ from unstir.nn.unet import UNet
 
 PATTERNS = ("*.json", "unet/*", "scheduler/*", "diffusion_pytorch_model.*")
 """The files of a repository that are needed."""
-WEIGHTS = ("diffusion_pytorch_model.safetensors", "diffusion_pytorch_model.bin")
+_WEIGHTS = ("diffusion_pytorch_model.safetensors", "diffusion_pytorch_model.bin")
 LABELS = "unstir.json"  # names of classes, which diffusers does not keep
-MOST_BYTES, MOST_SIDE = 1 << 24, 4096
+_MOST_BYTES, _MOST_SIDE = 1 << 24, 4096
 
 
 def is_folder_of_diffusers(folder: Path) -> bool:
@@ -44,9 +44,9 @@ def read_folder(folder: Path, asked: Asked) -> tuple[Foreign, str]:
     with located(unet / "config.json"):
         network = from_unet2d(settings)
     size = _size(unet / "config.json", settings.get("sample_size"), asked)
-    file = next((unet / name for name in WEIGHTS if (unet / name).is_file()), None)
+    file = next((unet / name for name in _WEIGHTS if (unet / name).is_file()), None)
     if file is None:
-        raise UserError("", unet, f"has no {' and no '.join(WEIGHTS)}", "fetch the whole repository")
+        raise UserError("", unet, f"has no {' and no '.join(_WEIGHTS)}", "fetch the whole repository")
     tensors, sha256 = read_weights(file)
     with torch.device("meta"):
         ours = UNet(network).state_dict()
@@ -80,7 +80,7 @@ def _json(file: Path) -> dict[str, Any]:
     """The object in a file; UserError where it is none."""
     try:
         with open_file(file) as stream:
-            settings = json.loads(stream.read(MOST_BYTES))
+            settings = json.loads(stream.read(_MOST_BYTES))
     except (ValueError, RecursionError):
         raise UserError("", file, "is not JSON", "fetch it again") from None
     if not isinstance(settings, dict):
@@ -95,8 +95,8 @@ def _size(file: Path, sample_size: Any, asked: Asked) -> tuple[int, int]:
         raise UserError("", file, "does not say how large images are (sample_size)", {"size": 32})
     size = given.get("size", sample_size)
     sides = size if isinstance(size, list) else [size, size]
-    if len(sides) != 2 or not all(type(side) is int and 1 <= side <= MOST_SIDE for side in sides):
-        raise UserError("sample_size", size, f"must be one or two numbers, 1 to {MOST_SIDE}").at(file)
+    if len(sides) != 2 or not all(type(side) is int and 1 <= side <= _MOST_SIDE for side in sides):
+        raise UserError("sample_size", size, f"must be one or two numbers, 1 to {_MOST_SIDE}").at(file)
     return sides[0], sides[1]
 
 

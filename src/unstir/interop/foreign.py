@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 # In a name: what it holds is an average of weights; "remapped" says no such thing, "modelEMA" does.
-AVERAGE = re.compile("(?<![a-z])ema|ema(?![a-z])|averag|avg", re.IGNORECASE)
+_AVERAGE = re.compile("(?<![a-z])ema|ema(?![a-z])|averag|avg", re.IGNORECASE)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,7 +85,7 @@ def without_prefix(tensors: "Mapping[str, Tensor]", mark: str) -> "tuple[dict[st
     both under "ema.", as "ema.online_model." and "ema.ema_model.". The note says which; none where there is one alone.
     """
     prefixes = [name.removesuffix(mark) for name in tensors if name.endswith(mark)]
-    chosen = max(prefixes, key=lambda prefix: sum(bool(AVERAGE.search(part)) for part in prefix.split(".")))
+    chosen = max(prefixes, key=lambda prefix: sum(bool(_AVERAGE.search(part)) for part in prefix.split(".")))
     state = {name.removeprefix(chosen): t for name, t in tensors.items() if name.startswith(chosen)}
     others = [prefix.rstrip(".") or "those without a prefix" for prefix in prefixes if prefix != chosen]
     if not others:

@@ -25,8 +25,8 @@ from unstir.runs.run import Run, misfits
 from unstir.runs.sections import DataConfig, GridConfig, LossConfig, TrainConfig
 from unstir.runs.toml import to_dict
 
-FILES = ".pt", ".pth", ".ckpt", ".bin", ".safetensors", ".onnx"  # how files of weights end, and no model of the Hub
-HIDDEN = 0.1  # the share of labels hidden in training, of a network that knows a label which says nothing
+_FILES = ".pt", ".pth", ".ckpt", ".bin", ".safetensors", ".onnx"  # how files of weights end, and no model of the Hub
+_HIDDEN = 0.1  # the share of labels hidden in training, of a network that knows a label which says nothing
 
 
 @dataclass(frozen=True)
@@ -88,7 +88,7 @@ def _read(source: str, asked: Asked) -> tuple[Foreign, str, str]:
     """The model of a source, what the source is called, and the SHA-256 (hex) of its file."""
     path, name, notes = Path(source), source, tuple[str, ...]()
     if of_hub := not path.exists():
-        if not hub.is_id(source) or path.suffix.lower() in FILES:
+        if not hub.is_id(source) or path.suffix.lower() in _FILES:
             raise UserError("", source, "does not exist", "name a file, a folder, or OWNER/NAME of the Hub")
         path, name, notes = hub.fetch(source, PATTERNS)
     elif is_run(path):
@@ -120,7 +120,7 @@ def _settings(foreign: Foreign, count: int, null: bool, came_from: str) -> Confi
         model=ModelConfig(**vars(replace(network, out_channels=0, num_classes=count))),
         diffusion=foreign.diffusion,
         loss=LossConfig(objective="hybrid" if learned else "simple"),
-        train=TrainConfig(length="1 epoch", warmup="0 steps", label_dropout=HIDDEN if null else 0.0, dtype="float32"),
+        train=TrainConfig(length="1 epoch", warmup="0 steps", label_dropout=_HIDDEN if null else 0.0, dtype="float32"),
         grids=GridConfig(**{key: getattr(foreign.chain, key) for key in DEFAULTS}),
     )
 

@@ -21,10 +21,10 @@ from unstir.progress import counted
 from unstir.runs.config import Config
 from unstir.runs.model import Model, weights_in_words
 
-TASK = "unconditional-image-generation"
+_TASK = "unconditional-image-generation"
 SHOWN = 16  # samples of the page
-DEFAULT_STEPS = 1000  # of DDPMPipeline
-OF_DATA = {
+_DEFAULT_STEPS = 1000  # of DDPMPipeline
+_OF_DATA = {
     "mnist": "10,000 images of MNIST (LeCun, Cortes & Burges 1998), CC BY-SA 3.0",
     "digits": "UCI Optical Recognition of Handwritten Digits (Alpaydin & Kaynak 1998), CC BY 4.0",
     "cifar10": "CIFAR-10 (Krizhevsky 2009), published without a licence",
@@ -53,7 +53,7 @@ def card(model: Model, name: str, page: Page | None = None) -> str:
     metadata = hub.ModelCardData(
         license=(page and page.licence) or None,
         library_name="unstir" if page and page.without_diffusers else "diffusers",
-        pipeline_tag=TASK,
+        pipeline_tag=_TASK,
         tags=["unstir", "ddpm", "diffusion"],
         model_name=own if results else None,
         eval_results=results or None,
@@ -71,7 +71,7 @@ def _results(hub: Any, page: Page) -> list[Any]:
     source = page.config.data.source or "unknown"
     return [
         hub.EvalResult(
-            task_type=TASK,
+            task_type=_TASK,
             dataset_type=re.sub(r"[^\w.-]+", "-", source),  # the Hub takes a name without spaces
             dataset_name=source,
             dataset_split=each.protocol["split"],
@@ -104,7 +104,7 @@ def _of_page(model: Model, page: Page) -> dict[str, Any]:
         "shown": SHOWN,
         "recipe": f" from the recipe {printable(config.recipe)}" if config.recipe else "",
         "chain": _in_words(shown_chain(model)),
-        "known": OF_DATA.get(config.data.source),
+        "known": _OF_DATA.get(config.data.source),
         "images": f"{counts['train']:,} for training, {counts['held_out']:,} held out"
         if _is_trained(model)
         else "not known",
@@ -152,9 +152,9 @@ def notes(model: Model) -> tuple[str, ...]:
             f"a number of steps that divides {T}" if spacing == "trailing" else f"{counted(T, 'step')}, with linspace"
         )
         said.append(f"{DDIM_STRIDES}. Its pictures are those of here in {alike}")
-    if model.process.T != DEFAULT_STEPS:
+    if model.process.T != _DEFAULT_STEPS:
         said.append(
-            f"num_inference_steps={model.process.T} is the whole chain; the default of DDPMPipeline is {DEFAULT_STEPS}"
+            f"num_inference_steps={model.process.T} is the whole chain; the default of DDPMPipeline is {_DEFAULT_STEPS}"
         )
     if model.chain.guidance != 1:
         said.append("guidance is not stored: it is a part of the loop")

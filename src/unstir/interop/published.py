@@ -34,11 +34,11 @@ from unstir.runs.run import Run
 from unstir.runs.toml import to_dict
 
 DATA = "data.json"
-OURS = ("config.toml", DATA, "weights/*.safetensors", "evaluation/*.json")
+_OURS = ("config.toml", DATA, "weights/*.safetensors", "evaluation/*.json")
 """The files of a repository that make a run."""
-REPLACED = (*OURS, "unet/*", "scheduler/*", "model_index.json", "unstir.json")
+_REPLACED = (*_OURS, "unet/*", "scheduler/*", "model_index.json", "unstir.json")
 """What a published step replaces of the one before it."""
-COLUMNS = 8
+_COLUMNS = 8
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,7 @@ def push(model: Model, name: str, *, private: bool = False, licence: str = "", d
         notes = write_repository(model, name, folder, licence, data_licence)
         message = f"Step {model.step}, SHA-256 {model.weights_sha256[:12]}, by unstir push"
         with counting("publishing", ""):
-            return Published(hub.publish(folder, name, message, private, REPLACED), notes)
+            return Published(hub.publish(folder, name, message, private, _REPLACED), notes)
 
 
 def write_repository(
@@ -128,7 +128,7 @@ def _draw(model: Model, file: Path) -> None:
     job = Job(num=SHOWN, chain=shown_chain(model), batch_size=SHOWN)
     images = to_uint8(torch.cat([images for _, images in sample_batches(model, job)]))
     names = drawn_classes(model, job, SHOWN)
-    save_png(file, named_grid(images, COLUMNS, names or None))
+    save_png(file, named_grid(images, _COLUMNS, names or None))
 
 
 def pull(name: str, folder: str | Path | None = None) -> Imported:
@@ -143,7 +143,7 @@ def pull(name: str, folder: str | Path | None = None) -> Imported:
         raise UserError("", name, *hub.NO_NAME)
     folder = Path(folder) if folder is not None else Path("runs") / name.split("/")[1].split("@")[0]
     check_new(folder)
-    copy, identity, notes = hub.fetch(name, OURS)
+    copy, identity, notes = hub.fetch(name, _OURS)
     if not is_run(copy):
         raise UserError("", name, "was not published by unstir push", f"import one of diffusers: unstir import {name}")
     try:

@@ -27,18 +27,18 @@ from unstir.nn.config import UNetConfig
 from unstir.runs import checkpoint
 from unstir.runs.sections import DiffusionConfig
 
-LUCIDRAINS = "init_conv.weight"
+_LUCIDRAINS = "init_conv.weight"
 """The tensor by which a checkpoint of denoising-diffusion-pytorch is known (seen in its version 2.3).
 
 Its U-Net begins with a 7x7 convolution, and its norms divide by the length of all channels at a place. No weights of
 the network of Ho et al. 2020 compute the same, so that its checkpoints cannot be imported.
 """
-SHOWN = 3
-MARK = "time_embedding.timembedding.0.weight"
+_SHOWN = 3
+_MARK = "time_embedding.timembedding.0.weight"
 """The tensor by which such a checkpoint is known."""
-GROUPS, EPS, DROPOUT = 32, 1e-5, 0.15  # fixed in its code, or known from its settings alone
-SIZE = 32
-SECOND = {"beta_T": 0.028, "guidance": 2.8}  # of its run by class: w = 1.8 is a scale of 2.8
+_GROUPS, _EPS, _DROPOUT = 32, 1e-5, 0.15  # fixed in its code, or known from its settings alone
+_SIZE = 32
+_SECOND = {"beta_T": 0.028, "guidance": 2.8}  # of its run by class: w = 1.8 is a scale of 2.8
 _BLOCK = {
     "block1.0": "first_norm",
     "block1.2": "first_conv",
@@ -60,18 +60,18 @@ _LABELS = "cond_embedding.condEmbedding"
 def read_file(file: Path, asked: Asked) -> tuple[Foreign, str]:
     """The model in a file, and the SHA-256 (hex) of the file. UserError where it is of no program known here."""
     tensors, sha256 = read_weights(file)
-    if not _has(tensors, MARK):
+    if not _has(tensors, _MARK):
         raise UserError("", file, *_refusal(tensors, file))
-    state, notes = without_prefix(tensors, MARK)
+    state, notes = without_prefix(tensors, _MARK)
     by_class = f"{_LABELS}.0.weight" in state
-    usual = {"size": SIZE, "beta_1": 1e-4, "beta_T": SECOND["beta_T"] if by_class else 0.02}
+    usual = {"size": _SIZE, "beta_1": 1e-4, "beta_T": _SECOND["beta_T"] if by_class else 0.02}
     given = asked.of_silent(*usual)
     with located(file):
         network, places = _network(state, by_class)
         weights = _weights(state, places, by_class)
     size, beta_1, beta_T = (usual | given).values()
     T = network.time_table
-    chain = Chain("ancestral", T, variance="large", clip=False, guidance=SECOND["guidance"] if by_class else 1.0)
+    chain = Chain("ancestral", T, variance="large", clip=False, guidance=_SECOND["guidance"] if by_class else 1.0)
     return Foreign(
         program="code of the report",
         network=network,
@@ -91,21 +91,21 @@ def _has(tensors: Mapping[str, Tensor], mark: str) -> bool:
 
 def _refusal(tensors: Mapping[str, Tensor], file: Path) -> tuple[str, str]:
     """Why a file cannot be imported, and what to do."""
-    if _has(tensors, LUCIDRAINS):
-        layer = f"{LUCIDRAINS} is a 7x7 convolution, where ours is 3x3"
+    if _has(tensors, _LUCIDRAINS):
+        layer = f"{_LUCIDRAINS} is a 7x7 convolution, where ours is 3x3"
         return f"is of denoising-diffusion-pytorch, whose network has no equal here: {layer}", "see docs/interop.md"
     if "conv_in.weight" in tensors:
         return "is of diffusers, whose settings lie beside it", "name the folder that has its config.json"
     if file.suffix == ".safetensors" and checkpoint.is_ours(file):
         return "is unstir's own and needs no import", "name the run that it was saved by"
-    some = ", ".join(sorted(tensors)[:SHOWN])
+    some = ", ".join(sorted(tensors)[:_SHOWN])
     return f"holds {len(tensors)} tensors ({some}, ...) of no program known here", "docs/interop.md lists them"
 
 
 def _unnamed(tensors: Mapping[str, Tensor]) -> tuple[str, ...]:
     """A note on lists of tensors beside the weights, such as those in which torch_ema keeps the average of them."""
     parts = (name.rpartition(".") for name, tensor in tensors.items() if tensor.is_floating_point() and tensor.ndim)
-    lists = ", ".join(sorted({table for table, _, last in parts if last.isdecimal()})[:SHOWN])
+    lists = ", ".join(sorted({table for table, _, last in parts if last.isdecimal()})[:_SHOWN])
     average = "if they are an average of the weights, put it into the network and save its state_dict"
     return (f"tensors without names were left out, in {lists}; {average}",) if lists else ()
 
@@ -113,7 +113,7 @@ def _unnamed(tensors: Mapping[str, Tensor]) -> tuple[str, ...]:
 def _weights(state: Mapping[str, Tensor], places: Mapping[str, str], by_class: bool) -> dict[str, Tensor]:
     """The weights by our names. UserError, naming the layer, for one that is unknown."""
     left = dict(state)
-    weights = {"time.table": left.pop(MARK)}
+    weights = {"time.table": left.pop(_MARK)}
     for theirs, ours in _TOP.items():
         weights |= _taken(left, theirs, ours)
     for theirs, ours in places.items():
@@ -139,12 +139,12 @@ def _network(state: Mapping[str, Tensor], by_class: bool) -> tuple[UNetConfig, d
         mults=tuple(width // channels for width in widths),
         num_blocks=len([name for name in down[0] if f"{name}.block1.2.weight" in state]),
         attention=attention,
-        groups=GROUPS,
-        norm_eps=EPS,
-        dropout=DROPOUT,
+        groups=_GROUPS,
+        norm_eps=_EPS,
+        dropout=_DROPOUT,
         freq_shift=0.0,
         downsample_padding=1,
-        time_table=len(state[MARK]),
+        time_table=len(state[_MARK]),
         num_classes=len(state[f"{_LABELS}.0.weight"]) if by_class else 0,
         **classes,
     )

@@ -18,8 +18,8 @@ from torch.utils.checkpoint import checkpoint
 
 from unstir.nn.config import UNetConfig
 
-SMALL_MAP = 64  # positions, of which a head's scores take little memory however few channels it has
-MAX_PERIOD = 10_000.0  # Vaswani et al.'s longest period, divided by 2 pi
+_SMALL_MAP = 64  # positions, of which a head's scores take little memory however few channels it has
+_MAX_PERIOD = 10_000.0  # Vaswani et al.'s longest period, divided by 2 pi
 
 
 def sinusoids(t: Tensor, dim: int, freq_shift: float, flip_sin_to_cos: bool) -> Tensor:
@@ -31,7 +31,7 @@ def sinusoids(t: Tensor, dim: int, freq_shift: float, flip_sin_to_cos: bool) -> 
     """
     half = dim // 2
     index = torch.arange(half, dtype=torch.float32, device=t.device)
-    frequency = torch.exp(-math.log(MAX_PERIOD) * index / (half - freq_shift))
+    frequency = torch.exp(-math.log(_MAX_PERIOD) * index / (half - freq_shift))
     angle = t.float()[:, None] * frequency
     waves = (angle.cos(), angle.sin()) if flip_sin_to_cos else (angle.sin(), angle.cos())
     return torch.cat(waves, dim=1)
@@ -152,7 +152,7 @@ def _attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     """
     positions, channels = q.shape[2:]
     low = q.dtype == torch.bfloat16 and q.device.type == "cpu"
-    if low and q.requires_grad and positions <= max(channels, SMALL_MAP):
+    if low and q.requires_grad and positions <= max(channels, _SMALL_MAP):
         return torch.softmax(q * channels**-0.5 @ k.transpose(2, 3), dim=3) @ v
     return nn.functional.scaled_dot_product_attention(q, k, v)
 
