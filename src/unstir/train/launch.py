@@ -15,8 +15,7 @@ from typing import Any
 from unstir.data import SPLITS, Store, is_store, pack
 from unstir.data.disk import usable_path
 from unstir.data.embedded import EMBEDDED
-from unstir.data.images import COLOUR_LOST, LEFT_OUT, UNLABELLED
-from unstir.data.levels import of_range
+from unstir.data.levels import remarks
 from unstir.data.source import NAMES, is_named
 from unstir.errors import UserError, within_memory
 from unstir.group import Alone
@@ -96,19 +95,6 @@ def _opened(group: Alone, config: Config, folder: Path, data_of: Run | None) -> 
     if not is_run(folder):
         check_teacher(config)
     store = open_data(config, folder, data_of)
-    if store.refused:
-        files = "file was" if len(store.refused) == 1 else "files were"
-        logger.warning(f"{len(store.refused)} {files} refused; unstir data inspect {store.path} lists them")
-    for note in store.notes:
-        if note.text.startswith((LEFT_OUT, UNLABELLED)):
-            logger.warning(f"{note.count} {note.text}; unstir data inspect {store.path} names some")
-    if lost := sum(note.count for note in store.notes if note.text == COLOUR_LOST):
-        keep = "--data.channels 3 --model.in_channels 3"
-        logger.warning(
-            f"{counted(lost, 'image')} had colours and were packed as grey; a new run with {keep} keeps the colours"
-        )
-    if weak := of_range(store):
-        logger.warning(weak)
     return parallel.shared(group, (open_run(config, folder, store), store))
 
 
@@ -304,14 +290,15 @@ def _store_of(data: DataConfig, old: Run | None) -> Store:
         raise UserError("data.store", Path(places[-1]), gone, "name the folder of that data")
     if not data.source:
         raise UserError("data.source", "", "names no images")
-    return pack(
-        data.source,
-        store_path(data),
-        size=data.size or None,
-        channels=data.channels,
-        held_out=data.held_out,
-        sha256=data.sha256 or None,
-    )
+    path = store_path(data)
+    known = is_store(path)
+    size, sha256 = data.size or None, data.sha256 or None
+    store = pack(data.source, path, size=size, channels=data.channels, held_out=data.held_out, sha256=sha256)
+    for line in () if known else remarks(store):
+        logger.warning(line)
+    if store.refused and not known:
+        logger.warning(f"{counted(len(store.refused), 'file')} refused: unstir data inspect {store.path} lists them")
+    return store
 
 
 def check_sides(config: Config, height: int, width: int) -> None:
