@@ -24,7 +24,7 @@ def test_several_runs_are_compared_on_equal_figures(comparison, run, other):
     tree = parsed(comparison)
     text = " ".join(tree.itertext())
     assert "first" in text and "second" in text and "train.lr" in text
-    cells = ["".join(cell.itertext()) for cell in tree.iter("td")]
+    cells = ["".join(cell.itertext()).replace("\xa0", " ") for cell in tree.iter("td")]
     for each in compared.same_protocol([run, other])[0]:
         assert {texts.whole for texts in in_columns(each.figures.values())} <= set(cells)
     assert "FD-classifier: " in text

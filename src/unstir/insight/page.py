@@ -39,7 +39,8 @@ def with_code(text: str, run: str = "RUN") -> Markup:
         spans = (Markup("<span>{}</span>").format(word) for word in words.split(" "))
         return Markup("<code>{}</code>").format(Markup(" ").join(spans))
 
-    parts = enumerate(text.replace(" +- ", "\N{NO-BREAK SPACE}±\N{NO-BREAK SPACE}").split("`"))
+    whole = text.replace(" +- ", "\N{NO-BREAK SPACE}±\N{NO-BREAK SPACE}").replace("+-", "±")
+    parts = enumerate(whole.split("`"))
     return Markup("").join(code(typed(it, run)) if at % 2 else it for at, it in parts)
 
 
