@@ -3,8 +3,7 @@
 import pytest
 import torch
 
-from unstir.diffusion.loss import LossHistory
-from unstir.diffusion.times import TimeTable
+from unstir.diffusion.loss import LossHistory, TimeTable
 from unstir.randomness import Key
 from unstir.train.trainer import Trainer
 

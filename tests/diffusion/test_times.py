@@ -8,7 +8,7 @@ import torch
 from scipy import stats
 
 from unstir import randomness
-from unstir.diffusion.times import EVEN_SHARE, TimeTable, middles, probabilities, running_sums
+from unstir.diffusion.loss import EVEN_SHARE, TimeTable, middles, probabilities, running_sums
 from unstir.errors import UserError
 from unstir.randomness import Key
 from unstir.theory import schedule

@@ -4,7 +4,7 @@ import pytest
 import torch
 from invented import STATS, facts, said
 
-from unstir.diffusion.times import probabilities
+from unstir.diffusion.loss import probabilities
 from unstir.insight.doctor import examine
 from unstir.insight.facts import NO_SAMPLES, Errors
 from unstir.insight.gather import gather

@@ -9,8 +9,7 @@ from unstir import randomness
 from unstir.data import Store
 from unstir.diffusion.augmentation import augmented
 from unstir.diffusion.likelihood import bound_term
-from unstir.diffusion.loss import Objective, denoising_loss, nearest_noise
-from unstir.diffusion.times import TimeTable, probabilities
+from unstir.diffusion.loss import Objective, TimeTable, denoising_loss, nearest_noise, probabilities
 from unstir.randomness import Key
 from unstir.runs import build
 from unstir.runs.toml import from_dict

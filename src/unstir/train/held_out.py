@@ -31,8 +31,7 @@ from unstir import randomness
 from unstir.data import SPLITS, Store
 from unstir.diffusion.denoiser import Denoiser, Labelled, clipped
 from unstir.diffusion.likelihood import bound_term, strata, variational_bound
-from unstir.diffusion.loss import denoising_loss
-from unstir.diffusion.times import middles
+from unstir.diffusion.loss import denoising_loss, middles
 from unstir.errors import UserError, within_memory
 from unstir.pixels import from_uint8
 from unstir.progress import counting

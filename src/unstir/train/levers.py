@@ -20,8 +20,7 @@ from torch import Tensor
 from unstir import randomness
 from unstir.data import Ahead, Store
 from unstir.diffusion.augmentation import augmented
-from unstir.diffusion.loss import LossHistory, nearest_noise
-from unstir.diffusion.times import TimeTable
+from unstir.diffusion.loss import LossHistory, TimeTable, nearest_noise
 from unstir.pixels import from_uint8
 from unstir.randomness import LISTED, Key, Order
 from unstir.runs import build
