@@ -14,7 +14,7 @@ from together import Together
 from unstir import cli, torchrun_group
 from unstir.errors import UserError
 from unstir.group import LostError
-from unstir.jobs.place import LOST, may_speak
+from unstir.jobs.process import LOST, may_speak
 
 BRIEF = timedelta(seconds=2)
 LIMIT = 30.0  # seconds until the others have ended

@@ -11,7 +11,7 @@ from together import together
 from unstir import torchrun_group
 from unstir.errors import UserError
 from unstir.group import Alone
-from unstir.jobs.place import checked_place, place
+from unstir.jobs.process import checked_place, place
 
 
 @pytest.mark.parametrize("size", [1, 2, 3, 4, 7])

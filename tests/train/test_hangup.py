@@ -11,7 +11,7 @@ import time
 import pytest
 
 from processes import Command
-from unstir.jobs.signals import Signals
+from unstir.jobs.process import Signals
 from unstir.runs.run import Run
 
 pytestmark = pytest.mark.slow

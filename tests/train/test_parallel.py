@@ -20,13 +20,12 @@ from tiers import SEED, proven, times
 from together import Together, together
 from unstir.errors import UserError
 from unstir.group import LostError
-from unstir.jobs.place import LOST, place
-from unstir.jobs.signals import Signals
+from unstir.jobs.process import LOST, Signals, place
 from unstir.nn import own
 from unstir.nn.config import ModelConfig
 from unstir.runs import build, checkpoint
 from unstir.runs.run import Run
-from unstir.train import parallel, paths, record, trainer
+from unstir.train import launch, paths, record, trainer
 from unstir.train.launch import train_run
 from unstir.train.trainer import Trainer
 
@@ -252,12 +251,12 @@ class Elsewhere:
 
     @staticmethod
     def data(config):
-        parallel.with_store = lambda run: (run, SimpleNamespace(content_hash="other", path="there"))
+        launch.with_store = lambda run: (run, SimpleNamespace(content_hash="other", path="there"))
         return config
 
     @staticmethod
     def no_data(config):
-        parallel.with_store = lambda run: _refuse("there, the data of the run, is no longer there")
+        launch.with_store = lambda run: _refuse("there, the data of the run, is no longer there")
         return config
 
 

@@ -19,10 +19,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from unstir.data import Store
-from unstir.errors import OutOfMemoryError, UserError, is_out_of_memory
+from unstir.errors import OutOfMemoryError, is_out_of_memory
 from unstir.group import Alone
 from unstir.runs import build, checkpoint, resources
-from unstir.runs.config import Config
 from unstir.runs.run import Run
 from unstir.train.trainer import Trainer
 
@@ -31,14 +30,6 @@ logger = logging.getLogger(__name__)
 SPARE = 1.25
 """Bytes that a process on a CPU takes for each byte of its tensors: kernels and the allocator need some themselves."""
 BESIDES = 200_000_000  # bytes that it takes later for libraries that draw charts, and for the code of kernels
-
-
-def check_weights(config: Config, device: torch.device) -> None:
-    """Raise UserError where the weights with a gradient and a moment of each exceed the free memory of a CPU."""
-    needed = 3 * 4 * (count := build.num_parameters(config))
-    if device.type == "cpu" and needed > (free := resources.free()):
-        bytes_of = f"{resources.gigabytes(needed)} in training, and {resources.gigabytes(free)} are free"
-        raise UserError("", "the network", f"has {count:,} parameters, which take {bytes_of}", "use a smaller [model]")
 
 
 def fitting(run: Run, store: Store, group: Alone = Alone()) -> Run:

@@ -12,6 +12,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
+
+import unstir
+from unstir import randomness
 from unstir.data import SPLITS, Store, is_store, pack
 from unstir.data.disk import usable_path
 from unstir.data.embedded import EMBEDDED
@@ -21,17 +25,17 @@ from unstir.data.source import NAMES, is_named
 from unstir.errors import UserError, within_memory
 from unstir.group import Alone
 from unstir.progress import counted
-from unstir.runs import build, checkpoint, resources
+from unstir.runs import build, checkpoint, resources, toml
 from unstir.runs.card import DataCard
 from unstir.runs.config import Config
 from unstir.runs.folder import check_free, is_run
 from unstir.runs.initial import check_initial, check_teacher, is_pinned, pinned
 from unstir.runs.run import Run, compare
 from unstir.runs.sections import DataConfig
+from unstir.runs.stores import check_data, with_store
 from unstir.runs.timetable import check_changed, newest_grid, settled
 from unstir.theory.parameterization import PARAMETERIZATIONS
-from unstir.train import parallel
-from unstir.train.fits import check_weights, fitting
+from unstir.train.fits import fitting
 from unstir.train.observer import Observer, Stop, tracked
 from unstir.train.state import State
 from unstir.train.trainer import Trainer
@@ -89,11 +93,38 @@ def _trained(group: Alone, run: Run, store: Store, observer: Observer, stop: Sto
 
 
 def _opened(group: Alone, config: Config, folder: Path, data_of: Run | None) -> tuple[Run, Store]:
-    """The run and its data, made ready by the first process for all, which must have been asked alike."""
-    parallel.check_asked(group, config)
+    """The run and its data, made ready by the first process; the others, on a disk of their own, need the data alone.
+
+    Raises UserError, in all processes, where they were not asked alike or are too many for the batch, and where one
+    does not see the data or finds other content.
+    """
+    software = {"unstir": unstir.__version__, "torch": torch.__version__, "randomness": randomness.VERSION}
+    group.agree({**software, **toml.flat(config)}, "start all with one version and the same options")
+    if config.train.batch_size < (num := group.size):
+        few = f"leaves some of {num} processes without an image"
+        raise UserError("train.batch_size", config.train.batch_size, few, ({"train.batch_size": num}, "start fewer"))
+    said, problem = dict[str, Any](), ""
+    if group.is_first:
+        run, store = _made_ready(config, folder, data_of)
+        said = {"path": str(run.path), "config": toml.to_dict(run.config), "data": run.data.plain()}
+    said = group.of_first(said)
     if not group.is_first:
-        return parallel.shared(group)
-    if not is_run(folder):
+        try:
+            run = Run(Path(said["path"]), toml.from_dict(said["config"], said["path"]), DataCard.of(said["data"]))
+            store = with_store(run)[1]
+            check_data(run.path, run.data, store)
+            if group.local == 0:  # once on each machine
+                store.verify()
+        except UserError as error:
+            problem = f"{group}: {error}; all processes need it there, on a shared disk or as a copy"
+    if problems := [text for text in group.of_all(problem) if text]:
+        raise UserError(problems[0])
+    return run, store
+
+
+def _made_ready(config: Config, folder: Path, data_of: Run | None) -> tuple[Run, Store]:
+    """The run in the folder and its data, with what a person should know of the data logged."""
+    if config.kind.has_teacher and not is_run(folder):
         check_teacher(config)
     store = open_data(config, folder, data_of)
     if store.refused:
@@ -103,13 +134,11 @@ def _opened(group: Alone, config: Config, folder: Path, data_of: Run | None) -> 
         if note.text.startswith((LEFT_OUT, UNLABELLED)):
             logger.warning(f"{note.count} {note.text}; unstir data inspect {store.path} names some")
     if lost := sum(note.count for note in store.notes if note.text == COLOUR_LOST):
-        keep = "--data.channels 3 --model.in_channels 3"
-        logger.warning(
-            f"{counted(lost, 'image')} had colours and were packed as grey; a new run with {keep} keeps the colours"
-        )
+        grey = f"{counted(lost, 'image')} had colours and were packed as grey"
+        logger.warning(f"{grey}; a new run with data.channels=3 and model.in_channels=3 keeps the colours")
     if weak := of_range(store):
         logger.warning(weak)
-    return parallel.shared(group, (open_run(config, folder, store), store))
+    return open_run(config, folder, store), store
 
 
 def _made(run: Run) -> tuple[str, ...]:
@@ -138,7 +167,7 @@ def open_run(config: Config, out: Path, store: Store) -> Run:
     device = build.device(train.device)
     build.check_compile(train.compile, device)
     dtype = build.dtype_name(train.dtype, device)
-    train = dataclasses.replace(train, dtype=dtype, init=pinned(train.init))
+    train = dataclasses.replace(train, dtype=dtype, init=train.init and pinned(train.init))
     data = dataclasses.replace(config.data, store=str(store.path.resolve()))
     return Run.create(dataclasses.replace(config, train=train, data=data), out, card)
 
@@ -247,10 +276,10 @@ def open_data(config: Config, out: Path, data_of: Run | None = None) -> Store:
 
     A run that exists keeps to its store, checked by its content hash, and so does a new one to that of the run
     ``data_of``; the source is then needed only where the store has gone. Raises UserError for every mistake in the
-    data, for a folder that cannot be the run's, for a device or initial weights that are not there, for
-    weights beyond the memory of a CPU, and where the data is not what that run began with.
+    data, for a folder that cannot be the run's, for a device or initial weights that are not there, and
+    where the data is not what that run began with.
     """
-    check_weights(config, build.device(config.train.device))
+    build.device(config.train.device)
     if size := config.data.size:
         check_sides(config, size, size)
     old = Run.open(out) if is_run(out) else data_of
@@ -259,7 +288,8 @@ def open_data(config: Config, out: Path, data_of: Run | None = None) -> Store:
         old.config.kind.check_trained_here(out, why, f"to go on from its weights: {old.going_on}")
     if not is_run(out):
         check_free(out)
-        check_initial(config)
+        if config.train.init:
+            check_initial(config)
     if old is not None:
         if config.data.store not in ("", old.config.data.store) and not is_store(config.data.store):
             raise UserError("data.store", config.data.store, "is no packed store", "leave it out, or name one")

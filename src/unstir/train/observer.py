@@ -50,7 +50,7 @@ class Observer:
 class Stop:
     """A request to stop, which training honours at its next step; it is entered where training begins.
 
-    ``signal`` is the number of the signal that was received, or None; `unstir.jobs.signals` turns signals into it.
+    ``signal`` is the number of the signal that was received, or None; `unstir.jobs.process` turns signals into it.
     """
 
     def __init__(self) -> None:
