@@ -9,7 +9,7 @@ from unstir.chain import Chain
 from unstir.diffusion.denoiser import Denoiser, Labelled, Prediction, clipped, finite, known, thresholded
 from unstir.diffusion.draw import draw, starting_noise, steered
 from unstir.diffusion.editing import mixed
-from unstir.diffusion.guidance import Interval, guided, in_one_batch
+from unstir.diffusion.guidance import Interval, guided
 from unstir.errors import UserError
 from unstir.theory.oracle import GaussianData
 from unstir.theory.parameterization import PARAMETERIZATIONS
@@ -65,7 +65,6 @@ def test_scale_1_is_strong_alone_0_is_weak_alone_and_others_one_call_of_both():
     assert made.net.batches == [3, 3, 3, 3]
     guided(strong, weak, 2.0)(X, 500)
     assert made.net.batches[4:] == [6]
-    assert [in_one_batch(scale) for scale in (1.0, 0.0, 2.0, 0.5)] == [1, 1, 2, 2]
     other = denoiser()
     guided(strong, Labelled(other, labels(4)), 2.0)(X, 500)
     assert made.net.batches[5:] == [3] and other.net.batches == [3]

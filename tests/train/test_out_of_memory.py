@@ -94,7 +94,7 @@ def test_what_is_written_without_a_copy_is_of_its_step(make_run, monkeypatch):
     run, store = make_run()
     made = Trainer(run, store)
     made.take_step()
-    expected = {name: t.clone() for name, t in made.state.to_checkpoint(run).tensors.items()}
+    expected = {name: t.clone() for name, t in made.state.copied(run)().tensors.items()}
     monkeypatch.setattr(state, "on_host", lambda _: exec("raise MemoryError"))
     made._saving.begin()
     made.take_step()

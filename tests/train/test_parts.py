@@ -181,13 +181,13 @@ def test_a_gradient_that_is_not_finite_moves_nothing_and_is_counted(make_run):
     made = Trainer(run, store)
     for _ in range(2):
         made.take_step()
-    before = made.state.to_checkpoint(run)
+    before = made.state.copied(run)()
     kept = {name: tensor.clone() for name, tensor in before.tensors.items()}
     real = trainer.denoising_loss
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(trainer, "denoising_loss", lambda *a, **k: spoilt(real(*a, **k), math.nan))
         made.take_step()
-    after = made.state.to_checkpoint(run)
+    after = made.state.copied(run)()
     assert all(torch.equal(after.tensors[name], kept[name]) for name in kept)
     assert after.state["counters"] == [1, 1] and after.state["window"] == before.state["window"]
     made.take_step()

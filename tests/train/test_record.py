@@ -134,7 +134,7 @@ def test_a_checkpoint_has_moments_where_a_step_was_taken_and_figures_of_their_ki
     run, store = make_run(train__optimizer="muon")
     made = Trainer(run, store)
     state = made.state
-    saved = state.to_checkpoint(run)
+    saved = state.copied(run)()
     saved = replace(saved, tensors={name: t.clone() for name, t in saved.tensors.items()})
     for step, counters in ((0, [0, 0]), (3, [3, 1])):  # those of step 3 were skipped
         state.check(replace(saved, step=step, state={**saved.state, "counters": counters}))
@@ -148,7 +148,7 @@ def test_a_checkpoint_has_moments_where_a_step_was_taken_and_figures_of_their_ki
         with pytest.raises(DamagedError, match="its state"):
             state.check(replace(saved, state={**saved.state, **broken}))
     made.take_step()
-    after = state.to_checkpoint(run)
+    after = state.copied(run)()
     state.check(after)
     for ending in (".momentum_buffer", ".exp_avg", ".exp_avg_sq", ".step"):
         name = next(name for name in after.tensors if name.startswith("optimizer.") and name.endswith(ending))

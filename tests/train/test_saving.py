@@ -58,7 +58,7 @@ def test_steps_are_taken_while_a_checkpoint_of_before_is_written(make_run, gate)
     run, store = make_run(**MOVING)
     trainer = Trainer(run, store)
     trainer.take_step()
-    expected = trainer.state.to_checkpoint(run)
+    expected = trainer.state.copied(run)()
     trainer._saving.begin()
     for _ in range(2):
         trainer.take_step()
@@ -69,7 +69,7 @@ def test_steps_are_taken_while_a_checkpoint_of_before_is_written(make_run, gate)
     assert found.step == 1 and found.state == expected.state and found.state["window"]["steps"] == 1
     assert found.tensors.keys() == expected.tensors.keys()
     assert all(torch.equal(found.tensors[name], expected.tensors[name]) for name in expected.tensors)
-    moved = {name.split(".")[0] for name, t in trainer.state.to_checkpoint(run).tensors.items()
+    moved = {name.split(".")[0] for name, t in trainer.state.copied(run)().tensors.items()
              if not torch.equal(t, found.tensors[name])}  # fmt: skip
     assert moved == {"model", "ema", "power", "optimizer", "times"}
 

@@ -34,14 +34,6 @@ class Interval:
 ALWAYS = Interval()
 
 
-def in_one_batch(scale: float) -> int:
-    """How often an image is in a batch of the network where `guided` leads it away from itself without the label: 2.
-
-    It is 1 at the scales 0 and 1, which call it for one label. With a guide, another network, it is 1 at every scale.
-    """
-    return 1 if scale in (0, 1) else 2
-
-
 def guided(strong: Denoise, weak: Denoise, scale: float, interval: Interval = ALWAYS) -> Denoise:
     """The guided denoiser. Where both are one network with different labels, both are called in one batch.
 

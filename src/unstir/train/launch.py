@@ -204,13 +204,10 @@ def _continued(old: Run, asked: Config, store: Store) -> Run:
 
 def _say_unused(changed: dict[str, Any], newest: int, kept: str) -> None:
     """Say which settings were asked for that no step is left to use, by a run at its step ``newest``."""
-    of_steps = [
-        f"{key}={value}" for key, value in changed.items() if key not in ("train.length", "log.to", "data.store")
-    ]
-    if of_steps:
-        logger.warning(
-            f"no step is left to use {', '.join(of_steps)}, {kept}: the run has taken step {newest}, its last"
-        )
+    needs_none = "train.length", "log.to", "data.store"
+    if unused := [f"{key}={value}" for key, value in changed.items() if key not in needs_none]:
+        last = f"the run has taken step {newest}, its last"
+        logger.warning(f"no step is left to use {', '.join(unused)}, {kept}: {last}")
 
 
 def _check_fit(config: Config, store: Store) -> None:
@@ -235,40 +232,31 @@ def _check_fit(config: Config, store: Store) -> None:
 
 def introduction(run: Run, state: State) -> str:
     """What is about to be trained on what, in a line."""
-    count, data = sum(p.numel() for p in state.net.parameters()), run.data
-    kind = run.config.train.dtype + (", compiled," if run.config.train.compile in ("yes", "graphs") else "")
+    config, count = run.config, sum(p.numel() for p in state.net.parameters())
+    kind = config.train.dtype + (", compiled," if config.train.compile in ("yes", "graphs") else "")
     device, num = state.window.device, state.processes
     where = f"{num} processes, {device.type}" if num > 1 else str(device)
-    how = f" by the recipe {run.config.recipe}" if run.config.recipe else ""
-    if run.config.kind.has_teacher:
-        how = f" that learns from {run.config.train.init}"
-    new = "" if state.step else f"a new run{how}, "
+    origin = f" by the recipe {config.recipe}" if config.recipe else ""
+    if config.kind.has_teacher:
+        origin = f" that learns from {config.train.init}"
+    new = "" if state.step else f"a new run{origin}, "
     goal = f"of {run.length}" if state.step <= run.length else f"beyond the {run.length} asked for"
-    return (
-        f"{run.path}: {new}{count:,} parameters in {kind} on {where}; {data.counts['train']} "
-        f"training and {data.counts['held_out']} held-out images of {'x'.join(map(str, data.shape))}; "
-        f"step {state.step} {goal}"
-    )
+    training, held_out = (run.data.counts[split] for split in ("train", "held_out"))
+    images = f"{training} training and {held_out} held-out images of {'x'.join(map(str, run.data.shape))}"
+    return f"{run.path}: {new}{count:,} parameters in {kind} on {where}; {images}; step {state.step} {goal}"
 
 
 def conclusion(run: Run, step: int) -> str:
     """What to say of a run that has nothing left to do at ``step``, and how to make it longer."""
-    goal, whole = 2 * step, Run.open(run.path).length
-    if whole > step:
-        return (
-            f"{run.path} is at step {step} of {whole}, beyond the {run.length} asked for: "
-            f"nothing to do. To go on: unstir train --out {run.path}"
-        )
+    goal, length, command = 2 * step, Run.open(run.path).length, f"To go on: unstir train --out {run.path}"
+    beyond = f", beyond the {run.length} asked for: nothing to do"
+    if length > step:
+        return f"{run.path} is at step {step} of {length}{beyond}. {command}"
     options, warmup = f'--train.length "{goal} steps"', run.steps_in(run.config.train.warmup)
     if run.config.train.lr_schedule == "cosine" and goal > warmup + run.steps_in(run.config.train.lr_period):
         options += f' --train.lr_period "{goal - warmup} steps"'
-    beyond = (
-        f", beyond the {run.length} asked for: nothing to do, for a run keeps its steps" if run.length < step else ""
-    )
-    return (
-        f"{run.path} is finished, at step {step}{beyond}. To go on: unstir train --out {run.path} "
-        f"{options}; to begin anew: another --out"
-    )
+    keeps = f"{beyond}, for a run keeps its steps" if run.length < step else ""
+    return f"{run.path} is finished, at step {step}{keeps}. {command} {options}; to begin anew: another --out"
 
 
 def open_data(config: Config, out: Path, data_of: Run | None = None) -> Store:
@@ -282,23 +270,22 @@ def open_data(config: Config, out: Path, data_of: Run | None = None) -> Store:
     build.device(config.train.device)
     if size := config.data.size:
         check_sides(config, size, size)
-    old = Run.open(out) if is_run(out) else data_of
-    if is_run(out) and old is not None:
+    old = data_of
+    if is_run(out):
+        old = Run.open(out)
         why = f" ({old.config.kind.origin}) and has no training to continue"
         old.config.kind.check_trained_here(out, why, f"to go on from its weights: {old.going_on}")
-    if not is_run(out):
+    else:
         check_free(out)
         if config.train.init:
             check_initial(config)
-    if old is not None:
-        if config.data.store not in ("", old.config.data.store) and not is_store(config.data.store):
-            raise UserError("data.store", config.data.store, "is no packed store", "leave it out, or name one")
-        store = _store_of(config.data, old)
-        if store.content_hash != old.data.content_hash:
-            other = f"is not the data that {old.path} began with"
-            raise UserError("data.store", store.path, other, "name the folder of that data, or start another run")
-    else:
-        store = _store_of(config.data, None)
+    named = config.data.store
+    if old is not None and named not in ("", old.config.data.store) and not is_store(named):
+        raise UserError("data.store", named, "is no packed store", "leave it out, or name one")
+    store = _store_of(config.data, old)
+    if old is not None and store.content_hash != old.data.content_hash:
+        other = f"is not the data that {old.path} began with"
+        raise UserError("data.store", store.path, other, "name the folder of that data, or start another run")
     store.verify()
     return store
 
@@ -334,14 +321,8 @@ def _store_of(data: DataConfig, old: Run | None) -> Store:
         raise UserError("data.store", Path(places[-1]), gone, "name the folder of that data")
     if not data.source:
         raise UserError("data.source", "", "names no images")
-    return pack(
-        data.source,
-        store_path(data),
-        size=data.size or None,
-        channels=data.channels,
-        held_out=data.held_out,
-        sha256=data.sha256 or None,
-    )
+    size, sha256 = data.size or None, data.sha256 or None
+    return pack(data.source, store_path(data), size=size, channels=data.channels, held_out=data.held_out, sha256=sha256)
 
 
 def check_sides(config: Config, height: int, width: int) -> None:

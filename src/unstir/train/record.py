@@ -103,10 +103,6 @@ class Record:
         self._paused_for += now - began
         self._state.seconds = self._seconds_before + now - self._began
 
-    def sync(self) -> None:
-        """Make the lines written so far survive a power cut, before a checkpoint says that they exist."""
-        lines.sync(self._run.metrics_file)
-
 
 def cut_log(run: Run, name: str, step: int | None, due: int = 0) -> list[dict[str, Any]]:
     """Rewrite a log without the lines of steps after ``step``, which are taken again; returns those that stay.
@@ -247,10 +243,9 @@ class Saving:
             self.wait()
 
     def _write(self, copied: Callable[[], checkpoint.Checkpoint]) -> None:
-        """Write a checkpoint; the lines of metrics that it counts on come first."""
-        self._record.sync()
-        made = copied()
-        checkpoint.save(self._run.checkpoints, made)
+        """Write a checkpoint; the lines of metrics that it counts on come first, to survive a power cut."""
+        lines.sync(self._run.metrics_file)
+        checkpoint.save(self._run.checkpoints, copied())
         checkpoint.keep_last(self._run.checkpoints, self._run.config.checkpoint.keep)
 
     def __enter__(self) -> Self:

@@ -56,7 +56,9 @@ class Trainer:
         self.state = State.initial(run, self._device, group.size)
         self._part = group.share(cfg.batch_size)
         self._size = cfg.micro_batch or cfg.batch_size
-        self._batches = Batches.of(run, store, self._device)
+        sizes = {"seed": run.config.seed, "batch_size": cfg.batch_size}
+        labels, flip = run.config.model.num_classes > 0, run.config.data.flip
+        self._batches = Batches(store, **sizes, flip=flip, labels=labels, device=self._device)
         self._slots = torch.arange(cfg.batch_size, device=self._device)
         self._snapshots, self._grids, self._started = snapshots(run), Grids(run, self._observer), False
         self._damaged = self._begin_state()
