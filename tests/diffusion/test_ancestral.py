@@ -2,12 +2,10 @@
 
 import pytest
 import torch
-from known import PROCESS, denoise_of, network
+from known import denoise_of, network
 
-from unstir.chain import Chain
 from unstir.diffusion.denoiser import clipped
 from unstir.diffusion.samplers.ancestral import ancestral
-from unstir.errors import UserError
 from unstir.theory.process import Process
 from unstir.theory.schedule import cosine, linear, times
 
@@ -60,17 +58,3 @@ def test_the_large_variance_is_for_chains_of_every_time_only():
     for visited, chosen, other in ((range(20, -1, -1), "large", "small"), (without_one, "small", "large")):
         assert torch.equal(last(visited, "auto"), last(visited, chosen))
         assert not torch.equal(last(visited, "auto"), last(visited, other))
-
-
-def test_wrong_calls_are_refused():
-    x = torch.zeros(1, 1, 1, 1)
-    run = lambda visited, variance="auto": list(
-        ancestral(denoise_of(PROCESS), PROCESS, x, visited, lambda t: x, variance)
-    )
-    for visited in ([500], [500, 600, 0], [500, 500, 0], [500, 1], [1001, 0]):
-        with pytest.raises(ValueError, match="times"):
-            run(visited)
-    with pytest.raises(UserError, match="variance='huge'"):
-        run([5, 0], "huge")
-    with pytest.raises(UserError, match="sampler='magic'"):
-        Chain(sampler="magic")

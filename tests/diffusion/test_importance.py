@@ -34,14 +34,8 @@ def test_the_ring_holds_the_last_ten_losses_of_each_time_whatever_the_batch():
             assert history.counts[time - 1] == len(kept)
 
 
-def test_a_step_that_was_not_applied_leaves_no_trace():
-    history = filled([range(1, 11), range(1, 11)])
-    before = history.losses.clone(), history.counts.clone()
-    history.record(torch.tensor([1, 2, 2]), torch.tensor([float("nan"), float("inf"), 1.0]), NO)
-    assert torch.equal(history.losses, before[0]) and torch.equal(history.counts, before[1])
-
-
 def test_all_times_are_alike_until_each_was_seen_ten_times():
+    assert filled([[0.0] * 10] * 4).probabilities().tolist() == [0.25] * 4
     history = filled([[5.0] * 10, [1.0] * 9])
     assert history.probabilities().tolist() == [0.5, 0.5]
     history.record(torch.tensor([2]), torch.tensor([1.0]), YES)
@@ -55,10 +49,6 @@ def test_probabilities_go_by_the_root_of_the_second_moment():
     root = torch.tensor([(sum(x * x for x in row) / 10) ** 0.5 for row in losses], dtype=torch.float64)
     torch.testing.assert_close(p, 0.999 * root / root.sum() + 0.001 / 3, rtol=1e-6, atol=0)
     assert p.sum().item() == pytest.approx(1, abs=1e-6)
-
-
-def test_losses_that_are_all_zero_leave_all_times_alike():
-    assert filled([[0.0] * 10] * 4).probabilities().tolist() == [0.25] * 4
 
 
 def test_times_are_drawn_by_their_probabilities_and_weighed_back():
@@ -117,8 +107,9 @@ def test_an_absurd_loss_does_not_own_the_draws_and_is_forgotten(absurd, rows):
 
 
 @pytest.mark.parametrize("bad", [float("nan"), float("inf")])
-def test_a_loss_that_is_not_finite_is_not_remembered(bad):
+def test_a_loss_that_is_not_finite_is_not_remembered_nor_one_of_a_step_that_was_not_applied(bad):
     history = filled([range(1, 11), range(11, 21)])
+    history.record(torch.tensor([1, 2, 2]), torch.tensor([bad, 3.0, 1.0]), NO)
     history.record(torch.tensor([1, 2, 1, 2]), torch.tensor([bad, 30.0, 40.0, bad]), YES)
     assert sorted(history.losses[0].tolist()) == [*range(2, 11), 40] and history.counts.tolist() == [11, 11]
     assert sorted(history.losses[1].tolist()) == [*range(12, 21), 30]

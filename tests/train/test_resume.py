@@ -89,31 +89,22 @@ def test_stopped_at_any_step_it_continues_bit_for_bit(make_run, uninterrupted, e
     assert_same(outcome(run), uninterrupted)
 
 
-def train_in_a_child(run_and_store):
-    child = os.fork()
-    if child == 0:
-        status = 1
-        try:
-            run, store = run_and_store()
-            with run.lock():
-                run.tidy()
-                Trainer(run, store).run()
-            status = 0
-        finally:
-            os._exit(status)
-    return child
-
-
-def test_killed_at_random_instants_it_continues_bit_for_bit(make_run, uninterrupted):
-    chance = random.Random(SEED)
-    began = time.perf_counter()
-    Trainer(*make_run("timed")).run()
-    duration = time.perf_counter() - began
-    kills, runs = 0, itertools.count()
-    while kills < KILLS:
+def survives_kills(make, num, outcome_of, expected):
+    """Runs of ``make(name)`` are killed at random instants, ``num`` times in all, and each goes on to the same end."""
+    chance, began = random.Random(SEED), time.perf_counter()
+    Trainer(*make("timed")).run()
+    duration, kills, runs = time.perf_counter() - began, 0, itertools.count()
+    while kills < num:
         name = f"killed-{next(runs)}"  # a finished run would have no time to be killed
         for life in itertools.count():
-            child = train_in_a_child(lambda name=name: make_run(name))
+            if not (child := os.fork()):
+                try:
+                    run, store = make(name)
+                    with run.lock():
+                        run.tidy()
+                        os._exit(0 if Trainer(run, store).run() else 1)
+                finally:
+                    os._exit(1)
             lives = duration * (1 + life / 10)  # they grow, or a child that is slower than this process never finishes
             time.sleep(chance.uniform(0, lives))
             os.kill(child, signal.SIGKILL)
@@ -122,11 +113,15 @@ def test_killed_at_random_instants_it_continues_bit_for_bit(make_run, uninterrup
                 assert os.WEXITSTATUS(status) == 0
                 break
             kills += 1
-        run, store = make_run(name)
+        run, store = make(name)
         assert Trainer(run, store).finished
-        assert_same(outcome(run), uninterrupted)
+        assert_same(outcome_of(run), expected)
         assert not list(run.path.rglob(".*"))
     proven("SIGKILL while training", kills)
+
+
+def test_killed_at_random_instants_it_continues_bit_for_bit(make_run, uninterrupted):
+    survives_kills(make_run, KILLS, outcome, uninterrupted)
 
 
 def test_a_damaged_newest_checkpoint_is_passed_over_with_a_word(make_run, uninterrupted, logged):
