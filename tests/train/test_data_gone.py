@@ -5,9 +5,8 @@ from dataclasses import replace
 import pytest
 from PIL import Image
 
-from conftest import copied, tiny_config
+from conftest import tiny_config
 from refusals import refusing
-from unstir.data import pack
 from unstir.data.manifest import PACK_AGAIN
 from unstir.errors import UserError
 from unstir.train.launch import open_data, open_run
@@ -54,13 +53,6 @@ def test_damaged_store_of_a_run_is_said_and_no_other_is_packed(run, tmp_path):
     assert {path.name for path in tmp_path.iterdir()} == before
 
 
-def test_images_of_two_sizes_need_one(run, tmp_path):
-    Image.new("L", (9, 9)).save(run[3] / "other.png")
-    with pytest.raises(UserError) as refused:
-        open_data(tiny_config(tmp_path / "new", data__source=str(run[3])), tmp_path / "second")
-    assert refused.value.remedy == {"size": 8}
-
-
 def test_path_with_a_nul_is_one_line(tmp_path):
     config = tiny_config(tmp_path / "store")
     for section in ({"source": "a\0b"}, {"source": "a\0b", "store": ""}, {"store": "a\0b"}):
@@ -68,13 +60,3 @@ def test_path_with_a_nul_is_one_line(tmp_path):
             tiny_config(tmp_path / "store", **{f"data__{key}": text for key, text in section.items()})
         with pytest.raises(UserError, match="a path"):
             open_data(replace(config, data=replace(config.data, **section)), tmp_path / "run")
-
-
-def test_store_of_an_older_format_is_refused_with_the_remedy(tmp_path, digits):
-    old = copied(digits, tmp_path / "old")
-    text = (old / "manifest.json").read_text().replace('"unstir_store": 2', '"unstir_store": 1')
-    (old / "manifest.json").write_text(text)
-    for act in (lambda: open_data(tiny_config(old), tmp_path / "run"), lambda: pack("digits", old)):
-        with pytest.raises(UserError) as refused:
-            act()
-        assert (refused.value.given, refused.value.remedy) == (old / "manifest.json", PACK_AGAIN)

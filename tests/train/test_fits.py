@@ -94,7 +94,7 @@ def test_the_trial_changes_nothing(changes, make_run, monkeypatch, logged):
     assert not any("memory" in text for text in logged)
 
 
-@pytest.mark.parametrize(("most", "expected"), [(8, 0), (7, 4), (3, 2), (1, 1), (0, None)])
+@pytest.mark.parametrize(("most", "expected"), [(8, 0), (3, 2), (0, None)])
 def test_where_an_error_says_so_it_is_caught(most, expected, make_run, monkeypatch, logged):
     monkeypatch.setattr(fits, "_extended", lambda run, store, size, _: fits._taken(run, store, size))  # as on a GPU
     run, store = make_run(train__micro_batch=0)

@@ -83,13 +83,6 @@ def test_an_epoch_is_made_of_whole_batches(digits):
         assert levers.Batches(Store.open(digits), batch_size=size, **sizes).steps_per_epoch == count // size
 
 
-def test_a_second_request_to_stop_does_not_end_the_process():
-    stop = Stop()
-    stop.request(2)
-    stop.request(15)
-    assert stop.signal == 2
-
-
 def test_buffers_of_an_average_are_those_of_the_network():
     average, net = torch.nn.BatchNorm1d(2), torch.nn.BatchNorm1d(2)
     net.running_mean.fill_(3.0)
@@ -178,25 +171,20 @@ def test_a_run_that_is_finished_is_made_twice_as_long(monkeypatch, schedule, per
     assert words in launch.conclusion(run, 20)
 
 
-def test_before_the_first_step_no_other_threads_are_told_of(make_run, monkeypatch, logged):
-    run, store = make_run("begun")
+def test_other_threads_are_told_of_where_a_step_was_taken_and_one_is_left(make_run, monkeypatch, logged):
+    run, store = make_run(train__length="2 steps")
+    longer = replace(run, config=replace(run.config, train=replace(run.config.train, length="3 steps")))
     stop = Stop()
-    stop.signal = 15
+    for number in (15, 2):
+        stop.request(number)
+    assert stop.signal == 15  # that of the first request
     Trainer(run, store).run(stop)  # which saves step 0
-    for step in (0, 1):
+    for at, goes_on, told in ((0, run, False), (1, run, True), (2, run, False), (2, longer, True)):
+        logged.clear()
         with monkeypatch.context() as patch:
             patch.setattr(torch, "get_num_threads", lambda: 7)
-            trainer = Trainer(run, store)
-        assert trainer.state.step == step and bool(logged) == bool(step)
-        trainer.take_step()
-        trainer.run(stop)
-    assert "threads=7" in logged[0]
-
-
-def test_after_the_last_step_no_other_threads_are_told_of(make_run, monkeypatch, logged):
-    run, store = make_run("ended", train__length="2 steps")
-    Trainer(run, store).run()
-    monkeypatch.setattr(torch, "get_num_threads", lambda: 7)
-    assert Trainer(run, store).finished and logged == []
-    longer = replace(run, config=replace(run.config, train=replace(run.config.train, length="3 steps")))
-    assert not Trainer(longer, store).finished and "threads=7" in logged[0]
+            trainer = Trainer(goes_on, store)
+        assert trainer.state.step == at and any("threads=7" in text for text in logged) == told
+        if at < 2:
+            trainer.take_step()
+            trainer.run(stop)

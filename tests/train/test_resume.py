@@ -98,13 +98,14 @@ def survives_kills(make, num, outcome_of, expected):
         name = f"killed-{next(runs)}"  # a finished run would have no time to be killed
         for life in itertools.count():
             if not (child := os.fork()):
+                status = 1
                 try:
                     run, store = make(name)
                     with run.lock():
                         run.tidy()
-                        os._exit(0 if Trainer(run, store).run() else 1)
+                        status = not Trainer(run, store).run()
                 finally:
-                    os._exit(1)
+                    os._exit(status)
             lives = duration * (1 + life / 10)  # they grow, or a child that is slower than this process never finishes
             time.sleep(chance.uniform(0, lives))
             os.kill(child, signal.SIGKILL)

@@ -6,7 +6,6 @@ import pytest
 import torch
 
 from unstir import randomness
-from unstir.data import Store
 from unstir.diffusion.augmentation import augmented
 from unstir.diffusion.likelihood import bound_term
 from unstir.diffusion.loss import Objective, TimeTable, denoising_loss, nearest_noise, probabilities
@@ -50,13 +49,8 @@ def test_one_steps_gradient_is_the_weighted_one(make_run):
 
 
 def test_levers_draw_by_the_place_in_the_whole_batch(make_run):
-    levers = {
-        "train__augment": 0.6,
-        "loss__times": "normal",
-        "loss__times_mean": 1.0,
-        "loss__input_perturbation": 0.3,
-        "loss__noise_choices": 4,
-    }
+    levers = {"train__augment": 0.6, "loss__times": "normal", "loss__times_mean": 1.0}
+    levers |= {"loss__input_perturbation": 0.3, "loss__noise_choices": 4}
     run, store = make_run(model__dropout=0.0, train__clip=0.0, **levers)
     made, slots = Trainer(run, store), torch.arange(8)
     torch.nn.init.normal_(made.state.net.output_conv.weight)  # which begins at zero, and lets no gradient pass
@@ -127,18 +121,14 @@ def test_likelihood_gives_each_image_its_own_label(trained, monkeypatch):
     from unstir.runs.model import Model
 
     run, store = trained("classes", model__num_classes=10)
-    pairs, real = [], judged.variational_bound
-
-    def spy(denoise, process, x_0, noise, **options):
-        pairs.append((x_0, denoise))
-        return real(denoise, process, x_0, noise, **options)
-
-    seen, denoise = [], Model.denoise
+    shown, bound, seen, denoise = [], judged.variational_bound, [], Model.denoise
+    spy = lambda denoise, process, x_0, *rest, **options: (
+        shown.append(x_0) or bound(denoise, process, x_0, *rest, **options)
+    )
     monkeypatch.setattr(judged, "variational_bound", spy)
     monkeypatch.setattr(Model, "denoise", lambda self, labels: seen.append(labels) or denoise(self, labels))
     judged.likelihood(run.model(), store, judged.Protocol(num=20, batch_size=8, clip=False))
     images, labels = store.images("held_out"), store.labels("held_out")
     index = randomness.permutation(0, "likelihood", 0, len(images))[:20].sort().values
     assert torch.equal(torch.cat(seen), labels[index])
-    torch.testing.assert_close(torch.cat([x_0 for x_0, _ in pairs]), images[index].float() / 127.5 - 1)
-    assert isinstance(store, Store)
+    torch.testing.assert_close(torch.cat(shown), images[index].float() / 127.5 - 1)
