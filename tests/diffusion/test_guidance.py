@@ -9,7 +9,7 @@ from unstir.chain import Chain
 from unstir.diffusion.denoiser import Denoiser, Labelled, Prediction, clipped, finite, known, thresholded
 from unstir.diffusion.draw import draw, starting_noise, steered
 from unstir.diffusion.editing import mixed
-from unstir.diffusion.guidance import Interval, guided
+from unstir.diffusion.guidance import guided
 from unstir.errors import UserError
 from unstir.theory.oracle import GaussianData
 from unstir.theory.parameterization import PARAMETERIZATIONS
@@ -93,7 +93,7 @@ def test_a_chain_is_guided_at_the_times_of_its_interval_and_at_no_others(scale, 
 def test_at_scale_0_weak_is_alone_within_the_interval_and_strong_outside():
     made = denoiser()
     strong, weak = Labelled(made, labels(4)), Labelled(made, labels(9))
-    within = guided(strong, weak, 0.0, Interval(200, 600))
+    within = guided(strong, weak, 0.0, 200, 600)
     for t, alone in ((199, strong), (200, weak), (600, weak), (601, strong)):
         made.net.batches.clear()
         found = within(X, t).x0
@@ -121,9 +121,7 @@ WRAPPERS = {
     "known": lambda strong, weak: known(GaussianData(torch.zeros(1, 4, 4).double(), torch.eye(16).double()), PROCESS),
     **{f"scale {scale}": lambda strong, weak, scale=scale: guided(strong, weak, scale) for scale in (0, 1, 2.5)},
     **{
-        f"scale {scale} within 400..600": lambda strong, weak, scale=scale: guided(
-            strong, weak, scale, Interval(400, 600)
-        )
+        f"scale {scale} within 400..600": lambda strong, weak, scale=scale: guided(strong, weak, scale, 400, 600)
         for scale in (0, 2.5)
     },
 }
