@@ -175,8 +175,8 @@ def test_the_chain_goes_back_and_never_uses_noise_twice():
     assert not [use for use in used if use[:2] == ("known", 0)]
     assert inpainting_calls(50, 10) == 491 and inpainting_calls(1, 10) == 1
     for step, (s, repeat) in {1: (600, 0), 7: (600, 2), 10: (200, 1)}.items():
-        known = LINEAR.diffuse(image, s, repeated("known", s, repeat, 8, SHAPE))
-        assert steps[step].t == s and torch.equal(steps[step].x.where(keep, 0), known.where(keep, 0))
+        seen = LINEAR.diffuse(image, s, repeated("known", s, repeat, 8, SHAPE))
+        assert steps[step].t == s and torch.equal(steps[step].x.where(keep, 0), seen.where(keep, 0))
     for step, (t, s, repeat) in {3: (1000, 400, 1), 6: (1000, 400, 2), 10: (400, 200, 1), 11: (400, 200, 2)}.items():
         beta = 1 - LINEAR.schedule.abar(t) / LINEAR.schedule.abar(s)
         back = math.sqrt(1 - beta) * steps[step - 1].x + math.sqrt(beta) * repeated("back", t, repeat, 8, SHAPE)
