@@ -6,7 +6,6 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from unstir.data import Store
 from unstir.runs import checkpoint
 from unstir.runs.checkpoint import DamagedError
 from unstir.runs.config import Config
@@ -74,13 +73,6 @@ def test_the_split_is_on_a_gpu_where_it_fills_less_than_a_quarter_of_what_is_fre
     cuda = torch.device("cuda")
     assert levers._fits(torch.zeros(99), cuda) and not levers._fits(torch.zeros(100), cuda)
     assert not levers._fits(torch.zeros(1), torch.device("cpu"))
-
-
-def test_an_epoch_is_made_of_whole_batches(digits):
-    sizes = {"seed": 0, "flip": False, "labels": False, "device": torch.device("cpu")}
-    count = Store.open(digits).count("train")
-    for size in (1, 100, count - 1, count):
-        assert levers.Batches(Store.open(digits), batch_size=size, **sizes).steps_per_epoch == count // size
 
 
 def test_buffers_of_an_average_are_those_of_the_network():

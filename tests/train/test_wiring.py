@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from test_parts import spoilt
 
 from refusals import refusing
 from unstir import randomness
@@ -14,6 +15,7 @@ from unstir.randomness import Key
 from unstir.runs import build
 from unstir.runs.toml import from_dict
 from unstir.theory.weighting import loss_weights
+from unstir.train import trainer
 from unstir.train.observer import Observer
 from unstir.train.trainer import Trainer
 
@@ -28,6 +30,14 @@ def filled(trainer):
     return history
 
 
+def step_follows(made, loss):
+    """Take a step, whose gradient is that of this loss."""
+    expected = torch.autograd.grad(loss, list(made.state.net.parameters()))
+    made.take_step()
+    for parameter, gradient in zip(made.state.net.parameters(), expected, strict=True):
+        torch.testing.assert_close(parameter.grad, gradient, rtol=1e-4, atol=1e-6)
+
+
 def test_one_steps_gradient_is_the_weighted_one(make_run):
     run, store = make_run(model__dropout=0.0, data__flip=False, train__clip=0.0, train__loss_scale=3.0, **HYBRID)
     made = Trainer(run, store)
@@ -38,10 +48,7 @@ def test_one_steps_gradient_is_the_weighted_one(make_run):
     x_0, _ = made._batches(0, slots, slice(0, 8))
     eps = randomness.normal(Key(0, "noise", 0, slots), (1, 8, 8))
     losses = denoising_loss(made._denoiser, x_0, t, eps, objective=Objective("hybrid"))
-    expected = torch.autograd.grad(3 * (losses.total * weight).mean(), list(made.state.net.parameters()))
-    made.take_step()
-    for parameter, gradient in zip(made.state.net.parameters(), expected, strict=True):
-        torch.testing.assert_close(parameter.grad, gradient, rtol=1e-4, atol=1e-6)
+    step_follows(made, 3 * (losses.total * weight).mean())
     sums = dict(zip(("steps", "loss", "mse", "bits"), made.state.window.tolist(), strict=False))
     for name, values in (("loss", losses.total), ("mse", losses.mse), ("bits", losses.bits)):
         assert sums[name] == pytest.approx((values * weight).mean().item(), rel=1e-5)
@@ -62,25 +69,14 @@ def test_levers_draw_by_the_place_in_the_whole_batch(make_run):
     xi = randomness.normal(Key(0, "perturbation", 0, slots), (1, 8, 8))
     eps = nearest_noise(Key(0, "noise", 0, slots), x_0, 4)
     denoiser = replace(made._denoiser, augmentation=how)
-    loss = denoising_loss(denoiser, x_0, t, eps, perturbation=0.3 * xi).total.mean()
-    expected = torch.autograd.grad(loss, list(made.state.net.parameters()))
-    made.take_step()  # in two micro-batches
-    for parameter, gradient in zip(made.state.net.parameters(), expected, strict=True):
-        torch.testing.assert_close(parameter.grad, gradient, rtol=1e-4, atol=1e-6)
+    step_follows(made, denoising_loss(denoiser, x_0, t, eps, perturbation=0.3 * xi).total.mean())  # in two parts
 
 
 def test_a_step_that_is_not_finite_is_not_remembered(make_run, monkeypatch):
-    from unstir.train import trainer
-
     made = Trainer(*make_run(**HYBRID))
-    history = filled(made)
-    before, real = (history.losses.clone(), history.counts.clone()), trainer.denoising_loss
-
-    def spoilt(*arguments):
-        losses = real(*arguments)
-        return losses._replace(total=losses.total * float("nan"))
-
-    monkeypatch.setattr(trainer, "denoising_loss", spoilt)
+    history, real = filled(made), trainer.denoising_loss
+    before = history.losses.clone(), history.counts.clone()
+    monkeypatch.setattr(trainer, "denoising_loss", lambda *given: spoilt(real(*given), float("nan")))
     made.take_step()
     assert torch.equal(history.losses, before[0]) and torch.equal(history.counts, before[1])
     assert made.state.counters.tolist() == [1, 1]

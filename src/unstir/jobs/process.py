@@ -60,8 +60,8 @@ def checked_place() -> Alone:
     except ValueError:
         rank = size = local = -1
     if not (0 <= rank < size and 0 <= local <= rank):
-        said = ", ".join(f"{name}={text}" for name, text in given.items())
-        raise UserError("", said, "name no process of a job", "start it by torchrun, or without these variables")
+        named = ", ".join(f"{name}={text}" for name, text in given.items())
+        raise UserError("", named, "name no process of a job", "start it by torchrun, or without these variables")
     return Alone(rank, size, local)
 
 

@@ -103,14 +103,14 @@ def _opened(group: Alone, config: Config, folder: Path, data_of: Run | None) -> 
     if config.train.batch_size < (num := group.size):
         few = f"leaves some of {num} processes without an image"
         raise UserError("train.batch_size", config.train.batch_size, few, ({"train.batch_size": num}, "start fewer"))
-    said, problem = dict[str, Any](), ""
+    facts, problem = dict[str, Any](), ""
     if group.is_first:
         run, store = _made_ready(config, folder, data_of)
-        said = {"path": str(run.path), "config": toml.to_dict(run.config), "data": run.data.plain()}
-    said = group.of_first(said)
+        facts = {"path": str(run.path), "config": toml.to_dict(run.config), "data": run.data.plain()}
+    facts = group.of_first(facts)
     if not group.is_first:
         try:
-            run = Run(Path(said["path"]), toml.from_dict(said["config"], said["path"]), DataCard.of(said["data"]))
+            run = Run(Path(facts["path"]), toml.from_dict(facts["config"], facts["path"]), DataCard.of(facts["data"]))
             store = with_store(run)[1]
             check_data(run.path, run.data, store)
             if group.local == 0:  # once on each machine

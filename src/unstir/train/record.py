@@ -221,11 +221,11 @@ class Saving:
         except (MemoryError, RuntimeError) as error:
             if not is_out_of_memory(error):
                 raise
-            asked = asked_for(error)
+            missing = asked_for(error)
         self._copies = False
         logger.warning(
-            f"out of memory at step {self._state.step}{asked}, for the copy of the state that a checkpoint is written "
-            "from; from now on training waits while a checkpoint is written, which changes nothing else"
+            f"out of memory at step {self._state.step}{missing}, for the copy that a checkpoint is written from; from "
+            "now on training waits while a checkpoint is written, which changes nothing else"
         )
         return None
 
