@@ -10,7 +10,7 @@ from known import denoise_of
 from unstir.chain import SAMPLERS, Chain
 from unstir.diffusion.denoiser import Prediction, clipped, known
 from unstir.diffusion.draw import draw, starting_noise
-from unstir.diffusion.editing import blend, inpaint, inpainting_calls, invert, mixed, slerp, start_time, vary
+from unstir.diffusion.editing import below, blend, inpaint, inpainting_calls, invert, mixed, slerp, vary
 from unstir.diffusion.samplers.ancestral import ancestral
 from unstir.diffusion.samplers.ddim import ddim
 from unstir.edit import psnr
@@ -257,8 +257,8 @@ def test_the_chain_is_cut_to_the_strength():
     asked.clear()
     go(0.5, Chain(steps=5, guidance=2.0, guidance_low=500))
     assert asked == [500, 500, 400, 300, 200, 100]  # guided at the first time alone
-    assert [start_time(20, strength) for strength in (0.001, 0.33)] == [1, 7]  # of 0.02 and 6.6
-    assert [start_time(1000, strength) for strength in (0.6, 1)] == [600, 1000]
+    ends = {(20, 0.001): 1, (20, 0.33): 7, (1000, 0.6): 600, (1000, 1): 1000}  # of 0.02 and 6.6
+    assert {(T, strength): below(Process(linear(T)), strength, Chain(steps=1))[0].T for T, strength in ends} == ends
     for strength in (0.0, -0.1, 1.1, math.nan):
         with pytest.raises(UserError, match="strength="):
             go(strength, Chain())

@@ -79,7 +79,7 @@ def test_the_tiny_run_has_everything_a_checkpoint_must_carry(uninterrupted):
     assert set(history["window"].values()) == {0.0}
 
 
-@pytest.mark.parametrize("every", [1, 3, 5])
+@pytest.mark.parametrize("every", [1, 5])
 def test_stopped_at_any_step_it_continues_bit_for_bit(make_run, uninterrupted, every):
     for at in range(every, 13, every):
         run, store = make_run("stopped")
