@@ -16,7 +16,8 @@ def same(state, weights):
 
 def test_a_run_gives_its_newest_weights_or_those_of_a_step(trained, make_run, logged):
     first, _ = trained(train__lr=0.01)
-    for name, text, step in (("newest", str(first.path), 12), ("early", f"{first.path}@1", 1)):
+    file = first.checkpoints / "step-00000012.safetensors"
+    for name, text, step in (("newest", str(first.path), 12), ("file", str(file), 12), ("early", f"{first.path}@1", 1)):
         begun = Trainer(*make_run(name, train__init=text)).state
         weights = first.model(step=step).denoiser.net.state_dict()
         assert same(begun.net.state_dict(), weights) and same(begun.average.state_dict(), weights)
