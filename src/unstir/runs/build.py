@@ -34,8 +34,7 @@ from unstir.theory.process import Process
 from unstir.theory.schedule import SCHEDULES, NoiseSchedule, zero_terminal_snr
 
 if TYPE_CHECKING:
-    from unstir.diffusion.loss import Objective
-    from unstir.diffusion.times import TimeTable
+    from unstir.diffusion.loss import Objective, TimeTable
 
 
 def schedule(config: DiffusionConfig) -> NoiseSchedule:
@@ -217,7 +216,7 @@ def times(config: Config, device: torch.device) -> "TimeTable | None":
 
     Without one they are uniform, or weighted so that means of losses are those over uniform times.
     """
-    from unstir.diffusion.times import TimeTable, probabilities
+    from unstir.diffusion.loss import TimeTable, probabilities
 
     cfg = config.loss
     if cfg.times in ("uniform", "importance"):
