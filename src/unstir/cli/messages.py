@@ -10,8 +10,7 @@ from cyclopts import UnusedCliTokensError as Unused
 from cyclopts.exceptions import CoercionError
 from pydantic import ValidationError
 
-from unstir.cli import words
-from unstir.cli.values import option_of, shortened
+from unstir.cli.values import meant, option_of, shortened
 from unstir.errors import (
     OutOfMemoryError,
     Spelling,
@@ -142,13 +141,14 @@ def _of_parser(error: CycloptsError) -> str:
         return _unknown_command(error.unused_tokens[0], command, error.app)
     if isinstance(error, UnknownOptionError):
         given = (error.token.keyword or error.token.value).split("=")[0]
-        near = words.meant(given, tuple(error.command_chain or ()), error.argument_collection)
+        listed = [each for each in error.argument_collection if each.parse and not each.children]
+        near = meant(given, [name for each in listed for name in each.names])
         hint = f"Did you mean {near}?" if near else f"{command} --help lists them"
         return f"{command} has no option {shortened(given)}. {hint}"
     if isinstance(error, MissingArgumentError) and error.argument:
         names = error.argument.names
         for given in (token for token in error.unused_tokens or () if token[:1] == "-" and token not in names):
-            if words.option_for(given, error.command_chain or (), names):
+            if meant(given, names):
                 return f"{command} has no option {shortened(given)}. Did you mean {error.argument.name}?"
         name = error.keyword or option_of(error.argument, next(iter(error.argument.tokens[::-1]), None))
         count = max(1, error.argument.token_count()[0])

@@ -4,7 +4,7 @@ Whole numbers are written in digits: 2.7 is not rounded, and 1e3 is answered wit
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from decimal import Decimal
 from pathlib import Path
 from types import NoneType
@@ -13,8 +13,8 @@ from typing import Annotated, Any, Literal, get_args, get_origin
 from cyclopts import Token
 from cyclopts.argument import Argument, ArgumentCollection
 
-from unstir.cli import words
-from unstir.errors import UserError, nearest
+from unstir.errors import UserError
+from unstir.runs.synonyms import near_setting
 
 WHOLE = re.compile(r"[+-]?[0-9]{1,18}")  # a whole number that fits into 64 bits
 NOT_UTF8 = re.compile("[\ud800-\udfff]")  # a byte that is not UTF-8, as Python reads it
@@ -83,10 +83,20 @@ def option_of(argument: Argument, token: Token | None = None) -> str:
     return keyword or (argument.name.lstrip("-").upper() if argument.index is not None else argument.name)
 
 
+def meant(given: str, options: Iterable[str]) -> str | None:
+    """The option of a command, of its ``options``, that ``given`` was probably to be; None where nothing is near."""
+    known = {name.removeprefix("--").replace("-", "_"): name for name in options if name.startswith("--")}
+    word = given.lstrip("-").replace("-", "_")
+    if off := known.get(re.sub(r"^no_(.*)\.", r"\1.no_", word)):
+        return off
+    near = near_setting(word, known)
+    return known[near] if near else None
+
+
 def _of_section(argument: Argument, arguments: ArgumentCollection) -> UserError:
     """The error of a value that was given to a whole section of settings."""
     given = f"{option_of(argument, argument.tokens[0])} {shortened(argument.tokens[0].value)}".strip()
-    near = words.meant(argument.name, ("train",), arguments)
+    near = meant(argument.name, [name for each in arguments if not each.children for name in each.names])
     settings = ", ".join(child.name for child in argument.children)
     return UserError("", given, "names a section", f"did you mean {near}?" if near else f"its settings are {settings}")
 
@@ -120,7 +130,7 @@ def _check(argument: Argument, token: Token, kinds: tuple[Any, ...]) -> None:
         raise UserError("", given, "must be yes or no")
     elif get_origin(kind) is Literal and text not in map(str, get_args(kind)):
         allowed = [str(each) for each in get_args(kind)]
-        near = nearest(text, allowed)
+        near = near_setting(text, allowed)
         raise UserError("", given, f"must be one of {', '.join(allowed)}", f"did you mean {near}?" if near else ())
     elif kind is str and argument.keys and NOT_UTF8.search(text):
         raise UserError("", given, "is not UTF-8, as a run's settings are", "rename that file or folder")
