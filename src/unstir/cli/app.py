@@ -45,7 +45,8 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
 
 def _main(words: list[str]) -> NoReturn:
     try:
-        words = _spelled(words)
+        if any("," in word or values.NEGATIVE.match(word) for word in words):
+            words = values.spelled(words, _arguments(words))
         if words[:1] and words[0] not in BY_SEVERAL:
             of_one(f"unstir {words[0]}")
         if words[:1] == ["train"] and (settings := [word for word in words if word not in HELP]) != words:
@@ -63,20 +64,13 @@ def _main(words: list[str]) -> NoReturn:
             raise  # while pydantic's compiled part was at work a Ctrl-C became a line of its error
         signals.end_at_once()
         _fail("interrupted; what was written stays, and the same command goes on or begins again", status=130)
-    except (MemoryError, RecursionError, OverflowError, ValueError, RuntimeError, ImportError, SystemError) as error:
+    except (MemoryError, RecursionError, OverflowError, ValueError, RuntimeError, ImportError) as error:
         if (message := of_limits(error)) is None:
             raise
         _fail(message)
     if status in STOPPED:
         signals.end_at_once()
     sys.exit(status if isinstance(status, int) else 0)
-
-
-def _spelled(words: list[str]) -> list[str]:
-    """`values.spelled`, for the command that these words begin with."""
-    if not any("," in word or values.NEGATIVE.match(word) for word in words):
-        return words
-    return values.spelled(words, _arguments(words))
 
 
 def _arguments(words: list[str]) -> list[Argument]:
@@ -90,7 +84,7 @@ def _arguments(words: list[str]) -> list[Argument]:
 def _options(words: list[str]) -> Options:
     """The options of the command that these words begin with."""
     arguments = _arguments(words)
-    return Options([name for each in arguments for name in each.names], words)
+    return Options([name for argument in arguments for name in argument.names], words)
 
 
 def _complete(_: App, commands: tuple[str, ...], arguments: ArgumentCollection) -> None:

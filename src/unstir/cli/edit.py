@@ -83,8 +83,7 @@ def inpaint(
     from unstir import edit
 
     work = partial(edit.inpaint, image=image, mask=mask, box=box, resamples=resamples, jump=jump)
-    asked: dict[str, Any] = {"num": num, "label": label, "batch_size": batch_size}
-    return _carry_out(run, [image], chain, options, work, mask=mask, **asked)
+    return _carry_out(run, [image], chain, options, work, mask=mask, num=num, label=label, batch_size=batch_size)
 
 
 @edit.command
@@ -116,8 +115,7 @@ def vary(
     from unstir import edit
 
     work = partial(edit.vary, image=image, strength=strength)
-    asked: dict[str, Any] = {"num": num, "label": label, "batch_size": batch_size}
-    return _carry_out(run, [image], chain, options, work, **asked)
+    return _carry_out(run, [image], chain, options, work, num=num, label=label, batch_size=batch_size)
 
 
 @edit.command
@@ -213,8 +211,7 @@ def morph(
     from unstir import edit
 
     work = partial(edit.morph, count=count)
-    asked: dict[str, Any] = {"num": num, "batch_size": batch_size}
-    return _carry_out(run, labels, chain, options, work, labels=labels, **asked)
+    return _carry_out(run, labels, chain, options, work, labels=labels, num=num, batch_size=batch_size)
 
 
 def _carry_out(

@@ -113,24 +113,13 @@ def of_limits(error: Exception) -> str | None:
     text = str(error)
     if is_out_of_memory(error):
         return f"out of memory{asked_for(error)}; lower --batch-size where the command has it, or end other programs"
-    if isinstance(error, SystemError) and "without" in text:  # an exception
-        why = "a library failed without saying why, as happens where the memory is used up"
-        return f"{why}; lower --batch-size where the command has it, or end other programs"
-    if "start new thread" in text:
-        return (
-            "the system gives no further thread; raise its limit (ulimit -u, or the container's), or end other programs"
-        )
     if type(error).__module__.startswith(("torch._dynamo.", "torch._inductor.")):
         cause = shortened(" ".join(text.split()))
-        return (
-            f"torch could not compile the network: {cause}. Leave it out: --compile no (training: --train.compile no)"
-        )
+        return f"torch could not compile the network: {cause}. Leave it out: --compile no, or --train.compile no"
     if isinstance(error, RecursionError):
         return "something that was read is nested too deeply; name another file"
     if isinstance(error, OverflowError) or "Exceeds the limit" in text:
         return "a number that was given is too large to compute with; give a smaller one"
-    if isinstance(error, ValueError) and "embedded null" in text:
-        return "a name holds a NUL character, which no file has; leave it out"
     return None
 
 
@@ -151,16 +140,12 @@ def _of_parser(error: CycloptsError) -> str:
             if meant(given, names):
                 return f"{command} has no option {shortened(given)}. Did you mean {error.argument.name}?"
         name = error.keyword or option_of(error.argument, next(iter(error.argument.tokens[::-1]), None))
-        count = max(1, error.argument.token_count()[0])
-        there = len(error.tokens_so_far) % count
-        many = f"{count} values, {there} {'was' if there == 1 else 'were'} given" if count > 1 else "a value"
+        count = error.argument.token_count()[0]
+        takes = f"takes {count} values" if count > 1 else "takes a value"
         typed = error.keyword or error.argument.tokens or error.tokens_so_far
-        what = f"takes {many}" if typed else "is required"
-        return f"{command}: {name} {what}; {command} --help says what it takes"
+        return f"{command}: {name} {takes if typed else 'is required'}; {command} --help says what it takes"
     if isinstance(error, Unused) and error.unused_tokens:
-        given = shortened(error.unused_tokens[0])
-        how = f"compare with it by --against {given}" if command == "unstir evaluate" else "name its option"
-        return f"{command} takes no further {given!r}; leave it out, or {how}"
+        return f"{command} takes no further {shortened(error.unused_tokens[0])!r}; leave it out, or name its option"
     if isinstance(error, RepeatArgumentError):
         return f"{error.token.keyword} was given twice; give it once"
     if isinstance(error, CoercionError) and error.argument:

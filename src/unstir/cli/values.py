@@ -1,11 +1,10 @@
 """What was typed for an option, checked before anything is made of it: one place for all commands and settings.
 
-Whole numbers are written in digits: 2.7 is not rounded, and 1e3 is answered with the digits that it means.
+Whole numbers are written in digits: 2.7 is not rounded.
 """
 
 import re
 from collections.abc import Iterable, Sequence
-from decimal import Decimal
 from pathlib import Path
 from types import NoneType
 from typing import Annotated, Any, Literal, get_args, get_origin
@@ -20,7 +19,6 @@ WHOLE = re.compile(r"[+-]?[0-9]{1,18}")  # a whole number that fits into 64 bits
 NOT_UTF8 = re.compile("[\ud800-\udfff]")  # a byte that is not UTF-8, as Python reads it
 LONGEST = 4000  # characters of a name; a path has at most 4095 bytes
 LONG = 200  # characters of a value that a message shows
-EMPTY = '""'
 NEGATIVE = re.compile(r"-[0-9]")  # how a value begins that is less than 0; no option does
 YES_NO = "yes", "no", "true", "false", "y", "n", "t", "f", "1", "0"  # what may follow a switch: --ema=no
 
@@ -114,40 +112,29 @@ def _kinds(hint: Any) -> tuple[Any, ...]:
 
 
 def _check(argument: Argument, token: Token, kinds: tuple[Any, ...]) -> None:
-    text, given = token.value, f"{option_of(argument, token)} {shortened(token.value) or EMPTY}"
-    if "\0" in text:
-        raise UserError("", given, "holds a NUL character, which no name and no number has", "leave it out")
+    text = token.value
+    given = " ".join([option_of(argument, token), shortened(text) or '""'])
     if len(kinds) > 1:
         return
     kind = kinds[0]
     if kind in (str, Path) and len(text) > LONGEST:
         raise UserError("", given, "is longer than any name", f"the most is {LONGEST} characters")
-    if kind is int:
-        _check_whole(given, text)
-    elif kind is float and not _is_number(text):
+    if kind is int and not WHOLE.fullmatch(text):
+        if text.lstrip("+-").isdecimal():
+            raise UserError("", given, "is too large", "a whole number here has at most 18 digits")
+        raise UserError("", given, "must be a whole number written in digits, such as 1000")
+    if kind is float and not _is_number(text):
         raise UserError("", given, "must be a number, such as 0.5 or 2e-4")
-    elif kind is bool and text.lower() not in YES_NO:
+    if kind is bool and text.lower() not in YES_NO:
         raise UserError("", given, "must be yes or no")
-    elif get_origin(kind) is Literal and text not in map(str, get_args(kind)):
+    if get_origin(kind) is Literal and text not in map(str, get_args(kind)):
         allowed = [str(each) for each in get_args(kind)]
         near = near_setting(text, allowed)
         raise UserError("", given, f"must be one of {', '.join(allowed)}", f"did you mean {near}?" if near else ())
-    elif kind is str and argument.keys and NOT_UTF8.search(text):
+    if kind is str and argument.keys and NOT_UTF8.search(text):
         raise UserError("", given, "is not UTF-8, as a run's settings are", "rename that file or folder")
-    elif kind is Path and not text.strip():
+    if kind is Path and not text.strip():
         raise UserError("", f"{option_of(argument, token)} {text!r}", "is no name of a file or folder")
-
-
-def _check_whole(given: str, text: str) -> None:
-    if WHOLE.fullmatch(text):
-        return
-    if text.lstrip("+-").isdecimal():
-        raise UserError("", given, "is too large", "a whole number here has at most 18 digits")
-    if re.fullmatch(r"[+-]?[0-9.]{1,30}(e[+]?[0-9]{1,2})?", text, re.IGNORECASE) and _is_number(text):
-        meant = Decimal(text)
-        if meant == meant.to_integral_value() and WHOLE.fullmatch(f"{meant:.0f}"):
-            raise UserError("", given, f"must be a whole number written in digits: {meant:.0f}")
-    raise UserError("", given, "must be a whole number, such as 3")
 
 
 def _is_number(text: str) -> bool:
