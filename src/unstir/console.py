@@ -97,10 +97,7 @@ class _Lines:
 
 
 class Pace:
-    """The seconds of a step, and those of the last snapshot (its held-out loss and its grid) and of one under way.
-
-    All are 0 where nothing is known of them yet. After one step its seconds are those of the others too.
-    """
+    """The seconds of a step, of the last snapshot (its held-out loss and its grid) and of one under way; 0: unknown."""
 
     STEPS, SECONDS = 5, 2.0
     """The pace is known after so many steps and seconds, of which the first step, slow but once, is none."""
@@ -108,32 +105,26 @@ class Pace:
 
     def __init__(self) -> None:
         self.step_seconds = self.snapshot_seconds = self.under_way = self._spent = 0.0
-        self._taken = -1
-        self._last = self._snapshot_began = self._heard = time.monotonic()
-        self._paused = self._known = False
+        self._taken, self._known, self._last = -1, False, time.monotonic()
 
     def step(self) -> bool:
         """A step was taken. Whether the pace is known now for the first time."""
-        now = time.monotonic()
-        if self._taken >= 0 and not self._paused:
-            self._spent += now - self._last
-        if not self._paused:
-            self._taken += 1
-        if not self._known:
-            self.step_seconds = self._spent / self._taken if self._taken > 0 else now - max(self._last, self._heard)
+        seconds = time.monotonic() - self._last - self.under_way
         if self.under_way:
-            self.snapshot_seconds, self.under_way = self.under_way, 0.0
-        self._last, self._paused = now, False
+            self.snapshot_seconds = self.under_way
+        else:
+            self._taken += 1
+            self._spent += seconds if self._taken else 0.0
+        if not self._known:
+            self.step_seconds = self._spent / self._taken if self._taken > 0 else seconds
+        self._last, self.under_way = time.monotonic(), 0.0
         enough = (self._taken >= self.STEPS and self._spent >= self.SECONDS) or self._spent >= self.LONG
         first, self._known = enough and not self._known, self._known or enough
         return first
 
     def pause(self) -> None:
         """A snapshot is going on."""
-        self._heard = time.monotonic()
-        if not self._paused:
-            self._paused, self._snapshot_began = True, self._last
-        self.under_way = self._heard - self._snapshot_began
+        self.under_way = time.monotonic() - self._last
 
 
 class Bars:

@@ -135,14 +135,14 @@ for word in sys.argv[1:]:
 """Commands that end in --and, in one process, which imports torch once; it prints the exit status of each."""
 
 
-@pytest.mark.parametrize("environment", [{"PYTHONIOENCODING": "ascii"}, {"LC_ALL": "POSIX", "PYTHONUTF8": "0"}])
-def test_names_that_the_terminal_cannot_show_do_not_fail(tmp_path, environment):
+@pytest.mark.parametrize("terminal", [{"PYTHONIOENCODING": "ascii"}, {"LC_ALL": "POSIX", "PYTHONUTF8": "0"}])
+def test_names_that_the_terminal_cannot_show_do_not_fail(tmp_path, terminal):
     folder = os.fsencode(tmp_path) + b"/caf\xe9 \xc3\xa9\x1b[31m"
     os.mkdir(folder)
     commands = [b"sample", folder], [b"train", b"--data.source", folder], [b"data", b"inspect", folder]
     given = [word for words in commands for word in (*words, b"--and")]
     done = subprocess.run(
-        [sys.executable, "-c", ONE_BY_ONE, *given], capture_output=True, env={**os.environ, **environment}
+        [sys.executable, "-c", ONE_BY_ONE, *given], capture_output=True, env={**os.environ, **terminal}
     )
     assert done.returncode == 0 and b"Traceback" not in done.stderr, done.stderr
     assert done.stdout.split() == [b"2", b"2", b"2"] and done.stderr.count(b"\n") == 3, done.stderr
