@@ -4,7 +4,8 @@ import shlex
 from pathlib import Path
 
 import tiny_command
-from tiny_command import refused, tiny
+from refusals import refused
+from tiny_command import tiny
 from unstir.runs import toml
 from unstir.runs.run import Run
 
@@ -37,14 +38,6 @@ def test_what_a_recipe_asks_of_a_run_that_goes_on_is_told_from_what_was_typed(un
         remedy,
     )
     assert unstir("train", "--out", "here")[0] == 0 and Run.open("here").config == before
-
-
-def test_a_run_killed_at_its_birth_is_no_hindrance(unstir, tmp_path):
-    (tmp_path / "here").mkdir()
-    for name in ("data.json", ".config.toml.partial", ".lock"):
-        (tmp_path / "here" / name).touch()
-    assert unstir("train", "digits", *tiny(), "--out", "here")[0] == 0
-    assert not list((tmp_path / "here").glob(".*.partial"))
 
 
 def test_less_than_was_trained_is_nothing_to_do_and_changes_nothing(unstir, here):

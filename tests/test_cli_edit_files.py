@@ -10,7 +10,8 @@ import pytest
 from PIL import Image
 
 import edited
-from tiny_command import pixels, refused
+from refusals import refused
+from tiny_command import pixels
 from unstir.runs import sidecar
 from unstir.runs.run import Run
 

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 import tiny_command
-from tiny_command import pixels, refused, tiny
+from refusals import refused
+from tiny_command import pixels, tiny
 from unstir.errors import UserError
 from unstir.generate import folder as images
 from unstir.runs.run import Run

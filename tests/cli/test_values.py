@@ -72,21 +72,3 @@ def test_a_list_has_commas_or_spaces_and_a_name_keeps_its_commas(unstir, refused
 def test_a_path_with_a_comma_may_follow_a_list(unstir, refused, box):
     refused(unstir("edit", "inpaint", "here", "--box", *box.split(), "a,b.png"), "here does not exist")
     refused(unstir("edit", "blend", "here", "--numbers", "0", "5", "a,b.png", "1,2.png"), "--numbers 0 5")
-
-
-@pytest.mark.parametrize(
-    ("toml", "words"),
-    [
-        ("[train]\nbatch_size = 1e3", ["train.batch_size=1000.0", "a whole number"]),
-        ("[train]\nbatch_size = 2.5", ["train.batch_size=2.5", "a whole number"]),
-        ("[train]\nbatch_size = true", ["train.batch_size=true", "a whole number"]),
-        ('[train]\nbatch_size = "8"', ["train.batch_size='8'", "a whole number"]),
-        ("[model]\nmults = [1, 2.5]", ["model.mults=2.5", "a whole number"]),
-        ("[model]\nmults = [1, true]", ["model.mults=true", "a whole number"]),
-        ("[train]\nlr = true", ["train.lr=true", "a number"]),
-        ("[data]\nflip = 1", ["data.flip=1", "true or false"]),
-    ],
-)
-def test_a_recipe_file_keeps_the_kinds_apart(unstir, refused, tmp_path, toml, words):
-    (tmp_path / "mine.toml").write_text(toml)
-    refused(unstir("train", "mine.toml"), "mine.toml", *words)

@@ -1,34 +1,11 @@
 """Words of the field lead to the option of the command at hand, and each option that a table names is there."""
 
 import pytest
+from commands import COMMANDS, options_of
 
-from unstir import cli
 from unstir.cli.values import meant
 from unstir.runs import toml
 from unstir.runs.synonyms import MEANT
-
-COMMANDS = (
-    ("train",), ("sample",), ("likelihood",), ("evaluate",), ("report",), ("doctor",), ("verify",), ("data", "pack"),
-    ("data", "inspect"), ("edit", "inpaint"), ("edit", "vary"), ("edit", "invert"), ("edit", "blend"),
-    ("edit", "morph"), ("distill",), ("export",), ("import",), ("push",), ("pull",),
-)  # fmt: skip
-
-
-def options_of(command):
-    found = cli.app
-    for name in command:
-        found = found[name]
-    return {
-        name
-        for argument in found.assemble_argument_collection()
-        if argument.parse and not argument.children
-        for name in argument.names
-    }
-
-
-def test_every_command_is_looked_at():
-    subs = {name for name in cli.app if name[0] != "-"}
-    assert {command[0] for command in COMMANDS} == subs
 
 
 def test_each_target_of_the_table_exists():
