@@ -72,7 +72,7 @@ def test_train_sample_and_inspect_make_what_they_say(command, tmp_path, monkeypa
         ("train missing.toml", ["missing.toml"]),
         ("train digits --data.source missing", ["missing"]),
         ("train digits extra", ["extra"]),
-        ("sample nowhere", ["nowhere does not exist; name the folder of a run"]),
+        ("train digits --model.num_classes 9", ["--model.num_classes 9", "use --model.num_classes 10"]),
         ("data inspect nowhere", ["nowhere", "data pack"]),
         ("data pack missing --out x", ["missing"]),
         ("data pack digits", ["--out"]),

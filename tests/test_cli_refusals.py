@@ -251,9 +251,7 @@ def test_a_second_run_is_refused_before_the_first_is_measured(place, command):
     ("name", "options", "folder"),
     [
         ("evaluate", SMALL, "run"),
-        ("likelihood", ("--num", 16), "run"),
         ("likelihood", ("--num", 16, "--out", "{}/out/there"), "out"),
-        ("report", ("--num", 24), "run"),
         ("report", ("--num", 24, "--out", "{}/out/page.html"), "out"),
     ],
 )

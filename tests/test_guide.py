@@ -185,11 +185,9 @@ def test_a_guide_of_a_morph_is_told_both_classes(pair):
 
 def test_the_commands_of_edits_take_a_guide(pair, image, command, tmp_path, refused):
     run, other = pair()
-    for name, options in (("vary", ("--strength", 0.9)), ("inpaint", ("--box", 0, 4, 8, 4, "--resamples", 2))):
-        ask = ("edit", name, run.path, image, *options, "--num", 2, "--guidance", 2, "--guide", f"{other.path}@8")
-        status, _, err = command(*ask, "--out", tmp_path / f"{name}.png")
-        assert status == 0, err
-        assert json.loads((tmp_path / f"{name}.json").read_text())["guide"] == {"step": 8, "run": str(other.path)}
+    ask = ("edit", "vary", run.path, image, "--num", 2, "--guidance", 2, "--guide", f"{other.path}@8")
+    assert command(*ask, "--out", tmp_path / "vary.png")[0] == 0
+    assert json.loads((tmp_path / "vary.json").read_text())["guide"] == {"step": 8, "run": str(other.path)}
     refused(command("edit", "invert", run.path, image, "--guide", 4), "--guide")
 
 
