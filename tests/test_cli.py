@@ -1,7 +1,5 @@
 """The command line as a person uses it: what it makes, how it refuses mistakes, and how it is interrupted."""
 
-import json
-import os
 import signal
 import time
 
@@ -106,17 +104,3 @@ def test_a_signal_saves_and_the_same_command_continues(tmp_path, number, status)
     child.kill()
     child.wait()
     assert [line["step"] for line in run.metrics()] == list(range(1, len(run.metrics()) + 1))
-
-
-def test_a_second_interrupt_ends_at_once_and_loses_nothing(tmp_path):
-    child = Command(["train", "digits", *tiny("100000 steps", checkpoint="1 step")], tmp_path)
-    folder, deadline = tmp_path / "runs/digits/checkpoints", time.monotonic() + 60
-    while not (folder.is_dir() and any(folder.glob("step-*"))):
-        assert time.monotonic() < deadline and child.poll() is None
-        time.sleep(0.05)
-    os.kill(child.pid, signal.SIGINT)
-    os.kill(child.pid, signal.SIGINT)
-    assert child.wait(timeout=5) == 130
-    run = Run.open(tmp_path / "runs/digits")
-    assert run.model().denoiser is not None
-    assert json.loads((run.path / "data.json").read_text())["shape"] == [1, 8, 8]

@@ -11,7 +11,7 @@ from unstir.runs.run import Run
 
 unstir = tiny_command.unstir
 SMALL = "small part of the range"
-GREY = "packed as RGB; --channels 1"
+GREY = "packed as RGB; channels=1"
 
 
 def test_other_data_settings_have_another_store(unstir, tmp_path):
@@ -41,7 +41,7 @@ def test_refused_files_and_colours_that_are_lost_are_spoken_of_when_training_pac
         Image.fromarray(np.full((8, 8, 3), (20 * i, 10, 200), np.uint8)).save(tmp_path / f"photos/{i}.png")
     (tmp_path / "photos/broken.png").write_bytes(b"\x89PNG\r\n\x1a\nnothing")
     status, out, err = unstir("train", "digits", *tiny(), "--data.source", "photos", "--out", "here")
-    assert status == 0 and "12 images" in err and "--data.channels 3" in err
+    assert status == 0 and "12 images" in err and "data.channels=3" in err
     assert "1 file was" in err and "data inspect" in err and "11 training" in err and "photos-" in out
 
 

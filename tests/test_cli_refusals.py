@@ -262,17 +262,3 @@ def test_a_folder_without_the_right_to_write_is_refused_before_any_work(place, c
         answer = command(name, place / "run", *(str(option).replace("{}", str(place)) for option in options))
     refused(answer, " cannot be written: Permission denied; name another")
     assert tree(place) == before
-
-
-def test_a_store_without_the_right_to_write_is_judged_and_said_to_forget(place, command, monkeypatch):
-    monkeypatch.undo()
-    monkeypatch.setattr(classifier, "budget", lambda store: 64 * 40)
-    (place / "run").chmod(0o777)
-    for path in (place / "run").rglob("*"):
-        path.chmod(0o777)
-    before = tree(place / "digits")
-    with read_only(place / "digits"):
-        status, out, err = command("evaluate", place / "run", *SMALL)
-    assert status == 0 and "every call" in err
-    assert "FD-classifier" in out or "not used" in out
-    assert tree(place / "digits") == before

@@ -6,7 +6,6 @@ import os
 import random
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 from commands import COMMANDS, options_of
@@ -140,13 +139,6 @@ def test_names_that_the_terminal_cannot_show_do_not_fail(tmp_path, terminal):
 def test_the_name_of_a_contact_sheet_is_checked(unstir, refused, tmp_path, digits, words):
     assert "png" in refused(unstir("data", "inspect", digits, *words), words[1]).lower()
     assert not (tmp_path / "x.txt").exists() and not (tmp_path / "no").exists()
-
-
-def test_every_result_is_printed_where_names_are_escaped():
-    for file in sorted(Path(cli.__file__).parent.glob("*.py")):
-        for line in file.read_text().splitlines():
-            bare = "print(" in line and "screen.print(" not in line and "def " not in line and "_print(" not in line
-            assert not bare or "json.dumps" in line or file.name == "app.py", f"{file.name}: {line}"
 
 
 def test_what_a_terminal_would_act_on_is_escaped_in_results_and_in_what_is_said(unstir, capsys, monkeypatch):

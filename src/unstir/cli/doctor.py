@@ -62,9 +62,9 @@ def _print(report: "Report") -> None:
 
 
 def _forecast(report: "Report") -> str:
-    expected, keys = report.forecast, ("disk_bytes", "disk_free")
+    expected = report.forecast
     left, seconds = expected["steps_left"], expected["seconds_left"]
     how_long = "at a speed that is not known yet" if seconds is None else waiting(seconds)
     time = f"{counted(left, 'step')} left, {how_long}" if left else "finished"
-    files, free = (expected[key] / 1e9 for key in keys)
-    return f"{time}; files to come take {files:.2f} GB of {free:.1f} GB free"
+    files = f"{expected['disk_bytes'] / 1e9:.2f} GB of {expected['disk_free'] / 1e9:.1f} GB free"
+    return f"{time}; files to come take {files}"

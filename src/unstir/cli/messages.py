@@ -2,8 +2,6 @@
 
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from contextlib import suppress
-from typing import get_args
 
 from cyclopts import CycloptsError, MissingArgumentError, RepeatArgumentError, UnknownCommandError, UnknownOptionError
 from cyclopts import UnusedCliTokensError as Unused
@@ -62,10 +60,7 @@ class Options:
 
     def __init__(self, names: Iterable[str], words: Sequence[str] = ()) -> None:
         self._known = {name.removeprefix("--").replace("-", "_"): name for name in names if name.startswith("--")}
-        self._typed = dict[str, str]()
-        for word, following in zip(words, [*words[1:], ""], strict=False):
-            option, joined, value = word.partition("=")
-            self._typed[option] = value if joined else following
+        self._typed = {word.partition("=")[0] for word in words}
 
     def __call__(self, settings: Mapping[str, object]) -> str:
         """Settings as options: ``--num 0``; a name that is of no option as in a call, and a file as such."""
@@ -73,8 +68,7 @@ class Options:
 
     def _one(self, name: str, value: object) -> str:
         if option := self._option(name):
-            typed = self._typed.get(option, "")
-            return option if value is None else as_option(option, typed if _means(typed, value) else value)
+            return option if value is None else as_option(option, value)
         return str(value) if isinstance(value, os.PathLike) else arguments({name: value})
 
     def _option(self, name: str) -> str | None:
@@ -96,16 +90,9 @@ def as_option(option: str, value: object) -> str:
 
 
 def _typed(value: object) -> str:
-    text = str(value) if len(str(value)) <= 40 or isinstance(value, os.PathLike) else f"{str(value)[:37]}..."
+    text = str(value).removesuffix(".0") if isinstance(value, float) else str(value)
+    text = text if len(text) <= 40 or isinstance(value, os.PathLike) else f"{text[:37]}..."
     return f'"{text}"' if not text or " " in text else text
-
-
-def _means(typed: str, value: object) -> bool:
-    """Whether what was ``typed`` is the number ``value``, such as 1e9."""
-    if isinstance(value, int | float) and not isinstance(value, bool):
-        with suppress(ValueError):
-            return float(typed) == value or (value != value and typed.lower() == "nan")
-    return False
 
 
 def of_limits(error: Exception) -> str | None:
@@ -151,8 +138,6 @@ def _of_parser(error: CycloptsError) -> str:
     if isinstance(error, CoercionError) and error.argument:
         token = error.token or next(iter(error.argument.tokens), None)
         given = f"{option_of(error.argument, token)} {shortened(token.value) if token else ''}".strip()
-        if bool in (error.argument.hint, *get_args(error.argument.hint)):
-            return f"{given} must be yes or no"
         return f"{given} is not of the kind that it takes; {command} --help says what it takes"
     return " ".join(str(error).split())
 

@@ -1,7 +1,6 @@
 """`unstir report`."""
 
 from pathlib import Path
-from typing import Any
 
 from unstir.cli.app import app, show
 from unstir.cli.options import StoreFolder
@@ -60,12 +59,11 @@ def report(
         request = EvaluationRequest(num=num, seeds=seeds, label=label, flip=flip, store=store)
         page, *others = write_images_report(images, request, out, exported=export)
     else:
-        how: dict[str, Any] = {"measuring": measure, "num": num, "exported": export}
-        how["seeds"] = SEEDS if seeds is None else seeds
-        page, *others = write_report(runs or [], out, store=store, **how)
-    show(f"report   {page} ({page.stat().st_size / 1e6:.1f} MB)")
-    for file in others:
-        show(f"figures  {file}")
+        sets = SEEDS if seeds is None else seeds
+        page, *others = write_report(
+            runs or [], out, store=store, measuring=measure, num=num, seeds=sets, exported=export
+        )
+    show(f"report   {page} ({page.stat().st_size / 1e6:.1f} MB)", *(f"figures  {file}" for file in others))
     return 0
 
 

@@ -64,7 +64,7 @@ def evaluate_run(
     plans, rival = ready(plans, request, theirs, name)
     if seconds := drawing_seconds(plans):
         images = f"{len(plans)} x {plans[0].seeds} x {plans[0].num} images"
-        fewer = "" if request.num else "; --num takes fewer"
+        fewer = "" if request.num else "; a smaller num takes fewer"
         logger.info(f"{images}, {waiting(seconds)} to draw those still missing, and then they are measured{fewer}")
     found = []
     for plan in plans:

@@ -97,7 +97,7 @@ def installed() -> Any:
     try:
         from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3  # type: ignore[import-untyped, unused-ignore]
     except ImportError:
-        raise missing("torch-fidelity", "fid", "Inception (--fid)") from None
+        raise missing("torch-fidelity", "fid", "Inception") from None
     return FeatureExtractorInceptionV3
 
 

@@ -51,7 +51,7 @@ def describe(store: Store) -> str:
     lines.append(f"{'':5}  {'all':{width_of_name}}  {store.count('train'):9}  {store.count('held_out'):9}")
     lines += [f"note     {note}" for note in store.notes]
     if all_grey(store):
-        lines.append("note     the images are grey, packed as RGB; --channels 1 packs them at a third of the size")
+        lines.append("note     the images are grey, packed as RGB; channels=1 packs them at a third of the size")
     if weak := of_range(store):
         lines.append(f"note     {weak}")
     lines += [f"refused  {path}: {reason}" for path, reason in store.refused[:LISTED]]

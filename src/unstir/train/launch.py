@@ -103,10 +103,8 @@ def _opened(group: Alone, config: Config, folder: Path, data_of: Run | None) -> 
         if note.text.startswith((LEFT_OUT, UNLABELLED)):
             logger.warning(f"{note.count} {note.text}; unstir data inspect {store.path} names some")
     if lost := sum(note.count for note in store.notes if note.text == COLOUR_LOST):
-        keep = "--data.channels 3 --model.in_channels 3"
-        logger.warning(
-            f"{counted(lost, 'image')} had colours and were packed as grey; a new run with {keep} keeps the colours"
-        )
+        keep = "a new run with data.channels=3 and model.in_channels=3 keeps the colours"
+        logger.warning(f"{counted(lost, 'image')} had colours and were packed as grey; {keep}")
     if weak := of_range(store):
         logger.warning(weak)
     return parallel.shared(group, (open_run(config, folder, store), store))
@@ -238,7 +236,7 @@ def conclusion(run: Run, step: int) -> str:
     )
     return (
         f"{run.path} is finished, at step {step}{beyond}. To go on: unstir train --out {run.path} "
-        f"{options}; to begin anew: another --out"
+        f"{options}; to begin anew: another folder"
     )
 
 
