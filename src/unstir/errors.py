@@ -139,7 +139,7 @@ class UnwrittenError(OSError):
         return f"cannot write {self.filename}: {self.strerror}"
 
 
-NO_MEMORY = re.compile(
+_NO_MEMORY = re.compile(
     r"out of memory|failed to map segment|can't allocate memory|bad_alloc|_ALLOC(ATION)?_FAILED|"
     "could not create a primitive(?! descriptor)"
 )
@@ -151,7 +151,7 @@ oneDNN fails to create a *descriptor* for what this processor cannot do.
 
 def is_out_of_memory(error: BaseException) -> bool:
     """Whether an error of Python's or torch's says that the memory is used up."""
-    of_others = isinstance(error, RuntimeError | ImportError) and bool(NO_MEMORY.search(str(error)))
+    of_others = isinstance(error, RuntimeError | ImportError) and bool(_NO_MEMORY.search(str(error)))
     return isinstance(error, MemoryError) or of_others
 
 
@@ -252,21 +252,21 @@ def refusing(settings: type[Settings]) -> type[Settings]:
 def _allowed(item: "ErrorDetails") -> str:
     """What pydantic would have taken, in the words of a config file."""
     kind, limits = item["type"], item.get("ctx", {})
-    if kind in BOUNDS:
+    if kind in _BOUNDS:
         limit = next(iter(limits.values()))
-        return f"{BOUNDS[kind]} {f'{limit:g}' if isinstance(limit, float) else limit}"
+        return f"{_BOUNDS[kind]} {f'{limit:g}' if isinstance(limit, float) else limit}"
     if kind == "literal_error":
         return f"one of {limits['expected'].replace(' or ', ', ')}"
-    return next((words for prefix, words in KINDS.items() if kind.startswith(prefix)), "another value")
+    return next((words for prefix, words in _KINDS.items() if kind.startswith(prefix)), "another value")
 
 
-BOUNDS = {
+_BOUNDS = {
     "greater_than": "more than", "greater_than_equal": "at least",
     "less_than": "less than", "less_than_equal": "at most",
 }  # fmt: skip
 """The words of a bound, by pydantic's name of the error."""
 
-KINDS = {
+_KINDS = {
     "int_parsing_size": "a smaller number", "int": "a whole number", "float": "a number", "finite": "a finite number",
     "bool": "true or false", "string_unicode": "text in UTF-8",
     "string": "text in quotes", "tuple": "a list, such as [1, 2]", "list": "a list",

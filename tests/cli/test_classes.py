@@ -61,7 +61,7 @@ def test_both_ends_by_name(saved, named_run):
     few = ("--count", 2, "--steps", 2, "--out")
     settings = saved("m.json", "edit", "morph", named_run, "--labels", "cat", "night sky", "--num", 1, *few, "m.png")
     assert settings["labels"] == [8, 4] and settings["classes"] == ["cat", "night sky"]
-    settings = saved("b.json", "edit", "blend", named_run, "--numbers", 0, 1, "--labels", "dog", 0, *few, "b.png")
+    settings = saved("bl.json", "edit", "blend", named_run, "--numbers", 0, 1, "--labels", "dog", 0, *few, "bl.png")
     assert settings["labels"] == [9, 0] and settings["classes"] == ["dog", "sea"]
 
 

@@ -8,20 +8,7 @@ from importlib import import_module
 
 from unstir.cli.app import app, main
 
-COMMANDS = (
-    "data",
-    "distill",
-    "doctor",
-    "edit",
-    "evaluate",
-    "exchange",
-    "likelihood",
-    "report",
-    "sample",
-    "train",
-    "verify",
-)
-for module in COMMANDS:  # each adds its commands to the application
-    import_module(f"{__name__}.{module}")
+for module in ("data", "edit", "evaluate", "exchange", "insight", "sample", "train", "verify"):
+    import_module(f"{__name__}.{module}")  # which adds its commands to the application
 
 __all__ = ["app", "main"]

@@ -27,10 +27,9 @@ from unstir.progress import Count, shown_by
 from unstir.runs import recipes, toml
 
 HELP = "--help", "-h"
-TYPE = "--model.type"
 
-MENDED = UserError, OutOfMemoryError, NotFiniteError, CycloptsError, ValidationError, OSError, UnicodeEncodeError
-STOPPED = 129, 130, 143  # the exit status of a command that was asked to stop
+_MENDED = UserError, OutOfMemoryError, NotFiniteError, CycloptsError, ValidationError, OSError, UnicodeEncodeError
+_STOPPED = 129, 130, 143  # the exit status of a command that was asked to stop
 BY_SEVERAL = "train", "distill", "sample"  # commands that several processes share
 
 
@@ -57,7 +56,7 @@ def _main(words: list[str]) -> NoReturn:
         sys.exit(141)
     except LostError as error:
         _fail(str(error), status=LOST)
-    except MENDED as error:
+    except _MENDED as error:
         _fail(one_line(error, _options(words)))
     except (KeyboardInterrupt, SchemaError) as error:
         if isinstance(error, SchemaError) and "KeyboardInterrupt" not in str(error):
@@ -68,7 +67,7 @@ def _main(words: list[str]) -> NoReturn:
         if (message := of_limits(error)) is None:
             raise
         _fail(message)
-    if status in STOPPED:
+    if status in _STOPPED:
         signals.end_at_once()
     sys.exit(status if isinstance(status, int) else 0)
 
@@ -92,12 +91,11 @@ def _complete(_: App, commands: tuple[str, ...], arguments: ArgumentCollection) 
     values.check(arguments)
     if commands != ("train",):
         return
-    given = {argument.field_info.name: argument.tokens for argument in arguments if not argument.keys}
-    typed = {argument.name: argument.tokens[-1].value for argument in arguments if argument.tokens}
-    recipe, out = (given[name][-1].value if given.get(name) else "" for name in ("recipe", "out"))
+    typed = {argument.name.strip("-").lower(): argument.tokens[-1].value for argument in arguments if argument.tokens}
+    recipe, out = typed.get("recipe", ""), typed.get("out", "")
     base = toml.to_dict(recipes.settings(recipe, recipes.run_folder(recipe, out)))
     del base["recipe"], base["imported"]
-    if kind := typed.get(TYPE):
+    if kind := typed.get("model.type"):
         base["model"] = merged(base["model"], {"type": kind})
         allow(kind)
     update_argument_collection(base, recipe or recipes.DEFAULT, arguments, root_keys=(), allow_unknown=False)

@@ -24,7 +24,7 @@ from unstir.errors import (
 )
 from unstir.runs import toml
 
-OWN_NAMES = {
+_OWN_NAMES = {
     "step": "checkpoint",
     "num_reference": "reference",
     "labels": "label",
@@ -72,7 +72,7 @@ class Options:
         return str(value) if isinstance(value, os.PathLike) else arguments({name: value})
 
     def _option(self, name: str) -> str | None:
-        name = OWN_NAMES.get(name, name) if name not in self._known else name
+        name = _OWN_NAMES.get(name, name) if name not in self._known else name
         if name in self._known:
             return self._known[name]
         of_section = [option for key, option in self._known.items() if key.endswith(f".{name}")]

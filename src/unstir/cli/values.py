@@ -16,11 +16,11 @@ from unstir.errors import UserError
 from unstir.runs.synonyms import near_setting
 
 WHOLE = re.compile(r"[+-]?[0-9]{1,18}")  # a whole number that fits into 64 bits
-NOT_UTF8 = re.compile("[\ud800-\udfff]")  # a byte that is not UTF-8, as Python reads it
-LONGEST = 4000  # characters of a name; a path has at most 4095 bytes
+_NOT_UTF8 = re.compile("[\ud800-\udfff]")  # a byte that is not UTF-8, as Python reads it
+_LONGEST = 4000  # characters of a name; a path has at most 4095 bytes
 LONG = 200  # characters of a value that a message shows
 NEGATIVE = re.compile(r"-[0-9]")  # how a value begins that is less than 0; no option does
-YES_NO = "yes", "no", "true", "false", "y", "n", "t", "f", "1", "0"  # what may follow a switch: --ema=no
+_YES_NO = "yes", "no", "true", "false", "y", "n", "t", "f", "1", "0"  # what may follow a switch: --ema=no
 
 
 def spelled(typed: Sequence[str], arguments: Sequence[Argument]) -> list[str]:
@@ -117,21 +117,21 @@ def _check(argument: Argument, token: Token, kinds: tuple[Any, ...]) -> None:
     if len(kinds) > 1:
         return
     kind = kinds[0]
-    if kind in (str, Path) and len(text) > LONGEST:
-        raise UserError("", given, "is longer than any name", f"the most is {LONGEST} characters")
+    if kind in (str, Path) and len(text) > _LONGEST:
+        raise UserError("", given, "is longer than any name", f"the most is {_LONGEST} characters")
     if kind is int and not WHOLE.fullmatch(text):
         if text.lstrip("+-").isdecimal():
             raise UserError("", given, "is too large", "a whole number here has at most 18 digits")
         raise UserError("", given, "must be a whole number written in digits, such as 1000")
     if kind is float and not _is_number(text):
         raise UserError("", given, "must be a number, such as 0.5 or 2e-4")
-    if kind is bool and text.lower() not in YES_NO:
+    if kind is bool and text.lower() not in _YES_NO:
         raise UserError("", given, "must be yes or no")
     if get_origin(kind) is Literal and text not in map(str, get_args(kind)):
         allowed = [str(each) for each in get_args(kind)]
         near = near_setting(text, allowed)
         raise UserError("", given, f"must be one of {', '.join(allowed)}", f"did you mean {near}?" if near else ())
-    if kind is str and argument.keys and NOT_UTF8.search(text):
+    if kind is str and argument.keys and _NOT_UTF8.search(text):
         raise UserError("", given, "is not UTF-8, as a run's settings are", "rename that file or folder")
     if kind is Path and not text.strip():
         raise UserError("", f"{option_of(argument, token)} {text!r}", "is no name of a file or folder")

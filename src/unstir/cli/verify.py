@@ -17,7 +17,7 @@ from unstir.errors import UserError
 if TYPE_CHECKING:
     from unstir.verify import Row
 
-NARROWEST = 72  # columns; narrower, a terminal had better wrap the lines than a table shorten its figures
+_NARROWEST = 72  # columns; narrower, a terminal had better wrap the lines than a table shorten its figures
 
 
 @app.command
@@ -49,7 +49,7 @@ def verify(*names: str, json_: bool = False, plot: Path | None = None, image: Pa
         show_json({"passed": holding == len(rows), "rows": [vars(row) | {"passed": row.passed} for row in rows]})
     else:
         screen = Console(file=sys.stdout)
-        screen.width = max(screen.width, NARROWEST)
+        screen.width = max(screen.width, _NARROWEST)
         screen.print(_table(rows))
         show(*([f"picture  {plot}"] if plot else []), f"{holding} of {len(rows)} hold")
     return 0 if holding == len(rows) else 1

@@ -1,11 +1,75 @@
-"""`unstir report`."""
+"""`unstir doctor` and `unstir report`."""
 
+import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from unstir.cli.app import app, show
-from unstir.cli.options import StoreFolder
-from unstir.errors import UserError
+from rich.console import Console
+from rich.padding import Padding
+from rich.text import Text
+
+from unstir.cli.app import app, show, show_json
+from unstir.cli.options import RunFolder, StoreFolder
+from unstir.errors import UserError, printable
 from unstir.metrics.request import SEEDS, EvaluationRequest
+from unstir.progress import counted, waiting
+
+if TYPE_CHECKING:
+    from unstir.insight.doctor import Report
+
+_STYLES = {"problem": "bold red", "warning": "yellow", "note": "dim"}
+
+
+@app.command
+def doctor(run: RunFolder, /, *, store: StoreFolder = None, samples: bool = True, json_: bool = False) -> int:
+    """Examine a run, finished or in training: what is wrong, the measurement, and the setting that helps.
+
+    It draws images and measures losses, in seconds. The status is 1 for a problem, else 0; warnings and notes do not
+    count.
+
+    Example: `unstir doctor runs/mnist`
+
+    Args:
+        samples: Draw images and measure losses; --no-samples is quicker and reads files, settings and metrics alone.
+        json_: Print the findings as JSON.
+    """
+    from unstir.insight.doctor import diagnose
+
+    report = diagnose(run, store=store, samples=samples)
+    if json_:
+        show_json({"healthy": report.healthy, **vars(report)})
+    else:
+        _print(report)
+    return 0 if report.healthy else 1
+
+
+def _print(report: "Report") -> None:
+    from unstir.insight.findings import by_reason, causes
+
+    screen = Console(file=sys.stdout, highlight=False)
+    for cause in causes(report.findings):
+        finding, style = cause.finding, _STYLES[cause.severity]
+        screen.print(Text.assemble((cause.severity, style), f"  {finding.check}: {printable(finding.says)}"))
+        symptoms = [("explains", f"{each.check}: {each.says}; {each.evidence}") for each in cause.symptoms]
+        for label, text in (("measured", finding.evidence), *symptoms, ("remedy", finding.remedy)):
+            row = Text.assemble((f"{label:10}", "dim"), printable(text))
+            screen.print(Padding(row, (0, 0, 1 if label == "remedy" else 0, 3)))
+    if not report.findings:
+        screen.print("nothing found")
+    screen.print(Text.assemble(("checked   ", "dim"), ", ".join(report.checked)))
+    if report.skipped:
+        listed = (f"{', '.join(names)} ({why})" for why, names in by_reason(report.skipped).items())
+        screen.print(Text.assemble(("skipped   ", "dim"), "; ".join(listed)))
+    screen.print(Text.assemble(("forecast  ", "dim"), _forecast(report)))
+
+
+def _forecast(report: "Report") -> str:
+    expected = report.forecast
+    left, seconds = expected["steps_left"], expected["seconds_left"]
+    how_long = "at a speed that is not known yet" if seconds is None else waiting(seconds)
+    time = f"{counted(left, 'step')} left, {how_long}" if left else "finished"
+    files = f"{expected['disk_bytes'] / 1e9:.2f} GB of {expected['disk_free'] / 1e9:.1f} GB free"
+    return f"{time}; files to come take {files}"
 
 
 @app.command
