@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Iterable, Mapping, Sequence
+from typing import get_args
 
 from cyclopts import CycloptsError, MissingArgumentError, RepeatArgumentError, UnknownCommandError, UnknownOptionError
 from cyclopts import UnusedCliTokensError as Unused
@@ -138,6 +139,8 @@ def _of_parser(error: CycloptsError) -> str:
     if isinstance(error, CoercionError) and error.argument:
         token = error.token or next(iter(error.argument.tokens), None)
         given = f"{option_of(error.argument, token)} {shortened(token.value) if token else ''}".strip()
+        if bool in (error.argument.hint, *get_args(error.argument.hint)):
+            return f"{given} must be yes or no"
         return f"{given} is not of the kind that it takes; {command} --help says what it takes"
     return " ".join(str(error).split())
 

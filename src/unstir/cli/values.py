@@ -59,7 +59,12 @@ def check(arguments: ArgumentCollection) -> None:
     """Raise UserError for a value of the command line that is not of its option's kind: given, allowed, remedy."""
     for argument in arguments:
         if argument.tokens and argument.children:
-            raise _of_section(argument, arguments)
+            given = f"{option_of(argument, argument.tokens[0])} {shortened(argument.tokens[0].value)}".strip()
+            near = meant(argument.name, [name for each in arguments if not each.children for name in each.names])
+            settings = ", ".join(child.name for child in argument.children)
+            raise UserError(
+                "", given, "names a section", f"did you mean {near}?" if near else f"its settings are {settings}"
+            )
         kinds = _kinds(argument.hint)
         texts = [token.value for token in argument.tokens]
         if get_origin(argument.hint) is tuple and get_origin(kinds[0]) is Literal and len({*texts}) < len(texts):
@@ -89,14 +94,6 @@ def meant(given: str, options: Iterable[str]) -> str | None:
         return off
     near = near_setting(word, known)
     return known[near] if near else None
-
-
-def _of_section(argument: Argument, arguments: ArgumentCollection) -> UserError:
-    """The error of a value that was given to a whole section of settings."""
-    given = f"{option_of(argument, argument.tokens[0])} {shortened(argument.tokens[0].value)}".strip()
-    near = meant(argument.name, [name for each in arguments if not each.children for name in each.names])
-    settings = ", ".join(child.name for child in argument.children)
-    return UserError("", given, "names a section", f"did you mean {near}?" if near else f"its settings are {settings}")
 
 
 def _kinds(hint: Any) -> tuple[Any, ...]:
