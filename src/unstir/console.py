@@ -6,7 +6,6 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from datetime import timedelta
-from functools import partial
 from pathlib import Path
 from typing import Any, Self
 
@@ -17,7 +16,6 @@ from rich.progress import (
     Progress,
     ProgressColumn,
     Task,
-    TaskID,
     TextColumn,
     TimeElapsedColumn,
     TimeRemainingColumn,
@@ -48,7 +46,8 @@ class _Note(ProgressColumn):
     def render(self, task: Task) -> Text:
         notes: tuple[str, ...] = task.fields["notes"]
         console, others = self._shown.console, [column for column in self._shown.columns if column is not self]
-        room = console.width - sum(1 + max(map(partial(self._width, column), self._shown.tasks)) for column in others)
+        rows = [row for row in self._shown.tasks if row.visible]
+        room = console.width - sum(1 + max(self._width(column, row) for row in rows) for column in others)
         return Text(next((note for note in notes if len(note) <= room), ""), no_wrap=True)
 
     def _width(self, column: str | ProgressColumn, task: Task) -> int:
@@ -169,7 +168,7 @@ class TrainingDisplay(Observer):
         self._console = stderr()
         self._progress = bars(self._console)
         self._training = self._progress.add_task("training", total=None, unit="steps", notes=(), left=self._left)
-        self._second: TaskID | None = None
+        self._second = self._progress.add_task("", visible=False, unit="steps", notes=())
         self._lines = _Lines(self._console)
         self._shape = self._doing = self._note = ""
         self._batch, self._step, self._length, self._noted = 1, 0, 0, 0
@@ -251,13 +250,8 @@ class TrainingDisplay(Observer):
         """Show a second bar while a snapshot is taken."""
         self._doing = f"{what} {done} of {total}"
         self._pace.pause()
-        if self._second is None:
-            self._second = self._progress.add_task(what, total=total, unit="steps", notes=())
-        self._progress.update(self._second, completed=done)
+        self._progress.update(self._second, description=what, completed=done, total=total, visible=done < total)
         self._lines.speak(self.line, SILENT_SECONDS)
-        if done == total:
-            self._progress.remove_task(self._second)
-            self._second = None
 
     def grid(self, step: int, file: Path) -> None:
         """Say where the first grid of a new run is, and with it all that follow."""
