@@ -4,8 +4,7 @@ import pytest
 
 from refusals import refusing
 from unstir.runs.config import steps_in
-from unstir.runs.folder import check_free
-from unstir.runs.run import run_and_step
+from unstir.runs.run import check_free, run_and_step
 from unstir.runs.sections import TrainConfig
 from unstir.runs.synonyms import by_word
 

@@ -22,7 +22,7 @@ from unstir.errors import UserError
 from unstir.generate.folder import SETTINGS, classes_in, settings_in
 from unstir.progress import counted
 from unstir.runs.card import Labels
-from unstir.runs.folder import is_run
+from unstir.runs.run import is_run
 
 logger = logging.getLogger(__name__)
 

@@ -2,7 +2,7 @@
 
 The format is safetensors, so that reading a file never runs it. Its metadata holds three entries: "unstir", canonical
 JSON of everything that is not a tensor, "sha256", a hash over that JSON and every tensor's name, dtype, shape and
-bytes, and "text_sha256", one over the JSON alone, so that `RunFolder` reads settings without the tensors. The
+bytes, and "text_sha256", one over the JSON alone, so that `Run` reads settings without the tensors. The
 content is hashed rather than the file, because safetensors orders its metadata at random.
 
 Two kinds exist. A *full* file (checkpoints/) has all that training needs to continue bit for bit: "model.", "ema.",

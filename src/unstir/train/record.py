@@ -25,9 +25,8 @@ from unstir.pixels import to_uint8
 from unstir.progress import counted
 from unstir.runs import checkpoint, lines, resources
 from unstir.runs.files import replacing
-from unstir.runs.folder import is_run
 from unstir.runs.model import Model
-from unstir.runs.run import Run, model_in_training
+from unstir.runs.run import Run, is_run, model_in_training
 from unstir.runs.timetable import grid_file
 from unstir.train import parallel
 from unstir.train.observer import Observer, Stop
