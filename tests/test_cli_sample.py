@@ -8,7 +8,7 @@ from pydantic_core import SchemaError
 
 import unstir
 from unstir.generate import sampling
-from unstir.runs.lines import decode, encode
+from unstir.runs.files import decode, encode
 from unstir.runs.sidecar import RECORD
 
 LEARNED = {"diffusion__learned_variance": True, "loss__objective": "hybrid"}

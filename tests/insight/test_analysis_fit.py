@@ -13,7 +13,7 @@ import runs
 from runs import STEPS, advice, by_name, evaluation, examined, facts, held_out
 from unstir.insight.gather import likelihoods
 from unstir.metrics.figures import figure_effect
-from unstir.runs import lines
+from unstir.runs import files
 
 
 def bound(bits, samples=299, **other):
@@ -101,7 +101,7 @@ def test_likelihoods_of_weights_left_behind_are_not_gathered(tmp_path):
     folder.mkdir()
     run = SimpleNamespace(path=tmp_path)
     rest = {"prior": 0.001, "decoder": 0.5, "times": [2], "curve": [0.1], "total": [0.6]}
-    write = lambda name, value: (folder / f"{name}.json").write_text(lines.encode({**value, **rest}))
+    write = lambda name, value: (folder / f"{name}.json").write_text(files.encode({**value, **rest}))
     for split in ("held_out", "train"):
         write(f"old-{split}", bound(5.0, step=500, split=split))
     assert likelihoods(run, since=STEPS) == {}

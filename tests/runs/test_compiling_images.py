@@ -67,7 +67,7 @@ def test_a_folder_of_something_else_is_refused_before_anything_is_compiled(train
 
 
 def _without(settings, key):
-    from unstir.runs.lines import decode, encode
+    from unstir.runs.files import decode, encode
 
     values = decode(settings.read_bytes())
     del values[key]

@@ -27,8 +27,17 @@ from unstir.progress import counter, counting
 from unstir.runs import sidecar
 from unstir.runs.build import Compile, check_compile
 from unstir.runs.config import Config
-from unstir.runs.files import is_count, is_text, make_folder, remove_partials, staging, write_text, writing
-from unstir.runs.lines import decode, encode
+from unstir.runs.files import (
+    decode,
+    encode,
+    is_count,
+    is_text,
+    make_folder,
+    remove_partials,
+    staging,
+    write_text,
+    writing,
+)
 from unstir.runs.model import Model
 from unstir.runs.toml import to_dict
 

@@ -13,8 +13,7 @@ from torch import Tensor
 from unstir.data.classes import class_number
 from unstir.errors import UserError
 from unstir.pictures.caption import of_class
-from unstir.runs.files import check, check_format, is_count, is_text, write_text
-from unstir.runs.lines import decode, encode
+from unstir.runs.files import check, check_format, decode, encode, is_count, is_text, write_text
 
 FORMAT = 7
 """Of the run folder: grows when any of its files but the checkpoints, which have a number of their own, changes."""

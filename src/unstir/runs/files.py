@@ -1,15 +1,18 @@
 """Files that are whole or absent: written under a temporary name, synced, renamed, and the rename synced too.
 
-What is read from them is checked for its kind here too, so that no reader meets text where it computes.
+Files of one JSON object carry a checksum. What is read from any of them is checked for its kind, so that no reader
+meets text where it computes.
 """
 
 import errno
 import glob
+import json
 import math
 import os
 import secrets
 import shutil
 import tempfile
+import zlib
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -184,6 +187,45 @@ def check_file(path: Path, key: str) -> None:
     if path.is_dir():
         raise UserError(key, path, "is a folder", "name a file in it")
     check_writable(path.parent, key)
+
+
+CHECKSUM = "crc32"
+"""The key of a CRC-32 over the object's canonical JSON (sorted keys)."""
+
+
+def encode(values: Mapping[str, Any], indent: int | None = None) -> str:
+    """An object as the JSON text of a file, with its checksum."""
+    return json.dumps({**values, CHECKSUM: _checksum(values)}, indent=indent)
+
+
+def decode(text: bytes | str) -> dict[str, Any]:
+    """The object in what `encode` wrote, without its checksum. Raises ValueError with the reason for anything else."""
+    values = parsed(text)
+    checksum = values.pop(CHECKSUM, None)
+    if checksum is None:
+        raise ValueError("it has no checksum")
+    try:
+        wanted = _checksum(values)
+    except RecursionError:  # writing nests a little less deeply than reading
+        raise ValueError("it is nested too deeply") from None
+    if checksum != wanted:
+        raise ValueError("its checksum does not match")
+    return values
+
+
+def parsed(text: bytes | str) -> dict[str, Any]:
+    """The JSON object in a text; ValueError for anything else."""
+    try:
+        values = json.loads(text)
+    except (ValueError, RecursionError):
+        raise ValueError("it is not JSON") from None
+    if not isinstance(values, dict):
+        raise ValueError("it is no JSON object")
+    return values
+
+
+def _checksum(values: Mapping[str, Any]) -> str:
+    return f"{zlib.crc32(json.dumps(values, sort_keys=True).encode()):08x}"
 
 
 MOST = 1 << 53  # whole numbers below it are exact as floats too
