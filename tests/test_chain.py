@@ -17,7 +17,8 @@ from refusals import refusing
 from unstir.chain import DEFAULTS, OPTIONS, SAMPLERS, Chain, Cost, SpacingName, compared, title
 from unstir.diffusion.samplers import function_of
 from unstir.errors import UserError
-from unstir.runs.config import MAY_CHANGE, GridConfig
+from unstir.runs.config import MAY_CHANGE
+from unstir.runs.sections import GridConfig
 from unstir.theory.schedule import SPACINGS, linear, zero_terminal_snr
 
 FUNCTION = '''"""A sampler that trembles."""

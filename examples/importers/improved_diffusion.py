@@ -24,7 +24,7 @@ from unstir.interop.importing import make_run
 from unstir.interop.weights import read_weights
 from unstir.nn.blocks import sinusoids
 from unstir.nn.config import UNetConfig
-from unstir.runs.config import DiffusionConfig
+from unstir.runs.sections import DiffusionConfig
 
 SCALED = 1000  # the times that the network is given lie below it, whatever T
 KINDS = {"in_layers.0.weight": "blocks", "qkv.weight": "attentions", "op.weight": "resize", "conv.weight": "resize"}

@@ -10,7 +10,8 @@ from unstir.insight.checks_learning import HIGHEST, rates
 from unstir.insight.doctor import CHECKS, diagnose
 from unstir.insight.findings import EXPLAINS, OF_SAMPLES, Finding, causes, explained
 from unstir.runs import recipes
-from unstir.runs.config import Config, TrainConfig
+from unstir.runs.config import Config
+from unstir.runs.sections import TrainConfig
 from unstir.runs.toml import from_dict, to_dict
 
 pytest_plugins = ["spoiled"]

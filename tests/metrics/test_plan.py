@@ -21,7 +21,8 @@ from unstir.metrics.features import Network, Trust
 from unstir.metrics.plan import Plan, check, held_out_like, judge, search_copies
 from unstir.metrics.request import EvaluationRequest
 from unstir.runs import build
-from unstir.runs.config import DiffusionConfig, Kind
+from unstir.runs.config import Kind
+from unstir.runs.sections import DiffusionConfig
 
 
 class Clock:

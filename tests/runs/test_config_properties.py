@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from unstir.errors import UserError
 from unstir.nn.config import ModelConfig
-from unstir.runs.config import Config, GridConfig, LossConfig, TrainConfig
+from unstir.runs.config import Config
+from unstir.runs.sections import GridConfig, LossConfig, TrainConfig
 from unstir.runs.timetable import ema_decay
 from unstir.runs.toml import flat, from_dict, read, to_dict, to_toml
 from unstir.train.state import update_average

@@ -3,8 +3,9 @@
 import pytest
 
 from refusals import refusing
-from unstir.runs.config import TrainConfig, steps_in
+from unstir.runs.config import steps_in
 from unstir.runs.run import check_free, run_and_step
+from unstir.runs.sections import TrainConfig
 from unstir.runs.synonyms import by_word
 
 

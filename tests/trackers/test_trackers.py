@@ -19,8 +19,8 @@ from together import together
 from unstir.errors import UserError
 from unstir.interop.published import public
 from unstir.runs import checkpoint
-from unstir.runs.config import TRACKERS, LogConfig
 from unstir.runs.run import Run
+from unstir.runs.sections import TRACKERS, LogConfig
 from unstir.runs.timetable import snapshots
 from unstir.train.launch import train_run
 from unstir.train.observer import Observer

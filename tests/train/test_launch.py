@@ -13,7 +13,7 @@ from conftest import tiny_config
 from refusals import refusing
 from unstir.data import pack
 from unstir.errors import UserError
-from unstir.runs.config import DataConfig
+from unstir.runs.sections import DataConfig
 from unstir.train import launch
 from unstir.train.launch import check_sides, open_run, store_path
 

@@ -8,7 +8,7 @@ import torch
 
 from planting import Elsewhere
 from unstir.nn.unet import UNet
-from unstir.runs.config import TrainConfig
+from unstir.runs.sections import TrainConfig
 from unstir.train import optimizer as optimizers
 from unstir.train.optimizer import Muon, make_optimizer, matrices, orthogonalised
 from unstir.train.trainer import Trainer

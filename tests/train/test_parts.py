@@ -12,8 +12,8 @@ from planting import Elsewhere
 from refusals import refusing
 from unstir.runs import checkpoint, recipes
 from unstir.runs.card import DataCard
-from unstir.runs.config import TrainConfig
 from unstir.runs.run import Run
+from unstir.runs.sections import TrainConfig
 from unstir.runs.timetable import all_snapshots, ema_decay, grid_file, learning_rates, newest_grid, snapshots
 from unstir.train import trainer
 from unstir.train.levers import Batches

@@ -9,7 +9,8 @@ import torch
 from unstir.data import Store
 from unstir.runs import checkpoint
 from unstir.runs.checkpoint import DamagedError
-from unstir.runs.config import Config, LossConfig, TrainConfig
+from unstir.runs.config import Config
+from unstir.runs.sections import LossConfig, TrainConfig
 from unstir.theory.averages import WIDTHS, decay
 from unstir.train import launch, levers, record
 from unstir.train.observer import Stop

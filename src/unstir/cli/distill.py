@@ -7,7 +7,7 @@ from pydantic.dataclasses import dataclass
 from unstir.cli.app import app, show
 from unstir.cli.options import FLAT, RunFolder
 from unstir.jobs.place import place, torchrun_group
-from unstir.runs.config import STRICT, Positive, PositiveSpan
+from unstir.runs.sections import STRICT, Positive, PositiveSpan
 
 
 @FLAT

@@ -11,7 +11,8 @@ from unstir.cli.train_help import FORMATTER
 from unstir.errors import KeptSettingsError, UserError
 from unstir.jobs.place import place, torchrun_group
 from unstir.runs import recipes, toml
-from unstir.runs.config import MAY_CHANGE, STRICT, Config
+from unstir.runs.config import MAY_CHANGE, Config
+from unstir.runs.sections import STRICT
 
 if TYPE_CHECKING:
     from unstir.runs.run import Run  # which loads torch

@@ -25,10 +25,10 @@ from unstir.libraries import library
 from unstir.nn.unet import UNet
 from unstir.runs import build, checkpoint
 from unstir.runs.checkpoint import Checkpoint, environment
-from unstir.runs.config import DiffusionConfig
 from unstir.runs.files import write_text, writing
 from unstir.runs.model import Model
 from unstir.runs.run import Run
+from unstir.runs.sections import DiffusionConfig
 from unstir.runs.toml import to_dict
 
 Target = Literal["diffusers", "onnx", "safetensors"]

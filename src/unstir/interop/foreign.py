@@ -11,7 +11,7 @@ from torch import Tensor
 from unstir.chain import Chain
 from unstir.errors import UserError
 from unstir.nn.config import UNetConfig
-from unstir.runs.config import DiffusionConfig
+from unstir.runs.sections import DiffusionConfig
 
 # In a name: what it holds is an average of weights; "remapped" says no such thing, "modelEMA" does.
 AVERAGE = re.compile("(?<![a-z])ema|ema(?![a-z])|averag|avg", re.IGNORECASE)

@@ -19,8 +19,9 @@ from unstir.nn.config import ModelConfig
 from unstir.runs import build, checkpoint
 from unstir.runs.card import NAME, DataCard
 from unstir.runs.checkpoint import Checkpoint
-from unstir.runs.config import Config, DataConfig, GridConfig, LossConfig, TrainConfig
+from unstir.runs.config import Config
 from unstir.runs.run import Run, is_run, misfits
+from unstir.runs.sections import DataConfig, GridConfig, LossConfig, TrainConfig
 from unstir.runs.toml import to_dict
 
 FILES = ".pt", ".pth", ".ckpt", ".bin", ".safetensors", ".onnx"  # how files of weights end, and no model of the Hub

@@ -22,7 +22,7 @@ from unstir.chain import Chain
 from unstir.errors import UserError
 from unstir.interop.foreign import Asked, Foreign, assumed, located, without_prefix
 from unstir.nn.config import UNetConfig
-from unstir.runs.config import DiffusionConfig
+from unstir.runs.sections import DiffusionConfig
 
 MARK = "time_embedding.timembedding.0.weight"
 """The tensor by which such a checkpoint is known."""

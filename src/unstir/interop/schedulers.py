@@ -14,7 +14,7 @@ from unstir.chain import Chain
 from unstir.errors import UserError, short
 from unstir.interop.foreign import known_setting
 from unstir.runs import build
-from unstir.runs.config import DiffusionConfig
+from unstir.runs.sections import DiffusionConfig
 
 PREDICTS = {"eps": "epsilon", "x0": "sample", "v": "v_prediction"}
 SPACINGS = ("trailing", "leading", "linspace")  # that diffusers has too

@@ -27,7 +27,8 @@ from unstir.nn import own
 from unstir.nn.config import ModelConfig
 from unstir.nn.unet import UNet, flops
 from unstir.randomness import Key, derive_seed
-from unstir.runs.config import Config, DiffusionConfig
+from unstir.runs.config import Config
+from unstir.runs.sections import DiffusionConfig
 from unstir.theory.parameterization import PARAMETERIZATIONS
 from unstir.theory.process import Process
 from unstir.theory.schedule import SCHEDULES, NoiseSchedule, zero_terminal_snr

@@ -9,8 +9,9 @@ from dataclasses import replace
 from pathlib import Path
 
 from unstir.errors import KeptSettingsError, Remedy, UserError
-from unstir.runs.config import TrainConfig, log_spaced
+from unstir.runs.config import log_spaced
 from unstir.runs.run import Run
+from unstir.runs.sections import TrainConfig
 
 START = "start"  # the name of the snapshot of step 0, the untrained network
 

@@ -23,9 +23,10 @@ from unstir.group import Alone
 from unstir.progress import counted
 from unstir.runs import build, checkpoint, resources
 from unstir.runs.card import DataCard
-from unstir.runs.config import Config, DataConfig
+from unstir.runs.config import Config
 from unstir.runs.initial import check_initial, check_teacher, is_pinned, pinned
 from unstir.runs.run import Run, check_free, compare, is_run
+from unstir.runs.sections import DataConfig
 from unstir.runs.timetable import check_changed, newest_grid, settled
 from unstir.theory.parameterization import PARAMETERIZATIONS
 from unstir.train import parallel

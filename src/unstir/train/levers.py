@@ -2,7 +2,7 @@
 
 `Trainer.examples` draws what algorithm 1 of Ho et al. 2020 draws: images, times and noise. The levers of the config
 change these, one after the other; one that is off is not called, and a run with a teacher calls none. A lever may draw
-t and eps anew with the same key. A new one is a function, a line of `levers`, a setting in `runs/config.py` (named in
+t and eps anew with the same key. A new one is a function, a line of `levers`, a setting in `runs/sections.py` (named in
 `_NO_BOUND` too where it changes x_t or t), and a case in `tests/train/variety.py` and `test_resume.py`.
 
 `Batches` gives the images. The store's bytes are mapped or, on a GPU where they fit, resident; a batch is one gather,

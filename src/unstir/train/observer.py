@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from unstir.errors import UserError, printable
-from unstir.runs.config import TRACKERS
+from unstir.runs.sections import TRACKERS
 
 logger = logging.getLogger(__name__)
 

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from unstir.diffusion.arithmetic import rounds_products
-from unstir.runs.config import TrainConfig
+from unstir.runs.sections import TrainConfig
 
 MOMENTUM = 0.95
 ITERATIONS = 5

@@ -1,0 +1,325 @@
+"""The sections of a run's config: data, diffusion, loss, training, logging, checkpoints and grids, and their bounds.
+
+The sentence below each setting is its help on the command line.
+"""
+
+import re
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from pydantic import AfterValidator, ConfigDict, Field, model_validator
+from pydantic.dataclasses import dataclass
+
+from unstir.chain import Chain
+from unstir.errors import UserError, refusing
+
+TRACKERS = {"tensorboard": "unstir.trackers.tensorboard", "wandb": "unstir.trackers.wandb"}
+"""What log.to may name: the module of its class `Tracker`, an observer made of a run's folder, loaded when named."""
+
+if TYPE_CHECKING:
+    TrackerName = str
+else:
+    TrackerName = Literal[tuple(TRACKERS)]
+
+STRICT = ConfigDict(extra="forbid", validate_default=True, allow_inf_nan=False)
+SPAN = re.compile(r"(\d+)\s*(step|epoch|image)s?")
+MOST_DIGITS = 12
+MOST = 1_000_000  # the greatest of most counts: beyond what any machine holds, and far below what overflows
+MOST_FLOAT = 1e12  # the greatest of most numbers: products of a few such still are finite in single precision
+
+
+def _normal_span(text: str) -> str:
+    match = SPAN.fullmatch(text.strip())
+    if match is None and re.fullmatch(r"\d{1,12}", number := text.strip()):
+        raise ValueError(f'must have a unit: "{number} steps", "{number} epochs" or "{number} images"')
+    if match is None and text.strip().startswith("-"):
+        raise ValueError('must not be negative, but a whole number and a unit, such as "5000 steps" or "20 epochs"')
+    if match is None:
+        raise ValueError('must be a whole number and a unit, such as "5000 steps", "20 epochs" or "1000000 images"')
+    if len(match[1].lstrip("0")) > MOST_DIGITS:
+        raise ValueError(f"is beyond 10^{MOST_DIGITS}: the longest trainings saw some 10^10 images; give a shorter one")
+    count, unit = int(match[1]), match[2] if int(match[1]) else "step"
+    return f"{count} {unit}" + ("" if count == 1 else "s")
+
+
+def _positive_span(text: str) -> str:
+    if text == "0 steps":
+        raise ValueError('must be more than nothing, such as "1 epoch"')
+    return text
+
+
+def _grey_or_rgb(channels: int) -> int:
+    if channels not in (1, 3):
+        raise ValueError("must be 1 (grey) or 3 (RGB)")
+    return channels
+
+
+Span = Annotated[str, AfterValidator(_normal_span)]
+PositiveSpan = Annotated[Span, AfterValidator(_positive_span)]
+Fraction = Annotated[float, Field(ge=0, lt=1)]
+Positive = Annotated[float, Field(gt=0, le=MOST_FLOAT, allow_inf_nan=False)]
+Epsilon = Annotated[float, Field(gt=0, le=1)]
+Count = Annotated[int, Field(ge=1, le=MOST)]
+Channels = Annotated[int, AfterValidator(_grey_or_rgb)]
+Ints = tuple[Annotated[int, Field(ge=0, le=MOST)], ...]
+
+
+@refusing
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class DataConfig:
+    """Which images."""
+
+    source: str = "mnist"
+    """mnist or digits (in the package), cifar10 (downloaded), a folder, zip or store, or a form of docs/data.md."""
+    store: str = ""
+    """Folder of the packed store; empty: data/NAME below the current folder."""
+    size: Annotated[int, Field(ge=0, le=4096)] = 0
+    """Side in pixels to which images are resized and cropped at the centre; 0: keep their one common size."""
+    channels: Channels = 3
+    """1 grey, 3 RGB."""
+    held_out: Fraction | None = None
+    """Fraction kept out of training where the source has no split; by default 1/6 for digits, else 1/10."""
+    sha256: str = ""
+    """Expected SHA-256 of a source that is one file; for CIFAR-10 it replaces the official one."""
+    flip: bool = False
+    """Mirror each training image with probability 1/2, drawn anew at each step."""
+
+
+@refusing
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class DiffusionConfig:
+    """The forward process and what the network predicts."""
+
+    schedule: Literal["linear", "cosine", "sigmoid"] = "linear"
+    """How the signal fades."""
+    T: Annotated[int, Field(ge=2, le=100_000)] = 1000
+    """Steps of the forward process."""
+    beta_1: Annotated[float, Field(gt=0, lt=1)] = 1e-4
+    """First variance of the linear schedule; it is not scaled with T."""
+    beta_T: Annotated[float, Field(gt=0, lt=1)] = 0.02
+    """Last variance of the linear schedule; it is not scaled with T."""
+    zero_terminal_snr: bool = False
+    """Shift the schedule so that x_T holds no signal at all; needs predict v or x0."""
+    predict: Literal["eps", "x0", "v"] = "eps"
+    """What the network outputs: the noise, the image, or the velocity."""
+    learned_variance: bool = False
+    """Let the network also predict the variance of each reverse step; needs loss.objective hybrid or vlb."""
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "DiffusionConfig":
+        first, last = self.beta_1, self.beta_T
+        if first > last:
+            falls = f"exceeds beta_T={last}, but noise grows along the chain"
+            raise UserError("beta_1", first, falls, {"beta_1": last, "beta_T": first})
+        if self.zero_terminal_snr and self.predict == "eps":
+            raise UserError(
+                "predict", "eps", "is undefined with zero_terminal_snr", ({"predict": "v"}, {"predict": "x0"})
+            )
+        return self
+
+
+@refusing
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class TrainConfig:
+    """How the network learns."""
+
+    length: PositiveSpan = "100 epochs"
+    """How long to train, such as "20 epochs", "5000 steps" or "1000000 images"."""
+    batch_size: Count = 128
+    """Images per optimiser step, over all devices. The last partial batch of an epoch is dropped."""
+    micro_batch: Annotated[int, Field(ge=0, le=MOST)] = 0
+    """Images that a device computes at once; 0: the whole batch, or as much of it as fits when the run begins."""
+    activation_checkpointing: Annotated[int, Field(ge=0, le=13)] = 0
+    """Number of levels, from full resolution down, that the backward pass recomputes: less memory, more time."""
+    optimizer: Literal["adam", "adamw", "muon"] = "adam"
+    """Adam, AdamW with decoupled weight decay, or Muon for the matrices and convolutions with AdamW for the rest."""
+    lr: Positive = 2e-4
+    """Peak of the learning rate, after the warm-up."""
+    weight_decay: Annotated[float, Field(ge=0, le=MOST_FLOAT)] = 0.0
+    """Weight decay of AdamW and Muon."""
+    beta1: Fraction = 0.9
+    """Adam's decay of the mean gradient."""
+    beta2: Fraction = 0.999
+    """Adam's decay of the mean squared gradient."""
+    adam_eps: Epsilon = 1e-8
+    """Adam's epsilon."""
+    warmup: Span = "5000 steps"
+    """Length of the linear warm-up."""
+    warmup_start: Annotated[float, Field(ge=0, le=1)] = 0.0
+    """Rate at which the warm-up begins, as a fraction of lr."""
+    lr_schedule: Literal["constant", "cosine", "wsd"] = "constant"
+    """The rate after the warm-up: constant, half a cosine, or (wsd) constant with a linear fall at the end."""
+    lr_period: Span = "0 steps"
+    """Length of the cosine's fall (0: the rest of the run), or of the fall of wsd (0: a fifth of the run)."""
+    lr_every: Literal["step", "epoch"] = "step"
+    """Whether the learning rate changes at each step or at each epoch."""
+    clip: Annotated[float, Field(ge=0, le=MOST_FLOAT)] = 1.0
+    """Largest norm of the gradient; 0: no clipping."""
+    loss_scale: Positive = 1.0
+    """Factor on the loss that is minimised; it matters to clip and adam_eps. The logged loss leaves it out."""
+    ema_decay: Fraction = 0.9999
+    """Decay of the exponential moving average of the weights; 0: no average, so raw weights are sampled."""
+    ema_warmup: bool = True
+    """Start the average fast: the decay of update n = 1, 2, ... is at most n / (9 + n)."""
+    power_ema: bool = False
+    """Also save two power-function averages at each snapshot; --ema-width then chooses an average after training."""
+    dtype: Literal["auto", "float32", "bfloat16"] = "auto"
+    """Arithmetic inside the network; auto: bfloat16 where the device has it. Weights stay float32."""
+    compile: Literal["no", "yes", "graphs"] = "no"
+    """Compile the network with torch.compile; graphs also records CUDA graphs on a GPU."""
+    device: str = "auto"
+    """"auto", "cpu", "cuda", "cuda:1" or "mps"."""
+    label_dropout: Fraction = 0.0
+    """Share of images whose label is hidden from the network, for classifier-free guidance; 0.1 is usual."""
+    augment: Fraction = 0.0
+    """Probability of scaling, rotating or moving a training image; samples are not augmented. 0.12 is usual."""
+    init: str = ""
+    """Source of the initial weights: a run (its newest weights), RUN@STEP, or a file of weights; empty: random."""
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "TrainConfig":
+        if self.micro_batch > (size := self.batch_size):
+            raise UserError("micro_batch", self.micro_batch, f"exceeds batch_size={size}", {"micro_batch": size})
+        if self.weight_decay and self.optimizer == "adam":
+            remedies = {"optimizer": "adamw"}, {"weight_decay": 0.0}
+            raise UserError("weight_decay", self.weight_decay, 'has no effect with optimizer="adam"', remedies)
+        return self
+
+
+@refusing
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class LossConfig:
+    """What is minimised."""
+
+    objective: Literal["simple", "hybrid", "vlb", "consistency"] = "simple"
+    """simple is the squared error, vlb the variational bound, hybrid both, to train a learned variance. consistency is
+    the error of the ends of paths; unstir distill sets it."""
+    weighting: Literal["simple", "min_snr", "truncated_snr", "p2"] = "simple"
+    """Weight of the squared error at each time: equal (simple), or a function of the signal-to-noise ratio."""
+    min_snr_gamma: Positive = 5.0
+    """gamma of min_snr."""
+    p2_gamma: Annotated[float, Field(gt=0, le=100)] = 1.0
+    """gamma of p2."""
+    p2_k: Positive = 1.0
+    """k of p2."""
+    vlb_weight: Positive = 0.001
+    """Factor of the bound, in bits per dimension, in the hybrid."""
+    teacher: Literal["eps", "x0", "v"] = "v"
+    """What the teacher of consistency predicts: the noise, the image, or the velocity."""
+    times: Literal["uniform", "importance", "laplace", "normal"] = "uniform"
+    """How times are drawn: uniformly, by their recent losses (importance, for vlb), or by a density of the log-SNR."""
+    times_mean: Annotated[float, Field(ge=-100, le=100)] = 0.0
+    """Centre of the laplace or normal density, a log-SNR in nats; at 0 signal and noise are equally strong."""
+    times_scale: Annotated[float, Field(ge=0.01, le=100)] = 1.0
+    """Scale of the laplace density or std of the normal one, in nats of log-SNR; 0.5 is usual for laplace."""
+    input_perturbation: Annotated[float, Field(ge=0, le=10)] = 0.0
+    """Extra noise in x_t that the target leaves out, as a fraction of x_t's own noise (Ning et al. 2023: 0.1)."""
+    noise_choices: Annotated[int, Field(ge=1, le=64)] = 1
+    """Number of noises drawn for an image; the nearest is used (immiscible diffusion). 1: ordinary training."""
+
+    @property
+    def is_simple(self) -> bool:
+        """Whether the squared error itself is minimised."""
+        return self.objective == "simple" and self.weighting == "simple"
+
+    @property
+    def has_bound(self) -> bool:
+        """Whether the variational bound is a part of what is minimised."""
+        return self.objective in ("hybrid", "vlb")
+
+    @property
+    def without_bound(self) -> dict[str, Any]:
+        """The settings by which the variational bound would not be one, with values by which it is."""
+        default = {key: getattr(LossConfig, key) for key in (*_NO_BOUND, "times_mean", "times_scale")}
+        return {key: value for key, value in default.items() if getattr(self, key) not in (value, "importance")}
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "LossConfig":
+        if self.objective in ("vlb", "consistency") and self.weighting != "simple":
+            weighs = f'weighs the squared error, which objective="{self.objective}" does not use'
+            remedies = {"weighting": "simple", **self.without_bound}, {"objective": "simple"}
+            raise UserError("weighting", self.weighting, weighs, remedies)
+        for key, (name, needs) in _ONLY_WITH.items():
+            if getattr(self, name) not in needs and getattr(self, key) != getattr(LossConfig, key):
+                without, either = f'has no effect without {name}="{needs[0]}"', {name: needs[0]}
+                raise UserError(key, getattr(self, key), without, (either, {key: getattr(LossConfig, key)}))
+        for key in _NO_BOUND:
+            value = getattr(self, key)
+            if self.objective == "consistency" and value != getattr(LossConfig, key):
+                plain = {key: getattr(LossConfig, key), **self.without_bound}
+                raise UserError(key, value, 'has no effect with objective="consistency"', plain)
+            if self.has_bound and key in (plain := self.without_bound):
+                weighed = (plain | {"times": "importance"},) * (key == "times")
+                recipe = ("begin with the recipe digits-hybrid",) * (self.objective == "hybrid")
+                no_bound = f'is not of the bound that objective="{self.objective}" minimises'
+                raise UserError(key, value, no_bound, (plain, *weighed, *recipe))
+        return self
+
+
+_ONLY_WITH = {
+    "min_snr_gamma": ("weighting", ("min_snr",)),
+    "p2_gamma": ("weighting", ("p2",)),
+    "p2_k": ("weighting", ("p2",)),
+    "vlb_weight": ("objective", ("hybrid",)),
+    "teacher": ("objective", ("consistency",)),
+    "times_mean": ("times", ("laplace", "normal")),
+    "times_scale": ("times", ("laplace", "normal")),
+}
+"""Settings of a loss that have an effect with some values of another setting alone: that one, and these values."""
+_NO_BOUND = ("times", "input_perturbation", "noise_choices")
+"""Settings that draw another x_t, or other times, than those of the bound (importance sampling weighs them).
+
+A distilled run, which learns from paths, has no use for them either.
+"""
+
+
+@refusing
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class LogConfig:
+    """What is logged: metrics.jsonl, and held_out.jsonl at each snapshot."""
+
+    every: PositiveSpan = "50 steps"
+    """Interval between lines of metrics, which are means over the steps since the last line."""
+    to: tuple[TrackerName, ...] = ()
+    """Trackers that also show the run: tensorboard (in RUN/tensorboard), wandb (Weights & Biases, on its server)."""
+    held_out_images: Annotated[int, Field(ge=0, le=MOST)] = 128
+    """Number of training images, and of held-out ones, whose loss is measured at each snapshot; 0: none."""
+    held_out_times: Annotated[int, Field(ge=1, le=100_000)] = 10
+    """Number of times at which it is measured, the middles of equal parts of 1..T; at most T."""
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "LogConfig":
+        if self.held_out_images == 1:
+            remedies = {"held_out_images": 2}, {"held_out_images": 0}
+            raise UserError("held_out_images", 1, "gives a mean without its error", remedies)
+        if twice := next((name for name in self.to if self.to.count(name) > 1), ""):
+            raise UserError("to", self.to, f"names {twice} twice", "once is enough")
+        return self
+
+
+@refusing
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class CheckpointConfig:
+    """What is kept to continue from."""
+
+    every: PositiveSpan = "1 epoch"
+    """Interval between checkpoints, which hold everything needed to continue."""
+    keep: Count = 2
+    """Number of checkpoints to keep, the newest."""
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class _Snapshots:
+    epochs: Ints = ()
+    """Epochs after which grids are drawn, counted from 0; empty: log-spaced. The last step always has one."""
+    log_spaced: Annotated[int, Field(ge=0, le=100)] = 6
+    """Number of log-spaced snapshots where epochs is empty."""
+    num: Annotated[int, Field(ge=1, le=10_000)] = 64
+    """Images in a grid."""
+    nrow: Count = 8
+    """Images per row."""
+
+
+@refusing
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class GridConfig(Chain, _Snapshots):
+    """The grids drawn at snapshots, always from the same noise, and the slim weight files kept with them."""
