@@ -9,7 +9,8 @@ import pytest
 
 from unstir.errors import KeptSettingsError, UserError
 from unstir.runs import card, checkpoint
-from unstir.runs.run import Run, compare
+from unstir.runs.run import Run
+from unstir.runs.toml import changes
 from unstir.train.trainer import Trainer
 
 EDITS = {"diffusion.beta_T": "0.2", "diffusion.predict": '"v"', "model.heads": "2", "train.lr": "0.1", "seed": "7"}
@@ -117,5 +118,5 @@ def test_a_setting_that_a_run_keeps_is_named_with_what_was_asked(trained):
     run, _ = trained()
     asked = dataclasses.replace(run.config, recipe="", seed=run.config.seed + 1)
     with pytest.raises(KeptSettingsError) as refused:
-        compare(run.config, asked)
+        changes(run.config, asked)
     assert refused.value.keys == ("seed",) and refused.value.given == asked.seed

@@ -38,7 +38,7 @@ class Foreign:
     named: Mapping[str, str] = field(default_factory=dict)
 
     def in_their_names(self, wrong: str) -> str:
-        """A phrase of `run.misfits`, which begins with a tensor of ours, with its name in the source."""
+        """A phrase of `checkpoint.misfits`, which begins with a tensor of ours, with its name in the source."""
         name, _, rest = wrong.partition(" ")
         return f"{self.named[name]} {rest} (here {name})" if name in self.named else wrong
 

@@ -18,9 +18,9 @@ from unstir.interop.foreign import Asked, Foreign, located
 from unstir.nn.config import ModelConfig
 from unstir.runs import build, checkpoint
 from unstir.runs.card import NAME, DataCard
-from unstir.runs.checkpoint import Checkpoint
+from unstir.runs.checkpoint import Checkpoint, misfits
 from unstir.runs.config import Config
-from unstir.runs.run import Run, is_run, misfits
+from unstir.runs.run import Run, is_run
 from unstir.runs.sections import DataConfig, GridConfig, LossConfig, TrainConfig
 from unstir.runs.toml import to_dict
 

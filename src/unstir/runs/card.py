@@ -27,7 +27,7 @@ MOST_SHARES = 1 << 30  # the greatest sum of shares: their products with the fra
 @dataclass(frozen=True)
 class DataCard:
     """What a run remembers of its data: image shape (C, H, W), class names, counts by split, the content's hash, and
-    the identity of the ``run`` itself (`folder.identity`), "" of data that is no run's.
+    the identity of the ``run`` itself (`toml.identity`), "" of data that is no run's.
     """
 
     shape: tuple[int, int, int]

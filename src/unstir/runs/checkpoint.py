@@ -201,6 +201,30 @@ def keep_last(folder: Path, keep: int) -> None:
         path.unlink(missing_ok=True)
 
 
+def weights_of(found: Checkpoint, ema: bool) -> dict[str, Tensor]:
+    """The weights to sample from in a checkpoint: averaged if asked and there; UserError for raw ones that are not."""
+    if found.kind == "slim":
+        if found.ema and not ema:
+            other = {"ema": True}, "choose a step of checkpoints/"
+            raise UserError("ema", False, f"finds averages alone at step {found.step}", other)
+        return found.part("model")
+    return (found.part("ema") if ema else {}) or found.part("model")
+
+
+def misfits(own: Mapping[str, Tensor], weights: Mapping[str, Tensor]) -> list[str]:
+    """What keeps weights from being those of a network that has ``own``, a phrase a tensor; empty where they fit."""
+    wrong = [f"{name} is missing" for name in own if name not in weights]
+    wrong += [f"{name} is unknown" for name in weights if name not in own]
+    wrong += [
+        f"{name} is {list(weights[name].shape)}, the network's is {list(own[name].shape)}"
+        for name in own
+        if name in weights and weights[name].shape != own[name].shape
+    ]
+    return wrong + [
+        f"{name} is {t.dtype}, not floating point" for name, t in weights.items() if not t.is_floating_point()
+    ]
+
+
 def _canonical(checkpoint: Checkpoint) -> str:
     return json.dumps({"format": FORMAT, **{name: getattr(checkpoint, name) for name in FIELDS}}, sort_keys=True)
 

@@ -9,9 +9,9 @@ from torch import Tensor, nn
 from unstir.data.disk import refuse_onnx
 from unstir.errors import UserError
 from unstir.runs import build, checkpoint, toml
-from unstir.runs.checkpoint import Checkpoint
+from unstir.runs.checkpoint import Checkpoint, misfits, weights_of
 from unstir.runs.config import Config
-from unstir.runs.run import Run, misfits, run_and_step, weights_of
+from unstir.runs.run import Run, run_and_step
 
 MAY_BE_NEW = ("label.weight", "augment.weight")  # of networks with more inputs than others
 

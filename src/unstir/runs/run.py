@@ -14,7 +14,7 @@ curves.png          loss, gradient norm and learning rate; losses.png: those of 
 import hashlib
 import json
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from functools import cache
@@ -27,12 +27,12 @@ from torch import Tensor
 
 from unstir.chain import DEFAULTS, Chain
 from unstir.diffusion.denoiser import Denoiser
-from unstir.errors import KeptSettingsError, UserError, short
+from unstir.errors import UserError
 from unstir.locks import held
 from unstir.nn.config import UNET
 from unstir.runs import build, card, checkpoint, lines, toml
 from unstir.runs.card import DataCard, Labels
-from unstir.runs.checkpoint import Checkpoint, content_hash
+from unstir.runs.checkpoint import Checkpoint, content_hash, misfits, weights_of
 from unstir.runs.config import MAY_CHANGE, Config, steps_in
 from unstir.runs.files import PARTIAL, make_folder, remove_partials, write_text
 from unstir.runs.model import Model
@@ -57,7 +57,7 @@ class Run:
     def create(cls, config: Config, path: Path, data: DataCard) -> Self:
         """Make the folder of a new run. Raises UserError where ``path`` holds something else or cannot be written."""
         check_free(path)
-        run = cls(make_folder(path), config, replace(data, run=identity(config)))
+        run = cls(make_folder(path), config, replace(data, run=toml.identity(config)))
         card.save(path, run.data)
         run.save_config()  # last: a folder with a config is a run
         return run
@@ -291,12 +291,6 @@ def _config(folder: Path, run: str) -> Config:
     return toml.from_dict(saved, str(file))
 
 
-def identity(config: Config) -> str:
-    """SHA-256 (hex) of what a run keeps of its settings: weights of the same data and settings are of one run."""
-    kept = {key: value for key, value in toml.flat(config).items() if key not in (*MAY_CHANGE, "recipe")}
-    return hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()
-
-
 def _saved(folder: Path, run: str) -> dict[str, Any] | None:
     """The config in the newest file of the ``run``'s weights, as nested dicts; None where none can be read."""
     files = [path for part in ("checkpoints", "weights") for path in (folder / part).glob("step-*.safetensors")]
@@ -327,17 +321,6 @@ def run_and_step(text: str) -> tuple[str, int | None]:
 
 
 MOST_ERROR = 0.1  # of the profile of an average that is made of others, relative
-
-
-def compare(saved: Config, asked: Config) -> dict[str, Any]:
-    """What ``asked`` would change in a run, by dotted keys; KeptSettingsError for those that must not change."""
-    old, new = toml.flat(saved), toml.flat(asked)
-    changed = {key: new.get(key) for key in {**old, **new} if old.get(key) != new.get(key) and key != "recipe"}
-    if fixed := [key for key in changed if key not in MAY_CHANGE]:
-        kept = f"is {short(old.get(fixed[0]))} in the run, which keeps its settings"
-        remedy = dict.fromkeys(fixed), "start another run in another folder"
-        raise KeptSettingsError(tuple(fixed), new.get(fixed[0]), kept, remedy)
-    return changed
 
 
 def check_same(run: Run, found: Checkpoint) -> None:
@@ -406,16 +389,6 @@ def _of(run: Run) -> dict[str, Any]:
     }
 
 
-def weights_of(found: Checkpoint, ema: bool) -> dict[str, Tensor]:
-    """The weights to sample from in a checkpoint: averaged if asked and there; UserError for raw ones that are not."""
-    if found.kind == "slim":
-        if found.ema and not ema:
-            other = {"ema": True}, "choose a step of checkpoints/"
-            raise UserError("ema", False, f"finds averages alone at step {found.step}", other)
-        return found.part("model")
-    return (found.part("ema") if ema else {}) or found.part("model")
-
-
 def chosen_average(ema: bool, width: float | None) -> bool | float:
     """What `Run.model` takes as ``ema``, of an option for the average and one for its width; not both may be given."""
     if width is not None and not ema:
@@ -450,17 +423,3 @@ def _power_average(run: Run, found: Checkpoint, width: float) -> dict[str, Tenso
             for name, t in total.items():
                 t += share * part[name]
     return {name: t.to(own[name].dtype) for name, t in total.items()}
-
-
-def misfits(own: Mapping[str, Tensor], weights: Mapping[str, Tensor]) -> list[str]:
-    """What keeps weights from being those of a network that has ``own``, a phrase a tensor; empty where they fit."""
-    wrong = [f"{name} is missing" for name in own if name not in weights]
-    wrong += [f"{name} is unknown" for name in weights if name not in own]
-    wrong += [
-        f"{name} is {list(weights[name].shape)}, the network's is {list(own[name].shape)}"
-        for name in own
-        if name in weights and weights[name].shape != own[name].shape
-    ]
-    return wrong + [
-        f"{name} is {t.dtype}, not floating point" for name, t in weights.items() if not t.is_floating_point()
-    ]
