@@ -41,7 +41,7 @@ def test_errors_are_of_the_weights_that_are_there_at_every_time(monkeypatch, kin
         count=lambda split: 100, images=lambda split: images, labels=lambda split: torch.arange(100)
     )
 
-    def model_of(run, loaded, ema):
+    def model(loaded, ema):
         heard.append(ema)
         return SimpleNamespace(device=torch.device("cpu"), denoiser=None)
 
@@ -51,8 +51,8 @@ def test_errors_are_of_the_weights_that_are_there_at_every_time(monkeypatch, kin
         return SimpleNamespace(mse=t.float())
 
     monkeypatch.setattr(module, "affordable", lambda run, calls, most: {(2, 256): 80}[calls, most])
-    monkeypatch.setattr(module, "model_of", model_of)
     monkeypatch.setattr(module, "denoising_loss", loss)
+    run.model = model
     errors = squared_errors(run, SimpleNamespace(kind=kind, ema=ema), store)
     assert heard == expected and sizes == [64, 16] * len(expected)
     for found, averaged in ((errors.raw, False), (errors.average, True)):

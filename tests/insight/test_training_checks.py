@@ -9,11 +9,11 @@ import torch
 
 from refusals import refusing
 from unstir.errors import UserError
-from unstir.insight import sampled as module
 from unstir.insight.doctor import CHECKS, diagnose, examine
 from unstir.insight.facts import Errors
 from unstir.insight.gather import gather
 from unstir.runs import card, lines
+from unstir.runs.run import Run
 
 pytest_plugins = ["spoiled"]
 QUICK = {"samples": False}
@@ -113,8 +113,8 @@ def test_weights_of_another_run_are_a_problem(spoiled):
 
 
 def test_without_samples_no_network_is_asked_for_an_image_or_a_loss(healthy, monkeypatch):
-    asked, model_of = [], module.model_of
-    monkeypatch.setattr(module, "model_of", lambda *args, **options: asked.append(1) or model_of(*args, **options))
+    asked, model = [], Run.model
+    monkeypatch.setattr(Run, "model", lambda *args, **options: asked.append(1) or model(*args, **options))
     report = diagnose(healthy, samples=False)
     assert asked == [] and {"brightness", "average-behind"} <= set(report.skipped) and "checkpoints" in report.checked
     diagnose(healthy)

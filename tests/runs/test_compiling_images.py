@@ -28,12 +28,12 @@ def test_a_model_is_compiled_by_its_handle_alone(trained, traced):
         assert (len(traced) > before) == (how == "yes")  # graphs has the graph of yes
         assert model.provenance()["compile"] == how
         assert model.denoiser.net.state_dict().keys() == plain.denoiser.net.state_dict().keys()
-    assert model.compiling("yes").unloaded().compile == "yes"
+    assert model.unloaded(compile="yes").unloaded().compile == "yes"
 
 
 def test_a_guide_is_compiled_with_its_model(trained):
     model = trained()[0].model(guide="1", compile="yes")
-    assert model.guide.compile == "yes" and model.compiling("no").guide.compile == "no"
+    assert model.guide.compile == "yes" and model.unloaded(compile="no").guide.compile == "no"
 
 
 def test_images_go_on_as_they_began_and_those_of_before_were_not_compiled(trained, traced, tmp_path):

@@ -66,11 +66,11 @@ def save_images(model: Model, job: Job, out: Path, group: Alone = Alone()) -> tu
         raise UserError("out", out, f"is not seen by {group}", "name a folder on a disk that all processes share")
     job = replace(job, num=todo["num"], batch_size=todo["batch_size"])
     if todo["dtype"] != model.arithmetic:
-        model = model.computing_in(todo["dtype"])
+        model = model.unloaded(dtype=todo["dtype"])
     if todo["compile"] != model.compile:
         logger.info(f"{out} was begun with compile={todo['compile']} and goes on so, for all of its images to be alike")
         check_compile(todo["compile"], model.device, "name another folder: these images were begun compiled")
-        model = model.compiling(todo["compile"])
+        model = model.unloaded(compile=todo["compile"])
     begins = todo["begins"][group.rank :: group.size]
     total, shown = len(begins) * job.chain.cost(model.process.schedule).steps, counting("sampling", "steps")
     threads, kept = computing_with(todo["threads"]), _without_images_no_job(out, todo["own"])

@@ -19,7 +19,7 @@ from unstir.randomness import Key
 from unstir.runs import build
 from unstir.runs.checkpoint import Checkpoint
 from unstir.runs.config import Config
-from unstir.runs.run import Run, model_of
+from unstir.runs.run import Run
 
 MOST_IMAGES, FEWEST_IMAGES, WORK = 64, 16, 1.5e12  # floating-point operations; some 20 s of two cores
 REAL_IMAGES = 2048
@@ -58,7 +58,7 @@ def _draw_samples(run: Run, loaded: Checkpoint, store: Store) -> Samples:
     num = affordable(run, steps, MOST_IMAGES)
     job = Job(num=num, chain=chain, batch_size=num)
     with counting("sampling", "steps") as count:
-        batches = sample_batches(model_of(run, loaded, dtype="auto"), job, on_step=counter(count, chain.steps))
+        batches = sample_batches(run.model(loaded, dtype="auto"), job, on_step=counter(count, chain.steps))
         images = torch.cat([x for _, x in batches])
     words = f"{counted(num, 'image')} by {job.chain.sampler} in {counted(chain.steps, 'step')} from step {loaded.step}"
     return Samples(to_uint8(images), _real(run, store, num), words)
@@ -91,7 +91,7 @@ def squared_errors(run: Run, loaded: Checkpoint, store: Store) -> Errors:
     full = loaded.kind == "full"
     averaged = run.config.train.ema_decay > 0 if full else loaded.ema
     for ema in [False, True] if full and averaged else [averaged]:
-        model, errors = model_of(run, loaded, ema=ema), []
+        model, errors = run.model(loaded, ema=ema), []
         for part in torch.split(slots, 64):
             x_0 = from_uint8(store.images("train")[index[part]].to(model.device))
             eps = randomness.normal(Key(0, "doctor noise", 0, part.to(model.device)), run.data.shape)

@@ -17,7 +17,7 @@ import logging
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any, Self
 
@@ -29,7 +29,6 @@ from unstir.chain import DEFAULTS, Chain
 from unstir.diffusion.denoiser import Denoiser
 from unstir.errors import UserError
 from unstir.locks import held
-from unstir.nn.config import UNET
 from unstir.runs import build, card, checkpoint, lines, toml
 from unstir.runs.card import DataCard, Labels
 from unstir.runs.checkpoint import Checkpoint, content_hash, misfits, weights_of
@@ -153,9 +152,8 @@ class Run:
             remove_partials(self.path, name)
         for folder in (self.checkpoints, self.weights, self.samples):
             remove_partials(folder)
-        for folder in (self.path, self.checkpoints, self.weights, self.samples):
-            for partial in folder.glob(".tmp*"):  # safetensors writes to .tmp first
-                partial.unlink(missing_ok=True)
+            for file in folder.glob(".tmp*"):  # safetensors writes to .tmp first
+                file.unlink(missing_ok=True)
 
     def chain(self) -> Chain:
         """How the run's grids are sampled, which is the default for other samples from it."""
@@ -169,7 +167,9 @@ class Run:
 
     def newest_step(self) -> int:
         """The highest step at which weights were saved; UserError where none were."""
-        return self._saved()[-1]
+        if steps := self.saved_steps():
+            return steps[-1]
+        raise UserError("", self.path, "has no saved weights yet", f"continue it with unstir train --out {self.path}")
 
     def saved_steps(self) -> list[int]:
         """The steps at which weights can be loaded, rising."""
@@ -177,7 +177,7 @@ class Run:
 
     def model(
         self,
-        step: int | None = None,
+        step: int | Checkpoint | None = None,
         *,
         ema: bool | float = True,
         device: str = "auto",
@@ -185,7 +185,7 @@ class Run:
         compile: str = "no",
         guide: str | Model | None = None,
     ) -> Model:
-        """The trained model: of the newest file that verifies, or of one saved ``step``, as `load`.
+        """The trained model: of the newest file that verifies, of one saved ``step`` as `load`, or of what was loaded.
 
         ``ema`` takes the averaged weights where the run has them; a number is the width of another average, a fraction
         of the training so far, made of those that a run with train.power_ema keeps. Under "bfloat16" the weights of the
@@ -196,10 +196,22 @@ class Run:
         none of these or does not fit.
         """
         how: dict[str, Any] = {"ema": ema, "device": device, "dtype": dtype, "compile": compile}
-        model = model_of(self, self.load(step), **how)
+        loaded, on = step if isinstance(step, Checkpoint) else self.load(step), build.device(device)
+        build.find_own(self.config)
+        build.check_compile(compile, on)
+        weights = weights_of(loaded, ema) if isinstance(ema, bool) else _power_average(self, loaded, ema)
+        kept = self.config.train.ema_decay > 0 and (self.config.kind.trained_here or loaded.ema)
+        model = Model(
+            load=partial(_denoiser, self, loaded.step, weights, on),
+            step=loaded.step,
+            weights_sha256=content_hash(weights),
+            averaged=ema and kept if isinstance(ema, bool) else ema,
+            **(how | {"device": on}),
+            **_of(self),
+        )
         return model if guide is None else replace(model, guide=self.guide(guide, **how))
 
-    def guide(self, named: object, **how: Any) -> Model:
+    def guide(self, named: str | Model, **how: Any) -> Model:
         """The model that a guide names, as `model` reads it; ``how`` are the options of `model`.
 
         An average of a width is made of the guide's weights too; a guide whose run keeps no averages to make it of has
@@ -208,8 +220,6 @@ class Run:
         if isinstance(named, Model):
             return named
         try:
-            if not isinstance(named, str):
-                raise UserError("guide", named, "is no text and no Model", 'give "1000", "RUN" or "RUN@1000"')
             folder, step = (self.path, int(named)) if named.isdecimal() else run_and_step(named)
             if step is None and not Path(folder).is_dir():
                 raise UserError("guide", named, "is neither a step nor a folder", "give 1000, RUN or RUN@1000")
@@ -220,20 +230,15 @@ class Run:
         except UserError as error:
             raise error if error.key == "guide" else UserError("guide", named, f"cannot be used: {error}") from None
 
-    def _saved(self) -> list[int]:
-        if steps := self.saved_steps():
-            return steps
-        raise UserError("", self.path, "has no saved weights yet", f"continue it with unstir train --out {self.path}")
-
     def load(self, step: int | None = None) -> checkpoint.Checkpoint:
         """The newest file that verifies, full or slim, or that of one saved step.
 
         Logged is where no file of a newer step could be read. Raises UserError as `model` and `check_same`.
         """
-        steps, problems = self._saved(), list[str]()
-        if step is not None and step not in steps:
+        steps, problems = self.saved_steps() or [self.newest_step()], list[str]()  # which says so where none was saved
+        if step not in (None, *steps):
             raise UserError("step", step, "was not saved", f"{self.path} has {', '.join(map(str, steps))}")
-        for candidate in [step] if step is not None else reversed(steps):
+        for candidate in reversed(steps) if step is None else [step]:
             newer = "; ".join(problems)
             for folder in (self.checkpoints, self.weights):
                 try:
@@ -329,41 +334,23 @@ def check_same(run: Run, found: Checkpoint) -> None:
     if theirs.get("content_hash") == "":  # an imported run knows no data; it is compared with any
         theirs = {**theirs, **{key: ours[key] for key in ("counts", "content_hash")}}
     if theirs and theirs != ours:
-        other = f"is not of the run {run.path}, but of other settings or other data"
-        remedy = "remove it, or restore data.json from a copy"
-        raise UserError("", f"the checkpoint of step {found.step}", other, remedy)
+        file, other = (
+            f"the checkpoint of step {found.step}",
+            f"is not of the run {run.path}, but of other settings or data",
+        )
+        raise UserError("", file, other, "remove it, or restore data.json from a copy")
 
 
-def model_of(
-    run: Run,
-    found: Checkpoint,
-    *,
-    ema: bool | float = True,
-    device: str = "auto",
-    dtype: str = "float32",
-    compile: str = "no",
-) -> Model:
-    """The model of a checkpoint of a run; arguments and errors as `Run.model`."""
-    on, step = build.device(device), found.step
-    build.find_own(run.config)
-    build.check_compile(compile, on)
-    weights = weights_of(found, ema) if isinstance(ema, bool) else _power_average(run, found, ema)
-
-    def load(arithmetic: torch.dtype) -> Denoiser:
-        net = build.network(run.config, on)
-        if wrong := misfits(net.state_dict(), weights):
-            unfit = f"has weights of step {step} that do not fit the network: {'; '.join(wrong[:3])}"
-            raise UserError("", run.path, unfit, "use the same [model] settings")
-        net.load_state_dict(weights)
-        net.eval().requires_grad_(False)
-        if run.config.model.type != UNET:  # one of the user's own gets float32 images, as in training
-            return build.denoiser(run.config, net, arithmetic)
-        return build.denoiser(run.config, net.to(arithmetic), torch.float32)
-
-    how: dict[str, Any] = {"device": on, "dtype": dtype, "compile": compile, "ema": ema}
-    kept = run.config.train.ema_decay > 0 and (run.config.kind.trained_here or found.ema)
-    averaged = ema and kept if isinstance(ema, bool) else ema
-    return Model(load=load, step=step, weights_sha256=content_hash(weights), averaged=averaged, **how, **_of(run))
+def _denoiser(run: Run, step: int, weights: dict[str, Tensor], on: torch.device, arithmetic: torch.dtype) -> Denoiser:
+    net = build.network(run.config, on)
+    if wrong := misfits(net.state_dict(), weights):
+        unfit = f"has weights of step {step} that do not fit the network: {'; '.join(wrong[:3])}"
+        raise UserError("", run.path, unfit, "use the same [model] settings")
+    net.load_state_dict(weights)
+    net.eval().requires_grad_(False)
+    if not run.config.model.is_unet:  # one of the user's own gets float32 images, as in training
+        return build.denoiser(run.config, net, arithmetic)
+    return build.denoiser(run.config, net.to(arithmetic), torch.float32)
 
 
 def model_in_training(run: Run, denoiser: Denoiser, step: int) -> Model:
@@ -387,13 +374,6 @@ def _of(run: Run) -> dict[str, Any]:
         "nrow": run.config.grids.nrow,
         "kind": run.config.kind,
     }
-
-
-def chosen_average(ema: bool, width: float | None) -> bool | float:
-    """What `Run.model` takes as ``ema``, of an option for the average and one for its width; not both may be given."""
-    if width is not None and not ema:
-        raise UserError("ema_width", width, "is of an average", ({"ema_width": None}, {"ema": True}))
-    return ema if width is None else width
 
 
 def _power_average(run: Run, found: Checkpoint, width: float) -> dict[str, Tensor]:
