@@ -138,10 +138,7 @@ class Run:
 
     @contextmanager
     def lock(self) -> Iterator[None]:
-        """Hold the run in this block; UserError where another process has it.
-
-        On a file system that knows no locks, as some network folders, nobody can tell.
-        """
+        """Hold the run in this block; UserError where another process has it (`locks.held`)."""
         busy = UserError("out", self.path, "is being trained by another process", "wait for it, or name another folder")
         with held(self.path / ".lock", busy):
             yield
@@ -245,11 +242,11 @@ class Run:
                     found = checkpoint.load(folder / checkpoint.file_name(candidate))
                 except UserError as error:
                     problems.append(str(error))
-                else:
-                    check_same(self, found)
-                    if newer:
-                        logger.warning(f"{newer}; an earlier step is used")
-                    return found
+                    continue
+                check_same(self, found)
+                if newer:
+                    logger.warning(f"{newer}; an earlier step is used")
+                return found
         raise UserError("; ".join(problems))
 
 
@@ -284,22 +281,19 @@ def _config(folder: Path, run: str) -> Config:
     tables, saved = toml.read(file), _saved(folder, run)
     if saved is None:
         return toml.from_dict(tables, str(file))
-    kept, edited = toml.flat(saved), list[str]()
-    for key, value in toml.flat(tables).items():
-        if key in MAY_CHANGE:
-            section, name = key.split(".")
-            saved[section][name] = value
-        elif kept.get(key) != value:
-            edited.append(key)
-    if edited:
+    kept, written = toml.flat(saved), toml.flat(tables)
+    for key in written.keys() & MAY_CHANGE:
+        section, name = key.split(".")
+        saved[section][name] = written[key]
+    if edited := [key for key in written if key not in MAY_CHANGE and kept.get(key) != written[key]]:
         _warn(f"{file}: {', '.join(edited)}: edited in vain, a run keeps the settings that it was trained with")
     return toml.from_dict(saved, str(file))
 
 
 def _saved(folder: Path, run: str) -> dict[str, Any] | None:
     """The config in the newest file of the ``run``'s weights, as nested dicts; None where none can be read."""
-    files = [path for part in ("checkpoints", "weights") for path in (folder / part).glob("step-*.safetensors")]
-    for path in sorted(files, key=lambda path: path.name, reverse=True):
+    files = [file for part in ("checkpoints", "weights") for file in checkpoint.listed(folder / part)]
+    for _, path in sorted(files, reverse=True):
         with suppress(OSError, SafetensorError, ValueError, TypeError, KeyError, RecursionError):
             with safe_open(path, framework="numpy") as file:
                 metadata = file.metadata()
@@ -334,10 +328,7 @@ def check_same(run: Run, found: Checkpoint) -> None:
     if theirs.get("content_hash") == "":  # an imported run knows no data; it is compared with any
         theirs = {**theirs, **{key: ours[key] for key in ("counts", "content_hash")}}
     if theirs and theirs != ours:
-        file, other = (
-            f"the checkpoint of step {found.step}",
-            f"is not of the run {run.path}, but of other settings or data",
-        )
+        file, other = f"the checkpoint of step {found.step}", f"is of other settings or data than the run {run.path}"
         raise UserError("", file, other, "remove it, or restore data.json from a copy")
 
 
