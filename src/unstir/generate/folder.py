@@ -20,13 +20,11 @@ from unstir.errors import UserError
 from unstir.generate.drawing import Job, batch, check
 from unstir.group import Alone
 from unstir.locks import held
-from unstir.nn.config import merged
 from unstir.pictures.grid import grid, is_whole, named_grid, read, titled, to_picture
 from unstir.pixels import to_uint8
 from unstir.progress import counter, counting
 from unstir.runs import sidecar
 from unstir.runs.build import Compile, check_compile
-from unstir.runs.config import Config
 from unstir.runs.files import (
     decode,
     encode,
@@ -39,7 +37,6 @@ from unstir.runs.files import (
     writing,
 )
 from unstir.runs.model import Model
-from unstir.runs.toml import to_dict
 
 logger = logging.getLogger(__name__)
 
@@ -104,15 +101,14 @@ def _begun(model: Model, job: Job, out: Path) -> dict[str, Any]:
     if not goes_on:
         _check_free(out)
     try:
-        dtype, batch_size, threads, how = _claim(out, said, settings_of(model, job), any_dtype=model.dtype == "auto")
+        begun = _claim(out, said, settings_of(model, job), any_dtype=model.dtype == "auto")
     except (UserError, OSError):
         with suppress(OSError):  # it is not empty, or was never made
             if own:
                 out.rmdir()
         raise
-    begins = _missing(out, replace(job, batch_size=batch_size), model.shape)
-    settings = {"dtype": dtype, "batch_size": batch_size, "threads": threads, "compile": how}
-    return {**settings, "num": job.num, "begins": begins, "own": goes_on or own}
+    begins = _missing(out, replace(job, batch_size=begun["batch_size"]), model.shape)
+    return {**begun, "num": job.num, "begins": begins, "own": goes_on or own}
 
 
 def _save_grids(model: Model, job: Job, out: Path, partial: Path) -> None:
@@ -222,7 +218,7 @@ def _check_free(out: Path) -> None:
         raise UserError("out", out, "is not empty and was not made by unstir sample", "name another folder")
 
 
-def _claim(out: Path, said: dict[str, Any], wanted: dict[str, Any], any_dtype: bool) -> tuple[str, int, int, str]:
+def _claim(out: Path, said: dict[str, Any], wanted: dict[str, Any], any_dtype: bool) -> dict[str, Any]:
     """Make the folder this job's: the arithmetic, batch size, threads and compiling that the folder was begun with.
 
     Raises UserError where the folder is another job's: other settings, or other weights under the same settings.
@@ -234,9 +230,9 @@ def _claim(out: Path, said: dict[str, Any], wanted: dict[str, Any], any_dtype: b
         if not file.exists():
             _check_free(out)
             write_text(file, encode({**said, **wanted}, indent=1) + "\n")
-    present = _with_new_settings(settings_in(out))
+    present = settings_in(out)
     numbers = all(is_count(present.get(key)) and present[key] > 0 for key in ("batch_size", "threads"))
-    ours = numbers and present.get("dtype") in ("float32", "bfloat16") and present["compile"] in get_args(Compile)
+    ours = numbers and present.get("dtype") in ("float32", "bfloat16") and present.get("compile") in get_args(Compile)
     if not ours or present.keys() != wanted.keys():
         raise UserError("", file, "was not written by this version of unstir sample", "name another folder")
     # as the job began; the guide's weights have their hash, wherever it lies
@@ -245,16 +241,7 @@ def _claim(out: Path, said: dict[str, Any], wanted: dict[str, Any], any_dtype: b
     if differing := [each for key in asked for each in _differences(key, present[key], wanted[key])]:
         other = f"holds images made with other settings ({', '.join(differing)})"
         raise UserError("out", out, other, "name another folder")
-    return present["dtype"], present["batch_size"], present["threads"], present["compile"]
-
-
-def _with_new_settings(present: dict[str, Any]) -> dict[str, Any]:
-    """Settings of a folder with those that have come since it was begun, which are off by default."""
-    defaults = to_dict(Config())
-    sections = {
-        key: merged(defaults[key], present[key]) for key in ("model", "diffusion") if isinstance(present.get(key), dict)
-    }
-    return {"compile": "no", "engine": "torch"} | present | sections
+    return {key: present[key] for key in ("dtype", "batch_size", "threads", "compile")}
 
 
 def _differences(key: str, there: Any, asked: Any) -> list[str]:

@@ -12,7 +12,6 @@ import shutil
 import sys
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
-from functools import lru_cache
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Literal
 
@@ -81,15 +80,7 @@ def outline(config: Config) -> nn.Module:
 
 def num_parameters(config: Config) -> int:
     """The number of weights of a config's network, counted without making them."""
-    made = network_config(config)
-    return _num_weights(made) if made.is_unet else sum(p.numel() for p in outline(config).parameters())
-
-
-@lru_cache
-def _num_weights(config: ModelConfig) -> int:
-    """The number of weights of a U-Net, counted once."""
-    with torch.device("meta"):
-        return sum(p.numel() for p in UNet(config).parameters())
+    return sum(p.numel() for p in outline(config).parameters())
 
 
 def forward_flops(config: Config, height: int, width: int) -> int:

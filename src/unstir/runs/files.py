@@ -63,12 +63,8 @@ def replacing(path: Path, needs: int = 0) -> Iterator[Path]:
                 os.fsync(file.fileno())
             partial.replace(path)
             sync_folder(path.parent)
-    except ValueError as error:
-        if isinstance(error, UserError) or "embedded null" not in str(error):
-            raise
-        raise UserError("", repr(str(path)), "has a zero byte in it, which no name can have", "name another") from None
     finally:
-        with suppress(OSError, ValueError):
+        with suppress(OSError):
             partial.unlink(missing_ok=True)
 
 
@@ -133,25 +129,13 @@ def make_folder(path: Path) -> Path:
 
 
 def _reason(path: Path, needs: int, error: Exception) -> str:
-    """Why ``path`` was not written; the error may be of another file, which is named then."""
-    reason = getattr(error, "strerror", "") or " ".join(str(error).split())
-    other = getattr(error, "filename", None)
-    if isinstance(other, str | os.PathLike) and not _is_of(path.absolute(), Path(other).absolute()):
-        return f"{other}: {reason}"
+    """The system's words for why ``path`` was not written, with what it needs and what is free."""
     try:
         space = f"{shutil.disk_usage(path.parent).free / 1e6:.1f} MB are free there"
     except OSError:
         space = "its folder is gone"
     need = f"it needs {needs / 1e6:.1f} MB; " if needs else ""
-    return f"{reason} ({need}{space})"
-
-
-def _is_of(path: Path, other: Path) -> bool:
-    """Whether ``other`` is ``path`` or in it, the temporary file that takes its place, or the folder of both."""
-    is_partial = other.name.startswith(f".{path.name[:50]}.") and other.suffix == PARTIAL
-    if other.name == path.name and other.parent.suffix == PARTIAL:  # in a folder of `staging`
-        other = other.parent.parent / other.name
-    return path in (other, *other.parents) or other == path.parent or (is_partial and other.parent == path.parent)
+    return f"{getattr(error, 'strerror', '') or ' '.join(str(error).split())} ({need}{space})"
 
 
 def check_writable(folder: Path, key: str = "") -> None:

@@ -15,11 +15,7 @@ from unstir.runs.files import check_file, is_count, make_folder, replacing, save
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-MACHINE = (
-    "torch",
-    "threads",
-    "compile",
-)  # settings that a picture's name does not carry: they change its pixels by rounding alone
+MACHINE = "torch", "threads", "compile"  # not in a picture's name: they change its pixels by rounding alone
 RECORD = "command", "unstir", "cost"  # what is said beside settings and is none of them
 
 
@@ -60,7 +56,7 @@ def sidecar_of(picture: Path) -> Path:
 
 def numbered(picture: Path, count: int) -> list[Path]:
     """The files of the single results of a picture."""
-    return [_single(picture, number) for number in range(count)]
+    return [picture.with_name(f"{picture.stem}-{number}.png") for number in range(count)]
 
 
 def singles_of(picture: Path) -> list[Path]:
@@ -122,10 +118,6 @@ def save(
 def _claim(picture: Path) -> Path:
     """The file that says a picture is being written by unstir."""
     return picture.with_name(f".{picture.name}.unfinished")
-
-
-def _single(picture: Path, number: int) -> Path:
-    return picture.with_name(f"{picture.stem}-{number}.png")
 
 
 def _count(settings: dict[str, Any]) -> int:
