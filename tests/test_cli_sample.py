@@ -9,7 +9,6 @@ from pydantic_core import SchemaError
 import unstir
 from unstir.generate import sampling
 from unstir.runs.files import decode, encode
-from unstir.runs.sidecar import RECORD
 
 LEARNED = {"diffusion__learned_variance": True, "loss__objective": "hybrid"}
 GUIDED = {"model__num_classes": 10, "train__label_dropout": 0.5}
@@ -61,11 +60,6 @@ def test_guidance_changes_the_images_and_is_refused_where_it_cannot_be(trained, 
     assert not (plain.path / "generated").exists()
 
 
-def test_the_run_s_own_option_is_not_carried_to_another_sampler(trained, command, tmp_path):
-    large, _ = trained("large", grids__variance="large")
-    assert command("sample", large.path, "--num", 2, "--sampler", "ddim", "--out", tmp_path / "other")[0] == 0
-
-
 def test_hidden_labels_are_chosen_per_image_and_only_in_training(trained, monkeypatch):
     run, store = trained("guided", train__length="1 step", train__batch_size=64, train__micro_batch=0, **GUIDED)
     from unstir.train import trainer
@@ -100,12 +94,13 @@ def test_the_help_says_what_the_chain_is_by_default(command, monkeypatch):
 def test_the_way_is_shown_as_an_animation_and_a_strip(trained, command, refused, tmp_path):
     run, _ = trained()
     status, out, err = command(
-        "sample", run.path, "--num", 3, "--steps", 20, "--animate", tmp_path / "way.webp",
-        "--strip", tmp_path / "way.png", "--stages", 5, "--out", tmp_path / "images",
+        "sample", run.path, "--num", 3, "--steps", 20, "--animate", tmp_path / "new/way.webp",
+        "--strip", tmp_path / "new/way.png", "--stages", 5, "--out", tmp_path / "images",
     )  # fmt: skip
     assert status == 0, err
     assert "way.webp" in out and "way.png" in out
-    with Image.open(tmp_path / "way.webp") as moving, Image.open(tmp_path / "way.png") as still:
+    assert (tmp_path / "new/way.webp.json").is_file() and (tmp_path / "new/way.json").is_file()
+    with Image.open(tmp_path / "new/way.webp") as moving, Image.open(tmp_path / "new/way.png") as still:
         assert moving.n_frames == 21 and moving.size[0] > 2 * 48
         assert still.size[0] >= 5 * 48 and still.size[1] >= 6 * 48
     for wrong, words in (
@@ -114,13 +109,6 @@ def test_the_way_is_shown_as_an_animation_and_a_strip(trained, command, refused,
         (("--strip", tmp_path / "s.png", "--stages", 1), "--stages 1 must be at least 2"),
     ):
         refused(command("sample", run.path, "--num", 3, *wrong), words)
-
-
-def test_the_generated_an_animation_and_a_strip_is_made_as_that_of_the_images_is(trained, command, tmp_path):
-    run, _ = trained()
-    ask = ["sample", run.path, "--num", 1, "--out", tmp_path / "a/images"]
-    status, _, err = command(*ask, "--animate", tmp_path / "b/c/way.gif", "--strip", tmp_path / "d/way.png")
-    assert status == 0 and (tmp_path / "b/c/way.gif.json").is_file() and (tmp_path / "d/way.json").is_file(), err
 
 
 def test_what_cannot_be_used_is_refused_before_anything_is_drawn(trained, command, refused, tmp_path, monkeypatch):
@@ -166,13 +154,6 @@ def test_the_pictures_of_the_way_do_not_replace_images_or_foreign_files(trained,
         ask = ("sample", run.path, "--num", 2, "--seed", seed, "--strip", tmp_path / "own.png")
         assert command(*ask)[0] == 0
         assert json.loads((tmp_path / "own.json").read_text())["chain"]["seed"] == seed
-
-
-def test_other_settings_are_named_with_their_values(trained, command, tmp_path):
-    run, _ = trained()
-    assert command("sample", run.path, "--num", 2, "--out", tmp_path / "made")[0] == 0
-    status, _, err = command("sample", run.path, "--num", 2, "--steps", 5, "--seed", 7, "--out", tmp_path / "made")
-    assert status == 2 and "chain.steps " in err and "chain.seed " in err
 
 
 def test_the_cost_of_guidance_is_said(trained, command, tmp_path):
@@ -237,25 +218,16 @@ def test_every_file_of_settings_says_which_command_and_version_made_it(trained, 
         assert (kept["command"], kept["unstir"]) == (by, unstir.__version__)
 
 
-def test_images_of_another_version_are_continued(trained, command, tmp_path):
-    run, _ = trained()
-    ask = ("sample", run.path, "--out", tmp_path / "made", "--num")
-    assert command(*ask, 1)[0] == 0
-    file = tmp_path / "made/settings.json"
-    whole = {"chain": {**decode(file.read_bytes())["chain"], "eta": 0.0}}  # with the options of other samplers
-    for change in ({"unstir": "0.0.1"}, whole, None):  # None: as versions that did not say theirs have left it
-        settings = decode(file.read_bytes())
-        kept = settings | change if change else {key: each for key, each in settings.items() if key not in RECORD}
-        file.write_text(encode(kept))
-        assert command(*ask, 3)[0] == 0 and decode(file.read_bytes()) == kept
-
-
 def test_images_of_another_sampler_are_refused_by_its_name_alone(trained, command, refused, tmp_path):
     run, _ = trained()
     ask = ("sample", run.path, "--num", 1, "--out", tmp_path / "made", "--sampler")
     assert command(*ask, "ddim", "--eta", 0.5)[0] == 0
     for sampler, key in (("ancestral", "sampler"), ("ddim", "eta")):
         refused(command(*ask, sampler), f"(chain.{key} ")
+    refused(command(*ask, "ddim", "--eta", 0.5, "--steps", 5, "--seed", 7), "(chain.steps ", " chain.seed ")
+    file = tmp_path / "made/settings.json"
+    file.write_text(encode(decode(file.read_bytes()) | {"unstir": "0.0.1"}))  # another version decides no pixel
+    assert command(*ask, "ddim", "--eta", 0.5)[0] == 0
 
 
 def test_a_job_that_goes_on_says_in_what_batches(trained, command, tmp_path):

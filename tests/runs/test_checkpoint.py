@@ -184,20 +184,6 @@ def test_what_differs_between_two_environments_is_said_with_both_values():
     assert "random numbers" in numbers and "randomness=0" in bits
 
 
-def test_a_pickle_is_never_read(tmp_path):
-    canary = tmp_path / "canary"
-
-    class Evil:
-        def __reduce__(self):
-            return os.mkdir, (str(canary),)
-
-    path = tmp_path / checkpoint.file_name(1)
-    torch.save({"model": Evil()}, path)
-    with pytest.raises(UserError, match="damaged"):
-        checkpoint.load(path)
-    assert not canary.exists()
-
-
 def test_newest_goes_by_step_and_passes_over_the_damaged(content, tmp_path):
     assert checkpoint.newest(tmp_path) == (None, {})
     for step in (4, 12, 100):

@@ -206,7 +206,7 @@ def meta_of(path):
         return json.loads(file.metadata()["unstir"])
 
 
-@settings(EXAMPLES, max_examples=times(40, 400))
+@settings(EXAMPLES, max_examples=times(20, 400))
 @given(data=st.data())
 def test_any_metadata_with_the_right_hash_is_read_or_refused(whole, data):
     run, store = whole

@@ -13,14 +13,9 @@ from unstir.runs.synonyms import by_word
     ("span", "steps"),
     [
         ("1 step", 1),
-        ("5000 steps", 5000),
-        ("1 epoch", 23),
         ("20 epochs", 460),
-        ("1 image", 1),
-        ("64 images", 1),
         ("65 images", 2),  # rounded up
         ("640 images", 10),
-        ("1000000 images", 15_625),
         ("0 images", 0),
     ],
 )

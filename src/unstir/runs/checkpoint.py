@@ -127,6 +127,8 @@ def load(path: Path) -> Checkpoint:
     """Read and verify a checkpoint. Raises DamagedError for wrong content, UserError where it cannot be read."""
     try:
         metadata, tensors = read_tensors(path)
+    except FileNotFoundError:
+        raise UserError("", path, "does not exist") from None
     except OSError as error:
         raise UserError("", path, "cannot be read", remedy(error)) from None
     except (SafetensorError, ValueError, OverflowError, TypeError, AttributeError) as error:
