@@ -107,7 +107,7 @@ def as_cifar(data, folder, digits):
 
 def as_settings(data, folder, digits):
     (folder / "config.toml").write_bytes(data)
-    toml.load(folder / "config.toml")
+    toml.read(folder / "config.toml")
 
 
 def as_log(data, folder, digits):

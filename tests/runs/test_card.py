@@ -16,7 +16,7 @@ LABELS = Labels(3, ("a", "b", "c"))
 @pytest.mark.parametrize("shares", [[5, 0, 2, 1], [MOST_SHARES - 40, 3, 20, 16]])
 def test_by_shares_an_image_has_the_class_at_its_fraction_however_many_there_are(shares):
     golden = Fraction(GOLDEN, 2**32)
-    assert GOLDEN == round(2**33 / (1 + sqrt(5)))
+    assert round(2**33 / (1 + sqrt(5))) == GOLDEN
     indices = torch.cat([torch.arange(200), torch.arange(10**8 - 200, 10**8)])
     edges = [Fraction(sum(shares[: k + 1]), sum(shares)) for k in range(4)]
     wanted = [sum(edge <= (i + Fraction(1, 2)) * golden % 1 for edge in edges) for i in indices.tolist()]

@@ -212,11 +212,6 @@ class LossConfig:
     """Number of noises drawn for an image; the nearest is used (immiscible diffusion). 1: ordinary training."""
 
     @property
-    def is_simple(self) -> bool:
-        """Whether the squared error itself is minimised."""
-        return self.objective == "simple" and self.weighting == "simple"
-
-    @property
     def has_bound(self) -> bool:
         """Whether the variational bound is a part of what is minimised."""
         return self.objective in ("hybrid", "vlb")

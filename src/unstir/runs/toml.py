@@ -20,10 +20,7 @@ from unstir.runs.synonyms import near_setting
 def from_dict(values: Mapping[str, Any], source: str) -> Config:
     """The config that nested ``values`` describe, defaults where they are silent; UserError naming the ``source``."""
     try:  # by way of JSON, whose strict mode takes a list for a tuple but no text for a number
-        text = json.dumps(values, default=str)
-        if not re.search(r"(?<!\\)(\\\\)*\\u0000", text):
-            return TypeAdapter(Config).validate_json(text, strict=True)
-        wrong = UserError("", None, "a text has a zero byte in it, which no name can have", "leave it out")
+        return TypeAdapter(Config).validate_json(json.dumps(values, default=str), strict=True)
     except ValidationError as error:
         wrong = of_pydantic(error, near_key)
     except (ValueError, RecursionError):
@@ -39,11 +36,6 @@ def near_key(key: str) -> str | None:
         keys = dataclasses.fields(value) if dataclasses.is_dataclass(value) else ()
         known |= {section.name, *(f"{section.name}.{key.name}" for key in keys)}
     return near_setting(key, known)
-
-
-def load(path: Path) -> Config:
-    """The config in a TOML file; raises OSError where it cannot be read, UserError where it is wrong."""
-    return from_dict(read(path), str(path))
 
 
 def read(path: Path) -> dict[str, Any]:

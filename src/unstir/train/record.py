@@ -66,7 +66,7 @@ class Record:
         sums = dict(zip(WINDOW, state.window.tolist(), strict=True))
         steps = sums.pop("steps")
         means = {name: value / steps if steps else None for name, value in sums.items()}
-        if config.loss.is_simple:
+        if config.loss.objective == config.loss.weighting == "simple":
             del means["mse"]  # it is the loss itself
         if not config.loss.has_bound:
             del means["bits"]
