@@ -123,27 +123,6 @@ def test_a_disk_that_cannot_be_read_is_not_taken_for_damage(content, tmp_path, m
     assert not isinstance(refusal.value, checkpoint.DamagedError) and path.exists()
 
 
-def test_what_cannot_be_held_or_hashed_is_said(content, tmp_path, monkeypatch):
-    path = checkpoint.save(tmp_path, content)
-
-    def raising(error):
-        def fail(*_):
-            raise error
-
-        return fail
-
-    monkeypatch.setattr(checkpoint, "read_tensors", raising(MemoryError()))
-    with pytest.raises(UserError, match="into memory") as refusal:
-        checkpoint.load(path)
-    assert not isinstance(refusal.value, checkpoint.DamagedError)
-    monkeypatch.undo()
-    for error in (TypeError("Got unsupported ScalarType"), RuntimeError("view is not supported")):  # of another torch
-        monkeypatch.setattr(checkpoint, "content_hash", raising(error))
-        with pytest.raises(checkpoint.DamagedError, match="a kind"):
-            checkpoint.load(path)
-        monkeypatch.undo()
-
-
 def test_a_folder_that_cannot_be_made_is_named(content, tmp_path):
     (tmp_path / "file").touch()
     for folder in (tmp_path / "gone/checkpoints", tmp_path / "file"):

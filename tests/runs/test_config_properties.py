@@ -65,7 +65,7 @@ def test_any_config_survives_toml_and_json(values):
 
 
 def test_what_is_no_toml_is_told_where_it_is(tmp_path):
-    for text, where in (("seed = 1\nlr = 0,004\n", "line 2, column"), ('seed = "', "of file")):
+    for text, where in (("seed = 1\nlr = 0,004\n", "line 2, column"), ('seed = "', "of document")):
         (tmp_path / "mine.toml").write_text(text)
         with pytest.raises(UserError, match=where):
             read(tmp_path / "mine.toml")

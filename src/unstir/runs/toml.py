@@ -3,7 +3,6 @@
 import dataclasses
 import hashlib
 import json
-import re
 import tomllib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -43,9 +42,7 @@ def read(path: Path) -> dict[str, Any]:
     try:
         return tomllib.loads(path.read_bytes().decode())
     except tomllib.TOMLDecodeError as error:
-        where = re.search(r"\(at (line \d+, column \d+|end of document)\)$", str(error))
-        at = f" at {where[1].replace('document', 'file')}" if where else ""
-        raise UserError("", path, f"is not TOML{at}", "mend it there, or restore it from a copy") from None
+        raise UserError("", path, f"is not TOML: {error}", "mend it there, or restore it from a copy") from None
     except UnicodeDecodeError as error:
         raise UserError("", path, f"has no UTF-8 text at byte {error.start}", "save it as UTF-8") from None
     except (ValueError, RecursionError):
