@@ -161,9 +161,7 @@ def test_the_cost_of_guidance_is_said(trained, command, tmp_path):
     said, kept = {}, {}
     for name, cost, options in (
         ("plain", "", ()),
-        ("label", ", computed for two labels (guidance)", ("--guidance", 2)),
         ("guide", ", and as many of the guide", ("--guidance", 2, "--guide", 8)),
-        ("late", ", and as many of the guide at t = 1 to 9", ("--guidance", 2, "--guide", 8, "--guidance-high", 9)),
     ):
         said[name] = command("sample", run.path, "--num", 2, "--out", tmp_path / name, *options)[1].splitlines()[-1]
         kept[name] = json.loads((tmp_path / name / "settings.json").read_text())["cost"]
@@ -184,22 +182,14 @@ def test_a_long_chain_that_nobody_asked_for_is_said_with_a_shorter_one(trained, 
     assert "config.toml" not in said[1] + said[2]
 
 
-def test_comparisons_and_edits_say_the_cost_of_guidance_as_sampling_does(trained, command, tmp_path):
+def test_comparisons_say_the_cost_of_guidance_as_sampling_does(trained, command, tmp_path):
     run, _ = trained("guided", **GUIDED)
-    assert command("sample", run.path, "--num", 1, "--out", tmp_path / "made")[0] == 0
     ask = ("--num", 1, "--guidance", 2, "--guide", 8)
     out = command("sample", run.path, *ask, "--compare", "ddim:5,heun:2", "--out", tmp_path / "compared")[1]
     costs = json.loads((tmp_path / "compared/compare.json").read_text())["cost"]
     assert [cost.split(", ")[:2] for cost in costs] == [["5 steps", "5 calls"], ["2 steps", "3 calls"]]
     assert all(cost.endswith(" guide") for cost in costs)
     assert all(cost in line for cost, line in zip(costs, out.splitlines(), strict=False))
-    image, edited = tmp_path / "made/000000.png", tmp_path / "edited.png"
-    out = command("edit", "vary", run.path, image, "--label", 3, *ask, "--steps", 4, "--out", edited)[1]
-    (line,) = [line for line in out.splitlines() if line.startswith("calls ")]
-    cost = json.loads(edited.with_suffix(".json").read_text())["cost"]
-    assert (
-        line.split()[1] == "4" and cost.startswith("4 calls, ") and line.endswith(" guide") and cost.endswith(" guide")
-    )
 
 
 def test_every_file_of_settings_says_which_command_and_version_made_it(trained, command, tmp_path):

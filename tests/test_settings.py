@@ -186,22 +186,6 @@ def test_there_are_five_edits():
     assert EDITS.keys() == {"inpaint", "vary", "invert", "blend", "morph"} == ASIDE.keys()
 
 
-@pytest.mark.parametrize("label", [None, 3])
-def test_inverting_leaves_the_runs_guidance_and_variance_aside(guided, another, pictures, command, tmp_path, label):
-    plain = another("grids", guidance=1.0, variance="auto", sampler="ddim", eta=0.5)
-    one, other = ((), ()) if label is None else (("--label", label), ("--labels", label, 5))
-    for name, ask in (("invert", (pictures[0], *one)), ("blend", (*pictures[:2], "--count", 3, *other))):
-        made = []
-        for run in (guided, plain):
-            file = tmp_path / f"{run.path.name}-{name}.png"
-            status, _, err = command("edit", name, run.path, *ask, "--steps", 10, "--out", file)
-            assert status == 0, err
-            settings = json.loads(file.with_suffix(".json").read_text())
-            assert settings["chain"]["guidance"] == 1 and Chain(**settings["chain"]).variance == "auto"
-            made.append((file.read_bytes(), settings))
-        assert made[0] == made[1]
-
-
 @pytest.fixture
 def threads():
     """The number of threads that a test may change."""

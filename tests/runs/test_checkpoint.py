@@ -88,13 +88,12 @@ def test_foreign_future_and_missing_files_are_named(content, tmp_path, monkeypat
         checkpoint.load(tmp_path / "foreign.safetensors")
     with pytest.raises(UserError, match="not exist"):
         checkpoint.load(tmp_path / "absent.safetensors")
-    for version, remedy in ((99, "upgrade"), (2, "train anew")):
-        monkeypatch.setattr(checkpoint, "FORMAT", version)
-        path = checkpoint.save(tmp_path, content)
-        monkeypatch.undo()
-        with pytest.raises(UserError, match=f"format {version}.*{remedy}") as refusal:
-            checkpoint.load(path)
-        assert not isinstance(refusal.value, checkpoint.DamagedError)  # it is not set aside
+    monkeypatch.setattr(checkpoint, "FORMAT", 99)
+    path = checkpoint.save(tmp_path, content)
+    monkeypatch.undo()
+    with pytest.raises(UserError, match="format 99.*upgrade") as refusal:
+        checkpoint.load(path)
+    assert not isinstance(refusal.value, checkpoint.DamagedError)  # it is not set aside
 
 
 def test_a_slim_file_or_a_broken_header_is_nothing_to_continue_from(content, tmp_path):

@@ -168,24 +168,6 @@ def test_a_lock_is_held_while_its_block_runs_and_gone_after_it(tmp_path):
     assert not lock.exists()
 
 
-def test_of_one_that_is_killed_the_lock_is_free(tmp_path):
-    lock = tmp_path / "lock"
-    child = os.fork()
-    if child == 0:
-        with held(lock):
-            (tmp_path / "begun").touch()
-            time.sleep(60)
-        os._exit(0)
-    while not (tmp_path / "begun").exists():
-        time.sleep(0.01)
-    with pytest.raises(UserError, match="busy"), held(lock, UserError("busy")):
-        pass
-    os.kill(child, signal.SIGKILL)
-    os.waitpid(child, 0)
-    with held(lock, UserError("busy")) as is_locked:
-        assert is_locked
-
-
 def test_a_link_in_the_place_of_a_lock_is_refused_and_what_it_leads_to_stays(trained, tmp_path):
     run, _ = trained()
     (tmp_path / "precious").write_text("whole")
