@@ -192,13 +192,6 @@ class Chain:
         steps = len(self.times(schedule)) - 1
         return Cost(steps, SAMPLERS[self.sampler].calls_in(steps))
 
-    def cost_in_words(self, schedule: "NoiseSchedule", each: str = "") -> str:
-        """As `cost`, such as "50 steps, 99 calls", ``each`` behind it; where times repeat, how many were asked for."""
-        cost, merged = self.cost(schedule), ""
-        if cost.steps < self.steps:
-            merged = f" ({self.steps:,} steps were asked for; times that round to the same are visited once)"
-        return f"{cost}{each}{merged}"
-
 
 @dataclasses.dataclass(frozen=True)
 class Cost:

@@ -112,7 +112,6 @@ def _begun(model: Model, job: Job, out: Path) -> dict[str, Any]:
 
 
 def _save_grids(model: Model, job: Job, out: Path, partial: Path) -> None:
-    """Write noise.png and grid.png of a folder of images."""
     shown = torch.arange(min(job.num, GRID_IMAGES))
     noise = to_uint8(starting_noise(job.chain.seed, shown, model.shape))
     images = torch.stack([read(image_path(out, int(index))) for index in shown])
@@ -128,7 +127,6 @@ def drawn_classes(model: Model, job: Job, num: int) -> list[str]:
 
 
 def _grid(model: Model, job: Job, images: Tensor) -> Image:
-    """The images with the names of their classes."""
     names, nrow = drawn_classes(model, job, len(images)), model.nrow
     if job.label is None and names:
         return named_grid(images, nrow, names)

@@ -86,7 +86,6 @@ def _other_process(there: dict[str, Any], config: Config) -> list[str]:
 
 
 def _differences(pairs: list[tuple[str, Any, Any]]) -> list[str]:
-    """What differs, in words, of settings with their values there and here."""
     return [f"{name} is {their} there, {our} here" for name, their, our in pairs if their != our]
 
 

@@ -127,8 +127,8 @@ class Model:
             raise UserError("guidance", scale, needs, ({"guidance": 1}, "give a less trained step as guide"))
 
     def cost(self, chain: Chain, each: str = "") -> str:
-        """What an image costs by a chain, in words: `Chain.cost_in_words`, and what guidance adds."""
-        return chain.cost_in_words(self.process.schedule, each) + self.besides(chain)
+        """What an image costs by a chain, in words, ``each`` behind it, and what guidance adds."""
+        return f"{chain.cost(self.process.schedule)}{each}{self.besides(chain)}"
 
     def besides(self, chain: Chain, process: Process | None = None) -> str:
         """What guidance adds to the network calls of a chain, in words; "" where it adds nothing.
