@@ -55,9 +55,10 @@ def save_images(model: Model, job: Job, out: Path, group: Alone = Alone()) -> tu
     before anything is written, and where the processes were asked for different images or do not see one folder.
     """
     check(model, job)
-    made = settings_of(model, job)
-    own = ("threads", "batch_size", "compile")  # which are those that the folder began with
-    group.agree({key: made[key] for key in made if key not in own}, "start all with the same options and weights")
+    alike = settings_of(model, job)
+    for name in ("threads", "batch_size", "compile"):  # which are those that the folder began with
+        del alike[name]
+    group.agree(alike, "start all with the same options and weights")
     todo: dict[str, Any] = group.of_first(_begun(model, job, out) if group.is_first else {})
     if not (out / SETTINGS).exists():
         raise UserError("out", out, f"is not seen by {group}", "name a folder on a disk that all processes share")
@@ -70,8 +71,8 @@ def save_images(model: Model, job: Job, out: Path, group: Alone = Alone()) -> tu
         model = model.unloaded(compile=todo["compile"])
     begins = todo["begins"][group.rank :: group.size]
     total, shown = len(begins) * job.chain.cost(model.process.schedule).steps, counting("sampling", "steps")
-    threads, kept = computing_with(todo["threads"]), _without_images_no_job(out, todo["own"])
-    with shown as count, threads, kept, staging(out, "images") as partial:
+    threads, emptied = computing_with(todo["threads"]), _without_images_no_job(out, todo["own"])
+    with shown as count, threads, emptied, staging(out, "images") as partial:
         on_step = counter(count, total)
         for begin in begins:
             indices, images = batch(model, job, begin, on_step)
@@ -96,12 +97,12 @@ def _begun(model: Model, job: Job, out: Path) -> dict[str, Any]:
     "own" says whether the folder was made by a job, and not empty before.
     """
     names = {CLASSES: list(model.labels.names)} if model.labels.count else {}
-    said = {**sidecar.made_by("unstir sample"), "cost": model.cost(job.chain), **names}
+    record = {**sidecar.made_by("unstir sample"), "cost": model.cost(job.chain), **names}
     goes_on, own = (out / SETTINGS).exists(), not out.exists()
     if not goes_on:
         _check_free(out)
     try:
-        begun = _claim(out, said, settings_of(model, job), any_dtype=model.dtype == "auto")
+        begun = _claim(out, record, settings_of(model, job), any_dtype=model.dtype == "auto")
     except (UserError, OSError):
         with suppress(OSError):  # it is not empty, or was never made
             if own:
@@ -168,8 +169,8 @@ def classes_in(out: Path) -> tuple[str, ...]:
 
     Raises UserError where its settings are broken.
     """
-    found = _read(out).get(CLASSES)
-    return tuple(found) if isinstance(found, list) and all(map(is_text, found)) else ()
+    names = _read(out).get(CLASSES)
+    return tuple(names) if isinstance(names, list) and all(map(is_text, names)) else ()
 
 
 def _read(out: Path) -> dict[str, Any]:
@@ -235,8 +236,8 @@ def _claim(out: Path, said: dict[str, Any], wanted: dict[str, Any], any_dtype: b
         raise UserError("", file, "was not written by this version of unstir sample", "name another folder")
     # as the job began; the guide's weights have their hash, wherever it lies
     free = {"batch_size", "threads", "compile", "guide", *(["dtype"] if any_dtype else [])}
-    asked = [key for key in wanted if key not in free]
-    if differing := [each for key in asked for each in _differences(key, present[key], wanted[key])]:
+    compared_keys = [key for key in wanted if key not in free]
+    if differing := [words for key in compared_keys for words in _differences(key, present[key], wanted[key])]:
         other = f"holds images made with other settings ({', '.join(differing)})"
         raise UserError("out", out, other, "name another folder")
     return {key: present[key] for key in ("dtype", "batch_size", "threads", "compile")}
@@ -248,7 +249,7 @@ def _differences(key: str, there: Any, asked: Any) -> list[str]:
         return [f"chain.{name} is {was} there, {now} was asked" for name, (was, now) in compared(there, asked).items()]
     if isinstance(there, dict) and isinstance(asked, dict):
         keys = dict.fromkeys((*there, *asked))
-        return [each for k in keys for each in _differences(f"{key}.{k}", there.get(k), asked.get(k))]
+        return [words for k in keys for words in _differences(f"{key}.{k}", there.get(k), asked.get(k))]
     if key == "weights":
         there, asked = (" ".join(digest[:12] for digest in str(hashes).split()) for hashes in (there, asked))
     return [] if there == asked else [f"{key} is {there} there, {asked} was asked"]
@@ -266,9 +267,9 @@ def settings_of(model: Model, job: Job) -> dict[str, Any]:
 def name_of(model: Model, job: Job) -> str:
     """A folder name of its own for all images of these settings, whatever their number and batches."""
     known = model.provenance()
-    how = {**_asked(replace(job, num=0, batch_size=0)), **{key: known[key] for key in ("step", "ema", "guide")}}
-    how |= {} if model.engine == "torch" else {"engine": model.engine}
-    digest = hashlib.sha256(json.dumps({**how, "dtype": model.dtype}, sort_keys=True).encode())
+    settings = {**_asked(replace(job, num=0, batch_size=0)), **{key: known[key] for key in ("step", "ema", "guide")}}
+    settings |= {} if model.engine == "torch" else {"engine": model.engine}
+    digest = hashlib.sha256(json.dumps({**settings, "dtype": model.dtype}, sort_keys=True).encode())
     label = "" if job.label is None else f"-label{job.label}"
     chain = f"{job.chain.sampler}{job.chain.steps}"
     return f"step{model.step}-{chain}{label}-seed{job.chain.seed}-{digest.hexdigest()[:6]}"

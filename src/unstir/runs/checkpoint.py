@@ -156,8 +156,8 @@ def read_tensors(path: Path) -> tuple[dict[str, str], dict[str, Tensor]]:
 
 def listed(folder: Path) -> list[tuple[int, Path]]:
     """(step, path) of every checkpoint file in a folder, by rising step; an absent folder has none."""
-    found = ((NAME.fullmatch(path.name), path) for path in folder.glob("step-*.safetensors"))
-    return sorted((int(match[1]), path) for match, path in found if match)
+    matches = ((NAME.fullmatch(path.name), path) for path in folder.glob("step-*.safetensors"))
+    return sorted((int(match[1]), path) for match, path in matches if match)
 
 
 def newest(
@@ -171,11 +171,11 @@ def newest(
     problems: dict[Path, str] = {}
     for _, path in reversed(listed(folder)):
         try:
-            found = load(path)
-            if found.kind != "full":
+            loaded = load(path)
+            if loaded.kind != "full":
                 raise DamagedError("", path, "holds weights alone, with nothing to continue from")
-            check(found)
-            return found, problems
+            check(loaded)
+            return loaded, problems
         except DamagedError as error:
             problems[path] = str(error) if str(path) in str(error) else f"{path}: {error}"
     if problems:

@@ -252,7 +252,7 @@ def is_figure(value: Any) -> bool:
 
 def is_figures(value: Any) -> bool:
     """Whether a value is a list of figures without None, or None."""
-    return value is None or (isinstance(value, list) and all(each is not None and is_figure(each) for each in value))
+    return value is None or (isinstance(value, list) and None not in value and all(map(is_figure, value)))
 
 
 def is_text(value: Any) -> bool:

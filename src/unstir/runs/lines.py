@@ -146,9 +146,9 @@ def _check_held_out(line: dict[str, Any]) -> None:
     check(line, HELD_OUT)
     for split in ("train", "held_out"):
         by_time = [line[split], line[f"{split}_error"]]
-        if len({each is None for each in (*by_time, line[f"of_{split}"])}) > 1:
+        if len({values is None for values in (*by_time, line[f"of_{split}"])}) > 1:
             raise ValueError(f"its {split}, {split}_error and of_{split} were not measured together")
-        if any(each is not None and len(each) != len(line["times"]) for each in by_time):
+        if any(values is not None and len(values) != len(line["times"]) for values in by_time):
             raise ValueError(f"its {split} are not one for each of its times")
 
 
@@ -175,4 +175,4 @@ def cut_short(log: Log, due: Any) -> str:
 def cut(of_run: Mapping[str, Log], found: Checkpoint) -> list[str]:
     """How the logs of a run, by name, lack lines that were there when ``found`` was saved, a sentence each."""
     due = {"metrics": found.state.get("logged", 0), "held_out": found.state.get("measured", 0)}
-    return [said for name, step in due.items() if (said := cut_short(of_run[name], step))]
+    return [problem for name, step in due.items() if (problem := cut_short(of_run[name], step))]

@@ -239,14 +239,14 @@ class Run:
             newer = "; ".join(problems)
             for folder in (self.checkpoints, self.weights):
                 try:
-                    found = checkpoint.load(folder / checkpoint.file_name(candidate))
+                    loaded = checkpoint.load(folder / checkpoint.file_name(candidate))
                 except UserError as error:
                     problems.append(str(error))
                     continue
-                check_same(self, found)
+                check_same(self, loaded)
                 if newer:
                     logger.warning(f"{newer}; an earlier step is used")
-                return found
+                return loaded
         raise UserError("; ".join(problems))
 
 
@@ -377,19 +377,19 @@ def _power_average(run: Run, found: Checkpoint, width: float) -> dict[str, Tenso
     if not run.config.train.power_ema or not step:
         without = f"needs power averages, which {run.path} has not at step {step}"
         raise UserError("ema_width", width, without, "train with train.power_ema")
-    steps = [*(each for each, _ in checkpoint.listed(run.weights) if each < step), step]
-    shares, error = combination([(each, saved) for each in steps for saved in WIDTHS], (step, width))
+    steps = [*(earlier for earlier, _ in checkpoint.listed(run.weights) if earlier < step), step]
+    shares, error = combination([(earlier, saved) for earlier in steps for saved in WIDTHS], (step, width))
     if error > MOST_ERROR:
         wrong = f"has an error of {error:.0%} at step {step} of {run.path}, above the {MOST_ERROR:.0%} allowed"
         raise UserError("ema_width", width, wrong, f"take a width nearer to {WIDTHS[0]}..{WIDTHS[1]}")
     total, left = {name: torch.zeros_like(t, dtype=torch.float64) for name, t in own.items()}, iter(shares)
-    for each in steps:
-        file = found if each == step else checkpoint.load(run.weights / checkpoint.file_name(each))
+    for earlier in steps:
+        file = found if earlier == step else checkpoint.load(run.weights / checkpoint.file_name(earlier))
         check_same(run, file)
         for saved in WIDTHS:
             part, share = file.part(f"power.{saved}"), next(left)
             if misfit := misfits(own, part):
-                problem = f"has damaged averages of step {each}: {misfit[0]}"
+                problem = f"has damaged averages of step {earlier}: {misfit[0]}"
                 raise UserError("", run.path, problem, "restore its file from a copy")
             for name, t in total.items():
                 t += share * part[name]
