@@ -129,13 +129,16 @@ def make_folder(path: Path) -> Path:
 
 
 def _reason(path: Path, needs: int, error: Exception) -> str:
-    """The system's words for why ``path`` was not written, with what it needs and what is free."""
+    """The system's words for why ``path`` was not written, with what is free; of another file, with that file's name."""
+    reason, other = getattr(error, "strerror", "") or " ".join(str(error).split()), getattr(error, "filename", None)
+    if other and path.name[:50] not in str(other):
+        return f"{other}: {reason}"
     try:
         space = f"{shutil.disk_usage(path.parent).free / 1e6:.1f} MB are free there"
     except OSError:
         space = "its folder is gone"
     need = f"it needs {needs / 1e6:.1f} MB; " if needs else ""
-    return f"{getattr(error, 'strerror', '') or ' '.join(str(error).split())} ({need}{space})"
+    return f"{reason} ({need}{space})"
 
 
 def check_writable(folder: Path, key: str = "") -> None:
