@@ -129,7 +129,7 @@ def make_folder(path: Path) -> Path:
 
 
 def _reason(path: Path, needs: int, error: Exception) -> str:
-    """The system's words for why ``path`` was not written, with what is free; of another file, with that file's name."""
+    """The system's words for why ``path`` was not written, with what is free; of another file, with its name."""
     reason, other = getattr(error, "strerror", "") or " ".join(str(error).split()), getattr(error, "filename", None)
     if other and path.name[:50] not in str(other):
         return f"{other}: {reason}"
