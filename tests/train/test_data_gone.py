@@ -64,6 +64,8 @@ def test_images_of_two_sizes_need_one(run, tmp_path):
 def test_path_with_a_nul_is_one_line(tmp_path):
     config = tiny_config(tmp_path / "store")
     for section in ({"source": "a\0b"}, {"source": "a\0b", "store": ""}, {"store": "a\0b"}):
+        with pytest.raises(UserError, match="zero byte"):
+            tiny_config(tmp_path / "store", **{f"data__{key}": text for key, text in section.items()})
         with pytest.raises(UserError, match="a path"):
             open_data(replace(config, data=replace(config.data, **section)), tmp_path / "run")
 
