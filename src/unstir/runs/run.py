@@ -208,7 +208,7 @@ class Run:
         )
         return model if guide is None else replace(model, guide=self.guide(guide, **how))
 
-    def guide(self, named: str | Model, **how: Any) -> Model:
+    def guide(self, named: object, **how: Any) -> Model:
         """The model that a guide names, as `model` reads it; ``how`` are the options of `model`.
 
         An average of a width is made of the guide's weights too; a guide whose run keeps no averages to make it of has
@@ -217,6 +217,8 @@ class Run:
         if isinstance(named, Model):
             return named
         try:
+            if not isinstance(named, str):
+                raise UserError("guide", named, "is no text and no Model", 'give "1000", "RUN" or "RUN@1000"')
             folder, step = (self.path, int(named)) if named.isdecimal() else run_and_step(named)
             if step is None and not Path(folder).is_dir():
                 raise UserError("guide", named, "is neither a step nor a folder", "give 1000, RUN or RUN@1000")
