@@ -7,7 +7,7 @@ import pytest
 from unstir.insight import gather as module
 from unstir.insight.facts import MISSING, Facts
 from unstir.insight.gather import own_bound, with_samples
-from unstir.runs import lines
+from unstir.runs import files
 
 
 @pytest.mark.parametrize(
@@ -38,7 +38,7 @@ def test_of_bounds_the_newest_of_these_weights_by_the_usual_settings_is_gathered
     def write(name, bits, num=299, **other):
         how = {"weights": f"hash {other.get('step', 9)}", **usual, **other}
         values = {"bits_per_dim": bits, "standard_error": 0.02, "num": num, "protocol": how, **rest}
-        (folder / f"{name}.json").write_text(lines.encode(values))
+        (folder / f"{name}.json").write_text(files.encode(values))
 
     write("old", 5.0, step=5)
     write("train", 4.8, split="train")
