@@ -54,12 +54,6 @@ def gather(
         with suppress(UserError):
             run = replace(run, config=toml.from_dict(loaded.config, str(run.path)))
     lines, (run, opened, store_problem) = tuple(run.metrics()), _store(run, store)
-    evaluations, left_out = own_evaluations(run)
-    by_step, by_chain = _comparable(evaluations, protocol)
-    since = by_step[-1].step if by_step else (run.saved_steps() or [0])[-1]
-    bound, other_bounds = own_bound(run, since)
-    speed, file = read_speed(run), run.path / SPEED
-    damaged = [f"{file} is damaged"] if speed is None and file.exists() else []
     facts = Facts(
         run=run,
         lines=lines,
@@ -71,15 +65,21 @@ def gather(
         held_out=tuple(run.held_out()),
         images=image_stats(opened) if opened is not None and opened.count("train") else None,
         unmeasured=NO_SAMPLES,
-        by_step=by_step,
-        by_chain=by_chain,
-        bound=bound,
-        speed=speed,
-        left_out=(*left_out, *other_bounds, *damaged),
+        **_figures(run, protocol),
     )
     if samples and loaded is not None and _refusal(check_same, run, loaded):
         return replace(facts, unmeasured="the weights were trained with other settings or other data")
     return with_samples(facts) if samples else facts
+
+
+def _figures(run: Run, protocol: Mapping[str, Any] | None) -> dict[str, Any]:
+    evaluations, left_out = own_evaluations(run)
+    by_step, by_chain = _comparable(evaluations, protocol)
+    bound, others = own_bound(run, since=by_step[-1].step if by_step else (run.saved_steps() or [0])[-1])
+    if (speed := read_speed(run)) is None and (run.path / SPEED).exists():
+        others.append(f"{run.path / SPEED} is damaged")
+    parts = {"by_step": by_step, "by_chain": by_chain, "bound": bound, "speed": speed}
+    return {**parts, "left_out": (*left_out, *others)}
 
 
 def _refusal(check: Callable[..., object], *args: object) -> str:
