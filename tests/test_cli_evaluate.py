@@ -70,6 +70,15 @@ def test_the_same_again_only_prints(folder, command, monkeypatch):
     assert command("evaluate", folder, *SMALL)[1] == first
 
 
+def test_a_stray_number_among_the_images_is_named(folder, command):
+    asked = ("evaluate", folder, *SMALL, "--seed", 7, "--no-memorisation")
+    assert command(*asked)[0] == 0
+    drawn = next(path for path in (folder / "generated").iterdir() if "seed7" in path.name)
+    shutil.copy(drawn / "000000.png", drawn / "99999999.png")
+    status, _, err = command(*asked[:2], "--num", 30, *asked[4:])
+    assert status == 2 and "holds, 25 of these images; remove 99999999.png" in err
+
+
 def test_every_saved_step_is_judged_for_a_curve(folder, command):
     status, out, _ = command("evaluate", folder, *SMALL, "--checkpoint", "all", "--sampler", "ddim", "--steps", 3)
     steps = Run.open(folder).saved_steps()
