@@ -102,6 +102,19 @@ def test_another_run_is_compared_by_the_same_protocol_alone(folder, command, tmp
     assert status == 0 and again.splitlines()[-1] == out.splitlines()[-1], err
 
 
+def test_figures_of_weights_that_a_run_has_not_are_left_out(folder, command, tmp_path):
+    command("evaluate", folder, *SMALL)
+    other = tmp_path / "other"
+    shutil.copytree(folder, other, ignore=shutil.ignore_patterns("generated"))
+    assert command("evaluate", folder, *SMALL, "--against", other)[0] == 0  # a copy has the same weights
+    run = Run.open(other)
+    for made in saved(run):
+        save(run, replace(made, weights="f" * 64))
+    status, _, err = command("evaluate", folder, *SMALL, "--against", other)
+    left_out, refusal = err.splitlines()
+    assert status == 2 and f"{other}/evaluation: {len(saved(run))} evaluation" in left_out and "has not been" in refusal
+
+
 def test_figures_of_other_networks_are_refused_before_anything_is_drawn(
     folder, command, tmp_path, monkeypatch, refused
 ):

@@ -6,6 +6,7 @@ references by the reference. `unlike` names what differs, and a comparison is re
 
 import hashlib
 import json
+import logging
 import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -19,10 +20,13 @@ from unstir.data import Store
 from unstir.errors import UserError
 from unstir.metrics.figures import Figure, figure_effect, in_columns, verdict
 from unstir.metrics.memorisation import Memorisation
+from unstir.progress import counted
 from unstir.runs.files import check, is_count, is_text, make_folder, write_text
 from unstir.runs.lines import decode, encode
 from unstir.runs.model import weights_in_words
 from unstir.runs.run import Run
+
+logger = logging.getLogger(__name__)
 
 FORMAT = 6  # grows when a figure of the same name and protocol would come out otherwise; no other format is read
 FOLDER = "evaluation"
@@ -165,6 +169,27 @@ def saved(run: Run | Store) -> list[Evaluation]:
     """
     found = map(_read, (run.path / FOLDER).glob("*.json"))
     return sorted((each for each in found if each is not None), key=lambda each: (each.step, each.name()))
+
+
+def hash_of(run: Run, step: int, ema: bool | float) -> str:
+    """The SHA-256 (hex) of the weights of a step of a run; "" where they were not saved or are damaged."""
+    try:
+        return run.model(step, ema=ema, device="cpu").weights_sha256
+    except UserError:
+        return ""
+
+
+def own(run: Run) -> list[Evaluation]:
+    """The evaluations, by rising step, of weights that the run has; logged is how many are of others."""
+    every, hashes = saved(run), dict[tuple[int, Any], str]()
+    for each in every:
+        key = each.step, each.protocol["ema"]
+        hashes[key] = hashes.get(key) or hash_of(run, *key)
+    mine = [each for each in every if each.weights.split()[:1] == [hashes[each.step, each.protocol["ema"]]]]
+    if len(mine) < len(every):
+        others = counted(len(every) - len(mine), "evaluation")
+        logger.warning(f"{run.path / FOLDER}: {others} of weights that the run does not have, left out")
+    return mine
 
 
 def find(run: Run | Store, step: int, protocol: Mapping[str, Any]) -> Evaluation | None:
