@@ -248,6 +248,11 @@ def test_other_weights_under_the_same_step_are_judged_anew(folder, command, tmp_
     assert command("evaluate", run, *SMALL)[0] == 0
     (after,) = [each for each in saved(Run.open(run)) if usual.items() <= each.protocol.items()]
     assert after.weights != before.weights and after.main().value != before.main().value
+    drawn = sorted((run / "generated").glob("step12-unipc20-seed0-*"), key=lambda path: path.stat().st_mtime_ns)
+    shutil.rmtree(drawn[-1])
+    shutil.copytree(drawn[0], drawn[-1])  # images of the weights before
+    status, _, err = command("evaluate", run, "--num", 30, *SMALL[2:])
+    assert status == 2 and f"{drawn[-1]} holds images made with other settings (weights is " in err
 
 
 def test_a_search_for_copies_is_made_up_for(folder, command, monkeypatch):

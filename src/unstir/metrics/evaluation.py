@@ -18,7 +18,7 @@ from pydantic import TypeAdapter
 from unstir.chain import Cost, compared
 from unstir.data import Store
 from unstir.errors import UserError
-from unstir.metrics.figures import Figure, figure_effect, in_columns, verdict
+from unstir.metrics.figures import Figure, figure_effect, in_columns, too_rare, verdict
 from unstir.metrics.memorisation import Memorisation
 from unstir.progress import counted
 from unstir.runs.files import check, is_count, is_text, make_folder, write_text
@@ -28,7 +28,7 @@ from unstir.runs.run import Run
 
 logger = logging.getLogger(__name__)
 
-FORMAT = 6  # grows when a figure of the same name and protocol would come out otherwise; no other format is read
+FORMAT = 7  # grows when a figure of the same name and protocol would come out otherwise; no other format is read
 FOLDER = "evaluation"
 FID = "inception-v3-compat/fd"  # the key of the one figure that may be called so
 SHARES = "by the data's shares"  # the label of a protocol in which each class is drawn as often as the data has it
@@ -212,7 +212,10 @@ def describe(evaluation: Evaluation) -> str:
         )
     head += f"against {how['num_reference']} of {how['split']}; features: {networks}"
     copies = None if evaluation.memorisation is None else f"memorisation: {evaluation.memorisation.says}"
-    lines = (head, table(evaluation.figures, how["num"]), describe_classifier(how), copies)
+    found = [item for figure in evaluation.figures.values() for item, _ in too_rare(figure)]
+    rare = ", ".join(f"{item.name} ({item.count} of {item.num}, {item.expected:.0f} expected)" for item in found)
+    missing = f"classes missing or too rare: {rare}" if rare else None
+    lines = (head, table(evaluation.figures, how["num"]), describe_classifier(how), missing, copies)
     return "\n".join(line for line in lines if line is not None)
 
 
