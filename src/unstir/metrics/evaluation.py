@@ -226,12 +226,9 @@ def describe_classifier(protocol: Mapping[str, Any]) -> str | None:
     instead = " and ".join(protocol["networks"]) or "the sliced Wasserstein distance"
     if not entry["num"]:
         return f"the classifier is not used, for no image is held out to test it with; {instead} is used instead"
-    right = f"right in {entry['accuracy']:.1%} of {entry['num']:,} held-out images"
-    chance = f"{entry['chance']:.1%}, the share of the most frequent class"
-    if entry["used"]:
-        return f"the classifier is {right} (by chance: {chance})"
-    above = "hardly above" if entry["above_chance"] else "not decidedly above"
-    return f"the classifier is {right}, {above} chance ({chance}): it is not used; {instead} is used instead"
+    right = f"the classifier is right in {entry['accuracy']:.1%} of {entry['num']:,} held-out images"
+    chance = f"chance is {entry['chance']:.1%}, the share of the most frequent class"
+    return f"{right}; {chance}" + ("" if entry["used"] else f"; it is not used, {instead} is used instead")
 
 
 def table(figures: Mapping[str, Figure], num: int) -> str:
