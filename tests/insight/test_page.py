@@ -2,6 +2,7 @@
 
 import re
 import shutil
+from functools import partial
 
 import pytest
 import reported
@@ -12,6 +13,7 @@ from unstir.insight.analysis import analyse
 from unstir.insight.doctor import CHECKS, examine
 from unstir.insight.gather import gather
 from unstir.metrics.evaluation import saved
+from unstir.metrics.likelihood import Protocol, save_likelihood
 from unstir.runs import build
 from unstir.runs.run import Run
 
@@ -131,11 +133,16 @@ def test_figures_of_other_weights_and_damaged_ones_are_left_out_and_said(run, ot
     damaged = next(path for path in folder.glob("step1-*.json"))
     for path in (damaged, tmp_path / "run" / "speed.json"):
         path.write_bytes(path.read_bytes().replace(b"0", b"1", 1))
+    bound = partial(save_likelihood, store=store, protocol=Protocol(num=8, calls=2))
+    _, curve = bound(other.model(12), folder=tmp_path / "run" / "likelihood")
     known = gather(tmp_path / "run", samples=False)
+    assert known.bound is None and any(str(curve.parent) in text for text in known.left_out)
+    bound(run.model(12), folder=tmp_path / "run" / "likelihood")
+    assert gather(tmp_path / "run", samples=False).bound.protocol["weights"] == run.model(12).weights_sha256
     assert last.name() not in {it.name() for it in (*known.by_step, *known.by_chain)} and known.speed is None
     (finding,) = [it for it in examine(known).findings if it.check == "figures"]
     page.write(Run.open(tmp_path / "run"), store, path := tmp_path / "page.html")
     compared.write([Run.open(tmp_path / "run"), other], [store, store], both := tmp_path / "both.html")
-    for name in (f"{last.name()}.json is of weights of step 12", f"{damaged.name} is damaged", "speed.json is damaged"):
+    for name in (f"{last.name()}.json is of weights that", f"{damaged.name} is damaged", "speed.json is damaged"):
         assert all(name in text for text in (finding.evidence, text_of(path), text_of(both)))
     assert tables.plus_minus(theirs.main().value, theirs.main().error) not in text_of(path)

@@ -15,7 +15,7 @@ from unstir.metrics import distances, feature_figures, wasserstein
 from unstir.metrics import reference as referring
 from unstir.metrics.classifier import classifier_for
 from unstir.metrics.evaluation import table
-from unstir.metrics.figures import halved
+from unstir.metrics.figures import halved, too_rare
 from unstir.metrics.floor import FEWEST
 from unstir.metrics.frechet import frechet_of, moments
 from unstir.metrics.measure import measure
@@ -129,6 +129,18 @@ def test_one_class_alone_is_seen_in_the_shares_and_the_accuracy(store, network):
     assert zeros["classifier/recall"].value < 0.3 and zeros["classifier/coverage"].value < 0.3
     shifted = measure(store, [images[:200]], [network], labels=[labels[:200].roll(1)])
     assert shifted["classifier/accuracy"].value < 0.3
+
+
+def test_a_missing_class_is_named_and_none_of_real_images(store, network):
+    images, labels = store.images("held_out"), store.labels("held_out")
+    rare = lambda found: [of.name for of, _ in too_rare(found["classifier/classes"])]
+    some, asked = images[labels != 3], labels[labels != 3]
+    assert rare(measure(store, [some], [network])) == ["3"]
+    assert rare(measure(store, [images], [network])) == rare(measure(store, [images], [network], labels=[labels])) == []
+    of = {of.name: of for of in measure(store, [some], [network], labels=[asked])["classifier/classes"].by_class}
+    assert of["3"].expected == 0 and of["3"].p == 1  # nobody asked for it
+    alone = measure(store, [images[labels == 3]], [network], labels=[labels[labels == 3]])
+    assert alone["classifier/classes"].by_class == ()
 
 
 def test_the_other_split_gives_the_floor_or_none_to_compare_with(store, network):

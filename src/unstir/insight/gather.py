@@ -17,7 +17,7 @@ from unstir.errors import NotFiniteError, UserError
 from unstir.generate.drawing import Job, sample_batches
 from unstir.insight.facts import MISSING, NO_SAMPLES, Facts, Samples, SavedFile, Speed
 from unstir.insight.image_stats import image_stats
-from unstir.metrics.evaluation import FOLDER, Evaluation, saved, unlike
+from unstir.metrics.evaluation import FOLDER, Evaluation, hash_of, own, saved, unlike
 from unstir.metrics.likelihood import Likelihood
 from unstir.metrics.likelihood import read as read_likelihood
 from unstir.pixels import to_uint8
@@ -160,25 +160,12 @@ def _comparable(
 
 def own_evaluations(run: Run) -> tuple[list[Evaluation], list[str]]:
     """The evaluations of weights that the run has, by rising step, and what is wrong with the other files of them."""
-    hashes: dict[tuple[int, Any], str] = {}
-    result, wrong = [], dict.fromkeys(sorted((run.path / FOLDER).glob("*.json")), "is damaged")
-    for item in saved(run):
-        key, path = (item.step, item.protocol["ema"]), run.path / FOLDER / f"{item.name()}.json"
-        hashes[key] = hashes.get(key) or _hash_of(run, *key)
-        if item.weights.split()[:1] == [hashes[key]]:
-            result.append(item)
-            wrong.pop(path, None)
-        else:
-            wrong[path] = f"is of weights of step {item.step} that the run does not have"
-    return result, [f"{path} {why}" for path, why in wrong.items()]
-
-
-def _hash_of(run: Run, step: int, ema: bool | float) -> str:
-    """The hash of the weights of a step; "" where they were not saved or are damaged."""
-    try:
-        return run.model(step, ema=ema).weights_sha256
-    except UserError:
-        return ""
+    mine, whole = own(run), {it.name() for it in saved(run)}
+    others = {path: path.stem in whole for path in sorted((run.path / FOLDER).glob("*.json"))}
+    for item in mine:
+        others.pop(run.path / FOLDER / f"{item.name()}.json", None)
+    foreign = "is of weights that the run does not have"
+    return mine, [f"{path} {foreign if is_whole else 'is damaged'}" for path, is_whole in others.items()]
 
 
 def own_bound(run: Run, since: int) -> tuple[Likelihood | None, list[str]]:
@@ -199,9 +186,9 @@ def own_bound(run: Run, since: int) -> tuple[Likelihood | None, list[str]]:
 
     for path in sorted((path for path in read if rank(path)[0]), key=rank, reverse=True):
         step = read[path].protocol["step"]
-        if read[path].protocol.get("weights") == _hash_of(run, step, ema=True):
+        if read[path].protocol.get("weights") == hash_of(run, step, ema=True):
             return read[path], wrong
-        wrong.append(f"{path} is of weights of step {step} that the run does not have")
+        wrong.append(f"{path} is of weights that the run does not have")
     return None, wrong
 
 

@@ -97,11 +97,11 @@ class Classifier(Network):
         digest = content_hash(self.net.state_dict(), f"classifier {VERSION}, {self.seen} images")
         object.__setattr__(self, "hash", digest)
 
-    def probabilities(self, images: Tensor, batch_size: int = BATCH) -> Tensor:
-        """The probability of each class for ``images``, uint8 [N, C, H, W]: float64 [N, K]; UserError as `outputs`."""
-        logits = self.outputs(images, batch_size=batch_size).logits
+    def classes_of(self, images: Tensor) -> Tensor:
+        """The likeliest class of ``images``, uint8 [N, C, H, W]: int64 [N]. Raises UserError as `outputs`."""
+        logits = self.outputs(images).logits
         assert logits is not None
-        return logits.softmax(1)
+        return logits.argmax(1)
 
     def _check(self, images: Tensor) -> None:
         if images.dtype != torch.uint8 or tuple(images.shape[1:]) != self.shape:
@@ -122,6 +122,8 @@ def classifier_for(store: Store) -> Classifier:
     store.verify()
     if (cached := _cached(store)) is not None:
         return cached
+    again = "once for this data" if is_writable(store.path) else f"at every call, for {store.path} cannot be written to"
+    logger.info(f"training a classifier on {store.path}, {again}")
     made = train_classifier(store)
     meta = {"version": VERSION, "data": made.data, "seen": made.seen, "trust": dataclasses.asdict(made.trust)}
     with suppress(OSError):  # a store that cannot be written to is good all the same, at a training's cost
@@ -159,20 +161,13 @@ def train_classifier(store: Store, *, seed: int = 0) -> Classifier:
     untested = Classifier(net, store.shape, store.content_hash, budget(store), Trust(0, 0, 0))
     if (labels := store.labels("held_out")) is None or len(labels) == 0:
         return untested
-    right = untested.probabilities(store.images("held_out")).argmax(1) == labels
+    right = untested.classes_of(store.images("held_out")) == labels
     return replace(untested, trust=Trust(int(right.sum()), len(labels), int(labels.bincount().max())))
 
 
 def networks_for(store: Store) -> list[Network]:
     """The networks that need no download: the classifier of the store's labels, or none where it has no two classes."""
-    if len(store.classes) < 2 or store.count("train") == 0:
-        return []
-    if (there := _cached(store)) is not None:
-        return [there]
-    kept = is_writable(store.path / "statistics")
-    again = "once for this data" if kept else f"at every call, for {store.path} cannot be written to"
-    logger.info(f"training a classifier on {store.path}, {again}")
-    return [classifier_for(store)]
+    return [classifier_for(store)] if len(store.classes) > 1 and store.count("train") else []
 
 
 def budget(store: Store) -> int:

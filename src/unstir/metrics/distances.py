@@ -137,6 +137,9 @@ def _share(holds: Tensor) -> float:
     return int(holds.sum()) / len(holds)
 
 
+BEND = 0.4  # times F / N is the share by which a straight line removes too much of the bias, on Gaussians
+
+
 def infinite_fd(
     features: Tensor, reference: Moments, seed: int = 0, repeats: int = 10, strata: Tensor | None = None
 ) -> tuple[float, float]:
@@ -149,16 +152,17 @@ def infinite_fd(
     chance of its own to first order. Of the variances s and q that `frechet.standard_error` tells apart, the value has
     s + q + q / repeats. It may be below 0. ``strata``, int64 [N], are classes in fixed shares, as in `frechet.halves`.
 
-    The bias of a reference of finitely many images stays, and so does what bends the line: on Gaussians of equal
-    variances 0.4 F / N of the bias is removed too much, and less where variances differ.
+    What bends the line would remove too much of the bias, and is taken into account as on Gaussians (`BEND`). The bias
+    of a reference of finitely many images stays.
     """
     n = len(features)
     means, differences = halves(features, reference, repeats, seed, strata)
     x = (1 / (n // 2) + 1 / (n - n // 2)) / 2
-    value = (x * frechet_of(features, reference) - float(means.mean()) / n) / (x - 1 / n)
+    whole_set = frechet_of(features, reference)
+    bias = (float(means.mean()) - whole_set) / n / (x - 1 / n) / (1 + BEND * features.shape[1] / n)
     whole, share = differences.square().mean(), 1 / repeats
     variance = torch.maximum(whole - (1 - share) * means.var(), whole * (1 + share) / 2)
-    return value, math.sqrt(float(variance))
+    return whole_set - bias, math.sqrt(float(variance))
 
 
 def _centred(real: Tensor, fake: Tensor) -> tuple[Tensor, Tensor]:

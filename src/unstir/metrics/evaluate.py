@@ -12,7 +12,7 @@ from unstir.data import Store
 from unstir.errors import UserError
 from unstir.metrics.classifier import networks_for
 from unstir.metrics.drawn import Drawn, seconds_per_call, usual_chain, usual_labels
-from unstir.metrics.evaluation import Evaluation, best_match, differences, of_images, saved
+from unstir.metrics.evaluation import Evaluation, best_match, differences, of_images, own, saved
 from unstir.metrics.images import Images, Source, images_of
 from unstir.metrics.inception import inception, installed
 from unstir.metrics.plan import From, Plan, check, judge
@@ -141,7 +141,7 @@ def ready(
 def _evaluated(path: Path, store: Store, label: str | None) -> list[Evaluation]:
     """The evaluations of a run, or of the images in a folder against ``store``; ``label`` is as in `images_of`."""
     if is_run(path) or not path.exists():
-        return saved(Run.open(path))
+        return own(Run.open(path))
     digest = images_of(path, store, label).hash
     return [each for each in saved(store) if each.protocol.get("images") == digest]
 

@@ -6,6 +6,7 @@ references by the reference. `unlike` names what differs, and a comparison is re
 
 import hashlib
 import json
+import logging
 import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -17,13 +18,16 @@ from pydantic import TypeAdapter
 from unstir.chain import Cost, compared
 from unstir.data import Store
 from unstir.errors import UserError
-from unstir.metrics.figures import Figure, figure_effect, in_columns, verdict
+from unstir.metrics.figures import Figure, figure_effect, in_columns, too_rare, verdict
 from unstir.metrics.memorisation import Memorisation
+from unstir.progress import counted
 from unstir.runs.files import check, decode, encode, is_count, is_text, make_folder, write_text
 from unstir.runs.model import weights_in_words
 from unstir.runs.run import Run
 
-FORMAT = 6  # grows when a figure of the same name and protocol would come out otherwise; no other format is read
+logger = logging.getLogger(__name__)
+
+FORMAT = 7  # grows when a figure of the same name and protocol would come out otherwise; no other format is read
 FOLDER = "evaluation"
 FID = "inception-v3-compat/fd"  # the key of the one figure that may be called so
 SHARES = "by the data's shares"  # the label of a protocol in which each class is drawn as often as the data has it
@@ -166,6 +170,27 @@ def saved(run: Run | Store) -> list[Evaluation]:
     return sorted((each for each in found if each is not None), key=lambda each: (each.step, each.name()))
 
 
+def hash_of(run: Run, step: int, ema: bool | float) -> str:
+    """The SHA-256 (hex) of the weights of a step of a run; "" where they were not saved or are damaged."""
+    try:
+        return run.model(step, ema=ema, device="cpu").weights_sha256
+    except UserError:
+        return ""
+
+
+def own(run: Run) -> list[Evaluation]:
+    """The evaluations, by rising step, of weights that the run has; logged is how many are of others."""
+    every, hashes = saved(run), dict[tuple[int, Any], str]()
+    for each in every:
+        key = each.step, each.protocol["ema"]
+        hashes[key] = hashes.get(key) or hash_of(run, *key)
+    mine = [each for each in every if each.weights.split()[:1] == [hashes[each.step, each.protocol["ema"]]]]
+    if len(mine) < len(every):
+        others = counted(len(every) - len(mine), "evaluation")
+        logger.warning(f"{run.path / FOLDER}: {others} of weights that the run does not have, left out")
+    return mine
+
+
 def find(run: Run | Store, step: int, protocol: Mapping[str, Any]) -> Evaluation | None:
     """The evaluation of this step by exactly this protocol, if it was made before."""
     found = _read(run.path / FOLDER / f"{name_of(step, protocol)}.json")
@@ -186,7 +211,10 @@ def describe(evaluation: Evaluation) -> str:
         )
     head += f"against {how['num_reference']} of {how['split']}; features: {networks}"
     copies = None if evaluation.memorisation is None else f"memorisation: {evaluation.memorisation.says}"
-    lines = (head, table(evaluation.figures, how["num"]), describe_classifier(how), copies)
+    found = [item for figure in evaluation.figures.values() for item, _ in too_rare(figure)]
+    rare = ", ".join(f"{item.name} ({item.count} of {item.num}, {item.expected:.0f} expected)" for item in found)
+    missing = f"classes missing or too rare: {rare}" if rare else None
+    lines = (head, table(evaluation.figures, how["num"]), describe_classifier(how), missing, copies)
     return "\n".join(line for line in lines if line is not None)
 
 
@@ -198,12 +226,9 @@ def describe_classifier(protocol: Mapping[str, Any]) -> str | None:
     instead = " and ".join(protocol["networks"]) or "the sliced Wasserstein distance"
     if not entry["num"]:
         return f"the classifier is not used, for no image is held out to test it with; {instead} is used instead"
-    right = f"right in {entry['accuracy']:.1%} of {entry['num']:,} held-out images"
-    chance = f"{entry['chance']:.1%}, the share of the most frequent class"
-    if entry["used"]:
-        return f"the classifier is {right} (by chance: {chance})"
-    above = "hardly above" if entry["above_chance"] else "not decidedly above"
-    return f"the classifier is {right}, {above} chance ({chance}): it is not used; {instead} is used instead"
+    right = f"the classifier is right in {entry['accuracy']:.1%} of {entry['num']:,} held-out images"
+    chance = f"chance is {entry['chance']:.1%}, the share of the most frequent class"
+    return f"{right}; {chance}" + ("" if entry["used"] else f"; it is not used, {instead} is used instead")
 
 
 def table(figures: Mapping[str, Figure], num: int) -> str:

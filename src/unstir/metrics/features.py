@@ -52,11 +52,6 @@ class Trust:
         return self.right / self.num if self.num else None
 
     @property
-    def chance(self) -> float | None:
-        """The share of the most frequent class among the held-out images."""
-        return self.most / self.num if self.num else None
-
-    @property
     def above_chance(self) -> bool:
         """Whether the accuracy is decidedly above chance."""
         return self.num > 0 and binomial_tail(self.right, self.num, self.most / self.num) < TAIL
@@ -68,7 +63,7 @@ class Trust:
 
     def entry(self) -> dict[str, Any]:
         """What a protocol says of it, as JSON has it."""
-        accuracy, chance = (None if value is None else round(value, 4) for value in (self.accuracy, self.chance))
+        accuracy, chance = (round(of / self.num, 4) if self.num else None for of in (self.right, self.most))
         skill = {"above_chance": self.above_chance, "used": self.given}
         return {"accuracy": accuracy, "chance": chance, "num": self.num, **skill}
 

@@ -50,6 +50,7 @@ class Extractor(Network):
     net: nn.Module
     hash: str = ""
     trust = None
+    has_logits: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         if not self.name.replace("-", "").isalnum():
@@ -64,16 +65,12 @@ class Extractor(Network):
             raise wrong_images(images, "uint8 [N, 3, H, W], or [N, 1, H, W] for grey ones")
 
     def _batch(self, images: Tensor) -> Outputs:
-        answer = self._answer(images)
-        features = answer[0] if isinstance(answer, tuple) else answer
+        where = next(iter(self.net.state_dict().values()), torch.empty(0)).device
+        answer = self.net(images.to(where).expand(-1, 3, -1, -1))
+        features, *others = answer if isinstance(answer, tuple) else [answer]
         if features.ndim != 2 or len(features) != len(images):
             raise UserError("net", list(features.shape), f"must be [N, F] of {len(images)} images")
-        return Outputs(features)
-
-    def _answer(self, images: Tensor) -> Any:
-        """What the module says of a batch, on its own device: a tensor or a tuple of them."""
-        where = next(iter(self.net.state_dict().values()), torch.empty(0)).device
-        return self.net(images.to(where).expand(-1, 3, -1, -1))
+        return Outputs(features, others[0] if self.has_logits else None)
 
 
 class Inception(Extractor):
@@ -84,9 +81,7 @@ class Inception(Extractor):
     """
 
     titles: ClassVar[Mapping[str, str]] = {"fd": "FID", "kid": "KID"} | {key: key for key in NEAR}
-
-    def _batch(self, images: Tensor) -> Outputs:
-        return Outputs(*self._answer(images))
+    has_logits = True
 
 
 def installed() -> Any:

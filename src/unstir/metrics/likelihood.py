@@ -61,6 +61,7 @@ class Likelihood:
     ``prior``, ``decoder`` and ``curve`` (L_{t-1} of each of ``times``, rising) are means over the images. Under an
     estimate the curve holds the terms that were drawn, which do not add up to the sum; ``total``, the decoder's and all
     terms up to each of ``times``, is estimated as the sum is. A network with classes is given the image's true label.
+    The ``protocol`` has the SHA-256 of the weights, and the identity of their run (`runs.card.DataCard`).
     """
 
     bits_per_dim: float
@@ -135,6 +136,7 @@ def likelihood(model: Model, store: Store, protocol: Protocol = Protocol()) -> L
     how = {"calls": calls, "ema": model.averaged, "step": model.step, "T": model.process.T, "dtype": model.arithmetic}
     labelled = model.labels.count > 0 and store.labelled
     also = {"batch_size": protocol.batch_size, "given_labels": labelled, "data": store.content_hash}
+    also |= {"weights": model.weights_sha256, "run": model.data.run}
     return _summary(bounds, len(chosen), {**settings, **how, **also})
 
 

@@ -19,9 +19,10 @@ from unstir.metrics import wasserstein
 from unstir.metrics.distances import inception_score
 from unstir.metrics.feature_figures import Sides, draws_of, figures_of, sides
 from unstir.metrics.features import Network, wrong_images
-from unstir.metrics.figures import HIGHER, LOWER, SPLITS, Figure, halved
+from unstir.metrics.figures import HIGHER, LOWER, SPLITS, ClassCount, Figure, halved
 from unstir.metrics.floor import FEWEST, FLOOR_SPLITS, bound
 from unstir.metrics.reference import noise_images, other_split
+from unstir.significance import binomial_tail
 
 PATCHES = 2000  # images whose patches are the reference where nothing else is asked; 9 s of one core at 32x32
 
@@ -112,7 +113,26 @@ def _of_classes(
             squares=("classes",),
         )
         figure = replace(figure, floor=value["classes"], floor_error=error_of["classes"], num_floor=draws.num)
+        wanted = share if labels is None else shares(torch.cat(list(labels)))
+        figure = replace(figure, by_class=_by_class(store.classes, taken_for, wanted, draws.classes, of_real))
     return {**found, "classifier/classes": figure}
+
+
+def _by_class(
+    names: Sequence[str], taken_for: Sequence[Tensor], shares: Tensor, real: Tensor, seen: Tensor
+) -> tuple[ClassCount, ...]:
+    """The images of all sets by the class they are taken for; none where one class alone has a share.
+
+    Of new images of a class, with its ``shares`` float64 [K], the classifier names as many as of held-out ones, int64
+    [M]: those that are of class ``real`` and are taken for ``seen``. What it takes wrongly for the class comes on top.
+    """
+    held, right = (torch.bincount(of, minlength=len(shares)) for of in (real, real[seen == real]))
+    chances = shares * right / held.clamp(min=1)
+    counts, num = torch.cat(list(taken_for)).bincount(minlength=len(shares)).tolist(), sum(map(len, taken_for))
+    if int((shares > 0).sum()) < 2:
+        return ()
+    rows = zip(names, counts, chances.tolist(), strict=True)
+    return tuple(ClassCount(name, n, num, num * p, binomial_tail(num - n, num, 1 - p)) for name, n, p in rows)
 
 
 def _class_accuracy(network: Network, taken_for: Sequence[Tensor], labels: Sequence[Tensor], classes: int) -> Figure:

@@ -36,7 +36,7 @@ from unstir.significance import Precedence, Shift, exact, mann_whitney, preceden
 
 SUSPICION, NEIGHBOURS = 0.01, 50
 NEAR = 0.5  # the relative distance that no copy reaches
-FEWEST = 20  # samples and held-out images that a test needs of each; below, the normal approximation is rough
+FEWEST = 20  # samples and held-out images, below which Mann & Whitney's normal approximation is rough
 SHOWN = 3  # training images kept for each of the closest images
 
 
@@ -63,7 +63,8 @@ class Space:
     """What was found in a space: "pixels" (distances in grey levels 0..255) or "features" (in their own unit).
 
     Distances are root mean square differences; ``median`` and ``median_held_out`` are those to the nearest training
-    image. The tests are None of too few images. ``closest`` and ``closest_held_out`` are by rising relative distance.
+    image. Tests of fewer than FEWEST images are None, but ``copies``, which is exact, only where none is held out.
+    ``closest`` and ``closest_held_out`` are by rising relative distance.
     """
 
     name: str
@@ -80,7 +81,8 @@ class Space:
 class Memorisation:
     """Both spaces and the ``verdict``: "copies", "nearer", "none" (found, which proves none), or None: undecided.
 
-    Undecided are fewer than FEWEST samples or held-out images. ``flip``: mirror images counted; ``says``: it in words.
+    Undecided are no copies among fewer than FEWEST samples or held-out images. ``flip``: mirror images counted;
+    ``says``: it in words.
     """
 
     spaces: tuple[Space, ...]
@@ -123,16 +125,19 @@ def memorisation(
     level = SUSPICION / (3 * len(names))
     enough, spaces = min(len(samples), len(held_out)) >= FEWEST, []
     for name, (found, new) in zip(names, sets, strict=True):
-        distance, relative, copies = _tests(found, new, level) if enough else (None, None, None)
+        values = _relative(found), _relative(new)
+        relative = mann_whitney(*values) if enough else None
+        distance = mann_whitney(*(each.distance[:, 0].contiguous() for each in (found, new))) if enough else None
+        copies = precedence(*values, level, NEAR) if len(held_out) else None
         near, near_new = (_closest(each, [both[i] for both in sets], closest) for i, each in enumerate((found, new)))
         median, median_new = (each.distance[:, 0].median().item() for each in (found, new))  # of none, NaN
         known_new = median_new if len(held_out) else None
         spaces.append(Space(name, median, known_new, distance, relative, copies, near, near_new))
     tests = [test for space in spaces for test in (space.copies, space.distance, space.relative) if test is not None]
     decided = {type(test) for test in tests if test.p <= level}
-    verdict = "copies" if Precedence in decided else "nearer" if decided else "none"
-    sizes = len(samples), len(train), len(held_out)
-    return Memorisation(tuple(spaces), verdict if tests else None, *sizes, flip)
+    without = ("nearer" if decided else "none") if enough else None
+    verdict = "copies" if Precedence in decided else without
+    return Memorisation(tuple(spaces), verdict, len(samples), len(train), len(held_out), flip)
 
 
 def picture(result: Memorisation, samples: Tensor, train: Tensor, held_out: Tensor) -> Image.Image:
@@ -179,25 +184,22 @@ def _describe(result: Memorisation) -> str:
 
 
 def _said(space: Space, num: int) -> str:
-    if space.copies is None or space.distance is None or space.relative is None:
+    if space.copies is None:
         return f"{space.name}: median distance {space.median:.3g}"
     least = "no number" if space.copies.least is None else f"{space.copies.least}"
+    near = f"{space.copies.count} as near as copies (new images {space.copies.expected:.2g}, {least} would show)"
+    if space.distance is None or space.relative is None:
+        return f"{space.name}: {near}"
     return (
-        f"{space.name}: {space.copies.count} as near as copies (new images {space.copies.expected:.2g}, {least} would "
-        f"show), nearer than new images in {space.distance.probability:.0%} +- {space.distance.standard_error:.0%} of "
-        f"comparisons ({space.relative.probability:.0%} by relative distance; 50% is chance)"
+        f"{space.name}: {near}, nearer than new images in {space.distance.probability:.0%} +- "
+        f"{space.distance.standard_error:.0%} of comparisons ({space.relative.probability:.0%} by relative distance; "
+        "50% is chance)"
     )
 
 
 def _relative(found: Nearest) -> Tensor:
     """d_1 over the mean of d_1..d_K, in 0..1: float64 [N]; 0 where all K are copies."""
     return torch.nan_to_num(found.distance[:, 0] / found.distance.mean(1), nan=0.0)
-
-
-def _tests(found: Nearest, new: Nearest, level: float) -> tuple[Shift, Shift, Precedence]:
-    distance = mann_whitney(found.distance[:, 0].contiguous(), new.distance[:, 0].contiguous())
-    relative = _relative(found), _relative(new)
-    return distance, mann_whitney(*relative), precedence(*relative, level, NEAR)
 
 
 def _closest(found: Nearest, spaces: list[Nearest], most: int) -> tuple[Pair, ...]:

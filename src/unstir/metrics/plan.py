@@ -31,6 +31,7 @@ from unstir.runs.files import is_writable, make_folder, replacing
 
 logger = logging.getLogger(__name__)
 
+LEAST = 2 * FEWEST  # images to compare with by features, which are halved where nothing is held out
 NEW_IMAGES = 2000  # held-out images that are compared with the training images, at most
 
 
@@ -58,8 +59,9 @@ class Plan(Generic[From]):
 
     @property
     def measuring(self) -> list[Network]:
-        """The networks that measure: all but a classifier that knows nothing."""
-        return [network for network in self.networks if network.trust is None or network.trust.given]
+        """The networks that measure: all but a classifier that knows nothing, and none against fewer than `LEAST`."""
+        few = self.store.count(self.split) < LEAST
+        return [] if few else [each for each in self.networks if each.trust is None or each.trust.given]
 
     def protocol(self) -> dict[str, Any]:
         """All that decides a figure but the weights: what two evaluations must share to be compared."""
@@ -93,13 +95,13 @@ def check(plan: Plan[Drawn | Images]) -> None:
     if plan.seeds < 1:
         raise UserError("seeds", plan.seeds, "must be at least 1", "error bars over seeds need 2")
     plan.images.check(plan.num, plan.seeds, plan.store)
-    store, count, least = plan.store, plan.store.count(plan.split), 2 * FEWEST  # halved where nothing is held out
-    if count < least:
-        raise UserError("", store.path, f"has {count} {plan.split} images, too few to compare with: it takes {least}")
+    store, count = plan.store, plan.store.count(plan.split)
+    if count < 4:  # halves of two have a distance of patches
+        raise UserError("", store.path, f"has {count} {plan.split} images, too few to compare with: it takes 4")
     if plan.num < FEWEST:
         raise UserError("num", plan.num, f"must be at least {FEWEST}: a distance is between sets", "better hundreds")
-    if plan.num_reference and not least <= plan.num_reference <= count:
-        outside = f"is outside {least}..{count}, the {plan.split} images"
+    if plan.num_reference and not min(LEAST, count) <= plan.num_reference <= count:
+        outside = f"is outside {min(LEAST, count)}..{count}, the {plan.split} images"
         raise UserError("num_reference", plan.num_reference, outside, {"num_reference": 0})
     store.verify()
 
