@@ -1,6 +1,7 @@
 """The page of a run: what is on it, in what order, in what words, and that nothing from outside is markup."""
 
 import re
+import shlex
 import shutil
 from functools import partial
 
@@ -8,6 +9,7 @@ import pytest
 import reported
 from reported import parsed, text_of
 
+from unstir.cli import app
 from unstir.insight import compared, page, tables
 from unstir.insight.analysis import analyse
 from unstir.insight.doctor import CHECKS, examine
@@ -89,10 +91,15 @@ def test_classes_have_their_names_real_images_and_samples(report, run):
 
 
 def test_a_run_without_anything_measured_has_a_page_that_says_so(run, store, tmp_path):
-    shutil.copytree(run.path, tmp_path / "bare", ignore=shutil.ignore_patterns("evaluation", "held_out*", "samples"))
-    bare = Run.open(tmp_path / "bare")
+    odd = shutil.ignore_patterns("evaluation", "held_out*", "samples")
+    bare = Run.open(shutil.copytree(run.path, tmp_path / "bare run", ignore=odd))
     path = tmp_path / "bare.html"
     page.write(bare, None, path)
+    codes = ["".join(code.itertext()) for code in parsed(path).iter("code")]
+    commands = [shlex.split(code) for code in codes if code.startswith("unstir ")]
+    assert {words[1] for words in commands} >= {"doctor", "evaluate", "report", "train"}
+    for words in commands:
+        assert str(bare.path) in words and app.parse_args(words[1:], exit_on_error=False, print_error=False)
     text = " ".join(parsed(path).itertext())
     assert text.count("Not evaluated") == text.count("Not measured") == 1 and "Nearest images" not in text
     page.write(bare, store, path)

@@ -45,7 +45,7 @@ def longer(facts: Facts) -> str:
     """The command that lets a run go on to twice its length."""
     run, train, length = facts.run, facts.config.train, 2 * facts.run.length
     if facts.config.kind.has_teacher:
-        return f'go on for longer, `train.length="{length} steps"`'
+        return f'go on for longer, `length="{length} steps"`'
     cosine = train.lr_schedule == "cosine"
     period = f' train.lr_period="{length - run.steps_in(train.warmup)} steps"' if cosine else ""
     return f'train for longer, `unstir train out=RUN train.length="{length} steps"{period}`'
