@@ -10,10 +10,9 @@ from perfect import SEEDS, Source, simulated, store_of
 from unstir.metrics import feature_figures as measures
 from unstir.metrics import floor
 from unstir.metrics.classifier import Classifier
-from unstir.metrics.distances import near
+from unstir.metrics.distances import moments, near
 from unstir.metrics.features import NEAR, Trust
 from unstir.metrics.floor import bound, draws
-from unstir.metrics.frechet import moments
 from unstir.metrics.memorisation import memorisation
 from unstir.metrics.plan import held_out_like
 from unstir.metrics.reference import Reference

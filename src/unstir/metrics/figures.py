@@ -213,7 +213,7 @@ def halves_of(
 
 
 def error_of_halves(means: Tensor, differences: Tensor) -> Tensor:
-    """The standard error of a figure: float64 [...] from [repeats, ...]; `frechet.standard_error` derives it.
+    """The standard error of a figure: float64 [...] from [repeats, ...]; `distances.standard_error` derives it.
 
     ``means`` are those of the figures of two halves of its images, ``differences`` half their difference.
     """
