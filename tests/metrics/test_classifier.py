@@ -183,8 +183,6 @@ def test_images_that_do_not_fit_are_refused(store, classifier):
     for wrong in (images.float(), images.expand(-1, 3, -1, -1), images[0]):
         with refusing("images"):
             classifier.features(wrong)
-    with refusing("batch_size"):
-        classifier.features(images, batch_size=0)
 
 
 def test_data_without_classes_is_refused(tmp_path):

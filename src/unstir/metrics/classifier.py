@@ -31,7 +31,6 @@ from unstir.pixels import from_uint8
 from unstir.progress import counting
 from unstir.randomness import Key
 from unstir.runs.checkpoint import content_hash
-from unstir.runs.files import is_writable
 
 logger = logging.getLogger(__name__)
 
@@ -121,8 +120,7 @@ def classifier_for(store: Store) -> Classifier:
     store.verify()
     if (cached := _cached(store)) is not None:
         return cached
-    again = "once for this data" if is_writable(store.path) else f"at every call, for {store.path} cannot be written to"
-    logger.info(f"training a classifier on {store.path}, {again}")
+    logger.info(f"training a classifier on {store.path}, where it is kept")
     made = train_classifier(store)
     meta = {"version": VERSION, "data": store.content_hash, "seen": made.seen, "trust": dataclasses.asdict(made.trust)}
     with suppress(OSError):  # a store that cannot be written to is good all the same, at a training's cost

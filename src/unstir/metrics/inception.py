@@ -96,7 +96,6 @@ def installed() -> Any:
 def inception(file: Path | None, *, device: str = "cpu") -> Inception:
     """The network with the weights of ``file``, else of torch's hub cache, downloaded into it where they are not there.
 
-    It is torch-fidelity's cache, too.
     Raises UserError where the file is neither the published one nor a safetensors file of the same tensors, offline,
     naming the file, its address and where to put it, and as `installed` does; OSError where it cannot be read.
     """
