@@ -8,8 +8,7 @@ import pytest
 import torch
 
 from unstir.metrics import distances
-from unstir.metrics.distances import inception_score, infinite_fd, kid, near, radii
-from unstir.metrics.frechet import Moments, frechet_of, moments
+from unstir.metrics.distances import Moments, frechet_of, inception_score, infinite_fd, kid, moments, near, radii
 
 
 def draw(seed, n, size=8, scale=1.0, shift=0.0):
@@ -171,7 +170,7 @@ def test_the_line_is_straight_in_one_over_the_number(monkeypatch):
     """Of distances that are 2 + 30 / n exactly 30 / n is removed but for the bend, for an odd number of images too."""
     straight = lambda features, reference: 2 + 30 / len(features)
     monkeypatch.setattr(distances, "frechet_of", straight)
-    monkeypatch.setattr("unstir.metrics.frechet._quickly", straight)
+    monkeypatch.setattr("unstir.metrics.distances._quickly", straight)
     for n in (34, 35, 101):
         removed = 30 / n / (1 + 0.4 * SIZE / n)
         assert infinite_fd(draw(0, n, SIZE), EXACT)[0] == pytest.approx(2 + 30 / n - removed, rel=1e-12)

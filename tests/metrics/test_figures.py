@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from unstir.metrics import feature_figures
-from unstir.metrics.distances import infinite_fd, kid
+from unstir.metrics.distances import halves, infinite_fd, kid, moments, standard_error
 from unstir.metrics.evaluation import name_of, shown, table
 from unstir.metrics.features import Network, Outputs, Trust
 from unstir.metrics.figures import (
@@ -23,7 +23,6 @@ from unstir.metrics.figures import (
     verdict,
 )
 from unstir.metrics.floor import Draws, bound, draws
-from unstir.metrics.frechet import halves, moments, standard_error
 from unstir.metrics.reference import Reference
 from unstir.significance import counted
 

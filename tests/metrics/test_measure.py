@@ -14,10 +14,10 @@ from unstir.errors import UserError
 from unstir.metrics import distances, feature_figures, wasserstein
 from unstir.metrics import reference as referring
 from unstir.metrics.classifier import classifier_for
+from unstir.metrics.distances import frechet_of, moments
 from unstir.metrics.evaluation import table
 from unstir.metrics.figures import halved, too_rare
 from unstir.metrics.floor import FEWEST
-from unstir.metrics.frechet import frechet_of, moments
 from unstir.metrics.measure import measure
 from unstir.metrics.reference import NOISE, reference
 from unstir.randomness import Key, normal

@@ -12,9 +12,8 @@ from scipy.stats import kstest
 
 from refusals import refusing
 from unstir.data import Store
-from unstir.metrics import nearest as search
-from unstir.metrics.memorisation import memorisation, picture
-from unstir.metrics.nearest import nearest, nearest_features
+from unstir.metrics import memorisation as search
+from unstir.metrics.memorisation import memorisation, nearest, nearest_features, picture
 from unstir.significance import mann_whitney, precedence
 
 

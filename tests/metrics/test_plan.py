@@ -201,12 +201,11 @@ def test_held_out_images_of_a_class_are_in_their_order_and_at_most_2000():
 
 @pytest.mark.parametrize("searched", [True, False])
 def test_an_evaluation_says_how_long_drawing_and_measuring_took(searched, clock, monkeypatch):
-    made = Evaluation(step=7, images=1, protocol=plan_of().protocol(), figures={})
     for name in ("check", "save"):
         monkeypatch.setattr(judging, name, lambda *given: None)
     monkeypatch.setattr(Plan, "known", lambda self: None)
     monkeypatch.setattr(Drawn, "sets", lambda self, num, seeds: clock.later(8.08, []))
-    monkeypatch.setattr(judging, "_measured", lambda *given: clock.later(2.04, made))
+    monkeypatch.setattr(judging, "measure", lambda *given, labels: clock.later(2.04, {}))
     monkeypatch.setattr(judging, "search_copies", lambda *given: clock.later(1.0))
     found = judge(plan_of(seeds=2, memorisation=searched))
     assert found.seconds == {"drawing": 8.1, "measuring": 3.0 if searched else 2.0}

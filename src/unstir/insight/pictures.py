@@ -22,7 +22,7 @@ from unstir.generate.trajectories import trajectory
 from unstir.insight.gather import real_images
 from unstir.metrics.classifier import FILE, Classifier, classifier_for
 from unstir.metrics.evaluation import FOLDER, SHARES, Evaluation
-from unstir.metrics.nearest import nearest, nearest_features
+from unstir.metrics.memorisation import nearest, nearest_features
 from unstir.metrics.reference import reference
 from unstir.pictures import animation
 from unstir.pictures.grid import corner, grid

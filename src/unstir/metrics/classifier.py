@@ -31,7 +31,6 @@ from unstir.pixels import from_uint8
 from unstir.progress import counting
 from unstir.randomness import Key
 from unstir.runs.checkpoint import content_hash
-from unstir.runs.files import is_writable
 
 logger = logging.getLogger(__name__)
 
@@ -80,13 +79,12 @@ class ConvNet(nn.Module):
 class Classifier(Network):
     """A trained network, on the CPU in float32, so that its figures do not depend on the accelerator at hand.
 
-    ``shape`` is the (C, H, W) it takes; ``data`` the content hash of the store that it learned from, ``seen`` how many
-    images it saw (`budget`); ``trust`` how it did on held-out images. ``hash`` is over weights, version and budget.
+    ``shape`` is the (C, H, W) it takes, ``seen`` how many images it saw (`budget`), ``trust`` how it did on held-out
+    images. ``hash`` is over weights, version and budget.
     """
 
     net: ConvNet
     shape: tuple[int, int, int]
-    data: str
     seen: int
     trust: Trust
     hash: str = field(init=False)
@@ -122,10 +120,9 @@ def classifier_for(store: Store) -> Classifier:
     store.verify()
     if (cached := _cached(store)) is not None:
         return cached
-    again = "once for this data" if is_writable(store.path) else f"at every call, for {store.path} cannot be written to"
-    logger.info(f"training a classifier on {store.path}, {again}")
+    logger.info(f"training a classifier on {store.path}, where it is kept")
     made = train_classifier(store)
-    meta = {"version": VERSION, "data": made.data, "seen": made.seen, "trust": dataclasses.asdict(made.trust)}
+    meta = {"version": VERSION, "data": store.content_hash, "seen": made.seen, "trust": dataclasses.asdict(made.trust)}
     with suppress(OSError):  # a store that cannot be written to is good all the same, at a training's cost
         keep(store.path / FILE, "classifier", json.dumps(meta, sort_keys=True), made.net.state_dict())
     return made
@@ -143,7 +140,7 @@ def _cached(store: Store) -> Classifier | None:
         if (meta["version"], meta["data"], meta["seen"]) == (VERSION, store.content_hash, budget(store)):
             net = _network(store, seed=0)
             net.load_state_dict(tensors)
-            return Classifier(net, store.shape, store.content_hash, meta["seen"], Trust.read(meta["trust"]))
+            return Classifier(net, store.shape, meta["seen"], Trust.read(meta["trust"]))
     return None
 
 
@@ -158,7 +155,7 @@ def train_classifier(store: Store, *, seed: int = 0) -> Classifier:
     images, labels = store.images("train"), store.labels("train")
     assert labels is not None
     _learn(net, images, labels, budget(store) // BATCH, seed)
-    untested = Classifier(net, store.shape, store.content_hash, budget(store), Trust(0, 0, 0))
+    untested = Classifier(net, store.shape, budget(store), Trust(0, 0, 0))
     if (labels := store.labels("held_out")) is None or len(labels) == 0:
         return untested
     right = untested.classes_of(store.images("held_out")) == labels

@@ -183,8 +183,7 @@ def _how(store: Store, request: EvaluationRequest) -> dict[str, Any]:
     count, reference = store.count(request.split), request.reference
     if request.inception and not reference and build.device(request.device).type == "cpu":
         reference = min(count, max(ON_CPU, request.num))
-    how = {"store": store, "split": request.split, "num_reference": reference}
-    return how | {"memorisation": request.memorisation}
+    return {"store": store, "split": request.split, "num_reference": reference, "memorisation": request.memorisation}
 
 
 def _models(run: Run, request: EvaluationRequest) -> list[Model]:

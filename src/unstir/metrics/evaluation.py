@@ -10,6 +10,7 @@ import logging
 import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -180,11 +181,8 @@ def hash_of(run: Run, step: int, ema: bool | float) -> str:
 
 def own(run: Run) -> list[Evaluation]:
     """The evaluations, by rising step, of weights that the run has; logged is how many are of others."""
-    every, hashes = saved(run), dict[tuple[int, Any], str]()
-    for each in every:
-        key = each.step, each.protocol["ema"]
-        hashes[key] = hashes.get(key) or hash_of(run, *key)
-    mine = [each for each in every if each.weights.split()[:1] == [hashes[each.step, each.protocol["ema"]]]]
+    every, at = saved(run), cache(partial(hash_of, run))
+    mine = [each for each in every if each.weights.split()[:1] == [at(each.step, each.protocol["ema"])]]
     if len(mine) < len(every):
         others = counted(len(every) - len(mine), "evaluation")
         logger.warning(f"{run.path / FOLDER}: {others} of weights that the run does not have, left out")

@@ -13,11 +13,10 @@ import torch
 from torch import Tensor
 
 from unstir.data import Store
-from unstir.metrics.distances import fidelity, infinite_fd, kid, near
+from unstir.metrics.distances import fidelity, frechet_of, infinite_fd, kid, moments, near, standard_error
 from unstir.metrics.features import NEAR, Network
 from unstir.metrics.figures import HIGHER, LOWER, SPLITS, Figure, Figures, error_of_halves, halved, halves_of
 from unstir.metrics.floor import FLOOR_SPLITS, Draws, bound, draws
-from unstir.metrics.frechet import frechet_of, moments, standard_error
 from unstir.metrics.reference import KEPT, NOISE, Reference, chosen, other_split, reference
 
 KID_SUBSETS, FEWER_SUBSETS = 50, 10  # of a kernel distance; fewer of one of which only the differences are asked

@@ -162,8 +162,8 @@ def above_floor(figure: Figure, num: int) -> Effect | None:
 
 def too_rare(figure: Figure) -> list[tuple[ClassCount, Effect]]:
     """The classes that images decidedly show too seldom or never: an exact binomial test each, Bonferroni over all."""
-    counts, choices = figure.by_class, max(len(figure.by_class), 1)
-    tests = [(of, exact(of.count - of.expected, of.p, "exact binomial test", choices)) for of in counts]
+    counts = figure.by_class
+    tests = [(of, exact(of.count - of.expected, of.p, "exact binomial test", len(counts))) for of in counts]
     return [(of, change) for of, change in tests if change.negative]
 
 
@@ -213,7 +213,7 @@ def halves_of(
 
 
 def error_of_halves(means: Tensor, differences: Tensor) -> Tensor:
-    """The standard error of a figure: float64 [...] from [repeats, ...]; `frechet.standard_error` derives it.
+    """The standard error of a figure: float64 [...] from [repeats, ...]; `distances.standard_error` derives it.
 
     ``means`` are those of the figures of two halves of its images, ``differences`` half their difference.
     """

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from itertools import combinations
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -53,6 +53,7 @@ class Images:
     name: str
     parts: tuple[Tensor, ...]
     asked: tuple[Tensor, ...] | None = None
+    home: ClassVar[None] = None  # figures are kept with the store
 
     @cached_property
     def hash(self) -> str:
@@ -61,10 +62,6 @@ class Images:
         for tensor in (*self.parts, *(self.asked or ())):
             digest.update(tensor.contiguous().numpy().data)
         return digest.hexdigest()
-
-    @property
-    def home(self) -> None:
-        """Figures are kept with the store."""
 
     @property
     def about(self) -> Mapping[str, Any]:

@@ -96,12 +96,14 @@ def installed() -> Any:
 def inception(file: Path | None, *, device: str = "cpu") -> Inception:
     """The network with the weights of ``file``, else of torch's hub cache, downloaded into it where they are not there.
 
-    It is torch-fidelity's cache, too.
     Raises UserError where the file is neither the published one nor a safetensors file of the same tensors, offline,
     naming the file, its address and where to put it, and as `installed` does; OSError where it cannot be read.
     """
     network, on = installed(), build.device(device)
-    path = _downloaded() if file is None else file
+    path = file or Path(torch.hub.get_dir()) / "checkpoints" / Path(urlsplit(URL).path).name
+    if file is None and not path.exists():
+        logger.info(f"downloading Inception's weights (96 MB) to {path}")
+        fetch(URL, path, SHA256)
     data = path.read_bytes()
     sha256 = hashlib.sha256(data).hexdigest()
     if sha256 != SHA256:
@@ -116,15 +118,6 @@ def inception(file: Path | None, *, device: str = "cpu") -> Inception:
             reason = " ".join(str(error).split())[:300]
             raise UserError("", path, f"holds other tensors than Inception's ({reason})", f"use {URL}") from None
     return Inception(NAME, net.to(on), sha256)
-
-
-def _downloaded() -> Path:
-    """The published file in torch's hub cache, fetched if need be."""
-    target = Path(torch.hub.get_dir()) / "checkpoints" / Path(urlsplit(URL).path).name
-    if not target.exists():
-        logger.info(f"downloading Inception's weights (96 MB) to {target}")
-        fetch(URL, target, SHA256)
-    return target
 
 
 def _converted(path: Path, data: bytes) -> bytes:

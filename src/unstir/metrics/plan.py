@@ -122,7 +122,10 @@ def judge(plan: Plan[Drawn | Images]) -> Evaluation:
     sets = plan.images.sets(plan.num, plan.seeds)
     drawn = time.perf_counter()
     with counting("measuring", ""):
-        made = known or _measured(plan, sets)
+        if (made := known) is None:
+            labels, about = plan.images.classes(plan.num, plan.seeds), {"step": 0, "images": 0, **plan.images.about}
+            figures = measure(plan.store, sets, plan.measuring, plan.split, plan.num_reference, labels=labels)
+            made = Evaluation(**about, protocol=plan.protocol(), figures=figures)
         if plan.memorisation:
             drawing = home.path / FOLDER / f"{made.name()}-pairs.png" if keeping else None
             made = replace(made, memorisation=search_copies(plan, sets, drawing))
@@ -133,13 +136,6 @@ def judge(plan: Plan[Drawn | Images]) -> Evaluation:
     else:
         logger.warning(f"{home.path} cannot be written to: the figures are not kept")
     return made
-
-
-def _measured(plan: Plan[Drawn | Images], sets: Sequence[Tensor]) -> Evaluation:
-    """The evaluation of the sets, without a search for copies."""
-    labels, protocol = plan.images.classes(plan.num, plan.seeds), plan.protocol()
-    figures = measure(plan.store, sets, plan.measuring, plan.split, plan.num_reference, labels=labels)
-    return Evaluation(**{"step": 0, "images": 0, **plan.images.about}, protocol=protocol, figures=figures)
 
 
 def search_copies(plan: Plan[Drawn | Images], sets: Sequence[Tensor], drawing: Path | None) -> Memorisation:
