@@ -252,15 +252,11 @@ def test_one_image_set_without_an_error_decides_nothing():
 
 
 def test_runs_looked_at_less_than_usual():
-    without_train = tuple(
-        {**line, "train": None, "train_error": None, "of_train": None, "num_train": 0} for line in held_out()
+    without_train, without_held_out = (
+        tuple({**line, split: None} for line in held_out()) for split in ("of_train", "of_held_out")
     )
     found = by_name(facts(held_out=without_train))
     assert found["fall"].verdict == "good" and found["gap"].verdict == "missing"
-    without_held_out = tuple(
-        {**line, "held_out": None, "held_out_error": None, "of_held_out": None, "num_held_out": 0}
-        for line in held_out()
-    )
     fewer = {**held_out()[-1], "of_held_out": held_out()[-1]["of_held_out"][:9]}
     for lines in (without_held_out, held_out()[-1:], (*held_out()[:-1], fewer)):
         found = by_name(facts(held_out=lines))["fall"]
