@@ -308,4 +308,4 @@ def test_any_figures_are_read_or_left_out(whole, data, tmp_path_factory):
     assert likelihood.read(file) is None or isinstance(likelihood.read(file), likelihood.Likelihood)
     untold = types.SimpleNamespace(weights_sha256=None)
     file.with_name("another.json").write_text(encode(dataclasses.asdict(bound)))
-    assert own_bound(types.SimpleNamespace(path=kept, model=lambda step, ema: untold), since=0)[0]
+    assert own_bound(types.SimpleNamespace(path=kept, model=lambda step, **how: untold), since=0)[0]
