@@ -124,10 +124,11 @@ def _by_class(
     """The images of all sets by the class they are taken for; none where one class alone has a share.
 
     Of new images of a class, with its ``shares`` float64 [K], the classifier names as many as of held-out ones, int64
-    [M]: those that are of class ``real`` and are taken for ``seen``. What it takes wrongly for the class comes on top.
+    [M], of class ``real`` and taken for ``seen``, one more of which counts as missed: few say little. What it takes
+    wrongly for the class comes on top.
     """
     held, right = (torch.bincount(of, minlength=len(shares)) for of in (real, real[seen == real]))
-    chances = shares * right / held.clamp(min=1)
+    chances = shares * right / (held + 1)
     counts, num = torch.cat(list(taken_for)).bincount(minlength=len(shares)).tolist(), sum(map(len, taken_for))
     if int((shares > 0).sum()) < 2:
         return ()
