@@ -121,11 +121,11 @@ def classifier_for(store: Store) -> Classifier:
     if (cached := _cached(store)) is not None:
         return cached
     logger.info(f"training a classifier on {store.path}, where it is kept")
-    made = train_classifier(store)
-    meta = {"version": VERSION, "data": store.content_hash, "seen": made.seen, "trust": dataclasses.asdict(made.trust)}
+    new = train_classifier(store)
+    meta = {"version": VERSION, "data": store.content_hash, "seen": new.seen, "trust": dataclasses.asdict(new.trust)}
     with suppress(OSError):  # a store that cannot be written to is good all the same, at a training's cost
-        keep(store.path / FILE, "classifier", json.dumps(meta, sort_keys=True), made.net.state_dict())
-    return made
+        keep(store.path / FILE, "classifier", json.dumps(meta, sort_keys=True), new.net.state_dict())
+    return new
 
 
 def _cached(store: Store) -> Classifier | None:

@@ -159,16 +159,16 @@ def kid(
     are drawn by NumPy's generator from ``seed`` mod 2^32, which gives torch-fidelity's numbers for its ``rng_seed``.
     ``known`` keeps the part that is of ``b`` alone, for other sets of as many images as ``a``.
     """
-    random, found = np.random.RandomState(seed % 2**32), []
-    own = ({} if known is None else known).setdefault((len(a), subset_size, seed), [])
+    random, values = np.random.RandomState(seed % 2**32), []
+    alike_b = ({} if known is None else known).setdefault((len(a), subset_size, seed), [])
     for number in range(subsets):
         x, y = (each.numpy()[random.choice(len(each), subset_size, replace=False)] for each in (a.cpu(), b.cpu()))
-        if number == len(own):
-            own.append(_alike(y))
-        alike = _alike(x) + own[number]
+        if number == len(alike_b):
+            alike_b.append(_alike(y))
+        alike = _alike(x) + alike_b[number]
         across = _cubic(x, y).sum(0).sum()
-        found.append(alike / (subset_size * (subset_size - 1)) - 2 * across / (subset_size * subset_size))
-    return float(np.mean(found)), float(np.std(found))
+        values.append(alike / (subset_size * (subset_size - 1)) - 2 * across / (subset_size * subset_size))
+    return float(np.mean(values)), float(np.std(values))
 
 
 def _alike(x: Matrix) -> float:
@@ -243,16 +243,16 @@ def _inside(points: Tensor, balls: Tensor, radii: Tensor) -> list[tuple[Tensor, 
     """How many balls each point lies in, int64 [N], and which hold a point, bool [M]; per row of ``radii`` [K, M]."""
     longest = max(float(each.square().sum(1).max()) for each in (points, balls))
     radii = (radii.square() + ROUNDING * longest).sqrt()  # surfaces are inside, where the neighbours themselves lie
-    found = [torch.zeros(len(points), dtype=torch.int64) for _ in radii]
+    numbers = [torch.zeros(len(points), dtype=torch.int64) for _ in radii]
     covered: list[list[Tensor]] = [[] for _ in radii]
     size = max(_CHUNK // max(len(balls), len(points)), 1)
     for some, reach in zip(torch.split(balls, size), torch.split(radii, size, dim=1), strict=True):
         distances = torch.cdist(some, points)
         for row, radius in enumerate(reach):
             within = distances <= radius[:, None]
-            found[row] += within.sum(0)
+            numbers[row] += within.sum(0)
             covered[row].append(within.any(1))
-    return [(number, torch.cat(of)) for number, of in zip(found, covered, strict=True)]
+    return [(number, torch.cat(of)) for number, of in zip(numbers, covered, strict=True)]
 
 
 def _share(holds: Tensor) -> float:

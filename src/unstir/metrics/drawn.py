@@ -85,18 +85,18 @@ class Drawn:
 
     def classes(self, num: int, seeds: int) -> list[Tensor] | None:
         """The classes asked for, alike in all sets."""
-        asked = self.model.labels.of(torch.arange(num), self.label, self.shares)
-        return None if asked is None else [asked] * seeds
+        labels = self.model.labels.of(torch.arange(num), self.label, self.shares)
+        return None if labels is None else [labels] * seeds
 
     def sets(self, num: int, seeds: int) -> list[Tensor]:
         """The first ``num`` images of each folder, drawn now as far as they are not there."""
-        model, found = self.model.unloaded(), []  # what computes the figures needs the memory afterwards
+        model, drawn = self.model.unloaded(), []  # what computes the figures needs the memory afterwards
         for number in range(seeds):
             job = self.job(max(num, self.drawn(number)), number)
             with counting(f"sampling, set {number + 1} of {seeds}", "steps"):
                 save_images(model, job, self.folder(number))
-            found.append(read_images(self.folder(number), num))
-        return found
+            drawn.append(read_images(self.folder(number), num))
+        return drawn
 
 
 def usual_labels(run: Run, store: Store, label: int | None = None) -> dict[str, Any]:

@@ -144,10 +144,10 @@ def differences(a: Evaluation, b: Evaluation) -> list[str]:
     for key, mine in a.figures.items():
         other = b.figures[key]
         change = figure_effect(other, mine)
-        own, theirs = in_columns((mine, other))
-        places = max(len(each.value.partition(".")[2]) for each in (own, theirs))
+        ours, theirs = in_columns((mine, other))
+        places = max(len(item.value.partition(".")[2]) for item in (ours, theirs))
         bar = "" if math.isnan(change.error) else f" +- {change.error:.{places}f}"
-        values = f"{own.value} against {theirs.value}, {change.value:+.{places}f}{bar}"
+        values = f"{ours.value} against {theirs.value}, {change.value:+.{places}f}{bar}"
         lines.append(f"{mine.name}: {values}: {verdict(change, mine.better)}")
     return lines
 
@@ -167,8 +167,8 @@ def saved(run: Run | Store) -> list[Evaluation]:
 
     Files that are damaged or of another format are left out.
     """
-    found = map(_read, (run.path / FOLDER).glob("*.json"))
-    return sorted((each for each in found if each is not None), key=lambda each: (each.step, each.name()))
+    evaluations = map(_read, (run.path / FOLDER).glob("*.json"))
+    return sorted((each for each in evaluations if each is not None), key=lambda each: (each.step, each.name()))
 
 
 def hash_of(run: Run, step: int, ema: bool | float) -> str:
@@ -182,7 +182,7 @@ def hash_of(run: Run, step: int, ema: bool | float) -> str:
 def own(run: Run) -> list[Evaluation]:
     """The evaluations, by rising step, of weights that the run has; logged is how many are of others."""
     every, at = saved(run), cache(partial(hash_of, run))
-    mine = [each for each in every if each.weights.split()[:1] == [at(each.step, each.protocol["ema"])]]
+    mine = [item for item in every if item.weights.split()[:1] == [at(item.step, item.protocol["ema"])]]
     if len(mine) < len(every):
         others = counted(len(every) - len(mine), "evaluation")
         logger.warning(f"{run.path / FOLDER}: {others} of weights that the run does not have, left out")
@@ -191,28 +191,28 @@ def own(run: Run) -> list[Evaluation]:
 
 def find(run: Run | Store, step: int, protocol: Mapping[str, Any]) -> Evaluation | None:
     """The evaluation of this step by exactly this protocol, if it was made before."""
-    found = _read(run.path / FOLDER / f"{name_of(step, protocol)}.json")
-    return None if found is None or compared(found.protocol, protocol) else found
+    evaluation = _read(run.path / FOLDER / f"{name_of(step, protocol)}.json")
+    return None if evaluation is None or compared(evaluation.protocol, protocol) else evaluation
 
 
 def describe(evaluation: Evaluation) -> str:
     """What was evaluated and how, and a table of the figures: value, standard error, real images, noise."""
-    how = evaluation.protocol
-    networks = ", ".join(f"{name} {digest[:12]}" for name, digest in how["networks"].items()) or "no network"
-    if of_images(how):
-        head = f"{evaluation.source} (images {how['images'][:12]}): {how['seeds']} x {how['num']} images; "
+    setup = evaluation.protocol
+    networks = ", ".join(f"{name} {digest[:12]}" for name, digest in setup["networks"].items()) or "no network"
+    if of_images(setup):
+        head = f"{evaluation.source} (images {setup['images'][:12]}): {setup['seeds']} x {setup['num']} images; "
     else:
         head = (
-            f"step {evaluation.step} ({evaluation.images} images seen), {weights_in_words(how['ema'])}: "
-            f"{how['seeds']} x {how['num']} images by {how['sampler']}, {Cost(how['steps'], how['calls'])}, "
-            f"{how['dtype']}, seed {how['seed']} on; "
+            f"step {evaluation.step} ({evaluation.images} images seen), {weights_in_words(setup['ema'])}: "
+            f"{setup['seeds']} x {setup['num']} images by {setup['sampler']}, {Cost(setup['steps'], setup['calls'])}, "
+            f"{setup['dtype']}, seed {setup['seed']} on; "
         )
-    head += f"against {how['num_reference']} of {how['split']}; features: {networks}"
+    head += f"against {setup['num_reference']} of {setup['split']}; features: {networks}"
     copies = None if evaluation.memorisation is None else f"memorisation: {evaluation.memorisation.says}"
-    found = [item for figure in evaluation.figures.values() for item, _ in too_rare(figure)]
-    rare = ", ".join(f"{item.name} ({item.count} of {item.num}, {item.expected:.0f} expected)" for item in found)
+    seldom = [item for figure in evaluation.figures.values() for item, _ in too_rare(figure)]
+    rare = ", ".join(f"{item.name} ({item.count} of {item.num}, {item.expected:.0f} expected)" for item in seldom)
     missing = f"classes missing or too rare: {rare}" if rare else None
-    lines = (head, table(evaluation.figures, how["num"]), describe_classifier(how), missing, copies)
+    lines = (head, table(evaluation.figures, setup["num"]), describe_classifier(setup), missing, copies)
     return "\n".join(line for line in lines if line is not None)
 
 

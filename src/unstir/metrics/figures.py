@@ -205,11 +205,11 @@ def halves_of(
     """
     parts = [two_halves(num, 0, "halves of figures", number, strata) for number in range(splits)]
     pairs = [[figures(part[: num // 2]) for part in both] for both in parts]
-    found = {}
+    result = {}
     for key in pairs[0][0]:
         values = torch.tensor([[half[key] for half in pair] for pair in pairs], dtype=torch.float64)
-        found[key] = values.mean(1), (values[:, 0] - values[:, 1]) / 2
-    return found
+        result[key] = values.mean(1), (values[:, 0] - values[:, 1]) / 2
+    return result
 
 
 def error_of_halves(means: Tensor, differences: Tensor) -> Tensor:

@@ -192,7 +192,7 @@ def _describe(result: Memorisation) -> str:
     """A result in two lines."""
     tested = [each.copies for each in result.spaces if each.copies is not None]
     copied = any(exact(test.count - test.expected, test.p, "precedence test", len(tested)).positive for test in tested)
-    said = {
+    sentence = {
         "copies": "training images are copied"
         if copied
         else "some samples may be copies of training images; undecided, for chance makes as many in one run of 100",
@@ -202,7 +202,7 @@ def _describe(result: Memorisation) -> str:
     }[result.verdict]
     turned = ", mirrored too" if result.flip else ""
     sets = f"{result.num} samples, {result.num_train} training{turned}, {result.num_held_out} held out"
-    return f"{said} ({sets})\n" + "; ".join(_said(space, result.num) for space in result.spaces)
+    return f"{sentence} ({sets})\n" + "; ".join(_said(space, result.num) for space in result.spaces)
 
 
 def _said(space: Space, num: int) -> str:
@@ -291,8 +291,8 @@ def _measured(queries: Tensor, candidates: Tensor, views: Sequence[Rows], k: int
     """The k nearest of the candidates [N, K], measured in float64; of equals the first training image."""
     candidates = candidates.sort(dim=1).values
     seen = (view(candidates.flatten()).view(*candidates.shape, -1).double() for view in views)
-    each = [(rows - queries.double()[:, None]).square_().mean(2).sqrt_() for rows in seen]
-    distance, view = torch.stack(each).min(0)
+    distances = [(rows - queries.double()[:, None]).square_().mean(2).sqrt_() for rows in seen]
+    distance, view = torch.stack(distances).min(0)
     distance, order = distance.sort(dim=1, stable=True)
     order = order[:, :k]
     return candidates.gather(1, order), distance[:, :k], view.gather(1, order) > 0

@@ -81,13 +81,13 @@ class Plan(Generic[From]):
     def known(self) -> Evaluation | None:
         """The figures of these very images by this protocol, where they are kept."""
         about, home = self.images.about, self.images.home or self.store
-        found = find(home, about.get("step", 0), self.protocol())
-        if found is None or found.weights != about.get("weights", ""):  # the step was trained anew
+        saved = find(home, about.get("step", 0), self.protocol())
+        if saved is None or saved.weights != about.get("weights", ""):  # the step was trained anew
             return None
-        copies = found.memorisation
+        copies = saved.memorisation
         if copies is not None and copies.flip != self.flip:
             copies = None
-        return replace(found, memorisation=copies, source=about.get("source", ""))  # they may have had another name
+        return replace(saved, memorisation=copies, source=about.get("source", ""))  # they may have had another name
 
 
 def check(plan: Plan[Drawn | Images]) -> None:
@@ -122,20 +122,20 @@ def judge(plan: Plan[Drawn | Images]) -> Evaluation:
     sets = plan.images.sets(plan.num, plan.seeds)
     drawn = time.perf_counter()
     with counting("measuring", ""):
-        if (made := known) is None:
+        if (evaluation := known) is None:
             labels, about = plan.images.classes(plan.num, plan.seeds), {"step": 0, "images": 0, **plan.images.about}
             figures = measure(plan.store, sets, plan.measuring, plan.split, plan.num_reference, labels=labels)
-            made = Evaluation(**about, protocol=plan.protocol(), figures=figures)
+            evaluation = Evaluation(**about, protocol=plan.protocol(), figures=figures)
         if plan.memorisation:
-            drawing = home.path / FOLDER / f"{made.name()}-pairs.png" if keeping else None
-            made = replace(made, memorisation=search_copies(plan, sets, drawing))
+            drawing = home.path / FOLDER / f"{evaluation.name()}-pairs.png" if keeping else None
+            evaluation = replace(evaluation, memorisation=search_copies(plan, sets, drawing))
     seconds = {"drawing": round(drawn - began, 1), "measuring": round(time.perf_counter() - drawn, 1)}
-    made = replace(made, seconds=seconds)
+    evaluation = replace(evaluation, seconds=seconds)
     if keeping:
-        save(home, made)
+        save(home, evaluation)
     else:
         logger.warning(f"{home.path} cannot be written to: the figures are not kept")
-    return made
+    return evaluation
 
 
 def search_copies(plan: Plan[Drawn | Images], sets: Sequence[Tensor], drawing: Path | None) -> Memorisation:
@@ -143,12 +143,12 @@ def search_copies(plan: Plan[Drawn | Images], sets: Sequence[Tensor], drawing: P
     label, store = plan.protocol()["label"], plan.store
     images = torch.cat(list(sets)), store.images("train"), held_out_like(store, label)
     features = next((network.features for network in plan.measuring if network.name == "classifier"), None)
-    found = memorisation(*images, flip=plan.flip, features=features)
+    result = memorisation(*images, flip=plan.flip, features=features)
     if drawing is not None:
         make_folder(drawing.parent)
         with replacing(drawing) as partial:
-            picture(found, *images).save(partial, format="png")
-    return found
+            picture(result, *images).save(partial, format="png")
+    return result
 
 
 def held_out_like(store: Store, label: object) -> Tensor:

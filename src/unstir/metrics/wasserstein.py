@@ -56,7 +56,7 @@ def swd(
     """
     both = zip(descriptors(a, seed=seed, patches=patches), descriptors(b, seed=seed, patches=patches), strict=True)
     weights = (_resampled(len(a), seed, "swd images", repeats), _resampled(len(b), seed, "swd reference", repeats))
-    levels = [_level(*_normalised(*each), weights, seed, number, projections) for number, each in enumerate(both)]
+    levels = [_level(*_normalised(*level), weights, seed, number, projections) for number, level in enumerate(both)]
     means = torch.stack(levels).mean(0)
     return Swd(means[0].item(), means[1:].std().item())
 
