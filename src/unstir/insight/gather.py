@@ -29,6 +29,7 @@ from unstir.runs.run import Run, check_same
 from unstir.runs.stores import compared_with
 
 SPEED = "speed.json"
+DAMAGED = "is damaged or of another version"
 MOST_IMAGES, FEWEST_IMAGES, WORK = 64, 16, 1.5e12  # floating-point operations; some 20 s of two cores
 REAL_IMAGES = 2048
 APART = ("sampler", "steps", "calls", "spacing", *OPTIONS)  # what differs between the chains of the plot of calls
@@ -77,7 +78,7 @@ def _figures(run: Run, protocol: Mapping[str, Any] | None) -> dict[str, Any]:
     by_step, by_chain = _comparable(evaluations, protocol)
     bound, others = own_bound(run, since=by_step[-1].step if by_step else (run.saved_steps() or [0])[-1])
     if (speed := read_speed(run)) is None and (run.path / SPEED).exists():
-        others.append(f"{run.path / SPEED} is damaged")
+        others.append(f"{run.path / SPEED} {DAMAGED}")
     parts = {"by_step": by_step, "by_chain": by_chain, "bound": bound, "speed": speed}
     return {**parts, "left_out": (*left_out, *others)}
 
@@ -165,7 +166,7 @@ def own_evaluations(run: Run) -> tuple[list[Evaluation], list[str]]:
     for item in mine:
         others.pop(run.path / FOLDER / f"{item.name()}.json", None)
     foreign = "is of weights that the run does not have"
-    return mine, [f"{path} {foreign if is_whole else 'is damaged'}" for path, is_whole in others.items()]
+    return mine, [f"{path} {foreign if is_whole else DAMAGED}" for path, is_whole in others.items()]
 
 
 def own_bound(run: Run, since: int) -> tuple[Likelihood | None, list[str]]:
@@ -176,7 +177,7 @@ def own_bound(run: Run, since: int) -> tuple[Likelihood | None, list[str]]:
     """
     paths = sorted((run.path / "likelihood").glob("*.json"))
     read = {path: result for path in paths if (result := read_likelihood(path)) is not None}
-    wrong = [f"{path} is damaged" for path in paths if path not in read]
+    wrong = [f"{path} {DAMAGED}" for path in paths if path not in read]
 
     def rank(path: Path) -> tuple[bool, int, bool, bool, int]:
         how = read[path].protocol
