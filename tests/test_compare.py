@@ -76,7 +76,7 @@ def test_a_comparison_is_read_as_it_is_written():
         with pytest.raises(UserError) as refused:
             parse(text, base)
         assert refused.value.key == key
-    assert "ddim" in refused.value.remedy  # of dimm
+    assert "ddim" in refused.value.remedy and str(refused.value).startswith("compare dimm:3: sampler='dimm'")
 
 
 def test_an_option_of_one_sampler_is_for_the_rows_that_take_it(trained, command, tmp_path):

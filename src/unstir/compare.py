@@ -52,8 +52,11 @@ def parse(text: str, base: Chain, given: Mapping[str, Any] = MappingProxyType({}
         if not 1 <= len(rest) <= 2 or not (rest[0].isascii() and rest[0].isdecimal()):
             raise UserError("compare", text, "must be samplers with their steps, such as ddim:50,dpmpp_2m:15")
         spacing = rest[1] if len(rest) == 2 else base.spacing
-        own = {key: value for key, value in given.items() if key in SAMPLERS[known(name)].options}
-        chains.append(base.changed(sampler=name, steps=int(rest[0]), spacing=spacing, **own))
+        try:
+            own = {key: value for key, value in given.items() if key in SAMPLERS[known(name)].options}
+            chains.append(base.changed(sampler=name, steps=int(rest[0]), spacing=spacing, **own))
+        except UserError as error:
+            raise error.at(f"compare {part.strip()}") from None
     taken = {option for chain in chains for option in SAMPLERS[chain.sampler].options}
     if idle := [option for option in given if option not in taken]:
         name = idle[0]

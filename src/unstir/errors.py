@@ -6,6 +6,7 @@ import errno
 import json
 import os
 import re
+import shlex
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import wraps
@@ -172,6 +173,11 @@ def asked_for(error: BaseException) -> str:
     """What could not be had, as ", at 2.50 GiB more"; "" where the error does not say."""
     asked = re.search(r"[Tt]ried to allocate ([0-9.]+ \w+)", str(error))
     return f", at {asked[1]} more" if asked else ""
+
+
+def quoted(word: object) -> str:
+    """A word of a command as a shell takes it: a path with spaces in quotes."""
+    return shlex.quote(str(word))
 
 
 def printable(name: object) -> str:

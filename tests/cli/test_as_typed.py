@@ -15,7 +15,8 @@ def no_training(monkeypatch):
     ("name", "value", "text"),
     [
         ("--train.warmup", "6 steps", '--train.warmup "6 steps"'),
-        ("--train.init", "", '--train.init ""'),
+        ("--train.init", "", "--train.init ''"),
+        ("--out", "my runs/$1", "--out 'my runs/$1'"),
         ("--data.flip", False, "--data.no-flip"),
         ("--data.flip", True, "--data.flip"),
         ("--seed", 3, "--seed 3"),
@@ -76,5 +77,11 @@ def test_in_a_file_a_setting_stays_one():
 
 
 def test_a_folder_without_a_name_is_not_the_one_that_one_is_in(unstir, refused):
-    for words in (("sample", ""), ("sample", "nowhere", "--out", ""), ("evaluate", " "), ("verify", "--plot=")):
+    for words in (
+        ("sample", ""),
+        ("train", "digits", "--out", ""),
+        ("sample", "nowhere", "--out", ""),
+        ("evaluate", " "),
+        ("verify", "--plot="),
+    ):
         refused(unstir(*words), "is no name of a file or folder")

@@ -10,7 +10,7 @@ from cyclopts import Group, Parameter
 
 from unstir.chain import FAST
 from unstir.cli.app import app, show, show_json
-from unstir.cli.options import FLAT, ChainOptions, ModelOptions, RunFolder, StoreFolder
+from unstir.cli.options import FLAT, ChainOptions, ModelOptions, OutFolder, RunFolder, StoreFolder
 from unstir.errors import UserError
 from unstir.metrics.request import EvaluationRequest
 
@@ -102,7 +102,7 @@ def likelihood(
     store: StoreFolder = None,
     batch_size: int = 64,
     options: ModelOptions = ModelOptions(),
-    out: Path | None = None,
+    out: OutFolder | None = None,
     json_: bool = False,
 ) -> int:
     """Bound the likelihood of images under a trained run, in bits per dimension, and draw where the bits go.

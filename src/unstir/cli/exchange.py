@@ -1,13 +1,12 @@
 """Models in and out: `unstir export`, `unstir import`, `unstir push` and `unstir pull`."""
 
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
 from unstir.cli.app import app, show
-from unstir.cli.options import FLAT, RunFolder, WeightOptions
+from unstir.cli.options import FLAT, OutFolder, RunFolder, WeightOptions
 
 
 @app.command
@@ -16,7 +15,7 @@ def export(
     /,
     *,
     to: Literal["diffusers", "onnx", "safetensors"],
-    out: Path,
+    out: OutFolder,
     weights: WeightOptions = WeightOptions(),
 ) -> int:
     """Write a trained model as files of another program. The files are read again and compared with the model.
@@ -56,7 +55,7 @@ def import_(
     source: Annotated[str, Parameter(help="A folder, a checkpoint, or a model of the Hugging Face Hub: OWNER/NAME.")],
     /,
     *,
-    out: Path,
+    out: OutFolder,
     said: SourceOptions = SourceOptions(),
 ) -> int:
     """Make a run from a model of another program. Every command but `train` takes it; --train.init begins from it.
@@ -118,7 +117,7 @@ def pull(
     name: Annotated[str, Parameter(help="Name of the model on the Hub: OWNER/NAME, or OWNER/NAME@REVISION.")],
     /,
     *,
-    out: Path | None = None,
+    out: OutFolder | None = None,
 ) -> int:
     """Make a run of a model that `unstir push` published. Files fetched before are read without a network.
 

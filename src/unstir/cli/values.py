@@ -13,7 +13,7 @@ from cyclopts import Token
 from cyclopts.argument import Argument, ArgumentCollection
 
 from unstir.errors import UserError
-from unstir.runs.synonyms import near_setting
+from unstir.runs.synonyms import GOES_ON, near_setting
 
 WHOLE = re.compile(r"[+-]?[0-9]{1,18}")  # a whole number that fits into 64 bits
 _NOT_UTF8 = re.compile("[\ud800-\udfff]")  # a byte that is not UTF-8, as Python reads it
@@ -21,6 +21,13 @@ _LONGEST = 4000  # characters of a name; a path has at most 4095 bytes
 LONG = 200  # characters of a value that a message shows
 NEGATIVE = re.compile(r"-[0-9]")  # how a value begins that is less than 0; no option does
 _YES_NO = "yes", "no", "true", "false", "y", "n", "t", "f", "1", "0"  # what may follow a switch: --ema=no
+
+
+_LEFT_BY_THE_SHELL = {
+    r"~(/.*)?": ("has a ~ that the shell leaves as it is in quotes", "leave out the quotes"),
+    r"(.*/)?\*(\.\w+)?": ("is a pattern of files", "name their folder"),
+}
+"""What a shell replaces unless it is in quotes: a pattern, what is wrong, and the remedy."""
 
 
 def spelled(typed: Sequence[str], arguments: Sequence[Argument]) -> list[str]:
@@ -89,6 +96,7 @@ def option_of(argument: Argument, token: Token | None = None) -> str:
 def meant(given: str, options: Iterable[str]) -> str | None:
     """The option of a command, of its ``options``, that ``given`` was probably to be; None where nothing is near."""
     known = {name.removeprefix("--").replace("-", "_"): name for name in options if name.startswith("--")}
+    known[GOES_ON] = GOES_ON
     word = given.lstrip("-").replace("-", "_")
     if off := known.get(re.sub(r"^no_(.*)\.", r"\1.no_", word)):
         return off
@@ -116,6 +124,9 @@ def _check(argument: Argument, token: Token, kinds: tuple[Any, ...]) -> None:
     kind = kinds[0]
     if kind in (str, Path) and len(text) > _LONGEST:
         raise UserError("", given, "is longer than any name", f"the most is {_LONGEST} characters")
+    for pattern, (what, remedy) in _LEFT_BY_THE_SHELL.items() if kind in (str, Path) else ():
+        if re.fullmatch(pattern, text):
+            raise UserError("", given, what, remedy)
     if kind is int and not WHOLE.fullmatch(text):
         if text.lstrip("+-").isdecimal():
             raise UserError("", given, "is too large", "a whole number here has at most 18 digits")

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from unstir.chain import DEFAULTS, FAST
 from unstir.data.disk import refuse_onnx
-from unstir.errors import UserError
+from unstir.errors import UserError, quoted
 from unstir.interop import hub
 from unstir.interop.diffusers_folder import PATTERNS, is_folder_of_diffusers, read_folder
 from unstir.interop.files import read_file
@@ -45,7 +45,7 @@ class Imported:
             f"run      {run.path}: {self.parameters:,} parameters, images of {shape}, T = {run.config.diffusion.T}",
             f"from     {run.config.kind.origin}",
             *(f"note     {note}" for note in self.notes),
-            f"sample   unstir sample {run.path} --num 16 --sampler {FAST.sampler} --steps {FAST.steps}",
+            f"sample   unstir sample {quoted(run.path)} --num 16 --sampler {FAST.sampler} --steps {FAST.steps}",
         )
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 
 from unstir.data.disk import file_sha256
-from unstir.errors import UserError, printable
+from unstir.errors import UserError, printable, quoted
 from unstir.generate.drawing import Job, sample_batches
 from unstir.generate.folder import drawn_classes
 from unstir.interop import hub
@@ -148,7 +148,7 @@ class Pulled:
             f"run      {path}: step {self.run.newest_step()}, images of {shape}",
             f"from     {self.came_from}",
             *(f"note     {note}" for note in self.notes),
-            f"sample   unstir sample {path} --num 16",
+            f"sample   unstir sample {quoted(path)} --num 16",
         )
 
 

@@ -9,7 +9,7 @@ from typing import Any
 from torch import Tensor
 
 from unstir.data import Store
-from unstir.errors import UserError
+from unstir.errors import UserError, quoted
 from unstir.metrics.classifier import networks_for
 from unstir.metrics.drawn import Drawn, seconds_per_call, usual_chain, usual_labels
 from unstir.metrics.evaluation import Evaluation, best_match, differences, saved
@@ -154,14 +154,14 @@ def _evaluated(path: Path, store: Store, label: str | None, seeds: int, num: int
     any number for 0, are to be compared with it. Raises UserError for what is neither, and for too few images.
     """
     if is_run(path) or not path.exists():
-        return saved(Run.open(path)), str(path)
+        return saved(Run.open(path)), quoted(path)
     found = images_of(path, store, label)
     own = [each for each in saved(store) if each.protocol.get("images") == found.hash]
     if not own and found.there < seeds * (num or FEWEST):
         sets = f"{seeds} sets of {num}" if num else f"{seeds} sets of at least {FEWEST}"
         there = counted(found.there, "image")
         raise UserError("against", path, f"holds {there}, too few for {sets}", "name a folder of hundreds")
-    return own, f"--images {path} --store {store.path}" + (f" --seeds {seeds}" if seeds > 1 else "")
+    return own, f"--images {quoted(path)} --store {quoted(store.path)}" + (f" --seeds {seeds}" if seeds > 1 else "")
 
 
 def usual_number(store: Store, split: str = "train") -> int:

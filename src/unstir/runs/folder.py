@@ -24,7 +24,7 @@ from typing import Any, Self
 from safetensors import SafetensorError, safe_open
 
 from unstir.chain import DEFAULTS, Chain
-from unstir.errors import UserError
+from unstir.errors import UserError, quoted
 from unstir.locks import held
 from unstir.runs import card, lines, toml
 from unstir.runs.card import DataCard, Labels
@@ -106,7 +106,7 @@ class RunFolder:
     def going_on(self) -> str:
         """What to type for a new run that begins with the weights of this one, with the same network."""
         length = "" if self.config.kind.trained_here else "--train.length LENGTH --train.warmup LENGTH "
-        begin = f"unstir train {self.path}/config.toml --train.init {self.path}"
+        begin = f"unstir train {quoted(self.path / 'config.toml')} --train.init {quoted(self.path)}"
         return f"{begin} --data.source IMAGES {length}--out NEW"
 
     def save_config(self) -> None:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from unstir.diffusion.denoiser import Denoiser
-from unstir.errors import KeptSettingsError, UserError, short
+from unstir.errors import KeptSettingsError, UserError, quoted, short
 from unstir.nn.config import UNET
 from unstir.runs import build, checkpoint, toml
 from unstir.runs.checkpoint import Checkpoint, content_hash
@@ -82,7 +82,9 @@ class Run(RunFolder):
     def _saved(self) -> list[int]:
         if steps := self.saved_steps():
             return steps
-        raise UserError("", self.path, "has no saved weights yet", f"continue it with unstir train --out {self.path}")
+        raise UserError(
+            "", self.path, "has no saved weights yet", f"continue it with unstir train --out {quoted(self.path)}"
+        )
 
     def load(self, step: int | None = None) -> checkpoint.Checkpoint:
         """The newest file that verifies, full or slim, or that of one saved step.

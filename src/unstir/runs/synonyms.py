@@ -4,6 +4,7 @@ from collections.abc import Iterable
 
 from unstir.errors import nearest
 
+GOES_ON = "the same command without it, which goes on (a run: unstir train --out RUN)"
 MEANT = {
     "train.lr": "lr learning_rate base_lr max_lr peak_lr rate step_size",
     "train.length": "epochs num_epochs max_epochs n_epochs epoch steps num_steps max_steps train_steps num_train_steps "
@@ -25,12 +26,12 @@ MEANT = {
     "train.device": "gpu gpus gpu_id device cuda cpu accelerator",
     "train.dtype": "fp16 bf16 use_fp16 use_bf16 precision mixed_precision amp half dtype",
     "train.init": "init model pretrained pretrained_model pretrained_path weights ckpt init_from finetune",
-    "checkpoint": "ckpt step epoch weights model checkpoint_path resume resume_from",
+    "checkpoint": "ckpt step epoch weights model checkpoint_path",
     "plot": "o out output figure fig picture",
     "sheet": "o out output contact_sheet grid picture",
     "out": "o output output_dir outdir out_dir outfile save save_dir sample_dir results_dir result_folder result dir "
-    "folder logdir log_dir workdir work_dir name run_name exp_name experiment filename path resume resume_from "
-    "resume_from_checkpoint continue",
+    "folder logdir log_dir workdir work_dir name run_name exp_name experiment filename path resume_from "
+    "resume_from_checkpoint",
     "train.optimizer": "optim opt optimiser",
     "train.weight_decay": "wd l2",
     "train.beta1": "adam_beta1 b1",
@@ -101,8 +102,13 @@ MEANT = {
     "engine": "backend runtime provider onnx",
     "to": "format target backend kind framework",
     "classes": "labels names class_names label_names",
+    "vary": "variations variation",
+    "ancestral": "ddpm",
+    "ddim": "euler",
+    "dpmpp_2m": "dpm++ dpm++_2m dpmpp",
+    GOES_ON: "resume continue",
 }
-"""The key of a run, or option of a command, that each of these words leads to; of several the first that is known.
+"""The key, option, command or value that each of these words leads to; of several the first that is known.
 
 An entry of the sections `SHARED` is also an option of this name: "train.batch_size" is --batch-size of `unstir sample`.
 """

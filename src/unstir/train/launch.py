@@ -18,7 +18,7 @@ from unstir.data.embedded import EMBEDDED
 from unstir.data.images import COLOUR_LOST, LEFT_OUT, UNLABELLED
 from unstir.data.levels import of_range
 from unstir.data.source import NAMES, is_named
-from unstir.errors import UserError, within_memory
+from unstir.errors import UserError, quoted, within_memory
 from unstir.group import Alone
 from unstir.progress import counted
 from unstir.runs import build, checkpoint, resources
@@ -98,10 +98,10 @@ def _opened(group: Alone, config: Config, folder: Path, data_of: Run | None) -> 
     store = open_data(config, folder, data_of)
     if store.refused:
         files = "file was" if len(store.refused) == 1 else "files were"
-        logger.warning(f"{len(store.refused)} {files} refused; unstir data inspect {store.path} lists them")
+        logger.warning(f"{len(store.refused)} {files} refused; unstir data inspect {quoted(store.path)} lists them")
     for note in store.notes:
         if note.text.startswith((LEFT_OUT, UNLABELLED)):
-            logger.warning(f"{note.count} {note.text}; unstir data inspect {store.path} names some")
+            logger.warning(f"{note.count} {note.text}; unstir data inspect {quoted(store.path)} names some")
     if lost := sum(note.count for note in store.notes if note.text == COLOUR_LOST):
         keep = "a new run with data.channels=3 and model.in_channels=3 keeps the colours"
         logger.warning(f"{counted(lost, 'image')} had colours and were packed as grey; {keep}")
@@ -226,7 +226,7 @@ def conclusion(run: Run, step: int) -> str:
     if whole > step:
         return (
             f"{run.path} is at step {step} of {whole}, beyond the {run.length} asked for: "
-            f"nothing to do. To go on: unstir train --out {run.path}"
+            f"nothing to do. To go on: unstir train --out {quoted(run.path)}"
         )
     options, warmup = f'--train.length "{goal} steps"', run.steps_in(run.config.train.warmup)
     if run.config.train.lr_schedule == "cosine" and goal > warmup + run.steps_in(run.config.train.lr_period):
@@ -235,7 +235,7 @@ def conclusion(run: Run, step: int) -> str:
         f", beyond the {run.length} asked for: nothing to do, for a run keeps its steps" if run.length < step else ""
     )
     return (
-        f"{run.path} is finished, at step {step}{beyond}. To go on: unstir train --out {run.path} "
+        f"{run.path} is finished, at step {step}{beyond}. To go on: unstir train --out {quoted(run.path)} "
         f"{options}; to begin anew: another folder"
     )
 
