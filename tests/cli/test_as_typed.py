@@ -15,7 +15,7 @@ def no_training(monkeypatch):
     ("name", "value", "text"),
     [
         ("--train.warmup", "6 steps", '--train.warmup "6 steps"'),
-        ("--train.init", "", "--train.init ''"),
+        ("--train.init", "", '--train.init ""'),
         ("--out", "my runs/$1", "--out 'my runs/$1'"),
         ("--data.flip", False, "--data.no-flip"),
         ("--data.flip", True, "--data.flip"),
