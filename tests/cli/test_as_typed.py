@@ -2,7 +2,7 @@
 
 import pytest
 
-from unstir.cli.messages import Options, as_option
+from unstir.cli.messages import Options
 from unstir.errors import UserError
 
 
@@ -24,7 +24,7 @@ def no_training(monkeypatch):
     ],
 )
 def test_a_setting_as_an_option(name, value, text):
-    assert as_option(name, value) == text
+    assert Options([name])({name.removeprefix("--"): value}) == text
 
 
 NAMES = "--num", "--batch-size", "--reference", "--label", "--guidance", "--data.channels", "--model.channels", "RUN"

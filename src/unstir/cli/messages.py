@@ -46,7 +46,7 @@ def one_line(error: BaseException, spelled: Spelling) -> str:
     if isinstance(error, CycloptsError):
         return _of_parser(error)
     if isinstance(error, OSError) and error.strerror:
-        files = [str(name) for name in (error.filename, error.filename2) if name is not None]
+        files = [shortened(str(name)) for name in (error.filename, error.filename2) if name is not None]
         if isinstance(error, UnwrittenError):
             return f"cannot write {files[0]}: {remedy(error)}, and run the same command again"
         return f"{' -> '.join(files)}: {remedy(error)}" if files else remedy(error)
@@ -69,9 +69,14 @@ class Options:
         return " ".join(self._one(name, value) for name, value in settings.items())
 
     def _one(self, name: str, value: object) -> str:
-        if option := self._option(name):
-            return option if value is None else as_option(option, value)
-        return str(value) if isinstance(value, os.PathLike) else arguments({name: value})
+        """An option with its value: ``--train.warmup "6 steps"``, ``--data.no-flip``."""
+        if (option := self._option(name)) is None:
+            return shortened(str(value)) if isinstance(value, os.PathLike) else arguments({name: value})
+        if isinstance(value, bool):
+            head, _, key = option.removeprefix("--").rpartition(".")
+            return option if value else f"--{head}.no-{key}" if head else f"--no-{key}"
+        values = value if isinstance(value, list | tuple) else [] if value is None else [value]
+        return " ".join([option, *map(_typed, values)])
 
     def _option(self, name: str) -> str | None:
         name = _OWN_NAMES.get(name, name) if name not in self._known else name
@@ -82,18 +87,9 @@ class Options:
         return next((some[0] for some in (typed, of_section) if len(some) == 1), None)
 
 
-def as_option(option: str, value: object) -> str:
-    """An option with its value: ``--train.warmup "6 steps"``, ``--data.no-flip``."""
-    if isinstance(value, bool):
-        head, _, key = option.removeprefix("--").rpartition(".")
-        return option if value else f"--{head}.no-{key}" if head else f"--no-{key}"
-    values = value if isinstance(value, list | tuple) else [value]
-    return " ".join([option, *map(_typed, values)])
-
-
 def _typed(value: object) -> str:
     text = str(value).removesuffix(".0") if isinstance(value, float) else str(value)
-    text = text if len(text) <= 40 or isinstance(value, os.PathLike) else f"{text[:37]}..."
+    text = shortened(text) if isinstance(value, os.PathLike) else text if len(text) <= 40 else f"{text[:37]}..."
     plain = shlex.quote(text)
     return plain if plain == text or {*text} & {*'"$`\\!'} else f'"{text}"'
 

@@ -25,6 +25,12 @@ def _is_folder(_: object, out: Path | None) -> None:
         raise UserError("out", out, "is the name of a picture, and a folder is made", {"out": out.with_suffix("")})
 
 
+def check_one(run: object, images: object) -> None:
+    """Raise UserError unless either a run or images were named."""
+    if bool(run) == bool(images):
+        raise UserError("", None, "either a run or images must be named", "give its folder, or --images")
+
+
 OutFolder = Annotated[Path, Parameter(validator=_is_folder)]
 PICTURES = ".png", ".jpg", ".jpeg", ".webp", ".gif"
 

@@ -17,7 +17,6 @@ from unstir.runs.synonyms import GOES_ON, near_setting
 
 WHOLE = re.compile(r"[+-]?[0-9]{1,18}")  # a whole number that fits into 64 bits
 _NOT_UTF8 = re.compile("[\ud800-\udfff]")  # a byte that is not UTF-8, as Python reads it
-_LONGEST = 4000  # characters of a name; a path has at most 4095 bytes
 LONG = 200  # characters of a value that a message shows
 NEGATIVE = re.compile(r"-[0-9]")  # how a value begins that is less than 0; no option does
 _YES_NO = "yes", "no", "true", "false", "y", "n", "t", "f", "1", "0"  # what may follow a switch: --ema=no
@@ -122,8 +121,6 @@ def _check(argument: Argument, token: Token, kinds: tuple[Any, ...]) -> None:
     if len(kinds) > 1:
         return
     kind = kinds[0]
-    if kind in (str, Path) and len(text) > _LONGEST:
-        raise UserError("", given, "is longer than any name", f"the most is {_LONGEST} characters")
     for pattern, (what, remedy) in _LEFT_BY_THE_SHELL.items() if kind in (str, Path) else ():
         if re.fullmatch(pattern, text):
             raise UserError("", given, what, remedy)
