@@ -33,7 +33,7 @@ def run(quick, store, shared):
 
     def make(folder):
         made = train(store, folder / "first")
-        plans = planned(made, store, num=24, seeds=2).with_networks(networks_for(store))
+        plans = planned(made, store, num=24, seeds=2, networks=networks_for(store))
         measure(plans.all)
         time_samplers(made, plans)
         page.write(made, store, made.path / "report.html")
@@ -47,7 +47,7 @@ def other(quick, store, shared):
 
     def make(folder):
         made = train(store, folder / "second", train__lr=1e-3)
-        measure(planned(made, store, num=24, seeds=2).with_networks(networks_for(store)).by_step)
+        measure(planned(made, store, num=24, seeds=2, networks=networks_for(store)).by_step)
 
     return Run.open(shared("reported-second", make) / "second")
 

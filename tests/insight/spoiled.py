@@ -62,9 +62,6 @@ class Spoiled:
         changed = [change(dict(line), i / (len(there) - 1)) for i, line in enumerate(there)]
         lines.write(self.run.metrics_file, changed)
 
-    def held_out(self, looks):
-        lines.write(self.run.held_out_file, looks)
-
     def config(self, **changes):
         """Rewrite config.toml and the settings in every checkpoint; keys with __ for the dot."""
         config = self.run.config

@@ -1,4 +1,4 @@
-"""The advice of a page is the doctor's remedies where it finds a problem; both judge a run's length by one rule."""
+"""The advice of a page and what is read in a hurry; the doctor and the page judge a run's length by one rule."""
 
 import dataclasses
 import math
@@ -6,25 +6,23 @@ import math
 import pytest
 
 import runs
-from runs import advice, by_name, examined
-from unstir.insight.findings import Finding, causes, explained
+from runs import advice, analyse, by_name, evaluation, examined, facts
+from unstir.insight.analysis import GOODNESS, URGENCY, lead, limitations, summary
+from unstir.insight.findings import Finding, explained
 from unstir.insight.held_out import STEEP
+from unstir.significance import LEVEL, widening
 
 
 def finding(check, severity="problem"):
-    return Finding(severity, "measured", "a new run with --mend.it 1", 2.0, 1.0, check=check, says=f"{check} is amiss")
-
-
-def problems(findings):
-    return [cause for cause in causes(findings) if cause.severity == "problem"]
+    return Finding(severity, "measured", "a new run with `mend.it=1`", 2.0, 1.0, check=check, says=f"{check} is amiss")
 
 
 def test_the_remedies_of_problems_and_warnings_are_all_that_is_advised():
-    findings = explained([finding("brightness"), finding("learning-rate", "warning")])
+    findings = explained([finding("brightness"), finding("not-learned", "warning")])
     (name,) = advice(runs.good(), findings)
     mend = by_name(runs.good(), findings)[name]
-    assert advice(runs.good()) == ["fewer calls"] and mend.text.endswith("`--mend.it 1`.")
-    assert mend.figure == "doctor" and problems(findings)[0].finding.check == "learning-rate"
+    assert advice(runs.good()) == ["fewer calls"] and mend.text.endswith("`mend.it=1`.")
+    assert mend.figure == "doctor" and name == "mend not-learned"
     assert advice(runs.good(), [finding("few-images", "note")]) == ["fewer calls"]
 
 
@@ -41,13 +39,11 @@ def falling_by(rate, moments=runs.MOMENTS, **changes):
 @pytest.mark.parametrize("rate", [0.004, 0.05, 0.09, 0.11, 0.2])
 def test_the_page_and_the_doctor_call_the_same_runs_too_short_and_say_it_once(rate):
     known = falling_by(rate)
-    found = {MORE, "last stretch"} & by_name(known).keys()
-    assert found == (set() if rate > 0.1 else {MORE} if rate > 0.01 else {"last stretch"})
+    found = by_name(known)
+    assert (MORE in found) == (0.01 < rate < 0.1)
     assert bool(examined(known)) == (rate > 0.1)
     for each in examined(known):
         assert each.severity == "warning" and each.figure == pytest.approx(rate, abs=0.005) and each.threshold == STEEP
-    for name in found:
-        assert by_name(known)[name].verdict in ("good", "neutral")
 
 
 def test_what_a_finished_run_may_still_gain_is_advised_where_its_samples_need_it():
@@ -62,7 +58,7 @@ def test_a_run_that_is_to_go_on_is_not_called_too_short(rate):
     known = falling_by(rate, config={"train__length": f"{2 * runs.STEPS} steps"})
     found = by_name(known)
     assert found[MORE].verdict == "neutral"
-    assert "at 6,000" in found["longer"].text and examined(known) == []
+    assert "6,000" in found["longer"].text and examined(known) == []
 
 
 @pytest.mark.parametrize("on_train", [0.0, 0.3])
@@ -72,15 +68,62 @@ def test_a_fall_of_held_out_images_alone_is_no_lack_of_training(on_train):
     *early, last = known.held_out
     stayed = [loss * (1 + on_train) for loss in early[-1]["of_train"]]
     known = dataclasses.replace(known, held_out=(*early, {**last, "of_train": stayed}))
-    assert by_name(known)["last stretch"].verdict == "good" and examined(known) == []
+    assert MORE not in by_name(known) and examined(known) == []
 
 
-def test_problems_stand_apart_from_warnings_and_notes():
-    findings = explained([finding("few-images", "note"), finding("leak", "warning"), finding("value-range")])
-    assert [(each.finding.check, each.severity) for each in causes(findings)] == [
-        ("value-range", "problem"),
-        ("leak", "warning"),
-        ("few-images", "note"),
-    ]
-    (problem,) = problems(explained([finding("brightness"), finding("value-range", "warning")]))
-    assert problem.finding.check == "value-range" and [each.check for each in problem.symptoms] == ["brightness"]
+@pytest.mark.parametrize("make", [runs.good, runs.over_fitted, runs.diverged, runs.too_short, runs.noise_only])
+def test_three_sentences_of_the_analysis_say_how_good_what_is_wrong_and_what_to_do(make):
+    statements = analyse(make())
+    found = summary(statements)
+    assert found[0].topic == "quality" and all(each in statements for each in found)
+    advised = [each for each in statements if each.topic == "next"]
+    assert found[2:] == advised[:1] and len(found) == (3 if advised else 2)
+    verdicts = [each.verdict for each in statements if each.topic not in ("quality", "next")]
+    assert found[1].verdict == min(verdicts, key=URGENCY.index)
+
+
+def test_copies_go_before_what_is_merely_worse():
+    assert summary(analyse(runs.over_fitted()))[1].topic == "memorisation"
+
+
+def test_without_figures_the_summary_is_what_there_is():
+    assert 1 <= len(summary(analyse(facts()))) <= 3 and summary(()) == []
+
+
+def test_limitations_name_the_numbers_that_the_figures_rest_on():
+    text = " ".join(limitations(runs.good()))
+    main = runs.good().last.main()
+    least = LEVEL * 2**0.5 * main.error * widening(2 * main.estimate.df)
+    assert f"about {least:.2g}" in text
+    assert "not seen" not in " ".join(limitations(facts(by_step=(without_error(evaluation(seeds=1)),))))
+
+
+def without_error(of):
+    figures = {key: dataclasses.replace(figure, bootstrap=None) for key, figure in of.figures.items()}
+    return dataclasses.replace(of, figures=figures)
+
+
+def held_against_fewer(of):
+    figures = {key: dataclasses.replace(figure, num_floor=figure.num_floor // 2) for key, figure in of.figures.items()}
+    return dataclasses.replace(of, figures=figures)
+
+
+@pytest.mark.parametrize(
+    ("true", "key", "others"),
+    [
+        ({"fd": 9.0}, ("excess", "bad"), ""), ({"fd": 9.0, "precision": 0.3}, ("excess", "bad"), ""),
+        ({"fd": 0.24}, ("near", "good"), ""),
+        ({"fd": 0.24, "precision": 0.3, "recall": 0.2}, ("near", "good"), "(below: precision, recall)"),
+        ({"fd": 0.3, "recall": 0.2, "seeds": 1}, ("excess", "undecided"), "(below: recall)"),  # undecided is not alike
+        ({"fd": 0.3, "seeds": 1}, ("excess", "undecided"), ""),
+        ({"fd": 0.3, "fewer": True}, ("excess", "not compared"), ""),
+        ({"fd": 0.3, "accuracy": 0.3, "fewer": True}, ("excess", "not compared"), "(below: class accuracy)"),
+        ({"fd": 9.0, "step": 700}, ("excess", "bad"), "They are of step 700, while the run is at step 3,000."),
+    ],
+)  # fmt: skip
+def test_the_first_lines_say_whether_its_images_are_good(true, key, others):
+    fewer = true.pop("fewer", False)
+    judged = held_against_fewer(evaluation(**true)) if fewer else evaluation(**true)
+    known = facts(by_step=(judged,))
+    text = lead(known, analyse(known))[0]
+    assert text.startswith(GOODNESS[key]) and others in text and (text == GOODNESS[key]) == (not others)

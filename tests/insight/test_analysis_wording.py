@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from unstir.insight.wording import brief, coded, count, operations, passes, percent, sentence, times, with_error
+from unstir.insight.wording import brief, count, percent, sentence, times, typed, with_error
 from unstir.progress import duration
 
 SHOWN = [
@@ -27,14 +27,12 @@ SHOWN = [
         29: "29 seconds", 200: "3.3 minutes", 4799: "80 minutes", 5976: "100 minutes", 86_400: "24 hours",
         266_500: "3.1 days", 3e9: "34,722 days",
     }),
-    (operations, {1.38e13: "13.8 TFLOP", 2.4e7: "24 MFLOP", 4.4e17: "440 PFLOP"}),
-    (lambda images: passes(images, 1498), {192_000: "128 times each image", 3008: "2.0 times each image"}),
-    (coded, {
-        "a new run with --train.lr 0.001 and --train.clip 1": "a new run with `--train.lr 0.001` and `--train.clip 1`",
-        '--train.length "600 steps", which goes on': '`--train.length "600 steps"`, which goes on',
-        "sample with --no-ema; in a new run": "sample with `--no-ema`; in a new run",
-        "--grids.sampler dpmpp_2m --grids.steps 15, which": "`--grids.sampler dpmpp_2m` `--grids.steps 15`, which",
-        "a run with --train.lr 3e-05.": "a run with `--train.lr 3e-05`.",
+    (lambda code: typed(code, "my runs/a"), {
+        "train.lr=3e-05": "--train.lr 3e-05", "data.flip=True": "--data.flip", "ema=False": "--no-ema",
+        "data.flip=False": "--data.no-flip", "/data/a b=c": "/data/a b=c",
+        "unstir report RUN": "unstir report 'my runs/a'",
+        'unstir train out=RUN train.length="600 steps"': "unstir train --out 'my runs/a' --train.length \"600 steps\"",
+        "train.init='it'\"'\"'s/x'": "--train.init 'it'\"'\"'s/x'",
     }),
     (sentence, {
         "the loss rises": "The loss rises.", "train.warmup=200 steps is much.": "train.warmup=200 steps is much.",

@@ -36,7 +36,7 @@ def test_json_has_figures_and_thresholds(spoiled, command):
     (finding,) = report["findings"]
     assert finding["check"] == "not-finite" and finding["figure"] == 0.1
     assert finding["threshold"] == 0 and finding["severity"] == "problem" and finding["remedy"]
-    assert "brightness" in report["skipped"] and report["forecast"]["disk_free"] > 0
+    assert "brightness" in report["skipped"] and report["forecast"]["steps_left"] == 0
 
 
 def test_mistakes_are_one_line(tmp_path, spoiled, command):

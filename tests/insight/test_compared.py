@@ -25,17 +25,17 @@ def test_several_runs_are_compared_on_equal_figures(comparison, run, other):
     text = " ".join(tree.itertext())
     assert "first" in text and "second" in text and "train.lr" in text
     cells = ["".join(cell.itertext()) for cell in tree.iter("td")]
-    for each in compared.same_protocol([run, other]).alike:
+    for each in compared.same_protocol([run, other])[0]:
         assert {texts.whole for texts in in_columns(each.figures.values())} <= set(cells)
     assert "FD-classifier: " in text
 
 
 def test_figures_are_those_of_the_protocol_by_which_there_are_most(run, other, monkeypatch):
     runs, of = [run, other], {each.path: saved(each) for each in (run, other)}
-    for once, each in zip(compared.same_protocol(runs).alike, runs, strict=True):
+    for once, each in zip(compared.same_protocol(runs)[0], runs, strict=True):
         of[each.path].append(replace(once, protocol={**once.protocol, "steps": 7}))
     monkeypatch.setattr(compared, "saved", lambda run: of[run.path])
-    first, second = compared.same_protocol(runs).alike
+    first, second = compared.same_protocol(runs)[0]
     assert not unlike(first.protocol, second.protocol)
     num = lambda one: sum(not unlike(one.protocol, each.protocol) for found in of.values() for each in found)
     assert num(first) == max(map(num, of[run.path])) > 2 == num(of[run.path][-1])
@@ -54,10 +54,10 @@ def test_held_out_losses_of_runs_are_drawn_together_where_they_compare(compariso
 def test_runs_that_were_judged_differently_are_shown_and_what_differs_is_said(run, other, store, tmp_path):
     shutil.copytree(other.path, tmp_path / "my other", ignore=shutil.ignore_patterns("evaluation"))
     unlike = Run.open(tmp_path / "my other")
-    assert compared.same_protocol([run, unlike]).alike == ()
-    judge(planned(unlike, store, num=20, seeds=2).with_networks(networks_for(store)).by_step[-1])
-    sides = compared.same_protocol([run, unlike])
-    assert sides.alike == () and "20 and 24" in sides.reasons[0]
+    assert compared.same_protocol([run, unlike])[0] == []
+    judge(planned(unlike, store, num=20, seeds=2, networks=networks_for(store)).by_step[-1])
+    alike, reasons = compared.same_protocol([run, unlike])
+    assert alike == [] and "20 and 24" in reasons[0]
     compared.write([run, unlike], [store, store], tmp_path / "page.html")
     text = text_of(tmp_path / "page.html")
     assert "20 and 24" in text and "train.lr" in text

@@ -1,15 +1,12 @@
 """Faults planted in the data: each is found by its own check, and by no other."""
 
-import dataclasses
-
 import numpy as np
 import pytest
 from PIL import Image
 
 from unstir.data import pack
-from unstir.insight.doctor import CHECKS, diagnose, examine
+from unstir.insight.doctor import CHECKS, diagnose
 from unstir.insight.facts import MISSING, NO_SAMPLES
-from unstir.insight.gather import gather
 from unstir.runs.toml import from_dict
 from unstir.train.launch import open_run
 
@@ -30,18 +27,7 @@ def pictures(num=NUM, seed=0):
 @pytest.fixture
 def begun(tmp_path):
     """begun(folder of images, ...) -> the folder of a run that has not taken a step on them."""
-    return beginner(tmp_path)
 
-
-@pytest.fixture(scope="module")
-def sound(tmp_path_factory):
-    """The facts of a run on sound images, for tests of what is said of its looks at held-out ones."""
-    folder = tmp_path_factory.mktemp("sound")
-    path = beginner(folder)(write(folder / "images", pictures()))
-    return gather(path, samples=False)
-
-
-def beginner(tmp_path):
     def begin(images, held_out=0.1, classes=0):
         store = pack(images, tmp_path / "store", size=8, channels=1, held_out=held_out)
         config = from_dict(
@@ -145,53 +131,6 @@ def test_a_store_that_has_gone_changed_or_is_another(begun, tmp_path):
     store.rename(tmp_path / "moved")
     report = diagnose(path, samples=False)
     assert [each.check for each in report.findings] == ["store"] and report.skipped["copies"] == MISSING["store"]
-
-
-def lines(step, held_out, train):
-    """A line of held_out.jsonl for these losses of images."""
-    mean = lambda values: [float(np.mean(values))] * 3
-    return {
-        "step": step, "train": mean(train), "held_out": mean(held_out),
-        "of_train": list(map(float, train)), "of_held_out": list(map(float, held_out)),
-    }  # fmt: skip
-
-
-@pytest.mark.parametrize(
-    ("rise", "change", "unrest", "severity"),
-    [
-        (0.02, -0.02, 0.005, "problem"),
-        (0.005, -0.02, 0.005, "warning"),
-        (0.003, -0.0001, 0.1, None),  # what training images do is not known well enough to tell the splits apart
-        (0.001, -0.02, 0.005, None),  # the held-out loss may have stayed where it was
-        (0.02, +0.0001, 0.005, "problem"),  # remembered already: there is nothing left to fall
-        (0.02, +0.01, 0.005, None),  # the network fails at both
-    ],
-)
-def test_overfitting_is_a_rise_that_surely_exceeds_the_change_in_training(sound, rise, change, unrest, severity):
-    generator = np.random.default_rng(0)
-    images, others = generator.normal(0.1, 0.04, (2, 128))  # from image to image far more than what is looked for
-    exactly = lambda mean, std: mean + std * (noise := generator.normal(0, 1, 128)) - std * noise.mean()
-    seen = (lines(1000, others, images), lines(3000, others + exactly(rise, 0.005), images + exactly(change, unrest)))
-    report = examine(dataclasses.replace(sound, held_out=seen))
-    assert {each.check: each.severity for each in report.findings} == ({"overfit": severity} if severity else {})
-    if severity:
-        assert "--checkpoint 1000" in report.findings[0].remedy and 0 < report.findings[0].figure < 100
-
-
-def test_looks_without_a_number_for_each_image_or_at_other_times_are_left_out(sound):
-    images, others = np.random.default_rng(0).normal(0.1, 0.04, (2, 128))
-    best, last = lines(1000, others, images), lines(3000, others + 0.02, images - 0.02)
-    remembers = [best, last]
-
-    def said(*seen):
-        return [each.says for each in examine(dataclasses.replace(sound, held_out=seen)).findings]
-
-    expected = ["the network begins to remember its training images"]
-    nan = lines(4000, others * np.nan, images - 0.03)
-    broken = [nan, {**nan, "of_held_out": [3, None]}, {**nan, "of_held_out": "3"}, {**nan, "of_train": None}]
-    for line in [*broken, lines(4000, others + 0.03, images * np.inf)]:
-        assert said(best, line) == said(line, last) == [] and said(*remembers, line) == expected
-    assert said({**best, "times": [1]}, {**last, "times": [2]}) == said(lines(1000, others[:64], images), last) == []
 
 
 def test_a_store_without_training_images_is_another_one_and_nothing_is_said_of_its_images(begun, tmp_path):

@@ -1,20 +1,15 @@
-"""Runs that draw their times by a density: what their log and their weights have is judged by means over it."""
+"""Runs that draw their times by a density: what their log has is judged by means over it."""
 
 import pytest
 import torch
 from invented import STATS, facts, said
 
-from unstir.diffusion.times import probabilities
 from unstir.insight.doctor import examine
-from unstir.insight.facts import NO_SAMPLES, Errors
-from unstir.insight.gather import gather
+from unstir.insight.facts import NO_SAMPLES
 from unstir.insight.image_stats import learns_nothing, outputs_nothing
-from unstir.insight.sampled import training_times
 from unstir.runs import build
 from unstir.train.trainer import Trainer
 
-pytest_plugins = ["spoiled"]
-QUICK = {"samples": False}
 DRAWN = ("uniform", "importance", "laplace", "normal")
 MEAN, STD = -0.4, 0.6
 
@@ -74,26 +69,16 @@ def test_a_log_is_held_against_the_limits_of_its_own_times(times):
             assert said("not-learned", facts(loss__times=times, loss__weighting=weighting), lines, STATS) == expected
 
 
-def test_the_ends_of_paths_are_not_held_against_errors_of_single_times(healthy):
+def test_the_ends_of_paths_are_not_held_against_errors_of_single_times():
     distilled = {
         "loss__objective": "consistency", "diffusion__predict": "v", "grids__sampler": "consistency",
         "log__held_out_images": 0,
     }  # fmt: skip
     lines = tuple({"step": step, "loss": 9.0} for step in (1, 50, 100))
-    loaded = gather(healthy, samples=False).loaded
-    raw = torch.linspace(98, 99, 9, dtype=torch.float64)
-    parts = {
-        "lines": lines,
-        "loaded": loaded,
-        "errors": Errors(raw, 2 * raw),
-        "images": STATS,
-        "unmeasured": NO_SAMPLES,
-    }
+    parts = {"lines": lines, "images": STATS, "unmeasured": NO_SAMPLES}
     plain, other = (examine(facts(**parts, **settings)) for settings in ({}, distilled))
-    of_times = {"not-learned", "learning-rate", "average-behind"}
-    assert of_times <= {each.check for each in plain.findings}
-    assert not of_times & {each.check for each in other.findings} and not of_times & {*other.checked}
-    assert of_times <= other.skipped.keys()
+    assert "not-learned" in {it.check for it in plain.findings} and "not-learned" not in other.checked
+    assert "not-learned" in other.skipped
 
 
 def test_the_remedies_of_a_distilled_run_are_options_of_distill(monkeypatch):
@@ -105,30 +90,5 @@ def test_the_remedies_of_a_distilled_run_are_options_of_distill(monkeypatch):
         next(each.remedy for each in examine(facts(**parts, **settings)).findings if each.check == "not-finite")
         for settings in ({}, distilled)
     )
-    trained, distilling = "--train.lr", "unstir distill --lr"
+    trained, distilling = "`train.lr=", "`lr="
     assert trained in plain and distilling not in plain and other == plain.replace(trained, distilling)
-
-
-@pytest.mark.parametrize("times", ["laplace", "normal"])
-@pytest.mark.parametrize(("T", "num"), [(1000, 256), (20, 16), (3, 1000)])
-def test_errors_of_weights_are_measured_at_times_that_follow_the_density(times, T, num):
-    config = of_times(
-        times, diffusion__T=T, diffusion__schedule="cosine", grids__steps=min(T, 50), loss__times_scale=0.7
-    ).config
-    t = training_times(config, num)
-    below = torch.bincount(t, minlength=T + 1)[1:].cumsum(0) / num
-    due = probabilities(build.schedule(config.diffusion), times, 0.0, 0.7).cumsum(0)
-    assert len(t) == num and (below - due).abs().max() <= 0.5 / num + 1e-9
-
-
-@pytest.mark.parametrize("times", ["uniform", "importance"])
-def test_without_a_density_they_are_the_first_of_equal_parts(times):
-    config = of_times(times, diffusion__T=20, diffusion__beta_T=0.5, grids__steps=20).config
-    assert training_times(config, 8).tolist() == [1, 3, 6, 8, 11, 13, 16, 18]
-
-
-def test_the_errors_of_its_weights_are_those_of_its_log(healthy):
-    facts = gather(healthy)
-    logged = sum(line["loss"] for line in facts.lines[-3:]) / 3
-    for errors in (facts.errors.raw, facts.errors.average):
-        assert errors.mean().item() == pytest.approx(logged, rel=0.15)

@@ -3,8 +3,8 @@
 import csv
 import re
 
-import html5lib
 import pytest
+from reported import parsed
 
 from conftest import copied
 from unstir.data import Store
@@ -27,10 +27,6 @@ def place(classified, tmp_path_factory):
         (folder := base / "made" / store.classes[labels[number]]).mkdir(parents=True, exist_ok=True)
         to_picture(image).save(folder / f"{number}.png")
     return base
-
-
-def parsed(path):
-    return html5lib.HTMLParser(strict=True, namespaceHTMLElements=False).parse(path.read_text(encoding="utf-8"))
 
 
 def test_the_page_of_a_folder_shows_the_figures_of_its_evaluation(place, command):

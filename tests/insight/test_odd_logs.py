@@ -6,6 +6,8 @@ import re
 
 import pytest
 
+from runs import MOMENTS, by_name, held_out, metrics
+from runs import facts as simulated
 from unstir.insight.doctor import examine
 from unstir.insight.gather import gather
 
@@ -33,13 +35,23 @@ def test_values_that_are_no_numbers_are_passed_over(facts, key, value):
     everywhere = {finding.check for finding in with_values(facts, {key: value}, slice(None))}
     assert everywhere == ({"not-finite"} if key == "loss" else set())
     assert with_values(facts, {}) == ()
+    known = simulated(lines=tuple({**line, key: value} for line in metrics()), held_out=held_out())
+    assert by_name(known).keys() == by_name(simulated(held_out=held_out())).keys()
+
+
+@pytest.mark.parametrize("key", ["of_held_out", "of_train"])
+def test_a_line_with_a_loss_that_is_no_number_is_left_out(key):
+    *early, last = held_out()
+    for value in ("0.1", None, True, [0.1], 10**400):
+        known = simulated(held_out=(*early, {**last, key: [*last[key][1:], value]}))
+        assert [it.step for it in known.measured] == list(MOMENTS[:-1])
 
 
 @pytest.mark.parametrize("loss", [1e9, 1e30, 1e59])
 @pytest.mark.parametrize("where", [slice(0, 3), slice(14, 16), slice(-8, None), slice(-1, None)])
 def test_losses_beyond_all_measure_are_not_written_out(facts, loss, where):
     found = with_values(facts, {"loss": loss, "grad_norm": loss}, where)
-    assert {finding.check for finding in found} <= {"not-finite", "loss-rises", "learning-rate", "not-learned"}
+    assert {finding.check for finding in found} <= {"not-finite", "loss-rises", "not-learned"}
     assert found or where != slice(-8, None)
     for finding in found:
         assert not re.search(r"\d{8}", finding.evidence), finding.evidence

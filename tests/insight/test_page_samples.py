@@ -44,7 +44,7 @@ def test_the_samplers_have_their_seconds_an_image(report, run):
 
 
 def test_what_is_measured_once_is_not_measured_again(run, store, monkeypatch):
-    plans = planned(run, store, num=24, seeds=2).with_networks(networks_for(store))
+    plans = planned(run, store, num=24, seeds=2, networks=networks_for(store))
     files = {path: path.stat().st_mtime_ns for path in (run.path / "evaluation").iterdir()}
     found = measure(plans.all)
     assert {path: path.stat().st_mtime_ns for path in (run.path / "evaluation").iterdir()} == files
@@ -69,7 +69,7 @@ def test_the_samples_of_a_page_are_those_that_were_judged(run, store, tmp_path):
 
 def test_classes_that_were_asked_for_are_read_from_the_settings_of_the_samples(store, tmp_path):
     made = train(store, tmp_path / "run", model__num_classes=10)
-    plan = planned(made, store, num=40, seeds=2).with_networks(networks_for(store)).by_step[-1]
+    plan = planned(made, store, num=40, seeds=2, networks=networks_for(store)).by_step[-1]
     known = pictures.drawn_for(made, judge(plan))
     asked = made.labels.of(torch.arange(40), plan.images.label, plan.images.shares)
     assert torch.equal(known.asked, asked.repeat(2)) and len(set(asked.tolist())) > 5

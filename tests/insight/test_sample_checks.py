@@ -8,6 +8,7 @@ import torch
 from unstir.data import Store
 from unstir.insight.doctor import CHECKS, examine
 from unstir.insight.gather import gather
+from unstir.insight.sampled import real_images
 from unstir.runs.run import Run
 
 pytest_plugins = ["spoiled"]
@@ -46,13 +47,6 @@ def test_a_bias_of_all_channels_is_a_brightness(spoiled):
     assert "lighter" in spoiled.found("brightness").says
 
 
-def test_one_image_again_and_again_is_a_collapse(facts):
-    made = facts.samples.made
-    assert found(facts, made) == {}
-    result = found(facts, made[:1].expand_as(made))
-    assert result["collapse"] == "problem" and set(result) <= {"collapse", "brightness"}
-
-
 @pytest.mark.parametrize("num", [16, 64])
 @pytest.mark.parametrize("kind", ["digits", "photographs"])
 def test_the_chance_of_few_samples_does_not_alarm(facts, kind, num, healthy):
@@ -78,10 +72,8 @@ def test_the_chance_of_few_samples_does_not_alarm(facts, kind, num, healthy):
 
 
 def test_real_images_beside_samples_are_of_their_classes(make_run):
-    from unstir.insight.sampled import _real
-
     run, store = make_run(model__num_classes=10)
-    real = _real(run, store, 20)
+    real = real_images(store, run.labels.of(torch.arange(20)).repeat(102), 2048, "test")
     labels = {
         image.numpy().tobytes(): int(label)
         for image, label in zip(store.images("train"), store.labels("train"), strict=True)

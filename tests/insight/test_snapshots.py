@@ -1,12 +1,13 @@
-"""The corners of a run's grids on its page: whole images, of whatever number each grid was drawn."""
+"""The corners of a run's grids on its page: whole images, of whatever number each grid was drawn; none is damaged."""
 
 from dataclasses import replace
 
 import pytest
 import torch
 
+from unstir.errors import UserError
 from unstir.insight import pictures
-from unstir.pictures.grid import LINE, named_grid
+from unstir.pictures.grid import LINE, named_grid, to_picture
 from unstir.runs.timetable import START, grid_file, snapshots
 
 NUMS = (64, 3, 9, 1)
@@ -56,3 +57,19 @@ def test_grids_of_before_a_run_was_lengthened_are_shown_too(make_run, monkeypatc
     seen = [0, *sorted(8 * step for step in drawn if step)]
     assert [when for when, _ in pictures.snapshots(run)] == ["untrained", *(f"{each:,} images" for each in seen[1:])]
     assert len(seen) == len(snapshots(run)) + 2
+
+
+@pytest.mark.parametrize("kind", ["png", "webp"])
+def test_a_damaged_picture_is_named(tmp_path, kind):
+    path = tmp_path / f"images.{kind}"
+    to_picture(torch.randint(0, 255, (3, 40, 40), generator=torch.Generator().manual_seed(0)).byte()).save(path)
+    content = path.read_bytes()
+    assert pictures.from_file(path, "samples").width == 40
+    spoilt = [content[: len(content) // 2], b""]
+    if kind == "png":  # which has checksums
+        spoilt += [content[:200] + bytes(500) + content[700:]]
+        spoilt += [content[:900] + bytes([content[900] ^ 1]) + content[901:]]
+    for each in spoilt:
+        path.write_bytes(each)
+        with pytest.raises(UserError, match=f"images.{kind} is"):
+            pictures.from_file(path, "samples")

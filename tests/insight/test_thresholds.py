@@ -1,17 +1,19 @@
-"""Where each check of the data, settings and files begins to speak: at its threshold nothing is said, beyond it is."""
+"""Where each check begins to speak: at its threshold nothing is said, beyond it is."""
 
 import dataclasses
 import math
 from pathlib import Path
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 from invented import STATS, facts, said
 
 from unstir.insight import checks_folder as setup
+from unstir.insight import checks_learning as learning
 from unstir.insight.doctor import CHECKS
-from unstir.insight.facts import SavedFile
+from unstir.insight.facts import Samples, SavedFile
 
 
 @pytest.mark.parametrize(
@@ -77,7 +79,7 @@ def test_classes_of_unequal_size(counts, labelled, expected):
 def test_few_images(num, expected):
     assert said("few-images", facts(num)) == (expected and (expected, num, 500))
     for each in CHECKS["few-images"].find(facts(num)):
-        assert each.evidence.startswith(f"{num} training images ({4 * num:,} values)") and "--data.flip" in each.remedy
+        assert each.evidence.startswith(f"{num} training images ({4 * num:,} values)") and "data.flip" in each.remedy
     assert all("flip" not in each.remedy for each in CHECKS["few-images"].find(facts(num, data__flip=True)))
 
 
@@ -96,7 +98,7 @@ def test_overfitting_is_looked_for_at_the_level_of_the_largest_of_all_looks():
 
     def look(step, held_out, train):
         values = [[mean + u * step / 10 for u in unrest] for mean in (train, held_out)]
-        return {"step": step, "of_train": values[0], "of_held_out": values[1]}
+        return {"step": step, "images": step, "of_train": values[0], "of_held_out": values[1]}
 
     def found(*looks):
         return said("overfit", facts(held_out=looks), looks)
@@ -106,6 +108,36 @@ def test_overfitting_is_looked_for_at_the_level_of_the_largest_of_all_looks():
     assert found(best, look(20, 1.09, 0.9))[::2] == ("warning", 3.5)
     assert found(best, look(20, 1.11, 0.9))[::2] == ("problem", 3.5)
     assert found(first, best, look(20, 1.15, 0.9))[2] == pytest.approx(math.sqrt(3.5**2 + 2 * math.log(2)))
+
+
+def lines(step, held_out, train):
+    """A line of held_out.jsonl for these losses of images."""
+    mean = lambda values: [float(np.mean(values))] * 3
+    return {
+        "step": step, "images": 8 * step, "train": mean(train), "held_out": mean(held_out),
+        "of_train": list(map(float, train)), "of_held_out": list(map(float, held_out)),
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("rise", "change", "unrest", "severity"),
+    [
+        (0.02, -0.02, 0.005, "problem"),
+        (0.005, -0.02, 0.005, "warning"),
+        (0.003, -0.0001, 0.1, None),  # what training images do is not known well enough to tell the splits apart
+        (0.001, -0.02, 0.005, None),  # the held-out loss may have stayed where it was
+        (0.02, +0.0001, 0.005, "problem"),  # remembered already: there is nothing left to fall
+        (0.02, +0.01, 0.005, None),  # the network fails at both
+    ],
+)
+def test_overfitting_is_a_rise_that_surely_exceeds_the_change_in_training(rise, change, unrest, severity):
+    generator = np.random.default_rng(0)
+    images, others = generator.normal(0.1, 0.04, (2, 128))  # from image to image far more than what is looked for
+    exactly = lambda mean, std: mean + std * (noise := generator.normal(0, 1, 128)) - std * noise.mean()
+    seen = (lines(1000, others, images), lines(3000, others + exactly(rise, 0.005), images + exactly(change, unrest)))
+    known = CHECKS["overfit"].run(facts(held_out=seen))
+    assert [it.severity for it in known] == ([severity] if severity else [])
+    assert not severity or ("checkpoint=1000" in known[0].remedy and 0 < known[0].figure < 100)
 
 
 def test_what_is_left():
@@ -132,3 +164,95 @@ def test_what_files_are_due_and_what_is_lost():
     files = (saved(40), saved(50, "slim"), saved(60, problem="torn"))
     (found,) = CHECKS["checkpoints"].find(facts(files=files, step=100))
     assert found.remedy.endswith("of step 50")
+
+
+@pytest.mark.parametrize(("rise", "expected"), [(1.149, None), (1.16, 1.16)])
+def test_a_quarter_above_the_best(rise, expected):
+    """Lines that do not scatter decide any rise; the first line is not settled."""
+
+    def log(*quarters):
+        losses = [9.0, *(loss for loss in quarters for _ in range(3))]
+        lines = tuple({"step": 88 + place, "loss": loss} for place, loss in enumerate(losses))
+        return facts(lines=lines), lines
+
+    risen = said("loss-rises", *log(3.0, 3.0, 1.0, rise))
+    assert risen == (expected and ("problem", pytest.approx(expected), 1.15))
+    assert said("loss-rises", *log(3.0, 3.0, rise, 1.0)) is None
+    _, lines = log(1.0, 1.0, 1.0, rise)
+    scattering = tuple({**line, "loss": line["loss"] * (1 + 0.5 * (-1) ** k)} for k, line in enumerate(lines))
+    assert said("loss-rises", facts(lines=scattering), scattering) is None
+
+
+@pytest.mark.parametrize(
+    ("skipped", "step", "losses", "expected"),
+    [
+        (0, 100, [1.0], None), (1, 100, [1.0], ("warning", 0.01)), (3, 200, [1.0], ("problem", 0.015)),
+        (1, 0, [1.0], ("problem", 1.0)), (0, 100, [1.0, None] + [1.0] * 98, ("warning", 0.01)),
+        (0, 100, [1.0] * 199 + [None], ("problem", 0.005)), (2, 100, [1.0] * 9 + [None, 1.0], ("problem", 1 / 11)),
+        (None, 100, [1.0], None),
+    ],
+)  # fmt: skip
+def test_gradients_that_were_not_finite(skipped, step, losses, expected):
+    lines = tuple({"step": step, "loss": loss, "skipped": skipped} for loss in losses)
+    found = said("not-finite", facts(lines=lines), lines)
+    assert found == (expected and (expected[0], pytest.approx(expected[1]), 0))
+
+
+@pytest.fixture
+def known(monkeypatch):
+    """An untrained network has an error of 2; mean and variance alone give 1/2."""
+    monkeypatch.setattr(learning, "outputs_nothing", lambda *_: 2.0)
+    monkeypatch.setattr(learning, "learns_nothing", lambda *_: 0.5)
+
+
+@pytest.mark.parametrize(
+    ("losses", "steps", "expected"),
+    [
+        ([0.9, 0.4, 0.5, 0.6], 100, None), ([0.1, 0.4, 0.5, 0.9], 100, (0.6, 0.5)), ([0.9] * 4, 2000, (0.9, 0.5)),
+        ([0.9] * 4, 1999, None), ([None], 2000, None), ([2.6, *[0.9] * 3], 100, (0.9, 0.5)),
+        ([2.7, *[0.9] * 3], 100, (1.35, 1.3)), ([2.7, *[0.4] * 3], 100, None),
+    ],
+)  # fmt: skip
+def test_nothing_was_learned_by_the_last_three_lines_or_training_diverged(losses, steps, expected, known):
+    length = "100 steps" if steps == 100 else "5000 steps"  # of ten images each: 20,000 are enough
+    lines = tuple({"step": steps, "loss": loss} for loss in losses)
+    result = said("not-learned", facts(lines=lines, train__length=length), lines, STATS)
+    assert result == (expected and ("problem", *map(pytest.approx, expected)))
+
+
+@pytest.mark.parametrize(("clip", "named"), [(0.0, True), (0.5, False), (1.0, False), (1.1, True)])
+def test_a_clip_is_advised_where_there_is_none(clip, named, known):
+    lines = tuple({"step": 100, "loss": loss} for loss in (2.7, 0.9, 0.9, 0.9))
+    (found,) = CHECKS["not-learned"].find(facts(lines=lines, train__clip=clip), lines, STATS)
+    assert ("train.clip=1" in found.remedy) is named
+
+
+def images(*rows):
+    """Images [N, C, H, W] of a row of values a channel."""
+    return torch.tensor(rows, dtype=torch.uint8).unsqueeze(-2)
+
+
+def drawn(name, made, real, step=100):
+    return said(name, facts(step=step), Samples(made, real, "by hand"))
+
+
+SPREAD = [100, 140, 80, 120, 100, 60]  # of a deviation of some 28
+
+
+@pytest.mark.parametrize(
+    ("name", "made", "real", "expected"),
+    [
+        ("brightness", [[[7, 7]]] * 2, [[[7, 7]]] * 2, None),
+        ("brightness", [[[v + 3 for v in SPREAD]]] * 9, [[SPREAD]] * 9, None),
+        ("brightness", [[[v + 5 for v in SPREAD]]] * 9, [[SPREAD]] * 9, 5),
+        ("brightness", [[[v - 5 for v in SPREAD]]] * 9, [[SPREAD]] * 9, 5),
+        ("collapse", [[[0, 0]], [[0, 20]]], [[[0, 0]], [[20, 20]]], None),
+        ("collapse", [[[0, 0]], [[0, 19]]], [[[0, 0]], [[20, 20]]], 0.45125),
+        ("collapse", [[[0, 0]], [[0, 20]]], [[[5, 5]], [[5, 5]]], None),
+    ],
+)
+def test_what_samples_show(name, made, real, expected):
+    found = drawn(name, images(*made), images(*real))
+    assert (None if found is None else found[:2]) == (expected and ("problem", pytest.approx(expected)))
+    in_training = drawn(name, images(*made), images(*real), step=99)
+    assert (None if in_training is None else in_training[0]) == (expected and "warning")

@@ -98,7 +98,7 @@ def test_the_doctor_leaves_out_what_was_elsewhere(imported, unstir, classified):
     status, out, _ = unstir("doctor", imported.path)
     assert status == 0 and "nothing found" in out and "elsewhere" in out
     checked = unstir("doctor", imported.path, "--store", classified)[1].split("checked")[1].split("skipped")[0]
-    assert "brightness" in checked and "average-behind" not in checked
+    assert "brightness" in checked and "not-learned" not in checked
 
 
 def test_the_page_says_that_training_is_not_known(imported, tmp_path, logged):

@@ -19,7 +19,7 @@ from tiers import times
 from unstir.errors import UserError
 from unstir.generate.folder import SETTINGS, settings_in
 from unstir.insight.doctor import diagnose
-from unstir.insight.gather import gather, likelihoods
+from unstir.insight.gather import gather, newest_bound
 from unstir.metrics import evaluation, likelihood
 from unstir.runs import checkpoint, lines, recipes, sidecar, toml
 from unstir.runs.lines import Log, encode
@@ -306,4 +306,4 @@ def test_any_figures_are_read_or_left_out(whole, data, tmp_path_factory):
     file.write_text(encode(spoilt) if isinstance(spoilt, dict) else json.dumps(spoilt))
     assert likelihood.read(file) is None or isinstance(likelihood.read(file), likelihood.Likelihood)
     likelihood.save(file.with_name("another.json"), bound)
-    assert likelihoods(types.SimpleNamespace(path=kept), since=0)
+    assert newest_bound(types.SimpleNamespace(path=kept), since=0)

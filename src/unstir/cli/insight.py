@@ -1,5 +1,6 @@
 """`unstir doctor` and `unstir report`."""
 
+import re
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -24,13 +25,13 @@ _STYLES = {"problem": "bold red", "warning": "yellow", "note": "dim"}
 def doctor(run: RunFolder, /, *, store: StoreFolder = None, samples: bool = True, json_: bool = False) -> int:
     """Examine a run, finished or in training: what is wrong, the measurement, and the setting that helps.
 
-    It draws images and measures losses, in seconds. The status is 1 for a problem, else 0; warnings and notes do not
+    It draws images, in seconds. The status is 1 for a problem, else 0; warnings and notes do not
     count.
 
     Example: `unstir doctor runs/mnist`
 
     Args:
-        samples: Draw images and measure losses; --no-samples is quicker and reads files, settings and metrics alone.
+        samples: Draw images; --no-samples is quicker and reads files, settings and metrics alone.
         json_: Print the findings as JSON.
     """
     from unstir.insight.doctor import diagnose
@@ -39,11 +40,11 @@ def doctor(run: RunFolder, /, *, store: StoreFolder = None, samples: bool = True
     if json_:
         show_json({"healthy": report.healthy, **vars(report)})
     else:
-        _print(report)
+        _print(report, str(run))
     return 0 if report.healthy else 1
 
 
-def _print(report: "Report") -> None:
+def _print(report: "Report", run: str) -> None:
     from unstir.insight.findings import by_reason, causes
 
     screen = Console(file=sys.stdout, highlight=False)
@@ -52,24 +53,27 @@ def _print(report: "Report") -> None:
         screen.print(Text.assemble((cause.severity, style), f"  {finding.check}: {printable(finding.says)}"))
         symptoms = [("explains", f"{each.check}: {each.says}; {each.evidence}") for each in cause.symptoms]
         for label, text in (("measured", finding.evidence), *symptoms, ("remedy", finding.remedy)):
-            row = Text.assemble((f"{label:10}", "dim"), printable(text))
+            row = Text.assemble((f"{label:10}", "dim"), printable(_typed(text, run)))
             screen.print(Padding(row, (0, 0, 1 if label == "remedy" else 0, 3)))
     if not report.findings:
         screen.print("nothing found")
     screen.print(Text.assemble(("checked   ", "dim"), ", ".join(report.checked)))
     if report.skipped:
-        listed = (f"{', '.join(names)} ({why})" for why, names in by_reason(report.skipped).items())
-        screen.print(Text.assemble(("skipped   ", "dim"), "; ".join(listed)))
+        listed = "; ".join(f"{', '.join(names)} ({why})" for why, names in by_reason(report.skipped).items())
+        screen.print(Text.assemble(("skipped   ", "dim"), _typed(listed, run)))
     screen.print(Text.assemble(("forecast  ", "dim"), _forecast(report)))
 
 
+def _typed(text: str, run: str) -> str:
+    from unstir.insight.wording import typed
+
+    return re.sub(r"`([^`]+)`", lambda code: typed(code[1], run), text)
+
+
 def _forecast(report: "Report") -> str:
-    expected = report.forecast
-    left, seconds = expected["steps_left"], expected["seconds_left"]
+    left, seconds = report.forecast["steps_left"], report.forecast["seconds_left"]
     how_long = "at a speed that is not known yet" if seconds is None else waiting(seconds)
-    time = f"{counted(left, 'step')} left, {how_long}" if left else "finished"
-    files = f"{expected['disk_bytes'] / 1e9:.2f} GB of {expected['disk_free'] / 1e9:.1f} GB free"
-    return f"{time}; files to come take {files}"
+    return f"{counted(left, 'step')} left, {how_long}" if left else "finished"
 
 
 @app.command

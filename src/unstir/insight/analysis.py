@@ -7,7 +7,6 @@ from decided sentences. For people in a hurry, `lead` says in plain words what t
 chooses three sentences; `limitations` says what none of them can.
 """
 
-import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from unstir.insight.analysis_samples import MEANINGS, diversity, enough, memorisation, quality, sampling
@@ -17,7 +16,7 @@ from unstir.insight.checks_learning import longer
 from unstir.insight.facts import Facts, more_seeds
 from unstir.insight.findings import Cause, Finding, causes
 from unstir.insight.statement import Statement, Topic
-from unstir.insight.wording import brief, coded, count
+from unstir.insight.wording import brief, count
 from unstir.metrics.evaluation import FID, Evaluation
 from unstir.metrics.figures import figure_effect
 from unstir.progress import duration
@@ -58,14 +57,9 @@ def limitations(facts: Facts) -> list[str]:
         "Samples are the first of a fixed seed and not chosen; the worst ones are chosen, as their caption says.",
     ]
     texts += [] if facts.last is None else limits_of(facts.last)
-    if facts.last is not None and facts.config.kind.trained_here:
-        texts.append(PARTS_OF_IMAGES)
     if not facts.data.counts["held_out"] and facts.config.kind.trained_here:
         texts.append("No images were held out, so neither over-fitting nor copies can be distinguished from chance.")
     return texts
-
-
-PARTS_OF_IMAGES = "Copies are searched for as whole images: a copied part of an image is not found."
 
 
 def limits_of(last: Evaluation) -> list[str]:
@@ -76,6 +70,8 @@ def limits_of(last: Evaluation) -> list[str]:
         least = f"a difference of {main.name} below about {brief(LEVEL * figure_effect(main, main).error)}"
         sets = f"Figures are of {count(protocol['seeds'], 'set')} of {count(protocol['num'], 'image')}"
         texts.insert(0, f"{sets}: {least} from a run evaluated alike is not seen.")
+    if last.memorisation is not None:
+        texts.append("Copies are searched for as whole images: a copied part of an image is not found.")
     return texts
 
 
@@ -83,8 +79,7 @@ FEATURES = {
     FID: "uses the features of a network trained on photographs; of other images it may miss what matters.",
     "classifier/": "uses the features of a classifier of this very data: it sees what tells the classes apart and may "
     "miss the rest, such as faint noise. It is no FID and compares with no published figure.",
-    "patches/": "compares small patches: it does not see whether an image as a whole makes sense.",
-    "": "sees what its features see, and compares only with figures in the same features.",
+    "": "compares small patches: it does not see whether an image as a whole makes sense.",
 }
 """What the features of a figure see and do not see, by how its key begins."""
 
@@ -105,10 +100,9 @@ def _advice(facts: Facts, findings: Sequence[Finding], statements: Sequence[Stat
 
 
 def _remedy(cause: Cause) -> Statement:
-    """The remedy of what the doctor found, with how much it explains."""
     finding = cause.finding
     explains = f" (it explains {count(len(cause.symptoms), 'other finding')} too)" if cause.symptoms else ""
-    text = f"Because {finding.says}{explains}: {coded(finding.remedy)}."
+    text = f"Because {finding.says}{explains}: {finding.remedy}."
     return Statement(f"mend {finding.check}", "next", "doctor", "neutral", text)
 
 
@@ -117,15 +111,16 @@ def _from_statements(facts: Facts, statements: Sequence[Statement]) -> Iterator[
     decided = {it.name: it for it in statements if it.effect is not None and it.effect.decided}
     bad = {name: it for name, it in decided.items() if it.verdict == "bad"}
     if (gain := decided.get("more to gain")) is not None and (not facts.finished or "excess" in bad):
-        yield _because(gain, "longer", "the loss is still falling", _go_on(facts))
+        to_end = f"let the run go on to its end at step {facts.run.length:,}, `unstir train out=RUN`"
+        yield _because(gain, "longer", "the loss is still falling", longer(facts) if facts.finished else to_end)
     if (memorised := bad.get("copies") or bad.get("gap")) is not None:
         reason = "samples lie too near training images"
         if memorised.name == "gap":
             reason = "the loss of held-out images is above that of training images"
-        yield _because(memorised, "regularise", reason, f"in a new run {coded(more_images(facts.config))}")
+        yield _because(memorised, "regularise", reason, f"in a new run {more_images(facts.config)}")
     if "enough calls" in decided and (few := enough(facts)) is not None:
-        how = few.chain.protocol
-        command = f"`unstir sample RUN --sampler {how['sampler']} --steps {how['steps']}`"
+        how = few[0].protocol
+        command = f"`unstir sample RUN sampler={how['sampler']} steps={how['steps']}`"
         text = f"sample with {count(how['calls'], 'call')}, {command}"
         reason = "they cannot be distinguished from samples that cost more"
         yield _because(decided["enough calls"], "fewer calls", reason, text)
@@ -134,74 +129,43 @@ def _from_statements(facts: Facts, statements: Sequence[Statement]) -> Iterator[
         yield _because(bad["class accuracy"], "guidance", reason, _guidance(facts))
 
 
-def _go_on(facts: Facts) -> str:
-    if facts.finished:
-        return coded(longer(facts))
-    return f"let the run go on from step {facts.step:,} to its end at {facts.run.length:,}, `unstir train --out RUN`"
-
-
 def _because(cause: Statement, name: str, reason: str, remedy: str) -> Statement:
-    """Advice that rests on ``cause``: its effect, its figure."""
     return Statement(name, "next", cause.figure, "neutral", f"Because {reason}: {remedy}.", cause.effect)
 
 
 def _guidance(facts: Facts) -> str:
-    """Guidance where classes are missed."""
     protocol = facts.last.protocol if facts.last is not None else {}
     scale = protocol.get("guidance", 1.0)
-    guide = f" --guide {protocol['guide']}" if protocol.get("guide") else ""
+    guide = f" guide={protocol['guide']}" if protocol.get("guide") else ""
     if facts.config.train.label_dropout or guide:
-        return f"try guidance, `unstir evaluate RUN --guidance {scale + 1:g}{guide}` in place of {scale:g}"
-    return "another run with `--train.label_dropout 0.1` can be guided, `unstir sample RUN --guidance 2`"
+        return f"try guidance, `unstir evaluate RUN guidance={scale + 1:g}{guide}` in place of {scale:g}"
+    return "another run with `train.label_dropout=0.1` can be guided, `unstir sample RUN guidance=2`"
 
 
 GOODNESS = {
-    ("excess", "bad"): "By the figures its images can still be told from real ones.",
+    ("excess", "bad"): "Its images can still be told from real ones.",
     ("excess", "undecided"): "The samples are too few to say whether its images can be told from real ones.",
     ("excess", "not compared"): "Too few real images were held out to say whether its images can be told from them.",
-    ("near", "good"): "By the figures its images are close to real ones.",
-    ("too near", "bad"): "By the figures its images are nearer to the training images than new ones can be: they may "
-    "be copies.",
+    ("near", "good"): "Its images are close to real ones.",
+    ("too near", "bad"): "Its images are nearer to the training images than new ones can be: they may be copies.",
 }  # fmt: skip
 """What a statement about the main figure says, by its name and verdict; "not compared" is one without an effect."""
 
 OTHERS = ("class accuracy", "classes", *MEANINGS)  # statements on figures beside the main one
 
-TERMS = (
-    (r"[Hh]eld[- ]out", "Held-out images are real images that training never used."),
-    (r"\bloss\b", "The loss is the mean squared error of what the network predicts: lower is better."),
-    (r"\bFD-|\bFID\b|Wasserstein", "A distance (FD, FID, sliced Wasserstein) says how far the samples, as a set, are "
-     "from real images: lower is better."),
-    (r"\bbits\b", "Bits per dimension (bits/dim) are what the model needs to store one value of a pixel: lower is "
-     "better, and without a model it takes 8."),
-)  # fmt: skip
-"""Terms of the field by a pattern, each with its explanation."""
-
 
 def lead(facts: Facts, statements: Sequence[Statement]) -> list[str]:
-    """Three sentences or so for a reader who knows no term of the field, commands in backticks."""
-    height, width = facts.data.shape[1:]
-    kind = "grey" if facts.data.shape[0] == 1 else "colour"
-    kind_of_run = f"A diffusion model: a network that turns noise into new {kind} images of {width}x{height} pixels."
-    if not facts.config.kind.trained_here:
-        return [
-            kind_of_run,
-            f"Its weights were imported from {facts.config.kind.origin}.",
-            _goodness(facts, statements),
-        ]
-    train, held_out = facts.data.counts["train"], facts.data.counts["held_out"]
-    kept = f"; {held_out:,} others were held out, to compare with" if held_out else ""
-    source = f"It was trained on {count(train, 'image')} of `{facts.config.data.source}`{kept}."
-    if facts.config.kind.has_teacher:
-        teacher = f"the run `{facts.config.train.init}`"
-        source = f"It was distilled: it learned from {teacher} to make in one call what that makes in many."
-    where = f"Training is at step {facts.step:,} of {facts.run.length:,}."
-    if facts.finished:
-        where = f"Training finished after {count(facts.step, 'step')}."
-    if facts.cost.images:
-        name, num, how = facts.images_seen
-        where += f" It took {duration(facts.cost.seconds)}; {name}: {num}, {how}."
-    return [kind_of_run, source, where, _goodness(facts, statements)]
+    """How good the images are, in plain words; then what the run is and where it stands, commands in backticks."""
+    kind, (height, width) = facts.config.kind, facts.data.shape[1:]
+    images = f"{'Grey' if facts.data.shape[0] == 1 else 'Colour'} images of {width}x{height} pixels"
+    if not kind.trained_here:
+        return [_goodness(facts, statements), f"{images}; the weights were imported from {kind.origin}."]
+    source = f"learned from {count(facts.data.counts['train'], 'image')} of `{facts.config.data.source}`"
+    if kind.has_teacher:
+        source = f"distilled from the run `{facts.config.train.init}`"
+    where = "Training has finished" if facts.finished else f"Training is at step {facts.step:,} of {facts.run.length:,}"
+    where += f"; it took {duration(seconds)}" if (seconds := facts.last_line["seconds"]) else ""
+    return [_goodness(facts, statements), f"{images}, {source}. {where}."]
 
 
 def _goodness(facts: Facts, statements: Sequence[Statement]) -> str:
@@ -215,9 +179,3 @@ def _goodness(facts: Facts, statements: Sequence[Statement]) -> str:
     if worse and main[1] != "bad":
         text += f" By other figures they can be told from real ones (below: {', '.join(worse)})."
     return f"{text} They are {facts.older}." if facts.older else text
-
-
-def explained(texts: Iterable[str]) -> str:
-    """What the terms in these texts mean; "" where there are none."""
-    text = " ".join(texts)
-    return " ".join(meaning for pattern, meaning in TERMS if re.search(pattern, text))

@@ -3,7 +3,6 @@
 import math
 from collections.abc import Iterator, Sequence
 from functools import partial
-from typing import NamedTuple
 
 from unstir.insight.facts import Facts, Reported, more_seeds, same_features
 from unstir.insight.statement import Statement, Topic
@@ -29,7 +28,7 @@ def quality(facts: Reported) -> Iterator[Statement]:
         yield state("excess", verdict="undecided", text=text)
         return
     figure = last.main()
-    yield _excess(last, figure, last.protocol["num"], facts.older)
+    yield _excess(last, figure, last.protocol["num"])
     entry, described = last.protocol.get("classifier"), describe_classifier(last.protocol)
     if entry and not entry["used"] and described:  # the data's own is not trusted: what is used in its place
         yield state("classifier", verdict="neutral", text=f"{described[0].upper()}{described[1:]}.")
@@ -45,13 +44,10 @@ def diversity(facts: Reported) -> Iterator[Statement]:
             yield from _beside_floor(key, "diversity", f"{key.capitalize()}, {meaning},", figure, last.protocol["num"])
 
 
-def _excess(last: Evaluation, figure: Figure, num: int, older: str) -> Statement:
-    """The main figure, how many times that of real images it is, and whether it tells the samples from them.
-
-    ``older`` says of which step it is where that is not the run's.
-    """
+def _excess(last: Evaluation, figure: Figure, num: int) -> Statement:
+    """The main figure, how many times that of real images it is, and whether it tells the samples from them."""
     state = partial(Statement, "excess", "quality", "quality")
-    head = f"{figure.name}{older and f', {older},'} is {shown(figure)} ({_how(last)})"
+    head = f"{figure.name} is {shown(figure)} ({_how(last)})"
     least, apart = figure.floor_estimate(num), above_floor(figure, num)
     if least is None or apart is None:
         return state("undecided", f"{head}; there are not as many held-out images to hold it against.")
@@ -162,20 +158,12 @@ def _copies(result: Memorisation, tests: Sequence[tuple[str, Precedence]]) -> St
     return state("undecided", f"{text}.", surplus)
 
 
-class _Enough(NamedTuple):
-    """A ``chain`` of few calls: its ``harm`` against the most is not decided, its ``gain`` over a ``worse`` one is.
+def enough(facts: Facts) -> tuple[Evaluation, Effect, Evaluation, Effect] | None:
+    """The fewest calls that do as well as the most, as far as can be told; None where nothing can be told.
 
-    The second is what makes the first say something: figures too rough to tell anything apart find no chain enough.
+    That is a chain whose harm against the most is not decided, and a worse one over which its gain is. The second makes
+    the first say something: figures too rough to tell anything apart find no chain enough.
     """
-
-    chain: Evaluation
-    harm: Effect
-    worse: Evaluation
-    gain: Effect
-
-
-def enough(facts: Facts) -> _Enough | None:
-    """The fewest calls that do as well as the most, as far as can be told; None where nothing can be told."""
     most = _most(facts)
     others = sorted((chain for chain in facts.by_chain if chain is not most), key=_calls)
     harms = [(chain, _harm(most, chain, len(others))) for chain in others]
@@ -185,7 +173,7 @@ def enough(facts: Facts) -> _Enough | None:
             gains = [(_harm(chain, other, len(others)), other) for other in worse]
             gain, other = max(gains, key=lambda pair: pair[0].z or 0.0)
             if gain.positive:
-                return _Enough(chain, harm, other, gain)
+                return chain, harm, other, gain
     return None
 
 
@@ -201,12 +189,12 @@ def sampling(facts: Facts) -> Iterator[Statement]:
         text = f"Whether fewer calls than the {_calls(most):,} of {most.protocol['sampler']} do as well is undecided: "
         yield state("undecided", f"{text}more seeds ({more_seeds(most)}) would tell.")
         return
-    chain, reference, worse = (
-        f"{of.protocol['sampler']} with {count(_calls(of), 'call')} ({shown(of.main())})"
-        for of in (few.chain, most, few.worse)
+    chain, harm, worse, gain = few
+    few_calls, most_calls, too_few = (
+        f"{of.protocol['sampler']} with {count(_calls(of), 'call')} ({shown(of.main())})" for of in (chain, most, worse)
     )
-    text = f"Fewer calls do: {chain} cannot be distinguished from {reference} (the difference is {change(few.harm)}), "
-    yield state("good", f"{text}but is better than {worse} by {size(few.gain)}.", few.gain)
+    text = f"Fewer calls do: {few_calls} cannot be distinguished from {most_calls} (the difference is {change(harm)}), "
+    yield state("good", f"{text}but is better than {too_few} by {size(gain)}.", gain)
 
 
 def _most(facts: Facts) -> Evaluation:

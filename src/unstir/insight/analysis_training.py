@@ -1,19 +1,17 @@
 """What improved when, and how the network fits images that it was not trained on."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
-from typing import Any
 
-from unstir.insight.facts import Facts, bound_in_words
-from unstir.insight.held_out import Measurement, grown, last_stretch, rise
+from unstir.insight.facts import Facts
+from unstir.insight.held_out import Measurement, grown, last_stretch
 from unstir.insight.statement import MARKS, Statement
-from unstir.insight.wording import brief, change, count, percent, shown, size, with_error
+from unstir.insight.wording import change, count, percent, shown, size, with_error
 from unstir.metrics.figures import figure_effect
 from unstir.metrics.figures import verdict as verdict_of
-from unstir.significance import Estimate, adjusted, contrast, difference, paired, two_sample
+from unstir.significance import adjusted, contrast, difference, paired, two_sample
 
 WORTH = 0.01  # a gap between splits of less than this share of the loss is not worth acting on
-Pair = tuple[Estimate, Estimate]  # bits per dimension of held-out images and of training images
 
 
 def progress(facts: Facts) -> Iterator[Statement]:
@@ -52,23 +50,13 @@ def _last_stretch(facts: Facts) -> Iterator[Statement]:
     Where it did so much that the run is too short, the doctor's check "still-falling" says so, by the same rule.
     """
     last = last_stretch(facts.measured)
-    if last is None or (last.steep and facts.finished):
+    if last is None or not last.gains or (last.steep and facts.finished):
         return
-    fall, state = last.fall, partial(Statement, topic="progress", figure="losses", effect=last.fall)
-    span = f"from {last.before.images:,} to {last.after.images:,} training images "
-    span += f"({brief(last.after.images / last.before.images)}-fold)"
-    by = f"over the last stretch, {span}, by {size(fall)} ({percent(last.share)} of it"
-    if not fall.decided:
-        text = f"Whether the last stretch, {span}, still changed the held-out loss is undecided ({change(fall)})."
-        yield state("last stretch", verdict="undecided", text=text)
-    elif fall.value > 0:
-        yield state("last stretch", verdict="bad", text=f"The held-out loss rose {by}).")
-    elif not last.gains:
-        yield state("last stretch", verdict="good", text=f"The held-out loss was still falling: {by}).")
-    else:
-        text = f"The held-out loss was still falling: {by}, {percent(last.rate)} for each doubling of the images)"
-        end = ": longer training may gain a little more." if facts.finished else "; the run is not at its end."
-        yield state("more to gain", verdict="neutral", text=text + end)
+    text = f"The held-out loss was still falling over the last stretch, from {last.before.images:,} to "
+    text += f"{last.after.images:,} training images, by {size(last.fall)} ({percent(last.share)} of it, "
+    text += f"{percent(last.rate)} for each doubling of the images)"
+    end = ": longer training may gain a little more." if facts.finished else "; the run is not at its end."
+    yield Statement("more to gain", "progress", "losses", "neutral", text + end, last.fall)
 
 
 def _quality(facts: Facts) -> Iterator[Statement]:
@@ -90,30 +78,11 @@ def _quality(facts: Facts) -> Iterator[Statement]:
 def fit(facts: Facts) -> Iterator[Statement]:
     """Sentences on how the network fits images it was trained on and images it was not."""
     measured = facts.measured
-    yield from _rise(measured)
     if len(measured) >= 2:
         yield _gap(measured[-1], _before_repeats(facts, measured))
     else:
         text = "Whether the network over-fits was not measured: the loss of held-out images was not followed"
-        command = "" if facts.config.kind.has_teacher else "; `unstir likelihood RUN --split both` compares both splits"
-        yield Statement("gap", "fit", "neighbours", "undecided", f"{text}{command}.")
-    if not facts.config.kind.has_teacher:
-        yield _bits(facts)
-
-
-def _rise(measured: Sequence[Measurement]) -> Iterator[Statement]:
-    """Whether the held-out loss rose since its lowest value; the doctor's "overfit" says so where it over-fits.
-
-    A lowest value that is the first is left to the sentence on the whole run.
-    """
-    since = rise(measured)
-    if since is None or not since.held_out.decided or since.over_fits or since.lowest is measured[0]:
-        return
-    lowest, by = since.lowest, with_error(since.held_out.value, since.held_out.error)
-    text = f"The held-out loss was lowest at step {lowest.step:,} ({count(lowest.images, 'image')}) and rose since by "
-    text += f"{by} ({percent(since.held_out.value / lowest.loss)})"
-    text += "" if since.train is None else f", while that of training images changed by {change(since.train)}"
-    yield Statement("rose", "fit", "losses", "bad", f"{text}.", since.held_out)
+        yield Statement("gap", "fit", "losses", "undecided", f"{text}.")
 
 
 def _before_repeats(facts: Facts, measured: Sequence[Measurement]) -> Measurement | None:
@@ -165,48 +134,3 @@ def _memorised(before: Measurement, last: Measurement) -> bool:
     on_train, on_held_out = (contrast([-1, 1], rows) for rows in of_splits)
     share = difference(on_train, on_held_out, test="difference in differences")
     return grown(before, last).positive and share.positive
-
-
-def _bits(facts: Facts) -> Statement:
-    """Whether the splits differ in bits per dimension.
-
-    By what `unstir likelihood` wrote of the newest weights, or by the last measurement that has bits.
-    """
-    state = partial(Statement, "bits", "fit", "losses")
-    of_step = {seen.step: seen.bits for seen in facts.measured if seen.bits}
-    newest = max(of_step, default=0)
-    bound = _bounds(facts.likelihoods, newest)
-    step, pair = bound or (newest, of_step.get(newest))
-    if pair is None:
-        text = "How many bits per dimension the model needs for held-out and for training images was not measured; "
-        return state("undecided", f"{text}`unstir likelihood RUN --split both` does it.")
-    held_out, train = pair
-    gap = difference(train, held_out)
-    source = f"an estimate of the bound from {1 + min(int(of.df) for of in pair):,} images or more of each split"
-    if bound is not None:
-        by_split = [facts.likelihoods[split] for split in ("held_out", "train")]
-        terms = " and ".join(dict.fromkeys(bound_in_words(of["protocol"]) for of in by_split))
-        source = f"the bound over {min(of['num'] for of in by_split):,} images or more of each split"
-        source += f" (`unstir likelihood`, {terms})"
-    text = f"At step {step:,} held-out images cost {with_error(*held_out[:2])} bits per dimension and training images "
-    text += f"{with_error(*train[:2])}, by {source}; "
-    if not gap.decided:
-        return state("undecided", f"{text}whether they differ is undecided ({change(gap)}).", gap)
-    easier = "less: they are the easier ones." if gap.value < 0 else "more, which they may by nature."
-    return state("neutral", f"{text}held-out ones cost {size(gap)} {easier}", gap)
-
-
-def _bounds(by_split: Mapping[str, dict[str, Any]], newest: int) -> tuple[int, Pair] | None:
-    """The step and the bits, where both splits are of one step, not before ``newest``, and of one variance."""
-    if by_split.keys() != {"held_out", "train"}:
-        return None
-    held_out, train = by_split["held_out"], by_split["train"]
-    how, other = held_out["protocol"], train["protocol"]
-    alike = all(how.get(key) == other.get(key) for key in ("step", "variance", "clip", "ema"))
-    unknown = None in (held_out["standard_error"], train["standard_error"], how.get("step"))
-    if not alike or unknown or how["step"] < newest:
-        return None
-    of_held_out, of_train = (
-        Estimate(of["bits_per_dim"], of["standard_error"], of["num_samples"] - 1.0) for of in (held_out, train)
-    )
-    return how["step"], (of_held_out, of_train)

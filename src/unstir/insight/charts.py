@@ -70,11 +70,11 @@ def losses(facts: Facts) -> list[str]:
     lines = [line for line in facts.held_out if line["step"] > 0]
     if len(lines) < 2:
         return []
-    loss, bits = dict[str, list[Point]](), dict[str, list[Point]]()
-    for split, key, name in (("train", "bits_train", "training images"), ("held_out", "bits", "held-out images")):
-        loss[name] = mean_losses(lines, split)
-        known = [line for line in lines if line.get(key) is not None]
-        bits[name] = [(line["images"], line[key], line[f"{key}_error"]) for line in known]
+    loss = {"training images": mean_losses(lines, "train"), "held-out images": mean_losses(lines, "held_out")}
+    bits = {
+        name: [(it["images"], it[key], it[f"{key}_error"]) for it in lines if it.get(key) is not None]
+        for key, name in (("bits_train", "training images"), ("bits", "held-out images"))
+    }
     drawn = by_images(loss, "loss with the sampling weights", "fig-losses")
     return drawn + by_images(bits, "bits per dimension (bound)", "fig-bits")
 
@@ -212,7 +212,6 @@ def mean_losses(lines: Iterable[Mapping[str, Any]], split: str) -> list[Point]:
 
 
 def _bounds(axes: Any, figure: Figure, ceiling: bool = True) -> None:
-    """The floor and the ceiling of a figure as lines."""
     if figure.floor is not None:
         axes.axhline(figure.floor, linestyle=":", linewidth=1, color=INK, label="real images (floor)")
     if ceiling and figure.ceiling is not None:
@@ -230,7 +229,6 @@ def _axes(title: str, xlabel: str = "") -> Any:
 
 
 def _style() -> Any:
-    """The context in which charts are drawn and written."""
     import matplotlib as mpl
     from cycler import cycler
 
@@ -274,6 +272,5 @@ def _plain(text: str) -> str:
 
 
 def _finite(lines: Sequence[Mapping[str, Any]], key: str) -> tuple[list[float], list[float]]:
-    """The images seen and the values of ``key``, of the lines that have a value."""
     kept = [line for line in lines if line.get(key) is not None]
     return [line["images"] for line in kept], [line[key] for line in kept]

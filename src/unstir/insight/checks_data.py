@@ -1,6 +1,7 @@
 """Checks of the images: their range, copies, leaks, refusals, and whether there are enough of them."""
 
 import math
+import shlex
 from collections.abc import Iterator
 
 import torch
@@ -30,9 +31,9 @@ def _again(facts: Facts) -> str:
 def _store(facts: Facts) -> Iterator[Finding]:
     """A store that has gone, is damaged, or is not the one that the run began with."""
     if facts.store_problem:
-        path, data = facts.run.path, facts.run.config.data
-        remedy = f"""give its folder with --store, put it back, or correct data.store in config.toml; else delete what
-            is left of {data.store}, and unstir train --out {path} packs {data.source} again"""
+        data = facts.run.config.data
+        remedy = f"""put it back, name its folder as `store`, or correct data.store in config.toml; else delete what is
+            left of {data.store}, and `unstir train out=RUN` packs {data.source} again"""
         says = "the data cannot be used" if facts.store is None else "the data has changed"
         severity: Severity = "warning" if facts.finished and facts.store is None else "problem"
         yield Finding(severity, facts.store_problem, remedy, 1.0, 0.0, says=says)
@@ -82,8 +83,8 @@ def _refused(facts: Facts, store: Store) -> Iterator[Finding]:
     bad = len(store.refused)
     counts = bad, bad + sum(map(store.count, SPLITS))
     which = "files could not be packed" + "".join(f", the first {file}: {why}" for file, why in store.refused[:1])
-    remedy = f"unstir data inspect {store.path} lists them with reasons; mend them and {_again(facts)}"
-    yield from _of_share(counts, (0.01, 0.5), which, remedy, note=True)
+    listed = f"`unstir data inspect {shlex.quote(str(store.path))}` lists them with reasons"
+    yield from _of_share(counts, (0.01, 0.5), which, f"{listed}; mend them and {_again(facts)}", note=True)
 
 
 @check("classes", "classes are of very unequal size")
@@ -129,13 +130,13 @@ def _few_images(facts: Facts) -> Iterator[Finding]:
 def _overfit(facts: Facts, held_out: Lines) -> Iterator[Finding]:
     """A held-out loss that has risen since its lowest value, by the rule of `Rise.over_fits`."""
     result = rise(facts.measured)
-    if result is None or result.train is None or result.more is None or not result.over_fits:
+    if result is None or not result.over_fits:
         return
     of, step, before, needed = result.held_out, result.lowest.step, result.lowest.loss, _needed(result.choices)
     evidence = f"""since step {step} the held-out loss rose from {before:.4g} by {of.value:.4g} ({of.errors:.0f}
         standard errors); that of training images changed by {result.train.value:+.4f}, which is {result.more.value:.4f}
         less ({result.more.errors:.0f} standard errors; {needed:.2g} of either are needed)"""
-    remedy = f"""sample from step {step} (--checkpoint {step}, or the nearest saved); in a new run
+    remedy = f"""sample from step {step} (`checkpoint={step}`, or the nearest saved); in a new run
         {more_images(facts.run.config)}"""
     severity: Severity = "problem" if of.value > OVERFIT * before else "warning"
     yield Finding(severity, evidence, remedy, min(of.errors, result.more.errors), needed)
@@ -143,12 +144,8 @@ def _overfit(facts: Facts, held_out: Lines) -> Iterator[Finding]:
 
 def more_images(config: Config) -> str:
     """What keeps a network from memorising its images: more of them, mirrored ones, more dropout, fewer steps."""
-    remedies = ["more images"]
-    remedies += [] if config.data.flip else ["--data.flip where mirror images are right"]
-    dropout = min(config.model.dropout + 0.1, 0.3)
-    if config.model.is_unet and dropout > config.model.dropout:
-        remedies.append(f"--model.dropout {dropout:.2g}")
-    return f"{', '.join(remedies)} or fewer steps"
+    mirrored = "" if config.data.flip else "`data.flip=True` where mirror images are right, "
+    return f"more images, {mirrored}more dropout or fewer steps"
 
 
 def _needed(choices: int) -> float:

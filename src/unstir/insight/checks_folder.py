@@ -1,5 +1,6 @@
 """Checks of the run's folder and machine: its files, its logs, its settings, and the disk."""
 
+import shlex
 from collections.abc import Iterator
 
 from unstir.insight.facts import Facts
@@ -21,7 +22,7 @@ def _checkpoints(facts: Facts) -> Iterator[Finding]:
         lacks = "weights alone, with nothing to continue from" if whole else "no whole file of weights"
         evidence = "; ".join([f"{run.path} has {lacks}", *(file.problem for file in broken[:1])])
         remedy = f"restore a file of {run.weights if facts.finished else run.checkpoints}, or begin a new run"
-        remedy += f" with --train.init {whole[-1].path}" if whole else ""
+        remedy += f" with `train.init={shlex.quote(str(whole[-1].path))}`" if whole else ""
         says = "nothing can be sampled from the run" if facts.finished else "training cannot be continued"
         yield Finding("problem", evidence, remedy, 0, 1, says=says)
     elif broken:
@@ -32,14 +33,6 @@ def _checkpoints(facts: Facts) -> Iterator[Finding]:
         yield Finding("problem" if lost else "warning", evidence, remedy, len(broken), 0)
 
 
-@check("disk", "the disk is too full for the checkpoints to come", of_training=True)
-def _disk(facts: Facts) -> Iterator[Finding]:
-    files, free = facts.disk_needed / 1e9, facts.disk_free / 1e9
-    if files > free:
-        remedy = f"free {files - free:.2f} GB, or --checkpoint.keep 1 and a smaller --grids.log_spaced"
-        yield Finding("problem", f"they take {files:.2f} GB and {free:.2f} GB are free", remedy, files, free)
-
-
 @check("logs", "lines of the run's logs are damaged")
 def _logs(facts: Facts) -> Iterator[Finding]:
     logs = {name: facts.run.log(name) for name in NAMES}
@@ -48,8 +41,8 @@ def _logs(facts: Facts) -> Iterator[Finding]:
         num = sum(len(log.damaged) for log in broken)
         evidence = f"""{num} of {num + sum(len(log.lines) for log in broken)}:
             {"; ".join(log.problem for log in broken)}; none should be, and they are left out of every figure"""
-        go_on = f"go on without them: unstir train --out {facts.run.path} keeps a copy"
-        yield Finding("problem", evidence, f"restore the file from a copy, or {go_on}", num, 0)
+        remedy = "restore the file from a copy, or go on without them: `unstir train out=RUN` keeps a copy"
+        yield Finding("problem", evidence, remedy, num, 0)
     elif facts.loaded and (missing := cut(logs, facts.loaded)):
         says = "lines of the run's logs are missing"
         yield Finding("problem", "; ".join(missing), "restore it from a copy", len(missing), 0, says=says)
@@ -63,13 +56,8 @@ def _settings(facts: Facts, loaded: Checkpoint) -> Iterator[Finding]:
 
 
 def forecast(facts: Facts) -> dict[str, float | None]:
-    """Steps and seconds left (None where no line gives the speed), and bytes of disk."""
+    """Steps and seconds left; None where no line gives the speed."""
     speeds = [speed for speed in numbers(facts.lines[-5:], "images_per_second") if speed > 0]
     left = max(facts.run.length - facts.step, 0)
     seconds = left * facts.config.train.batch_size / median(speeds) if left and speeds else None
-    return {
-        "steps_left": left,
-        "seconds_left": seconds if left else 0.0,
-        "disk_bytes": facts.disk_needed,
-        "disk_free": facts.disk_free,
-    }
+    return {"steps_left": left, "seconds_left": seconds if left else 0.0}

@@ -1,68 +1,54 @@
-"""Checks of how the loss went: rates too high or too low, and runs that are too short.
+"""Checks of what was learned: how the loss went, the weights, and the images that are drawn with them.
 
-The data are the lines of metrics.jsonl, each a mean over some steps. Rises are compared with the scatter of the log
-itself, from the differences of neighbours, so that logs of single small batches raise no alarm.
+Lines of metrics.jsonl are means over some steps. Rises are compared with the scatter of the log itself, from the
+differences of neighbours, so that logs of single small batches raise no alarm. Images are compared with real ones of
+the same classes. A finding requires a difference that can be seen; the spread between images says whether that of their
+brightness is decided.
 """
 
 import math
-import shlex
 from collections.abc import Iterator
 from itertools import pairwise
+from statistics import fmean
 
-from unstir.insight.facts import Facts
+from unstir.insight.facts import Facts, Samples
 from unstir.insight.findings import Finding, Severity, check
 from unstir.insight.held_out import STEEP, last_stretch
 from unstir.insight.image_stats import ImageStats, learns_nothing, outputs_nothing
 from unstir.insight.numbers import Lines, is_number, logged_errors, median, numbers
 from unstir.insight.wording import times
-from unstir.runs import recipes
+from unstir.runs.checkpoint import Checkpoint
 from unstir.runs.config import Config
-from unstir.significance import Estimate, difference
+from unstir.significance import Estimate, counted, difference, two_sample
 
 # Thresholds; docs/doctor.md has what trained runs measure.
-RISE, FALL = 1.15, 1.15  # the last quarter of the lines over the best, and the third over the last
+RISE = 1.15  # the last quarter of the lines over the best
 FEWEST = 8  # lines; with fewer there is no verdict on a trend
 PEAK = 1.3  # times the error of an output of 0, which a network whose rate is not too high never exceeds
 ENOUGH_IMAGES = 20_000  # seen: trained runs then have half the error of a denoiser that knows mean and variance alone
+BRIGHTER = 0.15  # of the standard deviation of the data's values: a shift of the mean that can be seen
+ALIKE = 0.5  # of the data's variance between images
 
 # Learning rates that a remedy may name are near the run's own, and such at which these networks are known to train.
 HIGHEST = {"adam": 2e-3, "adamw": 2e-3, "muon": 4e-3}  # that trained digits well; CIFAR-10 takes 2e-4 to 1.5e-3
-STEP = 3.0  # a rate is changed by this factor at once, unless it lies above the highest or the recipe's
-
-
-def rates(config: Config) -> tuple[float, float | None]:
-    """A rate to try where the run's is too high, and one where it may be too low.
-
-    The lower one is the recipe's where that is lower, else a third, and never above the highest usual one. The higher
-    one goes towards the recipe's (without a recipe that of Ho et al. 2020), by `STEP` at most; None where the run has
-    the recipe's rate or a higher one: a higher one still is not known to train.
-    """
-    rate, highest, known = config.train.lr, HIGHEST[config.train.optimizer], config.recipe in recipes.sentences()
-    usual = min((recipes.load_recipe(config.recipe) if known else Config()).train.lr, highest)
-    lower = usual if known and usual < rate else min(rate / STEP, highest)
-    return lower, min(STEP * rate, usual) if rate < usual else None
+STEP = 3.0  # a rate is changed by this factor at once, unless it lies above the highest
 
 
 def lower_rate(config: Config) -> str:
-    """A new run with a lower rate, and with gradients clipped where they are not."""
-    clip = "" if 0 < config.train.clip <= 1 else " and --train.clip 1"
-    return f"a new run with --train.lr {rates(config)[0]:.2g}{clip}"
+    """A new run with a lower rate, never above the highest usual one, and gradients clipped where they are not."""
+    rate = min(config.train.lr / STEP, HIGHEST[config.train.optimizer])
+    clip = "" if 0 < config.train.clip <= 1 else " and `train.clip=1`"
+    return f"a new run with `train.lr={rate:.2g}`{clip}"
 
 
 def longer(facts: Facts) -> str:
-    """The command that lets a run go on to twice its length; and a higher rate, if the run's may be too low."""
+    """The command that lets a run go on to twice its length."""
     run, train, length = facts.run, facts.config.train, 2 * facts.run.length
     if facts.config.kind.has_teacher:
-        return f'go on for longer, --train.length "{length} steps"'
+        return f'go on for longer, `train.length="{length} steps"`'
     cosine = train.lr_schedule == "cosine"
-    period = f' --train.lr_period "{length - run.steps_in(train.warmup)} steps"' if cosine else ""
-    command = f'unstir train --out {shlex.quote(str(run.path))} --train.length "{length} steps"{period}'
-    return f"train for longer, {command}{_or_higher(facts)}"
-
-
-def _or_higher(facts: Facts) -> str:
-    rate = rates(facts.run.config)[1]
-    return "" if rate is None else f", or start a new run with a higher rate, --train.lr {rate:.2g}"
+    period = f' train.lr_period="{length - run.steps_in(train.warmup)} steps"' if cosine else ""
+    return f'train for longer, `unstir train out=RUN train.length="{length} steps"{period}`'
 
 
 def _quarters(facts: Facts) -> list[Estimate]:
@@ -83,12 +69,6 @@ def _quarters(facts: Facts) -> list[Estimate]:
     return [Estimate(median(logs[i * n : (i + 1) * n]), error, n) for i in range(4)]
 
 
-def _rise(before: Estimate, after: Estimate, choices: int = 1) -> float:
-    """How much the log-loss rose, 0 where that is not decided; it is where lines do not scatter at all."""
-    result = difference(before, after, choices, "medians of quarters")
-    return result.value if result.decided or not result.error else 0.0
-
-
 @check("not-finite", "gradients were not finite", of_training=True)
 def _not_finite(facts: Facts, lines: Lines) -> Iterator[Finding]:
     last = lines[-1]
@@ -106,75 +86,88 @@ def _not_finite(facts: Facts, lines: Lines) -> Iterator[Finding]:
 @check("loss-rises", "the loss rises", of_training=True)
 def _loss_rises(facts: Facts, lines: Lines) -> Iterator[Finding]:
     quarters = _quarters(facts)
-    gap = _rise(min(quarters[:-1]), quarters[-1], choices=3) if quarters else 0.0
-    if gap > math.log(RISE):
-        evidence = f"""in the last quarter of the log it is {times(math.exp(gap))} that of the best quarter; at most
-            {RISE} is usual"""
-        remedy = f"""{lower_rate(facts.run.config)}, or with --train.lr_schedule cosine; sample an earlier step of
-            this one with --checkpoint"""
-        yield Finding("problem", evidence, remedy, math.exp(gap), RISE)
+    rise = difference(min(quarters[:-1]), quarters[-1], 3, "medians of quarters") if quarters else None
+    if rise and rise.value > math.log(RISE) and (rise.decided or not rise.error):  # lines may not scatter at all
+        evidence = f"""in the last quarter of the log it is {times(math.exp(rise.value))} that of the best quarter; at
+            most {RISE} is usual"""
+        remedy = f"""{lower_rate(facts.run.config)}, or with `train.lr_schedule=cosine`; sample an earlier step of
+            this one"""
+        yield Finding("problem", evidence, remedy, math.exp(rise.value), RISE)
 
 
 @check("still-falling", "the loss still falls steeply where the run ends", of_training=True)
-def _still_falling(facts: Facts, lines: Lines) -> Iterator[Finding]:
-    """A loss of the log that falls steeply over the last quarters, or a held-out loss that does over a doubling."""
-    if not facts.finished:
-        return
-    remedy, quarters, last = longer(facts), _quarters(facts), last_stretch(facts.measured)
-    gap = _rise(quarters[-1], quarters[-2]) if quarters else 0.0
-    if gap > math.log(FALL):
-        evidence = f"""in the last quarter of the log it is {math.exp(-gap):.2f} of that in the quarter before; at least
-            {1 / FALL:.2f} is usual"""
-        yield Finding("warning", evidence, remedy, math.exp(-gap), 1 / FALL)
-    elif last is not None and last.steep:
+def _still_falling(facts: Facts, held_out: Lines) -> Iterator[Finding]:
+    """A held-out loss that falls steeply over the last doubling of the images seen."""
+    last = last_stretch(facts.measured)
+    if facts.finished and last is not None and last.steep:
         evidence = f"""from {last.before.images} to {last.after.images} training images the held-out loss fell by
             {last.share:.0%} ({abs(last.fall.errors):.0f} standard errors), which is {last.rate:.0%} for each doubling
             of the images; less than {STEEP:.0%} is usual"""
-        yield Finding("warning", evidence, remedy, last.rate, STEEP)
-
-
-def _unlearned(facts: Facts, lines: Lines, images: ImageStats) -> tuple[float, float] | None:
-    """The error of the last lines and the limit that it has not come below; None where it has, or it is too early."""
-    errors = logged_errors(lines[-3:])
-    if not errors:
-        return None
-    if not facts.finished and _images_seen(facts) < ENOUGH_IMAGES:
-        return None
-    limit, mean = learns_nothing(facts.run, images.mean, images.std), sum(errors) / len(errors)
-    return (mean, limit) if mean > limit else None
-
-
-def _images_seen(facts: Facts) -> int:
-    seen: int = facts.lines[-1]["step"] * facts.run.config.train.batch_size
-    return seen
-
-
-@check("learning-rate", "training diverged, for the learning rate is too high", of_training=True, single_times=True)
-def _learning_rate(facts: Facts, lines: Lines, images: ImageStats) -> Iterator[Finding]:
-    """A rate at which training diverged: nothing was learned, and the error rose above that of an untrained network.
-
-    A rate far above every usual one, at which nothing was learned, is named without such a rise too.
-    """
-    train = facts.run.config.train
-    untrained = outputs_nothing(facts.run, images.mean, images.std)
-    peak = max(logged_errors(lines), default=0.0)
-    unlearned, rose = _unlearned(facts, lines, images), peak > PEAK * untrained
-    highest = HIGHEST[train.optimizer]
-    if unlearned is None or not (rose or train.lr > STEP * highest):
-        return
-    ended, limit = unlearned
-    evidence = f"""with train.lr={train.lr:g} the squared error reached {peak:.3g}, where an untrained network has
-        {untrained:.3g}, and is {ended:.3g} at the end, where the data's mean and variance alone give {limit:.3g}; a
-        peak of at most {PEAK:g} times the untrained network's, and rates up to {highest:g}, are usual"""
-    remedy = lower_rate(facts.run.config)
-    figure, threshold = (peak / untrained, PEAK) if rose else (train.lr, STEP * highest)
-    says = "" if rose else "nothing was learned, at a learning rate far above any usual one"
-    yield Finding("problem", evidence, remedy, figure, threshold, says=says)
+        yield Finding("warning", evidence, longer(facts), last.rate, STEEP)
 
 
 @check("not-learned", "the network has not learned to see images", of_training=True, single_times=True)
 def _not_learned(facts: Facts, lines: Lines, images: ImageStats) -> Iterator[Finding]:
-    if unlearned := _unlearned(facts, lines, images):
-        evidence = f"""after {_images_seen(facts)} images the squared error is {unlearned[0]:.3g}; the data's mean and
-            variance alone give {unlearned[1]:.3g}"""
-        yield Finding("problem", evidence, "train for longer (--train.length)" + _or_higher(facts), *unlearned)
+    """An error that stays above that of the data's mean and variance alone; diverged where it passed an output of 0."""
+    errors, seen = logged_errors(lines), lines[-1]["step"] * facts.config.train.batch_size
+    if not errors or not (facts.finished or seen >= ENOUGH_IMAGES):
+        return
+    ended, limit = fmean(errors[-3:]), learns_nothing(facts.run, images.mean, images.std)
+    peak, untrained = max(errors), outputs_nothing(facts.run, images.mean, images.std)
+    evidence = f"""after {seen} images the squared error is {ended:.3g}; the data's mean and variance alone give
+        {limit:.3g}"""
+    if ended > limit and peak > PEAK * untrained:
+        evidence += f"""; it reached {peak:.3g}, where an untrained network has {untrained:.3g}, and at most {PEAK:g}
+            times that is usual"""
+        says = "training diverged, for the learning rate is too high"
+        yield Finding("problem", evidence, lower_rate(facts.config), peak / untrained, PEAK, says=says)
+    elif ended > limit:
+        remedy = longer(facts) if facts.finished else "let it go on; if this stays, begin a new run with a higher rate"
+        yield Finding("problem", evidence, remedy, ended, limit)
+
+
+@check("weights-finite", "the saved weights are not finite")
+def _weights_finite(facts: Facts, loaded: Checkpoint) -> Iterator[Finding]:
+    weights = [t for name, t in loaded.tensors.items() if name.startswith(("model.", "ema."))]
+    broken = sum(not t.isfinite().all() for t in weights)
+    if broken:
+        evidence = f"{broken} of {len(weights)} tensors of step {loaded.step} hold NaN or an infinity; none should"
+        remedy = f"sample an earlier step, or {lower_rate(facts.config)}"
+        yield Finding("problem", evidence, remedy, broken, 0)
+
+
+@check("brightness")
+def _brightness(facts: Facts, samples: Samples) -> Iterator[Finding]:
+    """Samples lighter or darker than the data, by the means of images over all values."""
+    drawn, real = (images.double().flatten(1).mean(1) for images in (samples.made, samples.real))
+    result, most = two_sample(real.tolist(), drawn.tolist()), BRIGHTER * samples.real.double().std().item()
+    sure = f"{abs(result.errors):.0f} standard errors" if result.error else "the same in every image"
+    result = result if result.error else counted(result.value)
+    gap = abs(result.value)
+    if gap > most and result.decided:
+        evidence = f"""the mean of their values is {drawn.mean():.1f}, the data's {real.mean():.1f}: {gap:.1f} levels of
+            255 ({sure}; {samples.chain}); at most {most:.1f} is usual"""
+        remedy = """train for longer; a linear schedule of few steps keeps signal at t = T: use
+            `diffusion.schedule=cosine` or a T of 1000 in a new run"""
+        says = f"samples are {'lighter' if result.value > 0 else 'darker'} than the data"
+        yield _finding(facts, evidence, remedy, gap, most, says)
+
+
+@check("collapse", "samples are nearly all alike")
+def _collapse(facts: Facts, samples: Samples) -> Iterator[Finding]:
+    drawn, real = (images.double().flatten(1).var(0).mean().item() for images in (samples.made, samples.real))
+    ratio = drawn / real if real else math.inf
+    if not ratio >= ALIKE:
+        evidence = f"""the variance between images is {ratio:.2f} of the data's ({samples.chain}); at least {ALIKE} is
+            usual"""
+        remedy = """if the loss is low, look for copies in the data; else train for longer or, in a new run, with a
+            lower learning rate"""
+        yield _finding(facts, evidence, remedy, ratio, ALIKE)
+
+
+def _finding(facts: Facts, evidence: str, remedy: str, figure: float, threshold: float, says: str = "") -> Finding:
+    """A problem; of a run in training a warning, for it may pass, and the remedy is to wait first."""
+    if facts.finished:
+        return Finding("problem", evidence, remedy, figure, threshold, says=says)
+    wait = f"the run is at step {facts.step} of {facts.run.length}: look again at its end; if it stays, "
+    return Finding("warning", evidence, wait + remedy, figure, threshold, says=says)

@@ -3,7 +3,6 @@
 import dataclasses
 import itertools
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,68 +19,62 @@ from unstir.metrics.figures import figure_effect, in_columns, verdict
 from unstir.runs import toml
 from unstir.runs.run import Run
 
-SECTIONS = (
-    ("grids", "Samples"),
-    ("figures", "Figures"),
-    ("curves", "Losses"),
-    ("cost", "What they are and took"),
-    ("settings", "Settings that differ"),
-)
-"""By their ids, in the order of the page."""
-
 ByRun = tuple[str, list[str]]  # a row of a table: what it is about, and the text of each run
 
 
 def write(runs: Sequence[Run], stores: Sequence[Store | None], path: Path) -> list[Facts]:
     """Write the page of several runs and return their facts. Of figures that do not compare it says what differs."""
+    alike, reasons = same_protocol(runs)
+    protocol = alike[0].protocol if alike else None
     facts = [
-        gather(run.path, store=None if store is None else store.path, samples=False)
-        for run, store in zip(runs, stores, strict=True)
+        gather(run.path, store=store, samples=False, protocol=protocol) for run, store in zip(runs, stores, strict=True)
     ]
-    sides, names = same_protocol(runs), [it.name for it in facts]
-    alike = sides.alike
+    names, steps = [it.name for it in facts], [it.step for it in facts]
     if len(set(names)) < len(names):  # of folders that are called alike, the paths
         names = [printable(str(run.path)) for run in runs]
-    of_figures = _with_steps(names, [it.step for it in alike or facts], [it.step for it in facts])
-    names = _with_steps(names, [it.step for it in facts])
+    of_figures = _with_steps(names, [it.step for it in alike], steps) if alike else names
+    named = list(zip(_with_steps(names, steps, steps), facts, strict=True))
     keys = [key for key in alike[0].figures if all(key in item.figures for item in alike)] if alike else []
-    settings, metrics = _settings(facts), [(name, it.lines) for name, it in zip(names, facts, strict=True)]
-    losses = {name: charts.mean_losses(it.held_out, "held_out") for name, it in zip(names, facts, strict=True)}
-    held_out = losses if _losses_compare(runs, facts) else {}
+    settings, metrics = _settings(facts), [(name, it.lines) for name, it in named]
+    losses = {name: charts.mean_losses(it.held_out, "held_out") for name, it in named if _losses_compare(facts)}
     shown: dict[str, Any] = {
-        "names": names,
+        "names": [name for name, _ in named],
         "classes": facts[0].data.classes,
         "of_figures": of_figures,
         "summary": _summary(of_figures, alike, settings),
-        "sides": sides,
+        "alike": alike,
+        "reasons": reasons,
         "figures": _figures(alike, keys),
         "verdicts": _verdicts(of_figures, alike, keys),
         "cost": _cost(facts),
         "settings": settings,
         "curves": [charts.curve(metrics, "loss", "training loss", True)] if any(it.lines for it in facts) else [],
-        "held_out": charts.by_images(held_out, "held-out loss, sampling weights", "fig-all-held-out"),
-        "quality": _quality(names, facts, alike),
+        "held_out": charts.by_images(losses, "held-out loss, sampling weights", "fig-all-held-out"),
+        "quality": [],
         "real": _real(facts),
-        "newest": [(name, pictures.newest_grid(run)) for name, run in zip(names, runs, strict=True)],
-        "snapshots": [(name, pictures.snapshots(run)) for name, run in zip(names, runs, strict=True)],
-        "sections": SECTIONS,
+        "newest": [(name, pictures.newest_grid(it.run)) for name, it in named],
+        "snapshots": [(name, pictures.snapshots(it.run)) for name, it in named],
     }
+    if alike:
+        key, main = alike[0].main_key, alike[0].main().name
+        series = {name: charts.by_value((at.images, at.figures[key]) for at in it.by_step) for name, it in named}
+        shown["quality"] = charts.by_images(series, main, "fig-all-quality")
     write_page(path, "comparison.html", shown)
     return facts
 
 
-def _with_steps(names: Sequence[str], steps: Sequence[int], trained: Sequence[int] = ()) -> list[str]:
+def _with_steps(names: Sequence[str], steps: Sequence[int], trained: Sequence[int]) -> list[str]:
     """The names of runs with the steps of what is shown, where these differ or are older than what was ``trained``."""
-    if len(set(steps)) == 1 and not any(step < last for step, last in zip(steps, trained, strict=False)):
+    if len(set(steps)) == 1 and list(steps) == list(trained):
         return list(names)
     return [f"{name} (step {step:,})" for name, step in zip(names, steps, strict=True)]
 
 
-def _losses_compare(runs: Sequence[Run], facts: Sequence[Facts]) -> bool:
+def _losses_compare(facts: Sequence[Facts]) -> bool:
     """Whether held-out losses are of the same data, forward process, target and times in all runs."""
-    diffusions = [dataclasses.replace(run.config.diffusion, learned_variance=False) for run in runs]
+    diffusions = [dataclasses.replace(it.config.diffusion, learned_variance=False) for it in facts]
     times = [line.get("times") for it in facts for line in it.held_out]
-    alike = [run.data.content_hash for run in runs], diffusions, times
+    alike = [it.data.content_hash for it in facts], diffusions, times
     return all(item == of[0] for of in alike for item in of)
 
 
@@ -127,7 +120,6 @@ def _verdicts(names: Sequence[str], alike: Sequence[Evaluation], keys: Sequence[
 
 
 def _cost(facts: Sequence[Facts]) -> list[ByRun]:
-    """What the runs took."""
     steps, data = [f"{it.step:,} of {it.run.length:,}" for it in facts], [it.data.content_hash[:12] for it in facts]
     took = [
         (" or ".join(dict.fromkeys(name for name, _ in rows)), [value for _, value in rows])
@@ -137,34 +129,14 @@ def _cost(facts: Sequence[Facts]) -> list[ByRun]:
 
 
 def _settings(facts: Sequence[Facts]) -> list[ByRun]:
-    """The settings in which the runs differ."""
     flat = [toml.flat(it.config) for it in facts]
     keys = dict.fromkeys(key for item in flat for key in item)
     result = [(key, [str(item.get(key, "")) for item in flat]) for key in keys]
     return [(key, values) for key, values in result if len(set(values)) > 1]
 
 
-def _quality(names: Sequence[str], facts: Sequence[Facts], alike: Sequence[Evaluation]) -> list[str]:
-    if not alike:
-        return []
-    key, name = alike[0].main_key, alike[0].main().name
-    by_run = [[e for e in it.by_step if not unlike(alike[0].protocol, e.protocol)] for it in facts]
-    series = {
-        run: charts.by_value((e.images, e.figures[key]) for e in of) for run, of in zip(names, by_run, strict=True)
-    }
-    return charts.by_images(series, name, "fig-all-quality")
-
-
-@dataclass(frozen=True)
-class Sides:
-    """The newest evaluation of each run by one protocol, ``alike``; or none, and in sentences why: ``reasons``."""
-
-    alike: tuple[Evaluation, ...] = ()
-    reasons: tuple[str, ...] = ()
-
-
-def same_protocol(runs: Sequence[Run]) -> Sides:
-    """The newest evaluation of each run, all by one protocol; or what differs.
+def same_protocol(runs: Sequence[Run]) -> tuple[list[Evaluation], list[str]]:
+    """The newest evaluation of each run, all by one protocol; or none, and in sentences what differs.
 
     Of several protocols it is that by which most was evaluated, as on the page of one run; of these, with most images.
     """
@@ -177,11 +149,11 @@ def same_protocol(runs: Sequence[Run]) -> Sides:
 
     candidates = sorted(itertools.chain(*newest), key=weight, reverse=True)
     for first in candidates:
-        matches = [next((it for it in side if not unlike(first.protocol, it.protocol)), None) for side in newest]
-        if all(matches):
-            return Sides(tuple(match for match in matches if match is not None))
+        alike = [it for side in newest for it in side if not unlike(first.protocol, it.protocol)]
+        if len(alike) == len(runs):
+            return alike, []
     reasons = (_reason(run, side, candidates[0]) for run, side in zip(runs, newest, strict=True) if candidates)
-    return Sides((), tuple(filter(None, reasons)) or ("None of these runs was evaluated yet.",))
+    return [], list(filter(None, reasons)) or ["None of these runs was evaluated yet."]
 
 
 def _reason(run: Run, evaluations: Sequence[Evaluation], like: Evaluation) -> str:

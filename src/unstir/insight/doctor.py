@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from unstir.insight import checks_data, checks_folder, checks_learning, checks_samples
+from unstir.insight import checks_data, checks_folder, checks_learning
 from unstir.insight.facts import Facts
 from unstir.insight.findings import Check, Finding, explained
 from unstir.insight.gather import gather
@@ -17,7 +17,7 @@ from unstir.progress import counting
 
 CHECKS: dict[str, Check] = {
     check.name: check
-    for module in (checks_data, checks_learning, checks_samples, checks_folder)
+    for module in (checks_data, checks_learning, checks_folder)
     for check in vars(module).values()
     if isinstance(check, Check)
 }
@@ -28,7 +28,7 @@ CHECKS: dict[str, Check] = {
 class Report:
     """The findings, most severe first; the names of what was ``checked``; and why the rest was ``skipped``, by name.
 
-    ``forecast`` has steps and seconds left, and the bytes of disk needed and there.
+    ``forecast`` has steps and seconds left.
     """
 
     findings: tuple[Finding, ...]
@@ -55,7 +55,7 @@ def examine(facts: Facts) -> Report:
     checked = tuple(name for name in CHECKS if name not in skipped)
     findings = [finding for name in checked for finding in CHECKS[name].run(facts)]
     if facts.config.kind.has_teacher:
-        findings = [replace(finding, remedy=_of_distill(finding.remedy)) for finding in findings]
+        findings = [replace(it, remedy=re.sub(r"`train\.(lr|length)=", r"`\1=", it.remedy)) for it in findings]
     return Report(tuple(explained(findings)), checked, skipped, checks_folder.forecast(facts))
 
 
@@ -66,8 +66,3 @@ def _why_not(check: Check, facts: Facts) -> str:
     if facts.config.kind.has_teacher and check.single_times:
         return "a distilled run has no error of single times"
     return next(filter(None, map(facts.why_not, check.needs)), "")
-
-
-def _of_distill(remedy: str) -> str:
-    """A remedy whose options are those of `unstir distill`, where that has its own."""
-    return re.sub(r"--train\.(lr|length)(?![\w.])", r"unstir distill --\1", remedy)

@@ -1,7 +1,6 @@
 """What is known of a run: one value, read once, that the doctor's checks, sentences and pages are made of."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -13,15 +12,13 @@ from unstir.errors import printable
 from unstir.insight.held_out import Measurement, alike
 from unstir.insight.image_stats import ImageStats
 from unstir.insight.numbers import Line, Lines
-from unstir.insight.wording import passes
 from unstir.metrics.evaluation import Evaluation
 from unstir.metrics.figures import Figure
-from unstir.metrics.likelihood import terms_of
+from unstir.metrics.likelihood import Likelihood
 from unstir.runs import build
 from unstir.runs.card import DataCard
 from unstir.runs.checkpoint import Checkpoint
 from unstir.runs.config import Config
-from unstir.runs.model import weights_in_words
 from unstir.runs.run import Run
 
 MISSING = {
@@ -31,9 +28,9 @@ MISSING = {
     "store": "the data is not there",
     "images": "the data is not there",
 }
-"""Why a part of the facts is None or empty. Samples and errors have several reasons: `Facts.unmeasured`."""
+"""Why a part of the facts is None or empty. Samples have several reasons: `Facts.unmeasured`."""
 
-NO_SAMPLES = "left out by --no-samples"
+NO_SAMPLES = "no images were drawn for it; `unstir doctor RUN` makes these checks in seconds"
 """The reason where nothing was to be drawn."""
 
 
@@ -59,17 +56,6 @@ class Samples:
     chain: str
 
 
-@dataclass(frozen=True, eq=False)
-class Errors:
-    """Mean squared errors of training images, float64 [N], with the same times and noise, in evaluation mode.
-
-    Of the ``raw`` weights and of the ``average``; None where the newest file has only one of them.
-    """
-
-    raw: Tensor | None
-    average: Tensor | None
-
-
 @dataclass(frozen=True, kw_only=True)
 class Speed:
     """Seconds per image by chain name (`chain_key`), on ``machine``, ``num`` images at once; ``date`` is ISO 8601."""
@@ -85,37 +71,20 @@ def chain_key(sampler: str, spacing: str, calls: int) -> str:
     return f"{sampler} {spacing} {calls}"
 
 
-@dataclass(frozen=True)
-class Cost:
-    """What training took so far: parameters, training images seen, seconds, floating-point operations.
-
-    ``forward_flops`` are those of one image's forward pass, a multiplication and an addition counted as two.
-    """
-
-    parameters: int
-    images: int
-    seconds: float
-    forward_flops: float
-    training_flops: float
-
-
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Facts:
     """A run as its folder has it. What cannot be had is None or empty, and `why_not` has the reason.
 
     ``lines`` are those of metrics.jsonl, ``held_out`` those of held_out.jsonl, ``files`` every checkpoint with what is
-    wrong with it, ``loaded`` the newest that is whole, ``images`` the statistics of the ``store``. ``disk_needed`` are
-    the bytes of files still to come, ``disk_free`` those that are free where the run lies. ``samples`` and
-    ``errors`` are drawn and measured for the doctor; ``unmeasured`` says why they are missing. ``by_step`` are
-    evaluations of several saved steps by one protocol, by rising step; ``by_chain`` evaluations of the last of these
-    steps by several samplers and calls, alike in everything else. ``likelihoods`` are what `unstir likelihood` wrote,
-    by split; ``speed`` is how long samplers take.
+    wrong with it, ``loaded`` the newest that is whole, ``images`` the statistics of the ``store``. ``samples`` are
+    drawn for the doctor; ``unmeasured`` says why they are missing. ``by_step`` are evaluations of several saved steps
+    by one protocol, by rising step; ``by_chain`` those of the last of these steps by several samplers and calls, alike
+    in everything else. ``bound`` is what `unstir likelihood` wrote of held-out images; ``speed`` is how long samplers
+    take.
     """
 
     run: Run
     lines: Lines = ()
-    disk_free: int = 0
-    disk_needed: int = 0
     files: tuple[SavedFile, ...] = ()
     loaded: Checkpoint | None = None
     settings_problem: str = ""
@@ -124,11 +93,10 @@ class Facts:
     held_out: Lines = ()
     images: ImageStats | None = None
     samples: Samples | None = None
-    errors: Errors | None = None
     unmeasured: str = ""
     by_step: tuple[Evaluation, ...] = ()
     by_chain: tuple[Evaluation, ...] = ()
-    likelihoods: dict[str, dict[str, Any]] = field(default_factory=dict)
+    bound: Likelihood | None = None
     speed: Speed | None = None
 
     @property
@@ -148,8 +116,10 @@ class Facts:
 
     @property
     def step(self) -> int:
-        """The optimiser steps taken, according to metrics and files."""
-        return step_of(self.lines, self.files)
+        """The step that the run stands at: the highest of its last logged line and its saved files that are whole."""
+        return max(
+            [*(it["step"] for it in self.lines[-1:]), *(it.step for it in self.files if not it.problem)], default=0
+        )
 
     @property
     def finished(self) -> bool:
@@ -168,32 +138,15 @@ class Facts:
             return ""
         return f"of step {self.last.step:,}, while the run is at step {self.step:,}"
 
-    def noted(self, note: str, step: int) -> str:
-        """A note to a figure of a step, with the step where it is older than the run's."""
-        return "; ".join(filter(None, (note, f"of step {step:,}" if step < self.step else "")))
-
     @cached_property
-    def cost(self) -> Cost:
-        """What training took so far."""
-        last: Line = self.lines[-1] if self.lines else {"images": 0, "seconds": 0.0}
-        forward = float(build.forward_flops(self.config, *self.data.shape[1:]))
-        training = self.config.kind.passes * forward * last["images"]
-        return Cost(build.num_parameters(self.config), last["images"], last["seconds"], forward, training)
+    def parameters(self) -> int:
+        """The number of parameters of the network."""
+        return build.num_parameters(self.config)
 
     @property
-    def images_seen(self) -> tuple[str, str, str]:
-        """How many images training took: a name, the number, how often each; a distilled run sees none of the data."""
-        num = f"{self.cost.images:,}"
-        if self.config.kind.has_teacher:
-            return "images in its batches", num, "on paths of its teacher"
-        return "training images seen", num, passes(self.cost.images, self.data.counts["train"])
-
-    @property
-    def machine(self) -> str:
-        """The machines that it was trained on, each with its torch; "" where none is recorded."""
-        events = self.run.log("events").lines
-        machines = [f"{it['device']}, torch {it['torch']}" for it in events if {"device", "torch"} <= it.keys()]
-        return "; then ".join(dict.fromkeys(machines))
+    def last_line(self) -> Line:
+        """The last line of metrics.jsonl, with the training images seen and the seconds."""
+        return self.lines[-1] if self.lines else {"images": 0, "seconds": 0.0}
 
     @cached_property
     def measured(self) -> list[Measurement]:
@@ -203,12 +156,6 @@ class Facts:
     def why_not(self, part: str) -> str:
         """Why a part is None or empty; an empty string where it is there."""
         return MISSING.get(part, self.unmeasured) if getattr(self, part) in (None, ()) else ""
-
-
-def step_of(lines: Lines, files: Sequence[SavedFile]) -> int:
-    """The step that a run stands at: the highest of its last logged line and its saved files that are whole."""
-    logged: list[int] = [line["step"] for line in lines[-1:]]
-    return max([*logged, *(file.step for file in files if not file.problem)], default=0)
 
 
 @dataclass(frozen=True)
@@ -225,7 +172,6 @@ class ImagesFacts:
         return (self.last,)
 
     by_chain = ()
-    older = ""
 
 
 Reported = Facts | ImagesFacts
@@ -239,12 +185,4 @@ def same_features(evaluation: Evaluation, figure: str) -> Figure | None:
 
 def more_seeds(of: Evaluation) -> str:
     """The command that makes the errors of an evaluation smaller: more sets, each of as many images as now."""
-    return f"`unstir report RUN --num {of.protocol['num']} --seeds {max(10, 3 * of.protocol['seeds'])}`"
-
-
-def bound_in_words(how: Mapping[str, Any]) -> str:
-    """How a bound was computed, by its protocol: "all 1000 terms", and what `unstir likelihood` does if it is asked."""
-    settings = ["small variance"] if how.get("variance") == "small" else []
-    settings += ["estimates not clamped"] if how.get("clip") is False else []
-    settings += [weights_in_words(how["ema"])] if how.get("ema", True) is not True else []
-    return ", ".join((terms_of(how), *settings))
+    return f"`unstir report RUN num={of.protocol['num']} seeds={max(10, 3 * of.protocol['seeds'])}`"

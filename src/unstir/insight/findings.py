@@ -16,27 +16,18 @@ OF_SAMPLES = ("brightness", "collapse")  # the end of most chains of causes
 EXPLAINS: dict[str, tuple[str, ...]] = {
     "settings": ("store",),
     "store": OF_SAMPLES,
-    "value-range": ("not-learned", *OF_SAMPLES),
+    "value-range": ("not-learned",),
     "copies": ("leak", "collapse", "overfit"),
     "classes": ("collapse",),
     "few-images": ("overfit",),
-    "learning-rate": (
-        "not-finite",
-        "weights-finite",
-        "loss-rises",
-        "not-learned",
-        "still-falling",
-        "average-behind",
-        *OF_SAMPLES,
-    ),
-    "not-finite": ("weights-finite", "loss-rises", "not-learned", "average-behind", *OF_SAMPLES),
-    "weights-finite": ("average-behind", *OF_SAMPLES),
-    "loss-rises": ("not-learned", "average-behind", *OF_SAMPLES),
-    "not-learned": ("still-falling", "average-behind", *OF_SAMPLES),
-    "average-behind": OF_SAMPLES,
+    "not-finite": ("weights-finite", "loss-rises"),
+    "weights-finite": OF_SAMPLES,
+    "loss-rises": ("not-learned",),
+    "not-learned": ("still-falling",),
     "still-falling": OF_SAMPLES,
 }
-"""The findings that each finding explains where both are present; of several causes the first of this table counts."""
+"""What each finding explains, and with it all that these explain, where both are present; the first such cause counts.
+"""
 
 
 @dataclass(frozen=True)
@@ -119,16 +110,16 @@ def explained(findings: Iterable[Finding]) -> list[Finding]:
     """
     ordered = sorted(findings, key=lambda finding: SEVERITIES.index(finding.severity))
     able = {finding.check for finding in ordered if finding.severity != "note"}
-
-    def root(check: str) -> str:
-        cause = next((name for name, symptoms in EXPLAINS.items() if name in able and check in symptoms), None)
-        return check if cause is None else root(cause)
-
-    roots = [(finding, root(finding.check)) for finding in ordered]
+    roots = {symptom: cause for cause in reversed(EXPLAINS) if cause in able for symptom in _explained_by(cause)}
     return [
-        finding if cause == finding.check else replace(finding, because=cause, remedy=f"that of {cause}")
-        for finding, cause in roots
+        replace(finding, because=cause, remedy=f"that of {cause}") if (cause := roots.get(finding.check)) else finding
+        for finding in ordered
     ]
+
+
+def _explained_by(cause: str) -> set[str]:
+    direct = EXPLAINS.get(cause, ())
+    return {*direct, *(symptom for name in direct for symptom in _explained_by(name))}
 
 
 def causes(findings: Sequence[Finding]) -> tuple[Cause, ...]:

@@ -1,29 +1,26 @@
 """A run's folder, read once: everything that checks, sentences and pages are made of."""
 
-import shutil
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from unstir.chain import OPTIONS
 from unstir.data import Store
 from unstir.errors import UserError
-from unstir.insight.facts import NO_SAMPLES, Facts, SavedFile, Speed, step_of
-from unstir.insight.image_stats import ImageStats, image_stats
-from unstir.insight.sampled import measured
+from unstir.insight.facts import NO_SAMPLES, Facts, SavedFile, Speed
+from unstir.insight.image_stats import image_stats
+from unstir.insight.sampled import with_samples
 from unstir.metrics.evaluation import Evaluation, saved, unlike
 from unstir.metrics.likelihood import Likelihood
 from unstir.metrics.likelihood import read as read_likelihood
 from unstir.progress import counting
-from unstir.runs import build, checkpoint, toml
+from unstir.runs import checkpoint, toml
 from unstir.runs.checkpoint import Checkpoint
 from unstir.runs.lines import decode
 from unstir.runs.run import Run, check_same
 from unstir.runs.stores import compared_with
-from unstir.runs.timetable import snapshots
-from unstir.theory.averages import WIDTHS
 
 SPEED = "speed.json"
 APART = ("sampler", "steps", "calls", "spacing", *OPTIONS)  # what differs between the chains of the plot of calls
@@ -32,13 +29,13 @@ APART = ("sampler", "steps", "calls", "spacing", *OPTIONS)  # what differs betwe
 def gather(
     path: str | Path,
     *,
-    store: str | Path | None = None,
+    store: Store | str | Path | None = None,
     samples: bool = True,
     protocol: Mapping[str, Any] | None = None,
 ) -> Facts:
     """The facts of the run in folder ``path``.
 
-    ``store`` names its packed data where that has moved; without ``samples`` no image is drawn and no loss measured.
+    ``store`` is its packed data where that has moved; without ``samples`` no image is drawn and no loss measured.
     Of its evaluations those that compare are taken: by ``protocol``, else the most of them. Raises UserError where
     there is no run, or where ``store`` is named and is no store.
     """
@@ -49,36 +46,26 @@ def gather(
         with suppress(UserError):
             run = replace(run, config=toml.from_dict(loaded.config, str(run.path)))
     lines, (run, opened, store_problem) = tuple(run.metrics()), _store(run, store)
-    step = step_of(lines, files)
     by_step, by_chain = _comparable(saved(run), protocol)
     facts = Facts(
         run=run,
         lines=lines,
-        disk_free=shutil.disk_usage(run.path).free,
-        disk_needed=disk_needed(run, files, step),
         files=files,
         loaded=loaded,
         settings_problem=settings_problem,
         store=opened,
         store_problem=store_problem,
         held_out=tuple(run.held_out()),
-        images=_looked_at(opened),
+        images=image_stats(opened) if opened is not None and opened.count("train") else None,
         unmeasured=NO_SAMPLES,
         by_step=by_step,
         by_chain=by_chain,
-        likelihoods=likelihoods(run, since=by_step[-1].step if by_step else (run.saved_steps() or [step])[-1]),
+        bound=newest_bound(run, since=by_step[-1].step if by_step else (run.saved_steps() or [0])[-1]),
         speed=read_speed(run),
     )
     if samples and loaded is not None and _refusal(check_same, run, loaded):
         return replace(facts, unmeasured="the weights were trained with other settings or other data")
-    return measured(facts) if samples else facts
-
-
-def _looked_at(store: Store | None) -> ImageStats | None:
-    """What there is to say of the store's images; None without training images."""
-    if store is None or not store.count("train"):
-        return None
-    return image_stats(store)
+    return with_samples(facts) if samples else facts
 
 
 def _refusal(check: Callable[..., object], *args: object) -> str:
@@ -90,7 +77,7 @@ def _refusal(check: Callable[..., object], *args: object) -> str:
     return ""
 
 
-def _store(run: Run, named: str | Path | None) -> tuple[Run, Store | None, str]:
+def _store(run: Run, named: Store | str | Path | None) -> tuple[Run, Store | None, str]:
     """The run and its store with what is wrong with it; None where it cannot be opened. A named one has to be there.
 
     An imported run knows no data; it takes the store named for its own.
@@ -98,7 +85,7 @@ def _store(run: Run, named: str | Path | None) -> tuple[Run, Store | None, str]:
     if named is None and not run.data.content_hash:
         return run, None, ""
     try:
-        opened = Store.open(run.config.data.store if named is None else named)
+        opened = named if isinstance(named, Store) else Store.open(run.config.data.store if named is None else named)
     except UserError as error:
         if named is not None:
             raise
@@ -114,48 +101,26 @@ def _store(run: Run, named: str | Path | None) -> tuple[Run, Store | None, str]:
 def _files(run: Run) -> tuple[tuple[SavedFile, ...], Checkpoint | None]:
     """Every saved file, read and verified, and the newest whole one: a full one rather than a slim one of its step.
 
-    Training removes files as it saves new ones: one that has gone is left out, and the folders are listed once more.
+    Training removes files as it saves new ones: where one has gone, the folders are listed and read once more.
     """
-    files: dict[Path, SavedFile] = {}
-    newest: Checkpoint | None = None
-    for _ in range(2):
-        folders = ((run.checkpoints, "full"), (run.weights, "slim"))
-        listed = [(step, path, kind) for folder, kind in folders for step, path in checkpoint.listed(folder)]
-        with counting("reading weights", "files") as count:
-            for done, (step, path, kind) in enumerate(listed, start=1):
-                problem, loaded = ("", None) if path in files else _read(path, kind)
-                if path not in files and (loaded or path.exists()):
-                    files[path] = SavedFile(step, path, kind, problem)
-                    newest = max(filter(None, (newest, loaded)), key=lambda c: (c.step, c.kind == "full"), default=None)
-                count(done, len(listed))
-        if all(path in files for _, path, _ in listed):
-            break
-    return tuple(sorted(files.values(), key=lambda file: (file.kind, file.step))), newest
-
-
-def _read(path: Path, kind: str) -> tuple[str, Checkpoint | None]:
-    """What is wrong with a saved file, and its content, which is None where it is not whole or has gone."""
-    try:
-        loaded = checkpoint.load(path)
-    except (UserError, FileNotFoundError) as error:
-        return str(error), None
-    if loaded.kind != kind:
-        return f"{path} is a {loaded.kind} file where {kind} ones are kept", None
-    return "", loaded
-
-
-def disk_needed(run: Run, files: Sequence[SavedFile], step: int) -> int:
-    """The bytes of files to come from ``step`` on."""
-    if step >= run.length:
-        return 0
-    cfg, num = run.config, build.num_parameters(run.config)
-    moments = 1 + (cfg.train.optimizer != "muon")
-    full = (
-        4 * num * (1 + moments + (cfg.train.ema_decay > 0) + len(WIDTHS) * cfg.train.power_ema + cfg.kind.has_teacher)
-    )
-    slim = 4 * num * (1 + len(WIDTHS) * cfg.train.power_ema)
-    more = max(cfg.checkpoint.keep - sum(file.kind == "full" for file in files), 0)
-    return full * (more + 1) + slim * sum(at > step for at in snapshots(run))  # one is whole before the oldest goes
+    files, newest = list[SavedFile](), list[Checkpoint]()
+    folders = ((run.checkpoints, "full"), (run.weights, "slim"))
+    listed = [(step, path, kind) for folder, kind in folders for step, path in checkpoint.listed(folder)]
+    with counting("reading weights", "files") as count:
+        for done, (step, path, kind) in enumerate(listed, start=1):
+            try:
+                loaded, problem = checkpoint.load(path), ""
+                if loaded.kind != kind:
+                    problem = f"{path} is a {loaded.kind} file where {kind} ones are kept"
+                else:
+                    newest = [max([loaded, *newest], key=lambda it: (it.step, it.kind == "full"))]
+            except (UserError, FileNotFoundError) as error:
+                if not path.exists() and not path.is_symlink():
+                    return _files(run)
+                problem = str(error)
+            files.append(SavedFile(step, path, kind, problem))
+            count(done, len(listed))
+    return tuple(files), next(iter(newest), None)
 
 
 def _comparable(
@@ -179,23 +144,23 @@ def _comparable(
     return group(max(matching or last, key=weight)) if last else ((), ())
 
 
-def likelihoods(run: Run, since: int) -> dict[str, dict[str, Any]]:
-    """The bounds that `unstir likelihood` wrote, by split: with its usual settings, every term and all images if there.
+def newest_bound(run: Run, since: int) -> Likelihood | None:
+    """The newest bound on held-out images that `unstir likelihood` wrote by its usual settings; None where none is.
 
-    Only those of the newest step that has any are taken, and none of a step before ``since``: they are of weights
-    that the run has left behind.
+    Of one step, every term and all images go first. None of a step before ``since`` is taken: the run has left these
+    weights behind.
     """
-    read = map(read_likelihood, sorted((run.path / "likelihood").glob("*.json")))
-    results = [result for result in read if result is not None and result.protocol["step"] >= since]
-    newest = max((result.protocol["step"] for result in results), default=None)
+    read = filter(None, map(read_likelihood, sorted((run.path / "likelihood").glob("*.json"))))
 
-    def rank(result: Likelihood) -> tuple[bool, bool, bool, int]:
+    def usual(how: Mapping[str, Any]) -> bool:
+        settings = how.get("ema") is True and how.get("clip") and how.get("variance") != "small"
+        return how["split"] == "held_out" and how["step"] >= since and bool(settings)
+
+    def rank(result: Likelihood) -> tuple[int, bool, bool, int]:
         how = result.protocol
-        unusual = how.get("ema") is not True or not how.get("clip") or how.get("variance") == "small"
-        return unusual, how["calls"] != how["T"], how.get("dtype") != "float32", -result.num
+        return how["step"], how["calls"] == how["T"], how.get("dtype") == "float32", result.num
 
-    of_newest = sorted((result for result in results if result.protocol["step"] == newest), key=rank, reverse=True)
-    return {result.protocol["split"]: asdict(result) for result in of_newest}
+    return max((it for it in read if usual(it.protocol)), key=rank, default=None)
 
 
 def read_speed(run: Run) -> Speed | None:

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from unstir.data import SPLITS
 from unstir.insight.numbers import Line, Lines, is_number
-from unstir.significance import Effect, Estimate, paired, two_sample
+from unstir.significance import Effect, paired, two_sample
 
 WORTH = 0.01  # a fall over the last stretch of less than this share of the loss is not worth a longer run
 STEEP = 0.1  # a run is too short where each doubling of the images seen takes away this share of the loss or more
@@ -21,8 +21,7 @@ STEEP = 0.1  # a run is too short where each doubling of the images seen takes a
 class Measurement(NamedTuple):
     """A line of held_out.jsonl: the loss of each held-out image, and of each training image, averaged over times.
 
-    ``train`` is empty where it was not measured. ``of`` are the times and the numbers of images, which may change;
-    ``bits`` bits per dimension of held-out and of training images, None where they were not computed.
+    ``train`` is empty where it was not measured. ``of`` are the times and the numbers of images, which may change.
     """
 
     step: int
@@ -30,7 +29,6 @@ class Measurement(NamedTuple):
     of: tuple[object, int, int]
     train: list[float]
     held_out: list[float]
-    bits: tuple[Estimate, Estimate] | None
 
     @property
     def loss(self) -> float:
@@ -41,26 +39,15 @@ class Measurement(NamedTuple):
 def measurement(line: Line) -> Measurement | None:
     """A line with a loss of each image; None where one is no finite number, or there are no two of a split."""
     train, held_out = (_losses(line.get(f"of_{split}")) for split in SPLITS)
-    if train is None and line.get("train") is None and not line.get("of_train"):
+    if not line.get("of_train"):
         train = []
     if train is None or held_out is None:
         return None
-    images = line.get("images")
-    seen = int(images) if is_number(images) else 0
-    return Measurement(line["step"], seen, (line.get("times"), len(train), len(held_out)), train, held_out, _bits(line))
+    return Measurement(line["step"], line["images"], (line.get("times"), len(train), len(held_out)), train, held_out)
 
 
 def _losses(of: object) -> list[float] | None:
     return of if isinstance(of, list) and len(of) > 1 and all(map(is_number, of)) else None
-
-
-def _bits(line: Line) -> tuple[Estimate, Estimate] | None:
-    of = [line.get(f"{key}{end}") for key in ("bits", "bits_train") for end in ("", "_error", "_num")]
-    known = [value for value in of if is_number(value)]
-    if len(known) < len(of):
-        return None
-    held_out, held_out_error, held_out_num, train, train_error, train_num = known
-    return Estimate(held_out, held_out_error, held_out_num - 1.0), Estimate(train, train_error, train_num - 1.0)
 
 
 def alike(lines: Lines) -> list[Measurement]:
@@ -125,36 +112,32 @@ def last_stretch(measured: Sequence[Measurement]) -> _Stretch | None:
 class Rise(NamedTuple):
     """The changes of the losses since the held-out loss was lowest, of the same images before and after.
 
-    ``more`` is by how much the ``held_out`` change exceeds that of training images; it and ``train`` are None where
-    these were not measured. The lowest is one of ``choices``.
+    ``more`` is by how much the ``held_out`` change exceeds that of training images. The lowest is one of ``choices``.
     """
 
     lowest: Measurement
     held_out: Effect
-    train: Effect | None
-    more: Effect | None
+    train: Effect
+    more: Effect
     choices: int
 
     @property
     def over_fits(self) -> bool:
         """Whether the held-out loss rose for sure, and surely more than that of training images, which did not."""
-        known = self.more is not None and self.train is not None and self.more.positive and not self.train.positive
-        return known and self.held_out.positive
+        return self.held_out.positive and self.more.positive and not self.train.positive
 
 
 def rise(measured: Sequence[Measurement]) -> Rise | None:
-    """How the losses changed since the lowest held-out loss; None where that is the last one.
+    """How the losses changed since the lowest held-out loss; None where that is the last, or only that was measured.
 
     Each change is of the same images, so that it is paired; those of the two splits are compared by Welch's test.
     """
     lowest = min(measured, key=lambda item: item.loss, default=None)
-    if lowest is None or lowest is measured[-1]:
+    if lowest is None or lowest is measured[-1] or not lowest.train:
         return None
     last, choices = measured[-1], len(measured) - 1
-    held_out = paired(lowest.held_out, last.held_out, choices)
-    if not last.train:
-        return Rise(lowest, held_out, None, None, choices)
-    return Rise(lowest, held_out, paired(lowest.train, last.train), grown(lowest, last, choices), choices)
+    held_out, train = paired(lowest.held_out, last.held_out, choices), paired(lowest.train, last.train)
+    return Rise(lowest, held_out, train, grown(lowest, last, choices), choices)
 
 
 def grown(before: Measurement, after: Measurement, choices: int = 1) -> Effect:

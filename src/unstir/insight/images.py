@@ -10,12 +10,11 @@ from unstir import randomness
 from unstir.data import SPLITS, Store
 from unstir.errors import printable
 from unstir.insight import pictures, tables
-from unstir.insight.analysis import PARTS_OF_IMAGES, limits_of
+from unstir.insight.analysis import limits_of
 from unstir.insight.analysis_samples import diversity, memorisation, quality
 from unstir.insight.facts import ImagesFacts
-from unstir.insight.page import PARTS, check_files, contents, in_words, of_samples, write_page
+from unstir.insight.page import check_files, in_words, of_samples, write_page
 from unstir.metrics.evaluate import planned_images
-from unstir.metrics.evaluation import FOLDER
 from unstir.metrics.images import Images
 from unstir.metrics.plan import Plan, judge
 from unstir.metrics.request import EvaluationRequest
@@ -25,8 +24,6 @@ from unstir.runs.card import DataCard
 from unstir.runs.files import make_folder
 
 SHOWN, COLUMNS = 64, 8
-IDS = ("grids", "quality", "classes", "worst", "neighbours", "analysis", "limitations", "data", "settings")
-TITLES_HERE = {"settings": "Protocol"}
 
 
 def write_images_report(
@@ -46,39 +43,29 @@ def write_images_report(
     path = out or (first / "report.html" if first.is_dir() else first.with_suffix(".html"))
     check_files(path, exported)
     plan, _ = planned_images(list(images), None, request)
-    facts = _facts_of(plan)
+    store, evaluation = plan.store, judge(plan)
+    data = DataCard(store.shape, store.classes, {it: store.count(it) for it in SPLITS}, store.content_hash)
+    facts = ImagesFacts(name=plan.images.name, data=data, last=evaluation)
     make_folder(path.absolute().parent)
     with counting("writing the page", ""):
-        write(plan, facts, path)
+        _write(plan, facts, path)
     return [path, *(tables.export(exported, [facts]) if exported else ())]
 
 
-def _facts_of(plan: Plan[Images]) -> ImagesFacts:
-    """What is known of the images of a plan, which are evaluated for it."""
-    store, evaluation = plan.store, judge(plan)
-    counts = {split: store.count(split) for split in SPLITS}
-    data = DataCard(store.shape, store.classes, counts, store.content_hash)
-    return ImagesFacts(name=plan.images.name, data=data, last=evaluation)
-
-
-def write(plan: Plan[Images], facts: ImagesFacts, path: Path) -> None:
-    """Write the page of evaluated images."""
+def _write(plan: Plan[Images], facts: ImagesFacts, path: Path) -> None:
     store, last = plan.store, facts.last
     statements = [*quality(facts), *diversity(facts), *(memorisation(facts) if last.memorisation else ())]
     sets, asked = plan.images.sets(plan.num, plan.seeds), plan.images.classes(plan.num, plan.seeds)
     drawn = pictures.Drawn(torch.cat(sets), None if asked is None else torch.cat(asked))
-    pairs = store.path / FOLDER / f"{last.name()}-pairs.png"
     shown: dict[str, Any] = {
         "facts": facts,
-        **in_words(statements, [*limits_of(last), *([PARTS_OF_IMAGES] if last.memorisation else [])]),
+        **in_words(statements, limits_of(last)),
         "samples": _some(drawn.images, "samples, drawn at random from the images"),
         "real": _some(store.images("train"), "training images, drawn at random"),
         **of_samples(store, drawn, last, plan.flip),
-        "neighbours": pictures.from_file(pairs, pictures.PAIRS) if last.memorisation and pairs.exists() else None,
+        "neighbours": pictures.pairs(store, last),
         "about": _about(plan, store),
     }
-    parts = [part for part in PARTS if part.id in IDS and shown.get(part.id, True)]
-    shown |= contents([part._replace(title=TITLES_HERE.get(part.id, part.title)) for part in parts])
     write_page(path, "images.html", shown)
 
 
@@ -88,7 +75,6 @@ def _some(images: torch.Tensor, shows: str) -> pictures.Picture:
 
 
 def _about(plan: Plan[Images], store: Store) -> list[tuple[str, str]]:
-    """The images, and what they are compared with."""
     counts = f"{store.count('train'):,} for training, {store.count('held_out'):,} held out"
     return [
         ("images", f"{sum(map(len, plan.images.parts)):,}, {plan.images.name}"),

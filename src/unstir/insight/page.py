@@ -1,13 +1,11 @@
 """A report as one HTML file that needs nothing else: no network, no fonts, no other file."""
 
 import datetime
-import html
 import re
-import shlex
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -15,72 +13,29 @@ from markupsafe import Markup
 
 import unstir
 from unstir.data import Store
-from unstir.data.disk import open_file
 from unstir.errors import UserError, printable
 from unstir.generate.drawing import Job
 from unstir.insight import charts, pictures, tables
-from unstir.insight.analysis import analyse, explained, lead, limitations, summary
+from unstir.insight.analysis import analyse, lead, limitations, summary
 from unstir.insight.doctor import examine
-from unstir.insight.facts import NO_SAMPLES, Facts
+from unstir.insight.facts import Facts
 from unstir.insight.findings import by_reason, causes
 from unstir.insight.gather import gather
-from unstir.insight.statement import MULTIPLICITY, TITLES, Statement
-from unstir.insight.wording import sentence
+from unstir.insight.statement import MULTIPLICITY, POINTERS, TITLES, Statement
+from unstir.insight.wording import sentence, typed
 from unstir.metrics.drawn import usual_chain
-from unstir.metrics.evaluation import FOLDER, Evaluation
+from unstir.metrics.evaluation import Evaluation
 from unstir.runs import toml
 from unstir.runs.files import check_file, write_text
 from unstir.runs.run import Run
 
-
-class _Part(NamedTuple):
-    """A part of the page by its id: its ``title`` in the list of sections, and what a sentence calls it (or "").
-
-    It is there where one of the values that it ``needs`` is; always where it needs none.
-    """
-
-    id: str
-    title: str
-    pointer: str = ""
-    needs: tuple[str, ...] = ()
-
-
-PARTS = (
-    _Part("grids", "Samples", "", ("snapshots", "real")),
-    _Part("trajectory", "Noise to image", "", ("trajectory",)),
-    _Part("quality", "Quality", "the figures"),
-    _Part("calls", "Samplers", "the plot of calls", ("calls",)),
-    _Part("classes", "Classes", "", ("classes",)),
-    _Part("worst", "Worst samples", "", ("worst",)),
-    _Part("neighbours", "Nearest images", "the nearest images", ("neighbours",)),
-    _Part("analysis", "Every statement"),
-    _Part("limitations", "Limitations"),
-    _Part("training", "Training"),
-    _Part("losses", "", "the losses", ("losses",)),
-    _Part("forward", "Forward process"),
-    _Part("data", "Data"),
-    _Part("cost", "Cost"),
-    _Part("doctor", "Doctor", "the doctor's findings"),
-    _Part("settings", "Settings"),
-)
-"""In the order of the page: what is seen at a glance, then figures, then all that can be said."""
-
-_UNDRAWN = {
-    NO_SAMPLES: "no images were drawn for this page: `unstir doctor RUN` makes these checks in seconds, "
-    "`unstir report RUN` without `--no-measure` has them here"
-}
-"""How checks that were skipped are made, in place of the reason."""
-
-LAST = 65_536  # bytes at the end of a page, where its footer is, and at the beginning of other files
 MADE_BY = b"<footer>Made by unstir "  # of every page (templates/base.html)
 
-_RUN = re.compile(r"\bRUN\b")
 
-
-def with_code(text: str, path: str = "RUN") -> Markup:
-    """Escaped text in which `this` is code, with ``path`` for RUN, and +- is the sign."""
-    run, escaped = html.escape(shlex.quote(path)), html.escape(text.replace("+-", "±"), quote=False)
-    return Markup(re.sub(r"`([^`]+)`", lambda code: f"<code>{_RUN.sub(lambda _: run, code[1])}</code>", escaped))
+def with_code(text: str, run: str = "RUN") -> Markup:
+    """Escaped text in which `this` is code as it is `typed`, and +- is the sign."""
+    parts = enumerate(text.replace("+-", "±").split("`"))
+    return Markup("").join(Markup("<code>{}</code>").format(typed(it, run)) if at % 2 else it for at, it in parts)
 
 
 def write(
@@ -90,35 +45,27 @@ def write(
 
     With ``samples`` the doctor draws some of its own. ``store`` shows the data; without it those pictures are left out.
     """
-    facts = gather(run.path, store=None if store is None else store.path, samples=samples, protocol=protocol)
+    facts = gather(run.path, store=store, samples=samples, protocol=protocol)
     examined, last = examine(facts), facts.last
     statements, result = analyse(facts, examined.findings), causes(examined.findings)
-    evaluated: dict[str, Any] = {"classes": [], "asked": False, "worst": None}
-    if store is not None and store.count("train"):
-        samples_of = None if last is None else pictures.drawn_for(run, last)
-        evaluated = of_samples(store, samples_of, last, run.config.data.flip)
     shown: dict[str, Any] = {
         "facts": facts,
         "store": store,
         "checked": examined.checked,
         "problems": [cause for cause in result if cause.severity == "problem"],
         "findings": result,
-        "skipped": [
-            f"{', '.join(names)} ({_UNDRAWN.get(why, why)})" for why, names in by_reason(examined.skipped).items()
-        ],
+        "skipped": [f"{', '.join(names)} ({why})" for why, names in by_reason(examined.skipped).items()],
         "lead": lead(facts, statements),
         **in_words(statements, limitations(facts)),
         "curves": charts.curves(facts),
         "losses": charts.losses(facts),
         "by_time": charts.loss_by_time(facts),
         "calls": charts.calls(facts),
-        "neighbours": None if last is None else _neighbours(run, last),
+        "neighbours": None if last is None else pictures.pairs(run, last),
         "settings": toml.flat(facts.config).items(),
         **_drawn(run, store),
-        **evaluated,
+        **of_samples(store, None if last is None else pictures.drawn_for(run, last), last, run.config.data.flip),
     }
-    parts = [part for part in PARTS if not part.needs or any(shown[key] for key in part.needs)]
-    shown |= contents(parts)
     write_page(path, "report.html", shown, str(run.path))
     return facts
 
@@ -130,20 +77,17 @@ def in_words(statements: Sequence[Statement], limitations: Sequence[str]) -> dic
     return {"summary": summary(statements), "rule": MULTIPLICITY, "topics": topics, "limitations": limitations}
 
 
-def contents(parts: Sequence[_Part]) -> dict[str, Any]:
-    """The list of sections, and what sentences call the parts that they point to."""
-    sections = [(part.id, part.title) for part in parts if part.title]
-    return {"sections": sections, "pointers": {part.id: part.pointer for part in parts if part.pointer}}
-
-
 def write_page(path: Path, template: str, shown: dict[str, Any], run: str = "RUN") -> None:
     """Write a page from its template, all that is put into it escaped; RUN in a command becomes ``run``."""
     how: dict[str, Any] = {"autoescape": True, "undefined": StrictUndefined, "trim_blocks": True}
     environment = Environment(loader=PackageLoader("unstir.insight"), **how)
-    environment.filters |= {"code": partial(with_code, path=run), "sentence": sentence, "explained": explained}
+    environment.filters |= {"code": partial(with_code, run=run), "sentence": sentence}
     style = (Path(__file__).parent / "templates" / "report.css").read_text(encoding="utf-8")
     made_by = f"unstir {unstir.__version__}, torch {torch.__version__}, {datetime.date.today().isoformat()}"
-    text = environment.get_template(template).render(css=style, made_by=made_by, tables=tables, charts=charts, **shown)
+    how = {"css": style, "made_by": made_by, "tables": tables, "charts": charts, "pointers": POINTERS, "sections": []}
+    text = environment.get_template(template).render(how | shown)
+    pointer = r' <a class="tag" href="#(\w+)">.*?</a>'
+    text = re.sub(pointer, lambda link: link[0] if f' id="{link[1]}"' in text else "", text)
     write_text(path, "\n".join(map(printable, text.lstrip().split("\n"))))
 
 
@@ -161,8 +105,12 @@ def _drawn(run: Run, store: Store | None) -> dict[str, Any]:
     return drawn
 
 
-def of_samples(store: Store, samples: pictures.Drawn | None, last: Evaluation | None, flip: bool) -> dict[str, Any]:
+def of_samples(
+    store: Store | None, samples: pictures.Drawn | None, last: Evaluation | None, flip: bool
+) -> dict[str, Any]:
     """The samples that were evaluated, by class, and the worst of them."""
+    if store is None or not store.count("train"):
+        return {"classes": [], "asked": False, "worst": None}
     classifier = None if last is None else pictures.classifier_of(store, last)
     return {
         "classes": pictures.by_class(store, samples, classifier),
@@ -171,34 +119,22 @@ def of_samples(store: Store, samples: pictures.Drawn | None, last: Evaluation | 
     }
 
 
-def _neighbours(run: Run, last: Evaluation) -> pictures.Picture | None:
-    path = run.path / FOLDER / f"{last.name()}-pairs.png"
-    return pictures.from_file(path, pictures.PAIRS) if path.exists() else None
-
-
 def check_files(path: Path, exported: Path | None) -> None:
     """Raise UserError for a page or a file of figures that cannot be written."""
-    _check_file(path, "out", ".html")
-    for target in tables.targets(exported) if exported else ():
-        _check_file(target, "exported", target.suffix)
-
-
-def _check_file(path: Path, key: str, suffix: str) -> None:
-    """Raise UserError for a file of another kind or one that cannot be written."""
-    if path.suffix.lower() != suffix.lower():
-        raise UserError(key, path, f"must end in {suffix}")
-    check_file(path, key)
-    if path.is_file() and path.stat().st_size and not _is_ours(path):
-        raise UserError(key, path, "is there and was not written by unstir report", "delete it, or name another file")
+    files = [("out", path, ".html")]
+    files += [("exported", file, file.suffix) for file in tables.targets(exported)] if exported else []
+    for key, file, suffix in files:
+        if file.suffix.lower() != suffix.lower():
+            raise UserError(key, file, f"must end in {suffix}")
+        check_file(file, key)
+        if file.is_file() and file.stat().st_size and not _is_ours(file):
+            remedy = "delete it, or name another file"
+            raise UserError(key, file, "is there and was not written by unstir report", remedy)
 
 
 def _is_ours(path: Path) -> bool:
     """Whether a page or a file of figures was written by unstir."""
-    kind = path.suffix.lower()
-    with open_file(path) as stream:
-        if kind == ".html":
-            stream.seek(max(0, path.stat().st_size - LAST))
-            return MADE_BY in stream.read()
-        text = stream.read(LAST)
+    if (kind := path.suffix.lower()) == ".html":
+        return MADE_BY in path.read_bytes()
     first = tables.WRITERS[kind](()).splitlines()[0].encode()  # whatever figures follow
-    return text.startswith((first + b"\n", first + b","))
+    return path.read_bytes().startswith((first + b"\n", first + b","))

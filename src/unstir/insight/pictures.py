@@ -19,8 +19,9 @@ from unstir.errors import UserError
 from unstir.generate.drawing import Job
 from unstir.generate.folder import SETTINGS, read_images
 from unstir.generate.trajectories import trajectory
+from unstir.insight.sampled import real_images
 from unstir.metrics.classifier import FILE, Classifier, classifier_for
-from unstir.metrics.evaluation import SHARES, Evaluation
+from unstir.metrics.evaluation import FOLDER, SHARES, Evaluation
 from unstir.metrics.nearest import nearest, nearest_features
 from unstir.metrics.reference import reference
 from unstir.pictures import animation
@@ -88,6 +89,12 @@ def _opened(path: Path) -> Image.Image:
         raise UserError("", path, "is damaged", "remove it, and the page is made without it") from None
 
 
+def pairs(of: Run | Store, evaluation: Evaluation) -> Picture | None:
+    """The samples of an evaluation that lie nearest to training images, with these; None where it looked for none."""
+    path = of.path / FOLDER / f"{evaluation.name()}-pairs.png"
+    return from_file(path, PAIRS) if evaluation.memorisation and path.exists() else None
+
+
 def snapshots(run: Run) -> list[tuple[str, Picture]]:
     """When each grid was drawn while training, and a corner of it, first to last, after that of their common noise."""
     named, result = (
@@ -115,13 +122,8 @@ def newest_grid(run: Run) -> Picture | None:
 
 def real_grid(run: Run, store: Store) -> Picture:
     """Training images drawn at random, laid out as the run's grids; of the same classes where those know any."""
-    count, labels = min(run.config.grids.num, REAL_IMAGES, store.count("train")), store.labels("train")
-    order = randomness.permutation(0, "report real", 0, store.count("train"))
-    if labels is not None and (asked := run.labels.of(torch.arange(count))) is not None:
-        of_class = [order[labels[order] == index] for index in range(run.labels.count)]
-        own = [(i // run.labels.count, of_class[label]) for i, label in enumerate(asked.tolist())]
-        order = torch.tensor([int(item[place % len(item)]) for place, item in own if len(item)], dtype=torch.int64)
-    images = store.images("train")[order[:count]]
+    count = min(run.config.grids.num, REAL_IMAGES, store.count("train"))
+    images = real_images(store, run.labels.of(torch.arange(count)), count, "report real")
     return encode(grid(images, run.config.grids.nrow), "training images, drawn at random")
 
 
@@ -230,8 +232,9 @@ def by_class(store: Store, drawn: Drawn | None, classifier: Classifier | None) -
         own = None if drawn is None or asked is None else drawn.images[asked == index][:OF_CLASS]
         images = store.images("train")[torch.nonzero(real == index)[:OF_CLASS, 0]]
         if len(images):
-            shown = None if own is None or not len(own) else _row(own, f"samples of class {name}")
-            result.append(_OfClass(name, _row(images, f"real images of class {name}"), shown))
+            real_row = encode(grid(images, OF_CLASS), f"real images of class {name}")
+            shown = own is not None and len(own) and encode(grid(own, OF_CLASS), f"samples of class {name}")
+            result.append(_OfClass(name, real_row, shown or None))
     return result
 
 
@@ -268,10 +271,6 @@ def _farthest(images: Tensor, far: Tensor, shows: str) -> tuple[Picture, str]:
     order = far.argsort(descending=True, stable=True)[:WORST]
     span = f"distances {far[order[0]].item():.3g} to {far[order[-1]].item():.3g}"
     return encode(grid(images[order], COLUMNS), shows), span
-
-
-def _row(images: Tensor, shows: str) -> Picture:
-    return encode(grid(images, OF_CLASS), shows)
 
 
 def _uri(kind: str, data: bytes) -> str:

@@ -18,7 +18,14 @@ TITLES: dict[Topic, str] = {
 """In the order of the page."""
 
 Shown = Literal["losses", "quality", "calls", "neighbours", "doctor"]
-"""The figures of the page that a sentence may point to."""
+POINTERS: dict[Shown, str] = {
+    "losses": "the losses",
+    "quality": "the figures",
+    "calls": "the plot of calls",
+    "neighbours": "the nearest images",
+    "doctor": "the doctor's findings",
+}
+"""The figures of the page that a sentence may point to, and what it calls them."""
 
 Verdict = Literal["good", "bad", "neutral", "undecided"]
 MARKS: dict[str, Verdict] = {"better": "good", "worse": "bad", "undecided": "undecided"}

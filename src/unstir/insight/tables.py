@@ -2,7 +2,6 @@
 
 import csv
 import io
-import math
 import re
 import statistics
 from collections.abc import Callable, Iterable, Sequence
@@ -13,12 +12,13 @@ from typing import Any
 from unstir.chain import Cost, title
 from unstir.data import Store
 from unstir.errors import UserError, printable
-from unstir.insight.facts import Facts, Reported, bound_in_words, chain_key
-from unstir.insight.numbers import numbers
-from unstir.insight.wording import brief, count, operations, with_error
+from unstir.insight.facts import Facts, Reported, chain_key
+from unstir.insight.numbers import is_number, numbers
+from unstir.insight.wording import brief, count, with_error
 from unstir.metrics.evaluation import Evaluation, of_images
 from unstir.metrics.evaluation import shown as shown_value
 from unstir.metrics.figures import Figure, Shown, in_columns
+from unstir.metrics.likelihood import terms_of
 from unstir.progress import duration
 from unstir.runs.files import make_folder, write_text
 from unstir.runs.model import weights_in_words
@@ -46,17 +46,17 @@ def cards(facts: Facts) -> list[tuple[str, str, str]]:
     if (last := facts.last) is not None:
         main, accuracy = last.main(), last.figures.get("classifier/accuracy")
         floor = "" if main.floor is None else f"real images {main.floor:.3g}"
-        cards.append((main.name, plus_minus(main.value, main.error), facts.noted(floor, last.step)))
+        cards.append((main.name, plus_minus(main.value, main.error), floor))
         if accuracy is not None:
             floor = "" if accuracy.floor is None else f"real images {accuracy.floor:.1%}"
-            cards.append(("class accuracy", f"{accuracy.value:.1%}", facts.noted(floor, last.step)))
+            cards.append(("class accuracy", f"{accuracy.value:.1%}", floor))
     line = facts.held_out[-1] if facts.held_out else {}
-    if bound := facts.likelihoods.get("held_out"):
-        how, value = bound["protocol"], plus_minus(bound["bits_per_dim"], bound["standard_error"])
-        cards.append(("bits/dim, held out", value, facts.noted(f"the bound, {bound_in_words(how)}", how["step"])))
-    elif line.get("bits") is not None and math.isfinite(line["bits"]):
-        value, note = plus_minus(line["bits"], line["bits_error"]), "an estimate of the bound"
-        cards.append(("bits/dim, held out", value, facts.noted(note, line["step"])))
+    if (bound := facts.bound) is not None:
+        value, note = plus_minus(bound.bits_per_dim, bound.standard_error), f"the bound, {terms_of(bound.protocol)}"
+        cards.append(("bits/dim, held out", value, f"{note}, of step {bound.protocol['step']:,}"))
+    elif is_number(line.get("bits")):
+        note = f"an estimate of the bound, of step {line['step']:,}"
+        cards.append(("bits/dim, held out", plus_minus(line["bits"], line["bits_error"]), note))
     return cards
 
 
@@ -76,7 +76,6 @@ def figures(result: Iterable[Figure], num: int) -> list[tuple[str, str, str, str
 
 
 def _cells_of(figure: Figure, texts: Shown, num: int) -> tuple[str, str, str]:
-    """The value of a figure of ``num`` images, and those of real images and of noise."""
     return texts.whole, texts.real + ("" if figure.num_floor in (0, num) else f" (n = {figure.num_floor})"), texts.noise
 
 
@@ -147,23 +146,24 @@ def data(facts: Facts, store: Store | None) -> list[tuple[str, str]]:
 
 
 def cost(facts: Facts) -> list[tuple[str, str]]:
-    """What the run took, and on what."""
-    it = facts.cost
+    """What the run took, and on what; a distilled run sees none of the data."""
+    line, events = facts.last_line, facts.run.log("events").lines
+    machines = [f"{it['device']}, torch {it['torch']}" for it in events if {"device", "torch"} <= it.keys()]
     speeds = numbers(facts.lines, "images_per_second")
     pace = f", {brief(statistics.median(speeds), 3)} images/s while training" if speeds else ""
-    name, num, how = facts.images_seen
-    of = "image in its batches, and the teacher's paths" if facts.config.kind.has_teacher else "image seen"
+    mean = line["images"] / max(facts.data.counts["train"], 1)
+    name, seen = "training images seen", f"{line['images']:,}, {brief(mean)} times each image"
+    if facts.config.kind.has_teacher:
+        name, seen = "images in its batches", f"{line['images']:,}"
     training = {
-        name: f"{num}, {how}",
-        "time": f"{duration(it.seconds)} with grids, held-out losses and files{pace}",
-        "training": f"{operations(it.training_flops)}: forward and backward of every {of}",
+        name: seen,
+        "time": f"{duration(line['seconds'])} with grids, held-out losses and files{pace}",
         "precision": facts.config.train.dtype,
-        "machine": facts.machine or "not recorded",
+        "machine": "; then ".join(dict.fromkeys(machines)) or "not recorded",
     }
     if not facts.config.kind.trained_here:
         training = dict.fromkeys(training, "not known: the weights were imported")
-    forward = f"{operations(it.forward_flops)} per image"
-    return [("parameters", f"{it.parameters:,}"), ("one forward pass", forward), *training.items()]
+    return [("parameters", f"{facts.parameters:,}"), *training.items()]
 
 
 @dataclass(frozen=True)
@@ -239,7 +239,6 @@ WRITERS: dict[str, Callable[[Sequence[Row]], str]] = {".csv": to_csv, ".md": to_
 
 
 def _record(row: Row) -> dict[str, Any]:
-    """A line of the CSV."""
     it, of = row.figure, row.evaluation
     infinite, infinite_error = it.infinite or (None, None)
     return {

@@ -2,6 +2,7 @@
 
 import math
 import re
+import shlex
 
 from unstir.metrics.figures import Figure
 from unstir.significance import Effect, decimals
@@ -58,10 +59,8 @@ def percent(share: float) -> str:
     """A share as a percentage: "0.04%", "2.6%", "93%", "99.4%", never rounded to 0 or 100; from 10 on "48 times"."""
     if not share < TIMES:
         return times(share)
-    size = abs(100 * share)
-    if 99 < size < 100:
-        return f"{size:.1f}%" if size < 99.95 else f"{min(size, 99.99):.2f}%"
-    return f"{100 * share:.2g}%" if size < 99 else f"{100 * share:,.0f}%"
+    size = 100 * share
+    return f"{size:.1f}%" if 99 < size < 99.95 else f"{min(size, 99.99):.4g}%" if 99 < size < 100 else f"{brief(size)}%"
 
 
 def times(ratio: float) -> str:
@@ -71,32 +70,21 @@ def times(ratio: float) -> str:
     return f"{ratio:,.{2 if ratio < 10 else 0}f} times"
 
 
-def passes(images: int, num_train: int) -> str:
-    """How often a training image was seen, when so many were: "128 times each image"; the one way to say it."""
-    mean = images / max(num_train, 1)
-    return f"{mean:,.{1 if mean < 100 else 0}f} times each image"
+def typed(code: str, run: str = "RUN") -> str:
+    """Code of a sentence as a shell takes it: ``seeds=3`` as ``--seeds 3``, and the quoted folder ``run`` for RUN."""
+    if not re.match(r"unstir |[a-z][\w.]*=", code):
+        return code
+    options = re.sub(r"""(?:(?<= )|^)([a-z][\w.]*)=((?:"[^"]*"|'[^']*'|\S)+)""", lambda it: _option(*it.groups()), code)
+    return re.sub(r"\bRUN\b", lambda _: shlex.quote(run), options)
 
 
-def operations(number: float) -> str:
-    """Floating-point operations, as "3.1 PFLOP"."""
-    for power, prefix in ((18, "E"), (15, "P"), (12, "T"), (9, "G")):
-        if number >= 10**power:
-            return f"{number / 10**power:.3g} {prefix}FLOP"
-    return f"{number / 1e6:.3g} MFLOP"
-
-
-_OPTION = r'--[a-z][\w-]*(?:\.\w+)*(?: (?:"[^"]+"|\d[\w.+-]*\w|\d|cosine|auto|v|dpmpp_2m))*'
-OPTION = re.compile(rf"(?:unstir train --out \S+(?: {_OPTION})*|{_OPTION})")
-"""An option of a command with the values that belong to it, or a whole command that continues a run."""
-
-
-def coded(text: str) -> str:
-    """A finding's text with its options in backticks."""
-    return OPTION.sub(lambda option: f"`{option[0]}`", text)
+def _option(name: str, value: str) -> str:
+    section, _, key = name.rpartition(".")
+    return {"True": f"--{name}", "False": f"--{section and section + '.'}no-{key}"}.get(value, f"--{name} {value}")
 
 
 def sentence(text: str) -> str:
     """A clause of a finding with a capital and a full stop; a setting or a symbol such as x_T keeps its case."""
-    shown = coded(text).rstrip(".")
+    shown = text.rstrip(".")
     first = shown.partition(" ")[0]
     return f"{shown}." if set(first) & set("_.=") else f"{shown[:1].upper()}{shown[1:]}."

@@ -3,9 +3,9 @@
 import datetime
 import logging
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from unstir.compare import compare, parse
 from unstir.data import Store, is_store
@@ -39,8 +39,7 @@ DISTILLED = "consistency:1,consistency:2,consistency:4"  # the same of a distill
 SECONDS = 10.0  # about so long all samplers together are timed, on a whole batch at most and one image at least
 
 
-@dataclass(frozen=True)
-class Measuring:
+class Measuring(NamedTuple):
     """The plans to be carried out, by step and by chain."""
 
     by_step: tuple[Plan[Drawn], ...]
@@ -50,11 +49,6 @@ class Measuring:
     def all(self) -> tuple[Plan[Drawn], ...]:
         """All plans."""
         return *self.by_step, *self.by_chain
-
-    def with_networks(self, networks: Sequence[Network]) -> "Measuring":
-        """The same plans, measured by the features of ``networks``."""
-        both = (tuple(replace(plan, networks=networks) for plan in plans) for plans in (self.by_step, self.by_chain))
-        return Measuring(*both)
 
 
 def write_report(
@@ -74,13 +68,20 @@ def write_report(
     seeds. ``exported`` is a file or a folder of files for the figures. ``store`` is the data of the runs where it has
     moved. Raises UserError, before anything is measured, for what cannot be opened, measured or written.
     """
-    _check_asked(paths)
+    if not paths:
+        raise UserError("", None, "no run was named", "give the folder of one")
+    places = [path.resolve() for path in paths]
+    if twice := next((path for path, place in zip(paths, places, strict=True) if places.count(place) > 1), None):
+        raise UserError("", twice, "is named twice", "name each run once")
     runs = [Run.open(path) for path in paths]
     path = out or runs[0].path / ("report.html" if len(runs) == 1 else "comparison.html")
     page.check_files(path, exported)
     runs, stores = _with_stores(runs, store)
-    plans = _planned(runs, stores, num, seeds) if measuring else []
-    protocols = [_measured(*plan, timed=len(runs) == 1) for plan in plans]
+    paired = zip(runs, stores, strict=True) if measuring else ()
+    measured = [(run, store) for run, store in paired if store and run.saved_steps()]
+    for run, data in measured:  # what is refused is so before any work
+        planned(run, data, num=num, seeds=seeds)
+    protocols = [_measured(run, data, num, seeds, timed=len(runs) == 1) for run, data in measured]
     make_folder(path.absolute().parent)
     with counting("writing the page", ""):
         if len(runs) == 1:
@@ -88,15 +89,6 @@ def write_report(
         else:
             facts = compared.write(runs, stores, path)
     return [path, *(export(exported, facts) if exported else ())]
-
-
-def _check_asked(paths: Sequence[Path]) -> None:
-    """Raise UserError for no run, and for one that is named twice."""
-    if not paths:
-        raise UserError("", None, "no run was named", "give the folder of one")
-    places = [path.resolve() for path in paths]
-    if twice := next((path for path, place in zip(paths, places, strict=True) if places.count(place) > 1), None):
-        raise UserError("", twice, "is named twice", "name each run once")
 
 
 def _with_stores(runs: Sequence[Run], named: Path | None) -> tuple[list[Run], list[Store | None]]:
@@ -115,34 +107,20 @@ def _with_stores(runs: Sequence[Run], named: Path | None) -> tuple[list[Run], li
             store = with_store(run)[1]
             check_data(run.path, run.data, store)
         elif store is None:
-            gone = f"{run.config.data.store}, the data of {run.path}, is no longer there; name it with --store."
-            none = f"{run.path} was imported and has no data; name images to compare it with, --store STORE."
-            logger.warning(
-                f"{gone if run.data.content_hash else none} Without it nothing is measured and no data is shown"
-            )
+            gone = f"{run.config.data.store}, the data of {run.path}, is no longer there; name it as store"
+            reason = gone if run.data.content_hash else f"{run.path} was imported; name data as store"
+            logger.warning(f"{reason}. Without it nothing is measured and no data is shown")
         result.append(store)
     return list(runs), result
 
 
-def _planned(
-    runs: Sequence[Run], stores: Sequence[Store | None], num: int, seeds: int
-) -> list[tuple[Run, Store, Measuring]]:
-    """What the pages of these runs need, with the classifiers trained; nothing of runs that cannot be measured."""
-    measured = [(run, store) for run, store in zip(runs, stores, strict=True) if store and run.saved_steps()]
-    plans = [planned(run, store, num=num, seeds=seeds) for run, store in measured]  # what is refused is so before work
-    result = []
-    for (run, store), without in zip(measured, plans, strict=True):
-        plan = without.with_networks(networks_for(store))
-        chains = counted(len(plan.by_chain), "pair of sampler and steps", "pairs of sampler and steps")
-        images = f"{plan.all[0].seeds} x {plan.all[0].num} images each"
-        drawn = f"{counted(len(plan.by_step), 'saved step')} and {chains}, {images}"
-        logger.info(f"{run.path}: {drawn}, {waiting(drawing_seconds(plan.all))} to draw those still missing")
-        result.append((run, store, plan))
-    return result
-
-
-def _measured(run: Run, store: Store, plan: Measuring, timed: bool) -> dict[str, Any]:
+def _measured(run: Run, store: Store, num: int, seeds: int, timed: bool) -> dict[str, Any]:
     """The protocol of the last step, with everything measured; of each sampler the seconds too where they are shown."""
+    plan = planned(run, store, num=num, seeds=seeds, networks=networks_for(store))
+    chains = counted(len(plan.by_chain), "pair of sampler and steps", "pairs of sampler and steps")
+    images = f"{plan.all[0].seeds} x {plan.all[0].num} images each"
+    drawn = f"{counted(len(plan.by_step), 'saved step')} and {chains}, {images}"
+    logger.info(f"{run.path}: {drawn}, {waiting(drawing_seconds(plan.all))} to draw those still missing")
     if run.config.kind.trained_here:
         catch_up(run, store)
     measure(plan.all)
@@ -151,11 +129,11 @@ def _measured(run: Run, store: Store, plan: Measuring, timed: bool) -> dict[str,
     return plan.by_step[-1].protocol()
 
 
-def planned(run: Run, store: Store, *, num: int = 0, seeds: int = SEEDS) -> Measuring:
+def planned(run: Run, store: Store, *, num: int = 0, seeds: int = SEEDS, networks: Sequence[Network] = ()) -> Measuring:
     """What a report measures: each kept snapshot by the usual chain, the last one by `CHAINS` too; nothing is done yet.
 
     ``num`` images per set; 0 as `usual_number`. Raises UserError as `check`, for everything that would be refused
-    later. Plans have no networks yet.
+    later.
     """
     usual = usual_chain(run)
     run.newest_step()  # says so where none was saved
@@ -163,7 +141,8 @@ def planned(run: Run, store: Store, *, num: int = 0, seeds: int = SEEDS) -> Meas
     steps = [step for step in kept if step in snapshots] or kept[-1:]
     models = [run.model(step, dtype="auto") for step in steps]  # what cannot be sampled is refused before any work
     of_last = Drawn(run=run, model=models[-1], chain=usual, **usual_labels(run, store))
-    plan = Plan(images=of_last, store=store, num=num or usual_number(store), seeds=seeds, flip=run.config.data.flip)
+    num = num or usual_number(store)
+    plan = Plan(images=of_last, store=store, num=num, seeds=seeds, flip=run.config.data.flip, networks=networks)
     others = parse(DISTILLED if run.config.kind.has_teacher else CHAINS, usual)
     chains = [chain for chain in others if chain.steps <= models[-1].process.T]
     copies = [model is models[-1] and run.config.kind.trained_here for model in models]
