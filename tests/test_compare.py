@@ -33,7 +33,9 @@ def test_a_comparison_is_one_picture_with_what_each_costs(trained, command, tmp_
     with Image.open(tmp_path / "compared/compare.png") as picture:
         assert picture.size[1] >= 4 * 48
     assert not (tmp_path / "compared/000000.png").exists()
-    refused(command("sample", run.path, "--compare", "ddim:21", "--out", tmp_path / "none"), "steps")
+    few = ("sample", run.path, "--out", tmp_path / "none", "--compare")
+    refused(command(*few, "ddim:21"), "compare ddim:21: steps=21 is outside 1..20")
+    refused(command(*few, "foo:3"), "compare foo:3: sampler='foo' must be one of ancestral, ")
 
 
 def test_a_comparison_has_its_settings_beside_it_and_other_settings_another_file(trained, command):

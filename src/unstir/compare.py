@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from unstir.chain import SAMPLERS, Chain, Cost, known, title
+from unstir.chain import DEFAULTS, SAMPLERS, Chain, Cost, known, title
 from unstir.errors import UserError
 from unstir.generate.drawing import Job, check, sample_batches
 from unstir.generate.folder import drawn_classes, settings_of
@@ -76,7 +76,12 @@ def _jobs(model: Model, job: Job, chains: Sequence[Chain]) -> list[Job]:
     """The job by each of the chains, with its own seed; UserError where the model cannot do one of them."""
     jobs = [replace(job, chain=replace(chain, seed=job.chain.seed)) for chain in chains]
     for each in jobs:
-        check(model, each)
+        try:
+            check(model, each)
+        except UserError as error:
+            if error.key in DEFAULTS:
+                error.at(f"compare {each.chain.sampler}:{each.chain.steps}")
+            raise
     return jobs
 
 

@@ -1,12 +1,12 @@
 """Models in and out: `unstir export`, `unstir import`, `unstir push` and `unstir pull`."""
 
-from dataclasses import asdict, dataclass
 from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
 from unstir.cli.app import app, show
 from unstir.cli.options import FLAT, OutFolder, RunFolder, WeightOptions
+from unstir.interop.foreign import Asked
 
 
 @app.command
@@ -35,28 +35,13 @@ def export(
     return 0
 
 
-@FLAT
-@dataclass(frozen=True, kw_only=True)
-class SourceOptions:
-    """What SOURCE may leave out; each has a usual value, which is printed."""
-
-    size: int | None = None
-    """Side of its images in pixels."""
-    classes: tuple[str, ...] = ()
-    """Names of its classes, in the order of their numbers, without a last label that means no class."""
-    beta_1: float | None = None
-    """First variance of the linear schedule."""
-    beta_T: float | None = None  # noqa: N815
-    """Last variance of the linear schedule."""
-
-
 @app.command(name="import")
 def import_(
     source: Annotated[str, Parameter(help="A folder, a checkpoint, or a model of the Hugging Face Hub: OWNER/NAME.")],
     /,
     *,
     out: OutFolder,
-    said: SourceOptions = SourceOptions(),
+    asked: Annotated[Asked, FLAT] = Asked(),
 ) -> int:
     """Make a run from a model of another program. Every command but `train` takes it; --train.init begins from it.
 
@@ -70,10 +55,9 @@ def import_(
     Args:
         out: A new folder for the run.
     """
-    from unstir.interop.foreign import Asked
     from unstir.interop.importing import import_run
 
-    done = import_run(source, out, Asked(**asdict(said)))
+    done = import_run(source, out, asked)
     show(*done.lines)
     return 0
 

@@ -51,9 +51,7 @@ def one_line(error: BaseException, spelled: Spelling) -> str:
             return f"cannot write {files[0]}: {remedy(error)}, and run the same command again"
         return f"{' -> '.join(files)}: {remedy(error)}" if files else remedy(error)
     if isinstance(error, UnicodeEncodeError):
-        return (
-            f"{shortened(printable(error.object))} is not UTF-8, as text in a file of unstir is; rename what it names"
-        )
+        return f"{shortened(printable(error.object))} is not UTF-8, as text in a file of unstir is; rename it"
     return " ".join(str(error).split())
 
 

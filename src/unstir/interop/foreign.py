@@ -4,14 +4,15 @@ import re
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, fields
-from typing import Any
-
-from torch import Tensor
+from typing import TYPE_CHECKING, Any
 
 from unstir.chain import Chain
 from unstir.errors import UserError
 from unstir.nn.config import UNetConfig
 from unstir.runs.sections import DiffusionConfig
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 # In a name: what it holds is an average of weights; "remapped" says no such thing, "modelEMA" does.
 AVERAGE = re.compile("(?<![a-z])ema|ema(?![a-z])|averag|avg", re.IGNORECASE)
@@ -28,7 +29,7 @@ class Foreign:
 
     program: str
     network: UNetConfig
-    weights: dict[str, Tensor]
+    weights: "dict[str, Tensor]"
     diffusion: DiffusionConfig
     chain: Chain
     size: tuple[int, int]
@@ -45,16 +46,16 @@ class Foreign:
 
 @dataclass(frozen=True, kw_only=True)
 class Asked:
-    """What a person says of a source that does not say it itself; None is what was left out.
-
-    ``size`` is the side of its images in pixels; ``classes`` are the names of its labels, in order. The betas
-    are the ends of a linear schedule.
-    """
+    """What a person says of a source that does not say it itself; None is what was left out."""
 
     size: int | None = None
+    """Side of its images in pixels."""
     classes: tuple[str, ...] = ()
+    """Names of its classes, in the order of their numbers, without a last label that means no class."""
     beta_1: float | None = None
+    """First variance of the linear schedule."""
     beta_T: float | None = None
+    """Last variance of the linear schedule."""
 
     def of_silent(self, source: object, *silent: str) -> dict[str, Any]:
         """What was given of the ``silent``, which the source does not say; UserError for what it says itself."""
@@ -80,7 +81,7 @@ def known_setting(settings: Mapping[str, Any], key: str, allowed: Collection[Any
     return value
 
 
-def without_prefix(tensors: Mapping[str, Tensor], mark: str) -> tuple[dict[str, Tensor], tuple[str, ...]]:
+def without_prefix(tensors: Mapping[str, "Tensor"], mark: str) -> tuple[dict[str, "Tensor"], tuple[str, ...]]:
     """The tensors under the prefix that the tensor ``mark`` has ("module.", "model."), without it, and a note.
 
     Of several such, as of weights and their average, those whose prefix speaks most of an average: ema_pytorch keeps

@@ -82,9 +82,7 @@ class Run(RunFolder):
     def _saved(self) -> list[int]:
         if steps := self.saved_steps():
             return steps
-        raise UserError(
-            "", self.path, "has no saved weights yet", f"continue it with unstir train --out {quoted(self.path)}"
-        )
+        raise UserError("", self.path, "has no saved weights yet", f"go on: unstir train --out {quoted(self.path)}")
 
     def load(self, step: int | None = None) -> checkpoint.Checkpoint:
         """The newest file that verifies, full or slim, or that of one saved step.
