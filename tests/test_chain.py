@@ -179,17 +179,14 @@ def test_the_help_says_the_calls_of_the_samplers_that_take_more(command):
     assert more == {"heun": 2 * 20 - 1, "pndm": 20 + 9}
 
 
-def test_steps_that_fall_together_are_said_where_the_cost_is_printed(trained, command, tmp_path):
+def test_the_cost_counts_steps_that_fall_together_once(trained, command, tmp_path):
     run, _ = trained()
     ask = ("sample", run.path, "--num", 1, "--steps", 20, "--sampler", "heun")
-    merged = "(20 steps were asked for; times that round to the same are visited once)"
     for spacing in ("log_snr", "trailing"):
         out = command(*ask, "--spacing", spacing, "--out", tmp_path / spacing)[1]
         steps = json.loads((tmp_path / spacing / "settings.json").read_text())["calls"] // 2 + 1
-        said = f"{steps} steps, {2 * steps - 1} calls each"
-        assert (steps < 20) == (spacing == "log_snr") == (merged in out) and said in out
-    out = command("sample", run.path, "--num", 1, "--compare", "heun:20:log_snr,ddim:20", "--out", tmp_path / "c")[1]
-    assert [merged in line for line in out.splitlines()] == [True, False, False]
+        assert (steps < 20) == (spacing == "log_snr") and f"{steps} steps, {2 * steps - 1} calls each" in out
+    assert str(Cost(1, 1)) == "1 step, 1 call" and str(Cost(1000, 2000)) == "1,000 steps, 2,000 calls"
 
 
 @pytest.mark.parametrize(
@@ -233,14 +230,6 @@ def test_a_chain_that_divides_by_alpha_does_not_begin_where_it_is_0(name):
         assert chain.changed(spacing="leading").times(silent)[0] < 20
     else:
         assert chain.times(silent)[0] == 20
-
-
-def test_the_cost_says_what_was_asked_for_only_where_times_fall_together():
-    chain = Chain("heun", steps=20)
-    assert chain.cost_in_words(linear(), " each").split(", ") == ["20 steps", "39 calls each"]
-    fewer = chain.changed(spacing="quadratic").cost_in_words(linear(20))
-    assert fewer.startswith("15 steps, 29 calls (20 ")
-    assert str(Cost(1, 1)) == "1 step, 1 call" and str(Cost(1000, 2000)) == "1,000 steps, 2,000 calls"
 
 
 def test_a_title_and_a_comparison_name_what_differs():

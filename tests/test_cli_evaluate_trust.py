@@ -53,10 +53,3 @@ def test_shuffled_labels_are_told_and_the_classifier_is_not_used(briefly, lost, 
     assert [space.name for space in found.memorisation.spaces] == ["pixels"]  # no features of such a network
     status, out, err = command("evaluate", lost, *SMALL, "--json")
     assert json.loads(out)["evaluations"][0]["protocol"]["classifier"] == entry and "training a classifier" not in err
-
-
-def test_the_page_names_the_distance_that_is_used_instead(briefly, lost, command):
-    command("evaluate", lost, *SMALL)
-    assert command("report", lost, "--no-measure")[0] == 0
-    page = (lost / "report.html").read_text()
-    assert "sliced Wasserstein" in page and "FD-classifier" not in page

@@ -52,8 +52,8 @@ def test_arguments_of_the_library_as_options_of_a_command(settings, words, text)
     [
         (["--train.length", "60/0 steps"], '--train.length "60/0 steps" must be a whole number and a unit, such as '),
         (["--train.length", ""], '--train.length "" must be a whole number and a unit'),
-        (["--train.length=-5 steps"], '--train.length "-5 steps" must not be negative'),
-        (["--train.warmup", "-1 epoch", "--seed", "3"], '--train.warmup "-1 epoch" must not be negative'),
+        (["--train.length=-5 steps"], '--train.length "-5 steps" must be a whole number'),
+        (["--train.warmup", "-1 epoch", "--seed", "3"], '--train.warmup "-1 epoch" must be a whole number'),
         (["--train.lr", "-1e-4"], "--train.lr -1e-4 must be more than 0"),
         (["--train.lr_period", "x" * 99], f"--train.lr_period {'x' * 37}... must be a whole number"),
         (["--train.lr", "nan"], "--train.lr nan must be a finite number"),

@@ -9,7 +9,7 @@ import pytest
 
 from unstir.cli.train_help import MOST_USED
 from unstir.runs import card, recipes, toml
-from unstir.runs.lines import encode
+from unstir.runs.files import encode
 
 DATA = card.DataCard((1, 8, 8), (), {"train": 8, "held_out": 0}, "hash")
 VALUES = "with the values of {}"

@@ -4,8 +4,7 @@ import pytest
 
 from refusals import refusing
 from unstir.runs.config import steps_in
-from unstir.runs.folder import check_free
-from unstir.runs.run import run_and_step
+from unstir.runs.run import check_free, run_and_step
 from unstir.runs.sections import TrainConfig
 
 
@@ -13,14 +12,9 @@ from unstir.runs.sections import TrainConfig
     ("span", "steps"),
     [
         ("1 step", 1),
-        ("5000 steps", 5000),
-        ("1 epoch", 23),
         ("20 epochs", 460),
-        ("1 image", 1),
-        ("64 images", 1),
         ("65 images", 2),  # rounded up
         ("640 images", 10),
-        ("1000000 images", 15_625),
         ("0 images", 0),
     ],
 )

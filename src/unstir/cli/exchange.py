@@ -4,8 +4,10 @@ from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
+from unstir.chain import FAST
 from unstir.cli.app import app, show
 from unstir.cli.options import FLAT, OutFolder, RunFolder, WeightOptions
+from unstir.errors import quoted
 from unstir.interop.foreign import Asked
 
 
@@ -58,7 +60,8 @@ def import_(
     from unstir.interop.importing import import_run
 
     done = import_run(source, out, asked)
-    show(*done.lines)
+    sample = f"unstir sample {quoted(out)} --num 16 --sampler {FAST.sampler} --steps {FAST.steps}"
+    show(*done.lines, f"sample   {sample}")
     return 0
 
 
@@ -86,13 +89,11 @@ def push(
         licence: Licence of the model, as the Hub names it, such as apache-2.0 or cc-by-4.0.
         data_licence: Licence of the training images, in words.
     """
-    from unstir.interop.model_card import Licences
     from unstir.interop.published import push as publish
     from unstir.runs.run import Run
 
-    licences = Licences(licence, data_licence)
     model = weights.model(Run.open(run), device="cpu")
-    show(*publish(model, name, private=private, licences=licences).lines)
+    show(*publish(model, name, private=private, licence=licence, data_licence=data_licence).lines)
     return 0
 
 
@@ -114,5 +115,6 @@ def pull(
     """
     from unstir.interop.published import pull as fetch_run
 
-    show(*fetch_run(name, out).lines)
+    made = fetch_run(name, out)
+    show(*made.lines, f"sample   unstir sample {quoted(made.run.path)} --num 16")
     return 0

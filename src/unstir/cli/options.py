@@ -114,7 +114,7 @@ class WeightOptions:
 
     def model(self, run: "Run", **how: Any) -> "Model":
         """The model of the run that these options name; ``how`` and errors as `Run.model`."""
-        from unstir.runs.run import chosen_average
+        from unstir.runs.model import chosen_average
 
         return run.model(self.checkpoint, ema=chosen_average(self.ema, self.ema_width), **how)
 
