@@ -5,7 +5,7 @@ import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from typing import get_args
 
-from cyclopts import CycloptsError, MissingArgumentError, RepeatArgumentError, UnknownCommandError, UnknownOptionError
+from cyclopts import CycloptsError, MissingArgumentError, UnknownCommandError, UnknownOptionError
 from cyclopts import UnusedCliTokensError as Unused
 from cyclopts.exceptions import CoercionError
 from pydantic import ValidationError
@@ -131,8 +131,6 @@ def _of_parser(error: CycloptsError) -> str:
     if isinstance(error, Unused) and error.unused_tokens:
         other = "leave it out, name its option, or in place of many files their folder"
         return f"{command} takes no further {shortened(error.unused_tokens[0])!r}; {other}"
-    if isinstance(error, RepeatArgumentError):
-        return f"{error.token.keyword} was given twice; give it once"
     if isinstance(error, CoercionError) and error.argument:
         token = error.token or next(iter(error.argument.tokens), None)
         given = f"{option_of(error.argument, token)} {shortened(token.value) if token else ''}".strip()

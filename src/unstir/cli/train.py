@@ -40,9 +40,7 @@ Example: `unstir train cifar10-small --data.source my_images/ --data.size 32 --o
 
 These may change when a run is continued: {", ".join(MAY_CHANGE)}.
 """
-MOST = 100
-COMPARED = f"ancestral:{MOST},ddim:20,unipc:10"
-"""Samplers and steps to compare, ``MOST`` steps at most: seconds for small images."""
+COMPARED = "ancestral:100,ddim:20,unipc:10"  # samplers and steps to compare in seconds, where images are small
 
 
 @app.command(help=HELP, help_formatter=FORMATTER)
@@ -93,7 +91,7 @@ def _next(run: "Run") -> tuple[str, ...]:
     folder, classes = quoted(run.path), run.config.model.num_classes
     label = f" --label {quoted(run.data.classes[-1])}" if classes else ""
     commands = [f"unstir sample {folder}{label}", f"unstir report {folder}"]
-    if not run.config.kind.has_teacher and run.config.diffusion.T >= MOST:
+    if not run.config.kind.has_teacher and run.config.diffusion.T >= 100:
         commands.insert(1, f"unstir sample {folder} --num 10 --compare {COMPARED}")
     return tuple(f"{'         ' if number else 'next     '}{command}" for number, command in enumerate(commands))
 
