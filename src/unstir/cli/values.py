@@ -19,7 +19,6 @@ WHOLE = re.compile(r"[+-]?[0-9]{1,18}")  # a whole number that fits into 64 bits
 _NOT_UTF8 = re.compile("[\ud800-\udfff]")  # a byte that is not UTF-8, as Python reads it
 LONG = 200  # characters of a value that a message shows
 NEGATIVE = re.compile(r"-[0-9]")  # how a value begins that is less than 0; no option does
-_YES_NO = "yes", "no", "true", "false", "y", "n", "t", "f", "1", "0"  # what may follow a switch: --ema=no
 
 _LEFT_BY_THE_SHELL = {
     r"~(/.*)?": ("has a ~ that the shell leaves as it is in quotes", "leave out the quotes"),
@@ -120,8 +119,6 @@ def _check(argument: Argument, token: Token, kind: Any) -> None:
         raise UserError("", given, "must be a whole number written in digits, such as 1000")
     if kind is float and not _is_number(text):
         raise UserError("", given, "must be a number, such as 0.5 or 2e-4")
-    if kind is bool and text.lower() not in _YES_NO:
-        raise UserError("", given, "must be yes or no")
     if get_origin(kind) is Literal and text not in map(str, get_args(kind)):
         allowed = [str(each) for each in get_args(kind)]
         near = near_setting(text, allowed)
