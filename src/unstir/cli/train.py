@@ -77,8 +77,8 @@ def _kept(error: KeptSettingsError, recipe: str, folder: Path, settings: Config,
     typed = [key for key in error.keys if asked.get(key) != default.get(key)]
     own = f"unstir train --out {quoted(folder)} goes on with the run's own settings"
     if recipe and kept.get("recipe", "") != base.recipe:
-        of = kept.get("recipe") or kept["data.source"]
-        return UserError("out", folder, f"is a run of {of}", ("name another", own))
+        source = kept.get("recipe") or kept["data.source"]
+        return UserError("out", folder, f"is a run of {source}", ("name another", own))
     if not recipe or len(typed) == len(error.keys):
         return error
     key, left_out = (typed or error.keys)[0], " and ".join(["the recipe", *(f"--{key}" for key in typed)])
