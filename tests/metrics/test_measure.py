@@ -133,14 +133,13 @@ def test_one_class_alone_is_seen_in_the_shares_and_the_accuracy(store, network):
 
 def test_a_missing_class_is_named_and_none_of_real_images(store, network):
     images, labels = store.images("held_out"), store.labels("held_out")
-    rare = lambda found: [of.name for of, _ in too_rare(found["classifier/classes"])]
+    of_classes = lambda *given, **how: measure(store, *given, num_reference=100, **how)["classifier/classes"]
+    rare = lambda *given, **how: [of.name for of, _ in too_rare(of_classes(*given, **how))]
     some, asked = images[labels != 3], labels[labels != 3]
-    assert rare(measure(store, [some], [network])) == ["3"]
-    assert rare(measure(store, [images], [network])) == rare(measure(store, [images], [network], labels=[labels])) == []
-    of = {of.name: of for of in measure(store, [some], [network], labels=[asked])["classifier/classes"].by_class}
+    assert rare([some], [network]) == ["3"] and rare([images], [network]) == []
+    of = {of.name: of for of in of_classes([some], [network], labels=[asked]).by_class}
     assert of["3"].expected == 0 and of["3"].p == 1  # nobody asked for it
-    alone = measure(store, [images[labels == 3]], [network], labels=[labels[labels == 3]])
-    assert alone["classifier/classes"].by_class == ()
+    assert of_classes([images[labels == 3]], [network], labels=[labels[labels == 3]]).by_class == ()
 
 
 def test_the_other_split_gives_the_floor_or_none_to_compare_with(store, network):
