@@ -21,7 +21,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from unstir.errors import UserError, nearest
+from unstir.errors import UserError
 
 if TYPE_CHECKING:
     from torch import nn
@@ -73,14 +73,6 @@ def find(name: str) -> "type[nn.Module]":
 def make(name: str, sizes: tuple[int, int, int], options: Mapping[str, Any]) -> "nn.Module":
     """The network of a name for (in_channels, out_channels, num_labels). Raises UserError as `find`, or as it fails."""
     cls = find(name)
-    takes = inspect.signature(cls).parameters
-    known = list(takes)[len(sizes) :]
-    free = any(each.kind is inspect.Parameter.VAR_KEYWORD for each in takes.values())
-    for key in options:
-        if key not in known and not free:
-            near = nearest(key, known)
-            hint = f"did you mean {near}?" if near else f"it takes {', '.join(known) or 'none'}"
-            raise UserError(f"model.options.{key}", options[key], f"is no argument of {name}", hint)
     try:
         return cls(*sizes, **options)
     except Exception as error:
