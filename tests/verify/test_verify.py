@@ -8,7 +8,9 @@ standard errors 2e-9 each, eleven shares of steps 3e-9 each), below the suite's 
 
 import json
 import math
+import re
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -16,7 +18,10 @@ from PIL import Image
 
 from refusals import refusing
 from unstir import verify
-from unstir.verify import CHECKS, THEMES
+from unstir.diffusion.paths import follow
+from unstir.theory.process import Gaussian, Process
+from unstir.theory.schedule import cosine, linear
+from unstir.verify import CHECKS, THEMES, exact
 from unstir.verify.check import Check, absolute, measure, relative, worst
 
 NAMES = [check.name for check in CHECKS]
@@ -126,3 +131,18 @@ def test_the_picture_is_saved_beside_the_table(unstir, tmp_path, refused):
     assert (tmp_path / "mine.png").read_bytes() == kept
     refused(unstir(*words[:2], "--image", tmp_path / "theory.png"), "--plot FILE")
     refused(unstir(*words, tmp_path / "no" / "theory.png"))
+
+
+def test_figures_of_the_theory_are_those_that_are_measured():
+    text = (Path(__file__).parents[2] / "docs/theory.md").read_text(encoding="utf-8")
+    prior = Process(linear()).marginal(torch.ones(1, dtype=torch.float64), 1000).kl(Gaussian(torch.zeros(1), 0.0))
+    stated = float(re.search(r"at most (\S+) bits an element", text)[1])
+    assert stated == pytest.approx(prior.item() / math.log(2), rel=2e-5)
+    x_T, visited = exact.normal("x_T", 4000, 1, 1, 1), range(1000, -1, -10)
+    for table, schedule, slope in ((exact.linear(), linear(), "0.0013"), (exact.cosine(), cosine(), "0.0005")):
+        _, ends = follow(exact.gaussian_denoise(table, 0.5), Process(schedule), x_T, visited)
+        std = math.sqrt(table.abar(1000) / 4 + table.var(1000))
+        off = (ends - 0.3 - 0.5 / std * (x_T - table.alpha(1000) * 0.3)).abs()
+        assert f"{(off / x_T.abs())[x_T.abs() > 1].mean():.4f}" == slope and f"`{slope}\\, |x_T|" in text
+        if slope == "0.0013":
+            assert f"{off[:8].max():.3f} on eight paths, and\n{off.max():.3f} on 4,000" in text
