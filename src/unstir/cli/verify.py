@@ -22,14 +22,15 @@ NARROWEST = 72  # columns; narrower, a terminal had better wrap the lines than a
 
 @app.command
 def verify(*names: str, json_: bool = False, plot: Path | None = None, image: Path | None = None) -> int:
-    """Check the equations of the theory in seconds: what each is compared with, and its error.
+    """Check the equations of the theory in seconds.
 
-    The status is 0 if all hold, else 1.
+    The summary names all of them. Those that you name, and those that fail, are shown with what each compares and its
+    error. The status is 0 if all hold, else 1.
 
     Example: `unstir verify posterior-bayes sampling --plot theory.png`
 
     Args:
-        names: Rows, or the themes forward, reverse, bound, sampling and oracles; by default all rows.
+        names: Equations, or the themes forward, reverse, bound, sampling and oracles; by default all of them.
         json_: Print the rows as JSON.
         plot: File of a picture (.png): the schedules, the posterior's coefficients, and an image dissolving into noise.
             Only a picture by unstir is replaced.
@@ -50,8 +51,9 @@ def verify(*names: str, json_: bool = False, plot: Path | None = None, image: Pa
     else:
         screen = Console(file=sys.stdout)
         screen.width = max(screen.width, NARROWEST)
-        screen.print(_table(rows))
-        show(*([f"picture  {plot}"] if plot else []), f"{holding} of {len(rows)} hold")
+        shown = [row for row in rows if names or not row.passed]
+        screen.print(f"{holding} of {len(rows)} hold", _summary(rows), *([_table(shown)] if shown else []))
+        show(*([f"picture  {plot}"] if plot else []))
     return 0 if holding == len(rows) else 1
 
 
@@ -63,6 +65,15 @@ def _save_plot(path: Path, image: Path | None) -> None:
     check_png(path, "plot")
     with replacing(path) as partial:
         save_theory(partial, image)
+
+
+def _summary(rows: Sequence["Row"]) -> Table:
+    """A line for each theme: how many of its equations hold, and their names."""
+    table = Table(box=None, padding=(0, 1, 0, 0), pad_edge=False, show_header=False)
+    for theme, members in groupby(rows, key=lambda row: row.theme):
+        passed = {row.name: row.passed for row in members}
+        table.add_row(theme, f"{sum(passed.values())} of {len(passed)}", ", ".join(passed))
+    return table
 
 
 def _table(rows: Sequence["Row"]) -> Table:
