@@ -14,7 +14,7 @@ from torch import Tensor
 from unstir.chain import SAMPLERS, Chain
 from unstir.diffusion.denoiser import Denoise, Denoiser, Labelled, Prediction, clipped, thresholded
 from unstir.diffusion.draw import draw, starting_noise
-from unstir.diffusion.guidance import Interval, guided
+from unstir.diffusion.guidance import guided
 from unstir.diffusion.samplers import function_of
 from unstir.diffusion.samplers.ancestral import ancestral
 from unstir.diffusion.samplers.ddim import ddim
@@ -253,7 +253,7 @@ def _guidance_gaussian() -> Iterator[float]:
     table, x, visited = exact.linear(), normal("guided x_t", 7, 1, 1, 1), (1, 299, 300, 500, 700, 701, 1000)
     strong, weak = (gaussian_denoise(table, 0.5, m) for m in (0.8, M))
     for scale in (0.0, 0.5, 1.0, 2.8):
-        steered = guided(strong, weak, scale, Interval(300, 700))
+        steered = guided(strong, weak, scale, 300, 700)
         batch = steered(x, torch.tensor(visited))
         for i, t in enumerate(visited):
             mean = M + (scale if 300 <= t <= 700 else 1.0) * (0.8 - M)
