@@ -56,19 +56,19 @@ def verify(*names: str, json_: bool = False, plot: Path | None = None, image: Pa
     else:
         screen = Console(file=sys.stdout)
         screen.width = max(screen.width, _NARROWEST)
-        shown = [row for row in rows if names or not row.passed]
-        screen.print(f"{holding} of {len(rows)} hold", _summary(rows), *([_table(shown)] if shown else []))
+        screen.print(f"{holding} of {len(rows)} hold", _summary(rows, names))
         show(*([f"picture  {plot}"] if plot else []))
     return 0 if holding == len(rows) else 1
 
 
-def _summary(rows: Sequence["Row"]) -> Table:
-    """A line for each theme: how many of its equations hold, and their names."""
+def _summary(rows: Sequence["Row"], names: Sequence[str]) -> Group:
+    """A line for each theme: how many of its equations hold, and their names; below, those that fail or were named."""
     table = Table(box=None, padding=(0, 1, 0, 0), pad_edge=False, show_header=False)
     for theme, members in groupby(rows, key=lambda row: row.theme):
         passed = {row.name: row.passed for row in members}
         table.add_row(theme, f"{sum(passed.values())} of {len(passed)}", ", ".join(passed))
-    return table
+    shown = [row for row in rows if names or not row.passed]
+    return Group(table, *([_table(shown)] if shown else []))
 
 
 def _table(rows: Sequence["Row"]) -> Table:
