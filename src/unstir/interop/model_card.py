@@ -12,7 +12,7 @@ from typing import Any
 
 import unstir
 from unstir.chain import DEFAULTS, Chain, title
-from unstir.errors import printable
+from unstir.errors import printable, short
 from unstir.insight import tables
 from unstir.interop.schedulers import DDIM_STRIDES, spacing_there
 from unstir.libraries import library
@@ -122,12 +122,11 @@ def shown_chain(model: Model) -> Chain:
 
 def _in_words(chain: Chain) -> str:
     """All that decides what the chain draws, but for the seed: what is not said has its default."""
-    said = [] if chain.guidance == 1 else [f"guidance {chain.guidance:g}"]
-    if (chain.guidance_low, chain.guidance_high) != (DEFAULTS["guidance_low"], DEFAULTS["guidance_high"]):
-        said[-1] += f" at the times {chain.guidance_low} to {chain.guidance_high or 'T'}"
-    said += [f"threshold {chain.threshold:g}"] if chain.threshold else []
-    said += [] if chain.clip else ["no clamp"]
-    return f"{title(chain.in_effect())} in {counted(chain.steps, 'step')}{' with ' * bool(said)}{' and '.join(said)}"
+    names = "guidance", "guidance_low", "guidance_high", "threshold", "clip"
+    unusual = [f"{name}={short(value)}" for name in names if (value := getattr(chain, name)) != DEFAULTS[name]]
+    return " with ".join(
+        [f"{title(chain.in_effect())} in {counted(chain.steps, 'step')}", *filter(None, [", ".join(unusual)])]
+    )
 
 
 def _is_trained(model: Model) -> bool:
