@@ -68,28 +68,21 @@ def _summary(rows: Sequence["Row"], names: Sequence[str]) -> Group:
         passed = {row.name: row.passed for row in members}
         table.add_row(theme, f"{sum(passed.values())} of {len(passed)}", ", ".join(passed))
     shown = [row for row in rows if names or not row.passed]
-    return Group(table, *([_table(shown)] if shown else []))
+    return Group(table, *(("", _table(shown)) if shown else ()))
 
 
 def _table(rows: Sequence["Row"]) -> Table:
-    """One row per equation, by theme; texts are not markup, for papers write x_0 in brackets of every kind."""
+    """One row per equation; texts are not markup, for papers write x_0 in brackets of every kind."""
     table = Table(box=None, padding=(0, 1, 0, 0), pad_edge=False)
     table.add_column("equation", no_wrap=True)
     table.add_column(Text("what holds [source], and what was compared"), ratio=1, overflow="fold")
     for heading in ("error", "at most", ""):
         table.add_column(heading, justify="right", no_wrap=True)
-    for theme, members in groupby(rows, key=lambda row: row.theme):
-        table.add_row()
-        table.add_row(Text(theme.upper(), style="bold"))
-        for row in members:
-            error, limit = "-" if row.failure else f"{row.error:.1e}", f"{row.tolerance:.0e}"
-            answer = Text("holds", style="green") if row.passed else Text("FAILS", style="bold red")
-            table.add_row(Text(row.name), _described(row), error, limit, answer)
+    for row in rows:
+        error, limit = "-" if row.failure else f"{row.error:.1e}", f"{row.tolerance:.0e}"
+        answer = Text("holds", style="green") if row.passed else Text("FAILS", style="bold red")
+        holds = Text.assemble(row.statement, (f" [{row.source}]", "italic"), overflow="fold")
+        compared = Padding(Text(row.compared, "dim", overflow="fold"), (0, 0, 0, 3))
+        failed = [Text(f"failed: {row.failure}", "red")] if row.failure else []
+        table.add_row(Text(row.name), Group(holds, compared, *failed), error, limit, answer)
     return table
-
-
-def _described(row: "Row") -> Group:
-    """What holds and its source; below, indented, what was compared, and why it failed where it did."""
-    holds = Text.assemble(row.statement, (f" [{row.source}]", "italic"), overflow="fold")
-    compared = Padding(Text(row.compared, "dim", overflow="fold"), (0, 0, 0, 3))
-    return Group(holds, compared, *([Text(f"failed: {row.failure}", "red")] if row.failure else []))

@@ -124,9 +124,8 @@ def _in_words(chain: Chain) -> str:
     """All that decides what the chain draws, but for the seed: what is not said has its default."""
     names = "guidance", "guidance_low", "guidance_high", "threshold", "clip"
     unusual = [f"{name}={short(value)}" for name in names if (value := getattr(chain, name)) != DEFAULTS[name]]
-    return " with ".join(
-        [f"{title(chain.in_effect())} in {counted(chain.steps, 'step')}", *filter(None, [", ".join(unusual)])]
-    )
+    drawn = f"{title(chain.in_effect())} in {counted(chain.steps, 'step')}"
+    return f"{drawn} with {', '.join(unusual)}" if unusual else drawn
 
 
 def _is_trained(model: Model) -> bool:

@@ -106,7 +106,10 @@ def _opened(group: Alone, config: Config, folder: Path, data_of: Run | None, by_
         raise UserError("train.batch_size", config.train.batch_size, few, ({"train.batch_size": num}, "start fewer"))
     facts, problem = dict[str, Any](), ""
     if group.is_first:
-        run, store = _made_ready(config, folder, data_of, by_class)
+        if config.kind.has_teacher and not is_run(folder):
+            check_teacher(config)
+        store = open_data(config, folder, data_of)
+        run = open_run(_of_classes(config, store) if by_class else config, folder, store)
         facts = {"path": str(run.path), "config": toml.to_dict(run.config), "data": run.data.plain()}
     facts = group.of_first(facts)
     if not group.is_first:
@@ -121,14 +124,6 @@ def _opened(group: Alone, config: Config, folder: Path, data_of: Run | None, by_
     if problems := [text for text in group.of_all(problem) if text]:
         raise UserError(problems[0])
     return run, store
-
-
-def _made_ready(config: Config, folder: Path, data_of: Run | None, by_class: bool) -> tuple[Run, Store]:
-    """The run in the folder and its data, with what a person should know of the data logged."""
-    if config.kind.has_teacher and not is_run(folder):
-        check_teacher(config)
-    store = open_data(config, folder, data_of)
-    return open_run(_of_classes(config, store) if by_class else config, folder, store), store
 
 
 def _of_classes(config: Config, store: Store) -> Config:
