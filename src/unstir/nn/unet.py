@@ -6,6 +6,7 @@ with one more block per level, each taking the output of its counterpart down as
 """
 
 import math
+from itertools import repeat
 from typing import cast
 
 import torch
@@ -75,7 +76,7 @@ class UNet(nn.Module):
         Raises UserError where images or labels do not fit the network, ValueError where t or the key is wrong.
         """
         self._check(x, t, label, augmentation)
-        keep = iter(self._dropout_masks(x, dropout_key) if self.training and self.config.dropout else self._no_masks)
+        keep = iter(self._dropout_masks(x, dropout_key)) if self.training and self.config.dropout else repeat(None)
         time = self._embedding(t, label, augmentation)
         h = self.input_conv(x.to(self.input_conv.weight.dtype))
         skips = [h]
@@ -128,10 +129,6 @@ class UNet(nn.Module):
         if augmentation is not None and augmentation.shape != (len(x), len(AUGMENTATION) * config.augmented):
             takes = f"[{len(x)}, {len(AUGMENTATION)}]" if config.augmented else "none: it is not told of any"
             raise ValueError(f"augmentation is of shape {list(augmentation.shape)}; this network takes {takes}")
-
-    @property
-    def _no_masks(self) -> list[None]:
-        return [None] * sum(len(level.blocks) for _, level in self.numbered())
 
     @_disable_dynamo  # as torch.compiler.disable, which takes a second more to import
     def _dropout_masks(self, x: Tensor, key: randomness.Key | None) -> list[Tensor]:
