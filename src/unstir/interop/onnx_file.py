@@ -28,10 +28,10 @@ _MOST = 200  # characters of what torch and ONNX Runtime say
 _TRACED = 2  # images that the network is traced with; 1 would be taken for a constant
 
 
-def check_installed(what: str) -> None:
-    """Raise UserError where the libraries of the extra are missing, which ``what`` needs."""
+def check_installed(purpose: str) -> None:
+    """Raise UserError where the libraries of the extra are missing, which ``purpose`` needs."""
     for name in ("onnx", "onnxscript", "onnxruntime"):
-        library(name, "onnx", what)
+        library(name, "onnx", purpose)
 
 
 def write_onnx(model: Model, file: Path) -> None:

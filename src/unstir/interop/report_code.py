@@ -197,8 +197,8 @@ def _taken(left: dict[str, Tensor], theirs: str, ours: str) -> dict[str, Tensor]
 def _block(left: dict[str, Tensor], theirs: str, ours: str) -> dict[str, Tensor]:
     """A residual block, with its attention."""
     weights = dict[str, Tensor]()
-    for name, own in _BLOCK.items():
-        weights |= _taken(left, f"{theirs}.{name}", f"{ours}.{own}")
+    for name, leaf in _BLOCK.items():
+        weights |= _taken(left, f"{theirs}.{name}", f"{ours}.{leaf}")
     label = _taken(left, f"{theirs}.cond_proj.1", "label")
     if label:
         weights[f"{ours}.time.weight"] = torch.cat((weights[f"{ours}.time.weight"], label["label.weight"]), dim=1)
@@ -223,7 +223,7 @@ def _resize(left: dict[str, Tensor], theirs: str, ours: str) -> dict[str, Tensor
         return {f"{ours}.conv.weight": weight, f"{ours}.conv.bias": small["conv.bias"] + large["conv.bias"]}
     names = {"main": "conv", "c": "conv", "t": "spread"}
     return {
-        key: t for name, own in names.items() for key, t in _taken(left, f"{theirs}.{name}", f"{ours}.{own}").items()
+        key: t for name, leaf in names.items() for key, t in _taken(left, f"{theirs}.{name}", f"{ours}.{leaf}").items()
     }
 
 

@@ -170,18 +170,20 @@ def to_diffusers(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return theirs
 
 
-def from_diffusers(weights: Mapping[str, Tensor], own: Iterable[str]) -> tuple[dict[str, Tensor], list[str], list[str]]:
-    """The weights of our U-Net, whose names are ``own``, among diffusers' ``weights``, under their new names or old.
+def from_diffusers(
+    weights: Mapping[str, Tensor], keys: Iterable[str]
+) -> tuple[dict[str, Tensor], list[str], list[str]]:
+    """The weights of our U-Net, whose names are ``keys``, among diffusers' ``weights``, under their new names or old.
 
     Also, in diffusers' names: what our network needs and they lack, and what they have and it does not need.
     """
     there, ours = {_renewed(name): value for name, value in weights.items()}, dict[str, Tensor]()
-    needed = {name: _theirs(name) for name in own}
+    needed = {name: _theirs(name) for name in keys}
     for name, theirs in needed.items():
-        parts = [there[each] for each in theirs if each in there]
+        parts = [there[key] for key in theirs if key in there]
         if len(parts) == len(theirs):
             ours[name] = torch.cat(parts) if len(parts) > 1 else parts[0]
-    wanted = {each for theirs in needed.values() for each in theirs}
+    wanted = {key for theirs in needed.values() for key in theirs}
     return ours, sorted(wanted - there.keys()), sorted(there.keys() - wanted)
 
 

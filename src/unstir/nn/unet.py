@@ -151,8 +151,8 @@ class UNet(nn.Module):
         sizes = [math.prod(shape) for shape in shapes]
         columns = torch.split(randomness.kept(key, sum(sizes), self.config.dropout), sizes, dim=1)
         # Each a tensor of its own: the backward pass lets go of one after the other.
-        own = [part.clone(memory_format=torch.contiguous_format) for part in columns]
-        return [part.view(-1, *shape) for part, shape in zip(own, shapes, strict=True)]
+        copies = [part.clone(memory_format=torch.contiguous_format) for part in columns]
+        return [part.view(-1, *shape) for part, shape in zip(copies, shapes, strict=True)]
 
 
 def _attention_or_identity(config: UNetConfig, level: int) -> nn.Module:
