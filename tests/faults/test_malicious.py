@@ -15,7 +15,7 @@ from unstir.data.images import Refused, decode
 from unstir.errors import UserError
 from unstir.interop import torch_file
 from unstir.interop.weights import read_weights
-from unstir.metrics.image_files import read
+from unstir.metrics.images import read
 from unstir.metrics.reference import NOT_KEPT, kept
 from unstir.runs import checkpoint, lines, toml
 

@@ -119,17 +119,6 @@ def test_a_bound_computed_otherwise_replaces_none(trained, command):
             assert len([*(run.path / "likelihood").glob(f"*.{kind}")]) == number + 1
 
 
-def test_a_damaged_newest_file_is_named_and_an_earlier_one_used(trained, command):
-    run, _ = trained()
-    newest = max(run.checkpoints.glob("*.safetensors"))
-    assert run.newest_step() == 12
-    for folder in (run.checkpoints, run.weights):
-        path = folder / newest.name
-        path.write_bytes(path.read_bytes()[:500])
-    status, out, err = command("likelihood", run.path, "--num", 8, "--calls", 4)
-    assert status == 0 and "damaged" in err and "step 8" in out
-
-
 def test_a_store_that_has_gone_is_asked_for(trained, command, tmp_path, refused):
     run, store = trained()
     text = (run.path / "config.toml").read_text()

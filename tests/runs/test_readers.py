@@ -256,7 +256,7 @@ def test_a_checkpoint_of_a_step_at_which_no_step_was_taken_has_no_moments(whole,
     run, store = whole
     other = Run.create(run.config, tmp_path / "new", run.data)
     trainer = Trainer(other, store)
-    checkpoint.save(other.checkpoints, trainer.state.to_checkpoint(other))
+    checkpoint.save(other.checkpoints, trainer.state.copied(other)())
     assert Trainer(other, store).state.step == 0
 
 
@@ -300,10 +300,10 @@ def test_any_figures_are_read_or_left_out(whole, data, tmp_path_factory):
     kept = tmp_path_factory.mktemp("kept")
     file = kept / "likelihood" / "step12-held_out.json"
     file.parent.mkdir()
-    likelihood.save(file, bound)
+    file.write_text(encode(dataclasses.asdict(bound)))
     assert likelihood.read(file) == bound
     spoilt = data.draw(damaged(json.loads(json.dumps(dataclasses.asdict(bound)))))
     file.write_text(encode(spoilt) if isinstance(spoilt, dict) else json.dumps(spoilt))
     assert likelihood.read(file) is None or isinstance(likelihood.read(file), likelihood.Likelihood)
-    likelihood.save(file.with_name("another.json"), bound)
+    file.with_name("another.json").write_text(encode(dataclasses.asdict(bound)))
     assert newest_bound(types.SimpleNamespace(path=kept), since=0)

@@ -115,14 +115,14 @@ def check_alike(a: Mapping[str, Any], b: Mapping[str, Any], apart_from: Collecti
 
 
 def best_match(
-    protocol: Mapping[str, Any], others: Sequence[Evaluation], name: str, apart_from: Collection[str] = ()
+    protocol: Mapping[str, Any], others: Sequence[Evaluation], against: Path, apart_from: Collection[str] = ()
 ) -> Evaluation:
     """The newest of those of the ``others`` with most images that are of the same protocol, but for some keys.
 
-    Raises UserError naming how the nearest differs if there is none; ``name`` is what was evaluated.
+    Raises UserError naming how the nearest differs if there is none.
     """
     if not others:
-        raise UserError("", name, "has not been evaluated", f"run unstir evaluate {name} first, with the same options")
+        raise UserError("against", against, "has not been evaluated", "evaluate it first by the same settings")
 
     def far(other: Evaluation) -> tuple[int, int, int]:
         its = other.protocol
