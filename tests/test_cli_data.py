@@ -29,6 +29,12 @@ def test_other_data_settings_have_another_store(unstir, tmp_path):
     assert status == 0  # named again with its recipe, a run still finds its own store
 
 
+def test_a_source_that_is_a_link_to_itself_is_one_line(unstir, tmp_path):
+    (tmp_path / "loop").symlink_to("loop")
+    refused(unstir("train", "digits", *tiny(), "--data.source", "loop", "--out", "a"), "loop", "links")
+    assert not (tmp_path / "a").exists()
+
+
 def test_a_damaged_store_is_found_before_training_and_not_shown_as_whole(unstir, tmp_path):
     assert unstir("train", "digits", *tiny(), "--out", "a")[0] == 0
     file = tmp_path / "data/digits/train.images.npy"

@@ -64,6 +64,13 @@ def test_source_that_is_no_file_is_refused_at_once(sources, tmp_path, kind):
     assert (refused.key, refused.given, refused.allowed) == ("source", sources[kind], f"is {kind}")
 
 
+@pytest.mark.parametrize("sha256", [None, "0" * 64])
+def test_file_without_length_is_not_read_as_those_of_the_kernel_let_a_reader_wait(tmp_path, monkeypatch, sha256):
+    (kmsg := tmp_path / "kmsg").touch()
+    monkeypatch.setattr(Path, "open", lambda *_: pytest.fail("waits"))
+    assert mistake(kmsg, tmp_path / "out", sha256=sha256).given == kmsg
+
+
 def test_pipes_sockets_devices_and_looping_links_in_a_folder_are_listed(sources, tmp_path):
     root = tmp_path / "in"
     root.mkdir()

@@ -89,8 +89,6 @@ def source_of(options: Options) -> Source:
             raise UserError("sha256", sha256, "must be 64 hexadecimal digits", "give what sha256sum prints")
         if path is None or path.is_dir():
             raise UserError("sha256", sha256, "is the hash of one file, and the source is none", {"sha256": None})
-        if path.is_file():
-            checked_sha256(path, sha256.lower())
     if path:
         return _of_path(path, str(source), options)
     if not isinstance(source, str):
@@ -109,11 +107,16 @@ def source_of(options: Options) -> Source:
 def _of_path(path: Path, name: str, options: Options) -> Source:
     """The source that a path is, which was given by this ``name``. Raises UserError where it is none."""
     try:
-        mode, start = path.stat().st_mode, b""
+        status, start = path.stat(), b""
     except (FileNotFoundError, NotADirectoryError):
         near = nearest(name, NAMES)
         raise UserError("source", path, "does not exist", f"did you mean {near}?" if near else _GIVEN) from None
-    if stat.S_ISREG(mode):
+    mode = status.st_mode
+    if (
+        stat.S_ISREG(mode) and status.st_size
+    ):  # files of the kernel have no length, and may let a reader wait
+        if options.sha256:
+            checked_sha256(path, options.sha256.lower())
         with path.open("rb") as stream:
             start = stream.read(_START)
     if stat.S_ISDIR(mode) and is_store(path):

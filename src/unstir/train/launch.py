@@ -7,6 +7,7 @@ import dataclasses
 import hashlib
 import json
 import logging
+import os
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -286,12 +287,13 @@ def store_path(data: DataConfig) -> Path:
     """
     if data.store:
         return Path(data.store)
-    name = usable_path(data.source).resolve().name.removesuffix(".gz").removesuffix(".tar").removesuffix(".zip")
+    path = Path(os.path.realpath(usable_path(data.source)))
+    name = path.name.removesuffix(".gz").removesuffix(".tar").removesuffix(".zip")
     usual = DataConfig(source=data.source, channels=1 if data.source in EMBEDDED else 3, flip=data.flip)
     if data == usual and data.source in NAMES:
         return Path("data") / name
-    source = data.source if is_named(data.source) else str(Path(data.source).resolve())
-    settings = [source, data.size, data.channels, data.held_out, data.sha256]
+    source = data.source if is_named(data.source) else path
+    settings = [str(source), data.size, data.channels, data.held_out, data.sha256]
     return Path("data") / f"{name}-{hashlib.sha256(json.dumps(settings).encode()).hexdigest()[:6]}"
 
 
