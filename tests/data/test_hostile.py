@@ -183,7 +183,7 @@ def test_whole_numbers_of_numpy_and_options_at_their_bounds_are_taken():
     assert (MAX_SIZE, made.size, made.held_out) == (4096, 4096, 0.0)
 
 
-@pytest.mark.parametrize("number", [errno.EMFILE, errno.ENFILE, errno.EIO, errno.ENOMEM, errno.ESTALE])
+@pytest.mark.parametrize("number", [errno.EMFILE, errno.ENFILE, errno.ENOMEM])
 def test_image_that_the_machine_could_not_read_is_not_left_out_but_ends_the_packing(tmp_path, monkeypatch, number):
     def failing(*_):
         raise OSError(number, os.strerror(number))
@@ -192,6 +192,13 @@ def test_image_that_the_machine_could_not_read_is_not_left_out_but_ends_the_pack
     with pytest.raises(UserError) as caught:
         Items(tmp_path).read("1.png")
     assert caught.value.where.endswith("1.png") and not PYTHONS_WORDS.search(str(caught.value))
+
+
+@pytest.mark.parametrize("number", [errno.EIO, errno.ESTALE])
+def test_one_image_that_the_disk_cannot_read_is_left_out(tmp_path, monkeypatch, number):
+    monkeypatch.setattr("builtins.open", lambda *_: (_ for _ in ()).throw(OSError(number, os.strerror(number))))
+    with pytest.raises(Refused, match="^cannot be read: "):
+        Items(tmp_path).read("1.png")
 
 
 def test_want_of_memory_in_a_worker_ends_the_packing(tmp_path):

@@ -18,6 +18,8 @@ from unstir.errors import OF_THE_MACHINE, UserError, remedy
 
 _LITTER = frozenset(("__macosx", "thumbs.db", "desktop.ini"))
 _ENCRYPTED = 1
+UNREADABLE = "cannot be read"  # begins the reason where a file is refused that may be sound
+OF_THE_DISK = (errno.EIO, errno.ESTALE, errno.ETIMEDOUT)
 _IGNORED_HIDDEN = "hidden file ignored"
 _SHEETS = "grid.png", "noise.png"  # of a folder of images that unstir drew, beside the first and the settings
 _DRAWN = "000000.png", "settings.json"
@@ -94,6 +96,8 @@ class Items:
         except MemoryError:  # says nothing about the file
             raise
         except Exception as error:
+            if isinstance(error, OSError) and error.errno in OF_THE_DISK:
+                raise Refused(f"{UNREADABLE}: {error.strerror}") from None
             raise Refused(_why(error, f"{self._root}: {path}")) from None
         if len(data) > MAX_FILE_BYTES:
             raise Refused(f"larger than {MAX_FILE_BYTES >> 20} MiB")

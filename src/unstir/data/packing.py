@@ -70,7 +70,8 @@ def pack(
                     return finished
                 _pack(origin, staging, out)
     except OSError as error:
-        error.filename = error.filename or str(out)  # a write that fails names no file
+        if error.errno:
+            error.filename = error.filename or str(out)  # a write that fails names no file
         raise
     return Store.open(out)
 
@@ -112,9 +113,7 @@ def _of_path(path: Path, name: str, options: Options) -> Source:
         near = nearest(name, NAMES)
         raise UserError("source", path, "does not exist", f"did you mean {near}?" if near else _GIVEN) from None
     mode = status.st_mode
-    if (
-        stat.S_ISREG(mode) and status.st_size
-    ):  # files of the kernel have no length, and may let a reader wait
+    if stat.S_ISREG(mode) and status.st_size:  # files of the kernel have no length, and may let a reader wait
         if options.sha256:
             checked_sha256(path, options.sha256.lower())
         with path.open("rb") as stream:
@@ -236,9 +235,10 @@ def _finished(origin: Source, out: Path) -> Store | None:
 
 
 def _notes(notes: Sequence[tuple[str, str]]) -> list[dict[str, Any]]:
-    """Group notes by text, most frequent first, each with its first ten paths."""
+    """Group notes by text, most frequent first, each with its first ten paths; what is in brackets is of one path."""
     paths: dict[str, list[str]] = {}
-    for text, path in notes:
-        paths.setdefault(text, []).append(path)
+    for note, path in notes:
+        text, bracket, detail = note.partition(" (")
+        paths.setdefault(text, []).append(f"{path}{bracket}{detail}")
     ranked = sorted(paths.items(), key=lambda item: (-len(item[1]), item[0]))
     return [{"text": text, "count": len(of), "examples": [*map(printable, of[:_EXAMPLES])]} for text, of in ranked]

@@ -18,11 +18,13 @@ from pydantic.dataclasses import dataclass as validated
 
 from unstir.data.decoding import Group
 from unstir.data.images import OTHER_SHAPE, Refused, Shape, fit, to_array
+from unstir.data.listing import UNREADABLE
 from unstir.errors import UserError, refusing
 
 HELD_OUT = 0.1  # fraction held out when neither the caller nor the source says
 
 MAX_SIZE = 4096  # of the side of packed images, in pixels
+_UNREADABLE = 10  # images, or one in a hundred, that are left out as unreadable; where there are more, packing ends
 _CHUNK_ROWS = 256
 _CHUNK_BYTES = 1 << 22
 
@@ -214,10 +216,15 @@ class ItemSource(Source, Generic[_Item]):
 
     def _chunks(self, arranged: Arrangement[_Item], shape: Shape) -> Generator[Chunk, None, None]:
         ranges = self._ranges(arranged, shape)
+        unreadable, most = list[str](), max(_UNREADABLE, len(arranged.items) // 100)
         requests = [list(arranged.items[first:stop]) for _, first, stop in ranges]
         with closing(self.groups(requests, shape)) as groups:
             for (split, first, stop), group in zip(ranges, groups, strict=True):
                 for path, why in group.refused:
+                    unreadable += [f"{path} ({why})"] * why.startswith(UNREADABLE)
+                    if len(unreadable) > most:
+                        some = f"has more than {most} images that cannot be read, such as {unreadable[0]}"
+                        raise UserError("", self.name, some, "check the disk and what reads them")
                     if why.startswith(OTHER_SHAPE):
                         allowed = f"has images of several sizes: {path!r} is {why}"
                         raise UserError("", self.name, allowed, {"size": min(32, *shape[1:])})
