@@ -14,7 +14,7 @@ from unstir.diffusion.likelihood import variational_bound
 from unstir.errors import UserError
 from unstir.metrics.likelihood import Protocol, describe, likelihood
 from unstir.randomness import Key, normal
-from unstir.runs.lines import decode
+from unstir.runs.files import decode
 
 LEARNED = {"diffusion__learned_variance": True, "loss__objective": "hybrid"}
 

@@ -18,10 +18,9 @@ from unstir.interop.report_code import read_file
 from unstir.nn.config import ModelConfig
 from unstir.runs import build, checkpoint
 from unstir.runs.card import NAME, DataCard
-from unstir.runs.checkpoint import Checkpoint
+from unstir.runs.checkpoint import Checkpoint, misfits
 from unstir.runs.config import Config
-from unstir.runs.folder import is_run
-from unstir.runs.run import Run, misfits
+from unstir.runs.run import Run, is_run
 from unstir.runs.sections import DataConfig, GridConfig, LossConfig, TrainConfig
 from unstir.runs.toml import to_dict
 

@@ -28,9 +28,8 @@ from unstir.progress import counting
 from unstir.runs import checkpoint
 from unstir.runs.config import Config
 from unstir.runs.files import make_folder, save_png, write_bytes, write_text, writing
-from unstir.runs.folder import is_run
 from unstir.runs.model import Model
-from unstir.runs.run import Run
+from unstir.runs.run import Run, is_run
 from unstir.runs.toml import to_dict
 
 DATA = "data.json"

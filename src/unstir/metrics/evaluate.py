@@ -20,9 +20,8 @@ from unstir.metrics.reference import other_split
 from unstir.metrics.request import OF_RUNS, SEEDS, EvaluationRequest
 from unstir.progress import waiting
 from unstir.runs import build
-from unstir.runs.folder import is_run
-from unstir.runs.model import Model, idle_guidance
-from unstir.runs.run import Run, chosen_average
+from unstir.runs.model import Model, chosen_average, idle_guidance
+from unstir.runs.run import Run, is_run
 from unstir.runs.stores import with_store
 
 logger = logging.getLogger(__name__)

@@ -19,8 +19,7 @@ from unstir.data import Store
 from unstir.errors import UserError
 from unstir.metrics.figures import Figure, figure_effect, in_columns, verdict
 from unstir.metrics.memorisation import Memorisation
-from unstir.runs.files import check, is_count, is_text, make_folder, write_text
-from unstir.runs.lines import decode, encode
+from unstir.runs.files import check, decode, encode, is_count, is_text, make_folder, write_text
 from unstir.runs.model import weights_in_words
 from unstir.runs.run import Run
 

@@ -33,7 +33,7 @@ from unstir.metrics.features import wrong_images
 from unstir.metrics.floor import AS_ASKED, FEWEST
 from unstir.progress import counted, counting
 from unstir.runs.card import Labels
-from unstir.runs.folder import is_run
+from unstir.runs.run import is_run
 
 logger = logging.getLogger(__name__)
 

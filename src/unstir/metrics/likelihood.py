@@ -27,8 +27,7 @@ from unstir.pixels import from_uint8
 from unstir.progress import counted, counter, counting
 from unstir.randomness import Key
 from unstir.runs.files import check as check_kinds
-from unstir.runs.files import check_writable, is_count, is_text, make_folder, replacing, write_text
-from unstir.runs.lines import decode, encode
+from unstir.runs.files import check_writable, decode, encode, is_count, is_text, make_folder, replacing, write_text
 from unstir.runs.model import Model, weights_in_words
 from unstir.runs.stores import check_data
 from unstir.theory.variance import check_variance

@@ -28,12 +28,12 @@ from unstir.progress import counted
 from unstir.runs import build, checkpoint, resources, toml
 from unstir.runs.card import DataCard
 from unstir.runs.config import Config
-from unstir.runs.folder import check_free, is_run
 from unstir.runs.initial import check_initial, check_teacher, is_pinned, pinned
-from unstir.runs.run import Run, compare
+from unstir.runs.run import Run, check_free, is_run
 from unstir.runs.sections import DataConfig
 from unstir.runs.stores import check_data, with_store
 from unstir.runs.timetable import check_changed, newest_grid, settled
+from unstir.runs.toml import changes
 from unstir.theory.parameterization import PARAMETERIZATIONS
 from unstir.train.fits import fitting
 from unstir.train.observer import Observer, Stop, tracked
@@ -173,7 +173,7 @@ def _continued(old: Run, asked: Config, store: Store) -> Run:
     )
     data = dataclasses.replace(asked.data, store=str(store.path.resolve()))
     asked = dataclasses.replace(asked, train=train, data=data)
-    changed = compare(saved, asked)
+    changed = changes(saved, asked)
     new = Run(old.path, dataclasses.replace(asked, recipe=saved.recipe), old.data)
     newest = max((step for step, _ in checkpoint.listed(old.checkpoints)), default=0)
     if new.length < newest:
