@@ -11,9 +11,9 @@
 | alpha channel, one transparent entry or colour | composited on white; noted when any pixel is not opaque            |
 | CMYK                                           | converted without a colour profile; noted                          |
 | colour profile other than sRGB                 | ignored; noted. sRGB values are kept as they are                   |
-| 16-bit grey                                    | round(v / 257), not clipped; noted                                 |
+| 16-bit grey                                    | round(v / 257), not clipped; noted, and how many levels are left   |
 | TIFF in which zero is white                    | 255 - v, at 16 bits 65535 - v before it is rounded                 |
-| 16-bit colour PNG                              | high byte of each value (within 1/255), also of a transparent one  |
+| 16-bit colour PNG                              | high byte of each value, also of a transparent one; noted          |
 | float or 32-bit integer samples, Lab           | refused                                                            |
 | EXIF orientation 2..8                          | applied; noted                                                     |
 | animated GIF, WebP or PNG, several pages       | first frame; noted                                                 |
