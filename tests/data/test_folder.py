@@ -230,7 +230,7 @@ def test_zip_members_that_escape_or_hide_are_refused(tmp_path: Path) -> None:
     store = pack(file, tmp_path / "store", held_out=0)
     assert reds(store, "train") == [1]
     reasons = dict(store.refused)
-    assert len(store.refused) == 9 and reasons["locked.png"] == "encrypted" and reasons["link.png"] == "a link"
+    assert len(store.refused) == 9 and "encrypted" in reasons["locked.png"] and reasons["link.png"] == "a link"
     assert "damaged" in reasons["damaged.png"]
     assert {p for p in tmp_path.rglob("*") if p.parent != tmp_path / "store"} == {*before, tmp_path / "store"}
 

@@ -5,7 +5,7 @@ import zipfile
 import zlib
 from collections.abc import Hashable, Mapping
 from contextlib import suppress
-from functools import cached_property
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -60,12 +60,8 @@ class _Arrays(Records):
             mend = "give a number or text for each image"
             raise UserError("", "labels", "are lists of several lengths", mend) from None
 
+    @cache  # noqa: B019  (a source lives as long as its packing)
     def stamp(self) -> str:
-        """Hash them."""
-        return self._stamp
-
-    @cached_property
-    def _stamp(self) -> str:
         digest = hashlib.sha256()
         for key, array in sorted(self._arrays.items()):
             digest.update(f"{key} {array.dtype} {array.shape}".encode())
@@ -74,7 +70,6 @@ class _Arrays(Records):
         return digest.hexdigest()
 
     def rows(self) -> list[Rows]:
-        """The images along the first axis."""
         return _rows(self._arrays, "images", self.name)
 
 

@@ -263,10 +263,8 @@ def levels_left(levels: int, pixels: NDArray[np.uint8]) -> str:
 
 
 def _webp_canvas(data: bytes) -> tuple[int, int]:
-    """Read (width, height) from a WebP header; (0, 0) where the header is damaged, which Pillow then reports."""
-    chunk, body = data[12:16], data[20:30]
-    if len(body) < 10:
-        return 0, 0
+    """Read (width, height) from a WebP header, or others where it is damaged, which Pillow then reports."""
+    chunk, body = data[12:16], data[20:30].ljust(10, b"\0")
     if chunk == b"VP8X":
         return 1 + int.from_bytes(body[4:7], "little"), 1 + int.from_bytes(body[7:10], "little")
     if chunk == b"VP8L":

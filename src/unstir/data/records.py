@@ -10,7 +10,7 @@ Where a shape fits two of these ([3, 4, 4]), the one is meant of which the image
 """
 
 from abc import abstractmethod
-from collections.abc import Callable, Generator, Hashable, Iterator, Sequence
+from collections.abc import Callable, Generator, Hashable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Any, NamedTuple
@@ -100,12 +100,10 @@ class _Place:
 
     @property
     def name(self) -> str:
-        """What the row is called."""
         return f"{self.rows.name}[{self.number}]"
 
     @property
     def label(self) -> Hashable:
-        """The label of the row; None where it has none."""
         return self.rows.labels[self.number]
 
 
@@ -115,10 +113,6 @@ class Records(ItemSource[_Place]):
     @abstractmethod
     def rows(self) -> list[Rows]:
         """All rows. Raises UserError where there are none, or no images among them."""
-
-    def digests(self, items: Sequence[_Place]) -> Iterator[bytes]:
-        """Read the rows."""
-        return (self._outcome(place)[1] for place in items)
 
     def groups(self, requests: Sequence[list[_Place]], shape: Shape | None) -> Generator[Group, None, None]:
         """Decode rows in this process."""

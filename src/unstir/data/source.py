@@ -2,7 +2,7 @@
 
 import hashlib
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Generator, Hashable, Iterator, Sequence
+from collections.abc import Callable, Generator, Hashable, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
@@ -175,20 +175,14 @@ class ItemSource(Source, Generic[_Item]):
         """The candidates as the last stamp found them."""
 
     @abstractmethod
-    def digests(self, items: Sequence[_Item]) -> Iterator[bytes]:
-        """Identify each item by its name and all of its content."""
-
-    @abstractmethod
     def groups(self, requests: Sequence[list[_Item]], shape: Shape | None) -> Generator[Group, None, None]:
         """Decode groups of items in order; of another shape than ``shape``, or than the group's first, none is kept."""
 
     def source_hash(self, shape: Shape) -> str:
         """Hash the content of every candidate, as packing does."""
-        arranged, digests = self.arranged(), list[str]()
-        for _, first, stop in self._ranges(arranged, shape):
-            content = b"".join(self.digests(arranged.items[first:stop]))
-            digests.append(hashlib.sha256(content).hexdigest())
-        return joint_digest(digests)
+        arranged = self.arranged()
+        requests = [list(arranged.items[first:stop]) for _, first, stop in self._ranges(arranged, shape)]
+        return joint_digest([group.digest for group in self.groups(requests, shape)])
 
     def plan(self, staging: Path) -> Plan:
         """Arrange the items, and find the common shape when no size is given."""

@@ -28,9 +28,8 @@ def inspect(path: Path, sheet: Path | None = None) -> tuple[str, Path]:
     """
     store = Store.open(path)
     store.verify()
-    if sheet:
-        check_png(sheet, "sheet")
     sheet = sheet or path / "contact-sheet.png"
+    check_png(sheet, "sheet")
     save_signed(contact(store), sheet)
     return describe(store), sheet
 
