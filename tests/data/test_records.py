@@ -165,11 +165,10 @@ def test_labels_of_lists_in_a_table_are_left_out_aloud_and_those_beyond_its_clas
     lists = pyarrow.table({"image": pyarrow.array(FILES, pyarrow.binary()), "label": [[0, 1]] * 24})
     files.write_table(lists, tmp_path / "x.parquet")
     assert UNLABELLED in pack(tmp_path / "x.parquet", tmp_path / "lists").notes[0].text
-    written = files.read_table(parquet(tmp_path))
-    beyond = written.set_column(1, written.schema.field(1), [[0] * 23 + [7]])
-    files.write_table(beyond, tmp_path / "beyond.parquet")
-    with refusing(given=f"{tmp_path / 'beyond.parquet'}: beyond.parquet"):
-        pack(tmp_path / "beyond.parquet", tmp_path / "store")
+    written = files.read_table(source := parquet(tmp_path))
+    files.write_table(written.set_column(1, written.schema.field(1), [[0] * 23 + [7]]), source)
+    with refusing(given=f"{source}: {source.name}"):
+        pack(source, tmp_path / "store")
 
 
 def test_further_arrays_of_a_file_are_left_out_aloud(tmp_path):
