@@ -5,7 +5,6 @@ import zipfile
 import zlib
 from collections.abc import Hashable, Mapping
 from contextlib import suppress
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unstir.data.images import LEFT_OUT
-from unstir.data.records import Records, Rows, plain
+from unstir.data.records import BROKEN, Records, Rows, plain
 from unstir.data.source import Options
 from unstir.errors import UserError
 
@@ -59,15 +58,15 @@ class _Arrays(Records):
         except ValueError:
             mend = "give a number or text for each image"
             raise UserError("", "labels", "are lists of several lengths", mend) from None
-
-    @cache  # noqa: B019  (a source lives as long as its packing)
-    def stamp(self) -> str:
         digest = hashlib.sha256()
         for key, array in sorted(self._arrays.items()):
             digest.update(f"{key} {array.dtype} {array.shape}".encode())
             plain = array.dtype.kind not in "OMm"  # the bytes of objects say where they lie
             digest.update(np.ascontiguousarray(array).data if plain else repr(array.tolist()).encode())
-        return digest.hexdigest()
+        self._stamp = digest.hexdigest()
+
+    def stamp(self) -> str:
+        return self._stamp
 
     def rows(self) -> list[Rows]:
         return _rows(self._arrays, "images", self.name)
@@ -91,7 +90,7 @@ class _ItemsOfDataset(Records):
         total, digest = len(self._dataset), hashlib.sha256(f"{self.name} {len(self._dataset)}".encode())
         digest.update(repr(self._targets()).encode("utf-8", "backslashreplace"))
         for index in sorted({number * (total - 1) // _SAMPLED for number in range(_SAMPLED + 1)} if total else ()):
-            with suppress(OSError):  # that of an item which packing leaves out
+            with suppress(*BROKEN):  # that of an item which packing leaves out
                 image, label = self._item(index)
                 values = np.asarray(image)
                 digest.update(f"{index} {label} {values.shape}".encode() + values.tobytes())
@@ -103,7 +102,7 @@ class _ItemsOfDataset(Records):
         if labels is None:
             labels, label = [], None
             for index in range(len(self._dataset)):
-                with suppress(OSError):  # an item that is left out counts among those of the label before it
+                with suppress(*BROKEN):  # an item that is left out counts among those of the label before it
                     label = self._item(index)[1]
                 labels.append(label)
         return [Rows("train", "items", labels, lambda index: self._item(index)[0], self._classes)]

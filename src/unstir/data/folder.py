@@ -91,6 +91,7 @@ class FolderSource(ItemSource[str]):
         rows = sorted((*map(repr, listing.entries), *map(repr, listing.refused)))
         return hashlib.sha256("\n".join(rows).encode("utf-8", "backslashreplace")).hexdigest()
 
+    @property
     def arranged(self) -> Arrangement[str]:
         """The paths of the listing, by `arrange`."""
         listing, by_folder = self._listing, arrange(self._listing.entries, self.held_out, self.options.seed)

@@ -57,8 +57,7 @@ def pack(
     Interrupted at any instant, the same call begins again; the result is byte-identical to an uninterrupted one.
     Raises UserError for every mistake in the arguments and the source, OSError for what the disk refuses.
     """
-    out = usable_path(out)
-    downloads = usable_path(download_dir or out.parent)
+    out, downloads = usable_path(out), usable_path(download_dir or Path(out).parent)
     out = Path(os.path.realpath(out)) if out.is_symlink() else out  # no folder can be renamed to a link
     try:
         with within_memory("size"):

@@ -12,7 +12,7 @@ Where a shape fits two of these ([3, 4, 4]), the one is meant of which the image
 from abc import abstractmethod
 from collections.abc import Callable, Generator, Hashable, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cached_property
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -27,6 +27,9 @@ from unstir.data.source import Arrangement, ItemSource, hold_out
 from unstir.errors import OF_THE_MACHINE, UserError
 
 _NO_CLASS = ()  # in the place of a label that is something else than a whole number or a text
+
+
+BROKEN = OSError, SyntaxError  # what reading a file raises, and Pillow where it is damaged
 
 
 class Rows(NamedTuple):
@@ -119,7 +122,7 @@ class Records(ItemSource[_Place]):
         for places in requests:
             yield group_of(map(self._outcome, places), shape)
 
-    @cache  # noqa: B019  (a source lives as long as its packing)
+    @cached_property
     def arranged(self) -> Arrangement[_Place]:
         """The rows by their splits, which are train, and those that `split_of` knows beside it."""
         parts = self.rows()
@@ -163,10 +166,11 @@ class Records(ItemSource[_Place]):
                 outcome = convert(image, self.size, self.channels, notes)
         except Refused as refusal:
             outcome = refusal
-        except OSError as error:  # Pillow's of a damaged file, too
-            if error.errno in OF_THE_MACHINE and error.errno not in OF_THE_DISK:
+        except BROKEN as error:
+            number = getattr(error, "errno", None)
+            if number in OF_THE_MACHINE and number not in OF_THE_DISK:
                 raise
-            outcome = Refused(f"{UNREADABLE}: {error.strerror or error}")
+            outcome = Refused(f"{UNREADABLE}: {getattr(error, 'strerror', '') or error}")
         return place.name, identity, outcome
 
 

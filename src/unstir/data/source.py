@@ -170,6 +170,7 @@ class ItemSource(Source, Generic[_Item]):
     def __init__(self, options: Options) -> None:
         super().__init__(options, None, 3, HELD_OUT)
 
+    @property
     @abstractmethod
     def arranged(self) -> Arrangement[_Item]:
         """The candidates as the last stamp found them."""
@@ -180,13 +181,13 @@ class ItemSource(Source, Generic[_Item]):
 
     def source_hash(self, shape: Shape) -> str:
         """Hash the content of every candidate, as packing does."""
-        arranged = self.arranged()
+        arranged = self.arranged
         requests = [list(arranged.items[first:stop]) for _, first, stop in self._ranges(arranged, shape)]
         return joint_digest([group.digest for group in self.groups(requests, shape)])
 
     def plan(self, staging: Path) -> Plan:
         """Arrange the items, and find the common shape when no size is given."""
-        arranged = self.arranged()
+        arranged = self.arranged
         if not arranged.items:
             none = f"has no images to pack ({len(arranged.refused)} refused, {len(arranged.notes)} ignored)"
             raise UserError("", self.name, none, "allowed are PNG, JPEG, WebP, BMP, GIF and TIFF files")
