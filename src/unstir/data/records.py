@@ -144,9 +144,8 @@ class Records(ItemSource[_Place]):
                 notes += [(why, place.name) for place in _places(rows)]
         rule = f"the splits named {', '.join(sorted(known - {'train'}))}"
         if not held:
-            chosen = hold_out(
-                [place.name for place in train], [place.label for place in train], self.held_out, self.options.seed
-            )
+            names, labels_of_train = [place.name for place in train], [place.label for place in train]
+            chosen = hold_out(names, labels_of_train, self.held_out, self.options.seed)
             held = [train[i] for i in sorted(chosen)]
             train = [place for i, place in enumerate(train) if i not in chosen]
             rule = f"by class, {self.held_out:.4g} of each, ranked by the hash of (seed {self.options.seed}, row)"
