@@ -192,9 +192,10 @@ def _missing(out: Path, job: Job, shape: tuple[int, int, int]) -> list[int]:
     """
     numbered = (path for path in out.glob("*.png") if path.stem.isdecimal())
     present = {int(path.stem) for path in numbered if path == image_path(out, int(path.stem))}
-    if max(present, default=-1) >= job.num:
-        more = {"num": max(present) + 1}, "name another folder"
-        raise UserError("num", job.num, f"is less than {out} holds, {len(present)} of these images", more)
+    if (last := max(present, default=-1)) >= job.num:
+        more = {"num": last + 1} if last < len(present) else f"remove {image_path(out, last).name}"
+        holds = f"is less than {out} holds, {len(present)} of these images"
+        raise UserError("num", job.num, holds, (more, "name another folder"))
     whole = {index for index in present if is_whole(image_path(out, index), shape)}
     begins = range(0, job.num, job.batch_size)
     return [b for b in begins if not whole.issuperset(range(b, min(b + job.batch_size, job.num)))]
