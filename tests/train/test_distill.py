@@ -141,10 +141,11 @@ def test_a_distilled_run_begins_with_the_weights_continues_and_is_sampled_in_two
         distill_run(other.path, out)
 
 
-def test_one_of_a_teacher_that_was_told_of_augmentation_is_continued_too(trained, tmp_path):
+def test_one_of_a_teacher_that_was_told_of_augmentation_is_continued_too(trained, tmp_path, logged):
     teacher, _ = trained(train__augment=0.5)
     out = tmp_path / "fast"
     assert distill_run(teacher.path, out, "2 steps").step == 2
+    assert logged[-1].endswith(f"before each {PERIOD} steps up to 2 calls of the teacher")  # in tests one path of two
     saved = checkpoint.load(out / "checkpoints" / checkpoint.file_name(2)).tensors
     weight = saved["teacher.augment.weight"]
     assert weight.any() and torch.equal(saved["model.augment.weight"], weight)  # nothing here is augmented

@@ -13,6 +13,7 @@ import atexit
 import gc
 import itertools
 import json
+import logging
 import os
 import time
 from collections.abc import Iterator, Mapping
@@ -31,6 +32,9 @@ from torch.nn.parallel import DistributedDataParallel
 
 from unstir.errors import UserError
 from unstir.group import Alone, LostError, Value, named
+from unstir.progress import counted, duration
+
+logger = logging.getLogger(__name__)
 
 _stores: list[Store] = []  # the first process may keep the others' store, which lasts as long as the process
 _groups = itertools.count(1)  # each has keys of its own in the store
@@ -146,6 +150,9 @@ def joined(here: Alone, device: str, timeout: timedelta) -> Iterator[Group]:
 def _join(here: Alone, device: str, timeout: timedelta) -> Group:
     """Wait for all processes, and make the group."""
     _take_device(here, device)
+    address = ":".join(str(os.environ.get(key)) for key in ("MASTER_ADDR", "MASTER_PORT"))
+    limit = f"{duration(timeout.total_seconds())} at most"
+    logger.info(f"waiting for {counted(here.size - 1, 'other process', 'other processes')} at {address}, {limit}")
     try:
         store = PrefixStore(str(next(_groups)), _job_store(timeout))
         if not dist.is_initialized():
@@ -153,8 +160,8 @@ def _join(here: Alone, device: str, timeout: timedelta) -> Group:
             dist.init_process_group(backend, store=store, rank=here.rank, world_size=here.size, timeout=timeout)
             atexit.register(_end_group)
     except (RuntimeError, ValueError) as error:
-        at, why = (os.environ.get(key) for key in ("MASTER_ADDR", "MASTER_PORT")), " ".join(str(error).split())
-        raise UserError("", here, f"cannot reach the others by {':'.join(map(str, at))}: {why[:200]}") from None
+        why = " ".join(str(error).split())[:200]
+        raise UserError("", here, f"cannot reach the others by {address}: {why}") from None
     return Group(here, store)
 
 

@@ -21,6 +21,7 @@ from torch.utils._pytree import tree_leaves
 from unstir.data import Store
 from unstir.errors import OutOfMemoryError, is_out_of_memory
 from unstir.group import Alone
+from unstir.progress import counting
 from unstir.runs import build, checkpoint, resources
 from unstir.runs.run import Run
 from unstir.train.trainer import Trainer
@@ -92,11 +93,15 @@ def _can_be_taken(run: Run, store: Store, share: int, size: int) -> bool:
 def _extended(run: Run, store: Store, most: int, num_processes: int) -> Callable[[int], bool]:
     """What says whether a step with so many images fits into this process's share of the machine's free memory."""
     free = resources.free() / num_processes
-    two, three = (_counted(run, store, min(num, most)) for num in (2, 3))
+    tried = list[list[int]]()
+    with counting("trying what fits into memory", "trials") as count:
+        for done, num in enumerate((2, 3), start=1):
+            tried.append(_counted(run, store, min(num, most)))
+            count(done, 2)
     gc.collect()
 
     def fits(size: int) -> bool:
-        tensors = max(a + (size - 2) * (b - a) for a, b in zip(two, three, strict=False))
+        tensors = max(two + (size - 2) * (three - two) for two, three in zip(tried[0], tried[1], strict=False))
         return SPARE * tensors + BESIDES <= free
 
     return fits
