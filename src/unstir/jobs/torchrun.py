@@ -193,9 +193,8 @@ def _take_device(here: Alone, device: str) -> None:
     if device == "cpu" or not torch.cuda.is_available():
         return
     if ":" in device:
-        raise UserError(
-            "device", device, f"is one device for {here.size} processes", "give cuda, and each takes its own"
-        )
+        one = f"is one device for {here.size} processes"
+        raise UserError("device", device, one, "give cuda, and each takes its own")
     if here.local >= (count := torch.cuda.device_count()):
         few = f"is number {here.local} on its machine, which has {count} CUDA devices"
         raise UserError("", here, few, f"start one process for each (torchrun --nproc-per-node {count})")

@@ -43,7 +43,11 @@ def fitting(run: Run, store: Store, group: Alone = Alone()) -> Run:
         return run
     train, share = run.config.train, -(-run.config.train.batch_size // group.size)
     most = min(train.micro_batch or share, share)
-    size = min(group.of_all(_largest(run, store, most, group.size)))
+    on_cpu = build.device(train.device).type == "cpu"
+    size, fits = most, _extended(run, store, most, group.size) if on_cpu else _taken(run, store, most)
+    while size and not fits(size):
+        size = -(-size // 2) if size > 1 else 0
+    size = min(group.of_all(size))
     if size < most and (size == 0 or train.micro_batch):
         smaller = "train.micro_batch" if most > 1 and train.micro_batch else "model.channels"
         refused = f"a step with {train.micro_batch or 1} images at once does not fit into memory"
@@ -55,15 +59,6 @@ def fitting(run: Run, store: Store, group: Alone = Alone()) -> Run:
         run.save_config()
     logger.warning(f"{most} images at once do not fit into memory: train.micro_batch is {size}")
     return run
-
-
-def _largest(run: Run, store: Store, size: int, num_processes: int) -> int:
-    """The first that fits of a number of images at once and its halves; 0 where not one image does."""
-    device = build.device(run.config.train.device)
-    fits = _extended(run, store, size, num_processes) if device.type == "cpu" else _taken(run, store, size)
-    while size and not fits(size):
-        size = -(-size // 2) if size > 1 else 0
-    return size
 
 
 def _taken(run: Run, store: Store, share: int) -> Callable[[int], bool]:
