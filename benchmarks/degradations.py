@@ -18,7 +18,7 @@ import torch
 from unstir import randomness
 from unstir.data import Store, pack
 from unstir.metrics.classifier import classifier_for
-from unstir.metrics.distances import density_coverage, kid, precision_recall
+from unstir.metrics.distances import kid, near, radii
 from unstir.metrics.frechet import frechet_of, moments, standard_error
 from unstir.randomness import Key, normal
 
@@ -77,8 +77,7 @@ def two_parts(store, num, num_reference):
 def figures(features, real):
     """Every distance of features [N, F] to real ones [M, F]; neighbourhoods are those of N real images."""
     reference, equal = moments(real), real[: len(features)]
-    precision, recall = precision_recall(equal, features)
-    density, coverage = density_coverage(equal, features)
+    precision, recall, density, coverage = near(equal, features, radii(equal))
     size = min(1000, len(features), len(real))
     return {
         "FD": frechet_of(features, reference),

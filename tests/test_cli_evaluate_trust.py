@@ -10,10 +10,7 @@ from unstir.data import Store
 from unstir.data.manifest import sealed
 from unstir.data.store import content_hash
 from unstir.metrics import classifier
-from unstir.metrics.classifier import networks_for
-from unstir.metrics.drawn import Drawn
 from unstir.metrics.evaluation import saved
-from unstir.metrics.plan import Plan
 from unstir.runs.run import Run
 from unstir.train.launch import train_run
 
@@ -56,21 +53,3 @@ def test_shuffled_labels_are_told_and_the_classifier_is_not_used(briefly, lost, 
     assert [space.name for space in found.memorisation.spaces] == ["pixels"]  # no features of such a network
     status, out, err = command("evaluate", lost, *SMALL, "--json")
     assert json.loads(out)["evaluations"][0]["protocol"]["classifier"] == entry and "training a classifier" not in err
-
-
-def test_the_page_names_the_distance_that_is_used_instead(briefly, lost, command):
-    command("evaluate", lost, *SMALL)
-    assert command("report", lost, "--no-measure")[0] == 0
-    page = (lost / "report.html").read_text()
-    assert "sliced Wasserstein" in page and "FD-classifier" not in page
-
-
-def test_a_plan_says_how_its_classifier_did_and_uses_it_where_it_is_trusted(classified, tmp_path, trained):
-    run, store = trained(train__length="1 step")
-    store = Store.open(copied(classified, tmp_path / "digits", classifier=True))
-    (network,) = networks_for(store)
-    images = Drawn(run=run, model=run.model(), chain=run.chain())
-    plan = Plan(images=images, store=store, num=24, networks=(network,))
-    told = plan.protocol()
-    assert told["classifier"]["used"] is True and told["classifier"]["accuracy"] > 0.95
-    assert told["networks"] == {"classifier": network.hash} and plan.measuring == [network]

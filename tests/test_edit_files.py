@@ -177,27 +177,6 @@ def test_settings_vouch_for_their_own_pictures_alone(unstir, trained, refused):
     assert json.loads(Path("cat.webp.json").read_text())["num"] == 2 and not Path("cat.json").exists()
 
 
-def test_a_picture_left_without_settings_is_made_again(unstir, trained, monkeypatch):
-    run, _ = trained()
-    ask = ("edit", "vary", run.path, "a.png", "--num", 2, "--steps", 3, "--out", "made.png")
-    write_text = sidecar.write_text
-
-    def full(path, text):
-        if path.suffix == ".json":
-            raise UnwrittenError(errno.ENOSPC, "No space left on device", str(path))
-        write_text(path, text)
-
-    monkeypatch.setattr(sidecar, "write_text", full)
-    assert unstir(*ask)[0] == 2 and Path("made.png").exists() and not Path("made.json").exists()
-    monkeypatch.setattr(sidecar, "write_text", write_text)
-    made = Path("made.png").read_bytes()
-    assert unstir(*ask)[0] == 0
-    assert Path("made.png").read_bytes() == made and Path("made.json").exists()
-    assert not list(Path().glob(".made*"))
-    Path("made.json").unlink()  # and now it could be anybody's
-    assert unstir(*ask)[0] == 2
-
-
 def test_a_pipe_is_no_picture_and_is_not_waited_for(unstir, trained, refused):
     run, _ = trained()
     os.mkfifo("pipe.png")

@@ -5,7 +5,6 @@ import time
 from dataclasses import replace
 from io import BytesIO
 
-import pytest
 import torch
 from PIL import Image
 
@@ -120,9 +119,8 @@ def test_what_is_no_whole_image_of_the_run_is_made_again(trained, tmp_path, monk
     assert begun == [20] and hashes(out) == before
 
 
-@pytest.mark.parametrize("shape", [(1, 8, 8), (3, 8, 8)])
-def test_an_image_with_any_bit_flipped_is_not_whole(tmp_path, shape):
-    path = tmp_path / "image.png"
+def test_an_image_with_any_bit_flipped_is_not_whole(tmp_path):
+    path, shape = tmp_path / "image.png", (3, 6, 5)
     to_picture(torch.randint(0, 255, shape, generator=torch.Generator().manual_seed(0)).byte()).save(path)
     content = path.read_bytes()
     assert is_whole(path, shape)

@@ -17,7 +17,7 @@ from unstir import edit
 from unstir.chain import Chain
 from unstir.data.embedded import load_embedded
 from unstir.generate import folder
-from unstir.generate.drawing import Job, check
+from unstir.generate.drawing import Job
 from unstir.generate.folder import image_path, save_images
 from unstir.runs import build, checkpoint
 from unstir.runs.run import Run
@@ -186,22 +186,6 @@ def test_there_are_five_edits():
     assert EDITS.keys() == {"inpaint", "vary", "invert", "blend", "morph"} == ASIDE.keys()
 
 
-@pytest.mark.parametrize("label", [None, 3])
-def test_inverting_leaves_the_runs_guidance_and_variance_aside(guided, another, pictures, command, tmp_path, label):
-    plain = another("grids", guidance=1.0, variance="auto", sampler="ddim", eta=0.5)
-    one, other = ((), ()) if label is None else (("--label", label), ("--labels", label, 5))
-    for name, ask in (("invert", (pictures[0], *one)), ("blend", (*pictures[:2], "--count", 3, *other))):
-        made = []
-        for run in (guided, plain):
-            file = tmp_path / f"{run.path.name}-{name}.png"
-            status, _, err = command("edit", name, run.path, *ask, "--steps", 10, "--out", file)
-            assert status == 0, err
-            settings = json.loads(file.with_suffix(".json").read_text())
-            assert settings["chain"]["guidance"] == 1 and Chain(**settings["chain"]).variance == "auto"
-            made.append((file.read_bytes(), settings))
-        assert made[0] == made[1]
-
-
 @pytest.fixture
 def threads():
     """The number of threads that a test may change."""
@@ -254,29 +238,6 @@ def test_images_of_another_network_or_process_with_these_weights_are_others(
     another(section, **changes)
     refused(command("sample", run.path, *options, "--out", out), f"({section}")
     assert {file.name: file.read_bytes() for file in out.iterdir()} == before
-
-
-SHARES = {
-    "equal": (1,) * 10,
-    "many equal": (5000,) * 10,
-    "none of some": (0, 3, 0, 0, 1, 5, 0, 0, 1, 0),
-    "unequal": (1, 0, 100_000, 3, 20, 1000, 7, 12_345, 1, 500),
-    "one alone": (0, 0, 0, 0, 0, 0, 0, 0, 0, 9),
-    "as many as can be": ((1 << 30) - 40, 3, 2, 10, 4, 0, 5, 5, 5, 5),
-    "half as many": (1 << 29, (1 << 29) - 1, 0, 0, 0, 0, 0, 0, 0, 0),
-}
-
-
-@pytest.mark.parametrize("shares", SHARES.values(), ids=SHARES)
-@pytest.mark.parametrize(("first", "num"), [(0, 50_000), (0, 10), (99_990_000, 10_000), (99_999_900, 100)])
-def test_classes_keep_to_their_shares_however_many_are_drawn(guided, shares, first, num):
-    job = Job(num=100_000_000, chain=Chain(steps=20), shares=shares)
-    check(guided.model(), job)
-    drawn = guided.labels.of(torch.arange(first, first + num), shares=shares).bincount(minlength=10)
-    for count, share in zip(drawn.tolist(), shares, strict=True):
-        assert abs(count - num * share / sum(shares)) <= 3
-        assert share or not count
-    assert len(drawn) == 10 and drawn.sum() == num
 
 
 def test_a_guide_without_the_weights_asked_for_is_refused_and_leaves_no_folder(another, command, tmp_path, refused):

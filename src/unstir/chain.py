@@ -69,9 +69,9 @@ def _not_of(sampler: str) -> list[str]:
 
 
 def _option_of_others(name: str, value: Any, sampler: str) -> UserError:
-    takers = [each for each, facts in SAMPLERS.items() if name in facts.options]
-    what = f"is an option of {' and '.join(takers)}, not of {sampler}"
-    return UserError(name, value, what, (*({"sampler": each} for each in takers), {name: None}))
+    takers = [taker for taker, facts in SAMPLERS.items() if name in facts.options]
+    owners = f"is an option of {' and '.join(takers)}, not of {sampler}"
+    return UserError(name, value, owners, (*({"sampler": taker} for taker in takers), {name: None}))
 
 
 if TYPE_CHECKING:
@@ -192,13 +192,6 @@ class Chain:
         steps = len(self.times(schedule)) - 1
         return Cost(steps, SAMPLERS[self.sampler].calls_in(steps))
 
-    def cost_in_words(self, schedule: "NoiseSchedule", each: str = "") -> str:
-        """As `cost`, such as "50 steps, 99 calls", ``each`` behind it; where times repeat, how many were asked for."""
-        cost, merged = self.cost(schedule), ""
-        if cost.steps < self.steps:
-            merged = f" ({self.steps:,} steps were asked for; times that round to the same are visited once)"
-        return f"{cost}{each}{merged}"
-
 
 @dataclasses.dataclass(frozen=True)
 class Cost:
@@ -230,8 +223,8 @@ def compared(a: Mapping[str, Any], b: Mapping[str, Any]) -> dict[str, tuple[Any,
 
 def title(chain: Mapping[str, Any]) -> str:
     """A chain of these settings in a few words, the sampler and what is unusual: "ddim, eta 1, log_snr"."""
-    own = {name: chain[name] for name in OPTIONS if chain.get(name, DEFAULTS[name]) != DEFAULTS[name]}
-    unusual = [value if isinstance(value, str) else f"{name} {value:g}" for name, value in own.items()]
+    options = {name: chain[name] for name in OPTIONS if chain.get(name, DEFAULTS[name]) != DEFAULTS[name]}
+    unusual = [value if isinstance(value, str) else f"{name} {value:g}" for name, value in options.items()]
     return ", ".join([chain["sampler"], *unusual, *([] if chain["spacing"] == "trailing" else [chain["spacing"]])])
 
 

@@ -61,14 +61,6 @@ def parse(text: str, base: Chain, given: Mapping[str, Any] = MappingProxyType({}
     return chains
 
 
-def compare(model: Model, job: Job, chains: Sequence[Chain]) -> list[Compared]:
-    """The job's images by each of the chains, all from the noise of the job's own seed.
-
-    Raises UserError as `sample_batches`, before anything is drawn.
-    """
-    return _compare(model, _jobs(model, job, chains))
-
-
 def _jobs(model: Model, job: Job, chains: Sequence[Chain]) -> list[Job]:
     """The job by each of the chains, with its own seed; UserError where the model cannot do one of them."""
     jobs = [replace(job, chain=replace(chain, seed=job.chain.seed)) for chain in chains]
@@ -77,18 +69,23 @@ def _jobs(model: Model, job: Job, chains: Sequence[Chain]) -> list[Job]:
     return jobs
 
 
-def _compare(model: Model, jobs: Sequence[Job]) -> list[Compared]:
-    costs, results = [job.chain.cost(model.process.schedule) for job in jobs], []
-    batches = -(-jobs[0].num // jobs[0].batch_size)
-    first = replace(jobs[0], num=min(jobs[0].num, jobs[0].batch_size), chain=replace(jobs[0].chain, steps=1))
+def compare(model: Model, job: Job, chains: Sequence[Chain]) -> list[Compared]:
+    """The job's images by each of the chains, all from the noise of the job's own seed.
+
+    Raises UserError as `sample_batches`, before anything is drawn.
+    """
+    jobs = _jobs(model, job, chains)
+    costs, results = [each.chain.cost(model.process.schedule) for each in jobs], []
+    batches = -(-job.num // job.batch_size)
+    first = replace(jobs[0], num=min(job.num, job.batch_size), chain=replace(jobs[0].chain, steps=1))
     list(sample_batches(model, first))  # what is slow but once is not the first chain's
     with counting("comparing", "steps") as count:
         on_step = counter(count, sum(cost.steps * batches for cost in costs))
-        for job, cost in zip(jobs, costs, strict=True):
+        for each, cost in zip(jobs, costs, strict=True):
             began = time.perf_counter()
-            parts = [to_uint8(images) for _, images in sample_batches(model, job, on_step=on_step)]
+            parts = [to_uint8(images) for _, images in sample_batches(model, each, on_step=on_step)]
             seconds = (time.perf_counter() - began) / job.num
-            results.append(Compared(job.chain, torch.cat(parts), cost, model.cost(job.chain), seconds))
+            results.append(Compared(each.chain, torch.cat(parts), cost, model.cost(each.chain), seconds))
     return results
 
 
@@ -104,13 +101,14 @@ def save_comparison(
 
     By default OUT is a folder for these settings in RUN/generated. UserError as `parse`, `compare`, `sidecar.check`.
     """
-    jobs = _jobs(model, job, parse(text, job.chain, given))
-    settings = settings_of(model, jobs[0]) | {"num": job.num, "compared": [each.chain.in_effect() for each in jobs]}
+    chains = parse(text, job.chain, given)
+    first, *_ = _jobs(model, job, chains)
+    settings = settings_of(model, first) | {"num": job.num, "compared": [chain.in_effect() for chain in chains]}
     del settings["chain"], settings["calls"]  # each row has its own
     name = f"compare-step{model.step}-seed{job.chain.seed}-{sidecar.digest(settings)}"
     file = (out or model.folder / "generated" / name) / "compare.png"
     sidecar.check(file)
-    rows = _compare(model, jobs)
+    rows = compare(model, job, chains)
     lines = [
         (row.caption if at == 0 else "", row.images[at : at + LINE]) for row in rows for at in range(0, job.num, LINE)
     ]

@@ -34,8 +34,7 @@ NAMES = "--num", "--batch-size", "--reference", "--label", "--guidance", "--data
     [
         ({"batch_size": 0}, ["--batch-size", "0"], "--batch-size 0"),
         ({"batch_size": 64}, [], "--batch-size 64"),
-        ({"guidance": 1e9}, ["--guidance=1e9"], "--guidance 1e9"),
-        ({"guidance": 2.0}, ["--guidance", "3"], "--guidance 2.0"),
+        ({"guidance": 2.0}, ["--guidance", "3"], "--guidance 2"),
         ({"channels": 2}, ["--model.channels", "2"], "--model.channels 2"),
         ({"channels": 2}, [], "channels=2"),
         ({"num_reference": None}, [], "--reference"),
@@ -52,8 +51,8 @@ def test_arguments_of_the_library_as_options_of_a_command(settings, words, text)
     [
         (["--train.length", "60/0 steps"], '--train.length "60/0 steps" must be a whole number and a unit, such as '),
         (["--train.length", ""], '--train.length "" must be a whole number and a unit'),
-        (["--train.length=-5 steps"], '--train.length "-5 steps" must not be negative'),
-        (["--train.warmup", "-1 epoch", "--seed", "3"], '--train.warmup "-1 epoch" must not be negative'),
+        (["--train.length=-5 steps"], '--train.length "-5 steps" must be a whole number'),
+        (["--train.warmup", "-1 epoch", "--seed", "3"], '--train.warmup "-1 epoch" must be a whole number'),
         (["--train.lr", "-1e-4"], "--train.lr -1e-4 must be more than 0"),
         (["--train.lr_period", "x" * 99], f"--train.lr_period {'x' * 37}... must be a whole number"),
         (["--train.lr", "nan"], "--train.lr nan must be a finite number"),

@@ -24,7 +24,7 @@ from unstir.theory.oracle import MixtureData
 from unstir.theory.parameterization import PARAMETERIZATIONS
 from unstir.theory.process import Process
 from unstir.theory.schedule import cosine, linear, sigmoid, times, zero_terminal_snr
-from unstir.verify.solvers import ORDERS
+from unstir.verify.sampling import ORDERS
 
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # diffusers with numpy 2
 GENERATOR = torch.Generator().manual_seed(0)

@@ -16,7 +16,7 @@ from unstir.pixels import to_uint8
 from unstir.runs.config import Kind
 from unstir.theory.process import Process
 from unstir.theory.schedule import linear
-from unstir.verify.solvers import ORDERS
+from unstir.verify.sampling import ORDERS
 
 RANDOM = {"ancestral": {}, "ddim": {"eta": 1.0}, "dpmpp_2m_sde": {}, "consistency": {}}
 SHAPE = 3, 8, 8

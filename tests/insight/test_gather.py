@@ -7,7 +7,7 @@ import pytest
 from unstir.insight.facts import MISSING, Facts
 from unstir.insight.gather import newest_bound
 from unstir.insight.sampled import with_samples
-from unstir.runs import lines
+from unstir.runs import files
 
 
 @pytest.mark.parametrize(
@@ -36,7 +36,7 @@ def test_of_bounds_the_newest_by_the_usual_settings_is_gathered(tmp_path):
 
     def write(name, bits, num=299, **other):
         values = {"bits_per_dim": bits, "standard_error": 0.02, "num": num, "protocol": usual | other, **rest}
-        (folder / f"{name}.json").write_text(lines.encode(values))
+        (folder / f"{name}.json").write_text(files.encode(values))
 
     write("old", 5.0, step=5)
     write("train", 4.8, split="train")

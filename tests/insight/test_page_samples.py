@@ -18,7 +18,7 @@ from unstir.metrics.classifier import networks_for
 from unstir.metrics.evaluation import saved
 from unstir.metrics.plan import judge
 from unstir.pictures.grid import grid
-from unstir.runs.lines import encode
+from unstir.runs.files import encode
 from unstir.runs.run import Run
 
 pytestmark = pytest.mark.usefixtures("quick")

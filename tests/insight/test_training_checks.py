@@ -9,6 +9,7 @@ from unstir.insight import sampled as module
 from unstir.insight.doctor import CHECKS, diagnose
 from unstir.insight.gather import gather
 from unstir.runs import card, lines
+from unstir.runs.run import Run
 
 pytest_plugins = ["spoiled"]
 QUICK = {"samples": False}
@@ -76,8 +77,8 @@ def test_weights_of_another_run_are_a_problem(spoiled):
 
 
 def test_without_samples_no_network_is_asked_for_an_image(healthy, monkeypatch):
-    asked, model_of = [], module.model_of
-    monkeypatch.setattr(module, "model_of", lambda *args, **options: asked.append(1) or model_of(*args, **options))
+    asked, model = [], Run.model
+    monkeypatch.setattr(Run, "model", lambda *args, **options: asked.append(1) or model(*args, **options))
     report = diagnose(healthy, samples=False)
     assert asked == [] and {"brightness", "collapse"} <= set(report.skipped) and "checkpoints" in report.checked
     monkeypatch.setattr(module, "WORK", 1.0)  # of a network too large for 64 images in some seconds

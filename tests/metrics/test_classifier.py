@@ -1,7 +1,10 @@
 """The classifier that measures images, and its cache."""
 
 import json
+import os
 import shutil
+import signal
+from contextlib import nullcontext
 from dataclasses import replace
 
 import pytest
@@ -15,8 +18,8 @@ from refusals import refusing
 from unstir.data import Store, pack
 from unstir.data.store import content_hash as hash_of_bytes
 from unstir.metrics import classifier as module
-from unstir.metrics import classifier_training as learning
 from unstir.metrics.classifier import FEATURES, FILE, Classifier, ConvNet, classifier_for, train_classifier
+from unstir.progress import shown_by
 from unstir.randomness import Key, bits
 from unstir.runs.checkpoint import content_hash
 
@@ -163,7 +166,7 @@ def test_images_are_shifted_by_an_eighth_at_most_and_never_mirrored(side):
     padded = torch.nn.functional.pad(image.double(), (reach,) * 4, mode="reflect").byte()
     shifts = [padded[0, 0, y:, x:][:side, :side] for y in range(2 * reach + 1) for x in range(2 * reach + 1)]
     plain = [shift.flatten().tolist() for shift in shifts]
-    moved = [row.tolist() for row in learning.moved(image.expand(400, -1, -1, -1), 0, 0).flatten(1)]
+    moved = [row.tolist() for row in module.moved(image.expand(400, -1, -1, -1), 0, 0).flatten(1)]
     assert {plain.index(row) for row in moved} == set(range(len(plain)))  # every shift occurs, and nothing else
 
 
@@ -206,3 +209,37 @@ def test_nothing_held_out_leaves_the_accuracy_unknown(store, brief):
     none = replace(store, manifest={**store.manifest, "counts": {**counts, "train": 0}})
     with refusing(given=store.path):
         train_classifier(none)
+
+
+def test_killed_it_begins_again_and_is_trained_to_its_end_once(copy, brief, counts):
+    (copy.path / FILE).unlink()
+    child = os.fork()
+    if child == 0:
+        kill = nullcontext(lambda done, total: os.kill(os.getpid(), signal.SIGKILL))
+        try:
+            with shown_by(lambda job, unit: kill):
+                classifier_for(copy)
+        finally:
+            os._exit(1)
+    _, status = os.waitpid(child, 0)
+    assert os.WIFSIGNALED(status) and not (copy.path / FILE).exists()
+    classifier_for(copy)
+    assert [done for job, done, _ in counts if job == "training the classifier"] == [64, 128]
+
+
+def sized(store, num, shape):
+    counts = {**store.manifest["counts"], "train": num}
+    return replace(store, manifest={**store.manifest, "counts": counts, "shape": list(shape)})
+
+
+def test_the_budget_grows_with_the_set_and_falls_with_the_pixels(store):
+    budgets = {num: module.budget(sized(store, num, (1, 8, 8))) for num in (1, 100, 274, 1000, 1498, 50_000)}
+    assert budgets == {1: 16_000, 100: 16_000, 274: 16_000, 1000: 44_992, 1498: 64_000, 50_000: 64_000}
+    large = {side: module.budget(sized(store, 50_000, (3, side, side))) for side in (64, 128, 256, 4096)}
+    assert large == {64: 64_000, 128: 16_000, 256: 3968, 4096: 64}
+
+
+def test_the_hash_names_the_budget_and_a_classifier_of_another_is_not_taken(copy, classifier, brief):
+    assert replace(classifier, seen=classifier.seen + 64).hash != classifier.hash
+    other = classifier_for(copy)
+    assert other.hash != classifier.hash and other.seen == 128

@@ -26,7 +26,7 @@ def bounds(monkeypatch):
 
 @pytest.mark.parametrize(
     ("num", "batch_size", "sizes"),
-    [(64, 64, [8] * 8), (20, 64, [3] * 6 + [2]), (5, 64, [1] * 5), (64, 4, [4] * 16)],
+    [(64, 64, [8] * 8), (20, 64, [3] * 6 + [2]), (5, 64, [1] * 5), (36, 4, [4] * 9)],
 )
 def test_an_estimate_is_made_in_eight_samples_or_more(trained, bounds, counts, num, batch_size, sizes):
     run, store = trained()

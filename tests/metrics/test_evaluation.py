@@ -92,7 +92,7 @@ def test_the_match_of_a_run_is_the_newest_of_the_same_protocol():
     assert best_match(PROTOCOL, others, "runs/b").figures == others[1].figures
     with pytest.raises(UserError, match="num is 7"):
         best_match({**PROTOCOL, "num": 7}, others, "runs/b")
-    with refusing(given="runs/b"):
+    with refusing("against", "runs/b"):
         best_match(PROTOCOL, [], "runs/b")
 
 

@@ -144,8 +144,8 @@ def test_trust_is_read_from_counts_alone_and_told_in_four_digits():
     counts = lambda *three: dict(zip(("right", "num", "most"), three, strict=True))
     for three in ((0, 3, 0), (3, 3, 3), (0, 0, 0)):
         assert Trust.read(counts(*three)) == Trust(*three)
-    for three in ((-1, 3, 1), (4, 3, 1), (1, 3, -1), (1, 3, 4)):
-        with pytest.raises(ValueError, match="no counts"):
+    for three in ((-1, 3, 1), (4, 3, 1), (1, 3, -1), (1, 3, 4), (1, 2, "1")):
+        with pytest.raises((TypeError, ValueError)):
             Trust.read(counts(*three))
     assert Trust(2, 3, 1).entry() == {
         "accuracy": 0.6667, "chance": 0.3333, "num": 3, "above_chance": False, "used": False,

@@ -20,7 +20,7 @@ from unstir.generate.folder import save_images
 from unstir.metrics import plan as module
 from unstir.metrics.evaluate import evaluate_images
 from unstir.metrics.evaluation import SHARES, find, saved
-from unstir.metrics.images import AS_GIVEN, Images, images_of, label_of
+from unstir.metrics.images import AS_GIVEN, Images, images_of, label_of, read
 from unstir.metrics.request import EvaluationRequest
 from unstir.pictures.grid import to_picture
 from unstir.runs.run import Run
@@ -89,11 +89,7 @@ def test_a_run_and_a_folder_are_compared_both_ways(place, store, command, refuse
     assert status == 0, err
     assert len(re.findall(r", \+0\.0+ \+- ", out)) >= 5 and out.splitlines()[-1].endswith("undecided")
     together = saved_as(place / "together", images_of(drawn(place / "plain"), store).parts[0].repeat(2, 1, 1, 1))
-    status, _, err = command("evaluate", place / "plain", *small, "--against", together)
-    assert status == 2 and f"--images {together} --store {store.path} --seeds 2 " in err
-    scant = saved_as(place / "scant", store.images("held_out")[:23])
-    for asked in (small, small[2:]):
-        refused(command("evaluate", place / "plain", *asked, "--against", scant), f"--against {scant} holds 23 images")
+    refused(command("evaluate", place / "plain", *small, "--against", together), f"--against {together} has not been")
     status, out, err = command("evaluate", "--images", together, *both[-3:], "--against", place / "plain")
     assert status == 0 and "2 x 24 images" in out, err  # divided as the run's images are
     status, out, err = command("evaluate", place / "plain", *small, "--against", together)
@@ -121,26 +117,6 @@ def test_the_same_images_are_found_again_wherever_they_lie(place, store, monkeyp
         evaluate_images(images.flip(0), store)
     with pytest.raises(pytest.fail.Exception, match="searched"):
         evaluate_images(images, store, EvaluationRequest(flip=True))
-
-
-def test_any_denoiser_is_judged(place, store):
-    from unstir import Chain, linear
-    from unstir.diffusion.denoiser import Prediction
-    from unstir.diffusion.draw import drawn_images
-    from unstir.theory.process import Process
-
-    mean = store.images("train").float().mean(0) / 127.5 - 1
-    process = Process(linear(20, 0.01, 0.3))
-
-    def denoise(x_t, t):
-        return Prediction(mean.expand_as(x_t), x_t)
-
-    batches = list(drawn_images(denoise, process, store.shape, 13, Chain("ddim", steps=3), batch_size=5))
-    assert [len(each) for each in batches] == [5, 5, 3]
-    found, _ = evaluate_images(iter(batches), store, EvaluationRequest(memorisation=False))
-    assert found.memorisation is None and found.figures["classifier/fd"].value > found.figures["classifier/fd"].floor
-    off = (torch.cat(batches).float() - 127.5 * (mean + 1)).abs().max()
-    assert off <= 0.5 + 1e-3  # every image is the mean, rounded
 
 
 def test_classes_that_a_run_was_asked_for_are_those_of_the_same_names(tmp_path, make_run, store, logged):
@@ -185,23 +161,6 @@ def test_subfolders_of_the_classes_say_what_was_asked_for(place, store, logged):
     assert len(logged) == 1 and f"{store.path} " in logged[0] and "(set0, set1)" in logged[0]
     assert images_of(odd, store, label="7").asked[0].tolist() == [7] * 40
     assert len(logged) == 1  # for those with a label are judged as of its class
-
-
-def test_folders_that_wrap_the_classes_are_entered_as_packing_does(place, store, logged):
-    labels = store.labels("held_out")[:6]
-    names = [f"made/all/{store.classes[label]}/{number}.png" for number, label in enumerate(labels)]
-    folder = saved_as(place / "wrapped", store.images("held_out")[:6], names)
-    archive = shutil.make_archive(str(place / "wrapped"), "zip", folder)
-    for source in (folder, archive):
-        assert images_of(source, store).asked[0].tolist() == sorted(labels.tolist())
-    one = saved_as(
-        place / "one-class", store.images("held_out")[:2], [f"{store.classes[3]}/a.png", f"{store.classes[3]}/b.png"]
-    )
-    assert images_of(one, store).asked[0].tolist() == [3, 3] and not logged
-    shutil.copy(next(one.glob("*/a.png")), one / "loose.png")
-    with pytest.raises(UserError) as refused:
-        images_of(one, store)
-    assert (refused.value.where, refused.value.given) == (str(one), "loose.png")
 
 
 def test_classes_asked_for_have_a_name_in_the_protocol(store):
@@ -322,3 +281,37 @@ def test_what_is_done_to_files_out_of_the_ordinary_is_said(tmp_path, store, logg
     assert images_of(tmp_path, colour).parts[0].shape == (2, 3, 8, 8)
     (line,) = logged
     assert line.startswith(f"{tmp_path}: 1 of 2 ") and "transparency" in line
+
+
+@pytest.mark.parametrize("labels", [np.arange(6) % 10, np.arange(6) + 5])
+def test_a_second_array_is_the_classes_by_the_stores_numbers(tmp_path, store, logged, labels):
+    named = replace(store, manifest={**store.manifest, "classes": [f"digit {number}" for number in range(10)]})
+    images = store.images("train")[:6]
+    path = tmp_path / "made.npz"
+    np.savez(path, images.permute(0, 2, 3, 1).numpy(), labels)
+    for each in (store, named):
+        found, classes = read(path, each)
+        assert found.equal(images)
+        assert (classes is None) if labels.max() > 9 else (classes.tolist() == labels.tolist())
+    said = [f"{path} has classes that {store.path} has not (10): its images are judged as of no class"] * 2
+    assert logged == (said if labels.max() > 9 else [])
+    logged.clear()
+    read(path, store, by_class=False)  # where --label says the class
+    assert logged == []
+
+
+ZEROS = np.zeros((20, 1, 8, 8), np.uint8)
+
+
+@pytest.mark.parametrize(
+    ("source", "asked", "labels", "key"),
+    [
+        (None, {}, None, "images"), (7, {}, None, "images"), (ZEROS, {"split": "test"}, None, "split"),
+        *((ZEROS, {}, labels, "labels") for labels in (
+            np.arange(20) / 2, ["1"] * 20, [], [np.nan] * 20, [10.0] * 20, [3] * 19, [3] * 21,
+        )),
+    ],
+)  # fmt: skip
+def test_what_python_alone_can_give_is_refused(store, source, asked, labels, key):
+    with refusing(key):
+        evaluate_images(source, store, EvaluationRequest(**asked), labels=labels)

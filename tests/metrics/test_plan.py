@@ -126,14 +126,15 @@ def test_the_size_of_what_is_compared_is_taken_where_it_is_free(monkeypatch):
         Evaluation(step=1, images=1, protocol={**plan_of().protocol(), **changes}, figures={})
         for changes in ({"num": 40}, {"num": 90}, {"num": 40, "seeds": 2})
     ]
+    monkeypatch.setattr(module, "_evaluated", lambda *given: others)
     request = EvaluationRequest(against=Path("other"))
 
     def found(request, free):
-        (plan,), its = module.ready([plan_of()], request, others, "other", free)
+        (plan,), its = module.ready([plan_of()], request, free)
         return plan.num, plan.seeds, its
 
     assert found(request, ("num",)) == (90, 3, others[1]) and found(request, ("num", "seeds"))[0] == 90
-    assert module.ready([plan_of()], EvaluationRequest(), [], "")[1] is None
+    assert module.ready([plan_of()], EvaluationRequest())[1] is None
     with pytest.raises(UserError, match="num is 100"):
         found(replace(request, num=100), ("num",))
 

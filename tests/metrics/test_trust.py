@@ -55,14 +55,6 @@ def test_trust_takes_a_decided_and_a_large_skill(right, num, most, above, given)
     assert SKILL == 0.3
 
 
-@pytest.mark.parametrize(
-    "wrong", [{"right": 3}, {"right": 3, "num": 2, "most": 1}, {"right": 1, "num": 2, "most": "1"}]
-)
-def test_what_is_no_count_is_not_read(wrong):
-    with pytest.raises((KeyError, TypeError, ValueError)):
-        Trust.read(wrong)
-
-
 def test_what_is_said_has_the_accuracy_chance_and_what_is_used_instead():
     good, lost, useless = Trust(290, 299, 31), Trust(26, 299, 31), Trust(1150, 10_000, 1000)
     for trust, networks, figures, instead in (

@@ -9,7 +9,8 @@ import pytest
 
 from unstir.errors import KeptSettingsError, UserError
 from unstir.runs import card, checkpoint
-from unstir.runs.run import Run, compare
+from unstir.runs.run import Run
+from unstir.runs.toml import changes
 from unstir.train.trainer import Trainer
 
 EDITS = {"diffusion.beta_T": "0.2", "diffusion.predict": '"v"', "model.heads": "2", "train.lr": "0.1", "seed": "7"}
@@ -79,7 +80,7 @@ def test_weights_of_another_run_are_refused(trained):
         shutil.copytree(other.path / path.name, path)
     swapped = Run.open(run.path)
     for way in (swapped.load, swapped.model, lambda: Trainer(swapped, store), lambda: other.model(guide=str(run.path))):
-        with pytest.raises(UserError, match="not of"):
+        with pytest.raises(UserError, match="of other settings or data"):
             way()
 
 
@@ -92,7 +93,7 @@ def test_the_data_of_another_set_is_refused(trained, key):
     card.save(run.path, dataclasses.replace(run.data, **{key: OTHER_DATA[key]}))
     other = Run.open(run.path)
     for way in (other.load, other.model, lambda: Trainer(other, store)):
-        with pytest.raises(UserError, match="not of"):
+        with pytest.raises(UserError, match="of other settings or data"):
             way()
 
 
@@ -117,5 +118,5 @@ def test_a_setting_that_a_run_keeps_is_named_with_what_was_asked(trained):
     run, _ = trained()
     asked = dataclasses.replace(run.config, recipe="", seed=run.config.seed + 1)
     with pytest.raises(KeptSettingsError) as refused:
-        compare(run.config, asked)
+        changes(run.config, asked)
     assert refused.value.keys == ("seed",) and refused.value.given == asked.seed

@@ -1,22 +1,23 @@
 """The labels of a run: which are known, and which image gets which."""
 
 from fractions import Fraction
-from math import isqrt
+from math import sqrt
 
 import pytest
 import torch
 
 from refusals import refusing
 from unstir.errors import UserError
-from unstir.runs.card import MOST_SHARES, Labels
+from unstir.runs.card import GOLDEN, MOST_SHARES, Labels
 
 LABELS = Labels(3, ("a", "b", "c"))
 
 
-def test_by_shares_an_image_has_the_class_at_its_fraction_however_many_there_are():
-    golden = Fraction(2 * 10**30, 10**30 + isqrt(5 * 10**60))  # 1 / golden ratio, to 30 digits
-    indices = torch.cat([torch.arange(200), torch.arange(10**6, 10**6 + 200)])
-    shares = [5, 0, 2, 1]
+@pytest.mark.parametrize("shares", [[5, 0, 2, 1], [MOST_SHARES - 40, 3, 20, 16]])
+def test_by_shares_an_image_has_the_class_at_its_fraction_however_many_there_are(shares):
+    golden = Fraction(GOLDEN, 2**32)
+    assert round(2**33 / (1 + sqrt(5))) == GOLDEN
+    indices = torch.cat([torch.arange(200), torch.arange(10**8 - 200, 10**8)])
     edges = [Fraction(sum(shares[: k + 1]), sum(shares)) for k in range(4)]
     wanted = [sum(edge <= (i + Fraction(1, 2)) * golden % 1 for edge in edges) for i in indices.tolist()]
     assert Labels(4, tuple("abcd")).of(indices, shares=shares).tolist() == wanted

@@ -88,13 +88,12 @@ def test_foreign_future_and_missing_files_are_named(content, tmp_path, monkeypat
         checkpoint.load(tmp_path / "foreign.safetensors")
     with pytest.raises(UserError, match="not exist"):
         checkpoint.load(tmp_path / "absent.safetensors")
-    for version, remedy in ((99, "upgrade"), (2, "train anew")):
-        monkeypatch.setattr(checkpoint, "FORMAT", version)
-        path = checkpoint.save(tmp_path, content)
-        monkeypatch.undo()
-        with pytest.raises(UserError, match=f"format {version}.*{remedy}") as refusal:
-            checkpoint.load(path)
-        assert not isinstance(refusal.value, checkpoint.DamagedError)  # it is not set aside
+    monkeypatch.setattr(checkpoint, "FORMAT", 99)
+    path = checkpoint.save(tmp_path, content)
+    monkeypatch.undo()
+    with pytest.raises(UserError, match="format 99.*upgrade") as refusal:
+        checkpoint.load(path)
+    assert not isinstance(refusal.value, checkpoint.DamagedError)  # it is not set aside
 
 
 def test_a_slim_file_or_a_broken_header_is_nothing_to_continue_from(content, tmp_path):
@@ -121,27 +120,6 @@ def test_a_disk_that_cannot_be_read_is_not_taken_for_damage(content, tmp_path, m
     with pytest.raises(UserError, match="Permission denied") as refusal:
         checkpoint.newest(tmp_path)
     assert not isinstance(refusal.value, checkpoint.DamagedError) and path.exists()
-
-
-def test_what_cannot_be_held_or_hashed_is_said(content, tmp_path, monkeypatch):
-    path = checkpoint.save(tmp_path, content)
-
-    def raising(error):
-        def fail(*_):
-            raise error
-
-        return fail
-
-    monkeypatch.setattr(checkpoint, "read_tensors", raising(MemoryError()))
-    with pytest.raises(UserError, match="into memory") as refusal:
-        checkpoint.load(path)
-    assert not isinstance(refusal.value, checkpoint.DamagedError)
-    monkeypatch.undo()
-    for error in (TypeError("Got unsupported ScalarType"), RuntimeError("view is not supported")):  # of another torch
-        monkeypatch.setattr(checkpoint, "content_hash", raising(error))
-        with pytest.raises(checkpoint.DamagedError, match="a kind"):
-            checkpoint.load(path)
-        monkeypatch.undo()
 
 
 def test_a_folder_that_cannot_be_made_is_named(content, tmp_path):
@@ -182,20 +160,6 @@ def test_what_differs_between_two_environments_is_said_with_both_values():
     assert f"threads={here['threads']}" in bits and "threads=99" in bits
     numbers, bits = checkpoint.what_differs({**here, "randomness": 0}, here)
     assert "random numbers" in numbers and "randomness=0" in bits
-
-
-def test_a_pickle_is_never_read(tmp_path):
-    canary = tmp_path / "canary"
-
-    class Evil:
-        def __reduce__(self):
-            return os.mkdir, (str(canary),)
-
-    path = tmp_path / checkpoint.file_name(1)
-    torch.save({"model": Evil()}, path)
-    with pytest.raises(UserError, match="damaged"):
-        checkpoint.load(path)
-    assert not canary.exists()
 
 
 def test_newest_goes_by_step_and_passes_over_the_damaged(content, tmp_path):

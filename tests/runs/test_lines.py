@@ -169,9 +169,3 @@ def test_a_line_is_an_object_that_anyone_can_read(tmp_path):
     lines.append(tmp_path / "log", {"b": 0.1, "a": "é"})
     text = (tmp_path / "log").read_text()
     assert json.loads(text) == {"b": 0.1, "a": "é"} and text.endswith("}\n")
-
-
-def test_copies_of_a_damaged_file_are_numbered_from_the_second(tmp_path):
-    file = tmp_path / "log"
-    file.touch()
-    assert [lines.copy_aside(file).name for _ in range(3)] == ["log.damaged", "log.damaged-2", "log.damaged-3"]

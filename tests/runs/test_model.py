@@ -122,7 +122,7 @@ def test_only_what_makes_a_model_takes_step_ema_device_dtype_and_guide():
                 arguments = {each.arg for each in (*node.args.args, *node.args.kwonlyargs)}
                 if len(arguments & clump) > 2 and path.parent.name != "cli":  # a command's arguments are its options
                     found.add(f"{path.relative_to(SOURCE)}: {node.name}")
-    assert found == {"runs/run.py: model", "runs/run.py: model_of"}
+    assert found == {"runs/run.py: model"}
 
 
 def weights(model):

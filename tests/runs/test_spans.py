@@ -4,24 +4,17 @@ import pytest
 
 from refusals import refusing
 from unstir.runs.config import steps_in
-from unstir.runs.folder import check_free
-from unstir.runs.run import run_and_step
+from unstir.runs.run import check_free, run_and_step
 from unstir.runs.sections import TrainConfig
-from unstir.runs.synonyms import by_word
 
 
 @pytest.mark.parametrize(
     ("span", "steps"),
     [
         ("1 step", 1),
-        ("5000 steps", 5000),
-        ("1 epoch", 23),
         ("20 epochs", 460),
-        ("1 image", 1),
-        ("64 images", 1),
         ("65 images", 2),  # rounded up
         ("640 images", 10),
-        ("1000000 images", 15_625),
         ("0 images", 0),
     ],
 )
@@ -56,14 +49,6 @@ def test_no_span_is_beyond_twelve_digits_and_no_training_is_of_nothing():
         TrainConfig(warmup="1" + "0" * 12 + " images")
     with refusing("length"):
         TrainConfig(length="0 epochs")
-
-
-def test_a_word_leads_to_what_is_known_and_first_to_its_own_section():
-    table = {"train.rate": "lr step_size", "loss.rate": "lr", "other": "x"}
-    known = ["train.rate", "loss.rate"]
-    assert by_word(table, "lr", known) == by_word(table, "LR", known, "data") == "train.rate"
-    assert by_word(table, "lr", known, "loss") == "loss.rate" and by_word(table, "step-size", known) == "train.rate"
-    assert by_word(table, "x", known) is by_word(table, "step", known) is None
 
 
 def test_a_new_run_may_have_a_folder_in_which_nothing_is_but_what_its_birth_left(tmp_path):

@@ -14,13 +14,9 @@ import pytest
 import torch
 
 from unstir import randomness
-from unstir.diffusion.denoiser import Prediction
-from unstir.diffusion.samplers.ancestral import ancestral
-from unstir.diffusion.samplers.ddim import ddim
 from unstir.randomness import Key
-from unstir.theory.oracle import MixtureData
 from unstir.theory.process import Process
-from unstir.theory.schedule import linear, times
+from unstir.theory.schedule import linear
 
 pytestmark = pytest.mark.slow
 
@@ -97,55 +93,3 @@ def test_diffused_images_have_the_closed_forms_distribution():
     marginal = process.marginal(x_0[:1], 300)
     assert is_normal(x_t, marginal.mean.item(), marginal.std)
     assert not is_normal(x_t, marginal.mean.item(), process.schedule.sigma(309))  # nine steps off in 1000
-
-
-def gaussian_chain(sampler, mean, std, **options):
-    """The sampler's output on N independent scalars of data N(mean, std^2), with the exact denoiser, in 20 steps."""
-    process = Process(linear(100, 1e-3, 0.2))
-
-    def denoise(x, t):
-        alpha, sigma = process.schedule.alpha(t), process.schedule.sigma(t)
-        x0 = mean + alpha * std**2 / (alpha**2 * std**2 + sigma**2) * (x - alpha * mean)
-        return Prediction(x0, x0)
-
-    fresh = lambda t: noise("chain", t)
-    visited = times(process.schedule, 20)
-    *_, end = sampler(denoise, process, noise("start"), visited, fresh, **options)
-    unit, zero = torch.ones(1, dtype=torch.float64), torch.zeros(1, dtype=torch.float64)
-    ends = lambda x, at: list(sampler(denoise, process, x, visited, lambda t: unit if t == at else zero, **options))[-1]
-    offset = ends(zero, None).x.item()
-    shares = [
-        (ends(unit, None).x.item() - offset) ** 2,
-        *((ends(zero, t).x.item() - offset) ** 2 for t in visited[:-1]),
-    ]
-    return end.x, offset, math.sqrt(sum(shares))
-
-
-@pytest.mark.parametrize(
-    ("sampler", "options"),
-    [(ancestral, {"variance": "small"}), (ancestral, {"variance": "large"}), (ddim, {"eta": 0.5})],
-    ids=["small", "large", "eta 0.5"],
-)
-def test_a_chain_ends_in_the_distribution_that_its_coefficients_promise(sampler, options):
-    x, mean, std = gaussian_chain(sampler, 0.3, 0.5, **options)
-    assert is_normal(x, mean, std)
-    assert not is_normal(x, mean, 1.02 * std)
-
-
-def test_a_mixtures_modes_come_out_with_their_weights():
-    weights, n = torch.tensor([0.2, 0.8], dtype=torch.float64), 2**16
-    means = torch.tensor([[-0.7], [0.5]], dtype=torch.float64)
-    data = MixtureData(weights, means, torch.full((2, 1, 1), 0.01, dtype=torch.float64))
-    process = Process(linear(200, 1e-4, 0.1))
-
-    def denoise(x, t):
-        x0 = data.estimate(x, process.schedule.alpha(t), process.schedule.sigma(t))
-        return Prediction(x0, x0)
-
-    fresh = lambda t: randomness.normal(Key(SEED, "mixture", t, slots(n)), (1,)).double()
-    *_, end = ancestral(denoise, process, fresh(0), times(process.schedule, 200), fresh, "large")
-    share = (end.x < -0.1).double().mean().item()
-    # the chain is discrete, so its own share differs a little from 0.2: half a standard error is allowed for that
-    interval = (Z + 0.5) * math.sqrt(0.2 * 0.8 / n)
-    assert abs(share - 0.2) < interval < abs(share - 0.22)
-    assert 0.1 < end.x[end.x > -0.1].std().item() < 0.11  # the large variance widens a mode, and by so much

@@ -17,7 +17,8 @@ from unstir.diffusion.likelihood import variational_bound
 from unstir.diffusion.loss import denoising_loss
 from unstir.pictures.charts import held_out_figure
 from unstir.runs import build, checkpoint
-from unstir.runs.run import Run, weights_of
+from unstir.runs.checkpoint import weights_of
+from unstir.runs.run import Run
 from unstir.train import held_out
 from unstir.train.held_out import FixedImages, estimated_bits, squared_errors
 from unstir.train.trainer import Trainer

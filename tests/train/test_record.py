@@ -65,7 +65,6 @@ def test_a_line_has_the_means_and_the_time_of_its_steps_alone(tmp_path, monkeypa
 def test_figures_of_a_loss_are_those_that_it_has(tmp_path, monkeypatch, loss, kept):
     made, _, _ = recording(tmp_path, monkeypatch, SimpleNamespace(loss=loss, train=TrainConfig()))
     assert made.write_line(0.0, 0.0).keys() & {"mse", "bits"} == kept
-    assert loss.is_simple is (not kept)
 
 
 def test_the_split_is_on_a_gpu_where_it_fills_less_than_a_quarter_of_what_is_free(monkeypatch):

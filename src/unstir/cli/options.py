@@ -63,15 +63,15 @@ def _group(options: type) -> Group:
     return Group("Chain", help=text)
 
 
-OF_EVERY_CHAIN = {*DEFAULTS, "guide"} - {"seed"}
+_OF_EVERY_CHAIN = {*DEFAULTS, "guide"} - {"seed"}
 
 
-@options(*OF_EVERY_CHAIN)
+@options(*_OF_EVERY_CHAIN)
 class ChainOptions(Given):
     """How to sample."""
 
 
-@options(*OF_EVERY_CHAIN - {"sampler", *OPTIONS}, *SAMPLERS["ancestral"].options)
+@options(*_OF_EVERY_CHAIN - {"sampler", *OPTIONS}, *SAMPLERS["ancestral"].options)
 class FillOptions(Given):
     """The ancestral chain, which filling in takes."""
 
@@ -98,7 +98,7 @@ class WeightOptions:
 
     def model(self, run: "Run", **how: Any) -> "Model":
         """The model of the run that these options name; ``how`` and errors as `Run.model`."""
-        from unstir.runs.run import chosen_average
+        from unstir.runs.model import chosen_average
 
         return run.model(self.checkpoint, ema=chosen_average(self.ema, self.ema_width), **how)
 

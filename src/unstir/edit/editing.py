@@ -144,11 +144,11 @@ class Editing:
         """
         batches = torch.split(torch.arange(self.job.num * cells, device=self.model.device), self.job.batch_size)
         with self.counted(calls * len(batches)):
-            made = []
+            batches_of_pixels = []
             for indices in batches:
                 with within_memory("batch_size"):
-                    made.append(to_uint8(last(chain(indices))))
-            return torch.cat(made)
+                    batches_of_pixels.append(to_uint8(last(chain(indices))))
+            return torch.cat(batches_of_pixels)
 
 
 def labels_for(indices: Tensor, label: int | None) -> Tensor | None:

@@ -196,5 +196,4 @@ def _weights(count: int) -> Tensor:
 
 
 def _shares(weights: Tensor) -> list[str]:
-    """How much of each image is of the second end, in percent."""
     return [f"{w:.0%}" for w in weights.tolist()]

@@ -124,10 +124,10 @@ class Target:
             "cost": f"{edited.calls:,} call{'s' * (edited.calls > 1)}{edited.besides}",
             "psnr": [None if value == math.inf else value for value in edited.psnr] or None,
         }
-        given = {key: value for key, value in measured.items() if value is not None}
+        record = {key: value for key, value in measured.items() if value is not None}
         command = f"unstir edit {edited.settings['edit']}"
         pictures = [to_picture(pixels) for pixels in edited.made] if self.singles else []
-        sidecar.save(file, sidecar.png(edited.picture()), command, edited.settings, pictures, **given)
+        sidecar.save(file, sidecar.png(edited.picture()), command, edited.settings, pictures, **record)
         return (
             f"picture  {file}",
             *([f"singles  {singles[0]} to {singles[-1].name}"] if singles else []),

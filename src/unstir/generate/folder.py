@@ -20,17 +20,23 @@ from unstir.errors import UserError
 from unstir.generate.drawing import Job, batch, check
 from unstir.group import Alone
 from unstir.locks import held
-from unstir.nn.config import merged
 from unstir.pictures.grid import grid, is_whole, named_grid, read, titled, to_picture
 from unstir.pixels import to_uint8
 from unstir.progress import counter, counting
 from unstir.runs import sidecar
 from unstir.runs.build import Compile, check_compile
-from unstir.runs.config import Config
-from unstir.runs.files import is_count, is_text, make_folder, remove_partials, staging, write_text, writing
-from unstir.runs.lines import decode, encode
+from unstir.runs.files import (
+    decode,
+    encode,
+    is_count,
+    is_text,
+    make_folder,
+    remove_partials,
+    staging,
+    write_text,
+    writing,
+)
 from unstir.runs.model import Model
-from unstir.runs.toml import to_dict
 
 logger = logging.getLogger(__name__)
 
@@ -49,23 +55,24 @@ def save_images(model: Model, job: Job, out: Path, group: Alone = Alone()) -> tu
     before anything is written, and where the processes were asked for different images or do not see one folder.
     """
     check(model, job)
-    made = settings_of(model, job)
-    own = ("threads", "batch_size", "compile")  # which are those that the folder began with
-    group.agree({key: made[key] for key in made if key not in own}, "start all with the same options and weights")
+    alike = settings_of(model, job)
+    for name in ("threads", "batch_size", "compile"):  # which are those that the folder began with
+        del alike[name]
+    group.agree(alike, "start all with the same options and weights")
     todo: dict[str, Any] = group.of_first(_begun(model, job, out) if group.is_first else {})
     if not (out / SETTINGS).exists():
         raise UserError("out", out, f"is not seen by {group}", "name a folder on a disk that all processes share")
     job = replace(job, num=todo["num"], batch_size=todo["batch_size"])
     if todo["dtype"] != model.arithmetic:
-        model = model.computing_in(todo["dtype"])
+        model = model.unloaded(dtype=todo["dtype"])
     if todo["compile"] != model.compile:
         logger.info(f"{out} was begun with compile={todo['compile']} and goes on so, for all of its images to be alike")
         check_compile(todo["compile"], model.device, "name another folder: these images were begun compiled")
-        model = model.compiling(todo["compile"])
+        model = model.unloaded(compile=todo["compile"])
     begins = todo["begins"][group.rank :: group.size]
     total, shown = len(begins) * job.chain.cost(model.process.schedule).steps, counting("sampling", "steps")
-    threads, kept = computing_with(todo["threads"]), _without_images_no_job(out, todo["own"])
-    with shown as count, threads, kept, staging(out, "images") as partial:
+    threads, emptied = computing_with(todo["threads"]), _without_images_no_job(out, todo["own"])
+    with shown as count, threads, emptied, staging(out, "images") as partial:
         on_step = counter(count, total)
         for begin in begins:
             indices, images = batch(model, job, begin, on_step)
@@ -90,24 +97,22 @@ def _begun(model: Model, job: Job, out: Path) -> dict[str, Any]:
     "own" says whether the folder was made by a job, and not empty before.
     """
     names = {CLASSES: list(model.labels.names)} if model.labels.count else {}
-    said = {**sidecar.made_by("unstir sample"), "cost": model.cost(job.chain), **names}
+    record = {**sidecar.made_by("unstir sample"), "cost": model.cost(job.chain), **names}
     goes_on, own = (out / SETTINGS).exists(), not out.exists()
     if not goes_on:
         _check_free(out)
     try:
-        dtype, batch_size, threads, how = _claim(out, said, settings_of(model, job), any_dtype=model.dtype == "auto")
+        begun = _claim(out, record, settings_of(model, job), any_dtype=model.dtype == "auto")
     except (UserError, OSError):
         with suppress(OSError):  # it is not empty, or was never made
             if own:
                 out.rmdir()
         raise
-    begins = _missing(out, replace(job, batch_size=batch_size), model.shape)
-    settings = {"dtype": dtype, "batch_size": batch_size, "threads": threads, "compile": how}
-    return {**settings, "num": job.num, "begins": begins, "own": goes_on or own}
+    begins = _missing(out, replace(job, batch_size=begun["batch_size"]), model.shape)
+    return {**begun, "num": job.num, "begins": begins, "own": goes_on or own}
 
 
 def _save_grids(model: Model, job: Job, out: Path, partial: Path) -> None:
-    """Write noise.png and grid.png of a folder of images."""
     shown = torch.arange(min(job.num, GRID_IMAGES))
     noise = to_uint8(starting_noise(job.chain.seed, shown, model.shape))
     images = torch.stack([read(image_path(out, int(index))) for index in shown])
@@ -123,7 +128,6 @@ def drawn_classes(model: Model, job: Job, num: int) -> list[str]:
 
 
 def _grid(model: Model, job: Job, images: Tensor) -> Image:
-    """The images with the names of their classes."""
     names, nrow = drawn_classes(model, job, len(images)), model.nrow
     if job.label is None and names:
         return named_grid(images, nrow, names)
@@ -165,8 +169,8 @@ def classes_in(out: Path) -> tuple[str, ...]:
 
     Raises UserError where its settings are broken.
     """
-    found = _read(out).get(CLASSES)
-    return tuple(found) if isinstance(found, list) and all(map(is_text, found)) else ()
+    names = _read(out).get(CLASSES)
+    return tuple(names) if isinstance(names, list) and all(map(is_text, names)) else ()
 
 
 def _read(out: Path) -> dict[str, Any]:
@@ -213,7 +217,7 @@ def _check_free(out: Path) -> None:
         raise UserError("out", out, "is not empty and was not made by unstir sample", "name another folder")
 
 
-def _claim(out: Path, said: dict[str, Any], wanted: dict[str, Any], any_dtype: bool) -> tuple[str, int, int, str]:
+def _claim(out: Path, said: dict[str, Any], wanted: dict[str, Any], any_dtype: bool) -> dict[str, Any]:
     """Make the folder this job's: the arithmetic, batch size, threads and compiling that the folder was begun with.
 
     Raises UserError where the folder is another job's: other settings, or other weights under the same settings.
@@ -225,27 +229,18 @@ def _claim(out: Path, said: dict[str, Any], wanted: dict[str, Any], any_dtype: b
         if not file.exists():
             _check_free(out)
             write_text(file, encode({**said, **wanted}, indent=1) + "\n")
-    present = _with_new_settings(settings_in(out))
+    present = settings_in(out)
     numbers = all(is_count(present.get(key)) and present[key] > 0 for key in ("batch_size", "threads"))
-    ours = numbers and present.get("dtype") in ("float32", "bfloat16") and present["compile"] in get_args(Compile)
+    ours = numbers and present.get("dtype") in ("float32", "bfloat16") and present.get("compile") in get_args(Compile)
     if not ours or present.keys() != wanted.keys():
         raise UserError("", file, "was not written by this version of unstir sample", "name another folder")
     # as the job began; the guide's weights have their hash, wherever it lies
     free = {"batch_size", "threads", "compile", "guide", *(["dtype"] if any_dtype else [])}
-    asked = [key for key in wanted if key not in free]
-    if differing := [each for key in asked for each in _differences(key, present[key], wanted[key])]:
+    compared_keys = [key for key in wanted if key not in free]
+    if differing := [words for key in compared_keys for words in _differences(key, present[key], wanted[key])]:
         other = f"holds images made with other settings ({', '.join(differing)})"
         raise UserError("out", out, other, "name another folder")
-    return present["dtype"], present["batch_size"], present["threads"], present["compile"]
-
-
-def _with_new_settings(present: dict[str, Any]) -> dict[str, Any]:
-    """Settings of a folder with those that have come since it was begun, which are off by default."""
-    defaults = to_dict(Config())
-    sections = {
-        key: merged(defaults[key], present[key]) for key in ("model", "diffusion") if isinstance(present.get(key), dict)
-    }
-    return {"compile": "no", "engine": "torch"} | present | sections
+    return {key: present[key] for key in ("dtype", "batch_size", "threads", "compile")}
 
 
 def _differences(key: str, there: Any, asked: Any) -> list[str]:
@@ -254,7 +249,7 @@ def _differences(key: str, there: Any, asked: Any) -> list[str]:
         return [f"chain.{name} is {was} there, {now} was asked" for name, (was, now) in compared(there, asked).items()]
     if isinstance(there, dict) and isinstance(asked, dict):
         keys = dict.fromkeys((*there, *asked))
-        return [each for k in keys for each in _differences(f"{key}.{k}", there.get(k), asked.get(k))]
+        return [words for k in keys for words in _differences(f"{key}.{k}", there.get(k), asked.get(k))]
     if key == "weights":
         there, asked = (" ".join(digest[:12] for digest in str(hashes).split()) for hashes in (there, asked))
     return [] if there == asked else [f"{key} is {there} there, {asked} was asked"]
@@ -272,9 +267,9 @@ def settings_of(model: Model, job: Job) -> dict[str, Any]:
 def name_of(model: Model, job: Job) -> str:
     """A folder name of its own for all images of these settings, whatever their number and batches."""
     known = model.provenance()
-    how = {**_asked(replace(job, num=0, batch_size=0)), **{key: known[key] for key in ("step", "ema", "guide")}}
-    how |= {} if model.engine == "torch" else {"engine": model.engine}
-    digest = hashlib.sha256(json.dumps({**how, "dtype": model.dtype}, sort_keys=True).encode())
+    settings = {**_asked(replace(job, num=0, batch_size=0)), **{key: known[key] for key in ("step", "ema", "guide")}}
+    settings |= {} if model.engine == "torch" else {"engine": model.engine}
+    digest = hashlib.sha256(json.dumps({**settings, "dtype": model.dtype}, sort_keys=True).encode())
     label = "" if job.label is None else f"-label{job.label}"
     chain = f"{job.chain.sampler}{job.chain.steps}"
     return f"step{model.step}-{chain}{label}-seed{job.chain.seed}-{digest.hexdigest()[:6]}"

@@ -18,7 +18,7 @@ from unstir.metrics.likelihood import read as read_likelihood
 from unstir.progress import counting
 from unstir.runs import checkpoint, toml
 from unstir.runs.checkpoint import Checkpoint
-from unstir.runs.lines import decode
+from unstir.runs.files import decode
 from unstir.runs.run import Run, check_same
 from unstir.runs.stores import compared_with
 

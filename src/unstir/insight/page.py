@@ -98,7 +98,7 @@ def _drawn(run: Run, store: Store | None) -> dict[str, Any]:
     if run.saved_steps():
         model, job = run.model(run.newest_step()), Job(num=pictures.ANIMATED, chain=usual_chain(run))
         drawn["trajectory"], drawn["moving"] = pictures.strip_and_animation(model, job)
-        drawn["chain"] = f"{job.chain.sampler}, {job.chain.cost_in_words(model.process.schedule)}"
+        drawn["chain"] = f"{job.chain.sampler}, {job.chain.cost(model.process.schedule)}"
     if store is not None and store.count("train"):
         drawn["forward_strip"], drawn["forward_times"] = pictures.forward(run, store)
         drawn["real"] = pictures.real_grid(run, store)

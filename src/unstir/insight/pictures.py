@@ -29,7 +29,7 @@ from unstir.pictures.grid import corner, grid
 from unstir.pixels import from_uint8, to_uint8
 from unstir.runs import build
 from unstir.runs import timetable as of_run
-from unstir.runs.lines import decode
+from unstir.runs.files import decode
 from unstir.runs.model import Model
 from unstir.runs.run import Run
 from unstir.theory.process import Process

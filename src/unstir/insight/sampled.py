@@ -17,7 +17,7 @@ from unstir.pixels import to_uint8
 from unstir.progress import counted, counter, counting
 from unstir.runs import build
 from unstir.runs.checkpoint import Checkpoint
-from unstir.runs.run import Run, model_of
+from unstir.runs.run import Run
 
 MOST_IMAGES, FEWEST_IMAGES, WORK = 64, 16, 1.5e12  # floating-point operations; some 20 s of two cores
 REAL_IMAGES = 2048
@@ -49,7 +49,7 @@ def _draw_samples(run: Run, loaded: Checkpoint, store: Store) -> Samples:
     num = max(FEWEST_IMAGES, min(MOST_IMAGES, int(WORK / of_image)))
     job = Job(num=num, chain=chain, batch_size=num)
     with counting("sampling", "steps") as count:
-        batches = sample_batches(model_of(run, loaded, dtype="auto"), job, on_step=counter(count, chain.steps))
+        batches = sample_batches(run.model(loaded, dtype="auto"), job, on_step=counter(count, chain.steps))
         images = torch.cat([x for _, x in batches])
     words = f"{counted(num, 'image')} by {job.chain.sampler} in {counted(chain.steps, 'step')} from step {loaded.step}"
     labels = run.labels.of(torch.arange(num))

@@ -23,8 +23,7 @@ from unstir.metrics.plan import Plan, check, judge
 from unstir.metrics.request import SEEDS
 from unstir.progress import counted, counting, waiting
 from unstir.runs.checkpoint import environment
-from unstir.runs.files import make_folder, write_text
-from unstir.runs.lines import encode
+from unstir.runs.files import encode, make_folder, write_text
 from unstir.runs.run import Run
 from unstir.runs.stores import check_data, compared_with, with_store
 from unstir.runs.timetable import all_snapshots

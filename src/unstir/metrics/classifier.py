@@ -7,12 +7,14 @@ compares only with figures of the same weights: `Classifier.hash` names them.
 
 A convolution at full size, then one of stride 2 for every halving until 4 to 7 pixels are left, then one more; each
 but the first is followed by GroupNorm, all by SiLU. The first goes without a norm so that brightness and contrast
-remain visible. Features are the means over the last map.
+remain visible. Features are the means over the last map. It learns by Adam on cross-entropy, over images each shifted
+a little.
 """
 
 import dataclasses
 import json
 import logging
+import math
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 
@@ -22,11 +24,12 @@ from torch import Tensor, nn
 from unstir import randomness
 from unstir.data import Store
 from unstir.errors import UserError
-from unstir.metrics.classifier_training import BATCH, Lesson, learn
-from unstir.metrics.features import Network, Outputs, Trust, wrong_images
+from unstir.metrics.features import BATCH, Network, Outputs, Trust, wrong_images
 from unstir.metrics.reference import NOT_KEPT, keep, kept
 from unstir.nn.blocks import GroupNorm
 from unstir.pixels import from_uint8
+from unstir.progress import counting
+from unstir.randomness import Key
 from unstir.runs.checkpoint import content_hash
 from unstir.runs.files import is_writable
 
@@ -36,8 +39,9 @@ VERSION = 2  # grows whenever the same store would give other weights; a classif
 FILE = "classifier.safetensors"  # where the classifier is kept in the store's folder
 FEATURES = 64
 EPOCHS, LEAST_SEEN, MOST_SEEN = 45, 16_000, 64_000  # docs/evaluation.md has the accuracy by set and budget
-FULL_SIDE = 64  # images larger than this are seen less often, so that their pixels together stay the same
+_FULL_SIDE = 64  # images larger than this are seen less often, so that their pixels together stay the same
 _GROUPS, _NARROWEST, _NORM_EPS = 4, 8, 1e-5
+_RATE, _WARMUP = 6e-3, 0.1
 
 
 class ConvNet(nn.Module):
@@ -116,7 +120,7 @@ def classifier_for(store: Store) -> Classifier:
     under their hash was made of them.
     """
     store.verify()
-    if (cached := cached_classifier(store)) is not None:
+    if (cached := _cached(store)) is not None:
         return cached
     made = train_classifier(store)
     meta = {"version": VERSION, "data": made.data, "seen": made.seen, "trust": dataclasses.asdict(made.trust)}
@@ -125,7 +129,7 @@ def classifier_for(store: Store) -> Classifier:
     return made
 
 
-def cached_classifier(store: Store) -> Classifier | None:
+def _cached(store: Store) -> Classifier | None:
     """The classifier as `classifier_for` kept it, for this store and whole, of this version and budget; else None.
 
     Raises UserError as `train_classifier` does.
@@ -151,7 +155,7 @@ def train_classifier(store: Store, *, seed: int = 0) -> Classifier:
     net = _network(store, seed)
     images, labels = store.images("train"), store.labels("train")
     assert labels is not None
-    learn(net, Lesson(images, labels, budget(store) // BATCH, seed))
+    _learn(net, images, labels, budget(store) // BATCH, seed)
     untested = Classifier(net, store.shape, store.content_hash, budget(store), Trust(0, 0, 0))
     if (labels := store.labels("held_out")) is None or len(labels) == 0:
         return untested
@@ -163,7 +167,7 @@ def networks_for(store: Store) -> list[Network]:
     """The networks that need no download: the classifier of the store's labels, or none where it has no two classes."""
     if len(store.classes) < 2 or store.count("train") == 0:
         return []
-    if (there := cached_classifier(store)) is not None:
+    if (there := _cached(store)) is not None:
         return [there]
     kept = is_writable(store.path / "statistics")
     again = "once for this data" if kept else f"at every call, for {store.path} cannot be written to"
@@ -174,11 +178,49 @@ def networks_for(store: Store) -> list[Network]:
 def budget(store: Store) -> int:
     """How many images the classifier learns from, counted as often as they are seen, in whole batches.
 
-    `EPOCHS` times the training images, within `LEAST_SEEN` and `MOST_SEEN`; fewer of images larger than `FULL_SIDE`.
+    `EPOCHS` times the training images, within `LEAST_SEEN` and `MOST_SEEN`; fewer of images larger than `_FULL_SIDE`.
     """
     _, height, width = store.shape
     seen = min(max(EPOCHS * store.count("train"), LEAST_SEEN), MOST_SEEN)
-    return max(min(seen, seen * FULL_SIDE**2 // (height * width)) // BATCH, 1) * BATCH
+    return max(min(seen, seen * _FULL_SIDE**2 // (height * width)) // BATCH, 1) * BATCH
+
+
+def _learn(net: ConvNet, images: Tensor, labels: Tensor, steps: int, seed: int) -> None:
+    """Train ``net`` in place on ``images``, uint8 [N, C, H, W], in epochs of an order that ``seed`` decides."""
+    seen = steps * BATCH
+    epochs = range(math.ceil(seen / len(images)))
+    order = torch.cat([randomness.Order(seed, "classifier order", epoch, len(images))[:seen] for epoch in epochs])
+    optimizer = torch.optim.Adam(net.parameters(), betas=(0.9, 0.99), fused=True)
+    with counting("training the classifier", "images") as count:
+        for step, index in enumerate(torch.split(order[:seen], BATCH)):
+            rise, fall = (step + 1) / (_WARMUP * steps), 1 + math.cos(math.pi * step / steps)
+            optimizer.param_groups[0]["lr"] = _RATE * (min(rise, 1.0) * 0.5 * fall)  # linear warm-up under a cosine
+            x = from_uint8(moved(images[index], seed, step))
+            loss = nn.functional.cross_entropy(net(x), labels[index])
+            optimizer.zero_grad()
+            torch.autograd.backward(loss)
+            optimizer.step()
+            count((step + 1) * BATCH, seen)
+
+
+def moved(images: Tensor, seed: int, step: int) -> Tensor:
+    """A batch uint8 [B, C, H, W], each image shifted by up to an eighth of its side, its rim reflected into the gap.
+
+    By how much is a function of (seed, step, place in the batch).
+    """
+    B, C, H, W = images.shape
+    slots = torch.arange(B)
+    rows, columns = (
+        _reflected(torch.arange(n) + randomness.integers(Key(seed, name, step, slots), -(n // 8), n // 8)[:, None], n)
+        for name, n in (("classifier rows", H), ("classifier columns", W))
+    )
+    batch, channels = slots[:, None, None, None], torch.arange(C)[None, :, None, None]
+    return images[batch, channels, rows[:, None, :, None], columns[:, None, None, :]]
+
+
+def _reflected(index: Tensor, n: int) -> Tensor:
+    """Indices from -n + 1 to 2 n - 2 folded into 0..n-1 about the first and the last: -1 is 1, n is n - 2."""
+    return (n - 1) - ((n - 1) - index.abs()).abs()
 
 
 def _network(store: Store, seed: int) -> ConvNet:
@@ -189,9 +231,7 @@ def _network(store: Store, seed: int) -> ConvNet:
 
 
 def _check(store: Store) -> None:
-    if not store.labelled:
-        raise UserError("", store.path, "has no class labels to learn from", "pack a folder for each class")
     if len(store.classes) < 2:
-        raise UserError("", store.path, "has one class, a classifier needs two", "pack a folder for each class")
+        raise UserError("", store.path, "has fewer than two classes to tell apart", "pack a folder for each class")
     if store.count("train") == 0:
         raise UserError("", store.path, "has no training images to learn from", "pack it with a smaller held-out part")

@@ -6,17 +6,13 @@ images are spoilt, those of diversity (recall, coverage) when kinds of images ar
 """
 
 import math
-from collections.abc import Sequence
-from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from unstir.errors import UserError
 from unstir.metrics.frechet import Moments, frechet_of, halves
-from unstir.significance import Estimate, mean_of
 
 Matrix = npt.NDArray[np.float64]
 _CHUNK = 1 << 25  # distances held at once: 256 MB
@@ -40,13 +36,7 @@ def kid(
     pairs of subsets of ``subset_size``; the deviation between them is no standard error, for the subsets overlap. They
     are drawn by NumPy's generator from ``seed`` mod 2^32, which gives torch-fidelity's numbers for its ``rng_seed``.
     ``known`` keeps the part that is of ``b`` alone, for other sets of as many images as ``a``.
-    Raises UserError where a set is smaller than a subset, a subset smaller than 2, or there is none.
     """
-    _same_width(a, b)
-    if subsets < 1:
-        raise UserError("subsets", subsets, "must be at least 1")
-    if not 2 <= subset_size <= min(len(a), len(b)):
-        raise UserError("subset_size", subset_size, f"is outside 2..{min(len(a), len(b))}, the smaller set")
     random, found = np.random.RandomState(seed % 2**32), []
     own = ({} if known is None else known).setdefault((len(a), subset_size, seed), [])
     for number in range(subsets):
@@ -75,10 +65,8 @@ def inception_score(logits: Tensor, splits: int = 10, seed: int = _SEED) -> floa
 
     The mean over ``splits`` parts (as many as images, where these are fewer) of the images in an order drawn by NumPy's
     generator from ``seed`` mod 2^32, as torch-fidelity does. High where each image is clearly of one class, and all
-    together of many; it uses no real images. Raises UserError for no images or no parts.
+    together of many; it uses no real images.
     """
-    if len(logits) < 1 or splits < 1:
-        raise UserError("splits", splits, f"must be at least 1, and not of {len(logits)} images")
     logits = logits[np.random.RandomState(seed % 2**32).permutation(len(logits))].double()
     count, scores = min(splits, len(logits)), []
     for part in range(count):
@@ -88,46 +76,25 @@ def inception_score(logits: Tensor, splits: int = 10, seed: int = _SEED) -> floa
     return float(np.mean(scores))
 
 
-def precision_recall(real: Tensor, fake: Tensor, k: int = _K) -> tuple[float, float]:
-    """Precision and recall of ``fake`` [N, F] for ``real`` [M, F] (Kynkäänniemi et al. 2019, eqs. 1 and 2), in 0..1.
-
-    A manifold is the union of balls about a set's images, each out to its ``k``-th nearest neighbour in the set.
-    Precision is the share of fake images in that of the real ones, recall that of real images in that of the fake.
-    Compare both for equal numbers of images. Takes N M F operations. Raises UserError for sets of k images or fewer.
-    """
-    real, fake = _centred(real, fake, k, k + 1)
-    (precise, _), (recalled, _) = *_inside(fake, real, _radii(real, k)), *_inside(real, fake, _radii(fake, k))
-    return _share(precise > 0), _share(recalled > 0)
-
-
-def density_coverage(real: Tensor, fake: Tensor, k: int = _K_DENSITY) -> tuple[float, float]:
-    """Density (>= 0) and coverage (0..1) of ``fake`` [N, F] for ``real`` [M, F] (Naeem et al. 2020, section 3).
-
-    About each real image lies a ball out to its ``k``-th nearest neighbour among the real ones. Density is the number
-    of real balls that a fake image lies in, over k, in the mean over fake images: near 1 for equal distributions, and
-    unlike precision not misled by one outlier's large ball. Coverage is the share of real images with a fake image in
-    their ball; for equal distributions of N = M images it is near 1 - 2^-k (0.97). A ball holds its surface. Takes
-    M (M + N) F operations. Raises UserError for k or fewer real images, or no fake ones.
-    """
-    real, fake = _centred(real, fake, k)
-    ((dense, covered),) = _inside(fake, real, _radii(real, k))
-    return int(dense.sum()) / (k * len(fake)), _share(covered)
-
-
 def radii(real: Tensor) -> Tensor:
-    """How far each of ``real`` [M, F] has its 3rd and its 5th neighbour among them, float64 [2, M], for `near`.
-
-    Raises UserError for 5 images or fewer.
-    """
-    return _radii(_centred(real, real, _K_DENSITY)[0], _K, _K_DENSITY)
+    """How far each of ``real`` [M, F], M > 5, has its 3rd and its 5th neighbour among them, float64 [2, M]."""
+    return _radii(_centred(real, real)[0], _K, _K_DENSITY)
 
 
 def near(real: Tensor, fake: Tensor, radii: Tensor) -> tuple[float, float, float, float]:
-    """`precision_recall` and `density_coverage`, for which each distance is computed once; ``radii`` are of ``real``.
+    """Precision, recall, density and coverage of ``fake`` [N, F], N > 3, for ``real`` [M, F], whose `radii` are given.
 
-    Raises UserError as these do.
+    A set's manifold is the union of balls about its images, each out to the 3rd nearest neighbour in the set. Precision
+    (0..1) is the share of fake images in that of the real ones, recall that of real images in that of the fake
+    (Kynkäänniemi et al. 2019, eqs. 1 and 2). Compare both for equal numbers of images.
+
+    Density and coverage (Naeem et al. 2020, section 3) have balls about real images alone, out to the 5th. Density is
+    the number of them that a fake image lies in, over 5, in the mean over fake images: near 1 for equal distributions,
+    and unlike precision not misled by one outlier's large ball. Coverage (0..1) is the share of real images with a fake
+    image in their ball; for equal distributions of N = M images it is near 1 - 2^-5 (0.97). A ball holds its surface.
+    Takes M (M + N) F operations.
     """
-    real, fake = _centred(real, fake, _K_DENSITY, _K + 1)
+    real, fake = _centred(real, fake)
     (precise, _), (dense, covered) = _inside(fake, real, radii)
     ((recalled, _),) = _inside(real, fake, _radii(fake, _K))
     return _share(precise > 0), _share(recalled > 0), int(dense.sum()) / (_K_DENSITY * len(fake)), _share(covered)
@@ -136,9 +103,9 @@ def near(real: Tensor, fake: Tensor, radii: Tensor) -> tuple[float, float, float
 def fidelity(real: Tensor, fake: Tensor, radii: Tensor) -> Tensor:
     """The part of each image of ``fake`` [N, F] in precision (0 or 1) and density (>= 0): float64 [2, N].
 
-    Their means are the figures of `near`. Raises UserError where there is no image.
+    Their means are the figures of `near`.
     """
-    real, fake = _centred(real, fake, _K_DENSITY)
+    real, fake = _centred(real, fake)
     (precise, _), (dense, _) = _inside(fake, real, radii)
     return torch.stack([(precise > 0).double(), dense.double() / _K_DENSITY])
 
@@ -170,87 +137,31 @@ def _share(holds: Tensor) -> float:
     return int(holds.sum()) / len(holds)
 
 
-def infinite_needs(size: int) -> int:
-    """The least number of images that `infinite_fd` takes for features [N, ``size``]."""
-    return 2 * (size + 1)
-
-
-BEND = 0.4  # times features / images is the share of a bias by which `infinite_fd` removes too much, on Gaussians
-SPLITS_DF = 9.0  # of what ten splits of a set say, less one
-
-
-class InfiniteDistance(NamedTuple):
-    """A distance for infinitely many images with its standard error, and the bias that was removed.
-
-    ``of_splits`` is the standard error of the bias from the choice of splits alone, of the same images.
-    """
-
-    value: float
-    error: float
-    bias: float
-    of_splits: float
-
-
 def infinite_fd(
     features: Tensor, reference: Moments, seed: int = 0, repeats: int = 10, strata: Tensor | None = None
-) -> InfiniteDistance:
+) -> tuple[float, float]:
     """The Fréchet distance for infinitely many images like those of ``features`` [N, F], and its standard error.
 
-    The distance of n images exceeds that by b / n (Chong & Forsyth 2020). Here the line in 1/n goes through the
-    distance of all N and the mean over ``repeats`` random splits into halves, where they put it through subsets of 15
-    sizes: the two halves of a split hold each image once, so that splitting adds no chance of its own to first order,
-    and on Gaussians the value deviates by a quarter to a third less at the same cost. Of the variances s and q that
-    `frechet.standard_error` tells apart, the value has s + q + q / repeats; on Gaussians the standard error is right
-    within 25 %. The value may be below 0. ``strata``, int64 [N], are classes in fixed shares, as in `frechet.halves`.
+    Takes N >= 2 (F + 1), or the halves' covariance is singular.
 
-    The bias removed is the mean over splits of the halves' distances less the distance of all, of the same images. To
-    first order what each image adds to either is the same and cancels, so that the errors of the two distances, taken
-    for independent, are 4 to 50 times too large. Of the second order, pairs of images leave q / repeats, the variance
-    of the mean over splits. How far each image is from the mean decides the bias itself: what that adds is the same in
-    all splits, and shows between sets of images alone (`bias_of`). On Gaussians it is small.
+    The distance of n images exceeds that by b / n (Chong & Forsyth 2020). The line in 1/n goes through the distance of
+    all N and the mean over ``repeats`` random splits into halves. These hold each image once, so that splitting adds no
+    chance of its own to first order. Of the variances s and q that `frechet.standard_error` tells apart, the value has
+    s + q + q / repeats. It may be below 0. ``strata``, int64 [N], are classes in fixed shares, as in `frechet.halves`.
 
-    What is removed is the bias from N alone. That of a reference of finitely many images stays, and so does what bends
-    the line: on Gaussians of equal variances, the value is too small by 19 % of the bias removed at N = 2.3 F, by 4 %
-    at 8 F, and by less where variances differ. UserError for N < 2 (F + 1): the halves' covariance would be singular.
+    The bias of a reference of finitely many images stays, and so does what bends the line: on Gaussians of equal
+    variances 0.4 F / N of the bias is removed too much, and less where variances differ.
     """
-    n, size = features.shape
-    if n < infinite_needs(size):
-        raise UserError("features", [n, size], f"must be of {infinite_needs(size)} images, better of {8 * size}")
+    n = len(features)
     means, differences = halves(features, reference, repeats, seed, strata)
     x = (1 / (n // 2) + 1 / (n - n // 2)) / 2
-    whole_set = frechet_of(features, reference)
-    value = (x * whole_set - float(means.mean()) / n) / (x - 1 / n)
-    of_splits = float(means.std()) / math.sqrt(repeats) / n / (x - 1 / n)
+    value = (x * frechet_of(features, reference) - float(means.mean()) / n) / (x - 1 / n)
     whole, share = differences.square().mean(), 1 / repeats
     variance = torch.maximum(whole - (1 - share) * means.var(), whole * (1 + share) / 2)
-    return InfiniteDistance(value, math.sqrt(float(variance)), whole_set - value, of_splits)
+    return value, math.sqrt(float(variance))
 
 
-def bias_of(lines: Sequence[InfiniteDistance], n: int, size: int) -> Estimate | None:
-    """The mean bias of several sets of ``n`` images, of ``size`` features, with its error; None for one set.
-
-    Its variance is that between the sets, and besides what the splits and what bends the line may add. The first has
-    the splits in it too: with few sets it is by chance too small.
-    """
-    if len(lines) < 2:
-        return None
-    bias, between, df = mean_of([line.bias for line in lines])
-    of_splits = math.sqrt(sum(line.of_splits**2 for line in lines)) / len(lines)
-    variances = (between**2, of_splits**2, (BEND * size / n * bias) ** 2)
-    freedom = between**4 / df + of_splits**4 / (SPLITS_DF * len(lines))  # Welch 1947; the bend is no estimate
-    return Estimate(bias, math.sqrt(sum(variances)), sum(variances) ** 2 / freedom if freedom else math.inf)
-
-
-def _same_width(a: Tensor, b: Tensor) -> None:
-    if a.ndim != 2 or b.ndim != 2 or a.shape[1] != b.shape[1]:
-        raise UserError("", f"features {list(a.shape)}, {list(b.shape)}", "must be [N, F] and [M, F] of one network")
-
-
-def _centred(real: Tensor, fake: Tensor, k: int, least_fake: int = 1) -> tuple[Tensor, Tensor]:
+def _centred(real: Tensor, fake: Tensor) -> tuple[Tensor, Tensor]:
     """Both less the mean of the real ones: distances stay, and lose fewer digits where x.x - 2 x.y + y.y gives them."""
-    _same_width(real, fake)
-    if k < 1 or len(real) <= k or len(fake) < least_fake:
-        few = f"has no neighbourhoods among {len(real)} real and {len(fake)} other images"
-        raise UserError("k", k, few, "give more than k images")
     mean = real.double().mean(0)
     return real.double() - mean, fake.double() - mean

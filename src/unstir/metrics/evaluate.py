@@ -12,18 +12,16 @@ from unstir.data import Store
 from unstir.errors import UserError
 from unstir.metrics.classifier import networks_for
 from unstir.metrics.drawn import Drawn, seconds_per_call, usual_chain, usual_labels
-from unstir.metrics.evaluation import Evaluation, best_match, differences, saved
-from unstir.metrics.floor import FEWEST
+from unstir.metrics.evaluation import Evaluation, best_match, differences, of_images, saved
 from unstir.metrics.images import Images, Source, images_of
 from unstir.metrics.inception import inception, installed
 from unstir.metrics.plan import From, Plan, check, judge
 from unstir.metrics.reference import other_split
 from unstir.metrics.request import OF_RUNS, SEEDS, EvaluationRequest
-from unstir.progress import counted, waiting
+from unstir.progress import waiting
 from unstir.runs import build
-from unstir.runs.folder import is_run
-from unstir.runs.model import Model, idle_guidance
-from unstir.runs.run import Run, chosen_average
+from unstir.runs.model import Model, chosen_average, idle_guidance
+from unstir.runs.run import Run, is_run
 from unstir.runs.stores import with_store
 
 logger = logging.getLogger(__name__)
@@ -56,15 +54,12 @@ def evaluate_run(
     first = plans[0].images
     if idle := idle_guidance(first.chain, first.model.process.schedule):
         logger.warning(idle)
-    theirs, name = list[Evaluation](), ""
-    if request.against is not None:
-        if request.against.resolve() == run.path.resolve():
-            raise UserError("against", request.against, "is the run itself", "name another")
-        theirs, name = _evaluated(request.against, store, request.label, plans[0].seeds, request.num)
-    plans, rival = ready(plans, request, theirs, name)
+    if request.against is not None and request.against.resolve() == run.path.resolve():
+        raise UserError("against", request.against, "is the run itself", "name another")
+    plans, rival = ready(plans, request)
     if seconds := drawing_seconds(plans):
         images = f"{len(plans)} x {plans[0].seeds} x {plans[0].num} images"
-        fewer = "" if request.num else "; --num takes fewer"
+        fewer = "" if request.num else "; a smaller num takes less"
         logger.info(f"{images}, {waiting(seconds)} to draw those still missing, and then they are measured{fewer}")
     found = []
     for plan in plans:
@@ -101,7 +96,9 @@ def planned_images(
     labels: Sequence[int] | Tensor | None = None,
 ) -> tuple[Plan[Images], Evaluation | None]:
     """A plan with all that it needs, and what it is to be compared with; arguments and errors as `evaluate_images`."""
-    _check_asked(request)
+    changed = {key: value for key in OF_RUNS if (value := getattr(request, key)) != getattr(USUAL, key)}
+    for key, value in {**request.chain, **changed}.items():
+        raise UserError(key, value, "says how a run's images are drawn, and these exist", {key: None})
     if request.inception:
         installed()
     if store is None and (store := request.store) is None:
@@ -113,55 +110,40 @@ def planned_images(
         images=found, num=request.num or found.most(seeds), seeds=seeds, flip=request.flip, **_how(opened, request)
     )
     check(plan)
-    theirs, name, free = list[Evaluation](), "", ["num"]
-    if request.against is not None:
-        theirs, name = _evaluated(request.against, opened, request.label, seeds, request.num)
-        if any(each.protocol.get("images") == found.hash for each in theirs):
-            raise UserError("against", request.against, "holds the same images", "name others")
-        free += ["seeds"] * (len(found.parts) == 1 and request.seeds is None)
-    (plan,), rival = ready([plan], request, theirs, name, free)
+    free = ("num", "seeds") if len(found.parts) == 1 and request.seeds is None else ("num",)
+    (plan,), rival = ready([plan], request, free)
     return plan, rival
 
 
 def ready(
-    plans: Sequence[Plan[From]],
-    request: EvaluationRequest,
-    theirs: Sequence[Evaluation],
-    name: str,
-    free: Sequence[str] = ("num",),
+    plans: Sequence[Plan[From]], request: EvaluationRequest, free: Sequence[str] = ("num",)
 ) -> tuple[list[Plan[From]], Evaluation | None]:
     """The plans with their networks and, where it is free, the size of the evaluation that the last is compared with.
 
-    That is one of ``theirs``, those of what is called ``name``, or None without ``against``. Raises UserError, before
-    anything is trained, where none is by the same protocol.
+    That is one of what is called ``against``; None without. Raises UserError, before anything is trained, where none is
+    by the same protocol, or where it is of the same images.
     """
+    theirs = [] if request.against is None else _evaluated(request.against, plans[0].store, request.label)
     if request.against is not None:
-        free = () if request.num else free
-        its = best_match(plans[-1].protocol(), theirs, name, (*OPEN, *free)).protocol
+        free, mine = () if request.num else free, plans[-1].protocol()
+        if of_images(mine) and any(each.protocol.get("images") == mine["images"] for each in theirs):
+            raise UserError("against", request.against, "holds the same images", "name others")
+        its = best_match(mine, theirs, request.against, (*OPEN, *free)).protocol
         plans = [replace(plan, **{key: its[key] for key in free}) for plan in plans]
         for plan in plans:
             check(plan)
     loaded = [inception(request.features, device=request.device)] if request.inception else []
     networks = [*networks_for(plans[0].store), *loaded]
     plans = [replace(plan, networks=networks) for plan in plans]
-    return list(plans), None if request.against is None else best_match(plans[-1].protocol(), theirs, name)
+    return plans, None if request.against is None else best_match(plans[-1].protocol(), theirs, request.against)
 
 
-def _evaluated(path: Path, store: Store, label: str | None, seeds: int, num: int) -> tuple[list[Evaluation], str]:
-    """The evaluations of a run, or of the images in a folder against ``store``, and what `best_match` calls it.
-
-    ``label`` is the class of all images of a folder, as `images_of` takes it. ``seeds`` sets of ``num`` images, or of
-    any number for 0, are to be compared with it. Raises UserError for what is neither, and for too few images.
-    """
+def _evaluated(path: Path, store: Store, label: str | None) -> list[Evaluation]:
+    """The evaluations of a run, or of the images in a folder against ``store``; ``label`` is as in `images_of`."""
     if is_run(path) or not path.exists():
-        return saved(Run.open(path)), str(path)
-    found = images_of(path, store, label)
-    own = [each for each in saved(store) if each.protocol.get("images") == found.hash]
-    if not own and found.there < seeds * (num or FEWEST):
-        sets = f"{seeds} sets of {num}" if num else f"{seeds} sets of at least {FEWEST}"
-        there = counted(found.there, "image")
-        raise UserError("against", path, f"holds {there}, too few for {sets}", "name a folder of hundreds")
-    return own, f"--images {path} --store {store.path}" + (f" --seeds {seeds}" if seeds > 1 else "")
+        return saved(Run.open(path))
+    digest = images_of(path, store, label).hash
+    return [each for each in saved(store) if each.protocol.get("images") == digest]
 
 
 def usual_number(store: Store, split: str = "train") -> int:
@@ -201,8 +183,8 @@ def _how(store: Store, request: EvaluationRequest) -> dict[str, Any]:
     count, reference = store.count(request.split), request.reference
     if request.inception and not reference and build.device(request.device).type == "cpu":
         reference = min(count, max(ON_CPU, request.num))
-    how = {"split": request.split, "num_reference": reference, "memorisation": request.memorisation}
-    return {"store": store, **how}
+    how = {"store": store, "split": request.split, "num_reference": reference}
+    return how | {"memorisation": request.memorisation}
 
 
 def _models(run: Run, request: EvaluationRequest) -> list[Model]:
@@ -226,10 +208,3 @@ def _models(run: Run, request: EvaluationRequest) -> list[Model]:
         saved_steps = ", ".join(map(str, run.saved_steps()))
         raise UserError("checkpoint", text, f"must be newest, all or one of {saved_steps}")
     return [run.model(int(text), **how)]
-
-
-def _check_asked(request: EvaluationRequest) -> None:
-    """Raise UserError for what says how a run's images are drawn."""
-    changed = {key: value for key in OF_RUNS if (value := getattr(request, key)) != getattr(USUAL, key)}
-    for key, value in {**request.chain, **changed}.items():
-        raise UserError(key, value, "says how a run's images are drawn, and these exist", {key: None})

@@ -19,8 +19,7 @@ from unstir.data import Store
 from unstir.errors import UserError
 from unstir.metrics.figures import Figure, figure_effect, in_columns, verdict
 from unstir.metrics.memorisation import Memorisation
-from unstir.runs.files import check, is_count, is_text, make_folder, write_text
-from unstir.runs.lines import decode, encode
+from unstir.runs.files import check, decode, encode, is_count, is_text, make_folder, write_text
 from unstir.runs.model import weights_in_words
 from unstir.runs.run import Run
 
@@ -115,14 +114,14 @@ def check_alike(a: Mapping[str, Any], b: Mapping[str, Any], apart_from: Collecti
 
 
 def best_match(
-    protocol: Mapping[str, Any], others: Sequence[Evaluation], name: str, apart_from: Collection[str] = ()
+    protocol: Mapping[str, Any], others: Sequence[Evaluation], against: Path, apart_from: Collection[str] = ()
 ) -> Evaluation:
     """The newest of those of the ``others`` with most images that are of the same protocol, but for some keys.
 
-    Raises UserError naming how the nearest differs if there is none; ``name`` is what was evaluated.
+    Raises UserError naming how the nearest differs if there is none.
     """
     if not others:
-        raise UserError("", name, "has not been evaluated", f"run unstir evaluate {name} first, with the same options")
+        raise UserError("against", against, "has not been evaluated", "evaluate it first by the same settings")
 
     def far(other: Evaluation) -> tuple[int, int, int]:
         its = other.protocol

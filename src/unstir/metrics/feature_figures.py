@@ -13,13 +13,12 @@ import torch
 from torch import Tensor
 
 from unstir.data import Store
-from unstir.metrics.distances import bias_of, fidelity, infinite_fd, infinite_needs, kid, near
+from unstir.metrics.distances import fidelity, infinite_fd, kid, near
 from unstir.metrics.features import NEAR, Network
 from unstir.metrics.figures import HIGHER, LOWER, SPLITS, Figure, Figures, error_of_halves, halved, halves_of
 from unstir.metrics.floor import FLOOR_SPLITS, Draws, bound, draws
 from unstir.metrics.frechet import frechet_of, moments, standard_error
 from unstir.metrics.reference import KEPT, NOISE, Reference, chosen, other_split, reference
-from unstir.significance import Estimate
 
 KID_SUBSETS, FEWER_SUBSETS = 50, 10  # of a kernel distance; fewer of one of which only the differences are asked
 FEW_SETS = 4  # sets whose errors are measured, at most; the figure's is their mean, and the other sets vary as much
@@ -103,9 +102,8 @@ def figures_of(of: Sides, sets: Sequence[Tensor], labels: Sequence[Tensor] | Non
             num_reference=of.real.moments.n,
         )
     key = f"{of.network.name}/fd"
-    infinite, bias = _infinite(of, sets, strata)
-    real = None if of.floor is None else _infinite(of, [of.floor.features], [of.floor.draws.classes])[0]
-    return found | {key: replace(found[key], infinite=infinite, bias_error=bias and bias[1:], floor_infinite=real)}
+    real = None if of.floor is None else _infinite(of, [of.floor.features], [of.floor.draws.classes])
+    return found | {key: replace(found[key], infinite=_infinite(of, sets, strata), floor_infinite=real)}
 
 
 def _floor(of: Sides, num: int) -> tuple[Figures, Figures, int]:
@@ -192,20 +190,18 @@ def _named(row: Tensor) -> Figures:
     return dict(zip(NEAR, row.tolist(), strict=True))
 
 
-def _infinite(
-    of: Sides, sets: Sequence[Tensor], strata: Sequence[Tensor | None]
-) -> tuple[tuple[float, float] | None, Estimate | None]:
-    """The mean distance of infinitely many images with its error, and the bias that was removed.
+def _infinite(of: Sides, sets: Sequence[Tensor], strata: Sequence[Tensor | None]) -> tuple[float, float] | None:
+    """The mean distance of infinitely many images with its error; None where the images are too few to tell.
 
-    None for what too few images or sets do not tell. ``strata`` are the classes of each set that are in fixed shares,
+    ``strata`` are the classes of each set that are in fixed shares,
     int64 [N], or None.
     """
-    if len(sets[0]) < infinite_needs(sets[0].shape[1]):
-        return None, None
+    if len(sets[0]) < 2 * (sets[0].shape[1] + 1):
+        return None
     pairs = enumerate(zip(sets, strata, strict=True))
     lines = [infinite_fd(features, of.real.moments, seed, strata=classes) for seed, (features, classes) in pairs]
-    spread = sum(line.error**2 for line in lines) ** 0.5 / len(lines)
-    return (statistics.mean(line.value for line in lines), spread), bias_of(lines, *sets[0].shape)
+    spread = sum(error**2 for _, error in lines) ** 0.5 / len(lines)
+    return statistics.mean(value for value, _ in lines), spread
 
 
 def _errors_of_means(values: Tensor, strata: Tensor | None) -> list[float]:

@@ -35,8 +35,7 @@ class Figure:
     that are not in the reference of ``num_reference``, drawn as the generator draws, as good as new images can be;
     ``num_floor`` is 0 where such images were lacking, and nothing may be compared with that floor. ``ceiling`` is that
     of uniform noise. Both are None where there is none. ``infinite`` (value, standard error) is extrapolated to
-    infinitely many samples, ``floor_infinite`` to real images; ``bias_error`` is the standard error of ``value`` less
-    the former, of the same images, and its degrees of freedom. ``network`` and ``network_hash`` name the features.
+    infinitely many samples, ``floor_infinite`` to real images. ``network`` and ``network_hash`` name the features.
     """
 
     name: str
@@ -49,7 +48,6 @@ class Figure:
     num_floor: int = 0
     ceiling: float | None = None
     infinite: tuple[float, float] | None = None
-    bias_error: tuple[float, float] | None = None
     floor_infinite: tuple[float, float] | None = None
     network: str = ""
     network_hash: str = ""
@@ -88,13 +86,6 @@ class Figure:
         """
         df = len(self.by_seed) - 1.0 + (0 if self.bootstrap is None else BOOTSTRAP_DF)
         return Estimate(self.value, math.nan if self.own_error is None else self.own_error, max(df, 1.0))
-
-    @property
-    def bias(self) -> Estimate | None:
-        """What the finite number of samples adds to ``value``; None where that was not measured."""
-        if self.infinite is None or self.bias_error is None:
-            return None
-        return Estimate(self.value - self.infinite[0], *self.bias_error)
 
     def floor_estimate(self, num: int) -> Estimate | None:
         """The floor as a test takes it; None where there is none. ``num`` is the images of a set.

@@ -5,12 +5,12 @@ So the floor is the figure of held-out images against the same training split: a
 trained on, new images of either kind lie a little off them, and no split of both mixed would show it.
 
 *The classes.* A split holds out equal shares of each class, while a generator without labels draws classes at random,
-and the chance in their numbers adds to a distance: of 299 digits the Fréchet distance is 0.24 in equal shares and 0.43
-at random. So held-out images are drawn without replacement (an image drawn twice is its own nearest neighbour), with
-class numbers at random by the shares of the training split where the generator draws so, and in the numbers asked for
-where classes were asked for. At random, some class runs short when nearly all held-out images are to be drawn. Then
-fewer are drawn, n' instead of n, at random and in equal shares; the difference of the means is due to the chance in
-the classes alone, it falls as 1/n (a distance between shares of classes falls as 1/sqrt(n), its square as 1/n), and so
+and the chance in their numbers adds to a distance. So held-out images are drawn without replacement (an image drawn
+twice is its own nearest neighbour), with class numbers at random by the shares of the training split where the
+generator draws so, and in the numbers asked for where classes were asked for. At random, some class runs short when
+nearly all held-out images are to be drawn. Then fewer are drawn, n' instead of n, at random and in equal shares; the
+difference of the means is due to the chance in the classes alone, it falls as 1/n (a distance between shares of classes
+falls as 1/sqrt(n), its square as 1/n), and so
 
     floor(n) = in equal shares(n) + n'/n (at random(n') - in equal shares(n'))
 

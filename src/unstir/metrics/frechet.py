@@ -7,10 +7,10 @@ Dowson & Landau 1982 give the distance between two Gaussians, W_2^2 in today's w
 Heusel et al. 2017 apply it to the features of images. Their FID is this formula on one particular Inception network; on
 the features of `classifier` the figure is *FD-classifier*, and compares with no published FID.
 
-The trace of the last root is the sum of the singular values of C_a^(1/2) C_b^(1/2). Both roots come from symmetric
-eigendecompositions; nothing is complex, and no root is taken of a product already rounded, which would turn errors of
-1e-16 in the null space of a singular covariance into errors of 1e-8. `frechet_of` needs one root alone: those singular
-values are also the ones of Z C_b^(1/2), where Z are the centred features over sqrt(n - 1), so that C_a = Z^T Z.
+The trace of the last root is the sum of the singular values of C_a^(1/2) C_b^(1/2). These are also the ones of
+Z C_b^(1/2), where Z are the centred features over sqrt(n - 1), so that C_a = Z^T Z. The one root comes from a symmetric
+eigendecomposition; nothing is complex, and no root is taken of a product already rounded, which would turn errors of
+1e-16 in the null space of a singular covariance into errors of 1e-8.
 
 Its bias, upwards, falls as 1/n (Chong & Forsyth 2020): compare figures of equal n, or see `distances.infinite_fd`.
 """
@@ -22,7 +22,6 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from unstir.errors import UserError
 from unstir.metrics.figures import error_of_halves, two_halves
 
 
@@ -47,44 +46,31 @@ class Moments:
 
 
 def moments(features: Tensor) -> Moments:
-    """The moments of ``features`` [N, F], in float64. Raises UserError for fewer than two, which have no covariance."""
+    """The moments of ``features`` [N, F], N >= 2, in float64."""
     n = len(features)
-    if n < 2:
-        raise UserError("features", list(features.shape), "must be of at least 2 images", "thousands are better")
     mean = features.double().mean(0)
     centred = features.double() - mean
     return Moments(mean, centred.T @ centred / (n - 1), n)
 
 
-def frechet(a: Moments, b: Moments) -> float:
-    """The squared Fréchet distance between the Gaussians of these moments, >= 0, in squared units of the features."""
-    shift = a.mean - b.mean
-    cross = torch.linalg.svdvals(a.root @ b.root).sum()
-    squared = shift @ shift + a.covariance.trace() + b.covariance.trace() - 2 * cross
-    return max(float(squared), 0.0)  # rounding may leave -1e-16 between equals
-
-
 def frechet_of(features: Tensor, reference: Moments) -> float:
-    """frechet(moments(features), reference) to 1e-9 of the traces, for ``features`` [N, F]; faster for fewer than 2 F.
-
-    Needs no root but the reference's, and of singular values no more than N. Raises UserError for N < 2.
-    """
+    """The squared distance of ``features`` [N, F], N >= 2, to the Gaussian of ``reference``, to 1e-9 of the traces."""
     apart, crossed = _crossed(features, reference)
     tall = crossed if len(crossed) > crossed.shape[1] else crossed.T
-    return max(float(apart - 2 * torch.linalg.svdvals(torch.linalg.qr(tall, mode="r").R).sum()), 0.0)
+    cross = torch.linalg.svdvals(torch.linalg.qr(tall, mode="r").R).sum()
+    return max(float(apart - 2 * cross), 0.0)  # rounding may leave -1e-16 between equals
 
 
 def standard_error(
     features: Tensor, reference: Moments, repeats: int = 10, seed: int = 0, strata: Tensor | None = None
 ) -> float:
-    """The standard error of frechet(moments(features), reference) from the choice of ``features``, [N, F], N >= 4.
+    """The standard error of frechet_of(features, reference) from the choice of ``features``, [N, F], N >= 4.
 
     To second order in the choice, the distance is a sum over images plus a sum over pairs of them, of variances s and
     q. Half the difference of the distances of two halves of the images has variance s + 2 q, and the mean of the two
     varies by q from one split into halves to another: the first less the second is s + q. Bounded below by half of
-    the first, s / 2 + q, for ``repeats`` random splits know q only roughly. Measured on Gaussians, near and far, from
-    N = F up: within 25 %. A bootstrap (Efron 1979) is 1.5 to 4 times too large where the sets are alike, for drawing
-    with replacement doubles the bias. ``strata``, int64 [N], are classes in fixed shares. UserError for N < 4.
+    the first, s / 2 + q, for ``repeats`` random splits know q only roughly. (A bootstrap draws with replacement, which
+    doubles the bias.) ``strata``, int64 [N], are classes in fixed shares.
     """
     return float(error_of_halves(*halves(features, reference, repeats, seed, strata)))
 
@@ -95,12 +81,8 @@ def halves(
     """The mean of the distances of two halves of ``features`` [N, F] and half their difference: float64 [repeats] each.
 
     A repeat splits the features at random anew, in the shares of their ``strata`` (`two_halves`). Distances are right
-    to 1e-6 of the traces, by eigenvalues, which are several times as fast. Raises UserError for N < 4 or one repeat.
+    to 1e-6 of the traces, by eigenvalues, which are several times as fast.
     """
-    if len(features) < 4:
-        raise UserError("features", list(features.shape), "must be of at least 4 images")
-    if repeats < 2:
-        raise UserError("repeats", repeats, "must be at least 2")
     parts = [two_halves(len(features), seed, "halves", repeat, strata) for repeat in range(repeats)]
     pairs = [[_quickly(features[part], reference) for part in both] for both in parts]
     first, second = torch.tensor(pairs, dtype=torch.float64).unbind(1)
@@ -109,8 +91,6 @@ def halves(
 
 def _crossed(features: Tensor, reference: Moments) -> tuple[Tensor, Tensor]:
     """The squared difference of the means and both traces, summed, and Z C_b^(1/2) [N, F] (see above)."""
-    if len(features) < 2:
-        moments(features)  # which says what is wrong
     mean = features.double().mean(0)
     scaled, shift = (features.double() - mean).div_(math.sqrt(len(features) - 1)), mean - reference.mean
     return shift @ shift + scaled.square().sum() + reference.covariance.trace(), scaled @ reference.root

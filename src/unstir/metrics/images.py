@@ -1,11 +1,16 @@
 """Images that any program made, to be judged: from folders, zips, NumPy files or arrays, in no other size.
 
-Nothing is resized or cropped, for that changes every figure. `image_files` reads files.
+Nothing is resized, cropped or made grey, for that changes every figure. Files are packed into a store that lasts no
+longer: what `unstir data pack` reads is read, in its order. A subfolder for each class, named as the store names it,
+says which class its images were asked to show. A folder that `unstir sample` or `unstir evaluate` drew says so itself.
 """
 
 import hashlib
 import json
+import logging
+import tempfile
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import combinations
@@ -17,15 +22,20 @@ import torch
 from torch import Tensor
 
 from unstir import randomness
-from unstir.data import Store
-from unstir.data.classes import class_number
-from unstir.data.disk import usable_path
+from unstir.data import SPLITS, Store, is_store, pack
+from unstir.data.classes import class_number, matched, some
+from unstir.data.disk import refuse_onnx, usable_path
+from unstir.data.images import COLOUR_LOST
 from unstir.errors import UserError, printable
+from unstir.generate.folder import SETTINGS, classes_in, settings_in
 from unstir.metrics.evaluation import SHARES
 from unstir.metrics.features import wrong_images
 from unstir.metrics.floor import AS_ASKED, FEWEST
-from unstir.metrics.image_files import read
 from unstir.progress import counted, counting
+from unstir.runs.card import Labels
+from unstir.runs.run import is_run
+
+logger = logging.getLogger(__name__)
 
 AS_GIVEN = "as given"  # the label of a protocol in which classes were asked for in other numbers than the data has
 Source = str | Path | Tensor | np.ndarray[Any, Any] | Iterable[Any]
@@ -154,55 +164,45 @@ def images_of(
             there = [read(path, store, label is None) for path in paths]
         parts, asked = tuple(images for images, _ in there), tuple(classes for _, classes in there)
         name = ", ".join(printable(path) for path in paths)
-        _check_filled(parts, name)
     else:
-        parts, name = _parts(source, store), "the images"
-        _check_filled(parts, name)
-        asked = (None,) * len(parts) if labels is None else _divided(labels, parts)
+        parts, asked, name = _parts(source, store), (), "the images"
+    if not parts or not all(map(len, parts)):
+        raise UserError("", name, "must hold at least one image in each set")
     alike = (a for a, b in combinations(parts, 2) if torch.equal(a, b))
     if any(not torch.equal(a, a[:1].expand_as(a)) for a in alike):  # a generator may make one image for ever
         raise UserError("", name, "hold the same images twice", "give each set once")
     if label is not None:
         number = class_number(store.classes, label)
         asked = tuple(torch.full((len(part),), number) for part in parts)
+    elif labels is not None:
+        asked = _divided(labels, parts)
     known = tuple(each for each in asked if each is not None)
-    _check_labels(known, parts, store, name)
-    return Images(name, parts, known if len(known) == len(parts) else None)
-
-
-def _check_filled(parts: Sequence[Tensor], name: str) -> None:
-    if not parts or not all(map(len, parts)):
-        raise UserError("", name, "must hold at least one image in each set")
+    if known and len(known) < len(parts):
+        raise UserError("", name, "say for some sets alone which classes they show", "say it for all, or name a label")
+    if any(not 0 <= each.min() <= each.max() < len(store.classes) for each in known):
+        raise UserError("labels", None, f"must be in 0..{len(store.classes) - 1}, the classes of {store.path}")
+    return Images(name, parts, known or None)
 
 
 def _divided(labels: Sequence[int] | Tensor, parts: Sequence[Tensor]) -> tuple[Tensor, ...]:
     """One label for each image of sets of equal size, by set: int64 [N] each; UserError for another number of them."""
+    total = sum(map(len, parts))
     try:
-        numbers, total = torch.as_tensor(labels).flatten(), sum(map(len, parts))
+        given = torch.as_tensor(labels).flatten()
+        numbers = given.long()
+        fit = len(numbers) == total and bool((numbers == given).all())
     except (TypeError, ValueError, RuntimeError):
-        raise UserError("labels", None, "must be the numbers of classes, int64") from None
-    if len(numbers) != total:
-        raise UserError("labels", None, f"must be {total} numbers, one for each image, not {len(numbers)}")
-    if numbers.is_complex() or not torch.equal(numbers.trunc() if numbers.is_floating_point() else numbers, numbers):
-        raise UserError("labels", None, "must be the numbers of classes, int64")
-    return tuple(numbers.long().reshape(len(parts), len(parts[0])))
-
-
-def _check_labels(known: Sequence[Tensor], parts: Sequence[Tensor], store: Store, name: str) -> None:
-    if known and len(known) < len(parts):
-        raise UserError("", name, "say for some sets alone which classes they show", "say it for all, or name a label")
-    for labels in known:
-        if not 0 <= labels.min() <= labels.max() < len(store.classes):
-            raise UserError("labels", None, f"must be in 0..{len(store.classes) - 1}, the classes of {store.path}")
+        fit = False
+    if not fit:
+        raise UserError("labels", None, f"must be {total} whole numbers, the class of each image")
+    return tuple(numbers.reshape(len(parts), len(parts[0])))
 
 
 def _paths_of(source: Source) -> list[Path]:
     """The paths that a source is, if it is paths."""
-    if isinstance(source, str | Path):
-        return [usable_path(source)]
-    if isinstance(source, list | tuple) and source and all(isinstance(each, str | Path) for each in source):
-        return list(map(usable_path, source))
-    return []
+    several = source if isinstance(source, list | tuple) else [source]
+    paths = [usable_path(path) for path in several if isinstance(path, str | Path)]
+    return paths if len(paths) == len(several) else []
 
 
 def _as_tensor(array: Any) -> Tensor:
@@ -216,9 +216,8 @@ def _as_images(array: Tensor, store: Store) -> Tensor:
     if array.dtype != torch.uint8:
         raise wrong_images(array, "uint8 in 0..255 (unstir.pixels.to_uint8 makes these of floats in [-1, 1])")
     array = array.cpu()
-    for images in (
-        array, *([array.movedim(-1, 1)] if array.ndim == 4 else []), *([array[:, None]] * (array.ndim == 3)),
-    ):  # fmt: skip
+    views = {3: [array[:, None]], 4: [array, array.movedim(-1, 1)]} if array.ndim > 1 else {}
+    for images in views.get(array.ndim, []):
         if tuple(images.shape[1:]) == store.shape:
             return images.contiguous()
     due = f"[N, {channels}, {height}, {width}] or [N, {height}, {width}, {channels}]"
@@ -230,7 +229,79 @@ def _parts(source: Source, store: Store) -> tuple[Tensor, ...]:
     if isinstance(source, Tensor | np.ndarray):
         array = _as_tensor(source)
         return tuple(_as_images(images, store) for images in (array if array.ndim == 5 else [array]))
-    if not isinstance(source, Iterable) or isinstance(source, str | Path):
+    if not isinstance(source, Iterable):
         raise UserError("images", source, "must be a folder, an array or batches of some")
     batches = [_as_images(_as_tensor(batch), store) for batch in source]
     return (torch.cat(batches),) if batches else ()
+
+
+def read(path: Path, store: Store, by_class: bool = True) -> tuple[Tensor, Tensor | None]:
+    """The images of a folder or file, uint8 [N, C, H, W], and the classes asked for, int64 [N], if these are said.
+
+    Classes that are not the store's are logged unless ``by_class`` is False. Raises UserError for what is no
+    image, or not of the shape and the colours of the store, OSError for what cannot be read.
+    """
+    path.stat()
+    refuse_onnx(path, "images")
+    if kind := "run" if is_run(path) else "store" if is_store(path) else "":
+        raise UserError("", path, f"is a {kind} and no images", f"name it as the {kind}")
+    with tempfile.TemporaryDirectory() as folder:
+        packed = pack(path, Path(folder) / "images", channels=store.shape[0], held_out=0.0)
+        _check(packed, store, path)
+        for note in () if (path / SETTINGS).is_file() else packed.notes:  # sheets and settings are none of the images
+            logger.warning(f"{path}: {note.count} of {counted(sum(map(packed.count, SPLITS)), 'image')}: {note.text}")
+        labels = [packed.labels(split) for split in SPLITS]
+        images = torch.cat([packed.images(split) for split in SPLITS])
+        asked = None if labels[0] is None else torch.cat([each for each in labels if each is not None])
+    if asked is None:
+        return images, _of_drawn(path, len(images), store, by_class)
+    names = packed.classes
+    numbers = {name: number for number, name in enumerate(store.classes)}
+    if packed.manifest["kind"] == "numpy":  # whose classes may be the store's by number
+        numbers = {str(number): number for number in range(len(numbers))} | numbers
+    if set(names) <= set(numbers):
+        return images, torch.tensor([numbers[name] for name in names])[asked]
+    if by_class and numbers:
+        others = some(sorted(set(names) - set(numbers)))
+        logger.warning(f"{path} has classes that {store.path} has not ({others}): its images are judged as of no class")
+    return images, None
+
+
+def _check(packed: Store, store: Store, path: Path) -> None:
+    """Raise UserError where a file was left out, or images are of another shape than the store's or lost colours."""
+    if packed.refused:
+        file, why = packed.refused[0]
+        raise UserError("", file, f"cannot be judged: {why}", "remove it, or make it again").at(path)
+    if any(note.text == COLOUR_LOST for note in packed.notes):
+        raise UserError("", path, f"has images in colour, {store.path} is grey", "pack a store with 3 channels")
+    if packed.shape != store.shape:
+        was, due = ("x".join(map(str, shape[:0:-1])) for shape in (packed.shape, store.shape))
+        other = f"make images of {due}, or pack a store of {was}"
+        raise UserError("", path, f"holds images of {was}, {store.path} of {due}", other)
+
+
+def _of_drawn(path: Path, num: int, store: Store, by_class: bool) -> Tensor | None:
+    """The classes that a folder which unstir drew was asked for, int64 [num], by their names in the store."""
+    if not (path / SETTINGS).is_file():
+        return None
+    with suppress(OSError, KeyError, TypeError, ValueError, AttributeError, IndexError):  # of another program
+        settings = settings_in(path)
+        label, shares, count = settings["label"], tuple(settings.get("shares", ())), settings["model"]["num_classes"]
+        numbers = sorted(int(file.stem) for file in path.glob("*.png") if file.stem.isdecimal())
+        if len(numbers) != num or not count:
+            return None
+        asked = Labels(count).of(torch.tensor(numbers), label, shares)
+        if asked is not None and (count != len(store.classes) or len(classes_in(path)) == count):
+            asked = _of_names(path, asked, classes_in(path), store, by_class)
+        return asked
+    return None
+
+
+def _of_names(path: Path, asked: Tensor, names: Sequence[str], store: Store, by_class: bool) -> Tensor | None:
+    """The store's numbers of the classes ``asked`` for, int64 [N], which have these names; None, said, for others."""
+    numbers = matched(names, store.classes)
+    if numbers is None and by_class:
+        given = some(names) or "without names"
+        others = f"asked for by other classes ({given}) than those of {store.path} ({some(store.classes) or 'none'})"
+        logger.warning(f"{path} was {others}: its images are judged as of no class")
+    return None if numbers is None else torch.tensor(numbers)[asked]

@@ -34,7 +34,6 @@ logger = logging.getLogger(__name__)
 NAME = "inception-v3-compat"
 URL = "https://github.com/toshas/torch-fidelity/releases/download/v0.2.0/weights-inception-2015-12-05-6726825d.pth"
 SHA256 = "6726825d0af5f729cebd5821db510b11b1cfad8faad88a03f1befd49fb9129b2"
-FEATURES, LOGITS = 2048, 1008
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,8 +86,6 @@ class Inception(Extractor):
     titles: ClassVar[Mapping[str, str]] = {"fd": "FID", "kid": "KID"} | {key: key for key in NEAR}
 
     def _batch(self, images: Tensor) -> Outputs:
-        if not len(images):
-            return Outputs(torch.zeros(0, FEATURES), torch.zeros(0, LOGITS))
         return Outputs(*self._answer(images))
 
 
@@ -97,7 +94,7 @@ def installed() -> Any:
     try:
         from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3  # type: ignore[import-untyped, unused-ignore]
     except ImportError:
-        raise missing("torch-fidelity", "fid", "Inception (--fid)") from None
+        raise missing("torch-fidelity", "fid", "Inception") from None
     return FeatureExtractorInceptionV3
 
 

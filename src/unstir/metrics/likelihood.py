@@ -27,8 +27,7 @@ from unstir.pixels import from_uint8
 from unstir.progress import counted, counter, counting
 from unstir.randomness import Key
 from unstir.runs.files import check as check_kinds
-from unstir.runs.files import check_writable, is_count, is_text, make_folder, replacing, write_text
-from unstir.runs.lines import decode, encode
+from unstir.runs.files import check_writable, decode, encode, is_count, is_text, make_folder, replacing, write_text
 from unstir.runs.model import Model, weights_in_words
 from unstir.runs.stores import check_data
 from unstir.theory.variance import check_variance
@@ -99,7 +98,7 @@ def save_likelihood(
     for split, each in protocols.items():
         found[split] = likelihood(model, store, each)
         named = partial(name_of, found[split].protocol, each)
-        save(out / f"{named(split)}.json", found[split])
+        write_text(out / f"{named(split)}.json", encode(dataclasses.asdict(found[split])) + "\n")
         curve = out / f"{named('-'.join(('curve', *found)))}.png"
     with replacing(curve) as unfinished:
         likelihood_curves({name: (r.times, r.curve, r.decoder, r.total) for name, r in found.items()}, unfinished)
@@ -207,16 +206,11 @@ def describe(result: Likelihood) -> str:
     )
 
 
-def save(path: Path, result: Likelihood) -> None:
-    """Write a result as JSON with a checksum; UserError where it cannot be written."""
-    write_text(path, encode(dataclasses.asdict(result)) + "\n")
-
-
 _LIKELIHOOD = TypeAdapter(Likelihood)
 
 
 def read(path: Path) -> Likelihood | None:
-    """What `save` wrote; None for a file that is damaged or no result."""
+    """A file of `save_likelihood`; None for a file that is damaged or no result."""
     try:
         values = decode(path.read_bytes())
         check_kinds(values.get("protocol"), {**dict.fromkeys(("step", "calls", "T"), is_count), "split": is_text})

@@ -12,7 +12,7 @@ that the data holds a few times, which are copied first.
 
 *Nearer* (`mann_whitney`), on either distance: do samples as a whole lie nearer than new images? (The C_T of Meehan et
 al. 2020, "A non-parametric test to detect data-copying", is this statistic, cell by cell.) Smoother, fainter or more
-alike samples do too, CIFAR-10 at 0.8 of its contrast in 71 % of comparisons by pixels: this alone accuses of nothing.
+alike samples do too: this alone accuses of nothing.
 
 *Copies* (`precedence`): of the relative distance, the number of samples below 999 in 1000 held-out images and
 below 1/2 (the factor of Carlini et al.; without it a sample a little nearer than any held-out image would count among
@@ -22,7 +22,7 @@ The verdict is a suspicion: it divides ``SUSPICION`` among all tests (Bonferroni
 run of 100 at most. Copies are *decided* at the level of every other statement (`significance.LEVEL`).
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import torch
@@ -92,7 +92,7 @@ class Memorisation:
     says: str = field(init=False)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "says", describe(self))
+        object.__setattr__(self, "says", _describe(self))
 
 
 def memorisation(
@@ -128,24 +128,11 @@ def memorisation(
         median, median_new = (each.distance[:, 0].median().item() for each in (found, new))  # of none, NaN
         known_new = median_new if len(held_out) else None
         spaces.append(Space(name, median, known_new, distance, relative, copies, near, near_new))
-    return Memorisation(tuple(spaces), _verdict(spaces, level), len(samples), len(train), len(held_out), flip)
-
-
-def describe(result: Memorisation) -> str:
-    """A result in two lines."""
-    tested = [each.copies for each in result.spaces if each.copies is not None]
-    copied = any(exact(test.count - test.expected, test.p, "precedence test", len(tested)).positive for test in tested)
-    said = {
-        "copies": "training images are copied"
-        if copied
-        else "some samples may be copies of training images; undecided, for chance makes as many in one run of 100",
-        "nearer": "samples lie nearer to training images than new images do (smoother, fainter, alike?), none a copy",
-        "none": "no sign of copied training images",
-        None: f"undecided whether training images are copied: that takes {FEWEST} samples and {FEWEST} held-out images",
-    }[result.verdict]
-    turned = ", mirrored too" if result.flip else ""
-    sets = f"{result.num} samples, {result.num_train} training{turned}, {result.num_held_out} held out"
-    return f"{said} ({sets})\n" + "; ".join(_said(space, result.num) for space in result.spaces)
+    tests = [test for space in spaces for test in (space.copies, space.distance, space.relative) if test is not None]
+    decided = {type(test) for test in tests if test.p <= level}
+    verdict = "copies" if Precedence in decided else "nearer" if decided else "none"
+    sizes = len(samples), len(train), len(held_out)
+    return Memorisation(tuple(spaces), verdict if tests else None, *sizes, flip)
 
 
 def picture(result: Memorisation, samples: Tensor, train: Tensor, held_out: Tensor) -> Image.Image:
@@ -172,6 +159,23 @@ def _row(pair: Pair, images: Tensor, train: Tensor, number: int) -> Row:
         shown.append(torch.stack([train[i].flip(-1) if mirrored else train[i] for i, mirrored in turned]))
         notes.append(tuple(f"{d:.3g}{' flip' * f}" for d, f in zip(match.distance, match.mirrored, strict=True)))
     return Row(images[pair.image], f"{pair.matches[number].relative:.2f}", tuple(shown), tuple(notes))
+
+
+def _describe(result: Memorisation) -> str:
+    """A result in two lines."""
+    tested = [each.copies for each in result.spaces if each.copies is not None]
+    copied = any(exact(test.count - test.expected, test.p, "precedence test", len(tested)).positive for test in tested)
+    said = {
+        "copies": "training images are copied"
+        if copied
+        else "some samples may be copies of training images; undecided, for chance makes as many in one run of 100",
+        "nearer": "samples lie nearer to training images than new images do (smoother, fainter, alike?), none a copy",
+        "none": "no sign of copied training images",
+        None: f"undecided whether training images are copied: that takes {FEWEST} samples and {FEWEST} held-out images",
+    }[result.verdict]
+    turned = ", mirrored too" if result.flip else ""
+    sets = f"{result.num} samples, {result.num_train} training{turned}, {result.num_held_out} held out"
+    return f"{said} ({sets})\n" + "; ".join(_said(space, result.num) for space in result.spaces)
 
 
 def _said(space: Space, num: int) -> str:
@@ -207,11 +211,3 @@ def _closest(found: Nearest, spaces: list[Nearest], most: int) -> tuple[Pair, ..
 
     chosen = _relative(found).argsort(stable=True)[:most].tolist()
     return tuple(Pair(i, tuple(match(i, *each) for each in zip(spaces, relative, strict=True))) for i in chosen)
-
-
-def _verdict(spaces: Sequence[Space], level: float) -> str | None:
-    tests = [test for space in spaces for test in (space.copies, space.distance, space.relative) if test is not None]
-    if not tests:
-        return None
-    decided = {type(test) for test in tests if test.p <= level}
-    return "copies" if Precedence in decided else "nearer" if decided else "none"

@@ -12,8 +12,6 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from unstir.errors import UserError
-
 SPARE = 8  # more candidates than asked for, since rounding may put the best few in the wrong order
 _QUERIES, _TRAIN = 1024, 8192  # rows of one product: 32 MiB of distances
 _EXACT_BYTES = 1 << 26
@@ -37,12 +35,7 @@ def nearest(queries: Tensor, train: Tensor, *, k: int = 1, flip: bool = False) -
     """By pixels: ``queries`` uint8 [N, C, H, W] and ``train`` uint8 [M, C, H, W] in 0..255, k <= M.
 
     With ``flip`` a training image also counts mirrored left to right, as a run that trained on both has seen it.
-    Raises UserError for other types, images of two shapes, or k out of range.
     """
-    if queries.dtype != torch.uint8 or train.dtype != torch.uint8 or queries.ndim != 4:
-        raise UserError("queries", list(queries.shape), "and train must be uint8 [N, C, H, W]")
-    if queries.shape[1:] != train.shape[1:]:
-        raise UserError("queries", list(queries.shape), f"must be of the shape of train, {list(train.shape)}")
     views: list[Rows] = [lambda rows: train[rows].flatten(1)]
     if flip:
         views.append(lambda rows: train[rows].flip(-1).flatten(1))
@@ -50,20 +43,13 @@ def nearest(queries: Tensor, train: Tensor, *, k: int = 1, flip: bool = False) -
 
 
 def nearest_features(queries: Tensor, train: Tensor, *, k: int = 1, mirrored: Tensor | None = None) -> Nearest:
-    """By features: ``queries`` float [N, F], ``train`` float [M, F] and, optionally, those of the mirror images.
-
-    Raises UserError where the numbers of features differ or k is out of range.
-    """
+    """By features: ``queries`` float [N, F], ``train`` float [M, F] and, optionally, those of the mirror images."""
     sets = [train] if mirrored is None else [train, mirrored]
-    if queries.ndim != 2 or any(part.shape != (len(train), queries.shape[1]) for part in sets):
-        raise UserError("queries", list(queries.shape), f"must be [N, F], with F of train, {list(train.shape)}")
     views: list[Rows] = [lambda rows, part=part: part[rows] for part in sets]  # type: ignore[misc]
     return _search(queries, len(train), views, k)
 
 
 def _search(queries: Tensor, num_train: int, views: Sequence[Rows], k: int) -> Nearest:
-    if not 1 <= k <= num_train:
-        raise UserError("k", k, f"is outside 1..{num_train}, the number of training images")
     if len(queries) == 0:
         nothing = torch.zeros(0, k)
         return Nearest(nothing.long(), nothing.double(), nothing.bool())

@@ -1,15 +1,16 @@
 """A plan of an evaluation: which images are judged, against what, and in whose features; and `judge`, which does it.
 
-Images come from a run, which draws them (`drawn.Drawn`), or from anywhere else (`images.Images`). A plan knows its
-protocol, which is all that decides a figure but the weights, and by its hash an evaluation is kept and found.
+Images come from a run, which draws them (`Drawn`), or from anywhere else (`Images`). Both say with which run figures
+are kept, what an `Evaluation` says of them, what of a protocol is theirs, and which sets and classes they are. A
+protocol is all that decides a figure but the weights, and by its hash an evaluation is kept and found.
 """
 
 import logging
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, Generic, TypeVar
 
 import torch
 from torch import Tensor
@@ -17,9 +18,11 @@ from torch import Tensor
 from unstir import randomness
 from unstir.data import Store
 from unstir.errors import UserError, within_memory
+from unstir.metrics.drawn import Drawn
 from unstir.metrics.evaluation import FOLDER, Evaluation, find, save
 from unstir.metrics.features import Network
 from unstir.metrics.floor import FEWEST
+from unstir.metrics.images import Images
 from unstir.metrics.measure import measure, reference_size
 from unstir.metrics.memorisation import Memorisation, memorisation, picture
 from unstir.metrics.request import SEEDS
@@ -31,31 +34,7 @@ logger = logging.getLogger(__name__)
 NEW_IMAGES = 2000  # held-out images that are compared with the training images, at most
 
 
-class Source(Protocol):
-    """Where the images of a plan come from."""
-
-    @property
-    def home(self) -> Any:
-        """The run that figures are kept with; None: the store."""
-
-    @property
-    def about(self) -> Mapping[str, Any]:
-        """The fields of an `Evaluation` that say whose images they are: step, images, weights and source."""
-
-    def check(self, num: int, seeds: int, store: Store) -> None:
-        """Raise UserError where these sets cannot be had, or cannot be compared with the store."""
-
-    def protocol(self, num: int, seeds: int, store: Store) -> dict[str, Any]:
-        """What a protocol says of where ``seeds`` sets of ``num`` images come from, and the classes asked for."""
-
-    def classes(self, num: int, seeds: int) -> list[Tensor] | None:
-        """The classes asked for in each set, int64 [num]; None where none were."""
-
-    def sets(self, num: int, seeds: int) -> list[Tensor]:
-        """The sets, uint8 [num, C, H, W] each."""
-
-
-From = TypeVar("From", bound=Source, covariant=True)
+From = TypeVar("From", bound=Drawn | Images, covariant=True)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -109,7 +88,7 @@ class Plan(Generic[From]):
         return replace(found, memorisation=copies, source=about.get("source", ""))  # they may have had another name
 
 
-def check(plan: Plan[Source]) -> None:
+def check(plan: Plan[Drawn | Images]) -> None:
     """Raise UserError for a plan that cannot be carried out; the bytes of the store are read once a process."""
     if plan.seeds < 1:
         raise UserError("seeds", plan.seeds, "must be at least 1", "error bars over seeds need 2")
@@ -126,7 +105,7 @@ def check(plan: Plan[Source]) -> None:
 
 
 @within_memory("num")
-def judge(plan: Plan[Source]) -> Evaluation:
+def judge(plan: Plan[Drawn | Images]) -> Evaluation:
     """The figures of the images of a plan, measured now or taken from where they are kept: the run, or the store.
 
     What a kill left unfinished is done by the same call: images that a run drew are kept. Raises UserError as `check`,
@@ -154,14 +133,14 @@ def judge(plan: Plan[Source]) -> Evaluation:
     return made
 
 
-def _measured(plan: Plan[Source], sets: Sequence[Tensor]) -> Evaluation:
+def _measured(plan: Plan[Drawn | Images], sets: Sequence[Tensor]) -> Evaluation:
     """The evaluation of the sets, without a search for copies."""
     labels, protocol = plan.images.classes(plan.num, plan.seeds), plan.protocol()
     figures = measure(plan.store, sets, plan.measuring, plan.split, plan.num_reference, labels=labels)
     return Evaluation(**{"step": 0, "images": 0, **plan.images.about}, protocol=protocol, figures=figures)
 
 
-def search_copies(plan: Plan[Source], sets: Sequence[Tensor], drawing: Path | None) -> Memorisation:
+def search_copies(plan: Plan[Drawn | Images], sets: Sequence[Tensor], drawing: Path | None) -> Memorisation:
     """Search for copies of training images among all sets together, and draw the closest pairs into a PNG file."""
     label, store = plan.protocol()["label"], plan.store
     images = torch.cat(list(sets)), store.images("train"), held_out_like(store, label)

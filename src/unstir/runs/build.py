@@ -12,7 +12,6 @@ import shutil
 import sys
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
-from functools import lru_cache
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Literal
 
@@ -25,7 +24,7 @@ from unstir.diffusion.denoiser import Denoiser
 from unstir.errors import Remedy, UserError
 from unstir.nn import own
 from unstir.nn.config import ModelConfig
-from unstir.nn.unet import UNet, flops
+from unstir.nn.unet import UNet
 from unstir.randomness import Key, derive_seed
 from unstir.runs.config import Config
 from unstir.runs.sections import DiffusionConfig
@@ -40,8 +39,8 @@ if TYPE_CHECKING:
 def schedule(config: DiffusionConfig) -> NoiseSchedule:
     """The noise schedule; betas are taken literally, never scaled by 1000/T."""
     betas = {"beta_1": config.beta_1, "beta_T": config.beta_T} if config.schedule == "linear" else {}
-    made = SCHEDULES[config.schedule](config.T, **betas)
-    return zero_terminal_snr(made) if config.zero_terminal_snr else made
+    noise_schedule = SCHEDULES[config.schedule](config.T, **betas)
+    return zero_terminal_snr(noise_schedule) if config.zero_terminal_snr else noise_schedule
 
 
 def network(config: Config, device: torch.device) -> nn.Module:
@@ -80,23 +79,15 @@ def outline(config: Config) -> nn.Module:
 
 def num_parameters(config: Config) -> int:
     """The number of weights of a config's network, counted without making them."""
-    made = network_config(config)
-    return _num_weights(made) if made.is_unet else sum(p.numel() for p in outline(config).parameters())
-
-
-@lru_cache
-def _num_weights(config: ModelConfig) -> int:
-    """The number of weights of a U-Net, counted once."""
-    with torch.device("meta"):
-        return sum(p.numel() for p in UNet(config).parameters())
+    return sum(p.numel() for p in outline(config).parameters())
 
 
 def forward_flops(config: Config, height: int, width: int) -> int:
-    """Floating-point operations of one forward pass of one image, as `flops` counts them, without computing it."""
-    made = network_config(config)
-    if made.is_unet:
-        return flops(made, height, width)
-    from torch.utils.flop_counter import FlopCounterMode  # a second that the U-Net does not need
+    """Floating-point operations of one forward pass of one image, two for each multiply-add, without computing it.
+
+    Convolutions and matrix products are counted, those inside attention too (published figures often leave these out).
+    """
+    from torch.utils.flop_counter import FlopCounterMode  # with what a pass on the meta device imports, two seconds
 
     with FlopCounterMode(display=False) as counter:
         _outline_output(config, height, width, 1)
@@ -114,9 +105,9 @@ def _output(config: Config, net: nn.Module, height: int, width: int, num: int) -
     x, t = torch.zeros(num, config.model.in_channels, height, width), torch.zeros(num, dtype=torch.int64)
     draws = net.training and own.takes(net, "dropout_key")
     keys = {"dropout_key": Key(0, "dropout", 0, torch.arange(num))} if draws else {}
-    told = config.train.augment > 0 and own.takes(net, "augmentation")
-    how = {"augmentation": unaugmented(num, x.device)} if told else {}
-    output: Tensor = net(x, t, t if num_labels(config) else None, **keys, **how)
+    takes_augmentation = config.train.augment > 0 and own.takes(net, "augmentation")
+    augmentation = {"augmentation": unaugmented(num, x.device)} if takes_augmentation else {}
+    output: Tensor = net(x, t, t if num_labels(config) else None, **keys, **augmentation)
     return output
 
 
@@ -131,13 +122,13 @@ def check_own(config: Config, height: int, width: int) -> None:
         needs = "needs a network that takes augmentation"
         raise UserError("train.augment", config.train.augment, needs, {"train.augment": 0.0})
     due = [2, config.model.in_channels * (2 if config.diffusion.learned_variance else 1), height, width]
-    given = f"images of {config.model.in_channels}x{height}x{width}"
+    images = f"images of {config.model.in_channels}x{height}x{width}"
     try:
         output = _outline_output(config, height, width, 2)
     except Exception as error:
-        raise UserError("model.type", name, f"fails on {given}: {own.said(error)}") from None
+        raise UserError("model.type", name, f"fails on {images}: {own.said(error)}") from None
     if list(output.shape) != due:
-        raise UserError("model.type", name, f"returns {list(output.shape)} of two {given}, not {due}")
+        raise UserError("model.type", name, f"returns {list(output.shape)} of two {images}, not {due}")
     if unlearned := _unlearned(config, height, width):
         mend = "register it as a buffer, or take it out"
         raise UserError("model.type", name, f"has the parameter {unlearned}, which gets no gradient", mend)
@@ -191,9 +182,9 @@ def denoiser(config: Config, net: nn.Module, dtype: torch.dtype) -> Denoiser:
 
 def teacher(config: Config, net: nn.Module, dtype: torch.dtype) -> Denoiser:
     """The denoiser whose paths a run learns from, of the weights that it began with; errors as `denoiser`."""
-    parameterization, made = PARAMETERIZATIONS[config.loss.teacher], denoiser(config, net, dtype)
-    parameterization.check(made.process.schedule)
-    return replace(made, parameterization=parameterization)
+    parameterization, trained = PARAMETERIZATIONS[config.loss.teacher], denoiser(config, net, dtype)
+    parameterization.check(trained.process.schedule)
+    return replace(trained, parameterization=parameterization)
 
 
 def objective(config: Config, denoiser: Denoiser) -> "Objective | None":

@@ -13,8 +13,7 @@ from torch import Tensor
 from unstir.data.classes import class_number
 from unstir.errors import UserError
 from unstir.pictures.caption import of_class
-from unstir.runs.files import check, check_format, is_count, is_text, write_text
-from unstir.runs.lines import decode, encode
+from unstir.runs.files import check, check_format, decode, encode, is_count, is_text, write_text
 
 FORMAT = 7
 """Of the run folder: grows when any of its files but the checkpoints, which have a number of their own, changes."""
@@ -28,7 +27,7 @@ MOST_SHARES = 1 << 30  # the greatest sum of shares: their products with the fra
 @dataclass(frozen=True)
 class DataCard:
     """What a run remembers of its data: image shape (C, H, W), class names, counts by split, the content's hash, and
-    the identity of the ``run`` itself (`folder.identity`), "" of data that is no run's.
+    the identity of the ``run`` itself (`toml.identity`), "" of data that is no run's.
     """
 
     shape: tuple[int, int, int]

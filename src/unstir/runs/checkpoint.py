@@ -2,7 +2,7 @@
 
 The format is safetensors, so that reading a file never runs it. Its metadata holds three entries: "unstir", canonical
 JSON of everything that is not a tensor, "sha256", a hash over that JSON and every tensor's name, dtype, shape and
-bytes, and "text_sha256", one over the JSON alone, so that `RunFolder` reads settings without the tensors. The
+bytes, and "text_sha256", one over the JSON alone, so that `Run` reads settings without the tensors. The
 content is hashed rather than the file, because safetensors orders its metadata at random.
 
 Two kinds exist. A *full* file (checkpoints/) has all that training needs to continue bit for bit: "model.", "ema.",
@@ -127,24 +127,18 @@ def load(path: Path) -> Checkpoint:
     """Read and verify a checkpoint. Raises DamagedError for wrong content, UserError where it cannot be read."""
     try:
         metadata, tensors = read_tensors(path)
+        content = content_hash(tensors, metadata.get("unstir", ""))
     except FileNotFoundError:
         raise UserError("", path, "does not exist") from None
     except OSError as error:
         raise UserError("", path, "cannot be read", remedy(error)) from None
     except (SafetensorError, ValueError, OverflowError, TypeError, AttributeError) as error:
         raise DamagedError("", path, f"is damaged: {error}") from None
-    except MemoryError:
-        raise UserError("", path, "does not fit into memory", "end other programs, or use a larger machine") from None
-    text = metadata.get("unstir")
-    if text is None:
+    if "unstir" not in metadata:
         raise DamagedError("", path, "was not written by unstir: its metadata names no config")
-    try:
-        found = content_hash(tensors, text)
-    except (RuntimeError, TypeError):
-        raise DamagedError("", path, "is damaged: it holds numbers of a kind that no checkpoint has") from None
-    if metadata.get("sha256") != found:
+    if metadata.get("sha256") != content:
         raise DamagedError("", path, "is damaged: its content does not match its SHA-256")
-    return _parse(path, text, tensors)
+    return _parse(path, metadata["unstir"], tensors)
 
 
 def is_ours(path: Path) -> bool:
@@ -162,8 +156,8 @@ def read_tensors(path: Path) -> tuple[dict[str, str], dict[str, Tensor]]:
 
 def listed(folder: Path) -> list[tuple[int, Path]]:
     """(step, path) of every checkpoint file in a folder, by rising step; an absent folder has none."""
-    found = ((NAME.fullmatch(path.name), path) for path in folder.glob("step-*.safetensors"))
-    return sorted((int(match[1]), path) for match, path in found if match)
+    matches = ((NAME.fullmatch(path.name), path) for path in folder.glob("step-*.safetensors"))
+    return sorted((int(match[1]), path) for match, path in matches if match)
 
 
 def newest(
@@ -177,11 +171,11 @@ def newest(
     problems: dict[Path, str] = {}
     for _, path in reversed(listed(folder)):
         try:
-            found = load(path)
-            if found.kind != "full":
+            loaded = load(path)
+            if loaded.kind != "full":
                 raise DamagedError("", path, "holds weights alone, with nothing to continue from")
-            check(found)
-            return found, problems
+            check(loaded)
+            return loaded, problems
         except DamagedError as error:
             problems[path] = str(error) if str(path) in str(error) else f"{path}: {error}"
     if problems:
@@ -199,6 +193,30 @@ def keep_last(folder: Path, keep: int) -> None:
     """Delete all but the ``keep`` newest checkpoints of a folder."""
     for _, path in listed(folder)[:-keep]:
         path.unlink(missing_ok=True)
+
+
+def weights_of(found: Checkpoint, ema: bool) -> dict[str, Tensor]:
+    """The weights to sample from in a checkpoint: averaged if asked and there; UserError for raw ones that are not."""
+    if found.kind == "slim":
+        if found.ema and not ema:
+            other = {"ema": True}, "choose a step of checkpoints/"
+            raise UserError("ema", False, f"finds averages alone at step {found.step}", other)
+        return found.part("model")
+    return (found.part("ema") if ema else {}) or found.part("model")
+
+
+def misfits(own: Mapping[str, Tensor], weights: Mapping[str, Tensor]) -> list[str]:
+    """What keeps weights from being those of a network that has ``own``, a phrase a tensor; empty where they fit."""
+    wrong = [f"{name} is missing" for name in own if name not in weights]
+    wrong += [f"{name} is unknown" for name in weights if name not in own]
+    wrong += [
+        f"{name} is {list(weights[name].shape)}, the network's is {list(own[name].shape)}"
+        for name in own
+        if name in weights and weights[name].shape != own[name].shape
+    ]
+    return wrong + [
+        f"{name} is {t.dtype}, not floating point" for name, t in weights.items() if not t.is_floating_point()
+    ]
 
 
 def _canonical(checkpoint: Checkpoint) -> str:

@@ -136,8 +136,8 @@ class Config:
         levels, key = self.train.activation_checkpointing, "train.activation_checkpointing"
         if levels and not model.is_unet:
             raise UserError(key, levels, f"is of the U-Net, not of {model.type}", {key: 0})
-        if levels > (there := len(model.mults)):
-            raise UserError(key, levels, f"is more than the {there} levels of the network", {key: there})
+        if levels > (num_levels := len(model.mults)):
+            raise UserError(key, levels, f"is more than the {num_levels} levels of the network", {key: num_levels})
 
     def _check_loss(self) -> None:
         diffusion, loss = self.diffusion, self.loss

@@ -1,15 +1,18 @@
 """Files that are whole or absent: written under a temporary name, synced, renamed, and the rename synced too.
 
-What is read from them is checked for its kind here too, so that no reader meets text where it computes.
+Files of one JSON object carry a checksum. What is read from any of them is checked for its kind, so that no reader
+meets text where it computes.
 """
 
 import errno
 import glob
+import json
 import math
 import os
 import secrets
 import shutil
 import tempfile
+import zlib
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -60,12 +63,8 @@ def replacing(path: Path, needs: int = 0) -> Iterator[Path]:
                 os.fsync(file.fileno())
             partial.replace(path)
             sync_folder(path.parent)
-    except ValueError as error:
-        if isinstance(error, UserError) or "embedded null" not in str(error):
-            raise
-        raise UserError("", repr(str(path)), "has a zero byte in it, which no name can have", "name another") from None
     finally:
-        with suppress(OSError, ValueError):
+        with suppress(OSError):
             partial.unlink(missing_ok=True)
 
 
@@ -130,10 +129,9 @@ def make_folder(path: Path) -> Path:
 
 
 def _reason(path: Path, needs: int, error: Exception) -> str:
-    """Why ``path`` was not written; the error may be of another file, which is named then."""
-    reason = getattr(error, "strerror", "") or " ".join(str(error).split())
-    other = getattr(error, "filename", None)
-    if isinstance(other, str | os.PathLike) and not _is_of(path.absolute(), Path(other).absolute()):
+    """The system's words for why ``path`` was not written, with what is free; of another file, with its name."""
+    reason, other = getattr(error, "strerror", "") or " ".join(str(error).split()), getattr(error, "filename", None)
+    if other and path.name[:50] not in str(other):
         return f"{other}: {reason}"
     try:
         space = f"{shutil.disk_usage(path.parent).free / 1e6:.1f} MB are free there"
@@ -141,14 +139,6 @@ def _reason(path: Path, needs: int, error: Exception) -> str:
         space = "its folder is gone"
     need = f"it needs {needs / 1e6:.1f} MB; " if needs else ""
     return f"{reason} ({need}{space})"
-
-
-def _is_of(path: Path, other: Path) -> bool:
-    """Whether ``other`` is ``path`` or in it, the temporary file that takes its place, or the folder of both."""
-    is_partial = other.name.startswith(f".{path.name[:50]}.") and other.suffix == PARTIAL
-    if other.name == path.name and other.parent.suffix == PARTIAL:  # in a folder of `staging`
-        other = other.parent.parent / other.name
-    return path in (other, *other.parents) or other == path.parent or (is_partial and other.parent == path.parent)
 
 
 def check_writable(folder: Path, key: str = "") -> None:
@@ -184,6 +174,45 @@ def check_file(path: Path, key: str) -> None:
     if path.is_dir():
         raise UserError(key, path, "is a folder", "name a file in it")
     check_writable(path.parent, key)
+
+
+CHECKSUM = "crc32"
+"""The key of a CRC-32 over the object's canonical JSON (sorted keys)."""
+
+
+def encode(values: Mapping[str, Any], indent: int | None = None) -> str:
+    """An object as the JSON text of a file, with its checksum."""
+    return json.dumps({**values, CHECKSUM: _checksum(values)}, indent=indent)
+
+
+def decode(text: bytes | str) -> dict[str, Any]:
+    """The object in what `encode` wrote, without its checksum. Raises ValueError with the reason for anything else."""
+    values = parsed(text)
+    checksum = values.pop(CHECKSUM, None)
+    if checksum is None:
+        raise ValueError("it has no checksum")
+    try:
+        wanted = _checksum(values)
+    except RecursionError:  # writing nests a little less deeply than reading
+        raise ValueError("it is nested too deeply") from None
+    if checksum != wanted:
+        raise ValueError("its checksum does not match")
+    return values
+
+
+def parsed(text: bytes | str) -> dict[str, Any]:
+    """The JSON object in a text; ValueError for anything else."""
+    try:
+        values = json.loads(text)
+    except (ValueError, RecursionError):
+        raise ValueError("it is not JSON") from None
+    if not isinstance(values, dict):
+        raise ValueError("it is no JSON object")
+    return values
+
+
+def _checksum(values: Mapping[str, Any]) -> str:
+    return f"{zlib.crc32(json.dumps(values, sort_keys=True).encode()):08x}"
 
 
 MOST = 1 << 53  # whole numbers below it are exact as floats too
@@ -226,7 +255,7 @@ def is_figure(value: Any) -> bool:
 
 def is_figures(value: Any) -> bool:
     """Whether a value is a list of figures without None, or None."""
-    return value is None or (isinstance(value, list) and all(each is not None and is_figure(each) for each in value))
+    return value is None or (isinstance(value, list) and None not in value and all(map(is_figure, value)))
 
 
 def is_text(value: Any) -> bool:

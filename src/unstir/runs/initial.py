@@ -9,9 +9,9 @@ from torch import Tensor, nn
 from unstir.data.disk import refuse_onnx
 from unstir.errors import UserError
 from unstir.runs import build, checkpoint, toml
-from unstir.runs.checkpoint import Checkpoint
+from unstir.runs.checkpoint import Checkpoint, misfits, weights_of
 from unstir.runs.config import Config
-from unstir.runs.run import Run, misfits, run_and_step, weights_of
+from unstir.runs.run import Run, run_and_step
 
 MAY_BE_NEW = ("label.weight", "augment.weight")  # of networks with more inputs than others
 
@@ -22,18 +22,18 @@ def initial_weights(net: nn.Module, config: Config) -> tuple[dict[str, Tensor], 
     The sentence also says where they were trained for another process or prediction; "" where there is nothing to say.
     train.init names a file, a run, or RUN@STEP. Raises UserError for anything else, and for weights that do not fit.
     """
-    found, own, source = _checkpoint_of(config.train.init), net.state_dict(), config.train.init
-    weights = weights_of(found, ema=True)
+    loaded, own, source = _checkpoint_of(config.train.init), net.state_dict(), config.train.init
+    weights = weights_of(loaded, ema=True)
     new = [name for name in MAY_BE_NEW if name in own and name not in weights]
     weights |= {name: own[name] for name in new}
     if wrong := misfits(own, weights):
-        what = f"{'; '.join(_unlike(found.config, config) or wrong[:3])} ({len(wrong)} tensors, {wrong[0]})"
+        differences = f"{'; '.join(_unlike(loaded.config, config) or wrong[:3])} ({len(wrong)} tensors, {wrong[0]})"
         remedy = "use the same [model] settings, or leave it out"
-        raise UserError("train.init", source, f"does not fit the network: {what}", remedy)
+        raise UserError("train.init", source, f"does not fit the network: {differences}", remedy)
     notes = [f"it has no {', '.join(new)}, which is new and keeps its own initial values"] if new else []
-    if other := _other_process(found.config.get("diffusion", {}), config):
+    if other := _other_process(loaded.config.get("diffusion", {}), config):
         notes.append(f"they were trained for another process ({'; '.join(other)}) and learn this one anew")
-    return weights, "; ".join((f"begins with the weights of {source}, step {found.step}", *notes)) if notes else ""
+    return weights, "; ".join((f"begins with the weights of {source}, step {loaded.step}", *notes)) if notes else ""
 
 
 def pinned(init: str) -> str:
@@ -59,17 +59,18 @@ def check_teacher(config: Config) -> None:
     """Raise UserError where the paths that a run learns from would not be its teacher's: the run that train.init names
     has its process, has no teacher itself, and predicts what loss.teacher says.
     """
-    how, source = "let unstir distill RUN --out NEW set all of it", config.train.init
+    advice, source = "let unstir distill RUN --out NEW set all of it", config.train.init
     if not source:
-        raise UserError("train.init", source, "names no trained run, which a consistency loss learns from", how)
-    there = toml.from_dict(_checkpoint_of(source).config, "train.init")
+        raise UserError("train.init", source, "names no trained run, which a consistency loss learns from", advice)
+    teacher = toml.from_dict(_checkpoint_of(source).config, "train.init")
     remedy = "name the run it was made from"
-    there.kind.check_means(source, " itself, and is no teacher", remedy, key="train.init")
-    process = [name for name in vars(config.diffusion) if name not in ("predict", "learned_variance")]
-    pairs = [(f"diffusion.{name}", getattr(there.diffusion, name), getattr(config.diffusion, name)) for name in process]
-    pairs.append(("what the teacher predicts (loss.teacher)", there.diffusion.predict, config.loss.teacher))
+    teacher.kind.check_means(source, " itself, and is no teacher", remedy, key="train.init")
+    theirs, ours = vars(teacher.diffusion), vars(config.diffusion)
+    process = [name for name in ours if name not in ("predict", "learned_variance")]
+    pairs = [(f"diffusion.{name}", theirs[name], ours[name]) for name in process]
+    pairs.append(("what the teacher predicts (loss.teacher)", teacher.diffusion.predict, config.loss.teacher))
     if wrong := _differences(pairs):
-        raise UserError("train.init", source, f"is not the teacher that is asked for: {'; '.join(wrong)}", how)
+        raise UserError("train.init", source, f"is not the teacher that is asked for: {'; '.join(wrong)}", advice)
 
 
 def _other_process(there: dict[str, Any], config: Config) -> list[str]:
@@ -83,7 +84,6 @@ def _other_process(there: dict[str, Any], config: Config) -> list[str]:
 
 
 def _differences(pairs: list[tuple[str, Any, Any]]) -> list[str]:
-    """What differs, in words, of settings with their values there and here."""
     return [f"{name} is {their} there, {our} here" for name, their, our in pairs if their != our]
 
 
@@ -106,6 +106,6 @@ def _unlike(saved: dict[str, Any], config: Config) -> list[str]:
     pairs = [(key, theirs.get(key), ours[key]) for key in (*keys, "diffusion.learned_variance")]
     labels = "the number of labels (model.num_classes, and one hidden with train.label_dropout)"
     pairs.append((labels, build.num_labels(there), build.num_labels(config)))
-    given = "whether the network is given the augmentation (train.augment)"
-    pairs.append((given, there.train.augment > 0, config.train.augment > 0))
+    augmented = "whether the network is given the augmentation (train.augment)"
+    pairs.append((augmented, there.train.augment > 0, config.train.augment > 0))
     return _differences(pairs)

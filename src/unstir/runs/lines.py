@@ -1,15 +1,12 @@
-"""The logs of a run, a JSON object a line: what a line holds. And files of one object, with a checksum.
+"""The logs of a run, a JSON object a line: what a line holds.
 
 What a kill leaves is a last line without its end: it is no damage and is dropped. Any other line that does not parse,
 or lacks a value, is *damaged*: readers pass over it and say so; whoever writes the file anew keeps a copy of it first.
-
-The checksum of a file is a CRC-32 over the object's canonical JSON (sorted keys), under the key "crc32" of the object.
 """
 
 import json
 import os
 import shutil
-import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -20,9 +17,7 @@ from typing import IO, Any
 from unstir.data.disk import sync_folder
 from unstir.errors import UnwrittenError
 from unstir.runs.checkpoint import Checkpoint
-from unstir.runs.files import Kind, check, is_count, is_figure, is_figures, is_number, is_text, write_text
-
-CHECKSUM = "crc32"
+from unstir.runs.files import Kind, check, is_count, is_figure, is_figures, is_number, is_text, parsed, write_text
 
 
 @dataclass(frozen=True)
@@ -43,36 +38,6 @@ class Log:
         return f"{self.file}: line {number} is damaged ({reason}){more}"
 
 
-def encode(values: Mapping[str, Any], indent: int | None = None) -> str:
-    """An object as the JSON text of a file, with its checksum."""
-    return json.dumps({**values, CHECKSUM: _checksum(values)}, indent=indent)
-
-
-def decode(text: bytes | str) -> dict[str, Any]:
-    """The object in what `encode` wrote, without its checksum. Raises ValueError with the reason for anything else."""
-    values = _parsed(text)
-    checksum = values.pop(CHECKSUM, None)
-    if checksum is None:
-        raise ValueError("it has no checksum")
-    try:
-        wanted = _checksum(values)
-    except RecursionError:  # writing nests a little less deeply than reading
-        raise ValueError("it is nested too deeply") from None
-    if checksum != wanted:
-        raise ValueError("its checksum does not match")
-    return values
-
-
-def _parsed(text: bytes | str) -> dict[str, Any]:
-    try:
-        values = json.loads(text)
-    except (ValueError, RecursionError):
-        raise ValueError("it is not JSON") from None
-    if not isinstance(values, dict):
-        raise ValueError("it is no JSON object")
-    return values
-
-
 def read(file: Path, check_line: Callable[[dict[str, Any]], None]) -> Log:
     """The lines of a file, none where it is not there; OSError where it cannot be read.
 
@@ -83,7 +48,7 @@ def read(file: Path, check_line: Callable[[dict[str, Any]], None]) -> Log:
         texts = file.read_bytes().split(b"\n")
     for number, text in enumerate(texts, start=1):
         try:
-            values = _parsed(text)
+            values = parsed(text)
             check_line(values)
         except ValueError as error:
             if number < len(texts):  # else it is a last line that a kill has cut short, or nothing
@@ -135,10 +100,6 @@ def copy_aside(file: Path) -> Path:
     return copy
 
 
-def _checksum(values: Mapping[str, Any]) -> str:
-    return f"{zlib.crc32(json.dumps(values, sort_keys=True).encode()):08x}"
-
-
 def _end_last_line(stream: Any) -> None:
     """Cut off what a kill left of a last line; the end of line alone is added where the line is whole."""
     stream.seek(max(stream.seek(0, os.SEEK_END) - 1, 0))
@@ -147,7 +108,7 @@ def _end_last_line(stream: Any) -> None:
     stream.seek(0)
     last = stream.read().rpartition(b"\n")[2]
     try:
-        _parsed(last)
+        parsed(last)
         stream.write(b"\n")
     except ValueError:
         stream.truncate(stream.tell() - len(last))
@@ -185,9 +146,9 @@ def _check_held_out(line: dict[str, Any]) -> None:
     check(line, HELD_OUT)
     for split in ("train", "held_out"):
         by_time = [line[split], line[f"{split}_error"]]
-        if len({each is None for each in (*by_time, line[f"of_{split}"])}) > 1:
+        if len({values is None for values in (*by_time, line[f"of_{split}"])}) > 1:
             raise ValueError(f"its {split}, {split}_error and of_{split} were not measured together")
-        if any(each is not None and len(each) != len(line["times"]) for each in by_time):
+        if any(values is not None and len(values) != len(line["times"]) for values in by_time):
             raise ValueError(f"its {split} are not one for each of its times")
 
 
@@ -214,4 +175,4 @@ def cut_short(log: Log, due: Any) -> str:
 def cut(of_run: Mapping[str, Log], found: Checkpoint) -> list[str]:
     """How the logs of a run, by name, lack lines that were there when ``found`` was saved, a sentence each."""
     due = {"metrics": found.state.get("logged", 0), "held_out": found.state.get("measured", 0)}
-    return [said for name, step in due.items() if (said := cut_short(of_run[name], step))]
+    return [problem for name, step in due.items() if (problem := cut_short(of_run[name], step))]

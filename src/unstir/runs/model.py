@@ -127,8 +127,8 @@ class Model:
             raise UserError("guidance", scale, needs, ({"guidance": 1}, "give a less trained step as guide"))
 
     def cost(self, chain: Chain, each: str = "") -> str:
-        """What an image costs by a chain, in words: `Chain.cost_in_words`, and what guidance adds."""
-        return chain.cost_in_words(self.process.schedule, each) + self.besides(chain)
+        """What an image costs by a chain, in words, ``each`` behind it, and what guidance adds."""
+        return f"{chain.cost(self.process.schedule)}{each}{self.besides(chain)}"
 
     def besides(self, chain: Chain, process: Process | None = None) -> str:
         """What guidance adds to the network calls of a chain, in words; "" where it adds nothing.
@@ -167,17 +167,12 @@ class Model:
         """The hash of the weights, and after a space that of the guide's."""
         return self.weights_sha256 if self.guide is None else f"{self.weights_sha256} {self.guide.weights_sha256}"
 
-    def compiling(self, how: str) -> "Model":
-        """The same model compiled in another way, its guide too, with nothing loaded."""
-        return replace(self, compile=how, guide=self.guide and self.guide.compiling(how))
+    def unloaded(self, **how: Any) -> "Model":
+        """The same model without what was loaded, whose memory lasts no longer than this copy.
 
-    def unloaded(self) -> "Model":
-        """The same model without what was loaded, whose memory lasts no longer than this copy."""
-        return self.computing_in(self.dtype)
-
-    def computing_in(self, dtype: str) -> "Model":
-        """The same model in another arithmetic, its guide too, with nothing loaded."""
-        return replace(self, dtype=dtype, guide=self.guide and self.guide.computing_in(dtype))
+        ``how`` are another ``dtype`` or ``compile`` for it and its guide.
+        """
+        return replace(self, guide=self.guide and self.guide.unloaded(**how), **how)
 
 
 def idle_guidance(chain: Chain, schedule: NoiseSchedule) -> str:
@@ -186,6 +181,13 @@ def idle_guidance(chain: Chain, schedule: NoiseSchedule) -> str:
         return ""
     interval = f"t = {chain.guidance_low} to {chain.guidance_high or schedule.T}"
     return f"guidance never acts: no time that the chain visits is in {interval}"
+
+
+def chosen_average(ema: bool, width: float | None) -> bool | float:
+    """What `Run.model` takes as ``ema``, of an option for the average and one for its width; not both may be given."""
+    if width is not None and not ema:
+        raise UserError("ema_width", width, "is of an average", ({"ema_width": None}, {"ema": True}))
+    return ema if width is None else width
 
 
 def weights_in_words(ema: bool | float) -> str:

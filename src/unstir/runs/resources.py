@@ -25,8 +25,8 @@ def peak(device: torch.device) -> int:
 
 def free() -> int:
     """The bytes of the machine that this process could still get, within its limits and those of its container."""
-    whole = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    left = [_of("/proc/meminfo", "MemAvailable") or whole]
+    installed = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    left = [_of("/proc/meminfo", "MemAvailable") or installed]
     try:
         container = Path("/sys/fs/cgroup/memory.max").read_text(encoding="ascii").strip()
     except OSError:
@@ -51,5 +51,5 @@ def _of(file: str, key: str) -> int:
         lines = Path(file).read_text(encoding="ascii", errors="replace").splitlines()
     except OSError:
         return 0
-    found = [line.split() for line in lines if line.startswith(f"{key}:")]
-    return int(found[0][1]) * KILO if found else 0
+    matches = [line.split() for line in lines if line.startswith(f"{key}:")]
+    return int(matches[0][1]) * KILO if matches else 0

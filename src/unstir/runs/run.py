@@ -1,34 +1,172 @@
-"""A run: its folder, the models of its saved weights, and whether weights are of the run, as they must be."""
+"""A run is a folder that needs nothing else.
 
+config.toml         every setting, resolved, for people; those of saved weights are read from their files
+data.json           shape, classes, counts and content hash of the data it learns from, with a checksum
+metrics.jsonl       one line per log step; identical however often the run was interrupted, timing fields aside
+events.jsonl        starts, continuations and stops, with what changed and on which machine
+checkpoints/        the last few full checkpoints, to continue from
+weights/            slim files of chosen moments, to sample from
+samples/            grids drawn at the same moments, always from the same noise
+held_out.jsonl      a line at the same moments: losses of the same training and held-out images, identical like metrics
+curves.png          loss, gradient norm and learning rate; losses.png: those of held_out.jsonl
+"""
+
+import hashlib
+import json
 import logging
-from collections.abc import Mapping
-from dataclasses import replace
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
+from functools import cache, partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import torch
+from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
+from unstir.chain import DEFAULTS, Chain
 from unstir.diffusion.denoiser import Denoiser
-from unstir.errors import KeptSettingsError, UserError, short
-from unstir.nn.config import UNET
-from unstir.runs import build, checkpoint, toml
-from unstir.runs.checkpoint import Checkpoint, content_hash
-from unstir.runs.config import MAY_CHANGE, Config
-from unstir.runs.folder import RunFolder
+from unstir.errors import UserError
+from unstir.locks import held
+from unstir.runs import build, card, checkpoint, lines, toml
+from unstir.runs.card import DataCard, Labels
+from unstir.runs.checkpoint import Checkpoint, content_hash, misfits, weights_of
+from unstir.runs.config import MAY_CHANGE, Config, steps_in
+from unstir.runs.files import PARTIAL, make_folder, remove_partials, write_text
 from unstir.runs.model import Model
 from unstir.theory.averages import WIDTHS, combination
 from unstir.theory.process import Process
 
 logger = logging.getLogger(__name__)
 
+OWN = "config.toml", "data.json", "metrics.jsonl", "held_out.jsonl", "events.jsonl", "curves.png", "losses.png"
+"""The files of a run's folder that only the holder of its lock writes."""
 
-class Run(RunFolder):
-    """A run folder, and what was trained in it."""
+
+@dataclass(frozen=True)
+class Run:
+    """The folder of a run, its config and what its data is like; and the models of what was trained in it."""
+
+    path: Path
+    config: Config
+    data: DataCard
+
+    @classmethod
+    def create(cls, config: Config, path: Path, data: DataCard) -> Self:
+        """Make the folder of a new run. Raises UserError where ``path`` holds something else or cannot be written."""
+        check_free(path)
+        run = cls(make_folder(path), config, replace(data, run=toml.identity(config)))
+        card.save(path, run.data)
+        run.save_config()  # last: a folder with a config is a run
+        return run
+
+    @classmethod
+    def open(cls, path: str | Path) -> Self:
+        """Open a run folder. Raises UserError where it holds no run or a broken one."""
+        path = Path(path)
+        if not is_run(path):
+            _refuse(path)
+        data = card.load(path)  # first: its number says whether this version reads the rest
+        return cls(path, _config(path, data.run), data)
+
+    @property
+    def checkpoints(self) -> Path:
+        """The folder of full checkpoints."""
+        return self.path / "checkpoints"
+
+    @property
+    def weights(self) -> Path:
+        """The folder of slim weight files."""
+        return self.path / "weights"
+
+    @property
+    def samples(self) -> Path:
+        """The folder of grids."""
+        return self.path / "samples"
+
+    @property
+    def metrics_file(self) -> Path:
+        """The file of metrics, a JSON object a line."""
+        return self.path / "metrics.jsonl"
+
+    @property
+    def held_out_file(self) -> Path:
+        """The file of losses of images kept aside, a JSON object per snapshot."""
+        return self.path / "held_out.jsonl"
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Whole batches in the training split; the last partial one is dropped."""
+        return self.data.counts["train"] // self.config.train.batch_size
+
+    def steps_in(self, span: str) -> int:
+        """How many optimiser steps of this run a span such as "20 epochs" is."""
+        return steps_in(span, self.steps_per_epoch, self.config.train.batch_size)
+
+    @property
+    def length(self) -> int:
+        """The optimiser steps of the whole run; none where it was trained elsewhere."""
+        return self.steps_in(self.config.train.length) if self.config.kind.trained_here else 0
+
+    @property
+    def going_on(self) -> str:
+        """What to type for a new run that begins with the weights of this one, with the same network."""
+        length = "" if self.config.kind.trained_here else "--train.length LENGTH --train.warmup LENGTH "
+        begin = f"unstir train {self.path}/config.toml --train.init {self.path}"
+        return f"{begin} --data.source IMAGES {length}--out NEW"
+
+    def save_config(self) -> None:
+        """Write config.toml."""
+        write_text(self.path / "config.toml", toml.to_toml(self.config))
+
+    def log(self, name: str) -> lines.Log:
+        """The "metrics", "held_out" or "events" of the run, with what of the file is damaged."""
+        return lines.read(self.path / f"{name}.jsonl", lines.NAMES[name])
+
+    def metrics(self) -> list[dict[str, Any]]:
+        """The good lines of metrics.jsonl."""
+        return list(self.log("metrics").lines)
+
+    def held_out(self) -> list[dict[str, Any]]:
+        """The good lines of held_out.jsonl (`train.held_out`)."""
+        return list(self.log("held_out").lines)
+
+    def record(self, event: str, **details: Any) -> None:
+        """Add a line to events.jsonl, durably; UserError where it cannot be written."""
+        lines.append(self.path / "events.jsonl", {"event": event, **details}, durable=True)
+
+    @contextmanager
+    def lock(self) -> Iterator[None]:
+        """Hold the run in this block; UserError where another process has it (`locks.held`)."""
+        busy = UserError("out", self.path, "is being trained by another process", "wait for it, or name another folder")
+        with held(self.path / ".lock", busy):
+            yield
+
+    def tidy(self) -> None:
+        """Remove what a killed process left half written; only the holder of the lock may."""
+        for name in OWN:
+            remove_partials(self.path, name)
+        for folder in (self.checkpoints, self.weights, self.samples):
+            remove_partials(folder)
+            for file in folder.glob(".tmp*"):  # safetensors writes to .tmp first
+                file.unlink(missing_ok=True)
+
+    def chain(self) -> Chain:
+        """How the run's grids are sampled, which is the default for other samples from it."""
+        return Chain(**{name: getattr(self.config.grids, name) for name in DEFAULTS})
+
+    @property
+    def labels(self) -> Labels:
+        """The labels that the run's network knows."""
+        count = self.config.model.num_classes
+        return Labels(count, self.data.classes if count else (), self.config.train.label_dropout > 0)
 
     def newest_step(self) -> int:
         """The highest step at which weights were saved; UserError where none were."""
-        return self._saved()[-1]
+        if steps := self.saved_steps():
+            return steps[-1]
+        raise UserError("", self.path, "has no saved weights yet", f"continue it with unstir train --out {self.path}")
 
     def saved_steps(self) -> list[int]:
         """The steps at which weights can be loaded, rising."""
@@ -36,7 +174,7 @@ class Run(RunFolder):
 
     def model(
         self,
-        step: int | None = None,
+        step: int | Checkpoint | None = None,
         *,
         ema: bool | float = True,
         device: str = "auto",
@@ -44,7 +182,7 @@ class Run(RunFolder):
         compile: str = "no",
         guide: str | Model | None = None,
     ) -> Model:
-        """The trained model: of the newest file that verifies, or of one saved ``step``, as `load`.
+        """The trained model: of the newest file that verifies, of one saved ``step`` as `load`, or of what was loaded.
 
         ``ema`` takes the averaged weights where the run has them; a number is the width of another average, a fraction
         of the training so far, made of those that a run with train.power_ema keeps. Under "bfloat16" the weights of the
@@ -55,7 +193,19 @@ class Run(RunFolder):
         none of these or does not fit.
         """
         how: dict[str, Any] = {"ema": ema, "device": device, "dtype": dtype, "compile": compile}
-        model = model_of(self, self.load(step), **how)
+        loaded, on = step if isinstance(step, Checkpoint) else self.load(step), build.device(device)
+        build.find_own(self.config)
+        build.check_compile(compile, on)
+        weights = weights_of(loaded, ema) if isinstance(ema, bool) else _power_average(self, loaded, ema)
+        kept = self.config.train.ema_decay > 0 and (self.config.kind.trained_here or loaded.ema)
+        model = Model(
+            load=partial(_denoiser, self, loaded.step, weights, on),
+            step=loaded.step,
+            weights_sha256=content_hash(weights),
+            averaged=ema and kept if isinstance(ema, bool) else ema,
+            **(how | {"device": on}),
+            **_of(self),
+        )
         return model if guide is None else replace(model, guide=self.guide(guide, **how))
 
     def guide(self, named: object, **how: Any) -> Model:
@@ -79,32 +229,88 @@ class Run(RunFolder):
         except UserError as error:
             raise error if error.key == "guide" else UserError("guide", named, f"cannot be used: {error}") from None
 
-    def _saved(self) -> list[int]:
-        if steps := self.saved_steps():
-            return steps
-        raise UserError("", self.path, "has no saved weights yet", f"continue it with unstir train --out {self.path}")
-
     def load(self, step: int | None = None) -> checkpoint.Checkpoint:
         """The newest file that verifies, full or slim, or that of one saved step.
 
         Logged is where no file of a newer step could be read. Raises UserError as `model` and `check_same`.
         """
-        steps, problems = self._saved(), list[str]()
-        if step is not None and step not in steps:
+        steps, problems = self.saved_steps() or [self.newest_step()], list[str]()  # which says so where none was saved
+        if step not in (None, *steps):
             raise UserError("step", step, "was not saved", f"{self.path} has {', '.join(map(str, steps))}")
-        for candidate in [step] if step is not None else reversed(steps):
+        for candidate in reversed(steps) if step is None else [step]:
             newer = "; ".join(problems)
             for folder in (self.checkpoints, self.weights):
                 try:
-                    found = checkpoint.load(folder / checkpoint.file_name(candidate))
+                    loaded = checkpoint.load(folder / checkpoint.file_name(candidate))
                 except UserError as error:
                     problems.append(str(error))
-                else:
-                    check_same(self, found)
-                    if newer:
-                        logger.warning(f"{newer}; an earlier step is used")
-                    return found
+                    continue
+                check_same(self, loaded)
+                if newer:
+                    logger.warning(f"{newer}; an earlier step is used")
+                return loaded
         raise UserError("; ".join(problems))
+
+
+def check_free(path: Path) -> None:
+    """Raise UserError where a new run cannot have this folder; what a run killed at its birth left may lie there."""
+    if path.exists() and not path.is_dir():
+        raise UserError("out", path, "is a file", "name a folder")
+    ours = ("data.json", ".lock")
+    if path.is_dir() and any(not (e.name in ours or e.name.endswith(PARTIAL)) for e in path.iterdir()):
+        raise UserError("out", path, "is not empty and holds no run", "name another folder")
+
+
+def is_run(path: Path) -> bool:
+    """Whether a folder holds a run."""
+    return (path / "config.toml").is_file()
+
+
+def _refuse(path: Path) -> None:
+    """Raise UserError for a path that is no run; of one in a run it names that run."""
+    if not path.exists():
+        raise UserError("", path, "does not exist", "name the folder of a run")
+    for parent in path.parents:
+        with suppress(OSError):  # a folder that may not be looked into is none that is meant
+            if is_run(parent) and (parent / "data.json").is_file():  # config.toml alone is a usual name
+                raise UserError("", path, f"lies in the run {parent}", f"name {parent}")
+    raise UserError("", path, "holds no run (config.toml is missing)", "name the folder of one")
+
+
+def _config(folder: Path, run: str) -> Config:
+    """The config of the ``run`` in a folder; UserError where config.toml or a setting in it is missing or wrong."""
+    file = folder / "config.toml"
+    tables, saved = toml.read(file), _saved(folder, run)
+    if saved is None:
+        return toml.from_dict(tables, str(file))
+    kept, written = toml.flat(saved), toml.flat(tables)
+    for key in written.keys() & MAY_CHANGE:
+        section, name = key.split(".")
+        saved[section][name] = written[key]
+    if edited := [key for key in written if key not in MAY_CHANGE and kept.get(key) != written[key]]:
+        _warn(f"{file}: {', '.join(edited)}: edited in vain, a run keeps the settings that it was trained with")
+    return toml.from_dict(saved, str(file))
+
+
+def _saved(folder: Path, run: str) -> dict[str, Any] | None:
+    """The config in the newest file of the ``run``'s weights, as nested dicts; None where none can be read."""
+    files = [file for part in ("checkpoints", "weights") for file in checkpoint.listed(folder / part)]
+    for _, path in sorted(files, reverse=True):
+        with suppress(OSError, SafetensorError, ValueError, TypeError, KeyError, RecursionError):
+            with safe_open(path, framework="numpy") as file:
+                metadata = file.metadata()
+            text = metadata["unstir"]
+            if hashlib.sha256(text.encode()).hexdigest() == metadata["text_sha256"]:
+                saved = json.loads(text)
+                if saved["data"].get("run", run) == run:  # imported weights know no data
+                    return dict(saved["config"])
+    return None
+
+
+@cache
+def _warn(text: str) -> None:
+    """Log a warning once in a process, however often the run is opened."""
+    logger.warning(text)
 
 
 def run_and_step(text: str) -> tuple[str, int | None]:
@@ -118,67 +324,35 @@ def run_and_step(text: str) -> tuple[str, int | None]:
 MOST_ERROR = 0.1  # of the profile of an average that is made of others, relative
 
 
-def compare(saved: Config, asked: Config) -> dict[str, Any]:
-    """What ``asked`` would change in a run, by dotted keys; KeptSettingsError for those that must not change."""
-    old, new = toml.flat(saved), toml.flat(asked)
-    changed = {key: new.get(key) for key in {**old, **new} if old.get(key) != new.get(key) and key != "recipe"}
-    if fixed := [key for key in changed if key not in MAY_CHANGE]:
-        kept = f"is {short(old.get(fixed[0]))} in the run, which keeps its settings"
-        remedy = dict.fromkeys(fixed), "start another run in another folder"
-        raise KeptSettingsError(tuple(fixed), new.get(fixed[0]), kept, remedy)
-    return changed
-
-
-def check_same(run: RunFolder, found: Checkpoint) -> None:
+def check_same(run: Run, found: Checkpoint) -> None:
     """Raise UserError where weights are not of this run: they were trained with other settings or on other data."""
     ours, theirs = run.data.plain(), found.data
     if theirs.get("content_hash") == "":  # an imported run knows no data; it is compared with any
         theirs = {**theirs, **{key: ours[key] for key in ("counts", "content_hash")}}
     if theirs and theirs != ours:
-        other = f"is not of the run {run.path}, but of other settings or other data"
-        remedy = "remove it, or restore data.json from a copy"
-        raise UserError("", f"the checkpoint of step {found.step}", other, remedy)
+        file, other = f"the checkpoint of step {found.step}", f"is of other settings or data than the run {run.path}"
+        raise UserError("", file, other, "remove it, or restore data.json from a copy")
 
 
-def model_of(
-    run: RunFolder,
-    found: Checkpoint,
-    *,
-    ema: bool | float = True,
-    device: str = "auto",
-    dtype: str = "float32",
-    compile: str = "no",
-) -> Model:
-    """The model of a checkpoint of a run; arguments and errors as `Run.model`."""
-    on, step = build.device(device), found.step
-    build.find_own(run.config)
-    build.check_compile(compile, on)
-    weights = weights_of(found, ema) if isinstance(ema, bool) else _power_average(run, found, ema)
-
-    def load(arithmetic: torch.dtype) -> Denoiser:
-        net = build.network(run.config, on)
-        if wrong := misfits(net.state_dict(), weights):
-            unfit = f"has weights of step {step} that do not fit the network: {'; '.join(wrong[:3])}"
-            raise UserError("", run.path, unfit, "use the same [model] settings")
-        net.load_state_dict(weights)
-        net.eval().requires_grad_(False)
-        if run.config.model.type != UNET:  # one of the user's own gets float32 images, as in training
-            return build.denoiser(run.config, net, arithmetic)
-        return build.denoiser(run.config, net.to(arithmetic), torch.float32)
-
-    how: dict[str, Any] = {"device": on, "dtype": dtype, "compile": compile, "ema": ema}
-    kept = run.config.train.ema_decay > 0 and (run.config.kind.trained_here or found.ema)
-    averaged = ema and kept if isinstance(ema, bool) else ema
-    return Model(load=load, step=step, weights_sha256=content_hash(weights), averaged=averaged, **how, **_of(run))
+def _denoiser(run: Run, step: int, weights: dict[str, Tensor], on: torch.device, arithmetic: torch.dtype) -> Denoiser:
+    net = build.network(run.config, on)
+    if wrong := misfits(net.state_dict(), weights):
+        unfit = f"has weights of step {step} that do not fit the network: {'; '.join(wrong[:3])}"
+        raise UserError("", run.path, unfit, "use the same [model] settings")
+    net.load_state_dict(weights)
+    net.eval().requires_grad_(False)
+    if not run.config.model.is_unet:  # one of the user's own gets float32 images, as in training
+        return build.denoiser(run.config, net, arithmetic)
+    return build.denoiser(run.config, net.to(arithmetic), torch.float32)
 
 
-def model_in_training(run: RunFolder, denoiser: Denoiser, step: int) -> Model:
+def model_in_training(run: Run, denoiser: Denoiser, step: int) -> Model:
     """The model that a run is training, with the denoiser as it is after ``step``; its weights have no hash."""
     device, averaged = next(denoiser.net.parameters()).device, run.config.train.ema_decay > 0
     return Model(load=lambda _: denoiser, step=step, weights_sha256="", averaged=averaged, device=device, **_of(run))
 
 
-def _of(run: RunFolder) -> dict[str, Any]:
+def _of(run: Run) -> dict[str, Any]:
     """What every model of a run is alike in."""
     diffusion, settings = run.config.diffusion, toml.to_dict(run.config)
     return {
@@ -195,24 +369,7 @@ def _of(run: RunFolder) -> dict[str, Any]:
     }
 
 
-def weights_of(found: Checkpoint, ema: bool) -> dict[str, Tensor]:
-    """The weights to sample from in a checkpoint: averaged if asked and there; UserError for raw ones that are not."""
-    if found.kind == "slim":
-        if found.ema and not ema:
-            other = {"ema": True}, "choose a step of checkpoints/"
-            raise UserError("ema", False, f"finds averages alone at step {found.step}", other)
-        return found.part("model")
-    return (found.part("ema") if ema else {}) or found.part("model")
-
-
-def chosen_average(ema: bool, width: float | None) -> bool | float:
-    """What `Run.model` takes as ``ema``, of an option for the average and one for its width; not both may be given."""
-    if width is not None and not ema:
-        raise UserError("ema_width", width, "is of an average", ({"ema_width": None}, {"ema": True}))
-    return ema if width is None else width
-
-
-def _power_average(run: RunFolder, found: Checkpoint, width: float) -> dict[str, Tensor]:
+def _power_average(run: Run, found: Checkpoint, width: float) -> dict[str, Tensor]:
     """The weights at the step of a checkpoint of a run, averaged by a power function of any ``width`` of the training.
 
     They are made of the power averages in it and in the slim files of earlier steps (`theory.averages`). Raises
@@ -222,34 +379,20 @@ def _power_average(run: RunFolder, found: Checkpoint, width: float) -> dict[str,
     if not run.config.train.power_ema or not step:
         without = f"needs power averages, which {run.path} has not at step {step}"
         raise UserError("ema_width", width, without, "train with train.power_ema")
-    steps = [*(each for each, _ in checkpoint.listed(run.weights) if each < step), step]
-    shares, error = combination([(each, saved) for each in steps for saved in WIDTHS], (step, width))
+    steps = [*(earlier for earlier, _ in checkpoint.listed(run.weights) if earlier < step), step]
+    shares, error = combination([(earlier, saved) for earlier in steps for saved in WIDTHS], (step, width))
     if error > MOST_ERROR:
         wrong = f"has an error of {error:.0%} at step {step} of {run.path}, above the {MOST_ERROR:.0%} allowed"
         raise UserError("ema_width", width, wrong, f"take a width nearer to {WIDTHS[0]}..{WIDTHS[1]}")
     total, left = {name: torch.zeros_like(t, dtype=torch.float64) for name, t in own.items()}, iter(shares)
-    for each in steps:
-        file = found if each == step else checkpoint.load(run.weights / checkpoint.file_name(each))
+    for earlier in steps:
+        file = found if earlier == step else checkpoint.load(run.weights / checkpoint.file_name(earlier))
         check_same(run, file)
         for saved in WIDTHS:
             part, share = file.part(f"power.{saved}"), next(left)
             if misfit := misfits(own, part):
-                problem = f"has damaged averages of step {each}: {misfit[0]}"
+                problem = f"has damaged averages of step {earlier}: {misfit[0]}"
                 raise UserError("", run.path, problem, "restore its file from a copy")
             for name, t in total.items():
                 t += share * part[name]
     return {name: t.to(own[name].dtype) for name, t in total.items()}
-
-
-def misfits(own: Mapping[str, Tensor], weights: Mapping[str, Tensor]) -> list[str]:
-    """What keeps weights from being those of a network that has ``own``, a phrase a tensor; empty where they fit."""
-    wrong = [f"{name} is missing" for name in own if name not in weights]
-    wrong += [f"{name} is unknown" for name in weights if name not in own]
-    wrong += [
-        f"{name} is {list(weights[name].shape)}, the network's is {list(own[name].shape)}"
-        for name in own
-        if name in weights and weights[name].shape != own[name].shape
-    ]
-    return wrong + [
-        f"{name} is {t.dtype}, not floating point" for name, t in weights.items() if not t.is_floating_point()
-    ]

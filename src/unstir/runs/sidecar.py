@@ -15,11 +15,7 @@ from unstir.runs.files import check_file, is_count, make_folder, replacing, save
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-MACHINE = (
-    "torch",
-    "threads",
-    "compile",
-)  # settings that a picture's name does not carry: they change its pixels by rounding alone
+MACHINE = "torch", "threads", "compile"  # not in a picture's name: they change its pixels by rounding alone
 RECORD = "command", "unstir", "cost"  # what is said beside settings and is none of them
 
 
@@ -48,9 +44,9 @@ def check(picture: Path, singles: Sequence[Path] = (), key: str = "out", suffixe
         raise UserError(key, picture, f"has its settings in {sidecar}, which is not of unstir", "name another file")
     known = {picture, *singles_of(picture)} if ours or _claim(picture).exists() else set()
     if taken := [path for path in (picture, *singles) if path.exists() and path not in known]:
-        own = sidecar_of(taken[0])
-        why = f"is a picture of its own, with {own.name}" if own.exists() else "has no sidecar of unstir"
-        raise UserError(key, taken[0], f"is there and {why}", "name another")
+        beside = sidecar_of(taken[0])
+        reason = f"is a picture of its own, with {beside.name}" if beside.exists() else "has no sidecar of unstir"
+        raise UserError(key, taken[0], f"is there and {reason}", "name another")
 
 
 def sidecar_of(picture: Path) -> Path:
@@ -60,7 +56,7 @@ def sidecar_of(picture: Path) -> Path:
 
 def numbered(picture: Path, count: int) -> list[Path]:
     """The files of the single results of a picture."""
-    return [_single(picture, number) for number in range(count)]
+    return [picture.with_name(f"{picture.stem}-{number}.png") for number in range(count)]
 
 
 def singles_of(picture: Path) -> list[Path]:
@@ -124,10 +120,6 @@ def _claim(picture: Path) -> Path:
     return picture.with_name(f".{picture.name}.unfinished")
 
 
-def _single(picture: Path, number: int) -> Path:
-    return picture.with_name(f"{picture.stem}-{number}.png")
-
-
 def _count(settings: dict[str, Any]) -> int:
     """How many single results a sidecar counts; 0 where it says no number."""
     count = settings.get("singles")
@@ -137,7 +129,7 @@ def _count(settings: dict[str, Any]) -> int:
 def _read(file: Path) -> dict[str, Any] | None:
     """The settings in a sidecar; None where the file is none."""
     try:
-        found = json.loads(file.read_bytes())
+        settings = json.loads(file.read_bytes())
     except (OSError, ValueError, RecursionError):
         return None
-    return found if isinstance(found, dict) and str(found.get("command", "")).startswith("unstir ") else None
+    return settings if isinstance(settings, dict) and str(settings.get("command", "")).startswith("unstir ") else None

@@ -20,12 +20,12 @@ def with_store(run: "Run", named: Path | None = None) -> tuple["Run", Store]:
 
     A run that knows no data is compared with the images ``named``; the run returned is as if they were its own.
     """
-    own = run.config.data.store
+    packed = run.config.data.store
     if named is None and not run.data.content_hash:
         run.config.kind.check_trained_here(run.path, " and has no data of its own", {"store": "FOLDER"})
-    if named is None and not is_store(own):
-        raise UserError("", own, f"is gone, the data of {run.path}", {"store": "FOLDER"})
-    store = Store.open(named or own)
+    if named is None and not is_store(packed):
+        raise UserError("", packed, f"is gone, the data of {run.path}", {"store": "FOLDER"})
+    store = Store.open(named or packed)
     return compared_with(run, store), store
 
 
@@ -44,8 +44,8 @@ def compared_with(run: "Run", store: Store) -> "Run":
         )
     if run.config.model.num_classes not in (0, len(store.classes)):
         count = run.config.model.num_classes
-        there = counted(len(store.classes), "class", "classes")
-        raise UserError("", store.path, f"has {there}, {run.path} knows {count}", "name another store")
+        classes = counted(len(store.classes), "class", "classes")
+        raise UserError("", store.path, f"has {classes}, {run.path} knows {count}", "name another store")
     if run.config.model.num_classes:
         _check_names(run.path, card.classes, store)
     counts = {split: store.count(split) for split in SPLITS}

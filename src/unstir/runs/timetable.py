@@ -161,7 +161,6 @@ def _stands_still(run: Run) -> bool:
 
 
 def _end(run: Run) -> int:
-    """The step at which a fall that follows the warm-up ends."""
     return run.steps_in(run.config.train.warmup) + run.steps_in(run.config.train.lr_period)
 
 

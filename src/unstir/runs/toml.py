@@ -1,6 +1,7 @@
 """A config as TOML, nested dicts or dotted keys, and back; a wrong one is explained in one line."""
 
 import dataclasses
+import hashlib
 import json
 import re
 import tomllib
@@ -11,8 +12,8 @@ from typing import Any
 import tomli_w
 from pydantic import TypeAdapter, ValidationError
 
-from unstir.errors import UserError, of_pydantic
-from unstir.runs.config import Config
+from unstir.errors import KeptSettingsError, UserError, of_pydantic, short
+from unstir.runs.config import MAY_CHANGE, Config
 from unstir.runs.synonyms import near_setting
 
 
@@ -40,19 +41,12 @@ def near_key(key: str) -> str | None:
     return near_setting(key, known)
 
 
-def load(path: Path) -> Config:
-    """The config in a TOML file; raises OSError where it cannot be read, UserError where it is wrong."""
-    return from_dict(read(path), str(path))
-
-
 def read(path: Path) -> dict[str, Any]:
     """The tables of a TOML file; raises OSError where it cannot be read, UserError where it is broken."""
     try:
         return tomllib.loads(path.read_bytes().decode())
     except tomllib.TOMLDecodeError as error:
-        where = re.search(r"\(at (line \d+, column \d+|end of document)\)$", str(error))
-        at = f" at {where[1].replace('document', 'file')}" if where else ""
-        raise UserError("", path, f"is not TOML{at}", "mend it there, or restore it from a copy") from None
+        raise UserError("", path, f"is not TOML: {error}", "mend it there, or restore it from a copy") from None
     except UnicodeDecodeError as error:
         raise UserError("", path, f"has no UTF-8 text at byte {error.start}", "save it as UTF-8") from None
     except (ValueError, RecursionError):
@@ -92,3 +86,20 @@ def _flat(values: Mapping[str, Any], before: str) -> Iterator[tuple[str, Any]]:
             yield from _flat(value, f"{before}{name}.")
         else:
             yield f"{before}{name}", value
+
+
+def identity(config: Config) -> str:
+    """SHA-256 (hex) of what a run keeps of its settings: weights of the same data and settings are of one run."""
+    kept = {key: value for key, value in flat(config).items() if key not in (*MAY_CHANGE, "recipe")}
+    return hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()
+
+
+def changes(saved: Config, asked: Config) -> dict[str, Any]:
+    """What ``asked`` would change in a run, by dotted keys; KeptSettingsError for those that must not change."""
+    old, new = flat(saved), flat(asked)
+    changed = {key: new.get(key) for key in {**old, **new} if old.get(key) != new.get(key) and key != "recipe"}
+    if fixed := [key for key in changed if key not in MAY_CHANGE]:
+        kept = f"is {short(old.get(fixed[0]))} in the run, which keeps its settings"
+        remedy = dict.fromkeys(fixed), "start another run in another folder"
+        raise KeptSettingsError(tuple(fixed), new.get(fixed[0]), kept, remedy)
+    return changed

@@ -12,8 +12,7 @@ from typing import Any
 from unstir.errors import UserError
 from unstir.group import Alone
 from unstir.runs.config import Config
-from unstir.runs.folder import is_run
-from unstir.runs.run import Run, run_and_step
+from unstir.runs.run import Run, is_run, run_and_step
 from unstir.runs.sections import LossConfig
 from unstir.train.launch import Training, train_run
 from unstir.train.observer import Observer, Stop

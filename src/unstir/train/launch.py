@@ -19,8 +19,7 @@ from unstir import randomness
 from unstir.data import SPLITS, Store, is_store, pack
 from unstir.data.disk import usable_path
 from unstir.data.embedded import EMBEDDED
-from unstir.data.images import COLOUR_LOST, LEFT_OUT, UNLABELLED
-from unstir.data.levels import of_range
+from unstir.data.levels import remarks
 from unstir.data.source import NAMES, is_named
 from unstir.errors import UserError, within_memory
 from unstir.group import Alone
@@ -28,12 +27,12 @@ from unstir.progress import counted
 from unstir.runs import build, checkpoint, resources, toml
 from unstir.runs.card import DataCard
 from unstir.runs.config import Config
-from unstir.runs.folder import check_free, is_run
 from unstir.runs.initial import check_initial, check_teacher, is_pinned, pinned
-from unstir.runs.run import Run, compare
+from unstir.runs.run import Run, check_free, is_run
 from unstir.runs.sections import DataConfig
 from unstir.runs.stores import check_data, with_store
 from unstir.runs.timetable import check_changed, newest_grid, settled
+from unstir.runs.toml import changes
 from unstir.theory.parameterization import PARAMETERIZATIONS
 from unstir.train.fits import fitting
 from unstir.train.observer import Observer, Stop, tracked
@@ -131,17 +130,6 @@ def _made_ready(config: Config, folder: Path, data_of: Run | None) -> tuple[Run,
     if config.kind.has_teacher and not is_run(folder):
         check_teacher(config)
     store = open_data(config, folder, data_of)
-    if store.refused:
-        files = "file was" if len(store.refused) == 1 else "files were"
-        logger.warning(f"{len(store.refused)} {files} refused; unstir data inspect {store.path} lists them")
-    for note in store.notes:
-        if note.text.startswith((LEFT_OUT, UNLABELLED)):
-            logger.warning(f"{note.count} {note.text}; unstir data inspect {store.path} names some")
-    if lost := sum(note.count for note in store.notes if note.text == COLOUR_LOST):
-        grey = f"{counted(lost, 'image')} had colours and were packed as grey"
-        logger.warning(f"{grey}; a new run with data.channels=3 and model.in_channels=3 keeps the colours")
-    if weak := of_range(store):
-        logger.warning(weak)
     return open_run(config, folder, store), store
 
 
@@ -188,7 +176,7 @@ def _continued(old: Run, asked: Config, store: Store) -> Run:
     )
     data = dataclasses.replace(asked.data, store=str(store.path.resolve()))
     asked = dataclasses.replace(asked, train=train, data=data)
-    changed = compare(saved, asked)
+    changed = changes(saved, asked)
     new = Run(old.path, dataclasses.replace(asked, recipe=saved.recipe), old.data)
     newest = max((step for step, _ in checkpoint.listed(old.checkpoints)), default=0)
     if new.length < newest:
@@ -342,8 +330,15 @@ def _store_of(data: DataConfig, old: Run | None) -> Store:
         raise UserError("data.store", Path(places[-1]), gone, "name the folder of that data")
     if not data.source:
         raise UserError("data.source", "", "names no images")
+    path = store_path(data)
+    known = is_store(path)
     size, sha256 = data.size or None, data.sha256 or None
-    return pack(data.source, store_path(data), size=size, channels=data.channels, held_out=data.held_out, sha256=sha256)
+    store = pack(data.source, path, size=size, channels=data.channels, held_out=data.held_out, sha256=sha256)
+    for line in () if known else remarks(store):
+        logger.warning(line)
+    if store.refused and not known:
+        logger.warning(f"{counted(len(store.refused), 'file')} refused: unstir data inspect {store.path} lists them")
+    return store
 
 
 def check_sides(config: Config, height: int, width: int) -> None:

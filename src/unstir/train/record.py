@@ -25,9 +25,8 @@ from unstir.pixels import to_uint8
 from unstir.progress import counted
 from unstir.runs import checkpoint, lines, resources
 from unstir.runs.files import replacing
-from unstir.runs.folder import is_run
 from unstir.runs.model import Model
-from unstir.runs.run import Run, model_in_training
+from unstir.runs.run import Run, is_run, model_in_training
 from unstir.runs.timetable import grid_file
 from unstir.train.observer import Observer, Stop
 from unstir.train.state import WINDOW, State
@@ -66,7 +65,7 @@ class Record:
         sums = dict(zip(WINDOW, state.window.tolist(), strict=True))
         steps = sums.pop("steps")
         means = {name: value / steps if steps else None for name, value in sums.items()}
-        if config.loss.is_simple:
+        if config.loss.objective == config.loss.weighting == "simple":
             del means["mse"]  # it is the loss itself
         if not config.loss.has_bound:
             del means["bits"]

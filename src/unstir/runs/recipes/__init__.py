@@ -66,9 +66,9 @@ def run_folder(recipe: str, out: str) -> Path:
 def settings(recipe: str, folder: Path) -> Config:
     """The config of ``recipe``, or for "" that of the run in ``folder``, or of the default recipe where is none."""
     if not recipe and (folder / "config.toml").is_file():
-        from unstir.runs.folder import RunFolder  # which needs torch
+        from unstir.runs.run import Run  # which needs torch
 
-        return RunFolder.open(folder).config
+        return Run.open(folder).config
     return load_recipe(recipe or DEFAULT)
 
 
