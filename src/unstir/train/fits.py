@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from unstir.data import Store
+from unstir.data.store import Store
 from unstir.errors import OutOfMemoryError, is_out_of_memory
 from unstir.group import Alone
 from unstir.progress import counting

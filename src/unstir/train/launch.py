@@ -16,11 +16,13 @@ import torch
 
 import unstir
 from unstir import randomness
-from unstir.data import SPLITS, Store, is_store, pack
 from unstir.data.disk import usable_path
 from unstir.data.embedded import EMBEDDED
 from unstir.data.levels import remarks
+from unstir.data.manifest import SPLITS
+from unstir.data.packing import pack
 from unstir.data.source import NAMES, is_named
+from unstir.data.store import Store, is_store
 from unstir.errors import UserError, within_memory
 from unstir.group import Alone
 from unstir.progress import counted

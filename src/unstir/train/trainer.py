@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from unstir import randomness
-from unstir.data import Store
+from unstir.data.store import Store
 from unstir.diffusion.arithmetic import repeatable
 from unstir.diffusion.loss import Losses, denoising_loss
 from unstir.errors import UserError
