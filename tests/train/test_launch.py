@@ -39,7 +39,7 @@ def test_both_sides_are_multiples_of_the_networks(tmp_path):
     with pytest.raises(UserError) as refused:
         check_sides(config, 7, 7)
     again, fewer = refused.value.remedy
-    assert again.endswith("--size 8") and fewer == mend[1]
+    assert again.endswith("size=8") and fewer == mend[1]
 
 
 @pytest.mark.parametrize(

@@ -353,7 +353,7 @@ def check_sides(config: Config, height: int, width: int) -> None:
         levels = [level for level in range(len(model.mults)) if not (height % (1 << level) or width % (1 << level))]
         attention = [level for level in model.attention if level in levels] or levels[-1:]
         packed = is_store(config.data.source)  # packed images keep their size
-        again = f"pack the images again by unstir data pack --size {side}" if packed else {"data.size": side}
+        again = f"pack the images again with size={side}" if packed else {"data.size": side}
         fewer = {"model.mults": model.mults[: len(levels)], "model.attention": attention}
         sides = f"need sides of images that are multiples of {multiple}"
         raise UserError("model.mults", model.mults, f"{sides}, not {height}x{width}", (again, fewer))
