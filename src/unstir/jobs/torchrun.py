@@ -31,7 +31,7 @@ from torch.futures import Future
 from torch.nn.parallel import DistributedDataParallel
 
 from unstir.errors import UserError
-from unstir.group import Alone, LostError, Value, named
+from unstir.group import Alone, LostError, Value
 from unstir.progress import counted, duration
 
 logger = logging.getLogger(__name__)
@@ -99,7 +99,7 @@ class Group(Alone):
             unlike = [name for name, mine, its in zip(tensors, first, theirs, strict=True) if mine != its]
             if unlike:
                 of = f"{len(unlike)} of {len(sums)} tensors, such as {unlike[0]}"
-                raise UserError("", named(number, self.size), f"differs from the first in {of}", remedy)
+                raise UserError("", Alone(number, self.size), f"differs from the first in {of}", remedy)
 
     def vote(self, signal: int | None) -> int | None:
         """As `Alone.vote`."""
