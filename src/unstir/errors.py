@@ -170,8 +170,13 @@ def within_memory(*lower: str) -> Iterator[None]:
 
 def asked_for(error: BaseException) -> str:
     """What could not be had, as ", at 2.50 GiB more"; "" where the error does not say."""
-    asked = re.search(r"[Tt]ried to allocate ([0-9.]+ \w+)", str(error))
-    return f", at {asked[1]} more" if asked else ""
+    asked = re.search(r"[Tt]ried to allocate ([0-9.]+) (\w+)", str(error))
+    if asked is None:
+        return ""
+    number, unit = asked.groups()
+    if unit == "bytes" and float(number) >= 1e6:
+        number, unit = f"{float(number) / 1e9:,.3f}", "GB"
+    return f", at {number} {unit} more"
 
 
 def printable(name: object) -> str:
