@@ -6,6 +6,7 @@ import errno
 import json
 import os
 import re
+import shlex
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import wraps
@@ -143,10 +144,7 @@ _NO_MEMORY = re.compile(
     r"out of memory|failed to map segment|can't allocate memory|bad_alloc|_ALLOC(ATION)?_FAILED|"
     "could not create a primitive(?! descriptor)"
 )
-"""What torch, the system's allocator and loader, NVIDIA's libraries and oneDNN say.
-
-oneDNN fails to create a *descriptor* for what this processor cannot do.
-"""
+"""What torch, the system, NVIDIA's libraries and oneDNN say; this fails at a *descriptor* for other reasons."""
 
 
 def is_out_of_memory(error: BaseException) -> bool:
@@ -179,6 +177,11 @@ def asked_for(error: BaseException) -> str:
     return f", at {number} {unit} more"
 
 
+def quoted(word: object) -> str:
+    """A word of a command as a shell takes it: a path with spaces in quotes."""
+    return shlex.quote(str(word))
+
+
 def printable(name: object) -> str:
     r"""The text of a foreign name in one line that a terminal can show: control characters as \x1b, \n, \u202e.
 
@@ -207,8 +210,6 @@ def nearest(word: str, known: Iterable[str], cutoff: float = 0.6) -> str | None:
 
 def short(value: object) -> str:
     """A value in at most 40 characters."""
-    if type(value) is int and value.bit_length() > 53:
-        return "too large a number"
     if isinstance(value, os.PathLike | bool):
         return str(value) if isinstance(value, os.PathLike) else json.dumps(value)
     text = "a table" if isinstance(value, dict) else ascii(list(value) if isinstance(value, tuple) else value)

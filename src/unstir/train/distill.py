@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from unstir.errors import UserError
+from unstir.errors import UserError, quoted
 from unstir.group import Alone
 from unstir.runs.config import Config
 from unstir.runs.run import Run, is_run, run_and_step
@@ -39,7 +39,7 @@ def distill_run(
     run, out = Run.open(teacher), Path(folder)
     config = distilled(run, length, lr) if not is_run(out) else _begun(out, run, length, lr)
     if not is_run(out) and (step := run.newest_step()) < run.length:
-        first = f"to finish it first: unstir train --out {run.path}"
+        first = f"to finish it first: unstir train --out {quoted(run.path)}"
         logger.warning(f"{run.path} is at step {step} of {run.length}; {first}")
     return train_run(config, out, observer=observer, stop=stop, data_of=run, group=group)
 
@@ -54,7 +54,7 @@ def distilled(run: Run, length: str | None = None, lr: float | None = None) -> C
     config, predict = run.config, run.config.diffusion.predict
     remedy = f"distil a run that went on from its weights: {run.going_on}"
     config.kind.check_trained_here(run.path, " and has no data to learn from", remedy)
-    same = f"unstir distill {run_and_step(config.train.init)[0]} --out {run.path} --length LONGER"
+    same = f"unstir distill {quoted(run_and_step(config.train.init)[0])} --out {quoted(run.path)} --length LONGER"
     config.kind.check_means(run.path, " already", f"to train it for longer: {same}")
     if config.diffusion.learned_variance:
         learned = "learned a variance, which sampling in one call does not use"

@@ -23,7 +23,7 @@ from unstir.data.manifest import SPLITS
 from unstir.data.packing import pack
 from unstir.data.source import NAMES, is_named
 from unstir.data.store import Store, is_store
-from unstir.errors import UserError, within_memory
+from unstir.errors import UserError, quoted, within_memory
 from unstir.group import Alone
 from unstir.progress import counted
 from unstir.runs import build, checkpoint, resources, toml
@@ -259,7 +259,7 @@ def _copies(run: Run) -> str:
 
 def conclusion(run: Run, step: int) -> str:
     """What to say of a run that has nothing left to do at ``step``, and how to make it longer."""
-    goal, length, command = 2 * step, Run.open(run.path).length, f"To go on: unstir train --out {run.path}"
+    goal, length, command = 2 * step, Run.open(run.path).length, f"To go on: unstir train --out {quoted(run.path)}"
     beyond = f", beyond the {run.length} asked for: nothing to do"
     if length > step:
         return f"{run.path} is at step {step} of {length}{beyond}. {command}"
@@ -267,7 +267,7 @@ def conclusion(run: Run, step: int) -> str:
     if run.config.train.lr_schedule == "cosine" and goal > warmup + run.steps_in(run.config.train.lr_period):
         options += f' --train.lr_period "{goal - warmup} steps"'
     keeps = f"{beyond}, for a run keeps its steps" if run.length < step else ""
-    return f"{run.path} is finished, at step {step}{keeps}. {command} {options}; to begin anew: another --out"
+    return f"{run.path} is finished, at step {step}{keeps}. {command} {options}; to begin anew: another folder"
 
 
 def open_data(config: Config, out: Path, data_of: Run | None = None) -> Store:
@@ -339,7 +339,8 @@ def _store_of(data: DataConfig, old: Run | None) -> Store:
     for line in () if known else remarks(store):
         logger.warning(line)
     if store.refused and not known:
-        logger.warning(f"{counted(len(store.refused), 'file')} refused: unstir data inspect {store.path} lists them")
+        listed = f"unstir data inspect {quoted(store.path)} lists them"
+        logger.warning(f"{counted(len(store.refused), 'file')} refused: {listed}")
     return store
 
 
