@@ -181,7 +181,7 @@ def test_what_runs_out_of_memory_on_the_way_goes_on_from_the_last_checkpoint(
         patch.setattr(module, name, failing)
         if module is held_out:
             calls.extend([1] * 9)  # two for the first snapshot, and two for that of step 1
-        with pytest.raises(OutOfMemoryError, match="4096000000 bytes") as raised:
+        with pytest.raises(OutOfMemoryError, match="4.096 GB") as raised:
             train_run(run.config, run.path)
     assert raised.value.lower == lower
     assert checkpoint.newest(run.checkpoints)[0].step >= least
@@ -228,6 +228,6 @@ def test_a_checkpoint_that_cannot_be_written_for_want_of_memory_leaves_the_one_b
         return real(folder, content)
 
     monkeypatch.setattr(record.checkpoint, "save", failing)
-    with pytest.raises(OutOfMemoryError, match="4096000000 bytes"):
+    with pytest.raises(OutOfMemoryError, match="4.096 GB"):
         train_run(run.config, run.path)
     assert checkpoint.newest(run.checkpoints)[0].step == 4
