@@ -7,6 +7,7 @@ import dataclasses
 import hashlib
 import json
 import logging
+import os
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,11 +17,13 @@ import torch
 
 import unstir
 from unstir import randomness
-from unstir.data import SPLITS, Store, is_store, pack
 from unstir.data.disk import usable_path
 from unstir.data.embedded import EMBEDDED
 from unstir.data.levels import remarks
+from unstir.data.manifest import SPLITS
+from unstir.data.packing import pack
 from unstir.data.source import NAMES, is_named
+from unstir.data.store import Store, is_store
 from unstir.errors import UserError, quoted, within_memory
 from unstir.group import Alone
 from unstir.progress import counted
@@ -41,6 +44,7 @@ from unstir.train.trainer import Trainer
 
 logger = logging.getLogger(__name__)
 
+FEW, OFTEN = 1000, 100  # training images, and passes over them, at which a network begins to draw copies
 LOWER = "train.micro_batch", "model.channels"  # a run goes on with less of the first, the second is of a new one
 
 
@@ -61,29 +65,34 @@ def train_run(
     observer: Observer | None = None,
     stop: Stop | None = None,
     data_of: Run | None = None,
+    by_class: bool = False,
     group: Alone = Alone(),
 ) -> Training:
     """Train the run in ``folder``, made from ``config`` or continued, until it is finished or ``stop`` is asked for.
 
-    A new run learns from the data of the run ``data_of``, where one is given. The processes of a
+    A new run learns from the data of the run ``data_of``, where one is given. ``by_class`` sets model.num_classes to
+    the number of classes in the data and, where it is 0, train.label_dropout to 0.1, for guidance. The processes of a
     ``group`` train one run together, and the first of them alone writes (`unstir.torchrun_group`).
     Raises UserError as `open_data`, `open_run` and `tracked`, before the run's folder is made or changed.
     """
     observer = tracked(observer or Observer(), config.log.to, Path(folder)) if group.is_first else Observer()
-    run, store = _opened(group, config, Path(folder), data_of)
+    run, store = _opened(group, config, Path(folder), data_of, by_class)
     return _trained(group, run, store, observer, stop or Stop())
 
 
 def _trained(group: Alone, run: Run, store: Store, observer: Observer, stop: Stop) -> Training:
-    with run.lock() if group.is_first else nullcontext(), within_memory(*LOWER), stop, observer:
+    with run.lock() if group.is_first else nullcontext(), within_memory(*LOWER), stop:
         if group.is_first:
             run.tidy()
-        run = fitting(run, store, group)
-        trainer = Trainer(run, store, observer, group)
-        trainer.start()  # which says what was damaged, before the introduction; run() starts no second time
-        logger.info(introduction(run, trainer.state))
-        done = trainer.finished
-        finished = done or trainer.run(stop)
+        run = fitting(run, store, group)  # before the display of the training is there, for it has one of its own
+        with observer:
+            trainer = Trainer(run, store, observer, group)
+            trainer.start()  # which says what was damaged, before the introduction; run() starts no second time
+            logger.info(introduction(run, trainer.state))
+            if not trainer.state.step and (copies := _copies(run)):
+                logger.warning(copies)
+            done = trainer.finished
+            finished = done or trainer.run(stop)
     step = trainer.state.step
     if done:
         return Training(run, step, True, tuple(conclusion(run, step).splitlines()))
@@ -91,7 +100,7 @@ def _trained(group: Alone, run: Run, store: Store, observer: Observer, stop: Sto
     return Training(run, step, finished, _made(run) if finished else (stopped,))
 
 
-def _opened(group: Alone, config: Config, folder: Path, data_of: Run | None) -> tuple[Run, Store]:
+def _opened(group: Alone, config: Config, folder: Path, data_of: Run | None, by_class: bool) -> tuple[Run, Store]:
     """The run and its data, made ready by the first process; the others, on a disk of their own, need the data alone.
 
     Raises UserError, in all processes, where they were not asked alike or are too many for the batch, and where one
@@ -104,7 +113,10 @@ def _opened(group: Alone, config: Config, folder: Path, data_of: Run | None) -> 
         raise UserError("train.batch_size", config.train.batch_size, few, ({"train.batch_size": num}, "start fewer"))
     facts, problem = dict[str, Any](), ""
     if group.is_first:
-        run, store = _made_ready(config, folder, data_of)
+        if config.kind.has_teacher and not is_run(folder):
+            check_teacher(config)
+        store = open_data(config, folder, data_of)
+        run = open_run(_of_classes(config, store) if by_class else config, folder, store)
         facts = {"path": str(run.path), "config": toml.to_dict(run.config), "data": run.data.plain()}
     facts = group.of_first(facts)
     if not group.is_first:
@@ -121,12 +133,14 @@ def _opened(group: Alone, config: Config, folder: Path, data_of: Run | None) -> 
     return run, store
 
 
-def _made_ready(config: Config, folder: Path, data_of: Run | None) -> tuple[Run, Store]:
-    """The run in the folder and its data, with what a person should know of the data logged."""
-    if config.kind.has_teacher and not is_run(folder):
-        check_teacher(config)
-    store = open_data(config, folder, data_of)
-    return open_run(config, folder, store), store
+def _of_classes(config: Config, store: Store) -> Config:
+    """The config of a network that knows the classes of the data and can be guided."""
+    if not store.classes:
+        folders = "put the images of each class into a folder with its name, and pack them anew"
+        raise UserError("by_class", True, f"needs classes, and {store.path} has none", folders)
+    model = dataclasses.replace(config.model, num_classes=len(store.classes))
+    train = dataclasses.replace(config.train, label_dropout=config.train.label_dropout or 0.1)
+    return dataclasses.replace(config, model=model, train=train)
 
 
 def _made(run: Run) -> tuple[str, ...]:
@@ -144,7 +158,7 @@ def open_run(config: Config, out: Path, store: Store) -> Run:
     """The run in folder ``out``: made from ``config``, or, where there is one, continued with what may change.
 
     Settings that no step is left to use are logged. Raises UserError where the settings do not fit the data or
-    each other, or the network cannot be compiled as asked, and where they change what a run keeps.
+    each other, and where they change what a run keeps.
     """
     if is_run(out):
         return _continued(Run.open(out), config, store)
@@ -152,9 +166,7 @@ def open_run(config: Config, out: Path, store: Store) -> Run:
     card = DataCard(store.shape, store.classes, {split: store.count(split) for split in SPLITS}, store.content_hash)
     config = dataclasses.replace(config, imported="")
     train = settled(Run(out, config, card))
-    device = build.device(train.device)
-    build.check_compile(train.compile, device)
-    dtype = build.dtype_name(train.dtype, device)
+    dtype = build.dtype_name(train.dtype, build.device(train.device))
     train = dataclasses.replace(train, dtype=dtype, init=train.init and pinned(train.init))
     data = dataclasses.replace(config.data, store=str(store.path.resolve()))
     return Run.create(dataclasses.replace(config, train=train, data=data), out, card)
@@ -231,7 +243,24 @@ def introduction(run: Run, state: State) -> str:
     goal = f"of {run.length}" if state.step <= run.length else f"beyond the {run.length} asked for"
     training, held_out = (run.data.counts[split] for split in ("train", "held_out"))
     images = f"{training} training and {held_out} held-out images of {'x'.join(map(str, run.data.shape))}"
-    return f"{run.path}: {new}{count:,} parameters in {kind} on {where}; {images}; step {state.step} {goal}"
+    begun = f"{run.path}: {new}{count:,} parameters in {kind} on {where}; {images}; step {state.step} {goal}"
+    if config.kind.has_teacher:
+        from unstir.train.paths import PATHS, PERIOD, STEPS
+
+        begun += f"; before each {PERIOD} steps up to {PATHS * STEPS[1]} calls of the teacher"
+    return begun + ("; compiling takes minutes at the first step" if kind.endswith(",") else "")
+
+
+def _copies(run: Run) -> str:
+    """What to expect where few images are seen often; "" where nothing tells copies."""
+    images, config = run.data.counts["train"], run.config
+    passes = run.length * config.train.batch_size // images
+    if config.kind.has_teacher or images >= FEW or passes < OFTEN:
+        return ""
+    return (
+        f"{passes} passes over {images} images: expect copies of these. New images take thousands to learn from; "
+        "else sample from the step of the lowest held-out loss, which unstir doctor finds"
+    )
 
 
 def conclusion(run: Run, step: int) -> str:
@@ -252,10 +281,10 @@ def open_data(config: Config, out: Path, data_of: Run | None = None) -> Store:
 
     A run that exists keeps to its store, checked by its content hash, and so does a new one to that of the run
     ``data_of``; the source is then needed only where the store has gone. Raises UserError for every mistake in the
-    data, for a folder that cannot be the run's, for a device or initial weights that are not there, and
-    where the data is not what that run began with.
+    data, for a folder that cannot be the run's, for a device, a compiler or initial weights that are not there, for
+    lengths that cannot be whatever the data, and where the data is not what that run began with.
     """
-    build.device(config.train.device)
+    train, device = config.train, build.device(config.train.device)
     if size := config.data.size:
         check_sides(config, size, size)
     old = data_of
@@ -265,8 +294,11 @@ def open_data(config: Config, out: Path, data_of: Run | None = None) -> Store:
         old.config.kind.check_trained_here(out, why, f"to go on from its weights: {old.going_on}")
     else:
         check_free(out)
-        if config.train.init:
+        if train.init:
             check_initial(config)
+        build.check_compile(train.compile, device)
+        if train.lr_every == "step" and "epoch" not in f"{train.length} {train.warmup} {train.lr_period}":
+            settled(Run(out, config, DataCard((1, 1, 1), (), {"train": train.batch_size}, "")))  # whatever the data
     named = config.data.store
     if old is not None and named not in ("", old.config.data.store) and not is_store(named):
         raise UserError("data.store", named, "is no packed store", "leave it out, or name one")
@@ -286,12 +318,13 @@ def store_path(data: DataConfig) -> Path:
     """
     if data.store:
         return Path(data.store)
-    name = usable_path(data.source).resolve().name.removesuffix(".gz").removesuffix(".tar").removesuffix(".zip")
+    path = Path(os.path.realpath(usable_path(data.source)))
+    name = path.name.removesuffix(".gz").removesuffix(".tar").removesuffix(".zip")
     usual = DataConfig(source=data.source, channels=1 if data.source in EMBEDDED else 3, flip=data.flip)
     if data == usual and data.source in NAMES:
         return Path("data") / name
-    source = data.source if is_named(data.source) else str(Path(data.source).resolve())
-    settings = [source, data.size, data.channels, data.held_out, data.sha256]
+    source = data.source if is_named(data.source) else path
+    settings = [str(source), data.size, data.channels, data.held_out, data.sha256]
     return Path("data") / f"{name}-{hashlib.sha256(json.dumps(settings).encode()).hexdigest()[:6]}"
 
 
@@ -331,7 +364,7 @@ def check_sides(config: Config, height: int, width: int) -> None:
         levels = [level for level in range(len(model.mults)) if not (height % (1 << level) or width % (1 << level))]
         attention = [level for level in model.attention if level in levels] or levels[-1:]
         packed = is_store(config.data.source)  # packed images keep their size
-        again = f"pack the images again by unstir data pack --size {side}" if packed else {"data.size": side}
+        again = f"pack the images again with size={side}" if packed else {"data.size": side}
         fewer = {"model.mults": model.mults[: len(levels)], "model.attention": attention}
         sides = f"need sides of images that are multiples of {multiple}"
         raise UserError("model.mults", model.mults, f"{sides}, not {height}x{width}", (again, fewer))
