@@ -15,7 +15,7 @@ from unstir.data import Store
 from unstir.metrics import drawn as drawing
 from unstir.metrics import evaluate as forecast
 from unstir.metrics import plan as judging
-from unstir.metrics.evaluation import SHARES, save, saved
+from unstir.metrics.evaluation import SHARES, own, save, saved
 from unstir.runs import checkpoint
 from unstir.runs.run import Run
 from unstir.train.launch import train_run
@@ -113,6 +113,12 @@ def test_figures_of_weights_that_a_run_has_not_are_left_out(folder, command, tmp
     status, _, err = command("evaluate", folder, *SMALL, "--against", other)
     left_out, refusal = err.splitlines()
     assert status == 2 and f"{other}/evaluation: {len(saved(run))} evaluation" in left_out and "has not been" in refusal
+    for path in other.glob("*/*.safetensors"):  # the weights are gone
+        path.unlink()
+    assert own(run) == saved(run)  # the identity of the run decides then
+    for made in saved(run):
+        save(run, replace(made, run="another"))
+    assert own(run) == []
 
 
 def test_figures_of_other_networks_are_refused_before_anything_is_drawn(

@@ -30,7 +30,7 @@ def test_without_data_that_fits_or_weights_nothing_is_drawn(store, loaded, class
 def test_of_bounds_the_newest_of_these_weights_by_the_usual_settings_is_gathered(tmp_path, monkeypatch):
     (folder := tmp_path / "likelihood").mkdir()
     run = SimpleNamespace(path=tmp_path)
-    monkeypatch.setattr(module, "hash_of", lambda run, step, ema: f"hash {step}")
+    monkeypatch.setattr(module, "is_own", lambda run, step, ema, weights, identity: weights == f"hash {step}")
     usual = {"step": 9, "split": "held_out", "variance": "large", "clip": True, "ema": True, "seed": 0}
     usual |= {"dtype": "float32", "calls": 1000, "T": 1000}
     rest = {"prior": 0.001, "decoder": 0.5, "times": [2], "curve": [0.1], "total": [0.6], "num_samples": 299}

@@ -17,7 +17,7 @@ from unstir.errors import NotFiniteError, UserError
 from unstir.generate.drawing import Job, sample_batches
 from unstir.insight.facts import MISSING, NO_SAMPLES, Facts, Samples, SavedFile, Speed
 from unstir.insight.image_stats import image_stats
-from unstir.metrics.evaluation import FOLDER, Evaluation, hash_of, own, saved, unlike
+from unstir.metrics.evaluation import FOLDER, Evaluation, is_own, own, saved, unlike
 from unstir.metrics.likelihood import Likelihood
 from unstir.metrics.likelihood import read as read_likelihood
 from unstir.pixels import to_uint8
@@ -160,12 +160,12 @@ def _comparable(
 
 
 def own_evaluations(run: Run) -> tuple[list[Evaluation], list[str]]:
-    """The evaluations of weights that the run has, by rising step, and what is wrong with the other files of them."""
+    """The evaluations of the run's own weights, by rising step, and what is wrong with the other files of them."""
     mine, whole = own(run), {it.name() for it in saved(run)}
     others = {path: path.stem in whole for path in sorted((run.path / FOLDER).glob("*.json"))}
     for item in mine:
         others.pop(run.path / FOLDER / f"{item.name()}.json", None)
-    foreign = "is of weights that the run does not have"
+    foreign = "is of weights that are not the run's"
     return mine, [f"{path} {foreign if is_whole else DAMAGED}" for path, is_whole in others.items()]
 
 
@@ -186,10 +186,10 @@ def own_bound(run: Run, since: int) -> tuple[Likelihood | None, list[str]]:
         return usual, how["step"], how["calls"] == how["T"], how.get("dtype") == "float32", read[path].num
 
     for path in sorted((path for path in read if rank(path)[0]), key=rank, reverse=True):
-        step = read[path].protocol["step"]
-        if read[path].protocol.get("weights") == hash_of(run, step, ema=True):
+        how = read[path].protocol
+        if is_own(run, how["step"], True, how.get("weights", ""), how.get("run", "")):
             return read[path], wrong
-        wrong.append(f"{path} is of weights that the run does not have")
+        wrong.append(f"{path} is of weights that are not the run's")
     return None, wrong
 
 

@@ -49,13 +49,15 @@ JUDGED = ("num", "seeds", "split", "num_reference", "data", "flip", "rounding", 
 class Evaluation:
     """The figures of one saved step of a run, by key such as "classifier/fd", and the protocol they came by.
 
-    ``images`` is how many training images the weights had seen, ``weights`` their SHA-256 (hex). Figures of images that
-    no run drew are of no step and no weights: their protocol has a hash of them, and ``source`` says what was named.
+    ``images`` is how many training images the weights had seen, ``weights`` their SHA-256 (hex), ``run`` the identity
+    of their run. Figures of images that no run drew are of no step and no weights: their protocol has a hash of them,
+    and ``source`` says what was named.
     """
 
     step: int
     images: int
     weights: str = ""
+    run: str = ""
     protocol: dict[str, Any]
     figures: dict[str, Figure]
     memorisation: Memorisation | None = None
@@ -171,21 +173,21 @@ def saved(run: Run | Store) -> list[Evaluation]:
     return sorted((each for each in evaluations if each is not None), key=lambda each: (each.step, each.name()))
 
 
-def hash_of(run: Run, step: int, ema: bool | float) -> str:
-    """The SHA-256 (hex) of the weights of a step of a run; "" where they were not saved or are damaged."""
+def is_own(run: Run, step: int, ema: bool | float, weights: str, identity: str) -> bool:
+    """Whether a run has these ``weights`` (SHA-256, hex) at a step; by its ``identity`` where it keeps none of that."""
     try:
-        return run.model(step, ema=ema, device="cpu").weights_sha256
+        return run.model(step, ema=ema, device="cpu").weights_sha256 == weights
     except UserError:
-        return ""
+        return bool(identity) and identity == run.data.run
 
 
 def own(run: Run) -> list[Evaluation]:
-    """The evaluations, by rising step, of weights that the run has; logged is how many are of others."""
-    every, at = saved(run), cache(partial(hash_of, run))
-    mine = [item for item in every if item.weights.split()[:1] == [at(item.step, item.protocol["ema"])]]
+    """The evaluations, by rising step, of weights of the run; logged is how many are of others."""
+    every, known = saved(run), cache(partial(is_own, run))
+    mine = [e for e in every if known(e.step, e.protocol["ema"], e.weights.partition(" ")[0], e.run)]
     if len(mine) < len(every):
         others = counted(len(every) - len(mine), "evaluation")
-        logger.warning(f"{run.path / FOLDER}: {others} of weights that the run does not have, left out")
+        logger.warning(f"{run.path / FOLDER}: {others} of weights that are not the run's, left out")
     return mine
 
 
