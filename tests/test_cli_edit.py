@@ -12,7 +12,7 @@ from edited import tiles
 from tiny_command import pixels, refused
 from unstir.edit import editing
 from unstir.pictures import grid as grids
-from unstir.pictures.caption import cut
+from unstir.pictures.caption import caption
 from unstir.pictures.grid import named_grid
 from unstir.runs.run import Run
 
@@ -37,7 +37,7 @@ def test_each_tile_of_a_picture_has_its_name_above_it(unstir, run, classes, monk
     name, *options = typed.split()
     drawn, kept = [], []
     monkeypatch.setattr(editing, "named_grid", lambda *given: drawn.append(given) or named_grid(*given))
-    monkeypatch.setattr(grids, "cut", lambda text, width: kept.append(cut(text, width)) or kept[-1])
+    monkeypatch.setattr(grids, "caption", lambda *given: kept.append(caption(*given)) or kept[-1])
     assert unstir("edit", name, classes if name == "morph" else run, *options, "--out", "out.png")[0] == 0
     ((tiles, _, shown),) = drawn
     assert list(shown) == names and len(tiles) == len(names)

@@ -47,7 +47,7 @@ def import_checkpoint(file, run, size, heads=4, schedule="linear", T=1000):
     state, sha256 = read_weights(file)  # by a process of its own: a .pt is a pickle
     down, up = levels_of(state, "input_blocks"), levels_of(state, "output_blocks")
     network = network_of(state, down, heads, T)
-    weights, named = weights_of(state, LAYERS | places("down", down) | places("up", up), heads)
+    weights = weights_of(state, LAYERS | places("down", down) | places("up", up), heads)
     if network.time_table:
         times = torch.arange(T) * (SCALED / T)
         weights["time.table"] = sinusoids(times, network.channels, network.freq_shift, network.flip_sin_to_cos)
@@ -60,7 +60,6 @@ def import_checkpoint(file, run, size, heads=4, schedule="linear", T=1000):
         diffusion=DiffusionConfig(T=T, schedule=schedule, learned_variance=learned, **betas),
         chain=Chain("ancestral", T, variance="learned" if learned else "large", clip=True),
         size=(size, size),
-        named=named,
     )
     return make_run(model, run, str(file), sha256)
 
@@ -115,8 +114,8 @@ def places(part, levels):
 
 
 def weights_of(state, layers, heads):
-    """The weights under our names, and their names there by ours; UserError for a tensor that is not known."""
-    weights, named = {}, {}
+    """The weights under our names; UserError for a tensor that is not known."""
+    weights = {}
     for name, tensor in state.items():
         theirs = next((each for each in layers if name.startswith(f"{each}.")), "")
         part, _, kind = name.removeprefix(f"{theirs}.").rpartition(".")
@@ -126,8 +125,7 @@ def weights_of(state, layers, heads):
         if part == "qkv":
             tensor = tensor.unflatten(0, (heads, 3, -1)).transpose(0, 1).flatten(0, 2)
         weights[ours] = tensor.squeeze(-1) if part in ("qkv", "proj_out") and kind == "weight" else tensor
-        named[ours] = name
-    return weights, named
+    return weights
 
 
 if __name__ == "__main__":

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from unstir.interop.exporting import export
     from unstir.interop.importing import import_run
     from unstir.interop.published import pull, push
-    from unstir.jobs.place import torchrun_group
+    from unstir.jobs.process import torchrun_group
     from unstir.metrics.evaluate import evaluate_images, evaluate_run
     from unstir.metrics.request import EvaluationRequest
     from unstir.nn.own import network
@@ -49,7 +49,7 @@ _MODULES = {
     "diffusion.draw": "draw drawn_images starting_noise", "diffusion.samplers": "Step",
     "errors": "UserError", "generate.drawing": "Job sample_batches", "generate.sampling": "sample",
     "interop.exporting": "export", "interop.importing": "import_run", "interop.published": "pull push",
-    "jobs.place": "torchrun_group",
+    "jobs.process": "torchrun_group",
     "metrics.evaluate": "evaluate_images evaluate_run", "metrics.request": "EvaluationRequest", "nn.own": "network",
     "progress": "shown_by", "runs.model": "Model", "runs.recipes": "load_recipe",
     "runs.run": "Run", "theory.process": "Process", "theory.schedule": "NoiseSchedule cosine linear",

@@ -8,7 +8,6 @@ import torch
 from PIL import Image
 
 from unstir.edit import editing
-from unstir.pictures.caption import cut
 from unstir.pictures.grid import LINE, titled
 from unstir.runs import card
 from unstir.runs.run import Run
@@ -114,8 +113,6 @@ def test_a_title_is_drawn_above_and_cut_to_the_width():
     above = titled(blank, long).crop((0, 0, 60, LINE))
     assert min(above.tobytes()) < 128 and titled(blank, "x").height == 50 + LINE
     assert titled(blank, "").size == blank.size
-    assert cut("short", 100) == "short" and cut(long, 50).endswith("\u2026")
-    assert "\x1b" not in cut("a\x1bb", 500)
 
 
 def test_names_do_not_change_the_pixels_of_an_image(named_run, unstir, tmp_path):

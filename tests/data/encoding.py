@@ -1,12 +1,17 @@
-"""Image files made in memory."""
+"""Image files and archives made in memory, and the options of a packing."""
 
 import io
 import struct
+import tarfile
+import zipfile
 import zlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from pathlib import Path
 
 import numpy as np
 from PIL import Image
+
+from unstir.data.source import Options
 
 
 def picture(mode: str = "RGB", size: tuple[int, int] = (12, 8)) -> Image.Image:
@@ -18,6 +23,11 @@ def encoded(image: Image.Image, kind: str = "PNG", **options: object) -> bytes:
     stream = io.BytesIO()
     image.save(stream, kind, **options)
     return stream.getvalue()
+
+
+def flat(value: int = 0, size: int = 4) -> bytes:
+    """A PNG of one colour, whose red is ``value``."""
+    return encoded(Image.new("RGB", (size, size), (value, 2 * value % 256, 3 * value % 256)))
 
 
 def planes(image: Image.Image) -> np.ndarray:
@@ -36,3 +46,35 @@ def png(width: int, height: int, *chunks: tuple[bytes, bytes]) -> bytes:
     header = (b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0))
     end = (b"IEND", b"")
     return b"\x89PNG\r\n\x1a\n" + b"".join(chunk(*c) for c in (header, *chunks, end))
+
+
+def fill(root: Path, files: Mapping[str, bytes]) -> Path:
+    """A folder of files."""
+    for path, data in files.items():
+        (root / path).parent.mkdir(parents=True, exist_ok=True)
+        (root / path).write_bytes(data)
+    return root
+
+
+def zipped(file: Path, files: Mapping[str, bytes]) -> Path:
+    with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
+        for path, data in files.items():
+            archive.writestr(path, data)
+    return file
+
+
+def tarred(file: Path, members: Iterable[tuple[str, bytes | tarfile.TarInfo]], mode: str = "w") -> Path:
+    """A tar of files, and of members of other kinds."""
+    with tarfile.open(file, mode) as archive:
+        for name, data in members:
+            info = data if isinstance(data, tarfile.TarInfo) else tarfile.TarInfo(name)
+            if isinstance(data, bytes):
+                info.size = len(data)
+            archive.addfile(info, io.BytesIO(data) if isinstance(data, bytes) else None)
+    return file
+
+
+def options(source: object, **asked: object) -> Options:
+    """What `pack` makes of its arguments."""
+    plain = dict.fromkeys(("size", "channels", "held_out", "sha256"))
+    return Options(**{"source": source, **plain, "download_dir": Path(), "strict": False, "seed": 0, **asked})

@@ -1,9 +1,8 @@
 """Files and splits of one data set that number the classes differently: each image keeps the name its own gives."""
 
-import io
-
 import numpy as np
 import pytest
+from encoding import encoded
 from PIL import Image
 
 from unstir import UserError, pack
@@ -12,9 +11,7 @@ COLOURS = {"cat": (250, 0, 0), "dog": (0, 250, 0), "bird": (0, 0, 250)}
 
 
 def image(name):
-    stream = io.BytesIO()
-    Image.new("RGB", (4, 4), COLOURS[name]).save(stream, "PNG")
-    return {"bytes": stream.getvalue(), "path": None}
+    return {"bytes": encoded(Image.new("RGB", (4, 4), COLOURS[name])), "path": None}
 
 
 def table(datasets, shown, names, labels=None):

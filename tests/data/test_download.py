@@ -1,17 +1,22 @@
-"""A download cut anywhere, answered wrongly, or impossible: never a wrong file, always a way on."""
+"""A download cut anywhere, answered wrongly or impossible, and the disk at its edges: never a wrong file."""
 
 import hashlib
 import http.server
+import os
 import threading
 from collections.abc import Iterator
 from pathlib import Path
 
+import encoding
 import numpy as np
 import pytest
+from encoding import tarred
 
 from refusals import refusing
-from unstir.data import cifar10, pack
+from unstir.data import cifar10, disk, listing, pack
 from unstir.data.disk import fetch
+from unstir.data.images import Refused
+from unstir.data.listing import Items
 from unstir.errors import UserError
 
 DATA = np.random.default_rng(0).bytes(400_000)
@@ -70,9 +75,9 @@ def test_download_is_checked_and_reported(server: Server, tmp_path: Path, counts
     fetch("http://unused.invalid", tmp_path / "new/file", SHA256)  # already there
 
 
-def test_cut_at_twenty_places_each_run_goes_on_from_there(server: Server, tmp_path: Path) -> None:
+def test_cut_at_five_places_each_run_goes_on_from_there(server: Server, tmp_path: Path) -> None:
     target = tmp_path / "file"
-    for cut in np.linspace(0, len(DATA) - 1, 20).astype(int).tolist():
+    for cut in np.linspace(0, len(DATA) - 1, 5).astype(int).tolist():
         server.cut, server.requests = cut, []
         with pytest.raises(UserError, match=server.url):
             fetch(server.url, target, SHA256)
@@ -84,11 +89,15 @@ def test_cut_at_twenty_places_each_run_goes_on_from_there(server: Server, tmp_pa
         target.unlink()
 
 
-def test_server_without_ranges_starts_again(server: Server, tmp_path: Path) -> None:
-    (tmp_path / "file.part").write_bytes(b"x" * 1000)
+def test_server_without_ranges_starts_again_and_the_file_is_synced_before_it_is_named(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced, part = list[bytes](), tmp_path / "file.part"
+    monkeypatch.setattr(disk.os, "fsync", lambda _: synced.append(part.read_bytes()))
+    part.write_bytes(b"x" * 1000)
     server.ranges = False
     fetch(server.url, tmp_path / "file", SHA256)
-    assert (tmp_path / "file").read_bytes() == DATA
+    assert (tmp_path / "file").read_bytes() == DATA and synced == [DATA]
 
 
 def test_whole_part_left_by_a_kill_is_taken(server: Server, tmp_path: Path) -> None:
@@ -128,18 +137,10 @@ def test_offline_says_which_file_to_put_where(tmp_path: Path, monkeypatch: pytes
 def test_cifar10_is_downloaded_packed_and_not_fetched_twice(
     server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import io
-    import tarfile
-
-    stream = io.BytesIO()
-    with tarfile.open(fileobj=stream, mode="w:gz") as archive:
-        names = ["batches.meta.txt", *(f"data_batch_{i}.bin" for i in range(1, 6)), "test_batch.bin"]
-        for name in names:
-            body = b"cat\ndog\n" if "meta" in name else (b"\1" + bytes(3072)) * 2
-            info = tarfile.TarInfo(f"cifar-10-batches-bin/{name}")
-            info.size = len(body)
-            archive.addfile(info, io.BytesIO(body))
-    server.data = stream.getvalue()
+    names = ["batches.meta.txt", *(f"data_batch_{i}.bin" for i in range(1, 6)), "test_batch.bin"]
+    bodies = [b"cat\ndog\n", *[(b"\1" + bytes(3072)) * 2] * 6]
+    members = [(f"cifar-10-batches-bin/{name}", body) for name, body in zip(names, bodies, strict=True)]
+    server.data = tarred(tmp_path / "archive", members, "w:gz").read_bytes()
     sha256 = hashlib.sha256(server.data).hexdigest()
     monkeypatch.setattr(cifar10, "URL", server.url)
     store = pack("cifar10", tmp_path / "store", sha256=sha256)
@@ -147,3 +148,45 @@ def test_cifar10_is_downloaded_packed_and_not_fetched_twice(
     (tmp_path / "file.tar.gz").unlink()
     pack("cifar10", tmp_path / "store", sha256=sha256)
     assert len(server.requests) == 1
+
+
+def test_syncing_a_folder_leaves_no_descriptor_open(tmp_path, monkeypatch):
+    synced, before = [], len(os.listdir("/proc/self/fd"))
+    monkeypatch.setattr(disk.os, "fsync", lambda descriptor: synced.append(os.readlink(f"/proc/self/fd/{descriptor}")))
+    disk.sync_folder(tmp_path)
+    assert synced == [str(tmp_path)] and len(os.listdir("/proc/self/fd")) == before
+
+
+@pytest.mark.parametrize("zipped", [False, True])
+def test_a_file_is_read_up_to_the_greatest_size(tmp_path, monkeypatch, zipped):
+    assert listing.MAX_FILE_BYTES == 2**26
+    monkeypatch.setattr(listing, "MAX_FILE_BYTES", 100)
+    begins, root = b"\x89PNG\r\n\x1a\n", tmp_path
+    files = {"fits": begins + bytes(92), "not": begins + bytes(93), "zeros": bytes(90)}
+    items = Items(encoding.zipped(root / "a.zip", files) if zipped else encoding.fill(root, files))
+    assert items.read("fits") == files["fits"]
+    with pytest.raises(Refused, match="larger than"):
+        items.read("not")
+    assert len(items.read("zeros")) == (16 if zipped else 90)  # what begins like no image is not inflated
+    items.close()
+    if zipped:
+        with pytest.raises(Refused):
+            items.read("fits")
+
+
+def test_a_folder_that_cannot_be_listed_is_refused_and_its_root_is_an_error(tmp_path, monkeypatch):
+    (tmp_path / "sub").mkdir()
+    (tmp_path / "1.png").touch()
+    scan = os.scandir
+
+    def closed(path, shut="sub"):
+        if path.name == shut:
+            raise PermissionError(13, "Permission denied")
+        return scan(path)
+
+    monkeypatch.setattr(listing.os, "scandir", closed)
+    found = listing.list_folder(tmp_path)
+    assert found.refused == [("sub", "permission denied")] and [entry.path for entry in found.entries] == ["1.png"]
+    monkeypatch.setattr(listing.os, "scandir", lambda path: closed(path, tmp_path.name))
+    with pytest.raises(PermissionError):
+        listing.list_folder(tmp_path)

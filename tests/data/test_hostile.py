@@ -11,22 +11,19 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from encoding import flat, options
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from PIL import Image
 
 from unstir.data import Store, pack
 from unstir.data.decoding import decode_all
-from unstir.data.listing import Items
+from unstir.data.images import Refused
+from unstir.data.listing import Items, list_zip
+from unstir.data.packing import source_of
+from unstir.data.source import MAX_SIZE
 from unstir.errors import UserError
 
 PYTHONS_WORDS = re.compile(r"Errno|Error|0x[0-9a-f]{6}|object at|codec|invalid literal|Traceback|\bb'")
-
-
-def png(value=0):
-    stream = io.BytesIO()
-    Image.new("RGB", (8, 8), (value, 0, 0)).save(stream, "PNG")
-    return stream.getvalue()
 
 
 def mistake(*arguments, **options):
@@ -70,7 +67,7 @@ def test_source_that_is_no_file_is_refused_at_once(sources, tmp_path, kind):
 def test_pipes_sockets_devices_and_looping_links_in_a_folder_are_listed(sources, tmp_path):
     root = tmp_path / "in"
     root.mkdir()
-    (root / "ok.png").write_bytes(png())
+    (root / "ok.png").write_bytes(flat())
     for number, path in enumerate(sources.values()):
         (root / f"{number}.png").symlink_to(path)
     os.mkfifo(root / "pipe.png")
@@ -107,7 +104,7 @@ def test_names_that_are_no_utf_8_or_hold_terminal_commands_are_packed_under_name
     for number, name in enumerate(NAMES):
         os.makedirs(os.path.join(root, name))
         for i in range(3):
-            Path(os.fsdecode(os.path.join(root, name, b"%d\xe9\x1b.png" % i))).write_bytes(png(9 * number + i))
+            Path(os.fsdecode(os.path.join(root, name, b"%d\xe9\x1b.png" % i))).write_bytes(flat(9 * number + i))
         Path(os.fsdecode(os.path.join(root, name, b"bad\x07\xe9.png"))).write_bytes(b"")
     store = pack(tmp_path / "in", tmp_path / "out")
     assert set(store.classes) == {r"caf\xe9", r"\xff\xfe", r"\x1b[2Jwipe", r"two\nlines", "Gänse 日本"}
@@ -121,28 +118,25 @@ def test_names_that_are_no_utf_8_or_hold_terminal_commands_are_packed_under_name
 def test_zip_whose_names_are_not_what_they_say_is_refused_and_others_are_packed(tmp_path):
     archive = tmp_path / "a.zip"
     with zipfile.ZipFile(archive, "w") as opened:
-        opened.writestr("Ж/1.png", png())
-        opened.writestr("\x1b[2J/2.png", png(9))
+        opened.writestr("Ж/1.png", flat())
+        opened.writestr("\x1b[2J/2.png", flat(9))
     assert pack(archive, tmp_path / "out").classes == (r"\x1b[2J", "Ж")
     archive.write_bytes(archive.read_bytes().replace("Ж".encode(), b"\xff\xff"))
     assert mistake(archive, tmp_path / "out2").given == archive
 
 
 @given(data=st.data())
-@settings(max_examples=250, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
+@settings(max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 def test_damaged_zip_gives_its_sound_images_or_user_errors_alone(tmp_path, data):
     stream = io.BytesIO()
     with zipfile.ZipFile(stream, "w", data.draw(st.sampled_from([zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED]))) as opened:
         for i in range(3):
-            opened.writestr(f"{i}.png", png(i))
+            opened.writestr(f"{i}.png", flat(i))
     content = bytearray(stream.getvalue())
     for _ in range(data.draw(st.integers(1, 4))):
         content[data.draw(st.integers(0, len(content) - 1))] = data.draw(st.integers(0, 255))
     archive = tmp_path / "a.zip"
     archive.write_bytes(content[: data.draw(st.sampled_from([len(content), len(content) // 2]))])
-    from unstir.data.images import Refused
-    from unstir.data.listing import list_zip
-
     try:
         listing = list_zip(archive)
         items = Items(archive)
@@ -174,11 +168,12 @@ def test_number_that_is_not_whole_or_absurd_is_refused_and_not_rounded(tmp_path,
     assert refused.key == key and refused.given is value and not (tmp_path / "out").exists()
 
 
-def test_whole_numbers_of_numpy_are_taken(tmp_path):
-    options = {"size": np.int64(8), "channels": np.uint8(1), "held_out": np.float32(0.25)}
-    assert pack("digits", tmp_path / "out", **options).manifest["settings"] == {
-        "size": 8, "channels": 1, "held_out": 0.25, "seed": 0,
-    }  # fmt: skip
+def test_whole_numbers_of_numpy_and_options_at_their_bounds_are_taken():
+    numpy = {"size": np.int64(8), "channels": np.uint8(1), "held_out": np.float32(0.25), "seed": np.int64(3)}
+    taken = {"size": 8, "channels": 1, "held_out": 0.25, "seed": 3}
+    assert source_of(options("digits", **numpy)).settings == taken
+    made = source_of(options("digits", size=MAX_SIZE, held_out=0))
+    assert (MAX_SIZE, made.size, made.held_out) == (4096, 4096, 0.0)
 
 
 @pytest.mark.parametrize("number", [errno.EMFILE, errno.ENFILE, errno.EIO, errno.ENOMEM, errno.ESTALE])
@@ -194,7 +189,7 @@ def test_image_that_the_machine_could_not_read_is_not_left_out_but_ends_the_pack
 
 def test_want_of_memory_in_a_worker_ends_the_packing(tmp_path):
     (tmp_path / "unstir_starved").mkdir()
-    (tmp_path / "1.png").write_bytes(png())
+    (tmp_path / "1.png").write_bytes(flat())
     (tmp_path / "sitecustomize.py").write_text(
         "from PIL import Image\ndef load(self): raise MemoryError\nImage.Image.load = load\n"
         "from PIL import ImageFile\nImageFile.ImageFile.load = load\n"

@@ -1,6 +1,7 @@
-"""The zoo: every kind of image file met in practice, and what becomes of it."""
+"""The zoo: every kind of image file met in practice, its depth, its damage, and what becomes of it."""
 
 import io
+import re
 import resource
 import struct
 import time
@@ -174,10 +175,8 @@ def test_small_images_are_enlarged_with_a_note_or_refused() -> None:
 
 
 def test_colour_that_becomes_grey_is_noted_and_what_was_grey_is_not():
-    def notes(pixels, channels, **options):
-        buffer = io.BytesIO()
-        Image.fromarray(pixels).save(buffer, **options)
-        return decode(buffer.getvalue(), f"a.{options['format'].lower()}", None, channels).notes
+    def notes(pixels, channels, format, **options):
+        return decode(encoded(Image.fromarray(pixels), format, **options), f"a.{format.lower()}", None, channels).notes
 
     draw = np.random.default_rng(0)
     grey = np.repeat(draw.integers(0, 256, (32, 32, 1), np.uint8), 3, axis=2)
@@ -200,3 +199,174 @@ def test_channels_may_differ_by_sixteen_in_what_is_grey():
 def test_broken_metadata_does_not_spoil_an_image():
     pixels, notes = decode(encoded(picture(), exif=b"Exif\0\0broken"), "a.png", None, 3)
     assert np.array_equal(pixels, planes(picture())) and kinds(notes) == ["unreadable"]
+
+
+@pytest.mark.parametrize("kind", ["PNG", "TIFF"])
+def test_16_bit_grey_is_scaled_and_not_clipped(kind: str) -> None:
+    values = np.linspace(0, 65535, 64).astype(np.uint16).reshape(8, 8)
+    pixels, notes = decode(encoded(Image.fromarray(values), kind), f"a.{kind}", None, 1)
+    assert np.array_equal(pixels[0], np.round(values / 257))
+    assert kinds(notes) == ["16-bit"]
+
+
+def tiff(values: np.ndarray, photometric: int) -> bytes:
+    """A TIFF of grey values as they stand, uint8 or uint16; ``photometric`` 0 says that zero is white, 1 black."""
+    (height, width), size = values.shape, values.nbytes
+    bits = 8 * values.itemsize
+    tags = {256: width, 257: height, 258: bits, 259: 1, 262: photometric, 273: 8, 277: 1, 278: height, 279: size}
+    entries = b"".join(struct.pack("<HHII", tag, 4 if tag in (273, 279) else 3, 1, of) for tag, of in tags.items())
+    start = b"II*\0" + struct.pack("<I", 8 + size) + values.astype(f"<u{values.itemsize}").tobytes()
+    return start + struct.pack("<H", len(tags)) + entries + bytes(4)
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_a_tiff_in_which_zero_is_white_is_no_negative(channels: int) -> None:
+    deep = np.array([[0, 257, 300], [25700, 65000, 65535]], np.uint16)
+    grey, notes = decode(tiff(deep, 0), "a.tif", None, channels)  # (65535 - 300) / 257 is 253.8, 535 / 257 is 2.1
+    assert grey.tolist() == [[[255, 254, 254], [155, 2, 0]]] * channels and kinds(notes) == ["16-bit"]
+    assert decode(tiff(deep, 1), "a.tif", None, 1).pixels.tolist() == [[[0, 1, 1], [100, 253, 255]]]
+    plain = np.array([[0, 1, 100, 255]], np.uint8)
+    assert decode(tiff(plain, 0), "a.tif", None, 1).pixels.tolist() == [[[255, 254, 155, 0]]]
+
+
+def transparent(width: int, height: int, bits: int, rows: bytes, *value: int) -> bytes:
+    """A PNG of which one grey is transparent, or one colour."""
+    key = struct.pack(f">{len(value)}H", *value)
+    data = bytearray(png(width, height, (b"tRNS", key), (b"IDAT", zlib.compress(rows))))
+    data[24:26] = bytes((bits, 0 if len(value) == 1 else 2))
+    data[29:33] = struct.pack(">I", zlib.crc32(bytes(data[12:29])))
+    return bytes(data)
+
+
+@pytest.mark.parametrize(("bits", "scale"), [(8, 1), (16, 257)])
+@pytest.mark.parametrize(("ground", "shown"), [("white", 255), ("black", 0)])
+def test_the_transparent_value_of_a_grey_png_is_composited(bits: int, scale: int, ground: str, shown: int) -> None:
+    values = np.array([[0, 20, 21], [20, 200, 255]]) * scale
+    rows = b"".join(b"\0" + row.astype(f">u{bits // 8}").tobytes() for row in values)
+    data = transparent(3, 2, bits, rows, 20 * scale)
+    pixels, notes = decode(data, "a.png", None, 1, ground)
+    assert pixels.tolist() == [[[0, shown, 21], [shown, 200, 255]]]
+    assert kinds(notes) == ["16-bit"] * (bits == 16) + ["transparency"] and notes[-1].endswith(ground)
+
+
+def test_a_neighbour_of_the_transparent_value_that_is_the_same_at_8_bits_stays() -> None:
+    values = np.array([[5140, 5141, 5139]], ">u2")
+    data = transparent(3, 1, 16, b"\0" + values.tobytes(), 5140)
+    assert decode(data, "a.png", None, 1).pixels.tolist() == [[[255, 20, 20]]]
+
+
+@pytest.mark.parametrize(
+    ("bits", "packed", "value", "shown"),
+    [
+        (1, 0b0101_0000, 1, [0, 255, 0, 255]),
+        (2, 0b00_01_10_01, 1, [0, 255, 170, 255]),  # 2 of 3 is 170
+        (2, 0b00_01_10_01, 5, [0, 255, 170, 255]),  # whose lower two bits are 1
+        (4, 0x03E3, 3, [0, 255, 238, 255]),  # 14 of 15 is 238
+    ],
+)
+def test_the_transparent_value_of_few_bits_is_composited(bits: int, packed: int, value: int, shown: list[int]) -> None:
+    rows = b"\0" + packed.to_bytes(max(1, bits // 2), "big")
+    pixels, notes = decode(transparent(4, 1, bits, rows, value), "a.png", None, 1)
+    assert pixels.tolist() == [[shown]] and kinds(notes) == ["transparency"]
+
+
+@pytest.mark.parametrize("bits", [8, 16])
+def test_the_transparent_colour_of_a_png_is_composited(bits: int) -> None:
+    values = np.array([[19, 23, 27], [19, 23, 28], [27, 23, 19]])
+    values = values * 256 + 7 if bits == 16 else values
+    data = transparent(3, 1, bits, b"\0" + values.astype(f">u{bits // 8}").tobytes(), *values[0].tolist())
+    pixels, notes = decode(data, "a.png", None, 3)
+    assert pixels[:, 0].T.tolist() == [[255, 255, 255], [19, 23, 28], [27, 23, 19]]
+    assert kinds(notes) == ["transparency"]
+
+
+def test_16_bit_colour_png_is_within_one_level() -> None:
+    values = np.random.default_rng(0).integers(0, 65536, (8, 8, 3), dtype=np.uint16)
+    rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in values)
+    data = bytearray(png(8, 8, (b"IDAT", zlib.compress(rows))))
+    data[24] = 16
+    data[29:33] = struct.pack(">I", zlib.crc32(bytes(data[12:29])))
+    pixels = decode(bytes(data), "a.png", None, 3).pixels
+    assert np.abs(pixels - (values / 257).transpose(2, 0, 1)).max() < 1.001
+
+
+@pytest.mark.parametrize("mode", ["F", "I"])
+def test_float_and_32_bit_tiff_are_refused(mode: str) -> None:
+    with pytest.raises(Refused, match=r"fixed range"):
+        decode(encoded(picture("L").convert(mode), "TIFF"), "a.tif", None, 1)
+
+
+def saved(kind, **options):
+    return encoded(blurred(), kind, **options)
+
+
+def blurred():
+    colours = np.random.default_rng(1).integers(0, 256, (4, 4, 3), dtype=np.uint8)
+    return Image.fromarray(colours).resize((12, 10), Image.Resampling.BICUBIC)
+
+
+def chunks(png):
+    """The (name, start, stop) of each chunk, length and checksum included."""
+    at = 8
+    while at < len(png):
+        stop = at + 12 + struct.unpack(">I", png[at : at + 4])[0]
+        yield png[at + 4 : at + 8], at, stop
+        at = stop
+
+
+def exif_behind_the_pixels(png):
+    """The PNG with a turned EXIF chunk between its last IDAT and IEND, where some cameras write it."""
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    body = b"eXIf" + exif.tobytes().removeprefix(b"Exif\0\0")
+    chunk = struct.pack(">I", len(body) - 4) + body + struct.pack(">I", zlib.crc32(body))
+    return png[:-12] + chunk + png[-12:]
+
+
+@pytest.mark.parametrize("make", [lambda png: png, exif_behind_the_pixels], ids=["plain", "exif"])
+def test_every_flipped_bit_in_the_pixels_of_a_png_is_refused(make):
+    png = make(saved("PNG"))
+    spans = [(start, stop) for name, start, stop in chunks(png) if name == b"IDAT"]
+    flips = [8 * at + bit for start, stop in spans for at in range(start, stop) for bit in range(8)]
+    assert len(flips) > 2000
+    for flip in flips:
+        damaged = bytearray(png)
+        damaged[flip // 8] ^= 1 << flip % 8
+        with pytest.raises(Refused, match="^damaged: "):
+            decode(bytes(damaged), "a.png", None, 3)
+
+
+def test_exif_behind_the_pixels_is_applied():
+    pixels, notes = decode(exif_behind_the_pixels(saved("PNG")), "a.png", None, 3)
+    assert np.array_equal(pixels, np.asarray(blurred().transpose(Image.Transpose.ROTATE_270)).transpose(2, 0, 1))
+    assert [note.split()[0] for note in notes] == ["EXIF"]
+
+
+FORMATS = [
+    *((kind, {}) for kind in ("PNG", "JPEG", "WEBP", "TIFF", "GIF", "BMP")),
+    ("JPEG", {"progressive": True}),
+    ("WEBP", {"lossless": True}),
+    *(("TIFF", {"compression": name}) for name in ("tiff_lzw", "tiff_adobe_deflate", "packbits", "jpeg")),
+]
+
+
+@pytest.mark.parametrize(("kind", "options"), FORMATS, ids=lambda value: "-".join(value) if value else "")
+def test_cut_anywhere_a_picture_is_refused_or_whole(kind, options):
+    data = saved(kind, **options)
+    whole = decode(data, "a", None, 3).pixels
+    for length in range(1, len(data)):
+        try:
+            pixels = decode(data[:length], "a", None, 3).pixels
+        except Refused as refusal:
+            assert re.fullmatch(r"damaged: [^<>]+|not an image.*|0x0 .*|.* pixels", str(refusal))
+        else:
+            assert np.array_equal(pixels, whole) and length > len(data) - 16
+
+
+def test_want_of_memory_is_not_taken_for_damage(monkeypatch):
+    def starved(self):
+        raise MemoryError
+
+    monkeypatch.setattr(Image.Image, "load", starved)
+    with pytest.raises(MemoryError):
+        decode(saved("BMP"), "a.bmp", None, 3)

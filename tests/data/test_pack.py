@@ -3,18 +3,19 @@
 import errno
 import hashlib
 import os
+import re
 import shutil
 import signal
 import subprocess
 import sys
 import time
-import zipfile
 from contextlib import nullcontext
 from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from encoding import fill, flat, zipped
 from PIL import Image
 
 from refusals import refusing
@@ -81,7 +82,7 @@ def test_killed_pack_begins_again_and_its_bytes_are_those_of_an_uninterrupted_on
     photos: Path, whole: Path, tmp_path: Path, counts: list[tuple[str, int, int]]
 ) -> None:
     out = tmp_path / "store"
-    for after in (0, 2, 2):
+    for after in (0, 2):
         killed(photos, out, after)
         assert not out.exists()
     assert (tmp_path / ".store.packing/store").exists()
@@ -129,15 +130,16 @@ def test_a_link_leads_to_where_the_store_is_made(photos: Path, tmp_path: Path, t
     link.parent.mkdir()
     link.symlink_to(disk / "store")
     made = pack(photos, link, size=8)
-    assert link.is_symlink() and made.path == disk / "store" and [each.name for each in disk.iterdir()] == ["store"]
-    assert [each.name for each in link.parent.iterdir()] == ["store"]
-    assert pack(photos, link, size=8).path == link
+    assert link.is_symlink() and made.path == disk / "store" and [path.name for path in disk.iterdir()] == ["store"]
+    assert [path.name for path in link.parent.iterdir()] == ["store"]
+    assert pack(photos, link, size=8).manifest == made.manifest
 
 
-def test_a_link_to_itself_is_one_line(photos: Path, tmp_path: Path) -> None:
-    (tmp_path / "loop").symlink_to(tmp_path / "loop")
-    with pytest.raises(UserError, match=str(tmp_path / "loop")):
-        pack(photos, tmp_path / "loop", size=8)
+def test_a_source_and_a_place_that_are_links_to_themselves_are_errors(photos: Path, tmp_path: Path) -> None:
+    (loop := tmp_path / "loop").symlink_to(loop)
+    with pytest.raises(OSError) as refused:
+        pack(photos, loop, size=8)
+    assert refused.value.filename and [path.name for path in tmp_path.iterdir()] == ["loop"]
 
 
 def test_finished_store_is_opened_at_once(photos: Path, whole: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -247,11 +249,9 @@ def test_place_that_cannot_be_written(tmp_path: Path) -> None:
 def test_a_file_of_another_hash_is_refused_also_where_it_is_packed_already(tmp_path: Path, kind: str) -> None:
     file = tmp_path / f"x.{kind}"
     if kind == "npy":
-        np.save(file, np.arange(4 * 5 * 5 * 3, dtype=np.uint8).reshape(4, 5, 5, 3))
+        np.save(file, np.zeros((4, 5, 5, 3), np.uint8))
     else:
-        Image.new("RGB", (5, 5)).save(tmp_path / "a.png")
-        with zipfile.ZipFile(file, "w") as archive:
-            archive.write(tmp_path / "a.png", "a.png")
+        zipped(file, {"a.png": flat()})
     own, other = hashlib.sha256(file.read_bytes()).hexdigest(), "0" * 64
     with pytest.raises(UserError, match=own):
         pack(file, tmp_path / "store", sha256=other)
@@ -275,31 +275,56 @@ def test_the_least_size_is_one_pixel(tmp_path: Path) -> None:
 
 def test_source_that_is_nothing_of_use(tmp_path: Path, whole: Path) -> None:
     (tmp_path / "a.png").write_bytes(b"\x89PNG")
-    for source, remedy in (
-        (tmp_path / "a.png", "folder"),
-        ("typo", "mnist"),
-        ("digts", "digits?"),
-        (whole, "as it is"),
-    ):
+    for source, remedy in ((tmp_path / "a.png", "folder"), ("typo", "mnist"), ("digts", "digits?"), (whole, "it is")):
         with pytest.raises(UserError) as refused:
             pack(source, tmp_path / "store")
         assert (refused.value.key, refused.value.given) == ("source", Path(source)) and remedy in refused.value.remedy
 
 
 def test_strict_lists_the_first_ten(tmp_path: Path) -> None:
-    root = tmp_path / "in"
-    root.mkdir()
-    Image.new("RGB", (8, 8)).save(root / "ok.png")
-    for i in range(12):
-        (root / f"{i}.png").write_bytes(b"")
+    root = fill(tmp_path / "in", {"ok.png": flat(), **{f"{i}.png": b"" for i in range(12)}})
     with pytest.raises(UserError, match=r"\(12\)") as refused:
         pack(root, tmp_path / "store", strict=True)
     assert str(refused.value).count("empty file") == 10 and {"strict": None} in refused.value.remedy
     assert not (tmp_path / "store").exists()
 
 
-def test_script_without_main_guard_may_pack(photos: Path, tmp_path: Path) -> None:
-    with start(photos, tmp_path / "store", 0.0) as process:
-        assert process.stdout
-        assert process.stdout.read().split()[-1] == "900"
-    assert process.returncode == 0
+def images(folder, odd):
+    """Seven images in a folder, and an eighth, the last, that is of another shape, empty, or like the others."""
+    last = {"shape": flat(size=9), "empty": b""}.get(odd, flat(size=8))
+    return fill(folder, {**{f"{place}.png": flat(size=8) for place in range(7)}, "7.png": last})
+
+
+def items(folder, odd):
+    """The same as the items of a data set."""
+    return [(np.asarray(Image.open(file)), "one") for file in sorted(images(folder, odd).iterdir())]
+
+
+@pytest.fixture
+def small_chunks(monkeypatch):
+    monkeypatch.setattr("unstir.data.source._CHUNK_ROWS", 2)
+
+
+@pytest.mark.parametrize(
+    ("make", "odd", "strict", "place"),
+    [(images, "shape", False, "'7.png'"), (items, "shape", False, "[7]"), (images, "empty", True, "7.png")],
+)
+def test_a_refusal_of_the_images_leaves_nothing(small_chunks, tmp_path, make, odd, strict, place):
+    given = make(tmp_path / "in", odd)
+    with pytest.raises(UserError, match=re.escape(place)):
+        pack(given, tmp_path / "store", held_out=0, strict=strict)
+    assert [path.name for path in tmp_path.iterdir()] == ["in"]
+
+
+@pytest.mark.parametrize("error", [UserError("a packing worker ended"), OSError(28, "full"), KeyboardInterrupt()])
+def test_what_fails_or_is_interrupted_leaves_nothing(small_chunks, tmp_path, monkeypatch, error):
+    class Writer(packing.Writer):
+        def write(self, chunk):
+            if self.done == 4:
+                raise error
+            super().write(chunk)
+
+    monkeypatch.setattr(packing, "Writer", Writer)
+    with pytest.raises(type(error)):
+        pack(images(tmp_path / "in", ""), tmp_path / "store", held_out=0)
+    assert [path.name for path in tmp_path.iterdir()] == ["in"]

@@ -1,20 +1,19 @@
 """Arrays, tables, tars and data sets in memory become the store that a folder of the same images becomes."""
 
-import io
 import json
-import tarfile
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
+from encoding import encoded, fill, options, tarred
 from PIL import Image
 
 from refusals import refusing
 from unstir import Store, UserError, pack
-from unstir.data.arrays import Arrays, ItemsOfDataset
 from unstir.data.images import LEFT_OUT, UNLABELLED
 from unstir.data.manifest import read_origin
+from unstir.data.packing import source_of
 
 RANDOM = np.random.default_rng(0)
 IMAGES = RANDOM.integers(0, 256, (24, 6, 5, 3), dtype=np.uint8)
@@ -22,22 +21,7 @@ LABELS = np.arange(24) % 2
 NAMES = ["cat", "dog"]
 
 
-def png(image):
-    stream = io.BytesIO()
-    Image.fromarray(image).save(stream, "PNG")
-    return stream.getvalue()
-
-
-FILES = [png(image) for image in IMAGES]
-
-
-def tar(path, parts):
-    with tarfile.open(path, "w") as made:
-        for name, data in parts:
-            info = tarfile.TarInfo(name)
-            info.size = len(data)
-            made.addfile(info, io.BytesIO(data))
-    return path
+FILES = [encoded(Image.fromarray(image)) for image in IMAGES]
 
 
 class Items(torch.utils.data.Dataset):
@@ -67,7 +51,7 @@ def shards(folder):
     for part in (0, 1):
         parts = [(f"{i:03d}.png", data) for i, (data, _) in enumerate(rows) if i // 12 == part]
         names = [(f"{i:03d}.cls", NAMES[label].encode()) for i, (_, label) in enumerate(rows) if i // 12 == part]
-        tar(folder / f"part-{part}.tar", [each for pair in zip(parts, names, strict=True) for each in pair])
+        tarred(folder / f"part-{part}.tar", [each for pair in zip(parts, names, strict=True) for each in pair])
     return folder
 
 
@@ -123,42 +107,38 @@ def test_of_two_layouts_that_fit_the_square_one_is_meant(tmp_path):
         assert np.array_equal(store.images("train"), expected)
 
 
-def labels_as(kind):
-    names = np.array(NAMES)[LABELS]
-    return {"list": names.tolist(), "bytes": names.astype("S"), "objects": names.astype(object)}[kind]
+NAMED = np.array(NAMES)[LABELS]
+DAYS = np.array(["2020-01-01", "2020-01-02"])
+BYTES = np.array([b"\xe8", b"\xe9"])  # no UTF-8
 
 
-@pytest.mark.parametrize("kind", ["list", "bytes", "objects"])
-def test_labels_of_any_kind_of_text_name_the_classes(tmp_path, kind):
-    store = pack((IMAGES, labels_as(kind)), tmp_path / "store", held_out=0)
-    assert store.classes == ("cat", "dog") and store.labels("train").tolist() == LABELS.tolist()
-    again, other = (Arrays((IMAGES, labels_as(kind))) for _ in "ab")
+def objects(labels):
+    held = np.empty(len(labels), object)
+    held[:] = labels
+    return held
+
+
+@pytest.mark.parametrize(
+    ("labels", "classes"),
+    [
+        *((labels, NAMES) for labels in (NAMED.tolist(), NAMED.astype("S"), NAMED.astype(object))),
+        (BYTES[LABELS], ["\\xe8", "\\xe9"]),
+        (DAYS.astype("datetime64[D]")[LABELS], DAYS.tolist()),
+        *((objects([kind(n) for n in LABELS]), ["0", "1"]) for kind in (np.int64, np.float32, np.array, torch.tensor)),
+    ],
+)
+def test_labels_of_any_kind_name_the_classes(tmp_path, labels, classes):
+    store = pack((IMAGES, labels), tmp_path / "store", held_out=0)
+    items = pack(list(zip(IMAGES, list(labels), strict=True)), tmp_path / "items", held_out=0)
+    assert store.classes == tuple(classes) and store.labels("train").tolist() == LABELS.tolist()
+    assert items.classes == store.classes or "-" in classes[0]  # dates are text in an array alone
+    again, other = (source_of(options((IMAGES, labels))) for _ in "ab")
     assert again.stamp() == other.stamp()  # that of objects too, wherever they lie
 
 
-def test_dates_are_names_and_a_label_that_is_not_a_number_is_missing(tmp_path):
-    days = np.array(["2020-01-01", "2020-01-02"], "datetime64[D]")[LABELS]
-    assert pack((IMAGES, days), tmp_path / "days").classes == ("2020-01-01", "2020-01-02")
-    precise = pack((IMAGES, days.astype("datetime64[ns]")), tmp_path / "precise").classes
-    assert [name[:10] for name in precise] == ["2020-01-01", "2020-01-02"]
+def test_rows_of_which_some_have_no_label_are_refused(tmp_path):
     with pytest.raises(UserError, match="12 of 24"):
         pack((IMAGES, np.where(LABELS, np.nan, 1.0)), tmp_path / "nan")
-
-
-def test_bytes_that_are_no_utf_8_name_a_class_each(tmp_path):
-    names = np.array([b"\xe9", b"\xe8"])[LABELS]
-    store = pack((IMAGES, names), tmp_path / "store", held_out=0)
-    assert store.classes == ("\\xe8", "\\xe9") and store.labels("train").tolist() == (1 - LABELS).tolist()
-
-
-@pytest.mark.parametrize("kind", [np.int64, np.float32, np.array, torch.tensor])
-def test_single_values_of_numpy_and_torch_among_objects_are_numbers(tmp_path, kind):
-    labels = np.empty(24, object)
-    labels[:] = [kind(label) for label in LABELS]
-    store = pack((IMAGES, labels), tmp_path / "store", held_out=0)
-    items = pack(list(zip(IMAGES, labels, strict=True)), tmp_path / "items", held_out=0)
-    assert store.classes == items.classes == (("0.0", "1.0") if kind is np.float32 else ("0", "1"))
-    assert store.labels("train").tolist() == items.labels("train").tolist() == LABELS.tolist()
 
 
 def test_labels_that_name_no_one_class_are_left_out_aloud(tmp_path):
@@ -196,9 +176,9 @@ def test_a_data_set_whose_labels_changed_is_not_taken_for_the_packed_one(tmp_pat
         items.__class__ = type("Items", (Items,), {"__getitem__": lambda self, i: (IMAGES[i], targets[i])})
     store = pack(items, tmp_path / "store")
     assert pack(items, tmp_path / "store").manifest == store.manifest
-    stamp = ItemsOfDataset(items).stamp()
+    stamp = source_of(options(items)).stamp()
     targets[3] = 0
-    assert (ItemsOfDataset(items).stamp() != stamp) is with_targets
+    assert (source_of(options(items)).stamp() != stamp) is with_targets
     with refusing(given=tmp_path / "store"):
         pack(items, tmp_path / "store")
 
@@ -243,23 +223,25 @@ def in_one(rows, folder):
     return folder
 
 
-def test_a_data_set_named_by_its_id_is_loaded_by_the_library(tmp_path, monkeypatch):
+def of_hub(monkeypatch, load, card=None):
+    """The library datasets, whose data set of any name is what is loaded, with such a card."""
     from unstir.data import columns
 
     datasets = pytest.importorskip("datasets")
+    cards = SimpleNamespace(load=lambda name: SimpleNamespace(data=card or {}))
+    library = SimpleNamespace(
+        Image=datasets.Image, config=datasets.config, DatasetCard=cards, load_dataset=lambda *name: load(datasets, name)
+    )
+    monkeypatch.setattr(columns, "library", lambda name, *_: library)
+    return datasets
 
-    class Library:
-        Image, config = datasets.Image, datasets.config
-        DatasetCard = SimpleNamespace(load=lambda name: SimpleNamespace(data={"license": name}))
 
-        def load_dataset(self, name, config):
-            assert (name, config) == ("me/animals", "small")
-            return {"train": table(tmp_path)}
-
-    monkeypatch.setattr(columns, "library", lambda name, *_: Library())
+def test_a_data_set_named_by_its_id_is_loaded_by_the_library(tmp_path, monkeypatch):
+    names = []
+    of_hub(monkeypatch, lambda _, name: names.append(name) or {"train": table(tmp_path)}, {"license": "its card's"})
     store = pack("hf:me/animals:small", tmp_path / "store")
-    assert store.classes == tuple(NAMES) and read_origin(store.path).license == "me/animals"
-    assert read_origin(store.path).source == "hf:me/animals:small"
+    assert store.classes == tuple(NAMES) and read_origin(store.path).license == "its card's"
+    assert read_origin(store.path).source == "hf:me/animals:small" and names == [("me/animals", "small")]
 
 
 @pytest.mark.parametrize("form", ["parquet", "pictures"])
@@ -288,14 +270,14 @@ def test_webdataset_reads_the_same_tars(tmp_path):
     samples = [*webdataset.WebDataset(str(tmp_path / "part-{0..1}.tar"), shardshuffle=False)]
     theirs = {sample["png"]: sample["cls"] for sample in samples}
     store = pack(tmp_path, tmp_path.parent / f"{tmp_path.name}-store", held_out=0)
-    ours = zip(store.images("train"), store.labels("train"), strict=True)
-    assert {png(image.permute(1, 2, 0).numpy()): store.classes[label].encode() for image, label in ours} == theirs
+    ours = zip(store.images("train").permute(0, 2, 3, 1).numpy(), store.labels("train"), strict=True)
+    assert {encoded(Image.fromarray(image)): store.classes[label].encode() for image, label in ours} == theirs
 
 
 def broken(folder):
     data = bytearray(FILES[0])
     data[40:] = data[:-40]
-    return tar(folder / "b.tar", [("a.png", FILES[1]), ("b.png", bytes(data)), ("c.jpg", b""), ("d.png", FILES[2])])
+    return tarred(folder / "b.tar", [("a.png", FILES[1]), ("b.png", bytes(data)), ("c.jpg", b""), ("d.png", FILES[2])])
 
 
 def test_items_that_differ_each_time_are_refused_and_nothing_is_kept(tmp_path):
@@ -317,9 +299,7 @@ def test_a_table_names_files_below_its_own_folder_and_no_others(tmp_path):
     pyarrow = pytest.importorskip("pyarrow")
     from pyarrow import parquet
 
-    (tmp_path / "in/sub").mkdir(parents=True)
-    for name, data in {"in/sub/a.png": FILES[0], "private.png": FILES[1], "in/c.png": FILES[2]}.items():
-        (tmp_path / name).write_bytes(data)
+    fill(tmp_path, {"in/sub/a.png": FILES[0], "private.png": FILES[1], "in/c.png": FILES[2]})
     (tmp_path / "in/link.png").symlink_to(tmp_path / "private.png")
     paths = ["sub/a.png", "../private.png", str(tmp_path / "private.png"), "link.png", "c.png"]
     kind = pyarrow.struct({"bytes": pyarrow.binary(), "path": pyarrow.string()})
@@ -348,24 +328,15 @@ def test_a_saved_data_set_names_no_file_outside_its_folder(tmp_path):
 
 
 def test_a_data_set_of_the_hub_names_files_of_the_library_s_caches_alone(tmp_path, monkeypatch):
-    from unstir.data import columns
-
-    datasets = pytest.importorskip("datasets")
-    (tmp_path / "cache").mkdir()
-    for n, name in enumerate(("cache/fetched.png", "private.png")):
-        (tmp_path / name).write_bytes(FILES[n])
+    fill(tmp_path, {"cache/fetched.png": FILES[0], "private.png": FILES[1]})
     paths = [str(tmp_path / name) for name in ("cache/fetched.png", "private.png", "cache/../private.png")]
 
-    class Library:
-        Image, config = datasets.Image, datasets.config
+    def load(datasets, _):
+        features = datasets.Features({"image": datasets.Image(decode=False)})
+        return datasets.Dataset.from_dict({"image": [{"bytes": None, "path": path} for path in paths]}, features)
 
-        def load_dataset(self, name, config):
-            features = datasets.Features({"image": datasets.Image(decode=False)})
-            rows = {"image": [{"bytes": None, "path": path} for path in paths]}
-            return datasets.Dataset.from_dict(rows, features=features)
-
+    datasets = of_hub(monkeypatch, load)
     monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
-    monkeypatch.setattr(columns, "library", lambda name, *_: Library())
     store = pack("hf:me/animals", tmp_path / "store", held_out=0)
     assert store.count("train") == 1 and [path for path, _ in store.refused] == ["train[1]", "train[2]"]
 
@@ -379,7 +350,7 @@ def other_columns(folder):
 
 
 def mixed(folder):
-    return tar(folder / "m.tar", [("a.png", FILES[0]), ("b.png", png(IMAGES[0][:, :4]))])
+    return tarred(folder / "m.tar", [("a.png", FILES[0]), ("b.png", encoded(Image.fromarray(IMAGES[0][:, :4])))])
 
 
 def written(name, data):
@@ -393,7 +364,7 @@ def written(name, data):
         (mixed, "m.tar", "'b.png'"),
         (written("x.parquet", b"PAR1 and no more PAR1"), "x.parquet", "parquet file"),
         (written("x.npy", b"\x93NUMPY\x01\x00"), "x.npy", "damaged"),
-        (lambda folder: tar(folder / "t.tar", [("a.txt", b"x"), ("b.json", b"{}")]), "t.tar", "2 ignored"),
+        (lambda folder: tarred(folder / "t.tar", [("a.txt", b"x"), ("b.json", b"{}")]), "t.tar", "2 ignored"),
         (lambda folder: {"pictures": IMAGES}, "the arrays", "pictures"),
         (lambda folder: (IMAGES, LABELS[:3]), "the arrays", "[3], not [24]"),
         (lambda folder: (IMAGES, [[0], [1, 2]]), "labels", "lengths"),

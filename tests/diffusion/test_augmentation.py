@@ -1,5 +1,6 @@
 """Augmented images against exact turns, shifts and mirrorings, and the numbers that say so."""
 
+import itertools
 import math
 
 import pytest
@@ -54,17 +55,18 @@ def test_an_image_is_scaled_about_its_middle():
 def test_what_happens_is_by_slot_and_as_often_as_asked():
     images, slots = torch.rand(4000, 1, 4, 4), torch.arange(4000)
     made, numbers = augmented(images, 0, 7, slots, 0.3)
-    part, said = augmented(images[100:150], 0, 7, slots[100:150], 0.3)
-    assert torch.equal(part, made[100:150]) and torch.equal(said, numbers[100:150])
     assert torch.equal(made, transformed(images, numbers))
     for column, share in ((0, 0.5), (1, 0.15), (2, 0.3), (4, 0.3), (5, 0.3)):
         happened = numbers[:, column] != 0
         assert stats.binomtest(int(happened.sum()), 4000, share).pvalue > 1e-4
     assert torch.equal(numbers[:, 5] != 0, numbers[:, 6] != 0)
+    for one, other in itertools.combinations([numbers[:, column] != 0 for column in (1, 2, 4, 5)], 2):
+        assert abs(other[one].float().mean() - other.float().mean()) < 0.08  # each by itself; 600 images: 0.02
     scales, angles = numbers[numbers[:, 2] != 0, 2], torch.atan2(numbers[:, 4], numbers[:, 3] + 1)
     assert stats.kstest(scales.numpy(), "norm").pvalue > 1e-4
     assert stats.kstest(angles[angles != 0].numpy(), stats.uniform(-math.pi, 2 * math.pi).cdf).pvalue > 1e-4
-    assert not torch.equal(augmented(images[:50], 0, 8, slots[:50], 0.3)[1], numbers[:50])
+    for seed, step in ((0, 8), (1, 7)):
+        assert (augmented(images, seed, step, slots, 0.3)[1] != numbers).any(1).float().mean() > 0.4
 
 
 @pytest.mark.parametrize("part", [1, 3, 5, 7, 9, 64])
@@ -87,13 +89,3 @@ def test_a_network_takes_no_numbers_for_zeros():
     for other, numbers in ((net, told()[:1]), (UNet(UNetConfig(**config)), told())):
         with pytest.raises(ValueError, match="augmentation"):
             other(x, t, augmentation=numbers)
-
-
-def test_what_happens_is_of_the_seed_and_each_kind_by_itself():
-    x, slots = torch.zeros(1000, 1, 4, 4), torch.arange(1000)
-    numbers, others = (augmented(x, seed, 0, slots, 0.5)[1] for seed in (0, 1))
-    assert 0.4 < (numbers != others).any(1).float().mean() <= 1
-    happened = [numbers[:, k] != 0 for k in (1, 2, 4, 5)]  # upside down, scale, sin, right
-    for k, one in enumerate(happened):
-        for other in happened[:k]:
-            assert abs(other[one].float().mean() - other.float().mean()) < 0.12  # 250 images: deviation 0.03

@@ -8,9 +8,9 @@ import torch
 from known import denoise_of
 
 from unstir.chain import SAMPLERS, Chain
-from unstir.diffusion.denoiser import Prediction, clipped
+from unstir.diffusion.denoiser import Prediction, clipped, known
 from unstir.diffusion.draw import draw, starting_noise
-from unstir.diffusion.editing import blend, inpaint, inpainting_calls, invert, mixed, slerp, start_time, vary
+from unstir.diffusion.editing import below, blend, inpaint, inpainting_calls, invert, mixed, slerp, vary
 from unstir.diffusion.samplers.ancestral import ancestral
 from unstir.diffusion.samplers.ddim import ddim
 from unstir.edit import psnr
@@ -35,21 +35,12 @@ def noise_of(name, shape=SHAPE, n=8):
     return normal(Key(0, f"test {name}", 0, torch.arange(n)), shape).double()
 
 
+DEVIATIONS = (noise_of("data").flatten(1) @ torch.linalg.cholesky(NEAR).mT).view(8, *SHAPE)
 IMAGES = {
-    "gaussian": GAUSSIAN.sample(noise_of("data")),
-    "mixture": MIXTURE.sample(noise_of("data"), torch.linspace(0, 1, 8)),
+    "gaussian": GAUSSIAN.mean + DEVIATIONS,
+    "mixture": MIXTURE.means[[0, 0, 0, 1, 1, 1, 1, 1]] + 0.4 * DEVIATIONS,
 }
 DATA = {"gaussian": GAUSSIAN, "mixture": MIXTURE}
-
-
-def exact(data, process):
-    """The denoiser that knows the data."""
-
-    def denoise(x, t):
-        x0 = data.estimate(x, process.schedule.alpha(t), process.schedule.sigma(t))
-        return Prediction(x0, process.eps(x, x0, t))
-
-    return denoise
 
 
 def last(steps):
@@ -59,7 +50,7 @@ def last(steps):
 
 def there_and_back(process, name, steps, refinements):
     """The image that comes back from its noise."""
-    denoise, visited = exact(DATA[name], process), times(process.schedule, steps)
+    denoise, visited = known(DATA[name], process), times(process.schedule, steps)
     x_T = last(invert(denoise, process, IMAGES[name], visited[::-1], refinements))
     return last(ddim(denoise, process, x_T, visited, lambda t: x_T))
 
@@ -81,12 +72,9 @@ def test_each_refinement_raises_the_order_by_one():
         assert least < math.log2(coarse / fine) < least + 0.2
 
 
-def test_refinements_converge_where_either_estimate_alone_would_not():
+def test_refinements_converge_where_either_estimate_alone_would_not_and_without_signal_at_the_end():
     """Holding the noise alone stalls at 3e-2 here, holding the image alone at 3e-3."""
     assert error(COSINE, "gaussian", 10, 20) < 1e-8
-
-
-def test_a_schedule_without_any_signal_at_its_end_is_inverted_too():
     assert error(Process(zero_terminal_snr(linear())), "gaussian", 50, 20) < 1e-6
 
 
@@ -104,7 +92,7 @@ def test_refinements_that_go_apart_are_dropped_image_by_image():
 
 def test_inversion_rises_and_never_asks_for_time_0():
     asked = []
-    denoise = lambda x, t: (asked.append(t), exact(GAUSSIAN, LINEAR)(x, t))[1]
+    denoise = lambda x, t: (asked.append(t), known(GAUSSIAN, LINEAR)(x, t))[1]
     steps = list(invert(denoise, LINEAR, IMAGES["gaussian"], [0, 100, 300, 1000], 1))
     assert [step.t for step in steps] == [100, 300, 1000]
     assert asked == [100, 100, 100, 300, 300, 1000]
@@ -133,7 +121,7 @@ def repeated(use, t, repeat, n=N, shape=(1, 2, 2)):
 def filled(steps, mask=TOP, **options):
     visited = times(LINEAR.schedule, steps)
     image, x_T = SEEN.expand(N, -1, -1, -1), noise_of("inpaint", (1, 2, 2), N)
-    return last(inpaint(exact(PAIRED, LINEAR), LINEAR, image, mask, x_T, visited, repeated, **options))
+    return last(inpaint(known(PAIRED, LINEAR), LINEAR, image, mask, x_T, visited, repeated, **options))
 
 
 def test_resampling_leads_to_the_conditional_mean():
@@ -156,7 +144,7 @@ def test_resampling_keeps_the_spread_of_the_data():
     x_T, nothing = noise_of("start", (1, 1, 1), n), torch.zeros(1, 1, 1, 1).bool()
     fresh = lambda use, t, repeat: repeated(use, t, repeat, n, (1, 1, 1))
     visited = times(process.schedule, 20)
-    x = last(inpaint(exact(unit, process), process, x_T, nothing, x_T, visited, fresh, resamples=3, jump=2))
+    x = last(inpaint(known(unit, process), process, x_T, nothing, x_T, visited, fresh, resamples=3, jump=2))
     assert x.var().item() == pytest.approx(0.99, abs=5 * math.sqrt(2 / n))
 
 
@@ -178,23 +166,18 @@ def test_filling_in_everything_is_the_ancestral_chain(learned, steps):
 def test_the_chain_goes_back_and_never_uses_noise_twice():
     used, inputs, visited = [], [], [1000, 800, 600, 400, 200, 0]
 
-    def fresh(use, t, repeat):
-        used.append((use, t, repeat))
-        return repeated(use, t, repeat, 8, SHAPE)
-
-    def denoise(x, t):
-        inputs.append((t, x))
-        return exact(GAUSSIAN, LINEAR)(x, t)
-
+    fresh = lambda *use: (used.append(use), repeated(*use, 8, SHAPE))[1]
+    denoise = lambda x, t: (inputs.append((t, x)), known(GAUSSIAN, LINEAR)(x, t))[1]
     keep, image = noise_of("mask") < 0, IMAGES["gaussian"]
     steps = list(inpaint(denoise, LINEAR, image, keep, 0 * image, visited, fresh, resamples=3, jump=3))
     assert [step.t for step in steps] == [*[800, 600, 400] * 3, *[200] * 3, 0]
     assert len(steps) == inpainting_calls(5, 3, 3) and len(set(used)) == len(used)
     assert torch.equal(steps[-1].x.where(keep, 0), image.where(keep, 0))
+    assert not [use for use in used if use[:2] == ("known", 0)]
     assert inpainting_calls(50, 10) == 491 and inpainting_calls(1, 10) == 1
     for step, (s, repeat) in {1: (600, 0), 7: (600, 2), 10: (200, 1)}.items():
-        known = LINEAR.diffuse(image, s, repeated("known", s, repeat, 8, SHAPE))
-        assert steps[step].t == s and torch.equal(steps[step].x.where(keep, 0), known.where(keep, 0))
+        seen = LINEAR.diffuse(image, s, repeated("known", s, repeat, 8, SHAPE))
+        assert steps[step].t == s and torch.equal(steps[step].x.where(keep, 0), seen.where(keep, 0))
     for step, (t, s, repeat) in {3: (1000, 400, 1), 6: (1000, 400, 2), 10: (400, 200, 1), 11: (400, 200, 2)}.items():
         beta = 1 - LINEAR.schedule.abar(t) / LINEAR.schedule.abar(s)
         back = math.sqrt(1 - beta) * steps[step - 1].x + math.sqrt(beta) * repeated("back", t, repeat, 8, SHAPE)
@@ -205,7 +188,7 @@ def test_the_chain_goes_back_and_never_uses_noise_twice():
 def test_wrong_masks_and_counts_are_refused():
     image, visited = IMAGES["gaussian"], [500, 0]
     go = lambda mask, **options: list(
-        inpaint(exact(GAUSSIAN, LINEAR), LINEAR, image, mask, image, visited, repeated, **options)
+        inpaint(known(GAUSSIAN, LINEAR), LINEAR, image, mask, image, visited, repeated, **options)
     )
     for mask in (torch.ones(8, 1, 4, 4), torch.ones(4, 4).bool(), torch.ones(3, 1, 4, 4).bool()):
         with pytest.raises(ValueError, match="mask must"):
@@ -218,17 +201,9 @@ def test_wrong_masks_and_counts_are_refused():
         go(torch.ones(1, 1, 4, 4).bool())
 
 
-def test_what_is_known_has_its_noise_down_to_time_1_and_none_at_0():
-    used, image, everything = [], IMAGES["gaussian"], torch.ones(1, 1, 4, 4).bool()
-    fresh = lambda use, t, repeat: (used.append((use, t)), repeated(use, t, repeat, 8, SHAPE))[1]
-    steps = list(inpaint(exact(GAUSSIAN, LINEAR), LINEAR, image, everything, image, [2, 1, 0], fresh, resamples=1))
-    assert torch.equal(steps[0].x, LINEAR.diffuse(image, 1, repeated("known", 1, 0, 8, SHAPE)))
-    assert torch.equal(steps[1].x, image) and used == [("step", 2), ("known", 1)]
-
-
 def varied(strength, name="gaussian", **settings):
     image, indices = IMAGES[name], torch.arange(8)
-    return last(vary(exact(DATA[name], LINEAR), LINEAR, image, strength, indices, Chain(clip=False, **settings)))
+    return last(vary(known(DATA[name], LINEAR), LINEAR, image, strength, indices, Chain(clip=False, **settings)))
 
 
 def test_strength_goes_from_the_image_to_any_image():
@@ -236,7 +211,7 @@ def test_strength_goes_from_the_image_to_any_image():
     quality = [psnr(varied(strength, steps=20), image) for strength in (0.01, 0.1, 0.3, 0.6)]
     assert quality[0] > 30 and quality == sorted(quality, reverse=True)
     indices, x_T = torch.arange(8), starting_noise(0, torch.arange(8), SHAPE).double()
-    free = last(draw(exact(GAUSSIAN, LINEAR), LINEAR, x_T, indices, Chain(clip=False, steps=20)))
+    free = last(draw(known(GAUSSIAN, LINEAR), LINEAR, x_T, indices, Chain(clip=False, steps=20)))
     assert (varied(1.0, steps=20) - free).abs().max() < 0.05  # alpha_T is 0.006
     assert (varied(0.6, steps=20) - free).abs().max() > 0.1
 
@@ -246,7 +221,7 @@ def test_what_is_drawn_is_a_sample_given_the_noisy_image():
     data = GaussianData(torch.full((1, 1, 1), 0.1).double(), torch.full((1, 1), 0.25).double())
     image, indices = torch.full((1, 1, 1, 1), 0.9).double(), torch.arange(4096)
     signal, noise = LINEAR.schedule.abar(300) * 0.25, LINEAR.schedule.sigma(300) ** 2
-    out = last(vary(exact(data, LINEAR), LINEAR, image, 0.3, indices, Chain(clip=False, steps=300)))
+    out = last(vary(known(data, LINEAR), LINEAR, image, 0.3, indices, Chain(clip=False, steps=300)))
     assert out.mean().item() == pytest.approx(0.1 + signal / (signal + noise) * 0.8, abs=5 * 0.5 / 64)
 
 
@@ -259,7 +234,7 @@ def test_any_sampler_varies(sampler, spacing):
 
 def test_the_noise_put_on_is_that_of_the_first_time_visited():
     inputs = []
-    denoise = lambda x, t: (inputs.append((t, x)), exact(GAUSSIAN, LINEAR)(x, t))[1]
+    denoise = lambda x, t: (inputs.append((t, x)), known(GAUSSIAN, LINEAR)(x, t))[1]
     indices = torch.tensor([5])
     chain = Chain(spacing="leading", steps=7, seed=3)
     list(vary(denoise, LINEAR, IMAGES["gaussian"][:1], 0.5, indices, chain))
@@ -271,7 +246,7 @@ def test_the_noise_put_on_is_that_of_the_first_time_visited():
 
 def test_the_chain_is_cut_to_the_strength():
     asked = []
-    denoise = lambda x, t: (asked.append(t), exact(GAUSSIAN, LINEAR)(x, t))[1]
+    denoise = lambda x, t: (asked.append(t), known(GAUSSIAN, LINEAR)(x, t))[1]
     image, indices = IMAGES["gaussian"], torch.arange(8)
     go = lambda strength, chain: list(vary(denoise, LINEAR, image, strength, indices, chain, denoise))
     assert [step.t for step in go(0.0101, Chain(steps=1000))] == list(range(9, -1, -1))
@@ -283,8 +258,8 @@ def test_the_chain_is_cut_to_the_strength():
     asked.clear()
     go(0.5, Chain(steps=5, guidance=2.0, guidance_low=500))
     assert asked == [500, 500, 400, 300, 200, 100]  # guided at the first time alone
-    assert [start_time(20, strength) for strength in (0.001, 0.33)] == [1, 7]  # of 0.02 and 6.6
-    assert [start_time(1000, strength) for strength in (0.6, 1)] == [600, 1000]
+    ends = {(20, 0.001): 1, (20, 0.33): 7, (1000, 0.6): 600, (1000, 1): 1000}  # of 0.02 and 6.6
+    assert {(T, strength): below(Process(linear(T)), strength, Chain(steps=1))[0].T for T, strength in ends} == ends
     for strength in (0.0, -0.1, 1.1, math.nan):
         with pytest.raises(UserError, match="strength="):
             go(strength, Chain())
@@ -303,6 +278,9 @@ def test_slerp_is_exact_at_its_ends_and_keeps_the_norm():
         angle = lambda x, y: torch.acos((x * y).flatten(1).sum(1) / norm(x) / norm(y))
         torch.testing.assert_close(angle(a, slerp(a, unit, weight)), weight * angle(a, b), rtol=1e-6, atol=0)
     assert ((norm(torch.lerp(a, b, 0.5)) / 3072**0.5) < 0.8).all()  # which is why
+    weights = torch.linspace(0, 1, 8)  # one an image
+    for weight, between in zip(weights, slerp(a[:1], b[:1], weights), strict=True):
+        torch.testing.assert_close(between, slerp(a[:1], b[:1], weight.item())[0])
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
@@ -316,16 +294,8 @@ def test_slerp_takes_the_line_where_there_is_no_arc(dtype):
         assert torch.allclose(slerp(a, b, 0.25), 0.75 * a + 0.25 * b, atol=0.01) == line
 
 
-def test_weights_are_one_an_image():
-    a, b, weights = noise_of("a"), noise_of("b"), torch.linspace(0, 1, 8)
-    whole = slerp(a[:1], b[:1], weights)
-    assert whole.shape == (8, *SHAPE)
-    for k in (0, 3, 7):
-        torch.testing.assert_close(whole[k], slerp(a[:1], b[:1], weights[k].item())[0])
-
-
 def test_a_mixed_denoiser_is_each_of_the_two_at_its_ends():
-    first, second = clipped(exact(GAUSSIAN, LINEAR)), exact(MIXTURE, LINEAR)
+    first, second = clipped(known(GAUSSIAN, LINEAR)), known(MIXTURE, LINEAR)
     x, parts = noise_of("a"), ("x0", "raw")
     for weight, one in ((0.0, first), (1, second)):
         both = mixed(first, second, weight)(x, 300)
@@ -342,7 +312,7 @@ def test_a_mixed_denoiser_is_each_of_the_two_at_its_ends():
 
 
 def test_a_blend_has_both_images_at_its_ends():
-    denoises = exact(MIXTURE, LINEAR), exact(GAUSSIAN, LINEAR)  # each end is its own denoiser's
+    denoises = known(MIXTURE, LINEAR), known(GAUSSIAN, LINEAR)  # each end is its own denoiser's
     pair = IMAGES["mixture"][:1], IMAGES["mixture"][1:2]
     weights, visited = torch.linspace(0, 1, 5), times(LINEAR.schedule, 50)
     steps = list(blend(denoises, LINEAR, pair, weights, visited, refinements=20))

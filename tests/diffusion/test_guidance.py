@@ -9,7 +9,7 @@ from unstir.chain import Chain
 from unstir.diffusion.denoiser import Denoiser, Labelled, Prediction, clipped, finite, known, thresholded
 from unstir.diffusion.draw import draw, starting_noise, steered
 from unstir.diffusion.editing import mixed
-from unstir.diffusion.guidance import Interval, guided, in_one_batch
+from unstir.diffusion.guidance import guided
 from unstir.errors import UserError
 from unstir.theory.oracle import GaussianData
 from unstir.theory.parameterization import PARAMETERIZATIONS
@@ -44,16 +44,11 @@ def test_the_formula_holds_for_every_prediction(kind, scale):
     strong, weak = made(X, 500, labels(4)), made(X, 500, labels(9))
     mixed = guided(Labelled(made, labels(4)), Labelled(made, labels(9)), scale)(X, 500)
     torch.testing.assert_close(mixed.raw, weak.raw + scale * (strong.raw - weak.raw), rtol=1e-5, atol=1e-6)
+    w = scale - 1  # the report's weight
+    torch.testing.assert_close(mixed.raw, (1 + w) * strong.raw - w * weak.raw, rtol=1e-5, atol=1e-6)
     torch.testing.assert_close(mixed.x0, weak.x0 + scale * (strong.x0 - weak.x0), rtol=1e-4, atol=1e-5)
     again = made.predict(mixed.raw, X, 500)  # mixing outputs is mixing estimates
     torch.testing.assert_close(mixed.x0, again.x0, rtol=1e-4, atol=1e-4)
-
-
-def test_the_reports_weight_is_the_scale_minus_1():
-    made, w = denoiser(), 1.8
-    conditional, unconditional = made(X, 300, labels(4)).raw, made(X, 300, labels(9)).raw
-    mixed = guided(Labelled(made, labels(4)), Labelled(made, labels(9)), 1 + w)(X, 300)
-    torch.testing.assert_close(mixed.raw, (1 + w) * conditional - w * unconditional, rtol=1e-5, atol=1e-6)
 
 
 def test_scale_1_is_strong_alone_0_is_weak_alone_and_others_one_call_of_both():
@@ -65,20 +60,9 @@ def test_scale_1_is_strong_alone_0_is_weak_alone_and_others_one_call_of_both():
     assert made.net.batches == [3, 3, 3, 3]
     guided(strong, weak, 2.0)(X, 500)
     assert made.net.batches[4:] == [6]
-    assert [in_one_batch(scale) for scale in (1.0, 0.0, 2.0, 0.5)] == [1, 1, 2, 2]
     other = denoiser()
     guided(strong, Labelled(other, labels(4)), 2.0)(X, 500)
     assert made.net.batches[5:] == [3] and other.net.batches == [3]
-
-
-def test_outside_the_interval_strong_is_alone():
-    made = denoiser()
-    strong, weak = Labelled(made, labels(4)), Labelled(made, labels(9))
-    within = guided(strong, weak, 3.0, Interval(200, 600))
-    for t in (199, 601):
-        assert torch.equal(within(X, t).x0, strong(X, t).x0)
-    for t in (200, 600):
-        assert torch.equal(within(X, t).x0, guided(strong, weak, 3.0)(X, t).x0)
 
 
 @pytest.mark.parametrize("scale", [0.0, 0.5, 3.0])
@@ -109,7 +93,7 @@ def test_a_chain_is_guided_at_the_times_of_its_interval_and_at_no_others(scale, 
 def test_at_scale_0_weak_is_alone_within_the_interval_and_strong_outside():
     made = denoiser()
     strong, weak = Labelled(made, labels(4)), Labelled(made, labels(9))
-    within = guided(strong, weak, 0.0, Interval(200, 600))
+    within = guided(strong, weak, 0.0, 200, 600)
     for t, alone in ((199, strong), (200, weak), (600, weak), (601, strong)):
         made.net.batches.clear()
         found = within(X, t).x0
@@ -137,9 +121,7 @@ WRAPPERS = {
     "known": lambda strong, weak: known(GaussianData(torch.zeros(1, 4, 4).double(), torch.eye(16).double()), PROCESS),
     **{f"scale {scale}": lambda strong, weak, scale=scale: guided(strong, weak, scale) for scale in (0, 1, 2.5)},
     **{
-        f"scale {scale} within 400..600": lambda strong, weak, scale=scale: guided(
-            strong, weak, scale, Interval(400, 600)
-        )
+        f"scale {scale} within 400..600": lambda strong, weak, scale=scale: guided(strong, weak, scale, 400, 600)
         for scale in (0, 2.5)
     },
 }
@@ -213,7 +195,7 @@ def test_a_chain_thresholds_where_it_is_asked_to():
         ({"threshold": 1.0}, "threshold"), ({"threshold": 0.9, "clip": False}, "threshold"),
         ({"guidance": 2.0, "guidance_low": 0}, "guidance_low"), ({"guidance": float("nan")}, "guidance"),
         ({"guidance": -1.0}, "guidance"), ({"guidance_low": 5}, "guidance_low"), ({"steps": 0}, "steps"),
-        ({"sampler": "plms"}, "sampler"),
+        ({"sampler": "plms"}, "sampler"), ({"eta": 0.5}, "eta"), ({"sampler": "ddim", "eta": -0.5}, "eta"),
     ],
 )  # fmt: skip
 def test_settings_that_no_chain_can_have_are_refused(settings, key):
@@ -232,15 +214,3 @@ def test_settings_that_no_chain_can_have_are_refused(settings, key):
 def test_a_chain_that_does_not_fit_the_times_is_refused(chain, key):
     with refusing(key):
         chain.times(PROCESS.schedule)
-
-
-@pytest.mark.parametrize(
-    ("sampler", "steps", "calls"),
-    [("ddim", 20, 20), ("heun", 10, 19), ("heun", 1, 1), ("pndm", 10, 19), ("pndm", 2, 5)],
-)
-def test_a_chain_tells_the_calls_it_makes(sampler, steps, calls):
-    net = ByLabel()
-    strong = Labelled(Denoiser(net, PROCESS, PARAMETERIZATIONS["eps"]), labels(4))
-    chain, indices = Chain(sampler=sampler, steps=steps), torch.arange(3)
-    list(draw(strong, PROCESS, starting_noise(0, indices, (1, 4, 4)), indices, chain))
-    assert len(net.batches) == chain.calls(PROCESS.schedule) == calls

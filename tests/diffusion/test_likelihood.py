@@ -90,18 +90,10 @@ def test_each_term_equals_the_papers_formula(kind, t):
     # at t = 1 the plain form subtracts two nearly equal CDFs, and is the less exact one
     plain = plain_terms(PROCESS, x_0, x_t, prediction, t, kind)
     torch.testing.assert_close(ours, plain, rtol=1e-6 if t == 1 else 1e-8, atol=1e-13)
-    as_tensor = bound_term(prediction, PROCESS, x_0, torch.full((3,), t), kind)
-    torch.testing.assert_close(as_tensor, ours, rtol=1e-12, atol=1e-13)
-
-
-def test_mixed_times_in_a_batch_are_the_terms_of_each():
-    x_0 = torch.randint(0, 256, (4, 1, 4, 4), generator=torch.Generator().manual_seed(0)).double() / 127.5 - 1
-    t = torch.tensor([1, 2, 1, 900])
-    prediction = Prediction(x_0 * 0.99, x_0)
-    mixed = bound_term(prediction, PROCESS, x_0, t, "large")
-    for i, time in enumerate(t.tolist()):
-        alone = bound_term(Prediction(prediction.x0[i : i + 1], x_0), PROCESS, x_0[i : i + 1], time, "large")
-        assert mixed[i].item() == pytest.approx(alone.item(), rel=1e-12, abs=0)
+    mixed = torch.tensor([t, 1, 900])  # times of a batch
+    for row, time in enumerate(mixed.tolist()):
+        alone, in_batch = (bound_term(prediction, PROCESS, x_0, at, kind)[row] for at in (time, mixed))
+        torch.testing.assert_close(in_batch, alone, rtol=1e-12, atol=1e-13)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
@@ -205,8 +197,6 @@ def test_an_estimate_is_the_sum_on_average():
 
 def test_parts_grow_geometrically_for_the_terms_fall_as_1_over_t():
     drawn = strata(1000, 50, Key(0, "times", 0, torch.arange(50)))
-    sizes = list(drawn.values())
-    assert sizes[:8] == [1.0] * 8 and sizes[-1] > 100
     assert list(strata(10, 4, Key(0, "times", 0, torch.arange(4))).values()) == [1.0, 2.0, 2.0, 4.0]  # 2 3 5 7 11
     ratios = [size / step for step, size in drawn.items() if size > 20]
     assert min(ratios) > 0.08 and max(ratios) < 0.2
@@ -216,11 +206,3 @@ def test_parts_grow_geometrically_for_the_terms_fall_as_1_over_t():
 def test_wrong_strata_are_refused(n, slots):
     with pytest.raises(ValueError, match=rf"n={n} is outside 1..999"):
         strata(1000, n, Key(0, "times", 0, torch.arange(slots)))
-
-
-def test_a_learned_variance_needs_its_fraction():
-    with pytest.raises(ValueError, match="fraction"):
-        log_variance("learned", -3.0, -2.0)
-    with pytest.raises(ValueError, match="middling"):
-        log_variance("middling", -3.0, -2.0)
-    assert log_variance("learned", -3.0, -2.0, torch.tensor([0.0, 1.0, 0.5])).tolist() == [-3, -2, -2.5]

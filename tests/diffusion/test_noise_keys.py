@@ -6,6 +6,7 @@ from dataclasses import replace
 import pytest
 import torch
 
+from refusals import refusing
 from unstir.chain import SAMPLERS, Chain
 from unstir.diffusion.denoiser import Prediction
 from unstir.diffusion.draw import draw, starting_noise
@@ -15,7 +16,7 @@ from unstir.pixels import to_uint8
 from unstir.runs.config import Kind
 from unstir.theory.process import Process
 from unstir.theory.schedule import linear
-from unstir.verify.solvers import ORDERS
+from unstir.verify.sampling import ORDERS
 
 RANDOM = {"ancestral": {}, "ddim": {"eta": 1.0}, "dpmpp_2m_sde": {}, "consistency": {}}
 SHAPE = 3, 8, 8
@@ -95,8 +96,14 @@ def test_noise_is_a_function_of_the_seed_and_the_number_of_the_image(sampler):
 
 
 @pytest.mark.parametrize("sampler", SAMPLERS)
-@pytest.mark.parametrize("times", [[50, 60, 0], [50, 1], [101, 0], [0]])
+@pytest.mark.parametrize("times", [[50, 60, 0], [50, 50, 0], [50, 1], [101, 0], [0]])
 def test_times_that_do_not_fall_to_0_are_refused_by_every_sampler(sampler, times):
     process, x_T = Process(linear(100, 1e-3, 0.2)), torch.ones(1, 1, 1, 1)
     with pytest.raises(ValueError, match="T=100"):
         list(function_of(sampler)(lambda x, t: Prediction(x, x), process, x_T, times, lambda t: x_T))
+
+
+def test_a_variance_of_another_name_is_refused():
+    x_T = torch.ones(1, 1, 1, 1)
+    with refusing("variance", "huge"):
+        list(function_of("ancestral")(lambda x, t: Prediction(x, x), Process(linear()), x_T, [5, 0], None, "huge"))

@@ -110,11 +110,6 @@ def test_it_is_valid_and_holds_no_outputs(notebook):
             assert cell.outputs == [] and cell.execution_count is None
 
 
-def test_it_is_written_as_jupyter_writes_it(notebook):
-    """Sorted keys apart, the text is that of `nbformat`, so that an edit in Jupyter changes no other line."""
-    assert FILE.read_text(encoding="utf-8") == nbformat.writes(notebook) + "\n"
-
-
 def test_it_uses_the_front_door_alone(notebook):
     tree = ast.parse("\n".join(source(notebook).values()))
     imported = [

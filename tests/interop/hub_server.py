@@ -1,7 +1,7 @@
 """A stand-in for the server of the Hugging Face Hub, which the real huggingface_hub talks to: models and commits.
 
 It knows what creating a repository, committing files (small ones in the commit, large ones by git-lfs before it) and
-fetching them take. Every request is kept with its body, for tests to look through.
+fetching them take.
 """
 
 import base64
@@ -22,7 +22,7 @@ class Hub:
         self.repositories = {}  # by name the commits, each {path: bytes}
         self.private = set()  # the names of those that only their owner sees
         self.failing = {}  # by a part of the path the status that requests are answered with
-        self.large, self.requests, self.closed = {}, [], False
+        self.large, self.closed = {}, False
         handler = type("Handler", (Handler,), {"hub": self})
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
         self.address = f"http://127.0.0.1:{self._server.server_address[1]}"
@@ -67,7 +67,6 @@ class Handler(BaseHTTPRequestHandler):
             self.close_connection = True
             self.connection.shutdown(socket.SHUT_RDWR)
             return
-        self.hub.requests.append((self.command, self.path, body))
         token = (self.headers.get("Authorization") or "").removeprefix("Bearer ")
         self.user, self.may_write = TOKENS.get(token, ("", False))
         path, _, _ = self.path.partition("?")

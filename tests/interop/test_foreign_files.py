@@ -1,23 +1,15 @@
 """Whose a file of weights is, which of its sets of weights is taken, and what is refused."""
 
-from functools import partial
-
 import pytest
 import torch
 from report_network import Network
-from untrained import read_here, save, scrambled
+from untrained import saver, scrambled
 
 from unstir.errors import UserError
 from unstir.interop.importing import import_run
 
+saved = pytest.fixture(saver)
 SMALL = {"T": 50, "ch": 32, "ch_mult": [1], "attn": [], "num_res_blocks": 1}
-
-
-@pytest.fixture
-def saved(tmp_path, monkeypatch):
-    """saved(net, prefix, **changes) -> the file of its state_dict; it is read in this process, which is quicker."""
-    read_here(monkeypatch)
-    return partial(save, tmp_path / "ckpt_199_.pt")
 
 
 @pytest.mark.parametrize(
@@ -30,8 +22,8 @@ def saved(tmp_path, monkeypatch):
         ("remapped.", "averaged.module."),
     ],
 )
-def test_of_several_sets_of_weights_the_average_is_taken_and_named(tmp_path, monkeypatch, prefixes):
-    read_here(monkeypatch)
+@pytest.mark.usefixtures("saved")
+def test_of_several_sets_of_weights_the_average_is_taken_and_named(tmp_path, prefixes):
     (average,) = {"ema.ema_model.model.", "averaged.module.", "ema.", "modelEMA."} & set(prefixes)
     nets = {prefix: scrambled(Network(**SMALL), seed) for seed, prefix in enumerate(prefixes)}
     state = {f"{prefix}{name}": t for prefix, net in nets.items() for name, t in net.state_dict().items()}
@@ -42,8 +34,8 @@ def test_of_several_sets_of_weights_the_average_is_taken_and_named(tmp_path, mon
     assert f"{average[:-1]} was taken" in made.notes[0]
 
 
-def test_an_average_that_has_no_names_is_not_left_out_in_silence(tmp_path, monkeypatch):
-    read_here(monkeypatch)
+@pytest.mark.usefixtures("saved")
+def test_an_average_that_has_no_names_is_not_left_out_in_silence(tmp_path):
     net = scrambled(Network(**SMALL))
     average = {"decay": 0.999, "shadow_params": [p.detach() * 0 for p in net.parameters()]}  # as torch_ema saves it
     lists = {"losses": [torch.tensor(0.5)], "rng": [torch.get_rng_state()]}  # which hold no weights

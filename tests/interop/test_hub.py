@@ -1,12 +1,9 @@
 """Models on the Hub, by the real client against a stand-in server: published, fetched, and refused in one line."""
 
-import json
 import logging
 import os
 import re
 import shutil
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -101,7 +98,7 @@ def test_a_run_is_published_and_pulled_and_draws_the_same(hub, tmp_path, unstir)
     for words in ("FD-classifier | 1.38 ± ", "| 0.50 | 90.00 |", "CC BY 4.0 \\| mine", "source: photos"):
         assert words in card, words
     status, _, err = unstir("pull", "me/ddpm-digits", "--out", "pulled")
-    assert status == 0, err
+    assert (status, err) == (0, "")
     again = Run.open("pulled")
     assert again.config.imported.startswith("me/ddpm-digits@") and again.config.data.source == "photos"
     ours, theirs = run.model(12, device="cpu"), again.model(device="cpu")
@@ -110,24 +107,6 @@ def test_a_run_is_published_and_pulled_and_draws_the_same(hub, tmp_path, unstir)
     assert saved(again) == [figures]
     status, _, err = unstir("train", "--out", "pulled")
     assert status == 2 and "Traceback" not in err
-
-
-def test_the_repository_opens_in_diffusers_with_the_same_weights(hub, tmp_path):
-    import diffusers
-
-    run = untrained(tmp_path / "run", model__num_classes=10, train__label_dropout=0.1)
-    done = push(run.model(12, device="cpu"), "lab/by-class")
-    assert done.address == f"{hub.address}/lab/by-class" and "no figures" in done.notes[0]
-    folder = hub_library.snapshot_download("lab/by-class")
-    net = diffusers.UNet2DModel.from_pretrained(f"{folder}/unet", local_files_only=True).eval()
-    x, t, label = torch.randn(2, 1, 8, 8), torch.tensor([3, 11]), torch.tensor([0, 9])
-    with torch.no_grad():
-        expected = run.model(12, device="cpu").denoiser.net(x, t, label)
-        assert torch.allclose(net(x, t, class_labels=label).sample, expected, atol=1e-5)
-    card = hub.files("lab/by-class")["README.md"].decode()
-    assert "digit 9" in card and "class_labels=label" in card
-    with Image.open(f"{folder}/samples.png") as picture:
-        assert picture.width > 8 * 48
 
 
 def test_figures_that_cannot_be_read_are_said_to_be_so(tmp_path, monkeypatch):
@@ -240,7 +219,7 @@ def test_without_a_network_the_cache_is_read_and_nothing_is_published(hub, tmp_p
     hub.close()
     hub_library.close_session()
     second = pull("me/kept", tmp_path / "second")
-    assert second.came_from == first.came_from
+    assert second.run.config.imported == first.run.config.imported
     assert second.notes == (FROM_CACHE,) and f"note     {FROM_CACHE}" in second.lines
     monkeypatch.setattr(hub_library.constants, "HF_HUB_OFFLINE", True)
     refused(unstir("pull", "me/never"), "me/never", "HF_HUB_OFFLINE")
@@ -279,13 +258,11 @@ def test_the_page_of_an_imported_run_does_not_say_that_it_was_trained_here(tmp_p
     ("settings", "says", "typed"),
     [
         ({}, "", ()),
-        ({"guidance": 2.0}, " with guidance 2", ("--guidance", 2)),
         ({"guidance": 2.0, "guidance_low": 3}, " with guidance 2 at the times 3 to T",
          ("--guidance", 2, "--guidance-low", 3)),
         ({"guidance": 2.0, "guidance_high": 9, "threshold": 0.6},
          " with guidance 2 at the times 1 to 9 and threshold 0.6",
          ("--guidance", 2, "--guidance-high", 9, "--threshold", 0.6)),
-        ({"threshold": 0.6}, " with threshold 0.6", ("--threshold", 0.6)),
         ({"clip": False}, " with no clamp", ("--no-clip",)),
     ],
 )  # fmt: skip
@@ -346,12 +323,3 @@ def test_the_page_of_a_network_of_ones_own_says_what_it_needs(tmp_path):
     assert VARIABLE not in card(model, "me/x", Page(config=config))
     ones_own = replace(config, model=ModelConfig(type="dit:DiT", in_channels=1, options={}))
     assert f"{VARIABLE}=dit" in card(model, "me/x", Page(config=ones_own, without_diffusers="no such network"))
-
-
-def test_the_address_of_another_hub_is_taken_from_the_environment(hub, tmp_path):
-    push(untrained(tmp_path / "run").model(12, device="cpu"), "me/by-environment")
-    env = {**os.environ, "HF_ENDPOINT": hub.address, "HF_HOME": str(tmp_path / "home"), "HF_HUB_DISABLE_XET": "1"}
-    command = [sys.executable, "-m", "unstir", "pull", "me/by-environment", "--out", str(tmp_path / "pulled")]
-    done = subprocess.run(command, env=env, capture_output=True, text=True, check=False)
-    assert done.returncode == 0 and done.stderr == "", done.stderr
-    assert json.loads((tmp_path / "pulled" / "data.json").read_text())["shape"] == [1, 8, 8]

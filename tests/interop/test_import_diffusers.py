@@ -54,7 +54,7 @@ def check_same_outputs(net, run, label=None):
     "unet",
     [
         {**GOOGLE, "norm_eps": 1e-6},
-        {"attention_head_dim": 4, **{key: [b.replace("Down", "Down") for b in v] for key, v in BLOCKS.items()}},
+        {"attention_head_dim": 4},
         {"attention_head_dim": 8, "down_block_types": ["AttnDownBlock2D"] * 2, "up_block_types": ["AttnUpBlock2D"] * 2},
         {"block_out_channels": [24, 16], "num_class_embeds": 3, "dropout": 0.1},
         {"out_channels": 6},
@@ -95,7 +95,7 @@ def test_a_folder_of_2022_is_read_in_its_layout_its_names_and_its_pickle(folder,
     check_same_outputs(net, done.run)
     chain = done.run.chain()
     assert (chain.sampler, chain.steps, chain.variance, chain.clip) == ("ancestral", 20, "large", True)
-    assert done.parameters == sum(p.numel() for p in net.parameters())
+    assert f": {sum(p.numel() for p in net.parameters()):,} parameters" in done.lines[0]
 
 
 def test_a_model_of_the_hub_is_read_from_its_cache_without_a_network(folder, tmp_path, monkeypatch, unstir, refused):
@@ -232,7 +232,6 @@ def test_what_a_scheduler_leaves_out_is_what_diffusers_takes(settings, spacing, 
 @pytest.mark.parametrize(
     ("T", "spacing", "noted"),
     [
-        (1000, "trailing", False),
         (120, "trailing", True),
         (120, "leading", False),
         (1000, "linspace", True),

@@ -75,26 +75,6 @@ def test_the_command_says_which_engine_drew_and_does_not_mix_them(run, unstir, r
     refused(unstir(*words, "--engine", "tensorrt"), "--engine tensorrt")
 
 
-def test_a_job_that_fails_before_its_first_image_leaves_nothing(run, unstir, refused, monkeypatch, tmp_path):
-    (file,) = (run.path / "onnx").glob("*.onnx")
-    good = file.read_bytes()
-    monkeypatch.setattr(onnx_file, "write_onnx", lambda model, file: file.write_bytes(good))
-    file.unlink()
-    file.mkdir()
-    words = "sample", run.path, "--num", 2, "--steps", 2, "--engine", "onnxruntime", "--out"
-    (tmp_path / "mine").mkdir()
-    for out in ("made", "mine"):
-        refused(unstir(*words, out), f"cannot write {file}")
-    assert not (tmp_path / "made").exists() and not list((tmp_path / "mine").iterdir())
-    file.rmdir()
-    assert unstir(*words, "made")[0] == 0
-    (tmp_path / "made/000001.png").unlink()
-    file.unlink()
-    file.mkdir()
-    refused(unstir(*words, "made"), f"cannot write {file}")
-    assert {"000000.png", "settings.json"} <= {path.name for path in (tmp_path / "made").iterdir()}
-
-
 def test_an_export_is_one_file_and_what_is_missing_is_a_line(run, tmp_path, unstir, refused, monkeypatch):
     (known,) = (run.path / "onnx").glob("*.onnx")  # the exporter takes seconds
     monkeypatch.setattr(exporting, "write_onnx", lambda model, file: shutil.copy(known, file))

@@ -1,5 +1,6 @@
 """A run that was never trained: random weights, none of them zero, so that a wrong place of any of them is seen."""
 
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -45,6 +46,12 @@ def read_here(monkeypatch):
         return SimpleNamespace(returncode=torch_file.convert(*map(Path, command[-2:])), stderr=b"it was refused")
 
     monkeypatch.setattr("unstir.interop.weights.subprocess.run", in_process)
+
+
+def saver(tmp_path, monkeypatch):
+    """A fixture: (net, prefix, **changes) -> the file of its state_dict, which is read in this process."""
+    read_here(monkeypatch)
+    return partial(save, tmp_path / "ckpt_199_.pt")
 
 
 def save(file, net, prefix="", **changes):

@@ -14,7 +14,7 @@ from together import Together
 from unstir import cli, torchrun_group
 from unstir.errors import UserError
 from unstir.group import LostError
-from unstir.jobs.place import LOST, may_speak
+from unstir.jobs.process import LOST, may_speak
 
 BRIEF = timedelta(seconds=2)
 LIMIT = 30.0  # seconds until the others have ended
@@ -54,13 +54,14 @@ def lines(job):
     return [line for line in job.said().splitlines() if line.startswith("unstir: ")]
 
 
-@pytest.mark.parametrize("at", [0, 2])
-def test_one_that_is_killed_ends_the_others_with_one_line(tmp_path, at):
-    job = Together(3, work(lambda: os.kill(os.getpid(), signal.SIGKILL), at), tmp_path)
+@pytest.mark.parametrize(("at", "keeps_store"), [(0, True), (2, True), (0, False)])
+def test_one_that_is_killed_ends_the_others_with_one_line(tmp_path, at, keeps_store):
+    """Without torchrun the store goes with the first process, and each of the others has its line."""
+    job = Together(3, work(lambda: os.kill(os.getpid(), signal.SIGKILL), at), tmp_path, keeps_store)
     statuses = job.wait(LIMIT)
     assert statuses.pop(at) == -signal.SIGKILL and statuses == [LOST, LOST]
-    (line,) = lines(job)
-    assert "was lost" in line
+    said = lines(job)
+    assert all("was lost" in line for line in said) and len(said) in ((1,) if keeps_store else (1, 2))
 
 
 def test_who_waits_in_the_store_for_one_that_is_killed_is_ended_by_torchrun(tmp_path, monkeypatch):
@@ -73,12 +74,6 @@ def test_who_waits_in_the_store_for_one_that_is_killed_is_ended_by_torchrun(tmp_
             group.of_all(None)
 
     assert Together(3, waiting, tmp_path).wait(LIMIT) == [-signal.SIGTERM, -signal.SIGKILL, -signal.SIGTERM]
-
-
-def test_without_torchrun_the_store_goes_with_the_first_process(tmp_path):
-    job = Together(3, work(lambda: os.kill(os.getpid(), signal.SIGKILL), at=0), tmp_path, keeps_store=False)
-    assert job.wait(LIMIT) == [-signal.SIGKILL, LOST, LOST]
-    assert lines(job) and all("was lost" in line for line in lines(job))
 
 
 def test_one_that_fails_says_so_itself_and_the_others_are_silent(tmp_path):

@@ -11,7 +11,7 @@ from together import together
 from unstir import torchrun_group
 from unstir.errors import UserError
 from unstir.group import Alone
-from unstir.jobs.place import checked_place, place
+from unstir.jobs.process import checked_place, place
 
 
 @pytest.mark.parametrize("size", [1, 2, 3, 4, 7])
@@ -93,17 +93,13 @@ def test_what_is_exchanged_arrives_whole(tmp_path):
 @pytest.mark.parametrize(
     "given", ["RANK=2 WORLD_SIZE=2", "RANK=x WORLD_SIZE=2", "RANK=-1 WORLD_SIZE=2", "WORLD_SIZE=0"]
 )
-def test_an_environment_that_names_no_process_is_refused(monkeypatch, given):
-    for each in given.split():
-        monkeypatch.setenv(*each.split("="))
+def test_an_environment_names_a_process_or_is_refused(monkeypatch, given):
+    for name, value in {"RANK": "5", "WORLD_SIZE": "8", "LOCAL_RANK": "1"}.items():
+        monkeypatch.setenv(name, value)
+    assert place() == checked_place() == Alone(5, 8, 1) and "5 of 8" in str(place())
+    monkeypatch.delenv("LOCAL_RANK")
+    for setting in given.split():
+        monkeypatch.setenv(*setting.split("="))
     assert place() == Alone()
     with pytest.raises(UserError, match="no process"), torchrun_group():
         pass
-
-
-def test_places_are_those_of_the_environment(monkeypatch):
-    assert place() == Alone(0, 1, 0)
-    for name, value in {"RANK": "5", "WORLD_SIZE": "8", "LOCAL_RANK": "1"}.items():
-        monkeypatch.setenv(name, value)
-    assert place() == checked_place() == Alone(5, 8, 1)
-    assert "5 of 8" in str(place())

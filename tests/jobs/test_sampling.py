@@ -9,7 +9,7 @@ import together
 from test_not_finite import spoil
 from together import Together
 from unstir import cli
-from unstir.jobs.place import LOST
+from unstir.jobs.process import LOST
 
 
 def hashes(folder):

@@ -8,8 +8,7 @@ import time
 import pytest
 
 from processes import Command
-from unstir.jobs import signals
-from unstir.jobs.signals import Signals
+from unstir.jobs.process import ENDED, SHOW_CURSOR, Signals
 
 
 def ended(*numbers, **environment):
@@ -34,7 +33,7 @@ def ended(*numbers, **environment):
 @pytest.mark.parametrize("first", [signal.SIGINT, signal.SIGTERM])
 def test_a_second_one_ends_the_process_with_a_line_and_the_cursor_shown(first):
     assert ended(first) == (first + 28, b"")
-    line = (signals.SHOW_CURSOR + signals.ENDED).replace(b"\n", b"\r\n")
+    line = (SHOW_CURSOR + ENDED).replace(b"\n", b"\r\n")
     assert ended(first, signal.SIGINT) == (130, line)
 
 

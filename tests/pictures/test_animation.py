@@ -44,9 +44,6 @@ def test_a_long_chain_is_thinned_while_it_is_collected():
     assert len(frames) == 61 and frames[0].t == 999 and frames[-1].t == 0
     assert frames[0].x.dtype == torch.uint8 and frames[0].x.shape == (4, 1, 8, 8)
     assert len(collect(*chain(10), limit=4)) == 4 and len(collect(*chain(10))) == 10
-    for wrong in ([*range(9, -2, -1)], [9, 8, 7, 6, 5, 4, 3, 2, 1], [9, 8, 7, 6, 6, 4, 3, 2, 1, 0]):
-        with pytest.raises(ValueError, match="9 steps"):
-            collect(*chain(10)[:2], wrong)
 
 
 def test_the_first_frame_is_the_noise_and_each_has_the_estimate_made_from_it():
@@ -86,8 +83,6 @@ def test_more_than_sixty_one_frames_are_thinned_and_one_is_enough(tmp_path):
     for name, count in (("long", 61), ("short", 1)):
         with Image.open(tmp_path / f"{name}.webp") as moving:
             assert moving.n_frames == count
-    with pytest.raises(ValueError, match="one frame"):
-        save_animation([], tmp_path / "none.webp")
 
 
 def test_other_formats_are_refused_and_temporary_names_are_not(tmp_path):

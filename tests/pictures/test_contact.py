@@ -1,8 +1,6 @@
 """Class names of every language on a contact sheet, and in the words of `unstir data inspect`."""
 
 import os
-import struct
-import zlib
 
 import numpy as np
 import pytest
@@ -11,8 +9,7 @@ from PIL import Image
 
 from refusals import refusing
 from unstir.data import pack
-from unstir.errors import UserError
-from unstir.pictures.caption import caption, cut, font, of_class
+from unstir.pictures.caption import SIZE, caption, font, of_class
 from unstir.pictures.contact import contact, describe, inspect
 from unstir.pictures.grid import WIDEST, contact_sheet
 
@@ -45,8 +42,7 @@ def test_classes_whose_names_the_font_lacks_are_told_apart_by_their_numbers_howe
     names = ["日本語一", "日本語二", "Wald", "Ga\u0308nse", "\x1b"]
     shown = [of_class(number, name) for number, name in enumerate(names)]
     assert shown == ["0: 日本語一", "1: 日本語二", *names[2:]]
-    assert [cut(name, 46) for name in shown[:2]] == [r"0: \u6…", r"1: \u6…"]
-    assert cut(names[0], 46) == cut(names[1], 46)
+    assert [caption(name, SIZE, 46)[:2] for name in shown[:2]] == ["0:", "1:"]
 
 
 def ink(name):
@@ -102,9 +98,3 @@ def test_a_sheet_takes_the_place_of_no_other_picture(tmp_path):
     with refusing("sheet", mine):
         inspect(store.path, mine)
     assert mine.read_bytes() == kept
-    kept = kept[:16] + struct.pack(">II", 60_000, 60_000) + kept[24:29] + struct.pack(">I", 0) + kept[33:]
-    mine.write_bytes(
-        kept[:29] + struct.pack(">I", zlib.crc32(kept[12:29])) + kept[33:]
-    )  # of 3.6 thousand million pixels
-    with pytest.raises(UserError, match="sheet="):
-        inspect(store.path, mine)

@@ -41,7 +41,7 @@ def test_names_stand_where_they_change_and_move_no_pixel_of_an_image(channels, n
 
 
 def test_grids_of_a_run_with_classes_have_their_names(trained, tmp_path):
-    changes = {"grids__num": 20, "grids__nrow": 10}
+    changes = {"grids__num": 20, "grids__nrow": 10, "train__length": "2 steps"}
     run, _ = trained("classes", model__num_classes=10, **changes)
     plain, _ = trained("plain", **changes)
     names = sorted(path.name for path in run.samples.iterdir())

@@ -8,7 +8,7 @@ from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 
 from unstir.chain import SAMPLERS
-from unstir.pictures.charts import MARKERS, held_out_curves, likelihood_curves, series, training_curves
+from unstir.pictures.charts import MARKERS, held_out_curves, held_out_figure, likelihood_curves, series, training_curves
 
 
 @pytest.fixture
@@ -81,3 +81,19 @@ def test_every_axis_of_losses_has_two_plain_labels_or_more(drawn, tmp_path):
         found = zip(axis.get_majorticklabels(), axis.get_majorticklocs(), strict=True)
         labels = [text.get_text() for text, place in found if ends[0] <= place <= ends[1]]
         assert len(labels) >= 2 and all(re.fullmatch(r"[−-]?[\d.]+[kM]?", label) for label in labels), labels
+
+
+LINE = {"images": 100, "times": [10, 50, 90], "train": [1.0, 0.5, 0.1], "held_out": [1.0, 0.6, 0.2]}
+LINE |= {"of_train": [0.5, 0.6], "of_held_out": [0.6, 0.7]}
+
+
+def test_curves_of_one_point_have_a_marker():
+    one = {**LINE, "times": [50], "train": [0.5], "held_out": [0.6]}
+    for axes in held_out_figure([one]).axes:
+        for line in axes.lines:
+            assert len(line.get_xdata()) > 1 or line.get_marker() not in ("", "None"), line.get_label()
+
+
+def test_a_snapshot_alone_is_drawn_in_the_colour_of_the_newest():
+    first, newest = (held_out_figure(lines).axes for lines in ([LINE], [LINE, {**LINE, "images": 1000}]))
+    assert first[1].lines[0].get_color() == pytest.approx(newest[1].lines[1].get_color())

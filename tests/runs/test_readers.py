@@ -257,7 +257,7 @@ def test_a_checkpoint_of_a_step_at_which_no_step_was_taken_has_no_moments(whole,
     run, store = whole
     other = Run.create(run.config, tmp_path / "new", run.data)
     trainer = Trainer(other, store)
-    checkpoint.save(other.checkpoints, trainer.state.to_checkpoint(other))
+    checkpoint.save(other.checkpoints, trainer.state.copied(other)())
     assert Trainer(other, store).state.step == 0
 
 

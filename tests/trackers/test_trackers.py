@@ -3,6 +3,7 @@
 import io
 import json
 import os
+import struct
 import sys
 import tomllib
 from types import SimpleNamespace
@@ -10,7 +11,6 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 from PIL import Image
-from trackers_read import BOTH, events, expected, history, records
 
 import unstir
 from conftest import tiny_config, without_charts
@@ -31,7 +31,62 @@ tensorboard = pytest.importorskip("torch.utils.tensorboard", reason="what is tes
 
 pytestmark = pytest.mark.slow
 
+BOTH = ["tensorboard", "wandb"]
+LOSSES = {"loss": "held_out", "loss_train": "train"}
 CRASHED_AT = 11  # three steps after the checkpoint of step 8, and one after the line of step 10
+
+
+def events(run):
+    """What TensorBoard's own reader finds, of all steps."""
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    kept = {"scalars": 0, "images": 0, "tensors": 0}
+    return EventAccumulator(str(run / "tensorboard"), size_guidance=kept).Reload()
+
+
+def records(file):
+    """The records of an offline file, by W&B's own protocol buffers; its frames are those of LevelDB's log."""
+    from wandb.proto.wandb_internal_pb2 import Record
+
+    data, at, parts, found = file.read_bytes(), 7, b"", []
+    while at + 7 <= len(data):
+        if (left := 32768 - at % 32768) < 7:
+            at += left
+            continue
+        _, length, kind = struct.unpack("<IHB", data[at : at + 7])
+        assert 1 <= kind <= 4
+        parts = (b"" if kind in (1, 2) else parts) + data[at + 7 : at + 7 + length]
+        at += 7 + length
+        if kind in (1, 4):
+            found.append(Record.FromString(parts))
+    return found
+
+
+def history(file):
+    """The rows of W&B by step: names (joined by a dot) and values."""
+    rows = {}
+    for record in records(file):
+        if record.WhichOneof("record_type") == "history":
+            row = {".".join(each.nested_key) or each.key: json.loads(each.value_json) for each in record.history.item}
+            assert row["_step"] not in rows, "a step is there twice"
+            rows[row["_step"]] = row
+    return rows
+
+
+def expected(run):
+    """The scalars that the logs of a run hold, {name: {step: value}}."""
+    found = {}
+    for line in run.metrics():
+        for key, value in line.items():
+            if key != "step":
+                found.setdefault(f"metrics/{key}", {})[line["step"]] = value
+    for line in run.held_out():
+        means = {name: float(np.mean(line[key])) for name, key in LOSSES.items()}
+        for key in ("bits", "bits_error", "bits_train", "bits_train_error"):
+            means[key] = line[key]
+        for key, value in means.items():
+            found.setdefault(f"held_out/{key}", {})[line["step"]] = value
+    return found
 
 
 class Watching(Observer):
@@ -112,10 +167,7 @@ def test_tensorboard_has_each_step_of_a_continued_run_once(tracked, alone):
     text = found.Tensors("config/text_summary")[-1].tensor_proto.string_val[0].decode()
     assert text == f"```toml\n{(run.path / 'config.toml').read_text()}\n```"
     assert outcome(run) == alone
-
-
-def test_tensorboard_has_the_grids(tracked):
-    run, shown = tracked.run, events(tracked.run.path).Images("samples")
+    shown = found.Images("samples")
     assert [event.step for event in shown] == list(snapshots(run))
     for event, name in zip(shown, snapshots(run).values(), strict=True):
         picture = Image.open(io.BytesIO(event.encoded_image_string))

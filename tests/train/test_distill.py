@@ -158,11 +158,6 @@ def test_of_one_that_is_longer_than_asked_no_setting_is_named_that_distill_does_
     assert not any("no step" in text for text in logged), logged
 
 
-def test_the_trackers_of_the_teacher_are_not_told_of_the_new_run(trained):
-    teacher, _ = trained(log__to=["tensorboard", "wandb"])
-    assert teacher.config.log.to and distilled(teacher).log.to == ()
-
-
 def test_it_learns_from_the_teachers_data_though_the_source_has_gone(make_run, tmp_path, digits):
     photos = tmp_path / "photos"
     photos.mkdir()
@@ -181,9 +176,8 @@ def test_it_learns_from_the_teachers_data_though_the_source_has_gone(make_run, t
     with refusing("data.store", store.path):
         distill_run(run.path, tmp_path / "second", "4 steps")
     assert not (tmp_path / "second").exists()
-    assert train_run(
-        replace(run.config, data=replace(run.config.data, store=str(tmp_path / "moved"))), run.path
-    ).finished
+    moved = replace(run.config.data, store=str(tmp_path / "moved"))
+    assert train_run(replace(run.config, data=moved), run.path).finished
     assert distill_run(run.path, tmp_path / "second", "4 steps").finished
 
 
@@ -199,20 +193,9 @@ def test_the_same_command_trains_it_for_longer_and_the_rate_follows(trained, tmp
     refused(unstir("distill", teacher.path, "--out", "fast", "--lr", 0.5), "train.lr=0.5 is 0.005 in the run")
 
 
-def test_a_learned_variance_and_a_guide_of_the_other_kind_are_refused(trained):
-    hybrid, _ = trained("hybrid", diffusion__learned_variance=True, loss__objective="hybrid")
-    with refusing("", hybrid.path):
-        distilled(hybrid)
-    plain, _ = trained("plain", diffusion__predict="v")
-    fast, _ = trained("fast", **CONSISTENCY)
-    with pytest.raises(UserError, match="a teacher False"):
-        replace(fast.model(), guide=plain.model(1))
-
-
-def test_a_distilled_run_is_drawn_without_guidance_and_refuses_it_and_a_guide(make_run, trained):
+def test_guidance_a_guide_and_a_learned_variance_are_refused(make_run, trained):
     classes = {"model__num_classes": 10, "train__label_dropout": 0.1}
-    guided = {"grids__guidance": 2.0, "grids__guidance_low": 2}
-    teacher, _ = trained("teacher", **classes, **guided)
+    teacher, _ = trained("teacher", **classes, grids__guidance=2.0, grids__guidance_low=2)
     assert distilled(teacher).grids.guidance == 1
     with refusing("grids.guidance", 2.0):
         make_run("fast", **CONSISTENCY, **classes, grids__guidance=2.0)
@@ -221,6 +204,12 @@ def test_a_distilled_run_is_drawn_without_guidance_and_refuses_it_and_a_guide(ma
     model = fast.model()
     with refusing("", model.folder):
         replace(model, guide=fast.model(1)).check(fast.chain())
+    plain, _ = trained("plain", diffusion__predict="v")
+    with pytest.raises(UserError, match="a teacher False"):
+        replace(model, guide=plain.model(1))
+    hybrid, _ = trained("hybrid", diffusion__learned_variance=True, loss__objective="hybrid")
+    with refusing("", hybrid.path):
+        distilled(hybrid)
 
 
 def test_what_a_distilled_run_takes_and_refuses_in_one_line(trained, unstir, refused):
@@ -239,10 +228,8 @@ def test_what_a_distilled_run_takes_and_refuses_in_one_line(trained, unstir, ref
     refused(unstir("likelihood", fast.path), "was distilled", "not the mean")
     refused(unstir("sample", plain.path, "--sampler", "consistency"), "unstir distill", f"which {plain.path} is not")
     refused(unstir("train", "--out", fast.path, "--grids.sampler", "ddim"), "neither")
-    refused(
-        unstir("distill", plain.path, "--out", "x", "--length", "5"), 'unstir: --length 5 must have a unit: "5 steps"'
-    )
-    refused(unstir("distill", plain.path, "--out", "x", "--lr", 0), "unstir: --lr 0 must be more than 0")
+    for words in (("--length", 5), ("--lr", 0)):
+        refused(unstir("distill", plain.path, "--out", "x", *words), f"unstir: {words[0]} {words[1]} must ")
     with pytest.raises(UserError, match="was distilled"):
         fast.model().check(Chain("heun"))
 
@@ -280,7 +267,8 @@ def test_a_teacher_is_a_trained_run_of_the_same_process_whose_answer_is_read_as_
 
 
 def test_the_rate_falls_by_steps_though_the_teachers_stood_still_within_an_epoch(trained, tmp_path):
-    teacher, _ = trained("teacher", train__lr_every="epoch", train__lr_schedule="constant")
-    assert distilled(teacher).train.lr_every == "step"
+    by_epoch = {"train__lr_every": "epoch", "train__lr_schedule": "constant"}
+    teacher, _ = trained("teacher", **by_epoch, log__to=["tensorboard", "wandb"])
+    assert distilled(teacher).train.lr_every == "step" and distilled(teacher).log.to == ()
     fast = distill_run(teacher.path, tmp_path / "fast", "12 steps").run  # far less than an epoch
     assert learning_rates(fast)(11) < 0.05 * fast.config.train.lr

@@ -16,20 +16,14 @@ from unstir.runs.run import Run
 from unstir.train.trainer import Trainer
 
 
-def trained(make_run, **changes):
-    run, store = make_run(**changes)
-    Trainer(run, store).run()
-    return Run.open(run.path)
-
-
 def drawn(run, out, **which):
     save_images(run.model(**which), Job(num=4, chain=run.chain(), batch_size=4), out)
     return (out / "grid.png").read_bytes()
 
 
 @pytest.mark.parametrize("decay", [0.9, 0.0])
-def test_the_last_grid_is_what_the_run_draws_from_its_averages_or_raw_weights(make_run, tmp_path, decay):
-    run = trained(make_run, train__ema_decay=decay, train__lr=0.01)
+def test_the_last_grid_is_what_the_run_draws_from_its_averages_or_raw_weights(trained, tmp_path, decay):
+    run, _ = trained(train__ema_decay=decay, train__lr=0.01)
     picture = (run.samples / "images-00000096.png").read_bytes()
     assert drawn(run, tmp_path / "default") == picture
     assert (tmp_path / "default/noise.png").read_bytes() == (run.samples / "noise.png").read_bytes()
@@ -37,8 +31,8 @@ def test_the_last_grid_is_what_the_run_draws_from_its_averages_or_raw_weights(ma
     assert (raw == picture) == (decay == 0)
 
 
-def test_slim_files_draw_the_picture_of_their_milestone(make_run, tmp_path):
-    run = trained(make_run, checkpoint__keep=1, train__lr=0.01)
+def test_slim_files_draw_the_picture_of_their_milestone(trained, tmp_path):
+    run, _ = trained(checkpoint__keep=1, train__lr=0.01)
     assert run.saved_steps() == [1, 12]
     assert drawn(run, tmp_path / "early", step=1) == (run.samples / "images-00000008.png").read_bytes()
     assert drawn(run, tmp_path / "late") != drawn(run, tmp_path / "early", step=1)
@@ -48,8 +42,8 @@ def test_slim_files_draw_the_picture_of_their_milestone(make_run, tmp_path):
         run.model(5)
 
 
-def test_a_run_rebuilds_its_denoiser_from_the_folder_alone(make_run, tmp_path):
-    run = trained(make_run)
+def test_a_run_rebuilds_its_denoiser_from_the_folder_alone(trained, tmp_path):
+    run, _ = trained()
     moved = tmp_path / "elsewhere"
     run.path.rename(moved)
     denoiser = Run.open(moved).model().denoiser
@@ -65,18 +59,8 @@ def test_a_run_rebuilds_its_denoiser_from_the_folder_alone(make_run, tmp_path):
     assert (ours.raw - exact.raw).norm() / exact.raw.norm() < 0.05
 
 
-def test_initial_weights_come_from_another_run(make_run):
-    first = trained(make_run, train__lr=0.01)
-    source = first.checkpoints / "step-00000012.safetensors"
-    averages = first.model().denoiser.net.state_dict()
-    second, store = make_run("second", train__init=str(source))
-    begun = Trainer(second, store).state
-    assert all(torch.equal(begun.net.state_dict()[name], averages[name]) for name in averages)
-    assert all(torch.equal(begun.average.state_dict()[name], averages[name]) for name in averages)
-
-
-def test_exactly_as_many_images_as_asked_each_from_its_index(make_run):
-    run = trained(make_run)
+def test_exactly_as_many_images_as_asked_each_from_its_index(trained):
+    run, _ = trained()
     job = Job(num=7, chain=dataclasses.replace(run.chain(), seed=9), batch_size=3)
     batches = list(sample_batches(run.model(), job))
     assert [list(indices) for indices, _ in batches] == [[0, 1, 2], [3, 4, 5], [6]]

@@ -11,20 +11,13 @@ import time
 import pytest
 
 from processes import Command
-from unstir.jobs.signals import Signals
+from tiny_command import tiny
+from unstir.jobs.process import Signals
 from unstir.runs.run import Run
 
 pytestmark = pytest.mark.slow
 
-OPTIONS = (
-    "--model.channels 8 --model.groups 4 --train.batch_size 8 --train.dtype float32 --diffusion.T 20 "
-    "--diffusion.beta_T 0.3 --grids.num 4 --grids.steps 3 --grids.log_spaced 1 --log.held_out_images 0"
-)
-WORDS = [
-    *("train", "digits", *OPTIONS.split()),
-    *("--train.length", "100000 steps", "--train.warmup", "0 steps"),
-    *("--log.every", "1 step", "--checkpoint.every", "100000 steps"),
-]
+WORDS = ["train", "digits", *tiny("100000 steps", log="1 step", checkpoint="100000 steps")]
 
 
 def until(holds, seconds=90):
@@ -98,10 +91,8 @@ def test_a_terminal_that_closes_ends_training_with_all_saved(tmp_path, started):
 def test_what_is_written_to_a_terminal_that_has_closed_is_dropped():
     """Where no signal has come yet, as in the moment between the two, or where the command handles none."""
     master, slave = pty.openpty()
-    program = (
-        "import sys\nfrom unstir.cli import terminal\nterminal.prepare()\nprint('ready', flush=True)\nsys.stdin.read()"
-    )
-    program += "\nfor stream in (sys.stdout, sys.stderr): print('on', file=stream, flush=True)\nsys.exit(7)"
+    program = "import sys; from unstir.cli import terminal; terminal.prepare(); print('ready', flush=True);"
+    program += "sys.stdin.read(); print('on', flush=True); print('on', file=sys.stderr, flush=True); sys.exit(7)"
     how = {"stdin": subprocess.PIPE, "stdout": slave, "stderr": slave}
     child = subprocess.Popen([sys.executable, "-c", program], **how)
     os.close(slave)

@@ -1,15 +1,10 @@
 """The held-out loss of a run that is stopped or killed: each line is written exactly once."""
 
-import itertools
-import os
-import random
-import signal
-import time
-
 import pytest
 from held_out_lines import MEASURED, measured
+from test_resume import outcome, survives_kills
 
-from tiers import SEED, proven, times
+from tiers import times
 from unstir.runs import checkpoint
 from unstir.train import held_out, record, trainer
 from unstir.train.observer import Observer, Stop
@@ -99,30 +94,10 @@ def test_killed_between_the_line_and_the_grid_it_has_each_line_once(trained, mak
 
 @pytest.mark.slow
 def test_killed_at_random_instants_the_lines_are_the_same(make_run):
-    whole, store = make_run("whole", **SHORT)
-    began = time.perf_counter()
+    make = lambda name: make_run(name, **SHORT)
+    whole, store = make("whole")
     Trainer(whole, store).run()
-    duration, chance = time.perf_counter() - began, random.Random(SEED)
-    kills, runs = 0, itertools.count()
-    while kills < KILLS:
-        name = f"killed-{next(runs)}"  # a finished run would have no time to be killed
-        for life in itertools.count():
-            child = os.fork()
-            if child == 0:
-                try:
-                    os._exit(0 if Trainer(*make_run(name, **SHORT)).run() else 1)
-                finally:
-                    os._exit(1)
-            lives = duration * (1 + life / 10)  # they grow, or a child that is slower than this process never finishes
-            time.sleep(chance.uniform(0, lives))
-            os.kill(child, signal.SIGKILL)
-            _, status = os.waitpid(child, 0)
-            if not os.WIFSIGNALED(status):
-                assert os.WEXITSTATUS(status) == 0
-                break
-            kills += 1
-        assert measured(make_run(name, **SHORT)[0]) == measured(whole)
-    proven("SIGKILL while held-out losses are measured", kills)
+    survives_kills(make, KILLS, lambda run: (*outcome(run), measured(run)), (*outcome(whole), measured(whole)))
 
 
 def test_lines_past_the_step_that_training_goes_back_to_are_dropped_and_taken_again(trained, make_run):

@@ -1,4 +1,4 @@
-"""What a run is made of before its first step: its data's place, its sides, its periods, and what may change later."""
+"""What a run is made of before its first step, and what may change: its data, its sides, the spans of its rate."""
 
 import re
 from contextlib import nullcontext
@@ -8,14 +8,18 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from conftest import tiny_config
 from refusals import refusing
 from unstir.data import pack
+from unstir.data.manifest import PACK_AGAIN
 from unstir.errors import UserError
+from unstir.runs.run import Run
 from unstir.runs.sections import DataConfig
+from unstir.runs.timetable import learning_rates
 from unstir.train import launch
-from unstir.train.launch import check_sides, open_run, store_path
+from unstir.train.launch import check_sides, open_data, open_run, store_path
 
 
 def test_both_sides_are_multiples_of_the_networks(tmp_path):
@@ -107,3 +111,129 @@ def test_a_process_whose_noise_gives_no_image_is_refused_before_the_run_is_made(
         dark = {"diffusion__T": 1000, "diffusion__beta_T": 0.5, "diffusion__predict": "v"}
         make_run("dark", **dark, loss__objective="consistency", loss__teacher="eps", grids__sampler="consistency")
     assert not list(tmp_path.glob("dark*"))
+
+
+def settings(schedule, length, **changes):
+    return {"train__lr_schedule": schedule, "train__length": length, "train__warmup": "1 step", **changes}
+
+
+def continued(run, store, digits, **asked):
+    """The run as it goes on with these settings."""
+    return open_run(tiny_config(digits, **asked), run.path, store)
+
+
+@pytest.mark.parametrize(("schedule", "period"), [("cosine", "3 steps"), ("wsd", "1000 steps")])
+def test_a_run_that_goes_on_takes_no_fall_that_a_new_one_does_not(make_run, digits, schedule, period):
+    run, store = make_run("run", **settings(schedule, "12 steps"))
+    before = run.config
+    for name in ("new", "run"):
+        with refusing("train.lr_period", period, {"train.lr_period": "11 steps"}):
+            make_run(name, **settings(schedule, "12 steps", train__lr_period=period))
+    assert Run.open(run.path).config == before
+    kept = continued(run, store, digits, **settings(schedule, "12 steps", train__lr_period="11 steps"))
+    assert kept.config.train.lr_period == "11 steps"
+
+
+def test_a_cosine_that_goes_on_beyond_its_end_asks_for_its_new_length(make_run, digits):
+    run, store = make_run("run", **settings("cosine", "12 steps"))
+    with refusing("train.length", remedy={"train.length": "20 steps", "train.lr_period": "19 steps"}):
+        continued(run, store, digits, **settings("cosine", "20 steps"))
+    longer = continued(run, store, digits, **settings("cosine", "20 steps", train__lr_period="19 steps"))
+    assert longer.length == 20
+
+
+def test_a_run_is_made_shorter_whatever_its_fall(make_run, digits):
+    for schedule in ("cosine", "wsd"):
+        run, store = make_run(schedule, **settings(schedule, "12 steps"))
+        assert continued(run, store, digits, **settings(schedule, "3 steps")).length == 3
+
+
+def test_a_rate_that_stands_still_within_an_epoch_falls_all_the_same(make_run, digits):
+    per_epoch = make_run("any")[0].steps_per_epoch
+    by_epoch = {"train__lr_every": "epoch", "train__lr": 1e-3}
+    run, _ = make_run("wsd", **settings("wsd", "3 epochs", **by_epoch))
+    assert run.config.train.lr_period == f"{2 * per_epoch} steps"
+    rates = [learning_rates(run)(epoch * per_epoch) for epoch in range(3)]
+    assert rates[1:] == pytest.approx([1e-3, 0.5e-3])
+    for schedule, length, changes in (
+        ("wsd", "3 epochs", {"train__lr_period": "1 epoch"}),
+        ("wsd", "1 epoch", {}),
+        ("cosine", "1 epoch", {}),
+    ):
+        with refusing("train.lr_period", remedy={"train.lr_every": "step"}):
+            make_run("never", **settings(schedule, length, **by_epoch, **changes))
+    make_run("long enough", **settings("wsd", "3 epochs", **by_epoch, train__lr_period=f"{per_epoch + 1} steps"))
+    rising = settings("cosine", "1 epoch", **by_epoch) | {"train__warmup": "20 steps", "train__warmup_start": 0.5}
+    with refusing("train.lr_period", remedy={"train.lr_every": "step"}):
+        make_run("rising", **rising)
+    make_run("a part of a longer cosine", **settings("cosine", "1 epoch", **by_epoch, train__lr_period="9 epochs"))
+
+
+def test_a_run_that_goes_on_is_told_what_it_may_change(make_run, digits):
+    whole = settings("wsd", "3 epochs", train__lr_every="epoch")
+    run, store = make_run("run", **whole)
+    with refusing("train.lr_period", "1 epoch", {"train.lr_period": None}):
+        continued(run, store, digits, **whole, train__lr_period="1 epoch")
+    short, store = make_run("short", train__lr_schedule="wsd", train__length="20 steps", train__warmup="10 steps")
+    fewer = {"train__lr_schedule": "wsd", "train__length": "5 steps", "train__warmup": "10 steps"}
+    with refusing("train.lr_period", "3 steps", {"train.lr_period": None}):
+        continued(short, store, digits, **fewer, train__lr_period="3 steps")
+    assert continued(short, store, digits, **fewer).length == 5
+
+
+def test_a_constant_rate_has_no_fall(make_run, digits):
+    run, store = make_run("run", **settings("constant", "12 steps"))
+    asked = settings("constant", "12 steps", train__lr_period="3 steps")
+    for go in (lambda: make_run("new", **asked), lambda: continued(run, store, digits, **asked)):
+        with refusing("train.lr_period", "3 steps"):
+            go()
+
+
+@pytest.fixture
+def run(tmp_path):
+    """A run on a folder of images that are packed; (config, run folder, store folder, folder of images)."""
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    for i in range(20):
+        Image.new("L", (8, 8), i).save(photos / f"{i}.png")
+    config = tiny_config(tmp_path / "store", data__source=str(photos))
+    store = open_data(config, tmp_path / "run")
+    open_run(config, tmp_path / "run", store)
+    return config, tmp_path / "run", tmp_path / "store", photos
+
+
+def test_store_and_source_that_have_gone_are_asked_for_by_data_store(run, tmp_path):
+    config, out, store, photos = run
+    store.rename(tmp_path / "moved")
+    photos.rename(tmp_path / "elsewhere")
+    with refusing("data.store", store):
+        open_data(config, out)
+    moved = tiny_config(tmp_path / "moved", data__source=str(photos))
+    assert open_data(moved, out).path == tmp_path / "moved"
+
+
+def test_a_hash_is_not_taken_for_that_of_a_store(run, tmp_path):
+    _, _, store, _ = run
+    config = tiny_config("", data__source=str(store), data__sha256="0" * 64)
+    with pytest.raises(UserError) as refused:
+        open_data(config, tmp_path / "new")
+    assert refused.value.remedy == {"data.sha256": None}
+
+
+def test_damaged_store_of_a_run_is_said_and_no_other_is_packed(run, tmp_path):
+    config, out, store, _ = run
+    manifest = store / "manifest.json"
+    manifest.write_bytes(manifest.read_bytes()[:100])
+    before = {path.name for path in tmp_path.iterdir()}
+    with pytest.raises(UserError, match=PACK_AGAIN):
+        open_data(config, out)
+    assert {path.name for path in tmp_path.iterdir()} == before
+
+
+def test_path_with_a_nul_is_one_line(tmp_path):
+    config = tiny_config(tmp_path / "store")
+    for section in ({"source": "a\0b"}, {"source": "a\0b", "store": ""}, {"store": "a\0b"}):
+        with pytest.raises(UserError, match="zero byte"):
+            tiny_config(tmp_path / "store", **{f"data__{key}": text for key, text in section.items()})
+        with pytest.raises(UserError, match="a path"):
+            open_data(replace(config, data=replace(config.data, **section)), tmp_path / "run")

@@ -36,7 +36,7 @@ def steps(make_run, name, num, **changes):
     trainer = Trainer(run, store)
     for _ in range(num):
         trainer.take_step()
-    path = checkpoint.save(run.checkpoints, trainer.state.to_checkpoint(run))
+    path = checkpoint.save(run.checkpoints, trainer.state.copied(run)())
     return trainer, checkpoint.load(path).tensors
 
 

@@ -91,8 +91,7 @@ def test_convolutions_within_are_moved_by_muon_and_all_else_by_adamw(make_run):
     assert {id(named[name]) for name in mine} == set(map(id, moved))
     ends = ("input_conv.", "output_conv.", "label.", "augment.", "time.table")
     assert mine == {name for name, p in named.items() if p.ndim > 1 and not name.startswith(ends)}
-    assert {"down.0.blocks.0.conv_1.weight", "time.linear_1.weight"} & mine or len(mine) > 5
-    assert not mine & {"input_conv.weight", "output_conv.weight", "label.weight", "augment.weight"} and net.augment
+    assert len(mine) > 5 and net.augment
     trainer.take_step()
     assert {key for p in moved for key in optimizer.state[p]} == {"momentum_buffer"}
     assert {key for p in rest for key in optimizer.state[p]} == {"step", "exp_avg", "exp_avg_sq"}

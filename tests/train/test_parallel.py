@@ -20,13 +20,12 @@ from tiers import SEED, proven, times
 from together import Together, together
 from unstir.errors import UserError
 from unstir.group import LostError
-from unstir.jobs.place import LOST, place
-from unstir.jobs.signals import Signals
+from unstir.jobs.process import LOST, Signals, place
 from unstir.nn import own
 from unstir.nn.config import ModelConfig
 from unstir.runs import build, checkpoint
 from unstir.runs.run import Run
-from unstir.train import parallel, paths, record, trainer
+from unstir.train import launch, paths, trainer
 from unstir.train.launch import train_run
 from unstir.train.trainer import Trainer
 
@@ -238,31 +237,18 @@ def test_on_the_command_line_the_first_alone_speaks_and_sigterm_to_another_stops
     assert second == "" and first.count(f"step {step} of 100000") == 1 and "2 processes" in first
 
 
-class Elsewhere:
-    """What process 1 has otherwise than the first."""
-
-    @staticmethod
-    def settings(config):
-        return tiny_config(config.data.store, train__batch_size=7, train__micro_batch=2, train__lr=0.5)
-
-    @staticmethod
-    def version(config):
-        unstir.__version__ = "0.0.1"
-        return config
-
-    @staticmethod
-    def data(config):
-        parallel.with_store = lambda run: (run, SimpleNamespace(content_hash="other", path="there"))
-        return config
-
-    @staticmethod
-    def no_data(config):
-        parallel.with_store = lambda run: _refuse("there, the data of the run, is no longer there")
-        return config
-
-
 def _refuse(text):
     raise UserError(text)
+
+
+STORE = SimpleNamespace(content_hash="other", path="there")
+OTHERWISE = {
+    "settings": lambda config: replace(config, train=replace(config.train, lr=0.5)),
+    "version": lambda config: setattr(unstir, "__version__", "0.0.1") or config,
+    "data": lambda config: setattr(launch, "with_store", lambda run: (run, STORE)) or config,
+    "no_data": lambda config: setattr(launch, "with_store", lambda run: _refuse("no data there")) or config,
+}
+"""What process 1 has otherwise than the first."""
 
 
 @pytest.mark.parametrize(
@@ -271,12 +257,12 @@ def _refuse(text):
         ("settings", "process 1 of 2 (counted from 0) differs from the first: train.lr is 0.5, not 0.0002; start all"),
         ("version", "process 1 of 2 (counted from 0) differs from the first: unstir is '0.0.1', not "),
         ("data", "process 1 of 2 (counted from 0): there is not the data of"),
-        ("no_data", "process 1 of 2 (counted from 0): there, the data of the run, is no longer there"),
+        ("no_data", "process 1 of 2 (counted from 0): no data there; all"),
     ],
 )
 def test_processes_that_disagree_are_refused_before_the_first_step(tiny, tmp_path, what, words):
     def work(rank):
-        config = getattr(Elsewhere, what)(tiny()) if rank == 1 else tiny()
+        config = OTHERWISE[what](tiny()) if rank == 1 else tiny()
         try:
             shared(config, tmp_path / "run")
         except (UserError, LostError) as error:
@@ -331,16 +317,3 @@ def test_one_out_of_memory_ends_the_job_with_its_line_and_the_last_checkpoint_is
     assert "process 1 of 2" in line and "--train.micro_batch" in line
     found, damaged = checkpoint.newest(tmp_path / "run/checkpoints")
     assert found.step == 8 and not damaged and "Traceback" not in job.said()
-
-
-@pytest.mark.slow  # tests/jobs/test_ending.py waits for work of the first in the ordinary tier
-def test_the_others_wait_for_grids_and_held_out_losses_longer_than_the_timeout(tiny, tmp_path, monkeypatch):
-    draw = record.draw_grid
-
-    def slowly(*given):
-        time.sleep(3)
-        draw(*given)
-
-    monkeypatch.setattr(record, "draw_grid", slowly)
-    work = training(tiny(), tmp_path / "run", timeout=timedelta(seconds=2))
-    assert together(2, work, tmp_path / "out") == [[12, True, None]] * 2

@@ -6,7 +6,6 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from unstir.data import Store
 from unstir.runs import checkpoint
 from unstir.runs.checkpoint import DamagedError
 from unstir.runs.config import Config
@@ -75,20 +74,6 @@ def test_the_split_is_on_a_gpu_where_it_fills_less_than_a_quarter_of_what_is_fre
     assert not levers._fits(torch.zeros(1), torch.device("cpu"))
 
 
-def test_an_epoch_is_made_of_whole_batches(digits):
-    sizes = {"seed": 0, "flip": False, "labels": False, "device": torch.device("cpu")}
-    count = Store.open(digits).count("train")
-    for size in (1, 100, count - 1, count):
-        assert levers.Batches(Store.open(digits), batch_size=size, **sizes).steps_per_epoch == count // size
-
-
-def test_a_second_request_to_stop_does_not_end_the_process():
-    stop = Stop()
-    stop.request(2)
-    stop.request(15)
-    assert stop.signal == 2
-
-
 def test_buffers_of_an_average_are_those_of_the_network():
     average, net = torch.nn.BatchNorm1d(2), torch.nn.BatchNorm1d(2)
     net.running_mean.fill_(3.0)
@@ -133,7 +118,7 @@ def test_a_checkpoint_has_moments_where_a_step_was_taken_and_figures_of_their_ki
     run, store = make_run(train__optimizer="muon")
     made = Trainer(run, store)
     state = made.state
-    saved = state.to_checkpoint(run)
+    saved = state.copied(run)()
     saved = replace(saved, tensors={name: t.clone() for name, t in saved.tensors.items()})
     for step, counters in ((0, [0, 0]), (3, [3, 1])):  # those of step 3 were skipped
         state.check(replace(saved, step=step, state={**saved.state, "counters": counters}))
@@ -147,7 +132,7 @@ def test_a_checkpoint_has_moments_where_a_step_was_taken_and_figures_of_their_ki
         with pytest.raises(DamagedError, match="its state"):
             state.check(replace(saved, state={**saved.state, **broken}))
     made.take_step()
-    after = state.to_checkpoint(run)
+    after = state.copied(run)()
     state.check(after)
     for ending in (".momentum_buffer", ".exp_avg", ".exp_avg_sq", ".step"):
         name = next(name for name in after.tensors if name.startswith("optimizer.") and name.endswith(ending))
@@ -177,25 +162,20 @@ def test_a_run_that_is_finished_is_made_twice_as_long(monkeypatch, schedule, per
     assert words in launch.conclusion(run, 20)
 
 
-def test_before_the_first_step_no_other_threads_are_told_of(make_run, monkeypatch, logged):
-    run, store = make_run("begun")
+def test_other_threads_are_told_of_where_a_step_was_taken_and_one_is_left(make_run, monkeypatch, logged):
+    run, store = make_run(train__length="2 steps")
+    longer = replace(run, config=replace(run.config, train=replace(run.config.train, length="3 steps")))
     stop = Stop()
-    stop.signal = 15
+    for number in (15, 2):
+        stop.request(number)
+    assert stop.signal == 15  # that of the first request
     Trainer(run, store).run(stop)  # which saves step 0
-    for step in (0, 1):
+    for at, goes_on, told in ((0, run, False), (1, run, True), (2, run, False), (2, longer, True)):
+        logged.clear()
         with monkeypatch.context() as patch:
             patch.setattr(torch, "get_num_threads", lambda: 7)
-            trainer = Trainer(run, store)
-        assert trainer.state.step == step and bool(logged) == bool(step)
-        trainer.take_step()
-        trainer.run(stop)
-    assert "threads=7" in logged[0]
-
-
-def test_after_the_last_step_no_other_threads_are_told_of(make_run, monkeypatch, logged):
-    run, store = make_run("ended", train__length="2 steps")
-    Trainer(run, store).run()
-    monkeypatch.setattr(torch, "get_num_threads", lambda: 7)
-    assert Trainer(run, store).finished and logged == []
-    longer = replace(run, config=replace(run.config, train=replace(run.config.train, length="3 steps")))
-    assert not Trainer(longer, store).finished and "threads=7" in logged[0]
+            trainer = Trainer(goes_on, store)
+        assert trainer.state.step == at and any("threads=7" in text for text in logged) == told
+        if at < 2:
+            trainer.take_step()
+            trainer.run(stop)

@@ -6,7 +6,7 @@ import os
 import random
 import signal
 import time
-from dataclasses import replace
+from dataclasses import fields, replace
 
 import pytest
 import torch
@@ -15,6 +15,7 @@ from refusals import refusing
 from tiers import SEED, proven, times
 from unstir.runs import checkpoint
 from unstir.runs.run import Run
+from unstir.runs.sections import LossConfig
 from unstir.train import paths
 from unstir.train.observer import Stop
 from unstir.train.record import TIMING_FIELDS
@@ -78,7 +79,7 @@ def test_the_tiny_run_has_everything_a_checkpoint_must_carry(uninterrupted):
     assert set(history["window"].values()) == {0.0}
 
 
-@pytest.mark.parametrize("every", [1, 3, 5])
+@pytest.mark.parametrize("every", [1, 5])
 def test_stopped_at_any_step_it_continues_bit_for_bit(make_run, uninterrupted, every):
     for at in range(every, 13, every):
         run, store = make_run("stopped")
@@ -89,31 +90,23 @@ def test_stopped_at_any_step_it_continues_bit_for_bit(make_run, uninterrupted, e
     assert_same(outcome(run), uninterrupted)
 
 
-def train_in_a_child(run_and_store):
-    child = os.fork()
-    if child == 0:
-        status = 1
-        try:
-            run, store = run_and_store()
-            with run.lock():
-                run.tidy()
-                Trainer(run, store).run()
-            status = 0
-        finally:
-            os._exit(status)
-    return child
-
-
-def test_killed_at_random_instants_it_continues_bit_for_bit(make_run, uninterrupted):
-    chance = random.Random(SEED)
-    began = time.perf_counter()
-    Trainer(*make_run("timed")).run()
-    duration = time.perf_counter() - began
-    kills, runs = 0, itertools.count()
-    while kills < KILLS:
+def survives_kills(make, num, outcome_of, expected):
+    """Runs of ``make(name)`` are killed at random instants, ``num`` times in all, and each goes on to the same end."""
+    chance, began = random.Random(SEED), time.perf_counter()
+    Trainer(*make("timed")).run()
+    duration, kills, runs = time.perf_counter() - began, 0, itertools.count()
+    while kills < num:
         name = f"killed-{next(runs)}"  # a finished run would have no time to be killed
         for life in itertools.count():
-            child = train_in_a_child(lambda name=name: make_run(name))
+            if not (child := os.fork()):
+                status = 1
+                try:
+                    run, store = make(name)
+                    with run.lock():
+                        run.tidy()
+                        status = not Trainer(run, store).run()
+                finally:
+                    os._exit(status)
             lives = duration * (1 + life / 10)  # they grow, or a child that is slower than this process never finishes
             time.sleep(chance.uniform(0, lives))
             os.kill(child, signal.SIGKILL)
@@ -122,11 +115,15 @@ def test_killed_at_random_instants_it_continues_bit_for_bit(make_run, uninterrup
                 assert os.WEXITSTATUS(status) == 0
                 break
             kills += 1
-        run, store = make_run(name)
+        run, store = make(name)
         assert Trainer(run, store).finished
-        assert_same(outcome(run), uninterrupted)
+        assert_same(outcome_of(run), expected)
         assert not list(run.path.rglob(".*"))
     proven("SIGKILL while training", kills)
+
+
+def test_killed_at_random_instants_it_continues_bit_for_bit(make_run, uninterrupted):
+    survives_kills(make_run, KILLS, outcome, uninterrupted)
 
 
 def test_a_damaged_newest_checkpoint_is_passed_over_with_a_word(make_run, uninterrupted, logged):
@@ -161,25 +158,33 @@ def test_a_run_whose_checkpoints_are_gone_starts_over_with_a_word(make_run, unin
 VARIANTS = {
     "epochs of two steps, cosine by epoch, classes": {
         "train__batch_size": 700, "train__micro_batch": 0, "train__lr_schedule": "cosine", "train__lr_every": "epoch",
-        "train__length": "7 steps", "model__num_classes": 10, "data__flip": False,
+        "train__length": "7 steps", "model__num_classes": 10, "data__flip": False, "train__label_dropout": 0.2,
+        "loss__weighting": "p2", "loss__p2_gamma": 0.5, "loss__p2_k": 2.0,
     },
     "bfloat16, raw weights beside power averages, AdamW": {
         "train__dtype": "bfloat16", "train__ema_decay": 0.0, "train__power_ema": True, "train__optimizer": "adamw",
-        "train__weight_decay": 0.1,
+        "train__weight_decay": 0.1, "loss__weighting": "min_snr", "loss__min_snr_gamma": 2.0,
     },
     "Muon, times by their log-SNR, perturbed inputs, nearest noises, augmentation, a linear fall": {
         "train__optimizer": "muon", "train__augment": 0.5, "train__weight_decay": 0.1, "train__lr_schedule": "wsd",
-        "train__lr_period": "4 steps", "loss__times": "laplace", "loss__times_scale": 0.5,
+        "train__lr_period": "4 steps", "loss__times": "laplace", "loss__times_scale": 0.5, "loss__times_mean": 1.0,
         "loss__input_perturbation": 0.1, "loss__noise_choices": 4,
     },
     "consistency, whose teacher goes with it": {
         "diffusion__predict": "v", "loss__objective": "consistency", "grids__sampler": "consistency",
+        "loss__teacher": "eps",
     },
     "a learned variance, times drawn by their losses": {  # each of 4 is seen ten times within the first half of the run
         "diffusion__T": 4, "diffusion__learned_variance": True, "loss__objective": "hybrid",
-        "loss__times": "importance",
+        "loss__times": "importance", "loss__vlb_weight": 0.01,
     },
 }  # fmt: skip
+
+
+def test_each_setting_of_the_loss_is_among_those_that_are_continued():
+    assert {f"loss__{field.name}" for field in fields(LossConfig)} <= {
+        key for each in VARIANTS.values() for key in each
+    }
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
@@ -187,7 +192,7 @@ def test_other_settings_continue_bit_for_bit_too(make_run, monkeypatch, variant)
     monkeypatch.setattr(paths, "STEPS", (2, 4))  # of a teacher's paths
     changes = VARIANTS[variant]
     Trainer(*make_run("whole", **changes)).run()
-    for at in range(1, 7):
+    for at in (1, 3, 4, 6):
         trainer = Trainer(*make_run("parts", **changes))
         trainer.run(StopAt(trainer, at))
     run, store = make_run("parts", **changes)

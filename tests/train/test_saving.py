@@ -47,6 +47,23 @@ def until(holds):
         time.sleep(0.005)
 
 
+@pytest.fixture
+def training(make_run, gate):
+    """training("2 steps", ...) -> the run that a thread trains while its first save waits, and what ends both."""
+
+    def begin(length, first, **changes):
+        run, store = make_run(train__length=length, grids__log_spaced=0, **changes)
+        trainer, ended = Trainer(run, store), []
+        thread = threading.Thread(target=lambda: ended.append(trainer.run()))
+        thread.start()
+        until(lambda: gate.began == [first])
+        time.sleep(0.05)
+        assert thread.is_alive() and saved(run) == []
+        return run, lambda: (gate.open.set(), thread.join(30), ended)[2]
+
+    return begin
+
+
 def saved(run):
     return [step for step, _ in checkpoint.listed(run.checkpoints)]
 
@@ -58,7 +75,7 @@ def test_steps_are_taken_while_a_checkpoint_of_before_is_written(make_run, gate)
     run, store = make_run(**MOVING)
     trainer = Trainer(run, store)
     trainer.take_step()
-    expected = trainer.state.to_checkpoint(run)
+    expected = trainer.state.copied(run)()
     trainer._saving.begin()
     for _ in range(2):
         trainer.take_step()
@@ -69,36 +86,22 @@ def test_steps_are_taken_while_a_checkpoint_of_before_is_written(make_run, gate)
     assert found.step == 1 and found.state == expected.state and found.state["window"]["steps"] == 1
     assert found.tensors.keys() == expected.tensors.keys()
     assert all(torch.equal(found.tensors[name], expected.tensors[name]) for name in expected.tensors)
-    moved = {name.split(".")[0] for name, t in trainer.state.to_checkpoint(run).tensors.items()
+    moved = {name.split(".")[0] for name, t in trainer.state.copied(run)().tensors.items()
              if not torch.equal(t, found.tensors[name])}  # fmt: skip
     assert moved == {"model", "ema", "power", "optimizer", "times"}
 
 
-def test_one_is_written_at_a_time_and_all_are_whole_before_the_run_ends(make_run, gate):
-    run, store = make_run(train__length="4 steps", checkpoint__every="1 step", checkpoint__keep=9, grids__log_spaced=0)
-    ended = []
-    training = threading.Thread(target=lambda: ended.append(Trainer(run, store).run()))
-    training.start()
-    until(lambda: gate.began == [1])
-    time.sleep(0.05)
-    assert training.is_alive() and saved(run) == [] and gate.most == 1
-    gate.open.set()
-    training.join(30)
-    assert ended == [True] and gate.began == [1, 2, 3, 4] == saved(run) and gate.most == 1
+def test_one_is_written_at_a_time_and_all_are_whole_before_the_run_ends(training, gate):
+    run, end = training("4 steps", 1, checkpoint__every="1 step", checkpoint__keep=9)
+    assert end() == [True] and gate.began == [1, 2, 3, 4] == saved(run) and gate.most == 1
 
 
-def test_the_run_does_not_end_before_its_last_checkpoint_is_whole(make_run, gate):
-    run, store = make_run(train__length="2 steps", checkpoint__every="9 steps", grids__log_spaced=0)
-    trainer = Trainer(run, store)
-    trainer._take_snapshot = lambda _: None
-    training = threading.Thread(target=trainer.run)
-    training.start()
-    until(lambda: gate.began == [2])
-    time.sleep(0.05)
-    assert training.is_alive() and not any(line["event"] in ("finished", "stopped") for line in run.log("events").lines)
-    gate.open.set()
-    training.join(30)
-    assert saved(run) == [2] and run.log("events").lines[-1]["event"] in ("finished", "stopped")
+def test_the_run_does_not_end_before_its_last_checkpoint_is_whole(training, monkeypatch):
+    monkeypatch.setattr(Trainer, "_take_snapshot", lambda self, stop: None)
+    run, end = training("2 steps", 2, checkpoint__every="9 steps")
+    assert [line["event"] for line in run.log("events").lines] == ["started"]
+    end()
+    assert saved(run) == [2] and len(run.log("events").lines) == 2
 
 
 @pytest.mark.parametrize("length", [2, 100])

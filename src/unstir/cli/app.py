@@ -19,8 +19,7 @@ from unstir.cli.messages import Options, of_limits, one_line
 from unstir.cli.train_help import FORMATTER
 from unstir.errors import NotFiniteError, OutOfMemoryError, UserError, printable
 from unstir.group import LostError
-from unstir.jobs import signals
-from unstir.jobs.place import LOST, may_speak, place
+from unstir.jobs.process import LOST, end_at_once, may_speak, place
 from unstir.nn.config import merged
 from unstir.nn.own import allow
 from unstir.progress import Count, shown_by
@@ -61,14 +60,14 @@ def _main(words: list[str]) -> NoReturn:
     except (KeyboardInterrupt, SchemaError) as error:
         if isinstance(error, SchemaError) and "KeyboardInterrupt" not in str(error):
             raise  # while pydantic's compiled part was at work a Ctrl-C became a line of its error
-        signals.end_at_once()
+        end_at_once()
         _fail("interrupted; what was written stays, and the same command goes on or begins again", status=130)
     except (MemoryError, RecursionError, OverflowError, ValueError, RuntimeError, ImportError, SystemError) as error:
         if (message := of_limits(error)) is None:
             raise
         _fail(message)
     if status in STOPPED:
-        signals.end_at_once()
+        end_at_once()
     sys.exit(status if isinstance(status, int) else 0)
 
 

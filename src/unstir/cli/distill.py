@@ -6,7 +6,7 @@ from pydantic.dataclasses import dataclass
 
 from unstir.cli.app import app, show
 from unstir.cli.options import FLAT, RunFolder
-from unstir.jobs.place import place, torchrun_group
+from unstir.jobs.process import place, torchrun_group
 from unstir.runs.sections import STRICT, Positive, PositiveSpan
 
 
@@ -34,7 +34,7 @@ def distill(run: RunFolder, /, *, out: Path, options: DistillOptions = DistillOp
         out: Folder of the new run.
     """
     from unstir.console import TrainingDisplay
-    from unstir.jobs.signals import Signals
+    from unstir.jobs.process import Signals
     from unstir.runs.run import Run
     from unstir.train.distill import distill_run
 

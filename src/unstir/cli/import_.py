@@ -1,28 +1,15 @@
 """`unstir import`."""
 
-from dataclasses import asdict, dataclass
 from pathlib import Path
+from shlex import quote
 from typing import Annotated
 
 from cyclopts import Parameter
 
+from unstir.chain import FAST
 from unstir.cli.app import app, show
 from unstir.cli.options import FLAT
-
-
-@FLAT
-@dataclass(frozen=True, kw_only=True)
-class SourceOptions:
-    """What SOURCE may leave out; each has a usual value, which is printed."""
-
-    size: int | None = None
-    """Side of its images in pixels."""
-    classes: tuple[str, ...] = ()
-    """Names of its classes, in the order of their numbers, without a last label that means no class."""
-    beta_1: float | None = None
-    """First variance of the linear schedule."""
-    beta_T: float | None = None  # noqa: N815
-    """Last variance of the linear schedule."""
+from unstir.interop.foreign import Asked
 
 
 @app.command(name="import")
@@ -31,7 +18,7 @@ def import_(
     /,
     *,
     out: Path,
-    said: SourceOptions = SourceOptions(),
+    asked: Annotated[Asked, FLAT] = Asked(),
 ) -> int:
     """Make a run from a model of another program. Every command but `train` takes it; --train.init begins from it.
 
@@ -45,9 +32,10 @@ def import_(
     Args:
         out: A new folder for the run.
     """
-    from unstir.interop.foreign import Asked
     from unstir.interop.importing import import_run
 
-    done = import_run(source, out, Asked(**asdict(said)))
-    show(*done.lines)
+    done = import_run(source, out, asked)
+    show(
+        *done.lines, f"sample   unstir sample {quote(str(out))} --num 16 --sampler {FAST.sampler} --steps {FAST.steps}"
+    )
     return 0

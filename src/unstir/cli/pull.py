@@ -1,6 +1,7 @@
 """`unstir pull`."""
 
 from pathlib import Path
+from shlex import quote
 from typing import Annotated
 
 from cyclopts import Parameter
@@ -26,5 +27,6 @@ def pull(
     """
     from unstir.interop.published import pull as fetch_run
 
-    show(*fetch_run(name, out).lines)
+    made = fetch_run(name, out)
+    show(*made.lines, f"sample   unstir sample {quote(str(made.run.path))} --num 16")
     return 0

@@ -32,11 +32,9 @@ def push(
         licence: Licence of the model, as the Hub names it, such as apache-2.0 or cc-by-4.0.
         data_licence: Licence of the training images, in words.
     """
-    from unstir.interop.model_card import Licences
     from unstir.interop.published import push as publish
     from unstir.runs.run import Run
 
-    licences = Licences(licence, data_licence)
     model = weights.model(Run.open(run), device="cpu")
-    show(*publish(model, name, private=private, licences=licences).lines)
+    show(*publish(model, name, private=private, licence=licence, data_licence=data_licence).lines)
     return 0

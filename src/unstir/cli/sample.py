@@ -8,7 +8,7 @@ from unstir.chain import OPTIONS
 from unstir.cli.app import app, of_one, show
 from unstir.cli.options import ChainOptions, ModelOptions, RunFolder
 from unstir.errors import UserError
-from unstir.jobs.place import torchrun_group
+from unstir.jobs.process import torchrun_group
 
 logger = logging.getLogger(__name__)
 

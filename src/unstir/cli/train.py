@@ -9,7 +9,7 @@ from pydantic.dataclasses import dataclass
 from unstir.cli.app import app, show
 from unstir.cli.train_help import FORMATTER
 from unstir.errors import KeptSettingsError, UserError
-from unstir.jobs.place import place, torchrun_group
+from unstir.jobs.process import place, torchrun_group
 from unstir.runs import recipes, toml
 from unstir.runs.config import MAY_CHANGE, Config
 from unstir.runs.sections import STRICT
@@ -54,7 +54,7 @@ def train(
 ) -> int:
     """Train a model or continue one; the status is 0 when finished, 129, 130 or 143 when stopped."""
     from unstir.console import TrainingDisplay
-    from unstir.jobs.signals import Signals
+    from unstir.jobs.process import Signals
     from unstir.train.launch import train_run
 
     folder = recipes.run_folder(recipe, out)

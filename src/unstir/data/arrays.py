@@ -3,7 +3,7 @@
 import hashlib
 import zipfile
 import zlib
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -11,12 +11,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from unstir.data.records import Records, file_stamp
-from unstir.data.rows import NO_CLASS, Rows, plain
+from unstir.data.records import Records, Rows, plain
+from unstir.data.source import Options
 from unstir.errors import UserError
 
-IMAGES = "images", "image", "x", "data", "arr_0"
-LABELS = "labels", "label", "targets", "y", "arr_1"
+_IMAGES = "images", "image", "x", "data", "arr_0"
+_LABELS = "labels", "label", "targets", "y", "arr_1"
 _SAMPLED = 16  # items of a Dataset that its stamp is made of
 
 
@@ -25,34 +25,38 @@ class ArrayFile(Records):
 
     kind = "numpy"
 
-    def __init__(self, file: Path) -> None:
-        self.file, self.name = file, str(file)
-
-    def stamp(self) -> str:
-        """Identify the file by length and time."""
-        return file_stamp([self.file])
+    def __init__(self, file: Path, options: Options) -> None:
+        super().__init__(options)
+        self.files = [file]
 
     def rows(self) -> list[Rows]:
         """The images along the first axis."""
+        (file,) = self.files
         try:
-            with self.file.open("rb") as stream:  # NumPy leaves a broken zip open
+            with file.open("rb") as stream:  # NumPy leaves a broken zip open
                 zipped = stream.read(2) == b"PK"
                 stream.seek(0)
-                loaded = np.load(stream if zipped else self.file, None if zipped else "r", allow_pickle=False)
+                loaded = np.load(stream if zipped else file, None if zipped else "r", allow_pickle=False)
                 arrays = {key: loaded[key] for key in loaded.files} if zipped else {"images": loaded}
         except (ValueError, EOFError, zipfile.BadZipFile, zlib.error, KeyError):
             mend = "write it again, labels as numbers or text: labels.astype(str)"
-            raise UserError("", self.file, "is damaged, or holds arrays of objects", mend) from None
-        return _rows(arrays, self.file.name, self.name)
+            raise UserError("", file, "is damaged, or holds arrays of objects", mend) from None
+        return _rows(arrays, file.name, self.name)
 
 
-class Arrays(Records):
-    """Arrays in memory: images, (images, labels), or a mapping of names as `numpy.savez` takes them."""
+class _Arrays(Records):
+    """Arrays in memory by name, as `numpy.savez` takes them."""
 
     kind = "arrays"
 
-    def __init__(self, given: Any) -> None:
-        self._arrays, self.name = _as_mapping(given), "the arrays"
+    def __init__(self, arrays: Mapping[Any, Any], options: Options) -> None:
+        super().__init__(options)
+        self.name = "the arrays"
+        try:
+            self._arrays = {str(key): np.asarray(array) for key, array in arrays.items()}
+        except ValueError:
+            mend = "give a number or text for each image"
+            raise UserError("", "labels", "are lists of several lengths", mend) from None
 
     def stamp(self) -> str:
         """Hash them."""
@@ -72,7 +76,7 @@ class Arrays(Records):
         return _rows(self._arrays, "images", self.name)
 
 
-class ItemsOfDataset(Records):
+class _ItemsOfDataset(Records):
     """A torch Dataset, or anything else with a length and items, each an image or (image, label, ...).
 
     Its items must not change from one time to the next: leave out random transforms.
@@ -80,9 +84,10 @@ class ItemsOfDataset(Records):
 
     kind = "dataset"
 
-    def __init__(self, dataset: Any) -> None:
-        self._dataset, self.name = dataset, f"the {type(dataset).__name__}"
-        self._classes = tuple(map(str, getattr(dataset, "classes", ()) or ()))
+    def __init__(self, options: Options) -> None:
+        super().__init__(options)
+        self._dataset, self.name = options.source, f"the {type(options.source).__name__}"
+        self._classes = tuple(map(str, getattr(self._dataset, "classes", ()) or ()))
 
     def stamp(self) -> str:
         """Identify it by its type, its length, its ``targets`` and some items."""
@@ -106,72 +111,49 @@ class ItemsOfDataset(Records):
         targets = getattr(self._dataset, "targets", None)
         if targets is None or len(targets) != len(self._dataset):
             return None
-        return [_plain(target) for target in targets]
+        return [plain(target) for target in targets]
 
     def _item(self, index: int) -> tuple[Any, Hashable]:
         item = self._dataset[index]
         if isinstance(item, Mapping):
-            image = next((item[key] for key in IMAGES if key in item), None)
+            image = next((item[key] for key in _IMAGES if key in item), None)
             if image is None:
                 raise UserError("", self.name, f"has no image in item {index} of keys {', '.join(map(str, item))}")
-            return image, _plain(next((item[key] for key in LABELS if key in item), None))
+            return image, plain(next((item[key] for key in _LABELS if key in item), None))
         if isinstance(item, tuple | list):
-            return item[0], _plain(item[1]) if len(item) > 1 else None
+            return item[0], plain(item[1]) if len(item) > 1 else None
         return item, None
 
 
-def in_memory(source: object) -> Records:
+def in_memory(options: Options) -> Records:
     """What the program that calls has in memory. Raises UserError for what is no source."""
-    if _is_arrays(source):
-        return Arrays(source)
+    source = options.source
+    if hasattr(source, "__array__"):
+        source = (source,)
+    if isinstance(source, tuple):
+        if len(source) > 2:
+            raise UserError("", f"a tuple of {len(source)} arrays", "is no source", "give images, or (images, labels)")
+        source = dict(zip(("images", "labels"), source, strict=False))
+    if isinstance(source, Mapping):
+        return _Arrays(source, options)
     if hasattr(source, "__getitem__") and hasattr(source, "__len__"):
-        return ItemsOfDataset(source)
+        return _ItemsOfDataset(options)
     raise UserError("", type(source).__name__, "is no source of images", "give a path, arrays, or a torch Dataset")
 
 
-def _is_arrays(source: object) -> bool:
-    """Whether a source is arrays in memory."""
-    several = isinstance(source, tuple | list) and bool(source) and all(hasattr(each, "__array__") for each in source)
-    if isinstance(source, tuple) and len(source) == 2 and isinstance(source[1], list):  # labels
-        several = hasattr(source[0], "__array__")
-    return several or hasattr(source, "__array__") or isinstance(source, Mapping)
-
-
-def _as_mapping(given: Any) -> dict[str, NDArray[Any]]:
-    parts = given if isinstance(given, tuple | list | Mapping) else (given,)
-    if len(parts) > 2 and not isinstance(given, Mapping):
-        raise UserError("", f"a tuple of {len(parts)} arrays", "is no source", "give images, or (images, labels)")
-    try:
-        if isinstance(given, Mapping):
-            return {str(key): np.asarray(array) for key, array in given.items()}
-        return dict(zip(("images", "labels"), map(np.asarray, parts), strict=False))
-    except ValueError:
-        raise UserError("", "labels", "are lists of several lengths", "give a number or text for each image") from None
-
-
 def _rows(arrays: Mapping[str, NDArray[Any]], what: str, name: str) -> list[Rows]:
-    key = next((key for key in IMAGES if key in arrays), None)
+    key = next((key for key in _IMAGES if key in arrays), None)
     if key is None:
-        raise UserError("", name, f"has no array named {' or '.join(IMAGES)} among {', '.join(arrays) or 'none'}")
-    images, labels = arrays[key], next((arrays[key] for key in LABELS if key in arrays), None)
+        raise UserError("", name, f"has no array named {' or '.join(_IMAGES)} among {', '.join(arrays) or 'none'}")
+    images, labels = arrays[key], next((arrays[key] for key in _LABELS if key in arrays), None)
     if images.ndim not in (3, 4):
         mend = "give [N, H, W], [N, H, W, C] or [N, C, H, W]"
         raise UserError("", name, f"has {key} of shape {list(images.shape)}", mend)
     if labels is not None and labels.shape != images.shape[:1]:
         raise UserError("", name, f"has labels of shape {list(labels.shape)}, not {list(images.shape[:1])}")
     read: Callable[[int], object] = images.__getitem__
-    return [Rows("train", what, [None] * len(images) if labels is None else _listed(labels), read)]
-
-
-def _listed(labels: NDArray[Any]) -> Sequence[Hashable]:
-    """Labels as Python has them; those that are dates or spans of time as text, in the array's own unit."""
-    if labels.dtype.kind in "Mm":
-        return [None if text == "NaT" else text for text in labels.astype(str).tolist()]
-    listed: list[Hashable] = labels.tolist()
-    return listed
-
-
-def _plain(label: Any) -> Hashable:
-    """A label as a number or text, None where there is none; `NO_CLASS` for all else."""
-    value = plain(label)
-    return value if value is None or isinstance(value, int | float | str) else NO_CLASS
+    if labels is None:
+        return [Rows("train", what, [None] * len(images), read)]
+    if labels.dtype.kind in "Mm":  # dates and spans of time, as text in their own unit
+        labels = labels.astype(str)
+    return [Rows("train", what, labels.tolist(), read)]

@@ -41,10 +41,10 @@ def matched(names: Sequence[str], classes: Sequence[str]) -> tuple[int, ...] | N
     """
     if len(names) != len(classes):
         return None
-    ours, theirs = ([_canonical(printable(name)) for name in each] for each in (names, classes))
-    alike = [[plain(name) for name in each] for each in (names, classes)]
+    ours, theirs = ([_canonical(printable(name)) for name in listed] for listed in (names, classes))
+    alike = [[plain(name) for name in listed] for listed in (names, classes)]
     same = sorted(ours) == sorted(theirs)
-    numbers = any(all(map(str.isdecimal, each)) for each in (ours, theirs))
+    numbers = any(all(map(str.isdecimal, listed)) for listed in (ours, theirs))
     if alike[0] == alike[1] or (numbers and not same):
         return tuple(range(len(ours)))
     return tuple(map(theirs.index, ours)) if same and len(set(ours)) == len(ours) else None

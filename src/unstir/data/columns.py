@@ -12,13 +12,12 @@ from pathlib import Path
 from typing import Any
 
 from unstir.data.images import signature
-from unstir.data.records import UNKNOWN, Records, file_stamp, split_of
-from unstir.data.rows import Rows
-from unstir.data.source import PREFIX
+from unstir.data.records import Records, Rows, split_of
+from unstir.data.source import PREFIX, UNKNOWN, Options
 from unstir.errors import UserError
 from unstir.libraries import library
 
-LABELS = "label", "labels", "class", "fine_label", "cls"
+_LABELS = "label", "labels", "class", "fine_label", "cls"
 
 
 class Parquet(Records):
@@ -26,16 +25,13 @@ class Parquet(Records):
 
     kind = "parquet"
 
-    def __init__(self, files: Sequence[Path], name: str) -> None:
-        self._files, self.name, self._reader = sorted(files), name, library("pyarrow.parquet", "hf", "this source")
-
-    def stamp(self) -> str:
-        """Identify the files by name, length and time."""
-        return file_stamp(self._files)
+    def __init__(self, files: Sequence[Path], options: Options) -> None:
+        super().__init__(options)
+        self.files, self._reader = sorted(files), library("pyarrow.parquet", "hf", "this source")
 
     def rows(self) -> list[Rows]:
         """The rows of all files."""
-        return [self._of(file) for file in self._files]
+        return [self._of(file) for file in self.files]
 
     def _of(self, file: Path) -> Rows:
         try:
@@ -85,21 +81,20 @@ class HubDataset(Records):
 
     kind = "datasets"
 
-    def __init__(self, source: str | Path) -> None:
+    def __init__(self, source: str | Path, options: Options) -> None:
+        super().__init__(options)
         self._library = library("datasets", "hf", "this source")
-        self.name, self._folders = str(source), (source,) if isinstance(source, Path) else self._kept(source)
+        self._folders = (source,) if isinstance(source, Path) else self._kept(source)
         self._splits = self._load(source)
         first = next(iter(self._splits.values()))
         info, features = first.info, first.features
-        self.license = _short_text(info.license) or UNKNOWN
-        if self.license == UNKNOWN and isinstance(source, str):
-            self.license = _license_of_card(source.removeprefix(PREFIX).partition(":")[0])
+        self.license = options.license or _short_text(info.license) or _license_of_card(source)
         kinds = {name: type(of).__name__ for name, of in features.items()}
         self._image = next((name for name, kind in kinds.items() if kind == "Image"), "")
         if not self._image:
             raise UserError("", self.name, f"has no column of images among {', '.join(kinds)}")
         self._label = next((name for name, kind in kinds.items() if kind == "ClassLabel"), "")
-        self._label = self._label or next((name for name in LABELS if name in kinds), "")
+        self._label = self._label or next((name for name in _LABELS if name in kinds), "")
 
     def _load(self, source: str | Path) -> dict[str, Any]:
         try:
@@ -139,7 +134,7 @@ class HubDataset(Records):
 
 def _label_column(names: Sequence[str], features: dict[str, Any]) -> str:
     classes = [name for name, of in features.items() if isinstance(of, dict) and of.get("_type") == "ClassLabel"]
-    return next((name for name in (*classes, *LABELS) if name in names), "")
+    return next((name for name in (*classes, *_LABELS) if name in names), "")
 
 
 def _bytes(value: Any, *folders: Path) -> bytes:
@@ -156,9 +151,12 @@ def _bytes(value: Any, *folders: Path) -> bytes:
     return bytes(data or b"")
 
 
-def _license_of_card(name: str) -> str:
+def _license_of_card(source: str | Path) -> str:
     """What the card of a data set on the Hub says of its licence."""
+    if isinstance(source, Path):
+        return UNKNOWN
     try:
+        name = source.removeprefix(PREFIX).partition(":")[0]
         card = library("huggingface_hub", "hf", "the licence").DatasetCard.load(name)
     except Exception:  # offline, or none
         return UNKNOWN

@@ -3,7 +3,7 @@
 Measured on 10,000 JPEG files of 32x32 pixels, two cores: one process 1.1 s, two threads 1.2 s, two processes 0.6 s.
 
 A child (`unstir.child`) whose parent is killed reads the end of its input and leaves.
-Request: one line of JSON, a list of paths. Reply: one line of JSON (shape of the decoded block, the rest of `_Reply`),
+Request: one line of JSON, a list of paths. Reply: one line of JSON (shape of the decoded block, the rest of `Group`),
 then the block's bytes; or {"failed": why}, "" for want of memory, which ends the packing.
 """
 
@@ -13,7 +13,7 @@ import os
 import queue
 import sys
 from collections import deque
-from collections.abc import Generator, Iterable
+from collections.abc import Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, suppress
 from pathlib import Path
@@ -23,7 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unstir.child import start
-from unstir.data.images import OTHER_SHAPE, Refused, Shape, decode
+from unstir.data.images import OTHER_SHAPE, Decoded, Refused, Shape, decode
 from unstir.data.listing import Items, item_digest
 from unstir.errors import UserError
 
@@ -33,19 +33,45 @@ MAX_WORKERS = min(16, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffi
 _PROGRAM = "from unstir.data.decoding import serve; serve()"
 
 
-class _Reply(NamedTuple):
-    """What became of the paths of one request."""
+Outcome = tuple[str, bytes, Decoded | Refused]
+"""What became of one image: its path, its digest, and itself or why it is refused."""
+
+
+class Group(NamedTuple):
+    """What became of some images."""
 
     pixels: NDArray[np.uint8]  # [accepted, C, H, W]
-    kept: list[int]  # the places of the accepted ones among the paths
+    kept: list[int]  # the places of the accepted ones among all
     refused: list[tuple[str, str]]  # (path, reason)
     notes: list[tuple[str, str]]  # (text, path)
     digest: str
 
 
+def group_of(outcomes: Iterable[Outcome], shape: Shape | None) -> Group:
+    """The images of one ``shape``, by default the first one's."""
+    kept, decoded, digest = list[int](), list[NDArray[np.uint8]](), hashlib.sha256()
+    refused, notes = list[tuple[str, str]](), list[tuple[str, str]]()
+    for place, (path, identity, outcome) in enumerate(outcomes):
+        digest.update(identity)
+        if isinstance(outcome, Refused):
+            refused.append((path, str(outcome)))
+            continue
+        _, height, width = outcome.pixels.shape
+        shape = shape or (len(outcome.pixels), height, width)
+        if outcome.pixels.shape != shape:
+            why = f"{OTHER_SHAPE} {width}x{height} pixels, where others have {shape[2]}x{shape[1]}"
+            refused.append((path, why))
+            continue
+        kept.append(place)
+        decoded.append(outcome.pixels)
+        notes += [(text, path) for text in outcome.notes]
+    pixels = np.stack(decoded) if decoded else np.empty((0, *(shape or (0,))), np.uint8)
+    return Group(pixels, kept, refused, notes, digest.hexdigest())
+
+
 def decode_all(
     root: Path, requests: Iterable[list[str]], size: int | None, channels: int, shape: Shape | None, num_workers: int
-) -> Generator[_Reply, None, None]:
+) -> Generator[Group, None, None]:
     """Decode groups of paths below `root` (a folder or zip) in order, a few groups ahead.
 
     Images of another shape than `shape` are refused; with None each group has that of its first image.
@@ -60,14 +86,14 @@ def decode_all(
             stack.callback(worker.stop)  # before the pool waits for its threads
             idle.put(worker)
 
-        def decode_one(paths: list[str]) -> _Reply:
+        def decode_one(paths: list[str]) -> Group:
             worker = idle.get()
             try:
                 return worker.decode(paths)
             finally:
                 idle.put(worker)
 
-        pending: deque[Future[_Reply]] = deque()
+        pending: deque[Future[Group]] = deque()
         for paths in requests:
             pending.append(pool.submit(decode_one, paths))
             if len(pending) > 2 * num_workers:
@@ -77,13 +103,11 @@ def decode_all(
 
 
 class _Worker:
-    """One child, as its parent sees it."""
-
     def __init__(self, setup: str) -> None:
         # what decoders written in C print about damaged files goes nowhere: the reasons are in the replies
         self._process = start(_PROGRAM, setup)
 
-    def decode(self, paths: list[str]) -> _Reply:
+    def decode(self, paths: list[str]) -> Group:
         assert self._process.stdin and self._process.stdout
         try:
             self._process.stdin.write(json.dumps(paths).encode() + b"\n")
@@ -100,7 +124,7 @@ class _Worker:
         if "failed" in head:
             raise UserError(head["failed"]) if head["failed"] else MemoryError
         refused, notes = ([(first, second) for first, second in head[key]] for key in ("refused", "notes"))
-        return _Reply(pixels, head["kept"], refused, notes, head["digest"])
+        return Group(pixels, head["kept"], refused, notes, head["digest"])
 
     def stop(self) -> None:
         with suppress(OSError), self._process:  # closes the pipes and waits
@@ -110,37 +134,24 @@ class _Worker:
 def serve() -> None:
     """Be a child: answer the requests on stdin until there are no more, with the setup in the first argument."""
     setup = json.loads(sys.argv[1])
-    items = Items(Path(setup["root"]))
+    items, shape = Items(Path(setup["root"])), tuple(setup["shape"] or ())
     with suppress(BrokenPipeError):
         for line in sys.stdin.buffer:
             try:
-                head, decoded = _decode_group(items, json.loads(line), setup)
+                group = group_of(_outcomes(items, json.loads(line), setup), shape or None)
+                head, data = {**group._asdict(), "pixels": None, "shape": group.pixels.shape}, group.pixels.tobytes()
             except (UserError, MemoryError) as error:  # of the machine, not of a file
-                head, decoded = {"failed": str(error) if isinstance(error, UserError) else ""}, []
-            sys.stdout.buffer.write(json.dumps(head).encode() + b"\n")
-            sys.stdout.buffer.writelines(decoded)
+                head, data = {"failed": str(error) if isinstance(error, UserError) else ""}, b""
+            sys.stdout.buffer.writelines((json.dumps(head).encode(), b"\n", data))
             sys.stdout.buffer.flush()
 
 
-def _decode_group(items: Items, paths: list[str], setup: dict[str, Any]) -> tuple[dict[str, Any], list[bytes]]:
-    """The head of a reply, and the images of its block."""
-    shape = tuple(setup["shape"] or ())
-    kept, decoded, digest = list[int](), list[bytes](), hashlib.sha256()
-    refused, notes = list[tuple[str, str]](), list[tuple[str, str]]()
-    for place, path in enumerate(paths):
+def _outcomes(items: Items, paths: list[str], setup: dict[str, Any]) -> Iterator[Outcome]:
+    for path in paths:
         data = None
         try:
             data = items.read(path)
-            pixels, remarks = decode(data, path, setup["size"], setup["channels"])
-            shape = shape or pixels.shape
-            if pixels.shape != shape:
-                height, width = pixels.shape[1:]
-                raise Refused(f"{OTHER_SHAPE} {width}x{height} pixels, where others have {shape[2]}x{shape[1]}")
-            kept.append(place)
-            decoded.append(pixels.tobytes())
-            notes += [(text, path) for text in remarks]
+            outcome: Decoded | Refused = decode(data, path, setup["size"], setup["channels"])
         except Refused as refusal:
-            refused.append((path, str(refusal)))
-        digest.update(item_digest(path, data))
-    head = {"shape": (len(decoded), *(shape or (0,))), "kept": kept, "refused": refused, "notes": notes}
-    return {**head, "digest": digest.hexdigest()}, decoded
+            outcome = refusal
+        yield path, item_digest(path, data), outcome

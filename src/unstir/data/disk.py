@@ -22,9 +22,7 @@ from pathlib import Path
 from unstir.errors import UserError, remedy
 from unstir.progress import counting
 
-TIMEOUT = 30.0  # seconds without a byte after which the connection is given up
-WITHOUT_SYNC = (errno.EINVAL, errno.EBADF, errno.ENOSYS, errno.ENOTSUP)
-"""Errors of file systems that know no sync of a folder, as some network folders: they are written to."""
+_TIMEOUT = 30.0  # seconds without a byte after which the connection is given up
 
 
 def usable_path(path: str | Path) -> Path:
@@ -43,13 +41,12 @@ def open_file(path: Path) -> BufferedReader:
 
 
 @contextmanager
-def file_errors(file: Path, missing: str = "") -> Iterator[None]:
-    """Turn the refusal of a file into a UserError with the remedy; ``missing`` is what to say where it is not there."""
+def file_errors(file: Path) -> Iterator[None]:
+    """Turn the refusal of a file into a UserError with the remedy."""
     try:
         yield
     except OSError as error:
-        gone = missing and isinstance(error, FileNotFoundError | NotADirectoryError)
-        raise (UserError(missing) if gone else UserError(remedy(error)).at(file)) from None
+        raise UserError(remedy(error)).at(file) from None
 
 
 @contextmanager
@@ -98,7 +95,7 @@ def sync_folder(folder: Path) -> None:
     try:
         os.fsync(descriptor)
     except OSError as error:
-        if error.errno not in WITHOUT_SYNC:
+        if error.errno not in (errno.EINVAL, errno.EBADF, errno.ENOSYS, errno.ENOTSUP):  # as some network folders
             raise
     finally:
         os.close(descriptor)
@@ -131,7 +128,7 @@ def _continue(url: str, part: Path) -> None:
     start = part.stat().st_size if part.exists() else 0
     request = urllib.request.Request(url, headers={"Range": f"bytes={start}-"} if start else {})
     try:
-        response = urllib.request.urlopen(request, timeout=TIMEOUT)
+        response = urllib.request.urlopen(request, timeout=_TIMEOUT)
     except urllib.error.HTTPError as error:
         error.close()
         if error.code == http.client.REQUESTED_RANGE_NOT_SATISFIABLE:  # the part is whole, or worthless: its hash tells

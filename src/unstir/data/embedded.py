@@ -7,21 +7,21 @@ over in seconds. NAME.txt next to each file says where its images come from and 
 import hashlib
 import zipfile
 import zlib
-from collections.abc import Generator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from unstir.data.source import Chunk, Options, Plan, Source, chunk_ranges, chunk_rows, hold_out
+from unstir.data.source import Options, Plan, Source, hold_out
 from unstir.errors import UserError
 
 
 @dataclass(frozen=True)
 class _Embedded:
-    """A data set of the package: the side of its images, the value that is white, the default fraction held out."""
+    """A data set of the package: its file, the side of its images, their white, the fraction that is held out."""
 
+    file: Path  # an .npz of images, uint8 [N, H, W], and labels, uint8 [N]
     side: int
     white: int
     held_out: float
@@ -29,14 +29,9 @@ class _Embedded:
 
 
 EMBEDDED = {
-    "mnist": _Embedded(28, 255, 1 / 10, "CC BY-SA 3.0"),
-    "digits": _Embedded(8, 16, 1 / 6, "CC BY 4.0"),
+    "mnist": _Embedded(Path(__file__).with_name("mnist.npz"), 28, 255, 1 / 10, "CC BY-SA 3.0"),
+    "digits": _Embedded(Path(__file__).with_name("digits.npz"), 8, 16, 1 / 6, "CC BY 4.0"),
 }
-
-
-def _file_of(name: str) -> Path:
-    """The file of an embedded data set: an .npz of images, uint8 [N, H, W], and labels, uint8 [N]."""
-    return Path(__file__).with_name(f"{name}.npz")
 
 
 def load_embedded(name: str) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
@@ -44,11 +39,12 @@ def load_embedded(name: str) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
 
     Raises UserError where its file is missing or damaged.
     """
+    file = EMBEDDED[name].file
     try:
-        with np.load(_file_of(name), allow_pickle=False) as arrays:
+        with np.load(file, allow_pickle=False) as arrays:
             ink, labels = arrays["images"], arrays["labels"]
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error):
-        raise UserError("", _file_of(name), "is missing or damaged", "install unstir again") from None
+        raise UserError("", file, "is missing or damaged", "install unstir again") from None
     return np.round(ink * (255 / EMBEDDED[name].white)).astype(np.uint8), labels.astype(np.int64)
 
 
@@ -63,20 +59,14 @@ class EmbeddedSource(Source):
 
     def stamp(self) -> str:
         """Hash the file."""
-        return hashlib.sha256(_file_of(self.kind).read_bytes()).hexdigest()
+        return hashlib.sha256(self._facts.file.read_bytes()).hexdigest()
 
     def plan(self, staging: Path) -> Plan:
-        """Split the images; every pixel is in memory already."""
+        """Split the images by class."""
         images, labels = load_embedded(self.kind)
-        total, side, seed = len(images), self.size or self._facts.side, self.options.seed
-        held = hold_out([f"{i:04d}" for i in range(total)], labels.tolist(), self.held_out, seed)
-        order, shape = sorted(range(total), key=lambda i: i in held), (self.channels, side, side)
-
-        def chunks() -> Generator[Chunk, None, None]:
-            for split, first, stop in chunk_ranges(total, total - len(held), chunk_rows(shape)):
-                rows = order[first:stop]
-                pixels = [self.resized(images[i], f"the images of {self.kind}") for i in rows]
-                yield Chunk(split, np.stack(pixels), labels[rows])
-
+        seed, names = self.options.seed, [f"{number:04d}" for number in range(len(images))]
+        held = hold_out(names, labels.tolist(), self.held_out, seed)
+        order = sorted(range(len(images)), key=lambda number: number in held)
         rule = f"by class, {self.held_out:.4g} of each, ranked by the hash of (seed {seed}, image number)"
-        return Plan(shape, tuple("0123456789"), total, rule, chunks, source_hash=self.stamp())
+        plan = self.plan_of(images[order, None], labels[order], len(images) - len(held), "0123456789", rule)
+        return replace(plan, source_hash=self.stamp())

@@ -12,22 +12,16 @@ in `unstir.data.images`.
 """
 
 import hashlib
-from collections.abc import Generator
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import closing, suppress
-from functools import partial
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
-from unstir.data.decoding import MAX_WORKERS, decode_all
-from unstir.data.images import LEFT_OUT, OTHER_SHAPE, UNLABELLED, Refused, Shape
+from unstir.data.decoding import MAX_WORKERS, Group, decode_all
+from unstir.data.images import LEFT_OUT, UNLABELLED, Refused, Shape
 from unstir.data.listing import Entry, Items, Listing, item_digest, list_folder, list_zip, natural
-from unstir.data.source import Chunk, Options, Plan, Source, chunk_ranges, chunk_rows, hold_out, joint_digest
-from unstir.errors import UserError
-
-HELD_OUT = 0.1  # fraction held out when neither the caller nor the folder says
+from unstir.data.source import Arrangement, ItemSource, Options, hold_out
 
 _FILES, _BYTES = 2_000, 8 << 20
 """What a process decodes in about the time that another one takes to start, a quarter of a second."""
@@ -36,26 +30,14 @@ _TRAIN = "train"
 HELD_OUT_NAMES = frozenset(("test", "val", "valid", "validation", "held_out"))
 
 
-class _Arrangement(NamedTuple):
-    """The candidates in packing order: `num_train` of train, then those held out."""
-
-    paths: list[str]
-    labels: NDArray[np.int64] | None
-    num_train: int
-    classes: tuple[str, ...]
-    rule: str
-    refused: list[tuple[str, str]]
-    notes: list[tuple[str, str]]
-
-
-def arrange(entries: list[Entry], held_out: float, seed: int) -> _Arrangement:
+def arrange(entries: list[Entry], held_out: float, seed: int) -> Arrangement[str]:
     """Give each candidate its split and label by the folders it lies in."""
     paths = sorted((entry.path for entry in entries), key=natural)
     parts = {path: tuple(part for part in path.split("/") if part not in ("", ".")) for path in paths}
     depth = _wrappers(list(parts.values()))
     tops = {p[depth].casefold() for p in parts.values() if len(p) > depth + 1}
-    said = _TRAIN in tops and (tops == {_TRAIN} or not HELD_OUT_NAMES.isdisjoint(tops))
-    given = {_TRAIN} | HELD_OUT_NAMES & tops if said else set()  # the top folders that say the split
+    is_split = _TRAIN in tops and (tops == {_TRAIN} or not HELD_OUT_NAMES.isdisjoint(tops))
+    given = {_TRAIN} | HELD_OUT_NAMES & tops if is_split else set()  # the top folders that say the split
     outside = [path for path, p in parts.items() if given and (len(p) <= depth + 1 or p[depth].casefold() not in given)]
     for path in outside:
         del parts[path]
@@ -81,7 +63,7 @@ def arrange(entries: list[Entry], held_out: float, seed: int) -> _Arrangement:
     notes = [(f"{LEFT_OUT}: outside the train and test folders", path) for path in outside]
     why = f"{UNLABELLED}: the folder is not taken for a class, for most images lie outside such folders"
     notes += [(why, path) for path in unlabelled]
-    return _Arrangement(ordered, labels, len(paths) - len(held), classes, rule, refused, notes)
+    return Arrangement(ordered, labels, len(paths) - len(held), classes, rule, refused, notes)
 
 
 def _wrappers(paths: list[tuple[str, ...]]) -> int:
@@ -94,71 +76,39 @@ def _wrappers(paths: list[tuple[str, ...]]) -> int:
     return depth
 
 
-class FolderSource(Source):
-    """A folder or zip of images; `size` None keeps their one common shape."""
+class FolderSource(ItemSource[str]):
+    """A folder or zip of images."""
 
     def __init__(self, root: Path, options: Options) -> None:
-        super().__init__(options, None, 3, HELD_OUT)
+        super().__init__(options)
         self.root, self.kind = root, "zip" if root.is_file() else "folder"
         self._listing = Listing()  # of the last stamp
 
     def stamp(self) -> str:
         """Hash the listing: path, length and time (in a zip: checksum) of every candidate."""
         self._listing = listing = list_zip(self.root) if self.root.is_file() else list_folder(self.root)
+        self._bytes = sum(entry.size for entry in listing.entries)
+        self.item_bytes = max(1, self._bytes // max(1, len(listing.entries)))
         rows = sorted((*map(repr, listing.entries), *map(repr, listing.refused)))
         return hashlib.sha256("\n".join(rows).encode("utf-8", "backslashreplace")).hexdigest()
 
-    def source_hash(self, shape: Shape) -> str:
-        """Hash the content of every candidate of the last stamp, as packing does."""
-        digests, arranged = list[str](), self._arranged()
-        with closing(Items(self.root)) as items:
-            for _, first, stop in self._ranges(arranged, shape):
-                digest = hashlib.sha256()
-                for path in arranged.paths[first:stop]:
-                    data = None
-                    with suppress(Refused):
-                        data = items.read(path)
-                    digest.update(item_digest(path, data))
-                digests.append(digest.hexdigest())
-        return joint_digest(digests)
+    def arranged(self) -> Arrangement[str]:
+        """The paths of the listing, by `arrange`."""
+        listing, by_folder = self._listing, arrange(self._listing.entries, self.held_out, self.options.seed)
+        refused, notes = [*listing.refused, *by_folder.refused], [*listing.notes, *by_folder.notes]
+        return by_folder._replace(refused=refused, notes=notes)
 
-    def plan(self, staging: Path) -> Plan:
-        """Arrange the files of the last stamp, and find the common shape when no size is given."""
-        listing, arranged = self._listing, self._arranged()
-        refused, notes = listing.refused + arranged.refused, listing.notes + arranged.notes
-        if not arranged.paths:
-            none = f"has no images to pack ({len(refused)} refused, {len(listing.notes)} ignored)"
-            raise UserError("", self.name, none, "allowed are PNG, JPEG, WebP, BMP, GIF and TIFF files")
-        shape = (self.channels, self.size, self.size) if self.size else self._common_shape(arranged.paths)
-        chunks = partial(self._chunks, arranged, shape)
-        return Plan(shape, arranged.classes, len(arranged.paths), arranged.rule, chunks, None, refused, notes)
+    def digests(self, items: Sequence[str]) -> Iterator[bytes]:
+        """Read the files."""
+        with closing(Items(self.root)) as opened:
+            for path in items:
+                data = None
+                with suppress(Refused):
+                    data = opened.read(path)
+                yield item_digest(path, data)
 
-    def _arranged(self) -> _Arrangement:
-        return arrange(self._listing.entries, self.held_out, self.options.seed)
-
-    def _ranges(self, arranged: _Arrangement, shape: Shape) -> list[tuple[str, int, int]]:
-        sizes = [entry.size for entry in self._listing.entries]
-        rows = chunk_rows(shape, max(1, sum(sizes) // max(1, len(sizes))))
-        return chunk_ranges(len(arranged.paths), arranged.num_train, rows)
-
-    def _common_shape(self, paths: list[str]) -> Shape:
-        """The shape of the first image that decodes."""
-        with closing(decode_all(self.root, ([path] for path in paths), None, self.channels, None, 1)) as replies:
-            for reply in replies:
-                if len(reply.pixels):
-                    _, channels, height, width = reply.pixels.shape
-                    return channels, height, width
-        raise UserError("", self.name, f"has no file that can be decoded among {len(paths)}, such as {paths[0]!r}")
-
-    def _chunks(self, arranged: _Arrangement, shape: Shape) -> Generator[Chunk, None, None]:
-        ranges = self._ranges(arranged, shape)
-        worth = 1 + max(len(arranged.paths) // _FILES, sum(entry.size for entry in self._listing.entries) // _BYTES)
-        num_workers = min(MAX_WORKERS, max(1, len(ranges)), worth)
-        requests = (arranged.paths[first:stop] for _, first, stop in ranges)
-        with closing(decode_all(self.root, requests, self.size, self.channels, shape, num_workers)) as replies:
-            for (split, first, stop), reply in zip(ranges, replies, strict=True):
-                for path, why in reply.refused:
-                    if why.startswith(OTHER_SHAPE):
-                        raise self.differing(path, why, shape)
-                labels = None if arranged.labels is None else arranged.labels[first:stop][reply.kept]
-                yield Chunk(split, reply.pixels, labels, reply.refused, reply.notes, reply.digest)
+    def groups(self, requests: Sequence[list[str]], shape: Shape | None) -> Generator[Group, None, None]:
+        """Decode files in as many processes as they are worth, or in one to find their shape."""
+        worth = 1 + max(sum(map(len, requests)) // _FILES, self._bytes // _BYTES)
+        num_workers = min(MAX_WORKERS, len(requests), worth) if shape else 1
+        return decode_all(self.root, requests, self.size, self.channels, shape, num_workers)

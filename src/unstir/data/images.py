@@ -67,10 +67,10 @@ _ORIENT = {
     2: _TURNS.FLIP_LEFT_RIGHT, 3: _TURNS.ROTATE_180, 4: _TURNS.FLIP_TOP_BOTTOM, 5: _TURNS.TRANSPOSE,
     6: _TURNS.ROTATE_270, 7: _TURNS.TRANSVERSE, 8: _TURNS.ROTATE_90,
 }  # fmt: skip
-COLOUR_LOST = "colour made grey"
+COLOUR_LOST = "colour made grey, which 3 channels keep"
 LEFT_OUT = "left out"  # how notes of images that are not packed begin
 UNLABELLED = "packed without a label"  # and of those whose folder gives them none
-GREY_ENOUGH = 16  # greatest difference between the channels of a grey image, as JPEGs and their resizing leave it
+_GREY_ENOUGH = 16  # greatest difference between the channels of a grey image, as JPEGs and their resizing leave it
 
 
 class Refused(Exception):  # noqa: N818  (an outcome, not a failure)
@@ -131,7 +131,7 @@ def convert(image: Image.Image, size: int | None, channels: int) -> Decoded:
 def _decoded(image: Image.Image, channels: int, notes: list[str]) -> Decoded:
     if channels == 1 and image.mode == "RGB":
         pixels = np.asarray(image)
-        if (pixels.max(2) - pixels.min(2)).max(initial=0) > GREY_ENOUGH:
+        if (pixels.max(2) - pixels.min(2)).max(initial=0) > _GREY_ENOUGH:
             notes.append(COLOUR_LOST)
     return Decoded(to_array(image, channels), tuple(dict.fromkeys(notes)))
 
@@ -172,13 +172,13 @@ def _load(data: bytes, kind: str, notes: list[str], ground: str) -> Image.Image:
         _check_pixels(*image.size)
         # Pillow turns TIFFs while loading; of the others nothing is asked before: a PNG would decode itself for it,
         # hide its damage and not tell of it again
-        asked = _orientation(image, notes) if kind == "TIFF" else 1
+        before = _orientation(image, notes) if kind == "TIFF" else 1
         image.load()
         left = _orientation(image, notes)
         if kind == "PNG":
             _scale_transparent(image, data[24])  # the header's bit depth
         plain = _to_8_bit(image, notes, ground)
-        if asked in _ORIENT or left in _ORIENT:
+        if before in _ORIENT or left in _ORIENT:
             notes.append("EXIF orientation applied")
         if left in _ORIENT:
             plain = plain.transpose(_ORIENT[left])
@@ -220,7 +220,6 @@ def _orientation(image: Image.Image, notes: list[str]) -> int:
 
 
 def _to_8_bit(image: Image.Image, notes: list[str], ground: str) -> Image.Image:
-    """Convert to mode L or RGB."""
     mode = image.mode
     if mode.startswith("I;16") or (mode == "I" and image.format == "PNG"):
         return _from_16_bit(image, notes, ground)

@@ -44,19 +44,16 @@ class Listing:
         suffix = os.path.splitext(entry.path)[1].lower()  # noqa: PTH122  (pathlib is ten times slower)
         if suffix in FOREIGN:
             self.refused.append((entry.path, f"{suffix} is not an allowed format (PNG, JPEG, WebP, BMP, GIF, TIFF)"))
-        elif suffix in EXTENSIONS or _begins_like_image(opener):
+        elif suffix in EXTENSIONS or signature(_start_of(opener)):
             self.entries.append(entry)
         else:
             self.notes.append(("not an image, ignored", entry.path))
 
     def without_sheets(self) -> "Listing":
         """Itself, the sheets noted and left out that `unstir sample` puts beside the images it draws."""
-        first = (entry.path for entry in self.entries)
-        folders = [path.removesuffix(_DRAWN[0]) for path in first if path.rpartition("/")[2] == _DRAWN[0]]
-        if not folders:
-            return self
         there = {entry.path for entry in self.entries} | {path for _, path in self.notes}
-        drawn = {folder for folder in folders if {folder + name for name in (*_DRAWN, *_SHEETS)} <= there}
+        folders = [path.removesuffix(_DRAWN[0]) for path in there if path.rpartition("/")[2] == _DRAWN[0]]
+        drawn = [folder for folder in folders if {folder + name for name in (*_DRAWN, *_SHEETS)} <= there]
         sheets = {folder + name for folder in drawn for name in _SHEETS}
         self.entries = [entry for entry in self.entries if entry.path not in sheets]
         self.notes += [(f"{LEFT_OUT}: a sheet of images that are here one by one", path) for path in sorted(sheets)]
@@ -90,7 +87,10 @@ class Items:
     def read(self, path: str) -> bytes:
         """Read one file whole. Raises Refused with the reason when that cannot be."""
         try:
-            data = self._read_member(self._zip, path) if self._zip else self._read_file(path)
+            file = self._zip.open(self._members[path]) if self._zip else open(f"{self._root}/{path}", "rb")  # noqa: PTH123, SIM115
+            with file as stream:
+                start = stream.read(16)  # a bomb in a zip that is no image is not inflated
+                data = start + stream.read(MAX_FILE_BYTES) if signature(start) or not self._zip else start
         except MemoryError:  # says nothing about the file
             raise
         except Exception as error:
@@ -103,15 +103,6 @@ class Items:
         """Close the zip, if it is one."""
         if self._zip:
             self._zip.close()
-
-    def _read_file(self, path: str) -> bytes:
-        with open(f"{self._root}/{path}", "rb") as stream:  # noqa: PTH123  (as above)
-            return stream.read(MAX_FILE_BYTES + 1)
-
-    def _read_member(self, opened: zipfile.ZipFile, path: str) -> bytes:
-        with opened.open(self._members[path]) as stream:
-            start = stream.read(16)  # a bomb that is no image is not inflated
-            return start + stream.read(MAX_FILE_BYTES) if signature(start) else start
 
 
 def item_digest(path: str, data: bytes | None) -> bytes:
@@ -126,8 +117,8 @@ def list_folder(root: Path) -> Listing:
     while pending:
         folder = pending.pop()
         try:
-            with os.scandir(root / folder) as found:
-                entries = sorted(found, key=lambda entry: entry.name)
+            with os.scandir(root / folder) as scanned:
+                entries = sorted(scanned, key=lambda entry: entry.name)
         except OSError as error:
             if not folder:
                 raise
@@ -195,9 +186,9 @@ def _list_member(opened: zipfile.ZipFile, member: zipfile.ZipInfo, listing: List
             listing.refused.append((path, _why(error, f"{opened.filename}: {path}")))
 
 
-def _begins_like_image(opener: Callable[[], IO[bytes]]) -> bool:
+def _start_of(opener: Callable[[], IO[bytes]]) -> bytes:
     with opener() as stream:
-        return signature(stream.read(16)) is not None
+        return stream.read(16)
 
 
 def _hidden(name: str) -> bool:
@@ -206,10 +197,8 @@ def _hidden(name: str) -> bool:
 
 def _why(error: Exception, file: str) -> str:
     """The reason to refuse `file`, in our own words, as zipfile's change. UserError where the machine is at fault."""
-    if isinstance(error, NotImplementedError):
-        return "compressed in the zip by a method that cannot be read; make the zip again"
     if not isinstance(error, OSError):
-        return "damaged in the zip"
+        return "damaged in the zip, or compressed by a method that cannot be read"
     if error.errno in OF_THE_MACHINE:
         raise UserError(remedy(error)).at(file) from None
     known = {errno.ELOOP: "a link that leads to itself", errno.ENOENT: "a link to nothing, or removed meanwhile"}

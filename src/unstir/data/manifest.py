@@ -47,8 +47,6 @@ class Note:
 
 @dataclass(frozen=True)
 class _Form:
-    """What a manifest holds, and no more."""
-
     __pydantic_config__ = {"extra": "forbid"}  # noqa: RUF012
 
     unstir_store: int
@@ -68,13 +66,13 @@ class _Form:
     def __post_init__(self) -> None:
         """Raise ValueError for values that no store can have."""
         channels, height, width = self.shape
-        whole = [*self.counts.values(), *(n for counts in self.counts_per_class.values() for n in counts)]
+        numbers = [*self.counts.values(), *(n for counts in self.counts_per_class.values() for n in counts)]
         per_class = {split: [len(self.classes), n] for split, n in self.counts.items() if self.classes}
         if not (
             self.unstir_store == FORMAT
             and (channels in (1, 3) and min(height, width) > 0 and height * width <= MAX_PIXELS)
             and sorted(self.counts) == sorted(SPLITS)
-            and all(0 <= n <= _MOST_IMAGES for n in whole)
+            and all(0 <= n <= _MOST_IMAGES for n in numbers)
             and {split: [len(counts), sum(counts)] for split, counts in self.counts_per_class.items()} == per_class
             and all(note.count > 0 for note in self.notes)
             and all(type(value) is not float or math.isfinite(value) for value in self.settings.values())

@@ -1,14 +1,13 @@
 """From any source of images to a packed store, once: validated, and the same bytes every time."""
 
 import math
-import operator
+import os
 import re
 import stat
 from collections.abc import Sequence
-from contextlib import closing, suppress
-from dataclasses import replace
+from contextlib import closing
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -16,16 +15,10 @@ from unstir.data.disk import checked_sha256, require_space, usable_path, what_it
 from unstir.data.images import EXTENSIONS
 from unstir.data.manifest import FORMAT, SPLITS, Origin, read_origin
 from unstir.data.source import NAMES, PREFIX, Options, Source, is_named, joint_digest
-from unstir.data.store import Store, Writer, is_store, led_to, publish, staging_folder
+from unstir.data.store import Store, Writer, is_store, publish, staging_folder
 from unstir.errors import UserError, nearest, printable, within_memory
 from unstir.progress import counting
 
-if TYPE_CHECKING:
-    from unstir.data.records import Records
-
-MAX_SIZE = 4096
-Sources = object
-"""What `pack` takes: text, a path, arrays (also a tuple or mapping of them), or a torch Dataset."""
 _ENDINGS = ".tar", ".tar.gz", ".tgz"
 _SAVED = "dataset_dict.json", "state.json"  # what marks a folder that datasets saved
 _START = 264  # bytes of a file that tell what it is
@@ -36,7 +29,7 @@ _ANOTHER = "choose another folder"
 
 
 def pack(
-    source: Sources,
+    source: object,
     out: str | Path,
     *,
     size: int | None = None,
@@ -59,17 +52,17 @@ def pack(
     held_out: fraction in [0, 1) of each class kept from training; None means 1/6 for digits and 1/10 for others. It
         does not apply to sources that bring a split: CIFAR-10, and folders named train and test.
     sha256: the expected hash of a source that is one file, in hex; for CIFAR-10 in place of the official ones.
-    strict: any refused file is an error. seed: picks the held-out images. license: that of the data, recorded with it;
-        "" takes what the source says of it, or "unknown".
+    strict: refused files are an error. seed: picks the held-out images. license: of the data; "" is the source's.
 
     Interrupted at any instant, the same call begins again; the result is byte-identical to an uninterrupted one.
     Raises UserError for every mistake in the arguments and the source, OSError for what the disk refuses.
     """
-    downloads, out = usable_path(download_dir or usable_path(out).parent), led_to(usable_path(out))
-    options = Options(source, size, channels, held_out, sha256, downloads, strict, seed, license)
+    out = usable_path(out)
+    downloads = usable_path(download_dir or out.parent)
+    out = Path(os.path.realpath(out)) if out.is_symlink() else out  # no folder can be renamed to a link
     try:
         with within_memory("size"):
-            origin = source_of(options)
+            origin = source_of(Options(source, size, channels, held_out, sha256, downloads, strict, seed, license))
             if finished := _finished(origin, out):
                 return finished
             with staging_folder(out) as staging:
@@ -84,25 +77,33 @@ def pack(
 
 def source_of(options: Options) -> Source:
     """The source that the arguments of `pack` name. Raises UserError for what is out of range, missing or no source."""
-    options, source = _checked(options), options.source
-    _check_hash(options)
-    if not isinstance(source, str | Path):
-        from unstir.data.arrays import in_memory
-
-        return _of_rows(in_memory(source), options)
-    if source == "cifar10":
+    source = options.source
+    if isinstance(source, str) and source == "cifar10":  # whose hash is compared when it is there
         from unstir.data.cifar10 import CifarSource
 
         return CifarSource(None, options)
+    named = isinstance(source, str) and is_named(source)
+    path = usable_path(source) if isinstance(source, str | Path) and not named else None
+    if sha256 := options.sha256:
+        if not re.fullmatch("[0-9a-fA-F]{64}", sha256):
+            raise UserError("sha256", sha256, "must be 64 hexadecimal digits", "give what sha256sum prints")
+        if path is None or path.is_dir():
+            raise UserError("sha256", sha256, "is the hash of one file, and the source is none", {"sha256": None})
+        if path.is_file():
+            checked_sha256(path, sha256.lower())
+    if path:
+        return _of_path(path, str(source), options)
+    if not isinstance(source, str):
+        from unstir.data.arrays import in_memory
+
+        return in_memory(options)
     if source in NAMES:
         from unstir.data.embedded import EmbeddedSource
 
         return EmbeddedSource(options)
-    if isinstance(source, str) and source.startswith(PREFIX):
-        from unstir.data.columns import HubDataset
+    from unstir.data.columns import HubDataset
 
-        return _of_rows(HubDataset(source), options)
-    return _of_path(usable_path(source), str(source), options)
+    return HubDataset(source, options)
 
 
 def _of_path(path: Path, name: str, options: Options) -> Source:
@@ -127,8 +128,8 @@ def _of_path(path: Path, name: str, options: Options) -> Source:
         from unstir.data.tars import TarSource
 
         return TarSource(tars, options)
-    if (records := _records(path, start)) is not None:
-        return _of_rows(records, options)
+    if (records := _records(path, start, options)) is not None:
+        return records
     if stat.S_ISDIR(mode) or start[:2] == b"PK":
         from unstir.data.folder import FolderSource
 
@@ -137,40 +138,18 @@ def _of_path(path: Path, name: str, options: Options) -> Source:
     raise UserError("source", path, f"is {kind}", "give the folder that holds the images")
 
 
-def _of_rows(rows: "Records", options: Options) -> Source:
-    from unstir.data.records import RecordsSource
-
-    return RecordsSource(rows, options)
-
-
-def _check_hash(options: Options) -> None:
-    """Raise UserError where a hash is given and the source is another file than that, or none.
-
-    The download of CIFAR-10 is checked when it is there, and what is missing is said by others.
-    """
-    source, sha256 = options.source, options.sha256
-    if not sha256 or (isinstance(source, str) and source == "cifar10"):
-        return
-    named = isinstance(source, str) and is_named(source)
-    path = usable_path(source) if isinstance(source, str | Path) and not named else None
-    if path is None or path.is_dir():
-        raise UserError("sha256", sha256, "is the hash of one file, and the source is none", {"sha256": None})
-    if path.is_file():
-        checked_sha256(path, sha256.lower())
-
-
-def _records(path: Path, start: bytes) -> "Records | None":
+def _records(path: Path, start: bytes, options: Options) -> Source | None:
     """A file or folder whose images are rows; None for images that are files, and for what is not known."""
     if start[:6] == b"\x93NUMPY" or (start[:2] == b"PK" and path.suffix == ".npz"):
         from unstir.data.arrays import ArrayFile
 
-        return ArrayFile(path)
+        return ArrayFile(path, options)
     from unstir.data.columns import HubDataset, Parquet
 
     if any((path / name).is_file() for name in _SAVED):
-        return HubDataset(path)
+        return HubDataset(path, options)
     tables = [path] if start[:4] == b"PAR1" else _in_folder(path, ".parquet")
-    return Parquet(tables, str(path)) if tables else None
+    return Parquet(tables, options) if tables else None
 
 
 def _in_folder(path: Path, *endings: str) -> list[Path]:
@@ -179,34 +158,6 @@ def _in_folder(path: Path, *endings: str) -> list[Path]:
     if any(file.is_dir() or file.suffix.lower() in EXTENSIONS for file in files):
         return []
     return [file for file in files if file.name.endswith(endings) and file.is_file()]
-
-
-def _checked(options: Options) -> Options:
-    """The options as plain numbers. Raises UserError for one that is out of range."""
-    held_out, sha256 = options.held_out, options.sha256
-    size, channels, seed = (_whole(name, getattr(options, name)) for name in ("size", "channels", "seed"))
-    if size is not None and not 1 <= size <= MAX_SIZE:
-        raise UserError("size", size, f"is outside 1..{MAX_SIZE}", {"size": 32})
-    if channels not in (None, 1, 3):
-        raise UserError("channels", channels, "must be 1 for grey or 3 for colour")
-    if held_out is not None:
-        number = isinstance(held_out, int | float | np.integer | np.floating) and not isinstance(held_out, bool)
-        if not (number and 0 <= held_out < 1):
-            raise UserError("held_out", held_out, "is outside [0, 1)", {"held_out": 0.1})
-        held_out = float(held_out)
-    if sha256 is not None and not re.fullmatch("[0-9a-fA-F]{64}", sha256):
-        raise UserError("sha256", sha256, "must be 64 hexadecimal digits", "give what sha256sum prints")
-    return replace(options, size=size, channels=channels, held_out=held_out, seed=seed or 0)
-
-
-def _whole(name: str, value: object) -> int | None:
-    """The value as an int. Raises UserError for a fraction, a truth value or a text; nothing is rounded."""
-    if value is None:
-        return None
-    with suppress(TypeError):
-        if not isinstance(value, bool):
-            return operator.index(value)  # type: ignore[arg-type]
-    raise UserError(name, value, "must be a whole number")
 
 
 def _pack(origin: Source, staging: Path, out: Path) -> None:
@@ -259,7 +210,8 @@ def _check_refused(origin: Source, refused: Sequence[tuple[str, str]], packed: b
 def _finished(origin: Source, out: Path) -> Store | None:
     """Open what `out` holds if it is what would be packed; None if there is nothing. Raises UserError if it is else."""
     source = origin.name
-    if origin.kind in ("folder", "parquet", "tar", "datasets") and out.resolve().is_relative_to(Path(source).resolve()):
+    apart = origin.kind not in ("folder", "parquet", "tar", "datasets")
+    if not apart and Path(os.path.realpath(out)).is_relative_to(os.path.realpath(source)):
         raise UserError("", out, f"lies inside the images' folder {source}, which packing must not change", _ANOTHER)
     if not out.exists() or (out.is_dir() and not any(out.iterdir())):
         return None
@@ -270,8 +222,8 @@ def _finished(origin: Source, out: Path) -> Store | None:
     anew = f"{_ANOTHER}, or delete this one if no run needs it"
     if packed["kind"] != origin.kind:
         raise UserError("", out, f"holds {packed['kind']}, not {origin.kind}", anew)
-    had, asks = packed["settings"], origin.settings
-    if other := {name: had.get(name) for name in had | asks if had.get(name) != asks.get(name)}:
+    old, new = packed["settings"], origin.settings
+    if other := {name: old.get(name) for name in old | new if old.get(name) != new.get(name)}:
         raise UserError("", out, "was packed with other settings", (anew, other))
     surely = stamp == origin.stamp() and origin.kind != "dataset"  # whose stamp is of some items only
     if not surely and packed["source_hash"] != origin.source_hash(store.shape):
@@ -286,5 +238,4 @@ def _notes(notes: Sequence[tuple[str, str]]) -> list[dict[str, Any]]:
     for text, path in notes:
         paths.setdefault(text, []).append(path)
     ranked = sorted(paths.items(), key=lambda item: (-len(item[1]), item[0]))
-    examples = {text: list(map(printable, found[:_EXAMPLES])) for text, found in ranked}
-    return [{"text": text, "count": len(found), "examples": examples[text]} for text, found in ranked]
+    return [{"text": text, "count": len(of), "examples": [*map(printable, of[:_EXAMPLES])]} for text, of in ranked]

@@ -9,47 +9,92 @@ is that of the rows, train first. A row may be an image file's bytes, an image o
 Where a shape fits two of these ([3, 4, 4]), the one is meant of which the image is square.
 """
 
-import hashlib
-from abc import ABC, abstractmethod
-from collections.abc import Generator, Hashable, Sequence
-from functools import cached_property
-from pathlib import Path
+from abc import abstractmethod
+from collections.abc import Callable, Generator, Hashable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cache
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from unstir.data.folder import HELD_OUT, HELD_OUT_NAMES
-from unstir.data.images import LEFT_OUT, OTHER_SHAPE, Decoded, Refused, Shape, convert, decode
+from unstir.data.decoding import Group, Outcome, group_of
+from unstir.data.folder import HELD_OUT_NAMES
+from unstir.data.images import LEFT_OUT, UNLABELLED, Decoded, Refused, Shape, convert, decode
 from unstir.data.listing import item_digest, natural
-from unstir.data.rows import Rows, in_one_list, with_plain_labels
-from unstir.data.source import Chunk, Options, Plan, Source, chunk_ranges, chunk_rows, hold_out, joint_digest
+from unstir.data.source import Arrangement, ItemSource, hold_out
 from unstir.errors import UserError
-from unstir.progress import counted
 
-UNKNOWN = "unknown"  # the licence of data whose source says none
+_NO_CLASS = ()  # in the place of a label that is something else than a whole number or a text
 
 
-class Records(ABC):
-    """Where rows are found. ``name`` is what messages call it."""
+class Rows(NamedTuple):
+    """Rows of one split, as the source names it: what they are called, how many, their labels, and how one is read."""
 
-    kind: str
+    split: str
     name: str
-    license: str = UNKNOWN
-
-    @abstractmethod
-    def stamp(self) -> str:
-        """Identify the present content quickly."""
-
-    @abstractmethod
-    def rows(self) -> list[Rows]:
-        """All rows. Raises UserError where there are none, or no images among them."""
+    labels: Sequence[Hashable]  # None where a row has none
+    read: Callable[[int], object]
+    classes: tuple[str, ...] = ()  # names of the labels that are numbers
+    notes: Sequence[tuple[str, str]] = ()  # (text, what it is of) of images that are no rows
 
 
-class _Place(NamedTuple):
-    """A row to be packed."""
+def plain(label: Any) -> Hashable:
+    """A label as a whole number or text, None where it is missing, and `_NO_CLASS` for what names no one class."""
+    if hasattr(label, "item") and getattr(label, "ndim", None) == 0:  # of NumPy or torch
+        label = label.item()
+    if isinstance(label, bytes):
+        return label.decode("utf-8", "backslashreplace")
+    if isinstance(label, float) and label.is_integer():
+        return int(label)
+    return label if label is None or isinstance(label, int | str) else _NO_CLASS
 
+
+def _with_plain_labels(rows: Rows, named: bool) -> Rows:
+    """The rows with `plain` labels, or None; what names no one class is noted.
+
+    Where numbers are ``named``, a negative one is none: data sets of the Hub write -1 for a label that is withheld.
+    """
+    labels = list(map(plain, rows.labels))
+    why = f"{UNLABELLED}: what it has in its place is neither a whole number nor a text"
+    notes = [(why, f"{rows.name}[{number}]") for number, label in enumerate(labels) if label is _NO_CLASS]
+    missing = [label is _NO_CLASS or (named and isinstance(label, int) and label < 0) for label in labels]
+    labels = [None if gone else label for label, gone in zip(labels, missing, strict=True)]
+    return rows._replace(labels=labels, notes=[*rows.notes, *notes])
+
+
+def _with_names(parts: Sequence[Rows], whose: str) -> tuple[list[Rows], tuple[str, ...]]:
+    """The rows with their labels by name, and all names: those that parts list, one list after the other, then others.
+
+    A label is named by the list of its own part; where no part has a list, numbers are names. Raises UserError for a
+    number without a name beside others that have one, and where some rows have a label and others none.
+    """
+    labelled = [rows for rows in parts if any(label is not None for label in rows.labels)]
+    listed = dict.fromkeys(name for rows in labelled for name in rows.classes)
+    named = [[_name(label, rows, bool(listed), whose) for label in rows.labels] for rows in parts]
+    names = [name for of_part in named for name in of_part]
+    if 0 < (missing := names.count(None)) < len(names):
+        without = f"has {missing} of {len(names)} rows without a label"
+        raise UserError("", whose, without, "give all a label, or none (-1 counts as none)")
+    further = {name for name in names if name is not None}.difference(listed)
+    by_name = [rows._replace(labels=of_part) for rows, of_part in zip(parts, named, strict=True)]
+    return by_name, (*listed, *sorted(further, key=natural))
+
+
+def _name(label: Hashable, rows: Rows, named: bool, whose: str) -> str | None:
+    if not isinstance(label, int):
+        return None if label is None else str(label)
+    if 0 <= label < len(rows.classes):
+        return rows.classes[label]
+    if named:
+        mend = "give all parts the same list of class names, or labels as text"
+        raise UserError("", f"{whose}: {rows.name}", f"has the label {label}, which is none of its classes", mend)
+    return str(label)
+
+
+@dataclass(frozen=True)
+class _Place:
     rows: Rows
     number: int
 
@@ -58,145 +103,75 @@ class _Place(NamedTuple):
         """What the row is called."""
         return f"{self.rows.name}[{self.number}]"
 
-
-class RecordsSource(Source):
-    """Rows as a source; `size` None keeps their one common shape."""
-
-    def __init__(self, records: Records, options: Options) -> None:
-        super().__init__(options, None, 3, HELD_OUT)
-        self.records, self.kind, self.license = records, records.kind, options.license or records.license
-
     @property
-    def name(self) -> str:
-        """As that of the records."""
-        return self.records.name
+    def label(self) -> Hashable:
+        """The label of the row; None where it has none."""
+        return self.rows.labels[self.number]
 
-    def stamp(self) -> str:
-        """As that of the records."""
-        return self.records.stamp()
+    def read(self) -> object:
+        """The row as the source gives it."""
+        return self.rows.read(self.number)
 
-    def source_hash(self, shape: Shape) -> str:
-        """Hash every row, as packing does."""
-        places, labels, num_train = self._arranged[:3]
-        digests = []
-        for _, first, stop in self._ranges(len(places), num_train, shape):
-            digest = hashlib.sha256()
-            for place, label in zip(places[first:stop], labels[first:stop], strict=True):
-                digest.update(_digest(place, label, place.rows.read(place.number)))
-            digests.append(digest.hexdigest())
-        return joint_digest(digests)
 
-    def plan(self, staging: Path) -> Plan:
-        """Arrange the rows, and find the common shape when no size is given."""
-        places, labels, num_train, classes, rule, notes = self._arranged
-        if not places:
-            raise UserError("", self.name, "has no rows, so no images to pack")
-        shape = (self.channels, self.size, self.size) if self.size else self._common_shape(places)
-        numbers = {name: i for i, name in enumerate(classes)} if classes else {}
-        ids = np.array([numbers[label] for label in labels], np.int64) if classes else None
+class Records(ItemSource[_Place]):
+    """Rows as a source; `rows` says where they are found."""
 
-        def chunks() -> Generator[Chunk, None, None]:
-            for split, first, stop in self._ranges(len(places), num_train, shape):
-                own = None if ids is None else ids[first:stop]
-                yield self._chunk(split, places[first:stop], labels[first:stop], own, shape)
+    @abstractmethod
+    def rows(self) -> list[Rows]:
+        """All rows. Raises UserError where there are none, or no images among them."""
 
-        return Plan(shape, classes, len(places), rule, chunks, notes=notes)
+    def digests(self, items: Sequence[_Place]) -> Iterator[bytes]:
+        """Read the rows."""
+        return (_digest(place, place.read()) for place in items)
 
-    def _ranges(self, total: int, num_train: int, shape: Shape) -> list[tuple[str, int, int]]:
-        return chunk_ranges(total, num_train, chunk_rows(shape))
+    def groups(self, requests: Sequence[list[_Place]], shape: Shape | None) -> Generator[Group, None, None]:
+        """Decode rows in this process."""
+        for places in requests:
+            yield group_of(map(self._outcome, places), shape)
 
-    @cached_property
-    def _arranged(self) -> tuple[list[_Place], list[str], int, tuple[str, ...], str, list[tuple[str, str]]]:
-        """The rows in packing order with their labels' names; how many are of train; classes, rule and notes."""
-        train, held, notes = list[_Place](), list[_Place](), list[tuple[str, str]]()
-        found = self._found()
-        splits = {rows.split for rows in found}
-        labelled = {rows.split for rows in found if any(label is not None for label in rows.labels)}
+    @cache  # noqa: B019  (a source lives as long as its packing)
+    def arranged(self) -> Arrangement[_Place]:
+        """The rows by their splits, which are train, and those that `split_of` knows beside it."""
+        parts = self.rows()
+        named = any(rows.classes for rows in parts)
+        parts = [_with_plain_labels(rows, named) for rows in parts]
+        splits = {rows.split for rows in parts}
+        labelled = {rows.split for rows in parts if any(label is not None for label in rows.labels)}
         known = {"train", *HELD_OUT_NAMES} & splits if "train" in splits else splits
         withheld = known - labelled if "train" in labelled else set[str]()
         known = known - withheld
-        packed, listed = in_one_list([rows for rows in found if rows.split in known], self.name)
+        train, held, notes = list[_Place](), list[_Place](), list[tuple[str, str]]()
+        packed, classes = _with_names([rows for rows in parts if rows.split in known], self.name)
         for rows in packed:
             notes += rows.notes
             (held if "train" in splits and rows.split != "train" else train).extend(_places(rows))
-        for rows in found:
+        for rows in parts:
             if rows.split not in known:
                 why = f"{LEFT_OUT}: of the split {rows.split}" + ", which has no labels" * (rows.split in withheld)
                 notes += [(why, place.name) for place in _places(rows)]
         rule = f"the splits named {', '.join(sorted(known - {'train'}))}"
         if not held:
-            names = [place.name for place in train]
-            chosen = hold_out(names, [_label(place) for place in train], self.held_out, self.options.seed)
+            chosen = hold_out(
+                [place.name for place in train], [place.label for place in train], self.held_out, self.options.seed
+            )
             held = [train[i] for i in sorted(chosen)]
             train = [place for i, place in enumerate(train) if i not in chosen]
             rule = f"by class, {self.held_out:.4g} of each, ranked by the hash of (seed {self.options.seed}, row)"
-        places = train + held
-        labels, classes = self._named([_label(place) for place in places], listed)
-        return places, labels, len(train), classes, rule, notes
+        numbers = {name: number for number, name in enumerate(classes)}
+        labels = np.array([numbers[str(place.label)] for place in train + held], np.int64) if classes else None
+        return Arrangement(train + held, labels, len(train), classes, rule, (), notes)
 
-    def _found(self) -> list[Rows]:
-        """The rows, without the labels that are none: data sets of the Hub write -1 for one that is withheld."""
-        found = [with_plain_labels(rows) for rows in self.records.rows()]
-        if not any(rows.classes for rows in found):
-            return found
-        return [
-            rows._replace(labels=[None if isinstance(label, int) and label < 0 else label for label in rows.labels])
-            for rows in found
-        ]
-
-    def _named(self, labels: list[Hashable], known: tuple[str, ...]) -> tuple[list[str], tuple[str, ...]]:
-        """The labels by name, and all names in order; UserError where some rows have a label and others none."""
-        missing = sum(label is None for label in labels)
-        if missing == len(labels):
-            return ["" for _ in labels], ()
-        if missing:
-            without = f"has {missing} of {len(labels)} rows without a label"
-            raise UserError("", self.name, without, "give all a label, or none (-1 counts as none)")
-        numbers = [label for label in labels if isinstance(label, int) and 0 <= label < len(known)]
-        if len(numbers) == len(labels):
-            return [known[number] for number in numbers], known
-        names = [str(label) for label in labels]
-        return names, tuple(sorted(set(names), key=natural))
-
-    def _common_shape(self, places: list[_Place]) -> Shape:
-        """The shape of the first row that is an image."""
-        first = ""
-        for place in places:
-            try:
-                channels, height, width = self._decoded(place, place.rows.read(place.number)).pixels.shape
-            except Refused as refusal:
-                first = first or f"{place.name} ({refusal})"
+    def _outcome(self, place: _Place) -> Outcome:
+        item = place.read()
+        try:
+            if isinstance(item, bytes | bytearray | memoryview):
+                outcome: Decoded | Refused = decode(bytes(item), None, self.size, self.channels)
             else:
-                return channels, height, width
-        raise UserError("", self.name, f"has no image among {counted(len(places), 'row')}, such as {first}")
-
-    def _chunk(self, split: str, places: list[_Place], labels: list[str], ids: Any, shape: Shape) -> Chunk:
-        kept, pixels, digest = list[int](), list[NDArray[np.uint8]](), hashlib.sha256()
-        refused, notes = list[tuple[str, str]](), list[tuple[str, str]]()
-        for number, (place, label) in enumerate(zip(places, labels, strict=True)):
-            item = place.rows.read(place.number)
-            digest.update(_digest(place, label, item))
-            try:
-                made = self._decoded(place, item)
-            except Refused as refusal:
-                refused.append((place.name, str(refusal)))
-                continue
-            if made.pixels.shape != shape:
-                height, width = made.pixels.shape[1:]
-                why = f"{OTHER_SHAPE} {width}x{height} pixels, where others have {shape[2]}x{shape[1]}"
-                raise self.differing(place.name, why, shape)
-            kept.append(number)
-            pixels.append(made.pixels)
-            notes += [(text, place.name) for text in made.notes]
-        block = np.stack(pixels) if pixels else np.empty((0, *shape), np.uint8)
-        return Chunk(split, block, None if ids is None else ids[kept], refused, notes, digest.hexdigest())
-
-    def _decoded(self, place: _Place, item: object) -> Decoded:
-        """A row as an image. Raises Refused."""
-        if isinstance(item, bytes | bytearray | memoryview):
-            return decode(bytes(item), None, self.size, self.channels)
-        image = item if isinstance(item, Image.Image) else _as_image(np.asarray(item))
-        return convert(image, self.size, self.channels)
+                image = item if isinstance(item, Image.Image) else _as_image(np.asarray(item))
+                outcome = convert(image, self.size, self.channels)
+        except Refused as refusal:
+            outcome = refusal
+        return place.name, _digest(place, item), outcome
 
 
 def _as_image(values: NDArray[Any]) -> Image.Image:
@@ -235,11 +210,7 @@ def _places(rows: Rows) -> list[_Place]:
     return [_Place(rows, index) for index in range(len(rows.labels))]
 
 
-def _label(place: _Place) -> Hashable:
-    return place.rows.labels[place.number]
-
-
-def _digest(place: _Place, label: str, item: object) -> bytes:
+def _digest(place: _Place, item: object) -> bytes:
     """Identify a row by its name, its label and its content."""
     if isinstance(item, Image.Image):
         data = f"{item.mode} {item.size}".encode() + item.tobytes()
@@ -248,13 +219,7 @@ def _digest(place: _Place, label: str, item: object) -> bytes:
     else:
         array = np.asarray(item)
         data = f"{array.dtype} {array.shape}".encode() + array.tobytes()
-    return item_digest(f"{place.name}\0{label}", data)
-
-
-def file_stamp(files: Sequence[Path]) -> str:
-    """Identify files by name, length and time."""
-    rows = [f"{file.name} {file.stat().st_size} {file.stat().st_mtime_ns}" for file in files]
-    return hashlib.sha256("\n".join(rows).encode("utf-8", "surrogateescape")).hexdigest()
+    return item_digest(f"{place.name}\0{place.label or ''}", data)
 
 
 def split_of(name: str) -> str:

@@ -2,24 +2,33 @@
 
 import hashlib
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Generator, Hashable, Sequence
+from collections.abc import Callable, Generator, Hashable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Annotated, Any, Generic, NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
+from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field
+from pydantic.dataclasses import dataclass as validated
 
-from unstir.data.images import Refused, Shape, fit, to_array
-from unstir.errors import UserError
+from unstir.data.decoding import Group
+from unstir.data.images import OTHER_SHAPE, Refused, Shape, fit, to_array
+from unstir.errors import UserError, refusing
 
+HELD_OUT = 0.1  # fraction held out when neither the caller nor the source says
+
+MAX_SIZE = 4096  # of the side of packed images, in pixels
 _CHUNK_ROWS = 256
 _CHUNK_BYTES = 1 << 22
 
 NAMES = "mnist", "digits", "cifar10"
 """The data sets that are known by name."""
+UNKNOWN = "unknown"  # the licence of data whose source says none
 PREFIX = "hf:"  # of the name of a data set on the Hub
 
 
@@ -53,48 +62,54 @@ class Plan:
     notes: Sequence[tuple[str, str]] = ()
 
 
-@dataclass(frozen=True)
-class Options:
-    """What `pack` was asked for, as there; None leaves it to the source."""
+def _channels(value: int) -> int:
+    if value not in (1, 3):
+        raise UserError("", value, "must be 1 for grey or 3 for colour")
+    return value
 
-    source: Any  # as `packing.Sources`; what is in memory is named by its source's records
-    size: int | None
-    channels: int | None
-    held_out: float | None
+
+_plain = BeforeValidator(lambda value: value.item() if isinstance(value, np.generic) else value)
+
+
+@refusing
+@validated(frozen=True, config=ConfigDict(strict=True))
+class Options:
+    """What `pack` was asked for, as there; None leaves it to the source. Numbers are not rounded."""
+
+    source: Any
+    size: Annotated[int, Field(ge=1, le=MAX_SIZE), _plain] | None
+    channels: Annotated[int, AfterValidator(_channels), _plain] | None
+    held_out: Annotated[float, Field(ge=0, lt=1), _plain] | None
     sha256: str | None
     download_dir: Path
     strict: bool
-    seed: int
+    seed: Annotated[int, _plain]
     license: str = ""
 
 
 class Source(ABC):
     """A place images come from.
 
-    ``kind`` is a word for the manifest, ``license`` that of the data, as far as it is known, ``settings`` are the
-    options that shape the result, as JSON values: a store made with others is another store.
+    ``kind`` is a word for the manifest, ``name`` what messages call it, ``license`` that of the data, if it is known.
+    ``settings`` are the options that shape the result, as JSON values: a store made with others is another store.
     """
 
     kind: str
-    license: str
+    files: Sequence[Path] = ()
 
     def __init__(self, options: Options, size: int | None, channels: int, held_out: float | None = None) -> None:
         """``size``, ``channels`` and ``held_out`` are defaults; a source that brings its split has no ``held_out``."""
-        self.options, self.license = options, options.license or "unknown"
+        self.options, self.name, self.license = options, str(options.source), options.license or UNKNOWN
         self.size, self.channels = options.size or size, options.channels or channels
         self.held_out = (held_out if options.held_out is None else options.held_out) or 0.0
         self.settings: dict[str, Any] = {"size": self.size, "channels": self.channels}
         if held_out is not None:
             self.settings |= {"held_out": self.held_out, "seed": options.seed}
 
-    @property
-    def name(self) -> str:
-        """What messages call the source."""
-        return str(self.options.source)
-
-    @abstractmethod
     def stamp(self) -> str:
-        """Identify the source's present content quickly, from names, lengths and times."""
+        """Identify the source's present content quickly: names, lengths and times of its files."""
+        rows = [f"{file.name} {file.stat().st_size} {file.stat().st_mtime_ns}" for file in self.files]
+        return hashlib.sha256("\n".join(rows).encode("utf-8", "surrogateescape")).hexdigest()
 
     def source_hash(self, shape: Shape) -> str:
         """Identify it by reading every byte, for a store of images of ``shape``."""
@@ -104,22 +119,113 @@ class Source(ABC):
     def plan(self, staging: Path) -> Plan:
         """Find out what there is to pack; may download, and unpack into folders in ``staging``."""
 
-    def resized(self, image: NDArray[np.uint8], whose: str) -> NDArray[np.uint8]:
-        """An image [H, W] or [H, W, 3] of ``whose`` as packed: [C, size, size]. UserError for too large a size."""
+    def plan_of(
+        self, images: NDArray[np.uint8], labels: NDArray[np.int64], num_train: int, classes: Sequence[str], rule: str
+    ) -> Plan:
+        """The plan of square images [N, C, H, W] that are all in memory, train first, with ``labels`` [N]."""
+        side = images.shape[3]
+        shape = self.channels, self.size or side, self.size or side
+
+        def chunks() -> Generator[Chunk, None, None]:
+            for split, first, stop in _chunk_ranges(len(images), num_train, _chunk_rows(shape)):
+                pixels = images[first:stop]
+                if pixels.shape[1:] != shape:
+                    pixels = np.stack([self._resized(image) for image in pixels])
+                yield Chunk(split, pixels, labels[first:stop])
+
+        return Plan(shape, tuple(classes), len(images), rule, chunks)
+
+    def _resized(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        picture = Image.fromarray(image[0] if len(image) == 1 else image.transpose(1, 2, 0))
         try:
-            return to_array(fit(Image.fromarray(image), self.size, []), self.channels)
+            return to_array(fit(picture, self.size, []), self.channels)
         except Refused:
-            side = len(image)
-            allowed = f"is too large for {whose} of {side}x{side}"
+            side = picture.height
+            allowed = f"is too large for the images of {self.kind}, {side}x{side}"
             raise UserError("size", self.size, allowed, {"size": 2 * side}) from None
 
-    def differing(self, path: str, why: str, shape: Shape) -> UserError:
-        """The error about an image of another shape than the first one's, where no size is given."""
-        allowed = f"has images of several sizes: {path!r} is {why}"
-        return UserError("", self.name, allowed, {"size": min(32, *shape[1:])})
+
+_Item = TypeVar("_Item")
 
 
-def chunk_rows(shape: Shape, file_bytes: int = 1) -> int:
+class Arrangement(NamedTuple, Generic[_Item]):
+    """The candidates in packing order, ``num_train`` of train, then those held out; ``labels`` is [N]."""
+
+    items: Sequence[_Item]
+    labels: NDArray[np.int64] | None
+    num_train: int
+    classes: tuple[str, ...]
+    rule: str
+    refused: Sequence[tuple[str, str]]
+    notes: Sequence[tuple[str, str]]
+
+
+class ItemSource(Source, Generic[_Item]):
+    """A source of images one by one, each of which may be refused; `size` None keeps their one common shape."""
+
+    item_bytes = 1  # the mean length of an image's file
+
+    def __init__(self, options: Options) -> None:
+        super().__init__(options, None, 3, HELD_OUT)
+
+    @abstractmethod
+    def arranged(self) -> Arrangement[_Item]:
+        """The candidates as the last stamp found them."""
+
+    @abstractmethod
+    def digests(self, items: Sequence[_Item]) -> Iterator[bytes]:
+        """Identify each item by its name and all of its content."""
+
+    @abstractmethod
+    def groups(self, requests: Sequence[list[_Item]], shape: Shape | None) -> Generator[Group, None, None]:
+        """Decode groups of items in order; of another shape than ``shape``, or than the group's first, none is kept."""
+
+    def source_hash(self, shape: Shape) -> str:
+        """Hash the content of every candidate, as packing does."""
+        arranged, digests = self.arranged(), list[str]()
+        for _, first, stop in self._ranges(arranged, shape):
+            content = b"".join(self.digests(arranged.items[first:stop]))
+            digests.append(hashlib.sha256(content).hexdigest())
+        return joint_digest(digests)
+
+    def plan(self, staging: Path) -> Plan:
+        """Arrange the items, and find the common shape when no size is given."""
+        arranged = self.arranged()
+        if not arranged.items:
+            none = f"has no images to pack ({len(arranged.refused)} refused, {len(arranged.notes)} ignored)"
+            raise UserError("", self.name, none, "allowed are PNG, JPEG, WebP, BMP, GIF and TIFF files")
+        shape = (self.channels, self.size, self.size) if self.size else self._common_shape(arranged.items)
+        chunks = partial(self._chunks, arranged, shape)
+        rule, refused, notes = arranged.rule, arranged.refused, arranged.notes
+        return Plan(shape, arranged.classes, len(arranged.items), rule, chunks, None, refused, notes)
+
+    def _ranges(self, arranged: Arrangement[_Item], shape: Shape) -> list[tuple[str, int, int]]:
+        return _chunk_ranges(len(arranged.items), arranged.num_train, _chunk_rows(shape, self.item_bytes))
+
+    def _common_shape(self, items: Sequence[_Item]) -> Shape:
+        first = ""
+        with closing(self.groups([[item] for item in items], None)) as groups:
+            for group in groups:
+                if len(group.pixels):
+                    _, channels, height, width = group.pixels.shape
+                    return channels, height, width
+                first = first or "{} ({})".format(*group.refused[0])
+        raise UserError("", self.name, f"has no image among {len(items)}, such as {first}")
+
+    def _chunks(self, arranged: Arrangement[_Item], shape: Shape) -> Generator[Chunk, None, None]:
+        ranges = self._ranges(arranged, shape)
+        requests = [list(arranged.items[first:stop]) for _, first, stop in ranges]
+        with closing(self.groups(requests, shape)) as groups:
+            for (split, first, stop), group in zip(ranges, groups, strict=True):
+                for path, why in group.refused:
+                    if why.startswith(OTHER_SHAPE):
+                        allowed = f"has images of several sizes: {path!r} is {why}"
+                        raise UserError("", self.name, allowed, {"size": min(32, *shape[1:])})
+                labels = None if arranged.labels is None else arranged.labels[first:stop][group.kept]
+                yield Chunk(split, group.pixels, labels, group.refused, group.notes, group.digest)
+
+
+def _chunk_rows(shape: Shape, file_bytes: int = 1) -> int:
     """Choose how many images of this shape make a chunk: at most 256, 4 MiB of pixels, and 4 MiB of files.
 
     file_bytes is the mean length of an image's file: decoding large photographs takes time, and a chunk is what
@@ -128,7 +234,7 @@ def chunk_rows(shape: Shape, file_bytes: int = 1) -> int:
     return max(1, min(_CHUNK_ROWS, _CHUNK_BYTES // int(np.prod(shape, dtype=np.int64)), _CHUNK_BYTES // file_bytes))
 
 
-def chunk_ranges(total: int, num_train: int, rows: int) -> list[tuple[str, int, int]]:
+def _chunk_ranges(total: int, num_train: int, rows: int) -> list[tuple[str, int, int]]:
     """Cut 0..total into chunks of at most `rows`, none across num_train: (split, first, last + 1) of each."""
     cuts = [*range(0, num_train, rows), *range(num_train, total, rows), total]
     return [("train" if a < num_train else "held_out", a, b) for a, b in pairwise(cuts)]

@@ -293,20 +293,6 @@ class Writer:
         return content_hash(self.store, self._shape, classes, self.rows)
 
 
-def led_to(out: Path) -> Path:
-    """Where a link leads that holds no store yet, for no folder can be renamed to the link itself.
-
-    Raises UserError for one that leads to itself.
-    """
-    with suppress(OSError):  # said where it is written
-        if out.is_symlink() and not is_store(out):
-            end = Path(os.path.realpath(out))
-            if end.is_symlink():
-                raise UserError("", out, "is a link that leads to itself", "name another folder")
-            return end
-    return out
-
-
 @contextmanager
 def staging_folder(out: Path) -> Iterator[Path]:
     """Make an empty folder, under a lock, where the store of `out` is built; it is removed at the end of the block.

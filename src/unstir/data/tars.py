@@ -18,14 +18,13 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from unstir.data.disk import file_sha256, require_space, tar_errors
-from unstir.data.folder import HELD_OUT, FolderSource
+from unstir.data.folder import FolderSource
 from unstir.data.images import EXTENSIONS, LEFT_OUT, MAX_FILE_BYTES, Shape
-from unstir.data.records import Records, RecordsSource, file_stamp, split_of
-from unstir.data.rows import Rows
-from unstir.data.source import Options, Plan, Source, joint_digest
+from unstir.data.records import Records, Rows, split_of
+from unstir.data.source import HELD_OUT, Options, Plan, Source, joint_digest
 from unstir.errors import UserError, printable
 
-LABELS = ("cls", "txt", "json")
+_LABELS = ("cls", "txt", "json")
 _MOST_LABEL = 1 << 16  # bytes
 _FURTHER = f"{LEFT_OUT}: beside the image of its sample, as masks are"
 
@@ -36,29 +35,27 @@ class _Part(NamedTuple):
 
 
 class _Tar(NamedTuple):
-    """One tar unpacked into a folder: the names of its files in their order, and of those that are too large."""
+    """One tar unpacked into a folder: the names of its files in their order."""
 
     file: Path
     folder: Path
     names: list[str]
-    large: list[str]
 
     def samples(self) -> dict[str, list[_Part]]:
         """The parts of each sample, in the order of the tar."""
-        found: dict[str, list[_Part]] = {}
+        samples: dict[str, list[_Part]] = {}
         for path in self.names:
             folder, slash, name = path.rpartition("/")
             key, point, ending = name.partition(".")
             if key and point:
-                found.setdefault(f"{folder}{slash}{key}", []).append(_Part(path, ending.lower()))
-        return found
+                samples.setdefault(f"{folder}{slash}{key}", []).append(_Part(path, ending.lower()))
+        return samples
 
     def label(self, parts: Sequence[_Part]) -> Hashable:
         """The label of a sample; None where it has none."""
         names = {part.ending: part.name for part in reversed(parts)}
-        for ending in (ending for ending in LABELS if ending in names):
-            data = self.read(names[ending], _MOST_LABEL + 1)
-            text: Any = data.decode("utf-8", "replace").strip() if len(data) <= _MOST_LABEL else ""
+        for ending in (ending for ending in _LABELS if ending in names):
+            text: Any = self.read(names[ending], _MOST_LABEL).decode("utf-8", "replace").strip()
             if ending == "json":
                 try:
                     value = json.loads(text)
@@ -84,26 +81,21 @@ class TarSource(Source):
 
     def __init__(self, files: Sequence[Path], options: Options) -> None:
         super().__init__(options, None, 3, HELD_OUT)
-        self._files = sorted(files)
-
-    def stamp(self) -> str:
-        """Identify the files by name, length and time."""
-        return file_stamp(self._files)
+        self.files = sorted(files)
 
     def source_hash(self, shape: Shape) -> str:
         """Hash the files."""
-        return joint_digest([file_sha256(file) for file in self._files])
+        return joint_digest([file_sha256(file) for file in self.files])
 
     def plan(self, staging: Path) -> Plan:
         """Unpack the tars, and plan what they hold."""
-        tars = [_unpacked(file, staging / f"unpacked-{number}") for number, file in enumerate(self._files)]
-        large = [(name, f"larger than {MAX_FILE_BYTES >> 20} MiB") for tar in tars for name in tar.large]
-        source: Source = RecordsSource(_Shards(tars, self.name), self.options)
+        tars = [_unpacked(file, staging / f"unpacked-{number}") for number, file in enumerate(self.files)]
+        source: Source = _Shards(tars, self.options)
         if len(tars) == 1 and not any(map(_has_more, tars[0].samples().values())):
             source = FolderSource(tars[0].folder, self.options)
         source.stamp()
         plan = source.plan(staging)
-        return replace(plan, source_hash=self.source_hash(plan.shape), refused=[*large, *plan.refused])
+        return replace(plan, source_hash=self.source_hash(plan.shape))
 
 
 class _Shards(Records):
@@ -111,12 +103,9 @@ class _Shards(Records):
 
     kind = TarSource.kind
 
-    def __init__(self, tars: Sequence[_Tar], name: str) -> None:
-        self._tars, self.name = tars, name
-
-    def stamp(self) -> str:
-        """The files are what they were unpacked to."""
-        return ""
+    def __init__(self, tars: Sequence[_Tar], options: Options) -> None:
+        super().__init__(options)
+        self._tars = tars
 
     def rows(self) -> list[Rows]:
         """The samples of all tars that have an image."""
@@ -125,11 +114,11 @@ class _Shards(Records):
     def _of(self, tar: _Tar) -> Rows:
         images, labels, notes = list[str](), list[Hashable](), list[tuple[str, str]]()
         for key, parts in tar.samples().items():
-            if found := _images(parts):
-                image = _image(found, f"{tar.file}: the sample {printable(key)!r}")
+            if pictures := _images(parts):
+                image = _image(pictures, f"{tar.file}: the sample {printable(key)!r}")
                 images.append(image.name)
                 labels.append(tar.label(parts))
-                notes += [(_FURTHER, f"{tar.file.name}: {part.name}") for part in found if part is not image]
+                notes += [(_FURTHER, f"{tar.file.name}: {part.name}") for part in pictures if part is not image]
 
         def read(index: int) -> object:
             return tar.read(images[index], MAX_FILE_BYTES + 1)
@@ -145,11 +134,9 @@ def _unpacked(file: Path, folder: Path) -> _Tar:
     folder.mkdir()
     with tar_errors(file), tarfile.open(file) as tar:
         files = [member for member in tar.getmembers() if _is_file(member, file)]
-        fit = [member for member in files if member.size <= MAX_FILE_BYTES]
-        require_space(folder, sum(member.size for member in fit))
-        tar.extractall(folder, fit, filter="data")
-    large = [member.name for member in files if member.size > MAX_FILE_BYTES]
-    return _Tar(file, folder, list(dict.fromkeys(member.name for member in fit)), large)
+        require_space(folder, sum(member.size for member in files))
+        tar.extractall(folder, files, filter="data")
+    return _Tar(file, folder, list(dict.fromkeys(member.name for member in files)))
 
 
 def _is_file(member: tarfile.TarInfo, file: Path) -> bool:
@@ -165,7 +152,7 @@ def _is_file(member: tarfile.TarInfo, file: Path) -> bool:
 def _has_more(parts: Sequence[_Part]) -> bool:
     """Whether a sample has an image and beside it another one or a file of its label."""
     images = _images(parts)
-    return bool(images) and len(images) + sum(part.ending in LABELS for part in parts) > 1
+    return bool(images) and len(images) + sum(part.ending in _LABELS for part in parts) > 1
 
 
 def _images(parts: Sequence[_Part]) -> list[_Part]:

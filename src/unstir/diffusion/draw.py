@@ -31,12 +31,12 @@ def steered(
     An output that is not finite raises NotFiniteError, which names the image by ``indices``, int64 [B].
     """
     if chain.guidance != 1:
-        from unstir.diffusion.guidance import Interval, guided
+        from unstir.diffusion.guidance import guided
 
         if weak is None:
             needs = "needs a network trained with train.label_dropout, or a weaker one as guide"
             raise UserError("guidance", chain.guidance, needs, {"guidance": 1})
-        denoise = guided(denoise, weak, chain.guidance, Interval(chain.guidance_low, chain.guidance_high or process.T))
+        denoise = guided(denoise, weak, chain.guidance, chain.guidance_low, chain.guidance_high or process.T)
     denoise = finite(denoise, indices)
     if not chain.clip:
         return denoise

@@ -81,19 +81,15 @@ def inpainting_calls(steps: int, resamples: int = 10, jump: int = 1) -> int:
     return sum(len(block) * visits for block, visits in _blocks(range(steps, -1, -1), resamples, jump))
 
 
-def start_time(T: int, strength: float) -> int:
-    """The time to which `vary` diffuses an image, round(strength T) and at least 1; UserError outside (0, 1]."""
-    if not 0 < strength <= 1:
-        raise UserError("strength", strength, "is outside (0, 1]: near 0 the image stays, at 1 it is lost", "try 0.6")
-    return max(1, round(strength * T))
-
-
 def below(process: Process, strength: float, chain: Chain) -> tuple[Process, Chain]:
     """The process ended at the time that `vary` diffuses to, its times unchanged, and the chain cut to fit below it.
 
-    Raises UserError for a strength outside (0, 1], and for a chain that no strength would allow.
+    That time is round(strength T) and at least 1. Raises UserError for a strength outside (0, 1], and for a chain that
+    no strength would allow.
     """
-    start = start_time(process.T, strength)
+    if not 0 < strength <= 1:
+        raise UserError("strength", strength, "is outside (0, 1]: near 0 the image stays, at 1 it is lost", "try 0.6")
+    start = max(1, round(strength * process.T))
     chain.check(process.T)
     chain = replace(chain, steps=min(chain.steps, start), guidance_high=min(chain.guidance_high, start))
     if chain.guidance_low > start:  # guidance would end before the chain begins

@@ -8,7 +8,7 @@ x_0_hat is affine in the noise estimate, with coefficients that depend only on t
 Autoguidance (Karras et al. 2024): weak is a smaller or less trained model of the same kind.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -16,41 +16,17 @@ from torch import Tensor
 from unstir.diffusion.denoiser import Denoise, Labelled, Prediction
 
 
-@dataclass(frozen=True)
-class Interval:
-    """The times ``low`` <= t <= ``high`` at which guidance acts (Kynkäänniemi et al. 2024); else only strong."""
-
-    low: int = 1
-    high: int = 1 << 30
-
-    def __contains__(self, t: int) -> bool:
-        return self.low <= t <= self.high
-
-    def of_each(self, t: Tensor) -> Tensor:
-        """Whether each time of ``t``, int64 [B], is in the interval: bool [B]."""
-        return (self.low <= t) & (t <= self.high)
-
-
-ALWAYS = Interval()
-
-
-def in_one_batch(scale: float) -> int:
-    """How often an image is in a batch of the network where `guided` leads it away from itself without the label: 2.
-
-    It is 1 at the scales 0 and 1, which call it for one label. With a guide, another network, it is 1 at every scale.
-    """
-    return 1 if scale in (0, 1) else 2
-
-
-def guided(strong: Denoise, weak: Denoise, scale: float, interval: Interval = ALWAYS) -> Denoise:
+def guided(strong: Denoise, weak: Denoise, scale: float, low: int = 1, high: int = 1 << 30) -> Denoise:
     """The guided denoiser. Where both are one network with different labels, both are called in one batch.
 
-    At scale 1, and outside the interval, only strong is called; at scale 0 inside it, only weak. A learned variance
-    is that of strong, at scale 0 that of weak.
+    Guidance acts at the times ``low`` <= t <= ``high`` (Kynkäänniemi et al. 2024); else only strong. At scale 1, and
+    outside the interval, only strong is called; at scale 0 inside it, only weak. A learned variance is that of strong,
+    at scale 0 that of weak.
     """
 
     def guided_denoise(x_t: Tensor, t: int | Tensor) -> Prediction:
-        if scale == 1 or (isinstance(t, int) and t not in interval):
+        inside = (low <= t) & (t <= high)
+        if scale == 1 or (isinstance(t, int) and not inside):
             return strong(x_t, t)
         if scale == 0 and isinstance(t, int):
             return weak(x_t, t)
@@ -58,9 +34,9 @@ def guided(strong: Denoise, weak: Denoise, scale: float, interval: Interval = AL
         mixed = {name: torch.lerp(getattr(bad, name), getattr(good, name), scale) for name in ("x0", "raw")}
         if scale == 0 and bad.var_fraction is not None:
             mixed["var_fraction"] = bad.var_fraction
-        if isinstance(t, Tensor):
-            inside = interval.of_each(t).view(-1, *[1] * (x_t.ndim - 1))
-            mixed = {name: torch.where(inside, value, getattr(good, name)) for name, value in mixed.items()}
+        if isinstance(inside, Tensor):
+            rows = inside.view(-1, *[1] * (x_t.ndim - 1))
+            mixed = {name: torch.where(rows, value, getattr(good, name)) for name, value in mixed.items()}
         return replace(good, **mixed)
 
     return guided_denoise

@@ -12,8 +12,8 @@ from unstir.errors import UserError
 from unstir.randomness import Key
 from unstir.runs.model import Model
 
-FRESH = 3  # images
-MOST_ERROR = 1e-4  # of outputs, in parts of the largest one: what float32 arithmetic of another library explains
+_FRESH = 3  # images
+_MOST_ERROR = 1e-4  # of outputs, in parts of the largest one: what float32 arithmetic of another library explains
 
 Network = Callable[[Tensor, Tensor, Tensor | None], Tensor]  # (x, network time, label or None) to the network's output
 
@@ -28,14 +28,14 @@ def network_of(denoiser: Denoiser) -> Network:
 def check_equal(model: Model, written: Network) -> float:
     """The largest difference between the outputs of a model's network and ``written``, in parts of the largest output.
 
-    Raises UserError where it is more than `MOST_ERROR`.
+    Raises UserError where it is more than `_MOST_ERROR`.
     """
-    slots, labels, device = torch.arange(FRESH), model.labels.known, model.device
-    x, t = randomness.normal(Key(0, "export", 0, slots), model.shape), slots * (model.process.T - 1) // (FRESH - 1)
+    slots, labels, device = torch.arange(_FRESH), model.labels.known, model.device
+    x, t = randomness.normal(Key(0, "export", 0, slots), model.shape), slots * (model.process.T - 1) // (_FRESH - 1)
     label = slots % labels if labels else None
     ours = network_of(model.denoiser)(x.to(device), t.to(device), None if label is None else label.to(device)).cpu()
     error = float((written(x, t, label) - ours).abs().max() / ours.abs().max().clamp(min=1e-30))
-    if not error <= MOST_ERROR:
-        differs = f"differs from what was exported by {error:.2g} of its largest output, more than {MOST_ERROR:g}"
+    if not error <= _MOST_ERROR:
+        differs = f"differs from what was exported by {error:.2g} of its largest output, more than {_MOST_ERROR:g}"
         raise UserError("", model.folder, differs, "nothing was kept; please report this")
     return error

@@ -5,28 +5,24 @@ of google/ddpm-* lie.
 """
 
 import json
-from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
 
 from unstir.data.disk import open_file
 from unstir.errors import UserError, short
 from unstir.interop.foreign import Asked, Foreign, located
-from unstir.interop.names import from_diffusers, theirs_of
 from unstir.interop.schedulers import from_scheduler
-from unstir.interop.unet2d import from_unet2d
+from unstir.interop.unet2d import from_diffusers, from_unet2d
 from unstir.interop.weights import read_weights
 from unstir.nn.unet import UNet
 
 PATTERNS = ("*.json", "unet/*", "scheduler/*", "diffusion_pytorch_model.*")
 """The files of a repository that are needed."""
-WEIGHTS = ("diffusion_pytorch_model.safetensors", "diffusion_pytorch_model.bin")
+_WEIGHTS = ("diffusion_pytorch_model.safetensors", "diffusion_pytorch_model.bin")
 LABELS = "unstir.json"  # names of classes, which diffusers does not keep
-MOST_BYTES, MOST_SIDE = 1 << 24, 4096
-
-Read = TypeVar("Read")
+_MOST_BYTES, _MOST_SIDE = 1 << 24, 4096
 
 
 def is_folder_of_diffusers(folder: Path) -> bool:
@@ -42,13 +38,15 @@ def read_folder(folder: Path, asked: Asked) -> tuple[Foreign, str]:
     settings = _json(unet / "config.json")
     if (name := settings.get("_class_name", "UNet2DModel")) != "UNet2DModel":
         raise UserError("", unet / "config.json", f"is of a {short(name)}", "only UNet2DModel has an equal here")
-    network = _located(unet / "config.json", from_unet2d, settings)
     scheduler = _scheduler(folder)
-    diffusion, chain, notes = _located(scheduler, from_scheduler, _json(scheduler))
-    size = _size(folder, unet / "config.json", settings.get("sample_size"), asked)
-    file = next((unet / name for name in WEIGHTS if (unet / name).is_file()), None)
+    with located(scheduler):
+        diffusion, chain, notes = from_scheduler(_json(scheduler))
+    with located(unet / "config.json"):
+        network = from_unet2d(settings)
+    size = _size(unet / "config.json", settings.get("sample_size"), asked)
+    file = next((unet / name for name in _WEIGHTS if (unet / name).is_file()), None)
     if file is None:
-        raise UserError("", unet, f"has no {' and no '.join(WEIGHTS)}", "fetch the whole repository")
+        raise UserError("", unet, f"has no {' and no '.join(_WEIGHTS)}", "fetch the whole repository")
     tensors, sha256 = read_weights(file)
     with torch.device("meta"):
         ours = UNet(network).state_dict()
@@ -64,7 +62,6 @@ def read_folder(folder: Path, asked: Asked) -> tuple[Foreign, str]:
         chain=chain,
         size=size,
         notes=tuple(notes),
-        named={name: theirs_of(name)[0] for name in ours},
         **_labels(folder),
     ), sha256
 
@@ -83,7 +80,7 @@ def _json(file: Path) -> dict[str, Any]:
     """The object in a file; UserError where it is none."""
     try:
         with open_file(file) as stream:
-            settings = json.loads(stream.read(MOST_BYTES))
+            settings = json.loads(stream.read(_MOST_BYTES))
     except (ValueError, RecursionError):
         raise UserError("", file, "is not JSON", "fetch it again") from None
     if not isinstance(settings, dict):
@@ -91,29 +88,15 @@ def _json(file: Path) -> dict[str, Any]:
     return settings
 
 
-def _located(file: Path, read: Callable[[Mapping[str, Any]], Read], settings: Mapping[str, Any]) -> Read:
-    """What ``read`` makes of settings; its UserError names the file."""
-    try:
-        with located(file):
-            return read(settings)
-    except UserError:
-        raise
-    except (TypeError, ValueError, ArithmeticError, LookupError, AttributeError) as error:
-        wrong = f"holds settings that diffusers would not write ({error})"
-        raise UserError("", file, wrong, "fetch it again") from None
-
-
-def _size(folder: Path, file: Path, sample_size: Any, asked: Asked) -> tuple[int, int]:
-    """(H, W) of an image: what the file in a folder says, or where it is silent what was asked for."""
-    if sample_size is None:
-        given = asked.of_silent(folder, "size")
-        if "size" not in given:
-            raise UserError("", file, "does not say how large images are (sample_size)", {"size": 32})
-        return given["size"], given["size"]
-    asked.of_silent(folder)
-    sides = sample_size if isinstance(sample_size, list) else [sample_size, sample_size]
-    if len(sides) != 2 or not all(type(side) is int and 1 <= side <= MOST_SIDE for side in sides):
-        raise UserError("sample_size", sample_size, f"must be one or two numbers, 1 to {MOST_SIDE}").at(file)
+def _size(file: Path, sample_size: Any, asked: Asked) -> tuple[int, int]:
+    """(H, W) of an image: what the file says, or where it is silent what was asked for."""
+    given = asked.of_silent(*["size"] * (sample_size is None))
+    if sample_size is None and not given:
+        raise UserError("", file, "does not say how large images are (sample_size)", {"size": 32})
+    size = given.get("size", sample_size)
+    sides = size if isinstance(size, list) else [size, size]
+    if len(sides) != 2 or not all(type(side) is int and 1 <= side <= _MOST_SIDE for side in sides):
+        raise UserError("sample_size", size, f"must be one or two numbers, 1 to {_MOST_SIDE}").at(file)
     return sides[0], sides[1]
 
 

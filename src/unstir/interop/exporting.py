@@ -17,10 +17,9 @@ from unstir.interop.compared import Network, check_equal, network_of
 from unstir.interop.diffusers_folder import LABELS
 from unstir.interop.folders import check_new, new_folder
 from unstir.interop.model_card import card, notes
-from unstir.interop.names import to_diffusers
 from unstir.interop.onnx_file import OnnxNetwork, check_installed, write_onnx
 from unstir.interop.schedulers import to_scheduler
-from unstir.interop.unet2d import to_unet2d
+from unstir.interop.unet2d import to_diffusers, to_unet2d
 from unstir.libraries import library
 from unstir.nn.unet import UNet
 from unstir.runs import build, checkpoint

@@ -3,18 +3,19 @@
 import re
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field, fields
-from typing import Any
-
-from torch import Tensor
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 from unstir.chain import Chain
 from unstir.errors import UserError
 from unstir.nn.config import UNetConfig
 from unstir.runs.sections import DiffusionConfig
 
+if TYPE_CHECKING:
+    from torch import Tensor
+
 # In a name: what it holds is an average of weights; "remapped" says no such thing, "modelEMA" does.
-AVERAGE = re.compile("(?<![a-z])ema|ema(?![a-z])|averag|avg", re.IGNORECASE)
+_AVERAGE = re.compile("(?<![a-z])ema|ema(?![a-z])|averag|avg", re.IGNORECASE)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,54 +24,51 @@ class Foreign:
 
     ``program`` is whose files they were, ``network`` the config of the network (its num_classes count a label that
     says nothing, if there ``has_null`` is one), ``weights`` are by our names. Images are of ``size`` (H, W). ``notes``
-    say what is not the same here. ``named`` are the names that tensors have there, by ours.
+    say what is not the same here.
     """
 
     program: str
     network: UNetConfig
-    weights: dict[str, Tensor]
+    weights: "dict[str, Tensor]"
     diffusion: DiffusionConfig
     chain: Chain
     size: tuple[int, int]
     has_null: bool = False
     classes: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
-    named: Mapping[str, str] = field(default_factory=dict)
-
-    def in_their_names(self, wrong: str) -> str:
-        """A phrase of `checkpoint.misfits`, which begins with a tensor of ours, with its name in the source."""
-        name, _, rest = wrong.partition(" ")
-        return f"{self.named[name]} {rest} (here {name})" if name in self.named else wrong
 
 
 @dataclass(frozen=True, kw_only=True)
 class Asked:
-    """What a person says of a source that does not say it itself; None is what was left out.
-
-    ``size`` is the side of its images in pixels; ``classes`` are the names of its labels, in order. The betas
-    are the ends of a linear schedule.
-    """
+    """What a source may leave out; each has a usual value, which is noted."""
 
     size: int | None = None
+    """Side of its images in pixels."""
     classes: tuple[str, ...] = ()
+    """Names of its classes, in the order of their numbers, without a last label that means no class."""
     beta_1: float | None = None
+    """First variance of the linear schedule."""
     beta_T: float | None = None
+    """Last variance of the linear schedule."""
 
-    def of_silent(self, source: object, *silent: str) -> dict[str, Any]:
+    def of_silent(self, *silent: str) -> dict[str, Any]:
         """What was given of the ``silent``, which the source does not say; UserError for what it says itself."""
-        given = {key.name: value for key in fields(self) if (value := getattr(self, key.name)) not in (None, ())}
-        if known := [name for name in given if name not in (*silent, "classes")]:
-            raise UserError(known[0], given[known[0]], f"was given, but {source} says it itself", {known[0]: None})
-        return {name: value for name, value in given.items() if name in silent}
+        given = {name: value for name, value in vars(self).items() if value is not None and name != "classes"}
+        if known := [name for name in given if name not in silent]:
+            raise UserError(known[0], given[known[0]], "was given, but the model says it itself", {known[0]: None})
+        return given
 
 
 @contextmanager
 def located(source: object) -> Iterator[None]:
-    """Every UserError of this block says that the mistake is in the ``source``."""
+    """Every UserError of this block says that the mistake is in the ``source``; what damage raises becomes one."""
     try:
         yield
     except UserError as error:
         raise error.at(source) from None
+    except (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise UserError("", source, f"holds what its program would not write ({reason})", "fetch it again") from None
 
 
 def known_setting(settings: Mapping[str, Any], key: str, allowed: Collection[Any], default: Any) -> Any:
@@ -80,14 +78,14 @@ def known_setting(settings: Mapping[str, Any], key: str, allowed: Collection[Any
     return value
 
 
-def without_prefix(tensors: Mapping[str, Tensor], mark: str) -> tuple[dict[str, Tensor], tuple[str, ...]]:
+def without_prefix(tensors: "Mapping[str, Tensor]", mark: str) -> "tuple[dict[str, Tensor], tuple[str, ...]]":
     """The tensors under the prefix that the tensor ``mark`` has ("module.", "model."), without it, and a note.
 
     Of several such, as of weights and their average, those whose prefix speaks most of an average: ema_pytorch keeps
     both under "ema.", as "ema.online_model." and "ema.ema_model.". The note says which; none where there is one alone.
     """
     prefixes = [name.removesuffix(mark) for name in tensors if name.endswith(mark)]
-    chosen = max(prefixes, key=lambda prefix: sum(bool(AVERAGE.search(part)) for part in prefix.split(".")))
+    chosen = max(prefixes, key=lambda prefix: sum(bool(_AVERAGE.search(part)) for part in prefix.split(".")))
     state = {name.removeprefix(chosen): t for name, t in tensors.items() if name.startswith(chosen)}
     others = [prefix.rstrip(".") or "those without a prefix" for prefix in prefixes if prefix != chosen]
     if not others:

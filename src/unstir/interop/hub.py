@@ -9,48 +9,37 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from unstir.errors import UserError
 from unstir.libraries import library
 
-ID = re.compile(r"([A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*)(?:@([\w./-]+))?")
-COMMIT = re.compile(r"[0-9a-f]{12}")
-KEYS = re.compile(r"(?<=\S)\?\S+")  # in the query of an address
-FIRST = {".gitattributes"}  # what the Hub itself puts into a new repository
+_ID = re.compile(r"([A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*)(?:@([\w./-]+))?")
+_COMMIT = re.compile(r"[0-9a-f]{12}")
+_KEYS = re.compile(r"(?<=\S)\?\S+")  # in the query of an address
+NO_NAME = "is no name of a model on the Hugging Face Hub", "give OWNER/NAME"
+_FIRST = {".gitattributes"}  # what the Hub itself puts into a new repository
 FROM_CACHE = "without an answer from the Hub: the files that an earlier fetch left here, perhaps not all of them"
 
 
 def is_id(source: str) -> bool:
     """Whether a source that is no file or folder can be the id of a model on the Hub."""
-    return ID.fullmatch(source) is not None
-
-
-def no_name(name: str) -> UserError:
-    """What to say of a name that no model has."""
-    return UserError("", name, "is no name of a model on the Hugging Face Hub", "give OWNER/NAME")
+    return _ID.fullmatch(source) is not None
 
 
 def is_fetched(identity: str) -> bool:
     """Whether this is the id@commit of a model that `fetch` fetched, and no local file or folder."""
-    match = ID.fullmatch(identity)
-    return match is not None and COMMIT.fullmatch(match[2] or "") is not None
+    match = _ID.fullmatch(identity)
+    return match is not None and _COMMIT.fullmatch(match[2] or "") is not None
 
 
-class _Fetched(NamedTuple):
-    """The ``folder`` of a model's files, its ``identity`` (id@commit), and what is to be said of them, if anything."""
-
-    folder: Path
-    identity: str
-    notes: tuple[str, ...]
-
-
-def fetch(source: str, patterns: Sequence[str]) -> _Fetched:
+def fetch(source: str, patterns: Sequence[str]) -> tuple[Path, str, tuple[str, ...]]:
     """Fetch those files of a model that fit the ``patterns``, or take what an earlier fetch of them left here.
 
-    Raises UserError where there is no such model, or neither network nor cache have it.
+    Returns their folder, the model's identity (id@commit), and notes on them. Raises UserError where there is no such
+    model, or neither network nor cache have it.
     """
-    match = ID.fullmatch(source)
+    match = _ID.fullmatch(source)
     assert match is not None
     name, revision = match[1], match[2]
     with _in_one_line(source):
@@ -60,7 +49,7 @@ def fetch(source: str, patterns: Sequence[str]) -> _Fetched:
         _library().HfApi().model_info(name, revision=revision)
     except _errors():
         notes = (FROM_CACHE,)
-    return _Fetched(folder, f"{name}@{folder.name[:12]}", notes)
+    return folder, f"{name}@{folder.name[:12]}", notes
 
 
 def check(name: str, ours: str, private: bool) -> None:
@@ -69,8 +58,8 @@ def check(name: str, ours: str, private: bool) -> None:
     Nobody is logged in, no network is there, or what is there is none of ours, which has a file called ``ours``, or is
     public where ``private`` is asked for.
     """
-    if not (match := ID.fullmatch(name)) or match[2]:
-        raise no_name(name)
+    if not (match := _ID.fullmatch(name)) or match[2]:
+        raise UserError("", name, *NO_NAME)
     api = _library().HfApi()
     with _in_one_line(name):
         api.whoami()
@@ -78,7 +67,7 @@ def check(name: str, ours: str, private: bool) -> None:
             published = api.model_info(name)
         except _library("errors").RepositoryNotFoundError:  # a private one of another looks so too
             return
-    files = {file.rfilename for file in published.siblings or ()} - FIRST
+    files = {file.rfilename for file in published.siblings or ()} - _FIRST
     if files and ours not in files:
         raise UserError("", name, "is there and holds something else than a model of unstir", "name another")
     if private and not published.private:
@@ -121,7 +110,7 @@ def _in_one_line(name: str) -> Iterator[None]:
         yield
     except _errors() as error:
         reason = " ".join(str(error).split()) or type(error).__name__
-        reason = KEYS.sub("?***", reason.replace(_library().get_token() or "\0", "***"))
+        reason = _KEYS.sub("?***", reason.replace(_library().get_token() or "\0", "***"))
         raise UserError(reason).at(f"{name} on the Hugging Face Hub") from None
     finally:
         if silent:

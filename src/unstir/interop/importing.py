@@ -7,14 +7,14 @@ do not fit our network to the last tensor are refused.
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from unstir.chain import DEFAULTS, FAST
+from unstir.chain import DEFAULTS
 from unstir.data.disk import refuse_onnx
 from unstir.errors import UserError
 from unstir.interop import hub
 from unstir.interop.diffusers_folder import PATTERNS, is_folder_of_diffusers, read_folder
-from unstir.interop.files import read_file
 from unstir.interop.folders import IS_RUN, check_new, new_folder
 from unstir.interop.foreign import Asked, Foreign, located
+from unstir.interop.report_code import read_file
 from unstir.nn.config import ModelConfig
 from unstir.runs import build, checkpoint
 from unstir.runs.card import NAME, DataCard
@@ -24,38 +24,34 @@ from unstir.runs.run import Run, is_run
 from unstir.runs.sections import DataConfig, GridConfig, LossConfig, TrainConfig
 from unstir.runs.toml import to_dict
 
-FILES = ".pt", ".pth", ".ckpt", ".bin", ".safetensors", ".onnx"  # how files of weights end, and no model of the Hub
-HIDDEN = 0.1  # the share of labels hidden in training, of a network that knows a label which says nothing
+_FILES = ".pt", ".pth", ".ckpt", ".bin", ".safetensors", ".onnx"  # how files of weights end, and no model of the Hub
+_HIDDEN = 0.1  # the share of labels hidden in training, of a network that knows a label which says nothing
 
 
 @dataclass(frozen=True)
 class Imported:
-    """The ``run`` that was made, its number of parameters, and ``notes`` on what is not the same here."""
+    """The ``run`` that was made, and ``notes`` on what is not the same here."""
 
     run: Run
-    parameters: int
     notes: tuple[str, ...]
 
     @property
     def lines(self) -> tuple[str, ...]:
-        """What was made, where it came from, the notes, and what to type next."""
+        """What was made, where it came from, and the notes."""
         run, shape = self.run, "x".join(map(str, self.run.data.shape))
+        parameters = sum(t.numel() for t in run.load().part("model").values())
         return (
-            f"run      {run.path}: {self.parameters:,} parameters, images of {shape}, T = {run.config.diffusion.T}",
+            f"run      {run.path}: {parameters:,} parameters, images of {shape}, T = {run.config.diffusion.T}",
             f"from     {run.config.kind.origin}",
             *(f"note     {note}" for note in self.notes),
-            f"sample   unstir sample {run.path} --num 16 --sampler {FAST.sampler} --steps {FAST.steps}",
         )
 
 
-USUAL = Asked()
-
-
-def import_run(source: str | Path, folder: str | Path, asked: Asked = USUAL) -> Imported:
+def import_run(source: str | Path, folder: str | Path, asked: Asked = Asked()) -> Imported:
     """Make a run in a new folder from a model of another program.
 
     ``source`` is a folder of diffusers, the id of such a model on the Hugging Face Hub (OWNER/NAME), or a checkpoint of
-    a program that `files` knows. Raises UserError, before the folder is made, where it is none of these, where its
+    a program that is known here. Raises UserError, before the folder is made, where it is none of these, where its
     network or process has no equal here (the layer or setting is named), or where ``asked`` says what the source says
     itself.
     """
@@ -78,20 +74,20 @@ def make_run(foreign: Foreign, folder: str | Path, source: str, sha256: str, cla
     data = DataCard((config.data.channels, *foreign.size), names, {"train": 0, "held_out": 0}, content_hash="")
     ours = build.outline(config).state_dict()  # shapes alone: a stranger's settings may ask for any amount of memory
     if wrong := misfits(ours, foreign.weights):
-        raise UserError("", source, f"has weights that do not fit the network: {foreign.in_their_names(wrong[0])}")
+        raise UserError("", source, f"has weights that do not fit the network: {wrong[0]}")
     with new_folder(folder) as partial:
         run = Run.create(config, partial, data)
         tensors = {f"model.{name}": t for name, t in foreign.weights.items()}
         checkpoint.save(run.weights, Checkpoint(0, to_dict(config), tensors, kind="slim"))
         run.record("imported", source=came_from, notes=list(foreign.notes))
-    return Imported(Run.open(folder), sum(t.numel() for t in foreign.weights.values()), foreign.notes)
+    return Imported(Run.open(folder), foreign.notes)
 
 
 def _read(source: str, asked: Asked) -> tuple[Foreign, str, str]:
     """The model of a source, what the source is called, and the SHA-256 (hex) of its file."""
     path, name, notes = Path(source), source, tuple[str, ...]()
     if of_hub := not path.exists():
-        if not hub.is_id(source) or path.suffix.lower() in FILES:
+        if not hub.is_id(source) or path.suffix.lower() in _FILES:
             raise UserError("", source, "does not exist", "name a file, a folder, or OWNER/NAME of the Hub")
         path, name, notes = hub.fetch(source, PATTERNS)
     elif is_run(path):
@@ -123,7 +119,7 @@ def _settings(foreign: Foreign, count: int, null: bool, came_from: str) -> Confi
         model=ModelConfig(**vars(replace(network, out_channels=0, num_classes=count))),
         diffusion=foreign.diffusion,
         loss=LossConfig(objective="hybrid" if learned else "simple"),
-        train=TrainConfig(length="1 epoch", warmup="0 steps", label_dropout=HIDDEN if null else 0.0, dtype="float32"),
+        train=TrainConfig(length="1 epoch", warmup="0 steps", label_dropout=_HIDDEN if null else 0.0, dtype="float32"),
         grids=GridConfig(**{key: getattr(foreign.chain, key) for key in DEFAULTS}),
     )
 

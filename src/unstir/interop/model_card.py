@@ -21,10 +21,10 @@ from unstir.progress import counted
 from unstir.runs.config import Config
 from unstir.runs.model import Model, weights_in_words
 
-TASK = "unconditional-image-generation"
+_TASK = "unconditional-image-generation"
 SHOWN = 16  # samples of the page
-DEFAULT_STEPS = 1000  # of DDPMPipeline
-OF_DATA = {
+_DEFAULT_STEPS = 1000  # of DDPMPipeline
+_OF_DATA = {
     "mnist": "10,000 images of MNIST (LeCun, Cortes & Burges 1998), CC BY-SA 3.0",
     "digits": "UCI Optical Recognition of Handwritten Digits (Alpaydin & Kaynak 1998), CC BY 4.0",
     "cifar10": "CIFAR-10 (Krizhevsky 2009), published without a licence",
@@ -33,17 +33,6 @@ OF_DATA = {
 
 
 @dataclass(frozen=True)
-class Licences:
-    """The licence of the model as the Hub names it ("apache-2.0"), and that of the data in words; "" is not stated."""
-
-    model: str = ""
-    data: str = ""
-
-
-NO_LICENCES = Licences()
-
-
-@dataclass(frozen=True, kw_only=True)
 class Page:
     """What the page on the Hub says beside the model: its ``config``, ``figures`` of these very weights, licences.
 
@@ -52,7 +41,8 @@ class Page:
 
     config: Config
     figures: Sequence[Evaluation] = ()
-    licences: Licences = NO_LICENCES
+    licence: str = ""
+    data_licence: str = ""
     without_diffusers: str = ""
 
 
@@ -61,9 +51,9 @@ def card(model: Model, name: str, page: Page | None = None) -> str:
     hub, own = library("huggingface_hub", "hub", "README.md of a model"), printable(name.rpartition("/")[2])
     results = _results(hub, page) if page else []
     metadata = hub.ModelCardData(
-        license=(page and page.licences.model) or None,
+        license=(page and page.licence) or None,
         library_name="unstir" if page and page.without_diffusers else "diffusers",
-        pipeline_tag=TASK,
+        pipeline_tag=_TASK,
         tags=["unstir", "ddpm", "diffusion"],
         model_name=own if results else None,
         eval_results=results or None,
@@ -81,7 +71,7 @@ def _results(hub: Any, page: Page) -> list[Any]:
     source = page.config.data.source or "unknown"
     return [
         hub.EvalResult(
-            task_type=TASK,
+            task_type=_TASK,
             dataset_type=re.sub(r"[^\w.-]+", "-", source),  # the Hub takes a name without spaces
             dataset_name=source,
             dataset_split=each.protocol["split"],
@@ -100,13 +90,9 @@ def _of_model(model: Model) -> dict[str, Any]:
     return {
         "version": unstir.__version__,
         "made": "trained" if _is_trained(model) else "imported",
-        "shape": "x".join(map(str, model.shape)),
         "parameters": f"{sum(t.numel() for t in model.denoiser.net.parameters()):,}",
         "weights": weights_in_words(model.averaged),
-        "few": min(50, model.process.T),
-        "labels": list(range(min(count, 4))),
         "names": ", ".join(f"{i} is {printable(model.labels.names[i])}" for i in range(count)),
-        "null": count,
         "notes": notes(model),
     }
 
@@ -118,7 +104,7 @@ def _of_page(model: Model, page: Page) -> dict[str, Any]:
         "shown": SHOWN,
         "recipe": f" from the recipe {printable(config.recipe)}" if config.recipe else "",
         "chain": _in_words(shown_chain(model)),
-        "known": OF_DATA.get(config.data.source),
+        "known": _OF_DATA.get(config.data.source),
         "images": f"{counts['train']:,} for training, {counts['held_out']:,} held out"
         if _is_trained(model)
         else "not known",
@@ -166,9 +152,9 @@ def notes(model: Model) -> tuple[str, ...]:
             f"a number of steps that divides {T}" if spacing == "trailing" else f"{counted(T, 'step')}, with linspace"
         )
         said.append(f"{DDIM_STRIDES}. Its pictures are those of here in {alike}")
-    if model.process.T != DEFAULT_STEPS:
+    if model.process.T != _DEFAULT_STEPS:
         said.append(
-            f"num_inference_steps={model.process.T} is the whole chain; the default of DDPMPipeline is {DEFAULT_STEPS}"
+            f"num_inference_steps={model.process.T} is the whole chain; the default of DDPMPipeline is {_DEFAULT_STEPS}"
         )
     if model.chain.guidance != 1:
         said.append("guidance is not stored: it is a part of the loop")

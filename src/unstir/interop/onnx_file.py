@@ -23,9 +23,9 @@ from unstir.libraries import library
 from unstir.runs.files import make_folder, replacing, write_text
 from unstir.runs.model import Model
 
-ENGINE = "the engine onnxruntime"  # what needs the libraries
-MOST = 200  # characters of what torch and ONNX Runtime say
-TRACED = 2  # images that the network is traced with; 1 would be taken for a constant
+_ENGINE = "the engine onnxruntime"  # what needs the libraries
+_MOST = 200  # characters of what torch and ONNX Runtime say
+_TRACED = 2  # images that the network is traced with; 1 would be taken for a constant
 
 
 def check_installed(what: str) -> None:
@@ -41,10 +41,10 @@ def write_onnx(model: Model, file: Path) -> None:
     """
     denoiser = model.denoiser
     net = _Unaugmented(denoiser.net) if denoiser.needs_augmentation else denoiser.net
-    given = [torch.zeros(TRACED, *model.shape), torch.zeros(TRACED, dtype=torch.int64)]
+    given = [torch.zeros(_TRACED, *model.shape), torch.zeros(_TRACED, dtype=torch.int64)]
     names = ["x", "t"]
     if model.labels.known:
-        given, names = [*given, torch.zeros(TRACED, dtype=torch.int64)], [*names, "label"]
+        given, names = [*given, torch.zeros(_TRACED, dtype=torch.int64)], [*names, "label"]
     batch = {0: torch.export.Dim("batch")}
     try:
         with warnings.catch_warnings(), torch.no_grad():
@@ -60,7 +60,7 @@ def write_onnx(model: Model, file: Path) -> None:
             )
     except torch.onnx.OnnxExporterError as error:  # such as for an operation in a network of the user's own
         cause = error.__cause__ or error
-        reason = " ".join(f"{type(cause).__name__}: {cause}".split())[:MOST]
+        reason = " ".join(f"{type(cause).__name__}: {cause}".split())[:_MOST]
         others = {"engine": "torch"}, {"to": "safetensors"}
         raise UserError("", model.folder, f"cannot be exported to ONNX by torch ({reason})", others) from None
     assert program is not None
@@ -98,7 +98,7 @@ class OnnxNetwork(nn.Module):
 
     def _opened(self) -> Any:
         """A session of ONNX Runtime with the file. Raises UserError where it cannot be read."""
-        runtime = library("onnxruntime", "onnx", ENGINE)
+        runtime = library("onnxruntime", "onnx", _ENGINE)
         options = runtime.SessionOptions()
         options.intra_op_num_threads = torch.get_num_threads()
         try:
@@ -106,7 +106,7 @@ class OnnxNetwork(nn.Module):
         except MemoryError:
             raise
         except Exception as error:  # its classes have no parent of their own
-            reason = " ".join(str(error).partition("failed:")[2].split() or str(error).split()).rstrip(".")[:MOST]
+            reason = " ".join(str(error).partition("failed:")[2].split() or str(error).split()).rstrip(".")[:_MOST]
             raise UserError("", self.file, f"cannot be read by ONNX Runtime ({reason})", "delete it") from None
 
 
@@ -117,12 +117,12 @@ def on_onnxruntime(model: Model) -> Model:
     model; its hash is kept beside it, and a file that is no longer the same is written anew. Raises UserError where
     the libraries are missing, and for another arithmetic, device or a compiled network.
     """
-    check_installed(ENGINE)
+    check_installed(_ENGINE)
     for key, value, only in (
         ("dtype", model.arithmetic, "float32"), ("compile", model.compile, "no"), ("device", model.device.type, "cpu"),
     ):  # fmt: skip
         if value != only:
-            raise UserError(key, value, f"is not for {ENGINE}", {key: only})
+            raise UserError(key, value, f"is not for {_ENGINE}", {key: only})
 
     def load(dtype: torch.dtype) -> Denoiser:
         denoiser, file = model.load(dtype), model.folder / "onnx" / f"{model.weights_sha256[:16]}.onnx"

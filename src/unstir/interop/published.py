@@ -12,13 +12,14 @@ from pathlib import Path
 import torch
 
 from unstir.data.disk import file_sha256
-from unstir.errors import UserError, printable
+from unstir.errors import UserError
 from unstir.generate.drawing import Job, sample_batches
 from unstir.generate.folder import drawn_classes
 from unstir.interop import hub
 from unstir.interop.exporting import export, slim
 from unstir.interop.folders import IS_RUN, check_new, new_folder
-from unstir.interop.model_card import NO_LICENCES, SHOWN, Licences, Page, card, shown_chain
+from unstir.interop.importing import Imported
+from unstir.interop.model_card import SHOWN, Page, card, shown_chain
 from unstir.libraries import MissingLibraryError
 from unstir.metrics.evaluation import FOLDER, Evaluation, save, saved
 from unstir.pictures.grid import named_grid
@@ -32,11 +33,11 @@ from unstir.runs.run import Run, is_run
 from unstir.runs.toml import to_dict
 
 DATA = "data.json"
-OURS = ("config.toml", DATA, "weights/*.safetensors", "evaluation/*.json")
+_OURS = ("config.toml", DATA, "weights/*.safetensors", "evaluation/*.json")
 """The files of a repository that make a run."""
-REPLACED = (*OURS, "unet/*", "scheduler/*", "model_index.json", "unstir.json")
+_REPLACED = (*_OURS, "unet/*", "scheduler/*", "model_index.json", "unstir.json")
 """What a published step replaces of the one before it."""
-COLUMNS = 8
+_COLUMNS = 8
 
 
 @dataclass(frozen=True)
@@ -52,14 +53,10 @@ class Published:
         return (f"published {self.address}", *(f"note      {note}" for note in self.notes))
 
 
-def push(
-    model: Model,
-    name: str,
-    *,
-    private: bool = False,
-    licences: Licences = NO_LICENCES,
-) -> Published:
+def push(model: Model, name: str, *, private: bool = False, licence: str = "", data_licence: str = "") -> Published:
     """Publish a run's model on the Hugging Face Hub as ``name``, OWNER/NAME.
+
+    The ``licence`` of the model is named as the Hub does ("apache-2.0"), that of the data in words; "" is not stated.
 
     A model that was published there before is replaced, in one commit. Raises UserError, before anything is made, where
     the name is none, nobody is logged in, without a network, and where it holds something else, or is public though
@@ -68,13 +65,15 @@ def push(
     hub.check(name, DATA, private)
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary) / name.split("/")[1]
-        notes = write_repository(model, name, folder, licences)
+        notes = write_repository(model, name, folder, licence, data_licence)
         message = f"Step {model.step}, SHA-256 {model.weights_sha256[:12]}, by unstir push"
         with counting("publishing", ""):
-            return Published(hub.publish(folder, name, message, private, REPLACED), notes)
+            return Published(hub.publish(folder, name, message, private, _REPLACED), notes)
 
 
-def write_repository(model: Model, name: str, folder: Path, licences: Licences = NO_LICENCES) -> tuple[str, ...]:
+def write_repository(
+    model: Model, name: str, folder: Path, licence: str = "", data_licence: str = ""
+) -> tuple[str, ...]:
     """Write the files of a repository called ``name`` to a new folder, and return notes on what is not among them."""
     run, notes = Run.open(model.folder), list[str]()
     try:
@@ -93,7 +92,7 @@ def write_repository(model: Model, name: str, folder: Path, licences: Licences =
         _draw(model, folder / "samples.png")
     if not figures:
         notes.append(f"no figures: step {model.step} was not evaluated with these weights (unstir evaluate)")
-    page = Page(config=public(run.config), figures=figures, licences=licences, without_diffusers=diffusers)
+    page = Page(public(run.config), figures, licence, data_licence, without_diffusers=diffusers)
     write_text(folder / "README.md", card(model, name, page))
     return tuple(notes)
 
@@ -128,30 +127,10 @@ def _draw(model: Model, file: Path) -> None:
     job = Job(num=SHOWN, chain=shown_chain(model), batch_size=SHOWN)
     images = to_uint8(torch.cat([images for _, images in sample_batches(model, job)]))
     names = drawn_classes(model, job, SHOWN)
-    save_png(file, named_grid(images, COLUMNS, names or None))
+    save_png(file, named_grid(images, _COLUMNS, names or None))
 
 
-@dataclass(frozen=True)
-class Pulled:
-    """The ``run`` that was made, where it ``came_from``, and ``notes`` on the files that it was made of."""
-
-    run: Run
-    came_from: str
-    notes: tuple[str, ...]
-
-    @property
-    def lines(self) -> tuple[str, ...]:
-        """What was made, where it came from, and what to type next."""
-        path, shape = self.run.path, "x".join(map(str, self.run.data.shape))
-        return (
-            f"run      {path}: step {self.run.newest_step()}, images of {shape}",
-            f"from     {self.came_from}",
-            *(f"note     {note}" for note in self.notes),
-            f"sample   unstir sample {path} --num 16",
-        )
-
-
-def pull(name: str, folder: str | Path | None = None) -> Pulled:
+def pull(name: str, folder: str | Path | None = None) -> Imported:
     """Make a run of a model that `push` published: OWNER/NAME, or OWNER/NAME@REVISION.
 
     It goes to a new ``folder``, by default runs/NAME. Raises UserError where there is no such model of unstir, where
@@ -160,10 +139,10 @@ def pull(name: str, folder: str | Path | None = None) -> Pulled:
     if is_run(Path(name)):
         raise UserError("", name, *IS_RUN)
     if not hub.is_id(name):
-        raise hub.no_name(name)
+        raise UserError("", name, *hub.NO_NAME)
     folder = Path(folder) if folder is not None else Path("runs") / name.split("/")[1].split("@")[0]
     check_new(folder)
-    copy, identity, notes = hub.fetch(name, OURS)
+    copy, identity, notes = hub.fetch(name, _OURS)
     if not is_run(copy):
         raise UserError("", name, "was not published by unstir push", f"import one of diffusers: unstir import {name}")
     try:
@@ -184,4 +163,4 @@ def pull(name: str, folder: str | Path | None = None) -> Pulled:
         for file_name, content in figures.items():
             write_bytes(make_folder(run.path / FOLDER) / file_name, content)
         run.record("imported", source=came_from, notes=list(notes))
-    return Pulled(Run.open(folder), printable(came_from), notes)
+    return Imported(Run.open(folder), notes)

@@ -13,6 +13,7 @@ Label 0 says nothing there; here it is the last one.
 
 import re
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -21,14 +22,23 @@ from torch import Tensor
 from unstir.chain import Chain
 from unstir.errors import UserError
 from unstir.interop.foreign import Asked, Foreign, assumed, located, without_prefix
+from unstir.interop.weights import read_weights
 from unstir.nn.config import UNetConfig
+from unstir.runs import checkpoint
 from unstir.runs.sections import DiffusionConfig
 
-MARK = "time_embedding.timembedding.0.weight"
+_LUCIDRAINS = "init_conv.weight"
+"""The tensor by which a checkpoint of denoising-diffusion-pytorch is known (seen in its version 2.3).
+
+Its U-Net begins with a 7x7 convolution, and its norms divide by the length of all channels at a place. No weights of
+the network of Ho et al. 2020 compute the same, so that its checkpoints cannot be imported.
+"""
+_SHOWN = 3
+_MARK = "time_embedding.timembedding.0.weight"
 """The tensor by which such a checkpoint is known."""
-GROUPS, EPS, DROPOUT = 32, 1e-5, 0.15  # fixed in its code, or known from its settings alone
-SIZE = 32
-SECOND = {"beta_T": 0.028, "guidance": 2.8}  # of its run by class: w = 1.8 is a scale of 2.8
+_GROUPS, _EPS, _DROPOUT = 32, 1e-5, 0.15  # fixed in its code, or known from its settings alone
+_SIZE = 32
+_SECOND = {"beta_T": 0.028, "guidance": 2.8}  # of its run by class: w = 1.8 is a scale of 2.8
 _BLOCK = {
     "block1.0": "first_norm",
     "block1.2": "first_conv",
@@ -47,18 +57,63 @@ _TOP = {
 _LABELS = "cond_embedding.condEmbedding"
 
 
-def read_report(tensors: Mapping[str, Tensor], asked: Asked, source: str) -> Foreign:
-    """The model in a state_dict, of the sizes of its tensors. UserError, naming the layer, for one that is unknown.
-
-    Raises KeyError where one is missing.
-    """
-    state, notes = without_prefix(tensors, MARK)
+def read_file(file: Path, asked: Asked) -> tuple[Foreign, str]:
+    """The model in a file, and the SHA-256 (hex) of the file. UserError where it is of no program known here."""
+    tensors, sha256 = read_weights(file)
+    if not _has(tensors, _MARK):
+        raise UserError("", file, *_refusal(tensors, file))
+    state, notes = without_prefix(tensors, _MARK)
     by_class = f"{_LABELS}.0.weight" in state
-    usual = {"size": SIZE, "beta_1": 1e-4, "beta_T": SECOND["beta_T"] if by_class else 0.02}
-    given = asked.of_silent(source, *usual)
-    network, places = _network(state, by_class, source)
+    usual = {"size": _SIZE, "beta_1": 1e-4, "beta_T": _SECOND["beta_T"] if by_class else 0.02}
+    given = asked.of_silent(*usual)
+    with located(file):
+        network, places = _network(state, by_class)
+        weights = _weights(state, places, by_class)
+    size, beta_1, beta_T = (usual | given).values()
+    T = network.time_table
+    chain = Chain("ancestral", T, variance="large", clip=False, guidance=_SECOND["guidance"] if by_class else 1.0)
+    return Foreign(
+        program="code of the report",
+        network=network,
+        weights=weights,
+        diffusion=DiffusionConfig(T=T, beta_1=beta_1, beta_T=beta_T),
+        chain=chain,
+        size=(size, size),
+        has_null=by_class,
+        notes=(*notes, *assumed(usual, given), *_unnamed(tensors)),
+    ), sha256
+
+
+def _has(tensors: Mapping[str, Tensor], mark: str) -> bool:
+    """Whether there is a tensor of this name, under whatever prefix."""
+    return any(name == mark or name.endswith(f".{mark}") for name in tensors)
+
+
+def _refusal(tensors: Mapping[str, Tensor], file: Path) -> tuple[str, str]:
+    """Why a file cannot be imported, and what to do."""
+    if _has(tensors, _LUCIDRAINS):
+        layer = f"{_LUCIDRAINS} is a 7x7 convolution, where ours is 3x3"
+        return f"is of denoising-diffusion-pytorch, whose network has no equal here: {layer}", "see docs/interop.md"
+    if "conv_in.weight" in tensors:
+        return "is of diffusers, whose settings lie beside it", "name the folder that has its config.json"
+    if file.suffix == ".safetensors" and checkpoint.is_ours(file):
+        return "is unstir's own and needs no import", "name the run that it was saved by"
+    some = ", ".join(sorted(tensors)[:_SHOWN])
+    return f"holds {len(tensors)} tensors ({some}, ...) of no program known here", "docs/interop.md lists them"
+
+
+def _unnamed(tensors: Mapping[str, Tensor]) -> tuple[str, ...]:
+    """A note on lists of tensors beside the weights, such as those in which torch_ema keeps the average of them."""
+    parts = (name.rpartition(".") for name, tensor in tensors.items() if tensor.is_floating_point() and tensor.ndim)
+    lists = ", ".join(sorted({table for table, _, last in parts if last.isdecimal()})[:_SHOWN])
+    average = "if they are an average of the weights, put it into the network and save its state_dict"
+    return (f"tensors without names were left out, in {lists}; {average}",) if lists else ()
+
+
+def _weights(state: Mapping[str, Tensor], places: Mapping[str, str], by_class: bool) -> dict[str, Tensor]:
+    """The weights by our names. UserError, naming the layer, for one that is unknown."""
     left = dict(state)
-    weights = {"time.table": left.pop(MARK)}
+    weights = {"time.table": left.pop(_MARK)}
     for theirs, ours in _TOP.items():
         weights |= _taken(left, theirs, ours)
     for theirs, ours in places.items():
@@ -66,57 +121,33 @@ def read_report(tensors: Mapping[str, Tensor], asked: Asked, source: str) -> For
     if by_class:
         weights["label.weight"] = _labels(left)
     if left:
-        raise UserError("", source, f"has {sorted(left)[0]}, unknown in a checkpoint of the report's code")
-    T = len(weights["time.table"])
-    settings = usual | given
-    betas = {key: settings[key] for key in ("beta_1", "beta_T")}
-    chain = Chain("ancestral", T, variance="large", clip=False, guidance=SECOND["guidance"] if by_class else 1.0)
-    return Foreign(
-        program="code of the report",
-        network=network,
-        weights=weights,
-        diffusion=DiffusionConfig(T=T, **betas),
-        chain=chain,
-        size=(settings["size"], settings["size"]),
-        has_null=by_class,
-        notes=(*notes, *assumed(usual, given)),
-        named=_named(places),
-    )
+        raise UserError("", sorted(left)[0], "is unknown in a checkpoint of the report's code")
+    return weights
 
 
-def _named(places: Mapping[str, str]) -> dict[str, str]:
-    """The names of their layers, by ours, where one is one."""
-    layers = {ours: theirs for theirs, ours in _TOP.items()}
-    for theirs, ours in places.items():
-        if ".blocks." in ours:
-            layers |= {f"{ours}.{own}": f"{theirs}.{name}" for name, own in _BLOCK.items()}
-    return {f"{ours}.{kind}": f"{theirs}.{kind}" for ours, theirs in layers.items() for kind in ("weight", "bias")}
-
-
-def _network(state: Mapping[str, Tensor], by_class: bool, source: str) -> tuple[UNetConfig, dict[str, str]]:
+def _network(state: Mapping[str, Tensor], by_class: bool) -> tuple[UNetConfig, dict[str, str]]:
     """The config of the network, and where each of its blocks and resizings is in ours."""
     channels = state["head.weight"].shape[0]
-    down, up = (_levels(state, part, source) for part in ("downblocks", "upblocks"))
+    down, up = (_levels(state, part) for part in ("downblocks", "upblocks"))
     widths = [state[f"{level[0]}.block1.2.weight"].shape[0] for level in down]
     attention = tuple(i for i, level in enumerate(down) if f"{level[0]}.attn.proj_q.weight" in state)
     classes: dict[str, Any] = {"layout": "report_guided"} if by_class else {}
-    with located(source):
-        network = UNetConfig(
-            in_channels=state["head.weight"].shape[1],
-            out_channels=0,
-            channels=channels,
-            mults=tuple(width // channels for width in widths),
-            num_blocks=len([name for name in down[0] if f"{name}.block1.2.weight" in state]),
-            attention=attention,
-            groups=GROUPS,
-            norm_eps=EPS,
-            dropout=DROPOUT,
-            freq_shift=0.0,
-            downsample_padding=1,
-            time_table=len(state[MARK]),
-            num_classes=len(state[f"{_LABELS}.0.weight"]) if by_class else 0,
-            **classes,
-        )
+    network = UNetConfig(
+        in_channels=state["head.weight"].shape[1],
+        out_channels=0,
+        channels=channels,
+        mults=tuple(width // channels for width in widths),
+        num_blocks=len([name for name in down[0] if f"{name}.block1.2.weight" in state]),
+        attention=attention,
+        groups=_GROUPS,
+        norm_eps=_EPS,
+        dropout=_DROPOUT,
+        freq_shift=0.0,
+        downsample_padding=1,
+        time_table=len(state[_MARK]),
+        num_classes=len(state[f"{_LABELS}.0.weight"]) if by_class else 0,
+        **classes,
+    )
     places = {f"middleblocks.{i}": f"middle.blocks.{i}" for i in range(2)}
     for ours, levels in (("down", down), ("up", up)):
         for i, level in enumerate(levels):
@@ -126,7 +157,7 @@ def _network(state: Mapping[str, Tensor], by_class: bool, source: str) -> tuple[
     return network, places
 
 
-def _levels(state: Mapping[str, Tensor], part: str, source: str) -> list[list[str]]:
+def _levels(state: Mapping[str, Tensor], part: str) -> list[list[str]]:
     """The names of the layers of a way, level by level; a resizing ends its level."""
     numbers = sorted({int(match[1]) for name in state if (match := re.match(rf"{part}\.(\d+)\.", name))})
     levels: list[list[str]] = [[]]
@@ -135,7 +166,7 @@ def _levels(state: Mapping[str, Tensor], part: str, source: str) -> list[list[st
         if f"{part}.{number}.block1.2.weight" not in state:
             levels.append([])
     if not all(levels) or numbers != list(range(len(numbers))):
-        raise UserError("", source, f"has {part} that are no row of blocks and resizings, level by level")
+        raise UserError("", part, "is no row of blocks and resizings, level by level")
     return levels
 
 

@@ -16,16 +16,16 @@ from unstir.interop.foreign import known_setting
 from unstir.runs import build
 from unstir.runs.sections import DiffusionConfig
 
-PREDICTS = {"eps": "epsilon", "x0": "sample", "v": "v_prediction"}
-SPACINGS = ("trailing", "leading", "linspace")  # that diffusers has too
-VARIANCES = {
+_PREDICTS = {"eps": "epsilon", "x0": "sample", "v": "v_prediction"}
+_SPACINGS = ("trailing", "leading", "linspace")  # that diffusers has too
+_VARIANCES = {
     "fixed_small": "small",
     "fixed_small_log": "small",
     "fixed_large": "large",
     "fixed_large_log": "large",
     "learned_range": "learned",
 }
-SAMPLERS = {
+_SAMPLERS = {
     "DDPMScheduler": ("ancestral", 0),
     "DDIMScheduler": ("ddim", 50),
     "PNDMScheduler": ("pndm", 50),
@@ -33,22 +33,24 @@ SAMPLERS = {
     "UniPCMultistepScheduler": ("unipc", 20),
 }
 """The sampler that a scheduler is here, with its usual steps, 0 for all T; others are sampled as DDPM."""
-USUAL_SPACING = {"DPMSolverMultistepScheduler": "linspace", "UniPCMultistepScheduler": "linspace"}
+_USUAL_SPACING = {"DPMSolverMultistepScheduler": "linspace", "UniPCMultistepScheduler": "linspace"}
 """The spacing of a scheduler whose settings do not say it; of the others it is "leading"."""
-SOLVER = {
+_FIXED = {"clip_sample_range": 1.0, "steps_offset": 0, "set_alpha_to_one": True}
+"""Settings that the samplers here have not, with the values that mean the same."""
+_SOLVER = {
     "algorithm_type": "dpmsolver++",
     "solver_order": 2,
     "use_karras_sigmas": False,
     "final_sigmas_type": "zero",
     "lower_order_final": True,
 }
-"""The settings of these two that the samplers here have, with the only values that they have."""
+"""Those of these two solvers."""
 WITHOUT_RUNGE_KUTTA = (
     "PNDM with skip_prk_steps is ipndm here, but for two steps: diffusers takes the first one again by the average of "
     "two estimates, a call more, and ends in an average of the noise, ipndm in the last estimate of the image"
 )
 DDIM_STRIDES = "DDIMScheduler takes each step over T // steps times; here a step goes to the next time that is visited"
-NEAR = 1e-5  # relative difference of betas that float32 explains
+_NEAR = 1e-5  # relative difference of betas that float32 explains
 
 
 def to_scheduler(diffusion: DiffusionConfig, chain: Chain) -> dict[str, Any]:
@@ -58,7 +60,7 @@ def to_scheduler(diffusion: DiffusionConfig, chain: Chain) -> dict[str, Any]:
     """
     settings: dict[str, Any] = {
         "num_train_timesteps": diffusion.T,
-        "prediction_type": PREDICTS[diffusion.predict],
+        "prediction_type": _PREDICTS[diffusion.predict],
         "variance_type": _variance_type(diffusion, chain),
         "clip_sample": chain.clip,
         "timestep_spacing": spacing_there(chain),
@@ -76,7 +78,7 @@ def to_scheduler(diffusion: DiffusionConfig, chain: Chain) -> dict[str, Any]:
 
 def spacing_there(chain: Chain) -> str:
     """The timestep_spacing of a chain, of those that diffusers has."""
-    return chain.spacing if chain.spacing in SPACINGS else "trailing"
+    return chain.spacing if chain.spacing in _SPACINGS else "trailing"
 
 
 def from_scheduler(settings: Mapping[str, Any]) -> tuple[DiffusionConfig, Chain, list[str]]:
@@ -87,14 +89,14 @@ def from_scheduler(settings: Mapping[str, Any]) -> tuple[DiffusionConfig, Chain,
     name, T = settings.get("_class_name", "DDPMScheduler"), settings.get("num_train_timesteps", 1000)
     variance = settings.get("variance_type") or "fixed_small"
     if name == "DDPMScheduler":
-        known_setting(settings, "variance_type", (*VARIANCES, None), None)
-    learned = VARIANCES.get(variance) == "learned"
-    predicts = {theirs: ours for ours, theirs in PREDICTS.items()}
+        known_setting(settings, "variance_type", (*_VARIANCES, None), None)
+    learned = _VARIANCES.get(variance) == "learned"
+    predicts = {theirs: ours for ours, theirs in _PREDICTS.items()}
     predict = known_setting(settings, "prediction_type", predicts, "epsilon")
     diffusion = _schedule(settings, T, predict=predicts[predict], learned_variance=learned)
     chain, notes = _chain(settings, name, diffusion.T)
     if chain.sampler == "ancestral":
-        chain = chain.changed(variance=VARIANCES[variance] if name == "DDPMScheduler" else "auto")
+        chain = chain.changed(variance=_VARIANCES[variance] if name == "DDPMScheduler" else "auto")
     return diffusion, chain, notes
 
 
@@ -137,7 +139,7 @@ def _named(betas: Any, rest: dict[str, Any]) -> DiffusionConfig:
         except UserError:
             continue
         table = _betas(ours)
-        if bool(((table - given).abs() <= NEAR * table).all()):
+        if bool(((table - given).abs() <= _NEAR * table).all()):
             return ours
     raise UserError("trained_betas", betas, "are those of no schedule here")
 
@@ -149,26 +151,14 @@ def _threshold(settings: Mapping[str, Any]) -> float:
     return float(settings.get("dynamic_thresholding_ratio", 0.995))
 
 
-def _sampler(settings: Mapping[str, Any], name: str) -> tuple[str, int, list[str]]:
-    """The sampler that a scheduler is here, its usual steps, 0 for all T, and notes on what is not the same."""
-    if name == "PNDMScheduler" and settings.get("skip_prk_steps"):
-        return "ipndm", SAMPLERS[name][1], [WITHOUT_RUNGE_KUTTA]
-    if name not in SAMPLERS:
-        return "ancestral", 0, [f"{name} is not a sampler here; grids are drawn by the ancestral chain"]
-    return *SAMPLERS[name], []
-
-
 def _chain(settings: Mapping[str, Any], name: str, T: int) -> tuple[Chain, list[str]]:
     """How a pipeline with this scheduler samples, as nearly as a chain says it, and notes on the rest."""
-    sampler, steps, notes = _sampler(settings, name)
-    clip, limit = bool(settings.get("clip_sample", name in ("DDPMScheduler", "DDIMScheduler"))), 1.0
-    if clip and (limit := settings.get("clip_sample_range", 1.0)) != 1.0:
-        notes.append(f"clip_sample_range={short(limit)} is 1 here")
-    spacing = known_setting(settings, "timestep_spacing", SPACINGS, USUAL_SPACING.get(name, "leading"))
-    if settings.get("steps_offset"):
-        notes.append(f"steps_offset={short(settings['steps_offset'])} is not taken over: times are those of {spacing}")
-    if settings.get("set_alpha_to_one") is False:
-        notes.append("set_alpha_to_one=False is not taken over: every chain ends at t = 0, the clean image")
+    sampler, steps = _SAMPLERS.get(name, ("ancestral", 0))
+    notes = [] if name in _SAMPLERS else [f"{name} is not a sampler here; grids are drawn by the ancestral chain"]
+    if name == "PNDMScheduler" and settings.get("skip_prk_steps"):
+        sampler, notes = "ipndm", [WITHOUT_RUNGE_KUTTA]
+    clip = bool(settings.get("clip_sample", name in ("DDPMScheduler", "DDIMScheduler")))
+    spacing = known_setting(settings, "timestep_spacing", _SPACINGS, _USUAL_SPACING.get(name, "leading"))
     if sampler == "ddim" and clip:
         notes.append("DDIM here is diffusers' with use_clipped_model_output=True: eps follows the clamped image")
     taken = min(steps, T) or T
@@ -176,8 +166,8 @@ def _chain(settings: Mapping[str, Any], name: str, T: int) -> tuple[Chain, list[
         notes.append(f"{DDIM_STRIDES}, so its pictures are other ones")
     notes += [
         f"{key}={short(settings[key])} is not taken over"
-        for key, usual in SOLVER.items()
-        if name in USUAL_SPACING and settings.get(key, usual) != usual
+        for key, usual in (_FIXED | _SOLVER if name in _USUAL_SPACING else _FIXED).items()
+        if settings.get(key, usual) != usual
     ]
     clamped = clip or bool(settings.get("thresholding"))
     return Chain(sampler, taken, spacing, clip=clamped, threshold=_threshold(settings)), notes

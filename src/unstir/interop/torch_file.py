@@ -16,8 +16,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-GIGABYTE = 1 << 30
-SECONDS = 600
+_GIGABYTE = 1 << 30
+_SECONDS = 600
 
 
 def _tensors(table: Any, name: str = "", depth: int = 0) -> Iterator[tuple[str, Any]]:
@@ -53,9 +53,9 @@ def convert(source: Path, target: Path) -> str:
 
 
 def _limit(size: int) -> None:
-    memory = 8 * GIGABYTE + 4 * size
+    memory = 8 * _GIGABYTE + 4 * size
     resource.setrlimit(resource.RLIMIT_AS, (memory, memory))
-    resource.setrlimit(resource.RLIMIT_CPU, (SECONDS, SECONDS))
+    resource.setrlimit(resource.RLIMIT_CPU, (_SECONDS, _SECONDS))
     resource.setrlimit(resource.RLIMIT_FSIZE, (2 * size + (1 << 24),) * 2)
 
 

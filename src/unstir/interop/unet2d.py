@@ -1,12 +1,18 @@
-"""The settings of our U-Net as those of diffusers' UNet2DModel, and back.
+"""Our U-Net as diffusers' UNet2DModel, and back: its settings and the names of its weights.
 
 Both are the network of Ho et al. 2020. What UNet2DModel can be and ours cannot is refused by the name of its setting.
+q, k and v are one matrix here and three there; every other weight is renamed, so that the way there and back gives the
+same bits.
 """
 
-from collections.abc import Mapping
+import re
+from collections.abc import Iterable, Mapping
 from functools import reduce
 from math import gcd
 from typing import Any
+
+import torch
+from torch import Tensor
 
 from unstir.errors import UserError
 from unstir.interop.foreign import known_setting
@@ -28,6 +34,17 @@ _FIXED: dict[str, tuple[Any, ...]] = {
 """Settings of UNet2DModel that ours has not, with the values that mean our network; the first is its default."""
 _BLOCKS = {"DownBlock2D": False, "UpBlock2D": False, "AttnDownBlock2D": True, "AttnUpBlock2D": True}
 """The blocks that are ours, and whether they have attention."""
+_SAME = {
+    "in_channels": "in_channels",
+    "layers_per_block": "num_blocks",
+    "dropout": "dropout",
+    "norm_num_groups": "groups",
+    "norm_eps": "norm_eps",
+    "freq_shift": "freq_shift",
+    "flip_sin_to_cos": "flip_sin_to_cos",
+    "downsample_padding": "downsample_padding",
+}
+"""Settings of UNet2DModel that ours has under another name or the same."""
 _DEFAULTS = {
     "in_channels": 3,
     "out_channels": 3,
@@ -62,19 +79,13 @@ def to_unet2d(config: UNetConfig, height: int, width: int) -> dict[str, Any]:
         raise UserError("model.heads", config.heads, f"{widths}, and UNet2DModel has one width for all", {"to": "onnx"})
     return {
         "sample_size": height if height == width else [height, width],
-        "in_channels": config.in_channels,
-        "out_channels": config.out_channels or config.in_channels,
+        **{theirs: getattr(config, ours) for theirs, ours in _SAME.items()},
         "freq_shift": int(config.freq_shift) if config.freq_shift.is_integer() else config.freq_shift,
-        "flip_sin_to_cos": config.flip_sin_to_cos,
+        "out_channels": config.out_channels or config.in_channels,
         "down_block_types": ["AttnDownBlock2D" if i in config.attention else "DownBlock2D" for i in levels],
         "up_block_types": ["AttnUpBlock2D" if i in config.attention else "UpBlock2D" for i in reversed(levels)],
         "block_out_channels": list(config.widths),
-        "layers_per_block": config.num_blocks,
-        "downsample_padding": config.downsample_padding,
-        "dropout": config.dropout,
         "attention_head_dim": None if config.heads == 1 and not config.head_channels else heads.pop(),
-        "norm_num_groups": config.groups,
-        "norm_eps": config.norm_eps,
         "num_class_embeds": config.num_classes or None,
         "time_embedding_type": "learned" if config.time_table else "positional",
         "num_train_timesteps": config.time_table or None,
@@ -101,20 +112,13 @@ def _config(given: Mapping[str, Any]) -> UNetConfig:
     scale_shift = given["resnet_time_scale_shift"] == "scale_shift"
     known_setting(given, "attn_norm_num_groups", (groups,) if scale_shift else (groups, None), None)
     return UNetConfig(
-        in_channels=given["in_channels"],
+        **{ours: given[theirs] for theirs, ours in _SAME.items()},
         out_channels=0 if outputs == given["in_channels"] else outputs,
         channels=channels,
         mults=tuple(width // channels for width in widths),
-        num_blocks=given["layers_per_block"],
         attention=attention,
-        dropout=given["dropout"],
-        groups=groups,
         time_table=given["num_train_timesteps"] or 0 if given["time_embedding_type"] == "learned" else 0,
         scale_shift=scale_shift,
-        norm_eps=given["norm_eps"],
-        freq_shift=given["freq_shift"],
-        flip_sin_to_cos=given["flip_sin_to_cos"],
-        downsample_padding=given["downsample_padding"],
         num_classes=given["num_class_embeds"] or 0,
         **heads,
     )
@@ -130,3 +134,82 @@ def _attention(given: Mapping[str, Any]) -> tuple[int, ...]:
     if levels != tuple(i for i, block in enumerate(up) if _BLOCKS[block]):
         raise UserError("up_block_types", tuple(up[::-1]), "must have attention at the levels of down_block_types")
     return levels
+
+
+_TOP = {
+    "time.first": "time_embedding.linear_1",
+    "time.second": "time_embedding.linear_2",
+    "label": "class_embedding",
+    "input_conv": "conv_in",
+    "output_norm": "conv_norm_out",
+    "output_conv": "conv_out",
+}
+_PLACES = {"down": "down_blocks", "middle": "mid_block", "up": "up_blocks"}
+_RESIZES = {"down": "downsamplers", "up": "upsamplers"}
+_LEAVES = {
+    "first_norm": "norm1",
+    "first_conv": "conv1",
+    "time": "time_emb_proj",
+    "second_norm": "norm2",
+    "second_conv": "conv2",
+    "shortcut": "conv_shortcut",
+    "norm": "group_norm",
+    "out": "to_out.0",
+}
+_OLD = {"query": "to_q", "key": "to_k", "value": "to_v", "proj_attn": "to_out.0"}
+"""What diffusers called the parts of an attention before version 0.15, as the files of google/ddpm-* do."""
+
+
+def to_diffusers(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Weights of our U-Net under diffusers' names, as copies."""
+    theirs = {}
+    for name, value in weights.items():
+        parts = value.chunk(3) if ".qkv." in name else (value,)
+        for theirs_name, part in zip(_theirs(name), parts, strict=True):
+            theirs[theirs_name] = part.clone()
+    return theirs
+
+
+def from_diffusers(weights: Mapping[str, Tensor], own: Iterable[str]) -> tuple[dict[str, Tensor], list[str], list[str]]:
+    """The weights of our U-Net, whose names are ``own``, among diffusers' ``weights``, under their new names or old.
+
+    Also, in diffusers' names: what our network needs and they lack, and what they have and it does not need.
+    """
+    there, ours = {_renewed(name): value for name, value in weights.items()}, dict[str, Tensor]()
+    needed = {name: _theirs(name) for name in own}
+    for name, theirs in needed.items():
+        parts = [there[each] for each in theirs if each in there]
+        if len(parts) == len(theirs):
+            ours[name] = torch.cat(parts) if len(parts) > 1 else parts[0]
+    wanted = {each for theirs in needed.values() for each in theirs}
+    return ours, sorted(wanted - there.keys()), sorted(there.keys() - wanted)
+
+
+def _renewed(name: str) -> str:
+    """A name of diffusers as it is today."""
+    head, _, kind = name.rpartition(".")
+    place, _, leaf = head.rpartition(".")
+    return f"{place}.{_OLD[leaf]}.{kind}" if ".attentions." in name and leaf in _OLD else name
+
+
+def _theirs(name: str) -> list[str]:
+    """Diffusers' names of one of our weights: three where it is q, k and v in one."""
+    module, kind = name.rsplit(".", 1)
+    if name == "time.table":
+        return ["time_proj.weight"]
+    if module.endswith(".qkv"):
+        place = _place(module.removesuffix(".qkv"))
+        return [f"{place}.to_{letter}.{kind}" for letter in "qkv"]
+    if module in _TOP:
+        return [f"{_TOP[module]}.{kind}"]
+    if module.endswith(".resize.conv"):
+        return [f"{_place(module.removesuffix('.resize.conv'))}.{_RESIZES[module.split('.')[0]]}.0.conv.{kind}"]
+    place, leaf = module.rsplit(".", 1)
+    return [f"{_place(place)}.{_LEAVES[leaf]}.{kind}"]
+
+
+def _place(module: str) -> str:
+    """Diffusers' name of one of our blocks, attentions or levels."""
+    first, _, rest = module.partition(".")
+    inner = re.sub(r"\bblocks\b", "resnets", rest)
+    return f"{_PLACES[first]}.{inner}"

@@ -13,8 +13,8 @@ from unstir.data.disk import file_sha256
 from unstir.errors import UserError
 from unstir.runs.checkpoint import read_tensors
 
-SAFE_TORCH = (2, 10)  # the first whose weights_only=True has no known way round
-SECONDS = 900
+_SAFE_TORCH = (2, 10)  # the first whose weights_only=True has no known way round
+_SECONDS = 900
 
 
 def read_weights(file: Path) -> tuple[dict[str, Tensor], str]:
@@ -31,9 +31,9 @@ def read_weights(file: Path) -> tuple[dict[str, Tensor], str]:
         program = Path(__file__).with_name("torch_file.py")
         command = [sys.executable, "-I", str(program), str(file), str(safe)]
         try:
-            done = subprocess.run(command, capture_output=True, timeout=SECONDS, check=False)
+            done = subprocess.run(command, capture_output=True, timeout=_SECONDS, check=False)
         except subprocess.TimeoutExpired:
-            raise UserError("", file, f"was not read within {SECONDS} s", "is it a file of weights?") from None
+            raise UserError("", file, f"was not read within {_SECONDS} s", "is it a file of weights?") from None
         if done.returncode:
             lines = done.stderr.decode(errors="replace").strip().splitlines() or ["its reader ended early"]
             raise UserError("", file, f"is refused: {lines[-1]}", "name a file of weights")
@@ -51,7 +51,7 @@ def _safetensors(file: Path, named: Path) -> dict[str, Tensor]:
 def _check_torch(file: Path) -> None:
     """Raise UserError where this torch's way of reading a pickle safely is known not to be."""
     version = tuple(int(part) for part in torch.__version__.split(".")[:2])
-    if version < SAFE_TORCH:
-        newer = f"pip install 'torch>={'.'.join(map(str, SAFE_TORCH))}'"
+    if version < _SAFE_TORCH:
+        newer = f"pip install 'torch>={'.'.join(map(str, _SAFE_TORCH))}'"
         unsafe = f"is a pickle, which torch {torch.__version__} does not read safely (CVE-2026-24747)"
         raise UserError("", file, unsafe, (newer, "convert it to safetensors"))

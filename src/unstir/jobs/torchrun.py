@@ -49,16 +49,16 @@ class Group(Alone):
         key = str(next(self._keys))
         if self.is_first:
             self._store.set(key, json.dumps(value))
-        found: Value = self._awaited(key)
-        return found
+        chosen: Value = self._awaited(key)
+        return chosen
 
     def of_all(self, value: Value) -> list[Value]:
         """As `Alone.of_all`."""
         number = next(self._keys)
         self._store.set(f"{number}/{self.rank}", json.dumps(value))
-        found = [self._awaited(f"{number}/{rank}") for rank in range(self.size)]
+        values = [self._awaited(f"{number}/{rank}") for rank in range(self.size)]
         dist.all_reduce(torch.zeros(1))  # the first process may keep the store, and end next: all have read it
-        return found
+        return values
 
     def _awaited(self, key: str) -> Any:
         """The value of a key, however long it takes until another process sets it."""
@@ -78,12 +78,12 @@ class Group(Alone):
     def tensors_of_first(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """As `Alone.tensors_of_first`."""
         kinds = {name: (str(t.dtype).removeprefix("torch."), list(t.shape)) for name, t in tensors.items()}
-        found = {}
+        received = {}
         for name, (kind, shape) in self.of_first(kinds).items():
             dtype = cast("torch.dtype", getattr(torch, kind))
-            found[name] = tensors[name].cpu().contiguous() if self.is_first else torch.empty(shape, dtype=dtype)
-            dist.broadcast(found[name], 0)
-        return found
+            received[name] = tensors[name].cpu().contiguous() if self.is_first else torch.empty(shape, dtype=dtype)
+            dist.broadcast(received[name], 0)
+        return received
 
     def check_alike(self, tensors: Mapping[str, Tensor], remedy: str) -> None:
         """As `Alone.check_alike`."""

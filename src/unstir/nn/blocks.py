@@ -16,8 +16,10 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-SMALL_MAP = 64  # positions, of which a head's scores take little memory however few channels it has
-MAX_PERIOD = 10_000.0  # Vaswani et al.'s longest period, divided by 2 pi
+from unstir.nn.config import UNetConfig
+
+_SMALL_MAP = 64  # positions, of which a head's scores take little memory however few channels it has
+_MAX_PERIOD = 10_000.0  # Vaswani et al.'s longest period, divided by 2 pi
 
 
 def sinusoids(t: Tensor, dim: int, freq_shift: float, flip_sin_to_cos: bool) -> Tensor:
@@ -29,7 +31,7 @@ def sinusoids(t: Tensor, dim: int, freq_shift: float, flip_sin_to_cos: bool) -> 
     """
     half = dim // 2
     index = torch.arange(half, dtype=torch.float32, device=t.device)
-    frequency = torch.exp(-math.log(MAX_PERIOD) * index / (half - freq_shift))
+    frequency = torch.exp(-math.log(_MAX_PERIOD) * index / (half - freq_shift))
     angle = t.float()[:, None] * frequency
     waves = (angle.cos(), angle.sin()) if flip_sin_to_cos else (angle.sin(), angle.cos())
     return torch.cat(waves, dim=1)
@@ -83,29 +85,19 @@ class GroupNorm(nn.GroupNorm):
 class ResBlock(nn.Module):
     """shortcut(x) + conv(dropout(silu(norm(conv(silu(norm(x))) + linear(time))))).
 
-    ``time_channels`` is the width of the time embedding, ``dropout`` the probability of dropping an element. With
-    ``scale_shift`` the time enters behind the second norm: silu(norm(h) (1 + scale) + shift).
+    With ``config.scale_shift`` the time enters behind the second norm: silu(norm(h) (1 + scale) + shift).
     """
 
-    def __init__(
-        self,
-        in_channels: int,
-        out_channels: int,
-        time_channels: int,
-        *,
-        groups: int,
-        norm_eps: float,
-        dropout: float,
-        scale_shift: bool = False,
-    ) -> None:
+    def __init__(self, config: UNetConfig, in_channels: int, out_channels: int) -> None:
         super().__init__()
-        self.scale_shift = scale_shift
+        self.scale_shift = config.scale_shift
         self.out_channels = out_channels
-        self.dropout = dropout
-        self.first_norm = GroupNorm(groups, in_channels, norm_eps)
+        self.dropout = config.dropout
+        self.first_norm = GroupNorm(config.groups, in_channels, config.norm_eps)
         self.first_conv = nn.Conv2d(in_channels, out_channels, 3, padding=1)
-        self.time = nn.Linear(time_channels, 2 * out_channels if scale_shift else out_channels)
-        self.second_norm = GroupNorm(groups, out_channels, norm_eps)
+        time_channels = 4 * config.widths[0] * (2 if config.label_beside else 1)
+        self.time = nn.Linear(time_channels, 2 * out_channels if config.scale_shift else out_channels)
+        self.second_norm = GroupNorm(config.groups, out_channels, config.norm_eps)
         self.second_conv = nn.Conv2d(out_channels, out_channels, 3, padding=1)
         self.shortcut = nn.Conv2d(in_channels, out_channels, 1) if in_channels != out_channels else nn.Identity()
 
@@ -134,10 +126,10 @@ class Attention(nn.Module):
     heads of d consecutive rows.
     """
 
-    def __init__(self, channels: int, *, heads: int, groups: int, norm_eps: float) -> None:
+    def __init__(self, config: UNetConfig, channels: int) -> None:
         super().__init__()
-        self.heads = heads
-        self.norm = GroupNorm(groups, channels, norm_eps)
+        self.heads = config.heads_of(channels)
+        self.norm = GroupNorm(config.groups, channels, config.norm_eps)
         self.qkv = nn.Linear(channels, 3 * channels)
         self.out = nn.Linear(channels, channels)
 
@@ -160,7 +152,7 @@ def _attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     """
     positions, channels = q.shape[2:]
     low = q.dtype == torch.bfloat16 and q.device.type == "cpu"
-    if low and q.requires_grad and positions <= max(channels, SMALL_MAP):
+    if low and q.requires_grad and positions <= max(channels, _SMALL_MAP):
         return torch.softmax(q * channels**-0.5 @ k.transpose(2, 3), dim=3) @ v
     return nn.functional.scaled_dot_product_attention(q, k, v)
 
@@ -218,13 +210,9 @@ class Level(nn.Module):
         self.resize = resize
         self.checkpointed = False
 
-    def pairs(self) -> list[tuple[ResBlock, nn.Module]]:
-        """Each block with its attention, in order of execution."""
-        return list(zip(self.blocks, self.attentions, strict=True))
-
     def stages(self) -> list[Callable[..., Tensor]]:
-        """The `pairs` as functions: (time, keep, x, ...) to x, of all x joined."""
-        return [partial(_stage, *pair) for pair in self.pairs()]
+        """Each block with its attention as a function: (time, keep, x, ...) to x, of all x joined."""
+        return [partial(_stage, *pair) for pair in zip(self.blocks, self.attentions, strict=True)]
 
     def run(self, stage: Callable[..., Tensor], *given: Tensor | None) -> Tensor:
         """``stage(*given)``, recomputed in the backward pass where the level is checkpointed.

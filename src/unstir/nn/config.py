@@ -84,8 +84,7 @@ class UNetConfig:
         return self
 
     def _check_channels(self) -> None:
-        """Each number of channels that a remedy names is one that all the other settings divide."""
-        last, widths = len(self.mults) - 1, self.widths
+        """Refuse a number of channels that the time, a norm or an attention cannot divide among its parts."""
         name, divisor = ("head_channels", self.head_channels) if self.head_channels else ("heads", self.heads)
         step = math.lcm(2, self.groups, divisor)
         near = {"channels": max(round(self.channels / step), 1) * step}
@@ -95,17 +94,12 @@ class UNetConfig:
         if self.freq_shift >= self.channels / 2:
             shift = f"must be less than channels/2 = {self.channels / 2:g}"
             raise UserError("freq_shift", self.freq_shift, shift, {"freq_shift": 0.0})
-        attended = [level for level in (*self.attention, last) if widths[level] % divisor]
-        fitting = {"groups": math.gcd(self.groups, *widths)} if any(width % self.groups for width in widths) else {}
-        if attended:
-            fitting[name] = math.gcd(divisor, *(widths[level] for level in (*self.attention, last)))
-        if wrong := [width for width in widths if width % self.groups]:
-            divides = f"does not divide the {wrong[0]} channels of a level"
-            of = f"(channels={self.channels}, mults={list(self.mults)})"
-            raise UserError("groups", self.groups, f"{divides} {of}", (fitting, near))
-        if attended:
-            divides = f"does not divide the {widths[attended[0]]} channels of level {attended[0]}, which has attention"
-            raise UserError(name, divisor, divides, (fitting, near))
+        attended = [self.widths[level] for level in (*self.attention, len(self.mults) - 1)]
+        for key, value, widths in (("groups", self.groups, self.widths), (name, divisor, attended)):
+            if wrong := [width for width in widths if width % value]:
+                level = f"does not divide the {wrong[0]} channels of a level"
+                of = f"(channels={self.channels}, mults={list(self.mults)}, attention={list(self.attention)})"
+                raise UserError(key, value, f"{level} {of}", ({key: math.gcd(value, *widths)}, near))
 
     @property
     def label_beside(self) -> bool:
@@ -133,14 +127,14 @@ UNET = "unet"
 def _read(value: object) -> object:
     """A text that is a number, true or false as that, for a command line has text alone."""
     try:
-        return json.loads(value) if isinstance(value, str) and WORD.fullmatch(value) else value
+        return json.loads(value) if isinstance(value, str) and _WORD.fullmatch(value) else value
     except ValueError:  # such as 007
         return value
 
 
-WORD = re.compile(r"true|false|-?[0-9]{1,15}(\.[0-9]+)?(e[+-]?[0-9]{1,2})?")
-Option = Annotated[bool | int | float | str, BeforeValidator(_read)]
-SHARED = ("type", "options", "in_channels", "num_classes", "out_channels", "augmented")
+_WORD = re.compile(r"true|false|-?[0-9]{1,15}(\.[0-9]+)?(e[+-]?[0-9]{1,2})?")
+_Option = Annotated[bool | int | float | str, BeforeValidator(_read)]
+_SHARED = ("type", "options", "in_channels", "num_classes", "out_channels", "augmented")
 """The settings of [model] that every network has; all others are the U-Net's."""
 
 
@@ -154,8 +148,8 @@ class ModelConfig(UNetConfig):
 
     type: str = UNET
     """"unet", or a network of your own as MODULE:CLASS, such as "dit:DiT" (docs/extend.md)."""
-    options: dict[str, Option] = field(default_factory=dict, hash=False)
-    """Arguments of the class of your own network, such as --model.options.width 64."""
+    options: dict[str, _Option] = field(default_factory=dict, hash=False)
+    """Arguments of the class of your own network, each by its name, such as width."""
 
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
@@ -165,7 +159,7 @@ class ModelConfig(UNetConfig):
             return super()._fits_together()  # type: ignore[operator, no-any-return, unused-ignore]
         if not re.fullmatch(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*", self.type):
             raise UserError("type", self.type, f'must be "{UNET}" or MODULE:CLASS, such as "dit:DiT"')
-        others = [key for key in fields(UNetConfig) if key.name not in SHARED]  # type: ignore[arg-type, unused-ignore]
+        others = [key for key in fields(UNetConfig) if key.name not in _SHARED]  # type: ignore[arg-type, unused-ignore]
         if given := [key.name for key in others if getattr(self, key.name) != key.default]:
             settings = f"the settings of {self.type} are its options"
             raise UserError(given[0], getattr(self, given[0]), "is of the U-Net", ({given[0]: None}, settings))
@@ -185,11 +179,11 @@ class ModelConfig(UNetConfig):
     def unused(self) -> tuple[str, ...]:
         """The settings that are not this network's, which files leave out."""
         names = [key.name for key in fields(UNetConfig)]  # type: ignore[arg-type, unused-ignore]
-        return ("type", "options") if self.is_unet else tuple(name for name in names if name not in SHARED)
+        return ("type", "options") if self.is_unet else tuple(name for name in names if name not in _SHARED)
 
 
 def merged(base: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
-    """The settings of a [model] with those of another as its base, which gives only `SHARED` ones to another type."""
+    """The settings of a [model] with those of another as its base, which gives only `_SHARED` ones to another type."""
     if "type" in own and own["type"] != base.get("type", UNET):
-        base = {key: value for key, value in base.items() if key in SHARED and key not in ("type", "options")}
+        base = {key: value for key, value in base.items() if key in _SHARED and key not in ("type", "options")}
     return {**base, **own}

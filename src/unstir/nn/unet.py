@@ -35,8 +35,8 @@ class UNet(nn.Module):
         self.input_conv = nn.Conv2d(config.in_channels, first, 3, padding=1)
         down, skips = _levels_down(config)
         self.down = cast("list[Level]", nn.ModuleList(down))
-        blocks = [_block(config, last, last), _block(config, last, last)]
-        self.middle = Level(blocks, [_attention(config, last), nn.Identity()], None)
+        blocks = [ResBlock(config, last, last), ResBlock(config, last, last)]
+        self.middle = Level(blocks, [Attention(config, last), nn.Identity()], None)
         self.up = cast("list[Level]", nn.ModuleList(_levels_up(config, skips)))
         self.output_norm = GroupNorm(config.groups, first, config.norm_eps)
         self.output_conv = nn.Conv2d(first, config.out_channels or config.in_channels, 3, padding=1)
@@ -158,59 +158,8 @@ class UNet(nn.Module):
         return [part.view(-1, *shape) for part, shape in zip(own, shapes, strict=True)]
 
 
-def flops(config: UNetConfig, height: int, width: int) -> int:
-    """Floating-point operations of one forward pass of one image, two for each multiply-add.
-
-    Convolutions and matrix products are counted, those inside attention too (published figures often leave these out).
-    Nothing is computed or allocated: the network lives on torch's meta device, and is not called, for a call there
-    imports what takes a second.
-    """
-    with torch.device("meta"):
-        net = UNet(config)
-    positions = height * width
-    count = positions * (net.input_conv.weight.numel() + net.output_conv.weight.numel())
-    count += net.time.first.weight.numel() + net.time.second.weight.numel()
-    for number, level in net.numbered():
-        count += _multiply_adds(level, positions >> 2 * number)
-    return 2 * count
-
-
-def _multiply_adds(level: Level, positions: int) -> int:
-    """Those of a level, for one image of so many positions there."""
-    count = 0
-    for block, attention in level.pairs():
-        convolutions = (module for module in block.modules() if isinstance(module, nn.Conv2d))
-        count += positions * sum(each.weight.numel() for each in convolutions) + block.time.weight.numel()
-        if isinstance(attention, Attention):
-            count += positions * (attention.qkv.weight.numel() + attention.out.weight.numel())
-            count += 2 * positions**2 * attention.out.in_features  # q k^T, and its softmax times v
-    if isinstance(level.resize, Downsample):
-        count += positions // 4 * level.resize.conv.weight.numel()
-    elif isinstance(level.resize, Upsample):
-        count += positions * 4 * level.resize.conv.weight.numel()
-        if level.resize.spread is not None:
-            count += positions * level.resize.spread.weight.numel()
-    return count
-
-
-def _block(config: UNetConfig, in_channels: int, out_channels: int) -> ResBlock:
-    return ResBlock(
-        in_channels,
-        out_channels,
-        4 * config.widths[0] * (2 if config.label_beside else 1),
-        groups=config.groups,
-        norm_eps=config.norm_eps,
-        dropout=config.dropout,
-        scale_shift=config.scale_shift,
-    )
-
-
-def _attention(config: UNetConfig, channels: int) -> Attention:
-    return Attention(channels, heads=config.heads_of(channels), groups=config.groups, norm_eps=config.norm_eps)
-
-
 def _attention_or_identity(config: UNetConfig, level: int) -> nn.Module:
-    return _attention(config, config.widths[level]) if level in config.attention else nn.Identity()
+    return Attention(config, config.widths[level]) if level in config.attention else nn.Identity()
 
 
 def _levels_down(config: UNetConfig) -> tuple[list[Level], list[int]]:
@@ -219,7 +168,7 @@ def _levels_down(config: UNetConfig) -> tuple[list[Level], list[int]]:
     width = config.widths[0]
     skips = [width]  # of the input convolution
     for i, out in enumerate(config.widths):
-        blocks = [_block(config, width if n == 0 else out, out) for n in range(config.num_blocks)]
+        blocks = [ResBlock(config, width if n == 0 else out, out) for n in range(config.num_blocks)]
         attentions = [_attention_or_identity(config, i) for _ in blocks]
         last = i == len(config.widths) - 1
         size = 3 if config.layout == "ho" else 5
@@ -236,7 +185,7 @@ def _levels_up(config: UNetConfig, skips: list[int]) -> list[Level]:
     for i, out in reversed(list(enumerate(config.widths))):
         blocks = []
         for _ in range(config.num_blocks + 1):
-            blocks.append(_block(config, width + waiting.pop(), out))
+            blocks.append(ResBlock(config, width + waiting.pop(), out))
             width = out
         attentions = [_attention_or_identity(config, i) if ho else nn.Identity() for _ in blocks]
         levels.append(Level(blocks, attentions, Upsample(out, spreads=not ho) if i else None))

@@ -16,10 +16,10 @@ from unstir.pixels import to_uint8
 
 MAX_FRAMES = 61  # both ends of 60 intervals
 STAGES = 11  # both ends of 10: a chain of 10, 20, 50, 100 or 1000 steps is shown at round times
-KINDS = {".webp": "WEBP", ".gif": "GIF"}
+_KINDS = {".webp": "WEBP", ".gif": "GIF"}
 HEAD = 20  # pixels above a grid, for its caption
-MARGIN = 3 * GAP
-X, X0 = "x_t, at t =", "x_0 as expected from it, at t ="
+_MARGIN = 3 * GAP
+_X, _X0 = "x_t, at t =", "x_0 as expected from it, at t ="
 
 
 @dataclass(frozen=True)
@@ -35,25 +35,22 @@ def collect(steps: Iterable[Step], x_T: Tensor, times: Sequence[int], limit: int
     """The frames of the chain from ``x_T`` [N, C, H, W] over ``times``, falling to 0: the noise first, the image last.
 
     At most ``limit`` of the states, evenly chosen with both ends; the others are never converted or kept. The last
-    one, at time 0, is its own estimate. Raises ValueError where the steps are not those to ``times[1:]``.
+    one, at time 0, is its own estimate.
     """
     wanted, frames = set(evenly(len(times), limit)), list[Frame]()
-    t, x, seen = times[0], x_T, [times[0]]
+    t, x = times[0], x_T
     for number, step in enumerate(steps):
         if number in wanted:
             frames.append(Frame(t, to_uint8(x), to_uint8(step.x0)))
         t, x = step.t, step.x
-        seen.append(t)
-    if seen != list(times):
-        raise ValueError(f"the chain had {len(seen) - 1} steps to t = {t}, not {len(times) - 1} to {times[-1]}")
     return [*frames, Frame(t, to_uint8(x), to_uint8(x))]
 
 
 def animation_kind(path: Path) -> str:
     """Pillow's name of the format that a file's suffix asks for; UserError unless it is .webp or .gif."""
-    if path.suffix.lower() not in KINDS:
-        raise UserError("", path, f"must end in {' or '.join(KINDS)}, as an animation does")
-    return KINDS[path.suffix.lower()]
+    if path.suffix.lower() not in _KINDS:
+        raise UserError("", path, f"must end in {' or '.join(_KINDS)}, as an animation does")
+    return _KINDS[path.suffix.lower()]
 
 
 def save_animation(
@@ -71,13 +68,11 @@ def save_animation(
     temporary names. Each frame is shown for so many ``milliseconds``, the first and the last for ``hold``. A long chain
     is thinned to 61 frames. Raises UserError for another suffix, ValueError for no frames.
     """
-    if not frames:
-        raise ValueError("an animation needs at least one frame")
     kind = kind or animation_kind(path)
     first, *others = [_side_by_side(frames[i], nrow) for i in evenly(len(frames), MAX_FRAMES)]
     durations = [hold, *[milliseconds] * (len(others) - 1), hold][: 1 + len(others)]
-    how = {"lossless": True} if kind == "WEBP" else {"optimize": False}
-    first.save(path, format=kind, save_all=True, append_images=others, duration=durations, loop=0, **how)
+    options = {"lossless": True} if kind == "WEBP" else {"optimize": False}
+    first.save(path, format=kind, save_all=True, append_images=others, duration=durations, loop=0, **options)
 
 
 def strip(frames: Sequence[Frame], stages: int = STAGES) -> Image.Image:
@@ -89,8 +84,8 @@ def strip(frames: Sequence[Frame], stages: int = STAGES) -> Image.Image:
     tiles = [torch.stack(columns, dim=1).flatten(0, 1) for columns in ([f.x for f in shown], [f.x0 for f in shown])]
     parts = [grid(images, nrow=len(shown)) for images in tiles]
     width, height = parts[0].size
-    picture = blank(parts[0].mode, max(width, _width(X0)), 2 * (2 * HEAD + height))
-    for k, (part, head) in enumerate(zip(parts, (X, X0), strict=True)):
+    picture = blank(parts[0].mode, max(width, _width(_X0)), 2 * (2 * HEAD + height))
+    for k, (part, head) in enumerate(zip(parts, (_X, _X0), strict=True)):
         top = k * (2 * HEAD + height)
         write(picture, (GAP, top + HEAD // 2), head, _font())
         for i, frame in enumerate(shown):
@@ -102,8 +97,8 @@ def strip(frames: Sequence[Frame], stages: int = STAGES) -> Image.Image:
 def _side_by_side(frame: Frame, nrow: int) -> Image.Image:
     left, right, of_x0 = grid(frame.x, nrow), grid(frame.x0, nrow), "x_0 as expected"
     room = max(left.width, _width("t = 0000"), _width(of_x0))  # the same in every frame
-    picture = blank(left.mode, 2 * room + MARGIN, HEAD + left.height)
-    for begin, part, caption in ((0, left, f"t = {frame.t}"), (room + MARGIN, right, of_x0)):
+    picture = blank(left.mode, 2 * room + _MARGIN, HEAD + left.height)
+    for begin, part, caption in ((0, left, f"t = {frame.t}"), (room + _MARGIN, right, of_x0)):
         picture.paste(part, (begin, HEAD))
         write(picture, (begin + GAP, HEAD // 2), caption, _font())
     return picture

@@ -9,7 +9,6 @@ from PIL import ImageFont
 from unstir.errors import printable
 
 SIZE = 11  # of the font of names above images, in pixels
-_CUT = "…"
 
 
 @cache
@@ -20,7 +19,7 @@ def font(size: int) -> ImageFont.FreeTypeFont:
     return ImageFont.truetype(Path(matplotlib.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf", size)
 
 
-def caption(name: str, size: int, width: int) -> str:
+def caption(name: str, size: int, width: float) -> str:
     """The name as it is drawn at a font of ``size`` pixels in at most ``width`` pixels.
 
     What the font cannot draw is shown as its code, such as \\u65e5. Both ends of a long name stay, for names often
@@ -30,17 +29,8 @@ def caption(name: str, size: int, width: int) -> str:
     kept = len(text)
     while font(size).getlength(shown) > width and kept > 2:
         kept -= 1
-        shown = text[: (kept + 1) // 2] + _CUT + text[len(text) - kept // 2 :]
+        shown = text[: (kept + 1) // 2] + "…" + text[len(text) - kept // 2 :]
     return shown
-
-
-def cut(text: str, width: float) -> str:
-    """As much of the text as is no wider than so many pixels, with an ellipsis where some of it is left out."""
-    text, letters = _drawable(text), font(SIZE)
-    if letters.getlength(text) <= width:
-        return text
-    kept = next((n for n in range(len(text) - 1, 0, -1) if letters.getlength(text[:n] + _CUT) <= width), 0)
-    return text[:kept] + _CUT
 
 
 def of_class(number: int, name: str) -> str:

@@ -1,6 +1,7 @@
 """Charts of a run's figures, whose lines differ for all eyes and on grey paper: by colour, by marker and by dashes."""
 
 import math
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -9,9 +10,9 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-MOST_NAMED = 16  # steps in the legend of held_out_figure; of more, as many, evenly chosen
+_MOST_NAMED = 16  # steps in the legend of held_out_figure; of more, as many, evenly chosen
 
-PANELS = (
+_PANELS = (
     ("loss", "loss"),
     ("mse", "mean squared error"),
     ("bits", "bound, bits per dimension"),
@@ -19,15 +20,14 @@ PANELS = (
     ("lr", "learning rate"),
 )
 
-SPLITS = (("train", "bits_train", "training images", "o"), ("held_out", "bits", "held-out images", "s"))
+_SPLITS = (("train", "bits_train", "training images", "o"), ("held_out", "bits", "held-out images", "s"))
 """A split, the key of its bound in held_out.jsonl, and its name and marker."""
 
-PLAIN = (1e-4, 1e6)  # the labels of an axis that stays between these are written without an exponent
-TICKS = ((1,), (1, 3), (1, 2, 5))  # the labels of a decade: the first that give three labels or more
+_TICKS = ((1,), (1, 3), (1, 2, 5))  # the labels of a decade: the first that give three labels or more
 
 MARKERS = ("o", "s", "^", "D", "v", "X", "P", "<", "*", "h")
 DASHES = ("-", "--", "-.", ":")
-PALETTE = "petroff10"  # of matplotlib; to be distinguished under all common forms of colour blindness (Petroff 2021)
+_PALETTE = "petroff10"  # of matplotlib; to be distinguished under all common forms of colour blindness (Petroff 2021)
 
 
 def evenly(count: int, limit: int) -> list[int]:
@@ -41,7 +41,7 @@ def series(place: int) -> dict[str, Any]:
     """What matplotlib draws line ``place`` with: of as many neighbours as `MARKERS` no two share colour or marker."""
     from matplotlib import color_sequences
 
-    every = {"color": color_sequences[PALETTE], "marker": MARKERS, "linestyle": DASHES}
+    every = {"color": color_sequences[_PALETTE], "marker": MARKERS, "linestyle": DASHES}
     return {name: values[place % len(values)] for name, values in every.items()}
 
 
@@ -53,12 +53,12 @@ def training_curves(metrics: Sequence[Mapping[str, Any]], path: Path) -> None:
     from matplotlib.figure import Figure  # takes half a second to import
     from matplotlib.ticker import EngFormatter, MaxNLocator
 
-    panels = [(key, title) for key, title in PANELS if metrics and key in metrics[-1]]
+    panels = [(key, title) for key, title in _PANELS if metrics and key in metrics[-1]]
     figure = Figure(figsize=(3.7 * len(panels), 3.2), layout="constrained")
     for axes, (key, title) in zip(figure.subplots(1, len(panels)), panels, strict=True):
         lines = [line for line in metrics if line[key] is not None]
-        how: dict[str, Any] = {"marker": "o" if len(lines) < 20 else None, "markersize": 3, "linewidth": 1}
-        axes.plot([line["images"] for line in lines], [line[key] for line in lines], **how)
+        options: dict[str, Any] = {"marker": "o" if len(lines) < 20 else None, "markersize": 3, "linewidth": 1}
+        axes.plot([line["images"] for line in lines], [line[key] for line in lines], **options)
         plain = key == "loss" and "mse" not in metrics[-1]
         axes.set_title("loss (mean squared error)" if plain else title, fontsize=10)
         axes.xaxis.set_major_locator(MaxNLocator(5))
@@ -83,7 +83,7 @@ def held_out_figure(lines: Sequence[Mapping[str, Any]]) -> "Figure":
     """
     from matplotlib.figure import Figure
 
-    bits = any(_is_number(line.get(key)) for line in lines for _, key, *_ in SPLITS)
+    bits = any(_is_number(line.get(key)) for line in lines for _, key, *_ in _SPLITS)
     figure = Figure(figsize=(13.6 if bits else 10.4, 3.8), layout="constrained")
     course, *bound, by_time = figure.subplots(1, 3 if bits else 2)
     first = next((line["images"] for line in lines if line["images"]), 1)
@@ -104,16 +104,17 @@ def _draw_course(course: "Axes", bound: Sequence["Axes"], lines: Sequence[Mappin
     import numpy as np
 
     course.set_title("mean squared error, mean over t", fontsize=10)
-    for split, key, name, marker in SPLITS:
-        how: dict[str, Any] = {"marker": marker, "markersize": 3, "linewidth": 1, "capsize": 2, "label": name}
-        if found := [line for line in lines if line[split] is not None]:
-            values = [np.asarray(line[f"of_{split}"]) for line in found]
-            errors = [each.std(ddof=1) / len(each) ** 0.5 for each in values]
-            course.errorbar([line["images"] for line in found], [each.mean() for each in values], errors, **how)
-        found = [line for line in lines if _is_number(line.get(key))]
-        for axes in bound if found else ():
-            seen, means, bars = ([line[k] for line in found] for k in ("images", key, f"{key}_error"))
-            axes.errorbar(seen, means, bars, **how)
+    for split, key, name, marker in _SPLITS:
+        options: dict[str, Any] = {"marker": marker, "markersize": 3, "linewidth": 1, "capsize": 2, "label": name}
+        if measured := [line for line in lines if line[split] is not None]:
+            values = [np.asarray(line[f"of_{split}"]) for line in measured]
+            errors = [losses.std(ddof=1) / len(losses) ** 0.5 for losses in values]
+            means = [losses.mean() for losses in values]
+            course.errorbar([line["images"] for line in measured], means, errors, **options)
+        estimated = [line for line in lines if _is_number(line.get(key))]
+        for axes in bound if estimated else ():
+            seen, means, errors = ([line[k] for line in estimated] for k in ("images", key, f"{key}_error"))
+            axes.errorbar(seen, means, errors, **options)
             axes.set_title("bound, bits per dimension (estimate)", fontsize=10)
 
 
@@ -125,14 +126,14 @@ def _draw_by_time(axes: "Axes", lines: Sequence[Mapping[str, Any]]) -> None:
 
     shown = "train" if all(line["held_out"] is None for line in lines) else "held_out"
     colours = colormaps["viridis_r"](np.linspace(1, 0.05, len(lines)))[::-1]  # one alone is the newest
-    named = evenly(len(lines), MOST_NAMED)
+    named = evenly(len(lines), _MOST_NAMED)
     for i, (line, colour) in enumerate(zip(lines, colours, strict=True)):
         label = EngFormatter(sep="")(line["images"]) if i in named else None
         if line[shown] is not None:
             axes.plot(line["times"], line[shown], color=colour, linewidth=1, marker="o", markersize=2, label=label)
     if (train := lines[-1]["train"]) is not None and shown == "held_out":
-        how: dict[str, Any] = {"color": colours[-1], "linewidth": 1, "marker": _lone(train), "markersize": 3}
-        axes.plot(lines[-1]["times"], train, "--", label="training, last", **how)
+        options: dict[str, Any] = {"color": colours[-1], "linewidth": 1, "marker": _lone(train), "markersize": 3}
+        axes.plot(lines[-1]["times"], train, "--", label="training, last", **options)
     axes.set_title(f"{'held-out' if shown == 'held_out' else 'training'} images at t, by images seen", fontsize=10)
     axes.set_xlabel("t")
 
@@ -179,15 +180,14 @@ def likelihood_curves(
 
 
 def log_axis(axes: "Axes", which: str) -> None:
-    """Make the "x" or "y" axis logarithmic, its labels all written alike; after its data is drawn."""
+    """Make the "x" or "y" axis logarithmic, with labels such as 0.5 and 2e-5; after its data is drawn."""
     from matplotlib.ticker import FixedLocator, FuncFormatter, NullFormatter
 
     axis = axes.xaxis if which == "x" else axes.yaxis
     axes.set(**{f"{which}scale": "log"})
     low, high = axis.get_view_interval()
-    plain = low >= PLAIN[0] and high < PLAIN[1]
     axis.set_major_locator(FixedLocator(_ticks(low, high)))
-    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}" if plain else _with_exponent(value)))
+    axis.set_major_formatter(FuncFormatter(lambda value, _: re.sub("e[+]?(-?)0*", r"e\1", f"{value:g}")))
     axis.set_minor_formatter(NullFormatter())
 
 
@@ -198,18 +198,12 @@ def _ticks(low: float, high: float) -> list[float]:
     from matplotlib.ticker import MaxNLocator
 
     decades = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
-    for parts in TICKS:
-        found = [float(f"{part}e{decade}") for decade in decades for part in parts]
-        found = [tick for tick in found if low <= tick <= high]
-        if len(found) >= 3:
-            return found[:: -(-len(found) // 7)]
+    for parts in _TICKS:
+        ticks = [float(f"{part}e{decade}") for decade in decades for part in parts]
+        ticks = [tick for tick in ticks if low <= tick <= high]
+        if len(ticks) >= 3:
+            return ticks[:: -(-len(ticks) // 7)]
     return [tick for tick in MaxNLocator(5, steps=[1, 2, 2.5, 5, 10]).tick_values(low, high) if low <= tick <= high]
-
-
-def _with_exponent(value: float) -> str:
-    """A number as "2e-5"."""
-    mantissa, exponent = f"{value:.3e}".split("e")
-    return f"{float(mantissa):g}e{int(exponent)}"
 
 
 def _images_axis(axes: "Axes", first: int) -> None:

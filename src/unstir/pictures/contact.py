@@ -8,15 +8,15 @@ from PIL import Image
 from rich.cells import cell_len
 
 from unstir.data import SPLITS, Store
-from unstir.data.levels import all_grey, of_range
+from unstir.data.levels import remarks
 from unstir.data.manifest import read_origin
 from unstir.errors import printable
 from unstir.pictures.caption import of_class
 from unstir.pictures.grid import check_png, contact_sheet, save_signed
 from unstir.progress import counted
 
-COLUMNS = 12
-LISTED = 20
+_COLUMNS = 12
+_LISTED = 20
 
 
 def inspect(path: Path, sheet: Path | None = None) -> tuple[str, Path]:
@@ -40,22 +40,17 @@ def describe(store: Store) -> str:
     kind = "grey" if channels == 1 else "RGB"
     named = f", {counted(len(store.classes), 'class', 'classes')}" if store.classes else ", no classes"
     lines = [f"{printable(store.path)}: {height}x{width} {kind}{named}, content {store.content_hash[:12]}"]
-    labels = {split: store.labels(split) for split in SPLITS}
     width_of_name = max(map(cell_len, (*store.classes, "all")))
     origin = read_origin(store.path)
     lines.append(f"from {printable(origin.source or 'unknown')}, licence {printable(origin.license or 'unknown')}")
     lines.append(f"{'':5}  {'':{width_of_name}}  {'train':>9}  {'held out':>9}")
     for index, name in enumerate(store.classes):
-        counts = [int((labels[split] == index).sum()) for split in SPLITS]  # type: ignore[union-attr]
+        counts = [store.manifest["counts_per_class"][split][index] for split in SPLITS]
         lines.append(f"{index:5}  {name}{' ' * (width_of_name - cell_len(name))}  {counts[0]:9}  {counts[1]:9}")
     lines.append(f"{'':5}  {'all':{width_of_name}}  {store.count('train'):9}  {store.count('held_out'):9}")
-    lines += [f"note     {note}" for note in store.notes]
-    if all_grey(store):
-        lines.append("note     the images are grey, packed as RGB; --channels 1 packs them at a third of the size")
-    if weak := of_range(store):
-        lines.append(f"note     {weak}")
-    lines += [f"refused  {path}: {reason}" for path, reason in store.refused[:LISTED]]
-    if (more := len(store.refused) - LISTED) > 0:
+    lines += [f"note     {line}" for line in remarks(store)]
+    lines += [f"refused  {path}: {reason}" for path, reason in store.refused[:_LISTED]]
+    if (more := len(store.refused) - _LISTED) > 0:
         lines.append(f"refused  and {more} more, all in {printable(store.path / 'manifest.json')}")
     return "\n".join(lines)
 
@@ -64,9 +59,9 @@ def contact(store: Store) -> Image.Image:
     """Training images: the first few of each class a row, or the first of all without any."""
     images, labels = store.images("train"), store.labels("train")
     if labels is None:
-        shown = max(1, min(len(images), 8 * COLUMNS))  # a row without images where there are none
-        rows = [("", images[i : i + COLUMNS]) for i in range(0, shown, COLUMNS)]
+        shown = max(1, min(len(images), 8 * _COLUMNS))  # a row without images where there are none
+        rows = [("", images[i : i + _COLUMNS]) for i in range(0, shown, _COLUMNS)]
     else:
-        of_each = [images[torch.nonzero(labels == number)[:COLUMNS, 0]] for number in range(len(store.classes))]
+        of_each = [images[torch.nonzero(labels == number)[:_COLUMNS, 0]] for number in range(len(store.classes))]
         rows = list(zip(itertools.starmap(of_class, enumerate(store.classes)), of_each, strict=True))
     return contact_sheet(rows)

@@ -52,7 +52,6 @@ def pairs(blocks: Sequence[Sequence[Block]]) -> Image.Image:
 
 
 def _draw(block: Block) -> Image.Image:
-    """A block: its title, its headings, and its rows with their notes."""
     first = block.rows[0]
     channels, height, width = first.image.shape
     scale = scale_of(height)

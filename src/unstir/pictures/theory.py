@@ -18,8 +18,8 @@ from unstir.pixels import from_uint8, to_uint8
 from unstir.theory.process import Process
 from unstir.theory.schedule import NoiseSchedule, cosine, linear, sigmoid, zero_terminal_snr
 
-SIDE = 64
-SHOWN = (0, 10, 50, 100, 200, 300, 400, 500, 600, 800, 1000)
+_SIDE = 64
+_SHOWN = (0, 10, 50, 100, 200, 300, 400, 500, 600, 800, 1000)
 
 
 def save_theory(path: Path, image: Path | None = None) -> None:
@@ -38,10 +38,10 @@ def save_theory(path: Path, image: Path | None = None) -> None:
     parts: Any = figure.subfigures(2, 1, height_ratios=[1, 1])
     curves, strips = parts
     _draw_curves(curves.subplots(1, 4), schedules)
-    rows = strips.subplots(4, len(SHOWN))
+    rows = strips.subplots(4, len(_SHOWN))
     for row, (name, schedule) in zip(rows, schedules.items(), strict=True):
         _draw_strip(row, name, schedule, x_0)
-    for axes, t in zip(rows[0], SHOWN, strict=True):
+    for axes, t in zip(rows[0], _SHOWN, strict=True):
         axes.set_title(f"t = {t}", fontsize=8)
     figure.savefig(path, dpi=110, format="png", metadata=SIGNED)
 
@@ -73,7 +73,7 @@ def _draw_curves(panels: Iterable[Any], schedules: dict[str, NoiseSchedule]) -> 
 
 def _draw_strip(row: Sequence[Any], name: str, schedule: NoiseSchedule, x_0: Tensor) -> None:
     eps = randomness.normal(randomness.Key(0, "strip", 0, torch.zeros(1, dtype=torch.int64)), tuple(x_0.shape[1:]))
-    for axes, t in zip(row, SHOWN, strict=True):
+    for axes, t in zip(row, _SHOWN, strict=True):
         x_t = to_uint8(Process(schedule).diffuse(x_0, t, eps))[0]
         axes.imshow(x_t.permute(1, 2, 0).expand(-1, -1, 3).numpy(), interpolation="nearest")
         axes.set(xticks=[], yticks=[])
@@ -83,7 +83,7 @@ def _draw_strip(row: Sequence[Any], name: str, schedule: NoiseSchedule, x_0: Ten
 def _read(path: Path) -> Tensor:
     try:
         with open_file(path) as file:
-            array = decode(file.read(), path.name, SIDE, 3).pixels
+            array = decode(file.read(), path.name, _SIDE, 3).pixels
     except Refused as error:
         raise UserError("image", path, f"is no picture that can be shown: {error}", "name another") from None
     return from_uint8(torch.from_numpy(array.copy()))[None]

@@ -24,7 +24,7 @@ from unstir.diffusion.denoiser import Denoiser
 from unstir.errors import Remedy, UserError
 from unstir.nn import own
 from unstir.nn.config import ModelConfig
-from unstir.nn.unet import UNet, flops
+from unstir.nn.unet import UNet
 from unstir.randomness import Key, derive_seed
 from unstir.runs.config import Config
 from unstir.runs.sections import DiffusionConfig
@@ -33,8 +33,7 @@ from unstir.theory.process import Process
 from unstir.theory.schedule import SCHEDULES, NoiseSchedule, zero_terminal_snr
 
 if TYPE_CHECKING:
-    from unstir.diffusion.loss import Objective
-    from unstir.diffusion.times import TimeTable
+    from unstir.diffusion.loss import Objective, TimeTable
 
 
 def schedule(config: DiffusionConfig) -> NoiseSchedule:
@@ -84,11 +83,11 @@ def num_parameters(config: Config) -> int:
 
 
 def forward_flops(config: Config, height: int, width: int) -> int:
-    """Floating-point operations of one forward pass of one image, as `flops` counts them, without computing it."""
-    shape = network_config(config)
-    if shape.is_unet:
-        return flops(shape, height, width)
-    from torch.utils.flop_counter import FlopCounterMode  # a second that the U-Net does not need
+    """Floating-point operations of one forward pass of one image, two for each multiply-add, without computing it.
+
+    Convolutions and matrix products are counted, those inside attention too (published figures often leave these out).
+    """
+    from torch.utils.flop_counter import FlopCounterMode  # with what a pass on the meta device imports, two seconds
 
     with FlopCounterMode(display=False) as counter:
         _outline_output(config, height, width, 1)
@@ -208,7 +207,7 @@ def times(config: Config, device: torch.device) -> "TimeTable | None":
 
     Without one they are uniform, or weighted so that means of losses are those over uniform times.
     """
-    from unstir.diffusion.times import TimeTable, probabilities
+    from unstir.diffusion.loss import TimeTable, probabilities
 
     cfg = config.loss
     if cfg.times in ("uniform", "importance"):

@@ -38,7 +38,7 @@ def initial_weights(net: nn.Module, config: Config) -> tuple[dict[str, Tensor], 
 
 def pinned(init: str) -> str:
     """A train.init that names a run, as RUN@STEP of its newest weights now: it may train on. UserError as above."""
-    if not init or Path(init).is_file():
+    if Path(init).is_file():
         return init
     folder, step = run_and_step(init)
     return f"{Path(folder).resolve()}@{_checkpoint_of(init).step if step is None else step}"
@@ -52,16 +52,13 @@ def is_pinned(saved: str, asked: str) -> bool:
 
 def check_initial(config: Config) -> None:
     """Raise UserError where train.init is no saved weights, or does not fit the network of the config."""
-    if config.train.init:
-        initial_weights(build.network(config, torch.device("cpu")), config)
+    initial_weights(build.network(config, torch.device("cpu")), config)
 
 
 def check_teacher(config: Config) -> None:
     """Raise UserError where the paths that a run learns from would not be its teacher's: the run that train.init names
     has its process, has no teacher itself, and predicts what loss.teacher says.
     """
-    if not config.kind.has_teacher:
-        return
     advice, source = "let unstir distill RUN --out NEW set all of it", config.train.init
     if not source:
         raise UserError("train.init", source, "names no trained run, which a consistency loss learns from", advice)

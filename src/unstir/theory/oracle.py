@@ -55,10 +55,6 @@ class GaussianData:
     covariance: Tensor
 
     def __post_init__(self) -> None:
-        _check_float64(mean=self.mean, covariance=self.covariance)
-        if self.mean.numel() == 0 or self.covariance.shape != (self.mean.numel(), self.mean.numel()):
-            given = f"{list(self.mean.shape)} and {list(self.covariance.shape)}"
-            raise ValueError(f"mean must have D >= 1 elements, of any shape, and covariance be [D, D], not {given}")
         asymmetry = (self.covariance - self.covariance.mT).abs().max().item()
         if asymmetry > _ROUNDING * self.covariance.abs().max().item():
             raise ValueError(f"covariance must be symmetric, not {asymmetry:.3g} away from its transpose")
@@ -83,13 +79,6 @@ class GaussianData:
             raise ValueError(f"x_t has no density at sigma={sigma} as the covariance is singular; use sigma > 0")
         squares = self._coordinates(x_t, alpha).square() / var
         return (-0.5 * (squares + var.log() + math.log(2 * math.pi)).sum(1)).to(x_t)
-
-    def sample(self, noise: Tensor) -> Tensor:
-        """mean + covariance^(1/2) noise, for standard normal ``noise`` [B, *shape], in its dtype.
-
-        The root is the symmetric one, so that a sample does not depend on which eigenvectors were found.
-        """
-        return self._image((_flat(noise, self.mean) @ self._spectrum[1]) * self._spectrum[0].sqrt(), noise)
 
     def conditional_covariance(self, alpha: float, sigma: float) -> Tensor:
         """Cov[x_0 | x_t]: float64 [D, D], the same for every x_t."""
@@ -142,17 +131,15 @@ class MixtureData:
     covariances: Tensor
 
     def __post_init__(self) -> None:
-        _check_float64(weights=self.weights, means=self.means, covariances=self.covariances)
-        K, total = self.weights.numel(), self.weights.sum().item()
-        shapes = [list(tensor.shape) for tensor in (self.weights, self.means, self.covariances)]
-        if shapes[0] != [K] or not [K] == shapes[1][:1] == shapes[2][:1]:
-            raise ValueError(f"weights [K], means [K, *shape] and covariances [K, D, D] must have one K, not {shapes}")
-        if abs(total - 1) > _ROUNDING or bool((self.weights < 0).any()):
-            raise ValueError(f"weights must be >= 0 and sum to 1; they are {self.weights.tolist()}, with sum {total}")
-        _ = self.components  # validates each
+        total = self.weights.sum().item()
+        wrong = abs(total - 1) > _ROUNDING or bool((self.weights < 0).any())
+        if wrong or self.weights.shape != self.means.shape[:1]:
+            given = f"they are {self.weights.tolist()}, with sum {total}"
+            raise ValueError(f"weights must be >= 0 and sum to 1, one for each of {len(self.means)} means; {given}")
+        _ = self._components  # validates each
 
     @cached_property
-    def components(self) -> tuple[GaussianData, ...]:
+    def _components(self) -> tuple[GaussianData, ...]:
         """The K Gaussians."""
         return tuple(GaussianData(m, S) for m, S in zip(self.means, self.covariances, strict=True))
 
@@ -172,15 +159,6 @@ class MixtureData:
         """log sum_k w_k N(x_t; alpha m_k, alpha^2 S_k + sigma^2 I) in nats: [B]."""
         return self._log_joint(x_t, alpha, sigma).logsumexp(0).to(x_t)
 
-    def sample(self, noise: Tensor, uniform: Tensor) -> Tensor:
-        """A sample of the component in whose part of [0, 1] ``uniform`` [B] falls; ``noise`` as for `GaussianData`."""
-        cdf = self.weights.cumsum(0)
-        # 1 is read as the number before it, so that it falls in the last part that is not empty
-        below_one = _uniform(uniform, len(noise), cdf.device).clamp(max=1 - 2.0**-53)
-        index = torch.searchsorted(cdf / cdf[-1], below_one, right=True).to(noise.device)
-        drawn = torch.stack([part.sample(noise) for part in self.components])
-        return drawn[index, torch.arange(len(noise), device=noise.device)]
-
     def _log_joint(self, x_t: Tensor, alpha: float, sigma: float) -> Tensor:
         """log w_k + log p_k(x_t): float64 [K, B]."""
         return self.weights.log()[:, None] + self._each(GaussianData.log_prob, x_t, alpha, sigma)
@@ -188,7 +166,7 @@ class MixtureData:
     def _each(self, method: Callable[..., Tensor], x_t: Tensor, alpha: float, sigma: float) -> Tensor:
         """A method's result for every component: float64 [K, B, ...]."""
         x = _flat(x_t, self.means[0]).view(x_t.shape)
-        return torch.stack([method(part, x, alpha, sigma) for part in self.components])
+        return torch.stack([method(part, x, alpha, sigma) for part in self._components])
 
 
 @dataclass(frozen=True, eq=False)
@@ -197,18 +175,11 @@ class FiniteData:
 
     The estimate is that of a network which has memorised its training set; at sigma = 0 it is the image nearest to
     x_t / alpha, or the mean of those that tie. ``images`` is [N, *shape] of a float dtype, or of uint8, whose pixels k
-    stand for k/127.5 - 1. ``chunk`` of them at a time are made float64; some [B, N] too. Raises ValueError otherwise.
+    stand for k/127.5 - 1. ``chunk`` of them at a time are made float64; some [B, N] too.
     """
 
     images: Tensor
     chunk: int = 256
-
-    def __post_init__(self) -> None:
-        if self.images.numel() == 0 or not (self.images.is_floating_point() or self.images.dtype == torch.uint8):
-            given = f"{self.images.dtype} {list(self.images.shape)}"
-            raise ValueError(f"images must be of a float dtype or uint8, [N, *shape] with N >= 1, not {given}")
-        if self.chunk < 1:
-            raise ValueError(f"chunk={self.chunk} must be at least 1")
 
     def estimate(self, x_t: Tensor, alpha: float, sigma: float) -> Tensor:
         """E[x_0 | x_t] = sum_i w_i y_i over the images y_i, w = softmax( -||x_t - alpha y_i||^2 / (2 sigma^2) )."""
@@ -229,11 +200,6 @@ class FiniteData:
             raise ValueError("x_t has no density at sigma=0 as the data are points; use sigma > 0")
         log_scale = self.images[0].numel() * math.log(sigma * math.sqrt(2 * math.pi))
         return ((-half_squares / sigma**2).logsumexp(1) - math.log(len(self.images)) - log_scale).to(x_t)
-
-    def sample(self, uniform: Tensor) -> Tensor:
-        """The images in whose N-th parts of [0, 1] ``uniform`` [B] falls, in its dtype (float32 has 2^24 steps)."""
-        N, place = len(self.images), _uniform(uniform, uniform.numel(), self.images.device)
-        return self._rows((place * N).long().clamp(max=N - 1)).view(-1, *self.images.shape[1:]).to(uniform)
 
     def _weights_and_mean(self, x_t: Tensor, alpha: float, sigma: float) -> tuple[Tensor, Tensor]:
         """The images' posterior weights, float64 [B, N], and E[x_0 | x_t], float64 [B, D]."""
@@ -267,13 +233,6 @@ class FiniteData:
         return torch.cat([self._rows(part).square().sum(1) for part in self._parts(len(self.images))])
 
 
-def _check_float64(**tensors: Tensor) -> None:
-    for name, tensor in tensors.items():
-        bad = tensor.isfinite().logical_not().sum().item()
-        if tensor.dtype != torch.float64 or bad:
-            raise ValueError(f"{name} must be float64 and finite, not {tensor.dtype} with {bad} elements that are not")
-
-
 def _check_scales(alpha: float, sigma: float) -> None:
     if not (0 <= alpha <= 1 and 0 <= sigma < math.inf and alpha + sigma > 0):
         raise ValueError(f"alpha={alpha}, sigma={sigma} must be in [0, 1] and [0, inf), not both zero")
@@ -283,16 +242,8 @@ def _flat(x: Tensor, image: Tensor) -> Tensor:
     """``x`` [B, *shape] as float64 [B, D] where ``image`` is; ValueError if it has another shape or is no float."""
     if not x.is_floating_point() or x.shape[1:] != image.shape or x.ndim == 0:
         allowed = f"[B, *shape] of a float dtype, where shape is {list(image.shape)}"
-        raise ValueError(f"x_t or noise must be {allowed}, not {x.dtype} {list(x.shape)}")
+        raise ValueError(f"x_t must be {allowed}, not {x.dtype} {list(x.shape)}")
     return x.to(image.device, torch.float64).reshape(len(x), image.numel())
-
-
-def _uniform(uniform: Tensor, B: int, device: torch.device) -> Tensor:
-    outside = ((uniform >= 0) & (uniform <= 1)).logical_not().sum().item()
-    if uniform.shape != (B,) or not uniform.is_floating_point() or outside:
-        given = f"{uniform.dtype} {list(uniform.shape)} with {outside} outside"
-        raise ValueError(f"uniform must be [{B}] of a float dtype in [0, 1], not {given}")
-    return uniform.to(device, torch.float64)
 
 
 def _ratio(numerator: Tensor, denominator: Tensor) -> Tensor:

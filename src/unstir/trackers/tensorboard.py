@@ -8,11 +8,10 @@ import numpy as np
 from PIL import Image
 
 from unstir.libraries import library
-from unstir.trackers.scalars import of_held_out, of_metrics
-from unstir.train.observer import Observer
+from unstir.trackers.scalars import Scalars
 
 
-class Tracker(Observer):
+class Tracker(Scalars):
     """Writes an event file each time the run in ``folder`` goes on. Raises UserError where the extra is missing."""
 
     def __init__(self, folder: Path) -> None:
@@ -27,22 +26,15 @@ class Tracker(Observer):
         config = (self._folder / "config.toml").read_text(encoding="utf-8")
         self._writer.add_text("config", f"```toml\n{config}\n```", step)
 
-    def metrics(self, line: dict[str, Any]) -> None:
-        """Add the numbers of a log line."""
-        self._add(line["step"], of_metrics(line))
-
-    def held_out(self, line: dict[str, Any]) -> None:
-        """Add the held-out losses of a snapshot."""
-        self._add(line["step"], of_held_out(line))
-
     def grid(self, step: int, file: Path) -> None:
         """Add the grid of a snapshot."""
         with Image.open(file) as picture:
             self._writer.add_image("samples", np.asarray(picture.convert("RGB")), step, dataformats="HWC")
         self._writer.flush()
 
-    def _add(self, step: int, scalars: dict[str, float]) -> None:
-        for name, value in scalars.items():
+    def add(self, step: int, row: dict[str, Any]) -> None:
+        """Add the numbers of a log line."""
+        for name, value in row.items():
             self._writer.add_scalar(name, value, step)
         self._writer.flush()  # what a checkpoint has seen survives a kill, or the curve would have a hole
 

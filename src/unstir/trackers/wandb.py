@@ -15,16 +15,15 @@ from typing import Any
 from unstir.errors import UserError
 from unstir.libraries import library
 from unstir.runs.files import write_text
-from unstir.trackers.scalars import of_held_out, of_metrics
-from unstir.train.observer import Observer
+from unstir.trackers.scalars import Scalars
 
 logger = logging.getLogger(__name__)
 
 SECONDS = 45  # for the beginning and for the end, after which the server is taken not to answer
 
 
-class Tracker(Observer):
-    """Sends what the run in ``folder`` does; Where it goes is logged.
+class Tracker(Scalars):
+    """Sends what the run in ``folder`` does; where it goes is logged.
 
     Offline without a login, and where WANDB_MODE says so; nothing is ever asked on the terminal. Raises UserError
     where the extra is missing, and inside the run's folder: W&B obeys ./wandb/settings, and a stranger's run may have
@@ -72,22 +71,14 @@ class Tracker(Observer):
         logger.warning(f"wandb: no login (wandb login), so it writes to {kept} alone; {sent}")
         return "offline"
 
-    def metrics(self, line: dict[str, Any]) -> None:
-        """Add the numbers of a log line."""
-        self._log(line["step"], of_metrics(line), whole=line["step"] not in self._snapshots)
-
-    def held_out(self, line: dict[str, Any]) -> None:
-        """Add the held-out losses of a snapshot."""
-        self._log(line["step"], of_held_out(line), whole=False)
-
     def grid(self, step: int, file: Path) -> None:
         """Add the grid of a snapshot."""
-        self._log(step, {"samples": self._wandb.Image(str(file))}, whole=True)
+        self.add(step, {"samples": self._wandb.Image(str(file))})
 
-    def _log(self, step: int, row: dict[str, Any], whole: bool) -> None:
-        """Add to the row of a step, which W&B takes once, when it is ``whole`` (a kill would lose it before)."""
+    def add(self, step: int, row: dict[str, Any]) -> None:
+        """Add to the row of a step, which W&B takes once, when it is whole: of a snapshot the grid comes last."""
         if step >= self._run.starting_step:
-            self._run.log(row, step=step, commit=whole)
+            self._run.log(row, step=step, commit="samples" in row or step not in self._snapshots)
 
     def __exit__(self, *_: object) -> None:
         if self._run is not None:

@@ -19,10 +19,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from unstir.data import Store
-from unstir.errors import OutOfMemoryError, UserError, is_out_of_memory
+from unstir.errors import OutOfMemoryError, is_out_of_memory
 from unstir.group import Alone
 from unstir.runs import build, checkpoint, resources
-from unstir.runs.config import Config
 from unstir.runs.run import Run
 from unstir.train.trainer import Trainer
 
@@ -31,14 +30,6 @@ logger = logging.getLogger(__name__)
 SPARE = 1.25
 """Bytes that a process on a CPU takes for each byte of its tensors: kernels and the allocator need some themselves."""
 BESIDES = 200_000_000  # bytes that it takes later for libraries that draw charts, and for the code of kernels
-
-
-def check_weights(config: Config, device: torch.device) -> None:
-    """Raise UserError where the weights with a gradient and a moment of each exceed the free memory of a CPU."""
-    needed = 3 * 4 * (count := build.num_parameters(config))
-    if device.type == "cpu" and needed > (free := resources.free()):
-        bytes_of = f"{resources.gigabytes(needed)} in training, and {resources.gigabytes(free)} are free"
-        raise UserError("", "the network", f"has {count:,} parameters, which take {bytes_of}", "use a smaller [model]")
 
 
 def fitting(run: Run, store: Store, group: Alone = Alone()) -> Run:
@@ -50,18 +41,18 @@ def fitting(run: Run, store: Store, group: Alone = Alone()) -> Run:
     if not group.of_first(not checkpoint.listed(run.checkpoints)):
         return run
     train, share = run.config.train, -(-run.config.train.batch_size // group.size)
-    asked = min(train.micro_batch or share, share)
-    size = min(group.of_all(_largest(run, store, asked, group.size)))
-    if size < asked and (size == 0 or train.micro_batch):
-        smaller = "train.micro_batch" if asked > 1 and train.micro_batch else "model.channels"
-        what = f"a step with {train.micro_batch or 1} images at once does not fit into memory"
-        raise OutOfMemoryError((smaller,), what)
-    if size == asked:
+    most = min(train.micro_batch or share, share)
+    size = min(group.of_all(_largest(run, store, most, group.size)))
+    if size < most and (size == 0 or train.micro_batch):
+        smaller = "train.micro_batch" if most > 1 and train.micro_batch else "model.channels"
+        refused = f"a step with {train.micro_batch or 1} images at once does not fit into memory"
+        raise OutOfMemoryError((smaller,), refused)
+    if size == most:
         return run
     run = replace(run, config=replace(run.config, train=replace(train, micro_batch=size)))
     if group.is_first:
         run.save_config()
-    logger.warning(f"{asked} images at once do not fit into memory: train.micro_batch is {size}")
+    logger.warning(f"{most} images at once do not fit into memory: train.micro_batch is {size}")
     return run
 
 
@@ -143,12 +134,12 @@ class _Tensors(TorchDispatchMode):  # type: ignore[no-untyped-call]  # its base 
         return False  # or torch imports its compiler, which takes seconds and nothing here needs
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        made = func(*args, **(kwargs or {}))
-        for tensor in tree_leaves(made):
+        result = func(*args, **(kwargs or {}))
+        for tensor in tree_leaves(result):
             if isinstance(tensor, Tensor) and tensor.device.type == "cpu":
                 self._add(tensor.untyped_storage())
         self.bytes.append(self._now)
-        return made
+        return result
 
     def _add(self, storage: torch.UntypedStorage) -> None:
         key, size = id(storage), storage.nbytes()

@@ -31,8 +31,7 @@ from unstir import randomness
 from unstir.data import SPLITS, Store
 from unstir.diffusion.denoiser import Denoiser, Labelled, clipped
 from unstir.diffusion.likelihood import bound_term, strata, variational_bound
-from unstir.diffusion.loss import denoising_loss
-from unstir.diffusion.times import middles
+from unstir.diffusion.loss import denoising_loss, middles
 from unstir.errors import UserError, within_memory
 from unstir.pixels import from_uint8
 from unstir.progress import counting
@@ -180,7 +179,7 @@ class HeldOutLoss:
 
         try:
             with torch.inference_mode(), within_memory("log.held_out_images", "train.micro_batch"):
-                measured = {split: self._of_split(denoiser, each, on_call) for split, each in self._splits.items()}
+                measured = {split: self._of_split(denoiser, images, on_call) for split, images in self._splits.items()}
         except _StoppedError:
             return False
         line = self._line(step, measured)
@@ -263,9 +262,9 @@ def catch_up(run: Run, store: Store) -> int:
                     added += 1
                 count(done, len(missing))
         written = run.held_out()
-        found = sorted(written, key=lambda line: line["step"])
-        if found != written:  # those added, now or by a call that was killed, stand in their places
-            write(run.held_out_file, found)
+        in_order = sorted(written, key=lambda line: line["step"])
+        if in_order != written:  # those added, now or by a call that was killed, stand in their places
+            write(run.held_out_file, in_order)
     return added
 
 

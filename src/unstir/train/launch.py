@@ -12,26 +12,29 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
+
+import unstir
+from unstir import randomness
 from unstir.data import SPLITS, Store, is_store, pack
 from unstir.data.disk import usable_path
 from unstir.data.embedded import EMBEDDED
-from unstir.data.images import COLOUR_LOST, LEFT_OUT, UNLABELLED
-from unstir.data.levels import of_range
+from unstir.data.levels import remarks
 from unstir.data.source import NAMES, is_named
 from unstir.errors import UserError, within_memory
 from unstir.group import Alone
 from unstir.progress import counted
-from unstir.runs import build, checkpoint, resources
+from unstir.runs import build, checkpoint, resources, toml
 from unstir.runs.card import DataCard
 from unstir.runs.config import Config
 from unstir.runs.initial import check_initial, check_teacher, is_pinned, pinned
 from unstir.runs.run import Run, check_free, is_run
 from unstir.runs.sections import DataConfig
+from unstir.runs.stores import check_data, with_store
 from unstir.runs.timetable import check_changed, newest_grid, settled
 from unstir.runs.toml import changes
 from unstir.theory.parameterization import PARAMETERIZATIONS
-from unstir.train import parallel
-from unstir.train.fits import check_weights, fitting
+from unstir.train.fits import fitting
 from unstir.train.observer import Observer, Stop, tracked
 from unstir.train.state import State
 from unstir.train.trainer import Trainer
@@ -89,27 +92,41 @@ def _trained(group: Alone, run: Run, store: Store, observer: Observer, stop: Sto
 
 
 def _opened(group: Alone, config: Config, folder: Path, data_of: Run | None) -> tuple[Run, Store]:
-    """The run and its data, made ready by the first process for all, which must have been asked alike."""
-    parallel.check_asked(group, config)
+    """The run and its data, made ready by the first process; the others, on a disk of their own, need the data alone.
+
+    Raises UserError, in all processes, where they were not asked alike or are too many for the batch, and where one
+    does not see the data or finds other content.
+    """
+    software = {"unstir": unstir.__version__, "torch": torch.__version__, "randomness": randomness.VERSION}
+    group.agree({**software, **toml.flat(config)}, "start all with one version and the same options")
+    if config.train.batch_size < (num := group.size):
+        few = f"leaves some of {num} processes without an image"
+        raise UserError("train.batch_size", config.train.batch_size, few, ({"train.batch_size": num}, "start fewer"))
+    facts, problem = dict[str, Any](), ""
+    if group.is_first:
+        run, store = _made_ready(config, folder, data_of)
+        facts = {"path": str(run.path), "config": toml.to_dict(run.config), "data": run.data.plain()}
+    facts = group.of_first(facts)
     if not group.is_first:
-        return parallel.shared(group)
-    if not is_run(folder):
+        try:
+            run = Run(Path(facts["path"]), toml.from_dict(facts["config"], facts["path"]), DataCard.of(facts["data"]))
+            store = with_store(run)[1]
+            check_data(run.path, run.data, store)
+            if group.local == 0:  # once on each machine
+                store.verify()
+        except UserError as error:
+            problem = f"{group}: {error}; all processes need it there, on a shared disk or as a copy"
+    if problems := [text for text in group.of_all(problem) if text]:
+        raise UserError(problems[0])
+    return run, store
+
+
+def _made_ready(config: Config, folder: Path, data_of: Run | None) -> tuple[Run, Store]:
+    """The run in the folder and its data, with what a person should know of the data logged."""
+    if config.kind.has_teacher and not is_run(folder):
         check_teacher(config)
     store = open_data(config, folder, data_of)
-    if store.refused:
-        files = "file was" if len(store.refused) == 1 else "files were"
-        logger.warning(f"{len(store.refused)} {files} refused; unstir data inspect {store.path} lists them")
-    for note in store.notes:
-        if note.text.startswith((LEFT_OUT, UNLABELLED)):
-            logger.warning(f"{note.count} {note.text}; unstir data inspect {store.path} names some")
-    if lost := sum(note.count for note in store.notes if note.text == COLOUR_LOST):
-        keep = "--data.channels 3 --model.in_channels 3"
-        logger.warning(
-            f"{counted(lost, 'image')} had colours and were packed as grey; a new run with {keep} keeps the colours"
-        )
-    if weak := of_range(store):
-        logger.warning(weak)
-    return parallel.shared(group, (open_run(config, folder, store), store))
+    return open_run(config, folder, store), store
 
 
 def _made(run: Run) -> tuple[str, ...]:
@@ -138,7 +155,7 @@ def open_run(config: Config, out: Path, store: Store) -> Run:
     device = build.device(train.device)
     build.check_compile(train.compile, device)
     dtype = build.dtype_name(train.dtype, device)
-    train = dataclasses.replace(train, dtype=dtype, init=pinned(train.init))
+    train = dataclasses.replace(train, dtype=dtype, init=train.init and pinned(train.init))
     data = dataclasses.replace(config.data, store=str(store.path.resolve()))
     return Run.create(dataclasses.replace(config, train=train, data=data), out, card)
 
@@ -175,13 +192,10 @@ def _continued(old: Run, asked: Config, store: Store) -> Run:
 
 def _say_unused(changed: dict[str, Any], newest: int, kept: str) -> None:
     """Say which settings were asked for that no step is left to use, by a run at its step ``newest``."""
-    of_steps = [
-        f"{key}={value}" for key, value in changed.items() if key not in ("train.length", "log.to", "data.store")
-    ]
-    if of_steps:
-        logger.warning(
-            f"no step is left to use {', '.join(of_steps)}, {kept}: the run has taken step {newest}, its last"
-        )
+    needs_none = "train.length", "log.to", "data.store"
+    if unused := [f"{key}={value}" for key, value in changed.items() if key not in needs_none]:
+        last = f"the run has taken step {newest}, its last"
+        logger.warning(f"no step is left to use {', '.join(unused)}, {kept}: {last}")
 
 
 def _check_fit(config: Config, store: Store) -> None:
@@ -206,40 +220,31 @@ def _check_fit(config: Config, store: Store) -> None:
 
 def introduction(run: Run, state: State) -> str:
     """What is about to be trained on what, in a line."""
-    count, data = sum(p.numel() for p in state.net.parameters()), run.data
-    kind = run.config.train.dtype + (", compiled," if run.config.train.compile in ("yes", "graphs") else "")
+    config, count = run.config, sum(p.numel() for p in state.net.parameters())
+    kind = config.train.dtype + (", compiled," if config.train.compile in ("yes", "graphs") else "")
     device, num = state.window.device, state.processes
     where = f"{num} processes, {device.type}" if num > 1 else str(device)
-    how = f" by the recipe {run.config.recipe}" if run.config.recipe else ""
-    if run.config.kind.has_teacher:
-        how = f" that learns from {run.config.train.init}"
-    new = "" if state.step else f"a new run{how}, "
+    origin = f" by the recipe {config.recipe}" if config.recipe else ""
+    if config.kind.has_teacher:
+        origin = f" that learns from {config.train.init}"
+    new = "" if state.step else f"a new run{origin}, "
     goal = f"of {run.length}" if state.step <= run.length else f"beyond the {run.length} asked for"
-    return (
-        f"{run.path}: {new}{count:,} parameters in {kind} on {where}; {data.counts['train']} "
-        f"training and {data.counts['held_out']} held-out images of {'x'.join(map(str, data.shape))}; "
-        f"step {state.step} {goal}"
-    )
+    training, held_out = (run.data.counts[split] for split in ("train", "held_out"))
+    images = f"{training} training and {held_out} held-out images of {'x'.join(map(str, run.data.shape))}"
+    return f"{run.path}: {new}{count:,} parameters in {kind} on {where}; {images}; step {state.step} {goal}"
 
 
 def conclusion(run: Run, step: int) -> str:
     """What to say of a run that has nothing left to do at ``step``, and how to make it longer."""
-    goal, whole = 2 * step, Run.open(run.path).length
-    if whole > step:
-        return (
-            f"{run.path} is at step {step} of {whole}, beyond the {run.length} asked for: "
-            f"nothing to do. To go on: unstir train --out {run.path}"
-        )
+    goal, length, command = 2 * step, Run.open(run.path).length, f"To go on: unstir train --out {run.path}"
+    beyond = f", beyond the {run.length} asked for: nothing to do"
+    if length > step:
+        return f"{run.path} is at step {step} of {length}{beyond}. {command}"
     options, warmup = f'--train.length "{goal} steps"', run.steps_in(run.config.train.warmup)
     if run.config.train.lr_schedule == "cosine" and goal > warmup + run.steps_in(run.config.train.lr_period):
         options += f' --train.lr_period "{goal - warmup} steps"'
-    beyond = (
-        f", beyond the {run.length} asked for: nothing to do, for a run keeps its steps" if run.length < step else ""
-    )
-    return (
-        f"{run.path} is finished, at step {step}{beyond}. To go on: unstir train --out {run.path} "
-        f"{options}; to begin anew: another --out"
-    )
+    keeps = f"{beyond}, for a run keeps its steps" if run.length < step else ""
+    return f"{run.path} is finished, at step {step}{keeps}. {command} {options}; to begin anew: another --out"
 
 
 def open_data(config: Config, out: Path, data_of: Run | None = None) -> Store:
@@ -247,28 +252,28 @@ def open_data(config: Config, out: Path, data_of: Run | None = None) -> Store:
 
     A run that exists keeps to its store, checked by its content hash, and so does a new one to that of the run
     ``data_of``; the source is then needed only where the store has gone. Raises UserError for every mistake in the
-    data, for a folder that cannot be the run's, for a device or initial weights that are not there, for
-    weights beyond the memory of a CPU, and where the data is not what that run began with.
+    data, for a folder that cannot be the run's, for a device or initial weights that are not there, and
+    where the data is not what that run began with.
     """
-    check_weights(config, build.device(config.train.device))
+    build.device(config.train.device)
     if size := config.data.size:
         check_sides(config, size, size)
-    old = Run.open(out) if is_run(out) else data_of
-    if is_run(out) and old is not None:
+    old = data_of
+    if is_run(out):
+        old = Run.open(out)
         why = f" ({old.config.kind.origin}) and has no training to continue"
         old.config.kind.check_trained_here(out, why, f"to go on from its weights: {old.going_on}")
-    if not is_run(out):
-        check_free(out)
-        check_initial(config)
-    if old is not None:
-        if config.data.store not in ("", old.config.data.store) and not is_store(config.data.store):
-            raise UserError("data.store", config.data.store, "is no packed store", "leave it out, or name one")
-        store = _store_of(config.data, old)
-        if store.content_hash != old.data.content_hash:
-            other = f"is not the data that {old.path} began with"
-            raise UserError("data.store", store.path, other, "name the folder of that data, or start another run")
     else:
-        store = _store_of(config.data, None)
+        check_free(out)
+        if config.train.init:
+            check_initial(config)
+    named = config.data.store
+    if old is not None and named not in ("", old.config.data.store) and not is_store(named):
+        raise UserError("data.store", named, "is no packed store", "leave it out, or name one")
+    store = _store_of(config.data, old)
+    if old is not None and store.content_hash != old.data.content_hash:
+        other = f"is not the data that {old.path} began with"
+        raise UserError("data.store", store.path, other, "name the folder of that data, or start another run")
     store.verify()
     return store
 
@@ -304,14 +309,15 @@ def _store_of(data: DataConfig, old: Run | None) -> Store:
         raise UserError("data.store", Path(places[-1]), gone, "name the folder of that data")
     if not data.source:
         raise UserError("data.source", "", "names no images")
-    return pack(
-        data.source,
-        store_path(data),
-        size=data.size or None,
-        channels=data.channels,
-        held_out=data.held_out,
-        sha256=data.sha256 or None,
-    )
+    path = store_path(data)
+    known = is_store(path)
+    size, sha256 = data.size or None, data.sha256 or None
+    store = pack(data.source, path, size=size, channels=data.channels, held_out=data.held_out, sha256=sha256)
+    for line in () if known else remarks(store):
+        logger.warning(line)
+    if store.refused and not known:
+        logger.warning(f"{counted(len(store.refused), 'file')} refused: unstir data inspect {store.path} lists them")
+    return store
 
 
 def check_sides(config: Config, height: int, width: int) -> None:

@@ -20,13 +20,11 @@ from torch import Tensor
 from unstir import randomness
 from unstir.data import Ahead, Store
 from unstir.diffusion.augmentation import augmented
-from unstir.diffusion.loss import LossHistory, nearest_noise
-from unstir.diffusion.times import TimeTable
+from unstir.diffusion.loss import LossHistory, TimeTable, nearest_noise
 from unstir.pixels import from_uint8
 from unstir.randomness import LISTED, Key, Order
 from unstir.runs import build
 from unstir.runs.config import Config
-from unstir.runs.run import Run
 
 STRETCH = 1 << 13  # images of an epoch's order that are listed at once, where it is too long to be listed whole
 
@@ -46,13 +44,6 @@ class Batches:
         mapped = store.is_large and self.images is images
         self._ahead = Ahead(store.arrays()["train", "images"]) if mapped else None
         self._stretch = lru_cache(maxsize=2)(self._listed)  # of this step, and of the next
-
-    @classmethod
-    def of(cls, run: Run, store: Store, device: torch.device) -> "Batches":
-        """The batches that a run learns from."""
-        config = run.config
-        labels, size = config.model.num_classes > 0, config.train.batch_size
-        return cls(store, seed=config.seed, batch_size=size, flip=config.data.flip, labels=labels, device=device)
 
     def __call__(self, step: int, slots: Tensor, part: slice) -> tuple[Tensor, Tensor | None]:
         """A part of the global batch of ``step``: images float32 [b, C, H, W] in [-1, 1] and labels int64 [b] or None.

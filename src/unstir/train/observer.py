@@ -1,7 +1,7 @@
 """Who follows a training, and how it is asked to stop. Trackers (`log.to`) are told all that the observer is told."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from importlib import import_module
 from pathlib import Path
@@ -43,14 +43,14 @@ class Observer:
     def grid(self, step: int, file: Path) -> None:
         """The grid of samples after ``step`` was drawn: a PNG file."""
 
-    def snapshot(self, what: str, done: int, total: int) -> None:
-        """Of a snapshot's work, in words, so much is done: steps of its grid, or network calls of its losses."""
+    def snapshot(self, job: str, done: int, total: int) -> None:
+        """Of a snapshot's ``job``, in words, so much is done: steps of its grid, or network calls of its losses."""
 
 
 class Stop:
     """A request to stop, which training honours at its next step; it is entered where training begins.
 
-    ``signal`` is the number of the signal that was received, or None; `unstir.jobs.signals` turns signals into it.
+    ``signal`` is the number of the signal that was received, or None; `unstir.jobs.process` turns signals into it.
     """
 
     def __init__(self) -> None:
@@ -117,32 +117,14 @@ class _Tracked(Observer):
         self._tell("__exit__", *error)
         self._observer.__exit__(*error)
 
-    def begin(self, step: int, length: int, shape: tuple[int, ...], snapshots: Sequence[int] = ()) -> None:
-        """Pass it on, as all below."""
-        self._observer.begin(step, length, shape, snapshots)
-        self._tell("begin", step, length, shape, snapshots)
 
-    def step(self, step: int) -> None:
-        """Pass it on."""
-        self._observer.step(step)
-        self._tell("step", step)
+def _passed_on(hook: str) -> Callable[..., None]:
+    def tell(tracked: _Tracked, *values: Any) -> None:
+        getattr(tracked._observer, hook)(*values)
+        tracked._tell(hook, *values)
 
-    def metrics(self, line: dict[str, Any]) -> None:
-        """Pass it on."""
-        self._observer.metrics(line)
-        self._tell("metrics", line)
+    return tell
 
-    def held_out(self, line: dict[str, Any]) -> None:
-        """Pass it on."""
-        self._observer.held_out(line)
-        self._tell("held_out", line)
 
-    def grid(self, step: int, file: Path) -> None:
-        """Pass it on."""
-        self._observer.grid(step, file)
-        self._tell("grid", step, file)
-
-    def snapshot(self, what: str, done: int, total: int) -> None:
-        """Pass it on."""
-        self._observer.snapshot(what, done, total)
-        self._tell("snapshot", what, done, total)
+for _hook in ("begin", "step", "metrics", "held_out", "grid", "snapshot"):
+    setattr(_Tracked, _hook, _passed_on(_hook))

@@ -97,8 +97,8 @@ def orthogonalised(groups: Sequence[Tensor]) -> list[Tensor]:
         wide = [x.double() for x in wide]
     wide = [x / x.flatten(1).norm(dim=1).clamp(min=1e-12)[:, None, None] for x in wide]  # no singular value is above 1
     factors = _each_size(_factors, [x @ x.mT for x in wide])
-    made = [factor @ x for factor, x in zip(factors, wide, strict=True)]
-    return [(x if x.shape == group.shape else x.mT).to(group.dtype) for x, group in zip(made, groups, strict=True)]
+    levelled = [factor @ x for factor, x in zip(factors, wide, strict=True)]
+    return [(x if x.shape == group.shape else x.mT).to(group.dtype) for x, group in zip(levelled, groups, strict=True)]
 
 
 def _each_size(function: Callable[[Tensor], Tensor], groups: Sequence[Tensor]) -> list[Tensor]:
@@ -134,10 +134,10 @@ def matrices(net: nn.Module) -> dict[str, nn.Parameter]:
 
     Not those of its `ENDS`, which map between pixels or labels and features, nor tables, norms and biases.
     """
-    own = {id(layer.weight) for layer in net.modules() if isinstance(layer, LAYERS)}
+    weights = {id(layer.weight) for layer in net.modules() if isinstance(layer, LAYERS)}
     tables = {id(table.weight) for table in net.modules() if isinstance(table, nn.Embedding)}  # one may be tied to both
     named = net.named_parameters()
-    return {name: p for name, p in named if id(p) in own - tables and name.split(".")[0] not in ENDS}
+    return {name: p for name, p in named if id(p) in weights - tables and name.split(".")[0] not in ENDS}
 
 
 def make_optimizer(net: nn.Module, config: TrainConfig) -> torch.optim.Optimizer:

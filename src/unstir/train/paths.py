@@ -51,18 +51,18 @@ class Paths:
             self._period, self._followed = period, {}
         if place not in self._followed:
             self._followed[place] = self._follow(period, slots)
-        found = self._followed[place]
+        followed = self._followed[place]
         path = randomness.integers(Key(seed, "path", step, slots), 0, PATHS - 1)
         latest = randomness.integers(Key(seed, "time", step, slots), 1, self._teacher.process.T)
-        later, last = found.times[path] > latest[:, None], found.times.shape[1] - 1
+        later, last = followed.times[path] > latest[:, None], followed.times.shape[1] - 1
         point = later.sum(1).clamp(max=last)  # of the first one by then, as the path goes
         point = point.masked_fill(randomness.coin(Key(seed, "from noise", step, slots), FROM_NOISE), 0)
         row = torch.arange(len(slots), device=slots.device)
-        label = None if found.labels is None else found.labels[path, row]
-        x_t, t, end = found.states[path, point, row], found.times[path, point], found.ends[path, row]
+        label = None if followed.labels is None else followed.labels[path, row]
+        x_t, t, end = followed.states[path, point, row], followed.times[path, point], followed.ends[path, row]
         zeros = unaugmented(len(slots), slots.device) if self._config.train.augment else None
         weight = torch.ones_like(x_t[:, 0, 0, 0])
-        return Examples(end, t, found.states[path, 0, row], weight, label, augmentation=zeros, x_t=x_t)
+        return Examples(end, t, followed.states[path, 0, row], weight, label, augmentation=zeros, x_t=x_t)
 
     def _follow(self, period: int, slots: Tensor) -> _Followed:
         seed, process = self._config.seed, self._teacher.process

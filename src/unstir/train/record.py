@@ -28,7 +28,6 @@ from unstir.runs.files import replacing
 from unstir.runs.model import Model
 from unstir.runs.run import Run, is_run, model_in_training
 from unstir.runs.timetable import grid_file
-from unstir.train import parallel
 from unstir.train.observer import Observer, Stop
 from unstir.train.state import WINDOW, State
 
@@ -102,10 +101,6 @@ class Record:
         now = time.perf_counter()
         self._paused_for += now - began
         self._state.seconds = self._seconds_before + now - self._began
-
-    def sync(self) -> None:
-        """Make the lines written so far survive a power cut, before a checkpoint says that they exist."""
-        lines.sync(self._run.metrics_file)
 
 
 def cut_log(run: Run, name: str, step: int | None, due: int = 0) -> list[dict[str, Any]]:
@@ -204,7 +199,8 @@ class Saving:
         the save before raised.
         """
         self.wait()
-        parallel.check_alike(self._group, self._state.net)
+        faulty = "its device computes otherwise, or is faulty: leave it out, and the same command goes on"
+        self._group.check_alike(dict(self._state.net.named_parameters()), faulty)
         if not self._group.is_first:
             return
         if not is_run(self._run.path):
@@ -224,11 +220,11 @@ class Saving:
         except (MemoryError, RuntimeError) as error:
             if not is_out_of_memory(error):
                 raise
-            asked = asked_for(error)
+            missing = asked_for(error)
         self._copies = False
         logger.warning(
-            f"out of memory at step {self._state.step}{asked}, for the copy of the state that a checkpoint is written "
-            "from; from now on training waits while a checkpoint is written, which changes nothing else"
+            f"out of memory at step {self._state.step}{missing}, for the copy that a checkpoint is written from; from "
+            "now on training waits while a checkpoint is written, which changes nothing else"
         )
         return None
 
@@ -246,10 +242,9 @@ class Saving:
             self.wait()
 
     def _write(self, copied: Callable[[], checkpoint.Checkpoint]) -> None:
-        """Write a checkpoint; the lines of metrics that it counts on come first."""
-        self._record.sync()
-        made = copied()
-        checkpoint.save(self._run.checkpoints, made)
+        """Write a checkpoint; the lines of metrics that it counts on come first, to survive a power cut."""
+        lines.sync(self._run.metrics_file)
+        checkpoint.save(self._run.checkpoints, copied())
         checkpoint.keep_last(self._run.checkpoints, self._run.config.checkpoint.keep)
 
     def __enter__(self) -> Self:

@@ -73,27 +73,22 @@ class State:
 
     def _tensors(self) -> dict[str, Tensor]:
         """What a full checkpoint holds besides the optimizer's moments, by the names that it has there."""
-        tensors = {f"model.{name}": t for name, t in self.net.state_dict().items()}
-        if self.average is not None:
-            tensors |= {f"ema.{name}": t for name, t in self.average.state_dict().items()}
-        tensors |= self._power_tensors()
-        if self.teacher is not None:
-            tensors |= {f"teacher.{name}": t for name, t in self.teacher.state_dict().items()}
+        tensors = _named(self._networks())
         if self.history is not None:
             tensors |= {"times.losses": self.history.losses, "times.counts": self.history.counts}
         return tensors
 
-    def _power_tensors(self) -> dict[str, Tensor]:
-        named = zip(WIDTHS, self.powers, strict=False)
-        return {f"power.{width}.{name}": t for width, net in named for name, t in net.state_dict().items()}
+    def _networks(self) -> dict[str, nn.Module]:
+        """The networks of this state, by the name of their part of a full checkpoint."""
+        one_or_none = {"model": self.net, "ema": self.average, "teacher": self.teacher}
+        return {name: net for name, net in one_or_none.items() if net is not None} | self._powers()
+
+    def _powers(self) -> dict[str, nn.Module]:
+        return {f"power.{width}": average for width, average in zip(WIDTHS, self.powers, strict=False)}
 
     def conditions(self) -> dict[str, Any]:
         """What bit-identity of a training depends on besides its config: the environment and number of processes."""
         return {**environment(self.window.device), "processes": self.processes}
-
-    def to_checkpoint(self, run: Run) -> Checkpoint:
-        """A full checkpoint of this moment, copied to the host."""
-        return self.copied(run)()
 
     def copied(self, run: Run) -> Callable[[], Checkpoint]:
         """What gives the full checkpoint of this moment, from any thread, whatever becomes of this state meanwhile.
@@ -109,26 +104,25 @@ class State:
     def _saved_tensors(self) -> dict[str, Tensor]:
         tensors = self._tensors() | {"window": self.window, "counters": self.counters}
         for name, parameter in self.net.named_parameters():
-            for key, value in self.optimizer.state[parameter].items():
-                tensors[f"optimizer.{name}.{key}"] = value
+            tensors |= {f"optimizer.{name}.{key}": t for key, t in self.optimizer.state[parameter].items()}
         return tensors
 
     def _full(self, run: Run, tensors: dict[str, Tensor], arrived: Callable[[], None]) -> Callable[[], Checkpoint]:
         """What gives the full checkpoint of ``tensors``, which are there when ``arrived`` returns."""
         window, counters = tensors.pop("window"), tensors.pop("counters")
         numbers = {"logged": self.logged, "measured": self.measured, "seconds": self.seconds}
-        made = self._saved(run, tensors, environment=self.conditions())
+        unread = self._saved(run, tensors, environment=self.conditions())
 
         def checkpoint() -> Checkpoint:
             arrived()
             sums = dict(zip(WINDOW, window.tolist(), strict=True))
-            return replace(made, state={"window": sums, "counters": counters.tolist(), **numbers})
+            return replace(unread, state={"window": sums, "counters": counters.tolist(), **numbers})
 
         return checkpoint
 
     def to_slim(self, run: Run) -> Checkpoint:
         """The weights to sample from, and the power averages that others are made of."""
-        tensors = {f"model.{name}": t for name, t in self.sampling_net.state_dict().items()} | self._power_tensors()
+        tensors = _named({"model": self.sampling_net, **self._powers()})
         return self._saved(run, tensors, kind="slim", ema=self.average is not None)
 
     def _saved(self, run: Run, tensors: dict[str, Tensor], **fields: Any) -> Checkpoint:
@@ -136,9 +130,8 @@ class State:
 
     def start_from(self, weights: Mapping[str, Tensor]) -> None:
         """Take initial weights from elsewhere."""
-        for each in (self.net, self.average, self.teacher, *self.powers):
-            if each is not None:
-                each.load_state_dict(weights)
+        for net in self._networks().values():
+            net.load_state_dict(weights)
 
     def check(self, saved: Checkpoint) -> None:
         """Raise DamagedError where a checkpoint lacks a part of this state, or has one of another shape or dtype."""
@@ -156,12 +149,10 @@ class State:
                 wanted |= {f"optimizer.{name}.{key}": parameter.detach() for key in MOMENTS}
                 wanted[f"optimizer.{name}.step"] = torch.zeros(())
         for name, like in wanted.items():
-            found = saved.tensors.get(name)
-            if found is None:
-                raise DamagedError(f"the checkpoint of step {saved.step} is damaged: {name} is missing")
-            if (found.shape, found.dtype) != (like.shape, like.dtype):
-                given, due = (f"{t.dtype} {list(t.shape)}".removeprefix("torch.") for t in (found, like))
-                raise DamagedError(f"the checkpoint of step {saved.step} is damaged: {name} is {given}, {due} is due")
+            given, due = (t if t is None else f"{t.dtype} {list(t.shape)}" for t in (saved.tensors.get(name), like))
+            if given != due:
+                wrong = f"{name} is {given}, {due} is due" if given else f"{name} is missing"
+                raise DamagedError(f"the checkpoint of step {saved.step} is damaged: {wrong}")
 
     def restore(self, saved: Checkpoint) -> None:
         """Become what was saved, bit for bit; `check` says whether it can be."""
@@ -169,22 +160,21 @@ class State:
         self.seconds = float(saved.state["seconds"])
         self.window.copy_(torch.tensor([saved.state["window"][name] for name in WINDOW], dtype=self.window.dtype))
         self.counters.copy_(torch.tensor(saved.state["counters"], dtype=self.counters.dtype))
-        self.net.load_state_dict(saved.part("model"))
-        if self.average is not None:
-            self.average.load_state_dict(saved.part("ema"))
-        for width, average in zip(WIDTHS, self.powers, strict=False):
-            average.load_state_dict(saved.part(f"power.{width}"))
-        if self.teacher is not None:
-            self.teacher.load_state_dict(saved.part("teacher"))
+        for part, net in self._networks().items():
+            net.load_state_dict(saved.part(part))
         if self.history is not None:
             times = saved.part("times")
             self.history.losses.copy_(times["losses"])
             self.history.counts.copy_(times["counts"])
         self.optimizer.state.clear()
         for name, parameter in self.net.named_parameters():
-            moments = saved.part(f"optimizer.{name}")
-            if moments:
+            if moments := saved.part(f"optimizer.{name}"):
                 self.optimizer.state[parameter] = {key: _laid_as(parameter, t) for key, t in moments.items()}
+
+
+def _named(networks: Mapping[str, nn.Module]) -> dict[str, Tensor]:
+    """The tensors of networks, by the names of their parts and their own."""
+    return {f"{part}.{name}": t for part, net in networks.items() for name, t in net.state_dict().items()}
 
 
 def _laid_as(like: Tensor, tensor: Tensor) -> Tensor:

@@ -4,14 +4,16 @@ Read `Trainer.take_step` first, then `run`. Between two steps the only state is 
 function of the step, so that a run continued from any checkpoint takes the steps it would have taken. Within a step
 nothing waits for the device: figures are summed there and read once a log line.
 
-Of several processes each computes its part of every batch (`parallel`). The first one alone writes; where files or
-signals decide, all do as one says (`group`).
+Of several processes each computes the gradient of its slots, and all take the same step: once their gradients are added
+up (`Alone.learner`), the norm, whether a step is skipped, the moments and the averages are the same in all of them. The
+first one alone writes, and alone needs the run's folder; where files or signals decide, all do as one says (`group`).
 """
 
 import logging
 import math
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -28,10 +30,10 @@ from unstir.randomness import Key
 from unstir.runs import build, checkpoint
 from unstir.runs.build import compiled, set_aside
 from unstir.runs.checkpoint import what_differs
+from unstir.runs.initial import initial_weights
 from unstir.runs.run import Run, check_same
 from unstir.runs.timetable import ema_decay, learning_rates, snapshots
 from unstir.theory.averages import WIDTHS, decay
-from unstir.train import parallel
 from unstir.train.held_out import HeldOutLoss
 from unstir.train.levers import Batches, Examples, levers
 from unstir.train.observer import Observer, Stop
@@ -54,20 +56,12 @@ class Trainer:
         self.state = State.initial(run, self._device, group.size)
         self._part = group.share(cfg.batch_size)
         self._size = cfg.micro_batch or cfg.batch_size
-        self._batches = Batches.of(run, store, self._device)
+        sizes = {"seed": run.config.seed, "batch_size": cfg.batch_size}
+        labels, flip = run.config.model.num_classes > 0, run.config.data.flip
+        self._batches = Batches(store, **sizes, flip=flip, labels=labels, device=self._device)
         self._slots = torch.arange(cfg.batch_size, device=self._device)
         self._snapshots, self._grids, self._started = snapshots(run), Grids(run, self._observer), False
-        found, self._damaged = parallel.newest(group, run, self._check)
-        if found is not None:
-            self.state.restore(found)
-            there = found.environment if 0 < found.step < run.length else {}  # else none was taken, or is left to take
-            for sentence in what_differs(there, self.state.conditions()):
-                logger.warning(sentence)
-        elif cfg.init:
-            weights, said = parallel.initial(group, run.config)
-            self.state.start_from(weights)
-            if said:
-                logger.info(said)
+        self._damaged = self._begin_state()
         net, self._takes_key = self.state.net, takes(self.state.net, "dropout_key")
         denoiser = compiled(build.denoiser(run.config, net, build.dtype(cfg.dtype, self._device)), cfg.compile)
         self._learner = group.learner(net)
@@ -83,6 +77,28 @@ class Trainer:
         self._record = Record(run, self.state, group.is_first)
         self._saving = Saving(run, self.state, self._record, group)
         self._held_out = HeldOutLoss(run, store, self._device)
+
+    def _begin_state(self) -> dict[Path, str]:
+        """Go on from the newest whole checkpoint, or take the weights that were asked for, which the first process
+        reads for all. Returns what is damaged, where it is known.
+        """
+        run, group, state = self._run, self._group, self.state
+        found, damaged = checkpoint.newest(run.checkpoints, self._check) if group.is_first else (None, {})
+        fields = group.of_first({} if found is None else {name: getattr(found, name) for name in checkpoint.FIELDS})
+        tensors = group.tensors_of_first({} if found is None else found.tensors)
+        if fields:
+            saved = checkpoint.Checkpoint(tensors=tensors, **fields)
+            state.restore(saved)
+            there = saved.environment if 0 < saved.step < run.length else {}  # else no step was taken, or is left
+            for sentence in what_differs(there, state.conditions()):
+                logger.warning(sentence)
+        elif run.config.train.init:
+            net = build.network(run.config, torch.device("cpu"))
+            weights, notes = initial_weights(net, run.config) if group.is_first else ({}, "")
+            state.start_from(group.tensors_of_first(weights))
+            if notes:
+                logger.info(notes)
+        return damaged
 
     def start(self) -> None:
         """Make the folder ready, once, before anything else is written: set damaged checkpoints aside and cut the logs
@@ -139,7 +155,11 @@ class Trainer:
         return finished
 
     def _warm_up(self) -> None:
-        """The pass by which several processes settle how they exchange gradients (`parallel`)."""
+        """A pass that does not count, after which several processes add gradients up as in a run that was continued.
+
+        Gradients travel in buckets, which are formed anew after the first backward pass, and of three or more numbers
+        the sum depends on their order.
+        """
         if self._group.size > 1 and self.state.step < self._run.length:
             buffers = [(buffer, buffer.clone()) for buffer in self.state.net.train().buffers()]
             self._learn_from(slice(self._part.start, self._part.start + 1))

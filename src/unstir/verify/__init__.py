@@ -4,12 +4,11 @@ Each row runs the package's own functions and compares them with something that 
 integral, linear algebra, a closed form, a published value.
 """
 
-import difflib
 from collections.abc import Iterable
 
-from unstir.errors import UserError
+from unstir.errors import UserError, nearest
 from unstir.progress import counting
-from unstir.verify import bound, consistency, forward, loss, oracles, reverse, sampling, solvers
+from unstir.verify import bound, consistency, forward, oracles, reverse, sampling
 from unstir.verify.check import Check, Row, measure
 
 THEMES: dict[str, tuple[Check, ...]] = {
@@ -17,8 +16,8 @@ THEMES: dict[str, tuple[Check, ...]] = {
     for theme, modules in {
         "forward": (forward,),
         "reverse": (reverse,),
-        "bound": (bound, loss),
-        "sampling": (sampling, solvers, consistency),
+        "bound": (bound,),
+        "sampling": (sampling, consistency),
         "oracles": (oracles,),
     }.items()
 }
@@ -34,8 +33,8 @@ def choose(names: Iterable[str] | None = None) -> tuple[Check, ...]:
     """
     wanted, known = set(names or THEMES), {*THEMES, *(check.name for check in CHECKS)}
     for name in sorted(wanted - known):
-        near = difflib.get_close_matches(name, sorted(known), n=1)
-        hint = f"did you mean {near[0]}?" if near else f"name themes ({', '.join(THEMES)}) or rows of `unstir verify`"
+        near = nearest(name, sorted(known))
+        hint = f"did you mean {near}?" if near else f"name themes ({', '.join(THEMES)}) or rows of `unstir verify`"
         raise UserError("", name, "is no check", hint)
     return tuple(check for theme, checks in THEMES.items() for check in checks if {theme, check.name} & wanted)
 

@@ -1,30 +1,47 @@
-"""The variational bound: its divergences, its decoder, its split into terms, and its distance from the entropy.
+"""The variational bound, and the losses that train by it or in its place.
 
 Its definition, without the split, is a divergence of two Gaussians over all of x_0..x_T at once. For data of two
-correlated values, N(MEAN, COVARIANCE), and a chain of T = 8 steps both of its directions are written as one Gaussian
+correlated values, N(m, S), and a chain of T = 8 steps both of its directions are written as one Gaussian
 over the visited times: E[-log p(x_0)] <= KL( q(x_0..x_T) || p(x_0..x_T) ) + H(x_0).
 """
 
 import math
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from functools import partial
 from itertools import pairwise
 
 import torch
 from torch import Tensor
 
-from unstir.diffusion.denoiser import Denoise, Prediction
-from unstir.diffusion.likelihood import bound_term, variational_bound
+from unstir.diffusion.denoiser import Denoise, Denoiser, Prediction, at_each_time
+from unstir.diffusion.likelihood import bound_term, strata, variational_bound
+from unstir.diffusion.loss import Losses, LossHistory, Objective, denoising_loss
 from unstir.diffusion.samplers.ancestral import ancestral
+from unstir.randomness import Key
+from unstir.theory.parameterization import PARAMETERIZATIONS
 from unstir.theory.process import Gaussian, Process
 from unstir.theory.schedule import linear
+from unstir.theory.weighting import loss_weights
 from unstir.verify import exact
-from unstir.verify.check import absolute, check, relative, require
-from unstir.verify.exact import M, denoising, entropy, gaussian_denoise, nodes, normal, scalar_nodes, smooth_denoise
+from unstir.verify.check import absolute, check, relative, relative_to_size, require
+from unstir.verify.exact import (
+    M,
+    Network,
+    denoising,
+    entropy,
+    gaussian_denoise,
+    ideal_fraction,
+    nodes,
+    normal,
+    scalar_nodes,
+    smooth_denoise,
+)
 
-MEAN = torch.tensor([0.3, -0.4], dtype=torch.float64)
-COVARIANCE = torch.tensor([[0.5, 0.2], [0.2, 0.3]], dtype=torch.float64)
-TABLE = exact.linear(8, "0.05", "0.6")
-EYE = torch.eye(2, dtype=torch.float64)
+_MEAN = torch.tensor([0.3, -0.4], dtype=torch.float64)
+_COVARIANCE = torch.tensor([[0.5, 0.2], [0.2, 0.3]], dtype=torch.float64)
+_TABLE = exact.linear(8, "0.05", "0.6")
+_EYE = torch.eye(2, dtype=torch.float64)
 
 
 def bound_of(s: float, denoise: Denoise, variance: str) -> float:
@@ -89,8 +106,8 @@ def _prior_kl() -> Iterator[float]:
     """
     x_0, process = normal("x_0", 4, 3, 2, 2), Process(linear(8, 0.05, 0.6))
     for visited in ([8, 7, 6, 5, 4, 3, 2, 1, 0], [5, 2, 0]):
-        made = variational_bound(smooth_denoise(TABLE), process, x_0, lambda t: x_0, times=visited, discretised=False)
-        abar, var = TABLE.abar(visited[0]), TABLE.var(visited[0])
+        made = variational_bound(smooth_denoise(_TABLE), process, x_0, lambda t: x_0, times=visited, discretised=False)
+        abar, var = _TABLE.abar(visited[0]), _TABLE.var(visited[0])
         yield relative(made.prior, 0.5 * (12 * (-abar - math.log(var)) + abar * x_0.square().sum((1, 2, 3))))
 
 
@@ -102,27 +119,27 @@ def _bound_is_joint_kl() -> Iterator[float]:
     correlated values, T = 8, all times and fewer, beta and beta~; absolute
     """
     (n, eps, weights), process = nodes(2), Process(linear(8, 0.05, 0.6))
-    x_0 = (MEAN + n @ torch.linalg.cholesky(COVARIANCE).mT).view(-1, 1, 1, 2)
-    denoise = denoising(TABLE, lambda x_t, t: MEAN + (x_t - TABLE.alpha(t) * MEAN) @ _gain(t).mT)
+    x_0 = (_MEAN + n @ torch.linalg.cholesky(_COVARIANCE).mT).view(-1, 1, 1, 2)
+    denoise = denoising(_TABLE, lambda x_t, t: _MEAN + (x_t - _TABLE.alpha(t) * _MEAN) @ _gain(t).mT)
     for visited in ([8, 7, 6, 5, 4, 3, 2, 1, 0], [8, 6, 3, 2, 0], [7, 4, 0], [6, 0]):
         for variance in ("large", "small"):
             made = variational_bound(
                 denoise, process, x_0, lambda t: eps.view_as(x_0), variance=variance, times=visited, discretised=False
             )
             nats, bits = (weights @ made.nats).item(), (weights @ made.bits_per_dim).item()
-            truth = _divergence(visited, variance) + 0.5 * torch.logdet(2 * math.pi * math.e * COVARIANCE).item()
+            truth = _divergence(visited, variance) + 0.5 * torch.logdet(2 * math.pi * math.e * _COVARIANCE).item()
             yield from [absolute(nats, truth), absolute(bits, truth / (2 * math.log(2)))]
 
 
 def _gain(t: int) -> Tensor:
     """G of E[x_0 | x_t] = m + G (x_t - alpha_t m): alpha_t S (alpha_t^2 S + sigma_t^2 I)^-1, [2, 2]."""
-    ratio: Tensor = torch.linalg.solve(_noisy(t), COVARIANCE, left=False)
-    return TABLE.alpha(t) * ratio
+    ratio: Tensor = torch.linalg.solve(_noisy(t), _COVARIANCE, left=False)
+    return _TABLE.alpha(t) * ratio
 
 
 def _noisy(t: int) -> Tensor:
     """The covariance of x_t, [2, 2]."""
-    return TABLE.abar(t) * COVARIANCE + TABLE.var(t) * EYE
+    return _TABLE.abar(t) * _COVARIANCE + _TABLE.var(t) * _EYE
 
 
 def _divergence(visited: Sequence[int], variance: str) -> float:
@@ -136,23 +153,23 @@ def _divergence(visited: Sequence[int], variance: str) -> float:
 def _forward(visited: Sequence[int]) -> tuple[Tensor, Tensor]:
     """q's mean [2 (K+1)] and covariance: Cov(x_s, x_t) = alpha_t / alpha_s Cov(x_s, x_s) for s < t."""
     pairs = [[(min(a, b), max(a, b)) for b in visited] for a in visited]
-    rows = [torch.cat([TABLE.alpha(t) / TABLE.alpha(s) * _noisy(s) for s, t in row], 1) for row in pairs]
-    return torch.cat([TABLE.alpha(t) * MEAN for t in visited]), torch.cat(rows)
+    rows = [torch.cat([_TABLE.alpha(t) / _TABLE.alpha(s) * _noisy(s) for s, t in row], 1) for row in pairs]
+    return torch.cat([_TABLE.alpha(t) * _MEAN for t in visited]), torch.cat(rows)
 
 
 def _reverse(visited: Sequence[int], variance: str) -> tuple[Tensor, Tensor]:
     """p's mean and covariance: each x_s is written as an affine function of the independent normals of all steps."""
     K = len(visited)
     means, rows = [torch.zeros(2, dtype=torch.float64)], [torch.zeros(2, 2 * K, dtype=torch.float64)]
-    rows[0][:, :2] = EYE
+    rows[0][:, :2] = _EYE
     for k, (t, s) in enumerate(pairwise(visited), start=1):
-        at_x_t, at_x_0, _ = TABLE.posterior(t, s)
-        step = at_x_t * EYE + at_x_0 * _gain(t)
-        means.append(step @ means[-1] + at_x_0 * (MEAN - TABLE.alpha(t) * _gain(t) @ MEAN))
+        at_x_t, at_x_0, _ = _TABLE.posterior(t, s)
+        step = at_x_t * _EYE + at_x_0 * _gain(t)
+        means.append(step @ means[-1] + at_x_0 * (_MEAN - _TABLE.alpha(t) * _gain(t) @ _MEAN))
         row = step @ rows[-1]
-        small = TABLE.beta(t, s) if K == 2 else TABLE.small(t, s, visited[k - 2])  # one step alone has no other
-        var = TABLE.beta(t, s) if variance == "large" else small
-        row[:, 2 * k : 2 * k + 2] = math.sqrt(var) * EYE
+        small = _TABLE.beta(t, s) if K == 2 else _TABLE.small(t, s, visited[k - 2])  # one step alone has no other
+        var = _TABLE.beta(t, s) if variance == "large" else small
+        row[:, 2 * k : 2 * k + 2] = math.sqrt(var) * _EYE
         rows.append(row)
     scale = torch.cat(rows)
     return torch.cat(means), scale @ scale.mT
@@ -205,3 +222,177 @@ def _bound_snr() -> Iterator[float]:
     one_call = bound_term(estimates, process, x_0[:1].expand(999, -1, -1, -1), at, "small")
     expected = torch.stack(columns, 1)
     yield from (relative(made.terms, expected), relative(one_call, expected[0]))
+
+
+@check(1e-12, "stratified sampling")
+def _bound_strata() -> Iterator[float]:
+    """One step drawn from each of n parts of 2..T, weighted by the part's size, estimates the whole sum without bias.
+
+    mean of variational_bound over all choices that `strata` makes at T = 12, n = 3, with the whole sum; relative. Each
+    step is drawn as often as another of its part, to 6 standard errors (false alarm 3e-8)
+    """
+    T, n, seeds = 12, 3, 3000
+    process, denoise = Process(linear(T, 0.01, 0.4)), smooth_denoise(exact.linear(T, "0.01", "0.4"))
+    x_0, noise = normal("x_0", 2, 1, 2, 2), normal("noise", 2, 1, 2, 2)
+    bound = partial(variational_bound, denoise, process, x_0, lambda t: noise, discretised=False)
+    drawn = [strata(T, n, Key(0, "verify strata", seed, torch.arange(n))) for seed in range(seeds)]
+    require(all(sum(each.values()) == T - 1 for each in drawn), "the weights do not sum to T - 1")
+    for t in range(2, T + 1):
+        share = 1 / next((each[t] for each in drawn if t in each), math.nan)
+        _require_share(f"step {t}", sum(t in each for each in drawn), seeds, share)
+    choices = {tuple(each.items()) for each in drawn}
+    possible = math.prod(drawn[0].values())
+    require(len(choices) == possible, f"{len(choices)} of the {possible:.0f} choices were seen")
+    mean = torch.stack([bound(sampled=dict(each)).nats for each in sorted(choices)]).mean(0)
+    yield relative(mean, bound().nats)
+
+
+def _require_share(what: str, count: float, draws: int, share: float) -> None:
+    """Of so many draws this share is expected: the count may be off by 6 standard errors."""
+    off, error = abs(count - draws * share), math.sqrt(draws * share * (1 - share))
+    require(off < 6 * error, f"{what} is drawn too often or too rarely, by {off:.0f} of {draws}")
+
+
+@check(1e-9, "Nichol & Dhariwal 2021, eq. 15")
+def _learned_variance() -> Iterator[float]:
+    """Fraction v means exp( v log beta + (1 - v) log beta~ ); with the variance of the ideal reverse step, bound -
+    entropy is KL( q(x_T) || N(0, 1) ) alone.
+
+    variational_bound at v = 0, 1 and the ideal v, T = 1000, and one term at v = 0.5, with beta~, beta and formulas;
+    absolute, nats
+    """
+    s, table = 0.5, exact.linear()
+    (x_0, eps, _), ideal = scalar_nodes(s), gaussian_denoise(table, s)
+
+    def with_fraction(of: float | None) -> Denoise:
+        def denoise(x_t: Tensor, t: int) -> Prediction:
+            fraction = ideal_fraction(table, s, t) if of is None else of
+            return replace(ideal(x_t, t), var_fraction=torch.full_like(x_t, fraction))
+
+        return at_each_time(denoise)
+
+    for end, variance in ((0.0, "small"), (1.0, "large")):
+        yield absolute(bound_of(s, with_fraction(end), "learned"), bound_of(s, ideal, variance))
+    _, at_x_0, small = table.posterior(7)
+    between = math.sqrt(small * table.beta(7))
+    distance = (at_x_0 * (x_0 - ideal(eps, 7).x0)).square().flatten() / between
+    middle = bound_term(with_fraction(0.5)(eps, 7), Process(linear()), x_0, 7, "learned")
+    yield absolute(middle, 0.5 * (small / between - 1 - math.log(small / between) + distance))
+    var = table.abar(1000) * s**2 + table.var(1000)
+    prior = 0.5 * (var - 1 - math.log(var) + table.abar(1000) * M**2)
+    yield absolute(bound_of(s, with_fraction(None), "learned") - entropy(s), prior)
+
+
+@check(1e-9, "Nichol & Dhariwal 2021, eq. 16")
+def _hybrid_gradient() -> Iterator[float]:
+    """L_simple + 0.001 L_vlb: the bound moves the variance and gives the mean no gradient.
+
+    gradients of denoising_loss and its value in bits with the formulas differentiated by hand, t in 1, 2, 3, 40, 500
+    and 1000; relative
+    """
+    table, T, D = exact.linear(), 1000, 6
+    t = torch.tensor([1, 2, 3, 40, 500, 1000])
+    x_0 = torch.arange(36, dtype=torch.float64).view(6, 3, 1, 2) * 7 / 127.5 - 1
+    eps, output = normal("eps", 6, 3, 1, 2), normal("output", 6, 6, 1, 2)
+
+    def losses(kind: str) -> tuple[Losses, Tensor]:
+        leaf = output.clone().requires_grad_()
+        denoiser = Denoiser(Network(leaf), Process(linear()), PARAMETERIZATIONS["eps"], learned_variance=True)
+        with torch.enable_grad():
+            made = denoising_loss(denoiser, x_0, t, eps, objective=Objective(kind))
+            (gradient,) = torch.autograd.grad(made.total.sum(), leaf)
+        return made, gradient
+
+    alpha, sigma, at_x_0, large = (
+        table.tensor(of, t.tolist()).view(6, 1, 1, 1)
+        for of in (table.alpha, table.sigma, lambda i: table.posterior(i)[1], table.beta)
+    )
+    width = (large / table.tensor(lambda i: table.small(i, i - 1, i + 1), t.tolist()).view(6, 1, 1, 1)).log()
+    mean, log_var = output[:, :3], large.log() - width * (1 - output[:, 3:]) / 2
+    distance = (at_x_0 * (sigma * (mean - eps) / alpha)).square()
+    ratio = (large.log() - width - log_var).exp()
+    terms = 0.5 * (ratio - 1 - ratio.log() + distance / log_var.exp())
+    bits = T / (D * math.log(2)) * terms.sum((1, 2, 3))
+    slope = 0.001 * T / (D * math.log(2)) * 0.5 * (1 - ratio - distance / log_var.exp()) * width / 2
+    hybrid, gradient = losses("hybrid")
+    simple = (mean - eps).square().mean((1, 2, 3))
+    require(bool((losses("vlb")[1][:, :3] != 0).all()), "the bound alone teaches the mean nothing")
+    require(bool((gradient[:1, 3:] != 0).all()), "the decoder's term does not reach the variance")
+    assert hybrid.bits is not None
+    yield relative(gradient[:, :3], (mean - eps) * 2 / D)
+    yield relative_to_size(gradient[1:, 3:], slope[1:])
+    yield relative(hybrid.bits[1:], bits[1:])
+    yield relative(hybrid.total[1:], simple[1:] + 0.001 * bits[1:])
+
+
+@check(1e-9, "the posterior variance of Gaussian data")
+def _loss_floor() -> Iterator[float]:
+    """No network does better than mean_t abar_t s^2 / (abar_t s^2 + 1 - abar_t): 0.275513233, 0.173053406 and
+    0.098639296 for s = 1, 0.5 and 0.25.
+
+    denoising_loss of the ideal network over all t, its mean and each time, with known values and formula; absolute
+    """
+    table, t = exact.linear(), torch.arange(1, 1001)
+    alpha, sigma = (table.tensor(of, range(1, 1001)).view(-1, 1, 1, 1) for of in (table.alpha, table.sigma))
+
+    def ideal(s: float, x: Tensor, time: Tensor) -> Tensor:
+        """The best prediction of the noise: sigma_t (x_t - alpha_t m) / v_t."""
+        return sigma[time] * (x - alpha[time] * M) / (alpha[time] ** 2 * s**2 + sigma[time] ** 2)
+
+    for s, floor in ((1.0, 0.275513233), (0.5, 0.173053406), (0.25, 0.098639296)):
+        x_0, eps, weights = scalar_nodes(s)
+        denoiser = Denoiser(Network(partial(ideal, s)), Process(linear()), PARAMETERIZATIONS["eps"])
+        made = denoising_loss(denoiser, x_0.repeat(1000, 1, 1, 1), t.repeat_interleave(9), eps.repeat(1000, 1, 1, 1))
+        by_time = made.total.view(1000, 9) @ weights
+        of_theory = [table.abar(i) * s**2 / (table.abar(i) * s**2 + table.var(i)) for i in t.tolist()]
+        yield from [absolute(by_time.mean().item(), floor), absolute(by_time, of_theory)]
+
+
+@check(1e-6, "Nichol & Dhariwal 2021, eq. 18")
+def _importance() -> Iterator[float]:
+    """Times drawn with p_t ~ sqrt( E[L_t^2] ) of the last ten losses and weighted by 1 / (T p_t) keep the mean.
+
+    probabilities and weights of LossHistory (float32) after 15 rounds over 6 times, with plain Python, relative; times
+    are drawn as often as p_t says, to 6 standard errors (false alarm 2e-8)
+    """
+    T, rounds, draws = 6, 15, 1 << 16
+    history = LossHistory.empty(T, torch.device("cpu"))
+    losses = [[float((t + 1) * (1 + (k * k + t * k) % (3 + 2 * t))) for k in range(rounds)] for t in range(T)]
+    for k in range(rounds):
+        history.record(torch.arange(1, T + 1), torch.tensor([row[k] for row in losses]), torch.tensor(True))
+    root = [math.sqrt(sum(loss**2 for loss in row[-10:]) / 10) for row in losses]
+    p = [0.999 * each / sum(root) + 0.001 / T for each in root]
+    t, weight = history.draw(Key(0, "verify importance", 0, torch.arange(draws)))
+    for time, share in enumerate(p, start=1):
+        _require_share(f"t = {time}", (t == time).sum().item(), draws, share)
+    yield relative(history.probabilities(), p)
+    yield relative(weight, [1 / (T * p[time - 1]) for time in t.tolist()])
+    yield absolute(sum(share * weight[t == time].double().mean() for time, share in enumerate(p, 1)), 1.0)
+
+
+@check(1e-9, "Hang et al. 2023; Salimans & Ho 2022; Choi et al. 2022")
+def _weightings() -> Iterator[float]:
+    """min(SNR, gamma), max(SNR, 1) and SNR / (k + SNR)^gamma on the image's error, whatever the network predicts.
+
+    denoising_loss under each weighting, gamma = 5, 2, 1 and 0.5, for networks of eps, x0 and v with one estimate, at
+    every t, with the formulas in decimals; relative
+    """
+    table, t = exact.linear(), torch.arange(1, 1001)
+    x_0, eps, x_0_hat = (normal(name, 1000, 1, 1, 2) for name in ("x_0", "eps", "x_0_hat"))
+    alpha, sigma = (table.tensor(of, t.tolist()).view(-1, 1, 1, 1) for of in (table.alpha, table.sigma))
+    x_t = alpha * x_0 + sigma * eps
+    outputs = {"eps": (x_t - alpha * x_0_hat) / sigma, "x0": x_0_hat, "v": (alpha * x_t - x_0_hat) / sigma}
+    snr, error = table.tensor(table.snr, t.tolist()), (x_0 - x_0_hat).square().mean((1, 2, 3))
+    weighting = partial(loss_weights, schedule=linear())
+    for weights, expected in (
+        (partial(weighting, "min_snr"), snr.clamp(max=5)),
+        (partial(weighting, "min_snr", min_snr_gamma=2.0), snr.clamp(max=2)),
+        (partial(weighting, "truncated_snr"), snr.clamp(min=1)),
+        (partial(weighting, "p2"), snr / (1 + snr)),
+        (partial(weighting, "p2", p2_gamma=0.5, p2_k=3.0), snr / (3 + snr).sqrt()),
+    ):
+        for predict, output in outputs.items():
+            kind = PARAMETERIZATIONS[predict]
+            denoiser = Denoiser(Network(output), Process(linear()), kind)
+            made = denoising_loss(denoiser, x_0, t, eps, objective=Objective(weights=weights(parameterization=kind)))
+            yield relative(made.total, expected * error)

@@ -16,12 +16,11 @@ from unstir.theory.process import Process
 from unstir.theory.schedule import cosine, linear
 from unstir.verify import exact
 from unstir.verify.check import absolute, check, relative, require
-from unstir.verify.exact import M, Table, denoising, gaussian_denoise, normal, output
-from unstir.verify.loss import Network
+from unstir.verify.exact import M, Network, Table, denoising, gaussian_denoise, normal, output
 
 S = 0.5  # the standard deviation of the data
-TIMES = (1, 10, 100, 500, 1000)
-VISITED = tuple(range(1000, -1, -10))
+_TIMES = (1, 10, 100, 500, 1000)
+_VISITED = tuple(range(1000, -1, -10))
 
 
 def _end(table: Table, t: int) -> float:
@@ -37,12 +36,12 @@ def _consistency_boundary() -> Iterator[float]:
     x_0_hat of eps and v at t = 0 with x_0; `path_loss` with its formula; relative
     """
     table, x_t, raw, end = exact.linear(), *(normal(name, 5, 3, 2, 2) for name in ("x_t", "output", "end"))
-    process, t = Process(linear()), torch.tensor(TIMES)
+    process, t = Process(linear()), torch.tensor(_TIMES)
     for kind in ("eps", "v"):
         yield relative(PARAMETERIZATIONS[kind].x0(process.schedule, x_t, 0, raw), x_t)
     distance = ((raw - end).square().mean((1, 2, 3)) + SMOOTH**2).sqrt() - SMOOTH
     made = path_loss(Denoiser(Network(raw), process, PARAMETERIZATIONS["x0"]), x_t, t, end)
-    yield relative(made.total, distance / table.tensor(table.sigma, TIMES))
+    yield relative(made.total, distance / table.tensor(table.sigma, _TIMES))
 
 
 @check(0.01, "Song et al. 2023, sec. 3; Luhman & Luhman 2021")
@@ -55,10 +54,10 @@ def _path_ends() -> Iterator[float]:
     x_T = normal("x_T", 8, 1, 1, 1)
     for table, process in ((exact.linear(), Process(linear())), (exact.cosine(), Process(cosine()))):
         denoise = gaussian_denoise(table, S)
-        states, ends = follow(denoise, process, x_T, VISITED)
-        require(len(states) == len(VISITED) - 1, "there is no state at each time")
-        require(torch.equal(ends, denoise(states[-1], VISITED[-2]).x0), "the end is not the estimate at the last visit")
-        found = [M + _end(table, t) * (x - table.alpha(t) * M) for t, x in zip(VISITED, states, strict=False)]
+        states, ends = follow(denoise, process, x_T, _VISITED)
+        require(len(states) == len(_VISITED) - 1, "there is no state at each time")
+        require(torch.equal(ends, denoise(states[-1], _VISITED[-2]).x0), "the end is not the last visit's estimate")
+        found = [M + _end(table, t) * (x - table.alpha(t) * M) for t, x in zip(_VISITED, states, strict=False)]
         yield absolute(torch.stack(found), found[0].expand_as(states))
         yield absolute(ends, found[0])
 
@@ -71,9 +70,9 @@ def _path_learned() -> Iterator[float]:
     `path_loss` of 64 paths, with s / sqrt( v_t ) and m - alpha_t m s / sqrt( v_t ); absolute
     """
     table, process, x_T = exact.linear(), Process(linear()), normal("x_T", 64, 1, 1, 1)
-    states, ends = follow(gaussian_denoise(table, S), process, x_T, VISITED)
-    times = VISITED[:-1:5]
-    x_t, end, t = states[::5].flatten(0, 1), ends.repeat(20, 1, 1, 1), torch.tensor(times).repeat_interleave(64)
+    states, ends = follow(gaussian_denoise(table, S), process, x_T, _VISITED)
+    visited = _VISITED[:-1:5]
+    x_t, end, t = states[::5].flatten(0, 1), ends.repeat(20, 1, 1, 1), torch.tensor(visited).repeat_interleave(64)
     slopes, offsets = (torch.zeros(1000, 1, 1, 1, dtype=torch.float64, requires_grad=True) for _ in range(2))
     net = Network(lambda x, time: slopes[time] * x + offsets[time])
     denoiser = Denoiser(net, process, PARAMETERIZATIONS["v"])
@@ -86,7 +85,7 @@ def _path_learned() -> Iterator[float]:
         return total
 
     solver.step(closure)  # type: ignore[no-untyped-call]
-    for time in times:
+    for time in visited:
         zero, one = (denoiser(torch.full((1, 1, 1, 1), x, dtype=torch.float64), time).x0.item() for x in (0.0, 1.0))
         slope = _end(table, time)
         yield from [absolute(one - zero, slope), absolute(zero, M - slope * table.alpha(time) * M)]

@@ -14,7 +14,7 @@ from itertools import accumulate, pairwise
 from operator import mul
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from unstir import randomness
 from unstir.diffusion.denoiser import Denoise, Prediction, at_each_time
@@ -149,6 +149,26 @@ def gaussian_denoise(table: Table, s: float, m: float = M) -> Denoise:
         table,
         lambda x_t, t: m + table.alpha(t) * s**2 / (table.abar(t) * s**2 + table.var(t)) * (x_t - table.alpha(t) * m),
     )
+
+
+def ideal_fraction(table: Table, s: float, t: int) -> float:
+    """Where the log-variance of p(x_{t-1} | x_t) lies between those of beta~ and beta, for data N(m, s^2)."""
+    _, at_x_0, small = table.posterior(t)
+    remaining = s**2 * table.var(t) / (table.abar(t) * s**2 + table.var(t))
+    low, high = math.log(table.small(t, t - 1, t + 1)), math.log(table.beta(t))
+    return (math.log(small + at_x_0**2 * remaining) - low) / (high - low)
+
+
+class Network(nn.Module):
+    """A network whose output is always the same, or a function of x_t and of t - 1, which every network receives."""
+
+    def __init__(self, output: Tensor | Callable[[Tensor, Tensor], Tensor]) -> None:
+        super().__init__()
+        self.output = output
+
+    def forward(self, x: Tensor, time: Tensor, label: Tensor | None) -> Tensor:
+        """The output."""
+        return self.output if isinstance(self.output, Tensor) else self.output(x, time)
 
 
 def smooth_denoise(table: Table) -> Denoise:

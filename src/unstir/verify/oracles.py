@@ -11,7 +11,7 @@ from unstir.verify import exact
 from unstir.verify.check import absolute, check, relative, relative_to_size
 from unstir.verify.exact import normal
 
-TIMES = (10, 100, 500, 1000)
+_TIMES = (10, 100, 500, 1000)
 
 
 @check(1e-11, "conditioning of a Gaussian")
@@ -25,7 +25,7 @@ def _oracle_gaussian() -> Iterator[float]:
     factor, m, x = normal("factor", 12, 12) / 3, normal("mean", 12), normal("x_t", 5, 12)
     S, x_t = factor @ factor.mT, x.view(5, 3, 2, 2)
     data = GaussianData(m.view(3, 2, 2), S)
-    for t in TIMES:
+    for t in _TIMES:
         alpha, sigma = table.alpha(t), table.sigma(t)
         noisy = alpha**2 * S + sigma**2 * eye
         solved = torch.linalg.solve(noisy, (x - alpha * m).mT)
@@ -56,7 +56,7 @@ def _oracle_mixture() -> Iterator[float]:
     grid, x = torch.cartesian_prod(side, side), 0.7 * normal("x_t", 4, 2)
     parts = torch.stack([_log_density(grid, m, S) for m, S in zip(means, covariances, strict=True)])
     log_mass = (parts + weights.log()[:, None]).logsumexp(0) + 2 * math.log(0.01)  # the area of a cell
-    for t in TIMES:
+    for t in _TIMES:
         alpha, sigma = table.alpha(t), table.sigma(t)
         log_joint = torch.stack([_log_density(alpha * grid, each, sigma**2 * eye) for each in x]) + log_mass
         weight = log_joint.softmax(1)
@@ -84,7 +84,7 @@ def _oracle_finite() -> Iterator[float]:
     table = exact.linear()
     pixels = (64 * normal("pixels", 20, 3, 2, 2) + 128).clamp(0, 255).to(torch.uint8)
     floats = pixels.double() / 127.5 - 1
-    for t in TIMES:
+    for t in _TIMES:
         alpha, sigma = table.alpha(t), table.sigma(t)
         x = alpha * floats[:4] + sigma * normal("noise", 4, 3, 2, 2)
         direct = [_brute_force(each, floats.flatten(1).tolist(), alpha, sigma) for each in x.flatten(1).tolist()]

@@ -13,8 +13,8 @@ from unstir.verify import exact
 from unstir.verify.check import absolute, check, relative, relative_to_size, require
 from unstir.verify.exact import normal
 
-STRIDES = ((2, 1), (3, 2), (500, 499), (1000, 999), (500, 100), (1000, 1), (1000, 800), (7, 3))
-SPARSE = (1, 2, 3, 10, 100, 500, 900, 999, 1000)
+_STRIDES = ((2, 1), (3, 2), (500, 499), (1000, 999), (500, 100), (1000, 1), (1000, 800), (7, 3))
+_SPARSE = (1, 2, 3, 10, 100, 500, 900, 999, 1000)
 
 
 @check(1e-9, "Bayes' rule")
@@ -26,7 +26,7 @@ def _posterior_bayes() -> Iterator[float]:
     """
     process, table = Process(linear()), exact.linear()
     x_0, x_t = (torch.tensor([x], dtype=torch.float64) for x in (0.4, -0.3))
-    for t, s in STRIDES:
+    for t, s in _STRIDES:
         q = process.posterior(x_t, x_0, t, s)
         std = float(q.std)
         x_s = q.mean + std * torch.linspace(-12, 12, 2401, dtype=torch.float64)
@@ -51,7 +51,7 @@ def _posterior_ho() -> Iterator[float]:
             yield relative(process.posterior_coefficients(t, t - 1), table.posterior(t))
         last = process.posterior_coefficients(1, 0)
         require(last == (0.0, 1.0, 0.0), f"q(x_0 | x_1, x_0) is not x_0 itself but has the coefficients {last}")
-    for t, s in STRIDES:
+    for t, s in _STRIDES:
         yield relative(Process(linear()).posterior_coefficients(t, s), exact.linear().posterior(t, s))
 
 
@@ -114,9 +114,9 @@ def _conversions() -> Iterator[float]:
     targets and round trips at 9 times, linear and cosine; absolute, over the condition number
     """
     for schedule, table in ((linear(), exact.linear()), (cosine(), exact.cosine())):
-        process, n = Process(schedule), len(SPARSE)
-        x_0, eps, t = normal("x_0", n, 3, 2, 2), normal("eps", n, 3, 2, 2), torch.tensor(SPARSE)
-        alpha, sigma = (table.tensor(of, SPARSE).view(n, 1, 1, 1) for of in (table.alpha, table.sigma))
+        process, n = Process(schedule), len(_SPARSE)
+        x_0, eps, t = normal("x_0", n, 3, 2, 2), normal("eps", n, 3, 2, 2), torch.tensor(_SPARSE)
+        alpha, sigma = (table.tensor(of, _SPARSE).view(n, 1, 1, 1) for of in (table.alpha, table.sigma))
         x_t = alpha * x_0 + sigma * eps
         targets = {"eps": eps, "x0": x_0, "v": alpha * eps - sigma * x_0}
         conditions = {"eps": 1 / alpha, "x0": torch.ones_like(alpha), "v": torch.ones_like(alpha)}
@@ -124,7 +124,7 @@ def _conversions() -> Iterator[float]:
             target = kind.target(schedule, x_0, t, eps)
             back = kind.x0(schedule, x_t, t, target)
             yield from [absolute(target, targets[name]), absolute(back / conditions[name], x_0 / conditions[name])]
-            for i, time in enumerate(SPARSE):
+            for i, time in enumerate(_SPARSE):
                 one = slice(i, i + 1)
                 alone = kind.x0(schedule, x_t[one], time, kind.target(schedule, x_0[one], time, eps[one]))
                 yield absolute(alone / conditions[name][one], x_0[one] / conditions[name][one])
