@@ -1,4 +1,4 @@
-"""A user's mistake, compared by its fields."""
+"""A user's mistake, compared by its fields, or as the line of a command."""
 
 from contextlib import contextmanager
 
@@ -15,3 +15,13 @@ def refusing(key=..., given=..., remedy=...):
     error = refused.value
     for wanted, got in ((key, error.key), (given, error.given), (remedy, error.remedy)):
         assert wanted in (..., got), error
+
+
+def refused(result, *words):
+    """The line of a command that was refused: status 2, one line, no traceback, and it holds the words."""
+    status, out, err = result
+    assert status == 2 and out == "", (status, out, err)
+    assert err.count("\n") == 1 and err.startswith("unstir: ") and "Traceback" not in err, err
+    for word in words:
+        assert word in err, err
+    return err

@@ -1,7 +1,5 @@
 """The command line as a person uses it: what it makes, how it refuses mistakes, and how it is interrupted."""
 
-import json
-import os
 import signal
 import time
 
@@ -9,7 +7,8 @@ import pytest
 
 import tiny_command
 from processes import Command
-from tiny_command import pixels, refused, tiny
+from refusals import refused
+from tiny_command import pixels, tiny
 from unstir.runs import toml
 from unstir.runs.run import Run
 
@@ -22,13 +21,7 @@ def test_train_sample_and_inspect_make_what_they_say(command, tmp_path, monkeypa
     status, out, err = unstir("train", "digits", *tiny(), "--out", "here")
     assert status == 0
     assert "images-00000048.png" in out and "here/curves.png" in out
-    assert (
-        "recipe digits, " in err
-        and "step 6 of 6" in err
-        and "8x1x8x8" not in err
-        and "images/s" in err
-        and "lr 3.73e-03" in err
-    )
+    assert all(words in err for words in ("recipe digits, ", "step 6 of 6", "images/s", "lr 3.73e-03"))
     run = Run.open("here")
     assert run.config.recipe == "digits" and run.config.train.lr_period == "6 steps"
     assert run.config == toml.from_dict(toml.read(tmp_path / "here/config.toml"), "here")
@@ -49,31 +42,19 @@ def test_train_sample_and_inspect_make_what_they_say(command, tmp_path, monkeypa
     assert all(image.shape == (8, 8) for image in images) and len({image.tobytes() for image in images}) == 5
 
     status, out, _ = unstir("data", "inspect", "data/digits")
-    assert (
-        status == 0
-        and "8x8 grey" in out
-        and "held out" in out
-        and (tmp_path / "data/digits" / "contact-sheet.png").exists()
-    )
+    assert status == 0 and "8x8 grey" in out and (tmp_path / "data/digits/contact-sheet.png").exists()
 
 
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        ("train digits --train.lrr 1", ["--train.lrr", "Did you mean --train.lr"]),
-        ("train digits --train.epochs 3", ["--train.epochs", "Did you mean --train.length"]),
-        ("train digits --train.lr -1", ["train.lr", "-1", "more than 0"]),
-        ("train digits --train.lr fast", ["train.lr", "fast", "number"]),
-        ("train digits --model.mults 1 x", ["model.mults", "x"]),
         ("train digits --model.attention 7", ["attention", "level 7", "levels 0 to 1"]),
         ("train digits --model.dropout 1", ["model.dropout", "less than 1"]),
         ("train digits --diffusion.schedule cosin", ["diffusion.schedule", "cosin", "cosine"]),
         ("train digits --diffusion.beta_T 0.00001", ["beta_1", "beta_T", "--diffusion.beta_T 0.0001"]),
         ("train digits --diffusion.zero_terminal_snr --diffusion.predict eps", ["eps", "predict"]),
-        ("train digits --train.length 3weeks", ["train.length", "epochs", "images"]),
         ("train digits --train.micro_batch 500", ["--train.micro_batch 500 exceeds", "batch_size"]),
         ("train digits --train.optimizer adam --train.weight_decay 0.1", ["weight_decay", "adamw"]),
-        ("train digits --grids.steps 2000", ["--grids.steps 2000 exceeds", "use --grids.steps 1000"]),
         ("train digits --train.batch_size 5000", ["--train.batch_size 5000 exceeds", "use --train.batch_size 1498"]),
         (
             "train digits --model.mults 1 2 2 2 2",
@@ -84,17 +65,12 @@ def test_train_sample_and_inspect_make_what_they_say(command, tmp_path, monkeypa
         ("train digits --train.init nowhere.safetensors", ["nowhere.safetensors", "does not exist"]),
         ("train digits --log.every 0steps", ["log.every", "more than nothing"]),
         ("train digits --train.device hpu", ["hpu", "cuda"]),
-        ("train digits --train.weight_decay inf", ["weight_decay", "inf"]),
-        ("train nonsense", ["nonsense", "digits", "cifar10-small"]),
-        ("train digit", ["digit", "did you mean digits?"]),
         ("train --data.flip true", ["true is neither a recipe"]),
         ("train cifar10_small", ["cifar10_small", "did you mean cifar10-small?"]),
         ("train missing.toml", ["missing.toml"]),
         ("train digits --data.source missing", ["missing"]),
         ("train digits extra", ["extra"]),
-        ("trian", ["trian", "train"]),
-        ("sample nowhere", ["nowhere does not exist; name the folder of a run"]),
-        ("sample", ["RUN"]),
+        ("train digits --model.num_classes 9", ["--model.num_classes 9", "use --model.num_classes 10"]),
         ("data inspect nowhere", ["nowhere", "data pack"]),
         ("data pack missing --out x", ["missing"]),
         ("data pack digits", ["--out"]),
@@ -128,17 +104,3 @@ def test_a_signal_saves_and_the_same_command_continues(tmp_path, number, status)
     child.kill()
     child.wait()
     assert [line["step"] for line in run.metrics()] == list(range(1, len(run.metrics()) + 1))
-
-
-def test_a_second_interrupt_ends_at_once_and_loses_nothing(tmp_path):
-    child = Command(["train", "digits", *tiny("100000 steps", checkpoint="1 step")], tmp_path)
-    folder, deadline = tmp_path / "runs/digits/checkpoints", time.monotonic() + 60
-    while not (folder.is_dir() and any(folder.glob("step-*"))):
-        assert time.monotonic() < deadline and child.poll() is None
-        time.sleep(0.05)
-    os.kill(child.pid, signal.SIGINT)
-    os.kill(child.pid, signal.SIGINT)
-    assert child.wait(timeout=5) == 130
-    run = Run.open(tmp_path / "runs/digits")
-    assert run.model().denoiser is not None
-    assert json.loads((run.path / "data.json").read_text())["shape"] == [1, 8, 8]

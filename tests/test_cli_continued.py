@@ -4,8 +4,8 @@ import shlex
 from pathlib import Path
 
 import tiny_command
-from tiny_command import refused, tiny
-from unstir.runs import toml
+from refusals import refused
+from tiny_command import tiny
 from unstir.runs.run import Run
 
 unstir, here = tiny_command.unstir, tiny_command.here
@@ -39,22 +39,6 @@ def test_what_a_recipe_asks_of_a_run_that_goes_on_is_told_from_what_was_typed(un
     assert unstir("train", "--out", "here")[0] == 0 and Run.open("here").config == before
 
 
-def test_a_run_killed_at_its_birth_is_no_hindrance(unstir, tmp_path):
-    (tmp_path / "here").mkdir()
-    for name in ("data.json", ".config.toml.partial", ".lock"):
-        (tmp_path / "here" / name).touch()
-    assert unstir("train", "digits", *tiny(), "--out", "here")[0] == 0
-    assert not list((tmp_path / "here").glob(".*.partial"))
-
-
-def test_less_than_was_trained_is_nothing_to_do_and_changes_nothing(unstir, here):
-    before = Run.open("here").config
-    status, out, _ = unstir("train", "--out", "here", "--train.length", "3 steps")
-    assert status == 0 and "at step 6," in out
-    assert '"12 steps"' in out
-    assert Run.open("here").config == before
-
-
 def test_settings_that_no_step_is_left_to_use_are_named(unstir, here):
     before = Run.open("here").config
     status, _, err = unstir("train", "--out", "here", "--train.length", "3 steps", "--train.lr_period", "3 steps")
@@ -67,15 +51,6 @@ def test_settings_that_no_step_is_left_to_use_are_named(unstir, here):
     status, _, err = unstir("train", "--out", "here", "--grids.steps", 2, "--checkpoint.keep", 3)
     assert status == 0 and "checkpoint.keep=3" in err
     assert "2 steps, 2 calls" in unstir("sample", "here", "--num", 1)[1]  # so nobody is told that nothing changes
-
-
-def test_a_run_that_was_asked_for_less_by_its_recipe_says_that_it_goes_on(unstir, tmp_path):
-    assert unstir("train", "digits", *tiny(), "--out", "here")[0] == 0
-    file = tmp_path / "here/config.toml"  # as if it had been asked for 12 steps and stopped at 6
-    file.write_text(file.read_text().replace('length = "6 steps"', 'length = "12 steps"'))
-    status, out, _ = unstir("train", "digits", *tiny("3 steps"), "--out", "here")
-    assert status == 0 and "step 6 of 12" in out
-    assert 'length = "12 steps"' in file.read_text()
 
 
 def test_a_mistake_does_not_stay_behind_in_a_run(unstir, here):
@@ -96,20 +71,6 @@ def test_the_hint_how_to_go_on_is_taken(unstir):
     assert "--train.lr_period" in hint
     assert hint[:2] == ["unstir", "train"] and unstir(*hint[1:])[0] == 0
     assert Run.open("here").metrics()[-1]["step"] == 12
-
-
-def test_every_setting_but_the_listed_ones_is_fixed_once_a_run_exists(unstir, here):
-    run = Run.open("here")
-    for key, value in {"train.lr": "0.5", "model.dropout": "0.3", "seed": "7", "train.ema_decay": "0.5"}.items():
-        message = refused(unstir("train", "--out", "here", f"--{key}", value), key, value, "which keeps its settings")
-        assert repr(toml.flat(run.config)[key]) in message
-    assert Run.open("here").config == run.config
-
-
-def test_a_length_that_was_edited_needs_a_longer_cosine_too(unstir, here):
-    file = Path("here/config.toml")
-    file.write_text(file.read_text().replace('length = "6 steps"', 'length = "9 steps"'))
-    refused(unstir("train", "--out", "here"), "goes beyond step 6", '--train.lr_period "9 steps"')
 
 
 def test_a_folder_that_is_no_run_is_left_alone(unstir, tmp_path):

@@ -2,16 +2,11 @@
 
 import hashlib
 import json
-import os
 import shutil
 from pathlib import Path
 
-import pytest
-from PIL import Image
-
 import edited
-from tiny_command import pixels, refused
-from unstir.runs import sidecar
+from refusals import refused
 from unstir.runs.run import Run
 
 once, run = edited.once, edited.run
@@ -61,42 +56,3 @@ def test_a_json_file_of_the_users_is_not_overwritten(unstir, run, tmp_path):
     for strength in (0.3, 0.6):  # what --out names is replaced, with its settings
         assert unstir("edit", "vary", run, "a.png", "--strength", strength, "--out", "own.png")[0] == 0
         assert json.loads((tmp_path / "own.json").read_text())["strength"] == strength
-
-
-class Stopped(BaseException):
-    """What ends a save in the middle."""
-
-
-def test_a_save_that_fails_leaves_no_picture_with_settings_not_its_own(tmp_path, monkeypatch):
-    file, settings = tmp_path / "own.png", tmp_path / "own.json"
-    picture = lambda grey: Image.new("L", (8, 8), grey)
-    stop, done = [None], []  # the calls begun, and which of them does not happen
-
-    def stopping(owner, name):
-        work = getattr(owner, name)
-
-        def call(*given, **options):
-            done.append(name)
-            if len(done) == stop[0]:
-                raise Stopped
-            return work(*given, **options)
-
-        monkeypatch.setattr(owner, name, call)
-
-    for owner, name in ((Image.Image, "save"), (Path, "unlink"), (Path, "replace"), (os, "fsync")):
-        stopping(owner, name)
-    sidecar.save(file, sidecar.png(picture(0)), "unstir test", {"grey": 0})
-    calls = len(done)
-    for number in range(1, calls + 1):
-        sidecar.save(file, sidecar.png(picture(0)), "unstir test", {"grey": 0})
-        done.clear()
-        stop[0] = number
-        with pytest.raises(Stopped):
-            sidecar.save(file, sidecar.png(picture(200)), "unstir test", {"grey": 200})
-        stop[0] = None
-        assert not settings.exists() or json.loads(settings.read_text())["grey"] == pixels(file)[0, 0], number
-        assert settings.exists() or number > 2  # a picture that cannot be written takes nothing from the old one
-        assert {path.name for path in tmp_path.glob(".*")} <= {f".{file.name}.unfinished"}
-    sidecar.save(file, sidecar.png(picture(200)), "unstir test", {"grey": 200})
-    assert not list(tmp_path.glob(".*"))
-    assert json.loads(settings.read_text())["grey"] == pixels(file)[0, 0] == 200 and calls > 6

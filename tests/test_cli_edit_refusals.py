@@ -4,7 +4,7 @@ import pytest
 from PIL import Image
 
 import edited
-from tiny_command import refused
+from refusals import refused
 
 once, run = edited.once, edited.run
 
@@ -15,33 +15,25 @@ once, run = edited.once, edited.run
         ("inpaint RUN a.png", ["--mask"]),
         ("inpaint RUN a.png --box 0 0 4 4 --mask a.png", ["--mask a.png"]),
         ("inpaint RUN a.png --box 5 0 4 4", ["--box 5 0 4 4", "8x8"]),
-        ("inpaint RUN a.png --box -1 0 4 4", ["--box -1 0 4 4"]),
         ("inpaint RUN a.png --box 0 0 0 4", ["--box 0 0 0 4"]),
         ("inpaint RUN a.png --box 0 0 8 8", ["--box 0 0 8 8"]),
         ("inpaint RUN a.png --mask black.png", ["--mask black.png", "white"]),
         ("inpaint RUN a.png --mask white.png", ["--mask white.png", "smaller"]),
         ("inpaint RUN a.png --mask wide.png", ["--mask wide.png", "8x8"]),
-        ("inpaint RUN a.png --mask notes.txt", ["notes.txt"]),
         ("inpaint RUN a.png --mask nowhere.png --num 2", ["nowhere.png"]),
         ("inpaint RUN a.png --box 0 0 4 4 --resamples 0", ["--resamples 0", "--resamples 1"]),
-        ("inpaint RUN a.png --box 0 0 4 4 --steps 21", ["--steps 21", "1..20"]),
         ("inpaint RUN a.png --box 0 0 4 4 --num 0", ["--num 0", "--num 1"]),
-        ("vary RUN nowhere.png", ["nowhere.png"]),
         ("vary RUN notes.txt", ["notes.txt"]),
         ("vary RUN small.png", ["small.png"]),
         ("vary RUN a.png --strength 0", ["--strength 0 ", "(0, 1]"]),
         ("vary RUN a.png --strength nan", ["--strength nan", "(0, 1]"]),
         ("vary RUN a.png --steps 21", ["--steps 21", "1..20"]),
-        ("vary RUN a.png --sampler magic", ["magic", "ancestral"]),
         ("vary RUN a.png --variance learned", ["learned"]),
         ("vary RUN a.png --guidance 2", ["--guidance 2 ", "label_dropout"]),
-        ("vary RUN a.png --checkpoint 77", ["--checkpoint 77"]),
-        ("vary RUN a.png --device cuda:9", ["cuda:9"]),
         ("vary RUN a.png --out picture.jpg", ["--out picture.jpg", ".png"]),
         ("vary RUN a.png --out a.png", ["--out a.png"]),
         ("vary RUN a.png --out folder.png", ["folder.png"]),
         ("vary RUN a.png --out notes.txt/deeper/x.png", ["notes.txt"]),
-        ("vary nowhere a.png", ["nowhere"]),
         ("invert RUN a.png --steps 0", ["--steps 0"]),
         ("invert RUN a.png --refinements -1", ["--refinements -1", "--refinements 0"]),
         ("blend RUN a.png", ["--numbers"]),

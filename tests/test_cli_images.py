@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 import tiny_command
-from tiny_command import pixels, refused, tiny
+from refusals import refused
+from tiny_command import pixels
 from unstir.errors import UserError
 from unstir.generate import folder as images
 from unstir.runs.run import Run
@@ -43,7 +44,7 @@ def test_a_sampling_job_goes_on_where_it_was(unstir, here, tmp_path):
 
 @pytest.mark.parametrize(
     "wrong",
-    ["--steps 99", "--num 0", "--batch-size 0", "--label 3", "--checkpoint 77", "--device cuda:9", "--spacing odd"],
+    ["--steps 99", "--num 0", "--batch-size 0", "--checkpoint 77", "--device cuda:9"],
 )
 def test_a_refused_sample_leaves_nothing_in_the_way_of_the_next(unstir, here, tmp_path, wrong):
     refused(unstir("sample", "here", "--out", "made", *wrong.split()), wrong.split()[1])
@@ -60,17 +61,6 @@ def test_a_job_whose_settings_cannot_be_written_makes_no_folder(unstir, here, tm
     monkeypatch.setattr(images, "write_text", full)
     refused(unstir("sample", "here", "--num", 2, "--out", "made"), "No space left on device")
     assert (tmp_path / "made").exists() == there
-
-
-def test_classes_are_learned_and_asked_for(unstir, tmp_path):
-    assert unstir("train", "digits", *tiny(), "--model.num_classes", 10, "--out", "here")[0] == 0
-    assert unstir("sample", "here", "--num", 2, "--label", 3, "--out", "threes")[0] == 0
-    refused(unstir("sample", "here", "--num", 2, "--label", 10), "--label 10 is outside", "0..9")
-    refused(
-        unstir("train", "digits", *tiny(), "--model.num_classes", 9),
-        "--model.num_classes 9",
-        "use --model.num_classes 10",
-    )
 
 
 def test_a_small_job_does_not_slow_the_large_one_after_it(unstir, here, tmp_path):

@@ -3,7 +3,8 @@
 import pytest
 
 import tiny_command
-from tiny_command import refused, tiny
+from refusals import refused
+from tiny_command import tiny
 from unstir.runs import recipes, toml
 from unstir.runs.run import Run
 
@@ -22,6 +23,9 @@ unstir, here = tiny_command.unstir, tiny_command.here
         ('recipe = "digit"', ["mine.toml", "digit", "cifar10-small"]),
         ('[train]\nlr = "fast"', ["mine.toml", "train.lr", "fast"]),
         ('[train]\nlr = "0.1"', ["mine.toml", "train.lr", "number"]),
+        ("[train]\nlr = true", ["train.lr=true", "a number"]),
+        ("[train]\nbatch_size = 1e3", ["train.batch_size=1000.0", "a whole number"]),
+        ("[model]\nmults = [1, true]", ["model.mults=true", "a whole number"]),
         ("[data]\nflip = 1", ["mine.toml", "data.flip"]),
         ("[model]\nmults = 3", ["mine.toml", "model.mults"]),
         ("[train\nlr = 1", ["mine.toml"]),

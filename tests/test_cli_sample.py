@@ -178,7 +178,7 @@ def test_a_long_chain_that_nobody_asked_for_is_said_with_a_shorter_one(trained, 
         command("sample", run.path, "--num", 2, "--out", tmp_path / str(number), *options)[2]
         for number, options in enumerate([(), ("--steps", 3), ("--sampler", "ddim")])
     ]
-    assert "3 calls" in said[0] and f"{run.path}/config.toml" in said[0] and "--sampler unipc" in said[0]
+    assert "3 calls" in said[0] and f"{run.path}/config.toml" in said[0] and "sampler=unipc" in said[0]
     assert "config.toml" not in said[1] + said[2]
 
 

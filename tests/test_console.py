@@ -8,7 +8,6 @@ import pytest
 from rich.console import Console
 
 from unstir import console
-from unstir.progress import counted, waiting
 from unstir.train.trainer import Trainer
 
 
@@ -23,10 +22,6 @@ def screen(monkeypatch):
 
 def said(screen):
     return screen.file.getvalue().splitlines()
-
-
-def test_a_forecast_is_no_approximation_of_less_than_a_second():
-    assert "about" not in waiting(0.2) and "about 3.3" in waiting(200)
 
 
 def test_a_line_has_the_time_left_by_what_was_done(screen, monkeypatch):
@@ -66,13 +61,6 @@ def test_training_says_how_fast_it_is_when_it_ends_and_when_the_next_snapshot_co
     assert len(forecast) == 1, text
     assert forecast[0].endswith("step 12")
     assert re.search(r" 12 of 12 .* \d+ images/s, ", text) and " left" in text
-    alone, _ = make_run("alone", grids__epochs=[], grids__log_spaced=3)
-    Trainer(alone, store).run()
-    timing = ("seconds", "images_per_second", "peak_memory_bytes")
-    assert all(round(line["images_per_second"], 1) == line["images_per_second"] for line in run.metrics())
-    assert [{k: v for k, v in line.items() if k not in timing} for line in alone.metrics()] == [
-        {k: v for k, v in line.items() if k not in timing} for line in run.metrics()
-    ]
 
 
 @pytest.mark.parametrize(
@@ -95,9 +83,7 @@ def test_on_a_narrow_terminal_the_line_keeps_bar_steps_and_time_left(monkeypatch
     line = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "\n", screen.file.getvalue()).strip().splitlines()[-1].rstrip()
     assert len(line) <= width
     spent = r"0:00:0\d so far, " if width == 120 else ""
-    assert re.fullmatch(rf"training ━{{{bar}}}╸? +1000/1250 steps {spent}>0:01:29 left {re.escape(figures)}", line), (
-        line
-    )
+    assert re.fullmatch(rf"training ━{{{bar}}}╸? +1000/1250 steps {spent}>0:01:29 left {re.escape(figures)}", line)
 
 
 def test_the_pace_leaves_out_the_first_step_and_the_snapshots(monkeypatch):
@@ -117,20 +103,18 @@ def test_the_pace_leaves_out_the_first_step_and_the_snapshots(monkeypatch):
     assert pace.step_seconds == pytest.approx(0.5) and pace.snapshot_seconds == pytest.approx(40)
 
 
-@pytest.mark.parametrize("ask", ["sample", "likelihood", "evaluate", "pack", "train"])
-def test_piped_commands_tell_how_far_they_are(classified, trained, command, tmp_path, monkeypatch, ask):
+def test_piped_commands_tell_how_far_they_are(trained, command, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(console, "SILENT_SECONDS", 0.0)
-    run, _ = trained() if ask != "pack" else (None, None)
-    arguments, words = {
-        "sample": (["sample", run and run.path, "--num", 64, "--steps", 20, "--batch-size", 4], "sampling: "),
-        "likelihood": (["likelihood", run and run.path, "--num", 64], "bounding held_out: "),
-        "evaluate": (["evaluate", run and run.path, "--num", 20, "--seeds", 1], "sampling"),
-        "pack": (["data", "pack", "digits", "--out", "packed"], "packing: "),
-        "train": (["train", "--out", run and run.path, "--train.length", "40 steps"], "of 40"),
-    }[ask]
-    status, _, err = command(*arguments)
-    assert status == 0 and words in err and "Traceback" not in err, err
+    run = trained()[0].path
+    for ask, words in (
+        (("sample", run, "--num", 8, "--steps", 20, "--batch-size", 4), "sampling: "),
+        (("likelihood", run, "--num", 8), "bounding held_out: "),
+        (("data", "pack", "digits", "--out", "packed"), "packing: "),
+        (("train", "--out", run, "--train.length", "14 steps"), "of 14"),
+    ):
+        status, _, err = command(*ask)
+        assert status == 0 and words in err, err
 
 
 def test_the_time_left_is_known_after_one_slow_step_and_counts_the_grids_to_come(monkeypatch):
@@ -164,8 +148,3 @@ def test_the_time_left_is_the_least_where_no_grid_was_drawn_before(monkeypatch):
         now[0] += 30
         display.step(5)
         assert display.line().endswith(f"{bound} 2 minutes left")
-
-
-def test_one_of_a_thing_is_singular():
-    said = [counted(number, "image") for number in (0, 1, 2, 2000)] + [counted(n, "class", "classes") for n in (1, 10)]
-    assert said == ["0 images", "1 image", "2 images", "2000 images", "1 class", "10 classes"]

@@ -58,10 +58,6 @@ def test_whatever_the_name_it_is_one_line_of_utf_8_without_controls(name):
     assert printable(shown) == shown
 
 
-def test_message_of_a_user_error_is_printable_whatever_it_names():
-    assert str(UserError("\x1b[2J: not there")) == r"\x1b[2J: not there"
-
-
 RENDERED = {
     "num=0 must be at least 1; use num=1": UserError("num", 0, "must be at least 1", {"num": 1}),
     "label must be given; leave out shares": UserError("label", None, "must be given", {"shares": None}),

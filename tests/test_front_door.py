@@ -10,20 +10,10 @@ import pytest
 import unstir
 
 
-def test_importing_the_package_is_fast_and_loads_no_torch():
-    program = """
-import sys, time
-began = time.process_time()
-import unstir
-took = time.process_time() - began
-print(took, sorted(name for name in sys.modules if name.split(".")[0] in ("torch", "numpy", "pydantic")))
-"""
-    runs = [
-        subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout.split(" ", 1)
-        for _ in range(5)
-    ]
-    assert {loaded.strip() for _, loaded in runs} == {"[]"}
-    assert min(float(took) for took, _ in runs) < 0.05
+def test_importing_the_package_loads_no_torch():
+    program = "import sys, unstir; print({name.split('.')[0] for name in sys.modules} & {'torch', 'numpy', 'pydantic'})"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout == "set()\n"
 
 
 @pytest.mark.parametrize("name", unstir.__all__)

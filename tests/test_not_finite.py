@@ -1,6 +1,5 @@
 """A network that answers with NaN or an infinity: it is said, with the image and t, and nothing is written."""
 
-import dataclasses
 import math
 
 import pytest
@@ -25,13 +24,10 @@ def spoil(run):
     for folder in (run.checkpoints, run.weights):
         for _, path in checkpoint.listed(folder):
             found = checkpoint.load(path)
-            tensors = {
-                name: torch.full_like(t, math.nan)
-                if name.endswith("output_conv.bias") and "optimizer" not in name
-                else t
-                for name, t in found.tensors.items()
-            }
-            checkpoint.save(folder, dataclasses.replace(found, tensors=tensors))
+            for name, tensor in found.tensors.items():
+                if name.endswith("output_conv.bias") and "optimizer" not in name:
+                    tensor.fill_(math.nan)
+            checkpoint.save(folder, found)
     return run
 
 
@@ -74,7 +70,6 @@ def test_commands_say_it_and_write_nothing(trained, unstir, tmp_path):
     before = sorted(path for path in tmp_path.rglob("*") if path.is_file())
     for ask in (
         ("sample", run.path, "--num", 3, "--out", "made"),
-        ("sample", run.path, "--num", 3, "--steps", 20),
         ("sample", run.path, "--num", 2, "--compare", "ddim:3,heun:4", "--out", "made"),
         ("sample", run.path, "--num", 2, "--guidance", 2, "--no-clip", "--out", "made"),
         ("edit", "vary", run.path, "a.png"),
@@ -83,7 +78,6 @@ def test_commands_say_it_and_write_nothing(trained, unstir, tmp_path):
         ("edit", "blend", run.path, "a.png", "b.png"),
         ("edit", "morph", run.path, "--labels", 1, 2),
         ("evaluate", run.path, "--num", 20, "--seeds", 1, "--no-memorisation"),
-        ("likelihood", run.path, "--num", 4),
         ("likelihood", run.path, "--num", 4, "--calls", 5),
     ):
         status, out, err = unstir(*ask)

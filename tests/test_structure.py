@@ -1,7 +1,6 @@
 """The shape of the code: imports go one way, nothing unsafe is called, promised names exist, files stay short."""
 
 import ast
-import importlib
 import re
 import tomllib
 from pathlib import Path
@@ -159,16 +158,6 @@ def test_files_and_functions_stay_short_enough_to_read():
             if isinstance(node, ast.FunctionDef) and path.parent.name != "cli":  # a command's docstring is its help
                 length = (node.end_lineno or 0) - node.lineno + 1
                 assert length <= 45, f"{path}: {node.name} has {length} lines"
-
-
-@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(SOURCE)))
-def test_what_all_promises_exists(path):
-    name = ".".join(("unstir", *path.relative_to(SOURCE).with_suffix("").parts)).removesuffix(".__init__")
-    if name == "unstir.__main__":
-        return  # a program
-    module = importlib.import_module(name)
-    for promised in getattr(module, "__all__", ()):
-        assert hasattr(module, promised)
 
 
 def test_ci_installs_the_lowest_versions_that_are_allowed():

@@ -1,4 +1,4 @@
-"""A run of seconds by the command line, in a folder of its own, and what a refusal looks like."""
+"""A run of seconds by the command line, in a folder of its own."""
 
 import shutil
 
@@ -15,16 +15,7 @@ def tiny(length="6 steps", log="2 steps", checkpoint="1 epoch"):
         "--model.channels 8 --model.groups 4 --train.batch_size 8 --train.dtype float32 --diffusion.T 20 "
         "--diffusion.beta_T 0.3 --grids.num 4 --grids.steps 3 --grids.log_spaced 1 --log.held_out_images 4"
     )
-    spans = (
-        "--train.length",
-        length,
-        "--train.warmup",
-        "0 steps",
-        "--log.every",
-        log,
-        "--checkpoint.every",
-        checkpoint,
-    )
+    spans = "--train.length", length, "--train.warmup", "0 steps", "--log.every", log, "--checkpoint.every", checkpoint
     return [*words.split(), *spans]
 
 
@@ -49,14 +40,3 @@ def here(unstir, digits, shared, tmp_path):
         assert unstir("train", "digits", *tiny(), "--data.store", digits, "--out", folder)[0] == 0
 
     return shutil.copytree(shared("run-of-the-command", make), tmp_path / "here")
-
-
-def refused(result, *words):
-    """The call was a user's mistake: status 2, one line, no traceback, and it says what is named."""
-    status, out, err = result
-    assert status == 2 and out == "", (status, out, err)
-    lines = err.strip().splitlines()
-    assert len(lines) == 1 and lines[0].startswith("unstir: ") and "Traceback" not in err, err
-    for word in words:
-        assert word in err, err
-    return err

@@ -6,7 +6,6 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from datetime import timedelta
-from functools import partial
 from pathlib import Path
 from typing import Any, Self
 
@@ -17,7 +16,6 @@ from rich.progress import (
     Progress,
     ProgressColumn,
     Task,
-    TaskID,
     TextColumn,
     TimeElapsedColumn,
     TimeRemainingColumn,
@@ -48,7 +46,8 @@ class _Note(ProgressColumn):
     def render(self, task: Task) -> Text:
         notes: tuple[str, ...] = task.fields["notes"]
         console, others = self._shown.console, [column for column in self._shown.columns if column is not self]
-        room = console.width - sum(1 + max(map(partial(self._width, column), self._shown.tasks)) for column in others)
+        rows = [row for row in self._shown.tasks if row.visible]
+        room = console.width - sum(1 + max(self._width(column, row) for row in rows) for column in others)
         return Text(next((note for note in notes if len(note) <= room), ""), no_wrap=True)
 
     def _width(self, column: str | ProgressColumn, task: Task) -> int:
@@ -97,10 +96,7 @@ class _Lines:
 
 
 class Pace:
-    """The seconds of a step, and those of the last snapshot (its held-out loss and its grid) and of one under way.
-
-    All are 0 where nothing is known of them yet. After one step its seconds are those of the others too.
-    """
+    """The seconds of a step, of the last snapshot (its held-out loss and its grid) and of one under way; 0: unknown."""
 
     STEPS, SECONDS = 5, 2.0
     """The pace is known after so many steps and seconds, of which the first step, slow but once, is none."""
@@ -108,32 +104,26 @@ class Pace:
 
     def __init__(self) -> None:
         self.step_seconds = self.snapshot_seconds = self.under_way = self._spent = 0.0
-        self._taken = -1
-        self._last = self._snapshot_began = self._heard = time.monotonic()
-        self._paused = self._known = False
+        self._taken, self._known, self._last = -1, False, time.monotonic()
 
     def step(self) -> bool:
         """A step was taken. Whether the pace is known now for the first time."""
-        now = time.monotonic()
-        if self._taken >= 0 and not self._paused:
-            self._spent += now - self._last
-        if not self._paused:
-            self._taken += 1
-        if not self._known:
-            self.step_seconds = self._spent / self._taken if self._taken > 0 else now - max(self._last, self._heard)
+        seconds = time.monotonic() - self._last - self.under_way
         if self.under_way:
-            self.snapshot_seconds, self.under_way = self.under_way, 0.0
-        self._last, self._paused = now, False
+            self.snapshot_seconds = self.under_way
+        else:
+            self._taken += 1
+            self._spent += seconds if self._taken else 0.0
+        if not self._known:
+            self.step_seconds = self._spent / self._taken if self._taken > 0 else seconds
+        self._last, self.under_way = time.monotonic(), 0.0
         enough = (self._taken >= self.STEPS and self._spent >= self.SECONDS) or self._spent >= self.LONG
         first, self._known = enough and not self._known, self._known or enough
         return first
 
     def pause(self) -> None:
         """A snapshot is going on."""
-        self._heard = time.monotonic()
-        if not self._paused:
-            self._paused, self._snapshot_began = True, self._last
-        self.under_way = self._heard - self._snapshot_began
+        self.under_way = time.monotonic() - self._last
 
 
 class Bars:
@@ -178,7 +168,7 @@ class TrainingDisplay(Observer):
         self._console = stderr()
         self._progress = bars(self._console)
         self._training = self._progress.add_task("training", total=None, unit="steps", notes=(), left=self._left)
-        self._second: TaskID | None = None
+        self._second = self._progress.add_task("", visible=False, unit="steps", notes=())
         self._lines = _Lines(self._console)
         self._shape = self._doing = self._note = ""
         self._batch, self._step, self._length, self._noted = 1, 0, 0, 0
@@ -260,13 +250,8 @@ class TrainingDisplay(Observer):
         """Show a second bar while a snapshot is taken."""
         self._doing = f"{what} {done} of {total}"
         self._pace.pause()
-        if self._second is None:
-            self._second = self._progress.add_task(what, total=total, unit="steps", notes=())
-        self._progress.update(self._second, completed=done)
+        self._progress.update(self._second, description=what, completed=done, total=total, visible=done < total)
         self._lines.speak(self.line, SILENT_SECONDS)
-        if done == total:
-            self._progress.remove_task(self._second)
-            self._second = None
 
     def grid(self, step: int, file: Path) -> None:
         """Say where the first grid of a new run is, and with it all that follow."""

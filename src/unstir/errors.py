@@ -28,21 +28,17 @@ OF_THE_MACHINE = {
 }
 """What to do about an error of the system, by its number, where the name that was given is not at fault."""
 
-PLACES = {
+REMEDIES = {
+    **OF_THE_MACHINE,
     **dict.fromkeys((errno.EACCES, errno.EPERM, errno.EROFS), "name another, or ask for the right to it (chmod)"),
     **dict.fromkeys((errno.ENOENT, errno.EEXIST, errno.ENOTDIR, errno.ENAMETOOLONG), "name another"),
 }
-"""Errors of the place that was named."""
-
-REMEDIES = {**OF_THE_MACHINE, **PLACES}
 """What to do about a file or folder that could not be used, by the system's number of the error."""
 
 
-def remedy(error: OSError, elsewhere: str = "") -> str:
-    """The system's reason for an error, and what to do about it: ``elsewhere`` where another place would do."""
-    number = error.errno or 0
-    what = elsewhere if elsewhere and number in PLACES else REMEDIES.get(number, "check the path and the disk")
-    return f"{error.strerror or 'it failed'}; {what}"
+def remedy(error: OSError) -> str:
+    """The system's reason for an error, and what to do about it."""
+    return f"{error.strerror or 'it failed'}; {REMEDIES.get(error.errno or 0, 'check the path and the disk')}"
 
 
 Remedy = str | Mapping[str, object]
@@ -143,19 +139,19 @@ class UnwrittenError(OSError):
         return f"cannot write {self.filename}: {self.strerror}"
 
 
-NO_MEMORY = re.compile(
+_NO_MEMORY = re.compile(
     r"out of memory|failed to map segment|can't allocate memory|bad_alloc|_ALLOC(ATION)?_FAILED|"
     "could not create a primitive(?! descriptor)"
 )
-"""What errors say that are of no kind of their own: torch's of a GPU and the CPU, those of the system's allocator and
-loader, of NVIDIA's libraries (CUBLAS_STATUS_ALLOC_FAILED, CUDNN_STATUS_INTERNAL_ERROR_DEVICE_ALLOCATION_FAILED), and
-oneDNN's, which fails to create a *descriptor* for what this processor cannot do.
+"""What torch, the system's allocator and loader, NVIDIA's libraries and oneDNN say.
+
+oneDNN fails to create a *descriptor* for what this processor cannot do.
 """
 
 
 def is_out_of_memory(error: BaseException) -> bool:
     """Whether an error of Python's or torch's says that the memory is used up."""
-    of_others = isinstance(error, RuntimeError | ImportError) and bool(NO_MEMORY.search(str(error)))
+    of_others = isinstance(error, RuntimeError | ImportError) and bool(_NO_MEMORY.search(str(error)))
     return isinstance(error, MemoryError) or of_others
 
 
@@ -174,13 +170,8 @@ def within_memory(*lower: str) -> Iterator[None]:
 
 def asked_for(error: BaseException) -> str:
     """What could not be had, as ", at 2.50 GiB more"; "" where the error does not say."""
-    asked = re.search(r"[Tt]ried to allocate ([0-9.]+) (\w+)", str(error))
-    if asked is None:
-        return ""
-    number, unit = asked.groups()
-    if unit == "bytes" and float(number) >= 1e6:
-        number, unit = f"{float(number) / 1e9:,.3f}", "GB"
-    return f", at {number} {unit} more"
+    asked = re.search(r"[Tt]ried to allocate ([0-9.]+ \w+)", str(error))
+    return f", at {asked[1]} more" if asked else ""
 
 
 def printable(name: object) -> str:
@@ -261,21 +252,21 @@ def refusing(settings: type[Settings]) -> type[Settings]:
 def _allowed(item: "ErrorDetails") -> str:
     """What pydantic would have taken, in the words of a config file."""
     kind, limits = item["type"], item.get("ctx", {})
-    if kind in BOUNDS:
+    if kind in _BOUNDS:
         limit = next(iter(limits.values()))
-        return f"{BOUNDS[kind]} {f'{limit:g}' if isinstance(limit, float) else limit}"
+        return f"{_BOUNDS[kind]} {f'{limit:g}' if isinstance(limit, float) else limit}"
     if kind == "literal_error":
         return f"one of {limits['expected'].replace(' or ', ', ')}"
-    return next((words for prefix, words in KINDS.items() if kind.startswith(prefix)), "another value")
+    return next((words for prefix, words in _KINDS.items() if kind.startswith(prefix)), "another value")
 
 
-BOUNDS = {
+_BOUNDS = {
     "greater_than": "more than", "greater_than_equal": "at least",
     "less_than": "less than", "less_than_equal": "at most",
 }  # fmt: skip
 """The words of a bound, by pydantic's name of the error."""
 
-KINDS = {
+_KINDS = {
     "int_parsing_size": "a smaller number", "int": "a whole number", "float": "a number", "finite": "a finite number",
     "bool": "true or false", "string_unicode": "text in UTF-8",
     "string": "text in quotes", "tuple": "a list, such as [1, 2]", "list": "a list",

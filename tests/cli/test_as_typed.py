@@ -34,8 +34,7 @@ NAMES = "--num", "--batch-size", "--reference", "--label", "--guidance", "--data
     [
         ({"batch_size": 0}, ["--batch-size", "0"], "--batch-size 0"),
         ({"batch_size": 64}, [], "--batch-size 64"),
-        ({"guidance": 1e9}, ["--guidance=1e9"], "--guidance 1e9"),
-        ({"guidance": 2.0}, ["--guidance", "3"], "--guidance 2.0"),
+        ({"guidance": 2.0}, ["--guidance", "3"], "--guidance 2"),
         ({"channels": 2}, ["--model.channels", "2"], "--model.channels 2"),
         ({"channels": 2}, [], "channels=2"),
         ({"num_reference": None}, [], "--reference"),

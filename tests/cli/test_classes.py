@@ -32,55 +32,44 @@ def named_run(tmp_path_factory, digits):
     return folder
 
 
-@pytest.mark.parametrize("text", ["forest", "1"])
-def test_a_class_by_its_name_is_the_class_by_its_number(unstir, named_run, tmp_path, text):
-    options = ("--num", 3, "--steps", 2, "--strip", "way.png")
-    status, _, err = unstir("sample", named_run, "--label", text, "--out", "made", *options)
-    assert status == 0, err
-    settings = json.loads((tmp_path / "made/settings.json").read_text())
+@pytest.fixture
+def saved(unstir, tmp_path):
+    """saved(file, *words) -> the settings in this file after the command."""
+
+    def run(file, *words):
+        status, _, err = unstir(*words)
+        assert status == 0, err
+        return json.loads((tmp_path / file).read_text())
+
+    return run
+
+
+@pytest.mark.parametrize(("text", "other"), [("forest", "1"), ("1", "forest")])
+def test_a_class_by_its_name_is_the_class_by_its_number(saved, named_run, tmp_path, text, other):
+    options = ("--num", 3, "--steps", 2, "--strip", "way.png", "--out", "made")
+    settings = saved("made/settings.json", "sample", named_run, "--label", text, *options)
     assert settings["label"] == 1 and settings["class"] == "forest"
     assert json.loads((tmp_path / "way.json").read_text())["class"] == "forest"
-    other = "1" if text == "forest" else "forest"
-    assert unstir("sample", named_run, "--label", other, "--out", "made", *options)[0] == 0  # the same job
-    status, _, err = unstir(
-        "edit", "vary", named_run, "a.png", "--label", text, "--num", 1, "--steps", 2, "--out", "v.png"
-    )
-    assert status == 0, err
-    settings = json.loads((tmp_path / "v.json").read_text())
+    assert saved("made/settings.json", "sample", named_run, "--label", other, *options) == settings  # the same job
+    edit = ("edit", "vary", named_run, "a.png", "--num", 1, "--steps", 2, "--out", "v.png")
+    settings = saved("v.json", *edit, "--label", text)
     assert settings["label"] == 1 and settings["classes"] == ["forest"]
 
 
-def test_both_ends_by_name(unstir, named_run, tmp_path):
-    few = ("--count", 2, "--steps", 2)
-    status, _, err = unstir(
-        "edit", "morph", named_run, "--labels", "cat", "night sky", "--num", 1, *few, "--out", "m.png"
-    )
-    assert status == 0, err
-    settings = json.loads((tmp_path / "m.json").read_text())
+def test_both_ends_by_name(saved, named_run):
+    few = ("--count", 2, "--steps", 2, "--out")
+    settings = saved("m.json", "edit", "morph", named_run, "--labels", "cat", "night sky", "--num", 1, *few, "m.png")
     assert settings["labels"] == [8, 4] and settings["classes"] == ["cat", "night sky"]
-    status, _, err = unstir(
-        "edit", "blend", named_run, "--numbers", 0, 1, "--labels", "dog", 0, *few, "--out", "bl.png"
-    )
-    assert status == 0, err
-    settings = json.loads((tmp_path / "bl.json").read_text())
+    settings = saved("bl.json", "edit", "blend", named_run, "--numbers", 0, 1, "--labels", "dog", 0, *few, "bl.png")
     assert settings["labels"] == [9, 0] and settings["classes"] == ["dog", "sea"]
 
 
-@pytest.mark.parametrize(
-    ("asked", "option"),
-    [
-        (("sample", "RUN"), "--label"),
-        (("evaluate", "RUN"), "--label"),
-        (("edit", "vary", "RUN", "a.png"), "--label"),
-        (("edit", "invert", "RUN", "a.png"), "--label"),
-        (("edit", "inpaint", "RUN", "a.png", "--box", "0", "0", "2", "2"), "--label"),
-    ],
-)
-def test_a_misspelt_class_is_refused_with_the_near_one(unstir, refused, named_run, asked, option):
-    words = [named_run if word == "RUN" else word for word in asked]
-    refused(unstir(*words, option, "forrest"), f"{option} forrest", "did you mean forest?")
-    refused(unstir(*words, option, "10"), f"{option} 10 is outside", "0..9")
-    refused(unstir("edit", "morph", named_run, "--labels", "cat", "dgo"), "dgo", "dog")
+@pytest.mark.parametrize("typed", ["sample", "evaluate", "edit vary", "edit invert", "edit inpaint"])
+def test_a_misspelt_class_is_refused_with_the_near_one(unstir, refused, named_run, typed):
+    words = [*typed.split(), named_run, *(["a.png"] if "edit" in typed else [])]
+    words += ["--box", 0, 0, 2, 2] if "inpaint" in typed else []
+    refused(unstir(*words, "--label", "forrest"), "--label forrest", "did you mean forest?")
+    refused(unstir(*words, "--label", "10"), "--label 10 is outside", "0..9")
 
 
 def test_a_network_without_classes_says_so(unstir, refused, trained):
@@ -88,12 +77,9 @@ def test_a_network_without_classes_says_so(unstir, refused, trained):
     refused(unstir("sample", run.path, "--label", "forest"), "--label forest", "knows no classes")
 
 
-def test_a_comparison_knows_its_class(unstir, named_run, tmp_path):
-    status, _, err = unstir(
-        "sample", named_run, "--num", 2, "--label", "cat", "--compare", "ddim:2", "--out", "compared"
-    )
-    assert status == 0, err
-    assert json.loads((tmp_path / "compared" / "compare.json").read_text())["class"] == "cat"
+def test_a_comparison_knows_its_class(saved, named_run):
+    words = ("sample", named_run, "--num", 2, "--label", "cat", "--compare", "ddim:2", "--out", "compared")
+    assert saved("compared/compare.json", *words)["class"] == "cat"
 
 
 def test_the_title_of_an_edit_has_the_numbers_of_names_that_the_font_lacks(monkeypatch):

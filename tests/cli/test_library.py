@@ -7,8 +7,7 @@ import sys
 import typing
 
 import pytest
-
-from unstir import cli
+from commands import COMMANDS
 
 LIBRARY = {
     ("train",): "unstir.train.launch:train_run",
@@ -32,16 +31,6 @@ LIBRARY = {
 LONGEST, MOST_BRANCHES = 40, 10
 
 
-def commands(app=cli.app, path=()):
-    """The functions of all commands by their words, from the application itself."""
-    found = {} if app.default_command is None else {path: app.default_command}
-    for name in app:
-        if not name.startswith("-"):
-            found |= commands(app[name], (*path, name))
-    return found
-
-
-COMMANDS = {path: function for path, function in commands().items() if path}
 named = pytest.mark.parametrize("path", sorted(COMMANDS), ids=" ".join)
 
 

@@ -1,26 +1,22 @@
 """Whatever is typed, and whatever the machine refuses: a status and one line, never a traceback."""
 
+import errno
 import logging
 import os
 import random
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
+from commands import COMMANDS, options_of
 
+import unstir.metrics.evaluate  # noqa: F401  # before its parts are replaced
 from unstir import cli
 from unstir.cli.app import show
 from unstir.errors import REMEDIES, UserError
 
-COMMANDS = (
-    ("train",), ("distill", "r"), ("export", "r"), ("import", "s"),
-    ("sample", "r"), ("likelihood", "r"), ("evaluate", "r"), ("report", "r"), ("doctor", "r"), ("verify",),
-    ("data", "pack", "s"), ("data", "inspect", "s"), ("edit", "inpaint", "r", "i"), ("edit", "vary", "r", "i"),
-    ("edit", "invert", "r", "i"), ("edit", "blend", "r", "i", "j"), ("edit", "morph", "r"), ("data",), ("edit",), (),
-)  # fmt: skip
 VALUES = (
-    "0", "1", "-1", "2.7", "1e3", "nan", "inf", "-inf", "9" * 5000, "1" * 19, "", " ", "a\0b", "\udcff",
+    "0", "1", "-1", "2.7", "1e3", "nan", "inf", "-inf", "9" * 5000, "1" * 19, "", " ", "\udcff",
     "caf\udce9.png",
     "\x1b[31mred\x1b[0m", "[bold]x", "\u202egnp.exe", "\u00e9", "true", "no", "None",
     "[1, 2]", '{"a": 1}', "{", "--", "-",
@@ -44,22 +40,13 @@ def nothing_is_done(monkeypatch, tmp_path):
         monkeypatch.setattr(place, stop)
 
 
-def options_of(command):
-    found = cli.app
-    for name in command:
-        if name in list(found):
-            found = found[name]
-    if not found.default_command or not command:
-        return ["--help", "--version", "-h"]
-    return [name for argument in found.assemble_argument_collection() if argument.parse for name in argument.names]
-
-
-@pytest.mark.parametrize("seed", range(12))
+@pytest.mark.parametrize("seed", range(8))
 def test_random_command_lines_end_in_a_status_and_no_traceback(nothing_is_done, command, tmp_path, seed):
     chance = random.Random(seed)
     for _ in range(25):
-        words = [*chance.choice(COMMANDS)]
-        options = options_of(words)
+        name = chance.choice([*COMMANDS, (), ("data",), ("edit",)])
+        words = [*name, *"rij"[: chance.randrange(4)]]
+        options = sorted(options_of(name)) if name in COMMANDS else ["--help", "--version", "-h"]
         for _ in range(chance.randrange(4)):
             option, value = chance.choice(options), chance.choice(VALUES)
             words += chance.choice(([option, value], [f"{option}={value}"], [value], [option], [option, value, value]))
@@ -70,21 +57,18 @@ def test_random_command_lines_end_in_a_status_and_no_traceback(nothing_is_done, 
         assert "Traceback" not in out + err, words
         assert status == 0 or (err.count("\n") == 1 and len(err) < 2000), (words, err)
         assert "\x1b" not in err and "\udcff" not in err, words
-        for foreign in (
-            "Errno",
-            "nput should",
-            "unable to",
-            "nvalid literal",
-            "nable to convert",
-            "Exceeds",
-            "pydantic",
-        ):
+        for foreign in ("Errno", "nput should", "nable to", "nvalid literal", "Exceeds", "pydantic"):
             assert foreign not in err, (words, err)
         assert not list(tmp_path.iterdir()), words
 
 
-@pytest.mark.parametrize("number", sorted(REMEDIES))
-@pytest.mark.parametrize("file", [None, "there/settings.json", b"bytes", "\x1b[2Jname"])
+ODD_FILES = None, b"bytes", "\x1b[2Jname"
+
+
+@pytest.mark.parametrize(
+    ("number", "file"),
+    [*((number, "there/settings.json") for number in sorted(REMEDIES)), *((errno.EIO, file) for file in ODD_FILES)],
+)
 def test_each_error_of_the_system_names_file_and_remedy(command, monkeypatch, number, file):
     error = OSError(number, os.strerror(number), file) if file else OSError(number, os.strerror(number))
     monkeypatch.setattr("unstir.runs.run.Run.open", lambda _: (_ for _ in ()).throw(error))
@@ -99,21 +83,11 @@ def test_each_error_of_the_system_names_file_and_remedy(command, monkeypatch, nu
     [
         (MemoryError(), "out of memory"),
         (RuntimeError("CUDA out of memory. Tried to allocate 2.50 GiB. GPU 0"), "2.50 GiB"),
-        (RuntimeError("can't allocate memory: you tried to allocate 2500000000 bytes."), "2.500 GB more"),
         (RuntimeError("std::bad_alloc"), "out of memory; lower --batch-size"),
-        (
-            type("Failed", (RuntimeError,), {"__module__": "torch._dynamo.exc"})("odd"),
-            "odd. Leave it out: --compile no",
-        ),
-        (
-            SystemError("error return without exception set"),
-            "as happens where the memory is used up; lower --batch-size",
-        ),
-        (RuntimeError("can't start new thread"), "no further thread; raise its limit (ulimit -u"),
+        (type("Failed", (RuntimeError,), {"__module__": "torch._dynamo.exc"})("odd"), "odd. Leave it out: --compile"),
         (RecursionError("maximum recursion depth exceeded"), "nested too deeply"),
         (OverflowError("int too large to convert to float"), "too large"),
         (ValueError("Exceeds the limit (4300 digits) for integer string conversion"), "too large"),
-        (ValueError("embedded null byte"), "NUL"),
         (UnicodeEncodeError("utf-8", "caf\udce9", 3, 4, "surrogates not allowed"), "not UTF-8"),
     ],
 )
@@ -123,9 +97,7 @@ def test_limits_of_the_machine_are_one_line(command, monkeypatch, error, word):
     assert status == 2 and err.count("\n") == 1 and word in err and "recursion" not in err and "Exceeds" not in err
 
 
-@pytest.mark.parametrize(
-    "error", [ValueError("odd"), RuntimeError("odd"), KeyError("odd"), AssertionError("odd"), SystemError("odd")]
-)
+@pytest.mark.parametrize("error", [ValueError("odd"), RuntimeError("odd"), KeyError("odd"), AssertionError("odd")])
 def test_a_bug_is_not_hidden(monkeypatch, error):
     monkeypatch.setattr("unstir.runs.run.Run.open", lambda _: (_ for _ in ()).throw(error))
     with pytest.raises(type(error)):
@@ -148,13 +120,15 @@ for word in sys.argv[1:]:
 """Commands that end in --and, in one process, which imports torch once; it prints the exit status of each."""
 
 
-@pytest.mark.parametrize("how", [{"LANG": "C"}, {"PYTHONIOENCODING": "ascii"}, {"LC_ALL": "POSIX", "PYTHONUTF8": "0"}])
-def test_names_that_the_terminal_cannot_show_do_not_fail(tmp_path, how):
+@pytest.mark.parametrize("terminal", [{"PYTHONIOENCODING": "ascii"}, {"LC_ALL": "POSIX", "PYTHONUTF8": "0"}])
+def test_names_that_the_terminal_cannot_show_do_not_fail(tmp_path, terminal):
     folder = os.fsencode(tmp_path) + b"/caf\xe9 \xc3\xa9\x1b[31m"
     os.mkdir(folder)
     commands = [b"sample", folder], [b"train", b"--data.source", folder], [b"data", b"inspect", folder]
     given = [word for words in commands for word in (*words, b"--and")]
-    done = subprocess.run([sys.executable, "-c", ONE_BY_ONE, *given], capture_output=True, env={**os.environ, **how})
+    done = subprocess.run(
+        [sys.executable, "-c", ONE_BY_ONE, *given], capture_output=True, env={**os.environ, **terminal}
+    )
     assert done.returncode == 0 and b"Traceback" not in done.stderr, done.stderr
     assert done.stdout.split() == [b"2", b"2", b"2"] and done.stderr.count(b"\n") == 3, done.stderr
     for line in done.stderr.splitlines():
@@ -165,20 +139,6 @@ def test_names_that_the_terminal_cannot_show_do_not_fail(tmp_path, how):
 def test_the_name_of_a_contact_sheet_is_checked(unstir, refused, tmp_path, digits, words):
     assert "png" in refused(unstir("data", "inspect", digits, *words), words[1]).lower()
     assert not (tmp_path / "x.txt").exists() and not (tmp_path / "no").exists()
-
-
-@pytest.mark.parametrize("name", ["x.txt", "no/x.png", "folder.png"])
-def test_the_name_of_a_plot_is_checked(unstir, refused, tmp_path, name):
-    (tmp_path / "folder.png").mkdir()
-    refused(unstir("verify", "--plot", name), name, ".png")
-    assert not (tmp_path / "x.txt").exists() and not (tmp_path / "no").exists()
-
-
-def test_every_result_is_printed_where_names_are_escaped():
-    for file in sorted(Path(cli.__file__).parent.glob("*.py")):
-        for line in file.read_text().splitlines():
-            bare = "print(" in line and "screen.print(" not in line and "def " not in line and "_print(" not in line
-            assert not bare or "json.dumps" in line or file.name == "app.py", f"{file.name}: {line}"
 
 
 def test_what_a_terminal_would_act_on_is_escaped_in_results_and_in_what_is_said(unstir, capsys, monkeypatch):

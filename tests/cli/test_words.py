@@ -1,62 +1,28 @@
 """Words of the field lead to the option of the command at hand, and each option that a table names is there."""
 
 import pytest
+from commands import COMMANDS, options_of
 
-from unstir import cli
-from unstir.cli.words import OPTIONS, option_for
+from unstir.cli.values import meant
 from unstir.runs import toml
-from unstir.runs.synonyms import SETTINGS
-
-COMMANDS = (
-    ("train",), ("sample",), ("likelihood",), ("evaluate",), ("report",), ("doctor",), ("verify",), ("data", "pack"),
-    ("data", "inspect"), ("edit", "inpaint"), ("edit", "vary"), ("edit", "invert"), ("edit", "blend"),
-    ("edit", "morph"), ("distill",), ("export",), ("import",), ("push",), ("pull",),
-)  # fmt: skip
+from unstir.runs.synonyms import MEANT
 
 
-def options_of(command):
-    found = cli.app
-    for name in command:
-        found = found[name]
-    return {
-        name
-        for argument in found.assemble_argument_collection()
-        if argument.parse and not argument.children
-        for name in argument.names
-    }
-
-
-def test_every_command_is_looked_at():
-    subs = {name for name in cli.app if name[0] != "-"}
-    assert {command[0] for command in COMMANDS} == subs
-
-
-def test_each_target_of_the_tables_exists():
-    train = {name.removeprefix("--") for name in options_of(("train",))}
-    assert set(SETTINGS) <= train
-    everywhere = set().union(*map(options_of, COMMANDS[1:]))
-    assert set(OPTIONS) <= everywhere
+def test_each_target_of_the_table_exists():
+    everywhere = {name.removeprefix("--").replace("-", "_") for command in COMMANDS for name in options_of(command)}
+    assert set(MEANT) <= everywhere
 
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_each_word_leads_to_an_option_of_the_command_itself(command):
-    options, table = options_of(command), SETTINGS if command == ("train",) else OPTIONS
-    for word in {word for words in table.values() for word in words.split()}:
-        for given in (f"--{word}", f"--{word.replace('_', '-')}", f"--{word.upper()}"):
-            assert option_for(given, command, options) in {*options, None}
-            if command == ("train",):
-                assert option_for(given, command, options) is not None
-
-
-def test_no_word_of_a_table_is_an_option_of_a_command_already():
-    for command in COMMANDS[1:]:
-        options = options_of(command)
-        for option in options & set(OPTIONS):
-            assert option_for(option, command, options) is not None
+    options = options_of(command)
+    for entry, words in MEANT.items():
+        if f"--{entry}".replace("_", "-") in options or f"--{entry}" in options:
+            assert {meant(f"--{word}", options) for word in words.split()} <= options
 
 
 @pytest.mark.parametrize(
-    ("arguments", "meant"),
+    ("arguments", "option"),
     [
         ("train digits --lr 1", "--train.lr"), ("train --learning-rate 1", "--train.lr"),
         ("train --epochs 3", "--train.length"), ("train --steps 3", "--train.length"),
@@ -78,8 +44,8 @@ def test_no_word_of_a_table_is_an_option_of_a_command_already():
         ("tarin", "unstir train"), ("eval r", "unstir evaluate"), ("data pak x", "unstir data pack"),
     ],
 )  # fmt: skip
-def test_words_of_the_field_lead_to_ours(unstir, refused, arguments, meant):
-    refused(unstir(*arguments.split()), f"id you mean {meant}?")
+def test_words_of_the_field_lead_to_ours(unstir, refused, arguments, option):
+    refused(unstir(*arguments.split()), f"id you mean {option}?")
 
 
 def test_where_nothing_is_near_the_help_is_named(unstir, refused):

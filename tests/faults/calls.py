@@ -8,7 +8,6 @@ torch loaded. A last line of JSON holds {writer: [calls, trials, [what was wrong
 
 import ctypes
 import errno
-import hashlib
 import json
 import os
 import random
@@ -17,15 +16,14 @@ import sys
 from pathlib import Path
 
 import torch
+from scenarios import SCENARIOS
 
 from unstir.chain import Chain
-from unstir.data import Store, pack
 from unstir.errors import UserError
 from unstir.generate.drawing import Job
 from unstir.generate.folder import save_images
 from unstir.pictures.grid import is_whole
-from unstir.runs import checkpoint, files, lines
-from unstir.runs.checkpoint import Checkpoint
+from unstir.runs import files
 from unstir.runs.run import Run
 
 FAIL, SHORT, KILL = range(3)
@@ -33,124 +31,44 @@ MODES = {"EIO": (FAIL, errno.EIO), "ENOSPC": (FAIL, errno.ENOSPC), "short": (SHO
 REFUSED, BROKEN = 3, 4
 
 
-class Checkpoints:
-    """A second checkpoint beside a first one."""
+def images(run):
+    """Images that are drawn, as a scenario."""
+    whole = {}
 
-    def __init__(self, run):
-        pass
+    def scenario(folder):
+        def act(promise):
+            save_images(run.model(), Job(num=4, chain=Chain("ddim", steps=2), batch_size=2), folder / "made")
+            promise(4)
 
-    def content(self, step):
-        return Checkpoint(step, {}, {"model.a": torch.full((3000,), float(step)), "ema.b": torch.ones(3)}, {"n": step})
+        def check(left, promised):
+            drawn = {path.name: path.read_bytes() for path in (left / "made").glob("*.png")}
+            if promised:
+                assert drawn == whole.setdefault("images", drawn)
+                assert len([name for name in drawn if name[0].isdigit()]) == 4
+            for name in drawn:
+                assert is_whole(left / "made" / name, run.data.shape) or not name[0].isdigit()
 
-    def before(self, folder):
-        checkpoint.save(folder / "checkpoints", self.content(4))
+        return act, check
 
-    def act(self, folder):
-        checkpoint.save(folder / "checkpoints", self.content(8))
-
-    def check(self, folder, done):
-        found, damaged = checkpoint.newest(folder / "checkpoints")
-        assert not damaged and found.step in ((8,) if done else (4, 8))
-        assert all(torch.equal(found.tensors[name], t) for name, t in self.content(found.step).tensors.items())
-
-
-class Logs:
-    """A line of a log of metrics."""
-
-    def __init__(self, run):
-        pass
-
-    def before(self, folder):
-        for step in range(3):
-            lines.append(folder / "metrics.jsonl", {"step": step})
-
-    def act(self, folder):
-        lines.append(folder / "metrics.jsonl", {"step": 3, "loss": 0.5}, durable=True)
-
-    def check(self, folder, done):
-        log = lines.read(folder / "metrics.jsonl", lambda line: None)
-        steps = [line["step"] for line in log.lines]
-        assert not log.problem and steps[:3] == [0, 1, 2] and set(steps[3:]) <= {3} and (3 in steps or not done)
+    return scenario
 
 
-class Pages:
-    """A page, a table or settings in place of earlier ones."""
-
-    texts = "old\n" * 10_000, "new\n" * 10_000
-
-    def __init__(self, run):
-        pass
-
-    def before(self, folder):
-        files.write_text(folder / "report.html", self.texts[0])
-
-    def act(self, folder):
-        files.write_text(folder / "report.html", self.texts[1])
-
-    def check(self, folder, done):
-        assert (folder / "report.html").read_text() in (self.texts[1:] if done else self.texts)
-
-
-class Stores:
-    """A store that is packed."""
-
-    whole = ""
-
-    def __init__(self, run):
-        pass
-
-    def before(self, folder):
-        pass
-
-    def act(self, folder):
-        pack("digits", folder / "store")
-
-    def check(self, folder, done):
-        if not done and not (folder / "store").exists():
-            return
-        Store.open(folder / "store").verify()
-        found = hashlib.sha256()
-        for path in sorted((folder / "store").glob("[!o]*")):
-            found.update(path.read_bytes())
-        Stores.whole = Stores.whole or found.hexdigest()
-        assert found.hexdigest() == Stores.whole
-
-
-class Images:
-    """Images that are drawn."""
-
-    def __init__(self, run):
-        self.run, self.whole = run, {}
-
-    def before(self, folder):
-        pass
-
-    def act(self, folder):
-        save_images(self.run.model(), Job(num=4, chain=Chain("ddim", steps=2), batch_size=2), folder / "made")
-
-    def check(self, folder, done):
-        if done:
-            found = {path.name: path.read_bytes() for path in (folder / "made").glob("*.png")}
-            self.whole = self.whole or found
-            assert found == self.whole and len([name for name in found if name[0].isdigit()]) == 4
-        for path in (folder / "made").glob("*.png") if not done else ():
-            assert is_whole(path, self.run.data.shape) or not path.stem.isdigit()
-
-
-WRITERS = (Checkpoints, Logs, Pages, Stores, Images)
-
-
-def trial(writer, folder, arm, number, how):
-    """One write in a copy of this process whose ``number``-th call fails; what was wrong, or an empty text."""
+def prepared(scenario, folder):
+    """The act and the check of a scenario in an empty folder."""
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir()
-    writer.before(folder)
+    return scenario(folder)
+
+
+def trial(scenario, folder, arm, number, fault, promises):
+    """One write in a copy of this process whose ``number``-th call fails; what was wrong, or an empty text."""
+    act, check = prepared(scenario, folder)
     child = os.fork()
     if child == 0:
         status = BROKEN
         try:
-            arm(str(folder).encode(), number, *how)
-            writer.act(folder)
+            arm(str(folder).encode(), number, *fault)
+            act(lambda promise: None)
             status = 0
         except (UserError, OSError) as error:
             status = REFUSED if "\n" not in str(error) and str(folder) in str(error) else BROKEN
@@ -160,46 +78,44 @@ def trial(writer, folder, arm, number, how):
     if status == BROKEN:
         return "it ended with a traceback, or with words that do not name the file"
     try:
-        writer.check(folder, done=status == 0)
         if status == REFUSED:
             left = [str(path) for path in folder.rglob("*.partial")]
             assert not left, f"{left} stays"
-        writer.act(folder)
+        check(folder, promises if status == 0 else [])
+        act(lambda promise: None)
         files.remove_partials(folder)
-        writer.check(folder, done=True)
+        check(folder, promises)
     except (AssertionError, UserError, OSError) as error:
         return f"status {status}: {error!r}"
     return ""
 
 
-def count(writer, folder, arm):
-    """How many calls a write makes, and that it succeeds."""
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir()
-    writer.before(folder)
+def count(scenario, folder, arm):
+    """How many calls a write makes that succeeds, and what it promises."""
+    act, check = prepared(scenario, folder)
+    promises = []
     arm(str(folder).encode(), 0, FAIL, 0)
-    writer.act(folder)
+    act(promises.append)
     calls = arm(b"", 0, FAIL, 0)
-    writer.check(folder, done=True)
-    return calls
+    check(folder, promises)
+    return calls, promises
 
 
 def main(folder, run, points, seed):
     torch.set_num_threads(1)
-    arm, chance, found = ctypes.CDLL(None).arm, random.Random(seed), {}
-    for of in WRITERS:
-        writer = of(Run.open(run))
-        calls = count(writer, folder, arm)
+    arm, chance, results = ctypes.CDLL(None).arm, random.Random(seed), {}
+    for name, scenario in {**SCENARIOS, "images": images(Run.open(run))}.items():
+        calls, promises = count(scenario, folder, arm)
         cases = [(number, mode) for number in range(1, calls + 1) for mode in MODES]
         if points:
             cases = chance.sample(cases, min(points, len(cases)))
         wrong = [
-            f"{mode} at call {number} of {calls}: {said}"
+            f"{mode} at call {number} of {calls}: {words}"
             for number, mode in cases
-            if (said := trial(writer, folder, arm, number, MODES[mode]))
+            if (words := trial(scenario, folder, arm, number, MODES[mode], promises))
         ]
-        found[of.__name__] = [calls, len(cases), wrong]
-    print(json.dumps(found))
+        results[name] = [calls, len(cases), wrong]
+    print(json.dumps(results))
 
 
 if __name__ == "__main__":

@@ -3,8 +3,6 @@
 import itertools
 import json
 import os
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -13,6 +11,7 @@ import pytest
 import torch
 
 from conftest import without_charts
+from processes import in_a_child
 from tiers import times
 from unstir.runs import checkpoint
 from unstir.runs.run import Run
@@ -24,13 +23,28 @@ YEARS = (-1.0, 1.0, -0.5, 0.0, 0.9, -0.9)
 ZONES = ("LINT-14", "HST10HDT", "CET-1CEST", "EST5")
 
 
+class Held(Observer):
+    """Takes down the open files and threads of the process after each step."""
+
+    def __init__(self):
+        self.rows = []
+
+    def step(self, step):
+        status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
+        self.rows.append((len(os.listdir("/proc/self/fd")), int(status["Threads"])))
+
+
 @pytest.mark.slow
-def test_open_files_and_threads_do_not_grow(tmp_path):
-    program, tests = Path(__file__).with_name("growth.py"), Path(__file__).parents[1]
-    path = os.pathsep.join(filter(None, (str(tests), os.environ.get("PYTHONPATH"))))
-    command = [sys.executable, program, tmp_path, str(STEPS)]
-    done = subprocess.run(command, env={**os.environ, "PYTHONPATH": path}, stdout=subprocess.PIPE, check=True)
-    held = np.array(json.loads(done.stdout.splitlines()[-1]))[STEPS // 10 :]
+def test_open_files_and_threads_do_not_grow(make_run):
+    often = {"log__every": "20 steps", "checkpoint__every": "20 steps", "grids__log_spaced": 4}
+    run, store = make_run(train__length=f"{STEPS} steps", log__held_out_images=16, log__held_out_times=4, **often)
+
+    def train():
+        observer = Held()
+        Trainer(run, store, observer).run()
+        return json.dumps(observer.rows)
+
+    held = np.array(json.loads(in_a_child(train)))[STEPS // 10 :]
     assert len(held) == STEPS - STEPS // 10
     assert (held.max(0) - held.min(0) <= 3).all()  # one of each is there while a checkpoint is written
     assert (np.polyfit(np.arange(len(held)), held, 1)[0] < 3 / STEPS).all()

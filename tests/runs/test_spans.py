@@ -6,7 +6,6 @@ from refusals import refusing
 from unstir.runs.config import steps_in
 from unstir.runs.run import check_free, run_and_step
 from unstir.runs.sections import TrainConfig
-from unstir.runs.synonyms import by_word
 
 
 @pytest.mark.parametrize(
@@ -50,14 +49,6 @@ def test_no_span_is_beyond_twelve_digits_and_no_training_is_of_nothing():
         TrainConfig(warmup="1" + "0" * 12 + " images")
     with refusing("length"):
         TrainConfig(length="0 epochs")
-
-
-def test_a_word_leads_to_what_is_known_and_first_to_its_own_section():
-    table = {"train.rate": "lr step_size", "loss.rate": "lr", "other": "x"}
-    known = ["train.rate", "loss.rate"]
-    assert by_word(table, "lr", known) == by_word(table, "LR", known, "data") == "train.rate"
-    assert by_word(table, "lr", known, "loss") == "loss.rate" and by_word(table, "step-size", known) == "train.rate"
-    assert by_word(table, "x", known) is by_word(table, "step", known) is None
 
 
 def test_a_new_run_may_have_a_folder_in_which_nothing_is_but_what_its_birth_left(tmp_path):

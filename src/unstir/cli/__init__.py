@@ -4,26 +4,11 @@ Exit status: 0 done, 1 the answer is no, 2 the user's mistake, 130 / 143 / 129 i
 hung up (the terminal closed) after saving.
 """
 
-# each module, named after its command, adds it to the application
-from unstir.cli import (
-    data,
-    distill,
-    doctor,
-    edit,
-    evaluate,
-    export,
-    import_,
-    likelihood,
-    pull,
-    push,
-    report,
-    sample,
-    train,
-    verify,
-)  # fmt: skip
+from importlib import import_module
+
 from unstir.cli.app import app, main
 
-__all__ = [
-    "app", "data", "distill", "doctor", "edit", "evaluate", "export", "import_", "likelihood", "main", "pull", "push",
-    "report", "sample", "train", "verify",
-]  # fmt: skip
+for module in ("data", "edit", "evaluate", "exchange", "insight", "sample", "train", "verify"):
+    import_module(f"{__name__}.{module}")  # which adds its commands to the application
+
+__all__ = ["app", "main"]

@@ -26,10 +26,9 @@ from unstir.progress import Count, shown_by
 from unstir.runs import recipes, toml
 
 HELP = "--help", "-h"
-TYPE = "--model.type"
 
-MENDED = UserError, OutOfMemoryError, NotFiniteError, CycloptsError, ValidationError, OSError, UnicodeEncodeError
-STOPPED = 129, 130, 143  # the exit status of a command that was asked to stop
+_MENDED = UserError, OutOfMemoryError, NotFiniteError, CycloptsError, ValidationError, OSError, UnicodeEncodeError
+_STOPPED = 129, 130, 143  # the exit status of a command that was asked to stop
 BY_SEVERAL = "train", "distill", "sample"  # commands that several processes share
 
 
@@ -44,7 +43,8 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
 
 def _main(words: list[str]) -> NoReturn:
     try:
-        words = _spelled(words)
+        if any("," in word or values.NEGATIVE.match(word) for word in words):
+            words = values.spelled(words, _arguments(words))
         if words[:1] and words[0] not in BY_SEVERAL:
             of_one(f"unstir {words[0]}")
         if words[:1] == ["train"] and (settings := [word for word in words if word not in HELP]) != words:
@@ -55,27 +55,20 @@ def _main(words: list[str]) -> NoReturn:
         sys.exit(141)
     except LostError as error:
         _fail(str(error), status=LOST)
-    except MENDED as error:
+    except _MENDED as error:
         _fail(one_line(error, _options(words)))
     except (KeyboardInterrupt, SchemaError) as error:
         if isinstance(error, SchemaError) and "KeyboardInterrupt" not in str(error):
             raise  # while pydantic's compiled part was at work a Ctrl-C became a line of its error
         end_at_once()
         _fail("interrupted; what was written stays, and the same command goes on or begins again", status=130)
-    except (MemoryError, RecursionError, OverflowError, ValueError, RuntimeError, ImportError, SystemError) as error:
+    except (MemoryError, RecursionError, OverflowError, ValueError, RuntimeError, ImportError) as error:
         if (message := of_limits(error)) is None:
             raise
         _fail(message)
-    if status in STOPPED:
+    if status in _STOPPED:
         end_at_once()
     sys.exit(status if isinstance(status, int) else 0)
-
-
-def _spelled(words: list[str]) -> list[str]:
-    """`values.spelled`, for the command that these words begin with."""
-    if not any("," in word or values.NEGATIVE.match(word) for word in words):
-        return words
-    return values.spelled(words, _arguments(words))
 
 
 def _arguments(words: list[str]) -> list[Argument]:
@@ -89,7 +82,7 @@ def _arguments(words: list[str]) -> list[Argument]:
 def _options(words: list[str]) -> Options:
     """The options of the command that these words begin with."""
     arguments = _arguments(words)
-    return Options([name for each in arguments for name in each.names], words)
+    return Options([name for argument in arguments for name in argument.names], words)
 
 
 def _complete(_: App, commands: tuple[str, ...], arguments: ArgumentCollection) -> None:
@@ -97,12 +90,11 @@ def _complete(_: App, commands: tuple[str, ...], arguments: ArgumentCollection) 
     values.check(arguments)
     if commands != ("train",):
         return
-    given = {argument.field_info.name: argument.tokens for argument in arguments if not argument.keys}
-    typed = {argument.name: argument.tokens[-1].value for argument in arguments if argument.tokens}
-    recipe, out = (given[name][-1].value if given.get(name) else "" for name in ("recipe", "out"))
+    typed = {argument.name.strip("-").lower(): argument.tokens[-1].value for argument in arguments if argument.tokens}
+    recipe, out = typed.get("recipe", ""), typed.get("out", "")
     base = toml.to_dict(recipes.settings(recipe, recipes.run_folder(recipe, out)))
     del base["recipe"], base["imported"]
-    if kind := typed.get(TYPE):
+    if kind := typed.get("model.type"):
         base["model"] = merged(base["model"], {"type": kind})
         allow(kind)
     update_argument_collection(base, recipe or recipes.DEFAULT, arguments, root_keys=(), allow_unknown=False)

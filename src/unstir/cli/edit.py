@@ -83,8 +83,7 @@ def inpaint(
     from unstir import edit
 
     work = partial(edit.inpaint, image=image, mask=mask, box=box, resamples=resamples, jump=jump)
-    asked: dict[str, Any] = {"num": num, "label": label, "batch_size": batch_size}
-    return _carry_out(run, [image], chain, options, work, mask=mask, **asked)
+    return _carry_out(run, [image], chain, options, work, mask=mask, num=num, label=label, batch_size=batch_size)
 
 
 @edit.command
@@ -95,7 +94,7 @@ def vary(
     *,
     strength: float = 0.6,
     num: int = 8,
-    label: str | None = None,
+    label: Label = None,
     batch_size: int = 64,
     chain: ChainOptions = ChainOptions(),
     options: EditOptions = EditOptions(),
@@ -109,15 +108,12 @@ def vary(
     Args:
         strength: How much noise to add, above 0 and at most 1: up to time round(strength T). At 1 the image is lost.
         num: Number of images to draw.
-        label: Class of the images, by name or number. A network with classes needs it, unless labels were hidden in
-            training.
         batch_size: Images computed at once.
     """
     from unstir import edit
 
     work = partial(edit.vary, image=image, strength=strength)
-    asked: dict[str, Any] = {"num": num, "label": label, "batch_size": batch_size}
-    return _carry_out(run, [image], chain, options, work, **asked)
+    return _carry_out(run, [image], chain, options, work, num=num, label=label, batch_size=batch_size)
 
 
 @edit.command
@@ -213,8 +209,7 @@ def morph(
     from unstir import edit
 
     work = partial(edit.morph, count=count)
-    asked: dict[str, Any] = {"num": num, "batch_size": batch_size}
-    return _carry_out(run, labels, chain, options, work, labels=labels, **asked)
+    return _carry_out(run, labels, chain, options, work, labels=labels, num=num, batch_size=batch_size)
 
 
 def _carry_out(
@@ -228,11 +223,7 @@ def _carry_out(
     labels: tuple[str, str] | None = None,
     **asked: Any,
 ) -> int:
-    """Call the library to do the ``work``, and to write what came of it; ``parts`` are the images, or what names them.
-
-    ``labels`` are the classes of both ends, as typed; what else is
-    ``asked`` are the number of results, how many at once, and the class, as typed.
-    """
+    """Do the ``work`` and write its picture, named after ``parts``, its images; ``asked`` is of the job, as typed."""
     from unstir.edit.files import Target, advice, notes_on
     from unstir.generate.drawing import Job
     from unstir.runs.run import Run

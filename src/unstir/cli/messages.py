@@ -2,7 +2,6 @@
 
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from contextlib import suppress
 from typing import get_args
 
 from cyclopts import CycloptsError, MissingArgumentError, RepeatArgumentError, UnknownCommandError, UnknownOptionError
@@ -10,8 +9,7 @@ from cyclopts import UnusedCliTokensError as Unused
 from cyclopts.exceptions import CoercionError
 from pydantic import ValidationError
 
-from unstir.cli import words
-from unstir.cli.values import option_of, shortened
+from unstir.cli.values import meant, option_of, shortened
 from unstir.errors import (
     OutOfMemoryError,
     Spelling,
@@ -27,7 +25,7 @@ from unstir.errors import (
 )
 from unstir.runs import toml
 
-OWN_NAMES = {
+_OWN_NAMES = {
     "step": "checkpoint",
     "num_reference": "reference",
     "labels": "label",
@@ -63,10 +61,7 @@ class Options:
 
     def __init__(self, names: Iterable[str], words: Sequence[str] = ()) -> None:
         self._known = {name.removeprefix("--").replace("-", "_"): name for name in names if name.startswith("--")}
-        self._typed = dict[str, str]()
-        for word, following in zip(words, [*words[1:], ""], strict=False):
-            option, joined, value = word.partition("=")
-            self._typed[option] = value if joined else following
+        self._typed = {word.partition("=")[0] for word in words}
 
     def __call__(self, settings: Mapping[str, object]) -> str:
         """Settings as options: ``--num 0``; a name that is of no option as in a call, and a file as such."""
@@ -74,12 +69,11 @@ class Options:
 
     def _one(self, name: str, value: object) -> str:
         if option := self._option(name):
-            typed = self._typed.get(option, "")
-            return option if value is None else as_option(option, typed if _means(typed, value) else value)
+            return option if value is None else as_option(option, value)
         return str(value) if isinstance(value, os.PathLike) else arguments({name: value})
 
     def _option(self, name: str) -> str | None:
-        name = OWN_NAMES.get(name, name) if name not in self._known else name
+        name = _OWN_NAMES.get(name, name) if name not in self._known else name
         if name in self._known:
             return self._known[name]
         of_section = [option for key, option in self._known.items() if key.endswith(f".{name}")]
@@ -97,16 +91,9 @@ def as_option(option: str, value: object) -> str:
 
 
 def _typed(value: object) -> str:
-    text = str(value) if len(str(value)) <= 40 or isinstance(value, os.PathLike) else f"{str(value)[:37]}..."
+    text = str(value).removesuffix(".0") if isinstance(value, float) else str(value)
+    text = text if len(text) <= 40 or isinstance(value, os.PathLike) else f"{text[:37]}..."
     return f'"{text}"' if not text or " " in text else text
-
-
-def _means(typed: str, value: object) -> bool:
-    """Whether what was ``typed`` is the number ``value``, such as 1e9."""
-    if isinstance(value, int | float) and not isinstance(value, bool):
-        with suppress(ValueError):
-            return float(typed) == value or (value != value and typed.lower() == "nan")
-    return False
 
 
 def of_limits(error: Exception) -> str | None:
@@ -114,24 +101,13 @@ def of_limits(error: Exception) -> str | None:
     text = str(error)
     if is_out_of_memory(error):
         return f"out of memory{asked_for(error)}; lower --batch-size where the command has it, or end other programs"
-    if isinstance(error, SystemError) and "without" in text:  # an exception
-        why = "a library failed without saying why, as happens where the memory is used up"
-        return f"{why}; lower --batch-size where the command has it, or end other programs"
-    if "start new thread" in text:
-        return (
-            "the system gives no further thread; raise its limit (ulimit -u, or the container's), or end other programs"
-        )
     if type(error).__module__.startswith(("torch._dynamo.", "torch._inductor.")):
         cause = shortened(" ".join(text.split()))
-        return (
-            f"torch could not compile the network: {cause}. Leave it out: --compile no (training: --train.compile no)"
-        )
+        return f"torch could not compile the network: {cause}. Leave it out: --compile no, or --train.compile no"
     if isinstance(error, RecursionError):
         return "something that was read is nested too deeply; name another file"
     if isinstance(error, OverflowError) or "Exceeds the limit" in text:
         return "a number that was given is too large to compute with; give a smaller one"
-    if isinstance(error, ValueError) and "embedded null" in text:
-        return "a name holds a NUL character, which no file has; leave it out"
     return None
 
 
@@ -142,25 +118,22 @@ def _of_parser(error: CycloptsError) -> str:
         return _unknown_command(error.unused_tokens[0], command, error.app)
     if isinstance(error, UnknownOptionError):
         given = (error.token.keyword or error.token.value).split("=")[0]
-        near = words.meant(given, tuple(error.command_chain or ()), error.argument_collection)
+        listed = [each for each in error.argument_collection if each.parse and not each.children]
+        near = meant(given, [name for each in listed for name in each.names])
         hint = f"Did you mean {near}?" if near else f"{command} --help lists them"
         return f"{command} has no option {shortened(given)}. {hint}"
     if isinstance(error, MissingArgumentError) and error.argument:
         names = error.argument.names
         for given in (token for token in error.unused_tokens or () if token[:1] == "-" and token not in names):
-            if words.option_for(given, error.command_chain or (), names):
+            if meant(given, names):
                 return f"{command} has no option {shortened(given)}. Did you mean {error.argument.name}?"
         name = error.keyword or option_of(error.argument, next(iter(error.argument.tokens[::-1]), None))
-        count = max(1, error.argument.token_count()[0])
-        there = len(error.tokens_so_far) % count
-        many = f"{count} values, {there} {'was' if there == 1 else 'were'} given" if count > 1 else "a value"
+        count = error.argument.token_count()[0]
+        takes = f"takes {count} values" if count > 1 else "takes a value"
         typed = error.keyword or error.argument.tokens or error.tokens_so_far
-        what = f"takes {many}" if typed else "is required"
-        return f"{command}: {name} {what}; {command} --help says what it takes"
+        return f"{command}: {name} {takes if typed else 'is required'}; {command} --help says what it takes"
     if isinstance(error, Unused) and error.unused_tokens:
-        given = shortened(error.unused_tokens[0])
-        how = f"compare with it by --against {given}" if command == "unstir evaluate" else "name its option"
-        return f"{command} takes no further {given!r}; leave it out, or {how}"
+        return f"{command} takes no further {shortened(error.unused_tokens[0])!r}; leave it out, or name its option"
     if isinstance(error, RepeatArgumentError):
         return f"{error.token.keyword} was given twice; give it once"
     if isinstance(error, CoercionError) and error.argument:

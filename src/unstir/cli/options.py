@@ -63,15 +63,15 @@ def _group(options: type) -> Group:
     return Group("Chain", help=text)
 
 
-OF_EVERY_CHAIN = {*DEFAULTS, "guide"} - {"seed"}
+_OF_EVERY_CHAIN = {*DEFAULTS, "guide"} - {"seed"}
 
 
-@options(*OF_EVERY_CHAIN)
+@options(*_OF_EVERY_CHAIN)
 class ChainOptions(Given):
     """How to sample."""
 
 
-@options(*OF_EVERY_CHAIN - {"sampler", *OPTIONS}, *SAMPLERS["ancestral"].options)
+@options(*_OF_EVERY_CHAIN - {"sampler", *OPTIONS}, *SAMPLERS["ancestral"].options)
 class FillOptions(Given):
     """The ancestral chain, which filling in takes."""
 

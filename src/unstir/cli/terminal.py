@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer
 
-M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # the options' numbers in glibc's malloc.h
-MOST, OLDER_MOST = 2**31 - 1, 1 << 25  # the largest value of an option; the largest block that an older glibc keeps
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # the options' numbers in glibc's malloc.h
+_MOST, _OLDER_MOST = 2**31 - 1, 1 << 25  # the largest value of an option; the largest block that an older glibc keeps
 
 
 def same_bits() -> None:
@@ -27,9 +27,9 @@ def keep_blocks() -> None:
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
     if mallopt is not None:
-        if not mallopt(M_MMAP_THRESHOLD, MOST):
-            mallopt(M_MMAP_THRESHOLD, OLDER_MOST)
-        mallopt(M_TRIM_THRESHOLD, MOST)
+        if not mallopt(_M_MMAP_THRESHOLD, _MOST):
+            mallopt(_M_MMAP_THRESHOLD, _OLDER_MOST)
+        mallopt(_M_TRIM_THRESHOLD, _MOST)
 
 
 class _Terminal(io.FileIO):

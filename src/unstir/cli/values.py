@@ -1,11 +1,10 @@
 """What was typed for an option, checked before anything is made of it: one place for all commands and settings.
 
-Whole numbers are written in digits: 2.7 is not rounded, and 1e3 is answered with the digits that it means.
+Whole numbers are written in digits: 2.7 is not rounded.
 """
 
 import re
-from collections.abc import Sequence
-from decimal import Decimal
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from types import NoneType
 from typing import Annotated, Any, Literal, get_args, get_origin
@@ -13,16 +12,15 @@ from typing import Annotated, Any, Literal, get_args, get_origin
 from cyclopts import Token
 from cyclopts.argument import Argument, ArgumentCollection
 
-from unstir.cli import words
-from unstir.errors import UserError, nearest
+from unstir.errors import UserError
+from unstir.runs.synonyms import near_setting
 
 WHOLE = re.compile(r"[+-]?[0-9]{1,18}")  # a whole number that fits into 64 bits
-NOT_UTF8 = re.compile("[\ud800-\udfff]")  # a byte that is not UTF-8, as Python reads it
-LONGEST = 4000  # characters of a name; a path has at most 4095 bytes
+_NOT_UTF8 = re.compile("[\ud800-\udfff]")  # a byte that is not UTF-8, as Python reads it
+_LONGEST = 4000  # characters of a name; a path has at most 4095 bytes
 LONG = 200  # characters of a value that a message shows
-EMPTY = '""'
 NEGATIVE = re.compile(r"-[0-9]")  # how a value begins that is less than 0; no option does
-YES_NO = "yes", "no", "true", "false", "y", "n", "t", "f", "1", "0"  # what may follow a switch: --ema=no
+_YES_NO = "yes", "no", "true", "false", "y", "n", "t", "f", "1", "0"  # what may follow a switch: --ema=no
 
 
 def spelled(typed: Sequence[str], arguments: Sequence[Argument]) -> list[str]:
@@ -61,7 +59,12 @@ def check(arguments: ArgumentCollection) -> None:
     """Raise UserError for a value of the command line that is not of its option's kind: given, allowed, remedy."""
     for argument in arguments:
         if argument.tokens and argument.children:
-            raise _of_section(argument, arguments)
+            given = f"{option_of(argument, argument.tokens[0])} {shortened(argument.tokens[0].value)}".strip()
+            near = meant(argument.name, [name for each in arguments if not each.children for name in each.names])
+            settings = ", ".join(child.name for child in argument.children)
+            raise UserError(
+                "", given, "names a section", f"did you mean {near}?" if near else f"its settings are {settings}"
+            )
         kinds = _kinds(argument.hint)
         texts = [token.value for token in argument.tokens]
         if get_origin(argument.hint) is tuple and get_origin(kinds[0]) is Literal and len({*texts}) < len(texts):
@@ -83,12 +86,14 @@ def option_of(argument: Argument, token: Token | None = None) -> str:
     return keyword or (argument.name.lstrip("-").upper() if argument.index is not None else argument.name)
 
 
-def _of_section(argument: Argument, arguments: ArgumentCollection) -> UserError:
-    """The error of a value that was given to a whole section of settings."""
-    given = f"{option_of(argument, argument.tokens[0])} {shortened(argument.tokens[0].value)}".strip()
-    near = words.meant(argument.name, ("train",), arguments)
-    settings = ", ".join(child.name for child in argument.children)
-    return UserError("", given, "names a section", f"did you mean {near}?" if near else f"its settings are {settings}")
+def meant(given: str, options: Iterable[str]) -> str | None:
+    """The option of a command, of its ``options``, that ``given`` was probably to be; None where nothing is near."""
+    known = {name.removeprefix("--").replace("-", "_"): name for name in options if name.startswith("--")}
+    word = given.lstrip("-").replace("-", "_")
+    if off := known.get(re.sub(r"^no_(.*)\.", r"\1.no_", word)):
+        return off
+    near = near_setting(word, known)
+    return known[near] if near else None
 
 
 def _kinds(hint: Any) -> tuple[Any, ...]:
@@ -104,40 +109,29 @@ def _kinds(hint: Any) -> tuple[Any, ...]:
 
 
 def _check(argument: Argument, token: Token, kinds: tuple[Any, ...]) -> None:
-    text, given = token.value, f"{option_of(argument, token)} {shortened(token.value) or EMPTY}"
-    if "\0" in text:
-        raise UserError("", given, "holds a NUL character, which no name and no number has", "leave it out")
+    text = token.value
+    given = " ".join([option_of(argument, token), shortened(text) or '""'])
     if len(kinds) > 1:
         return
     kind = kinds[0]
-    if kind in (str, Path) and len(text) > LONGEST:
-        raise UserError("", given, "is longer than any name", f"the most is {LONGEST} characters")
-    if kind is int:
-        _check_whole(given, text)
-    elif kind is float and not _is_number(text):
+    if kind in (str, Path) and len(text) > _LONGEST:
+        raise UserError("", given, "is longer than any name", f"the most is {_LONGEST} characters")
+    if kind is int and not WHOLE.fullmatch(text):
+        if text.lstrip("+-").isdecimal():
+            raise UserError("", given, "is too large", "a whole number here has at most 18 digits")
+        raise UserError("", given, "must be a whole number written in digits, such as 1000")
+    if kind is float and not _is_number(text):
         raise UserError("", given, "must be a number, such as 0.5 or 2e-4")
-    elif kind is bool and text.lower() not in YES_NO:
+    if kind is bool and text.lower() not in _YES_NO:
         raise UserError("", given, "must be yes or no")
-    elif get_origin(kind) is Literal and text not in map(str, get_args(kind)):
+    if get_origin(kind) is Literal and text not in map(str, get_args(kind)):
         allowed = [str(each) for each in get_args(kind)]
-        near = nearest(text, allowed)
+        near = near_setting(text, allowed)
         raise UserError("", given, f"must be one of {', '.join(allowed)}", f"did you mean {near}?" if near else ())
-    elif kind is str and argument.keys and NOT_UTF8.search(text):
+    if kind is str and argument.keys and _NOT_UTF8.search(text):
         raise UserError("", given, "is not UTF-8, as a run's settings are", "rename that file or folder")
-    elif kind is Path and not text.strip():
+    if kind is Path and not text.strip():
         raise UserError("", f"{option_of(argument, token)} {text!r}", "is no name of a file or folder")
-
-
-def _check_whole(given: str, text: str) -> None:
-    if WHOLE.fullmatch(text):
-        return
-    if text.lstrip("+-").isdecimal():
-        raise UserError("", given, "is too large", "a whole number here has at most 18 digits")
-    if re.fullmatch(r"[+-]?[0-9.]{1,30}(e[+]?[0-9]{1,2})?", text, re.IGNORECASE) and _is_number(text):
-        meant = Decimal(text)
-        if meant == meant.to_integral_value() and WHOLE.fullmatch(f"{meant:.0f}"):
-            raise UserError("", given, f"must be a whole number written in digits: {meant:.0f}")
-    raise UserError("", given, "must be a whole number, such as 3")
 
 
 def _is_number(text: str) -> bool:

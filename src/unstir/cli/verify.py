@@ -17,7 +17,7 @@ from unstir.errors import UserError
 if TYPE_CHECKING:
     from unstir.verify import Row
 
-NARROWEST = 72  # columns; narrower, a terminal had better wrap the lines than a table shorten its figures
+_NARROWEST = 72  # columns; narrower, a terminal had better wrap the lines than a table shorten its figures
 
 
 @app.command
@@ -35,12 +35,17 @@ def verify(*names: str, json_: bool = False, plot: Path | None = None, image: Pa
             Only a picture by unstir is replaced.
         image: The image that dissolves, cropped to its centre square at 64 x 64; by default a handwritten digit.
     """
+    from unstir.pictures.grid import check_png
+    from unstir.pictures.theory import save_theory
+    from unstir.runs.files import replacing
     from unstir.verify import choose
     from unstir.verify import verify as run_checks
 
     choose(names)  # refuses unknown ones
     if plot:
-        _save_plot(plot, image)
+        check_png(plot, "plot")
+        with replacing(plot) as partial:
+            save_theory(partial, image)
     elif image:
         raise UserError("image", image, "is drawn in the picture of --plot FILE", "give both, or leave it out")
     rows = run_checks(names)
@@ -49,20 +54,10 @@ def verify(*names: str, json_: bool = False, plot: Path | None = None, image: Pa
         show_json({"passed": holding == len(rows), "rows": [vars(row) | {"passed": row.passed} for row in rows]})
     else:
         screen = Console(file=sys.stdout)
-        screen.width = max(screen.width, NARROWEST)
+        screen.width = max(screen.width, _NARROWEST)
         screen.print(_table(rows))
         show(*([f"picture  {plot}"] if plot else []), f"{holding} of {len(rows)} hold")
     return 0 if holding == len(rows) else 1
-
-
-def _save_plot(path: Path, image: Path | None) -> None:
-    from unstir.pictures.grid import check_png
-    from unstir.pictures.theory import save_theory
-    from unstir.runs.files import replacing
-
-    check_png(path, "plot")
-    with replacing(path) as partial:
-        save_theory(partial, image)
 
 
 def _table(rows: Sequence["Row"]) -> Table:

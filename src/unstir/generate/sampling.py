@@ -42,8 +42,8 @@ def shorter(model: Model, chain: Chain, given: Collection[str]) -> str:
     """What to say of a long ``chain`` that a run's own settings ask for, where no sampler or steps were ``given``."""
     if model.kind.has_teacher or {"sampler", "steps"} & set(given) or chain.calls(model.process.schedule) <= LONG:
         return ""
-    fast = f"--sampler {FAST.sampler} --steps {FAST.steps}"
-    return f"{model.cost(chain, ' an image')}, as {model.folder}/config.toml says; {fast} takes {FAST.steps} calls"
+    fast = f"sampler={FAST.sampler} with steps={FAST.steps} takes {FAST.steps} calls"
+    return f"{model.cost(chain, ' an image')}, as {model.folder}/config.toml says; {fast}"
 
 
 def sample(

@@ -4,11 +4,11 @@ from collections.abc import Iterable
 
 from unstir.errors import nearest
 
-SETTINGS = {
-    "train.lr": "lr learning_rate base_lr max_lr peak_lr step_size",
+MEANT = {
+    "train.lr": "lr learning_rate base_lr max_lr peak_lr rate step_size",
     "train.length": "epochs num_epochs max_epochs n_epochs epoch steps num_steps max_steps train_steps num_train_steps "
     "max_train_steps total_steps training_steps iterations iters num_iterations n_iter n_iters max_iters duration kimg",
-    "train.batch_size": "batch bs b batchsize train_batch_size total_batch_size global_batch_size",
+    "train.batch_size": "batch bs b batchsize train_batch_size total_batch_size global_batch_size micro_batch",
     "train.micro_batch": "micro_batch_size microbatch accumulate grad_accum gradient_accumulation_steps",
     "train.activation_checkpointing": "gradient_checkpointing grad_checkpointing checkpoint_activations checkpointing "
     "use_checkpoint recompute recompute_activations remat",
@@ -16,16 +16,21 @@ SETTINGS = {
     "train.ema_decay": "ema ema_rate ema_beta ema_max_decay use_ema",
     "diffusion.T": "t timesteps num_timesteps diffusion_steps num_diffusion_timesteps num_train_timesteps noise_steps "
     "n_timestep steps",
+    "calls": "t timesteps steps num_steps n_steps nfe terms",
     "model.dropout": "dropout drop dropout_rate",
     "train.label_dropout": "cond_drop cond_drop_prob p_uncond uncond_prob cfg_dropout label_drop class_dropout_prob",
-    "seed": "random_seed manual_seed rng_seed",
-    "out": "o output output_dir outdir out_dir save_dir results_dir result_folder logdir log_dir workdir work_dir name "
-    "run_name exp_name experiment resume resume_from resume_from_checkpoint continue",
+    "seed": "s random_seed manual_seed rng_seed generator",
     "data.source": "data dataset data_dir data_path data_root dataroot dataset_name train_data_dir root images path",
-    "data.store": "cache cache_dir",
+    "data.store": "data dataset data_dir data_path dataroot cache cache_dir data_store source",
     "train.device": "gpu gpus gpu_id device cuda cpu accelerator",
-    "train.dtype": "fp16 bf16 use_fp16 precision mixed_precision amp half dtype",
+    "train.dtype": "fp16 bf16 use_fp16 use_bf16 precision mixed_precision amp half dtype",
     "train.init": "init model pretrained pretrained_model pretrained_path weights ckpt init_from finetune",
+    "checkpoint": "ckpt step epoch weights model checkpoint_path resume resume_from",
+    "plot": "o out output figure fig picture",
+    "sheet": "o out output contact_sheet grid picture",
+    "out": "o output output_dir outdir out_dir outfile save save_dir sample_dir results_dir result_folder result dir "
+    "folder logdir log_dir workdir work_dir name run_name exp_name experiment filename path resume resume_from "
+    "resume_from_checkpoint continue",
     "train.optimizer": "optim opt optimiser",
     "train.weight_decay": "wd l2",
     "train.beta1": "adam_beta1 b1",
@@ -54,33 +59,78 @@ SETTINGS = {
     "checkpoint.keep": "save_total_limit checkpoints_total_limit max_checkpoints keep",
     "log.every": "log_every log_freq log_interval print_freq logging_steps",
     "log.to": "tracker trackers report_to log_with logger loggers wandb use_wandb tensorboard use_tensorboard tb",
-    "grids.num": "n num num_samples n_samples",
-    "grids.steps": "sample_steps sampling_steps sampling_timesteps num_inference_steps ddim_steps",
-    "grids.sampler": "sampler sampling_method",
-    "grids.guidance": "cfg cfg_scale w guidance guidance_scale guidance_strength",
+    "grids.num": "n num num_samples n_samples nsamples samples num_images n_images images number amount",
+    "count": "n num number frames interpolations num_images",
+    "grids.steps": "t timesteps num_steps n_steps sample_steps sampling_steps sampling_timesteps ddim_steps nfe calls "
+    "inference_steps num_inference_steps iterations iters",
+    "grids.sampler": "sampler scheduler method solver sampling_method",
+    "grids.guidance": "cfg cfg_scale w guidance guidance_scale guidance_strength guidance_weight scale omega",
     "grids.log_spaced": "sample_every sample_freq sample_interval save_images_epochs",
+    "label": "labels class classes class_id class_label class_name category cond y",
+    "labels": "label class classes class_id class_label category cond y",
+    "spacing": "timestep_spacing skip_type discretization schedule",
+    "variance": "var sigma var_type variance_type",
+    "clip": "clip_denoised clip_sample clamp clip_x0",
+    "threshold": "thresholding dynamic_thresholding dynamic_threshold",
+    "guide": "autoguidance weak_model guide_run",
+    "ema": "use_ema average averaged ema_decay",
+    "ema_width": "ema_std sigma_rel ema_length phema post_hoc_ema power_ema",
+    "split": "subset set on",
+    "seeds": "repeats repetitions num_seeds",
+    "fid": "inception kid is isc prdc",
+    "features": "inception_path inception_file feature_extractor",
+    "reference": "num_reference real num_real ref",
+    "memorisation": "memorization copies nearest",
+    "against": "versus vs baseline compare_with",
+    "animate": "gif animation video movie webp mp4",
+    "strip": "trajectory progressive way stages_file",
+    "compare": "samplers comparison",
+    "json": "as_json format",
+    "channels": "grey gray rgb colour color mode in_channels",
+    "sha256": "hash checksum",
+    "strict": "fail error_on_refused",
+    "box": "bbox rect rectangle region crop",
+    "mask": "mask_image mask_path inpaint_mask",
+    "strength": "noise_strength denoising_strength t0 noise",
+    "refinements": "fixed_point inner_steps",
+    "numbers": "indices ids image_ids",
+    "resamples": "resample resampling jump_n_sample num_resamples repaint",
+    "jump": "jump_length",
+    "singles": "individual separate each",
+    "measure": "evaluate metrics",
+    "engine": "backend runtime provider onnx",
+    "to": "format target backend kind framework",
+    "classes": "labels names class_names label_names",
 }
-"""The key, or option of `unstir train`, that each of these words leads to; of several the first."""
+"""The key of a run, or option of a command, that each of these words leads to; of several the first that is known.
+
+An entry of the sections `SHARED` is also an option of this name: "train.batch_size" is --batch-size of `unstir sample`.
+"""
+
+SHARED = "train", "data", "grids"
 
 
-def by_word(table: dict[str, str], word: str, known: Iterable[str], section: str = "") -> str | None:
-    """What a ``word`` of the ``table`` leads to among the ``known``, of several one of the same section if there is."""
-    plain = word.replace("-", "_").lower()
-    found = [name for name, said in table.items() if plain in said.split() and name in known]
-    return next((name for name in found if section and name.startswith(f"{section}.")), found[0] if found else None)
-
-
-def near_setting(key: str, known: Iterable[str]) -> str | None:
-    """The key, of those ``known``, that a wrong one was probably meant to be; None where nothing is near.
+def near_setting(word: str, known: Iterable[str]) -> str | None:
+    """The key or option, of those ``known``, that a wrong one was probably meant to be; None where nothing is near.
 
     It is the one that others call so, the one of this name in another section, or the nearest by its letters.
     """
-    known, (section, _, name) = sorted(known), key.rpartition(".")
-    if synonym := by_word(SETTINGS, name, known, section):
+    known, (section, _, name) = sorted(known), word.rpartition(".")
+    if synonym := _by_word(name, known, section):
         return synonym
-    by_name = {each.rpartition(".")[2]: each for each in sorted(known, key=lambda each: "." not in each)}
+    by_name = {key.rpartition(".")[2]: key for key in sorted(known, key=lambda key: "." not in key)}
     if name in by_name:
         return by_name[name]
-    candidates = {**({} if section else by_name), **{each: each for each in known}}
-    near = nearest(key, candidates)
+    candidates = {**({} if section else by_name), **{key: key for key in known}}
+    near = nearest(word, candidates)
     return candidates[near] if near else None
+
+
+def _by_word(word: str, known: Iterable[str], section: str) -> str | None:
+    """What a word leads to among the ``known``, of several one of the same section if there is."""
+    plain = word.replace("-", "_").lower()
+    entries = [entry for entry, words in MEANT.items() if plain in words.split()]
+    short = {f"{shared}.{name}": name for shared in SHARED for name in known}
+    meant = [name for entry in entries for name in (entry, short.get(entry, "")) if name in known]
+    of_section = [name for name in meant if section and name.startswith(f"{section}.")]
+    return next(iter(of_section + meant), None)

@@ -1,0 +1,122 @@
+"""Models in and out: `unstir export`, `unstir import`, `unstir push` and `unstir pull`."""
+
+from pathlib import Path
+from shlex import quote
+from typing import Annotated, Literal
+
+from cyclopts import Parameter
+
+from unstir.chain import FAST
+from unstir.cli.app import app, show
+from unstir.cli.options import FLAT, RunFolder, WeightOptions
+from unstir.interop.foreign import Asked
+
+
+@app.command
+def export(
+    run: RunFolder,
+    /,
+    *,
+    to: Literal["diffusers", "onnx", "safetensors"],
+    out: Path,
+    weights: WeightOptions = WeightOptions(),
+) -> int:
+    """Write a trained model as files of another program. The files are read again and compared with the model.
+
+    Example: `unstir export runs/mnist --to diffusers --out mnist-diffusers`
+
+    Args:
+        to: "diffusers" is a folder that DDPMPipeline and DDIMPipeline load, "onnx" the network alone, for any batch.
+            "safetensors" is one file of weights with its settings, which --train.init takes.
+        out: A new folder for the files.
+    """
+    from unstir.interop.exporting import export as export_model
+    from unstir.runs.run import Run
+
+    done = export_model(weights.model(Run.open(run), device="cpu"), to, out)
+    show(*done.lines)
+    return 0
+
+
+@app.command(name="import")
+def import_(
+    source: Annotated[str, Parameter(help="A folder, a checkpoint, or a model of the Hugging Face Hub: OWNER/NAME.")],
+    /,
+    *,
+    out: Path,
+    asked: Annotated[Asked, FLAT] = Asked(),
+) -> int:
+    """Make a run from a model of another program. Every command but `train` takes it; --train.init begins from it.
+
+    The run has no data and no training. `evaluate`, `likelihood`, `report` and `doctor` compare it with the images of
+    --store.
+
+    Example: `unstir import google/ddpm-cifar10-32 --out runs/google`
+
+    Example: `unstir import ckpt_199_.pt --out runs/report`
+
+    Args:
+        out: A new folder for the run.
+    """
+    from unstir.interop.importing import import_run
+
+    done = import_run(source, out, asked)
+    show(
+        *done.lines, f"sample   unstir sample {quote(str(out))} --num 16 --sampler {FAST.sampler} --steps {FAST.steps}"
+    )
+    return 0
+
+
+@app.command
+def push(
+    run: RunFolder,
+    name: Annotated[str, Parameter(help="Name of the model on the Hub: OWNER/NAME.")],
+    /,
+    *,
+    private: bool = False,
+    licence: str = "",
+    data_licence: str = "",
+    weights: WeightOptions = WeightOptions(),
+) -> int:
+    """Publish a trained model on the Hugging Face Hub: weights, settings, samples, figures, and a page about them.
+
+    The page (README.md) has samples, the figures of `unstir evaluate` with their protocols, the data and the licences.
+    It says how to load the model in unstir and, where possible, in diffusers. Paths of this machine are left out.
+    Log in before with `hf auth login`, or set HF_TOKEN.
+
+    Example: `unstir push runs/mnist me/ddpm-mnist --licence apache-2.0`
+
+    Args:
+        private: Make a new repository private.
+        licence: Licence of the model, as the Hub names it, such as apache-2.0 or cc-by-4.0.
+        data_licence: Licence of the training images, in words.
+    """
+    from unstir.interop.published import push as publish
+    from unstir.runs.run import Run
+
+    model = weights.model(Run.open(run), device="cpu")
+    show(*publish(model, name, private=private, licence=licence, data_licence=data_licence).lines)
+    return 0
+
+
+@app.command
+def pull(
+    name: Annotated[str, Parameter(help="Name of the model on the Hub: OWNER/NAME, or OWNER/NAME@REVISION.")],
+    /,
+    *,
+    out: Path | None = None,
+) -> int:
+    """Make a run of a model that `unstir push` published. Files fetched before are read without a network.
+
+    The run samples, evaluates and exports as where it was trained, and has its figures. It cannot be continued.
+
+    Example: `unstir pull me/ddpm-digits`
+
+    Args:
+        out: A new folder for the run; by default runs/NAME.
+    """
+    from unstir.interop.published import pull as fetch_run
+
+    made = fetch_run(name, out)
+    show(*made.lines, f"sample   unstir sample {quote(str(made.run.path))} --num 16")
+    return 0

@@ -1,0 +1,145 @@
+"""`unstir doctor` and `unstir report`."""
+
+import re
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+from rich.padding import Padding
+from rich.text import Text
+
+from unstir.cli.app import app, show, show_json
+from unstir.cli.options import RunFolder, StoreFolder
+from unstir.errors import UserError, printable
+from unstir.metrics.request import SEEDS, EvaluationRequest
+from unstir.progress import counted, waiting
+
+if TYPE_CHECKING:
+    from unstir.insight.doctor import Report
+
+_STYLES = {"problem": "bold red", "warning": "yellow", "note": "dim"}
+
+
+@app.command
+def doctor(run: RunFolder, /, *, store: StoreFolder = None, samples: bool = True, json_: bool = False) -> int:
+    """Examine a run, finished or in training: what is wrong, the measurement, and the setting that helps.
+
+    It draws images, in seconds. The status is 1 for a problem, else 0; warnings and notes do not
+    count.
+
+    Example: `unstir doctor runs/mnist`
+
+    Args:
+        samples: Draw images; --no-samples is quicker and reads files, settings and metrics alone.
+        json_: Print the findings as JSON.
+    """
+    from unstir.insight.doctor import diagnose
+
+    report = diagnose(run, store=store, samples=samples)
+    if json_:
+        show_json({"healthy": report.healthy, **vars(report)})
+    else:
+        _print(report, str(run))
+    return 0 if report.healthy else 1
+
+
+def _print(report: "Report", run: str) -> None:
+    from unstir.insight.findings import by_reason, causes
+
+    screen = Console(file=sys.stdout, highlight=False)
+    for cause in causes(report.findings):
+        finding, style = cause.finding, _STYLES[cause.severity]
+        screen.print(Text.assemble((cause.severity, style), f"  {finding.check}: {printable(finding.says)}"))
+        symptoms = [("explains", f"{each.check}: {each.says}; {each.evidence}") for each in cause.symptoms]
+        for label, text in (("measured", finding.evidence), *symptoms, ("remedy", finding.remedy)):
+            row = Text.assemble((f"{label:10}", "dim"), printable(_typed(text, run)))
+            screen.print(Padding(row, (0, 0, 1 if label == "remedy" else 0, 3)))
+    if not report.findings:
+        screen.print("nothing found")
+    screen.print(Text.assemble(("checked   ", "dim"), ", ".join(report.checked)))
+    if report.skipped:
+        listed = "; ".join(f"{', '.join(names)} ({why})" for why, names in by_reason(report.skipped).items())
+        screen.print(Text.assemble(("skipped   ", "dim"), _typed(listed, run)))
+    screen.print(Text.assemble(("forecast  ", "dim"), _forecast(report)))
+
+
+def _typed(text: str, run: str) -> str:
+    from unstir.insight.wording import typed
+
+    return re.sub(r"`([^`]+)`", lambda code: typed(code[1], run), text)
+
+
+def _forecast(report: "Report") -> str:
+    left, seconds = report.forecast["steps_left"], report.forecast["seconds_left"]
+    how_long = "at a speed that is not known yet" if seconds is None else waiting(seconds)
+    return f"{counted(left, 'step')} left, {how_long}" if left else "finished"
+
+
+@app.command
+def report(
+    runs: list[Path] | None = None,
+    /,
+    *,
+    images: list[Path] | None = None,
+    label: str | None = None,
+    flip: bool = False,
+    out: Path | None = None,
+    measure: bool = True,
+    num: int = 0,
+    seeds: int | None = None,
+    export: Path | None = None,
+    store: StoreFolder = None,
+) -> int:
+    """Write what a run shows as one page: RUN/report.html, a single file that works offline.
+
+    The page begins with a summary and pictures: samples next to real images, and the grids of all snapshots. Figures
+    follow: quality by step, samplers with their seconds per image, classes, worst samples, nearest training images.
+    Then come the analysis, curves and the doctor's findings. Missing figures are measured first, as `unstir evaluate`
+    does, and kept. Several runs share a page; their figures stand together where the protocols agree.
+
+    Example: `unstir report runs/mnist`
+
+    Example: `unstir report runs/mnist --export figures.tex`
+
+    Example: `unstir report runs/first runs/second --out compared.html`
+
+    Example: `unstir report --images made/ --store data/mnist`
+
+    Args:
+        runs: Folder of the run, or folders of several runs to compare.
+        images: Images of any program in place of a run, as `unstir evaluate` takes them. The page leaves out training.
+        label: With --images the class that all of them show.
+        flip: With --images: count mirror images of training images as copies too.
+        out: The HTML file; by default report.html in the folder of the run or images, comparison.html for several runs.
+            Only an earlier page is replaced.
+        measure: Measure what is missing; --no-measure shows only what was measured before.
+        num: Images per seed for the figures; 0: as many as `unstir evaluate` takes.
+        seeds: Sets of images for the error bar of a figure; by default as many as `unstir evaluate` takes.
+        export: Also write the figures with their errors and protocols to this .csv, .md or .tex file, or to all three
+            in this folder.
+    """
+    from unstir.insight.images import write_images_report
+    from unstir.insight.write import write_report
+
+    _check(bool(runs), bool(images), label is not None or flip, measure)
+    if images:
+        request = EvaluationRequest(num=num, seeds=seeds, label=label, flip=flip, store=store)
+        page, *others = write_images_report(images, request, out, exported=export)
+    else:
+        sets = SEEDS if seeds is None else seeds
+        page, *others = write_report(
+            runs or [], out, store=store, measuring=measure, num=num, seeds=sets, exported=export
+        )
+    show(f"report   {page} ({page.stat().st_size / 1e6:.1f} MB)", *(f"figures  {file}" for file in others))
+    return 0
+
+
+def _check(runs: bool, images: bool, of_images: bool, measure: bool) -> None:
+    """Raise UserError unless runs or images were given, with options of their own alone."""
+    if runs == images:
+        raise UserError("give either the folder of a run or several, or images with --images")
+    if images and not measure:
+        raise UserError("measure", False, "is of runs", "leave it out with --images")
+    if runs and of_images:
+        raise UserError("--label and --flip are of --images; leave them out")
