@@ -33,6 +33,8 @@ from unstir.runs.files import (
     make_folder,
     remove_partials,
     staging,
+    with_words,
+    words_of,
     write_text,
     writing,
 )
@@ -77,17 +79,17 @@ def save_images(model: Model, job: Job, out: Path, group: Alone = Alone()) -> tu
         for begin in begins:
             indices, images = batch(model, job, begin, on_step)
             for index, image in zip(indices, to_uint8(images), strict=True):
-                _save(image_path(out, index), to_picture(image), partial)
+                _save(image_path(out, index), to_picture(image), partial, model)
         group.of_all(None)
         if group.is_first:
             _save_grids(model, job, out, partial)
     return model, job
 
 
-def _save(path: Path, picture: Image, partial: Path) -> None:
+def _save(path: Path, picture: Image, partial: Path, model: Model) -> None:
     """Save a picture that can be drawn again: a kill leaves it whole or absent, a power cut may lose it."""
     with writing(path):
-        picture.save(partial / path.name, format="png")
+        picture.save(partial / path.name, format="png", pnginfo=with_words(weights=model.hashes))
         (partial / path.name).replace(path)
 
 
@@ -108,7 +110,7 @@ def _begun(model: Model, job: Job, out: Path) -> dict[str, Any]:
             if own:
                 out.rmdir()
         raise
-    begins = _missing(out, replace(job, batch_size=begun["batch_size"]), model.shape)
+    begins = _missing(out, replace(job, batch_size=begun["batch_size"]), model)
     return {**begun, "num": job.num, "begins": begins, "own": goes_on or own}
 
 
@@ -116,8 +118,8 @@ def _save_grids(model: Model, job: Job, out: Path, partial: Path) -> None:
     shown = torch.arange(min(job.num, GRID_IMAGES))
     noise = to_uint8(starting_noise(job.chain.seed, shown, model.shape))
     images = torch.stack([read(image_path(out, int(index))) for index in shown])
-    _save(out / "noise.png", grid(noise, model.nrow), partial)
-    _save(out / "grid.png", _grid(model, job, images), partial)
+    _save(out / "noise.png", grid(noise, model.nrow), partial, model)
+    _save(out / "grid.png", _grid(model, job, images), partial, model)
 
 
 def drawn_classes(model: Model, job: Job, num: int) -> list[str]:
@@ -185,24 +187,36 @@ def image_path(out: Path, index: int) -> Path:
     return out / f"{index:06d}.png"
 
 
-def _missing(out: Path, job: Job, shape: tuple[int, int, int]) -> list[int]:
+def _missing(out: Path, job: Job, model: Model) -> list[int]:
     """Where the batches begin of which an image is missing.
 
-    What is no whole PNG of ``shape`` (C, H, W), as after a power cut, is no image. UserError where there are more.
+    What is no whole PNG, as after a power cut, or of other weights, is no image. UserError where there are more.
     """
     numbered = (path for path in out.glob("*.png") if path.stem.isdecimal())
     present = {int(path.stem) for path in numbered if path == image_path(out, int(path.stem))}
     if max(present, default=-1) >= job.num:
         more = {"num": max(present) + 1}, "name another folder"
         raise UserError("num", job.num, f"is less than {out} holds, {len(present)} of these images", more)
-    whole = {index for index in present if is_whole(image_path(out, index), shape)}
+    paths = {index: image_path(out, index) for index in present}
+    whole = {index for index, path in paths.items() if is_whole(path, model.shape) and _is_of(path, model.hashes)}
     begins = range(0, job.num, job.batch_size)
     return [b for b in begins if not whole.issuperset(range(b, min(b + job.batch_size, job.num)))]
 
 
+def _is_of(path: Path, weights: object) -> bool:
+    """Whether an image names no other weights than those of these hashes."""
+    return bool(words_of(path).get("weights", weights) == weights)
+
+
 def read_images(out: Path, num: int) -> Tensor:
-    """The first ``num`` images of a job's folder, uint8 [num, C, H, W]. Raises OSError where one is not there."""
-    return torch.stack([read(image_path(out, index)) for index in range(num)])
+    """The first ``num`` images of a job's folder, uint8 [num, C, H, W].
+
+    Raises OSError where one is not there, UserError where one is of other weights than settings.json says.
+    """
+    paths, weights = [image_path(out, index) for index in range(num)], _read(out).get("weights")
+    if others := [path for path in paths if not _is_of(path, weights)]:
+        raise UserError("", others[0], f"was not drawn with the weights that {SETTINGS} names", "remove it")
+    return torch.stack([read(path) for path in paths])
 
 
 def _check_free(out: Path) -> None:

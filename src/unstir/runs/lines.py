@@ -38,10 +38,11 @@ class Log:
         return f"{self.file}: line {number} is damaged ({reason}){more}"
 
 
-def read(file: Path, check_line: Callable[[dict[str, Any]], None]) -> Log:
+def read(file: Path, check_line: Callable[[dict[str, Any]], None], mark: str = "") -> Log:
     """The lines of a file, none where it is not there; OSError where it cannot be read.
 
-    A line is good where it parses and passes ``check_line``, which raises ValueError for what none can hold.
+    A line is good where it parses, passes ``check_line``, which raises ValueError for what none can hold, and names no
+    other run than the one of this ``mark``.
     """
     lines, damaged, texts = [], [], [b""]
     with suppress(FileNotFoundError):
@@ -50,6 +51,8 @@ def read(file: Path, check_line: Callable[[dict[str, Any]], None]) -> Log:
         try:
             values = parsed(text)
             check_line(values)
+            if mark and values.get("run", mark) != mark:
+                raise ValueError("it is of another run")
         except ValueError as error:
             if number < len(texts):  # else it is a last line that a kill has cut short, or nothing
                 damaged.append((number, str(error)))
@@ -78,12 +81,16 @@ def sync(file: Path) -> None:
 def _written(file: Path) -> Iterator[IO[bytes]]:
     try:
         begun = not file.exists()
-        with file.open("a+b") as stream:
+        with open(file, "a+b", opener=_not_through_links) as stream:
             yield stream
         if begun:
             sync_folder(file.parent)
     except OSError as error:
         raise UnwrittenError(error.errno, error.strerror, str(file)) from None
+
+
+def _not_through_links(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_NOFOLLOW, 0o666)
 
 
 def write(file: Path, lines: Iterable[Mapping[str, Any]]) -> None:

@@ -42,6 +42,7 @@ logger = logging.getLogger(__name__)
 
 OWN = "config.toml", "data.json", "metrics.jsonl", "held_out.jsonl", "events.jsonl", "curves.png", "losses.png"
 """The files of a run's folder that only the holder of its lock writes."""
+MOST_ERROR = 0.1  # of the profile of an average that is made of others, relative
 
 
 @dataclass(frozen=True)
@@ -56,7 +57,7 @@ class Run:
     def create(cls, config: Config, path: Path, data: DataCard) -> Self:
         """Make the folder of a new run. Raises UserError where ``path`` holds something else or cannot be written."""
         check_free(path)
-        run = cls(make_folder(path), config, replace(data, run=toml.identity(config)))
+        run = cls(make_folder(path), config, replace(data, run=toml.identity(config, data.content_hash)))
         card.save(path, run.data)
         run.save_config()  # last: a folder with a config is a run
         return run
@@ -121,8 +122,8 @@ class Run:
         write_text(self.path / "config.toml", toml.to_toml(self.config))
 
     def log(self, name: str) -> lines.Log:
-        """The "metrics", "held_out" or "events" of the run, with what of the file is damaged."""
-        return lines.read(self.path / f"{name}.jsonl", lines.NAMES[name])
+        """The "metrics", "held_out" or "events" of the run, with what of the file is damaged or of another run."""
+        return lines.read(self.path / f"{name}.jsonl", lines.NAMES[name], self.data.mark)
 
     def metrics(self) -> list[dict[str, Any]]:
         """The good lines of metrics.jsonl."""
@@ -134,11 +135,14 @@ class Run:
 
     def record(self, event: str, **details: Any) -> None:
         """Add a line to events.jsonl, durably; UserError where it cannot be written."""
-        lines.append(self.path / "events.jsonl", {"event": event, **details}, durable=True)
+        lines.append(self.path / "events.jsonl", {"event": event, **details, "run": self.data.mark}, durable=True)
 
     @contextmanager
     def lock(self) -> Iterator[None]:
-        """Hold the run in this block; UserError where another process has it (`locks.held`)."""
+        """Hold the run in this block; UserError where another process has it, or a folder of files is a link."""
+        for folder in (self.checkpoints, self.weights, self.samples):
+            if folder.is_symlink():  # old files are deleted there, perhaps those of another run
+                raise UserError("", folder, "is a link, and a run writes in its folder alone", "move it here")
         busy = UserError("out", self.path, "is being trained by another process", "wait for it, or name another folder")
         with held(self.path / ".lock", busy):
             yield
@@ -288,7 +292,7 @@ def _config(folder: Path, run: str) -> Config:
         section, name = key.split(".")
         saved[section][name] = written[key]
     if edited := [key for key in written if key not in MAY_CHANGE and kept.get(key) != written[key]]:
-        _warn(f"{file}: {', '.join(edited)}: edited in vain, a run keeps the settings that it was trained with")
+        warn(f"{file}: {', '.join(edited)}: edited in vain, a run keeps the settings that it was trained with")
     return toml.from_dict(saved, str(file))
 
 
@@ -308,7 +312,7 @@ def _saved(folder: Path, run: str) -> dict[str, Any] | None:
 
 
 @cache
-def _warn(text: str) -> None:
+def warn(text: str) -> None:
     """Log a warning once in a process, however often the run is opened."""
     logger.warning(text)
 
@@ -319,9 +323,6 @@ def run_and_step(text: str) -> tuple[str, int | None]:
     if at and step.isdecimal() and not Path(text).exists():
         return folder, int(step)
     return text, None
-
-
-MOST_ERROR = 0.1  # of the profile of an average that is made of others, relative
 
 
 def check_same(run: Run, found: Checkpoint) -> None:

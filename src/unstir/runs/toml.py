@@ -88,9 +88,10 @@ def _flat(values: Mapping[str, Any], before: str) -> Iterator[tuple[str, Any]]:
             yield f"{before}{name}", value
 
 
-def identity(config: Config) -> str:
-    """SHA-256 (hex) of what a run keeps of its settings: weights of the same data and settings are of one run."""
+def identity(config: Config, content_hash: str) -> str:
+    """SHA-256 (hex) of a run's data and what it keeps of its settings: weights alike in these are of one run."""
     kept = {key: value for key, value in flat(config).items() if key not in (*MAY_CHANGE, "recipe")}
+    kept["content_hash"] = content_hash
     return hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()
 
 
