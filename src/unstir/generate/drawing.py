@@ -62,7 +62,7 @@ def batch(model: Model, job: Job, begin: int, on_step: Callable[[], None] | None
             on_step()
     assert x is not None
     indices = range(begin, min(begin + job.batch_size, job.num))
-    return indices, x[: len(indices)]
+    return indices, x[: len(indices)].clone()  # an ordinary tensor, of which gradients may be asked
 
 
 def steps(model: Model, job: Job, begin: int) -> tuple[range, Iterator[Step]]:
