@@ -121,17 +121,46 @@ def test_single_results_that_a_full_disk_cut_short_have_no_settings_and_are_made
     assert json.loads(Path("made.json").read_text())["singles"] == num and not list(Path().glob(".made*"))
 
 
-@pytest.mark.parametrize("ink", ["white", "black"])
-def test_what_is_transparent_in_a_mask_is_kept(unstir, trained, ink):
+PHOTO = np.random.default_rng(0).integers(0, 256, (8, 8, 3), np.uint8)
+HOLE = np.zeros((8, 8), bool)
+HOLE[2:5, 1:7] = True
+
+
+def layer(colour, clear):
+    """Pixels of one colour, or of the photo, transparent where ``clear``."""
+    pixels = PHOTO if colour is None else np.full((8, 8, 3), colour, np.uint8)
+    return np.dstack((pixels, np.where(clear, 0, 255).astype(np.uint8)))
+
+
+@pytest.mark.parametrize(
+    "mask",
+    [
+        layer(None, HOLE),  # a photo in which the hole was erased
+        layer((255, 0, 0), ~HOLE),  # red, white: painted on a layer of its own
+        layer((255, 255, 255), ~HOLE),
+        layer((0, 0, 0), HOLE),
+        np.where(HOLE, 255, 0).astype(np.uint8),
+        np.where(HOLE[..., None], 200, np.full((8, 8, 3), 40)).astype(np.uint8),
+    ],
+)
+def test_a_mask_is_read_as_image_editors_make_it(tmp_path, mask):
+    Image.fromarray(mask).save(file := tmp_path / "mask.png")
+    assert torch.equal(read_mask(file, None, file, (3, 8, 8))[0, 0], torch.from_numpy(~HOLE))
+
+
+@pytest.mark.parametrize("colour", [None, (255, 0, 0)])
+@pytest.mark.parametrize("mode", ["RGB", "L"])
+def test_a_photo_is_no_mask(tmp_path, colour, mode):
+    painted = PHOTO if colour is None else np.where(HOLE[..., None], colour, PHOTO).astype(np.uint8)
+    Image.fromarray(painted).convert(mode).save(file := tmp_path / "mask.png")
+    error = mistake(read_mask, file, None, file, (3, 8, 8))
+    assert (error.key, error.given) == ("mask", file) and "paint white" in error.remedy
+
+
+def test_how_much_is_filled_in_is_said(unstir, trained, logged):
     run, _ = trained()
-    mask = Image.new("RGBA", (8, 8), (0, 0, 0, 0) if ink == "white" else (255, 255, 255, 255))
-    box = (0, 0, 8, 3) if ink == "white" else (0, 3, 8, 8)
-    mask.paste((255, 255, 255, 255) if ink == "white" else (0, 0, 0, 0), box)
-    mask.save("mask.png")
-    job = Job(chain=run.chain(), num=2)
-    masked = edit.inpaint(run.model(), Path("a.png"), job, mask=Path("mask.png"), resamples=1).made
-    boxed = edit.inpaint(run.model(), Path("a.png"), job, box=(0, 0, 8, 3), resamples=1).made
-    assert torch.equal(masked, boxed)
+    edit.inpaint(run.model(), Path("a.png"), Job(chain=run.chain(), num=1), box=(0, 0, 8, 2), resamples=1)
+    assert logged == ["16 of 64 pixels are filled in (25%)"]
 
 
 def test_what_is_done_to_an_image_is_said(unstir, trained):
@@ -205,7 +234,7 @@ def test_psnr_is_in_decibels_of_the_whole_range():
 
 
 def test_what_is_white_in_a_mask_is_its_brighter_half(tmp_path):
-    Image.fromarray(np.array([[0, 127], [128, 255]], np.uint8)).save(tmp_path / "mask.png")
+    Image.fromarray(np.array([[0, 63], [192, 255]], np.uint8)).save(tmp_path / "mask.png")
     keep = read_mask(tmp_path / "mask.png", None, tmp_path / "mask.png", (3, 2, 2))
     assert keep.tolist() == [[[[True, True], [False, False]]]]
 

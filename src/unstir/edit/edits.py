@@ -3,6 +3,7 @@
 Each raises UserError for what cannot be read or does not fit the model.
 """
 
+import logging
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
@@ -25,6 +26,7 @@ from unstir.pixels import to_uint8
 from unstir.randomness import Key
 from unstir.runs.model import Model
 
+logger = logging.getLogger(__name__)
 GREY = 128  # the pixels that stand for what is to be filled in
 
 
@@ -48,7 +50,8 @@ def inpaint(
             raise UserError(name, value, "must be at least 1", {name: 1})
     model.kind.check_means(model.folder, ", and filling in needs a whole chain")
     x_0, keep = read_image(image, model.shape), read_mask(mask, box, image, model.shape)
-    editing = Editing(model, job, job.chain.changed(sampler="ancestral"))
+    editing, hole = Editing(model, job, job.chain.changed(sampler="ancestral")), int((~keep).sum())
+    logger.info(f"{hole:,} of {keep.numel():,} pixels are filled in ({hole / keep.numel():.0%})")
     chain, process, shape = editing.chain, model.process, model.shape
     times = chain.times(process.schedule)
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from unstir.data.disk import open_file
-from unstir.data.images import Decoded, Refused, Shape, decode
+from unstir.data.images import Decoded, Refused, Shape, decode, fit, to_array
 from unstir.edit.editing import Edited
 from unstir.errors import UserError
 from unstir.pictures.grid import to_picture
@@ -20,6 +20,8 @@ from unstir.runs import sidecar
 
 Box = tuple[int, int, int, int]  # (left, top, width, height) in pixels of the run's images
 POOR = 30.0  # decibels below which an inversion is called poor: a difference that anyone sees
+GROUNDS = "black", "white"  # on which a mask is laid, to see where it is transparent
+MOST_GREY = 0.25  # of a mask's pixels; soft edges are grey too
 LONGEST = 60  # characters of a part of a file's name, so that file systems take one of two parts
 
 
@@ -41,20 +43,20 @@ def notes_on(path: Path, shape: Shape) -> list[str]:
 
 
 def read_mask(mask: Path | None, box: Box | None, image: Path, shape: Shape) -> Tensor:
-    """What to keep, bool [1, 1, H, W]: all but the white part of the picture ``mask`` or all but the ``box``.
+    """What to keep, bool [1, 1, H, W]: all but the hole in the picture ``mask`` (`_hole`) or all but the ``box``.
 
-    What is transparent in a mask is not white. Raises UserError unless exactly one of them is given, it fits, and it
-    leaves and takes at least a pixel.
+    Raises UserError unless exactly one of them is given, it fits, and it leaves and takes at least a pixel.
     """
     H, W = shape[1:]
     if (mask is None) == (box is None):
         raise UserError("mask", mask, "or else box must say what to fill in", "give one of them")
     if mask is not None:
-        size, whole = (tuple(_decoded(path, None, 1).pixels.shape[1:]) for path in (mask, image))
-        if size not in (whole, (H, W)):
+        hole, whole = _hole(mask), _decoded(image, None, 1).pixels.shape[1:]
+        if hole.shape not in (whole, (H, W)):
             sizes = f"that of the image, {whole[1]}x{whole[0]}, or of the run's images, {W}x{H}"
-            raise UserError("mask", mask, f"is {size[1]}x{size[0]}", f"draw it at {sizes}")
-        keep = _pixels(mask, shape, channels=1, ground="black")[None] < 128
+            raise UserError("mask", mask, f"is {hole.shape[1]}x{hole.shape[0]}", f"draw it at {sizes}")
+        fitted = fit(to_picture((hole[None] * 255).byte()), H if H == W else None, [])
+        keep = torch.from_numpy(to_array(fitted, 1))[None] < 128
     else:
         assert box is not None
         x, y, width, height = box
@@ -71,10 +73,27 @@ def read_mask(mask: Path | None, box: Box | None, image: Path, shape: Shape) -> 
     return keep
 
 
-def _pixels(path: Path, shape: Shape, channels: int = 0, ground: str = "white") -> Tensor:
+def _hole(mask: Path) -> Tensor:
+    """What a mask says to fill in, bool [height, width]: its transparent part, or what is painted in one colour on a
+    transparent layer; without transparency the white part. UserError for one of colours or greys, such as a photo.
+    """
+    on_black, on_white = (torch.tensor(_decoded(mask, None, 3, ground).pixels).int() for ground in GROUNDS)
+    clear, least, most = (on_white - on_black).amax(0) >= 128, on_black.amin(0), on_black.amax(0)
+    if clear.any() and not clear.all():
+        painted = on_black[:, ~clear]
+        is_paint = int((painted.amax(1) - painted.amin(1)).max()) < 64 <= int(painted.max())
+        return ~clear if is_paint else clear
+    share = float(((most >= 64) & (least < 192)).float().mean())
+    if share > MOST_GREY:
+        paint = "paint white what is to be filled in and black what is kept, or erase it, so that it is transparent"
+        raise UserError("mask", mask, f"is neither black nor white in {share:.0%} of its pixels", paint)
+    return least >= 128
+
+
+def _pixels(path: Path, shape: Shape) -> Tensor:
     """A picture file at the run's size: uint8 [C, H, W]. Square images are cropped and resized, others have to fit."""
     C, H, W = shape
-    pixels = torch.from_numpy(_decoded(path, H if H == W else None, channels or C, ground).pixels.copy())
+    pixels = torch.from_numpy(_decoded(path, H if H == W else None, C).pixels.copy())
     if pixels.shape[1:] != (H, W):
         size = f"{pixels.shape[2]}x{pixels.shape[1]}"
         raise UserError("", path, f"is {size}, the run's images are {W}x{H} and not square", "crop it to that size")
