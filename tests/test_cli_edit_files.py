@@ -5,6 +5,8 @@ import json
 import shutil
 from pathlib import Path
 
+from PIL import Image
+
 import edited
 from refusals import refused
 from unstir.runs.run import Run
