@@ -252,3 +252,23 @@ def test_what_is_done_to_an_image_of_another_size_is_said(tmp_path, size, notes)
     Image.new("L", size).save(tmp_path / "a.png")
     assert notes_on(tmp_path / "a.png", (1, 4, 4)) == notes
     assert notes_on(tmp_path / "a.png", (1, 4, 5)) == []  # these are not square, and an image has to fit
+
+
+@pytest.mark.parametrize(("size", "corner"), [((24, 16), (4, 0)), ((8, 8), (0, 0)), ((16, 40), (0, 12))])
+def test_a_result_is_pasted_into_the_photo_at_its_size_and_nothing_else_changes(unstir, trained, size, corner):
+    run, _ = trained()
+    Image.fromarray(np.random.default_rng(1).integers(0, 256, (*size[::-1], 3), np.uint8)).save("photo.png")
+    ask = ("edit", "inpaint", run.path, "photo.png", "--box", 2, 4, 6, 4, "--num", 2, "--singles", "--out", "made.png")
+    status, out, err = unstir(*ask, "--into", "filled.png")
+    assert status == 0 and "filled.png" in out and "calls    25 " in out, err
+    side = min(size)
+    scale, (left, top) = side // 8, corner
+    hole = (left + 2 * scale, top + 4 * scale, left + side, top + side)
+    with Image.open("photo.png") as before, Image.open("filled.png") as after, Image.open("made-0.png") as result:
+        part = result.convert("RGB").resize((side, side), Image.Resampling.LANCZOS)
+        assert after.size == before.size and after.mode == "RGB"
+        before.paste(part.crop((2 * scale, 4 * scale, side, side)), hole[:2])
+        assert before.tobytes() == after.tobytes()
+    assert json.loads(Path("filled.json").read_text())["command"] == "unstir edit inpaint"
+    assert unstir(*ask, "--into", "photo.png")[0] == 2  # the image itself
+    assert unstir(*ask, "--into", "filled.png")[0] == 0

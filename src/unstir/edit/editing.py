@@ -34,7 +34,8 @@ class Edited:
     ``settings`` are all that decides the pixels, as JSON can hold it: the same settings give the same pixels. ``calls``
     are the network calls that were made, each of a batch of images; ``besides`` says in words what guidance added.
     ``nrow`` are the tiles in a row of the picture, ``names`` what each of them is, the given ones first, or none at
-    all; ``psnr``, in decibels, says how well each inverted image came back.
+    all; ``psnr``, in decibels, says how well each inverted image came back; ``keep``, bool [1, 1, H, W], is what was
+    not filled in.
     """
 
     given: Tensor
@@ -45,6 +46,7 @@ class Edited:
     nrow: int = 10
     psnr: tuple[float, ...] = ()
     names: tuple[str, ...] = ()
+    keep: Tensor | None = None
 
     def picture(self) -> Image:
         """All tiles, the given ones first, each below its name, and all below the classes that were asked for."""

@@ -37,13 +37,13 @@ def inpaint(
     *,
     mask: Path | None = None,
     box: Box | None = None,
-    resamples: int = 10,
+    resamples: int = 3,
     jump: int = 1,
 ) -> Edited:
     """Fill in the white part of the picture ``mask``, or the ``box`` (x, y, width, height) in pixels of the model.
 
     A mask has the size of the model's images, or that of the image file, with which it is then cropped and resized.
-    ``resamples`` and ``jump`` are those of `editing.inpaint`.
+    ``resamples`` and ``jump`` are those of `editing.inpaint`: 9 steps of the job's chain taken 3 times are 25 calls.
     """
     for name, value in (("resamples", resamples), ("jump", jump)):
         if value < 1:
@@ -68,7 +68,8 @@ def inpaint(
     files = {"image": image} if mask is None else {"image": image, "mask": mask}
     given = torch.cat((pixels, pixels.where(keep, GREY)))
     names = "given", "to fill in"
-    return editing.done("inpaint", files, given, made, names, box=box, resamples=resamples, jump=jump)
+    edited = editing.done("inpaint", files, given, made, names, box=box, resamples=resamples, jump=jump)
+    return replace(edited, keep=keep)
 
 
 def vary(model: Model, image: Path, job: Job, *, strength: float) -> Edited:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from PIL.Image import Image, Resampling
 from torch import Tensor
 
 from unstir.data.disk import open_file
@@ -56,7 +57,7 @@ def read_mask(mask: Path | None, box: Box | None, image: Path, shape: Shape) -> 
             sizes = f"that of the image, {whole[1]}x{whole[0]}, or of the run's images, {W}x{H}"
             raise UserError("mask", mask, f"is {hole.shape[1]}x{hole.shape[0]}", f"draw it at {sizes}")
         fitted = fit(to_picture((hole[None] * 255).byte()), H if H == W else None, [])
-        keep = torch.from_numpy(to_array(fitted, 1))[None] < 128
+        keep = torch.tensor(to_array(fitted, 1))[None] < 128
     else:
         assert box is not None
         x, y, width, height = box
@@ -108,12 +109,23 @@ def _decoded(path: Path, size: int | None, channels: int, ground: str = "white")
         raise UserError("", path, f"is no picture that can be used: {error}", "name another") from None
 
 
+def pasted(image: Path, made: Tensor, keep: Tensor) -> Image:
+    """A picture file at its own size with a result ``made``, uint8 [C, H, W], where ``keep`` [1, 1, H, W] is false."""
+    photo, size = to_picture(torch.tensor(_decoded(image, None, 3).pixels)), made.shape[1:]
+    width, height = (min(photo.size),) * 2 if size[0] == size[1] else photo.size
+    corner = (photo.width - width) // 2, (photo.height - height) // 2
+    hole = to_picture((~keep[0] * 255).byte()).resize((width, height), Resampling.NEAREST)
+    photo.paste(to_picture(made).convert("RGB").resize((width, height), Resampling.LANCZOS), corner, hole)
+    return photo
+
+
 @dataclass(frozen=True)
 class Target:
     """The picture of an edit: ``out``, or a file in ``folder`` of a name made of ``parts`` and all that decides it.
 
-    With ``singles`` each result is a file too, OUT-0.png, ... The files that are ``read`` are never replaced. Raises
-    UserError where the picture, or a single result, cannot be written or would replace what is not an edit's.
+    With ``singles`` each result is a file too, OUT-0.png, ...; ``into`` is one of the image that is read first, with
+    the first result `pasted` in. The files that are ``read`` are never replaced. Raises UserError where any of these
+    cannot be written or would replace what is not an edit's.
     """
 
     out: Path | None
@@ -121,8 +133,13 @@ class Target:
     parts: Sequence[str | int | Path]
     read: Sequence[Path] = ()
     singles: bool = False
+    into: Path | None = None
 
     def __post_init__(self) -> None:
+        if self.into is not None:
+            if self.into.resolve() in {path.resolve() for path in self.read}:
+                raise UserError("into", self.into, "is an image that is read", "name another file")
+            sidecar.check(self.into, key="into")
         if self.out is None:
             sidecar.check(self.folder / "any.png")
             return
@@ -147,8 +164,12 @@ class Target:
         command = f"unstir edit {edited.settings['edit']}"
         pictures = [to_picture(pixels) for pixels in edited.made] if self.singles else []
         sidecar.save(file, sidecar.png(edited.picture()), command, edited.settings, pictures, **record)
+        if self.into is not None and edited.keep is not None:
+            photo = pasted(self.read[0], edited.made[0], edited.keep)
+            sidecar.save(self.into, sidecar.png(photo), command, edited.settings)
         return (
             f"picture  {file}",
+            *([f"pasted   {self.into}"] if self.into else []),
             *([f"singles  {singles[0]} to {singles[-1].name}"] if singles else []),
             f"calls    {edited.calls} of the network{edited.besides}",
             *([f"PSNR     {' and '.join(f'{value:.1f}' for value in edited.psnr)} dB"] if edited.psnr else []),
