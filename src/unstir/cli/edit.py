@@ -230,7 +230,7 @@ def _carry_out(
     **asked: Any,
 ) -> int:
     """Do the ``work`` and write its picture, named after ``parts``, its images; ``asked`` is of the job, as typed."""
-    from unstir.edit.files import Target, advice, notes_on
+    from unstir.edit.files import Target, notes_on
     from unstir.generate.drawing import Job
     from unstir.runs.run import Run
 
@@ -249,6 +249,4 @@ def _carry_out(
         for note in notes_on(image, model.shape):
             logger.warning(f"{image}: {note}")
     show(*target.save(edited))
-    if poor := advice(edited):
-        logger.warning(poor)
     return 0

@@ -68,8 +68,6 @@ class Editing:
             raise UserError("num", job.num, f"must be 1 to {MOST} for one picture", {"num": 1 if job.num < 1 else MOST})
         if job.batch_size < 1:
             raise UserError("batch_size", job.batch_size, "must be at least 1", {"batch_size": 1})
-        if job.shares:
-            raise UserError("shares", job.shares, "are of samples, not of an edit", {"shares": None})
         self.label = model.labels.or_null(job.label)
         if job.label is None and model.guide is None and model.labels.has_null:
             chain = chain.changed(guidance=1.0)  # the network is not told a class that it could be led to

@@ -20,7 +20,6 @@ from unstir.pixels import from_uint8
 from unstir.runs import sidecar
 
 Box = tuple[int, int, int, int]  # (left, top, width, height) in pixels of the run's images
-POOR = 30.0  # decibels below which an inversion is called poor: a difference that anyone sees
 GROUNDS = "black", "white"  # on which a mask is laid, to see where it is transparent
 MOST_GREY = 0.25  # of a mask's pixels; soft edges are grey too
 LONGEST = 60  # characters of a part of a file's name, so that file systems take one of two parts
@@ -155,12 +154,9 @@ class Target:
         """Write the picture and what was asked besides; return in words where, and what it cost."""
         file = self.out or self.folder / self._name(edited.settings)
         singles = sidecar.numbered(file, len(edited.made) if self.singles else 0)
-        measured = {
-            "calls": edited.calls,
-            "cost": f"{edited.calls:,} call{'s' * (edited.calls > 1)}{edited.besides}",
-            "psnr": [None if value == math.inf else value for value in edited.psnr] or None,
-        }
-        record = {key: value for key, value in measured.items() if value is not None}
+        cost = f"{edited.calls:,} call{'s' * (edited.calls > 1)}{edited.besides}"
+        psnr = [None if value == math.inf else value for value in edited.psnr]
+        record = {"calls": edited.calls, "cost": cost, **({"psnr": psnr} if psnr else {})}
         command = f"unstir edit {edited.settings['edit']}"
         pictures = [to_picture(pixels) for pixels in edited.made] if self.singles else []
         sidecar.save(file, sidecar.png(edited.picture()), command, edited.settings, pictures, **record)
@@ -179,10 +175,3 @@ class Target:
         parts = [part.stem if isinstance(part, Path) else re.sub(r"[^\w-]+", "-", str(part)) for part in self.parts]
         name = "-".join([settings["edit"], *(part[:LONGEST] for part in parts)])
         return f"{name}-seed{settings['chain']['seed']}-{sidecar.digest(settings)}.png"
-
-
-def advice(edited: Edited) -> str:
-    """What helps where an inversion went poorly; "" where it did not."""
-    if edited.psnr and min(edited.psnr) < POOR:
-        return "little of the image is in the noise found; more steps, refinements or spacing=log_snr help"
-    return ""

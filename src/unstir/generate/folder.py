@@ -220,10 +220,7 @@ def read_images(out: Path, num: int) -> Tensor:
 
 
 def _check_free(out: Path) -> None:
-    """Raise UserError where images cannot be begun in a folder: it is a file, or holds something else than a job's.
-
-    Another process may be beginning one there, whose settings come first.
-    """
+    """Raise UserError where a folder is a file, or holds anything but a job's images: settings come before them."""
     if out.exists() and not out.is_dir():
         raise UserError("out", out, "is a file", "name a folder")
     is_free = not out.exists() or all(path.name.startswith(".") for path in out.iterdir())

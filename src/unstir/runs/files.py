@@ -103,12 +103,7 @@ class _LivingError(Exception):
 
 def write_text(path: Path, text: str) -> None:
     """Replace ``path`` by a text file, durably; raises UserError as `replacing` does."""
-    try:
-        content = text.encode()
-    except UnicodeEncodeError as error:
-        name = f"cannot be written: {text[max(error.start - 20, 0) : error.end]!a} in it is not UTF-8"
-        raise UserError("", path, name, "rename that file or folder") from None
-    write_bytes(path, content)
+    write_bytes(path, text.encode())
 
 
 def write_bytes(path: Path, content: bytes) -> None:

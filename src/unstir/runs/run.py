@@ -271,13 +271,8 @@ def is_run(path: Path) -> bool:
 
 
 def _refuse(path: Path) -> None:
-    """Raise UserError for a path that is no run; of one in a run it names that run."""
     if not path.exists():
         raise UserError("", path, "does not exist", "name the folder of a run")
-    for parent in path.parents:
-        with suppress(OSError):  # a folder that may not be looked into is none that is meant
-            if is_run(parent) and (parent / "data.json").is_file():  # config.toml alone is a usual name
-                raise UserError("", path, f"lies in the run {parent}", f"name {parent}")
     raise UserError("", path, "holds no run (config.toml is missing)", "name the folder of one")
 
 
@@ -391,9 +386,6 @@ def _power_average(run: Run, found: Checkpoint, width: float) -> dict[str, Tenso
         check_same(run, file)
         for saved in WIDTHS:
             part, share = file.part(f"power.{saved}"), next(left)
-            if misfit := misfits(own, part):
-                problem = f"has damaged averages of step {earlier}: {misfit[0]}"
-                raise UserError("", run.path, problem, "restore its file from a copy")
             for name, t in total.items():
                 t += share * part[name]
     return {name: t.to(own[name].dtype) for name, t in total.items()}
