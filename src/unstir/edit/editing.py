@@ -138,10 +138,7 @@ class Editing:
 
     @torch.inference_mode()
     def results(self, chain: Callable[[Tensor], Iterable[Step]], calls: int, cells: int = 1) -> Tensor:
-        """What the chain makes of the results' indices, ``cells`` for each of num, in batches: uint8 [n, C, H, W].
-
-        Raises OutOfMemoryError.
-        """
+        """What the chain makes of the results' indices, ``cells`` for each of num: uint8 [n, C, H, W]."""
         batches = torch.split(torch.arange(self.job.num * cells, device=self.model.device), self.job.batch_size)
         with self.counted(calls * len(batches)):
             batches_of_pixels = []

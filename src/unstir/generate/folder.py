@@ -94,10 +94,7 @@ def _save(path: Path, picture: Image, partial: Path, model: Model) -> None:
 
 
 def _begun(model: Model, job: Job, out: Path) -> dict[str, Any]:
-    """How the job in a folder is done, which is claimed for it, and where the batches begin that are missing.
-
-    "own" says whether the folder was made by a job, and not empty before.
-    """
+    """How the job in a folder is done, where the batches begin that are missing, and whether a job made the folder."""
     names = {CLASSES: list(model.labels.names)} if model.labels.count else {}
     record = {**sidecar.made_by("unstir sample"), "cost": model.cost(job.chain), **names}
     goes_on, own = (out / SETTINGS).exists(), not out.exists()
@@ -167,10 +164,7 @@ def settings_in(out: Path) -> dict[str, Any]:
 
 
 def classes_in(out: Path) -> tuple[str, ...]:
-    """The names of the classes that the images in a job's folder were asked for by; none where it does not say them.
-
-    Raises UserError where its settings are broken.
-    """
+    """The names of the classes that a folder was asked for; none where it says none. UserError as `settings_in`."""
     names = _read(out).get(CLASSES)
     return tuple(names) if isinstance(names, list) and all(map(is_text, names)) else ()
 
@@ -188,10 +182,7 @@ def image_path(out: Path, index: int) -> Path:
 
 
 def _missing(out: Path, job: Job, model: Model) -> list[int]:
-    """Where the batches begin of which an image is missing.
-
-    What is no whole PNG, as after a power cut, or of other weights, is no image. UserError where there are more.
-    """
+    """Where the batches begin of which an image is missing, broken or of other weights. UserError where it has more."""
     numbered = (path for path in out.glob("*.png") if path.stem.isdecimal())
     present = {int(path.stem) for path in numbered if path == image_path(out, int(path.stem))}
     if max(present, default=-1) >= job.num:

@@ -21,10 +21,7 @@ MOVING, IN_STRIP = 64, 8  # the first images that an animation and a strip show
 
 
 def trajectory(model: Model, job: Job, shown: int, *, limit: int = MAX_FRAMES) -> list[Frame]:
-    """The way of a job's images 0..shown-1 from noise, in its own batches: at most ``limit`` states of the chain.
-
-    Raises UserError as `sample_batches`.
-    """
+    """The trajectory of a job's images 0..shown-1: at most ``limit`` states. Raises UserError as `sample_batches`."""
     check(model, job)
     times, shown = job.chain.times(model.process.schedule), min(shown, job.num)
     total, parts = -(-shown // job.batch_size) * (len(times) - 1), []

@@ -72,10 +72,7 @@ class Checkpoint:
 
 
 def environment(device: torch.device) -> dict[str, Any]:
-    """What bit-identity depends on besides the config, for checkpoints and logs: torch, device, threads, randomness.
-
-    On CUDA also by what kernels it computes (`arithmetic.kernels`).
-    """
+    """What bit-identity depends on besides the config: torch, device, threads, randomness, and on CUDA the kernels."""
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.machine()
     return {
         "torch": torch.__version__,

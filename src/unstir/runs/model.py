@@ -172,10 +172,7 @@ class Model:
         return self.weights_sha256 if self.guide is None else f"{self.weights_sha256} {self.guide.weights_sha256}"
 
     def unloaded(self, **how: Any) -> "Model":
-        """The same model without what was loaded, whose memory lasts no longer than this copy.
-
-        ``how`` are another ``dtype`` or ``compile`` for it and its guide.
-        """
+        """The same model and guide with nothing loaded; ``how`` are another ``dtype`` or ``compile`` for both."""
         return replace(self, guide=self.guide and self.guide.unloaded(**how), **how)
 
 

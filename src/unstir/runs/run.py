@@ -110,13 +110,6 @@ class Run:
         """The optimiser steps of the whole run; none where it was trained elsewhere."""
         return self.steps_in(self.config.train.length) if self.config.kind.trained_here else 0
 
-    @property
-    def going_on(self) -> str:
-        """What to type for a new run that begins with the weights of this one, with the same network."""
-        length = "" if self.config.kind.trained_here else "--train.length LENGTH --train.warmup LENGTH "
-        begin = f"unstir train {self.path}/config.toml --train.init {self.path}"
-        return f"{begin} --data.source IMAGES {length}--out NEW"
-
     def save_config(self) -> None:
         """Write config.toml."""
         write_text(self.path / "config.toml", toml.to_toml(self.config))

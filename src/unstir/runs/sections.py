@@ -256,10 +256,7 @@ _ONLY_WITH = {
 }
 """Settings of a loss that have an effect with some values of another setting alone: that one, and these values."""
 _NO_BOUND = ("times", "input_perturbation", "noise_choices")
-"""Settings that draw another x_t, or other times, than those of the bound (importance sampling weighs them).
-
-A distilled run, which learns from paths, has no use for them either.
-"""
+"""Settings that draw another x_t, or other times, than those of the bound, which paths have no use for either."""
 
 
 @refusing

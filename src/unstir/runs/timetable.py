@@ -103,8 +103,7 @@ def learning_rates(run: Run) -> Callable[[int], float]:
 def ema_decay(config: TrainConfig, step: int) -> float:
     """The decay of the average's update after optimiser step ``step``, counted from 0; 0 where there is no average.
 
-    Without a warm-up an average of decay 0.9999 still is 37% initial weights after 10,000 steps; with it the decay is
-    at most n / (9 + n) at update n = 1, 2, ..., so that early averages span the last tenth of the steps.
+    With a warm-up it is at most n / (9 + n) at update n = 1, 2, ..., so that early averages span a tenth of the steps.
     """
     return min(config.ema_decay, (1 + step) / (10 + step)) if config.ema_warmup else config.ema_decay
 

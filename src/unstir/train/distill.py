@@ -52,7 +52,7 @@ def distilled(run: Run, length: str | None = None, lr: float | None = None) -> C
     distilled itself, learned a variance or saved no weights.
     """
     config, predict = run.config, run.config.diffusion.predict
-    remedy = f"distil a run that went on from its weights: {run.going_on}"
+    remedy = f"distil a run that was begun with train.init={run.path}"
     config.kind.check_trained_here(run.path, " and has no data to learn from", remedy)
     same = f"unstir distill {run_and_step(config.train.init)[0]} --out {run.path} --length LONGER"
     config.kind.check_means(run.path, " already", f"to train it for longer: {same}")

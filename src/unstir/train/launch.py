@@ -262,7 +262,7 @@ def open_data(config: Config, out: Path, data_of: Run | None = None) -> Store:
     if is_run(out):
         old = Run.open(out)
         why = f" ({old.config.kind.origin}) and has no training to continue"
-        old.config.kind.check_trained_here(out, why, f"to go on from its weights: {old.going_on}")
+        old.config.kind.check_trained_here(out, why, f"begin another run with train.init={old.path}")
     else:
         check_free(out)
         if config.train.init:
