@@ -20,7 +20,6 @@ from unstir.pixels import from_uint8
 from unstir.runs import sidecar
 
 Box = tuple[int, int, int, int]  # (left, top, width, height) in pixels of the run's images
-GROUNDS = "black", "white"  # on which a mask is laid, to see where it is transparent
 MOST_GREY = 0.25  # of a mask's pixels; soft edges are grey too
 LONGEST = 60  # characters of a part of a file's name, so that file systems take one of two parts
 
@@ -68,8 +67,7 @@ def read_mask(mask: Path | None, box: Box | None, image: Path, shape: Shape) -> 
     if keep.all():
         raise UserError("mask", mask, "has no white part", "paint white what is to be filled in")
     if not keep.any():
-        key, given = ("box", box) if mask is None else ("mask", mask)
-        raise UserError(key, given, "keeps nothing of the image", "make it smaller, or use unstir sample")
+        raise UserError("box" if box else "mask", box or mask, "keeps nothing of the image", "make it smaller")
     return keep
 
 
@@ -77,7 +75,7 @@ def _hole(mask: Path) -> Tensor:
     """What a mask says to fill in, bool [height, width]: its transparent part, or what is painted in one colour on a
     transparent layer; without transparency the white part. UserError for one of colours or greys, such as a photo.
     """
-    on_black, on_white = (torch.tensor(_decoded(mask, None, 3, ground).pixels).int() for ground in GROUNDS)
+    on_black, on_white = (torch.tensor(_decoded(mask, None, 3, on).pixels).int() for on in ("black", "white"))
     clear, least, most = (on_white - on_black).amax(0) >= 128, on_black.amin(0), on_black.amax(0)
     if clear.any() and not clear.all():
         painted = on_black[:, ~clear]

@@ -33,8 +33,8 @@ class Log:
         """What is damaged, in words; empty where nothing is."""
         if not self.damaged:
             return ""
-        (number, reason), others = self.damaged[0], len(self.damaged) - 1
-        more = f", and {others} more {'line is' if others == 1 else 'lines are'} damaged" if others else ""
+        number, reason = self.damaged[0]
+        more = f", and {others} more" if (others := len(self.damaged) - 1) else ""
         return f"{self.file}: line {number} is damaged ({reason}){more}"
 
 
@@ -121,12 +121,8 @@ def _end_last_line(stream: Any) -> None:
         stream.truncate(stream.tell() - len(last))
 
 
-def _is_positive(value: Any) -> bool:
-    return is_count(value) and value > 0
-
-
 def _are_times(value: Any) -> bool:
-    return isinstance(value, list) and bool(value) and all(map(_is_positive, value))
+    return isinstance(value, list) and bool(value) and all(is_count(t) and t > 0 for t in value)
 
 
 METRICS: Mapping[str, Kind] = {
