@@ -74,7 +74,7 @@ def counts():
         yield told
 
 
-LONGEST = ("quality", "train", "insight", "metrics")
+LONGEST = ("quality", "faults", "examples", "train", "insight", "metrics")
 """The folders whose files take longest: begun first, so that the processes end together."""
 
 

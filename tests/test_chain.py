@@ -50,7 +50,7 @@ for words in json.load(sys.stdin):
 
 def with_a_sampler(folder):
     """The ``folder`` with a copy of the source that has one more sampler: a file, a line and a field."""
-    copy = Path(shutil.copytree(Path(unstir.__file__).parent, folder / "unstir", ignore=lambda *_: ["__pycache__"]))
+    copy = Path(shutil.copytree(Path(unstir.__file__).parent, folder / "unstir"))
     (copy / "diffusion/samplers/trembling.py").write_text(FUNCTION)
     text = (copy / "chain.py").read_text()
     for before, added in (('    "ancestral": Sampler(', LINE), ("    seed: int = 0\n", FIELD)):

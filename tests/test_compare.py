@@ -33,7 +33,9 @@ def test_a_comparison_is_one_picture_with_what_each_costs(trained, command, tmp_
     with Image.open(tmp_path / "compared/compare.png") as picture:
         assert picture.size[1] >= 4 * 48
     assert not (tmp_path / "compared/000000.png").exists()
-    refused(command("sample", run.path, "--compare", "ddim:21", "--out", tmp_path / "none"), "steps")
+    few = ("sample", run.path, "--out", tmp_path / "none", "--compare")
+    refused(command(*few, "ddim:21"), "compare ddim:21: steps=21 is outside 1..20")
+    refused(command(*few, "foo:3"), "compare foo:3: sampler='foo' must be one of ancestral, ")
 
 
 def test_a_comparison_has_its_settings_beside_it_and_other_settings_another_file(trained, command):
@@ -76,7 +78,7 @@ def test_a_comparison_is_read_as_it_is_written():
         with pytest.raises(UserError) as refused:
             parse(text, base)
         assert refused.value.key == key
-    assert "ddim" in refused.value.remedy  # of dimm
+    assert "ddim" in refused.value.remedy and str(refused.value).startswith("compare dimm:3: sampler='dimm'")
 
 
 def test_an_option_of_one_sampler_is_for_the_rows_that_take_it(trained, command, tmp_path):

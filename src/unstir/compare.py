@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from unstir.chain import SAMPLERS, Chain, Cost, known, title
+from unstir.chain import DEFAULTS, SAMPLERS, Chain, Cost, known, title
 from unstir.errors import UserError
 from unstir.generate.drawing import Job, check, sample_batches
 from unstir.generate.folder import drawn_classes, settings_of
@@ -52,8 +52,11 @@ def parse(text: str, base: Chain, given: Mapping[str, Any] = MappingProxyType({}
         if not 1 <= len(rest) <= 2 or not (rest[0].isascii() and rest[0].isdecimal()):
             raise UserError("compare", text, "must be samplers with their steps, such as ddim:50,dpmpp_2m:15")
         spacing = rest[1] if len(rest) == 2 else base.spacing
-        own = {key: value for key, value in given.items() if key in SAMPLERS[known(name)].options}
-        chains.append(base.changed(sampler=name, steps=int(rest[0]), spacing=spacing, **own))
+        try:
+            own = {key: value for key, value in given.items() if key in SAMPLERS[known(name)].options}
+            chains.append(base.changed(sampler=name, steps=int(rest[0]), spacing=spacing, **own))
+        except UserError as error:
+            raise error.at(f"compare {part.strip()}") from None
     taken = {option for chain in chains for option in SAMPLERS[chain.sampler].options}
     if idle := [option for option in given if option not in taken]:
         name = idle[0]
@@ -65,7 +68,12 @@ def _jobs(model: Model, job: Job, chains: Sequence[Chain]) -> list[Job]:
     """The job by each of the chains, with its own seed; UserError where the model cannot do one of them."""
     jobs = [replace(job, chain=replace(chain, seed=job.chain.seed)) for chain in chains]
     for each in jobs:
-        check(model, each)
+        try:
+            check(model, each)
+        except UserError as error:
+            if error.key in DEFAULTS:
+                error.at(f"compare {each.chain.sampler}:{each.chain.steps}")
+            raise
     return jobs
 
 

@@ -67,9 +67,7 @@ class _Left(TimeRemainingColumn):
 
 
 def bars(console: Console) -> Progress:
-    """Bars of tasks that have a ``unit`` and ``notes``: count, unit, time spent and left. Without a terminal they draw
-    nothing.
-    """
+    """Bars of tasks with a ``unit`` and ``notes``: count, unit, time spent and left; nothing without a terminal."""
     wide = console.width >= 120
     count = TextColumn("{task.description}"), BarColumn(16 if wide else 8), MofNCompleteColumn()
     spent = (TimeElapsedColumn(), TextColumn("so far,")) if wide else ()
@@ -127,9 +125,7 @@ class Pace:
 
 
 class Bars:
-    """The display of `progress.counting` on the command line: a bar for a job, and while it lasts for a job within it;
-    without a terminal a line now and then.
-    """
+    """Shows a job of `progress.counting`, and a job within it, by bars; without a terminal by a line now and then."""
 
     def __init__(self) -> None:
         self._progress: Progress | None = None

@@ -6,6 +6,7 @@ import errno
 import json
 import os
 import re
+import shlex
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import wraps
@@ -143,10 +144,7 @@ _NO_MEMORY = re.compile(
     r"out of memory|failed to map segment|can't allocate memory|bad_alloc|_ALLOC(ATION)?_FAILED|"
     "could not create a primitive(?! descriptor)"
 )
-"""What torch, the system's allocator and loader, NVIDIA's libraries and oneDNN say.
-
-oneDNN fails to create a *descriptor* for what this processor cannot do.
-"""
+"""What torch, the system, NVIDIA's libraries and oneDNN say; this fails at a *descriptor* for other reasons."""
 
 
 def is_out_of_memory(error: BaseException) -> bool:
@@ -170,8 +168,18 @@ def within_memory(*lower: str) -> Iterator[None]:
 
 def asked_for(error: BaseException) -> str:
     """What could not be had, as ", at 2.50 GiB more"; "" where the error does not say."""
-    asked = re.search(r"[Tt]ried to allocate ([0-9.]+ \w+)", str(error))
-    return f", at {asked[1]} more" if asked else ""
+    asked = re.search(r"[Tt]ried to allocate ([0-9.]+) (\w+)", str(error))
+    if asked is None:
+        return ""
+    number, unit = asked.groups()
+    if unit == "bytes" and float(number) >= 1e6:
+        number, unit = f"{float(number) / 1e9:,.3f}", "GB"
+    return f", at {number} {unit} more"
+
+
+def quoted(word: object) -> str:
+    """A word of a command as a shell takes it: a path with spaces in quotes."""
+    return shlex.quote(str(word))
 
 
 def printable(name: object) -> str:
@@ -202,8 +210,6 @@ def nearest(word: str, known: Iterable[str], cutoff: float = 0.6) -> str | None:
 
 def short(value: object) -> str:
     """A value in at most 40 characters."""
-    if type(value) is int and value.bit_length() > 53:
-        return "too large a number"
     if isinstance(value, os.PathLike | bool):
         return str(value) if isinstance(value, os.PathLike) else json.dumps(value)
     text = "a table" if isinstance(value, dict) else ascii(list(value) if isinstance(value, tuple) else value)

@@ -2,7 +2,7 @@
 
 import pytest
 
-from unstir.cli.messages import Options, as_option
+from unstir.cli.messages import Options
 from unstir.errors import UserError
 
 
@@ -16,6 +16,7 @@ def no_training(monkeypatch):
     [
         ("--train.warmup", "6 steps", '--train.warmup "6 steps"'),
         ("--train.init", "", '--train.init ""'),
+        ("--out", "my runs/$1", "--out 'my runs/$1'"),
         ("--data.flip", False, "--data.no-flip"),
         ("--data.flip", True, "--data.flip"),
         ("--seed", 3, "--seed 3"),
@@ -23,7 +24,7 @@ def no_training(monkeypatch):
     ],
 )
 def test_a_setting_as_an_option(name, value, text):
-    assert as_option(name, value) == text
+    assert Options([name])({name.removeprefix("--"): value}) == text
 
 
 NAMES = "--num", "--batch-size", "--reference", "--label", "--guidance", "--data.channels", "--model.channels", "RUN"
@@ -76,5 +77,11 @@ def test_in_a_file_a_setting_stays_one():
 
 
 def test_a_folder_without_a_name_is_not_the_one_that_one_is_in(unstir, refused):
-    for words in (("sample", ""), ("sample", "nowhere", "--out", ""), ("evaluate", " "), ("verify", "--plot=")):
+    for words in (
+        ("sample", ""),
+        ("train", "digits", "--out", ""),
+        ("sample", "nowhere", "--out", ""),
+        ("evaluate", " "),
+        ("verify", "--plot="),
+    ):
         refused(unstir(*words), "is no name of a file or folder")

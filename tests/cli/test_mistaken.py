@@ -1,5 +1,6 @@
 """What is named in the place of something else is recognised, and the message says what to type."""
 
+import shlex
 import shutil
 from pathlib import Path
 
@@ -7,6 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from unstir.runs.run import Run
 from unstir.train.trainer import Trainer
 
 FILE = "runs/r1/weights/step-00000001.safetensors"
@@ -93,3 +95,12 @@ def test_what_is_no_command_no_number_and_no_set_of_images_is_said_so(there, com
 def test_a_name_almost_that_of_a_source_is_answered_with_it(there, command, refused):
     refused(command("data", "pack", "Digts", "--out", "s"), "Digts does not exist; did you mean digits?")
     assert "digits?" not in refused(command("data", "pack", "photos", "--out", "s"), "photos")
+
+
+def test_commands_that_are_printed_take_a_folder_with_a_space_in_its_name(there, command, refused, tmp_path):
+    folder = Path(shutil.copytree("runs/r1", tmp_path / "my run"))
+    assert shlex.split(Run.open(folder).going_on)[2] == f"{folder}/config.toml"
+    refused(command("sample", folder, "--sampler", "consistency"), f"unstir distill '{folder}' --out")
+    for weights in ("weights", "checkpoints"):
+        shutil.rmtree(folder / weights)
+    refused(command("sample", folder), f"unstir train --out '{folder}'")

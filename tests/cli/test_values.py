@@ -32,6 +32,12 @@ def no_training(monkeypatch):
         ("sample here --ema=perhaps", ["--ema perhaps", "yes or no"]),
         ("edit blend here --numbers 0", ["--numbers takes 2 values"]),
         ("sample here --sampler dim", ["--sampler dim", "ancestral, ddim", "did you mean ddim?"]),
+        ("sample here --out x.png", ["--out x.png is the name of a picture, and a folder is made", "use --out x\n"]),
+        ("train digits --out x.png", ["--out x.png is the name of a picture"]),
+        ("sample here --out ~/x", ["--out ~/x has a ~ that the shell leaves", "leave out the quotes"]),
+        ("data pack photos/* --out x", ["photos/* is a pattern of files", "name their folder"]),
+        ("train digits --data.source *.png", ["--data.source *.png is a pattern of files", "name their folder"]),
+        ("data pack a.png b.png --out x", ["takes no further 'b.png'", "in place of many files their folder"]),
         ("train digits --grids.sampler dpmp_2m", ["--grids.sampler dpmp_2m", "did you mean dpmpp_2m?"]),
     ],
 )

@@ -3,14 +3,15 @@
 import pytest
 from commands import COMMANDS, options_of
 
+from unstir.chain import SAMPLERS
 from unstir.cli.values import meant
 from unstir.runs import toml
-from unstir.runs.synonyms import MEANT
+from unstir.runs.synonyms import GOES_ON, MEANT
 
 
 def test_each_target_of_the_table_exists():
     everywhere = {name.removeprefix("--").replace("-", "_") for command in COMMANDS for name in options_of(command)}
-    assert set(MEANT) <= everywhere
+    assert set(MEANT) <= everywhere | {*SAMPLERS, *(command[-1] for command in COMMANDS), GOES_ON}
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -18,7 +19,7 @@ def test_each_word_leads_to_an_option_of_the_command_itself(command):
     options = options_of(command)
     for entry, words in MEANT.items():
         if f"--{entry}".replace("_", "-") in options or f"--{entry}" in options:
-            assert {meant(f"--{word}", options) for word in words.split()} <= options
+            assert {meant(f"--{word}", options) for word in words.split()} <= {*options, GOES_ON}
 
 
 @pytest.mark.parametrize(
@@ -28,7 +29,7 @@ def test_each_word_leads_to_an_option_of_the_command_itself(command):
         ("train --epochs 3", "--train.length"), ("train --steps 3", "--train.length"),
         ("train --batch-size 3", "--train.batch_size"), ("train --image-size 32", "--data.size"),
         ("train --ema 0.9", "--train.ema_decay"), ("train --timesteps 100", "--diffusion.T"),
-        ("train -T 100", "--diffusion.T"), ("train digits --output x", "--out"), ("train --resume x", "--out"),
+        ("train -T 100", "--diffusion.T"), ("train digits --output x", "--out"),
         ("train digits --data x", "--data.source"), ("train digits --model unet", "--train.init"),
         ("train --cfg-scale 3", "--grids.guidance"), ("train --gpu 0", "--train.device"),
         ("train digits --train.epochs 3", "--train.length"), ("train digits --grids.w 3", "--grids.guidance"),
@@ -38,9 +39,14 @@ def test_each_word_leads_to_an_option_of_the_command_itself(command):
         ("sample r --scheduler ddim", "--sampler"), ("sample r --sampelr ddim", "--sampler"),
         ("edit vary r a --n 3", "--num"), ("edit blend r a b --n 3", "--count"),
         ("edit morph r --classes 1 2", "--labels"), ("edit inpaint r a --bbox 1 2 3 4", "--box"),
-        ("evaluate r --num-images 3", "--num"), ("evaluate r --resume 3", "--checkpoint"),
+        ("evaluate r --num-images 3", "--num"), ("evaluate r --ckpt 3", "--checkpoint"),
         ("likelihood r --steps 3", "--calls"), ("data pack x --output y", "--out"),
         ("data inspect x --output y", "--sheet"), ("train digits --no-train.power-ema", "--train.no-power_ema"),
+        ("train --resume x", GOES_ON), ("sample r --continue", GOES_ON), ("evaluate r --resume", GOES_ON),
+        ("sample r --sampler ddpm", "ancestral"), ("sample r --sampler euler", "ddim"),
+        ("sample r --sampler dpm++", "dpmpp_2m"), ("train digits --grids.sampler ddpm", "ancestral"),
+        ("help train", "unstir --help"), ("version", "unstir --version"), ("edit variations r a", "unstir edit vary"),
+        ("edit r inpaint a.png", "unstir edit inpaint r"),
         ("tarin", "unstir train"), ("eval r", "unstir evaluate"), ("data pak x", "unstir data pack"),
     ],
 )  # fmt: skip

@@ -64,8 +64,8 @@ def test_without_a_search_for_copies_nothing_is_said_of_them(place, tmp_path):
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ((), "give either the folder of a run or several, or images with --images"),
-        (("{}/run", "--images", "{}/made"), "give either the folder of a run"),
+        ((), "either a run or images must be named"),
+        (("{}/run", "--images", "{}/made"), "either a run or images must be named"),
         (("{}/run", "--flip"), "--label and --flip are of --images"),
         (("--images", "{}/made"), "--store is needed"),
         (("--images", "{}/made", "--store", "{}/digits", "--out", "{}/page.pdf"), "must end in .html"),

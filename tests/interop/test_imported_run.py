@@ -113,10 +113,10 @@ def test_the_page_says_that_training_is_not_known(imported, tmp_path, logged):
 
 def test_training_does_not_continue_it_and_goes_on_from_its_weights(imported, unstir, refused, make_run):
     line = refused(unstir("train", "--out", imported.path), "was imported (")
-    assert f"train.init={imported.path}" in line
+    assert f"--train.init {imported.path} --data.source IMAGES" in line and "--train.warmup LENGTH" in line
     with pytest.raises(UserError) as error:
         distilled(imported)
-    assert error.value.given == imported.path and f"train.init={imported.path}" in error.value.remedy
+    assert error.value.given == imported.path and imported.going_on in error.value.remedy
     refused(unstir("train", imported.path / "config.toml", "--out", "new"), "--data.source")
     run, store = make_run("new", train__init=str(imported.path))
     state = Trainer(run, store).state.net.state_dict()

@@ -246,7 +246,7 @@ def test_what_does_not_fit_the_images_is_refused(bad, store, names, asked, key):
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ((), "nothing to evaluate"), (("{}/plain", "--images", "{}/few"), "--against"), (("{}/none",), "none does"),
+        ((), "either a run"), (("{}/plain", "--images", "{}/few"), "either a run"), (("{}/none",), "none does"),
         (("{}/few",), "holds no run"), (("{}/plain", "--flip"), "--flip is for images"),
         (("--images", "{}/few", "--store", "{}/digits", "--eta", 1), "--eta 1 "),
         (("--images", "{}/few", "--store", "{}/digits", "--label", "x"), "--label x is no class"),

@@ -35,7 +35,7 @@ BY_SEVERAL = "train", "distill", "sample"  # commands that several processes sha
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Run the command line and exit with its status; a user's mistake is one line on standard error."""
     terminal.keep_blocks()
-    terminal.same_bits()
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # the same bits on CUDA (`diffusion.arithmetic`)
     terminal.prepare()
     with _talking():
         _main(sys.argv[1:] if arguments is None else list(arguments))
@@ -91,7 +91,7 @@ def _complete(_: App, commands: tuple[str, ...], arguments: ArgumentCollection) 
     if commands != ("train",):
         return
     typed = {argument.name.strip("-").lower(): argument.tokens[-1].value for argument in arguments if argument.tokens}
-    recipe, out = typed.get("recipe", ""), typed.get("out", "")
+    recipe, out = typed.get("recipe", ""), typed.get("out")
     base = toml.to_dict(recipes.settings(recipe, recipes.run_folder(recipe, out)))
     del base["recipe"], base["imported"]
     if kind := typed.get("model.type"):
@@ -111,7 +111,7 @@ def _show_values_of(words: Sequence[str]) -> None:
         if words[1:] and not words[1].startswith("-"):  # a recipe
             raise
         given = app.parse_known_args([words[0], recipes.DEFAULT])[1].arguments
-    recipe, folder = given.get("recipe", ""), recipes.run_folder(given.get("recipe", ""), given.get("out", ""))
+    recipe, folder = given.get("recipe", ""), recipes.run_folder(given.get("recipe", ""), given.get("out"))
     continued = not recipe and (folder / "config.toml").is_file()
     FORMATTER.config = given["config"]
     FORMATTER.source = f"{folder}" if continued else f"recipe {recipe or recipes.DEFAULT}"

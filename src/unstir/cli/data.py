@@ -6,6 +6,7 @@ from typing import Literal
 from cyclopts import App
 
 from unstir.cli.app import app, show
+from unstir.cli.options import OutFolder
 
 data = App(name="data", help="Pack images into one store, and show what a store holds.")
 app.command(data)
@@ -16,7 +17,7 @@ def pack(
     source: str,
     /,
     *,
-    out: Path,
+    out: OutFolder,
     size: int = 0,
     channels: Literal[1, 3] | None = None,
     held_out: float | None = None,

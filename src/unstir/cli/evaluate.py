@@ -10,8 +10,7 @@ from cyclopts import Group, Parameter
 
 from unstir.chain import FAST
 from unstir.cli.app import app, show, show_json
-from unstir.cli.options import FLAT, ChainOptions, ModelOptions, RunFolder, StoreFolder
-from unstir.errors import UserError
+from unstir.cli.options import FLAT, ChainOptions, ModelOptions, OutFolder, RunFolder, StoreFolder, check_one
 from unstir.metrics.request import EvaluationRequest
 
 USUAL = f"Defaults are {FAST.sampler} with {FAST.steps} steps; the others are the run's [grids] settings."
@@ -61,7 +60,7 @@ def evaluate(
     from unstir.metrics.evaluation import Evaluation, describe
 
     request = dataclasses.replace(options, chain=chain.given(), guide=chain.guide)
-    _check_one(run, images)
+    check_one(run, images)
 
     def finished(evaluation: Evaluation) -> None:
         if not json_:
@@ -80,14 +79,6 @@ def evaluate(
     return 0
 
 
-def _check_one(run: Path | None, images: list[Path] | None) -> None:
-    """Raise UserError unless either a run or images were named."""
-    if run is None and images is None:
-        raise UserError("", None, "nothing to evaluate was named", "give the folder of a run, or --images")
-    if run is not None and images is not None:
-        raise UserError("images", None, f"and {run} were given", ("leave one out", "compare them by --against"))
-
-
 @app.command
 def likelihood(
     run: RunFolder,
@@ -102,7 +93,7 @@ def likelihood(
     store: StoreFolder = None,
     batch_size: int = 64,
     options: ModelOptions = ModelOptions(),
-    out: Path | None = None,
+    out: OutFolder | None = None,
     json_: bool = False,
 ) -> int:
     """Bound the likelihood of images under a trained run, in bits per dimension, and draw where the bits go.

@@ -1,14 +1,13 @@
 """Models in and out: `unstir export`, `unstir import`, `unstir push` and `unstir pull`."""
 
-from pathlib import Path
-from shlex import quote
 from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
 from unstir.chain import FAST
 from unstir.cli.app import app, show
-from unstir.cli.options import FLAT, RunFolder, WeightOptions
+from unstir.cli.options import FLAT, OutFolder, RunFolder, WeightOptions
+from unstir.errors import quoted
 from unstir.interop.foreign import Asked
 
 
@@ -18,7 +17,7 @@ def export(
     /,
     *,
     to: Literal["diffusers", "onnx", "safetensors"],
-    out: Path,
+    out: OutFolder,
     weights: WeightOptions = WeightOptions(),
 ) -> int:
     """Write a trained model as files of another program. The files are read again and compared with the model.
@@ -43,7 +42,7 @@ def import_(
     source: Annotated[str, Parameter(help="A folder, a checkpoint, or a model of the Hugging Face Hub: OWNER/NAME.")],
     /,
     *,
-    out: Path,
+    out: OutFolder,
     asked: Annotated[Asked, FLAT] = Asked(),
 ) -> int:
     """Make a run from a model of another program. Every command but `train` takes it; --train.init begins from it.
@@ -61,9 +60,8 @@ def import_(
     from unstir.interop.importing import import_run
 
     done = import_run(source, out, asked)
-    show(
-        *done.lines, f"sample   unstir sample {quote(str(out))} --num 16 --sampler {FAST.sampler} --steps {FAST.steps}"
-    )
+    sample = f"unstir sample {quoted(out)} --num 16 --sampler {FAST.sampler} --steps {FAST.steps}"
+    show(*done.lines, f"sample   {sample}")
     return 0
 
 
@@ -104,7 +102,7 @@ def pull(
     name: Annotated[str, Parameter(help="Name of the model on the Hub: OWNER/NAME, or OWNER/NAME@REVISION.")],
     /,
     *,
-    out: Path | None = None,
+    out: OutFolder | None = None,
 ) -> int:
     """Make a run of a model that `unstir push` published. Files fetched before are read without a network.
 
@@ -118,5 +116,5 @@ def pull(
     from unstir.interop.published import pull as fetch_run
 
     made = fetch_run(name, out)
-    show(*made.lines, f"sample   unstir sample {quote(str(made.run.path))} --num 16")
+    show(*made.lines, f"sample   unstir sample {quoted(made.run.path)} --num 16")
     return 0

@@ -10,7 +10,7 @@ from rich.padding import Padding
 from rich.text import Text
 
 from unstir.cli.app import app, show, show_json
-from unstir.cli.options import RunFolder, StoreFolder
+from unstir.cli.options import RunFolder, StoreFolder, check_one
 from unstir.errors import UserError, printable
 from unstir.metrics.request import SEEDS, EvaluationRequest
 from unstir.progress import counted, waiting
@@ -137,8 +137,7 @@ def report(
 
 def _check(runs: bool, images: bool, of_images: bool, measure: bool) -> None:
     """Raise UserError unless runs or images were given, with options of their own alone."""
-    if runs == images:
-        raise UserError("give either the folder of a run or several, or images with --images")
+    check_one(runs, images)
     if images and not measure:
         raise UserError("measure", False, "is of runs", "leave it out with --images")
     if runs and of_images:

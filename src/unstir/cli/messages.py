@@ -1,10 +1,11 @@
 """An exception as the one line that a person reads: what was given, what is allowed, what to type."""
 
 import os
+import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from typing import get_args
 
-from cyclopts import CycloptsError, MissingArgumentError, RepeatArgumentError, UnknownCommandError, UnknownOptionError
+from cyclopts import CycloptsError, MissingArgumentError, UnknownCommandError, UnknownOptionError
 from cyclopts import UnusedCliTokensError as Unused
 from cyclopts.exceptions import CoercionError
 from pydantic import ValidationError
@@ -18,12 +19,12 @@ from unstir.errors import (
     arguments,
     asked_for,
     is_out_of_memory,
-    nearest,
     of_pydantic,
     printable,
     remedy,
 )
 from unstir.runs import toml
+from unstir.runs.synonyms import near_setting
 
 _OWN_NAMES = {
     "step": "checkpoint",
@@ -45,14 +46,12 @@ def one_line(error: BaseException, spelled: Spelling) -> str:
     if isinstance(error, CycloptsError):
         return _of_parser(error)
     if isinstance(error, OSError) and error.strerror:
-        files = [str(name) for name in (error.filename, error.filename2) if name is not None]
+        files = [shortened(str(name)) for name in (error.filename, error.filename2) if name is not None]
         if isinstance(error, UnwrittenError):
             return f"cannot write {files[0]}: {remedy(error)}, and run the same command again"
         return f"{' -> '.join(files)}: {remedy(error)}" if files else remedy(error)
     if isinstance(error, UnicodeEncodeError):
-        return (
-            f"{shortened(printable(error.object))} is not UTF-8, as text in a file of unstir is; rename what it names"
-        )
+        return f"{shortened(printable(error.object))} is not UTF-8, as text in a file of unstir is; rename it"
     return " ".join(str(error).split())
 
 
@@ -68,9 +67,14 @@ class Options:
         return " ".join(self._one(name, value) for name, value in settings.items())
 
     def _one(self, name: str, value: object) -> str:
-        if option := self._option(name):
-            return option if value is None else as_option(option, value)
-        return str(value) if isinstance(value, os.PathLike) else arguments({name: value})
+        """An option with its value: ``--train.warmup "6 steps"``, ``--data.no-flip``."""
+        if (option := self._option(name)) is None:
+            return shortened(str(value)) if isinstance(value, os.PathLike) else arguments({name: value})
+        if isinstance(value, bool):
+            head, _, key = option.removeprefix("--").rpartition(".")
+            return option if value else f"--{head}.no-{key}" if head else f"--no-{key}"
+        values = value if isinstance(value, list | tuple) else [] if value is None else [value]
+        return " ".join([option, *map(_typed, values)])
 
     def _option(self, name: str) -> str | None:
         name = _OWN_NAMES.get(name, name) if name not in self._known else name
@@ -81,19 +85,11 @@ class Options:
         return next((some[0] for some in (typed, of_section) if len(some) == 1), None)
 
 
-def as_option(option: str, value: object) -> str:
-    """An option with its value: ``--train.warmup "6 steps"``, ``--data.no-flip``."""
-    if isinstance(value, bool):
-        head, _, key = option.removeprefix("--").rpartition(".")
-        return option if value else f"--{head}.no-{key}" if head else f"--no-{key}"
-    values = value if isinstance(value, list | tuple) else [value]
-    return " ".join([option, *map(_typed, values)])
-
-
 def _typed(value: object) -> str:
     text = str(value).removesuffix(".0") if isinstance(value, float) else str(value)
-    text = text if len(text) <= 40 or isinstance(value, os.PathLike) else f"{text[:37]}..."
-    return f'"{text}"' if not text or " " in text else text
+    text = shortened(text) if isinstance(value, os.PathLike) else text if len(text) <= 40 else f"{text[:37]}..."
+    plain = shlex.quote(text)
+    return plain if plain == text or {*text} & {*'"$`\\!'} else f'"{text}"'
 
 
 def of_limits(error: Exception) -> str | None:
@@ -115,7 +111,7 @@ def _of_parser(error: CycloptsError) -> str:
     """A mistake in the command line itself."""
     command = " ".join(["unstir", *(error.command_chain or ())])
     if isinstance(error, UnknownCommandError) and error.unused_tokens and error.app:
-        return _unknown_command(error.unused_tokens[0], command, error.app)
+        return _unknown_command(error.unused_tokens, command, error.app)
     if isinstance(error, UnknownOptionError):
         given = (error.token.keyword or error.token.value).split("=")[0]
         listed = [each for each in error.argument_collection if each.parse and not each.children]
@@ -125,17 +121,16 @@ def _of_parser(error: CycloptsError) -> str:
     if isinstance(error, MissingArgumentError) and error.argument:
         names = error.argument.names
         for given in (token for token in error.unused_tokens or () if token[:1] == "-" and token not in names):
-            if meant(given, names):
-                return f"{command} has no option {shortened(given)}. Did you mean {error.argument.name}?"
+            if near := meant(given, names):
+                return f"{command} has no option {shortened(given)}. Did you mean {near}?"
         name = error.keyword or option_of(error.argument, next(iter(error.argument.tokens[::-1]), None))
         count = error.argument.token_count()[0]
         takes = f"takes {count} values" if count > 1 else "takes a value"
         typed = error.keyword or error.argument.tokens or error.tokens_so_far
         return f"{command}: {name} {takes if typed else 'is required'}; {command} --help says what it takes"
     if isinstance(error, Unused) and error.unused_tokens:
-        return f"{command} takes no further {shortened(error.unused_tokens[0])!r}; leave it out, or name its option"
-    if isinstance(error, RepeatArgumentError):
-        return f"{error.token.keyword} was given twice; give it once"
+        other = "leave it out, name its option, or in place of many files their folder"
+        return f"{command} takes no further {shortened(error.unused_tokens[0])!r}; {other}"
     if isinstance(error, CoercionError) and error.argument:
         token = error.token or next(iter(error.argument.tokens), None)
         given = f"{option_of(error.argument, token)} {shortened(token.value) if token else ''}".strip()
@@ -145,9 +140,11 @@ def _of_parser(error: CycloptsError) -> str:
     return " ".join(str(error).split())
 
 
-def _unknown_command(given: str, command: str, known: Iterable[str]) -> str:
-    kind = "option" if given[:1] == "-" else "command"
-    known = [name for name in known if (name[0] == "-") == (kind == "option")]
-    near = nearest(given, known, cutoff=0.5)
-    hint = f"Did you mean {command} {near}?" if near else f"Name one of {', '.join(known)}"
-    return f"{command} has no {kind} {shortened(given)!r}. {hint}"
+def _unknown_command(words: Sequence[str], command: str, known: Iterable[str]) -> str:
+    names = {name.lstrip("-"): name for name in known}
+    swapped = [f"{word} {words[0]}" for word in words[1:] if word in names]  # the command came second
+    near = near_setting(first := words[0].lstrip("-"), names)
+    meaning = names.get(first) or next(iter(swapped), names[near] if near else "")
+    listed = ", ".join(word for word, name in names.items() if word == name)
+    hint = f"Did you mean {command} {meaning}?" if meaning else f"Name one of {listed}"
+    return f"{command} has no {'option' if words[0][:1] == '-' else 'command'} {shortened(words[0])!r}. {hint}"

@@ -10,6 +10,7 @@ from pydantic import TypeAdapter
 
 from unstir.chain import DEFAULTS, OPTIONS, SAMPLERS, Chain
 from unstir.cli.train_help import as_typed
+from unstir.errors import UserError
 
 if TYPE_CHECKING:
     from unstir.runs.model import Model
@@ -17,6 +18,21 @@ if TYPE_CHECKING:
 
 RunFolder = Annotated[Path, Parameter(help="Folder of the run.")]
 StoreFolder = Annotated[Path | None, Parameter(help="Folder of the packed data, if it has moved.")]
+
+
+def _is_folder(_: object, out: Path | None) -> None:
+    if out is not None and out.suffix.lower() in PICTURES:
+        raise UserError("out", out, "is the name of a picture, and a folder is made", {"out": out.with_suffix("")})
+
+
+def check_one(run: object, images: object) -> None:
+    """Raise UserError unless either a run or images were named."""
+    if bool(run) == bool(images):
+        raise UserError("", None, "either a run or images must be named", "give its folder, or --images")
+
+
+OutFolder = Annotated[Path, Parameter(validator=_is_folder)]
+PICTURES = ".png", ".jpg", ".jpeg", ".webp", ".gif"
 
 FLAT = Parameter(name="*", name_transform=lambda name: name.replace("_", "-"))
 """Of a class: each of its fields is an option of the command, `--batch-size` for ``batch_size``."""

@@ -6,7 +6,7 @@ from typing import Literal
 
 from unstir.chain import OPTIONS
 from unstir.cli.app import app, of_one, show
-from unstir.cli.options import ChainOptions, ModelOptions, RunFolder
+from unstir.cli.options import ChainOptions, ModelOptions, OutFolder, RunFolder
 from unstir.errors import UserError
 from unstir.jobs.process import torchrun_group
 
@@ -19,7 +19,7 @@ def sample(
     /,
     *,
     num: int = 64,
-    out: Path | None = None,
+    out: OutFolder | None = None,
     chain: ChainOptions = ChainOptions(),
     seed: int = 0,
     label: str | None = None,

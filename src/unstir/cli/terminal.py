@@ -1,9 +1,8 @@
-"""What the command line sets in its own process: memory, exact bits, and a terminal that may close, as ssh's does."""
+"""What the command line sets in its own process: memory, and a terminal that may close, as ssh's does."""
 
 import ctypes
 import errno
 import io
-import os
 import sys
 from typing import TYPE_CHECKING
 
@@ -12,11 +11,6 @@ if TYPE_CHECKING:
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # the options' numbers in glibc's malloc.h
 _MOST, _OLDER_MOST = 2**31 - 1, 1 << 25  # the largest value of an option; the largest block that an older glibc keeps
-
-
-def same_bits() -> None:
-    """Have CUDA's products of matrices give the same bits each time (`diffusion.arithmetic`)."""
-    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
 
 
 def keep_blocks() -> None:

@@ -1,6 +1,5 @@
 """`unstir train` and `unstir distill`."""
 
-import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -8,9 +7,9 @@ from cyclopts import Parameter
 from pydantic.dataclasses import dataclass
 
 from unstir.cli.app import app, show
-from unstir.cli.options import FLAT, RunFolder
+from unstir.cli.options import FLAT, OutFolder, RunFolder
 from unstir.cli.train_help import FORMATTER
-from unstir.errors import KeptSettingsError, UserError
+from unstir.errors import KeptSettingsError, UserError, quoted, short
 from unstir.jobs.process import place, torchrun_group
 from unstir.runs import recipes, toml
 from unstir.runs.config import MAY_CHANGE, Config
@@ -41,9 +40,7 @@ Example: `unstir train cifar10-small --data.source my_images/ --data.size 32 --o
 
 These may change when a run is continued: {", ".join(MAY_CHANGE)}.
 """
-MOST = 100
-COMPARED = f"ancestral:{MOST},ddim:20,unipc:10"
-"""Samplers and steps to compare, ``MOST`` steps at most: seconds for small images."""
+COMPARED = "ancestral:100,ddim:20,unipc:10"  # samplers and steps to compare in seconds, where images are small
 
 
 @app.command(help=HELP, help_formatter=FORMATTER)
@@ -51,7 +48,7 @@ def train(
     recipe: Annotated[str, Parameter(help="A recipe, or a TOML file of settings.")] = "",
     /,
     *,
-    out: Annotated[str, Parameter(help="Folder of the run; empty: runs/RECIPE.")] = "",
+    out: Annotated[OutFolder | None, Parameter(help="Folder of the run; by default runs/RECIPE.")] = None,
     config: Settings = Settings(),  # app.py fills in what is not given, from the recipe or the run
 ) -> int:
     """Train a model or continue one; the status is 0 when finished, 129, 130 or 143 when stopped."""
@@ -67,21 +64,34 @@ def train(
         with torchrun_group(settings.train.device) as group:
             done = train_run(settings, folder, observer=display, stop=stop, group=group)
     except KeptSettingsError as error:
-        asked, default = toml.flat(settings), toml.flat(base)
-        if not recipe or all(asked.get(key) != default.get(key) for key in error.keys):
-            raise
-        own = f"unstir train --out {shlex.quote(str(folder))} goes on with the run's own settings"
-        raise UserError(error.key, error.given, error.allowed, f"leave out the recipe: {own}") from None
+        raise _kept(error, recipe, folder, settings, base) from None
     show(*done.conclusion, *(_next(done.run) if done.finished else ()))
     return 0 if done.finished or place().rank else stop.status
 
 
+def _kept(error: KeptSettingsError, recipe: str, folder: Path, settings: Config, base: Config) -> UserError:
+    """What to say of a run that does not take the ``settings``: those of the recipe, the ``base``, or those typed."""
+    from unstir.runs.run import Run
+
+    kept, asked, default = (toml.flat(config) for config in (Run.open(folder).config, settings, base))
+    typed = [key for key in error.keys if asked.get(key) != default.get(key)]
+    own = f"unstir train --out {quoted(folder)} goes on with the run's own settings"
+    if recipe and kept.get("recipe", "") != base.recipe:
+        source = kept.get("recipe") or kept["data.source"]
+        return UserError("out", folder, f"is a run of {source}", ("name another", own))
+    if not recipe or len(typed) == len(error.keys):
+        return error
+    key, left_out = (typed or error.keys)[0], " and ".join(["the recipe", *(f"--{key}" for key in typed)])
+    allowed = error.allowed if key == error.key else f"is {short(kept.get(key))} in the run, which keeps its settings"
+    return UserError(key, asked.get(key), allowed, f"leave out {left_out}: {own}")
+
+
 def _next(run: "Run") -> tuple[str, ...]:
     """The commands to go on with, to be pasted: images of a class, samplers compared, the report."""
-    folder, classes = shlex.quote(str(run.path)), run.config.model.num_classes
-    label = f" --label {shlex.quote(run.data.classes[-1])}" if classes else ""
+    folder, classes = quoted(run.path), run.config.model.num_classes
+    label = f" --label {quoted(run.data.classes[-1])}" if classes else ""
     commands = [f"unstir sample {folder}{label}", f"unstir report {folder}"]
-    if not run.config.kind.has_teacher and run.config.diffusion.T >= MOST:
+    if not run.config.kind.has_teacher and run.config.diffusion.T >= 100:
         commands.insert(1, f"unstir sample {folder} --num 10 --compare {COMPARED}")
     return tuple(f"{'         ' if number else 'next     '}{command}" for number, command in enumerate(commands))
 
@@ -98,7 +108,7 @@ class DistillOptions:
 
 
 @app.command
-def distill(run: RunFolder, /, *, out: Path, options: DistillOptions = DistillOptions()) -> int:
+def distill(run: RunFolder, /, *, out: OutFolder, options: DistillOptions = DistillOptions()) -> int:
     """Train a run that samples in 1, 2 or 4 calls, with RUN as its teacher, best a finished one.
 
     The new run begins with RUN's averaged weights. It learns the images in which RUN's paths from noise end, and is

@@ -13,14 +13,18 @@ from cyclopts import Token
 from cyclopts.argument import Argument, ArgumentCollection
 
 from unstir.errors import UserError
-from unstir.runs.synonyms import near_setting
+from unstir.runs.synonyms import GOES_ON, near_setting
 
 WHOLE = re.compile(r"[+-]?[0-9]{1,18}")  # a whole number that fits into 64 bits
 _NOT_UTF8 = re.compile("[\ud800-\udfff]")  # a byte that is not UTF-8, as Python reads it
-_LONGEST = 4000  # characters of a name; a path has at most 4095 bytes
 LONG = 200  # characters of a value that a message shows
 NEGATIVE = re.compile(r"-[0-9]")  # how a value begins that is less than 0; no option does
-_YES_NO = "yes", "no", "true", "false", "y", "n", "t", "f", "1", "0"  # what may follow a switch: --ema=no
+
+_LEFT_BY_THE_SHELL = {
+    r"~(/.*)?": ("has a ~ that the shell leaves as it is in quotes", "leave out the quotes"),
+    r"(.*/)?\*(\.\w+)?": ("is a pattern of files", "name their folder"),
+}
+"""What a shell replaces unless it is in quotes: a pattern, what is wrong, and the remedy."""
 
 
 def spelled(typed: Sequence[str], arguments: Sequence[Argument]) -> list[str]:
@@ -29,24 +33,19 @@ def spelled(typed: Sequence[str], arguments: Sequence[Argument]) -> list[str]:
     What begins as a negative number and is none, such as "-3 steps", is a value of the option before it, joined by "=".
     Names may hold commas: lists of them are left as they are, and so is a path that follows a list.
     """
-    lists = {name: _kinds(each.hint)[0] for each in arguments if _is_list(each.hint) for name in each.names}
+    lists = {name for each in arguments if _is_list(each.hint) for name in each.names}
     words, option = list[str](), ""
     for word in typed:
         name, _, value = word.partition("=") if word.startswith("--") else (option, "", word)
         option, first = name, value != word or words[-1:] == [name]
-        if option in lists and "," in value and (first or _are(lists[option], value.split(","))):
+        numbers = all(not text or _is_number(text) for text in value.split(","))
+        if option in lists and "," in value and (first or numbers):
             words += [*([option] if value != word else []), *value.replace(",", " ").split()]
         elif words and words[-1] == option and NEGATIVE.match(word) and not _is_number(word):
             words[-1] = f"{option}={word}"
         else:
             words.append(word)
     return words
-
-
-def _are(kind: Any, texts: Sequence[str]) -> bool:
-    """Whether these are all numbers, or words of those known, as the values of a list of this kind are."""
-    known = get_args(kind)
-    return all(text in known if known else not text or _is_number(text) for text in texts)
 
 
 def _is_list(hint: Any) -> bool:
@@ -61,18 +60,17 @@ def check(arguments: ArgumentCollection) -> None:
         if argument.tokens and argument.children:
             given = f"{option_of(argument, argument.tokens[0])} {shortened(argument.tokens[0].value)}".strip()
             near = meant(argument.name, [name for each in arguments if not each.children for name in each.names])
-            settings = ", ".join(child.name for child in argument.children)
-            raise UserError(
-                "", given, "names a section", f"did you mean {near}?" if near else f"its settings are {settings}"
-            )
+            raise UserError("", given, "names a section", f"did you mean {near or argument.children[0].name}?")
         kinds = _kinds(argument.hint)
         texts = [token.value for token in argument.tokens]
         if get_origin(argument.hint) is tuple and get_origin(kinds[0]) is Literal and len({*texts}) < len(texts):
             twice = max(texts, key=texts.count)
             raise UserError("", option_of(argument, argument.tokens[0]), f"names {twice} twice", "once is enough")
         for token in argument.tokens:
-            if kinds and (token.value or (kinds in ((Path,), (int,), (float,)) and not _is_list(argument.hint))):
-                _check(argument, token, kinds)
+            if len(kinds) == 1 and (
+                token.value or (kinds in ((Path,), (int,), (float,)) and not _is_list(argument.hint))
+            ):
+                _check(argument, token, kinds[0])
 
 
 def shortened(text: str) -> str:
@@ -89,6 +87,7 @@ def option_of(argument: Argument, token: Token | None = None) -> str:
 def meant(given: str, options: Iterable[str]) -> str | None:
     """The option of a command, of its ``options``, that ``given`` was probably to be; None where nothing is near."""
     known = {name.removeprefix("--").replace("-", "_"): name for name in options if name.startswith("--")}
+    known[GOES_ON] = GOES_ON
     word = given.lstrip("-").replace("-", "_")
     if off := known.get(re.sub(r"^no_(.*)\.", r"\1.no_", word)):
         return off
@@ -108,22 +107,18 @@ def _kinds(hint: Any) -> tuple[Any, ...]:
     return () if hint in (NoneType, ...) else (hint,)
 
 
-def _check(argument: Argument, token: Token, kinds: tuple[Any, ...]) -> None:
+def _check(argument: Argument, token: Token, kind: Any) -> None:
     text = token.value
     given = " ".join([option_of(argument, token), shortened(text) or '""'])
-    if len(kinds) > 1:
-        return
-    kind = kinds[0]
-    if kind in (str, Path) and len(text) > _LONGEST:
-        raise UserError("", given, "is longer than any name", f"the most is {_LONGEST} characters")
+    for pattern, (what, remedy) in _LEFT_BY_THE_SHELL.items() if kind in (str, Path) else ():
+        if re.fullmatch(pattern, text):
+            raise UserError("", given, what, remedy)
     if kind is int and not WHOLE.fullmatch(text):
         if text.lstrip("+-").isdecimal():
             raise UserError("", given, "is too large", "a whole number here has at most 18 digits")
         raise UserError("", given, "must be a whole number written in digits, such as 1000")
     if kind is float and not _is_number(text):
         raise UserError("", given, "must be a number, such as 0.5 or 2e-4")
-    if kind is bool and text.lower() not in _YES_NO:
-        raise UserError("", given, "must be yes or no")
     if get_origin(kind) is Literal and text not in map(str, get_args(kind)):
         allowed = [str(each) for each in get_args(kind)]
         near = near_setting(text, allowed)

@@ -14,7 +14,7 @@ from pydantic import model_validator
 from pydantic.dataclasses import dataclass
 
 from unstir.chain import DEFAULTS, FAST, SAMPLERS, Chain
-from unstir.errors import Remedy, UserError, refusing
+from unstir.errors import Remedy, UserError, quoted, refusing
 from unstir.nn.config import ModelConfig
 from unstir.runs.sections import (
     SPAN,
@@ -70,7 +70,7 @@ class Kind:
             self.check_means(folder, why, f"for other samplers {OTHER}")
         elif not self.has_teacher:
             needs = f"needs a distilled run, which {folder} is not"
-            raise UserError("sampler", sampler, needs, f"make one with unstir distill {folder} --out RUN2")
+            raise UserError("sampler", sampler, needs, f"make one with unstir distill {quoted(folder)} --out RUN2")
         if guide is not None:
             self.check_means(folder, ", and cannot be guided", f"leave guide={guide} out")
 

@@ -27,7 +27,7 @@ from torch import Tensor
 
 from unstir.chain import DEFAULTS, Chain
 from unstir.diffusion.denoiser import Denoiser
-from unstir.errors import UserError
+from unstir.errors import UserError, quoted
 from unstir.locks import held
 from unstir.runs import build, card, checkpoint, lines, toml
 from unstir.runs.card import DataCard, Labels
@@ -110,6 +110,13 @@ class Run:
         """The optimiser steps of the whole run; none where it was trained elsewhere."""
         return self.steps_in(self.config.train.length) if self.config.kind.trained_here else 0
 
+    @property
+    def going_on(self) -> str:
+        """What to type for a new run that begins with the weights of this one, with the same network."""
+        length = "" if self.config.kind.trained_here else "--train.length LENGTH --train.warmup LENGTH "
+        begin = f"unstir train {quoted(self.path / 'config.toml')} --train.init {quoted(self.path)}"
+        return f"{begin} --data.source IMAGES {length}--out NEW"
+
     def save_config(self) -> None:
         """Write config.toml."""
         write_text(self.path / "config.toml", toml.to_toml(self.config))
@@ -163,7 +170,7 @@ class Run:
         """The highest step at which weights were saved; UserError where none were."""
         if steps := self.saved_steps():
             return steps[-1]
-        raise UserError("", self.path, "has no saved weights yet", f"continue it with unstir train --out {self.path}")
+        raise UserError("", self.path, "has no saved weights yet", f"go on: unstir train --out {quoted(self.path)}")
 
     def saved_steps(self) -> list[int]:
         """The steps at which weights can be loaded, rising."""

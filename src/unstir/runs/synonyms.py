@@ -4,6 +4,7 @@ from collections.abc import Iterable
 
 from unstir.errors import nearest
 
+GOES_ON = "the same command without it, which goes on (a run: unstir train --out RUN)"
 MEANT = {
     "train.lr": "lr learning_rate base_lr max_lr peak_lr rate step_size",
     "train.length": "epochs num_epochs max_epochs n_epochs epoch steps num_steps max_steps train_steps num_train_steps "
@@ -17,7 +18,6 @@ MEANT = {
     "diffusion.T": "t timesteps num_timesteps diffusion_steps num_diffusion_timesteps num_train_timesteps noise_steps "
     "n_timestep steps",
     "calls": "t timesteps steps num_steps n_steps nfe terms",
-    "model.dropout": "dropout drop dropout_rate",
     "train.label_dropout": "cond_drop cond_drop_prob p_uncond uncond_prob cfg_dropout label_drop class_dropout_prob",
     "seed": "s random_seed manual_seed rng_seed generator",
     "data.source": "data dataset data_dir data_path data_root dataroot dataset_name train_data_dir root images path",
@@ -25,33 +25,26 @@ MEANT = {
     "train.device": "gpu gpus gpu_id device cuda cpu accelerator",
     "train.dtype": "fp16 bf16 use_fp16 use_bf16 precision mixed_precision amp half dtype",
     "train.init": "init model pretrained pretrained_model pretrained_path weights ckpt init_from finetune",
-    "checkpoint": "ckpt step epoch weights model checkpoint_path resume resume_from",
+    "checkpoint": "ckpt step epoch weights model checkpoint_path",
     "plot": "o out output figure fig picture",
     "sheet": "o out output contact_sheet grid picture",
     "out": "o output output_dir outdir out_dir outfile save save_dir sample_dir results_dir result_folder result dir "
-    "folder logdir log_dir workdir work_dir name run_name exp_name experiment filename path resume resume_from "
-    "resume_from_checkpoint continue",
+    "folder logdir log_dir workdir work_dir name run_name exp_name experiment filename path resume_from "
+    "resume_from_checkpoint",
     "train.optimizer": "optim opt optimiser",
     "train.weight_decay": "wd l2",
-    "train.beta1": "adam_beta1 b1",
-    "train.beta2": "adam_beta2 b2",
     "train.clip": "grad_clip clip_grad clip_grad_norm gradient_clip grad_norm max_grad_norm max_norm",
     "train.warmup": "warm_up warmup_steps lr_warmup lr_warmup_steps warmup_epochs",
     "train.lr_schedule": "scheduler lr_scheduler lr_scheduler_type lr_decay",
     "model.channels": "ch width dim base_channels base_dim num_channels model_channels hidden_size",
     "model.mults": "channel_mult channel_mults ch_mult ch_mults dim_mults channel_multiplier",
     "model.num_blocks": "num_res_blocks n_res_blocks blocks depth layers layers_per_block",
-    "model.attention": "attn attention_levels attn_resolutions attention_resolutions",
-    "model.heads": "num_heads attention_heads n_heads",
     "model.num_classes": "classes num_classes n_classes class_cond conditional labels label",
     "diffusion.predict": "prediction prediction_type parameterization parametrization pred_type mean_type",
-    "diffusion.schedule": "noise_schedule beta_schedule schedule_name",
     "diffusion.beta_1": "beta_start beta_min",
-    "diffusion.beta_T": "beta_end beta_max",
     "diffusion.learned_variance": "learn_sigma learned_sigma learn_var",
     "loss.objective": "loss loss_type loss_name objective",
     "loss.weighting": "loss_weighting loss_weight snr_weighting",
-    "loss.min_snr_gamma": "snr_gamma",
     "train.augment": "augmentation augment_prob augment_p aug non_leaky_augmentation",
     "data.flip": "random_flip horizontal_flip hflip augment",
     "data.held_out": "heldout val val_split val_size validation validation_split test_split",
@@ -71,38 +64,27 @@ MEANT = {
     "spacing": "timestep_spacing skip_type discretization schedule",
     "variance": "var sigma var_type variance_type",
     "clip": "clip_denoised clip_sample clamp clip_x0",
-    "threshold": "thresholding dynamic_thresholding dynamic_threshold",
     "guide": "autoguidance weak_model guide_run",
     "ema": "use_ema average averaged ema_decay",
     "ema_width": "ema_std sigma_rel ema_length phema post_hoc_ema power_ema",
-    "split": "subset set on",
     "seeds": "repeats repetitions num_seeds",
     "fid": "inception kid is isc prdc",
-    "features": "inception_path inception_file feature_extractor",
-    "reference": "num_reference real num_real ref",
-    "memorisation": "memorization copies nearest",
     "against": "versus vs baseline compare_with",
     "animate": "gif animation video movie webp mp4",
-    "strip": "trajectory progressive way stages_file",
-    "compare": "samplers comparison",
-    "json": "as_json format",
     "channels": "grey gray rgb colour color mode in_channels",
-    "sha256": "hash checksum",
-    "strict": "fail error_on_refused",
     "box": "bbox rect rectangle region crop",
     "mask": "mask_image mask_path inpaint_mask",
     "strength": "noise_strength denoising_strength t0 noise",
-    "refinements": "fixed_point inner_steps",
-    "numbers": "indices ids image_ids",
     "resamples": "resample resampling jump_n_sample num_resamples repaint",
-    "jump": "jump_length",
-    "singles": "individual separate each",
-    "measure": "evaluate metrics",
-    "engine": "backend runtime provider onnx",
     "to": "format target backend kind framework",
     "classes": "labels names class_names label_names",
+    "vary": "variations variation",
+    "ancestral": "ddpm",
+    "ddim": "euler",
+    "dpmpp_2m": "dpm++ dpm++_2m dpmpp",
+    GOES_ON: "resume continue",
 }
-"""The key of a run, or option of a command, that each of these words leads to; of several the first that is known.
+"""The key, option, command or value that each of these words leads to; of several the first that is known.
 
 An entry of the sections `SHARED` is also an option of this name: "train.batch_size" is --batch-size of `unstir sample`.
 """

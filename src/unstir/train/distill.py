@@ -8,7 +8,7 @@ import logging
 from dataclasses import replace
 from pathlib import Path
 
-from unstir.errors import UserError
+from unstir.errors import UserError, quoted
 from unstir.group import Alone
 from unstir.runs.config import Config
 from unstir.runs.run import Run, is_run, run_and_step
@@ -39,7 +39,7 @@ def distill_run(
     config = distilled(run, length, lr) if not is_run(out) else _begun(out, run, length, lr)
     if not is_run(out) and (step := run.newest_step()) < run.length:
         logger.warning(
-            f"{run.path} is at step {step} of {run.length}; to finish it first: unstir train --out {run.path}"
+            f"{run.path} is at step {step} of {run.length}; to finish it first: unstir train --out {quoted(run.path)}"
         )
     return train_run(config, out, observer=observer, stop=stop, data_of=run, group=group)
 
@@ -52,9 +52,9 @@ def distilled(run: Run, length: str | None = None, lr: float | None = None) -> C
     distilled itself, learned a variance or saved no weights.
     """
     config, predict = run.config, run.config.diffusion.predict
-    remedy = f"distil a run that was begun with train.init={run.path}"
+    remedy = f"distil a run that went on from its weights: {run.going_on}"
     config.kind.check_trained_here(run.path, " and has no data to learn from", remedy)
-    same = f"unstir distill {run_and_step(config.train.init)[0]} --out {run.path} --length LONGER"
+    same = f"unstir distill {quoted(run_and_step(config.train.init)[0])} --out {quoted(run.path)} --length LONGER"
     config.kind.check_means(run.path, " already", f"to train it for longer: {same}")
     if config.diffusion.learned_variance:
         learned = "learned a variance, which sampling in one call does not use"

@@ -21,7 +21,7 @@ from unstir.data.disk import usable_path
 from unstir.data.embedded import EMBEDDED
 from unstir.data.levels import remarks
 from unstir.data.source import NAMES, is_named
-from unstir.errors import UserError, within_memory
+from unstir.errors import UserError, quoted, within_memory
 from unstir.group import Alone
 from unstir.progress import counted
 from unstir.runs import build, checkpoint, resources, toml
@@ -236,7 +236,7 @@ def introduction(run: Run, state: State) -> str:
 
 def conclusion(run: Run, step: int) -> str:
     """What to say of a run that has nothing left to do at ``step``, and how to make it longer."""
-    goal, length, command = 2 * step, Run.open(run.path).length, f"To go on: unstir train --out {run.path}"
+    goal, length, command = 2 * step, Run.open(run.path).length, f"To go on: unstir train --out {quoted(run.path)}"
     beyond = f", beyond the {run.length} asked for: nothing to do"
     if length > step:
         return f"{run.path} is at step {step} of {length}{beyond}. {command}"
@@ -244,7 +244,7 @@ def conclusion(run: Run, step: int) -> str:
     if run.config.train.lr_schedule == "cosine" and goal > warmup + run.steps_in(run.config.train.lr_period):
         options += f' --train.lr_period "{goal - warmup} steps"'
     keeps = f"{beyond}, for a run keeps its steps" if run.length < step else ""
-    return f"{run.path} is finished, at step {step}{keeps}. {command} {options}; to begin anew: another --out"
+    return f"{run.path} is finished, at step {step}{keeps}. {command} {options}; to begin anew: another folder"
 
 
 def open_data(config: Config, out: Path, data_of: Run | None = None) -> Store:
@@ -262,7 +262,7 @@ def open_data(config: Config, out: Path, data_of: Run | None = None) -> Store:
     if is_run(out):
         old = Run.open(out)
         why = f" ({old.config.kind.origin}) and has no training to continue"
-        old.config.kind.check_trained_here(out, why, f"begin another run with train.init={old.path}")
+        old.config.kind.check_trained_here(out, why, f"to go on from its weights: {old.going_on}")
     else:
         check_free(out)
         if config.train.init:
@@ -316,7 +316,8 @@ def _store_of(data: DataConfig, old: Run | None) -> Store:
     for line in () if known else remarks(store):
         logger.warning(line)
     if store.refused and not known:
-        logger.warning(f"{counted(len(store.refused), 'file')} refused: unstir data inspect {store.path} lists them")
+        listed = f"unstir data inspect {quoted(store.path)} lists them"
+        logger.warning(f"{counted(len(store.refused), 'file')} refused: {listed}")
     return store
 
 

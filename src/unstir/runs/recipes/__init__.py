@@ -58,8 +58,8 @@ def load_recipe(name: str) -> Config:
     return config
 
 
-def run_folder(recipe: str, out: str) -> Path:
-    """The folder of a run: ``out``, or for "" runs/NAME after the recipe."""
+def run_folder(recipe: str, out: str | Path | None) -> Path:
+    """The folder of a run: ``out``, or without it runs/NAME after the recipe."""
     return Path(out) if out else Path("runs") / Path(recipe or DEFAULT).stem
 
 
