@@ -1,6 +1,7 @@
 """Data by the command line: another store for other settings, damage found, and what packing left out spoken of."""
 
 import numpy as np
+import pytest
 from PIL import Image
 
 import tiny_command
@@ -23,6 +24,24 @@ def test_other_data_settings_have_another_store(unstir, tmp_path):
     refused(unstir("train", "digits", *tiny(), *other, "--out", "c"), "8x8", "data.size")
     again = unstir("train", "digits", *tiny(), "--data.held_out", "0.3", "--out", "b")
     assert again[0] == 0  # named again with its recipe, a run still finds its own store
+
+
+def test_a_source_that_is_a_link_to_itself_is_one_line(unstir, tmp_path):
+    (tmp_path / "loop").symlink_to("loop")
+    refused(unstir("train", "digits", *tiny(), "--data.source", "loop", "--out", "a"), "loop", "links")
+    assert not (tmp_path / "a").exists()
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "of"), [("lr_period", "3 steps", "train.lr"), ("compile", "yes", "train.compile")]
+)
+def test_nothing_is_packed_before_settings_are_refused(unstir, tmp_path, monkeypatch, key, value, of):
+    monkeypatch.setenv("CXX", "nowhere/g++")
+    (tmp_path / "photos").mkdir()
+    Image.new("RGB", (8, 8)).save(tmp_path / "photos/1.png")
+    settings = "train", "digits", *tiny(), f"--train.{key}", value
+    refused(unstir(*settings, "--data.source", "photos", "--out", "a"), of)
+    assert not (tmp_path / "data").exists()
 
 
 def test_a_damaged_store_is_found_before_training_and_not_shown_as_whole(unstir, tmp_path):

@@ -173,20 +173,12 @@ class Call:
 
 def hostile(canary: Path) -> dict[str, bytes]:
     """Pickles that would create the file `canary` (or fill memory), were they believed."""
-    touch, python = f"touch {canary}", f"open({str(canary)!r}, 'w')"
+    touch, one = f"touch {canary}", np.zeros((1, 3072), np.uint8)
     cases = {f"os.system {p}": pickle.dumps(Call(os.system, touch), p) for p in range(6)}
-    path, one = str(canary).encode(), np.zeros((1, 3072), np.uint8)
     return cases | {
-        "eval": pickle.dumps(Call(eval, python), 5),
         "nested": pickle.dumps({b"labels": [1], b"data": [Call(os.system, touch)]}, 4),
         "getattr": pickle.dumps(Call(getattr, Call(__import__, "os"), "system"), 4),
-        "nested pickle": pickle.dumps(Call(pickle.loads, pickle.dumps(Call(os.system, touch))), 4),
-        "inst": b"(S'touch " + path + b"'\nios\nsystem\n.",
-        "obj": b"(cos\nsystem\nS'touch " + path + b"'\no.",
         "dotted": b"\x80\x04\x8c\x05numpy\x8c\x14ndarray.__subclasses\x93.",
-        "numpy load": b"cnumpy\nload\n(S'" + path + b"'\ntR.",
-        "extension": b"\x80\x02\x82\x01.",
-        "persistent": b"Pevil\n.",
         "build on the stand-in": b"cnumpy\nndarray\n}S'__setstate__'\ncnumpy\ndtype\nsb.",
         "function attributes": b"cnumpy.core.multiarray\n_reconstruct\n(N}S'__code__'\nNstb.",
         "object array": b"cnumpy\ndtype\n(S'O8'\nK\x00K\x01tR.",
@@ -200,8 +192,6 @@ def hostile(canary: Path) -> dict[str, bytes]:
         "huge memo": b"\x80\x02Nr\xff\xff\xff\x7f.",
         "huge bytes": b"\x80\x04\x8e\xff\xff\xff\xff\xff\xff\xff\x7f.",
         "deep": b"(" * 50_000 + b"t" * 49_999 + b".",
-        "empty": b"",
-        "only stop": b".",
     }
 
 

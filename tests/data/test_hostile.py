@@ -64,6 +64,13 @@ def test_source_that_is_no_file_is_refused_at_once(sources, tmp_path, kind):
     assert (refused.key, refused.given, refused.allowed) == ("source", sources[kind], f"is {kind}")
 
 
+@pytest.mark.parametrize("sha256", [None, "0" * 64])
+def test_file_without_length_is_not_read_as_those_of_the_kernel_let_a_reader_wait(tmp_path, monkeypatch, sha256):
+    (kmsg := tmp_path / "kmsg").touch()
+    monkeypatch.setattr(Path, "open", lambda *_: pytest.fail("waits"))
+    assert mistake(kmsg, tmp_path / "out", sha256=sha256).given == kmsg
+
+
 def test_pipes_sockets_devices_and_looping_links_in_a_folder_are_listed(sources, tmp_path):
     root = tmp_path / "in"
     root.mkdir()
@@ -176,7 +183,7 @@ def test_whole_numbers_of_numpy_and_options_at_their_bounds_are_taken():
     assert (MAX_SIZE, made.size, made.held_out) == (4096, 4096, 0.0)
 
 
-@pytest.mark.parametrize("number", [errno.EMFILE, errno.ENFILE, errno.EIO, errno.ENOMEM, errno.ESTALE])
+@pytest.mark.parametrize("number", [errno.EMFILE, errno.ENFILE, errno.ENOMEM])
 def test_image_that_the_machine_could_not_read_is_not_left_out_but_ends_the_packing(tmp_path, monkeypatch, number):
     def failing(*_):
         raise OSError(number, os.strerror(number))
@@ -185,6 +192,13 @@ def test_image_that_the_machine_could_not_read_is_not_left_out_but_ends_the_pack
     with pytest.raises(UserError) as caught:
         Items(tmp_path).read("1.png")
     assert caught.value.where.endswith("1.png") and not PYTHONS_WORDS.search(str(caught.value))
+
+
+@pytest.mark.parametrize("number", [errno.EIO, errno.ESTALE])
+def test_one_image_that_the_disk_cannot_read_is_left_out(tmp_path, monkeypatch, number):
+    monkeypatch.setattr("builtins.open", lambda *_: (_ for _ in ()).throw(OSError(number, os.strerror(number))))
+    with pytest.raises(Refused, match="^cannot be read: "):
+        Items(tmp_path).read("1.png")
 
 
 def test_want_of_memory_in_a_worker_ends_the_packing(tmp_path):

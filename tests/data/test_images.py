@@ -206,7 +206,9 @@ def test_16_bit_grey_is_scaled_and_not_clipped(kind: str) -> None:
     values = np.linspace(0, 65535, 64).astype(np.uint16).reshape(8, 8)
     pixels, notes = decode(encoded(Image.fromarray(values), kind), f"a.{kind}", None, 1)
     assert np.array_equal(pixels[0], np.round(values / 257))
-    assert kinds(notes) == ["16-bit"]
+    assert notes == ("16-bit grey scaled to 8 bits (64 of 64 levels left)",)
+    camera = np.arange(3700, dtype=np.uint16).reshape(37, 100)  # 12 bits of 16
+    assert "(15 of 3,700 levels left)" in decode(encoded(Image.fromarray(camera), kind), "a", None, 1).notes[-1]
 
 
 def tiff(values: np.ndarray, photometric: int) -> bytes:
@@ -277,7 +279,7 @@ def test_the_transparent_colour_of_a_png_is_composited(bits: int) -> None:
     data = transparent(3, 1, bits, b"\0" + values.astype(f">u{bits // 8}").tobytes(), *values[0].tolist())
     pixels, notes = decode(data, "a.png", None, 3)
     assert pixels[:, 0].T.tolist() == [[255, 255, 255], [19, 23, 28], [27, 23, 19]]
-    assert kinds(notes) == ["transparency"]
+    assert kinds(notes) == ["16-bit"] * (bits == 16) + ["transparency"]
 
 
 def test_16_bit_colour_png_is_within_one_level() -> None:
@@ -286,7 +288,8 @@ def test_16_bit_colour_png_is_within_one_level() -> None:
     data = bytearray(png(8, 8, (b"IDAT", zlib.compress(rows))))
     data[24] = 16
     data[29:33] = struct.pack(">I", zlib.crc32(bytes(data[12:29])))
-    pixels = decode(bytes(data), "a.png", None, 3).pixels
+    pixels, notes = decode(bytes(data), "a.png", None, 3)
+    assert kinds(notes) == ["16-bit"]
     assert np.abs(pixels - (values / 257).transpose(2, 0, 1)).max() < 1.001
 
 

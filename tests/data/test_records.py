@@ -141,16 +141,74 @@ def test_rows_of_which_some_have_no_label_are_refused(tmp_path):
         pack((IMAGES, np.where(LABELS, np.nan, 1.0)), tmp_path / "nan")
 
 
-def test_labels_that_name_no_one_class_are_left_out_aloud(tmp_path):
+@pytest.mark.parametrize(
+    "labels",
+    [
+        [[0, 1]] * 24,  # a list
+        torch.eye(24),
+        np.arange(24) / 7 + 0.01,  # a temperature
+        np.full(24, np.nan),
+    ],
+)
+def test_labels_that_name_no_class_are_left_out_aloud(tmp_path, labels):
+    items = pack(list(zip(IMAGES, labels, strict=True)), tmp_path / "items")
+    stores = [items] if isinstance(labels, list | torch.Tensor) else [items, pack((IMAGES, labels), tmp_path / "store")]
+    for store in stores:
+        assert not store.labelled and store.notes[0].count == 24 and UNLABELLED in store.notes[0].text
+        assert store.count("held_out") == 2
+
+
+def test_labels_of_lists_in_a_table_are_left_out_aloud_and_those_beyond_its_classes_refused(tmp_path):
     pyarrow = pytest.importorskip("pyarrow")
-    from pyarrow import parquet
+    from pyarrow import parquet as files
 
     lists = pyarrow.table({"image": pyarrow.array(FILES, pyarrow.binary()), "label": [[0, 1]] * 24})
-    parquet.write_table(lists, tmp_path / "x.parquet")
-    vectors = [(image, torch.eye(2)[label]) for image, label in zip(IMAGES, LABELS, strict=True)]
-    for number, source in enumerate((tmp_path / "x.parquet", vectors)):
-        store = pack(source, tmp_path / f"{number}")
-        assert not store.labelled and store.notes[0].count == 24 and UNLABELLED in store.notes[0].text
+    files.write_table(lists, tmp_path / "x.parquet")
+    assert UNLABELLED in pack(tmp_path / "x.parquet", tmp_path / "lists").notes[0].text
+    written = files.read_table(source := parquet(tmp_path))
+    files.write_table(written.set_column(1, written.schema.field(1), [[0] * 23 + [7]]), source)
+    with refusing(given=f"{source}: {source.name}"):
+        pack(source, tmp_path / "store")
+
+
+def test_further_arrays_of_a_file_are_left_out_aloud(tmp_path):
+    np.savez(tmp_path / "x.npz", images=IMAGES, labels=LABELS, mask=LABELS, depth=IMAGES)
+    (note,) = pack(tmp_path / "x.npz", tmp_path / "store").notes
+    assert note.text.startswith(LEFT_OUT) and note.examples == ("x.npz: mask", "x.npz: depth")
+
+
+def test_levels_that_rounding_takes_are_counted(tmp_path):
+    """300 levels between 0 and 30 of 255: 31 are left; the first image has only two of them."""
+    values = np.linspace(0, 30 / 255, 300).reshape(1, 20, 15).repeat(2, 0)
+    values[0] = np.where(values[0] > 0.06, 0.1, 0.101)
+    (note,) = pack(values, tmp_path / "store", held_out=0).notes
+    assert note.count == 2 and note.examples == ("images[0] (1 of 2 levels left)", "images[1] (31 of 300 levels left)")
+    assert pack(IMAGES / np.float32(255), tmp_path / "exact").notes == ()
+
+
+@pytest.mark.parametrize("targets", [None, LABELS.tolist()])
+@pytest.mark.parametrize("unreadable", [1, 10, 11])
+def test_a_few_unreadable_rows_are_left_out_and_more_end_the_packing(tmp_path, unreadable, targets):
+    class Torn(Items):
+        def __getitem__(self, index):
+            if 4 < index < 5 + unreadable:
+                raise (OSError, SyntaxError)[index % 2]("image file is truncated")
+            return super().__getitem__(index)
+
+    Torn.targets = targets
+
+    if unreadable > 10:
+        with pytest.raises(UserError, match="10 images") as refused:
+            pack(Torn(), tmp_path / "store")
+        assert refused.value.given == "the Torn" and not (tmp_path / "store").exists()
+        return
+    store = pack(Torn(), tmp_path / "store", size=5, held_out=0)
+    assert store.count("train") == 24 - unreadable and len(store.refused) == unreadable
+    assert store.refused[0] == (
+        "items[10]" if unreadable > 5 else "items[5]",
+        "cannot be read: image file is truncated",
+    )
+    assert pack(Torn(), tmp_path / "store", size=5, held_out=0).manifest == store.manifest
 
 
 @pytest.mark.parametrize("kind", ["struct", "large", "view"])

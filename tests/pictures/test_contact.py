@@ -9,6 +9,7 @@ from PIL import Image
 
 from refusals import refusing
 from unstir.data import pack
+from unstir.pictures import contact as sheets
 from unstir.pictures.caption import SIZE, caption, font, of_class
 from unstir.pictures.contact import contact, describe, inspect
 from unstir.pictures.grid import WIDEST, contact_sheet
@@ -78,6 +79,19 @@ def test_classes_are_listed_by_number_and_name_in_one_line_each(tmp_path):
         ["2", "日本", "2", "1"],
     ]
     assert contact(store).height > 3 * 48
+
+
+def test_a_sheet_shows_a_random_choice_and_says_of_how_many(tmp_path, monkeypatch):
+    titles = []
+    monkeypatch.setattr(sheets, "titled", lambda picture, title: titles.append(title) or picture)
+    images = np.arange(397, dtype=np.uint16).repeat(64).reshape(397, 8, 8) // 2
+    unlabelled = pack(images.astype(np.uint8), tmp_path / "store", channels=1, held_out=0)
+    labelled = pack((images.astype(np.uint8), np.arange(397) // 200), tmp_path / "classes", channels=1, held_out=0)
+    for store, count in ((unlabelled, 96), (labelled, 24)):
+        tiles = np.asarray(contact(store))[25::50, -575::50]  # the middle of each tile
+        assert titles.pop() == f"{count} of 397 training images, chosen at random"
+        assert len(set(tiles.flat)) > count // 2 and 60 < tiles.mean() < 140  # the first would be 0..48
+        assert np.array_equal(np.asarray(contact(store))[25::50, -575::50], tiles) and titles.pop()
 
 
 def test_store_without_training_images_has_a_sheet(tmp_path):

@@ -3,15 +3,16 @@
 import hashlib
 import zipfile
 import zlib
-from collections.abc import Callable, Hashable, Mapping
-from functools import cached_property
+from collections.abc import Hashable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from unstir.data.records import Records, Rows, plain
+from unstir.data.images import LEFT_OUT
+from unstir.data.records import BROKEN, Records, Rows, plain
 from unstir.data.source import Options
 from unstir.errors import UserError
 
@@ -57,22 +58,17 @@ class _Arrays(Records):
         except ValueError:
             mend = "give a number or text for each image"
             raise UserError("", "labels", "are lists of several lengths", mend) from None
-
-    def stamp(self) -> str:
-        """Hash them."""
-        return self._stamp
-
-    @cached_property
-    def _stamp(self) -> str:
         digest = hashlib.sha256()
         for key, array in sorted(self._arrays.items()):
             digest.update(f"{key} {array.dtype} {array.shape}".encode())
             plain = array.dtype.kind not in "OMm"  # the bytes of objects say where they lie
             digest.update(np.ascontiguousarray(array).data if plain else repr(array.tolist()).encode())
-        return digest.hexdigest()
+        self._stamp = digest.hexdigest()
+
+    def stamp(self) -> str:
+        return self._stamp
 
     def rows(self) -> list[Rows]:
-        """The images along the first axis."""
         return _rows(self._arrays, "images", self.name)
 
 
@@ -94,16 +90,21 @@ class _ItemsOfDataset(Records):
         total, digest = len(self._dataset), hashlib.sha256(f"{self.name} {len(self._dataset)}".encode())
         digest.update(repr(self._targets()).encode("utf-8", "backslashreplace"))
         for index in sorted({number * (total - 1) // _SAMPLED for number in range(_SAMPLED + 1)} if total else ()):
-            image, label = self._item(index)
-            values = np.asarray(image)
-            digest.update(f"{index} {label} {values.shape}".encode() + values.tobytes())
+            with suppress(*BROKEN):  # that of an item which packing leaves out
+                image, label = self._item(index)
+                values = np.asarray(image)
+                digest.update(f"{index} {label} {values.shape}".encode() + values.tobytes())
         return digest.hexdigest()
 
     def rows(self) -> list[Rows]:
         """Its items. Labels are those of its ``targets``, or of every item, read once for them."""
         labels = self._targets()
         if labels is None:
-            labels = [self._item(index)[1] for index in range(len(self._dataset))]
+            labels, label = [], None
+            for index in range(len(self._dataset)):
+                with suppress(*BROKEN):  # an item that is left out counts among those of the label before it
+                    label = self._item(index)[1]
+                labels.append(label)
         return [Rows("train", "items", labels, lambda index: self._item(index)[0], self._classes)]
 
     def _targets(self) -> list[Hashable] | None:
@@ -145,15 +146,16 @@ def _rows(arrays: Mapping[str, NDArray[Any]], what: str, name: str) -> list[Rows
     key = next((key for key in _IMAGES if key in arrays), None)
     if key is None:
         raise UserError("", name, f"has no array named {' or '.join(_IMAGES)} among {', '.join(arrays) or 'none'}")
-    images, labels = arrays[key], next((arrays[key] for key in _LABELS if key in arrays), None)
+    of_labels = next((key for key in _LABELS if key in arrays), "")
+    images, labels = arrays[key], arrays.get(of_labels)
     if images.ndim not in (3, 4):
         mend = "give [N, H, W], [N, H, W, C] or [N, C, H, W]"
         raise UserError("", name, f"has {key} of shape {list(images.shape)}", mend)
     if labels is not None and labels.shape != images.shape[:1]:
         raise UserError("", name, f"has labels of shape {list(labels.shape)}, not {list(images.shape[:1])}")
-    read: Callable[[int], object] = images.__getitem__
-    if labels is None:
-        return [Rows("train", what, [None] * len(images), read)]
-    if labels.dtype.kind in "Mm":  # dates and spans of time, as text in their own unit
+    if labels is not None and labels.dtype.kind in "Mm":  # dates and spans of time, as text in their own unit
         labels = labels.astype(str)
-    return [Rows("train", what, labels.tolist(), read)]
+    listed = [None] * len(images) if labels is None else labels.tolist()
+    why = f"{LEFT_OUT}: an array that is neither the images nor their labels"
+    notes = [(why, f"{what}: {other}") for other in arrays if other not in (key, of_labels)]
+    return [Rows("train", what, listed, images.__getitem__, notes=notes)]

@@ -6,8 +6,9 @@ labels are in the first column that it calls a class, or that is named label.
 
 import json
 from bisect import bisect_right
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from functools import lru_cache
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
@@ -36,15 +37,17 @@ class Parquet(Records):
     def _of(self, file: Path) -> Rows:
         try:
             opened = self._reader.ParquetFile(file)
-            schema, starts = opened.schema_arrow, [0]
+            schema = opened.schema_arrow
             about = json.loads((schema.metadata or {}).get(b"huggingface", b"{}"))
             features = about.get("info", {}).get("features", {})
-            image = self._image_column(opened, schema, features)
-            label = _label_column(schema.names, features)
+            typed = {name: of.get("_type", "") for name, of in features.items() if isinstance(of, dict)}
+            kinds = {name: typed.get(name, "") for name in schema.names}
+            image, label = _columns(kinds)
+            image = image or self._bytes_column(opened)
             classes = tuple(map(str, features.get(label, {}).get("names") or ())) if label else ()
             labels = opened.read([label]).column(0).to_pylist() if label else [None] * opened.metadata.num_rows
-            for group in range(opened.num_row_groups):
-                starts.append(starts[-1] + opened.metadata.row_group(group).num_rows)
+            groups = map(opened.metadata.row_group, range(opened.num_row_groups))
+            starts = [0, *accumulate(group.num_rows for group in groups)]
         except UserError:
             raise
         except Exception as error:  # pyarrow raises anything at all on damaged files
@@ -60,11 +63,8 @@ class Parquet(Records):
 
         return Rows(split_of(file.name), file.name, labels, read, classes)
 
-    def _image_column(self, opened: Any, schema: Any, features: dict[str, Any]) -> str:
-        """The column that the table calls an image, or else whose first row is the bytes of one."""
-        for name, of in features.items():
-            if name in schema.names and isinstance(of, dict) and of.get("_type") == "Image":
-                return name
+    def _bytes_column(self, opened: Any) -> str:
+        """The column whose first row is the bytes of an image."""
         if not opened.metadata.num_rows:
             return ""
         for batch in opened.iter_batches(1):
@@ -73,7 +73,7 @@ class Parquet(Records):
                 if isinstance(data, bytes) and signature(data[:16]):
                     return str(name)
             break
-        raise UserError("", self.name, f"has no column of images among {', '.join(schema.names)}")
+        raise UserError("", self.name, f"has no column of images among {', '.join(opened.schema_arrow.names)}")
 
 
 class HubDataset(Records):
@@ -90,11 +90,9 @@ class HubDataset(Records):
         info, features = first.info, first.features
         self.license = options.license or _short_text(info.license) or _license_of_card(source)
         kinds = {name: type(of).__name__ for name, of in features.items()}
-        self._image = next((name for name, kind in kinds.items() if kind == "Image"), "")
+        self._image, self._label = _columns(kinds)
         if not self._image:
             raise UserError("", self.name, f"has no column of images among {', '.join(kinds)}")
-        self._label = next((name for name, kind in kinds.items() if kind == "ClassLabel"), "")
-        self._label = self._label or next((name for name in _LABELS if name in kinds), "")
 
     def _load(self, source: str | Path) -> dict[str, Any]:
         try:
@@ -132,9 +130,10 @@ class HubDataset(Records):
         return Rows(split, split, labels, lambda index: _bytes(files[index][self._image], *self._folders), classes)
 
 
-def _label_column(names: Sequence[str], features: dict[str, Any]) -> str:
-    classes = [name for name, of in features.items() if isinstance(of, dict) and of.get("_type") == "ClassLabel"]
-    return next((name for name in (*classes, *_LABELS) if name in names), "")
+def _columns(kinds: Mapping[str, str]) -> tuple[str, str]:
+    """The columns of images and of labels, by what the table calls the kind of each; "" where there is none."""
+    images, classes = ([name for name, kind in kinds.items() if kind == of] for of in ("Image", "ClassLabel"))
+    return next(iter(images), ""), next((name for name in (*classes, *_LABELS) if name in kinds), "")
 
 
 def _bytes(value: Any, *folders: Path) -> bytes:

@@ -12,15 +12,14 @@ in `unstir.data.images`.
 """
 
 import hashlib
-from collections.abc import Generator, Iterator, Sequence
-from contextlib import closing, suppress
+from collections.abc import Generator, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from unstir.data.decoding import MAX_WORKERS, Group, decode_all
-from unstir.data.images import LEFT_OUT, UNLABELLED, Refused, Shape
-from unstir.data.listing import Entry, Items, Listing, item_digest, list_folder, list_zip, natural
+from unstir.data.images import LEFT_OUT, UNLABELLED, Shape
+from unstir.data.listing import Entry, Listing, list_folder, list_zip, natural
 from unstir.data.source import Arrangement, ItemSource, Options, hold_out
 
 _FILES, _BYTES = 2_000, 8 << 20
@@ -92,20 +91,12 @@ class FolderSource(ItemSource[str]):
         rows = sorted((*map(repr, listing.entries), *map(repr, listing.refused)))
         return hashlib.sha256("\n".join(rows).encode("utf-8", "backslashreplace")).hexdigest()
 
+    @property
     def arranged(self) -> Arrangement[str]:
         """The paths of the listing, by `arrange`."""
         listing, by_folder = self._listing, arrange(self._listing.entries, self.held_out, self.options.seed)
         refused, notes = [*listing.refused, *by_folder.refused], [*listing.notes, *by_folder.notes]
         return by_folder._replace(refused=refused, notes=notes)
-
-    def digests(self, items: Sequence[str]) -> Iterator[bytes]:
-        """Read the files."""
-        with closing(Items(self.root)) as opened:
-            for path in items:
-                data = None
-                with suppress(Refused):
-                    data = opened.read(path)
-                yield item_digest(path, data)
 
     def groups(self, requests: Sequence[list[str]], shape: Shape | None) -> Generator[Group, None, None]:
         """Decode files in as many processes as they are worth, or in one to find their shape."""

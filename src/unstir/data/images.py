@@ -11,9 +11,9 @@
 | alpha channel, one transparent entry or colour | composited on white; noted when any pixel is not opaque            |
 | CMYK                                           | converted without a colour profile; noted                          |
 | colour profile other than sRGB                 | ignored; noted. sRGB values are kept as they are                   |
-| 16-bit grey                                    | round(v / 257), not clipped; noted                                 |
+| 16-bit grey                                    | round(v / 257), not clipped; noted, and how many levels are left   |
 | TIFF in which zero is white                    | 255 - v, at 16 bits 65535 - v before it is rounded                 |
-| 16-bit colour PNG                              | high byte of each value (within 1/255), also of a transparent one  |
+| 16-bit colour PNG                              | high byte of each value, also of a transparent one; noted          |
 | float or 32-bit integer samples, Lab           | refused                                                            |
 | EXIF orientation 2..8                          | applied; noted                                                     |
 | animated GIF, WebP or PNG, several pages       | first frame; noted                                                 |
@@ -121,9 +121,8 @@ def decode(data: bytes, name: str | None, size: int | None, channels: int, groun
     return _decoded(image, channels, notes)
 
 
-def convert(image: Image.Image, size: int | None, channels: int) -> Decoded:
-    """An image of Pillow as `decode` makes it of the same pixels in a file. Raises Refused."""
-    notes: list[str] = []
+def convert(image: Image.Image, size: int | None, channels: int, notes: list[str]) -> Decoded:
+    """An image of Pillow as `decode` makes it of the same pixels in a file, its ``notes`` added. Raises Refused."""
     _check_pixels(*image.size)
     return _decoded(fit(_to_8_bit(image, notes, "white"), size, notes), channels, notes)
 
@@ -177,6 +176,8 @@ def _load(data: bytes, kind: str, notes: list[str], ground: str) -> Image.Image:
         left = _orientation(image, notes)
         if kind == "PNG":
             _scale_transparent(image, data[24])  # the header's bit depth
+            if data[24] == 16 and not image.mode.startswith("I"):
+                notes.append("16-bit colour cut to 8 bits")
         plain = _to_8_bit(image, notes, ground)
         if before in _ORIENT or left in _ORIENT:
             notes.append("EXIF orientation applied")
@@ -244,11 +245,11 @@ def _from_16_bit(image: Image.Image, notes: list[str], ground: str) -> Image.Ima
     bits = tags.get(ExifTags.Base.BitsPerSample, (16,))
     if bits not in (16, (16,)):
         raise Refused(f"{bits} bits a sample; 8 or 16 can be packed")
-    notes.append("16-bit grey scaled to 8 bits")
     values = np.asarray(image).astype(np.uint32)
     if tags.get(ExifTags.Base.PhotometricInterpretation) == 0:
         values = 65535 - values
     grey = ((values + 128) // 257).astype(np.uint8)
+    notes.append(f"16-bit grey scaled to 8 bits ({levels_left(int(np.count_nonzero(np.bincount(values.flat))), grey)})")
     clear = values == image.info.get("transparency", -1)
     if clear.any():
         notes.append(f"transparency composited on {ground}")
@@ -256,11 +257,14 @@ def _from_16_bit(image: Image.Image, notes: list[str], ground: str) -> Image.Ima
     return Image.fromarray(grey)
 
 
+def levels_left(levels: int, pixels: NDArray[np.uint8]) -> str:
+    """How many of the ``levels`` that an image had it still has as 8-bit pixels."""
+    return f"{np.count_nonzero(np.bincount(pixels.flat))} of {levels:,} levels left"
+
+
 def _webp_canvas(data: bytes) -> tuple[int, int]:
-    """Read (width, height) from a WebP header; (0, 0) where the header is damaged, which Pillow then reports."""
-    chunk, body = data[12:16], data[20:30]
-    if len(body) < 10:
-        return 0, 0
+    """Read (width, height) from a WebP header, or others where it is damaged, which Pillow then reports."""
+    chunk, body = data[12:16], data[20:30].ljust(10, b"\0")
     if chunk == b"VP8X":
         return 1 + int.from_bytes(body[4:7], "little"), 1 + int.from_bytes(body[7:10], "little")
     if chunk == b"VP8L":

@@ -17,7 +17,8 @@ from unstir.data.images import EXTENSIONS, FOREIGN, LEFT_OUT, MAX_FILE_BYTES, Re
 from unstir.errors import OF_THE_MACHINE, UserError, remedy
 
 _LITTER = frozenset(("__macosx", "thumbs.db", "desktop.ini"))
-_ENCRYPTED = 1
+UNREADABLE = "cannot be read"  # begins the reason where a file is refused that may be sound
+OF_THE_DISK = (errno.EIO, errno.ESTALE, errno.ETIMEDOUT)
 _IGNORED_HIDDEN = "hidden file ignored"
 _SHEETS = "grid.png", "noise.png"  # of a folder of images that unstir drew, beside the first and the settings
 _DRAWN = "000000.png", "settings.json"
@@ -80,9 +81,8 @@ class Items:
     def __init__(self, root: Path) -> None:
         self._root = root
         self._zip = zipfile.ZipFile(root) if root.is_file() else None
-        self._members: dict[str, zipfile.ZipInfo] = {}
-        for member in self._zip.infolist() if self._zip else ():
-            self._members.setdefault(member.filename, member)  # the first of a name, as in the listing
+        members = reversed(self._zip.infolist() if self._zip else [])
+        self._members = {member.filename: member for member in members}  # the first of a name, as in the listing
 
     def read(self, path: str) -> bytes:
         """Read one file whole. Raises Refused with the reason when that cannot be."""
@@ -94,6 +94,8 @@ class Items:
         except MemoryError:  # says nothing about the file
             raise
         except Exception as error:
+            if isinstance(error, OSError) and error.errno in OF_THE_DISK:
+                raise Refused(f"{UNREADABLE}: {error.strerror}") from None
             raise Refused(_why(error, f"{self._root}: {path}")) from None
         if len(data) > MAX_FILE_BYTES:
             raise Refused(f"larger than {MAX_FILE_BYTES >> 20} MiB")
@@ -138,16 +140,14 @@ def list_folder(root: Path) -> Listing:
 
 def _is_folder(entry: os.DirEntry[str], path: str, listing: Listing) -> bool:
     """Whether to enter a directory entry; all else is sorted into the listing."""
-    status = entry.stat()
+    status, is_folder = entry.stat(), entry.is_dir()
     if stat.S_ISREG(status.st_mode):
         listing.add(Entry(path, status.st_size, status.st_mtime_ns), partial(FileIO, entry.path))
-    elif not stat.S_ISDIR(status.st_mode):
+    elif not is_folder:
         listing.notes.append(("device, pipe or socket ignored", path))
     elif entry.is_symlink():
         listing.notes.append((f"{LEFT_OUT}: a link to a folder, which is not followed", path))
-    else:
-        return True
-    return False
+    return is_folder and not entry.is_symlink()
 
 
 def list_zip(archive: Path) -> Listing:
@@ -171,8 +171,6 @@ def _list_member(opened: zipfile.ZipFile, member: zipfile.ZipInfo, listing: List
     parts = path.split("/")
     if ".." in parts or parts[0] == "" or "\\" in path or ":" in parts[0]:
         listing.refused.append((path, "the member's name leaves the archive"))
-    elif member.flag_bits & _ENCRYPTED:
-        listing.refused.append((path, "encrypted"))
     elif stat.S_ISLNK(member.external_attr >> 16):
         listing.refused.append((path, "a link"))
     elif path in seen:
@@ -198,7 +196,7 @@ def _hidden(name: str) -> bool:
 def _why(error: Exception, file: str) -> str:
     """The reason to refuse `file`, in our own words, as zipfile's change. UserError where the machine is at fault."""
     if not isinstance(error, OSError):
-        return "damaged in the zip, or compressed by a method that cannot be read"
+        return "damaged in the zip, encrypted, or compressed by a method that cannot be read"
     if error.errno in OF_THE_MACHINE:
         raise UserError(remedy(error)).at(file) from None
     known = {errno.ELOOP: "a link that leads to itself", errno.ENOENT: "a link to nothing, or removed meanwhile"}

@@ -141,8 +141,7 @@ def read_origin(folder: Path) -> Origin:
             origin = parsed(stream.read())
     except (OSError, ValueError):
         return Origin()
-    values = [origin.get(key) if isinstance(origin, dict) else None for key in Origin._fields]
-    return Origin(*(value if isinstance(value, str) else "" for value in values))
+    return Origin(*(str(origin.get(key, "")) if isinstance(origin, dict) else "" for key in Origin._fields))
 
 
 @cache

@@ -57,8 +57,7 @@ def pack(
     Interrupted at any instant, the same call begins again; the result is byte-identical to an uninterrupted one.
     Raises UserError for every mistake in the arguments and the source, OSError for what the disk refuses.
     """
-    out = usable_path(out)
-    downloads = usable_path(download_dir or out.parent)
+    out, downloads = usable_path(out), usable_path(download_dir or Path(out).parent)
     out = Path(os.path.realpath(out)) if out.is_symlink() else out  # no folder can be renamed to a link
     try:
         with within_memory("size"):
@@ -70,7 +69,8 @@ def pack(
                     return finished
                 _pack(origin, staging, out)
     except OSError as error:
-        error.filename = error.filename or str(out)  # a write that fails names no file
+        if error.errno:
+            error.filename = error.filename or str(out)  # a write that fails names no file
         raise
     return Store.open(out)
 
@@ -89,8 +89,6 @@ def source_of(options: Options) -> Source:
             raise UserError("sha256", sha256, "must be 64 hexadecimal digits", "give what sha256sum prints")
         if path is None or path.is_dir():
             raise UserError("sha256", sha256, "is the hash of one file, and the source is none", {"sha256": None})
-        if path.is_file():
-            checked_sha256(path, sha256.lower())
     if path:
         return _of_path(path, str(source), options)
     if not isinstance(source, str):
@@ -109,11 +107,14 @@ def source_of(options: Options) -> Source:
 def _of_path(path: Path, name: str, options: Options) -> Source:
     """The source that a path is, which was given by this ``name``. Raises UserError where it is none."""
     try:
-        mode, start = path.stat().st_mode, b""
+        status, start = path.stat(), b""
     except (FileNotFoundError, NotADirectoryError):
         near = nearest(name, NAMES)
         raise UserError("source", path, "does not exist", f"did you mean {near}?" if near else _GIVEN) from None
-    if stat.S_ISREG(mode):
+    mode = status.st_mode
+    if stat.S_ISREG(mode) and status.st_size:  # files of the kernel have no length, and may let a reader wait
+        if options.sha256:
+            checked_sha256(path, options.sha256.lower())
         with path.open("rb") as stream:
             start = stream.read(_START)
     if stat.S_ISDIR(mode) and is_store(path):
@@ -233,9 +234,10 @@ def _finished(origin: Source, out: Path) -> Store | None:
 
 
 def _notes(notes: Sequence[tuple[str, str]]) -> list[dict[str, Any]]:
-    """Group notes by text, most frequent first, each with its first ten paths."""
+    """Group notes by text, most frequent first, each with its first ten paths; what is in brackets is of one path."""
     paths: dict[str, list[str]] = {}
-    for text, path in notes:
-        paths.setdefault(text, []).append(path)
+    for note, path in notes:
+        text, bracket, detail = note.partition(" (")
+        paths.setdefault(text, []).append(f"{path}{bracket}{detail}")
     ranked = sorted(paths.items(), key=lambda item: (-len(item[1]), item[0]))
     return [{"text": text, "count": len(of), "examples": [*map(printable, of[:_EXAMPLES])]} for text, of in ranked]

@@ -10,9 +10,9 @@ Where a shape fits two of these ([3, 4, 4]), the one is meant of which the image
 """
 
 from abc import abstractmethod
-from collections.abc import Callable, Generator, Hashable, Iterator, Sequence
+from collections.abc import Callable, Generator, Hashable, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cached_property
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -21,12 +21,15 @@ from PIL import Image
 
 from unstir.data.decoding import Group, Outcome, group_of
 from unstir.data.folder import HELD_OUT_NAMES
-from unstir.data.images import LEFT_OUT, UNLABELLED, Decoded, Refused, Shape, convert, decode
-from unstir.data.listing import item_digest, natural
+from unstir.data.images import LEFT_OUT, UNLABELLED, Decoded, Refused, Shape, convert, decode, levels_left
+from unstir.data.listing import OF_THE_DISK, UNREADABLE, item_digest, natural
 from unstir.data.source import Arrangement, ItemSource, hold_out
-from unstir.errors import UserError
+from unstir.errors import OF_THE_MACHINE, UserError
 
 _NO_CLASS = ()  # in the place of a label that is something else than a whole number or a text
+
+
+BROKEN = OSError, SyntaxError  # what reading a file raises, and Pillow where it is damaged
 
 
 class Rows(NamedTuple):
@@ -100,17 +103,11 @@ class _Place:
 
     @property
     def name(self) -> str:
-        """What the row is called."""
         return f"{self.rows.name}[{self.number}]"
 
     @property
     def label(self) -> Hashable:
-        """The label of the row; None where it has none."""
         return self.rows.labels[self.number]
-
-    def read(self) -> object:
-        """The row as the source gives it."""
-        return self.rows.read(self.number)
 
 
 class Records(ItemSource[_Place]):
@@ -120,16 +117,12 @@ class Records(ItemSource[_Place]):
     def rows(self) -> list[Rows]:
         """All rows. Raises UserError where there are none, or no images among them."""
 
-    def digests(self, items: Sequence[_Place]) -> Iterator[bytes]:
-        """Read the rows."""
-        return (_digest(place, place.read()) for place in items)
-
     def groups(self, requests: Sequence[list[_Place]], shape: Shape | None) -> Generator[Group, None, None]:
         """Decode rows in this process."""
         for places in requests:
             yield group_of(map(self._outcome, places), shape)
 
-    @cache  # noqa: B019  (a source lives as long as its packing)
+    @cached_property
     def arranged(self) -> Arrangement[_Place]:
         """The rows by their splits, which are train, and those that `split_of` knows beside it."""
         parts = self.rows()
@@ -151,9 +144,8 @@ class Records(ItemSource[_Place]):
                 notes += [(why, place.name) for place in _places(rows)]
         rule = f"the splits named {', '.join(sorted(known - {'train'}))}"
         if not held:
-            chosen = hold_out(
-                [place.name for place in train], [place.label for place in train], self.held_out, self.options.seed
-            )
+            names, labels_of_train = [place.name for place in train], [place.label for place in train]
+            chosen = hold_out(names, labels_of_train, self.held_out, self.options.seed)
             held = [train[i] for i in sorted(chosen)]
             train = [place for i, place in enumerate(train) if i not in chosen]
             rule = f"by class, {self.held_out:.4g} of each, ranked by the hash of (seed {self.options.seed}, row)"
@@ -162,20 +154,27 @@ class Records(ItemSource[_Place]):
         return Arrangement(train + held, labels, len(train), classes, rule, (), notes)
 
     def _outcome(self, place: _Place) -> Outcome:
-        item = place.read()
+        identity, notes = _digest(place, None), list[str]()
         try:
+            item = place.rows.read(place.number)
+            identity = _digest(place, item)
             if isinstance(item, bytes | bytearray | memoryview):
                 outcome: Decoded | Refused = decode(bytes(item), None, self.size, self.channels)
             else:
-                image = item if isinstance(item, Image.Image) else _as_image(np.asarray(item))
-                outcome = convert(image, self.size, self.channels)
+                image = item if isinstance(item, Image.Image) else _as_image(np.asarray(item), notes)
+                outcome = convert(image, self.size, self.channels, notes)
         except Refused as refusal:
             outcome = refusal
-        return place.name, _digest(place, item), outcome
+        except BROKEN as error:
+            number = getattr(error, "errno", None)
+            if number in OF_THE_MACHINE and number not in OF_THE_DISK:
+                raise
+            outcome = Refused(f"{UNREADABLE}: {getattr(error, 'strerror', '') or error}")
+        return place.name, identity, outcome
 
 
-def _as_image(values: NDArray[Any]) -> Image.Image:
-    """An array as the table above has it. Raises Refused."""
+def _as_image(values: NDArray[Any], notes: list[str]) -> Image.Image:
+    """An array as the table above has it; levels that are lost are noted. Raises Refused."""
     if values.ndim == 3 and _channels_first(*values.shape):
         values = values.transpose(1, 2, 0)
     if values.ndim == 3 and values.shape[2] == 1:
@@ -190,7 +189,9 @@ def _as_image(values: NDArray[Any]) -> Image.Image:
         low, high = float(values.min()), float(values.max())
         if not 0 <= low <= high <= 1:
             raise Refused(f"values from {low:.3g} to {high:.3g}; give floating point in 0..1, or uint8")
-        values = np.round(values * 255.0).astype(np.uint8)
+        levels, values = len(np.unique(values)), np.round(values * 255.0).astype(np.uint8)
+        if levels > len(np.unique(values)):
+            notes.append(f"floating point rounded to 8 bits ({levels_left(levels, values)})")
     if values.dtype != np.uint8:
         raise Refused(f"values of type {values.dtype}; give uint8, or floating point in 0..1")
     return Image.fromarray(np.ascontiguousarray(values))
@@ -212,7 +213,9 @@ def _places(rows: Rows) -> list[_Place]:
 
 def _digest(place: _Place, item: object) -> bytes:
     """Identify a row by its name, its label and its content."""
-    if isinstance(item, Image.Image):
+    if item is None:
+        data = None
+    elif isinstance(item, Image.Image):
         data = f"{item.mode} {item.size}".encode() + item.tobytes()
     elif isinstance(item, bytes | bytearray | memoryview):
         data = bytes(item)

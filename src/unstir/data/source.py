@@ -2,7 +2,7 @@
 
 import hashlib
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Generator, Hashable, Iterator, Sequence
+from collections.abc import Callable, Generator, Hashable, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
@@ -18,11 +18,13 @@ from pydantic.dataclasses import dataclass as validated
 
 from unstir.data.decoding import Group
 from unstir.data.images import OTHER_SHAPE, Refused, Shape, fit, to_array
+from unstir.data.listing import UNREADABLE
 from unstir.errors import UserError, refusing
 
 HELD_OUT = 0.1  # fraction held out when neither the caller nor the source says
 
 MAX_SIZE = 4096  # of the side of packed images, in pixels
+_UNREADABLE = 10  # images, or one in a hundred, that are left out as unreadable; where there are more, packing ends
 _CHUNK_ROWS = 256
 _CHUNK_BYTES = 1 << 22
 
@@ -168,13 +170,10 @@ class ItemSource(Source, Generic[_Item]):
     def __init__(self, options: Options) -> None:
         super().__init__(options, None, 3, HELD_OUT)
 
+    @property
     @abstractmethod
     def arranged(self) -> Arrangement[_Item]:
         """The candidates as the last stamp found them."""
-
-    @abstractmethod
-    def digests(self, items: Sequence[_Item]) -> Iterator[bytes]:
-        """Identify each item by its name and all of its content."""
 
     @abstractmethod
     def groups(self, requests: Sequence[list[_Item]], shape: Shape | None) -> Generator[Group, None, None]:
@@ -182,15 +181,13 @@ class ItemSource(Source, Generic[_Item]):
 
     def source_hash(self, shape: Shape) -> str:
         """Hash the content of every candidate, as packing does."""
-        arranged, digests = self.arranged(), list[str]()
-        for _, first, stop in self._ranges(arranged, shape):
-            content = b"".join(self.digests(arranged.items[first:stop]))
-            digests.append(hashlib.sha256(content).hexdigest())
-        return joint_digest(digests)
+        arranged = self.arranged
+        requests = [list(arranged.items[first:stop]) for _, first, stop in self._ranges(arranged, shape)]
+        return joint_digest([group.digest for group in self.groups(requests, shape)])
 
     def plan(self, staging: Path) -> Plan:
         """Arrange the items, and find the common shape when no size is given."""
-        arranged = self.arranged()
+        arranged = self.arranged
         if not arranged.items:
             none = f"has no images to pack ({len(arranged.refused)} refused, {len(arranged.notes)} ignored)"
             raise UserError("", self.name, none, "allowed are PNG, JPEG, WebP, BMP, GIF and TIFF files")
@@ -214,10 +211,15 @@ class ItemSource(Source, Generic[_Item]):
 
     def _chunks(self, arranged: Arrangement[_Item], shape: Shape) -> Generator[Chunk, None, None]:
         ranges = self._ranges(arranged, shape)
+        unreadable, most = list[str](), max(_UNREADABLE, len(arranged.items) // 100)
         requests = [list(arranged.items[first:stop]) for _, first, stop in ranges]
         with closing(self.groups(requests, shape)) as groups:
             for (split, first, stop), group in zip(ranges, groups, strict=True):
                 for path, why in group.refused:
+                    unreadable += [f"{path} ({why})"] * why.startswith(UNREADABLE)
+                    if len(unreadable) > most:
+                        some = f"has more than {most} images that cannot be read, such as {unreadable[0]}"
+                        raise UserError("", self.name, some, "check the disk and what reads them")
                     if why.startswith(OTHER_SHAPE):
                         allowed = f"has images of several sizes: {path!r} is {why}"
                         raise UserError("", self.name, allowed, {"size": min(32, *shape[1:])})

@@ -87,16 +87,12 @@ class Array(NamedTuple):
         """Map the values into memory, copy-on-write. Raises UserError."""
         import torch
 
+        self.check()
         if self.shape[0] == 0:  # an empty region cannot be mapped
             return torch.from_numpy(np.zeros(self.shape, self.descr))
-        try:
-            with file_errors(self.file), open_file(self.file) as stream:
-                mapped = mmap.mmap(stream.fileno(), 0, **_PRIVATE)
-            return torch.from_numpy(np.ndarray(self.shape, self.descr, mapped, HEADER_BYTES))
-        except UserError:
-            raise
-        except (TypeError, ValueError):  # shorter than its header says
-            raise UserError("", self.file, "was damaged since it was opened", PACK_AGAIN) from None
+        with file_errors(self.file), open_file(self.file) as stream:
+            mapped = mmap.mmap(stream.fileno(), 0, **_PRIVATE)
+        return torch.from_numpy(np.ndarray(self.shape, self.descr, mapped, HEADER_BYTES))
 
 
 def arrays(folder: Path, shape: Shape, counts: dict[str, int], labelled: bool) -> dict[tuple[str, str], Array]:

@@ -29,11 +29,6 @@ _MOST_LABEL = 1 << 16  # bytes
 _FURTHER = f"{LEFT_OUT}: beside the image of its sample, as masks are"
 
 
-class _Part(NamedTuple):
-    name: str
-    ending: str  # what follows the first point of its name, in small letters
-
-
 class _Tar(NamedTuple):
     """One tar unpacked into a folder: the names of its files in their order."""
 
@@ -41,19 +36,17 @@ class _Tar(NamedTuple):
     folder: Path
     names: list[str]
 
-    def samples(self) -> dict[str, list[_Part]]:
-        """The parts of each sample, in the order of the tar."""
-        samples: dict[str, list[_Part]] = {}
+    def samples(self) -> dict[str, list[str]]:
+        samples: dict[str, list[str]] = {}
         for path in self.names:
             folder, slash, name = path.rpartition("/")
-            key, point, ending = name.partition(".")
+            key, point, _ = name.partition(".")
             if key and point:
-                samples.setdefault(f"{folder}{slash}{key}", []).append(_Part(path, ending.lower()))
+                samples.setdefault(f"{folder}{slash}{key}", []).append(path)
         return samples
 
-    def label(self, parts: Sequence[_Part]) -> Hashable:
-        """The label of a sample; None where it has none."""
-        names = {part.ending: part.name for part in reversed(parts)}
+    def label(self, parts: Sequence[str]) -> Hashable:
+        names = {_ending(part): part for part in reversed(parts)}
         for ending in (ending for ending in _LABELS if ending in names):
             text: Any = self.read(names[ending], _MOST_LABEL).decode("utf-8", "replace").strip()
             if ending == "json":
@@ -69,7 +62,6 @@ class _Tar(NamedTuple):
         return None
 
     def read(self, name: str, most: int) -> bytes:
-        """The first bytes of a file of it."""
         with (self.folder / name).open("rb") as stream:
             return stream.read(most)
 
@@ -116,9 +108,9 @@ class _Shards(Records):
         for key, parts in tar.samples().items():
             if pictures := _images(parts):
                 image = _image(pictures, f"{tar.file}: the sample {printable(key)!r}")
-                images.append(image.name)
+                images.append(image)
                 labels.append(tar.label(parts))
-                notes += [(_FURTHER, f"{tar.file.name}: {part.name}") for part in pictures if part is not image]
+                notes += [(_FURTHER, f"{tar.file.name}: {part}") for part in pictures if part is not image]
 
         def read(index: int) -> object:
             return tar.read(images[index], MAX_FILE_BYTES + 1)
@@ -149,19 +141,24 @@ def _is_file(member: tarfile.TarInfo, file: Path) -> bool:
     return member.isreg()
 
 
-def _has_more(parts: Sequence[_Part]) -> bool:
+def _ending(path: str) -> str:
+    """What follows the first point of a name, in small letters."""
+    return path.rpartition("/")[2].partition(".")[2].lower()
+
+
+def _has_more(parts: Sequence[str]) -> bool:
     """Whether a sample has an image and beside it another one or a file of its label."""
     images = _images(parts)
-    return bool(images) and len(images) + sum(part.ending in _LABELS for part in parts) > 1
+    return bool(images) and len(images) + sum(_ending(part) in _LABELS for part in parts) > 1
 
 
-def _images(parts: Sequence[_Part]) -> list[_Part]:
-    return [part for part in parts if f".{part.ending.rpartition('.')[2]}" in EXTENSIONS]
+def _images(parts: Sequence[str]) -> list[str]:
+    return [part for part in parts if f".{part.rpartition('.')[2].lower()}" in EXTENSIONS]
 
 
-def _image(images: list[_Part], whose: str) -> _Part:
+def _image(images: list[str], whose: str) -> str:
     """The image of a sample: the only one, or the only one whose ending has no further point."""
-    plain = [part for part in images if "." not in part.ending]
+    plain = [part for part in images if "." not in _ending(part)]
     if len(images) > 1 and len(plain) != 1:
         rule = "files that share a name up to its first point are one sample, of one image"
         raise UserError("", whose, f"has {len(images)} images: {rule}", "unpack the tar and pack the folder")

@@ -38,16 +38,9 @@ class _Array:
         self.pixels = np.frombuffer(data, np.uint8).reshape(shape)
 
 
-def _reconstruct(kind: object, shape: object, code: object) -> _Array:
-    """Stand-in for numpy's function of this name, which makes an empty array to be filled."""
-    if kind is not _Array:
-        raise ValueError("an object that is no array")
-    return _Array()
-
-
 _ALLOWED: dict[tuple[str, str], Any] = {
-    ("numpy.core.multiarray", "_reconstruct"): _reconstruct,
-    ("numpy._core.multiarray", "_reconstruct"): _reconstruct,
+    ("numpy.core.multiarray", "_reconstruct"): lambda *_: _Array(),  # which is filled afterwards
+    ("numpy._core.multiarray", "_reconstruct"): lambda *_: _Array(),
     ("numpy", "ndarray"): _Array,
     ("numpy", "dtype"): _Dtype,
 }

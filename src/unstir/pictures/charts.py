@@ -1,7 +1,6 @@
 """Charts of a run's figures, whose lines differ for all eyes and on grey paper: by colour, by marker and by dashes."""
 
 import math
-import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,6 +22,7 @@ _PANELS = (
 _SPLITS = (("train", "bits_train", "training images", "o"), ("held_out", "bits", "held-out images", "s"))
 """A split, the key of its bound in held_out.jsonl, and its name and marker."""
 
+_PLAIN = (1e-4, 1e6)  # the labels of an axis that stays between these are written without an exponent
 _TICKS = ((1,), (1, 3), (1, 2, 5))  # the labels of a decade: the first that give three labels or more
 
 MARKERS = ("o", "s", "^", "D", "v", "X", "P", "<", "*", "h")
@@ -180,14 +180,15 @@ def likelihood_curves(
 
 
 def log_axis(axes: "Axes", which: str) -> None:
-    """Make the "x" or "y" axis logarithmic, with labels such as 0.5 and 2e-5; after its data is drawn."""
+    """Make the "x" or "y" axis logarithmic, its labels all written alike; after its data is drawn."""
     from matplotlib.ticker import FixedLocator, FuncFormatter, NullFormatter
 
     axis = axes.xaxis if which == "x" else axes.yaxis
     axes.set(**{f"{which}scale": "log"})
     low, high = axis.get_view_interval()
+    plain = low >= _PLAIN[0] and high < _PLAIN[1]
     axis.set_major_locator(FixedLocator(_ticks(low, high)))
-    axis.set_major_formatter(FuncFormatter(lambda value, _: re.sub("e[+]?(-?)0*", r"e\1", f"{value:g}")))
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}" if plain else _with_exponent(value)))
     axis.set_minor_formatter(NullFormatter())
 
 
@@ -204,6 +205,12 @@ def _ticks(low: float, high: float) -> list[float]:
         if len(ticks) >= 3:
             return ticks[:: -(-len(ticks) // 7)]
     return [tick for tick in MaxNLocator(5, steps=[1, 2, 2.5, 5, 10]).tick_values(low, high) if low <= tick <= high]
+
+
+def _with_exponent(value: float) -> str:
+    """A number as "2e-5"."""
+    mantissa, exponent = f"{value:.3e}".split("e")
+    return f"{float(mantissa):g}e{int(exponent)}"
 
 
 def _images_axis(axes: "Axes", first: int) -> None:

@@ -12,8 +12,9 @@ from unstir.data.levels import remarks
 from unstir.data.manifest import read_origin
 from unstir.errors import printable
 from unstir.pictures.caption import of_class
-from unstir.pictures.grid import check_png, contact_sheet, save_signed
+from unstir.pictures.grid import check_png, contact_sheet, save_signed, titled
 from unstir.progress import counted
+from unstir.randomness import Order
 
 _COLUMNS = 12
 _LISTED = 20
@@ -27,9 +28,8 @@ def inspect(path: Path, sheet: Path | None = None) -> tuple[str, Path]:
     """
     store = Store.open(path)
     store.verify()
-    if sheet:
-        check_png(sheet, "sheet")
     sheet = sheet or path / "contact-sheet.png"
+    check_png(sheet, "sheet")
     save_signed(contact(store), sheet)
     return describe(store), sheet
 
@@ -56,12 +56,18 @@ def describe(store: Store) -> str:
 
 
 def contact(store: Store) -> Image.Image:
-    """Training images: the first few of each class a row, or the first of all without any."""
+    """Training images chosen at random, the same each time: some of each class a row, or of all without any."""
     images, labels = store.images("train"), store.labels("train")
     if labels is None:
-        shown = max(1, min(len(images), 8 * _COLUMNS))  # a row without images where there are none
-        rows = [("", images[i : i + _COLUMNS]) for i in range(0, shown, _COLUMNS)]
+        shown = _chosen(torch.arange(len(images)), 8 * _COLUMNS)
+        rows = [("", images[shown[i : i + _COLUMNS]]) for i in range(0, max(1, len(shown)), _COLUMNS)]
     else:
-        of_each = [images[torch.nonzero(labels == number)[:_COLUMNS, 0]] for number in range(len(store.classes))]
-        rows = list(zip(itertools.starmap(of_class, enumerate(store.classes)), of_each, strict=True))
-    return contact_sheet(rows)
+        names = itertools.starmap(of_class, enumerate(store.classes))
+        places = [_chosen(torch.nonzero(labels == number)[:, 0], _COLUMNS) for number in range(len(store.classes))]
+        rows = [(name, images[of_name]) for name, of_name in zip(names, places, strict=True)]
+    title = f"{sum(len(of_row) for _, of_row in rows)} of {counted(len(images), 'training image')}, chosen at random"
+    return titled(contact_sheet(rows), title)
+
+
+def _chosen(places: torch.Tensor, most: int) -> torch.Tensor:
+    return places[Order(0, "contact sheet", 0, len(places))[:most]].sort().values

@@ -7,6 +7,7 @@ import dataclasses
 import hashlib
 import json
 import logging
+import os
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -144,7 +145,7 @@ def open_run(config: Config, out: Path, store: Store) -> Run:
     """The run in folder ``out``: made from ``config``, or, where there is one, continued with what may change.
 
     Settings that no step is left to use are logged. Raises UserError where the settings do not fit the data or
-    each other, or the network cannot be compiled as asked, and where they change what a run keeps.
+    each other, and where they change what a run keeps.
     """
     if is_run(out):
         return _continued(Run.open(out), config, store)
@@ -152,9 +153,7 @@ def open_run(config: Config, out: Path, store: Store) -> Run:
     card = DataCard(store.shape, store.classes, {split: store.count(split) for split in SPLITS}, store.content_hash)
     config = dataclasses.replace(config, imported="")
     train = settled(Run(out, config, card))
-    device = build.device(train.device)
-    build.check_compile(train.compile, device)
-    dtype = build.dtype_name(train.dtype, device)
+    dtype = build.dtype_name(train.dtype, build.device(train.device))
     train = dataclasses.replace(train, dtype=dtype, init=train.init and pinned(train.init))
     data = dataclasses.replace(config.data, store=str(store.path.resolve()))
     return Run.create(dataclasses.replace(config, train=train, data=data), out, card)
@@ -252,10 +251,10 @@ def open_data(config: Config, out: Path, data_of: Run | None = None) -> Store:
 
     A run that exists keeps to its store, checked by its content hash, and so does a new one to that of the run
     ``data_of``; the source is then needed only where the store has gone. Raises UserError for every mistake in the
-    data, for a folder that cannot be the run's, for a device or initial weights that are not there, and
-    where the data is not what that run began with.
+    data, for a folder that cannot be the run's, for a device, a compiler or initial weights that are not there, for
+    lengths that cannot be whatever the data, and where the data is not what that run began with.
     """
-    build.device(config.train.device)
+    train, device = config.train, build.device(config.train.device)
     if size := config.data.size:
         check_sides(config, size, size)
     old = data_of
@@ -265,8 +264,11 @@ def open_data(config: Config, out: Path, data_of: Run | None = None) -> Store:
         old.config.kind.check_trained_here(out, why, f"to go on from its weights: {old.going_on}")
     else:
         check_free(out)
-        if config.train.init:
+        if train.init:
             check_initial(config)
+        build.check_compile(train.compile, device)
+        if train.lr_every == "step" and "epoch" not in f"{train.length} {train.warmup} {train.lr_period}":
+            settled(Run(out, config, DataCard((1, 1, 1), (), {"train": train.batch_size}, "")))  # whatever the data
     named = config.data.store
     if old is not None and named not in ("", old.config.data.store) and not is_store(named):
         raise UserError("data.store", named, "is no packed store", "leave it out, or name one")
@@ -286,12 +288,13 @@ def store_path(data: DataConfig) -> Path:
     """
     if data.store:
         return Path(data.store)
-    name = usable_path(data.source).resolve().name.removesuffix(".gz").removesuffix(".tar").removesuffix(".zip")
+    path = Path(os.path.realpath(usable_path(data.source)))
+    name = path.name.removesuffix(".gz").removesuffix(".tar").removesuffix(".zip")
     usual = DataConfig(source=data.source, channels=1 if data.source in EMBEDDED else 3, flip=data.flip)
     if data == usual and data.source in NAMES:
         return Path("data") / name
-    source = data.source if is_named(data.source) else str(Path(data.source).resolve())
-    settings = [source, data.size, data.channels, data.held_out, data.sha256]
+    source = data.source if is_named(data.source) else path
+    settings = [str(source), data.size, data.channels, data.held_out, data.sha256]
     return Path("data") / f"{name}-{hashlib.sha256(json.dumps(settings).encode()).hexdigest()[:6]}"
 
 
