@@ -170,9 +170,8 @@ def check_writable(folder: Path, key: str = "") -> None:
         with tempfile.TemporaryFile(dir=place):
             pass
     except OSError as error:
-        raise UserError(
-            key, folder, f"cannot be written: {error.strerror}", REMEDIES.get(error.errno or 0, ())
-        ) from None
+        remedy = REMEDIES.get(error.errno or 0, ())
+        raise UserError(key, folder, f"cannot be written: {error.strerror}", remedy) from None
 
 
 def is_writable(folder: Path) -> bool:

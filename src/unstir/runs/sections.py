@@ -106,9 +106,8 @@ class DiffusionConfig:
             falls = f"exceeds beta_T={last}, but noise grows along the chain"
             raise UserError("beta_1", first, falls, {"beta_1": last, "beta_T": first})
         if self.zero_terminal_snr and self.predict == "eps":
-            raise UserError(
-                "predict", "eps", "is undefined with zero_terminal_snr", ({"predict": "v"}, {"predict": "x0"})
-            )
+            others = {"predict": "v"}, {"predict": "x0"}
+            raise UserError("predict", "eps", "is undefined with zero_terminal_snr", others)
         return self
 
 

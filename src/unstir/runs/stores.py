@@ -39,9 +39,7 @@ def compared_with(run: "Run", store: Store) -> "Run":
         return run
     if store.shape != card.shape:
         given, due = ("x".join(map(str, shape)) for shape in (store.shape, card.shape))
-        raise UserError(
-            "", store.path, f"holds images of {given}, {run.path} makes {due}", "name a store of such images"
-        )
+        raise UserError("", store.path, f"holds images of {given}, {run.path} makes {due}", "name another store")
     if run.config.model.num_classes not in (0, len(store.classes)):
         count = run.config.model.num_classes
         classes = counted(len(store.classes), "class", "classes")
