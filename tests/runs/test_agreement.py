@@ -146,7 +146,7 @@ def test_grids_of_another_run_are_left_out_and_said(trained, logged):
     assert newest_grid(Run.open(shutil.copytree(other.path, run.path.parent / "moved"))) is not None
 
 
-def test_an_image_of_other_weights_is_drawn_again_and_not_shown_before(trained, tmp_path):
+def test_an_image_of_other_weights_is_drawn_again_and_not_shown_before(trained, tmp_path, logged):
     run, job = trained()[0], Job(num=4, chain=Chain("ddim", steps=2))
     for name, ema in (("ours", True), ("theirs", False)):
         save_images(run.model(ema=ema), job, tmp_path / name)
@@ -154,5 +154,6 @@ def test_an_image_of_other_weights_is_drawn_again_and_not_shown_before(trained, 
     shutil.copy(tmp_path / "theirs/000002.png", tmp_path / "ours")
     with refusing("", tmp_path / "ours/000002.png"):
         read_images(tmp_path / "ours", 4)
+    assert len(logged) == 1 and "000002.png" in logged[0]
     save_images(run.model(), job, tmp_path / "ours")
     assert (tmp_path / "ours/000002.png").read_bytes() == before and len(read_images(tmp_path / "ours", 4)) == 4

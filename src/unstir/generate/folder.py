@@ -39,6 +39,7 @@ from unstir.runs.files import (
     writing,
 )
 from unstir.runs.model import Model
+from unstir.runs.run import warn
 
 logger = logging.getLogger(__name__)
 
@@ -195,7 +196,6 @@ def _missing(out: Path, job: Job, model: Model) -> list[int]:
 
 
 def _is_of(path: Path, weights: object) -> bool:
-    """Whether an image names no other weights than those of these hashes."""
     return bool(words_of(path).get("weights", weights) == weights)
 
 
@@ -206,7 +206,9 @@ def read_images(out: Path, num: int) -> Tensor:
     """
     paths, weights = [image_path(out, index) for index in range(num)], _read(out).get("weights")
     if others := [path for path in paths if not _is_of(path, weights)]:
-        raise UserError("", others[0], f"was not drawn with the weights that {SETTINGS} names", "remove it")
+        refused = UserError("", others[0], f"was not drawn with the weights that {SETTINGS} names", "remove it")
+        warn(str(refused))  # the page leaves such images out
+        raise refused
     return torch.stack([read(path) for path in paths])
 
 
