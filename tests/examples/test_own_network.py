@@ -169,7 +169,7 @@ def test_importing_the_module_is_consent_and_no_class_but_a_registered_one_is_fo
         (["--model.type", "dit"], '--model.type dit must be "unet" or MODULE:CLASS'),
         (["--model.type", "dit:DiT", "--model.channels", 64], "--model.channels 64 is of the U-Net"),
         (["--model.options.width", 64], "are of a network of your own"),
-        (["--model.type", "dit:DiT", "--model.options.widht", 64], "did you mean width?"),
+        (["--model.type", "dit:DiT", "--model.options.widht", 64], "argument 'widht'"),
         (["--model.type", "dit:DiT", "--model.options.width", "wide"], "cannot be made with (1, 1, 0, width='wide')"),
         (["--model.type", "dit:Dit"], "has no network Dit"),
         (["--model.type", "mine:Forgotten"], "has no network Forgotten; put @unstir.network above the class"),

@@ -258,12 +258,12 @@ def test_the_page_of_an_imported_run_does_not_say_that_it_was_trained_here(tmp_p
     ("settings", "says", "typed"),
     [
         ({}, "", ()),
-        ({"guidance": 2.0, "guidance_low": 3}, " with guidance 2 at the times 3 to T",
+        ({"guidance": 2.0, "guidance_low": 3}, " with guidance=2.0, guidance_low=3",
          ("--guidance", 2, "--guidance-low", 3)),
         ({"guidance": 2.0, "guidance_high": 9, "threshold": 0.6},
-         " with guidance 2 at the times 1 to 9 and threshold 0.6",
+         " with guidance=2.0, guidance_high=9, threshold=0.6",
          ("--guidance", 2, "--guidance-high", 9, "--threshold", 0.6)),
-        ({"clip": False}, " with no clamp", ("--no-clip",)),
+        ({"clip": False}, " with clip=false", ("--no-clip",)),
     ],
 )  # fmt: skip
 def test_the_samples_of_the_page_are_drawn_again_by_what_it_says(tmp_path, unstir, settings, says, typed):

@@ -1,15 +1,21 @@
 """The network as ONNX: any batch, outputs equal on fresh inputs, and every sampler on ONNX Runtime."""
 
 import json
+import runpy
 import shutil
 import sys
+from pathlib import Path
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 from untrained import untrained
 
 from unstir.chain import SAMPLERS, Chain
 from unstir.data.disk import file_sha256
+from unstir.diffusion.draw import draw
 from unstir.errors import UserError
 from unstir.generate.drawing import Job, sample_batches
 from unstir.interop import exporting, onnx_file
@@ -17,6 +23,7 @@ from unstir.interop.exporting import export
 from unstir.interop.onnx_file import OnnxNetwork, on_onnxruntime
 from unstir.libraries import MissingLibraryError
 from unstir.runs.run import Run
+from unstir.theory.schedule import cosine
 
 onnxruntime = pytest.importorskip("onnxruntime", reason="what is compared with: pip install '.[onnx]'")
 
@@ -75,15 +82,53 @@ def test_the_command_says_which_engine_drew_and_does_not_mix_them(run, unstir, r
     refused(unstir(*words, "--engine", "tensorrt"), "--engine tensorrt")
 
 
-def test_an_export_is_one_file_and_what_is_missing_is_a_line(run, tmp_path, unstir, refused, monkeypatch):
+def test_an_export_draws_with_numpy_and_what_is_missing_is_a_line(run, tmp_path, unstir, refused, monkeypatch):
     (known,) = (run.path / "onnx").glob("*.onnx")  # the exporter takes seconds
     monkeypatch.setattr(exporting, "write_onnx", lambda model, file: shutil.copy(known, file))
     done = export(run.model(device="cpu"), "onnx", tmp_path / "out")
-    assert [path.name for path in (tmp_path / "out").iterdir()] == ["model.onnx"] and done.error < 1e-5
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {"model.onnx", "README.md", "sample.py"}
+    assert done.error < 1e-5
+    monkeypatch.chdir(tmp_path / "out")
+    drawn, model = runpy.run_path("sample.py"), run.model(device="cpu")
+    x_T = torch.from_numpy(np.random.default_rng(0).standard_normal((16, 1, 4, 8))).float()
+    *_, end = draw(model.denoise(torch.arange(16) % 10), model.process, x_T, torch.arange(16), Chain("ddim", 20))
+    assert np.abs(drawn["x"] - end.x.numpy()).max() < 1e-4
+    with Image.open("samples.png") as picture:
+        assert picture.size == (64, 8)
     monkeypatch.setitem(sys.modules, "onnxscript", None)
     refused(unstir("export", run.path, "--to", "onnx", "--out", "o"), "needs onnxscript", "'.[onnx]'")
     with pytest.raises(MissingLibraryError):
         on_onnxruntime(run.model(device="cpu"))
+
+
+@pytest.mark.parametrize("kind", ["eps", "x0", "v"])
+def test_the_sampler_of_an_export_finds_the_image_whatever_the_network_predicts(tmp_path, monkeypatch, kind):
+    schedule, image = cosine(30), np.random.default_rng(1).uniform(-1, 1, (3, 4, 4))
+    about = {
+        "abar": [schedule.abar(t) for t in range(31)],
+        "shape": [3, 4, 4],
+        "steps": 5,
+        "diffusion": {"predict": kind},
+    }
+
+    class Session:
+        def __init__(self, file):
+            self.custom_metadata_map = {"unstir": json.dumps(about)}
+
+        def get_modelmeta(self):
+            return self
+
+        def run(self, _, given):
+            t = int(given["t"][0]) + 1
+            x, alpha, sigma = given["x"], schedule.alpha(t), schedule.sigma(t)
+            outputs = {"eps": (x - alpha * image) / sigma, "x0": image + 0 * x, "v": (alpha * x - image) / sigma}
+            return [np.concatenate((outputs[kind], x), axis=1)]  # the second half is a variance
+
+    monkeypatch.setitem(sys.modules, "onnxruntime", SimpleNamespace(InferenceSession=Session))
+    monkeypatch.chdir(tmp_path)
+    names = {}
+    exec(Path(onnx_file.__file__).with_name("onnx.md").read_text().split("```python\n")[1].split("```")[0], names)
+    assert np.abs(names["x"] - image).max() < 1e-5
 
 
 @pytest.mark.parametrize("damage", ["a weight", "cut", "hash gone"])

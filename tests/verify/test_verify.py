@@ -8,7 +8,9 @@ standard errors 2e-9 each, eleven shares of steps 3e-9 each), below the suite's 
 
 import json
 import math
+import re
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -16,7 +18,10 @@ from PIL import Image
 
 from refusals import refusing
 from unstir import verify
-from unstir.verify import CHECKS, THEMES
+from unstir.diffusion.paths import follow
+from unstir.theory.process import Gaussian, Process
+from unstir.theory.schedule import cosine, linear
+from unstir.verify import CHECKS, THEMES, exact
 from unstir.verify.check import Check, absolute, measure, relative, worst
 
 NAMES = [check.name for check in CHECKS]
@@ -84,7 +89,7 @@ def test_what_does_not_hold_is_shown_and_sets_the_status(unstir, monkeypatch, ru
     monkeypatch.setitem(THEMES, "forward", broken)
     status, out, err = unstir("verify", "abar-exact", "cosine-clipped")
     assert status == 1 and says in out and "FAILS" in out and "Traceback" not in out + err
-    assert out.splitlines()[-1] == "1 of 2 hold"
+    assert out.splitlines()[0] == "1 of 2 hold" and "compared" in out and "cosine-clipped" in out
     status, out, _ = unstir("verify", "abar-exact", "cosine-clipped", "--json")
     shown = json.loads(out)
     assert status == 1 and not shown["passed"] and [row["passed"] for row in shown["rows"]] == [False, True]
@@ -102,28 +107,52 @@ def test_json_is_one_object_of_the_same_rows(unstir):
         assert row["failure"] == ""
 
 
+def test_a_summary_comes_first_and_equations_that_hold_are_shown_where_they_are_named(unstir, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    for theme, checks in THEMES.items():
+        monkeypatch.setitem(THEMES, theme, tuple(replace(check, run=lambda: 0.0) for check in checks))
+    lines = unstir("verify")[1].splitlines()
+    assert lines[0] == f"{len(CHECKS)} of {len(CHECKS)} hold" and len(lines) < 24
+    assert lines[1].startswith("forward  6 of 6 ") and {*NAMES} < set(" ".join(lines).replace(",", "").split())
+    shown = unstir("verify", "abar-exact")[1]
+    assert shown.splitlines()[:2] == ["1 of 1 hold", "forward 1 of 1 abar-exact"] and "product of 1 - beta_s" in shown
+
+
 def test_the_whole_table_fits_eighty_columns(unstir, monkeypatch):
     monkeypatch.setenv("COLUMNS", "40")
     for theme, checks in THEMES.items():
         monkeypatch.setitem(THEMES, theme, tuple(replace(check, run=lambda: 0.0) for check in checks))
-    out = unstir("verify")[1]
+    out = unstir("verify", *THEMES)[1]
     lines = out.splitlines()
-    assert lines[-1] == f"{len(CHECKS)} of {len(CHECKS)} hold" and max(map(len, lines)) <= 80 and out.isascii()
+    assert max(map(len, lines)) <= 80 and out.isascii()
     for check in CHECKS:
         (line,) = [line for line in lines if line.split()[:1] == [check.name]]
         assert line.split()[-2:] == [f"{check.tolerance:.0e}", "holds"]
-    assert [line.strip().lower() for line in lines if line.strip().lower() in THEMES] == [*THEMES]
 
 
 def test_the_picture_is_saved_beside_the_table(unstir, tmp_path, refused):
     words = "verify", "clamp-first", "--plot"
-    for _ in range(2):  # its own may be replaced
-        status, out, _ = unstir(*words, tmp_path / "theory.png")
-        assert status == 0 and f"picture  {tmp_path / 'theory.png'}" in out
-        assert (tmp_path / "theory.png").read_bytes()[:8] == b"\x89PNG\r\n\x1a\n"
+    status, out, _ = unstir(*words, tmp_path / "theory.png")
+    assert status == 0 and f"picture  {tmp_path / 'theory.png'}" in out
+    assert (tmp_path / "theory.png").read_bytes()[:8] == b"\x89PNG\r\n\x1a\n"
     Image.new("L", (8, 8), 77).save(tmp_path / "mine.png")
     kept = (tmp_path / "mine.png").read_bytes()
     refused(unstir(*words, tmp_path / "mine.png"), f"--plot {tmp_path / 'mine.png'} exists")
     assert (tmp_path / "mine.png").read_bytes() == kept
     refused(unstir(*words[:2], "--image", tmp_path / "theory.png"), "--plot FILE")
     refused(unstir(*words, tmp_path / "no" / "theory.png"))
+
+
+def test_figures_of_the_theory_are_those_that_are_measured():
+    text = (Path(__file__).parents[2] / "docs/theory.md").read_text(encoding="utf-8")
+    prior = Process(linear()).marginal(torch.ones(1, dtype=torch.float64), 1000).kl(Gaussian(torch.zeros(1), 0.0))
+    stated = float(re.search(r"at most (\S+) bits an element", text)[1])
+    assert stated == pytest.approx(prior.item() / math.log(2), rel=2e-5)
+    x_T, visited = exact.normal("x_T", 4000, 1, 1, 1), range(1000, -1, -10)
+    for table, schedule, slope in ((exact.linear(), linear(), "0.0013"), (exact.cosine(), cosine(), "0.0005")):
+        _, ends = follow(exact.gaussian_denoise(table, 0.5), Process(schedule), x_T, visited)
+        std = math.sqrt(table.abar(1000) / 4 + table.var(1000))
+        off = (ends - 0.3 - 0.5 / std * (x_T - table.alpha(1000) * 0.3)).abs()
+        assert f"{(off / x_T.abs())[x_T.abs() > 1].mean():.4f}" == slope and f"`{slope}\\, |x_T|" in text
+        if slope == "0.0013":
+            assert f"{off[:8].max():.3f} on eight paths, and\n{off.max():.3f} on 4,000" in text

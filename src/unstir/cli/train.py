@@ -49,6 +49,7 @@ def train(
     /,
     *,
     out: Annotated[OutFolder | None, Parameter(help="Folder of the run; by default runs/RECIPE.")] = None,
+    by_class: Annotated[bool, Parameter(negative="", help="Learn the classes of the data, to draw one.")] = False,
     config: Settings = Settings(),  # app.py fills in what is not given, from the recipe or the run
 ) -> int:
     """Train a model or continue one; the status is 0 when finished, 129, 130 or 143 when stopped."""
@@ -62,7 +63,7 @@ def train(
     stop, display = Signals(), TrainingDisplay()
     try:
         with torchrun_group(settings.train.device) as group:
-            done = train_run(settings, folder, observer=display, stop=stop, group=group)
+            done = train_run(settings, folder, observer=display, stop=stop, by_class=by_class, group=group)
     except KeptSettingsError as error:
         raise _kept(error, recipe, folder, settings, base) from None
     show(*done.conclusion, *(_next(done.run) if done.finished else ()))

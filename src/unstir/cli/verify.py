@@ -22,14 +22,15 @@ _NARROWEST = 72  # columns; narrower, a terminal had better wrap the lines than 
 
 @app.command
 def verify(*names: str, json_: bool = False, plot: Path | None = None, image: Path | None = None) -> int:
-    """Check the equations of the theory in seconds: what each is compared with, and its error.
+    """Check the equations of the theory in seconds.
 
-    The status is 0 if all hold, else 1.
+    The summary names all of them. Those that you name, and those that fail, are shown with what each compares and its
+    error. The status is 0 if all hold, else 1.
 
     Example: `unstir verify posterior-bayes sampling --plot theory.png`
 
     Args:
-        names: Rows, or the themes forward, reverse, bound, sampling and oracles; by default all rows.
+        names: Equations, or the themes forward, reverse, bound, sampling and oracles; by default all of them.
         json_: Print the rows as JSON.
         plot: File of a picture (.png): the schedules, the posterior's coefficients, and an image dissolving into noise.
             Only a picture by unstir is replaced.
@@ -55,30 +56,33 @@ def verify(*names: str, json_: bool = False, plot: Path | None = None, image: Pa
     else:
         screen = Console(file=sys.stdout)
         screen.width = max(screen.width, _NARROWEST)
-        screen.print(_table(rows))
-        show(*([f"picture  {plot}"] if plot else []), f"{holding} of {len(rows)} hold")
+        screen.print(f"{holding} of {len(rows)} hold", _summary(rows, names))
+        show(*([f"picture  {plot}"] if plot else []))
     return 0 if holding == len(rows) else 1
 
 
+def _summary(rows: Sequence["Row"], names: Sequence[str]) -> Group:
+    """A line for each theme: how many of its equations hold, and their names; below, those that fail or were named."""
+    table = Table(box=None, padding=(0, 1, 0, 0), pad_edge=False, show_header=False)
+    for theme, members in groupby(rows, key=lambda row: row.theme):
+        passed = {row.name: row.passed for row in members}
+        table.add_row(theme, f"{sum(passed.values())} of {len(passed)}", ", ".join(passed))
+    shown = [row for row in rows if names or not row.passed]
+    return Group(table, *(("", _table(shown)) if shown else ()))
+
+
 def _table(rows: Sequence["Row"]) -> Table:
-    """One row per equation, by theme; texts are not markup, for papers write x_0 in brackets of every kind."""
+    """One row per equation; texts are not markup, for papers write x_0 in brackets of every kind."""
     table = Table(box=None, padding=(0, 1, 0, 0), pad_edge=False)
     table.add_column("equation", no_wrap=True)
     table.add_column(Text("what holds [source], and what was compared"), ratio=1, overflow="fold")
     for heading in ("error", "at most", ""):
         table.add_column(heading, justify="right", no_wrap=True)
-    for theme, members in groupby(rows, key=lambda row: row.theme):
-        table.add_row()
-        table.add_row(Text(theme.upper(), style="bold"))
-        for row in members:
-            error, limit = "-" if row.failure else f"{row.error:.1e}", f"{row.tolerance:.0e}"
-            answer = Text("holds", style="green") if row.passed else Text("FAILS", style="bold red")
-            table.add_row(Text(row.name), _described(row), error, limit, answer)
+    for row in rows:
+        error, limit = "-" if row.failure else f"{row.error:.1e}", f"{row.tolerance:.0e}"
+        answer = Text("holds", style="green") if row.passed else Text("FAILS", style="bold red")
+        holds = Text.assemble(row.statement, (f" [{row.source}]", "italic"), overflow="fold")
+        compared = Padding(Text(row.compared, "dim", overflow="fold"), (0, 0, 0, 3))
+        failed = [Text(f"failed: {row.failure}", "red")] if row.failure else []
+        table.add_row(Text(row.name), Group(holds, compared, *failed), error, limit, answer)
     return table
-
-
-def _described(row: "Row") -> Group:
-    """What holds and its source; below, indented, what was compared, and why it failed where it did."""
-    holds = Text.assemble(row.statement, (f" [{row.source}]", "italic"), overflow="fold")
-    compared = Padding(Text(row.compared, "dim", overflow="fold"), (0, 0, 0, 3))
-    return Group(holds, compared, *([Text(f"failed: {row.failure}", "red")] if row.failure else []))

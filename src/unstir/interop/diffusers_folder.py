@@ -50,10 +50,8 @@ def read_folder(folder: Path, asked: Asked) -> tuple[Foreign, str]:
     tensors, sha256 = read_weights(file)
     with torch.device("meta"):
         ours = UNet(network).state_dict()
-    weights, missing, unknown = from_diffusers(tensors, ours)
-    if missing or unknown:
-        wrong = f"{missing[0]} is missing" if missing else f"{unknown[0]} is unknown"
-        raise UserError("", file, f"is not of the network that {unet / 'config.json'} describes: {wrong}")
+    with located(file):
+        weights = from_diffusers(tensors, ours)
     return Foreign(
         program="diffusers",
         network=network,

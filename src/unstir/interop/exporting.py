@@ -93,12 +93,15 @@ def _diffusers(model: Model, name: str) -> Writer:
 
 
 def _onnx(model: Model, name: str) -> Writer:
-    """model.onnx: the network, with its settings in the metadata."""
+    """model.onnx, the network with its settings in the metadata; README.md and sample.py, which draws with it."""
     check_installed("an export to ONNX")
+    readme = Path(__file__).with_name("onnx.md").read_text(encoding="utf-8")
 
     def write(folder: Path) -> Network:
         with writing(folder / "model.onnx"):
             write_onnx(model, folder / "model.onnx")
+        write_text(folder / "README.md", readme)
+        write_text(folder / "sample.py", readme.partition("```python\n")[2].removesuffix("```\n"))
         return OnnxNetwork(folder / "model.onnx")
 
     return write

@@ -1,6 +1,5 @@
 """A model of another program, read: what every importer returns and `importing` makes a run of."""
 
-import re
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -13,9 +12,6 @@ from unstir.runs.sections import DiffusionConfig
 
 if TYPE_CHECKING:
     from torch import Tensor
-
-# In a name: what it holds is an average of weights; "remapped" says no such thing, "modelEMA" does.
-_AVERAGE = re.compile("(?<![a-z])ema|ema(?![a-z])|averag|avg", re.IGNORECASE)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,24 +72,3 @@ def known_setting(settings: Mapping[str, Any], key: str, allowed: Collection[Any
     if (value := settings.get(key, default)) not in allowed:
         raise UserError(key, value, "has no equal here", f"it must be one of {', '.join(map(str, allowed))}")
     return value
-
-
-def without_prefix(tensors: "Mapping[str, Tensor]", mark: str) -> "tuple[dict[str, Tensor], tuple[str, ...]]":
-    """The tensors under the prefix that the tensor ``mark`` has ("module.", "model."), without it, and a note.
-
-    Of several such, as of weights and their average, those whose prefix speaks most of an average: ema_pytorch keeps
-    both under "ema.", as "ema.online_model." and "ema.ema_model.". The note says which; none where there is one alone.
-    """
-    prefixes = [name.removesuffix(mark) for name in tensors if name.endswith(mark)]
-    chosen = max(prefixes, key=lambda prefix: sum(bool(_AVERAGE.search(part)) for part in prefix.split(".")))
-    state = {name.removeprefix(chosen): t for name, t in tensors.items() if name.startswith(chosen)}
-    others = [prefix.rstrip(".") or "those without a prefix" for prefix in prefixes if prefix != chosen]
-    if not others:
-        return state, ()
-    return state, (f"of its {len(prefixes)} sets of weights, {chosen.rstrip('.')} was taken, not {', '.join(others)}",)
-
-
-def assumed(usual: Mapping[str, Any], given: Mapping[str, Any]) -> tuple[str, ...]:
-    """A note on what a checkpoint does not say and nobody gave, with the values that were taken; none where all was."""
-    taken = ", ".join(f"{key}={value:g}" for key, value in usual.items() if key not in given)
-    return (f"a checkpoint does not say everything; taken were {taken}",) if taken else ()

@@ -12,7 +12,7 @@ from typing import Any
 
 import unstir
 from unstir.chain import DEFAULTS, Chain, title
-from unstir.errors import printable
+from unstir.errors import printable, short
 from unstir.insight import tables
 from unstir.interop.schedulers import DDIM_STRIDES, spacing_there
 from unstir.libraries import library
@@ -74,13 +74,13 @@ def _results(hub: Any, page: Page) -> list[Any]:
             task_type=_TASK,
             dataset_type=re.sub(r"[^\w.-]+", "-", source),  # the Hub takes a name without spaces
             dataset_name=source,
-            dataset_split=each.protocol["split"],
+            dataset_split=item.protocol["split"],
             metric_type=figure.name,
             metric_value=tables.plus_minus(figure.value, figure.error),
-            metric_args={"protocol": f"evaluation/{each.name()}.json"},
+            metric_args={"protocol": f"evaluation/{item.name()}.json"},
         )
-        for each in page.figures
-        for figure in each.figures.values()
+        for item in page.figures
+        for figure in item.figures.values()
     ]
 
 
@@ -109,7 +109,7 @@ def _of_page(model: Model, page: Page) -> dict[str, Any]:
         if _is_trained(model)
         else "not known",
         "module": config.model.type.partition(":")[0] if ":" in config.model.type else "",
-        "rows": lambda each: [map(_plain, row) for row in tables.figures(each.figures.values(), each.protocol["num"])],
+        "rows": lambda item: [map(_plain, row) for row in tables.figures(item.figures.values(), item.protocol["num"])],
         "protocol": tables.protocol,
         "plain": _plain,
     }
@@ -122,12 +122,10 @@ def shown_chain(model: Model) -> Chain:
 
 def _in_words(chain: Chain) -> str:
     """All that decides what the chain draws, but for the seed: what is not said has its default."""
-    said = [] if chain.guidance == 1 else [f"guidance {chain.guidance:g}"]
-    if (chain.guidance_low, chain.guidance_high) != (DEFAULTS["guidance_low"], DEFAULTS["guidance_high"]):
-        said[-1] += f" at the times {chain.guidance_low} to {chain.guidance_high or 'T'}"
-    said += [f"threshold {chain.threshold:g}"] if chain.threshold else []
-    said += [] if chain.clip else ["no clamp"]
-    return f"{title(chain.in_effect())} in {counted(chain.steps, 'step')}{' with ' * bool(said)}{' and '.join(said)}"
+    names = "guidance", "guidance_low", "guidance_high", "threshold", "clip"
+    unusual = [f"{name}={short(value)}" for name in names if (value := getattr(chain, name)) != DEFAULTS[name]]
+    drawn = f"{title(chain.in_effect())} in {counted(chain.steps, 'step')}"
+    return f"{drawn} with {', '.join(unusual)}" if unusual else drawn
 
 
 def _is_trained(model: Model) -> bool:
@@ -137,28 +135,28 @@ def _is_trained(model: Model) -> bool:
 
 def notes(model: Model) -> tuple[str, ...]:
     """What a person should know who draws with an exported model."""
-    said = []
+    says = []
     if model.labels.count:
-        said.append("the pipelines of diffusers cannot pass a class on: README.md has the loop")
+        says.append("the pipelines of diffusers cannot pass a class on: README.md has the loop")
     if model.learned_variance:
-        said.append("DDIMScheduler takes no learned variance: draw by DDPMPipeline")
+        says.append("DDIMScheduler takes no learned variance: draw by DDPMPipeline")
         if model.chain.variance in ("small", "large"):
-            said.append(f"grids.variance={model.chain.variance} is not carried over: DDPMPipeline adds the learned one")
+            says.append(f"grids.variance={model.chain.variance} is not carried over: DDPMPipeline adds the learned one")
     elif model.chain.clip:
-        said.append("DDIM draws as here with use_clipped_model_output=True: eps then follows the clamped image")
+        says.append("DDIM draws as here with use_clipped_model_output=True: eps then follows the clamped image")
     if not model.learned_variance and (spacing := spacing_there(model.chain)) != "leading":
         T = model.process.T
         alike = (
             f"a number of steps that divides {T}" if spacing == "trailing" else f"{counted(T, 'step')}, with linspace"
         )
-        said.append(f"{DDIM_STRIDES}. Its pictures are those of here in {alike}")
+        says.append(f"{DDIM_STRIDES}. Its pictures are those of here in {alike}")
     if model.process.T != _DEFAULT_STEPS:
-        said.append(
+        says.append(
             f"num_inference_steps={model.process.T} is the whole chain; the default of DDPMPipeline is {_DEFAULT_STEPS}"
         )
     if model.chain.guidance != 1:
-        said.append("guidance is not stored: it is a part of the loop")
-    return tuple(said)
+        says.append("guidance is not stored: it is a part of the loop")
+    return tuple(says)
 
 
 def _plain(text: str) -> str:

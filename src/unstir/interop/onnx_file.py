@@ -28,10 +28,10 @@ _MOST = 200  # characters of what torch and ONNX Runtime say
 _TRACED = 2  # images that the network is traced with; 1 would be taken for a constant
 
 
-def check_installed(what: str) -> None:
-    """Raise UserError where the libraries of the extra are missing, which ``what`` needs."""
+def check_installed(purpose: str) -> None:
+    """Raise UserError where the libraries of the extra are missing, which ``purpose`` needs."""
     for name in ("onnx", "onnxscript", "onnxruntime"):
-        library(name, "onnx", what)
+        library(name, "onnx", purpose)
 
 
 def write_onnx(model: Model, file: Path) -> None:
@@ -149,6 +149,8 @@ def _whole(file: Path) -> bool:
 
 
 def _description(model: Model) -> dict[str, Any]:
-    """What a file says of its model: the weights by their hash, the settings, and the names of classes."""
+    """What a file says of its model: the weights by their hash, the settings, and what `sample.py` draws with."""
     named = {"classes": list(model.labels.names), "has_null": model.labels.has_null} if model.labels.count else {}
-    return {"weights": model.weights_sha256, "shape": list(model.shape), **model.settings, **named}
+    schedule, T = model.process.schedule, model.process.T
+    drawn = {"abar": [schedule.abar(t) for t in range(T + 1)], "steps": 1 if model.kind.has_teacher else min(50, T)}
+    return {"weights": model.weights_sha256, "shape": list(model.shape), **model.settings, **named, **drawn}

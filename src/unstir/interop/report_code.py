@@ -21,12 +21,14 @@ from torch import Tensor
 
 from unstir.chain import Chain
 from unstir.errors import UserError
-from unstir.interop.foreign import Asked, Foreign, assumed, located, without_prefix
+from unstir.interop.foreign import Asked, Foreign, located
 from unstir.interop.weights import read_weights
 from unstir.nn.config import UNetConfig
 from unstir.runs import checkpoint
 from unstir.runs.sections import DiffusionConfig
 
+# In a name: what it holds is an average of weights; "remapped" says no such thing, "modelEMA" does.
+_AVERAGE = re.compile("(?<![a-z])ema|ema(?![a-z])|averag|avg", re.IGNORECASE)
 _LUCIDRAINS = "init_conv.weight"
 """The tensor by which a checkpoint of denoising-diffusion-pytorch is known (seen in its version 2.3).
 
@@ -62,7 +64,7 @@ def read_file(file: Path, asked: Asked) -> tuple[Foreign, str]:
     tensors, sha256 = read_weights(file)
     if not _has(tensors, _MARK):
         raise UserError("", file, *_refusal(tensors, file))
-    state, notes = without_prefix(tensors, _MARK)
+    state, notes = _without_prefix(tensors, _MARK)
     by_class = f"{_LABELS}.0.weight" in state
     usual = {"size": _SIZE, "beta_1": 1e-4, "beta_T": _SECOND["beta_T"] if by_class else 0.02}
     given = asked.of_silent(*usual)
@@ -70,6 +72,8 @@ def read_file(file: Path, asked: Asked) -> tuple[Foreign, str]:
         network, places = _network(state, by_class)
         weights = _weights(state, places, by_class)
     size, beta_1, beta_T = (usual | given).values()
+    rest = ", ".join(f"{key}={value:g}" for key, value in usual.items() if key not in given)
+    taken = (f"a checkpoint does not say everything; taken were {rest}",) if rest else ()
     T = network.time_table
     chain = Chain("ancestral", T, variance="large", clip=False, guidance=_SECOND["guidance"] if by_class else 1.0)
     return Foreign(
@@ -80,8 +84,23 @@ def read_file(file: Path, asked: Asked) -> tuple[Foreign, str]:
         chain=chain,
         size=(size, size),
         has_null=by_class,
-        notes=(*notes, *assumed(usual, given), *_unnamed(tensors)),
+        notes=(*notes, *taken, *_unnamed(tensors)),
     ), sha256
+
+
+def _without_prefix(tensors: Mapping[str, Tensor], mark: str) -> tuple[dict[str, Tensor], tuple[str, ...]]:
+    """The tensors under the prefix that the tensor ``mark`` has ("module.", "model."), without it, and a note.
+
+    Of several such, as of weights and their average, those whose prefix speaks most of an average: ema_pytorch keeps
+    both under "ema.", as "ema.online_model." and "ema.ema_model.". The note says which; none where there is one alone.
+    """
+    prefixes = [name.removesuffix(mark) for name in tensors if name.endswith(mark)]
+    chosen = max(prefixes, key=lambda prefix: sum(bool(_AVERAGE.search(part)) for part in prefix.split(".")))
+    state = {name.removeprefix(chosen): t for name, t in tensors.items() if name.startswith(chosen)}
+    others = [prefix.rstrip(".") or "those without a prefix" for prefix in prefixes if prefix != chosen]
+    if not others:
+        return state, ()
+    return state, (f"of its {len(prefixes)} sets of weights, {chosen.rstrip('.')} was taken, not {', '.join(others)}",)
 
 
 def _has(tensors: Mapping[str, Tensor], mark: str) -> bool:
@@ -178,8 +197,8 @@ def _taken(left: dict[str, Tensor], theirs: str, ours: str) -> dict[str, Tensor]
 def _block(left: dict[str, Tensor], theirs: str, ours: str) -> dict[str, Tensor]:
     """A residual block, with its attention."""
     weights = dict[str, Tensor]()
-    for name, own in _BLOCK.items():
-        weights |= _taken(left, f"{theirs}.{name}", f"{ours}.{own}")
+    for name, leaf in _BLOCK.items():
+        weights |= _taken(left, f"{theirs}.{name}", f"{ours}.{leaf}")
     label = _taken(left, f"{theirs}.cond_proj.1", "label")
     if label:
         weights[f"{ours}.time.weight"] = torch.cat((weights[f"{ours}.time.weight"], label["label.weight"]), dim=1)
@@ -204,7 +223,7 @@ def _resize(left: dict[str, Tensor], theirs: str, ours: str) -> dict[str, Tensor
         return {f"{ours}.conv.weight": weight, f"{ours}.conv.bias": small["conv.bias"] + large["conv.bias"]}
     names = {"main": "conv", "c": "conv", "t": "spread"}
     return {
-        key: t for name, own in names.items() for key, t in _taken(left, f"{theirs}.{name}", f"{ours}.{own}").items()
+        key: t for name, leaf in names.items() for key, t in _taken(left, f"{theirs}.{name}", f"{ours}.{leaf}").items()
     }
 
 

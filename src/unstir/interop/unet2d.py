@@ -170,19 +170,18 @@ def to_diffusers(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return theirs
 
 
-def from_diffusers(weights: Mapping[str, Tensor], own: Iterable[str]) -> tuple[dict[str, Tensor], list[str], list[str]]:
-    """The weights of our U-Net, whose names are ``own``, among diffusers' ``weights``, under their new names or old.
+def from_diffusers(weights: Mapping[str, Tensor], keys: Iterable[str]) -> dict[str, Tensor]:
+    """The weights of our U-Net, whose names are ``keys``, among diffusers' ``weights``, under their new names or old.
 
-    Also, in diffusers' names: what our network needs and they lack, and what they have and it does not need.
+    Raises UserError, by diffusers' name, for a weight that they lack, or have and our network does not need.
     """
-    there, ours = {_renewed(name): value for name, value in weights.items()}, dict[str, Tensor]()
-    needed = {name: _theirs(name) for name in own}
-    for name, theirs in needed.items():
-        parts = [there[each] for each in theirs if each in there]
-        if len(parts) == len(theirs):
-            ours[name] = torch.cat(parts) if len(parts) > 1 else parts[0]
-    wanted = {each for theirs in needed.values() for each in theirs}
-    return ours, sorted(wanted - there.keys()), sorted(there.keys() - wanted)
+    there = {_renewed(name): value for name, value in weights.items()}
+    needed = {key: _theirs(key) for key in keys}
+    wanted = {name for names in needed.values() for name in names}
+    if wrong := sorted(wanted ^ there.keys()):
+        which = "is missing" if wrong[0] in wanted else "is unknown"
+        raise UserError("", wrong[0], f"{which} in the network that config.json describes")
+    return {key: torch.cat([there[name] for name in names]) for key, names in needed.items()}
 
 
 def _renewed(name: str) -> str:

@@ -182,8 +182,8 @@ class ModelConfig(UNetConfig):
         return ("type", "options") if self.is_unet else tuple(name for name in names if name not in _SHARED)
 
 
-def merged(base: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
+def merged(base: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
     """The settings of a [model] with those of another as its base, which gives only `_SHARED` ones to another type."""
-    if "type" in own and own["type"] != base.get("type", UNET):
+    if "type" in given and given["type"] != base.get("type", UNET):
         base = {key: value for key, value in base.items() if key in _SHARED and key not in ("type", "options")}
-    return {**base, **own}
+    return {**base, **given}

@@ -21,7 +21,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from unstir.errors import UserError, nearest
+from unstir.errors import UserError
 
 if TYPE_CHECKING:
     from torch import nn
@@ -54,7 +54,7 @@ def find(name: str) -> "type[nn.Module]":
     if name in _known:
         return _known[name]
     module = name.partition(":")[0]
-    if module not in _allowed | {each.strip() for each in os.environ.get(VARIABLE, "").split(",")}:
+    if module not in _allowed | {item.strip() for item in os.environ.get(VARIABLE, "").split(",")}:
         trust = f"where you trust {module}, type {VARIABLE}={module} before the command, or import it first"
         raise UserError("", f"the network {name}", "is code of its own, which a run does not hold", trust)
     if (here := str(Path.cwd())) not in sys.path:
@@ -73,14 +73,6 @@ def find(name: str) -> "type[nn.Module]":
 def make(name: str, sizes: tuple[int, int, int], options: Mapping[str, Any]) -> "nn.Module":
     """The network of a name for (in_channels, out_channels, num_labels). Raises UserError as `find`, or as it fails."""
     cls = find(name)
-    takes = inspect.signature(cls).parameters
-    known = list(takes)[len(sizes) :]
-    free = any(each.kind is inspect.Parameter.VAR_KEYWORD for each in takes.values())
-    for key in options:
-        if key not in known and not free:
-            near = nearest(key, known)
-            hint = f"did you mean {near}?" if near else f"it takes {', '.join(known) or 'none'}"
-            raise UserError(f"model.options.{key}", options[key], f"is no argument of {name}", hint)
     try:
         return cls(*sizes, **options)
     except Exception as error:
@@ -91,7 +83,7 @@ def make(name: str, sizes: tuple[int, int, int], options: Mapping[str, Any]) -> 
 def takes(net: "nn.Module", name: str) -> bool:
     """Whether the forward pass of a network takes an argument of this name."""
     parameters = inspect.signature(net.forward).parameters
-    return name in parameters or any(each.kind is inspect.Parameter.VAR_KEYWORD for each in parameters.values())
+    return name in parameters or any(item.kind is inspect.Parameter.VAR_KEYWORD for item in parameters.values())
 
 
 def said(error: Exception) -> str:

@@ -6,6 +6,7 @@ with one more block per level, each taking the output of its counterpart down as
 """
 
 import math
+from itertools import repeat
 from typing import cast
 
 import torch
@@ -75,7 +76,7 @@ class UNet(nn.Module):
         Raises UserError where images or labels do not fit the network, ValueError where t or the key is wrong.
         """
         self._check(x, t, label, augmentation)
-        keep = iter(self._dropout_masks(x, dropout_key) if self.training and self.config.dropout else self._no_masks)
+        keep = iter(self._dropout_masks(x, dropout_key)) if self.training and self.config.dropout else repeat(None)
         time = self._embedding(t, label, augmentation)
         h = self.input_conv(x.to(self.input_conv.weight.dtype))
         skips = [h]
@@ -129,10 +130,6 @@ class UNet(nn.Module):
             takes = f"[{len(x)}, {len(AUGMENTATION)}]" if config.augmented else "none: it is not told of any"
             raise ValueError(f"augmentation is of shape {list(augmentation.shape)}; this network takes {takes}")
 
-    @property
-    def _no_masks(self) -> list[None]:
-        return [None] * sum(len(level.blocks) for _, level in self.numbered())
-
     @_disable_dynamo  # as torch.compiler.disable, which takes a second more to import
     def _dropout_masks(self, x: Tensor, key: randomness.Key | None) -> list[Tensor]:
         """For each residual block in order of execution what dropout keeps, bool [B, C_block, H_block, W_block].
@@ -154,8 +151,8 @@ class UNet(nn.Module):
         sizes = [math.prod(shape) for shape in shapes]
         columns = torch.split(randomness.kept(key, sum(sizes), self.config.dropout), sizes, dim=1)
         # Each a tensor of its own: the backward pass lets go of one after the other.
-        own = [part.clone(memory_format=torch.contiguous_format) for part in columns]
-        return [part.view(-1, *shape) for part, shape in zip(own, shapes, strict=True)]
+        copies = [part.clone(memory_format=torch.contiguous_format) for part in columns]
+        return [part.view(-1, *shape) for part, shape in zip(copies, shapes, strict=True)]
 
 
 def _attention_or_identity(config: UNetConfig, level: int) -> nn.Module:

@@ -62,16 +62,18 @@ def train_run(
     observer: Observer | None = None,
     stop: Stop | None = None,
     data_of: Run | None = None,
+    by_class: bool = False,
     group: Alone = Alone(),
 ) -> Training:
     """Train the run in ``folder``, made from ``config`` or continued, until it is finished or ``stop`` is asked for.
 
-    A new run learns from the data of the run ``data_of``, where one is given. The processes of a
+    A new run learns from the data of the run ``data_of``, where one is given. ``by_class`` sets model.num_classes to
+    the number of classes in the data and, where it is 0, train.label_dropout to 0.1, for guidance. The processes of a
     ``group`` train one run together, and the first of them alone writes (`unstir.torchrun_group`).
     Raises UserError as `open_data`, `open_run` and `tracked`, before the run's folder is made or changed.
     """
     observer = tracked(observer or Observer(), config.log.to, Path(folder)) if group.is_first else Observer()
-    run, store = _opened(group, config, Path(folder), data_of)
+    run, store = _opened(group, config, Path(folder), data_of, by_class)
     return _trained(group, run, store, observer, stop or Stop())
 
 
@@ -92,7 +94,7 @@ def _trained(group: Alone, run: Run, store: Store, observer: Observer, stop: Sto
     return Training(run, step, finished, _made(run) if finished else (stopped,))
 
 
-def _opened(group: Alone, config: Config, folder: Path, data_of: Run | None) -> tuple[Run, Store]:
+def _opened(group: Alone, config: Config, folder: Path, data_of: Run | None, by_class: bool) -> tuple[Run, Store]:
     """The run and its data, made ready by the first process; the others, on a disk of their own, need the data alone.
 
     Raises UserError, in all processes, where they were not asked alike or are too many for the batch, and where one
@@ -105,7 +107,10 @@ def _opened(group: Alone, config: Config, folder: Path, data_of: Run | None) -> 
         raise UserError("train.batch_size", config.train.batch_size, few, ({"train.batch_size": num}, "start fewer"))
     facts, problem = dict[str, Any](), ""
     if group.is_first:
-        run, store = _made_ready(config, folder, data_of)
+        if config.kind.has_teacher and not is_run(folder):
+            check_teacher(config)
+        store = open_data(config, folder, data_of)
+        run = open_run(_of_classes(config, store) if by_class else config, folder, store)
         facts = {"path": str(run.path), "config": toml.to_dict(run.config), "data": run.data.plain()}
     facts = group.of_first(facts)
     if not group.is_first:
@@ -122,12 +127,14 @@ def _opened(group: Alone, config: Config, folder: Path, data_of: Run | None) -> 
     return run, store
 
 
-def _made_ready(config: Config, folder: Path, data_of: Run | None) -> tuple[Run, Store]:
-    """The run in the folder and its data, with what a person should know of the data logged."""
-    if config.kind.has_teacher and not is_run(folder):
-        check_teacher(config)
-    store = open_data(config, folder, data_of)
-    return open_run(config, folder, store), store
+def _of_classes(config: Config, store: Store) -> Config:
+    """The config of a network that knows the classes of the data and can be guided."""
+    if not store.classes:
+        folders = "put the images of each class into a folder with its name, and pack them anew"
+        raise UserError("by_class", True, f"needs classes, and {store.path} has none", folders)
+    model = dataclasses.replace(config.model, num_classes=len(store.classes))
+    train = dataclasses.replace(config.train, label_dropout=config.train.label_dropout or 0.1)
+    return dataclasses.replace(config, model=model, train=train)
 
 
 def _made(run: Run) -> tuple[str, ...]:

@@ -47,8 +47,8 @@ _EYE = torch.eye(2, dtype=torch.float64)
 def bound_of(s: float, denoise: Denoise, variance: str) -> float:
     """The bound for scalar data N(0.3, s^2), T = 1000 linear, in nats: an exact expectation over x_0 and noise."""
     x_0, eps, weights = scalar_nodes(s)
-    made = variational_bound(denoise, Process(linear()), x_0, lambda t: eps, variance=variance, discretised=False)
-    return (weights @ made.nats).item()
+    out = variational_bound(denoise, Process(linear()), x_0, lambda t: eps, variance=variance, discretised=False)
+    return (weights @ out.nats).item()
 
 
 @check(1e-11, "the definition of the divergence")
@@ -78,14 +78,14 @@ def _decoder_mass() -> Iterator[float]:
     """
     pixels = torch.arange(256, dtype=torch.float64) / 127.5 - 1
     for mean, std in ((0.0, 0.5), (0.93, 0.01), (-1.5, 0.02), (3.0, 0.3), (0.2, 1e-3), (-1.0, 0.05)):
-        made = Gaussian(torch.full((256,), mean, dtype=torch.float64), 2 * math.log(std))
+        out = Gaussian(torch.full((256,), mean, dtype=torch.float64), 2 * math.log(std))
         log_var = torch.full((256,), 2 * math.log(std), dtype=torch.float64)
-        masses = made.discretised_log_prob(pixels).exp()
+        masses = out.discretised_log_prob(pixels).exp()
         expected = torch.tensor([_bin_mass(k, mean, std) for k in range(256)], dtype=torch.float64)
         large = expected > 1e-100  # beyond, the rounding of a bin's edge is seen
         yield absolute(masses.sum().item(), 1.0)
         yield relative(masses[large], expected[large])
-        yield relative(Gaussian(made.mean, log_var).discretised_log_prob(pixels).exp()[large], expected[large])
+        yield relative(Gaussian(out.mean, log_var).discretised_log_prob(pixels).exp()[large], expected[large])
 
 
 def _bin_mass(k: int, mean: float, std: float) -> float:
@@ -106,9 +106,9 @@ def _prior_kl() -> Iterator[float]:
     """
     x_0, process = normal("x_0", 4, 3, 2, 2), Process(linear(8, 0.05, 0.6))
     for visited in ([8, 7, 6, 5, 4, 3, 2, 1, 0], [5, 2, 0]):
-        made = variational_bound(smooth_denoise(_TABLE), process, x_0, lambda t: x_0, times=visited, discretised=False)
+        out = variational_bound(smooth_denoise(_TABLE), process, x_0, lambda t: x_0, times=visited, discretised=False)
         abar, var = _TABLE.abar(visited[0]), _TABLE.var(visited[0])
-        yield relative(made.prior, 0.5 * (12 * (-abar - math.log(var)) + abar * x_0.square().sum((1, 2, 3))))
+        yield relative(out.prior, 0.5 * (12 * (-abar - math.log(var)) + abar * x_0.square().sum((1, 2, 3))))
 
 
 @check(1e-9, "Ho et al. 2020, eqs. 3 and 5")
@@ -123,10 +123,10 @@ def _bound_is_joint_kl() -> Iterator[float]:
     denoise = denoising(_TABLE, lambda x_t, t: _MEAN + (x_t - _TABLE.alpha(t) * _MEAN) @ _gain(t).mT)
     for visited in ([8, 7, 6, 5, 4, 3, 2, 1, 0], [8, 6, 3, 2, 0], [7, 4, 0], [6, 0]):
         for variance in ("large", "small"):
-            made = variational_bound(
+            out = variational_bound(
                 denoise, process, x_0, lambda t: eps.view_as(x_0), variance=variance, times=visited, discretised=False
             )
-            nats, bits = (weights @ made.nats).item(), (weights @ made.bits_per_dim).item()
+            nats, bits = (weights @ out.nats).item(), (weights @ out.bits_per_dim).item()
             truth = _divergence(visited, variance) + 0.5 * torch.logdet(2 * math.pi * math.e * _COVARIANCE).item()
             yield from [absolute(nats, truth), absolute(bits, truth / (2 * math.log(2)))]
 
@@ -187,9 +187,9 @@ def _bound_order() -> Iterator[float]:
     mean, var = exact.output(ancestral, denoise, Process(linear()), range(1000, -1, -1), variance="large")
     of_model = var.item() + table.beta(1)  # the sampler leaves out the last step's noise
     nll = 0.5 * math.log(2 * math.pi * of_model) + (s**2 + (M - mean.item()) ** 2) / (2 * of_model)
-    found = entropy(s), nll, bound_of(s, denoise, "large")
-    require(found[0] <= found[1] <= found[2], f"{found} do not rise")
-    yield absolute(found, (0.725791353, 0.725794244, 0.726885424))
+    rising = entropy(s), nll, bound_of(s, denoise, "large")
+    require(rising[0] <= rising[1] <= rising[2], f"{rising} do not rise")
+    yield absolute(rising, (0.725791353, 0.725794244, 0.726885424))
 
 
 @check(1e-12, "Ho et al. 2020, sec. 3.2")
@@ -211,17 +211,17 @@ def _bound_snr() -> Iterator[float]:
     """
     table, process, denoise = exact.linear(), Process(linear()), smooth_denoise(exact.linear())
     x_0, noise = normal("x_0", 3, 2, 2, 2), normal("noise", 3, 2, 2, 2)
-    made = variational_bound(denoise, process, x_0, lambda t: noise, variance="small", discretised=False)
-    require(made.times == tuple(range(2, 1001)), "the sum does not run over t = 2..T")
+    out = variational_bound(denoise, process, x_0, lambda t: noise, variance="small", discretised=False)
+    require(out.times == tuple(range(2, 1001)), "the sum does not run over t = 2..T")
     columns, batched, at = [], [], torch.arange(2, 1001)
-    for t in made.times:
+    for t in out.times:
         prediction = denoise(table.alpha(t) * x_0 + table.sigma(t) * noise, t)
         columns.append((table.snr(t - 1) - table.snr(t)) / 2 * (x_0 - prediction.x0).square().flatten(1).sum(1))
         batched.append(prediction.x0[0])
     estimates = Prediction(torch.stack(batched), torch.stack(batched))
     one_call = bound_term(estimates, process, x_0[:1].expand(999, -1, -1, -1), at, "small")
     expected = torch.stack(columns, 1)
-    yield from (relative(made.terms, expected), relative(one_call, expected[0]))
+    yield from (relative(out.terms, expected), relative(one_call, expected[0]))
 
 
 @check(1e-12, "stratified sampling")
@@ -236,21 +236,21 @@ def _bound_strata() -> Iterator[float]:
     x_0, noise = normal("x_0", 2, 1, 2, 2), normal("noise", 2, 1, 2, 2)
     bound = partial(variational_bound, denoise, process, x_0, lambda t: noise, discretised=False)
     drawn = [strata(T, n, Key(0, "verify strata", seed, torch.arange(n))) for seed in range(seeds)]
-    require(all(sum(each.values()) == T - 1 for each in drawn), "the weights do not sum to T - 1")
+    require(all(sum(one.values()) == T - 1 for one in drawn), "the weights do not sum to T - 1")
     for t in range(2, T + 1):
-        share = 1 / next((each[t] for each in drawn if t in each), math.nan)
-        _require_share(f"step {t}", sum(t in each for each in drawn), seeds, share)
-    choices = {tuple(each.items()) for each in drawn}
+        share = 1 / next((one[t] for one in drawn if t in one), math.nan)
+        _require_share(f"step {t}", sum(t in one for one in drawn), seeds, share)
+    choices = {tuple(one.items()) for one in drawn}
     possible = math.prod(drawn[0].values())
     require(len(choices) == possible, f"{len(choices)} of the {possible:.0f} choices were seen")
-    mean = torch.stack([bound(sampled=dict(each)).nats for each in sorted(choices)]).mean(0)
+    mean = torch.stack([bound(sampled=dict(one)).nats for one in sorted(choices)]).mean(0)
     yield relative(mean, bound().nats)
 
 
-def _require_share(what: str, count: float, draws: int, share: float) -> None:
+def _require_share(name: str, count: float, draws: int, share: float) -> None:
     """Of so many draws this share is expected: the count may be off by 6 standard errors."""
     off, error = abs(count - draws * share), math.sqrt(draws * share * (1 - share))
-    require(off < 6 * error, f"{what} is drawn too often or too rarely, by {off:.0f} of {draws}")
+    require(off < 6 * error, f"{name} is drawn too often or too rarely, by {off:.0f} of {draws}")
 
 
 @check(1e-9, "Nichol & Dhariwal 2021, eq. 15")
@@ -299,9 +299,9 @@ def _hybrid_gradient() -> Iterator[float]:
         leaf = output.clone().requires_grad_()
         denoiser = Denoiser(Network(leaf), Process(linear()), PARAMETERIZATIONS["eps"], learned_variance=True)
         with torch.enable_grad():
-            made = denoising_loss(denoiser, x_0, t, eps, objective=Objective(kind))
-            (gradient,) = torch.autograd.grad(made.total.sum(), leaf)
-        return made, gradient
+            out = denoising_loss(denoiser, x_0, t, eps, objective=Objective(kind))
+            (gradient,) = torch.autograd.grad(out.total.sum(), leaf)
+        return out, gradient
 
     alpha, sigma, at_x_0, large = (
         table.tensor(of, t.tolist()).view(6, 1, 1, 1)
@@ -342,8 +342,8 @@ def _loss_floor() -> Iterator[float]:
     for s, floor in ((1.0, 0.275513233), (0.5, 0.173053406), (0.25, 0.098639296)):
         x_0, eps, weights = scalar_nodes(s)
         denoiser = Denoiser(Network(partial(ideal, s)), Process(linear()), PARAMETERIZATIONS["eps"])
-        made = denoising_loss(denoiser, x_0.repeat(1000, 1, 1, 1), t.repeat_interleave(9), eps.repeat(1000, 1, 1, 1))
-        by_time = made.total.view(1000, 9) @ weights
+        out = denoising_loss(denoiser, x_0.repeat(1000, 1, 1, 1), t.repeat_interleave(9), eps.repeat(1000, 1, 1, 1))
+        by_time = out.total.view(1000, 9) @ weights
         of_theory = [table.abar(i) * s**2 / (table.abar(i) * s**2 + table.var(i)) for i in t.tolist()]
         yield from [absolute(by_time.mean().item(), floor), absolute(by_time, of_theory)]
 
@@ -361,7 +361,7 @@ def _importance() -> Iterator[float]:
     for k in range(rounds):
         history.record(torch.arange(1, T + 1), torch.tensor([row[k] for row in losses]), torch.tensor(True))
     root = [math.sqrt(sum(loss**2 for loss in row[-10:]) / 10) for row in losses]
-    p = [0.999 * each / sum(root) + 0.001 / T for each in root]
+    p = [0.999 * one / sum(root) + 0.001 / T for one in root]
     t, weight = history.draw(Key(0, "verify importance", 0, torch.arange(draws)))
     for time, share in enumerate(p, start=1):
         _require_share(f"t = {time}", (t == time).sum().item(), draws, share)
@@ -394,5 +394,5 @@ def _weightings() -> Iterator[float]:
         for predict, output in outputs.items():
             kind = PARAMETERIZATIONS[predict]
             denoiser = Denoiser(Network(output), Process(linear()), kind)
-            made = denoising_loss(denoiser, x_0, t, eps, objective=Objective(weights=weights(parameterization=kind)))
-            yield relative(made.total, expected * error)
+            out = denoising_loss(denoiser, x_0, t, eps, objective=Objective(weights=weights(parameterization=kind)))
+            yield relative(out.total, expected * error)

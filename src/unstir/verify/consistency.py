@@ -40,8 +40,8 @@ def _consistency_boundary() -> Iterator[float]:
     for kind in ("eps", "v"):
         yield relative(PARAMETERIZATIONS[kind].x0(process.schedule, x_t, 0, raw), x_t)
     distance = ((raw - end).square().mean((1, 2, 3)) + SMOOTH**2).sqrt() - SMOOTH
-    made = path_loss(Denoiser(Network(raw), process, PARAMETERIZATIONS["x0"]), x_t, t, end)
-    yield relative(made.total, distance / table.tensor(table.sigma, _TIMES))
+    out = path_loss(Denoiser(Network(raw), process, PARAMETERIZATIONS["x0"]), x_t, t, end)
+    yield relative(out.total, distance / table.tensor(table.sigma, _TIMES))
 
 
 @check(0.01, "Song et al. 2023, sec. 3; Luhman & Luhman 2021")
@@ -57,9 +57,9 @@ def _path_ends() -> Iterator[float]:
         states, ends = follow(denoise, process, x_T, _VISITED)
         require(len(states) == len(_VISITED) - 1, "there is no state at each time")
         require(torch.equal(ends, denoise(states[-1], _VISITED[-2]).x0), "the end is not the last visit's estimate")
-        found = [M + _end(table, t) * (x - table.alpha(t) * M) for t, x in zip(_VISITED, states, strict=False)]
-        yield absolute(torch.stack(found), found[0].expand_as(states))
-        yield absolute(ends, found[0])
+        due = [M + _end(table, t) * (x - table.alpha(t) * M) for t, x in zip(_VISITED, states, strict=False)]
+        yield absolute(torch.stack(due), due[0].expand_as(states))
+        yield absolute(ends, due[0])
 
 
 @check(0.01, "Luhman & Luhman 2021; Song & Dhariwal 2024")

@@ -189,7 +189,7 @@ def nodes(D: int = 1) -> tuple[Tensor, Tensor, Tensor]:
     standard normal n and eps for every polynomial f of degree 5 or less. All terms of the bound are quadratic.
     """
     one = ((-math.sqrt(3), 0.0, math.sqrt(3)), (1 / 6, 2 / 3, 1 / 6))
-    axes = (torch.tensor(each, dtype=torch.float64) for each in one)
+    axes = (torch.tensor(points, dtype=torch.float64) for points in one)
     places, weights = (torch.cartesian_prod(*[axis] * (2 * D)) for axis in axes)
     return places[:, :D], places[:, D:], weights.prod(1)
 

@@ -41,14 +41,14 @@ def _abar_exact() -> Iterator[float]:
     abar, 1 - abar and the tables of alpha and sigma at every t with a product in 50-digit decimals, T = 1000, and T =
     500 to beta_T = 0.028; relative
     """
-    for made, table in (
+    for ours, table in (
         (linear(), exact.linear()),
         (linear(500, 1e-4, 0.028), exact.linear(500, "1e-4", "0.028")),  # taken literally, not scaled by 1000 / T
     ):
-        at = range(1, made.T + 1)
-        alpha, sigma = made.gather(torch.tensor(at), torch.zeros(made.T, dtype=torch.float64))
-        yield relative([made.abar(i) for i in at], table.tensor(table.abar, at))
-        yield relative([made.sigma(i) ** 2 for i in at], table.tensor(table.var, at))
+        at = range(1, ours.T + 1)
+        alpha, sigma = ours.gather(torch.tensor(at), torch.zeros(ours.T, dtype=torch.float64))
+        yield relative([ours.abar(i) for i in at], table.tensor(table.abar, at))
+        yield relative([ours.sigma(i) ** 2 for i in at], table.tensor(table.var, at))
         yield relative(alpha, table.tensor(table.alpha, at))
         yield relative(sigma, table.tensor(table.sigma, at))
     yield relative(linear().abar(1000), 4.0358297653757e-5)
@@ -63,11 +63,11 @@ def _cosine_clipped() -> Iterator[float]:
     4e-5 is a difference of numbers near 1)
     """
     at = range(1, 1001)
-    for made, table in ((cosine(), exact.cosine()), (sigmoid(), exact.sigmoid())):
-        largest = max(made.beta(t) for t in at)
+    for ours, table in ((cosine(), exact.cosine()), (sigmoid(), exact.sigmoid())):
+        largest = max(ours.beta(t) for t in at)
         require(largest < 0.999 + 1e-12, f"a beta of {largest} is larger than 0.999")
-        yield relative([made.abar(t) for t in at], table.tensor(table.abar, at))
-        yield relative([made.sigma(t) ** 2 for t in at], table.tensor(table.var, at))
+        yield relative([ours.abar(t) for t in at], table.tensor(table.abar, at))
+        yield relative([ours.sigma(t) ** 2 for t in at], table.tensor(table.var, at))
 
 
 @check(1e-12, "Lin et al. 2024, algorithm 1")
@@ -77,21 +77,21 @@ def _zero_terminal_snr() -> Iterator[float]:
 
     alpha at every t, the posterior at T and the image back from v with decimals; relative
     """
-    made, table, T = zero_terminal_snr(linear()), exact.linear(), 1000
-    require(made.abar(T) == 0 and made.sigma(T) == 1, f"abar_T is {made.abar(T)} and sigma_T {made.sigma(T)}")
+    ours, table, T = zero_terminal_snr(linear()), exact.linear(), 1000
+    require(ours.abar(T) == 0 and ours.sigma(T) == 1, f"abar_T is {ours.abar(T)} and sigma_T {ours.sigma(T)}")
     with suppress(UserError):
-        PARAMETERIZATIONS["eps"].check(made)
+        PARAMETERIZATIONS["eps"].check(ours)
         raise AssertionError("predicting eps is not refused")
     x_0, x_T = normal("image", 4, 3, 2, 2), normal("x_T", 4, 3, 2, 2)
-    at_T = Process(made).posterior(x_T, x_0, T, T - 1)
-    target = PARAMETERIZATIONS["v"].target(made, x_0, T, x_T)
+    at_T = Process(ours).posterior(x_T, x_0, T, T - 1)
+    target = PARAMETERIZATIONS["v"].target(ours, x_0, T, x_T)
     require(torch.equal(target, -x_0), "the target of v at T is not -x_0")
     first, last = table.alpha(1), table.alpha(T)
     expected = [(table.alpha(t) - last) * first / (first - last) for t in range(T)]
-    yield relative([made.alpha(t) for t in range(1, T)], expected[1:])
-    yield relative(at_T.mean, made.alpha(T - 1) * x_0)
+    yield relative([ours.alpha(t) for t in range(1, T)], expected[1:])
+    yield relative(at_T.mean, ours.alpha(T - 1) * x_0)
     yield relative(at_T.var, 1 - expected[T - 1] ** 2)
-    yield relative(PARAMETERIZATIONS["v"].x0(made, x_T, T, target), x_0)
+    yield relative(PARAMETERIZATIONS["v"].x0(ours, x_T, T, target), x_0)
 
 
 @check(1e-13, "Ho et al. 2020, eq. 4")

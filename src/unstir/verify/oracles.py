@@ -58,7 +58,7 @@ def _oracle_mixture() -> Iterator[float]:
     log_mass = (parts + weights.log()[:, None]).logsumexp(0) + 2 * math.log(0.01)  # the area of a cell
     for t in _TIMES:
         alpha, sigma = table.alpha(t), table.sigma(t)
-        log_joint = torch.stack([_log_density(alpha * grid, each, sigma**2 * eye) for each in x]) + log_mass
+        log_joint = torch.stack([_log_density(alpha * grid, row, sigma**2 * eye) for row in x]) + log_mass
         weight = log_joint.softmax(1)
         mean = weight @ grid
         yield absolute(data.log_prob(x, alpha, sigma), log_joint.logsumexp(1))
@@ -87,7 +87,7 @@ def _oracle_finite() -> Iterator[float]:
     for t in _TIMES:
         alpha, sigma = table.alpha(t), table.sigma(t)
         x = alpha * floats[:4] + sigma * normal("noise", 4, 3, 2, 2)
-        direct = [_brute_force(each, floats.flatten(1).tolist(), alpha, sigma) for each in x.flatten(1).tolist()]
+        direct = [_brute_force(row, floats.flatten(1).tolist(), alpha, sigma) for row in x.flatten(1).tolist()]
         means, spreads, log_probs = zip(*direct, strict=True)
         for data in (FiniteData(pixels), FiniteData(floats, chunk=7)):
             yield absolute(data.estimate(x, alpha, sigma).flatten(1), torch.tensor(means, dtype=torch.float64))

@@ -82,10 +82,10 @@ def _respaced_chain() -> Iterator[float]:
         x = torch.ones(1, dtype=torch.float64)
         for k in range(1, steps + 1):
             t, s = visited[-1 - k], visited[-k]
-            own = chain.posterior_coefficients(k, k - 1)
+            of_chain = chain.posterior_coefficients(k, k - 1)
             yield relative([chain.schedule.abar(k), chain.schedule.beta(k)], [table.abar(t), table.beta(t, s)])
-            yield relative(own, process.posterior_coefficients(t, s))
-            yield relative(own, table.posterior(t, s))
+            yield relative(of_chain, process.posterior_coefficients(t, s))
+            yield relative(of_chain, table.posterior(t, s))
             short, long = chain.one_step(x, k), process.one_step(x, t, s)
             yield relative([short.mean.item(), float(short.var)], [long.mean.item(), float(long.var)])
 

@@ -56,8 +56,8 @@ def _ancestral_moments() -> Iterator[float]:
         yield from [relative(mean.item(), over_m * M), absolute(cov.item(), var)]
         variances[s, variance] = cov.item()
     for variance, excess in (("large", 0.00300830), ("small", -0.01549915)):
-        found = variances[0.5, variance] / 0.25 - 1
-        require(abs(found - excess) < 5e-9, f"variance / s^2 - 1 with {variance} is {found:.8f}, not {excess:.8f}")
+        got = variances[0.5, variance] / 0.25 - 1
+        require(abs(got - excess) < 5e-9, f"variance / s^2 - 1 with {variance} is {got:.8f}, not {excess:.8f}")
     point, _ = output(ancestral, gaussian_denoise(table, 0.0), Process(linear()), _ALL, variance="small")
     yield absolute(variances[1.0, "large"], 1 - table.beta(1))
     yield absolute([point.item(), variances[0.0, "small"]], [M, 0.0])
@@ -104,9 +104,9 @@ def _ddim_moments() -> Iterator[float]:
         visited = [1000 * (steps - i) // steps for i in range(steps + 1)]
         angles = [math.atan2(table.sigma(t), s * table.alpha(t)) for t in visited]
         closed = s**2 / v_T * math.prod(math.cos(a - b) ** 2 for a, b in pairwise(angles))
-        found = _ddim_variance(steps)
-        require(abs(found / s**2 - 1 - excess) < 6e-7, f"variance / s^2 - 1 is {found / s**2 - 1:.6f}, not {excess}")
-        yield relative(found, closed)
+        got = _ddim_variance(steps)
+        require(abs(got / s**2 - 1 - excess) < 6e-7, f"variance / s^2 - 1 is {got / s**2 - 1:.6f}, not {excess}")
+        yield relative(got, closed)
 
 
 @check(0.05, "Song et al. 2021, sec. 4.3")
@@ -136,11 +136,11 @@ def _ddim_eta_one() -> Iterator[float]:
         yield from (relative_to_size(a.x, b.x) for a, b in steps_of_both)
     for t, s in ((1000, 800), (500, 499), (20, 3), (2, 1)):
         for eta in (0.0, 0.5, 1.0):
-            made = next(ddim(lambda x_t, t: Prediction(-2 * one, one), process, one, [t, s, 0], lambda t: one, eta))
+            out = next(ddim(lambda x_t, t: Prediction(-2 * one, one), process, one, [t, s, 0], lambda t: one, eta))
             var = eta**2 * table.posterior(t, s)[2]
             eps = (1 + 2 * table.alpha(t)) / table.sigma(t)
             expected = -2 * table.alpha(s) + math.sqrt(table.var(s) - var) * eps + math.sqrt(var)
-            yield relative(made.x, expected * one)
+            yield relative(out.x, expected * one)
 
 
 @check(1e-11, "Ho et al. 2020, eq. 7 and sec. 4")
@@ -200,8 +200,8 @@ def _learned_sampling() -> Iterator[float]:
         log_small, log_large = math.log(table.posterior(t, s)[2]), math.log(table.beta(t, s))
         std = torch.exp(0.5 * (v * log_large + (1 - v) * log_small))
         for variance in ("learned", "auto"):
-            made = next(ancestral(denoise, process, x, [t, s, 0], lambda t: torch.ones_like(x), variance))
-            yield relative(made.x, std)
+            out = next(ancestral(denoise, process, x, [t, s, 0], lambda t: torch.ones_like(x), variance))
+            yield relative(out.x, std)
 
 
 ORDERS = {"ddim": 1, "dpmpp_2m": 2, "dpmpp_3m": 2, "heun": 2, "ipndm": 2, "pndm": 2, "unipc": 3}
@@ -257,8 +257,8 @@ def _guidance_gaussian() -> Iterator[float]:
         batch = steered(x, torch.tensor(visited))
         for i, t in enumerate(visited):
             mean = M + (scale if 300 <= t <= 700 else 1.0) * (0.8 - M)
-            found, expected = steered(x, t), gaussian_denoise(table, 0.5, mean)(x, t)
-            yield from [relative_to_size(found.x0, expected.x0), relative_to_size(found.raw, expected.raw)]
+            got, expected = steered(x, t), gaussian_denoise(table, 0.5, mean)(x, t)
+            yield from [relative_to_size(got.x0, expected.x0), relative_to_size(got.raw, expected.raw)]
             yield from [relative_to_size(batch.x0[i], expected.x0[i]), relative_to_size(batch.raw[i], expected.raw[i])]
 
 
@@ -270,11 +270,11 @@ def _dynamic_threshold() -> Iterator[float]:
     """
     x0 = normal("estimates", 4, 3, 1, 43) * torch.tensor([0.125, 1, 4, 32], dtype=torch.float64).view(4, 1, 1, 1)
     for rank in (64, 96, 126):  # of the 129 sizes of an image: quantiles that need no interpolation
-        found = thresholded(lambda x_t, t: Prediction(x0, x_t), rank / 128)(x0, 500).x0
-        for image, made in zip(x0, found, strict=True):
+        got = thresholded(lambda x_t, t: Prediction(x0, x_t), rank / 128)(x0, 500).x0
+        for image, out in zip(x0, got, strict=True):
             limit = max(1.0, sorted(abs(value) for value in image.flatten().tolist())[rank])
             expected = [min(max(value, -limit), limit) / limit for value in image.flatten().tolist()]
-            yield absolute(made.flatten(), expected)
+            yield absolute(out.flatten(), expected)
 
 
 @check(1e-12, "Lin et al. 2024, table 2; Song et al. 2021, sec. 4.2; Lu et al. 2022")
@@ -310,10 +310,10 @@ def _images_alone() -> Iterator[float]:
         return end.x
 
     for name in SAMPLERS:
-        whole = images(name, indices)
+        together = images(name, indices)
         for size in (1, 3):
-            yield relative(torch.cat([images(name, part) for part in torch.split(indices, size)]), whole)
-        require(len(set(map(tuple, whole.flatten(1).tolist()))) == 7, f"{name} draws one image twice")
+            yield relative(torch.cat([images(name, part) for part in torch.split(indices, size)]), together)
+        require(len(set(map(tuple, together.flatten(1).tolist()))) == 7, f"{name} draws one image twice")
     taken = _noise_taken(process, denoise, indices[:1], shape).tolist()
     require(len(set(map(tuple, taken))) == len(taken), "one noise serves two steps, or a step and the start")
 
@@ -321,11 +321,11 @@ def _images_alone() -> Iterator[float]:
 def _noise_taken(process: Process, denoise: Denoise, indices: Tensor, shape: tuple[int, ...]) -> Tensor:
     """The noise that an image begins with and that each random step of `draw` adds: [K, D], as whole numbers."""
     x = starting_noise(3, indices, shape).double()
-    found, t = [x], process.T
+    got, t = [x], process.T
     for step in draw(denoise, process, x, indices, Chain("ancestral", 6, variance="small", seed=3)):
         if step.t:
             at_x_t, at_x_0, var = exact.linear().posterior(t, step.t)
             mean = at_x_t * x + at_x_0 * denoise(x, t).x0.clamp(-1, 1)
-            found.append((step.x - mean) / math.sqrt(var))
+            got.append((step.x - mean) / math.sqrt(var))
         x, t = step.x, step.t
-    return torch.stack([(noise * 1e6).round().flatten() for noise in found])
+    return torch.stack([(noise * 1e6).round().flatten() for noise in got])
