@@ -6,7 +6,8 @@
 
 diffusers' network has the structure of the recipe's, that of denoising-diffusion-pytorch is its own of the same width.
 Each peer is trained as its own example or Trainer does by default (batches of 16, a rate of 1e-4, an average), and with
-batches of 64 and a rate of 1e-3 ("tuned"), in float32; ours as `unstir train` does, grids included. The peers are given
+batches of 64 and a rate of 1e-3 ("tuned"), diffusers also with the velocity and the cosine schedule that the recipe has
+("v"), in float32; ours as `unstir train` does, grids included. The peers are given
 the images as tensors, mirrored where the recipe mirrors them. Each draws --num images by its default of 1000 calls and
 in --calls calls by its fast sampler. They are judged by the Frechet distance in a classifier of the store's labels and,
 for digits, by the SVM of the tests: its mean top probability. OUT/budget.json is written after each, and a command that
@@ -124,13 +125,13 @@ def ours(work: Work, seed: int) -> Trained:
     return Trained(draw, num_parameters(run.config), steps)
 
 
-def diffusers(work: Work, seed: int, batch: int, lr: float, warmup: int) -> Trained:
+def diffusers(work: Work, seed: int, batch: int, lr: float, warmup: int, velocity: bool = False) -> Trained:
     torch.manual_seed(seed)
     batches = work.batches(batch)
-    net = of_diffusers.trained(work.size(), batches, lr, warmup)
+    net = of_diffusers.trained(work.size(), batches, lr, warmup, velocity)
 
     def part(num: int, calls: int) -> Tensor:
-        return as_bytes(of_diffusers.drawing_of(net, num, calls, solver=calls < T)())
+        return as_bytes(of_diffusers.drawing_of(net, num, calls, calls < T, velocity)())
 
     return Trained(in_parts(part), count(net), len(batches))
 
@@ -150,6 +151,7 @@ SIDES: dict[str, Callable[[Work, int], Trained]] = {
     "unstir": ours,
     "diffusers": partial(diffusers, batch=16, lr=1e-4, warmup=500),
     "diffusers, tuned": partial(diffusers, batch=64, lr=1e-3, warmup=100),
+    "diffusers, tuned, v": partial(diffusers, batch=64, lr=1e-3, warmup=100, velocity=True),
     "denoising-diffusion-pytorch": partial(lucidrains, batch=16, lr=1e-4),
     "denoising-diffusion-pytorch, tuned": partial(lucidrains, batch=64, lr=1e-3),
 }

@@ -18,8 +18,7 @@ import torch
 from unstir import randomness
 from unstir.data import Store, pack
 from unstir.metrics.classifier import classifier_for
-from unstir.metrics.distances import kid, near, radii
-from unstir.metrics.frechet import frechet_of, moments, standard_error
+from unstir.metrics.distances import frechet_of, kid, moments, near, radii, standard_error
 from unstir.randomness import Key, normal
 
 STRENGTHS = {

@@ -70,6 +70,15 @@ def test_the_same_again_only_prints(folder, command, monkeypatch):
     assert command("evaluate", folder, *SMALL)[1] == first
 
 
+def test_a_stray_number_among_the_images_is_named(folder, command):
+    asked = ("evaluate", folder, *SMALL, "--seed", 7, "--no-memorisation")
+    assert command(*asked)[0] == 0
+    drawn = next(path for path in (folder / "generated").iterdir() if "seed7" in path.name)
+    shutil.copy(drawn / "000000.png", drawn / "99999999.png")
+    status, _, err = command(*asked[:2], "--num", 30, *asked[4:])
+    assert status == 2 and "holds, 25 of these images; remove 99999999.png" in err
+
+
 def test_every_saved_step_is_judged_for_a_curve(folder, command):
     status, out, _ = command("evaluate", folder, *SMALL, "--checkpoint", "all", "--sampler", "ddim", "--steps", 3)
     steps = Run.open(folder).saved_steps()
@@ -91,6 +100,19 @@ def test_another_run_is_compared_by_the_same_protocol_alone(folder, command, tmp
     )
     status, again, err = command("evaluate", folder, *SMALL[2:], "--against", other)  # as many as the other one has
     assert status == 0 and again.splitlines()[-1] == out.splitlines()[-1], err
+
+
+def test_figures_of_weights_that_a_run_has_not_are_left_out(folder, command, tmp_path):
+    command("evaluate", folder, *SMALL)
+    other = tmp_path / "other"
+    shutil.copytree(folder, other, ignore=shutil.ignore_patterns("generated"))
+    assert command("evaluate", folder, *SMALL, "--against", other)[0] == 0  # a copy has the same weights
+    run = Run.open(other)
+    for made in saved(run):
+        save(run, replace(made, weights="f" * 64))
+    status, _, err = command("evaluate", folder, *SMALL, "--against", other)
+    left_out, refusal = err.splitlines()
+    assert status == 2 and f"{other}/evaluation: {len(saved(run))} evaluation" in left_out and "has not been" in refusal
 
 
 def test_figures_of_other_networks_are_refused_before_anything_is_drawn(
@@ -226,6 +248,11 @@ def test_other_weights_under_the_same_step_are_judged_anew(folder, command, tmp_
     assert command("evaluate", run, *SMALL)[0] == 0
     (after,) = [each for each in saved(Run.open(run)) if usual.items() <= each.protocol.items()]
     assert after.weights != before.weights and after.main().value != before.main().value
+    drawn = sorted((run / "generated").glob("step12-unipc20-seed0-*"), key=lambda path: path.stat().st_mtime_ns)
+    shutil.rmtree(drawn[-1])
+    shutil.copytree(drawn[0], drawn[-1])  # images of the weights before
+    status, _, err = command("evaluate", run, "--num", 30, *SMALL[2:])
+    assert status == 2 and f"{drawn[-1]} holds images made with other settings (weights is " in err
 
 
 def test_a_search_for_copies_is_made_up_for(folder, command, monkeypatch):

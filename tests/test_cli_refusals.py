@@ -141,7 +141,8 @@ def judged(**changes):
         plan = Plan(images=images, store=store, num=24, seeds=2)
         protocol = {**plan.protocol(), **changes}
         figures = {"patches/swd": Figure(name="x", better="lower", by_seed=(1.0, 2.0))}
-        save(run, Evaluation(step=12, images=96, protocol=protocol, figures=figures))
+        weights = run.model(12).hashes
+        save(run, Evaluation(step=12, images=96, weights=weights, protocol=protocol, figures=figures))
 
     return judge
 

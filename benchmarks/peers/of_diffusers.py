@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from peers.sizes import Size, T
 
 LR = 1e-4
+VELOCITY = {"prediction_type": "v_prediction", "beta_schedule": "squaredcos_cap_v2"}  # as the recipe's digits have them
 
 
 def network(size: Size, device: torch.device) -> UNet2DModel:
@@ -60,16 +61,18 @@ def step_of(net: nn.Module, x_0: Tensor, *, autocast: bool, fused: bool, ema: bo
     return step
 
 
-def trained(size: Size, batches: Sequence[Tensor], lr: float, warmup: int) -> UNet2DModel:
+def trained(size: Size, batches: Sequence[Tensor], lr: float, warmup: int, velocity: bool = False) -> UNet2DModel:
     """The averaged network after a step on each of the batches, in -1..1, as its example trains it.
 
-    The noise is predicted, under the linear schedule; AdamW's rate falls as a cosine, and the average's length grows.
+    The noise is predicted, under the linear schedule, or the ``velocity`` under the cosine one (`VELOCITY`); AdamW's
+    rate falls as a cosine, and the average's length grows.
     """
     from diffusers.optimization import get_scheduler
     from diffusers.training_utils import EMAModel
 
     device = batches[0].device
-    net, scheduler = network(size, device), DDPMScheduler(num_train_timesteps=T)
+    net = network(size, device)
+    scheduler = DDPMScheduler(num_train_timesteps=T, **(VELOCITY if velocity else {}))
     optimiser = torch.optim.AdamW(net.parameters(), lr=lr, betas=(0.95, 0.999), weight_decay=1e-6)
     rate = get_scheduler("cosine", optimiser, num_warmup_steps=warmup, num_training_steps=len(batches))
     average = EMAModel(net.parameters(), decay=0.9999, use_ema_warmup=True, inv_gamma=1.0, power=0.75)
@@ -77,7 +80,8 @@ def trained(size: Size, batches: Sequence[Tensor], lr: float, warmup: int) -> UN
     for x_0 in batches:
         eps, t = torch.randn_like(x_0), torch.randint(0, T, (len(x_0),), device=device)
         predicted = net(scheduler.add_noise(x_0, eps, t), t, return_dict=False)[0]
-        nn.functional.mse_loss(predicted, eps).backward()
+        target = scheduler.get_velocity(x_0, eps, t) if velocity else eps
+        nn.functional.mse_loss(predicted, target).backward()
         nn.utils.clip_grad_norm_(net.parameters(), 1.0)
         optimiser.step()
         rate.step()
@@ -98,11 +102,16 @@ def forward_of(net: nn.Module, x: Tensor) -> Callable[[], Tensor]:
     return forward
 
 
-def drawing_of(net: UNet2DModel, num: int, steps: int, solver: bool) -> Callable[[], object]:
-    """``num`` images by DDPMPipeline, whose default is T steps of DDPMScheduler; ``solver``: by its fast solver."""
-    scheduler = DDPMScheduler(num_train_timesteps=T)
+def drawing_of(net: UNet2DModel, num: int, steps: int, solver: bool, velocity: bool = False) -> Callable[[], object]:
+    """``num`` images by DDPMPipeline, whose default is T steps of DDPMScheduler; ``solver``: by its fast solver.
+
+    A network of the ``velocity`` as `trained`; for its schedule the solver's documentation asks for the clipped lambda.
+    """
+    process = VELOCITY if velocity else {}
+    scheduler = DDPMScheduler(num_train_timesteps=T, **process)
     if solver:
-        scheduler = DPMSolverMultistepScheduler(num_train_timesteps=T)
+        clipped = {"lambda_min_clipped": -5.1} if velocity else {}
+        scheduler = DPMSolverMultistepScheduler(num_train_timesteps=T, **process, **clipped)
     pipeline = DDPMPipeline(net, scheduler)
     pipeline.set_progress_bar_config(disable=True)
     return lambda: pipeline(batch_size=num, num_inference_steps=steps, output_type="pt").images

@@ -22,11 +22,6 @@ class LostError(Exception):
     """The job ends here, and the same command goes on: another process has ended or does not answer."""
 
 
-def named(rank: int, size: int) -> str:
-    """A process as messages name it."""
-    return f"process {rank} of {size} (counted from 0)"
-
-
 @dataclass(frozen=True)
 class Alone:
     """A group of one process, and the interface of larger ones (`jobs.torchrun.Group`), whose methods exchange.
@@ -39,7 +34,7 @@ class Alone:
     local: int = 0
 
     def __str__(self) -> str:
-        return named(self.rank, self.size)
+        return f"process {self.rank} of {self.size} (counted from 0)"
 
     @property
     def is_first(self) -> bool:
@@ -72,7 +67,7 @@ class Alone:
             if keys:
                 pairs = ((key, _apart(theirs.get(key), first.get(key))) for key in keys[:8])
                 said = ", ".join(f"{key} is {its}, not {due}" for key, (its, due) in pairs)
-                raise UserError("", named(number, self.size), f"differs from the first: {said}", remedy)
+                raise UserError("", Alone(number, self.size), f"differs from the first: {said}", remedy)
 
     def rows_of_all(self, columns: "tuple[Tensor, ...]", part: slice, total: int) -> "tuple[Tensor, ...]":
         """Tensors [total, ...] of which each process has the rows of its ``part``: whole, in all of them, exactly.

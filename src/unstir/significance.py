@@ -94,7 +94,7 @@ def effect(value: float, error: float, df: float, test: str, choices: int = 1) -
 
 def exact(value: float, p: float, test: str, choices: int = 1) -> Effect:
     """An effect of a one-sided p, the surest of ``choices``, with the error that value and z imply; 0 from p = 1/2."""
-    z = largest_of(choices, max(tail_deviate(p), 0.0))
+    z = largest_of(choices, -statistics.NormalDist().inv_cdf(min(max(p, 1e-300), 0.5)))  # within the normal's reach
     return Effect(value=value, error=abs(value / z) if z else 0.0, z=z, test=test)
 
 
@@ -107,11 +107,6 @@ def deviate(t: float, df: float) -> float:
     if math.isinf(df):
         return t
     return math.copysign((8 * df + 1) / (8 * df + 3) * math.sqrt(df * math.log1p(t * t / df)), t)
-
-
-def tail_deviate(p: float) -> float:
-    """The normal deviate of a one-sided p; a p beyond the normal's reach is taken for the nearest within it."""
-    return -statistics.NormalDist().inv_cdf(min(max(p, 1e-300), 1 - 1e-15))
 
 
 def widening(df: float) -> float:

@@ -4,7 +4,7 @@ import math
 
 import torch
 
-from unstir.diffusion.denoiser import Prediction
+from unstir.diffusion.denoiser import Prediction, at_each_time
 from unstir.theory.parameterization import PARAMETERIZATIONS
 from unstir.theory.process import Process
 from unstir.theory.schedule import linear
@@ -20,6 +20,17 @@ def network(x, t):
 def denoise_of(process):
     kind = PARAMETERIZATIONS["eps"]
     return lambda x, t: Prediction(kind.x0(process.schedule, x, t, network(x, t)), network(x, t))
+
+
+def known(data, process):
+    """The exact denoiser of known data (`theory.oracle`)."""
+
+    @at_each_time
+    def denoise(x, t):
+        x0 = data.estimate(x, process.schedule.alpha(t), process.schedule.sigma(t))
+        return Prediction(x0, process.eps(x, x0, t))
+
+    return denoise
 
 
 def gaussian_denoise(process, mean, std):

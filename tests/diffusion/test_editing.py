@@ -5,10 +5,10 @@ from dataclasses import replace
 
 import pytest
 import torch
-from known import denoise_of
+from known import denoise_of, known
 
 from unstir.chain import SAMPLERS, Chain
-from unstir.diffusion.denoiser import Prediction, clipped, known
+from unstir.diffusion.denoiser import Prediction, clipped
 from unstir.diffusion.draw import draw, starting_noise
 from unstir.diffusion.editing import below, blend, inpaint, inpainting_calls, invert, mixed, slerp, vary
 from unstir.diffusion.samplers.ancestral import ancestral

@@ -7,11 +7,11 @@ from itertools import islice, pairwise
 import numpy as np
 import pytest
 import torch
-from known import PROCESS, denoise_of, gaussian_denoise
+from known import PROCESS, denoise_of, gaussian_denoise, known
 
 from refusals import refusing
 from unstir.chain import SAMPLERS, Chain
-from unstir.diffusion.denoiser import Prediction, known
+from unstir.diffusion.denoiser import Prediction
 from unstir.diffusion.draw import draw
 from unstir.diffusion.samplers.ancestral import ancestral
 from unstir.diffusion.samplers.ddim import ddim

@@ -2,11 +2,11 @@
 
 import pytest
 import torch
-from known import PROCESS
+from known import PROCESS, known
 
 from refusals import refusing
 from unstir.chain import Chain
-from unstir.diffusion.denoiser import Denoiser, Labelled, Prediction, clipped, finite, known, thresholded
+from unstir.diffusion.denoiser import Denoiser, Labelled, Prediction, clipped, finite, thresholded
 from unstir.diffusion.draw import draw, starting_noise, steered
 from unstir.diffusion.editing import mixed
 from unstir.diffusion.guidance import guided

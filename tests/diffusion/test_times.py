@@ -149,11 +149,11 @@ def test_many_times_are_drawn_in_double_precision():
 
 def test_training_records_its_losses_and_comes_to_favour_large_ones(make_run):
     changes = {"diffusion__T": 4, "diffusion__learned_variance": True, "loss__objective": "vlb"}
-    run, store = make_run(loss__times="importance", train__length="30 steps", grids__log_spaced=0, **changes)
+    run, store = make_run(loss__times="importance", train__length="15 steps", grids__log_spaced=0, **changes)
     trainer = Trainer(run, store)
     trainer.run()
     history = trainer.state.history
-    assert history.counts.sum() == 30 * 8 and (history.counts >= 10).all()
+    assert history.counts.sum() == 15 * 8 and (history.counts >= 10).all()
     p = history.probabilities()
     assert p.argmax() == history.losses.square().mean(1).argmax() and p.max() > 2 * p.min()
     assert run.metrics()[-1]["bits"] == pytest.approx(run.metrics()[-1]["loss"], rel=1e-5)

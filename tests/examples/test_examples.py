@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from diffusion.known import known
 from unstir import Process, cosine, pack, starting_noise
-from unstir.diffusion.denoiser import known
 from unstir.nn import own
 from unstir.theory.oracle import GaussianData
 

@@ -14,6 +14,7 @@ from runs import STEPS, advice, analyse, by_name, chains, copied, evaluation, ex
 from unstir.insight.analysis_samples import quality
 from unstir.insight.statement import POINTERS, TITLES, Statement
 from unstir.metrics.features import Trust
+from unstir.metrics.figures import ClassCount
 from unstir.significance import LEVEL, Effect
 
 TOPICS = tuple(TITLES)
@@ -172,6 +173,15 @@ def test_classes_that_come_up_too_often_are_bad():
         shares = dataclasses.replace(usual, name="class imbalance", better="lower", by_seed=(seen,) * 3, floor=0.05)
         judged = dataclasses.replace(evaluation(), figures={**evaluation().figures, "classifier/classes": shares})
         assert by_name(facts(by_step=(judged,)))["classes"].verdict == verdict
+
+
+def test_missing_classes_are_named():
+    counts = (ClassCount("cat", 0, 900, 90.0, 1e-40), ClassCount("dog", 80, 900, 90.0, 0.15))
+    usual = evaluation().figures["classifier/accuracy"]
+    shares = dataclasses.replace(usual, name="class imbalance", better="lower", by_seed=(0.05,), by_class=counts)
+    judged = dataclasses.replace(evaluation(), figures={**evaluation().figures, "classifier/classes": shares})
+    found = by_name(facts(by_step=(judged,)))["classes"]
+    assert found.verdict == "bad" and "cat (0 of 900 " in found.text and "dog" not in found.text
 
 
 def test_a_floor_of_another_number_of_images_decides_nothing():

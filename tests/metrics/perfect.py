@@ -114,7 +114,7 @@ def page(source, network, train, folder, name, generator, *, num, draw, asked, s
     sets = [draw(source, store, labels, generator) for labels in classes]
     networks = []
     if network is not None:
-        right = network.probabilities(held_out[0]).argmax(1) == held_out[1]
+        right = network.classes_of(held_out[0]) == held_out[1]
         trust = Trust(int(right.sum()), len(right), int(held_out[1].bincount().max()))
         networks = [dataclasses.replace(network, trust=trust)]
     return measure(store, sets, networks, labels=classes if asked else None), sets, store

@@ -8,8 +8,7 @@ import pytest
 import torch
 
 from unstir.metrics import distances
-from unstir.metrics.distances import inception_score, infinite_fd, kid, near, radii
-from unstir.metrics.frechet import Moments, frechet_of, moments
+from unstir.metrics.distances import Moments, frechet_of, inception_score, infinite_fd, kid, moments, near, radii
 
 
 def draw(seed, n, size=8, scale=1.0, shift=0.0):
@@ -168,9 +167,20 @@ def test_the_bias_of_a_finite_reference_stays():
 
 
 def test_the_line_is_straight_in_one_over_the_number(monkeypatch):
-    """Distances that are 2 + 30 / n exactly have the intercept 2, for an odd number of images too."""
+    """Of distances that are 2 + 30 / n exactly 30 / n is removed but for the bend, for an odd number of images too."""
     straight = lambda features, reference: 2 + 30 / len(features)
     monkeypatch.setattr(distances, "frechet_of", straight)
-    monkeypatch.setattr("unstir.metrics.frechet._quickly", straight)
+    monkeypatch.setattr("unstir.metrics.distances._quickly", straight)
     for n in (34, 35, 101):
-        assert infinite_fd(draw(0, n, SIZE), EXACT)[0] == pytest.approx(2, rel=1e-12)
+        removed = 30 / n / (1 + 0.4 * SIZE / n)
+        assert infinite_fd(draw(0, n, SIZE), EXACT)[0] == pytest.approx(2 + 30 / n - removed, rel=1e-12)
+
+
+@pytest.mark.parametrize("n", [35, 75])
+def test_the_infinite_distance_of_few_images_is_not_too_small(n):
+    """Images of the reference's own distribution, at 2.2 and 4.7 images a feature: a line removes 24% and 10% more."""
+    exact = Moments(torch.zeros(SIZE, dtype=torch.float64), torch.eye(SIZE, dtype=torch.float64), 10**9)
+    given = [draw(seed, n, SIZE) for seed in range(60)]
+    bias = statistics.fmean(frechet_of(each, exact) for each in given)
+    left = statistics.fmean(infinite_fd(each, exact, seed)[0] for seed, each in enumerate(given))
+    assert abs(left) < 0.06 * bias

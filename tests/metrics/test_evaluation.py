@@ -22,7 +22,7 @@ from unstir.metrics.evaluation import (
     saved,
     unlike,
 )
-from unstir.metrics.figures import Figure, figure_effect, verdict
+from unstir.metrics.figures import ClassCount, Figure, figure_effect, verdict
 from unstir.metrics.memorisation import Memorisation
 from unstir.significance import LEVEL, widening
 
@@ -132,6 +132,14 @@ def test_what_is_printed_has_the_protocol_and_the_bounds():
         words in text for words in ("averaged weights", "by ddim", "float32", "of train", "classifier " + "c" * 12)
     )
     assert text.splitlines()[2].split()[:4] == ["FD-classifier", "1.25", "0.06", "0.20"]
+
+
+def test_missing_classes_are_printed():
+    counts = (ClassCount("cat", 0, 900, 90.0, 1e-40), ClassCount("dog", 80, 900, 90.0, 0.15))
+    judged = made()
+    shares = replace(judged.figures["classifier/fd"], by_class=counts)
+    text = describe(replace(judged, figures={**judged.figures, "classifier/classes": shares}))
+    assert "cat (0 of 900, 90 expected)" in text and "dog" not in text
 
 
 def test_fid_is_the_main_figure_where_it_was_measured():

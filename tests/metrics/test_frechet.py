@@ -8,7 +8,7 @@ import torch
 from scipy.linalg import sqrtm
 
 from unstir import randomness
-from unstir.metrics.frechet import Moments, frechet_of, halves, moments, standard_error
+from unstir.metrics.distances import Moments, frechet_of, halves, moments, standard_error
 
 
 def generator(seed):

@@ -17,8 +17,8 @@ from refusals import refusing
 from unstir.errors import UserError
 from unstir.metrics import distances
 from unstir.metrics import inception as module
+from unstir.metrics.distances import frechet_of, moments
 from unstir.metrics.feature_figures import NAMES
-from unstir.metrics.frechet import frechet_of, moments
 from unstir.metrics.inception import inception
 from unstir.randomness import Key, bits, normal
 

@@ -13,7 +13,7 @@ from PIL import Image
 from conftest import copied, tiny_config, without_charts
 from refusals import refusing
 from unstir.chain import Chain
-from unstir.data import Store
+from unstir.data import Store, pack
 from unstir.errors import UserError
 from unstir.generate.drawing import Job
 from unstir.generate.folder import save_images
@@ -96,6 +96,16 @@ def test_a_run_and_a_folder_are_compared_both_ways(place, store, command, refuse
     assert status == 0 and out.splitlines()[-1].endswith("undecided"), err
     refused(command("evaluate", place / "classes", *small, "--against", together), "label is")
     refused(command("evaluate", "--images", together, *both[-3:], "--against", together), f"--against {together} ")
+
+
+def test_beside_eighteen_photos_copies_are_searched_for_all_the_same(tmp_path, store):
+    photos = pack(saved_as(tmp_path / "photos", store.images("train")[:18]), tmp_path / "few", channels=1)
+    assert photos.count("train") == 16 and photos.count("held_out") == 2
+    copies = photos.images("train").repeat(60, 1, 1, 1)
+    for images, verdict in ((copies, "copies"), (store.images("held_out"), None)):
+        judged, _ = evaluate_images(images, photos)
+        assert list(judged.figures) == ["patches/swd"] and judged.figures["patches/swd"].num_floor == 0
+        assert judged.memorisation.verdict == verdict
 
 
 def test_the_same_images_are_found_again_wherever_they_lie(place, store, monkeypatch):

@@ -14,10 +14,10 @@ from unstir.errors import UserError
 from unstir.metrics import distances, feature_figures, wasserstein
 from unstir.metrics import reference as referring
 from unstir.metrics.classifier import classifier_for
+from unstir.metrics.distances import frechet_of, moments
 from unstir.metrics.evaluation import table
-from unstir.metrics.figures import halved
+from unstir.metrics.figures import halved, too_rare
 from unstir.metrics.floor import FEWEST
-from unstir.metrics.frechet import frechet_of, moments
 from unstir.metrics.measure import measure
 from unstir.metrics.reference import NOISE, reference
 from unstir.randomness import Key, normal
@@ -129,6 +129,17 @@ def test_one_class_alone_is_seen_in_the_shares_and_the_accuracy(store, network):
     assert zeros["classifier/recall"].value < 0.3 and zeros["classifier/coverage"].value < 0.3
     shifted = measure(store, [images[:200]], [network], labels=[labels[:200].roll(1)])
     assert shifted["classifier/accuracy"].value < 0.3
+
+
+def test_a_missing_class_is_named_and_none_of_real_images(store, network):
+    images, labels = store.images("held_out"), store.labels("held_out")
+    of_classes = lambda *given, **how: measure(store, *given, num_reference=100, **how)["classifier/classes"]
+    rare = lambda *given, **how: [of.name for of, _ in too_rare(of_classes(*given, **how))]
+    some, asked = images[labels != 3], labels[labels != 3]
+    assert rare([some], [network]) == ["3"] and rare([images], [network]) == []
+    of = {of.name: of for of in of_classes([some], [network], labels=[asked]).by_class}
+    assert of["3"].expected == 0 and of["3"].p == 1  # nobody asked for it
+    assert of_classes([images[labels == 3]], [network], labels=[labels[labels == 3]]).by_class == ()
 
 
 def test_the_other_split_gives_the_floor_or_none_to_compare_with(store, network):

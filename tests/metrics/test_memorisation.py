@@ -12,9 +12,8 @@ from scipy.stats import kstest
 
 from refusals import refusing
 from unstir.data import Store
-from unstir.metrics import nearest as search
-from unstir.metrics.memorisation import memorisation, picture
-from unstir.metrics.nearest import nearest, nearest_features
+from unstir.metrics import memorisation as search
+from unstir.metrics.memorisation import memorisation, nearest, nearest_features, picture
 from unstir.significance import mann_whitney, precedence
 
 
@@ -169,16 +168,20 @@ def test_mirrored_copies_count_only_where_mirror_images_were_learned(split):
         assert all(p.matches[0].mirrored[0] and p.matches[0].index[0] == p.image for p in result.spaces[-1].closest)
 
 
-@pytest.mark.parametrize(("num", "num_held_out"), [(500, 0), (500, 19), (19, 500)])
-def test_too_few_images_are_undecided(split, num, num_held_out):
+@pytest.mark.parametrize(
+    ("num", "num_held_out", "verdict"), [(500, 0, None), (500, 18, "copies"), (19, 500, "copies"), (3, 2, None)]
+)
+def test_few_images_show_many_copies_but_not_that_there_are_none(split, num, num_held_out, verdict):
     train, held_out, samples = split
     result = memorisation(train[:num], train, held_out[:num_held_out], features=coarse)
-    assert result.verdict is None and result.says.startswith("undecided")
+    assert result.verdict == verdict
     for space in result.spaces:
-        assert space.distance is space.relative is space.copies is None
+        assert space.distance is space.relative is None and (space.copies is None) == (num_held_out == 0)
         assert space.median == 0 and (space.median_held_out is None) == (num_held_out == 0)
-        assert len(space.closest) == 6 and len(space.closest_held_out) == min(6, num_held_out)
+        assert len(space.closest) == min(6, num) and len(space.closest_held_out) == min(6, num_held_out)
     assert picture(result, samples, train, held_out).width > 100
+    new = memorisation(samples[:num], train, held_out[:num_held_out], features=coarse)
+    assert new.verdict is None and new.says.startswith("undecided")
 
 
 def test_a_picture_taken_many_times_is_a_copy_all_the_same(split):

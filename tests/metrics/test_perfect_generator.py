@@ -10,10 +10,9 @@ from perfect import SEEDS, Source, simulated, store_of
 from unstir.metrics import feature_figures as measures
 from unstir.metrics import floor
 from unstir.metrics.classifier import Classifier
-from unstir.metrics.distances import near
+from unstir.metrics.distances import moments, near
 from unstir.metrics.features import NEAR, Trust
 from unstir.metrics.floor import bound, draws
-from unstir.metrics.frechet import moments
 from unstir.metrics.memorisation import memorisation
 from unstir.metrics.plan import held_out_like
 from unstir.metrics.reference import Reference
@@ -104,7 +103,7 @@ def test_stated_errors_are_the_spread_over_new_samples_and_a_new_reference():
     """Also of neighbourhoods, which one subset of the reference made twice as uncertain as was said."""
     source = Source()
     generator = torch.Generator().manual_seed(0)
-    network = Classifier(_Pixels(), (1, 8, 8), "", 0, Trust(0, 0, 0))
+    network = Classifier(_Pixels(), (1, 8, 8), 0, Trust(0, 0, 0))
     shares = source.numbers["train"].double()
     new = lambda num: network.features(
         source.draw(torch.multinomial(shares, num, replacement=True, generator=generator), generator)

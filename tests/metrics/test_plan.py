@@ -145,7 +145,8 @@ LEAST = {"num": 12, "seeds": 1, "num_reference": 24}
 @pytest.mark.parametrize(
     ("changes", "held_out", "key"),
     [
-        ({}, 24, None), ({}, 23, ""), ({"num": 11}, 24, "num"), ({"seeds": 0}, 24, "seeds"),
+        ({}, 24, None), ({"num_reference": 0}, 4, None), ({"num_reference": 0}, 3, ""), ({"num": 11}, 24, "num"),
+        ({"seeds": 0}, 24, "seeds"),
         ({"num_reference": 23}, 24, "num_reference"), ({"num_reference": 0}, 24, None),
         ({"num_reference": 25}, 24, "num_reference"),
     ],
@@ -172,6 +173,8 @@ def test_a_plan_by_default_and_its_protocol():
     assert [plan.images.job(9, number).chain.seed for number in range(3)] == [5, 6, 7]
     protocol = plan.protocol()
     assert protocol["flip"] is False and protocol["num_reference"] == 2000 and protocol["classifier"] is None
+    few = replace(plan, store=store_of(train=23), networks=[Named("classifier", Trust(290, 299, 31))])
+    assert few.measuring == [] and replace(few, store=store_of(train=24)).measuring == few.networks
     lost = replace(plan, networks=[Named("classifier", Trust(1, 10, 5))])
     assert lost.measuring == [] and lost.protocol()["classifier"]["used"] is False
     about = plan.images.about
@@ -198,12 +201,11 @@ def test_held_out_images_of_a_class_are_in_their_order_and_at_most_2000():
 
 @pytest.mark.parametrize("searched", [True, False])
 def test_an_evaluation_says_how_long_drawing_and_measuring_took(searched, clock, monkeypatch):
-    made = Evaluation(step=7, images=1, protocol=plan_of().protocol(), figures={})
     for name in ("check", "save"):
         monkeypatch.setattr(judging, name, lambda *given: None)
     monkeypatch.setattr(Plan, "known", lambda self: None)
     monkeypatch.setattr(Drawn, "sets", lambda self, num, seeds: clock.later(8.08, []))
-    monkeypatch.setattr(judging, "_measured", lambda *given: clock.later(2.04, made))
+    monkeypatch.setattr(judging, "measure", lambda *given, labels: clock.later(2.04, {}))
     monkeypatch.setattr(judging, "search_copies", lambda *given: clock.later(1.0))
     found = judge(plan_of(seeds=2, memorisation=searched))
     assert found.seconds == {"drawing": 8.1, "measuring": 3.0 if searched else 2.0}
@@ -219,7 +221,11 @@ def test_images_there_are_kept_though_fewer_are_asked_for(tmp_path, monkeypatch)
     (tmp_path / "job").mkdir()
     for name in ("000000.png", "000004.png", "grid.png"):
         (tmp_path / "job" / name).touch()
-    assert images.sets(3, 1) == [3] and taken == [3, 5]
+    assert images.sets(3, 1) == [3] and taken == [3, 3]
+    for number in range(1, 5):
+        (tmp_path / "job" / f"{number:06d}.png").touch()
+    (tmp_path / "job" / "99999999.png").touch()  # of somebody else
+    assert images.sets(3, 1) == [3] and taken == [3, 3, 5]
 
 
 def test_copies_are_looked_for_by_the_features_of_the_classifier(tmp_path, monkeypatch):

@@ -98,6 +98,8 @@ def test_the_command_writes_figures_and_a_curve(trained, command, refused):
         assert picture.size[0] > 500
     saved = decode((folder / written[1]).read_bytes())
     assert saved["num"] == 32 and len(saved["curve"]) == 19 and saved["protocol"]["seed"] == 0
+    made_of = {"weights": run.model().weights_sha256, "run": run.data.run}
+    assert made_of.items() <= saved["protocol"].items() and all(map(len, made_of.values()))
     status, out, _ = command("likelihood", run.path, "--num", 32, "--json")
     assert status == 0 and json.loads(out)["held_out"] == saved
     written = sorted([*written, written[0].replace("curve-train-held_out", "curve-held_out")])

@@ -75,7 +75,9 @@ def test_pairs_are_points_on_paths_of_the_teacher_and_their_ends(long_paths, tra
     assert min((each - end[from_noise][0]).abs().max().item() for each in own) < 1e-5
 
 
-def test_pairs_are_those_of_the_step_and_slot_whatever_came_before_and_however_the_batch_is_cut(long_paths, make_run):
+def test_pairs_are_those_of_the_step_and_slot_whatever_came_before_and_however_the_batch_is_cut(make_run, monkeypatch):
+    monkeypatch.setattr(paths, "PATHS", 3)
+    monkeypatch.setattr(paths, "STEPS", (2, 4))
     made, other = Trainer(*make_run(**CONSISTENCY)), Trainer(*make_run(**CONSISTENCY))
     whole = pairs_of(made, (0, 70, 71))
     for theirs, ours in zip(pairs_of(other, (70,), (slice(0, 8),)), whole, strict=True):
@@ -141,10 +143,11 @@ def test_a_distilled_run_begins_with_the_weights_continues_and_is_sampled_in_two
         distill_run(other.path, out)
 
 
-def test_one_of_a_teacher_that_was_told_of_augmentation_is_continued_too(trained, tmp_path):
+def test_one_of_a_teacher_that_was_told_of_augmentation_is_continued_too(trained, tmp_path, logged):
     teacher, _ = trained(train__augment=0.5)
     out = tmp_path / "fast"
     assert distill_run(teacher.path, out, "2 steps").step == 2
+    assert logged[-1].endswith(f"before each {PERIOD} steps up to 2 calls of the teacher")  # in tests one path of two
     saved = checkpoint.load(out / "checkpoints" / checkpoint.file_name(2)).tensors
     weight = saved["teacher.augment.weight"]
     assert weight.any() and torch.equal(saved["model.augment.weight"], weight)  # nothing here is augmented
@@ -163,22 +166,24 @@ def test_it_learns_from_the_teachers_data_though_the_source_has_gone(make_run, t
     photos.mkdir()
     for i in range(20):
         Image.new("L", (8, 8), 12 * i).save(photos / f"{i}.png")
-    run, store = make_run("teacher", data__source=str(photos), data__store=str(tmp_path / "packed"))
+    run, store = make_run(
+        "teacher", data__source=str(photos), data__store=str(tmp_path / "packed"), train__length="2 steps"
+    )
     Trainer(run, store).run()
     shutil.rmtree(photos)
-    assert distill_run(run.path, tmp_path / "fast", "4 steps").finished
+    assert distill_run(run.path, tmp_path / "fast", "1 step").finished
     fast = Run.open(tmp_path / "fast")
     assert fast.data.content_hash == run.data.content_hash and fast.config.data == run.config.data
     store.path.rename(tmp_path / "moved")
     with refusing("data.store", store.path):
-        distill_run(run.path, tmp_path / "second", "4 steps")
+        distill_run(run.path, tmp_path / "second", "1 step")
     copied(digits, tmp_path / "packed")  # another store in its place
     with refusing("data.store", store.path):
-        distill_run(run.path, tmp_path / "second", "4 steps")
+        distill_run(run.path, tmp_path / "second", "1 step")
     assert not (tmp_path / "second").exists()
     moved = replace(run.config.data, store=str(tmp_path / "moved"))
     assert train_run(replace(run.config, data=moved), run.path).finished
-    assert distill_run(run.path, tmp_path / "second", "4 steps").finished
+    assert distill_run(run.path, tmp_path / "second", "1 step").finished
 
 
 def test_the_same_command_trains_it_for_longer_and_the_rate_follows(trained, tmp_path, refused, unstir):
@@ -195,7 +200,8 @@ def test_the_same_command_trains_it_for_longer_and_the_rate_follows(trained, tmp
 
 def test_guidance_a_guide_and_a_learned_variance_are_refused(make_run, trained):
     classes = {"model__num_classes": 10, "train__label_dropout": 0.1}
-    teacher, _ = trained("teacher", **classes, grids__guidance=2.0, grids__guidance_low=2)
+    brief = {"train__length": "1 step"}
+    teacher, _ = trained("teacher", **brief, **classes, grids__guidance=2.0, grids__guidance_low=2)
     assert distilled(teacher).grids.guidance == 1
     with refusing("grids.guidance", 2.0):
         make_run("fast", **CONSISTENCY, **classes, grids__guidance=2.0)
@@ -207,7 +213,7 @@ def test_guidance_a_guide_and_a_learned_variance_are_refused(make_run, trained):
     plain, _ = trained("plain", diffusion__predict="v")
     with pytest.raises(UserError, match="a teacher False"):
         replace(model, guide=plain.model(1))
-    hybrid, _ = trained("hybrid", diffusion__learned_variance=True, loss__objective="hybrid")
+    hybrid, _ = trained("hybrid", **brief, diffusion__learned_variance=True, loss__objective="hybrid")
     with refusing("", hybrid.path):
         distilled(hybrid)
 

@@ -81,7 +81,7 @@ def test_two_and_three_images_tell_the_bytes_of_more(variant, make_run):
 
 
 @pytest.mark.parametrize("changes", [{}, DISTILLED], ids=["trained", "distilled"])
-def test_the_trial_changes_nothing(changes, make_run, monkeypatch, logged):
+def test_the_trial_changes_nothing_and_says_what_it_does(changes, make_run, monkeypatch, logged, counts):
     monkeypatch.setattr(paths, "STEPS", (2, 4))  # of a teacher's paths
     changes = {**changes, "train__micro_batch": 0, "train__length": "4 steps"}
     plain, store = make_run("plain", **changes)
@@ -92,6 +92,7 @@ def test_the_trial_changes_nothing(changes, make_run, monkeypatch, logged):
     monkeypatch.setattr(fits, "_counted", lambda *given: tried.append(given[2]) or real(*given))
     for _ in range(2):  # the second time it is continued
         assert train_run(run.config, run.path).finished
+    assert [told[1:] for told in counts if "fits into memory" in told[0]] == [(1, 2), (2, 2)]
     assert tried == [2, 3] and torch.equal(torch.random.get_rng_state(), state)
     assert_same(outcome(run), outcome(plain))
     assert (run.path / "config.toml").read_text() == text

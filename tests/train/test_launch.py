@@ -19,7 +19,8 @@ from unstir.runs.run import Run
 from unstir.runs.sections import DataConfig
 from unstir.runs.timetable import learning_rates
 from unstir.train import launch
-from unstir.train.launch import check_sides, open_data, open_run, store_path
+from unstir.train.launch import check_sides, open_data, open_run, store_path, train_run
+from unstir.train.observer import Stop
 
 
 def test_both_sides_are_multiples_of_the_networks(tmp_path):
@@ -38,7 +39,7 @@ def test_both_sides_are_multiples_of_the_networks(tmp_path):
     with pytest.raises(UserError) as refused:
         check_sides(config, 7, 7)
     again, fewer = refused.value.remedy
-    assert again.endswith("--size 8") and fewer == mend[1]
+    assert again.endswith("size=8") and fewer == mend[1]
 
 
 @pytest.mark.parametrize(
@@ -102,6 +103,22 @@ def test_images_have_the_size_that_was_asked_for(digits, tmp_path, height, width
     store = pack(images, tmp_path / "store", channels=1)
     with nullcontext() if fits else refusing("data.size", size):
         open_run(tiny_config(digits, data__size=size), tmp_path / "run", store)
+
+
+@pytest.mark.parametrize(
+    ("length", "words"),
+    [("99 epochs", []), ("100 epochs", ["100 passes over 1498 images: expect copies of these"])],
+)
+def test_copies_are_expected_of_few_images_that_are_seen_often(make_run, monkeypatch, logged, length, words):
+    monkeypatch.setattr(launch, "FEW", 1499)  # more than the digits have
+    run, _ = make_run(train__length=length, train__batch_size=14, grids__log_spaced=0)
+    stop = Stop()
+    stop.request(2)
+    train_run(run.config, run.path, stop=stop)
+    assert [text.partition(".")[0] for text in logged[1:]] == words
+    monkeypatch.setattr(launch, "FEW", 1498)
+    train_run(run.config, run.path, stop=stop)
+    assert not any(": expect copies" in text for text in logged[len(words) + 1 :])
 
 
 def test_a_process_whose_noise_gives_no_image_is_refused_before_the_run_is_made(make_run, tmp_path):

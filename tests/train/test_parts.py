@@ -221,11 +221,13 @@ def test_a_step_hands_the_network_every_time_from_0_to_T_minus_1_and_unit_noise(
     assert not torch.equal(noises[0], noises[1])
 
 
-def test_no_clipping_is_none(make_run):
+def test_no_clipping_is_none_and_a_gradient_is_clipped_to_the_norm_that_is_asked_for(make_run):
     steps = {}
     for name, clip in (("none", 0.0), ("loose", 1e9), ("tight", 1e-9)):
-        made = Trainer(*make_run(name, train__clip=clip, train__adam_eps=1e-3))
+        made = Trainer(*make_run(name, train__clip=clip, train__adam_eps=1e-3, train__loss_scale=100.0))
         made.take_step()
+        norm = torch.nn.utils.get_total_norm([p.grad for p in made.state.net.parameters()]).item()
+        assert (norm == pytest.approx(1e-9, rel=1e-4)) if name == "tight" else norm > 1  # of the scaled loss
         steps[name] = made.state.net.output_conv.weight.detach().clone()
         assert made.state.window[WINDOW.index("clipped")] == (name == "tight")
     assert torch.equal(steps["none"], steps["loose"]) and steps["none"].abs().sum() > 0

@@ -60,16 +60,21 @@ def test_one_steps_gradient_is_the_weighted_one(make_run):
 def test_levers_draw_by_the_place_in_the_whole_batch(make_run):
     levers = {"train__augment": 0.6, "loss__times": "normal", "loss__times_mean": 1.0}
     levers |= {"loss__input_perturbation": 0.3, "loss__noise_choices": 4}
+    levers |= {"model__num_classes": 10, "train__label_dropout": 0.5}
     run, store = make_run(model__dropout=0.0, train__clip=0.0, **levers)
     made, slots = Trainer(run, store), torch.arange(8)
     torch.nn.init.normal_(made.state.net.output_conv.weight)  # which begins at zero, and lets no gradient pass
     schedule = made._denoiser.process.schedule
     t = TimeTable(probabilities(schedule, "normal", 1.0, 1.0)).draw(Key(0, "time", 0, slots))
-    x_0, how = augmented(made._batches(0, slots, slice(0, 8))[0], 0, 0, slots, 0.6)
+    x_0, label = made._batches(0, slots, slice(0, 8))
+    hidden = randomness.coin(Key(0, "label dropout", 0, slots), 0.5)
+    assert hidden[:4].tolist() != hidden[4:].tolist() and hidden.any()  # or a micro-batch might begin at slot 0
+    label = torch.where(hidden, 10, label)  # one class more, which stands for none
+    x_0, how = augmented(x_0, 0, 0, slots, 0.6)
     xi = randomness.normal(Key(0, "perturbation", 0, slots), (1, 8, 8))
     eps = nearest_noise(Key(0, "noise", 0, slots), x_0, 4)
     denoiser = replace(made._denoiser, augmentation=how)
-    step_follows(made, denoising_loss(denoiser, x_0, t, eps, perturbation=0.3 * xi).total.mean())  # in two parts
+    step_follows(made, denoising_loss(denoiser, x_0, t, eps, label, perturbation=0.3 * xi).total.mean())  # in two parts
 
 
 def test_a_step_that_is_not_finite_is_not_remembered(make_run, monkeypatch):

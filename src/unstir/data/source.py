@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
-from typing import Annotated, Any, Generic, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, Generic, NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,10 +16,12 @@ from PIL import Image
 from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field
 from pydantic.dataclasses import dataclass as validated
 
-from unstir.data.decoding import Group
 from unstir.data.images import OTHER_SHAPE, Refused, Shape, fit, to_array
 from unstir.data.listing import UNREADABLE
 from unstir.errors import UserError, refusing
+
+if TYPE_CHECKING:
+    from unstir.data.decoding import Group
 
 HELD_OUT = 0.1  # fraction held out when neither the caller nor the source says
 
@@ -176,7 +178,7 @@ class ItemSource(Source, Generic[_Item]):
         """The candidates as the last stamp found them."""
 
     @abstractmethod
-    def groups(self, requests: Sequence[list[_Item]], shape: Shape | None) -> Generator[Group, None, None]:
+    def groups(self, requests: Sequence[list[_Item]], shape: Shape | None) -> Generator["Group", None, None]:
         """Decode groups of items in order; of another shape than ``shape``, or than the group's first, none is kept."""
 
     def source_hash(self, shape: Shape) -> str:

@@ -34,7 +34,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple, Self
 
 import numpy as np
 
-from unstir.data import manifest as manifests
+import unstir.data.manifest as manifests
 from unstir.data.disk import file_errors, open_file, sync_folder, usable_path
 from unstir.data.images import Shape
 from unstir.data.manifest import MANIFEST, PACK_AGAIN, SPLITS, Note, Origin, sealed, write_origin

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
@@ -13,9 +12,6 @@ from unstir.errors import NotFiniteError, UserError
 from unstir.randomness import Key
 from unstir.theory.parameterization import Parameterization
 from unstir.theory.process import Process
-
-if TYPE_CHECKING:
-    from unstir.theory.oracle import KnownData
 
 
 @dataclass(frozen=True)
@@ -138,17 +134,6 @@ def at_each_time(function: Callable[[Tensor, int], Prediction]) -> Denoise:
         return Prediction(x0, raw, torch.cat(fractions) if fractions else None)
 
     return denoise
-
-
-def known(data: "KnownData", process: Process) -> Denoise:
-    """The exact denoiser of known data (`theory.oracle`), such as the images of a training set."""
-
-    @at_each_time
-    def known_denoise(x_t: Tensor, t: int) -> Prediction:
-        x0 = data.estimate(x_t, process.schedule.alpha(t), process.schedule.sigma(t))
-        return Prediction(x0, process.eps(x_t, x0, t))
-
-    return known_denoise
 
 
 def finite(denoise: Denoise, indices: Tensor | None = None) -> Denoise:

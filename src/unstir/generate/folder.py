@@ -186,9 +186,10 @@ def _missing(out: Path, job: Job, model: Model) -> list[int]:
     """Where the batches begin of which an image is missing, broken or of other weights. UserError where it has more."""
     numbered = (path for path in out.glob("*.png") if path.stem.isdecimal())
     present = {int(path.stem) for path in numbered if path == image_path(out, int(path.stem))}
-    if max(present, default=-1) >= job.num:
-        more = {"num": max(present) + 1}, "name another folder"
-        raise UserError("num", job.num, f"is less than {out} holds, {len(present)} of these images", more)
+    if (last := max(present, default=-1)) >= job.num:
+        more = {"num": last + 1} if last < len(present) else f"remove {image_path(out, last).name}"
+        holds = f"is less than {out} holds, {len(present)} of these images"
+        raise UserError("num", job.num, holds, (more, "name another folder"))
     paths = {index: image_path(out, index) for index in present}
     whole = {index for index, path in paths.items() if is_whole(path, model.shape) and _is_of(path, model.hashes)}
     begins = range(0, job.num, job.batch_size)

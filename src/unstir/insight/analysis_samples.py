@@ -8,7 +8,7 @@ from unstir.insight.facts import Facts, Reported, more_seeds, same_features
 from unstir.insight.statement import Statement, Topic
 from unstir.insight.wording import brief, change, count, percent, shown, size, with_error
 from unstir.metrics.evaluation import Evaluation, describe_classifier, of_images
-from unstir.metrics.figures import LOWER, Figure, above_floor, as_share
+from unstir.metrics.figures import LOWER, Figure, above_floor, as_share, too_rare
 from unstir.metrics.memorisation import Memorisation
 from unstir.significance import LEVEL, Effect, Estimate, Precedence, difference, exact
 
@@ -101,7 +101,11 @@ def _against_real(facts: Reported, last: Evaluation) -> Iterator[Statement]:
         text += f"({shown(accuracy)}) and in {percent(accuracy.floor)} of held-out images"
         apart = difference(real, as_share(accuracy, num).estimate)
         yield _compared("class accuracy", "quality", text, apart, higher_is_better=True)
-    if shares is not None:
+    if shares is not None and (rare := too_rare(shares)):
+        names = [f"{of.name} ({of.count:,} of {count(of.num, 'sample')}, {of.expected:.0f} expected)" for of, _ in rare]
+        text = f"Classes are missing or too rare, each by an exact test: {', '.join(names)}."
+        yield Statement("classes", "quality", "quality", "bad", text, max(rare, key=lambda it: abs(it[1].z or 0))[1])
+    elif shares is not None:
         text = "The distance of the shares of the classes from those of the data (0 is alike, 1 is none in common)"
         yield from _beside_floor("classes", "quality", text, shares, num)
 

@@ -22,7 +22,7 @@ from unstir.generate.trajectories import trajectory
 from unstir.insight.sampled import real_images
 from unstir.metrics.classifier import FILE, Classifier, classifier_for
 from unstir.metrics.evaluation import FOLDER, SHARES, Evaluation
-from unstir.metrics.nearest import nearest, nearest_features
+from unstir.metrics.memorisation import nearest, nearest_features
 from unstir.metrics.reference import reference
 from unstir.pictures import animation
 from unstir.pictures.grid import corner, grid
@@ -226,7 +226,7 @@ def by_class(store: Store, drawn: Drawn | None, classifier: Classifier | None) -
         return []
     asked = None if drawn is None else drawn.asked
     if drawn is not None and asked is None and classifier is not None:
-        asked = classifier.probabilities(drawn.images).argmax(1)
+        asked = classifier.classes_of(drawn.images)
     result = []
     for index, name in enumerate(store.classes[:CLASSES]):
         own = None if drawn is None or asked is None else drawn.images[asked == index][:OF_CLASS]

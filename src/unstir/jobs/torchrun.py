@@ -13,6 +13,7 @@ import atexit
 import gc
 import itertools
 import json
+import logging
 import os
 import time
 from collections.abc import Iterator, Mapping
@@ -30,7 +31,10 @@ from torch.futures import Future
 from torch.nn.parallel import DistributedDataParallel
 
 from unstir.errors import UserError
-from unstir.group import Alone, LostError, Value, named
+from unstir.group import Alone, LostError, Value
+from unstir.progress import counted, duration
+
+logger = logging.getLogger(__name__)
 
 _stores: list[Store] = []  # the first process may keep the others' store, which lasts as long as the process
 _groups = itertools.count(1)  # each has keys of its own in the store
@@ -95,7 +99,7 @@ class Group(Alone):
             unlike = [name for name, mine, its in zip(tensors, first, theirs, strict=True) if mine != its]
             if unlike:
                 of = f"{len(unlike)} of {len(sums)} tensors, such as {unlike[0]}"
-                raise UserError("", named(number, self.size), f"differs from the first in {of}", remedy)
+                raise UserError("", Alone(number, self.size), f"differs from the first in {of}", remedy)
 
     def vote(self, signal: int | None) -> int | None:
         """As `Alone.vote`."""
@@ -146,6 +150,9 @@ def joined(here: Alone, device: str, timeout: timedelta) -> Iterator[Group]:
 def _join(here: Alone, device: str, timeout: timedelta) -> Group:
     """Wait for all processes, and make the group."""
     _take_device(here, device)
+    address = ":".join(str(os.environ.get(key)) for key in ("MASTER_ADDR", "MASTER_PORT"))
+    limit = f"{duration(timeout.total_seconds())} at most"
+    logger.info(f"waiting for {counted(here.size - 1, 'other process', 'other processes')} at {address}, {limit}")
     try:
         store = PrefixStore(str(next(_groups)), _job_store(timeout))
         if not dist.is_initialized():
@@ -153,8 +160,8 @@ def _join(here: Alone, device: str, timeout: timedelta) -> Group:
             dist.init_process_group(backend, store=store, rank=here.rank, world_size=here.size, timeout=timeout)
             atexit.register(_end_group)
     except (RuntimeError, ValueError) as error:
-        at, why = (os.environ.get(key) for key in ("MASTER_ADDR", "MASTER_PORT")), " ".join(str(error).split())
-        raise UserError("", here, f"cannot reach the others by {':'.join(map(str, at))}: {why[:200]}") from None
+        why = " ".join(str(error).split())[:200]
+        raise UserError("", here, f"cannot reach the others by {address}: {why}") from None
     return Group(here, store)
 
 
@@ -186,9 +193,8 @@ def _take_device(here: Alone, device: str) -> None:
     if device == "cpu" or not torch.cuda.is_available():
         return
     if ":" in device:
-        raise UserError(
-            "device", device, f"is one device for {here.size} processes", "give cuda, and each takes its own"
-        )
+        one = f"is one device for {here.size} processes"
+        raise UserError("device", device, one, "give cuda, and each takes its own")
     if here.local >= (count := torch.cuda.device_count()):
         few = f"is number {here.local} on its machine, which has {count} CUDA devices"
         raise UserError("", here, few, f"start one process for each (torchrun --nproc-per-node {count})")

@@ -31,7 +31,6 @@ from unstir.pixels import from_uint8
 from unstir.progress import counting
 from unstir.randomness import Key
 from unstir.runs.checkpoint import content_hash
-from unstir.runs.files import is_writable
 
 logger = logging.getLogger(__name__)
 
@@ -80,13 +79,12 @@ class ConvNet(nn.Module):
 class Classifier(Network):
     """A trained network, on the CPU in float32, so that its figures do not depend on the accelerator at hand.
 
-    ``shape`` is the (C, H, W) it takes; ``data`` the content hash of the store that it learned from, ``seen`` how many
-    images it saw (`budget`); ``trust`` how it did on held-out images. ``hash`` is over weights, version and budget.
+    ``shape`` is the (C, H, W) it takes, ``seen`` how many images it saw (`budget`), ``trust`` how it did on held-out
+    images. ``hash`` is over weights, version and budget.
     """
 
     net: ConvNet
     shape: tuple[int, int, int]
-    data: str
     seen: int
     trust: Trust
     hash: str = field(init=False)
@@ -97,11 +95,11 @@ class Classifier(Network):
         digest = content_hash(self.net.state_dict(), f"classifier {VERSION}, {self.seen} images")
         object.__setattr__(self, "hash", digest)
 
-    def probabilities(self, images: Tensor, batch_size: int = BATCH) -> Tensor:
-        """The probability of each class for ``images``, uint8 [N, C, H, W]: float64 [N, K]; UserError as `outputs`."""
-        logits = self.outputs(images, batch_size=batch_size).logits
+    def classes_of(self, images: Tensor) -> Tensor:
+        """The likeliest class of ``images``, uint8 [N, C, H, W]: int64 [N]. Raises UserError as `outputs`."""
+        logits = self.outputs(images).logits
         assert logits is not None
-        return logits.softmax(1)
+        return logits.argmax(1)
 
     def _check(self, images: Tensor) -> None:
         if images.dtype != torch.uint8 or tuple(images.shape[1:]) != self.shape:
@@ -122,11 +120,12 @@ def classifier_for(store: Store) -> Classifier:
     store.verify()
     if (cached := _cached(store)) is not None:
         return cached
-    made = train_classifier(store)
-    meta = {"version": VERSION, "data": made.data, "seen": made.seen, "trust": dataclasses.asdict(made.trust)}
+    logger.info(f"training a classifier on {store.path}, where it is kept")
+    new = train_classifier(store)
+    meta = {"version": VERSION, "data": store.content_hash, "seen": new.seen, "trust": dataclasses.asdict(new.trust)}
     with suppress(OSError):  # a store that cannot be written to is good all the same, at a training's cost
-        keep(store.path / FILE, "classifier", json.dumps(meta, sort_keys=True), made.net.state_dict())
-    return made
+        keep(store.path / FILE, "classifier", json.dumps(meta, sort_keys=True), new.net.state_dict())
+    return new
 
 
 def _cached(store: Store) -> Classifier | None:
@@ -141,7 +140,7 @@ def _cached(store: Store) -> Classifier | None:
         if (meta["version"], meta["data"], meta["seen"]) == (VERSION, store.content_hash, budget(store)):
             net = _network(store, seed=0)
             net.load_state_dict(tensors)
-            return Classifier(net, store.shape, store.content_hash, meta["seen"], Trust.read(meta["trust"]))
+            return Classifier(net, store.shape, meta["seen"], Trust.read(meta["trust"]))
     return None
 
 
@@ -156,23 +155,16 @@ def train_classifier(store: Store, *, seed: int = 0) -> Classifier:
     images, labels = store.images("train"), store.labels("train")
     assert labels is not None
     _learn(net, images, labels, budget(store) // BATCH, seed)
-    untested = Classifier(net, store.shape, store.content_hash, budget(store), Trust(0, 0, 0))
+    untested = Classifier(net, store.shape, budget(store), Trust(0, 0, 0))
     if (labels := store.labels("held_out")) is None or len(labels) == 0:
         return untested
-    right = untested.probabilities(store.images("held_out")).argmax(1) == labels
+    right = untested.classes_of(store.images("held_out")) == labels
     return replace(untested, trust=Trust(int(right.sum()), len(labels), int(labels.bincount().max())))
 
 
 def networks_for(store: Store) -> list[Network]:
     """The networks that need no download: the classifier of the store's labels, or none where it has no two classes."""
-    if len(store.classes) < 2 or store.count("train") == 0:
-        return []
-    if (there := _cached(store)) is not None:
-        return [there]
-    kept = is_writable(store.path / "statistics")
-    again = "once for this data" if kept else f"at every call, for {store.path} cannot be written to"
-    logger.info(f"training a classifier on {store.path}, {again}")
-    return [classifier_for(store)]
+    return [classifier_for(store)] if len(store.classes) > 1 and store.count("train") else []
 
 
 def budget(store: Store) -> int:

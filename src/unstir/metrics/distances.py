@@ -1,24 +1,146 @@
-"""Distances between sets of features other than Fréchet's, and Fréchet's without the bias of few images.
+"""Distances between two sets of features, float64 [N, F] of one row per image, of any network.
 
-All take features float64 [N, F], one row per image, of any network. KID and the Inception Score have torch-fidelity's
-numbers to the last bit, precision and recall agree with its own. Figures of fidelity (precision, density) fall when
-images are spoilt, those of diversity (recall, coverage) when kinds of images are missing.
+*The Fréchet distance* takes each set for a Gaussian. Dowson & Landau 1982 give that of two Gaussians, today's W_2^2:
+
+    d^2 = |mu_a - mu_b|^2 + tr(C_a + C_b - 2 (C_a^(1/2) C_b C_a^(1/2))^(1/2))
+
+Heusel et al. 2017 apply it to the features of images. Their FID is this formula on one particular Inception network; on
+the features of `classifier` the figure is *FD-classifier*, and compares with no published FID.
+
+The trace of the last root is the sum of the singular values of C_a^(1/2) C_b^(1/2). These are also the ones of
+Z C_b^(1/2), where Z are the centred features over sqrt(n - 1), so that C_a = Z^T Z. The one root comes from a symmetric
+eigendecomposition; nothing is complex, and no root is taken of a product already rounded, which would turn errors of
+1e-16 in the null space of a singular covariance into errors of 1e-8.
+
+Its bias, upwards, falls as 1/n (Chong & Forsyth 2020): compare figures of equal n, or see `infinite_fd`.
+
+KID and the Inception Score have torch-fidelity's numbers to the last bit, precision and recall agree with its own.
+Figures of fidelity (precision, density) fall when images are spoilt, those of diversity (recall, coverage) when kinds
+of images are missing.
 """
 
 import math
+from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from unstir.metrics.frechet import Moments, frechet_of, halves
+from unstir.metrics.figures import error_of_halves, two_halves
 
 Matrix = npt.NDArray[np.float64]
 _CHUNK = 1 << 25  # distances held at once: 256 MB
 _K, _K_DENSITY = 3, 5  # the neighbours that give the size of a ball, as published: of precision, of density
 ROUNDING = 1e-12  # of squared distances as x.x - 2 x.y + y.y, in parts of the largest x.x
 _SEED = 2020  # torch-fidelity's own default, which published figures used
+
+
+@dataclass(frozen=True, eq=False)
+class Moments:
+    """The ``mean`` [F] and ``covariance`` [F, F] (divided by n - 1) of n features, both float64."""
+
+    mean: Tensor
+    covariance: Tensor
+    n: int
+
+    @cached_property
+    def root(self) -> Tensor:
+        """The symmetric square root of the covariance, float64 [F, F], computed once.
+
+        Eigenvalues below F eps times the largest, which rounding alone makes of zeros, count as 0.
+        """
+        values, vectors = torch.linalg.eigh(self.covariance)
+        noise = len(values) * torch.finfo(torch.float64).eps * values[-1]
+        root: Tensor = (vectors * torch.where(values > noise, values, 0).sqrt()) @ vectors.T
+        return root
+
+
+def moments(features: Tensor) -> Moments:
+    """The moments of ``features`` [N, F], N >= 2, in float64."""
+    n = len(features)
+    mean = features.double().mean(0)
+    centred = features.double() - mean
+    return Moments(mean, centred.T @ centred / (n - 1), n)
+
+
+def frechet_of(features: Tensor, reference: Moments) -> float:
+    """The squared distance of ``features`` [N, F], N >= 2, to the Gaussian of ``reference``, to 1e-9 of the traces."""
+    apart, crossed = _crossed(features, reference)
+    tall = crossed if len(crossed) > crossed.shape[1] else crossed.T
+    cross = torch.linalg.svdvals(torch.linalg.qr(tall, mode="r").R).sum()
+    return max(float(apart - 2 * cross), 0.0)  # rounding may leave -1e-16 between equals
+
+
+def standard_error(
+    features: Tensor, reference: Moments, repeats: int = 10, seed: int = 0, strata: Tensor | None = None
+) -> float:
+    """The standard error of frechet_of(features, reference) from the choice of ``features``, [N, F], N >= 4.
+
+    To second order in the choice, the distance is a sum over images plus a sum over pairs of them, of variances s and
+    q. Half the difference of the distances of two halves of the images has variance s + 2 q, and the mean of the two
+    varies by q from one split into halves to another: the first less the second is s + q. Bounded below by half of
+    the first, s / 2 + q, for ``repeats`` random splits know q only roughly. (A bootstrap draws with replacement, which
+    doubles the bias.) ``strata``, int64 [N], are classes in fixed shares.
+    """
+    return float(error_of_halves(*halves(features, reference, repeats, seed, strata)))
+
+
+def halves(
+    features: Tensor, reference: Moments, repeats: int, seed: int, strata: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
+    """The mean of the distances of two halves of ``features`` [N, F] and half their difference: float64 [repeats] each.
+
+    A repeat splits the features at random anew, in the shares of their ``strata`` (`two_halves`). Distances are right
+    to 1e-6 of the traces, by eigenvalues, which are several times as fast.
+    """
+    parts = [two_halves(len(features), seed, "halves", repeat, strata) for repeat in range(repeats)]
+    pairs = [[_quickly(features[part], reference) for part in both] for both in parts]
+    first, second = torch.tensor(pairs, dtype=torch.float64).unbind(1)
+    return (first + second) / 2, (first - second) / 2
+
+
+def _crossed(features: Tensor, reference: Moments) -> tuple[Tensor, Tensor]:
+    """The squared difference of the means and both traces, summed, and Z C_b^(1/2) [N, F] (see above)."""
+    mean = features.double().mean(0)
+    scaled, shift = (features.double() - mean).div_(math.sqrt(len(features) - 1)), mean - reference.mean
+    return shift @ shift + scaled.square().sum() + reference.covariance.trace(), scaled @ reference.root
+
+
+def _quickly(features: Tensor, reference: Moments) -> float:
+    """`frechet_of` to 1e-6 of the traces."""
+    apart, crossed = _crossed(features, reference)
+    wide = crossed if len(crossed) < crossed.shape[1] else crossed.T
+    return float(apart - 2 * torch.linalg.eigvalsh(wide @ wide.T).clamp(min=0).sqrt().sum())
+
+
+BEND = 0.4  # times F / N is the share by which a straight line removes too much of the bias, on Gaussians
+
+
+def infinite_fd(
+    features: Tensor, reference: Moments, seed: int = 0, repeats: int = 10, strata: Tensor | None = None
+) -> tuple[float, float]:
+    """The Fréchet distance for infinitely many images like those of ``features`` [N, F], and its standard error.
+
+    Takes N >= 2 (F + 1), or the halves' covariance is singular.
+
+    The distance of n images exceeds that by b / n (Chong & Forsyth 2020). The line in 1/n goes through the distance of
+    all N and the mean over ``repeats`` random splits into halves. These hold each image once, so that splitting adds no
+    chance of its own to first order. Of the variances s and q that `standard_error` tells apart, the value has
+    s + q + q / repeats. It may be below 0. ``strata``, int64 [N], are classes in fixed shares, as in `halves`.
+
+    What bends the line would remove too much of the bias, and is taken into account as on Gaussians (`BEND`). The bias
+    of a reference of finitely many images stays.
+    """
+    n = len(features)
+    means, differences = halves(features, reference, repeats, seed, strata)
+    x = (1 / (n // 2) + 1 / (n - n // 2)) / 2
+    whole_set = frechet_of(features, reference)
+    bias = (float(means.mean()) - whole_set) / n / (x - 1 / n) / (1 + BEND * features.shape[1] / n)
+    whole, share = differences.square().mean(), 1 / repeats
+    variance = torch.maximum(whole - (1 - share) * means.var(), whole * (1 + share) / 2)
+    return whole_set - bias, math.sqrt(float(variance))
 
 
 def kid(
@@ -37,16 +159,16 @@ def kid(
     are drawn by NumPy's generator from ``seed`` mod 2^32, which gives torch-fidelity's numbers for its ``rng_seed``.
     ``known`` keeps the part that is of ``b`` alone, for other sets of as many images as ``a``.
     """
-    random, found = np.random.RandomState(seed % 2**32), []
-    own = ({} if known is None else known).setdefault((len(a), subset_size, seed), [])
+    random, values = np.random.RandomState(seed % 2**32), []
+    alike_b = ({} if known is None else known).setdefault((len(a), subset_size, seed), [])
     for number in range(subsets):
         x, y = (each.numpy()[random.choice(len(each), subset_size, replace=False)] for each in (a.cpu(), b.cpu()))
-        if number == len(own):
-            own.append(_alike(y))
-        alike = _alike(x) + own[number]
+        if number == len(alike_b):
+            alike_b.append(_alike(y))
+        alike = _alike(x) + alike_b[number]
         across = _cubic(x, y).sum(0).sum()
-        found.append(alike / (subset_size * (subset_size - 1)) - 2 * across / (subset_size * subset_size))
-    return float(np.mean(found)), float(np.std(found))
+        values.append(alike / (subset_size * (subset_size - 1)) - 2 * across / (subset_size * subset_size))
+    return float(np.mean(values)), float(np.std(values))
 
 
 def _alike(x: Matrix) -> float:
@@ -121,44 +243,20 @@ def _inside(points: Tensor, balls: Tensor, radii: Tensor) -> list[tuple[Tensor, 
     """How many balls each point lies in, int64 [N], and which hold a point, bool [M]; per row of ``radii`` [K, M]."""
     longest = max(float(each.square().sum(1).max()) for each in (points, balls))
     radii = (radii.square() + ROUNDING * longest).sqrt()  # surfaces are inside, where the neighbours themselves lie
-    found = [torch.zeros(len(points), dtype=torch.int64) for _ in radii]
+    numbers = [torch.zeros(len(points), dtype=torch.int64) for _ in radii]
     covered: list[list[Tensor]] = [[] for _ in radii]
     size = max(_CHUNK // max(len(balls), len(points)), 1)
     for some, reach in zip(torch.split(balls, size), torch.split(radii, size, dim=1), strict=True):
         distances = torch.cdist(some, points)
         for row, radius in enumerate(reach):
             within = distances <= radius[:, None]
-            found[row] += within.sum(0)
+            numbers[row] += within.sum(0)
             covered[row].append(within.any(1))
-    return [(number, torch.cat(of)) for number, of in zip(found, covered, strict=True)]
+    return [(number, torch.cat(of)) for number, of in zip(numbers, covered, strict=True)]
 
 
 def _share(holds: Tensor) -> float:
     return int(holds.sum()) / len(holds)
-
-
-def infinite_fd(
-    features: Tensor, reference: Moments, seed: int = 0, repeats: int = 10, strata: Tensor | None = None
-) -> tuple[float, float]:
-    """The Fréchet distance for infinitely many images like those of ``features`` [N, F], and its standard error.
-
-    Takes N >= 2 (F + 1), or the halves' covariance is singular.
-
-    The distance of n images exceeds that by b / n (Chong & Forsyth 2020). The line in 1/n goes through the distance of
-    all N and the mean over ``repeats`` random splits into halves. These hold each image once, so that splitting adds no
-    chance of its own to first order. Of the variances s and q that `frechet.standard_error` tells apart, the value has
-    s + q + q / repeats. It may be below 0. ``strata``, int64 [N], are classes in fixed shares, as in `frechet.halves`.
-
-    The bias of a reference of finitely many images stays, and so does what bends the line: on Gaussians of equal
-    variances 0.4 F / N of the bias is removed too much, and less where variances differ.
-    """
-    n = len(features)
-    means, differences = halves(features, reference, repeats, seed, strata)
-    x = (1 / (n // 2) + 1 / (n - n // 2)) / 2
-    value = (x * frechet_of(features, reference) - float(means.mean()) / n) / (x - 1 / n)
-    whole, share = differences.square().mean(), 1 / repeats
-    variance = torch.maximum(whole - (1 - share) * means.var(), whole * (1 + share) / 2)
-    return value, math.sqrt(float(variance))
 
 
 def _centred(real: Tensor, fake: Tensor) -> tuple[Tensor, Tensor]:

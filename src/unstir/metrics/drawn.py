@@ -5,6 +5,7 @@ import hashlib
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from unstir.chain import Chain
 from unstir.data import Store
 from unstir.generate.drawing import Job, sample_batches
 from unstir.generate.drawing import check as check_job
-from unstir.generate.folder import name_of, read_images, save_images
+from unstir.generate.folder import image_path, name_of, read_images, save_images
 from unstir.metrics.evaluation import FOLDER, FORMAT, SHARES
 from unstir.progress import counting
 from unstir.runs.files import check_writable
@@ -60,9 +61,8 @@ class Drawn:
         return self.run.path / "generated" / f"{name_of(self.model, self.job(1, number))}-{digest}"
 
     def drawn(self, number: int) -> int:
-        """How many images of a set are there already."""
-        numbers = (int(path.stem) for path in self.folder(number).glob("*.png") if path.stem.isdecimal())
-        return max(numbers, default=-1) + 1
+        """How many images of a set are there already, without a gap."""
+        return next(index for index in count() if not image_path(self.folder(number), index).exists())
 
     def check(self, num: int, seeds: int, store: Store) -> None:
         """Raise UserError where the model cannot draw them, their folders cannot be written, or the data is other."""
@@ -85,18 +85,18 @@ class Drawn:
 
     def classes(self, num: int, seeds: int) -> list[Tensor] | None:
         """The classes asked for, alike in all sets."""
-        asked = self.model.labels.of(torch.arange(num), self.label, self.shares)
-        return None if asked is None else [asked] * seeds
+        labels = self.model.labels.of(torch.arange(num), self.label, self.shares)
+        return None if labels is None else [labels] * seeds
 
     def sets(self, num: int, seeds: int) -> list[Tensor]:
         """The first ``num`` images of each folder, drawn now as far as they are not there."""
-        model, found = self.model.unloaded(), []  # what computes the figures needs the memory afterwards
+        model, drawn = self.model.unloaded(), []  # what computes the figures needs the memory afterwards
         for number in range(seeds):
             job = self.job(max(num, self.drawn(number)), number)
             with counting(f"sampling, set {number + 1} of {seeds}", "steps"):
                 save_images(model, job, self.folder(number))
-            found.append(read_images(self.folder(number), num))
-        return found
+            drawn.append(read_images(self.folder(number), num))
+        return drawn
 
 
 def usual_labels(run: Run, store: Store, label: int | None = None) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from unstir.data import Store
 from unstir.errors import UserError
 from unstir.metrics.classifier import networks_for
 from unstir.metrics.drawn import Drawn, seconds_per_call, usual_chain, usual_labels
-from unstir.metrics.evaluation import Evaluation, best_match, differences, of_images, saved
+from unstir.metrics.evaluation import Evaluation, best_match, differences, of_images, own, saved
 from unstir.metrics.images import Images, Source, images_of
 from unstir.metrics.inception import inception, installed
 from unstir.metrics.plan import From, Plan, check, judge
@@ -61,11 +61,11 @@ def evaluate_run(
         images = f"{len(plans)} x {plans[0].seeds} x {plans[0].num} images"
         fewer = "" if request.num else "; a smaller num takes less"
         logger.info(f"{images}, {waiting(seconds)} to draw those still missing, and then they are measured{fewer}")
-    found = []
+    evaluations = []
     for plan in plans:
-        found.append(judge(plan))
-        finished(found[-1])
-    return found, differences(found[-1], rival) if rival else []
+        evaluations.append(judge(plan))
+        finished(evaluations[-1])
+    return evaluations, differences(evaluations[-1], rival) if rival else []
 
 
 def evaluate_images(
@@ -84,8 +84,8 @@ def evaluate_images(
     UserError for images that are of another shape or none, and for what cannot be compared.
     """
     plan, rival = planned_images(images, store, request, labels=labels)
-    made = judge(plan)
-    return made, differences(made, rival) if rival else []
+    evaluation = judge(plan)
+    return evaluation, differences(evaluation, rival) if rival else []
 
 
 def planned_images(
@@ -104,13 +104,13 @@ def planned_images(
     if store is None and (store := request.store) is None:
         raise UserError("store", None, "is needed: images are judged against others", "unstir data pack makes one")
     opened = store if isinstance(store, Store) else Store.open(store)
-    found = images_of(images, opened, request.label, labels)
-    seeds = len(found.parts) if request.seeds is None else request.seeds
+    given = images_of(images, opened, request.label, labels)
+    seeds = len(given.parts) if request.seeds is None else request.seeds
     plan = Plan(
-        images=found, num=request.num or found.most(seeds), seeds=seeds, flip=request.flip, **_how(opened, request)
+        images=given, num=request.num or given.most(seeds), seeds=seeds, flip=request.flip, **_how(opened, request)
     )
     check(plan)
-    free = ("num", "seeds") if len(found.parts) == 1 and request.seeds is None else ("num",)
+    free = ("num", "seeds") if len(given.parts) == 1 and request.seeds is None else ("num",)
     (plan,), rival = ready([plan], request, free)
     return plan, rival
 
@@ -141,7 +141,7 @@ def ready(
 def _evaluated(path: Path, store: Store, label: str | None) -> list[Evaluation]:
     """The evaluations of a run, or of the images in a folder against ``store``; ``label`` is as in `images_of`."""
     if is_run(path) or not path.exists():
-        return saved(Run.open(path))
+        return own(Run.open(path))
     digest = images_of(path, store, label).hash
     return [each for each in saved(store) if each.protocol.get("images") == digest]
 
@@ -170,12 +170,12 @@ def _of_run(run: Run, store: Store, request: EvaluationRequest) -> list[Plan[Dra
     label, models = run.labels.number(request.label), _models(run, request)
     chain = usual_chain(run).changed(**request.chain, seed=request.seed)
     labels = usual_labels(run, store, label)
-    how = _how(store, request)
-    how["memorisation"] &= run.config.kind.trained_here  # what it was trained on is not known
-    how |= {"num": request.num or usual_number(store, request.split), "flip": run.config.data.flip}
-    how["seeds"] = SEEDS if request.seeds is None else request.seeds
-    drawn = [Drawn(run=run, model=each, chain=chain, batch_size=request.batch_size, **labels) for each in models]
-    return [Plan(images=each, **how) for each in drawn]
+    settings = _how(store, request)
+    settings["memorisation"] &= run.config.kind.trained_here  # what it was trained on is not known
+    settings |= {"num": request.num or usual_number(store, request.split), "flip": run.config.data.flip}
+    settings["seeds"] = SEEDS if request.seeds is None else request.seeds
+    drawn = [Drawn(run=run, model=model, chain=chain, batch_size=request.batch_size, **labels) for model in models]
+    return [Plan(images=model, **settings) for model in drawn]
 
 
 def _how(store: Store, request: EvaluationRequest) -> dict[str, Any]:
@@ -183,28 +183,27 @@ def _how(store: Store, request: EvaluationRequest) -> dict[str, Any]:
     count, reference = store.count(request.split), request.reference
     if request.inception and not reference and build.device(request.device).type == "cpu":
         reference = min(count, max(ON_CPU, request.num))
-    how = {"store": store, "split": request.split, "num_reference": reference}
-    return how | {"memorisation": request.memorisation}
+    return {"store": store, "split": request.split, "num_reference": reference, "memorisation": request.memorisation}
 
 
 def _models(run: Run, request: EvaluationRequest) -> list[Model]:
     """The models of the saved steps that are asked for, rising; a guide cannot lead away from itself."""
     text = request.checkpoint
-    how: dict[str, Any] = {key: getattr(request, key) for key in ("device", "dtype", "compile", "guide")}
-    how["ema"] = chosen_average(request.ema, request.ema_width)
+    settings: dict[str, Any] = {key: getattr(request, key) for key in ("device", "dtype", "compile", "guide")}
+    settings["ema"] = chosen_average(request.ema, request.ema_width)
     if text == "newest":
-        return [run.model(**how)]
+        return [run.model(**settings)]
     run.newest_step()  # says so where none was saved
     if text == "all":
         steps = run.saved_steps()
         if request.guide is not None:
-            guide = how["guide"] = run.guide(request.guide, **(how | {"guide": None}))
-            own = guide.folder.resolve() == run.path.resolve()
-            steps = [step for step in steps if not (own and step == guide.step)]
+            guide = settings["guide"] = run.guide(request.guide, **(settings | {"guide": None}))
+            is_own = guide.folder.resolve() == run.path.resolve()
+            steps = [step for step in steps if not (is_own and step == guide.step)]
         if not steps:
             raise UserError("guide", request.guide, f"is the only saved step of {run.path}")
-        return [run.model(step, **how) for step in steps]
+        return [run.model(step, **settings) for step in steps]
     if not (text.isascii() and text.isdecimal()):
         saved_steps = ", ".join(map(str, run.saved_steps()))
         raise UserError("checkpoint", text, f"must be newest, all or one of {saved_steps}")
-    return [run.model(int(text), **how)]
+    return [run.model(int(text), **settings)]

@@ -6,9 +6,11 @@ references by the reference. `unlike` names what differs, and a comparison is re
 
 import hashlib
 import json
+import logging
 import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -17,13 +19,16 @@ from pydantic import TypeAdapter
 from unstir.chain import Cost, compared
 from unstir.data import Store
 from unstir.errors import UserError
-from unstir.metrics.figures import Figure, figure_effect, in_columns, verdict
+from unstir.metrics.figures import Figure, figure_effect, in_columns, too_rare, verdict
 from unstir.metrics.memorisation import Memorisation
+from unstir.progress import counted
 from unstir.runs.files import check, decode, encode, is_count, is_text, make_folder, write_text
 from unstir.runs.model import weights_in_words
 from unstir.runs.run import Run
 
-FORMAT = 6  # grows when a figure of the same name and protocol would come out otherwise; no other format is read
+logger = logging.getLogger(__name__)
+
+FORMAT = 7  # grows when a figure of the same name and protocol would come out otherwise; no other format is read
 FOLDER = "evaluation"
 FID = "inception-v3-compat/fd"  # the key of the one figure that may be called so
 SHARES = "by the data's shares"  # the label of a protocol in which each class is drawn as often as the data has it
@@ -139,10 +144,10 @@ def differences(a: Evaluation, b: Evaluation) -> list[str]:
     for key, mine in a.figures.items():
         other = b.figures[key]
         change = figure_effect(other, mine)
-        own, theirs = in_columns((mine, other))
-        places = max(len(each.value.partition(".")[2]) for each in (own, theirs))
+        ours, theirs = in_columns((mine, other))
+        places = max(len(item.value.partition(".")[2]) for item in (ours, theirs))
         bar = "" if math.isnan(change.error) else f" +- {change.error:.{places}f}"
-        values = f"{own.value} against {theirs.value}, {change.value:+.{places}f}{bar}"
+        values = f"{ours.value} against {theirs.value}, {change.value:+.{places}f}{bar}"
         lines.append(f"{mine.name}: {values}: {verdict(change, mine.better)}")
     return lines
 
@@ -162,31 +167,52 @@ def saved(run: Run | Store) -> list[Evaluation]:
 
     Files that are damaged or of another format are left out.
     """
-    found = map(_read, (run.path / FOLDER).glob("*.json"))
-    return sorted((each for each in found if each is not None), key=lambda each: (each.step, each.name()))
+    evaluations = map(_read, (run.path / FOLDER).glob("*.json"))
+    return sorted((each for each in evaluations if each is not None), key=lambda each: (each.step, each.name()))
+
+
+def hash_of(run: Run, step: int, ema: bool | float) -> str:
+    """The SHA-256 (hex) of the weights of a step of a run; "" where they were not saved or are damaged."""
+    try:
+        return run.model(step, ema=ema, device="cpu").weights_sha256
+    except UserError:
+        return ""
+
+
+def own(run: Run) -> list[Evaluation]:
+    """The evaluations, by rising step, of weights that the run has; logged is how many are of others."""
+    every, at = saved(run), cache(partial(hash_of, run))
+    mine = [item for item in every if item.weights.split()[:1] == [at(item.step, item.protocol["ema"])]]
+    if len(mine) < len(every):
+        others = counted(len(every) - len(mine), "evaluation")
+        logger.warning(f"{run.path / FOLDER}: {others} of weights that the run does not have, left out")
+    return mine
 
 
 def find(run: Run | Store, step: int, protocol: Mapping[str, Any]) -> Evaluation | None:
     """The evaluation of this step by exactly this protocol, if it was made before."""
-    found = _read(run.path / FOLDER / f"{name_of(step, protocol)}.json")
-    return None if found is None or compared(found.protocol, protocol) else found
+    evaluation = _read(run.path / FOLDER / f"{name_of(step, protocol)}.json")
+    return None if evaluation is None or compared(evaluation.protocol, protocol) else evaluation
 
 
 def describe(evaluation: Evaluation) -> str:
     """What was evaluated and how, and a table of the figures: value, standard error, real images, noise."""
-    how = evaluation.protocol
-    networks = ", ".join(f"{name} {digest[:12]}" for name, digest in how["networks"].items()) or "no network"
-    if of_images(how):
-        head = f"{evaluation.source} (images {how['images'][:12]}): {how['seeds']} x {how['num']} images; "
+    setup = evaluation.protocol
+    networks = ", ".join(f"{name} {digest[:12]}" for name, digest in setup["networks"].items()) or "no network"
+    if of_images(setup):
+        head = f"{evaluation.source} (images {setup['images'][:12]}): {setup['seeds']} x {setup['num']} images; "
     else:
         head = (
-            f"step {evaluation.step} ({evaluation.images} images seen), {weights_in_words(how['ema'])}: "
-            f"{how['seeds']} x {how['num']} images by {how['sampler']}, {Cost(how['steps'], how['calls'])}, "
-            f"{how['dtype']}, seed {how['seed']} on; "
+            f"step {evaluation.step} ({evaluation.images} images seen), {weights_in_words(setup['ema'])}: "
+            f"{setup['seeds']} x {setup['num']} images by {setup['sampler']}, {Cost(setup['steps'], setup['calls'])}, "
+            f"{setup['dtype']}, seed {setup['seed']} on; "
         )
-    head += f"against {how['num_reference']} of {how['split']}; features: {networks}"
+    head += f"against {setup['num_reference']} of {setup['split']}; features: {networks}"
     copies = None if evaluation.memorisation is None else f"memorisation: {evaluation.memorisation.says}"
-    lines = (head, table(evaluation.figures, how["num"]), describe_classifier(how), copies)
+    seldom = [item for figure in evaluation.figures.values() for item, _ in too_rare(figure)]
+    rare = ", ".join(f"{item.name} ({item.count} of {item.num}, {item.expected:.0f} expected)" for item in seldom)
+    missing = f"classes missing or too rare: {rare}" if rare else None
+    lines = (head, table(evaluation.figures, setup["num"]), describe_classifier(setup), missing, copies)
     return "\n".join(line for line in lines if line is not None)
 
 
@@ -198,12 +224,9 @@ def describe_classifier(protocol: Mapping[str, Any]) -> str | None:
     instead = " and ".join(protocol["networks"]) or "the sliced Wasserstein distance"
     if not entry["num"]:
         return f"the classifier is not used, for no image is held out to test it with; {instead} is used instead"
-    right = f"right in {entry['accuracy']:.1%} of {entry['num']:,} held-out images"
-    chance = f"{entry['chance']:.1%}, the share of the most frequent class"
-    if entry["used"]:
-        return f"the classifier is {right} (by chance: {chance})"
-    above = "hardly above" if entry["above_chance"] else "not decidedly above"
-    return f"the classifier is {right}, {above} chance ({chance}): it is not used; {instead} is used instead"
+    right = f"the classifier is right in {entry['accuracy']:.1%} of {entry['num']:,} held-out images"
+    chance = f"chance is {entry['chance']:.1%}, the share of the most frequent class"
+    return f"{right}; {chance}" + ("" if entry["used"] else f"; it is not used, {instead} is used instead")
 
 
 def table(figures: Mapping[str, Figure], num: int) -> str:

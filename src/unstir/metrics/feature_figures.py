@@ -13,11 +13,10 @@ import torch
 from torch import Tensor
 
 from unstir.data import Store
-from unstir.metrics.distances import fidelity, infinite_fd, kid, near
+from unstir.metrics.distances import fidelity, frechet_of, infinite_fd, kid, moments, near, standard_error
 from unstir.metrics.features import NEAR, Network
 from unstir.metrics.figures import HIGHER, LOWER, SPLITS, Figure, Figures, error_of_halves, halved, halves_of
 from unstir.metrics.floor import FLOOR_SPLITS, Draws, bound, draws
-from unstir.metrics.frechet import frechet_of, moments, standard_error
 from unstir.metrics.reference import KEPT, NOISE, Reference, chosen, other_split, reference
 
 KID_SUBSETS, FEWER_SUBSETS = 50, 10  # of a kernel distance; fewer of one of which only the differences are asked
@@ -55,9 +54,9 @@ def sides(store: Store, network: Network, num: int, split: str, count: int, aske
     """
     real = reference(store, split, network, count)
     other, floor = other_split(split), None
-    index, found = draws_of(store, other, num, asked)
-    if found is not None:
-        floor = Floor(index, reference(store, other, network, HELD_OUT * num).features, found)
+    index, drawn = draws_of(store, other, num, asked)
+    if drawn is not None:
+        floor = Floor(index, reference(store, other, network, HELD_OUT * num).features, drawn)
     return Sides(network, real, floor, reference(store, NOISE, network, num).features)
 
 
@@ -82,12 +81,12 @@ def figures_of(of: Sides, sets: Sequence[Tensor], labels: Sequence[Tensor] | Non
     strata = [None] * len(sets) if labels is None else labels
     values = [_measure(of, features) for features in sets]
     few = list(zip(sets, strata, strict=True))[:FEW_SETS]
-    errors, choices = [_errors(of, *each) for each in few], [_choices(of, features) for features, _ in few]
+    errors, choices = [_errors(of, *pair) for pair in few], [_choices(of, features) for features, _ in few]
     floor, floor_errors, num_floor = _floor(of, len(sets[0]))
     ceiling = _measure(of, of.ceiling)
-    found = {}
+    figures = {}
     for key, (name, better) in NAMES.items():
-        found[f"{of.network.name}/{key}"] = Figure(
+        figures[f"{of.network.name}/{key}"] = Figure(
             name=of.network.titles.get(key, f"{name}-{of.network.name}"),
             better=better,
             by_seed=tuple(value[key] for value in values),
@@ -103,7 +102,7 @@ def figures_of(of: Sides, sets: Sequence[Tensor], labels: Sequence[Tensor] | Non
         )
     key = f"{of.network.name}/fd"
     real = None if of.floor is None else _infinite(of, [of.floor.features], [of.floor.draws.classes])
-    return found | {key: replace(found[key], infinite=_infinite(of, sets, strata), floor_infinite=real)}
+    return figures | {key: replace(figures[key], infinite=_infinite(of, sets, strata), floor_infinite=real)}
 
 
 def _floor(of: Sides, num: int) -> tuple[Figures, Figures, int]:
@@ -160,8 +159,8 @@ def _errors(of: Sides, features: Tensor, strata: Tensor | None = None, splits: i
         return _named(_neighbours(of.real, features[part], len(subsets)).mean(0))
 
     kernel = halves_of(lambda part: {"kid": _kid(of, features[part], FEWER_SUBSETS)}, len(features), strata, splits)
-    each = torch.stack([fidelity(some, features[:num], radii) for some, radii in subsets]).mean(0)
-    of_means = _errors_of_means(each, classes)
+    of_images = torch.stack([fidelity(some, features[:num], radii) for some, radii in subsets]).mean(0)
+    of_means = _errors_of_means(of_images, classes)
     return {
         "fd": standard_error(features, of.real.moments, 2 * splits, strata=strata),
         "kid": float(error_of_halves(*kernel["kid"])),
@@ -211,5 +210,5 @@ def _errors_of_means(values: Tensor, strata: Tensor | None) -> list[float]:
     numbers = strata.bincount()
     means = torch.zeros(len(values), len(numbers)).double().index_add(1, strata, values) / numbers.clamp(min=1)
     squares = (values - means[:, strata]).square().sum(1) / max(num - int((numbers > 0).sum()), 1)
-    found: list[float] = (squares / num).sqrt().tolist()
-    return found
+    errors: list[float] = (squares / num).sqrt().tolist()
+    return errors

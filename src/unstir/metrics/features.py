@@ -26,12 +26,10 @@ SKILL = 0.3  # the least of a classifier whose features are used; docs/evaluatio
 class Trust:
     """How a classifier did: ``right`` of ``num`` held-out images, of which ``most`` are of the most frequent class.
 
-    Whoever names the most frequent class every time is right as often as that class occurs: that is *chance*. A
-    classifier is used where both hold, for else its features measure nothing:
-
-    * it is decidedly right more often than chance: the exact binomial tail is below `significance.TAIL`;
-    * of the images that chance gets wrong, it gets the share `SKILL` or more right, net of those that it loses:
-      (accuracy - chance) / (1 - chance), Cohen's kappa: of many images 11% is decidedly above 10%, and yet of no use.
+    Whoever names the most frequent class every time is right as often as that class occurs: that is *chance*. Features
+    measure where the classifier is decidedly right more often (the exact binomial tail is below `significance.TAIL`)
+    and is right for the share `SKILL` or more of the images that chance gets wrong, net of those that it loses:
+    (accuracy - chance) / (1 - chance), Cohen's kappa. Of many images 11% is decidedly above 10%, and yet of no use.
     """
 
     right: int
@@ -52,11 +50,6 @@ class Trust:
         return self.right / self.num if self.num else None
 
     @property
-    def chance(self) -> float | None:
-        """The share of the most frequent class among the held-out images."""
-        return self.most / self.num if self.num else None
-
-    @property
     def above_chance(self) -> bool:
         """Whether the accuracy is decidedly above chance."""
         return self.num > 0 and binomial_tail(self.right, self.num, self.most / self.num) < TAIL
@@ -68,7 +61,7 @@ class Trust:
 
     def entry(self) -> dict[str, Any]:
         """What a protocol says of it, as JSON has it."""
-        accuracy, chance = (None if value is None else round(value, 4) for value in (self.accuracy, self.chance))
+        accuracy, chance = (round(of / self.num, 4) if self.num else None for of in (self.right, self.most))
         skill = {"above_chance": self.above_chance, "used": self.given}
         return {"accuracy": accuracy, "chance": chance, "num": self.num, **skill}
 
@@ -97,11 +90,9 @@ class Network:
     def outputs(self, images: Tensor, index: Tensor | None = None, batch_size: int = BATCH) -> Outputs:
         """Features and logits of ``images``, or of those with an ``index``, int64 [N], in one pass.
 
-        Raises UserError for images that the network does not take, and a batch of none.
+        Raises UserError for images that the network does not take.
         """
         self._check(images)
-        if batch_size < 1:
-            raise UserError("batch_size", batch_size, "must be at least 1")
         index, done = torch.arange(len(images)) if index is None else index, 0
         features, logits = [], []
         with counting("computing features", "images") as count:

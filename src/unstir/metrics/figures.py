@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from unstir import randomness
-from unstir.significance import Effect, Estimate, decimals, difference
+from unstir.significance import Effect, Estimate, decimals, difference, exact
 
 LOWER, HIGHER = "lower", "higher"
 Figures = dict[str, float]  # values or errors of figures by key
@@ -22,6 +22,17 @@ SPLITS = 5  # sets are split into halves so often to estimate how figures vary w
 FLOOR_DF = 19.0  # of a floor's error: 20 splits into halves, or 20 sets drawn with replacement, less one
 BOOTSTRAP_DF = 5.0  # of a bootstrap in addition to those of seeds, for it includes the choice of images alone: with
 # three seeds chance then decides as seldom as `LEVEL` says even where the bootstrap is 0.7 of the true spread
+
+
+@dataclass(frozen=True)
+class ClassCount:
+    """How many of ``num`` images show a class, how many are ``expected``, and the ``p`` of so few."""
+
+    name: str
+    count: int
+    num: int
+    expected: float
+    p: float
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,6 +47,7 @@ class Figure:
     ``num_floor`` is 0 where such images were lacking, and nothing may be compared with that floor. ``ceiling`` is that
     of uniform noise. Both are None where there is none. ``infinite`` (value, standard error) is extrapolated to
     infinitely many samples, ``floor_infinite`` to real images. ``network`` and ``network_hash`` name the features.
+    ``by_class`` has the images of all seeds by the class that they show.
     """
 
     name: str
@@ -52,6 +64,7 @@ class Figure:
     network: str = ""
     network_hash: str = ""
     num_reference: int = 0
+    by_class: tuple[ClassCount, ...] = ()
 
     @property
     def value(self) -> float:
@@ -147,6 +160,13 @@ def above_floor(figure: Figure, num: int) -> Effect | None:
     return None if least is None or figure.num_floor != num else difference(least, figure.estimate)
 
 
+def too_rare(figure: Figure) -> list[tuple[ClassCount, Effect]]:
+    """The classes that images decidedly show too seldom or never: an exact binomial test each, Bonferroni over all."""
+    counts = figure.by_class
+    tests = [(of, exact(of.count - of.expected, of.p, "exact binomial test", len(counts))) for of in counts]
+    return [(of, change) for of, change in tests if change.negative]
+
+
 def verdict(change: Effect, better: str) -> str:
     """What a change of a figure is: "better", "worse" or "undecided"; ``better`` is `LOWER` or `HIGHER`."""
     if not change.decided:
@@ -185,15 +205,15 @@ def halves_of(
     """
     parts = [two_halves(num, 0, "halves of figures", number, strata) for number in range(splits)]
     pairs = [[figures(part[: num // 2]) for part in both] for both in parts]
-    found = {}
+    result = {}
     for key in pairs[0][0]:
         values = torch.tensor([[half[key] for half in pair] for pair in pairs], dtype=torch.float64)
-        found[key] = values.mean(1), (values[:, 0] - values[:, 1]) / 2
-    return found
+        result[key] = values.mean(1), (values[:, 0] - values[:, 1]) / 2
+    return result
 
 
 def error_of_halves(means: Tensor, differences: Tensor) -> Tensor:
-    """The standard error of a figure: float64 [...] from [repeats, ...]; `frechet.standard_error` derives it.
+    """The standard error of a figure: float64 [...] from [repeats, ...]; `distances.standard_error` derives it.
 
     ``means`` are those of the figures of two halves of its images, ``differences`` half their difference.
     """

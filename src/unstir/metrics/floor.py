@@ -87,7 +87,7 @@ def bound(
     """
     sets, chance, fixed = ([figures(index) for index in kind] for kind in (of.sets, of.chance, of.fixed))
     stated = [errors(index) for index in of.sets[: max(len(of.classes) // of.num, 1)]]
-    values, found = {}, {}
+    values, errors_of = {}, {}
     for key in sets[0]:
         value, variance = _mean(sets, key)
         variance += math.fsum(each[key] ** 2 for each in stated) / len(stated) * of.num / len(of.classes)
@@ -96,8 +96,8 @@ def bound(
             part = len(of.chance[0]) / of.num
             terms += [(part, *_mean(chance, key)), (-part, *_mean(fixed, key))]
         values[key], variance = _sum(terms) if key not in squares else _root_of_squares(terms)
-        found[key] = math.sqrt(variance)
-    return values, found
+        errors_of[key] = math.sqrt(variance)
+    return values, errors_of
 
 
 def _mean(figures: Sequence[Figures], key: str) -> tuple[float, float]:
@@ -164,15 +164,15 @@ def _in_shares(classes: Tensor, shares: Tensor, n: int, kind: str) -> tuple[Tens
 
 def _by_chance(classes: Tensor, shares: Tensor, n: int) -> tuple[Tensor, ...]:
     """`DRAWS` index sets of n images, each image's class drawn by ``shares``, as often as are held at the most."""
-    held, edges, found = torch.bincount(classes, minlength=len(shares)), shares.cumsum(0), list[Tensor]()
+    held, edges, sets = torch.bincount(classes, minlength=len(shares)), shares.cumsum(0), list[Tensor]()
     attempt = 0
-    while len(found) < DRAWS:
+    while len(sets) < DRAWS:
         drawn = randomness.uniform(Key(0, "floor classes", attempt, torch.arange(n)), torch.float64) * edges[-1]
         numbers = torch.bincount(torch.searchsorted(edges, drawn, right=True), minlength=len(shares))
         if bool((numbers <= held).all()):
-            found.append(_pick(classes, numbers, len(found), "chance"))
+            sets.append(_pick(classes, numbers, len(sets), "chance"))
         attempt += 1
-    return tuple(found)
+    return tuple(sets)
 
 
 def _pick(classes: Tensor, numbers: Tensor, number: int, kind: str) -> Tensor:

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from itertools import combinations
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -53,6 +53,7 @@ class Images:
     name: str
     parts: tuple[Tensor, ...]
     asked: tuple[Tensor, ...] | None = None
+    home: ClassVar[None] = None  # figures are kept with the store
 
     @cached_property
     def hash(self) -> str:
@@ -63,22 +64,13 @@ class Images:
         return digest.hexdigest()
 
     @property
-    def home(self) -> None:
-        """Figures are kept with the store."""
-
-    @property
     def about(self) -> Mapping[str, Any]:
         """Where they come from."""
         return {"source": self.name}
 
-    @property
-    def there(self) -> int:
-        """The images of the smallest part."""
-        return min(map(len, self.parts))
-
     def most(self, seeds: int) -> int:
         """How many images each of ``seeds`` sets can have."""
-        return self.there // max(seeds, 1) if len(self.parts) == 1 else self.there
+        return min(map(len, self.parts)) // (max(seeds, 1) if len(self.parts) == 1 else 1)
 
     def check(self, num: int, seeds: int, store: Store) -> None:
         """Raise UserError where there are not ``seeds`` sets of ``num`` images, or of `FEWEST`."""
@@ -86,7 +78,7 @@ class Images:
         if seeds != count > 1:
             raise UserError("seeds", seeds, f"is not the number of sets, {count}", {"seeds": None})
         if most < FEWEST:
-            few = f"holds {counted(self.there, 'image')}, too few for sets of {FEWEST}"
+            few = f"holds {counted(min(map(len, self.parts)), 'image')}, too few for sets of {FEWEST}"
             raise UserError("", self.name, few, "give hundreds")
         if num > most:
             raise UserError("num", num, f"is more than the {most} that {self.name} has for each set", {"num": most})

@@ -50,6 +50,7 @@ class Extractor(Network):
     net: nn.Module
     hash: str = ""
     trust = None
+    has_logits: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         if not self.name.replace("-", "").isalnum():
@@ -64,16 +65,12 @@ class Extractor(Network):
             raise wrong_images(images, "uint8 [N, 3, H, W], or [N, 1, H, W] for grey ones")
 
     def _batch(self, images: Tensor) -> Outputs:
-        answer = self._answer(images)
-        features = answer[0] if isinstance(answer, tuple) else answer
+        where = next(iter(self.net.state_dict().values()), torch.empty(0)).device
+        answer = self.net(images.to(where).expand(-1, 3, -1, -1))
+        features, *others = answer if isinstance(answer, tuple) else [answer]
         if features.ndim != 2 or len(features) != len(images):
             raise UserError("net", list(features.shape), f"must be [N, F] of {len(images)} images")
-        return Outputs(features)
-
-    def _answer(self, images: Tensor) -> Any:
-        """What the module says of a batch, on its own device: a tensor or a tuple of them."""
-        where = next(iter(self.net.state_dict().values()), torch.empty(0)).device
-        return self.net(images.to(where).expand(-1, 3, -1, -1))
+        return Outputs(features, others[0] if self.has_logits else None)
 
 
 class Inception(Extractor):
@@ -84,9 +81,7 @@ class Inception(Extractor):
     """
 
     titles: ClassVar[Mapping[str, str]] = {"fd": "FID", "kid": "KID"} | {key: key for key in NEAR}
-
-    def _batch(self, images: Tensor) -> Outputs:
-        return Outputs(*self._answer(images))
+    has_logits = True
 
 
 def installed() -> Any:
@@ -101,12 +96,14 @@ def installed() -> Any:
 def inception(file: Path | None, *, device: str = "cpu") -> Inception:
     """The network with the weights of ``file``, else of torch's hub cache, downloaded into it where they are not there.
 
-    It is torch-fidelity's cache, too.
     Raises UserError where the file is neither the published one nor a safetensors file of the same tensors, offline,
     naming the file, its address and where to put it, and as `installed` does; OSError where it cannot be read.
     """
     network, on = installed(), build.device(device)
-    path = _downloaded() if file is None else file
+    path = file or Path(torch.hub.get_dir()) / "checkpoints" / Path(urlsplit(URL).path).name
+    if file is None and not path.exists():
+        logger.info(f"downloading Inception's weights (96 MB) to {path}")
+        fetch(URL, path, SHA256)
     data = path.read_bytes()
     sha256 = hashlib.sha256(data).hexdigest()
     if sha256 != SHA256:
@@ -121,15 +118,6 @@ def inception(file: Path | None, *, device: str = "cpu") -> Inception:
             reason = " ".join(str(error).split())[:300]
             raise UserError("", path, f"holds other tensors than Inception's ({reason})", f"use {URL}") from None
     return Inception(NAME, net.to(on), sha256)
-
-
-def _downloaded() -> Path:
-    """The published file in torch's hub cache, fetched if need be."""
-    target = Path(torch.hub.get_dir()) / "checkpoints" / Path(urlsplit(URL).path).name
-    if not target.exists():
-        logger.info(f"downloading Inception's weights (96 MB) to {target}")
-        fetch(URL, target, SHA256)
-    return target
 
 
 def _converted(path: Path, data: bytes) -> bytes:

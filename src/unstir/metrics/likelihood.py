@@ -61,6 +61,7 @@ class Likelihood:
     ``prior``, ``decoder`` and ``curve`` (L_{t-1} of each of ``times``, rising) are means over the images. Under an
     estimate the curve holds the terms that were drawn, which do not add up to the sum; ``total``, the decoder's and all
     terms up to each of ``times``, is estimated as the sum is. A network with classes is given the image's true label.
+    The ``protocol`` has the SHA-256 of the weights, and the identity of their run (`runs.card.DataCard`).
     """
 
     bits_per_dim: float
@@ -90,19 +91,19 @@ def save_likelihood(
     """
     protocols = {split: replace(protocol, split=split) for split in splits}
     out = folder or model.folder / "likelihood"
-    for each in protocols.values():
-        check(model, store, each)
+    for of_split in protocols.values():
+        check(model, store, of_split)
     check_writable(out, "out")
     make_folder(out)
-    found, curve = dict[str, Likelihood](), out
-    for split, each in protocols.items():
-        found[split] = likelihood(model, store, each)
-        named = partial(name_of, found[split].protocol, each)
-        write_text(out / f"{named(split)}.json", encode(dataclasses.asdict(found[split])) + "\n")
-        curve = out / f"{named('-'.join(('curve', *found)))}.png"
+    results, curve = dict[str, Likelihood](), out
+    for split, of_split in protocols.items():
+        results[split] = likelihood(model, store, of_split)
+        named = partial(name_of, results[split].protocol, of_split)
+        write_text(out / f"{named(split)}.json", encode(dataclasses.asdict(results[split])) + "\n")
+        curve = out / f"{named('-'.join(('curve', *results)))}.png"
     with replacing(curve) as unfinished:
-        likelihood_curves({name: (r.times, r.curve, r.decoder, r.total) for name, r in found.items()}, unfinished)
-    return found, curve
+        likelihood_curves({name: (r.times, r.curve, r.decoder, r.total) for name, r in results.items()}, unfinished)
+    return results, curve
 
 
 def name_of(protocol: Mapping[str, Any], asked: Protocol, what: str) -> str:
@@ -132,10 +133,11 @@ def likelihood(model: Model, store: Store, protocol: Protocol = Protocol()) -> L
         on_call = counter(count, len(batches) * calls)
         bounds = [_bound(model, store, protocol, number, index, on_call) for number, index in enumerate(batches)]
     settings = {key: getattr(protocol, key) for key in ("variance", "split", "clip", "seed")}
-    how = {"calls": calls, "ema": model.averaged, "step": model.step, "T": model.process.T, "dtype": model.arithmetic}
+    terms = {"calls": calls, "ema": model.averaged, "step": model.step, "T": model.process.T, "dtype": model.arithmetic}
     labelled = model.labels.count > 0 and store.labelled
     also = {"batch_size": protocol.batch_size, "given_labels": labelled, "data": store.content_hash}
-    return _summary(bounds, len(chosen), {**settings, **how, **also})
+    also |= {"weights": model.weights_sha256, "run": model.data.run}
+    return _summary(bounds, len(chosen), {**settings, **terms, **also})
 
 
 @torch.inference_mode()

@@ -19,9 +19,10 @@ from unstir.metrics import wasserstein
 from unstir.metrics.distances import inception_score
 from unstir.metrics.feature_figures import Sides, draws_of, figures_of, sides
 from unstir.metrics.features import Network, wrong_images
-from unstir.metrics.figures import HIGHER, LOWER, SPLITS, Figure, halved
+from unstir.metrics.figures import HIGHER, LOWER, SPLITS, ClassCount, Figure, halved
 from unstir.metrics.floor import FEWEST, FLOOR_SPLITS, bound
 from unstir.metrics.reference import noise_images, other_split
+from unstir.significance import binomial_tail
 
 PATCHES = 2000  # images whose patches are the reference where nothing else is asked; 9 s of one core at 32x32
 
@@ -49,17 +50,17 @@ def measure(
     if not networks:
         num_reference = reference_size(store.count(split), num_reference, networks)
         return {"patches/swd": _of_patches(store, sets, split, num_reference, asked)}
-    found: dict[str, Figure] = {}
+    figures: dict[str, Figure] = {}
     for network in networks:
         of = sides(store, network, len(sets[0]), split, num_reference, asked)
         outputs = [network.outputs(images) for images in sets]
-        found |= figures_of(of, [each.features for each in outputs], labels)
+        figures |= figures_of(of, [each.features for each in outputs], labels)
         logits = [each.logits for each in outputs if each.logits is not None]
         if network.trust is not None:
-            found |= _of_classes(store, split, of, [each.argmax(1) for each in logits], labels)
+            figures |= _of_classes(store, split, of, [each.argmax(1) for each in logits], labels)
         elif logits:
-            found[f"{network.name}/is"] = _inception_score(network, logits, labels)
-    return found
+            figures[f"{network.name}/is"] = _inception_score(network, logits, labels)
+    return figures
 
 
 def _inception_score(network: Network, sets: Sequence[Tensor], labels: Sequence[Tensor] | None) -> Figure:
@@ -94,11 +95,11 @@ def _of_classes(
     def error(taken_for: Tensor, strata: Tensor | None = None, splits: int = SPLITS) -> float:
         return halved(lambda part: {"classes": imbalance(taken_for[part])}, len(taken_for), strata, splits)["classes"]
 
-    real, network, found = store.labels(split), of.network, {}
+    real, network, figures = store.labels(split), of.network, {}
     assert real is not None
     share = shares(real)
     if labels is not None:
-        found["classifier/accuracy"] = _class_accuracy(network, taken_for, labels, len(share))
+        figures["classifier/accuracy"] = _class_accuracy(network, taken_for, labels, len(share))
     of_seed = mean(map(error, taken_for) if labels is None else map(error, taken_for, labels))
     figure = _plain(network, "class imbalance", LOWER, tuple(map(imbalance, taken_for)), of_seed)
     if of.floor is not None:
@@ -112,7 +113,27 @@ def _of_classes(
             squares=("classes",),
         )
         figure = replace(figure, floor=value["classes"], floor_error=error_of["classes"], num_floor=draws.num)
-    return {**found, "classifier/classes": figure}
+        wanted = share if labels is None else shares(torch.cat(list(labels)))
+        figure = replace(figure, by_class=_by_class(store.classes, taken_for, wanted, draws.classes, of_real))
+    return {**figures, "classifier/classes": figure}
+
+
+def _by_class(
+    names: Sequence[str], taken_for: Sequence[Tensor], shares: Tensor, real: Tensor, seen: Tensor
+) -> tuple[ClassCount, ...]:
+    """The images of all sets by the class they are taken for; none where one class alone has a share.
+
+    Of new images of a class, with its ``shares`` float64 [K], the classifier names as many as of held-out ones, int64
+    [M], of class ``real`` and taken for ``seen``, one more of which counts as missed: few say little. What it takes
+    wrongly for the class comes on top.
+    """
+    held, right = (torch.bincount(of, minlength=len(shares)) for of in (real, real[seen == real]))
+    chances = shares * right / (held + 1)
+    counts, num = torch.cat(list(taken_for)).bincount(minlength=len(shares)).tolist(), sum(map(len, taken_for))
+    if int((shares > 0).sum()) < 2:
+        return ()
+    rows = zip(names, counts, chances.tolist(), strict=True)
+    return tuple(ClassCount(name, n, num, num * p, binomial_tail(num - n, num, 1 - p)) for name, n, p in rows)
 
 
 def _class_accuracy(network: Network, taken_for: Sequence[Tensor], labels: Sequence[Tensor], classes: int) -> Figure:

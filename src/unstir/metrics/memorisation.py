@@ -20,9 +20,15 @@ images that are all far apart). A few copies among many originals raise it, and 
 
 The verdict is a suspicion: it divides ``SUSPICION`` among all tests (Bonferroni), so that new images raise it in one
 run of 100 at most. Copies are *decided* at the level of every other statement (`significance.LEVEL`).
+
+*The nearest training images* are found by brute force at the speed of a matrix product: |a - b|^2 = |a|^2 + |b|^2 -
+2 a.b needs one for all pairs. But in float32 it loses what matters here: between near copies the three terms cancel and
+leave rounding errors. So it only proposes: the few best of every image are measured anew as differences in float64, in
+which a copy is at the distance 0 exactly. It can be missed only among more than SPARE others that are as near as
+float32 can tell: about a thousandth of the distance from the mean image.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -30,14 +36,30 @@ from PIL import Image
 from torch import Tensor
 
 from unstir.errors import UserError
-from unstir.metrics.nearest import Nearest, nearest, nearest_features
 from unstir.pictures.pairs import Block, Row, pairs
 from unstir.significance import Precedence, Shift, exact, mann_whitney, precedence
 
 SUSPICION, NEIGHBOURS = 0.01, 50
 NEAR = 0.5  # the relative distance that no copy reaches
-FEWEST = 20  # samples and held-out images that a test needs of each; below, the normal approximation is rough
+FEWEST = 20  # samples and held-out images, below which Mann & Whitney's normal approximation is rough
 SHOWN = 3  # training images kept for each of the closest images
+SPARE = 8  # more candidates than asked for, since rounding may put the best few in the wrong order
+_QUERIES, _TRAIN = 1024, 8192  # rows of one product: 32 MiB of distances
+_EXACT_BYTES = 1 << 26
+Rows = Callable[[slice | Tensor], Tensor]  # rows(index) -> the vectors [n, D] of some training images
+
+
+@dataclass(frozen=True, eq=False)
+class Nearest:
+    """The k nearest training images of each of N images, by rising ``distance``.
+
+    ``index`` int64 [N, k] into the training images; ``distance`` float64 [N, k], the root mean square difference of
+    values (grey levels 0..255, or the features' own unit); ``mirrored`` bool [N, k]: it is the mirror image's.
+    """
+
+    index: Tensor
+    distance: Tensor
+    mirrored: Tensor
 
 
 @dataclass(frozen=True)
@@ -63,7 +85,8 @@ class Space:
     """What was found in a space: "pixels" (distances in grey levels 0..255) or "features" (in their own unit).
 
     Distances are root mean square differences; ``median`` and ``median_held_out`` are those to the nearest training
-    image. The tests are None of too few images. ``closest`` and ``closest_held_out`` are by rising relative distance.
+    image. Tests of fewer than FEWEST images are None, but ``copies``, which is exact, only where none is held out.
+    ``closest`` and ``closest_held_out`` are by rising relative distance.
     """
 
     name: str
@@ -80,7 +103,8 @@ class Space:
 class Memorisation:
     """Both spaces and the ``verdict``: "copies", "nearer", "none" (found, which proves none), or None: undecided.
 
-    Undecided are fewer than FEWEST samples or held-out images. ``flip``: mirror images counted; ``says``: it in words.
+    Undecided are no copies among fewer than FEWEST samples or held-out images. ``flip``: mirror images counted;
+    ``says``: it in words.
     """
 
     spaces: tuple[Space, ...]
@@ -123,16 +147,19 @@ def memorisation(
     level = SUSPICION / (3 * len(names))
     enough, spaces = min(len(samples), len(held_out)) >= FEWEST, []
     for name, (found, new) in zip(names, sets, strict=True):
-        distance, relative, copies = _tests(found, new, level) if enough else (None, None, None)
+        values = _relative(found), _relative(new)
+        relative = mann_whitney(*values) if enough else None
+        distance = mann_whitney(*(each.distance[:, 0].contiguous() for each in (found, new))) if enough else None
+        copies = precedence(*values, level, NEAR) if len(held_out) else None
         near, near_new = (_closest(each, [both[i] for both in sets], closest) for i, each in enumerate((found, new)))
         median, median_new = (each.distance[:, 0].median().item() for each in (found, new))  # of none, NaN
         known_new = median_new if len(held_out) else None
         spaces.append(Space(name, median, known_new, distance, relative, copies, near, near_new))
     tests = [test for space in spaces for test in (space.copies, space.distance, space.relative) if test is not None]
     decided = {type(test) for test in tests if test.p <= level}
-    verdict = "copies" if Precedence in decided else "nearer" if decided else "none"
-    sizes = len(samples), len(train), len(held_out)
-    return Memorisation(tuple(spaces), verdict if tests else None, *sizes, flip)
+    without = ("nearer" if decided else "none") if enough else None
+    verdict = "copies" if Precedence in decided else without
+    return Memorisation(tuple(spaces), verdict, len(samples), len(train), len(held_out), flip)
 
 
 def picture(result: Memorisation, samples: Tensor, train: Tensor, held_out: Tensor) -> Image.Image:
@@ -165,7 +192,7 @@ def _describe(result: Memorisation) -> str:
     """A result in two lines."""
     tested = [each.copies for each in result.spaces if each.copies is not None]
     copied = any(exact(test.count - test.expected, test.p, "precedence test", len(tested)).positive for test in tested)
-    said = {
+    sentence = {
         "copies": "training images are copied"
         if copied
         else "some samples may be copies of training images; undecided, for chance makes as many in one run of 100",
@@ -175,29 +202,26 @@ def _describe(result: Memorisation) -> str:
     }[result.verdict]
     turned = ", mirrored too" if result.flip else ""
     sets = f"{result.num} samples, {result.num_train} training{turned}, {result.num_held_out} held out"
-    return f"{said} ({sets})\n" + "; ".join(_said(space, result.num) for space in result.spaces)
+    return f"{sentence} ({sets})\n" + "; ".join(_said(space, result.num) for space in result.spaces)
 
 
 def _said(space: Space, num: int) -> str:
-    if space.copies is None or space.distance is None or space.relative is None:
+    if space.copies is None:
         return f"{space.name}: median distance {space.median:.3g}"
     least = "no number" if space.copies.least is None else f"{space.copies.least}"
+    near = f"{space.copies.count} as near as copies (new images {space.copies.expected:.2g}, {least} would show)"
+    if space.distance is None or space.relative is None:
+        return f"{space.name}: {near}"
     return (
-        f"{space.name}: {space.copies.count} as near as copies (new images {space.copies.expected:.2g}, {least} would "
-        f"show), nearer than new images in {space.distance.probability:.0%} +- {space.distance.standard_error:.0%} of "
-        f"comparisons ({space.relative.probability:.0%} by relative distance; 50% is chance)"
+        f"{space.name}: {near}, nearer than new images in {space.distance.probability:.0%} +- "
+        f"{space.distance.standard_error:.0%} of comparisons ({space.relative.probability:.0%} by relative distance; "
+        "50% is chance)"
     )
 
 
 def _relative(found: Nearest) -> Tensor:
     """d_1 over the mean of d_1..d_K, in 0..1: float64 [N]; 0 where all K are copies."""
     return torch.nan_to_num(found.distance[:, 0] / found.distance.mean(1), nan=0.0)
-
-
-def _tests(found: Nearest, new: Nearest, level: float) -> tuple[Shift, Shift, Precedence]:
-    distance = mann_whitney(found.distance[:, 0].contiguous(), new.distance[:, 0].contiguous())
-    relative = _relative(found), _relative(new)
-    return distance, mann_whitney(*relative), precedence(*relative, level, NEAR)
 
 
 def _closest(found: Nearest, spaces: list[Nearest], most: int) -> tuple[Pair, ...]:
@@ -211,3 +235,64 @@ def _closest(found: Nearest, spaces: list[Nearest], most: int) -> tuple[Pair, ..
 
     chosen = _relative(found).argsort(stable=True)[:most].tolist()
     return tuple(Pair(i, tuple(match(i, *each) for each in zip(spaces, relative, strict=True))) for i in chosen)
+
+
+def nearest(queries: Tensor, train: Tensor, *, k: int = 1, flip: bool = False) -> Nearest:
+    """By pixels: ``queries`` uint8 [N, C, H, W] and ``train`` uint8 [M, C, H, W] in 0..255, k <= M.
+
+    With ``flip`` a training image also counts mirrored left to right, as a run that trained on both has seen it.
+    """
+    views: list[Rows] = [lambda rows: train[rows].flatten(1)]
+    if flip:
+        views.append(lambda rows: train[rows].flip(-1).flatten(1))
+    return _search(queries.flatten(1), len(train), views, k)
+
+
+def nearest_features(queries: Tensor, train: Tensor, *, k: int = 1, mirrored: Tensor | None = None) -> Nearest:
+    """By features: ``queries`` float [N, F], ``train`` float [M, F] and, optionally, those of the mirror images."""
+    sets = [train] if mirrored is None else [train, mirrored]
+    views: list[Rows] = [lambda rows, part=part: part[rows] for part in sets]  # type: ignore[misc]
+    return _search(queries, len(train), views, k)
+
+
+def _search(queries: Tensor, num_train: int, views: Sequence[Rows], k: int) -> Nearest:
+    if len(queries) == 0:
+        nothing = torch.zeros(0, k)
+        return Nearest(nothing.long(), nothing.double(), nothing.bool())
+    candidates = _candidates(queries, num_train, views, min(k + SPARE, num_train))
+    size = candidates.shape[1] * queries.shape[1] * 8
+    parts = torch.split(torch.arange(len(queries)), max(1, _EXACT_BYTES // size))
+    found = [_measured(queries[part], candidates[part], views, k) for part in parts]
+    return Nearest(*(torch.cat(part) for part in zip(*found, strict=True)))
+
+
+def _candidates(queries: Tensor, num_train: int, views: Sequence[Rows], k: int) -> Tensor:
+    """The k likeliest nearest training images of each query, by float32 products: int64 [N, k], in no exact order."""
+    some = views[0](slice(0, _TRAIN))
+    centre = (some if some.is_floating_point() else some.float()).mean(0)  # shorter vectors round less
+    best = torch.full((len(queries), k), torch.inf)
+    index = torch.zeros(len(queries), k, dtype=torch.int64)
+    for first in range(0, num_train, _TRAIN):
+        block = [(view(slice(first, first + _TRAIN)) - centre).float() for view in views]
+        lengths = [part.square().sum(1) for part in block]
+        for start in range(0, len(queries), _QUERIES):
+            rows = slice(start, start + _QUERIES)
+            query = (queries[rows] - centre).float()
+            distances = torch.addmm(lengths[0], query, block[0].T, alpha=-2)  # less |query|^2, alike in its row
+            for part, length in zip(block[1:], lengths[1:], strict=True):
+                torch.minimum(distances, torch.addmm(length, query, part.T, alpha=-2), out=distances)
+            near, where = distances.topk(min(k, distances.shape[1]), dim=1, largest=False)
+            both, order = torch.cat((best[rows], near), 1).topk(k, dim=1, largest=False)
+            best[rows], index[rows] = both, torch.cat((index[rows], where + first), 1).gather(1, order)
+    return index
+
+
+def _measured(queries: Tensor, candidates: Tensor, views: Sequence[Rows], k: int) -> tuple[Tensor, Tensor, Tensor]:
+    """The k nearest of the candidates [N, K], measured in float64; of equals the first training image."""
+    candidates = candidates.sort(dim=1).values
+    seen = (view(candidates.flatten()).view(*candidates.shape, -1).double() for view in views)
+    distances = [(rows - queries.double()[:, None]).square_().mean(2).sqrt_() for rows in seen]
+    distance, view = torch.stack(distances).min(0)
+    distance, order = distance.sort(dim=1, stable=True)
+    order = order[:, :k]
+    return candidates.gather(1, order), distance[:, :k], view.gather(1, order) > 0

@@ -31,6 +31,7 @@ from unstir.runs.files import is_writable, make_folder, replacing
 
 logger = logging.getLogger(__name__)
 
+LEAST = 2 * FEWEST  # images to compare with by features, which are halved where nothing is held out
 NEW_IMAGES = 2000  # held-out images that are compared with the training images, at most
 
 
@@ -58,8 +59,9 @@ class Plan(Generic[From]):
 
     @property
     def measuring(self) -> list[Network]:
-        """The networks that measure: all but a classifier that knows nothing."""
-        return [network for network in self.networks if network.trust is None or network.trust.given]
+        """The networks that measure: all but a classifier that knows nothing, and none against fewer than `LEAST`."""
+        few = self.store.count(self.split) < LEAST
+        return [] if few else [each for each in self.networks if each.trust is None or each.trust.given]
 
     def protocol(self) -> dict[str, Any]:
         """All that decides a figure but the weights: what two evaluations must share to be compared."""
@@ -79,13 +81,13 @@ class Plan(Generic[From]):
     def known(self) -> Evaluation | None:
         """The figures of these very images by this protocol, where they are kept."""
         about, home = self.images.about, self.images.home or self.store
-        found = find(home, about.get("step", 0), self.protocol())
-        if found is None or found.weights != about.get("weights", ""):  # the step was trained anew
+        saved = find(home, about.get("step", 0), self.protocol())
+        if saved is None or saved.weights != about.get("weights", ""):  # the step was trained anew
             return None
-        copies = found.memorisation
+        copies = saved.memorisation
         if copies is not None and copies.flip != self.flip:
             copies = None
-        return replace(found, memorisation=copies, source=about.get("source", ""))  # they may have had another name
+        return replace(saved, memorisation=copies, source=about.get("source", ""))  # they may have had another name
 
 
 def check(plan: Plan[Drawn | Images]) -> None:
@@ -93,13 +95,13 @@ def check(plan: Plan[Drawn | Images]) -> None:
     if plan.seeds < 1:
         raise UserError("seeds", plan.seeds, "must be at least 1", "error bars over seeds need 2")
     plan.images.check(plan.num, plan.seeds, plan.store)
-    store, count, least = plan.store, plan.store.count(plan.split), 2 * FEWEST  # halved where nothing is held out
-    if count < least:
-        raise UserError("", store.path, f"has {count} {plan.split} images, too few to compare with: it takes {least}")
+    store, count = plan.store, plan.store.count(plan.split)
+    if count < 4:  # halves of two have a distance of patches
+        raise UserError("", store.path, f"has {count} {plan.split} images, too few to compare with: it takes 4")
     if plan.num < FEWEST:
         raise UserError("num", plan.num, f"must be at least {FEWEST}: a distance is between sets", "better hundreds")
-    if plan.num_reference and not least <= plan.num_reference <= count:
-        outside = f"is outside {least}..{count}, the {plan.split} images"
+    if plan.num_reference and not min(LEAST, count) <= plan.num_reference <= count:
+        outside = f"is outside {min(LEAST, count)}..{count}, the {plan.split} images"
         raise UserError("num_reference", plan.num_reference, outside, {"num_reference": 0})
     store.verify()
 
@@ -120,24 +122,20 @@ def judge(plan: Plan[Drawn | Images]) -> Evaluation:
     sets = plan.images.sets(plan.num, plan.seeds)
     drawn = time.perf_counter()
     with counting("measuring", ""):
-        made = known or _measured(plan, sets)
+        if (evaluation := known) is None:
+            labels, about = plan.images.classes(plan.num, plan.seeds), {"step": 0, "images": 0, **plan.images.about}
+            figures = measure(plan.store, sets, plan.measuring, plan.split, plan.num_reference, labels=labels)
+            evaluation = Evaluation(**about, protocol=plan.protocol(), figures=figures)
         if plan.memorisation:
-            drawing = home.path / FOLDER / f"{made.name()}-pairs.png" if keeping else None
-            made = replace(made, memorisation=search_copies(plan, sets, drawing))
+            drawing = home.path / FOLDER / f"{evaluation.name()}-pairs.png" if keeping else None
+            evaluation = replace(evaluation, memorisation=search_copies(plan, sets, drawing))
     seconds = {"drawing": round(drawn - began, 1), "measuring": round(time.perf_counter() - drawn, 1)}
-    made = replace(made, seconds=seconds)
+    evaluation = replace(evaluation, seconds=seconds)
     if keeping:
-        save(home, made)
+        save(home, evaluation)
     else:
         logger.warning(f"{home.path} cannot be written to: the figures are not kept")
-    return made
-
-
-def _measured(plan: Plan[Drawn | Images], sets: Sequence[Tensor]) -> Evaluation:
-    """The evaluation of the sets, without a search for copies."""
-    labels, protocol = plan.images.classes(plan.num, plan.seeds), plan.protocol()
-    figures = measure(plan.store, sets, plan.measuring, plan.split, plan.num_reference, labels=labels)
-    return Evaluation(**{"step": 0, "images": 0, **plan.images.about}, protocol=protocol, figures=figures)
+    return evaluation
 
 
 def search_copies(plan: Plan[Drawn | Images], sets: Sequence[Tensor], drawing: Path | None) -> Memorisation:
@@ -145,12 +143,12 @@ def search_copies(plan: Plan[Drawn | Images], sets: Sequence[Tensor], drawing: P
     label, store = plan.protocol()["label"], plan.store
     images = torch.cat(list(sets)), store.images("train"), held_out_like(store, label)
     features = next((network.features for network in plan.measuring if network.name == "classifier"), None)
-    found = memorisation(*images, flip=plan.flip, features=features)
+    result = memorisation(*images, flip=plan.flip, features=features)
     if drawing is not None:
         make_folder(drawing.parent)
         with replacing(drawing) as partial:
-            picture(found, *images).save(partial, format="png")
-    return found
+            picture(result, *images).save(partial, format="png")
+    return result
 
 
 def held_out_like(store: Store, label: object) -> Tensor:

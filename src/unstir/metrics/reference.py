@@ -19,9 +19,8 @@ from torch import Tensor
 from unstir import randomness
 from unstir.data import SPLITS, Store
 from unstir.errors import UserError
-from unstir.metrics.distances import radii
+from unstir.metrics.distances import Moments, moments, radii
 from unstir.metrics.features import Network
-from unstir.metrics.frechet import Moments, moments
 from unstir.randomness import Key
 from unstir.runs.checkpoint import content_hash, read_tensors
 from unstir.runs.files import make_folder, replacing

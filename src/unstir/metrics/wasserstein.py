@@ -18,7 +18,7 @@ upwards (about as 1/sqrt(n)): hold it against the distance of as many real image
 """
 
 import math
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -34,15 +34,12 @@ _BINOMIAL = (1 / 16, 4 / 16, 6 / 16, 4 / 16, 1 / 16)  # the filter of Burt & Ade
 _BATCH = 256
 
 
-@dataclass(frozen=True)
-class Swd:
-    """The distances ``levels`` from fine to coarse and their ``mean``, all times 1000 (see above for the unit).
+class Swd(NamedTuple):
+    """The ``mean`` distance of all levels times 1000 (see above for the unit), and its error from the choice of images.
 
-    ``standard_error`` is that of ``mean`` from the choice of images; chance in the patches and directions adds a few
-    per cent of a real distance.
+    Chance in the patches and directions adds a few per cent of a real distance.
     """
 
-    levels: tuple[float, ...]
     mean: float
     standard_error: float
 
@@ -59,10 +56,9 @@ def swd(
     """
     both = zip(descriptors(a, seed=seed, patches=patches), descriptors(b, seed=seed, patches=patches), strict=True)
     weights = (_resampled(len(a), seed, "swd images", repeats), _resampled(len(b), seed, "swd reference", repeats))
-    levels = [_level(*_normalised(*each), weights, seed, number, projections) for number, each in enumerate(both)]
-    distances = torch.stack(levels)
-    means = distances.mean(0)
-    return Swd(tuple(distances[:, 0].tolist()), means[0].item(), means[1:].std().item())
+    levels = [_level(*_normalised(*level), weights, seed, number, projections) for number, level in enumerate(both)]
+    means = torch.stack(levels).mean(0)
+    return Swd(means[0].item(), means[1:].std().item())
 
 
 def descriptors(images: Tensor, *, seed: int = 0, patches: int = PATCHES) -> list[Tensor]:

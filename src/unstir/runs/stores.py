@@ -5,8 +5,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from unstir.data import SPLITS, Store, is_store
 from unstir.data.classes import matched, plain, some
+from unstir.data.manifest import SPLITS
+from unstir.data.store import Store, is_store
 from unstir.errors import UserError
 from unstir.progress import counted
 from unstir.runs.card import DataCard

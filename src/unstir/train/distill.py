@@ -7,6 +7,7 @@ The new run begins with the averaged weights of the old one, its teacher; its ob
 import logging
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from unstir.errors import UserError, quoted
 from unstir.group import Alone
@@ -38,9 +39,8 @@ def distill_run(
     run, out = Run.open(teacher), Path(folder)
     config = distilled(run, length, lr) if not is_run(out) else _begun(out, run, length, lr)
     if not is_run(out) and (step := run.newest_step()) < run.length:
-        logger.warning(
-            f"{run.path} is at step {step} of {run.length}; to finish it first: unstir train --out {quoted(run.path)}"
-        )
+        first = f"to finish it first: unstir train --out {quoted(run.path)}"
+        logger.warning(f"{run.path} is at step {step} of {run.length}; {first}")
     return train_run(config, out, observer=observer, stop=stop, data_of=run, group=group)
 
 
@@ -62,22 +62,16 @@ def distilled(run: Run, length: str | None = None, lr: float | None = None) -> C
     begins = f"{run.path.resolve()}@{run.newest_step()}"
     length, lr = f"{run.length} steps" if length is None else length, config.train.lr / 2 if lr is None else lr
     train = replace(config.train, length=length, lr=lr, init=begins, compile="no", micro_batch=0)
+    falls: dict[str, Any] = {"lr_schedule": "cosine", "lr_period": "0 steps", "lr_every": "step"}
+    drawn = config.grids.changed(sampler="consistency", steps=2, spacing="trailing", guidance=1.0)
     return replace(
         config,
         diffusion=replace(config.diffusion, predict="v" if predict == "eps" else predict),
         model=config.model if "dropout" in config.model.unused else replace(config.model, dropout=0.0),
         loss=LossConfig(objective="consistency", teacher=predict),
-        train=replace(
-            train,
-            warmup=f"{run.steps_in(train.length) // 20} steps",
-            lr_schedule="cosine",
-            lr_period="0 steps",
-            lr_every="step",
-        ),
+        train=replace(train, warmup=f"{run.steps_in(length) // 20} steps", **falls),
         log=replace(config.log, held_out_images=0, to=()),
-        grids=replace(
-            config.grids.changed(sampler="consistency", steps=2, spacing="trailing", guidance=1.0), epochs=()
-        ),
+        grids=replace(drawn, epochs=()),
     )
 
 

@@ -18,9 +18,10 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from unstir.data import Store
+from unstir.data.store import Store
 from unstir.errors import OutOfMemoryError, is_out_of_memory
 from unstir.group import Alone
+from unstir.progress import counting
 from unstir.runs import build, checkpoint, resources
 from unstir.runs.run import Run
 from unstir.train.trainer import Trainer
@@ -42,7 +43,11 @@ def fitting(run: Run, store: Store, group: Alone = Alone()) -> Run:
         return run
     train, share = run.config.train, -(-run.config.train.batch_size // group.size)
     most = min(train.micro_batch or share, share)
-    size = min(group.of_all(_largest(run, store, most, group.size)))
+    on_cpu = build.device(train.device).type == "cpu"
+    size, fits = most, _extended(run, store, most, group.size) if on_cpu else _taken(run, store, most)
+    while size and not fits(size):
+        size = -(-size // 2) if size > 1 else 0
+    size = min(group.of_all(size))
     if size < most and (size == 0 or train.micro_batch):
         smaller = "train.micro_batch" if most > 1 and train.micro_batch else "model.channels"
         refused = f"a step with {train.micro_batch or 1} images at once does not fit into memory"
@@ -54,15 +59,6 @@ def fitting(run: Run, store: Store, group: Alone = Alone()) -> Run:
         run.save_config()
     logger.warning(f"{most} images at once do not fit into memory: train.micro_batch is {size}")
     return run
-
-
-def _largest(run: Run, store: Store, size: int, num_processes: int) -> int:
-    """The first that fits of a number of images at once and its halves; 0 where not one image does."""
-    device = build.device(run.config.train.device)
-    fits = _extended(run, store, size, num_processes) if device.type == "cpu" else _taken(run, store, size)
-    while size and not fits(size):
-        size = -(-size // 2) if size > 1 else 0
-    return size
 
 
 def _taken(run: Run, store: Store, share: int) -> Callable[[int], bool]:
@@ -92,11 +88,15 @@ def _can_be_taken(run: Run, store: Store, share: int, size: int) -> bool:
 def _extended(run: Run, store: Store, most: int, num_processes: int) -> Callable[[int], bool]:
     """What says whether a step with so many images fits into this process's share of the machine's free memory."""
     free = resources.free() / num_processes
-    two, three = (_counted(run, store, min(num, most)) for num in (2, 3))
+    tried = list[list[int]]()
+    with counting("trying what fits into memory", "trials") as count:
+        for done, num in enumerate((2, 3), start=1):
+            tried.append(_counted(run, store, min(num, most)))
+            count(done, 2)
     gc.collect()
 
     def fits(size: int) -> bool:
-        tensors = max(a + (size - 2) * (b - a) for a, b in zip(two, three, strict=False))
+        tensors = max(two + (size - 2) * (three - two) for two, three in zip(tried[0], tried[1], strict=False))
         return SPARE * tensors + BESIDES <= free
 
     return fits

@@ -28,7 +28,8 @@ import torch
 from torch import Tensor
 
 from unstir import randomness
-from unstir.data import SPLITS, Store
+from unstir.data.manifest import SPLITS
+from unstir.data.store import Store
 from unstir.diffusion.denoiser import Denoiser, Labelled, clipped
 from unstir.diffusion.likelihood import bound_term, strata, variational_bound
 from unstir.diffusion.loss import denoising_loss, middles

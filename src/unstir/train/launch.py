@@ -17,11 +17,13 @@ import torch
 
 import unstir
 from unstir import randomness
-from unstir.data import SPLITS, Store, is_store, pack
 from unstir.data.disk import usable_path
 from unstir.data.embedded import EMBEDDED
 from unstir.data.levels import remarks
+from unstir.data.manifest import SPLITS
+from unstir.data.packing import pack
 from unstir.data.source import NAMES, is_named
+from unstir.data.store import Store, is_store
 from unstir.errors import UserError, quoted, within_memory
 from unstir.group import Alone
 from unstir.progress import counted
@@ -42,6 +44,7 @@ from unstir.train.trainer import Trainer
 
 logger = logging.getLogger(__name__)
 
+FEW, OFTEN = 1000, 100  # training images, and passes over them, at which a network begins to draw copies
 LOWER = "train.micro_batch", "model.channels"  # a run goes on with less of the first, the second is of a new one
 
 
@@ -78,15 +81,18 @@ def train_run(
 
 
 def _trained(group: Alone, run: Run, store: Store, observer: Observer, stop: Stop) -> Training:
-    with run.lock() if group.is_first else nullcontext(), within_memory(*LOWER), stop, observer:
+    with run.lock() if group.is_first else nullcontext(), within_memory(*LOWER), stop:
         if group.is_first:
             run.tidy()
-        run = fitting(run, store, group)
-        trainer = Trainer(run, store, observer, group)
-        trainer.start()  # which says what was damaged, before the introduction; run() starts no second time
-        logger.info(introduction(run, trainer.state))
-        done = trainer.finished
-        finished = done or trainer.run(stop)
+        run = fitting(run, store, group)  # before the display of the training is there, for it has one of its own
+        with observer:
+            trainer = Trainer(run, store, observer, group)
+            trainer.start()  # which says what was damaged, before the introduction; run() starts no second time
+            logger.info(introduction(run, trainer.state))
+            if not trainer.state.step and (copies := _copies(run)):
+                logger.warning(copies)
+            done = trainer.finished
+            finished = done or trainer.run(stop)
     step = trainer.state.step
     if done:
         return Training(run, step, True, tuple(conclusion(run, step).splitlines()))
@@ -237,7 +243,24 @@ def introduction(run: Run, state: State) -> str:
     goal = f"of {run.length}" if state.step <= run.length else f"beyond the {run.length} asked for"
     training, held_out = (run.data.counts[split] for split in ("train", "held_out"))
     images = f"{training} training and {held_out} held-out images of {'x'.join(map(str, run.data.shape))}"
-    return f"{run.path}: {new}{count:,} parameters in {kind} on {where}; {images}; step {state.step} {goal}"
+    begun = f"{run.path}: {new}{count:,} parameters in {kind} on {where}; {images}; step {state.step} {goal}"
+    if config.kind.has_teacher:
+        from unstir.train.paths import PATHS, PERIOD, STEPS
+
+        begun += f"; before each {PERIOD} steps up to {PATHS * STEPS[1]} calls of the teacher"
+    return begun + ("; compiling takes minutes at the first step" if kind.endswith(",") else "")
+
+
+def _copies(run: Run) -> str:
+    """What to expect where few images are seen often; "" where nothing tells copies."""
+    images, config = run.data.counts["train"], run.config
+    passes = run.length * config.train.batch_size // images
+    if config.kind.has_teacher or images >= FEW or passes < OFTEN:
+        return ""
+    return (
+        f"{passes} passes over {images} images: expect copies of these. New images take thousands to learn from; "
+        "else sample from the step of the lowest held-out loss, which unstir doctor finds"
+    )
 
 
 def conclusion(run: Run, step: int) -> str:
@@ -341,7 +364,7 @@ def check_sides(config: Config, height: int, width: int) -> None:
         levels = [level for level in range(len(model.mults)) if not (height % (1 << level) or width % (1 << level))]
         attention = [level for level in model.attention if level in levels] or levels[-1:]
         packed = is_store(config.data.source)  # packed images keep their size
-        again = f"pack the images again by unstir data pack --size {side}" if packed else {"data.size": side}
+        again = f"pack the images again with size={side}" if packed else {"data.size": side}
         fewer = {"model.mults": model.mults[: len(levels)], "model.attention": attention}
         sides = f"need sides of images that are multiples of {multiple}"
         raise UserError("model.mults", model.mults, f"{sides}, not {height}x{width}", (again, fewer))

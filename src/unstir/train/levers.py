@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from unstir import randomness
-from unstir.data import Ahead, Store
+from unstir.data.store import Ahead, Store
 from unstir.diffusion.augmentation import augmented
 from unstir.diffusion.loss import LossHistory, TimeTable, nearest_noise
 from unstir.pixels import from_uint8

@@ -124,12 +124,11 @@ def cut_log(run: Run, name: str, step: int | None, due: int = 0) -> list[dict[st
 
 def draw_charts(run: Run) -> None:
     """Draw curves.png and losses.png from the lines of metrics.jsonl and held_out.jsonl, where there are any."""
-    if lines := run.metrics():
-        with replacing(run.path / "curves.png") as partial:
-            training_curves(lines, partial)
-    if lines := run.held_out():
-        with replacing(run.path / "losses.png") as partial:
-            held_out_curves(lines, partial)
+    charts = ("curves.png", run.metrics(), training_curves), ("losses.png", run.held_out(), held_out_curves)
+    for name, drawn, draw in charts:
+        if drawn:
+            with replacing(run.path / name) as partial:
+                draw(drawn, partial)
 
 
 class Grids:
@@ -204,9 +203,8 @@ class Saving:
         if not self._group.is_first:
             return
         if not is_run(self._run.path):
-            raise UserError(
-                "", self._run.path, "was moved or removed while it was trained", "put it back to go on from there"
-            )
+            gone = "was moved or removed while it was trained"
+            raise UserError("", self._run.path, gone, "put it back to go on from there")
         with self._record.paused():
             copied = self._copied()
             self._written = self._thread.submit(self._write, copied or self._state.uncopied(self._run))

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from unstir import randomness
-from unstir.data import Store
+from unstir.data.store import Store
 from unstir.diffusion.arithmetic import repeatable
 from unstir.diffusion.loss import Losses, denoising_loss
 from unstir.errors import UserError
@@ -260,7 +260,8 @@ class Trainer:
         The grid comes last, for it says that the snapshot is whole. What is not done when stopping is left out quietly.
         """
         state, name = self.state, self._snapshots.get(self.state.step)
-        loss_is_due = self._held_out.due(state.step) and (name is not None or self._ended_here())
+        ended_here = (self._run.weights / checkpoint.file_name(state.step)).exists()  # the run, which is longer now
+        loss_is_due = self._held_out.due(state.step) and (name is not None or (ended_here and self._held_out.last >= 0))
         if not self._group.is_first or not (loss_is_due or not self._grids.is_drawn(name)):
             return
         self._saving.wait()  # what is of this step comes after its checkpoint
@@ -275,10 +276,6 @@ class Trainer:
             draw_charts(self._run)
             if name is not None and not self._grids.is_drawn(name):
                 self._grids.draw(denoiser, state.step, name, stop)
-
-    def _ended_here(self) -> bool:
-        """Whether the run, now longer, had its end at this step: its weights were kept, its losses are measured."""
-        return self._held_out.last >= 0 and (self._run.weights / checkpoint.file_name(self.state.step)).exists()
 
     def _check(self, found: checkpoint.Checkpoint) -> None:
         check_same(self._run, found)

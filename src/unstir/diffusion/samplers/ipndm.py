@@ -56,7 +56,8 @@ def multistep(schedule: NoiseSchedule, x: Tensor, x0: Tensor, latest: list[Tenso
     if len(latest) == 1:
         span = Span.of(schedule, t, s)
         return span.ratio * x + span.weight * x0  # as `transfer`, without a difference of large numbers
-    return transfer(schedule, x, _adams_bashforth(latest), t, s)
+    weights = ADAMS_BASHFORTH[len(latest) - 1]  # for steps of one length
+    return transfer(schedule, x, reduce(add, (w * past for w, past in zip(weights, latest, strict=True))), t, s)
 
 
 class Order:
@@ -76,12 +77,6 @@ class Order:
 def reach(schedule: NoiseSchedule, t: int, s: int) -> float:
     """By how much a change of the noise's estimate changes x_s, alpha_s sigma_t / alpha_t - sigma_s."""
     return schedule.alpha(s) * schedule.sigma(t) / schedule.alpha(t) - schedule.sigma(s)
-
-
-def _adams_bashforth(history: list[Tensor]) -> Tensor:
-    """The average of the newest estimate and up to three before it, newest first, for steps of one length."""
-    weights = ADAMS_BASHFORTH[len(history) - 1]
-    return reduce(add, (weight * past for weight, past in zip(weights, history, strict=True)))
 
 
 def transfer(schedule: NoiseSchedule, x: Tensor, eps: Tensor, t: int, s: int) -> Tensor:
