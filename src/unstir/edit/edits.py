@@ -40,7 +40,7 @@ def inpaint(
     resamples: int = 3,
     jump: int = 1,
 ) -> Edited:
-    """Fill in the white part of the picture ``mask``, or the ``box`` (x, y, width, height) in pixels of the model.
+    """Fill in the white or erased part of the picture ``mask``, or the ``box`` (x, y, width, height) in model pixels.
 
     A mask has the size of the model's images, or that of the image file, with which it is then cropped and resized.
     ``resamples`` and ``jump`` are those of `editing.inpaint`: 9 steps of the job's chain taken 3 times are 25 calls.

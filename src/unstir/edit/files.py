@@ -120,9 +120,8 @@ def pasted(image: Path, made: Tensor, keep: Tensor) -> Image:
 class Target:
     """The picture of an edit: ``out``, or a file in ``folder`` of a name made of ``parts`` and all that decides it.
 
-    With ``singles`` each result is a file too, OUT-0.png, ...; ``into`` is one of the image that is read first, with
-    the first result `pasted` in. The files that are ``read`` are never replaced. Raises UserError where any of these
-    cannot be written or would replace what is not an edit's.
+    With ``singles`` each result is a file too, OUT-0.png, ...; ``into`` has the first result `pasted` into the image.
+    Files that are ``read`` are never replaced. UserError where one cannot be written or replaces what is no edit's.
     """
 
     out: Path | None

@@ -223,10 +223,7 @@ def _check_free(out: Path) -> None:
 
 
 def _claim(out: Path, said: dict[str, Any], wanted: dict[str, Any], any_dtype: bool) -> dict[str, Any]:
-    """Make the folder this job's: the arithmetic, batch size, threads and compiling that the folder was begun with.
-
-    Raises UserError where the folder is another job's: other settings, or other weights under the same settings.
-    """
+    """Make the folder this job's, and return how it was begun; UserError where it is of other settings or weights."""
     file = out / SETTINGS
     make_folder(out)
     with held(out / ".lock"):  # of several processes that begin at once, the others do as the first

@@ -41,8 +41,7 @@ class Log:
 def read(file: Path, check_line: Callable[[dict[str, Any]], None], mark: str = "") -> Log:
     """The lines of a file, none where it is not there; OSError where it cannot be read.
 
-    A line is good where it parses, passes ``check_line``, which raises ValueError for what none can hold, and names no
-    other run than the one of this ``mark``.
+    A line is good where it parses, passes ``check_line`` (else ValueError) and names no run but that of the ``mark``.
     """
     lines, damaged, texts = [], [], [b""]
     with suppress(FileNotFoundError):
