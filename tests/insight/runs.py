@@ -5,7 +5,6 @@ import math
 import random
 from functools import cache
 from pathlib import Path
-from statistics import fmean, stdev
 
 import torch
 
@@ -25,8 +24,6 @@ NUM_TRAIN, NUM_HELD_OUT, BATCH, STEPS = 1498, 299, 64, 3000
 MOMENTS = (0, 12, 47, 188, 750, 1500, 3000)
 TIMES = (1, 26, 101, 251, 501, 1000)
 DATA = DataCard((1, 8, 8), tuple("0123456789"), {"train": NUM_TRAIN, "held_out": NUM_HELD_OUT}, "hash")
-BY_TIME = (3.0, 1.4, 0.8, 0.4, 0.2, 0.2)
-"""The loss at each time over the mean one."""
 
 
 def flat(images):
@@ -57,32 +54,15 @@ def held_out(
     lines = []
     for step in changes.get("moments", MOMENTS):
         images = step * BATCH
-        of = {}
+        line = {"step": step, "images": images, "times": list(TIMES)}
         for split, shift in (("train", -memorised(images)), ("held_out", worse(images))):
             level = curve(images) * (1 + shift)
-            of[split] = [
+            line[f"of_{split}"] = [
                 1 + draw.gauss(0, 0.05) if step == 0 else level * hard * (1 + draw.gauss(0, noise))
                 for hard in hardness[split]
             ]
-        lines.append(_line(step, images, of))
+        lines.append(line)
     return tuple(json.loads(json.dumps(lines)))
-
-
-def _line(step, images, of):
-    line = {"step": step, "epoch": images // NUM_TRAIN, "images": images, "times": list(TIMES)}
-    bits = {"": "held_out", "_train": "train"}
-    for split, losses in of.items():
-        error = stdev(losses) / math.sqrt(len(losses))
-        shape = BY_TIME if step else [1.0] * len(TIMES)
-        line[f"num_{split}"] = len(losses)
-        line[split] = [fmean(losses) * share for share in shape]
-        line[f"{split}_error"] = [error * share for share in shape]
-        line[f"of_{split}"] = losses
-    for suffix, split in bits.items():
-        line[f"bits{suffix}"] = 4 + fmean(of[split])
-        line[f"bits{suffix}_error"] = 0.02
-        line[f"bits{suffix}_num"] = len(of[split]) // 4
-    return line
 
 
 def metrics(curve=settled, every=100, noise=0.03, seed=0, steps=STEPS):
@@ -132,7 +112,6 @@ def evaluation(*, step=STEPS, sampler="dpmpp_2m_sde", calls=20, num=300, seeds=3
             floor_error=0.03 if key == "fd" else None,
             num_floor=0 if key == "accuracy" else num,
             ceiling=NOISE[key],
-            infinite=(value - 0.1, 0.02) if key == "fd" and true.get("extrapolated") else None,
             network="classifier",
             num_reference=NUM_TRAIN,
         )

@@ -11,11 +11,13 @@ import pytest
 
 import runs
 from runs import STEPS, advice, analyse, by_name, chains, copied, evaluation, examined, facts, held_out, metrics
+from unstir.insight.analysis import lead
 from unstir.insight.analysis_samples import quality
+from unstir.insight.findings import Finding
 from unstir.insight.statement import POINTERS, TITLES, Statement
 from unstir.metrics.features import Trust
 from unstir.metrics.figures import ClassCount
-from unstir.significance import LEVEL, Effect
+from unstir.significance import LEVEL, Effect, Shift
 
 TOPICS = tuple(TITLES)
 RUNS = ("good", "over_fitted", "diverged", "too_short", "noise_only", "facts")
@@ -28,11 +30,12 @@ def test_each_sentence_rests_on_its_effect(name, seed):
     found = analyse(known)
     assert [TOPICS.index(each.topic) for each in found] == sorted(TOPICS.index(each.topic) for each in found)
     missing = set(TOPICS) - {each.topic for each in found}
-    assert missing == ({"diversity"} if name == "facts" else set())  # nothing was evaluated
+    assert missing == ({"diversity", "next"} if name == "facts" else set())  # nothing was evaluated
     decided = [each.effect for each in found if each.effect is not None and each.effect.decided]
     for each in found:
         assert each.figure in POINTERS
-        assert re.fullmatch(r"[^<>\n]+[.]", each.text) and each.text[0].isupper() and each.text.count("`") % 2 == 0
+        assert re.fullmatch(r"[^<>\n]+", each.text) and each.text.count("`") % 2 == 0
+        assert each.verdict == "missing" or (each.text[0].isupper() and each.text[-1] == ".")
         assert "nan" not in each.text and "inf " not in each.text and "  " not in each.text
         if each.topic == "next" and each.figure != "doctor" and each.verdict != "undecided":
             assert each.effect in decided
@@ -116,7 +119,7 @@ def test_of_runs_without_any_effect_hardly_a_sentence_claims_one():
 
 def test_nothing_measured_says_so_and_what_measures_it():
     found = by_name(facts(lines=()))
-    assert {name for name, each in found.items() if each.verdict != "undecided"} == set()
+    assert {each.verdict for each in found.values()} == {"missing"}
     commands = {
         "excess": "`unstir evaluate RUN`",
         "copies": "`unstir evaluate RUN`",
@@ -192,6 +195,7 @@ def test_a_floor_of_another_number_of_images_decides_nothing():
     with_them, without = (by_name(facts(by_step=(each,))) for each in (evaluation(), judged))
     assert "near" in with_them and "recall" in with_them
     assert not {"near", "too near", "recall", "precision"} & set(without)
+    assert "only 150 real images were held out" in without["excess"].text and "`num=150`" in without["excess"].text
     assert without["excess"].verdict == "undecided" and without["excess"].effect is None
 
 
@@ -207,6 +211,26 @@ def test_calls_that_cannot_be_told_apart_are_not_called_enough():
     assert found["enough calls"].verdict == "undecided"
     every = facts(by_chain=chains(known=[("ddim", 10, 5.0), ("ancestral", 1000, 0.4)]))
     assert by_name(every)["enough calls"].verdict == "undecided"
+
+
+def test_a_run_that_failed_states_nothing_about_the_weights_of_before():
+    failed, before = Finding("problem", "", "", 1, 0, check="not-finite", says="it failed"), evaluation(step=700)
+    known = facts(by_step=(evaluation(step=400), before), by_chain=(before, evaluation(step=700, calls=50)))
+    assert {"precision", BY_STEP} <= by_name(known, []).keys()
+    found = by_name(known, [failed])
+    assert {it.verdict for it in found.values() if it.topic in ("quality", "diversity", "sampling")} == {"missing"}
+    assert BY_STEP not in found and "of step 700" in lead(known, list(found.values()))[0]
+
+
+def test_samples_that_lie_farther_from_training_images_than_new_ones_do_are_told_from_real_ones():
+    def of(share, p):
+        (space,) = copied().spaces
+        space = dataclasses.replace(space, distance=Shift(share, 0.03, p))
+        return by_name(facts(by_step=(evaluation(memory=dataclasses.replace(copied(), spaces=(space,))),)))
+
+    far = of(0.34, 1 - 1e-7)
+    assert far["distance"].verdict == "bad" and "in 34 +- 3% of comparisons" in far["distance"].text
+    assert "distance" not in of(0.45, 0.95) and "distance" not in of(0.9, 1e-12)
 
 
 def test_copies_are_named_and_their_absence_is_no_proof():
@@ -228,19 +252,15 @@ def test_one_image_set_without_an_error_decides_nothing():
 
 
 def test_runs_looked_at_less_than_usual():
-    without_train = tuple(
-        {**line, "train": None, "train_error": None, "of_train": None, "num_train": 0} for line in held_out()
+    without_train, without_held_out = (
+        tuple({**line, split: None} for line in held_out()) for split in ("of_train", "of_held_out")
     )
     found = by_name(facts(held_out=without_train))
-    assert found["fall"].verdict == "good" and "not known" in found["gap"].text
-    without_held_out = tuple(
-        {**line, "held_out": None, "held_out_error": None, "of_held_out": None, "num_held_out": 0}
-        for line in held_out()
-    )
+    assert found["fall"].verdict == "good" and found["gap"].verdict == "missing"
     fewer = {**held_out()[-1], "of_held_out": held_out()[-1]["of_held_out"][:9]}
     for lines in (without_held_out, held_out()[-1:], (*held_out()[:-1], fewer)):
         found = by_name(facts(held_out=lines))["fall"]
-        assert found.verdict == "undecided"
+        assert found.verdict == "missing"
     other_number = (*held_out(num=64)[:3], *held_out(num=128)[3:])
     assert "12,032 images to" in by_name(facts(held_out=other_number))["fall"].text
     last_only = (*held_out(num=64)[:-1], held_out(num=128)[-1])

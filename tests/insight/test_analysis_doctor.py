@@ -2,14 +2,18 @@
 
 import dataclasses
 import math
+import re
+import shlex
 
 import pytest
 
 import runs
 from runs import advice, analyse, by_name, evaluation, examined, facts
+from unstir.cli import app
 from unstir.insight.analysis import GOODNESS, URGENCY, lead, limitations, summary
 from unstir.insight.findings import Finding, explained
 from unstir.insight.held_out import STEEP
+from unstir.insight.wording import typed
 from unstir.significance import LEVEL, widening
 
 
@@ -23,7 +27,7 @@ def test_the_remedies_of_problems_and_warnings_are_all_that_is_advised():
     mend = by_name(runs.good(), findings)[name]
     assert advice(runs.good()) == ["fewer calls"] and mend.text.endswith("`mend.it=1`.")
     assert mend.figure == "doctor" and name == "mend not-learned"
-    assert advice(runs.good(), [finding("few-images", "note")]) == ["fewer calls"]
+    assert advice(runs.good(), [finding("refused", "note")]) == ["fewer calls"]
 
 
 MORE = "more to gain"
@@ -48,7 +52,7 @@ def test_the_page_and_the_doctor_call_the_same_runs_too_short_and_say_it_once(ra
 
 def test_what_a_finished_run_may_still_gain_is_advised_where_its_samples_need_it():
     near, far = (runs.evaluation(fd=fd, memory=runs.copied()) for fd in (0.24, 5.0))
-    assert advice(falling_by(0.05)) == advice(falling_by(0.05, by_step=(near,))) == ["next"]
+    assert advice(falling_by(0.05)) == [] and advice(falling_by(0.05, by_step=(near,))) == ["next"]
     longer = by_name(falling_by(0.05, by_step=(far,)))["longer"].text
     assert '"6000 steps"' in longer and '"5800 steps"' in longer
 
@@ -78,7 +82,9 @@ def test_three_sentences_of_the_analysis_say_how_good_what_is_wrong_and_what_to_
     assert found[0].topic == "quality" and all(each in statements for each in found)
     advised = [each for each in statements if each.topic == "next"]
     assert found[2:] == advised[:1] and len(found) == (3 if advised else 2)
-    verdicts = [each.verdict for each in statements if each.topic not in ("quality", "next")]
+    verdicts = [
+        each.verdict for each in statements if each.topic not in ("quality", "next") and each.verdict in URGENCY
+    ]
     assert found[1].verdict == min(verdicts, key=URGENCY.index)
 
 
@@ -87,7 +93,7 @@ def test_copies_go_before_what_is_merely_worse():
 
 
 def test_without_figures_the_summary_is_what_there_is():
-    assert 1 <= len(summary(analyse(facts()))) <= 3 and summary(()) == []
+    assert summary(analyse(facts())) == summary(()) == []
 
 
 def test_limitations_name_the_numbers_that_the_figures_rest_on():
@@ -127,3 +133,18 @@ def test_the_first_lines_say_whether_its_images_are_good(true, key, others):
     known = facts(by_step=(judged,))
     text = lead(known, analyse(known))[0]
     assert text.startswith(GOODNESS[key]) and others in text and (text == GOODNESS[key]) == (not others)
+
+
+def test_commands_and_settings_can_be_pasted_for_a_run_with_a_space_in_its_name():
+    known = [runs.good(), runs.over_fitted(), runs.too_short(), runs.noise_only(), falling_by(0.05), facts()]
+    known += [facts(by_step=(evaluation(accuracy=0.5),), config={"model__num_classes": 10, **label_dropout})
+              for label_dropout in ({}, {"train__label_dropout": 0.1})]  # fmt: skip
+    texts = [it.text for one in known for findings in (None, []) for it in analyse(one, findings)]
+    codes = {code for text in texts for code in re.findall("`([^`]+)`", text)}
+    commands = {typed(code, "my runs/a") for code in codes if code.startswith("unstir ")}
+    assert {shlex.split(command)[1] for command in commands} == {"evaluate", "report", "sample", "train"}
+    settings = {f"unstir train {typed(code)}" for code in codes if re.match(r"[a-z]+\.\w+=", code)}
+    assert len(settings) >= 2
+    for command in commands | settings:
+        _, bound, _ = app.parse_args(shlex.split(command)[1:], exit_on_error=False, print_error=False)
+        assert command in settings or "my runs/a" in str(bound.arguments)

@@ -25,8 +25,7 @@ def test_a_loss_at_other_times_is_no_loss_that_rose():
     """Followed at half of the times, the later ones, before the run was continued."""
     *early, last = held_out(curve=runs.flat, worse=lambda images: 0.0 if images < STEPS * runs.BATCH else 0.5)
     assert examined(facts(held_out=(*early, last)))
-    keys = ("times", "held_out", "held_out_error", "train", "train_error")
-    fewer = tuple({**line, **{key: line[key][len(line[key]) // 2 :] for key in keys}} for line in early)
+    fewer = tuple({**line, "times": line["times"][3:]} for line in early)
     known = facts(held_out=(*fewer, last))
     assert [each.step for each in known.measured] == [STEPS] and not examined(known)
 

@@ -99,6 +99,10 @@ def test_charts_and_tables_fit_the_screen_and_their_labels_are_whole(browser, wh
         ".map(e => e.getAttribute('aria-label') || e.textContent)"
     )
     assert wide == []
+    used = tab.evaluate("document.querySelector('main').getBoundingClientRect().width")
+    lines = "e => { const r = document.createRange(); r.selectNodeContents(e); return r.getClientRects().length; }"
+    numbers = tab.evaluate(f"[...document.querySelectorAll('td.n')].map({lines})")
+    assert used > 0.85 * width and (width == 360 or which == "comparison" or set(numbers) == {1})
     tab.close()
 
 

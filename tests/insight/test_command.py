@@ -1,6 +1,8 @@
 """`unstir doctor` as a person uses it."""
 
 import json
+import re
+import shlex
 
 from conftest import copied, tiny_config
 from unstir.insight.doctor import CHECKS
@@ -59,3 +61,13 @@ def test_labels_that_are_no_classes_are_a_problem_and_stop_no_other_check(digits
         labels.write_bytes(whole[:-8] + spoilt.ljust(8, b"\0"))
         status, out, _ = command("doctor", tmp_path / "run")
         assert status == 1 and "problem  store: " in " ".join(out.split("\n")), out
+
+
+def test_commands_of_the_doctor_can_be_pasted(spoiled, tmp_path, command, monkeypatch):
+    path = spoiled.path.rename(tmp_path / "my run")
+    with (path / "metrics.jsonl").open("a") as file:
+        file.write("[3]\n{}\n")
+    monkeypatch.setenv("COLUMNS", "1000")
+    _, out, _ = command("doctor", path, "--no-samples")
+    (typed,) = re.findall(r"unstir train .*(?= keeps)", out)
+    assert shlex.split(typed) == ["unstir", "train", "--out", str(path)]

@@ -24,7 +24,7 @@ def test_several_runs_are_compared_on_equal_figures(comparison, run, other):
     tree = parsed(comparison)
     text = " ".join(tree.itertext())
     assert "first" in text and "second" in text and "train.lr" in text
-    cells = ["".join(cell.itertext()) for cell in tree.iter("td")]
+    cells = ["".join(cell.itertext()).replace("\xa0", " ") for cell in tree.iter("td")]
     for each in compared.same_protocol([run, other])[0]:
         assert {texts.whole for texts in in_columns(each.figures.values())} <= set(cells)
     assert "FD-classifier: " in text
@@ -34,7 +34,7 @@ def test_figures_are_those_of_the_protocol_by_which_there_are_most(run, other, m
     runs, of = [run, other], {each.path: saved(each) for each in (run, other)}
     for once, each in zip(compared.same_protocol(runs)[0], runs, strict=True):
         of[each.path].append(replace(once, protocol={**once.protocol, "steps": 7}))
-    monkeypatch.setattr(compared, "saved", lambda run: of[run.path])
+    monkeypatch.setattr(compared, "own_evaluations", lambda run: (of[run.path], []))
     first, second = compared.same_protocol(runs)[0]
     assert not unlike(first.protocol, second.protocol)
     num = lambda one: sum(not unlike(one.protocol, each.protocol) for found in of.values() for each in found)

@@ -104,7 +104,6 @@ PLANTED = {
     "labels": (lambda folder: classes(folder, a=300, b=280, few=12), {"classes": 3}, {"classes": "warning"}),
     "no labels": (lambda folder: classes(folder, a=300, b=280, few=12), {}, {"classes": "note"}),
     "one class": (lambda folder: classes(folder, a=576, b=24), {}, {"classes": "problem"}),
-    "few": (lambda folder: write(folder, pictures(60)), {}, {"few-images": "warning"}),
 }
 
 

@@ -131,5 +131,5 @@ def test_a_folder_gets_all_three_and_a_file_of_no_kind_is_refused(tmp_path):
     assert names == ["figures.csv", "figures.md", "figures.tex"]
     assert tables.export(tmp_path / "own.tex", [known()]) == [tmp_path / "own.tex"]
     (tmp_path / "plain").touch()
-    with refusing("export", tmp_path / "plain"):
+    with refusing("exported", tmp_path / "plain"):
         tables.targets(tmp_path / "plain")

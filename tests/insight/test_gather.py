@@ -4,9 +4,9 @@ from types import SimpleNamespace
 
 import pytest
 
+from unstir.insight import gather as module
 from unstir.insight.facts import MISSING, Facts
-from unstir.insight.gather import newest_bound
-from unstir.insight.sampled import with_samples
+from unstir.insight.gather import own_bound, with_samples
 from unstir.runs import files
 
 
@@ -27,23 +27,28 @@ def test_without_data_that_fits_or_weights_nothing_is_drawn(store, loaded, class
     assert with_samples(Facts(run=run, store=there, loaded=loaded)).unmeasured == reason
 
 
-def test_of_bounds_the_newest_by_the_usual_settings_is_gathered(tmp_path):
+def test_of_bounds_the_newest_of_these_weights_by_the_usual_settings_is_gathered(tmp_path, monkeypatch):
     (folder := tmp_path / "likelihood").mkdir()
     run = SimpleNamespace(path=tmp_path)
+    monkeypatch.setattr(module, "hash_of", lambda run, step, ema: f"hash {step}")
     usual = {"step": 9, "split": "held_out", "variance": "large", "clip": True, "ema": True, "seed": 0}
     usual |= {"dtype": "float32", "calls": 1000, "T": 1000}
     rest = {"prior": 0.001, "decoder": 0.5, "times": [2], "curve": [0.1], "total": [0.6], "num_samples": 299}
 
     def write(name, bits, num=299, **other):
-        values = {"bits_per_dim": bits, "standard_error": 0.02, "num": num, "protocol": usual | other, **rest}
+        how = {"weights": f"hash {other.get('step', 9)}", **usual, **other}
+        values = {"bits_per_dim": bits, "standard_error": 0.02, "num": num, "protocol": how, **rest}
         (folder / f"{name}.json").write_text(files.encode(values))
 
     write("old", 5.0, step=5)
     write("train", 4.8, split="train")
-    assert newest_bound(run, since=9) is None and newest_bound(run, since=5).bits_per_dim == 5.0
+    assert own_bound(run, since=9) == (None, []) and own_bound(run, since=5)[0].bits_per_dim == 5.0
     write("z", 4.5)
     others = ({"dtype": "bfloat16"}, {"variance": "small"}, {"calls": 10}, {"clip": False}, {"ema": 0.05}, {"num": 8})
     for number, other in enumerate(others):
         write(f"other-{number}", 5.4 - number, **other)
     (folder / "damaged.json").write_text("[1]")
-    assert newest_bound(run, since=5).bits_per_dim == 4.5
+    write("a", 4.9, num=300, weights="of another run")
+    bound, wrong = own_bound(run, since=5)
+    assert bound.bits_per_dim == 4.5
+    assert [text.split()[0] for text in wrong] == [str(folder / "damaged.json"), str(folder / "a.json")]

@@ -8,8 +8,8 @@ from reported import parsed
 
 from conftest import copied
 from unstir.data import Store
-from unstir.insight.images import write_images_report
 from unstir.insight.tables import plus_minus
+from unstir.insight.write import write_images_report
 from unstir.metrics.evaluation import saved
 from unstir.metrics.request import EvaluationRequest
 from unstir.pictures.grid import to_picture

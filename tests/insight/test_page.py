@@ -1,17 +1,22 @@
 """The page of a run: what is on it, in what order, in what words, and that nothing from outside is markup."""
 
 import re
+import shlex
 import shutil
+from functools import partial
 
 import pytest
 import reported
 from reported import parsed, text_of
 
+from unstir.cli import app
 from unstir.insight import compared, page, tables
 from unstir.insight.analysis import analyse
 from unstir.insight.doctor import CHECKS, examine
 from unstir.insight.gather import gather
 from unstir.metrics.evaluation import saved
+from unstir.metrics.likelihood import Protocol, save_likelihood
+from unstir.runs import build
 from unstir.runs.run import Run
 
 pytestmark = pytest.mark.usefixtures("quick")
@@ -26,7 +31,7 @@ def test_the_page_has_what_was_asked_of_it(report, run):
     assert set(wanted.split()) <= ids
     text = " ".join(tree.itertext())
     facts = gather(run.path, samples=False)
-    assert f"{facts.parameters:,}" in text and run.data.content_hash in text
+    assert f"{build.num_parameters(facts.config):,}" in text and run.data.content_hash in text
     assert facts.last is not None and tables.plus_minus(facts.last.main().value, facts.last.main().error) in text
 
 
@@ -86,12 +91,17 @@ def test_classes_have_their_names_real_images_and_samples(report, run):
 
 
 def test_a_run_without_anything_measured_has_a_page_that_says_so(run, store, tmp_path):
-    shutil.copytree(run.path, tmp_path / "bare", ignore=shutil.ignore_patterns("evaluation", "held_out*", "samples"))
-    bare = Run.open(tmp_path / "bare")
+    odd = shutil.ignore_patterns("evaluation", "held_out*", "samples")
+    bare = Run.open(shutil.copytree(run.path, tmp_path / "bare run", ignore=odd))
     path = tmp_path / "bare.html"
     page.write(bare, None, path)
+    codes = ["".join(code.itertext()) for code in parsed(path).iter("code")]
+    commands = [shlex.split(code) for code in codes if code.startswith("unstir ")]
+    assert {words[1] for words in commands} >= {"doctor", "evaluate", "report", "train"}
+    for words in commands:
+        assert str(bare.path) in words and app.parse_args(words[1:], exit_on_error=False, print_error=False)
     text = " ".join(parsed(path).itertext())
-    assert "Not evaluated" in text and "Nearest images" not in text
+    assert text.count("Not evaluated") == text.count("Not measured") == 1 and "Nearest images" not in text
     page.write(bare, store, path)
     text = " ".join(parsed(path).itertext())
     assert "the classifier" not in text
@@ -103,8 +113,9 @@ def test_a_run_without_anything_measured_has_a_page_that_says_so(run, store, tmp
 
 
 def test_commands_name_the_run_and_nothing_of_a_sentence_is_markup():
-    expected = "a &lt; b; <code>unstir &#39;my run &amp; co&#39; &lt;y&gt; --num 1</code> in RUN"
-    assert page.with_code("a < b; `unstir RUN <y> num=1` in RUN", "my run & co") == expected
+    shown = page.with_code("a < b; `unstir RUN <y> num=1` in RUN, 1 +- 2", "my run & co")
+    words = re.sub("</?span>", "", shown)
+    assert words == "a &lt; b; <code>unstir &#39;my run &amp; co&#39; &lt;y&gt; --num 1</code> in RUN, 1\xa0±\xa02"
 
 
 def test_ticks_of_charts_are_numbers(report):
@@ -119,3 +130,26 @@ def test_names_from_outside_are_escaped(run, other, store, tmp_path):
     compared.write([Run.open(odd), other], [store, store], tmp_path / "both.html")
     for path in (tmp_path / "page.html", tmp_path / "both.html"):
         assert r"<i>caf\u202e\x1b[31m<i>" in text_of(path) and not list(parsed(path).iter("i"))
+
+
+def test_figures_of_other_weights_and_damaged_ones_are_left_out_and_said(run, other, store, tmp_path, command):
+    shutil.copytree(run.path, tmp_path / "run")
+    folder, last = tmp_path / "run" / "evaluation", gather(run.path, samples=False).last
+    theirs = {it.name(): it for it in saved(other)}[last.name()]
+    (folder / f"{last.name()}.json").write_bytes((other.path / "evaluation" / f"{theirs.name()}.json").read_bytes())
+    damaged = next(path for path in folder.glob("step1-*.json"))
+    for path in (damaged, tmp_path / "run" / "speed.json"):
+        path.write_bytes(path.read_bytes().replace(b"0", b"1", 1))
+    bound = partial(save_likelihood, store=store, protocol=Protocol(num=8, calls=2))
+    _, curve = bound(other.model(12), folder=tmp_path / "run" / "likelihood")
+    known = gather(tmp_path / "run", samples=False)
+    assert known.bound is None and any(str(curve.parent) in text for text in known.left_out)
+    bound(run.model(12), folder=tmp_path / "run" / "likelihood")
+    assert gather(tmp_path / "run", samples=False).bound.protocol["weights"] == run.model(12).weights_sha256
+    assert last.name() not in {it.name() for it in (*known.by_step, *known.by_chain)} and known.speed is None
+    (finding,) = [it for it in examine(known).findings if it.check == "figures"]
+    page.write(Run.open(tmp_path / "run"), store, path := tmp_path / "page.html")
+    compared.write([Run.open(tmp_path / "run"), other], [store, store], both := tmp_path / "both.html")
+    for name in (f"{last.name()}.json is of weights that", f"{damaged.name} is damaged", "speed.json is damaged"):
+        assert all(name in text for text in (finding.evidence, text_of(path), text_of(both)))
+    assert tables.plus_minus(theirs.main().value, theirs.main().error) not in text_of(path)

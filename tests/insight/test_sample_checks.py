@@ -7,8 +7,7 @@ import torch
 
 from unstir.data import Store
 from unstir.insight.doctor import CHECKS, examine
-from unstir.insight.gather import gather
-from unstir.insight.sampled import real_images
+from unstir.insight.gather import gather, real_images
 from unstir.runs.run import Run
 
 pytest_plugins = ["spoiled"]

@@ -75,14 +75,6 @@ def test_classes_of_unequal_size(counts, labelled, expected):
     assert said("classes", facts(model__num_classes=labelled), store) == expected
 
 
-@pytest.mark.parametrize(("num", "expected"), [(500, None), (499, "note"), (100, "note"), (99, "warning")])
-def test_few_images(num, expected):
-    assert said("few-images", facts(num)) == (expected and (expected, num, 500))
-    for each in CHECKS["few-images"].find(facts(num)):
-        assert each.evidence.startswith(f"{num} training images ({4 * num:,} values)") and "data.flip" in each.remedy
-    assert all("flip" not in each.remedy for each in CHECKS["few-images"].find(facts(num, data__flip=True)))
-
-
 def test_a_store_that_has_gone_matters_as_long_as_the_run_is_trained():
     there = SimpleNamespace()
     severity = lambda store, step: said("store", facts(step=step, store=store, store_problem="amiss"))

@@ -5,7 +5,7 @@ import json
 
 import pytest
 
-from unstir.insight import sampled as module
+from unstir.insight import gather as module
 from unstir.insight.doctor import CHECKS, diagnose
 from unstir.insight.gather import gather
 from unstir.runs import card, lines

@@ -119,8 +119,7 @@ def report(
         export: Also write the figures with their errors and protocols to this .csv, .md or .tex file, or to all three
             in this folder.
     """
-    from unstir.insight.images import write_images_report
-    from unstir.insight.write import write_report
+    from unstir.insight.write import write_images_report, write_report
 
     _check(bool(runs), bool(images), label is not None or flip, measure)
     if images:

@@ -8,6 +8,7 @@ chooses three sentences; `limitations` says what none of them can.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
 
 from unstir.insight.analysis_samples import MEANINGS, diversity, enough, memorisation, quality, sampling
 from unstir.insight.analysis_training import fit, progress
@@ -23,6 +24,7 @@ from unstir.progress import duration
 from unstir.significance import LEVEL
 
 URGENCY = ("bad", "good", "neutral", "undecided")
+FAILED = ("not-finite", "weights-finite", "loss-rises", "not-learned")  # the doctor's findings of failed training
 SECOND: tuple[Topic, ...] = ("memorisation", "diversity", "fit", "progress", "sampling")
 
 
@@ -31,6 +33,8 @@ def analyse(facts: Facts, findings: Sequence[Finding]) -> tuple[Statement, ...]:
 
     ``findings`` are the doctor's, whose remedies are the advice.
     """
+    if facts.older and any(it.check in FAILED and it.severity == "problem" for it in findings):
+        facts = replace(facts, by_step=(), by_chain=())  # figures of before say nothing of the weights of now
     themes: tuple[Callable[[Facts], Iterable[Statement]], ...] = (quality, diversity, sampling)
     if facts.config.kind.trained_here:
         themes = (progress, quality, fit, diversity, memorisation, sampling)
@@ -44,7 +48,8 @@ def summary(statements: Sequence[Statement]) -> list[Statement]:
     A bad one goes before a good one, and of equal ones the first in the order of the page or, for the second, of
     `SECOND`; fewer where there are not so many.
     """
-    of_topic = {topic: [it for it in statements if it.topic == topic] for topic in ("quality", *SECOND, "next")}
+    measured = [it for it in statements if it.verdict != "missing"]
+    of_topic = {topic: [it for it in measured if it.topic == topic] for topic in ("quality", *SECOND, "next")}
     candidates = (of_topic["quality"], [it for topic in SECOND for it in of_topic[topic]])
     first = [min(of, key=lambda it: URGENCY.index(it.verdict)) for of in candidates if of]
     return first + of_topic["next"][:1]
@@ -91,12 +96,11 @@ def _advice(facts: Facts, findings: Sequence[Finding], statements: Sequence[Stat
     """
     if pressing := [cause for cause in causes(findings) if cause.severity != "note"]:
         return [_remedy(cause) for cause in pressing]
-    nothing = "What to try next is undecided, for the samples were not measured; `unstir report RUN` measures them."
-    if facts.last is not None:
-        nothing = "No decided effect says what to try next; more seeds make the errors smaller "
-        nothing += f"({more_seeds(facts.last)})."
     advised = list(_from_statements(facts, statements))
-    return advised or [Statement("next", "next", "quality", "undecided", nothing)]
+    if not advised and facts.last is not None:
+        nothing = "No decided effect says what to try next; more seeds make the errors smaller "
+        return [Statement("next", "next", "quality", "undecided", f"{nothing}({more_seeds(facts.last)}).")]
+    return advised
 
 
 def _remedy(cause: Cause) -> Statement:
@@ -151,7 +155,7 @@ GOODNESS = {
 }  # fmt: skip
 """What a statement about the main figure says, by its name and verdict; "not compared" is one without an effect."""
 
-OTHERS = ("class accuracy", "classes", *MEANINGS)  # statements on figures beside the main one
+OTHERS = ("class accuracy", "classes", "distance", *MEANINGS)  # statements on figures beside the main one
 
 
 def lead(facts: Facts, statements: Sequence[Statement]) -> list[str]:
@@ -170,12 +174,14 @@ def lead(facts: Facts, statements: Sequence[Statement]) -> list[str]:
 
 def _goodness(facts: Facts, statements: Sequence[Statement]) -> str:
     """Whether its images are good, by the statement about the main figure and, against it, those on others."""
-    if facts.last is None:
-        return "Whether its images are good was not measured: see them below, or measure it with `unstir evaluate RUN`."
-    keys = ((it.name, "not compared" if it.effect is None else it.verdict) for it in statements)
-    main = next(key for key in keys if key in GOODNESS)
+    measured = [it for it in statements if it.verdict != "missing"]
+    keys = ((it.name, "not compared" if it.effect is None else it.verdict) for it in measured)
+    main = next((key for key in keys if key in GOODNESS), None)
+    if main is None:
+        failed = f"the figures below are {facts.older}, before training failed"
+        return f"Whether its images are good was not measured; {failed if facts.older else '`unstir evaluate RUN`'}."
     text = GOODNESS[main]
-    worse = [it.name for it in statements if it.name in OTHERS and it.verdict == "bad"]
+    worse = [it.name for it in measured if it.name in OTHERS and it.verdict == "bad"]
     if worse and main[1] != "bad":
         text += f" By other figures they can be told from real ones (below: {', '.join(worse)})."
     return f"{text} They are {facts.older}." if facts.older else text

@@ -9,6 +9,7 @@ from unstir.insight.statement import Statement, Topic
 from unstir.insight.wording import brief, change, count, percent, shown, size, with_error
 from unstir.metrics.evaluation import Evaluation, describe_classifier, of_images
 from unstir.metrics.figures import LOWER, Figure, above_floor, as_share, too_rare
+from unstir.metrics.floor import FEWEST
 from unstir.metrics.memorisation import Memorisation
 from unstir.significance import LEVEL, Effect, Estimate, Precedence, difference, exact
 
@@ -24,8 +25,7 @@ def quality(facts: Reported) -> Iterator[Statement]:
     """Sentences on the main figure against that of real images, and on classes."""
     last, state = facts.last, partial(Statement, topic="quality", figure="quality")
     if last is None:
-        text = "How good the samples are was not measured; `unstir evaluate RUN` does it."
-        yield state("excess", verdict="undecided", text=text)
+        yield state("excess", verdict="missing", text="how good the samples are (`unstir evaluate RUN`)")
         return
     figure = last.main()
     yield _excess(last, figure, last.protocol["num"])
@@ -50,7 +50,9 @@ def _excess(last: Evaluation, figure: Figure, num: int) -> Statement:
     head = f"{figure.name} is {shown(figure)} ({_how(last)})"
     least, apart = figure.floor_estimate(num), above_floor(figure, num)
     if least is None or apart is None:
-        return state("undecided", f"{head}; there are not as many held-out images to hold it against.")
+        few = f"only {figure.num_floor} real images" if figure.num_floor else "no real images"
+        decides = f": `num={figure.num_floor}` decides" if figure.num_floor >= FEWEST else ""
+        return state("undecided", f"{head}; {few} were held out to hold it against{decides}.")
     real, times = with_error(*least[:2]), _times(figure, least, apart)
     if not apart.decided:
         text = f"{head}; real images that it has not seen have {real}. Whether they differ is undecided "
@@ -108,6 +110,19 @@ def _against_real(facts: Reported, last: Evaluation) -> Iterator[Statement]:
     elif shares is not None:
         text = "The distance of the shares of the classes from those of the data (0 is alike, 1 is none in common)"
         yield from _beside_floor("classes", "quality", text, shares, num)
+    if last.memorisation is not None:
+        yield from _farther(last.memorisation)
+
+
+def _farther(last: Memorisation) -> Iterator[Statement]:
+    """Whether samples lie farther from the training images than new images do, by the share of comparisons."""
+    shifts = [(space.name, space.distance) for space in last.spaces if space.distance is not None]
+    for space, shift in sorted(shifts, key=lambda item: item[1].probability)[:1]:
+        less = exact(shift.probability - 0.5, max(1 - shift.p, 1e-30), "Mann-Whitney test", len(shifts))
+        if less.negative:
+            share = with_error(100 * shift.probability, 100 * shift.standard_error)
+            text = f"Samples lie farther from the training images than held-out images do: by {space} they are nearer "
+            yield Statement("distance", "quality", "neighbours", "bad", f"{text}in {share}% of comparisons.", less)
 
 
 def _beside_floor(name: str, topic: Topic, subject: str, share: Figure, num: int) -> Iterator[Statement]:
@@ -134,7 +149,8 @@ def memorisation(facts: Reported) -> Iterator[Statement]:
     state = partial(Statement, "copies", "memorisation", "neighbours", "undecided")
     last = next((it.memorisation for it in reversed(facts.by_step) if it.memorisation is not None), None)
     if last is None:
-        yield state("Whether samples are copies of training images was not measured; `unstir evaluate RUN` does it.")
+        text = "whether samples are copies of training images (`unstir evaluate RUN`)"
+        yield Statement("copies", "memorisation", "neighbours", "missing", text)
     elif copies := [(space.name, space.copies) for space in last.spaces if space.copies is not None]:
         yield _copies(last, copies)
     else:
@@ -185,8 +201,7 @@ def sampling(facts: Facts) -> Iterator[Statement]:
     """The sentence on the fewest network calls that do as well as the most."""
     state = partial(Statement, "enough calls", "sampling", "calls")
     if len(facts.by_chain) < 2:
-        text = "How many network calls a sample needs was not measured; `unstir report RUN` "
-        yield state("undecided", f"{text}evaluates several samplers with several numbers of calls.")
+        yield state("missing", "how many network calls a sample needs (`unstir report RUN`)")
         return
     most, few = _most(facts), enough(facts)
     if few is None:

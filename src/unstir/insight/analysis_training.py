@@ -21,8 +21,7 @@ def progress(facts: Facts) -> Iterator[Statement]:
         yield _fall(facts, measured)
         yield from _last_stretch(facts)
     else:
-        text = "Whether the loss on held-out images fell is not known: it was not followed, or at one step alone."
-        yield Statement("fall", "progress", "losses", "undecided", text)
+        yield Statement("fall", "progress", "losses", "missing", "whether the loss on held-out images fell")
     yield from _quality(facts)
 
 
@@ -81,8 +80,7 @@ def fit(facts: Facts) -> Iterator[Statement]:
     if len(measured) >= 2:
         yield _gap(measured[-1], _before_repeats(facts, measured))
     else:
-        text = "Whether the network over-fits was not measured: the loss of held-out images was not followed"
-        yield Statement("gap", "fit", "losses", "undecided", f"{text}.")
+        yield Statement("gap", "fit", "losses", "missing", "whether the network over-fits")
 
 
 def _before_repeats(facts: Facts, measured: Sequence[Measurement]) -> Measurement | None:
@@ -100,8 +98,7 @@ def _gap(last: Measurement, before: Measurement | None) -> Statement:
     """The gap between the splits at the end, allowing for images that are hard by nature."""
     state = partial(Statement, "gap", "fit", "losses")
     if not last.train:
-        text = "The loss of training images was not measured with that of held-out ones, so the gap is not known."
-        return state("undecided", text)
+        return state("missing", "the loss of training images beside that of held-out ones")
     if before is None:
         now, allowed = two_sample(last.train, last.held_out), ""
     else:

@@ -13,13 +13,11 @@ from unstir.insight.findings import Finding, Severity, check
 from unstir.insight.held_out import rise
 from unstir.insight.image_stats import ImageStats
 from unstir.insight.numbers import Lines
-from unstir.runs import build
 from unstir.runs.config import Config
 from unstir.significance import LEVEL
 
 # Thresholds; docs/doctor.md has what the data sets here measure.
 SMALLEST_CLASS, UNEQUAL, ONE_CLASS = 10, 20.0, 0.95
-FEW, FAR_TOO_FEW = 500, 100  # training images
 OVERFIT = 0.1  # rise of the held-out loss over its best, as a share, that makes the warning a problem
 
 
@@ -114,25 +112,14 @@ def _classes(facts: Facts, store: Store) -> Iterator[Finding]:
         yield Finding("warning" if labelled else "note", evidence, remedy, most / max(least, 1), UNEQUAL)
 
 
-@check("few-images", "there are few images for a network to learn from", of_training=True)
-def _few_images(facts: Facts) -> Iterator[Finding]:
-    """So few images that a network can remember them all; advice, for only held-out images can prove it."""
-    num, config = facts.run.data.counts["train"], facts.run.config
-    if num < FEW:
-        values, parameters = num * math.prod(facts.run.data.shape), build.num_parameters(config)
-        evidence = f"""{num} training images ({values:,} values) for {parameters:,} parameters; {FEW} images or more are
-            usual"""
-        remedy = f"in a new run {more_images(config)}"
-        yield Finding("warning" if num < FAR_TOO_FEW else "note", evidence, remedy, num, FEW)
-
-
 @check("overfit", "the network begins to remember its training images", of_training=True)
 def _overfit(facts: Facts, held_out: Lines) -> Iterator[Finding]:
     """A held-out loss that has risen since its lowest value, by the rule of `Rise.over_fits`."""
     result = rise(facts.measured)
     if result is None or not result.over_fits:
         return
-    of, step, before, needed = result.held_out, result.lowest.step, result.lowest.loss, _needed(result.choices)
+    of, step, before = result.held_out, result.lowest.step, result.lowest.loss
+    needed = math.sqrt(LEVEL**2 + 2 * math.log(result.choices))  # errors that decide the largest of so many effects
     evidence = f"""since step {step} the held-out loss rose from {before:.4g} by {of.value:.4g} ({of.errors:.0f}
         standard errors); that of training images changed by {result.train.value:+.4f}, which is {result.more.value:.4f}
         less ({result.more.errors:.0f} standard errors; {needed:.2g} of either are needed)"""
@@ -146,8 +133,3 @@ def more_images(config: Config) -> str:
     """What keeps a network from memorising its images: more of them, mirrored ones, more dropout, fewer steps."""
     mirrored = "" if config.data.flip else "`data.flip=True` where mirror images are right, "
     return f"more images, {mirrored}more dropout or fewer steps"
-
-
-def _needed(choices: int) -> float:
-    """The standard errors that decide the largest of several effects (`largest_of`)."""
-    return math.sqrt(LEVEL**2 + 2 * math.log(choices))

@@ -2,10 +2,11 @@
 
 import shlex
 from collections.abc import Iterator
+from statistics import median_low
 
 from unstir.insight.facts import Facts
 from unstir.insight.findings import Finding, check
-from unstir.insight.numbers import median, numbers
+from unstir.insight.numbers import numbers
 from unstir.runs.checkpoint import Checkpoint
 from unstir.runs.lines import NAMES, cut
 from unstir.runs.timetable import snapshots
@@ -48,6 +49,13 @@ def _logs(facts: Facts) -> Iterator[Finding]:
         yield Finding("problem", "; ".join(missing), "restore it from a copy", len(missing), 0, says=says)
 
 
+@check("figures", "figures of the run are left out")
+def _figures(facts: Facts) -> Iterator[Finding]:
+    if facts.left_out:
+        evidence, num = "; ".join(facts.left_out), len(facts.left_out)
+        yield Finding("warning", evidence, "delete these files; `unstir report RUN` measures what is missing", num, 0)
+
+
 @check("settings", "the weights were trained with other settings or other data")
 def _settings(facts: Facts, loaded: Checkpoint) -> Iterator[Finding]:
     if facts.settings_problem:
@@ -59,5 +67,5 @@ def forecast(facts: Facts) -> dict[str, float | None]:
     """Steps and seconds left; None where no line gives the speed."""
     speeds = [speed for speed in numbers(facts.lines[-5:], "images_per_second") if speed > 0]
     left = max(facts.run.length - facts.step, 0)
-    seconds = left * facts.config.train.batch_size / median(speeds) if left and speeds else None
+    seconds = left * facts.config.train.batch_size / median_low(speeds) if left and speeds else None
     return {"steps_left": left, "seconds_left": seconds if left else 0.0}

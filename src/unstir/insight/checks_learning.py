@@ -9,13 +9,13 @@ brightness is decided.
 import math
 from collections.abc import Iterator
 from itertools import pairwise
-from statistics import fmean
+from statistics import fmean, median_low
 
 from unstir.insight.facts import Facts, Samples
 from unstir.insight.findings import Finding, Severity, check
 from unstir.insight.held_out import STEEP, last_stretch
 from unstir.insight.image_stats import ImageStats, learns_nothing, outputs_nothing
-from unstir.insight.numbers import Lines, is_number, logged_errors, median, numbers
+from unstir.insight.numbers import Lines, is_number, numbers
 from unstir.insight.wording import times
 from unstir.runs.checkpoint import Checkpoint
 from unstir.runs.config import Config
@@ -45,7 +45,7 @@ def longer(facts: Facts) -> str:
     """The command that lets a run go on to twice its length."""
     run, train, length = facts.run, facts.config.train, 2 * facts.run.length
     if facts.config.kind.has_teacher:
-        return f'go on for longer, `train.length="{length} steps"`'
+        return f'go on for longer, `length="{length} steps"`'
     cosine = train.lr_schedule == "cosine"
     period = f' train.lr_period="{length - run.steps_in(train.warmup)} steps"' if cosine else ""
     return f'train for longer, `unstir train out=RUN train.length="{length} steps"{period}`'
@@ -64,9 +64,9 @@ def _quarters(facts: Facts) -> list[Estimate]:
         return []
     n = len(lines) // 4
     logs = [math.log(line["loss"]) for line in lines[-4 * n :]]
-    scatter = 1.4826 / math.sqrt(2) * median([abs(b - a) for a, b in pairwise(logs)])
+    scatter = 1.4826 / math.sqrt(2) * median_low([abs(b - a) for a, b in pairwise(logs)])
     error = 1.25 * scatter / math.sqrt(n)  # a median's is 1.25 that of a mean, for normal noise
-    return [Estimate(median(logs[i * n : (i + 1) * n]), error, n) for i in range(4)]
+    return [Estimate(median_low(logs[i * n : (i + 1) * n]), error, n) for i in range(4)]
 
 
 @check("not-finite", "gradients were not finite", of_training=True)
@@ -109,7 +109,8 @@ def _still_falling(facts: Facts, held_out: Lines) -> Iterator[Finding]:
 @check("not-learned", "the network has not learned to see images", of_training=True, single_times=True)
 def _not_learned(facts: Facts, lines: Lines, images: ImageStats) -> Iterator[Finding]:
     """An error that stays above that of the data's mean and variance alone; diverged where it passed an output of 0."""
-    errors, seen = logged_errors(lines), lines[-1]["step"] * facts.config.train.batch_size
+    errors = [float(error) for line in lines if is_number(error := line.get("mse", line.get("loss")))]
+    seen = lines[-1]["step"] * facts.config.train.batch_size
     if not errors or not (facts.finished or seen >= ENOUGH_IMAGES):
         return
     ended, limit = fmean(errors[-3:]), learns_nothing(facts.run, images.mean, images.std)

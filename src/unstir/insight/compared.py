@@ -10,11 +10,11 @@ from unstir.data import Store
 from unstir.errors import printable
 from unstir.insight import charts, pictures, tables
 from unstir.insight.facts import Facts
-from unstir.insight.gather import gather
+from unstir.insight.gather import gather, own_evaluations
 from unstir.insight.page import write_page
 from unstir.insight.statement import MARKS, Verdict
 from unstir.insight.wording import change, size
-from unstir.metrics.evaluation import Evaluation, saved, unlike
+from unstir.metrics.evaluation import Evaluation, unlike
 from unstir.metrics.figures import figure_effect, in_columns, verdict
 from unstir.runs import toml
 from unstir.runs.run import Run
@@ -44,6 +44,7 @@ def write(runs: Sequence[Run], stores: Sequence[Store | None], path: Path) -> li
         "summary": _summary(of_figures, alike, settings),
         "alike": alike,
         "reasons": reasons,
+        "left_out": [text for it in facts for text in it.left_out],
         "figures": _figures(alike, keys),
         "verdicts": _verdicts(of_figures, alike, keys),
         "cost": _cost(facts),
@@ -140,7 +141,7 @@ def same_protocol(runs: Sequence[Run]) -> tuple[list[Evaluation], list[str]]:
 
     Of several protocols it is that by which most was evaluated, as on the page of one run; of these, with most images.
     """
-    of_all = [saved(run) for run in runs]
+    of_all = [own_evaluations(run)[0] for run in runs]
     newest = [[it for it in evaluations if it.step == evaluations[-1].step] for evaluations in of_all]
 
     def weight(of: Evaluation) -> tuple[int, int]:

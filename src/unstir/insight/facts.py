@@ -15,7 +15,6 @@ from unstir.insight.numbers import Line, Lines
 from unstir.metrics.evaluation import Evaluation
 from unstir.metrics.figures import Figure
 from unstir.metrics.likelihood import Likelihood
-from unstir.runs import build
 from unstir.runs.card import DataCard
 from unstir.runs.checkpoint import Checkpoint
 from unstir.runs.config import Config
@@ -80,7 +79,7 @@ class Facts:
     drawn for the doctor; ``unmeasured`` says why they are missing. ``by_step`` are evaluations of several saved steps
     by one protocol, by rising step; ``by_chain`` those of the last of these steps by several samplers and calls, alike
     in everything else. ``bound`` is what `unstir likelihood` wrote of held-out images; ``speed`` is how long samplers
-    take.
+    take. ``left_out`` names the files of figures that are damaged or of other weights than the run's.
     """
 
     run: Run
@@ -98,6 +97,7 @@ class Facts:
     by_chain: tuple[Evaluation, ...] = ()
     bound: Likelihood | None = None
     speed: Speed | None = None
+    left_out: tuple[str, ...] = ()
 
     @property
     def name(self) -> str:
@@ -137,11 +137,6 @@ class Facts:
         if self.last is None or self.last.step >= self.step:
             return ""
         return f"of step {self.last.step:,}, while the run is at step {self.step:,}"
-
-    @cached_property
-    def parameters(self) -> int:
-        """The number of parameters of the network."""
-        return build.num_parameters(self.config)
 
     @property
     def last_line(self) -> Line:

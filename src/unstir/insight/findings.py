@@ -19,7 +19,6 @@ EXPLAINS: dict[str, tuple[str, ...]] = {
     "value-range": ("not-learned",),
     "copies": ("leak", "collapse", "overfit"),
     "classes": ("collapse",),
-    "few-images": ("overfit",),
     "not-finite": ("weights-finite", "loss-rises"),
     "weights-finite": OF_SAMPLES,
     "loss-rises": ("not-learned",),

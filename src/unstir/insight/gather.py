@@ -1,28 +1,37 @@
-"""A run's folder, read once: everything that checks, sentences and pages are made of."""
+"""A run's folder, read once, and images drawn from its weights: all that checks, sentences and pages are made of."""
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
+from itertools import cycle
 from pathlib import Path
 from typing import Any
 
-from unstir.chain import OPTIONS
+import torch
+from torch import Tensor
+
+from unstir import randomness
+from unstir.chain import FAST, OPTIONS
 from unstir.data import Store
-from unstir.errors import UserError
-from unstir.insight.facts import NO_SAMPLES, Facts, SavedFile, Speed
+from unstir.errors import NotFiniteError, UserError
+from unstir.generate.drawing import Job, sample_batches
+from unstir.insight.facts import MISSING, NO_SAMPLES, Facts, Samples, SavedFile, Speed
 from unstir.insight.image_stats import image_stats
-from unstir.insight.sampled import with_samples
-from unstir.metrics.evaluation import Evaluation, saved, unlike
+from unstir.metrics.evaluation import FOLDER, Evaluation, hash_of, own, saved, unlike
 from unstir.metrics.likelihood import Likelihood
 from unstir.metrics.likelihood import read as read_likelihood
-from unstir.progress import counting
-from unstir.runs import checkpoint, toml
+from unstir.pixels import to_uint8
+from unstir.progress import counted, counter, counting
+from unstir.runs import build, checkpoint, toml
 from unstir.runs.checkpoint import Checkpoint
 from unstir.runs.files import decode
 from unstir.runs.run import Run, check_same
 from unstir.runs.stores import compared_with
 
 SPEED = "speed.json"
+DAMAGED = "is damaged or of another version"
+MOST_IMAGES, FEWEST_IMAGES, WORK = 64, 16, 1.5e12  # floating-point operations; some 20 s of two cores
+REAL_IMAGES = 2048
 APART = ("sampler", "steps", "calls", "spacing", *OPTIONS)  # what differs between the chains of the plot of calls
 
 
@@ -46,7 +55,6 @@ def gather(
         with suppress(UserError):
             run = replace(run, config=toml.from_dict(loaded.config, str(run.path)))
     lines, (run, opened, store_problem) = tuple(run.metrics()), _store(run, store)
-    by_step, by_chain = _comparable(saved(run), protocol)
     facts = Facts(
         run=run,
         lines=lines,
@@ -58,14 +66,21 @@ def gather(
         held_out=tuple(run.held_out()),
         images=image_stats(opened) if opened is not None and opened.count("train") else None,
         unmeasured=NO_SAMPLES,
-        by_step=by_step,
-        by_chain=by_chain,
-        bound=newest_bound(run, since=by_step[-1].step if by_step else (run.saved_steps() or [0])[-1]),
-        speed=read_speed(run),
+        **_figures(run, protocol),
     )
     if samples and loaded is not None and _refusal(check_same, run, loaded):
         return replace(facts, unmeasured="the weights were trained with other settings or other data")
     return with_samples(facts) if samples else facts
+
+
+def _figures(run: Run, protocol: Mapping[str, Any] | None) -> dict[str, Any]:
+    evaluations, left_out = own_evaluations(run)
+    by_step, by_chain = _comparable(evaluations, protocol)
+    bound, others = own_bound(run, since=by_step[-1].step if by_step else (run.saved_steps() or [0])[-1])
+    if (speed := read_speed(run)) is None and (run.path / SPEED).exists():
+        others.append(f"{run.path / SPEED} {DAMAGED}")
+    parts = {"by_step": by_step, "by_chain": by_chain, "bound": bound, "speed": speed}
+    return {**parts, "left_out": (*left_out, *others)}
 
 
 def _refusal(check: Callable[..., object], *args: object) -> str:
@@ -144,23 +159,38 @@ def _comparable(
     return group(max(matching or last, key=weight)) if last else ((), ())
 
 
-def newest_bound(run: Run, since: int) -> Likelihood | None:
-    """The newest bound on held-out images that `unstir likelihood` wrote by its usual settings; None where none is.
+def own_evaluations(run: Run) -> tuple[list[Evaluation], list[str]]:
+    """The evaluations of weights that the run has, by rising step, and what is wrong with the other files of them."""
+    mine, whole = own(run), {it.name() for it in saved(run)}
+    others = {path: path.stem in whole for path in sorted((run.path / FOLDER).glob("*.json"))}
+    for item in mine:
+        others.pop(run.path / FOLDER / f"{item.name()}.json", None)
+    foreign = "is of weights that the run does not have"
+    return mine, [f"{path} {foreign if is_whole else DAMAGED}" for path, is_whole in others.items()]
 
-    Of one step, every term and all images go first. None of a step before ``since`` is taken: the run has left these
-    weights behind.
+
+def own_bound(run: Run, since: int) -> tuple[Likelihood | None, list[str]]:
+    """The newest bound on held-out images that `unstir likelihood` wrote by its usual settings, and what is wrong.
+
+    None where there is none of a step from ``since`` on: the run has left older weights behind. Every term and all
+    images go first.
     """
-    read = filter(None, map(read_likelihood, sorted((run.path / "likelihood").glob("*.json"))))
+    paths = sorted((run.path / "likelihood").glob("*.json"))
+    read = {path: result for path in paths if (result := read_likelihood(path)) is not None}
+    wrong = [f"{path} {DAMAGED}" for path in paths if path not in read]
 
-    def usual(how: Mapping[str, Any]) -> bool:
-        settings = how.get("ema") is True and how.get("clip") and how.get("variance") != "small"
-        return how["split"] == "held_out" and how["step"] >= since and bool(settings)
+    def rank(path: Path) -> tuple[bool, int, bool, bool, int]:
+        how = read[path].protocol
+        usual = how["split"] == "held_out" and how["step"] >= since and how.get("ema") is True and how.get("clip")
+        usual = bool(usual) and how.get("variance") != "small"
+        return usual, how["step"], how["calls"] == how["T"], how.get("dtype") == "float32", read[path].num
 
-    def rank(result: Likelihood) -> tuple[int, bool, bool, int]:
-        how = result.protocol
-        return how["step"], how["calls"] == how["T"], how.get("dtype") == "float32", result.num
-
-    return max((it for it in read if usual(it.protocol)), key=rank, default=None)
+    for path in sorted((path for path in read if rank(path)[0]), key=rank, reverse=True):
+        step = read[path].protocol["step"]
+        if read[path].protocol.get("weights") == hash_of(run, step, ema=True):
+            return read[path], wrong
+        wrong.append(f"{path} is of weights that the run does not have")
+    return None, wrong
 
 
 def read_speed(run: Run) -> Speed | None:
@@ -171,3 +201,51 @@ def read_speed(run: Run) -> Speed | None:
         return result if whole and {"device", "torch"} <= result.machine.keys() else None
     except (OSError, ValueError, TypeError, AttributeError):
         return None
+
+
+def with_samples(facts: Facts) -> Facts:
+    """The facts with samples, where there are weights, and data that fits them."""
+    run, store, loaded = facts.run, facts.store, facts.loaded
+    if store is None:
+        reason = MISSING["store"]
+    elif store.count("train") < 2 or store.shape != run.data.shape:
+        reason = "the data does not fit the run"
+    elif loaded is None:
+        reason = MISSING["loaded"]
+    elif run.config.model.num_classes and not store.labelled:
+        reason = "the data has no labels"
+    else:
+        with suppress(NotFiniteError):
+            return replace(facts, samples=_draw_samples(run, loaded, store))
+        reason = "the network answers with NaN or an infinity"
+    return replace(facts, unmeasured=reason)
+
+
+def _draw_samples(run: Run, loaded: Checkpoint, store: Store) -> Samples:
+    """Images from the averaged weights by a fast sampler, with real ones to compare."""
+    steps = min(FAST.steps, run.config.diffusion.T)
+    chain = run.chain() if run.config.kind.has_teacher else FAST.changed(steps=steps)
+    of_image = build.forward_flops(run.config, *run.data.shape[1:]) * steps
+    num = max(FEWEST_IMAGES, min(MOST_IMAGES, int(WORK / of_image)))
+    job = Job(num=num, chain=chain, batch_size=num)
+    with counting("sampling", "steps") as count:
+        batches = sample_batches(run.model(loaded, dtype="auto"), job, on_step=counter(count, chain.steps))
+        images = torch.cat([x for _, x in batches])
+    words = f"{counted(num, 'image')} by {job.chain.sampler} in {counted(chain.steps, 'step')} from step {loaded.step}"
+    labels = run.labels.of(torch.arange(num))
+    asked = None if labels is None else labels.repeat(max(1, REAL_IMAGES // num))
+    return Samples(to_uint8(images), real_images(store, asked, REAL_IMAGES, "doctor"), words)
+
+
+def real_images(store: Store, asked: Tensor | None, num: int, name: str) -> Tensor:
+    """Training images in an order drawn for ``name``: one of each class ``asked`` for, int64 [N], else ``num`` of all.
+
+    A small class is repeated, and one without images left out.
+    """
+    order, labels = randomness.permutation(0, name, 0, store.count("train")), store.labels("train")
+    if asked is not None and labels is not None:
+        of_class = {label: cycle(order[labels[order] == label].tolist()) for label in set(asked.tolist())}
+        chosen = [next(of_class[label], None) for label in asked.tolist()]
+        order = torch.tensor([index for index in chosen if index is not None], dtype=torch.int64)
+        num = len(order)
+    return store.images("train")[order[:num]]

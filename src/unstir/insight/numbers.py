@@ -1,6 +1,5 @@
 """Numbers of a run's logs, which may hold anything."""
 
-import statistics
 from collections.abc import Iterable
 from typing import Any, TypeGuard
 
@@ -19,13 +18,3 @@ def is_number(value: Any) -> TypeGuard[float]:
 def numbers(lines: Iterable[Line], key: str) -> list[float]:
     """The numbers under ``key``, of the lines that have one."""
     return [float(value) for line in lines if is_number(value := line.get(key))]
-
-
-def logged_errors(lines: Iterable[Line]) -> list[float]:
-    """The mean squared errors of lines of metrics.jsonl, of those that have one: ``mse``, else the loss."""
-    return [float(value) for line in lines if is_number(value := line.get("mse", line.get("loss")))]
-
-
-def median(values: list[float]) -> float:
-    """The lower median; NaN of nothing."""
-    return statistics.median_low(values) if values else float("nan")

@@ -33,9 +33,15 @@ MADE_BY = b"<footer>Made by unstir "  # of every page (templates/base.html)
 
 
 def with_code(text: str, run: str = "RUN") -> Markup:
-    """Escaped text in which `this` is code as it is `typed`, and +- is the sign."""
-    parts = enumerate(text.replace("+-", "±").split("`"))
-    return Markup("").join(Markup("<code>{}</code>").format(typed(it, run)) if at % 2 else it for at, it in parts)
+    """Escaped text in which `this` is code as it is `typed`; its words, and a value with its error, stay whole."""
+
+    def code(words: str) -> Markup:
+        spans = (Markup("<span>{}</span>").format(word) for word in words.split(" "))
+        return Markup("<code>{}</code>").format(Markup(" ").join(spans))
+
+    whole = text.replace(" +- ", "\N{NO-BREAK SPACE}±\N{NO-BREAK SPACE}").replace("+-", "±")
+    parts = enumerate(whole.split("`"))
+    return Markup("").join(code(typed(it, run)) if at % 2 else it for at, it in parts)
 
 
 def write(
@@ -71,10 +77,13 @@ def write(
 
 
 def in_words(statements: Sequence[Statement], limitations: Sequence[str]) -> dict[str, Any]:
-    """What a page says: the summary, all statements by topic, the rule they keep, and what they cannot say."""
-    of_topic = {title: [it for it in statements if it.topic == topic] for topic, title in TITLES.items()}
+    """What a page says: the summary, statements by topic and what is missing, their rule, and what they cannot say."""
+    missing = "; ".join(it.text for it in statements if it.verdict == "missing")
+    measured = [it for it in statements if it.verdict != "missing"]
+    of_topic = {title: [it for it in measured if it.topic == topic] for topic, title in TITLES.items()}
     topics = [(title, statements) for title, statements in of_topic.items() if statements]
-    return {"summary": summary(statements), "rule": MULTIPLICITY, "topics": topics, "limitations": limitations}
+    texts = {"rule": MULTIPLICITY, "topics": topics, "missing": missing, "limitations": limitations}
+    return {"summary": summary(statements), **texts}
 
 
 def write_page(path: Path, template: str, shown: dict[str, Any], run: str = "RUN") -> None:

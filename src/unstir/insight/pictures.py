@@ -19,7 +19,7 @@ from unstir.errors import UserError
 from unstir.generate.drawing import Job
 from unstir.generate.folder import SETTINGS, read_images
 from unstir.generate.trajectories import trajectory
-from unstir.insight.sampled import real_images
+from unstir.insight.gather import real_images
 from unstir.metrics.classifier import FILE, Classifier, classifier_for
 from unstir.metrics.evaluation import FOLDER, SHARES, Evaluation
 from unstir.metrics.memorisation import nearest, nearest_features

@@ -27,7 +27,7 @@ POINTERS: dict[Shown, str] = {
 }
 """The figures of the page that a sentence may point to, and what it calls them."""
 
-Verdict = Literal["good", "bad", "neutral", "undecided"]
+Verdict = Literal["good", "bad", "neutral", "undecided", "missing"]
 MARKS: dict[str, Verdict] = {"better": "good", "worse": "bad", "undecided": "undecided"}
 """The verdict on a figure of which `unstir.metrics.figures.verdict` says this."""
 
@@ -46,8 +46,8 @@ class Statement:
     ``name`` is what the statement is about in short, "last stretch" or "gap": at most one of a name is in an analysis,
     and advice refers to it. ``figure`` is the id of the figure that shows it. ``text`` is plain, commands in backticks.
     "good" and "bad" need a decided effect, "neutral" a decided one or none (plain counts), and "undecided" has none
-    that is decided: it says what is not known, or was not measured and what measures it. Raises ValueError for a
-    statement that breaks this.
+    that is decided. Of "missing" the text is a noun phrase: what was not measured, and the command that measures it.
+    Raises ValueError for a statement that breaks this.
     """
 
     name: str
@@ -59,7 +59,7 @@ class Statement:
 
     def __post_init__(self) -> None:
         decided = self.effect is not None and self.effect.decided
-        if self.verdict == "undecided" and decided:
-            raise ValueError(f"{self.name}: a decided effect is called undecided")
+        if self.verdict in ("undecided", "missing") and decided:
+            raise ValueError(f"{self.name}: a decided effect is called {self.verdict}")
         if not decided and (self.verdict in ("good", "bad") or (self.verdict == "neutral" and self.effect is not None)):
             raise ValueError(f"{self.name}: {self.verdict} without a decided effect")

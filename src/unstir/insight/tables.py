@@ -20,6 +20,7 @@ from unstir.metrics.evaluation import shown as shown_value
 from unstir.metrics.figures import Figure, Shown, in_columns
 from unstir.metrics.likelihood import terms_of
 from unstir.progress import duration
+from unstir.runs import build
 from unstir.runs.files import make_folder, write_text
 from unstir.runs.model import weights_in_words
 from unstir.significance import decimals
@@ -116,13 +117,9 @@ def protocol(evaluation: Evaluation, classes: tuple[str, ...] = ()) -> str:
     return f"{text}, against {how['num_reference']:,} images of the {how['split']} split"
 
 
-def protocol_rows(evaluation: Evaluation, classes: tuple[str, ...] = ()) -> list[tuple[str, str]]:
-    """All of a protocol, classes by their names."""
-    rows = {key: shown_value(value) for key, value in evaluation.protocol.items()}
-    label = evaluation.protocol.get("label")
-    if isinstance(label, int) and label < len(classes):
-        rows["label"] = f"{classes[label]} ({label})"
-    return list(rows.items())
+def protocol_rows(evaluation: Evaluation) -> list[tuple[str, str]]:
+    """All of a protocol."""
+    return [(key, shown_value(value)) for key, value in evaluation.protocol.items()]
 
 
 def data(facts: Facts, store: Store | None) -> list[tuple[str, str]]:
@@ -163,7 +160,7 @@ def cost(facts: Facts) -> list[tuple[str, str]]:
     }
     if not facts.config.kind.trained_here:
         training = dict.fromkeys(training, "not known: the weights were imported")
-    return [("parameters", f"{facts.parameters:,}"), *training.items()]
+    return [("parameters", f"{build.num_parameters(facts.config):,}"), *training.items()]
 
 
 @dataclass(frozen=True)
@@ -180,11 +177,9 @@ def targets(path: Path) -> list[Path]:
     """The files of an export to ``path``: itself, or one per format in a folder. Raises UserError for other names."""
     if path.suffix.lower() in WRITERS and not path.is_dir():
         return [path]
-    kinds = ", ".join(WRITERS)
-    if path.suffix and not path.is_dir():
-        raise UserError("export", path, f"is no {kinds} file", "name one of these, or a folder for all three")
-    if path.exists() and not path.is_dir():
-        raise UserError("export", path, "is a file", f"name a folder, or a file that ends in {kinds}")
+    if (path.suffix or path.exists()) and not path.is_dir():
+        kinds = ", ".join(WRITERS)
+        raise UserError("exported", path, f"is no {kinds} file", "name one of these, or a folder for all three")
     return [path / f"{STEM}{suffix}" for suffix in WRITERS]
 
 

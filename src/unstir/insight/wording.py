@@ -14,7 +14,7 @@ MOST_TIMES = 1000  # a larger ratio says no more: "more than 1,000 times"
 def with_error(value: float, error: float | None, sign: bool = False) -> str:
     """A value and its standard error, as "0.0212 +- 0.0003": one digit of the error, two where it begins with 1.
 
-    Without an error, four digits.
+    Without an error, four digits. A value that a wide error would round to 0 keeps two: "3.2 +- 400".
     """
     plus = "+" if sign else ""
     if error is None or not math.isfinite(error) or error <= 0:
@@ -22,8 +22,9 @@ def with_error(value: float, error: float | None, sign: bool = False) -> str:
     places = decimals(error)
     if places > 6 or max(abs(value), error) >= 1e7:
         return f"{value:{plus}.3g} +- {error:.1g}"
-    shown, bar = round(value, places) or 0.0, round(error, places)  # or: no "-0.00"
-    return f"{shown:{plus},.{max(places, 0)}f} +- {bar:,.{max(places, 0)}f}"
+    shown, bar = round(value, places), round(error, places)
+    head = f"{shown:{plus},.{max(places, 0)}f}" if shown or not value else f"{value:{plus}.2g}"
+    return f"{head} +- {bar:,.{max(places, 0)}f}"
 
 
 def shown(figure: Figure) -> str:

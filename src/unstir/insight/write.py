@@ -1,4 +1,4 @@
-"""The page of one run or several, from their folders: what is missing is measured, then it is written."""
+"""The page of runs, or of images that any program made: what is missing is measured, then it is written."""
 
 import datetime
 import logging
@@ -7,21 +7,30 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import torch
+
+from unstir import randomness
 from unstir.compare import compare, parse
-from unstir.data import Store, is_store
-from unstir.errors import UserError
-from unstir.insight import compared, page
-from unstir.insight.facts import Speed, chain_key
+from unstir.data import SPLITS, Store, is_store
+from unstir.errors import UserError, printable
+from unstir.insight import compared, page, pictures
+from unstir.insight.analysis import limits_of
+from unstir.insight.analysis_samples import diversity, memorisation, quality
+from unstir.insight.facts import ImagesFacts, Speed, chain_key
 from unstir.insight.gather import SPEED, read_speed
+from unstir.insight.page import check_files, in_words, of_samples, write_page
 from unstir.insight.tables import export
 from unstir.metrics.classifier import networks_for
 from unstir.metrics.drawn import Drawn, seconds_per_call, usual_chain, usual_labels
-from unstir.metrics.evaluate import drawing_seconds, usual_number
+from unstir.metrics.evaluate import drawing_seconds, planned_images, usual_number
 from unstir.metrics.evaluation import Evaluation
 from unstir.metrics.features import Network
+from unstir.metrics.images import Images
 from unstir.metrics.plan import Plan, check, judge
-from unstir.metrics.request import SEEDS
+from unstir.metrics.request import SEEDS, EvaluationRequest
+from unstir.pictures.grid import grid
 from unstir.progress import counted, counting, waiting
+from unstir.runs.card import DataCard
 from unstir.runs.checkpoint import environment
 from unstir.runs.files import encode, make_folder, write_text
 from unstir.runs.run import Run
@@ -36,6 +45,7 @@ CHAINS = "ddim:10,ddim:20,ddim:50,unipc:5,unipc:10,dpmpp_2m_sde:10,dpmpp_2m_sde:
 DISTILLED = "consistency:1,consistency:2,consistency:4"  # the same of a distilled run
 
 SECONDS = 10.0  # about so long all samplers together are timed, on a whole batch at most and one image at least
+SHOWN, COLUMNS = 64, 8  # images of any program, and of the data beside them
 
 
 class Measuring(NamedTuple):
@@ -186,3 +196,63 @@ def time_samplers(run: Run, plans: Measuring) -> None:
     seconds = {name: float(f"{item.seconds:.3g}") for name, item in zip(calls, timed, strict=True)}
     speed = Speed(seconds=seconds, num=num, machine=machine, date=datetime.date.today().isoformat())
     write_text(run.path / SPEED, encode(asdict(speed), indent=1) + "\n")
+
+
+def write_images_report(
+    images: Sequence[Path],
+    request: EvaluationRequest,
+    out: Path | None = None,
+    *,
+    exported: Path | None = None,
+) -> list[Path]:
+    """Write the page of images and return the files written, the page first; they are evaluated by ``request`` first.
+
+    It is ``out``, by default report.html in their folder, or next to a file of them; ``exported`` is a file or a folder
+    of files for the figures. Raises UserError, before anything is measured, for
+    images that cannot be judged and files that cannot be written.
+    """
+    first = images[0] if images else Path()
+    path = out or (first / "report.html" if first.is_dir() else first.with_suffix(".html"))
+    check_files(path, exported)
+    plan, _ = planned_images(list(images), None, request)
+    store, evaluation = plan.store, judge(plan)
+    data = DataCard(store.shape, store.classes, {it: store.count(it) for it in SPLITS}, store.content_hash)
+    facts = ImagesFacts(name=plan.images.name, data=data, last=evaluation)
+    make_folder(path.absolute().parent)
+    with counting("writing the page", ""):
+        _write(plan, facts, path)
+    return [path, *(export(exported, [facts]) if exported else ())]
+
+
+def _write(plan: Plan[Images], facts: ImagesFacts, path: Path) -> None:
+    store, last = plan.store, facts.last
+    statements = [*quality(facts), *diversity(facts), *(memorisation(facts) if last.memorisation else ())]
+    sets, asked = plan.images.sets(plan.num, plan.seeds), plan.images.classes(plan.num, plan.seeds)
+    drawn = pictures.Drawn(torch.cat(sets), None if asked is None else torch.cat(asked))
+    shown: dict[str, Any] = {
+        "facts": facts,
+        **in_words(statements, limits_of(last)),
+        "samples": _some(drawn.images, "samples, drawn at random from the images"),
+        "real": _some(store.images("train"), "training images, drawn at random"),
+        **of_samples(store, drawn, last, plan.flip),
+        "neighbours": pictures.pairs(store, last),
+        "about": _about(plan, store),
+    }
+    write_page(path, "images.html", shown)
+
+
+def _some(images: torch.Tensor, shows: str) -> pictures.Picture:
+    some = randomness.permutation(0, "report real", 0, len(images))[:SHOWN]
+    return pictures.encode(grid(images[some], COLUMNS), shows)
+
+
+def _about(plan: Plan[Images], store: Store) -> list[tuple[str, str]]:
+    counts = f"{store.count('train'):,} for training, {store.count('held_out'):,} held out"
+    return [
+        ("images", f"{sum(map(len, plan.images.parts)):,}, {plan.images.name}"),
+        ("their content hash", plan.images.hash),
+        ("shape", "x".join(map(str, store.shape))),
+        ("compared with", f"{printable(store.path)}: {counts}"),
+        ("classes", ", ".join(store.classes) or "none"),
+        ("content hash of the data", store.content_hash),
+    ]
