@@ -44,7 +44,7 @@ def test_each_tile_of_a_picture_has_its_name_above_it(unstir, run, classes, monk
 
 def test_inpaint_keeps_what_it_should(unstir, run):
     status, out, _ = unstir("edit", "inpaint", run, "a.png", "--box", 1, 2, 3, 4, "--num", 3, "--out", "in.png")
-    assert status == 0 and out.split()[:4] == ["picture", "in.png", "calls", "21"]
+    assert status == 0 and out.split()[:4] == ["picture", "in.png", "calls", "25"]
     image, masked, *made = tiles("in.png")
     assert (image == pixels("a.png")).all()
     hole = np.zeros((8, 8), bool)

@@ -5,6 +5,8 @@ import json
 import shutil
 from pathlib import Path
 
+from PIL import Image
+
 import edited
 from refusals import refused
 from unstir.runs.run import Run
@@ -13,7 +15,7 @@ once, run = edited.once, edited.run
 
 
 def test_each_picture_has_its_settings_beside_it_and_other_settings_another_file(unstir, run):
-    shutil.copy("b.png", "mask.png")
+    Image.linear_gradient("L").point(lambda grey: 255 * (grey > 99)).resize((8, 8), 0).save("mask.png")
     commands = [
         ("inpaint", "a.png", "--box", 0, 0, 4, 4, "--num", 1, "--resamples", 1, "--steps", 5),
         ("inpaint", "a.png", "--mask", "mask.png", "--num", 1, "--resamples", 1, "--steps", 5),
@@ -34,8 +36,13 @@ def test_each_picture_has_its_settings_beside_it_and_other_settings_another_file
     assert again == files and {file: Path(file).read_bytes() for file in files} == before
     settings = [json.loads(Path(file).with_suffix(".json").read_text()) for file in files]
     assert [record["command"].split()[2] for record in settings] == [name for name, *_ in commands]
-    hashes = {name: hashlib.sha256(Path(name).read_bytes()).hexdigest() for name in ("a.png", "b.png")}
-    assert settings[1]["mask"] == {"name": "mask.png", "sha256": hashes["b.png"]} and settings[0]["box"] == [0, 0, 4, 4]
+    hashes = {name: hashlib.sha256(Path(name).read_bytes()).hexdigest() for name in ("a.png", "b.png", "mask.png")}
+    assert settings[1]["mask"] == {"name": "mask.png", "sha256": hashes["mask.png"]} and settings[0]["box"] == [
+        0,
+        0,
+        4,
+        4,
+    ]
     assert all(record["image"]["sha256"] == hashes["a.png"] for record in settings[:-1])
     assert settings[-1]["image2"]["sha256"] == hashes["b.png"] and settings[-1]["count"] == 3
     assert len({record["weights"] for record in settings}) == 3  # averaged, raw, and of an earlier step

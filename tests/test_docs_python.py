@@ -4,6 +4,7 @@ import ast
 import re
 from pathlib import Path
 
+import mypy.api
 import pytest
 
 ROOT = Path(__file__).parents[1]
@@ -33,3 +34,12 @@ def test_python_in_the_docs_imports_from_the_front_door_alone(file, text):
     nodes = [node for node in ast.walk(ast.parse(text)) if isinstance(node, ast.Import | ast.ImportFrom)]
     modules = [getattr(node, "module", None) or alias.name for node in nodes for alias in node.names]
     assert not [module for module in modules if module.startswith("unstir.")]
+
+
+@pytest.mark.slow
+def test_python_in_the_docs_has_sound_types(tmp_path):
+    files = [tmp_path / f"block_{number}.py" for number, (name, _) in enumerate(BLOCKS) if name.name == "python.md"]
+    for file, block in zip(files, (text for name, text in BLOCKS if name.name == "python.md"), strict=True):
+        file.write_text(block, encoding="utf-8")
+    out, err, status = mypy.api.run(["--strict", "--config-file", "", *map(str, files)])
+    assert status == 0 and len(files) > 3, out + err

@@ -64,6 +64,7 @@ def pictures(tmp_path):
     for file, digit in zip(files, load_embedded("digits")[0][:4].reshape(4, 8, 8), strict=True):
         file.parent.mkdir(exist_ok=True)
         Image.fromarray(digit).save(file)
+        Image.fromarray(digit).point(lambda grey: 255 * (grey > 127)).save(file.with_stem(f"mask-{file.stem}"))
     return files
 
 
@@ -75,12 +76,13 @@ BASE = {"num": 1, "chain": Chain("ddim", steps=5, guidance=2.0), "label": 3}
 def options_of(name, a, b, other_a, other_b):
     """(what an edit is usually given, for each of its options pairs of what else is given, unlike in that option)."""
     box, hole = {"box": (0, 4, 8, 4)}, {"box": None, "resamples": 2}
+    mask_b, other_mask_b = (file.with_stem(f"mask-{file.stem}") for file in (b, other_b))
     return {
         "inpaint": (
             {"image": a, "resamples": 3, **box},
             {
                 "image": [({}, {"image": other_a})],
-                "mask": [({"mask": b, **hole}, {"mask": other_b, **hole})],
+                "mask": [({"mask": mask_b, **hole}, {"mask": other_mask_b, **hole})],
                 "box": [({}, {"box": (0, 4, 8, 3)})],
                 "resamples": [({}, {"resamples": 2})],
                 "jump": [({}, {"jump": 2})],

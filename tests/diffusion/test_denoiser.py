@@ -8,7 +8,9 @@ import torch
 
 from refusals import refusing
 from unstir import randomness
+from unstir.chain import Chain
 from unstir.diffusion.denoiser import Denoiser, Labelled, Prediction, clipped, finite
+from unstir.diffusion.draw import draw, starting_noise
 from unstir.diffusion.likelihood import variational_bound
 from unstir.diffusion.loss import Objective, denoising_loss, nearest_noise
 from unstir.errors import NotFiniteError, UserError
@@ -204,6 +206,22 @@ def test_what_is_not_finite_is_refused_by_the_number_of_its_image(part, bad, ind
     with pytest.raises(NotFiniteError) as refused:
         finite(lambda x, t: Prediction(**made), indices)(made["raw"], t)
     assert words in str(refused.value)
+
+
+def test_an_estimate_of_another_shape_is_refused_and_not_broadcast():
+    process, indices = Process(linear(10)), torch.arange(2)
+    x_T = starting_noise(0, indices, (3, 4, 4))
+    for shape in ((2, 1, 4, 4), (1, 3, 4, 4), (2, 3, 4, 1)):
+        with refusing("denoise"):
+            list(
+                draw(
+                    lambda x, t, s=shape: Prediction(torch.zeros(s), torch.zeros(s)),
+                    process,
+                    x_T,
+                    indices,
+                    Chain(steps=2),
+                )
+            )
 
 
 def test_the_vlb_sums_to_the_bound_without_its_prior():

@@ -59,7 +59,8 @@ def test_grids_of_a_run_with_classes_have_their_names(trained, tmp_path):
     assert len(drawn_classes(run.model(), job, 8)) == 8 and drawn_classes(plain.model(), job, 8) == []
     assert drawn_classes(run.model(), replace(job, label=3), 8) == ["3"]
     save_images(run.model(), job, tmp_path / "made")
-    assert (tmp_path / "made/grid.png").read_bytes() == (run.samples / names[1]).read_bytes()
+    with Image.open(tmp_path / "made/grid.png") as picture, Image.open(run.samples / names[1]) as in_training:
+        assert picture.tobytes() == in_training.tobytes()
     assert run.labels.captions(run.labels.of(torch.arange(3))) == ["0", "1", "2"]
     other = replace(run, data=replace(run.data, classes=("Wald", "日本", *run.data.classes[2:])))
     assert other.labels.captions(torch.arange(3)) == ["Wald", "1: 日本", "2"]

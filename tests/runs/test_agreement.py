@@ -7,9 +7,14 @@ import shutil
 
 import pytest
 
+from refusals import refusing
+from unstir.chain import Chain
 from unstir.errors import KeptSettingsError, UserError
+from unstir.generate.drawing import Job
+from unstir.generate.folder import read_images, save_images
 from unstir.runs import card, checkpoint
 from unstir.runs.run import Run
+from unstir.runs.timetable import newest_grid
 from unstir.runs.toml import changes
 from unstir.train.trainer import Trainer
 
@@ -120,3 +125,35 @@ def test_a_setting_that_a_run_keeps_is_named_with_what_was_asked(trained):
     with pytest.raises(KeptSettingsError) as refused:
         changes(run.config, asked)
     assert refused.value.keys == ("seed",) and refused.value.given == asked.seed
+
+
+@pytest.mark.parametrize("name", ["metrics", "held_out", "events"])
+def test_lines_of_another_run_are_left_out_and_said(trained, name, logged):
+    run, store = trained(log__held_out_images=8, log__held_out_times=2)
+    other, _ = trained("other", train__lr=0.1, log__held_out_images=8, log__held_out_times=2)
+    shutil.copy(other.path / f"{name}.jsonl", run.path)
+    assert run.log(name).lines == () and len(run.log(name).damaged) == len(other.log(name).lines) > 1
+    Trainer(run, store).start()
+    assert f"{name}.jsonl" in logged[0] and "another run" in logged[0]
+    assert (run.path / f"{name}.jsonl.damaged").exists() and run.log(name).damaged == ()
+
+
+def test_grids_of_another_run_are_left_out_and_said(trained, logged):
+    run, other = trained()[0], trained("other", train__lr=0.1)[0]
+    own = newest_grid(run)
+    shutil.copytree(other.samples, run.samples, dirs_exist_ok=True)
+    assert own is not None and newest_grid(run) is None and str(own) in logged[-1] and "another run" in logged[-1]
+    assert newest_grid(Run.open(shutil.copytree(other.path, run.path.parent / "moved"))) is not None
+
+
+def test_an_image_of_other_weights_is_drawn_again_and_not_shown_before(trained, tmp_path, logged):
+    run, job = trained()[0], Job(num=4, chain=Chain("ddim", steps=2))
+    for name, ema in (("ours", True), ("theirs", False)):
+        save_images(run.model(ema=ema), job, tmp_path / name)
+    before = (tmp_path / "ours/000002.png").read_bytes()
+    shutil.copy(tmp_path / "theirs/000002.png", tmp_path / "ours")
+    with refusing("", tmp_path / "ours/000002.png"):
+        read_images(tmp_path / "ours", 4)
+    assert len(logged) == 1 and "000002.png" in logged[0]
+    save_images(run.model(), job, tmp_path / "ours")
+    assert (tmp_path / "ours/000002.png").read_bytes() == before and len(read_images(tmp_path / "ours", 4)) == 4

@@ -4,6 +4,7 @@ import errno
 import fcntl
 import hashlib
 import os
+import shutil
 import signal
 import stat
 import time
@@ -14,6 +15,7 @@ import torch
 from safetensors import SafetensorError
 
 from conftest import tiny_config
+from refusals import refusing
 from unstir.chain import Chain
 from unstir.data import Store, pack
 from unstir.errors import UnwrittenError, UserError
@@ -175,6 +177,26 @@ def test_a_link_in_the_place_of_a_lock_is_refused_and_what_it_leads_to_stays(tra
     with pytest.raises(OSError), run.lock():
         pass
     assert (tmp_path / "precious").read_text() == "whole"
+
+
+def test_nothing_in_a_run_is_followed_out_of_it(trained, tmp_path):
+    run, _ = trained()
+    events, precious = run.path / "events.jsonl", tmp_path / "precious"
+    precious.write_bytes(events.read_bytes() + b'{"cut"')
+    events.unlink()
+    events.symlink_to(precious)
+    with pytest.raises(UnwrittenError) as refused:
+        run.record("started")
+    assert refused.value.errno == errno.ELOOP and precious.read_bytes().endswith(b'{"cut"')
+    for folder in (run.checkpoints, run.weights, run.samples):
+        shutil.move(folder, tmp_path / "elsewhere")
+        folder.symlink_to(tmp_path / "elsewhere")
+        with refusing("", folder), run.lock():
+            pass
+        folder.unlink()
+        shutil.move(tmp_path / "elsewhere", folder)
+    with run.lock():
+        pass
 
 
 def test_a_disk_is_full_only_where_less_is_free_than_is_needed(tmp_path, monkeypatch):

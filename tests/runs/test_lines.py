@@ -5,7 +5,6 @@ import json
 import math
 import os
 import shutil
-from pathlib import Path
 
 import pytest
 
@@ -157,7 +156,7 @@ def test_a_log_that_cannot_be_written_is_named(trained, monkeypatch, number):
         raise OSError(number, os.strerror(number))
 
     sync, record = (lambda: lines.sync(run.metrics_file)), (lambda: run.record("started"))
-    for owner, name, call, file in ((lines.os, "fsync", sync, "metrics"), (Path, "open", record, "events")):
+    for owner, name, call, file in ((lines.os, "fsync", sync, "metrics"), (lines.os, "open", record, "events")):
         with monkeypatch.context() as patch, pytest.raises(UnwrittenError) as refused:
             patch.setattr(owner, name, fail)
             call()

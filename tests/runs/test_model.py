@@ -52,6 +52,13 @@ def test_what_sampling_has_loaded_can_be_differentiated_through(trained):
     assert x_t.grad is not None and x_t.grad.abs().sum() > 0
 
 
+def test_samples_are_ordinary_tensors_and_a_model_is_shown_in_a_line():
+    model = foreign()
+    ((_, images),) = sample_batches(model, Job(num=2, chain=model.chain))
+    assert not images.is_inference() and (images.requires_grad_() * 2).sum().backward() is None
+    assert repr(model) == "Model('elsewhere', step 3, averaged weights, 1x4x4, cpu)"
+
+
 def foreign(**changes):
     """A model whose weights come from no run."""
     process = Process(cosine(10))

@@ -16,17 +16,22 @@ from unstir.runs.run import Run
 from unstir.train.trainer import Trainer
 
 
+def pixels(file):
+    with Image.open(file) as picture:
+        return picture.size, picture.tobytes()
+
+
 def drawn(run, out, **which):
     save_images(run.model(**which), Job(num=4, chain=run.chain(), batch_size=4), out)
-    return (out / "grid.png").read_bytes()
+    return pixels(out / "grid.png")
 
 
 @pytest.mark.parametrize("decay", [0.9, 0.0])
 def test_the_last_grid_is_what_the_run_draws_from_its_averages_or_raw_weights(trained, tmp_path, decay):
     run, _ = trained(train__ema_decay=decay, train__lr=0.01)
-    picture = (run.samples / "images-00000096.png").read_bytes()
+    picture = pixels(run.samples / "images-00000096.png")
     assert drawn(run, tmp_path / "default") == picture
-    assert (tmp_path / "default/noise.png").read_bytes() == (run.samples / "noise.png").read_bytes()
+    assert pixels(tmp_path / "default/noise.png") == pixels(run.samples / "noise.png")
     raw = drawn(run, tmp_path / "raw", ema=False)
     assert (raw == picture) == (decay == 0)
 
@@ -34,7 +39,7 @@ def test_the_last_grid_is_what_the_run_draws_from_its_averages_or_raw_weights(tr
 def test_slim_files_draw_the_picture_of_their_milestone(trained, tmp_path):
     run, _ = trained(checkpoint__keep=1, train__lr=0.01)
     assert run.saved_steps() == [1, 12]
-    assert drawn(run, tmp_path / "early", step=1) == (run.samples / "images-00000008.png").read_bytes()
+    assert drawn(run, tmp_path / "early", step=1) == pixels(run.samples / "images-00000008.png")
     assert drawn(run, tmp_path / "late") != drawn(run, tmp_path / "early", step=1)
     with refusing("ema", False):
         run.model(1, ema=False)

@@ -1,7 +1,5 @@
 """Where the initial weights of a run may come from (train.init), and what is said of those that do not fit."""
 
-import re
-
 import pytest
 import torch
 
@@ -51,23 +49,6 @@ def test_a_conditional_run_begins_from_an_unconditional_one_and_names_what_is_ne
     assert torch.equal(begun.average.state_dict()["label.weight"], fresh["label.weight"])
     assert len(logged) == 1 and "label.weight" in logged[0]
     assert Trainer(run, store).run()
-
-
-@pytest.mark.parametrize(
-    ("changes", "said"),
-    [
-        ({"diffusion__predict": "v"}, ["predict"]),
-        ({"diffusion__T": 12, "diffusion__beta_1": 0.02}, ["T", "beta_1"]),
-        ({"diffusion__schedule": "cosine", "diffusion__beta_1": 0.02}, ["schedule"]),
-        ({"train__lr": 0.02, "loss__weighting": "min_snr"}, []),
-    ],
-)
-def test_weights_of_another_process_are_named(trained, make_run, logged, changes, said):
-    first, _ = trained(diffusion__T=10, diffusion__beta_1=0.1, diffusion__beta_T=0.2, diffusion__schedule="linear")
-    given = {"diffusion__T": 10, "diffusion__beta_1": 0.1, "diffusion__beta_T": 0.2, "diffusion__schedule": "linear"}
-    begun = Trainer(*make_run("other", train__init=str(first.path), **{**given, **changes}))
-    assert same(begun.state.net.state_dict(), first.model().denoiser.net.state_dict())
-    assert len(logged) == bool(said) and all(re.findall(r"(\w+) is \S+ there", text) == said for text in logged)
 
 
 def test_a_run_that_tells_of_augmentation_begins_from_one_that_does_not_and_draws_as_it(trained, make_run):

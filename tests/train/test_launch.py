@@ -250,7 +250,5 @@ def test_damaged_store_of_a_run_is_said_and_no_other_is_packed(run, tmp_path):
 def test_path_with_a_nul_is_one_line(tmp_path):
     config = tiny_config(tmp_path / "store")
     for section in ({"source": "a\0b"}, {"source": "a\0b", "store": ""}, {"store": "a\0b"}):
-        with pytest.raises(UserError, match="zero byte"):
-            tiny_config(tmp_path / "store", **{f"data__{key}": text for key, text in section.items()})
         with pytest.raises(UserError, match="a path"):
             open_data(replace(config, data=replace(config.data, **section)), tmp_path / "run")

@@ -24,7 +24,8 @@ def recording(tmp_path, monkeypatch, config):
     monkeypatch.setattr(record.time, "perf_counter", lambda: now[0])
     counters = torch.tensor([3.0, 0.0], dtype=torch.float64)
     state = SimpleNamespace(step=10, seconds=100.0, window=torch.zeros(6), counters=counters, logged=0)
-    run = SimpleNamespace(config=config, metrics_file=tmp_path / "metrics.jsonl", steps_per_epoch=7)
+    data = SimpleNamespace(mark="ab12")
+    run = SimpleNamespace(config=config, metrics_file=tmp_path / "metrics.jsonl", steps_per_epoch=7, data=data)
     return Record(run, state), state, now
 
 
@@ -42,7 +43,7 @@ def test_a_line_has_the_means_and_the_time_of_its_steps_alone(tmp_path, monkeypa
     assert line == {
         "step": 14, "epoch": 1, "images": 420, "steps": 4, "loss": 2.0, "grad_norm": 0.5, "clipped": 0.25, "lr": 0.25,
         "ema_decay": 0.5, "skipped": 3, "images_per_second": 10.0, "seconds": 116.0,
-        "peak_memory_bytes": 12_345,
+        "peak_memory_bytes": 12_345, "run": "ab12",
     }  # fmt: skip
     assert state.logged == 14 and not state.window.any()
     state.step, now[0] = 15, 1018.127  # a step that was skipped has no means

@@ -57,8 +57,9 @@ def inpaint(
     box: tuple[int, int, int, int] | None = None,
     num: int = 8,
     label: Label = None,
-    resamples: int = 10,
+    resamples: int = 3,
     jump: int = 1,
+    into: Path | None = None,
     batch_size: int = 64,
     chain: FillOptions = FillOptions(),
     options: EditOptions = EditOptions(),
@@ -73,17 +74,21 @@ def inpaint(
     Example: `unstir edit inpaint runs/mnist seven.png --box 0 14 28 14`
 
     Args:
-        mask: A picture of the image's size or of the run's. White is filled in, black is kept.
+        mask: A picture of the image's size or of the run's. White is filled in, black is kept; or what was erased from
+            it, so that it is transparent, is filled in.
         box: Left, top, width and height of the part to fill in, in pixels of the run's images.
         num: Number of results.
         resamples: How often each step is taken; more repetitions agree better and cost as many times the calls.
         jump: Number of consecutive steps that are repeated together.
+        into: File (.png) of the image itself, at its own size, with the first result pasted in.
         batch_size: Results computed at once.
     """
     from unstir import edit
 
     work = partial(edit.inpaint, image=image, mask=mask, box=box, resamples=resamples, jump=jump)
-    return _carry_out(run, [image], chain, options, work, mask=mask, num=num, label=label, batch_size=batch_size)
+    return _carry_out(
+        run, [image], chain, options, work, mask=mask, into=into, num=num, label=label, batch_size=batch_size
+    )
 
 
 @edit.command
@@ -220,16 +225,17 @@ def _carry_out(
     work: Callable[..., "Edited"],
     *,
     mask: Path | None = None,
+    into: Path | None = None,
     labels: tuple[str, str] | None = None,
     **asked: Any,
 ) -> int:
     """Do the ``work`` and write its picture, named after ``parts``, its images; ``asked`` is of the job, as typed."""
-    from unstir.edit.files import Target, advice, notes_on
+    from unstir.edit.files import Target, notes_on
     from unstir.generate.drawing import Job
     from unstir.runs.run import Run
 
     opened, images, given = Run.open(run), [part for part in parts if isinstance(part, Path)], chain.given()
-    target = Target(options.out, run / "edits", parts, [*images, *([mask] if mask else [])], options.singles)
+    target = Target(options.out, run / "edits", parts, [*images, *([mask] if mask else [])], options.singles, into)
     needs_label = opened.labels.has_null and chain.guide is None and given.get("guidance", 1) != 1
     if needs_label and asked.get("label", 0) is None:
         raise UserError("guidance", given["guidance"], "leads towards a class", "name it with --label")
@@ -243,6 +249,4 @@ def _carry_out(
         for note in notes_on(image, model.shape):
             logger.warning(f"{image}: {note}")
     show(*target.save(edited))
-    if poor := advice(edited):
-        logger.warning(poor)
     return 0

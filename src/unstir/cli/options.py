@@ -87,9 +87,9 @@ class ChainOptions(Given):
     """How to sample."""
 
 
-@options(*_OF_EVERY_CHAIN - {"sampler", *OPTIONS}, *SAMPLERS["ancestral"].options)
+@options(*_OF_EVERY_CHAIN - {"sampler", *OPTIONS}, *SAMPLERS["ancestral"].options, steps=9)
 class FillOptions(Given):
-    """The ancestral chain, which filling in takes."""
+    """The ancestral chain, which filling in takes, each step several times."""
 
     sampler = "ancestral"
 

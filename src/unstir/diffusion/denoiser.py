@@ -139,6 +139,8 @@ def at_each_time(function: Callable[[Tensor, int], Prediction]) -> Denoise:
 def finite(denoise: Denoise, indices: Tensor | None = None) -> Denoise:
     """The denoiser, raising NotFiniteError for an output that is not finite; the message names the image and t.
 
+    Raises UserError for an estimate of another shape than x_t, which would be broadcast.
+
     ``indices`` int64 [B] are the numbers of the images; without them they are counted from 0 within the batch. The
     output is checked before a clamp could hide an infinity. This waits for the device once per call, far less time than
     the network takes.
@@ -146,6 +148,9 @@ def finite(denoise: Denoise, indices: Tensor | None = None) -> Denoise:
 
     def finite_denoise(x_t: Tensor, t: int | Tensor) -> Prediction:
         prediction = denoise(x_t, t)
+        if prediction.x0.shape != x_t.shape:
+            answer = f"answers {list(prediction.x0.shape)} for x_t of {list(x_t.shape)}"
+            raise UserError("denoise", None, answer, "return an x0 of the shape of x_t")
         outputs = [prediction.x0] if prediction.var_fraction is None else [prediction.x0, prediction.var_fraction]
         sound = torch.stack([output.isfinite().flatten(1).all(1) for output in outputs]).all(0)
         if not bool(sound.all()):

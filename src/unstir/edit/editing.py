@@ -34,7 +34,8 @@ class Edited:
     ``settings`` are all that decides the pixels, as JSON can hold it: the same settings give the same pixels. ``calls``
     are the network calls that were made, each of a batch of images; ``besides`` says in words what guidance added.
     ``nrow`` are the tiles in a row of the picture, ``names`` what each of them is, the given ones first, or none at
-    all; ``psnr``, in decibels, says how well each inverted image came back.
+    all; ``psnr``, in decibels, says how well each inverted image came back; ``keep``, bool [1, 1, H, W], is what was
+    not filled in.
     """
 
     given: Tensor
@@ -45,6 +46,7 @@ class Edited:
     nrow: int = 10
     psnr: tuple[float, ...] = ()
     names: tuple[str, ...] = ()
+    keep: Tensor | None = None
 
     def picture(self) -> Image:
         """All tiles, the given ones first, each below its name, and all below the classes that were asked for."""
@@ -66,8 +68,6 @@ class Editing:
             raise UserError("num", job.num, f"must be 1 to {MOST} for one picture", {"num": 1 if job.num < 1 else MOST})
         if job.batch_size < 1:
             raise UserError("batch_size", job.batch_size, "must be at least 1", {"batch_size": 1})
-        if job.shares:
-            raise UserError("shares", job.shares, "are of samples, not of an edit", {"shares": None})
         self.label = model.labels.or_null(job.label)
         if job.label is None and model.guide is None and model.labels.has_null:
             chain = chain.changed(guidance=1.0)  # the network is not told a class that it could be led to
@@ -138,10 +138,7 @@ class Editing:
 
     @torch.inference_mode()
     def results(self, chain: Callable[[Tensor], Iterable[Step]], calls: int, cells: int = 1) -> Tensor:
-        """What the chain makes of the results' indices, ``cells`` for each of num, in batches: uint8 [n, C, H, W].
-
-        Raises OutOfMemoryError.
-        """
+        """What the chain makes of the results' indices, ``cells`` for each of num: uint8 [n, C, H, W]."""
         batches = torch.split(torch.arange(self.job.num * cells, device=self.model.device), self.job.batch_size)
         with self.counted(calls * len(batches)):
             batches_of_pixels = []

@@ -3,6 +3,7 @@
 Each raises UserError for what cannot be read or does not fit the model.
 """
 
+import logging
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
@@ -25,6 +26,7 @@ from unstir.pixels import to_uint8
 from unstir.randomness import Key
 from unstir.runs.model import Model
 
+logger = logging.getLogger(__name__)
 GREY = 128  # the pixels that stand for what is to be filled in
 
 
@@ -35,20 +37,21 @@ def inpaint(
     *,
     mask: Path | None = None,
     box: Box | None = None,
-    resamples: int = 10,
+    resamples: int = 3,
     jump: int = 1,
 ) -> Edited:
-    """Fill in the white part of the picture ``mask``, or the ``box`` (x, y, width, height) in pixels of the model.
+    """Fill in the white or erased part of the picture ``mask``, or the ``box`` (x, y, width, height) in model pixels.
 
     A mask has the size of the model's images, or that of the image file, with which it is then cropped and resized.
-    ``resamples`` and ``jump`` are those of `editing.inpaint`.
+    ``resamples`` and ``jump`` are those of `editing.inpaint`: 9 steps of the job's chain taken 3 times are 25 calls.
     """
     for name, value in (("resamples", resamples), ("jump", jump)):
         if value < 1:
             raise UserError(name, value, "must be at least 1", {name: 1})
     model.kind.check_means(model.folder, ", and filling in needs a whole chain")
     x_0, keep = read_image(image, model.shape), read_mask(mask, box, image, model.shape)
-    editing = Editing(model, job, job.chain.changed(sampler="ancestral"))
+    editing, hole = Editing(model, job, job.chain.changed(sampler="ancestral")), int((~keep).sum())
+    logger.info(f"{hole:,} of {keep.numel():,} pixels are filled in ({hole / keep.numel():.0%})")
     chain, process, shape = editing.chain, model.process, model.shape
     times = chain.times(process.schedule)
 
@@ -65,7 +68,8 @@ def inpaint(
     files = {"image": image} if mask is None else {"image": image, "mask": mask}
     given = torch.cat((pixels, pixels.where(keep, GREY)))
     names = "given", "to fill in"
-    return editing.done("inpaint", files, given, made, names, box=box, resamples=resamples, jump=jump)
+    edited = editing.done("inpaint", files, given, made, names, box=box, resamples=resamples, jump=jump)
+    return replace(edited, keep=keep)
 
 
 def vary(model: Model, image: Path, job: Job, *, strength: float) -> Edited:

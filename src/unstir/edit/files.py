@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from PIL.Image import Image, Resampling
 from torch import Tensor
 
 from unstir.data.disk import open_file
-from unstir.data.images import Decoded, Refused, Shape, decode
+from unstir.data.images import Decoded, Refused, Shape, decode, fit, to_array
 from unstir.edit.editing import Edited
 from unstir.errors import UserError
 from unstir.pictures.grid import to_picture
@@ -19,7 +20,7 @@ from unstir.pixels import from_uint8
 from unstir.runs import sidecar
 
 Box = tuple[int, int, int, int]  # (left, top, width, height) in pixels of the run's images
-POOR = 30.0  # decibels below which an inversion is called poor: a difference that anyone sees
+MOST_GREY = 0.25  # of a mask's pixels; soft edges are grey too
 LONGEST = 60  # characters of a part of a file's name, so that file systems take one of two parts
 
 
@@ -41,20 +42,20 @@ def notes_on(path: Path, shape: Shape) -> list[str]:
 
 
 def read_mask(mask: Path | None, box: Box | None, image: Path, shape: Shape) -> Tensor:
-    """What to keep, bool [1, 1, H, W]: all but the white part of the picture ``mask`` or all but the ``box``.
+    """What to keep, bool [1, 1, H, W]: all but the hole in the picture ``mask`` (`_hole`) or all but the ``box``.
 
-    What is transparent in a mask is not white. Raises UserError unless exactly one of them is given, it fits, and it
-    leaves and takes at least a pixel.
+    Raises UserError unless exactly one of them is given, it fits, and it leaves and takes at least a pixel.
     """
     H, W = shape[1:]
     if (mask is None) == (box is None):
         raise UserError("mask", mask, "or else box must say what to fill in", "give one of them")
     if mask is not None:
-        size, whole = (tuple(_decoded(path, None, 1).pixels.shape[1:]) for path in (mask, image))
-        if size not in (whole, (H, W)):
+        hole, whole = _hole(mask), _decoded(image, None, 1).pixels.shape[1:]
+        if hole.shape not in (whole, (H, W)):
             sizes = f"that of the image, {whole[1]}x{whole[0]}, or of the run's images, {W}x{H}"
-            raise UserError("mask", mask, f"is {size[1]}x{size[0]}", f"draw it at {sizes}")
-        keep = _pixels(mask, shape, channels=1, ground="black")[None] < 128
+            raise UserError("mask", mask, f"is {hole.shape[1]}x{hole.shape[0]}", f"draw it at {sizes}")
+        fitted = fit(to_picture((hole[None] * 255).byte()), H if H == W else None, [])
+        keep = torch.tensor(to_array(fitted, 1))[None] < 128
     else:
         assert box is not None
         x, y, width, height = box
@@ -66,15 +67,31 @@ def read_mask(mask: Path | None, box: Box | None, image: Path, shape: Shape) -> 
     if keep.all():
         raise UserError("mask", mask, "has no white part", "paint white what is to be filled in")
     if not keep.any():
-        key, given = ("box", box) if mask is None else ("mask", mask)
-        raise UserError(key, given, "keeps nothing of the image", "make it smaller, or use unstir sample")
+        raise UserError("box" if box else "mask", box or mask, "keeps nothing of the image", "make it smaller")
     return keep
 
 
-def _pixels(path: Path, shape: Shape, channels: int = 0, ground: str = "white") -> Tensor:
+def _hole(mask: Path) -> Tensor:
+    """What a mask says to fill in, bool [height, width]: its transparent part, or what is painted in one colour on a
+    transparent layer; without transparency the white part. UserError for one of colours or greys, such as a photo.
+    """
+    on_black, on_white = (torch.tensor(_decoded(mask, None, 3, on).pixels).int() for on in ("black", "white"))
+    clear, least, most = (on_white - on_black).amax(0) >= 128, on_black.amin(0), on_black.amax(0)
+    if clear.any() and not clear.all():
+        painted = on_black[:, ~clear]
+        is_paint = int((painted.amax(1) - painted.amin(1)).max()) < 64 <= int(painted.max())
+        return ~clear if is_paint else clear
+    share = float(((most >= 64) & (least < 192)).float().mean())
+    if share > MOST_GREY:
+        paint = "paint white what is to be filled in and black what is kept, or erase it, so that it is transparent"
+        raise UserError("mask", mask, f"is neither black nor white in {share:.0%} of its pixels", paint)
+    return least >= 128
+
+
+def _pixels(path: Path, shape: Shape) -> Tensor:
     """A picture file at the run's size: uint8 [C, H, W]. Square images are cropped and resized, others have to fit."""
     C, H, W = shape
-    pixels = torch.from_numpy(_decoded(path, H if H == W else None, channels or C, ground).pixels.copy())
+    pixels = torch.from_numpy(_decoded(path, H if H == W else None, C).pixels.copy())
     if pixels.shape[1:] != (H, W):
         size = f"{pixels.shape[2]}x{pixels.shape[1]}"
         raise UserError("", path, f"is {size}, the run's images are {W}x{H} and not square", "crop it to that size")
@@ -89,12 +106,22 @@ def _decoded(path: Path, size: int | None, channels: int, ground: str = "white")
         raise UserError("", path, f"is no picture that can be used: {error}", "name another") from None
 
 
+def pasted(image: Path, made: Tensor, keep: Tensor) -> Image:
+    """A picture file at its own size with a result ``made``, uint8 [C, H, W], where ``keep`` [1, 1, H, W] is false."""
+    photo, size = to_picture(torch.tensor(_decoded(image, None, 3).pixels)), made.shape[1:]
+    width, height = (min(photo.size),) * 2 if size[0] == size[1] else photo.size
+    corner = (photo.width - width) // 2, (photo.height - height) // 2
+    hole = to_picture((~keep[0] * 255).byte()).resize((width, height), Resampling.NEAREST)
+    photo.paste(to_picture(made).convert("RGB").resize((width, height), Resampling.LANCZOS), corner, hole)
+    return photo
+
+
 @dataclass(frozen=True)
 class Target:
     """The picture of an edit: ``out``, or a file in ``folder`` of a name made of ``parts`` and all that decides it.
 
-    With ``singles`` each result is a file too, OUT-0.png, ... The files that are ``read`` are never replaced. Raises
-    UserError where the picture, or a single result, cannot be written or would replace what is not an edit's.
+    With ``singles`` each result is a file too, OUT-0.png, ...; ``into`` has the first result `pasted` into the image.
+    Files that are ``read`` are never replaced. UserError where one cannot be written or replaces what is no edit's.
     """
 
     out: Path | None
@@ -102,8 +129,13 @@ class Target:
     parts: Sequence[str | int | Path]
     read: Sequence[Path] = ()
     singles: bool = False
+    into: Path | None = None
 
     def __post_init__(self) -> None:
+        if self.into is not None:
+            if self.into.resolve() in {path.resolve() for path in self.read}:
+                raise UserError("into", self.into, "is an image that is read", "name another file")
+            sidecar.check(self.into, key="into")
         if self.out is None:
             sidecar.check(self.folder / "any.png")
             return
@@ -119,17 +151,18 @@ class Target:
         """Write the picture and what was asked besides; return in words where, and what it cost."""
         file = self.out or self.folder / self._name(edited.settings)
         singles = sidecar.numbered(file, len(edited.made) if self.singles else 0)
-        measured = {
-            "calls": edited.calls,
-            "cost": f"{edited.calls:,} call{'s' * (edited.calls > 1)}{edited.besides}",
-            "psnr": [None if value == math.inf else value for value in edited.psnr] or None,
-        }
-        record = {key: value for key, value in measured.items() if value is not None}
+        cost = f"{edited.calls:,} call{'s' * (edited.calls > 1)}{edited.besides}"
+        psnr = [None if value == math.inf else value for value in edited.psnr]
+        record = {"calls": edited.calls, "cost": cost, **({"psnr": psnr} if psnr else {})}
         command = f"unstir edit {edited.settings['edit']}"
         pictures = [to_picture(pixels) for pixels in edited.made] if self.singles else []
         sidecar.save(file, sidecar.png(edited.picture()), command, edited.settings, pictures, **record)
+        if self.into is not None and edited.keep is not None:
+            photo = pasted(self.read[0], edited.made[0], edited.keep)
+            sidecar.save(self.into, sidecar.png(photo), command, edited.settings)
         return (
             f"picture  {file}",
+            *([f"pasted   {self.into}"] if self.into else []),
             *([f"singles  {singles[0]} to {singles[-1].name}"] if singles else []),
             f"calls    {edited.calls} of the network{edited.besides}",
             *([f"PSNR     {' and '.join(f'{value:.1f}' for value in edited.psnr)} dB"] if edited.psnr else []),
@@ -139,10 +172,3 @@ class Target:
         parts = [part.stem if isinstance(part, Path) else re.sub(r"[^\w-]+", "-", str(part)) for part in self.parts]
         name = "-".join([settings["edit"], *(part[:LONGEST] for part in parts)])
         return f"{name}-seed{settings['chain']['seed']}-{sidecar.digest(settings)}.png"
-
-
-def advice(edited: Edited) -> str:
-    """What helps where an inversion went poorly; "" where it did not."""
-    if edited.psnr and min(edited.psnr) < POOR:
-        return "little of the image is in the noise found; more steps, refinements or spacing=log_snr help"
-    return ""

@@ -55,23 +55,24 @@ def sample_batches(
 
 def batch(model: Model, job: Job, begin: int, on_step: Callable[[], None] | None = None) -> tuple[range, Tensor]:
     """(indices, images) of the batch that begins at an image's number; see `sample_batches`."""
-    x = None
-    for step in steps(model, job, begin)[1]:
+    for step in steps(model, job, begin, on_step)[1]:
         x = step.x
-        if on_step is not None:
-            on_step()
-    assert x is not None
     indices = range(begin, min(begin + job.batch_size, job.num))
-    return indices, x[: len(indices)]
+    return indices, x[: len(indices)].clone()  # an ordinary tensor, of which gradients may be asked
 
 
-def steps(model: Model, job: Job, begin: int) -> tuple[range, Iterator[Step]]:
+def steps(
+    model: Model, job: Job, begin: int, on_step: Callable[[], None] | None = None
+) -> tuple[range, Iterator[Step]]:
     """(indices, steps) of the batch that begins at an image's number: a whole one, but for a job of less."""
     computed = range(begin, begin + min(job.batch_size, job.num))
 
     def taken() -> Iterator[Step]:
         with within_memory("batch_size"):
             slots = torch.tensor(computed, device=model.device)
-            yield from model.draw(job.chain, slots, model.labels.of(slots, job.label, job.shares))
+            for step in model.draw(job.chain, slots, model.labels.of(slots, job.label, job.shares)):
+                if on_step is not None:
+                    on_step()
+                yield step
 
     return computed, taken()

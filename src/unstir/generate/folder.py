@@ -33,10 +33,13 @@ from unstir.runs.files import (
     make_folder,
     remove_partials,
     staging,
+    with_words,
+    words_of,
     write_text,
     writing,
 )
 from unstir.runs.model import Model
+from unstir.runs.run import warn
 
 logger = logging.getLogger(__name__)
 
@@ -77,25 +80,22 @@ def save_images(model: Model, job: Job, out: Path, group: Alone = Alone()) -> tu
         for begin in begins:
             indices, images = batch(model, job, begin, on_step)
             for index, image in zip(indices, to_uint8(images), strict=True):
-                _save(image_path(out, index), to_picture(image), partial)
+                _save(image_path(out, index), to_picture(image), partial, model)
         group.of_all(None)
         if group.is_first:
             _save_grids(model, job, out, partial)
     return model, job
 
 
-def _save(path: Path, picture: Image, partial: Path) -> None:
+def _save(path: Path, picture: Image, partial: Path, model: Model) -> None:
     """Save a picture that can be drawn again: a kill leaves it whole or absent, a power cut may lose it."""
     with writing(path):
-        picture.save(partial / path.name, format="png")
+        picture.save(partial / path.name, format="png", pnginfo=with_words(weights=model.hashes))
         (partial / path.name).replace(path)
 
 
 def _begun(model: Model, job: Job, out: Path) -> dict[str, Any]:
-    """How the job in a folder is done, which is claimed for it, and where the batches begin that are missing.
-
-    "own" says whether the folder was made by a job, and not empty before.
-    """
+    """How the job in a folder is done, where the batches begin that are missing, and whether a job made the folder."""
     names = {CLASSES: list(model.labels.names)} if model.labels.count else {}
     record = {**sidecar.made_by("unstir sample"), "cost": model.cost(job.chain), **names}
     goes_on, own = (out / SETTINGS).exists(), not out.exists()
@@ -108,7 +108,7 @@ def _begun(model: Model, job: Job, out: Path) -> dict[str, Any]:
             if own:
                 out.rmdir()
         raise
-    begins = _missing(out, replace(job, batch_size=begun["batch_size"]), model.shape)
+    begins = _missing(out, replace(job, batch_size=begun["batch_size"]), model)
     return {**begun, "num": job.num, "begins": begins, "own": goes_on or own}
 
 
@@ -116,8 +116,8 @@ def _save_grids(model: Model, job: Job, out: Path, partial: Path) -> None:
     shown = torch.arange(min(job.num, GRID_IMAGES))
     noise = to_uint8(starting_noise(job.chain.seed, shown, model.shape))
     images = torch.stack([read(image_path(out, int(index))) for index in shown])
-    _save(out / "noise.png", grid(noise, model.nrow), partial)
-    _save(out / "grid.png", _grid(model, job, images), partial)
+    _save(out / "noise.png", grid(noise, model.nrow), partial, model)
+    _save(out / "grid.png", _grid(model, job, images), partial, model)
 
 
 def drawn_classes(model: Model, job: Job, num: int) -> list[str]:
@@ -165,10 +165,7 @@ def settings_in(out: Path) -> dict[str, Any]:
 
 
 def classes_in(out: Path) -> tuple[str, ...]:
-    """The names of the classes that the images in a job's folder were asked for by; none where it does not say them.
-
-    Raises UserError where its settings are broken.
-    """
+    """The names of the classes that a folder was asked for; none where it says none. UserError as `settings_in`."""
     names = _read(out).get(CLASSES)
     return tuple(names) if isinstance(names, list) and all(map(is_text, names)) else ()
 
@@ -185,32 +182,39 @@ def image_path(out: Path, index: int) -> Path:
     return out / f"{index:06d}.png"
 
 
-def _missing(out: Path, job: Job, shape: tuple[int, int, int]) -> list[int]:
-    """Where the batches begin of which an image is missing.
-
-    What is no whole PNG of ``shape`` (C, H, W), as after a power cut, is no image. UserError where there are more.
-    """
+def _missing(out: Path, job: Job, model: Model) -> list[int]:
+    """Where the batches begin of which an image is missing, broken or of other weights. UserError where it has more."""
     numbered = (path for path in out.glob("*.png") if path.stem.isdecimal())
     present = {int(path.stem) for path in numbered if path == image_path(out, int(path.stem))}
     if (last := max(present, default=-1)) >= job.num:
         more = {"num": last + 1} if last < len(present) else f"remove {image_path(out, last).name}"
         holds = f"is less than {out} holds, {len(present)} of these images"
         raise UserError("num", job.num, holds, (more, "name another folder"))
-    whole = {index for index in present if is_whole(image_path(out, index), shape)}
+    paths = {index: image_path(out, index) for index in present}
+    whole = {index for index, path in paths.items() if is_whole(path, model.shape) and _is_of(path, model.hashes)}
     begins = range(0, job.num, job.batch_size)
     return [b for b in begins if not whole.issuperset(range(b, min(b + job.batch_size, job.num)))]
 
 
+def _is_of(path: Path, weights: object) -> bool:
+    return bool(words_of(path).get("weights", weights) == weights)
+
+
 def read_images(out: Path, num: int) -> Tensor:
-    """The first ``num`` images of a job's folder, uint8 [num, C, H, W]. Raises OSError where one is not there."""
-    return torch.stack([read(image_path(out, index)) for index in range(num)])
+    """The first ``num`` images of a job's folder, uint8 [num, C, H, W].
+
+    Raises OSError where one is not there, UserError where one is of other weights than settings.json says.
+    """
+    paths, weights = [image_path(out, index) for index in range(num)], _read(out).get("weights")
+    if others := [path for path in paths if not _is_of(path, weights)]:
+        refused = UserError("", others[0], f"was not drawn with the weights that {SETTINGS} names", "remove it")
+        warn(str(refused))  # the page leaves such images out
+        raise refused
+    return torch.stack([read(path) for path in paths])
 
 
 def _check_free(out: Path) -> None:
-    """Raise UserError where images cannot be begun in a folder: it is a file, or holds something else than a job's.
-
-    Another process may be beginning one there, whose settings come first.
-    """
+    """Raise UserError where a folder is a file, or holds anything but a job's images: settings come before them."""
     if out.exists() and not out.is_dir():
         raise UserError("out", out, "is a file", "name a folder")
     is_free = not out.exists() or all(path.name.startswith(".") for path in out.iterdir())
@@ -219,10 +223,7 @@ def _check_free(out: Path) -> None:
 
 
 def _claim(out: Path, said: dict[str, Any], wanted: dict[str, Any], any_dtype: bool) -> dict[str, Any]:
-    """Make the folder this job's: the arithmetic, batch size, threads and compiling that the folder was begun with.
-
-    Raises UserError where the folder is another job's: other settings, or other weights under the same settings.
-    """
+    """Make the folder this job's, and return how it was begun; UserError where it is of other settings or weights."""
     file = out / SETTINGS
     make_folder(out)
     with held(out / ".lock"):  # of several processes that begin at once, the others do as the first

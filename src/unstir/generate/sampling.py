@@ -29,12 +29,11 @@ class Sampled:
     @property
     def lines(self) -> tuple[str, ...]:
         """What was written, and its cost."""
-        kinds = ["strip   " if path.suffix.lower() == ".png" else "animation" for path in self.shown]
         return (
             f"samples  {self.folder / 'grid.png'}",
             f"noise    {self.folder / 'noise.png'}",
             f"images   {self.job.num} in {self.folder}, {self.cost}",
-            *(f"{kind} {path}" for kind, path in zip(kinds, self.shown, strict=True)),
+            *(f"shown    {path}" for path in self.shown),
         )
 
 

@@ -1,6 +1,6 @@
 """How the first images of a job came from noise: the states of their chains, as an animation and as a strip."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -8,7 +8,6 @@ from pathlib import Path
 import torch
 
 from unstir.diffusion.draw import starting_noise
-from unstir.diffusion.samplers import Step
 from unstir.generate.drawing import Job, check, steps
 from unstir.generate.folder import computing_with, drawn_classes, settings_in
 from unstir.pictures.animation import MAX_FRAMES, STAGES, Frame, animation_kind, collect, save_animation
@@ -22,25 +21,16 @@ MOVING, IN_STRIP = 64, 8  # the first images that an animation and a strip show
 
 
 def trajectory(model: Model, job: Job, shown: int, *, limit: int = MAX_FRAMES) -> list[Frame]:
-    """The way of a job's images 0..shown-1 from noise, in its own batches: at most ``limit`` states of the chain.
-
-    Raises UserError as `sample_batches`.
-    """
+    """The trajectory of a job's images 0..shown-1: at most ``limit`` states. Raises UserError as `sample_batches`."""
     check(model, job)
     times, shown = job.chain.times(model.process.schedule), min(shown, job.num)
     total, parts = -(-shown // job.batch_size) * (len(times) - 1), []
     with counting("drawing trajectories", "steps") as count:
         on_step = counter(count, total)
-
-        def counted(taken: Iterable[Step]) -> Iterator[Step]:
-            for step in taken:
-                on_step()
-                yield step
-
         for begin in range(0, shown, job.batch_size):
-            indices, taken = steps(model, job, begin)
+            indices, taken = steps(model, job, begin, on_step)
             x_T = starting_noise(job.chain.seed, torch.tensor(indices), model.shape)
-            parts.append(collect(counted(taken), x_T, times, limit))
+            parts.append(collect(taken, x_T, times, limit))
     return [
         Frame(same[0].t, *(torch.cat([getattr(frame, name) for frame in same])[:shown] for name in ("x", "x0")))
         for same in zip(*parts, strict=True)

@@ -103,8 +103,8 @@ def snapshots(run: Run) -> list[tuple[str, Picture]]:
     )
     names = run.labels.captions(run.labels.of(torch.arange(CORNER * run.config.grids.nrow))) or None
     for step, name in {-1: "noise", **of_run.all_snapshots(run)}.items():
-        when, path = named.get(name, f"{step * run.config.train.batch_size:,} images"), of_run.grid_file(run, name)
-        if path.exists():
+        when, path = named.get(name, f"{step * run.config.train.batch_size:,} images"), of_run.drawn_grid(run, name)
+        if path:
             result.append((when, _corner(run, path, None if step < 0 else names, f"samples: {when}")))
     return result
 

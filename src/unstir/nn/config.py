@@ -95,11 +95,13 @@ class UNetConfig:
             shift = f"must be less than channels/2 = {self.channels / 2:g}"
             raise UserError("freq_shift", self.freq_shift, shift, {"freq_shift": 0.0})
         attended = [self.widths[level] for level in (*self.attention, len(self.mults) - 1)]
-        for key, value, widths in (("groups", self.groups, self.widths), (name, divisor, attended)):
+        parts = ("groups", self.groups, self.widths), (name, divisor, attended)
+        fitting = {key: part for key, value, widths in parts if (part := math.gcd(value, *widths)) != value}
+        for key, value, widths in parts:
             if wrong := [width for width in widths if width % value]:
                 level = f"does not divide the {wrong[0]} channels of a level"
                 of = f"(channels={self.channels}, mults={list(self.mults)}, attention={list(self.attention)})"
-                raise UserError(key, value, f"{level} {of}", ({key: math.gcd(value, *widths)}, near))
+                raise UserError(key, value, f"{level} {of}", (fitting, near))
 
     @property
     def label_beside(self) -> bool:

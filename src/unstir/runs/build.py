@@ -65,12 +65,6 @@ def _made(config: ModelConfig) -> nn.Module:
     return own.make(config.type, (config.in_channels, outputs, config.num_classes), config.options)
 
 
-def find_own(config: Config) -> None:
-    """Import a network of the user's own. Raises UserError where it may not be, or cannot be found (`nn.own`)."""
-    if not config.model.is_unet:
-        own.find(config.model.type)
-
-
 def outline(config: Config) -> nn.Module:
     """The network on torch's meta device: its shapes, without memory. Raises UserError as `network`."""
     with torch.device("meta"):

@@ -36,6 +36,11 @@ class DataCard:
     content_hash: str
     run: str = ""
 
+    @property
+    def mark(self) -> str:
+        """What names the run in its log lines and grids: the first digits of its identity."""
+        return self.run[:12]
+
     def plain(self) -> dict[str, Any]:
         """As JSON has it, where there are no tuples."""
         return {**dataclasses.asdict(self), "shape": list(self.shape), "classes": list(self.classes)}

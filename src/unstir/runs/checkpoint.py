@@ -72,10 +72,7 @@ class Checkpoint:
 
 
 def environment(device: torch.device) -> dict[str, Any]:
-    """What bit-identity depends on besides the config, for checkpoints and logs: torch, device, threads, randomness.
-
-    On CUDA also by what kernels it computes (`arithmetic.kernels`).
-    """
+    """What bit-identity depends on besides the config: torch, device, threads, randomness, and on CUDA the kernels."""
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.machine()
     return {
         "torch": torch.__version__,
@@ -86,15 +83,11 @@ def environment(device: torch.device) -> dict[str, Any]:
     }
 
 
-def what_differs(there: dict[str, Any], here: dict[str, Any]) -> list[str]:
-    """What to say where a run that began in one `environment` goes on in another; nothing where they are alike."""
+def what_differs(there: dict[str, Any], here: dict[str, Any]) -> str:
+    """What to say where a run that began in one `environment` goes on in another; "" where they are alike."""
     differing = [key for key, value in there.items() if here.get(key) != value]
-    if not differing:
-        return []
-    was, now = (", ".join(f"{key}={each.get(key)}" for key in differing) for each in (there, here))
-    numbers = "this version draws other random numbers: the run will not be what it would have been"
-    bits = f"the run goes on with {now}, where it had {was}: the result may differ in the last bits"
-    return [numbers, bits] if "randomness" in differing else [bits]
+    was, now = (", ".join(f"{key}={environment.get(key)}" for key in differing) for environment in (there, here))
+    return f"the run goes on with {now}, where it had {was}: the result may differ" if differing else ""
 
 
 def file_name(step: int) -> str:

@@ -167,17 +167,15 @@ class Config:
         grids, diffusion, loss = self.grids, self.diffusion, self.loss
         if diffusion.zero_terminal_snr and SAMPLERS[grids.sampler].divides_by_alpha:
             zero = "divides by alpha_T, which is 0 with zero_terminal_snr"
-            raise UserError(
-                "grids.sampler", grids.sampler, zero, ({"grids.sampler": "ddim"}, {"grids.sampler": "dpmpp_2m"})
-            )
+            others = {"grids.sampler": "ddim"}, {"grids.sampler": "dpmpp_2m"}
+            raise UserError("grids.sampler", grids.sampler, zero, others)
         if not self.kind.takes(grids.sampler):
             pair = f'does not fit loss.objective="{loss.objective}": both are consistency or neither'
             other = "consistency" if self.kind.has_teacher else DEFAULTS["sampler"]
             raise UserError("grids.sampler", grids.sampler, pair, {"grids.sampler": other})
         if grids.variance == "learned" and not diffusion.learned_variance:
-            raise UserError(
-                "grids.variance", grids.variance, "needs diffusion.learned_variance", {"grids.variance": "auto"}
-            )
+            needs = "needs diffusion.learned_variance"
+            raise UserError("grids.variance", grids.variance, needs, {"grids.variance": "auto"})
         if grids.guidance != 1 and not self.train.label_dropout:
             hidden = {"train.label_dropout": 0.1} | ({} if self.model.num_classes else _CLASSES)
             needs, remedies = "needs train.label_dropout, and so classes", (hidden, {"grids.guidance": 1.0})

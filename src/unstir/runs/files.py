@@ -26,6 +26,7 @@ from unstir.locks import held
 
 if TYPE_CHECKING:
     from PIL.Image import Image
+    from PIL.PngImagePlugin import PngInfo
 
 PARTIAL = ".partial"
 
@@ -102,12 +103,7 @@ class _LivingError(Exception):
 
 def write_text(path: Path, text: str) -> None:
     """Replace ``path`` by a text file, durably; raises UserError as `replacing` does."""
-    try:
-        content = text.encode()
-    except UnicodeEncodeError as error:
-        name = f"cannot be written: {text[max(error.start - 20, 0) : error.end]!a} in it is not UTF-8"
-        raise UserError("", path, name, "rename that file or folder") from None
-    write_bytes(path, content)
+    write_bytes(path, text.encode())
 
 
 def write_bytes(path: Path, content: bytes) -> None:
@@ -116,10 +112,28 @@ def write_bytes(path: Path, content: bytes) -> None:
         partial.write_bytes(content)
 
 
-def save_png(path: Path, picture: "Image") -> None:
-    """Replace ``path`` by a picture, durably; raises UserError as `replacing` does."""
+def save_png(path: Path, picture: "Image", **words: str) -> None:
+    """Replace ``path`` by a picture that says these `words_of` it, durably; raises UserError as `replacing` does."""
     with replacing(path) as partial:
-        picture.save(partial, format="png")
+        picture.save(partial, format="png", pnginfo=with_words(**words))
+
+
+def with_words(**words: str) -> "PngInfo":
+    """What makes a PNG say by which run or weights it was drawn, for `Image.save`."""
+    from PIL.PngImagePlugin import PngInfo  # which few commands need
+
+    info = PngInfo()
+    for key, value in words.items():
+        info.add_text(key, value)
+    return info
+
+
+def words_of(path: Path) -> dict[str, Any]:
+    """What a picture says beside its pixels. Raises OSError where there is none."""
+    from PIL import Image
+
+    with Image.open(path) as picture:
+        return {str(key): value for key, value in picture.info.items()}
 
 
 def make_folder(path: Path) -> Path:
@@ -156,9 +170,8 @@ def check_writable(folder: Path, key: str = "") -> None:
         with tempfile.TemporaryFile(dir=place):
             pass
     except OSError as error:
-        raise UserError(
-            key, folder, f"cannot be written: {error.strerror}", REMEDIES.get(error.errno or 0, ())
-        ) from None
+        remedy = REMEDIES.get(error.errno or 0, ())
+        raise UserError(key, folder, f"cannot be written: {error.strerror}", remedy) from None
 
 
 def is_writable(folder: Path) -> bool:

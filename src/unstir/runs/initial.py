@@ -19,7 +19,6 @@ MAY_BE_NEW = ("label.weight", "augment.weight")  # of networks with more inputs 
 def initial_weights(net: nn.Module, config: Config) -> tuple[dict[str, Tensor], str]:
     """The sampling weights that train.init names, completed by the network's own of `MAY_BE_NEW`; a sentence on these.
 
-    The sentence also says where they were trained for another process or prediction; "" where there is nothing to say.
     train.init names a file, a run, or RUN@STEP. Raises UserError for anything else, and for weights that do not fit.
     """
     loaded, own, source = _checkpoint_of(config.train.init), net.state_dict(), config.train.init
@@ -30,10 +29,8 @@ def initial_weights(net: nn.Module, config: Config) -> tuple[dict[str, Tensor], 
         differences = f"{'; '.join(_unlike(loaded.config, config) or wrong[:3])} ({len(wrong)} tensors, {wrong[0]})"
         remedy = "use the same [model] settings, or leave it out"
         raise UserError("train.init", source, f"does not fit the network: {differences}", remedy)
-    notes = [f"it has no {', '.join(new)}, which is new and keeps its own initial values"] if new else []
-    if other := _other_process(loaded.config.get("diffusion", {}), config):
-        notes.append(f"they were trained for another process ({'; '.join(other)}) and learn this one anew")
-    return weights, "; ".join((f"begins with the weights of {source}, step {loaded.step}", *notes)) if notes else ""
+    note = f"{source}, step {loaded.step}, has no {', '.join(new)}, which is new and keeps its own initial values"
+    return weights, note if new else ""
 
 
 def pinned(init: str) -> str:
@@ -71,16 +68,6 @@ def check_teacher(config: Config) -> None:
     pairs.append(("what the teacher predicts (loss.teacher)", teacher.diffusion.predict, config.loss.teacher))
     if wrong := _differences(pairs):
         raise UserError("train.init", source, f"is not the teacher that is asked for: {'; '.join(wrong)}", advice)
-
-
-def _other_process(there: dict[str, Any], config: Config) -> list[str]:
-    """The settings of diffusion that had an effect ``there`` and differ here, in words; none of a run with a teacher,
-    which `check_teacher` compares.
-    """
-    linear = config.diffusion.schedule == there.get("schedule") == "linear"
-    names = [name for name in vars(config.diffusion) if linear or name not in ("beta_1", "beta_T")]
-    pairs = [(name, there.get(name), getattr(config.diffusion, name)) for name in names if name in there]
-    return [] if config.kind.has_teacher else _differences(pairs)
 
 
 def _differences(pairs: list[tuple[str, Any, Any]]) -> list[str]:

@@ -33,15 +33,15 @@ class Log:
         """What is damaged, in words; empty where nothing is."""
         if not self.damaged:
             return ""
-        (number, reason), others = self.damaged[0], len(self.damaged) - 1
-        more = f", and {others} more {'line is' if others == 1 else 'lines are'} damaged" if others else ""
+        number, reason = self.damaged[0]
+        more = f", and {others} more" if (others := len(self.damaged) - 1) else ""
         return f"{self.file}: line {number} is damaged ({reason}){more}"
 
 
-def read(file: Path, check_line: Callable[[dict[str, Any]], None]) -> Log:
+def read(file: Path, check_line: Callable[[dict[str, Any]], None], mark: str = "") -> Log:
     """The lines of a file, none where it is not there; OSError where it cannot be read.
 
-    A line is good where it parses and passes ``check_line``, which raises ValueError for what none can hold.
+    A line is good where it parses, passes ``check_line`` (else ValueError) and names no run but that of the ``mark``.
     """
     lines, damaged, texts = [], [], [b""]
     with suppress(FileNotFoundError):
@@ -50,6 +50,8 @@ def read(file: Path, check_line: Callable[[dict[str, Any]], None]) -> Log:
         try:
             values = parsed(text)
             check_line(values)
+            if mark and values.get("run", mark) != mark:
+                raise ValueError("it is of another run")
         except ValueError as error:
             if number < len(texts):  # else it is a last line that a kill has cut short, or nothing
                 damaged.append((number, str(error)))
@@ -78,12 +80,16 @@ def sync(file: Path) -> None:
 def _written(file: Path) -> Iterator[IO[bytes]]:
     try:
         begun = not file.exists()
-        with file.open("a+b") as stream:
+        with open(file, "a+b", opener=_not_through_links) as stream:
             yield stream
         if begun:
             sync_folder(file.parent)
     except OSError as error:
         raise UnwrittenError(error.errno, error.strerror, str(file)) from None
+
+
+def _not_through_links(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_NOFOLLOW, 0o666)
 
 
 def write(file: Path, lines: Iterable[Mapping[str, Any]]) -> None:
@@ -114,12 +120,8 @@ def _end_last_line(stream: Any) -> None:
         stream.truncate(stream.tell() - len(last))
 
 
-def _is_positive(value: Any) -> bool:
-    return is_count(value) and value > 0
-
-
 def _are_times(value: Any) -> bool:
-    return isinstance(value, list) and bool(value) and all(map(_is_positive, value))
+    return isinstance(value, list) and bool(value) and all(is_count(t) and t > 0 for t in value)
 
 
 METRICS: Mapping[str, Kind] = {

@@ -29,7 +29,7 @@ from unstir.theory.schedule import NoiseSchedule
 from unstir.theory.variance import check_variance
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class Model:
     """A trained model. Raises UserError where its ``guide`` does not fit.
 
@@ -69,6 +69,10 @@ class Model:
     def __post_init__(self) -> None:
         if self.guide is not None:
             _check_guide(self, self.guide)
+
+    def __repr__(self) -> str:
+        words = weights_in_words(self.averaged), "x".join(map(str, self.shape)), str(self.device)
+        return f"Model({str(self.folder)!r}, step {self.step}, {', '.join(words)})"
 
     @cached_property
     def denoiser(self) -> Denoiser:
@@ -168,10 +172,7 @@ class Model:
         return self.weights_sha256 if self.guide is None else f"{self.weights_sha256} {self.guide.weights_sha256}"
 
     def unloaded(self, **how: Any) -> "Model":
-        """The same model without what was loaded, whose memory lasts no longer than this copy.
-
-        ``how`` are another ``dtype`` or ``compile`` for it and its guide.
-        """
+        """The same model and guide with nothing loaded; ``how`` are another ``dtype`` or ``compile`` for both."""
         return replace(self, guide=self.guide and self.guide.unloaded(**how), **how)
 
 

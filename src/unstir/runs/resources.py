@@ -40,11 +40,6 @@ def free() -> int:
     return max(min(left), 0)
 
 
-def gigabytes(size: int) -> str:
-    """Bytes in words, such as "1.2 GB"."""
-    return f"{size / 1e9:,.{1 if size >= 1e9 else 2}f} GB"
-
-
 def _of(file: str, key: str) -> int:
     """The bytes of a line such as "VmRSS:  1024 kB"; 0 where there is none."""
     try:

@@ -29,6 +29,7 @@ from unstir.chain import DEFAULTS, Chain
 from unstir.diffusion.denoiser import Denoiser
 from unstir.errors import UserError, quoted
 from unstir.locks import held
+from unstir.nn.own import find
 from unstir.runs import build, card, checkpoint, lines, toml
 from unstir.runs.card import DataCard, Labels
 from unstir.runs.checkpoint import Checkpoint, content_hash, misfits, weights_of
@@ -42,6 +43,7 @@ logger = logging.getLogger(__name__)
 
 OWN = "config.toml", "data.json", "metrics.jsonl", "held_out.jsonl", "events.jsonl", "curves.png", "losses.png"
 """The files of a run's folder that only the holder of its lock writes."""
+MOST_ERROR = 0.1  # of the profile of an average that is made of others, relative
 
 
 @dataclass(frozen=True)
@@ -56,7 +58,7 @@ class Run:
     def create(cls, config: Config, path: Path, data: DataCard) -> Self:
         """Make the folder of a new run. Raises UserError where ``path`` holds something else or cannot be written."""
         check_free(path)
-        run = cls(make_folder(path), config, replace(data, run=toml.identity(config)))
+        run = cls(make_folder(path), config, replace(data, run=toml.identity(config, data.content_hash)))
         card.save(path, run.data)
         run.save_config()  # last: a folder with a config is a run
         return run
@@ -121,8 +123,8 @@ class Run:
         write_text(self.path / "config.toml", toml.to_toml(self.config))
 
     def log(self, name: str) -> lines.Log:
-        """The "metrics", "held_out" or "events" of the run, with what of the file is damaged."""
-        return lines.read(self.path / f"{name}.jsonl", lines.NAMES[name])
+        """The "metrics", "held_out" or "events" of the run, with what of the file is damaged or of another run."""
+        return lines.read(self.path / f"{name}.jsonl", lines.NAMES[name], self.data.mark)
 
     def metrics(self) -> list[dict[str, Any]]:
         """The good lines of metrics.jsonl."""
@@ -134,11 +136,14 @@ class Run:
 
     def record(self, event: str, **details: Any) -> None:
         """Add a line to events.jsonl, durably; UserError where it cannot be written."""
-        lines.append(self.path / "events.jsonl", {"event": event, **details}, durable=True)
+        lines.append(self.path / "events.jsonl", {"event": event, **details, "run": self.data.mark}, durable=True)
 
     @contextmanager
     def lock(self) -> Iterator[None]:
-        """Hold the run in this block; UserError where another process has it (`locks.held`)."""
+        """Hold the run in this block; UserError where another process has it, or a folder of files is a link."""
+        for folder in (self.checkpoints, self.weights, self.samples):
+            if folder.is_symlink():  # old files are deleted there, perhaps those of another run
+                raise UserError("", folder, "is a link, and a run writes in its folder alone", "move it here")
         busy = UserError("out", self.path, "is being trained by another process", "wait for it, or name another folder")
         with held(self.path / ".lock", busy):
             yield
@@ -194,7 +199,8 @@ class Run:
         """
         how: dict[str, Any] = {"ema": ema, "device": device, "dtype": dtype, "compile": compile}
         loaded, on = step if isinstance(step, Checkpoint) else self.load(step), build.device(device)
-        build.find_own(self.config)
+        if not self.config.model.is_unet:
+            find(self.config.model.type)  # of the user's own: refused before anything is drawn
         build.check_compile(compile, on)
         weights = weights_of(loaded, ema) if isinstance(ema, bool) else _power_average(self, loaded, ema)
         kept = self.config.train.ema_decay > 0 and (self.config.kind.trained_here or loaded.ema)
@@ -267,13 +273,8 @@ def is_run(path: Path) -> bool:
 
 
 def _refuse(path: Path) -> None:
-    """Raise UserError for a path that is no run; of one in a run it names that run."""
     if not path.exists():
         raise UserError("", path, "does not exist", "name the folder of a run")
-    for parent in path.parents:
-        with suppress(OSError):  # a folder that may not be looked into is none that is meant
-            if is_run(parent) and (parent / "data.json").is_file():  # config.toml alone is a usual name
-                raise UserError("", path, f"lies in the run {parent}", f"name {parent}")
     raise UserError("", path, "holds no run (config.toml is missing)", "name the folder of one")
 
 
@@ -288,7 +289,7 @@ def _config(folder: Path, run: str) -> Config:
         section, name = key.split(".")
         saved[section][name] = written[key]
     if edited := [key for key in written if key not in MAY_CHANGE and kept.get(key) != written[key]]:
-        _warn(f"{file}: {', '.join(edited)}: edited in vain, a run keeps the settings that it was trained with")
+        warn(f"{file}: {', '.join(edited)}: edited in vain, a run keeps the settings that it was trained with")
     return toml.from_dict(saved, str(file))
 
 
@@ -308,7 +309,7 @@ def _saved(folder: Path, run: str) -> dict[str, Any] | None:
 
 
 @cache
-def _warn(text: str) -> None:
+def warn(text: str) -> None:
     """Log a warning once in a process, however often the run is opened."""
     logger.warning(text)
 
@@ -319,9 +320,6 @@ def run_and_step(text: str) -> tuple[str, int | None]:
     if at and step.isdecimal() and not Path(text).exists():
         return folder, int(step)
     return text, None
-
-
-MOST_ERROR = 0.1  # of the profile of an average that is made of others, relative
 
 
 def check_same(run: Run, found: Checkpoint) -> None:
@@ -390,9 +388,6 @@ def _power_average(run: Run, found: Checkpoint, width: float) -> dict[str, Tenso
         check_same(run, file)
         for saved in WIDTHS:
             part, share = file.part(f"power.{saved}"), next(left)
-            if misfit := misfits(own, part):
-                problem = f"has damaged averages of step {earlier}: {misfit[0]}"
-                raise UserError("", run.path, problem, "restore its file from a copy")
             for name, t in total.items():
                 t += share * part[name]
     return {name: t.to(own[name].dtype) for name, t in total.items()}

@@ -106,9 +106,8 @@ class DiffusionConfig:
             falls = f"exceeds beta_T={last}, but noise grows along the chain"
             raise UserError("beta_1", first, falls, {"beta_1": last, "beta_T": first})
         if self.zero_terminal_snr and self.predict == "eps":
-            raise UserError(
-                "predict", "eps", "is undefined with zero_terminal_snr", ({"predict": "v"}, {"predict": "x0"})
-            )
+            others = {"predict": "v"}, {"predict": "x0"}
+            raise UserError("predict", "eps", "is undefined with zero_terminal_snr", others)
         return self
 
 
@@ -256,10 +255,7 @@ _ONLY_WITH = {
 }
 """Settings of a loss that have an effect with some values of another setting alone: that one, and these values."""
 _NO_BOUND = ("times", "input_perturbation", "noise_choices")
-"""Settings that draw another x_t, or other times, than those of the bound (importance sampling weighs them).
-
-A distilled run, which learns from paths, has no use for them either.
-"""
+"""Settings that draw another x_t, or other times, than those of the bound, which paths have no use for either."""
 
 
 @refusing

@@ -66,7 +66,8 @@ def singles_of(picture: Path) -> list[Path]:
     """
     claim = _claim(picture)
     with suppress(OSError, ValueError, RecursionError):
-        count = json.loads(claim.read_bytes()) if claim.exists() else _count(_read(sidecar_of(picture)) or {})
+        sidecar = _read(sidecar_of(picture)) or {}
+        count: Any = json.loads(claim.read_bytes()) if claim.exists() else sidecar.get("singles")
         files = numbered(picture, count) if is_count(count) else []
         return [path for path in files if path.is_file() and not sidecar_of(path).exists()]
     return []
@@ -88,18 +89,14 @@ def save(
     """Write the picture and its sidecar: the ``command`` and settings that made it, and what was ``measured``.
 
     The ``singles`` are its single results, files of their own, which the sidecar counts; those of an older picture that
-    it replaces are removed (`singles_of`), unless none are given for the same settings. At no time does a picture have
-    the sidecar of another: an older one goes just before its picture is replaced. Raises UnwrittenError where a file
-    cannot be written.
+    it replaces are removed (`singles_of`). At no time does a picture have the sidecar of another: an older one goes
+    just before its picture is replaced. Raises UnwrittenError where a file cannot be written.
     """
     folder, sidecar, claim = make_folder(picture.parent), sidecar_of(picture), _claim(picture)
-    older, earlier, count = singles_of(picture), _read(sidecar) or {}, len(singles)
-    if not singles and json.loads(json.dumps(settings)).items() <= earlier.items():
-        older, count = [], _count(earlier)
-    files = numbered(picture, len(singles))
-    if count:
-        measured["singles"] = count
-    write_text(claim, json.dumps(max(count, len(older))))
+    older, files = singles_of(picture), numbered(picture, len(singles))
+    if singles:
+        measured["singles"] = len(singles)
+    write_text(claim, json.dumps(max(len(files), len(older))))
     try:
         with replacing(picture) as partial:
             write(partial)
@@ -118,12 +115,6 @@ def save(
 def _claim(picture: Path) -> Path:
     """The file that says a picture is being written by unstir."""
     return picture.with_name(f".{picture.name}.unfinished")
-
-
-def _count(settings: dict[str, Any]) -> int:
-    """How many single results a sidecar counts; 0 where it says no number."""
-    count = settings.get("singles")
-    return int(count) if is_count(count) else 0  # type: ignore[arg-type]
 
 
 def _read(file: Path) -> dict[str, Any] | None:

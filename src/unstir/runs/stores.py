@@ -40,9 +40,7 @@ def compared_with(run: "Run", store: Store) -> "Run":
         return run
     if store.shape != card.shape:
         given, due = ("x".join(map(str, shape)) for shape in (store.shape, card.shape))
-        raise UserError(
-            "", store.path, f"holds images of {given}, {run.path} makes {due}", "name a store of such images"
-        )
+        raise UserError("", store.path, f"holds images of {given}, {run.path} makes {due}", "name another store")
     if run.config.model.num_classes not in (0, len(store.classes)):
         count = run.config.model.num_classes
         classes = counted(len(store.classes), "class", "classes")
@@ -54,10 +52,7 @@ def compared_with(run: "Run", store: Store) -> "Run":
 
 
 def _check_names(folder: Path, names: Sequence[str], store: Store) -> None:
-    """Raise UserError where a number is one class of the run in the folder and another of the store.
-
-    Where the run has not a name for each class, nobody knows.
-    """
+    """Raise UserError where a number is one class of the run and another of the store; without names nobody knows."""
     if len(names) != len(store.classes) or matched(names, store.classes) == tuple(range(len(names))):
         return
     first = next(n for n, pair in enumerate(zip(names, store.classes, strict=True)) if plain(pair[0]) != plain(pair[1]))

@@ -5,12 +5,14 @@ The span of a learning rate that a new run leaves open is settled here, and what
 
 import math
 from collections.abc import Callable, Collection
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
 from unstir.errors import KeptSettingsError, Remedy, UserError
 from unstir.runs.config import log_spaced
-from unstir.runs.run import Run
+from unstir.runs.files import words_of
+from unstir.runs.run import Run, warn
 from unstir.runs.sections import TrainConfig
 
 START = "start"  # the name of the snapshot of step 0, the untrained network
@@ -55,9 +57,19 @@ def grid_file(run: Run, name: str) -> Path:
     return run.samples / f"{name}.png"
 
 
+def drawn_grid(run: Run, name: str) -> Path | None:
+    """The grid of the snapshot of this name; None where none was drawn, or one of another run, which is logged."""
+    file = grid_file(run, name)
+    with suppress(OSError):  # a damaged one is said where it is read
+        if words_of(file).get("run", run.data.mark) != run.data.mark:
+            warn(f"{file} is of another run and is left out")
+            return None
+    return file if file.exists() else None
+
+
 def newest_grid(run: Run) -> Path | None:
     """The grid of the last snapshot that was drawn; None before the first."""
-    drawn = [file for name in all_snapshots(run).values() if (file := grid_file(run, name)).exists()]
+    drawn = [file for name in all_snapshots(run).values() if (file := drawn_grid(run, name))]
     return drawn[-1] if drawn else None
 
 
@@ -91,8 +103,7 @@ def learning_rates(run: Run) -> Callable[[int], float]:
 def ema_decay(config: TrainConfig, step: int) -> float:
     """The decay of the average's update after optimiser step ``step``, counted from 0; 0 where there is no average.
 
-    Without a warm-up an average of decay 0.9999 still is 37% initial weights after 10,000 steps; with it the decay is
-    at most n / (9 + n) at update n = 1, 2, ..., so that early averages span the last tenth of the steps.
+    With a warm-up it is at most n / (9 + n) at update n = 1, 2, ..., so that early averages span a tenth of the steps.
     """
     return min(config.ema_decay, (1 + step) / (10 + step)) if config.ema_warmup else config.ema_decay
 

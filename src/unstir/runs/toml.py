@@ -3,7 +3,6 @@
 import dataclasses
 import hashlib
 import json
-import re
 import tomllib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -20,10 +19,7 @@ from unstir.runs.synonyms import near_setting
 def from_dict(values: Mapping[str, Any], source: str) -> Config:
     """The config that nested ``values`` describe, defaults where they are silent; UserError naming the ``source``."""
     try:  # by way of JSON, whose strict mode takes a list for a tuple but no text for a number
-        text = json.dumps(values, default=str)
-        if not re.search(r"(?<!\\)(\\\\)*\\u0000", text):
-            return TypeAdapter(Config).validate_json(text, strict=True)
-        wrong = UserError("", None, "a text has a zero byte in it, which no name can have", "leave it out")
+        return TypeAdapter(Config).validate_json(json.dumps(values, default=str), strict=True)
     except ValidationError as error:
         wrong = of_pydantic(error, near_key)
     except (ValueError, RecursionError):
@@ -88,9 +84,10 @@ def _flat(values: Mapping[str, Any], before: str) -> Iterator[tuple[str, Any]]:
             yield f"{before}{name}", value
 
 
-def identity(config: Config) -> str:
-    """SHA-256 (hex) of what a run keeps of its settings: weights of the same data and settings are of one run."""
+def identity(config: Config, content_hash: str) -> str:
+    """SHA-256 (hex) of a run's data and what it keeps of its settings: weights alike in these are of one run."""
     kept = {key: value for key, value in flat(config).items() if key not in (*MAY_CHANGE, "recipe")}
+    kept["content_hash"] = content_hash
     return hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()
 
 

@@ -184,7 +184,7 @@ class HeldOutLoss:
         except _StoppedError:
             return False
         line = self._line(step, measured)
-        line["seconds"] = round(time.perf_counter() - began, 3)
+        line |= {"seconds": round(time.perf_counter() - began, 3), "run": self._run.data.mark}
         append(self._run.held_out_file, line, durable=True)
         self._written.add(step)
         observer.held_out(line)

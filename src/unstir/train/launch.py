@@ -150,7 +150,7 @@ def _made(run: Run) -> tuple[str, ...]:
         f"samples  {newest_grid(run)}",
         f"curves   {', '.join(map(str, curves))}",
         f"data     {run.config.data.store}",
-        f"memory   {resources.gigabytes(peak)} at the peak",
+        f"memory   {peak / 1e9:,.2f} GB at the peak",
     )
 
 

@@ -24,10 +24,10 @@ from unstir.pictures.grid import grid, named_grid
 from unstir.pixels import to_uint8
 from unstir.progress import counted
 from unstir.runs import checkpoint, lines, resources
-from unstir.runs.files import replacing
+from unstir.runs.files import replacing, save_png
 from unstir.runs.model import Model
 from unstir.runs.run import Run, is_run, model_in_training
-from unstir.runs.timetable import grid_file
+from unstir.runs.timetable import drawn_grid, grid_file
 from unstir.train.observer import Observer, Stop
 from unstir.train.state import WINDOW, State
 
@@ -86,6 +86,7 @@ class Record:
             "images_per_second": round(per_second, 1),
             "seconds": round(state.seconds, 2),
             "peak_memory_bytes": resources.peak(state.window.device),
+            "run": self._run.data.mark,
         }
         if self._writes:
             lines.append(self._run.metrics_file, line)
@@ -139,7 +140,7 @@ class Grids:
 
     def is_drawn(self, name: str | None) -> bool:
         """Whether the grid of a snapshot exists (that of no snapshot counts as drawn)."""
-        return name is None or grid_file(self._run, name).exists()
+        return name is None or drawn_grid(self._run, name) is not None
 
     def draw(self, denoiser: Denoiser, step: int, name: str, stop: Stop) -> None:
         """Draw the grid of a snapshot, taken after ``step``; of weights that answer with NaN there is none, which is
@@ -166,16 +167,15 @@ def draw_grid(run: Run, model: Model, name: str, observer: Observer, stop: Stop)
     indices = torch.arange(cfg.num, device=model.device)
     x = starting_noise(cfg.seed, indices, run.data.shape)
     run.samples.mkdir(exist_ok=True)
-    with replacing(run.samples / "noise.png") as partial:
-        grid(to_uint8(x), cfg.nrow).save(partial, format="png")
+    save_png(run.samples / "noise.png", grid(to_uint8(x), cfg.nrow))
     total, labels = len(model.chain.times(model.process.schedule)) - 1, model.labels.of(indices)
     for done, step in enumerate(model.draw(model.chain, indices, labels), start=1):
         if stop.signal is not None:
             return
         observer.snapshot("drawing samples", done, total)
         x = step.x
-    with replacing(file := grid_file(run, name)) as partial:
-        named_grid(to_uint8(x), cfg.nrow, model.labels.captions(labels) or None).save(partial, format="png")
+    picture = named_grid(to_uint8(x), cfg.nrow, model.labels.captions(labels) or None)
+    save_png(file := grid_file(run, name), picture, run=run.data.mark, step=str(model.step))
     observer.grid(model.step, file)
 
 

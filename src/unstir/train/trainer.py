@@ -90,8 +90,8 @@ class Trainer:
             saved = checkpoint.Checkpoint(tensors=tensors, **fields)
             state.restore(saved)
             there = saved.environment if 0 < saved.step < run.length else {}  # else no step was taken, or is left
-            for sentence in what_differs(there, state.conditions()):
-                logger.warning(sentence)
+            if differing := what_differs(there, state.conditions()):
+                logger.warning(differing)
         elif run.config.train.init:
             net = build.network(run.config, torch.device("cpu"))
             weights, notes = initial_weights(net, run.config) if group.is_first else ({}, "")

@@ -49,12 +49,9 @@ def load_recipe(name: str) -> Config:
     if not config.model.is_unet and "model.channels" in left_out:
         left_out.remove("model.channels")
     if left_out and not base:
-        raise UserError(
-            "",
-            path,
-            f"names no recipe to fill what it leaves out, and has no {' and no '.join(left_out)}",
-            f'''begin it with recipe = "{DEFAULT}" (or another of {", ".join(sentences())}), or give these too''',
-        )
+        missing = f"names no recipe to fill what it leaves out, and has no {' and no '.join(left_out)}"
+        others = f'begin it with recipe = "{DEFAULT}" (or another of {", ".join(sentences())}), or give these too'
+        raise UserError("", path, missing, others)
     return config
 
 
