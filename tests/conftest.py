@@ -11,10 +11,12 @@ import logging
 import os
 import shutil
 from contextlib import contextmanager
+from dataclasses import replace
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # for the processes that tests start
 os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # for tests on CUDA, as the command line sets it
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import settings
@@ -145,6 +147,15 @@ def copied(digits, folder, classifier=False):
     """Copy packed digits, with their classifier or as they were packed, to a folder that a test may change."""
     others = ("statistics", ".*") if classifier else ("statistics", ".*", f"{FILE}*")
     return shutil.copytree(digits, folder, ignore=shutil.ignore_patterns(*others))
+
+
+def cut(store, folder, **counts):
+    """A copy of a store with so many images of a split alone, such as held_out=0."""
+    copied(store.path, folder, classifier=True)
+    for split, count in counts.items():
+        for kind, values in (("images", store.images(split)), ("labels", store.labels(split))):
+            np.save(folder / f"{split}.{kind}.npy", values[:count].numpy())
+    return replace(store, path=folder, manifest={**store.manifest, "counts": {**store.manifest["counts"], **counts}})
 
 
 def without_charts(monkeypatch):

@@ -8,7 +8,7 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 
-from conftest import copied
+from conftest import copied, cut
 from unstir.data import Store
 from unstir.errors import UserError
 from unstir.metrics import distances, feature_figures, wasserstein
@@ -142,11 +142,11 @@ def test_a_missing_class_is_named_and_none_of_real_images(store, network):
     assert of_classes([images[labels == 3]], [network], labels=[labels[labels == 3]]).by_class == ()
 
 
-def test_the_other_split_gives_the_floor_or_none_to_compare_with(store, network):
+def test_the_other_split_gives_the_floor_or_none_to_compare_with(store, network, tmp_path):
     images = store.images("held_out")
     found = figure(store, network, images, split="held_out")
     assert found.value < 1e-4 and found.num_reference == len(images) and 0.1 < found.floor < 5
-    alone = replace(store, manifest={**store.manifest, "counts": {**store.manifest["counts"], "held_out": 0}})
+    alone = cut(store, tmp_path / "alone", held_out=0)
     without = figure(alone, network, images)
     assert without.num_floor == 0 and 0 < without.floor < without.ceiling / 20  # of the reference, against the rest
     with pytest.raises(UserError, match="0 held_out"):
@@ -161,8 +161,8 @@ def test_the_floor_is_drawn_from_the_features_that_are_kept(store, network, monk
     assert found["classifier/fd"].num_floor == 40 and found["classifier/classes"].num_floor == 40
 
 
-def test_the_fewest_images_are_judged_where_no_floor_can_be_drawn(store, network):
-    few = replace(store, manifest={**store.manifest, "counts": {**store.manifest["counts"], "held_out": 0}})
+def test_the_fewest_images_are_judged_where_no_floor_can_be_drawn(store, network, tmp_path):
+    few = cut(store, tmp_path / "few", held_out=0)
     sets = [store.images("held_out")[:FEWEST], store.images("held_out")[-FEWEST:]]
     found = measure(few, sets, [network], num_reference=2 * FEWEST)  # which `plan.check` asks for at the least
     assert found["classifier/coverage"].num_floor == 0 and found["classifier/coverage"].error >= 0
@@ -287,11 +287,10 @@ def test_the_shares_of_a_sorted_store_are_those_of_images_chosen_at_random(store
     assert floor < 0.2
 
 
-def test_patches_are_compared_with_as_many_images_as_asked(store):
+def test_patches_are_compared_with_as_many_images_as_asked(store, tmp_path):
     images = store.images("held_out")
     few, many = (measure(store, [images], [], num_reference=n)["patches/swd"] for n in (60, 900))
     assert (few.num_reference, many.num_reference) == (60, 900)
     assert few.value > many.value and few.error > 0 and many.ceiling == pytest.approx(few.ceiling, rel=0.2)
-    counts = {**store.manifest["counts"], "held_out": 0}
-    alone = measure(replace(store, manifest={**store.manifest, "counts": counts}), [images], [], num_reference=900)
+    alone = measure(cut(store, tmp_path / "alone", held_out=0), [images], [], num_reference=900)
     assert alone["patches/swd"].num_floor == 0 and alone["patches/swd"].value == many.value

@@ -7,11 +7,11 @@ import pytest
 
 from conftest import tiny_config
 from refusals import refusing
-from unstir.errors import UserError
+from unstir.errors import OutOfMemoryError, UserError
 from unstir.runs import toml
 from unstir.runs.config import Config
 from unstir.runs.timetable import learning_rates
-from unstir.train.launch import open_data
+from unstir.train.launch import train_run
 
 KEYS = {
     **{key: value for key, value in toml.flat(Config()).items() if not isinstance(value, bool | str)},
@@ -68,10 +68,10 @@ def test_an_absurd_length_is_refused(key, number, unit):
     refused(lambda: toml.from_dict({section: {name: f"{number} {unit}"}}, "test"), key)
 
 
-def test_a_network_beyond_the_memory_is_refused_before_the_data_is_packed(tmp_path):
+def test_a_network_beyond_the_memory_is_refused_before_it_is_made(tmp_path):
     config = tiny_config(tmp_path / "store", model__channels=16_384, model__num_blocks=64, model__mults=[1, 2, 4, 8])
-    refused(lambda: open_data(config, tmp_path / "run"), "parameters", "GB")
-    assert not (tmp_path / "store").exists()
+    with pytest.raises(OutOfMemoryError, match=r"lower model\.channels"):
+        train_run(config, tmp_path / "run")
 
 
 @pytest.mark.parametrize(

@@ -88,6 +88,8 @@ def _can_be_taken(run: Run, store: Store, share: int, size: int) -> bool:
 def _extended(run: Run, store: Store, most: int, num_processes: int) -> Callable[[int], bool]:
     """What says whether a step with so many images fits into this process's share of the machine's free memory."""
     free = resources.free() / num_processes
+    if 12 * build.num_parameters(run.config) > free:  # weights, gradients and a moment: trying takes them
+        raise OutOfMemoryError(("model.channels",), "the weights and their gradients do not fit into memory")
     tried = list[list[int]]()
     with counting("trying what fits into memory", "trials") as count:
         for done, num in enumerate((2, 3), start=1):
