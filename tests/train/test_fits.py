@@ -92,7 +92,7 @@ def test_the_trial_changes_nothing_and_says_what_it_does(changes, make_run, monk
     monkeypatch.setattr(fits, "_counted", lambda *given: tried.append(given[2]) or real(*given))
     for _ in range(2):  # the second time it is continued
         assert train_run(run.config, run.path).finished
-    assert [told[1:] for told in counts if "fits into memory" in told[0]] == [(1, 2), (2, 2)]
+    assert [told[1:] for told in counts if "into memory" in told[0]] == [(1, 2), (2, 2)]
     assert tried == [2, 3] and torch.equal(torch.random.get_rng_state(), state)
     assert_same(outcome(run), outcome(plain))
     assert (run.path / "config.toml").read_text() == text
