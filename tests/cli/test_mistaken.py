@@ -50,8 +50,6 @@ def there(shelf, monkeypatch, make_run):
         ("push few me/x", ["few holds no run"]),
         ("report few", ["few holds no run"]),
         ("sample few/1.png", ["holds no run"]),
-        ("sample runs/r1/weights", ["name runs/r1"]),
-        (f"evaluate {FILE}", ["name runs/r1"]),
         ("sample ox/model.onnx", ["holds no run"]),
         ("report runs/r1 runs/../runs/r1", ["runs/r1 is named twice"]),
         ("train digits --out q --train.init ox/model.onnx", ["is ONNX", "no weights"]),

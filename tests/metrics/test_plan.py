@@ -65,7 +65,7 @@ def store_of(**counts):
 
 def run_of(**changes):
     config = SimpleNamespace(train=SimpleNamespace(batch_size=32), kind=Kind(), data=SimpleNamespace(flip=True))
-    return SimpleNamespace(**{"path": Path("run"), "data": None, "config": config, **changes})
+    return SimpleNamespace(**{"path": Path("run"), "data": SimpleNamespace(run="r"), "config": config, **changes})
 
 
 def plan_of(store=None, chain=None, **changes):
