@@ -123,19 +123,27 @@ HOLE = np.zeros((8, 8), bool)
 HOLE[2:5, 1:7] = True
 
 
-def layer(colour, clear):
-    """Pixels of one colour, or of the photo, transparent where ``clear``."""
+SOFT = np.zeros((8, 8))  # the opacity of the hole with soft edges, half of which lie outside it
+SOFT[1:6, 0:8], SOFT[2:5, 1:7], SOFT[3, 2:6] = 90, 170, 255
+RED, WHITE, BLACK = (255, 0, 0), (255, 255, 255), (0, 0, 0)
+
+
+def layer(colour, opacity):
+    """Pixels of one colour, or of the photo, and their opacity, of 255."""
     pixels = PHOTO if colour is None else np.full((8, 8, 3), colour, np.uint8)
-    return np.dstack((pixels, np.where(clear, 0, 255).astype(np.uint8)))
+    return np.dstack((pixels, np.round(opacity).astype(np.uint8)))
 
 
 @pytest.mark.parametrize(
     "mask",
     [
-        layer(None, HOLE),  # a photo in which the hole was erased
-        layer((255, 0, 0), ~HOLE),  # red, white: painted on a layer of its own
-        layer((255, 255, 255), ~HOLE),
-        layer((0, 0, 0), HOLE),
+        layer(None, 255 - 255 * HOLE),  # a photo in which the hole was erased
+        layer(None, 255 - SOFT),
+        *(
+            layer(colour, opacity)  # painted on a layer of its own
+            for colour in (RED, WHITE, BLACK, (200, 120, 40))
+            for opacity in (255 * HOLE, SOFT, 0.4 * SOFT, 0.4 * 255 * HOLE)
+        ),
         np.where(HOLE, 255, 0).astype(np.uint8),
         np.where(HOLE[..., None], 200, np.full((8, 8, 3), 40)).astype(np.uint8),
     ],
@@ -145,13 +153,36 @@ def test_a_mask_is_read_as_image_editors_make_it(tmp_path, mask):
     assert torch.equal(read_mask(file, None, file, (3, 8, 8))[0, 0], torch.from_numpy(~HOLE))
 
 
-@pytest.mark.parametrize("colour", [None, (255, 0, 0)])
+@pytest.mark.parametrize("colour", [None, RED])
 @pytest.mark.parametrize("mode", ["RGB", "L"])
 def test_a_photo_is_no_mask(tmp_path, colour, mode):
     painted = PHOTO if colour is None else np.where(HOLE[..., None], colour, PHOTO).astype(np.uint8)
     Image.fromarray(painted).convert(mode).save(file := tmp_path / "mask.png")
     error = mistake(read_mask, file, None, file, (3, 8, 8))
     assert (error.key, error.given) == ("mask", file) and "paint white" in error.remedy
+
+
+DIGIT = np.zeros((16, 16, 3), np.uint8)
+DIGIT[3:13, 7:9], DIGIT[3:13, 9] = 255, 130
+
+
+@pytest.mark.parametrize("ground", [np.full_like(DIGIT, 255), DIGIT])
+def test_a_box_in_colour_is_no_mask(tmp_path, ground):
+    Image.fromarray(ground).save(image := tmp_path / "image.png")
+    for width, height in ((3, 1), (6, 4)):  # 1.2% and 9% of the pixels
+        mask = ground.copy()
+        mask[8 : 8 + height, 5 : 5 + width] = RED
+        Image.fromarray(mask).save(file := tmp_path / "mask.png")
+        error = mistake(read_mask, file, None, image, (3, 16, 16))
+        assert error.key == "mask" and "is coloured in" in str(error) and "paint white" in error.remedy
+
+
+def test_a_few_pixels_in_colour_do_not_spoil_a_mask(tmp_path):
+    mask = DIGIT.copy()
+    mask[0, :2] = RED  # 0.8% of the pixels
+    Image.fromarray(mask).save(file := tmp_path / "mask.png")
+    keep = read_mask(file, None, file, (3, 16, 16))[0, 0]
+    assert torch.equal(keep, torch.from_numpy(DIGIT[..., 0] < 128))
 
 
 def test_how_much_is_filled_in_is_said(unstir, trained, logged):

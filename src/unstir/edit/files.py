@@ -21,6 +21,8 @@ from unstir.runs import sidecar
 
 Box = tuple[int, int, int, int]  # (left, top, width, height) in pixels of the run's images
 MOST_GREY = 0.25  # of a mask's pixels; soft edges are grey too
+MOST_COLOURED = 0.01  # of a mask's pixels; a few are what lossy files leave
+ONE_COLOUR = 32  # a channel of paint varies by less, of 255; lossy files leave some of it
 LONGEST = 60  # characters of a part of a file's name, so that file systems take one of two parts
 
 
@@ -72,19 +74,25 @@ def read_mask(mask: Path | None, box: Box | None, image: Path, shape: Shape) -> 
 
 
 def _hole(mask: Path) -> Tensor:
-    """What a mask says to fill in, bool [height, width]: its transparent part, or what is painted in one colour on a
-    transparent layer; without transparency the white part. UserError for one of colours or greys, such as a photo.
+    """What a mask says to fill in, bool [height, width]: what is painted in one colour on a transparent layer.
+
+    It is the transparent part of any other picture, and the white part of one without transparency.
+    UserError for one of colours or greys without transparency, such as a photo.
     """
     on_black, on_white = (torch.tensor(_decoded(mask, None, 3, on).pixels).int() for on in ("black", "white"))
-    clear, least, most = (on_white - on_black).amax(0) >= 128, on_black.amin(0), on_black.amax(0)
-    if clear.any() and not clear.all():
-        painted = on_black[:, ~clear]
-        is_paint = int((painted.amax(1) - painted.amin(1)).max()) < 64 <= int(painted.max())
-        return ~clear if is_paint else clear
-    share = float(((most >= 64) & (least < 192)).float().mean())
-    if share > MOST_GREY:
-        paint = "paint white what is to be filled in and black what is kept, or erase it, so that it is transparent"
-        raise UserError("mask", mask, f"is neither black nor white in {share:.0%} of its pixels", paint)
+    opacity, least, most = 255 - (on_white - on_black).amax(0), on_black.amin(0), on_black.amax(0)
+    strongest = int(opacity.max())  # below 255 where all is painted with a thin brush
+    clear = 2 * opacity < strongest
+    if clear.any():
+        solid = opacity >= 0.9 * strongest  # soft edges may have a colour of their own
+        painted = on_black[:, solid] * 255 / opacity[solid]
+        one_colour = float((painted.amax(1) - painted.amin(1)).max()) < ONE_COLOUR
+        return ~clear if one_colour else clear
+    coloured, grey = most - least >= 64, (most >= 64) & (least < 192)
+    for what, part, limit in (("coloured", coloured, MOST_COLOURED), ("neither black nor white", grey, MOST_GREY)):
+        if (share := float(part.float().mean())) > limit:
+            paint = "paint white what is to be filled in and black what is kept, or erase it, so that it is transparent"
+            raise UserError("mask", mask, f"is {what} in {share:.0%} of its pixels", paint)
     return least >= 128
 
 
