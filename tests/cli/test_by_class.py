@@ -36,6 +36,13 @@ def test_subfolders_become_the_classes_of_a_run_that_can_be_guided(photos, unsti
     assert status == 0, err
 
 
+def test_a_run_without_classes_and_another_number_are_refused(photos, unstir, refused):
+    words = "train", "digits", "--data.source", "photos", *SMALL, "--out", "run"
+    refused(unstir(*words, "--by-class", "--model.num_classes", 3), "--model.num_classes 3", "not the 2")
+    assert unstir(*words)[0] == 0
+    refused(unstir(*words, "--by-class"), "--by-class is for", "another --out")
+
+
 def test_data_without_classes_is_refused_before_the_folder_is_made(photos, unstir, refused):
     words = "train", "digits", "--data.source", "photos/cats", "--by-class", *SMALL, "--out", "run"
     refused(unstir(*words), "--by-class needs classes", "a folder with its name")

@@ -187,11 +187,11 @@ def test_levels_that_rounding_takes_are_counted(tmp_path):
 
 
 @pytest.mark.parametrize("targets", [None, LABELS.tolist()])
-@pytest.mark.parametrize("unreadable", [1, 10, 11])
-def test_a_few_unreadable_rows_are_left_out_and_more_end_the_packing(tmp_path, unreadable, targets):
+@pytest.mark.parametrize(("first", "unreadable"), [(5, 1), (5, 10), (5, 11), (0, 1)])
+def test_a_few_unreadable_rows_are_left_out_and_more_end_the_packing(tmp_path, first, unreadable, targets):
     class Torn(Items):
         def __getitem__(self, index):
-            if 4 < index < 5 + unreadable:
+            if first <= index < first + unreadable:
                 raise (OSError, SyntaxError)[index % 2]("image file is truncated")
             return super().__getitem__(index)
 
@@ -205,7 +205,7 @@ def test_a_few_unreadable_rows_are_left_out_and_more_end_the_packing(tmp_path, u
     store = pack(Torn(), tmp_path / "store", size=5, held_out=0)
     assert store.count("train") == 24 - unreadable and len(store.refused) == unreadable
     assert store.refused[0] == (
-        "items[10]" if unreadable > 5 else "items[5]",
+        "items[10]" if unreadable > 5 else f"items[{first}]",
         "cannot be read: image file is truncated",
     )
     assert pack(Torn(), tmp_path / "store", size=5, held_out=0).manifest == store.manifest

@@ -49,6 +49,9 @@ def test_of_bounds_the_newest_of_these_weights_by_the_usual_settings_is_gathered
         write(f"other-{number}", 5.4 - number, **other)
     (folder / "damaged.json").write_text("[1]")
     write("a", 4.9, num=300, weights="of another run")
+    write("raw", 4.4, ema=False, num=300)
     bound, wrong = own_bound(run, since=5)
     assert bound.bits_per_dim == 4.5
     assert [text.split()[0] for text in wrong] == [str(folder / "damaged.json"), str(folder / "a.json")]
+    (folder / "z.json").unlink()
+    assert own_bound(run, since=9)[0].bits_per_dim == 4.4  # a run without an average has raw weights

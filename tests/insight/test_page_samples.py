@@ -38,6 +38,9 @@ def test_the_samplers_have_their_seconds_an_image(report, run):
     assert len(rows) == len(gather(run.path, samples=False).by_chain) == len(timed.seconds)
     assert all(float(row[3]) > 0 for row in rows) and timed.machine["device"] in "".join(section.itertext())
     (run.path / SPEED).rename(run.path / "kept")
+    kept = (run.path / "kept").read_text()
+    (run.path / SPEED).write_text(kept.replace(run.data.run, "another run"))
+    assert read_speed(run) is None
     (run.path / SPEED).write_text('{"seconds": {"a": "b"}, "num": 1, "machine": {}, "date": ""}')
     assert read_speed(run) is None
     (run.path / "kept").rename(run.path / SPEED)

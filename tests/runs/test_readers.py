@@ -297,6 +297,7 @@ def test_any_figures_are_read_or_left_out(whole, data, tmp_path_factory):
         assert math.isfinite(found.main().value) or math.isinf(found.main().value) or math.isnan(found.main().value)
     path.unlink()
     protocol = {"step": 12, "calls": 2, "T": 20, "split": "held_out", "variance": "large", "clip": True, "ema": True}
+    protocol |= {"weights": "w", "run": "r"}
     bound = likelihood.Likelihood(3.0, 0.1, 0.0, 1.0, (1, 2), (0.1, 0.2), (1.1, 1.3), 8, 8, protocol)
     kept = tmp_path_factory.mktemp("kept")
     file = kept / "likelihood" / "step12-held_out.json"
@@ -306,6 +307,6 @@ def test_any_figures_are_read_or_left_out(whole, data, tmp_path_factory):
     spoilt = data.draw(damaged(json.loads(json.dumps(dataclasses.asdict(bound)))))
     file.write_text(encode(spoilt) if isinstance(spoilt, dict) else json.dumps(spoilt))
     assert likelihood.read(file) is None or isinstance(likelihood.read(file), likelihood.Likelihood)
-    untold = types.SimpleNamespace(weights_sha256=None)
+    untold = types.SimpleNamespace(weights_sha256="w")
     file.with_name("another.json").write_text(encode(dataclasses.asdict(bound)))
     assert own_bound(types.SimpleNamespace(path=kept, model=lambda step, **how: untold), since=0)[0]

@@ -65,6 +65,10 @@ def train(
         with torchrun_group(settings.train.device) as group:
             done = train_run(settings, folder, observer=display, stop=stop, by_class=by_class, group=group)
     except KeptSettingsError as error:
+        if by_class and "model.num_classes" in error.keys:
+            raise UserError(
+                "by_class", True, "is for a new run, which knows its classes", "name another --out"
+            ) from None
         raise _kept(error, recipe, folder, settings, base) from None
     show(*done.conclusion, *(_next(done.run) if done.finished else ()))
     return 0 if done.finished or place().rank else stop.status

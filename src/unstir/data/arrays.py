@@ -102,9 +102,10 @@ class _ItemsOfDataset(Records):
         if labels is None:
             labels, label = [], None
             for index in range(len(self._dataset)):
-                with suppress(*BROKEN):  # an item that is left out counts among those of the label before it
+                with suppress(*BROKEN):  # an item that is left out counts among those of the next label
                     label = self._item(index)[1]
-                labels.append(label)
+                    labels += [label] * (index + 1 - len(labels))
+            labels += [label] * (len(self._dataset) - len(labels))
         return [Rows("train", "items", labels, lambda index: self._item(index)[0], self._classes)]
 
     def _targets(self) -> list[Hashable] | None:

@@ -63,6 +63,7 @@ class Speed:
     num: int
     machine: dict[str, Any]
     date: str
+    run: str
 
 
 def chain_key(sampler: str, spacing: str, calls: int) -> str:

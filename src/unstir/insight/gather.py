@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
+from functools import cache, partial
 from itertools import cycle
 from pathlib import Path
 from typing import Any
@@ -78,7 +79,7 @@ def _figures(run: Run, protocol: Mapping[str, Any] | None) -> dict[str, Any]:
     by_step, by_chain = _comparable(evaluations, protocol)
     bound, others = own_bound(run, since=by_step[-1].step if by_step else (run.saved_steps() or [0])[-1])
     if (speed := read_speed(run)) is None and (run.path / SPEED).exists():
-        others.append(f"{run.path / SPEED} {DAMAGED}")
+        others.append(f"{run.path / SPEED} {DAMAGED}, or of another run")
     parts = {"by_step": by_step, "by_chain": by_chain, "bound": bound, "speed": speed}
     return {**parts, "left_out": (*left_out, *others)}
 
@@ -175,30 +176,33 @@ def own_bound(run: Run, since: int) -> tuple[Likelihood | None, list[str]]:
     None where there is none of a step from ``since`` on: the run has left older weights behind. Every term and all
     images go first.
     """
-    paths = sorted((run.path / "likelihood").glob("*.json"))
-    read = {path: result for path in paths if (result := read_likelihood(path)) is not None}
-    wrong = [f"{path} {DAMAGED}" for path in paths if path not in read]
+    bounds, wrong, known = list[Likelihood](), list[str](), cache(partial(is_own, run))
+    for path in sorted((run.path / "likelihood").glob("*.json")):
+        if (bound := read_likelihood(path)) is None:
+            wrong.append(f"{path} {DAMAGED}")
+        elif known(*map(bound.protocol.get, ("step", "ema", "weights", "run"))):
+            bounds.append(bound)
+        else:
+            wrong.append(f"{path} is of weights that are not the run's")
 
-    def rank(path: Path) -> tuple[bool, int, bool, bool, int]:
-        how = read[path].protocol
-        usual = how["split"] == "held_out" and how["step"] >= since and how.get("ema") is True and how.get("clip")
-        usual = bool(usual) and how.get("variance") != "small"
-        return usual, how["step"], how["calls"] == how["T"], how.get("dtype") == "float32", read[path].num
+    def rank(bound: Likelihood) -> tuple[bool, int, bool, bool, bool, int]:
+        how = bound.protocol
+        usual = how["split"] == "held_out" and how["step"] >= since and how.get("clip") is True
+        usual = usual and isinstance(how.get("ema"), bool) and how.get("variance") != "small"
+        best = how["calls"] == how["T"], how.get("dtype") == "float32", bound.num
+        return usual, how["step"], how.get("ema") is True, *best
 
-    for path in sorted((path for path in read if rank(path)[0]), key=rank, reverse=True):
-        how = read[path].protocol
-        if is_own(run, how["step"], True, how.get("weights", ""), how.get("run", "")):
-            return read[path], wrong
-        wrong.append(f"{path} is of weights that are not the run's")
-    return None, wrong
+    best = max(bounds, key=rank, default=None)
+    return best if best is not None and rank(best)[0] else None, wrong
 
 
 def read_speed(run: Run) -> Speed | None:
-    """What `measuring.time_samplers` kept; None where it kept nothing, or the file is damaged."""
+    """What `write` kept of the run; None where it kept nothing, or the file is damaged or of another run."""
     try:
         result = Speed(**decode((run.path / SPEED).read_bytes()))
         whole = all(float(value) > 0 for value in result.seconds.values()) and result.num > 0
-        return result if whole and {"device", "torch"} <= result.machine.keys() else None
+        whole = whole and {"device", "torch"} <= result.machine.keys()
+        return result if whole and result.run == run.data.run else None
     except (OSError, ValueError, TypeError, AttributeError):
         return None
 

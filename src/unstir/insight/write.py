@@ -194,7 +194,8 @@ def time_samplers(run: Run, plans: Measuring) -> None:
     num = max(1, min(job.batch_size, int(SECONDS / whole)))
     timed = compare(model, replace(job, num=num), list(calls.values()))
     seconds = {name: float(f"{item.seconds:.3g}") for name, item in zip(calls, timed, strict=True)}
-    speed = Speed(seconds=seconds, num=num, machine=machine, date=datetime.date.today().isoformat())
+    today = datetime.date.today().isoformat()
+    speed = Speed(seconds=seconds, num=num, machine=machine, date=today, run=run.data.run)
     write_text(run.path / SPEED, encode(asdict(speed), indent=1) + "\n")
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from unstir.chain import Chain
-from unstir.errors import UserError
+from unstir.errors import UserError, is_out_of_memory
 from unstir.nn.config import UNetConfig
 from unstir.runs.sections import DiffusionConfig
 
@@ -63,6 +63,8 @@ def located(source: object) -> Iterator[None]:
     except UserError as error:
         raise error.at(source) from None
     except (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
+        if is_out_of_memory(error):
+            raise
         reason = " ".join(str(error).split())[:200]
         raise UserError("", source, f"holds what its program would not write ({reason})", "fetch it again") from None
 

@@ -241,4 +241,5 @@ def _shown(figure: Figure, places: int) -> Shown:
         return "" if value is None or math.isnan(value) else f"{round(value, places) or 0.0:,.{places}f}"
 
     infinite, real = (_joined(*map(text, pair)) if pair else "" for pair in (figure.infinite, figure.floor_infinite))
-    return Shown(text(figure.value), text(figure.error), text(figure.floor), text(figure.ceiling), infinite, real)
+    value = text(figure.value) if round(figure.value, places) or not figure.value else f"{figure.value:.2g}"
+    return Shown(value, text(figure.error), text(figure.floor), text(figure.ceiling), infinite, real)

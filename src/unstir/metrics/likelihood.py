@@ -215,7 +215,13 @@ def read(path: Path) -> Likelihood | None:
     """A file of `save_likelihood`; None for a file that is damaged or no result."""
     try:
         values = decode(path.read_bytes())
-        check_kinds(values.get("protocol"), {**dict.fromkeys(("step", "calls", "T"), is_count), "split": is_text})
+        texts = dict.fromkeys(("split", "weights", "run"), is_text)
+        kinds = {
+            **dict.fromkeys(("step", "calls", "T"), is_count),
+            **texts,
+            "ema": lambda ema: isinstance(ema, bool | float),
+        }
+        check_kinds(values.get("protocol"), kinds)
         return _LIKELIHOOD.validate_json(json.dumps(values), strict=True)
     except (OSError, ValueError):
         return None

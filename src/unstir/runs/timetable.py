@@ -60,7 +60,7 @@ def grid_file(run: Run, name: str) -> Path:
 def drawn_grid(run: Run, name: str) -> Path | None:
     """The grid of the snapshot of this name; None where none was drawn, or one of another run, which is logged."""
     file = grid_file(run, name)
-    with suppress(OSError):  # a damaged one is said where it is read
+    with suppress(OSError, ValueError, SyntaxError):  # a damaged one is said where it is read
         if words_of(file).get("run", run.data.mark) != run.data.mark:
             warn(f"{file} is of another run and is left out")
             return None

@@ -21,7 +21,7 @@ from torch.utils._pytree import tree_leaves
 from unstir.data.store import Store
 from unstir.errors import OutOfMemoryError, is_out_of_memory
 from unstir.group import Alone
-from unstir.progress import counting
+from unstir.progress import counted, counting
 from unstir.runs import build, checkpoint, resources
 from unstir.runs.run import Run
 from unstir.train.trainer import Trainer
@@ -49,9 +49,9 @@ def fitting(run: Run, store: Store, group: Alone = Alone()) -> Run:
         size = -(-size // 2) if size > 1 else 0
     size = min(group.of_all(size))
     if size < most and (size == 0 or train.micro_batch):
-        smaller = "train.micro_batch" if most > 1 and train.micro_batch else "model.channels"
-        refused = f"a step with {train.micro_batch or 1} images at once does not fit into memory"
-        raise OutOfMemoryError((smaller,), refused)
+        smaller = "train.micro_batch" if size else "model.channels"
+        images = counted(most if size else 1, "image")
+        raise OutOfMemoryError((smaller,), f"a step with {images} at once does not fit into memory")
     if size == most:
         return run
     run = replace(run, config=replace(run.config, train=replace(train, micro_batch=size)))
@@ -89,7 +89,7 @@ def _extended(run: Run, store: Store, most: int, num_processes: int) -> Callable
     """What says whether a step with so many images fits into this process's share of the machine's free memory."""
     free = resources.free() / num_processes
     if 12 * build.num_parameters(run.config) > free:  # weights, gradients and a moment: trying takes them
-        raise OutOfMemoryError(("model.channels",), "the weights and their gradients do not fit into memory")
+        return lambda size: False
     tried = list[list[int]]()
     with counting("trying what fits into memory", "trials") as count:
         for done, num in enumerate((2, 3), start=1):

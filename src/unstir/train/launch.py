@@ -138,7 +138,10 @@ def _of_classes(config: Config, store: Store) -> Config:
     if not store.classes:
         folders = "put the images of each class into a folder with its name, and pack them anew"
         raise UserError("by_class", True, f"needs classes, and {store.path} has none", folders)
-    model = dataclasses.replace(config.model, num_classes=len(store.classes))
+    if config.model.num_classes not in (0, num := len(store.classes)):
+        remedy = {"model.num_classes": None}
+        raise UserError("model.num_classes", config.model.num_classes, f"is not the {num} of by_class", remedy)
+    model = dataclasses.replace(config.model, num_classes=num)
     train = dataclasses.replace(config.train, label_dropout=config.train.label_dropout or 0.1)
     return dataclasses.replace(config, model=model, train=train)
 
