@@ -32,7 +32,7 @@ def test_of_bounds_the_newest_of_these_weights_by_the_usual_settings_is_gathered
     run = SimpleNamespace(path=tmp_path)
     monkeypatch.setattr(module, "is_own", lambda run, step, ema, weights, identity: weights == f"hash {step}")
     usual = {"step": 9, "split": "held_out", "variance": "large", "clip": True, "ema": True, "seed": 0}
-    usual |= {"dtype": "float32", "calls": 1000, "T": 1000}
+    usual |= {"dtype": "float32", "calls": 1000, "T": 1000, "run": "r"}
     rest = {"prior": 0.001, "decoder": 0.5, "times": [2], "curve": [0.1], "total": [0.6], "num_samples": 299}
 
     def write(name, bits, num=299, **other):
@@ -52,6 +52,6 @@ def test_of_bounds_the_newest_of_these_weights_by_the_usual_settings_is_gathered
     write("raw", 4.4, ema=False, num=300)
     bound, wrong = own_bound(run, since=5)
     assert bound.bits_per_dim == 4.5
-    assert [text.split()[0] for text in wrong] == [str(folder / "damaged.json"), str(folder / "a.json")]
+    assert [text.split()[0] for text in wrong] == [str(folder / "a.json"), str(folder / "damaged.json")]
     (folder / "z.json").unlink()
     assert own_bound(run, since=9)[0].bits_per_dim == 4.4  # a run without an average has raw weights
