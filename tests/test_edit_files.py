@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -54,6 +55,18 @@ def test_what_is_read_and_what_is_the_users_is_not_replaced(tmp_path, monkeypatc
     Target(Path("made.png"), Path("edits"), ["a"], [Path("a.png")], singles=True)  # what unstir wrote is replaced
 
 
+@pytest.mark.parametrize("singles", [False, True])
+@pytest.mark.parametrize("into", ["made.png", "made.PNG", "made-0.png", "made-x.png", "other/made.png"])
+def test_a_result_is_not_pasted_into_the_picture_or_its_single_results(tmp_path, monkeypatch, into, singles):
+    monkeypatch.chdir(tmp_path)
+    work = partial(Target, Path("made.png"), Path("edits"), ["a"], [Path("a.png")], singles, Path(into))
+    if into in ("made.png", "made.PNG") or (singles and into == "made-0.png"):
+        error = mistake(work)
+        assert (error.key, error.given) == ("into", Path(into))
+    else:
+        work()
+
+
 def test_single_results_are_the_tiles_at_the_size_of_the_images(unstir, trained):
     run, _ = trained()
     assert unstir("edit", "vary", run.path, "a.png", "--num", 3, "--singles", "--out", "made.png")[0] == 0
@@ -76,6 +89,9 @@ def test_single_results_of_an_older_picture_go_with_it(unstir, trained):
     for _ in range(2):
         status, _, err = ask(2, "--singles")
         assert status == 0 and singles() == ["made-0.png", "made-1.png"], err
+    kept = Path("made-1.png").read_bytes()
+    assert ask(2)[0] == 0 and Path("made-1.png").read_bytes() == kept  # the same settings: they are still its results
+    assert len(json.loads(Path("made.json").read_text())["singles"]) == 2
     Path("made-2.png").write_bytes(b"precious")
     assert ask(1)[0] == 0 and singles() == ["made-2.png"]
     assert "singles" not in json.loads(Path("made.json").read_text())
@@ -96,6 +112,17 @@ def test_a_picture_of_its_own_in_the_place_of_a_single_result_stays(unstir, trai
     assert Path("made-2.png").read_bytes() == kept and Path("made-2.json").exists()
 
 
+def test_a_single_result_that_was_changed_stays(unstir, trained, refused):
+    run, _ = trained()
+    ask = lambda num, *more: unstir(
+        "edit", "vary", run.path, "a.png", "--steps", 3, "--num", num, "--out", "made.png", *more
+    )
+    assert ask(3, "--singles")[0] == 0
+    Path("made-1.png").write_bytes(b"precious")
+    refused(ask(3, "--singles"), "made-1.png")
+    assert ask(1)[0] == 0 and singles() == ["made-1.png"] and Path("made-1.png").read_bytes() == b"precious"
+
+
 @pytest.mark.parametrize("num", [3, 1])
 def test_single_results_that_a_full_disk_cut_short_have_no_settings_and_are_made_again(
     unstir, trained, monkeypatch, num
@@ -103,19 +130,19 @@ def test_single_results_that_a_full_disk_cut_short_have_no_settings_and_are_made
     run, _ = trained()
     ask = ("edit", "vary", run.path, "a.png", "--steps", 3, "--singles", "--out", "made.png")
     assert unstir(*ask, "--num", 2, "--seed", 1)[0] == 0
-    save_png = sidecar.save_png
+    write_bytes = sidecar.write_bytes
 
-    def full(path, picture):
+    def full(path, content):
         if path.name == "made-1.png":
             raise UnwrittenError(errno.ENOSPC, "No space left on device", "made-1.png")
-        save_png(path, picture)
+        write_bytes(path, content)
 
-    monkeypatch.setattr(sidecar, "save_png", full)
+    monkeypatch.setattr(sidecar, "write_bytes", full)
     assert unstir(*ask, "--num", 3)[0] == 2 and not Path("made.json").exists()
-    monkeypatch.setattr(sidecar, "save_png", save_png)
+    monkeypatch.setattr(sidecar, "write_bytes", write_bytes)
     assert unstir(*ask, "--num", num)[0] == 0
     assert singles() == [f"made-{number}.png" for number in range(num)]
-    assert json.loads(Path("made.json").read_text())["singles"] == num and not list(Path().glob(".made*"))
+    assert len(json.loads(Path("made.json").read_text())["singles"]) == num and not list(Path().glob(".made*"))
 
 
 PHOTO = np.random.default_rng(0).integers(0, 256, (8, 8, 3), np.uint8)
@@ -231,6 +258,27 @@ def test_settings_vouch_for_their_own_pictures_alone(unstir, trained, refused):
     refused(unstir("sample", run.path, "--num", 2, "--strip", "cat.png", "--out", "images"), "cat.png")
     assert Path("cat.png").read_bytes() == b"precious"
     assert json.loads(Path("cat.webp.json").read_text())["num"] == 2 and not Path("cat.json").exists()
+
+
+def test_a_picture_left_without_settings_is_made_again(unstir, trained, monkeypatch):
+    run, _ = trained()
+    ask = ("edit", "vary", run.path, "a.png", "--num", 2, "--steps", 3, "--out", "made.png")
+    write_text = sidecar.write_text
+
+    def full(path, text):
+        if path.suffix == ".json":
+            raise UnwrittenError(errno.ENOSPC, "No space left on device", str(path))
+        write_text(path, text)
+
+    monkeypatch.setattr(sidecar, "write_text", full)
+    assert unstir(*ask)[0] == 2 and Path("made.png").exists() and not Path("made.json").exists()
+    monkeypatch.setattr(sidecar, "write_text", write_text)
+    made = Path("made.png").read_bytes()
+    assert unstir(*ask)[0] == 0
+    assert Path("made.png").read_bytes() == made and Path("made.json").exists()
+    assert not list(Path().glob(".made*"))
+    Path("made.json").unlink()  # and now it could be anybody's
+    assert unstir(*ask)[0] == 2
 
 
 def test_a_pipe_is_no_picture_and_is_not_waited_for(unstir, trained, refused):

@@ -62,11 +62,13 @@ def test_library_calls_count_every_network_call(unstir, run, counts):
         lambda: edit.vary(model, path, job, strength=0.3),
         lambda: edit.invert(model, path, job),
         lambda: edit.blend(model, pair, job),
+        lambda: edit.blend(model, (0, 1), job),
     ):
         counts.clear()
         result = work()
         assert counts == [("editing", done, len(counts)) for done in range(1, len(counts) + 1)]
         assert result.given.dtype == result.made.dtype == torch.uint8
+        assert not result.given.is_inference() and not result.made.is_inference()
 
 
 def test_calls_are_counted_for_each_class_and_for_guidance(unstir, once, counts):

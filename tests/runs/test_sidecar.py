@@ -1,5 +1,6 @@
 """The settings beside a picture: what they are named by, and which files they vouch for."""
 
+import hashlib
 import json
 
 import pytest
@@ -21,14 +22,24 @@ def test_files_beside_a_picture_have_its_name(tmp_path):
     assert [path.name for path in sidecar.numbered(tmp_path / "a.png", 2)] == ["a-0.png", "a-1.png"]
 
 
+WRITTEN, ANOTHER = (hashlib.sha256(content).hexdigest() for content in (b"written", b"another"))
+
+
 @pytest.mark.parametrize(
-    ("count", "file", "is_ours"),
-    [(1, "a-0.png", True), (1, "a-1.png", False), (2, "a-1.png", True), (0, "a-0.png", False), (None, "a-0.png", False)]
-    + [(count, "a-0.png", False) for count in ("1", ["x"], True, -1, 1.5)],
+    ("singles", "file", "is_ours"),
+    [
+        ([WRITTEN], "a-0.png", True),
+        ([WRITTEN], "a-1.png", False),
+        ([ANOTHER, WRITTEN], "a-1.png", True),
+        ([ANOTHER], "a-0.png", False),  # it was changed
+        ([], "a-0.png", False),
+        (None, "a-0.png", False),
+    ]
+    + [(singles, "a-0.png", False) for singles in (1, WRITTEN, [WRITTEN, 3], {WRITTEN: 1})],
 )
-def test_a_sidecar_vouches_for_as_many_single_results_as_it_counts(tmp_path, count, file, is_ours):
+def test_a_sidecar_vouches_for_the_single_results_whose_content_it_has(tmp_path, singles, file, is_ours):
     picture, single = tmp_path / "a.png", tmp_path / file
-    settings = {"command": "unstir edit vary"} | ({} if count is None else {"singles": count})
+    settings = {"command": "unstir edit vary"} | ({} if singles is None else {"singles": singles})
     (tmp_path / "a.json").write_text(json.dumps(settings))
     picture.touch()
     sidecar.check(picture)
@@ -45,8 +56,8 @@ def test_a_sidecar_vouches_for_as_many_single_results_as_it_counts(tmp_path, cou
     assert refused.value.given == single
 
 
-@pytest.mark.parametrize("left", ["", "[[0]]", '{"0": ""}', "true", "[" * 9999])
-def test_what_a_killed_command_left_takes_no_file_that_it_did_not_count(tmp_path, left):
+@pytest.mark.parametrize("left", ["", "[[0]]", '{"0": ""}', "3", "[" * 9999])
+def test_what_a_killed_command_left_takes_no_file_that_it_did_not_write(tmp_path, left):
     picture = tmp_path / "a.png"
     singles = sidecar.numbered(picture, 3)
     (tmp_path / ".a.png.unfinished").write_text(left)
@@ -58,11 +69,12 @@ def test_what_a_killed_command_left_takes_no_file_that_it_did_not_count(tmp_path
 
 def test_what_a_killed_command_wrote_goes_with_its_picture(tmp_path):
     picture = tmp_path / "a.png"
-    (tmp_path / ".a.png.unfinished").write_text("2")
-    for path in sidecar.numbered(picture, 3):
-        path.write_bytes(b"written")
+    changed, *written = sidecar.numbered(picture, 3)
+    (tmp_path / ".a.png.unfinished").write_text(json.dumps([WRITTEN, WRITTEN, ANOTHER]))
+    for path in (changed, *written):
+        path.write_bytes(b"changed" if path == changed else b"written")
     sidecar.save(picture, lambda path: path.write_bytes(b"picture"), "unstir edit vary", {"grey": 1})
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["a-2.png", "a.json", "a.png"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a-0.png", "a.json", "a.png"]
 
 
 @pytest.mark.parametrize("text", ['["command"]', '{"command": "other edit"}', '{"command": 3}', "{}", "{"])

@@ -31,8 +31,8 @@ class EditOptions(ModelOptions):
     out: Path | None = None
     """The PNG file to write, with its settings in OUT.json; by default a file in RUN/edits for each setting."""
     singles: bool = False
-    """Also write each result as a file at the run's resolution: OUT-0.png, OUT-1.png, ... Those of a replaced picture
-    are removed, unless they were changed."""
+    """Also write each result as a file at the run's resolution: OUT-0.png, OUT-1.png, ... Those of a picture of
+    other settings that is replaced are removed, unless they were changed."""
     seed: int = 0
     """Result i is a function of the seed, any whole number, and i."""
 

@@ -136,7 +136,7 @@ class Editing:
             finally:
                 hook.remove()
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def results(self, chain: Callable[[Tensor], Iterable[Step]], calls: int, cells: int = 1) -> Tensor:
         """What the chain makes of the results' indices, ``cells`` for each of num: uint8 [n, C, H, W]."""
         batches = torch.split(torch.arange(self.job.num * cells, device=self.model.device), self.job.batch_size)

@@ -92,7 +92,7 @@ def vary(model: Model, image: Path, job: Job, *, strength: float) -> Edited:
     return editing.done("vary", {"image": image}, to_uint8(x_0), made, ("given",), besides=besides, strength=strength)
 
 
-@torch.inference_mode()
+@torch.no_grad()
 def invert(model: Model, image: Path, job: Job, *, refinements: int = 2) -> Edited:
     """The noise that DDIM makes an image of, and the image made of that, with their PSNR; see `editing.invert`."""
     x_0, editing = read_image(image, model.shape), _inverting(model, job, refinements)
@@ -105,7 +105,7 @@ def invert(model: Model, image: Path, job: Job, *, refinements: int = 2) -> Edit
     return editing.done("invert", {"image": image}, given, made, names, psnr=came_back, refinements=refinements)
 
 
-@torch.inference_mode()
+@torch.no_grad()
 def blend(
     model: Model,
     ends: tuple[Path, Path] | tuple[int, int],

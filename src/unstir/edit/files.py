@@ -148,6 +148,12 @@ class Target:
             sidecar.check(self.folder / "any.png")
             return
         single = re.compile(re.escape(self.out.stem) + r"-\d+\.png")
+        if self.into is not None and self.into.parent.resolve() == self.out.parent.resolve():
+            names = self.into.with_suffix(".png").name, self.out.with_suffix(".png").name  # as their sidecars have it
+            if names[0] == names[1] or (self.singles and single.fullmatch(names[0])):
+                raise UserError(
+                    "into", self.into, f"would replace {self.out} or one of its results", "name another file"
+                )
         files = [path for path in self.out.parent.glob("*.png") if single.fullmatch(path.name)] if self.singles else []
         goes = (self.out, *files, *sidecar.singles_of(self.out))  # with the picture that is replaced
         if edited := {path.resolve() for path in self.read} & {path.resolve() for path in goes}:

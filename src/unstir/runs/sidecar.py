@@ -4,13 +4,14 @@ import hashlib
 import json
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import unstir
-from unstir.data.disk import sync_folder
+from unstir.data.disk import file_sha256, sync_folder
 from unstir.errors import UserError
-from unstir.runs.files import check_file, is_count, make_folder, replacing, save_png, write_text
+from unstir.runs.files import check_file, is_text, make_folder, replacing, write_bytes, write_text
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -60,17 +61,10 @@ def numbered(picture: Path, count: int) -> list[Path]:
 
 
 def singles_of(picture: Path) -> list[Path]:
-    """The files that are single results of a picture: as many as its sidecar counts, but those with sidecars.
-
-    After a command that was killed, its `_claim` counts them.
-    """
-    claim = _claim(picture)
-    with suppress(OSError, ValueError, RecursionError):
-        sidecar = _read(sidecar_of(picture)) or {}
-        count: Any = json.loads(claim.read_bytes()) if claim.exists() else sidecar.get("singles")
-        files = numbered(picture, count) if is_count(count) else []
-        return [path for path in files if path.is_file() and not sidecar_of(path).exists()]
-    return []
+    """The files that are single results of a picture as they were written: not those changed since or with sidecars."""
+    hashes = set(known := _hashes(picture))
+    files = [path for path in numbered(picture, len(known)) if path.is_file() and not sidecar_of(path).exists()]
+    return [path for path in files if file_sha256(path) in hashes]
 
 
 def png(image: "Image") -> Callable[[Path], None]:
@@ -88,22 +82,26 @@ def save(
 ) -> None:
     """Write the picture and its sidecar: the ``command`` and settings that made it, and what was ``measured``.
 
-    The ``singles`` are its single results, files of their own, which the sidecar counts; those of an older picture that
-    it replaces are removed (`singles_of`). At no time does a picture have the sidecar of another: an older one goes
-    just before its picture is replaced. Raises UnwrittenError where a file cannot be written.
+    The ``singles`` are its single results, files of their own, of which the sidecar has the SHA-256. Those of an older
+    picture that it replaces are removed (`singles_of`), unless none are given for the same settings. At no time does a
+    picture have the sidecar of another: an older one goes just before its picture is replaced. Raises UnwrittenError
+    where a file cannot be written.
     """
     folder, sidecar, claim = make_folder(picture.parent), sidecar_of(picture), _claim(picture)
-    older, files = singles_of(picture), numbered(picture, len(singles))
-    if singles:
-        measured["singles"] = len(singles)
-    write_text(claim, json.dumps(max(len(files), len(older))))
+    older, known, contents = singles_of(picture), _hashes(picture), [_as_png(image) for image in singles]
+    files, hashes = numbered(picture, len(singles)), [hashlib.sha256(content).hexdigest() for content in contents]
+    write_text(claim, json.dumps([*known, *hashes]))
+    if not singles and json.loads(json.dumps(settings)).items() <= (_read(sidecar) or {}).items():
+        older, hashes = [], known
+    if hashes:
+        measured["singles"] = hashes
     try:
         with replacing(picture) as partial:
             write(partial)
             sidecar.unlink(missing_ok=True)
             sync_folder(folder)
-        for path, image in zip(files, singles, strict=True):
-            save_png(path, image)
+        for path, content in zip(files, contents, strict=True):
+            write_bytes(path, content)
         for path in set(older) - set(files):
             path.unlink(missing_ok=True)
         write_text(sidecar, json.dumps({**made_by(command), **settings, **measured}, indent=1) + "\n")
@@ -115,6 +113,22 @@ def save(
 def _claim(picture: Path) -> Path:
     """The file that says a picture is being written by unstir."""
     return picture.with_name(f".{picture.name}.unfinished")
+
+
+def _as_png(image: "Image") -> bytes:
+    file = BytesIO()
+    image.save(file, format="png")
+    return file.getvalue()
+
+
+def _hashes(picture: Path) -> list[str]:
+    """The SHA-256 of each single result, from the picture's sidecar or what a killed command left, its `_claim`."""
+    claim = _claim(picture)
+    with suppress(OSError, ValueError, RecursionError):
+        sidecar = _read(sidecar_of(picture)) or {}
+        hashes = json.loads(claim.read_bytes()) if claim.exists() else sidecar.get("singles")
+        return hashes if isinstance(hashes, list) and all(map(is_text, hashes)) else []
+    return []
 
 
 def _read(file: Path) -> dict[str, Any] | None:
