@@ -258,7 +258,7 @@ def test_other_weights_under_the_same_step_are_judged_anew(folder, command, tmp_
     shutil.rmtree(drawn[-1])
     shutil.copytree(drawn[0], drawn[-1])  # images of the weights before
     status, _, err = command("evaluate", run, "--num", 30, *SMALL[2:])
-    assert status == 2 and f"{drawn[-1]}(weights is " in err
+    assert status == 2 and str(drawn[-1]) in err and "(weights is " in err
 
 
 def test_a_search_for_copies_is_made_up_for(folder, command, monkeypatch):

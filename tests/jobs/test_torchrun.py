@@ -2,6 +2,7 @@
 
 import re
 import shlex
+import sys
 from pathlib import Path
 
 import pytest
@@ -31,6 +32,7 @@ def test_lines_of_all_shared_commands_are_there():
 
 def test_options_that_torchrun_would_take_for_its_own_need_two_dashes_before():
     words = ["--nproc-per-node", "2", "-m", "unstir", "sample", "runs/digits", "--num", "9"]
-    with pytest.raises(SystemExit):
-        parse_args(words)
+    if sys.version_info < (3, 13):  # where argparse reads what begins like an option of its own
+        with pytest.raises(SystemExit):
+            parse_args(words)
     assert parse_args([*words[:3], "--", *words[3:]]).training_script_args == words[4:]
