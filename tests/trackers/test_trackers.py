@@ -78,7 +78,7 @@ def expected(run):
     found = {}
     for line in run.metrics():
         for key, value in line.items():
-            if key != "step":
+            if key not in ("step", "run"):
                 found.setdefault(f"metrics/{key}", {})[line["step"]] = value
     for line in run.held_out():
         means = {name: float(np.mean(line[key])) for name, key in LOSSES.items()}

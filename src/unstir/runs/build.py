@@ -53,7 +53,7 @@ def network(config: Config, device: torch.device) -> nn.Module:
         torch.default_generator.manual_seed(derive_seed(config.seed, "weights"))
         net = _made(network_config(config)).to(device)
     if isinstance(net, UNet):
-        net = net.to(memory_format=layout(device))  # type: ignore[call-overload]  # torch forgot to declare it
+        net = net.to(memory_format=layout(device))  # type: ignore[call-overload, unused-ignore]  # torch forgot it
         net.checkpoint_activations(config.train.activation_checkpointing)
     return net
 
