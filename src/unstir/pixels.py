@@ -75,3 +75,14 @@ class Scale:
         """The value that becomes -1, and half the range: float32 [C, 1, 1]."""
         low, high = (torch.tensor(ends, dtype=torch.float64)[:, None, None] for ends in (self.low, self.high))
         return low.float().to(device), ((high - low) / 2).float().to(device)
+
+
+PIXELS = Scale()
+
+
+def known(x_0: Tensor, scale: Scale) -> tuple[Tensor, Tensor | None]:
+    """Images with 0 in the place of NaN, and which of their values are known, bool like them; None where all are."""
+    if not scale.is_float:
+        return x_0, None
+    present = ~x_0.isnan()
+    return torch.where(present, x_0, 0.0), present

@@ -227,7 +227,8 @@ def _scale(given: Sequence[float], writer: Writer) -> list[list[float]]:
     if given:
         pairs = list(zip(given[::2], given[1::2], strict=True))
         return [list(pair) for pair in (pairs * len(writer.low) if len(pairs) == 1 else pairs)]
-    ends = [(low, high) if low <= high else (0.0, 0.0) for low, high in zip(writer.low.tolist(), writer.high.tolist(), strict=True)]
+    ranges = zip(writer.low.tolist(), writer.high.tolist(), strict=True)
+    ends = [(low, high) if low <= high else (0.0, 0.0) for low, high in ranges]  # of a channel without a value
     return [[low, high] if low < high else [low - 1, high + 1] for low, high in ends]
 
 

@@ -197,9 +197,7 @@ class Records(ItemSource[_Place]):
             item = place.rows.read(place.number)
             identity = _digest(place, item)
             if isinstance(item, bytes | bytearray | memoryview):
-                outcome: Decoded | Refused = decode(
-                    bytes(item), None, self.size, self.channels, is_float=self.is_float
-                )
+                outcome: Decoded | Refused = decode(bytes(item), None, self.size, self.channels, is_float=self.is_float)
             elif self.is_float or self.channels not in (1, 3):
                 values = _channels_last(np.asarray(item))
                 values = values if self.is_float else _as_bytes(values, notes)
@@ -222,7 +220,7 @@ def _as_image(values: NDArray[Any], notes: list[str]) -> Image.Image:
     """An array as the table above has it; levels that are lost are noted. Raises Refused."""
     values = _channels_last(values)
     if values.ndim == 3 and values.shape[2] not in (3, 4):
-        raise Refused(f"{values.shape[2]} channels, where others have {1}")
+        raise Refused(f"{values.shape[2]} channels, and others have 1 or 3")
     return Image.fromarray(np.ascontiguousarray(_as_bytes(values, notes)))
 
 

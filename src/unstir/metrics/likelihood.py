@@ -23,7 +23,7 @@ from unstir.diffusion.denoiser import clipped, finite
 from unstir.diffusion.likelihood import Bound, strata, variational_bound
 from unstir.errors import UserError, within_memory
 from unstir.pictures.charts import likelihood_curves
-from unstir.pixels import from_uint8
+from unstir.pixels import known
 from unstir.progress import counted, counter, counting
 from unstir.randomness import Key
 from unstir.runs.files import check as check_kinds
@@ -146,7 +146,7 @@ def _bound(
 ) -> Bound:
     """The bound of the images with these indices, batch ``number``; its noise is a function of time and image."""
     slots, drawn = index.to(model.device), None
-    x_0 = from_uint8(store.images(protocol.split)[index].to(model.device))
+    x_0, present = known(store.scale.to_model(store.images(protocol.split)[index].to(model.device)), store.scale)
     labels = store.labels(protocol.split) if model.labels.count else None
     denoise = finite(model.denoise(None if labels is None else labels[index].to(model.device)), index)
     if protocol.calls:
@@ -159,6 +159,8 @@ def _bound(
         lambda t: randomness.normal(Key(protocol.seed, "likelihood", t, slots), tuple(x_0.shape[1:])),
         variance=protocol.variance,
         sampled=drawn,
+        discretised=present is None,
+        present=present,
         on_call=on_call,
     )
 
