@@ -5,6 +5,7 @@ each channel maps to [-1, 1]; in them NaN is a value that is missing.
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -62,6 +63,10 @@ class Scale:
         low, half = self._columns(torch.device("cpu"))
         return (images.detach().float().cpu() + 1) * half + low
 
+    def shown(self, values: Tensor, channels: Sequence[int] = ()) -> Tensor:
+        """Values of the data as `shown` has images, what is missing in grey."""
+        return shown(known(self.to_model(values), self)[0], channels)
+
     def bits(self, present: Tensor) -> Tensor:
         """What a density in units of the data has more than one in [-1, 1], in bits a value, mean over each image.
 
@@ -78,6 +83,16 @@ class Scale:
 
 
 PIXELS = Scale()
+
+
+def shown(images: Tensor, channels: Sequence[int] = ()) -> Tensor:
+    """Images about [-1, 1], float [N, C, H, W], as pictures show them: uint8 [N, 1 or 3, H, W] on the CPU.
+
+    Shown are these ``channels``, by default all of three, or the first.
+    """
+    count = images.shape[1]
+    chosen = list(channels or (range(3) if count == 3 else range(1)))
+    return to_uint8(images if chosen == list(range(count)) else images[:, chosen])
 
 
 def known(x_0: Tensor, scale: Scale) -> tuple[Tensor, Tensor | None]:

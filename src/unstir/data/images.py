@@ -188,7 +188,7 @@ def fit(image: Image.Image, size: Sides | None, notes: list[str]) -> Image.Image
     if size is None or (height, width) == size:
         return image
     H, W = size
-    wide, high = (width, width * H / W) if width * H <= height * W else (height * W / H, height)
+    wide, high = centre(width, height, size)
     if 2 * high < H:
         least = f"{-(-H // 2)} pixels a side" if H == W else f"{-(-W // 2)}x{-(-H // 2)} pixels"
         raise Refused(f"too small: {width}x{height}, packing at {W}x{H} needs at least {least}")
@@ -196,6 +196,12 @@ def fit(image: Image.Image, size: Sides | None, notes: list[str]) -> Image.Image
         notes.append("enlarged, the shorter side is below the packed size")
     left, top = (width - wide) / 2, (height - high) / 2
     return image.resize((W, H), Image.Resampling.LANCZOS, box=(left, top, left + wide, top + high))
+
+
+def centre(width: int, height: int, size: Sides) -> tuple[float, float]:
+    """The width and the height of the largest part of an image that has the proportions of ``size`` (H, W)."""
+    H, W = size
+    return (width, width * H / W) if width * H <= height * W else (height * W / H, height)
 
 
 def to_array(image: Image.Image, channels: int) -> NDArray[np.uint8]:

@@ -130,7 +130,7 @@ def estimated_bits(
     bits = []
     for batch, at in zip(images.batches(num, size), torch.split(steps, size), strict=True):
         x_0, noise, denoise = batch.x_0, partial(batch.noise, "watched bound"), clipped(Labelled(denoiser, batch.label))
-        decoder = {"discretised": batch.present is None, "present": batch.present}
+        decoder: dict[str, Any] = {"discretised": batch.present is None, "present": batch.present}
         given: dict[str, Any] = {"variance": variance, "sampled": {}, "on_call": on_call, **decoder}
         ends = variational_bound(denoise, process, x_0, noise, **given)
         nats = ends.nats  # the prior's and the decoder's

@@ -21,7 +21,7 @@ from unstir.data.disk import usable_path
 from unstir.data.embedded import EMBEDDED
 from unstir.data.levels import remarks
 from unstir.data.packing import pack
-from unstir.data.sides import sides
+from unstir.data.sides import sides, written
 from unstir.data.source import NAMES, is_named
 from unstir.data.store import Store, is_store
 from unstir.errors import UserError, quoted, within_memory
@@ -361,11 +361,12 @@ def _store_of(data: DataConfig, old: Run | None) -> Store:
 def check_sides(config: Config, height: int, width: int) -> None:
     """Raise UserError where the network cannot halve images of these sides at each level."""
     build.check_own(config, height, width)
-    multiple = config.model.multiple
-    if height % multiple or width % multiple:
-        model, least = config.model, min(height, width)
-        side = max((2 * least + multiple) // (2 * multiple), 1) * multiple  # the nearest; as near, the larger
-        levels = [level for level in range(len(model.mults)) if not (height % (1 << level) or width % (1 << level))]
+    multiple, longer = config.model.multiple, [side for side in (height, width) if side > 1]
+    if any(side % multiple for side in longer):
+        model = config.model
+        near = {side: max((2 * side + multiple) // (2 * multiple), 1) * multiple for side in longer}  # or the larger
+        side = written((near.get(height, 1), near.get(width, 1)))
+        levels = [level for level in range(len(model.mults)) if not any(length % (1 << level) for length in longer)]
         attention = [level for level in model.attention if level in levels] or levels[-1:]
         packed = is_store(config.data.source)  # packed images keep their size
         again = f"pack the images again with size={side}" if packed else {"data.size": side}
