@@ -20,7 +20,7 @@ from unstir.data.decoding import decode_all
 from unstir.data.images import Refused
 from unstir.data.listing import Items, list_zip
 from unstir.data.packing import source_of
-from unstir.data.source import MAX_SIZE
+from unstir.data.sides import MAX_SIDE
 from unstir.errors import UserError
 
 PYTHONS_WORDS = re.compile(r"Errno|Error|0x[0-9a-f]{6}|object at|codec|invalid literal|Traceback|\bb'")
@@ -179,8 +179,8 @@ def test_whole_numbers_of_numpy_and_options_at_their_bounds_are_taken():
     numpy = {"size": np.int64(8), "channels": np.uint8(1), "held_out": np.float32(0.25), "seed": np.int64(3)}
     taken = {"size": 8, "channels": 1, "held_out": 0.25, "seed": 3}
     assert source_of(options("digits", **numpy)).settings == taken
-    made = source_of(options("digits", size=MAX_SIZE, held_out=0))
-    assert (MAX_SIZE, made.size, made.held_out) == (4096, 4096, 0.0)
+    made = source_of(options("digits", size=MAX_SIDE, held_out=0))
+    assert (MAX_SIDE, made.size, made.held_out) == (4096, 4096, 0.0)
 
 
 @pytest.mark.parametrize("number", [errno.EMFILE, errno.ENFILE, errno.ENOMEM])

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from unstir.nn.config import UNetConfig
+from unstir.nn.config import Padding, UNetConfig
 
 _SMALL_MAP = 64  # positions, of which a head's scores take little memory however few channels it has
 _MAX_PERIOD = 10_000.0  # Vaswani et al.'s longest period, divided by 2 pi
@@ -164,7 +164,7 @@ class Downsample(nn.Module):
     sizes and Ho et al. 2020 therefore did. The border is of ``mode`` "zeros" or "circular".
     """
 
-    def __init__(self, channels: int, padding: int, size: int = 3, mode: str = "zeros") -> None:
+    def __init__(self, channels: int, padding: int, size: int = 3, mode: Padding = "zeros") -> None:
         super().__init__()
         self.conv = nn.Conv2d(channels, channels, size, stride=2, padding=padding * (size // 2), padding_mode=mode)
 
@@ -188,7 +188,7 @@ class Upsample(nn.Module):
     convolution is of ``mode`` "zeros" or "circular".
     """
 
-    def __init__(self, channels: int, spreads: bool = False, mode: str = "zeros") -> None:
+    def __init__(self, channels: int, spreads: bool = False, mode: Padding = "zeros") -> None:
         super().__init__()
         spread = nn.ConvTranspose2d(channels, channels, 5, stride=2, padding=2, output_padding=1) if spreads else None
         self.spread = spread

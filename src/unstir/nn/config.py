@@ -16,6 +16,7 @@ AUGMENTATION = ("mirrored", "upside down", "scale", "cos - 1", "sin", "right", "
 """The numbers that describe an augmentation to a network (`diffusion.augmentation`); all are 0 where there is none."""
 _Count = Annotated[int, Field(ge=1, le=16_384)]
 _Index = Annotated[int, Field(ge=0, le=1_000_000)]
+Padding = Literal["zeros", "circular"]
 
 
 @refusing
@@ -58,7 +59,7 @@ class UNetConfig:
     """ho, or report_guided, the report's network by class: 5x5 resizing, attention on the way down alone."""
     downsample_padding: Annotated[int, Field(ge=0, le=1)] = 0
     """Padding of the strided convolutions: 0 pads below and to the right only, as Ho et al.; 1 pads all round."""
-    padding: Literal["zeros", "circular"] = "zeros"
+    padding: Padding = "zeros"
     """What lies beyond the edges of an image: zeros, or (circular) its opposite edge, for images that wrap around."""
     num_classes: _Index = 0
     """Number of class labels; 0: a network without classes."""
