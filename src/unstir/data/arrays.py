@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from unstir.data.images import LEFT_OUT, check_pixels
+from unstir.data.images import LEFT_OUT, Refused, check_pixels
 from unstir.data.records import BROKEN, Records, Rows, plain
 from unstir.data.source import Options
 from unstir.errors import UserError
@@ -61,16 +61,11 @@ class TiffFile(Records):
         """The pages in order."""
         (file,) = self.files
         try:
-            image = Image.open(file, formats=["TIFF"])
-        except (OSError, SyntaxError, ValueError):
-            raise UserError("", file, "is damaged, or a TIFF of another kind", "give arrays as .npy") from None
-
-        def read(number: int) -> object:
-            image.seek(number)
-            check_pixels(*image.size)
-            return np.array(image) if image.mode[0] in "IF" else image.copy()
-
-        return [Rows("train", file.name, [None] * getattr(image, "n_frames", 1), read)]
+            with Image.open(file, formats=["TIFF"]) as image:
+                pages = [_page(image, number) for number in range(getattr(image, "n_frames", 1))]
+        except (OSError, SyntaxError, ValueError, Refused):
+            raise UserError("", file, "is damaged, too large, or a TIFF of another kind", "give arrays as .npy") from None
+        return [Rows("train", file.name, [None] * len(pages), pages.__getitem__)]
 
 
 class _Arrays(Records):
@@ -172,6 +167,12 @@ def in_memory(options: Options) -> Records:
     if hasattr(source, "__getitem__") and hasattr(source, "__len__"):
         return _ItemsOfDataset(options)
     raise UserError("", type(source).__name__, "is no source of images", "give a path, arrays, or a torch Dataset")
+
+
+def _page(image: Image.Image, number: int) -> Any:
+    image.seek(number)
+    check_pixels(*image.size)
+    return np.array(image) if image.mode[0] in "IF" else image.copy()
 
 
 def _rows(arrays: Mapping[str, NDArray[Any]], what: str, name: str) -> list[Rows]:

@@ -123,7 +123,7 @@ def newest_grid(run: Run) -> Picture | None:
 def real_grid(run: Run, store: Store) -> Picture:
     """Training images drawn at random, laid out as the run's grids; of the same classes where those know any."""
     count = min(run.config.grids.num, REAL_IMAGES, store.count("train"))
-    images = real_images(store, run.labels.of(torch.arange(count)), count, "report real")
+    images = real_images(store, run.labels.of(torch.arange(count)), count, "report real", run.config.grids.channels)
     return encode(grid(images, run.config.grids.nrow), "training images, drawn at random")
 
 
@@ -232,7 +232,7 @@ def by_class(store: Store, drawn: Drawn | None, classifier: Classifier | None) -
         own = None if drawn is None or asked is None else drawn.images[asked == index][:OF_CLASS]
         images = store.images("train")[torch.nonzero(real == index)[:OF_CLASS, 0]]
         if len(images):
-            real_row = encode(grid(images, OF_CLASS), f"real images of class {name}")
+            real_row = encode(grid(store.scale.shown(images), OF_CLASS), f"real images of class {name}")
             shown = own is not None and len(own) and encode(grid(own, OF_CLASS), f"samples of class {name}")
             result.append(_OfClass(name, real_row, shown or None))
     return result

@@ -61,7 +61,9 @@ class Likelihood:
     ``prior``, ``decoder`` and ``curve`` (L_{t-1} of each of ``times``, rising) are means over the images. Under an
     estimate the curve holds the terms that were drawn, which do not add up to the sum; ``total``, the decoder's and all
     terms up to each of ``times``, is estimated as the sum is. A network with classes is given the image's true label.
-    The ``protocol`` has the SHA-256 of the weights, and the identity of their run (`runs.card.DataCard`).
+    The ``protocol`` has the SHA-256 of the weights, and the identity of their run (`runs.card.DataCard`). Of data of
+    floating point the bits are those of a density of values scaled to [-1, 1], over the values that are there;
+    ``unit_bits`` of the protocol are to be added for one in units of the data.
     """
 
     bits_per_dim: float
@@ -137,6 +139,9 @@ def likelihood(model: Model, store: Store, protocol: Protocol = Protocol()) -> L
     labelled = model.labels.count > 0 and store.labelled
     also = {"batch_size": protocol.batch_size, "given_labels": labelled, "data": store.content_hash}
     also |= {"weights": model.weights_sha256, "run": model.data.run}
+    if store.scale.is_float:
+        present = ~store.images(protocol.split)[chosen].isnan()
+        also["unit_bits"] = store.scale.bits(present).mean().item()
     return _summary(bounds, len(chosen), {**settings, **terms, **also})
 
 
@@ -206,7 +211,9 @@ def describe(result: Likelihood) -> str:
     return (
         f"{how['split']:9} {result.bits_per_dim:.4f}{error} bits/dim (prior {result.prior:.4f}, decoder "
         f"{result.decoder:.4f}); {counted(result.num, 'image')}, {terms_of(how)}, {how['variance']} variance, "
-        f"step {how['step']}, {weights_in_words(how['ema'])}" + (", given the label" if how["given_labels"] else "")
+        f"step {how['step']}, {weights_in_words(how['ema'])}"
+        + (", given the label" if how["given_labels"] else "")
+        + (f"; in the data's units {result.bits_per_dim + how['unit_bits']:.4f}" if "unit_bits" in how else "")
     )
 
 
