@@ -17,7 +17,6 @@ from unstir.generate.sampling import sample
 from unstir.metrics.likelihood import Protocol, describe, likelihood
 from unstir.nn.config import ModelConfig
 from unstir.runs.config import Config
-from unstir.runs.run import Run
 from unstir.runs.sections import DataConfig, DiffusionConfig, GridConfig, LogConfig, TrainConfig
 from unstir.train.launch import train_run
 
@@ -52,7 +51,7 @@ def trained(tmp_path_factory):
 
 
 def test_losses_are_of_the_values_that_are_there(trained):
-    run, store = trained
+    run, _ = trained
     lines = run.metrics()
     assert all(np.isfinite(line["loss"]) for line in lines) and len(run.held_out()) > 0
     denoiser = run.model(device="cpu").denoiser
@@ -111,7 +110,5 @@ def test_values_that_are_missing_change_no_term_of_the_bound(trained):
     masked = variational_bound(
         alone, process, torch.where(present, x_0, 0.0), noise.__getitem__, discretised=False, present=present
     )
-    half = variational_bound(
-        alone, process, x_0[..., :3].contiguous(), lambda t: noise[t][..., :3], discretised=False
-    )
+    half = variational_bound(alone, process, x_0[..., :3].contiguous(), lambda t: noise[t][..., :3], discretised=False)
     torch.testing.assert_close(masked.bits_per_dim, half.bits_per_dim)

@@ -64,7 +64,7 @@ class TiffFile(Records):
             with Image.open(file, formats=["TIFF"]) as image:
                 pages = [_page(image, number) for number in range(getattr(image, "n_frames", 1))]
         except (OSError, SyntaxError, ValueError, Refused):
-            raise UserError("", file, "is damaged, too large, or a TIFF of another kind", "give arrays as .npy") from None
+            raise UserError("", file, "is damaged, too large, or of another kind", "give arrays as .npy") from None
         return [Rows("train", file.name, [None] * len(pages), pages.__getitem__)]
 
 
@@ -188,16 +188,15 @@ def _rows(arrays: Mapping[str, NDArray[Any]], what: str, name: str) -> list[Rows
         raise UserError("", name, f"has labels of shape {list(labels.shape)}, not {list(images.shape[:1])}")
     if labels is not None and labels.dtype.kind in "Mm":  # dates and spans of time, as text in their own unit
         labels = labels.astype(str)
-    of_mask = next((key for key in _MASKS if key in arrays), "")
-    read = images.__getitem__ if not of_mask else _masked(images, arrays[of_mask], name)
+    shapes = images.shape, (len(images), *images.shape[-2:])
+    of_mask = next((key for key in _MASKS if key in arrays and arrays[key].shape in shapes), "")
+    read = images.__getitem__ if not of_mask else _masked(images, arrays[of_mask])
     listed = [None] * len(images) if labels is None else labels.tolist()
     why = f"{LEFT_OUT}: an array that is neither the images nor their labels"
     notes = [(why, f"{what}: {other}") for other in arrays if other not in (key, of_labels, of_mask)]
     return [Rows("train", what, listed, read, notes=notes)]
 
 
-def _masked(images: NDArray[Any], mask: NDArray[Any], name: str) -> Callable[[int], NDArray[Any]]:
+def _masked(images: NDArray[Any], mask: NDArray[Any]) -> Callable[[int], NDArray[Any]]:
     """What reads an image with NaN where its mask is not 0; a mask of [N, H, W] is of all channels."""
-    if mask.shape not in (images.shape, (len(images), *images.shape[-2:])):
-        raise UserError("", name, f"has a mask of shape {list(mask.shape)}, not {list(images.shape)}")
     return lambda number: np.where(mask[number] != 0, np.float32(np.nan), images[number].astype(np.float32))

@@ -65,11 +65,15 @@ def pack(
     Raises UserError for every mistake in the arguments and the source, OSError for what the disk refuses.
     """
     out, downloads = usable_path(out), usable_path(download_dir or Path(out).parent)
-    out = Path(os.path.realpath(out)) if out.is_symlink() else out  # no folder can be renamed to a link
+    given = source, size, channels, held_out, sha256, downloads, strict, seed, license, depth, tuple(scale)
+    return _packed(Options(*given), Path(os.path.realpath(out)) if out.is_symlink() else out)  # type: ignore[arg-type]
+
+
+def _packed(options: Options, out: Path) -> Store:  # a link's own folder, for none can be renamed to a link
+    """Pack what the options ask for into the folder ``out``, or open what is there already."""
     try:
         with within_memory("size"):
-            given = source, size, channels, held_out, sha256, downloads, strict, seed, license, depth, tuple(scale)
-            origin = source_of(Options(*given))  # type: ignore[arg-type]
+            origin = source_of(options)
             if finished := _finished(origin, out):
                 return finished
             with staging_folder(out) as staging:

@@ -97,7 +97,7 @@ class Array(NamedTuple):
 
 
 def arrays(
-    folder: Path, shape: Shape, counts: dict[str, int], labelled: bool, is_float: bool
+    folder: Path, shape: Shape, counts: dict[str, int], labelled: bool, is_float: bool = False
 ) -> dict[tuple[str, str], Array]:
     """The arrays of a store in order, by (split, "images" or "labels")."""
     kind = "<f4" if is_float else "|u1"

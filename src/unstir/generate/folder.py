@@ -86,18 +86,14 @@ def save_images(
     with shown as count, threads, emptied, staging(out, "images") as partial:
         on_step = counter(count, total)
         for begin in begins:
-            indices, images = batch(model, job, begin, on_step)
-            values = model.to_units(images)
+            images = model.to_units(batch(model, job, begin, on_step)[1])
             if form == "npy":
-                arrays.save(out, begin, values, partial)
-                continue
-            for index, image in zip(indices, values, strict=True):
+                arrays.save(out, begin, images, partial)
+            for index, image in enumerate(images if form == "png" else (), start=begin):
                 _save(image_path(out, index), to_picture(image), partial, model)
         group.of_all(None)
         if group.is_first:
-            if form == "npy":
-                arrays.join(out, job, model)
-            _save_grids(model, job, out, partial)
+            _save_grids(model, job, out, partial, form)
     return model, job
 
 
@@ -136,7 +132,9 @@ def _begun(model: Model, job: Job, out: Path, form: str) -> dict[str, Any]:
     return {**begun, "num": job.num, "begins": begins, "own": goes_on or own}
 
 
-def _save_grids(model: Model, job: Job, out: Path, partial: Path) -> None:
+def _save_grids(model: Model, job: Job, out: Path, partial: Path, form: str) -> None:
+    if form == "npy":
+        arrays.join(out, job, model)
     shown = torch.arange(min(job.num, GRID_IMAGES))
     noise = model.pixels(starting_noise(job.chain.seed, shown, model.shape))
     images = model.data.scale.shown(read_images(out, len(shown)), model.channels)
