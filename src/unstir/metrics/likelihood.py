@@ -121,9 +121,7 @@ def likelihood(model: Model, store: Store, protocol: Protocol = Protocol()) -> L
     Raises UserError for a protocol that does not fit the model or its data, NotFiniteError for weights that answer
     with NaN.
     """
-    check(model, store, protocol)
-    if protocol.variance == "auto":
-        protocol = replace(protocol, variance="learned" if model.learned_variance else "large")
+    protocol = check(model, store, protocol)
     order = randomness.Order(protocol.seed, "likelihood", 0, store.count(protocol.split))
     chosen = order[: protocol.num or None].sort().values
     most = -(-len(chosen) // SAMPLES) if protocol.calls else len(chosen)
@@ -131,7 +129,8 @@ def likelihood(model: Model, store: Store, protocol: Protocol = Protocol()) -> L
     calls = protocol.calls or model.process.T
     with counting(f"bounding {protocol.split}", "network calls") as count:
         on_call = counter(count, len(batches) * calls)
-        bounds = [_bound(model, store, protocol, number, index, on_call) for number, index in enumerate(batches)]
+        images = store.images(protocol.split), store.labels(protocol.split) if model.labels.count else None
+        bounds = [bound_of(model, *images, protocol, number, index, on_call) for number, index in enumerate(batches)]
     settings = {key: getattr(protocol, key) for key in ("variance", "split", "clip", "seed")}
     terms = {"calls": calls, "ema": model.averaged, "step": model.step, "T": model.process.T, "dtype": model.arithmetic}
     labelled = model.labels.count > 0 and store.labelled
@@ -141,13 +140,21 @@ def likelihood(model: Model, store: Store, protocol: Protocol = Protocol()) -> L
 
 
 @torch.inference_mode()
-def _bound(
-    model: Model, store: Store, protocol: Protocol, number: int, index: Tensor, on_call: Callable[[], None]
+def bound_of(
+    model: Model,
+    images: Tensor,
+    labels: Tensor | None,
+    protocol: Protocol,
+    number: int,
+    index: Tensor,
+    on_call: Callable[[], None],
 ) -> Bound:
-    """The bound of the images with these indices, batch ``number``; its noise is a function of time and image."""
+    """The bound of the ``images``, uint8 [N, C, H, W], with an ``index``, int64 [B]: noise is that of time and index.
+
+    ``labels``, int64 [N], are those given to the network; an estimate is from the times of batch ``number``.
+    """
     slots, drawn = index.to(model.device), None
-    x_0 = from_uint8(store.images(protocol.split)[index].to(model.device))
-    labels = store.labels(protocol.split) if model.labels.count else None
+    x_0 = from_uint8(images[index].to(model.device))
     denoise = finite(model.denoise(None if labels is None else labels[index].to(model.device)), index)
     if protocol.calls:
         parts = torch.arange(protocol.calls - 1)
@@ -227,21 +234,31 @@ def read(path: Path) -> Likelihood | None:
         return None
 
 
-def check(model: Model, store: Store, protocol: Protocol) -> None:
-    """Raise UserError for a protocol that does not fit the model or its data, whose bytes are read once a process."""
-    T = model.process.T
-    model.kind.check_means(model.folder, ": its estimate is an image and not the mean that the bound needs")
+def check(model: Model, store: Store, protocol: Protocol) -> Protocol:
+    """The protocol with its variance settled; UserError where it does not fit the model or its data.
+
+    The data's bytes are read once a process.
+    """
     if protocol.split not in SPLITS:
         raise UserError("split", protocol.split, "is unknown", f"choose one of {', '.join(SPLITS)}")
-    count = store.count(protocol.split)
+    protocol, count = check_terms(model, protocol), store.count(protocol.split)
     check_data(model.folder, model.data, store)
     if count == 0:
         raise UserError("", store.path, f"has no {protocol.split} images", "choose another split")
     if not 0 <= protocol.num <= count:
         raise UserError("num", protocol.num, f"is outside 1..{count}, the {protocol.split} images", "0 takes all")
+    store.verify()
+    return protocol
+
+
+def check_terms(model: Model, protocol: Protocol) -> Protocol:
+    """The protocol with its variance settled; UserError where the model has no such bound."""
+    T = model.process.T
+    model.kind.check_means(model.folder, ": its estimate is an image and not the mean that the bound needs")
     if protocol.calls != 0 and not 2 <= protocol.calls <= T:
         raise UserError("calls", protocol.calls, f"is outside 2..{T}, the terms of the bound", "0 takes all of them")
     if protocol.batch_size < 1:
         raise UserError("batch_size", protocol.batch_size, "must be at least 1")
     check_variance(protocol.variance, model.learned_variance)
-    store.verify()
+    automatic = "learned" if model.learned_variance else "large"
+    return replace(protocol, variance=automatic if protocol.variance == "auto" else protocol.variance)
