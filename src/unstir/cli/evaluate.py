@@ -10,7 +10,16 @@ from cyclopts import Group, Parameter
 
 from unstir.chain import FAST
 from unstir.cli.app import app, show, show_json
-from unstir.cli.options import FLAT, ChainOptions, ModelOptions, OutFolder, RunFolder, StoreFolder, check_one
+from unstir.cli.options import (
+    FLAT,
+    ChainOptions,
+    ChartFormat,
+    ModelOptions,
+    OutFolder,
+    RunFolder,
+    StoreFolder,
+    check_one,
+)
 from unstir.errors import UserError
 from unstir.metrics.request import EvaluationRequest
 
@@ -98,6 +107,7 @@ def likelihood(
     batch_size: int = 64,
     options: ModelOptions = ModelOptions(),
     out: OutFolder | None = None,
+    format: ChartFormat = "png",
     json_: bool = False,
 ) -> int:
     """Bound the likelihood of images under a trained run, in bits per dimension, and draw where the bits go.
@@ -124,6 +134,7 @@ def likelihood(
         seed: Seed of noise, times and choice of images, any whole number.
         batch_size: Images computed at once.
         out: Folder of the figures; by default RUN/likelihood.
+        format: Of the picture of the curve.
         json_: Print the figures as JSON.
     """
     from unstir.data import SPLITS
@@ -147,7 +158,7 @@ def likelihood(
     opened, data = with_store(Run.open(run), store)
     model = options.model(opened)
     splits = SPLITS if split == "both" else (split,)
-    results, curve = save_likelihood(model, data, splits, Protocol(num=num, **terms), out)
+    results, curve = save_likelihood(model, data, splits, Protocol(num=num, **terms), out, format)
     if json_:
         show_json(results)
     else:

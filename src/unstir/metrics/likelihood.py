@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from pydantic import TypeAdapter
@@ -22,7 +22,7 @@ from unstir.data import SPLITS, Store
 from unstir.diffusion.denoiser import clipped, finite
 from unstir.diffusion.likelihood import Bound, strata, variational_bound
 from unstir.errors import UserError, within_memory
-from unstir.pictures.charts import likelihood_curves
+from unstir.pictures.charts import likelihood_curves, save_figure
 from unstir.pixels import from_uint8
 from unstir.progress import counted, counter, counting
 from unstir.randomness import Key
@@ -31,6 +31,9 @@ from unstir.runs.files import check_writable, decode, encode, is_count, is_text,
 from unstir.runs.model import Model, weights_in_words
 from unstir.runs.stores import check_data
 from unstir.theory.variance import check_variance
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 SAMPLES = 8  # an estimate is made in so many batches, where there are as many images: each has its own times
 
@@ -82,8 +85,9 @@ def save_likelihood(
     splits: Sequence[str] = ("held_out",),
     protocol: Protocol = Protocol(),
     folder: Path | None = None,
+    kind: str = "png",
 ) -> tuple[dict[str, Likelihood], Path]:
-    """The bound on each of the ``splits`` by the ``protocol``, and the picture of the curves.
+    """The bound on each of the ``splits`` by the ``protocol``, and the picture of the curves, "png", "svg" or "pdf".
 
     Written are a file of figures for each split and a picture, by default in the folder likelihood of the run, under
     names of this step and protocol (`name_of`). Raises UserError, before anything is computed, for what cannot be
@@ -100,10 +104,15 @@ def save_likelihood(
         results[split] = likelihood(model, store, of_split)
         named = partial(name_of, results[split].protocol, of_split)
         write_text(out / f"{named(split)}.json", encode(dataclasses.asdict(results[split])) + "\n")
-        curve = out / f"{named('-'.join(('curve', *results)))}.png"
+        curve = out / f"{named('-'.join(('curve', *results)))}.{kind}"
     with replacing(curve) as unfinished:
-        likelihood_curves({name: (r.times, r.curve, r.decoder, r.total) for name, r in results.items()}, unfinished)
+        save_figure(likelihood_figure(results), unfinished, kind)
     return results, curve
+
+
+def likelihood_figure(results: Mapping[str, Likelihood]) -> "Figure":
+    """Where the bits of each of the named results go: every term by its time, and their sum."""
+    return likelihood_curves({name: (r.times, r.curve, r.decoder, r.total) for name, r in results.items()})
 
 
 def name_of(protocol: Mapping[str, Any], asked: Protocol, what: str) -> str:
