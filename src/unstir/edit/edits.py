@@ -18,7 +18,7 @@ from unstir.diffusion import editing as mathematics
 from unstir.diffusion.draw import draw, starting_noise
 from unstir.diffusion.samplers import Step
 from unstir.diffusion.samplers.ddim import ddim
-from unstir.edit.editing import Edited, Editing, labels_for, last, psnr
+from unstir.edit.editing import MOST, Edited, Editing, labels_for, last, psnr
 from unstir.edit.files import Box, read_image, read_mask
 from unstir.errors import UserError
 from unstir.generate.drawing import Job
@@ -45,31 +45,41 @@ def inpaint(
     A mask has the size of the model's images, or that of the image file, with which it is then cropped and resized.
     ``resamples`` and ``jump`` are those of `editing.inpaint`: 9 steps of the job's chain taken 3 times are 25 calls.
     """
-    for name, value in (("resamples", resamples), ("jump", jump)):
-        if value < 1:
-            raise UserError(name, value, "must be at least 1", {name: 1})
-    model.kind.check_means(model.folder, ", and filling in needs a whole chain")
     x_0, keep = read_image(image, model.shape), read_mask(mask, box, image, model.shape)
-    editing, hole = Editing(model, job, job.chain.changed(sampler="ancestral")), int((~keep).sum())
-    logger.info(f"{hole:,} of {keep.numel():,} pixels are filled in ({hole / keep.numel():.0%})")
-    chain, process, shape = editing.chain, model.process, model.shape
-    times = chain.times(process.schedule)
-
-    def fill(indices: Tensor) -> Iterable[Step]:
-        def noise(use: str, t: int, repeat: int) -> Tensor:
-            return randomness.normal(Key(chain.seed, f"inpaint {use}", repeat * (process.T + 1) + t, indices), shape)
-
-        known, x_T = x_0.to(model.device).expand(len(indices), *shape), starting_noise(chain.seed, indices, shape)
-        given = editing.guided(indices), process, known, keep.to(model.device), x_T, times, noise
-        return mathematics.inpaint(*given, resamples=resamples, jump=jump, variance=chain.variance)
-
-    made = editing.results(fill, mathematics.inpainting_calls(len(times) - 1, resamples, jump))
+    editing, made = filled(model, x_0, keep, job, resamples, jump)
     pixels = to_uint8(x_0)
     files = {"image": image} if mask is None else {"image": image, "mask": mask}
     given = torch.cat((pixels, pixels.where(keep, GREY)))
     names = "given", "to fill in"
     edited = editing.done("inpaint", files, given, made, names, box=box, resamples=resamples, jump=jump)
     return replace(edited, keep=keep)
+
+
+def filled(model: Model, x_0: Tensor, keep: Tensor, job: Job, resamples: int, jump: int) -> tuple[Editing, Tensor]:
+    """The job's results for each of N images, float [N, C, H, W] in [-1, 1]: uint8 [N num, C, H, W], image by image.
+
+    ``keep`` is bool [N or 1, 1 or C, H, W]. The noise of result i of image n is that of number n `MOST` + i.
+    """
+    for name, value in (("resamples", resamples), ("jump", jump)):
+        if value < 1:
+            raise UserError(name, value, "must be at least 1", {name: 1})
+    model.kind.check_means(model.folder, ", and filling in needs a whole chain")
+    editing, hole = Editing(model, job, job.chain.changed(sampler="ancestral")), int((~keep).sum())
+    logger.info(f"{hole:,} of {keep.numel():,} pixels are filled in ({hole / keep.numel():.0%})")
+    chain, process, shape = editing.chain, model.process, model.shape
+    times, keep = chain.times(process.schedule), keep.expand(len(x_0), -1, -1, -1)
+
+    def fill(indices: Tensor) -> Iterable[Step]:
+        def noise(use: str, t: int, repeat: int) -> Tensor:
+            return randomness.normal(Key(chain.seed, f"inpaint {use}", repeat * (process.T + 1) + t, indices), shape)
+
+        image, x_T = (indices // MOST).cpu(), starting_noise(chain.seed, indices, shape)
+        known, mask = x_0[image].to(model.device), keep[image].to(model.device)
+        given = editing.guided(indices), process, known, mask, x_T, times, noise
+        return mathematics.inpaint(*given, resamples=resamples, jump=jump, variance=chain.variance)
+
+    indices = (torch.arange(len(x_0))[:, None] * MOST + torch.arange(job.num)).flatten()
+    return editing, editing.results(fill, mathematics.inpainting_calls(len(times) - 1, resamples, jump), indices)
 
 
 def vary(model: Model, image: Path, job: Job, *, strength: float) -> Edited:
@@ -170,7 +180,7 @@ def morph(model: Model, job: Job, *, labels: tuple[int, int], count: int = 8) ->
 
     hidden = editing.chain.guidance != 1 and model.guide is None  # the network asked once more; a guide is another one
     calls = (2 + hidden) * editing.chain.calls(model.process.schedule)
-    made = editing.results(between, calls, cells=count)
+    made = editing.results(between, calls, torch.arange(job.num * count))
     acts = hidden and editing.chain.guidance_acts(model.process.schedule)  # by a call of its own at each step
     names, ends, besides = _shares(weights) * job.num, list(labels), "" if acts else None
     return editing.done("morph", {}, made[:0], made, names, nrow=count, besides=besides, labels=ends, count=count)
