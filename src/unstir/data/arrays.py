@@ -3,21 +3,23 @@
 import hashlib
 import zipfile
 import zlib
-from collections.abc import Hashable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
-from unstir.data.images import LEFT_OUT
+from unstir.data.images import LEFT_OUT, Refused, check_pixels
 from unstir.data.records import BROKEN, Records, Rows, plain
 from unstir.data.source import Options
 from unstir.errors import UserError
 
 _IMAGES = "images", "image", "x", "data", "arr_0"
 _LABELS = "labels", "label", "targets", "y", "arr_1"
+_MASKS = "mask", "masks"
 _SAMPLED = 16  # items of a Dataset that its stamp is made of
 
 
@@ -25,6 +27,7 @@ class ArrayFile(Records):
     """A .npy file of images, or a .npz file of images and labels; it is mapped into memory where it can be."""
 
     kind = "numpy"
+    looked_at = 1 << 40
 
     def __init__(self, file: Path, options: Options) -> None:
         super().__init__(options)
@@ -45,10 +48,31 @@ class ArrayFile(Records):
         return _rows(arrays, file.name, self.name)
 
 
+class TiffFile(Records):
+    """The pages of a TIFF file, an image each: pictures, or arrays where they have more than 8 bits."""
+
+    kind = "tiff"
+
+    def __init__(self, file: Path, options: Options) -> None:
+        super().__init__(options)
+        self.files = [file]
+
+    def rows(self) -> list[Rows]:
+        """The pages in order."""
+        (file,) = self.files
+        try:
+            with Image.open(file, formats=["TIFF"]) as image:
+                pages = [_page(image, number) for number in range(getattr(image, "n_frames", 1))]
+        except (OSError, SyntaxError, ValueError, Refused):
+            raise UserError("", file, "is damaged, too large, or of another kind", "give arrays as .npy") from None
+        return [Rows("train", file.name, [None] * len(pages), pages.__getitem__)]
+
+
 class _Arrays(Records):
     """Arrays in memory by name, as `numpy.savez` takes them."""
 
     kind = "arrays"
+    looked_at = 1 << 40
 
     def __init__(self, arrays: Mapping[Any, Any], options: Options) -> None:
         super().__init__(options)
@@ -130,6 +154,8 @@ class _ItemsOfDataset(Records):
 def in_memory(options: Options) -> Records:
     """What the program that calls has in memory. Raises UserError for what is no source."""
     source = options.source
+    if isinstance(source, np.ma.MaskedArray):
+        source = {"images": source.data, "mask": np.ma.getmaskarray(source)}
     if hasattr(source, "__array__"):
         source = (source,)
     if isinstance(source, tuple):
@@ -141,6 +167,12 @@ def in_memory(options: Options) -> Records:
     if hasattr(source, "__getitem__") and hasattr(source, "__len__"):
         return _ItemsOfDataset(options)
     raise UserError("", type(source).__name__, "is no source of images", "give a path, arrays, or a torch Dataset")
+
+
+def _page(image: Image.Image, number: int) -> Any:
+    image.seek(number)
+    check_pixels(*image.size)
+    return np.array(image) if image.mode[0] in "IF" else image.copy()
 
 
 def _rows(arrays: Mapping[str, NDArray[Any]], what: str, name: str) -> list[Rows]:
@@ -156,7 +188,15 @@ def _rows(arrays: Mapping[str, NDArray[Any]], what: str, name: str) -> list[Rows
         raise UserError("", name, f"has labels of shape {list(labels.shape)}, not {list(images.shape[:1])}")
     if labels is not None and labels.dtype.kind in "Mm":  # dates and spans of time, as text in their own unit
         labels = labels.astype(str)
+    shapes = images.shape, (len(images), *images.shape[-2:])
+    of_mask = next((key for key in _MASKS if key in arrays and arrays[key].shape in shapes), "")
+    read = images.__getitem__ if not of_mask else _masked(images, arrays[of_mask])
     listed = [None] * len(images) if labels is None else labels.tolist()
     why = f"{LEFT_OUT}: an array that is neither the images nor their labels"
-    notes = [(why, f"{what}: {other}") for other in arrays if other not in (key, of_labels)]
-    return [Rows("train", what, listed, images.__getitem__, notes=notes)]
+    notes = [(why, f"{what}: {other}") for other in arrays if other not in (key, of_labels, of_mask)]
+    return [Rows("train", what, listed, read, notes=notes)]
+
+
+def _masked(images: NDArray[Any], mask: NDArray[Any]) -> Callable[[int], NDArray[Any]]:
+    """What reads an image with NaN where its mask is not 0; a mask of [N, H, W] is of all channels."""
+    return lambda number: np.where(mask[number] != 0, np.float32(np.nan), images[number].astype(np.float32))

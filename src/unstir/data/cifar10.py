@@ -51,7 +51,7 @@ class CifarSource(Source):
     kind = "cifar10"
 
     def __init__(self, archive: Path | None, options: Options) -> None:
-        super().__init__(options, _SIDE, 3)
+        super().__init__(options, (_SIDE, _SIDE), 3)
         self.archive, self.files = archive, [archive] if archive else []
         self.expected = (options.sha256.lower(),) if options.sha256 else (BINARY_SHA256, PYTHON_SHA256)
 

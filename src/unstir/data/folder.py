@@ -102,4 +102,5 @@ class FolderSource(ItemSource[str]):
         """Decode files in as many processes as they are worth, or in one to find their shape."""
         worth = 1 + max(sum(map(len, requests)) // _FILES, self._bytes // _BYTES)
         num_workers = min(MAX_WORKERS, len(requests), worth) if shape else 1
-        return decode_all(self.root, requests, self.size, self.channels, shape, num_workers)
+        setup = {"size": self.size, "channels": self.channels, "is_float": self.is_float}
+        return decode_all(self.root, requests, setup, shape, num_workers)

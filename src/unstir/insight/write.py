@@ -11,7 +11,7 @@ import torch
 
 from unstir import randomness
 from unstir.compare import compare, parse
-from unstir.data import SPLITS, Store, is_store
+from unstir.data import Store, is_store
 from unstir.errors import UserError, printable
 from unstir.insight import compared, page, pictures
 from unstir.insight.analysis import limits_of
@@ -219,7 +219,7 @@ def write_images_report(
     check_files(path, exported)
     plan, _ = planned_images(list(images), None, request)
     store, evaluation = plan.store, judge(plan)
-    data = DataCard(store.shape, store.classes, {it: store.count(it) for it in SPLITS}, store.content_hash)
+    data = DataCard.of_store(store)
     facts = ImagesFacts(name=plan.images.name, data=data, last=evaluation)
     make_folder(path.absolute().parent)
     with counting("writing the page", ""):

@@ -23,7 +23,7 @@ from unstir.diffusion.denoiser import clipped, finite
 from unstir.diffusion.likelihood import Bound, strata, variational_bound
 from unstir.errors import UserError, within_memory
 from unstir.pictures.charts import likelihood_curves, save_figure
-from unstir.pixels import from_uint8
+from unstir.pixels import known
 from unstir.progress import counted, counter, counting
 from unstir.randomness import Key
 from unstir.runs.files import check as check_kinds
@@ -64,7 +64,9 @@ class Likelihood:
     ``prior``, ``decoder`` and ``curve`` (L_{t-1} of each of ``times``, rising) are means over the images. Under an
     estimate the curve holds the terms that were drawn, which do not add up to the sum; ``total``, the decoder's and all
     terms up to each of ``times``, is estimated as the sum is. A network with classes is given the image's true label.
-    The ``protocol`` has the SHA-256 of the weights, and the identity of their run (`runs.card.DataCard`).
+    The ``protocol`` has the SHA-256 of the weights, and the identity of their run (`runs.card.DataCard`). Of data of
+    floating point the bits are those of a density of values scaled to [-1, 1], over the values that are there;
+    ``unit_bits`` of the protocol are to be added for one in units of the data.
     """
 
     bits_per_dim: float
@@ -145,6 +147,9 @@ def likelihood(model: Model, store: Store, protocol: Protocol = Protocol()) -> L
     labelled = model.labels.count > 0 and store.labelled
     also = {"batch_size": protocol.batch_size, "given_labels": labelled, "data": store.content_hash}
     also |= {"weights": model.weights_sha256, "run": model.data.run}
+    if store.scale.is_float:
+        present = ~store.images(protocol.split)[chosen].isnan()
+        also["unit_bits"] = store.scale.bits(present).mean().item()
     return _summary(bounds, len(chosen), {**settings, **terms, **also})
 
 
@@ -158,12 +163,12 @@ def bound_of(
     index: Tensor,
     on_call: Callable[[], None],
 ) -> Bound:
-    """The bound of the ``images``, uint8 [N, C, H, W], with an ``index``, int64 [B]: noise is that of time and index.
+    """The bound of those of the ``images``, uint8 or float32 [N, C, H, W] in units of the data, with an ``index``.
 
-    ``labels``, int64 [N], are those given to the network; an estimate is from the times of batch ``number``.
+    That is int64 [B], and with the time it decides the noise. ``labels``, int64 [N], are those given to the network; an estimate is from the times of batch ``number``.
     """
     slots, drawn = index.to(model.device), None
-    x_0 = from_uint8(images[index].to(model.device))
+    x_0, present = known(model.data.scale.to_model(images[index].to(model.device)), model.data.scale)
     denoise = finite(model.denoise(None if labels is None else labels[index].to(model.device)), index)
     if protocol.calls:
         parts = torch.arange(protocol.calls - 1)
@@ -175,6 +180,8 @@ def bound_of(
         lambda t: randomness.normal(Key(protocol.seed, "likelihood", t, slots), tuple(x_0.shape[1:])),
         variance=protocol.variance,
         sampled=drawn,
+        discretised=present is None,
+        present=present,
         on_call=on_call,
     )
 
@@ -220,7 +227,9 @@ def describe(result: Likelihood) -> str:
     return (
         f"{how['split']:9} {result.bits_per_dim:.4f}{error} bits/dim (prior {result.prior:.4f}, decoder "
         f"{result.decoder:.4f}); {counted(result.num, 'image')}, {terms_of(how)}, {how['variance']} variance, "
-        f"step {how['step']}, {weights_in_words(how['ema'])}" + (", given the label" if how["given_labels"] else "")
+        f"step {how['step']}, {weights_in_words(how['ema'])}"
+        + (", given the label" if how["given_labels"] else "")
+        + (f"; in the data's units {result.bits_per_dim + how['unit_bits']:.4f}" if "unit_bits" in how else "")
     )
 
 

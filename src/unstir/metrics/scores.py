@@ -55,7 +55,7 @@ def likelihood(
     seed: int = 0,
     batch_size: int = 64,
 ) -> ImageLikelihood:
-    """The bound of each of ``images``, uint8 [B, C, H, W] in 0..255 of the model's shape.
+    """The bound of each of ``images``, uint8 [B, C, H, W] in 0..255, or float32 in units of the model's data.
 
     ``labels``, int64 [B], are given to a network with classes; without them it has the label that says nothing. The
     noise of image i is a function of ``seed`` and i, and all images share their times, so that they compare. The other
@@ -64,8 +64,10 @@ def likelihood(
     """
     asked = Protocol(calls=calls, variance=variance, clip=clip, seed=seed, batch_size=batch_size)
     protocol = check_terms(model, asked)
-    if images.dtype != torch.uint8 or tuple(images.shape[1:]) != model.shape or not len(images):
-        raise wrong_images(images, f"uint8 [B, {', '.join(map(str, model.shape))}], as {model.folder} makes them")
+    dtype = torch.float32 if model.data.scale.is_float else torch.uint8
+    if images.dtype != dtype or tuple(images.shape[1:]) != model.shape or not len(images):
+        due = f"{str(dtype).removeprefix('torch.')} [B, {', '.join(map(str, model.shape))}]"
+        raise wrong_images(images, f"{due}, as {model.folder} makes them")
     if labels is None and (null := model.labels.or_null(None)) is not None:
         labels = torch.full((len(images),), null)
     elif labels is not None and labels.shape != images.shape[:1]:
@@ -75,10 +77,12 @@ def likelihood(
         on_call = counter(count, len(batches) * (calls or model.process.T))
         bounds = [bound_of(model, images, labels, protocol, 0, index, on_call) for index in batches]
     rows = [
-        torch.stack((bound.nats, bound.prior, bound.terms @ bound.weights, bound.decoder, _error(bound)))
+        bound.to_bits(
+            torch.stack((bound.nats, bound.prior, bound.terms @ bound.weights, bound.decoder, _error(bound)), 1)
+        )
         for bound in bounds
     ]
-    whole, prior, diffusion, decoder, error = bounds[0].to_bits(torch.cat(rows, 1))
+    whole, prior, diffusion, decoder, error = torch.cat(rows).unbind(1)
     estimated = 3 <= calls < model.process.T
     return ImageLikelihood(whole, prior, diffusion, decoder, error if estimated else None)
 

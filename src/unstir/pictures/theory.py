@@ -85,7 +85,7 @@ def _draw_strip(row: Sequence[Any], name: str, schedule: NoiseSchedule, x_0: Ten
 def _read(path: Path) -> Tensor:
     try:
         with open_file(path) as file:
-            array = decode(file.read(), path.name, _SIDE, 3).pixels
+            array = decode(file.read(), path.name, (_SIDE, _SIDE), 3).pixels
     except Refused as error:
         raise UserError("image", path, f"is no picture that can be shown: {error}", "name another") from None
     return from_uint8(torch.from_numpy(array.copy()))[None]
