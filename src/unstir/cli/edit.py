@@ -84,7 +84,8 @@ def inpaint(
     Args:
         mask: A picture of the image's size or of the run's. White is filled in, black is kept; or what was erased from
             it, so that it is transparent, is filled in. Of a stack also a folder of these, in the order of the images,
-            or an array [N, H, W] or [N, C, H, W] that is not 0 where an image is to be filled in.
+            or an array [N, H, W] or [N, C, H, W] that is not 0 where an image is to be filled in. What is
+            missing (NaN) is filled in without a mask too.
         box: Left, top, width and height of the part to fill in, in pixels of the run's images.
         num: Number of results.
         resamples: How often each step is taken; more repetitions agree better and cost as many times the calls.
@@ -248,11 +249,11 @@ def _fill(
 
     if out is not None:
         stack.check(out, spread)
-    images = stack.read_stack(image, model.shape)
-    keep = stack.read_masks(mask, box, len(images), model.shape)
+    images = stack.read_stack(image, model)
+    keep = stack.read_masks(mask, box, images.shape)
     filled = stack.inpaint_stack(model, images, keep, job, **how)
     name = f"inpaint-{image.stem}-seed{job.chain.seed}-{sidecar.digest(filled.settings)}"
-    files = stack.save(filled, out or model.folder / "edits" / name, spread)
+    files = stack.save(filled, model, out or model.folder / "edits" / name, spread)
     show(*(f"array    {file}" for file in files), f"calls    {filled.calls} of the network")
     return 0
 

@@ -45,7 +45,7 @@ def inpaint(
     A mask has the size of the model's images, or that of the image file, with which it is then cropped and resized.
     ``resamples`` and ``jump`` are those of `editing.inpaint`: 9 steps of the job's chain taken 3 times are 25 calls.
     """
-    x_0, keep = read_image(image, model.shape), read_mask(mask, box, image, model.shape)
+    x_0, keep = _picture(model, image), read_mask(mask, box, image, model.shape)
     editing, made = filled(model, x_0, keep, job, resamples, jump)
     pixels = to_uint8(x_0)
     files = {"image": image} if mask is None else {"image": image, "mask": mask}
@@ -56,7 +56,7 @@ def inpaint(
 
 
 def filled(model: Model, x_0: Tensor, keep: Tensor, job: Job, resamples: int, jump: int) -> tuple[Editing, Tensor]:
-    """The job's results for each of N images, float [N, C, H, W] in [-1, 1]: uint8 [N num, C, H, W], image by image.
+    """The job's results for each of N images, float [N, C, H, W] in [-1, 1]: [N num, C, H, W] in units of the data.
 
     ``keep`` is bool [N or 1, 1 or C, H, W]. The noise of result i of image n is that of number n `MOST` + i.
     """
@@ -87,7 +87,7 @@ def vary(model: Model, image: Path, job: Job, *, strength: float) -> Edited:
 
     An interval of guidance that was asked for and lies above the time at which the chain begins is refused.
     """
-    x_0 = read_image(image, model.shape)
+    x_0 = _picture(model, image)
     editing = Editing(model, job, job.chain)
     part, chain = mathematics.below(model.process, strength, editing.chain)
     _check_guided(model, editing.chain, strength, part.T)
@@ -105,7 +105,7 @@ def vary(model: Model, image: Path, job: Job, *, strength: float) -> Edited:
 @torch.no_grad()
 def invert(model: Model, image: Path, job: Job, *, refinements: int = 2) -> Edited:
     """The noise that DDIM makes an image of, and the image made of that, with their PSNR; see `editing.invert`."""
-    x_0, editing = read_image(image, model.shape), _inverting(model, job, refinements)
+    x_0, editing = _picture(model, image), _inverting(model, job, refinements)
     times, denoise = editing.chain.times(model.process.schedule), editing.of_class(editing.label)
     with editing.counted((len(times) - 1) * (refinements + 2)):
         x_T = last(mathematics.invert(denoise, model.process, x_0.to(model.device), times[::-1], refinements))
@@ -134,7 +134,7 @@ def blend(
     pair_of_labels = labels or (job.label, job.label)
     first, second = (model.labels.or_null(label, "labels") for label in pair_of_labels)
     files = [end for end in ends if isinstance(end, Path)]
-    images = [read_image(file, model.shape) for file in files]
+    images = [_picture(model, file) for file in files]
     editing = _inverting(model, replace(job, label=pair_of_labels[0]), refinements)
     times, process, w = editing.chain.times(model.process.schedule), model.process, weights.to(model.device)
     one = editing.of_class(first)
@@ -184,6 +184,15 @@ def morph(model: Model, job: Job, *, labels: tuple[int, int], count: int = 8) ->
     acts = hidden and editing.chain.guidance_acts(model.process.schedule)  # by a call of its own at each step
     names, ends, besides = _shares(weights) * job.num, list(labels), "" if acts else None
     return editing.done("morph", {}, made[:0], made, names, nrow=count, besides=besides, labels=ends, count=count)
+
+
+def _picture(model: Model, file: Path) -> Tensor:
+    """A picture file as `read_image` reads it; UserError where the model's images are no pictures."""
+    if not model.in_pixels:
+        raise UserError(
+            "", file, f"is a picture, and {model.folder} makes values", "fill in arrays: edit inpaint x.npy"
+        )
+    return read_image(file, model.shape)
 
 
 def _check_guided(model: Model, chain: Chain, strength: float, begins: int) -> None:

@@ -1,7 +1,9 @@
 """Filling in a stack of images, each with a mask of its own: the results, their mean and their deviation, as arrays."""
 
 import hashlib
+import itertools
 import tempfile
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from unstir.data import pack
+from unstir.data import SPLITS, pack
 from unstir.data.images import Shape
 from unstir.data.listing import list_folder, natural
 from unstir.edit.edits import filled
@@ -18,7 +20,7 @@ from unstir.edit.files import Box, read_mask
 from unstir.errors import UserError
 from unstir.generate.drawing import Job
 from unstir.pictures.grid import grid
-from unstir.pixels import from_uint8
+from unstir.pixels import known
 from unstir.runs import sidecar
 from unstir.runs.files import make_folder, replacing
 from unstir.runs.model import Model
@@ -28,17 +30,17 @@ ROWS = 8  # images in a picture of results
 
 @dataclass(frozen=True, eq=False)
 class Filled:
-    """What a stack of N images was filled in with: ``made``, uint8 [N, num, C, H, W].
+    """What a stack of N images was filled in with: ``made``, uint8 or float32 [N, num, C, H, W] in units of the data.
 
-    ``given`` are the images, uint8 [N, C, H, W], and ``keep`` what was kept of them, bool [N, 1 or C, H, W].
-    ``settings`` are all that decides the pixels.
+    ``given`` are the images, [N, C, H, W], and ``keep``, bool [N, C, H, W], what was kept of them. ``settings`` are all
+    that decides the values, ``calls`` the network calls made.
     """
 
     given: Tensor
     keep: Tensor
     made: Tensor
     settings: dict[str, Any]
-    calls: int = 0
+    calls: int
 
     @property
     def mean(self) -> Tensor:
@@ -51,62 +53,72 @@ class Filled:
         return self.made.float().std(1) if self.made.shape[1] > 1 else torch.zeros(self.given.shape)
 
 
-def inpaint_stack(model: Model, images: Tensor, keep: Tensor, job: Job, *, resamples: int = 3, jump: int = 1) -> Filled:
-    """Fill in each of ``images``, uint8 [N, C, H, W], ``job.num`` times, where ``keep`` is False.
+def inpaint_stack(
+    model: Model, images: Tensor, keep: Tensor | None, job: Job, *, resamples: int = 3, jump: int = 1
+) -> Filled:
+    """Fill in each of ``images`` ``job.num`` times where ``keep`` is False, and where values are missing (NaN).
 
-    ``keep`` is bool [N or 1, 1 or C, H, W]. ``resamples`` and ``jump`` are as for `inpaint`, whose results are those of
-    the first image. Raises UserError for what does not fit the model.
+    ``images`` are uint8 or float32 [N, C, H, W] in units of the model's data, ``keep`` is bool [N or 1, 1 or C, H, W],
+    or None for what is missing alone. ``resamples`` and ``jump`` are as for `inpaint`, whose results are those of the
+    first image. Raises UserError for what does not fit the model.
     """
-    if images.dtype != torch.uint8 or tuple(images.shape[1:]) != model.shape:
-        raise UserError("images", list(images.shape), f"must be uint8 [N, {', '.join(map(str, model.shape))}]")
-    sizes = {(n, c, *model.shape[1:]) for n in (1, len(images)) for c in (1, model.shape[0])}
-    if keep.dtype != torch.bool or tuple(keep.shape) not in sizes:
-        raise UserError("keep", list(keep.shape), f"must be bool [N or 1, 1 or C, H, W] of {list(images.shape)}")
-    keep = keep.expand(len(images), -1, -1, -1)
-    editing, made = filled(model, from_uint8(images), keep, job, resamples, jump)
-    hashes = {
-        name: hashlib.sha256(it.contiguous().numpy().data).hexdigest()
-        for name, it in (("images", images), ("keep", keep))
-    }
-    options: dict[str, Any] = {**hashes, "resamples": resamples, "jump": jump}
+    scale, shape = model.data.scale, (len(images), *model.shape)
+    if images.shape != shape or images.is_floating_point() != scale.is_float:
+        raise UserError(
+            "images", list(images.shape), f"must be {'float32' if scale.is_float else 'uint8'} {list(shape)}"
+        )
+    x_0, present = known(scale.to_model(images), scale)
+    here = torch.ones(1, 1, *shape[2:], dtype=torch.bool) if keep is None else keep
+    _check_masks(here, shape, "keep", None)
+    here = here.expand(shape) if present is None else here & present
+    if here.all():
+        raise UserError("mask", None, "or box must say what to fill in, for nothing is missing", "give one of them")
+    editing, made = filled(model, x_0, here, job, resamples, jump)
+    options: dict[str, Any] = {"resamples": resamples, "jump": jump}
+    for name, tensor in (("images", images), ("keep", here)):
+        options[name] = hashlib.sha256(tensor.numpy().tobytes()).hexdigest()
     edited = editing.done("inpaint", {}, images, made, (), **options)
-    return Filled(images, keep, made.view(len(images), job.num, *model.shape), edited.settings, edited.calls)
+    made = torch.where(here[:, None], images[:, None], made.view(len(images), job.num, *model.shape))
+    return Filled(images, here, made, edited.settings, edited.calls)
 
 
-def read_stack(path: Path, shape: Shape) -> Tensor:
-    """The images of a folder or a NumPy file as the run's data would hold them: uint8 [N, C, H, W]."""
+def _check_masks(keep: Tensor, shape: Sequence[int], key: str, given: Path | None) -> None:
+    """Raise UserError for masks that do not fit images of a shape [N, C, H, W]."""
+    sizes = itertools.product((1, shape[0]), (1, shape[1]), (shape[2],), (shape[3],))
+    if keep.dtype != torch.bool or tuple(keep.shape) not in list(sizes):
+        due = "bool [N or 1, 1 or C, H, W]"
+        raise UserError(key, given, f"has masks of {list(keep.shape)}, and images of {list(shape)} take {due}")
+
+
+def read_stack(path: Path, model: Model) -> Tensor:
+    """The images of a folder or a NumPy file as the model's data would hold them: uint8 or float32 [N, C, H, W]."""
+    shape, depth = model.shape, "float" if model.data.scale.is_float else "8"
     with tempfile.TemporaryDirectory() as folder:
-        size = shape[1] if shape[1] == shape[2] else None
-        store = pack(path, Path(folder) / "images", size=size, channels=shape[0], held_out=0.0)
-        if store.shape != shape or store.refused:
-            why = f"{store.refused[0][0]} {store.refused[0][1]}" if store.refused else f"images of {list(store.shape)}"
-            raise UserError("image", path, f"has {why}; the run's are {list(shape)}")
-        return torch.cat([store.images(split) for split in ("train", "held_out")])
+        options: dict[str, Any] = {"size": shape[1:], "channels": shape[0], "depth": depth}
+        store = pack(path, Path(folder) / "images", held_out=0.0, **options)
+        if store.refused:
+            raise UserError("", store.refused[0][0], f"cannot be filled in: {store.refused[0][1]}").at(path)
+        return torch.cat([store.images(split) for split in SPLITS])
 
 
-def read_masks(mask: Path | None, box: Box | None, count: int, shape: Shape) -> Tensor:
-    """What to keep of ``count`` images, bool [count or 1, 1 or C, H, W]: all but the ``box`` or what a mask says.
+def read_masks(mask: Path | None, box: Box | None, shape: Sequence[int]) -> Tensor | None:
+    """What to keep of images of a shape [N, C, H, W], bool [N or 1, 1 or C, H, W]: all but the ``box`` or a mask.
 
     That is a picture for all, as `read_mask` takes it, a folder with one for each in their order, or a NumPy array
-    [H, W], [N, H, W] or [N, 1 or C, H, W] that is not 0 where an image is to be filled in.
+    [H, W], [N, H, W] or [N, 1 or C, H, W] that is not 0 where an image is to be filled in. None without any.
     """
+    size: Shape = (1, shape[2], shape[3])
+    if mask is None and box is None:
+        return None
     if mask is not None and mask.is_dir():
         files = sorted((entry.path for entry in list_folder(mask).entries), key=natural)
-        keep = torch.cat(
-            [read_mask(mask / file, None, None, shape) for file in files] or [torch.ones(0, 1, *shape[1:])]
-        )
-    elif mask is not None and mask.suffix == ".npy":
+        keep = torch.cat([torch.ones(0, *size) > 0, *(read_mask(mask / file, None, None, size) for file in files)])
+    elif mask is not None and mask.suffix.lower() == ".npy":
         holes = torch.from_numpy(np.load(mask, allow_pickle=False) != 0)
         keep = ~{2: lambda: holes[None, None], 3: lambda: holes[:, None]}.get(holes.ndim, lambda: holes)()
     else:
-        keep = read_mask(mask, box, None, shape)
-    if (
-        keep.ndim != 4
-        or len(keep) not in (1, count)
-        or keep.shape[1] not in (1, shape[0])
-        or keep.shape[2:] != shape[1:]
-    ):
-        raise UserError("mask", mask, f"has masks of {list(keep.shape)}, and the images are {[count, *shape]}")
+        keep = read_mask(mask, box, None, size)
+    _check_masks(keep, shape, "mask", mask)
     return keep
 
 
@@ -120,24 +132,29 @@ def check(folder: Path, spread: bool) -> None:
             )
 
 
-def save(filled: Filled, folder: Path, spread: bool) -> list[Path]:
+def save(filled: Filled, model: Model, folder: Path, spread: bool) -> list[Path]:
     """Write results.npy and results.png into a folder, with ``spread`` mean and deviation too, and their settings.
 
     Returns the arrays. The picture has a row for each of the first images: what is given, what is to fill in, and
-    results. The picture of the deviation is twice as bright.
+    results. The picture of the deviation is white where it is half the range of the values.
     """
     make_folder(folder)
-    arrays = {"results": filled.made}
-    holes = filled.given.where(filled.keep, 128)
-    rows = torch.cat((filled.given[:, None], holes[:, None], filled.made), 1)[:ROWS]
-    pictures = {"results": grid(rows.flatten(0, 1), rows.shape[1])}
+    scale, first = model.data.scale, slice(ROWS)
+    x_0, _ = known(scale.to_model(filled.given[first]), scale)
+    made = scale.to_model(filled.made[first].flatten(0, 1)).view(len(x_0), -1, *model.shape)
+    rows = torch.cat((x_0[:, None], (x_0 * filled.keep[first])[:, None], made), 1)
+    shown, arrays = {"results": (rows.flatten(0, 1), rows.shape[1])}, {"results": filled.made}
     if spread:
         arrays |= {"mean": filled.mean, "deviation": filled.deviation}
-        for name, pixels in (("mean", filled.mean), ("deviation", 2 * filled.deviation)):
-            pictures[name] = grid(pixels.round().clamp(0, 255).byte()[: ROWS**2], ROWS)
+        mean = scale.to_model(filled.mean)
+        shown |= {
+            "mean": (mean, ROWS),
+            "deviation": (2 * (scale.to_model(filled.mean + filled.deviation) - mean) - 1, ROWS),
+        }
     for name, array in arrays.items():
         with replacing(folder / f"{name}.npy") as partial, partial.open("wb") as file:
             np.save(file, array.numpy())
-    for name, picture in pictures.items():
+    for name, (values, nrow) in shown.items():
+        picture = grid(model.pixels(values[: ROWS * nrow]), nrow)
         sidecar.save(folder / f"{name}.png", sidecar.png(picture), "unstir edit inpaint", filled.settings)
     return [folder / f"{name}.npy" for name in arrays]

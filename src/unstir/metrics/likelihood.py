@@ -165,7 +165,8 @@ def bound_of(
 ) -> Bound:
     """The bound of those of the ``images``, uint8 or float32 [N, C, H, W] in units of the data, with an ``index``.
 
-    That is int64 [B], and with the time it decides the noise. ``labels``, int64 [N], are those given to the network; an estimate is from the times of batch ``number``.
+    That is int64 [B], and with the time it decides the noise. ``labels``, int64 [N], are those given to the network; an
+    estimate is from the times of batch ``number``.
     """
     slots, drawn = index.to(model.device), None
     x_0, present = known(model.data.scale.to_model(images[index].to(model.device)), model.data.scale)
