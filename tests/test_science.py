@@ -6,6 +6,9 @@ import numpy as np
 import pytest
 import torch
 
+import unstir
+from refusals import refusing
+from unstir import edit
 from unstir.chain import Chain
 from unstir.data import pack
 from unstir.diffusion.denoiser import Prediction
@@ -112,3 +115,26 @@ def test_values_that_are_missing_change_no_term_of_the_bound(trained):
     )
     half = variational_bound(alone, process, x_0[..., :3].contiguous(), lambda t: noise[t][..., :3], discretised=False)
     torch.testing.assert_close(masked.bits_per_dim, half.bits_per_dim)
+
+
+def test_missing_values_are_filled_in_and_single_images_have_a_likelihood_in_units(trained, tmp_path, command):
+    run, _ = trained
+    images, file = values(3), tmp_path / "new.npy"
+    np.save(file, images)
+    scored = unstir.likelihood(run.model(device="cpu"), torch.from_numpy(images))
+    status, _, err = command("likelihood", run.path, "--images", file, "--per-image", tmp_path / "new.csv")
+    assert status == 0, err
+    table = np.genfromtxt(tmp_path / "new.csv", delimiter=",", names=True)
+    np.testing.assert_allclose(table["bits_per_dim"], scored.bits_per_dim, rtol=1e-6)
+    asked = "--num", 2, "--steps", 3, "--spread", "--out", tmp_path / "filled"
+    status, _, err = command("edit", "inpaint", run.path, file, *asked)
+    assert status == 0, err
+    made, there = np.load(tmp_path / "filled/results.npy"), ~np.isnan(images)
+    assert made.shape == (3, 2, 5, 24, 40) and made.dtype == np.float32 and np.isfinite(made).all()
+    np.testing.assert_array_equal(made[:, 0][there], images[there])
+    deviation = np.load(tmp_path / "filled/deviation.npy")
+    assert (deviation[there] == 0).all() and (deviation[~there] > 0).mean() > 0.9
+    with refusing("mask"):
+        edit.inpaint_stack(
+            run.model(device="cpu"), torch.from_numpy(np.nan_to_num(images)), None, Job(num=1, chain=run.chain())
+        )

@@ -44,8 +44,10 @@ def notes_on(path: Path, shape: Shape) -> list[str]:
     return notes
 
 
-def read_mask(mask: Path | None, box: Box | None, image: Path, shape: Shape) -> Tensor:
+def read_mask(mask: Path | None, box: Box | None, image: Path | None, shape: Shape) -> Tensor:
     """What to keep, bool [1, 1, H, W]: all but the hole in the picture ``mask`` (`_hole`) or all but the ``box``.
+
+    A mask has the size of the run's images, or of the ``image`` if that is one file.
 
     Raises UserError unless exactly one of them is given, it fits, and it leaves and takes at least a pixel.
     """
@@ -53,7 +55,7 @@ def read_mask(mask: Path | None, box: Box | None, image: Path, shape: Shape) -> 
     if (mask is None) == (box is None):
         raise UserError("mask", mask, "or else box must say what to fill in", "give one of them")
     if mask is not None:
-        hole, whole = _hole(mask), _decoded(image, None, 1).pixels.shape[1:]
+        hole, whole = _hole(mask), (H, W) if image is None else _decoded(image, None, 1).pixels.shape[1:]
         if hole.shape not in (whole, (H, W)):
             sizes = f"that of the image, {whole[1]}x{whole[0]}, or of the run's images, {W}x{H}"
             raise UserError("mask", mask, f"is {hole.shape[1]}x{hole.shape[0]}", f"draw it at {sizes}")

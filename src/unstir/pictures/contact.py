@@ -12,7 +12,7 @@ from unstir.data.levels import remarks
 from unstir.data.manifest import read_origin
 from unstir.errors import printable
 from unstir.pictures.caption import of_class
-from unstir.pictures.grid import check_png, contact_sheet, save_signed, titled
+from unstir.pictures.grid import check_signed, contact_sheet, save_signed, titled
 from unstir.progress import counted
 from unstir.randomness import Order
 
@@ -29,7 +29,7 @@ def inspect(path: Path, sheet: Path | None = None) -> tuple[str, Path]:
     store = Store.open(path)
     store.verify()
     sheet = sheet or path / "contact-sheet.png"
-    check_png(sheet, "sheet")
+    check_signed(sheet, "sheet")
     save_signed(contact(store), sheet)
     return describe(store), sheet
 

@@ -19,7 +19,7 @@ from unstir.diffusion.denoiser import Denoiser
 from unstir.diffusion.draw import starting_noise
 from unstir.errors import NotFiniteError, UserError, asked_for, is_out_of_memory, within_memory
 from unstir.group import Alone
-from unstir.pictures.charts import held_out_curves, training_curves
+from unstir.pictures.charts import held_out_figure, save_figure, training_curves
 from unstir.pictures.grid import grid, named_grid
 from unstir.progress import counted
 from unstir.runs import checkpoint, lines, resources
@@ -123,11 +123,11 @@ def cut_log(run: Run, name: str, step: int | None, due: int = 0) -> list[dict[st
 
 def draw_charts(run: Run) -> None:
     """Draw curves.png and losses.png from the lines of metrics.jsonl and held_out.jsonl, where there are any."""
-    charts = ("curves.png", run.metrics(), training_curves), ("losses.png", run.held_out(), held_out_curves)
+    charts = ("curves.png", run.metrics(), training_curves), ("losses.png", run.held_out(), held_out_figure)
     for name, drawn, draw in charts:
         if drawn:
             with replacing(run.path / name) as partial:
-                draw(drawn, partial)
+                save_figure(draw(drawn), partial)
 
 
 class Grids:
