@@ -3,15 +3,18 @@
 import hashlib
 import zipfile
 import zlib
-from collections.abc import Hashable, Mapping
+from collections.abc import Hashable, Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL.Image import Image
 
+from unstir.data.folder import HELD_OUT_NAMES
 from unstir.data.images import LEFT_OUT
+from unstir.data.ranges import rule_of
 from unstir.data.records import BROKEN, Records, Rows, plain
 from unstir.data.source import Options
 from unstir.errors import UserError
@@ -42,7 +45,7 @@ class ArrayFile(Records):
         except (ValueError, EOFError, zipfile.BadZipFile, zlib.error, KeyError):
             mend = "write it again, labels as numbers or text: labels.astype(str)"
             raise UserError("", file, "is damaged, or holds arrays of objects", mend) from None
-        return _rows(arrays, file.name, self.name)
+        return rows_of(arrays, file.name, self.name)
 
 
 class _Arrays(Records):
@@ -54,22 +57,20 @@ class _Arrays(Records):
         super().__init__(options)
         self.name = "the arrays"
         try:
-            self._arrays = {str(key): np.asarray(array) for key, array in arrays.items()}
+            self._arrays = {str(key): _array(array) for key, array in arrays.items()}
         except ValueError:
             mend = "give a number or text for each image"
             raise UserError("", "labels", "are lists of several lengths", mend) from None
         digest = hashlib.sha256()
         for key, array in sorted(self._arrays.items()):
-            digest.update(f"{key} {array.dtype} {array.shape}".encode())
-            plain = array.dtype.kind not in "OMm"  # the bytes of objects say where they lie
-            digest.update(np.ascontiguousarray(array).data if plain else repr(array.tolist()).encode())
+            digest.update(f"{key} {array.dtype} {array.shape}".encode() + _content(array))
         self._stamp = digest.hexdigest()
 
     def stamp(self) -> str:
         return self._stamp
 
     def rows(self) -> list[Rows]:
-        return _rows(self._arrays, "images", self.name)
+        return rows_of(self._arrays, "images", self.name)
 
 
 class _ItemsOfDataset(Records):
@@ -83,18 +84,24 @@ class _ItemsOfDataset(Records):
     def __init__(self, options: Options) -> None:
         super().__init__(options)
         self._dataset, self.name = options.source, f"the {type(options.source).__name__}"
-        self._classes = tuple(map(str, getattr(self._dataset, "classes", ()) or ()))
+        whose = getattr(self._dataset, "dataset", self._dataset)  # of a Subset, the whole
+        self._classes = tuple(map(str, getattr(whose, "classes", ()) or ()))
 
     def stamp(self) -> str:
         """Identify it by its type, its length, its ``targets`` and some items."""
-        total, digest = len(self._dataset), hashlib.sha256(f"{self.name} {len(self._dataset)}".encode())
+        digest = hashlib.sha256(f"{self.name} {len(self._dataset)}".encode())
         digest.update(repr(self._targets()).encode("utf-8", "backslashreplace"))
+        for index, values, label in self._sampled():
+            digest.update(f"{index} {label} {values.shape}".encode() + values.tobytes())
+        return digest.hexdigest()
+
+    def _sampled(self) -> Iterator[tuple[int, NDArray[Any], Hashable]]:
+        """Some items, spread evenly over all: number, image and label."""
+        total = len(self._dataset)
         for index in sorted({number * (total - 1) // _SAMPLED for number in range(_SAMPLED + 1)} if total else ()):
             with suppress(*BROKEN):  # that of an item which packing leaves out
                 image, label = self._item(index)
-                values = np.asarray(image)
-                digest.update(f"{index} {label} {values.shape}".encode() + values.tobytes())
-        return digest.hexdigest()
+                yield index, np.asarray(image), label
 
     def rows(self) -> list[Rows]:
         """Its items. Labels are those of its ``targets``, or of every item, read once for them."""
@@ -106,7 +113,13 @@ class _ItemsOfDataset(Records):
                     label = self._item(index)[1]
                     labels += [label] * (index + 1 - len(labels))
             labels += [label] * (len(self._dataset) - len(labels))
-        return [Rows("train", "items", labels, lambda index: self._item(index)[0], self._classes)]
+        rule, note = rule_of([values for _, values, _ in self._sampled()])
+
+        def read(index: int) -> Any:
+            image = self._item(index)[0]
+            return image if rule is None or isinstance(image, Image) else rule(np.asarray(image))
+
+        return [Rows("train", "items", labels, read, self._classes, [(note, self.name)] if note else [])]
 
     def _targets(self) -> list[Hashable] | None:
         """Its ``targets``, where there is one for each item."""
@@ -143,20 +156,74 @@ def in_memory(options: Options) -> Records:
     raise UserError("", type(source).__name__, "is no source of images", "give a path, arrays, or a torch Dataset")
 
 
-def _rows(arrays: Mapping[str, NDArray[Any]], what: str, name: str) -> list[Rows]:
-    key = next((key for key in _IMAGES if key in arrays), None)
-    if key is None:
-        raise UserError("", name, f"has no array named {' or '.join(_IMAGES)} among {', '.join(arrays) or 'none'}")
-    of_labels = next((key for key in _LABELS if key in arrays), "")
-    images, labels = arrays[key], arrays.get(of_labels)
-    if images.ndim not in (3, 4):
+def rows_of(arrays: Mapping[str, NDArray[Any]], what: str, name: str) -> list[Rows]:
+    """The images and labels among named arrays, by split, as the names of Keras and MedMNIST say it (see `_split`).
+
+    Raises UserError where there are no images, and for arrays of other shapes.
+    """
+    parts = dict[str, dict[str, str]]()  # split, name without it, key
+    for key in arrays:
+        split, rest = _split(key)
+        parts.setdefault(split, {}).setdefault(rest, key)
+    rows, left = list[Rows](), dict.fromkeys(arrays)
+    parts = {split: part for split, part in parts.items() if not part.keys().isdisjoint(_IMAGES)}
+    for split, part in parts.items():
+        key = next(part[name] for name in _IMAGES if name in part)
+        of_labels = next((part[name] for name in _LABELS if name in part), "")
+        place = what if len(parts) == 1 else f"{what}: {split}"
+        rows.append(_of_split(split, place, arrays[key], arrays.get(of_labels), name))
+        left = {other: None for other in left if other not in (key, of_labels)}
+    if not rows:
+        allowed = (
+            f"has no array named {', '.join(_IMAGES)}, x_train or train_images among {', '.join(arrays) or 'none'}"
+        )
+        raise UserError("", name, allowed)
+    why = f"{LEFT_OUT}: an array that is neither the images nor their labels"
+    return [rows[0]._replace(notes=[*rows[0].notes, *((why, f"{what}: {other}") for other in left)]), *rows[1:]]
+
+
+def _split(key: str) -> tuple[str, str]:
+    """The split in the name of an array and the name without it: x_train, train_images, val_labels, y_test."""
+    words = key.casefold().split("_")
+    split = next((word for word in words if word == "train" or word in HELD_OUT_NAMES), "")
+    return (split, "_".join(word for word in words if word != split)) if split and words[1:] else ("train", key)
+
+
+def _of_split(split: str, what: str, images: NDArray[Any], labels: NDArray[Any] | None, name: str) -> Rows:
+    if images.ndim not in (3, 4) and not _several_sizes(images):
         mend = "give [N, H, W], [N, H, W, C] or [N, C, H, W]"
-        raise UserError("", name, f"has {key} of shape {list(images.shape)}", mend)
-    if labels is not None and labels.shape != images.shape[:1]:
+        raise UserError("", name, f"has images of shape {list(images.shape)}", mend)
+    if labels is not None and labels.shape[:1] != images.shape[:1]:
         raise UserError("", name, f"has labels of shape {list(labels.shape)}, not {list(images.shape[:1])}")
     if labels is not None and labels.dtype.kind in "Mm":  # dates and spans of time, as text in their own unit
         labels = labels.astype(str)
+    if labels is not None and labels.shape[1:] == (1,):
+        labels = labels[:, 0]
     listed = [None] * len(images) if labels is None else labels.tolist()
-    why = f"{LEFT_OUT}: an array that is neither the images nor their labels"
-    notes = [(why, f"{what}: {other}") for other in arrays if other not in (key, of_labels)]
-    return [Rows("train", what, listed, images.__getitem__, notes=notes)]
+    rule, note = rule_of(list(images) if _several_sizes(images) else [images])
+    read = (lambda index: rule(images[index])) if rule else images.__getitem__
+    return Rows(split, what, listed, read, notes=[(note, what)] if note else [])
+
+
+def _array(value: Any) -> NDArray[Any]:
+    """A value as an array; of images of several sizes, one of objects. Raises ValueError for other lists of lists."""
+    try:
+        return np.asarray(value)
+    except ValueError:
+        if not all(np.ndim(item) in (2, 3) for item in value):
+            raise
+        images = np.empty(len(value), object)
+        for number, item in enumerate(value):
+            images[number] = np.asarray(item)
+        return images
+
+
+def _several_sizes(images: NDArray[Any]) -> bool:
+    return images.dtype == object and images.ndim == 1 and all(np.ndim(image) in (2, 3) for image in images)
+
+
+def _content(array: NDArray[Any]) -> bytes:
+    """What tells an array from another: the bytes of objects say where they lie."""
+    if _several_sizes(array):
+        return b"".join(f"{image.dtype} {image.shape}".encode() + image.tobytes() for image in array)
+    return repr(array.tolist()).encode() if array.dtype.kind in "OMm" else array.tobytes()

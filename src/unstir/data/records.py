@@ -9,6 +9,7 @@ is that of the rows, train first. A row may be an image file's bytes, an image o
 Where a shape fits two of these ([3, 4, 4]), the one is meant of which the image is square.
 """
 
+import re
 from abc import abstractmethod
 from collections.abc import Callable, Generator, Hashable, Sequence
 from dataclasses import dataclass
@@ -225,7 +226,12 @@ def _digest(place: _Place, item: object) -> bytes:
     return item_digest(f"{place.name}\0{place.label or ''}", data)
 
 
-def split_of(name: str) -> str:
-    """The split that a file's name begins with, as train-00000-of-00002.parquet does; "train" where it names none."""
-    words = name.casefold().replace("-", " ").replace("_", " ").replace(".", " ").split()
-    return words[0] if words and words[0] in HELD_OUT_NAMES else "train"
+def split_of(name: str, folder: str = "") -> str:
+    """The split that a file's name begins with, or that its folder is; "train" where neither names one.
+
+    Of SPLIT-00000-of-00002, as the Hub names files, SPLIT is one whatever it is.
+    """
+    if numbered := re.match(r"(\w+)-[0-9]{5}-of-[0-9]{5}", name):
+        return numbered[1].casefold()
+    words = re.split(r"[\s_.-]+", name.casefold())[0], folder.casefold()
+    return next((word for word in words if word in HELD_OUT_NAMES or word == "train"), "train")
