@@ -12,10 +12,11 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL.Image import Image
 
+from unstir.data.classes import as_label
 from unstir.data.folder import HELD_OUT_NAMES
 from unstir.data.images import LEFT_OUT
 from unstir.data.ranges import rule_of
-from unstir.data.records import BROKEN, Records, Rows, plain
+from unstir.data.records import BROKEN, Records, Rows
 from unstir.data.source import Options
 from unstir.errors import UserError
 
@@ -126,7 +127,7 @@ class _ItemsOfDataset(Records):
         targets = getattr(self._dataset, "targets", None)
         if targets is None or len(targets) != len(self._dataset):
             return None
-        return [plain(target) for target in targets]
+        return [as_label(target) for target in targets]
 
     def _item(self, index: int) -> tuple[Any, Hashable]:
         item = self._dataset[index]
@@ -134,9 +135,9 @@ class _ItemsOfDataset(Records):
             image = next((item[key] for key in _IMAGES if key in item), None)
             if image is None:
                 raise UserError("", self.name, f"has no image in item {index} of keys {', '.join(map(str, item))}")
-            return image, plain(next((item[key] for key in _LABELS if key in item), None))
+            return image, as_label(next((item[key] for key in _LABELS if key in item), None))
         if isinstance(item, tuple | list):
-            return item[0], plain(item[1]) if len(item) > 1 else None
+            return item[0], as_label(item[1]) if len(item) > 1 else None
         return item, None
 
 

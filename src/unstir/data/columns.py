@@ -14,15 +14,14 @@ from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
+from unstir.data.classes import KEYS
 from unstir.data.folder import HELD_OUT_NAMES
-from unstir.data.images import LEFT_OUT, signature
+from unstir.data.images import FURTHER_COLUMN, signature
 from unstir.data.records import Records, Rows, split_of
 from unstir.data.source import PREFIX, UNKNOWN, Options
 from unstir.errors import UserError
 from unstir.libraries import library
 
-_LABELS = "label", "labels", "class", "fine_label", "cls"
-_FURTHER = f"{LEFT_OUT}: a column that is neither the images nor their labels"
 _CARD = "README.md"
 _POINTER = b"version https://git-lfs"  # starts what git keeps in the place of a large file
 
@@ -87,7 +86,7 @@ class Parquet(Records):
             group = bisect_right(starts, index) - 1
             return _bytes(images(group)[index - starts[group]].as_py(), file.parent)
 
-        notes = [(_FURTHER, f"{file.name}: {name}") for name in schema.names if name not in (image, label)]
+        notes = [(FURTHER_COLUMN, f"{file.name}: {name}") for name in schema.names if name not in (image, label)]
         return Rows(split_of(file.name, file.parent.name), file.name, labels, read, classes, notes)
 
     def _bytes_column(self, opened: Any) -> str:
@@ -168,7 +167,9 @@ class HubDataset(Records):
         labels: Sequence[Hashable] = [None] * len(dataset) if feature is None else list(dataset[self._label])
         files = dataset.cast_column(self._image, self._library.Image(decode=False))
         classes = tuple(getattr(feature, "names", None) or ())
-        notes = [(_FURTHER, f"{split}: {name}") for name in dataset.features if name not in (self._image, self._label)]
+        notes = [
+            (FURTHER_COLUMN, f"{split}: {name}") for name in dataset.features if name not in (self._image, self._label)
+        ]
         return Rows(
             split, split, labels, lambda index: _bytes(files[index][self._image], *self._folders), classes, notes
         )
@@ -177,7 +178,7 @@ class HubDataset(Records):
 def _columns(kinds: Mapping[str, str]) -> tuple[str, str]:
     """The columns of images and of labels, by what the table calls the kind of each; "" where there is none."""
     images, classes = ([name for name, kind in kinds.items() if kind == of] for of in ("Image", "ClassLabel"))
-    return next(iter(images), ""), next((name for name in (*classes, *_LABELS) if name in kinds), "")
+    return next(iter(images), ""), next((name for name in (*classes, *KEYS) if name in kinds), "")
 
 
 def _bytes(value: Any, *folders: Path) -> bytes:
