@@ -56,15 +56,19 @@ def labels_beside(items: Items, files: Sequence[str], whose: str) -> Labels:
 
 
 def _table(file: str, text: str) -> tuple[Sequence[str], list[dict[str, Any]]]:
-    """The columns and rows of a file."""
+    """The columns and rows of a file. Raises KeyError where it is no table of files."""
     if file.endswith(".csv"):
         reader = csv.DictReader(StringIO(text), restval="")
-        return reader.fieldnames or (), list(reader)
-    if file.endswith(".jsonl"):
+        rows, columns = list(reader), reader.fieldnames or ()
+    elif file.endswith(".jsonl"):
         rows = [json.loads(line) for line in text.splitlines() if line.strip()]
-        return [*dict.fromkeys(name for row in rows for name in row)], rows
-    labels = json.loads(text)["labels"]
-    return ("file_name", KEYS[0]), [{"file_name": name, KEYS[0]: label} for name, label in labels or ()]
+        columns = [*dict.fromkeys(name for row in rows for name in row)]
+    else:
+        columns = ["file_name", KEYS[0]]
+        rows = [dict(zip(columns, pair, strict=True)) for pair in json.loads(text)["labels"] or ()]
+    if "file_name" not in columns:
+        raise KeyError
+    return columns, rows
 
 
 def _number(value: Any) -> Any:

@@ -15,6 +15,7 @@ import hashlib
 from collections.abc import Generator, Hashable, Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
+from posixpath import normpath
 
 import numpy as np
 
@@ -75,7 +76,7 @@ def _names(parts: Mapping[str, tuple[str, ...]], base: int, by_path: Mapping[str
     """The names of classes by path, of the images that have one: their folders at a depth, or what is listed."""
     if by_path is None:
         return {path: p[base] for path, p in parts.items() if len(p) > base + 1}
-    listed = {path: by_path.get("/".join(p)) for path, p in parts.items()}
+    listed = {path: by_path.get(normpath(path)) for path in parts}
     return {path: str(label) for path, label in listed.items() if label not in (None, NO_CLASS)}
 
 
@@ -113,6 +114,9 @@ class FolderSource(ItemSource[str]):
         listing, beside = self._listing, self._labels
         by_folder = arrange(listing.entries, self.held_out, self.options.seed, beside.by_path)
         refused, notes = [*listing.refused, *by_folder.refused], [*listing.notes, *beside.notes, *by_folder.notes]
+        there = {normpath(entry.path) for entry in listing.entries}
+        gone = [path for path in beside.by_path or () if path not in there]
+        notes += [("in the file of labels, but not among the images", path) for path in gone]
         return by_folder._replace(refused=refused, notes=notes)
 
     def groups(self, requests: Sequence[list[str]], shape: Shape | None) -> Generator[Group, None, None]:

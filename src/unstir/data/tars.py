@@ -113,10 +113,8 @@ class _Shards(Records):
                 images.append(image)
                 labels.append(tar.label(parts))
                 if labels[-1] is None:
-                    of = [part for part in parts if _ending(part) in _LABELS]
-                    notes += [
-                        (f"{UNLABELLED}: what lies beside it has none", f"{tar.file.name}: {part}") for part in of
-                    ]
+                    why = f"{UNLABELLED}: what lies beside it has none"
+                    notes += [(why, f"{tar.file.name}: {part}") for part in parts if _ending(part) in _LABELS]
                 notes += [(_FURTHER, f"{tar.file.name}: {part}") for part in pictures if part is not image]
 
         def read(index: int) -> object:
