@@ -150,6 +150,7 @@ def test_a_folder_of_mnist_s_files_unpacked_or_gz(tmp_path, place):
     assert stored(packed) == stored(store) == wanted("01", GREY) and texts(store) == [NUMBERED]
 
 
+@pytest.mark.slow
 def test_torchvision_reads_the_same_files(tmp_path):
     torchvision = pytest.importorskip("torchvision")
     mnist(tmp_path / "MNIST/raw")
