@@ -37,9 +37,9 @@ def pack(
     """Pack `source` into the folder `out` and open it; a finished store of the same source and settings is just opened.
 
     source: "mnist" or "digits" (embedded, 28x28 and 8x8 grey), "cifar10" (downloaded to download_dir, by default out's
-        parent), or the path of a CIFAR-10 archive (.tar.gz, binary or python), a folder, zip or tar of images, a .npy,
-        .npz, parquet or webdataset tar file or a folder of these, a folder that the library datasets saved;
-        "hf:OWNER/NAME"; arrays (images, or a tuple or mapping with labels); a torch Dataset (all in docs/data.md).
+        parent), "hf:OWNER/NAME", or a path: a folder, zip or tar of images, arrays, tables, a data set that somebody
+        unpacked, cloned or saved; or arrays (images, or a tuple or mapping with labels), a torch Dataset, an object of
+        the library datasets. `unstir.data.forms` has the table.
     size: side of the packed square in pixels, 1..4096; None keeps the images' own common shape.
     channels: 1 (grey) or 3 (RGB); None means 1 for mnist and digits, 3 for all else.
     held_out: fraction in [0, 1) of each class kept from training; None means 1/6 for digits and 1/10 for others. It
