@@ -5,6 +5,8 @@ import zipfile
 import zlib
 from collections.abc import Hashable, Iterator, Mapping
 from contextlib import suppress
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +17,7 @@ from PIL.Image import Image
 from unstir.data.classes import as_label
 from unstir.data.folder import HELD_OUT_NAMES
 from unstir.data.images import LEFT_OUT
-from unstir.data.ranges import rule_of
+from unstir.data.ranges import Rule, rule_of
 from unstir.data.records import BROKEN, Records, Rows
 from unstir.data.source import Options
 from unstir.errors import UserError
@@ -58,13 +60,15 @@ class _Arrays(Records):
         super().__init__(options)
         self.name = "the arrays"
         try:
-            self._arrays = {str(key): _array(array) for key, array in arrays.items()}
+            self._arrays = {str(key): np.asarray(array) for key, array in arrays.items()}
         except ValueError:
             mend = "give a number or text for each image"
             raise UserError("", "labels", "are lists of several lengths", mend) from None
         digest = hashlib.sha256()
         for key, array in sorted(self._arrays.items()):
-            digest.update(f"{key} {array.dtype} {array.shape}".encode() + _content(array))
+            digest.update(f"{key} {array.dtype} {array.shape}".encode())
+            plain = array.dtype.kind not in "OMm"  # the bytes of objects say where they lie
+            digest.update(np.ascontiguousarray(array).data if plain else repr(array.tolist()).encode())
         self._stamp = digest.hexdigest()
 
     def stamp(self) -> str:
@@ -114,13 +118,13 @@ class _ItemsOfDataset(Records):
                     label = self._item(index)[1]
                     labels += [label] * (index + 1 - len(labels))
             labels += [label] * (len(self._dataset) - len(labels))
-        rule, note = rule_of([values for _, values, _ in self._sampled()])
+        rule, notes = rule_of([values for _, values, _ in self._sampled()], self.name)
 
         def read(index: int) -> Any:
             image = self._item(index)[0]
-            return image if rule is None or isinstance(image, Image) else rule(np.asarray(image))
+            return image if isinstance(image, Image) else rule(image)
 
-        return [Rows("train", "items", labels, read, self._classes, [(note, self.name)] if note else [])]
+        return [Rows("train", "items", labels, read, self._classes, notes)]
 
     def _targets(self) -> list[Hashable] | None:
         """Its ``targets``, where there is one for each item."""
@@ -149,6 +153,8 @@ def in_memory(options: Options) -> Records:
     if isinstance(source, tuple):
         if len(source) > 2:
             raise UserError("", f"a tuple of {len(source)} arrays", "is no source", "give images, or (images, labels)")
+        if isinstance(source[0], list) and len({len(part) for part in source}) == 1:  # of images, of any sizes
+            return _ItemsOfDataset(replace(options, source=list(zip(*source, strict=True))))
         source = dict(zip(("images", "labels"), source, strict=False))
     if isinstance(source, Mapping):
         return _Arrays(source, options)
@@ -158,73 +164,48 @@ def in_memory(options: Options) -> Records:
 
 
 def rows_of(arrays: Mapping[str, NDArray[Any]], what: str, name: str) -> list[Rows]:
-    """The images and labels among named arrays, by split, as the names of Keras and MedMNIST say it (see `_split`).
+    """The images and labels among named arrays; x_train, val_images and the like name a split as well.
 
     Raises UserError where there are no images, and for arrays of other shapes.
     """
     parts = dict[str, dict[str, str]]()  # split, name without it, key
     for key in arrays:
-        split, rest = _split(key)
-        parts.setdefault(split, {}).setdefault(rest, key)
-    rows, left = list[Rows](), dict.fromkeys(arrays)
-    parts = {split: part for split, part in parts.items() if not part.keys().isdisjoint(_IMAGES)}
-    for split, part in parts.items():
-        key = next(part[name] for name in _IMAGES if name in part)
-        of_labels = next((part[name] for name in _LABELS if name in part), "")
-        place = what if len(parts) == 1 else f"{what}: {split}"
-        rows.append(_of_split(split, place, arrays[key], arrays.get(of_labels), name))
-        left = {other: None for other in left if other not in (key, of_labels)}
-    if not rows:
-        allowed = (
-            f"has no array named {', '.join(_IMAGES)}, x_train or train_images among {', '.join(arrays) or 'none'}"
-        )
-        raise UserError("", name, allowed)
-    why = f"{LEFT_OUT}: an array that is neither the images nor their labels"
-    return [rows[0]._replace(notes=[*rows[0].notes, *((why, f"{what}: {other}") for other in left)]), *rows[1:]]
+        words = key.casefold().split("_")
+        split = next((word for word in words if word == "train" or word in HELD_OUT_NAMES), "train")
+        parts.setdefault(split, {}).setdefault("_".join(word for word in words if word != split) or key, key)
+    pairs = {
+        split: [next((part[key] for key in keys if key in part), "") for keys in (_IMAGES, _LABELS)]
+        for split, part in parts.items() if not part.keys().isdisjoint(_IMAGES)
+    }  # fmt: skip
+    if not pairs:
+        known = f"{', '.join(_IMAGES)}, x_train or train_images"
+        raise UserError("", name, f"has no array named {known} among {', '.join(arrays) or 'none'}")
+    rule, notes = rule_of([arrays[key] for key, _ in pairs.values()], what)
+    left = [key for key in arrays if not any(key in pair for pair in pairs.values())]
+    notes += [(f"{LEFT_OUT}: an array that is neither the images nor their labels", f"{what}: {key}") for key in left]
+    rows = list[Rows]()
+    for split, (key, of_labels) in pairs.items():
+        place = what if len(pairs) == 1 else f"{what}: {split}"
+        images, labels = arrays[key], _labels(arrays[key], arrays.get(of_labels), name)
+        rows.append(Rows(split, place, labels, partial(_image, rule, images), notes=notes))
+        notes = []
+    return rows
 
 
-def _split(key: str) -> tuple[str, str]:
-    """The split in the name of an array and the name without it: x_train, train_images, val_labels, y_test."""
-    words = key.casefold().split("_")
-    split = next((word for word in words if word == "train" or word in HELD_OUT_NAMES), "")
-    return (split, "_".join(word for word in words if word != split)) if split and words[1:] else ("train", key)
+def _image(rule: Rule, images: NDArray[Any], index: int) -> Any:
+    return rule(images[index])
 
 
-def _of_split(split: str, what: str, images: NDArray[Any], labels: NDArray[Any] | None, name: str) -> Rows:
-    if images.ndim not in (3, 4) and not _several_sizes(images):
+def _labels(images: NDArray[Any], labels: NDArray[Any] | None, name: str) -> list[Hashable]:
+    """The labels of images, [N] or [N, 1]. Raises UserError for other shapes of either."""
+    if images.ndim not in (3, 4):
         mend = "give [N, H, W], [N, H, W, C] or [N, C, H, W]"
         raise UserError("", name, f"has images of shape {list(images.shape)}", mend)
-    if labels is not None and labels.shape[:1] != images.shape[:1]:
+    if labels is None:
+        return [None] * len(images)
+    if labels.shape[:1] != images.shape[:1]:
         raise UserError("", name, f"has labels of shape {list(labels.shape)}, not {list(images.shape[:1])}")
-    if labels is not None and labels.dtype.kind in "Mm":  # dates and spans of time, as text in their own unit
+    if labels.dtype.kind in "Mm":  # dates and spans of time, as text in their own unit
         labels = labels.astype(str)
-    if labels is not None and labels.shape[1:] == (1,):
-        labels = labels[:, 0]
-    listed = [None] * len(images) if labels is None else labels.tolist()
-    rule, note = rule_of(list(images) if _several_sizes(images) else [images])
-    read = (lambda index: rule(images[index])) if rule else images.__getitem__
-    return Rows(split, what, listed, read, notes=[(note, what)] if note else [])
-
-
-def _array(value: Any) -> NDArray[Any]:
-    """A value as an array; of images of several sizes, one of objects. Raises ValueError for other lists of lists."""
-    try:
-        return np.asarray(value)
-    except ValueError:
-        if not all(np.ndim(item) in (2, 3) for item in value):
-            raise
-        images = np.empty(len(value), object)
-        for number, item in enumerate(value):
-            images[number] = np.asarray(item)
-        return images
-
-
-def _several_sizes(images: NDArray[Any]) -> bool:
-    return images.dtype == object and images.ndim == 1 and all(np.ndim(image) in (2, 3) for image in images)
-
-
-def _content(array: NDArray[Any]) -> bytes:
-    """What tells an array from another: the bytes of objects say where they lie."""
-    if _several_sizes(array):
-        return b"".join(f"{image.dtype} {image.shape}".encode() + image.tobytes() for image in array)
-    return repr(array.tolist()).encode() if array.dtype.kind in "OMm" else array.tobytes()
+    listed: list[Hashable] = (labels[:, 0] if labels.shape[1:] == (1,) else labels).tolist()
+    return listed

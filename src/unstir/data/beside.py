@@ -1,7 +1,7 @@
 """Labels in a file beside the images of a folder, zip or tar, in the place of class folders.
 
-    metadata.csv, metadata.jsonl    a row for each image: file_name, from this file's folder on, and label
-    dataset.json                    {"labels": [["00000/img00000000.png", 6], ...]}, as StyleGAN and EDM write it
+    metadata.csv    a row for each image: file_name, from this file's folder on, and label
+    dataset.json    {"labels": [["00000/img00000000.png", 6], ...]}, as StyleGAN and EDM write it
 
 A metadata.csv may lie in each folder of a split; without a column of labels it changes nothing. The folders beside a
 dataset.json are no classes, also where its labels are null.
@@ -60,9 +60,6 @@ def _table(file: str, text: str) -> tuple[Sequence[str], list[dict[str, Any]]]:
     if file.endswith(".csv"):
         reader = csv.DictReader(StringIO(text), restval="")
         rows, columns = list(reader), reader.fieldnames or ()
-    elif file.endswith(".jsonl"):
-        rows = [json.loads(line) for line in text.splitlines() if line.strip()]
-        columns = [*dict.fromkeys(name for row in rows for name in row)]
     else:
         columns = ["file_name", KEYS[0]]
         rows = [dict(zip(columns, pair, strict=True)) for pair in json.loads(text)["labels"] or ()]

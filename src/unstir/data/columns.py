@@ -110,10 +110,15 @@ class HubDataset(Records):
     def __init__(self, source: Any, options: Options) -> None:
         super().__init__(options)
         self._library = library("datasets", "hf", "this source")
-        self._folders = (source,) if isinstance(source, Path) else self._kept(source)
-        if not isinstance(source, str | Path):
-            self.name = f"the {type(source).__name__}"
-        self._splits = self._load(source)
+        if isinstance(source, str | Path):
+            self._folders = (source,) if isinstance(source, Path) else self._kept(source)
+            loaded = self._load(source)
+        else:
+            self.name, loaded = f"the {type(source).__name__}", source
+            self._folders = Path.cwd(), Path(Path.cwd().anchor)  # any file, as the program that made it may read any
+        self._splits = dict(loaded) if isinstance(loaded, dict) else {"train": loaded}
+        if not all(hasattr(part, "__len__") for part in self._splits.values()):
+            raise UserError("", self.name, "is read as a stream", "load it with streaming=False")
         first = next(iter(self._splits.values()))
         info, features = first.info, first.features
         card = _card(source.removeprefix(PREFIX).partition(":")[0]) if isinstance(source, str) else {}
@@ -123,29 +128,17 @@ class HubDataset(Records):
         if not self._image:
             raise UserError("", self.name, f"has no column of images among {', '.join(kinds)}")
 
-    def _load(self, source: Any) -> dict[str, Any]:
+    def _load(self, source: str | Path) -> Any:
         try:
-            if not isinstance(source, str | Path):
-                loaded = source
-            elif isinstance(source, Path):
-                loaded = self._library.load_from_disk(str(source))
-            else:
-                name, _, config = source.removeprefix(PREFIX).partition(":")
-                loaded = self._library.load_dataset(name, config or None)
+            if isinstance(source, Path):
+                return self._library.load_from_disk(str(source))
+            name, _, config = source.removeprefix(PREFIX).partition(":")
+            return self._library.load_dataset(name, config or None)
         except Exception as error:  # of the library, the network or the Hub
             raise UserError("", source, f"cannot be loaded: {_short(error)}", "check name and connection") from None
-        splits = dict(loaded) if isinstance(loaded, dict) else {"train": loaded}
-        if not all(hasattr(part, "__len__") for part in splits.values()):
-            raise UserError("", self.name, "is read as a stream", "load it with streaming=False")
-        return splits
 
-    def _kept(self, source: Any) -> tuple[Path, ...]:
-        """Where the library keeps the files of a data set of the Hub; and the folder of one on this machine.
-
-        One in memory may name any file, as the program that made it may read any.
-        """
-        if not isinstance(source, str):
-            return Path.cwd(), Path(Path.cwd().anchor)
+    def _kept(self, source: str) -> tuple[Path, ...]:
+        """Where the library keeps the files of a data set of the Hub; and the folder of one on this machine."""
         from huggingface_hub.constants import HF_HUB_CACHE
 
         settings = self._library.config
@@ -167,12 +160,13 @@ class HubDataset(Records):
         labels: Sequence[Hashable] = [None] * len(dataset) if feature is None else list(dataset[self._label])
         files = dataset.cast_column(self._image, self._library.Image(decode=False))
         classes = tuple(getattr(feature, "names", None) or ())
-        notes = [
-            (FURTHER_COLUMN, f"{split}: {name}") for name in dataset.features if name not in (self._image, self._label)
-        ]
-        return Rows(
-            split, split, labels, lambda index: _bytes(files[index][self._image], *self._folders), classes, notes
-        )
+        further = [name for name in dataset.features if name not in (self._image, self._label)]
+        notes = [(FURTHER_COLUMN, f"{split}: {name}") for name in further]
+
+        def read(index: int) -> object:
+            return _bytes(files[index][self._image], *self._folders)
+
+        return Rows(split, split, labels, read, classes, notes)
 
 
 def _columns(kinds: Mapping[str, str]) -> tuple[str, str]:
@@ -209,8 +203,8 @@ def _features(card: Any) -> dict[str, Any]:
     with suppress(AttributeError, IndexError, KeyError, TypeError):  # of a card that somebody wrote by hand
         for column in (info if isinstance(info, dict) else info[0])["features"]:
             kind = column["dtype"]
-            if isinstance(kind, dict) and "class_label" in kind:
-                names = kind["class_label"]["names"]
+            if "class_label" in kind:
+                names = kind["class_label"]["names"]  # by number, or a list
                 names = list(names.values()) if isinstance(names, dict) else names
                 features[column["name"]] = {"_type": "ClassLabel", "names": names}
             elif kind == "image":

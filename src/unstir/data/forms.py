@@ -10,7 +10,7 @@
 | the start of NumPy's files; a zip named .npz                    | arrays, also with the names of splits| `arrays`   |
 | PAR1 as start; a folder of .parquet; data/ or README.md with it | tables, or a clone from the Hub      | `columns`  |
 | any other folder or zip                                         | files of images                      | `folder`   |
-| ... with metadata.csv, metadata.jsonl or dataset.json in it     | the same, its labels in that file    | `beside`   |
+| ... with metadata.csv or dataset.json in it                     | the same, its labels in that file    | `beside`   |
 | an object of the library datasets                               | its columns                          | `columns`  |
 | arrays, lists, a tuple or mapping of them; a torch Dataset      | arrays or items                      | `arrays`   |
 """
@@ -48,7 +48,7 @@ def source_of(options: Options) -> Source:
             raise UserError("sha256", sha256, "is the hash of one file, and the source is none", {"sha256": None})
     if path:
         return _of_path(path, str(source), options)
-    if type(source).__module__.startswith("datasets."):
+    if hasattr(source, "cast_column"):  # of the library datasets
         from unstir.data.columns import HubDataset
 
         return HubDataset(source, options)

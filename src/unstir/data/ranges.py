@@ -15,27 +15,23 @@ from numpy.typing import NDArray
 
 from unstir.data.images import Refused, levels_left
 
-Rule = Callable[[NDArray[Any]], NDArray[Any]]
+Rule = Callable[[Any], Any]
 
 
-def rule_of(arrays: Sequence[NDArray[Any]]) -> tuple[Rule | None, str]:
-    """The rule for all of these arrays and what it does in words; None and "" where the values stay as they are."""
+def rule_of(arrays: Sequence[NDArray[Any]], what: str) -> tuple[Rule, list[tuple[str, str]]]:
+    """The rule for arrays like these, and what it does as a note of ``what`` they are."""
     arrays = [array for array in arrays if array.size and array.dtype.kind in "iuf" and array.dtype != np.uint8]
-    if not arrays:
-        return None, ""
-    kind, low, high = arrays[0].dtype, min(map(np.min, arrays)), max(map(np.max, arrays))
-    if kind.kind == "f":
-        scaled = -1 <= low < 0 and high <= 1
-        return (_within(-1, 1, lambda v: (v + 1) / 2), "values in -1..1 scaled to 0..255") if scaled else (None, "")
-    if low >= 0 and high <= 255:
-        return _within(0, 255, lambda v: v.astype(np.uint8)), f"values of type {kind} in 0..255 taken as 8 bits"
-    if kind != np.uint16:
-        return None, ""
-    seen = np.zeros(1 << 16, bool)
-    for array in arrays:
-        seen[array] = True
-    values = np.flatnonzero(seen)
-    return _from_16_bits, f"uint16 scaled to 8 bits ({levels_left(len(values), _from_16_bits(values))})"
+    if arrays:
+        kind, low, high = arrays[0].dtype, min(map(np.min, arrays)), max(map(np.max, arrays))
+        if kind.kind == "f" and -1 <= low < 0 and high <= 1:
+            return _within(-1, 1, lambda v: (v + 1) / 2), [("values in -1..1 scaled to 0..255", what)]
+        if kind.kind != "f" and low >= 0 and high <= 255:
+            return _within(0, 255, lambda v: v.astype(np.uint8)), [(f"{kind} in 0..255 taken as 8 bits", what)]
+        if kind == np.uint16:
+            values = np.unique(np.concatenate([np.unique(array) for array in arrays]))
+            left = levels_left(len(values), _from_16_bits(values))
+            return _within(0, 65535, _from_16_bits), [("uint16 scaled to 8 bits", f"{what} ({left})")]
+    return lambda values: values, []
 
 
 def _from_16_bits(values: NDArray[Any]) -> NDArray[np.uint8]:
@@ -45,7 +41,8 @@ def _from_16_bits(values: NDArray[Any]) -> NDArray[np.uint8]:
 def _within(low: int, high: int, rule: Rule) -> Rule:
     """A rule that refuses values outside ``low``..``high``."""
 
-    def checked(values: NDArray[Any]) -> NDArray[Any]:
+    def checked(item: Any) -> Any:
+        values = np.asarray(item)
         if values.size and not low <= values.min() <= values.max() <= high:
             raise Refused(f"values from {values.min():.3g} to {values.max():.3g}, where others lie in {low}..{high}")
         return rule(values)
