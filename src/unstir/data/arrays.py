@@ -23,7 +23,7 @@ from unstir.data.source import Options
 from unstir.errors import UserError
 
 _IMAGES = "images", "image", "x", "data", "arr_0"
-_LABELS = "labels", "label", "targets", "y", "arr_1"
+_LABELS = "labels", "label", "targets", "target", "y", "arr_1"
 _SAMPLED = 16  # items of a Dataset that its stamp is made of
 
 

@@ -48,9 +48,7 @@ def labels_beside(items: Items, files: Sequence[str], whose: str) -> Labels:
         if key:
             labels = [as_label(_number(row[key])) for row in rows]
             notes += [(NOT_A_CLASS, name) for name, label in zip(names, labels, strict=True) if label is NO_CLASS]
-            notes.append(
-                ("the labels are those of this file, not the names of folders" + ": none" * (not labels), file)
-            )
+            notes.append(("labels are those of this file, not of the folders" + ": none" * (not labels), file))
             by_path = (by_path or {}) | dict(zip(names, labels, strict=True))
     return Labels(by_path, notes, digest.hexdigest() if files else "")
 

@@ -1,4 +1,4 @@
-"""Which form a source of images has: the first row of this table whose sign fits. A reader is loaded when it is chosen.
+"""Which form a source of images has: the first row of this table whose sign fits.
 
 | sign                                                            | form                                 | read by    |
 |-----------------------------------------------------------------|--------------------------------------|------------|
@@ -19,14 +19,20 @@ import re
 import stat
 from pathlib import Path
 
+from unstir.data.arrays import ArrayFile, in_memory
+from unstir.data.cifar10 import CifarSource, cifar_in
+from unstir.data.columns import HubDataset, Parquet, of_clone
 from unstir.data.disk import checked_sha256, usable_path, what_it_is
+from unstir.data.embedded import EmbeddedSource
+from unstir.data.folder import FolderSource
+from unstir.data.idx import IdxFiles, idx_in
 from unstir.data.images import EXTENSIONS
 from unstir.data.source import NAMES, PREFIX, Options, Source, is_named
 from unstir.data.store import is_store
+from unstir.data.tars import TarSource
 from unstir.errors import UserError, nearest
 
 _TARS = ".tar", ".tar.gz", ".tgz"
-_GZIP = b"\x1f\x8b"
 _SAVED = "dataset_dict.json", "state.json"
 _START = 264  # bytes of a file that tell what it is
 _GIVEN = f"give {', '.join(NAMES)}, {PREFIX}OWNER/NAME, or a folder, zip, tar, .npy, .npz or .parquet file of images"
@@ -36,8 +42,6 @@ def source_of(options: Options) -> Source:
     """The source that the arguments of `pack` name. Raises UserError for what is out of range, missing or no source."""
     source = options.source
     if isinstance(source, str) and source == "cifar10":  # whose hash is compared when it is there
-        from unstir.data.cifar10 import CifarSource
-
         return CifarSource(None, options)
     named = isinstance(source, str) and is_named(source)
     path = usable_path(source) if isinstance(source, str | Path) and not named else None
@@ -47,85 +51,50 @@ def source_of(options: Options) -> Source:
         if path is None or path.is_dir():
             raise UserError("sha256", sha256, "is the hash of one file, and the source is none", {"sha256": None})
     if path:
-        return _of_path(path, str(source), options)
-    if hasattr(source, "cast_column"):  # of the library datasets
-        from unstir.data.columns import HubDataset
-
-        return HubDataset(source, options)
-    if not isinstance(source, str):
-        from unstir.data.arrays import in_memory
-
-        return in_memory(options)
-    if source in NAMES:
-        from unstir.data.embedded import EmbeddedSource
-
+        return _of_path(path, *_look(path, options), options)
+    if isinstance(source, str) and source in NAMES:
         return EmbeddedSource(options)
-    from unstir.data.columns import HubDataset
+    if isinstance(source, str) or hasattr(source, "cast_column"):  # as objects of the library datasets have it
+        return HubDataset(source, options)
+    return in_memory(options)
 
-    return HubDataset(source, options)
 
-
-def _of_path(path: Path, name: str, options: Options) -> Source:
-    """The source that a path is, which was given by this ``name``. Raises UserError where it is none."""
+def _look(path: Path, options: Options) -> tuple[int, bytes]:
+    """The mode of a path and how its content begins. Raises UserError where it is not there, or another file."""
     try:
         status, start = path.stat(), b""
     except (FileNotFoundError, NotADirectoryError):
-        near = nearest(name, NAMES)
+        near = nearest(str(options.source), NAMES)
         raise UserError("source", path, "does not exist", f"did you mean {near}?" if near else _GIVEN) from None
-    mode = status.st_mode
-    if stat.S_ISREG(mode) and status.st_size:  # files of the kernel have no length, and may let a reader wait
+    if stat.S_ISREG(status.st_mode) and status.st_size:  # files of the kernel have no length, and may let a reader wait
         if options.sha256:
             checked_sha256(path, options.sha256.lower())
         with path.open("rb") as stream:
             start = stream.read(_START)
-    if stat.S_ISDIR(mode) and is_store(path):
-        raise UserError("source", path, "is a packed store already", "use it as it is")
-    for form in (_cifar, _idx, _tar, _numpy, _tables):
-        if source := form(path, start, options):
-            return source
-    if stat.S_ISDIR(mode) or start[:2] == b"PK":
-        from unstir.data.folder import FolderSource
+    return status.st_mode, start
 
+
+def _of_path(path: Path, mode: int, start: bytes, options: Options) -> Source:
+    """The source that a path is. Raises UserError where it is none."""
+    is_folder, gzipped, zipped = stat.S_ISDIR(mode), start[:2] == b"\x1f\x8b", start[:2] == b"PK"
+    if is_folder and is_store(path):
+        raise UserError("source", path, "is a packed store already", "use it as it is")
+    if (is_folder or gzipped) and (place := cifar_in(path)):
+        return CifarSource(place, options)
+    if files := idx_in(path):
+        return IdxFiles(files, options)
+    if tars := [path] if gzipped or start[257:262] == b"ustar" else _in_folder(path, *_TARS):
+        return TarSource(tars, options)
+    if start[:6] == b"\x93NUMPY" or (zipped and path.suffix == ".npz"):
+        return ArrayFile(path, options)
+    if any((path / name).is_file() for name in _SAVED):
+        return HubDataset(path, options)
+    if tables := [path] if start[:4] == b"PAR1" else _in_folder(path, ".parquet") or of_clone(path):
+        return Parquet(tables, options)
+    if is_folder or zipped:
         return FolderSource(path, options)
     kind = "a file of another kind" if stat.S_ISREG(mode) else what_it_is(mode)
     raise UserError("source", path, f"is {kind}", "give the folder that holds the images")
-
-
-def _cifar(path: Path, start: bytes, options: Options) -> Source | None:
-    from unstir.data.cifar10 import CifarSource, cifar_in
-
-    place = cifar_in(path) if path.is_dir() or start[:2] == _GZIP else None
-    return CifarSource(place, options) if place else None
-
-
-def _idx(path: Path, start: bytes, options: Options) -> Source | None:
-    from unstir.data.idx import IdxFiles, idx_in
-
-    files = idx_in(path)
-    return IdxFiles(files, options) if files else None
-
-
-def _tar(path: Path, start: bytes, options: Options) -> Source | None:
-    from unstir.data.tars import TarSource
-
-    tars = [path] if start[:2] == _GZIP or start[257:262] == b"ustar" else _in_folder(path, *_TARS)
-    return TarSource(tars, options) if tars else None
-
-
-def _numpy(path: Path, start: bytes, options: Options) -> Source | None:
-    from unstir.data.arrays import ArrayFile
-
-    is_numpy = start[:6] == b"\x93NUMPY" or (start[:2] == b"PK" and path.suffix == ".npz")
-    return ArrayFile(path, options) if is_numpy else None
-
-
-def _tables(path: Path, start: bytes, options: Options) -> Source | None:
-    from unstir.data.columns import HubDataset, Parquet, of_clone
-
-    if any((path / name).is_file() for name in _SAVED):
-        return HubDataset(path, options)
-    tables = [path] if start[:4] == b"PAR1" else _in_folder(path, ".parquet") or of_clone(path)
-    return Parquet(tables, options) if tables else None
 
 
 def _in_folder(path: Path, *endings: str) -> list[Path]:
