@@ -313,6 +313,12 @@ def test_part_of_a_dataset_keeps_the_names_of_its_classes(tmp_path):
     assert pack(part, tmp_path / "store").classes == tuple(NAMES)
 
 
+def test_keys_of_items_that_are_no_image_and_no_label_are_noted(tmp_path):
+    items = [{"image": image, "kind": int(label)} for image, label in zip(IMAGES, LABELS, strict=True)]
+    (note,) = pack(items, tmp_path / "store").notes
+    assert note.text.startswith(LEFT_OUT) and note.examples == ("items: kind",)
+
+
 def test_labels_of_several_values_an_image_are_left_out_aloud(tmp_path):
     np.savez(tmp_path / "x.npz", images=IMAGES, labels=np.eye(24))
     store = pack(tmp_path / "x.npz", tmp_path / "store")

@@ -24,6 +24,7 @@ from unstir.errors import UserError
 
 _IMAGES = "images", "image", "x", "data", "arr_0"
 _LABELS = "labels", "label", "targets", "target", "y", "arr_1"
+_FURTHER = f"{LEFT_OUT}: an array that is neither the images nor their labels"
 _SAMPLED = 16  # items of a Dataset that its stamp is made of
 
 
@@ -91,6 +92,7 @@ class _ItemsOfDataset(Records):
         self._dataset, self.name = options.source, f"the {type(options.source).__name__}"
         whose = getattr(self._dataset, "dataset", self._dataset)  # of a Subset, the whole
         self._classes = tuple(map(str, getattr(whose, "classes", ()) or ()))
+        self._further = set[str]()  # keys of items that are not taken
 
     def stamp(self) -> str:
         """Identify it by its type, its length, its ``targets`` and some items."""
@@ -119,6 +121,7 @@ class _ItemsOfDataset(Records):
                     labels += [label] * (index + 1 - len(labels))
             labels += [label] * (len(self._dataset) - len(labels))
         rule, notes = rule_of([values for _, values, _ in self._sampled()], self.name)
+        notes += [(_FURTHER, f"items: {key}") for key in sorted(self._further)]
 
         def read(index: int) -> Any:
             image = self._item(index)[0]
@@ -136,10 +139,11 @@ class _ItemsOfDataset(Records):
     def _item(self, index: int) -> tuple[Any, Hashable]:
         item = self._dataset[index]
         if isinstance(item, Mapping):
-            image = next((item[key] for key in _IMAGES if key in item), None)
-            if image is None:
+            of_image, of_label = (next((key for key in keys if key in item), "") for keys in (_IMAGES, _LABELS))
+            if not of_image:
                 raise UserError("", self.name, f"has no image in item {index} of keys {', '.join(map(str, item))}")
-            return image, as_label(next((item[key] for key in _LABELS if key in item), None))
+            self._further |= {str(key) for key in item if key not in (of_image, of_label)}
+            return item[of_image], as_label(item.get(of_label))
         if isinstance(item, tuple | list):
             return item[0], as_label(item[1]) if len(item) > 1 else None
         return item, None
@@ -182,7 +186,7 @@ def rows_of(arrays: Mapping[str, NDArray[Any]], what: str, name: str) -> list[Ro
         raise UserError("", name, f"has no array named {known} among {', '.join(arrays) or 'none'}")
     rule, notes = rule_of([arrays[key] for key, _ in pairs.values()], what)
     left = [key for key in arrays if not any(key in pair for pair in pairs.values())]
-    notes += [(f"{LEFT_OUT}: an array that is neither the images nor their labels", f"{what}: {key}") for key in left]
+    notes += [(_FURTHER, f"{what}: {key}") for key in left]
     rows = list[Rows]()
     for split, (key, of_labels) in pairs.items():
         place = what if len(pairs) == 1 else f"{what}: {split}"
