@@ -27,7 +27,7 @@ from unstir.data.disk import checked_sha256, usable_path, what_it_is
 from unstir.data.embedded import EmbeddedSource
 from unstir.data.folder import FolderSource
 from unstir.data.idx import IdxFiles, idx_in
-from unstir.data.images import EXTENSIONS
+from unstir.data.images import EXTENSIONS, signature
 from unstir.data.source import NAMES, PREFIX, Options, Source, is_named
 from unstir.data.store import is_store
 from unstir.data.tars import TarSource
