@@ -275,7 +275,7 @@ def test_values_of_other_ranges_are_brought_to_bytes_which_is_noted(tmp_path, im
 def test_one_rule_holds_for_all_images_and_what_lies_outside_is_refused(tmp_path):
     """An image of the bright half alone is no other image for that; of items not all are looked at beforehand."""
     bright = np.concatenate([SIGNED, np.full((1, 6, 5, 3), 0.5, np.float32)])
-    assert int(pack(bright, tmp_path / "bright", held_out=0).images("train")[-1, 0, 0, 0]) == 191
+    assert int(pack(bright, tmp_path / "bright", held_out=0, depth="8").images("train")[-1, 0, 0, 0]) == 191
     items = [*IMAGES.astype(np.int64)]
     items[3] = items[3] + 256
     store = pack(items, tmp_path / "store", held_out=0)

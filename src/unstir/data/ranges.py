@@ -25,7 +25,7 @@ def rule_of(arrays: Sequence[NDArray[Any]], what: str, depth: str) -> tuple[Rule
     if arrays and depth != "float":
         kind, low, high = arrays[0].dtype, min(map(np.min, arrays)), max(map(np.max, arrays))
         scaled = kind.kind == "f" and -1 <= low < 0 and high <= 1
-        if scaled and (depth == "8" or all(is_8_bit((array + 1) / 2) for array in arrays)):
+        if scaled and (depth == "8" or all(is_8_bit((array.astype(np.float64) + 1) / 2) for array in arrays)):
             return _within(-1, 1, lambda v: (v + 1) / 2), [("values in -1..1 scaled to 0..255", what)]
         if kind.kind != "f" and low >= 0 and high <= 255:
             return _within(0, 255, lambda v: v.astype(np.uint8)), [(f"{kind} in 0..255 taken as 8 bits", what)]
