@@ -10,7 +10,7 @@ from PIL import Image
 from conftest import copied, tiny_config
 from refusals import refusing
 from unstir.chain import Chain
-from unstir.diffusion.denoiser import Labelled, clipped
+from unstir.diffusion.denoiser import Conditioned, clipped
 from unstir.diffusion.paths import SMOOTH, follow
 from unstir.errors import UserError
 from unstir.metrics.drawn import usual_chain
@@ -69,7 +69,7 @@ def test_pairs_are_points_on_paths_of_the_teacher_and_their_ends(long_paths, tra
     ends = {tuple(each.flatten().tolist()) for each in end}
     assert len(ends) == 2 * PATHS * 8  # each slot has its own, and others in the next period
     first = x_t[from_noise][0]
-    denoise, process = clipped(Labelled(teacher.model().denoiser, None)), made._denoiser.process
+    denoise, process = clipped(Conditioned(teacher.model().denoiser, None)), made._denoiser.process
     with torch.no_grad():
         own = [follow(denoise, process, first[None], times)[1][0] for times in visited[:PATHS]]
     assert min((each - end[from_noise][0]).abs().max().item() for each in own) < 1e-5

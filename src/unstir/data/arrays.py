@@ -17,6 +17,7 @@ from unstir.data.source import Options
 from unstir.errors import UserError
 
 _IMAGES = "images", "image", "x", "data", "arr_0"
+_CONDITIONS = "conditions"
 _LABELS = "labels", "label", "targets", "y", "arr_1"
 _SAMPLED = 16  # items of a Dataset that its stamp is made of
 
@@ -158,5 +159,13 @@ def _rows(arrays: Mapping[str, NDArray[Any]], what: str, name: str) -> list[Rows
         labels = labels.astype(str)
     listed = [None] * len(images) if labels is None else labels.tolist()
     why = f"{LEFT_OUT}: an array that is neither the images nor their labels"
-    notes = [(why, f"{what}: {other}") for other in arrays if other not in (key, of_labels)]
-    return [Rows("train", what, listed, images.__getitem__, notes=notes)]
+    notes = [(why, f"{what}: {other}") for other in arrays if other not in (key, of_labels, _CONDITIONS)]
+    conditions = arrays.get(_CONDITIONS)
+    if conditions is not None and conditions.ndim == 1:
+        conditions = conditions[:, None]
+    if conditions is not None and (conditions.ndim not in (2, 4) or len(conditions) != len(images)):
+        due = f"[{len(images)}, K] or [{len(images)}, C, H, W]"
+        raise UserError("", name, f"has conditions of shape {list(conditions.shape)}, not {due}")
+    if conditions is not None and not np.isfinite(conditions).all():
+        raise UserError("", name, "has conditions that are NaN or infinite")
+    return [Rows("train", what, listed, images.__getitem__, notes=notes, conditions=conditions)]

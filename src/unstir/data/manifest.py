@@ -20,7 +20,7 @@ from unstir.errors import UserError
 if TYPE_CHECKING:  # decoding workers do without it
     from pydantic import TypeAdapter
 
-FORMAT = 2  # version of a store's layout; a store of any other is refused
+FORMAT = 3  # version of a store's layout; a store of any other is refused
 
 SPLITS = ("train", "held_out")
 MANIFEST = "manifest.json"
@@ -57,6 +57,7 @@ class _Form:
     shape: Shape
     counts: dict[str, int]
     classes: list[str]
+    condition: list[int]
     counts_per_class: dict[str, list[int]]
     held_out_rule: str
     refused: list[tuple[str, str]]
@@ -71,6 +72,8 @@ class _Form:
         if not (
             self.unstir_store == FORMAT
             and (channels in (1, 3) and min(height, width) > 0 and height * width <= MAX_PIXELS)
+            and (len(self.condition) in (0, 1) or (len(self.condition) == 3 and self.condition[1:] == [height, width]))
+            and all(number > 0 for number in self.condition)
             and sorted(self.counts) == sorted(SPLITS)
             and all(0 <= n <= _MOST_IMAGES for n in numbers)
             and {split: [len(counts), sum(counts)] for split, counts in self.counts_per_class.items()} == per_class

@@ -164,10 +164,11 @@ def _in_folder(path: Path, *endings: str) -> list[Path]:
 def _pack(origin: Source, staging: Path, out: Path) -> None:
     name, stamp = origin.name, origin.stamp()
     plan = origin.plan(staging)
-    needed = plan.total * (math.prod(plan.shape) + 8 * bool(plan.classes)) + (1 << 16)
+    size = 4 * math.prod(plan.condition) if plan.condition else 0
+    needed = plan.total * (math.prod(plan.shape) + 8 * bool(plan.classes) + size) + (1 << 16)
     require_space(staging, needed)
     classes = list(map(printable, plan.classes))
-    with Writer(staging / "store", plan.shape, bool(classes)) as writer:
+    with Writer(staging / "store", plan.shape, bool(classes), plan.condition) as writer:
         with closing(plan.chunks()) as chunks, counting("packing", "images") as count:
             for chunk in chunks:
                 writer.write(chunk)
@@ -188,6 +189,7 @@ def _pack(origin: Source, staging: Path, out: Path) -> None:
         "shape": plan.shape,
         "counts": {split: writer.rows[split] for split in SPLITS},
         "classes": classes,
+        "condition": list(plan.condition),
         "counts_per_class": {split: np.bincount(n, minlength=len(classes)).tolist() for split, n in labels.items()},
         "held_out_rule": plan.held_out_rule,
         "refused": refused,

@@ -4,8 +4,9 @@
     origin.json              where it was packed from, to know that source again; nothing rests on it
     train.images.npy         uint8 [N, C, H, W], 0..255, C order
     train.labels.npy         int64 [N], absent when the data has no labels
+    train.conditions.npy     float32 [N, K] or [N, C', H, W], a vector or an image that describes each, or absent
     held_out.images.npy      the images training never sees, kept for likelihood, distances and memorisation
-    held_out.labels.npy
+    held_out.labels.npy, held_out.conditions.npy
 
 Every array starts with a NumPy header of exactly 128 bytes, so that rows can be appended before their number is known,
 and so that a file's length alone tells whether it is whole. `np.load` reads the files like any others.
@@ -95,13 +96,18 @@ class Array(NamedTuple):
         return torch.from_numpy(np.ndarray(self.shape, self.descr, mapped, HEADER_BYTES))
 
 
-def arrays(folder: Path, shape: Shape, counts: dict[str, int], labelled: bool) -> dict[tuple[str, str], Array]:
-    """The arrays of a store in order, by (split, "images" or "labels")."""
+def arrays(
+    folder: Path, shape: Shape, counts: dict[str, int], labelled: bool, condition: Sequence[int] = ()
+) -> dict[tuple[str, str], Array]:
+    """The arrays of a store in order, by (split, "images", "labels" or "conditions", which are of this shape)."""
     found: dict[tuple[str, str], Array] = {}
     for split in SPLITS:
         found[split, "images"] = Array(folder / f"{split}.images.npy", "|u1", (counts[split], *shape))
         if labelled:
             found[split, "labels"] = Array(folder / f"{split}.labels.npy", "<i8", (counts[split],))
+        if condition:
+            file = folder / f"{split}.conditions.npy"
+            found[split, "conditions"] = Array(file, "<f4", (counts[split], *condition))
     return found
 
 
@@ -169,8 +175,8 @@ class Store:
         return math.prod(self.shape) * sum(map(self.count, SPLITS)) >= LARGE
 
     def arrays(self) -> dict[tuple[str, str], Array]:
-        """The arrays, by (split, "images" or "labels")."""
-        return arrays(self.path, self.shape, self.manifest["counts"], self.labelled)
+        """The arrays, by (split, "images", "labels" or "conditions")."""
+        return arrays(self.path, self.shape, self.manifest["counts"], self.labelled, self.manifest["condition"])
 
     def images(self, split: str) -> "torch.Tensor":
         """Map the images of `split` into memory: uint8 [N, C, H, W], 0..255; nothing is read until it is used.
@@ -186,6 +192,11 @@ class Store:
         self.count(split)
         return self.arrays()[split, "labels"].load() if self.labelled else None
 
+    def conditions(self, split: str) -> "torch.Tensor | None":
+        """Map the conditions of `split` into memory: float32 [N, K] or [N, C', H, W]; None when the data has none."""
+        self.count(split)
+        return self.arrays()[split, "conditions"].load() if self.manifest["condition"] else None
+
     def verify(self) -> None:
         """Read every byte, once for this object, and compare with `content_hash`. Raises UserError when they differ.
 
@@ -195,7 +206,8 @@ class Store:
 
     @cached_property
     def _read(self) -> None:
-        actual = content_hash(self.path, self.shape, self.manifest["classes"], self.manifest["counts"])
+        parts = (self.manifest[key] for key in ("classes", "counts", "condition"))
+        actual = content_hash(self.path, self.shape, *parts)
         if actual != self.content_hash:
             raise UserError("", self.path, "was changed or damaged: its content has another hash", PACK_AGAIN)
         for split in SPLITS:
@@ -216,10 +228,13 @@ def is_store(path: str | Path) -> bool:
         return False
 
 
-def content_hash(folder: Path, shape: Shape, classes: Sequence[str], counts: dict[str, int]) -> str:
+def content_hash(
+    folder: Path, shape: Shape, classes: Sequence[str], counts: dict[str, int], condition: Sequence[int]
+) -> str:
     """Hash a store's arrays: SHA-256 over shape, classes and counts as JSON, then the bytes of each array."""
-    digest = hashlib.sha256(json.dumps([shape, list(classes), [counts[s] for s in SPLITS]]).encode())
-    for array in arrays(folder, shape, counts, bool(classes)).values():
+    shapes = [shape, list(classes), [counts[s] for s in SPLITS], *([list(condition)] if condition else [])]
+    digest = hashlib.sha256(json.dumps(shapes).encode())
+    for array in arrays(folder, shape, counts, bool(classes), condition).values():
         with file_errors(array.file), open_file(array.file) as stream:
             stream.seek(HEADER_BYTES)
             hashlib.file_digest(stream, lambda: digest)  # from there on
@@ -247,8 +262,8 @@ class Ahead:
 class Writer:
     """Appends chunks to the arrays of a store in the folder ``store``, made here, within a ``with`` block."""
 
-    def __init__(self, store: Path, shape: Shape, labelled: bool) -> None:
-        self.store, self._shape, self._labelled = store, shape, labelled
+    def __init__(self, store: Path, shape: Shape, labelled: bool, condition: Sequence[int] = ()) -> None:
+        self.store, self._shape, self._labelled, self._condition = store, shape, labelled, condition
         self.done = 0  # images packed or refused
         self.rows = dict.fromkeys(SPLITS, 0)
         self.refused, self.notes, self.digests = list[tuple[str, str]](), list[tuple[str, str]](), list[str]()
@@ -267,13 +282,15 @@ class Writer:
 
     def arrays(self) -> dict[tuple[str, str], Array]:
         """The arrays with all that was written."""
-        return arrays(self.store, self._shape, self.rows, self._labelled)
+        return arrays(self.store, self._shape, self.rows, self._labelled, self._condition)
 
     def write(self, chunk: "Chunk") -> None:
         """Append one chunk."""
         self._files[chunk.split, "images"].write(np.ascontiguousarray(chunk.pixels).data)
         if chunk.labels is not None:
             self._files[chunk.split, "labels"].write(chunk.labels.astype("<i8").data)
+        if chunk.conditions is not None:
+            self._files[chunk.split, "conditions"].write(np.ascontiguousarray(chunk.conditions, "<f4").data)
         self.rows[chunk.split] += len(chunk.pixels)
         self.done += len(chunk.pixels) + len(chunk.refused)
         self.refused += chunk.refused
@@ -286,7 +303,7 @@ class Writer:
             self._files[key].seek(0)
             self._files[key].write(array.header)
             _sync(self._files[key])
-        return content_hash(self.store, self._shape, classes, self.rows)
+        return content_hash(self.store, self._shape, classes, self.rows, self._condition)
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 config.toml         every setting, resolved, for people; those of saved weights are read from their files
 data.json           shape, classes, counts and content hash of the data it learns from, with a checksum
+conditions.npy      the first conditions of held-out images, where images have any (`runs.conditions`)
 metrics.jsonl       one line per log step; identical however often the run was interrupted, timing fields aside
 events.jsonl        starts, continuations and stops, with what changed and on which machine
 checkpoints/        the last few full checkpoints, to continue from
@@ -33,15 +34,16 @@ from unstir.nn.own import find
 from unstir.runs import build, card, checkpoint, lines, toml
 from unstir.runs.card import DataCard, Labels
 from unstir.runs.checkpoint import Checkpoint, content_hash, misfits, weights_of
+from unstir.runs.conditions import FILE, Conditions, content
 from unstir.runs.config import MAY_CHANGE, Config, steps_in
-from unstir.runs.files import PARTIAL, make_folder, remove_partials, write_text
+from unstir.runs.files import PARTIAL, make_folder, remove_partials, write_bytes, write_text
 from unstir.runs.model import Model
 from unstir.theory.averages import WIDTHS, combination
 from unstir.theory.process import Process
 
 logger = logging.getLogger(__name__)
 
-OWN = "config.toml", "data.json", "metrics.jsonl", "held_out.jsonl", "events.jsonl", "curves.png", "losses.png"
+OWN = "config.toml", "data.json", FILE, "metrics.jsonl", "held_out.jsonl", "events.jsonl", "curves.png", "losses.png"
 """The files of a run's folder that only the holder of its lock writes."""
 MOST_ERROR = 0.1  # of the profile of an average that is made of others, relative
 
@@ -55,9 +57,16 @@ class Run:
     data: DataCard
 
     @classmethod
-    def create(cls, config: Config, path: Path, data: DataCard) -> Self:
-        """Make the folder of a new run. Raises UserError where ``path`` holds something else or cannot be written."""
+    def create(cls, config: Config, path: Path, data: DataCard, conditions: Tensor | None = None) -> Self:
+        """Make the folder of a new run, which keeps these ``conditions``, float32 [n, ...], where it has any.
+
+        Raises UserError where ``path`` holds something else or cannot be written.
+        """
         check_free(path)
+        if data.condition is not None and conditions is not None:
+            kept = content(conditions)
+            write_bytes(make_folder(path) / FILE, kept)
+            data = replace(data, condition=replace(data.condition, sha256=hashlib.sha256(kept).hexdigest()))
         run = cls(make_folder(path), config, replace(data, run=toml.identity(config, data.content_hash)))
         card.save(path, run.data)
         run.save_config()  # last: a folder with a config is a run
@@ -165,7 +174,22 @@ class Run:
     def labels(self) -> Labels:
         """The labels that the run's network knows."""
         count = self.config.model.num_classes
-        return Labels(count, self.data.classes if count else (), self.config.train.label_dropout > 0)
+        return Labels(count, self.data.classes if count else (), count > 0 and self.config.train.label_dropout > 0)
+
+    @property
+    def conditions(self) -> Conditions | None:
+        """What describes each image to the network beside a class; None where nothing does."""
+        data, card = self.config.data, self.data.condition
+        if card is None:
+            return None
+        return Conditions(data.condition, data.condition_options, card, self.config.train.label_dropout > 0, self.path)
+
+    @property
+    def tile(self) -> tuple[int, int, int]:
+        """The shape (C, H, W) of a tile in its grids: an image, with the image that describes it on its left."""
+        channels, height, width = self.data.shape
+        beside = self.conditions is not None and self.conditions.is_image
+        return channels, height, width * (1 + beside)
 
     def newest_step(self) -> int:
         """The highest step at which weights were saved; UserError where none were."""
@@ -262,7 +286,7 @@ def check_free(path: Path) -> None:
     """Raise UserError where a new run cannot have this folder; what a run killed at its birth left may lie there."""
     if path.exists() and not path.is_dir():
         raise UserError("out", path, "is a file", "name a folder")
-    ours = ("data.json", ".lock")
+    ours = ("data.json", FILE, ".lock")
     if path.is_dir() and any(not (e.name in ours or e.name.endswith(PARTIAL)) for e in path.iterdir()):
         raise UserError("out", path, "is not empty and holds no run", "name another folder")
 
@@ -359,6 +383,7 @@ def _of(run: Run) -> dict[str, Any]:
         "learned_variance": diffusion.learned_variance,
         "data": run.data,
         "labels": run.labels,
+        "conditions": run.conditions,
         "chain": run.chain(),
         "folder": run.path,
         "settings": {"model": settings["model"], "diffusion": settings["diffusion"]},
