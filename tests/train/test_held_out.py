@@ -108,7 +108,7 @@ def test_the_estimate_of_the_bound_is_the_whole_sum_when_every_step_is_called(ma
     denoiser = build.denoiser(run.config, net, torch.float32)
     with torch.inference_mode():
         whole = variational_bound(
-            clipped(Conditioned(denoiser, images.label)),
+            clipped(Conditioned(denoiser, images.condition)),
             denoiser.process,
             images.x_0,
             lambda t: images.noise("watched bound", t),

@@ -130,7 +130,10 @@ def real_grid(run: Run, store: Store) -> Picture:
 def _corner(run: Run, path: Path, names: Sequence[str] | None, shows: str) -> Picture:
     """The first rows and columns of a grid of the run in a file, which may be of another grids.num than now."""
     with _opened(path) as image:
-        return encode(corner(image, run.data.shape, run.config.grids.nrow, names, CORNER), shows)
+        channels, height, width = run.data.shape
+        beside = run.conditions is not None and run.conditions.is_image
+        tile = channels, height, width * (1 + beside)
+        return encode(corner(image, tile, run.config.grids.nrow, names, CORNER), shows)
 
 
 def forward(run: Run, store: Store) -> tuple[Picture, list[int]]:

@@ -11,7 +11,7 @@ is 1; where it is hidden all are 0, so that what guidance leads away from is the
 import hashlib
 import io
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,7 @@ from unstir.data.store import Store
 from unstir.errors import UserError
 from unstir.pixels import HALF, from_uint8, to_uint8
 from unstir.runs.card import ConditionCard
+from unstir.runs.files import write_bytes
 from unstir.runs.sections import DataConfig
 
 FILE, KEPT = "conditions.npy", 64  # of held-out images, so that a run can be sampled without its data
@@ -237,6 +238,12 @@ def measured(data: DataConfig, store: Store) -> tuple[ConditionCard, Tensor]:
     card = ConditionCard(tuple(one.shape), tuple(offset.float().tolist()), tuple(scale.float().tolist()), "")
     kept = Conditions(name, options, card, False, Path()).rows_of(store, split, KEPT)
     return card, kept
+
+
+def keep(folder: Path, card: ConditionCard, rows: Tensor) -> ConditionCard:
+    """Write conditions.npy into the folder of a run, and return the card with its hash."""
+    write_bytes(folder / FILE, bytes_ := content(rows))
+    return replace(card, sha256=hashlib.sha256(bytes_).hexdigest())
 
 
 def content(rows: Tensor) -> bytes:

@@ -32,20 +32,19 @@ from unstir.errors import UserError, quoted
 from unstir.locks import held
 from unstir.nn.own import find
 from unstir.runs import build, card, checkpoint, lines, toml
+from unstir.runs.averages import power_average
 from unstir.runs.card import DataCard, Labels
 from unstir.runs.checkpoint import Checkpoint, content_hash, misfits, weights_of
-from unstir.runs.conditions import FILE, Conditions, content
+from unstir.runs.conditions import FILE, Conditions, keep
 from unstir.runs.config import MAY_CHANGE, Config, steps_in
-from unstir.runs.files import PARTIAL, make_folder, remove_partials, write_bytes, write_text
+from unstir.runs.files import PARTIAL, make_folder, remove_partials, write_text
 from unstir.runs.model import Model
-from unstir.theory.averages import WIDTHS, combination
 from unstir.theory.process import Process
 
 logger = logging.getLogger(__name__)
 
 OWN = "config.toml", "data.json", FILE, "metrics.jsonl", "held_out.jsonl", "events.jsonl", "curves.png", "losses.png"
 """The files of a run's folder that only the holder of its lock writes."""
-MOST_ERROR = 0.1  # of the profile of an average that is made of others, relative
 
 
 @dataclass(frozen=True)
@@ -64,9 +63,7 @@ class Run:
         """
         check_free(path)
         if data.condition is not None and conditions is not None:
-            kept = content(conditions)
-            write_bytes(make_folder(path) / FILE, kept)
-            data = replace(data, condition=replace(data.condition, sha256=hashlib.sha256(kept).hexdigest()))
+            data = replace(data, condition=keep(make_folder(path), data.condition, conditions))
         run = cls(make_folder(path), config, replace(data, run=toml.identity(config, data.content_hash)))
         card.save(path, run.data)
         run.save_config()  # last: a folder with a config is a run
@@ -184,13 +181,6 @@ class Run:
             return None
         return Conditions(data.condition, data.condition_options, card, self.config.train.label_dropout > 0, self.path)
 
-    @property
-    def tile(self) -> tuple[int, int, int]:
-        """The shape (C, H, W) of a tile in its grids: an image, with the image that describes it on its left."""
-        channels, height, width = self.data.shape
-        beside = self.conditions is not None and self.conditions.is_image
-        return channels, height, width * (1 + beside)
-
     def newest_step(self) -> int:
         """The highest step at which weights were saved; UserError where none were."""
         if steps := self.saved_steps():
@@ -226,7 +216,7 @@ class Run:
         if not self.config.model.is_unet:
             find(self.config.model.type)  # of the user's own: refused before anything is drawn
         build.check_compile(compile, on)
-        weights = weights_of(loaded, ema) if isinstance(ema, bool) else _power_average(self, loaded, ema)
+        weights = weights_of(loaded, ema) if isinstance(ema, bool) else power_average(self, loaded, ema)
         kept = self.config.train.ema_decay > 0 and (self.config.kind.trained_here or loaded.ema)
         model = Model(
             load=partial(_denoiser, self, loaded.step, weights, on),
@@ -390,29 +380,3 @@ def _of(run: Run) -> dict[str, Any]:
         "nrow": run.config.grids.nrow,
         "kind": run.config.kind,
     }
-
-
-def _power_average(run: Run, found: Checkpoint, width: float) -> dict[str, Tensor]:
-    """The weights at the step of a checkpoint of a run, averaged by a power function of any ``width`` of the training.
-
-    They are made of the power averages in it and in the slim files of earlier steps (`theory.averages`). Raises
-    UserError where the run keeps none, or those saved are too few to make this one.
-    """
-    step, own = found.step, found.part("model")
-    if not run.config.train.power_ema or not step:
-        without = f"needs power averages, which {run.path} has not at step {step}"
-        raise UserError("ema_width", width, without, "train with train.power_ema")
-    steps = [*(earlier for earlier, _ in checkpoint.listed(run.weights) if earlier < step), step]
-    shares, error = combination([(earlier, saved) for earlier in steps for saved in WIDTHS], (step, width))
-    if error > MOST_ERROR:
-        wrong = f"has an error of {error:.0%} at step {step} of {run.path}, above the {MOST_ERROR:.0%} allowed"
-        raise UserError("ema_width", width, wrong, f"take a width nearer to {WIDTHS[0]}..{WIDTHS[1]}")
-    total, left = {name: torch.zeros_like(t, dtype=torch.float64) for name, t in own.items()}, iter(shares)
-    for earlier in steps:
-        file = found if earlier == step else checkpoint.load(run.weights / checkpoint.file_name(earlier))
-        check_same(run, file)
-        for saved in WIDTHS:
-            part, share = file.part(f"power.{saved}"), next(left)
-            for name, t in total.items():
-                t += share * part[name]
-    return {name: t.to(own[name].dtype) for name, t in total.items()}
