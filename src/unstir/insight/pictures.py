@@ -210,8 +210,9 @@ def _is_of(settings: dict[str, Any], evaluation: Evaluation) -> bool:
     how, chain = evaluation.protocol, settings["chain"]
     alike = all(how[key] == value for key, value in chain.items() if key not in ("steps", "seed"))
     label = SHARES if settings.get("shares") else settings["label"]
-    asked = (how["calls"], how["dtype"], how["label"], evaluation.step, evaluation.weights)
-    known = (settings["calls"], settings["dtype"], label, settings["step"], settings["weights"])
+    asked = (how["calls"], how["dtype"], how["label"], how.get("condition"), evaluation.step, evaluation.weights)
+    keys = "condition", "step", "weights"
+    known = (settings["calls"], settings["dtype"], label, *(settings.get(key) for key in keys))
     return alike and asked == known and chain["seed"] in range(how["seed"], how["seed"] + how["seeds"])
 
 

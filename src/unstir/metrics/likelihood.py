@@ -60,7 +60,7 @@ class Likelihood:
     ``num_samples`` are the independent samples that the error is from: images, or batches of them under an estimate.
     ``prior``, ``decoder`` and ``curve`` (L_{t-1} of each of ``times``, rising) are means over the images. Under an
     estimate the curve holds the terms that were drawn, which do not add up to the sum; ``total``, the decoder's and all
-    terms up to each of ``times``, is estimated as the sum is. A network with classes is given the image's true label.
+    terms up to each of ``times``, is estimated as the sum is. A network with conditions is given the image's own.
     The ``protocol`` has the SHA-256 of the weights, and the identity of their run (`runs.card.DataCard`).
     """
 
@@ -134,8 +134,8 @@ def likelihood(model: Model, store: Store, protocol: Protocol = Protocol()) -> L
         bounds = [_bound(model, store, protocol, number, index, on_call) for number, index in enumerate(batches)]
     settings = {key: getattr(protocol, key) for key in ("variance", "split", "clip", "seed")}
     terms = {"calls": calls, "ema": model.averaged, "step": model.step, "T": model.process.T, "dtype": model.arithmetic}
-    labelled = model.labels.count > 0 and store.labelled
-    also = {"batch_size": protocol.batch_size, "given_labels": labelled, "data": store.content_hash}
+    given = "label" if model.labels.count and store.labelled else "condition" if model.conditions else ""
+    also = {"batch_size": protocol.batch_size, "given": given, "data": store.content_hash}
     also |= {"weights": model.weights_sha256, "run": model.data.run}
     return _summary(bounds, len(chosen), {**settings, **terms, **also})
 
@@ -148,7 +148,10 @@ def _bound(
     slots, drawn = index.to(model.device), None
     x_0 = from_uint8(store.images(protocol.split)[index].to(model.device))
     labels = store.labels(protocol.split) if model.labels.count else None
-    denoise = finite(model.denoise(None if labels is None else labels[index].to(model.device)), index)
+    condition = None if labels is None else labels[index].to(model.device)
+    if model.conditions is not None:
+        condition = model.conditions.of_store(store, protocol.split, index, x_0)
+    denoise = finite(model.denoise(condition), index)
     if protocol.calls:
         parts = torch.arange(protocol.calls - 1)
         drawn = strata(model.process.T, len(parts), Key(protocol.seed, "likelihood times", number, parts))
@@ -204,7 +207,7 @@ def describe(result: Likelihood) -> str:
     return (
         f"{how['split']:9} {result.bits_per_dim:.4f}{error} bits/dim (prior {result.prior:.4f}, decoder "
         f"{result.decoder:.4f}); {counted(result.num, 'image')}, {terms_of(how)}, {how['variance']} variance, "
-        f"step {how['step']}, {weights_in_words(how['ema'])}" + (", given the label" if how["given_labels"] else "")
+        f"step {how['step']}, {weights_in_words(how['ema'])}" + (f", given the {how['given']}" if how["given"] else "")
     )
 
 

@@ -25,6 +25,7 @@ from unstir.metrics.floor import FEWEST
 from unstir.metrics.images import Images
 from unstir.metrics.measure import measure, reference_size
 from unstir.metrics.memorisation import Memorisation, memorisation, picture
+from unstir.metrics.pairs import pair_figures
 from unstir.metrics.request import SEEDS
 from unstir.progress import counting
 from unstir.runs.files import is_writable, make_folder, replacing
@@ -125,6 +126,8 @@ def judge(plan: Plan[Drawn | Images]) -> Evaluation:
         if (evaluation := known) is None:
             labels, about = plan.images.classes(plan.num, plan.seeds), {"step": 0, "images": 0, **plan.images.about}
             figures = measure(plan.store, sets, plan.measuring, plan.split, plan.num_reference, labels=labels)
+            if isinstance(plan.images, Drawn):
+                figures |= pair_figures(plan.images, plan.store)
             evaluation = Evaluation(**about, protocol=plan.protocol(), figures=figures)
         if plan.memorisation:
             drawing = home.path / FOLDER / f"{evaluation.name()}-pairs.png" if keeping else None

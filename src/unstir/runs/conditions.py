@@ -109,8 +109,10 @@ class Conditions:
 
     def rows(self, indices: Tensor, given: Tensor | None = None) -> Tensor:
         """Row i mod N of the conditions ``given``, or of those kept, for each index i, int64 [B], in their units."""
-        rows = self.kept if given is None else self.checked(given)
-        return rows[indices.cpu() % len(rows)]
+        if given is None:
+            return self.kept[indices.cpu() % len(self.kept)]
+        rows = given[None] if given.ndim == len(self.card.shape) else given
+        return self.checked(rows[indices.cpu() % len(rows)])
 
     def pixels(self, indices: Tensor, given: Tensor | None, channels: int) -> Tensor:
         """The images that describe images with these indices, for a picture of so many channels: uint8 [B, C, H, W]."""
@@ -120,11 +122,16 @@ class Conditions:
 
     def hash(self, given: Tensor | None) -> str:
         """The SHA-256 of the conditions ``given``, or of those kept."""
-        return self.card.sha256 if given is None else hashlib.sha256(content(self.checked(given))).hexdigest()
+        return self.card.sha256 if given is None else hashlib.sha256(content(given.float())).hexdigest()
 
     def given(self, rows: Tensor, device: torch.device) -> Tensor:
         """What a network gets for conditions in their units, [B, ...]: float32 [B, K + 1] or [B, C' + 1, H, W]."""
         return with_mark(self._scaled(rows.to(device)))
+
+    def nothing(self, num: int, device: torch.device) -> Tensor:
+        """What a network gets for so many images whose conditions are hidden: zeros [num, K + 1] or with sides."""
+        size, *sides = self.card.shape
+        return torch.zeros(num, size + 1, *sides, device=device)
 
     def of_images(self, x_0: Tensor, rows: Tensor | None = None) -> Tensor:
         """What a network gets for images [B, C, H, W] in [-1, 1], whose stored conditions are ``rows`` (scaled)."""
