@@ -159,10 +159,12 @@ def planned(run: Run, store: Store, *, num: int = 0, seeds: int = SEEDS, network
     chains = [chain for chain in others if chain.steps <= models[-1].process.T]
     copies = [model is models[-1] and run.config.kind.trained_here for model in models]
     by_step = [
-        replace(plan, images=replace(of_last, model=model), memorisation=searched)
+        replace(plan, images=replace(of_last, model=model), memorisation=searched, pairs=searched)
         for model, searched in zip(models, copies, strict=True)
     ]
-    by_chain = [replace(plan, images=replace(of_last, chain=chain), memorisation=False) for chain in chains]
+    by_chain = [
+        replace(plan, images=replace(of_last, chain=chain), memorisation=False, pairs=False) for chain in chains
+    ]
     for every in (*by_step, *by_chain):
         check(every)
     return Measuring(tuple(by_step), tuple(by_chain))

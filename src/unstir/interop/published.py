@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from unstir.data.disk import file_sha256
 from unstir.errors import UserError
@@ -112,7 +113,7 @@ def public(config: Config) -> Config:
 
 def _write_run(run: Run, model: Model, folder: Path, figures: list[Evaluation]) -> None:
     """The files of which `pull` makes a run."""
-    published = Run.create(public(run.config), folder / "run", run.data)
+    published = Run.create(public(run.config), folder / "run", run.data, kept(run))
     checkpoint.save(published.weights, slim(model, published))
     for measured in figures:
         save(published, measured)
@@ -122,12 +123,17 @@ def _write_run(run: Run, model: Model, folder: Path, figures: list[Evaluation]) 
         published.path.rmdir()
 
 
+def kept(run: Run) -> Tensor | None:
+    """The conditions that a run keeps, if any."""
+    return None if run.conditions is None else run.conditions.kept
+
+
 def _draw(model: Model, file: Path) -> None:
     """The first images of seed 0, as the page says."""
     job = Job(num=SHOWN, chain=shown_chain(model), batch_size=SHOWN)
     images = to_uint8(torch.cat([images for _, images in sample_batches(model, job)]))
     names = drawn_classes(model, job, SHOWN)
-    save_png(file, named_grid(images, _COLUMNS, names or None))
+    save_png(file, named_grid(model.beside(images, torch.arange(len(images))), _COLUMNS, names or None))
 
 
 def pull(name: str, folder: str | Path | None = None) -> Imported:
@@ -158,7 +164,7 @@ def pull(name: str, folder: str | Path | None = None) -> Imported:
     came_from = f"{identity}, unstir, SHA-256 {file_sha256(file)}"
     config = replace(published.config, imported=came_from)
     with new_folder(folder) as partial:
-        run = Run.create(config, partial, published.data)
+        run = Run.create(config, partial, published.data, kept(published))
         checkpoint.save(run.weights, replace(saved_step, config=to_dict(config), data=run.data.plain()))
         for file_name, content in figures.items():
             write_bytes(make_folder(run.path / FOLDER) / file_name, content)

@@ -166,7 +166,7 @@ def drawing_seconds(plans: Sequence[Plan[Drawn]]) -> float:
     for plan in plans:
         if plan.known() is None:
             lacking = sum(max(plan.num - plan.images.drawn(number), 0) for number in range(plan.seeds))
-            if (pairs := paired(plan.images, plan.store)) is not None:
+            if plan.pairs and (pairs := paired(plan.images, plan.store)) is not None:
                 lacking += max(pairs[1] - pairs[0].drawn(0), 0)
             calls += lacking * plan.images.chain.calls(plan.images.model.process.schedule)
     return calls * seconds_per_call(plans[0].images) if calls else 0.0
