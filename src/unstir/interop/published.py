@@ -27,6 +27,7 @@ from unstir.pictures.grid import named_grid
 from unstir.pixels import to_uint8
 from unstir.progress import counting
 from unstir.runs import checkpoint
+from unstir.runs.conditions import FILE
 from unstir.runs.config import Config
 from unstir.runs.files import make_folder, save_png, write_bytes, write_text, writing
 from unstir.runs.model import Model
@@ -34,7 +35,7 @@ from unstir.runs.run import Run, is_run
 from unstir.runs.toml import to_dict
 
 DATA = "data.json"
-_OURS = ("config.toml", DATA, "weights/*.safetensors", "evaluation/*.json")
+_OURS = ("config.toml", DATA, FILE, "weights/*.safetensors", "evaluation/*.json")
 """The files of a repository that make a run."""
 _REPLACED = (*_OURS, "unet/*", "scheduler/*", "model_index.json", "unstir.json")
 """What a published step replaces of the one before it."""
