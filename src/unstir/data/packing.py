@@ -2,8 +2,6 @@
 
 import math
 import os
-import re
-import stat
 from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
@@ -11,20 +9,15 @@ from typing import Any
 
 import numpy as np
 
-from unstir.data.disk import checked_sha256, require_space, usable_path, what_it_is
-from unstir.data.images import EXTENSIONS
+from unstir.data.disk import require_space, usable_path
+from unstir.data.forms import source_of
 from unstir.data.manifest import FORMAT, SPLITS, Origin, read_origin
-from unstir.data.source import NAMES, PREFIX, Options, Source, is_named, joint_digest
+from unstir.data.source import Options, Plan, Source, joint_digest
 from unstir.data.store import Store, Writer, is_store, publish, staging_folder
-from unstir.errors import UserError, nearest, printable, within_memory
+from unstir.errors import UserError, printable, within_memory
 from unstir.progress import counting
 
-_ENDINGS = ".tar", ".tar.gz", ".tgz"
-_SAVED = "dataset_dict.json", "state.json"  # what marks a folder that datasets saved
-_START = 264  # bytes of a file that tell what it is
-
 _EXAMPLES = 10
-_GIVEN = f"give {', '.join(NAMES)}, {PREFIX}OWNER/NAME, or a folder, zip, tar, .npy, .npz or .parquet file of images"
 _ANOTHER = "choose another folder"
 
 
@@ -32,7 +25,7 @@ def pack(
     source: object,
     out: str | Path,
     *,
-    size: int | None = None,
+    size: int | str | tuple[int, int] | None = None,
     channels: int | None = None,
     held_out: float | None = None,
     sha256: str | None = None,
@@ -40,28 +33,40 @@ def pack(
     strict: bool = False,
     seed: int = 0,
     license: str = "",
+    depth: str = "auto",
+    scale: tuple[float, ...] = (),
 ) -> Store:
     """Pack `source` into the folder `out` and open it; a finished store of the same source and settings is just opened.
 
     source: "mnist" or "digits" (embedded, 28x28 and 8x8 grey), "cifar10" (downloaded to download_dir, by default out's
-        parent), or the path of a CIFAR-10 archive (.tar.gz, binary or python), a folder, zip or tar of images, a .npy,
-        .npz, parquet or webdataset tar file or a folder of these, a folder that the library datasets saved;
-        "hf:OWNER/NAME"; arrays (images, or a tuple or mapping with labels); a torch Dataset (all in docs/data.md).
-    size: side of the packed square in pixels, 1..4096; None keeps the images' own common shape.
-    channels: 1 (grey) or 3 (RGB); None means 1 for mnist and digits, 3 for all else.
+        parent), "hf:OWNER/NAME", or a path: a folder, zip or tar of images, arrays, tables, a data set that somebody
+        unpacked, cloned or saved; or arrays (images, or a tuple or mapping with labels), a torch Dataset, an object of
+        the library datasets. `unstir.data.forms` has the table.
+    size: side of the packed square in pixels, 1..4096, or (H, W), also as "HxW"; None keeps the images' common shape.
+    channels: 1 (grey) or 3 (RGB), or what arrays and pages have, 1..64; None means 1 for mnist and digits, those of
+        arrays of floating point or of other numbers of channels, and 3 for all else.
     held_out: fraction in [0, 1) of each class kept from training; None means 1/6 for digits and 1/10 for others. It
         does not apply to sources that bring a split: CIFAR-10, and folders named train and test.
     sha256: the expected hash of a source that is one file, in hex; for CIFAR-10 in place of the official ones.
+    depth: "8" packs pixels, 0..255, "float" the values as float32, where NaN is missing; "auto" means float for arrays
+        of floating point that are not 8-bit levels.
+    scale: for float, the values that become -1 and 1: (low, high), or one pair after the other for each channel; by
+        default the least and the greatest value of each channel in the training split.
     strict: refused files are an error. seed: picks the held-out images. license: of the data; "" is the source's.
 
     Interrupted at any instant, the same call begins again; the result is byte-identical to an uninterrupted one.
     Raises UserError for every mistake in the arguments and the source, OSError for what the disk refuses.
     """
     out, downloads = usable_path(out), usable_path(download_dir or Path(out).parent)
-    out = Path(os.path.realpath(out)) if out.is_symlink() else out  # no folder can be renamed to a link
+    given = source, size, channels, held_out, sha256, downloads, strict, seed, license, depth, tuple(scale)
+    return _packed(Options(*given), Path(os.path.realpath(out)) if out.is_symlink() else out)  # type: ignore[arg-type]
+
+
+def _packed(options: Options, out: Path) -> Store:  # a link's own folder, for none can be renamed to a link
+    """Pack what the options ask for into the folder ``out``, or open what is there already."""
     try:
         with within_memory("size"):
-            origin = source_of(Options(source, size, channels, held_out, sha256, downloads, strict, seed, license))
+            origin = source_of(options)
             if finished := _finished(origin, out):
                 return finished
             with staging_folder(out) as staging:
@@ -75,105 +80,21 @@ def pack(
     return Store.open(out)
 
 
-def source_of(options: Options) -> Source:
-    """The source that the arguments of `pack` name. Raises UserError for what is out of range, missing or no source."""
-    source = options.source
-    if isinstance(source, str) and source == "cifar10":  # whose hash is compared when it is there
-        from unstir.data.cifar10 import CifarSource
-
-        return CifarSource(None, options)
-    named = isinstance(source, str) and is_named(source)
-    path = usable_path(source) if isinstance(source, str | Path) and not named else None
-    if sha256 := options.sha256:
-        if not re.fullmatch("[0-9a-fA-F]{64}", sha256):
-            raise UserError("sha256", sha256, "must be 64 hexadecimal digits", "give what sha256sum prints")
-        if path is None or path.is_dir():
-            raise UserError("sha256", sha256, "is the hash of one file, and the source is none", {"sha256": None})
-    if path:
-        return _of_path(path, str(source), options)
-    if not isinstance(source, str):
-        from unstir.data.arrays import in_memory
-
-        return in_memory(options)
-    if source in NAMES:
-        from unstir.data.embedded import EmbeddedSource
-
-        return EmbeddedSource(options)
-    from unstir.data.columns import HubDataset
-
-    return HubDataset(source, options)
-
-
-def _of_path(path: Path, name: str, options: Options) -> Source:
-    """The source that a path is, which was given by this ``name``. Raises UserError where it is none."""
-    try:
-        status, start = path.stat(), b""
-    except (FileNotFoundError, NotADirectoryError):
-        near = nearest(name, NAMES)
-        raise UserError("source", path, "does not exist", f"did you mean {near}?" if near else _GIVEN) from None
-    mode = status.st_mode
-    if stat.S_ISREG(mode) and status.st_size:  # files of the kernel have no length, and may let a reader wait
-        if options.sha256:
-            checked_sha256(path, options.sha256.lower())
-        with path.open("rb") as stream:
-            start = stream.read(_START)
-    if stat.S_ISDIR(mode) and is_store(path):
-        raise UserError("source", path, "is a packed store already", "use it as it is")
-    gzipped = start[:2] == b"\x1f\x8b"
-    if gzipped:
-        from unstir.data.cifar10 import CifarSource, is_cifar
-
-        if is_cifar(path):
-            return CifarSource(path, options)
-    if tars := [path] if gzipped or start[257:262] == b"ustar" else _in_folder(path, *_ENDINGS):
-        from unstir.data.tars import TarSource
-
-        return TarSource(tars, options)
-    if (records := _records(path, start, options)) is not None:
-        return records
-    if stat.S_ISDIR(mode) or start[:2] == b"PK":
-        from unstir.data.folder import FolderSource
-
-        return FolderSource(path, options)
-    kind = "a file of another kind" if stat.S_ISREG(mode) else what_it_is(mode)
-    raise UserError("source", path, f"is {kind}", "give the folder that holds the images")
-
-
-def _records(path: Path, start: bytes, options: Options) -> Source | None:
-    """A file or folder whose images are rows; None for images that are files, and for what is not known."""
-    if start[:6] == b"\x93NUMPY" or (start[:2] == b"PK" and path.suffix == ".npz"):
-        from unstir.data.arrays import ArrayFile
-
-        return ArrayFile(path, options)
-    from unstir.data.columns import HubDataset, Parquet
-
-    if any((path / name).is_file() for name in _SAVED):
-        return HubDataset(path, options)
-    tables = [path] if start[:4] == b"PAR1" else _in_folder(path, ".parquet")
-    return Parquet(tables, options) if tables else None
-
-
-def _in_folder(path: Path, *endings: str) -> list[Path]:
-    """The files in a folder whose names end so; none where images or folders lie beside them."""
-    files = [file for file in path.iterdir() if not file.name.startswith(".")] if path.is_dir() else []
-    if any(file.is_dir() or file.suffix.lower() in EXTENSIONS for file in files):
-        return []
-    return [file for file in files if file.name.endswith(endings) and file.is_file()]
-
-
 def _pack(origin: Source, staging: Path, out: Path) -> None:
     name, stamp = origin.name, origin.stamp()
     plan = origin.plan(staging)
-    size = 4 * math.prod(plan.condition) if plan.condition else 0
-    needed = plan.total * (math.prod(plan.shape) + 8 * bool(plan.classes) + size) + (1 << 16)
+    size = math.prod(plan.shape) * (4 if plan.is_float else 1) + 4 * math.prod(plan.condition or (0,))
+    needed = plan.total * (size + 8 * bool(plan.classes)) + (1 << 16)
     require_space(staging, needed)
     classes = list(map(printable, plan.classes))
-    with Writer(staging / "store", plan.shape, bool(classes), plan.condition) as writer:
+    _check_scale(origin.options.scale, plan)
+    with Writer(staging / "store", plan.shape, bool(classes), plan.is_float, plan.condition) as writer:
         with closing(plan.chunks()) as chunks, counting("packing", "images") as count:
             for chunk in chunks:
                 writer.write(chunk)
                 count(writer.done, plan.total)
-        content = writer.finish(classes)
+        scale = _scale(origin.options.scale, writer) if plan.is_float else []
+        content = writer.finish(classes, scale)
     if origin.stamp() != stamp:
         mend = "leave out random transforms" if origin.kind == "dataset" else "pack it again"
         raise UserError("", name, "changed while it was packed", mend)
@@ -187,6 +108,7 @@ def _pack(origin: Source, staging: Path, out: Path) -> None:
         "source_hash": plan.source_hash or joint_digest(writer.digests),
         "content_hash": content,
         "shape": plan.shape,
+        "scale": scale,
         "counts": {split: writer.rows[split] for split in SPLITS},
         "classes": classes,
         "condition": list(plan.condition),
@@ -195,6 +117,27 @@ def _pack(origin: Source, staging: Path, out: Path) -> None:
         "refused": refused,
         "notes": _notes((*plan.notes, *writer.notes)),
     }, Origin(name, stamp, origin.license))  # fmt: skip
+
+
+def _check_scale(given: Sequence[float], plan: Plan) -> None:
+    """Raise UserError for a scale that is not of the channels of a plan, or of pixels."""
+    pairs = list(zip(given[::2], given[1::2], strict=False))
+    if given and not plan.is_float:
+        raise UserError("scale", tuple(given), "is of floating point, and these are pixels", {"depth": "float"})
+    rising = all(-math.inf < low < high < math.inf for low, high in pairs)
+    if given and not (len(given) in (2, 2 * plan.shape[0]) and rising):
+        due = f"must be low and high, or as many such pairs as channels, {plan.shape[0]}"
+        raise UserError("scale", tuple(given), due, {"scale": None})
+
+
+def _scale(given: Sequence[float], writer: Writer) -> list[list[float]]:
+    """The values of each channel that become -1 and 1: those ``given``, or the range of the training values."""
+    if given:
+        pairs = list(zip(given[::2], given[1::2], strict=True))
+        return [list(pair) for pair in (pairs * len(writer.low) if len(pairs) == 1 else pairs)]
+    ranges = zip(writer.low.tolist(), writer.high.tolist(), strict=True)
+    ends = [(low, high) if low <= high else (0.0, 0.0) for low, high in ranges]  # of a channel without a value
+    return [[low, high] if low < high else [low - 1, high + 1] for low, high in ends]
 
 
 def _check_refused(origin: Source, refused: Sequence[tuple[str, str]], packed: bool = True) -> None:

@@ -20,7 +20,6 @@ from unstir.errors import UserError, within_memory
 from unstir.generate.drawing import Job
 from unstir.pictures.caption import of_class
 from unstir.pictures.grid import named_grid, titled
-from unstir.pixels import to_uint8
 from unstir.progress import counting
 from unstir.runs.model import Model
 
@@ -123,13 +122,13 @@ class Editing:
         return {} if conditions is None else {"condition": None if given is None else conditions.hash(given)}
 
     def condition(self, indices: Tensor) -> Tensor | None:
-        """What the network is told of the results with these indices, int64 [B]: as the job says, else nothing."""
+        """What the network is told of results, int64 [B]: row n of the job's condition for those of image n, or nothing."""
         model, given = self.model, self.job.condition
         if model.conditions is None:
             return labels_for(indices, self.label)
         if given is None:
             return model.conditions.nothing(len(indices), model.device)
-        return model.condition(indices, given=given)
+        return model.condition(indices // MOST, given=given)
 
     def guided(self, indices: Tensor) -> Denoise:
         """The denoiser for the job's condition, guided and clamped as the chain says, for results by their indices."""
@@ -162,15 +161,16 @@ class Editing:
                 hook.remove()
 
     @torch.no_grad()
-    def results(self, chain: Callable[[Tensor], Iterable[Step]], calls: int, cells: int = 1) -> Tensor:
-        """What the chain makes of the results' indices, ``cells`` for each of num: uint8 [n, C, H, W]."""
-        batches = torch.split(torch.arange(self.job.num * cells, device=self.model.device), self.job.batch_size)
+    def results(self, chain: Callable[[Tensor], Iterable[Step]], calls: int, indices: Tensor | None = None) -> Tensor:
+        """What the chain makes of ``indices``, int64 [n], by default those of the job's num, in units of the data."""
+        asked = torch.arange(self.job.num) if indices is None else indices
+        batches = torch.split(asked.to(self.model.device), self.job.batch_size)
         with self.counted(calls * len(batches)):
-            batches_of_pixels = []
-            for indices in batches:
+            made = []
+            for batch in batches:
                 with within_memory("batch_size"):
-                    batches_of_pixels.append(to_uint8(last(chain(indices))))
-            return torch.cat(batches_of_pixels)
+                    made.append(self.model.to_units(last(chain(batch))))
+            return torch.cat(made)
 
 
 def labels_for(indices: Tensor, label: int | None) -> Tensor | None:

@@ -12,8 +12,11 @@ import torch
 from torch import Tensor
 
 from unstir.data.classes import class_number
+from unstir.data.manifest import SPLITS
+from unstir.data.store import Store
 from unstir.errors import UserError
 from unstir.pictures.caption import of_class
+from unstir.pixels import PIXELS, Scale
 from unstir.runs.files import check, check_format, decode, encode, is_count, is_number, is_text, write_text
 
 FORMAT = 8
@@ -40,7 +43,8 @@ class ConditionCard:
 @dataclass(frozen=True)
 class DataCard:
     """What a run remembers of its data: image shape (C, H, W), class names, counts by split, the content's hash, the
-    identity of the ``run`` itself (`toml.identity`), "" of data that is no run's, and its conditions, if any.
+    identity of the ``run`` itself (`toml.identity`), "" of data that is no run's, the ``scale`` of the values, and the
+    conditions, if any.
     """
 
     shape: tuple[int, int, int]
@@ -48,6 +52,7 @@ class DataCard:
     counts: dict[str, int]
     content_hash: str
     run: str = ""
+    scale: Scale = PIXELS
     condition: ConditionCard | None = None
 
     @property
@@ -63,10 +68,17 @@ class DataCard:
     def of(cls, values: Mapping[str, Any]) -> "DataCard":
         """The card that `plain` wrote."""
         lists: dict[str, Any] = {key: tuple(values[key]) for key in ("shape", "classes")}
+        lists["scale"] = Scale(**{end: tuple(map(float, values["scale"][end])) for end in ("low", "high")})
         if (of := values["condition"]) is not None:
             shape, offset, scale = (tuple(of[key]) for key in ("shape", "offset", "scale"))
             lists["condition"] = ConditionCard(shape, offset, scale, of["sha256"])
         return cls(**{key: values[key] for key in KINDS} | lists)
+
+    @classmethod
+    def of_store(cls, store: Store) -> "DataCard":
+        """The card of a store."""
+        counts = {split: store.count(split) for split in SPLITS}
+        return cls(store.shape, store.classes, counts, store.content_hash, scale=store.scale)
 
 
 def save(folder: Path, card: DataCard) -> None:
@@ -106,6 +118,9 @@ KINDS = {
         isinstance(value, dict) and value.keys() == {"train", "held_out"} and all(map(is_count, value.values()))
     ),
     **dict.fromkeys(("content_hash", "run"), is_text),
+    "scale": lambda value: (
+        isinstance(value, dict) and value.keys() == {"low", "high"} and len(value["low"]) == len(value["high"])
+    ),
     "condition": lambda value: value is None or _is_condition(value),
 }
 """What data.json holds besides its format, and of what kind each is."""

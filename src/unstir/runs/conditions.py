@@ -5,7 +5,7 @@ is 1; where it is hidden all are 0, so that what guidance leads away from is the
 
     vectors               less the mean of the training images, over their standard deviation
     stored images         from the range of each channel in the training images to [-1, 1]
-    images of a function  as pixels are: 0..255 to [-1, 1]
+    images of a function  as the images' own channels are (pixels: 0..255 to [-1, 1])
 """
 
 import hashlib
@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from unstir.data.store import Store
 from unstir.errors import UserError
-from unstir.pixels import HALF, from_uint8, to_uint8
+from unstir.pixels import HALF, known, to_uint8
 from unstir.runs.card import ConditionCard
 from unstir.runs.files import write_bytes
 from unstir.runs.sections import DataConfig
@@ -147,6 +147,19 @@ class Conditions:
         assert rows is not None
         return self._scaled(rows[index].to(device))
 
+    def told(self, x_0: Tensor, rows: Tensor | None) -> Tensor:
+        """What a network gets for any images [B, C, H, W] in [-1, 1] whose conditions are ``rows``, in their units.
+
+        Without any they are a function of the images, or hidden; UserError where they can be neither.
+        """
+        if rows is not None:
+            return self.given(self.checked(rows), x_0.device)
+        if self.name != STORED:
+            return self.of_images(x_0)
+        if not self.hides:
+            raise UserError("condition", None, "must describe the images, for none were hidden in training")
+        return self.nothing(len(x_0), x_0.device)
+
     def of_store(self, store: Store, split: str, index: Tensor, x_0: Tensor) -> Tensor:
         """What a network gets for the images ``x_0`` of a store with these numbers, int64 [B]."""
         return self.of_images(x_0, self.stored(store, split, index, x_0.device))
@@ -210,7 +223,7 @@ def rows_of(
         return rows[:num].clone()
     parts = []
     for images in torch.split(store.images(split)[:num], _AT_ONCE):
-        x_0 = from_uint8(images)
+        x_0, _ = known(store.scale.to_model(images), store.scale)
         try:
             values = function(name)(x_0, **options)
         except TypeError as error:
@@ -233,7 +246,9 @@ def measured(data: DataConfig, store: Store) -> tuple[ConditionCard, Tensor]:
     one = rows_of(store, "train", 1, name, options)[0]
     is_image, channels = one.ndim == 3, len(one)
     if is_image and name != STORED:
-        offset = scale = torch.full((channels,), HALF)
+        ends = torch.tensor([store.scale.low, store.scale.high] if channels == store.shape[0] else [])
+        ends = ends if ends.numel() else torch.tensor([[0.0] * channels, [2 * HALF] * channels])
+        offset, scale = ends.mean(0), (ends[1] - ends[0]) / 2
     else:
         rows = rows_of(store, "train", store.count("train"), name, options)
         if is_image:

@@ -20,6 +20,7 @@ from unstir.diffusion.denoiser import Conditioned, Denoise, Denoiser
 from unstir.diffusion.draw import draw, starting_noise
 from unstir.diffusion.samplers import Step
 from unstir.errors import UserError
+from unstir.pixels import shown
 from unstir.runs import build
 from unstir.runs.build import compiled
 from unstir.runs.card import DataCard, Labels
@@ -44,7 +45,8 @@ class Model:
     the network and the process, as JSON has them. Guidance leads away from the ``guide`` (autoguidance, Karras et al.
     2024: a smaller network or one trained less, on the same data) or, with None, from the model without its condition.
     ``conditions`` are what describes each image beside a class, None where nothing does.
-    ``nrow`` is the tiles in a row of a grid, ``kind`` says what the weights answer.
+    ``nrow`` is the tiles in a row of a grid, ``channels`` are those that pictures show, ``kind`` says what the weights
+    answer.
     """
 
     load: Callable[[torch.dtype], Denoiser]
@@ -66,6 +68,7 @@ class Model:
     averaged: bool | float = True
     guide: "Model | None" = None
     nrow: int = 8
+    channels: tuple[int, ...] = ()
     kind: Kind = field(default_factory=Kind)
     conditions: Conditions | None = None
 
@@ -87,6 +90,19 @@ class Model:
     def shape(self) -> tuple[int, int, int]:
         """(C, H, W) of an image."""
         return self.data.shape
+
+    def to_units(self, images: Tensor) -> Tensor:
+        """Images about [-1, 1] in units of the data: float32 [N, C, H, W], or uint8 for pixels, on the CPU."""
+        return self.data.scale.to_units(images)
+
+    def pixels(self, images: Tensor) -> Tensor:
+        """Images about [-1, 1] as pictures show them: uint8 [N, 1 or 3, H, W] on the CPU."""
+        return shown(images, self.channels)
+
+    @property
+    def in_pixels(self) -> bool:
+        """Whether an image is the pixels of a grey or RGB picture, which an image file can hold."""
+        return not self.data.scale.is_float and self.shape[0] in (1, 3)
 
     @property
     def arithmetic(self) -> str:
@@ -132,7 +148,7 @@ class Model:
         """Pixels of images, uint8 [B, C, H, W], with the images that describe them on their left, where any do."""
         if self.conditions is None or not self.conditions.is_image:
             return images
-        return torch.cat((self.conditions.pixels(indices, given, self.shape[0]), images), 3)
+        return torch.cat((self.conditions.pixels(indices, given, images.shape[1]), images), 3)
 
     def denoise(self, condition: Tensor | None) -> Conditioned:
         """The denoiser with the condition of a batch (`condition`); that of a model that knows none is None."""

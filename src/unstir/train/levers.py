@@ -21,7 +21,7 @@ from unstir import randomness
 from unstir.data.store import Ahead, Store
 from unstir.diffusion.augmentation import augmentation, transformed
 from unstir.diffusion.loss import LossHistory, TimeTable, nearest_noise
-from unstir.pixels import from_uint8
+from unstir.pixels import PIXELS, Scale, known
 from unstir.randomness import LISTED, Key, Order
 from unstir.runs import build
 from unstir.runs.conditions import Conditions
@@ -45,7 +45,7 @@ class Batches:
         conditions: Conditions | None = None,
     ) -> None:
         self.seed, self.batch_size, self.flip, self.device = seed, batch_size, flip, device
-        images = store.images("train")
+        images, self._scale = store.images("train"), store.scale
         self.steps_per_epoch = len(images) // batch_size
         self._steps_listed = self.steps_per_epoch if len(images) <= LISTED else max(1, STRETCH // batch_size)
         self.images = images.to(device) if _fits(images, device) else images
@@ -58,13 +58,14 @@ class Batches:
     def __call__(self, step: int, slots: Tensor, part: slice) -> tuple[Tensor, Tensor | None]:
         """A part of the global batch of ``step``: images float32 [b, C, H, W] in [-1, 1], and what describes each.
 
-        That is the label, int64 [b], or the stored condition, float32 [b, K] or [b, C', H, W], or None. ``slots`` is
-        int64 [b], the places in the global batch that ``part`` cuts out; they fix who is mirrored.
+        That is the label, int64 [b], or the stored condition, float32 [b, K] or [b, C', H, W], or None. NaN is a value
+        that is missing. ``slots`` is int64 [b], the places in the global batch that ``part`` cuts out; they fix who is
+        mirrored.
         """
         index = self._index(step, part)
         if self._ahead is not None:
             self._ahead(self._index(step + 1, part).tolist())
-        x_0 = from_uint8(self._moved(self.images[index]))
+        x_0 = self._scale.to_model(self._moved(self.images[index]))
         condition = self.condition(index)
         if self.flip:
             mirrored = randomness.coin(Key(self.seed, "flip", step, slots), 0.5)[:, None, None, None]
@@ -84,7 +85,8 @@ class Batches:
         condition = self.condition(index)
         if self.conditions is None:
             return condition
-        return self.conditions.of_images(from_uint8(self._moved(self.images[index])), condition)
+        x_0, _ = known(self._scale.to_model(self._moved(self.images[index])), self._scale)
+        return self.conditions.of_images(x_0, condition)
 
     def _moved(self, rows: Tensor) -> Tensor:
         """Rows on the training device, as bytes and from pinned memory where they have to travel."""
@@ -119,7 +121,7 @@ def _fits(images: Tensor, device: torch.device) -> bool:
     if device.type != "cuda":
         return False
     free, _ = torch.cuda.mem_get_info(device)
-    return images.numel() < free / 4
+    return images.numel() * images.element_size() < free / 4
 
 
 class Examples(NamedTuple):
@@ -129,7 +131,8 @@ class Examples(NamedTuple):
     ``weight`` the factors of their losses, float32 [b], ``condition`` what the network is told of each: its class,
     int64 [b], a vector or an image (`UNet.forward`), or None. ``perturbation``, like x_0, is noise of x_t alone,
     ``augmentation`` what the network is told, float32 [b, 7]. ``x_t`` is a point on a path from eps to x_0 (`paths`);
-    None: x_0 with noise.
+    None: x_0 with noise. ``present``, bool like x_0, says which values are known, None that all are; where one is not
+    x_0 is 0.
     """
 
     x_0: Tensor
@@ -140,6 +143,7 @@ class Examples(NamedTuple):
     perturbation: Tensor | None = None
     augmentation: Tensor | None = None
     x_t: Tensor | None = None
+    present: Tensor | None = None
 
 
 Lever = Callable[[int, Tensor, Examples], Examples]
@@ -147,12 +151,20 @@ Lever = Callable[[int, Tensor, Examples], Examples]
 
 
 def levers(
-    config: Config, history: LossHistory | None, device: torch.device, conditions: Conditions | None = None
+    config: Config,
+    history: LossHistory | None,
+    device: torch.device,
+    scale: Scale = PIXELS,
+    conditions: Conditions | None = None,
 ) -> list[Lever]:
-    """The levers of a config, in the order in which they act; ``history`` has the losses seen at each time."""
+    """The levers of a config, in the order in which they act; ``history`` has the losses seen at each time.
+
+    By their ``scale`` images may have values that are missing.
+    """
     table = build.times(config, device)
     registry = [
         partial(_augment, config) if config.train.augment else None,
+        partial(_missing, scale) if scale.is_float else None,
         partial(_described, conditions) if conditions is not None else None,
         partial(_hidden, config) if config.train.label_dropout else None,
         partial(_times_by_loss, config, history) if history is not None else None,
@@ -185,6 +197,11 @@ def hidden(config: Config, key: Key, condition: Tensor) -> Tensor:
     if config.model.num_classes:
         return torch.where(chosen, config.model.num_classes, condition)
     return condition * ~chosen.view(-1, *[1] * (condition.ndim - 1))
+
+
+def _missing(scale: Scale, step: int, slots: Tensor, examples: Examples) -> Examples:
+    x_0, present = known(examples.x_0, scale)
+    return examples._replace(x_0=x_0, present=present)
 
 
 def _times_by_loss(config: Config, history: LossHistory, step: int, slots: Tensor, examples: Examples) -> Examples:
