@@ -122,7 +122,7 @@ class Editing:
         return {} if conditions is None else {"condition": None if given is None else conditions.hash(given)}
 
     def condition(self, indices: Tensor) -> Tensor | None:
-        """What the network is told of results, int64 [B]: row n of the job's condition for those of image n, or nothing."""
+        """What the network is told of results, int64 [B]: row n of the job's condition for image n, or nothing."""
         model, given = self.model, self.job.condition
         if model.conditions is None:
             return labels_for(indices, self.label)
