@@ -85,7 +85,7 @@ def test_samples_come_back_in_units_the_same_after_a_kill_and_in_a_longer_job(tr
     assert {path.name for path in done.folder.iterdir()} >= {"images.npy", "grid.png", "noise.png", "settings.json"}
     assert not list(done.folder.glob(".batch*"))
     with pytest.raises(UserError):
-        sample(model, job, tmp_path / "png", form="png")
+        sample(model, job, tmp_path / "png", format="png")
 
 
 def test_the_bound_is_of_a_density_of_the_values_that_are_there(trained):

@@ -79,7 +79,7 @@ def sample(
     if advice := shorter(model, settings, given):
         logger.info(advice)
     with torchrun_group(str(model.device)) as group:
-        done = save_samples(model, job, out, animation=animate, strip=strip, stages=stages, group=group, form=format)
+        done = save_samples(model, job, out, animation=animate, strip=strip, stages=stages, group=group, format=format)
     if done.job.batch_size != batch_size:
         logger.info(f"{done.folder} was begun in batches of {done.job.batch_size}, and so it went on")
     show(*done.lines)

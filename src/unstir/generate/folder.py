@@ -53,11 +53,11 @@ FORMATS = "png", "npy"
 
 
 def save_images(
-    model: Model, job: Job, out: Path, group: Alone = Alone(), form: str | None = None
+    model: Model, job: Job, out: Path, group: Alone = Alone(), format: str | None = None
 ) -> tuple[Model, Job]:
     """Write the images of a job as out/000000.png, ..., with noise.png and grid.png of the first 64.
 
-    As ``form`` "npy" they are out/images.npy, in units of the data; None is that where a PNG file cannot hold them.
+    As ``format`` "npy" they are out/images.npy, in units of the data; None is that where a PNG file cannot hold them.
     A job that is run again computes only the batches of which an image is missing, in the batch size, compiled or not
     and, for ``dtype`` "auto", in the arithmetic that it began with; the model and the job as it was done are returned.
     The processes of a ``group`` share the batches that are missing; how many images there are to be, and how, the first
@@ -65,12 +65,12 @@ def save_images(
     before anything is written, and where the processes were asked for different images or do not see one folder.
     """
     check(model, job)
-    form = _form(model, form)
-    alike = settings_of(model, job) | {"format": form}
+    format = _form(model, format)
+    alike = settings_of(model, job) | {"format": format}
     for name in ("threads", "batch_size", "compile"):  # which are those that the folder began with
         del alike[name]
     group.agree(alike, "start all with the same options and weights")
-    todo: dict[str, Any] = group.of_first(_begun(model, job, out, form) if group.is_first else {})
+    todo: dict[str, Any] = group.of_first(_begun(model, job, out, format) if group.is_first else {})
     if not (out / SETTINGS).exists():
         raise UserError("out", out, f"is not seen by {group}", "name a folder on a disk that all processes share")
     job = replace(job, num=todo["num"], batch_size=todo["batch_size"])
@@ -87,23 +87,23 @@ def save_images(
         on_step = counter(count, total)
         for begin in begins:
             images = model.to_units(batch(model, job, begin, on_step)[1])
-            if form == "npy":
+            if format == "npy":
                 arrays.save(out, begin, images, partial)
-            for index, image in enumerate(images if form == "png" else (), start=begin):
+            for index, image in enumerate(images if format == "png" else (), start=begin):
                 _save(image_path(out, index), to_picture(image), partial, model)
         group.of_all(None)
         if group.is_first:
-            _save_grids(model, job, out, partial, form)
+            _save_grids(model, job, out, partial, format)
     return model, job
 
 
-def _form(model: Model, form: str | None) -> str:
+def _form(model: Model, format: str | None) -> str:
     """What images are written as. Raises UserError where PNG files cannot hold them."""
-    if form not in (None, *FORMATS):
-        raise UserError("form", form, f"must be one of {', '.join(FORMATS)}")
-    if form == "png" and not model.in_pixels:
-        raise UserError("form", form, "holds 8-bit images of 1 or 3 channels", {"form": "npy"})
-    return form or ("png" if model.in_pixels else "npy")
+    if format not in (None, *FORMATS):
+        raise UserError("format", format, f"must be one of {', '.join(FORMATS)}")
+    if format == "png" and not model.in_pixels:
+        raise UserError("format", format, "holds 8-bit images of 1 or 3 channels", {"format": "npy"})
+    return format or ("png" if model.in_pixels else "npy")
 
 
 def _save(path: Path, picture: Image, partial: Path, model: Model) -> None:
@@ -113,7 +113,7 @@ def _save(path: Path, picture: Image, partial: Path, model: Model) -> None:
         (partial / path.name).replace(path)
 
 
-def _begun(model: Model, job: Job, out: Path, form: str) -> dict[str, Any]:
+def _begun(model: Model, job: Job, out: Path, format: str) -> dict[str, Any]:
     """How the job in a folder is done, where the batches begin that are missing, and whether a job made the folder."""
     names = {CLASSES: list(model.labels.names)} if model.labels.count else {}
     record = {**sidecar.made_by("unstir sample"), "cost": model.cost(job.chain), **names}
@@ -121,19 +121,19 @@ def _begun(model: Model, job: Job, out: Path, form: str) -> dict[str, Any]:
     if not goes_on:
         _check_free(out)
     try:
-        begun = _claim(out, record, settings_of(model, job) | {"format": form}, any_dtype=model.dtype == "auto")
+        begun = _claim(out, record, settings_of(model, job) | {"format": format}, any_dtype=model.dtype == "auto")
     except (UserError, OSError):
         with suppress(OSError):  # it is not empty, or was never made
             if own:
                 out.rmdir()
         raise
-    missing = arrays.missing if form == "npy" else _missing
+    missing = arrays.missing if format == "npy" else _missing
     begins = missing(out, replace(job, batch_size=begun["batch_size"]), model)
     return {**begun, "num": job.num, "begins": begins, "own": goes_on or own}
 
 
-def _save_grids(model: Model, job: Job, out: Path, partial: Path, form: str) -> None:
-    if form == "npy":
+def _save_grids(model: Model, job: Job, out: Path, partial: Path, format: str) -> None:
+    if format == "npy":
         arrays.join(out, job, model)
     shown = torch.arange(min(job.num, GRID_IMAGES))
     noise = model.pixels(starting_noise(job.chain.seed, shown, model.shape))

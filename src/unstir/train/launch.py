@@ -348,14 +348,25 @@ def _store_of(data: DataConfig, old: Run | None) -> Store:
         raise UserError("data.source", "", "names no images")
     path = store_path(data)
     known = is_store(path)
-    names = "size", "channels", "held_out", "sha256", "depth", "scale"
-    store = pack(data.source, path, **{name: value for name in names if (value := getattr(data, name)) not in ("", ())})
+    store = _packed(data, path)
     for line in () if known else remarks(store):
         logger.warning(line)
     if store.refused and not known:
         listed = f"unstir data inspect {quoted(store.path)} lists them"
         logger.warning(f"{counted(len(store.refused), 'file')} refused: {listed}")
     return store
+
+
+def _packed(data: DataConfig, path: Path) -> Store:
+    names = "size", "channels", "held_out", "sha256", "depth", "scale"
+    given: dict[str, Any] = {name: value for name in names if (value := getattr(data, name)) not in ("", ())}
+    try:
+        return pack(data.source, path, **given)
+    except UserError as error:
+        if error.key != "channels" or not isinstance(error.remedy, dict):
+            raise
+        both = {f"{section}channels": error.remedy["channels"] for section in ("data.", "model.in_")}
+        raise UserError("data.channels", error.given, error.allowed, both) from None
 
 
 def check_sides(config: Config, height: int, width: int) -> None:
