@@ -20,12 +20,15 @@ if TYPE_CHECKING:
     from unstir.errors import UserError
     from unstir.generate.drawing import Job, sample_batches
     from unstir.generate.sampling import sample
+    from unstir.insight.charts import charts
     from unstir.interop.exporting import export
     from unstir.interop.importing import import_run
     from unstir.interop.published import pull, push
     from unstir.jobs.process import torchrun_group
     from unstir.metrics.evaluate import evaluate_images, evaluate_run
+    from unstir.metrics.features import Extractor
     from unstir.metrics.request import EvaluationRequest
+    from unstir.metrics.scores import ImageLikelihood, likelihood
     from unstir.nn.own import network
     from unstir.progress import shown_by
     from unstir.runs.model import Model
@@ -38,19 +41,22 @@ if TYPE_CHECKING:
     __version__: str
 
 __all__ = [
-    "Bars", "Chain", "EvaluationRequest", "Job", "Model", "NoiseSchedule", "Prediction", "Process", "Run", "Step",
-    "Store", "UserError", "cosine", "draw", "drawn_images", "evaluate_images", "evaluate_run", "export", "import_run",
-    "linear", "load_recipe", "network", "pack", "pull", "push", "sample", "sample_batches", "shown_by",
-    "starting_noise", "torchrun_group", "train_run",
+    "Bars", "Chain", "EvaluationRequest", "Extractor", "ImageLikelihood", "Job", "Model", "NoiseSchedule", "Prediction",
+    "Process", "Run", "Step", "Store", "UserError", "charts", "cosine", "draw", "drawn_images", "evaluate_images",
+    "evaluate_run", "export", "import_run", "likelihood", "linear", "load_recipe", "network", "pack", "pull", "push",
+    "sample", "sample_batches", "shown_by", "starting_noise", "torchrun_group", "train_run",
 ]  # fmt: skip
 
 _MODULES = {
     "chain": "Chain", "console": "Bars", "data": "Store pack", "diffusion.denoiser": "Prediction",
     "diffusion.draw": "draw drawn_images starting_noise", "diffusion.samplers": "Step",
     "errors": "UserError", "generate.drawing": "Job sample_batches", "generate.sampling": "sample",
-    "interop.exporting": "export", "interop.importing": "import_run", "interop.published": "pull push",
+    "insight.charts": "charts", "interop.exporting": "export", "interop.importing": "import_run",
+    "interop.published": "pull push",
     "jobs.process": "torchrun_group",
-    "metrics.evaluate": "evaluate_images evaluate_run", "metrics.request": "EvaluationRequest", "nn.own": "network",
+    "metrics.evaluate": "evaluate_images evaluate_run", "metrics.features": "Extractor",
+    "metrics.request": "EvaluationRequest",
+    "metrics.scores": "ImageLikelihood likelihood", "nn.own": "network",
     "progress": "shown_by", "runs.model": "Model", "runs.recipes": "load_recipe",
     "runs.run": "Run", "theory.process": "Process", "theory.schedule": "NoiseSchedule cosine linear",
     "train.launch": "train_run",

@@ -71,7 +71,7 @@ def test_every_snapshot_sees_the_same_images_times_and_noise(make_run, monkeypat
     run, store = make_run()
     made = Trainer(run, store)
 
-    def spy(denoiser, x_0, t, eps, label=None):
+    def spy(denoiser, x_0, t, eps, label=None, present=None):
         assert not denoiser.net.training
         assert denoiser.net is made.state.average
         seen.setdefault(made.state.step, []).append(torch.cat([x_0, eps, t[:, None, None, None].expand_as(eps)]))

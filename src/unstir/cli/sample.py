@@ -20,6 +20,7 @@ def sample(
     *,
     num: int = 64,
     out: OutFolder | None = None,
+    format: Literal["png", "npy"] | None = None,
     chain: ChainOptions = ChainOptions(),
     seed: int = 0,
     label: str | None = None,
@@ -42,6 +43,7 @@ def sample(
     Args:
         num: Number of images, 1 or more; exactly this number is written.
         out: Folder for the images; by default one in RUN/generated, named after the settings.
+        format: png files, or images.npy, in units of the data; by default npy where PNG files cannot hold the images.
         seed: Image i is a function of the seed, any whole number, and i.
         label: Class, by name or number, for a network with classes; by default each class in turn.
         compare: Samplers with their steps and optional spacing: "ancestral:1000,ddim:50,dpmpp_2m:15:log_snr". Each has
@@ -77,7 +79,7 @@ def sample(
     if advice := shorter(model, settings, given):
         logger.info(advice)
     with torchrun_group(str(model.device)) as group:
-        done = save_samples(model, job, out, animation=animate, strip=strip, stages=stages, group=group)
+        done = save_samples(model, job, out, animation=animate, strip=strip, stages=stages, group=group, format=format)
     if done.job.batch_size != batch_size:
         logger.info(f"{done.folder} was begun in batches of {done.job.batch_size}, and so it went on")
     show(*done.lines)

@@ -8,16 +8,17 @@ from dataclasses import dataclass
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Generic, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, Generic, Literal, NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
-from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field
+from pydantic import BeforeValidator, ConfigDict, Field
 from pydantic.dataclasses import dataclass as validated
 
-from unstir.data.images import OTHER_SHAPE, Refused, Shape, fit, to_array
+from unstir.data.images import MOST_CHANNELS, OTHER_SHAPE, Refused, Shape, Sides, fit, to_array
 from unstir.data.listing import UNREADABLE
+from unstir.data.sides import sides, written
 from unstir.errors import UserError, refusing
 
 if TYPE_CHECKING:
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
 
 HELD_OUT = 0.1  # fraction held out when neither the caller nor the source says
 
-MAX_SIZE = 4096  # of the side of packed images, in pixels
 _UNREADABLE = 10  # images, or one in a hundred, that are left out as unreadable; where there are more, packing ends
 _KINDS = 5  # of files that are no images, named where there are no images
 NUMBERED = "classes are named by numbers, for the source has no other names"
@@ -47,7 +47,7 @@ class Chunk(NamedTuple):
     """Consecutive images of one split."""
 
     split: str
-    pixels: NDArray[np.uint8]  # [n, C, H, W]
+    pixels: NDArray[Any]  # [n, C, H, W], uint8 or float32
     labels: NDArray[np.int64] | None  # [n]
     refused: Sequence[tuple[str, str]] = ()  # (path, reason)
     notes: Sequence[tuple[str, str]] = ()  # (text, path)
@@ -66,12 +66,7 @@ class Plan:
     source_hash: str | None = None  # None: the hash of the chunks' digests
     refused: Sequence[tuple[str, str]] = ()
     notes: Sequence[tuple[str, str]] = ()
-
-
-def _channels(value: int) -> int:
-    if value not in (1, 3):
-        raise UserError("", value, "must be 1 for grey or 3 for colour")
-    return value
+    is_float: bool = False
 
 
 _plain = BeforeValidator(lambda value: value.item() if isinstance(value, np.generic) else value)
@@ -83,14 +78,16 @@ class Options:
     """What `pack` was asked for, as there; None leaves it to the source. Numbers are not rounded."""
 
     source: Any
-    size: Annotated[int, Field(ge=1, le=MAX_SIZE), _plain] | None
-    channels: Annotated[int, AfterValidator(_channels), _plain] | None
+    size: Annotated[Sides | None, BeforeValidator(sides)]
+    channels: Annotated[int, Field(ge=1, le=MOST_CHANNELS), _plain] | None
     held_out: Annotated[float, Field(ge=0, lt=1), _plain] | None
     sha256: str | None
     download_dir: Path
     strict: bool
     seed: Annotated[int, _plain]
     license: str = ""
+    depth: Literal["auto", "8", "float"] = "auto"
+    scale: tuple[float, ...] = ()
 
 
 class Source(ABC):
@@ -103,12 +100,16 @@ class Source(ABC):
     kind: str
     files: Sequence[Path] = ()
 
-    def __init__(self, options: Options, size: int | None, channels: int, held_out: float | None = None) -> None:
+    def __init__(self, options: Options, size: Sides | None, channels: int, held_out: float | None = None) -> None:
         """``size``, ``channels`` and ``held_out`` are defaults; a source that brings its split has no ``held_out``."""
         self.options, self.name, self.license = options, str(options.source), options.license or UNKNOWN
         self.size, self.channels = options.size or size, options.channels or channels
         self.held_out = (held_out if options.held_out is None else options.held_out) or 0.0
-        self.settings: dict[str, Any] = {"size": self.size, "channels": self.channels}
+        self.settings: dict[str, Any] = {"size": self.size and written(self.size), "channels": self.channels}
+        if options.depth != "auto":
+            self.settings["depth"] = options.depth
+        if options.scale:
+            self.settings["scale"] = ",".join(map(repr, options.scale))
         if held_out is not None:
             self.settings |= {"held_out": self.held_out, "seed": options.seed}
 
@@ -129,8 +130,10 @@ class Source(ABC):
         self, images: NDArray[np.uint8], labels: NDArray[np.int64], num_train: int, classes: Sequence[str], rule: str
     ) -> Plan:
         """The plan of square images [N, C, H, W] that are all in memory, train first, with ``labels`` [N]."""
-        side = images.shape[3]
-        shape = self.channels, self.size or side, self.size or side
+        if self.channels not in (1, 3) or self.options.depth == "float":
+            remedies = {"channels": images.shape[1], "depth": "8"}
+            raise UserError("channels", self.channels, f"or depth={self.options.depth}: {self.kind} is 8-bit", remedies)
+        shape = self.channels, *(self.size or images.shape[2:])
 
         def chunks() -> Generator[Chunk, None, None]:
             for split, first, stop in _chunk_ranges(len(images), num_train, _chunk_rows(shape)):
@@ -146,9 +149,9 @@ class Source(ABC):
         try:
             return to_array(fit(picture, self.size, []), self.channels)
         except Refused:
-            side = picture.height
+            side, size = picture.height, self.size and written(self.size)
             allowed = f"is too large for the images of {self.kind}, {side}x{side}"
-            raise UserError("size", self.size, allowed, {"size": 2 * side}) from None
+            raise UserError("size", size, allowed, {"size": 2 * side}) from None
 
 
 _Item = TypeVar("_Item")
@@ -173,6 +176,9 @@ class ItemSource(Source, Generic[_Item]):
 
     def __init__(self, options: Options) -> None:
         super().__init__(options, None, 3, HELD_OUT)
+        self.is_float = options.depth == "float"
+        if self.is_float:
+            self.channels = options.channels or 0  # as many as there are
 
     @property
     @abstractmethod
@@ -196,15 +202,15 @@ class ItemSource(Source, Generic[_Item]):
             kinds = ", ".join(sorted({Path(path).suffix or Path(path).name for _, path in arranged.notes})[:_KINDS])
             ignored = f"{len(arranged.notes)} ignored" + f": {kinds}" * bool(kinds)
             none = f"has no images to pack ({len(arranged.refused)} refused, {ignored})"
-            raise UserError(
-                "", self.name, none, "give PNG, JPEG, WebP, BMP, GIF or TIFF files, or another form of docs/data.md"
-            )
-        shape = (self.channels, self.size, self.size) if self.size else self._common_shape(arranged.items)
+            mend = "give PNG, JPEG, WebP, BMP, GIF or TIFF files, or another form of docs/data.md"
+            raise UserError("", self.name, none, mend)
+        known = self.size and self.channels
+        shape = (self.channels, *self.size) if self.size and known else self._common_shape(arranged.items)
         chunks = partial(self._chunks, arranged, shape)
         rule, refused, notes = arranged.rule, arranged.refused, [*arranged.notes]
         if arranged.classes and all(map(str.isdecimal, arranged.classes)):
             notes.append((NUMBERED, self.name))
-        return Plan(shape, arranged.classes, len(arranged.items), rule, chunks, None, refused, notes)
+        return Plan(shape, arranged.classes, len(arranged.items), rule, chunks, None, refused, notes, self.is_float)
 
     def _ranges(self, arranged: Arrangement[_Item], shape: Shape) -> list[tuple[str, int, int]]:
         return _chunk_ranges(len(arranged.items), arranged.num_train, _chunk_rows(shape, self.item_bytes))

@@ -20,7 +20,6 @@ from unstir.errors import UserError, within_memory
 from unstir.generate.drawing import Job
 from unstir.pictures.caption import of_class
 from unstir.pictures.grid import named_grid, titled
-from unstir.pixels import to_uint8
 from unstir.progress import counting
 from unstir.runs.model import Model
 
@@ -137,15 +136,16 @@ class Editing:
                 hook.remove()
 
     @torch.no_grad()
-    def results(self, chain: Callable[[Tensor], Iterable[Step]], calls: int, cells: int = 1) -> Tensor:
-        """What the chain makes of the results' indices, ``cells`` for each of num: uint8 [n, C, H, W]."""
-        batches = torch.split(torch.arange(self.job.num * cells, device=self.model.device), self.job.batch_size)
+    def results(self, chain: Callable[[Tensor], Iterable[Step]], calls: int, indices: Tensor | None = None) -> Tensor:
+        """What the chain makes of ``indices``, int64 [n], by default those of the job's num, in units of the data."""
+        asked = torch.arange(self.job.num) if indices is None else indices
+        batches = torch.split(asked.to(self.model.device), self.job.batch_size)
         with self.counted(calls * len(batches)):
-            batches_of_pixels = []
-            for indices in batches:
+            made = []
+            for batch in batches:
                 with within_memory("batch_size"):
-                    batches_of_pixels.append(to_uint8(last(chain(indices))))
-            return torch.cat(batches_of_pixels)
+                    made.append(self.model.to_units(last(chain(batch))))
+            return torch.cat(made)
 
 
 def labels_for(indices: Tensor, label: int | None) -> Tensor | None:

@@ -145,5 +145,4 @@ def _is_ours(path: Path) -> bool:
     """Whether a page or a file of figures was written by unstir."""
     if (kind := path.suffix.lower()) == ".html":
         return MADE_BY in path.read_bytes()
-    first = tables.WRITERS[kind](()).splitlines()[0].encode()  # whatever figures follow
-    return path.read_bytes().startswith((first + b"\n", first + b","))
+    return tables.is_ours(kind, path.read_bytes())

@@ -11,7 +11,7 @@ import torch
 
 from unstir import randomness
 from unstir.compare import compare, parse
-from unstir.data import SPLITS, Store, is_store
+from unstir.data import Store, is_store
 from unstir.errors import UserError, printable
 from unstir.insight import compared, page, pictures
 from unstir.insight.analysis import limits_of
@@ -68,14 +68,16 @@ def write_report(
     num: int = 0,
     seeds: int = SEEDS,
     exported: Path | None = None,
+    figures: Sequence[str] = (),
     store: Path | None = None,
 ) -> list[Path]:
     """Write the page of the runs in these folders and return the files written, the page first.
 
     It is ``out``, by default report.html of the run, or comparison.html of the first of several. With ``measuring`` the
     figures that are missing are measured first: ``num`` images per seed, for 0 as many as `usual_number`, for ``seeds``
-    seeds. ``exported`` is a file or a folder of files for the figures. ``store`` is the data of the runs where it has
-    moved. Raises UserError, before anything is measured, for what cannot be opened, measured or written.
+    seeds. ``exported`` is a file or a folder of files for the figures, or for these ``figures`` alone, a row for each
+    setting. ``store`` is the data of the runs where it has moved. Raises UserError, before anything is measured, for
+    what cannot be opened, measured or written.
     """
     if not paths:
         raise UserError("", None, "no run was named", "give the folder of one")
@@ -97,7 +99,7 @@ def write_report(
             facts = [page.write(runs[0], stores[0], path, next(iter(protocols), None), samples=measuring)]
         else:
             facts = compared.write(runs, stores, path)
-    return [path, *(export(exported, facts) if exported else ())]
+    return [path, *(export(exported, facts, figures) if exported else ())]
 
 
 def _with_stores(runs: Sequence[Run], named: Path | None) -> tuple[list[Run], list[Store | None]]:
@@ -217,7 +219,7 @@ def write_images_report(
     check_files(path, exported)
     plan, _ = planned_images(list(images), None, request)
     store, evaluation = plan.store, judge(plan)
-    data = DataCard(store.shape, store.classes, {it: store.count(it) for it in SPLITS}, store.content_hash)
+    data = DataCard.of_store(store)
     facts = ImagesFacts(name=plan.images.name, data=data, last=evaluation)
     make_folder(path.absolute().parent)
     with counting("writing the page", ""):

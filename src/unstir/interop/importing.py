@@ -9,6 +9,7 @@ from pathlib import Path
 
 from unstir.chain import DEFAULTS
 from unstir.data.disk import refuse_onnx
+from unstir.data.sides import written
 from unstir.errors import UserError
 from unstir.interop import hub
 from unstir.interop.diffusers_folder import PATTERNS, is_folder_of_diffusers, read_folder
@@ -110,12 +111,12 @@ def _settings(foreign: Foreign, count: int, null: bool, came_from: str) -> Confi
         variance = "and" if learned else "without"
         raise UserError("out_channels", outputs, f"must be {due}, for an image {variance} a variance")
     height, width = foreign.size
-    if height % network.multiple or width % network.multiple:
+    if any(side != 1 and side % network.multiple for side in (height, width)):
         levels = f"{len(network.mults)} levels of the network"
         raise UserError("size", f"{height}x{width}", f"must be multiples of {network.multiple} for the {levels}")
     return Config(
         imported=came_from,
-        data=DataConfig(source="", channels=channels, size=height if height == width else 0),
+        data=DataConfig(source="", channels=channels, size=written((height, width))),
         model=ModelConfig(**vars(replace(network, out_channels=0, num_classes=count))),
         diffusion=foreign.diffusion,
         loss=LossConfig(objective="hybrid" if learned else "simple"),

@@ -23,7 +23,6 @@ from unstir.interop.model_card import SHOWN, Page, card, shown_chain
 from unstir.libraries import MissingLibraryError
 from unstir.metrics.evaluation import FOLDER, Evaluation, save, saved
 from unstir.pictures.grid import named_grid
-from unstir.pixels import to_uint8
 from unstir.progress import counting
 from unstir.runs import checkpoint
 from unstir.runs.config import Config
@@ -125,7 +124,7 @@ def _write_run(run: Run, model: Model, folder: Path, figures: list[Evaluation]) 
 def _draw(model: Model, file: Path) -> None:
     """The first images of seed 0, as the page says."""
     job = Job(num=SHOWN, chain=shown_chain(model), batch_size=SHOWN)
-    images = to_uint8(torch.cat([images for _, images in sample_batches(model, job)]))
+    images = model.pixels(torch.cat([images for _, images in sample_batches(model, job)]))
     names = drawn_classes(model, job, SHOWN)
     save_png(file, named_grid(images, _COLUMNS, names or None))
 

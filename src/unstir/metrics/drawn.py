@@ -5,7 +5,6 @@ import hashlib
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +15,7 @@ from unstir.chain import Chain
 from unstir.data import Store
 from unstir.generate.drawing import Job, sample_batches
 from unstir.generate.drawing import check as check_job
-from unstir.generate.folder import image_path, name_of, read_images, save_images
+from unstir.generate.folder import drawn_in, name_of, read_images, save_images
 from unstir.metrics.evaluation import FOLDER, FORMAT, SHARES
 from unstir.progress import counting
 from unstir.runs.files import check_writable
@@ -63,7 +62,7 @@ class Drawn:
 
     def drawn(self, number: int) -> int:
         """How many images of a set are there already, without a gap."""
-        return next(index for index in count() if not image_path(self.folder(number), index).exists())
+        return drawn_in(self.folder(number))
 
     def check(self, num: int, seeds: int, store: Store) -> None:
         """Raise UserError where the model cannot draw them, their folders cannot be written, or the data is other."""

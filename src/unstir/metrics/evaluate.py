@@ -13,6 +13,7 @@ from unstir.errors import UserError
 from unstir.metrics.classifier import networks_for
 from unstir.metrics.drawn import Drawn, seconds_per_call, usual_chain, usual_labels
 from unstir.metrics.evaluation import Evaluation, best_match, differences, of_images, own, saved
+from unstir.metrics.features import Network
 from unstir.metrics.images import Images, Source, images_of
 from unstir.metrics.inception import inception, installed
 from unstir.metrics.plan import From, Plan, check, judge
@@ -36,12 +37,13 @@ def evaluate_run(
     path: Path,
     request: EvaluationRequest = USUAL,
     *,
+    networks: Sequence[Network] = (),
     finished: Callable[[Evaluation], None] = lambda _: None,
 ) -> tuple[list[Evaluation], list[str]]:
     """The evaluations of the run in a folder, by rising step, and in words how the last differs from ``against``.
 
-    ``finished`` is called with each evaluation as it is made. Raises UserError, before anything is drawn,
-    for what cannot be evaluated or compared.
+    ``networks`` measure beside those of the request. ``finished`` is called with each evaluation as it is made. Raises
+    UserError, before anything is drawn, for what cannot be evaluated or compared.
     """
     if request.flip:
         raise UserError("flip", True, "is for images: a run says so itself", {"flip": None})
@@ -56,7 +58,7 @@ def evaluate_run(
         logger.warning(idle)
     if request.against is not None and request.against.resolve() == run.path.resolve():
         raise UserError("against", request.against, "is the run itself", "name another")
-    plans, rival = ready(plans, request)
+    plans, rival = ready(plans, request, networks=networks)
     if seconds := drawing_seconds(plans):
         images = f"{len(plans)} x {plans[0].seeds} x {plans[0].num} images"
         fewer = "" if request.num else "; a smaller num takes less"
@@ -74,16 +76,18 @@ def evaluate_images(
     request: EvaluationRequest = USUAL,
     *,
     labels: Sequence[int] | Tensor | None = None,
+    networks: Sequence[Network] = (),
 ) -> tuple[Evaluation, list[str]]:
     """The figures of images, and in words how they differ from those of ``request.against``.
 
     ``images`` is a folder, a zip or a NumPy file, several of these (a set each), an array uint8 [N, C, H, W] or
     [seeds, N, C, H, W], or batches of such arrays, as a generator yields them. ``labels``, int64 [N] or [seeds, N], are
     the classes that the images of arrays were asked to show. ``store`` is what they are compared with, by default
-    ``request.store``. The figures are kept in STORE/evaluation and found there by the content of the images. Raises
-    UserError for images that are of another shape or none, and for what cannot be compared.
+    ``request.store``. ``networks`` measure beside those of the request. The figures are kept in STORE/evaluation and
+    found there by the content of the images. Raises UserError for images that are of another shape or none, and for
+    what cannot be compared.
     """
-    plan, rival = planned_images(images, store, request, labels=labels)
+    plan, rival = planned_images(images, store, request, labels=labels, networks=networks)
     evaluation = judge(plan)
     return evaluation, differences(evaluation, rival) if rival else []
 
@@ -94,6 +98,7 @@ def planned_images(
     request: EvaluationRequest,
     *,
     labels: Sequence[int] | Tensor | None = None,
+    networks: Sequence[Network] = (),
 ) -> tuple[Plan[Images], Evaluation | None]:
     """A plan with all that it needs, and what it is to be compared with; arguments and errors as `evaluate_images`."""
     changed = {key: value for key in OF_RUNS if (value := getattr(request, key)) != getattr(USUAL, key)}
@@ -111,12 +116,15 @@ def planned_images(
     )
     check(plan)
     free = ("num", "seeds") if len(given.parts) == 1 and request.seeds is None else ("num",)
-    (plan,), rival = ready([plan], request, free)
+    (plan,), rival = ready([plan], request, free, networks)
     return plan, rival
 
 
 def ready(
-    plans: Sequence[Plan[From]], request: EvaluationRequest, free: Sequence[str] = ("num",)
+    plans: Sequence[Plan[From]],
+    request: EvaluationRequest,
+    free: Sequence[str] = ("num",),
+    networks: Sequence[Network] = (),
 ) -> tuple[list[Plan[From]], Evaluation | None]:
     """The plans with their networks and, where it is free, the size of the evaluation that the last is compared with.
 
@@ -132,9 +140,9 @@ def ready(
         plans = [replace(plan, **{key: its[key] for key in free}) for plan in plans]
         for plan in plans:
             check(plan)
-    loaded = [inception(request.features, device=request.device)] if request.inception else []
-    networks = [*networks_for(plans[0].store), *loaded]
-    plans = [replace(plan, networks=networks) for plan in plans]
+    loaded = [inception(request.fid_weights, device=request.device)] if request.inception else []
+    used = [*networks_for(plans[0].store), *loaded, *networks]
+    plans = [replace(plan, networks=used) for plan in plans]
     return plans, None if request.against is None else best_match(plans[-1].protocol(), theirs, request.against)
 
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from itertools import combinations
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Protocol
 
 import numpy as np
 import torch
@@ -227,7 +227,23 @@ def _parts(source: Source, store: Store) -> tuple[Tensor, ...]:
     return (torch.cat(batches),) if batches else ()
 
 
-def read(path: Path, store: Store, by_class: bool = True) -> tuple[Tensor, Tensor | None]:
+class Like(Protocol):
+    """What images are to be like: a `Store`, or the data of a run."""
+
+    @property
+    def path(self) -> Path:
+        """Where it is."""
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """(C, H, W) of an image."""
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """The names of the classes."""
+
+
+def read(path: Path, store: Like, by_class: bool = True) -> tuple[Tensor, Tensor | None]:
     """The images of a folder or file, uint8 [N, C, H, W], and the classes asked for, int64 [N], if these are said.
 
     Classes that are not the store's are logged unless ``by_class`` is False. Raises UserError for what is no
@@ -259,7 +275,7 @@ def read(path: Path, store: Store, by_class: bool = True) -> tuple[Tensor, Tenso
     return images, None
 
 
-def _check(packed: Store, store: Store, path: Path) -> None:
+def _check(packed: Store, store: Like, path: Path) -> None:
     """Raise UserError where a file was left out, or images are of another shape than the store's or lost colours."""
     if packed.refused:
         file, why = packed.refused[0]
@@ -272,7 +288,7 @@ def _check(packed: Store, store: Store, path: Path) -> None:
         raise UserError("", path, f"holds images of {was}, {store.path} of {due}", other)
 
 
-def _of_drawn(path: Path, num: int, store: Store, by_class: bool) -> Tensor | None:
+def _of_drawn(path: Path, num: int, store: Like, by_class: bool) -> Tensor | None:
     """The classes that a folder which unstir drew was asked for, int64 [num], by their names in the store."""
     if not (path / SETTINGS).is_file():
         return None
@@ -289,7 +305,7 @@ def _of_drawn(path: Path, num: int, store: Store, by_class: bool) -> Tensor | No
     return None
 
 
-def _of_names(path: Path, asked: Tensor, names: Sequence[str], store: Store, by_class: bool) -> Tensor | None:
+def _of_names(path: Path, asked: Tensor, names: Sequence[str], store: Like, by_class: bool) -> Tensor | None:
     """The store's numbers of the classes ``asked`` for, int64 [N], which have these names; None, said, for others."""
     numbers = matched(names, store.classes)
     if numbers is None and by_class:

@@ -16,6 +16,7 @@ AUGMENTATION = ("mirrored", "upside down", "scale", "cos - 1", "sin", "right", "
 """The numbers that describe an augmentation to a network (`diffusion.augmentation`); all are 0 where there is none."""
 _Count = Annotated[int, Field(ge=1, le=16_384)]
 _Index = Annotated[int, Field(ge=0, le=1_000_000)]
+Padding = Literal["zeros", "circular"]
 
 
 @refusing
@@ -58,6 +59,8 @@ class UNetConfig:
     """ho, or report_guided, the report's network by class: 5x5 resizing, attention on the way down alone."""
     downsample_padding: Annotated[int, Field(ge=0, le=1)] = 0
     """Padding of the strided convolutions: 0 pads below and to the right only, as Ho et al.; 1 pads all round."""
+    padding: Padding = "zeros"
+    """What lies beyond the edges of an image: zeros, or (circular) its opposite edge, for images that wrap around."""
     num_classes: _Index = 0
     """Number of class labels; 0: a network without classes."""
     out_channels: _Index = 0
@@ -81,6 +84,8 @@ class UNetConfig:
         if self.layout == "report_guided" and not (self.num_classes and self.downsample_padding):
             by_class = {"num_classes": self.num_classes or 10, "downsample_padding": 1}
             raise UserError("layout", self.layout, "is by class and pads all round", by_class)
+        if self.layout == "report_guided" and self.padding != "zeros":
+            raise UserError("padding", self.padding, 'is of layout="ho"', {"padding": "zeros"})
         return self
 
     def _check_channels(self) -> None:
@@ -114,7 +119,7 @@ class UNetConfig:
 
     @property
     def multiple(self) -> int:
-        """The height and the width of an image must be multiples of it, to be halved at each level after the first."""
+        """Sides longer than 1 must be multiples of it, to be halved at each level after the first."""
         return 1 << (len(self.mults) - 1)
 
     @property

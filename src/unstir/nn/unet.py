@@ -33,14 +33,15 @@ class UNet(nn.Module):
         self.time = TimeEmbedding(first, config.freq_shift, config.flip_sin_to_cos, config.time_table)
         self.label = nn.Embedding(config.num_classes, 4 * first) if config.num_classes else None
         self.augment = nn.Linear(len(AUGMENTATION), 4 * first, bias=False) if config.augmented else None
-        self.input_conv = nn.Conv2d(config.in_channels, first, 3, padding=1)
+        self.input_conv = nn.Conv2d(config.in_channels, first, 3, padding=1, padding_mode=config.padding)
         down, skips = _levels_down(config)
         self.down = cast("list[Level]", nn.ModuleList(down))
         blocks = [ResBlock(config, last, last), ResBlock(config, last, last)]
         self.middle = Level(blocks, [Attention(config, last), nn.Identity()], None)
         self.up = cast("list[Level]", nn.ModuleList(_levels_up(config, skips)))
         self.output_norm = GroupNorm(config.groups, first, config.norm_eps)
-        self.output_conv = nn.Conv2d(first, config.out_channels or config.in_channels, 3, padding=1)
+        outputs = config.out_channels or config.in_channels
+        self.output_conv = nn.Conv2d(first, outputs, 3, padding=1, padding_mode=config.padding)
         _initialise(self)
 
     def checkpoint_activations(self, levels: int) -> None:
@@ -93,7 +94,7 @@ class UNet(nn.Module):
             for stage in level.stages():
                 h = level.run(stage, time, next(keep), h, skips.pop())
             if level.resize is not None:
-                h = level.run(level.resize, h)
+                h = level.run(level.resize, h, skips[-1])
         out: Tensor = self.output_conv(nn.functional.silu(self.output_norm(h)))
         return out.to(x.dtype)
 
@@ -115,8 +116,8 @@ class UNet(nn.Module):
             raise UserError("x", list(x.shape), f"must be [B, {config.in_channels}, H, W], by in_channels")
         multiple = self._multiple
         height, width = x.shape[2:]
-        if height % multiple or width % multiple or not height * width:
-            levels = f"must have sides that are multiples of {multiple}, for {len(config.mults)} levels"
+        if any(side != 1 and side % multiple for side in (height, width)) or not height * width:
+            levels = f"must have sides that are 1 or multiples of {multiple}, for {len(config.mults)} levels"
             raise UserError("x", list(x.shape), levels, "resize or crop the images, or use fewer mults")
         if t.shape != x.shape[:1] or t.is_floating_point():
             raise ValueError(f"t must be integers of shape [{len(x)}], not {t.dtype} {list(t.shape)}")
@@ -144,7 +145,7 @@ class UNet(nn.Module):
         if len(key.slots) != len(x):
             raise ValueError(f"dropout_key has {len(key.slots)} slots for {len(x)} images; give it one for each image")
         shapes = [
-            (block.out_channels, x.shape[2] >> number, x.shape[3] >> number)
+            (block.out_channels, max(x.shape[2] >> number, 1), max(x.shape[3] >> number, 1))
             for number, level in self.numbered()
             for block in level.blocks
         ]
@@ -168,11 +169,14 @@ def _levels_down(config: UNetConfig) -> tuple[list[Level], list[int]]:
         blocks = [ResBlock(config, width if n == 0 else out, out) for n in range(config.num_blocks)]
         attentions = [_attention_or_identity(config, i) for _ in blocks]
         last = i == len(config.widths) - 1
-        size = 3 if config.layout == "ho" else 5
-        levels.append(Level(blocks, attentions, None if last else Downsample(out, config.downsample_padding, size)))
+        levels.append(Level(blocks, attentions, None if last else _downsample(config, out)))
         skips += [out] * (config.num_blocks if last else config.num_blocks + 1)
         width = out
     return levels, skips
+
+
+def _downsample(config: UNetConfig, width: int) -> Downsample:
+    return Downsample(width, config.downsample_padding, 3 if config.layout == "ho" else 5, config.padding)
 
 
 def _levels_up(config: UNetConfig, skips: list[int]) -> list[Level]:
@@ -185,7 +189,7 @@ def _levels_up(config: UNetConfig, skips: list[int]) -> list[Level]:
             blocks.append(ResBlock(config, width + waiting.pop(), out))
             width = out
         attentions = [_attention_or_identity(config, i) if ho else nn.Identity() for _ in blocks]
-        levels.append(Level(blocks, attentions, Upsample(out, spreads=not ho) if i else None))
+        levels.append(Level(blocks, attentions, Upsample(out, not ho, config.padding) if i else None))
     return levels
 
 

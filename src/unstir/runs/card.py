@@ -11,11 +11,14 @@ import torch
 from torch import Tensor
 
 from unstir.data.classes import class_number
+from unstir.data.manifest import SPLITS
+from unstir.data.store import Store
 from unstir.errors import UserError
 from unstir.pictures.caption import of_class
+from unstir.pixels import PIXELS, Scale
 from unstir.runs.files import check, check_format, decode, encode, is_count, is_text, write_text
 
-FORMAT = 7
+FORMAT = 8
 """Of the run folder: grows when any of its files but the checkpoints, which have a number of their own, changes."""
 
 NAME = "data.json"
@@ -26,8 +29,8 @@ MOST_SHARES = 1 << 30  # the greatest sum of shares: their products with the fra
 
 @dataclass(frozen=True)
 class DataCard:
-    """What a run remembers of its data: image shape (C, H, W), class names, counts by split, the content's hash, and
-    the identity of the ``run`` itself (`toml.identity`), "" of data that is no run's.
+    """What a run remembers of its data: image shape (C, H, W), class names, counts by split, the content's hash, the
+    identity of the ``run`` itself (`toml.identity`), "" of data that is no run's, and the ``scale`` of the values.
     """
 
     shape: tuple[int, int, int]
@@ -35,6 +38,7 @@ class DataCard:
     counts: dict[str, int]
     content_hash: str
     run: str = ""
+    scale: Scale = PIXELS
 
     @property
     def mark(self) -> str:
@@ -43,13 +47,21 @@ class DataCard:
 
     def plain(self) -> dict[str, Any]:
         """As JSON has it, where there are no tuples."""
-        return {**dataclasses.asdict(self), "shape": list(self.shape), "classes": list(self.classes)}
+        lists = {"shape": list(self.shape), "classes": list(self.classes)}
+        return {**dataclasses.asdict(self), **lists, "scale": {"low": [*self.scale.low], "high": [*self.scale.high]}}
 
     @classmethod
     def of(cls, values: Mapping[str, Any]) -> "DataCard":
         """The card that `plain` wrote."""
         lists = {key: tuple(values[key]) for key in ("shape", "classes")}
-        return cls(**{key: values[key] for key in KINDS} | lists)
+        scale = Scale(**{end: tuple(map(float, values["scale"][end])) for end in ("low", "high")})
+        return cls(**{key: values[key] for key in KINDS} | lists | {"scale": scale})
+
+    @classmethod
+    def of_store(cls, store: Store) -> "DataCard":
+        """The card of a store."""
+        counts = {split: store.count(split) for split in SPLITS}
+        return cls(store.shape, store.classes, counts, store.content_hash, scale=store.scale)
 
 
 def save(folder: Path, card: DataCard) -> None:
@@ -80,6 +92,9 @@ KINDS = {
         isinstance(value, dict) and value.keys() == {"train", "held_out"} and all(map(is_count, value.values()))
     ),
     **dict.fromkeys(("content_hash", "run"), is_text),
+    "scale": lambda value: (
+        isinstance(value, dict) and value.keys() == {"low", "high"} and len(value["low"]) == len(value["high"])
+    ),
 }
 """What data.json holds besides its format, and of what kind each is."""
 

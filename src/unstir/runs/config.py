@@ -120,7 +120,8 @@ class Config:
     def _check_network(self) -> None:
         model, diffusion = self.model, self.diffusion
         if model.in_channels != self.data.channels:
-            both = tuple({"data.channels": number, "model.in_channels": number} for number in (1, 3))
+            numbers = dict.fromkeys((model.in_channels, self.data.channels))
+            both = tuple({"data.channels": number, "model.in_channels": number} for number in numbers)
             differs = f"differs from data.channels={self.data.channels}"
             raise UserError("model.in_channels", model.in_channels, differs, both)
         outputs = model.in_channels * (2 if diffusion.learned_variance else 1)
@@ -180,6 +181,9 @@ class Config:
             hidden = {"train.label_dropout": 0.1} | ({} if self.model.num_classes else _CLASSES)
             needs, remedies = "needs train.label_dropout, and so classes", (hidden, {"grids.guidance": 1.0})
             raise UserError("grids.guidance", grids.guidance, needs, remedies)
+        if max(grids.channels, default=0) >= (count := self.data.channels):
+            outside = f"names channels outside 0..{count - 1}"
+            raise UserError("grids.channels", grids.channels, outside, {"grids.channels": None})
         if grids.steps > diffusion.T:
             most = {"grids.steps": diffusion.T}
             raise UserError("grids.steps", grids.steps, f"exceeds diffusion.T={diffusion.T}", most)
@@ -195,7 +199,7 @@ MAY_CHANGE = (
     "train.length", "train.lr_period", "train.micro_batch", "train.activation_checkpointing", "train.compile",
     "train.device", "log.to", "log.every", "log.held_out_images", "log.held_out_times",
     "checkpoint.every", "checkpoint.keep", "data.store",
-    "grids.epochs", "grids.log_spaced", "grids.num",
+    "grids.epochs", "grids.log_spaced", "grids.num", "grids.channels",
     *(f"grids.{name}" for name in DEFAULTS if name != "seed"),
 )  # fmt: skip
 """The keys that may differ when a run is continued. The data may move, but its content is checked by its hash."""

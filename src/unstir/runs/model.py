@@ -20,6 +20,7 @@ from unstir.diffusion.denoiser import Denoise, Denoiser, Labelled
 from unstir.diffusion.draw import draw, starting_noise
 from unstir.diffusion.samplers import Step
 from unstir.errors import UserError
+from unstir.pixels import shown
 from unstir.runs import build
 from unstir.runs.build import compiled
 from unstir.runs.card import DataCard, Labels
@@ -42,7 +43,8 @@ class Model:
     what computes the network. ``settings`` are those of
     the network and the process, as JSON has them. Guidance leads away from the ``guide`` (autoguidance, Karras et al.
     2024: a smaller network or one trained less, on the same data) or, with None, from the model without its label.
-    ``nrow`` is the tiles in a row of a grid, ``kind`` says what the weights answer.
+    ``nrow`` is the tiles in a row of a grid, ``channels`` are those that pictures show, ``kind`` says what the weights
+    answer.
     """
 
     load: Callable[[torch.dtype], Denoiser]
@@ -64,6 +66,7 @@ class Model:
     averaged: bool | float = True
     guide: "Model | None" = None
     nrow: int = 8
+    channels: tuple[int, ...] = ()
     kind: Kind = field(default_factory=Kind)
 
     def __post_init__(self) -> None:
@@ -84,6 +87,19 @@ class Model:
     def shape(self) -> tuple[int, int, int]:
         """(C, H, W) of an image."""
         return self.data.shape
+
+    def to_units(self, images: Tensor) -> Tensor:
+        """Images about [-1, 1] in units of the data: float32 [N, C, H, W], or uint8 for pixels, on the CPU."""
+        return self.data.scale.to_units(images)
+
+    def pixels(self, images: Tensor) -> Tensor:
+        """Images about [-1, 1] as pictures show them: uint8 [N, 1 or 3, H, W] on the CPU."""
+        return shown(images, self.channels)
+
+    @property
+    def in_pixels(self) -> bool:
+        """Whether an image is the pixels of a grey or RGB picture, which an image file can hold."""
+        return not self.data.scale.is_float and self.shape[0] in (1, 3)
 
     @property
     def arithmetic(self) -> str:

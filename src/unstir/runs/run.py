@@ -363,6 +363,7 @@ def _of(run: Run) -> dict[str, Any]:
         "folder": run.path,
         "settings": {"model": settings["model"], "diffusion": settings["diffusion"]},
         "nrow": run.config.grids.nrow,
+        "channels": run.config.grids.channels,
         "kind": run.config.kind,
     }
 

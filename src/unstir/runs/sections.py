@@ -10,6 +10,7 @@ from pydantic import AfterValidator, ConfigDict, Field, model_validator
 from pydantic.dataclasses import dataclass
 
 from unstir.chain import Chain
+from unstir.data.sides import sides, written
 from unstir.errors import UserError, refusing
 
 TRACKERS = {"tensorboard": "unstir.trackers.tensorboard", "wandb": "unstir.trackers.wandb"}
@@ -42,9 +43,20 @@ def _positive_span(text: str) -> str:
     return text
 
 
-def _grey_or_rgb(channels: int) -> int:
-    if channels not in (1, 3):
-        raise ValueError("must be 1 (grey) or 3 (RGB)")
+def _size(size: int | str) -> int | str:
+    pair = sides(size)
+    return written(pair) if pair else 0
+
+
+def _ends(scale: tuple[float, ...]) -> tuple[float, ...]:
+    if len(scale) % 2:
+        raise ValueError("must be pairs of a low and a high value")
+    return scale
+
+
+def _shown(channels: tuple[int, ...]) -> tuple[int, ...]:
+    if len(channels) not in (0, 1, 3):
+        raise ValueError("must be one channel (grey) or three (red, green, blue)")
     return channels
 
 
@@ -54,7 +66,9 @@ Fraction = Annotated[float, Field(ge=0, lt=1)]
 Positive = Annotated[float, Field(gt=0, le=MOST_FLOAT, allow_inf_nan=False)]
 Epsilon = Annotated[float, Field(gt=0, le=1)]
 Count = Annotated[int, Field(ge=1, le=MOST)]
-Channels = Annotated[int, AfterValidator(_grey_or_rgb)]
+Channels = Annotated[int, Field(ge=1, le=64)]
+Size = Annotated[int | str, AfterValidator(_size)]
+Scale = Annotated[tuple[float, ...], AfterValidator(_ends)]
 Ints = tuple[Annotated[int, Field(ge=0, le=MOST)], ...]
 
 
@@ -67,10 +81,17 @@ class DataConfig:
     """mnist or digits (in the package), cifar10 (downloaded), a folder, zip or store, or a form of docs/data.md."""
     store: str = ""
     """Folder of the packed store; empty: data/NAME below the current folder."""
-    size: Annotated[int, Field(ge=0, le=4096)] = 0
-    """Side in pixels to which images are resized and cropped at the centre; 0: keep their one common size."""
+    size: Size = 0
+    """Side in pixels, or height and width as 24x40, to which images are resized and cropped at the centre; 0: keep
+    their one common size."""
     channels: Channels = 3
-    """1 grey, 3 RGB."""
+    """1 grey, 3 RGB; for arrays and pages their own number of channels."""
+    depth: Literal["auto", "8", "float"] = "auto"
+    """8: pixels 0..255. float: values as they are, in float32, where NaN is missing. auto: float for arrays of floating
+    point that are not 8-bit levels."""
+    scale: Scale = ()
+    """For float: the values that become -1 and 1, one pair for all channels or a pair each; by default the range of the
+    training images."""
     held_out: Fraction | None = None
     """Fraction kept out of training where the source has no split; by default 1/6 for digits, else 1/10."""
     sha256: str = ""
@@ -303,6 +324,9 @@ class _Snapshots:
     """Images in a grid."""
     nrow: Count = 8
     """Images per row."""
+    channels: Annotated[Ints, AfterValidator(_shown)] = ()
+    """Channels that pictures show, from 0: one, or three as red, green and blue. By default all of three, or the
+    first."""
 
 
 @refusing

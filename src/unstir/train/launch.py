@@ -20,8 +20,8 @@ from unstir import randomness
 from unstir.data.disk import usable_path
 from unstir.data.embedded import EMBEDDED
 from unstir.data.levels import remarks
-from unstir.data.manifest import SPLITS
 from unstir.data.packing import pack
+from unstir.data.sides import sides, written
 from unstir.data.source import NAMES, is_named
 from unstir.data.store import Store, is_store
 from unstir.errors import UserError, quoted, within_memory
@@ -166,7 +166,7 @@ def open_run(config: Config, out: Path, store: Store) -> Run:
     if is_run(out):
         return _continued(Run.open(out), config, store)
     _check_fit(config, store)
-    card = DataCard(store.shape, store.classes, {split: store.count(split) for split in SPLITS}, store.content_hash)
+    card = DataCard.of_store(store)
     config = dataclasses.replace(config, imported="")
     train = settled(Run(out, config, card))
     dtype = build.dtype_name(train.dtype, build.device(train.device))
@@ -219,7 +219,7 @@ def _check_fit(config: Config, store: Store) -> None:
     if channels != config.data.channels:
         both = {"data.channels": channels, "model.in_channels": channels}
         raise UserError("data.channels", config.data.channels, f"is not the {channels} of {store.path}", both)
-    if size and (height, width) != (size, size):
+    if size and (height, width) != sides(size):
         others = {"data.size": 0}, "pack them anew"
         raise UserError("data.size", size, f"is not that of the {height}x{width} images in {store.path}", others)
     if batch > (most := store.count("train")):
@@ -288,8 +288,8 @@ def open_data(config: Config, out: Path, data_of: Run | None = None) -> Store:
     lengths that cannot be whatever the data, and where the data is not what that run began with.
     """
     train, device = config.train, build.device(config.train.device)
-    if size := config.data.size:
-        check_sides(config, size, size)
+    if size := sides(config.data.size):
+        check_sides(config, *size)
     old = data_of
     if is_run(out):
         old = Run.open(out)
@@ -328,6 +328,7 @@ def store_path(data: DataConfig) -> Path:
         return Path("data") / name
     source = data.source if is_named(data.source) else path
     settings = [str(source), data.size, data.channels, data.held_out, data.sha256]
+    settings += [data.depth, *data.scale] if (data.depth, data.scale) != (usual.depth, ()) else []
     return Path("data") / f"{name}-{hashlib.sha256(json.dumps(settings).encode()).hexdigest()[:6]}"
 
 
@@ -347,8 +348,7 @@ def _store_of(data: DataConfig, old: Run | None) -> Store:
         raise UserError("data.source", "", "names no images")
     path = store_path(data)
     known = is_store(path)
-    size, sha256 = data.size or None, data.sha256 or None
-    store = pack(data.source, path, size=size, channels=data.channels, held_out=data.held_out, sha256=sha256)
+    store = _packed(data, path)
     for line in () if known else remarks(store):
         logger.warning(line)
     if store.refused and not known:
@@ -357,14 +357,27 @@ def _store_of(data: DataConfig, old: Run | None) -> Store:
     return store
 
 
+def _packed(data: DataConfig, path: Path) -> Store:
+    names = "size", "channels", "held_out", "sha256", "depth", "scale"
+    given: dict[str, Any] = {name: value for name in names if (value := getattr(data, name)) not in ("", ())}
+    try:
+        return pack(data.source, path, **given)
+    except UserError as error:
+        if error.key != "channels" or not isinstance(error.remedy, dict):
+            raise
+        both = {f"{section}channels": error.remedy["channels"] for section in ("data.", "model.in_")}
+        raise UserError("data.channels", error.given, error.allowed, both) from None
+
+
 def check_sides(config: Config, height: int, width: int) -> None:
     """Raise UserError where the network cannot halve images of these sides at each level."""
     build.check_own(config, height, width)
-    multiple = config.model.multiple
-    if height % multiple or width % multiple:
-        model, least = config.model, min(height, width)
-        side = max((2 * least + multiple) // (2 * multiple), 1) * multiple  # the nearest; as near, the larger
-        levels = [level for level in range(len(model.mults)) if not (height % (1 << level) or width % (1 << level))]
+    multiple, longer = config.model.multiple, [side for side in (height, width) if side > 1]
+    if any(side % multiple for side in longer):
+        model = config.model
+        near = {side: max((2 * side + multiple) // (2 * multiple), 1) * multiple for side in longer}  # or the larger
+        side = written((near.get(height, 1), near.get(width, 1)))
+        levels = [level for level in range(len(model.mults)) if not any(length % (1 << level) for length in longer)]
         attention = [level for level in model.attention if level in levels] or levels[-1:]
         packed = is_store(config.data.source)  # packed images keep their size
         again = f"pack the images again with size={side}" if packed else {"data.size": side}

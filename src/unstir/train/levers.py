@@ -21,7 +21,7 @@ from unstir import randomness
 from unstir.data.store import Ahead, Store
 from unstir.diffusion.augmentation import augmented
 from unstir.diffusion.loss import LossHistory, TimeTable, nearest_noise
-from unstir.pixels import from_uint8
+from unstir.pixels import PIXELS, Scale, known
 from unstir.randomness import LISTED, Key, Order
 from unstir.runs import build
 from unstir.runs.config import Config
@@ -36,7 +36,7 @@ class Batches:
         self, store: Store, *, seed: int, batch_size: int, flip: bool, labels: bool, device: torch.device
     ) -> None:
         self.seed, self.batch_size, self.flip, self.device = seed, batch_size, flip, device
-        images = store.images("train")
+        images, self._scale = store.images("train"), store.scale
         self.steps_per_epoch = len(images) // batch_size
         self._steps_listed = self.steps_per_epoch if len(images) <= LISTED else max(1, STRETCH // batch_size)
         self.images = images.to(device) if _fits(images, device) else images
@@ -48,12 +48,13 @@ class Batches:
     def __call__(self, step: int, slots: Tensor, part: slice) -> tuple[Tensor, Tensor | None]:
         """A part of the global batch of ``step``: images float32 [b, C, H, W] in [-1, 1] and labels int64 [b] or None.
 
-        ``slots`` is int64 [b], the places in the global batch that ``part`` cuts out; they fix who is mirrored.
+        NaN is a value that is missing. ``slots`` is int64 [b], the places in the global batch that ``part`` cuts out;
+        they fix who is mirrored.
         """
         index = self._index(step, part)
         if self._ahead is not None:
             self._ahead(self._index(step + 1, part).tolist())
-        x_0 = from_uint8(self._moved(self.images[index]))
+        x_0 = self._scale.to_model(self._moved(self.images[index]))
         if self.flip:
             mirrored = randomness.coin(Key(self.seed, "flip", step, slots), 0.5)
             x_0 = torch.where(mirrored[:, None, None, None], x_0.flip(-1), x_0)
@@ -85,7 +86,7 @@ def _fits(images: Tensor, device: torch.device) -> bool:
     if device.type != "cuda":
         return False
     free, _ = torch.cuda.mem_get_info(device)
-    return images.numel() < free / 4
+    return images.numel() * images.element_size() < free / 4
 
 
 class Examples(NamedTuple):
@@ -94,7 +95,8 @@ class Examples(NamedTuple):
     ``x_0`` are images [b, C, H, W] in [-1, 1], ``t`` times in 1..T, int64 [b], ``eps`` noise like x_0, standard normal,
     ``weight`` the factors of their losses, float32 [b], ``label`` int64 [b], or None without classes. ``perturbation``,
     like x_0, is noise of x_t alone, ``augmentation`` what the network is told, float32 [b, 7]. ``x_t`` is a point on a
-    path from eps to x_0 (`paths`); None: x_0 with noise.
+    path from eps to x_0 (`paths`); None: x_0 with noise. ``present``, bool like x_0, says which values are known, None
+    that all are; where one is not x_0 is 0.
     """
 
     x_0: Tensor
@@ -105,18 +107,23 @@ class Examples(NamedTuple):
     perturbation: Tensor | None = None
     augmentation: Tensor | None = None
     x_t: Tensor | None = None
+    present: Tensor | None = None
 
 
 Lever = Callable[[int, Tensor, Examples], Examples]
 """(step, slots, examples) -> examples; ``slots``, int64 [b], are the places in the global batch."""
 
 
-def levers(config: Config, history: LossHistory | None, device: torch.device) -> list[Lever]:
-    """The levers of a config, in the order in which they act; ``history`` has the losses seen at each time."""
+def levers(config: Config, history: LossHistory | None, device: torch.device, scale: Scale = PIXELS) -> list[Lever]:
+    """The levers of a config, in the order in which they act; ``history`` has the losses seen at each time.
+
+    By their ``scale`` images may have values that are missing.
+    """
     table = build.times(config, device)
     registry = [
         partial(_label_dropout, config) if config.train.label_dropout else None,
         partial(_augment, config) if config.train.augment else None,
+        partial(_missing, scale) if scale.is_float else None,
         partial(_times_by_loss, config, history) if history is not None else None,
         partial(_times_by_density, config, table) if table is not None else None,
         partial(_nearest_noise, config) if config.loss.noise_choices > 1 else None,
@@ -134,6 +141,11 @@ def _label_dropout(config: Config, step: int, slots: Tensor, examples: Examples)
 def _augment(config: Config, step: int, slots: Tensor, examples: Examples) -> Examples:
     x_0, numbers = augmented(examples.x_0, config.seed, step, slots, config.train.augment)
     return examples._replace(x_0=x_0, augmentation=numbers)
+
+
+def _missing(scale: Scale, step: int, slots: Tensor, examples: Examples) -> Examples:
+    x_0, present = known(examples.x_0, scale)
+    return examples._replace(x_0=x_0, present=present)
 
 
 def _times_by_loss(config: Config, history: LossHistory, step: int, slots: Tensor, examples: Examples) -> Examples:

@@ -19,9 +19,8 @@ from unstir.diffusion.denoiser import Denoiser
 from unstir.diffusion.draw import starting_noise
 from unstir.errors import NotFiniteError, UserError, asked_for, is_out_of_memory, within_memory
 from unstir.group import Alone
-from unstir.pictures.charts import held_out_curves, training_curves
+from unstir.pictures.charts import held_out_figure, save_figure, training_curves
 from unstir.pictures.grid import grid, named_grid
-from unstir.pixels import to_uint8
 from unstir.progress import counted
 from unstir.runs import checkpoint, lines, resources
 from unstir.runs.files import replacing, save_png
@@ -124,11 +123,11 @@ def cut_log(run: Run, name: str, step: int | None, due: int = 0) -> list[dict[st
 
 def draw_charts(run: Run) -> None:
     """Draw curves.png and losses.png from the lines of metrics.jsonl and held_out.jsonl, where there are any."""
-    charts = ("curves.png", run.metrics(), training_curves), ("losses.png", run.held_out(), held_out_curves)
+    charts = ("curves.png", run.metrics(), training_curves), ("losses.png", run.held_out(), held_out_figure)
     for name, drawn, draw in charts:
         if drawn:
             with replacing(run.path / name) as partial:
-                draw(drawn, partial)
+                save_figure(draw(drawn), partial)
 
 
 class Grids:
@@ -167,14 +166,14 @@ def draw_grid(run: Run, model: Model, name: str, observer: Observer, stop: Stop)
     indices = torch.arange(cfg.num, device=model.device)
     x = starting_noise(cfg.seed, indices, run.data.shape)
     run.samples.mkdir(exist_ok=True)
-    save_png(run.samples / "noise.png", grid(to_uint8(x), cfg.nrow))
+    save_png(run.samples / "noise.png", grid(model.pixels(x), cfg.nrow))
     total, labels = len(model.chain.times(model.process.schedule)) - 1, model.labels.of(indices)
     for done, step in enumerate(model.draw(model.chain, indices, labels), start=1):
         if stop.signal is not None:
             return
         observer.snapshot("drawing samples", done, total)
         x = step.x
-    picture = named_grid(to_uint8(x), cfg.nrow, model.labels.captions(labels) or None)
+    picture = named_grid(model.pixels(x), cfg.nrow, model.labels.captions(labels) or None)
     save_png(file := grid_file(run, name), picture, run=run.data.mark, step=str(model.step))
     observer.grid(model.step, file)
 

@@ -67,7 +67,10 @@ class Trainer:
         self._learner = group.learner(net)
         self._denoiser = replace(denoiser, net=self._learner)
         self._objective = build.objective(run.config, self._denoiser)
-        self._rate, self._levers = learning_rates(run), levers(run.config, self.state.history, self._device)
+        self._rate, self._levers = (
+            learning_rates(run),
+            levers(run.config, self.state.history, self._device, run.data.scale),
+        )
         self._paths = None
         if self.state.teacher is not None:
             from unstir.train.paths import Paths  # which few runs need
@@ -227,13 +230,13 @@ class Trainer:
         """The losses of each image; one with a teacher has no objective but the ends of paths."""
         denoiser = replace(self._denoiser, augmentation=examples.augmentation)
         dropout_key = Key(self._run.config.seed, "dropout", self.state.step, slots) if self._takes_key else None
-        x_0, t, eps, _, label, perturbation, _, x_t = examples
+        x_0, t, eps, _, label, perturbation, _, x_t, present = examples
         if x_t is not None:
             from unstir.diffusion.paths import path_loss
 
             return path_loss(denoiser, x_t, t, x_0, label, dropout_key)
         assert self._objective is not None
-        return denoising_loss(denoiser, x_0, t, eps, label, dropout_key, self._objective, perturbation)
+        return denoising_loss(denoiser, x_0, t, eps, label, dropout_key, self._objective, perturbation, present)
 
     def _count(self, applied: Tensor, figures: Sequence[Tensor]) -> None:
         """Add the figures of a step to the running window, or count it as skipped."""
