@@ -6,6 +6,7 @@ import zlib
 from collections.abc import Hashable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 

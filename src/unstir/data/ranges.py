@@ -58,15 +58,6 @@ def _raised(values: NDArray[Any]) -> NDArray[Any]:
     return (values.astype(np.float32) + 1) / 2
 
 
-def is_8_bit(values: NDArray[Any]) -> bool:
-    """Whether no value is floating point, or each is one of 256 levels in 0..1."""
-    if not np.issubdtype(values.dtype, np.floating):
-        return True
-    levels = values.astype(np.float64) * 255
-    with np.errstate(invalid="ignore"):
-        return bool(((levels >= 0) & (levels <= 255) & (np.abs(levels - np.round(levels)) < _NEAR)).all())
-
-
 def _from_16_bits(values: NDArray[Any]) -> NDArray[np.uint8]:
     return ((values.astype(np.uint32) + 128) // 257).astype(np.uint8)
 
