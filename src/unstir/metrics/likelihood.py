@@ -87,7 +87,7 @@ def save_likelihood(
     splits: Sequence[str] = ("held_out",),
     protocol: Protocol = Protocol(),
     folder: Path | None = None,
-    kind: str = "png",
+    format: str = "png",
 ) -> tuple[dict[str, Likelihood], Path]:
     """The bound on each of the ``splits`` by the ``protocol``, and the picture of the curves, "png", "svg" or "pdf".
 
@@ -106,9 +106,9 @@ def save_likelihood(
         results[split] = likelihood(model, store, of_split)
         named = partial(name_of, results[split].protocol, of_split)
         write_text(out / f"{named(split)}.json", encode(dataclasses.asdict(results[split])) + "\n")
-        curve = out / f"{named('-'.join(('curve', *results)))}.{kind}"
+        curve = out / f"{named('-'.join(('curve', *results)))}.{format}"
     with replacing(curve) as unfinished:
-        save_figure(likelihood_figure(results), unfinished, kind)
+        save_figure(likelihood_figure(results), unfinished, format)
     return results, curve
 
 

@@ -96,8 +96,6 @@ def check(plan: Plan[Drawn | Images]) -> None:
     """Raise UserError for a plan that cannot be carried out; the bytes of the store are read once a process."""
     if plan.seeds < 1:
         raise UserError("seeds", plan.seeds, "must be at least 1", "error bars over seeds need 2")
-    if plan.store.scale.is_float:
-        raise UserError("", plan.store.path, "is of floating point, and figures are of 8-bit images")
     plan.images.check(plan.num, plan.seeds, plan.store)
     store, count = plan.store, plan.store.count(plan.split)
     if count < 4:  # halves of two have a distance of patches
