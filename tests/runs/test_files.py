@@ -24,6 +24,7 @@ from unstir.generate.folder import save_images
 from unstir.locks import held
 from unstir.runs import files
 from unstir.runs.files import replacing, staging, write_text
+from unstir.runs.run import Run
 from unstir.train.launch import train_run
 
 
@@ -188,14 +189,18 @@ def test_nothing_in_a_run_is_followed_out_of_it(trained, tmp_path):
     with pytest.raises(UnwrittenError) as refused:
         run.record("started")
     assert refused.value.errno == errno.ELOOP and precious.read_bytes().endswith(b'{"cut"')
-    for folder in (run.checkpoints, run.weights, run.samples):
-        shutil.move(folder, tmp_path / "elsewhere")
+    (tmp_path / "elsewhere").mkdir()
+    for name in ("checkpoints", "weights", "samples", "generated", "evaluation", "likelihood", "edits", "onnx"):
+        folder, aside = run.path / name, tmp_path / f"{name} aside"
+        if folder.exists():
+            folder.rename(aside)
         folder.symlink_to(tmp_path / "elsewhere")
-        with refusing("", folder), run.lock():
-            pass
+        with refusing("", folder):
+            Run.open(run.path)
         folder.unlink()
-        shutil.move(tmp_path / "elsewhere", folder)
-    with run.lock():
+        if aside.exists():
+            aside.rename(folder)
+    with Run.open(run.path).lock():
         pass
 
 
