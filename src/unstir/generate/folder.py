@@ -29,12 +29,12 @@ from unstir.runs.files import (
     decode,
     encode,
     is_count,
+    is_of,
     is_text,
     make_folder,
     remove_partials,
     staging,
     with_words,
-    words_of,
     write_text,
     writing,
 )
@@ -191,13 +191,10 @@ def _missing(out: Path, job: Job, model: Model) -> list[int]:
         holds = f"is less than {out} holds, {len(present)} of these images"
         raise UserError("num", job.num, holds, (more, "name another folder"))
     paths = {index: image_path(out, index) for index in present}
-    whole = {index for index, path in paths.items() if is_whole(path, model.shape) and _is_of(path, model.hashes)}
+    ours = {index: path for index, path in paths.items() if is_of(path, weights=model.hashes)}
+    whole = {index for index, path in ours.items() if is_whole(path, model.shape)}
     begins = range(0, job.num, job.batch_size)
     return [b for b in begins if not whole.issuperset(range(b, min(b + job.batch_size, job.num)))]
-
-
-def _is_of(path: Path, weights: object) -> bool:
-    return bool(words_of(path).get("weights", weights) == weights)
 
 
 def read_images(out: Path, num: int) -> Tensor:
@@ -206,7 +203,7 @@ def read_images(out: Path, num: int) -> Tensor:
     Raises OSError where one is not there, UserError where one is of other weights than settings.json says.
     """
     paths, weights = [image_path(out, index) for index in range(num)], _read(out).get("weights")
-    if others := [path for path in paths if not _is_of(path, weights)]:
+    if others := [path for path in paths if not is_of(path, weights=weights)]:
         refused = UserError("", others[0], f"was not drawn with the weights that {SETTINGS} names", "remove it")
         warn(str(refused))  # the page leaves such images out
         raise refused

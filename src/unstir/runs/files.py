@@ -136,6 +136,14 @@ def words_of(path: Path) -> dict[str, Any]:
         return {str(key): value for key, value in picture.info.items()}
 
 
+def is_of(path: Path, **words: object) -> bool:
+    """Whether a picture says nothing else than these `words_of` it; True of one that cannot be read."""
+    said: dict[str, Any] = {}
+    with suppress(OSError, ValueError, SyntaxError):
+        said = words_of(path)
+    return all(said.get(key, value) == value for key, value in words.items())
+
+
 def make_folder(path: Path) -> Path:
     """The folder, made where it was not."""
     path.mkdir(parents=True, exist_ok=True)
