@@ -203,6 +203,17 @@ def test_nothing_in_a_run_is_followed_out_of_it(trained, tmp_path):
         pass
 
 
+def test_of_images_by_another_network_what_differs_is_named_and_nothing_else(trained, tmp_path):
+    run, _ = trained()
+    model, job, out = run.model(), Job(num=2, chain=Chain(steps=2)), tmp_path / "images"
+    save_images(model, job, out)
+    settings = files.decode((out / "settings.json").read_bytes())
+    (out / "settings.json").write_text(files.encode({**settings, "model": {"type": "mine:Net", "depth": 3}}))
+    with pytest.raises(UserError) as refused:
+        save_images(model, job, out)
+    assert "model is of another kind" in str(refused.value) and "None" not in str(refused.value)
+
+
 def test_a_disk_is_full_only_where_less_is_free_than_is_needed(tmp_path, monkeypatch):
     monkeypatch.setattr(files.shutil, "disk_usage", lambda _: SimpleNamespace(free=100))
     with replacing(tmp_path / "fits", needs=100) as partial:

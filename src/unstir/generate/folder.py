@@ -246,9 +246,9 @@ def _differences(key: str, there: Any, asked: Any) -> list[str]:
     """How two settings differ, in words: none, one, or one for each key of a section."""
     if key == "chain" and isinstance(there, dict):
         return [f"chain.{name} is {was} there, {now} was asked" for name, (was, now) in compared(there, asked).items()]
-    if isinstance(there, dict) and isinstance(asked, dict):
-        keys = dict.fromkeys((*there, *asked))
-        return [words for k in keys for words in _differences(f"{key}.{k}", there.get(k), asked.get(k))]
+    if isinstance(there, dict) and isinstance(asked, dict) and there != asked:
+        common = [words for k in there if k in asked for words in _differences(f"{key}.{k}", there[k], asked[k])]
+        return common or [f"{key} is of another kind there"]
     if key == "weights":
         there, asked = (" ".join(digest[:12] for digest in str(hashes).split()) for hashes in (there, asked))
     return [] if there == asked else [f"{key} is {there} there, {asked} was asked"]

@@ -15,7 +15,7 @@ from unstir.chain import FAST, OPTIONS
 from unstir.data import Store
 from unstir.errors import NotFiniteError, UserError
 from unstir.generate.drawing import Job, sample_batches
-from unstir.insight.facts import MISSING, NO_SAMPLES, Facts, Samples, SavedFile, Speed
+from unstir.insight.facts import DAMAGED, MISSING, NO_SAMPLES, Facts, Samples, SavedFile, Speed
 from unstir.insight.image_stats import image_stats
 from unstir.metrics.evaluation import FOLDER, Evaluation, is_own, own, pairs_file, saved, unlike
 from unstir.metrics.likelihood import Likelihood
@@ -30,7 +30,7 @@ from unstir.runs.stores import compared_with
 from unstir.runs.timetable import foreign_grids
 
 SPEED = "speed.json"
-DAMAGED, FOREIGN = "is damaged or of another version", "is of weights that are not the run's"
+FOREIGN = "is of weights that are not the run's"
 MOST_IMAGES, FEWEST_IMAGES, WORK = 64, 16, 1.5e12  # floating-point operations; some 20 s of two cores
 REAL_IMAGES = 2048
 APART = ("sampler", "steps", "calls", "spacing", *OPTIONS)  # what differs between the chains of the plot of calls
