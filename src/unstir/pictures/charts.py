@@ -48,9 +48,8 @@ def series(place: int) -> dict[str, Any]:
 def training_curves(metrics: Sequence[Mapping[str, Any]], path: Path, run: str = "") -> None:
     """Draw loss, gradient norm and learning rate against images seen, from the lines of metrics.jsonl, as a PNG.
 
-    The PNG has the mark of the ``run`` as text.
-
     Where what is minimised is not the squared error itself, that error and the bound are drawn too, if they are there.
+    The PNG has the mark of the ``run`` as text.
     """
     from matplotlib.figure import Figure  # takes half a second to import
     from matplotlib.ticker import EngFormatter, MaxNLocator
