@@ -95,10 +95,10 @@ def _advice(facts: Facts, findings: Sequence[Finding], statements: Sequence[Stat
     are left out come last.
     """
     pressing = [cause for cause in causes(findings) if cause.severity != "note"]
-    files = [_remedy(cause) for cause in pressing if cause.finding.check == "figures"]
-    if len(pressing) > len(files):
-        return [*(_remedy(cause) for cause in pressing if cause.finding.check != "figures"), *files]
-    advised = [*_from_statements(facts, findings, statements), *files]
+    pressing.sort(key=lambda cause: cause.finding.check == "figures")
+    advised = [_remedy(cause) for cause in pressing]
+    if not pressing or pressing[0].finding.check == "figures":
+        advised = [*_from_statements(facts, findings, statements), *advised]
     if not advised and facts.last is not None:
         nothing = "No decided effect says what to try next; more seeds make the errors smaller "
         return [Statement("next", "next", "quality", "undecided", f"{nothing}({more_seeds(facts.last)}).")]

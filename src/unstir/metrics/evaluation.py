@@ -179,7 +179,7 @@ def saved(run: Run | Store) -> list[Evaluation]:
 
 def is_own(run: Run, step: int, ema: bool | float, weights: str, identity: str) -> bool:
     """Whether a run has these ``weights`` (SHA-256, hex) at a step; by its ``identity`` where it keeps none of that."""
-    files = [path for folder in (run.checkpoints, run.weights) for _, path in listed(folder)]
+    files = [file for folder in (run.checkpoints, run.weights) for _, file in listed(folder) if file.exists()]
     kept = _sha256(run.path, tuple((file, file.stat().st_mtime_ns) for file in files), step, ema)
     return kept == weights if kept else bool(identity) and identity == run.data.run
 
