@@ -191,8 +191,7 @@ def _missing(out: Path, job: Job, model: Model) -> list[int]:
         holds = f"is less than {out} holds, {len(present)} of these images"
         raise UserError("num", job.num, holds, (more, "name another folder"))
     paths = {index: image_path(out, index) for index in present}
-    ours = {index: path for index, path in paths.items() if is_of(path, weights=model.hashes)}
-    whole = {index for index, path in ours.items() if is_whole(path, model.shape)}
+    whole = {i for i, path in paths.items() if is_whole(path, model.shape) and is_of(path, weights=model.hashes)}
     begins = range(0, job.num, job.batch_size)
     return [b for b in begins if not whole.issuperset(range(b, min(b + job.batch_size, job.num)))]
 
