@@ -12,7 +12,7 @@ from unstir.data import Store
 from unstir.errors import UserError
 from unstir.metrics.classifier import networks_for
 from unstir.metrics.drawn import Drawn, seconds_per_call, usual_chain, usual_labels
-from unstir.metrics.evaluation import Evaluation, best_match, differences, of_images, own, saved
+from unstir.metrics.evaluation import FOLDER, Evaluation, best_match, differences, of_images, own, saved
 from unstir.metrics.images import Images, Source, images_of
 from unstir.metrics.inception import inception, installed
 from unstir.metrics.plan import From, Plan, check, judge
@@ -143,7 +143,7 @@ def _evaluated(path: Path, store: Store, label: str | None) -> list[Evaluation]:
     if is_run(path) or not path.exists():
         run = Run.open(path)
         if others := len(saved(run)) - len(mine := own(run)):
-            logger.warning(f"{path}: {counted(others, 'evaluation')} of weights that are not the run's, left out")
+            logger.warning(f"{path / FOLDER}: {counted(others, 'evaluation')} of weights that are not the run's, left out")
         return mine
     digest = images_of(path, store, label).hash
     return [each for each in saved(store) if each.protocol.get("images") == digest]
