@@ -143,7 +143,8 @@ def _evaluated(path: Path, store: Store, label: str | None) -> list[Evaluation]:
     if is_run(path) or not path.exists():
         run = Run.open(path)
         if others := len(saved(run)) - len(mine := own(run)):
-            logger.warning(f"{path / FOLDER}: {counted(others, 'evaluation')} of weights that are not the run's, left out")
+            num = counted(others, "evaluation")
+            logger.warning(f"{path / FOLDER}: {num} of weights that are not the run's, left out")
         return mine
     digest = images_of(path, store, label).hash
     return [each for each in saved(store) if each.protocol.get("images") == digest]
