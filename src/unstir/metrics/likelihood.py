@@ -108,7 +108,8 @@ def save_likelihood(
         write_text(out / f"{named(split)}.json", encode(dataclasses.asdict(results[split])) + "\n")
         curve = out / f"{named('-'.join(('curve', *results)))}.{format}"
     with replacing(curve) as unfinished:
-        save_figure(likelihood_figure(results), unfinished, format)
+        words = {"run": model.data.mark, "weights": model.weights_sha256}
+        save_figure(likelihood_figure(results), unfinished, format, **words)
     return results, curve
 
 
