@@ -3,9 +3,10 @@
 import hashlib
 import zipfile
 import zlib
-from collections.abc import Callable, Hashable, Iterator, Mapping
+from collections.abc import Hashable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,14 +17,16 @@ from PIL import Image
 from unstir.data.classes import as_label
 from unstir.data.folder import HELD_OUT_NAMES
 from unstir.data.images import LEFT_OUT, Refused, check_pixels
-from unstir.data.ranges import rule_of
+from unstir.data.ranges import Rule, rule_of
 from unstir.data.records import BROKEN, Records, Rows
 from unstir.data.source import Options
 from unstir.errors import UserError
 
 _IMAGES = "images", "image", "x", "data", "arr_0"
 _LABELS = "labels", "label", "targets", "target", "y", "arr_1"
+_CONDITIONS = ("conditions",)
 _MASKS = "mask", "masks"
+_KEYS = _IMAGES, _LABELS, _MASKS, _CONDITIONS
 _FURTHER = f"{LEFT_OUT}: an array that is neither the images nor their labels"
 _SAMPLED = 16  # items of a Dataset that its stamp is made of
 
@@ -197,8 +200,8 @@ def _page(image: Image.Image, number: int) -> Any:
     return np.array(image) if image.mode[0] in "IF" else image.copy()
 
 
-def rows_of(arrays: Mapping[str, NDArray[Any]], what: str, name: str, depth: str) -> list[Rows]:
-    """The images, labels and masks among named arrays; x_train, val_images and the like name a split as well.
+def rows_of(arrays: Mapping[str, NDArray[Any]], what: str, name: str, depth: str = "auto") -> list[Rows]:
+    """The images and labels among named arrays; x_train, val_images and the like name a split as well.
 
     Raises UserError where there are no images, and for arrays of other shapes.
     """
@@ -207,34 +210,50 @@ def rows_of(arrays: Mapping[str, NDArray[Any]], what: str, name: str, depth: str
         words = key.casefold().split("_")
         split = next((word for word in words if word == "train" or word in HELD_OUT_NAMES), "train")
         parts.setdefault(split, {}).setdefault("_".join(word for word in words if word != split) or key, key)
-    keys = {
-        split: [next((part[key] for key in keys if key in part), "") for keys in (_IMAGES, _LABELS, _MASKS)]
+    groups = {
+        split: [next((part[key] for key in keys if key in part), "") for keys in _KEYS]
         for split, part in parts.items() if not part.keys().isdisjoint(_IMAGES)
     }  # fmt: skip
-    if not keys:
+    if not groups:
         known = f"{', '.join(_IMAGES)}, x_train or train_images"
         raise UserError("", name, f"has no array named {known} among {', '.join(arrays) or 'none'}")
-    masked = any(of_mask for _, _, of_mask in keys.values())
-    rule, notes = rule_of([arrays[key] for key, _, _ in keys.values()], what, "float" if masked else depth)
-    rows, left = list[Rows](), dict.fromkeys(arrays)
-    for split, (of_images, of_labels, of_mask) in keys.items():
-        images, labels, mask = arrays[of_images], arrays.get(of_labels), arrays.get(of_mask)
-        masked = mask is not None and mask.shape in (images.shape, (len(images), *images.shape[-2:]))
-        read = _masked(images, mask) if mask is not None and masked else _changed(images, rule)
-        place = what if len(keys) == 1 else f"{what}: {split}"
-        rows.append(Rows(split, place, _labels(images, labels, name), read))
-        left = {key: None for key in left if key not in (of_images, of_labels, of_mask if masked else "")}
-    notes += [(_FURTHER, f"{what}: {key}") for key in left]
-    return [rows[0]._replace(notes=notes), *rows[1:]]
+    for group in groups.values():
+        group[2] = group[2] if group[2] and _fits(arrays[group[2]], arrays[group[0]]) else ""
+    masked = any(of_mask for _, _, of_mask, _ in groups.values())
+    rule, notes = rule_of([arrays[key] for key, *_ in groups.values()], what, "float" if masked else depth)
+    notes += [(_FURTHER, f"{what}: {key}") for key in arrays if not any(key in group for group in groups.values())]
+    rows = list[Rows]()
+    for split, (key, of_labels, of_mask, of_conditions) in groups.items():
+        place = what if len(groups) == 1 else f"{what}: {split}"
+        images, labels = arrays[key], _labels(arrays[key], arrays.get(of_labels), name)
+        read, conditions = partial(_image, rule, images, arrays.get(of_mask)), arrays.get(of_conditions)
+        conditions = None if conditions is None else _conditions(conditions, len(images), name)
+        rows.append(Rows(split, place, labels, read, notes=notes, conditions=conditions))
+        notes = []
+    return rows
 
 
-def _changed(images: NDArray[Any], rule: Callable[[Any], Any]) -> Callable[[int], Any]:
-    return lambda number: rule(images[number])
+def _conditions(conditions: NDArray[Any], num: int, name: str) -> NDArray[Any]:
+    """Those of so many images, [N, K] or [N, C, H, W], of [N] too. Raises UserError for other shapes, and NaN."""
+    rows = conditions[:, None] if conditions.ndim == 1 else conditions
+    if rows.ndim not in (2, 4) or len(rows) != num:
+        due = f"[{num}, K] or [{num}, C, H, W]"
+        raise UserError("", name, f"has conditions of shape {list(conditions.shape)}, not {due}")
+    if not np.isfinite(rows).all():
+        raise UserError("", name, "has conditions that are NaN or infinite")
+    return rows
 
 
-def _masked(images: NDArray[Any], mask: NDArray[Any]) -> Callable[[int], NDArray[Any]]:
-    """What reads an image with NaN where its mask is not 0; a mask of [N, H, W] is of all channels."""
-    return lambda number: np.where(mask[number] != 0, np.float32(np.nan), images[number].astype(np.float32))
+def _fits(mask: NDArray[Any], images: NDArray[Any]) -> bool:
+    """Whether a mask is of each value, or [N, H, W] of all channels."""
+    return mask.shape in (images.shape, (len(images), *images.shape[-2:]))
+
+
+def _image(rule: Rule, images: NDArray[Any], mask: NDArray[Any] | None, index: int) -> Any:
+    """An image by the rule, or with NaN where its mask is not 0."""
+    if mask is None:
+        return rule(images[index])
+    return np.where(mask[index] != 0, np.float32(np.nan), images[index].astype(np.float32))
 
 
 def _labels(images: NDArray[Any], labels: NDArray[Any] | None, name: str) -> list[Hashable]:

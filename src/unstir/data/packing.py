@@ -83,12 +83,12 @@ def _packed(options: Options, out: Path) -> Store:  # a link's own folder, for n
 def _pack(origin: Source, staging: Path, out: Path) -> None:
     name, stamp = origin.name, origin.stamp()
     plan = origin.plan(staging)
-    size = math.prod(plan.shape) * (4 if plan.is_float else 1)
+    size = math.prod(plan.shape) * (4 if plan.is_float else 1) + 4 * math.prod(plan.condition or (0,))
     needed = plan.total * (size + 8 * bool(plan.classes)) + (1 << 16)
     require_space(staging, needed)
     classes = list(map(printable, plan.classes))
     _check_scale(origin.options.scale, plan)
-    with Writer(staging / "store", plan.shape, bool(classes), plan.is_float) as writer:
+    with Writer(staging / "store", plan.shape, bool(classes), plan.is_float, plan.condition) as writer:
         with closing(plan.chunks()) as chunks, counting("packing", "images") as count:
             for chunk in chunks:
                 writer.write(chunk)
@@ -111,6 +111,7 @@ def _pack(origin: Source, staging: Path, out: Path) -> None:
         "scale": scale,
         "counts": {split: writer.rows[split] for split in SPLITS},
         "classes": classes,
+        "condition": list(plan.condition),
         "counts_per_class": {split: np.bincount(n, minlength=len(classes)).tolist() for split, n in labels.items()},
         "held_out_rule": plan.held_out_rule,
         "refused": refused,

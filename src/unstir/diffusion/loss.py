@@ -82,7 +82,7 @@ def denoising_loss(
     x_0: Tensor,
     t: Tensor,
     eps: Tensor,
-    label: Tensor | None = None,
+    condition: Tensor | None = None,
     dropout_key: Key | None = None,
     objective: Objective = SIMPLE,
     perturbation: Tensor | None = None,
@@ -100,7 +100,7 @@ def denoising_loss(
     schedule = denoiser.process.schedule
     x_t = denoiser.process.diffuse(x_0, t, eps if perturbation is None else eps + perturbation)
     target = denoiser.parameterization.target(schedule, x_0, t, eps)
-    prediction = denoiser(x_t, t, label, dropout_key)
+    prediction = denoiser(x_t, t, condition, dropout_key)
     mse = _mean((prediction.raw - target).square(), present)
     simple = mse if objective.weights is None else objective.weights.to(mse)[t] * mse
     if objective.kind == "simple":

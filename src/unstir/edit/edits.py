@@ -93,8 +93,8 @@ def vary(model: Model, image: Path, job: Job, *, strength: float) -> Edited:
     _check_guided(model, editing.chain, strength, part.T)
 
     def like_it(indices: Tensor) -> Iterable[Step]:
-        labels = labels_for(indices, editing.label)
-        denoise, weak = model.denoise(labels), model.away_from(labels)
+        condition = editing.condition(indices)
+        denoise, weak = model.denoise(condition), model.away_from(condition)
         return mathematics.vary(denoise, model.process, x_0.to(model.device), strength, indices, chain, weak)
 
     made = editing.results(like_it, chain.calls(part.schedule))

@@ -20,7 +20,7 @@ from unstir.data.listing import list_folder
 from unstir.diffusion.likelihood import Bound
 from unstir.errors import UserError, within_memory
 from unstir.metrics.features import wrong_images
-from unstir.metrics.images import read
+from unstir.metrics.images import Like, read
 from unstir.metrics.likelihood import Protocol, bound_of, check_terms
 from unstir.progress import counted, counter, counting
 from unstir.runs.files import check_file, make_folder, write_text
@@ -49,6 +49,7 @@ def likelihood(
     images: Tensor,
     labels: Tensor | None = None,
     *,
+    condition: Tensor | None = None,
     calls: int = 0,
     variance: str = "auto",
     clip: bool = True,
@@ -57,7 +58,8 @@ def likelihood(
 ) -> ImageLikelihood:
     """The bound of each of ``images``, uint8 [B, C, H, W] in 0..255, or float32 in units of the model's data.
 
-    ``labels``, int64 [B], are given to a network with classes; without them it has the label that says nothing. The
+    ``labels``, int64 [B], are given to a network with classes; without them it has the label that says nothing.
+    ``condition``, [B, ...] in its units, is given to one with conditions, by default that of the images themselves. The
     noise of image i is a function of ``seed`` and i, and all images share their times, so that they compare. The other
     options are those of `Protocol`. Raises UserError for what does not fit the model, NotFiniteError for weights that
     answer with NaN.
@@ -68,6 +70,7 @@ def likelihood(
     if images.dtype != dtype or tuple(images.shape[1:]) != model.shape or not len(images):
         due = f"{str(dtype).removeprefix('torch.')} [B, {', '.join(map(str, model.shape))}]"
         raise wrong_images(images, f"{due}, as {model.folder} makes them")
+    model.check_condition(condition)
     if labels is None and (null := model.labels.or_null(None)) is not None:
         labels = torch.full((len(images),), null)
     elif labels is not None and labels.shape != images.shape[:1]:
@@ -75,7 +78,10 @@ def likelihood(
     batches = torch.split(torch.arange(len(images)), batch_size)
     with counting("bounding images", "network calls") as count:
         on_call = counter(count, len(batches) * (calls or model.process.T))
-        bounds = [bound_of(model, images, labels, protocol, 0, index, on_call) for index in batches]
+        bounds = [
+            bound_of(model, images, labels if condition is None else condition, protocol, 0, index, on_call)
+            for index in batches
+        ]
     rows = [
         bound.to_bits(
             torch.stack((bound.nats, bound.prior, bound.terms @ bound.weights, bound.decoder, _error(bound)), 1)
@@ -95,14 +101,6 @@ def _error(bound: Bound) -> Tensor:
     """
     groups = (bound.terms * bound.weights).tensor_split(max(len(bound.times) // 2, 1), dim=1)
     return torch.stack([group.var(1) * group.shape[1] for group in groups]).sum(0).sqrt()
-
-
-class _Data(NamedTuple):
-    """What images are to be like."""
-
-    path: Path
-    shape: tuple[int, int, int]
-    classes: tuple[str, ...]
 
 
 class NamedImages(NamedTuple):
@@ -129,7 +127,7 @@ def named_images(path: Path, model: Model, split: str = "held_out", label: str |
         images, labels, numbers = store.images(split), store.labels(split), matched(store.classes, classes)
         labels = None if labels is None or numbers is None else torch.tensor(numbers)[labels]
     else:
-        images, labels = read(path, _Data(model.folder, model.shape, classes), label is None)
+        images, labels = read(path, Like(model.folder, model.shape, classes, model.data.scale), label is None)
     files = arrange(list_folder(path).entries, 0.0, 0).items if path.is_dir() and not is_store(path) else []
     names = list(files) if len(files) == len(images) else [str(index) for index in range(len(images))]
     if given is not None:

@@ -7,9 +7,11 @@ UNSTIR_NETWORKS (modules, separated by commas), or by importing the module thems
 
 Such a class takes (in_channels, out_channels, num_labels, **options) and makes a module with
 
-    forward(x, t, label=None)     x float [B, C, H, W], t int64 [B] in 0..T-1, label int64 [B] or None
+    forward(x, t, condition=None)     x float [B, C, H, W], t int64 [B] in 0..T-1
 
-to float [B, out_channels, H, W]. It may also take ``dropout_key`` and ``augmentation``, as `UNet.forward` does.
+whose condition is a class, int64 [B] below num_labels, a vector, float [B, num_labels], or an image, float [B,
+num_labels, H, W] (`UNet.forward` says more), to float [B, out_channels, H, W]. It may also take ``dropout_key`` and
+``augmentation``, as `UNet.forward` does.
 """
 
 import importlib

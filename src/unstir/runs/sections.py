@@ -4,6 +4,7 @@ The sentence below each setting is its help on the command line.
 """
 
 import re
+from dataclasses import field
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import AfterValidator, ConfigDict, Field, model_validator
@@ -12,6 +13,7 @@ from pydantic.dataclasses import dataclass
 from unstir.chain import Chain
 from unstir.data.sides import sides, written
 from unstir.errors import UserError, refusing
+from unstir.nn.config import MODULE_NAME, Option
 
 TRACKERS = {"tensorboard": "unstir.trackers.tensorboard", "wandb": "unstir.trackers.wandb"}
 """What log.to may name: the module of its class `Tracker`, an observer made of a run's folder, loaded when named."""
@@ -21,6 +23,8 @@ if TYPE_CHECKING:
 else:
     TrackerName = Literal[tuple(TRACKERS)]
 
+CONDITIONS = "low_resolution", "masked"
+"""The conditions that are functions of the images, in `runs.conditions`."""
 STRICT = ConfigDict(extra="forbid", validate_default=True, allow_inf_nan=False)
 SPAN = re.compile(r"0*(\d{1,12})\s*(step|epoch|image)s?")
 MOST = 1_000_000  # the greatest of most counts: beyond what any machine holds, and far below what overflows
@@ -41,6 +45,12 @@ def _positive_span(text: str) -> str:
     if text == "0 steps":
         raise ValueError('must be more than nothing, such as "1 epoch"')
     return text
+
+
+def _condition(name: str) -> str:
+    if name not in ("", "stored", *CONDITIONS) and not MODULE_NAME.fullmatch(name):
+        raise ValueError(f'must be stored, {", ".join(CONDITIONS)} or MODULE:NAME, such as "mine:edges"')
+    return name
 
 
 def _size(size: int | str) -> int | str:
@@ -98,6 +108,11 @@ class DataConfig:
     """Expected SHA-256 of a source that is one file; for CIFAR-10 it replaces the official one."""
     flip: bool = False
     """Mirror each training image with probability 1/2, drawn anew at each step."""
+    condition: Annotated[str, AfterValidator(_condition)] = ""
+    """What describes each image to the network: stored (the store's own vectors or images), low_resolution, masked, or
+    a function of yours as MODULE:NAME; empty: nothing, or its class."""
+    condition_options: dict[str, Option] = field(default_factory=dict, hash=False)
+    """Options of the condition, each by its name: factor of low_resolution, part of masked."""
 
 
 @refusing
@@ -184,7 +199,8 @@ class TrainConfig:
     device: str = "auto"
     """"auto", "cpu", "cuda", "cuda:1" or "mps"."""
     label_dropout: Fraction = 0.0
-    """Share of images whose label is hidden from the network, for classifier-free guidance; 0.1 is usual."""
+    """Share of images whose label, or other condition, is hidden from the network, for classifier-free guidance; 0.1 is
+    usual, and what data.condition takes."""
     augment: Fraction = 0.0
     """Probability of scaling, rotating or moving a training image; samples are not augmented. 0.12 is usual."""
     init: str = ""

@@ -167,13 +167,14 @@ def draw_grid(run: Run, model: Model, name: str, observer: Observer, stop: Stop)
     x = starting_noise(cfg.seed, indices, run.data.shape)
     run.samples.mkdir(exist_ok=True)
     save_png(run.samples / "noise.png", grid(model.pixels(x), cfg.nrow))
-    total, labels = len(model.chain.times(model.process.schedule)) - 1, model.labels.of(indices)
-    for done, step in enumerate(model.draw(model.chain, indices, labels), start=1):
+    total, condition = len(model.chain.times(model.process.schedule)) - 1, model.condition(indices)
+    for done, step in enumerate(model.draw(model.chain, indices, condition), start=1):
         if stop.signal is not None:
             return
         observer.snapshot("drawing samples", done, total)
         x = step.x
-    picture = named_grid(model.pixels(x), cfg.nrow, model.labels.captions(labels) or None)
+    names = model.labels.captions(condition) if model.labels.count else None
+    picture = named_grid(model.beside(model.pixels(x), indices), cfg.nrow, names or None)
     save_png(file := grid_file(run, name), picture, run=run.data.mark, step=str(model.step))
     observer.grid(model.step, file)
 
