@@ -205,9 +205,8 @@ class ItemSource(Source, Generic[_Item]):
             kinds = ", ".join(sorted({Path(path).suffix or Path(path).name for _, path in arranged.notes})[:_KINDS])
             ignored = f"{len(arranged.notes)} ignored" + f": {kinds}" * bool(kinds)
             none = f"has no images to pack ({len(arranged.refused)} refused, {ignored})"
-            raise UserError(
-                "", self.name, none, "give PNG, JPEG, WebP, BMP, GIF or TIFF files, or another form of docs/data.md"
-            )
+            mend = "give PNG, JPEG, WebP, BMP, GIF or TIFF files, or another form of docs/data.md"
+            raise UserError("", self.name, none, mend)
         known = self.size and self.channels
         shape = (self.channels, *self.size) if self.size and known else self._common_shape(arranged.items)
         chunks = partial(self._chunks, arranged, shape)
