@@ -274,12 +274,21 @@ def test_values_of_other_ranges_are_brought_to_bytes_which_is_noted(tmp_path, im
 
 def test_one_rule_holds_for_all_images_and_what_lies_outside_is_refused(tmp_path):
     """An image of the bright half alone is no other image for that; of items not all are looked at beforehand."""
-    bright = np.concatenate([SIGNED, np.full((1, 6, 5, 3), 0.5, np.float32)])
+    bright = np.concatenate([SIGNED, np.full((1, 6, 5, 3), 191 / 127.5 - 1, np.float32)])
     assert int(pack(bright, tmp_path / "bright", held_out=0).images("train")[-1, 0, 0, 0]) == 191
     items = [*IMAGES.astype(np.int64)]
     items[3] = items[3] + 256
     store = pack(items, tmp_path / "store", held_out=0)
     assert store.count("train") == 23 and [path for path, _ in store.refused] == ["items[3]"]
+
+
+@pytest.mark.parametrize(
+    ("values", "depth"), [(SIGNED * 0.99, "auto"), (SIGNED, "float"), (IMAGES.astype(np.uint16) * 200, "float")]
+)
+def test_values_that_are_not_8_bits_keep_their_units(tmp_path, values, depth):
+    store = pack(values, tmp_path / "store", held_out=0, depth=depth)
+    assert np.array_equal(store.images("train").numpy(), values.transpose(0, 3, 1, 2).astype(np.float32))
+    assert not [text for text in texts(store) if "scaled" in text]
 
 
 @pytest.mark.parametrize("pictures", [False, True])

@@ -8,7 +8,7 @@
 | NAME-images-idx3-ubyte, also .gz, in the folder, raw or NAME/raw| MNIST and its relatives              | `idx`      |
 | the start of a tar or gzip; a folder of .tar, .tar.gz, .tgz     | a tar of images, or webdataset       | `tars`     |
 | the start of NumPy's files; a zip named .npz                    | arrays, also with the names of splits| `arrays`   |
-| the start of a TIFF file                                        | its pages, an image each             | `arrays`   |
+| the start of a TIFF file                                        | its pages                            | `arrays`   |
 | PAR1 as start; a folder of .parquet; data/ or README.md with it | tables, or a clone from the Hub      | `columns`  |
 | any other folder or zip                                         | files of images                      | `folder`   |
 | ... with metadata.csv or dataset.json in it                     | the same, its labels in that file    | `beside`   |

@@ -118,7 +118,7 @@ def of_samples(
     store: Store | None, samples: pictures.Drawn | None, last: Evaluation | None, flip: bool
 ) -> dict[str, Any]:
     """The samples that were evaluated, by class, and the worst of them."""
-    if store is None or not store.count("train"):
+    if store is None or not store.count("train") or store.scale.is_float:
         return {"classes": [], "asked": False, "worst": None}
     classifier = None if last is None else pictures.classifier_of(store, last)
     return {

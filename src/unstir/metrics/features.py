@@ -121,11 +121,12 @@ class Network:
 
 @dataclass(frozen=True, eq=False)
 class Extractor(Network):
-    """Features of any module or function ``net`` of pixels, uint8 [B, C, H, W] in 0..255, to features, float [B, F].
+    """Features of any module or function ``net`` of images, [B, C, H, W] as the store has them, to float [B, F].
 
-    It resizes and scales images itself. Of a tuple, as torch-fidelity's extractors return, the first are used. ``name``
-    goes into the names of figures ("FD-dinov2") and files. ``hash`` is by default that over name, class, weights and
-    buffers, or over the source of a function: another layer or arithmetic of the same weights needs another name.
+    Images are uint8 in 0..255, or float32 in units of the data; it resizes and scales them itself. Of a tuple, as
+    torch-fidelity's extractors return, the first are used. ``name`` goes into the names of figures ("FD-dinov2") and
+    files. ``hash`` is by default that over name, class, weights and buffers, or over the source of a function: another
+    layer or arithmetic of the same weights needs another name.
     """
 
     name: str
@@ -151,8 +152,8 @@ class Extractor(Network):
         return next(iter(self._weights().values()), torch.empty(0)).device
 
     def _check(self, images: Tensor) -> None:
-        if images.dtype != torch.uint8 or images.ndim != 4:
-            raise wrong_images(images, "uint8 [N, C, H, W]")
+        if images.ndim != 4:
+            raise wrong_images(images, "[N, C, H, W]")
 
     def _batch(self, images: Tensor) -> Outputs:
         answer = self.net(images.to(self.device))

@@ -27,6 +27,8 @@ from unstir.metrics.measure import measure, reference_size
 from unstir.metrics.memorisation import Memorisation, memorisation, picture
 from unstir.metrics.pairs import pair_figures, paired
 from unstir.metrics.request import SEEDS
+from unstir.metrics.values import as_pixels
+from unstir.pixels import from_uint8, shown
 from unstir.progress import counting
 from unstir.runs.files import is_writable, make_folder, replacing
 
@@ -75,7 +77,7 @@ class Plan(Generic[From]):
             "num_reference": reference_size(self.store.count(self.split), self.num_reference, self.measuring),
             "data": self.store.content_hash,
             "flip": False,  # reference images are as they are stored
-            "rounding": "uint8, to nearest",
+            "rounding": "none" if self.store.scale.is_float else "uint8, to nearest",
             "networks": {network.name: network.hash for network in self.measuring},
             "classifier": next((each.trust.entry() for each in self.networks if each.trust is not None), None),
             **self.images.protocol(self.num, self.seeds, self.store),
@@ -160,13 +162,14 @@ def _lacks_pairs(plan: Plan[Drawn | Images], evaluation: Evaluation) -> bool:
 def search_copies(plan: Plan[Drawn | Images], sets: Sequence[Tensor], drawing: Path | None) -> Memorisation:
     """Search for copies of training images among all sets together, and draw the closest pairs into a PNG file."""
     label, store = plan.protocol()["label"], plan.store
-    images = torch.cat(list(sets)), store.images("train"), held_out_like(store, label)
+    units = torch.cat(list(sets)), store.images("train"), held_out_like(store, label)
+    images = [as_pixels(part, store) for part in units]
     features = next((network.features for network in plan.measuring if network.name == "classifier"), None)
     result = memorisation(*images, flip=plan.flip, features=features)
     if drawing is not None:
         make_folder(drawing.parent)
         with replacing(drawing) as partial:
-            picture(result, *images).save(partial, format="png")
+            picture(result, *(shown(from_uint8(part)) for part in images)).save(partial, format="png")
     return result
 
 

@@ -20,7 +20,7 @@ from unstir.data.listing import list_folder
 from unstir.diffusion.likelihood import Bound
 from unstir.errors import UserError, within_memory
 from unstir.metrics.features import wrong_images
-from unstir.metrics.images import read
+from unstir.metrics.images import Like, read
 from unstir.metrics.likelihood import Protocol, bound_of, check_terms
 from unstir.progress import counted, counter, counting
 from unstir.runs.files import check_file, make_folder, write_text
@@ -103,14 +103,6 @@ def _error(bound: Bound) -> Tensor:
     return torch.stack([group.var(1) * group.shape[1] for group in groups]).sum(0).sqrt()
 
 
-class _Data(NamedTuple):
-    """What images are to be like."""
-
-    path: Path
-    shape: tuple[int, int, int]
-    classes: tuple[str, ...]
-
-
 class NamedImages(NamedTuple):
     """Images uint8 [B, C, H, W], their labels int64 [B] or None, and what each is called."""
 
@@ -135,7 +127,7 @@ def named_images(path: Path, model: Model, split: str = "held_out", label: str |
         images, labels, numbers = store.images(split), store.labels(split), matched(store.classes, classes)
         labels = None if labels is None or numbers is None else torch.tensor(numbers)[labels]
     else:
-        images, labels = read(path, _Data(model.folder, model.shape, classes), label is None)
+        images, labels = read(path, Like(model.folder, model.shape, classes, model.data.scale), label is None)
     files = arrange(list_folder(path).entries, 0.0, 0).items if path.is_dir() and not is_store(path) else []
     names = list(files) if len(files) == len(images) else [str(index) for index in range(len(images))]
     if given is not None:
