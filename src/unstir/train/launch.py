@@ -297,6 +297,7 @@ def open_data(config: Config, out: Path, data_of: Run | None = None) -> Store:
         old.config.kind.check_trained_here(out, why, f"to go on from its weights: {old.going_on}")
     else:
         check_free(out)
+        build.check_parts(config)
         if train.init:
             check_initial(config)
         build.check_compile(train.compile, device)
