@@ -221,8 +221,8 @@ def test_a_job_goes_on_with_the_threads_that_it_began_with(guided, tmp_path, mon
 @pytest.mark.parametrize(
     ("section", "changes"),
     [
-        ("diffusion", {"beta_T": 0.31}),
-        ("diffusion", {"beta_1": 0.02}),
+        ("diffusion", {"options": {"beta_1": 0.01, "beta_T": 0.31}}),
+        ("diffusion", {"options": {"beta_1": 0.02, "beta_T": 0.3}}),
         ("diffusion", {"predict": "v"}),
         ("model", {"norm_eps": 1e-5}),
         ("model", {"freq_shift": 0.0}),

@@ -93,7 +93,8 @@ class Chain:
     """
 
     sampler: SamplerName = "ancestral"
-    """How images are drawn."""
+    """How images are drawn: ancestral, ddim, dpmpp_2m, dpmpp_3m, dpmpp_2m_sde, unipc, heun, ipndm, pndm, consistency,
+    or MODULE:NAME (docs/extend.md)."""
     steps: Time = 50
     """Number of the times 1 to T that are visited. N steps take N network calls; heun 2N - 1, pndm N + 9 (N > 3)."""
     spacing: SpacingName = "trailing"

@@ -63,7 +63,7 @@ OURS: dict[str, dict[str, str]] = {
 }
 """The parts of the package by kind and name, with the module of each: `find` loads it."""
 
-_known: dict[tuple[str, str], tuple[Callable[..., Any], Mapping[str, Any]]] = {}
+_KNOWN: dict[tuple[str, str], tuple[Callable[..., Any], Mapping[str, Any]]] = {}
 _allowed: set[str] = set()
 
 
@@ -154,7 +154,7 @@ def _registered(kind: str, part: Part, facts: Mapping[str, Any] | None = None) -
     if module == "__main__" and (file := getattr(sys.modules["__main__"], "__file__", None)):
         module = Path(file).stem  # as others would import it
     name = part.__name__.lower() if module.startswith("unstir.") else f"{module}:{part.__name__}"
-    _known[kind, name] = part, facts or {}
+    _KNOWN[kind, name] = part, facts or {}
     return part
 
 
@@ -174,18 +174,18 @@ def allow(name: str) -> None:
 
 def find(kind: str, name: str) -> Callable[..., Any]:
     """The part of a name. Raises UserError where the user has not named its module, or that has no such part."""
-    if (kind, name) not in _known:
+    if (kind, name) not in _KNOWN:
         if module := OURS.get(kind, {}).get(name):
             importlib.import_module(f"unstir.{module}")
         else:
             _load(kind, name)
-    return _known[kind, name][0]
+    return _KNOWN[kind, name][0]
 
 
 def facts(kind: str, name: str) -> Mapping[str, Any]:
     """What the decorator of a part was told of it; errors as `find`."""
     find(kind, name)
-    return _known[kind, name][1]
+    return _KNOWN[kind, name][1]
 
 
 def _load(kind: str, name: str) -> None:
@@ -202,7 +202,7 @@ def _load(kind: str, name: str) -> None:
     except Exception as error:
         mend = f"mend it there, or type the command in the folder of {module}.py"
         raise UserError("", f"the module {module}", f"cannot be loaded: {said(error)}", mend) from None
-    if (kind, name) not in _known:
+    if (kind, name) not in _KNOWN:
         lacking = f"has no {kind} {name.partition(':')[2]}"
         raise UserError("", f"the module {module}", lacking, f"put @unstir.{kind} above it")
 

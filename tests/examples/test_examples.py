@@ -8,8 +8,7 @@ import pytest
 import torch
 
 from diffusion.known import known
-from unstir import Process, cosine, pack, starting_noise
-from unstir.nn import own
+from unstir import Process, cosine, pack, parts, starting_noise
 from unstir.theory.oracle import GaussianData
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
@@ -19,9 +18,9 @@ EXAMPLES = Path(__file__).parents[2] / "examples"
 def example(monkeypatch):
     """example("loop") -> the module of examples/loop.py, with what it has registered forgotten afterwards."""
     monkeypatch.syspath_prepend(EXAMPLES)
-    monkeypatch.setattr(own, "_known", {})
-    monkeypatch.setattr(own, "_allowed", set())
-    monkeypatch.delenv(own.VARIABLE, raising=False)
+    monkeypatch.setattr(parts, "_KNOWN", {k: v for k, v in parts._KNOWN.items() if ":" not in k[1]})
+    monkeypatch.setattr(parts, "_allowed", set())
+    monkeypatch.delenv(parts.VARIABLE, raising=False)
     for path in EXAMPLES.glob("*.py"):
         monkeypatch.delitem(sys.modules, path.stem, raising=False)
     torch.manual_seed(0)

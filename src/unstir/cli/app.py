@@ -99,7 +99,7 @@ def _complete(_: App, commands: tuple[str, ...], arguments: ArgumentCollection) 
     base = toml.to_dict(recipes.settings(recipe, recipes.run_folder(recipe, out)))
     del base["recipe"], base["imported"]
     for key in PARTS.keys() & typed.keys() - {"log.to"}:
-        section, _, name = key.partition(".")
+        section, name = key.split(".")
         base = recipes.over(base, {section: {name: typed[key]}})
     update_argument_collection(base, recipe or recipes.DEFAULT, arguments, root_keys=(), allow_unknown=False)
 

@@ -30,7 +30,8 @@ from unstir.theory.schedule import NoiseSchedule
 def of_output(weights: Tensor, schedule: NoiseSchedule, parameterization: Parameterization) -> Tensor:
     """The weights of the error of the network's output of those of the image's error: both float64 [T+1]."""
     abar, var = torch.exp(schedule.log_abar), -torch.expm1(schedule.log_abar)
-    return weights * torch.as_tensor(parameterization.c_out(abar.sqrt(), var.sqrt()), dtype=torch.float64) ** 2
+    c_out = torch.as_tensor(parameterization.c_out(abar.sqrt(), var.sqrt()), dtype=torch.float64)
+    return weights * c_out**2
 
 
 @parts.weighting
