@@ -137,9 +137,16 @@ CHAIN = {  # by a field of its chain: two chains
     "guidance": ({}, {"guidance": 3.0}),
     "guidance_low": ({}, {"guidance_low": 10}),
     "guidance_high": ({}, {"guidance_high": 10}),
+    "options": ({"sampler": "unipc"}, {"sampler": "unipc", "options": {"order": 2}}),
 }
-INVERTED = {"guide", "sampler", "variance", "eta", "guidance", "guidance_low", "guidance_high"}
-ASIDE = {"inpaint": {"sampler", "eta"}, "vary": set(), "invert": INVERTED, "blend": INVERTED, "morph": {"label"}}
+INVERTED = {"guide", "sampler", "options", "variance", "eta", "guidance", "guidance_low", "guidance_high"}
+ASIDE = {
+    "inpaint": {"sampler", "eta", "options"},
+    "vary": set(),
+    "invert": INVERTED,
+    "blend": INVERTED,
+    "morph": {"label"},
+}
 """What an edit makes no use of, and need not record."""
 
 

@@ -20,7 +20,7 @@ from unstir.cli.train_help import FORMATTER
 from unstir.errors import NotFiniteError, OutOfMemoryError, UserError, printable
 from unstir.group import LostError
 from unstir.jobs.process import LOST, end_at_once, may_speak, place
-from unstir.parts import allow, kind_of
+from unstir.parts import allow
 from unstir.progress import Count, shown_by
 from unstir.runs import recipes, toml
 from unstir.runs.config import PARTS
@@ -89,9 +89,8 @@ def _complete(_: App, commands: tuple[str, ...], arguments: ArgumentCollection) 
     """Check what was typed, and give `unstir train` the settings of its recipe wherever the command line is silent."""
     values.check(arguments)
     for argument in arguments:
-        if kind_of(argument.hint):
-            for token in argument.tokens:
-                allow(token.value)
+        for token in argument.tokens if values.part_of(argument) else ():
+            allow(token.value)
     if commands != ("train",):
         return
     typed = {argument.name.strip("-").lower(): argument.tokens[-1].value for argument in arguments if argument.tokens}
@@ -99,6 +98,7 @@ def _complete(_: App, commands: tuple[str, ...], arguments: ArgumentCollection) 
     base = toml.to_dict(recipes.settings(recipe, recipes.run_folder(recipe, out)))
     del base["recipe"], base["imported"]
     for key in PARTS.keys() & typed.keys() - {"log.to"}:
+        allow(typed[key])
         section, name = key.split(".")
         base = recipes.over(base, {section: {name: typed[key]}})
     update_argument_collection(base, recipe or recipes.DEFAULT, arguments, root_keys=(), allow_unknown=False)

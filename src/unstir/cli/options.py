@@ -74,9 +74,8 @@ def options(*names: str, **defaults: object) -> Callable[[type[Options]], type[O
 
 def _group(options: type) -> Group:
     """The group of a command's chain options, which says what they are by default."""
-    names = [
-        each.name for each in fields(options) if each.name in DEFAULTS.keys() - {"options"} and each.default is None
-    ]
+    plain = DEFAULTS.keys() - {"options"}
+    names = [each.name for each in fields(options) if each.name in plain and each.default is None]
     said = ", ".join(f"{name} {as_typed(DEFAULTS[name])}" for name in names)
     text = f"The run's [grids] settings are the defaults. Unless its recipe or config differs they are: {said}."
     return Group("Chain", help=text)

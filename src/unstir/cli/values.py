@@ -65,7 +65,7 @@ def check(arguments: ArgumentCollection) -> None:
             raise UserError("", given, "names a section", f"did you mean {near or argument.children[0].name}?")
         kinds = _kinds(argument.hint)
         texts = [token.value for token in argument.tokens]
-        if get_origin(argument.hint) is tuple and kind_of(argument.hint) and len({*texts}) < len(texts):
+        if get_origin(argument.hint) is tuple and part_of(argument) and len({*texts}) < len(texts):
             twice = max(texts, key=texts.count)
             raise UserError("", option_of(argument, argument.tokens[0]), f"names {twice} twice", "once is enough")
         for token in argument.tokens:
@@ -73,6 +73,11 @@ def check(arguments: ArgumentCollection) -> None:
                 token.value or (kinds in ((Path,), (int,), (float,)) and not _is_list(argument.hint))
             ):
                 _check(argument, token, kinds[0])
+
+
+def part_of(argument: Argument) -> str:
+    """The kind of part that an option names, such as "sampler"; "" where it names none."""
+    return kind_of(argument.field_info.annotation)
 
 
 def shortened(text: str) -> str:
@@ -121,7 +126,7 @@ def _check(argument: Argument, token: Token, kind: Any) -> None:
         raise UserError("", given, "must be a whole number written in digits, such as 1000")
     if kind is float and not _is_number(text):
         raise UserError("", given, "must be a number, such as 0.5 or 2e-4")
-    part = kind_of(argument.hint)
+    part = part_of(argument)
     allowed = [*OURS[part]] if part else [*map(str, get_args(kind))] if get_origin(kind) is Literal else [text]
     if text not in allowed and not (part and is_own(text)):
         near, other = near_setting(text, allowed), ", or MODULE:NAME" if part else ""

@@ -107,6 +107,8 @@ class Config:
 
     @model_validator(mode="after")
     def _consistent(self) -> "Config":
+        if not self.model.is_unet:  # which takes the images as they are
+            object.__setattr__(self, "model", dataclasses.replace(self.model, in_channels=self.data.channels))
         self._check_network()
         self._check_loss()
         if self.kind.has_teacher and self.log.held_out_images:

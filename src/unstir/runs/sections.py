@@ -58,7 +58,10 @@ class DataConfig:
     """Which images."""
 
     source: str = "mnist"
-    """mnist or digits (in the package), cifar10 (downloaded), a folder, zip or store, or a form of docs/data.md."""
+    """mnist or digits (in the package), cifar10 (downloaded), a folder, zip or store, a form of docs/data.md, or
+    MODULE:NAME (docs/extend.md)."""
+    options: dict[str, Option] = field(default_factory=dict, hash=False)
+    """Arguments of a source MODULE:NAME, each by its name."""
     store: str = ""
     """Folder of the packed store; empty: data/NAME below the current folder."""
     size: Annotated[int, Field(ge=0, le=4096)] = 0
