@@ -109,8 +109,7 @@ class Source(ABC):
         self.size, self.channels = options.size or size, options.channels or channels
         self.held_out = (held_out if options.held_out is None else options.held_out) or 0.0
         self.settings: dict[str, Any] = {"size": self.size, "channels": self.channels}
-        if options.options:
-            self.settings["options"] = options.options
+        self.settings |= {f"options.{name}": value for name, value in options.options.items()}
         if held_out is not None:
             self.settings |= {"held_out": self.held_out, "seed": options.seed}
 
