@@ -319,4 +319,4 @@ def _read(value: object) -> object:
 
 
 _WORD = re.compile(r"true|false|-?[0-9]{1,15}(\.[0-9]+)?(e[+-]?[0-9]{1,2})?")
-Option = Annotated[bool | int | float | str, BeforeValidator(_read)]
+Option = Annotated[str | bool | int | float, BeforeValidator(_read)]  # text first, as a command line reads it
