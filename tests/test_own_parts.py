@@ -9,7 +9,7 @@ import pytest
 import torch
 
 import unstir
-from conftest import tiny_config, without_charts
+from conftest import forget_parts, tiny_config, without_charts
 from unstir import Chain, Job, Run, parts, sample_batches
 from unstir.errors import UserError
 from unstir.interop.schedulers import to_scheduler
@@ -103,17 +103,9 @@ def place(tmp_path, monkeypatch):
     (tmp_path / "mine.py").write_text(MINE)
     monkeypatch.chdir(tmp_path)
     without_charts(monkeypatch)
-    forget(monkeypatch)
+    forget_parts(monkeypatch, "mine")
     monkeypatch.setattr(sys, "path", list(sys.path))
-    monkeypatch.delenv(parts.VARIABLE, raising=False)
     yield tmp_path
-    sys.modules.pop("mine", None)
-
-
-def forget(monkeypatch):
-    """As in a new process, no module of the user's is imported and none allowed."""
-    monkeypatch.setattr(parts, "_KNOWN", {key: part for key, part in parts._KNOWN.items() if ":" not in key[1]})
-    monkeypatch.setattr(parts, "_allowed", set())
     sys.modules.pop("mine", None)
 
 
@@ -205,7 +197,7 @@ steps = 3
     )
     assert status == 0, err
     assert repr(Run.open("run").config.grids.options) == "{'eta': 1}"
-    forget(monkeypatch)
+    forget_parts(monkeypatch, "mine")
     line = refused(unstir("sample", "run", "--num", 2), "mine:Net", f"type {parts.VARIABLE}=mine")
     assert line.count("\n") == 1 and "mine" not in sys.modules
     refused(unstir("sample", "run", "--num", 2, "--sampler", "mine:heun3"), "has no sampler heun3")

@@ -51,8 +51,7 @@ def pack(
     source: "mnist" or "digits" (embedded, 28x28 and 8x8 grey), "cifar10" (downloaded to download_dir, by default out's
         parent), or the path of a CIFAR-10 archive (.tar.gz, binary or python), a folder, zip or tar of images, a .npy,
         .npz, parquet or webdataset tar file or a folder of these, a folder that the library datasets saved;
-        "hf:OWNER/NAME"; arrays (images, or a tuple or mapping with labels); a torch Dataset (all in docs/data.md); or
-        MODULE:NAME, a function below `unstir.source` that returns any of the last two, with its ``options``.
+        "hf:OWNER/NAME"; MODULE:NAME with ``options``; arrays, or a tuple or mapping with labels; a torch Dataset.
     size: side of the packed square in pixels, 1..4096; None keeps the images' own common shape.
     channels: 1 (grey) or 3 (RGB); None means 1 for mnist and digits, 3 for all else.
     held_out: fraction in [0, 1) of each class kept from training; None means 1/6 for digits and 1/10 for others. It
@@ -85,6 +84,8 @@ def pack(
 def source_of(options: Options) -> Source:
     """The source that the arguments of `pack` name. Raises UserError for what is out of range, missing or no source."""
     source = options.source
+    if options.options and not (isinstance(source, str) and is_own(source)):
+        raise UserError("options", options.options, "are of a source MODULE:NAME alone", {"options": None})
     if isinstance(source, str) and source == "cifar10":  # whose hash is compared when it is there
         from unstir.data.cifar10 import CifarSource
 
@@ -106,8 +107,6 @@ def source_of(options: Options) -> Source:
         memory = in_memory(replace(options, source=source))
         memory.name = options.source if isinstance(options.source, str) else memory.name
         return memory
-    if options.options:
-        raise UserError("options", options.options, f"are of MODULE:NAME, not of {source}", {"options": None})
     if source in NAMES:
         from unstir.data.embedded import EmbeddedSource
 
