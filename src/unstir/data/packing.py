@@ -48,8 +48,8 @@ def pack(
     sha256: the expected hash of a source that is one file, in hex; for CIFAR-10 in place of the official ones.
     strict: refused files are an error. seed: picks the held-out images. license: of the data; "" is the source's.
 
-    Interrupted at any instant, the same call begins again, with the same bytes. Raises UserError for every mistake in the
-    arguments and the source, OSError for what the disk refuses.
+    Interrupted at any instant, the same call begins again, with the same bytes. Raises UserError for every mistake in
+    the arguments and the source, OSError for what the disk refuses.
     """
     out, downloads = usable_path(out), usable_path(download_dir or Path(out).parent)
     out = Path(os.path.realpath(out)) if out.is_symlink() else out  # no folder can be renamed to a link
