@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from unstir.jobs.process import torchrun_group
     from unstir.metrics.evaluate import evaluate_images, evaluate_run
     from unstir.metrics.request import EvaluationRequest
-    from unstir.nn.own import network
+    from unstir.parts import condition, features, network, sampler, schedule, source, times, tracker, weighting
     from unstir.progress import shown_by
     from unstir.runs.model import Model
     from unstir.runs.recipes import load_recipe
@@ -39,9 +39,10 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Bars", "Chain", "EvaluationRequest", "Job", "Model", "NoiseSchedule", "Prediction", "Process", "Run", "Step",
-    "Store", "UserError", "cosine", "draw", "drawn_images", "evaluate_images", "evaluate_run", "export", "import_run",
-    "linear", "load_recipe", "network", "pack", "pull", "push", "sample", "sample_batches", "shown_by",
-    "starting_noise", "torchrun_group", "train_run",
+    "Store", "UserError", "condition", "cosine", "draw", "drawn_images", "evaluate_images", "evaluate_run",
+    "export", "features", "import_run", "linear", "load_recipe", "network", "pack", "pull", "push", "sample",
+    "sample_batches", "sampler", "schedule", "shown_by", "source", "starting_noise", "times", "torchrun_group",
+    "tracker", "train_run", "weighting",
 ]  # fmt: skip
 
 _MODULES = {
@@ -50,7 +51,8 @@ _MODULES = {
     "errors": "UserError", "generate.drawing": "Job sample_batches", "generate.sampling": "sample",
     "interop.exporting": "export", "interop.importing": "import_run", "interop.published": "pull push",
     "jobs.process": "torchrun_group",
-    "metrics.evaluate": "evaluate_images evaluate_run", "metrics.request": "EvaluationRequest", "nn.own": "network",
+    "metrics.evaluate": "evaluate_images evaluate_run", "metrics.request": "EvaluationRequest",
+    "parts": "condition features network sampler schedule source times tracker weighting",
     "progress": "shown_by", "runs.model": "Model", "runs.recipes": "load_recipe",
     "runs.run": "Run", "theory.process": "Process", "theory.schedule": "NoiseSchedule cosine linear",
     "train.launch": "train_run",

@@ -71,6 +71,7 @@ def make_run(foreign: Foreign, folder: str | Path, source: str, sha256: str, cla
     names, null = _labels(foreign, classes or foreign.classes)
     with located(source):
         config = _settings(foreign, len(names), null, came_from)
+        build.schedule(config.diffusion)  # which refuses betas that are none
     data = DataCard((config.data.channels, *foreign.size), names, {"train": 0, "held_out": 0}, content_hash="")
     ours = build.outline(config).state_dict()  # shapes alone: a stranger's settings may ask for any amount of memory
     if wrong := misfits(ours, foreign.weights):

@@ -50,13 +50,15 @@ WITHOUT_RUNGE_KUTTA = (
     "two estimates, a call more, and ends in an average of the noise, ipndm in the last estimate of the image"
 )
 DDIM_STRIDES = "DDIMScheduler takes each step over T // steps times; here a step goes to the next time that is visited"
+_LINEAR = {"beta_1": 1e-4, "beta_T": 0.02}  # the options of our linear schedule, with their defaults
 _NEAR = 1e-5  # relative difference of betas that float32 explains
 
 
 def to_scheduler(diffusion: DiffusionConfig, chain: Chain) -> dict[str, Any]:
     """The arguments of the DDPMScheduler of a process and a chain.
 
-    A schedule that diffusers has under no name is written out, beta by beta.
+    A schedule that diffusers has under no name is written out, beta by beta. Raises UserError where its tables, which
+    are float32, cannot hold it.
     """
     settings: dict[str, Any] = {
         "num_train_timesteps": diffusion.T,
@@ -66,10 +68,12 @@ def to_scheduler(diffusion: DiffusionConfig, chain: Chain) -> dict[str, Any]:
         "timestep_spacing": spacing_there(chain),
     }
     if diffusion.schedule == "linear":
-        settings |= {"beta_schedule": "linear", "beta_start": diffusion.beta_1, "beta_end": diffusion.beta_T}
-    elif diffusion.schedule == "cosine":
+        first, last = (diffusion.options.get(name, usual) for name, usual in _LINEAR.items())
+        settings |= {"beta_schedule": "linear", "beta_start": first, "beta_end": last}
+    elif diffusion.schedule == "cosine" and not diffusion.options:
         settings |= {"beta_schedule": "squaredcos_cap_v2"}
     else:
+        _check_float32(diffusion)
         settings |= {"trained_betas": _betas(diffusion).tolist()}
     if chain.threshold:
         settings |= {"thresholding": True, "dynamic_thresholding_ratio": chain.threshold, "sample_max_value": 1e6}
@@ -118,14 +122,25 @@ def _betas(diffusion: DiffusionConfig) -> Tensor:
     return torch.tensor([schedule.beta(t) for t in range(1, schedule.T + 1)], dtype=torch.float64)
 
 
+def _check_float32(diffusion: DiffusionConfig) -> None:
+    """Raise UserError where 1 - abar is off by more than 1% in diffusers' tables: where steps are below 1e-5 or so."""
+    betas = _betas(diffusion)
+    ours, theirs = -torch.expm1(torch.log1p(-betas).cumsum(0)), 1 - (1 - betas.float()).cumprod(0)
+    off = (theirs / ours - 1).abs()
+    if off.max() > 0.01:
+        t = int(off.argmax()) + 1
+        wrong = f"is not one for diffusers: in its float32 tables 1 - abar is off by {off.max():.0%} at t={t}"
+        raise UserError("diffusion.schedule", diffusion.schedule, wrong, {"to": "safetensors"})
+
+
 def _schedule(settings: Mapping[str, Any], T: int, **of_network: Any) -> DiffusionConfig:
     """The process of a scheduler's betas; UserError where they are of none of our schedules."""
     rest: dict[str, Any] = {"T": T, "zero_terminal_snr": bool(settings.get("rescale_betas_zero_snr")), **of_network}
     if (betas := settings.get("trained_betas")) is not None:
         return _named(betas, rest)
     if known_setting(settings, "beta_schedule", ("linear", "squaredcos_cap_v2"), None) == "linear":
-        first, last = settings.get("beta_start", 0.0001), settings.get("beta_end", 0.02)
-        return DiffusionConfig(schedule="linear", beta_1=first, beta_T=last, **rest)
+        ends = {"beta_1": settings.get("beta_start", 0.0001), "beta_T": settings.get("beta_end", 0.02)}
+        return DiffusionConfig(schedule="linear", options=ends, **rest)
     return DiffusionConfig(schedule="cosine", **rest)
 
 
@@ -135,7 +150,7 @@ def _named(betas: Any, rest: dict[str, Any]) -> DiffusionConfig:
     ends: dict[str, float] = {"beta_1": float(given[0]), "beta_T": float(given[-1])}
     for name, options in {"linear": ends, "cosine": {}, "sigmoid": {}}.items():
         try:
-            ours = DiffusionConfig(schedule=name, **{**rest, "T": len(given), **options})  # type: ignore[arg-type]
+            ours = DiffusionConfig(schedule=name, options=dict(options), **{**rest, "T": len(given)})
         except UserError:
             continue
         table = _betas(ours)
