@@ -129,17 +129,25 @@ CHAIN = {  # by a field of its chain: two chains
     "sampler": ({}, {"sampler": "heun"}),
     "steps": ({}, {"steps": 4}),
     "spacing": ({}, {"spacing": "quadratic"}),
+    "times": ({}, {"times": (20, 9, 0), "steps": 2}),
     "variance": ({"sampler": "ancestral", "variance": "small"}, {"sampler": "ancestral", "variance": "large"}),
     "clip": ({}, {"clip": False}),
     "seed": ({}, {"seed": 1}),
     "eta": ({}, {"eta": 0.5}),
+    "order": ({"sampler": "unipc"}, {"sampler": "unipc", "order": 2}),
     "threshold": ({}, {"threshold": 0.5}),
     "guidance": ({}, {"guidance": 3.0}),
     "guidance_low": ({}, {"guidance_low": 10}),
     "guidance_high": ({}, {"guidance_high": 10}),
 }
-INVERTED = {"guide", "sampler", "variance", "eta", "guidance", "guidance_low", "guidance_high"}
-ASIDE = {"inpaint": {"sampler", "eta"}, "vary": set(), "invert": INVERTED, "blend": INVERTED, "morph": {"label"}}
+INVERTED = {"guide", "sampler", "variance", "eta", "order", "guidance", "guidance_low", "guidance_high"}
+ASIDE = {
+    "inpaint": {"sampler", "eta", "order"},
+    "vary": set(),
+    "invert": INVERTED,
+    "blend": INVERTED,
+    "morph": {"label"},
+}
 """What an edit makes no use of, and need not record."""
 
 

@@ -51,7 +51,7 @@ SAMPLERS = {
     "dpmpp_2m": Sampler("dpmpp"),
     "dpmpp_3m": Sampler("dpmpp"),
     "dpmpp_2m_sde": Sampler("dpmpp"),
-    "unipc": Sampler("unipc"),
+    "unipc": Sampler("unipc", ("order",)),
     "heun": Sampler("heun", calls=2, divides_by_alpha=True),
     "ipndm": Sampler("ipndm", divides_by_alpha=True),
     "pndm": Sampler("pndm", start=(4, 4, 4), divides_by_alpha=True),
@@ -78,7 +78,7 @@ if TYPE_CHECKING:
     SamplerName = str
 else:
     SamplerName = Literal[tuple(SAMPLERS)]
-SpacingName = Literal["trailing", "leading", "linspace", "quadratic", "log_snr"]
+SpacingName = Literal["trailing", "leading", "linspace", "quadratic", "log_snr", "leading_open", "linspace_open"]
 Time = Annotated[int, Field(ge=1, le=1_000_000)]
 STRICT = ConfigDict(extra="forbid", validate_default=True, allow_inf_nan=False, use_attribute_docstrings=True)
 
@@ -89,7 +89,7 @@ class Chain:
     """How images are drawn. The sentence below each setting is its help on the command line.
 
     Raises UserError for a value out of bounds, for an option of another sampler unless it is the default, and for a
-    setting that has no effect. What depends on the T times or on the schedule is refused by `check` and `times`.
+    setting that has no effect. What depends on the T times or on the schedule is refused by `check` and `visited`.
     """
 
     sampler: SamplerName = "ancestral"
@@ -98,6 +98,8 @@ class Chain:
     """Number of the times 1 to T that are visited. N steps take N network calls; heun 2N - 1, pndm N + 9 (N > 3)."""
     spacing: SpacingName = "trailing"
     """Which of the T times are visited. With quadratic and log_snr a time that repeats is visited once."""
+    times: tuple[Annotated[int, Field(ge=0, le=1_000_000)], ...] = ()
+    """The times visited, falling, in place of steps and spacing. The last is where the chain ends: 0, a clean image."""
     variance: Literal["auto", "small", "large", "learned"] = "auto"
     """The variance of an ancestral step. auto is learned where the network has it, else large for T steps, small for
     fewer. large is beta, small beta~."""
@@ -105,6 +107,8 @@ class Chain:
     """Clamp the estimate of the clean image to [-1, 1] at each step. Without it a poor network can diverge."""
     eta: Annotated[float, Field(ge=0, le=1)] = 0.0
     """Randomness of ddim: 0 is deterministic, 1 is ancestral sampling with the small variance."""
+    order: Annotated[int, Field(ge=1, le=3)] = 3
+    """Order of unipc, 1 to 3. 2 is more stable under guidance."""
     threshold: Annotated[float, Field(ge=0, lt=1)] = 0.0
     """Quantile of dynamic thresholding, such as 0.995, in place of the plain clamp; 0: none."""
     guidance: Annotated[float, Field(ge=0, le=1000)] = 1.0
@@ -118,6 +122,7 @@ class Chain:
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
+        self._settle_times()
         for name in _not_of(self.sampler):
             if (value := getattr(self, name)) != DEFAULTS[name]:
                 raise _option_of_others(name, value, self.sampler)
@@ -133,6 +138,18 @@ class Chain:
             raise UserError(name, getattr(self, name), effect, ({name: None}, {"guidance": 2}))
         return self
 
+    def _settle_times(self) -> None:
+        """Make the steps those of the times of one's own; UserError where they cannot be visited."""
+        if not self.times:
+            return
+        steps, usual = len(self.times) - 1, {each.name: each.default for each in dataclasses.fields(self)}
+        if not steps or any(t <= s for t, s in pairwise(self.times)):
+            raise UserError("times", list(self.times), "must fall strictly, from at most T to the end of the chain")
+        for name, value in (("steps", steps), ("spacing", "trailing")):
+            if (given := getattr(self, name)) not in (value, usual[name]):
+                raise UserError(name, given, "has no effect beside times", ({name: None}, {"times": None}))
+            object.__setattr__(self, name, value)
+
     def changed(self, **given: Any) -> Self:
         """This chain with what is ``given`` in its place, and without what then has no effect and was not given.
 
@@ -147,14 +164,19 @@ class Chain:
             idle += ["guidance_low", "guidance_high"]
         if not given.get("clip", self.clip):
             idle += ["threshold"]
+        idle += ["steps", "spacing"] if given.get("times") else ["times"] if given.keys() & {"steps", "spacing"} else []
         return dataclasses.replace(self, **{name: DEFAULTS[name] for name in idle} | given)
 
     def in_effect(self) -> dict[str, Any]:
         """The settings without the options of other samplers: what files say of a chain, whatever samplers come."""
-        return {name: value for name, value in dataclasses.asdict(self).items() if name not in _not_of(self.sampler)}
+        times = {"times": list(self.times)} if self.times else {}  # a list, as JSON has it
+        idle = {*_not_of(self.sampler), "times"}
+        return {name: value for name, value in dataclasses.asdict(self).items() if name not in idle} | times
 
     def check(self, T: int) -> None:
         """Raise UserError for settings that no chain of T times can have, wherever it begins."""
+        if self.times and self.times[0] > T:
+            raise UserError("times", list(self.times), f"begin outside 1..{T}, the times of the chain")
         if self.steps > T:
             raise UserError("steps", self.steps, f"is outside 1..{T}, the times of the chain", {"steps": T})
         low, high = self.guidance_low, self.guidance_high or T
@@ -165,19 +187,19 @@ class Chain:
             least = {"guidance_low": high, "guidance_high": low}
             raise UserError("guidance_low", low, f"is above guidance_high={high}", least)
 
-    def times(self, schedule: "NoiseSchedule") -> list[int]:
-        """The times visited, and 0, falling. Raises UserError as `check` and `check_signal`."""
+    def visited(self, schedule: "NoiseSchedule") -> list[int]:
+        """The times visited, falling, and 0 or the end of `times`. Raises UserError as `check` and `check_signal`."""
         from unstir.theory.schedule import times  # needs torch
 
         self.check(schedule.T)
-        visited = times(schedule, self.steps, self.spacing)
+        visited = list(self.times) or times(schedule, self.steps, self.spacing)
         if SAMPLERS[self.sampler].divides_by_alpha:
             check_signal(self.sampler, schedule, visited[0])
         return visited
 
     def guidance_acts(self, schedule: "NoiseSchedule") -> bool:
-        """Whether a time at which the network is called is in the interval of guidance. Raises UserError as `times`."""
-        times = self.times(schedule)
+        """Whether a time at which the network is called is in guidance's interval. Raises UserError as `visited`."""
+        times = self.visited(schedule)
         called = times[:-1]
         if self.sampler == "pndm":  # whose first steps call it in the middle too
             called += [(t + s) // 2 for t, s in pairwise(times[: min(4, len(times) - 1)])]
@@ -188,8 +210,8 @@ class Chain:
         return self.cost(schedule).calls
 
     def cost(self, schedule: "NoiseSchedule") -> "Cost":
-        """What an image costs; a time that the spacing repeats is visited once. Raises UserError as `times`."""
-        steps = len(self.times(schedule)) - 1
+        """What an image costs; a time that the spacing repeats is visited once. Raises UserError as `visited`."""
+        steps = len(self.visited(schedule)) - 1
         return Cost(steps, SAMPLERS[self.sampler].calls_in(steps))
 
 
@@ -225,7 +247,8 @@ def title(chain: Mapping[str, Any]) -> str:
     """A chain of these settings in a few words, the sampler and what is unusual: "ddim, eta 1, log_snr"."""
     options = {name: chain[name] for name in OPTIONS if chain.get(name, DEFAULTS[name]) != DEFAULTS[name]}
     unusual = [value if isinstance(value, str) else f"{name} {value:g}" for name, value in options.items()]
-    return ", ".join([chain["sampler"], *unusual, *([] if chain["spacing"] == "trailing" else [chain["spacing"]])])
+    where = ["own times"] if chain.get("times") else [] if chain["spacing"] == "trailing" else [chain["spacing"]]
+    return ", ".join([chain["sampler"], *unusual, *where])
 
 
 def known(sampler: str) -> str:

@@ -179,12 +179,24 @@ def _log_snr(schedule: NoiseSchedule, steps: int) -> list[float]:
     return start + [1.0 + min(range(last), key=lambda k: abs(values[k] - value)) for value in wanted]
 
 
+def _leading_open(schedule: NoiseSchedule, steps: int) -> list[float]:
+    stride = max(schedule.T // (steps + 1), 1)
+    return [min(stride * (steps - i) + 1, schedule.T) for i in range(steps)]
+
+
+def _linspace_open(schedule: NoiseSchedule, steps: int) -> list[float]:
+    stride = (schedule.T - 1) / steps
+    return [1.0 + round(stride * (steps - i)) for i in range(steps)]  # half to even, of times counted from 0
+
+
 SPACINGS = {
     "trailing": _trailing,
     "leading": _leading,
     "linspace": _linspace,
     "quadratic": _quadratic,
     "log_snr": _log_snr,
+    "leading_open": _leading_open,
+    "linspace_open": _linspace_open,
 }
 
 
@@ -195,6 +207,7 @@ def times(schedule: NoiseSchedule, steps: int, spacing: str = "trailing") -> lis
     unless steps = T; "linspace" visits both T and 1. All three are T, T-1, ..., 0 when steps = T. "quadratic" goes as
     T (1 - i / steps)^2 and "log_snr" in equal steps of the log-SNR between T and 1 (Lu et al. 2022): both crowd
     together near 1, where whole times repeat; repeated ones are visited once, so that there may be fewer steps.
+    "leading_open" and "linspace_open" are steps + 1 such times without the last, as diffusers' solvers take them.
     Raises UserError unless 1 <= steps <= T and the spacing is known.
     """
     T = schedule.T

@@ -168,7 +168,7 @@ def draw_grid(run: Run, model: Model, name: str, observer: Observer, stop: Stop)
     x = starting_noise(cfg.seed, indices, run.data.shape)
     run.samples.mkdir(exist_ok=True)
     save_png(run.samples / "noise.png", grid(to_uint8(x), cfg.nrow))
-    total, labels = len(model.chain.times(model.process.schedule)) - 1, model.labels.of(indices)
+    total, labels = len(model.chain.visited(model.process.schedule)) - 1, model.labels.of(indices)
     for done, step in enumerate(model.draw(model.chain, indices, labels), start=1):
         if stop.signal is not None:
             return
