@@ -93,9 +93,11 @@ checkpoint.keep = 2 >= 1 <= 1000000
 grids.sampler = "ancestral"
 grids.steps = 50 >= 1 <= 1000000
 grids.spacing = "trailing"
+grids.times = [] >= 0 <= 1000000
 grids.variance = "auto"
 grids.clip = true
 grids.eta = 0.0 >= 0 <= 1
+grids.order = 3 >= 1 <= 3
 grids.threshold = 0.0 >= 0 < 1
 grids.guidance = 1.0 >= 0 <= 1000
 grids.guidance_low = 1 >= 1 <= 1000000
