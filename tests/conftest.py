@@ -87,7 +87,7 @@ def pytest_collection_modifyitems(items):
 TINY = {
     "data": {"source": "digits", "channels": 1, "flip": True},
     "model": {"in_channels": 1, "channels": 8, "mults": [1, 2], "num_blocks": 1, "groups": 4, "dropout": 0.2},
-    "diffusion": {"T": 20, "beta_1": 0.01, "beta_T": 0.3},
+    "diffusion": {"T": 20, "options": {"beta_1": 0.01, "beta_T": 0.3}},
     "train": {"length": "12 steps", "batch_size": 8, "micro_batch": 4, "warmup": "3 steps", "dtype": "float32"},
     "log": {"every": "2 steps", "held_out_images": 0},
     "checkpoint": {"every": "4 steps"},

@@ -134,15 +134,15 @@ CHAIN = {  # by a field of its chain: two chains
     "clip": ({}, {"clip": False}),
     "seed": ({}, {"seed": 1}),
     "eta": ({}, {"eta": 0.5}),
-    "order": ({"sampler": "unipc"}, {"sampler": "unipc", "order": 2}),
     "threshold": ({}, {"threshold": 0.5}),
     "guidance": ({}, {"guidance": 3.0}),
     "guidance_low": ({}, {"guidance_low": 10}),
     "guidance_high": ({}, {"guidance_high": 10}),
+    "options": ({"sampler": "unipc"}, {"sampler": "unipc", "options": {"order": 2}}),
 }
-INVERTED = {"guide", "sampler", "variance", "eta", "order", "guidance", "guidance_low", "guidance_high"}
+INVERTED = {"guide", "sampler", "options", "variance", "eta", "guidance", "guidance_low", "guidance_high"}
 ASIDE = {
-    "inpaint": {"sampler", "eta", "order"},
+    "inpaint": {"sampler", "eta", "options"},
     "vary": set(),
     "invert": INVERTED,
     "blend": INVERTED,
@@ -229,8 +229,8 @@ def test_a_job_goes_on_with_the_threads_that_it_began_with(guided, tmp_path, mon
 @pytest.mark.parametrize(
     ("section", "changes"),
     [
-        ("diffusion", {"beta_T": 0.31}),
-        ("diffusion", {"beta_1": 0.02}),
+        ("diffusion", {"options": {"beta_1": 0.01, "beta_T": 0.31}}),
+        ("diffusion", {"options": {"beta_1": 0.02, "beta_T": 0.3}}),
         ("diffusion", {"predict": "v"}),
         ("model", {"norm_eps": 1e-5}),
         ("model", {"freq_shift": 0.0}),

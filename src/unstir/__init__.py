@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from unstir.metrics.memorisation import Match, Memorisation, Pair, Space
     from unstir.metrics.request import EvaluationRequest
     from unstir.nn.config import ModelConfig
-    from unstir.nn.own import network
+    from unstir.parts import condition, features, network, sampler, schedule, source, times, tracker, weighting
     from unstir.progress import shown_by
     from unstir.randomness import Key
     from unstir.runs.card import DataCard, Labels
@@ -73,10 +73,10 @@ __all__ = [
     "Labelled", "Labels", "Log", "LogConfig", "LossConfig", "Match", "Memorisation", "Model", "ModelConfig",
     "NoiseSchedule", "Note", "Observer", "Pair", "Parameterization", "Precedence", "Prediction", "Process",
     "Published", "Run", "Sampled", "Shift", "Space", "Step", "Stop", "Store", "TrainConfig", "Training",
-    "UserError", "blend", "cosine", "distill_run", "draw", "drawn_images", "evaluate_images", "evaluate_run",
-    "export", "import_run", "inpaint", "invert", "linear", "load_recipe", "morph", "network", "pack", "pull",
-    "push", "sample", "sample_batches", "shown_by", "starting_noise", "torchrun_group", "train_run", "vary",
-    "write_report",
+    "UserError", "blend", "condition", "cosine", "distill_run", "draw", "drawn_images", "evaluate_images",
+    "evaluate_run", "export", "features", "import_run", "inpaint", "invert", "linear", "load_recipe", "morph",
+    "network", "pack", "pull", "push", "sample", "sample_batches", "sampler", "schedule", "shown_by", "source",
+    "starting_noise", "times", "torchrun_group", "tracker", "train_run", "vary", "weighting", "write_report",
 ]  # fmt: skip
 
 _MODULES = {
@@ -89,9 +89,10 @@ _MODULES = {
     "jobs.process": "torchrun_group", "metrics.evaluate": "evaluate_images evaluate_run",
     "metrics.evaluation": "Evaluation", "metrics.figures": "ClassCount Figure",
     "metrics.memorisation": "Match Memorisation Pair Space", "metrics.request": "EvaluationRequest",
-    "nn.config": "ModelConfig", "nn.own": "network", "progress": "shown_by", "randomness": "Key",
-    "runs.card": "DataCard Labels", "runs.checkpoint": "Checkpoint", "runs.config": "Config Kind", "runs.lines": "Log",
-    "runs.model": "Model", "runs.recipes": "load_recipe", "runs.run": "Run",
+    "nn.config": "ModelConfig", "parts": "condition features network sampler schedule source times tracker weighting",
+    "progress": "shown_by", "randomness": "Key", "runs.card": "DataCard Labels", "runs.checkpoint": "Checkpoint",
+    "runs.config": "Config Kind", "runs.lines": "Log", "runs.model": "Model", "runs.recipes": "load_recipe",
+    "runs.run": "Run",
     "runs.sections": "CheckpointConfig DataConfig DiffusionConfig GridConfig LogConfig LossConfig TrainConfig",
     "significance": "Estimate Precedence Shift", "theory.parameterization": "Parameterization",
     "theory.process": "Gaussian Process", "theory.schedule": "NoiseSchedule cosine linear",

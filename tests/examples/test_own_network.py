@@ -12,11 +12,10 @@ import torch
 from torch import nn
 
 from conftest import tiny_config, without_charts
-from unstir import Run, load_recipe
+from unstir import Run, load_recipe, parts
 from unstir.errors import UserError
 from unstir.interop.exporting import export
 from unstir.interop.onnx_file import on_onnxruntime
-from unstir.nn import own
 from unstir.nn.config import ModelConfig
 from unstir.runs import build, checkpoint, toml
 from unstir.runs.run import is_run
@@ -33,8 +32,8 @@ def forget(monkeypatch):
     """forget(): as in a new process, nothing is imported and nothing allowed."""
 
     def forgotten():
-        monkeypatch.setattr(own, "_known", {})
-        monkeypatch.setattr(own, "_allowed", set())
+        monkeypatch.setattr(parts, "_KNOWN", {k: v for k, v in parts._KNOWN.items() if ":" not in k[1]})
+        monkeypatch.setattr(parts, "_allowed", set())
         sys.modules.pop("dit", None)
 
     return forgotten
@@ -48,7 +47,7 @@ def place(tmp_path, monkeypatch, forget):
     shutil.copy(DIT, tmp_path)
     forget()
     monkeypatch.setattr(sys, "path", list(sys.path))
-    monkeypatch.delenv(own.VARIABLE, raising=False)
+    monkeypatch.delenv(parts.VARIABLE, raising=False)
     yield tmp_path
     for module in ("dit", "mine"):
         sys.modules.pop(module, None)
@@ -74,7 +73,7 @@ class Told(nn.Module):
 def augmented(place, digits):
     """The model of a run whose network is told of augmentation, in the folder run."""
     Path("mine.py").write_text(TOLD)
-    own.allow("mine:Told")
+    parts.allow("mine:Told")
     network = ModelConfig(type="mine:Told", in_channels=1)
     config = replace(tiny_config(digits, train__length="2 steps", train__augment=0.5), model=network)
     assert train_run(config, "run").finished
@@ -117,7 +116,7 @@ def test_it_is_trained_continued_sampled_and_reported_like_the_unet(
     assert Run.open("whole").config.model == ModelConfig(type="dit:DiT", in_channels=1, options=OPTIONS)
     assert unstir(*words(digits, "run", "2 steps"))[0] == 0
     forget()
-    assert f"{own.VARIABLE}=dit" in refused(unstir("train", "--out", "run", "--train.length", "4 steps"), "dit:DiT")
+    assert f"{parts.VARIABLE}=dit" in refused(unstir("train", "--out", "run", "--train.length", "4 steps"), "dit:DiT")
     assert "dit" not in sys.modules
     assert unstir(*words(digits, "run"))[0] == 0
     saved = [checkpoint.load(Run.open(name).checkpoints / checkpoint.file_name(4)) for name in ("whole", "run")]
@@ -128,7 +127,7 @@ def test_it_is_trained_continued_sampled_and_reported_like_the_unet(
     refused(unstir("doctor", "run"), "where you trust")
     assert "dit" not in sys.modules and not Path("made").exists()
 
-    monkeypatch.setenv(own.VARIABLE, "other, dit")
+    monkeypatch.setenv(parts.VARIABLE, "other, dit")
     assert unstir("sample", "run", "--num", 2, "--sampler", "ddim", "--steps", 2, "--out", "made")[0] == 0
     status, _, err = unstir("sample", "run", "--num", 2, "--steps", 2, "--dtype", "bfloat16", "--out", "half")
     assert status == 0, err
@@ -146,7 +145,7 @@ def test_a_file_of_settings_of_the_users_own_is_consent_and_the_config_of_a_run_
     assert build.network(load_recipe("mine.toml"), CPU).patch == 2
     forget()
     Path("data.json").touch()  # now it lies in a run, which may be a stranger's
-    with pytest.raises(UserError, match=f"{own.VARIABLE}=dit"):
+    with pytest.raises(UserError, match=f"{parts.VARIABLE}=dit"):
         build.network(load_recipe("mine.toml"), CPU)
     assert "dit" not in sys.modules
 
@@ -154,7 +153,7 @@ def test_a_file_of_settings_of_the_users_own_is_consent_and_the_config_of_a_run_
 def test_importing_the_module_is_consent_and_no_class_but_a_registered_one_is_found(place):
     config = tiny_config("none")
     tiny = replace(config, model=ModelConfig(type="subprocess:Popen", in_channels=1, options={"args": "true"}))
-    own.allow("subprocess:Popen")
+    parts.allow("subprocess:Popen")
     with pytest.raises(UserError, match="no network Popen"):
         build.network(tiny, CPU)
     sys.path.append(str(place))
@@ -250,7 +249,7 @@ class Counting(Plain):
 
 
 def test_counts_are_of_the_network_and_not_of_the_unet(place):
-    own.allow("dit:DiT")
+    parts.allow("dit:DiT")
     config = replace(tiny_config("none"), model=ModelConfig(type="dit:DiT", in_channels=1, options=OPTIONS))
     net = build.network(config, CPU)
     assert build.num_parameters(config) == sum(p.numel() for p in net.parameters())
@@ -265,7 +264,7 @@ def test_dropout_keys_reach_a_network_that_takes_them(place, make_run):
     from unstir.train.trainer import Trainer
 
     Path("mine.py").write_text(MINE)
-    own.allow("mine:Plain")
+    parts.allow("mine:Plain")
     run, store = make_run(train__length="2 steps")
     config = replace(run.config, model=ModelConfig(type="mine:Plain", in_channels=1, options={"rate": 0.0}))
     assert Trainer(replace(run, config=config), store).run()  # its forward pass asserts it

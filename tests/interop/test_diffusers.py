@@ -179,13 +179,8 @@ def test_what_ddim_pipelines_draw_in_other_numbers_of_steps_is_as_noted(tmp_path
 
 
 def test_with_float32_tables_of_a_thousand_times_the_pictures_are_the_same(tmp_path, monkeypatch):
-    settings = {
-        "diffusion__T": 1000,
-        "diffusion__beta_1": 1e-4,
-        "diffusion__beta_T": 0.02,
-        "grids__steps": 50,
-        "grids__variance": "small",
-    }
+    settings = {"diffusion__T": 1000, "diffusion__options": {"beta_1": 1e-4, "beta_T": 0.02}, "grids__steps": 50}
+    settings["grids__variance"] = "small"
     run = untrained(tmp_path / "run", **settings, model__mults=[1], model__attention=[])
     export(run.model(device="cpu"), "diffusers", tmp_path / "out")
     noise = OurNoise(run.chain(), run.data.shape, 3, range(1000, 0, -20))

@@ -42,7 +42,7 @@ def test_dpm_solver(predict, mean):
 
 @pytest.mark.parametrize(("predict", "mean"), [("eps", 0.2464), ("v", 0.1014)])
 def test_unipc(predict, mean):
-    chain = Chain("unipc", order=2, times=TIMES, clip=False)
+    chain = Chain("unipc", options={"order": 2}, times=TIMES, clip=False)
     *_, at_1 = draw(dummy(predict), PROCESS, RAMP, torch.arange(4), chain)
     assert at_1.t == 1 and at_1.x.abs().mean().item() == pytest.approx(mean, abs=1e-3)
 

@@ -59,7 +59,7 @@ def test_another_command_ends_at_the_first(trained, tmp_path, monkeypatch, numbe
         time.sleep(60)
         yield from ()
 
-    monkeypatch.setattr("unstir.diffusion.draw.function_of", lambda _: sampler)
+    monkeypatch.setattr("unstir.parts.find", lambda *_: sampler)
     child = Command(["sample", run.path, "--num", 2], tmp_path, err=tmp_path / "err")
     while not (tmp_path / "begun").exists():
         assert child.poll() is None

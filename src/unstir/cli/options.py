@@ -11,6 +11,7 @@ from pydantic import TypeAdapter
 from unstir.chain import DEFAULTS, OPTIONS, SAMPLERS, Chain
 from unstir.cli.train_help import as_typed
 from unstir.errors import UserError
+from unstir.parts import Option, SamplerName
 
 if TYPE_CHECKING:
     from unstir.runs.model import Model
@@ -60,7 +61,7 @@ class Given:
 
 def options(*names: str, **defaults: object) -> Callable[[type[Options]], type[Options]]:
     """Make these fields of `Chain` the options of a class; what has no default here is None unless given."""
-    kinds = {**get_type_hints(Chain), "guide": str}
+    kinds = {**get_type_hints(Chain), "sampler": SamplerName, "options": dict[str, Option], "guide": str}
 
     def made(cls: type[Options]) -> type[Options]:
         for name, kind in kinds.items():
@@ -75,7 +76,8 @@ def options(*names: str, **defaults: object) -> Callable[[type[Options]], type[O
 
 def _group(options: type) -> Group:
     """The group of a command's chain options, which says what they are by default."""
-    names = [each.name for each in fields(options) if DEFAULTS.get(each.name, ()) != () and each.default is None]
+    plain = {name for name, value in DEFAULTS.items() if value not in ({}, ())}
+    names = [each.name for each in fields(options) if each.name in plain and each.default is None]
     said = ", ".join(f"{name} {as_typed(DEFAULTS[name])}" for name in names)
     text = f"The run's [grids] settings are the defaults. Unless its recipe or config differs they are: {said}."
     return Group("Chain", help=text)
@@ -89,7 +91,7 @@ class ChainOptions(Given):
     """How to sample."""
 
 
-@options(*_OF_EVERY_CHAIN - {"sampler", *OPTIONS}, *SAMPLERS["ancestral"].options, steps=9)
+@options(*_OF_EVERY_CHAIN - {"sampler", "options", *OPTIONS}, *SAMPLERS["ancestral"].options, steps=9)
 class FillOptions(Given):
     """The ancestral chain, which filling in takes, each step several times."""
 

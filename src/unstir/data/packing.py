@@ -4,19 +4,23 @@ import math
 import os
 import re
 import stat
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 
+from unstir import parts
 from unstir.data.disk import checked_sha256, require_space, usable_path, what_it_is
 from unstir.data.images import EXTENSIONS
 from unstir.data.manifest import FORMAT, SPLITS, Origin, read_origin
 from unstir.data.source import NAMES, PREFIX, Options, Source, is_named, joint_digest
 from unstir.data.store import Store, Writer, is_store, publish, staging_folder
 from unstir.errors import UserError, nearest, printable, within_memory
+from unstir.parts import Option, is_own
 from unstir.progress import counting
 
 _ENDINGS = ".tar", ".tar.gz", ".tgz"
@@ -40,13 +44,15 @@ def pack(
     strict: bool = False,
     seed: int = 0,
     license: str = "",
+    options: Mapping[str, Option] = MappingProxyType({}),
 ) -> Store:
     """Pack `source` into the folder `out` and open it; a finished store of the same source and settings is just opened.
 
     source: "mnist" or "digits" (embedded, 28x28 and 8x8 grey), "cifar10" (downloaded to download_dir, by default out's
         parent), or the path of a CIFAR-10 archive (.tar.gz, binary or python), a folder, zip or tar of images, a .npy,
         .npz, parquet or webdataset tar file or a folder of these, a folder that the library datasets saved;
-        "hf:OWNER/NAME"; arrays (images, or a tuple or mapping with labels); a torch Dataset (all in docs/data.md).
+        "hf:OWNER/NAME"; arrays (images, or a tuple or mapping with labels); a torch Dataset (all in docs/data.md); or
+        MODULE:NAME, a function below `unstir.source` that returns any of the last two, with its ``options``.
     size: side of the packed square in pixels, 1..4096; None keeps the images' own common shape.
     channels: 1 (grey) or 3 (RGB); None means 1 for mnist and digits, 3 for all else.
     held_out: fraction in [0, 1) of each class kept from training; None means 1/6 for digits and 1/10 for others. It
@@ -61,7 +67,8 @@ def pack(
     out = Path(os.path.realpath(out)) if out.is_symlink() else out  # no folder can be renamed to a link
     try:
         with within_memory("size"):
-            origin = source_of(Options(source, size, channels, held_out, sha256, downloads, strict, seed, license))
+            given = size, channels, held_out, sha256, downloads, strict, seed, license, dict(options)
+            origin = source_of(Options(source, *given))
             if finished := _finished(origin, out):
                 return finished
             with staging_folder(out) as staging:
@@ -91,10 +98,16 @@ def source_of(options: Options) -> Source:
             raise UserError("sha256", sha256, "is the hash of one file, and the source is none", {"sha256": None})
     if path:
         return _of_path(path, str(source), options)
-    if not isinstance(source, str):
+    if not isinstance(source, str) or is_own(source):
         from unstir.data.arrays import in_memory
 
-        return in_memory(options)
+        if isinstance(source, str):
+            source = parts.make("source", source, options=options.options, section="options")
+        memory = in_memory(replace(options, source=source))
+        memory.name = options.source if isinstance(options.source, str) else memory.name
+        return memory
+    if options.options:
+        raise UserError("options", options.options, f"are of MODULE:NAME, not of {source}", {"options": None})
     if source in NAMES:
         from unstir.data.embedded import EmbeddedSource
 

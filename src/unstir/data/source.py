@@ -4,7 +4,7 @@ import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Generator, Hashable, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
@@ -19,6 +19,7 @@ from pydantic.dataclasses import dataclass as validated
 from unstir.data.images import OTHER_SHAPE, Refused, Shape, fit, to_array
 from unstir.data.listing import UNREADABLE
 from unstir.errors import UserError, refusing
+from unstir.parts import Option, is_own
 
 if TYPE_CHECKING:
     from unstir.data.decoding import Group
@@ -37,8 +38,8 @@ PREFIX = "hf:"  # of the name of a data set on the Hub
 
 
 def is_named(source: str) -> bool:
-    """Whether a source is a data set with a name, and no path."""
-    return source in NAMES or source.startswith(PREFIX)
+    """Whether a source is a data set with a name, or MODULE:NAME, and no path."""
+    return source in NAMES or source.startswith(PREFIX) or is_own(source)
 
 
 class Chunk(NamedTuple):
@@ -89,6 +90,7 @@ class Options:
     strict: bool
     seed: Annotated[int, _plain]
     license: str = ""
+    options: dict[str, Option] = field(default_factory=dict)
 
 
 class Source(ABC):
@@ -107,6 +109,7 @@ class Source(ABC):
         self.size, self.channels = options.size or size, options.channels or channels
         self.held_out = (held_out if options.held_out is None else options.held_out) or 0.0
         self.settings: dict[str, Any] = {"size": self.size, "channels": self.channels}
+        self.settings |= {f"options.{name}": value for name, value in options.options.items()}
         if held_out is not None:
             self.settings |= {"held_out": self.held_out, "seed": options.seed}
 

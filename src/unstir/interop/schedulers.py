@@ -67,6 +67,7 @@ WITHOUT_RUNGE_KUTTA = (
     "two estimates, a call more, and ends in an average of the noise, ipndm in the last estimate of the image"
 )
 DDIM_STRIDES = "DDIMScheduler takes each step over T // steps times; here a step goes to the next time that is visited"
+_LINEAR = {"beta_1": 1e-4, "beta_T": 0.02}  # the options of our linear schedule, with their defaults
 _NEAR = 1e-5  # relative difference of betas that float32 explains
 
 
@@ -83,8 +84,9 @@ def to_scheduler(diffusion: DiffusionConfig, chain: Chain) -> dict[str, Any]:
         "timestep_spacing": spacing_there(chain),
     }
     if diffusion.schedule == "linear":
-        settings |= {"beta_schedule": "linear", "beta_start": diffusion.beta_1, "beta_end": diffusion.beta_T}
-    elif diffusion.schedule == "cosine":
+        first, last = (diffusion.options.get(name, usual) for name, usual in _LINEAR.items())
+        settings |= {"beta_schedule": "linear", "beta_start": first, "beta_end": last}
+    elif diffusion.schedule == "cosine" and not diffusion.options:
         settings |= {"beta_schedule": "squaredcos_cap_v2"}
     else:
         settings |= {"trained_betas": _betas(diffusion).tolist()}
@@ -139,8 +141,8 @@ def _schedule(settings: Mapping[str, Any], T: int, **of_network: Any) -> Diffusi
     if (betas := settings.get("trained_betas")) is not None:
         return _named(betas, rest)
     if known_setting(settings, "beta_schedule", ("linear", "squaredcos_cap_v2"), None) == "linear":
-        first, last = settings.get("beta_start", 0.0001), settings.get("beta_end", 0.02)
-        return DiffusionConfig(schedule="linear", beta_1=first, beta_T=last, **rest)
+        ends = {"beta_1": settings.get("beta_start", 0.0001), "beta_T": settings.get("beta_end", 0.02)}
+        return DiffusionConfig(schedule="linear", options=ends, **rest)
     return DiffusionConfig(schedule="cosine", **rest)
 
 
@@ -150,7 +152,7 @@ def _named(betas: Any, rest: dict[str, Any]) -> DiffusionConfig:
     ends: dict[str, float] = {"beta_1": float(given[0]), "beta_T": float(given[-1])}
     for name, options in {"linear": ends, "cosine": {}, "sigmoid": {}}.items():
         try:
-            ours = DiffusionConfig(schedule=name, **{**rest, "T": len(given), **options})  # type: ignore[arg-type]
+            ours = DiffusionConfig(schedule=name, options=dict(options), **{**rest, "T": len(given)})
         except UserError:
             continue
         table = _betas(ours)
@@ -195,4 +197,4 @@ def _chain(settings: Mapping[str, Any], name: str, T: int) -> tuple[Chain, list[
     ]
     chain = Chain(sampler, taken, _OPEN[spacing] if multistep else spacing)
     chain = chain.changed(clip=clip or bool(settings.get("thresholding")), threshold=_threshold(settings))
-    return chain.changed(order=order) if sampler == "unipc" else chain, notes
+    return chain.changed(options={"order": order}) if sampler == "unipc" else chain, notes

@@ -15,7 +15,7 @@ from unstir.errors import UserError
 from unstir.pictures.caption import of_class
 from unstir.runs.files import check, check_format, decode, encode, is_count, is_text, write_text
 
-FORMAT = 7
+FORMAT = 8
 """Of the run folder: grows when any of its files but the checkpoints, which have a number of their own, changes."""
 
 NAME = "data.json"

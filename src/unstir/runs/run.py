@@ -29,7 +29,7 @@ from unstir.chain import DEFAULTS, Chain
 from unstir.diffusion.denoiser import Denoiser
 from unstir.errors import UserError, quoted
 from unstir.locks import held
-from unstir.nn.own import find
+from unstir.parts import find
 from unstir.runs import build, card, checkpoint, lines, toml
 from unstir.runs.card import DataCard, Labels
 from unstir.runs.checkpoint import Checkpoint, content_hash, misfits, weights_of
@@ -200,7 +200,7 @@ class Run:
         how: dict[str, Any] = {"ema": ema, "device": device, "dtype": dtype, "compile": compile}
         loaded, on = step if isinstance(step, Checkpoint) else self.load(step), build.device(device)
         if not self.config.model.is_unet:
-            find(self.config.model.type)  # of the user's own: refused before anything is drawn
+            find("network", self.config.model.type)  # of the user's own: refused before anything is drawn
         build.check_compile(compile, on)
         weights = weights_of(loaded, ema) if isinstance(ema, bool) else _power_average(self, loaded, ema)
         kept = self.config.train.ema_decay > 0 and (self.config.kind.trained_here or loaded.ema)

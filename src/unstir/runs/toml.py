@@ -12,7 +12,7 @@ from typing import Any
 from pydantic import TypeAdapter, ValidationError
 
 from unstir.errors import KeptSettingsError, UserError, of_pydantic, short
-from unstir.runs.config import MAY_CHANGE, Config
+from unstir.runs.config import Config, may_change
 from unstir.runs.synonyms import near_setting
 
 
@@ -84,11 +84,11 @@ def to_dict(config: Config) -> dict[str, Any]:
 
 
 def _plain(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Tuples as lists, and without the keys that are None, for which TOML has no word."""
+    """Tuples as lists, and without empty tables and the keys that are None, for which TOML has no word."""
     return {
         key: _plain(value) if isinstance(value, Mapping) else list(value) if isinstance(value, tuple) else value
         for key, value in values.items()
-        if value is not None
+        if value is not None and value != {}
     }
 
 
@@ -107,7 +107,7 @@ def _flat(values: Mapping[str, Any], before: str) -> Iterator[tuple[str, Any]]:
 
 def identity(config: Config, content_hash: str) -> str:
     """SHA-256 (hex) of a run's data and what it keeps of its settings: weights alike in these are of one run."""
-    kept = {key: value for key, value in flat(config).items() if key not in (*MAY_CHANGE, "recipe")}
+    kept = {key: value for key, value in flat(config).items() if not (may_change(key) or key == "recipe")}
     kept["content_hash"] = content_hash
     return hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()
 
@@ -116,7 +116,7 @@ def changes(saved: Config, asked: Config) -> dict[str, Any]:
     """What ``asked`` would change in a run, by dotted keys; KeptSettingsError for those that must not change."""
     old, new = flat(saved), flat(asked)
     changed = {key: new.get(key) for key in {**old, **new} if old.get(key) != new.get(key) and key != "recipe"}
-    if fixed := [key for key in changed if key not in MAY_CHANGE]:
+    if fixed := [key for key in changed if not may_change(key)]:
         kept = f"is {short(old.get(fixed[0]))} in the run, which keeps its settings"
         remedy = dict.fromkeys(fixed), "start another run in another folder"
         raise KeptSettingsError(tuple(fixed), new.get(fixed[0]), kept, remedy)

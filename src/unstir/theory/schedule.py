@@ -9,13 +9,13 @@ nearly one; in float32 its relative error is 1.7e-4. Coefficients are Python flo
 """
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 
 import torch
 from torch import Tensor
 
+from unstir import parts
 from unstir.errors import UserError
 
 Coefficient = Tensor | float
@@ -43,6 +43,11 @@ class NoiseSchedule:
     def T(self) -> int:  # noqa: N802 - the papers' letter
         """The number of steps of the forward process."""
         return len(self.log_abar) - 1
+
+    @property
+    def snr(self) -> Tensor:
+        """The signal-to-noise ratio abar_t / (1 - abar_t), float64 [T+1]: +inf at t = 0."""
+        return torch.exp(self.log_abar) / -torch.expm1(self.log_abar)
 
     def abar(self, t: int) -> float:
         """abar_t, the share of the variance that is signal."""
@@ -108,6 +113,7 @@ def from_betas(betas: Tensor) -> NoiseSchedule:
     return NoiseSchedule(torch.cat((zero, torch.log1p(-betas.double()).cumsum(0))))
 
 
+@parts.schedule
 def linear(T: int = 1000, beta_1: float = 1e-4, beta_T: float = 0.02) -> NoiseSchedule:
     """beta_t rises linearly from beta_1 to beta_T (Ho et al. 2020, sec. 4). The betas are taken literally for any T."""
     _check_steps(T)
@@ -116,6 +122,7 @@ def linear(T: int = 1000, beta_1: float = 1e-4, beta_T: float = 0.02) -> NoiseSc
     return from_betas(torch.linspace(beta_1, beta_T, T, dtype=torch.float64))
 
 
+@parts.schedule
 def cosine(T: int = 1000, offset: float = 0.008) -> NoiseSchedule:
     """abar_t ~ cos^2( (t/T + offset) / (1 + offset) * pi/2 ), beta clipped to 0.999 and abar recomputed from it.
 
@@ -126,6 +133,7 @@ def cosine(T: int = 1000, offset: float = 0.008) -> NoiseSchedule:
     return _from_curve(torch.cos((time + offset) / (1 + offset) * math.pi / 2) ** 2)
 
 
+@parts.schedule
 def sigmoid(T: int = 1000, start: float = -3.0, end: float = 3.0, tau: float = 1.0) -> NoiseSchedule:
     """abar falls as a logistic curve between ``start`` and ``end`` at temperature ``tau``, beta clipped to 0.999.
 
@@ -149,9 +157,6 @@ def zero_terminal_snr(schedule: NoiseSchedule) -> NoiseSchedule:
     scaled = (alpha - last) * (first / (first - last))
     scaled[0], scaled[-1] = 1.0, 0.0
     return NoiseSchedule(2 * torch.log(scaled))
-
-
-SCHEDULES: dict[str, Callable[..., NoiseSchedule]] = {"linear": linear, "cosine": cosine, "sigmoid": sigmoid}
 
 
 def _trailing(schedule: NoiseSchedule, steps: int) -> list[float]:

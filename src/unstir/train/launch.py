@@ -297,6 +297,7 @@ def open_data(config: Config, out: Path, data_of: Run | None = None) -> Store:
         old.config.kind.check_trained_here(out, why, f"to go on from its weights: {old.going_on}")
     else:
         check_free(out)
+        build.check_parts(config)
         if train.init:
             check_initial(config)
         build.check_compile(train.compile, device)
@@ -327,8 +328,8 @@ def store_path(data: DataConfig) -> Path:
     if data == usual and data.source in NAMES:
         return Path("data") / name
     source = data.source if is_named(data.source) else path
-    settings = [str(source), data.size, data.channels, data.held_out, data.sha256]
-    return Path("data") / f"{name}-{hashlib.sha256(json.dumps(settings).encode()).hexdigest()[:6]}"
+    settings = [str(source), data.size, data.channels, data.held_out, data.sha256, *data.options.items()]
+    return Path("data") / f"{name.replace(':', '-')}-{hashlib.sha256(json.dumps(settings).encode()).hexdigest()[:6]}"
 
 
 def _store_of(data: DataConfig, old: Run | None) -> Store:
@@ -347,8 +348,11 @@ def _store_of(data: DataConfig, old: Run | None) -> Store:
         raise UserError("data.source", "", "names no images")
     path = store_path(data)
     known = is_store(path)
-    size, sha256 = data.size or None, data.sha256 or None
-    store = pack(data.source, path, size=size, channels=data.channels, held_out=data.held_out, sha256=sha256)
+    given: dict[str, Any] = {"size": data.size or None, "sha256": data.sha256 or None, "options": data.options}
+    try:
+        store = pack(data.source, path, channels=data.channels, held_out=data.held_out, **given)
+    except UserError as error:
+        raise (error.within("data") if error.key.startswith("options") else error) from None
     for line in () if known else remarks(store):
         logger.warning(line)
     if store.refused and not known:

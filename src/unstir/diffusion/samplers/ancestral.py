@@ -12,12 +12,14 @@ from itertools import pairwise
 
 from torch import Tensor
 
+from unstir import parts
 from unstir.diffusion.denoiser import Denoise, Prediction
 from unstir.diffusion.samplers import Noise, Step, check_times
 from unstir.theory.process import Gaussian, Process
 from unstir.theory.variance import check_variance, chosen_variance, log_variance
 
 
+@parts.sampler
 def ancestral(
     denoise: Denoise, process: Process, x_T: Tensor, times: Sequence[int], noise: Noise, variance: str = "auto"
 ) -> Iterator[Step]:

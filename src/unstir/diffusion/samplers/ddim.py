@@ -12,12 +12,14 @@ from itertools import pairwise
 
 from torch import Tensor
 
+from unstir import parts
 from unstir.diffusion.denoiser import Denoise
 from unstir.diffusion.samplers import Noise, Step, check_times
 from unstir.errors import UserError
 from unstir.theory.process import Process
 
 
+@parts.sampler
 def ddim(
     denoise: Denoise, process: Process, x_T: Tensor, times: Sequence[int], noise: Noise, eta: float = 0.0
 ) -> Iterator[Step]:
