@@ -189,7 +189,7 @@ class Chain:
             raise UserError("guidance_low", low, f"is above guidance_high={high}", least)
 
     def visited(self, schedule: "NoiseSchedule") -> list[int]:
-        """The times visited, falling to 0 or the end of `times`; UserError as `check`, or for a signal of 0 or options."""
+        """The times visited, falling to 0 or the end of `times`; UserError as `check`, or for no signal or options."""
         from unstir.theory.schedule import times  # needs torch
 
         self.check(schedule.T)

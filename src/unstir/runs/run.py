@@ -14,23 +14,26 @@ curves.png          loss, gradient norm and learning rate; losses.png: those of 
 import hashlib
 import json
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from functools import cache, partial
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Self
 
 import torch
 from safetensors import SafetensorError, safe_open
-from torch import Tensor
+from torch import Tensor, nn
 
 from unstir.chain import DEFAULTS, Chain
+from unstir.data.manifest import SPLITS
+from unstir.data.store import Store
 from unstir.diffusion.denoiser import Denoiser
 from unstir.errors import UserError, quoted
 from unstir.locks import held
 from unstir.parts import find
-from unstir.runs import build, card, checkpoint, lines, toml
+from unstir.runs import brought, build, card, checkpoint, lines, toml
 from unstir.runs.card import DataCard, Labels
 from unstir.runs.checkpoint import Checkpoint, content_hash, misfits, weights_of
 from unstir.runs.config import MAY_CHANGE, Config, steps_in
@@ -55,7 +58,70 @@ class Run:
     data: DataCard
 
     @classmethod
-    def create(cls, config: Config, path: Path, data: DataCard) -> Self:
+    def create(
+        cls,
+        folder: str | Path,
+        network: nn.Module,
+        process: Process,
+        data: Store | tuple[int, int, int],
+        *,
+        predict: str = "eps",
+        learned_variance: bool = False,
+        classes: Sequence[str] = (),
+        has_null: bool = False,
+        options: Mapping[str, Any] = MappingProxyType({}),
+        step: int = 0,
+        chain: Chain | None = None,
+    ) -> Self:
+        """Make a run of a network that was trained elsewhere, such as in a loop of one's own; its training is unknown.
+
+        ``network`` is a `UNet`, or of a class that `unstir.network` decorates, made with these ``options``. ``process``
+        is the one it was trained on, with any schedule, and ``predict`` its output: "eps", "x0" or "v". ``data`` is the
+        store that it learned from, or the shape (C, H, W) of its images. ``classes`` are the names of its labels, in
+        their order; with ``has_null`` it knows one more, which says nothing. ``step`` counts the optimiser steps taken,
+        and ``chain`` is how the run is sampled by default. Raises UserError, before the folder is made, where the
+        network cannot be made again with these weights, or something does not fit it.
+        """
+        store = data if isinstance(data, Store) else None
+        shape = data.shape if isinstance(data, Store) else data
+        if store and classes and tuple(classes) != store.classes:
+            raise UserError("classes", classes, f"are not those of {store.path}", {"classes": store.classes})
+        weights = {name: t.detach().cpu().contiguous() for name, t in network.state_dict().items()}
+        origin = f"{type(network).__name__}, trained elsewhere, SHA-256 {content_hash(weights)}"
+        config = brought.settings(
+            brought.of_network(network, shape[0], len(classes), dict(options)),
+            brought.of_process(process, predict, learned_variance),
+            chain or brought.usual_chain(process),
+            shape[1:],
+            origin=origin,
+            has_null=has_null,
+            store=str(store.path) if store else "",
+        )
+        counts = {split: store.count(split) if store else 0 for split in SPLITS}
+        names = store.classes if store else tuple(classes)
+        card_of_data = DataCard(shape, names, counts, store.content_hash if store else "")
+        return cls.of_weights(config, Path(folder), card_of_data, weights, step)
+
+    @classmethod
+    def of_weights(
+        cls, config: Config, path: Path, data: DataCard, weights: Mapping[str, Tensor], step: int = 0, **event: Any
+    ) -> Self:
+        """Make the folder of a run with weights from elsewhere, by their names in its network; ``event`` is logged.
+
+        Raises UserError as `begin`, and before where they do not fit the network.
+        """
+        ours = build.outline(config).state_dict()  # shapes alone: a stranger's may need any amount of memory
+        if wrong := misfits(ours, weights):
+            raise UserError("", config.imported, f"has weights that do not fit the network: {wrong[0]}")
+        run = cls.begin(config, path, data)
+        known = run.data.plain() if data.content_hash else {}
+        tensors = {f"model.{name}": t for name, t in weights.items()}
+        checkpoint.save(run.weights, Checkpoint(step, toml.to_dict(config), tensors, kind="slim", data=known))
+        run.record("imported", **event)
+        return run
+
+    @classmethod
+    def begin(cls, config: Config, path: Path, data: DataCard) -> Self:
         """Make the folder of a new run. Raises UserError where ``path`` holds something else or cannot be written."""
         check_free(path)
         run = cls(make_folder(path), config, replace(data, run=toml.identity(config, data.content_hash)))

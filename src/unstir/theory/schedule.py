@@ -8,10 +8,12 @@ The table held is log abar in float64. From it 1 - abar = -expm1(log abar) is ex
 nearly one; in float32 its relative error is 1.7e-4. Coefficients are Python floats, cast where they meet a tensor.
 """
 
+import base64
 import math
 from dataclasses import dataclass
 from functools import cached_property
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -145,6 +147,23 @@ def sigmoid(T: int = 1000, start: float = -3.0, end: float = 3.0, tau: float = 1
     time = torch.arange(T + 1, dtype=torch.float64) / T
     curve = torch.sigmoid((time * (end - start) + start) / tau)
     return _from_curve((curve[-1] - curve) / (curve[-1] - curve[0]))
+
+
+@parts.schedule
+def table(T: int, log_abar: str = "") -> NoiseSchedule:
+    """The schedule of a table: log abar_0..abar_T as little-endian float64 in base64, which `as_text` writes."""
+    try:
+        values = np.frombuffer(base64.b64decode(log_abar, validate=True), "<f8")
+    except ValueError:
+        values = np.empty(0)
+    if len(values) != T + 1:
+        raise UserError("log_abar", log_abar[:20], f"is no table of T + 1 = {T + 1} numbers in base64")
+    return NoiseSchedule(torch.from_numpy(values.astype(np.float64)))
+
+
+def as_text(schedule: NoiseSchedule) -> str:
+    """The option log_abar of `table` for any schedule."""
+    return base64.b64encode(schedule.log_abar.cpu().numpy().astype("<f8").tobytes()).decode()
 
 
 def zero_terminal_snr(schedule: NoiseSchedule) -> NoiseSchedule:

@@ -1,0 +1,89 @@
+"""Weights that were trained elsewhere, by another program or in a loop of one's own, as the settings of a run."""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import nn
+
+from unstir import parts
+from unstir.chain import DEFAULTS, Chain
+from unstir.errors import UserError
+from unstir.nn.config import ModelConfig
+from unstir.nn.unet import UNet
+from unstir.runs.config import Config
+from unstir.runs.sections import DataConfig, DiffusionConfig, GridConfig, LossConfig, TrainConfig
+from unstir.theory.parameterization import PARAMETERIZATIONS
+from unstir.theory.process import Process
+from unstir.theory.schedule import NoiseSchedule, as_text, cosine, linear, sigmoid
+
+HIDDEN = 0.1  # the share of labels hidden in training, of a network that knows a label which says nothing
+
+
+def settings(
+    network: ModelConfig,
+    diffusion: DiffusionConfig,
+    chain: Chain,
+    size: tuple[int, int],
+    *,
+    origin: str,
+    has_null: bool = False,
+    store: str = "",
+) -> Config:
+    """The config of a run of weights with this ``origin``; what nobody knows has its default. ``size`` is (H, W)."""
+    (height, width), hidden = size, HIDDEN if has_null else 0.0
+    if height % network.multiple or width % network.multiple:
+        levels = f"{len(network.mults)} levels of the network"
+        raise UserError("size", f"{height}x{width}", f"must be multiples of {network.multiple} for the {levels}")
+    return Config(
+        imported=origin,
+        data=DataConfig(source="", store=store, channels=network.in_channels, size=height if height == width else 0),
+        model=network,
+        diffusion=diffusion,
+        loss=LossConfig(objective="hybrid" if diffusion.learned_variance else "simple"),
+        train=TrainConfig(length="1 epoch", warmup="0 steps", label_dropout=hidden, dtype="float32"),
+        grids=GridConfig(**{key: getattr(chain, key) for key in DEFAULTS}),
+    )
+
+
+def of_process(process: Process, predict: str, learned_variance: bool) -> DiffusionConfig:
+    """The settings of a process: a schedule of ours by its name, any other by its table.
+
+    Raises UserError for another ``predict`` than eps, x0 and v, and for eps where alpha_T = 0.
+    """
+    schedule, T = process.schedule, process.T
+    if predict not in PARAMETERIZATIONS:
+        raise UserError("predict", predict, f"must be one of {', '.join(PARAMETERIZATIONS)}")
+    PARAMETERIZATIONS[predict].check(schedule)
+    ends: dict[str, Any] = {"beta_1": float(f"{schedule.beta(1):.12g}"), "beta_T": float(f"{schedule.beta(T):.12g}")}
+    named: list[tuple[str, dict[str, Any]]] = [("cosine", {}), ("sigmoid", {})]
+    if ends["beta_1"] <= ends["beta_T"] < 1:
+        named.append(("linear", ends))
+    makers: dict[str, Callable[..., NoiseSchedule]] = {"linear": linear, "cosine": cosine, "sigmoid": sigmoid}
+    ours = [pair for pair in named if torch.equal(makers[pair[0]](T, **pair[1]).log_abar, schedule.log_abar)]
+    name, options = (*ours, ("table", {"log_abar": as_text(schedule)}))[0]
+    return DiffusionConfig(
+        schedule=name,
+        options=options,
+        T=T,
+        predict=predict,  # type: ignore[arg-type, unused-ignore]
+        learned_variance=learned_variance,
+    )
+
+
+def usual_chain(process: Process) -> Chain:
+    """How images are drawn where nobody says it."""
+    return Chain(steps=min(DEFAULTS["steps"], process.T))
+
+
+def of_network(network: nn.Module, channels: int, num_classes: int, options: dict[str, Any]) -> ModelConfig:
+    """The settings of a U-Net, or of a network of one's own with the ``options`` that it was made with.
+
+    Raises UserError where `unstir.network` does not decorate its class.
+    """
+    if isinstance(network, UNet):
+        fields = vars(dataclasses.replace(network.config, out_channels=0, num_classes=num_classes))
+        return ModelConfig(**fields)
+    name = parts.name_of("network", type(network))
+    return ModelConfig(type=name, options=options, in_channels=channels, num_classes=num_classes)
