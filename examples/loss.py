@@ -1,7 +1,7 @@
 """A weighting of the loss and a distribution of the times of your own, both functions of the noise schedule.
 
-Train with them by `PYTHONPATH=examples unstir train examples/parts.toml`. Another loss than a weighted squared error needs
-a loop of your own, such as loop.py: pass it a function of the error and the time.
+Train with them by `PYTHONPATH=examples unstir train examples/parts.toml`. Another loss than a weighted squared error
+needs a loop of your own, such as loop.py: pass it a function of the error and the time.
 """
 
 import torch

@@ -53,7 +53,7 @@ def test_train_sample_and_inspect_make_what_they_say(command, tmp_path, monkeypa
         ("train digits --diffusion.schedule cosin", ["diffusion.schedule", "cosin", "cosine"]),
         (
             "train digits --diffusion.schedule linear --diffusion.options.beta_T 0.00001",
-            ["beta_1 0.0001 and beta_T=1e-05"],
+            ["--diffusion.options.beta_1 0.0001 and beta_T=1e-05"],
         ),
         ("train digits --diffusion.zero_terminal_snr --diffusion.predict eps", ["eps", "predict"]),
         ("train digits --train.micro_batch 500", ["--train.micro_batch 500 exceeds", "batch_size"]),

@@ -9,14 +9,17 @@ import pytest
 import torch
 
 import unstir
-from conftest import tiny_config, without_charts
+from conftest import forget_parts, tiny_config, without_charts
 from unstir import Chain, Job, Run, parts, sample_batches
 from unstir.errors import UserError
+from unstir.interop.schedulers import to_scheduler
 from unstir.metrics.likelihood import Protocol, likelihood
 from unstir.nn.config import ModelConfig
 from unstir.parts import ARGUMENTS, OURS
 from unstir.runs import build
+from unstir.runs.sections import DiffusionConfig
 from unstir.runs.stores import with_store
+from unstir.theory.schedule import from_betas
 from unstir.train.launch import train_run
 
 MINE = """
@@ -100,17 +103,9 @@ def place(tmp_path, monkeypatch):
     (tmp_path / "mine.py").write_text(MINE)
     monkeypatch.chdir(tmp_path)
     without_charts(monkeypatch)
-    forget(monkeypatch)
+    forget_parts(monkeypatch, "mine")
     monkeypatch.setattr(sys, "path", list(sys.path))
-    monkeypatch.delenv(parts.VARIABLE, raising=False)
     yield tmp_path
-    sys.modules.pop("mine", None)
-
-
-def forget(monkeypatch):
-    """As in a new process, no module of the user's is imported and none allowed."""
-    monkeypatch.setattr(parts, "_KNOWN", {key: part for key, part in parts._KNOWN.items() if ":" not in key[1]})
-    monkeypatch.setattr(parts, "_allowed", set())
     sys.modules.pop("mine", None)
 
 
@@ -201,8 +196,8 @@ steps = 3
         "train", "mine.toml", "--out", "run", "--grids.sampler", "mine:heun2", "--grids.options.eta", 1
     )
     assert status == 0, err
-    assert Run.open("run").config.grids.options == {"eta": 1}
-    forget(monkeypatch)
+    assert repr(Run.open("run").config.grids.options) == "{'eta': 1}"
+    forget_parts(monkeypatch, "mine")
     line = refused(unstir("sample", "run", "--num", 2), "mine:Net", f"type {parts.VARIABLE}=mine")
     assert line.count("\n") == 1 and "mine" not in sys.modules
     refused(unstir("sample", "run", "--num", 2, "--sampler", "mine:heun3"), "has no sampler heun3")
@@ -214,10 +209,19 @@ steps = 3
         refused(unstir("sample", "run", "--num", 2, "--sampler", "mine:heun2", *words), says)
     out = "--num", 2, "--out"
     assert unstir("sample", "run", *out, "one", "--sampler", "mine:heun2", "--options.eta", 0.5)[0] == 0
-    assert unstir("sample", "run", *out, "two", "--sampler", "mine:heun2", "--options.twice", "no")[0] == 0
+    assert unstir("sample", "run", *out, "two", "--sampler", "mine:heun2", "--options.twice", "false")[0] == 0
     assert Path("one/000000.png").read_bytes() != Path("two/000000.png").read_bytes()
     assert unstir("sample", "run", *out, "three", "--compare", "mine:heun2:3,ddim:3")[0] == 0
     assert unstir("export", "run", "--to", "safetensors", "--out", "file")[0] == 0
+
+
+def test_a_schedule_of_ones_own_is_written_for_diffusers_where_float32_holds_it(place):
+    parts.allow("mine:straight")
+    diffusion = DiffusionConfig(T=20, schedule="mine:straight")
+    betas = torch.tensor(to_scheduler(diffusion, Chain())["trained_betas"], dtype=torch.float64)
+    assert torch.allclose(from_betas(betas).log_abar, build.schedule(diffusion).log_abar, rtol=1e-12)
+    with pytest.raises(UserError, match=r"mine:straight' is not one for diffusers.* at t=1"):
+        to_scheduler(replace(diffusion, T=2000), Chain())
 
 
 def test_what_a_part_of_ones_own_does_wrong_is_one_line(place):

@@ -58,7 +58,10 @@ OURS: dict[str, dict[str, str]] = {
         "pndm": "diffusion.samplers.pndm",
         "consistency": "diffusion.samplers.consistency",
     },
+    "condition": {},
     "network": {"unet": "nn.unet"},
+    "source": {},
+    "features": {},
     "tracker": {"tensorboard": "trackers.tensorboard", "wandb": "trackers.wandb"},
 }
 """The parts of the package by kind and name, with the module of each: `find` loads it."""
@@ -175,7 +178,7 @@ def allow(name: str) -> None:
 def find(kind: str, name: str) -> Callable[..., Any]:
     """The part of a name. Raises UserError where the user has not named its module, or that has no such part."""
     if (kind, name) not in _KNOWN:
-        if module := OURS.get(kind, {}).get(name):
+        if module := OURS[kind].get(name):
             importlib.import_module(f"unstir.{module}")
         else:
             _load(kind, name)
@@ -328,4 +331,4 @@ def _read(value: object) -> object:
 
 
 _WORD = re.compile(r"true|false|-?[0-9]{1,15}(\.[0-9]+)?(e[+-]?[0-9]{1,2})?")
-Option = Annotated[bool | int | float | str, BeforeValidator(_read)]
+Option = Annotated[str | bool | int | float, BeforeValidator(_read)]  # text first, as a command line reads it

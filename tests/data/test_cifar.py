@@ -93,6 +93,26 @@ def test_binary_and_python_archives_give_one_store(tmp_path: Path) -> None:
         pack(binary, tmp_path / "b", sha256=sha(python))
 
 
+@pytest.mark.parametrize("inside", [True, False])
+@pytest.mark.parametrize("members", [binary_members, python_members])
+def test_an_unpacked_archive_is_the_same(tmp_path: Path, members: Callable[[], dict[str, Any]], inside: bool) -> None:
+    """The folder itself, or the one that torchvision downloads to, where the archive is too."""
+    file = tar(tmp_path / "in.tar.gz", members())
+    with tarfile.open(file) as archive:
+        archive.extractall(tmp_path / "in", filter="data")
+    (tmp_path / "in/cifar-10-python.tar.gz").write_bytes(b"x")
+    (folder,) = (path for path in (tmp_path / "in").iterdir() if path.is_dir())
+    source = tmp_path / "in" if inside else folder
+    store = pack(source, tmp_path / "s")
+    check(store)
+    assert store.content_hash == pack(file, tmp_path / "t", sha256=sha(file)).content_hash
+    assert pack(source, tmp_path / "s").manifest == store.manifest
+    next(folder.glob("test_batch*")).unlink()
+    with pytest.raises(UserError, match=r"lacks .*test_batch.*data_batch_5") as refused:
+        pack(source, tmp_path / "u")
+    assert refused.value.given == folder
+
+
 def test_resized_and_grey(tmp_path: Path) -> None:
     file = tar(tmp_path / "b.tar.gz", binary_members())
     assert pack(file, tmp_path / "s", sha256=sha(file), size=16, channels=1).shape == (1, 16, 16)

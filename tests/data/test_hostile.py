@@ -17,9 +17,9 @@ from hypothesis import strategies as st
 
 from unstir.data import Store, pack
 from unstir.data.decoding import decode_all
+from unstir.data.forms import source_of
 from unstir.data.images import Refused
 from unstir.data.listing import Items, list_zip
-from unstir.data.packing import source_of
 from unstir.data.source import MAX_SIZE
 from unstir.errors import UserError
 

@@ -11,9 +11,9 @@ from PIL import Image
 
 from refusals import refusing
 from unstir import Store, UserError, pack
+from unstir.data.forms import source_of
 from unstir.data.images import LEFT_OUT, UNLABELLED
 from unstir.data.manifest import read_origin
-from unstir.data.packing import source_of
 
 RANDOM = np.random.default_rng(0)
 IMAGES = RANDOM.integers(0, 256, (24, 6, 5, 3), dtype=np.uint8)
@@ -173,8 +173,8 @@ def test_labels_of_lists_in_a_table_are_left_out_aloud_and_those_beyond_its_clas
 
 def test_further_arrays_of_a_file_are_left_out_aloud(tmp_path):
     np.savez(tmp_path / "x.npz", images=IMAGES, labels=LABELS, mask=LABELS, depth=IMAGES)
-    (note,) = pack(tmp_path / "x.npz", tmp_path / "store").notes
-    assert note.text.startswith(LEFT_OUT) and note.examples == ("x.npz: mask", "x.npz: depth")
+    (note,) = [note for note in pack(tmp_path / "x.npz", tmp_path / "store").notes if note.text.startswith(LEFT_OUT)]
+    assert note.examples == ("x.npz: mask", "x.npz: depth")
 
 
 def test_levels_that_rounding_takes_are_counted(tmp_path):
@@ -431,7 +431,7 @@ def written(name, data):
         (lambda folder: np.zeros((3, 4)), "the arrays", "[3, 4]"),
         (lambda folder: IMAGES.astype(np.float32), "the arrays", "uint8"),
         (lambda folder: IMAGES * np.float32(np.nan), "the arrays", "NaN"),
-        (lambda folder: np.zeros((3, 4, 4), np.int32), "the arrays", "int32"),
+        (lambda folder: np.full((3, 4, 4), 256, np.int32), "the arrays", "int32"),
         (lambda folder: 7, "int", ""),
         (lambda folder: [{"pic": 1}], "the list", "pic"),
     ],

@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 import torch
 
+from conftest import forget_parts
 from diffusion.known import known
-from unstir import Process, cosine, load_recipe, pack, parts, starting_noise, train_run
+from unstir import Process, cosine, load_recipe, pack, starting_noise, train_run
 from unstir.theory.oracle import GaussianData
 from unstir.theory.parameterization import PARAMETERIZATIONS
 
@@ -20,9 +21,7 @@ EXAMPLES = Path(__file__).parents[2] / "examples"
 def example(monkeypatch):
     """example("loop") -> the module of examples/loop.py, with what it has registered forgotten afterwards."""
     monkeypatch.syspath_prepend(EXAMPLES)
-    monkeypatch.setattr(parts, "_KNOWN", {k: v for k, v in parts._KNOWN.items() if ":" not in k[1]})
-    monkeypatch.setattr(parts, "_allowed", set())
-    monkeypatch.delenv(parts.VARIABLE, raising=False)
+    forget_parts(monkeypatch)
     for path in EXAMPLES.glob("*.py"):
         monkeypatch.delitem(sys.modules, path.stem, raising=False)
     torch.manual_seed(0)

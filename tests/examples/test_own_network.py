@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import nn
 
-from conftest import tiny_config, without_charts
+from conftest import forget_parts, tiny_config, without_charts
 from unstir import Run, load_recipe, parts
 from unstir.errors import UserError
 from unstir.interop.exporting import export
@@ -32,9 +32,7 @@ def forget(monkeypatch):
     """forget(): as in a new process, nothing is imported and nothing allowed."""
 
     def forgotten():
-        monkeypatch.setattr(parts, "_KNOWN", {k: v for k, v in parts._KNOWN.items() if ":" not in k[1]})
-        monkeypatch.setattr(parts, "_allowed", set())
-        sys.modules.pop("dit", None)
+        forget_parts(monkeypatch, "dit")
 
     return forgotten
 
@@ -47,7 +45,6 @@ def place(tmp_path, monkeypatch, forget):
     shutil.copy(DIT, tmp_path)
     forget()
     monkeypatch.setattr(sys, "path", list(sys.path))
-    monkeypatch.delenv(parts.VARIABLE, raising=False)
     yield tmp_path
     for module in ("dit", "mine"):
         sys.modules.pop(module, None)
@@ -165,13 +162,19 @@ def test_importing_the_module_is_consent_and_no_class_but_a_registered_one_is_fo
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["--model.type", "dit"], '--model.type dit must be "unet" or MODULE:CLASS'),
+        (["--model.type", "dit"], "--model.type dit must be one of unet, or MODULE:NAME"),
         (["--model.type", "dit:DiT", "--model.channels", 64], "--model.channels 64 is of the U-Net"),
         (["--model.options.width", 64], "are of a network of your own"),
-        (["--model.type", "dit:DiT", "--model.options.widht", 64], "argument 'widht'"),
-        (["--model.type", "dit:DiT", "--model.options.width", "wide"], "cannot be made with (1, 1, 0, width='wide')"),
+        (
+            ["--model.type", "dit:DiT", "--model.options.widht", 64],
+            "--model.options.widht 64 is no option: dit:DiT takes width, depth, heads, patch; did you mean width?",
+        ),
+        (
+            ["--model.type", "dit:DiT", "--model.options.width", "wide"],
+            "--model.options.width wide must be a whole number",
+        ),
         (["--model.type", "dit:Dit"], "has no network Dit"),
-        (["--model.type", "mine:Forgotten"], "has no network Forgotten; put @unstir.network above the class"),
+        (["--model.type", "mine:Forgotten"], "has no network Forgotten; put @unstir.network above it"),
         (["--model.type", "absent:Net"], "ModuleNotFoundError: No module named 'absent'"),
         (["--model.type", "broken:Net"], "SyntaxError"),
         (["--model.type", "dit:DiT", "--model.options.patch", 3], "returns [2, 1, 6, 6]"),

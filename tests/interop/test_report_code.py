@@ -59,7 +59,7 @@ def test_the_run_has_the_settings_of_the_report(saved, tmp_path, unstir, refused
     run = Run.open("second")
     assert run.labels.names == tuple(names) and run.labels.has_null and run.chain().guidance == 2.8
     assert run.config.model.layout == "report_guided" and run.config.diffusion.options["beta_T"] == 0.03
-    refused(unstir("import", saved(Network(**SMALL)), "--out", "third", "--beta-1", 0.5), "--beta-1 0.5 exceeds")
+    refused(unstir("import", saved(Network(**SMALL)), "--out", "third", "--beta-1", 0.5), "beta_1=0.5 and beta_T=0.02")
 
 
 def test_a_step_of_training_goes_on_from_either(saved, tmp_path, make_run):

@@ -3,21 +3,28 @@
 import hashlib
 import zipfile
 import zlib
-from collections.abc import Hashable, Mapping
+from collections.abc import Hashable, Iterator, Mapping
 from contextlib import suppress
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL.Image import Image
 
+from unstir.data.classes import as_label
+from unstir.data.folder import HELD_OUT_NAMES
 from unstir.data.images import LEFT_OUT
-from unstir.data.records import BROKEN, Records, Rows, plain
+from unstir.data.ranges import Rule, rule_of
+from unstir.data.records import BROKEN, Records, Rows
 from unstir.data.source import Options
 from unstir.errors import UserError
 
 _IMAGES = "images", "image", "x", "data", "arr_0"
-_LABELS = "labels", "label", "targets", "y", "arr_1"
+_LABELS = "labels", "label", "targets", "target", "y", "arr_1"
+_FURTHER = f"{LEFT_OUT}: an array that is neither the images nor their labels"
 _SAMPLED = 16  # items of a Dataset that its stamp is made of
 
 
@@ -42,7 +49,7 @@ class ArrayFile(Records):
         except (ValueError, EOFError, zipfile.BadZipFile, zlib.error, KeyError):
             mend = "write it again, labels as numbers or text: labels.astype(str)"
             raise UserError("", file, "is damaged, or holds arrays of objects", mend) from None
-        return _rows(arrays, file.name, self.name)
+        return rows_of(arrays, file.name, self.name)
 
 
 class _Arrays(Records):
@@ -69,7 +76,7 @@ class _Arrays(Records):
         return self._stamp
 
     def rows(self) -> list[Rows]:
-        return _rows(self._arrays, "images", self.name)
+        return rows_of(self._arrays, "images", self.name)
 
 
 class _ItemsOfDataset(Records):
@@ -83,18 +90,25 @@ class _ItemsOfDataset(Records):
     def __init__(self, options: Options) -> None:
         super().__init__(options)
         self._dataset, self.name = options.source, f"the {type(options.source).__name__}"
-        self._classes = tuple(map(str, getattr(self._dataset, "classes", ()) or ()))
+        whose = getattr(self._dataset, "dataset", self._dataset)  # of a Subset, the whole
+        self._classes = tuple(map(str, getattr(whose, "classes", ()) or ()))
+        self._further = set[str]()  # keys of items that are not taken
 
     def stamp(self) -> str:
         """Identify it by its type, its length, its ``targets`` and some items."""
-        total, digest = len(self._dataset), hashlib.sha256(f"{self.name} {len(self._dataset)}".encode())
+        digest = hashlib.sha256(f"{self.name} {len(self._dataset)}".encode())
         digest.update(repr(self._targets()).encode("utf-8", "backslashreplace"))
+        for index, values, label in self._sampled():
+            digest.update(f"{index} {label} {values.shape}".encode() + values.tobytes())
+        return digest.hexdigest()
+
+    def _sampled(self) -> Iterator[tuple[int, NDArray[Any], Hashable]]:
+        """Some items, spread evenly over all: number, image and label."""
+        total = len(self._dataset)
         for index in sorted({number * (total - 1) // _SAMPLED for number in range(_SAMPLED + 1)} if total else ()):
             with suppress(*BROKEN):  # that of an item which packing leaves out
                 image, label = self._item(index)
-                values = np.asarray(image)
-                digest.update(f"{index} {label} {values.shape}".encode() + values.tobytes())
-        return digest.hexdigest()
+                yield index, np.asarray(image), label
 
     def rows(self) -> list[Rows]:
         """Its items. Labels are those of its ``targets``, or of every item, read once for them."""
@@ -106,24 +120,32 @@ class _ItemsOfDataset(Records):
                     label = self._item(index)[1]
                     labels += [label] * (index + 1 - len(labels))
             labels += [label] * (len(self._dataset) - len(labels))
-        return [Rows("train", "items", labels, lambda index: self._item(index)[0], self._classes)]
+        rule, notes = rule_of([values for _, values, _ in self._sampled()], self.name)
+        notes += [(_FURTHER, f"items: {key}") for key in sorted(self._further)]
+
+        def read(index: int) -> Any:
+            image = self._item(index)[0]
+            return image if isinstance(image, Image) else rule(image)
+
+        return [Rows("train", "items", labels, read, self._classes, notes)]
 
     def _targets(self) -> list[Hashable] | None:
         """Its ``targets``, where there is one for each item."""
         targets = getattr(self._dataset, "targets", None)
         if targets is None or len(targets) != len(self._dataset):
             return None
-        return [plain(target) for target in targets]
+        return [as_label(target) for target in targets]
 
     def _item(self, index: int) -> tuple[Any, Hashable]:
         item = self._dataset[index]
         if isinstance(item, Mapping):
-            image = next((item[key] for key in _IMAGES if key in item), None)
-            if image is None:
+            of_image, of_label = (next((key for key in keys if key in item), "") for keys in (_IMAGES, _LABELS))
+            if not of_image:
                 raise UserError("", self.name, f"has no image in item {index} of keys {', '.join(map(str, item))}")
-            return image, plain(next((item[key] for key in _LABELS if key in item), None))
+            self._further |= {str(key) for key in item if key not in (of_image, of_label)}
+            return item[of_image], as_label(item.get(of_label))
         if isinstance(item, tuple | list):
-            return item[0], plain(item[1]) if len(item) > 1 else None
+            return item[0], as_label(item[1]) if len(item) > 1 else None
         return item, None
 
 
@@ -135,6 +157,8 @@ def in_memory(options: Options) -> Records:
     if isinstance(source, tuple):
         if len(source) > 2:
             raise UserError("", f"a tuple of {len(source)} arrays", "is no source", "give images, or (images, labels)")
+        if isinstance(source[0], list) and len({len(part) for part in source}) == 1:  # of images, of any sizes
+            return _ItemsOfDataset(replace(options, source=list(zip(*source, strict=True))))
         source = dict(zip(("images", "labels"), source, strict=False))
     if isinstance(source, Mapping):
         return _Arrays(source, options)
@@ -143,20 +167,49 @@ def in_memory(options: Options) -> Records:
     raise UserError("", type(source).__name__, "is no source of images", "give a path, arrays, or a torch Dataset")
 
 
-def _rows(arrays: Mapping[str, NDArray[Any]], what: str, name: str) -> list[Rows]:
-    key = next((key for key in _IMAGES if key in arrays), None)
-    if key is None:
-        raise UserError("", name, f"has no array named {' or '.join(_IMAGES)} among {', '.join(arrays) or 'none'}")
-    of_labels = next((key for key in _LABELS if key in arrays), "")
-    images, labels = arrays[key], arrays.get(of_labels)
+def rows_of(arrays: Mapping[str, NDArray[Any]], what: str, name: str) -> list[Rows]:
+    """The images and labels among named arrays; x_train, val_images and the like name a split as well.
+
+    Raises UserError where there are no images, and for arrays of other shapes.
+    """
+    parts = dict[str, dict[str, str]]()  # split, name without it, key
+    for key in arrays:
+        words = key.casefold().split("_")
+        split = next((word for word in words if word == "train" or word in HELD_OUT_NAMES), "train")
+        parts.setdefault(split, {}).setdefault("_".join(word for word in words if word != split) or key, key)
+    pairs = {
+        split: [next((part[key] for key in keys if key in part), "") for keys in (_IMAGES, _LABELS)]
+        for split, part in parts.items() if not part.keys().isdisjoint(_IMAGES)
+    }  # fmt: skip
+    if not pairs:
+        known = f"{', '.join(_IMAGES)}, x_train or train_images"
+        raise UserError("", name, f"has no array named {known} among {', '.join(arrays) or 'none'}")
+    rule, notes = rule_of([arrays[key] for key, _ in pairs.values()], what)
+    left = [key for key in arrays if not any(key in pair for pair in pairs.values())]
+    notes += [(_FURTHER, f"{what}: {key}") for key in left]
+    rows = list[Rows]()
+    for split, (key, of_labels) in pairs.items():
+        place = what if len(pairs) == 1 else f"{what}: {split}"
+        images, labels = arrays[key], _labels(arrays[key], arrays.get(of_labels), name)
+        rows.append(Rows(split, place, labels, partial(_image, rule, images), notes=notes))
+        notes = []
+    return rows
+
+
+def _image(rule: Rule, images: NDArray[Any], index: int) -> Any:
+    return rule(images[index])
+
+
+def _labels(images: NDArray[Any], labels: NDArray[Any] | None, name: str) -> list[Hashable]:
+    """The labels of images, [N] or [N, 1]. Raises UserError for other shapes of either."""
     if images.ndim not in (3, 4):
         mend = "give [N, H, W], [N, H, W, C] or [N, C, H, W]"
-        raise UserError("", name, f"has {key} of shape {list(images.shape)}", mend)
-    if labels is not None and labels.shape != images.shape[:1]:
+        raise UserError("", name, f"has images of shape {list(images.shape)}", mend)
+    if labels is None:
+        return [None] * len(images)
+    if labels.shape[:1] != images.shape[:1]:
         raise UserError("", name, f"has labels of shape {list(labels.shape)}, not {list(images.shape[:1])}")
-    if labels is not None and labels.dtype.kind in "Mm":  # dates and spans of time, as text in their own unit
+    if labels.dtype.kind in "Mm":  # dates and spans of time, as text in their own unit
         labels = labels.astype(str)
-    listed = [None] * len(images) if labels is None else labels.tolist()
-    why = f"{LEFT_OUT}: an array that is neither the images nor their labels"
-    notes = [(why, f"{what}: {other}") for other in arrays if other not in (key, of_labels)]
-    return [Rows("train", what, listed, images.__getitem__, notes=notes)]
+    listed: list[Hashable] = (labels[:, 0] if labels.shape[1:] == (1,) else labels).tolist()
+    return listed

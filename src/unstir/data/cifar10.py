@@ -4,7 +4,8 @@
 The binary archive (downloaded on request) holds records of 1 label byte and 3,072 pixel bytes, colour plane by plane,
 which is [C, H, W] already. The python archive holds pickles, which become the same records (see unpickle.py).
 Either is known by the folder of its first members and hashed before any of them is read, by its exact name: nothing
-is unpacked. Train is data_batch_1 to 5 in order, held out is test_batch.
+is unpacked. A folder that it was unpacked into is known by data_batch_1, and taken as it is. Train is data_batch_1 to 5
+in order, held out is test_batch.
 """
 
 import tarfile
@@ -18,7 +19,7 @@ from numpy.typing import NDArray
 
 from unstir.data.disk import checked_sha256, fetch, file_sha256, tar_errors
 from unstir.data.images import Shape
-from unstir.data.source import Options, Plan, Source
+from unstir.data.source import Options, Plan, Source, joint_digest
 from unstir.data.unpickle import batch, class_names
 from unstir.errors import UserError
 
@@ -34,25 +35,31 @@ _BATCHES = (*(f"data_batch_{i}" for i in range(1, 6)), "test_batch")
 _NAMES = (f"{_FOLDER}/batches.meta.txt", *(f"{_FOLDER}/{name}.bin" for name in _BATCHES))
 _PYTHON_NAMES = (f"{_PYTHON_FOLDER}/batches.meta", *(f"{_PYTHON_FOLDER}/{name}" for name in _BATCHES))
 _MEND = f"fetch {URL} again"
+_FIRST = "data_batch_1", "data_batch_1.bin"  # of an unpacked folder
 _LOOKED_AT = 8  # members
 
 
-def is_cifar(archive: Path) -> bool:
-    """Whether a .tar.gz is one of the archives, by the names of its first members."""
+def cifar_in(path: Path) -> Path | None:
+    """The archive or the unpacked folder that a path is, or the folder inside it; None where it is neither."""
+    if path.is_dir():
+        places = path, path / _FOLDER, path / _PYTHON_FOLDER
+        return next((place for place in places for name in _FIRST if (place / name).is_file()), None)
     folders: list[str] = []
-    with suppress(OSError, UserError), tar_errors(archive), tarfile.open(archive, "r:gz") as tar:
+    with suppress(OSError, UserError), tar_errors(path), tarfile.open(path, "r:gz") as tar:
         folders += (member.name.split("/")[0] for member in islice(tar, _LOOKED_AT))
-    return not {_FOLDER, _PYTHON_FOLDER}.isdisjoint(folders)
+    return path if not {_FOLDER, _PYTHON_FOLDER}.isdisjoint(folders) else None
 
 
 class CifarSource(Source):
-    """One official archive; `archive` None means the binary one, downloaded into the folder that the options name."""
+    """One official archive, or its unpacked folder; None is the binary one, downloaded to where the options say."""
 
     kind = "cifar10"
 
     def __init__(self, archive: Path | None, options: Options) -> None:
         super().__init__(options, _SIDE, 3)
         self.archive, self.files = archive, [archive] if archive else []
+        if archive and archive.is_dir():
+            self.files = list(_unpacked(archive).values())
         self.expected = (options.sha256.lower(),) if options.sha256 else (BINARY_SHA256, PYTHON_SHA256)
 
     def stamp(self) -> str:
@@ -60,8 +67,10 @@ class CifarSource(Source):
         return super().stamp() if self.archive else self.expected[0]
 
     def source_hash(self, shape: Shape) -> str:
-        """Hash the archive, unless it is to be downloaded."""
-        return self.expected[0] if self.archive is None else file_sha256(self.archive)
+        """Hash the archive, unless it is to be downloaded, or the files of a folder."""
+        if self.archive is None:
+            return self.expected[0]
+        return joint_digest(list(map(file_sha256, self.files))) if self.archive.is_dir() else file_sha256(self.archive)
 
     def plan(self, staging: Path) -> Plan:
         """Download if need be, check the hash, count the records. Raises UserError."""
@@ -69,22 +78,36 @@ class CifarSource(Source):
         if archive is None:
             archive = self.options.download_dir / URL.rpartition("/")[2]
             fetch(URL, archive, self.expected[0])
-        sha256 = checked_sha256(archive, *self.expected)
+        sha256 = self.source_hash((0, 0, 0)) if archive.is_dir() else checked_sha256(archive, *self.expected)
         classes, records, num_train = _read(archive)
         pixels, labels = records[:, 1:].reshape(-1, 3, _SIDE, _SIDE), records[:, 0].astype(np.int64)
         return replace(self.plan_of(pixels, labels, num_train, classes, "the official test batch"), source_hash=sha256)
 
 
-def _read(archive: Path) -> tuple[tuple[str, ...], NDArray[np.uint8], int]:
-    """The class names, all records [N, 3073], train first, and how many are of train. Raises UserError."""
+def _unpacked(folder: Path) -> dict[str, Path]:
+    """The files of an unpacked folder by their names in the archive."""
+    names = _PYTHON_NAMES if (folder / _FIRST[0]).is_file() else _NAMES
+    return {name: file for name in names if (file := folder / name.rpartition("/")[2]).is_file()}
+
+
+def _content(archive: Path) -> dict[str, bytes]:
+    """The files of an archive, or of an unpacked folder, by their names."""
+    if archive.is_dir():
+        return {name: file.read_bytes() for name, file in _unpacked(archive).items()}
     with tar_errors(archive), tarfile.open(archive, "r:gz") as tar:
         members = {member.name: member for member in tar if member.isreg()}
-        is_python = any(name.startswith(_PYTHON_FOLDER + "/") for name in members)
-        names = _PYTHON_NAMES if is_python else _NAMES
-        streams = {name: tar.extractfile(member) for name, member in members.items() if name in names}
-        files = {name: stream.read() for name, stream in streams.items() if stream}  # in the order of the archive
+        streams = {name: tar.extractfile(members[name]) for name in members if name in (*_NAMES, *_PYTHON_NAMES)}
+        return {name: stream.read() for name, stream in streams.items() if stream}  # in the order of the archive
+
+
+def _read(archive: Path) -> tuple[tuple[str, ...], NDArray[np.uint8], int]:
+    """The class names, all records [N, 3073], train first, and how many are of train. Raises UserError."""
+    files = _content(archive)
+    is_python = any(name in files for name in _PYTHON_NAMES)
+    names = _PYTHON_NAMES if is_python else _NAMES
     if missing := [name for name in names if name not in files]:
-        raise UserError("", archive, f"lacks {missing[0]} as a plain file", _MEND)
+        there = ", ".join(sorted(files)) or "none of them"
+        raise UserError("", archive, f"lacks {missing[0]} as a plain file; it has {there}", _MEND)
     if is_python:
         files = {name: _unpickled(archive, name, data) for name, data in files.items()}
     meta, *batches = (files[name] for name in names)

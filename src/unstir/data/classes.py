@@ -2,9 +2,25 @@
 
 import re
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
+from typing import Any
 
 from unstir.errors import UserError, nearest, printable
+
+KEYS = "label", "labels", "class", "fine_label", "cls"
+"""The names of a column of labels; of several the first."""
+NO_CLASS = ()  # in the place of a label that is something else than a whole number or a text
+
+
+def as_label(label: Any) -> Hashable:
+    """A label as a whole number or text, None where it is missing, and `NO_CLASS` for what names no one class."""
+    if hasattr(label, "item") and getattr(label, "ndim", None) == 0:  # of NumPy or torch
+        label = label.item()
+    if isinstance(label, bytes):
+        return label.decode("utf-8", "backslashreplace")
+    if isinstance(label, float) and label.is_integer():
+        return int(label)
+    return label if label is None or isinstance(label, int | str) else NO_CLASS
 
 
 def class_number(classes: Sequence[str], text: str, key: str = "label") -> int:

@@ -1,34 +1,57 @@
 """Images in tables: parquet files, and data sets of the Hugging Face Hub or saved by its library (extra [hf]).
 
 The column of images is that which the table's own description calls an image, or else holds image files as bytes; the
-labels are in the first column that it calls a class, or that is named label.
+labels are in the first column that it calls a class, or that is named label. Other columns are noted. In a clone of a
+data set of the Hub the card, README.md, describes tables that do not describe themselves.
 """
 
 import json
 from bisect import bisect_right
 from collections.abc import Hashable, Mapping, Sequence
+from contextlib import suppress
 from functools import lru_cache
 from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
-from unstir.data.images import signature
+from unstir.data.classes import KEYS
+from unstir.data.folder import HELD_OUT_NAMES
+from unstir.data.images import FURTHER_COLUMN, signature
 from unstir.data.records import Records, Rows, split_of
 from unstir.data.source import PREFIX, UNKNOWN, Options
 from unstir.errors import UserError
 from unstir.libraries import library
 
-_LABELS = "label", "labels", "class", "fine_label", "cls"
+_CARD = "README.md"
+_POINTER = b"version https://git-lfs"  # starts what git keeps in the place of a large file
+
+
+def of_clone(path: Path) -> list[Path]:
+    """The parquet files in a clone of a data set of the Hub, with README.md or data/; none where there are none.
+
+    Raises UserError where they lie in the folders of several configurations.
+    """
+    files = list((path if (path / _CARD).is_file() else path / "data").rglob("*.parquet")) if path.is_dir() else []
+    files = [file for file in files if not any(part.startswith(".") for part in file.relative_to(path).parts)]
+    splits = {"train", *HELD_OUT_NAMES}
+    folders = {file.parent.parent if file.parent.name.casefold() in splits else file.parent for file in files}
+    if len(folders) > 1:
+        several = ", ".join(sorted(str(folder.relative_to(path)) for folder in folders))
+        raise UserError("source", path, f"holds several configurations: {several}", "give one of these folders")
+    return files
 
 
 class Parquet(Records):
-    """Parquet files with one table; names beginning with train, test or validation say the split."""
+    """Parquet files with one table; names that begin with train, test or validation, or their folder, say the split."""
 
     kind = "parquet"
 
     def __init__(self, files: Sequence[Path], options: Options) -> None:
         super().__init__(options)
         self.files, self._reader = sorted(files), library("pyarrow.parquet", "hf", "this source")
+        folder = Path(options.source)
+        self._card = _card(folder / _CARD) if (folder / _CARD).is_file() else {}
+        self.license = options.license or _short_text(self._card.get("license")) or UNKNOWN
 
     def rows(self) -> list[Rows]:
         """The rows of all files."""
@@ -39,7 +62,7 @@ class Parquet(Records):
             opened = self._reader.ParquetFile(file)
             schema = opened.schema_arrow
             about = json.loads((schema.metadata or {}).get(b"huggingface", b"{}"))
-            features = about.get("info", {}).get("features", {})
+            features = about.get("info", {}).get("features") or _features(self._card)
             typed = {name: of.get("_type", "") for name, of in features.items() if isinstance(of, dict)}
             kinds = {name: typed.get(name, "") for name in schema.names}
             image, label = _columns(kinds)
@@ -51,7 +74,9 @@ class Parquet(Records):
         except UserError:
             raise
         except Exception as error:  # pyarrow raises anything at all on damaged files
-            raise UserError("", file, f"is no readable parquet file ({_short(error)})", "fetch it again") from None
+            with file.open("rb") as stream:
+                mend = "type git lfs pull in its folder" if stream.read(99).startswith(_POINTER) else "fetch it again"
+            raise UserError("", file, f"is no readable parquet file ({_short(error)})", mend) from None
 
         @lru_cache(1)  # rows are asked for in order
         def images(group: int) -> Any:
@@ -61,7 +86,8 @@ class Parquet(Records):
             group = bisect_right(starts, index) - 1
             return _bytes(images(group)[index - starts[group]].as_py(), file.parent)
 
-        return Rows(split_of(file.name), file.name, labels, read, classes)
+        notes = [(FURTHER_COLUMN, f"{file.name}: {name}") for name in schema.names if name not in (image, label)]
+        return Rows(split_of(file.name, file.parent.name), file.name, labels, read, classes, notes)
 
     def _bytes_column(self, opened: Any) -> str:
         """The column whose first row is the bytes of an image."""
@@ -77,33 +103,39 @@ class Parquet(Records):
 
 
 class HubDataset(Records):
-    """A data set of the Hugging Face Hub, hf:OWNER/NAME or hf:OWNER/NAME:CONFIG, or a folder that datasets saved."""
+    """A data set of the Hugging Face Hub, hf:OWNER/NAME[:CONFIG], of a folder that datasets saved, or in memory."""
 
     kind = "datasets"
 
-    def __init__(self, source: str | Path, options: Options) -> None:
+    def __init__(self, source: Any, options: Options) -> None:
         super().__init__(options)
         self._library = library("datasets", "hf", "this source")
-        self._folders = (source,) if isinstance(source, Path) else self._kept(source)
-        self._splits = self._load(source)
+        if isinstance(source, str | Path):
+            self._folders = (source,) if isinstance(source, Path) else self._kept(source)
+            loaded = self._load(source)
+        else:
+            self.name, loaded = f"the {type(source).__name__}", source
+            self._folders = Path.cwd(), Path(Path.cwd().anchor)  # any file, as the program that made it may read any
+        self._splits = dict(loaded) if isinstance(loaded, dict) else {"train": loaded}
+        if not all(hasattr(part, "__len__") for part in self._splits.values()):
+            raise UserError("", self.name, "is read as a stream", "load it with streaming=False")
         first = next(iter(self._splits.values()))
         info, features = first.info, first.features
-        self.license = options.license or _short_text(info.license) or _license_of_card(source)
+        card = _card(source.removeprefix(PREFIX).partition(":")[0]) if isinstance(source, str) else {}
+        self.license = options.license or _short_text(info.license) or _short_text(card.get("license")) or UNKNOWN
         kinds = {name: type(of).__name__ for name, of in features.items()}
         self._image, self._label = _columns(kinds)
         if not self._image:
             raise UserError("", self.name, f"has no column of images among {', '.join(kinds)}")
 
-    def _load(self, source: str | Path) -> dict[str, Any]:
+    def _load(self, source: str | Path) -> Any:
         try:
             if isinstance(source, Path):
-                loaded = self._library.load_from_disk(str(source))
-            else:
-                name, _, config = source.removeprefix(PREFIX).partition(":")
-                loaded = self._library.load_dataset(name, config or None)
+                return self._library.load_from_disk(str(source))
+            name, _, config = source.removeprefix(PREFIX).partition(":")
+            return self._library.load_dataset(name, config or None)
         except Exception as error:  # of the library, the network or the Hub
             raise UserError("", source, f"cannot be loaded: {_short(error)}", "check name and connection") from None
-        return dict(loaded) if isinstance(loaded, dict) else {"train": loaded}
 
     def _kept(self, source: str) -> tuple[Path, ...]:
         """Where the library keeps the files of a data set of the Hub; and the folder of one on this machine."""
@@ -124,16 +156,23 @@ class HubDataset(Records):
 
     def _of(self, split: str, dataset: Any) -> Rows:
         feature = dataset.features.get(self._label)
+        dataset = dataset.with_format(None)
         labels: Sequence[Hashable] = [None] * len(dataset) if feature is None else list(dataset[self._label])
         files = dataset.cast_column(self._image, self._library.Image(decode=False))
         classes = tuple(getattr(feature, "names", None) or ())
-        return Rows(split, split, labels, lambda index: _bytes(files[index][self._image], *self._folders), classes)
+        further = [name for name in dataset.features if name not in (self._image, self._label)]
+        notes = [(FURTHER_COLUMN, f"{split}: {name}") for name in further]
+
+        def read(index: int) -> object:
+            return _bytes(files[index][self._image], *self._folders)
+
+        return Rows(split, split, labels, read, classes, notes)
 
 
 def _columns(kinds: Mapping[str, str]) -> tuple[str, str]:
     """The columns of images and of labels, by what the table calls the kind of each; "" where there is none."""
     images, classes = ([name for name, kind in kinds.items() if kind == of] for of in ("Image", "ClassLabel"))
-    return next(iter(images), ""), next((name for name in (*classes, *_LABELS) if name in kinds), "")
+    return next(iter(images), ""), next((name for name in (*classes, *KEYS) if name in kinds), "")
 
 
 def _bytes(value: Any, *folders: Path) -> bytes:
@@ -150,16 +189,27 @@ def _bytes(value: Any, *folders: Path) -> bytes:
     return bytes(data or b"")
 
 
-def _license_of_card(source: str | Path) -> str:
-    """What the card of a data set on the Hub says of its licence."""
-    if isinstance(source, Path):
-        return UNKNOWN
+def _card(source: str | Path) -> Any:
+    """What the card of a data set on the Hub, or in a file, begins with: a mapping, empty where there is none."""
     try:
-        name = source.removeprefix(PREFIX).partition(":")[0]
-        card = library("huggingface_hub", "hf", "the licence").DatasetCard.load(name)
+        return library("huggingface_hub", "hf", "the card").DatasetCard.load(source).data
     except Exception:  # offline, or none
-        return UNKNOWN
-    return _short_text(card.data.get("license")) or UNKNOWN
+        return {}
+
+
+def _features(card: Any) -> dict[str, Any]:
+    """The columns that a card describes, as tables do it themselves: their type, and names of classes."""
+    info, features = card.get("dataset_info"), dict[str, Any]()
+    with suppress(AttributeError, IndexError, KeyError, TypeError):  # of a card that somebody wrote by hand
+        for column in (info if isinstance(info, dict) else info[0])["features"]:
+            kind = column["dtype"]
+            if "class_label" in kind:
+                names = kind["class_label"]["names"]  # by number, or a list
+                names = list(names.values()) if isinstance(names, dict) else names
+                features[column["name"]] = {"_type": "ClassLabel", "names": names}
+            elif kind == "image":
+                features[column["name"]] = {"_type": "Image"}
+    return features
 
 
 def _short_text(value: Any) -> str:

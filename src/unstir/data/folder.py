@@ -7,19 +7,23 @@
 
 One folder that wraps all others is entered. Deeper folders belong to their class. Images outside the class folders
 are refused, for want of a label; where they are the majority, the folders are not taken for classes and all images are
-packed without labels. Order is natural (img2 before img10), train first. What becomes of each kind of file is listed
-in `unstir.data.images`.
+packed without labels. A file beside the images may name their classes instead (`unstir.data.beside`). Order is natural
+(img2 before img10), train first. What becomes of each kind of file is listed in `unstir.data.images`.
 """
 
 import hashlib
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Hashable, Mapping, Sequence
+from contextlib import closing
 from pathlib import Path
+from posixpath import normpath
 
 import numpy as np
 
+from unstir.data.beside import Labels, labels_beside
+from unstir.data.classes import NO_CLASS
 from unstir.data.decoding import MAX_WORKERS, Group, decode_all
 from unstir.data.images import LEFT_OUT, UNLABELLED, Shape
-from unstir.data.listing import Entry, Listing, list_folder, list_zip, natural
+from unstir.data.listing import Entry, Items, Listing, list_folder, list_zip, natural
 from unstir.data.source import Arrangement, ItemSource, Options, hold_out
 
 _FILES, _BYTES = 2_000, 8 << 20
@@ -29,8 +33,10 @@ _TRAIN = "train"
 HELD_OUT_NAMES = frozenset(("test", "val", "valid", "validation", "held_out"))
 
 
-def arrange(entries: list[Entry], held_out: float, seed: int) -> Arrangement[str]:
-    """Give each candidate its split and label by the folders it lies in."""
+def arrange(
+    entries: list[Entry], held_out: float, seed: int, by_path: Mapping[str, Hashable] | None = None
+) -> Arrangement[str]:
+    """Give each candidate its split by the folders it lies in, and its label by them or ``by_path``."""
     paths = sorted((entry.path for entry in entries), key=natural)
     parts = {path: tuple(part for part in path.split("/") if part not in ("", ".")) for path in paths}
     depth = _wrappers(list(parts.values()))
@@ -41,9 +47,9 @@ def arrange(entries: list[Entry], held_out: float, seed: int) -> Arrangement[str
     for path in outside:
         del parts[path]
     base = depth + bool(given)
-    names = {path: p[base] for path, p in parts.items() if len(p) > base + 1}
+    names = _names(parts, base, by_path)
     loose = [path for path in parts if names and path not in names]
-    unlabelled = sorted(names) if len(loose) > len(names) else []
+    unlabelled = sorted(names) if len(loose) > len(names) and by_path is None else []
     if unlabelled:
         names, loose = {}, []
     paths = [path for path in parts if not names or path in names]
@@ -58,11 +64,20 @@ def arrange(entries: list[Entry], held_out: float, seed: int) -> Arrangement[str
     classes = tuple(sorted(set(names.values()), key=natural))
     number = {name: i for i, name in enumerate(classes)}
     labels = np.array([number[names[path]] for path in ordered], np.int64) if names else None
-    refused = [(path, "outside the class folders, so without a label") for path in loose]
+    where = "outside the class folders" if by_path is None else "not in the file of labels"
+    refused = [(path, f"{where}, so without a label") for path in loose]
     notes = [(f"{LEFT_OUT}: outside the train and test folders", path) for path in outside]
     why = f"{UNLABELLED}: the folder is not taken for a class, for most images lie outside such folders"
     notes += [(why, path) for path in unlabelled]
     return Arrangement(ordered, labels, len(paths) - len(held), classes, rule, refused, notes)
+
+
+def _names(parts: Mapping[str, tuple[str, ...]], base: int, by_path: Mapping[str, Hashable] | None) -> dict[str, str]:
+    """The names of classes by path, of the images that have one: their folders at a depth, or what is listed."""
+    if by_path is None:
+        return {path: p[base] for path, p in parts.items() if len(p) > base + 1}
+    listed = {path: by_path.get(normpath(path)) for path in parts}
+    return {path: str(label) for path, label in listed.items() if label not in (None, NO_CLASS)}
 
 
 def _wrappers(paths: list[tuple[str, ...]]) -> int:
@@ -81,25 +96,33 @@ class FolderSource(ItemSource[str]):
     def __init__(self, root: Path, options: Options) -> None:
         super().__init__(options)
         self.root, self.kind = root, "zip" if root.is_file() else "folder"
-        self._listing = Listing()  # of the last stamp
+        self._listing, self._labels = Listing(), Labels()  # of the last stamp
 
     def stamp(self) -> str:
         """Hash the listing: path, length and time (in a zip: checksum) of every candidate."""
         self._listing = listing = list_zip(self.root) if self.root.is_file() else list_folder(self.root)
         self._bytes = sum(entry.size for entry in listing.entries)
         self.item_bytes = max(1, self._bytes // max(1, len(listing.entries)))
-        rows = sorted((*map(repr, listing.entries), *map(repr, listing.refused)))
+        rows = sorted(map(repr, (*listing.entries, *listing.beside, *listing.refused)))
+        with closing(Items(self.root)) as items:
+            self._labels = labels_beside(items, [entry.path for entry in listing.beside], self.name)
         return hashlib.sha256("\n".join(rows).encode("utf-8", "backslashreplace")).hexdigest()
 
     @property
     def arranged(self) -> Arrangement[str]:
         """The paths of the listing, by `arrange`."""
-        listing, by_folder = self._listing, arrange(self._listing.entries, self.held_out, self.options.seed)
-        refused, notes = [*listing.refused, *by_folder.refused], [*listing.notes, *by_folder.notes]
+        listing, beside = self._listing, self._labels
+        by_folder = arrange(listing.entries, self.held_out, self.options.seed, beside.by_path)
+        refused, notes = [*listing.refused, *by_folder.refused], [*listing.notes, *beside.notes, *by_folder.notes]
+        there = {normpath(entry.path) for entry in listing.entries}
+        gone = [path for path in beside.by_path or () if path not in there]
+        notes += [("in the file of labels, but not among the images", path) for path in gone]
         return by_folder._replace(refused=refused, notes=notes)
 
     def groups(self, requests: Sequence[list[str]], shape: Shape | None) -> Generator[Group, None, None]:
         """Decode files in as many processes as they are worth, or in one to find their shape."""
         worth = 1 + max(sum(map(len, requests)) // _FILES, self._bytes // _BYTES)
         num_workers = min(MAX_WORKERS, len(requests), worth) if shape else 1
-        return decode_all(self.root, requests, self.size, self.channels, shape, num_workers)
+        with closing(decode_all(self.root, requests, self.size, self.channels, shape, num_workers)) as groups:
+            for group in groups:
+                yield group._replace(digest=f"{group.digest} {self._labels.digest}".rstrip())

@@ -70,6 +70,8 @@ _ORIENT = {
 COLOUR_LOST = "colour made grey, which 3 channels keep"
 LEFT_OUT = "left out"  # how notes of images that are not packed begin
 UNLABELLED = "packed without a label"  # and of those whose folder gives them none
+NOT_A_CLASS = f"{UNLABELLED}: what it has in its place is neither a whole number nor a text"
+FURTHER_COLUMN = f"{LEFT_OUT}: a column that is neither the images nor their labels"
 _GREY_ENOUGH = 16  # greatest difference between the channels of a grey image, as JPEGs and their resizing leave it
 
 

@@ -16,6 +16,8 @@ from typing import IO, NamedTuple
 from unstir.data.images import EXTENSIONS, FOREIGN, LEFT_OUT, MAX_FILE_BYTES, Refused, signature
 from unstir.errors import OF_THE_MACHINE, UserError, remedy
 
+BESIDE = frozenset(("metadata.csv", "dataset.json"))
+"""Files that give the images beside them their labels."""
 _LITTER = frozenset(("__macosx", "thumbs.db", "desktop.ini"))
 UNREADABLE = "cannot be read"  # begins the reason where a file is refused that may be sound
 OF_THE_DISK = (errno.EIO, errno.ESTALE, errno.ETIMEDOUT)
@@ -37,6 +39,7 @@ class Listing:
     """The candidates of a source, and what was left out with the reason."""
 
     entries: list[Entry] = field(default_factory=list)
+    beside: list[Entry] = field(default_factory=list)  # files of `BESIDE`
     refused: list[tuple[str, str]] = field(default_factory=list)
     notes: list[tuple[str, str]] = field(default_factory=list)
 
@@ -47,6 +50,8 @@ class Listing:
             self.refused.append((entry.path, f"{suffix} is not an allowed format (PNG, JPEG, WebP, BMP, GIF, TIFF)"))
         elif suffix in EXTENSIONS or signature(_start_of(opener)):
             self.entries.append(entry)
+        elif entry.path.rpartition("/")[2] in BESIDE:
+            self.beside.append(entry)
         else:
             self.notes.append(("not an image, ignored", entry.path))
 
@@ -84,13 +89,13 @@ class Items:
         members = reversed(self._zip.infolist() if self._zip else [])
         self._members = {member.filename: member for member in members}  # the first of a name, as in the listing
 
-    def read(self, path: str) -> bytes:
-        """Read one file whole. Raises Refused with the reason when that cannot be."""
+    def read(self, path: str, any_kind: bool = False) -> bytes:
+        """Read one file whole, an image unless ``any_kind``. Raises Refused with the reason when that cannot be."""
         try:
             file = self._zip.open(self._members[path]) if self._zip else open(f"{self._root}/{path}", "rb")  # noqa: PTH123, SIM115
             with file as stream:
                 start = stream.read(16)  # a bomb in a zip that is no image is not inflated
-                data = start + stream.read(MAX_FILE_BYTES) if signature(start) or not self._zip else start
+                data = start + stream.read(MAX_FILE_BYTES) if signature(start) or any_kind or not self._zip else start
         except MemoryError:  # says nothing about the file
             raise
         except Exception as error:

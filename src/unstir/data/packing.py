@@ -2,33 +2,24 @@
 
 import math
 import os
-import re
-import stat
 from collections.abc import Mapping, Sequence
 from contextlib import closing
-from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 
-from unstir import parts
-from unstir.data.disk import checked_sha256, require_space, usable_path, what_it_is
-from unstir.data.images import EXTENSIONS
+from unstir.data.disk import require_space, usable_path
+from unstir.data.forms import source_of
 from unstir.data.manifest import FORMAT, SPLITS, Origin, read_origin
-from unstir.data.source import NAMES, PREFIX, Options, Source, is_named, joint_digest
+from unstir.data.source import Options, Source, joint_digest
 from unstir.data.store import Store, Writer, is_store, publish, staging_folder
-from unstir.errors import UserError, nearest, printable, within_memory
-from unstir.parts import Option, is_own
+from unstir.errors import UserError, printable, within_memory
+from unstir.parts import Option
 from unstir.progress import counting
 
-_ENDINGS = ".tar", ".tar.gz", ".tgz"
-_SAVED = "dataset_dict.json", "state.json"  # what marks a folder that datasets saved
-_START = 264  # bytes of a file that tell what it is
-
 _EXAMPLES = 10
-_GIVEN = f"give {', '.join(NAMES)}, {PREFIX}OWNER/NAME, or a folder, zip, tar, .npy, .npz or .parquet file of images"
 _ANOTHER = "choose another folder"
 
 
@@ -48,20 +39,17 @@ def pack(
 ) -> Store:
     """Pack `source` into the folder `out` and open it; a finished store of the same source and settings is just opened.
 
-    source: "mnist" or "digits" (embedded, 28x28 and 8x8 grey), "cifar10" (downloaded to download_dir, by default out's
-        parent), or the path of a CIFAR-10 archive (.tar.gz, binary or python), a folder, zip or tar of images, a .npy,
-        .npz, parquet or webdataset tar file or a folder of these, a folder that the library datasets saved;
-        "hf:OWNER/NAME"; arrays (images, or a tuple or mapping with labels); a torch Dataset (all in docs/data.md); or
-        MODULE:NAME, a function below `unstir.source` that returns any of the last two, with its ``options``.
-    size: side of the packed square in pixels, 1..4096; None keeps the images' own common shape.
-    channels: 1 (grey) or 3 (RGB); None means 1 for mnist and digits, 3 for all else.
-    held_out: fraction in [0, 1) of each class kept from training; None means 1/6 for digits and 1/10 for others. It
-        does not apply to sources that bring a split: CIFAR-10, and folders named train and test.
+    source: "mnist", "digits", "cifar10" (downloaded to download_dir, by default out's parent), "hf:OWNER/NAME", a path,
+        MODULE:NAME with ``options``, arrays (images, or a tuple or mapping with labels), a torch Dataset, or an object
+        of the library datasets. `unstir.data.forms` has the table.
+    size: side of the packed square in pixels, 1..4096, None for the images' own. channels: 1 (grey) or 3 (RGB), None
+        for 1 of mnist and digits, 3 of all else.
+    held_out: fraction in [0, 1) of each class kept from training without a split of the source; None: 1/6 or 1/10.
     sha256: the expected hash of a source that is one file, in hex; for CIFAR-10 in place of the official ones.
     strict: refused files are an error. seed: picks the held-out images. license: of the data; "" is the source's.
 
-    Interrupted at any instant, the same call begins again; the result is byte-identical to an uninterrupted one.
-    Raises UserError for every mistake in the arguments and the source, OSError for what the disk refuses.
+    Interrupted at any instant, the same call begins again, with the same bytes. Raises UserError for every mistake in
+    the arguments and the source, OSError for what the disk refuses.
     """
     out, downloads = usable_path(out), usable_path(download_dir or Path(out).parent)
     out = Path(os.path.realpath(out)) if out.is_symlink() else out  # no folder can be renamed to a link
@@ -80,98 +68,6 @@ def pack(
             error.filename = error.filename or str(out)  # a write that fails names no file
         raise
     return Store.open(out)
-
-
-def source_of(options: Options) -> Source:
-    """The source that the arguments of `pack` name. Raises UserError for what is out of range, missing or no source."""
-    source = options.source
-    if isinstance(source, str) and source == "cifar10":  # whose hash is compared when it is there
-        from unstir.data.cifar10 import CifarSource
-
-        return CifarSource(None, options)
-    named = isinstance(source, str) and is_named(source)
-    path = usable_path(source) if isinstance(source, str | Path) and not named else None
-    if sha256 := options.sha256:
-        if not re.fullmatch("[0-9a-fA-F]{64}", sha256):
-            raise UserError("sha256", sha256, "must be 64 hexadecimal digits", "give what sha256sum prints")
-        if path is None or path.is_dir():
-            raise UserError("sha256", sha256, "is the hash of one file, and the source is none", {"sha256": None})
-    if path:
-        return _of_path(path, str(source), options)
-    if not isinstance(source, str) or is_own(source):
-        from unstir.data.arrays import in_memory
-
-        if isinstance(source, str):
-            source = parts.make("source", source, options=options.options, section="options")
-        memory = in_memory(replace(options, source=source))
-        memory.name = options.source if isinstance(options.source, str) else memory.name
-        return memory
-    if options.options:
-        raise UserError("options", options.options, f"are of MODULE:NAME, not of {source}", {"options": None})
-    if source in NAMES:
-        from unstir.data.embedded import EmbeddedSource
-
-        return EmbeddedSource(options)
-    from unstir.data.columns import HubDataset
-
-    return HubDataset(source, options)
-
-
-def _of_path(path: Path, name: str, options: Options) -> Source:
-    """The source that a path is, which was given by this ``name``. Raises UserError where it is none."""
-    try:
-        status, start = path.stat(), b""
-    except (FileNotFoundError, NotADirectoryError):
-        near = nearest(name, NAMES)
-        raise UserError("source", path, "does not exist", f"did you mean {near}?" if near else _GIVEN) from None
-    mode = status.st_mode
-    if stat.S_ISREG(mode) and status.st_size:  # files of the kernel have no length, and may let a reader wait
-        if options.sha256:
-            checked_sha256(path, options.sha256.lower())
-        with path.open("rb") as stream:
-            start = stream.read(_START)
-    if stat.S_ISDIR(mode) and is_store(path):
-        raise UserError("source", path, "is a packed store already", "use it as it is")
-    gzipped = start[:2] == b"\x1f\x8b"
-    if gzipped:
-        from unstir.data.cifar10 import CifarSource, is_cifar
-
-        if is_cifar(path):
-            return CifarSource(path, options)
-    if tars := [path] if gzipped or start[257:262] == b"ustar" else _in_folder(path, *_ENDINGS):
-        from unstir.data.tars import TarSource
-
-        return TarSource(tars, options)
-    if (records := _records(path, start, options)) is not None:
-        return records
-    if stat.S_ISDIR(mode) or start[:2] == b"PK":
-        from unstir.data.folder import FolderSource
-
-        return FolderSource(path, options)
-    kind = "a file of another kind" if stat.S_ISREG(mode) else what_it_is(mode)
-    raise UserError("source", path, f"is {kind}", "give the folder that holds the images")
-
-
-def _records(path: Path, start: bytes, options: Options) -> Source | None:
-    """A file or folder whose images are rows; None for images that are files, and for what is not known."""
-    if start[:6] == b"\x93NUMPY" or (start[:2] == b"PK" and path.suffix == ".npz"):
-        from unstir.data.arrays import ArrayFile
-
-        return ArrayFile(path, options)
-    from unstir.data.columns import HubDataset, Parquet
-
-    if any((path / name).is_file() for name in _SAVED):
-        return HubDataset(path, options)
-    tables = [path] if start[:4] == b"PAR1" else _in_folder(path, ".parquet")
-    return Parquet(tables, options) if tables else None
-
-
-def _in_folder(path: Path, *endings: str) -> list[Path]:
-    """The files in a folder whose names end so; none where images or folders lie beside them."""
-    files = [file for file in path.iterdir() if not file.name.startswith(".")] if path.is_dir() else []
-    if any(file.is_dir() or file.suffix.lower() in EXTENSIONS for file in files):
-        return []
-    return [file for file in files if file.name.endswith(endings) and file.is_file()]
 
 
 def _pack(origin: Source, staging: Path, out: Path) -> None:

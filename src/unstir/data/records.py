@@ -9,6 +9,7 @@ is that of the rows, train first. A row may be an image file's bytes, an image o
 Where a shape fits two of these ([3, 4, 4]), the one is meant of which the image is square.
 """
 
+import re
 from abc import abstractmethod
 from collections.abc import Callable, Generator, Hashable, Sequence
 from dataclasses import dataclass
@@ -19,15 +20,13 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from unstir.data.classes import NO_CLASS, as_label
 from unstir.data.decoding import Group, Outcome, group_of
 from unstir.data.folder import HELD_OUT_NAMES
-from unstir.data.images import LEFT_OUT, UNLABELLED, Decoded, Refused, Shape, convert, decode, levels_left
+from unstir.data.images import LEFT_OUT, NOT_A_CLASS, Decoded, Refused, Shape, convert, decode, levels_left
 from unstir.data.listing import OF_THE_DISK, UNREADABLE, item_digest, natural
 from unstir.data.source import Arrangement, ItemSource, hold_out
 from unstir.errors import OF_THE_MACHINE, UserError
-
-_NO_CLASS = ()  # in the place of a label that is something else than a whole number or a text
-
 
 BROKEN = OSError, SyntaxError  # what reading a file raises, and Pillow where it is damaged
 
@@ -43,26 +42,14 @@ class Rows(NamedTuple):
     notes: Sequence[tuple[str, str]] = ()  # (text, what it is of) of images that are no rows
 
 
-def plain(label: Any) -> Hashable:
-    """A label as a whole number or text, None where it is missing, and `_NO_CLASS` for what names no one class."""
-    if hasattr(label, "item") and getattr(label, "ndim", None) == 0:  # of NumPy or torch
-        label = label.item()
-    if isinstance(label, bytes):
-        return label.decode("utf-8", "backslashreplace")
-    if isinstance(label, float) and label.is_integer():
-        return int(label)
-    return label if label is None or isinstance(label, int | str) else _NO_CLASS
-
-
 def _with_plain_labels(rows: Rows, named: bool) -> Rows:
-    """The rows with `plain` labels, or None; what names no one class is noted.
+    """The rows with labels by `as_label`, or None; what names no one class is noted.
 
     Where numbers are ``named``, a negative one is none: data sets of the Hub write -1 for a label that is withheld.
     """
-    labels = list(map(plain, rows.labels))
-    why = f"{UNLABELLED}: what it has in its place is neither a whole number nor a text"
-    notes = [(why, f"{rows.name}[{number}]") for number, label in enumerate(labels) if label is _NO_CLASS]
-    missing = [label is _NO_CLASS or (named and isinstance(label, int) and label < 0) for label in labels]
+    labels = list(map(as_label, rows.labels))
+    notes = [(NOT_A_CLASS, f"{rows.name}[{number}]") for number, label in enumerate(labels) if label is NO_CLASS]
+    missing = [label is NO_CLASS or (named and isinstance(label, int) and label < 0) for label in labels]
     labels = [None if gone else label for label, gone in zip(labels, missing, strict=True)]
     return rows._replace(labels=labels, notes=[*rows.notes, *notes])
 
@@ -225,7 +212,12 @@ def _digest(place: _Place, item: object) -> bytes:
     return item_digest(f"{place.name}\0{place.label or ''}", data)
 
 
-def split_of(name: str) -> str:
-    """The split that a file's name begins with, as train-00000-of-00002.parquet does; "train" where it names none."""
-    words = name.casefold().replace("-", " ").replace("_", " ").replace(".", " ").split()
-    return words[0] if words and words[0] in HELD_OUT_NAMES else "train"
+def split_of(name: str, folder: str = "") -> str:
+    """The split that a file's name begins with, or that its folder is; "train" where neither names one.
+
+    Of SPLIT-00000-of-00002, as the Hub names files, SPLIT is one whatever it is.
+    """
+    if numbered := re.match(r"(\w+)-[0-9]{5}-of-[0-9]{5}", name):
+        return numbered[1].casefold()
+    words = re.split(r"[\s_.-]+", name.casefold())[0], folder.casefold()
+    return next((word for word in words if word in HELD_OUT_NAMES or word == "train"), "train")

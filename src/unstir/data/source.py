@@ -28,6 +28,8 @@ HELD_OUT = 0.1  # fraction held out when neither the caller nor the source says
 
 MAX_SIZE = 4096  # of the side of packed images, in pixels
 _UNREADABLE = 10  # images, or one in a hundred, that are left out as unreadable; where there are more, packing ends
+_KINDS = 5  # of files that are no images, named where there are no images
+NUMBERED = "classes are named by numbers, for the source has no other names"
 _CHUNK_ROWS = 256
 _CHUNK_BYTES = 1 << 22
 
@@ -109,7 +111,6 @@ class Source(ABC):
         self.size, self.channels = options.size or size, options.channels or channels
         self.held_out = (held_out if options.held_out is None else options.held_out) or 0.0
         self.settings: dict[str, Any] = {"size": self.size, "channels": self.channels}
-        self.settings |= {f"options.{name}": value for name, value in options.options.items()}
         if held_out is not None:
             self.settings |= {"held_out": self.held_out, "seed": options.seed}
 
@@ -194,11 +195,17 @@ class ItemSource(Source, Generic[_Item]):
         """Arrange the items, and find the common shape when no size is given."""
         arranged = self.arranged
         if not arranged.items:
-            none = f"has no images to pack ({len(arranged.refused)} refused, {len(arranged.notes)} ignored)"
-            raise UserError("", self.name, none, "allowed are PNG, JPEG, WebP, BMP, GIF and TIFF files")
+            kinds = ", ".join(sorted({Path(path).suffix or Path(path).name for _, path in arranged.notes})[:_KINDS])
+            ignored = f"{len(arranged.notes)} ignored" + f": {kinds}" * bool(kinds)
+            none = f"has no images to pack ({len(arranged.refused)} refused, {ignored})"
+            raise UserError(
+                "", self.name, none, "give PNG, JPEG, WebP, BMP, GIF or TIFF files, or another form of docs/data.md"
+            )
         shape = (self.channels, self.size, self.size) if self.size else self._common_shape(arranged.items)
         chunks = partial(self._chunks, arranged, shape)
-        rule, refused, notes = arranged.rule, arranged.refused, arranged.notes
+        rule, refused, notes = arranged.rule, arranged.refused, [*arranged.notes]
+        if arranged.classes and all(map(str.isdecimal, arranged.classes)):
+            notes.append((NUMBERED, self.name))
         return Plan(shape, arranged.classes, len(arranged.items), rule, chunks, None, refused, notes)
 
     def _ranges(self, arranged: Arrangement[_Item], shape: Shape) -> list[tuple[str, int, int]]:

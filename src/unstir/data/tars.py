@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 
 from unstir.data.disk import file_sha256, require_space, tar_errors
 from unstir.data.folder import FolderSource
-from unstir.data.images import EXTENSIONS, LEFT_OUT, MAX_FILE_BYTES, Shape
+from unstir.data.images import EXTENSIONS, LEFT_OUT, MAX_FILE_BYTES, UNLABELLED, Shape
 from unstir.data.records import Records, Rows, split_of
 from unstir.data.source import HELD_OUT, Options, Plan, Source, joint_digest
 from unstir.errors import UserError, printable
@@ -35,6 +35,7 @@ class _Tar(NamedTuple):
     file: Path
     folder: Path
     names: list[str]
+    notes: Sequence[tuple[str, str]]  # (text, path) of what is not unpacked
 
     def samples(self) -> dict[str, list[str]]:
         samples: dict[str, list[str]] = {}
@@ -87,7 +88,8 @@ class TarSource(Source):
             source = FolderSource(tars[0].folder, self.options)
         source.stamp()
         plan = source.plan(staging)
-        return replace(plan, source_hash=self.source_hash(plan.shape))
+        notes = [*plan.notes, *(note for tar in tars for note in tar.notes)]
+        return replace(plan, source_hash=self.source_hash(plan.shape), notes=notes)
 
 
 class _Shards(Records):
@@ -110,6 +112,9 @@ class _Shards(Records):
                 image = _image(pictures, f"{tar.file}: the sample {printable(key)!r}")
                 images.append(image)
                 labels.append(tar.label(parts))
+                if labels[-1] is None:
+                    why = f"{UNLABELLED}: what lies beside it has none"
+                    notes += [(why, f"{tar.file.name}: {part}") for part in parts if _ending(part) in _LABELS]
                 notes += [(_FURTHER, f"{tar.file.name}: {part}") for part in pictures if part is not image]
 
         def read(index: int) -> object:
@@ -124,11 +129,18 @@ def _unpacked(file: Path, folder: Path) -> _Tar:
     Raises UserError for what is no tar of files and folders alone, or too large for the disk, before it is unpacked.
     """
     folder.mkdir()
+    files, large, needed = list[tarfile.TarInfo](), list[str](), 0
     with tar_errors(file), tarfile.open(file) as tar:
-        files = [member for member in tar.getmembers() if _is_file(member, file)]
-        require_space(folder, sum(member.size for member in files))
+        for member in tar:  # what follows a header is passed over when the next one is read
+            if _is_file(member, file) and member.size > MAX_FILE_BYTES:
+                large.append(member.name)
+            elif member.isreg():
+                files.append(member)
+                needed += member.size
+                require_space(folder, needed)
         tar.extractall(folder, files, filter="data")
-    return _Tar(file, folder, list(dict.fromkeys(member.name for member in files)))
+    notes = [(f"{LEFT_OUT}: larger than {MAX_FILE_BYTES >> 20} MiB", f"{file.name}: {name}") for name in large]
+    return _Tar(file, folder, list(dict.fromkeys(member.name for member in files)), notes)
 
 
 def _is_file(member: tarfile.TarInfo, file: Path) -> bool:

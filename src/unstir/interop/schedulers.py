@@ -74,7 +74,8 @@ _NEAR = 1e-5  # relative difference of betas that float32 explains
 def to_scheduler(diffusion: DiffusionConfig, chain: Chain) -> dict[str, Any]:
     """The arguments of the DDPMScheduler of a process and a chain.
 
-    A schedule that diffusers has under no name is written out, beta by beta.
+    A schedule that diffusers has under no name is written out, beta by beta. Raises UserError where its tables, which
+    are float32, cannot hold it.
     """
     settings: dict[str, Any] = {
         "num_train_timesteps": diffusion.T,
@@ -89,6 +90,7 @@ def to_scheduler(diffusion: DiffusionConfig, chain: Chain) -> dict[str, Any]:
     elif diffusion.schedule == "cosine" and not diffusion.options:
         settings |= {"beta_schedule": "squaredcos_cap_v2"}
     else:
+        _check_float32(diffusion)
         settings |= {"trained_betas": _betas(diffusion).tolist()}
     if chain.threshold:
         settings |= {"thresholding": True, "dynamic_thresholding_ratio": chain.threshold, "sample_max_value": 1e6}
@@ -133,6 +135,17 @@ def _betas(diffusion: DiffusionConfig) -> Tensor:
     """beta_1..beta_T before a shift to zero terminal SNR, float64 [T]."""
     schedule = build.schedule(replace(diffusion, zero_terminal_snr=False))
     return torch.tensor([schedule.beta(t) for t in range(1, schedule.T + 1)], dtype=torch.float64)
+
+
+def _check_float32(diffusion: DiffusionConfig) -> None:
+    """Raise UserError where 1 - abar is off by more than 1% in diffusers' tables: where steps are below 1e-5 or so."""
+    betas = _betas(diffusion)
+    ours, theirs = -torch.expm1(torch.log1p(-betas).cumsum(0)), 1 - (1 - betas.float()).cumprod(0)
+    off = (theirs / ours - 1).abs()
+    if off.max() > 0.01:
+        t = int(off.argmax()) + 1
+        wrong = f"is not one for diffusers: in its float32 tables 1 - abar is off by {off.max():.0%} at t={t}"
+        raise UserError("diffusion.schedule", diffusion.schedule, wrong, {"to": "safetensors"})
 
 
 def _schedule(settings: Mapping[str, Any], T: int, **of_network: Any) -> DiffusionConfig:

@@ -288,6 +288,7 @@ def open_data(config: Config, out: Path, data_of: Run | None = None) -> Store:
     lengths that cannot be whatever the data, and where the data is not what that run began with.
     """
     train, device = config.train, build.device(config.train.device)
+    build.check_parts(config)
     if size := config.data.size:
         check_sides(config, size, size)
     old = data_of
@@ -297,7 +298,6 @@ def open_data(config: Config, out: Path, data_of: Run | None = None) -> Store:
         old.config.kind.check_trained_here(out, why, f"to go on from its weights: {old.going_on}")
     else:
         check_free(out)
-        build.check_parts(config)
         if train.init:
             check_initial(config)
         build.check_compile(train.compile, device)

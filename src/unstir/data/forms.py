@@ -1,0 +1,122 @@
+"""Which form a source of images has: the first row of this table whose sign fits.
+
+| sign                                                            | form                                 | read by    |
+|-----------------------------------------------------------------|--------------------------------------|------------|
+| the text mnist, digits                                          | digits inside the package            | `embedded` |
+| the text cifar10; data_batch_1 in a folder or a .tar.gz         | CIFAR-10, python or binary           | `cifar10`  |
+| the text hf:OWNER/NAME; dataset_dict.json, state.json           | a data set of the Hub, or a saved one| `columns`  |
+| NAME-images-idx3-ubyte, also .gz, in the folder, raw or NAME/raw| MNIST and its relatives              | `idx`      |
+| the start of a tar or gzip; a folder of .tar, .tar.gz, .tgz     | a tar of images, or webdataset       | `tars`     |
+| the start of NumPy's files; a zip named .npz                    | arrays, also with the names of splits| `arrays`   |
+| PAR1 as start; a folder of .parquet; data/ or README.md with it | tables, or a clone from the Hub      | `columns`  |
+| any other folder or zip                                         | files of images                      | `folder`   |
+| ... with metadata.csv or dataset.json in it                     | the same, its labels in that file    | `beside`   |
+| the text MODULE:NAME                                            | what a function of the user returns  | here       |
+| an object of the library datasets                               | its columns                          | `columns`  |
+| arrays, lists, a tuple or mapping of them; a torch Dataset      | arrays or items                      | `arrays`   |
+"""
+
+import re
+import stat
+from dataclasses import replace
+from pathlib import Path
+
+from unstir import parts
+from unstir.data.arrays import ArrayFile, in_memory
+from unstir.data.cifar10 import CifarSource, cifar_in
+from unstir.data.columns import HubDataset, Parquet, of_clone
+from unstir.data.disk import checked_sha256, usable_path, what_it_is
+from unstir.data.embedded import EmbeddedSource
+from unstir.data.folder import FolderSource
+from unstir.data.idx import IdxFiles, idx_in
+from unstir.data.images import EXTENSIONS
+from unstir.data.source import NAMES, PREFIX, Options, Source, is_named
+from unstir.data.store import is_store
+from unstir.data.tars import TarSource
+from unstir.errors import UserError, nearest
+from unstir.parts import is_own
+
+_TARS = ".tar", ".tar.gz", ".tgz"
+_SAVED = "dataset_dict.json", "state.json"
+_START = 264  # bytes of a file that tell what it is
+_GIVEN = f"give {', '.join(NAMES)}, {PREFIX}OWNER/NAME, or a folder, zip, tar, .npy, .npz or .parquet file of images"
+
+
+def source_of(options: Options) -> Source:
+    """The source that the arguments of `pack` name. Raises UserError for what is out of range, missing or no source."""
+    source = options.source
+    if isinstance(source, str) and is_own(source):
+        return _of_part(source, options)
+    if options.options:
+        raise UserError("options", options.options, "are of a source MODULE:NAME alone", {"options": None})
+    if isinstance(source, str) and source == "cifar10":  # whose hash is compared when it is there
+        return CifarSource(None, options)
+    named = isinstance(source, str) and is_named(source)
+    path = usable_path(source) if isinstance(source, str | Path) and not named else None
+    if sha256 := options.sha256:
+        if not re.fullmatch("[0-9a-fA-F]{64}", sha256):
+            raise UserError("sha256", sha256, "must be 64 hexadecimal digits", "give what sha256sum prints")
+        if path is None or path.is_dir():
+            raise UserError("sha256", sha256, "is the hash of one file, and the source is none", {"sha256": None})
+    if path:
+        return _of_path(path, *_look(path, options), options)
+    if isinstance(source, str) and source in NAMES:
+        return EmbeddedSource(options)
+    if isinstance(source, str) or hasattr(source, "cast_column"):  # as objects of the library datasets have it
+        return HubDataset(source, options)
+    return in_memory(options)
+
+
+def _of_part(name: str, options: Options) -> Source:
+    """The source that a function of the user's own returns, by its name (`unstir.parts`), which keeps its options."""
+    made = parts.make("source", name, options=options.options, section="options")
+    origin = source_of(replace(options, source=made, options={}))
+    origin.name = name
+    origin.settings |= {f"options.{key}": value for key, value in options.options.items()}
+    return origin
+
+
+def _look(path: Path, options: Options) -> tuple[int, bytes]:
+    """The mode of a path and how its content begins. Raises UserError where it is not there, or another file."""
+    try:
+        status, start = path.stat(), b""
+    except (FileNotFoundError, NotADirectoryError):
+        near = nearest(str(options.source), NAMES)
+        raise UserError("source", path, "does not exist", f"did you mean {near}?" if near else _GIVEN) from None
+    if stat.S_ISREG(status.st_mode) and status.st_size:  # files of the kernel have no length, and may let a reader wait
+        if options.sha256:
+            checked_sha256(path, options.sha256.lower())
+        with path.open("rb") as stream:
+            start = stream.read(_START)
+    return status.st_mode, start
+
+
+def _of_path(path: Path, mode: int, start: bytes, options: Options) -> Source:
+    """The source that a path is. Raises UserError where it is none."""
+    is_folder, gzipped, zipped = stat.S_ISDIR(mode), start[:2] == b"\x1f\x8b", start[:2] == b"PK"
+    if is_folder and is_store(path):
+        raise UserError("source", path, "is a packed store already", "use it as it is")
+    if (is_folder or gzipped) and (place := cifar_in(path)):
+        return CifarSource(place, options)
+    if files := idx_in(path):
+        return IdxFiles(files, options)
+    if tars := [path] if gzipped or start[257:262] == b"ustar" else _in_folder(path, *_TARS):
+        return TarSource(tars, options)
+    if start[:6] == b"\x93NUMPY" or (zipped and path.suffix == ".npz"):
+        return ArrayFile(path, options)
+    if any((path / name).is_file() for name in _SAVED):
+        return HubDataset(path, options)
+    if tables := [path] if start[:4] == b"PAR1" else _in_folder(path, ".parquet") or of_clone(path):
+        return Parquet(tables, options)
+    if is_folder or zipped:
+        return FolderSource(path, options)
+    kind = "a file of another kind" if stat.S_ISREG(mode) else what_it_is(mode)
+    raise UserError("source", path, f"is {kind}", "give the folder that holds the images")
+
+
+def _in_folder(path: Path, *endings: str) -> list[Path]:
+    """The files in a folder whose names end so; none where images or folders lie beside them."""
+    files = [file for file in path.iterdir() if not file.name.startswith(".")] if path.is_dir() else []
+    if any(file.is_dir() or file.suffix.lower() in EXTENSIONS for file in files):
+        return []
+    return [file for file in files if file.name.endswith(endings) and file.is_file()]

@@ -1,0 +1,50 @@
+"""Arrays whose values are not those of images, brought to them by one rule for all, which is noted.
+
+    integers in 0..255           as uint8
+    uint16 above 255             v / 257, rounded, as files of 16 bits
+    floating point in -1..1      (v + 1) / 2, which is then rounded as floating point in 0..1 is
+
+What lies outside the range of the rule is refused. Other types and ranges stay as they are.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from unstir.data.images import Refused, levels_left
+
+Rule = Callable[[Any], Any]
+
+
+def rule_of(arrays: Sequence[NDArray[Any]], what: str) -> tuple[Rule, list[tuple[str, str]]]:
+    """The rule for arrays like these, and what it does as a note of ``what`` they are."""
+    arrays = [array for array in arrays if array.size and array.dtype.kind in "iuf" and array.dtype != np.uint8]
+    if arrays:
+        kind, low, high = arrays[0].dtype, min(map(np.min, arrays)), max(map(np.max, arrays))
+        if kind.kind == "f" and -1 <= low < 0 and high <= 1:
+            return _within(-1, 1, lambda v: (v + 1) / 2), [("values in -1..1 scaled to 0..255", what)]
+        if kind.kind != "f" and low >= 0 and high <= 255:
+            return _within(0, 255, lambda v: v.astype(np.uint8)), [(f"{kind} in 0..255 taken as 8 bits", what)]
+        if kind == np.uint16:
+            values = np.unique(np.concatenate([np.unique(array) for array in arrays]))
+            left = levels_left(len(values), _from_16_bits(values))
+            return _within(0, 65535, _from_16_bits), [("uint16 scaled to 8 bits", f"{what} ({left})")]
+    return lambda values: values, []
+
+
+def _from_16_bits(values: NDArray[Any]) -> NDArray[np.uint8]:
+    return ((values.astype(np.uint32) + 128) // 257).astype(np.uint8)
+
+
+def _within(low: int, high: int, rule: Rule) -> Rule:
+    """A rule that refuses values outside ``low``..``high``."""
+
+    def checked(item: Any) -> Any:
+        values = np.asarray(item)
+        if values.size and not low <= values.min() <= values.max() <= high:
+            raise Refused(f"values from {values.min():.3g} to {values.max():.3g}, where others lie in {low}..{high}")
+        return rule(values)
+
+    return checked
