@@ -15,7 +15,7 @@ from unstir.interop.folders import IS_RUN, check_new, new_folder
 from unstir.interop.foreign import Asked, Foreign, located
 from unstir.interop.report_code import read_file
 from unstir.nn.config import ModelConfig
-from unstir.runs import brought
+from unstir.runs import brought, build
 from unstir.runs.card import NAME, DataCard
 from unstir.runs.config import Config
 from unstir.runs.run import Run, is_run
