@@ -68,8 +68,10 @@ def make_run(foreign: Foreign, folder: str | Path, source: str, sha256: str, cla
         config = _settings(foreign, len(names), null, came_from)
         build.schedule(config.diffusion)  # which refuses betas that are none
     data = DataCard((config.data.channels, *foreign.size), names, {"train": 0, "held_out": 0}, content_hash="")
+    brought.check_fit(config, foreign.weights)
     with new_folder(folder) as partial:
-        Run.of_weights(config, partial, data, foreign.weights, source=came_from, notes=list(foreign.notes))
+        run = Run.begin(config, partial, data)
+        brought.keep(run, foreign.weights, source=came_from, notes=list(foreign.notes))
     return Imported(Run.open(folder), foreign.notes)
 
 

@@ -27,19 +27,18 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from unstir.chain import DEFAULTS, Chain
-from unstir.data.manifest import SPLITS
 from unstir.data.store import Store
 from unstir.diffusion.denoiser import Denoiser
 from unstir.errors import UserError, quoted
 from unstir.locks import held
 from unstir.parts import find
 from unstir.runs import brought, build, card, checkpoint, lines, toml
+from unstir.runs.averages import power_average
 from unstir.runs.card import DataCard, Labels
 from unstir.runs.checkpoint import Checkpoint, content_hash, misfits, weights_of
 from unstir.runs.config import MAY_CHANGE, Config, steps_in
 from unstir.runs.files import PARTIAL, make_folder, remove_partials, write_text
 from unstir.runs.model import Model
-from unstir.theory.averages import WIDTHS, combination
 from unstir.theory.process import Process
 
 logger = logging.getLogger(__name__)
@@ -48,7 +47,6 @@ OWN = "config.toml", "data.json", "metrics.jsonl", "held_out.jsonl", "events.jso
 """The files of a run's folder that only the holder of its lock writes."""
 FOLDERS = "checkpoints", "weights", "samples", "generated", "evaluation", "likelihood", "edits", "onnx"
 """The folders in it that may be there, of which none is a link: old files are deleted there, perhaps another run's."""
-MOST_ERROR = 0.1  # of the profile of an average that is made of others, relative
 
 
 @dataclass(frozen=True)
@@ -84,42 +82,10 @@ class Run:
         and ``chain`` is how the run is sampled by default. Raises UserError, before the folder is made, where the
         network cannot be made again with these weights, or something does not fit it.
         """
-        store = data if isinstance(data, Store) else None
-        shape = data.shape if isinstance(data, Store) else data
-        if store and classes and tuple(classes) != store.classes:
-            raise UserError("classes", classes, f"are not those of {store.path}", {"classes": store.classes})
-        weights = {name: t.detach().cpu().contiguous() for name, t in network.state_dict().items()}
-        origin = f"{type(network).__name__}, trained elsewhere, SHA-256 {content_hash(weights)}"
-        config = brought.settings(
-            brought.of_network(network, shape[0], len(classes), dict(options)),
-            brought.of_process(process, predict, learned_variance),
-            chain or brought.usual_chain(process),
-            shape[1:],
-            origin=origin,
-            has_null=has_null,
-            store=str(store.path) if store else "",
-        )
-        counts = {split: store.count(split) if store else 0 for split in SPLITS}
-        names = store.classes if store else tuple(classes)
-        card_of_data = DataCard(shape, names, counts, store.content_hash if store else "")
-        return cls.of_weights(config, Path(folder), card_of_data, weights, step)
-
-    @classmethod
-    def of_weights(
-        cls, config: Config, path: Path, data: DataCard, weights: Mapping[str, Tensor], step: int = 0, **event: Any
-    ) -> Self:
-        """Make the folder of a run with weights from elsewhere, by their names in its network; ``event`` is logged.
-
-        Raises UserError as `begin`, and before where they do not fit the network.
-        """
-        ours = build.outline(config).state_dict()  # shapes alone: a stranger's may need any amount of memory
-        if wrong := misfits(ours, weights):
-            raise UserError("", config.imported, f"has weights that do not fit the network: {wrong[0]}")
-        run = cls.begin(config, path, data)
-        known = run.data.plain() if data.content_hash else {}
-        tensors = {f"model.{name}": t for name, t in weights.items()}
-        checkpoint.save(run.weights, Checkpoint(step, toml.to_dict(config), tensors, kind="slim", data=known))
-        run.record("imported", **event)
+        trained = predict, learned_variance, classes, has_null, options, chain
+        config, of_data, weights = brought.described(network, process, data, *trained)
+        run = cls.begin(config, Path(folder), of_data)
+        brought.keep(run, weights, step)
         return run
 
     @classmethod
@@ -269,7 +235,7 @@ class Run:
         if not self.config.model.is_unet:
             find("network", self.config.model.type)  # of the user's own: refused before anything is drawn
         build.check_compile(compile, on)
-        weights = weights_of(loaded, ema) if isinstance(ema, bool) else _power_average(self, loaded, ema)
+        weights = weights_of(loaded, ema) if isinstance(ema, bool) else power_average(self, loaded, ema)
         kept = self.config.train.ema_decay > 0 and (self.config.kind.trained_here or loaded.ema)
         model = Model(
             load=partial(_denoiser, self, loaded.step, weights, on),
@@ -432,29 +398,3 @@ def _of(run: Run) -> dict[str, Any]:
         "nrow": run.config.grids.nrow,
         "kind": run.config.kind,
     }
-
-
-def _power_average(run: Run, found: Checkpoint, width: float) -> dict[str, Tensor]:
-    """The weights at the step of a checkpoint of a run, averaged by a power function of any ``width`` of the training.
-
-    They are made of the power averages in it and in the slim files of earlier steps (`theory.averages`). Raises
-    UserError where the run keeps none, or those saved are too few to make this one.
-    """
-    step, own = found.step, found.part("model")
-    if not run.config.train.power_ema or not step:
-        without = f"needs power averages, which {run.path} has not at step {step}"
-        raise UserError("ema_width", width, without, "train with train.power_ema")
-    steps = [*(earlier for earlier, _ in checkpoint.listed(run.weights) if earlier < step), step]
-    shares, error = combination([(earlier, saved) for earlier in steps for saved in WIDTHS], (step, width))
-    if error > MOST_ERROR:
-        wrong = f"has an error of {error:.0%} at step {step} of {run.path}, above the {MOST_ERROR:.0%} allowed"
-        raise UserError("ema_width", width, wrong, f"take a width nearer to {WIDTHS[0]}..{WIDTHS[1]}")
-    total, left = {name: torch.zeros_like(t, dtype=torch.float64) for name, t in own.items()}, iter(shares)
-    for earlier in steps:
-        file = found if earlier == step else checkpoint.load(run.weights / checkpoint.file_name(earlier))
-        check_same(run, file)
-        for saved in WIDTHS:
-            part, share = file.part(f"power.{saved}"), next(left)
-            for name, t in total.items():
-                t += share * part[name]
-    return {name: t.to(own[name].dtype) for name, t in total.items()}
