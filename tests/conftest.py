@@ -173,7 +173,7 @@ def cut(store, folder, **counts):
 def without_charts(monkeypatch):
     """Let training draw blank charts of its losses, which are half the time of a tiny run."""
 
-    def blank(lines, path):
+    def blank(lines, path, run):
         Image.new("L", (1, 1)).save(path, format="png")
 
     for name in ("training_curves", "held_out_curves"):

@@ -9,6 +9,7 @@ from matplotlib.figure import Figure
 
 from unstir.chain import SAMPLERS
 from unstir.pictures.charts import MARKERS, held_out_curves, held_out_figure, likelihood_curves, series, training_curves
+from unstir.runs.files import words_of
 
 
 @pytest.fixture
@@ -66,13 +67,14 @@ def test_both_panels_of_a_likelihood_have_every_curve(drawn, tmp_path, times):
 
 def test_every_axis_of_losses_has_two_plain_labels_or_more(drawn, tmp_path):
     metrics = [{"images": 100 * i, "loss": 0.9 / i, "grad_norm": 1.1 / i, "lr": 2e-4} for i in range(1, 5)]
-    training_curves(metrics, tmp_path / "curves.png")
+    training_curves(metrics, tmp_path / "curves.png", run="r")
     line = {"times": [10, 50, 90], "train": [1.0, 0.5, 0.3], "held_out": [1.0, 0.6, 0.4]}
     line |= {f"of_{split}": [0.95, 1.25] for split in ("train", "held_out")}
     line |= {"bits": 7.0, "bits_error": 0.5, "bits_train": 6.0, "bits_train_error": 0.5}
-    held_out_curves([{**line, "images": images} for images in (0, 256, 90_000)], tmp_path / "losses.png")
+    held_out_curves([{**line, "images": images} for images in (0, 256, 90_000)], tmp_path / "losses.png", run="r")
     times, curve = [2, 3, 4], [0.9, 0.5, 0.3]
-    likelihood_curves({"train": (times, curve, 0.5, curve)}, tmp_path / "likelihood.png")
+    likelihood_curves({"train": (times, curve, 0.5, curve)}, tmp_path / "likelihood.png", run="r", weights="w")
+    assert all(words_of(file)["run"] == "r" for file in tmp_path.iterdir())
     panels = [axes for figure in drawn for axes in figure.axes]
     assert len(panels) == 8
     for axis, ends in [

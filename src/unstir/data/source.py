@@ -223,15 +223,16 @@ class ItemSource(Source, Generic[_Item]):
 
     def _chunks(self, arranged: Arrangement[_Item], shape: Shape) -> Generator[Chunk, None, None]:
         ranges = self._ranges(arranged, shape)
-        unreadable, most = list[str](), max(_UNREADABLE, len(arranged.items) // 100)
+        unreadable, most, earlier = list[str](), max(_UNREADABLE, len(arranged.items) // 100), arranged.refused
         requests = [list(arranged.items[first:stop]) for _, first, stop in ranges]
         with closing(self.groups(requests, shape)) as groups:
             for (split, first, stop), group in zip(ranges, groups, strict=True):
+                refused, earlier = [*earlier, *group.refused], ()
+                unreadable += [f"{path} ({why})" for path, why in refused if why.startswith(UNREADABLE)]
+                if len(unreadable) > most:
+                    some = f"has more than {most} images that cannot be read, such as {unreadable[0]}"
+                    raise UserError("", self.name, some, "check the disk and what reads them")
                 for path, why in group.refused:
-                    unreadable += [f"{path} ({why})"] * why.startswith(UNREADABLE)
-                    if len(unreadable) > most:
-                        some = f"has more than {most} images that cannot be read, such as {unreadable[0]}"
-                        raise UserError("", self.name, some, "check the disk and what reads them")
                     if why.startswith(OTHER_SHAPE):
                         allowed = f"has images of several sizes: {path!r} is {why}"
                         raise UserError("", self.name, allowed, {"size": min(32, *shape[1:])})

@@ -102,7 +102,8 @@ def save_likelihood(
         write_text(out / f"{named(split)}.json", encode(dataclasses.asdict(results[split])) + "\n")
         curve = out / f"{named('-'.join(('curve', *results)))}.png"
     with replacing(curve) as unfinished:
-        likelihood_curves({name: (r.times, r.curve, r.decoder, r.total) for name, r in results.items()}, unfinished)
+        drawn = {name: (item.times, item.curve, item.decoder, item.total) for name, item in results.items()}
+        likelihood_curves(drawn, unfinished, run=model.data.mark, weights=model.weights_sha256)
     return results, curve
 
 

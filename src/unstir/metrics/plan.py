@@ -19,7 +19,7 @@ from unstir import randomness
 from unstir.data import Store
 from unstir.errors import UserError, within_memory
 from unstir.metrics.drawn import Drawn
-from unstir.metrics.evaluation import FOLDER, Evaluation, find, save
+from unstir.metrics.evaluation import Evaluation, find, pairs_file, save
 from unstir.metrics.features import Network
 from unstir.metrics.floor import FEWEST
 from unstir.metrics.images import Images
@@ -27,7 +27,7 @@ from unstir.metrics.measure import measure, reference_size
 from unstir.metrics.memorisation import Memorisation, memorisation, picture
 from unstir.metrics.request import SEEDS
 from unstir.progress import counting
-from unstir.runs.files import is_writable, make_folder, replacing
+from unstir.runs.files import is_writable, make_folder, save_png
 
 logger = logging.getLogger(__name__)
 
@@ -127,8 +127,9 @@ def judge(plan: Plan[Drawn | Images]) -> Evaluation:
             figures = measure(plan.store, sets, plan.measuring, plan.split, plan.num_reference, labels=labels)
             evaluation = Evaluation(**about, protocol=plan.protocol(), figures=figures)
         if plan.memorisation:
-            drawing = home.path / FOLDER / f"{evaluation.name()}-pairs.png" if keeping else None
-            evaluation = replace(evaluation, memorisation=search_copies(plan, sets, drawing))
+            drawing = pairs_file(home, evaluation) if keeping else None
+            result = search_copies(plan, sets, drawing, weights=evaluation.weights)
+            evaluation = replace(evaluation, memorisation=result)
     seconds = {"drawing": round(drawn - began, 1), "measuring": round(time.perf_counter() - drawn, 1)}
     evaluation = replace(evaluation, seconds=seconds)
     if keeping:
@@ -138,16 +139,20 @@ def judge(plan: Plan[Drawn | Images]) -> Evaluation:
     return evaluation
 
 
-def search_copies(plan: Plan[Drawn | Images], sets: Sequence[Tensor], drawing: Path | None) -> Memorisation:
-    """Search for copies of training images among all sets together, and draw the closest pairs into a PNG file."""
+def search_copies(
+    plan: Plan[Drawn | Images], sets: Sequence[Tensor], drawing: Path | None, **words: str
+) -> Memorisation:
+    """Search for copies of training images among all sets together, and draw the closest pairs into a PNG file.
+
+    It has the ``words`` as text.
+    """
     label, store = plan.protocol()["label"], plan.store
     images = torch.cat(list(sets)), store.images("train"), held_out_like(store, label)
     features = next((network.features for network in plan.measuring if network.name == "classifier"), None)
     result = memorisation(*images, flip=plan.flip, features=features)
     if drawing is not None:
         make_folder(drawing.parent)
-        with replacing(drawing) as partial:
-            picture(result, *images).save(partial, format="png")
+        save_png(drawing, picture(result, *images), **words)
     return result
 
 

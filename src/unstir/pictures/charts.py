@@ -45,10 +45,11 @@ def series(place: int) -> dict[str, Any]:
     return {name: values[place % len(values)] for name, values in every.items()}
 
 
-def training_curves(metrics: Sequence[Mapping[str, Any]], path: Path) -> None:
+def training_curves(metrics: Sequence[Mapping[str, Any]], path: Path, run: str = "") -> None:
     """Draw loss, gradient norm and learning rate against images seen, from the lines of metrics.jsonl, as a PNG.
 
     Where what is minimised is not the squared error itself, that error and the bound are drawn too, if they are there.
+    The PNG has the mark of the ``run`` as text.
     """
     from matplotlib.figure import Figure  # takes half a second to import
     from matplotlib.ticker import EngFormatter, MaxNLocator
@@ -65,12 +66,12 @@ def training_curves(metrics: Sequence[Mapping[str, Any]], path: Path) -> None:
         axes.xaxis.set_major_formatter(EngFormatter(sep=""))
         if key != "lr" and any(0 < line[key] < math.inf for line in lines):
             log_axis(axes, "y")
-    _save(figure, path, "images seen in training")
+    _save(figure, path, "images seen in training", run=run)
 
 
-def held_out_curves(lines: Sequence[Mapping[str, Any]], path: Path) -> None:
-    """Draw `held_out_figure` as a PNG."""
-    _save(held_out_figure(lines), path)
+def held_out_curves(lines: Sequence[Mapping[str, Any]], path: Path, run: str = "") -> None:
+    """Draw `held_out_figure` as a PNG, which has the mark of the ``run`` as text."""
+    _save(held_out_figure(lines), path, run=run)
 
 
 def held_out_figure(lines: Sequence[Mapping[str, Any]]) -> "Figure":
@@ -148,13 +149,13 @@ def _is_number(value: Any) -> bool:
 
 
 def likelihood_curves(
-    curves: Mapping[str, tuple[Sequence[int], Sequence[float], float, Sequence[float]]], path: Path
+    curves: Mapping[str, tuple[Sequence[int], Sequence[float], float, Sequence[float]]], path: Path, **words: str
 ) -> None:
     """Draw where the bits go, as a PNG: each L_{t-1} by t, and their sum from the decoder upwards.
 
     ``curves`` gives, by name, rising times, terms in bits per dimension at these times, the decoder's L_0, which stands
     at t = 1, and the sum of all terms up to each time. Where the times are but some of 2..T, as in an estimate, the
-    terms are points and the sum, which is estimated too, goes up in steps.
+    terms are points and the sum, which is estimated too, goes up in steps. The PNG has the ``words`` as text.
     """
     from matplotlib.figure import Figure
 
@@ -176,7 +177,7 @@ def likelihood_curves(
         log_axis(axes, "x")
         axes.set_ylabel("bits per dimension")
         axes.legend(fontsize=8)
-    _save(figure, path, "t")
+    _save(figure, path, "t", **words)
 
 
 def log_axis(axes: "Axes", which: str) -> None:
@@ -224,9 +225,9 @@ def _images_axis(axes: "Axes", first: int) -> None:
     axes.set_xlabel("images seen in training")
 
 
-def _save(figure: "Figure", path: Path, xlabel: str = "") -> None:
+def _save(figure: "Figure", path: Path, xlabel: str = "", **words: str) -> None:
     """Write a figure as a PNG, its panels with a grid and, if it is given, one label of their x axes."""
     for axes in figure.axes if xlabel else ():
         axes.set_xlabel(xlabel)
         axes.grid(alpha=0.3)
-    figure.savefig(path, dpi=110, format="png")
+    figure.savefig(path, dpi=110, format="png", metadata=words)

@@ -128,7 +128,7 @@ def draw_charts(run: Run) -> None:
     for name, drawn, draw in charts:
         if drawn:
             with replacing(run.path / name) as partial:
-                draw(drawn, partial)
+                draw(drawn, partial, run.data.mark)
 
 
 class Grids:
@@ -167,7 +167,7 @@ def draw_grid(run: Run, model: Model, name: str, observer: Observer, stop: Stop)
     indices = torch.arange(cfg.num, device=model.device)
     x = starting_noise(cfg.seed, indices, run.data.shape)
     run.samples.mkdir(exist_ok=True)
-    save_png(run.samples / "noise.png", grid(to_uint8(x), cfg.nrow))
+    save_png(run.samples / "noise.png", grid(to_uint8(x), cfg.nrow), run=run.data.mark)
     total, labels = len(model.chain.times(model.process.schedule)) - 1, model.labels.of(indices)
     for done, step in enumerate(model.draw(model.chain, indices, labels), start=1):
         if stop.signal is not None:
