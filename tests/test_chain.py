@@ -26,7 +26,7 @@ def test_importing_a_chain_imports_no_torch():
 @pytest.mark.parametrize("name", SAMPLERS)
 def test_the_facts_are_those_of_the_function(name):
     options = {each.name: each.default for each in inspect.signature(find("sampler", name)).parameters.values()}
-    known = {key: value for key, value in options.items() if key in DEFAULTS}
+    known = {key: value for key, value in options.items() if key in OPTIONS}
     assert known == {key: DEFAULTS[key] for key in SAMPLERS[name].options}
 
 
@@ -52,6 +52,24 @@ def test_a_changed_chain_keeps_nothing_that_has_no_effect_then():
     ):
         with refusing(key, given[key]):
             chain.changed(**given)
+
+
+def test_times_of_ones_own_take_the_place_of_steps_and_spacing():
+    chain, schedule = Chain("ddim", times=(9, 5, 1, 0)), linear(10)
+    assert chain.steps == 3 and chain.visited(schedule) == [9, 5, 1, 0] and "own times" in title(chain.in_effect())
+    assert Chain(**json.loads(json.dumps(chain.in_effect()))) == chain and "times" not in Chain().in_effect()
+    assert Chain("ddim", steps=7, spacing="leading").changed(times=(9, 5, 1, 0)) == chain
+    assert chain.changed(steps=7) == Chain("ddim", steps=7) and chain.changed(eta=0.5).times == chain.times
+    for key, given in (
+        ("times", {"times": [5, 9, 0]}),
+        ("times", {"times": [9]}),
+        ("steps", {"times": [9, 5, 0], "steps": 3}),
+        ("spacing", {"times": [9, 5, 0], "spacing": "leading"}),
+    ):
+        with refusing(key, given[key]):
+            Chain(**given)
+    with refusing("times", [9, 5, 1, 0]):
+        chain.visited(linear(8))
 
 
 @pytest.mark.parametrize("name", SAMPLERS)
@@ -141,10 +159,10 @@ def test_a_chain_that_divides_by_alpha_does_not_begin_where_it_is_0(name):
     silent, chain = zero_terminal_snr(linear(20)), Chain(name, steps=5)
     if SAMPLERS[name].divides_by_alpha:
         with pytest.raises(UserError, match=name):
-            chain.times(silent)
-        assert chain.changed(spacing="leading").times(silent)[0] < 20
+            chain.visited(silent)
+        assert chain.changed(spacing="leading").visited(silent)[0] < 20
     else:
-        assert chain.times(silent)[0] == 20
+        assert chain.visited(silent)[0] == 20
 
 
 def test_a_title_and_a_comparison_name_what_differs():

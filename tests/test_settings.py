@@ -129,6 +129,7 @@ CHAIN = {  # by a field of its chain: two chains
     "sampler": ({}, {"sampler": "heun"}),
     "steps": ({}, {"steps": 4}),
     "spacing": ({}, {"spacing": "quadratic"}),
+    "times": ({}, {"times": (20, 9, 0), "steps": 2}),
     "variance": ({"sampler": "ancestral", "variance": "small"}, {"sampler": "ancestral", "variance": "large"}),
     "clip": ({}, {"clip": False}),
     "seed": ({}, {"seed": 1}),

@@ -11,51 +11,92 @@ from typing import TYPE_CHECKING, Any
 logging.getLogger("unstir").addHandler(logging.NullHandler())  # what is logged is shown to who asks for it
 
 if TYPE_CHECKING:
-    from unstir.chain import Chain
+    from unstir.chain import Chain, Cost
     from unstir.console import Bars
     from unstir.data import Store, pack
-    from unstir.diffusion.denoiser import Prediction
+    from unstir.data.manifest import Note
+    from unstir.data.store import Array
+    from unstir.diffusion.denoiser import Denoiser, Labelled, Prediction
     from unstir.diffusion.draw import draw, drawn_images, starting_noise
     from unstir.diffusion.samplers import Step
+    from unstir.edit.editing import Edited
+    from unstir.edit.edits import blend, inpaint, invert, morph, vary
     from unstir.errors import UserError
     from unstir.generate.drawing import Job, sample_batches
-    from unstir.generate.sampling import sample
-    from unstir.interop.exporting import export
-    from unstir.interop.importing import import_run
-    from unstir.interop.published import pull, push
+    from unstir.generate.sampling import Sampled, sample
+    from unstir.group import Alone
+    from unstir.insight.write import write_report
+    from unstir.interop.exporting import Exported, export
+    from unstir.interop.foreign import Asked
+    from unstir.interop.importing import Imported, import_run
+    from unstir.interop.published import Published, pull, push
     from unstir.jobs.process import torchrun_group
     from unstir.metrics.evaluate import evaluate_images, evaluate_run
+    from unstir.metrics.evaluation import Evaluation
+    from unstir.metrics.figures import ClassCount, Figure
+    from unstir.metrics.memorisation import Match, Memorisation, Pair, Space
     from unstir.metrics.request import EvaluationRequest
+    from unstir.nn.config import ModelConfig
     from unstir.parts import condition, features, network, sampler, schedule, source, times, tracker, weighting
     from unstir.progress import shown_by
+    from unstir.randomness import Key
+    from unstir.runs.card import DataCard, Labels
+    from unstir.runs.checkpoint import Checkpoint
+    from unstir.runs.config import Config, Kind
+    from unstir.runs.lines import Log
     from unstir.runs.model import Model
     from unstir.runs.recipes import load_recipe
     from unstir.runs.run import Run
-    from unstir.theory.process import Process
+    from unstir.runs.sections import (
+        CheckpointConfig,
+        DataConfig,
+        DiffusionConfig,
+        GridConfig,
+        LogConfig,
+        LossConfig,
+        TrainConfig,
+    )
+    from unstir.significance import Estimate, Precedence, Shift
+    from unstir.theory.parameterization import Parameterization
+    from unstir.theory.process import Gaussian, Process
     from unstir.theory.schedule import NoiseSchedule, cosine, linear
-    from unstir.train.launch import train_run
+    from unstir.train.distill import distill_run
+    from unstir.train.launch import Training, train_run
+    from unstir.train.observer import Observer, Stop
 
     __version__: str
 
 __all__ = [
-    "Bars", "Chain", "EvaluationRequest", "Job", "Model", "NoiseSchedule", "Prediction", "Process", "Run", "Step",
-    "Store", "UserError", "condition", "cosine", "draw", "drawn_images", "evaluate_images", "evaluate_run",
-    "export", "features", "import_run", "linear", "load_recipe", "network", "pack", "pull", "push", "sample",
-    "sample_batches", "sampler", "schedule", "shown_by", "source", "starting_noise", "times", "torchrun_group",
-    "tracker", "train_run", "weighting",
+    "Alone", "Array", "Asked", "Bars", "Chain", "Checkpoint", "CheckpointConfig", "ClassCount", "Config", "Cost",
+    "DataCard", "DataConfig", "Denoiser", "DiffusionConfig", "Edited", "Estimate", "Evaluation",
+    "EvaluationRequest", "Exported", "Figure", "Gaussian", "GridConfig", "Imported", "Job", "Key", "Kind",
+    "Labelled", "Labels", "Log", "LogConfig", "LossConfig", "Match", "Memorisation", "Model", "ModelConfig",
+    "NoiseSchedule", "Note", "Observer", "Pair", "Parameterization", "Precedence", "Prediction", "Process",
+    "Published", "Run", "Sampled", "Shift", "Space", "Step", "Stop", "Store", "TrainConfig", "Training",
+    "UserError", "blend", "condition", "cosine", "distill_run", "draw", "drawn_images", "evaluate_images",
+    "evaluate_run", "export", "features", "import_run", "inpaint", "invert", "linear", "load_recipe", "morph",
+    "network", "pack", "pull", "push", "sample", "sample_batches", "sampler", "schedule", "shown_by", "source",
+    "starting_noise", "times", "torchrun_group", "tracker", "train_run", "vary", "weighting", "write_report",
 ]  # fmt: skip
 
 _MODULES = {
-    "chain": "Chain", "console": "Bars", "data": "Store pack", "diffusion.denoiser": "Prediction",
-    "diffusion.draw": "draw drawn_images starting_noise", "diffusion.samplers": "Step",
-    "errors": "UserError", "generate.drawing": "Job sample_batches", "generate.sampling": "sample",
-    "interop.exporting": "export", "interop.importing": "import_run", "interop.published": "pull push",
-    "jobs.process": "torchrun_group",
-    "metrics.evaluate": "evaluate_images evaluate_run", "metrics.request": "EvaluationRequest",
-    "parts": "condition features network sampler schedule source times tracker weighting",
-    "progress": "shown_by", "runs.model": "Model", "runs.recipes": "load_recipe",
-    "runs.run": "Run", "theory.process": "Process", "theory.schedule": "NoiseSchedule cosine linear",
-    "train.launch": "train_run",
+    "chain": "Chain Cost", "console": "Bars", "data": "Store pack", "data.manifest": "Note", "data.store": "Array",
+    "diffusion.denoiser": "Denoiser Labelled Prediction", "diffusion.draw": "draw drawn_images starting_noise",
+    "diffusion.samplers": "Step", "edit.editing": "Edited", "edit.edits": "blend inpaint invert morph vary",
+    "errors": "UserError", "generate.drawing": "Job sample_batches", "generate.sampling": "Sampled sample",
+    "group": "Alone", "insight.write": "write_report", "interop.exporting": "Exported export",
+    "interop.foreign": "Asked", "interop.importing": "Imported import_run", "interop.published": "Published pull push",
+    "jobs.process": "torchrun_group", "metrics.evaluate": "evaluate_images evaluate_run",
+    "metrics.evaluation": "Evaluation", "metrics.figures": "ClassCount Figure",
+    "metrics.memorisation": "Match Memorisation Pair Space", "metrics.request": "EvaluationRequest",
+    "nn.config": "ModelConfig", "parts": "condition features network sampler schedule source times tracker weighting",
+    "progress": "shown_by", "randomness": "Key", "runs.card": "DataCard Labels", "runs.checkpoint": "Checkpoint",
+    "runs.config": "Config Kind", "runs.lines": "Log", "runs.model": "Model", "runs.recipes": "load_recipe",
+    "runs.run": "Run",
+    "runs.sections": "CheckpointConfig DataConfig DiffusionConfig GridConfig LogConfig LossConfig TrainConfig",
+    "significance": "Estimate Precedence Shift", "theory.parameterization": "Parameterization",
+    "theory.process": "Gaussian Process", "theory.schedule": "NoiseSchedule cosine linear",
+    "train.distill": "distill_run", "train.launch": "Training train_run", "train.observer": "Observer Stop",
 }  # fmt: skip
 _HOME = {name: module for module, names in _MODULES.items() for name in names.split()}
 

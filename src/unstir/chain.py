@@ -74,7 +74,7 @@ def _option_of_others(name: str, value: Any, sampler: str) -> UserError:
     return UserError(name, value, owners, (*({"sampler": taker} for taker in takers), {name: None}))
 
 
-SpacingName = Literal["trailing", "leading", "linspace", "quadratic", "log_snr"]
+SpacingName = Literal["trailing", "leading", "linspace", "quadratic", "log_snr", "leading_open", "linspace_open"]
 Time = Annotated[int, Field(ge=1, le=1_000_000)]
 STRICT = ConfigDict(extra="forbid", validate_default=True, allow_inf_nan=False, use_attribute_docstrings=True)
 
@@ -85,7 +85,7 @@ class Chain:
     """How images are drawn. The sentence below each setting is its help on the command line.
 
     Raises UserError for a value out of bounds, for an option of another sampler unless it is the default, and for a
-    setting that has no effect. What depends on the T times or on the schedule is refused by `check` and `times`.
+    setting that has no effect. What depends on the T times or on the schedule is refused by `check` and `visited`.
     """
 
     sampler: SamplerName = "ancestral"
@@ -95,6 +95,8 @@ class Chain:
     """Number of the times 1 to T that are visited. N steps take N network calls; heun 2N - 1, pndm N + 9 (N > 3)."""
     spacing: SpacingName = "trailing"
     """Which of the T times are visited. With quadratic and log_snr a time that repeats is visited once."""
+    times: tuple[Annotated[int, Field(ge=0, le=1_000_000)], ...] = ()
+    """The times visited, falling, in place of steps and spacing. The last is where the chain ends: 0, a clean image."""
     variance: Literal["auto", "small", "large", "learned"] = "auto"
     """The variance of an ancestral step. auto is learned where the network has it, else large for T steps, small for
     fewer. large is beta, small beta~."""
@@ -117,6 +119,7 @@ class Chain:
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
+        self._settle_times()
         for name in _not_of(self.sampler):
             if (value := getattr(self, name)) != DEFAULTS[name]:
                 raise _option_of_others(name, value, self.sampler)
@@ -132,6 +135,18 @@ class Chain:
             raise UserError(name, getattr(self, name), effect, ({name: None}, {"guidance": 2}))
         return self
 
+    def _settle_times(self) -> None:
+        """Make the steps those of the times of one's own; UserError where they cannot be visited."""
+        if not self.times:
+            return
+        steps, usual = len(self.times) - 1, {each.name: each.default for each in dataclasses.fields(self)}
+        if not steps or any(t <= s for t, s in pairwise(self.times)):
+            raise UserError("times", list(self.times), "must fall strictly, from at most T to the end of the chain")
+        for name, value in (("steps", steps), ("spacing", "trailing")):
+            if (given := getattr(self, name)) not in (value, usual[name]):
+                raise UserError(name, given, "has no effect beside times", ({name: None}, {"times": None}))
+            object.__setattr__(self, name, value)
+
     def changed(self, **given: Any) -> Self:
         """This chain with what is ``given`` in its place, and without what then has no effect and was not given.
 
@@ -146,15 +161,19 @@ class Chain:
             idle += ["guidance_low", "guidance_high"]
         if not given.get("clip", self.clip):
             idle += ["threshold"]
+        idle += ["steps", "spacing"] if given.get("times") else ["times"] if given.keys() & {"steps", "spacing"} else []
         return dataclasses.replace(self, **{name: DEFAULTS[name] for name in idle} | given)
 
     def in_effect(self) -> dict[str, Any]:
-        """The settings without those of other samplers, and options that there are: what files say of a chain."""
-        settings, idle = dataclasses.asdict(self), _not_of(self.sampler) + ["options"] * (not self.options)
-        return {name: value for name, value in settings.items() if name not in idle}
+        """The settings without those of other samplers, and options and times that there are: what files say of it."""
+        settings, empty = dataclasses.asdict(self), [name for name in ("options", "times") if not getattr(self, name)]
+        settings["times"] = list(self.times)  # as JSON has it
+        return {name: value for name, value in settings.items() if name not in _not_of(self.sampler) + empty}
 
     def check(self, T: int) -> None:
         """Raise UserError for settings that no chain of T times can have, wherever it begins."""
+        if self.times and self.times[0] > T:
+            raise UserError("times", list(self.times), f"begin outside 1..{T}, the times of the chain")
         if self.steps > T:
             raise UserError("steps", self.steps, f"is outside 1..{T}, the times of the chain", {"steps": T})
         low, high = self.guidance_low, self.guidance_high or T
@@ -165,21 +184,21 @@ class Chain:
             least = {"guidance_low": high, "guidance_high": low}
             raise UserError("guidance_low", low, f"is above guidance_high={high}", least)
 
-    def times(self, schedule: "NoiseSchedule") -> list[int]:
-        """The times visited, and 0, falling. Raises UserError as `check`, `check_signal` and `parts.check_options`."""
+    def visited(self, schedule: "NoiseSchedule") -> list[int]:
+        """The times visited, falling to 0 or the end of `times`; UserError as `check`, or for no signal or options."""
         from unstir.theory.schedule import times  # needs torch
 
         self.check(schedule.T)
         if self.options:
             parts.check_options("sampler", self.sampler, self.options, "options", facts_of(self.sampler).options)
-        visited = times(schedule, self.steps, self.spacing)
+        visited = list(self.times) or times(schedule, self.steps, self.spacing)
         if facts_of(self.sampler).divides_by_alpha:
             check_signal(self.sampler, schedule, visited[0])
         return visited
 
     def guidance_acts(self, schedule: "NoiseSchedule") -> bool:
-        """Whether a time at which the network is called is in the interval of guidance. Raises UserError as `times`."""
-        times = self.times(schedule)
+        """Whether a time at which the network is called is in guidance's interval. Raises UserError as `visited`."""
+        times = self.visited(schedule)
         called = times[:-1]
         if self.sampler == "pndm":  # whose first steps call it in the middle too
             called += [(t + s) // 2 for t, s in pairwise(times[: min(4, len(times) - 1)])]
@@ -190,8 +209,8 @@ class Chain:
         return self.cost(schedule).calls
 
     def cost(self, schedule: "NoiseSchedule") -> "Cost":
-        """What an image costs; a time that the spacing repeats is visited once. Raises UserError as `times`."""
-        steps = len(self.times(schedule)) - 1
+        """What an image costs; a time that the spacing repeats is visited once. Raises UserError as `visited`."""
+        steps = len(self.visited(schedule)) - 1
         return Cost(steps, facts_of(self.sampler).calls_in(steps))
 
 
@@ -229,7 +248,8 @@ def title(chain: Mapping[str, Any]) -> str:
     options = {name: chain[name] for name in OPTIONS if chain.get(name, DEFAULTS[name]) != DEFAULTS[name]}
     options |= chain.get("options", {})
     unusual = [value if isinstance(value, str) else f"{name} {value:g}" for name, value in options.items()]
-    return ", ".join([chain["sampler"], *unusual, *([] if chain["spacing"] == "trailing" else [chain["spacing"]])])
+    where = ["own times"] if chain.get("times") else [] if chain["spacing"] == "trailing" else [chain["spacing"]]
+    return ", ".join([chain["sampler"], *unusual, *where])
 
 
 def check_signal(sampler: str, schedule: "NoiseSchedule", t: int) -> None:

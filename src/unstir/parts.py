@@ -45,7 +45,7 @@ ALSO = {"weighting": ("parameterization",)}
 """What a part is given besides, by name, where it takes it."""
 
 OURS: dict[str, dict[str, str]] = {
-    "schedule": dict.fromkeys(("linear", "cosine", "sigmoid"), "theory.schedule"),
+    "schedule": dict.fromkeys(("linear", "cosine", "sigmoid", "table"), "theory.schedule"),
     "weighting": dict.fromkeys(("simple", "min_snr", "truncated_snr", "p2"), "theory.weighting"),
     "times": dict.fromkeys(("uniform", "importance", "laplace", "normal"), "diffusion.loss"),
     "sampler": {
@@ -183,6 +183,15 @@ def find(kind: str, name: str) -> Callable[..., Any]:
         else:
             _load(kind, name)
     return _KNOWN[kind, name][0]
+
+
+def name_of(kind: str, part: object) -> str:
+    """The name of a part that is registered; UserError for another."""
+    for (its_kind, name), (known, _) in _KNOWN.items():
+        if its_kind == kind and known is part:
+            return name
+    called = getattr(part, "__name__", part)
+    raise UserError("", f"the {kind} {called}", "has no name in a run", f"put @unstir.{kind} above it")
 
 
 def facts(kind: str, name: str) -> Mapping[str, Any]:

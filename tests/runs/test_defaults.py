@@ -89,6 +89,7 @@ checkpoint.keep = 2 >= 1 <= 1000000
 grids.sampler = "ancestral"
 grids.steps = 50 >= 1 <= 1000000
 grids.spacing = "trailing"
+grids.times = [] >= 0 <= 1000000
 grids.variance = "auto"
 grids.clip = true
 grids.eta = 0.0 >= 0 <= 1

@@ -54,7 +54,9 @@ class Given:
 
     def given(self) -> dict[str, Any]:
         """The settings that were given, for `Chain.changed`."""
-        return {name: value for name in DEFAULTS if (value := getattr(self, name, None)) is not None}
+        given = {name: value for name in DEFAULTS if (value := getattr(self, name, None)) is not None}
+        usual = {name: getattr(type(self), name) for name in ("steps", "spacing") if given.get("times")}
+        return {name: value for name, value in given.items() if value != usual.get(name)}
 
 
 def options(*names: str, **defaults: object) -> Callable[[type[Options]], type[Options]]:
@@ -74,7 +76,7 @@ def options(*names: str, **defaults: object) -> Callable[[type[Options]], type[O
 
 def _group(options: type) -> Group:
     """The group of a command's chain options, which says what they are by default."""
-    plain = DEFAULTS.keys() - {"options"}
+    plain = {name for name, value in DEFAULTS.items() if value not in ({}, ())}
     names = [each.name for each in fields(options) if each.name in plain and each.default is None]
     said = ", ".join(f"{name} {as_typed(DEFAULTS[name])}" for name in names)
     text = f"The run's [grids] settings are the defaults. Unless its recipe or config differs they are: {said}."

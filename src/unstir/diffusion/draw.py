@@ -60,9 +60,9 @@ def draw(
     """Yield the steps from noise ``x_T`` [B, C, H, W] to images; ``indices`` int64 [B] name the images.
 
     The last step's ``x`` are the images, about [-1, 1]. ``weak`` is what guidance leads away from. Raises UserError for
-    settings that `Chain.times` refuses, for guidance without a weak denoiser, or for an output that is not finite.
+    settings that `Chain.visited` refuses, for guidance without a weak denoiser, or for an output that is not finite.
     """
-    visited = chain.times(process.schedule)
+    visited = chain.visited(process.schedule)
     shape = tuple(x_T.shape[1:])
 
     def noise(t: int) -> Tensor:

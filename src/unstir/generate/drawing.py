@@ -36,7 +36,7 @@ def check(model: Model, job: Job) -> None:
             raise UserError(name, value, f"is outside 1..{MOST_IMAGES}")
     model.labels.check(job.label, job.shares)
     model.check(job.chain)
-    job.chain.times(model.process.schedule)
+    job.chain.visited(model.process.schedule)
 
 
 def sample_batches(

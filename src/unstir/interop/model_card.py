@@ -152,6 +152,8 @@ def notes(model: Model) -> tuple[str, ...]:
             f"a number of steps that divides {T}" if spacing == "trailing" else f"{counted(T, 'step')}, with linspace"
         )
         says.append(f"{DDIM_STRIDES}. Its pictures are those of here in {alike}")
+    if not model.learned_variance and model.chain.variance == "auto":
+        says.append('DDPMPipeline adds the large variance, for all T steps; for fewer set variance_type="fixed_small"')
     if model.process.T != _DEFAULT_STEPS:
         says.append(
             f"num_inference_steps={model.process.T} is the whole chain; the default of DDPMPipeline is {_DEFAULT_STEPS}"

@@ -58,7 +58,7 @@ def check_parts(config: Config) -> None:
         loss_weights(cfg.weighting, noise_schedule, parameterization, cfg.weighting_options)
     times(config, torch.device("cpu"))
     with parts.guarded("sampler", config.grids.sampler, "grids"):
-        config.grids.times(noise_schedule)
+        config.grids.visited(noise_schedule)
 
 
 def network(config: Config, device: torch.device) -> nn.Module:

@@ -82,7 +82,7 @@ class DiffusionConfig:
     """The forward process and what the network predicts."""
 
     schedule: ScheduleName = "linear"
-    """How the signal fades: linear, cosine, sigmoid, or MODULE:NAME (docs/extend.md)."""
+    """How the signal fades: linear, cosine, sigmoid, or MODULE:NAME (docs/extend.md); table: given in options."""
     options: dict[str, Option] = field(default_factory=dict, hash=False)
     """Arguments of the schedule, each by its name: beta_1 and beta_T of linear, which are not scaled with T."""
     T: Annotated[int, Field(ge=2, le=100_000)] = 1000

@@ -64,6 +64,7 @@ MEANT = {
     "label": "labels class classes class_id class_label class_name category cond y",
     "labels": "label class classes class_id class_label category cond y",
     "spacing": "timestep_spacing skip_type discretization schedule",
+    "times": "timesteps time_steps custom_timesteps",
     "variance": "var sigma var_type variance_type",
     "clip": "clip_denoised clip_sample clamp clip_x0",
     "guide": "autoguidance weak_model guide_run",

@@ -3,12 +3,12 @@
 import dataclasses
 import hashlib
 import json
+import re
 import tomllib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import tomli_w
 from pydantic import TypeAdapter, ValidationError
 
 from unstir.errors import KeptSettingsError, UserError, of_pydantic, short
@@ -51,7 +51,28 @@ def read(path: Path) -> dict[str, Any]:
 
 def to_toml(config: Config) -> str:
     """The whole config as TOML text, every key written out."""
-    return tomli_w.dumps(to_dict(config))
+    return "\n".join(_table(to_dict(config))).strip() + "\n"
+
+
+def _table(values: Mapping[str, Any], before: str = "") -> Iterator[str]:
+    """The lines of a table of this dotted name, and of the tables within."""
+    tables = {key: value for key, value in values.items() if isinstance(value, dict)}
+    yield from (f"{_key(key)} = {_value(value)}" for key, value in values.items() if key not in tables)
+    for key, table in tables.items():
+        yield from ("", f"[{before}{_key(key)}]", *_table(table, f"{before}{_key(key)}."))
+
+
+def _key(key: str) -> str:
+    return key if re.fullmatch(r"[A-Za-z0-9_-]+", key) else _value(key)
+
+
+def _value(value: Any) -> str:
+    """A value as TOML has it: numbers, words and lists as JSON, which leaves the character DEL as it is."""
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{_key(key)} = {_value(inner)}" for key, inner in value.items()) + "}"
+    if isinstance(value, list):
+        return f"[{', '.join(map(_value, value))}]"
+    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
 
 
 def to_dict(config: Config) -> dict[str, Any]:

@@ -8,10 +8,12 @@ The table held is log abar in float64. From it 1 - abar = -expm1(log abar) is ex
 nearly one; in float32 its relative error is 1.7e-4. Coefficients are Python floats, cast where they meet a tensor.
 """
 
+import base64
 import math
 from dataclasses import dataclass
 from functools import cached_property
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -147,6 +149,23 @@ def sigmoid(T: int = 1000, start: float = -3.0, end: float = 3.0, tau: float = 1
     return _from_curve((curve[-1] - curve) / (curve[-1] - curve[0]))
 
 
+@parts.schedule
+def table(T: int, log_abar: str = "") -> NoiseSchedule:
+    """The schedule of a table: log abar_0..abar_T as little-endian float64 in base64, which `as_text` writes."""
+    try:
+        values = np.frombuffer(base64.b64decode(log_abar, validate=True), "<f8")
+    except ValueError:
+        values = np.empty(0)
+    if len(values) != T + 1:
+        raise UserError("log_abar", log_abar[:20], f"is no table of T + 1 = {T + 1} numbers in base64")
+    return NoiseSchedule(torch.from_numpy(values.astype(np.float64)))
+
+
+def as_text(schedule: NoiseSchedule) -> str:
+    """The option log_abar of `table` for any schedule."""
+    return base64.b64encode(schedule.log_abar.cpu().numpy().astype("<f8").tobytes()).decode()
+
+
 def zero_terminal_snr(schedule: NoiseSchedule) -> NoiseSchedule:
     """The schedule with alpha shifted and scaled so that alpha_T = 0 and alpha_1 stays (Lin et al. 2024, alg. 1).
 
@@ -184,12 +203,24 @@ def _log_snr(schedule: NoiseSchedule, steps: int) -> list[float]:
     return start + [1.0 + min(range(last), key=lambda k: abs(values[k] - value)) for value in wanted]
 
 
+def _leading_open(schedule: NoiseSchedule, steps: int) -> list[float]:
+    stride = max(schedule.T // (steps + 1), 1)
+    return [min(stride * (steps - i) + 1, schedule.T) for i in range(steps)]
+
+
+def _linspace_open(schedule: NoiseSchedule, steps: int) -> list[float]:
+    stride = (schedule.T - 1) / steps
+    return [1.0 + round(stride * (steps - i)) for i in range(steps)]  # half to even, of times counted from 0
+
+
 SPACINGS = {
     "trailing": _trailing,
     "leading": _leading,
     "linspace": _linspace,
     "quadratic": _quadratic,
     "log_snr": _log_snr,
+    "leading_open": _leading_open,
+    "linspace_open": _linspace_open,
 }
 
 
@@ -200,6 +231,7 @@ def times(schedule: NoiseSchedule, steps: int, spacing: str = "trailing") -> lis
     unless steps = T; "linspace" visits both T and 1. All three are T, T-1, ..., 0 when steps = T. "quadratic" goes as
     T (1 - i / steps)^2 and "log_snr" in equal steps of the log-SNR between T and 1 (Lu et al. 2022): both crowd
     together near 1, where whole times repeat; repeated ones are visited once, so that there may be fewer steps.
+    "leading_open" and "linspace_open" are steps + 1 such times without the last, as diffusers' solvers take them.
     Raises UserError unless 1 <= steps <= T and the spacing is known.
     """
     T = schedule.T

@@ -172,7 +172,7 @@ def open_run(config: Config, out: Path, store: Store) -> Run:
     dtype = build.dtype_name(train.dtype, build.device(train.device))
     train = dataclasses.replace(train, dtype=dtype, init=train.init and pinned(train.init))
     data = dataclasses.replace(config.data, store=str(store.path.resolve()))
-    return Run.create(dataclasses.replace(config, train=train, data=data), out, card)
+    return Run.begin(dataclasses.replace(config, train=train, data=data), out, card)
 
 
 def _continued(old: Run, asked: Config, store: Store) -> Run:

@@ -70,7 +70,7 @@ class Paths:
         moments, states, ends, labels = [], [], [], []
         for number in range(period * PATHS, (period + 1) * PATHS):
             chain, label = self._chain(number), self._label(number, slots)
-            times = chain.times(process.schedule)
+            times = chain.visited(process.schedule)
             denoise = steered(Labelled(self._teacher, label), chain, process, indices=slots)
             noise = randomness.normal(Key(seed, "start of path", number, slots), self._shape)
             on_the_way, end = follow(denoise, process, noise, times)

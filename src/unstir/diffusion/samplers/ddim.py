@@ -25,8 +25,8 @@ def ddim(
 ) -> Iterator[Step]:
     """Yield a Step for each of ``times[1:]``, starting from ``x_T`` [B, C, H, W] at ``times[0]``.
 
-    ``times`` fall strictly and end at 0; the last step adds no noise, whatever ``eta``, which is in [0, 1]. Raises
-    UserError for another eta, ValueError for times that do not fall to 0.
+    ``times`` fall strictly, usually to 0; a step to 0 adds no noise, whatever ``eta``, which is in [0, 1]. Raises
+    UserError for another eta, ValueError for times that do not fall.
     """
     check_times(times, process)
     if not 0 <= eta <= 1:
