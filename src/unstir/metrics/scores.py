@@ -78,13 +78,11 @@ def likelihood(
         labels = torch.full((len(images),), null)
     elif labels is not None and labels.shape != images.shape[:1]:
         raise UserError("labels", list(labels.shape), f"must be [{len(images)}], one for each image")
+    given = labels if condition is None else condition
     batches = torch.split(torch.arange(len(images)), batch_size)
     with counting("bounding images", "network calls") as count:
         on_call = counter(count, len(batches) * (calls or model.process.T))
-        bounds = [
-            bound_of(model, images, labels if condition is None else condition, protocol, 0, index, on_call)
-            for index in batches
-        ]
+        bounds = [bound_of(model, images, given, protocol, 0, index, on_call) for index in batches]
     rows = [
         bound.to_bits(
             torch.stack((bound.nats, bound.prior, bound.terms @ bound.weights, bound.decoder, _error(bound)), 1)

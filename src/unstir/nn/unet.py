@@ -145,7 +145,7 @@ class UNet(nn.Module):
         if not config.condition_size:
             raise UserError("condition", None, "was given, but this network knows none", {"condition": None})
         tail = (config.condition_size, *(x.shape[2:] if config.condition_channels else ()))
-        due = x.shape[:1] if config.num_classes else (len(x), *tail)
+        due = x.shape[:1] if config.num_classes else (x.shape[0], *tail)
         if condition.shape != due or condition.is_floating_point() == (config.num_classes > 0):
             kind = "integers" if config.num_classes else "floating point"
             given = f"{condition.dtype} {list(condition.shape)}"

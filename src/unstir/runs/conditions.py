@@ -22,6 +22,7 @@ from torch import Tensor, nn
 
 from unstir.data.store import Store
 from unstir.errors import UserError
+from unstir.parts import find
 from unstir.pixels import HALF, known, to_uint8
 from unstir.runs.card import ConditionCard
 from unstir.runs.files import write_bytes
@@ -202,7 +203,7 @@ def enlarged(images: Tensor, shape: tuple[int, ...]) -> Tensor:
 
 def function(name: str) -> Function:
     """The function of a name: one of ours, or MODULE:NAME of the user's own."""
-    return FUNCTIONS[name]
+    return FUNCTIONS[name] if name in FUNCTIONS else find("condition", name)
 
 
 def rows_of(
