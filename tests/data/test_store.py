@@ -203,7 +203,8 @@ def sparse(folder, train):
         os.truncate(array.file, array.length)
     content = {
         "unstir_store": FORMAT, "kind": "folder", "settings": {}, "source_hash": "0" * 64, "content_hash": "0" * 64,
-        "shape": SHAPE, "scale": [], "counts": counts, "classes": [], "counts_per_class": {}, "held_out_rule": "",
+        "shape": SHAPE, "scale": [], "counts": counts, "classes": [], "condition": [], "counts_per_class": {},
+        "held_out_rule": "",
         "refused": [], "notes": [],
     }  # fmt: skip
     (folder / MANIFEST).write_bytes(sealed(content))

@@ -114,9 +114,9 @@ def test_images_that_do_not_fit_are_refused(shape):
 def test_labels_must_be_given_exactly_to_a_network_with_classes():
     x, t = batch()
     for net, labels in ((small(num_classes=2), ()), (small(), (t,))):
-        with refusing("label"):
+        with refusing("condition"):
             net.eval()(x, t, *labels)
-    with pytest.raises(ValueError, match="label must"):
+    with pytest.raises(ValueError, match="condition must"):
         small(num_classes=2).eval()(x, t, t[:2])
 
 

@@ -37,6 +37,9 @@ class EditOptions(ModelOptions):
     other settings that is replaced are removed, unless they were changed."""
     seed: int = 0
     """Result i is a function of the seed, any whole number, and i."""
+    condition: str | None = None
+    """What describes the image to a run with data.condition: numbers, a picture, or a file as for `unstir sample`. By
+    default it is hidden."""
 
 
 IMAGE = Parameter(help="A picture file; its centre square is resized to the run's images.")
@@ -287,15 +290,19 @@ def _carry_out(
 
 def _asked(run: Path, chain: Given, options: EditOptions, **asked: Any) -> tuple["Model", "Job"]:
     """The model of a run and the job of an edit, ``asked`` as typed."""
+    from unstir.generate.conditions import read_conditions
     from unstir.generate.drawing import Job
     from unstir.runs.run import Run
 
     opened, given = Run.open(run), chain.given()
-    needs_label = opened.labels.has_null and chain.guide is None and given.get("guidance", 1) != 1
-    if needs_label and asked.get("label", 0) is None:
+    guided = chain.guide is None and given.get("guidance", 1) != 1
+    if guided and opened.labels.has_null and asked.get("label", 0) is None:
         raise UserError("guidance", given["guidance"], "leads towards a class", "name it with --label")
+    if guided and opened.conditions is not None and options.condition is None:
+        raise UserError("guidance", given["guidance"], "leads towards a condition", "name it with --condition")
     if "label" in asked:
         asked["label"] = opened.labels.number(asked["label"])
     model = options.model(opened, chain.guide)
+    asked["condition"] = read_conditions(options.condition, model)
     job = Job(chain=model.chain.changed(**given, seed=options.seed), **{"num": 1, **asked})
     return model, job

@@ -24,6 +24,7 @@ def sample(
     chain: ChainOptions = ChainOptions(),
     seed: int = 0,
     label: str | None = None,
+    condition: str | None = None,
     compare: str = "",
     animate: Path | None = None,
     strip: Path | None = None,
@@ -46,6 +47,9 @@ def sample(
         format: png files, or images.npy, in units of the data; by default npy where PNG files cannot hold the images.
         seed: Image i is a function of the seed, any whole number, and i.
         label: Class, by name or number, for a network with classes; by default each class in turn.
+        condition: What describes the images to a run with data.condition: numbers ("0.3,1.2"), a .csv or .npy file with
+            a row an image, a picture, or a folder of pictures. Image i takes row i, and so on from the first again. By
+            default they are those of held-out images.
         compare: Samplers with their steps and optional spacing: "ancestral:1000,ddim:50,dpmpp_2m:15:log_snr". Each has
             a row in OUT/compare.png, all from one noise.
         animate: File (.webp or .gif) of an animation of the first 64 images: x_t next to the estimate of x_0.
@@ -54,6 +58,7 @@ def sample(
         batch_size: Images computed at once; a job that continues keeps its own.
         engine: What computes the network. onnxruntime computes in float32 on the CPU, by a file in RUN/onnx.
     """
+    from unstir.generate.conditions import read_conditions
     from unstir.generate.drawing import Job
     from unstir.generate.sampling import sample as save_samples
     from unstir.generate.sampling import shorter
@@ -69,7 +74,9 @@ def sample(
     given = chain.given()
     own = {name: given.pop(name) for name in OPTIONS if compare and name in given}  # for the samplers that take them
     settings = model.chain.changed(**given, seed=seed)
-    job = Job(num=num, chain=settings, label=model.labels.number(label), batch_size=batch_size)
+    described = read_conditions(condition, model)
+    number = model.labels.number(label)
+    job = Job(num=num, chain=settings, label=number, condition=described, batch_size=batch_size)
     if compare:
         from unstir.compare import save_comparison
 
@@ -88,7 +95,7 @@ def sample(
 
 def _check_compared(trajectories: bool, chain: ChainOptions) -> None:
     """Raise UserError for what goes with --compare neither in one process nor in several."""
-    if trajectories or chain.given().keys() & {"sampler", "steps"}:
-        others = "--sampler, --steps, --animate, --strip and --stages"
+    if trajectories or chain.given().keys() & {"sampler", "steps", "times", "options"}:
+        others = "--sampler, --steps, --times, --options, --animate, --strip and --stages"
         raise UserError(f"--compare names samplers and steps; leave out {others}")
     of_one("unstir sample --compare")

@@ -24,7 +24,9 @@ from unstir.errors import UserError
 
 _IMAGES = "images", "image", "x", "data", "arr_0"
 _LABELS = "labels", "label", "targets", "target", "y", "arr_1"
+_CONDITIONS = ("conditions",)
 _MASKS = "mask", "masks"
+_KEYS = _IMAGES, _LABELS, _MASKS, _CONDITIONS
 _FURTHER = f"{LEFT_OUT}: an array that is neither the images nor their labels"
 _SAMPLED = 16  # items of a Dataset that its stamp is made of
 
@@ -209,7 +211,7 @@ def rows_of(arrays: Mapping[str, NDArray[Any]], what: str, name: str, depth: str
         split = next((word for word in words if word == "train" or word in HELD_OUT_NAMES), "train")
         parts.setdefault(split, {}).setdefault("_".join(word for word in words if word != split) or key, key)
     groups = {
-        split: [next((part[key] for key in keys if key in part), "") for keys in (_IMAGES, _LABELS, _MASKS)]
+        split: [next((part[key] for key in keys if key in part), "") for keys in _KEYS]
         for split, part in parts.items() if not part.keys().isdisjoint(_IMAGES)
     }  # fmt: skip
     if not groups:
@@ -217,15 +219,28 @@ def rows_of(arrays: Mapping[str, NDArray[Any]], what: str, name: str, depth: str
         raise UserError("", name, f"has no array named {known} among {', '.join(arrays) or 'none'}")
     for group in groups.values():
         group[2] = group[2] if group[2] and _fits(arrays[group[2]], arrays[group[0]]) else ""
-    masked = any(of_mask for _, _, of_mask in groups.values())
-    rule, notes = rule_of([arrays[key] for key, _, _ in groups.values()], what, "float" if masked else depth)
+    masked = any(of_mask for _, _, of_mask, _ in groups.values())
+    rule, notes = rule_of([arrays[key] for key, *_ in groups.values()], what, "float" if masked else depth)
     notes += [(_FURTHER, f"{what}: {key}") for key in arrays if not any(key in group for group in groups.values())]
     rows = list[Rows]()
-    for split, (key, of_labels, of_mask) in groups.items():
+    for split, (key, of_labels, of_mask, of_conditions) in groups.items():
         place = what if len(groups) == 1 else f"{what}: {split}"
         images, labels = arrays[key], _labels(arrays[key], arrays.get(of_labels), name)
-        rows.append(Rows(split, place, labels, partial(_image, rule, images, arrays.get(of_mask)), notes=notes))
+        read, conditions = partial(_image, rule, images, arrays.get(of_mask)), arrays.get(of_conditions)
+        conditions = None if conditions is None else _conditions(conditions, len(images), name)
+        rows.append(Rows(split, place, labels, read, notes=notes, conditions=conditions))
         notes = []
+    return rows
+
+
+def _conditions(conditions: NDArray[Any], num: int, name: str) -> NDArray[Any]:
+    """Those of so many images, [N, K] or [N, C, H, W], of [N] too. Raises UserError for other shapes, and NaN."""
+    rows = conditions[:, None] if conditions.ndim == 1 else conditions
+    if rows.ndim not in (2, 4) or len(rows) != num:
+        due = f"[{num}, K] or [{num}, C, H, W]"
+        raise UserError("", name, f"has conditions of shape {list(conditions.shape)}, not {due}")
+    if not np.isfinite(rows).all():
+        raise UserError("", name, "has conditions that are NaN or infinite")
     return rows
 
 

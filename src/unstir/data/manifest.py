@@ -58,6 +58,7 @@ class _Form:
     scale: list[tuple[float, float]]
     counts: dict[str, int]
     classes: list[str]
+    condition: list[int]
     counts_per_class: dict[str, list[int]]
     held_out_rule: str
     refused: list[tuple[str, str]]
@@ -74,6 +75,8 @@ class _Form:
             and (0 < channels <= MOST_CHANNELS and min(height, width) > 0 and height * width <= MAX_PIXELS)
             and len(self.scale) in (0, channels)
             and all(math.isfinite(low) and low < high < math.inf for low, high in self.scale)
+            and (len(self.condition) in (0, 1) or (len(self.condition) == 3 and self.condition[1:] == [height, width]))
+            and all(number > 0 for number in self.condition)
             and sorted(self.counts) == sorted(SPLITS)
             and all(0 <= n <= _MOST_IMAGES for n in numbers)
             and {split: [len(counts), sum(counts)] for split, counts in self.counts_per_class.items()} == per_class

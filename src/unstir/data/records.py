@@ -53,6 +53,7 @@ class Rows(NamedTuple):
     read: Callable[[int], object]
     classes: tuple[str, ...] = ()  # names of the labels that are numbers
     notes: Sequence[tuple[str, str]] = ()  # (text, what it is of) of images that are no rows
+    conditions: NDArray[Any] | None = None  # [n, K] or [n, C', h, w]
 
 
 def _with_plain_labels(rows: Rows, named: bool) -> Rows:
@@ -153,6 +154,8 @@ class Records(ItemSource[_Place]):
         self._look(parts)
         named = any(rows.classes for rows in parts)
         parts = [_with_plain_labels(rows, named) for rows in parts]
+        if not any(rows.split == "train" for rows in parts):  # then what is not for testing is
+            parts = [rows if rows.split in HELD_OUT_NAMES else rows._replace(split="train") for rows in parts]
         splits = {rows.split for rows in parts}
         labelled = {rows.split for rows in parts if any(label is not None for label in rows.labels)}
         known = {"train", *HELD_OUT_NAMES} & splits if "train" in splits else splits
@@ -176,7 +179,7 @@ class Records(ItemSource[_Place]):
             rule = f"by class, {self.held_out:.4g} of each, ranked by the hash of (seed {self.options.seed}, row)"
         numbers = {name: number for number, name in enumerate(classes)}
         labels = np.array([numbers[str(place.label)] for place in train + held], np.int64) if classes else None
-        return Arrangement(train + held, labels, len(train), classes, rule, (), notes)
+        return Arrangement(train + held, labels, len(train), classes, rule, (), notes, _conditions(train + held))
 
     def _outcome(self, place: _Place) -> Outcome:
         identity, notes = _digest(place, None), list[str]()
@@ -253,6 +256,13 @@ def _channels_first(first: int, second: int, third: int) -> bool:
     return first != second
 
 
+def _conditions(places: Sequence[_Place]) -> NDArray[np.float32] | None:
+    """The conditions of all rows, where they have any."""
+    if not places or any(place.rows.conditions is None for place in places):
+        return None
+    return np.stack([place.rows.conditions[place.number] for place in places]).astype(np.float32)  # type: ignore[index]
+
+
 def _places(rows: Rows) -> list[_Place]:
     return [_Place(rows, index) for index in range(len(rows.labels))]
 
@@ -268,6 +278,9 @@ def _digest(place: _Place, item: object) -> bytes:
     else:
         array = np.asarray(item)
         data = f"{array.dtype} {array.shape}".encode() + array.tobytes()
+    conditions = place.rows.conditions
+    if conditions is not None and data is not None:
+        data += conditions[place.number].tobytes()
     return item_digest(f"{place.name}\0{place.label or ''}", data)
 
 

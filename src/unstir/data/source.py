@@ -4,7 +4,7 @@ import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Generator, Hashable, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
@@ -20,6 +20,7 @@ from unstir.data.images import MOST_CHANNELS, OTHER_SHAPE, Refused, Shape, Sides
 from unstir.data.listing import UNREADABLE
 from unstir.data.sides import sides, written
 from unstir.errors import UserError, refusing
+from unstir.parts import Option, is_own
 
 if TYPE_CHECKING:
     from unstir.data.decoding import Group
@@ -39,8 +40,8 @@ PREFIX = "hf:"  # of the name of a data set on the Hub
 
 
 def is_named(source: str) -> bool:
-    """Whether a source is a data set with a name, and no path."""
-    return source in NAMES or source.startswith(PREFIX)
+    """Whether a source is a data set with a name, or MODULE:NAME, and no path."""
+    return source in NAMES or source.startswith(PREFIX) or is_own(source)
 
 
 class Chunk(NamedTuple):
@@ -52,6 +53,7 @@ class Chunk(NamedTuple):
     refused: Sequence[tuple[str, str]] = ()  # (path, reason)
     notes: Sequence[tuple[str, str]] = ()  # (text, path)
     digest: str = ""  # of the source's own bytes, where its hash is not known beforehand
+    conditions: NDArray[np.float32] | None = None  # [n, K] or [n, C', H, W]
 
 
 @dataclass(frozen=True)
@@ -67,6 +69,7 @@ class Plan:
     refused: Sequence[tuple[str, str]] = ()
     notes: Sequence[tuple[str, str]] = ()
     is_float: bool = False
+    condition: tuple[int, ...] = ()  # the shape of what describes each image, [K] or [C', H, W]; empty: nothing does
 
 
 _plain = BeforeValidator(lambda value: value.item() if isinstance(value, np.generic) else value)
@@ -88,6 +91,7 @@ class Options:
     license: str = ""
     depth: Literal["auto", "8", "float"] = "auto"
     scale: tuple[float, ...] = ()
+    options: dict[str, Option] = field(default_factory=dict)
 
 
 class Source(ABC):
@@ -167,6 +171,7 @@ class Arrangement(NamedTuple, Generic[_Item]):
     rule: str
     refused: Sequence[tuple[str, str]]
     notes: Sequence[tuple[str, str]]
+    conditions: NDArray[np.float32] | None = None  # [N, K] or [N, C', h, w]
 
 
 class ItemSource(Source, Generic[_Item]):
@@ -202,16 +207,18 @@ class ItemSource(Source, Generic[_Item]):
             kinds = ", ".join(sorted({Path(path).suffix or Path(path).name for _, path in arranged.notes})[:_KINDS])
             ignored = f"{len(arranged.notes)} ignored" + f": {kinds}" * bool(kinds)
             none = f"has no images to pack ({len(arranged.refused)} refused, {ignored})"
-            raise UserError(
-                "", self.name, none, "give PNG, JPEG, WebP, BMP, GIF or TIFF files, or another form of docs/data.md"
-            )
+            mend = "give PNG, JPEG, WebP, BMP, GIF or TIFF files, or another form of docs/data.md"
+            raise UserError("", self.name, none, mend)
         known = self.size and self.channels
         shape = (self.channels, *self.size) if self.size and known else self._common_shape(arranged.items)
         chunks = partial(self._chunks, arranged, shape)
         rule, refused, notes = arranged.rule, arranged.refused, [*arranged.notes]
         if arranged.classes and all(map(str.isdecimal, arranged.classes)):
             notes.append((NUMBERED, self.name))
-        return Plan(shape, arranged.classes, len(arranged.items), rule, chunks, None, refused, notes, self.is_float)
+        condition, plan = tuple[int, ...](), (shape, arranged.classes, len(arranged.items), rule, chunks)
+        if arranged.conditions is not None:
+            condition = (*arranged.conditions.shape[1:2], *(shape[1:] if arranged.conditions.ndim == 4 else ()))
+        return Plan(*plan, None, refused, notes, self.is_float, condition)
 
     def _ranges(self, arranged: Arrangement[_Item], shape: Shape) -> list[tuple[str, int, int]]:
         return _chunk_ranges(len(arranged.items), arranged.num_train, _chunk_rows(shape, self.item_bytes))
@@ -242,7 +249,23 @@ class ItemSource(Source, Generic[_Item]):
                         allowed = f"has images of several sizes: {path!r} is {why}"
                         raise UserError("", self.name, allowed, {"size": min(32, *shape[1:])})
                 labels = None if arranged.labels is None else arranged.labels[first:stop][group.kept]
-                yield Chunk(split, group.pixels, labels, group.refused, group.notes, group.digest)
+                conditions = self._conditions(arranged.conditions, slice(first, stop), group.kept, shape)
+                yield Chunk(split, group.pixels, labels, group.refused, group.notes, group.digest, conditions)
+
+    def _conditions(
+        self, conditions: NDArray[np.float32] | None, part: slice, kept: Any, shape: Shape
+    ) -> NDArray[np.float32] | None:
+        """Those of some images; images among them are repeated by a whole factor to the sides of ``shape``."""
+        if conditions is None:
+            return None
+        rows: NDArray[np.float32] = conditions[part][kept]
+        if rows.ndim == 2:
+            return rows
+        factor = shape[1] // rows.shape[2] if rows.shape[2] else 0
+        if (rows.shape[2] * factor, rows.shape[3] * factor) != shape[1:]:
+            sides = f"has conditions of sides {list(rows.shape[2:])}, and images of {list(shape[1:])}"
+            raise UserError("", self.name, sides, "give conditions of these sides, or of both divided by one number")
+        return np.repeat(np.repeat(rows, factor, 2), factor, 3)
 
 
 def _chunk_rows(shape: Shape, file_bytes: int = 1) -> int:

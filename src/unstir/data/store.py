@@ -4,8 +4,9 @@
     origin.json              where it was packed from, to know that source again; nothing rests on it
     train.images.npy         uint8 [N, C, H, W], 0..255, C order; or float32 in units of the data, where NaN is missing
     train.labels.npy         int64 [N], absent when the data has no labels
+    train.conditions.npy     float32 [N, K] or [N, C', H, W], a vector or an image that describes each, or absent
     held_out.images.npy      the images training never sees, kept for likelihood, distances and memorisation
-    held_out.labels.npy
+    held_out.labels.npy, held_out.conditions.npy
 
 Every array starts with a NumPy header of exactly 128 bytes, so that rows can be appended before their number is known,
 and so that a file's length alone tells whether it is whole. `np.load` reads the files like any others.
@@ -97,15 +98,23 @@ class Array(NamedTuple):
 
 
 def arrays(
-    folder: Path, shape: Shape, counts: dict[str, int], labelled: bool, is_float: bool = False
+    folder: Path,
+    shape: Shape,
+    counts: dict[str, int],
+    labelled: bool,
+    is_float: bool = False,
+    condition: Sequence[int] = (),
 ) -> dict[tuple[str, str], Array]:
-    """The arrays of a store in order, by (split, "images" or "labels")."""
+    """The arrays of a store in order, by (split, "images", "labels" or "conditions", which are of this shape)."""
     kind = "<f4" if is_float else "|u1"
     found: dict[tuple[str, str], Array] = {}
     for split in SPLITS:
         found[split, "images"] = Array(folder / f"{split}.images.npy", kind, (counts[split], *shape))
         if labelled:
             found[split, "labels"] = Array(folder / f"{split}.labels.npy", "<i8", (counts[split],))
+        if condition:
+            file = folder / f"{split}.conditions.npy"
+            found[split, "conditions"] = Array(file, "<f4", (counts[split], *condition))
     return found
 
 
@@ -182,8 +191,10 @@ class Store:
         return size * math.prod(self.shape) * sum(map(self.count, SPLITS)) >= LARGE
 
     def arrays(self) -> dict[tuple[str, str], Array]:
-        """The arrays, by (split, "images" or "labels")."""
-        return arrays(self.path, self.shape, self.manifest["counts"], self.labelled, bool(self.manifest["scale"]))
+        """The arrays, by (split, "images", "labels" or "conditions")."""
+        about = self.manifest
+        kinds = self.labelled, bool(about["scale"]), about["condition"]
+        return arrays(self.path, self.shape, about["counts"], *kinds)
 
     def images(self, split: str) -> "torch.Tensor":
         """Map the images of `split` into memory: [N, C, H, W], uint8 0..255, or float32 in units of the data.
@@ -201,6 +212,11 @@ class Store:
         self.count(split)
         return self.arrays()[split, "labels"].load() if self.labelled else None
 
+    def conditions(self, split: str) -> "torch.Tensor | None":
+        """Map the conditions of `split` into memory: float32 [N, K] or [N, C', H, W]; None when the data has none."""
+        self.count(split)
+        return self.arrays()[split, "conditions"].load() if self.manifest["condition"] else None
+
     def verify(self) -> None:
         """Read every byte, once for this object, and compare with `content_hash`. Raises UserError when they differ.
 
@@ -210,8 +226,8 @@ class Store:
 
     @cached_property
     def _read(self) -> None:
-        about = self.manifest
-        actual = content_hash(self.path, self.shape, about["classes"], about["counts"], about["scale"])
+        parts = (self.manifest[key] for key in ("classes", "counts", "scale", "condition"))
+        actual = content_hash(self.path, self.shape, *parts)
         if actual != self.content_hash:
             raise UserError("", self.path, "was changed or damaged: its content has another hash", PACK_AGAIN)
         for split in SPLITS:
@@ -233,12 +249,18 @@ def is_store(path: str | Path) -> bool:
 
 
 def content_hash(
-    folder: Path, shape: Shape, classes: Sequence[str], counts: dict[str, int], scale: Sequence[Sequence[float]]
+    folder: Path,
+    shape: Shape,
+    classes: Sequence[str],
+    counts: dict[str, int],
+    scale: Sequence[Sequence[float]],
+    condition: Sequence[int],
 ) -> str:
-    """Hash a store's arrays: SHA-256 over shape, classes, counts and a scale as JSON, then the bytes of each array."""
-    about = [shape, list(classes), [counts[s] for s in SPLITS], *([scale] if scale else [])]
+    """Hash a store's arrays: SHA-256 over shape, classes, counts and what else it has as JSON, then all bytes."""
+    further = [*([scale] if scale else []), *([{"condition": list(condition)}] if condition else [])]
+    about = [shape, list(classes), [counts[s] for s in SPLITS], *further]
     digest = hashlib.sha256(json.dumps(about).encode())
-    for array in arrays(folder, shape, counts, bool(classes), bool(scale)).values():
+    for array in arrays(folder, shape, counts, bool(classes), bool(scale), condition).values():
         with file_errors(array.file), open_file(array.file) as stream:
             stream.seek(HEADER_BYTES)
             hashlib.file_digest(stream, lambda: digest)  # from there on
@@ -266,8 +288,11 @@ class Ahead:
 class Writer:
     """Appends chunks to the arrays of a store in the folder ``store``, made here, within a ``with`` block."""
 
-    def __init__(self, store: Path, shape: Shape, labelled: bool, is_float: bool) -> None:
+    def __init__(
+        self, store: Path, shape: Shape, labelled: bool, is_float: bool, condition: Sequence[int] = ()
+    ) -> None:
         self.store, self._shape, self._labelled, self._is_float = store, shape, labelled, is_float
+        self._condition = condition
         self.done = 0  # images packed or refused
         self.rows = dict.fromkeys(SPLITS, 0)
         self.refused, self.notes, self.digests = list[tuple[str, str]](), list[tuple[str, str]](), list[str]()
@@ -287,13 +312,15 @@ class Writer:
 
     def arrays(self) -> dict[tuple[str, str], Array]:
         """The arrays with all that was written."""
-        return arrays(self.store, self._shape, self.rows, self._labelled, self._is_float)
+        return arrays(self.store, self._shape, self.rows, self._labelled, self._is_float, self._condition)
 
     def write(self, chunk: "Chunk") -> None:
         """Append one chunk."""
         self._files[chunk.split, "images"].write(np.ascontiguousarray(chunk.pixels).data)
         if chunk.labels is not None:
             self._files[chunk.split, "labels"].write(chunk.labels.astype("<i8").data)
+        if chunk.conditions is not None:
+            self._files[chunk.split, "conditions"].write(np.ascontiguousarray(chunk.conditions, "<f4").data)
         if self._is_float and chunk.split == "train" and len(chunk.pixels):
             self.low = np.fmin(self.low, np.fmin.reduce(chunk.pixels, (0, 2, 3)))
             self.high = np.fmax(self.high, np.fmax.reduce(chunk.pixels, (0, 2, 3)))
@@ -309,7 +336,7 @@ class Writer:
             self._files[key].seek(0)
             self._files[key].write(array.header)
             _sync(self._files[key])
-        return content_hash(self.store, self._shape, classes, self.rows, scale)
+        return content_hash(self.store, self._shape, classes, self.rows, scale, self._condition)
 
 
 @contextmanager

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from unstir.chain import Chain
 from unstir.data.disk import file_sha256
-from unstir.diffusion.denoiser import Denoise
+from unstir.diffusion.denoiser import Denoise, Prediction
 from unstir.diffusion.draw import steered
 from unstir.diffusion.samplers import Step
 from unstir.errors import UserError, within_memory
@@ -57,9 +57,10 @@ class Edited:
 class Editing:
     """A model and the job of an edit, of which result i is a function of ``chain.seed`` and i.
 
-    The job's ``label`` is the class of the image, needed where the network knows classes unless it was trained with
-    some labels hidden. What has no use for a part of the job's chain leaves it aside: filling in is always ancestral,
-    inverting is DDIM without randomness, guidance or a guide. Raises UserError for a job or a ``chain`` that misfits.
+    The job's ``label`` is the class of the image, or its ``condition`` what else describes it, needed where the network
+    knows them unless it was trained with some hidden. What has no use for a part of the job's chain leaves it aside:
+    filling in is always ancestral, inverting is DDIM without randomness, guidance or a guide. Raises UserError for a
+    job or a ``chain`` that misfits.
     """
 
     def __init__(self, model: Model, job: Job, chain: Chain) -> None:
@@ -67,11 +68,17 @@ class Editing:
             raise UserError("num", job.num, f"must be 1 to {MOST} for one picture", {"num": 1 if job.num < 1 else MOST})
         if job.batch_size < 1:
             raise UserError("batch_size", job.batch_size, "must be at least 1", {"batch_size": 1})
+        if chain.times and chain.times[-1]:
+            raise UserError("times", list(chain.times), "must end at 0 for an edit", {"times": None})
         self.label = model.labels.or_null(job.label)
-        if job.label is None and model.guide is None and model.labels.has_null:
-            chain = chain.changed(guidance=1.0)  # the network is not told a class that it could be led to
+        model.check_condition(job.condition)
+        if model.conditions is not None and job.condition is None and not model.hides:
+            raise UserError("condition", None, "must describe the image, for none were hidden in training")
+        told = job.label is not None or job.condition is not None
+        if not told and model.guide is None and model.hides:
+            chain = chain.changed(guidance=1.0)  # the network is not told what it could be led to
         model.check(chain)
-        if job.label is None and model.guide is not None:  # which has to do without a class too
+        if not told and model.guide is not None:  # which has to do without a class too
             model.guide.labels.or_null(None)
         self.model, self.job, self.chain, self.calls = model, job, chain, 0
 
@@ -102,6 +109,7 @@ class Editing:
             "num": self.job.num,
             "batch_size": self.job.batch_size,
             "label": self.job.label,
+            **self._conditions(),
             "classes": [self.model.labels.names[label] for label in named],
             "chain": self.chain.in_effect(),
             **self.model.provenance(),
@@ -110,15 +118,34 @@ class Editing:
         cost = self.model.besides(self.chain) if besides is None else besides
         return Edited(given, made, settings, self.calls, cost, nrow, psnr, (*names, *results))
 
+    def _conditions(self) -> dict[str, Any]:
+        """The hash of what describes the images, as a setting; none where the network knows no such conditions."""
+        conditions, given = self.model.conditions, self.job.condition
+        return {} if conditions is None else {"condition": None if given is None else conditions.hash(given)}
+
+    def condition(self, indices: Tensor) -> Tensor | None:
+        """What the network is told of results, int64 [B]: row n of the job's condition for image n, or nothing."""
+        model, given = self.model, self.job.condition
+        if model.conditions is None:
+            return labels_for(indices, self.label)
+        if given is None:
+            return model.conditions.nothing(len(indices), model.device)
+        return model.condition(indices // MOST, given=given)
+
     def guided(self, indices: Tensor) -> Denoise:
-        """The denoiser for the job's label, guided and clamped as the chain says, for the batch of these indices."""
-        labels = labels_for(indices, self.label)
-        denoise, weak = self.model.denoise(labels), self.model.away_from(labels)
+        """The denoiser for the job's condition, guided and clamped as the chain says, for results by their indices."""
+        condition = self.condition(indices)
+        denoise, weak = self.model.denoise(condition), self.model.away_from(condition)
         return steered(denoise, self.chain, self.model.process, weak, indices)
 
     def of_class(self, label: int | None) -> Denoise:
-        """The denoiser for one label, clamped as the chain says, for batches of any size."""
-        return steered(lambda x_t, t: self.model.denoiser(x_t, t, label), self.chain, self.model.process)
+        """The denoiser for one label, or the job's first condition, clamped as the chain says, for any batch."""
+
+        def denoise(x_t: Tensor, t: int | Tensor) -> Prediction:
+            first = torch.zeros(len(x_t), dtype=torch.int64, device=x_t.device)
+            return self.model.denoiser(x_t, t, label if self.model.conditions is None else self.condition(first))
+
+        return steered(denoise, self.chain, self.model.process)
 
     @contextmanager
     def counted(self, total: int) -> Iterator[None]:

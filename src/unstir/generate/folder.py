@@ -150,6 +150,7 @@ def drawn_classes(model: Model, job: Job, num: int) -> list[str]:
 
 
 def _grid(model: Model, job: Job, images: Tensor) -> Image:
+    images = model.beside(images, torch.arange(len(images)), job.condition)
     names, nrow = drawn_classes(model, job, len(images)), model.nrow
     if job.label is None and names:
         return named_grid(images, nrow, names)
@@ -284,7 +285,7 @@ def _differences(key: str, there: Any, asked: Any) -> list[str]:
 
 def settings_of(model: Model, job: Job) -> dict[str, Any]:
     """What decides the pixels of an image: the job but for its length, network and process, weights, and machine."""
-    settings = _asked(job)
+    settings = _asked(model, job)
     del settings["num"]  # a longer job of the same settings continues a shorter one
     settings["class"] = None if job.label is None else model.labels.names[job.label]
     settings["calls"] = job.chain.calls(model.process.schedule)
@@ -294,7 +295,10 @@ def settings_of(model: Model, job: Job) -> dict[str, Any]:
 def name_of(model: Model, job: Job) -> str:
     """A folder name of its own for all images of these settings, whatever their number and batches."""
     known = model.provenance()
-    settings = {**_asked(replace(job, num=0, batch_size=0)), **{key: known[key] for key in ("step", "ema", "guide")}}
+    settings = {
+        **_asked(model, replace(job, num=0, batch_size=0)),
+        **{key: known[key] for key in ("step", "ema", "guide")},
+    }
     settings |= {} if model.engine == "torch" else {"engine": model.engine}
     digest = hashlib.sha256(json.dumps({**settings, "dtype": model.dtype}, sort_keys=True).encode())
     label = "" if job.label is None else f"-label{job.label}"
@@ -302,8 +306,9 @@ def name_of(model: Model, job: Job) -> str:
     return f"step{model.step}-{chain}{label}-seed{job.chain.seed}-{digest.hexdigest()[:6]}"
 
 
-def _asked(job: Job) -> dict[str, Any]:
-    """A job as JSON has it, without shares where there are none and what has no effect."""
-    settings = dataclasses.asdict(job) | {"chain": job.chain.in_effect()}
-    shares = list(settings.pop("shares"))
-    return {**settings, "shares": shares} if shares else settings
+def _asked(model: Model, job: Job) -> dict[str, Any]:
+    """A job as JSON has it, without shares where there are none and what has no effect; of conditions their hash."""
+    settings = dataclasses.asdict(replace(job, condition=None)) | {"chain": job.chain.in_effect()}
+    shares, _ = list(settings.pop("shares")), settings.pop("condition")
+    conditions = {} if model.conditions is None else {"condition": model.conditions.hash(job.condition)}
+    return {**settings, **conditions, **({"shares": shares} if shares else {})}

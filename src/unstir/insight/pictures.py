@@ -131,7 +131,10 @@ def real_grid(run: Run, store: Store) -> Picture:
 def _corner(run: Run, path: Path, names: Sequence[str] | None, shows: str) -> Picture:
     """The first rows and columns of a grid of the run in a file, which may be of another grids.num than now."""
     with _opened(path) as image:
-        return encode(corner(image, run.data.shape, run.config.grids.nrow, names, CORNER), shows)
+        channels, height, width = run.data.shape
+        beside = run.conditions is not None and run.conditions.is_image
+        tile = channels, height, width * (1 + beside)
+        return encode(corner(image, tile, run.config.grids.nrow, names, CORNER), shows)
 
 
 def forward(run: Run, store: Store) -> tuple[Picture, list[int]]:
@@ -208,8 +211,9 @@ def _is_of(settings: dict[str, Any], evaluation: Evaluation) -> bool:
     how, chain = evaluation.protocol, settings["chain"]
     alike = all(how[key] == value for key, value in chain.items() if key not in ("steps", "seed"))
     label = SHARES if settings.get("shares") else settings["label"]
-    asked = (how["calls"], how["dtype"], how["label"], evaluation.step, evaluation.weights)
-    known = (settings["calls"], settings["dtype"], label, settings["step"], settings["weights"])
+    asked = (how["calls"], how["dtype"], how["label"], how.get("condition"), evaluation.step, evaluation.weights)
+    keys = "condition", "step", "weights"
+    known = (settings["calls"], settings["dtype"], label, *(settings.get(key) for key in keys))
     return alike and asked == known and chain["seed"] in range(how["seed"], how["seed"] + how["seeds"])
 
 

@@ -23,12 +23,15 @@ from unstir.runs.model import Model
 from unstir.runs.run import Run
 from unstir.runs.stores import check_data
 
+MOST_CONDITIONS = 10_000  # of held-out images that samples are drawn for, before they begin anew
+
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Drawn:
     """What the ``model`` of a run draws by a ``chain``, whose seed is the first set's; the others have +1, +2, ...
 
-    ``label`` and ``shares`` say which classes, and ``batch_size`` how many at once, as in a `Job`.
+    ``label`` and ``shares`` say which classes, ``condition`` what else describes the images, alike in all sets, and
+    ``batch_size`` how many at once, as in a `Job`.
     """
 
     run: Run
@@ -36,6 +39,7 @@ class Drawn:
     chain: Chain
     label: int | None = None
     shares: tuple[int, ...] = ()
+    condition: Tensor | None = None
     batch_size: int = 64
 
     @property
@@ -53,7 +57,8 @@ class Drawn:
     def job(self, num: int, number: int = 0) -> Job:
         """The sampling job of a set by its number, from 0."""
         chain = replace(self.chain, seed=self.chain.seed + number)
-        return Job(num=num, chain=chain, label=self.label, shares=self.shares, batch_size=self.batch_size)
+        asked = {key: getattr(self, key) for key in ("label", "shares", "condition", "batch_size")}
+        return Job(num=num, chain=chain, **asked)
 
     def folder(self, number: int = 0) -> Path:
         """Where the images of a set are kept: other weights, torch or format have another folder."""
@@ -81,6 +86,7 @@ class Drawn:
             "guide": model.guide_name,
             "ema": model.averaged,
             "dtype": model.arithmetic,
+            **({} if model.conditions is None else {"condition": model.conditions.hash(self.condition)}),
         }
 
     def classes(self, num: int, seeds: int) -> list[Tensor] | None:
@@ -100,12 +106,23 @@ class Drawn:
 
 
 def usual_labels(run: Run, store: Store, label: int | None = None) -> dict[str, Any]:
-    """The settings of `Drawn` that say which classes: one, or each as often as the data has it."""
+    """The settings of `Drawn` that say which classes: one, or each as often as the data has it.
+
+    Of a run with other conditions they are those of the first held-out images.
+    """
+    if run.conditions is not None:
+        store.verify()
+        return {"condition": run.conditions.rows_of(store, usual_split(run, store), MOST_CONDITIONS)}
     if label is not None or not run.config.model.num_classes:
         return {"label": label}
     store.verify()  # a damaged label may be of any size
     of_data, classes = store.labels("train"), run.config.model.num_classes
     return {} if of_data is None else {"shares": tuple(of_data.bincount(minlength=classes).tolist())}
+
+
+def usual_split(run: Run, store: Store) -> str:
+    """The images that a run is compared with: those of training, or the held-out ones whose conditions it is given."""
+    return "train" if run.conditions is None or not store.count("held_out") else "held_out"
 
 
 def usual_chain(run: Run) -> Chain:
@@ -116,8 +133,8 @@ def usual_chain(run: Run) -> Chain:
 def seconds_per_call(drawn: Drawn) -> float:
     """The seconds of one network call per image, measured on a short chain of a batch."""
     model, job = drawn.model.unloaded(), drawn.job(drawn.batch_size)
-    short = replace(job, chain=replace(job.chain, steps=min(4, job.chain.steps)))
-    list(sample_batches(model, replace(short, chain=replace(short.chain, steps=2))))  # warm up
+    short = replace(job, chain=job.chain.changed(steps=min(4, job.chain.steps)))
+    list(sample_batches(model, replace(short, chain=short.chain.changed(steps=2))))  # warm up
     began = time.perf_counter()
     list(sample_batches(model, short))
     return (time.perf_counter() - began) / job.batch_size / short.chain.calls(model.process.schedule)

@@ -11,11 +11,12 @@ from torch import Tensor
 from unstir.data import Store
 from unstir.errors import UserError
 from unstir.metrics.classifier import networks_for
-from unstir.metrics.drawn import Drawn, seconds_per_call, usual_chain, usual_labels
+from unstir.metrics.drawn import Drawn, seconds_per_call, usual_chain, usual_labels, usual_split
 from unstir.metrics.evaluation import FOLDER, Evaluation, best_match, differences, of_images, own, saved
 from unstir.metrics.features import Network
 from unstir.metrics.images import Images, Source, images_of
 from unstir.metrics.inception import inception, installed
+from unstir.metrics.pairs import paired
 from unstir.metrics.plan import From, Plan, check, judge
 from unstir.metrics.reference import other_split
 from unstir.metrics.request import OF_RUNS, SEEDS, EvaluationRequest
@@ -112,7 +113,11 @@ def planned_images(
     given = images_of(images, opened, request.label, labels)
     seeds = len(given.parts) if request.seeds is None else request.seeds
     plan = Plan(
-        images=given, num=request.num or given.most(seeds), seeds=seeds, flip=request.flip, **_how(opened, request)
+        images=given,
+        num=request.num or given.most(seeds),
+        seeds=seeds,
+        flip=request.flip,
+        **_how(opened, request, "train"),
     )
     check(plan)
     free = ("num", "seeds") if len(given.parts) == 1 and request.seeds is None else ("num",)
@@ -173,6 +178,8 @@ def drawing_seconds(plans: Sequence[Plan[Drawn]]) -> float:
     for plan in plans:
         if plan.known() is None:
             lacking = sum(max(plan.num - plan.images.drawn(number), 0) for number in range(plan.seeds))
+            if plan.pairs and (pairs := paired(plan.images, plan.store)) is not None:
+                lacking += max(pairs[1] - pairs[0].drawn(0), 0)
             calls += lacking * plan.images.chain.calls(plan.images.model.process.schedule)
     return calls * seconds_per_call(plans[0].images) if calls else 0.0
 
@@ -182,20 +189,22 @@ def _of_run(run: Run, store: Store, request: EvaluationRequest) -> list[Plan[Dra
     label, models = run.labels.number(request.label), _models(run, request)
     chain = usual_chain(run).changed(**request.chain, seed=request.seed)
     labels = usual_labels(run, store, label)
-    settings = _how(store, request)
+    settings = _how(store, request, usual_split(run, store))
     settings["memorisation"] &= run.config.kind.trained_here  # what it was trained on is not known
-    settings |= {"num": request.num or usual_number(store, request.split), "flip": run.config.data.flip}
+    settings |= {"num": request.num or usual_number(store, settings["split"]), "flip": run.config.data.flip}
     settings["seeds"] = SEEDS if request.seeds is None else request.seeds
     drawn = [Drawn(run=run, model=model, chain=chain, batch_size=request.batch_size, **labels) for model in models]
     return [Plan(images=model, **settings) for model in drawn]
 
 
-def _how(store: Store, request: EvaluationRequest) -> dict[str, Any]:
-    """The settings of a `Plan` that say against what a request has images judged; UserError for an unknown split."""
-    count, reference = store.count(request.split), request.reference
+def _how(store: Store, request: EvaluationRequest, usual: str) -> dict[str, Any]:
+    """The settings of a `Plan` that say against what a request has images judged, by default those of the ``usual``
+    split; UserError for an unknown one."""
+    split, reference = request.split or usual, request.reference
+    count = store.count(split)
     if request.inception and not reference and build.device(request.device).type == "cpu":
         reference = min(count, max(ON_CPU, request.num))
-    return {"store": store, "split": request.split, "num_reference": reference, "memorisation": request.memorisation}
+    return {"store": store, "split": split, "num_reference": reference, "memorisation": request.memorisation}
 
 
 def _models(run: Run, request: EvaluationRequest) -> list[Model]:

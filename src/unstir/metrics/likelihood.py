@@ -26,6 +26,7 @@ from unstir.pictures.charts import likelihood_curves, save_figure
 from unstir.pixels import known
 from unstir.progress import counted, counter, counting
 from unstir.randomness import Key
+from unstir.runs.conditions import STORED
 from unstir.runs.files import check as check_kinds
 from unstir.runs.files import check_writable, decode, encode, is_count, is_text, make_folder, replacing, write_text
 from unstir.runs.model import Model, weights_in_words
@@ -63,7 +64,7 @@ class Likelihood:
     ``num_samples`` are the independent samples that the error is from: images, or batches of them under an estimate.
     ``prior``, ``decoder`` and ``curve`` (L_{t-1} of each of ``times``, rising) are means over the images. Under an
     estimate the curve holds the terms that were drawn, which do not add up to the sum; ``total``, the decoder's and all
-    terms up to each of ``times``, is estimated as the sum is. A network with classes is given the image's true label.
+    terms up to each of ``times``, is estimated as the sum is. A network with conditions is given the image's own.
     The ``protocol`` has the SHA-256 of the weights, and the identity of their run (`runs.card.DataCard`). Of data of
     floating point the bits are those of a density of values scaled to [-1, 1], over the values that are there;
     ``unit_bits`` of the protocol are to be added for one in units of the data.
@@ -141,12 +142,12 @@ def likelihood(model: Model, store: Store, protocol: Protocol = Protocol()) -> L
     calls = protocol.calls or model.process.T
     with counting(f"bounding {protocol.split}", "network calls") as count:
         on_call = counter(count, len(batches) * calls)
-        images = store.images(protocol.split), store.labels(protocol.split) if model.labels.count else None
+        images = store.images(protocol.split), _conditions(model, store, protocol.split)
         bounds = [bound_of(model, *images, protocol, number, index, on_call) for number, index in enumerate(batches)]
     settings = {key: getattr(protocol, key) for key in ("variance", "split", "clip", "seed")}
     terms = {"calls": calls, "ema": model.averaged, "step": model.step, "T": model.process.T, "dtype": model.arithmetic}
-    labelled = model.labels.count > 0 and store.labelled
-    also = {"batch_size": protocol.batch_size, "given_labels": labelled, "data": store.content_hash}
+    given = "label" if model.labels.count and store.labelled else "condition" if model.conditions else ""
+    also = {"batch_size": protocol.batch_size, "given": given, "data": store.content_hash}
     also |= {"weights": model.weights_sha256, "run": model.data.run}
     if store.scale.is_float:
         present = ~store.images(protocol.split)[chosen].isnan()
@@ -158,7 +159,7 @@ def likelihood(model: Model, store: Store, protocol: Protocol = Protocol()) -> L
 def bound_of(
     model: Model,
     images: Tensor,
-    labels: Tensor | None,
+    conditions: Tensor | None,
     protocol: Protocol,
     number: int,
     index: Tensor,
@@ -166,12 +167,13 @@ def bound_of(
 ) -> Bound:
     """The bound of those of the ``images``, uint8 or float32 [N, C, H, W] in units of the data, with an ``index``.
 
-    That is int64 [B], and with the time it decides the noise. ``labels``, int64 [N], are those given to the network; an
-    estimate is from the times of batch ``number``.
+    That is int64 [B], and with the time it decides the noise. ``conditions``, [N, ...], are the labels or conditions in
+    their units that the network is given; an estimate is from the times of batch ``number``.
     """
     slots, drawn = index.to(model.device), None
     x_0, present = known(model.data.scale.to_model(images[index].to(model.device)), model.data.scale)
-    denoise = finite(model.denoise(None if labels is None else labels[index].to(model.device)), index)
+    rows = None if conditions is None else conditions[index].to(model.device)
+    denoise = finite(model.denoise(rows if model.conditions is None else model.conditions.told(x_0, rows)), index)
     if protocol.calls:
         parts = torch.arange(protocol.calls - 1)
         drawn = strata(model.process.T, len(parts), Key(protocol.seed, "likelihood times", number, parts))
@@ -186,6 +188,13 @@ def bound_of(
         present=present,
         on_call=on_call,
     )
+
+
+def _conditions(model: Model, store: Store, split: str) -> Tensor | None:
+    """What a store says of its images to the network of a model: labels or conditions, or None."""
+    if model.conditions is not None:
+        return store.conditions(split) if model.conditions.name == STORED else None
+    return store.labels(split) if model.labels.count else None
 
 
 def _summary(bounds: list[Bound], num: int, protocol: dict[str, Any]) -> Likelihood:
@@ -230,7 +239,7 @@ def describe(result: Likelihood) -> str:
         f"{how['split']:9} {result.bits_per_dim:.4f}{error} bits/dim (prior {result.prior:.4f}, decoder "
         f"{result.decoder:.4f}); {counted(result.num, 'image')}, {terms_of(how)}, {how['variance']} variance, "
         f"step {how['step']}, {weights_in_words(how['ema'])}"
-        + (", given the label" if how["given_labels"] else "")
+        + (f", given the {how['given']}" if how["given"] else "")
         + (f"; in the data's units {result.bits_per_dim + how['unit_bits']:.4f}" if "unit_bits" in how else "")
     )
 

@@ -52,6 +52,7 @@ def likelihood(
     images: Tensor,
     labels: Tensor | None = None,
     *,
+    condition: Tensor | None = None,
     calls: int = 0,
     variance: str = "auto",
     clip: bool = True,
@@ -60,7 +61,8 @@ def likelihood(
 ) -> ImageLikelihood:
     """The bound of each of ``images``, uint8 [B, C, H, W] in 0..255, or float32 in units of the model's data.
 
-    ``labels``, int64 [B], are given to a network with classes; without them it has the label that says nothing. The
+    ``labels``, int64 [B], are given to a network with classes; without them it has the label that says nothing.
+    ``condition``, [B, ...] in its units, is given to one with conditions, by default that of the images themselves. The
     noise of image i is a function of ``seed`` and i, and all images share their times, so that they compare. The other
     options are those of `Protocol`. Raises UserError for what does not fit the model, NotFiniteError for weights that
     answer with NaN.
@@ -71,14 +73,16 @@ def likelihood(
     if images.dtype != dtype or tuple(images.shape[1:]) != model.shape or not len(images):
         due = f"{str(dtype).removeprefix('torch.')} [B, {', '.join(map(str, model.shape))}]"
         raise wrong_images(images, f"{due}, as {model.folder} makes them")
+    model.check_condition(condition)
     if labels is None and (null := model.labels.or_null(None)) is not None:
         labels = torch.full((len(images),), null)
     elif labels is not None and labels.shape != images.shape[:1]:
         raise UserError("labels", list(labels.shape), f"must be [{len(images)}], one for each image")
+    given = labels if condition is None else condition
     batches = torch.split(torch.arange(len(images)), batch_size)
     with counting("bounding images", "network calls") as count:
         on_call = counter(count, len(batches) * (calls or model.process.T))
-        bounds = [bound_of(model, images, labels, protocol, 0, index, on_call) for index in batches]
+        bounds = [bound_of(model, images, given, protocol, 0, index, on_call) for index in batches]
     rows = [
         bound.to_bits(
             torch.stack((bound.nats, bound.prior, bound.terms @ bound.weights, bound.decoder, _error(bound)), 1)

@@ -1,16 +1,15 @@
 """What determines a network's shape. Free of torch, so that a command line can read and check it at once."""
 
-import json
 import math
-import re
 from collections.abc import Mapping
 from dataclasses import field, fields
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import ConfigDict, Field, model_validator
 from pydantic.dataclasses import dataclass
 
 from unstir.errors import UserError, refusing
+from unstir.parts import NetworkName, Option
 
 AUGMENTATION = ("mirrored", "upside down", "scale", "cos - 1", "sin", "right", "down")
 """The numbers that describe an augmentation to a network (`diffusion.augmentation`); all are 0 where there is none."""
@@ -63,6 +62,10 @@ class UNetConfig:
     """What lies beyond the edges of an image: zeros, or (circular) its opposite edge, for images that wrap around."""
     num_classes: _Index = 0
     """Number of class labels; 0: a network without classes."""
+    condition_values: _Index = 0
+    """Numbers in the vector that describes each image; 0: none. data.condition sets it."""
+    condition_channels: _Index = 0
+    """Channels of the image that describes each image; 0: none. data.condition sets it."""
     out_channels: _Index = 0
     """Channels of the output; 0: as many as the prediction needs."""
     augmented: bool = False
@@ -109,6 +112,15 @@ class UNetConfig:
                 raise UserError(key, value, f"{level} {of}", (fitting, near))
 
     @property
+    def condition_size(self) -> int:
+        """How much the network is told of each image: labels, or numbers or channels and one more; 0: nothing.
+
+        The one more is 1 where the condition is given, and 0, as all of them, where it is hidden.
+        """
+        size = self.condition_values or self.condition_channels
+        return size + 1 if size else self.num_classes
+
+    @property
     def label_beside(self) -> bool:
         """Whether the label's embedding stands behind the time's, in place of being added to it."""
         return self.layout == "report_guided" and self.num_classes > 0
@@ -129,19 +141,8 @@ class UNetConfig:
 
 
 UNET = "unet"
-
-
-def _read(value: object) -> object:
-    """A text that is a number, true or false as that, for a command line has text alone."""
-    try:
-        return json.loads(value) if isinstance(value, str) and _WORD.fullmatch(value) else value
-    except ValueError:  # such as 007
-        return value
-
-
-_WORD = re.compile(r"true|false|-?[0-9]{1,15}(\.[0-9]+)?(e[+-]?[0-9]{1,2})?")
-_Option = Annotated[bool | int | float | str, BeforeValidator(_read)]
-_SHARED = ("type", "options", "in_channels", "num_classes", "out_channels", "augmented")
+_CONDITION = ("num_classes", "condition_values", "condition_channels")
+_SHARED = ("type", "options", "in_channels", *_CONDITION, "out_channels", "augmented")
 """The settings of [model] that every network has; all others are the U-Net's."""
 
 
@@ -153,19 +154,20 @@ class ModelConfig(UNetConfig):
     Raises UserError as `UNetConfig`, and where a setting of one network is given to another.
     """
 
-    type: str = UNET
+    type: NetworkName = UNET
     """"unet", or a network of your own as MODULE:CLASS, such as "dit:DiT" (docs/extend.md)."""
-    options: dict[str, _Option] = field(default_factory=dict, hash=False)
+    options: dict[str, Option] = field(default_factory=dict, hash=False)
     """Arguments of the class of your own network, each by its name, such as width."""
 
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
+        if len(both := [key for key in _CONDITION if getattr(self, key)]) > 1:
+            more = f"and {both[1]} were given, and one is enough"
+            raise UserError(both[0], getattr(self, both[0]), more, tuple({key: 0} for key in both))
         if self.is_unet:
             if self.options:
                 raise UserError("options", self.options, "are of a network of your own, which type names")
             return super()._fits_together()  # type: ignore[operator, no-any-return, unused-ignore]
-        if not re.fullmatch(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*", self.type):
-            raise UserError("type", self.type, f'must be "{UNET}" or MODULE:CLASS, such as "dit:DiT"')
         others = [key for key in fields(UNetConfig) if key.name not in _SHARED]  # type: ignore[arg-type, unused-ignore]
         if given := [key.name for key in others if getattr(self, key.name) != key.default]:
             settings = f"the settings of {self.type} are its options"

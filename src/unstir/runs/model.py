@@ -4,27 +4,31 @@ Everything that samples, edits or measures takes a `Model`. `Run.model` makes on
 elsewhere is made of the same values.
 """
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field, replace
+import copy
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from unstir.chain import Chain
 from unstir.data.classes import matched, some
 from unstir.diffusion.arithmetic import kernels
-from unstir.diffusion.denoiser import Denoise, Denoiser, Labelled
+from unstir.diffusion.denoiser import Conditioned, Denoise, Denoiser
 from unstir.diffusion.draw import draw, starting_noise
 from unstir.diffusion.samplers import Step
 from unstir.errors import UserError
 from unstir.pixels import shown
-from unstir.runs import build
+from unstir.runs import brought, build
 from unstir.runs.build import compiled
 from unstir.runs.card import DataCard, Labels
+from unstir.runs.checkpoint import content_hash
+from unstir.runs.conditions import Conditions
 from unstir.runs.config import Kind
+from unstir.theory.parameterization import PARAMETERIZATIONS
 from unstir.theory.process import Process
 from unstir.theory.schedule import NoiseSchedule
 from unstir.theory.variance import check_variance
@@ -42,7 +46,8 @@ class Model:
     ``dtype`` is "float32", "bfloat16" or "auto", ``compile`` what `build.compiled` takes, ``engine``
     what computes the network. ``settings`` are those of
     the network and the process, as JSON has them. Guidance leads away from the ``guide`` (autoguidance, Karras et al.
-    2024: a smaller network or one trained less, on the same data) or, with None, from the model without its label.
+    2024: a smaller network or one trained less, on the same data) or, with None, from the model without its condition.
+    ``conditions`` are what describes each image beside a class, None where nothing does.
     ``nrow`` is the tiles in a row of a grid, ``channels`` are those that pictures show, ``kind`` says what the weights
     answer.
     """
@@ -68,10 +73,51 @@ class Model:
     nrow: int = 8
     channels: tuple[int, ...] = ()
     kind: Kind = field(default_factory=Kind)
+    conditions: Conditions | None = None
 
     def __post_init__(self) -> None:
         if self.guide is not None:
             _check_guide(self, self.guide)
+
+    @classmethod
+    def of(
+        cls,
+        network: nn.Module,
+        process: Process,
+        shape: tuple[int, int, int],
+        *,
+        predict: str = "eps",
+        learned_variance: bool = False,
+        classes: Sequence[str] = (),
+        has_null: bool = False,
+        chain: Chain | None = None,
+    ) -> "Model":
+        """The model of a network as it is now, without a folder; arguments and errors as those of `Run.create`.
+
+        ``network(x, t, label)`` takes what `unstir.network` says and is of any class; it is copied. ``shape`` is
+        (C, H, W).
+        """
+        diffusion = brought.of_process(process, predict, learned_variance)
+        net = copy.deepcopy(network).eval().requires_grad_(False)
+        parameterization = PARAMETERIZATIONS[predict]
+        denoiser = Denoiser(net, process, parameterization, learned_variance=learned_variance)
+        return cls(
+            load=lambda dtype: replace(denoiser, dtype=dtype),
+            process=process,
+            predict=predict,
+            learned_variance=learned_variance,
+            data=DataCard(shape, tuple(classes), {"train": 0, "held_out": 0}, content_hash=""),
+            labels=Labels(len(classes), tuple(classes), has_null),
+            chain=chain or brought.usual_chain(process),
+            folder=Path(),
+            step=0,
+            weights_sha256=content_hash(net.state_dict()),
+            settings={"model": {"type": type(net).__qualname__}, "diffusion": asdict(diffusion)},
+            device=next(net.parameters(), torch.empty(0)).device,
+            ema=False,
+            averaged=False,
+            kind=Kind(origin=type(net).__qualname__),
+        )
 
     def __repr__(self) -> str:
         words = weights_in_words(self.averaged), "x".join(map(str, self.shape)), str(self.device)
@@ -115,23 +161,59 @@ class Model:
         """The folder of a guide with ``end`` behind it; "" where it is this model's own, however both are written."""
         return "" if guide.folder.resolve() == self.folder.resolve() else f"{guide.folder}{end}"
 
-    def denoise(self, labels: Tensor | None) -> Labelled:
-        """The denoiser with the labels of a batch, int64 [B]; those of a model that knows no classes are None."""
-        return Labelled(self.denoiser, labels if self.labels.count else None)
+    @property
+    def hides(self) -> bool:
+        """Whether the network was trained with conditions hidden, so that it can do without and be guided."""
+        return self.labels.has_null if self.conditions is None else self.conditions.hides
 
-    def away_from(self, labels: Tensor | None) -> Denoise | None:
-        """What guidance leads away from, for the labels of a batch, int64 [B]; None where there is nothing."""
+    def condition(
+        self, indices: Tensor, label: int | None = None, shares: Sequence[int] = (), given: Tensor | None = None
+    ) -> Tensor | None:
+        """What the network is told of the images with these indices, int64 [B]; None where it knows no conditions.
+
+        That is a class as `Labels.of` has it, or row i mod N of the conditions ``given`` in their units, [N, ...], by
+        default those of held-out images that the run keeps.
+        """
+        if self.conditions is None:
+            return self.labels.of(indices, label, shares)
+        return self.conditions.given(self.conditions.rows(indices, given), self.device)
+
+    def check_condition(self, given: Tensor | None) -> None:
+        """Raise UserError for a condition that was ``given`` to a model that knows none, or one of another shape."""
+        if given is not None and self.conditions is None:
+            raise UserError(
+                "condition", list(given.shape), "was given, but this network knows none", {"condition": None}
+            )
+        if given is not None and self.conditions is not None:
+            self.conditions.checked(given)
+
+    def beside(self, images: Tensor, indices: Tensor, given: Tensor | None = None) -> Tensor:
+        """Pixels of images, uint8 [B, C, H, W], with the images that describe them on their left, where any do."""
+        if self.conditions is None or not self.conditions.is_image:
+            return images
+        return torch.cat((self.conditions.pixels(indices, given, images.shape[1]), images), 3)
+
+    def denoise(self, condition: Tensor | None) -> Conditioned:
+        """The denoiser with the condition of a batch (`condition`); that of a model that knows none is None."""
+        return Conditioned(self.denoiser, condition if self.labels.count or self.conditions else None)
+
+    def away_from(self, condition: Tensor | None) -> Denoise | None:
+        """What guidance leads away from, for the condition of a batch; None where there is nothing."""
         if self.guide is not None:
-            return self.guide.denoise(labels)
-        if labels is None or not self.labels.has_null:
-            return None
-        return self.denoise(torch.full_like(labels, self.labels.count))
+            return self.guide.denoise(condition)
+        return None if condition is None or not self.hides else self.denoise(self.hidden(condition))
+
+    def hidden(self, condition: Tensor) -> Tensor:
+        """What a network that was trained with conditions hidden is given in the place of a batch's."""
+        if self.conditions is None:
+            return torch.full_like(condition, self.labels.count)
+        return torch.zeros_like(condition)
 
     @torch.inference_mode()
-    def draw(self, chain: Chain, indices: Tensor, labels: Tensor | None) -> Iterator[Step]:
+    def draw(self, chain: Chain, indices: Tensor, condition: Tensor | None) -> Iterator[Step]:
         """The steps from the noise of the images with these indices, int64 [B], to the images; errors as `draw`."""
         x_T = starting_noise(chain.seed, indices, self.shape)
-        yield from draw(self.denoise(labels), self.process, x_T, indices, chain, self.away_from(labels))
+        yield from draw(self.denoise(condition), self.process, x_T, indices, chain, self.away_from(condition))
 
     def check(self, chain: Chain) -> None:
         """Raise UserError for a chain that this model cannot take, wherever it begins, or a guide without effect."""
@@ -142,7 +224,7 @@ class Model:
         if self.guide is not None and scale in (0, 1):
             alone = "has no effect" if scale == 1 else "is alone, which is to sample from it,"
             raise UserError("guide", self.guide_name, f"{alone} at guidance={scale:g}", {"guidance": 2})
-        if scale != 1 and self.guide is None and not self.labels.has_null:
+        if scale != 1 and self.guide is None and not self.hides:
             needs = "needs a network trained with train.label_dropout, which this one was not"
             raise UserError("guidance", scale, needs, ({"guidance": 1}, "give a less trained step as guide"))
 
@@ -162,7 +244,9 @@ class Model:
         if chain.guidance in (0, 1):
             return ""
         when = "" if (first, last) == (1, schedule.T) else f" at t = {first} to {last}"
-        return f", {'computed for two labels (guidance)' if self.guide is None else 'and as many of the guide'}{when}"
+        return (
+            f", {'computed for two conditions (guidance)' if self.guide is None else 'and as many of the guide'}{when}"
+        )
 
     def provenance(self) -> dict[str, Any]:
         """What decides pixels beside what is asked of the model, as JSON has it: weights, network, process, machine."""
@@ -213,6 +297,11 @@ def weights_in_words(ema: bool | float) -> str:
     return f"averaged{width} weights" if ema else "raw weights"
 
 
+def _sizes(model: Model) -> object:
+    """The shape of a model's conditions beside classes, and how they are scaled; "none" without any."""
+    return "none" if model.conditions is None else replace(model.conditions.card, sha256="")
+
+
 def _check_guide(model: Model, guide: Model) -> None:
     """Raise UserError for a guide that is the model itself, or has other images, classes (if any) or process."""
     name, no_fit = model.guide_name, f"does not fit {model.folder}"
@@ -221,6 +310,7 @@ def _check_guide(model: Model, guide: Model) -> None:
     alike: dict[str, tuple[object, object]] = {
         "shape": ("x".join(map(str, guide.shape)), "x".join(map(str, model.shape))),
         "classes": (guide.labels.count or model.labels.count, model.labels.count),
+        "conditions": (_sizes(guide), _sizes(model)),
         "T": (guide.process.T, model.process.T),
         "predict": (guide.predict, model.predict),
         "a teacher": (guide.kind.has_teacher, model.kind.has_teacher),

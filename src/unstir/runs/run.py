@@ -2,6 +2,7 @@
 
 config.toml         every setting, resolved, for people; those of saved weights are read from their files
 data.json           shape, classes, counts and content hash of the data it learns from, with a checksum
+conditions.npy      the first conditions of held-out images, where images have any (`runs.conditions`)
 metrics.jsonl       one line per log step; identical however often the run was interrupted, timing fields aside
 events.jsonl        starts, continuations and stops, with what changed and on which machine
 checkpoints/        the last few full checkpoints, to continue from
@@ -14,38 +15,40 @@ curves.png          loss, gradient norm and learning rate; losses.png: those of 
 import hashlib
 import json
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from functools import cache, partial
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Self
 
 import torch
 from safetensors import SafetensorError, safe_open
-from torch import Tensor
+from torch import Tensor, nn
 
 from unstir.chain import DEFAULTS, Chain
+from unstir.data.store import Store
 from unstir.diffusion.denoiser import Denoiser
 from unstir.errors import UserError, quoted
 from unstir.locks import held
-from unstir.nn.own import find
-from unstir.runs import build, card, checkpoint, lines, toml
+from unstir.parts import find
+from unstir.runs import brought, build, card, checkpoint, lines, toml
+from unstir.runs.averages import power_average
 from unstir.runs.card import DataCard, Labels
 from unstir.runs.checkpoint import Checkpoint, content_hash, misfits, weights_of
+from unstir.runs.conditions import FILE, Conditions, keep
 from unstir.runs.config import MAY_CHANGE, Config, steps_in
 from unstir.runs.files import PARTIAL, make_folder, remove_partials, write_text
 from unstir.runs.model import Model
-from unstir.theory.averages import WIDTHS, combination
 from unstir.theory.process import Process
 
 logger = logging.getLogger(__name__)
 
-OWN = "config.toml", "data.json", "metrics.jsonl", "held_out.jsonl", "events.jsonl", "curves.png", "losses.png"
+OWN = "config.toml", "data.json", FILE, "metrics.jsonl", "held_out.jsonl", "events.jsonl", "curves.png", "losses.png"
 """The files of a run's folder that only the holder of its lock writes."""
 FOLDERS = "checkpoints", "weights", "samples", "generated", "evaluation", "likelihood", "edits", "onnx"
 """The folders in it that may be there, of which none is a link: old files are deleted there, perhaps another run's."""
-MOST_ERROR = 0.1  # of the profile of an average that is made of others, relative
 
 
 @dataclass(frozen=True)
@@ -57,9 +60,45 @@ class Run:
     data: DataCard
 
     @classmethod
-    def create(cls, config: Config, path: Path, data: DataCard) -> Self:
-        """Make the folder of a new run. Raises UserError where ``path`` holds something else or cannot be written."""
+    def create(
+        cls,
+        folder: str | Path,
+        network: nn.Module,
+        process: Process,
+        data: Store | tuple[int, int, int],
+        *,
+        predict: str = "eps",
+        learned_variance: bool = False,
+        classes: Sequence[str] = (),
+        has_null: bool = False,
+        options: Mapping[str, Any] = MappingProxyType({}),
+        step: int = 0,
+        chain: Chain | None = None,
+    ) -> Self:
+        """Make a run of a network that was trained elsewhere, such as in a loop of one's own; its training is unknown.
+
+        ``network`` is a `UNet`, or of a class that `unstir.network` decorates, made with these ``options``. ``process``
+        is the one it was trained on, with any schedule, and ``predict`` its output: "eps", "x0" or "v". ``data`` is the
+        store that it learned from, or the shape (C, H, W) of its images. ``classes`` are the names of its labels, in
+        their order; with ``has_null`` it knows one more, which says nothing. ``step`` counts the optimiser steps taken,
+        and ``chain`` is how the run is sampled by default. Raises UserError, before the folder is made, where the
+        network cannot be made again with these weights, or something does not fit it.
+        """
+        trained = predict, learned_variance, classes, has_null, options, chain
+        config, of_data, weights = brought.described(network, process, data, *trained)
+        run = cls.begin(config, Path(folder), of_data)
+        brought.keep(run, weights, step)
+        return run
+
+    @classmethod
+    def begin(cls, config: Config, path: Path, data: DataCard, conditions: Tensor | None = None) -> Self:
+        """Make the folder of a new run, which keeps these ``conditions``, float32 [n, ...], where it has any.
+
+        Raises UserError where ``path`` holds something else or cannot be written.
+        """
         check_free(path)
+        if data.condition is not None and conditions is not None:
+            data = replace(data, condition=keep(make_folder(path), data.condition, conditions))
         run = cls(make_folder(path), config, replace(data, run=toml.identity(config, data.content_hash)))
         card.save(path, run.data)
         run.save_config()  # last: a folder with a config is a run
@@ -166,7 +205,15 @@ class Run:
     def labels(self) -> Labels:
         """The labels that the run's network knows."""
         count = self.config.model.num_classes
-        return Labels(count, self.data.classes if count else (), self.config.train.label_dropout > 0)
+        return Labels(count, self.data.classes if count else (), count > 0 and self.config.train.label_dropout > 0)
+
+    @property
+    def conditions(self) -> Conditions | None:
+        """What describes each image to the network beside a class; None where nothing does."""
+        data, card = self.config.data, self.data.condition
+        if card is None:
+            return None
+        return Conditions(data.condition, data.condition_options, card, self.config.train.label_dropout > 0, self.path)
 
     def newest_step(self) -> int:
         """The highest step at which weights were saved; UserError where none were."""
@@ -201,9 +248,9 @@ class Run:
         how: dict[str, Any] = {"ema": ema, "device": device, "dtype": dtype, "compile": compile}
         loaded, on = step if isinstance(step, Checkpoint) else self.load(step), build.device(device)
         if not self.config.model.is_unet:
-            find(self.config.model.type)  # of the user's own: refused before anything is drawn
+            find("network", self.config.model.type)  # of the user's own: refused before anything is drawn
         build.check_compile(compile, on)
-        weights = weights_of(loaded, ema) if isinstance(ema, bool) else _power_average(self, loaded, ema)
+        weights = weights_of(loaded, ema) if isinstance(ema, bool) else power_average(self, loaded, ema)
         kept = self.config.train.ema_decay > 0 and (self.config.kind.trained_here or loaded.ema)
         model = Model(
             load=partial(_denoiser, self, loaded.step, weights, on),
@@ -263,7 +310,7 @@ def check_free(path: Path) -> None:
     """Raise UserError where a new run cannot have this folder; what a run killed at its birth left may lie there."""
     if path.exists() and not path.is_dir():
         raise UserError("out", path, "is a file", "name a folder")
-    ours = ("data.json", ".lock")
+    ours = ("data.json", FILE, ".lock")
     if path.is_dir() and any(not (e.name in ours or e.name.endswith(PARTIAL)) for e in path.iterdir()):
         raise UserError("out", path, "is not empty and holds no run", "name another folder")
 
@@ -360,6 +407,7 @@ def _of(run: Run) -> dict[str, Any]:
         "learned_variance": diffusion.learned_variance,
         "data": run.data,
         "labels": run.labels,
+        "conditions": run.conditions,
         "chain": run.chain(),
         "folder": run.path,
         "settings": {"model": settings["model"], "diffusion": settings["diffusion"]},
@@ -367,29 +415,3 @@ def _of(run: Run) -> dict[str, Any]:
         "channels": run.config.grids.channels,
         "kind": run.config.kind,
     }
-
-
-def _power_average(run: Run, found: Checkpoint, width: float) -> dict[str, Tensor]:
-    """The weights at the step of a checkpoint of a run, averaged by a power function of any ``width`` of the training.
-
-    They are made of the power averages in it and in the slim files of earlier steps (`theory.averages`). Raises
-    UserError where the run keeps none, or those saved are too few to make this one.
-    """
-    step, own = found.step, found.part("model")
-    if not run.config.train.power_ema or not step:
-        without = f"needs power averages, which {run.path} has not at step {step}"
-        raise UserError("ema_width", width, without, "train with train.power_ema")
-    steps = [*(earlier for earlier, _ in checkpoint.listed(run.weights) if earlier < step), step]
-    shares, error = combination([(earlier, saved) for earlier in steps for saved in WIDTHS], (step, width))
-    if error > MOST_ERROR:
-        wrong = f"has an error of {error:.0%} at step {step} of {run.path}, above the {MOST_ERROR:.0%} allowed"
-        raise UserError("ema_width", width, wrong, f"take a width nearer to {WIDTHS[0]}..{WIDTHS[1]}")
-    total, left = {name: torch.zeros_like(t, dtype=torch.float64) for name, t in own.items()}, iter(shares)
-    for earlier in steps:
-        file = found if earlier == step else checkpoint.load(run.weights / checkpoint.file_name(earlier))
-        check_same(run, file)
-        for saved in WIDTHS:
-            part, share = file.part(f"power.{saved}"), next(left)
-            for name, t in total.items():
-                t += share * part[name]
-    return {name: t.to(own[name].dtype) for name, t in total.items()}

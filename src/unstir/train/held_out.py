@@ -30,7 +30,7 @@ from torch import Tensor
 from unstir import randomness
 from unstir.data.manifest import SPLITS
 from unstir.data.store import Store
-from unstir.diffusion.denoiser import Denoiser, Labelled, clipped
+from unstir.diffusion.denoiser import Conditioned, Denoiser, clipped
 from unstir.diffusion.likelihood import bound_term, strata, variational_bound
 from unstir.diffusion.loss import denoising_loss, middles
 from unstir.errors import UserError, within_memory
@@ -55,15 +55,15 @@ BITS_SHARE = 4  # one in so many of the images has its bound estimated; at least
 class FixedImages:
     """The images of a split that the loss is measured on at every snapshot, all on the network's device.
 
-    ``x_0`` float32 [n, C, H, W] in [-1, 1], ``label`` int64 [n] or None, ``slots`` int64 [n], the places of the images
-    in their ``split``, and ``present``, bool like x_0, of values that may be missing and are 0 then. All noise is a
-    function of the run's ``seed``, split, time and slot.
+    ``x_0`` float32 [n, C, H, W] in [-1, 1], ``condition`` what the network is told of each or None, ``slots`` int64
+    [n], the places of the images in their ``split``, and ``present``, bool like x_0, of values that may be missing and
+    are 0 then. All noise is a function of the run's ``seed``, split, time and slot.
     """
 
     split: str
     seed: int
     x_0: Tensor
-    label: Tensor | None
+    condition: Tensor | None
     slots: Tensor
     present: Tensor | None = None
 
@@ -74,8 +74,10 @@ class FixedImages:
         index = order[: run.config.log.held_out_images]
         x_0, present = known(store.scale.to_model(store.images(split)[index].to(device)), store.scale)
         labels = store.labels(split) if run.config.model.num_classes else None
-        label = None if labels is None else labels[index].to(device)
-        return cls(split, run.config.seed, x_0, label, index.to(device), present)
+        condition = None if labels is None else labels[index].to(device)
+        if run.conditions is not None:
+            condition = run.conditions.of_store(store, split, index, x_0)
+        return cls(split, run.config.seed, x_0, condition, index.to(device), present)
 
     def __len__(self) -> int:
         return len(self.slots)
@@ -84,9 +86,9 @@ class FixedImages:
         """The first ``num`` images in batches of ``size``."""
         for first in range(0, num, size):
             part = slice(first, min(first + size, num))
-            label = None if self.label is None else self.label[part]
+            condition = None if self.condition is None else self.condition[part]
             present = None if self.present is None else self.present[part]
-            yield replace(self, x_0=self.x_0[part], label=label, slots=self.slots[part], present=present)
+            yield replace(self, x_0=self.x_0[part], condition=condition, slots=self.slots[part], present=present)
 
     def noise(self, use: str, number: int) -> Tensor:
         """Standard normal noise of a use and a time (or number of a step), shaped like x_0."""
@@ -109,7 +111,7 @@ def squared_errors(
         columns = []
         for t in times:
             at, eps = torch.full_like(batch.slots, t), batch.noise("watched loss", t)
-            columns.append(denoising_loss(denoiser, batch.x_0, at, eps, batch.label, present=batch.present).mse)
+            columns.append(denoising_loss(denoiser, batch.x_0, at, eps, batch.condition, present=batch.present).mse)
             on_call()
         rows.append(torch.stack(columns, 1).cpu().double())  # there is no float64 on MPS
     return torch.cat(rows)
@@ -129,7 +131,8 @@ def estimated_bits(
     weights, variance = drawn[0].values(), "learned" if denoiser.learned_variance else "large"
     bits = []
     for batch, at in zip(images.batches(num, size), torch.split(steps, size), strict=True):
-        x_0, noise, denoise = batch.x_0, partial(batch.noise, "watched bound"), clipped(Labelled(denoiser, batch.label))
+        x_0, noise = batch.x_0, partial(batch.noise, "watched bound")
+        denoise = clipped(Conditioned(denoiser, batch.condition))
         decoder: dict[str, Any] = {"discretised": batch.present is None, "present": batch.present}
         given: dict[str, Any] = {"variance": variance, "sampled": {}, "on_call": on_call, **decoder}
         ends = variational_bound(denoise, process, x_0, noise, **given)

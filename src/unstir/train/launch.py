@@ -29,6 +29,7 @@ from unstir.group import Alone
 from unstir.progress import counted
 from unstir.runs import build, checkpoint, resources, toml
 from unstir.runs.card import DataCard
+from unstir.runs.conditions import measured, rows_of
 from unstir.runs.config import Config
 from unstir.runs.initial import check_initial, check_teacher, is_pinned, pinned
 from unstir.runs.run import Run, check_free, is_run
@@ -146,6 +147,22 @@ def _of_classes(config: Config, store: Store) -> Config:
     return dataclasses.replace(config, model=model, train=train)
 
 
+def _conditioned(config: Config, store: Store) -> Config:
+    """The config of a network that knows what data.condition names, and can be guided."""
+    data, train = config.data, config.train
+    if not data.condition:
+        return config
+    size, *image = rows_of(store, "train", 1, data.condition, data.condition_options)[0].shape
+    model = dataclasses.replace(
+        config.model, condition_values=0 if image else size, condition_channels=size if image else 0
+    )
+    for name in ("condition_channels", "condition_values"):
+        if (given := getattr(config.model, name)) not in (0, due := getattr(model, name)):
+            raise UserError(f"model.{name}", given, f"is not the {due} of data.condition", {f"model.{name}": None})
+    train = dataclasses.replace(train, label_dropout=train.label_dropout or 0.1)
+    return dataclasses.replace(config, model=model, train=train)
+
+
 def _made(run: Run) -> tuple[str, ...]:
     peak = resources.peak(build.device(run.config.train.device))
     curves = [path for path in (run.path / "curves.png", run.path / "losses.png") if path.exists()]
@@ -163,16 +180,18 @@ def open_run(config: Config, out: Path, store: Store) -> Run:
     Settings that no step is left to use are logged. Raises UserError where the settings do not fit the data or
     each other, and where they change what a run keeps.
     """
+    config = _conditioned(config, store)
     if is_run(out):
         return _continued(Run.open(out), config, store)
     _check_fit(config, store)
-    card = DataCard.of_store(store)
+    condition, conditions = measured(config.data, store) if config.data.condition else (None, None)
+    card = dataclasses.replace(DataCard.of_store(store), condition=condition)
     config = dataclasses.replace(config, imported="")
     train = settled(Run(out, config, card))
     dtype = build.dtype_name(train.dtype, build.device(train.device))
     train = dataclasses.replace(train, dtype=dtype, init=train.init and pinned(train.init))
     data = dataclasses.replace(config.data, store=str(store.path.resolve()))
-    return Run.create(dataclasses.replace(config, train=train, data=data), out, card)
+    return Run.begin(dataclasses.replace(config, train=train, data=data), out, card, conditions)
 
 
 def _continued(old: Run, asked: Config, store: Store) -> Run:
@@ -288,6 +307,7 @@ def open_data(config: Config, out: Path, data_of: Run | None = None) -> Store:
     lengths that cannot be whatever the data, and where the data is not what that run began with.
     """
     train, device = config.train, build.device(config.train.device)
+    build.check_parts(config)
     if size := sides(config.data.size):
         check_sides(config, *size)
     old = data_of
@@ -323,13 +343,13 @@ def store_path(data: DataConfig) -> Path:
         return Path(data.store)
     path = Path(os.path.realpath(usable_path(data.source)))
     name = path.name.removesuffix(".gz").removesuffix(".tar").removesuffix(".zip")
-    usual = DataConfig(source=data.source, channels=1 if data.source in EMBEDDED else 3, flip=data.flip)
-    if data == usual and data.source in NAMES:
+    asked = dataclasses.replace(data, condition="", condition_options={}, flip=False)
+    if asked == DataConfig(source=data.source, channels=1 if data.source in EMBEDDED else 3) and data.source in NAMES:
         return Path("data") / name
     source = data.source if is_named(data.source) else path
-    settings = [str(source), data.size, data.channels, data.held_out, data.sha256]
-    settings += [data.depth, *data.scale] if (data.depth, data.scale) != (usual.depth, ()) else []
-    return Path("data") / f"{name}-{hashlib.sha256(json.dumps(settings).encode()).hexdigest()[:6]}"
+    settings = [str(source), data.size, data.channels, data.held_out, data.sha256, *data.options.items()]
+    settings += [data.depth, *data.scale] if (data.depth, data.scale) != (DataConfig.depth, ()) else []
+    return Path("data") / f"{name.replace(':', '-')}-{hashlib.sha256(json.dumps(settings).encode()).hexdigest()[:6]}"
 
 
 def _store_of(data: DataConfig, old: Run | None) -> Store:
@@ -358,11 +378,13 @@ def _store_of(data: DataConfig, old: Run | None) -> Store:
 
 
 def _packed(data: DataConfig, path: Path) -> Store:
-    names = "size", "channels", "held_out", "sha256", "depth", "scale"
+    names = "size", "channels", "held_out", "sha256", "depth", "scale", "options"
     given: dict[str, Any] = {name: value for name in names if (value := getattr(data, name)) not in ("", ())}
     try:
         return pack(data.source, path, **given)
     except UserError as error:
+        if error.key.startswith("options"):
+            raise error.within("data") from None
         if error.key != "channels" or not isinstance(error.remedy, dict):
             raise
         both = {f"{section}channels": error.remedy["channels"] for section in ("data.", "model.in_")}

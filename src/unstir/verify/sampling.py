@@ -12,13 +12,13 @@ import torch
 from torch import Tensor
 
 from unstir.chain import SAMPLERS, Chain
-from unstir.diffusion.denoiser import Denoise, Denoiser, Labelled, Prediction, clipped, thresholded
+from unstir.diffusion.denoiser import Conditioned, Denoise, Denoiser, Prediction, clipped, thresholded
 from unstir.diffusion.draw import draw, starting_noise
 from unstir.diffusion.guidance import guided
-from unstir.diffusion.samplers import function_of
 from unstir.diffusion.samplers.ancestral import ancestral
 from unstir.diffusion.samplers.ddim import ddim
 from unstir.diffusion.samplers.dpmpp import dpmpp_2m_sde
+from unstir.parts import find
 from unstir.theory.oracle import GaussianData
 from unstir.theory.parameterization import PARAMETERIZATIONS
 from unstir.theory.process import Process
@@ -196,7 +196,7 @@ def _learned_sampling() -> Iterator[float]:
     x = torch.zeros_like(v)
     net = Network(torch.cat((x, 2 * v - 1), 1))
     for t, s in ((2, 1), (20, 3), (500, 499), (1000, 600)):
-        denoise = Labelled(Denoiser(net, process, PARAMETERIZATIONS["x0"], learned_variance=True), None)
+        denoise = Conditioned(Denoiser(net, process, PARAMETERIZATIONS["x0"], learned_variance=True), None)
         log_small, log_large = math.log(table.posterior(t, s)[2]), math.log(table.beta(t, s))
         std = torch.exp(0.5 * (v * log_large + (1 - v) * log_small))
         for variance in ("learned", "auto"):
@@ -221,7 +221,7 @@ def _solver_orders() -> Iterator[float]:
         off = []
         for steps in (100, 200):
             visited = [*(1000 - 800 * i // steps for i in range(steps + 1)), 0]
-            chain = function_of(name)(gaussian_denoise(table, s), Process(linear()), x_T, visited, torch.zeros_like)
+            chain = find("sampler", name)(gaussian_denoise(table, s), Process(linear()), x_T, visited, torch.zeros_like)
             *_, end = islice(chain, steps)
             require(end.t == 200, f"step {steps} of {name} ends at t = {end.t}")
             off.append(absolute(end.x, solution))
