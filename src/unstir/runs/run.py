@@ -1,16 +1,4 @@
-"""A run is a folder that needs nothing else.
-
-config.toml         every setting, resolved, for people; those of saved weights are read from their files
-data.json           shape, classes, counts and content hash of the data it learns from, with a checksum
-conditions.npy      the first conditions of held-out images, where images have any (`runs.conditions`)
-metrics.jsonl       one line per log step; identical however often the run was interrupted, timing fields aside
-events.jsonl        starts, continuations and stops, with what changed and on which machine
-checkpoints/        the last few full checkpoints, to continue from
-weights/            slim files of chosen moments, to sample from
-samples/            grids drawn at the same moments, always from the same noise
-held_out.jsonl      a line at the same moments: losses of the same training and held-out images, identical like metrics
-curves.png          loss, gradient norm and learning rate; losses.png: those of held_out.jsonl
-"""
+"""A run is a folder that needs nothing else; docs/run-folder.md lists what lies in it."""
 
 import hashlib
 import json
@@ -77,12 +65,11 @@ class Run:
     ) -> Self:
         """Make a run of a network that was trained elsewhere, such as in a loop of one's own; its training is unknown.
 
-        ``network`` is a `UNet`, or of a class that `unstir.network` decorates, made with these ``options``. ``process``
-        is the one it was trained on, with any schedule, and ``predict`` its output: "eps", "x0" or "v". ``data`` is the
-        store that it learned from, or the shape (C, H, W) of its images. ``classes`` are the names of its labels, in
-        their order; with ``has_null`` it knows one more, which says nothing. ``step`` counts the optimiser steps taken,
-        and ``chain`` is how the run is sampled by default. Raises UserError, before the folder is made, where the
-        network cannot be made again with these weights, or something does not fit it.
+        ``network`` is a `UNet`, or of a class that `unstir.network` decorates, made with ``options``, and ``process``
+        what it was trained on. It predicts "eps", "x0" or "v". ``data`` is the store that it learned from, or the shape
+        (C, H, W) of its images, ``classes`` names its labels; with ``has_null`` it knows one more, which says nothing.
+        After ``step`` optimiser steps it is sampled by ``chain`` by default. Raises UserError, before the folder is
+        made, where the network cannot be made again with these weights, or something does not fit it.
         """
         trained = predict, learned_variance, classes, has_null, options, chain
         config, of_data, weights = brought.described(network, process, data, *trained)
@@ -92,10 +79,7 @@ class Run:
 
     @classmethod
     def begin(cls, config: Config, path: Path, data: DataCard, conditions: Tensor | None = None) -> Self:
-        """Make the folder of a new run, which keeps these ``conditions``, float32 [n, ...], where it has any.
-
-        Raises UserError where ``path`` holds something else or cannot be written.
-        """
+        """Make the folder of a new run with any ``conditions``, float32 [n, ...]; UserError where that cannot be."""
         check_free(path)
         if data.condition is not None and conditions is not None:
             data = replace(data, condition=keep(make_folder(path), data.condition, conditions))
@@ -210,10 +194,8 @@ class Run:
     @property
     def conditions(self) -> Conditions | None:
         """What describes each image to the network beside a class; None where nothing does."""
-        data, card = self.config.data, self.data.condition
-        if card is None:
-            return None
-        return Conditions(data.condition, data.condition_options, card, self.config.train.label_dropout > 0, self.path)
+        data, card, hides = self.config.data, self.data.condition, self.config.train.label_dropout > 0
+        return card and Conditions(data.condition, data.condition_options, card, hides, self.path)
 
     def newest_step(self) -> int:
         """The highest step at which weights were saved; UserError where none were."""
