@@ -195,7 +195,7 @@ class Run:
     def conditions(self) -> Conditions | None:
         """What describes each image to the network beside a class; None where nothing does."""
         data, card, hides = self.config.data, self.data.condition, self.config.train.label_dropout > 0
-        return card and Conditions(data.condition, data.condition_options, card, hides, self.path)
+        return None if card is None else Conditions(data.condition, data.condition_options, card, hides, self.path)
 
     def newest_step(self) -> int:
         """The highest step at which weights were saved; UserError where none were."""
