@@ -24,6 +24,7 @@ from unstir.data.store import Store
 from unstir.errors import UserError
 from unstir.pixels import HALF, known, to_uint8
 from unstir.runs.card import ConditionCard
+from unstir.runs.config import Config
 from unstir.runs.files import write_bytes
 from unstir.runs.sections import DataConfig
 
@@ -235,6 +236,20 @@ def rows_of(
             raise UserError("data.condition", name, f"returns {list(values.shape)}, not {due}")
         parts.append(values if in_units is None else in_units(values))
     return torch.cat(parts).float()
+
+
+def conditioned(config: Config, store: Store) -> Config:
+    """The config of a network that knows what data.condition names, and can be guided."""
+    data, train = config.data, config.train
+    if not data.condition:
+        return config
+    size, *image = rows_of(store, "train", 1, data.condition, data.condition_options)[0].shape
+    model = replace(config.model, condition_values=0 if image else size, condition_channels=size if image else 0)
+    for name in ("condition_channels", "condition_values"):
+        if (given := getattr(config.model, name)) not in (0, due := getattr(model, name)):
+            raise UserError(f"model.{name}", given, f"is not the {due} of data.condition", {f"model.{name}": None})
+    train = replace(train, label_dropout=train.label_dropout or 0.1)
+    return replace(config, model=model, train=train)
 
 
 def measured(data: DataConfig, store: Store) -> tuple[ConditionCard, Tensor]:
