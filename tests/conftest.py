@@ -161,7 +161,7 @@ def cut(store, folder, **counts):
 def without_charts(monkeypatch):
     """Let training draw blank charts of its losses, which are half the time of a tiny run."""
 
-    def blank(figure, path):
+    def blank(figure, path, run):
         Image.new("L", (1, 1)).save(path, format="png")
 
     monkeypatch.setattr(record, "save_figure", blank)

@@ -136,12 +136,8 @@ def test_a_changed_chain_keeps_nothing_that_has_no_effect_then():
 
 
 @pytest.mark.parametrize("name", SAMPLERS)
-def test_the_steps_within_a_number_of_calls_are_the_most(name):
-    sampler = SAMPLERS[name]
-    for calls in range(1, 60):
-        steps = sampler.steps_within(calls)
-        assert sampler.calls_in(steps) <= calls < sampler.calls_in(steps + 1)
-    assert [sampler.calls_in(n) for n in (1, 2, 3, 10)] == {"heun": [1, 3, 5, 19], "pndm": [1, 5, 9, 19]}.get(
+def test_a_step_takes_calls_by_its_sampler(name):
+    assert [SAMPLERS[name].calls_in(n) for n in (1, 2, 3, 10)] == {"heun": [1, 3, 5, 19], "pndm": [1, 5, 9, 19]}.get(
         name, [1, 2, 3, 10]
     )
 

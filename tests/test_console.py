@@ -34,6 +34,29 @@ def test_a_line_has_the_time_left_by_what_was_done(screen, monkeypatch):
     assert line.startswith("sampling: 100 of 400") and line.endswith("30 minutes left")
 
 
+def test_a_job_that_counts_nothing_says_what_it_does(screen, monkeypatch):
+    monkeypatch.setattr(console, "TICK_SECONDS", 0.01)
+    with console.BARS("exporting", ""):
+        for _ in range(500):
+            if said(screen):
+                break
+            time.sleep(0.01)
+    assert said(screen)[0] == "exporting, less than a second so far"
+
+
+def test_jobs_one_after_another_in_a_longer_one_are_told(screen, monkeypatch):
+    """Each takes less than the time between two lines."""
+    now = [100.0]
+    monkeypatch.setattr(console, "SILENT_SECONDS", 8.0)
+    monkeypatch.setattr(console.time, "monotonic", lambda: now[0])
+    with console.BARS("evaluating", "evaluations"):
+        for _ in range(3):
+            with console.BARS("sampling", "steps") as count:
+                now[0] += 6
+                count(1, 2)
+    assert said(screen) == ["sampling: 1 of 2 steps, about 6 seconds left"]
+
+
 def test_a_terminal_has_bars_and_no_lines(screen, monkeypatch):
     screen = Console(file=io.StringIO(), force_terminal=True, width=100)
     monkeypatch.setattr(console, "stderr", lambda: screen)

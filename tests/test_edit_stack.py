@@ -70,7 +70,7 @@ def test_the_command_takes_arrays_and_folders_and_writes_mean_and_deviation(unst
     assert results.shape == (3, 3, 1, 8, 8) and (results[:, :, :, :4] == images[:, None, :, :4].numpy()).all()
     np.testing.assert_allclose(mean, results.mean(1), rtol=1e-6)
     np.testing.assert_allclose(deviation, results.std(1, ddof=1), rtol=1e-4, atol=1e-4)
-    assert json.loads(Path("arrays/mean.json").read_text())["edit"] == "inpaint"
+    assert json.loads(Path("arrays/mean.npy.json").read_text())["edit"] == "inpaint"
     with Image.open("arrays/deviation.png") as picture:
         assert picture.format == "PNG"
     assert unstir("edit", "inpaint", run, "pictures", "--mask", "holes", *asked, "--out", "files")[0] == 0

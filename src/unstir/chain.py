@@ -8,7 +8,7 @@ a field of `Chain`.
 
 import dataclasses
 from collections.abc import Mapping
-from itertools import count, pairwise
+from itertools import pairwise
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 from pydantic import ConfigDict, Field, model_validator
@@ -39,10 +39,6 @@ class Sampler:
         """The network calls of so many steps, 1 or more."""
         before_last = steps - 1
         return sum(self.start[:before_last]) + self.calls * max(before_last - len(self.start), 0) + 1
-
-    def steps_within(self, calls: int) -> int:
-        """The most steps that take at most ``calls`` network calls, 1 or more."""
-        return next(steps for steps in count(1) if self.calls_in(steps + 1) > calls)
 
 
 SAMPLERS = {

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from datetime import timedelta
 from pathlib import Path
+from threading import Event, Thread
 from typing import Any, Self
 
 from rich.console import Console
@@ -27,8 +28,8 @@ from unstir.train.observer import Observer
 
 logger = logging.getLogger(__name__)
 
-SILENT_SECONDS = 20.0  # without a terminal, the least time between two lines of progress
-BETWEEN_SECONDS = 10.0  # without a terminal, the least time between two lines of metrics
+SILENT_SECONDS = 8.0  # without a terminal, the least time between two lines
+TICK_SECONDS = 1.0  # so often a job that counts nothing is looked at
 
 
 def stderr() -> Console:
@@ -133,25 +134,53 @@ class Bars:
     @contextmanager
     def __call__(self, what: str, unit: str) -> Iterator[Count]:
         """Show a job on standard error."""
-        outer, console = self._progress, stderr()
-        lines, began = _Lines(console), time.monotonic()
-        with bars(console) if outer is None else nullcontext(outer) as progress:
-            self._progress, task = progress, progress.add_task(what, total=None, unit=unit, notes=())
+        outer = self._progress
+        with nullcontext(outer) if outer is not None else self._shown() as progress:
+            task = progress.add_task(what, total=None, unit=unit, notes=("",), began=time.monotonic())
 
             def count(done: int, total: int, note: str = "") -> None:
                 progress.update(task, completed=done, total=total, notes=(note,))
-                lines.speak(lambda: line(done, total, note), SILENT_SECONDS)
-
-            def line(done: int, total: int, note: str) -> str:
-                left = f", {waiting((time.monotonic() - began) * (total - done) / done)} left" if done else ""
-                return f"{what}: {' '.join(f'{done} of {total} {unit} {note}'.split())}{left}"
+                self._speak()
 
             try:
                 yield count
             finally:
-                self._progress = outer
                 if outer is not None or progress.tasks[0].total is None:  # a job that had nothing to do leaves no bar
                     progress.remove_task(task)
+
+    @contextmanager
+    def _shown(self) -> Iterator[Progress]:
+        """Bars for the jobs in this block, and without a terminal lines of them, of a job that counts nothing too."""
+        console, ended = stderr(), Event()
+        self._lines = _Lines(console)
+
+        def tick() -> None:
+            while not ended.wait(TICK_SECONDS):
+                self._speak()
+
+        thread = Thread(target=tick, daemon=True)
+        with bars(console) as self._progress:
+            thread.start()
+            try:
+                yield self._progress
+            finally:
+                ended.set()
+                thread.join()
+                self._progress = None
+
+    def _speak(self) -> None:
+        """Say how far the innermost job is."""
+        if self._progress is not None and (tasks := self._progress.tasks):
+            self._lines.speak(lambda: _line(tasks[-1]), SILENT_SECONDS)
+
+
+def _line(task: Task) -> str:
+    """A job in words: what is done and how long the rest takes; the time spent where that is not known."""
+    done, total, seconds = task.completed, task.total, time.monotonic() - task.fields["began"]
+    counts = f"{done:.0f} of {total:.0f} {task.fields['unit']} {task.fields['notes'][0]}" if total else ""
+    rest = f"{waiting(seconds * (total - done) / done)} left" if total and 0 < done < total else ""
+    far = f"{task.description}: {' '.join(counts.split())}" if counts else task.description
+    return f"{far}, {rest or f'{duration(seconds)} so far'}"
 
 
 BARS = Bars()
@@ -233,7 +262,7 @@ class TrainingDisplay(Observer):
         notes = self._note, f"{epoch} {least} {speed}", f"{least} {speed}", least
         self._progress.update(self._training, notes=notes)
         self._pace.step_seconds = self._batch / max(line["images_per_second"], 1e-9)
-        self._lines.speak(self.line, 0.0 if first or line["step"] == self._length else BETWEEN_SECONDS)
+        self._lines.speak(self.line, 0.0 if first or line["step"] == self._length else SILENT_SECONDS)
 
     def line(self) -> str:
         """How far the training is, in a line."""

@@ -40,7 +40,7 @@ def there(shelf, monkeypatch, make_run):
     ("arguments", "words"),
     [
         ("train few", ["neither a recipe"]),
-        ("train runs/r1", ["neither a recipe"]),
+        ("train runs/r1", ["is a run", "train --out runs/r1"]),
         ("train digit", ["did you mean digits?"]),
         ("sample runs/rr1", ["runs/rr1 does not exist"]),
         ("data inspect few", ["few is no packed store", "unstir data pack"]),

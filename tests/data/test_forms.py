@@ -120,6 +120,13 @@ def test_a_damaged_file_of_labels_is_one_line_or_a_note(tmp_path, name, data):
         assert name in str(error.given) and "\n" not in str(error)
 
 
+def test_a_file_of_labels_that_is_a_bomb_is_not_unpacked_whole(tmp_path, monkeypatch):
+    monkeypatch.setattr("unstir.data.listing.MAX_FILE_BYTES", 1000)
+    source = zipped(tmp_path / "x.zip", {"a.png": FILES[0], "dataset.json": b" " * 2000})
+    with refusing(given=f"{source}: dataset.json"):
+        pack(source, tmp_path / "store")
+
+
 def idx(array):
     return bytes([0, 0, 8, array.ndim]) + np.array(array.shape, ">u4").tobytes() + array.tobytes()
 
@@ -209,6 +216,18 @@ def test_a_clone_of_a_data_set_of_the_hub(tmp_path, place, by_card):
     assert stored(store) == wanted() and store.classes == tuple(NAMES) and NUMBERED not in texts(store)
     assert json.loads((store.path / "origin.json").read_text())["license"] == "mit"
     assert any(text.startswith(LEFT_OUT) and "column" in text for text in texts(store))
+
+
+def test_splits_of_a_clone_beside_train_and_test_are_left_out_aloud_and_without_train_others_are_it(tmp_path):
+    parts = dict(zip(("train", "test", "extra"), [*hub_table(tmp_path).values()] * 2, strict=False))
+    for names, counts in {("train", "test", "extra"): [18, 6], ("extra", "test"): [18, 6]}.items():
+        folder = tmp_path / f"in-{len(names)}/data"
+        folder.mkdir(parents=True)
+        for name in names:
+            parts[name].to_parquet(folder / f"{name}-00000-of-00001.parquet")
+        store = pack(folder.parent, tmp_path / f"{len(names)}")
+        assert [store.count(split) for split in ("train", "held_out")] == counts
+        assert any("of the split extra" in text for text in texts(store)) == (len(names) == 3)
 
 
 def test_a_clone_without_its_large_files_or_with_several_configurations_is_one_line(tmp_path):
@@ -360,6 +379,16 @@ def test_a_sample_whose_json_has_no_label_is_packed_without_one_aloud(tmp_path):
 def test_a_folder_of_nothing_known_says_what_it_holds(tmp_path):
     with pytest.raises(UserError, match=r"\.mat, \.txt"):
         pack(fill(tmp_path / "in", {"a.mat": b"x", "sub/b.txt": b"x"}), tmp_path / "store")
+
+
+@pytest.mark.slow
+def test_webdataset_writes_the_same_samples(tmp_path):
+    webdataset = pytest.importorskip("webdataset")
+    for split, part in (("train", TRAIN), ("test", TEST)):
+        with webdataset.TarWriter(str(tmp_path / f"{split}-000.tar.gz")) as out:
+            for number in range(24)[part]:
+                out.write({"__key__": f"{number:03d}", "png": FILES[number], "json": {"label": NAMES[LABELS[number]]}})
+    assert stored(pack(tmp_path, tmp_path.parent / f"{tmp_path.name}-store")) == wanted()
 
 
 @pytest.mark.slow

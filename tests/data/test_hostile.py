@@ -7,6 +7,7 @@ import re
 import signal
 import socket
 import zipfile
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,7 @@ from encoding import flat, options
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from unstir.data import Store, pack
+from unstir.data import Store, listing, pack
 from unstir.data.decoding import decode_all
 from unstir.data.forms import source_of
 from unstir.data.images import Refused
@@ -199,6 +200,38 @@ def test_one_image_that_the_disk_cannot_read_is_left_out(tmp_path, monkeypatch, 
     monkeypatch.setattr("builtins.open", lambda *_: (_ for _ in ()).throw(OSError(number, os.strerror(number))))
     with pytest.raises(Refused, match="^cannot be read: "):
         Items(tmp_path).read("1.png")
+
+
+class Failing:
+    """An entry of a folder; the disk cannot read the status of those with numbers from 20 on."""
+
+    def __init__(self, entry):
+        self.name, self.path, self.is_dir, self.is_symlink = entry.name, entry.path, entry.is_dir, entry.is_symlink
+        self._entry = entry
+
+    def stat(self):
+        if self.name >= "20":
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        return self._entry.stat()
+
+
+@pytest.mark.parametrize("failing", [1, 11])
+def test_files_whose_status_or_first_bytes_the_disk_cannot_read_are_left_out_as_unreadable(
+    tmp_path, monkeypatch, failing
+):
+    (tmp_path / "in").mkdir()
+    for number in (*range(10, 14), *range(20, 20 + failing)):
+        (tmp_path / f"in/{number}.png").write_bytes(flat(number))
+    (tmp_path / "in/15").write_bytes(flat(15))  # an image by its first bytes alone
+    entries = os.scandir
+    scanned = lambda path: nullcontext([*map(Failing, entries(path))]) if path == tmp_path / "in" else entries(path)
+    monkeypatch.setattr(listing.os, "scandir", scanned)
+    monkeypatch.setattr(listing, "FileIO", lambda path: (_ for _ in ()).throw(OSError(errno.EIO, "broken")))
+    if failing > 9:  # a disk that fails
+        assert "cannot be read" in str(mistake(tmp_path / "in", tmp_path / "out"))
+    else:
+        store = pack(tmp_path / "in", tmp_path / "out")
+        assert [path for path, _ in store.refused] == ["15", "20.png"] and sum(store.manifest["counts"].values()) == 4
 
 
 def test_want_of_memory_in_a_worker_ends_the_packing(tmp_path):

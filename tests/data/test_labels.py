@@ -29,6 +29,11 @@ def test_what_is_no_class_is_refused_with_what_there_is(text):
     assert refused.value.remedy.endswith("forest?" if text[:1] in ("f", "F") else ", ".join(WOODS))
 
 
+def test_a_word_of_a_longer_name_leads_to_that_name():
+    with refusing(remedy="did you mean big dogs, Small_Dogs?"):
+        class_number(["big dogs", "dot", "Small_Dogs"], "dog")
+
+
 def test_classes_named_by_digits_are_found_where_name_and_number_agree_or_one_alone_fits():
     assert [class_number("0123456789", digit) for digit in "0123456789"] == list(range(10))
     years = ["1999", "2000"]

@@ -11,7 +11,11 @@ import runs
 from runs import advice, analyse, by_name, evaluation, examined, facts
 from unstir.cli import app
 from unstir.insight.analysis import GOODNESS, URGENCY, lead, limitations, summary
+from unstir.insight.checks_learning import longer
+from unstir.insight.doctor import CHECKS
+from unstir.insight.facts import DAMAGED
 from unstir.insight.findings import Finding, explained
+from unstir.insight.gather import FOREIGN
 from unstir.insight.held_out import STEEP
 from unstir.insight.wording import typed
 from unstir.significance import LEVEL, widening
@@ -53,8 +57,26 @@ def test_the_page_and_the_doctor_call_the_same_runs_too_short_and_say_it_once(ra
 def test_what_a_finished_run_may_still_gain_is_advised_where_its_samples_need_it():
     near, far = (runs.evaluation(fd=fd, memory=runs.copied()) for fd in (0.24, 5.0))
     assert advice(falling_by(0.05)) == [] and advice(falling_by(0.05, by_step=(near,))) == ["next"]
-    longer = by_name(falling_by(0.05, by_step=(far,)))["longer"].text
-    assert '"6000 steps"' in longer and '"5800 steps"' in longer
+    known = falling_by(0.05, by_step=(far,))
+    (note,), advised = examined(known), by_name(known)["longer"].text
+    assert '"6000 steps"' in advised and '"5800 steps"' in advised
+    assert note.severity == "note" and note.remedy in advised  # the doctor says so too, by the same rule
+    damaged = [note, finding("figures", "warning")]
+    assert advice(known, damaged) == ["longer", "mend figures"]
+    assert summary(analyse(known, damaged))[-1].name == "longer"
+
+
+def test_a_quick_try_is_to_be_as_long_as_its_recipe():
+    quick = {"train__length": "3 steps", "train__warmup": "1 steps", "train__lr_period": "2 steps"}
+    assert '"1150 steps"' in longer(facts(step=3, config=quick))
+
+
+def test_files_of_figures_are_only_deleted_where_nothing_is_missing():
+    foreign, damaged = f"a.json {FOREIGN}", f"b.json {DAMAGED}"
+    of = lambda *texts, by_step: CHECKS["figures"].run(facts(left_out=texts, by_step=by_step))[0].remedy
+    assert of(foreign, by_step=(evaluation(),)) == "delete these files"
+    for remedy in (of(foreign, by_step=()), of(foreign, damaged, by_step=(evaluation(),))):
+        assert "unstir report" in remedy
 
 
 @pytest.mark.parametrize("rate", [0.05, 0.2])

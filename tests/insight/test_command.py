@@ -30,6 +30,14 @@ def test_a_problem_has_status_1_and_a_warning_0(spoiled, command):
     assert "measured" in words and "30 of 300" in words and "--train.lr 0.001" in words and "skipped" in words
 
 
+def test_a_line_of_a_finding_is_pasted_whole(spoiled, command, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "40")
+    spoiled.metrics(lambda line, place: {**line, "skipped": 30})
+    lines = command("doctor", spoiled.path, "--no-samples")[1].splitlines()
+    (measured,) = [line for line in lines if "measured" in line]
+    assert "30 of 300 steps were skipped" in measured and measured.endswith("none should")
+
+
 def test_json_has_figures_and_thresholds(spoiled, command):
     spoiled.metrics(lambda line, place: {**line, "skipped": 30})
     status, out, _ = command("doctor", spoiled.path, "--no-samples", "--json")

@@ -10,11 +10,12 @@ import reported
 from reported import parsed, text_of
 
 from unstir.cli import app
-from unstir.insight import compared, page, tables
+from unstir.insight import compared, page, pictures, tables
 from unstir.insight.analysis import analyse
 from unstir.insight.doctor import CHECKS, examine
 from unstir.insight.gather import gather
-from unstir.metrics.evaluation import saved
+from unstir.insight.write import write_report
+from unstir.metrics.evaluation import pairs_file, saved
 from unstir.metrics.likelihood import Protocol, save_likelihood
 from unstir.runs import build
 from unstir.runs.run import Run
@@ -153,3 +154,17 @@ def test_figures_of_other_weights_and_damaged_ones_are_left_out_and_said(run, ot
     for name in (f"{last.name()}.json is of weights that", f"{damaged.name} is damaged", "speed.json is damaged"):
         assert all(name in text for text in (finding.evidence, text_of(path), text_of(both)))
     assert tables.plus_minus(theirs.main().value, theirs.main().error) not in text_of(path)
+
+
+def test_pictures_of_other_weights_or_another_run_are_left_out_and_said(run, other, store, tmp_path, caplog):
+    shutil.copytree(run.path, tmp_path / "run")
+    mine, last = Run.open(tmp_path / "run"), gather(run.path, samples=False).last
+    pairs, noise = pairs_file(mine, last), mine.samples / "noise.png"
+    assert pictures.pairs(mine, last) and not gather(mine.path, samples=False).left_out
+    grids = len(pictures.snapshots(mine))
+    shutil.copy(next((other.path / "evaluation").glob("*-pairs.png")), pairs)
+    shutil.copy(other.samples / noise.name, noise)
+    assert pictures.pairs(mine, last) is None and len(pictures.snapshots(mine)) == grids - 1
+    write_report([mine.path], tmp_path / "page.html", measuring=False)
+    for file in (pairs, noise):
+        assert str(file) in text_of(tmp_path / "page.html") and str(file) in caplog.text

@@ -2,6 +2,7 @@
 
 import json
 import re
+from contextlib import nullcontext
 from dataclasses import replace
 
 import pytest
@@ -18,12 +19,14 @@ from unstir.metrics.evaluation import (
     describe,
     differences,
     find,
+    own,
     save,
     saved,
     unlike,
 )
 from unstir.metrics.figures import ClassCount, Figure, figure_effect, verdict
 from unstir.metrics.memorisation import Memorisation
+from unstir.progress import shown_by
 from unstir.significance import LEVEL, widening
 
 PROTOCOL = {
@@ -122,6 +125,23 @@ def test_damaged_files_and_those_of_another_format_are_left_out(make_run, spoil)
     assert [each.step for each in saved(run)] == [20] and find(run, 10, PROTOCOL) is None
     values = json.loads(whole.read_text())
     assert values["unstir_evaluation"] == evaluation.FORMAT and values["protocol"] == PROTOCOL
+
+
+def test_weights_are_read_once_for_all_their_evaluations_which_is_told(trained):
+    run, _ = trained()
+    model, told = run.model(), []
+
+    def display(job, unit):
+        told.append(job)
+        return nullcontext(lambda *_: None)
+
+    for num in (10, 20):
+        save(run, replace(made(step=model.step, num=num), weights=model.weights_sha256))
+    save(run, made(step=model.step, num=30))
+    with shown_by(display):
+        for _ in range(2):
+            assert sorted(it.protocol["num"] for it in own(run)) == [10, 20]
+    assert told == ["reading weights"]
 
 
 def test_what_is_printed_has_the_protocol_and_the_bounds():

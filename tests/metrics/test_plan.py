@@ -206,7 +206,7 @@ def test_an_evaluation_says_how_long_drawing_and_measuring_took(searched, clock,
     monkeypatch.setattr(Plan, "known", lambda self: None)
     monkeypatch.setattr(Drawn, "sets", lambda self, num, seeds: clock.later(8.08, []))
     monkeypatch.setattr(judging, "measure", lambda *given, labels: clock.later(2.04, {}))
-    monkeypatch.setattr(judging, "search_copies", lambda *given: clock.later(1.0))
+    monkeypatch.setattr(judging, "search_copies", lambda *given, **words: clock.later(1.0))
     found = judge(plan_of(seeds=2, memorisation=searched))
     assert found.seconds == {"drawing": 8.1, "measuring": 3.0 if searched else 2.0}
 

@@ -8,6 +8,7 @@ from matplotlib.colors import to_rgb
 
 from unstir.chain import SAMPLERS
 from unstir.pictures.charts import MARKERS, held_out_figure, likelihood_curves, save_figure, series, training_curves
+from unstir.runs.files import words_of
 
 
 def test_of_the_samplers_lines_no_two_share_colour_or_marker():
@@ -61,8 +62,9 @@ def test_every_axis_of_losses_has_two_plain_labels_or_more(tmp_path):
     drawn += [likelihood_curves({"train": (times, curve, 0.5, curve)})]
     starts = {"png": b"\x89PNG", "svg": b"<?xml", "pdf": b"%PDF"}
     for figure, (kind, start) in zip(drawn, starts.items(), strict=True):
-        save_figure(figure, tmp_path / f"chart.{kind}", kind)
+        save_figure(figure, tmp_path / f"chart.{kind}", kind, run="r")
         assert (tmp_path / f"chart.{kind}").read_bytes().startswith(start)
+    assert words_of(tmp_path / "chart.png")["run"] == "r"
     panels = [axes for figure in drawn for axes in figure.axes]
     assert len(panels) == 8
     for axis, ends in [

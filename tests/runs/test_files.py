@@ -4,7 +4,6 @@ import errno
 import fcntl
 import hashlib
 import os
-import shutil
 import signal
 import stat
 import time
@@ -24,6 +23,7 @@ from unstir.generate.folder import save_images
 from unstir.locks import held
 from unstir.runs import files
 from unstir.runs.files import replacing, staging, write_text
+from unstir.runs.run import Run
 from unstir.train.launch import train_run
 
 
@@ -188,15 +188,30 @@ def test_nothing_in_a_run_is_followed_out_of_it(trained, tmp_path):
     with pytest.raises(UnwrittenError) as refused:
         run.record("started")
     assert refused.value.errno == errno.ELOOP and precious.read_bytes().endswith(b'{"cut"')
-    for folder in (run.checkpoints, run.weights, run.samples):
-        shutil.move(folder, tmp_path / "elsewhere")
+    (tmp_path / "elsewhere").mkdir()
+    for name in ("checkpoints", "weights", "samples", "generated", "evaluation", "likelihood", "edits", "onnx"):
+        folder, aside = run.path / name, tmp_path / f"{name} aside"
+        if folder.exists():
+            folder.rename(aside)
         folder.symlink_to(tmp_path / "elsewhere")
-        with refusing("", folder), run.lock():
-            pass
+        with refusing("", folder):
+            Run.open(run.path)
         folder.unlink()
-        shutil.move(tmp_path / "elsewhere", folder)
-    with run.lock():
+        if aside.exists():
+            aside.rename(folder)
+    with Run.open(run.path).lock():
         pass
+
+
+def test_of_images_by_another_network_what_differs_is_named_and_nothing_else(trained, tmp_path):
+    run, _ = trained()
+    model, job, out = run.model(), Job(num=2, chain=Chain(steps=2)), tmp_path / "images"
+    save_images(model, job, out)
+    settings = files.decode((out / "settings.json").read_bytes())
+    (out / "settings.json").write_text(files.encode({**settings, "model": {"type": "mine:Net", "depth": 3}}))
+    with pytest.raises(UserError) as refused:
+        save_images(model, job, out)
+    assert "model is of another kind" in str(refused.value) and "None" not in str(refused.value)
 
 
 def test_a_disk_is_full_only_where_less_is_free_than_is_needed(tmp_path, monkeypatch):

@@ -78,7 +78,7 @@ def inpaint(
     The method is RePaint (Lugmayr et al. 2022). Each step puts the known part back and is repeated, so that the new
     part agrees with it.
 
-    The results of a stack are arrays in the folder --out: results.npy [N, NUM, C, H, W], with a picture of the first.
+    The results of a stack are arrays in the folder --out: results.npy [N, NUM, C, H, W].
 
     Example: `unstir edit inpaint runs/mnist seven.png --box 0 14 28 14`
 
@@ -251,13 +251,13 @@ def _fill(
     from unstir.runs import sidecar
 
     if out is not None:
-        stack.check(out, spread)
+        stack.targets(out, spread)
     images = stack.read_stack(image, model)
     keep = stack.read_masks(mask, box, images.shape)
     filled = stack.inpaint_stack(model, images, keep, job, **how)
     name = f"inpaint-{image.stem}-seed{job.chain.seed}-{sidecar.digest(filled.settings)}"
     files = stack.save(filled, model, out or model.folder / "edits" / name, spread)
-    show(*(f"array    {file}" for file in files), f"calls    {filled.calls} of the network")
+    show(*(f"{file.suffix[1:]}      {file}" for file in files), f"calls    {filled.calls} of the network")
     return 0
 
 

@@ -151,9 +151,9 @@ def likelihood(
         source = images or with_store(opened, store)[1].path
         scored = scores.save_scores(options.model(opened), source, per_image, split=split, label=label, **terms)
         if json_:
-            show_json(scored.columns())
+            show_json(scored)
         else:
-            show(str(scored), *([f"per image {per_image}"] if per_image else []))
+            show(scores.describe(scored), *([f"per image {per_image}"] if per_image else []))
         return 0
     opened, data = with_store(Run.open(run), store)
     model = options.model(opened)

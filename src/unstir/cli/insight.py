@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rich.console import Console
-from rich.padding import Padding
 from rich.text import Text
 
 from unstir.cli.app import app, show, show_json
@@ -53,8 +52,8 @@ def _print(report: "Report", run: str) -> None:
         screen.print(Text.assemble((cause.severity, style), f"  {finding.check}: {printable(finding.says)}"))
         symptoms = [("explains", f"{each.check}: {each.says}; {each.evidence}") for each in cause.symptoms]
         for label, text in (("measured", finding.evidence), *symptoms, ("remedy", finding.remedy)):
-            row = Text.assemble((f"{label:10}", "dim"), printable(_typed(text, run)))
-            screen.print(Padding(row, (0, 0, 1 if label == "remedy" else 0, 3)))
+            row = Text.assemble("   ", (f"{label:10}", "dim"), printable(_typed(text, run)))
+            screen.print(row, end="\n\n" if label == "remedy" else "\n", soft_wrap=True)  # a command is pasted whole
     if not report.findings:
         screen.print("nothing found")
     screen.print(Text.assemble(("checked   ", "dim"), ", ".join(report.checked)))

@@ -87,7 +87,7 @@ def option_of(argument: Argument, token: Token | None = None) -> str:
 def meant(given: str, options: Iterable[str]) -> str | None:
     """The option of a command, of its ``options``, that ``given`` was probably to be; None where nothing is near."""
     known = {name.removeprefix("--").replace("-", "_"): name for name in options if name.startswith("--")}
-    known[GOES_ON] = GOES_ON
+    known[GOES_ON] = "unstir train --out RUN, which goes on" if "train.length" in known else GOES_ON
     word = given.lstrip("-").replace("-", "_")
     if off := known.get(re.sub(r"^no_(.*)\.", r"\1.no_", word)):
         return off

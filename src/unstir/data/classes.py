@@ -40,7 +40,9 @@ def class_number(classes: Sequence[str], text: str, key: str = "label") -> int:
         numbered = _number(rest, len(classes)) if kind == "number" else None
     number = numbered if named is None else named
     if number is None:
-        near = nearest(wanted, map(_canonical, classes))
+        near = some([name for name in classes if wanted and plain(wanted) in plain(name)]) or nearest(
+            wanted, map(_canonical, classes)
+        )
         listed = f"give a number in 0..{len(classes) - 1}, or a name, such as {some(classes)}"
         raise UserError(key, text, "is no class of the data", f"did you mean {near}?" if near else listed)
     if numbered is not None and numbered != number:

@@ -99,8 +99,6 @@ class Items:
         except MemoryError:  # says nothing about the file
             raise
         except Exception as error:
-            if isinstance(error, OSError) and error.errno in OF_THE_DISK:
-                raise Refused(f"{UNREADABLE}: {error.strerror}") from None
             raise Refused(_why(error, f"{self._root}: {path}")) from None
         if len(data) > MAX_FILE_BYTES:
             raise Refused(f"larger than {MAX_FILE_BYTES >> 20} MiB")
@@ -127,7 +125,7 @@ def list_folder(root: Path) -> Listing:
             with os.scandir(root / folder) as scanned:
                 entries = sorted(scanned, key=lambda entry: entry.name)
         except OSError as error:
-            if not folder:
+            if not folder or error.errno in OF_THE_DISK:  # nobody knows how many images that are
                 raise
             listing.refused.append((folder, _why(error, f"{root}: {folder}")))
             continue
@@ -202,6 +200,8 @@ def _why(error: Exception, file: str) -> str:
     """The reason to refuse `file`, in our own words, as zipfile's change. UserError where the machine is at fault."""
     if not isinstance(error, OSError):
         return "damaged in the zip, encrypted, or compressed by a method that cannot be read"
+    if error.errno in OF_THE_DISK:
+        return f"{UNREADABLE}: {error.strerror}"
     if error.errno in OF_THE_MACHINE:
         raise UserError(remedy(error)).at(file) from None
     known = {errno.ELOOP: "a link that leads to itself", errno.ENOENT: "a link to nothing, or removed meanwhile"}

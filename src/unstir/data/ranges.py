@@ -19,7 +19,6 @@ from unstir.data.images import Refused, levels_left
 _NEAR = 2**-4  # levels by which the numbers of half precision differ from k/255
 
 Rule = Callable[[Any], Any]
-_NEAR = 2**-4  # levels by which the numbers of half precision differ from k/255
 
 
 def rule_of(arrays: Sequence[NDArray[Any]], what: str, depth: str) -> tuple[Rule, list[tuple[str, str]]]:

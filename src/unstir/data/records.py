@@ -154,6 +154,8 @@ class Records(ItemSource[_Place]):
         self._look(parts)
         named = any(rows.classes for rows in parts)
         parts = [_with_plain_labels(rows, named) for rows in parts]
+        if not any(rows.split == "train" for rows in parts):  # then what is not for testing is
+            parts = [rows if rows.split in HELD_OUT_NAMES else rows._replace(split="train") for rows in parts]
         splits = {rows.split for rows in parts}
         labelled = {rows.split for rows in parts if any(label is not None for label in rows.labels)}
         known = {"train", *HELD_OUT_NAMES} & splits if "train" in splits else splits

@@ -205,9 +205,8 @@ class ItemSource(Source, Generic[_Item]):
             kinds = ", ".join(sorted({Path(path).suffix or Path(path).name for _, path in arranged.notes})[:_KINDS])
             ignored = f"{len(arranged.notes)} ignored" + f": {kinds}" * bool(kinds)
             none = f"has no images to pack ({len(arranged.refused)} refused, {ignored})"
-            raise UserError(
-                "", self.name, none, "give PNG, JPEG, WebP, BMP, GIF or TIFF files, or another form of docs/data.md"
-            )
+            mend = "give PNG, JPEG, WebP, BMP, GIF or TIFF files, or another form of docs/data.md"
+            raise UserError("", self.name, none, mend)
         known = self.size and self.channels
         shape = (self.channels, *self.size) if self.size and known else self._common_shape(arranged.items)
         chunks = partial(self._chunks, arranged, shape)
@@ -234,15 +233,16 @@ class ItemSource(Source, Generic[_Item]):
 
     def _chunks(self, arranged: Arrangement[_Item], shape: Shape) -> Generator[Chunk, None, None]:
         ranges = self._ranges(arranged, shape)
-        unreadable, most = list[str](), max(_UNREADABLE, len(arranged.items) // 100)
+        unreadable, most, earlier = list[str](), max(_UNREADABLE, len(arranged.items) // 100), arranged.refused
         requests = [list(arranged.items[first:stop]) for _, first, stop in ranges]
         with closing(self.groups(requests, shape)) as groups:
             for (split, first, stop), group in zip(ranges, groups, strict=True):
+                refused, earlier = [*earlier, *group.refused], ()
+                unreadable += [f"{path} ({why})" for path, why in refused if why.startswith(UNREADABLE)]
+                if len(unreadable) > most:
+                    some = f"has more than {most} images that cannot be read, such as {unreadable[0]}"
+                    raise UserError("", self.name, some, "check the disk and what reads them")
                 for path, why in group.refused:
-                    unreadable += [f"{path} ({why})"] * why.startswith(UNREADABLE)
-                    if len(unreadable) > most:
-                        some = f"has more than {most} images that cannot be read, such as {unreadable[0]}"
-                        raise UserError("", self.name, some, "check the disk and what reads them")
                     if why.startswith(OTHER_SHAPE):
                         allowed = f"has images of several sizes: {path!r} is {why}"
                         raise UserError("", self.name, allowed, {"size": min(32, *shape[1:])})

@@ -5,11 +5,13 @@ import itertools
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from unstir.data import SPLITS, pack
@@ -22,10 +24,7 @@ from unstir.generate.drawing import Job
 from unstir.pictures.grid import grid
 from unstir.pixels import known
 from unstir.runs import sidecar
-from unstir.runs.files import make_folder, replacing
 from unstir.runs.model import Model
-
-ROWS = 8  # images in a picture of results
 
 
 @dataclass(frozen=True, eq=False)
@@ -122,39 +121,33 @@ def read_masks(mask: Path | None, box: Box | None, shape: Sequence[int]) -> Tens
     return keep
 
 
-def check(folder: Path, spread: bool) -> None:
-    """Raise UserError where `save` cannot write into a folder, or would replace what is no edit's."""
-    for name in ("results", "mean", "deviation")[: 3 if spread else 1]:
-        sidecar.check(folder / f"{name}.png")
-        if (folder / f"{name}.npy").exists() and not (folder / f"{name}.json").exists():
-            raise UserError(
-                "out", folder / f"{name}.npy", "is there and has no settings of unstir", "name another folder"
-            )
+def targets(folder: Path, spread: bool) -> list[Path]:
+    """The files that `save` writes into a folder. UserError where one cannot be written, or would replace others."""
+    names = ("results.npy", "mean.npy", "mean.png", "deviation.npy", "deviation.png")[: 5 if spread else 1]
+    for name in names:
+        sidecar.check(folder / name, suffixes=(".npy", ".png"))
+    return [folder / name for name in names]
 
 
 def save(filled: Filled, model: Model, folder: Path, spread: bool) -> list[Path]:
-    """Write results.npy and results.png into a folder, with ``spread`` mean and deviation too, and their settings.
+    """Write results.npy into a folder, with ``spread`` mean and deviation too, and their settings; return the files.
 
-    Returns the arrays. The picture has a row for each of the first images: what is given, what is to fill in, and
-    results. The picture of the deviation is white where it is half the range of the values.
+    The picture of the deviation is white where it is half the range of the values.
     """
-    make_folder(folder)
-    scale, first = model.data.scale, slice(ROWS)
-    x_0, _ = known(scale.to_model(filled.given[first]), scale)
-    made = scale.to_model(filled.made[first].flatten(0, 1)).view(len(x_0), -1, *model.shape)
-    rows = torch.cat((x_0[:, None], (x_0 * filled.keep[first])[:, None], made), 1)
-    shown, arrays = {"results": (rows.flatten(0, 1), rows.shape[1])}, {"results": filled.made}
-    if spread:
-        arrays |= {"mean": filled.mean, "deviation": filled.deviation}
-        mean = scale.to_model(filled.mean)
-        shown |= {
-            "mean": (mean, ROWS),
-            "deviation": (2 * (scale.to_model(filled.mean + filled.deviation) - mean) - 1, ROWS),
-        }
-    for name, array in arrays.items():
-        with replacing(folder / f"{name}.npy") as partial, partial.open("wb") as file:
-            np.save(file, array.numpy())
-    for name, (values, nrow) in shown.items():
-        picture = grid(model.pixels(values[: ROWS * nrow]), nrow)
-        sidecar.save(folder / f"{name}.png", sidecar.png(picture), "unstir edit inpaint", filled.settings)
-    return [folder / f"{name}.npy" for name in arrays]
+    scale, mean = model.data.scale, filled.mean
+    arrays = {"results": filled.made, "mean": mean, "deviation": filled.deviation}
+    above = scale.to_model(mean + filled.deviation)
+    shown = {"mean": scale.to_model(filled.mean), "deviation": 2 * (above - scale.to_model(filled.mean)) - 1}
+    files = targets(folder, spread)
+    for file in files:
+        if file.suffix == ".png":
+            write = sidecar.png(grid(model.pixels(shown[file.stem][:64])))
+        else:
+            write = partial(_write, array=arrays[file.stem].numpy())
+        sidecar.save(file, write, "unstir edit inpaint", filled.settings)
+    return files
+
+
+def _write(path: Path, array: NDArray[Any]) -> None:
+    with path.open("wb") as file:
+        np.save(file, array)

@@ -30,12 +30,12 @@ from unstir.runs.files import (
     decode,
     encode,
     is_count,
+    is_of,
     is_text,
     make_folder,
     remove_partials,
     staging,
     with_words,
-    words_of,
     write_text,
     writing,
 )
@@ -214,13 +214,9 @@ def _missing(out: Path, job: Job, model: Model) -> list[int]:
         holds = f"is less than {out} holds, {len(present)} of these images"
         raise UserError("num", job.num, holds, (more, "name another folder"))
     paths = {index: image_path(out, index) for index in present}
-    whole = {index for index, path in paths.items() if is_whole(path, model.shape) and _is_of(path, model.hashes)}
+    whole = {i for i, path in paths.items() if is_whole(path, model.shape) and is_of(path, weights=model.hashes)}
     begins = range(0, job.num, job.batch_size)
     return [b for b in begins if not whole.issuperset(range(b, min(b + job.batch_size, job.num)))]
-
-
-def _is_of(path: Path, weights: object) -> bool:
-    return bool(words_of(path).get("weights", weights) == weights)
 
 
 def drawn_in(out: Path) -> int:
@@ -236,7 +232,7 @@ def read_images(out: Path, num: int) -> Tensor:
     if arrays.count(out):
         return arrays.read(out, num)
     paths, weights = [image_path(out, index) for index in range(num)], _read(out).get("weights")
-    if others := [path for path in paths if not _is_of(path, weights)]:
+    if others := [path for path in paths if not is_of(path, weights=weights)]:
         refused = UserError("", others[0], f"was not drawn with the weights that {SETTINGS} names", "remove it")
         warn(str(refused))  # the page leaves such images out
         raise refused
@@ -279,9 +275,9 @@ def _differences(key: str, there: Any, asked: Any) -> list[str]:
     """How two settings differ, in words: none, one, or one for each key of a section."""
     if key == "chain" and isinstance(there, dict):
         return [f"chain.{name} is {was} there, {now} was asked" for name, (was, now) in compared(there, asked).items()]
-    if isinstance(there, dict) and isinstance(asked, dict):
-        keys = dict.fromkeys((*there, *asked))
-        return [words for k in keys for words in _differences(f"{key}.{k}", there.get(k), asked.get(k))]
+    if isinstance(there, dict) and isinstance(asked, dict) and there != asked:
+        common = [words for k in there if k in asked for words in _differences(f"{key}.{k}", there[k], asked[k])]
+        return common or [f"{key} is of another kind there"]
     if key == "weights":
         there, asked = (" ".join(digest[:12] for digest in str(hashes).split()) for hashes in (there, asked))
     return [] if there == asked else [f"{key} is {there} there, {asked} was asked"]

@@ -13,7 +13,6 @@ from dataclasses import replace
 from unstir.insight.analysis_samples import MEANINGS, diversity, enough, memorisation, quality, sampling
 from unstir.insight.analysis_training import fit, progress
 from unstir.insight.checks_data import more_images
-from unstir.insight.checks_learning import longer
 from unstir.insight.facts import Facts, more_seeds
 from unstir.insight.findings import Cause, Finding, causes
 from unstir.insight.statement import Statement, Topic
@@ -94,11 +93,14 @@ FEATURES = {
 def _advice(facts: Facts, findings: Sequence[Finding], statements: Sequence[Statement]) -> list[Statement]:
     """Sentences on what to try, the most pressing first; where nothing is decided, one that says so.
 
-    Where the doctor names a problem or a warning, its remedies are all that is said.
+    Where the doctor names a problem or a warning of the run, its remedies are all that is said. Files of figures that
+    are left out come last.
     """
-    if pressing := [cause for cause in causes(findings) if cause.severity != "note"]:
-        return [_remedy(cause) for cause in pressing]
-    advised = list(_from_statements(facts, statements))
+    pressing = [cause for cause in causes(findings) if cause.severity != "note"]
+    pressing.sort(key=lambda cause: cause.finding.check == "figures")
+    advised = [_remedy(cause) for cause in pressing]
+    if not pressing or pressing[0].finding.check == "figures":
+        advised = [*_from_statements(facts, findings, statements), *advised]
     if not advised and facts.last is not None:
         nothing = "No decided effect says what to try next; more seeds make the errors smaller "
         return [Statement("next", "next", "quality", "undecided", f"{nothing}({more_seeds(facts.last)}).")]
@@ -112,13 +114,15 @@ def _remedy(cause: Cause) -> Statement:
     return Statement(f"mend {finding.check}", "next", "doctor", "neutral", text)
 
 
-def _from_statements(facts: Facts, statements: Sequence[Statement]) -> Iterator[Statement]:
+def _from_statements(facts: Facts, findings: Sequence[Finding], statements: Sequence[Statement]) -> Iterator[Statement]:
     """What the decided statements of the analysis advise; nothing where there are none."""
     decided = {it.name: it for it in statements if it.effect is not None and it.effect.decided}
     bad = {name: it for name, it in decided.items() if it.verdict == "bad"}
-    if (gain := decided.get("more to gain")) is not None and (not facts.finished or "excess" in bad):
-        to_end = f"let the run go on to its end at step {facts.run.length:,}, `unstir train out=RUN`"
-        yield _because(gain, "longer", "the loss is still falling", longer(facts) if facts.finished else to_end)
+    further = next((it.remedy for it in findings if it.check == "still-falling"), "")  # of a finished run
+    if not facts.finished:
+        further = f"let the run go on to its end at step {facts.run.length:,}, `unstir train out=RUN`"
+    if (gain := decided.get("more to gain")) is not None and further:
+        yield _because(gain, "longer", "the loss is still falling", further)
     if (memorised := bad.get("copies") or bad.get("gap")) is not None:
         reason = "samples lie too near training images"
         if memorised.name == "gap":

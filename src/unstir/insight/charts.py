@@ -76,14 +76,14 @@ def charts(run: str | Path) -> "dict[str, MatplotlibFigure]":
     return {chart.name.removeprefix("fig-"): chart.figure for part in parts for chart in part}
 
 
-def save_charts(run: str | Path, folder: Path, kind: str = "png") -> list[Path]:
-    """Write `charts` into a folder as files of a kind, "png", "svg" or "pdf"; return the files."""
+def save_charts(run: str | Path, folder: Path, format: str = "png") -> list[Path]:
+    """Write `charts` into a folder as files of a format, "png", "svg" or "pdf"; return the files."""
     check_writable(folder, "charts")
     files = []
     for name, figure in charts(run).items():
-        files.append(make_folder(folder) / f"{name}.{kind}")
+        files.append(make_folder(folder) / f"{name}.{format}")
         with replacing(files[-1]) as unfinished:
-            save_figure(figure, unfinished, kind)
+            save_figure(figure, unfinished, format)
     return files
 
 

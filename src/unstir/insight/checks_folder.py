@@ -4,7 +4,7 @@ import shlex
 from collections.abc import Iterator
 from statistics import median_low
 
-from unstir.insight.facts import Facts
+from unstir.insight.facts import DAMAGED, Facts
 from unstir.insight.findings import Finding, check
 from unstir.insight.numbers import numbers
 from unstir.runs.checkpoint import Checkpoint
@@ -53,7 +53,9 @@ def _logs(facts: Facts) -> Iterator[Finding]:
 def _figures(facts: Facts) -> Iterator[Finding]:
     if facts.left_out:
         evidence, num = "; ".join(facts.left_out), len(facts.left_out)
-        yield Finding("warning", evidence, "delete these files; `unstir report RUN` measures what is missing", num, 0)
+        missing = facts.last is None or facts.older or any(DAMAGED in text for text in facts.left_out)
+        remedy = "delete these files" + ("; `unstir report RUN` measures what is missing" if missing else "")
+        yield Finding("warning", evidence, remedy, num, 0)
 
 
 @check("settings", "the weights were trained with other settings or other data")

@@ -11,12 +11,14 @@ from collections.abc import Iterator
 from itertools import pairwise
 from statistics import fmean, median_low
 
+from unstir.insight.analysis_samples import quality
 from unstir.insight.facts import Facts, Samples
 from unstir.insight.findings import Finding, Severity, check
 from unstir.insight.held_out import STEEP, last_stretch
 from unstir.insight.image_stats import ImageStats, learns_nothing, outputs_nothing
 from unstir.insight.numbers import Lines, is_number, numbers
 from unstir.insight.wording import times
+from unstir.runs import recipes
 from unstir.runs.checkpoint import Checkpoint
 from unstir.runs.config import Config
 from unstir.significance import Estimate, counted, difference, two_sample
@@ -42,8 +44,10 @@ def lower_rate(config: Config) -> str:
 
 
 def longer(facts: Facts) -> str:
-    """The command that lets a run go on to twice its length."""
-    run, train, length = facts.run, facts.config.train, 2 * facts.run.length
+    """The command that lets a run go on to twice its length, or to its recipe's where a quick try was shorter."""
+    run, train, recipe = facts.run, facts.config.train, facts.config.recipe
+    usual = run.steps_in(recipes.load_recipe(recipe).train.length) if recipe in recipes.sentences() else 0
+    length = max(2 * run.length, usual)
     if facts.config.kind.has_teacher:
         return f'go on for longer, `length="{length} steps"`'
     cosine = train.lr_schedule == "cosine"
@@ -97,13 +101,18 @@ def _loss_rises(facts: Facts, lines: Lines) -> Iterator[Finding]:
 
 @check("still-falling", "the loss still falls steeply where the run ends", of_training=True)
 def _still_falling(facts: Facts, held_out: Lines) -> Iterator[Finding]:
-    """A held-out loss that falls steeply over the last doubling of the images seen."""
+    """A held-out loss that falls over the last doubling of the images seen, steeply or to samples not yet real."""
     last = last_stretch(facts.measured)
-    if facts.finished and last is not None and last.steep:
-        evidence = f"""from {last.before.images} to {last.after.images} training images the held-out loss fell by
-            {last.share:.0%} ({abs(last.fall.errors):.0f} standard errors), which is {last.rate:.0%} for each doubling
-            of the images; less than {STEEP:.0%} is usual"""
+    if not facts.finished or last is None or not last.gains:
+        return
+    evidence = f"""from {last.before.images} to {last.after.images} training images the held-out loss fell by
+        {last.share:.0%} ({abs(last.fall.errors):.0f} standard errors), which is {last.rate:.0%} for each doubling
+        of the images; less than {STEEP:.0%} is usual"""
+    if last.steep:
         yield Finding("warning", evidence, longer(facts), last.rate, STEEP)
+    elif any(it.name == "excess" and it.verdict == "bad" for it in quality(facts)):
+        says = "the loss still falls where the run ends, and samples can be told from real images"
+        yield Finding("note", evidence, longer(facts), last.rate, STEEP, says=says)
 
 
 @check("not-learned", "the network has not learned to see images", of_training=True, single_times=True)

@@ -20,6 +20,7 @@ from unstir.runs.checkpoint import Checkpoint
 from unstir.runs.config import Config
 from unstir.runs.run import Run
 
+DAMAGED = "is damaged or of another version"  # what is said of a file of figures that cannot be read
 MISSING = {
     "lines": "no line in metrics.jsonl yet",
     "held_out": "no line in held_out.jsonl",

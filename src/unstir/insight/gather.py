@@ -3,7 +3,6 @@
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
-from functools import cache, partial
 from itertools import cycle
 from pathlib import Path
 from typing import Any
@@ -16,21 +15,22 @@ from unstir.chain import FAST, OPTIONS
 from unstir.data import Store
 from unstir.errors import NotFiniteError, UserError
 from unstir.generate.drawing import Job, sample_batches
-from unstir.insight.facts import MISSING, NO_SAMPLES, Facts, Samples, SavedFile, Speed
+from unstir.insight.facts import DAMAGED, MISSING, NO_SAMPLES, Facts, Samples, SavedFile, Speed
 from unstir.insight.image_stats import image_stats
-from unstir.metrics.evaluation import FOLDER, Evaluation, is_own, own, saved, unlike
+from unstir.metrics.evaluation import FOLDER, Evaluation, is_own, own, pairs_file, saved, unlike
 from unstir.metrics.likelihood import Likelihood
 from unstir.metrics.likelihood import read as read_likelihood
 from unstir.pixels import shown
 from unstir.progress import counted, counter, counting
 from unstir.runs import build, checkpoint, toml
 from unstir.runs.checkpoint import Checkpoint
-from unstir.runs.files import decode
+from unstir.runs.files import decode, is_of
 from unstir.runs.run import Run, check_same
 from unstir.runs.stores import compared_with
+from unstir.runs.timetable import foreign_grids
 
 SPEED = "speed.json"
-DAMAGED = "is damaged or of another version"
+FOREIGN = "is of weights that are not the run's"
 MOST_IMAGES, FEWEST_IMAGES, WORK = 64, 16, 1.5e12  # floating-point operations; some 20 s of two cores
 REAL_IMAGES = 2048
 APART = ("sampler", "steps", "calls", "spacing", *OPTIONS)  # what differs between the chains of the plot of calls
@@ -81,7 +81,7 @@ def _figures(run: Run, protocol: Mapping[str, Any] | None) -> dict[str, Any]:
     if (speed := read_speed(run)) is None and (run.path / SPEED).exists():
         others.append(f"{run.path / SPEED} {DAMAGED}, or of another run")
     parts = {"by_step": by_step, "by_chain": by_chain, "bound": bound, "speed": speed}
-    return {**parts, "left_out": (*left_out, *others)}
+    return {**parts, "left_out": (*left_out, *others, *foreign_grids(run))}
 
 
 def _refusal(check: Callable[..., object], *args: object) -> str:
@@ -166,8 +166,9 @@ def own_evaluations(run: Run) -> tuple[list[Evaluation], list[str]]:
     others = {path: path.stem in whole for path in sorted((run.path / FOLDER).glob("*.json"))}
     for item in mine:
         others.pop(run.path / FOLDER / f"{item.name()}.json", None)
-    foreign = "is of weights that are not the run's"
-    return mine, [f"{path} {foreign if is_whole else DAMAGED}" for path, is_whole in others.items()]
+    pairs = [pairs_file(run, item) for item in mine if not is_of(pairs_file(run, item), weights=item.weights)]
+    wrong = [f"{path} {FOREIGN if is_whole else DAMAGED}" for path, is_whole in others.items()]
+    return mine, [*wrong, *(f"{path} {FOREIGN}" for path in pairs)]
 
 
 def own_bound(run: Run, since: int) -> tuple[Likelihood | None, list[str]]:
@@ -176,14 +177,14 @@ def own_bound(run: Run, since: int) -> tuple[Likelihood | None, list[str]]:
     None where there is none of a step from ``since`` on: the run has left older weights behind. Every term and all
     images go first.
     """
-    bounds, wrong, known = list[Likelihood](), list[str](), cache(partial(is_own, run))
+    bounds, wrong = list[Likelihood](), list[str]()
     for path in sorted((run.path / "likelihood").glob("*.json")):
         if (bound := read_likelihood(path)) is None:
             wrong.append(f"{path} {DAMAGED}")
-        elif known(*map(bound.protocol.get, ("step", "ema", "weights", "run"))):
+        elif is_own(run, *(bound.protocol[key] for key in ("step", "ema", "weights", "run"))):
             bounds.append(bound)
         else:
-            wrong.append(f"{path} is of weights that are not the run's")
+            wrong.append(f"{path} {FOREIGN}")
 
     def rank(bound: Likelihood) -> tuple[bool, int, bool, bool, bool, int]:
         how = bound.protocol

@@ -21,7 +21,7 @@ from unstir.generate.folder import SETTINGS, read_images
 from unstir.generate.trajectories import trajectory
 from unstir.insight.gather import real_images
 from unstir.metrics.classifier import FILE, Classifier, classifier_for
-from unstir.metrics.evaluation import FOLDER, SHARES, Evaluation
+from unstir.metrics.evaluation import SHARES, Evaluation, pairs_file
 from unstir.metrics.memorisation import nearest, nearest_features
 from unstir.metrics.reference import reference
 from unstir.pictures import animation
@@ -29,7 +29,7 @@ from unstir.pictures.grid import corner, grid
 from unstir.pixels import known, shown
 from unstir.runs import build
 from unstir.runs import timetable as of_run
-from unstir.runs.files import decode
+from unstir.runs.files import decode, is_of
 from unstir.runs.model import Model
 from unstir.runs.run import Run
 from unstir.theory.process import Process
@@ -91,8 +91,9 @@ def _opened(path: Path) -> Image.Image:
 
 def pairs(of: Run | Store, evaluation: Evaluation) -> Picture | None:
     """The samples of an evaluation that lie nearest to training images, with these; None where it looked for none."""
-    path = of.path / FOLDER / f"{evaluation.name()}-pairs.png"
-    return from_file(path, PAIRS) if evaluation.memorisation and path.exists() else None
+    path = pairs_file(of, evaluation)
+    shown = evaluation.memorisation and path.exists() and is_of(path, weights=evaluation.weights)
+    return from_file(path, PAIRS) if shown else None
 
 
 def snapshots(run: Run) -> list[tuple[str, Picture]]:

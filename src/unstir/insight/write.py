@@ -99,6 +99,8 @@ def write_report(
             facts = [page.write(runs[0], stores[0], path, next(iter(protocols), None), samples=measuring)]
         else:
             facts = compared.write(runs, stores, path)
+    for text in (text for it in facts for text in it.left_out):
+        logger.warning(f"{text}; it is left out")
     return [path, *(export(exported, facts, figures) if exported else ())]
 
 

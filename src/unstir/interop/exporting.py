@@ -22,6 +22,7 @@ from unstir.interop.schedulers import to_scheduler
 from unstir.interop.unet2d import to_diffusers, to_unet2d
 from unstir.libraries import library
 from unstir.nn.unet import UNet
+from unstir.progress import counting
 from unstir.runs import build, checkpoint
 from unstir.runs.checkpoint import Checkpoint, environment
 from unstir.runs.files import write_text, writing
@@ -61,9 +62,10 @@ def export(model: Model, to: Target, folder: str | Path) -> Exported:
         raise UserError("to", to, "is unknown", f"choose one of {', '.join(get_args(Target))}")
     folder = Path(folder)
     check_new(folder)
-    write = writers[to](model, folder.name)
-    with new_folder(folder) as partial:
-        error = check_equal(model, write(partial))
+    with counting("exporting", ""):
+        write = writers[to](model, folder.name)
+        with new_folder(folder) as partial:
+            error = check_equal(model, write(partial))
     return Exported(folder, error, notes(model) if to == "diffusers" else ())
 
 

@@ -6,9 +6,9 @@ references by the reference. `unlike` names what differs, and a comparison is re
 
 import hashlib
 import json
-import logging
 import math
 from collections.abc import Collection, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from functools import cache, partial
 from pathlib import Path
@@ -21,12 +21,11 @@ from unstir.data import Store
 from unstir.errors import UserError
 from unstir.metrics.figures import Figure, figure_effect, in_columns, too_rare, verdict
 from unstir.metrics.memorisation import Memorisation
-from unstir.progress import counted
+from unstir.progress import counting
+from unstir.runs.checkpoint import listed
 from unstir.runs.files import check, decode, encode, is_count, is_text, make_folder, write_text
 from unstir.runs.model import weights_in_words
 from unstir.runs.run import Run
-
-logger = logging.getLogger(__name__)
 
 FORMAT = 7  # grows when a figure of the same name and protocol would come out otherwise; no other format is read
 FOLDER = "evaluation"
@@ -164,6 +163,11 @@ def save(run: Run | Store, evaluation: Evaluation) -> Path:
     return path
 
 
+def pairs_file(home: Run | Store, evaluation: Evaluation) -> Path:
+    """The picture of the samples of an evaluation that lie nearest to training images; it says their weights."""
+    return home.path / FOLDER / f"{evaluation.name()}-pairs.png"
+
+
 def saved(run: Run | Store) -> list[Evaluation]:
     """The evaluations of a run, by rising step, or those kept with a store.
 
@@ -175,20 +179,23 @@ def saved(run: Run | Store) -> list[Evaluation]:
 
 def is_own(run: Run, step: int, ema: bool | float, weights: str, identity: str) -> bool:
     """Whether a run has these ``weights`` (SHA-256, hex) at a step; by its ``identity`` where it keeps none of that."""
-    try:
-        return run.model(step, ema=ema, device="cpu").weights_sha256 == weights
-    except UserError:
-        return bool(identity) and identity == run.data.run
+    files = [file for folder in (run.checkpoints, run.weights) for _, file in listed(folder) if file.exists()]
+    kept = _sha256(run.path, tuple((file, file.stat().st_mtime_ns) for file in files), step, ema)
+    return kept == weights if kept else bool(identity) and identity == run.data.run
+
+
+@cache
+def _sha256(path: Path, files: object, step: int, ema: bool | float) -> str:
+    """The SHA-256 of a run's weights at a step, "" where it keeps none; read once for the same ``files``."""
+    with counting("reading weights", ""), suppress(UserError):
+        return Run.open(path).model(step, ema=ema, device="cpu").weights_sha256
+    return ""
 
 
 def own(run: Run) -> list[Evaluation]:
-    """The evaluations, by rising step, of weights of the run; logged is how many are of others."""
-    every, known = saved(run), cache(partial(is_own, run))
-    mine = [e for e in every if known(e.step, e.protocol["ema"], e.weights.partition(" ")[0], e.run)]
-    if len(mine) < len(every):
-        others = counted(len(every) - len(mine), "evaluation")
-        logger.warning(f"{run.path / FOLDER}: {others} of weights that are not the run's, left out")
-    return mine
+    """The evaluations, by rising step, of weights of the run."""
+    mine = partial(is_own, run)
+    return [e for e in saved(run) if mine(e.step, e.protocol["ema"], e.weights.partition(" ")[0], e.run)]
 
 
 def find(run: Run | Store, step: int, protocol: Mapping[str, Any]) -> Evaluation | None:

@@ -88,7 +88,7 @@ def save_likelihood(
     splits: Sequence[str] = ("held_out",),
     protocol: Protocol = Protocol(),
     folder: Path | None = None,
-    kind: str = "png",
+    format: str = "png",
 ) -> tuple[dict[str, Likelihood], Path]:
     """The bound on each of the ``splits`` by the ``protocol``, and the picture of the curves, "png", "svg" or "pdf".
 
@@ -107,9 +107,10 @@ def save_likelihood(
         results[split] = likelihood(model, store, of_split)
         named = partial(name_of, results[split].protocol, of_split)
         write_text(out / f"{named(split)}.json", encode(dataclasses.asdict(results[split])) + "\n")
-        curve = out / f"{named('-'.join(('curve', *results)))}.{kind}"
+        curve = out / f"{named('-'.join(('curve', *results)))}.{format}"
     with replacing(curve) as unfinished:
-        save_figure(likelihood_figure(results), unfinished, kind)
+        words = {"run": model.data.mark, "weights": model.weights_sha256}
+        save_figure(likelihood_figure(results), unfinished, format, **words)
     return results, curve
 
 

@@ -19,7 +19,7 @@ from unstir import randomness
 from unstir.data import Store
 from unstir.errors import UserError, within_memory
 from unstir.metrics.drawn import Drawn
-from unstir.metrics.evaluation import FOLDER, Evaluation, find, save
+from unstir.metrics.evaluation import Evaluation, find, pairs_file, save
 from unstir.metrics.features import Network
 from unstir.metrics.floor import FEWEST
 from unstir.metrics.images import Images
@@ -30,7 +30,7 @@ from unstir.metrics.request import SEEDS
 from unstir.metrics.values import as_pixels
 from unstir.pixels import from_uint8, shown
 from unstir.progress import counting
-from unstir.runs.files import is_writable, make_folder, replacing
+from unstir.runs.files import is_writable, make_folder, save_png
 
 logger = logging.getLogger(__name__)
 
@@ -99,8 +99,6 @@ def check(plan: Plan[Drawn | Images]) -> None:
     """Raise UserError for a plan that cannot be carried out; the bytes of the store are read once a process."""
     if plan.seeds < 1:
         raise UserError("seeds", plan.seeds, "must be at least 1", "error bars over seeds need 2")
-    if plan.store.scale.is_float:
-        raise UserError("", plan.store.path, "is of floating point, and figures are of 8-bit images")
     plan.images.check(plan.num, plan.seeds, plan.store)
     store, count = plan.store, plan.store.count(plan.split)
     if count < 4:  # halves of two have a distance of patches
@@ -141,8 +139,9 @@ def judge(plan: Plan[Drawn | Images]) -> Evaluation:
             figures = evaluation.figures | pair_figures(plan.images, plan.store)
             evaluation = replace(evaluation, figures=figures)
         if plan.memorisation:
-            drawing = home.path / FOLDER / f"{evaluation.name()}-pairs.png" if keeping else None
-            evaluation = replace(evaluation, memorisation=search_copies(plan, sets, drawing))
+            drawing = pairs_file(home, evaluation) if keeping else None
+            result = search_copies(plan, sets, drawing, weights=evaluation.weights)
+            evaluation = replace(evaluation, memorisation=result)
     seconds = {"drawing": round(drawn - began, 1), "measuring": round(time.perf_counter() - drawn, 1)}
     evaluation = replace(evaluation, seconds=seconds)
     if keeping:
@@ -159,8 +158,13 @@ def _lacks_pairs(plan: Plan[Drawn | Images], evaluation: Evaluation) -> bool:
     return paired(plan.images, plan.store) is not None
 
 
-def search_copies(plan: Plan[Drawn | Images], sets: Sequence[Tensor], drawing: Path | None) -> Memorisation:
-    """Search for copies of training images among all sets together, and draw the closest pairs into a PNG file."""
+def search_copies(
+    plan: Plan[Drawn | Images], sets: Sequence[Tensor], drawing: Path | None, **words: str
+) -> Memorisation:
+    """Search for copies of training images among all sets together, and draw the closest pairs into a PNG file.
+
+    It has the ``words`` as text.
+    """
     label, store = plan.protocol()["label"], plan.store
     units = torch.cat(list(sets)), store.images("train"), held_out_like(store, label)
     images = [as_pixels(part, store) for part in units]
@@ -168,8 +172,7 @@ def search_copies(plan: Plan[Drawn | Images], sets: Sequence[Tensor], drawing: P
     result = memorisation(*images, flip=plan.flip, features=features)
     if drawing is not None:
         make_folder(drawing.parent)
-        with replacing(drawing) as partial:
-            picture(result, *(shown(from_uint8(part)) for part in images)).save(partial, format="png")
+        save_png(drawing, picture(result, *(shown(from_uint8(part)) for part in images)), **words)
     return result
 
 

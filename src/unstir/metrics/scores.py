@@ -5,10 +5,11 @@ may have fewer (Nalisnick et al. 2019), so look at the parts too.
 """
 
 import csv
-import io
-from dataclasses import dataclass, fields
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -23,8 +24,10 @@ from unstir.metrics.features import wrong_images
 from unstir.metrics.images import Like, read
 from unstir.metrics.likelihood import Protocol, bound_of, check_terms
 from unstir.progress import counted, counter, counting
-from unstir.runs.files import check_file, make_folder, write_text
+from unstir.runs.files import check_file, make_folder, replacing
 from unstir.runs.model import Model
+
+COLUMNS = "bits_per_dim", "prior", "diffusion", "decoder"
 
 
 @dataclass(frozen=True, eq=False)
@@ -101,84 +104,53 @@ def _error(bound: Bound) -> Tensor:
     return torch.stack([group.var(1) * group.shape[1] for group in groups]).sum(0).sqrt()
 
 
-class NamedImages(NamedTuple):
-    """Images uint8 [B, C, H, W], their labels int64 [B] or None, and what each is called."""
-
-    images: Tensor
-    labels: Tensor | None
-    names: list[str]
-
-
-def named_images(path: Path, model: Model, split: str = "held_out", label: str | None = None) -> NamedImages:
-    """The images of any source that `pack` reads, of the model's shape, or those of a ``split`` of a store.
+def named_images(
+    path: Path, model: Model, split: str = "held_out", label: str | None = None
+) -> tuple[Tensor, Tensor | None, list[str]]:
+    """The images of any source that `pack` reads, or those of a ``split`` of a store, their labels, and their names.
 
     ``label``, a class by name or number, is that of all; by default each has its own, where its class is the model's.
     Images are called by their files in a folder, else by their numbers. Raises UserError as `images.read`.
     """
-    given, classes = model.labels.number(label), model.data.classes
+    given, classes, files = model.labels.number(label), model.data.classes, list[str]()
     if is_store(path):
         store = Store.open(path)
-        if store.shape != model.shape:
-            was, due = ("x".join(map(str, shape)) for shape in (store.shape, model.shape))
-            raise UserError("images", path, f"holds images of {was}, {model.folder} makes {due}", "name others")
         store.verify()
         images, labels, numbers = store.images(split), store.labels(split), matched(store.classes, classes)
         labels = None if labels is None or numbers is None else torch.tensor(numbers)[labels]
     else:
         images, labels = read(path, Like(model.folder, model.shape, classes, model.data.scale), label is None)
-    files = arrange(list_folder(path).entries, 0.0, 0).items if path.is_dir() and not is_store(path) else []
-    names = list(files) if len(files) == len(images) else [str(index) for index in range(len(images))]
+        files = list(arrange(list_folder(path).entries, 0.0, 0).items) if path.is_dir() else files
     if given is not None:
         labels = torch.full((len(images),), given)
-    return NamedImages(images, labels if model.labels.count else None, names)
-
-
-@dataclass(frozen=True, eq=False)
-class Scores:
-    """The ``result`` of images called by their ``names``, B of each."""
-
-    names: list[str]
-    result: ImageLikelihood
-
-    def columns(self) -> dict[str, list[Any]]:
-        """B values a column: the name of each image, its bits per dimension, their parts, and the error of any."""
-        values = {of.name: getattr(self.result, of.name) for of in fields(self.result)}
-        return {"image": self.names, **{name: it.tolist() for name, it in values.items() if it is not None}}
-
-    def to_csv(self) -> str:
-        """A line an image, every number in full."""
-        stream, columns = io.StringIO(), self.columns()
-        writer = csv.writer(stream, lineterminator="\n")
-        writer.writerow(columns)
-        writer.writerows(zip(*columns.values(), strict=True))
-        return stream.getvalue()
-
-    def __str__(self) -> str:
-        mean, num = self.result.bits_per_dim.mean().item(), len(self.names)
-        error = f" +- {self.result.bits_per_dim.std().item() / num**0.5:.4f}" if num > 1 else ""
-        parts = (f"{name} {getattr(self.result, name).mean().item():.4f}" for name in ("prior", "diffusion", "decoder"))
-        return f"{mean:.4f}{error} bits/dim ({', '.join(parts)}); {counted(num, 'image')}"
+    names = files if len(files) == len(images) else [str(index) for index in range(len(images))]
+    return images, labels if model.labels.count else None, names
 
 
 def save_scores(
-    model: Model,
-    source: Path,
-    file: Path | None,
-    *,
-    split: str = "held_out",
-    label: str | None = None,
-    **options: Any,
-) -> Scores:
-    """The likelihood of each image of a source, as `named_images` reads it, also written as a CSV ``file``.
+    model: Model, source: Path, file: Path | None, *, split: str = "held_out", label: str | None = None, **options: Any
+) -> dict[str, list[Any]]:
+    """The likelihood of each image of a source, as `named_images` reads it: columns, also written as a CSV ``file``.
 
-    ``options`` are those of `likelihood`. Raises UserError for what cannot be read, computed or written.
+    They are "image", its name, and the fields of `ImageLikelihood`. ``options`` are those of `likelihood`. Raises
+    UserError for what cannot be read, computed or written.
     """
     if file is not None:
         check_file(file, "per_image")
     check_terms(model, Protocol(**options))
     images, labels, names = named_images(source, model, split, label)
-    scores = Scores(names, likelihood(model, images, labels, **options))
+    values = vars(likelihood(model, images, labels, **options))
+    columns = {"image": names, **{name: value.tolist() for name, value in values.items() if value is not None}}
     if file is not None:
         make_folder(file.absolute().parent)
-        write_text(file, scores.to_csv())
-    return scores
+        with replacing(file) as partial, partial.open("w", encoding="utf-8", newline="") as stream:
+            csv.writer(stream, lineterminator="\n").writerows([columns, *zip(*columns.values(), strict=True)])
+    return columns
+
+
+def describe(columns: Mapping[str, Sequence[Any]]) -> str:
+    """The means over the images of `save_scores` in a line, with the error of the whole."""
+    whole, *parts = (f"{name} {statistics.mean(columns[name]):.4f}" for name in COLUMNS)
+    values = columns[COLUMNS[0]]
+    error = f" +- {statistics.stdev(values) / len(values) ** 0.5:.4f}" if len(values) > 1 else ""
+    return f"{whole.split()[1]}{error} bits/dim ({', '.join(parts)}); {counted(len(values), 'image')}"

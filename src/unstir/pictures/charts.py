@@ -230,7 +230,8 @@ def _labelled(figure: "Figure", xlabel: str) -> "Figure":
     return figure
 
 
-def save_figure(figure: "Figure", path: Path, kind: str = "png") -> None:
-    """Write a figure as a file of a kind, "png", "svg" or "pdf", on white."""
-    of_kind = {"svg": {"Creator": "unstir", "Date": None}, "pdf": {"Creator": "unstir", "CreationDate": None}}
-    figure.savefig(path, dpi=110, format=kind, metadata=of_kind.get(kind, SIGNED), facecolor="white")
+def save_figure(figure: "Figure", path: Path, format: str = "png", **words: str) -> None:
+    """Write a figure as a file of a format, "png" (which has the ``words`` as text), "svg" or "pdf", on white."""
+    of_format = {"svg": {"Creator": "unstir", "Date": None}, "pdf": {"Creator": "unstir", "CreationDate": None}}
+    metadata = of_format.get(format, {**SIGNED, **words})
+    figure.savefig(path, dpi=110, format=format, metadata=metadata, facecolor="white")

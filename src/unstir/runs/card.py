@@ -165,8 +165,9 @@ class Labels:
     def numbers(self, texts: Sequence[str], key: str = "label") -> tuple[int, ...]:
         """The numbers of the classes that texts name, by name or number; UserError for one that is not known."""
         if texts and not self.count:
-            remedies = {key: None}, "name a run with classes"
-            raise UserError(key, " ".join(texts), "was given, but this network knows no classes", remedies)
+            leave_out: dict[str, object] = {} if key == "labels" else {key: None}  # a morph needs its labels
+            none = "was given, but this network knows no classes"
+            raise UserError(key, " ".join(texts), none, (leave_out, "name a run with classes"))
         last = len(self.names) - 1
         for text in texts:  # a number is answered by numbers, not by the name of a class that looks like it
             if re.fullmatch("-?[0-9]{1,9}", text) and text not in self.names and not 0 <= int(text) <= last:

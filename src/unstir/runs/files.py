@@ -136,6 +136,13 @@ def words_of(path: Path) -> dict[str, Any]:
         return {str(key): value for key, value in picture.info.items()}
 
 
+def is_of(path: Path, **words: object) -> bool:
+    """Whether a picture says nothing else than these `words_of` it; True of one that cannot be read."""
+    with suppress(Exception):  # decoders raise anything at all on damaged bytes
+        return words.items() <= (words | words_of(path)).items()
+    return True
+
+
 def make_folder(path: Path) -> Path:
     """The folder, made where it was not."""
     path.mkdir(parents=True, exist_ok=True)

@@ -45,6 +45,8 @@ logger = logging.getLogger(__name__)
 
 OWN = "config.toml", "data.json", FILE, "metrics.jsonl", "held_out.jsonl", "events.jsonl", "curves.png", "losses.png"
 """The files of a run's folder that only the holder of its lock writes."""
+FOLDERS = "checkpoints", "weights", "samples", "generated", "evaluation", "likelihood", "edits", "onnx"
+"""The folders in it that may be there, of which none is a link: old files are deleted there, perhaps another run's."""
 
 
 @dataclass(frozen=True)
@@ -75,6 +77,8 @@ class Run:
         path = Path(path)
         if not is_run(path):
             _refuse(path)
+        if link := next((path / name for name in FOLDERS if (path / name).is_symlink()), None):
+            raise UserError("", link, "is a link, and a run writes in its folder alone", "move it here")
         data = card.load(path)  # first: its number says whether this version reads the rest
         return cls(path, _config(path, data.run), data)
 
@@ -146,10 +150,7 @@ class Run:
 
     @contextmanager
     def lock(self) -> Iterator[None]:
-        """Hold the run in this block; UserError where another process has it, or a folder of files is a link."""
-        for folder in (self.checkpoints, self.weights, self.samples):
-            if folder.is_symlink():  # old files are deleted there, perhaps those of another run
-                raise UserError("", folder, "is a link, and a run writes in its folder alone", "move it here")
+        """Hold the run in this block; UserError where another process has it."""
         busy = UserError("out", self.path, "is being trained by another process", "wait for it, or name another folder")
         with held(self.path / ".lock", busy):
             yield

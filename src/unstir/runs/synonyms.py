@@ -4,7 +4,7 @@ from collections.abc import Iterable
 
 from unstir.errors import nearest
 
-GOES_ON = "the same command without it, which goes on (a run: unstir train --out RUN)"
+GOES_ON = "the same command without it, which goes on"
 MEANT = {
     "train.lr": "lr learning_rate base_lr max_lr peak_lr rate step_size",
     "train.length": "epochs num_epochs max_epochs n_epochs epoch steps num_steps max_steps train_steps num_train_steps "

@@ -5,14 +5,13 @@ The span of a learning rate that a new run leaves open is settled here, and what
 
 import math
 from collections.abc import Callable, Collection
-from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
 from unstir.errors import KeptSettingsError, Remedy, UserError
 from unstir.runs.config import log_spaced
-from unstir.runs.files import words_of
-from unstir.runs.run import Run, warn
+from unstir.runs.files import is_of
+from unstir.runs.run import Run
 from unstir.runs.sections import TrainConfig
 
 START = "start"  # the name of the snapshot of step 0, the untrained network
@@ -58,13 +57,15 @@ def grid_file(run: Run, name: str) -> Path:
 
 
 def drawn_grid(run: Run, name: str) -> Path | None:
-    """The grid of the snapshot of this name; None where none was drawn, or one of another run, which is logged."""
+    """The grid of the snapshot of this name; None where none was drawn, or one of another run (`foreign_grids`)."""
     file = grid_file(run, name)
-    with suppress(OSError, ValueError, SyntaxError):  # a damaged one is said where it is read
-        if words_of(file).get("run", run.data.mark) != run.data.mark:
-            warn(f"{file} is of another run and is left out")
-            return None
-    return file if file.exists() else None
+    return file if file.exists() and is_of(file, run=run.data.mark) else None
+
+
+def foreign_grids(run: Run) -> list[str]:
+    """Which pictures in the folder of grids are of another run, in words."""
+    others = [file for file in sorted(run.samples.glob("*.png")) if not is_of(file, run=run.data.mark)]
+    return [f"{file} is of another run" for file in others]
 
 
 def newest_grid(run: Run) -> Path | None:

@@ -127,7 +127,7 @@ def draw_charts(run: Run) -> None:
     for name, drawn, draw in charts:
         if drawn:
             with replacing(run.path / name) as partial:
-                save_figure(draw(drawn), partial)
+                save_figure(draw(drawn), partial, run=run.data.mark)
 
 
 class Grids:
@@ -166,7 +166,7 @@ def draw_grid(run: Run, model: Model, name: str, observer: Observer, stop: Stop)
     indices = torch.arange(cfg.num, device=model.device)
     x = starting_noise(cfg.seed, indices, run.data.shape)
     run.samples.mkdir(exist_ok=True)
-    save_png(run.samples / "noise.png", grid(model.pixels(x), cfg.nrow))
+    save_png(run.samples / "noise.png", grid(model.pixels(x), cfg.nrow), run=run.data.mark)
     total, condition = len(model.chain.times(model.process.schedule)) - 1, model.condition(indices)
     for done, step in enumerate(model.draw(model.chain, indices, condition), start=1):
         if stop.signal is not None:

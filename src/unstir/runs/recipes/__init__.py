@@ -4,7 +4,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from unstir.errors import UserError, nearest
+from unstir.errors import UserError, nearest, quoted
 from unstir.nn.config import merged
 from unstir.nn.own import allow
 from unstir.runs import toml
@@ -37,6 +37,8 @@ def load_recipe(name: str) -> Config:
     if path.suffix != ".toml" or not path.is_file():
         near, known = nearest(name, sentences()) if len(path.parts) == 1 else None, ", ".join(sentences())
         allowed = f"is neither a recipe ({known}) nor a TOML file that exists"
+        if (path / "config.toml").is_file():
+            raise UserError("", name, "is a run and no recipe", f"go on with it: unstir train --out {quoted(name)}")
         raise UserError("", name, allowed, f"did you mean {near}?" if near else ())
     own = toml.read(path)
     base = own.get("recipe", "")
