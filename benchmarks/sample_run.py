@@ -30,8 +30,7 @@ num_classes = 10
 
 [diffusion]
 T = 20
-beta_1 = 0.01
-beta_T = 0.3
+options = { beta_1 = 0.01, beta_T = 0.3 }
 
 [train]
 length = "12 steps"

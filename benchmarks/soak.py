@@ -35,7 +35,7 @@ def config(store: Path, steps: int, looks: int) -> dict[str, Any]:
     return {
         "data": {"source": "digits", "channels": 1, "flip": True, "store": str(store)},
         "model": {"in_channels": 1, "channels": 8, "mults": [1, 2], "num_blocks": 1, "groups": 4, "dropout": 0.1},
-        "diffusion": {"T": 20, "beta_1": 0.01, "beta_T": 0.3},
+        "diffusion": {"T": 20, "options": {"beta_1": 0.01, "beta_T": 0.3}},
         "train": {
             "length": f"{steps} steps",
             "batch_size": 8,

@@ -2,7 +2,7 @@
 
 Train it on the digits by `PYTHONPATH=examples unstir train examples/dit.toml`, in the folder above this one. A run only
 names its network, and you say where its code is and that it may run, for every command that needs the network:
-`PYTHONPATH=examples UNSTIR_NETWORKS=dit unstir sample runs/dit --num 16`.
+`PYTHONPATH=examples UNSTIR_PARTS=dit unstir sample runs/dit --num 16`.
 """
 
 import torch

@@ -1,9 +1,9 @@
-"""A training loop of your own (Ho et al. 2020, algorithm 1), and the images that come of it: python examples/loop.py"""
+"""A training loop of your own (Ho et al. 2020, algorithm 1), and what comes of it: python examples/loop.py"""
 
 import torch
 from dit import DiT
 
-from unstir import Chain, Prediction, Process, cosine, draw, pack, starting_noise
+from unstir import Chain, Job, Model, Process, Run, cosine, pack, sample_batches
 
 
 def train(net, images, process, steps, loss=lambda error, t: error.square().mean(), batch_size=64):
@@ -22,18 +22,12 @@ def train(net, images, process, steps, loss=lambda error, t: error.square().mean
 
 def sample(net, process, num, shape, chain=Chain("unipc", 10)):  # noqa: B008 - it is frozen
     """``num`` images of ``shape`` (C, H, W), float in about [-1, 1], by any of the samplers."""
-
-    @torch.no_grad()
-    def denoise(x_t, t):
-        alpha, sigma = process.schedule.gather(t, x_t)
-        v = net(x_t, torch.full((len(x_t),), t - 1))
-        return Prediction(x0=alpha * x_t - sigma * v, raw=v)
-
-    indices = torch.arange(num)  # image i is a function of the chain's seed and i
-    return list(draw(denoise, process, starting_noise(chain.seed, indices, shape), indices, chain))[-1].x
+    model = Model.of(net, process, shape, predict="v")
+    return next(sample_batches(model, Job(num=num, chain=chain, batch_size=num)))[1]
 
 
 if __name__ == "__main__":
-    images, process, net = pack("digits", "data/digits").images("train"), Process(cosine(1000)), DiT(1, 1, 0)
-    print(*(f"{loss:.3f}" for loss in train(net, images, process, steps=1500)))
-    print(sample(net, process, 2, (1, 8, 8)).round(decimals=1))
+    store, process, net = pack("digits", "data/digits"), Process(cosine(1000)), DiT(1, 1, 0)
+    print(*(f"{loss:.3f}" for loss in train(net, store.images("train"), process, steps=1500)))
+    print(sample(net, process, 2, store.shape).round(decimals=1))
+    Run.create("runs/loop", net, process, store, predict="v", step=1500)  # UNSTIR_PARTS=dit unstir report runs/loop

@@ -1,17 +1,24 @@
-"""A loss of your own: of the error of each image, whatever you like; here large errors count less (pseudo-Huber)."""
+"""A weighting of the loss and a distribution of the times of your own, both functions of the noise schedule.
 
-from dit import DiT
-from loop import sample, train
+Train with them by `PYTHONPATH=examples unstir train examples/parts.toml`. Another loss than a weighted squared error
+needs a loop of your own, such as loop.py: pass it a function of the error and the time.
+"""
 
-from unstir import Process, cosine, pack
+import torch
+
+import unstir
+from unstir.theory.weighting import of_output
 
 
-def pseudo_huber(error, t, c=0.1):
-    """The mean of sqrt(d^2 + c^2) - c, where d^2 is the mean squared error of an image [C, H, W] at its time t."""
-    return ((error.square().flatten(1).mean(1) + c**2).sqrt() - c).mean()
+@unstir.weighting
+def soft_min_snr(schedule: unstir.NoiseSchedule, parameterization, gamma: float = 5.0):
+    """SNR gamma / (SNR + gamma) on the error of the image: min(SNR, gamma) without its corner."""
+    snr = schedule.snr
+    return of_output(snr * gamma / (snr + gamma), schedule, parameterization)
 
 
-if __name__ == "__main__":
-    images, process, net = pack("digits", "data/digits").images("train"), Process(cosine(1000)), DiT(1, 1, 0)
-    print(*(f"{loss:.3f}" for loss in train(net, images, process, steps=1500, loss=pseudo_huber)))
-    print(sample(net, process, 2, (1, 8, 8)).round(decimals=1))
+@unstir.times
+def logit_normal(schedule: unstir.NoiseSchedule, mean: float = 0.0, std: float = 1.0):
+    """The time's share u = t / (T + 1) of the way has a normal logit (Esser et al. 2024): the middle is drawn most."""
+    u = torch.arange(1, schedule.T + 1, dtype=torch.float64) / (schedule.T + 1)
+    return torch.exp(-((u.logit() - mean) ** 2) / (2 * std**2)) / (u * (1 - u))

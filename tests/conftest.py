@@ -10,6 +10,7 @@ import json
 import logging
 import os
 import shutil
+import sys
 from contextlib import contextmanager
 from dataclasses import replace
 
@@ -23,6 +24,7 @@ from hypothesis import settings
 from PIL import Image
 
 import refusals
+from unstir import parts
 from unstir.cli import terminal
 from unstir.data import Store
 from unstir.data.embedded import load_embedded
@@ -84,10 +86,20 @@ def pytest_collection_modifyitems(items):
     items.sort(key=lambda item: [name not in item.path.parts for name in LONGEST])
 
 
+def forget_parts(monkeypatch, *modules):
+    """As in a new process: no part of the user's own is known or allowed, and these ``modules`` are not loaded."""
+    for key in [key for key in parts._KNOWN if ":" in key[1]]:
+        monkeypatch.delitem(parts._KNOWN, key)
+    monkeypatch.setattr(parts, "_allowed", set())
+    monkeypatch.delenv(parts.VARIABLE, raising=False)
+    for module in modules:
+        sys.modules.pop(module, None)
+
+
 TINY = {
     "data": {"source": "digits", "channels": 1, "flip": True},
     "model": {"in_channels": 1, "channels": 8, "mults": [1, 2], "num_blocks": 1, "groups": 4, "dropout": 0.2},
-    "diffusion": {"T": 20, "beta_1": 0.01, "beta_T": 0.3},
+    "diffusion": {"T": 20, "options": {"beta_1": 0.01, "beta_T": 0.3}},
     "train": {"length": "12 steps", "batch_size": 8, "micro_batch": 4, "warmup": "3 steps", "dtype": "float32"},
     "log": {"every": "2 steps", "held_out_images": 0},
     "checkpoint": {"every": "4 steps"},

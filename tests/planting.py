@@ -38,10 +38,12 @@ def put(monkeypatch, target, new):
         for attribute, value in list(vars(holder).items()):
             if value is original:  # imported by name
                 monkeypatch.setattr(holder, attribute, new)
-            elif isinstance(value, dict) and attribute.isupper():  # such as SAMPLERS, which hold it, and SCHEDULES
+            elif isinstance(value, dict) and attribute.isupper():  # such as PARAMETERIZATIONS, and the table of parts
                 for entry, held in list(value.items()):
                     if held is original:
                         monkeypatch.setitem(value, entry, new)
+                    elif isinstance(held, tuple) and held[:1] == (original,):  # of parts, by name
+                        monkeypatch.setitem(value, entry, (new, *held[1:]))
                     elif getattr(held, "run", None) is original:
                         monkeypatch.setitem(value, entry, replace(held, run=new))
 
@@ -58,7 +60,10 @@ def found(target):
 def tree_of(function):
     """The syntax tree of a function, a property or a cached property."""
     function = getattr(function, "fget", None) or getattr(function, "func", function)
-    return ast.parse(textwrap.dedent(inspect.getsource(function)))
+    tree = ast.parse(textwrap.dedent(inspect.getsource(function)))
+    head = tree.body[0]
+    head.decorator_list = [item for item in head.decorator_list if not ast.unparse(item).startswith("parts.")]
+    return tree
 
 
 def changed(tree, changes):

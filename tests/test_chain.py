@@ -3,11 +3,8 @@
 import inspect
 import json
 import math
-import os
-import shutil
 import subprocess
 import sys
-from pathlib import Path
 from typing import get_args
 
 import pytest
@@ -15,89 +12,11 @@ import pytest
 import unstir
 from refusals import refusing
 from unstir.chain import DEFAULTS, OPTIONS, SAMPLERS, Chain, Cost, SpacingName, compared, title
-from unstir.diffusion.samplers import function_of
 from unstir.errors import UserError
+from unstir.parts import find
 from unstir.runs.config import MAY_CHANGE
 from unstir.runs.sections import GridConfig
 from unstir.theory.schedule import SPACINGS, linear, zero_terminal_snr
-
-FUNCTION = '''"""A sampler that trembles."""
-
-from unstir.diffusion.samplers.ddim import ddim
-
-
-def trembling(denoise, process, x_T, times, noise, tremor=0.0):
-    """DDIM from a start that is moved by ``tremor``."""
-    return ddim(denoise, process, x_T + tremor, times, noise)
-'''
-LINE = '    "trembling": Sampler("trembling", ("tremor",), divides_by_alpha=True),\n'
-FIELD = '''    tremor: Annotated[float, Field(ge=0, le=3)] = 0.25
-    """Of trembling: how far the start is moved."""
-'''
-RUN = """
-import contextlib, io, json, sys
-from unstir import cli
-for words in json.load(sys.stdin):
-    out, err = io.StringIO(), io.StringIO()
-    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-        try:
-            cli.main(words)
-        except SystemExit as left:
-            status = left.code
-    print(json.dumps([status, " ".join(out.getvalue().split()), err.getvalue()]))
-"""
-
-
-def with_a_sampler(folder):
-    """The ``folder`` with a copy of the source that has one more sampler: a file, a line and a field."""
-    copy = Path(shutil.copytree(Path(unstir.__file__).parent, folder / "unstir"))
-    (copy / "diffusion/samplers/trembling.py").write_text(FUNCTION)
-    text = (copy / "chain.py").read_text()
-    for before, added in (('    "ancestral": Sampler(', LINE), ("    seed: int = 0\n", FIELD)):
-        assert text.count(before) == 1
-        text = text.replace(before, added + before)
-    (copy / "chain.py").write_text(text)
-    return folder
-
-
-def test_a_new_sampler_with_an_option_is_a_file_a_line_and_a_field(trained, command, tmp_path):
-    run, _ = trained()
-    sample, train = ["sample", str(run.path), "--num", "2"], ["train", "--out", str(run.path)]
-    before = [*sample, "--sampler", "ddim", "--out", str(tmp_path / "before")]
-    assert command(*before)[0] == 0
-    kept = (tmp_path / "before/settings.json").read_bytes()
-    assert json.loads(kept)["chain"]["eta"] == 0 and "variance" not in json.loads(kept)["chain"]
-    silent = "--diffusion.zero_terminal_snr", "--diffusion.predict", "v"
-    asked = {
-        "sample help": ["sample", "--help"],
-        "train help": ["train", "--help"],
-        "of another": [*sample, "--tremor", "1"],
-        "too much": [*sample, "--sampler", "trembling", "--tremor", "4"],
-        "without signal": ["train", "digits", "--grids.sampler", "trembling", *silent],
-        "moved": [*sample, "--sampler", "trembling", "--tremor", "3", "--out", str(tmp_path / "moved")],
-        "compared": [*sample, "--compare", "trembling:3,ddim:3", "--out", str(tmp_path / "compared")],
-        "made before there was this sampler": before,
-        "continued": [*train, "--grids.sampler", "trembling", "--grids.tremor", "1", "--train.length", "13 steps"],
-    }
-    environment = {**os.environ, "PYTHONPATH": str(with_a_sampler(tmp_path / "source")), "COLUMNS": "300"}
-    given = {"input": json.dumps(list(asked.values())), "env": environment, "text": True}
-    done = subprocess.run([sys.executable, "-c", RUN], **given, capture_output=True, check=True)
-    answers = dict(zip(asked, map(json.loads, done.stdout.splitlines()), strict=True))
-    for name in ("sample help", "train help"):
-        assert "Of trembling: " in answers[name][1] and "trembling, ancestral" in answers[name][1]
-    assert "tremor 0.25" in answers["sample help"][1] and "[default: 0.25]" in answers["train help"][1]
-    for name, words in {
-        "of another": "--tremor 1 is an option of trembling, not of ancestral",
-        "too much": "--tremor 4 must be at most 3",
-        "without signal": "--grids.sampler trembling divides by alpha_T",
-    }.items():
-        assert answers[name][0] == 2 and words in answers[name][2], answers[name]
-    for name in ("moved", "compared", "made before there was this sampler", "continued"):
-        assert answers[name][0] == 0, answers[name]
-    assert (tmp_path / "before/settings.json").read_bytes() == kept
-    assert json.loads((tmp_path / "moved/settings.json").read_text())["chain"]["tremor"] == 3
-    assert (tmp_path / "moved/000000.png").read_bytes() != (tmp_path / "before/000000.png").read_bytes()
-    assert "tremor = 1.0" in (run.path / "config.toml").read_text()
 
 
 def test_importing_a_chain_imports_no_torch():
@@ -106,8 +25,8 @@ def test_importing_a_chain_imports_no_torch():
 
 @pytest.mark.parametrize("name", SAMPLERS)
 def test_the_facts_are_those_of_the_function(name):
-    options = {each.name: each.default for each in inspect.signature(function_of(name)).parameters.values()}
-    known = {key: value for key, value in options.items() if key in DEFAULTS}
+    options = {each.name: each.default for each in inspect.signature(find("sampler", name)).parameters.values()}
+    known = {key: value for key, value in options.items() if key in OPTIONS}
     assert known == {key: DEFAULTS[key] for key in SAMPLERS[name].options}
 
 
@@ -133,6 +52,24 @@ def test_a_changed_chain_keeps_nothing_that_has_no_effect_then():
     ):
         with refusing(key, given[key]):
             chain.changed(**given)
+
+
+def test_times_of_ones_own_take_the_place_of_steps_and_spacing():
+    chain, schedule = Chain("ddim", times=(9, 5, 1, 0)), linear(10)
+    assert chain.steps == 3 and chain.visited(schedule) == [9, 5, 1, 0] and "own times" in title(chain.in_effect())
+    assert Chain(**json.loads(json.dumps(chain.in_effect()))) == chain and "times" not in Chain().in_effect()
+    assert Chain("ddim", steps=7, spacing="leading").changed(times=(9, 5, 1, 0)) == chain
+    assert chain.changed(steps=7) == Chain("ddim", steps=7) and chain.changed(eta=0.5).times == chain.times
+    for key, given in (
+        ("times", {"times": [5, 9, 0]}),
+        ("times", {"times": [9]}),
+        ("steps", {"times": [9, 5, 0], "steps": 3}),
+        ("spacing", {"times": [9, 5, 0], "spacing": "leading"}),
+    ):
+        with refusing(key, given[key]):
+            Chain(**given)
+    with refusing("times", [9, 5, 1, 0]):
+        chain.visited(linear(8))
 
 
 @pytest.mark.parametrize("name", SAMPLERS)
@@ -222,10 +159,10 @@ def test_a_chain_that_divides_by_alpha_does_not_begin_where_it_is_0(name):
     silent, chain = zero_terminal_snr(linear(20)), Chain(name, steps=5)
     if SAMPLERS[name].divides_by_alpha:
         with pytest.raises(UserError, match=name):
-            chain.times(silent)
-        assert chain.changed(spacing="leading").times(silent)[0] < 20
+            chain.visited(silent)
+        assert chain.changed(spacing="leading").visited(silent)[0] < 20
     else:
-        assert chain.times(silent)[0] == 20
+        assert chain.visited(silent)[0] == 20
 
 
 def test_a_title_and_a_comparison_name_what_differs():

@@ -51,7 +51,10 @@ def test_train_sample_and_inspect_make_what_they_say(command, tmp_path, monkeypa
         ("train digits --model.attention 7", ["attention", "level 7", "levels 0 to 1"]),
         ("train digits --model.dropout 1", ["model.dropout", "less than 1"]),
         ("train digits --diffusion.schedule cosin", ["diffusion.schedule", "cosin", "cosine"]),
-        ("train digits --diffusion.beta_T 0.00001", ["beta_1", "beta_T", "--diffusion.beta_T 0.0001"]),
+        (
+            "train digits --diffusion.schedule linear --diffusion.options.beta_T 0.00001",
+            ["--diffusion.options.beta_1 0.0001 and beta_T=1e-05"],
+        ),
         ("train digits --diffusion.zero_terminal_snr --diffusion.predict eps", ["eps", "predict"]),
         ("train digits --train.micro_batch 500", ["--train.micro_batch 500 exceeds", "batch_size"]),
         ("train digits --train.optimizer adam --train.weight_decay 0.1", ["weight_decay", "adamw"]),

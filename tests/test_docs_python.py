@@ -22,7 +22,7 @@ def test_there_is_python_to_run():
 @pytest.mark.parametrize(("file", "text"), BLOCKS, ids=[f"{file}-{n}" for n, (file, _) in enumerate(BLOCKS)])
 def test_python_in_the_docs_runs(trained, file, text, tmp_path, monkeypatch):
     for folder in set(re.findall(r"runs/(?:digits|mnist)", text)):
-        noise = {"diffusion__T": 1000, "diffusion__beta_1": 1e-4, "diffusion__beta_T": 0.02}
+        noise = {"diffusion__T": 1000, "diffusion__options": {"beta_1": 1e-4, "beta_T": 0.02}}
         classes = 10 if folder == "runs/mnist" else 0
         trained(folder, train__length="2 steps", model__num_classes=classes, **noise)
     monkeypatch.chdir(tmp_path)

@@ -87,7 +87,7 @@ def test_a_guide_is_named_by_a_step_a_run_or_both(pair, tmp_path):
 
 
 def test_a_guide_that_does_not_fit_is_refused(pair, command, refused):
-    run, other = pair(weak={"diffusion__beta_T": 0.2})
+    run, other = pair(weak={"diffusion__options": {"beta_1": 0.01, "beta_T": 0.2}})
     refused(command("sample", run.path, "--guide", other.path, "--guidance", 2), "--guide", "noise schedule")
     assert not (run.path / "generated").exists()
 

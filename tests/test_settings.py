@@ -129,6 +129,7 @@ CHAIN = {  # by a field of its chain: two chains
     "sampler": ({}, {"sampler": "heun"}),
     "steps": ({}, {"steps": 4}),
     "spacing": ({}, {"spacing": "quadratic"}),
+    "times": ({}, {"times": (20, 9, 0), "steps": 2}),
     "variance": ({"sampler": "ancestral", "variance": "small"}, {"sampler": "ancestral", "variance": "large"}),
     "clip": ({}, {"clip": False}),
     "seed": ({}, {"seed": 1}),
@@ -137,9 +138,16 @@ CHAIN = {  # by a field of its chain: two chains
     "guidance": ({}, {"guidance": 3.0}),
     "guidance_low": ({}, {"guidance_low": 10}),
     "guidance_high": ({}, {"guidance_high": 10}),
+    "options": ({"sampler": "unipc"}, {"sampler": "unipc", "options": {"order": 2}}),
 }
-INVERTED = {"guide", "sampler", "variance", "eta", "guidance", "guidance_low", "guidance_high"}
-ASIDE = {"inpaint": {"sampler", "eta"}, "vary": set(), "invert": INVERTED, "blend": INVERTED, "morph": {"label"}}
+INVERTED = {"guide", "sampler", "options", "variance", "eta", "guidance", "guidance_low", "guidance_high"}
+ASIDE = {
+    "inpaint": {"sampler", "eta", "options"},
+    "vary": set(),
+    "invert": INVERTED,
+    "blend": INVERTED,
+    "morph": {"label"},
+}
 """What an edit makes no use of, and need not record."""
 
 
@@ -221,8 +229,8 @@ def test_a_job_goes_on_with_the_threads_that_it_began_with(guided, tmp_path, mon
 @pytest.mark.parametrize(
     ("section", "changes"),
     [
-        ("diffusion", {"beta_T": 0.31}),
-        ("diffusion", {"beta_1": 0.02}),
+        ("diffusion", {"options": {"beta_1": 0.01, "beta_T": 0.31}}),
+        ("diffusion", {"options": {"beta_1": 0.02, "beta_T": 0.3}}),
         ("diffusion", {"predict": "v"}),
         ("model", {"norm_eps": 1e-5}),
         ("model", {"freq_shift": 0.0}),

@@ -13,6 +13,7 @@ ROOT = Path(__file__).parents[1]
 SOURCE = Path(unstir.__file__).parent
 ROOMS = [
     "errors",
+    "parts",
     "group",
     "locks",
     "progress",

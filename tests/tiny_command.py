@@ -13,7 +13,7 @@ def tiny(length="6 steps", log="2 steps", checkpoint="1 epoch"):
     """Options that make a run of seconds."""
     words = (
         "--model.channels 8 --model.groups 4 --train.batch_size 8 --train.dtype float32 --diffusion.T 20 "
-        "--diffusion.beta_T 0.3 --grids.num 4 --grids.steps 3 --grids.log_spaced 1 --log.held_out_images 4"
+        "--grids.num 4 --grids.steps 3 --grids.log_spaced 1 --log.held_out_images 4"
     )
     spans = "--train.length", length, "--train.warmup", "0 steps", "--log.every", log, "--checkpoint.every", checkpoint
     return [*words.split(), *spans]

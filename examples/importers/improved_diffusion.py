@@ -57,7 +57,7 @@ def import_checkpoint(file, run, size, heads=4, schedule="linear", T=1000):
         program="improved-diffusion",
         network=network,
         weights=weights,
-        diffusion=DiffusionConfig(T=T, schedule=schedule, learned_variance=learned, **betas),
+        diffusion=DiffusionConfig(T=T, schedule=schedule, learned_variance=learned, options=betas),
         chain=Chain("ancestral", T, variance="learned" if learned else "large", clip=True),
         size=(size, size),
     )

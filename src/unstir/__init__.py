@@ -11,55 +11,97 @@ from typing import TYPE_CHECKING, Any
 logging.getLogger("unstir").addHandler(logging.NullHandler())  # what is logged is shown to who asks for it
 
 if TYPE_CHECKING:
-    from unstir.chain import Chain
+    from unstir.chain import Chain, Cost
     from unstir.console import Bars
     from unstir.data import Store, pack
-    from unstir.diffusion.denoiser import Prediction
+    from unstir.data.manifest import Note
+    from unstir.data.store import Array
+    from unstir.diffusion.denoiser import Conditioned, Denoiser, Prediction
     from unstir.diffusion.draw import draw, drawn_images, starting_noise
     from unstir.diffusion.samplers import Step
+    from unstir.edit.editing import Edited
+    from unstir.edit.edits import blend, inpaint, invert, morph, vary
     from unstir.errors import UserError
     from unstir.generate.drawing import Job, sample_batches
-    from unstir.generate.sampling import sample
+    from unstir.generate.sampling import Sampled, sample
+    from unstir.group import Alone
     from unstir.insight.charts import charts
-    from unstir.interop.exporting import export
-    from unstir.interop.importing import import_run
-    from unstir.interop.published import pull, push
+    from unstir.insight.write import write_report
+    from unstir.interop.exporting import Exported, export
+    from unstir.interop.foreign import Asked
+    from unstir.interop.importing import Imported, import_run
+    from unstir.interop.published import Published, pull, push
     from unstir.jobs.process import torchrun_group
     from unstir.metrics.evaluate import evaluate_images, evaluate_run
+    from unstir.metrics.evaluation import Evaluation
     from unstir.metrics.features import Extractor
+    from unstir.metrics.figures import ClassCount, Figure
+    from unstir.metrics.memorisation import Match, Memorisation, Pair, Space
     from unstir.metrics.request import EvaluationRequest
     from unstir.metrics.scores import ImageLikelihood, likelihood
-    from unstir.nn.own import network
+    from unstir.nn.config import ModelConfig
+    from unstir.parts import condition, features, network, sampler, schedule, source, times, tracker, weighting
     from unstir.progress import shown_by
+    from unstir.randomness import Key
+    from unstir.runs.card import DataCard, Labels
+    from unstir.runs.checkpoint import Checkpoint
+    from unstir.runs.config import Config, Kind
+    from unstir.runs.lines import Log
     from unstir.runs.model import Model
     from unstir.runs.recipes import load_recipe
     from unstir.runs.run import Run
-    from unstir.theory.process import Process
+    from unstir.runs.sections import (
+        CheckpointConfig,
+        DataConfig,
+        DiffusionConfig,
+        GridConfig,
+        LogConfig,
+        LossConfig,
+        TrainConfig,
+    )
+    from unstir.significance import Estimate, Precedence, Shift
+    from unstir.theory.parameterization import Parameterization
+    from unstir.theory.process import Gaussian, Process
     from unstir.theory.schedule import NoiseSchedule, cosine, linear
-    from unstir.train.launch import train_run
+    from unstir.train.distill import distill_run
+    from unstir.train.launch import Training, train_run
+    from unstir.train.observer import Observer, Stop
 
     __version__: str
 
 __all__ = [
-    "Bars", "Chain", "EvaluationRequest", "Extractor", "ImageLikelihood", "Job", "Model", "NoiseSchedule", "Prediction",
-    "Process", "Run", "Step", "Store", "UserError", "charts", "cosine", "draw", "drawn_images", "evaluate_images",
-    "evaluate_run", "export", "import_run", "likelihood", "linear", "load_recipe", "network", "pack", "pull", "push",
-    "sample", "sample_batches", "shown_by", "starting_noise", "torchrun_group", "train_run",
+    "Alone", "Array", "Asked", "Bars", "Chain", "Checkpoint", "CheckpointConfig", "ClassCount", "Conditioned", "Config",
+    "Cost", "DataCard", "DataConfig", "Denoiser", "DiffusionConfig", "Edited", "Estimate", "Evaluation",
+    "EvaluationRequest", "Exported", "Extractor", "Figure", "Gaussian", "GridConfig", "ImageLikelihood", "Imported",
+    "Job", "Key", "Kind", "Labels", "Log", "LogConfig", "LossConfig", "Match", "Memorisation", "Model", "ModelConfig",
+    "NoiseSchedule", "Note", "Observer", "Pair", "Parameterization", "Precedence", "Prediction", "Process", "Published",
+    "Run", "Sampled", "Shift", "Space", "Step", "Stop", "Store", "TrainConfig", "Training", "UserError", "blend",
+    "charts", "condition", "cosine", "distill_run", "draw", "drawn_images", "evaluate_images", "evaluate_run", "export",
+    "features", "import_run", "inpaint", "invert", "likelihood", "linear", "load_recipe", "morph", "network", "pack",
+    "pull", "push", "sample", "sample_batches", "sampler", "schedule", "shown_by", "source", "starting_noise", "times",
+    "torchrun_group", "tracker", "train_run", "vary", "weighting", "write_report",
 ]  # fmt: skip
 
 _MODULES = {
-    "chain": "Chain", "console": "Bars", "data": "Store pack", "diffusion.denoiser": "Prediction",
-    "diffusion.draw": "draw drawn_images starting_noise", "diffusion.samplers": "Step",
-    "errors": "UserError", "generate.drawing": "Job sample_batches", "generate.sampling": "sample",
-    "insight.charts": "charts", "interop.exporting": "export", "interop.importing": "import_run",
-    "interop.published": "pull push",
-    "jobs.process": "torchrun_group",
-    "metrics.evaluate": "evaluate_images evaluate_run", "metrics.features": "Extractor",
-    "metrics.request": "EvaluationRequest",
-    "metrics.scores": "ImageLikelihood likelihood", "nn.own": "network",
-    "progress": "shown_by", "runs.model": "Model", "runs.recipes": "load_recipe",
-    "runs.run": "Run", "theory.process": "Process", "theory.schedule": "NoiseSchedule cosine linear",
-    "train.launch": "train_run",
+    "chain": "Chain Cost", "console": "Bars", "data": "Store pack", "data.manifest": "Note", "data.store": "Array",
+    "diffusion.denoiser": "Conditioned Denoiser Prediction", "diffusion.draw": "draw drawn_images starting_noise",
+    "diffusion.samplers": "Step", "edit.editing": "Edited", "edit.edits": "blend inpaint invert morph vary",
+    "errors": "UserError", "generate.drawing": "Job sample_batches", "generate.sampling": "Sampled sample",
+    "group": "Alone", "insight.charts": "charts", "insight.write": "write_report",
+    "interop.exporting": "Exported export",
+    "interop.foreign": "Asked", "interop.importing": "Imported import_run", "interop.published": "Published pull push",
+    "jobs.process": "torchrun_group", "metrics.evaluate": "evaluate_images evaluate_run",
+    "metrics.evaluation": "Evaluation", "metrics.features": "Extractor", "metrics.figures": "ClassCount Figure",
+    "metrics.memorisation": "Match Memorisation Pair Space", "metrics.request": "EvaluationRequest",
+    "metrics.scores": "ImageLikelihood likelihood", "nn.config": "ModelConfig",
+    "parts": "condition features network sampler schedule source times tracker weighting",
+    "progress": "shown_by", "randomness": "Key", "runs.card": "DataCard Labels", "runs.checkpoint": "Checkpoint",
+    "runs.config": "Config Kind", "runs.lines": "Log", "runs.model": "Model", "runs.recipes": "load_recipe",
+    "runs.run": "Run",
+    "runs.sections": "CheckpointConfig DataConfig DiffusionConfig GridConfig LogConfig LossConfig TrainConfig",
+    "significance": "Estimate Precedence Shift", "theory.parameterization": "Parameterization",
+    "theory.process": "Gaussian Process", "theory.schedule": "NoiseSchedule cosine linear",
+    "train.distill": "distill_run", "train.launch": "Training train_run", "train.observer": "Observer Stop",
 }  # fmt: skip
 _HOME = {name: module for module, names in _MODULES.items() for name in names.split()}
 

@@ -2,8 +2,8 @@
 
 Everything is said here once. The ``[grids]`` section of a run inherits `Chain`; the options of the commands, their help
 and defaults, and what may change when a run is continued are read from its fields; refusals come from its bounds and
-from `SAMPLERS`. A new sampler with an option of its own takes a file in `diffusion/samplers/`, a line of `SAMPLERS` and
-a field of `Chain`.
+from `SAMPLERS`. A sampler of ours takes a file in `diffusion/samplers/`, and a line of `SAMPLERS` and of `parts.OURS`.
+One of the user's own says its facts to `parts.sampler`; its options are those of the field ``options``.
 """
 
 import dataclasses
@@ -14,7 +14,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 from pydantic import ConfigDict, Field, model_validator
 from pydantic.dataclasses import dataclass
 
-from unstir.errors import UserError, nearest, refusing
+from unstir import parts
+from unstir.errors import UserError, refusing
+from unstir.parts import OURS, Option, SamplerName, is_own
 
 if TYPE_CHECKING:
     from unstir.theory.schedule import NoiseSchedule
@@ -22,14 +24,13 @@ if TYPE_CHECKING:
 
 @dataclasses.dataclass(frozen=True)
 class Sampler:
-    """What is known of a sampler; its function has its name and lies in ``file`` of `diffusion/samplers/`.
+    """What is known of a sampler.
 
     ``options`` are the fields of `Chain` that are not for every sampler; the function takes them by keyword. A step
     takes ``calls`` network calls; the first steps take those of ``start`` instead, and the last step takes one.
     ``divides_by_alpha`` is true of those that cannot begin where alpha_t = 0.
     """
 
-    file: str
     options: tuple[str, ...] = ()
     calls: int = 1
     start: tuple[int, ...] = ()
@@ -42,26 +43,29 @@ class Sampler:
 
 
 SAMPLERS = {
-    "ancestral": Sampler("ancestral", ("variance",)),
-    "ddim": Sampler("ddim", ("eta",)),
-    "dpmpp_2m": Sampler("dpmpp"),
-    "dpmpp_3m": Sampler("dpmpp"),
-    "dpmpp_2m_sde": Sampler("dpmpp"),
-    "unipc": Sampler("unipc"),
-    "heun": Sampler("heun", calls=2, divides_by_alpha=True),
-    "ipndm": Sampler("ipndm", divides_by_alpha=True),
-    "pndm": Sampler("pndm", start=(4, 4, 4), divides_by_alpha=True),
-    "consistency": Sampler("consistency"),
+    **dict.fromkeys(OURS["sampler"], Sampler()),
+    "ancestral": Sampler(("variance",)),
+    "ddim": Sampler(("eta",)),
+    "heun": Sampler(calls=2, divides_by_alpha=True),
+    "ipndm": Sampler(divides_by_alpha=True),
+    "pndm": Sampler(start=(4, 4, 4), divides_by_alpha=True),
 }
-"""Every sampler by name."""
+"""What is known of each of our samplers, in the order of `parts.OURS`, before its code is loaded."""
+
+
+def facts_of(sampler: str) -> Sampler:
+    """What is known of a sampler, by its name; one of the user's own is loaded. UserError as `parts.find`."""
+    return SAMPLERS[sampler] if sampler in SAMPLERS else Sampler(**parts.facts("sampler", sampler))
+
 
 OPTIONS = tuple(dict.fromkeys(option for sampler in SAMPLERS.values() for option in sampler.options))
 """The settings of a chain that are of some samplers alone."""
 
 
 def _not_of(sampler: str) -> list[str]:
-    """The options that this sampler does not take; none where a file names a sampler that is unknown here."""
-    return [name for name in OPTIONS if sampler in SAMPLERS and name not in SAMPLERS[sampler].options]
+    """The settings of other samplers than this one; none where a file names a sampler that is unknown here."""
+    known = sampler in SAMPLERS or is_own(sampler)
+    return [name for name in OPTIONS if known and name not in SAMPLERS.get(sampler, Sampler()).options]
 
 
 def _option_of_others(name: str, value: Any, sampler: str) -> UserError:
@@ -70,11 +74,7 @@ def _option_of_others(name: str, value: Any, sampler: str) -> UserError:
     return UserError(name, value, owners, (*({"sampler": taker} for taker in takers), {name: None}))
 
 
-if TYPE_CHECKING:
-    SamplerName = str
-else:
-    SamplerName = Literal[tuple(SAMPLERS)]
-SpacingName = Literal["trailing", "leading", "linspace", "quadratic", "log_snr"]
+SpacingName = Literal["trailing", "leading", "linspace", "quadratic", "log_snr", "leading_open", "linspace_open"]
 Time = Annotated[int, Field(ge=1, le=1_000_000)]
 STRICT = ConfigDict(extra="forbid", validate_default=True, allow_inf_nan=False, use_attribute_docstrings=True)
 
@@ -85,15 +85,18 @@ class Chain:
     """How images are drawn. The sentence below each setting is its help on the command line.
 
     Raises UserError for a value out of bounds, for an option of another sampler unless it is the default, and for a
-    setting that has no effect. What depends on the T times or on the schedule is refused by `check` and `times`.
+    setting that has no effect. What depends on the T times or on the schedule is refused by `check` and `visited`.
     """
 
     sampler: SamplerName = "ancestral"
-    """How images are drawn."""
+    """How images are drawn: ancestral, ddim, dpmpp_2m, dpmpp_3m, dpmpp_2m_sde, unipc, heun, ipndm, pndm, consistency,
+    or MODULE:NAME (docs/extend.md)."""
     steps: Time = 50
     """Number of the times 1 to T that are visited. N steps take N network calls; heun 2N - 1, pndm N + 9 (N > 3)."""
     spacing: SpacingName = "trailing"
     """Which of the T times are visited. With quadratic and log_snr a time that repeats is visited once."""
+    times: tuple[Annotated[int, Field(ge=0, le=1_000_000)], ...] = ()
+    """The times visited, falling, in place of steps and spacing. The last is where the chain ends: 0, a clean image."""
     variance: Literal["auto", "small", "large", "learned"] = "auto"
     """The variance of an ancestral step. auto is learned where the network has it, else large for T steps, small for
     fewer. large is beta, small beta~."""
@@ -111,9 +114,12 @@ class Chain:
     """The highest time at which guidance acts; 0: T."""
     seed: int = 0
     """Seed of the noise."""
+    options: dict[str, Option] = dataclasses.field(default_factory=dict, hash=False)
+    """Further arguments of the sampler, each by its name, such as order of unipc."""
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
+        self._settle_times()
         for name in _not_of(self.sampler):
             if (value := getattr(self, name)) != DEFAULTS[name]:
                 raise _option_of_others(name, value, self.sampler)
@@ -129,28 +135,45 @@ class Chain:
             raise UserError(name, getattr(self, name), effect, ({name: None}, {"guidance": 2}))
         return self
 
+    def _settle_times(self) -> None:
+        """Make the steps those of the times of one's own; UserError where they cannot be visited."""
+        if not self.times:
+            return
+        steps, usual = len(self.times) - 1, {each.name: each.default for each in dataclasses.fields(self)}
+        if not steps or any(t <= s for t, s in pairwise(self.times)):
+            raise UserError("times", list(self.times), "must fall strictly, from at most T to the end of the chain")
+        for name, value in (("steps", steps), ("spacing", "trailing")):
+            if (given := getattr(self, name)) not in (value, usual[name]):
+                raise UserError(name, given, "has no effect beside times", ({name: None}, {"times": None}))
+            object.__setattr__(self, name, value)
+
     def changed(self, **given: Any) -> Self:
         """This chain with what is ``given`` in its place, and without what then has no effect and was not given.
 
         That is the options that the sampler does not take, the interval of a guidance that is turned off, and the
         threshold of a clamp that is. Raises UserError as `Chain`.
         """
-        sampler = known(given.get("sampler", self.sampler))
-        idle = _not_of(sampler)
-        if foreign := [name for name in idle if name in given]:
+        sampler = given.get("sampler", self.sampler)
+        idle = _not_of(sampler) + ["options"] * (sampler != self.sampler)
+        if foreign := [name for name in idle if name in given and name != "options"]:
             raise _option_of_others(foreign[0], given[foreign[0]], sampler)
         if given.get("guidance", self.guidance) == 1:
             idle += ["guidance_low", "guidance_high"]
         if not given.get("clip", self.clip):
             idle += ["threshold"]
+        idle += ["steps", "spacing"] if given.get("times") else ["times"] if given.keys() & {"steps", "spacing"} else []
         return dataclasses.replace(self, **{name: DEFAULTS[name] for name in idle} | given)
 
     def in_effect(self) -> dict[str, Any]:
-        """The settings without the options of other samplers: what files say of a chain, whatever samplers come."""
-        return {name: value for name, value in dataclasses.asdict(self).items() if name not in _not_of(self.sampler)}
+        """The settings without those of other samplers, and options and times that there are: what files say of it."""
+        settings, empty = dataclasses.asdict(self), [name for name in ("options", "times") if not getattr(self, name)]
+        settings["times"] = list(self.times)  # as JSON has it
+        return {name: value for name, value in settings.items() if name not in _not_of(self.sampler) + empty}
 
     def check(self, T: int) -> None:
         """Raise UserError for settings that no chain of T times can have, wherever it begins."""
+        if self.times and self.times[0] > T:
+            raise UserError("times", list(self.times), f"begin outside 1..{T}, the times of the chain")
         if self.steps > T:
             raise UserError("steps", self.steps, f"is outside 1..{T}, the times of the chain", {"steps": T})
         low, high = self.guidance_low, self.guidance_high or T
@@ -161,19 +184,21 @@ class Chain:
             least = {"guidance_low": high, "guidance_high": low}
             raise UserError("guidance_low", low, f"is above guidance_high={high}", least)
 
-    def times(self, schedule: "NoiseSchedule") -> list[int]:
-        """The times visited, and 0, falling. Raises UserError as `check` and `check_signal`."""
+    def visited(self, schedule: "NoiseSchedule") -> list[int]:
+        """The times visited, falling to 0 or the end of `times`; UserError as `check`, or for no signal or options."""
         from unstir.theory.schedule import times  # needs torch
 
         self.check(schedule.T)
-        visited = times(schedule, self.steps, self.spacing)
-        if SAMPLERS[self.sampler].divides_by_alpha:
+        if self.options:
+            parts.check_options("sampler", self.sampler, self.options, "options", facts_of(self.sampler).options)
+        visited = list(self.times) or times(schedule, self.steps, self.spacing)
+        if facts_of(self.sampler).divides_by_alpha:
             check_signal(self.sampler, schedule, visited[0])
         return visited
 
     def guidance_acts(self, schedule: "NoiseSchedule") -> bool:
-        """Whether a time at which the network is called is in the interval of guidance. Raises UserError as `times`."""
-        times = self.times(schedule)
+        """Whether a time at which the network is called is in guidance's interval. Raises UserError as `visited`."""
+        times = self.visited(schedule)
         called = times[:-1]
         if self.sampler == "pndm":  # whose first steps call it in the middle too
             called += [(t + s) // 2 for t, s in pairwise(times[: min(4, len(times) - 1)])]
@@ -184,9 +209,9 @@ class Chain:
         return self.cost(schedule).calls
 
     def cost(self, schedule: "NoiseSchedule") -> "Cost":
-        """What an image costs; a time that the spacing repeats is visited once. Raises UserError as `times`."""
-        steps = len(self.times(schedule)) - 1
-        return Cost(steps, SAMPLERS[self.sampler].calls_in(steps))
+        """What an image costs; a time that the spacing repeats is visited once. Raises UserError as `visited`."""
+        steps = len(self.visited(schedule)) - 1
+        return Cost(steps, facts_of(self.sampler).calls_in(steps))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -200,7 +225,8 @@ class Cost:
         return ", ".join(f"{n:,} {word}{'s' * (n > 1)}" for n, word in ((self.steps, "step"), (self.calls, "call")))
 
 
-DEFAULTS: dict[str, Any] = {each.name: each.default for each in dataclasses.fields(Chain)}  # type: ignore[arg-type, unused-ignore]
+_FIELDS = dataclasses.fields(Chain)  # type: ignore[arg-type, unused-ignore]
+DEFAULTS: dict[str, Any] = {item.name: {} if item.name == "options" else item.default for item in _FIELDS}
 """Every setting of a chain with its default."""
 assert set(OPTIONS) <= DEFAULTS.keys(), "each option that SAMPLERS names is a field of Chain"
 
@@ -220,17 +246,10 @@ def compared(a: Mapping[str, Any], b: Mapping[str, Any]) -> dict[str, tuple[Any,
 def title(chain: Mapping[str, Any]) -> str:
     """A chain of these settings in a few words, the sampler and what is unusual: "ddim, eta 1, log_snr"."""
     options = {name: chain[name] for name in OPTIONS if chain.get(name, DEFAULTS[name]) != DEFAULTS[name]}
+    options |= chain.get("options", {})
     unusual = [value if isinstance(value, str) else f"{name} {value:g}" for name, value in options.items()]
-    return ", ".join([chain["sampler"], *unusual, *([] if chain["spacing"] == "trailing" else [chain["spacing"]])])
-
-
-def known(sampler: str) -> str:
-    """The name of a sampler; UserError for one that there is not."""
-    if sampler not in SAMPLERS:
-        near = nearest(sampler, SAMPLERS)
-        one_of = f"must be one of {', '.join(SAMPLERS)}"
-        raise UserError("sampler", sampler, one_of, f"did you mean {near}?" if near else ())
-    return sampler
+    where = ["own times"] if chain.get("times") else [] if chain["spacing"] == "trailing" else [chain["spacing"]]
+    return ", ".join([chain["sampler"], *unusual, *where])
 
 
 def check_signal(sampler: str, schedule: "NoiseSchedule", t: int) -> None:

@@ -1,5 +1,6 @@
 """Several ways of sampling side by side: one picture from one noise, with what each of them costs."""
 
+import re
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -10,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from unstir.chain import DEFAULTS, SAMPLERS, Chain, Cost, known, title
+from unstir.chain import DEFAULTS, Chain, Cost, facts_of, title
 from unstir.errors import UserError
 from unstir.generate.drawing import Job, check, sample_batches
 from unstir.generate.folder import drawn_classes, settings_of
@@ -19,6 +20,7 @@ from unstir.progress import counter, counting
 from unstir.runs import sidecar
 from unstir.runs.model import Model
 
+_FORM = re.compile(r":(?![A-Za-z_]\w*:\d)")  # between sampler, steps and spacing, and not within MODULE:NAME
 LINE = 16  # images in a line of the picture
 WIDEST = 900  # of a caption, in pixels: sampler, spacing, steps, calls, guidance within some times, and seconds
 
@@ -47,16 +49,16 @@ def parse(text: str, base: Chain, given: Mapping[str, Any] = MappingProxyType({}
     """
     chains = []
     for part in text.split(","):
-        name, *rest = part.strip().split(":")
+        name, *rest = _FORM.split(part.strip())
         if not 1 <= len(rest) <= 2 or not (rest[0].isascii() and rest[0].isdecimal()):
             raise UserError("compare", text, "must be samplers with their steps, such as ddim:50,dpmpp_2m:15")
         spacing = rest[1] if len(rest) == 2 else base.spacing
         try:
-            own = {key: value for key, value in given.items() if key in SAMPLERS[known(name)].options}
-            chains.append(base.changed(sampler=name, steps=int(rest[0]), spacing=spacing, **own))
+            chain = base.changed(sampler=name, steps=int(rest[0]), spacing=spacing)
+            chains.append(chain.changed(**{key: given[key] for key in facts_of(name).options if key in given}))
         except UserError as error:
             raise error.at(f"compare {part.strip()}") from None
-    taken = {option for chain in chains for option in SAMPLERS[chain.sampler].options}
+    taken = {option for chain in chains for option in facts_of(chain.sampler).options}
     if idle := [option for option in given if option not in taken]:
         name = idle[0]
         raise UserError(name, given[name], f"is an option of none of the samplers of {text}", {name: None})
@@ -84,7 +86,7 @@ def compare(model: Model, job: Job, chains: Sequence[Chain]) -> list[Compared]:
     jobs = _jobs(model, job, chains)
     costs, results = [each.chain.cost(model.process.schedule) for each in jobs], []
     batches = -(-job.num // job.batch_size)
-    first = replace(jobs[0], num=min(job.num, job.batch_size), chain=replace(jobs[0].chain, steps=1))
+    first = replace(jobs[0], num=min(job.num, job.batch_size), chain=jobs[0].chain.changed(steps=1))
     list(sample_batches(model, first))  # what is slow but once is not the first chain's
     with counting("comparing", "steps") as count:
         on_step = counter(count, sum(cost.steps * batches for cost in costs))

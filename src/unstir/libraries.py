@@ -20,6 +20,15 @@ def library(name: str, extra: str, what: str) -> Any:
             raise missing(name, extra, what) from None
 
 
+def is_there(name: str) -> bool:
+    """Whether the library ``name`` can be imported."""
+    try:
+        importlib.import_module(name)
+    except ImportError:
+        return False
+    return True
+
+
 class MissingLibraryError(UserError):
     """A library of an extra is not installed."""
 

@@ -4,11 +4,13 @@ A lock holds no data, for filelock may empty it. A link in its place is refused,
 """
 
 import errno
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from functools import cache
 from pathlib import Path
 
-from filelock import FileLock, Timeout
+logger = logging.getLogger(__name__)
 
 WITHOUT_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP)
 """Errors of file systems that know no locks, as some network folders: they are written to."""
@@ -16,10 +18,16 @@ WITHOUT_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP)
 
 @contextmanager
 def held(file: Path, otherwise: Exception | None = None) -> Iterator[bool]:
-    """Hold the lock ``file``, made here and removed after the block; False where the file system has no locks.
+    """Hold the lock ``file``, made here and removed after the block; False where there are no locks.
 
     Where another process has it, wait, or raise ``otherwise``. Raises OSError where it cannot be made, or is a link.
     """
+    try:
+        from filelock import FileLock, Timeout
+    except ImportError:
+        _say_missing()
+        yield False
+        return
     lock = FileLock(file)
     try:
         lock.acquire(timeout=-1 if otherwise is None else 0)
@@ -36,3 +44,8 @@ def held(file: Path, otherwise: Exception | None = None) -> Iterator[bool]:
         with suppress(OSError):
             file.unlink()
         lock.release()
+
+
+@cache
+def _say_missing() -> None:
+    logger.warning("filelock is not installed: nothing keeps two processes from writing in one folder")

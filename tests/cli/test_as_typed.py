@@ -61,8 +61,6 @@ def test_arguments_of_the_library_as_options_of_a_command(settings, words, text)
         (["--model.mults"], "--model.mults must be a list of one value at least\n"),
         (["--model.heads", "7"], "--model.heads 7 does not divide the 64 channels"),
         (["--grids.eta", "0.5", "--grids.sampler", "ancestral"], "--grids.eta 0.5 is an option of ddim"),
-        (["--diffusion.beta_1", "0.5"], "--diffusion.beta_1 0.5 exceeds"),
-        (["--diffusion.beta_1", "0.5"], "use --diffusion.beta_1 0.02 --diffusion.beta_T 0.5\n"),
         (["--grids.steps", "3000"], "use --grids.steps 1000\n"),
         (["--log.held_out_images", "1"], "use --log.held_out_images 2, or use --log.held_out_images 0\n"),
     ],

@@ -196,7 +196,7 @@ def test_wrong_masks_and_counts_are_refused():
     for options in ({"resamples": 0}, {"jump": 0}):
         with pytest.raises(ValueError, match="at least 1"):
             go(torch.ones(1, 1, 4, 4).bool(), **options)
-    visited = [500, 1]
+    visited = [500, 500, 0]
     with pytest.raises(ValueError, match="fall strictly"):
         go(torch.ones(1, 1, 4, 4).bool())
 

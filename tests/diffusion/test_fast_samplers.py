@@ -153,7 +153,7 @@ def test_the_steps_are_those_asked_and_the_calls_those_announced(name):
             told.clear()
             chain = Chain(name, steps=steps, spacing=spacing)
             list(draw(denoise, PROCESS, X_T[:1].float(), torch.zeros(1, dtype=torch.int64), chain))
-            visited = chain.times(PROCESS.schedule)
+            visited = chain.visited(PROCESS.schedule)
             assert len(visited) == 1 + min(steps, 94 if spacing == "log_snr" else steps)  # repeated times are one
             assert set(visited[:-1]) <= set(told) and all(1 <= t <= 1000 for t in told)
             assert len(told) == chain.calls(PROCESS.schedule)
@@ -251,7 +251,7 @@ def test_the_start_is_safe_where_alpha_grows_much_in_a_step(name, schedule, spac
     denoise = gaussian_denoise(process, 0.3, 0.5)
     for calls in (100, 170, 350, 500, 1000):
         most = max(steps for steps in range(1, calls + 1) if SAMPLERS[name].calls_in(steps) <= calls)
-        visited = Chain(name, steps=most, spacing=spacing).times(schedule)
+        visited = Chain(name, steps=most, spacing=spacing).visited(schedule)
         taken = list(DETERMINISTIC[name](denoise, process, MANY, visited, QUIET))
         assert max(step.x.abs().max() for step in taken) < 4  # what MANY begins with
         assert taken[-1].x.std().item() == pytest.approx(0.5, rel=0.02), calls

@@ -213,4 +213,4 @@ def test_settings_that_no_chain_can_have_are_refused(settings, key):
 )
 def test_a_chain_that_does_not_fit_the_times_is_refused(chain, key):
     with refusing(key):
-        chain.times(PROCESS.schedule)
+        chain.visited(PROCESS.schedule)

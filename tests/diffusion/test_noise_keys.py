@@ -10,8 +10,8 @@ from refusals import refusing
 from unstir.chain import SAMPLERS, Chain
 from unstir.diffusion.denoiser import Prediction
 from unstir.diffusion.draw import draw, starting_noise
-from unstir.diffusion.samplers import function_of
 from unstir.generate.drawing import Job, sample_batches
+from unstir.parts import find
 from unstir.pixels import to_uint8
 from unstir.runs.config import Kind
 from unstir.theory.process import Process
@@ -48,7 +48,7 @@ def test_noise_is_asked_for_once_a_step_but_the_last_and_by_no_other_sampler(sam
     half = lambda x, t: Prediction(x / 2, process.eps(x, x / 2, t))
     noise = lambda t: (asked.append(t), torch.ones(1))[1]
     visited, x_T = [100, 60, 30, 1, 0], torch.ones(1, 1, 1, 1)
-    list(function_of(sampler)(half, process, x_T, visited, noise, **RANDOM.get(sampler, {})))
+    list(find("sampler", sampler)(half, process, x_T, visited, noise, **RANDOM.get(sampler, {})))
     assert asked == (visited[:-2] if sampler in RANDOM else [])
 
 
@@ -100,10 +100,10 @@ def test_noise_is_a_function_of_the_seed_and_the_number_of_the_image(sampler):
 def test_times_that_do_not_fall_to_0_are_refused_by_every_sampler(sampler, times):
     process, x_T = Process(linear(100, 1e-3, 0.2)), torch.ones(1, 1, 1, 1)
     with pytest.raises(ValueError, match="T=100"):
-        list(function_of(sampler)(lambda x, t: Prediction(x, x), process, x_T, times, lambda t: x_T))
+        list(find("sampler", sampler)(lambda x, t: Prediction(x, x), process, x_T, times, lambda t: x_T))
 
 
 def test_a_variance_of_another_name_is_refused():
     x_T = torch.ones(1, 1, 1, 1)
     with refusing("variance", "huge"):
-        list(function_of("ancestral")(lambda x, t: Prediction(x, x), Process(linear()), x_T, [5, 0], None, "huge"))
+        list(find("sampler", "ancestral")(lambda x, t: Prediction(x, x), Process(linear()), x_T, [5, 0], None, "huge"))

@@ -8,7 +8,16 @@ import torch
 from scipy import stats
 
 from unstir import randomness
-from unstir.diffusion.loss import EVEN_SHARE, LossHistory, TimeTable, middles, probabilities, running_sums
+from unstir.diffusion.loss import (
+    EVEN_SHARE,
+    LossHistory,
+    TimeTable,
+    laplace,
+    middles,
+    normal,
+    probabilities,
+    running_sums,
+)
 from unstir.errors import UserError
 from unstir.randomness import Key
 from unstir.theory import schedule
@@ -25,7 +34,7 @@ from unstir.train.trainer import Trainer
     ],
 )
 def test_the_share_below_a_time_is_that_of_the_density(made, name, mean, scale, theirs):
-    p = probabilities(made, name, mean, scale)
+    p = probabilities(name, made, {"mean": mean, "scale": scale})
     assert EVEN_SHARE == 0.1  # a tenth
     assert p.sum().item() == pytest.approx(1, abs=1e-12) and (p >= EVEN_SHARE / made.T).all()
     by_density = (p - EVEN_SHARE / made.T) / (1 - EVEN_SHARE)
@@ -37,13 +46,13 @@ def test_the_share_below_a_time_is_that_of_the_density(made, name, mean, scale, 
 
 
 def test_a_time_without_signal_is_drawn_as_often_as_the_one_before_it():
-    p = probabilities(schedule.zero_terminal_snr(schedule.cosine(50)), "normal", -3.0, 2.0)
+    p = normal(schedule.zero_terminal_snr(schedule.cosine(50)), -3.0, 2.0)
     assert p[-1] == p[-2] > p[0] and p.isfinite().all()
-    assert probabilities(schedule.zero_terminal_snr(schedule.cosine(2)), "laplace", 0.0, 0.5).tolist() == [0.5, 0.5]
+    assert laplace(schedule.zero_terminal_snr(schedule.cosine(2)), 0.0, 0.5).tolist() == [0.5, 0.5]
 
 
 def test_draws_follow_the_probabilities_and_no_other_slot():
-    p = probabilities(schedule.cosine(20), "laplace", 0.0, 1.0)
+    p = laplace(schedule.cosine(20), 0.0, 1.0)
     slots = torch.arange(40_000)
     t = TimeTable(p).draw(Key(0, "time", 3, slots))
     counts = torch.bincount(t, minlength=21)[1:]
@@ -59,11 +68,11 @@ def test_a_time_is_drawn_from_the_edge_below_it_to_before_the_next(monkeypatch):
 
 @pytest.mark.parametrize(
     ("name", "mean", "scale"),
-    [("cauchy", 0, 1), ("normal", math.nan, 1), ("normal", 0, math.inf), ("laplace", 0, 0)],
+    [("cauchy", 0, 1), ("normal", math.nan, 1), ("normal", 0, math.inf), ("laplace", 0, 0), ("normal", 0, 1e-200)],
 )
 def test_what_is_no_density_is_refused(name, mean, scale):
-    with pytest.raises(UserError, match="density=|mean="):
-        probabilities(schedule.linear(), name, mean, scale)
+    with pytest.raises(UserError, match="cauchy|mean=|scale="):
+        probabilities(name, schedule.linear(), {"mean": mean, "scale": scale})
 
 
 @pytest.mark.parametrize(

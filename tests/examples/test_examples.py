@@ -2,15 +2,17 @@
 
 import math
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 
+from conftest import forget_parts
 from diffusion.known import known
-from unstir import Process, cosine, pack, starting_noise
-from unstir.nn import own
+from unstir import Process, cosine, load_recipe, pack, starting_noise, train_run
 from unstir.theory.oracle import GaussianData
+from unstir.theory.parameterization import PARAMETERIZATIONS
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 
@@ -19,9 +21,7 @@ EXAMPLES = Path(__file__).parents[2] / "examples"
 def example(monkeypatch):
     """example("loop") -> the module of examples/loop.py, with what it has registered forgotten afterwards."""
     monkeypatch.syspath_prepend(EXAMPLES)
-    monkeypatch.setattr(own, "_known", {})
-    monkeypatch.setattr(own, "_allowed", set())
-    monkeypatch.delenv(own.VARIABLE, raising=False)
+    forget_parts(monkeypatch)
     for path in EXAMPLES.glob("*.py"):
         monkeypatch.delitem(sys.modules, path.stem, raising=False)
     torch.manual_seed(0)
@@ -58,11 +58,21 @@ def test_a_straight_path_is_a_schedule(example, images):
     assert example("loop").sample(small(example), Process(schedule), 2, (1, 4, 4)).isfinite().all()
 
 
-def test_a_loss_of_your_own_is_minimised(example, images):
-    loss = example("loss").pseudo_huber
-    assert loss(torch.zeros(2, 1, 2, 2), None) == 0 and loss(torch.ones(2, 1, 2, 2), None, c=0.75) == pytest.approx(0.5)
-    losses = list(example("loop").train(small(example), images, Process(cosine(20)), 60, loss, 8))
-    assert sum(losses[-20:]) < 0.9 * sum(losses[:20])
+def test_a_weighting_and_times_of_your_own_favour_the_middle(example):
+    loss, schedule = example("loss"), cosine(50)
+    weights, snr = loss.soft_min_snr(schedule, PARAMETERIZATIONS["x0"], gamma=5.0)[1:], schedule.snr[1:]
+    assert torch.allclose(weights, 1 / (1 / snr + 1 / 5)) and weights.max() < 5
+    p = loss.logit_normal(schedule)
+    assert p.argmax() in (24, 25) and torch.allclose(p, p.flip(0))
+
+
+def test_all_together_are_trained(example, digits, tmp_path):
+    config = load_recipe(str(EXAMPLES / "parts.toml"))
+    train = replace(config.train, length="2 steps", batch_size=4, warmup="0 steps", dtype="float32")
+    grids, data = replace(config.grids, num=2, steps=3), replace(config.data, store=str(digits))
+    log = replace(config.log, held_out_images=0)
+    done = train_run(replace(config, train=train, grids=grids, data=data, log=log), tmp_path / "run")
+    assert done.finished and done.run.load().config["loss"]["times_options"] == {"std": 1.2}
 
 
 def test_a_sampler_of_your_own_is_of_second_order(example):
@@ -71,7 +81,7 @@ def test_a_sampler_of_your_own_is_of_second_order(example):
     x_T = starting_noise(0, torch.arange(2), (1, 2, 2)).double()
     ends = {}
     for stride in (2, 16, 32):
-        *_, last = example("sampler").midpoint(denoise, process, x_T, range(768, 255, -stride))
+        *_, last = example("sampler").midpoint(denoise, process, x_T, range(768, 255, -stride), None)
         ends[stride] = last.x
     coarse, fine = ((ends[n] - ends[2]).abs().max() for n in (32, 16))
     assert 1.8 < math.log2(coarse / fine) < 2.2

@@ -11,12 +11,11 @@ import pytest
 import torch
 from torch import nn
 
-from conftest import tiny_config, without_charts
-from unstir import Run, load_recipe
+from conftest import forget_parts, tiny_config, without_charts
+from unstir import Run, load_recipe, parts
 from unstir.errors import UserError
 from unstir.interop.exporting import export
 from unstir.interop.onnx_file import on_onnxruntime
-from unstir.nn import own
 from unstir.nn.config import ModelConfig
 from unstir.runs import build, checkpoint, toml
 from unstir.runs.run import is_run
@@ -33,9 +32,7 @@ def forget(monkeypatch):
     """forget(): as in a new process, nothing is imported and nothing allowed."""
 
     def forgotten():
-        monkeypatch.setattr(own, "_known", {})
-        monkeypatch.setattr(own, "_allowed", set())
-        sys.modules.pop("dit", None)
+        forget_parts(monkeypatch, "dit")
 
     return forgotten
 
@@ -48,7 +45,6 @@ def place(tmp_path, monkeypatch, forget):
     shutil.copy(DIT, tmp_path)
     forget()
     monkeypatch.setattr(sys, "path", list(sys.path))
-    monkeypatch.delenv(own.VARIABLE, raising=False)
     yield tmp_path
     for module in ("dit", "mine"):
         sys.modules.pop(module, None)
@@ -74,7 +70,7 @@ class Told(nn.Module):
 def augmented(place, digits):
     """The model of a run whose network is told of augmentation, in the folder run."""
     Path("mine.py").write_text(TOLD)
-    own.allow("mine:Told")
+    parts.allow("mine:Told")
     network = ModelConfig(type="mine:Told", in_channels=1)
     config = replace(tiny_config(digits, train__length="2 steps", train__augment=0.5), model=network)
     assert train_run(config, "run").finished
@@ -117,7 +113,7 @@ def test_it_is_trained_continued_sampled_and_reported_like_the_unet(
     assert Run.open("whole").config.model == ModelConfig(type="dit:DiT", in_channels=1, options=OPTIONS)
     assert unstir(*words(digits, "run", "2 steps"))[0] == 0
     forget()
-    assert f"{own.VARIABLE}=dit" in refused(unstir("train", "--out", "run", "--train.length", "4 steps"), "dit:DiT")
+    assert f"{parts.VARIABLE}=dit" in refused(unstir("train", "--out", "run", "--train.length", "4 steps"), "dit:DiT")
     assert "dit" not in sys.modules
     assert unstir(*words(digits, "run"))[0] == 0
     saved = [checkpoint.load(Run.open(name).checkpoints / checkpoint.file_name(4)) for name in ("whole", "run")]
@@ -128,7 +124,7 @@ def test_it_is_trained_continued_sampled_and_reported_like_the_unet(
     refused(unstir("doctor", "run"), "where you trust")
     assert "dit" not in sys.modules and not Path("made").exists()
 
-    monkeypatch.setenv(own.VARIABLE, "other, dit")
+    monkeypatch.setenv(parts.VARIABLE, "other, dit")
     assert unstir("sample", "run", "--num", 2, "--sampler", "ddim", "--steps", 2, "--out", "made")[0] == 0
     status, _, err = unstir("sample", "run", "--num", 2, "--steps", 2, "--dtype", "bfloat16", "--out", "half")
     assert status == 0, err
@@ -146,7 +142,7 @@ def test_a_file_of_settings_of_the_users_own_is_consent_and_the_config_of_a_run_
     assert build.network(load_recipe("mine.toml"), CPU).patch == 2
     forget()
     Path("data.json").touch()  # now it lies in a run, which may be a stranger's
-    with pytest.raises(UserError, match=f"{own.VARIABLE}=dit"):
+    with pytest.raises(UserError, match=f"{parts.VARIABLE}=dit"):
         build.network(load_recipe("mine.toml"), CPU)
     assert "dit" not in sys.modules
 
@@ -154,7 +150,7 @@ def test_a_file_of_settings_of_the_users_own_is_consent_and_the_config_of_a_run_
 def test_importing_the_module_is_consent_and_no_class_but_a_registered_one_is_found(place):
     config = tiny_config("none")
     tiny = replace(config, model=ModelConfig(type="subprocess:Popen", in_channels=1, options={"args": "true"}))
-    own.allow("subprocess:Popen")
+    parts.allow("subprocess:Popen")
     with pytest.raises(UserError, match="no network Popen"):
         build.network(tiny, CPU)
     sys.path.append(str(place))
@@ -166,13 +162,19 @@ def test_importing_the_module_is_consent_and_no_class_but_a_registered_one_is_fo
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["--model.type", "dit"], '--model.type dit must be "unet" or MODULE:CLASS'),
+        (["--model.type", "dit"], "--model.type dit must be one of unet, or MODULE:NAME"),
         (["--model.type", "dit:DiT", "--model.channels", 64], "--model.channels 64 is of the U-Net"),
         (["--model.options.width", 64], "are of a network of your own"),
-        (["--model.type", "dit:DiT", "--model.options.widht", 64], "argument 'widht'"),
-        (["--model.type", "dit:DiT", "--model.options.width", "wide"], "cannot be made with (1, 1, 0, width='wide')"),
+        (
+            ["--model.type", "dit:DiT", "--model.options.widht", 64],
+            "--model.options.widht 64 is no option: dit:DiT takes width, depth, heads, patch; did you mean width?",
+        ),
+        (
+            ["--model.type", "dit:DiT", "--model.options.width", "wide"],
+            "--model.options.width wide must be a whole number",
+        ),
         (["--model.type", "dit:Dit"], "has no network Dit"),
-        (["--model.type", "mine:Forgotten"], "has no network Forgotten; put @unstir.network above the class"),
+        (["--model.type", "mine:Forgotten"], "has no network Forgotten; put @unstir.network above it"),
         (["--model.type", "absent:Net"], "ModuleNotFoundError: No module named 'absent'"),
         (["--model.type", "broken:Net"], "SyntaxError"),
         (["--model.type", "dit:DiT", "--model.options.patch", 3], "returns [2, 1, 6, 6]"),
@@ -250,7 +252,7 @@ class Counting(Plain):
 
 
 def test_counts_are_of_the_network_and_not_of_the_unet(place):
-    own.allow("dit:DiT")
+    parts.allow("dit:DiT")
     config = replace(tiny_config("none"), model=ModelConfig(type="dit:DiT", in_channels=1, options=OPTIONS))
     net = build.network(config, CPU)
     assert build.num_parameters(config) == sum(p.numel() for p in net.parameters())
@@ -265,7 +267,7 @@ def test_dropout_keys_reach_a_network_that_takes_them(place, make_run):
     from unstir.train.trainer import Trainer
 
     Path("mine.py").write_text(MINE)
-    own.allow("mine:Plain")
+    parts.allow("mine:Plain")
     run, store = make_run(train__length="2 steps")
     config = replace(run.config, model=ModelConfig(type="mine:Plain", in_channels=1, options={"rate": 0.0}))
     assert Trainer(replace(run, config=config), store).run()  # its forward pass asserts it

@@ -26,7 +26,7 @@ def drawn_by_training(run, store, steps):
 @pytest.mark.parametrize("predict", ["eps", "x0", "v"])
 def test_limits_are_means_over_the_times_that_training_draws(make_run, predict, times):
     """Gaussian values at training's own times: what an output of 0 leaves of them, and what the best estimate does."""
-    schedule = {"diffusion__T": 1000, "diffusion__beta_1": 1e-4, "diffusion__beta_T": 0.02}
+    schedule = {"diffusion__T": 1000, "diffusion__options": {"beta_1": 1e-4, "beta_T": 0.02}}
     run, store = make_run(**schedule, diffusion__predict=predict, loss__times=times, train__batch_size=1024)
     denoiser = build.denoiser(run.config, torch.nn.Identity(), torch.float32)
     table, target = denoiser.process.schedule, denoiser.parameterization.target
@@ -54,7 +54,7 @@ def of_times(times, **settings):
 def test_means_over_a_density_are_others_than_over_all_times_alike():
     of = {times: learns_nothing(of_times(times), MEAN, STD) for times in DRAWN}
     assert of["importance"] == of["uniform"] < 0.7 * min(of["laplace"], of["normal"])
-    noisy = of_times("laplace", loss__times_scale=0.1, loss__times_mean=-2.0, diffusion__predict="v")
+    noisy = of_times("laplace", loss__times_options={"scale": 0.1, "mean": -2.0}, diffusion__predict="v")
     alike = of_times("uniform", diffusion__predict="v")
     assert outputs_nothing(noisy, MEAN, STD) < 0.9 * outputs_nothing(alike, MEAN, STD)
 

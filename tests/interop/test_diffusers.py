@@ -122,7 +122,7 @@ def drawn_by(monkeypatch, pipeline, noise, **options):
 @pytest.mark.parametrize("case", ["plain", "learned", "zero", "rectangular"])
 def test_the_ddpm_pipeline_draws_our_pictures(there_and_back, monkeypatch, case):
     run, folder, _ = there_and_back(case)
-    chain = Chain("ancestral", 20, variance="auto" if case == "learned" else "small", threshold=run.chain().threshold)
+    chain = Chain("ancestral", 20, threshold=run.chain().threshold)  # its variance is that of the whole chain
     noise = OurNoise(chain, run.data.shape, 3, range(20, 0, -1))
     pipeline = diffusers.DDPMPipeline.from_pretrained(folder, local_files_only=True)
     theirs = drawn_by(monkeypatch, pipeline, noise, num_inference_steps=20)
@@ -167,7 +167,7 @@ def test_what_ddim_pipelines_draw_in_other_numbers_of_steps_is_as_noted(tmp_path
     run = untrained(tmp_path / "run", **CASES["plain"], grids__spacing=spacing)
     notes = " ".join(export(run.model(device="cpu"), "diffusers", tmp_path / "out").notes)
     chain = Chain("ddim", steps, spacing)
-    times = chain.times(run.model(device="cpu").process.schedule)[:-1]
+    times = chain.visited(run.model(device="cpu").process.schedule)[:-1]
     pipeline = diffusers.DDIMPipeline.from_pretrained(tmp_path / "out", local_files_only=True)
     noise = OurNoise(chain, run.data.shape, 3, times)
     theirs = drawn_by(monkeypatch, pipeline, noise, num_inference_steps=steps, use_clipped_model_output=True)
@@ -179,7 +179,8 @@ def test_what_ddim_pipelines_draw_in_other_numbers_of_steps_is_as_noted(tmp_path
 
 
 def test_with_float32_tables_of_a_thousand_times_the_pictures_are_the_same(tmp_path, monkeypatch):
-    settings = {"diffusion__T": 1000, "diffusion__beta_1": 1e-4, "diffusion__beta_T": 0.02, "grids__steps": 50}
+    settings = {"diffusion__T": 1000, "diffusion__options": {"beta_1": 1e-4, "beta_T": 0.02}, "grids__steps": 50}
+    settings["grids__variance"] = "small"
     run = untrained(tmp_path / "run", **settings, model__mults=[1], model__attention=[])
     export(run.model(device="cpu"), "diffusers", tmp_path / "out")
     noise = OurNoise(run.chain(), run.data.shape, 3, range(1000, 0, -20))
@@ -192,7 +193,7 @@ def test_the_readme_draws_our_pictures_of_classes(there_and_back, monkeypatch, t
     run, folder, _ = there_and_back(case)
     (code,) = re.findall(r"```python\n(.*?)```", (folder / "README.md").read_text(), re.DOTALL)
     assert "[0, 1, 2, 3]" in code and "0 is digit 0" in code
-    chain = Chain("ancestral", 20, variance="small" if case == "guided" else "learned", guidance=2.0)
+    chain = Chain("ancestral", 20, guidance=2.0)
     noise = OurNoise(chain, run.data.shape, 4, range(20, 0, -1))
     monkeypatch.setattr("diffusers.schedulers.scheduling_ddpm.randn_tensor", noise)
     monkeypatch.setattr(torch, "randn", lambda *shape: noise(shape))

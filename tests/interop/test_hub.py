@@ -27,7 +27,7 @@ from unstir.metrics.evaluation import Evaluation, saved
 from unstir.metrics.evaluation import save as save_evaluation
 from unstir.metrics.figures import Figure
 from unstir.nn.config import ModelConfig
-from unstir.nn.own import VARIABLE
+from unstir.parts import VARIABLE
 from unstir.pictures.grid import named_grid, read
 from unstir.runs.recipes import load_recipe
 from unstir.runs.run import Run

@@ -11,18 +11,23 @@ from safetensors.torch import load_file
 from untrained import scrambled
 
 from refusals import refusing
+from unstir.diffusion.draw import starting_noise
 from unstir.errors import UserError
+from unstir.generate.drawing import Job, sample_batches
 from unstir.interop import torch_file
 from unstir.interop.foreign import Asked
 from unstir.interop.hub import FROM_CACHE
 from unstir.interop.importing import import_run
-from unstir.interop.schedulers import DDIM_STRIDES, WITHOUT_RUNGE_KUTTA, from_scheduler
+from unstir.interop.schedulers import DDIM_STRIDES, OWN_NOISE, WITHOUT_RUNGE_KUTTA, from_scheduler
 from unstir.libraries import library
 from unstir.runs.run import Run
 
 pytest.importorskip("diffusers", reason="what is imported is written by it: pip install '.[diffusers]'")
 
-pytestmark = pytest.mark.slow
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning"),  # diffusers with numpy 2
+]
 diffusers = library("diffusers", "diffusers", "this test")
 SMALL = {"block_out_channels": [8, 16], "layers_per_block": 1, "norm_num_groups": 4, "sample_size": 8}
 BLOCKS = {"down_block_types": ["DownBlock2D", "AttnDownBlock2D"], "up_block_types": ["AttnUpBlock2D", "UpBlock2D"]}
@@ -218,7 +223,7 @@ def test_a_pickle_that_would_run_something_is_refused_and_runs_nothing(tmp_path)
 @pytest.mark.parametrize(
     ("settings", "spacing", "threshold"),
     [
-        ({"_class_name": "DPMSolverMultistepScheduler"}, "linspace", 0.0),
+        ({"_class_name": "DPMSolverMultistepScheduler"}, "linspace_open", 0.0),
         ({"_class_name": "DDIMScheduler"}, "leading", 0.0),
         ({"thresholding": True}, "leading", 0.0),  # its bound is clamped to 1 by default
         ({"thresholding": True, "sample_max_value": 2.0}, "leading", 0.995),
@@ -245,10 +250,48 @@ def test_where_ddim_of_diffusers_steps_past_its_times_is_noted(T, spacing, noted
 
 
 def test_a_setting_of_a_solver_that_is_not_taken_over_is_noted():
-    settings = {"_class_name": "UniPCMultistepScheduler", "beta_schedule": "linear", "solver_order": 3}
+    settings = {"_class_name": "UniPCMultistepScheduler", "beta_schedule": "linear", "solver_type": "bh1"}
     (note,) = from_scheduler(settings)[2]
-    assert note.startswith("solver_order=3 ")
-    assert from_scheduler(settings | {"solver_order": 2})[2] == []
+    assert note.startswith("solver_type=")
+    assert from_scheduler(settings | {"solver_type": "bh2"})[2] == []
+    settings |= {"_class_name": "DPMSolverMultistepScheduler", "solver_type": None, "algorithm_type": "dpmsolver"}
+    _, chain, (note,) = from_scheduler(settings)
+    assert "algorithm_type" in note and chain.sampler == "dpmpp_2m"
+
+
+SOLVERS = [
+    ("DPMSolverMultistep", {}, "dpmpp_2m", 20),
+    ("DPMSolverMultistep", {"timestep_spacing": "leading", "solver_order": 3}, "dpmpp_3m", 12),
+    ("DPMSolverMultistep", {"timestep_spacing": "trailing", "solver_order": 1}, "ddim", 7),
+    ("DPMSolverMultistep", {"prediction_type": "v_prediction", "thresholding": True}, "dpmpp_2m", 33),
+    ("UniPCMultistep", {}, "unipc", 20),
+    ("UniPCMultistep", {"timestep_spacing": "leading", "solver_order": 3}, "unipc", 7),
+    ("UniPCMultistep", {"timestep_spacing": "trailing"}, "unipc", 33),
+    ("HeunDiscrete", {"timestep_spacing": "leading"}, "heun", 50),
+]
+
+
+@pytest.mark.parametrize(("name", "settings", "sampler", "steps"), SOLVERS)
+def test_images_are_those_of_the_very_scheduler_of_the_folder(folder, tmp_path, name, settings, sampler, steps):
+    scheduler = getattr(diffusers, f"{name}Scheduler")(1000, **settings)
+    net, theirs = folder(None, diffusers.DDPMScheduler(1000))
+    scheduler.save_pretrained(theirs / "scheduler")
+    done = import_run(theirs, tmp_path / "run")
+    chain = done.run.chain().changed(steps=steps)
+    assert chain.sampler == sampler and bool(done.notes) == (sampler == "heun")
+    ours = next(sample_batches(done.run.model(device="cpu"), Job(num=2, chain=chain)))[1]
+    scheduler.set_timesteps(steps)
+    x = starting_noise(0, torch.arange(2), (3, 8, 8)) * scheduler.init_noise_sigma
+    with torch.no_grad():
+        for t in scheduler.timesteps:
+            x = scheduler.step(net(scheduler.scale_model_input(x, t), t).sample, t, x).prev_sample
+    assert (ours - x).abs().max() < 1e-4 * x.abs().max()
+
+
+def test_a_stochastic_solver_is_taken_over_and_its_noise_said():
+    settings = {"_class_name": "DPMSolverMultistepScheduler", "beta_schedule": "linear"}
+    _, chain, notes = from_scheduler(settings | {"algorithm_type": "sde-dpmsolver++"})
+    assert chain.sampler == "dpmpp_2m_sde" and notes == [OWN_NOISE]
 
 
 @pytest.mark.parametrize("skip", [True, False])

@@ -47,15 +47,19 @@ def test_the_run_has_the_settings_of_the_report(saved, tmp_path, unstir, refused
     run = Run.open("first")
     grids, diffusion = run.config.grids, run.config.diffusion
     assert (grids.sampler, grids.steps, grids.variance, grids.clip) == ("ancestral", 50, "large", False)
-    assert (diffusion.beta_1, diffusion.beta_T, diffusion.predict, run.data.shape) == (1e-4, 0.02, "eps", (3, 32, 32))
+    assert (diffusion.options, diffusion.predict, run.data.shape) == (
+        {"beta_1": 1e-4, "beta_T": 0.02},
+        "eps",
+        (3, 32, 32),
+    )
     names = [f"class {i}" for i in range(10)]
     given = "--classes", *names, "--size", 16, "--beta-T", 0.03, "--beta-1", 1e-4
     status, out, err = unstir("import", saved(Network(**SMALL, labels=10)), "--out", "second", *given)
     assert status == 0 and "note" not in out, err
     run = Run.open("second")
     assert run.labels.names == tuple(names) and run.labels.has_null and run.chain().guidance == 2.8
-    assert run.config.model.layout == "report_guided" and run.config.diffusion.beta_T == 0.03
-    refused(unstir("import", saved(Network(**SMALL)), "--out", "third", "--beta-1", 0.5), "--beta-1 0.5 exceeds")
+    assert run.config.model.layout == "report_guided" and run.config.diffusion.options["beta_T"] == 0.03
+    refused(unstir("import", saved(Network(**SMALL)), "--out", "third", "--beta-1", 0.5), "beta_1=0.5 and beta_T=0.02")
 
 
 def test_a_step_of_training_goes_on_from_either(saved, tmp_path, make_run):

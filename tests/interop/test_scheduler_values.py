@@ -10,7 +10,6 @@ import torch
 from unstir import Chain, Prediction, Process, draw, linear
 from unstir.diffusion.denoiser import clipped
 from unstir.diffusion.samplers.ancestral import ancestral
-from unstir.diffusion.samplers.dpmpp import dpmpp_2m
 from unstir.theory.parameterization import PARAMETERIZATIONS
 
 PROCESS = Process(linear(1000))
@@ -31,10 +30,20 @@ def test_ddim(predict, total):
     assert last.x.abs().sum().item() == pytest.approx(total, abs=1e-2)
 
 
+TIMES = (1000, 900, 800, 700, 600, 501, 401, 301, 201, 101, 1)  # their chains end at the least noise, not at 0
+
+
 @pytest.mark.parametrize(("predict", "mean"), [("eps", 0.3301), ("v", 0.2251)])
 def test_dpm_solver(predict, mean):
-    times = [1000, 900, 800, 700, 600, 501, 401, 301, 201, 101, 1, 0]  # their chain ends at its least noise, not at 0
-    *_, at_1, _ = dpmpp_2m(dummy(predict), PROCESS, RAMP, times, lambda t: RAMP)
+    chain = Chain("dpmpp_2m", times=(*TIMES, 0), clip=False)  # the last step is of first order, and theirs is not
+    *_, at_1, _ = draw(dummy(predict), PROCESS, RAMP, torch.arange(4), chain)
+    assert at_1.t == 1 and at_1.x.abs().mean().item() == pytest.approx(mean, abs=1e-3)
+
+
+@pytest.mark.parametrize(("predict", "mean"), [("eps", 0.2464), ("v", 0.1014)])
+def test_unipc(predict, mean):
+    chain = Chain("unipc", options={"order": 2}, times=TIMES, clip=False)
+    *_, at_1 = draw(dummy(predict), PROCESS, RAMP, torch.arange(4), chain)
     assert at_1.t == 1 and at_1.x.abs().mean().item() == pytest.approx(mean, abs=1e-3)
 
 

@@ -32,7 +32,7 @@ def untrained(folder, shape=(1, 8, 8), **changes):
     """A run with a slim file of step 12, of the tiny config with these changes (`conftest.tiny_config`)."""
     config = tiny_config("", **changes)
     classes = CLASSES if config.model.num_classes else ()
-    run = Run.create(config, folder, DataCard(shape, classes, {"train": 1498, "held_out": 299}, "0" * 64))
+    run = Run.begin(config, folder, DataCard(shape, classes, {"train": 1498, "held_out": 299}, "0" * 64))
     net = scrambled(build.network(config, torch.device("cpu")))
     tensors = {f"model.{name}": t for name, t in net.state_dict().items()}
     checkpoint.save(run.weights, Checkpoint(12, to_dict(config), tensors, kind="slim", ema=True, data=run.data.plain()))

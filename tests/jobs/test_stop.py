@@ -8,6 +8,7 @@ import time
 import pytest
 
 from processes import Command
+from unstir import parts
 from unstir.jobs.process import ENDED, SHOW_CURSOR, Signals
 
 
@@ -59,7 +60,8 @@ def test_another_command_ends_at_the_first(trained, tmp_path, monkeypatch, numbe
         time.sleep(60)
         yield from ()
 
-    monkeypatch.setattr("unstir.diffusion.draw.function_of", lambda _: sampler)
+    real = parts.find
+    monkeypatch.setattr(parts, "find", lambda kind, name: sampler if kind == "sampler" else real(kind, name))
     child = Command(["sample", run.path, "--num", 2], tmp_path, err=tmp_path / "err")
     while not (tmp_path / "begun").exists():
         assert child.poll() is None

@@ -18,7 +18,13 @@ from unstir.runs.timetable import foreign_grids, newest_grid
 from unstir.runs.toml import changes
 from unstir.train.trainer import Trainer
 
-EDITS = {"diffusion.beta_T": "0.2", "diffusion.predict": '"v"', "model.heads": "2", "train.lr": "0.1", "seed": "7"}
+EDITS = {
+    "diffusion.options.beta_T": "0.2",
+    "diffusion.predict": '"v"',
+    "model.heads": "2",
+    "train.lr": "0.1",
+    "seed": "7",
+}
 """Keys of config.toml that a run keeps, with another value than that of the tiny run."""
 
 
@@ -44,10 +50,10 @@ def test_an_edit_of_what_a_run_keeps_has_no_effect_and_is_logged_once(trained, c
 
 def test_an_edit_before_anything_is_saved_counts(make_run):
     run, store = make_run()
-    edited = edit(run, "diffusion.beta_T", "0.2")
-    assert edited.config.diffusion.beta_T == 0.2
+    edited = edit(run, "diffusion.options.beta_T", "0.2")
+    assert edited.config.diffusion.options["beta_T"] == 0.2
     Trainer(edited, store).run()
-    assert Run.open(run.path).load().config["diffusion"]["beta_T"] == 0.2
+    assert Run.open(run.path).load().config["diffusion"]["options"]["beta_T"] == 0.2
 
 
 def test_a_config_that_was_cut_short_changes_nothing(trained):
@@ -69,7 +75,7 @@ def test_what_may_change_when_continuing_is_read_from_config_toml(trained):
 
 def test_settings_are_those_of_the_newest_file_whose_settings_are_whole(trained):
     run, _ = trained()
-    edit(run, "diffusion.beta_T", "0.2")
+    edit(run, "diffusion.options.beta_T", "0.2")
     path = checkpoint.listed(run.checkpoints)[-1][1]
     path.write_bytes(path.read_bytes().replace(b'\\"beta_T\\": 0.3', b'\\"beta_T\\": 0.4'))
     with pytest.raises(UserError, match="damaged"):

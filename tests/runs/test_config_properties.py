@@ -33,8 +33,7 @@ def settings(draw):
         "model": {"in_channels": channels, "num_classes": classes, "dropout": draw(st.floats(0, 0.99))},
         "diffusion": {
             "T": draw(st.integers(1000, 5000)),
-            "beta_1": first,
-            "beta_T": draw(st.floats(first, 0.9)),
+            "options": {"beta_1": first, "beta_T": draw(st.floats(first, 0.9))},
             "predict": draw(st.sampled_from(["x0", "v"] if zero else ["eps", "x0", "v"])),
             "zero_terminal_snr": zero,
             "learned_variance": learned,

@@ -45,21 +45,17 @@ model.type = null
 model.options = null
 diffusion.schedule = "linear"
 diffusion.T = 1000 >= 2 <= 100000
-diffusion.beta_1 = 0.0001 > 0 < 1
-diffusion.beta_T = 0.02 > 0 < 1
+diffusion.options = null
 diffusion.zero_terminal_snr = false
 diffusion.predict = "eps"
 diffusion.learned_variance = false
 loss.objective = "simple"
 loss.weighting = "simple"
-loss.min_snr_gamma = 5.0 > 0 <= 1000000000000.0
-loss.p2_gamma = 1.0 > 0 <= 100
-loss.p2_k = 1.0 > 0 <= 1000000000000.0
+loss.weighting_options = null
 loss.vlb_weight = 0.001 > 0 <= 1000000000000.0
 loss.teacher = "v"
 loss.times = "uniform"
-loss.times_mean = 0.0 >= -100 <= 100
-loss.times_scale = 1.0 >= 0.01 <= 100
+loss.times_options = null
 loss.input_perturbation = 0.0 >= 0 <= 10
 loss.noise_choices = 1 >= 1 <= 64
 train.length = "100 epochs"
@@ -97,6 +93,7 @@ checkpoint.keep = 2 >= 1 <= 1000000
 grids.sampler = "ancestral"
 grids.steps = 50 >= 1 <= 1000000
 grids.spacing = "trailing"
+grids.times = [] >= 0 <= 1000000
 grids.variance = "auto"
 grids.clip = true
 grids.eta = 0.0 >= 0 <= 1

@@ -192,7 +192,7 @@ def test_what_guidance_costs_besides_is_said_where_it_costs():
     )
     never += ": no time that the chain visits is in t = {} to {}"
     at_7 = {"guidance_low": 7, "guidance_high": 7}
-    assert twice.times(null.process.schedule) == [10, 8, 6, 4, 2, 0]
+    assert twice.visited(null.process.schedule) == [10, 8, 6, 4, 2, 0]
     for model, of, said in (
         (null, chain, ""), (null, chain.changed(guidance=0.0), ""), (null, twice, two), (guided, twice, many),
         (guided, twice.changed(guidance_high=10), many),

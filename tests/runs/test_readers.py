@@ -255,7 +255,7 @@ def test_tensors_that_training_cannot_go_on_from_are_damage(run, whole, logged, 
 
 def test_a_checkpoint_of_a_step_at_which_no_step_was_taken_has_no_moments(whole, tmp_path):
     run, store = whole
-    other = Run.create(run.config, tmp_path / "new", run.data)
+    other = Run.begin(run.config, tmp_path / "new", run.data)
     trainer = Trainer(other, store)
     checkpoint.save(other.checkpoints, trainer.state.copied(other)())
     assert Trainer(other, store).state.step == 0

@@ -8,7 +8,7 @@ from unstir.errors import UserError
 from unstir.runs import recipes
 from unstir.runs.toml import from_dict, to_dict
 
-OTHERS = "loss.objective loss.times loss.times_scale model.in_channels model.groups model.freq_shift diffusion.predict "
+OTHERS = "loss.objective loss.times model.in_channels model.groups model.freq_shift diffusion.predict "
 OTHERS = (OTHERS + "grids.steps grids.guidance").split()  # at fault where another setting was given
 
 
@@ -27,8 +27,8 @@ def changed(tables, settings):
         ("digits", {"diffusion.learned_variance": True}), ("cifar10", {"diffusion.learned_variance": True}),
         ("digits", {"diffusion.learned_variance": True, "loss.objective": "hybrid"}),
         ("cifar10-small", {"loss.objective": "vlb"}), ("digits-hybrid", {"diffusion.learned_variance": False}),
-        ("digits", {"loss.min_snr_gamma": 3.0}), ("cifar10", {"loss.weighting": "p2", "loss.objective": "vlb"}),
-        ("digits", {"loss.weighting": "p2", "loss.objective": "vlb"}), ("cifar10-small", {"loss.times": "uniform"}),
+        ("cifar10", {"loss.weighting": "p2", "loss.objective": "vlb"}),
+        ("digits", {"loss.weighting": "p2", "loss.objective": "vlb"}),
         ("cifar10", {"train.weight_decay": 0.1}), ("digits", {"train.micro_batch": 100}),
         ("digits", {"train.activation_checkpointing": 5}), ("digits", {"train.label_dropout": 0.1}),
         ("digits", {"data.channels": 3}), ("digits", {"model.augmented": True}), ("digits", {"model.out_channels": 5}),
@@ -37,9 +37,8 @@ def changed(tables, settings):
         ("digits", {"model.groups": 12, "model.heads": 3}), ("digits", {"model.heads": 3}),
         ("digits", {"model.head_channels": 12}), ("digits", {"model.heads": 2, "model.head_channels": 8}),
         ("digits", {"model.attention": [7]}), ("digits", {"model.attention": [1, 0, 1]}),
-        ("digits", {"model.channels": 2, "model.groups": 1}), ("cifar10", {"diffusion.beta_1": 0.5}),
+        ("digits", {"model.channels": 2, "model.groups": 1}),
         ("cifar10", {"diffusion.zero_terminal_snr": True}),
-        ("digits", {"diffusion.zero_terminal_snr": True, "loss.weighting": "p2"}),
         ("digits", {"diffusion.zero_terminal_snr": True, "grids.sampler": "heun"}),
         ("digits", {"grids.variance": "learned"}), ("digits", {"grids.sampler": "consistency"}),
         ("digits", {"diffusion.T": 20}), ("digits", {"grids.guidance": 2.0}),

@@ -39,7 +39,7 @@ def test_any_spacing_gives_that_many_falling_times(T, data):
     steps = data.draw(st.integers(1, T))
     spacing = data.draw(st.sampled_from(sorted(schedule.SPACINGS)))
     visited = times(linear(T, 1e-4, 0.02), steps, spacing)
-    crowded = spacing in ("quadratic", "log_snr")  # whole times repeat near 1
+    crowded = spacing in ("quadratic", "log_snr") or spacing.endswith("_open")  # whole times repeat
     assert len(visited) <= steps + 1 if crowded else len(visited) == steps + 1
     assert visited[-1] == 0 and visited[0] <= T and len(visited) >= 2
     assert all(a > b for a, b in pairwise(visited))

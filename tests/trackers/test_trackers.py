@@ -16,11 +16,12 @@ import unstir
 from conftest import tiny_config, without_charts
 from refusals import refusing
 from together import together
+from unstir import parts
 from unstir.errors import UserError
 from unstir.interop.published import public
 from unstir.runs import checkpoint
 from unstir.runs.run import Run
-from unstir.runs.sections import TRACKERS, LogConfig
+from unstir.runs.sections import LogConfig
 from unstir.runs.timetable import snapshots
 from unstir.train.launch import train_run
 from unstir.train.observer import Observer
@@ -253,9 +254,11 @@ def test_a_library_that_is_missing_is_refused_before_anything_is_made(digits, tm
 
 MINE = """
 from pathlib import Path
+import unstir
 from unstir.train.observer import Observer
 
-class Tracker(Observer):
+@unstir.tracker
+class Mine(Observer):
     def __init__(self, folder):
         self.folder, self.lines = folder, []
         if folder.name == "broken":
@@ -278,14 +281,16 @@ class Tracker(Observer):
 
 @pytest.fixture
 def mine(tmp_path, monkeypatch):
-    """A tracker of somebody's own, which is one file and one line of the registry."""
+    """A tracker of somebody's own, which is one file: mine:Mine."""
     (tmp_path / "mine.py").write_text(MINE)
     monkeypatch.syspath_prepend(tmp_path)
-    monkeypatch.setitem(TRACKERS, "tensorboard", "mine")
+    parts.allow("mine:Mine")
+    yield
+    sys.modules.pop("mine", None)
 
 
 def test_one_of_several_processes_tells_a_tracker_of_ones_own(mine, digits, tmp_path):
-    config = asked(digits, ["tensorboard"], train__length="2 steps")
+    config = asked(digits, ["mine:Mine"], train__length="2 steps")
 
     def trained(rank):
         with unstir.torchrun_group("cpu") as group:
@@ -301,8 +306,8 @@ def test_one_of_several_processes_tells_a_tracker_of_ones_own(mine, digits, tmp_
 
 
 def test_a_library_that_is_broken_is_refused_before_anything_is_made(mine, digits, tmp_path):
-    with refusing("log.to", "tensorboard"):
-        train_run(asked(digits, ["tensorboard"]), tmp_path / "broken")
+    with refusing("log.to", "mine:Mine"):
+        train_run(asked(digits, ["mine:Mine"]), tmp_path / "broken")
     assert not (tmp_path / "broken").exists()
 
 

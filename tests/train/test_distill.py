@@ -61,7 +61,7 @@ def test_pairs_are_points_on_paths_of_the_teacher_and_their_ends(long_paths, tra
     made = Trainer(*make_run(**CONSISTENCY, train__init=str(teacher.path)))
     t, x_t, end = pairs_of(made, range(2 * PERIOD))
     from_noise = t == 20
-    visited = [made._paths._chain(number).times(made._denoiser.process.schedule) for number in range(2 * PATHS)]
+    visited = [made._paths._chain(number).visited(made._denoiser.process.schedule) for number in range(2 * PATHS)]
     assert 0.3 < from_noise.float().mean() < 0.45 and len({tuple(times) for times in visited}) > 3
     for part, times in zip(t.chunk(2), (visited[:PATHS], visited[PATHS:]), strict=True):
         assert set(part.tolist()) == set().union(*times) - {0}

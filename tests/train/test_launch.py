@@ -123,9 +123,9 @@ def test_copies_are_expected_of_few_images_that_are_seen_often(make_run, monkeyp
 
 def test_a_process_whose_noise_gives_no_image_is_refused_before_the_run_is_made(make_run, tmp_path):
     with pytest.raises(UserError, match="predict="):
-        make_run("dark", diffusion__T=1000, diffusion__beta_T=0.5)
+        make_run("dark", diffusion__T=1000, diffusion__options={"beta_1": 0.01, "beta_T": 0.5})
     with pytest.raises(UserError, match="predict="):
-        dark = {"diffusion__T": 1000, "diffusion__beta_T": 0.5, "diffusion__predict": "v"}
+        dark = {"diffusion__T": 1000, "diffusion__options": {"beta_1": 0.01, "beta_T": 0.5}, "diffusion__predict": "v"}
         make_run("dark", **dark, loss__objective="consistency", loss__teacher="eps", grids__sampler="consistency")
     assert not list(tmp_path.glob("dark*"))
 

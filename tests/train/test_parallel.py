@@ -14,14 +14,13 @@ from test_resume import assert_same, outcome
 from torch import nn
 
 import unstir
-from conftest import tiny_config, without_charts
+from conftest import forget_parts, tiny_config, without_charts
 from refusals import refusing
 from tiers import SEED, proven, times
 from together import Together, together
 from unstir.errors import UserError
 from unstir.group import LostError
 from unstir.jobs.process import LOST, Signals, place
-from unstir.nn import own
 from unstir.nn.config import ModelConfig
 from unstir.runs import build, checkpoint
 from unstir.runs.run import Run
@@ -124,7 +123,7 @@ def test_a_run_of_three_continues_bit_for_bit_though_one_was_asked_to_stop(tiny,
 
 
 def test_the_pass_that_does_not_count_leaves_the_buffers(tiny, tmp_path, monkeypatch):
-    monkeypatch.setattr(own, "_known", {})
+    forget_parts(monkeypatch)
 
     @unstir.network
     class Passing(nn.Module):

@@ -159,15 +159,15 @@ VARIANTS = {
     "epochs of two steps, cosine by epoch, classes": {
         "train__batch_size": 700, "train__micro_batch": 0, "train__lr_schedule": "cosine", "train__lr_every": "epoch",
         "train__length": "7 steps", "model__num_classes": 10, "data__flip": False, "train__label_dropout": 0.2,
-        "loss__weighting": "p2", "loss__p2_gamma": 0.5, "loss__p2_k": 2.0,
+        "loss__weighting": "p2", "loss__weighting_options": {"gamma": 0.5, "k": 2.0},
     },
     "bfloat16, raw weights beside power averages, AdamW": {
         "train__dtype": "bfloat16", "train__ema_decay": 0.0, "train__power_ema": True, "train__optimizer": "adamw",
-        "train__weight_decay": 0.1, "loss__weighting": "min_snr", "loss__min_snr_gamma": 2.0,
+        "train__weight_decay": 0.1, "loss__weighting": "min_snr", "loss__weighting_options": {"gamma": 2.0},
     },
     "Muon, times by their log-SNR, perturbed inputs, nearest noises, augmentation, a linear fall": {
         "train__optimizer": "muon", "train__augment": 0.5, "train__weight_decay": 0.1, "train__lr_schedule": "wsd",
-        "train__lr_period": "4 steps", "loss__times": "laplace", "loss__times_scale": 0.5, "loss__times_mean": 1.0,
+        "train__lr_period": "4 steps", "loss__times": "laplace", "loss__times_options": {"scale": 0.5, "mean": 1.0},
         "loss__input_perturbation": 0.1, "loss__noise_choices": 4,
     },
     "consistency, whose teacher goes with it": {

@@ -10,7 +10,7 @@ from refusals import refusing
 from unstir import randomness
 from unstir.diffusion.augmentation import augmentation, transformed
 from unstir.diffusion.likelihood import bound_term
-from unstir.diffusion.loss import Objective, TimeTable, denoising_loss, nearest_noise, probabilities
+from unstir.diffusion.loss import Objective, TimeTable, denoising_loss, nearest_noise, normal
 from unstir.randomness import Key
 from unstir.runs import build
 from unstir.runs.toml import from_dict
@@ -58,14 +58,14 @@ def test_one_steps_gradient_is_the_weighted_one(make_run):
 
 
 def test_levers_draw_by_the_place_in_the_whole_batch(make_run):
-    levers = {"train__augment": 0.6, "loss__times": "normal", "loss__times_mean": 1.0}
+    levers = {"train__augment": 0.6, "loss__times": "normal", "loss__times_options": {"mean": 1.0}}
     levers |= {"loss__input_perturbation": 0.3, "loss__noise_choices": 4}
     levers |= {"model__num_classes": 10, "train__label_dropout": 0.5}
     run, store = make_run(model__dropout=0.0, train__clip=0.0, **levers)
     made, slots = Trainer(run, store), torch.arange(8)
     torch.nn.init.normal_(made.state.net.output_conv.weight)  # which begins at zero, and lets no gradient pass
     schedule = made._denoiser.process.schedule
-    t = TimeTable(probabilities(schedule, "normal", 1.0, 1.0)).draw(Key(0, "time", 0, slots))
+    t = TimeTable(normal(schedule, mean=1.0)).draw(Key(0, "time", 0, slots))
     x_0, label = made._batches(0, slots, slice(0, 8))
     hidden = randomness.coin(Key(0, "label dropout", 0, slots), 0.5)
     assert hidden[:4].tolist() != hidden[4:].tolist() and hidden.any()  # or a micro-batch might begin at slot 0
@@ -88,7 +88,7 @@ def test_a_step_that_is_not_finite_is_not_remembered(make_run, monkeypatch):
 
 
 def test_the_hybrid_weighs_its_squared_error_and_the_vlb_without_learned_variance_takes_the_large_one():
-    config = from_dict({"diffusion": {"T": 50, "beta_T": 0.2}}, "test")
+    config = from_dict({"diffusion": {"T": 50, "options": {"beta_T": 0.2}}}, "test")
     net = torch.nn.Conv2d(3, 3, 1)
     net.forward = lambda x, t, label=None: torch.nn.functional.conv2d(x, net.weight, net.bias)  # type: ignore[method-assign]
     denoiser = build.denoiser(config, net, torch.float32)
@@ -105,16 +105,16 @@ def test_the_hybrid_weighs_its_squared_error_and_the_vlb_without_learned_varianc
 
 @pytest.mark.parametrize(
     ("weighting", "options"),
-    [("min_snr", {"min_snr_gamma": 2.0}), ("p2", {"p2_gamma": 0.5}), ("p2", {"p2_k": 3.0}), ("truncated_snr", {})],
+    [("min_snr", {"gamma": 2.0}), ("p2", {"gamma": 0.5}), ("p2", {"k": 3.0}), ("truncated_snr", {})],
 )
 def test_each_setting_of_the_loss_reaches_the_objective(weighting, options):
-    loss = {"objective": "hybrid", "vlb_weight": 0.02, "weighting": weighting, **options}
+    loss = {"objective": "hybrid", "vlb_weight": 0.02, "weighting": weighting, "weighting_options": options}
     config = from_dict({"loss": loss, "diffusion": {"learned_variance": True}}, "test")
     denoiser = build.denoiser(config, torch.nn.Linear(1, 1), torch.float32)
     made = build.objective(config, denoiser)
     assert made.kind == "hybrid" and made.vlb_weight == 0.02
     schedule, kind = denoiser.process.schedule, denoiser.parameterization
-    torch.testing.assert_close(made.weights, loss_weights(weighting, schedule, kind, **options).float())
+    torch.testing.assert_close(made.weights, loss_weights(weighting, schedule, kind, options).float())
     if options:
         assert not torch.allclose(made.weights, loss_weights(weighting, schedule, kind).float())
 

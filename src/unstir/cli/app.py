@@ -20,10 +20,10 @@ from unstir.cli.train_help import FORMATTER
 from unstir.errors import NotFiniteError, OutOfMemoryError, UserError, printable
 from unstir.group import LostError
 from unstir.jobs.process import LOST, end_at_once, may_speak, place
-from unstir.nn.config import merged
-from unstir.nn.own import allow
+from unstir.parts import allow
 from unstir.progress import Count, shown_by
 from unstir.runs import recipes, toml
+from unstir.runs.config import PARTS
 
 HELP = "--help", "-h"
 
@@ -88,15 +88,19 @@ def _options(words: list[str]) -> Options:
 def _complete(_: App, commands: tuple[str, ...], arguments: ArgumentCollection) -> None:
     """Check what was typed, and give `unstir train` the settings of its recipe wherever the command line is silent."""
     values.check(arguments)
+    for argument in arguments:
+        for token in argument.tokens if values.part_of(argument) else ():
+            allow(token.value)
     if commands != ("train",):
         return
     typed = {argument.name.strip("-").lower(): argument.tokens[-1].value for argument in arguments if argument.tokens}
     recipe, out = typed.get("recipe", ""), typed.get("out")
     base = toml.to_dict(recipes.settings(recipe, recipes.run_folder(recipe, out)))
     del base["recipe"], base["imported"]
-    if kind := typed.get("model.type"):
-        base["model"] = merged(base["model"], {"type": kind})
-        allow(kind)
+    for key in PARTS.keys() & typed.keys() - {"log.to"}:
+        allow(typed[key])
+        section, name = key.split(".")
+        base = recipes.over(base, {section: {name: typed[key]}})
     update_argument_collection(base, recipe or recipes.DEFAULT, arguments, root_keys=(), allow_unknown=False)
 
 

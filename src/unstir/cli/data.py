@@ -7,6 +7,7 @@ from cyclopts import App
 
 from unstir.cli.app import app, show
 from unstir.cli.options import OutFolder
+from unstir.parts import Option, allow
 
 data = App(name="data", help="Pack images into one store, and show what a store holds.")
 app.command(data)
@@ -26,6 +27,7 @@ def pack(
     sha256: str = "",
     license: str = "",
     strict: bool = False,
+    options: dict[str, Option] | None = None,
 ) -> int:
     """Check every image of a source and pack them into one store. The same command gives the same bytes.
 
@@ -34,7 +36,7 @@ def pack(
     Args:
         source: "mnist", "digits", "cifar10" or its archive; a folder, zip or tar of images; a .npy, .npz, parquet or
             webdataset file or a folder of these; hf:OWNER/NAME of the Hugging Face Hub. Subfolders name classes;
-            train/ and test/, if both exist, are the split.
+            train/ and test/, if both exist, are the split. Or MODULE:NAME, a source of your own (docs/extend.md).
         out: Folder of the store.
         size: Side in pixels, or height and width as 24x40, to which images are resized and cropped at the centre; by
             default they keep their one common size.
@@ -47,9 +49,11 @@ def pack(
         sha256: Expected SHA-256 of a source that is one file; for CIFAR-10 it replaces the official one.
         license: Licence of the data, recorded in the store; by default that of the source, or unknown.
         strict: Fail if any file is refused.
+        options: Arguments of a source MODULE:NAME, each by its name.
     """
     from unstir.data import pack as pack_images
 
+    allow(source)
     store = pack_images(
         source,
         out,
@@ -61,6 +65,7 @@ def pack(
         license=license,
         depth=depth,
         scale=scale,
+        options=options or {},
     )
     return inspect(store.path)
 

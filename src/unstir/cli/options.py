@@ -11,6 +11,7 @@ from pydantic import TypeAdapter
 from unstir.chain import DEFAULTS, OPTIONS, SAMPLERS, Chain
 from unstir.cli.train_help import as_typed
 from unstir.errors import UserError
+from unstir.parts import Option, SamplerName
 
 if TYPE_CHECKING:
     from unstir.runs.model import Model
@@ -54,12 +55,14 @@ class Given:
 
     def given(self) -> dict[str, Any]:
         """The settings that were given, for `Chain.changed`."""
-        return {name: value for name in DEFAULTS if (value := getattr(self, name, None)) is not None}
+        given = {name: value for name in DEFAULTS if (value := getattr(self, name, None)) is not None}
+        usual = {name: getattr(type(self), name) for name in ("steps", "spacing") if given.get("times")}
+        return {name: value for name, value in given.items() if value != usual.get(name)}
 
 
 def options(*names: str, **defaults: object) -> Callable[[type[Options]], type[Options]]:
     """Make these fields of `Chain` the options of a class; what has no default here is None unless given."""
-    kinds = {**get_type_hints(Chain), "guide": str}
+    kinds = {**get_type_hints(Chain), "sampler": SamplerName, "options": dict[str, Option], "guide": str}
 
     def made(cls: type[Options]) -> type[Options]:
         for name, kind in kinds.items():
@@ -74,7 +77,8 @@ def options(*names: str, **defaults: object) -> Callable[[type[Options]], type[O
 
 def _group(options: type) -> Group:
     """The group of a command's chain options, which says what they are by default."""
-    names = [each.name for each in fields(options) if each.name in DEFAULTS and each.default is None]
+    plain = {name for name, value in DEFAULTS.items() if value not in ({}, ())}
+    names = [each.name for each in fields(options) if each.name in plain and each.default is None]
     said = ", ".join(f"{name} {as_typed(DEFAULTS[name])}" for name in names)
     text = f"The run's [grids] settings are the defaults. Unless its recipe or config differs they are: {said}."
     return Group("Chain", help=text)
@@ -88,7 +92,7 @@ class ChainOptions(Given):
     """How to sample."""
 
 
-@options(*_OF_EVERY_CHAIN - {"sampler", *OPTIONS}, *SAMPLERS["ancestral"].options, steps=9)
+@options(*_OF_EVERY_CHAIN - {"sampler", "options", *OPTIONS}, *SAMPLERS["ancestral"].options, steps=9)
 class FillOptions(Given):
     """The ancestral chain, which filling in takes, each step several times."""
 

@@ -95,7 +95,7 @@ def sample(
 
 def _check_compared(trajectories: bool, chain: ChainOptions) -> None:
     """Raise UserError for what goes with --compare neither in one process nor in several."""
-    if trajectories or chain.given().keys() & {"sampler", "steps"}:
-        others = "--sampler, --steps, --animate, --strip and --stages"
+    if trajectories or chain.given().keys() & {"sampler", "steps", "times", "options"}:
+        others = "--sampler, --steps, --times, --options, --animate, --strip and --stages"
         raise UserError(f"--compare names samplers and steps; leave out {others}")
     of_one("unstir sample --compare")

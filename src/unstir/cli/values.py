@@ -13,6 +13,7 @@ from cyclopts import Token
 from cyclopts.argument import Argument, ArgumentCollection
 
 from unstir.errors import UserError
+from unstir.parts import OURS, is_own, kind_of
 from unstir.runs.synonyms import GOES_ON, near_setting
 
 WHOLE = re.compile(r"[+-]?[0-9]{1,18}")  # a whole number that fits into 64 bits
@@ -51,7 +52,8 @@ def spelled(typed: Sequence[str], arguments: Sequence[Argument]) -> list[str]:
 def _is_list(hint: Any) -> bool:
     """Whether a hint takes several numbers, or several words of those known."""
     many, kinds = any(get_origin(each) in (tuple, list) for each in (hint, *get_args(hint))), _kinds(hint)
-    return many and len(kinds) == 1 and (kinds[0] in (int, float) or get_origin(kinds[0]) is Literal)
+    known = get_origin(kinds[0]) is Literal or kind_of(hint) if kinds else False
+    return many and len(kinds) == 1 and (kinds[0] in (int, float) or bool(known))
 
 
 def check(arguments: ArgumentCollection) -> None:
@@ -63,7 +65,7 @@ def check(arguments: ArgumentCollection) -> None:
             raise UserError("", given, "names a section", f"did you mean {near or argument.children[0].name}?")
         kinds = _kinds(argument.hint)
         texts = [token.value for token in argument.tokens]
-        if get_origin(argument.hint) is tuple and get_origin(kinds[0]) is Literal and len({*texts}) < len(texts):
+        if get_origin(argument.hint) is tuple and part_of(argument) and len({*texts}) < len(texts):
             twice = max(texts, key=texts.count)
             raise UserError("", option_of(argument, argument.tokens[0]), f"names {twice} twice", "once is enough")
         for token in argument.tokens:
@@ -71,6 +73,11 @@ def check(arguments: ArgumentCollection) -> None:
                 token.value or (kinds in ((Path,), (int,), (float,)) and not _is_list(argument.hint))
             ):
                 _check(argument, token, kinds[0])
+
+
+def part_of(argument: Argument) -> str:
+    """The kind of part that an option names, such as "sampler"; "" where it names none."""
+    return kind_of(argument.field_info.annotation)
 
 
 def shortened(text: str) -> str:
@@ -119,10 +126,12 @@ def _check(argument: Argument, token: Token, kind: Any) -> None:
         raise UserError("", given, "must be a whole number written in digits, such as 1000")
     if kind is float and not _is_number(text):
         raise UserError("", given, "must be a number, such as 0.5 or 2e-4")
-    if get_origin(kind) is Literal and text not in map(str, get_args(kind)):
-        allowed = [str(each) for each in get_args(kind)]
-        near = near_setting(text, allowed)
-        raise UserError("", given, f"must be one of {', '.join(allowed)}", f"did you mean {near}?" if near else ())
+    part = part_of(argument)
+    allowed = [*OURS[part]] if part else [*map(str, get_args(kind))] if get_origin(kind) is Literal else [text]
+    if text not in allowed and not (part and is_own(text)):
+        near, other = near_setting(text, allowed), ", or MODULE:NAME" if part else ""
+        one_of = f"must be one of {', '.join(allowed)}{other}"
+        raise UserError("", given, one_of, f"did you mean {near}?" if near else ())
     if kind is str and argument.keys and _NOT_UTF8.search(text):
         raise UserError("", given, "is not UTF-8, as a run's settings are", "rename that file or folder")
     if kind is Path and not text.strip():

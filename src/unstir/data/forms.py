@@ -12,14 +12,17 @@
 | PAR1 as start; a folder of .parquet; data/ or README.md with it | tables, or a clone from the Hub      | `columns`  |
 | any other folder or zip                                         | files of images                      | `folder`   |
 | ... with metadata.csv or dataset.json in it                     | the same, its labels in that file    | `beside`   |
+| the text MODULE:NAME                                            | what a function of the user returns  | here       |
 | an object of the library datasets                               | its columns                          | `columns`  |
 | arrays, lists, a tuple or mapping of them; a torch Dataset      | arrays or items                      | `arrays`   |
 """
 
 import re
 import stat
+from dataclasses import replace
 from pathlib import Path
 
+from unstir import parts
 from unstir.data.arrays import ArrayFile, TiffFile, in_memory
 from unstir.data.cifar10 import CifarSource, cifar_in
 from unstir.data.columns import HubDataset, Parquet, of_clone
@@ -32,6 +35,7 @@ from unstir.data.source import NAMES, PREFIX, Options, Source, is_named
 from unstir.data.store import is_store
 from unstir.data.tars import TarSource
 from unstir.errors import UserError, nearest
+from unstir.parts import is_own
 
 _TARS = ".tar", ".tar.gz", ".tgz"
 _SAVED = "dataset_dict.json", "state.json"
@@ -42,6 +46,10 @@ _GIVEN = f"give {', '.join(NAMES)}, {PREFIX}OWNER/NAME, or a folder, zip, tar, .
 def source_of(options: Options) -> Source:
     """The source that the arguments of `pack` name. Raises UserError for what is out of range, missing or no source."""
     source = options.source
+    if isinstance(source, str) and is_own(source):
+        return _of_part(source, options)
+    if options.options:
+        raise UserError("options", options.options, "are of a source MODULE:NAME alone", {"options": None})
     if isinstance(source, str) and source == "cifar10":  # whose hash is compared when it is there
         return CifarSource(None, options)
     named = isinstance(source, str) and is_named(source)
@@ -58,6 +66,15 @@ def source_of(options: Options) -> Source:
     if isinstance(source, str) or hasattr(source, "cast_column"):  # as objects of the library datasets have it
         return HubDataset(source, options)
     return in_memory(options)
+
+
+def _of_part(name: str, options: Options) -> Source:
+    """The source that a function of the user's own returns, by its name (`unstir.parts`), which keeps its options."""
+    made = parts.make("source", name, options=options.options, section="options")
+    origin = source_of(replace(options, source=made, options={}))
+    origin.name = name
+    origin.settings |= {f"options.{key}": value for key, value in options.options.items()}
+    return origin
 
 
 def _look(path: Path, options: Options) -> tuple[int, bytes]:

@@ -2,9 +2,10 @@
 
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ from unstir.data.manifest import FORMAT, SPLITS, Origin, read_origin
 from unstir.data.source import Options, Plan, Source, joint_digest
 from unstir.data.store import Store, Writer, is_store, publish, staging_folder
 from unstir.errors import UserError, printable, within_memory
+from unstir.parts import Option
 from unstir.progress import counting
 
 _EXAMPLES = 10
@@ -35,18 +37,17 @@ def pack(
     license: str = "",
     depth: str = "auto",
     scale: tuple[float, ...] = (),
+    options: Mapping[str, Option] = MappingProxyType({}),
 ) -> Store:
     """Pack `source` into the folder `out` and open it; a finished store of the same source and settings is just opened.
 
-    source: "mnist" or "digits" (embedded, 28x28 and 8x8 grey), "cifar10" (downloaded to download_dir, by default out's
-        parent), "hf:OWNER/NAME", or a path: a folder, zip or tar of images, arrays, tables, a data set that somebody
-        unpacked, cloned or saved; or arrays (images, or a tuple or mapping with labels), a torch Dataset, an object of
-        the library datasets. `unstir.data.forms` has the table.
+    source: "mnist", "digits", "cifar10" (downloaded to download_dir, by default out's parent), "hf:OWNER/NAME", a path,
+        MODULE:NAME with ``options``, arrays (images, or a tuple or mapping with labels), a torch Dataset, or an object
+        of the library datasets. `unstir.data.forms` has the table.
     size: side of the packed square in pixels, 1..4096, or (H, W), also as "HxW"; None keeps the images' common shape.
     channels: 1 (grey) or 3 (RGB), or what arrays and pages have, 1..64; None means 1 for mnist and digits, those of
         arrays of floating point or of other numbers of channels, and 3 for all else.
-    held_out: fraction in [0, 1) of each class kept from training; None means 1/6 for digits and 1/10 for others. It
-        does not apply to sources that bring a split: CIFAR-10, and folders named train and test.
+    held_out: fraction in [0, 1) of each class kept from training without a split of the source; None: 1/6 or 1/10.
     sha256: the expected hash of a source that is one file, in hex; for CIFAR-10 in place of the official ones.
     depth: "8" packs pixels, 0..255, "float" the values as float32, where NaN is missing; "auto" means float for arrays
         of floating point that are not 8-bit levels.
@@ -54,12 +55,12 @@ def pack(
         default the least and the greatest value of each channel in the training split.
     strict: refused files are an error. seed: picks the held-out images. license: of the data; "" is the source's.
 
-    Interrupted at any instant, the same call begins again; the result is byte-identical to an uninterrupted one.
-    Raises UserError for every mistake in the arguments and the source, OSError for what the disk refuses.
+    Interrupted at any instant, the same call begins again, with the same bytes. Raises UserError for every mistake in
+    the arguments and the source, OSError for what the disk refuses.
     """
     out, downloads = usable_path(out), usable_path(download_dir or Path(out).parent)
     given = source, size, channels, held_out, sha256, downloads, strict, seed, license, depth, tuple(scale)
-    return _packed(Options(*given), Path(os.path.realpath(out)) if out.is_symlink() else out)  # type: ignore[arg-type]
+    return _packed(Options(*given, options=dict(options)), Path(os.path.realpath(out)) if out.is_symlink() else out)  # type: ignore[arg-type]
 
 
 def _packed(options: Options, out: Path) -> Store:  # a link's own folder, for none can be renamed to a link

@@ -4,7 +4,7 @@ import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Generator, Hashable, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
@@ -20,6 +20,7 @@ from unstir.data.images import MOST_CHANNELS, OTHER_SHAPE, Refused, Shape, Sides
 from unstir.data.listing import UNREADABLE
 from unstir.data.sides import sides, written
 from unstir.errors import UserError, refusing
+from unstir.parts import Option, is_own
 
 if TYPE_CHECKING:
     from unstir.data.decoding import Group
@@ -39,8 +40,8 @@ PREFIX = "hf:"  # of the name of a data set on the Hub
 
 
 def is_named(source: str) -> bool:
-    """Whether a source is a data set with a name, and no path."""
-    return source in NAMES or source.startswith(PREFIX)
+    """Whether a source is a data set with a name, or MODULE:NAME, and no path."""
+    return source in NAMES or source.startswith(PREFIX) or is_own(source)
 
 
 class Chunk(NamedTuple):
@@ -90,6 +91,7 @@ class Options:
     license: str = ""
     depth: Literal["auto", "8", "float"] = "auto"
     scale: tuple[float, ...] = ()
+    options: dict[str, Option] = field(default_factory=dict)
 
 
 class Source(ABC):

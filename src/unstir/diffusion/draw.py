@@ -8,10 +8,10 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from unstir import randomness
-from unstir.chain import SAMPLERS, Chain
+from unstir import parts, randomness
+from unstir.chain import Chain, facts_of
 from unstir.diffusion.denoiser import Denoise, clipped, finite, thresholded
-from unstir.diffusion.samplers import Step, function_of
+from unstir.diffusion.samplers import Step
 from unstir.errors import UserError
 from unstir.pixels import to_uint8
 from unstir.randomness import Key
@@ -60,14 +60,26 @@ def draw(
     """Yield the steps from noise ``x_T`` [B, C, H, W] to images; ``indices`` int64 [B] name the images.
 
     The last step's ``x`` are the images, about [-1, 1]. ``weak`` is what guidance leads away from. Raises UserError for
-    settings that `Chain.times` refuses, for guidance without a weak denoiser, or for an output that is not finite.
+    settings that `Chain.visited` refuses, for guidance without a weak denoiser, or for an output that is not finite.
     """
-    visited = chain.times(process.schedule)
+    visited = chain.visited(process.schedule)
     shape = tuple(x_T.shape[1:])
 
     def noise(t: int) -> Tensor:
         return randomness.normal(Key(chain.seed, "sample", t, indices), shape).to(x_T.dtype)
 
     denoise = steered(denoise, chain, process, weak, indices)
-    options = {name: getattr(chain, name) for name in SAMPLERS[chain.sampler].options}
-    return function_of(chain.sampler)(denoise, process, x_T, visited, noise, **options)
+    options = chain.options | {name: getattr(chain, name) for name in facts_of(chain.sampler).options}
+    steps = parts.find("sampler", chain.sampler)(denoise, process, x_T, visited, noise, **options)
+    return _checked(steps, chain.sampler) if parts.is_own(chain.sampler) else steps
+
+
+def _checked(steps: Iterator[Step], sampler: str) -> Iterator[Step]:
+    """The steps of a sampler of the user's own; UserError where it fails, or where its last one is not at t = 0."""
+    step = None
+    with parts.guarded("sampler", sampler):
+        for step in steps:
+            yield step
+    if step is None or step.t != 0:
+        ends = "has no steps" if step is None else f"ends at t={step.t}, not at 0"
+        raise UserError("sampler", sampler, ends, "yield Step(0, x, x0) last")

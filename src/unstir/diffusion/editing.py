@@ -14,6 +14,7 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from itertools import pairwise
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -92,10 +93,16 @@ def below(process: Process, strength: float, chain: Chain) -> tuple[Process, Cha
         raise UserError("strength", strength, "is outside (0, 1]: near 0 the image stays, at 1 it is lost", "try 0.6")
     start = max(1, round(strength * process.T))
     chain.check(process.T)
-    chain = replace(chain, steps=min(chain.steps, start), guidance_high=min(chain.guidance_high, start))
+    chain = replace(chain.changed(**_below(chain, start)), guidance_high=min(chain.guidance_high, start))
     if chain.guidance_low > start:  # guidance would end before the chain begins
         chain = chain.changed(guidance=1.0)
     return process.respaced(range(start, -1, -1)), chain
+
+
+def _below(chain: Chain, start: int) -> dict[str, Any]:
+    """The steps, or the times of one's own, of a chain that begins at ``start``."""
+    lower = tuple(t for t in chain.times if t < start)
+    return {"times": (start, *lower)} if lower else {"steps": min(chain.steps, start), "spacing": chain.spacing}
 
 
 def vary(
@@ -115,7 +122,7 @@ def vary(
     """
     part, chain = below(process, strength, chain)
     eps = starting_noise(chain.seed, indices, tuple(image.shape[1:])).to(image)
-    x = process.diffuse(image, chain.times(part.schedule)[0], eps)
+    x = process.diffuse(image, chain.visited(part.schedule)[0], eps)
     return draw(denoise, part, x, indices, chain, weak)
 
 

@@ -27,13 +27,15 @@ on history: it is saved with every checkpoint.
 """
 
 import math
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from types import MappingProxyType
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from unstir import randomness
+from unstir import parts, randomness
 from unstir.diffusion.denoiser import Denoiser
 from unstir.diffusion.likelihood import bound_term, dims
 from unstir.errors import UserError
@@ -41,7 +43,6 @@ from unstir.randomness import Key
 from unstir.theory.schedule import NoiseSchedule
 
 OBJECTIVES = ("simple", "hybrid", "vlb")
-DENSITIES = ("laplace", "normal")
 EVEN_SHARE = 0.1
 REMEMBERED, UNIFORM_SHARE = 10, 0.001
 MOST_OF_OTHERS = 9.0  # the greatest root of a time, in sums of all others: nine tenths of the probability
@@ -132,24 +133,59 @@ def nearest_noise(key: Key, x_0: Tensor, choices: int = 1) -> Tensor:
     return drawn[torch.arange(len(x_0), device=x_0.device), nearest]
 
 
-def probabilities(schedule: NoiseSchedule, density: str, mean: float, scale: float) -> Tensor:
-    """p_t of the times 1..T: float64 [T], of sum one.
+@parts.times
+def uniform(schedule: NoiseSchedule) -> Tensor:
+    """p_t = 1 / T."""
+    return torch.full((schedule.T,), 1 / schedule.T, dtype=torch.float64)
 
-    ``density`` of lambda is "laplace", exp(-|lambda - mean| / scale), or "normal" with std ``scale``. The stretch of a
-    time is half the way to its neighbours; T counts as its neighbour where it holds no signal, lambda = -inf. Raises
-    UserError for an unknown density, a mean that is not finite, or a scale that is no finite number above 0.
+
+@parts.times
+def importance(schedule: NoiseSchedule) -> Tensor:
+    """p_t before any loss was seen, 1 / T; then `LossHistory` says, and its weights undo that."""
+    return uniform(schedule)
+
+
+@parts.times
+def laplace(schedule: NoiseSchedule, mean: float = 0.0, scale: float = 1.0) -> Tensor:
+    """p_t by the density exp(-|lambda - mean| / scale) of the log-SNR lambda, in nats: scale 0.5 is usual.
+
+    Raises UserError for a mean outside -100..100, or a scale outside 0.01..100.
     """
-    if density not in DENSITIES:
-        raise UserError("density", density, "is unknown", f"choose one of {', '.join(DENSITIES)}")
-    if not (math.isfinite(mean) and 0 < scale < math.inf):
-        raise UserError("mean", mean, f"must be finite, and scale={scale} finite and above 0", "0 and 0.5 are usual")
+    return _by_density(schedule, mean, scale, lambda away: -away.abs())
+
+
+@parts.times
+def normal(schedule: NoiseSchedule, mean: float = 0.0, scale: float = 1.0) -> Tensor:
+    """p_t by the normal density of the log-SNR, in nats, with std ``scale``; errors as `laplace`."""
+    return _by_density(schedule, mean, scale, lambda away: -away.square() / 2)
+
+
+def _by_density(schedule: NoiseSchedule, mean: float, scale: float, log_of: Callable[[Tensor], Tensor]) -> Tensor:
+    """The stretch of a time is half the way to its neighbours; T is like its neighbour where lambda_T = -inf."""
+    for name, value, least in (("mean", mean, -100), ("scale", scale, 0.01)):
+        if not least <= value <= 100:
+            raise UserError(name, value, f"must be {least} to 100", {name: 0.0 if name == "mean" else 0.5})
     last = schedule.T if schedule.abar(schedule.T) > 0 else schedule.T - 1
     log_snr = torch.tensor([schedule.log_snr(t) for t in range(1, last + 1)], dtype=torch.float64)
-    away = (log_snr - mean).abs() / scale
-    log_density = -away if density == "laplace" else -away.square() / 2
+    log_density = log_of((log_snr - mean) / scale)
     log_mass = log_density + (-torch.gradient(log_snr)[0]).log() if last > 1 else log_density
     p = torch.cat((log_mass, log_mass[last - 1 :].expand(schedule.T - last))).softmax(0)
     return (1 - EVEN_SHARE) * p + EVEN_SHARE / schedule.T
+
+
+def probabilities(
+    name: str, schedule: NoiseSchedule, options: Mapping[str, parts.Option] = MappingProxyType({})
+) -> Tensor:
+    """p_t of the times 1..T, float64 [T]: those of a distribution of ours, or MODULE:NAME.
+
+    Raises UserError as `parts.make`, and for what are no T numbers, finite, none negative, one of them above 0.
+    """
+    p = parts.make("times", name, schedule, options=options, section="times_options")
+    if not isinstance(p, Tensor) or p.shape != (schedule.T,):
+        raise UserError("times", name, f"must return a tensor of T = {schedule.T} numbers")
+    if not (bool((p >= 0).all() and p.isfinite().all()) and p.sum() > 0):
+        raise UserError("times", name, "gives probabilities that are negative, not finite, or all 0")
+    return p.double()
 
 
 @dataclass(frozen=True, eq=False)

@@ -68,6 +68,8 @@ class Editing:
             raise UserError("num", job.num, f"must be 1 to {MOST} for one picture", {"num": 1 if job.num < 1 else MOST})
         if job.batch_size < 1:
             raise UserError("batch_size", job.batch_size, "must be at least 1", {"batch_size": 1})
+        if chain.times and chain.times[-1]:
+            raise UserError("times", list(chain.times), "must end at 0 for an edit", {"times": None})
         self.label = model.labels.or_null(job.label)
         model.check_condition(job.condition)
         if model.conditions is not None and job.condition is None and not model.hides:

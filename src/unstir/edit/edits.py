@@ -67,7 +67,7 @@ def filled(model: Model, x_0: Tensor, keep: Tensor, job: Job, resamples: int, ju
     editing, hole = Editing(model, job, job.chain.changed(sampler="ancestral")), int((~keep).sum())
     logger.info(f"{hole:,} of {keep.numel():,} pixels are filled in ({hole / keep.numel():.0%})")
     chain, process, shape = editing.chain, model.process, model.shape
-    times, keep = chain.times(process.schedule), keep.expand(len(x_0), -1, -1, -1)
+    times, keep = chain.visited(process.schedule), keep.expand(len(x_0), -1, -1, -1)
 
     def fill(indices: Tensor) -> Iterable[Step]:
         def noise(use: str, t: int, repeat: int) -> Tensor:
@@ -106,7 +106,7 @@ def vary(model: Model, image: Path, job: Job, *, strength: float) -> Edited:
 def invert(model: Model, image: Path, job: Job, *, refinements: int = 2) -> Edited:
     """The noise that DDIM makes an image of, and the image made of that, with their PSNR; see `editing.invert`."""
     x_0, editing = _picture(model, image), _inverting(model, job, refinements)
-    times, denoise = editing.chain.times(model.process.schedule), editing.of_class(editing.label)
+    times, denoise = editing.chain.visited(model.process.schedule), editing.of_class(editing.label)
     with editing.counted((len(times) - 1) * (refinements + 2)):
         x_T = last(mathematics.invert(denoise, model.process, x_0.to(model.device), times[::-1], refinements))
         back = last(ddim(denoise, model.process, x_T, times, lambda _: x_T))  # no noise is asked for
@@ -136,7 +136,7 @@ def blend(
     files = [end for end in ends if isinstance(end, Path)]
     images = [_picture(model, file) for file in files]
     editing = _inverting(model, replace(job, label=pair_of_labels[0]), refinements)
-    times, process, w = editing.chain.times(model.process.schedule), model.process, weights.to(model.device)
+    times, process, w = editing.chain.visited(model.process.schedule), model.process, weights.to(model.device)
     one = editing.of_class(first)
     pair = one, one if first == second else editing.of_class(second)
     calls = (2 * (refinements + 1) if images else 0) + (1 if first == second else 2)

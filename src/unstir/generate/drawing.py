@@ -40,7 +40,7 @@ def check(model: Model, job: Job) -> None:
     model.labels.check(job.label, job.shares)
     model.check_condition(job.condition)
     model.check(job.chain)
-    job.chain.times(model.process.schedule)
+    job.chain.visited(model.process.schedule)
 
 
 def sample_batches(

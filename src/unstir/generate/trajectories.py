@@ -23,7 +23,7 @@ MOVING, IN_STRIP = 64, 8  # the first images that an animation and a strip show
 def trajectory(model: Model, job: Job, shown: int, *, limit: int = MAX_FRAMES) -> list[Frame]:
     """The trajectory of a job's images 0..shown-1: at most ``limit`` states. Raises UserError as `sample_batches`."""
     check(model, job)
-    times, shown = job.chain.times(model.process.schedule), min(shown, job.num)
+    times, shown = job.chain.visited(model.process.schedule), min(shown, job.num)
     total, parts = -(-shown // job.batch_size) * (len(times) - 1), []
     with counting("drawing trajectories", "steps") as count:
         on_step = counter(count, total)

@@ -7,9 +7,7 @@ do not fit our network to the last tensor are refused.
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from unstir.chain import DEFAULTS
 from unstir.data.disk import refuse_onnx
-from unstir.data.sides import written
 from unstir.errors import UserError
 from unstir.interop import hub
 from unstir.interop.diffusers_folder import PATTERNS, is_folder_of_diffusers, read_folder
@@ -17,16 +15,12 @@ from unstir.interop.folders import IS_RUN, check_new, new_folder
 from unstir.interop.foreign import Asked, Foreign, located
 from unstir.interop.report_code import read_file
 from unstir.nn.config import ModelConfig
-from unstir.runs import build, checkpoint
+from unstir.runs import brought, build
 from unstir.runs.card import NAME, DataCard
-from unstir.runs.checkpoint import Checkpoint, misfits
 from unstir.runs.config import Config
 from unstir.runs.run import Run, is_run
-from unstir.runs.sections import DataConfig, GridConfig, LossConfig, TrainConfig
-from unstir.runs.toml import to_dict
 
 _FILES = ".pt", ".pth", ".ckpt", ".bin", ".safetensors", ".onnx"  # how files of weights end, and no model of the Hub
-_HIDDEN = 0.1  # the share of labels hidden in training, of a network that knows a label which says nothing
 
 
 @dataclass(frozen=True)
@@ -72,15 +66,12 @@ def make_run(foreign: Foreign, folder: str | Path, source: str, sha256: str, cla
     names, null = _labels(foreign, classes or foreign.classes)
     with located(source):
         config = _settings(foreign, len(names), null, came_from)
+        build.schedule(config.diffusion)  # which refuses betas that are none
     data = DataCard((config.data.channels, *foreign.size), names, {"train": 0, "held_out": 0}, content_hash="")
-    ours = build.outline(config).state_dict()  # shapes alone: a stranger's settings may ask for any amount of memory
-    if wrong := misfits(ours, foreign.weights):
-        raise UserError("", source, f"has weights that do not fit the network: {wrong[0]}")
+    brought.check_fit(config, foreign.weights)
     with new_folder(folder) as partial:
-        run = Run.create(config, partial, data)
-        tensors = {f"model.{name}": t for name, t in foreign.weights.items()}
-        checkpoint.save(run.weights, Checkpoint(0, to_dict(config), tensors, kind="slim"))
-        run.record("imported", source=came_from, notes=list(foreign.notes))
+        run = Run.begin(config, partial, data)
+        brought.keep(run, foreign.weights, source=came_from, notes=list(foreign.notes))
     return Imported(Run.open(folder), foreign.notes)
 
 
@@ -110,19 +101,8 @@ def _settings(foreign: Foreign, count: int, null: bool, came_from: str) -> Confi
     if outputs != (due := channels * (2 if learned else 1)):
         variance = "and" if learned else "without"
         raise UserError("out_channels", outputs, f"must be {due}, for an image {variance} a variance")
-    height, width = foreign.size
-    if any(side != 1 and side % network.multiple for side in (height, width)):
-        levels = f"{len(network.mults)} levels of the network"
-        raise UserError("size", f"{height}x{width}", f"must be multiples of {network.multiple} for the {levels}")
-    return Config(
-        imported=came_from,
-        data=DataConfig(source="", channels=channels, size=written((height, width))),
-        model=ModelConfig(**vars(replace(network, out_channels=0, num_classes=count))),
-        diffusion=foreign.diffusion,
-        loss=LossConfig(objective="hybrid" if learned else "simple"),
-        train=TrainConfig(length="1 epoch", warmup="0 steps", label_dropout=_HIDDEN if null else 0.0, dtype="float32"),
-        grids=GridConfig(**{key: getattr(foreign.chain, key) for key in DEFAULTS}),
-    )
+    ours = ModelConfig(**vars(replace(network, out_channels=0, num_classes=count)))
+    return brought.settings(ours, foreign.diffusion, foreign.chain, foreign.size, origin=came_from, has_null=null)
 
 
 def _labels(foreign: Foreign, names: tuple[str, ...]) -> tuple[tuple[str, ...], bool]:

@@ -17,6 +17,7 @@ from unstir.insight import tables
 from unstir.interop.schedulers import DDIM_STRIDES, spacing_there
 from unstir.libraries import library
 from unstir.metrics.evaluation import Evaluation
+from unstir.parts import is_own
 from unstir.progress import counted
 from unstir.runs.config import Config
 from unstir.runs.model import Model, weights_in_words
@@ -100,6 +101,7 @@ def _of_model(model: Model) -> dict[str, Any]:
 def _of_page(model: Model, page: Page) -> dict[str, Any]:
     """What the template says on the Hub alone, in words."""
     config, counts = page.config, model.data.counts
+    needed = config.model.type, config.diffusion.schedule, config.grids.sampler
     return {
         "shown": SHOWN,
         "recipe": f" from the recipe {printable(config.recipe)}" if config.recipe else "",
@@ -108,7 +110,7 @@ def _of_page(model: Model, page: Page) -> dict[str, Any]:
         "images": f"{counts['train']:,} for training, {counts['held_out']:,} held out"
         if _is_trained(model)
         else "not known",
-        "module": config.model.type.partition(":")[0] if ":" in config.model.type else "",
+        "modules": ",".join(dict.fromkeys(name.partition(":")[0] for name in needed if is_own(name))),
         "rows": lambda item: [map(_plain, row) for row in tables.figures(item.figures.values(), item.protocol["num"])],
         "protocol": tables.protocol,
         "plain": _plain,
@@ -150,6 +152,8 @@ def notes(model: Model) -> tuple[str, ...]:
             f"a number of steps that divides {T}" if spacing == "trailing" else f"{counted(T, 'step')}, with linspace"
         )
         says.append(f"{DDIM_STRIDES}. Its pictures are those of here in {alike}")
+    if not model.learned_variance and model.chain.variance == "auto":
+        says.append('DDPMPipeline adds the large variance, for all T steps; for fewer set variance_type="fixed_small"')
     if model.process.T != _DEFAULT_STEPS:
         says.append(
             f"num_inference_steps={model.process.T} is the whole chain; the default of DDPMPipeline is {_DEFAULT_STEPS}"

@@ -113,7 +113,7 @@ def public(config: Config) -> Config:
 
 def _write_run(run: Run, model: Model, folder: Path, figures: list[Evaluation]) -> None:
     """The files of which `pull` makes a run."""
-    published = Run.create(public(run.config), folder / "run", run.data, kept(run))
+    published = Run.begin(public(run.config), folder / "run", run.data, kept(run))
     checkpoint.save(published.weights, slim(model, published))
     for measured in figures:
         save(published, measured)
@@ -164,7 +164,7 @@ def pull(name: str, folder: str | Path | None = None) -> Imported:
     came_from = f"{identity}, unstir, SHA-256 {file_sha256(file)}"
     config = replace(published.config, imported=came_from)
     with new_folder(folder) as partial:
-        run = Run.create(config, partial, published.data, kept(published))
+        run = Run.begin(config, partial, published.data, kept(published))
         checkpoint.save(run.weights, replace(saved_step, config=to_dict(config), data=run.data.plain()))
         for file_name, content in figures.items():
             write_bytes(make_folder(run.path / FOLDER) / file_name, content)

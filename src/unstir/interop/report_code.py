@@ -80,7 +80,7 @@ def read_file(file: Path, asked: Asked) -> tuple[Foreign, str]:
         program="code of the report",
         network=network,
         weights=weights,
-        diffusion=DiffusionConfig(T=T, beta_1=beta_1, beta_T=beta_T),
+        diffusion=DiffusionConfig(T=T, options={"beta_1": beta_1, "beta_T": beta_T}),
         chain=chain,
         size=(size, size),
         has_null=by_class,

@@ -3,6 +3,7 @@
 Their tables are float32 and ours float64: the same schedule differs by some 1e-4 of 1 - abar at the first times.
 """
 
+import math
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
@@ -10,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from unstir.chain import Chain
+from unstir.chain import Chain, SpacingName
 from unstir.errors import UserError, short
 from unstir.interop.foreign import known_setting
 from unstir.runs import build
@@ -29,34 +30,52 @@ _SAMPLERS = {
     "DDPMScheduler": ("ancestral", 0),
     "DDIMScheduler": ("ddim", 50),
     "PNDMScheduler": ("pndm", 50),
+    "HeunDiscreteScheduler": ("heun", 20),
     "DPMSolverMultistepScheduler": ("dpmpp_2m", 20),
     "UniPCMultistepScheduler": ("unipc", 20),
 }
 """The sampler that a scheduler is here, with its usual steps, 0 for all T; others are sampled as DDPM."""
-_USUAL_SPACING = {"DPMSolverMultistepScheduler": "linspace", "UniPCMultistepScheduler": "linspace"}
-"""The spacing of a scheduler whose settings do not say it; of the others it is "leading"."""
+_DPM_SOLVERS = {
+    ("dpmsolver++", 1): "ddim",
+    ("dpmsolver++", 2): "dpmpp_2m",
+    ("dpmsolver++", 3): "dpmpp_3m",
+    ("sde-dpmsolver++", 2): "dpmpp_2m_sde",
+}
+"""The sampler of DPMSolverMultistepScheduler, by its algorithm_type and solver_order."""
+_OPEN: dict[str, SpacingName] = {"linspace": "linspace_open", "leading": "leading_open", "trailing": "trailing"}
+"""The spacing here of each timestep_spacing of the two multistep solvers."""
 _FIXED = {"clip_sample_range": 1.0, "steps_offset": 0, "set_alpha_to_one": True}
 """Settings that the samplers here have not, with the values that mean the same."""
-_SOLVER = {
-    "algorithm_type": "dpmsolver++",
-    "solver_order": 2,
-    "use_karras_sigmas": False,
-    "final_sigmas_type": "zero",
-    "lower_order_final": True,
+_SIGMAS: dict[str, Any] = {f"use_{name}": False for name in ("karras_sigmas", "exponential_sigmas", "beta_sigmas")}
+_MULTISTEP = _SIGMAS | {"final_sigmas_type": "zero", "lower_order_final": True, "use_flow_sigmas": False}
+_OF = {
+    "HeunDiscreteScheduler": _SIGMAS,
+    "DPMSolverMultistepScheduler": _MULTISTEP
+    | {"solver_type": "midpoint", "euler_at_final": False, "use_lu_lambdas": False, "lambda_min_clipped": -math.inf},
+    "UniPCMultistepScheduler": _MULTISTEP
+    | {"solver_type": "bh2", "predict_x0": True, "disable_corrector": [], "solver_p": None},
 }
-"""Those of these two solvers."""
+"""Those of these solvers."""
+HEUN = (
+    "HeunDiscreteScheduler averages slopes of the noise in every step, and with linspace its times are no whole ones; "
+    "here a step in which sigma / alpha falls to less than a fifth averages estimates of the image"
+)
+SILENT = "at zero terminal SNR diffusers' solvers take abar_T as 2^-24, here it is 0"
+OWN_NOISE = "the noise of its steps is that of the seed here, so images are of the same distribution, not equal"
 WITHOUT_RUNGE_KUTTA = (
     "PNDM with skip_prk_steps is ipndm here, but for two steps: diffusers takes the first one again by the average of "
     "two estimates, a call more, and ends in an average of the noise, ipndm in the last estimate of the image"
 )
 DDIM_STRIDES = "DDIMScheduler takes each step over T // steps times; here a step goes to the next time that is visited"
+_LINEAR = {"beta_1": 1e-4, "beta_T": 0.02}  # the options of our linear schedule, with their defaults
 _NEAR = 1e-5  # relative difference of betas that float32 explains
 
 
 def to_scheduler(diffusion: DiffusionConfig, chain: Chain) -> dict[str, Any]:
     """The arguments of the DDPMScheduler of a process and a chain.
 
-    A schedule that diffusers has under no name is written out, beta by beta.
+    A schedule that diffusers has under no name is written out, beta by beta. Raises UserError where its tables, which
+    are float32, cannot hold it.
     """
     settings: dict[str, Any] = {
         "num_train_timesteps": diffusion.T,
@@ -66,10 +85,12 @@ def to_scheduler(diffusion: DiffusionConfig, chain: Chain) -> dict[str, Any]:
         "timestep_spacing": spacing_there(chain),
     }
     if diffusion.schedule == "linear":
-        settings |= {"beta_schedule": "linear", "beta_start": diffusion.beta_1, "beta_end": diffusion.beta_T}
-    elif diffusion.schedule == "cosine":
+        first, last = (diffusion.options.get(name, usual) for name, usual in _LINEAR.items())
+        settings |= {"beta_schedule": "linear", "beta_start": first, "beta_end": last}
+    elif diffusion.schedule == "cosine" and not diffusion.options:
         settings |= {"beta_schedule": "squaredcos_cap_v2"}
     else:
+        _check_float32(diffusion)
         settings |= {"trained_betas": _betas(diffusion).tolist()}
     if chain.threshold:
         settings |= {"thresholding": True, "dynamic_thresholding_ratio": chain.threshold, "sample_max_value": 1e6}
@@ -101,15 +122,13 @@ def from_scheduler(settings: Mapping[str, Any]) -> tuple[DiffusionConfig, Chain,
 
 
 def _variance_type(diffusion: DiffusionConfig, chain: Chain) -> str:
-    """What DDPMScheduler adds: that of the chain, or of the whole chain where its sampler has no variance.
+    """What DDPMScheduler adds: what `sample` with all T steps does.
 
     Of a network that learned one it is always that: in every other type DDPMScheduler takes all channels for the image.
     """
     if diffusion.learned_variance:
         return "learned_range"
-    strided = chain.sampler == "ancestral" and chain.steps < diffusion.T
-    small = chain.variance == "small" or (chain.variance == "auto" and strided)
-    return "fixed_small" if small else "fixed_large"
+    return "fixed_small" if chain.variance == "small" else "fixed_large"
 
 
 def _betas(diffusion: DiffusionConfig) -> Tensor:
@@ -118,14 +137,25 @@ def _betas(diffusion: DiffusionConfig) -> Tensor:
     return torch.tensor([schedule.beta(t) for t in range(1, schedule.T + 1)], dtype=torch.float64)
 
 
+def _check_float32(diffusion: DiffusionConfig) -> None:
+    """Raise UserError where 1 - abar is off by more than 1% in diffusers' tables: where steps are below 1e-5 or so."""
+    betas = _betas(diffusion)
+    ours, theirs = -torch.expm1(torch.log1p(-betas).cumsum(0)), 1 - (1 - betas.float()).cumprod(0)
+    off = (theirs / ours - 1).abs()
+    if off.max() > 0.01:
+        t = int(off.argmax()) + 1
+        wrong = f"is not one for diffusers: in its float32 tables 1 - abar is off by {off.max():.0%} at t={t}"
+        raise UserError("diffusion.schedule", diffusion.schedule, wrong, {"to": "safetensors"})
+
+
 def _schedule(settings: Mapping[str, Any], T: int, **of_network: Any) -> DiffusionConfig:
     """The process of a scheduler's betas; UserError where they are of none of our schedules."""
     rest: dict[str, Any] = {"T": T, "zero_terminal_snr": bool(settings.get("rescale_betas_zero_snr")), **of_network}
     if (betas := settings.get("trained_betas")) is not None:
         return _named(betas, rest)
     if known_setting(settings, "beta_schedule", ("linear", "squaredcos_cap_v2"), None) == "linear":
-        first, last = settings.get("beta_start", 0.0001), settings.get("beta_end", 0.02)
-        return DiffusionConfig(schedule="linear", beta_1=first, beta_T=last, **rest)
+        ends = {"beta_1": settings.get("beta_start", 0.0001), "beta_T": settings.get("beta_end", 0.02)}
+        return DiffusionConfig(schedule="linear", options=ends, **rest)
     return DiffusionConfig(schedule="cosine", **rest)
 
 
@@ -135,7 +165,7 @@ def _named(betas: Any, rest: dict[str, Any]) -> DiffusionConfig:
     ends: dict[str, float] = {"beta_1": float(given[0]), "beta_T": float(given[-1])}
     for name, options in {"linear": ends, "cosine": {}, "sigmoid": {}}.items():
         try:
-            ours = DiffusionConfig(schedule=name, **{**rest, "T": len(given), **options})  # type: ignore[arg-type]
+            ours = DiffusionConfig(schedule=name, options=dict(options), **{**rest, "T": len(given)})
         except UserError:
             continue
         table = _betas(ours)
@@ -154,20 +184,30 @@ def _threshold(settings: Mapping[str, Any]) -> float:
 def _chain(settings: Mapping[str, Any], name: str, T: int) -> tuple[Chain, list[str]]:
     """How a pipeline with this scheduler samples, as nearly as a chain says it, and notes on the rest."""
     sampler, steps = _SAMPLERS.get(name, ("ancestral", 0))
+    of_solver, multistep = _OF.get(name, {}), _OF.get(name, {}).keys() >= _MULTISTEP.keys()
     notes = [] if name in _SAMPLERS else [f"{name} is not a sampler here; grids are drawn by the ancestral chain"]
     if name == "PNDMScheduler" and settings.get("skip_prk_steps"):
         sampler, notes = "ipndm", [WITHOUT_RUNGE_KUTTA]
+    order, algorithm = settings.get("solver_order", 2), settings.get("algorithm_type", "dpmsolver++")
+    if name == "DPMSolverMultistepScheduler":
+        sampler = _DPM_SOLVERS.get((algorithm, order), "")
+    if multistep and (not sampler or order not in (1, 2, 3)):
+        sampler, order = sampler or "dpmpp_2m", 2
+        notes.append(f"a solver of this algorithm_type and solver_order is not here; {sampler} of order 2 is taken")
+    notes += [HEUN] * (sampler == "heun") + [OWN_NOISE] * (sampler == "dpmpp_2m_sde")
+    notes += [SILENT] * bool(multistep and settings.get("rescale_betas_zero_snr"))
     clip = bool(settings.get("clip_sample", name in ("DDPMScheduler", "DDIMScheduler")))
-    spacing = known_setting(settings, "timestep_spacing", _SPACINGS, _USUAL_SPACING.get(name, "leading"))
-    if sampler == "ddim" and clip:
+    spacing = known_setting(settings, "timestep_spacing", _SPACINGS, "linspace" if of_solver else "leading")
+    if name == "DDIMScheduler" and clip:
         notes.append("DDIM here is diffusers' with use_clipped_model_output=True: eps follows the clamped image")
     taken = min(steps, T) or T
-    if sampler == "ddim" and (T % taken if spacing == "trailing" else spacing == "linspace" and taken < T):
+    if name == "DDIMScheduler" and (T % taken if spacing == "trailing" else spacing == "linspace" and taken < T):
         notes.append(f"{DDIM_STRIDES}, so its pictures are other ones")
     notes += [
         f"{key}={short(settings[key])} is not taken over"
-        for key, usual in (_FIXED | _SOLVER if name in _USUAL_SPACING else _FIXED).items()
-        if settings.get(key, usual) != usual
+        for key, usual in (_FIXED | of_solver).items()
+        if settings.get(key, usual) not in (None, usual)
     ]
-    clamped = clip or bool(settings.get("thresholding"))
-    return Chain(sampler, taken, spacing, clip=clamped, threshold=_threshold(settings)), notes
+    chain = Chain(sampler, taken, _OPEN[spacing] if multistep else spacing)
+    chain = chain.changed(clip=clip or bool(settings.get("thresholding")), threshold=_threshold(settings))
+    return chain.changed(options={"order": order}) if sampler == "unipc" else chain, notes

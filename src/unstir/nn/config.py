@@ -1,16 +1,15 @@
 """What determines a network's shape. Free of torch, so that a command line can read and check it at once."""
 
-import json
 import math
-import re
 from collections.abc import Mapping
 from dataclasses import field, fields
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import ConfigDict, Field, model_validator
 from pydantic.dataclasses import dataclass
 
 from unstir.errors import UserError, refusing
+from unstir.parts import NetworkName, Option
 
 AUGMENTATION = ("mirrored", "upside down", "scale", "cos - 1", "sin", "right", "down")
 """The numbers that describe an augmentation to a network (`diffusion.augmentation`); all are 0 where there is none."""
@@ -142,19 +141,6 @@ class UNetConfig:
 
 
 UNET = "unet"
-
-
-def _read(value: object) -> object:
-    """A text that is a number, true or false as that, for a command line has text alone."""
-    try:
-        return json.loads(value) if isinstance(value, str) and _WORD.fullmatch(value) else value
-    except ValueError:  # such as 007
-        return value
-
-
-MODULE_NAME = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
-_WORD = re.compile(r"true|false|-?[0-9]{1,15}(\.[0-9]+)?(e[+-]?[0-9]{1,2})?")
-Option = Annotated[bool | int | float | str, BeforeValidator(_read)]
 _CONDITION = ("num_classes", "condition_values", "condition_channels")
 _SHARED = ("type", "options", "in_channels", *_CONDITION, "out_channels", "augmented")
 """The settings of [model] that every network has; all others are the U-Net's."""
@@ -168,7 +154,7 @@ class ModelConfig(UNetConfig):
     Raises UserError as `UNetConfig`, and where a setting of one network is given to another.
     """
 
-    type: str = UNET
+    type: NetworkName = UNET
     """"unet", or a network of your own as MODULE:CLASS, such as "dit:DiT" (docs/extend.md)."""
     options: dict[str, Option] = field(default_factory=dict, hash=False)
     """Arguments of the class of your own network, each by its name, such as width."""
@@ -182,8 +168,6 @@ class ModelConfig(UNetConfig):
             if self.options:
                 raise UserError("options", self.options, "are of a network of your own, which type names")
             return super()._fits_together()  # type: ignore[operator, no-any-return, unused-ignore]
-        if not MODULE_NAME.fullmatch(self.type):
-            raise UserError("type", self.type, f'must be "{UNET}" or MODULE:CLASS, such as "dit:DiT"')
         others = [key for key in fields(UNetConfig) if key.name not in _SHARED]  # type: ignore[arg-type, unused-ignore]
         if given := [key.name for key in others if getattr(self, key.name) != key.default]:
             settings = f"the settings of {self.type} are its options"

@@ -7,16 +7,26 @@ from pathlib import Path
 from PIL import ImageFont
 
 from unstir.errors import printable
+from unstir.libraries import is_there
 
 SIZE = 11  # of the font of names above images, in pixels
 
 
 @cache
-def font(size: int) -> ImageFont.FreeTypeFont:
-    """The one font of captions at a size in pixels: matplotlib's DejaVu Sans, with Latin, Greek, Cyrillic and more."""
+def font(size: int) -> "ImageFont.FreeTypeFont | ImageFont.ImageFont":
+    """The one font of captions at a size in pixels: matplotlib's DejaVu Sans, with Latin, Greek, Cyrillic and more.
+
+    Without matplotlib it is Pillow's own, of which ASCII is drawn.
+    """
+    if not is_there("matplotlib"):
+        return ImageFont.load_default(size)
+    return ImageFont.truetype(_dejavu(), size)
+
+
+def _dejavu() -> str:
     import matplotlib  # takes a while to import
 
-    return ImageFont.truetype(Path(matplotlib.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf", size)
+    return str(Path(matplotlib.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf")
 
 
 def caption(name: str, size: int, width: float) -> str:
@@ -53,6 +63,8 @@ def _plain(name: str) -> str:
 @cache
 def _drawn() -> frozenset[int]:
     """The code points that the font has a glyph for."""
+    if not is_there("matplotlib"):
+        return frozenset(range(32, 127))
     from matplotlib.ft2font import FT2Font
 
-    return frozenset(FT2Font(str(font(14).path)).get_charmap())
+    return frozenset(FT2Font(_dejavu()).get_charmap())

@@ -13,16 +13,16 @@ import sys
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, cast
 
 import torch
 from torch import Tensor, nn
 
+from unstir import parts
 from unstir.diffusion.arithmetic import layout
 from unstir.diffusion.augmentation import unaugmented
 from unstir.diffusion.denoiser import Denoiser
 from unstir.errors import Remedy, UserError
-from unstir.nn import own
 from unstir.nn.config import ModelConfig
 from unstir.nn.unet import UNet
 from unstir.randomness import Key, derive_seed
@@ -30,24 +30,42 @@ from unstir.runs.config import Config
 from unstir.runs.sections import DiffusionConfig
 from unstir.theory.parameterization import PARAMETERIZATIONS
 from unstir.theory.process import Process
-from unstir.theory.schedule import SCHEDULES, NoiseSchedule, zero_terminal_snr
+from unstir.theory.schedule import NoiseSchedule, zero_terminal_snr
+from unstir.theory.weighting import loss_weights
 
 if TYPE_CHECKING:
     from unstir.diffusion.loss import Objective, TimeTable
 
 
 def schedule(config: DiffusionConfig) -> NoiseSchedule:
-    """The noise schedule; betas are taken literally, never scaled by 1000/T."""
-    betas = {"beta_1": config.beta_1, "beta_T": config.beta_T} if config.schedule == "linear" else {}
-    noise_schedule = SCHEDULES[config.schedule](config.T, **betas)
-    return zero_terminal_snr(noise_schedule) if config.zero_terminal_snr else noise_schedule
+    """The noise schedule; betas are taken literally, never scaled by 1000/T.
+
+    Raises UserError as `parts.make`, and where one of the user's own is no schedule of T times.
+    """
+    name, options = config.schedule, config.options
+    made = parts.make("schedule", name, config.T, options=options, section="diffusion.options")
+    if not isinstance(made, NoiseSchedule) or made.T != config.T:
+        raise UserError("diffusion.schedule", name, f"must return a NoiseSchedule with T={config.T}")
+    return zero_terminal_snr(made) if config.zero_terminal_snr else made
+
+
+def check_parts(config: Config) -> None:
+    """Raise UserError where a part that training and its grids need is absent, or takes its options not."""
+    cfg, noise_schedule = config.loss, schedule(config.diffusion)
+    parameterization = PARAMETERIZATIONS[config.diffusion.predict]
+    parameterization.check(noise_schedule)
+    with parts.guarded("weighting", cfg.weighting, "loss"):
+        loss_weights(cfg.weighting, noise_schedule, parameterization, cfg.weighting_options)
+    times(config, torch.device("cpu"))
+    with parts.guarded("sampler", config.grids.sampler, "grids"):
+        config.grids.visited(noise_schedule)
 
 
 def network(config: Config, device: torch.device) -> nn.Module:
     """The network with its initial weights, a function of config.seed alone; torch's own generators are left alone.
 
     The U-Net's convolutions lie in memory as suits the device (`layout`); a network of the user's own as it was made.
-    Raises UserError where a network of the user's own cannot be found or made (`nn.own`).
+    Raises UserError where a network of the user's own cannot be found or made (`unstir.parts`).
     """
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(derive_seed(config.seed, "weights"))
@@ -62,7 +80,8 @@ def _made(config: ModelConfig) -> nn.Module:
     if config.is_unet:
         return UNet(config)
     outputs = config.out_channels or config.in_channels
-    return own.make(config.type, (config.in_channels, outputs, config.condition_size), config.options)
+    sizes = config.in_channels, outputs, config.condition_size
+    return cast(nn.Module, parts.make("network", config.type, *sizes, options=config.options, section="model.options"))
 
 
 def outline(config: Config) -> nn.Module:
@@ -97,9 +116,9 @@ def _outline_output(config: Config, height: int, width: int, num: int) -> Tensor
 def _output(config: Config, net: nn.Module, height: int, width: int, num: int) -> Tensor:
     """What a network makes of ``num`` grey images of this size at the least time, on torch's default device."""
     x, t = torch.zeros(num, config.model.in_channels, height, width), torch.zeros(num, dtype=torch.int64)
-    draws = net.training and own.takes(net, "dropout_key")
+    draws = net.training and parts.takes(net, "dropout_key")
     keys = {"dropout_key": Key(0, "dropout", 0, torch.arange(num))} if draws else {}
-    takes_augmentation = config.train.augment > 0 and own.takes(net, "augmentation")
+    takes_augmentation = config.train.augment > 0 and parts.takes(net, "augmentation")
     augmentation = {"augmentation": unaugmented(num, x.device)} if takes_augmentation else {}
     output: Tensor = net(x, t, _no_condition(network_config(config), x, t), **keys, **augmentation)
     return output
@@ -115,13 +134,13 @@ def _no_condition(model: ModelConfig, x: Tensor, t: Tensor) -> Tensor | None:
 
 
 def check_own(config: Config, height: int, width: int) -> None:
-    """Raise UserError where a network of the user's own does not do what `nn.own` asks, on images of this size."""
+    """Raise UserError where a network of the user's own is not as `unstir.network` asks, on images of this size."""
     if config.model.is_unet:
         return
     name, net = config.model.type, outline(config)
     if wrong := [key for key, t in net.state_dict().items() if t.dtype != torch.float32]:
         raise UserError("model.type", name, f"holds {wrong[0]}, which is not float32", "keep it as a plain attribute")
-    if config.train.augment and not own.takes(net, "augmentation"):
+    if config.train.augment and not parts.takes(net, "augmentation"):
         needs = "needs a network that takes augmentation"
         raise UserError("train.augment", config.train.augment, needs, {"train.augment": 0.0})
     due = [2, config.model.in_channels * (2 if config.diffusion.learned_variance else 1), height, width]
@@ -129,7 +148,7 @@ def check_own(config: Config, height: int, width: int) -> None:
     try:
         output = _outline_output(config, height, width, 2)
     except Exception as error:
-        raise UserError("model.type", name, f"fails on {images}: {own.said(error)}") from None
+        raise UserError("model.type", name, f"fails on {images}: {parts.said(error)}") from None
     if list(output.shape) != due:
         raise UserError("model.type", name, f"returns {list(output.shape)} of two {images}, not {due}")
     if unlearned := _unlearned(config, height, width):
@@ -194,14 +213,13 @@ def teacher(config: Config, net: nn.Module, dtype: torch.dtype) -> Denoiser:
 def objective(config: Config, denoiser: Denoiser) -> "Objective | None":
     """What the config's [loss] asks training to minimise, its weights on the network's device; None: ends of paths."""
     from unstir.diffusion.loss import Objective  # which sampling does not need
-    from unstir.theory.weighting import loss_weights
 
     cfg, weights = config.loss, None
     if cfg.objective == "consistency":
         return None
     if cfg.weighting != "simple":
-        numbers = {"min_snr_gamma": cfg.min_snr_gamma, "p2_gamma": cfg.p2_gamma, "p2_k": cfg.p2_k}
-        weights = loss_weights(cfg.weighting, denoiser.process.schedule, denoiser.parameterization, **numbers)
+        of_process = denoiser.process.schedule, denoiser.parameterization
+        weights = loss_weights(cfg.weighting, *of_process, cfg.weighting_options)
         weights = weights.to(next(denoiser.net.parameters()))
     return Objective(cfg.objective, weights, cfg.vlb_weight)
 
@@ -214,9 +232,10 @@ def times(config: Config, device: torch.device) -> "TimeTable | None":
     from unstir.diffusion.loss import TimeTable, probabilities
 
     cfg = config.loss
+    with parts.guarded("times", cfg.times, "loss"):
+        p = probabilities(cfg.times, schedule(config.diffusion), cfg.times_options)
     if cfg.times in ("uniform", "importance"):
         return None
-    p = probabilities(schedule(config.diffusion), cfg.times, cfg.times_mean, cfg.times_scale)
     return TimeTable((p.float() if device.type == "mps" else p).to(device))
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from pydantic import model_validator
 from pydantic.dataclasses import dataclass
 
-from unstir.chain import DEFAULTS, FAST, SAMPLERS, Chain
+from unstir.chain import DEFAULTS, FAST, SAMPLERS, Chain, Sampler
 from unstir.errors import Remedy, UserError, quoted, refusing
 from unstir.nn.config import ModelConfig
 from unstir.runs.sections import (
@@ -107,6 +107,8 @@ class Config:
 
     @model_validator(mode="after")
     def _consistent(self) -> "Config":
+        if not self.model.is_unet:  # which takes the images as they are
+            object.__setattr__(self, "model", dataclasses.replace(self.model, in_channels=self.data.channels))
         self._check_network()
         self._check_loss()
         if self.kind.has_teacher and self.log.held_out_images:
@@ -163,10 +165,6 @@ class Config:
         if loss.objective == "hybrid" and not diffusion.learned_variance:
             both = {"diffusion.learned_variance": True}, {"loss.objective": "simple"}
             raise UserError("loss.objective", loss.objective, "is for diffusion.learned_variance", both)
-        if diffusion.zero_terminal_snr and loss.weighting in ("min_snr", "p2"):
-            zero = "is 0 at t = T with zero_terminal_snr, where every sampler starts"
-            others = {"loss.weighting": "simple"}, {"loss.weighting": "truncated_snr"}
-            raise UserError("loss.weighting", loss.weighting, zero, others)
         if self.kind.has_teacher and diffusion.predict == "eps":
             at_T = "is multiplied by sigma_T / alpha_T at t = T, which consistency cannot learn"
             raise UserError("diffusion.predict", "eps", at_T, {"diffusion.predict": "v"})
@@ -179,7 +177,7 @@ class Config:
     @model_validator(mode="after")
     def _grids_are_possible(self) -> "Config":
         grids, diffusion, loss = self.grids, self.diffusion, self.loss
-        if diffusion.zero_terminal_snr and SAMPLERS[grids.sampler].divides_by_alpha:
+        if diffusion.zero_terminal_snr and SAMPLERS.get(grids.sampler, Sampler()).divides_by_alpha:
             zero = "divides by alpha_T, which is 0 with zero_terminal_snr"
             others = {"grids.sampler": "ddim"}, {"grids.sampler": "dpmpp_2m"}
             raise UserError("grids.sampler", grids.sampler, zero, others)
@@ -218,6 +216,18 @@ MAY_CHANGE = (
     *(f"grids.{name}" for name in DEFAULTS if name != "seed"),
 )  # fmt: skip
 """The keys that may differ when a run is continued. The data may move, but its content is checked by its hash."""
+
+PARTS = {
+    "model.type": "options", "diffusion.schedule": "options", "loss.weighting": "weighting_options",
+    "loss.times": "times_options", "grids.sampler": "options", "data.source": "options",
+    "data.condition": "condition_options", "log.to": "",
+}  # fmt: skip
+"""The keys that name a part (`unstir.parts`), with the key of its options in the same section."""
+
+
+def may_change(key: str) -> bool:
+    """Whether a dotted key may differ when a run is continued."""
+    return key in MAY_CHANGE or key.startswith("grids.options.")
 
 
 def steps_in(span: str, steps_per_epoch: int, batch_size: int) -> int:

@@ -4,14 +4,15 @@ Everything that samples, edits or measures takes a `Model`. `Run.model` makes on
 elsewhere is made of the same values.
 """
 
+import copy
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from unstir.chain import Chain
 from unstir.data.classes import matched, some
@@ -21,11 +22,13 @@ from unstir.diffusion.draw import draw, starting_noise
 from unstir.diffusion.samplers import Step
 from unstir.errors import UserError
 from unstir.pixels import shown
-from unstir.runs import build
+from unstir.runs import brought, build
 from unstir.runs.build import compiled
 from unstir.runs.card import DataCard, Labels
+from unstir.runs.checkpoint import content_hash
 from unstir.runs.conditions import Conditions
 from unstir.runs.config import Kind
+from unstir.theory.parameterization import PARAMETERIZATIONS
 from unstir.theory.process import Process
 from unstir.theory.schedule import NoiseSchedule
 from unstir.theory.variance import check_variance
@@ -75,6 +78,46 @@ class Model:
     def __post_init__(self) -> None:
         if self.guide is not None:
             _check_guide(self, self.guide)
+
+    @classmethod
+    def of(
+        cls,
+        network: nn.Module,
+        process: Process,
+        shape: tuple[int, int, int],
+        *,
+        predict: str = "eps",
+        learned_variance: bool = False,
+        classes: Sequence[str] = (),
+        has_null: bool = False,
+        chain: Chain | None = None,
+    ) -> "Model":
+        """The model of a network as it is now, without a folder; arguments and errors as those of `Run.create`.
+
+        ``network(x, t, label)`` takes what `unstir.network` says and is of any class; it is copied. ``shape`` is
+        (C, H, W).
+        """
+        diffusion = brought.of_process(process, predict, learned_variance)
+        net = copy.deepcopy(network).eval().requires_grad_(False)
+        parameterization = PARAMETERIZATIONS[predict]
+        denoiser = Denoiser(net, process, parameterization, learned_variance=learned_variance)
+        return cls(
+            load=lambda dtype: replace(denoiser, dtype=dtype),
+            process=process,
+            predict=predict,
+            learned_variance=learned_variance,
+            data=DataCard(shape, tuple(classes), {"train": 0, "held_out": 0}, content_hash=""),
+            labels=Labels(len(classes), tuple(classes), has_null),
+            chain=chain or brought.usual_chain(process),
+            folder=Path(),
+            step=0,
+            weights_sha256=content_hash(net.state_dict()),
+            settings={"model": {"type": type(net).__qualname__}, "diffusion": asdict(diffusion)},
+            device=next(net.parameters(), torch.empty(0)).device,
+            ema=False,
+            averaged=False,
+            kind=Kind(origin=type(net).__qualname__),
+        )
 
     def __repr__(self) -> str:
         words = weights_in_words(self.averaged), "x".join(map(str, self.shape)), str(self.device)

@@ -15,23 +15,25 @@ curves.png          loss, gradient norm and learning rate; losses.png: those of 
 import hashlib
 import json
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from functools import cache, partial
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Self
 
 import torch
 from safetensors import SafetensorError, safe_open
-from torch import Tensor
+from torch import Tensor, nn
 
 from unstir.chain import DEFAULTS, Chain
+from unstir.data.store import Store
 from unstir.diffusion.denoiser import Denoiser
 from unstir.errors import UserError, quoted
 from unstir.locks import held
-from unstir.nn.own import find
-from unstir.runs import build, card, checkpoint, lines, toml
+from unstir.parts import find
+from unstir.runs import brought, build, card, checkpoint, lines, toml
 from unstir.runs.averages import power_average
 from unstir.runs.card import DataCard, Labels
 from unstir.runs.checkpoint import Checkpoint, content_hash, misfits, weights_of
@@ -58,7 +60,38 @@ class Run:
     data: DataCard
 
     @classmethod
-    def create(cls, config: Config, path: Path, data: DataCard, conditions: Tensor | None = None) -> Self:
+    def create(
+        cls,
+        folder: str | Path,
+        network: nn.Module,
+        process: Process,
+        data: Store | tuple[int, int, int],
+        *,
+        predict: str = "eps",
+        learned_variance: bool = False,
+        classes: Sequence[str] = (),
+        has_null: bool = False,
+        options: Mapping[str, Any] = MappingProxyType({}),
+        step: int = 0,
+        chain: Chain | None = None,
+    ) -> Self:
+        """Make a run of a network that was trained elsewhere, such as in a loop of one's own; its training is unknown.
+
+        ``network`` is a `UNet`, or of a class that `unstir.network` decorates, made with these ``options``. ``process``
+        is the one it was trained on, with any schedule, and ``predict`` its output: "eps", "x0" or "v". ``data`` is the
+        store that it learned from, or the shape (C, H, W) of its images. ``classes`` are the names of its labels, in
+        their order; with ``has_null`` it knows one more, which says nothing. ``step`` counts the optimiser steps taken,
+        and ``chain`` is how the run is sampled by default. Raises UserError, before the folder is made, where the
+        network cannot be made again with these weights, or something does not fit it.
+        """
+        trained = predict, learned_variance, classes, has_null, options, chain
+        config, of_data, weights = brought.described(network, process, data, *trained)
+        run = cls.begin(config, Path(folder), of_data)
+        brought.keep(run, weights, step)
+        return run
+
+    @classmethod
+    def begin(cls, config: Config, path: Path, data: DataCard, conditions: Tensor | None = None) -> Self:
         """Make the folder of a new run, which keeps these ``conditions``, float32 [n, ...], where it has any.
 
         Raises UserError where ``path`` holds something else or cannot be written.
@@ -215,7 +248,7 @@ class Run:
         how: dict[str, Any] = {"ema": ema, "device": device, "dtype": dtype, "compile": compile}
         loaded, on = step if isinstance(step, Checkpoint) else self.load(step), build.device(device)
         if not self.config.model.is_unet:
-            find(self.config.model.type)  # of the user's own: refused before anything is drawn
+            find("network", self.config.model.type)  # of the user's own: refused before anything is drawn
         build.check_compile(compile, on)
         weights = weights_of(loaded, ema) if isinstance(ema, bool) else power_average(self, loaded, ema)
         kept = self.config.train.ema_decay > 0 and (self.config.kind.trained_here or loaded.ema)

@@ -5,7 +5,7 @@ The sentence below each setting is its help on the command line.
 
 import re
 from dataclasses import field
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, ConfigDict, Field, model_validator
 from pydantic.dataclasses import dataclass
@@ -13,18 +13,8 @@ from pydantic.dataclasses import dataclass
 from unstir.chain import Chain
 from unstir.data.sides import sides, written
 from unstir.errors import UserError, refusing
-from unstir.nn.config import MODULE_NAME, Option
+from unstir.parts import ConditionName, Option, ScheduleName, TimesName, TrackerName, WeightingName
 
-TRACKERS = {"tensorboard": "unstir.trackers.tensorboard", "wandb": "unstir.trackers.wandb"}
-"""What log.to may name: the module of its class `Tracker`, an observer made of a run's folder, loaded when named."""
-
-if TYPE_CHECKING:
-    TrackerName = str
-else:
-    TrackerName = Literal[tuple(TRACKERS)]
-
-CONDITIONS = "low_resolution", "masked"
-"""The conditions that are functions of the images, in `runs.conditions`."""
 STRICT = ConfigDict(extra="forbid", validate_default=True, allow_inf_nan=False)
 SPAN = re.compile(r"0*(\d{1,12})\s*(step|epoch|image)s?")
 MOST = 1_000_000  # the greatest of most counts: beyond what any machine holds, and far below what overflows
@@ -45,12 +35,6 @@ def _positive_span(text: str) -> str:
     if text == "0 steps":
         raise ValueError('must be more than nothing, such as "1 epoch"')
     return text
-
-
-def _condition(name: str) -> str:
-    if name not in ("", "stored", *CONDITIONS) and not MODULE_NAME.fullmatch(name):
-        raise ValueError(f'must be stored, {", ".join(CONDITIONS)} or MODULE:NAME, such as "mine:edges"')
-    return name
 
 
 def _size(size: int | str) -> int | str:
@@ -88,7 +72,10 @@ class DataConfig:
     """Which images."""
 
     source: str = "mnist"
-    """mnist or digits (in the package), cifar10 (downloaded), a folder, zip or store, or a form of docs/data.md."""
+    """mnist or digits (in the package), cifar10 (downloaded), a folder, zip or store, a form of docs/data.md, or
+    MODULE:NAME (docs/extend.md)."""
+    options: dict[str, Option] = field(default_factory=dict, hash=False)
+    """Arguments of a source MODULE:NAME, each by its name."""
     store: str = ""
     """Folder of the packed store; empty: data/NAME below the current folder."""
     size: Size = 0
@@ -108,7 +95,7 @@ class DataConfig:
     """Expected SHA-256 of a source that is one file; for CIFAR-10 it replaces the official one."""
     flip: bool = False
     """Mirror each training image with probability 1/2, drawn anew at each step."""
-    condition: Annotated[str, AfterValidator(_condition)] = ""
+    condition: ConditionName = ""
     """What describes each image to the network: stored (the store's own vectors or images), low_resolution, masked, or
     a function of yours as MODULE:NAME; empty: nothing, or its class."""
     condition_options: dict[str, Option] = field(default_factory=dict, hash=False)
@@ -120,14 +107,12 @@ class DataConfig:
 class DiffusionConfig:
     """The forward process and what the network predicts."""
 
-    schedule: Literal["linear", "cosine", "sigmoid"] = "linear"
-    """How the signal fades."""
+    schedule: ScheduleName = "linear"
+    """How the signal fades: linear, cosine, sigmoid, or MODULE:NAME (docs/extend.md); table: given in options."""
+    options: dict[str, Option] = field(default_factory=dict, hash=False)
+    """Arguments of the schedule, each by its name: beta_1 and beta_T of linear, which are not scaled with T."""
     T: Annotated[int, Field(ge=2, le=100_000)] = 1000
     """Steps of the forward process."""
-    beta_1: Annotated[float, Field(gt=0, lt=1)] = 1e-4
-    """First variance of the linear schedule; it is not scaled with T."""
-    beta_T: Annotated[float, Field(gt=0, lt=1)] = 0.02
-    """Last variance of the linear schedule; it is not scaled with T."""
     zero_terminal_snr: bool = False
     """Shift the schedule so that x_T holds no signal at all; needs predict v or x0."""
     predict: Literal["eps", "x0", "v"] = "eps"
@@ -137,10 +122,6 @@ class DiffusionConfig:
 
     @model_validator(mode="after")
     def _consistent(self) -> "DiffusionConfig":
-        first, last = self.beta_1, self.beta_T
-        if first > last:
-            falls = f"exceeds beta_T={last}, but noise grows along the chain"
-            raise UserError("beta_1", first, falls, {"beta_1": last, "beta_T": first})
         if self.zero_terminal_snr and self.predict == "eps":
             others = {"predict": "v"}, {"predict": "x0"}
             raise UserError("predict", "eps", "is undefined with zero_terminal_snr", others)
@@ -224,24 +205,20 @@ class LossConfig:
     objective: Literal["simple", "hybrid", "vlb", "consistency"] = "simple"
     """simple is the squared error, vlb the variational bound, hybrid both, to train a learned variance. consistency is
     the error of the ends of paths; unstir distill sets it."""
-    weighting: Literal["simple", "min_snr", "truncated_snr", "p2"] = "simple"
-    """Weight of the squared error at each time: equal (simple), or a function of the signal-to-noise ratio."""
-    min_snr_gamma: Positive = 5.0
-    """gamma of min_snr."""
-    p2_gamma: Annotated[float, Field(gt=0, le=100)] = 1.0
-    """gamma of p2."""
-    p2_k: Positive = 1.0
-    """k of p2."""
+    weighting: WeightingName = "simple"
+    """Weight of the squared error at each time: equal (simple), by the signal-to-noise ratio (min_snr, truncated_snr,
+    p2), or MODULE:NAME."""
+    weighting_options: dict[str, Option] = field(default_factory=dict, hash=False)
+    """Arguments of the weighting, each by its name: gamma of min_snr, gamma and k of p2."""
     vlb_weight: Positive = 0.001
     """Factor of the bound, in bits per dimension, in the hybrid."""
     teacher: Literal["eps", "x0", "v"] = "v"
     """What the teacher of consistency predicts: the noise, the image, or the velocity."""
-    times: Literal["uniform", "importance", "laplace", "normal"] = "uniform"
-    """How times are drawn: uniformly, by their recent losses (importance, for vlb), or by a density of the log-SNR."""
-    times_mean: Annotated[float, Field(ge=-100, le=100)] = 0.0
-    """Centre of the laplace or normal density, a log-SNR in nats; at 0 signal and noise are equally strong."""
-    times_scale: Annotated[float, Field(ge=0.01, le=100)] = 1.0
-    """Scale of the laplace density or std of the normal one, in nats of log-SNR; 0.5 is usual for laplace."""
+    times: TimesName = "uniform"
+    """How times are drawn: uniform, by their recent losses (importance, for vlb), by a density of the log-SNR (laplace,
+    normal), or MODULE:NAME."""
+    times_options: dict[str, Option] = field(default_factory=dict, hash=False)
+    """Arguments of the distribution, each by its name: mean and scale of laplace and normal, log-SNRs in nats."""
     input_perturbation: Annotated[float, Field(ge=0, le=10)] = 0.0
     """Extra noise in x_t that the target leaves out, as a fraction of x_t's own noise (Ning et al. 2023: 0.1)."""
     noise_choices: Annotated[int, Field(ge=1, le=64)] = 1
@@ -255,7 +232,7 @@ class LossConfig:
     @property
     def without_bound(self) -> dict[str, Any]:
         """The settings by which the variational bound would not be one, with values by which it is."""
-        default = {key: getattr(LossConfig, key) for key in (*_NO_BOUND, "times_mean", "times_scale")}
+        default = {key: getattr(LossConfig, key) for key in _NO_BOUND}
         return {key: value for key, value in default.items() if getattr(self, key) not in (value, "importance")}
 
     @model_validator(mode="after")
@@ -282,13 +259,8 @@ class LossConfig:
 
 
 _ONLY_WITH = {
-    "min_snr_gamma": ("weighting", ("min_snr",)),
-    "p2_gamma": ("weighting", ("p2",)),
-    "p2_k": ("weighting", ("p2",)),
     "vlb_weight": ("objective", ("hybrid",)),
     "teacher": ("objective", ("consistency",)),
-    "times_mean": ("times", ("laplace", "normal")),
-    "times_scale": ("times", ("laplace", "normal")),
 }
 """Settings of a loss that have an effect with some values of another setting alone: that one, and these values."""
 _NO_BOUND = ("times", "input_perturbation", "noise_choices")
@@ -303,7 +275,8 @@ class LogConfig:
     every: PositiveSpan = "50 steps"
     """Interval between lines of metrics, which are means over the steps since the last line."""
     to: tuple[TrackerName, ...] = ()
-    """Trackers that also show the run: tensorboard (in RUN/tensorboard), wandb (Weights & Biases, on its server)."""
+    """Trackers that also show the run: tensorboard (in RUN/tensorboard), wandb (Weights & Biases, on its server), or
+    MODULE:NAME."""
     held_out_images: Annotated[int, Field(ge=0, le=MOST)] = 128
     """Number of training images, and of held-out ones, whose loss is measured at each snapshot; 0: none."""
     held_out_times: Annotated[int, Field(ge=1, le=100_000)] = 10

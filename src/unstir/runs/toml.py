@@ -3,16 +3,16 @@
 import dataclasses
 import hashlib
 import json
+import re
 import tomllib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import tomli_w
 from pydantic import TypeAdapter, ValidationError
 
 from unstir.errors import KeptSettingsError, UserError, of_pydantic, short
-from unstir.runs.config import MAY_CHANGE, Config
+from unstir.runs.config import Config, may_change
 from unstir.runs.synonyms import near_setting
 
 
@@ -51,7 +51,28 @@ def read(path: Path) -> dict[str, Any]:
 
 def to_toml(config: Config) -> str:
     """The whole config as TOML text, every key written out."""
-    return tomli_w.dumps(to_dict(config))
+    return "\n".join(_table(to_dict(config))).strip() + "\n"
+
+
+def _table(values: Mapping[str, Any], before: str = "") -> Iterator[str]:
+    """The lines of a table of this dotted name, and of the tables within."""
+    tables = {key: value for key, value in values.items() if isinstance(value, dict)}
+    yield from (f"{_key(key)} = {_value(value)}" for key, value in values.items() if key not in tables)
+    for key, table in tables.items():
+        yield from ("", f"[{before}{_key(key)}]", *_table(table, f"{before}{_key(key)}."))
+
+
+def _key(key: str) -> str:
+    return key if re.fullmatch(r"[A-Za-z0-9_-]+", key) else _value(key)
+
+
+def _value(value: Any) -> str:
+    """A value as TOML has it: numbers, words and lists as JSON, which leaves the character DEL as it is."""
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{_key(key)} = {_value(inner)}" for key, inner in value.items()) + "}"
+    if isinstance(value, list):
+        return f"[{', '.join(map(_value, value))}]"
+    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
 
 
 def to_dict(config: Config) -> dict[str, Any]:
@@ -63,11 +84,11 @@ def to_dict(config: Config) -> dict[str, Any]:
 
 
 def _plain(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Tuples as lists, and without the keys that are None, for which TOML has no word."""
+    """Tuples as lists, and without empty tables and the keys that are None, for which TOML has no word."""
     return {
         key: _plain(value) if isinstance(value, Mapping) else list(value) if isinstance(value, tuple) else value
         for key, value in values.items()
-        if value is not None
+        if value is not None and value != {}
     }
 
 
@@ -86,7 +107,7 @@ def _flat(values: Mapping[str, Any], before: str) -> Iterator[tuple[str, Any]]:
 
 def identity(config: Config, content_hash: str) -> str:
     """SHA-256 (hex) of a run's data and what it keeps of its settings: weights alike in these are of one run."""
-    kept = {key: value for key, value in flat(config).items() if key not in (*MAY_CHANGE, "recipe")}
+    kept = {key: value for key, value in flat(config).items() if not (may_change(key) or key == "recipe")}
     kept["content_hash"] = content_hash
     return hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()
 
@@ -95,7 +116,7 @@ def changes(saved: Config, asked: Config) -> dict[str, Any]:
     """What ``asked`` would change in a run, by dotted keys; KeptSettingsError for those that must not change."""
     old, new = flat(saved), flat(asked)
     changed = {key: new.get(key) for key in {**old, **new} if old.get(key) != new.get(key) and key != "recipe"}
-    if fixed := [key for key in changed if key not in MAY_CHANGE]:
+    if fixed := [key for key in changed if not may_change(key)]:
         kept = f"is {short(old.get(fixed[0]))} in the run, which keeps its settings"
         remedy = dict.fromkeys(fixed), "start another run in another folder"
         raise KeptSettingsError(tuple(fixed), new.get(fixed[0]), kept, remedy)

@@ -8,14 +8,16 @@ The table held is log abar in float64. From it 1 - abar = -expm1(log abar) is ex
 nearly one; in float32 its relative error is 1.7e-4. Coefficients are Python floats, cast where they meet a tensor.
 """
 
+import base64
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from unstir import parts
 from unstir.errors import UserError
 
 Coefficient = Tensor | float
@@ -43,6 +45,11 @@ class NoiseSchedule:
     def T(self) -> int:  # noqa: N802 - the papers' letter
         """The number of steps of the forward process."""
         return len(self.log_abar) - 1
+
+    @property
+    def snr(self) -> Tensor:
+        """The signal-to-noise ratio abar_t / (1 - abar_t), float64 [T+1]: +inf at t = 0."""
+        return torch.exp(self.log_abar) / -torch.expm1(self.log_abar)
 
     def abar(self, t: int) -> float:
         """abar_t, the share of the variance that is signal."""
@@ -108,6 +115,7 @@ def from_betas(betas: Tensor) -> NoiseSchedule:
     return NoiseSchedule(torch.cat((zero, torch.log1p(-betas.double()).cumsum(0))))
 
 
+@parts.schedule
 def linear(T: int = 1000, beta_1: float = 1e-4, beta_T: float = 0.02) -> NoiseSchedule:
     """beta_t rises linearly from beta_1 to beta_T (Ho et al. 2020, sec. 4). The betas are taken literally for any T."""
     _check_steps(T)
@@ -116,6 +124,7 @@ def linear(T: int = 1000, beta_1: float = 1e-4, beta_T: float = 0.02) -> NoiseSc
     return from_betas(torch.linspace(beta_1, beta_T, T, dtype=torch.float64))
 
 
+@parts.schedule
 def cosine(T: int = 1000, offset: float = 0.008) -> NoiseSchedule:
     """abar_t ~ cos^2( (t/T + offset) / (1 + offset) * pi/2 ), beta clipped to 0.999 and abar recomputed from it.
 
@@ -126,6 +135,7 @@ def cosine(T: int = 1000, offset: float = 0.008) -> NoiseSchedule:
     return _from_curve(torch.cos((time + offset) / (1 + offset) * math.pi / 2) ** 2)
 
 
+@parts.schedule
 def sigmoid(T: int = 1000, start: float = -3.0, end: float = 3.0, tau: float = 1.0) -> NoiseSchedule:
     """abar falls as a logistic curve between ``start`` and ``end`` at temperature ``tau``, beta clipped to 0.999.
 
@@ -139,6 +149,23 @@ def sigmoid(T: int = 1000, start: float = -3.0, end: float = 3.0, tau: float = 1
     return _from_curve((curve[-1] - curve) / (curve[-1] - curve[0]))
 
 
+@parts.schedule
+def table(T: int, log_abar: str = "") -> NoiseSchedule:
+    """The schedule of a table: log abar_0..abar_T as little-endian float64 in base64, which `as_text` writes."""
+    try:
+        values = np.frombuffer(base64.b64decode(log_abar, validate=True), "<f8")
+    except ValueError:
+        values = np.empty(0)
+    if len(values) != T + 1:
+        raise UserError("log_abar", log_abar[:20], f"is no table of T + 1 = {T + 1} numbers in base64")
+    return NoiseSchedule(torch.from_numpy(values.astype(np.float64)))
+
+
+def as_text(schedule: NoiseSchedule) -> str:
+    """The option log_abar of `table` for any schedule."""
+    return base64.b64encode(schedule.log_abar.cpu().numpy().astype("<f8").tobytes()).decode()
+
+
 def zero_terminal_snr(schedule: NoiseSchedule) -> NoiseSchedule:
     """The schedule with alpha shifted and scaled so that alpha_T = 0 and alpha_1 stays (Lin et al. 2024, alg. 1).
 
@@ -149,9 +176,6 @@ def zero_terminal_snr(schedule: NoiseSchedule) -> NoiseSchedule:
     scaled = (alpha - last) * (first / (first - last))
     scaled[0], scaled[-1] = 1.0, 0.0
     return NoiseSchedule(2 * torch.log(scaled))
-
-
-SCHEDULES: dict[str, Callable[..., NoiseSchedule]] = {"linear": linear, "cosine": cosine, "sigmoid": sigmoid}
 
 
 def _trailing(schedule: NoiseSchedule, steps: int) -> list[float]:
@@ -179,12 +203,24 @@ def _log_snr(schedule: NoiseSchedule, steps: int) -> list[float]:
     return start + [1.0 + min(range(last), key=lambda k: abs(values[k] - value)) for value in wanted]
 
 
+def _leading_open(schedule: NoiseSchedule, steps: int) -> list[float]:
+    stride = max(schedule.T // (steps + 1), 1)
+    return [min(stride * (steps - i) + 1, schedule.T) for i in range(steps)]
+
+
+def _linspace_open(schedule: NoiseSchedule, steps: int) -> list[float]:
+    stride = (schedule.T - 1) / steps
+    return [1.0 + round(stride * (steps - i)) for i in range(steps)]  # half to even, of times counted from 0
+
+
 SPACINGS = {
     "trailing": _trailing,
     "leading": _leading,
     "linspace": _linspace,
     "quadratic": _quadratic,
     "log_snr": _log_snr,
+    "leading_open": _leading_open,
+    "linspace_open": _linspace_open,
 }
 
 
@@ -195,6 +231,7 @@ def times(schedule: NoiseSchedule, steps: int, spacing: str = "trailing") -> lis
     unless steps = T; "linspace" visits both T and 1. All three are T, T-1, ..., 0 when steps = T. "quadratic" goes as
     T (1 - i / steps)^2 and "log_snr" in equal steps of the log-SNR between T and 1 (Lu et al. 2022): both crowd
     together near 1, where whole times repeat; repeated ones are visited once, so that there may be fewer steps.
+    "leading_open" and "linspace_open" are steps + 1 such times without the last, as diffusers' solvers take them.
     Raises UserError unless 1 <= steps <= T and the spacing is known.
     """
     T = schedule.T

@@ -8,10 +8,12 @@ import numpy as np
 from PIL import Image
 
 from unstir.libraries import library
+from unstir.parts import tracker
 from unstir.trackers.scalars import Scalars
 
 
-class Tracker(Scalars):
+@tracker
+class TensorBoard(Scalars):
     """Writes an event file each time the run in ``folder`` goes on. Raises UserError where the extra is missing."""
 
     def __init__(self, folder: Path) -> None:

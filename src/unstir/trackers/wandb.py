@@ -14,6 +14,7 @@ from typing import Any
 
 from unstir.errors import UserError
 from unstir.libraries import library
+from unstir.parts import tracker
 from unstir.runs.files import write_text
 from unstir.trackers.scalars import Scalars
 
@@ -22,7 +23,8 @@ logger = logging.getLogger(__name__)
 SECONDS = 45  # for the beginning and for the end, after which the server is taken not to answer
 
 
-class Tracker(Scalars):
+@tracker
+class Wandb(Scalars):
     """Sends what the run in ``folder`` does; where it goes is logged.
 
     Offline without a login, and where WANDB_MODE says so; nothing is ever asked on the terminal. Raises UserError

@@ -175,7 +175,7 @@ def open_run(config: Config, out: Path, store: Store) -> Run:
     dtype = build.dtype_name(train.dtype, build.device(train.device))
     train = dataclasses.replace(train, dtype=dtype, init=train.init and pinned(train.init))
     data = dataclasses.replace(config.data, store=str(store.path.resolve()))
-    return Run.create(dataclasses.replace(config, train=train, data=data), out, card, conditions)
+    return Run.begin(dataclasses.replace(config, train=train, data=data), out, card, conditions)
 
 
 def _continued(old: Run, asked: Config, store: Store) -> Run:
@@ -291,6 +291,7 @@ def open_data(config: Config, out: Path, data_of: Run | None = None) -> Store:
     lengths that cannot be whatever the data, and where the data is not what that run began with.
     """
     train, device = config.train, build.device(config.train.device)
+    build.check_parts(config)
     if size := sides(config.data.size):
         check_sides(config, *size)
     old = data_of
@@ -330,9 +331,9 @@ def store_path(data: DataConfig) -> Path:
     if asked == DataConfig(source=data.source, channels=1 if data.source in EMBEDDED else 3) and data.source in NAMES:
         return Path("data") / name
     source = data.source if is_named(data.source) else path
-    settings = [str(source), data.size, data.channels, data.held_out, data.sha256]
+    settings = [str(source), data.size, data.channels, data.held_out, data.sha256, *data.options.items()]
     settings += [data.depth, *data.scale] if (data.depth, data.scale) != (DataConfig.depth, ()) else []
-    return Path("data") / f"{name}-{hashlib.sha256(json.dumps(settings).encode()).hexdigest()[:6]}"
+    return Path("data") / f"{name.replace(':', '-')}-{hashlib.sha256(json.dumps(settings).encode()).hexdigest()[:6]}"
 
 
 def _store_of(data: DataConfig, old: Run | None) -> Store:
@@ -361,11 +362,13 @@ def _store_of(data: DataConfig, old: Run | None) -> Store:
 
 
 def _packed(data: DataConfig, path: Path) -> Store:
-    names = "size", "channels", "held_out", "sha256", "depth", "scale"
+    names = "size", "channels", "held_out", "sha256", "depth", "scale", "options"
     given: dict[str, Any] = {name: value for name in names if (value := getattr(data, name)) not in ("", ())}
     try:
         return pack(data.source, path, **given)
     except UserError as error:
+        if error.key.startswith("options"):
+            raise error.within("data") from None
         if error.key != "channels" or not isinstance(error.remedy, dict):
             raise
         both = {f"{section}channels": error.remedy["channels"] for section in ("data.", "model.in_")}

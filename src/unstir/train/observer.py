@@ -3,12 +3,11 @@
 import logging
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from importlib import import_module
 from pathlib import Path
 from typing import Any, Self
 
+from unstir import parts
 from unstir.errors import UserError, printable
-from unstir.runs.sections import TRACKERS
 
 logger = logging.getLogger(__name__)
 
@@ -77,7 +76,7 @@ def tracked(observer: Observer, names: Sequence[str], folder: Path) -> Observer:
 
 def _tracker(name: str, folder: Path) -> Observer:
     try:
-        tracker: Observer = import_module(TRACKERS[name]).Tracker(folder)
+        tracker: Observer = parts.find("tracker", name)(folder)
     except UserError:
         raise
     except Exception as error:  # of the library, which is broken

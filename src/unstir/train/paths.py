@@ -70,7 +70,7 @@ class Paths:
         moments, states, ends, conditions = [], [], [], []
         for number in range(period * PATHS, (period + 1) * PATHS):
             chain, condition = self._chain(number), self._condition(number, slots)
-            times = chain.times(process.schedule)
+            times = chain.visited(process.schedule)
             denoise = steered(Conditioned(self._teacher, condition), chain, process, indices=slots)
             noise = randomness.normal(Key(seed, "start of path", number, slots), self._shape)
             on_the_way, end = follow(denoise, process, noise, times)

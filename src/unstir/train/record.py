@@ -19,13 +19,14 @@ from unstir.diffusion.denoiser import Denoiser
 from unstir.diffusion.draw import starting_noise
 from unstir.errors import NotFiniteError, UserError, asked_for, is_out_of_memory, within_memory
 from unstir.group import Alone
+from unstir.libraries import is_there
 from unstir.pictures.charts import held_out_figure, save_figure, training_curves
 from unstir.pictures.grid import grid, named_grid
 from unstir.progress import counted
 from unstir.runs import checkpoint, lines, resources
 from unstir.runs.files import replacing, save_png
 from unstir.runs.model import Model
-from unstir.runs.run import Run, is_run, model_in_training
+from unstir.runs.run import Run, is_run, model_in_training, warn
 from unstir.runs.timetable import drawn_grid, grid_file
 from unstir.train.observer import Observer, Stop
 from unstir.train.state import WINDOW, State
@@ -123,6 +124,9 @@ def cut_log(run: Run, name: str, step: int | None, due: int = 0) -> list[dict[st
 
 def draw_charts(run: Run) -> None:
     """Draw curves.png and losses.png from the lines of metrics.jsonl and held_out.jsonl, where there are any."""
+    if not is_there("matplotlib"):
+        warn("matplotlib is not installed: no charts are drawn")
+        return
     charts = ("curves.png", run.metrics(), training_curves), ("losses.png", run.held_out(), held_out_figure)
     for name, drawn, draw in charts:
         if drawn:
@@ -167,7 +171,7 @@ def draw_grid(run: Run, model: Model, name: str, observer: Observer, stop: Stop)
     x = starting_noise(cfg.seed, indices, run.data.shape)
     run.samples.mkdir(exist_ok=True)
     save_png(run.samples / "noise.png", grid(model.pixels(x), cfg.nrow), run=run.data.mark)
-    total, condition = len(model.chain.times(model.process.schedule)) - 1, model.condition(indices)
+    total, condition = len(model.chain.visited(model.process.schedule)) - 1, model.condition(indices)
     for done, step in enumerate(model.draw(model.chain, indices, condition), start=1):
         if stop.signal is not None:
             return

@@ -25,7 +25,7 @@ from unstir.diffusion.arithmetic import repeatable
 from unstir.diffusion.loss import Losses, denoising_loss
 from unstir.errors import UserError
 from unstir.group import Alone
-from unstir.nn.own import takes
+from unstir.parts import takes
 from unstir.randomness import Key
 from unstir.runs import build, checkpoint
 from unstir.runs.build import compiled, set_aside

@@ -386,10 +386,10 @@ def _weightings() -> Iterator[float]:
     weighting = partial(loss_weights, schedule=linear())
     for weights, expected in (
         (partial(weighting, "min_snr"), snr.clamp(max=5)),
-        (partial(weighting, "min_snr", min_snr_gamma=2.0), snr.clamp(max=2)),
+        (partial(weighting, "min_snr", options={"gamma": 2.0}), snr.clamp(max=2)),
         (partial(weighting, "truncated_snr"), snr.clamp(min=1)),
         (partial(weighting, "p2"), snr / (1 + snr)),
-        (partial(weighting, "p2", p2_gamma=0.5, p2_k=3.0), snr / (3 + snr).sqrt()),
+        (partial(weighting, "p2", options={"gamma": 0.5, "k": 3.0}), snr / (3 + snr).sqrt()),
     ):
         for predict, output in outputs.items():
             kind = PARAMETERIZATIONS[predict]

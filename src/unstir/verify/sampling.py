@@ -15,10 +15,10 @@ from unstir.chain import SAMPLERS, Chain
 from unstir.diffusion.denoiser import Conditioned, Denoise, Denoiser, Prediction, clipped, thresholded
 from unstir.diffusion.draw import draw, starting_noise
 from unstir.diffusion.guidance import guided
-from unstir.diffusion.samplers import function_of
 from unstir.diffusion.samplers.ancestral import ancestral
 from unstir.diffusion.samplers.ddim import ddim
 from unstir.diffusion.samplers.dpmpp import dpmpp_2m_sde
+from unstir.parts import find
 from unstir.theory.oracle import GaussianData
 from unstir.theory.parameterization import PARAMETERIZATIONS
 from unstir.theory.process import Process
@@ -221,7 +221,7 @@ def _solver_orders() -> Iterator[float]:
         off = []
         for steps in (100, 200):
             visited = [*(1000 - 800 * i // steps for i in range(steps + 1)), 0]
-            chain = function_of(name)(gaussian_denoise(table, s), Process(linear()), x_T, visited, torch.zeros_like)
+            chain = find("sampler", name)(gaussian_denoise(table, s), Process(linear()), x_T, visited, torch.zeros_like)
             *_, end = islice(chain, steps)
             require(end.t == 200, f"step {steps} of {name} ends at t = {end.t}")
             off.append(absolute(end.x, solution))

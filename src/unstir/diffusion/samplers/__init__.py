@@ -1,17 +1,14 @@
 """Samplers: generators that turn noise into images step by step, all of them through the `Denoise` interface.
 
-`unstir.chain.SAMPLERS` lists them with their files here; what they yield and draw is below.
+`unstir.parts` lists them with their files here, `unstir.chain` the facts about each; what they yield is below.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from importlib import import_module
 from itertools import pairwise
-from typing import cast
 
 from torch import Tensor
 
-from unstir.chain import SAMPLERS
 from unstir.theory.process import Process
 
 Noise = Callable[[int], Tensor]
@@ -28,13 +25,7 @@ class Step:
 
 
 def check_times(times: Sequence[int], process: Process) -> None:
-    """Raise ValueError unless the times fall strictly from at most T to exactly 0."""
+    """Raise ValueError unless the times fall strictly from at most T to at least 0."""
     falling = all(t > s for t, s in pairwise(times))
-    if len(times) < 2 or not falling or times[-1] != 0 or times[0] > process.T:
+    if len(times) < 2 or not falling or times[-1] < 0 or times[0] > process.T:
         raise ValueError(f"times must fall strictly from at most T={process.T} to 0; got {list(times)[:4]}...")
-
-
-def function_of(sampler: str) -> Callable[..., Iterator[Step]]:
-    """The generator function of a sampler: (denoise, process, x_T, times, noise, **options) -> its steps."""
-    module = import_module(f"{__name__}.{SAMPLERS[sampler].file}")
-    return cast(Callable[..., Iterator[Step]], getattr(module, sampler))

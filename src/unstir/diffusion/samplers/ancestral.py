@@ -12,20 +12,22 @@ from itertools import pairwise
 
 from torch import Tensor
 
+from unstir import parts
 from unstir.diffusion.denoiser import Denoise, Prediction
 from unstir.diffusion.samplers import Noise, Step, check_times
 from unstir.theory.process import Gaussian, Process
 from unstir.theory.variance import check_variance, chosen_variance, log_variance
 
 
+@parts.sampler
 def ancestral(
     denoise: Denoise, process: Process, x_T: Tensor, times: Sequence[int], noise: Noise, variance: str = "auto"
 ) -> Iterator[Step]:
     """Yield a Step for each of ``times[1:]``, starting from ``x_T`` [B, C, H, W] at ``times[0]``.
 
-    ``times`` fall strictly and end at 0; the last step adds no noise. ``variance`` is "small", "large", "learned", or
+    ``times`` fall strictly, usually to 0; a step to 0 adds no noise. ``variance`` is "small", "large", "learned", or
     "auto": learned where the denoiser has learned it, else large when the chain visits every time, else small. Raises
-    UserError for another name or for "learned" of a denoiser that has not, ValueError for times that do not fall to 0.
+    UserError for another name or for "learned" of a denoiser that has not, ValueError for times that do not fall.
     """
     check_times(times, process)
     x, every_time = x_T, len(times) == process.T + 1

@@ -9,11 +9,13 @@ from itertools import pairwise
 
 from torch import Tensor
 
+from unstir import parts
 from unstir.diffusion.denoiser import Denoise
 from unstir.diffusion.samplers import Noise, Step, check_times
 from unstir.theory.process import Process
 
 
+@parts.sampler
 def consistency(denoise: Denoise, process: Process, x_T: Tensor, times: Sequence[int], noise: Noise) -> Iterator[Step]:
     """Yield a Step for each of ``times[1:]``: x_s = alpha_s x_0_hat + sigma_s z, at s = 0 the estimate itself.
 

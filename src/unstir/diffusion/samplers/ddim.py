@@ -12,19 +12,21 @@ from itertools import pairwise
 
 from torch import Tensor
 
+from unstir import parts
 from unstir.diffusion.denoiser import Denoise
 from unstir.diffusion.samplers import Noise, Step, check_times
 from unstir.errors import UserError
 from unstir.theory.process import Process
 
 
+@parts.sampler
 def ddim(
     denoise: Denoise, process: Process, x_T: Tensor, times: Sequence[int], noise: Noise, eta: float = 0.0
 ) -> Iterator[Step]:
     """Yield a Step for each of ``times[1:]``, starting from ``x_T`` [B, C, H, W] at ``times[0]``.
 
-    ``times`` fall strictly and end at 0; the last step adds no noise, whatever ``eta``, which is in [0, 1]. Raises
-    UserError for another eta, ValueError for times that do not fall to 0.
+    ``times`` fall strictly, usually to 0; a step to 0 adds no noise, whatever ``eta``, which is in [0, 1]. Raises
+    UserError for another eta, ValueError for times that do not fall.
     """
     check_times(times, process)
     if not 0 <= eta <= 1:

@@ -16,6 +16,7 @@ from itertools import pairwise
 
 from torch import Tensor
 
+from unstir import parts
 from unstir.diffusion.denoiser import Denoise
 from unstir.diffusion.samplers import Noise, Step, check_times
 from unstir.diffusion.samplers.exponential import Estimate, Span, half_log_snr, remember
@@ -24,11 +25,13 @@ from unstir.theory.process import Process
 FEW_STEPS = 15
 
 
+@parts.sampler
 def dpmpp_2m(denoise: Denoise, process: Process, x_T: Tensor, times: Sequence[int], noise: Noise) -> Iterator[Step]:
     """Second order, deterministic. Yields a Step for each of ``times[1:]``; arguments as `ddim`, ``noise`` unused."""
     return _multistep(denoise, process, x_T, times, order=2)
 
 
+@parts.sampler
 def dpmpp_3m(denoise: Denoise, process: Process, x_T: Tensor, times: Sequence[int], noise: Noise) -> Iterator[Step]:
     """Third order, deterministic. Yields a Step for each of ``times[1:]``; arguments as `ddim`, ``noise`` unused."""
     return _multistep(denoise, process, x_T, times, order=3)
@@ -63,6 +66,7 @@ def _step(span: Span, x: Tensor, x0: Tensor, history: list[Estimate]) -> Tensor:
     return x + span.alpha * (decay / h + 1) * slope - span.alpha * ((decay + h) / h**2 - 0.5) * curvature
 
 
+@parts.sampler
 def dpmpp_2m_sde(denoise: Denoise, process: Process, x_T: Tensor, times: Sequence[int], noise: Noise) -> Iterator[Step]:
     """Second order, of the reverse SDE: fresh noise at each step but the last. Arguments and yields as `ancestral`."""
     check_times(times, process)

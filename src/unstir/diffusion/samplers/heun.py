@@ -16,6 +16,7 @@ from itertools import pairwise
 
 from torch import Tensor
 
+from unstir import parts
 from unstir.chain import check_signal
 from unstir.diffusion.denoiser import Denoise
 from unstir.diffusion.samplers import Noise, Step, check_times
@@ -27,6 +28,7 @@ MOST = 2.0  # the largest weight of the slope at a step's far end, relative to t
 LEAST = 0.01  # what is left of u at the end of a step by slopes
 
 
+@parts.sampler
 def heun(denoise: Denoise, process: Process, x_T: Tensor, times: Sequence[int], noise: Noise) -> Iterator[Step]:
     """Yield a Step for each of ``times[1:]``; arguments as `ddim`, ``noise`` unused. Second order, deterministic.
 

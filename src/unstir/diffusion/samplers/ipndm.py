@@ -20,6 +20,7 @@ from operator import add
 
 from torch import Tensor
 
+from unstir import parts
 from unstir.chain import check_signal
 from unstir.diffusion.denoiser import Denoise
 from unstir.diffusion.samplers import Noise, Step, check_times
@@ -35,6 +36,7 @@ MOST = 100.0
 """The largest product of what successive steps multiply a change by, while there is hardly a signal."""
 
 
+@parts.sampler
 def ipndm(denoise: Denoise, process: Process, x_T: Tensor, times: Sequence[int], noise: Noise) -> Iterator[Step]:
     """Yield a Step for each of ``times[1:]``; arguments as `ddim`, ``noise`` unused.
 

@@ -28,6 +28,7 @@ from itertools import pairwise
 
 from torch import Tensor
 
+from unstir import parts
 from unstir.chain import check_signal
 from unstir.diffusion.denoiser import Denoise
 from unstir.diffusion.samplers import Noise, Step, check_times
@@ -39,6 +40,7 @@ from unstir.theory.schedule import NoiseSchedule
 RUNGE_KUTTA_STEPS = 3
 
 
+@parts.sampler
 def pndm(denoise: Denoise, process: Process, x_T: Tensor, times: Sequence[int], noise: Noise) -> Iterator[Step]:
     """Yield a Step for each of ``times[1:]``; arguments as `ddim`, ``noise`` unused.
 

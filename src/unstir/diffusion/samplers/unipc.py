@@ -12,6 +12,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
+from unstir import parts
 from unstir.diffusion.denoiser import Denoise
 from unstir.diffusion.samplers import Noise, Step, check_times
 from unstir.diffusion.samplers.exponential import Estimate, Span, half_log_snr, remember
@@ -19,6 +20,7 @@ from unstir.errors import UserError
 from unstir.theory.process import Process
 
 
+@parts.sampler
 def unipc(
     denoise: Denoise, process: Process, x_T: Tensor, times: Sequence[int], noise: Noise, order: int = 3
 ) -> Iterator[Step]:

@@ -6,9 +6,9 @@ from typing import Any
 
 from unstir.errors import UserError, nearest, quoted
 from unstir.nn.config import merged
-from unstir.nn.own import allow
+from unstir.parts import allow
 from unstir.runs import toml
-from unstir.runs.config import Config
+from unstir.runs.config import PARTS, Config
 
 DEFAULT = "mnist"
 NEEDED = ("data", "source"), ("model", "channels")
@@ -28,7 +28,7 @@ def load_recipe(name: str) -> Config:
 
     What a file leaves out comes from the recipe that its key ``recipe`` names. A file without that key must say
     which images and how large a network, ``data.source`` and ``model.channels``; the rest are the defaults of `Config`.
-    The module of a network that a file names may be imported (`nn.own`), unless it is the config.toml of a run.
+    The modules of parts that a file names may be imported (`unstir.parts`), unless it is the config.toml of a run.
     Raises UserError where ``name`` is neither, or where the file is wrong.
     """
     if name in sentences():
@@ -45,8 +45,10 @@ def load_recipe(name: str) -> Config:
     if not isinstance(base, str) or (base and base not in sentences()):
         raise UserError("recipe", base, f"must be one of {', '.join(sentences())}", {"recipe": None}).at(path)
     config = toml.from_dict(_over_base(own), str(path))
-    if not (config.model.is_unet or (path.parent / "data.json").is_file()):  # of the user's own, and not of a run
-        allow(config.model.type)
+    if not (path.parent / "data.json").is_file():  # a file of the user's own, and not of a run
+        for name in PARTS.keys() & (values := toml.flat(config)).keys():
+            for part in values[name] if isinstance(values[name], list) else [values[name]]:
+                allow(part)
     left_out = [f"{section}.{key}" for section, key in NEEDED if key not in own.get(section, {})]
     if not config.model.is_unet and "model.channels" in left_out:
         left_out.remove("model.channels")
@@ -77,12 +79,29 @@ def _tables(name: str) -> dict[str, Any]:
         return _over_base(toml.read(path))
 
 
-def _over_base(own: dict[str, Any]) -> dict[str, Any]:
-    tables = _tables(own["recipe"]) if own.get("recipe") else {}
-    for key, value in own.items():
-        base = tables.get(key)
-        if key == "model" and isinstance(value, dict):
-            tables[key] = merged(base or {}, value)
+def _over_base(tables: dict[str, Any]) -> dict[str, Any]:
+    return over(_tables(tables["recipe"]) if tables.get("recipe") else {}, tables)
+
+
+def over(base: dict[str, Any], tables: dict[str, Any]) -> dict[str, Any]:
+    """The tables of a config with others as their base; where they name another part, its options are theirs alone."""
+    result = dict(base)
+    for section, values in tables.items():
+        below = base.get(section, {})
+        if not (isinstance(values, dict) and isinstance(below, dict)):
+            result[section] = values
+        elif section == "model":
+            result[section] = merged(below, values)
         else:
-            tables[key] = base | value if isinstance(value, dict) and isinstance(base, dict) else value
-    return tables
+            result[section] = _over_section(section, below, values)
+    return result
+
+
+def _over_section(section: str, below: dict[str, Any], values: dict[str, Any]) -> dict[str, Any]:
+    default, result = getattr(Config(), section, None), below | values
+    for key, options in PARTS.items():
+        name = key.removeprefix(f"{section}.")
+        if name != key and options in below:
+            same = values.get(name, below.get(name, "")) == below.get(name, getattr(default, name, ""))
+            result[options] = (below[options] if same else {}) | values.get(options, {})
+    return result

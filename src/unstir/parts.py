@@ -1,0 +1,341 @@
+"""Parts of a run, found by name: schedules, samplers, networks, sources of images and more, ours and other people's.
+
+A part is a function or a class below the decorator of its kind. In mine.py, one called ``straight`` is "mine:straight"
+to the settings of a run; what it takes besides the arguments of its kind are its options, each with a default. Parts of
+the package have plain names, such as "linear", and their modules are loaded when they are needed.
+
+A run may come from a stranger, and importing runs code. What a run names is therefore imported only where the user has
+said so, by typing the name, by a TOML file of their own, by the environment variable UNSTIR_PARTS (modules, separated
+by commas), or by importing the module themselves.
+"""
+
+import importlib
+import inspect
+import json
+import os
+import re
+import sys
+import traceback
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, TypeVar, get_args, overload
+
+from pydantic import AfterValidator, BeforeValidator
+
+from unstir.errors import NotFiniteError, UserError, is_out_of_memory, nearest
+
+VARIABLE = "UNSTIR_PARTS"
+Part = TypeVar("Part", bound=Callable[..., Any])
+
+ARGUMENTS = {
+    "schedule": ("T",),
+    "weighting": ("schedule",),
+    "times": ("schedule",),
+    "sampler": ("denoise", "process", "x_T", "times", "noise"),
+    "condition": ("images",),
+    "network": ("in_channels", "out_channels", "num_labels"),
+    "source": (),
+    "features": (),
+    "tracker": ("folder",),
+}
+"""Each kind of part, with the arguments that it is called with."""
+ALSO = {"weighting": ("parameterization",)}
+"""What a part is given besides, by name, where it takes it."""
+
+OURS: dict[str, dict[str, str]] = {
+    "schedule": dict.fromkeys(("linear", "cosine", "sigmoid", "table"), "theory.schedule"),
+    "weighting": dict.fromkeys(("simple", "min_snr", "truncated_snr", "p2"), "theory.weighting"),
+    "times": dict.fromkeys(("uniform", "importance", "laplace", "normal"), "diffusion.loss"),
+    "sampler": {
+        "ancestral": "diffusion.samplers.ancestral",
+        "ddim": "diffusion.samplers.ddim",
+        **dict.fromkeys(("dpmpp_2m", "dpmpp_3m", "dpmpp_2m_sde"), "diffusion.samplers.dpmpp"),
+        "unipc": "diffusion.samplers.unipc",
+        "heun": "diffusion.samplers.heun",
+        "ipndm": "diffusion.samplers.ipndm",
+        "pndm": "diffusion.samplers.pndm",
+        "consistency": "diffusion.samplers.consistency",
+    },
+    "condition": dict.fromkeys(("low_resolution", "masked"), "runs.conditions"),
+    "network": {"unet": "nn.unet"},
+    "source": {},
+    "features": {},
+    "tracker": {"tensorboard": "trackers.tensorboard", "wandb": "trackers.wandb"},
+}
+"""The parts of the package by kind and name, with the module of each: `find` loads it."""
+
+_KNOWN: dict[tuple[str, str], tuple[Callable[..., Any], Mapping[str, Any]]] = {}
+_allowed: set[str] = set()
+
+
+def schedule(function: Part) -> Part:
+    """Register (T, **options) -> NoiseSchedule, whose table has T + 1 entries, as diffusion.schedule."""
+    return _registered("schedule", function)
+
+
+def weighting(function: Part) -> Part:
+    """Register (schedule, **options) -> float64 [T+1] as loss.weighting; the entry of t = 0 is not used.
+
+    The numbers weigh the squared error of the network's output, whatever it predicts. A function that takes
+    ``parameterization`` too is told what that is; `theory.weighting.of_output` turns weights of the image's error into
+    these.
+    """
+    return _registered("weighting", function)
+
+
+def times(function: Part) -> Part:
+    """Register (schedule, **options) -> p, float64 [T], the probability of each time 1..T in training, as loss.times.
+
+    The loss is not divided by these, so that a time drawn more often counts for more.
+    """
+    return _registered("times", function)
+
+
+@overload
+def sampler(function: Part) -> Part: ...
+@overload
+def sampler(
+    *, calls: int = 1, start: tuple[int, ...] = (), divides_by_alpha: bool = False
+) -> Callable[[Part], Part]: ...
+def sampler(function: Any = None, **facts: Any) -> Any:
+    """Register a generator of `Step`, (denoise, process, x_T, times, noise, **options), as a sampler.
+
+    ``denoise(x, t)`` returns a `Prediction`, ``times`` fall to 0, and ``noise(t)`` is fresh standard normal noise like
+    ``x_T`` [B, C, H, W], the same whenever t is. The last step is the image at t = 0. With facts, as in
+    ``@sampler(calls=2)``: a step takes ``calls`` network calls, the first ones those of ``start``, the last one 1.
+    ``divides_by_alpha`` is true of one that cannot begin where alpha_t = 0.
+    """
+    if function is None:
+        return lambda function: _registered("sampler", function, facts)
+    return _registered("sampler", function)
+
+
+def condition(function: Part) -> Part:
+    """Register (images, **options) -> float [B, K] or [B, C', H, W] as data.condition.
+
+    ``images`` are float [B, C, H, W] in [-1, 1]. An image of its answer is scaled as they are; a vector in any units is
+    scaled by its mean and deviation over the training images.
+    """
+    return _registered("condition", function)
+
+
+def network(cls: Part) -> Part:
+    """Register a class of `torch.nn.Module`, (in_channels, out_channels, num_labels, **options), as model.type.
+
+    Its ``forward(x, t, condition=None)`` takes float [B, C, H, W], int64 [B] in 0..T-1, and classes, int64 [B] below
+    num_labels, vectors, float [B, num_labels], or images, float [B, num_labels, H, W] (`UNet.forward`). It returns
+    float [B, out_channels, H, W]. It may also take ``dropout_key`` and ``augmentation``, as `UNet.forward` does.
+    """
+    return _registered("network", cls)
+
+
+def source(function: Part) -> Part:
+    """Register (**options) -> images, or (images, labels), or anything in memory that `pack` takes, as data.source."""
+    return _registered("source", function)
+
+
+def features(function: Part) -> Part:
+    """Register (**options) -> a function of pixels, uint8 [B, C, H, W], that returns features, float [B, F]."""
+    return _registered("features", function)
+
+
+def tracker(cls: Part) -> Part:
+    """Register a class of `Observer`, made of the folder of a run, as one of log.to."""
+    return _registered("tracker", cls)
+
+
+def _registered(kind: str, part: Part, facts: Mapping[str, Any] | None = None) -> Part:
+    """The part as it is, known by its name. UserError where it cannot be called as its kind is."""
+    try:
+        taken = inspect.signature(part).parameters
+        inspect.signature(part).bind(*ARGUMENTS[kind], **{key: "" for key in ALSO.get(kind, ()) if key in taken})
+    except TypeError:
+        call = ", ".join((*ARGUMENTS[kind], "**options"))
+        every = "give every other argument a default"
+        raise UserError("", f"the {kind} {part.__name__}", f"cannot be called as ({call})", every) from None
+    module = part.__module__
+    if module == "__main__" and (file := getattr(sys.modules["__main__"], "__file__", None)):
+        module = Path(file).stem  # as others would import it
+    name = part.__name__.lower() if module.startswith("unstir.") else f"{module}:{part.__name__}"
+    _KNOWN[kind, name] = part, facts or {}
+    return part
+
+
+def is_own(name: str) -> bool:
+    """Whether a name is MODULE:NAME, of a part that is not the package's."""
+    return bool(_OWN.fullmatch(name))
+
+
+_OWN = re.compile(r"(?!hf:)[A-Za-z_][\w.]*:[A-Za-z_]\w*")  # hf:NAME is a data set of the Hub
+
+
+def allow(name: str) -> None:
+    """Let the module of MODULE:NAME be loaded when it is needed, for the user has named it."""
+    if is_own(name):
+        _allowed.add(name.partition(":")[0])
+
+
+def find(kind: str, name: str) -> Callable[..., Any]:
+    """The part of a name. Raises UserError where the user has not named its module, or that has no such part."""
+    if (kind, name) not in _KNOWN:
+        if module := OURS[kind].get(name):
+            importlib.import_module(f"unstir.{module}")
+        else:
+            _load(kind, name)
+    return _KNOWN[kind, name][0]
+
+
+def name_of(kind: str, part: object) -> str:
+    """The name of a part that is registered; UserError for another."""
+    for (its_kind, name), (known, _) in _KNOWN.items():
+        if its_kind == kind and known is part:
+            return name
+    called = getattr(part, "__name__", part)
+    raise UserError("", f"the {kind} {called}", "has no name in a run", f"put @unstir.{kind} above it")
+
+
+def facts(kind: str, name: str) -> Mapping[str, Any]:
+    """What the decorator of a part was told of it; errors as `find`."""
+    find(kind, name)
+    return _KNOWN[kind, name][1]
+
+
+def _load(kind: str, name: str) -> None:
+    module = name.partition(":")[0]
+    if module not in _allowed | {item.strip() for item in os.environ.get(VARIABLE, "").split(",")}:
+        trust = f"where you trust {module}, type {VARIABLE}={module} before the command, or import it first"
+        raise UserError("", f"the {kind} {name}", "is code of its own, which a run does not hold", trust)
+    if (here := str(Path.cwd())) not in sys.path:
+        sys.path.append(here)  # last, so that no file there stands for an installed module
+    try:
+        importlib.import_module(module)
+    except UserError:
+        raise
+    except Exception as error:
+        mend = f"mend it there, or type the command in the folder of {module}.py"
+        raise UserError("", f"the module {module}", f"cannot be loaded: {said(error)}", mend) from None
+    if (kind, name) not in _KNOWN:
+        lacking = f"has no {kind} {name.partition(':')[2]}"
+        raise UserError("", f"the module {module}", lacking, f"put @unstir.{kind} above it")
+
+
+def make(kind: str, name: str, *arguments: Any, options: Mapping[str, Any], section: str = "", **also: Any) -> Any:
+    """What a part returns for its arguments and options, and for what it takes of ``also`` (`ALSO`).
+
+    Raises UserError as `find` and `check_options`, and where it fails; ``section`` is where the options were given.
+    """
+    check_options(kind, name, options, section)
+    part = find(kind, name)
+    also = {key: value for key, value in also.items() if key in inspect.signature(part).parameters}
+    with guarded(kind, name, section):
+        return part(*arguments, **also, **options)
+
+
+def check_options(
+    kind: str, name: str, options: Mapping[str, Any], section: str = "", others: tuple[str, ...] = ()
+) -> None:
+    """Raise UserError for an option that a part lacks, or whose value is not of its type; errors as `find`.
+
+    What is among the ``others`` is no option, but an argument with a setting of its own.
+    """
+    taken = list(inspect.signature(find(kind, name)).parameters.items())[len(ARGUMENTS[kind]) :]
+    parameters = {key: item for key, item in taken if key not in (*others, *ALSO.get(kind, ()))}
+    if any(item.kind is inspect.Parameter.VAR_KEYWORD for item in parameters.values()):
+        return
+    for key, value in options.items():
+        if key not in parameters:
+            takes = f"{name} takes {', '.join(parameters)}" if parameters else f"{name} takes none"
+            near = nearest(key, parameters)
+            error = UserError(key, value, f"is no option: {takes}", f"did you mean {near}?" if near else ())
+            raise error.within(section)
+        types, allowed = _TYPES.get(parameters[key].annotation, ((object,), ""))
+        if not isinstance(value, types) or (isinstance(value, bool) and types in (_NUMBER, _WHOLE)):
+            raise UserError(key, value, f"must be {allowed}").within(section)
+
+
+_NUMBER, _WHOLE = (float, int), (int,)
+_TYPES: dict[Any, tuple[tuple[type, ...], str]] = {
+    float: (_NUMBER, "a number"), int: (_WHOLE, "a whole number"),
+    bool: ((bool,), "true or false"), str: ((str,), "text"),
+}  # fmt: skip
+
+
+@contextmanager
+def guarded(kind: str, name: str, section: str = "") -> Iterator[None]:
+    """In this block what the code of a part raises is a UserError in one line, its options those of ``section``."""
+    try:
+        yield
+    except UserError as error:
+        raise (error.within(section) if error.key and section else error) from None
+    except Exception as error:
+        if not is_own(name) or isinstance(error, NotFiniteError) or is_out_of_memory(error):
+            raise
+        raise UserError("", f"the {kind} {name}", f"fails: {said(error)}") from None
+
+
+def takes(net: Any, name: str) -> bool:
+    """Whether the forward pass of a network takes an argument of this name."""
+    parameters = inspect.signature(net.forward).parameters
+    return name in parameters or any(item.kind is inspect.Parameter.VAR_KEYWORD for item in parameters.values())
+
+
+def said(error: Exception) -> str:
+    """An exception of the user's own code in one line: its kind, its message, and the last line of theirs that ran."""
+    own = __file__, importlib.__file__
+    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if frame.filename not in own]
+    theirs = [frame for frame in frames if "site-packages" not in frame.filename and "<frozen" not in frame.filename]
+    if isinstance(error, SyntaxError) and error.filename:
+        where = f" ({Path(error.filename).name}, line {error.lineno})"
+    else:
+        where = f" ({Path(theirs[-1].filename).name}, line {theirs[-1].lineno})" if theirs else ""
+    text = " ".join((error.msg if isinstance(error, SyntaxError) else str(error)).split())[:300]
+    return f"{type(error).__name__}: {text}{where}"
+
+
+@dataclass(frozen=True)
+class Name:
+    """Checks a setting that names a part of a ``kind``: one of ours, or MODULE:NAME, which is not looked for yet.
+
+    The ``others`` are words with a meaning of their own.
+    """
+
+    kind: str
+    others: tuple[str, ...] = ()
+
+    def __call__(self, name: str) -> str:
+        """The name; UserError for one that can be of no part."""
+        if name in (ours := (*filter(None, self.others), *OURS[self.kind])) or is_own(name) or name in self.others:
+            return name
+        near = nearest(name, ours)
+        one_of = f"must be one of {', '.join(ours)}, or MODULE:NAME"
+        raise UserError("", name, one_of, f"did you mean {near}?" if near else ())
+
+
+def kind_of(hint: Any) -> str:
+    """The kind of part that a setting with this type names; "" where it names none."""
+    checks = (getattr(item, "func", None) for item in getattr(hint, "__metadata__", ()))
+    kinds = [check.kind for check in checks if isinstance(check, Name)]
+    return next(filter(None, (*kinds, *map(kind_of, get_args(hint)))), "")
+
+
+NetworkName = Annotated[str, AfterValidator(Name("network"))]
+ConditionName = Annotated[str, AfterValidator(Name("condition", ("", "stored")))]
+ScheduleName = Annotated[str, AfterValidator(Name("schedule"))]
+WeightingName = Annotated[str, AfterValidator(Name("weighting"))]
+TimesName = Annotated[str, AfterValidator(Name("times"))]
+SamplerName = Annotated[str, AfterValidator(Name("sampler"))]
+TrackerName = Annotated[str, AfterValidator(Name("tracker"))]
+
+
+def _read(value: object) -> object:
+    """A text that is a number, true or false as that, for a command line has text alone."""
+    try:
+        return json.loads(value) if isinstance(value, str) and _WORD.fullmatch(value) else value
+    except ValueError:  # such as 007
+        return value
+
+
+_WORD = re.compile(r"true|false|-?[0-9]{1,15}(\.[0-9]+)?(e[+-]?[0-9]{1,2})?")
+Option = Annotated[str | bool | int | float, BeforeValidator(_read)]  # text first, as a command line reads it

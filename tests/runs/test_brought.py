@@ -1,0 +1,128 @@
+"""A network that was trained in a loop of one's own comes back: as a run, and as a model without a folder."""
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+import unstir
+from refusals import refusing
+from unstir import EvaluationRequest
+from unstir.interop.published import write_repository
+from unstir.metrics.likelihood import Protocol, save_likelihood
+from unstir.nn.config import UNetConfig
+from unstir.nn.unet import UNet
+
+
+@unstir.network
+class Tiny(nn.Module):
+    """Two convolutions, the time and the label as features."""
+
+    def __init__(self, in_channels, out_channels, num_labels, width=8):
+        super().__init__()
+        self.into, self.out = nn.Conv2d(in_channels, width, 3, padding=1), nn.Conv2d(width, out_channels, 3, padding=1)
+        self.time, self.label = nn.Linear(1, width), nn.Embedding(num_labels + 1, width)
+
+    def forward(self, x, t, label=None):
+        known = 0 if label is None else self.label(label)
+        h = torch.tanh(self.into(x) + (self.time(t[:, None] / 50) + known)[:, :, None, None])
+        return self.out(h)
+
+
+def straight(T):
+    """A schedule of one's own, without signal at its end."""
+    u = torch.arange(T + 1, dtype=torch.float64) / T
+    return unstir.NoiseSchedule(2 * torch.log1p(-u) - torch.log((1 - u) ** 2 + u**2))
+
+
+@pytest.fixture
+def learned(tmp_path, monkeypatch):
+    """A store, a process, and a network that learned from it in a loop of torch."""
+    monkeypatch.chdir(tmp_path)
+    rows = np.random.default_rng(0).integers(0, 256, (60, 4, 4), dtype=np.uint8)
+    store = unstir.pack((rows, np.arange(60) % 2), "packed", channels=1)
+    process, net = unstir.Process(straight(50)), Tiny(1, 1, 2)
+    images, labels = store.images("train"), store.labels("train")
+    optimizer = torch.optim.Adam(net.parameters(), lr=1e-2)
+    for _ in range(30):
+        index = torch.randint(len(images), (16,))
+        x_0, t = images[index] / 127.5 - 1, torch.randint(1, 51, (16,))
+        eps = torch.randn_like(x_0)
+        alpha, sigma = process.schedule.gather(t, x_0)
+        error = net(alpha * x_0 + sigma * eps, t - 1, labels[index]) - (alpha * eps - sigma * x_0)
+        optimizer.zero_grad()
+        error.square().mean().backward()
+        optimizer.step()
+    return store, process, net
+
+
+JOB = unstir.Job(num=2, chain=unstir.Chain("dpmpp_2m", steps=5))
+
+
+def drawn(model):
+    return next(unstir.sample_batches(model, JOB))[1]
+
+
+def test_a_run_of_it_does_what_any_imported_run_does(learned):
+    store, process, net = learned
+    run = unstir.Run.create("run", net, process, store, predict="v", classes=store.classes, step=30)
+    model = run.model(device="cpu")
+    assert torch.equal(model.process.schedule.log_abar, process.schedule.log_abar) and run.saved_steps() == [30]
+    with torch.no_grad():
+        x, t = torch.randn(3, 1, 4, 4), torch.tensor([1, 20, 50])
+        assert torch.equal(model.denoiser(x, t, torch.tensor([0, 1, 1])).raw, net(x, t - 1, torch.tensor([0, 1, 1])))
+    assert unstir.sample(model, JOB, "made").folder.is_dir()
+    assert unstir.morph(model, JOB, labels=(0, 1), count=3).made.shape == (6, 1, 4, 4)
+    evaluations, _ = unstir.evaluate_run("run", EvaluationRequest(num=12, seeds=3))
+    assert evaluations[0].step == 30 and evaluations[0].figures
+    page, *_ = unstir.write_report([run.path], measuring=False)
+    assert "trained elsewhere" in page.read_text()
+    bits, _ = save_likelihood(model, store, protocol=Protocol(calls=5))
+    assert bits["held_out"].bits_per_dim > 0
+    assert unstir.export(model, "safetensors", "exported").error < 1e-6
+    assert not run.config.kind.trained_here and unstir.Run.open("run").config == run.config
+
+
+@pytest.mark.slow
+def test_it_is_published_and_pulled_as_any_run(learned, tmp_path):
+    pytest.importorskip("diffusers")
+    store, process, net = learned
+    run = unstir.Run.create("run", net, process, store, predict="v", classes=store.classes)
+    write_repository(run.model(device="cpu"), "me/tiny", tmp_path / "hub")
+    published = unstir.Run.open(tmp_path / "hub").model(device="cpu")
+    assert torch.equal(drawn(published), drawn(run.model(device="cpu")))
+
+
+def test_a_model_without_a_folder_draws_and_edits_as_the_run(learned):
+    store, process, net = learned
+    run = unstir.Run.create("run", net, process, store, predict="v", classes=store.classes)
+    model = unstir.Model.of(net, process, store.shape, predict="v", classes=store.classes)
+    expected = drawn(run.model(device="cpu"))
+    assert torch.equal(drawn(model), expected) and model.weights_sha256 == run.model().weights_sha256
+    with torch.no_grad():
+        net.out.weight.zero_()
+    assert torch.equal(drawn(model), expected)
+    morphed = unstir.morph(model, JOB, labels=(0, 1), count=2)
+    assert morphed.made.shape == (4, 1, 4, 4) and morphed.settings["weights"] == model.hashes
+
+
+def test_a_unet_of_a_schedule_of_ours_is_taken_by_name(tmp_path):
+    net = UNet(UNetConfig(in_channels=1, channels=4, mults=(1,), num_blocks=1, attention=(), groups=2, dropout=0))
+    run = unstir.Run.create(tmp_path / "run", net, unstir.Process(unstir.linear(50)), (1, 4, 4), step=7)
+    diffusion = run.config.diffusion
+    assert (diffusion.schedule, diffusion.options) == ("linear", {"beta_1": 1e-4, "beta_T": 0.02})
+    assert run.config.model.is_unet and run.data.content_hash == "" and len(run.model(device="cpu").hashes) == 64
+
+
+def test_what_could_not_be_loaded_again_is_refused_before_the_folder_is_made(learned, tmp_path):
+    store, process, net = learned
+    given = {"predict": "v", "classes": store.classes}
+    with refusing("predict", "eps"):
+        unstir.Run.create("run", net, process, store)
+    with refusing("classes"):
+        unstir.Run.create("run", net, process, store, predict="v", classes=("a", "b"))
+    with pytest.raises(unstir.UserError, match="do not fit"):
+        unstir.Run.create("run", net, process, store, **given, options={"width": 4})
+    with pytest.raises(unstir.UserError, match=r"@unstir\.network"):
+        unstir.Run.create("run", nn.Conv2d(1, 1, 1), process, store, **given)
+    assert not (tmp_path / "run").exists()

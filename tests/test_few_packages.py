@@ -1,0 +1,54 @@
+"""The library with torch, numpy, safetensors, Pillow and pydantic alone: what the others add is left out or named."""
+
+import subprocess
+import sys
+
+PROGRAM = """
+import sys
+from importlib.machinery import PathFinder
+
+HIDDEN = {"cyclopts", "rich", "matplotlib", "jinja2", "tomli_w", "filelock", "diffusers", "datasets", "pyarrow"}
+
+
+class Few:
+    @staticmethod
+    def find_spec(name, path=None, target=None):
+        return None if name.partition(".")[0] in HIDDEN else PathFinder.find_spec(name, path, target)
+
+
+sys.meta_path[sys.meta_path.index(PathFinder)] = Few
+
+import logging
+from dataclasses import replace
+
+import numpy as np
+import unstir
+
+logging.basicConfig(level=logging.WARNING, format="%(message)s")
+images = np.random.default_rng(0).integers(0, 256, (120, 8, 8), dtype=np.uint8)
+store = unstir.pack(images, "packed", channels=1)
+recipe = unstir.load_recipe("digits")
+config = replace(
+    recipe,
+    data=replace(recipe.data, source="packed"),
+    model=replace(recipe.model, channels=4, mults=(1,), num_blocks=1, attention=(), groups=2),
+    train=replace(recipe.train, length="2 steps", warmup="0 steps", batch_size=4, micro_batch=4),
+    grids=replace(recipe.grids, num=2, steps=2),
+)
+training = unstir.train_run(config, "run")
+job = unstir.Job(num=36, chain=unstir.Chain("ddim", steps=2))
+unstir.sample(training.run.model(), job, "made")
+evaluation, _ = unstir.evaluate_images("made", store, unstir.EvaluationRequest(num=12, seeds=3))
+print(training.step, len(evaluation.figures) > 0, unstir.Run.open("run").config == training.run.config)
+try:
+    unstir.Bars
+except ImportError as error:
+    print(error.name)
+"""
+
+
+def test_training_sampling_and_judging_need_five_packages(tmp_path):
+    done = subprocess.run([sys.executable, "-c", PROGRAM], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.stdout.split() == ["2", "True", "True", "rich"], done.stderr
+    assert done.stderr.count("matplotlib is not installed") == done.stderr.count("filelock is not installed") == 1
+    assert (tmp_path / "made/000035.png").exists() and not (tmp_path / "run/curves.png").exists()

@@ -1,0 +1,281 @@
+"""Parts of the user's own, one of each kind: found by MODULE:NAME, given their options, absent without consent."""
+
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+import unstir
+from conftest import forget_parts, tiny_config, without_charts
+from unstir import Chain, Job, Run, parts, sample_batches
+from unstir.errors import UserError
+from unstir.interop.schedulers import to_scheduler
+from unstir.metrics.likelihood import Protocol, likelihood
+from unstir.nn.config import ModelConfig
+from unstir.parts import ARGUMENTS, OURS
+from unstir.runs import build
+from unstir.runs.sections import DiffusionConfig
+from unstir.runs.stores import with_store
+from unstir.theory.schedule import from_betas
+from unstir.train.launch import train_run
+
+MINE = """
+import torch
+import unstir
+from unstir import NoiseSchedule, Step
+from unstir.train.observer import Observer
+
+@unstir.schedule
+def straight(T, power=1.0):
+    u = (torch.arange(T + 1, dtype=torch.float64) / (T + 0.5)) ** power
+    return NoiseSchedule(2 * torch.log1p(-u) - torch.log((1 - u) ** 2 + u**2))
+
+@unstir.weighting
+def soft(schedule, parameterization, gamma: float = 5.0):
+    snr = schedule.snr
+    return unstir.theory.weighting.of_output(snr * gamma / (snr + gamma), schedule, parameterization)
+
+@unstir.times
+def late(schedule, slope=1.0):
+    return torch.arange(1.0, schedule.T + 1, dtype=torch.float64) ** slope
+
+@unstir.sampler(calls=2)
+def heun2(denoise, process, x_T, times, noise, eta: float = 0.0, twice: bool = True):
+    x = x_T
+    for t, s in zip(times[:-1], times[1:]):
+        x0 = denoise(x, t).x0
+        if s and twice:
+            x0 = (x0 + denoise(process.schedule.alpha(s) * x0 + process.schedule.sigma(s) * noise(t), s).x0) / 2
+        x = process.schedule.alpha(s) * x0 + process.schedule.sigma(s) * (process.eps(x, x0, t) + eta * noise(t))
+        yield Step(s, x, x0)
+
+@unstir.condition
+def mean(images):
+    return images.flatten(1).mean(1, keepdim=True)
+
+@unstir.network
+class Net(torch.nn.Module):
+    def __init__(self, in_channels, out_channels, num_labels, width=4):
+        super().__init__()
+        self.a = torch.nn.Conv2d(in_channels, width, 3, padding=1)
+        self.b = torch.nn.Conv2d(width, out_channels, 3, padding=1)
+
+    def forward(self, x, t, label=None):
+        return self.b(torch.tanh(self.a(x) + t[:, None, None, None] / 20))
+
+@unstir.source
+def stars(num=24, seed=0):
+    images = torch.randint(0, 256, (num, 8, 8), dtype=torch.uint8, generator=torch.Generator().manual_seed(seed))
+    return images.numpy(), [number % 2 for number in range(num)]
+
+@unstir.features
+def flat():
+    return lambda pixels: pixels.flatten(1).float()
+
+@unstir.tracker
+class Diary(Observer):
+    def __init__(self, folder):
+        self.file = folder / "diary.txt"
+
+    def metrics(self, line):
+        with self.file.open("a") as file:
+            file.write(f"{line['step']} {line['loss']}\\n")
+"""
+KINDS = {
+    "schedule": "straight", "weighting": "soft", "times": "late", "sampler": "heun2", "condition": "mean",
+    "network": "Net", "source": "stars", "features": "flat", "tracker": "Diary",
+}  # fmt: skip
+OWN = {
+    "data__source": "mine:stars", "data__options": {"num": 24}, "model": {"type": "mine:Net", "options": {"width": 6}},
+    "diffusion__schedule": "mine:straight", "diffusion__options": {"power": 1.5},
+    "loss__weighting": "mine:soft", "loss__weighting_options": {"gamma": 3}, "loss__times": "mine:late",
+    "loss__times_options": {"slope": 0.5}, "grids__sampler": "mine:heun2", "grids__options": {"eta": 0.25},
+    "log__to": ["mine:Diary"],
+}  # fmt: skip
+
+
+@pytest.fixture
+def place(tmp_path, monkeypatch):
+    """A folder with mine.py, which nothing has imported; it is the current folder."""
+    (tmp_path / "mine.py").write_text(MINE)
+    monkeypatch.chdir(tmp_path)
+    without_charts(monkeypatch)
+    forget_parts(monkeypatch, "mine")
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    yield tmp_path
+    sys.modules.pop("mine", None)
+
+
+def config(store="", **changes):
+    """The tiny run, all of whose parts are of mine.py."""
+    network = ModelConfig(**OWN["model"])
+    given = {key: value for key, value in OWN.items() if key != "model"} | changes
+    return replace(tiny_config(store, data__flip=False, **given), model=network)
+
+
+def test_there_is_a_part_of_each_kind_and_each_is_absent_until_its_module_is_named(place):
+    assert KINDS.keys() == ARGUMENTS.keys()
+    for kind, name in KINDS.items():
+        with pytest.raises(UserError, match=f"the {kind} mine:{name} is code of its own.*{parts.VARIABLE}=mine"):
+            parts.find(kind, f"mine:{name}")
+    assert "mine" not in sys.modules
+    parts.allow("mine:straight")
+    for kind, name in KINDS.items():
+        assert parts.find(kind, f"mine:{name}").__name__ == name
+        with pytest.raises(UserError, match=f"has no {kind} other; put @unstir.{kind} above it"):
+            parts.find(kind, "mine:other")
+
+
+def test_ours_are_registered_by_the_same_decorators():
+    for kind, names in OURS.items():
+        for name in names if kind != "network" else ():
+            assert parts.find(kind, name).__name__.lower() == name
+            with pytest.raises(UserError, match=f"no_such=1 is no option: {name} takes"):
+                parts.check_options(kind, name, {"no_such": 1})
+
+
+@pytest.mark.parametrize("kind", [kind for kind in ARGUMENTS if ARGUMENTS[kind]])
+def test_a_decorator_refuses_what_cannot_be_called_as_its_kind(kind):
+    def wrong(one, two, three, four, five, six, seven): ...
+
+    with pytest.raises(UserError, match=rf"the {kind} wrong cannot be called as \({ARGUMENTS[kind][0]}.*a default"):
+        getattr(unstir, kind)(wrong)
+
+
+def test_a_run_of_own_parts_is_trained_resumed_exactly_and_judged(place):
+    parts.allow("mine:Net")
+
+    assert train_run(config(), "whole").finished
+    assert train_run(config(train__length="8 steps"), "run").finished
+    assert train_run(config(), "run").finished
+    one, other = (Run.open(folder).load().part("model") for folder in ("whole", "run"))
+    assert one and all(torch.equal(one[name], other[name]) for name in one)
+    run = Run.open("run")
+    assert run.load().config["loss"]["weighting_options"] == {"gamma": 3}
+    assert [line.split()[0] for line in Path("run/diary.txt").read_text().splitlines()] == [
+        "2",
+        "4",
+        "6",
+        "8",
+        "10",
+        "12",
+    ]
+    model = run.model(device="cpu")
+    assert run.chain().options == {"eta": 0.25} and run.chain().cost(model.process.schedule).calls == 5
+    assert model.process.schedule.alpha(3) == build.schedule(run.config.diffusion).alpha(3)
+    drawn = [
+        torch.cat([images for _, images in sample_batches(model, Job(num=5, chain=chain, batch_size=size))])
+        for chain, size in ((run.chain(), 5), (run.chain(), 2), (Chain("mine:heun2", steps=3), 5))
+    ]
+    assert torch.allclose(drawn[0], drawn[1], atol=1e-5) and not torch.allclose(drawn[0], drawn[2])
+    _, store = with_store(run)
+    bound = likelihood(model, store, Protocol(num=2))
+    assert 0 < bound.bits_per_dim < 1000
+
+
+def test_a_run_of_own_parts_is_trained_and_sampled_by_the_command_line(place, monkeypatch, unstir, refused):
+    Path("mine.toml").write_text('''
+recipe = "digits"
+data = { source = "mine:stars", options = { num = 24 } }
+model = { type = "mine:Net" }
+loss = { weighting = "mine:soft", weighting_options = { gamma = 2 } }
+log = { to = ["mine:Diary"], held_out_images = 0 }
+train = { length = "2 steps", batch_size = 4, optimizer = "adam", warmup = "0 steps", lr_schedule = "constant" }
+[diffusion]
+T = 20
+schedule = "mine:straight"
+options = { power = 2 }
+[grids]
+num = 2
+steps = 3
+''')  # fmt: skip
+    status, _, err = unstir(
+        "train", "mine.toml", "--out", "run", "--grids.sampler", "mine:heun2", "--grids.options.eta", 1
+    )
+    assert status == 0, err
+    assert repr(Run.open("run").config.grids.options) == "{'eta': 1}"
+    forget_parts(monkeypatch, "mine")
+    line = refused(unstir("sample", "run", "--num", 2), "mine:Net", f"type {parts.VARIABLE}=mine")
+    assert line.count("\n") == 1 and "mine" not in sys.modules
+    refused(unstir("sample", "run", "--num", 2, "--sampler", "mine:heun3"), "has no sampler heun3")
+    for words, says in {
+        ("--options.etta", 1): "--options.etta 1 is no option: mine:heun2 takes eta, twice; did you mean eta?",
+        ("--options.eta", "x"): "--options.eta x must be a number",
+        ("--eta", 0.5): "--eta 0.5 is an option of ddim, not of mine:heun2",
+    }.items():
+        refused(unstir("sample", "run", "--num", 2, "--sampler", "mine:heun2", *words), says)
+    out = "--num", 2, "--out"
+    assert unstir("sample", "run", *out, "one", "--sampler", "mine:heun2", "--options.eta", 0.5)[0] == 0
+    assert unstir("sample", "run", *out, "two", "--sampler", "mine:heun2", "--options.twice", "false")[0] == 0
+    assert Path("one/000000.png").read_bytes() != Path("two/000000.png").read_bytes()
+    assert unstir("sample", "run", *out, "three", "--compare", "mine:heun2:3,ddim:3")[0] == 0
+    assert unstir("export", "run", "--to", "safetensors", "--out", "file")[0] == 0
+
+
+def test_a_schedule_of_ones_own_is_written_for_diffusers_where_float32_holds_it(place):
+    parts.allow("mine:straight")
+    diffusion = DiffusionConfig(T=20, schedule="mine:straight")
+    betas = torch.tensor(to_scheduler(diffusion, Chain())["trained_betas"], dtype=torch.float64)
+    assert torch.allclose(from_betas(betas).log_abar, build.schedule(diffusion).log_abar, rtol=1e-12)
+    with pytest.raises(UserError, match=r"mine:straight' is not one for diffusers.* at t=1"):
+        to_scheduler(replace(diffusion, T=2000), Chain())
+
+
+def test_what_a_part_of_ones_own_does_wrong_is_one_line(place):
+    Path("mine.py").write_text("""
+import torch, unstir
+from unstir import Step
+
+@unstir.schedule
+def short(T): return unstir.linear(T - 1)
+
+@unstir.schedule
+def broken(T): return 1 / 0
+
+@unstir.weighting
+def minus(schedule): return -torch.ones(schedule.T + 1)
+
+@unstir.times
+def never(schedule): return torch.zeros(schedule.T)
+
+@unstir.sampler
+def half(denoise, process, x_T, times, noise):
+    yield Step(times[0] // 2, x_T, x_T)
+
+@unstir.sampler
+def lost(denoise, process, x_T, times, noise):
+    yield Step(0, x_T + torch.zeros(3, 3), x_T)
+""")
+    parts.allow("mine:short")
+    for given, says in {
+        ("diffusion__schedule", "mine:short"): r"diffusion.schedule='mine:short' must return a NoiseSchedule with T=20",
+        ("diffusion__schedule", "mine:broken"): r"fails: ZeroDivisionError: division by zero \(mine.py, line 9\)",
+        ("loss__weighting", "mine:minus"): r"loss.weighting='mine:minus' gives weights that are negative",
+        ("loss__times", "mine:never"): r"loss.times='mine:never' gives probabilities that are .* all 0",
+    }.items():
+        with pytest.raises(UserError, match=says):
+            build.check_parts(tiny_config("", diffusion__options={}, **dict([given])))
+    process = unstir.Process(unstir.cosine(20))
+    for name, says in {"half": "ends at t=10, not at 0", "lost": r"fails: RuntimeError: .*\(mine.py"}.items():
+        chain, noise = Chain(f"mine:{name}", steps=3), unstir.starting_noise(0, torch.arange(2), (1, 8, 8))
+        with pytest.raises(UserError, match=says):
+            list(unstir.draw(lambda x, t: unstir.Prediction(x, x), process, noise, torch.arange(2), chain))
+
+
+def test_a_part_of_the_program_that_runs_needs_no_further_step(tmp_path):
+    (tmp_path / "program.py").write_text(
+        MINE
+        + """
+from dataclasses import replace
+from unstir import load_recipe
+from unstir.nn.config import ModelConfig
+from unstir.runs import build
+config = replace(load_recipe("digits"), model=ModelConfig(type="program:Net"))
+print(build.num_parameters(config))
+"""
+    )
+    done = subprocess.run([sys.executable, "program.py"], capture_output=True, text=True, cwd=tmp_path, check=True)
+    assert done.stdout == f"{4 * 9 + 4 + 4 * 9 + 1}\n"
