@@ -44,9 +44,9 @@ def pack(
     source: "mnist", "digits", "cifar10" (downloaded to download_dir, by default out's parent), "hf:OWNER/NAME", a path,
         MODULE:NAME with ``options``, arrays (images, or a tuple or mapping with labels), a torch Dataset, or an object
         of the library datasets. `unstir.data.forms` has the table.
-    size: side of the packed square in pixels, 1..4096, or (H, W), also as "HxW"; None keeps the images' common shape.
-    channels: 1 (grey) or 3 (RGB), or what arrays and pages have, 1..64; None means 1 for mnist and digits, those of
-        arrays of floating point or of other numbers of channels, and 3 for all else.
+    size: side of the packed square in pixels, 1..4096, or (H, W), also as "HxW"; None for the images' own.
+    channels: 1 (grey) or 3 (RGB), or what arrays and pages have, 1..64; None for 1 of mnist and digits, those of arrays
+        of floating point or of other numbers of channels, 3 of all else.
     held_out: fraction in [0, 1) of each class kept from training without a split of the source; None: 1/6 or 1/10.
     sha256: the expected hash of a source that is one file, in hex; for CIFAR-10 in place of the official ones.
     depth: "8" packs pixels, 0..255, "float" the values as float32, where NaN is missing; "auto" means float for arrays

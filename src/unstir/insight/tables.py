@@ -2,6 +2,7 @@
 
 import csv
 import io
+import itertools
 import re
 import statistics
 from collections.abc import Callable, Iterable, Sequence
@@ -206,30 +207,28 @@ def of_settings(found: Sequence[Setting], figures: Sequence[str]) -> dict[str, s
     if not found:
         raise UserError("figures", figures, "of no run were measured", "leave out --no-measure")
     names = [chosen(found[0].evaluations[0], text).name for text in figures]
-    values = [[setting.values(text) for text in figures] for setting in found]
+    cells, align = trainings(found, figures), "l" + "r" * (1 + len(names))
     stream = io.StringIO()
-    writer, columns = csv.writer(stream, lineterminator="\n"), ("", " deviation", " standard error")
-    writer.writerow([*FIRST, *(f"{name}{column}" for name in names for column in columns)])
-    for setting, row in zip(found, values, strict=True):
-        writer.writerow([setting.name, len(setting.evaluations), *(value for triple in row for value in triple)])
-    cells = trainings(found, figures)
-    notes, align = [MEANING, _in_words(found[0].evaluations[0].protocol)], "l" + "r" * (1 + len(names))
+    writer = csv.writer(stream, lineterminator="\n")
+    writer.writerow([*FIRST, *(f"{name}{column}" for name in names for column in ("", " ±"))])
+    for setting in found:
+        values = itertools.chain(*(setting.values(text) for text in figures))
+        writer.writerow([setting.name, len(setting.evaluations), *values])
+    notes = MEANING, _in_words(found[0].evaluations[0].protocol)
+    below = "".join(f"\n\\par {_latex(note)}.\n" for note in notes)
     return {
         ".csv": stream.getvalue(),
         ".md": _markdown((*FIRST, *names), align, cells) + "".join(f"\n{as_markdown(note)}.\n" for note in notes),
-        ".tex": f"{TEX}\n{_tabular((*FIRST, *names), align, cells)}"
-        + "".join(f"\n\\par {_latex(note)}.\n" for note in notes),
+        ".tex": f"{TEX}\n{_tabular((*FIRST, *names), align, cells)}{below}",
     }
 
 
 def trainings(found: Sequence[Setting], figures: Sequence[str]) -> list[list[str]]:
     """A row for each setting: its name, the number of trainings, and each figure as `trainings.MEANING` says."""
-    rows = []
-    for setting in found:
-        values = [setting.values(text) for text in figures]
-        cells = (plus_minus(mean, error if deviation is None else deviation) for mean, deviation, error in values)
-        rows.append([printable(setting.name), str(len(setting.evaluations)), *cells])
-    return rows
+    return [
+        [printable(it.name), str(len(it.evaluations)), *(plus_minus(*it.values(text)) for text in figures)]
+        for it in found
+    ]
 
 
 def is_ours(suffix: str, content: bytes) -> bool:

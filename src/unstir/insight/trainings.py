@@ -1,5 +1,6 @@
 """Runs that differ in the seed alone as one setting: the mean of each figure over trainings, and its deviation."""
 
+import itertools
 import re
 import statistics
 from collections.abc import Sequence
@@ -12,10 +13,7 @@ from unstir.metrics.figures import Figure
 from unstir.runs import toml
 from unstir.runs.config import MAY_CHANGE
 
-LEARNING = {
-    "train.length",
-    "train.lr_period",
-}  # of the settings that may change in a run, those that change the weights
+LEARNING = {"train.length", "train.lr_period"}  # may change in a run, and change the weights
 MEANING = "± is the standard deviation over trainings, or, of one training, the standard error of its figure"
 
 
@@ -26,14 +24,11 @@ class Setting:
     name: str
     evaluations: tuple[Evaluation, ...]
 
-    def values(self, text: str) -> tuple[float, float | None, float | None]:
-        """Of a figure (`chosen`) the mean over trainings, their deviation (None: of one), and the mean's error."""
+    def values(self, text: str) -> tuple[float, float | None]:
+        """The mean of a figure (`chosen`) over trainings, and what `MEANING` says."""
         figures = [chosen(evaluation, text) for evaluation in self.evaluations]
         means = [figure.value for figure in figures]
-        if len(means) == 1:
-            return means[0], None, figures[0].error
-        spread = statistics.stdev(means)
-        return statistics.mean(means), spread, spread / len(means) ** 0.5
+        return statistics.mean(means), statistics.stdev(means) if len(means) > 1 else figures[0].error
 
 
 def settings(runs: Sequence[Reported]) -> list[Setting]:
@@ -44,9 +39,8 @@ def settings(runs: Sequence[Reported]) -> list[Setting]:
             known = next((group for group in groups if _alike(group[0], facts)), None)
             groups.append([facts]) if known is None else known.append(facts)
     evaluations = [tuple(facts.last for facts in group if facts.last is not None) for group in groups]
-    for other in evaluations:
-        for evaluation in other:
-            check_alike(evaluations[0][0].protocol, evaluation.protocol)
+    for evaluation in itertools.chain(*evaluations):
+        check_alike(evaluations[0][0].protocol, evaluation.protocol)
     names = [_name([facts.name for facts in group]) for group in groups]
     if "" in names or len(set(names)) < len(names):
         names = [group[0].name for group in groups]
