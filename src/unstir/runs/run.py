@@ -1,18 +1,15 @@
 """A run is a folder that needs nothing else; docs/run-folder.md lists what lies in it."""
 
-import hashlib
-import json
 import logging
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from functools import cache, partial
+from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Self
 
 import torch
-from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from unstir.chain import DEFAULTS, Chain
@@ -26,9 +23,10 @@ from unstir.runs.averages import power_average
 from unstir.runs.card import DataCard, Labels
 from unstir.runs.checkpoint import Checkpoint, content_hash, misfits, weights_of
 from unstir.runs.conditions import FILE, Conditions, keep
-from unstir.runs.config import MAY_CHANGE, Config, steps_in
+from unstir.runs.config import Config, steps_in
 from unstir.runs.files import PARTIAL, make_folder, remove_partials, write_text
 from unstir.runs.model import Model
+from unstir.runs.saved import settings_of
 from unstir.theory.process import Process
 
 logger = logging.getLogger(__name__)
@@ -97,7 +95,7 @@ class Run:
         if link := next((path / name for name in FOLDERS if (path / name).is_symlink()), None):
             raise UserError("", link, "is a link, and a run writes in its folder alone", "move it here")
         data = card.load(path)  # first: its number says whether this version reads the rest
-        return cls(path, _config(path, data.run), data)
+        return cls(path, settings_of(path, data.run), data)
 
     @property
     def checkpoints(self) -> Path:
@@ -306,42 +304,6 @@ def _refuse(path: Path) -> None:
     if not path.exists():
         raise UserError("", path, "does not exist", "name the folder of a run")
     raise UserError("", path, "holds no run (config.toml is missing)", "name the folder of one")
-
-
-def _config(folder: Path, run: str) -> Config:
-    """The config of the ``run`` in a folder; UserError where config.toml or a setting in it is missing or wrong."""
-    file = folder / "config.toml"
-    tables, saved = toml.read(file), _saved(folder, run)
-    if saved is None:
-        return toml.from_dict(tables, str(file))
-    kept, written = toml.flat(saved), toml.flat(tables)
-    for key in written.keys() & MAY_CHANGE:
-        section, name = key.split(".")
-        saved[section][name] = written[key]
-    if edited := [key for key in written if key not in MAY_CHANGE and kept.get(key) != written[key]]:
-        warn(f"{file}: {', '.join(edited)}: edited in vain, a run keeps the settings that it was trained with")
-    return toml.from_dict(saved, str(file))
-
-
-def _saved(folder: Path, run: str) -> dict[str, Any] | None:
-    """The config in the newest file of the ``run``'s weights, as nested dicts; None where none can be read."""
-    files = [file for part in ("checkpoints", "weights") for file in checkpoint.listed(folder / part)]
-    for _, path in sorted(files, reverse=True):
-        with suppress(OSError, SafetensorError, ValueError, TypeError, KeyError, RecursionError):
-            with safe_open(path, framework="numpy") as file:
-                metadata = file.metadata()
-            text = metadata["unstir"]
-            if hashlib.sha256(text.encode()).hexdigest() == metadata["text_sha256"]:
-                saved = json.loads(text)
-                if saved["data"].get("run", run) == run:  # imported weights know no data
-                    return dict(saved["config"])
-    return None
-
-
-@cache
-def warn(text: str) -> None:
-    """Log a warning once in a process, however often the run is opened."""
-    logger.warning(text)
 
 
 def run_and_step(text: str) -> tuple[str, int | None]:

@@ -21,7 +21,7 @@ from unstir.group import Alone
 from unstir.progress import counted
 from unstir.runs import build, checkpoint, resources, toml
 from unstir.runs.card import DataCard
-from unstir.runs.conditions import measured, rows_of
+from unstir.runs.conditions import conditioned, measured
 from unstir.runs.config import Config
 from unstir.runs.initial import check_initial, check_teacher, is_pinned, pinned
 from unstir.runs.run import Run, check_free, is_run
@@ -139,22 +139,6 @@ def _of_classes(config: Config, store: Store) -> Config:
     return dataclasses.replace(config, model=model, train=train)
 
 
-def _conditioned(config: Config, store: Store) -> Config:
-    """The config of a network that knows what data.condition names, and can be guided."""
-    data, train = config.data, config.train
-    if not data.condition:
-        return config
-    size, *image = rows_of(store, "train", 1, data.condition, data.condition_options)[0].shape
-    model = dataclasses.replace(
-        config.model, condition_values=0 if image else size, condition_channels=size if image else 0
-    )
-    for name in ("condition_channels", "condition_values"):
-        if (given := getattr(config.model, name)) not in (0, due := getattr(model, name)):
-            raise UserError(f"model.{name}", given, f"is not the {due} of data.condition", {f"model.{name}": None})
-    train = dataclasses.replace(train, label_dropout=train.label_dropout or 0.1)
-    return dataclasses.replace(config, model=model, train=train)
-
-
 def _made(run: Run) -> tuple[str, ...]:
     peak = resources.peak(build.device(run.config.train.device))
     curves = [path for path in (run.path / "curves.png", run.path / "losses.png") if path.exists()]
@@ -172,7 +156,7 @@ def open_run(config: Config, out: Path, store: Store) -> Run:
     Settings that no step is left to use are logged. Raises UserError where the settings do not fit the data or
     each other, and where they change what a run keeps.
     """
-    config = _conditioned(config, store)
+    config = conditioned(config, store)
     if is_run(out):
         return _continued(Run.open(out), config, store)
     _check_fit(config, store)
