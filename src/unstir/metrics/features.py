@@ -127,7 +127,7 @@ class Extractor(Network):
     Images are uint8 in 0..255, or float32 in units of the data; it resizes and scales them itself. Of a tuple, as
     torch-fidelity's extractors return, the first are used. ``name`` goes into the names of figures ("FD-dinov2") and
     files. ``hash`` is by default that over name, class, weights and buffers, or over the source of a function: another
-    layer or arithmetic of the same weights needs another name. ``part`` is MODULE:NAME of one that was `found`.
+    layer or arithmetic of the same weights needs another name. ``part`` is MODULE:NAME of a part (`extractor`).
     """
 
     name: str
@@ -166,7 +166,7 @@ class Extractor(Network):
         return Outputs(features)
 
 
-def found(name: str, device: torch.device) -> Extractor:
+def extractor(name: str, device: torch.device) -> Extractor:
     """The features of a part MODULE:NAME, decorated by `parts.features`, on a device; errors as `parts.make`."""
     if not parts.is_own(name):
         raise UserError(
@@ -174,9 +174,8 @@ def found(name: str, device: torch.device) -> Extractor:
         )
     parts.allow(name)
     net = parts.make("features", name, options={})
-    return Extractor(
-        name.split(":")[1].replace("_", "-"), net.to(device) if isinstance(net, nn.Module) else net, "", name
-    )
+    net = net.to(device) if isinstance(net, nn.Module) else net
+    return Extractor(name.split(":")[1].replace("_", "-"), net, part=name)
 
 
 def wrong_images(images: Tensor, due: str) -> UserError:

@@ -109,8 +109,9 @@ def named_images(
 ) -> tuple[Tensor, Tensor | None, list[str]]:
     """The images of any source that `pack` reads, or those of a ``split`` of a store, with their labels and names.
 
-    In the place of labels are the conditions of a store's images, where the model knows such. ``label``, a class by name or number, is that of all; by default each has its own, where its class is the model's.
-    Images are called by their files in a folder, else by their numbers. Raises UserError as `images.read`.
+    In the place of labels are the conditions of a store's images, where the model knows such. ``label``, a class by name
+    or number, is that of all; by default each has its own, where its class is the model's. Images are called by their
+    files in a folder, else by their numbers. Raises UserError as `images.read`.
     """
     given, classes, files = model.labels.number(label), model.data.classes, list[str]()
     if is_store(path):
@@ -144,8 +145,8 @@ def save_scores(
         check_file(file, "per_image")
     check_terms(model, Protocol(**options))
     images, given, names = named_images(source, model, split, label)
-    told = {"labels" if model.conditions is None else "condition": given}
-    values = vars(likelihood(model, images, **told, **options))
+    options["labels" if model.conditions is None else "condition"] = given
+    values = vars(likelihood(model, images, **options))
     columns = {"image": names, **{name: value.tolist() for name, value in values.items() if value is not None}}
     if file is not None:
         make_folder(file.absolute().parent)
