@@ -1,4 +1,4 @@
-"""Each file of examples/ does what it says, in few steps: a loop, a network, a schedule, a loss, a sampler, features."""
+"""Each file of examples/ does what it says, in few steps."""
 
 import json
 import math

@@ -109,20 +109,17 @@ def named_images(
 ) -> tuple[Tensor, Tensor | None, list[str]]:
     """The images of any source that `pack` reads, or those of a ``split`` of a store, with their labels and names.
 
-    In the place of labels are the conditions of a store's images, where the model knows such. ``label``, a class by name
-    or number, is that of all; by default each has its own, where its class is the model's. Images are called by their
-    files in a folder, else by their numbers. Raises UserError as `images.read`.
+    In the place of labels are the conditions of a store's images, where the model knows such. ``label``, a class by
+    name or number, is that of all; by default each has its own, where its class is the model's. Images are called by
+    their files in a folder, else by their numbers. Raises UserError as `images.read`.
     """
     given, classes, files = model.labels.number(label), model.data.classes, list[str]()
     if is_store(path):
         store = Store.open(path)
         store.verify()
-        images, labels, numbers = (
-            store.images(split),
-            conditions_of(model, store, split),
-            matched(store.classes, classes),
-        )
+        images, labels = store.images(split), conditions_of(model, store, split)
         if model.conditions is None:
+            numbers = matched(store.classes, classes)
             labels = None if labels is None or numbers is None else torch.tensor(numbers)[labels]
     else:
         images, labels = read(path, Like(model.folder, model.shape, classes, model.data.scale), label is None)
