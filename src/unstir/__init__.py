@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from unstir.jobs.process import torchrun_group
     from unstir.metrics.evaluate import evaluate_images, evaluate_run
     from unstir.metrics.evaluation import Evaluation
-    from unstir.metrics.features import Extractor
+    from unstir.metrics.features import Extractor, Network, Trust
     from unstir.metrics.figures import ClassCount, Figure
     from unstir.metrics.memorisation import Match, Memorisation, Pair, Space
     from unstir.metrics.request import EvaluationRequest
@@ -45,8 +45,9 @@ if TYPE_CHECKING:
     from unstir.pixels import Scale
     from unstir.progress import shown_by
     from unstir.randomness import Key
-    from unstir.runs.card import DataCard, Labels
+    from unstir.runs.card import ConditionCard, DataCard, Labels
     from unstir.runs.checkpoint import Checkpoint
+    from unstir.runs.conditions import Conditions
     from unstir.runs.config import Config, Kind
     from unstir.runs.lines import Log
     from unstir.runs.model import Model
@@ -72,17 +73,17 @@ if TYPE_CHECKING:
     __version__: str
 
 __all__ = [
-    "Alone", "Array", "Asked", "Bars", "Chain", "Checkpoint", "CheckpointConfig", "ClassCount", "Conditioned", "Config",
-    "Cost", "DataCard", "DataConfig", "Denoiser", "DiffusionConfig", "Edited", "Estimate", "Evaluation",
-    "EvaluationRequest", "Exported", "Extractor", "Figure", "Filled", "Gaussian", "GridConfig", "ImageLikelihood",
-    "Imported", "Job", "Key", "Kind", "Labels", "Log", "LogConfig", "LossConfig", "Match", "Memorisation", "Model",
-    "ModelConfig", "NoiseSchedule", "Note", "Observer", "Pair", "Parameterization", "Precedence", "Prediction",
-    "Process", "Published", "Run", "Sampled", "Scale", "Shift", "Space", "Step", "Stop", "Store", "TrainConfig",
-    "Training", "UserError", "blend", "charts", "condition", "cosine", "distill_run", "draw", "drawn_images",
-    "evaluate_images", "evaluate_run", "export", "features", "import_run", "inpaint", "inpaint_stack", "invert",
-    "likelihood", "linear", "load_recipe", "morph", "network", "pack", "pull", "push", "sample", "sample_batches",
-    "sampler", "schedule", "shown_by", "source", "starting_noise", "times", "torchrun_group", "tracker", "train_run",
-    "vary", "weighting", "write_report",
+    "Alone", "Array", "Asked", "Bars", "Chain", "Checkpoint", "CheckpointConfig", "ClassCount", "ConditionCard",
+    "Conditioned", "Conditions", "Config", "Cost", "DataCard", "DataConfig", "Denoiser", "DiffusionConfig", "Edited",
+    "Estimate", "Evaluation", "EvaluationRequest", "Exported", "Extractor", "Figure", "Filled", "Gaussian",
+    "GridConfig", "ImageLikelihood", "Imported", "Job", "Key", "Kind", "Labels", "Log", "LogConfig", "LossConfig",
+    "Match", "Memorisation", "Model", "ModelConfig", "Network", "NoiseSchedule", "Note", "Observer", "Pair",
+    "Parameterization", "Precedence", "Prediction", "Process", "Published", "Run", "Sampled", "Scale", "Shift", "Space",
+    "Step", "Stop", "Store", "TrainConfig", "Training", "Trust", "UserError", "blend", "charts", "condition", "cosine",
+    "distill_run", "draw", "drawn_images", "evaluate_images", "evaluate_run", "export", "features", "import_run",
+    "inpaint", "inpaint_stack", "invert", "likelihood", "linear", "load_recipe", "morph", "network", "pack", "pull",
+    "push", "sample", "sample_batches", "sampler", "schedule", "shown_by", "source", "starting_noise", "times",
+    "torchrun_group", "tracker", "train_run", "vary", "weighting", "write_report",
 ]  # fmt: skip
 
 _MODULES = {
@@ -95,11 +96,14 @@ _MODULES = {
     "interop.exporting": "Exported export",
     "interop.foreign": "Asked", "interop.importing": "Imported import_run", "interop.published": "Published pull push",
     "jobs.process": "torchrun_group", "metrics.evaluate": "evaluate_images evaluate_run",
-    "metrics.evaluation": "Evaluation", "metrics.features": "Extractor", "metrics.figures": "ClassCount Figure",
+    "metrics.evaluation": "Evaluation", "metrics.features": "Extractor Network Trust",
+    "metrics.figures": "ClassCount Figure",
     "metrics.memorisation": "Match Memorisation Pair Space", "metrics.request": "EvaluationRequest",
     "metrics.scores": "ImageLikelihood likelihood", "pixels": "Scale",
     "nn.config": "ModelConfig", "parts": "condition features network sampler schedule source times tracker weighting",
-    "progress": "shown_by", "randomness": "Key", "runs.card": "DataCard Labels", "runs.checkpoint": "Checkpoint",
+    "progress": "shown_by", "randomness": "Key",
+    "runs.card": "ConditionCard DataCard Labels", "runs.conditions": "Conditions",
+    "runs.checkpoint": "Checkpoint",
     "runs.config": "Config Kind", "runs.lines": "Log", "runs.model": "Model", "runs.recipes": "load_recipe",
     "runs.run": "Run",
     "runs.sections": "CheckpointConfig DataConfig DiffusionConfig GridConfig LogConfig LossConfig TrainConfig",

@@ -61,7 +61,11 @@ def table(rows):
     return "".join(lines).encode()
 
 
-@pytest.mark.parametrize("make", [fill, zipped])
+def in_tar(file, content):
+    return tarred(file, content.items(), "w:gz")
+
+
+@pytest.mark.parametrize("make", [fill, zipped, in_tar])
 def test_a_table_beside_the_images_names_their_classes(tmp_path, make):
     images, labels = files()
     rows = [["file_name", "label", "age"], *([file, label, 3] for file, label in zip(images, labels, strict=True))]

@@ -184,7 +184,8 @@ def in_memory(options: Options) -> Records:
     if isinstance(source, tuple):
         if len(source) > 2:
             raise UserError("", f"a tuple of {len(source)} arrays", "is no source", "give images, or (images, labels)")
-        if isinstance(source[0], list) and len({len(part) for part in source}) == 1:  # of images, of any sizes
+        lists = isinstance(source[0], list) and isinstance(source[-1], list | np.ndarray)
+        if lists and len(source[0]) == len(source[-1]):  # images may be of several sizes
             return _ItemsOfDataset(replace(options, source=list(zip(*source, strict=True))))
         source = dict(zip(("images", "labels"), source, strict=False))
     if isinstance(source, Mapping):

@@ -278,7 +278,8 @@ def _to_8_bit(image: Image.Image, notes: list[str], ground: str) -> Image.Image:
     if mode.startswith("I;16") or (mode == "I" and image.format == "PNG"):
         return _from_16_bit(image, notes, ground)
     if mode in ("I", "F", "LAB", "HSV"):
-        raise Refused(f"pixels of mode {mode} (float, 32-bit or Lab) have no fixed range to map to 0..255")
+        kept = ", and depth=float keeps them" * (len(mode) == 1)
+        raise Refused(f"pixels of mode {mode} (float, 32-bit or Lab) have no fixed range to map to 0..255{kept}")
     icc = image.info.get("icc_profile") or b""
     if icc and b"sRGB" not in icc.replace(b"\0", b"") and mode != "L":
         notes.append("colour profile other than sRGB ignored")
