@@ -12,6 +12,7 @@ recipe = ""
 imported = ""
 seed = 0
 data.source = "mnist"
+data.options = null
 data.store = ""
 data.size = 0 >= 0 <= 4096
 data.channels = 3
@@ -40,8 +41,8 @@ model.augmented = false
 model.type = null
 model.options = null
 diffusion.schedule = "linear"
-diffusion.T = 1000 >= 2 <= 100000
 diffusion.options = null
+diffusion.T = 1000 >= 2 <= 100000
 diffusion.zero_terminal_snr = false
 diffusion.predict = "eps"
 diffusion.learned_variance = false
@@ -98,6 +99,7 @@ grids.guidance = 1.0 >= 0 <= 1000
 grids.guidance_low = 1 >= 1 <= 1000000
 grids.guidance_high = 0 >= 0 <= 1000000
 grids.seed = 0
+grids.options = null
 grids.epochs = [] >= 0 <= 1000000
 grids.log_spaced = 6 >= 0 <= 100
 grids.num = 64 >= 1 <= 10000
