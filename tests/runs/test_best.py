@@ -33,7 +33,7 @@ def test_it_is_that_of_the_least_mean_and_its_error_is_said(run, caplog):
 def test_by_the_command_line_too(run, command, tmp_path):
     saved = run.saved_steps()
     told(run, {step: [3.0 + n, 4.0 + n] for n, step in enumerate(saved)})
-    status, out, _ = command("sample", run.path, "--num", 2, "--checkpoint", "best", "--out", tmp_path / "made")
+    status, _, _ = command("sample", run.path, "--num", 2, "--checkpoint", "best", "--out", tmp_path / "made")
     assert status == 0 and json.loads((tmp_path / "made/settings.json").read_text())["step"] == saved[0]
     status, _, _ = command("export", run.path, "--to", "safetensors", "--checkpoint", "best")
     assert status == 0 and (run.path / f"exported/safetensors-step{saved[0]}").is_dir()
