@@ -116,7 +116,7 @@ def _save_grids(model: Model, job: Job, out: Path, partial: Path) -> None:
     shown = torch.arange(min(job.num, GRID_IMAGES))
     noise = to_uint8(starting_noise(job.chain.seed, shown, model.shape))
     images = torch.stack([read(image_path(out, int(index))) for index in shown])
-    _save(out / "noise.png", grid(noise, model.nrow), partial, model)
+    _save(out / "noise.png", grid(noise, model.nrow, model.scale), partial, model)
     _save(out / "grid.png", _grid(model, job, images), partial, model)
 
 
@@ -130,8 +130,9 @@ def drawn_classes(model: Model, job: Job, num: int) -> list[str]:
 def _grid(model: Model, job: Job, images: Tensor) -> Image:
     names, nrow = drawn_classes(model, job, len(images)), model.nrow
     if job.label is None and names:
-        return named_grid(images, nrow, names)
-    return titled(grid(images, nrow), names[0]) if names else grid(images, nrow)
+        return named_grid(images, nrow, names, model.scale)
+    picture = grid(images, nrow, model.scale)
+    return titled(picture, names[0]) if names else picture
 
 
 @contextmanager

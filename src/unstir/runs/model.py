@@ -45,7 +45,8 @@ class Model:
     what computes the network. ``settings`` are those of
     the network and the process, as JSON has them. Guidance leads away from the ``guide`` (autoguidance, Karras et al.
     2024: a smaller network or one trained less, on the same data) or, with None, from the model without its label.
-    ``nrow`` is the tiles in a row of a grid, ``kind`` says what the weights answer.
+    ``nrow`` is the tiles in a row of a grid, ``scale`` the pixels of a tile for each of an image, 0 for as many as make
+    small images visible, ``kind`` says what the weights answer.
     """
 
     load: Callable[[torch.dtype], Denoiser]
@@ -67,6 +68,7 @@ class Model:
     averaged: bool | float = True
     guide: "Model | None" = None
     nrow: int = 8
+    scale: int = 0
     kind: Kind = field(default_factory=Kind)
 
     def __post_init__(self) -> None:
