@@ -2,6 +2,7 @@
 
 config.toml         every setting, resolved, for people; those of saved weights are read from their files
 data.json           shape, classes, counts and content hash of the data it learns from, with a checksum
+conditions.npy      the first conditions of held-out images, where images have any (`runs.conditions`)
 metrics.jsonl       one line per log step; identical however often the run was interrupted, timing fields aside
 events.jsonl        starts, continuations and stops, with what changed and on which machine
 checkpoints/        the last few full checkpoints, to continue from
@@ -11,19 +12,16 @@ held_out.jsonl      a line at the same moments: losses of the same training and 
 curves.png          loss, gradient norm and learning rate; losses.png: those of held_out.jsonl
 """
 
-import hashlib
-import json
 import logging
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from functools import cache, partial
+from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Literal, Self
 
 import torch
-from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from unstir.chain import DEFAULTS, Chain
@@ -37,14 +35,16 @@ from unstir.runs.averages import power_average
 from unstir.runs.best import best_step
 from unstir.runs.card import DataCard, Labels
 from unstir.runs.checkpoint import Checkpoint, content_hash, misfits, weights_of
-from unstir.runs.config import MAY_CHANGE, Config, steps_in
+from unstir.runs.conditions import FILE, Conditions, keep
+from unstir.runs.config import Config, steps_in
 from unstir.runs.files import PARTIAL, make_folder, remove_partials, write_text
+from unstir.runs.kept import kept_config
 from unstir.runs.model import Model
 from unstir.theory.process import Process
 
 logger = logging.getLogger(__name__)
 
-OWN = "config.toml", "data.json", "metrics.jsonl", "held_out.jsonl", "events.jsonl", "curves.png", "losses.png"
+OWN = "config.toml", "data.json", FILE, "metrics.jsonl", "held_out.jsonl", "events.jsonl", "curves.png", "losses.png"
 """The files of a run's folder that only the holder of its lock writes."""
 FOLDERS = "checkpoints", "weights", "samples", "generated", "evaluation", "likelihood", "edits", "onnx"
 """The folders in it that may be there, of which none is a link: old files are deleted there, perhaps another run's."""
@@ -88,9 +88,14 @@ class Run:
         return run
 
     @classmethod
-    def begin(cls, config: Config, path: Path, data: DataCard) -> Self:
-        """Make the folder of a new run. Raises UserError where ``path`` holds something else or cannot be written."""
+    def begin(cls, config: Config, path: Path, data: DataCard, conditions: Tensor | None = None) -> Self:
+        """Make the folder of a new run, which keeps these ``conditions``, float32 [n, ...], where it has any.
+
+        Raises UserError where ``path`` holds something else or cannot be written.
+        """
         check_free(path)
+        if data.condition is not None and conditions is not None:
+            data = replace(data, condition=keep(make_folder(path), data.condition, conditions))
         run = cls(make_folder(path), config, replace(data, run=toml.identity(config, data.content_hash)))
         card.save(path, run.data)
         run.save_config()  # last: a folder with a config is a run
@@ -105,7 +110,7 @@ class Run:
         if link := next((path / name for name in FOLDERS if (path / name).is_symlink()), None):
             raise UserError("", link, "is a link, and a run writes in its folder alone", "move it here")
         data = card.load(path)  # first: its number says whether this version reads the rest
-        return cls(path, _config(path, data.run), data)
+        return cls(path, kept_config(path, data.run), data)
 
     @property
     def checkpoints(self) -> Path:
@@ -197,7 +202,15 @@ class Run:
     def labels(self) -> Labels:
         """The labels that the run's network knows."""
         count = self.config.model.num_classes
-        return Labels(count, self.data.classes if count else (), self.config.train.label_dropout > 0)
+        return Labels(count, self.data.classes if count else (), count > 0 and self.config.train.label_dropout > 0)
+
+    @property
+    def conditions(self) -> Conditions | None:
+        """What describes each image to the network beside a class; None where nothing does."""
+        data, card = self.config.data, self.data.condition
+        if card is None:
+            return None
+        return Conditions(data.condition, data.condition_options, card, self.config.train.label_dropout > 0, self.path)
 
     def newest_step(self) -> int:
         """The highest step at which weights were saved; UserError where none were."""
@@ -295,7 +308,7 @@ def check_free(path: Path) -> None:
     """Raise UserError where a new run cannot have this folder; what a run killed at its birth left may lie there."""
     if path.exists() and not path.is_dir():
         raise UserError("out", path, "is a file", "name a folder")
-    ours = ("data.json", ".lock")
+    ours = ("data.json", FILE, ".lock")
     if path.is_dir() and any(not (e.name in ours or e.name.endswith(PARTIAL)) for e in path.iterdir()):
         raise UserError("out", path, "is not empty and holds no run", "name another folder")
 
@@ -309,42 +322,6 @@ def _refuse(path: Path) -> None:
     if not path.exists():
         raise UserError("", path, "does not exist", "name the folder of a run")
     raise UserError("", path, "holds no run (config.toml is missing)", "name the folder of one")
-
-
-def _config(folder: Path, run: str) -> Config:
-    """The config of the ``run`` in a folder; UserError where config.toml or a setting in it is missing or wrong."""
-    file = folder / "config.toml"
-    tables, saved = toml.read(file), _saved(folder, run)
-    if saved is None:
-        return toml.from_dict(tables, str(file))
-    kept, written = toml.flat(saved), toml.flat(tables)
-    for key in written.keys() & MAY_CHANGE:
-        section, name = key.split(".")
-        saved[section][name] = written[key]
-    if edited := [key for key in written if key not in MAY_CHANGE and kept.get(key) != written[key]]:
-        warn(f"{file}: {', '.join(edited)}: edited in vain, a run keeps the settings that it was trained with")
-    return toml.from_dict(saved, str(file))
-
-
-def _saved(folder: Path, run: str) -> dict[str, Any] | None:
-    """The config in the newest file of the ``run``'s weights, as nested dicts; None where none can be read."""
-    files = [file for part in ("checkpoints", "weights") for file in checkpoint.listed(folder / part)]
-    for _, path in sorted(files, reverse=True):
-        with suppress(OSError, SafetensorError, ValueError, TypeError, KeyError, RecursionError):
-            with safe_open(path, framework="numpy") as file:
-                metadata = file.metadata()
-            text = metadata["unstir"]
-            if hashlib.sha256(text.encode()).hexdigest() == metadata["text_sha256"]:
-                saved = json.loads(text)
-                if saved["data"].get("run", run) == run:  # imported weights know no data
-                    return dict(saved["config"])
-    return None
-
-
-@cache
-def warn(text: str) -> None:
-    """Log a warning once in a process, however often the run is opened."""
-    logger.warning(text)
 
 
 def run_and_step(text: str) -> tuple[str, int | None]:
@@ -392,9 +369,11 @@ def _of(run: Run) -> dict[str, Any]:
         "learned_variance": diffusion.learned_variance,
         "data": run.data,
         "labels": run.labels,
+        "conditions": run.conditions,
         "chain": run.chain(),
         "folder": run.path,
         "settings": {"model": settings["model"], "diffusion": settings["diffusion"]},
         "nrow": run.config.grids.nrow,
+        "channels": run.config.grids.channels,
         "kind": run.config.kind,
     }
