@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from unstir.jobs.process import torchrun_group
     from unstir.metrics.evaluate import evaluate_images, evaluate_run
     from unstir.metrics.evaluation import Evaluation
-    from unstir.metrics.features import Extractor, Network, Trust
+    from unstir.metrics.features import Extractor, Network, Outputs, Trust
     from unstir.metrics.figures import ClassCount, Figure
     from unstir.metrics.memorisation import Match, Memorisation, Pair, Space
     from unstir.metrics.request import EvaluationRequest
@@ -74,38 +74,35 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Alone", "Array", "Asked", "Bars", "Chain", "Checkpoint", "CheckpointConfig", "ClassCount", "ConditionCard",
-    "Conditioned", "Conditions", "Config", "Cost", "DataCard", "DataConfig", "Denoiser", "DiffusionConfig", "Edited",
-    "Estimate", "Evaluation", "EvaluationRequest", "Exported", "Extractor", "Figure", "Filled", "Gaussian",
-    "GridConfig", "ImageLikelihood", "Imported", "Job", "Key", "Kind", "Labels", "Log", "LogConfig", "LossConfig",
-    "Match", "Memorisation", "Model", "ModelConfig", "Network", "NoiseSchedule", "Note", "Observer", "Pair",
-    "Parameterization", "Precedence", "Prediction", "Process", "Published", "Run", "Sampled", "Scale", "Shift", "Space",
-    "Step", "Stop", "Store", "TrainConfig", "Training", "Trust", "UserError", "blend", "charts", "condition", "cosine",
-    "distill_run", "draw", "drawn_images", "evaluate_images", "evaluate_run", "export", "features", "import_run",
-    "inpaint", "inpaint_stack", "invert", "likelihood", "linear", "load_recipe", "morph", "network", "pack", "pull",
-    "push", "sample", "sample_batches", "sampler", "schedule", "shown_by", "source", "starting_noise", "times",
-    "torchrun_group", "tracker", "train_run", "vary", "weighting", "write_report",
+    "Conditioned", "Conditions", "Config", "Cost", "DataCard", "DataConfig", "Denoiser", "DiffusionConfig",
+    "Edited", "Estimate", "Evaluation", "EvaluationRequest", "Exported", "Extractor", "Figure", "Filled",
+    "Gaussian", "GridConfig", "ImageLikelihood", "Imported", "Job", "Key", "Kind", "Labels", "Log", "LogConfig",
+    "LossConfig", "Match", "Memorisation", "Model", "ModelConfig", "Network", "NoiseSchedule", "Note", "Observer",
+    "Outputs", "Pair", "Parameterization", "Precedence", "Prediction", "Process", "Published", "Run", "Sampled",
+    "Scale", "Shift", "Space", "Step", "Stop", "Store", "TrainConfig", "Training", "Trust", "UserError", "blend",
+    "charts", "condition", "cosine", "distill_run", "draw", "drawn_images", "evaluate_images", "evaluate_run",
+    "export", "features", "import_run", "inpaint", "inpaint_stack", "invert", "likelihood", "linear", "load_recipe",
+    "morph", "network", "pack", "pull", "push", "sample", "sample_batches", "sampler", "schedule", "shown_by",
+    "source", "starting_noise", "times", "torchrun_group", "tracker", "train_run", "vary", "weighting",
+    "write_report",
 ]  # fmt: skip
 
 _MODULES = {
     "chain": "Chain Cost", "console": "Bars", "data": "Store pack", "data.manifest": "Note", "data.store": "Array",
     "diffusion.denoiser": "Conditioned Denoiser Prediction", "diffusion.draw": "draw drawn_images starting_noise",
     "diffusion.samplers": "Step", "edit.editing": "Edited", "edit.edits": "blend inpaint invert morph vary",
-    "edit.stack": "Filled inpaint_stack",
-    "errors": "UserError", "generate.drawing": "Job sample_batches", "generate.sampling": "Sampled sample",
-    "group": "Alone", "insight.charts": "charts", "insight.write": "write_report",
-    "interop.exporting": "Exported export",
-    "interop.foreign": "Asked", "interop.importing": "Imported import_run", "interop.published": "Published pull push",
+    "edit.stack": "Filled inpaint_stack", "errors": "UserError", "generate.drawing": "Job sample_batches",
+    "generate.sampling": "Sampled sample", "group": "Alone", "insight.charts": "charts",
+    "insight.write": "write_report", "interop.exporting": "Exported export", "interop.foreign": "Asked",
+    "interop.importing": "Imported import_run", "interop.published": "Published pull push",
     "jobs.process": "torchrun_group", "metrics.evaluate": "evaluate_images evaluate_run",
-    "metrics.evaluation": "Evaluation", "metrics.features": "Extractor Network Trust",
-    "metrics.figures": "ClassCount Figure",
-    "metrics.memorisation": "Match Memorisation Pair Space", "metrics.request": "EvaluationRequest",
-    "metrics.scores": "ImageLikelihood likelihood", "pixels": "Scale",
-    "nn.config": "ModelConfig", "parts": "condition features network sampler schedule source times tracker weighting",
-    "progress": "shown_by", "randomness": "Key",
-    "runs.card": "ConditionCard DataCard Labels", "runs.conditions": "Conditions",
-    "runs.checkpoint": "Checkpoint",
-    "runs.config": "Config Kind", "runs.lines": "Log", "runs.model": "Model", "runs.recipes": "load_recipe",
-    "runs.run": "Run",
+    "metrics.evaluation": "Evaluation", "metrics.features": "Extractor Network Outputs Trust",
+    "metrics.figures": "ClassCount Figure", "metrics.memorisation": "Match Memorisation Pair Space",
+    "metrics.request": "EvaluationRequest", "metrics.scores": "ImageLikelihood likelihood", "nn.config": "ModelConfig",
+    "parts": "condition features network sampler schedule source times tracker weighting", "pixels": "Scale",
+    "progress": "shown_by", "randomness": "Key", "runs.card": "ConditionCard DataCard Labels",
+    "runs.checkpoint": "Checkpoint", "runs.conditions": "Conditions", "runs.config": "Config Kind", "runs.lines": "Log",
+    "runs.model": "Model", "runs.recipes": "load_recipe", "runs.run": "Run",
     "runs.sections": "CheckpointConfig DataConfig DiffusionConfig GridConfig LogConfig LossConfig TrainConfig",
     "significance": "Estimate Precedence Shift", "theory.parameterization": "Parameterization",
     "theory.process": "Gaussian Process", "theory.schedule": "NoiseSchedule cosine linear",

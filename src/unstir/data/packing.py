@@ -56,8 +56,9 @@ def pack(
     the arguments and the source, OSError for what the disk refuses.
     """
     out, downloads = usable_path(out), usable_path(download_dir or Path(out).parent)
-    given = source, size, channels, held_out, sha256, downloads, strict, seed, license, depth, tuple(scale)
-    return _packed(Options(*given, options=dict(options)), Path(os.path.realpath(out)) if out.is_symlink() else out)  # type: ignore[arg-type]
+    given = source, size, channels, held_out, sha256, downloads, strict, seed, license, depth
+    asked = Options(*given, tuple(scale), dict(options))  # type: ignore[arg-type]
+    return _packed(asked, Path(os.path.realpath(out)) if out.is_symlink() else out)
 
 
 def _packed(options: Options, out: Path) -> Store:  # a link's own folder, for none can be renamed to a link
