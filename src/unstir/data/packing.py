@@ -61,7 +61,7 @@ def pack(
     return _packed(asked, Path(os.path.realpath(out)) if out.is_symlink() else out)
 
 
-def _packed(options: Options, out: Path) -> Store:  # a link's own folder, for none can be renamed to a link
+def _packed(options: Options, out: Path) -> Store:
     """Pack what the options ask for into the folder ``out``, or open what is there already."""
     try:
         with within_memory("size"):
