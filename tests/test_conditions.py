@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from refusals import refusing
-from unstir import network
+from unstir import condition, network
 from unstir.data import Store, pack
 from unstir.errors import UserError
 from unstir.generate.conditions import read_conditions
@@ -213,10 +213,25 @@ def test_half_of_an_image_or_its_means_describe_it(digits, tmp_path):
             assert torch.allclose(given[:, :, ::4, ::4], x_0.unflatten(2, (2, 4)).unflatten(4, (2, 4)).mean((3, 5)))
         assert torch.allclose(conditions.given(conditions.kept[:5], x_0.device)[:, :1], given, atol=1e-5)
         assert torch.allclose(conditions.checked(store.images("held_out")[:5]), conditions.kept[:5], atol=1e-4)
-    for wrong, key in (({"part": "all"}, "part"), ({"half": "left"}, "data.condition_options")):
+    for wrong, key in (({"part": "all"}, "part"), ({"half": "left"}, "data.condition_options.half")):
         config = settings(digits, data=data | {"condition": "masked", "condition_options": wrong})
         with pytest.raises(UserError, match=key):
             open_run(config, tmp_path / "wrong", store)
+
+
+@condition
+def ink(images, power=1.0):
+    """How much ink the left and the right half of an image have, in units of the function's own."""
+    return torch.stack([50 + half.add(1).mean((1, 2, 3)) ** power for half in images.chunk(2, 3)], 1)
+
+
+def test_a_function_of_ones_own_describes_images(stores, tmp_path):
+    store, data = stores["vector"], {"condition": f"{ink.__module__}:ink", "condition_options": {"power": 2.0}}
+    run = train_run(settings(store.path, data=data), tmp_path / "run").run
+    assert run.config.model.condition_values == 2 and run.model().conditions.kept.min() > 50
+    given = run.conditions.of_store(store, "train", torch.arange(30), store.images("train") / 127.5 - 1)
+    assert torch.allclose(given[:, :2].mean(0), torch.zeros(2), atol=1e-3) and given.shape == (30, 3)
+    assert drawn(run.model(), 2, condition=torch.tensor([51.0, 52.0])).shape == (2, 1, 8, 8)
 
 
 @network

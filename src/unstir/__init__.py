@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from unstir.jobs.process import torchrun_group
     from unstir.metrics.evaluate import evaluate_images, evaluate_run
     from unstir.metrics.evaluation import Evaluation
-    from unstir.metrics.features import Extractor, Network, Trust
+    from unstir.metrics.features import Extractor, Network, Outputs, Trust
     from unstir.metrics.figures import ClassCount, Figure
     from unstir.metrics.memorisation import Match, Memorisation, Pair, Space
     from unstir.metrics.request import EvaluationRequest
@@ -77,7 +77,7 @@ __all__ = [
     "Conditioned", "Conditions", "Config", "Cost", "DataCard", "DataConfig", "Denoiser", "DiffusionConfig", "Edited",
     "Estimate", "Evaluation", "EvaluationRequest", "Exported", "Extractor", "Figure", "Filled", "Gaussian",
     "GridConfig", "ImageLikelihood", "Imported", "Job", "Key", "Kind", "Labels", "Log", "LogConfig", "LossConfig",
-    "Match", "Memorisation", "Model", "ModelConfig", "Network", "NoiseSchedule", "Note", "Observer", "Pair",
+    "Match", "Memorisation", "Model", "ModelConfig", "Network", "NoiseSchedule", "Note", "Observer", "Outputs", "Pair",
     "Parameterization", "Precedence", "Prediction", "Process", "Published", "Run", "Sampled", "Scale", "Shift", "Space",
     "Step", "Stop", "Store", "TrainConfig", "Training", "Trust", "UserError", "blend", "charts", "condition", "cosine",
     "distill_run", "draw", "drawn_images", "evaluate_images", "evaluate_run", "export", "features", "import_run",
@@ -96,7 +96,7 @@ _MODULES = {
     "interop.exporting": "Exported export",
     "interop.foreign": "Asked", "interop.importing": "Imported import_run", "interop.published": "Published pull push",
     "jobs.process": "torchrun_group", "metrics.evaluate": "evaluate_images evaluate_run",
-    "metrics.evaluation": "Evaluation", "metrics.features": "Extractor Network Trust",
+    "metrics.evaluation": "Evaluation", "metrics.features": "Extractor Network Outputs Trust",
     "metrics.figures": "ClassCount Figure",
     "metrics.memorisation": "Match Memorisation Pair Space", "metrics.request": "EvaluationRequest",
     "metrics.scores": "ImageLikelihood likelihood", "pixels": "Scale",

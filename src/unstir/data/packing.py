@@ -56,14 +56,12 @@ def pack(
     the arguments and the source, OSError for what the disk refuses.
     """
     out, downloads = usable_path(out), usable_path(download_dir or Path(out).parent)
-    rest = downloads, strict, seed, license, depth, tuple(scale), dict(options)
-    return _packed(
-        Options(source, size, channels, held_out, sha256, *rest),
-        Path(os.path.realpath(out)) if out.is_symlink() else out,
-    )  # type: ignore[arg-type]
+    out = Path(os.path.realpath(out)) if out.is_symlink() else out  # no folder can be renamed to a link
+    rest: Any = downloads, strict, seed, license, depth, tuple(scale), dict(options)
+    return _packed(Options(source, size, channels, held_out, sha256, *rest), out)  # type: ignore[arg-type]
 
 
-def _packed(options: Options, out: Path) -> Store:  # a link's own folder, for none can be renamed to a link
+def _packed(options: Options, out: Path) -> Store:
     """Pack what the options ask for into the folder ``out``, or open what is there already."""
     try:
         with within_memory("size"):

@@ -40,7 +40,7 @@ from unstir.runs.files import (
     writing,
 )
 from unstir.runs.model import Model
-from unstir.runs.run import warn
+from unstir.runs.saved import warn
 
 logger = logging.getLogger(__name__)
 

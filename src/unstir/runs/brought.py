@@ -125,9 +125,8 @@ def described(
         store=str(store.path) if store else "",
     )
     check_fit(config, weights)
-    counts = {split: store.count(split) if store else 0 for split in SPLITS}
-    names = store.classes if store else tuple(classes)
-    return config, DataCard(shape, names, counts, store.content_hash if store else ""), weights
+    unknown = DataCard(shape, tuple(classes), dict.fromkeys(SPLITS, 0), "")
+    return config, DataCard.of_store(store) if store else unknown, weights
 
 
 def check_fit(config: Config, weights: Mapping[str, Tensor]) -> None:

@@ -1,30 +1,15 @@
-"""A run is a folder that needs nothing else.
+"""A run is a folder that needs nothing else; docs/run-folder.md lists what lies in it."""
 
-config.toml         every setting, resolved, for people; those of saved weights are read from their files
-data.json           shape, classes, counts and content hash of the data it learns from, with a checksum
-conditions.npy      the first conditions of held-out images, where images have any (`runs.conditions`)
-metrics.jsonl       one line per log step; identical however often the run was interrupted, timing fields aside
-events.jsonl        starts, continuations and stops, with what changed and on which machine
-checkpoints/        the last few full checkpoints, to continue from
-weights/            slim files of chosen moments, to sample from
-samples/            grids drawn at the same moments, always from the same noise
-held_out.jsonl      a line at the same moments: losses of the same training and held-out images, identical like metrics
-curves.png          loss, gradient norm and learning rate; losses.png: those of held_out.jsonl
-"""
-
-import hashlib
-import json
 import logging
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from functools import cache, partial
+from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Self
 
 import torch
-from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from unstir.chain import DEFAULTS, Chain
@@ -38,9 +23,10 @@ from unstir.runs.averages import power_average
 from unstir.runs.card import DataCard, Labels
 from unstir.runs.checkpoint import Checkpoint, content_hash, misfits, weights_of
 from unstir.runs.conditions import FILE, Conditions, keep
-from unstir.runs.config import MAY_CHANGE, Config, steps_in
+from unstir.runs.config import Config, steps_in
 from unstir.runs.files import PARTIAL, make_folder, remove_partials, write_text
 from unstir.runs.model import Model
+from unstir.runs.saved import settings_of
 from unstir.theory.process import Process
 
 logger = logging.getLogger(__name__)
@@ -77,12 +63,11 @@ class Run:
     ) -> Self:
         """Make a run of a network that was trained elsewhere, such as in a loop of one's own; its training is unknown.
 
-        ``network`` is a `UNet`, or of a class that `unstir.network` decorates, made with these ``options``. ``process``
-        is the one it was trained on, with any schedule, and ``predict`` its output: "eps", "x0" or "v". ``data`` is the
-        store that it learned from, or the shape (C, H, W) of its images. ``classes`` are the names of its labels, in
-        their order; with ``has_null`` it knows one more, which says nothing. ``step`` counts the optimiser steps taken,
-        and ``chain`` is how the run is sampled by default. Raises UserError, before the folder is made, where the
-        network cannot be made again with these weights, or something does not fit it.
+        ``network`` is a `UNet`, or of a class that `unstir.network` decorates, made with ``options``, and ``process``
+        what it was trained on. It predicts "eps", "x0" or "v". ``data`` is the store that it learned from, or the shape
+        (C, H, W) of its images, ``classes`` names its labels; with ``has_null`` it knows one more, which says nothing.
+        After ``step`` optimiser steps it is sampled by ``chain`` by default. Raises UserError, before the folder is
+        made, where the network cannot be made again with these weights, or something does not fit it.
         """
         trained = predict, learned_variance, classes, has_null, options, chain
         config, of_data, weights = brought.described(network, process, data, *trained)
@@ -92,10 +77,7 @@ class Run:
 
     @classmethod
     def begin(cls, config: Config, path: Path, data: DataCard, conditions: Tensor | None = None) -> Self:
-        """Make the folder of a new run, which keeps these ``conditions``, float32 [n, ...], where it has any.
-
-        Raises UserError where ``path`` holds something else or cannot be written.
-        """
+        """Make the folder of a new run with any ``conditions``, float32 [n, ...]; UserError where that cannot be."""
         check_free(path)
         if data.condition is not None and conditions is not None:
             data = replace(data, condition=keep(make_folder(path), data.condition, conditions))
@@ -113,7 +95,7 @@ class Run:
         if link := next((path / name for name in FOLDERS if (path / name).is_symlink()), None):
             raise UserError("", link, "is a link, and a run writes in its folder alone", "move it here")
         data = card.load(path)  # first: its number says whether this version reads the rest
-        return cls(path, _config(path, data.run), data)
+        return cls(path, settings_of(path, data.run), data)
 
     @property
     def checkpoints(self) -> Path:
@@ -210,10 +192,8 @@ class Run:
     @property
     def conditions(self) -> Conditions | None:
         """What describes each image to the network beside a class; None where nothing does."""
-        data, card = self.config.data, self.data.condition
-        if card is None:
-            return None
-        return Conditions(data.condition, data.condition_options, card, self.config.train.label_dropout > 0, self.path)
+        data, card, hides = self.config.data, self.data.condition, self.config.train.label_dropout > 0
+        return None if card is None else Conditions(data.condition, data.condition_options, card, hides, self.path)
 
     def newest_step(self) -> int:
         """The highest step at which weights were saved; UserError where none were."""
@@ -324,42 +304,6 @@ def _refuse(path: Path) -> None:
     if not path.exists():
         raise UserError("", path, "does not exist", "name the folder of a run")
     raise UserError("", path, "holds no run (config.toml is missing)", "name the folder of one")
-
-
-def _config(folder: Path, run: str) -> Config:
-    """The config of the ``run`` in a folder; UserError where config.toml or a setting in it is missing or wrong."""
-    file = folder / "config.toml"
-    tables, saved = toml.read(file), _saved(folder, run)
-    if saved is None:
-        return toml.from_dict(tables, str(file))
-    kept, written = toml.flat(saved), toml.flat(tables)
-    for key in written.keys() & MAY_CHANGE:
-        section, name = key.split(".")
-        saved[section][name] = written[key]
-    if edited := [key for key in written if key not in MAY_CHANGE and kept.get(key) != written[key]]:
-        warn(f"{file}: {', '.join(edited)}: edited in vain, a run keeps the settings that it was trained with")
-    return toml.from_dict(saved, str(file))
-
-
-def _saved(folder: Path, run: str) -> dict[str, Any] | None:
-    """The config in the newest file of the ``run``'s weights, as nested dicts; None where none can be read."""
-    files = [file for part in ("checkpoints", "weights") for file in checkpoint.listed(folder / part)]
-    for _, path in sorted(files, reverse=True):
-        with suppress(OSError, SafetensorError, ValueError, TypeError, KeyError, RecursionError):
-            with safe_open(path, framework="numpy") as file:
-                metadata = file.metadata()
-            text = metadata["unstir"]
-            if hashlib.sha256(text.encode()).hexdigest() == metadata["text_sha256"]:
-                saved = json.loads(text)
-                if saved["data"].get("run", run) == run:  # imported weights know no data
-                    return dict(saved["config"])
-    return None
-
-
-@cache
-def warn(text: str) -> None:
-    """Log a warning once in a process, however often the run is opened."""
-    logger.warning(text)
 
 
 def run_and_step(text: str) -> tuple[str, int | None]:
