@@ -176,7 +176,7 @@ def _failing(place: Path, tests: list[str]) -> str | None:
 def _copy(place: Path) -> None:
     """The files that tests need."""
     place.mkdir()
-    for name in ("src", "tests", "docs", "benchmarks"):
+    for name in ("src", "tests", "docs", "examples", "benchmarks"):
         shutil.copytree(ROOT / name, place / name, ignore=shutil.ignore_patterns("__pycache__"))
     for name in ("pyproject.toml", "README.md"):
         shutil.copy(ROOT / name, place / name)

@@ -167,10 +167,10 @@ def test_what_is_said_of_guidance_is_of_the_part_of_the_chain_that_was_taken(uns
     guided = once("guided", model__num_classes=10, train__label_dropout=0.5)
     half = ("edit", "vary", guided, "a.png", "--label", 0, "--strength", 0.5, "--guidance", 3, "--out", "out.png")
     for options, words in (
-        ((), "computed for two labels (guidance)"),
-        (("--guidance-low", 5), "computed for two labels (guidance) at t = 5 to 10"),
-        (("--guidance-low", 5, "--guidance-high", 7), "computed for two labels (guidance) at t = 5 to 7"),
-        (("--guidance-low", 1, "--guidance-high", 15), "computed for two labels (guidance)"),
+        ((), "computed for two conditions (guidance)"),
+        (("--guidance-low", 5), "computed for two conditions (guidance) at t = 5 to 10"),
+        (("--guidance-low", 5, "--guidance-high", 7), "computed for two conditions (guidance) at t = 5 to 7"),
+        (("--guidance-low", 1, "--guidance-high", 15), "computed for two conditions (guidance)"),
         (
             ("--steps", 2, "--guidance-low", 6, "--guidance-high", 8),
             "and guidance never acts: no time that the chain visits is in t = 6 to 8",

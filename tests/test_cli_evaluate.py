@@ -48,7 +48,7 @@ def test_a_run_is_judged_and_its_figures_kept(folder, command):
     assert len(list((folder / "generated").iterdir())) >= 2  # a folder of images for each seed
 
 
-@pytest.mark.parametrize("option", [("--fid",), ("--features", "weights.pth")])
+@pytest.mark.parametrize("option", [("--fid",), ("--fid-weights", "weights.pth")])
 def test_without_torch_fidelity_inception_alone_is_refused_and_before_any_work(
     folder, command, refused, monkeypatch, option
 ):

@@ -115,7 +115,7 @@ def test_the_seconds_are_those_of_an_image_and_of_its_own_chain_alone(trained, m
 def test_a_caption_with_guidance_is_drawn_whole(trained, command, monkeypatch):
     run, _ = trained()
     drawn = []
-    monkeypatch.setattr(Model, "besides", lambda *_: ", computed for two labels (guidance) at t = 100 to 900")
+    monkeypatch.setattr(Model, "besides", lambda *_: ", computed for two conditions (guidance) at t = 100 to 900")
     monkeypatch.setattr(grid, "caption", lambda name, *given: drawn.append((name, caption(name, *given))) or name)
     assert command("sample", run.path, "--num", 2, "--compare", "dpmpp_2m_sde:15,ancestral:20")[0] == 0
     assert len(drawn) == 2 and all("guidance" in name and name == shown for name, shown in drawn)

@@ -16,15 +16,17 @@ if TYPE_CHECKING:
     from unstir.data import Store, pack
     from unstir.data.manifest import Note
     from unstir.data.store import Array
-    from unstir.diffusion.denoiser import Denoiser, Labelled, Prediction
+    from unstir.diffusion.denoiser import Conditioned, Denoiser, Prediction
     from unstir.diffusion.draw import draw, drawn_images, starting_noise
     from unstir.diffusion.samplers import Step
     from unstir.edit.editing import Edited
     from unstir.edit.edits import blend, inpaint, invert, morph, vary
+    from unstir.edit.stack import Filled, inpaint_stack
     from unstir.errors import UserError
     from unstir.generate.drawing import Job, sample_batches
     from unstir.generate.sampling import Sampled, sample
     from unstir.group import Alone
+    from unstir.insight.charts import charts
     from unstir.insight.write import write_report
     from unstir.interop.exporting import Exported, export
     from unstir.interop.foreign import Asked
@@ -33,11 +35,14 @@ if TYPE_CHECKING:
     from unstir.jobs.process import torchrun_group
     from unstir.metrics.evaluate import evaluate_images, evaluate_run
     from unstir.metrics.evaluation import Evaluation
+    from unstir.metrics.features import Extractor
     from unstir.metrics.figures import ClassCount, Figure
     from unstir.metrics.memorisation import Match, Memorisation, Pair, Space
     from unstir.metrics.request import EvaluationRequest
+    from unstir.metrics.scores import ImageLikelihood, likelihood
     from unstir.nn.config import ModelConfig
     from unstir.parts import condition, features, network, sampler, schedule, source, times, tracker, weighting
+    from unstir.pixels import Scale
     from unstir.progress import shown_by
     from unstir.randomness import Key
     from unstir.runs.card import DataCard, Labels
@@ -67,28 +72,32 @@ if TYPE_CHECKING:
     __version__: str
 
 __all__ = [
-    "Alone", "Array", "Asked", "Bars", "Chain", "Checkpoint", "CheckpointConfig", "ClassCount", "Config", "Cost",
-    "DataCard", "DataConfig", "Denoiser", "DiffusionConfig", "Edited", "Estimate", "Evaluation",
-    "EvaluationRequest", "Exported", "Figure", "Gaussian", "GridConfig", "Imported", "Job", "Key", "Kind",
-    "Labelled", "Labels", "Log", "LogConfig", "LossConfig", "Match", "Memorisation", "Model", "ModelConfig",
-    "NoiseSchedule", "Note", "Observer", "Pair", "Parameterization", "Precedence", "Prediction", "Process",
-    "Published", "Run", "Sampled", "Shift", "Space", "Step", "Stop", "Store", "TrainConfig", "Training",
-    "UserError", "blend", "condition", "cosine", "distill_run", "draw", "drawn_images", "evaluate_images",
-    "evaluate_run", "export", "features", "import_run", "inpaint", "invert", "linear", "load_recipe", "morph",
-    "network", "pack", "pull", "push", "sample", "sample_batches", "sampler", "schedule", "shown_by", "source",
-    "starting_noise", "times", "torchrun_group", "tracker", "train_run", "vary", "weighting", "write_report",
+    "Alone", "Array", "Asked", "Bars", "Chain", "Checkpoint", "CheckpointConfig", "ClassCount", "Conditioned", "Config",
+    "Cost", "DataCard", "DataConfig", "Denoiser", "DiffusionConfig", "Edited", "Estimate", "Evaluation",
+    "EvaluationRequest", "Exported", "Extractor", "Figure", "Filled", "Gaussian", "GridConfig", "ImageLikelihood",
+    "Imported", "Job", "Key", "Kind", "Labels", "Log", "LogConfig", "LossConfig", "Match", "Memorisation", "Model",
+    "ModelConfig", "NoiseSchedule", "Note", "Observer", "Pair", "Parameterization", "Precedence", "Prediction",
+    "Process", "Published", "Run", "Sampled", "Scale", "Shift", "Space", "Step", "Stop", "Store", "TrainConfig",
+    "Training", "UserError", "blend", "charts", "condition", "cosine", "distill_run", "draw", "drawn_images",
+    "evaluate_images", "evaluate_run", "export", "features", "import_run", "inpaint", "inpaint_stack", "invert",
+    "likelihood", "linear", "load_recipe", "morph", "network", "pack", "pull", "push", "sample", "sample_batches",
+    "sampler", "schedule", "shown_by", "source", "starting_noise", "times", "torchrun_group", "tracker", "train_run",
+    "vary", "weighting", "write_report",
 ]  # fmt: skip
 
 _MODULES = {
     "chain": "Chain Cost", "console": "Bars", "data": "Store pack", "data.manifest": "Note", "data.store": "Array",
-    "diffusion.denoiser": "Denoiser Labelled Prediction", "diffusion.draw": "draw drawn_images starting_noise",
+    "diffusion.denoiser": "Conditioned Denoiser Prediction", "diffusion.draw": "draw drawn_images starting_noise",
     "diffusion.samplers": "Step", "edit.editing": "Edited", "edit.edits": "blend inpaint invert morph vary",
+    "edit.stack": "Filled inpaint_stack",
     "errors": "UserError", "generate.drawing": "Job sample_batches", "generate.sampling": "Sampled sample",
-    "group": "Alone", "insight.write": "write_report", "interop.exporting": "Exported export",
+    "group": "Alone", "insight.charts": "charts", "insight.write": "write_report",
+    "interop.exporting": "Exported export",
     "interop.foreign": "Asked", "interop.importing": "Imported import_run", "interop.published": "Published pull push",
     "jobs.process": "torchrun_group", "metrics.evaluate": "evaluate_images evaluate_run",
-    "metrics.evaluation": "Evaluation", "metrics.figures": "ClassCount Figure",
+    "metrics.evaluation": "Evaluation", "metrics.features": "Extractor", "metrics.figures": "ClassCount Figure",
     "metrics.memorisation": "Match Memorisation Pair Space", "metrics.request": "EvaluationRequest",
+    "metrics.scores": "ImageLikelihood likelihood", "pixels": "Scale",
     "nn.config": "ModelConfig", "parts": "condition features network sampler schedule source times tracker weighting",
     "progress": "shown_by", "randomness": "Key", "runs.card": "DataCard Labels", "runs.checkpoint": "Checkpoint",
     "runs.config": "Config Kind", "runs.lines": "Log", "runs.model": "Model", "runs.recipes": "load_recipe",

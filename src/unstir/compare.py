@@ -16,7 +16,6 @@ from unstir.errors import UserError
 from unstir.generate.drawing import Job, check, sample_batches
 from unstir.generate.folder import drawn_classes, settings_of
 from unstir.pictures.grid import contact_sheet, titled
-from unstir.pixels import to_uint8
 from unstir.progress import counter, counting
 from unstir.runs import sidecar
 from unstir.runs.model import Model
@@ -28,7 +27,7 @@ WIDEST = 900  # of a caption, in pixels: sampler, spacing, steps, calls, guidanc
 
 @dataclass(frozen=True)
 class Compared:
-    """The images of one chain, uint8 [N, C, H, W], with what one of them costs, in words too, and its seconds."""
+    """The images of one chain as shown, uint8 [N, 1 or 3, H, W], with what one costs, in words too, and its seconds."""
 
     chain: Chain
     images: Tensor
@@ -93,7 +92,7 @@ def compare(model: Model, job: Job, chains: Sequence[Chain]) -> list[Compared]:
         on_step = counter(count, sum(cost.steps * batches for cost in costs))
         for each, cost in zip(jobs, costs, strict=True):
             began = time.perf_counter()
-            parts = [to_uint8(images) for _, images in sample_batches(model, each, on_step=on_step)]
+            parts = [model.pixels(images) for _, images in sample_batches(model, each, on_step=on_step)]
             seconds = (time.perf_counter() - began) / job.num
             results.append(Compared(each.chain, torch.cat(parts), cost, model.cost(each.chain), seconds))
     return results

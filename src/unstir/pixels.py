@@ -1,4 +1,12 @@
-"""Pixels 0..255 and the values in [-1, 1] that networks and the theory compute with: k stands for k / 127.5 - 1."""
+"""Values of data and those about [-1, 1] that networks and the theory compute with.
+
+Pixels are 0..255, and k stands for k / 127.5 - 1. Data of floating point have units of their own, which a `Scale` of
+each channel maps to [-1, 1]; in them NaN is a value that is missing.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -21,3 +29,75 @@ def to_uint8(images: Tensor) -> Tensor:
 def from_uint8(pixels: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
     """Pixels 0..255, uint8 [...], as ``dtype`` [...] in [-1, 1]."""
     return pixels.to(dtype).div_(HALF).sub_(1)
+
+
+@dataclass(frozen=True)
+class Scale:
+    """How the values of a data set become those in [-1, 1]: by an affine map a channel.
+
+    In units of the data ``low`` of each channel is -1 and ``high`` is 1. Without any they are pixels, uint8 0..255.
+    """
+
+    low: tuple[float, ...] = ()
+    high: tuple[float, ...] = ()
+
+    @property
+    def is_float(self) -> bool:
+        """Whether the values are float32 in units of their own, where NaN is missing, and not pixels."""
+        return bool(self.low)
+
+    def to_model(self, values: Tensor) -> Tensor:
+        """Values of the data, uint8 or float32 [B, C, H, W], as float32 about [-1, 1]; NaN stays NaN."""
+        if not self.is_float:
+            return from_uint8(values)
+        low, half = self._columns(values.device)
+        return (values.float() - low) / half - 1
+
+    def to_units(self, images: Tensor) -> Tensor:
+        """Images about [-1, 1], float [B, C, H, W], in units of the data: float32, or uint8, on the CPU.
+
+        Raises UserError for pixels that are not finite.
+        """
+        if not self.is_float:
+            return to_uint8(images)
+        low, half = self._columns(torch.device("cpu"))
+        return (images.detach().float().cpu() + 1) * half + low
+
+    def shown(self, values: Tensor, channels: Sequence[int] = ()) -> Tensor:
+        """Values of the data as `shown` has images, what is missing in grey."""
+        return shown(known(self.to_model(values), self)[0], channels)
+
+    def bits(self, present: Tensor) -> Tensor:
+        """What a density in units of the data has more than one in [-1, 1], in bits a value, mean over each image.
+
+        ``present``, bool [B, C, H, W], says which values are there. It is log2 of half the range: float64 [B].
+        """
+        half = [math.log2((high - low) / 2) for low, high in zip(self.low, self.high, strict=True)]
+        counts = present.flatten(2).sum(2).double()
+        return counts @ torch.tensor(half, dtype=torch.float64, device=counts.device) / counts.sum(1)
+
+    def _columns(self, device: torch.device) -> tuple[Tensor, Tensor]:
+        """The value that becomes -1, and half the range: float32 [C, 1, 1]."""
+        low, high = (torch.tensor(ends, dtype=torch.float64)[:, None, None] for ends in (self.low, self.high))
+        return low.float().to(device), ((high - low) / 2).float().to(device)
+
+
+PIXELS = Scale()
+
+
+def shown(images: Tensor, channels: Sequence[int] = ()) -> Tensor:
+    """Images about [-1, 1], float [N, C, H, W], as pictures show them: uint8 [N, 1 or 3, H, W] on the CPU.
+
+    Shown are these ``channels``, by default all of three, or the first.
+    """
+    count = images.shape[1]
+    chosen = list(channels or (range(3) if count == 3 else range(1)))
+    return to_uint8(images if chosen == list(range(count)) else images[:, chosen])
+
+
+def known(x_0: Tensor, scale: Scale) -> tuple[Tensor, Tensor | None]:
+    """Images with 0 in the place of NaN, and which of their values are known, bool like them; None where all are."""
+    if not scale.is_float:
+        return x_0, None
+    present = ~x_0.isnan()
+    return torch.where(present, x_0, 0.0), present

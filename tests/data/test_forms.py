@@ -61,7 +61,11 @@ def table(rows):
     return "".join(lines).encode()
 
 
-@pytest.mark.parametrize("make", [fill, zipped])
+def in_tar(file, content):
+    return tarred(file, content.items(), "w:gz")
+
+
+@pytest.mark.parametrize("make", [fill, zipped, in_tar])
 def test_a_table_beside_the_images_names_their_classes(tmp_path, make):
     images, labels = files()
     rows = [["file_name", "label", "age"], *([file, label, 3] for file, label in zip(images, labels, strict=True))]
@@ -118,6 +122,13 @@ def test_a_damaged_file_of_labels_is_one_line_or_a_note(tmp_path, name, data):
         assert texts(pack(source, tmp_path / "store"))
     except UserError as error:
         assert name in str(error.given) and "\n" not in str(error)
+
+
+def test_a_file_of_labels_that_is_a_bomb_is_not_unpacked_whole(tmp_path, monkeypatch):
+    monkeypatch.setattr("unstir.data.listing.MAX_FILE_BYTES", 1000)
+    source = zipped(tmp_path / "x.zip", {"a.png": FILES[0], "dataset.json": b" " * 2000})
+    with refusing(given=f"{source}: dataset.json"):
+        pack(source, tmp_path / "store")
 
 
 def idx(array):
@@ -211,6 +222,18 @@ def test_a_clone_of_a_data_set_of_the_hub(tmp_path, place, by_card):
     assert any(text.startswith(LEFT_OUT) and "column" in text for text in texts(store))
 
 
+def test_splits_of_a_clone_beside_train_and_test_are_left_out_aloud_and_without_train_others_are_it(tmp_path):
+    parts = dict(zip(("train", "test", "extra"), [*hub_table(tmp_path).values()] * 2, strict=False))
+    for names, counts in {("train", "test", "extra"): [18, 6], ("extra", "test"): [18, 6]}.items():
+        folder = tmp_path / f"in-{len(names)}/data"
+        folder.mkdir(parents=True)
+        for name in names:
+            parts[name].to_parquet(folder / f"{name}-00000-of-00001.parquet")
+        store = pack(folder.parent, tmp_path / f"{len(names)}")
+        assert [store.count(split) for split in ("train", "held_out")] == counts
+        assert any("of the split extra" in text for text in texts(store)) == (len(names) == 3)
+
+
 def test_a_clone_without_its_large_files_or_with_several_configurations_is_one_line(tmp_path):
     pytest.importorskip("pyarrow.parquet")
     pointer = b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 9\n"
@@ -274,12 +297,21 @@ def test_values_of_other_ranges_are_brought_to_bytes_which_is_noted(tmp_path, im
 
 def test_one_rule_holds_for_all_images_and_what_lies_outside_is_refused(tmp_path):
     """An image of the bright half alone is no other image for that; of items not all are looked at beforehand."""
-    bright = np.concatenate([SIGNED, np.full((1, 6, 5, 3), 0.5, np.float32)])
+    bright = np.concatenate([SIGNED, np.full((1, 6, 5, 3), 191 / 127.5 - 1, np.float32)])
     assert int(pack(bright, tmp_path / "bright", held_out=0).images("train")[-1, 0, 0, 0]) == 191
     items = [*IMAGES.astype(np.int64)]
     items[3] = items[3] + 256
     store = pack(items, tmp_path / "store", held_out=0)
     assert store.count("train") == 23 and [path for path, _ in store.refused] == ["items[3]"]
+
+
+@pytest.mark.parametrize(
+    ("values", "depth"), [(SIGNED * 0.99, "auto"), (SIGNED, "float"), (IMAGES.astype(np.uint16) * 200, "float")]
+)
+def test_values_that_are_not_8_bits_keep_their_units(tmp_path, values, depth):
+    store = pack(values, tmp_path / "store", held_out=0, depth=depth)
+    assert np.array_equal(store.images("train").numpy(), values.transpose(0, 3, 1, 2).astype(np.float32))
+    assert not [text for text in texts(store) if "scaled" in text]
 
 
 @pytest.mark.parametrize("pictures", [False, True])
@@ -351,6 +383,16 @@ def test_a_sample_whose_json_has_no_label_is_packed_without_one_aloud(tmp_path):
 def test_a_folder_of_nothing_known_says_what_it_holds(tmp_path):
     with pytest.raises(UserError, match=r"\.mat, \.txt"):
         pack(fill(tmp_path / "in", {"a.mat": b"x", "sub/b.txt": b"x"}), tmp_path / "store")
+
+
+@pytest.mark.slow
+def test_webdataset_writes_the_same_samples(tmp_path):
+    webdataset = pytest.importorskip("webdataset")
+    for split, part in (("train", TRAIN), ("test", TEST)):
+        with webdataset.TarWriter(str(tmp_path / f"{split}-000.tar.gz")) as out:
+            for number in range(24)[part]:
+                out.write({"__key__": f"{number:03d}", "png": FILES[number], "json": {"label": NAMES[LABELS[number]]}})
+    assert stored(pack(tmp_path, tmp_path.parent / f"{tmp_path.name}-store")) == wanted()
 
 
 @pytest.mark.slow

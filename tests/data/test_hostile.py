@@ -21,7 +21,7 @@ from unstir.data.decoding import decode_all
 from unstir.data.forms import source_of
 from unstir.data.images import Refused
 from unstir.data.listing import Items, list_zip
-from unstir.data.source import MAX_SIZE
+from unstir.data.sides import MAX_SIDE
 from unstir.errors import UserError
 
 PYTHONS_WORDS = re.compile(r"Errno|Error|0x[0-9a-f]{6}|object at|codec|invalid literal|Traceback|\bb'")
@@ -163,8 +163,8 @@ def test_damaged_zip_gives_its_sound_images_or_user_errors_alone(tmp_path, data)
 @pytest.mark.parametrize(
     ("key", "value"),
     [
-        *(("size", value) for value in (16.5, 16.0, True, "16", float("nan"), 10**8, 0, 4097, 10**4000)),
-        *(("channels", value) for value in (2, 3.0)),
+        *(("size", value) for value in (16.5, 16.0, True, "16x", float("nan"), 10**8, 4097, 10**4000)),
+        *(("channels", value) for value in (0, 65, 3.0)),
         *(("held_out", value) for value in (5000, "0.1", True, 1.0, float("nan"))),
         ("seed", 0.5),
         ("sha256", "abc"),
@@ -180,8 +180,8 @@ def test_whole_numbers_of_numpy_and_options_at_their_bounds_are_taken():
     numpy = {"size": np.int64(8), "channels": np.uint8(1), "held_out": np.float32(0.25), "seed": np.int64(3)}
     taken = {"size": 8, "channels": 1, "held_out": 0.25, "seed": 3}
     assert source_of(options("digits", **numpy)).settings == taken
-    made = source_of(options("digits", size=MAX_SIZE, held_out=0))
-    assert (MAX_SIZE, made.size, made.held_out) == (4096, 4096, 0.0)
+    made = source_of(options("digits", size=MAX_SIDE, held_out=0))
+    assert (MAX_SIDE, made.size, made.held_out) == (4096, (4096, 4096), 0.0)
 
 
 @pytest.mark.parametrize("number", [errno.EMFILE, errno.ENFILE, errno.ENOMEM])
@@ -244,4 +244,4 @@ def test_want_of_memory_in_a_worker_ends_the_packing(tmp_path):
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(tmp_path)
         with pytest.raises(MemoryError):
-            list(decode_all(tmp_path, [("1.png",)], 8, 3, None, 1))
+            list(decode_all(tmp_path, [("1.png",)], {"size": (8, 8), "channels": 3, "is_float": False}, None, 1))

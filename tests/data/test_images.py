@@ -147,7 +147,7 @@ def test_bomb_is_refused_at_once_and_takes_no_memory(name: str, data: bytes) -> 
     before, start = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.monotonic()
     sized = name in ("png", "png just above", "webp", "bmp", "gif")
     with pytest.raises(Refused, match=f"{'16384x16384 is ' * (name == 'webp')}more than 67,108,864" if sized else None):
-        decode(data, "a.png", 32, 3)
+        decode(data, "a.png", (32, 32), 3)
     assert time.monotonic() - start < 2
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 100 << 10  # KiB
 
@@ -155,23 +155,23 @@ def test_bomb_is_refused_at_once_and_takes_no_memory(name: str, data: bytes) -> 
 def test_larger_image_gives_its_centre_square_antialiased() -> None:
     wide = Image.new("RGB", (128, 64), "black")
     wide.paste((255, 255, 255), (32, 0, 96, 64))
-    pixels = decode(encoded(wide), "a.png", 16, 3).pixels
+    pixels = decode(encoded(wide), "a.png", (16, 16), 3).pixels
     assert np.array_equal(pixels, planes(wide.resize((32, 16), Image.Resampling.LANCZOS).crop((8, 0, 24, 16))))
     stripes = Image.fromarray(np.tile(np.array([0, 255], np.uint8), (64, 32)))
-    grey = decode(encoded(stripes), "a.png", 16, 1).pixels
+    grey = decode(encoded(stripes), "a.png", (16, 16), 1).pixels
     assert grey[:, 2:-2, 2:-2].min() > 100 and grey[:, 2:-2, 2:-2].max() < 155
 
 
 def test_image_of_the_asked_size_is_untouched() -> None:
     square = picture(size=(16, 16))
-    assert np.array_equal(decode(encoded(square), "a.png", 16, 3).pixels, planes(square))
+    assert np.array_equal(decode(encoded(square), "a.png", (16, 16), 3).pixels, planes(square))
 
 
 def test_small_images_are_enlarged_with_a_note_or_refused() -> None:
-    assert kinds(decode(encoded(picture(size=(16, 30))), "a.png", 32, 3).notes) == ["enlarged,"]
+    assert kinds(decode(encoded(picture(size=(16, 30))), "a.png", (32, 32), 3).notes) == ["enlarged,"]
     for size in ((15, 40), (1, 1)):
         with pytest.raises(Refused, match=f"too small: {size[0]}x{size[1]}.*at least 16"):
-            decode(encoded(picture(size=size)), "a.png", 32, 3)
+            decode(encoded(picture(size=size)), "a.png", (32, 32), 3)
 
 
 def test_colour_that_becomes_grey_is_noted_and_what_was_grey_is_not():

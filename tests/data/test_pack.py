@@ -193,7 +193,7 @@ def test_two_packers_of_one_store(photos: Path, tmp_path: Path) -> None:
 
 def test_killed_worker_is_an_error_and_not_a_hang(photos: Path) -> None:
     paths = [tuple(f"cat/{i}.png" for i in range(20))] * 40
-    replies = decode_all(photos, paths, 8, 3, None, 2)
+    replies = decode_all(photos, paths, {"size": (8, 8), "channels": 3, "is_float": False}, None, 2)
     next(replies)
     mine = f"{os.getpid()}"
     children = Path(f"/proc/{mine}/task/{mine}/children")

@@ -181,7 +181,7 @@ def test_levels_that_rounding_takes_are_counted(tmp_path):
     """300 levels between 0 and 30 of 255: 31 are left; the first image has only two of them."""
     values = np.linspace(0, 30 / 255, 300).reshape(1, 20, 15).repeat(2, 0)
     values[0] = np.where(values[0] > 0.06, 0.1, 0.101)
-    (note,) = pack(values, tmp_path / "store", held_out=0).notes
+    (note,) = pack(values, tmp_path / "store", held_out=0, depth="8").notes
     assert note.count == 2 and note.examples == ("images[0] (1 of 2 levels left)", "images[1] (31 of 300 levels left)")
     assert pack(IMAGES / np.float32(255), tmp_path / "exact").notes == ()
 
@@ -429,8 +429,8 @@ def written(name, data):
         (lambda folder: {"images": IMAGES, "labels": [[1]] * 23 + [[1, 2]]}, "labels", "lengths"),
         (lambda folder: np.zeros((2, 3, 8, 4), np.uint8), "the arrays", "[3, 8, 4] is [C, H, W] or [H, W, C]"),
         (lambda folder: np.zeros((3, 4)), "the arrays", "[3, 4]"),
-        (lambda folder: IMAGES.astype(np.float32), "the arrays", "uint8"),
-        (lambda folder: IMAGES * np.float32(np.nan), "the arrays", "NaN"),
+        (lambda folder: np.zeros((3, 4, 4), np.complex64), "the arrays", "complex64"),
+        (lambda folder: IMAGES * np.float32(np.nan), "the arrays", "missing"),
         (lambda folder: np.full((3, 4, 4), 256, np.int32), "the arrays", "int32"),
         (lambda folder: 7, "int", ""),
         (lambda folder: [{"pic": 1}], "the list", "pic"),

@@ -132,7 +132,7 @@ def test_any_flipped_bit_fails_verification(copy: Path) -> None:
     store.verify()
 
 
-@pytest.mark.parametrize(("version", "remedy"), [(3, "upgrade unstir"), (1, PACK_AGAIN), (None, PACK_AGAIN)])
+@pytest.mark.parametrize(("version", "remedy"), [(4, "upgrade unstir"), (1, PACK_AGAIN), (None, PACK_AGAIN)])
 def test_manifest_of_another_format_is_refused(copy: Path, version: int | None, remedy: str) -> None:
     file = copy / "manifest.json"
     file.write_text(json.dumps(json.loads(file.read_text()) | {"unstir_store": version}))
@@ -203,8 +203,9 @@ def sparse(folder, train):
         os.truncate(array.file, array.length)
     content = {
         "unstir_store": FORMAT, "kind": "folder", "settings": {}, "source_hash": "0" * 64, "content_hash": "0" * 64,
-        "shape": SHAPE, "counts": counts, "classes": [], "counts_per_class": {}, "held_out_rule": "", "refused": [],
-        "notes": [],
+        "shape": SHAPE, "scale": [], "counts": counts, "classes": [], "condition": [], "counts_per_class": {},
+        "held_out_rule": "",
+        "refused": [], "notes": [],
     }  # fmt: skip
     (folder / MANIFEST).write_bytes(sealed(content))
     return folder

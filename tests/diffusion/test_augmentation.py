@@ -7,7 +7,7 @@ import pytest
 import torch
 from scipy import stats
 
-from unstir.diffusion.augmentation import SCALE, augmented, transformed
+from unstir.diffusion.augmentation import SCALE, augmentation, transformed
 from unstir.nn.config import AUGMENTATION, UNetConfig
 from unstir.nn.unet import UNet
 
@@ -18,6 +18,11 @@ def told(**changed):
     """The numbers of a batch of two."""
     names = dict.fromkeys(AUGMENTATION, 0.0) | changed
     return torch.tensor([list(names.values())] * 2)
+
+
+def augmented(images, seed, step, slots, probability):
+    numbers = augmentation(seed, step, slots, probability)
+    return transformed(images, numbers), numbers
 
 
 def turned(angle):

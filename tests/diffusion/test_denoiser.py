@@ -9,7 +9,7 @@ import torch
 from refusals import refusing
 from unstir import randomness
 from unstir.chain import Chain
-from unstir.diffusion.denoiser import Denoiser, Labelled, Prediction, clipped, finite
+from unstir.diffusion.denoiser import Conditioned, Denoiser, Prediction, clipped, finite
 from unstir.diffusion.draw import draw, starting_noise
 from unstir.diffusion.likelihood import variational_bound
 from unstir.diffusion.loss import Objective, denoising_loss, nearest_noise
@@ -47,7 +47,7 @@ def test_the_network_is_told_t_minus_1():
         assert refused.value.key == "t" and refused.value.given is t
     assert made.net.options == {} and made.net.label is None
     label = torch.tensor([4, 5, 6])
-    Labelled(made, label)(x, 7)
+    Conditioned(made, label)(x, 7)
     assert made.net.label is label
     made(x, 7, 9)  # to a network that does not say what it knows
     assert made.net.label.tolist() == [9, 9, 9]
@@ -112,7 +112,7 @@ def test_the_estimate_is_the_image_where_the_network_is_right(name):
     x_t = made.process.diffuse(x_0, t, eps)
     made.net.forward = lambda x, t, label: made.parameterization.target(SCHEDULE, x_0, 400, eps)
     torch.testing.assert_close(made(x_t, t).x0, x_0, rtol=1e-10, atol=1e-10)
-    assert clipped(Labelled(made, None))(x_t, t).x0.abs().max() <= 1
+    assert clipped(Conditioned(made, None))(x_t, t).x0.abs().max() <= 1
 
 
 def test_noising_and_loss_stay_in_float32_under_bfloat16():
@@ -157,7 +157,7 @@ def test_a_learned_variance_is_the_second_half_of_the_channels():
     prediction = made(x_t, 500)
     assert torch.equal(prediction.raw, 0.5 * x_t)
     assert torch.equal(prediction.var_fraction, torch.full_like(x_t, 0.4))
-    assert torch.equal(clipped(Labelled(made, None))(x_t, 500).var_fraction, prediction.var_fraction)
+    assert torch.equal(clipped(Conditioned(made, None))(x_t, 500).var_fraction, prediction.var_fraction)
 
 
 def test_the_hybrid_teaches_the_mean_by_the_squared_error_alone_and_the_variance_by_the_bound():
@@ -230,7 +230,7 @@ def test_the_vlb_sums_to_the_bound_without_its_prior():
     x_0 = torch.randint(0, 256, (3, 1, 4, 4), generator=torch.Generator().manual_seed(0)) / 127.5 - 1
     noise = lambda t: torch.randn(x_0.shape, generator=torch.Generator().manual_seed(t))
     with torch.no_grad():
-        bound = variational_bound(Labelled(made, None), process, x_0, noise, variance="learned")
+        bound = variational_bound(Conditioned(made, None), process, x_0, noise, variance="learned")
         of_time = [
             denoising_loss(made, x_0, torch.full((3,), t), noise(t), objective=Objective("vlb")).bits
             for t in range(1, 21)

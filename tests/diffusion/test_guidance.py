@@ -6,7 +6,7 @@ from known import PROCESS, known
 
 from refusals import refusing
 from unstir.chain import Chain
-from unstir.diffusion.denoiser import Denoiser, Labelled, Prediction, clipped, finite, thresholded
+from unstir.diffusion.denoiser import Conditioned, Denoiser, Prediction, clipped, finite, thresholded
 from unstir.diffusion.draw import draw, starting_noise, steered
 from unstir.diffusion.editing import mixed
 from unstir.diffusion.guidance import guided
@@ -42,7 +42,7 @@ def labels(value, n=3):
 def test_the_formula_holds_for_every_prediction(kind, scale):
     made = denoiser(kind)
     strong, weak = made(X, 500, labels(4)), made(X, 500, labels(9))
-    mixed = guided(Labelled(made, labels(4)), Labelled(made, labels(9)), scale)(X, 500)
+    mixed = guided(Conditioned(made, labels(4)), Conditioned(made, labels(9)), scale)(X, 500)
     torch.testing.assert_close(mixed.raw, weak.raw + scale * (strong.raw - weak.raw), rtol=1e-5, atol=1e-6)
     w = scale - 1  # the report's weight
     torch.testing.assert_close(mixed.raw, (1 + w) * strong.raw - w * weak.raw, rtol=1e-5, atol=1e-6)
@@ -53,7 +53,7 @@ def test_the_formula_holds_for_every_prediction(kind, scale):
 
 def test_scale_1_is_strong_alone_0_is_weak_alone_and_others_one_call_of_both():
     made = denoiser()
-    strong, weak = Labelled(made, labels(4)), Labelled(made, labels(9))
+    strong, weak = Conditioned(made, labels(4)), Conditioned(made, labels(9))
     made.net.batches.clear()
     assert torch.equal(guided(strong, weak, 1.0)(X, 500).x0, strong(X, 500).x0)
     assert torch.equal(guided(strong, weak, 0.0)(X, 500).x0, weak(X, 500).x0)
@@ -61,7 +61,7 @@ def test_scale_1_is_strong_alone_0_is_weak_alone_and_others_one_call_of_both():
     guided(strong, weak, 2.0)(X, 500)
     assert made.net.batches[4:] == [6]
     other = denoiser()
-    guided(strong, Labelled(other, labels(4)), 2.0)(X, 500)
+    guided(strong, Conditioned(other, labels(4)), 2.0)(X, 500)
     assert made.net.batches[5:] == [3] and other.net.batches == [3]
 
 
@@ -72,7 +72,7 @@ def test_scale_1_is_strong_alone_0_is_weak_alone_and_others_one_call_of_both():
 )
 def test_a_chain_is_guided_at_the_times_of_its_interval_and_at_no_others(scale, low, high, first, last):
     made, asked = denoiser(), []
-    strong, weak = Labelled(made, labels(4)), Labelled(made, labels(9))
+    strong, weak = Conditioned(made, labels(4)), Conditioned(made, labels(9))
 
     def watched(x, t):
         asked.append(t)
@@ -92,7 +92,7 @@ def test_a_chain_is_guided_at_the_times_of_its_interval_and_at_no_others(scale, 
 
 def test_at_scale_0_weak_is_alone_within_the_interval_and_strong_outside():
     made = denoiser()
-    strong, weak = Labelled(made, labels(4)), Labelled(made, labels(9))
+    strong, weak = Conditioned(made, labels(4)), Conditioned(made, labels(9))
     within = guided(strong, weak, 0.0, 200, 600)
     for t, alone in ((199, strong), (200, weak), (600, weak), (601, strong)):
         made.net.batches.clear()
@@ -107,8 +107,8 @@ def test_a_learned_variance_is_the_strong_ones():
             return super().forward(x, t, label).repeat(1, 2, 1, 1)
 
     made = Denoiser(Twice(), PROCESS, PARAMETERIZATIONS["eps"], learned_variance=True)
-    strong = Labelled(made, labels(4))
-    mixed = guided(strong, Labelled(made, labels(9)), 2.0)(X, 500)
+    strong = Conditioned(made, labels(4))
+    mixed = guided(strong, Conditioned(made, labels(9)), 2.0)(X, 500)
     assert torch.equal(mixed.var_fraction, strong(X, 500).var_fraction) and mixed.raw.shape == X.shape
 
 
@@ -134,8 +134,8 @@ def test_every_denoiser_takes_a_time_an_image_too(name):
             return (super().forward(x, t, label) + (t / 1000).view(-1, 1, 1, 1)).repeat(1, 2, 1, 1)
 
     made = Denoiser(Twice(), PROCESS, PARAMETERIZATIONS["eps"], learned_variance=True)
-    denoise = WRAPPERS[name](Labelled(made, labels(4, 1)), Labelled(made, labels(9, 1)))
-    in_batch = WRAPPERS[name](Labelled(made, labels(4)), Labelled(made, labels(9)))
+    denoise = WRAPPERS[name](Conditioned(made, labels(4, 1)), Conditioned(made, labels(9, 1)))
+    in_batch = WRAPPERS[name](Conditioned(made, labels(4)), Conditioned(made, labels(9)))
     t = torch.tensor([3, 500, 900])
     together = in_batch(X, t)
     for row, time in enumerate(t.tolist()):
@@ -149,7 +149,7 @@ def test_every_denoiser_takes_a_time_an_image_too(name):
 
 def test_a_chain_is_guided_before_it_is_clamped():
     made, indices = denoiser(), torch.arange(3)
-    strong, weak = Labelled(made, labels(4)), Labelled(made, labels(9))
+    strong, weak = Conditioned(made, labels(4)), Conditioned(made, labels(9))
     x_T = starting_noise(0, indices, (1, 4, 4))
     chain = Chain(sampler="ddim", steps=4, guidance=2.0)
     first = next(draw(strong, PROCESS, x_T, indices, chain, weak))
@@ -162,7 +162,7 @@ def test_a_chain_is_guided_before_it_is_clamped():
 
 def test_a_chain_is_guided_before_it_is_thresholded():
     made, indices = denoiser(), torch.arange(3)
-    strong, weak = Labelled(made, labels(4)), Labelled(made, labels(9))
+    strong, weak = Conditioned(made, labels(4)), Conditioned(made, labels(9))
     x_T = starting_noise(0, indices, (1, 4, 4))
     chain = Chain(sampler="ddim", steps=4, guidance=3.0, threshold=0.9)
     first = next(draw(strong, PROCESS, x_T, indices, chain, weak)).x0

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
+import unstir
 from runs import chains, facts, good, metrics
 from unstir.chain import DEFAULTS
 from unstir.insight import charts
@@ -60,7 +61,7 @@ def test_series_differ_in_marker_and_dash_where_no_colour_is_seen():
 
 def test_two_series_of_a_chart_differ_in_more_than_colour():
     lines = [("first", metrics(seed=0)), ("second", metrics(seed=1))]
-    drawn = charts.curve(lines, "loss", "training loss", True)
+    drawn = charts.curve(lines, "loss", "training loss", True).__html__()
     styles = re.findall(r'<path d="M[^"]*L[^"]*" clip-path="[^"]*" style="([^"]*)"', drawn)
     series = [style for style in styles if any(colour in style for colour in charts.COLOURS)]
     assert len(series) == 2
@@ -72,14 +73,14 @@ def test_precision_and_recall_are_drawn_over_training_as_far_as_they_were_measur
     known = good()
     found = charts.quality(known)
     assert len(found) == 2
-    assert all(name in found[1] for name in ("precision", "recall"))
+    assert all(name in found[1].__html__() for name in ("precision", "recall"))
     assert charts.quality(facts(by_step=known.by_step[-1:])) == []
 
 
 def test_samplers_of_equal_calls_hide_none_of_each_other():
     known = chains(known=(("ancestral", 50, 0.3), ("ddim", 10, 0.9), ("ddim", 50, 0.3), ("unipc", 50, 0.3)))
     whole = [replace(each, protocol={**DEFAULTS, "spacing": "trailing", **each.protocol}) for each in known]
-    drawn = charts.calls(facts(by_chain=tuple(whole)))[0]
+    drawn = charts.calls(facts(by_chain=tuple(whole)))[0].__html__()
     at = {}
     for x, colour in re.findall(r'<use href="[^"]*" x="([\d.]+)" y="[\d.]+" style="fill: (#\w+)', drawn):
         at.setdefault(colour, set()).add(float(x))
@@ -90,7 +91,7 @@ def test_samplers_of_equal_calls_hide_none_of_each_other():
 def test_two_evaluations_of_one_sampler_and_equally_many_calls_are_both_drawn():
     known = [replace(each, protocol={**DEFAULTS, **each.protocol}) for each in chains(known=(("ddim", 40, 0.9),) * 2)]
     merged = [replace(each, protocol={**each.protocol, "spacing": "log_snr"}) for each in known]  # of 50 and 60 steps
-    drawn = charts.calls(facts(by_chain=tuple(merged)))[0]
+    drawn = charts.calls(facts(by_chain=tuple(merged)))[0].__html__()
     assert (
         len(set(re.findall(rf'<use href="[^"]*" x="([\d.]+)" y="[\d.]+" style="fill: {charts.COLOURS[0]}', drawn))) == 3
     )
@@ -110,9 +111,23 @@ def test_an_axis_of_decades_has_few_labels_and_one_of_a_part_of_a_decade_has_som
 
 def test_a_run_with_one_line_of_its_log_is_seen_beside_others():
     lines = metrics(seed=0)
-    both = charts.curve([("first", lines), ("second", lines[:1])], "loss", "training loss", True)
-    alone = charts.curve([("first", lines)], "loss", "training loss", True)
+    both = charts.curve([("first", lines), ("second", lines[:1])], "loss", "training loss", True).__html__()
+    alone = charts.curve([("first", lines)], "loss", "training loss", True).__html__()
     of_second = [
         len(re.findall(rf'<use href="#[^"]*"[^>]*style="fill: {charts.COLOURS[1]}', drawn)) for drawn in (both, alone)
     ]
     assert of_second[0] == 2 and of_second[1] == 0  # in the legend, and its only point
+
+
+def test_the_charts_of_a_run_are_figures_by_name_and_files_of_any_kind(trained, command, tmp_path):
+    run, _ = trained()
+    drawn = unstir.charts(run.path)
+    assert {"loss", "lr", "grad_norm", "signal", "snr"} <= drawn.keys()
+    assert all(isinstance(figure, Figure) for figure in drawn.values())
+    x, y = drawn["loss"].axes[0].lines[0].get_data()
+    lines = [line for line in run.metrics() if line["loss"] is not None]
+    assert list(x) == [line["images"] for line in lines] and list(y) == [line["loss"] for line in lines]
+    asked = "--no-measure", "--charts", tmp_path / "charts", "--format", "pdf"
+    status, out, _ = command("report", run.path, *asked)
+    assert status == 0 and f"{len(drawn)} files" in out
+    assert {path.name for path in (tmp_path / "charts").iterdir()} == {f"{name}.pdf" for name in drawn}

@@ -87,6 +87,7 @@ def store_of(parts, folder, name):
         "counts": {part: len(images) for part, (images, _) in parts.items()},
         "classes": [str(k) for k in range(10)] if parts["train"][1] is not None else [],
         "shape": [1, 8, 8],
+        "scale": [],
         "content_hash": name,
         "labelled": parts["train"][1] is not None,
     }

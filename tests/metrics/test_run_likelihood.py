@@ -9,7 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
-from unstir.diffusion.denoiser import Labelled, clipped
+from unstir.diffusion.denoiser import Conditioned, clipped
 from unstir.diffusion.likelihood import variational_bound
 from unstir.errors import UserError
 from unstir.metrics.likelihood import Protocol, describe, likelihood
@@ -29,7 +29,7 @@ def test_the_whole_sum_is_the_bound_of_the_held_out_images(trained, counts):
     noise = lambda t: normal(Key(0, "likelihood", t, torch.arange(count)), (1, 8, 8))
     with torch.no_grad():
         denoiser = run.model().denoiser
-        bound = variational_bound(clipped(Labelled(denoiser, None)), denoiser.process, x_0, noise)
+        bound = variational_bound(clipped(Conditioned(denoiser, None)), denoiser.process, x_0, noise)
     assert found.bits_per_dim == pytest.approx(bound.bits_per_dim.mean().item(), rel=1e-5)
     assert found.standard_error == pytest.approx((bound.bits_per_dim.std() / math.sqrt(count)).item(), rel=1e-4)
     assert found.num_samples == count

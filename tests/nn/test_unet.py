@@ -114,9 +114,9 @@ def test_images_that_do_not_fit_are_refused(shape):
 def test_labels_must_be_given_exactly_to_a_network_with_classes():
     x, t = batch()
     for net, labels in ((small(num_classes=2), ()), (small(), (t,))):
-        with refusing("label"):
+        with refusing("condition"):
             net.eval()(x, t, *labels)
-    with pytest.raises(ValueError, match="label must"):
+    with pytest.raises(ValueError, match="condition must"):
         small(num_classes=2).eval()(x, t, t[:2])
 
 
@@ -291,3 +291,22 @@ def test_attention_in_bfloat16_that_is_trained_errs_by_two_hundredths_at_most(po
     made = blocks._attend(*(part.requires_grad_() for part in (q, k, v)))
     expected = torch.nn.functional.scaled_dot_product_attention(q.double(), k.double(), v.double())
     assert made.dtype == torch.bfloat16 and (made - expected).norm() < 0.02 * expected.norm()
+
+
+def test_an_image_that_wraps_around_may_be_turned_round():
+    net = small(padding="circular").eval()
+    x, t = batch(2)
+    for shift in ((2, 0), (0, 4)):
+        turned = net(x.roll(shift, (2, 3)), t)
+        torch.testing.assert_close(turned, net(x, t).roll(shift, (2, 3)), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("changes", [{}, {"padding": "circular"}, {"downsample_padding": 1}])
+def test_of_signals_only_the_longer_side_is_halved(changes):
+    net, x = small(dropout=0.5, mults=(1, 2, 2), **changes), torch.randn(2, 3, 1, 16)
+    assert net.eval()(x, torch.tensor([0, 5])).shape == x.shape
+    widths = [mask.shape[2:] for mask in masks_of(net, x, key(2))]
+    assert set(widths) == {(1, 16), (1, 8), (1, 4)}
+    assert net.eval()(x.transpose(2, 3), torch.tensor([0, 5])).shape == (2, 3, 16, 1)
+    with refusing("x"):
+        net(torch.randn(2, 3, 1, 10), torch.tensor([0, 5]))

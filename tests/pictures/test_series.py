@@ -5,24 +5,10 @@ import re
 
 import pytest
 from matplotlib.colors import to_rgb
-from matplotlib.figure import Figure
 
 from unstir.chain import SAMPLERS
-from unstir.pictures.charts import MARKERS, held_out_curves, held_out_figure, likelihood_curves, series, training_curves
+from unstir.pictures.charts import MARKERS, held_out_figure, likelihood_curves, save_figure, series, training_curves
 from unstir.runs.files import words_of
-
-
-@pytest.fixture
-def drawn(monkeypatch):
-    """The figures that are written."""
-    heard, save = [], Figure.savefig
-
-    def listening(self, *given, **options):
-        heard.append(self)
-        save(self, *given, **options)
-
-    monkeypatch.setattr(Figure, "savefig", listening)
-    return heard
 
 
 def test_of_the_samplers_lines_no_two_share_colour_or_marker():
@@ -52,29 +38,33 @@ def test_lines_whose_colours_look_alike_to_the_colour_blind_differ_in_marker_and
 
 
 @pytest.mark.parametrize("times", [tuple(range(2, 21)), (2, 5, 11, 17)])
-def test_both_panels_of_a_likelihood_have_every_curve(drawn, tmp_path, times):
+def test_both_panels_of_a_likelihood_have_every_curve(times):
     terms = [1 / t for t in times]
     summed = list(itertools.accumulate(terms, initial=0.5))[1:]
     curves = dict.fromkeys(("train", "held_out"), (times, terms, 0.5, summed))
-    likelihood_curves(curves, tmp_path / "curve.png")
-    for axes in drawn[0].axes:
+    figure = likelihood_curves(curves)
+    for axes in figure.axes:
         assert len(axes.lines) == 2
         for line in axes.lines:
             assert list(line.get_xdata()) == [1, *times] and len(line.get_ydata()) == len(times) + 1
-    assert [line.get_ydata()[-1] for line in drawn[0].axes[1].lines] == [summed[-1]] * 2
-    assert drawn[0].axes[0].lines[0].get_color() != drawn[0].axes[0].lines[1].get_color()
+    assert [line.get_ydata()[-1] for line in figure.axes[1].lines] == [summed[-1]] * 2
+    assert figure.axes[0].lines[0].get_color() != figure.axes[0].lines[1].get_color()
 
 
-def test_every_axis_of_losses_has_two_plain_labels_or_more(drawn, tmp_path):
+def test_every_axis_of_losses_has_two_plain_labels_or_more(tmp_path):
     metrics = [{"images": 100 * i, "loss": 0.9 / i, "grad_norm": 1.1 / i, "lr": 2e-4} for i in range(1, 5)]
-    training_curves(metrics, tmp_path / "curves.png", run="r")
+    drawn = [training_curves(metrics)]
     line = {"times": [10, 50, 90], "train": [1.0, 0.5, 0.3], "held_out": [1.0, 0.6, 0.4]}
     line |= {f"of_{split}": [0.95, 1.25] for split in ("train", "held_out")}
     line |= {"bits": 7.0, "bits_error": 0.5, "bits_train": 6.0, "bits_train_error": 0.5}
-    held_out_curves([{**line, "images": images} for images in (0, 256, 90_000)], tmp_path / "losses.png", run="r")
+    drawn += [held_out_figure([{**line, "images": images} for images in (0, 256, 90_000)])]
     times, curve = [2, 3, 4], [0.9, 0.5, 0.3]
-    likelihood_curves({"train": (times, curve, 0.5, curve)}, tmp_path / "likelihood.png", run="r", weights="w")
-    assert all(words_of(file)["run"] == "r" for file in tmp_path.iterdir())
+    drawn += [likelihood_curves({"train": (times, curve, 0.5, curve)})]
+    starts = {"png": b"\x89PNG", "svg": b"<?xml", "pdf": b"%PDF"}
+    for figure, (kind, start) in zip(drawn, starts.items(), strict=True):
+        save_figure(figure, tmp_path / f"chart.{kind}", kind, run="r")
+        assert (tmp_path / f"chart.{kind}").read_bytes().startswith(start)
+    assert words_of(tmp_path / "chart.png")["run"] == "r"
     panels = [axes for figure in drawn for axes in figure.axes]
     assert len(panels) == 8
     for axis, ends in [

@@ -18,6 +18,8 @@ data.channels = 3
 data.held_out = null >= 0 < 1
 data.sha256 = ""
 data.flip = false
+data.condition = ""
+data.condition_options = {}
 model.in_channels = 3 >= 1 <= 16384
 model.channels = 128 >= 1 <= 16384
 model.mults = [1, 2, 2, 2] >= 1 <= 16384
@@ -35,6 +37,8 @@ model.scale_shift = false
 model.layout = "ho"
 model.downsample_padding = 0 >= 0 <= 1
 model.num_classes = 0 >= 0 <= 1000000
+model.condition_values = 0 >= 0 <= 1000000
+model.condition_channels = 0 >= 0 <= 1000000
 model.out_channels = 0 >= 0 <= 1000000
 model.augmented = false
 model.type = null

@@ -185,7 +185,11 @@ def test_what_guidance_costs_besides_is_said_where_it_costs():
     null, guided = foreign(labels=Labels(2, ("a", "b"), has_null=True)), foreign(guide=foreign(step=2))
     chain = Chain("ddim", steps=5)
     twice, middle = chain.changed(guidance=2.0), Chain("pndm", steps=5, guidance=2.0)
-    two, many, never = ", computed for two labels (guidance)", ", and as many of the guide", ", and guidance never acts"
+    two, many, never = (
+        ", computed for two conditions (guidance)",
+        ", and as many of the guide",
+        ", and guidance never acts",
+    )
     never += ": no time that the chain visits is in t = {} to {}"
     at_7 = {"guidance_low": 7, "guidance_high": 7}
     assert twice.visited(null.process.schedule) == [10, 8, 6, 4, 2, 0]
@@ -231,10 +235,10 @@ def test_bfloat16_is_native_where_the_device_says_so(monkeypatch):
 def test_guidance_leads_away_from_the_guide_or_the_null_label_or_nothing():
     labels = torch.tensor([0, 1])
     null, plain = foreign(labels=Labels(2, ("a", "b"), has_null=True)), foreign(labels=Labels(2, ("a", "b")))
-    assert null.away_from(labels).label.tolist() == [2, 2]
+    assert null.away_from(labels).condition.tolist() == [2, 2]
     assert null.away_from(None) is plain.away_from(labels) is plain.away_from(None) is None
     guided = foreign(guide=foreign(step=2))
-    assert guided.away_from(None).denoiser is guided.guide.denoiser and guided.away_from(labels).label is None
+    assert guided.away_from(None).denoiser is guided.guide.denoiser and guided.away_from(labels).condition is None
 
 
 def test_a_distilled_model_is_not_morphed():

@@ -10,7 +10,7 @@ from PIL import Image
 from conftest import copied, tiny_config
 from refusals import refusing
 from unstir.chain import Chain
-from unstir.diffusion.denoiser import Labelled, clipped
+from unstir.diffusion.denoiser import Conditioned, clipped
 from unstir.diffusion.paths import SMOOTH, follow
 from unstir.errors import UserError
 from unstir.metrics.drawn import usual_chain
@@ -69,7 +69,7 @@ def test_pairs_are_points_on_paths_of_the_teacher_and_their_ends(long_paths, tra
     ends = {tuple(each.flatten().tolist()) for each in end}
     assert len(ends) == 2 * PATHS * 8  # each slot has its own, and others in the next period
     first = x_t[from_noise][0]
-    denoise, process = clipped(Labelled(teacher.model().denoiser, None)), made._denoiser.process
+    denoise, process = clipped(Conditioned(teacher.model().denoiser, None)), made._denoiser.process
     with torch.no_grad():
         own = [follow(denoise, process, first[None], times)[1][0] for times in visited[:PATHS]]
     assert min((each - end[from_noise][0]).abs().max().item() for each in own) < 1e-5
@@ -86,10 +86,10 @@ def test_pairs_are_those_of_the_step_and_slot_whatever_came_before_and_however_t
 
 def test_classes_are_hidden_for_whole_paths_and_else_come_as_often_as_in_the_data(long_paths, make_run):
     made = Trainer(*make_run(**CONSISTENCY, model__num_classes=10, train__label_dropout=0.3))
-    labels = torch.stack([made._paths._label(number, torch.arange(500)) for number in (0, 1)])
+    labels = torch.stack([made._paths._condition(number, torch.arange(500)) for number in (0, 1)])
     assert (labels == 10).float().mean().item() == pytest.approx(0.3, abs=0.05)
     assert set(labels.flatten().tolist()) == set(range(11)) and not torch.equal(*labels)
-    assert made.examples(slice(0, 8)).label.shape == (8,)
+    assert made.examples(slice(0, 8)).condition.shape == (8,)
 
 
 def test_a_teacher_that_predicts_noise_teaches_one_that_predicts_velocity(trained, make_run):

@@ -12,7 +12,7 @@ from PIL import Image
 from refusals import refusing
 from unstir import randomness
 from unstir.data import pack
-from unstir.diffusion.denoiser import Labelled, clipped
+from unstir.diffusion.denoiser import Conditioned, clipped
 from unstir.diffusion.likelihood import variational_bound
 from unstir.diffusion.loss import denoising_loss
 from unstir.pictures.charts import held_out_figure
@@ -71,7 +71,7 @@ def test_every_snapshot_sees_the_same_images_times_and_noise(make_run, monkeypat
     run, store = make_run()
     made = Trainer(run, store)
 
-    def spy(denoiser, x_0, t, eps, label=None):
+    def spy(denoiser, x_0, t, eps, label=None, present=None):
         assert not denoiser.net.training
         assert denoiser.net is made.state.average
         seen.setdefault(made.state.step, []).append(torch.cat([x_0, eps, t[:, None, None, None].expand_as(eps)]))
@@ -108,7 +108,7 @@ def test_the_estimate_of_the_bound_is_the_whole_sum_when_every_step_is_called(ma
     denoiser = build.denoiser(run.config, net, torch.float32)
     with torch.inference_mode():
         whole = variational_bound(
-            clipped(Labelled(denoiser, images.label)),
+            clipped(Conditioned(denoiser, images.condition)),
             denoiser.process,
             images.x_0,
             lambda t: images.noise("watched bound", t),

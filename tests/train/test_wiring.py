@@ -8,7 +8,7 @@ from test_parts import spoilt
 
 from refusals import refusing
 from unstir import randomness
-from unstir.diffusion.augmentation import augmented
+from unstir.diffusion.augmentation import augmentation, transformed
 from unstir.diffusion.likelihood import bound_term
 from unstir.diffusion.loss import Objective, TimeTable, denoising_loss, nearest_noise, normal
 from unstir.randomness import Key
@@ -70,7 +70,7 @@ def test_levers_draw_by_the_place_in_the_whole_batch(make_run):
     hidden = randomness.coin(Key(0, "label dropout", 0, slots), 0.5)
     assert hidden[:4].tolist() != hidden[4:].tolist() and hidden.any()  # or a micro-batch might begin at slot 0
     label = torch.where(hidden, 10, label)  # one class more, which stands for none
-    x_0, how = augmented(x_0, 0, 0, slots, 0.6)
+    x_0 = transformed(x_0, how := augmentation(0, 0, slots, 0.6))
     xi = randomness.normal(Key(0, "perturbation", 0, slots), (1, 8, 8))
     eps = nearest_noise(Key(0, "noise", 0, slots), x_0, 4)
     denoiser = replace(made._denoiser, augmentation=how)

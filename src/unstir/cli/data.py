@@ -19,8 +19,10 @@ def pack(
     /,
     *,
     out: OutFolder,
-    size: int = 0,
-    channels: Literal[1, 3] | None = None,
+    size: str = "",
+    channels: int | None = None,
+    depth: Literal["auto", "8", "float"] = "auto",
+    scale: tuple[float, ...] = (),
     held_out: float | None = None,
     sha256: str = "",
     license: str = "",
@@ -36,8 +38,13 @@ def pack(
             webdataset file or a folder of these; hf:OWNER/NAME of the Hugging Face Hub. Subfolders name classes;
             train/ and test/, if both exist, are the split. Or MODULE:NAME, a source of your own (docs/extend.md).
         out: Folder of the store.
-        size: Side in pixels to which images are resized and cropped at the centre; 0: keep their one common size.
-        channels: 1 grey, 3 RGB; by default 1 for mnist and digits, else 3.
+        size: Side in pixels, or height and width as 24x40, to which images are resized and cropped at the centre; by
+            default they keep their one common size.
+        channels: 1 grey, 3 RGB; by default 1 for mnist and digits, else 3. Of arrays and pages their own number.
+        depth: 8: pixels 0..255. float: values as they are, in float32, where NaN is missing. auto: float for arrays of
+            floating point that are not 8-bit levels.
+        scale: For float: the values that become -1 and 1, one pair for all channels or a pair each; by default the
+            range of the training images.
         held_out: Fraction kept out of training where the source has no split; by default 1/6 for digits, else 1/10.
         sha256: Expected SHA-256 of a source that is one file; for CIFAR-10 it replaces the official one.
         license: Licence of the data, recorded in the store; by default that of the source, or unknown.
@@ -56,6 +63,8 @@ def pack(
         sha256=sha256 or None,
         strict=strict,
         license=license,
+        depth=depth,
+        scale=scale,
         options=options or {},
     )
     return inspect(store.path)

@@ -17,6 +17,8 @@ logger = logging.getLogger(__name__)
 
 if TYPE_CHECKING:
     from unstir.edit import Edited
+    from unstir.generate.drawing import Job
+    from unstir.runs.model import Model
 
 edit = App(name="edit", help="Fill in, vary, invert, blend and morph images with a trained run.")
 app.command(edit)
@@ -35,9 +37,13 @@ class EditOptions(ModelOptions):
     other settings that is replaced are removed, unless they were changed."""
     seed: int = 0
     """Result i is a function of the seed, any whole number, and i."""
+    condition: str | None = None
+    """What describes the image to a run with data.condition: numbers, a picture, or a file as for `unstir sample`. By
+    default it is hidden."""
 
 
 IMAGE = Parameter(help="A picture file; its centre square is resized to the run's images.")
+STACK = Parameter(help=f"{IMAGE.help} Or a folder of them, or an array (.npy): a stack, whose results are arrays.")
 Label = Annotated[
     str | None,
     Parameter(
@@ -50,7 +56,7 @@ Label = Annotated[
 @edit.command
 def inpaint(
     run: RunFolder,
-    image: Annotated[Path, IMAGE],
+    image: Annotated[Path, STACK],
     /,
     *,
     mask: Path | None = None,
@@ -60,6 +66,7 @@ def inpaint(
     resamples: int = 3,
     jump: int = 1,
     into: Path | None = None,
+    spread: bool = False,
     batch_size: int = 64,
     chain: FillOptions = FillOptions(),
     options: EditOptions = EditOptions(),
@@ -71,20 +78,32 @@ def inpaint(
     The method is RePaint (Lugmayr et al. 2022). Each step puts the known part back and is repeated, so that the new
     part agrees with it.
 
+    The results of a stack are arrays in the folder --out: results.npy [N, NUM, C, H, W].
+
     Example: `unstir edit inpaint runs/mnist seven.png --box 0 14 28 14`
+
+    Example: `unstir edit inpaint runs/mnist images.npy --mask masks.npy --num 16 --spread`
 
     Args:
         mask: A picture of the image's size or of the run's. White is filled in, black is kept; or what was erased from
-            it, so that it is transparent, is filled in.
+            it, so that it is transparent, is filled in. Of a stack also a folder of these, in the order of the images,
+            or an array [N, H, W] or [N, C, H, W] that is not 0 where an image is to be filled in. What is
+            missing (NaN) is filled in without a mask too.
         box: Left, top, width and height of the part to fill in, in pixels of the run's images.
         num: Number of results.
         resamples: How often each step is taken; more repetitions agree better and cost as many times the calls.
         jump: Number of consecutive steps that are repeated together.
         into: File (.png) of the image itself, at its own size, with the first result pasted in.
+        spread: Write the mean and the standard deviation of the NUM results too, as arrays and as pictures.
         batch_size: Results computed at once.
     """
     from unstir import edit
 
+    if spread or image.is_dir() or image.suffix.lower() == ".npy":
+        if into or options.singles:
+            raise UserError("--into and --singles are for one picture without --spread; leave them out")
+        model, job = _asked(run, chain, options, num=num, label=label, batch_size=batch_size)
+        return _fill(model, job, image, mask, box, options.out, spread, resamples=resamples, jump=jump)
     work = partial(edit.inpaint, image=image, mask=mask, box=box, resamples=resamples, jump=jump)
     return _carry_out(
         run, [image], chain, options, work, mask=mask, into=into, num=num, label=label, batch_size=batch_size
@@ -217,6 +236,31 @@ def morph(
     return _carry_out(run, labels, chain, options, work, labels=labels, num=num, batch_size=batch_size)
 
 
+def _fill(
+    model: "Model",
+    job: "Job",
+    image: Path,
+    mask: Path | None,
+    box: tuple[int, int, int, int] | None,
+    out: Path | None,
+    spread: bool,
+    **how: int,
+) -> int:
+    """Fill in a stack of images, and write the arrays."""
+    from unstir.edit import stack
+    from unstir.runs import sidecar
+
+    if out is not None:
+        stack.targets(out, spread)
+    images = stack.read_stack(image, model)
+    keep = stack.read_masks(mask, box, images.shape)
+    filled = stack.inpaint_stack(model, images, keep, job, **how)
+    name = f"inpaint-{image.stem}-seed{job.chain.seed}-{sidecar.digest(filled.settings)}"
+    files = stack.save(filled, model, out or model.folder / "edits" / name, spread)
+    show(*(f"{file.suffix[1:]}      {file}" for file in files), f"calls    {filled.calls} of the network")
+    return 0
+
+
 def _carry_out(
     run: Path,
     parts: Sequence[str | int | Path],
@@ -231,18 +275,10 @@ def _carry_out(
 ) -> int:
     """Do the ``work`` and write its picture, named after ``parts``, its images; ``asked`` is of the job, as typed."""
     from unstir.edit.files import Target, notes_on
-    from unstir.generate.drawing import Job
-    from unstir.runs.run import Run
 
-    opened, images, given = Run.open(run), [part for part in parts if isinstance(part, Path)], chain.given()
+    images = [part for part in parts if isinstance(part, Path)]
     target = Target(options.out, run / "edits", parts, [*images, *([mask] if mask else [])], options.singles, into)
-    needs_label = opened.labels.has_null and chain.guide is None and given.get("guidance", 1) != 1
-    if needs_label and asked.get("label", 0) is None:
-        raise UserError("guidance", given["guidance"], "leads towards a class", "name it with --label")
-    if "label" in asked:
-        asked["label"] = opened.labels.number(asked["label"])
-    model = options.model(opened, chain.guide)
-    job = Job(chain=model.chain.changed(**given, seed=options.seed), **{"num": 1, **asked})
+    model, job = _asked(run, chain, options, **asked)
     ends = {"labels": model.labels.numbers(labels, "labels")} if labels else {}
     edited = work(model, job=job, **ends)
     for image in images:
@@ -250,3 +286,23 @@ def _carry_out(
             logger.warning(f"{image}: {note}")
     show(*target.save(edited))
     return 0
+
+
+def _asked(run: Path, chain: Given, options: EditOptions, **asked: Any) -> tuple["Model", "Job"]:
+    """The model of a run and the job of an edit, ``asked`` as typed."""
+    from unstir.generate.conditions import read_conditions
+    from unstir.generate.drawing import Job
+    from unstir.runs.run import Run
+
+    opened, given = Run.open(run), chain.given()
+    guided = chain.guide is None and given.get("guidance", 1) != 1
+    if guided and opened.labels.has_null and asked.get("label", 0) is None:
+        raise UserError("guidance", given["guidance"], "leads towards a class", "name it with --label")
+    if guided and opened.conditions is not None and options.condition is None:
+        raise UserError("guidance", given["guidance"], "leads towards a condition", "name it with --condition")
+    if "label" in asked:
+        asked["label"] = opened.labels.number(asked["label"])
+    model = options.model(opened, chain.guide)
+    asked["condition"] = read_conditions(options.condition, model)
+    job = Job(chain=model.chain.changed(**given, seed=options.seed), **{"num": 1, **asked})
+    return model, job

@@ -10,7 +10,17 @@ from cyclopts import Group, Parameter
 
 from unstir.chain import FAST
 from unstir.cli.app import app, show, show_json
-from unstir.cli.options import FLAT, ChainOptions, ModelOptions, OutFolder, RunFolder, StoreFolder, check_one
+from unstir.cli.options import (
+    FLAT,
+    ChainOptions,
+    ChartFormat,
+    ModelOptions,
+    OutFolder,
+    RunFolder,
+    StoreFolder,
+    check_one,
+)
+from unstir.errors import UserError
 from unstir.metrics.request import EvaluationRequest
 
 USUAL = f"Defaults are {FAST.sampler} with {FAST.steps} steps; the others are the run's [grids] settings."
@@ -85,6 +95,9 @@ def likelihood(
     /,
     *,
     split: Literal["held_out", "train", "both"] = "held_out",
+    images: Path | None = None,
+    per_image: Path | None = None,
+    label: str | None = None,
     num: int = 0,
     calls: int = 0,
     variance: Literal["auto", "small", "large", "learned"] = "auto",
@@ -94,6 +107,7 @@ def likelihood(
     batch_size: int = 64,
     options: ModelOptions = ModelOptions(),
     out: OutFolder | None = None,
+    format: ChartFormat = "png",
     json_: bool = False,
 ) -> int:
     """Bound the likelihood of images under a trained run, in bits per dimension, and draw where the bits go.
@@ -103,8 +117,15 @@ def likelihood(
 
     Example: `unstir likelihood runs/mnist --split both`
 
+    Example: `unstir likelihood runs/mnist --images new/ --per-image new.csv`
+
     Args:
         split: The held-out images, the training images, or both.
+        images: Other images of the run's shape: a store, or any source that `unstir data pack` reads. All of them are
+            bounded, of a store those of one split.
+        per_image: CSV file with a row for each image, of --images or else of the run's data: its name or number, its
+            bits per dimension and their parts. With --calls it has the error of each.
+        label: With --images the class of all of them; by default the names of subfolders.
         num: Number of images of the split, drawn by the seed; 0: all.
         calls: Network calls per image; 0: every term. Fewer give an unbiased estimate from random times, with its
             error over batches; below about 20 it is rough.
@@ -113,18 +134,31 @@ def likelihood(
         seed: Seed of noise, times and choice of images, any whole number.
         batch_size: Images computed at once.
         out: Folder of the figures; by default RUN/likelihood.
+        format: Of the picture of the curve.
         json_: Print the figures as JSON.
     """
     from unstir.data import SPLITS
+    from unstir.metrics import scores
     from unstir.metrics.likelihood import Protocol, describe, save_likelihood
     from unstir.runs.run import Run
     from unstir.runs.stores import with_store
 
+    terms: dict[str, Any] = {"calls": calls, "variance": variance, "clip": clip, "seed": seed, "batch_size": batch_size}
+    if images or per_image:
+        if num or out or split == "both":
+            raise UserError("--num, --out and --split both are of the run's figure; leave them out")
+        opened = Run.open(run)
+        source = images or with_store(opened, store)[1].path
+        scored = scores.save_scores(options.model(opened), source, per_image, split=split, label=label, **terms)
+        if json_:
+            show_json(scored)
+        else:
+            show(scores.describe(scored), *([f"per image {per_image}"] if per_image else []))
+        return 0
     opened, data = with_store(Run.open(run), store)
     model = options.model(opened)
     splits = SPLITS if split == "both" else (split,)
-    protocol = Protocol(num=num, calls=calls, variance=variance, clip=clip, seed=seed, batch_size=batch_size)
-    results, curve = save_likelihood(model, data, splits, protocol, out)
+    results, curve = save_likelihood(model, data, splits, Protocol(num=num, **terms), out, format)
     if json_:
         show_json(results)
     else:

@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.text import Text
 
 from unstir.cli.app import app, show, show_json
-from unstir.cli.options import RunFolder, StoreFolder, check_one
+from unstir.cli.options import ChartFormat, RunFolder, StoreFolder, check_one
 from unstir.errors import UserError, printable
 from unstir.metrics.request import SEEDS, EvaluationRequest
 from unstir.progress import counted, waiting
@@ -88,6 +88,9 @@ def report(
     num: int = 0,
     seeds: int | None = None,
     export: Path | None = None,
+    figures: list[str] | None = None,
+    charts: Path | None = None,
+    format: ChartFormat = "png",
     store: StoreFolder = None,
 ) -> int:
     """Write what a run shows as one page: RUN/report.html, a single file that works offline.
@@ -103,6 +106,8 @@ def report(
 
     Example: `unstir report runs/first runs/second --out compared.html`
 
+    Example: `unstir report runs/small-0 runs/small-1 runs/large-0 runs/large-1 --export t.tex --figures fd kid`
+
     Example: `unstir report --images made/ --store data/mnist`
 
     Args:
@@ -117,19 +122,29 @@ def report(
         seeds: Sets of images for the error bar of a figure; by default as many as `unstir evaluate` takes.
         export: Also write the figures with their errors and protocols to this .csv, .md or .tex file, or to all three
             in this folder.
+        figures: With --export of runs: these figures alone, such as fd or classifier/kid, in a row for each setting.
+            Runs that differ in the seed alone are one setting: it has the mean and the deviation over trainings.
+        charts: Also write each chart of the first run as a file in this folder.
+        format: Of these charts.
     """
+    from unstir.insight.charts import save_charts
     from unstir.insight.write import write_images_report, write_report
 
     _check(bool(runs), bool(images), label is not None or flip, measure)
+    names = [name for word in figures or [] for name in word.split(",")]
+    if names and (images or not export):
+        raise UserError("figures", ",".join(names), "are for a file of runs", "name runs, and the file with --export")
     if images:
         request = EvaluationRequest(num=num, seeds=seeds, label=label, flip=flip, store=store)
         page, *others = write_images_report(images, request, out, exported=export)
     else:
         sets = SEEDS if seeds is None else seeds
         page, *others = write_report(
-            runs or [], out, store=store, measuring=measure, num=num, seeds=sets, exported=export
+            runs or [], out, store=store, measuring=measure, num=num, seeds=sets, exported=export, figures=names
         )
+    drawn = save_charts(runs[0], charts, format) if charts and runs else []
     show(f"report   {page} ({page.stat().st_size / 1e6:.1f} MB)", *(f"figures  {file}" for file in others))
+    show(*([f"charts   {charts}, {counted(len(drawn), 'file')}"] if drawn else []))
     return 0
 
 

@@ -33,6 +33,7 @@ def check_one(run: object, images: object) -> None:
 
 
 OutFolder = Annotated[Path, Parameter(validator=_is_folder)]
+ChartFormat = Literal["png", "svg", "pdf"]
 PICTURES = ".png", ".jpg", ".jpeg", ".webp", ".gif"
 
 FLAT = Parameter(name="*", name_transform=lambda name: name.replace("_", "-"))

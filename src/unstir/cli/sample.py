@@ -20,9 +20,11 @@ def sample(
     *,
     num: int = 64,
     out: OutFolder | None = None,
+    format: Literal["png", "npy"] | None = None,
     chain: ChainOptions = ChainOptions(),
     seed: int = 0,
     label: str | None = None,
+    condition: str | None = None,
     compare: str = "",
     animate: Path | None = None,
     strip: Path | None = None,
@@ -42,8 +44,12 @@ def sample(
     Args:
         num: Number of images, 1 or more; exactly this number is written.
         out: Folder for the images; by default one in RUN/generated, named after the settings.
+        format: png files, or images.npy, in units of the data; by default npy where PNG files cannot hold the images.
         seed: Image i is a function of the seed, any whole number, and i.
         label: Class, by name or number, for a network with classes; by default each class in turn.
+        condition: What describes the images to a run with data.condition: numbers ("0.3,1.2"), a .csv or .npy file with
+            a row an image, a picture, or a folder of pictures. Image i takes row i, and so on from the first again. By
+            default they are those of held-out images.
         compare: Samplers with their steps and optional spacing: "ancestral:1000,ddim:50,dpmpp_2m:15:log_snr". Each has
             a row in OUT/compare.png, all from one noise.
         animate: File (.webp or .gif) of an animation of the first 64 images: x_t next to the estimate of x_0.
@@ -52,6 +58,7 @@ def sample(
         batch_size: Images computed at once; a job that continues keeps its own.
         engine: What computes the network. onnxruntime computes in float32 on the CPU, by a file in RUN/onnx.
     """
+    from unstir.generate.conditions import read_conditions
     from unstir.generate.drawing import Job
     from unstir.generate.sampling import sample as save_samples
     from unstir.generate.sampling import shorter
@@ -67,7 +74,9 @@ def sample(
     given = chain.given()
     own = {name: given.pop(name) for name in OPTIONS if compare and name in given}  # for the samplers that take them
     settings = model.chain.changed(**given, seed=seed)
-    job = Job(num=num, chain=settings, label=model.labels.number(label), batch_size=batch_size)
+    described = read_conditions(condition, model)
+    number = model.labels.number(label)
+    job = Job(num=num, chain=settings, label=number, condition=described, batch_size=batch_size)
     if compare:
         from unstir.compare import save_comparison
 
@@ -77,7 +86,7 @@ def sample(
     if advice := shorter(model, settings, given):
         logger.info(advice)
     with torchrun_group(str(model.device)) as group:
-        done = save_samples(model, job, out, animation=animate, strip=strip, stages=stages, group=group)
+        done = save_samples(model, job, out, animation=animate, strip=strip, stages=stages, group=group, format=format)
     if done.job.batch_size != batch_size:
         logger.info(f"{done.folder} was begun in batches of {done.job.batch_size}, and so it went on")
     show(*done.lines)

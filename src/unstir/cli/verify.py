@@ -32,21 +32,22 @@ def verify(*names: str, json_: bool = False, plot: Path | None = None, image: Pa
     Args:
         names: Equations, or the themes forward, reverse, bound, sampling and oracles; by default all of them.
         json_: Print the rows as JSON.
-        plot: File of a picture (.png): the schedules, the posterior's coefficients, and an image dissolving into noise.
-            Only a picture by unstir is replaced.
+        plot: File of a picture (.png, .svg or .pdf): the schedules, the posterior's coefficients, and an image
+            dissolving into noise. Only a picture by unstir is replaced.
         image: The image that dissolves, cropped to its centre square at 64 x 64; by default a handwritten digit.
     """
-    from unstir.pictures.grid import check_png
-    from unstir.pictures.theory import save_theory
+    from unstir.pictures.charts import SUFFIXES, save_figure
+    from unstir.pictures.grid import check_signed
+    from unstir.pictures.theory import theory_figure
     from unstir.runs.files import replacing
     from unstir.verify import choose
     from unstir.verify import verify as run_checks
 
     choose(names)  # refuses unknown ones
     if plot:
-        check_png(plot, "plot")
+        check_signed(plot, "plot", SUFFIXES)
         with replacing(plot) as partial:
-            save_theory(partial, image)
+            save_figure(theory_figure(image), partial, plot.suffix[1:].lower())
     elif image:
         raise UserError("image", image, "is drawn in the picture of --plot FILE", "give both, or leave it out")
     rows = run_checks(names)

@@ -12,11 +12,11 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL.Image import Image
+from PIL import Image
 
 from unstir.data.classes import as_label
 from unstir.data.folder import HELD_OUT_NAMES
-from unstir.data.images import LEFT_OUT
+from unstir.data.images import LEFT_OUT, Refused, check_pixels
 from unstir.data.ranges import Rule, rule_of
 from unstir.data.records import BROKEN, Records, Rows
 from unstir.data.source import Options
@@ -24,6 +24,9 @@ from unstir.errors import UserError
 
 _IMAGES = "images", "image", "x", "data", "arr_0"
 _LABELS = "labels", "label", "targets", "target", "y", "arr_1"
+_CONDITIONS = ("conditions",)
+_MASKS = "mask", "masks"
+_KEYS = _IMAGES, _LABELS, _MASKS, _CONDITIONS
 _FURTHER = f"{LEFT_OUT}: an array that is neither the images nor their labels"
 _SAMPLED = 16  # items of a Dataset that its stamp is made of
 
@@ -32,6 +35,7 @@ class ArrayFile(Records):
     """A .npy file of images, or a .npz file of images and labels; it is mapped into memory where it can be."""
 
     kind = "numpy"
+    looked_at = 1 << 40
 
     def __init__(self, file: Path, options: Options) -> None:
         super().__init__(options)
@@ -49,13 +53,34 @@ class ArrayFile(Records):
         except (ValueError, EOFError, zipfile.BadZipFile, zlib.error, KeyError):
             mend = "write it again, labels as numbers or text: labels.astype(str)"
             raise UserError("", file, "is damaged, or holds arrays of objects", mend) from None
-        return rows_of(arrays, file.name, self.name)
+        return rows_of(arrays, file.name, self.name, self.options.depth)
+
+
+class TiffFile(Records):
+    """The pages of a TIFF file, an image each: pictures, or arrays where they have more than 8 bits."""
+
+    kind = "tiff"
+
+    def __init__(self, file: Path, options: Options) -> None:
+        super().__init__(options)
+        self.files = [file]
+
+    def rows(self) -> list[Rows]:
+        """The pages in order."""
+        (file,) = self.files
+        try:
+            with Image.open(file, formats=["TIFF"]) as image:
+                pages = [_page(image, number) for number in range(getattr(image, "n_frames", 1))]
+        except (OSError, SyntaxError, ValueError, Refused):
+            raise UserError("", file, "is damaged, too large, or of another kind", "give arrays as .npy") from None
+        return [Rows("train", file.name, [None] * len(pages), pages.__getitem__)]
 
 
 class _Arrays(Records):
     """Arrays in memory by name, as `numpy.savez` takes them."""
 
     kind = "arrays"
+    looked_at = 1 << 40
 
     def __init__(self, arrays: Mapping[Any, Any], options: Options) -> None:
         super().__init__(options)
@@ -76,7 +101,7 @@ class _Arrays(Records):
         return self._stamp
 
     def rows(self) -> list[Rows]:
-        return rows_of(self._arrays, "images", self.name)
+        return rows_of(self._arrays, "images", self.name, self.options.depth)
 
 
 class _ItemsOfDataset(Records):
@@ -120,12 +145,12 @@ class _ItemsOfDataset(Records):
                     label = self._item(index)[1]
                     labels += [label] * (index + 1 - len(labels))
             labels += [label] * (len(self._dataset) - len(labels))
-        rule, notes = rule_of([values for _, values, _ in self._sampled()], self.name)
+        rule, notes = rule_of([values for _, values, _ in self._sampled()], self.name, self.options.depth)
         notes += [(_FURTHER, f"items: {key}") for key in sorted(self._further)]
 
         def read(index: int) -> Any:
             image = self._item(index)[0]
-            return image if isinstance(image, Image) else rule(image)
+            return image if isinstance(image, Image.Image) else rule(image)
 
         return [Rows("train", "items", labels, read, self._classes, notes)]
 
@@ -152,12 +177,15 @@ class _ItemsOfDataset(Records):
 def in_memory(options: Options) -> Records:
     """What the program that calls has in memory. Raises UserError for what is no source."""
     source = options.source
+    if isinstance(source, np.ma.MaskedArray):
+        source = {"images": source.data, "mask": np.ma.getmaskarray(source)}
     if hasattr(source, "__array__"):
         source = (source,)
     if isinstance(source, tuple):
         if len(source) > 2:
             raise UserError("", f"a tuple of {len(source)} arrays", "is no source", "give images, or (images, labels)")
-        if isinstance(source[0], list) and len({len(part) for part in source}) == 1:  # of images, of any sizes
+        lists = isinstance(source[0], list) and isinstance(source[-1], list | np.ndarray)
+        if lists and len(source[0]) == len(source[-1]):  # images may be of several sizes
             return _ItemsOfDataset(replace(options, source=list(zip(*source, strict=True))))
         source = dict(zip(("images", "labels"), source, strict=False))
     if isinstance(source, Mapping):
@@ -167,7 +195,13 @@ def in_memory(options: Options) -> Records:
     raise UserError("", type(source).__name__, "is no source of images", "give a path, arrays, or a torch Dataset")
 
 
-def rows_of(arrays: Mapping[str, NDArray[Any]], what: str, name: str) -> list[Rows]:
+def _page(image: Image.Image, number: int) -> Any:
+    image.seek(number)
+    check_pixels(*image.size)
+    return np.array(image) if image.mode[0] in "IF" else image.copy()
+
+
+def rows_of(arrays: Mapping[str, NDArray[Any]], what: str, name: str, depth: str = "auto") -> list[Rows]:
     """The images and labels among named arrays; x_train, val_images and the like name a split as well.
 
     Raises UserError where there are no images, and for arrays of other shapes.
@@ -177,27 +211,50 @@ def rows_of(arrays: Mapping[str, NDArray[Any]], what: str, name: str) -> list[Ro
         words = key.casefold().split("_")
         split = next((word for word in words if word == "train" or word in HELD_OUT_NAMES), "train")
         parts.setdefault(split, {}).setdefault("_".join(word for word in words if word != split) or key, key)
-    pairs = {
-        split: [next((part[key] for key in keys if key in part), "") for keys in (_IMAGES, _LABELS)]
+    groups = {
+        split: [next((part[key] for key in keys if key in part), "") for keys in _KEYS]
         for split, part in parts.items() if not part.keys().isdisjoint(_IMAGES)
     }  # fmt: skip
-    if not pairs:
+    if not groups:
         known = f"{', '.join(_IMAGES)}, x_train or train_images"
         raise UserError("", name, f"has no array named {known} among {', '.join(arrays) or 'none'}")
-    rule, notes = rule_of([arrays[key] for key, _ in pairs.values()], what)
-    left = [key for key in arrays if not any(key in pair for pair in pairs.values())]
-    notes += [(_FURTHER, f"{what}: {key}") for key in left]
+    for group in groups.values():
+        group[2] = group[2] if group[2] and _fits(arrays[group[2]], arrays[group[0]]) else ""
+    masked = any(of_mask for _, _, of_mask, _ in groups.values())
+    rule, notes = rule_of([arrays[key] for key, *_ in groups.values()], what, "float" if masked else depth)
+    notes += [(_FURTHER, f"{what}: {key}") for key in arrays if not any(key in group for group in groups.values())]
     rows = list[Rows]()
-    for split, (key, of_labels) in pairs.items():
-        place = what if len(pairs) == 1 else f"{what}: {split}"
+    for split, (key, of_labels, of_mask, of_conditions) in groups.items():
+        place = what if len(groups) == 1 else f"{what}: {split}"
         images, labels = arrays[key], _labels(arrays[key], arrays.get(of_labels), name)
-        rows.append(Rows(split, place, labels, partial(_image, rule, images), notes=notes))
+        read, conditions = partial(_image, rule, images, arrays.get(of_mask)), arrays.get(of_conditions)
+        conditions = None if conditions is None else _conditions(conditions, len(images), name)
+        rows.append(Rows(split, place, labels, read, notes=notes, conditions=conditions))
         notes = []
     return rows
 
 
-def _image(rule: Rule, images: NDArray[Any], index: int) -> Any:
-    return rule(images[index])
+def _conditions(conditions: NDArray[Any], num: int, name: str) -> NDArray[Any]:
+    """Those of so many images, [N, K] or [N, C, H, W], of [N] too. Raises UserError for other shapes, and NaN."""
+    rows = conditions[:, None] if conditions.ndim == 1 else conditions
+    if rows.ndim not in (2, 4) or len(rows) != num:
+        due = f"[{num}, K] or [{num}, C, H, W]"
+        raise UserError("", name, f"has conditions of shape {list(conditions.shape)}, not {due}")
+    if not np.isfinite(rows).all():
+        raise UserError("", name, "has conditions that are NaN or infinite")
+    return rows
+
+
+def _fits(mask: NDArray[Any], images: NDArray[Any]) -> bool:
+    """Whether a mask is of each value, or [N, H, W] of all channels."""
+    return mask.shape in (images.shape, (len(images), *images.shape[-2:]))
+
+
+def _image(rule: Rule, images: NDArray[Any], mask: NDArray[Any] | None, index: int) -> Any:
+    """An image by the rule, or with NaN where its mask is not 0."""
+    if mask is None:
+        return rule(images[index])
+    return np.where(mask[index] != 0, np.float32(np.nan), images[index].astype(np.float32))
 
 
 def _labels(images: NDArray[Any], labels: NDArray[Any] | None, name: str) -> list[Hashable]:

@@ -37,8 +37,9 @@ def labels_beside(items: Items, files: Sequence[str], whose: str) -> Labels:
             data = items.read(file, any_kind=True)
             columns, rows = _table(file, data.decode("utf-8-sig"))
             names = [normpath(f"{file.rpartition('/')[0]}/{row['file_name']}").lstrip("/") for row in rows]
-        except (Refused, UnicodeDecodeError, json.JSONDecodeError, RecursionError, csv.Error):
-            raise UserError("", f"{whose}: {file}", "is damaged", "write it again, or take it away") from None
+        except (Refused, UnicodeDecodeError, json.JSONDecodeError, RecursionError, csv.Error) as error:
+            why = f"is {error}" if isinstance(error, Refused) else "is damaged"
+            raise UserError("", f"{whose}: {file}", why, "write it again, or take it away") from None
         except (ValueError, TypeError, KeyError, AttributeError):
             notes.append(("no file of labels of images, ignored", file))
             continue

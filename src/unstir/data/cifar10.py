@@ -56,7 +56,7 @@ class CifarSource(Source):
     kind = "cifar10"
 
     def __init__(self, archive: Path | None, options: Options) -> None:
-        super().__init__(options, _SIDE, 3)
+        super().__init__(options, (_SIDE, _SIDE), 3)
         self.archive, self.files = archive, [archive] if archive else []
         if archive and archive.is_dir():
             self.files = list(_unpacked(archive).values())

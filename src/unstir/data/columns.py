@@ -192,7 +192,8 @@ def _bytes(value: Any, *folders: Path) -> bytes:
 def _card(source: str | Path) -> Any:
     """What the card of a data set on the Hub, or in a file, begins with: a mapping, empty where there is none."""
     try:
-        return library("huggingface_hub", "hf", "the card").DatasetCard.load(source).data
+        hub = library("huggingface_hub", "hf", "the card")
+        return hub.metadata_load(source) or {} if isinstance(source, Path) else hub.DatasetCard.load(source).data
     except Exception:  # offline, or none
         return {}
 

@@ -38,7 +38,7 @@ Outcome = tuple[str, bytes, Decoded | Refused]
 class Group(NamedTuple):
     """What became of some images."""
 
-    pixels: NDArray[np.uint8]  # [accepted, C, H, W]
+    pixels: NDArray[Any]  # [accepted, C, H, W]
     kept: list[int]  # the places of the accepted ones among all
     refused: list[tuple[str, str]]  # (path, reason)
     notes: list[tuple[str, str]]  # (text, path)
@@ -47,7 +47,7 @@ class Group(NamedTuple):
 
 def group_of(outcomes: Iterable[Outcome], shape: Shape | None) -> Group:
     """The images of one ``shape``, by default the first one's."""
-    kept, decoded, digest = list[int](), list[NDArray[np.uint8]](), hashlib.sha256()
+    kept, decoded, digest = list[int](), list[NDArray[Any]](), hashlib.sha256()
     refused, notes = list[tuple[str, str]](), list[tuple[str, str]]()
     for place, (path, identity, outcome) in enumerate(outcomes):
         digest.update(identity)
@@ -67,14 +67,15 @@ def group_of(outcomes: Iterable[Outcome], shape: Shape | None) -> Group:
 
 
 def decode_all(
-    root: Path, requests: Iterable[list[str]], size: int | None, channels: int, shape: Shape | None, num_workers: int
+    root: Path, requests: Iterable[list[str]], form: dict[str, Any], shape: Shape | None, num_workers: int
 ) -> Generator[Group, None, None]:
     """Decode groups of paths below `root` (a folder or zip) in order, a few groups ahead.
 
+    ``form`` has the `size`, `channels` and `is_float` of `decode`.
     Images of another shape than `shape` are refused; with None each group has that of its first image.
     Raises UserError when a child dies.
     """
-    setup = json.dumps({"root": str(root.absolute()), "size": size, "channels": channels, "shape": shape})
+    setup = json.dumps({"root": str(root.absolute()), "shape": shape, **form})
     with ExitStack() as stack:
         idle: queue.SimpleQueue[_Worker] = queue.SimpleQueue()
         pool = stack.enter_context(ThreadPoolExecutor(num_workers))
@@ -110,9 +111,9 @@ class _Worker:
             self._process.stdin.write(json.dumps(paths).encode() + b"\n")
             self._process.stdin.flush()
             head = json.loads(self._process.stdout.readline())
-            shape = tuple(head.get("shape", (0,)))
-            data = self._process.stdout.read(int(np.prod(shape, dtype=np.int64)))
-            pixels = np.frombuffer(data, np.uint8).reshape(shape)
+            shape, kind = tuple(head.get("shape", (0,))), np.dtype(head.get("dtype", "|u1"))
+            data = self._process.stdout.read(int(np.prod(shape, dtype=np.int64)) * kind.itemsize)
+            pixels = np.frombuffer(data, kind).reshape(shape)
         except (OSError, ValueError):
             self._process.kill()
             code = self._process.wait()
@@ -132,11 +133,13 @@ def serve() -> None:
     """Be a child: answer the requests on stdin until there are no more, with the setup in the first argument."""
     setup = json.loads(sys.argv[1])
     items, shape = Items(Path(setup["root"])), tuple(setup["shape"] or ())
+    setup["size"] = setup["size"] and tuple(setup["size"])
     with suppress(BrokenPipeError):
         for line in sys.stdin.buffer:
             try:
                 group = group_of(_outcomes(items, json.loads(line), setup), shape or None)
-                head, data = {**group._asdict(), "pixels": None, "shape": group.pixels.shape}, group.pixels.tobytes()
+                array = {"shape": group.pixels.shape, "dtype": group.pixels.dtype.str}
+                head, data = {**group._asdict(), "pixels": None, **array}, group.pixels.tobytes()
             except (UserError, MemoryError) as error:  # of the machine, not of a file
                 head, data = {"failed": str(error) if isinstance(error, UserError) else ""}, b""
             sys.stdout.buffer.writelines((json.dumps(head).encode(), b"\n", data))
@@ -148,7 +151,8 @@ def _outcomes(items: Items, paths: list[str], setup: dict[str, Any]) -> Iterator
         data = None
         try:
             data = items.read(path)
-            outcome: Decoded | Refused = decode(data, path, setup["size"], setup["channels"])
+            form = {key: setup[key] for key in ("size", "channels", "is_float")}
+            outcome: Decoded | Refused = decode(data, path, **form)
         except Refused as refusal:
             outcome = refusal
         yield path, item_digest(path, data), outcome

@@ -54,7 +54,7 @@ class EmbeddedSource(Source):
     def __init__(self, options: Options) -> None:
         self.kind = str(options.source)
         self._facts = EMBEDDED[self.kind]
-        super().__init__(options, self._facts.side, 1, self._facts.held_out)
+        super().__init__(options, (self._facts.side,) * 2, 1, self._facts.held_out)
         self.license = options.license or self._facts.license
 
     def stamp(self) -> str:

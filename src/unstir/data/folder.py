@@ -123,6 +123,7 @@ class FolderSource(ItemSource[str]):
         """Decode files in as many processes as they are worth, or in one to find their shape."""
         worth = 1 + max(sum(map(len, requests)) // _FILES, self._bytes // _BYTES)
         num_workers = min(MAX_WORKERS, len(requests), worth) if shape else 1
-        with closing(decode_all(self.root, requests, self.size, self.channels, shape, num_workers)) as groups:
+        form = {"size": self.size, "channels": self.channels, "is_float": self.is_float}
+        with closing(decode_all(self.root, requests, form, shape, num_workers)) as groups:
             for group in groups:
                 yield group._replace(digest=f"{group.digest} {self._labels.digest}".rstrip())

@@ -8,6 +8,7 @@
 | NAME-images-idx3-ubyte, also .gz, in the folder, raw or NAME/raw| MNIST and its relatives              | `idx`      |
 | the start of a tar or gzip; a folder of .tar, .tar.gz, .tgz     | a tar of images, or webdataset       | `tars`     |
 | the start of NumPy's files; a zip named .npz                    | arrays, also with the names of splits| `arrays`   |
+| the start of a TIFF file                                        | its pages                            | `arrays`   |
 | PAR1 as start; a folder of .parquet; data/ or README.md with it | tables, or a clone from the Hub      | `columns`  |
 | any other folder or zip                                         | files of images                      | `folder`   |
 | ... with metadata.csv or dataset.json in it                     | the same, its labels in that file    | `beside`   |
@@ -22,14 +23,14 @@ from dataclasses import replace
 from pathlib import Path
 
 from unstir import parts
-from unstir.data.arrays import ArrayFile, in_memory
+from unstir.data.arrays import ArrayFile, TiffFile, in_memory
 from unstir.data.cifar10 import CifarSource, cifar_in
 from unstir.data.columns import HubDataset, Parquet, of_clone
 from unstir.data.disk import checked_sha256, usable_path, what_it_is
 from unstir.data.embedded import EmbeddedSource
 from unstir.data.folder import FolderSource
 from unstir.data.idx import IdxFiles, idx_in
-from unstir.data.images import EXTENSIONS
+from unstir.data.images import EXTENSIONS, signature
 from unstir.data.source import NAMES, PREFIX, Options, Source, is_named
 from unstir.data.store import is_store
 from unstir.data.tars import TarSource
@@ -104,6 +105,8 @@ def _of_path(path: Path, mode: int, start: bytes, options: Options) -> Source:
         return TarSource(tars, options)
     if start[:6] == b"\x93NUMPY" or (zipped and path.suffix == ".npz"):
         return ArrayFile(path, options)
+    if signature(start) == "TIFF":
+        return TiffFile(path, options)
     if any((path / name).is_file() for name in _SAVED):
         return HubDataset(path, options)
     if tables := [path] if start[:4] == b"PAR1" else _in_folder(path, ".parquet") or of_clone(path):

@@ -61,7 +61,8 @@ class IdxFiles(Records):
 
     def rows(self) -> list[Rows]:
         """The images of both splits."""
-        return rows_of({_part(file)[1]: _array(file) for file in self.files}, "images", self.name)
+        arrays = {_part(file)[1]: _array(file) for file in self.files}
+        return rows_of(arrays, "images", self.name, self.options.depth)
 
 
 def _array(file: Path) -> NDArray[np.uint8]:

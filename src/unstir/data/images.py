@@ -1,4 +1,4 @@
-"""One image file's bytes to one uint8 array, or a reason why not.
+"""One image file's bytes to one array, or a reason why not: uint8, or float32 where more than 8 bits are kept.
 
 | Met in a folder or zip                         | What is done                                                       |
 |------------------------------------------------|--------------------------------------------------------------------|
@@ -14,10 +14,12 @@
 | 16-bit grey                                    | round(v / 257), not clipped; noted, and how many levels are left   |
 | TIFF in which zero is white                    | 255 - v, at 16 bits 65535 - v before it is rounded                 |
 | 16-bit colour PNG                              | high byte of each value, also of a transparent one; noted          |
-| float or 32-bit integer samples, Lab           | refused                                                            |
+| float or 32-bit integer samples, Lab           | refused, unless values are kept                                    |
+| values are kept (`--depth float`)              | every page a channel, as stored; refused: 16-bit colour PNG        |
 | EXIF orientation 2..8                          | applied; noted                                                     |
-| animated GIF, WebP or PNG, several pages       | first frame; noted                                                 |
-| shorter side of at least `size`                | the centre square, resized with Lanczos (antialiased)              |
+| animated GIF, WebP or PNG, several pages       | first frame, noted; of other numbers than 1 and 3 channels: a page |
+|                                                | a channel                                                          |
+| sides of at least `size`                       | the centre in its proportions, resized with Lanczos (antialiased)  |
 | shorter side in [size/2, size)                 | the same, which enlarges; noted                                    |
 | shorter side below size/2, such as 1x1         | refused: there is nothing to see in it                             |
 | `size` not given                               | kept as it is; all images must then have one shape                 |
@@ -32,15 +34,17 @@ import io
 import struct
 import warnings
 from pathlib import PurePosixPath
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import ExifTags, Image, ImageColor, UnidentifiedImageError
 
 Shape = tuple[int, int, int]  # (C, H, W) of an image
+Sides = tuple[int, int]  # (H, W) of an image
 MAX_PIXELS = 1 << 26  # largest image decoded, in pixels; below the 89,478,485 at which Pillow itself begins to warn
 MAX_FILE_BYTES = 1 << 26  # largest image file read, in bytes
+MOST_CHANNELS = 64
 
 EXTENSIONS = {
     ".png": "PNG", ".apng": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".jpe": "JPEG", ".jfif": "JPEG",
@@ -80,9 +84,9 @@ class Refused(Exception):  # noqa: N818  (an outcome, not a failure)
 
 
 class Decoded(NamedTuple):
-    """One image, uint8 [C, H, W], 0..255, and what was done to it out of the ordinary."""
+    """One image, [C, H, W], uint8 0..255 or float32, and what was done to it out of the ordinary."""
 
-    pixels: NDArray[np.uint8]
+    pixels: NDArray[Any]
     notes: tuple[str, ...]
 
 
@@ -96,11 +100,14 @@ def signature(start: bytes) -> str | None:
     return "BMP" if start[:2] == b"BM" and start[6:10] == b"\0\0\0\0" else None
 
 
-def decode(data: bytes, name: str | None, size: int | None, channels: int, ground: str = "white") -> Decoded:
-    """Decode an image file's bytes to uint8 [channels, H, W], H = W = size when size is given.
+def decode(
+    data: bytes, name: str | None, size: Sides | None, channels: int, ground: str = "white", is_float: bool = False
+) -> Decoded:
+    """Decode an image file's bytes to uint8 [channels, H, W], (H, W) = size when size is given.
 
-    `name` serves to compare its extension with the content (None: it has none); channels is 1 or 3; what is
-    transparent lies on a `ground` of one colour, "white" or "black". Raises Refused.
+    `name` serves to compare its extension with the content (None: it has none); what is transparent lies on a `ground`
+    of one colour, "white" or "black". Of other numbers of channels than 1 and 3, and as ``is_float``, float32 as
+    stored, each page is a channel; 0 channels are as many as there are. Raises Refused.
     """
     if not data:
         raise Refused("empty file")
@@ -113,6 +120,8 @@ def decode(data: bytes, name: str | None, size: int | None, channels: int, groun
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # sizes are checked below, damage raises
+            if is_float or channels not in (1, 3):
+                return from_planes(_planes(data, kind), size, channels, is_float, notes)
             image = fit(_load(data, kind, notes, ground), size, notes)
     except (Refused, MemoryError):  # want of memory says nothing about the file
         raise
@@ -123,9 +132,42 @@ def decode(data: bytes, name: str | None, size: int | None, channels: int, groun
     return _decoded(image, channels, notes)
 
 
-def convert(image: Image.Image, size: int | None, channels: int, notes: list[str]) -> Decoded:
+def _planes(data: bytes, kind: str) -> NDArray[Any]:
+    """The channels of all pages as the file has them: [C, H, W]."""
+    if kind == "PNG" and data[24] == 16 and data[25] != 0:
+        raise Refused("16-bit colour, of which 8 bits can be read; give arrays")
+    parts = []
+    with Image.open(io.BytesIO(data), formats=[kind]) as image:
+        pages = getattr(image, "n_frames", 1)
+        check_pixels(image.width, image.height * pages)
+        for page in range(pages):
+            image.seek(page)
+            plane = np.asarray(image.convert({"1": "L", "P": "RGB", "PA": "RGBA"}.get(image.mode, image.mode)))
+            parts.append(plane[None] if plane.ndim == 2 else plane.transpose(2, 0, 1))
+    if len({part.shape for part in parts}) > 1:
+        raise Refused("pages of several sizes")
+    return np.concatenate(parts)
+
+
+def from_planes(planes: NDArray[Any], size: Sides | None, channels: int, is_float: bool, notes: list[str]) -> Decoded:
+    """Any number of channels, [C, H, W] of numbers, as `decode` makes them of a file. Raises Refused."""
+    if not 1 <= len(planes) <= MOST_CHANNELS or channels not in (0, len(planes)):
+        raise Refused(f"{len(planes)} channels, where {channels or f'at most {MOST_CHANNELS}'} are packed")
+    if not is_float and planes.dtype != np.uint8:
+        raise Refused(f"values of type {planes.dtype}; depth=float keeps them")
+    values = planes.astype(np.float32 if is_float else np.uint8)
+    if is_float and np.isinf(values).any():
+        raise Refused("infinite values; NaN stands for what is missing")
+    if is_float and np.isnan(values).all():
+        raise Refused("all values are missing")
+    if size is not None and values.shape[1:] != size:
+        values = np.stack([np.asarray(fit(Image.fromarray(plane), size, notes)) for plane in values])
+    return Decoded(np.ascontiguousarray(values), tuple(dict.fromkeys(notes)))
+
+
+def convert(image: Image.Image, size: Sides | None, channels: int, notes: list[str]) -> Decoded:
     """An image of Pillow as `decode` makes it of the same pixels in a file, its ``notes`` added. Raises Refused."""
-    _check_pixels(*image.size)
+    check_pixels(*image.size)
     return _decoded(fit(_to_8_bit(image, notes, "white"), size, notes), channels, notes)
 
 
@@ -137,23 +179,31 @@ def _decoded(image: Image.Image, channels: int, notes: list[str]) -> Decoded:
     return Decoded(to_array(image, channels), tuple(dict.fromkeys(notes)))
 
 
-def fit(image: Image.Image, size: int | None, notes: list[str]) -> Image.Image:
-    """Resize the centre square of an 8-bit image to size x size; unchanged when size is None or fits already.
+def fit(image: Image.Image, size: Sides | None, notes: list[str]) -> Image.Image:
+    """Resize the centre of an image, of the proportions of ``size`` (H, W), to it; unchanged if None or fits already.
 
-    Equal to resizing the shorter side and cropping, but in one step, so that no long side has to be rounded.
-    Raises Refused when the shorter side is below size / 2.
+    Equal to resizing and cropping, but in one step, so that no long side has to be rounded. What is missing in an image
+    of floating point, NaN, makes all missing that is computed of it. Raises Refused where it would be enlarged more
+    than twice.
     """
     width, height = image.size
-    if size is None or (width, height) == (size, size):
+    if size is None or (height, width) == size:
         return image
-    short = min(width, height)
-    if 2 * short < size:
-        least = f"packing at {size}x{size} needs at least {-(-size // 2)} pixels a side"
-        raise Refused(f"too small: {width}x{height}, {least}")
-    if short < size:
+    H, W = size
+    wide, high = centre(width, height, size)
+    if 2 * high < H:
+        least = f"{-(-H // 2)} pixels a side" if H == W else f"{-(-W // 2)}x{-(-H // 2)} pixels"
+        raise Refused(f"too small: {width}x{height}, packing at {W}x{H} needs at least {least}")
+    if high < H:
         notes.append("enlarged, the shorter side is below the packed size")
-    left, top = (width - short) / 2, (height - short) / 2
-    return image.resize((size, size), Image.Resampling.LANCZOS, box=(left, top, left + short, top + short))
+    left, top = (width - wide) / 2, (height - high) / 2
+    return image.resize((W, H), Image.Resampling.LANCZOS, box=(left, top, left + wide, top + high))
+
+
+def centre(width: int, height: int, size: Sides) -> tuple[float, float]:
+    """The width and the height of the largest part of an image that has the proportions of ``size`` (H, W)."""
+    H, W = size
+    return (width, width * H / W) if width * H <= height * W else (height * W / H, height)
 
 
 def to_array(image: Image.Image, channels: int) -> NDArray[np.uint8]:
@@ -164,13 +214,13 @@ def to_array(image: Image.Image, channels: int) -> NDArray[np.uint8]:
 
 def _load(data: bytes, kind: str, notes: list[str], ground: str) -> Image.Image:
     if kind == "WEBP":  # Pillow allocates its canvas when it opens the file
-        _check_pixels(*_webp_canvas(data))
+        check_pixels(*_webp_canvas(data))
     if kind == "PNG":  # decoding skips the checksums of the pixels
         with Image.open(io.BytesIO(data), formats=[kind]) as image:
-            _check_pixels(*image.size)
+            check_pixels(*image.size)
             image.verify()
     with Image.open(io.BytesIO(data), formats=[kind]) as image:
-        _check_pixels(*image.size)
+        check_pixels(*image.size)
         # Pillow turns TIFFs while loading; of the others nothing is asked before: a PNG would decode itself for it,
         # hide its damage and not tell of it again
         before = _orientation(image, notes) if kind == "TIFF" else 1
@@ -209,7 +259,8 @@ def _damage(kind: str, error: Exception) -> str:
     return "a checksum does not fit" if "checksum" in text else f"its {kind} data cannot be decoded"
 
 
-def _check_pixels(width: int, height: int) -> None:
+def check_pixels(width: int, height: int) -> None:
+    """Raise Refused for an image of more than `MAX_PIXELS`."""
     if width * height > MAX_PIXELS:
         raise Refused(f"{width}x{height} is more than {MAX_PIXELS:,} pixels")
 
@@ -227,7 +278,8 @@ def _to_8_bit(image: Image.Image, notes: list[str], ground: str) -> Image.Image:
     if mode.startswith("I;16") or (mode == "I" and image.format == "PNG"):
         return _from_16_bit(image, notes, ground)
     if mode in ("I", "F", "LAB", "HSV"):
-        raise Refused(f"pixels of mode {mode} (float, 32-bit or Lab) have no fixed range to map to 0..255")
+        kept = ", and depth=float keeps them" * (len(mode) == 1)
+        raise Refused(f"pixels of mode {mode} (float, 32-bit or Lab) have no fixed range to map to 0..255{kept}")
     icc = image.info.get("icc_profile") or b""
     if icc and b"sRGB" not in icc.replace(b"\0", b"") and mode != "L":
         notes.append("colour profile other than sRGB ignored")

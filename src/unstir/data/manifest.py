@@ -14,13 +14,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from unstir.data.disk import file_errors, open_file
-from unstir.data.images import MAX_PIXELS, Shape
+from unstir.data.images import MAX_PIXELS, MOST_CHANNELS, Shape
 from unstir.errors import UserError
 
 if TYPE_CHECKING:  # decoding workers do without it
     from pydantic import TypeAdapter
 
-FORMAT = 2  # version of a store's layout; a store of any other is refused
+FORMAT = 3  # version of a store's layout; a store of any other is refused
 
 SPLITS = ("train", "held_out")
 MANIFEST = "manifest.json"
@@ -55,8 +55,10 @@ class _Form:
     source_hash: str
     content_hash: str
     shape: Shape
+    scale: list[tuple[float, float]]
     counts: dict[str, int]
     classes: list[str]
+    condition: list[int]
     counts_per_class: dict[str, list[int]]
     held_out_rule: str
     refused: list[tuple[str, str]]
@@ -70,7 +72,11 @@ class _Form:
         per_class = {split: [len(self.classes), n] for split, n in self.counts.items() if self.classes}
         if not (
             self.unstir_store == FORMAT
-            and (channels in (1, 3) and min(height, width) > 0 and height * width <= MAX_PIXELS)
+            and (0 < channels <= MOST_CHANNELS and min(height, width) > 0 and height * width <= MAX_PIXELS)
+            and len(self.scale) in (0, channels)
+            and all(math.isfinite(low) and low < high < math.inf for low, high in self.scale)
+            and (len(self.condition) in (0, 1) or (len(self.condition) == 3 and self.condition[1:] == [height, width]))
+            and all(number > 0 for number in self.condition)
             and sorted(self.counts) == sorted(SPLITS)
             and all(0 <= n <= _MOST_IMAGES for n in numbers)
             and {split: [len(counts), sum(counts)] for split, counts in self.counts_per_class.items()} == per_class

@@ -13,7 +13,7 @@ import numpy as np
 from unstir.data.disk import require_space, usable_path
 from unstir.data.forms import source_of
 from unstir.data.manifest import FORMAT, SPLITS, Origin, read_origin
-from unstir.data.source import Options, Source, joint_digest
+from unstir.data.source import Options, Plan, Source, joint_digest
 from unstir.data.store import Store, Writer, is_store, publish, staging_folder
 from unstir.errors import UserError, printable, within_memory
 from unstir.parts import Option
@@ -27,7 +27,7 @@ def pack(
     source: object,
     out: str | Path,
     *,
-    size: int | None = None,
+    size: int | str | tuple[int, int] | None = None,
     channels: int | None = None,
     held_out: float | None = None,
     sha256: str | None = None,
@@ -35,6 +35,8 @@ def pack(
     strict: bool = False,
     seed: int = 0,
     license: str = "",
+    depth: str = "auto",
+    scale: tuple[float, ...] = (),
     options: Mapping[str, Option] = MappingProxyType({}),
 ) -> Store:
     """Pack `source` into the folder `out` and open it; a finished store of the same source and settings is just opened.
@@ -42,21 +44,43 @@ def pack(
     source: "mnist", "digits", "cifar10" (downloaded to download_dir, by default out's parent), "hf:OWNER/NAME", a path,
         MODULE:NAME with ``options``, arrays (images, or a tuple or mapping with labels), a torch Dataset, or an object
         of the library datasets. `unstir.data.forms` has the table.
-    size: side of the packed square in pixels, 1..4096, None for the images' own. channels: 1 (grey) or 3 (RGB), None
-        for 1 of mnist and digits, 3 of all else.
+    size: side of the packed square in pixels, 1..4096, or (H, W), also as "HxW"; None for the images' own.
+    channels: 1 (grey) or 3 (RGB), or what arrays and pages have, 1..64; None for 1 of mnist and digits, those of arrays
+        of floating point or of other numbers of channels, 3 of all else.
     held_out: fraction in [0, 1) of each class kept from training without a split of the source; None: 1/6 or 1/10.
     sha256: the expected hash of a source that is one file, in hex; for CIFAR-10 in place of the official ones.
+    depth: "8" packs pixels, 0..255, "float" the values as float32, where NaN is missing; "auto" means float for arrays
+        of floating point that are not 8-bit levels.
+    scale: for float, the values that become -1 and 1: (low, high), or one pair after the other for each channel; by
+        default the least and the greatest value of each channel in the training split.
     strict: refused files are an error. seed: picks the held-out images. license: of the data; "" is the source's.
 
     Interrupted at any instant, the same call begins again, with the same bytes. Raises UserError for every mistake in
     the arguments and the source, OSError for what the disk refuses.
     """
     out, downloads = usable_path(out), usable_path(download_dir or Path(out).parent)
-    out = Path(os.path.realpath(out)) if out.is_symlink() else out  # no folder can be renamed to a link
+    given = (
+        source,
+        size,
+        channels,
+        held_out,
+        sha256,
+        downloads,
+        strict,
+        seed,
+        license,
+        depth,
+        tuple(scale),
+        dict(options),
+    )
+    return _packed(Options(*given), Path(os.path.realpath(out)) if out.is_symlink() else out)  # type: ignore[arg-type]
+
+
+def _packed(options: Options, out: Path) -> Store:  # a link's own folder, for none can be renamed to a link
+    """Pack what the options ask for into the folder ``out``, or open what is there already."""
     try:
         with within_memory("size"):
-            given = size, channels, held_out, sha256, downloads, strict, seed, license, dict(options)
-            origin = source_of(Options(source, *given))
+            origin = source_of(options)
             if finished := _finished(origin, out):
                 return finished
             with staging_folder(out) as staging:
@@ -73,15 +97,18 @@ def pack(
 def _pack(origin: Source, staging: Path, out: Path) -> None:
     name, stamp = origin.name, origin.stamp()
     plan = origin.plan(staging)
-    needed = plan.total * (math.prod(plan.shape) + 8 * bool(plan.classes)) + (1 << 16)
+    size = math.prod(plan.shape) * (4 if plan.is_float else 1) + 4 * math.prod(plan.condition or (0,))
+    needed = plan.total * (size + 8 * bool(plan.classes)) + (1 << 16)
     require_space(staging, needed)
     classes = list(map(printable, plan.classes))
-    with Writer(staging / "store", plan.shape, bool(classes)) as writer:
+    _check_scale(origin.options.scale, plan)
+    with Writer(staging / "store", plan.shape, bool(classes), plan.is_float, plan.condition) as writer:
         with closing(plan.chunks()) as chunks, counting("packing", "images") as count:
             for chunk in chunks:
                 writer.write(chunk)
                 count(writer.done, plan.total)
-        content = writer.finish(classes)
+        scale = _scale(origin.options.scale, writer) if plan.is_float else []
+        content = writer.finish(classes, scale)
     if origin.stamp() != stamp:
         mend = "leave out random transforms" if origin.kind == "dataset" else "pack it again"
         raise UserError("", name, "changed while it was packed", mend)
@@ -95,13 +122,36 @@ def _pack(origin: Source, staging: Path, out: Path) -> None:
         "source_hash": plan.source_hash or joint_digest(writer.digests),
         "content_hash": content,
         "shape": plan.shape,
+        "scale": scale,
         "counts": {split: writer.rows[split] for split in SPLITS},
         "classes": classes,
+        "condition": list(plan.condition),
         "counts_per_class": {split: np.bincount(n, minlength=len(classes)).tolist() for split, n in labels.items()},
         "held_out_rule": plan.held_out_rule,
         "refused": refused,
         "notes": _notes((*plan.notes, *writer.notes)),
     }, Origin(name, stamp, origin.license))  # fmt: skip
+
+
+def _check_scale(given: Sequence[float], plan: Plan) -> None:
+    """Raise UserError for a scale that is not of the channels of a plan, or of pixels."""
+    pairs = list(zip(given[::2], given[1::2], strict=False))
+    if given and not plan.is_float:
+        raise UserError("scale", tuple(given), "is of floating point, and these are pixels", {"depth": "float"})
+    rising = all(-math.inf < low < high < math.inf for low, high in pairs)
+    if given and not (len(given) in (2, 2 * plan.shape[0]) and rising):
+        due = f"must be low and high, or as many such pairs as channels, {plan.shape[0]}"
+        raise UserError("scale", tuple(given), due, {"scale": None})
+
+
+def _scale(given: Sequence[float], writer: Writer) -> list[list[float]]:
+    """The values of each channel that become -1 and 1: those ``given``, or the range of the training values."""
+    if given:
+        pairs = list(zip(given[::2], given[1::2], strict=True))
+        return [list(pair) for pair in (pairs * len(writer.low) if len(pairs) == 1 else pairs)]
+    ranges = zip(writer.low.tolist(), writer.high.tolist(), strict=True)
+    ends = [(low, high) if low <= high else (0.0, 0.0) for low, high in ranges]  # of a channel without a value
+    return [[low, high] if low < high else [low - 1, high + 1] for low, high in ends]
 
 
 def _check_refused(origin: Source, refused: Sequence[tuple[str, str]], packed: bool = True) -> None:

@@ -1,10 +1,11 @@
 """Arrays whose values are not those of images, brought to them by one rule for all, which is noted.
 
-    integers in 0..255           as uint8
-    uint16 above 255             v / 257, rounded, as files of 16 bits
-    floating point in -1..1      (v + 1) / 2, which is then rounded as floating point in 0..1 is
+    integers in 0..255                  as uint8
+    uint16 above 255                    v / 257, rounded, as files of 16 bits
+    k / 127.5 - 1, floating point       (v + 1) / 2, which is k / 255
 
-What lies outside the range of the rule is refused. Other types and ranges stay as they are.
+With depth "8" the last holds for all floating point in -1..1, with "float" no value is changed. What lies outside the
+range of the rule is refused. Other types and ranges stay as they are.
 """
 
 from collections.abc import Callable, Sequence
@@ -15,23 +16,45 @@ from numpy.typing import NDArray
 
 from unstir.data.images import Refused, levels_left
 
+_NEAR = 2**-4  # levels by which the numbers of half precision differ from k/255
+
 Rule = Callable[[Any], Any]
 
 
-def rule_of(arrays: Sequence[NDArray[Any]], what: str) -> tuple[Rule, list[tuple[str, str]]]:
+def rule_of(arrays: Sequence[NDArray[Any]], what: str, depth: str) -> tuple[Rule, list[tuple[str, str]]]:
     """The rule for arrays like these, and what it does as a note of ``what`` they are."""
     arrays = [array for array in arrays if array.size and array.dtype.kind in "iuf" and array.dtype != np.uint8]
-    if arrays:
-        kind, low, high = arrays[0].dtype, min(map(np.min, arrays)), max(map(np.max, arrays))
-        if kind.kind == "f" and -1 <= low < 0 and high <= 1:
-            return _within(-1, 1, lambda v: (v + 1) / 2), [("values in -1..1 scaled to 0..255", what)]
-        if kind.kind != "f" and low >= 0 and high <= 255:
-            return _within(0, 255, lambda v: v.astype(np.uint8)), [(f"{kind} in 0..255 taken as 8 bits", what)]
-        if kind == np.uint16:
-            values = np.unique(np.concatenate([np.unique(array) for array in arrays]))
-            left = levels_left(len(values), _from_16_bits(values))
-            return _within(0, 65535, _from_16_bits), [("uint16 scaled to 8 bits", f"{what} ({left})")]
-    return lambda values: values, []
+    if not arrays or depth == "float":
+        return _as_it_is, []
+    kind, low, high = arrays[0].dtype, min(map(np.min, arrays)), max(map(np.max, arrays))
+    if kind.kind == "f":
+        images = (image for array in arrays for image in array) if -1 <= low < 0 and high <= 1 else ()
+        if images and (depth == "8" or all(is_8_bit(_raised(image)) for image in images)):
+            return _within(-1, 1, _raised), [("values in -1..1 scaled to 0..255", what)]
+    elif low >= 0 and high <= 255:
+        return _within(0, 255, lambda v: v.astype(np.uint8)), [(f"{kind} in 0..255 taken as 8 bits", what)]
+    elif kind == np.uint16:
+        values = np.unique(np.concatenate([np.unique(array) for array in arrays]))
+        left = levels_left(len(values), _from_16_bits(values))
+        return _within(0, 65535, _from_16_bits), [("uint16 scaled to 8 bits", f"{what} ({left})")]
+    return _as_it_is, []
+
+
+def is_8_bit(values: NDArray[Any]) -> bool:
+    """Whether no value is floating point, or each is one of 256 levels in 0..1."""
+    if not np.issubdtype(values.dtype, np.floating):
+        return True
+    levels = values.astype(np.float64) * 255
+    with np.errstate(invalid="ignore"):
+        return bool(((levels >= 0) & (levels <= 255) & (np.abs(levels - np.round(levels)) < _NEAR)).all())
+
+
+def _as_it_is(values: Any) -> Any:
+    return values
+
+
+def _raised(values: NDArray[Any]) -> NDArray[Any]:
+    return (values.astype(np.float32) + 1) / 2
 
 
 def _from_16_bits(values: NDArray[Any]) -> NDArray[np.uint8]:

@@ -4,9 +4,11 @@ What differs is how rows are found and read (`Rows`); what is alike is here: spl
 is that of the rows, train first. A row may be an image file's bytes, an image of Pillow, or an array:
 
     uint8 or bool, [H, W], [H, W, 1 or 3 or 4] or [1 or 3, H, W]      as it is (alpha on white)
-    floating point in 0..1, the same shapes                          rounded to 0..255, as torchvision's ToTensor undone
+    floating point k/255, the same shapes                            0..255, as torchvision's ToTensor undone
+    all other floating point, of any number of channels              float32, as it is; NaN is missing
 
-Where a shape fits two of these ([3, 4, 4]), the one is meant of which the image is square.
+Where a shape fits two of these ([3, 4, 4]), the one is meant of which the image is square, else (of other numbers of
+channels) that of fewer channels. With depth=8 floating point in 0..1 is rounded.
 """
 
 import re
@@ -23,8 +25,19 @@ from PIL import Image
 from unstir.data.classes import NO_CLASS, as_label
 from unstir.data.decoding import Group, Outcome, group_of
 from unstir.data.folder import HELD_OUT_NAMES
-from unstir.data.images import LEFT_OUT, NOT_A_CLASS, Decoded, Refused, Shape, convert, decode, levels_left
+from unstir.data.images import (
+    LEFT_OUT,
+    NOT_A_CLASS,
+    Decoded,
+    Refused,
+    Shape,
+    convert,
+    decode,
+    from_planes,
+    levels_left,
+)
 from unstir.data.listing import OF_THE_DISK, UNREADABLE, item_digest, natural
+from unstir.data.ranges import is_8_bit
 from unstir.data.source import Arrangement, ItemSource, hold_out
 from unstir.errors import OF_THE_MACHINE, UserError
 
@@ -40,6 +53,7 @@ class Rows(NamedTuple):
     read: Callable[[int], object]
     classes: tuple[str, ...] = ()  # names of the labels that are numbers
     notes: Sequence[tuple[str, str]] = ()  # (text, what it is of) of images that are no rows
+    conditions: NDArray[Any] | None = None  # [n, K] or [n, C', h, w]
 
 
 def _with_plain_labels(rows: Rows, named: bool) -> Rows:
@@ -100,9 +114,33 @@ class _Place:
 class Records(ItemSource[_Place]):
     """Rows as a source; `rows` says where they are found."""
 
+    looked_at = 64  # rows that tell whether they are of floating point, and of how many channels
+
     @abstractmethod
     def rows(self) -> list[Rows]:
         """All rows. Raises UserError where there are none, or no images among them."""
+
+    def _look(self, rows: list[Rows]) -> None:
+        """See in some rows whether values are kept as float32, and whether they are no pictures of 1 or 3 channels."""
+        asked, own = self.options, 0
+        places = [place for part in rows for place in _places(part)]
+        for place in places[:: -(-len(places) // self.looked_at) or 1]:
+            try:
+                values = place.rows.read(place.number)
+                if isinstance(values, bytes | bytearray | memoryview | Image.Image):
+                    return
+                array = _channels_last(np.asarray(values))
+            except (*BROKEN, Refused):
+                continue
+            own = own or (array.shape[2] if array.ndim == 3 else 1)
+            beyond = asked.depth == "auto" and not is_8_bit(array)
+            self.is_float = self.is_float or beyond
+            if self.is_float or not np.issubdtype(array.dtype, np.floating):
+                break
+        if own and (self.is_float or own not in (1, 3, 4)):
+            if asked.channels not in (None, own):
+                raise UserError("channels", asked.channels, f"is not the {own} of {self.name}", {"channels": own})
+            self.channels = own
 
     def groups(self, requests: Sequence[list[_Place]], shape: Shape | None) -> Generator[Group, None, None]:
         """Decode rows in this process."""
@@ -113,8 +151,11 @@ class Records(ItemSource[_Place]):
     def arranged(self) -> Arrangement[_Place]:
         """The rows by their splits, which are train, and those that `split_of` knows beside it."""
         parts = self.rows()
+        self._look(parts)
         named = any(rows.classes for rows in parts)
         parts = [_with_plain_labels(rows, named) for rows in parts]
+        if not any(rows.split == "train" for rows in parts):  # then what is not for testing is
+            parts = [rows if rows.split in HELD_OUT_NAMES else rows._replace(split="train") for rows in parts]
         splits = {rows.split for rows in parts}
         labelled = {rows.split for rows in parts if any(label is not None for label in rows.labels)}
         known = {"train", *HELD_OUT_NAMES} & splits if "train" in splits else splits
@@ -138,7 +179,7 @@ class Records(ItemSource[_Place]):
             rule = f"by class, {self.held_out:.4g} of each, ranked by the hash of (seed {self.options.seed}, row)"
         numbers = {name: number for number, name in enumerate(classes)}
         labels = np.array([numbers[str(place.label)] for place in train + held], np.int64) if classes else None
-        return Arrangement(train + held, labels, len(train), classes, rule, (), notes)
+        return Arrangement(train + held, labels, len(train), classes, rule, (), notes, _conditions(train + held))
 
     def _outcome(self, place: _Place) -> Outcome:
         identity, notes = _digest(place, None), list[str]()
@@ -146,7 +187,12 @@ class Records(ItemSource[_Place]):
             item = place.rows.read(place.number)
             identity = _digest(place, item)
             if isinstance(item, bytes | bytearray | memoryview):
-                outcome: Decoded | Refused = decode(bytes(item), None, self.size, self.channels)
+                outcome: Decoded | Refused = decode(bytes(item), None, self.size, self.channels, is_float=self.is_float)
+            elif self.is_float or self.channels not in (1, 3):
+                values = _channels_last(np.asarray(item))
+                values = values if self.is_float else _as_bytes(values, notes)
+                planes = values[None] if values.ndim == 2 else values.transpose(2, 0, 1)
+                outcome = from_planes(planes, self.size, self.channels, self.is_float, notes)
             else:
                 image = item if isinstance(item, Image.Image) else _as_image(np.asarray(item), notes)
                 outcome = convert(image, self.size, self.channels, notes)
@@ -162,36 +208,59 @@ class Records(ItemSource[_Place]):
 
 def _as_image(values: NDArray[Any], notes: list[str]) -> Image.Image:
     """An array as the table above has it; levels that are lost are noted. Raises Refused."""
+    values = _channels_last(values)
+    if values.ndim == 3 and values.shape[2] not in (3, 4):
+        raise Refused(f"{values.shape[2]} channels, and others have 1 or 3")
+    return Image.fromarray(np.ascontiguousarray(_as_bytes(values, notes)))
+
+
+def _channels_last(values: NDArray[Any]) -> NDArray[Any]:
+    """An array of one image as [H, W] or [H, W, C]. Raises Refused."""
     if values.ndim == 3 and _channels_first(*values.shape):
         values = values.transpose(1, 2, 0)
     if values.ndim == 3 and values.shape[2] == 1:
         values = values[:, :, 0]
-    if not (values.ndim == 2 or (values.ndim == 3 and values.shape[2] in (3, 4))) or not values.size:
-        raise Refused(f"an array of shape {list(values.shape)}, which is no image; give [H, W], [H, W, 3] or [3, H, W]")
+    if values.ndim not in (2, 3) or not values.size or values.dtype.kind not in "buif":
+        raise Refused(f"an array {values.dtype} {list(values.shape)}, which is no image; give [H, W] or [C, H, W]")
+    return values
+
+
+def _as_bytes(values: NDArray[Any], notes: list[str]) -> NDArray[np.uint8]:
+    """Values as uint8, with levels that are lost noted. Raises Refused."""
     if values.dtype == bool:
         values = values.astype(np.uint8) * 255
     if np.issubdtype(values.dtype, np.floating):
         if not np.isfinite(values).all():
-            raise Refused("values that are NaN or infinite; give floating point in 0..1, or uint8")
+            raise Refused("values that are NaN or infinite; depth=float keeps NaN as missing")
         low, high = float(values.min()), float(values.max())
         if not 0 <= low <= high <= 1:
-            raise Refused(f"values from {low:.3g} to {high:.3g}; give floating point in 0..1, or uint8")
+            raise Refused(f"values from {low:.3g} to {high:.3g}, which depth=float keeps; 8 bits are of 0..1")
         levels, values = len(np.unique(values)), np.round(values * 255.0).astype(np.uint8)
         if levels > len(np.unique(values)):
             notes.append(f"floating point rounded to 8 bits ({levels_left(levels, values)})")
     if values.dtype != np.uint8:
-        raise Refused(f"values of type {values.dtype}; give uint8, or floating point in 0..1")
-    return Image.fromarray(np.ascontiguousarray(values))
+        raise Refused(f"values of type {values.dtype}, which depth=float keeps; give uint8, or floating point in 0..1")
+    return values
 
 
 def _channels_first(first: int, second: int, third: int) -> bool:
     """Whether an array [first, second, third] is [C, H, W] and not [H, W, C]. Raises Refused where nobody can tell."""
-    if first not in (1, 3) or third not in (1, 3, 4):
-        return first in (1, 3)
+    known = first in (1, 3), third in (1, 3, 4)
+    if any(known) and not all(known):
+        return known[0]
+    if not any(known) and (first == second) == (second == third) and first != third:
+        return first < third
     if first != second and second != third:
         shape = [first, second, third]
         raise Refused(f"an array of shape {shape} is [C, H, W] or [H, W, C], which nobody can tell; give image files")
     return first != second
+
+
+def _conditions(places: Sequence[_Place]) -> NDArray[np.float32] | None:
+    """The conditions of all rows, where they have any."""
+    if not places or any(place.rows.conditions is None for place in places):
+        return None
+    return np.stack([place.rows.conditions[place.number] for place in places]).astype(np.float32)  # type: ignore[index]
 
 
 def _places(rows: Rows) -> list[_Place]:
@@ -209,6 +278,9 @@ def _digest(place: _Place, item: object) -> bytes:
     else:
         array = np.asarray(item)
         data = f"{array.dtype} {array.shape}".encode() + array.tobytes()
+    conditions = place.rows.conditions
+    if conditions is not None and data is not None:
+        data += conditions[place.number].tobytes()
     return item_digest(f"{place.name}\0{place.label or ''}", data)
 
 

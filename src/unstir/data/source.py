@@ -8,16 +8,17 @@ from dataclasses import dataclass, field
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Generic, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, Generic, Literal, NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
-from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field
+from pydantic import BeforeValidator, ConfigDict, Field
 from pydantic.dataclasses import dataclass as validated
 
-from unstir.data.images import OTHER_SHAPE, Refused, Shape, fit, to_array
+from unstir.data.images import MOST_CHANNELS, OTHER_SHAPE, Refused, Shape, Sides, fit, to_array
 from unstir.data.listing import UNREADABLE
+from unstir.data.sides import sides, written
 from unstir.errors import UserError, refusing
 from unstir.parts import Option, is_own
 
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
 
 HELD_OUT = 0.1  # fraction held out when neither the caller nor the source says
 
-MAX_SIZE = 4096  # of the side of packed images, in pixels
 _UNREADABLE = 10  # images, or one in a hundred, that are left out as unreadable; where there are more, packing ends
 _KINDS = 5  # of files that are no images, named where there are no images
 NUMBERED = "classes are named by numbers, for the source has no other names"
@@ -48,11 +48,12 @@ class Chunk(NamedTuple):
     """Consecutive images of one split."""
 
     split: str
-    pixels: NDArray[np.uint8]  # [n, C, H, W]
+    pixels: NDArray[Any]  # [n, C, H, W], uint8 or float32
     labels: NDArray[np.int64] | None  # [n]
     refused: Sequence[tuple[str, str]] = ()  # (path, reason)
     notes: Sequence[tuple[str, str]] = ()  # (text, path)
     digest: str = ""  # of the source's own bytes, where its hash is not known beforehand
+    conditions: NDArray[np.float32] | None = None  # [n, K] or [n, C', H, W]
 
 
 @dataclass(frozen=True)
@@ -67,12 +68,8 @@ class Plan:
     source_hash: str | None = None  # None: the hash of the chunks' digests
     refused: Sequence[tuple[str, str]] = ()
     notes: Sequence[tuple[str, str]] = ()
-
-
-def _channels(value: int) -> int:
-    if value not in (1, 3):
-        raise UserError("", value, "must be 1 for grey or 3 for colour")
-    return value
+    is_float: bool = False
+    condition: tuple[int, ...] = ()  # the shape of what describes each image, [K] or [C', H, W]; empty: nothing does
 
 
 _plain = BeforeValidator(lambda value: value.item() if isinstance(value, np.generic) else value)
@@ -84,14 +81,16 @@ class Options:
     """What `pack` was asked for, as there; None leaves it to the source. Numbers are not rounded."""
 
     source: Any
-    size: Annotated[int, Field(ge=1, le=MAX_SIZE), _plain] | None
-    channels: Annotated[int, AfterValidator(_channels), _plain] | None
+    size: Annotated[Sides | None, BeforeValidator(sides)]
+    channels: Annotated[int, Field(ge=1, le=MOST_CHANNELS), _plain] | None
     held_out: Annotated[float, Field(ge=0, lt=1), _plain] | None
     sha256: str | None
     download_dir: Path
     strict: bool
     seed: Annotated[int, _plain]
     license: str = ""
+    depth: Literal["auto", "8", "float"] = "auto"
+    scale: tuple[float, ...] = ()
     options: dict[str, Option] = field(default_factory=dict)
 
 
@@ -105,12 +104,16 @@ class Source(ABC):
     kind: str
     files: Sequence[Path] = ()
 
-    def __init__(self, options: Options, size: int | None, channels: int, held_out: float | None = None) -> None:
+    def __init__(self, options: Options, size: Sides | None, channels: int, held_out: float | None = None) -> None:
         """``size``, ``channels`` and ``held_out`` are defaults; a source that brings its split has no ``held_out``."""
         self.options, self.name, self.license = options, str(options.source), options.license or UNKNOWN
         self.size, self.channels = options.size or size, options.channels or channels
         self.held_out = (held_out if options.held_out is None else options.held_out) or 0.0
-        self.settings: dict[str, Any] = {"size": self.size, "channels": self.channels}
+        self.settings: dict[str, Any] = {"size": self.size and written(self.size), "channels": self.channels}
+        if options.depth != "auto":
+            self.settings["depth"] = options.depth
+        if options.scale:
+            self.settings["scale"] = ",".join(map(repr, options.scale))
         if held_out is not None:
             self.settings |= {"held_out": self.held_out, "seed": options.seed}
 
@@ -131,8 +134,10 @@ class Source(ABC):
         self, images: NDArray[np.uint8], labels: NDArray[np.int64], num_train: int, classes: Sequence[str], rule: str
     ) -> Plan:
         """The plan of square images [N, C, H, W] that are all in memory, train first, with ``labels`` [N]."""
-        side = images.shape[3]
-        shape = self.channels, self.size or side, self.size or side
+        if self.channels not in (1, 3) or self.options.depth == "float":
+            remedies = {"channels": images.shape[1], "depth": "8"}
+            raise UserError("channels", self.channels, f"or depth={self.options.depth}: {self.kind} is 8-bit", remedies)
+        shape = self.channels, *(self.size or images.shape[2:])
 
         def chunks() -> Generator[Chunk, None, None]:
             for split, first, stop in _chunk_ranges(len(images), num_train, _chunk_rows(shape)):
@@ -148,9 +153,9 @@ class Source(ABC):
         try:
             return to_array(fit(picture, self.size, []), self.channels)
         except Refused:
-            side = picture.height
+            side, size = picture.height, self.size and written(self.size)
             allowed = f"is too large for the images of {self.kind}, {side}x{side}"
-            raise UserError("size", self.size, allowed, {"size": 2 * side}) from None
+            raise UserError("size", size, allowed, {"size": 2 * side}) from None
 
 
 _Item = TypeVar("_Item")
@@ -166,6 +171,7 @@ class Arrangement(NamedTuple, Generic[_Item]):
     rule: str
     refused: Sequence[tuple[str, str]]
     notes: Sequence[tuple[str, str]]
+    conditions: NDArray[np.float32] | None = None  # [N, K] or [N, C', h, w]
 
 
 class ItemSource(Source, Generic[_Item]):
@@ -175,6 +181,9 @@ class ItemSource(Source, Generic[_Item]):
 
     def __init__(self, options: Options) -> None:
         super().__init__(options, None, 3, HELD_OUT)
+        self.is_float = options.depth == "float"
+        if self.is_float:
+            self.channels = options.channels or 0  # as many as there are
 
     @property
     @abstractmethod
@@ -198,15 +207,18 @@ class ItemSource(Source, Generic[_Item]):
             kinds = ", ".join(sorted({Path(path).suffix or Path(path).name for _, path in arranged.notes})[:_KINDS])
             ignored = f"{len(arranged.notes)} ignored" + f": {kinds}" * bool(kinds)
             none = f"has no images to pack ({len(arranged.refused)} refused, {ignored})"
-            raise UserError(
-                "", self.name, none, "give PNG, JPEG, WebP, BMP, GIF or TIFF files, or another form of docs/data.md"
-            )
-        shape = (self.channels, self.size, self.size) if self.size else self._common_shape(arranged.items)
+            mend = "give PNG, JPEG, WebP, BMP, GIF or TIFF files, or another form of docs/data.md"
+            raise UserError("", self.name, none, mend)
+        known = self.size and self.channels
+        shape = (self.channels, *self.size) if self.size and known else self._common_shape(arranged.items)
         chunks = partial(self._chunks, arranged, shape)
         rule, refused, notes = arranged.rule, arranged.refused, [*arranged.notes]
         if arranged.classes and all(map(str.isdecimal, arranged.classes)):
             notes.append((NUMBERED, self.name))
-        return Plan(shape, arranged.classes, len(arranged.items), rule, chunks, None, refused, notes)
+        condition, plan = tuple[int, ...](), (shape, arranged.classes, len(arranged.items), rule, chunks)
+        if arranged.conditions is not None:
+            condition = (*arranged.conditions.shape[1:2], *(shape[1:] if arranged.conditions.ndim == 4 else ()))
+        return Plan(*plan, None, refused, notes, self.is_float, condition)
 
     def _ranges(self, arranged: Arrangement[_Item], shape: Shape) -> list[tuple[str, int, int]]:
         return _chunk_ranges(len(arranged.items), arranged.num_train, _chunk_rows(shape, self.item_bytes))
@@ -237,7 +249,23 @@ class ItemSource(Source, Generic[_Item]):
                         allowed = f"has images of several sizes: {path!r} is {why}"
                         raise UserError("", self.name, allowed, {"size": min(32, *shape[1:])})
                 labels = None if arranged.labels is None else arranged.labels[first:stop][group.kept]
-                yield Chunk(split, group.pixels, labels, group.refused, group.notes, group.digest)
+                conditions = self._conditions(arranged.conditions, slice(first, stop), group.kept, shape)
+                yield Chunk(split, group.pixels, labels, group.refused, group.notes, group.digest, conditions)
+
+    def _conditions(
+        self, conditions: NDArray[np.float32] | None, part: slice, kept: Any, shape: Shape
+    ) -> NDArray[np.float32] | None:
+        """Those of some images; images among them are repeated by a whole factor to the sides of ``shape``."""
+        if conditions is None:
+            return None
+        rows: NDArray[np.float32] = conditions[part][kept]
+        if rows.ndim == 2:
+            return rows
+        factor = shape[1] // rows.shape[2] if rows.shape[2] else 0
+        if (rows.shape[2] * factor, rows.shape[3] * factor) != shape[1:]:
+            sides = f"has conditions of sides {list(rows.shape[2:])}, and images of {list(shape[1:])}"
+            raise UserError("", self.name, sides, "give conditions of these sides, or of both divided by one number")
+        return np.repeat(np.repeat(rows, factor, 2), factor, 3)
 
 
 def _chunk_rows(shape: Shape, file_bytes: int = 1) -> int:

@@ -2,10 +2,11 @@
 
     manifest.json            everything below in words and figures, and a hash over them: equal input gives equal bytes
     origin.json              where it was packed from, to know that source again; nothing rests on it
-    train.images.npy         uint8 [N, C, H, W], 0..255, C order
+    train.images.npy         uint8 [N, C, H, W], 0..255, C order; or float32 in units of the data, where NaN is missing
     train.labels.npy         int64 [N], absent when the data has no labels
+    train.conditions.npy     float32 [N, K] or [N, C', H, W], a vector or an image that describes each, or absent
     held_out.images.npy      the images training never sees, kept for likelihood, distances and memorisation
-    held_out.labels.npy
+    held_out.labels.npy, held_out.conditions.npy
 
 Every array starts with a NumPy header of exactly 128 bytes, so that rows can be appended before their number is known,
 and so that a file's length alone tells whether it is whole. `np.load` reads the files like any others.
@@ -45,6 +46,7 @@ if TYPE_CHECKING:  # torch takes seconds to import and decoding workers do witho
     import torch
 
     from unstir.data.source import Chunk
+    from unstir.pixels import Scale
 
 HEADER_BYTES = 128
 LARGE = 1 << 28  # bytes of pixels from which on a store may not be in memory
@@ -95,13 +97,24 @@ class Array(NamedTuple):
         return torch.from_numpy(np.ndarray(self.shape, self.descr, mapped, HEADER_BYTES))
 
 
-def arrays(folder: Path, shape: Shape, counts: dict[str, int], labelled: bool) -> dict[tuple[str, str], Array]:
-    """The arrays of a store in order, by (split, "images" or "labels")."""
+def arrays(
+    folder: Path,
+    shape: Shape,
+    counts: dict[str, int],
+    labelled: bool,
+    is_float: bool = False,
+    condition: Sequence[int] = (),
+) -> dict[tuple[str, str], Array]:
+    """The arrays of a store in order, by (split, "images", "labels" or "conditions", which are of this shape)."""
+    kind = "<f4" if is_float else "|u1"
     found: dict[tuple[str, str], Array] = {}
     for split in SPLITS:
-        found[split, "images"] = Array(folder / f"{split}.images.npy", "|u1", (counts[split], *shape))
+        found[split, "images"] = Array(folder / f"{split}.images.npy", kind, (counts[split], *shape))
         if labelled:
             found[split, "labels"] = Array(folder / f"{split}.labels.npy", "<i8", (counts[split],))
+        if condition:
+            file = folder / f"{split}.conditions.npy"
+            found[split, "conditions"] = Array(file, "<f4", (counts[split], *condition))
     return found
 
 
@@ -132,6 +145,14 @@ class Store:
         return channels, height, width
 
     @property
+    def scale(self) -> "Scale":
+        """How the values of the images become those in [-1, 1]."""
+        from unstir.pixels import Scale
+
+        ends = self.manifest["scale"]
+        return Scale(tuple(low for low, _ in ends), tuple(high for _, high in ends))
+
+    @property
     def classes(self) -> tuple[str, ...]:
         """The name of each label in order, `printable`; empty when the data has no labels."""
         return tuple(map(printable, self.manifest["classes"]))
@@ -143,7 +164,7 @@ class Store:
 
     @property
     def content_hash(self) -> str:
-        """SHA-256 (hex) over shape, classes, counts, pixels and labels, as computed when the store was packed."""
+        """SHA-256 (hex) over shape, classes, counts, scale, values and labels, as computed when it was packed."""
         return str(self.manifest["content_hash"])
 
     @property
@@ -166,14 +187,19 @@ class Store:
     @property
     def is_large(self) -> bool:
         """Whether its pixels take `LARGE` bytes or more."""
-        return math.prod(self.shape) * sum(map(self.count, SPLITS)) >= LARGE
+        size = 4 if self.manifest["scale"] else 1
+        return size * math.prod(self.shape) * sum(map(self.count, SPLITS)) >= LARGE
 
     def arrays(self) -> dict[tuple[str, str], Array]:
-        """The arrays, by (split, "images" or "labels")."""
-        return arrays(self.path, self.shape, self.manifest["counts"], self.labelled)
+        """The arrays, by (split, "images", "labels" or "conditions")."""
+        about = self.manifest
+        kinds = self.labelled, bool(about["scale"]), about["condition"]
+        return arrays(self.path, self.shape, about["counts"], *kinds)
 
     def images(self, split: str) -> "torch.Tensor":
-        """Map the images of `split` into memory: uint8 [N, C, H, W], 0..255; nothing is read until it is used.
+        """Map the images of `split` into memory: [N, C, H, W], uint8 0..255, or float32 in units of the data.
+
+        Nothing is read until it is used; NaN is a value that is missing, and `scale` maps to [-1, 1].
 
         The mapping is copy-on-write: writing to the tensor changes this process alone, never the file.
         Raises UserError for an unknown split or a file that has gone.
@@ -186,6 +212,11 @@ class Store:
         self.count(split)
         return self.arrays()[split, "labels"].load() if self.labelled else None
 
+    def conditions(self, split: str) -> "torch.Tensor | None":
+        """Map the conditions of `split` into memory: float32 [N, K] or [N, C', H, W]; None when the data has none."""
+        self.count(split)
+        return self.arrays()[split, "conditions"].load() if self.manifest["condition"] else None
+
     def verify(self) -> None:
         """Read every byte, once for this object, and compare with `content_hash`. Raises UserError when they differ.
 
@@ -195,7 +226,8 @@ class Store:
 
     @cached_property
     def _read(self) -> None:
-        actual = content_hash(self.path, self.shape, self.manifest["classes"], self.manifest["counts"])
+        parts = (self.manifest[key] for key in ("classes", "counts", "scale", "condition"))
+        actual = content_hash(self.path, self.shape, *parts)
         if actual != self.content_hash:
             raise UserError("", self.path, "was changed or damaged: its content has another hash", PACK_AGAIN)
         for split in SPLITS:
@@ -216,10 +248,19 @@ def is_store(path: str | Path) -> bool:
         return False
 
 
-def content_hash(folder: Path, shape: Shape, classes: Sequence[str], counts: dict[str, int]) -> str:
-    """Hash a store's arrays: SHA-256 over shape, classes and counts as JSON, then the bytes of each array."""
-    digest = hashlib.sha256(json.dumps([shape, list(classes), [counts[s] for s in SPLITS]]).encode())
-    for array in arrays(folder, shape, counts, bool(classes)).values():
+def content_hash(
+    folder: Path,
+    shape: Shape,
+    classes: Sequence[str],
+    counts: dict[str, int],
+    scale: Sequence[Sequence[float]],
+    condition: Sequence[int],
+) -> str:
+    """Hash a store's arrays: SHA-256 over shape, classes, counts and what else it has as JSON, then all bytes."""
+    further = [*([scale] if scale else []), *([{"condition": list(condition)}] if condition else [])]
+    about = [shape, list(classes), [counts[s] for s in SPLITS], *further]
+    digest = hashlib.sha256(json.dumps(about).encode())
+    for array in arrays(folder, shape, counts, bool(classes), bool(scale), condition).values():
         with file_errors(array.file), open_file(array.file) as stream:
             stream.seek(HEADER_BYTES)
             hashlib.file_digest(stream, lambda: digest)  # from there on
@@ -247,11 +288,15 @@ class Ahead:
 class Writer:
     """Appends chunks to the arrays of a store in the folder ``store``, made here, within a ``with`` block."""
 
-    def __init__(self, store: Path, shape: Shape, labelled: bool) -> None:
-        self.store, self._shape, self._labelled = store, shape, labelled
+    def __init__(
+        self, store: Path, shape: Shape, labelled: bool, is_float: bool, condition: Sequence[int] = ()
+    ) -> None:
+        self.store, self._shape, self._labelled, self._is_float = store, shape, labelled, is_float
+        self._condition = condition
         self.done = 0  # images packed or refused
         self.rows = dict.fromkeys(SPLITS, 0)
         self.refused, self.notes, self.digests = list[tuple[str, str]](), list[tuple[str, str]](), list[str]()
+        self.low, self.high = np.full(shape[0], np.inf), np.full(shape[0], -np.inf)  # of the training values there
 
     def __enter__(self) -> Self:
         self.store.mkdir()
@@ -267,26 +312,31 @@ class Writer:
 
     def arrays(self) -> dict[tuple[str, str], Array]:
         """The arrays with all that was written."""
-        return arrays(self.store, self._shape, self.rows, self._labelled)
+        return arrays(self.store, self._shape, self.rows, self._labelled, self._is_float, self._condition)
 
     def write(self, chunk: "Chunk") -> None:
         """Append one chunk."""
         self._files[chunk.split, "images"].write(np.ascontiguousarray(chunk.pixels).data)
         if chunk.labels is not None:
             self._files[chunk.split, "labels"].write(chunk.labels.astype("<i8").data)
+        if chunk.conditions is not None:
+            self._files[chunk.split, "conditions"].write(np.ascontiguousarray(chunk.conditions, "<f4").data)
+        if self._is_float and chunk.split == "train" and len(chunk.pixels):
+            self.low = np.fmin(self.low, np.fmin.reduce(chunk.pixels, (0, 2, 3)))
+            self.high = np.fmax(self.high, np.fmax.reduce(chunk.pixels, (0, 2, 3)))
         self.rows[chunk.split] += len(chunk.pixels)
         self.done += len(chunk.pixels) + len(chunk.refused)
         self.refused += chunk.refused
         self.notes += chunk.notes
         self.digests += [chunk.digest] if chunk.digest else []
 
-    def finish(self, classes: list[str]) -> str:
+    def finish(self, classes: list[str], scale: list[list[float]]) -> str:
         """Write the arrays' headers, now that their lengths are known, and make all of it last; the content hash."""
         for key, array in self.arrays().items():
             self._files[key].seek(0)
             self._files[key].write(array.header)
             _sync(self._files[key])
-        return content_hash(self.store, self._shape, classes, self.rows)
+        return content_hash(self.store, self._shape, classes, self.rows, scale, self._condition)
 
 
 @contextmanager

@@ -24,11 +24,10 @@ from unstir.randomness import Key
 SCALE, SHIFT = 0.2, 0.125  # std of the scale's binary logarithm, and of a translation in parts of the side
 
 
-def augmented(x_0: Tensor, seed: int, step: int, slots: Tensor, probability: float) -> tuple[Tensor, Tensor]:
-    """``x_0`` [B, C, H, W] augmented, and the numbers of each image, float32 [B, 7] as `nn.config.AUGMENTATION` says.
+def augmentation(seed: int, step: int, slots: Tensor, probability: float) -> Tensor:
+    """How each image of a batch is augmented: numbers, float32 [B, 7], as `nn.config.AUGMENTATION` says.
 
-    What happens to an image depends on the seed, the step and its slot (int64 [B]) alone. One that nothing happens to
-    stays as it is, to the last bit.
+    They depend on the seed, the step and the image's slot (int64 [B]) alone.
     """
 
     def key(name: str) -> Key:
@@ -42,8 +41,7 @@ def augmented(x_0: Tensor, seed: int, step: int, slots: Tensor, probability: flo
     shifted, turned = chosen("shift"), chosen("rotation")
     angle = math.pi * (2 * randomness.uniform(key("rotation")) - 1) * turned
     moves = (chosen("scale") * scale, angle.cos() - 1, angle.sin(), shifted * right, shifted * down)
-    numbers = torch.stack((mirrored, upside_down, *moves), 1)
-    return transformed(x_0, numbers), numbers
+    return torch.stack((mirrored, upside_down, *moves), 1)
 
 
 def unaugmented(num: int, device: torch.device) -> Tensor:
@@ -52,7 +50,7 @@ def unaugmented(num: int, device: torch.device) -> Tensor:
 
 
 def transformed(images: Tensor, numbers: Tensor) -> Tensor:
-    """Images [B, C, H, W] augmented as their ``numbers``, float [B, 7], say."""
+    """Images [B, C, H, W] augmented as their ``numbers``, float [B, 7], say; one without augmentation as it is."""
     mirrored, upside_down, scale, cos_less_1, sin, right, down = (_each(column) for column in numbers.unbind(1))
     images = torch.where(mirrored > 0, images.flip(3), images)
     images = torch.where(upside_down > 0, images.flip(2), images)

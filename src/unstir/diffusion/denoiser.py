@@ -29,7 +29,7 @@ class Prediction:
 
 Denoise = Callable[[Tensor, int | Tensor], Prediction]
 """What the likelihood and every sampler ask for: (x_t [B, C, H, W], t) -> Prediction. Wrappers steer it; a `Denoiser`,
-which training uses, is one for a network without classes.
+which training uses, is one for a network without conditions.
 
 ``t`` is an int in 1..T for all images, with coefficients that are exact floats, or int64 [B].
 """
@@ -39,9 +39,9 @@ which training uses, is one for a network without classes.
 class Denoiser:
     """A trained network with the process it was trained on.
 
-    ``net(x, network_time, label)`` is called under autocast where ``dtype`` is bfloat16; all arithmetic around it keeps
-    the dtype of x_t. The network receives t - 1 (0..T-1), the convention of every published checkpoint; nothing else
-    in the package counts from there.
+    ``net(x, network_time, condition)`` is called under autocast where ``dtype`` is bfloat16; all arithmetic around it
+    keeps the dtype of x_t. The network receives t - 1 (0..T-1), the convention of every published checkpoint; nothing
+    else in the package counts from there.
 
     With ``learned_variance`` the network has 2C output channels: F, then 2 v - 1 for the fraction v of the variance
     (Nichol & Dhariwal 2021, sec. 3.1), so that an output of 0 is the middle. ``augmentation``, in training alone, says
@@ -60,10 +60,11 @@ class Denoiser:
     reuses_output: bool = False
 
     def __call__(
-        self, x_t: Tensor, t: int | Tensor, label: int | Tensor | None = None, dropout_key: Key | None = None
+        self, x_t: Tensor, t: int | Tensor, condition: int | Tensor | None = None, dropout_key: Key | None = None
     ) -> Prediction:
-        """The prediction for x_t [B, C, H, W] at time t: int64 [B], or an int in 1..T for all; labels likewise.
+        """The prediction for x_t [B, C, H, W] at time t: int64 [B], or an int in 1..T for all; classes likewise.
 
+        Other conditions are float [B, K + 1] or [B, C' + 1, H, W], as `UNet.forward` has them.
         ``dropout_key`` is needed in training mode with dropout. Raises UserError for another t or label. Those in a
         tensor are not checked, which would wait for a device: too high a label is an error of the network, on the CPU
         a UserError.
@@ -72,9 +73,9 @@ class Denoiser:
             raise UserError("t", t, "is no whole number", f"give one in 1..{self.process.T}, or int64 [B]")
         if isinstance(t, int) and not 1 <= t <= self.process.T:
             raise UserError("t", t, f"is outside 1..{self.process.T}", "t = 0 is the clean image")
-        if isinstance(label, int):
-            label = self._one_label(label, x_t)
-        return self.predict(self.raw(x_t, t, label, dropout_key), x_t, t)
+        if isinstance(condition, int):
+            condition = self._one_label(condition, x_t)
+        return self.predict(self.raw(x_t, t, condition, dropout_key), x_t, t)
 
     def _one_label(self, label: int, x_t: Tensor) -> Tensor:
         """A label for a batch; UserError where the network's own config has no such class."""
@@ -92,7 +93,9 @@ class Denoiser:
             fraction = (interpolation + 1) / 2
         return Prediction(self.parameterization.x0(self.process.schedule, x_t, t, raw), raw, fraction)
 
-    def raw(self, x_t: Tensor, t: int | Tensor, label: Tensor | None = None, dropout_key: Key | None = None) -> Tensor:
+    def raw(
+        self, x_t: Tensor, t: int | Tensor, condition: Tensor | None = None, dropout_key: Key | None = None
+    ) -> Tensor:
         """The network's whole output in x_t's dtype, laid out in memory as images are elsewhere (`arithmetic`)."""
         time = torch.full((len(x_t),), t, device=x_t.device) if isinstance(t, int) else t
         how = self.augmentation
@@ -102,24 +105,27 @@ class Denoiser:
         options = {name: value for name, value in given.items() if value is not None}
         try:
             with repeatable(x_t.device), autocast(x_t.device, self.dtype):
-                output: Tensor = self.net(x_t, time - 1, label, **options)
+                output: Tensor = self.net(x_t, time - 1, condition, **options)
         except IndexError as error:  # of the embedding, on the CPU
-            if label is None:
+            if condition is None or condition.is_floating_point():
                 raise
-            raise UserError("label", label.tolist(), "must be among the network's classes") from error
+            raise UserError("label", condition.tolist(), "must be among the network's classes") from error
         return output.to(x_t.dtype, copy=self.reuses_output, memory_format=torch.contiguous_format)
 
 
 @dataclass(frozen=True)
-class Labelled:
-    """A denoiser with the labels of its batch, int64 [B], filled in (None where it has no classes): a `Denoise`."""
+class Conditioned:
+    """A denoiser with the condition of its batch filled in (None where it has none): a `Denoise`.
+
+    That is int64 [B] for classes, else float [B, K + 1] or [B, C' + 1, H, W].
+    """
 
     denoiser: Denoiser
-    label: Tensor | None
+    condition: Tensor | None
 
     def __call__(self, x_t: Tensor, t: int | Tensor) -> Prediction:
         """The prediction for x_t [B, C, H, W] at time t, an int or int64 [B]."""
-        return self.denoiser(x_t, t, self.label)
+        return self.denoiser(x_t, t, self.condition)
 
 
 def at_each_time(function: Callable[[Tensor, int], Prediction]) -> Denoise:

@@ -51,17 +51,18 @@ def inpaint(
 ) -> Iterator[Step]:
     """Fill in what ``mask`` does not keep (Lugmayr et al. 2022, alg. 1); yields a Step per network call.
 
-    ``mask`` is bool [B or 1, 1, H, W], True where ``image`` [B, C, H, W] is kept; in the last x it is kept exactly. At
-    each step the unknown pixels take a step of `ancestral`, with its ``variance``, and the known ones are diffused from
-    the image to the same time, independently of each other. To make them agree, each ``jump`` steps are taken
-    ``resamples`` times (their U or r, and j), with all pixels diffused back in between; the step onto the image is
-    taken once. The calls made are those of `inpainting_calls`. Raises ValueError for a mask or counts that do not fit,
-    and as `ancestral` does.
+    ``mask`` is bool [B or 1, 1 or C, H, W], True where ``image`` [B, C, H, W] is kept; in the last x it is kept
+    exactly. At each step the unknown pixels take a step of `ancestral`, with its ``variance``, and the known ones are
+    diffused from the image to the same time, independently of each other. To make them agree, each ``jump`` steps are
+    taken ``resamples`` times (their U or r, and j), with all pixels diffused back in between; the step onto the image
+    is taken once. The calls made are those of `inpainting_calls`. Raises ValueError for a mask or counts that do not
+    fit, and as `ancestral` does.
     """
     check_times(times, process)
-    B, _, H, W = image.shape
-    if mask.dtype != torch.bool or tuple(mask.shape) not in ((1, 1, H, W), (B, 1, H, W)):
-        raise ValueError(f"mask must be bool [{B} or 1, 1, {H}, {W}], not {mask.dtype} {list(mask.shape)}")
+    B, C, H, W = image.shape
+    fits = mask.ndim == 4 and len(mask) in (1, B) and mask.shape[1] in (1, C) and mask.shape[2:] == image.shape[2:]
+    if mask.dtype != torch.bool or not fits:
+        raise ValueError(f"mask must be bool [{B} or 1, {C} or 1, {H}, {W}], not {mask.dtype} {list(mask.shape)}")
     x, every_time = x_T, len(times) == process.T + 1
     for block, visits in _blocks(times, resamples, jump):
         first, last = block[0][0], block[-1][1]

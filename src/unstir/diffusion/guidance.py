@@ -2,7 +2,7 @@
 
     x_0_hat = weak + scale (strong - weak)
 
-Classifier-free guidance (Ho & Salimans 2022): strong has the label, weak has not; scale 1 is the conditional model,
+Classifier-free guidance (Ho & Salimans 2022): strong has the condition, weak has not; scale 1 is the conditional model,
 0 the unconditional one, and beyond 1 the class is exaggerated. The paper's and the report's w is scale - 1. Because
 x_0_hat is affine in the noise estimate, with coefficients that depend only on t, the same formula holds for eps and v.
 Autoguidance (Karras et al. 2024): weak is a smaller or less trained model of the same kind.
@@ -13,11 +13,11 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from unstir.diffusion.denoiser import Denoise, Labelled, Prediction
+from unstir.diffusion.denoiser import Conditioned, Denoise, Prediction
 
 
 def guided(strong: Denoise, weak: Denoise, scale: float, low: int = 1, high: int = 1 << 30) -> Denoise:
-    """The guided denoiser. Where both are one network with different labels, both are called in one batch.
+    """The guided denoiser. Where both are one network with different conditions, both are called in one batch.
 
     Guidance acts at the times ``low`` <= t <= ``high`` (Kynkäänniemi et al. 2024); else only strong. At scale 1, and
     outside the interval, only strong is called; at scale 0 inside it, only weak. A learned variance is that of strong,
@@ -43,12 +43,12 @@ def guided(strong: Denoise, weak: Denoise, scale: float, low: int = 1, high: int
 
 
 def _both(strong: Denoise, weak: Denoise, x_t: Tensor, t: int | Tensor) -> tuple[Prediction, Prediction]:
-    if not isinstance(strong, Labelled) or not isinstance(weak, Labelled) or strong.denoiser is not weak.denoiser:
+    if not isinstance(strong, Conditioned) or not isinstance(weak, Conditioned) or strong.denoiser is not weak.denoiser:
         return strong(x_t, t), weak(x_t, t)
-    if strong.label is None or weak.label is None:
+    if strong.condition is None or weak.condition is None:
         return strong(x_t, t), weak(x_t, t)
     times = torch.cat((t, t)) if isinstance(t, Tensor) else t
-    both, n = strong.denoiser(torch.cat((x_t, x_t)), times, torch.cat((strong.label, weak.label))), len(x_t)
+    both, n = strong.denoiser(torch.cat((x_t, x_t)), times, torch.cat((strong.condition, weak.condition))), len(x_t)
     fraction = both.var_fraction
     return (
         Prediction(both.x0[:n], both.raw[:n], None if fraction is None else fraction[:n]),

@@ -35,7 +35,7 @@ class Bound:
 
     ``prior`` [B] is L_T and ``decoder`` [B] is L_0. ``terms`` [B, K] are the L_{t-1} at ``times`` (K rising values of
     2..T), each of which stands for ``weights`` [K] of them: 1 in the full sum. ``dims`` is the number of values of an
-    image.
+    image, or [B] of those that are there.
     """
 
     prior: Tensor
@@ -43,7 +43,7 @@ class Bound:
     decoder: Tensor
     times: tuple[int, ...]
     weights: Tensor
-    dims: int
+    dims: int | Tensor
 
     @cached_property
     def nats(self) -> Tensor:
@@ -56,8 +56,9 @@ class Bound:
         return self.to_bits(self.nats)
 
     def to_bits(self, nats: Tensor) -> Tensor:
-        """Nats per image as bits per dimension: divided by ``dims`` and by log 2."""
-        return nats / (self.dims * math.log(2))
+        """Nats per image, [B] or [B, K], as bits per dimension: divided by ``dims`` and by log 2."""
+        dims = self.dims if isinstance(self.dims, int) else self.dims.to(nats).view(-1, *[1] * (nats.ndim - 1))
+        return nats / (dims * math.log(2))
 
 
 def variational_bound(
@@ -70,6 +71,7 @@ def variational_bound(
     times: Sequence[int] | None = None,
     sampled: Mapping[int, float] | None = None,
     discretised: bool = True,
+    present: Tensor | None = None,
     on_call: Callable[[], None] | None = None,
 ) -> Bound:
     """The bound of every image of ``x_0`` [B, C, H, W], whose values are k/127.5 - 1 for whole k in 0..255.
@@ -77,49 +79,62 @@ def variational_bound(
     ``noise(t)`` is standard normal, shaped like x_0. ``variance`` is "small", "large" or "learned". ``times``, falling
     to 0, is the chain to bound; all T steps by default. The sum runs over all of its steps, or, where ``sampled`` gives
     {step: weight} as `strata` does, over those, the decoder's step 1 always being one. ``discretised=False`` takes the
-    decoder's density rather than the mass of a bin, for data that is not made of pixels. ``on_call()`` is called after
-    each network call. Raises ValueError for times that do not fall to 0 or an unknown variance.
+    decoder's density rather than the mass of a bin, for data that is not made of pixels. Where ``present``, bool like
+    x_0, is false a value is missing and counts nowhere; x_0 is 0 there. ``on_call()`` is called after each network
+    call. Raises ValueError for times that do not fall to 0 or an unknown variance.
     """
     visited = list(range(process.T, -1, -1)) if times is None else list(times)
     chain = process.respaced(visited)
     steps = dict.fromkeys(range(2, chain.T + 1), 1.0) if sampled is None else dict(sorted(sampled.items()))
-    prior = chain.marginal(x_0, chain.T).kl(Gaussian(torch.zeros_like(x_0), 0.0))
+    prior = _sum(chain.marginal(x_0, chain.T).kl(Gaussian(torch.zeros_like(x_0), 0.0)), present)
     columns = []
     for k in (1, *steps):
         t = visited[-1 - k]
         prediction = denoise(chain.diffuse(x_0, k, noise(t)), t)
-        columns.append(bound_term(prediction, chain, x_0, k, variance, discretised))
+        columns.append(bound_term(prediction, chain, x_0, k, variance, discretised, present))
         if on_call is not None:
             on_call()
     decoder, *terms = (column.cpu().double() for column in columns)  # there is no float64 on MPS
     return Bound(
-        prior=_sum(prior).cpu().double(),
+        prior=prior.cpu().double(),
         terms=torch.stack(terms, 1) if terms else decoder.new_zeros(len(x_0), 0),
         decoder=decoder,
         times=tuple(visited[-1 - k] for k in steps),
         weights=torch.tensor(list(steps.values()), dtype=torch.float64),
-        dims=x_0[0].numel(),
+        dims=dims(x_0, present),
     )
 
 
+def dims(x_0: Tensor, present: Tensor | None) -> int | Tensor:
+    """The number of values of an image, or of those ``present`` in each, at least 1: int64 [B]."""
+    return x_0[0].numel() if present is None else present.flatten(1).sum(1).clamp(min=1)
+
+
 def bound_term(
-    prediction: Prediction, process: Process, x_0: Tensor, t: int | Tensor, variance: str, discretised: bool = True
+    prediction: Prediction,
+    process: Process,
+    x_0: Tensor,
+    t: int | Tensor,
+    variance: str,
+    discretised: bool = True,
+    present: Tensor | None = None,
 ) -> Tensor:
     """L_{t-1} in nats per image, [B], for t >= 2, and the decoder's L_0 for t = 1; t is an int or int64 [B].
 
-    ``prediction`` is made from one x_t ~ q(x_t | x_0). Differentiable with respect to the prediction.
+    ``prediction`` is made from one x_t ~ q(x_t | x_0). Differentiable with respect to the prediction. ``present`` as in
+    `variational_bound`.
     """
     at_x_0, log_small, log_large = process.step(t, x_0)
     log_var = log_variance(variance, log_small, log_large, prediction.var_fraction)
     if isinstance(t, int):
         if t == 1:
-            return _decoder(x_0, prediction.x0, log_var, discretised)
-        return _divergence(x_0, prediction.x0, at_x_0, log_small, log_var)
+            return _decoder(x_0, prediction.x0, log_var, discretised, present)
+        return _divergence(x_0, prediction.x0, at_x_0, log_small, log_var, present)
     first = (t == 1).view(-1, *[1] * (x_0.ndim - 1))
     # the decoder of the other rows is computed where it is harmless, for a gradient times 0 must not be NaN
     mean = torch.where(first, prediction.x0, x_0)
-    decoder = _decoder(x_0, mean, torch.where(first, log_var, 0.0), discretised)
-    return torch.where(t == 1, decoder, _divergence(x_0, prediction.x0, at_x_0, log_small, log_var))
+    decoder = _decoder(x_0, mean, torch.where(first, log_var, 0.0), discretised, present)
+    return torch.where(t == 1, decoder, _divergence(x_0, prediction.x0, at_x_0, log_small, log_var, present))
 
 
 def strata(steps: int, n: int, key: Key) -> dict[int, float]:
@@ -140,18 +155,23 @@ def strata(steps: int, n: int, key: Key) -> dict[int, float]:
 
 
 def _divergence(
-    x_0: Tensor, x_0_hat: Tensor, at_x_0: Coefficient, log_small: Coefficient, log_var: Coefficient
+    x_0: Tensor,
+    x_0_hat: Tensor,
+    at_x_0: Coefficient,
+    log_small: Coefficient,
+    log_var: Coefficient,
+    present: Tensor | None,
 ) -> Tensor:
-    return _sum(Gaussian(at_x_0 * x_0, log_small).kl(Gaussian(at_x_0 * x_0_hat, log_var)))
+    return _sum(Gaussian(at_x_0 * x_0, log_small).kl(Gaussian(at_x_0 * x_0_hat, log_var)), present)
 
 
-def _decoder(x_0: Tensor, mean: Tensor, log_var: Coefficient, discretised: bool) -> Tensor:
+def _decoder(x_0: Tensor, mean: Tensor, log_var: Coefficient, discretised: bool, present: Tensor | None) -> Tensor:
     """-log p(x_0 | x_1), in double precision where there is any: far tails lose their gradient in float32."""
     wide = x_0.dtype if x_0.device.type == "mps" else torch.float64
     reverse = Gaussian(mean.to(wide), log_var.to(wide) if isinstance(log_var, Tensor) else log_var)
     x = x_0.to(wide)
-    return -_sum(reverse.discretised_log_prob(x) if discretised else reverse.log_prob(x)).to(x_0.dtype)
+    return -_sum(reverse.discretised_log_prob(x) if discretised else reverse.log_prob(x), present).to(x_0.dtype)
 
 
-def _sum(values: Tensor) -> Tensor:
-    return values.flatten(1).sum(1)
+def _sum(values: Tensor, present: Tensor | None) -> Tensor:
+    return (values if present is None else values * present).flatten(1).sum(1)

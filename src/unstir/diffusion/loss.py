@@ -37,7 +37,7 @@ from torch import Tensor
 
 from unstir import parts, randomness
 from unstir.diffusion.denoiser import Denoiser
-from unstir.diffusion.likelihood import bound_term
+from unstir.diffusion.likelihood import bound_term, dims
 from unstir.errors import UserError
 from unstir.randomness import Key
 from unstir.theory.schedule import NoiseSchedule
@@ -83,10 +83,11 @@ def denoising_loss(
     x_0: Tensor,
     t: Tensor,
     eps: Tensor,
-    label: Tensor | None = None,
+    condition: Tensor | None = None,
     dropout_key: Key | None = None,
     objective: Objective = SIMPLE,
     perturbation: Tensor | None = None,
+    present: Tensor | None = None,
 ) -> Losses:
     """The losses of each image, in the dtype of x_0.
 
@@ -94,21 +95,30 @@ def denoising_loss(
     float32 whatever the network computes in: in bfloat16 abar_t rounds to 1 for t <= 10 of the linear schedule, so that
     x_t would be clean while its target is pure noise. ``perturbation``, shaped like eps, is noise of x_t alone (Ning et
     al. 2023, "Input perturbation reduces exposure bias"). A squared error of 1 is what predicting zero noise costs.
+    Where ``present``, bool like x_0, is false a value is missing, x_0 is 0, and it is left out of all means. Data with
+    values that may be missing have a density, and no bins: the decoder's term of the bound is then as for those.
     """
     schedule = denoiser.process.schedule
     x_t = denoiser.process.diffuse(x_0, t, eps if perturbation is None else eps + perturbation)
     target = denoiser.parameterization.target(schedule, x_0, t, eps)
-    prediction = denoiser(x_t, t, label, dropout_key)
-    mse = (prediction.raw - target).square().flatten(1).mean(1)
+    prediction = denoiser(x_t, t, condition, dropout_key)
+    mse = _mean((prediction.raw - target).square(), present)
     simple = mse if objective.weights is None else objective.weights.to(mse)[t] * mse
     if objective.kind == "simple":
         return Losses(simple, mse)
     if objective.kind == "hybrid":
         prediction = replace(prediction, x0=prediction.x0.detach())
     variance = "learned" if denoiser.learned_variance else "large"
-    nats = bound_term(prediction, denoiser.process, x_0, t, variance)
-    bits = nats * (schedule.T / (x_0[0].numel() * math.log(2)))
+    nats = bound_term(prediction, denoiser.process, x_0, t, variance, present is None, present)
+    bits = nats * (schedule.T / (dims(x_0, present) * math.log(2)))
     return Losses(bits if objective.kind == "vlb" else simple + objective.vlb_weight * bits, mse, bits)
+
+
+def _mean(values: Tensor, present: Tensor | None) -> Tensor:
+    """The mean over the values of each image that are there: [B, C, H, W] to [B]; 0 of none."""
+    if present is None:
+        return values.flatten(1).mean(1)
+    return (values * present).flatten(1).sum(1) / dims(values, present)
 
 
 def nearest_noise(key: Key, x_0: Tensor, choices: int = 1) -> Tensor:

@@ -2,5 +2,6 @@
 
 from unstir.edit.editing import Edited, psnr
 from unstir.edit.edits import blend, inpaint, invert, morph, vary
+from unstir.edit.stack import Filled, inpaint_stack
 
-__all__ = ["Edited", "blend", "inpaint", "invert", "morph", "psnr", "vary"]
+__all__ = ["Edited", "Filled", "blend", "inpaint", "inpaint_stack", "invert", "morph", "psnr", "vary"]

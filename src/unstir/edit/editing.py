@@ -13,14 +13,13 @@ from torch import Tensor
 
 from unstir.chain import Chain
 from unstir.data.disk import file_sha256
-from unstir.diffusion.denoiser import Denoise
+from unstir.diffusion.denoiser import Denoise, Prediction
 from unstir.diffusion.draw import steered
 from unstir.diffusion.samplers import Step
 from unstir.errors import UserError, within_memory
 from unstir.generate.drawing import Job
 from unstir.pictures.caption import of_class
 from unstir.pictures.grid import named_grid, titled
-from unstir.pixels import to_uint8
 from unstir.progress import counting
 from unstir.runs.model import Model
 
@@ -58,9 +57,10 @@ class Edited:
 class Editing:
     """A model and the job of an edit, of which result i is a function of ``chain.seed`` and i.
 
-    The job's ``label`` is the class of the image, needed where the network knows classes unless it was trained with
-    some labels hidden. What has no use for a part of the job's chain leaves it aside: filling in is always ancestral,
-    inverting is DDIM without randomness, guidance or a guide. Raises UserError for a job or a ``chain`` that misfits.
+    The job's ``label`` is the class of the image, or its ``condition`` what else describes it, needed where the network
+    knows them unless it was trained with some hidden. What has no use for a part of the job's chain leaves it aside:
+    filling in is always ancestral, inverting is DDIM without randomness, guidance or a guide. Raises UserError for a
+    job or a ``chain`` that misfits.
     """
 
     def __init__(self, model: Model, job: Job, chain: Chain) -> None:
@@ -71,10 +71,14 @@ class Editing:
         if chain.times and chain.times[-1]:
             raise UserError("times", list(chain.times), "must end at 0 for an edit", {"times": None})
         self.label = model.labels.or_null(job.label)
-        if job.label is None and model.guide is None and model.labels.has_null:
-            chain = chain.changed(guidance=1.0)  # the network is not told a class that it could be led to
+        model.check_condition(job.condition)
+        if model.conditions is not None and job.condition is None and not model.hides:
+            raise UserError("condition", None, "must describe the image, for none were hidden in training")
+        told = job.label is not None or job.condition is not None
+        if not told and model.guide is None and model.hides:
+            chain = chain.changed(guidance=1.0)  # the network is not told what it could be led to
         model.check(chain)
-        if job.label is None and model.guide is not None:  # which has to do without a class too
+        if not told and model.guide is not None:  # which has to do without a class too
             model.guide.labels.or_null(None)
         self.model, self.job, self.chain, self.calls = model, job, chain, 0
 
@@ -105,6 +109,7 @@ class Editing:
             "num": self.job.num,
             "batch_size": self.job.batch_size,
             "label": self.job.label,
+            **self._conditions(),
             "classes": [self.model.labels.names[label] for label in named],
             "chain": self.chain.in_effect(),
             **self.model.provenance(),
@@ -113,15 +118,34 @@ class Editing:
         cost = self.model.besides(self.chain) if besides is None else besides
         return Edited(given, made, settings, self.calls, cost, nrow, psnr, (*names, *results))
 
+    def _conditions(self) -> dict[str, Any]:
+        """The hash of what describes the images, as a setting; none where the network knows no such conditions."""
+        conditions, given = self.model.conditions, self.job.condition
+        return {} if conditions is None else {"condition": None if given is None else conditions.hash(given)}
+
+    def condition(self, indices: Tensor) -> Tensor | None:
+        """What the network is told of results, int64 [B]: row n of the job's condition for image n, or nothing."""
+        model, given = self.model, self.job.condition
+        if model.conditions is None:
+            return labels_for(indices, self.label)
+        if given is None:
+            return model.conditions.nothing(len(indices), model.device)
+        return model.condition(indices // MOST, given=given)
+
     def guided(self, indices: Tensor) -> Denoise:
-        """The denoiser for the job's label, guided and clamped as the chain says, for the batch of these indices."""
-        labels = labels_for(indices, self.label)
-        denoise, weak = self.model.denoise(labels), self.model.away_from(labels)
+        """The denoiser for the job's condition, guided and clamped as the chain says, for results by their indices."""
+        condition = self.condition(indices)
+        denoise, weak = self.model.denoise(condition), self.model.away_from(condition)
         return steered(denoise, self.chain, self.model.process, weak, indices)
 
     def of_class(self, label: int | None) -> Denoise:
-        """The denoiser for one label, clamped as the chain says, for batches of any size."""
-        return steered(lambda x_t, t: self.model.denoiser(x_t, t, label), self.chain, self.model.process)
+        """The denoiser for one label, or the job's first condition, clamped as the chain says, for any batch."""
+
+        def denoise(x_t: Tensor, t: int | Tensor) -> Prediction:
+            first = torch.zeros(len(x_t), dtype=torch.int64, device=x_t.device)
+            return self.model.denoiser(x_t, t, label if self.model.conditions is None else self.condition(first))
+
+        return steered(denoise, self.chain, self.model.process)
 
     @contextmanager
     def counted(self, total: int) -> Iterator[None]:
@@ -139,15 +163,16 @@ class Editing:
                 hook.remove()
 
     @torch.no_grad()
-    def results(self, chain: Callable[[Tensor], Iterable[Step]], calls: int, cells: int = 1) -> Tensor:
-        """What the chain makes of the results' indices, ``cells`` for each of num: uint8 [n, C, H, W]."""
-        batches = torch.split(torch.arange(self.job.num * cells, device=self.model.device), self.job.batch_size)
+    def results(self, chain: Callable[[Tensor], Iterable[Step]], calls: int, indices: Tensor | None = None) -> Tensor:
+        """What the chain makes of ``indices``, int64 [n], by default those of the job's num, in units of the data."""
+        asked = torch.arange(self.job.num) if indices is None else indices
+        batches = torch.split(asked.to(self.model.device), self.job.batch_size)
         with self.counted(calls * len(batches)):
-            batches_of_pixels = []
-            for indices in batches:
+            made = []
+            for batch in batches:
                 with within_memory("batch_size"):
-                    batches_of_pixels.append(to_uint8(last(chain(indices))))
-            return torch.cat(batches_of_pixels)
+                    made.append(self.model.to_units(last(chain(batch))))
+            return torch.cat(made)
 
 
 def labels_for(indices: Tensor, label: int | None) -> Tensor | None:

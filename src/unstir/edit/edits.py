@@ -18,7 +18,7 @@ from unstir.diffusion import editing as mathematics
 from unstir.diffusion.draw import draw, starting_noise
 from unstir.diffusion.samplers import Step
 from unstir.diffusion.samplers.ddim import ddim
-from unstir.edit.editing import Edited, Editing, labels_for, last, psnr
+from unstir.edit.editing import MOST, Edited, Editing, labels_for, last, psnr
 from unstir.edit.files import Box, read_image, read_mask
 from unstir.errors import UserError
 from unstir.generate.drawing import Job
@@ -45,25 +45,8 @@ def inpaint(
     A mask has the size of the model's images, or that of the image file, with which it is then cropped and resized.
     ``resamples`` and ``jump`` are those of `editing.inpaint`: 9 steps of the job's chain taken 3 times are 25 calls.
     """
-    for name, value in (("resamples", resamples), ("jump", jump)):
-        if value < 1:
-            raise UserError(name, value, "must be at least 1", {name: 1})
-    model.kind.check_means(model.folder, ", and filling in needs a whole chain")
-    x_0, keep = read_image(image, model.shape), read_mask(mask, box, image, model.shape)
-    editing, hole = Editing(model, job, job.chain.changed(sampler="ancestral")), int((~keep).sum())
-    logger.info(f"{hole:,} of {keep.numel():,} pixels are filled in ({hole / keep.numel():.0%})")
-    chain, process, shape = editing.chain, model.process, model.shape
-    times = chain.visited(process.schedule)
-
-    def fill(indices: Tensor) -> Iterable[Step]:
-        def noise(use: str, t: int, repeat: int) -> Tensor:
-            return randomness.normal(Key(chain.seed, f"inpaint {use}", repeat * (process.T + 1) + t, indices), shape)
-
-        known, x_T = x_0.to(model.device).expand(len(indices), *shape), starting_noise(chain.seed, indices, shape)
-        given = editing.guided(indices), process, known, keep.to(model.device), x_T, times, noise
-        return mathematics.inpaint(*given, resamples=resamples, jump=jump, variance=chain.variance)
-
-    made = editing.results(fill, mathematics.inpainting_calls(len(times) - 1, resamples, jump))
+    x_0, keep = _picture(model, image), read_mask(mask, box, image, model.shape)
+    editing, made = filled(model, x_0, keep, job, resamples, jump)
     pixels = to_uint8(x_0)
     files = {"image": image} if mask is None else {"image": image, "mask": mask}
     given = torch.cat((pixels, pixels.where(keep, GREY)))
@@ -72,19 +55,46 @@ def inpaint(
     return replace(edited, keep=keep)
 
 
+def filled(model: Model, x_0: Tensor, keep: Tensor, job: Job, resamples: int, jump: int) -> tuple[Editing, Tensor]:
+    """The job's results for each of N images, float [N, C, H, W] in [-1, 1]: [N num, C, H, W] in units of the data.
+
+    ``keep`` is bool [N or 1, 1 or C, H, W]. The noise of result i of image n is that of number n `MOST` + i.
+    """
+    for name, value in (("resamples", resamples), ("jump", jump)):
+        if value < 1:
+            raise UserError(name, value, "must be at least 1", {name: 1})
+    model.kind.check_means(model.folder, ", and filling in needs a whole chain")
+    editing, hole = Editing(model, job, job.chain.changed(sampler="ancestral")), int((~keep).sum())
+    logger.info(f"{hole:,} of {keep.numel():,} pixels are filled in ({hole / keep.numel():.0%})")
+    chain, process, shape = editing.chain, model.process, model.shape
+    times, keep = chain.visited(process.schedule), keep.expand(len(x_0), -1, -1, -1)
+
+    def fill(indices: Tensor) -> Iterable[Step]:
+        def noise(use: str, t: int, repeat: int) -> Tensor:
+            return randomness.normal(Key(chain.seed, f"inpaint {use}", repeat * (process.T + 1) + t, indices), shape)
+
+        image, x_T = (indices // MOST).cpu(), starting_noise(chain.seed, indices, shape)
+        known, mask = x_0[image].to(model.device), keep[image].to(model.device)
+        given = editing.guided(indices), process, known, mask, x_T, times, noise
+        return mathematics.inpaint(*given, resamples=resamples, jump=jump, variance=chain.variance)
+
+    indices = (torch.arange(len(x_0))[:, None] * MOST + torch.arange(job.num)).flatten()
+    return editing, editing.results(fill, mathematics.inpainting_calls(len(times) - 1, resamples, jump), indices)
+
+
 def vary(model: Model, image: Path, job: Job, *, strength: float) -> Edited:
     """Images like one, and the less so the greater the ``strength`` in (0, 1]; see `editing.vary`.
 
     An interval of guidance that was asked for and lies above the time at which the chain begins is refused.
     """
-    x_0 = read_image(image, model.shape)
+    x_0 = _picture(model, image)
     editing = Editing(model, job, job.chain)
     part, chain = mathematics.below(model.process, strength, editing.chain)
     _check_guided(model, editing.chain, strength, part.T)
 
     def like_it(indices: Tensor) -> Iterable[Step]:
-        labels = labels_for(indices, editing.label)
-        denoise, weak = model.denoise(labels), model.away_from(labels)
+        condition = editing.condition(indices)
+        denoise, weak = model.denoise(condition), model.away_from(condition)
         return mathematics.vary(denoise, model.process, x_0.to(model.device), strength, indices, chain, weak)
 
     made = editing.results(like_it, chain.calls(part.schedule))
@@ -95,7 +105,7 @@ def vary(model: Model, image: Path, job: Job, *, strength: float) -> Edited:
 @torch.no_grad()
 def invert(model: Model, image: Path, job: Job, *, refinements: int = 2) -> Edited:
     """The noise that DDIM makes an image of, and the image made of that, with their PSNR; see `editing.invert`."""
-    x_0, editing = read_image(image, model.shape), _inverting(model, job, refinements)
+    x_0, editing = _picture(model, image), _inverting(model, job, refinements)
     times, denoise = editing.chain.visited(model.process.schedule), editing.of_class(editing.label)
     with editing.counted((len(times) - 1) * (refinements + 2)):
         x_T = last(mathematics.invert(denoise, model.process, x_0.to(model.device), times[::-1], refinements))
@@ -124,7 +134,7 @@ def blend(
     pair_of_labels = labels or (job.label, job.label)
     first, second = (model.labels.or_null(label, "labels") for label in pair_of_labels)
     files = [end for end in ends if isinstance(end, Path)]
-    images = [read_image(file, model.shape) for file in files]
+    images = [_picture(model, file) for file in files]
     editing = _inverting(model, replace(job, label=pair_of_labels[0]), refinements)
     times, process, w = editing.chain.visited(model.process.schedule), model.process, weights.to(model.device)
     one = editing.of_class(first)
@@ -170,10 +180,19 @@ def morph(model: Model, job: Job, *, labels: tuple[int, int], count: int = 8) ->
 
     hidden = editing.chain.guidance != 1 and model.guide is None  # the network asked once more; a guide is another one
     calls = (2 + hidden) * editing.chain.calls(model.process.schedule)
-    made = editing.results(between, calls, cells=count)
+    made = editing.results(between, calls, torch.arange(job.num * count))
     acts = hidden and editing.chain.guidance_acts(model.process.schedule)  # by a call of its own at each step
     names, ends, besides = _shares(weights) * job.num, list(labels), "" if acts else None
     return editing.done("morph", {}, made[:0], made, names, nrow=count, besides=besides, labels=ends, count=count)
+
+
+def _picture(model: Model, file: Path) -> Tensor:
+    """A picture file as `read_image` reads it; UserError where the model's images are no pictures."""
+    if not model.in_pixels:
+        raise UserError(
+            "", file, f"is a picture, and {model.folder} makes values", "fill in arrays: edit inpaint x.npy"
+        )
+    return read_image(file, model.shape)
 
 
 def _check_guided(model: Model, chain: Chain, strength: float, begins: int) -> None:

@@ -12,7 +12,7 @@ from PIL.Image import Image, Resampling
 from torch import Tensor
 
 from unstir.data.disk import open_file
-from unstir.data.images import Decoded, Refused, Shape, decode, fit, to_array
+from unstir.data.images import Decoded, Refused, Shape, Sides, centre, decode, fit, to_array
 from unstir.edit.editing import Edited
 from unstir.errors import UserError
 from unstir.pictures.grid import to_picture
@@ -36,15 +36,18 @@ def notes_on(path: Path, shape: Shape) -> list[str]:
     C, H, W = shape
     decoded = _decoded(path, None, C)
     (height, width), notes = decoded.pixels.shape[1:], list(decoded.notes)
-    if min(height, width) < H == W:
+    wide, high = map(round, centre(width, height, (H, W)))
+    if high < H:
         notes.append(f"enlarged from {width}x{height} pixels")
-    if height != width and H == W:
-        notes.append(f"its centre square is used, {min(height, width)} of {width}x{height} pixels")
+    if (wide, high) != (width, height):
+        notes.append(f"its centre is used, {wide}x{high} of {width}x{height} pixels")
     return notes
 
 
-def read_mask(mask: Path | None, box: Box | None, image: Path, shape: Shape) -> Tensor:
+def read_mask(mask: Path | None, box: Box | None, image: Path | None, shape: Shape) -> Tensor:
     """What to keep, bool [1, 1, H, W]: all but the hole in the picture ``mask`` (`_hole`) or all but the ``box``.
+
+    A mask has the size of the run's images, or of the ``image`` if that is one file.
 
     Raises UserError unless exactly one of them is given, it fits, and it leaves and takes at least a pixel.
     """
@@ -52,11 +55,11 @@ def read_mask(mask: Path | None, box: Box | None, image: Path, shape: Shape) -> 
     if (mask is None) == (box is None):
         raise UserError("mask", mask, "or else box must say what to fill in", "give one of them")
     if mask is not None:
-        hole, whole = _hole(mask), _decoded(image, None, 1).pixels.shape[1:]
+        hole, whole = _hole(mask), (H, W) if image is None else _decoded(image, None, 1).pixels.shape[1:]
         if hole.shape not in (whole, (H, W)):
             sizes = f"that of the image, {whole[1]}x{whole[0]}, or of the run's images, {W}x{H}"
             raise UserError("mask", mask, f"is {hole.shape[1]}x{hole.shape[0]}", f"draw it at {sizes}")
-        fitted = fit(to_picture((hole[None] * 255).byte()), H if H == W else None, [])
+        fitted = fit(to_picture((hole[None] * 255).byte()), (H, W), [])
         keep = torch.tensor(to_array(fitted, 1))[None] < 128
     else:
         assert box is not None
@@ -97,16 +100,11 @@ def _hole(mask: Path) -> Tensor:
 
 
 def _pixels(path: Path, shape: Shape) -> Tensor:
-    """A picture file at the run's size: uint8 [C, H, W]. Square images are cropped and resized, others have to fit."""
-    C, H, W = shape
-    pixels = torch.from_numpy(_decoded(path, H if H == W else None, C).pixels.copy())
-    if pixels.shape[1:] != (H, W):
-        size = f"{pixels.shape[2]}x{pixels.shape[1]}"
-        raise UserError("", path, f"is {size}, the run's images are {W}x{H} and not square", "crop it to that size")
-    return pixels
+    """A picture file cropped and resized to the run's size: uint8 [C, H, W]."""
+    return torch.from_numpy(_decoded(path, shape[1:], shape[0]).pixels.copy())
 
 
-def _decoded(path: Path, size: int | None, channels: int, ground: str = "white") -> Decoded:
+def _decoded(path: Path, size: Sides | None, channels: int, ground: str = "white") -> Decoded:
     try:
         with open_file(path) as file:
             return decode(file.read(), path.name, size, channels, ground)
@@ -116,8 +114,8 @@ def _decoded(path: Path, size: int | None, channels: int, ground: str = "white")
 
 def pasted(image: Path, made: Tensor, keep: Tensor) -> Image:
     """A picture file at its own size with a result ``made``, uint8 [C, H, W], where ``keep`` [1, 1, H, W] is false."""
-    photo, size = to_picture(torch.tensor(_decoded(image, None, 3).pixels)), made.shape[1:]
-    width, height = (min(photo.size),) * 2 if size[0] == size[1] else photo.size
+    photo = to_picture(torch.tensor(_decoded(image, None, 3).pixels))
+    width, height = map(round, centre(photo.width, photo.height, (made.shape[1], made.shape[2])))
     corner = (photo.width - width) // 2, (photo.height - height) // 2
     hole = to_picture((~keep[0] * 255).byte()).resize((width, height), Resampling.NEAREST)
     photo.paste(to_picture(made).convert("RGB").resize((width, height), Resampling.LANCZOS), corner, hole)

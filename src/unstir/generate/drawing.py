@@ -1,7 +1,7 @@
 """From a model and a job to images in memory, a batch at a time: image i is the same in whatever batch and job."""
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
@@ -19,13 +19,16 @@ class Job:
     """What is asked of a model: ``num`` images by a ``chain``, computed ``batch_size`` at once.
 
     ``label`` is a class index, or None where the network knows none, or where each class is drawn in turn, or as often
-    as ``shares`` (numbers of images by class, in any unit) say.
+    as ``shares`` (numbers of images by class, in any unit) say. ``condition``, in the units of the data, is a vector
+    [K] or an image [C', H, W] for all, or [N, ...], of which image i takes row i mod N; by default it is the run's own,
+    of held-out images.
     """
 
     num: int
     chain: Chain
     label: int | None = None
     shares: tuple[int, ...] = ()
+    condition: Tensor | None = field(default=None, compare=False)
     batch_size: int = 64
 
 
@@ -35,6 +38,7 @@ def check(model: Model, job: Job) -> None:
         if not 1 <= (value := getattr(job, name)) <= MOST_IMAGES:
             raise UserError(name, value, f"is outside 1..{MOST_IMAGES}")
     model.labels.check(job.label, job.shares)
+    model.check_condition(job.condition)
     model.check(job.chain)
     job.chain.visited(model.process.schedule)
 
@@ -70,7 +74,7 @@ def steps(
     def taken() -> Iterator[Step]:
         with within_memory("batch_size"):
             slots = torch.tensor(computed, device=model.device)
-            for step in model.draw(job.chain, slots, model.labels.of(slots, job.label, job.shares)):
+            for step in model.draw(job.chain, slots, model.condition(slots, job.label, job.shares, job.condition)):
                 if on_step is not None:
                     on_step()
                 yield step

@@ -2,6 +2,7 @@
 
 import dataclasses
 import hashlib
+import itertools
 import json
 import logging
 from collections.abc import Iterator
@@ -17,11 +18,11 @@ from torch import Tensor
 from unstir.chain import compared
 from unstir.diffusion.draw import starting_noise
 from unstir.errors import UserError
+from unstir.generate import arrays
 from unstir.generate.drawing import Job, batch, check
 from unstir.group import Alone
 from unstir.locks import held
 from unstir.pictures.grid import grid, is_whole, named_grid, read, titled, to_picture
-from unstir.pixels import to_uint8
 from unstir.progress import counter, counting
 from unstir.runs import sidecar
 from unstir.runs.build import Compile, check_compile
@@ -48,9 +49,15 @@ SETTINGS = "settings.json"
 CLASSES = "classes"  # in that file, the names of all classes that the network knows, which decide no pixel
 
 
-def save_images(model: Model, job: Job, out: Path, group: Alone = Alone()) -> tuple[Model, Job]:
+FORMATS = "png", "npy"
+
+
+def save_images(
+    model: Model, job: Job, out: Path, group: Alone = Alone(), format: str | None = None
+) -> tuple[Model, Job]:
     """Write the images of a job as out/000000.png, ..., with noise.png and grid.png of the first 64.
 
+    As ``format`` "npy" they are out/images.npy, in units of the data; None is that where a PNG file cannot hold them.
     A job that is run again computes only the batches of which an image is missing, in the batch size, compiled or not
     and, for ``dtype`` "auto", in the arithmetic that it began with; the model and the job as it was done are returned.
     The processes of a ``group`` share the batches that are missing; how many images there are to be, and how, the first
@@ -58,11 +65,12 @@ def save_images(model: Model, job: Job, out: Path, group: Alone = Alone()) -> tu
     before anything is written, and where the processes were asked for different images or do not see one folder.
     """
     check(model, job)
-    alike = settings_of(model, job)
+    format = _form(model, format)
+    alike = settings_of(model, job) | {"format": format}
     for name in ("threads", "batch_size", "compile"):  # which are those that the folder began with
         del alike[name]
     group.agree(alike, "start all with the same options and weights")
-    todo: dict[str, Any] = group.of_first(_begun(model, job, out) if group.is_first else {})
+    todo: dict[str, Any] = group.of_first(_begun(model, job, out, format) if group.is_first else {})
     if not (out / SETTINGS).exists():
         raise UserError("out", out, f"is not seen by {group}", "name a folder on a disk that all processes share")
     job = replace(job, num=todo["num"], batch_size=todo["batch_size"])
@@ -78,13 +86,24 @@ def save_images(model: Model, job: Job, out: Path, group: Alone = Alone()) -> tu
     with shown as count, threads, emptied, staging(out, "images") as partial:
         on_step = counter(count, total)
         for begin in begins:
-            indices, images = batch(model, job, begin, on_step)
-            for index, image in zip(indices, to_uint8(images), strict=True):
+            images = model.to_units(batch(model, job, begin, on_step)[1])
+            if format == "npy":
+                arrays.save(out, begin, images, partial)
+            for index, image in enumerate(images if format == "png" else (), start=begin):
                 _save(image_path(out, index), to_picture(image), partial, model)
         group.of_all(None)
         if group.is_first:
-            _save_grids(model, job, out, partial)
+            _save_grids(model, job, out, partial, format)
     return model, job
+
+
+def _form(model: Model, format: str | None) -> str:
+    """What images are written as. Raises UserError where PNG files cannot hold them."""
+    if format not in (None, *FORMATS):
+        raise UserError("format", format, f"must be one of {', '.join(FORMATS)}")
+    if format == "png" and not model.in_pixels:
+        raise UserError("format", format, "holds 8-bit images of 1 or 3 channels", {"format": "npy"})
+    return format or ("png" if model.in_pixels else "npy")
 
 
 def _save(path: Path, picture: Image, partial: Path, model: Model) -> None:
@@ -94,7 +113,7 @@ def _save(path: Path, picture: Image, partial: Path, model: Model) -> None:
         (partial / path.name).replace(path)
 
 
-def _begun(model: Model, job: Job, out: Path) -> dict[str, Any]:
+def _begun(model: Model, job: Job, out: Path, format: str) -> dict[str, Any]:
     """How the job in a folder is done, where the batches begin that are missing, and whether a job made the folder."""
     names = {CLASSES: list(model.labels.names)} if model.labels.count else {}
     record = {**sidecar.made_by("unstir sample"), "cost": model.cost(job.chain), **names}
@@ -102,20 +121,23 @@ def _begun(model: Model, job: Job, out: Path) -> dict[str, Any]:
     if not goes_on:
         _check_free(out)
     try:
-        begun = _claim(out, record, settings_of(model, job), any_dtype=model.dtype == "auto")
+        begun = _claim(out, record, settings_of(model, job) | {"format": format}, any_dtype=model.dtype == "auto")
     except (UserError, OSError):
         with suppress(OSError):  # it is not empty, or was never made
             if own:
                 out.rmdir()
         raise
-    begins = _missing(out, replace(job, batch_size=begun["batch_size"]), model)
+    missing = arrays.missing if format == "npy" else _missing
+    begins = missing(out, replace(job, batch_size=begun["batch_size"]), model)
     return {**begun, "num": job.num, "begins": begins, "own": goes_on or own}
 
 
-def _save_grids(model: Model, job: Job, out: Path, partial: Path) -> None:
+def _save_grids(model: Model, job: Job, out: Path, partial: Path, format: str) -> None:
+    if format == "npy":
+        arrays.join(out, job, model)
     shown = torch.arange(min(job.num, GRID_IMAGES))
-    noise = to_uint8(starting_noise(job.chain.seed, shown, model.shape))
-    images = torch.stack([read(image_path(out, int(index))) for index in shown])
+    noise = model.pixels(starting_noise(job.chain.seed, shown, model.shape))
+    images = model.data.scale.shown(read_images(out, len(shown)), model.channels)
     _save(out / "noise.png", grid(noise, model.nrow), partial, model)
     _save(out / "grid.png", _grid(model, job, images), partial, model)
 
@@ -128,6 +150,7 @@ def drawn_classes(model: Model, job: Job, num: int) -> list[str]:
 
 
 def _grid(model: Model, job: Job, images: Tensor) -> Image:
+    images = model.beside(images, torch.arange(len(images)), job.condition)
     names, nrow = drawn_classes(model, job, len(images)), model.nrow
     if job.label is None and names:
         return named_grid(images, nrow, names)
@@ -196,11 +219,18 @@ def _missing(out: Path, job: Job, model: Model) -> list[int]:
     return [b for b in begins if not whole.issuperset(range(b, min(b + job.batch_size, job.num)))]
 
 
+def drawn_in(out: Path) -> int:
+    """How many images a job's folder has, without a gap."""
+    return arrays.count(out) or next(index for index in itertools.count() if not image_path(out, index).exists())
+
+
 def read_images(out: Path, num: int) -> Tensor:
-    """The first ``num`` images of a job's folder, uint8 [num, C, H, W].
+    """The first ``num`` images of a job's folder, uint8 [num, C, H, W], or float32 in units of the data.
 
     Raises OSError where one is not there, UserError where one is of other weights than settings.json says.
     """
+    if arrays.count(out):
+        return arrays.read(out, num)
     paths, weights = [image_path(out, index) for index in range(num)], _read(out).get("weights")
     if others := [path for path in paths if not is_of(path, weights=weights)]:
         refused = UserError("", others[0], f"was not drawn with the weights that {SETTINGS} names", "remove it")
@@ -255,7 +285,7 @@ def _differences(key: str, there: Any, asked: Any) -> list[str]:
 
 def settings_of(model: Model, job: Job) -> dict[str, Any]:
     """What decides the pixels of an image: the job but for its length, network and process, weights, and machine."""
-    settings = _asked(job)
+    settings = _asked(model, job)
     del settings["num"]  # a longer job of the same settings continues a shorter one
     settings["class"] = None if job.label is None else model.labels.names[job.label]
     settings["calls"] = job.chain.calls(model.process.schedule)
@@ -265,7 +295,10 @@ def settings_of(model: Model, job: Job) -> dict[str, Any]:
 def name_of(model: Model, job: Job) -> str:
     """A folder name of its own for all images of these settings, whatever their number and batches."""
     known = model.provenance()
-    settings = {**_asked(replace(job, num=0, batch_size=0)), **{key: known[key] for key in ("step", "ema", "guide")}}
+    settings = {
+        **_asked(model, replace(job, num=0, batch_size=0)),
+        **{key: known[key] for key in ("step", "ema", "guide")},
+    }
     settings |= {} if model.engine == "torch" else {"engine": model.engine}
     digest = hashlib.sha256(json.dumps({**settings, "dtype": model.dtype}, sort_keys=True).encode())
     label = "" if job.label is None else f"-label{job.label}"
@@ -273,8 +306,9 @@ def name_of(model: Model, job: Job) -> str:
     return f"step{model.step}-{chain}{label}-seed{job.chain.seed}-{digest.hexdigest()[:6]}"
 
 
-def _asked(job: Job) -> dict[str, Any]:
-    """A job as JSON has it, without shares where there are none and what has no effect."""
-    settings = dataclasses.asdict(job) | {"chain": job.chain.in_effect()}
-    shares = list(settings.pop("shares"))
-    return {**settings, "shares": shares} if shares else settings
+def _asked(model: Model, job: Job) -> dict[str, Any]:
+    """A job as JSON has it, without shares where there are none and what has no effect; of conditions their hash."""
+    settings = dataclasses.asdict(replace(job, condition=None)) | {"chain": job.chain.in_effect()}
+    shares, _ = list(settings.pop("shares")), settings.pop("condition")
+    conditions = {} if model.conditions is None else {"condition": model.conditions.hash(job.condition)}
+    return {**settings, **conditions, **({"shares": shares} if shares else {})}

@@ -54,8 +54,9 @@ def sample(
     strip: Path | None = None,
     stages: int | None = None,
     group: Alone = Alone(),
+    format: str | None = None,
 ) -> Sampled:
-    """Write the images of a job to a folder, as `save_images` does; by default one for these settings in RUN/generated.
+    """Write the images of a job to a folder, as `save_images` does in a ``format``; by default one in RUN/generated.
 
     The ``animation``, a .webp or .gif file, shows the first 64 images from noise on, x_t next to the estimate of x_0;
     the ``strip``, a .png file, the first 8 at so many ``stages``, by default 11. The processes of a ``group``
@@ -66,10 +67,10 @@ def sample(
         raise UserError("stages", stages, "is of a strip", ("name that too", {"stages": None}))
     if stages is not None and stages < 2:
         raise UserError("stages", stages, "must be at least 2, the noise and the image")
-    folder = Path(folder or model.folder / "generated" / name_of(model, job))
+    folder = Path(folder or model.folder / "generated" / f"{name_of(model, job)}{'-npy' * (format == 'npy')}")
     _check("animation", animation, (".webp", ".gif"), folder)
     _check("strip", strip, (".png",), folder)
-    model, job = save_images(model, job, folder, group)
+    model, job = save_images(model, job, folder, group, format)
     if (animation or strip) and group.is_first:
         from unstir.generate.trajectories import save_trajectories
 

@@ -60,6 +60,8 @@ def limitations(facts: Facts) -> list[str]:
         "One training run is shown: another seed of training would give other figures, by more than their errors say.",
         "Samples are the first of a fixed seed and not chosen; the worst ones are chosen, as their caption says.",
     ]
+    if facts.run.conditions is not None:
+        texts.append("Samples, losses and bounds are given the condition of held-out images, and say nothing without.")
     texts += [] if facts.last is None else limits_of(facts.last)
     if not facts.data.counts["held_out"] and facts.config.kind.trained_here:
         texts.append("No images were held out, so neither over-fitting nor copies can be distinguished from chance.")

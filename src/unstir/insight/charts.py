@@ -1,24 +1,31 @@
 """The charts of a page, made from `Facts`; an empty list where there is nothing to draw.
 
-Each is inline SVG that takes the page's text colour, so that one drawing serves light, dark and paper.
+Each is a matplotlib figure. In a page it is inline SVG that takes the page's text colour, so that one drawing serves
+light, dark and paper; as a file it is PNG, SVG or PDF.
 """
 
 import html
 import io
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from unstir.chain import title
 from unstir.errors import printable
 from unstir.insight.facts import Facts, same_features
+from unstir.insight.gather import gather
 from unstir.insight.wording import count
 from unstir.metrics.evaluation import Evaluation
 from unstir.metrics.figures import Figure
-from unstir.pictures.charts import evenly, log_axis
+from unstir.pictures.charts import evenly, log_axis, save_figure
 from unstir.runs import build
+from unstir.runs.files import check_writable, make_folder, replacing
 from unstir.significance import mean_of
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure as MatplotlibFigure
 
 INK = "#010203"  # stands for the colour of text while a figure is drawn; becomes ``currentColor``
 COLOURS = ("#1f6fd0", "#d9520c", "#0a9a78", "#ad6cab", "#857000", "#6b7480")
@@ -32,7 +39,53 @@ WIDTH, HEIGHT = 4.4, 2.9  # inches: so narrow a chart is as wide as a telephone,
 STYLE = Path(__file__).parent / "templates" / "chart.mplstyle"
 _ID = re.compile(r'(\bid="|url\(#|href="#)')
 
+_NO_METADATA = {"Date": None, "Creator": None, "Format": None, "Type": None}
+
 Point = tuple[float, float, float]  # x, a value, and its standard error
+
+
+@dataclass(frozen=True, eq=False)
+class Chart:
+    """A matplotlib ``figure``, called ``name``; ``label`` is what it shows, for those who cannot see."""
+
+    name: str
+    label: str
+    figure: "MatplotlibFigure"
+
+    def __html__(self) -> str:
+        """An SVG element whose ids begin with the name: nothing in it styles the page, and two charts share no id."""
+        buffer = io.StringIO()
+        with _style():
+            self.figure.savefig(buffer, format="svg", metadata=_NO_METADATA)
+        text = re.sub(r"<metadata>.*?</metadata>|<style.*?</style>|<!--.*?-->", "", buffer.getvalue(), flags=re.S)
+        text = _ID.sub(lambda match: f"{match[1]}{self.name}-", text[text.index("<svg") :])
+        head, rest = text.replace(INK, "currentColor").replace("xlink:href", "href").split(">", 1)
+        (view,), title = re.findall(r'viewBox="[^"]*"', head), html.escape(self.label)
+        return f'<svg {view} xmlns="http://www.w3.org/2000/svg" role="img" aria-label="{title}" class="chart">{rest}'
+
+
+def charts(run: str | Path) -> "dict[str, MatplotlibFigure]":
+    """Every chart of the run in a folder as a matplotlib figure, by name: those of its page and of its losses.
+
+    Their names are loss, grad_norm, lr and ema_decay (of the log), losses, bits and loss-by-time (of fixed images),
+    quality, precision and calls (of evaluations), and signal and snr (of the schedule), as far as there is anything to
+    draw. Raises UserError where there is no run.
+    """
+    facts = gather(run, samples=False)
+    parts = curves(facts), losses(facts), loss_by_time(facts), quality(facts), calls(facts), forward(facts)
+    return {chart.name.removeprefix("fig-"): chart.figure for part in parts for chart in part}
+
+
+def save_charts(run: str | Path, folder: Path, format: str = "png") -> list[Path]:
+    """Write `charts` into a folder as files of a format, "png", "svg" or "pdf"; return the files."""
+    check_writable(folder, "charts")
+    files = []
+    for name, figure in charts(run).items():
+        files.append(make_folder(folder) / f"{name}.{format}")
+        with replacing(files[-1]) as unfinished:
+            save_figure(figure, unfinished, format)
+    return files
+
 
 CURVES = (
     ("loss", "training loss", True),
@@ -45,13 +98,13 @@ MARKED = 0.15  # a curve of many points has a marker at every such share of its 
 BESIDE = 0.02  # samplers of equally many calls stand side by side, so far apart in shares of the width
 
 
-def curves(facts: Facts) -> list[str]:
+def curves(facts: Facts) -> list[Chart]:
     """Loss, gradient norm, learning rate and decay of the average by images seen in training."""
     panels = [panel for panel in CURVES if len(_finite(facts.lines, panel[0])[0]) > 1]
     return [curve([(facts.name, facts.lines)], *panel) for panel in panels]
 
 
-def curve(lines: Sequence[tuple[str, Sequence[Mapping[str, Any]]]], key: str, title: str, log: bool) -> str:
+def curve(lines: Sequence[tuple[str, Sequence[Mapping[str, Any]]]], key: str, title: str, log: bool) -> Chart:
     """A column of metrics.jsonl by images seen in training, a line a (name of a run, its lines)."""
     with _style():
         axes = _axes(title)
@@ -62,10 +115,10 @@ def curve(lines: Sequence[tuple[str, Sequence[Mapping[str, Any]]]], key: str, ti
         if log:
             log_axis(axes, "y")
         _images_axis(axes, logarithmic=False)
-        return _inline(axes, f"fig-{key}", f"{title} by images seen in training")
+        return _chart(axes, f"fig-{key}", f"{title} by images seen in training")
 
 
-def losses(facts: Facts) -> list[str]:
+def losses(facts: Facts) -> list[Chart]:
     """Loss and bits per dimension of fixed training and held-out images by images seen, with error bars."""
     lines = [line for line in facts.held_out if line["step"] > 0]
     if len(lines) < 2:
@@ -79,7 +132,7 @@ def losses(facts: Facts) -> list[str]:
     return drawn + by_images(bits, "bits per dimension (bound)", "fig-bits")
 
 
-def loss_by_time(facts: Facts) -> list[str]:
+def loss_by_time(facts: Facts) -> list[Chart]:
     """Loss by timestep at a few steps, of held-out images where there are any; the newest in another colour."""
     key = "held_out" if facts.held_out and facts.held_out[-1].get("held_out") else "train"
     lines = [line for line in facts.held_out if line["step"] > 0 and line.get(key)]
@@ -94,10 +147,10 @@ def loss_by_time(facts: Facts) -> list[str]:
             how = {"color": COLOURS[place == len(chosen)], "alpha": 0.3 + 0.7 * place / len(chosen)}
             bars(axes, points, f"after {count(line['images'], 'image')}", **how)
         log_axis(axes, "y")
-        return [_inline(axes, "fig-loss-by-time", f"Loss of {split} images by timestep at several steps")]
+        return [_chart(axes, "fig-loss-by-time", f"Loss of {split} images by timestep at several steps")]
 
 
-def quality(facts: Facts) -> list[str]:
+def quality(facts: Facts) -> list[Chart]:
     """The main distance, and precision and recall, by images seen in training, with error bars and real images'."""
     if facts.last is None or len(facts.by_step) < 2:
         return []
@@ -108,7 +161,7 @@ def quality(facts: Facts) -> list[str]:
     return drawn + _precision_and_recall(facts.by_step)
 
 
-def _precision_and_recall(by_step: Sequence[Evaluation]) -> list[str]:
+def _precision_and_recall(by_step: Sequence[Evaluation]) -> list[Chart]:
     """Precision and recall of each step evaluated, with error bars; dotted lines are those of real images."""
     result = {
         name: [(item.images, figure) for item in by_step if (figure := same_features(item, name)) is not None]
@@ -124,10 +177,10 @@ def _precision_and_recall(by_step: Sequence[Evaluation]) -> list[str]:
                 axes.axhline(floor, linestyle=":", linewidth=1, color=colour, label=f"{name} of real images")
         axes.set_ylim(-0.03, 1.03)
         _images_axis(axes)
-        return [_inline(axes, "fig-precision", "Precision and recall by images seen in training, with error bars")]
+        return [_chart(axes, "fig-precision", "Precision and recall by images seen in training, with error bars")]
 
 
-def calls(facts: Facts) -> list[str]:
+def calls(facts: Facts) -> list[Chart]:
     """The main distance by network calls, one line per sampler; of equally many calls none hides another."""
     if len(facts.by_chain) < 2:
         return []
@@ -152,10 +205,10 @@ def calls(facts: Facts) -> list[str]:
         log_axis(axes, "x")
         axes.set_xticks(ticks, [str(tick) for tick in ticks], minor=False)
         axes.xaxis.minorticks_off()
-        return [_inline(axes, "fig-calls", f"{main.name} by network calls, one line per sampler")]
+        return [_chart(axes, "fig-calls", f"{main.name} by network calls, one line per sampler")]
 
 
-def forward(facts: Facts) -> list[str]:
+def forward(facts: Facts) -> list[Chart]:
     """The share of signal and the log signal-to-noise ratio of the run's own schedule."""
     schedule = build.schedule(facts.config.diffusion)
     times = range(1, schedule.T + 1)
@@ -167,8 +220,8 @@ def forward(facts: Facts) -> list[str]:
         ratio.plot(seen, [schedule.log_snr(t) for t in seen], marker="")
         ratio.axhline(0, linewidth=0.8, linestyle=":", color=INK)
         return [
-            _inline(signal, "fig-signal", "Share of signal by timestep"),
-            _inline(ratio, "fig-snr", "Log signal-to-noise ratio by timestep"),
+            _chart(signal, "fig-signal", "Share of signal by timestep"),
+            _chart(ratio, "fig-snr", "Log signal-to-noise ratio by timestep"),
         ]
 
 
@@ -178,7 +231,7 @@ def by_images(
     id_: str,
     label: str = "",
     bounded: Figure | None = None,
-) -> list[str]:
+) -> list[Chart]:
     """A chart of named series by images seen in training, both axes logarithmic; [] without points."""
     if not any(series.values()):
         return []
@@ -190,7 +243,7 @@ def by_images(
             _bounds(axes, bounded)
         log_axis(axes, "y")
         _images_axis(axes)
-        return [_inline(axes, id_, label or f"{title} by images seen in training, with error bars")]
+        return [_chart(axes, id_, label or f"{title} by images seen in training, with error bars")]
 
 
 def bars(axes: Any, points: Sequence[Point], name: str, **how: Any) -> None:
@@ -219,7 +272,7 @@ def _bounds(axes: Any, figure: Figure, ceiling: bool = True) -> None:
 
 
 def _axes(title: str, xlabel: str = "") -> Any:
-    """The axes of a new chart; draw on them inside ``with _style():``, then pass them to `_inline`."""
+    """The axes of a new chart; draw on them inside ``with _style():``, then pass them to `_chart`."""
     from matplotlib.figure import Figure  # takes half a second to import
 
     axes = Figure(figsize=(WIDTH, HEIGHT), layout="constrained").subplots()
@@ -237,21 +290,11 @@ def _style() -> Any:
     return mpl.rc_context({**settings, "axes.prop_cycle": series})
 
 
-def _inline(drawn: Any, name: str, label: str) -> str:
-    """A chart as an SVG element whose ids begin with ``name``; ``label`` is what it shows, for those who cannot see.
-
-    Where it has several series, a legend below the axes names them and hides none. Nothing in it styles the page
-    around it, and two charts of one page share no id.
-    """
-    buffer = io.StringIO()
-    if len(drawn.get_legend_handles_labels()[0]) > 1:
-        drawn.figure.legend(loc="outside lower center", ncols=2)
-    drawn.figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
-    text = re.sub(r"<metadata>.*?</metadata>|<style.*?</style>|<!--.*?-->", "", buffer.getvalue(), flags=re.S)
-    text = _ID.sub(lambda match: f"{match[1]}{name}-", text[text.index("<svg") :])
-    head, rest = text.replace(INK, "currentColor").replace("xlink:href", "href").split(">", 1)
-    (view,), title = re.findall(r'viewBox="[^"]*"', head), html.escape(label)
-    return f'<svg {view} xmlns="http://www.w3.org/2000/svg" role="img" aria-label="{title}" class="chart">{rest}'
+def _chart(axes: Any, name: str, label: str) -> Chart:
+    """The chart of what was drawn on some axes. Where it has several series, a legend below them hides none."""
+    if len(axes.get_legend_handles_labels()[0]) > 1:
+        axes.figure.legend(loc="outside lower center", ncols=2)
+    return Chart(name, label, axes.figure)
 
 
 def _images_axis(axes: Any, logarithmic: bool = True) -> None:

@@ -43,7 +43,8 @@ def _value_range(facts: Facts, images: ImageStats) -> Iterator[Finding]:
     width, says = images.most - images.least, weakness(images.least, images.most, images.std)
     evidence = f"""their values lie in {images.least}..{images.most} of 0..255, mean {images.mean:+.2f} and standard
         deviation {images.std:.3f} in [-1, 1]; a width of at least {NARROW} and a deviation of {FAINT} are usual"""
-    remedy = f"{SPREAD}; {_again(facts)}"
+    spread = "give `data.scale`, the values that become -1 and 1" if facts.run.data.scale.is_float else SPREAD
+    remedy = f"{spread}; {_again(facts)}"
     if says:
         narrow = width < NARROW
         figure, threshold = (float(width), float(NARROW)) if narrow else (images.std, FAINT)

@@ -13,6 +13,7 @@ from unstir.insight.facts import Facts
 from unstir.insight.gather import gather, own_evaluations
 from unstir.insight.page import write_page
 from unstir.insight.statement import MARKS, Verdict
+from unstir.insight.trainings import MEANING, settings
 from unstir.insight.wording import change, size
 from unstir.metrics.evaluation import Evaluation, unlike
 from unstir.metrics.figures import figure_effect, in_columns, verdict
@@ -44,8 +45,10 @@ def write(runs: Sequence[Run], stores: Sequence[Store | None], path: Path) -> li
         "summary": _summary(of_figures, alike, settings),
         "alike": alike,
         "reasons": reasons,
+        "meaning": MEANING,
         "left_out": [text for it in facts for text in it.left_out],
         "figures": _figures(alike, keys),
+        "trainings": _trainings(facts, keys),
         "verdicts": _verdicts(of_figures, alike, keys),
         "cost": _cost(facts),
         "settings": settings,
@@ -104,6 +107,12 @@ def _figures(alike: Sequence[Evaluation], keys: Sequence[str]) -> list[tuple[str
         first = alike[0].figures[key]
         rows.append((first.name, [*(item.whole for item in texts), texts[0].real], first.better))
     return rows
+
+
+def _trainings(facts: Sequence[Facts], keys: Sequence[str]) -> list[list[str]]:
+    """A row for each setting, where some runs differ in the seed alone; none else."""
+    found = settings(facts) if keys else []
+    return tables.trainings(found, keys) if len(found) < len(facts) else []
 
 
 def _verdicts(names: Sequence[str], alike: Sequence[Evaluation], keys: Sequence[str]) -> list[tuple[str, Verdict]]:

@@ -20,7 +20,7 @@ from unstir.insight.image_stats import image_stats
 from unstir.metrics.evaluation import FOLDER, Evaluation, is_own, own, pairs_file, saved, unlike
 from unstir.metrics.likelihood import Likelihood
 from unstir.metrics.likelihood import read as read_likelihood
-from unstir.pixels import to_uint8
+from unstir.pixels import shown
 from unstir.progress import counted, counter, counting
 from unstir.runs import build, checkpoint, toml
 from unstir.runs.checkpoint import Checkpoint
@@ -240,13 +240,14 @@ def _draw_samples(run: Run, loaded: Checkpoint, store: Store) -> Samples:
     words = f"{counted(num, 'image')} by {job.chain.sampler} in {counted(chain.steps, 'step')} from step {loaded.step}"
     labels = run.labels.of(torch.arange(num))
     asked = None if labels is None else labels.repeat(max(1, REAL_IMAGES // num))
-    return Samples(to_uint8(images), real_images(store, asked, REAL_IMAGES, "doctor"), words)
+    channels = run.config.grids.channels
+    return Samples(shown(images, channels), real_images(store, asked, REAL_IMAGES, "doctor", channels), words)
 
 
-def real_images(store: Store, asked: Tensor | None, num: int, name: str) -> Tensor:
+def real_images(store: Store, asked: Tensor | None, num: int, name: str, channels: Sequence[int] = ()) -> Tensor:
     """Training images in an order drawn for ``name``: one of each class ``asked`` for, int64 [N], else ``num`` of all.
 
-    A small class is repeated, and one without images left out.
+    A small class is repeated, and one without images left out. They are pixels of these ``channels``, as pictures show.
     """
     order, labels = randomness.permutation(0, name, 0, store.count("train")), store.labels("train")
     if asked is not None and labels is not None:
@@ -254,4 +255,4 @@ def real_images(store: Store, asked: Tensor | None, num: int, name: str) -> Tens
         chosen = [next(of_class[label], None) for label in asked.tolist()]
         order = torch.tensor([index for index in chosen if index is not None], dtype=torch.int64)
         num = len(order)
-    return store.images("train")[order[:num]]
+    return store.scale.shown(store.images("train")[order[:num]], channels)

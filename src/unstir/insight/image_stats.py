@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from unstir.data import SPLITS, Store
-from unstir.pixels import HALF
+from unstir.pixels import HALF, Scale
 from unstir.progress import counting
 from unstir.runs import build
 from unstir.runs.run import Run
@@ -44,7 +44,7 @@ def image_stats(store: Store) -> ImageStats:
     """
     size = math.prod(store.shape)
     num, held_out = (store.count(split) for split in SPLITS)
-    done, sums, squares, least, most = 0, 0, 0, 255, 0
+    done, values, sums, squares, least, most = 0, 0, 0.0, 0.0, 255, 0
     hashes = np.empty(num + held_out, np.uint64)
     with counting("reading the data", "images") as count:
         for split in SPLITS:
@@ -53,15 +53,24 @@ def image_stats(store: Store) -> ImageStats:
                 hashes[done : done + len(images)] = np.frombuffer(b"".join(digests), np.uint64)
                 done += len(images)
                 if split == "train":
-                    values = images.long()
-                    sums, squares = sums + int(values.sum()), squares + int(values.square().sum())
-                    least, most = min(least, int(images.min())), max(most, int(images.max()))
+                    levels = _levels(images, store.scale)
+                    values += len(levels)
+                    sums, squares = sums + levels.sum().item(), squares + levels.square().sum().item()
+                    least, most = min(least, round(levels.min().item())), max(most, round(levels.max().item()))
                 count(done, num + held_out)
-    mean = sums / max(num * size, 1)
-    std = math.sqrt(max(squares / max(num * size, 1) - mean**2, 0.0))
+    mean = sums / max(values, 1)
+    std = math.sqrt(max(squares / max(values, 1) - mean**2, 0.0))
     seen = np.unique(hashes[:num])
     copies, leaked = num - len(seen), int(np.isin(hashes[num:], seen).sum())
     return ImageStats(num, held_out, mean / HALF - 1, std / HALF, least, most, copies, leaked)
+
+
+def _levels(images: Tensor, scale: Scale) -> Tensor:
+    """The values of images that are there, 0..255 for -1..1: int64 or float64 [V]."""
+    if not scale.is_float:
+        return images.flatten().long()
+    levels = (scale.to_model(images).double() + 1) * HALF
+    return levels[~levels.isnan()]
 
 
 def learns_nothing(run: Run, mean: float, std: float) -> float:

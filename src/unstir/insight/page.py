@@ -118,7 +118,7 @@ def of_samples(
     store: Store | None, samples: pictures.Drawn | None, last: Evaluation | None, flip: bool
 ) -> dict[str, Any]:
     """The samples that were evaluated, by class, and the worst of them."""
-    if store is None or not store.count("train"):
+    if store is None or not store.count("train") or store.scale.is_float:
         return {"classes": [], "asked": False, "worst": None}
     classifier = None if last is None else pictures.classifier_of(store, last)
     return {
@@ -145,5 +145,4 @@ def _is_ours(path: Path) -> bool:
     """Whether a page or a file of figures was written by unstir."""
     if (kind := path.suffix.lower()) == ".html":
         return MADE_BY in path.read_bytes()
-    first = tables.WRITERS[kind](()).splitlines()[0].encode()  # whatever figures follow
-    return path.read_bytes().startswith((first + b"\n", first + b","))
+    return tables.is_ours(kind, path.read_bytes())

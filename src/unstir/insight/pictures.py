@@ -26,7 +26,7 @@ from unstir.metrics.memorisation import nearest, nearest_features
 from unstir.metrics.reference import reference
 from unstir.pictures import animation
 from unstir.pictures.grid import corner, grid
-from unstir.pixels import from_uint8, to_uint8
+from unstir.pixels import known, shown
 from unstir.runs import build
 from unstir.runs import timetable as of_run
 from unstir.runs.files import decode, is_of
@@ -124,24 +124,27 @@ def newest_grid(run: Run) -> Picture | None:
 def real_grid(run: Run, store: Store) -> Picture:
     """Training images drawn at random, laid out as the run's grids; of the same classes where those know any."""
     count = min(run.config.grids.num, REAL_IMAGES, store.count("train"))
-    images = real_images(store, run.labels.of(torch.arange(count)), count, "report real")
+    images = real_images(store, run.labels.of(torch.arange(count)), count, "report real", run.config.grids.channels)
     return encode(grid(images, run.config.grids.nrow), "training images, drawn at random")
 
 
 def _corner(run: Run, path: Path, names: Sequence[str] | None, shows: str) -> Picture:
     """The first rows and columns of a grid of the run in a file, which may be of another grids.num than now."""
     with _opened(path) as image:
-        return encode(corner(image, run.data.shape, run.config.grids.nrow, names, CORNER), shows)
+        channels, height, width = run.data.shape
+        beside = run.conditions is not None and run.conditions.is_image
+        tile = channels, height, width * (1 + beside)
+        return encode(corner(image, tile, run.config.grids.nrow, names, CORNER), shows)
 
 
 def forward(run: Run, store: Store) -> tuple[Picture, list[int]]:
     """Real images of the training split dissolving: a row per image, a column per time; and the times."""
     schedule = build.schedule(run.config.diffusion)
     times = [round(i * schedule.T / (FORWARD_STAGES - 1)) for i in range(FORWARD_STAGES)]
-    x_0 = from_uint8(store.images("train")[: min(FORWARD_IMAGES, store.count("train"))])
+    x_0, _ = known(store.scale.to_model(store.images("train")[:FORWARD_IMAGES]), store.scale)
     eps = randomness.normal(randomness.Key(0, "report forward", 0, torch.arange(len(x_0))), tuple(x_0.shape[1:]))
     process = Process(schedule)
-    columns = [to_uint8(process.diffuse(x_0, t, eps) if t else x_0) for t in times]
+    columns = [shown(process.diffuse(x_0, t, eps) if t else x_0, run.config.grids.channels) for t in times]
     sheet = grid(torch.stack(columns, 1).flatten(0, 1), nrow=len(times))
     return encode(sheet, "real images of the data at rising noise"), times
 
@@ -208,8 +211,9 @@ def _is_of(settings: dict[str, Any], evaluation: Evaluation) -> bool:
     how, chain = evaluation.protocol, settings["chain"]
     alike = all(how[key] == value for key, value in chain.items() if key not in ("steps", "seed"))
     label = SHARES if settings.get("shares") else settings["label"]
-    asked = (how["calls"], how["dtype"], how["label"], evaluation.step, evaluation.weights)
-    known = (settings["calls"], settings["dtype"], label, settings["step"], settings["weights"])
+    asked = (how["calls"], how["dtype"], how["label"], how.get("condition"), evaluation.step, evaluation.weights)
+    keys = "condition", "step", "weights"
+    known = (settings["calls"], settings["dtype"], label, *(settings.get(key) for key in keys))
     return alike and asked == known and chain["seed"] in range(how["seed"], how["seed"] + how["seeds"])
 
 
@@ -233,7 +237,7 @@ def by_class(store: Store, drawn: Drawn | None, classifier: Classifier | None) -
         own = None if drawn is None or asked is None else drawn.images[asked == index][:OF_CLASS]
         images = store.images("train")[torch.nonzero(real == index)[:OF_CLASS, 0]]
         if len(images):
-            real_row = encode(grid(images, OF_CLASS), f"real images of class {name}")
+            real_row = encode(grid(store.scale.shown(images), OF_CLASS), f"real images of class {name}")
             shown = own is not None and len(own) and encode(grid(own, OF_CLASS), f"samples of class {name}")
             result.append(_OfClass(name, real_row, shown or None))
     return result

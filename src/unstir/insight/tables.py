@@ -2,6 +2,7 @@
 
 import csv
 import io
+import itertools
 import re
 import statistics
 from collections.abc import Callable, Iterable, Sequence
@@ -14,6 +15,7 @@ from unstir.data import Store
 from unstir.errors import UserError, printable
 from unstir.insight.facts import Facts, Reported, chain_key
 from unstir.insight.numbers import is_number, numbers
+from unstir.insight.trainings import MEANING, Setting, chosen, settings
 from unstir.insight.wording import brief, count, with_error
 from unstir.metrics.evaluation import Evaluation, of_images
 from unstir.metrics.evaluation import shown as shown_value
@@ -28,6 +30,9 @@ from unstir.significance import decimals
 STEM = "figures"  # in a folder the files are figures.csv, figures.md and figures.tex
 HEADS = ("run", "step", "sampler", "steps", "calls", "figure", "value", "real images", "noise", "better", "protocol")
 """The columns of a table to be read; "value" has its standard error."""
+
+FIRST, TEX = ("setting", "trainings"), "% a row for each setting, by unstir report"
+"""How tables with a row for each setting begin: their first columns, and in LaTeX a comment."""
 
 ALIGNED = "lrlrrlrrrlr"  # of each of these columns: left or right
 
@@ -183,13 +188,54 @@ def targets(path: Path) -> list[Path]:
     return [path / f"{STEM}{suffix}" for suffix in WRITERS]
 
 
-def export(path: Path, runs: Sequence[Reported]) -> list[Path]:
-    """Write the figures of some runs to a file or folder and return the files. Raises UserError as `targets`."""
-    files, rows = targets(path), rows_of(runs)
+def export(path: Path, runs: Sequence[Reported], figures: Sequence[str] = ()) -> list[Path]:
+    """Write the figures of some runs to a file or folder and return the files; errors as `targets`.
+
+    With ``figures`` the table has these alone, a row for each setting (`trainings.settings`).
+    """
+    files = targets(path)
+    texts = of_settings(settings(runs), figures) if figures else {}
     for file in files:
         make_folder(file.absolute().parent)
-        write_text(file, WRITERS[file.suffix.lower()](rows))
+        kind = file.suffix.lower()
+        write_text(file, texts[kind] if figures else WRITERS[kind](rows_of(runs)))
     return files
+
+
+def of_settings(found: Sequence[Setting], figures: Sequence[str]) -> dict[str, str]:
+    """The table of `export` with a row for each setting, as the text of a file by its suffix. UserError as `chosen`."""
+    if not found:
+        raise UserError("figures", figures, "of no run were measured", "leave out --no-measure")
+    names = [chosen(found[0].evaluations[0], text).name for text in figures]
+    cells, align = trainings(found, figures), "l" + "r" * (1 + len(names))
+    stream = io.StringIO()
+    writer = csv.writer(stream, lineterminator="\n")
+    writer.writerow([*FIRST, *(f"{name}{column}" for name in names for column in ("", " ±"))])
+    for setting in found:
+        values = itertools.chain(*(setting.values(text) for text in figures))
+        writer.writerow([setting.name, len(setting.evaluations), *values])
+    notes = MEANING, _in_words(found[0].evaluations[0].protocol)
+    below = "".join(f"\n\\par {_latex(note)}.\n" for note in notes)
+    return {
+        ".csv": stream.getvalue(),
+        ".md": _markdown((*FIRST, *names), align, cells) + "".join(f"\n{as_markdown(note)}.\n" for note in notes),
+        ".tex": f"{TEX}\n{_tabular((*FIRST, *names), align, cells)}{below}",
+    }
+
+
+def trainings(found: Sequence[Setting], figures: Sequence[str]) -> list[list[str]]:
+    """A row for each setting: its name, the number of trainings, and each figure as `trainings.MEANING` says."""
+    return [
+        [printable(it.name), str(len(it.evaluations)), *(plus_minus(*it.values(text)) for text in figures)]
+        for it in found
+    ]
+
+
+def is_ours(suffix: str, content: bytes) -> bool:
+    """Whether the content of a file with this suffix is a table of `export`."""
+    first = WRITERS[suffix](()).splitlines()[0].encode()  # whatever figures follow
+    ours = {".csv": ",".join(FIRST), ".md": f"| {' | '.join(FIRST)} |", ".tex": TEX}[suffix].encode()
+    return content.startswith((first + b"\n", first + b",", ours))
 
 
 def rows_of(runs: Sequence[Reported]) -> list[Row]:
@@ -217,17 +263,25 @@ def to_csv(rows: Sequence[Row]) -> str:
 
 def to_markdown(rows: Sequence[Row]) -> str:
     """A table, and the protocols below it."""
-    rule = ["---" + ":" * (side == "r") for side in ALIGNED]
-    lines = [HEADS, rule, *(map(as_markdown, cells) for cells in _cells(rows))]
-    table = "".join(f"| {' | '.join(line)} |\n" for line in lines)
-    return table + "".join(f"\n{number}. {as_markdown(text)}\n" for number, text in _protocols(rows))
+    below = (f"\n{number}. {as_markdown(text)}\n" for number, text in _protocols(rows))
+    return _markdown(HEADS, ALIGNED, _cells(rows)) + "".join(below)
+
+
+def _markdown(heads: Sequence[str], align: str, cells: Iterable[Sequence[str]]) -> str:
+    rule = ["---" + ":" * (side == "r") for side in align]
+    lines = [heads, rule, *(list(map(as_markdown, row)) for row in cells)]
+    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
 
 
 def to_latex(rows: Sequence[Row]) -> str:
     """A tabular without packages, and the protocols below it, to be read with \\input."""
-    head, *body = (f"{' & '.join(map(_latex, line))} \\\\\n" for line in (HEADS, *_cells(rows)))
-    table = f"\\begin{{tabular}}{{{ALIGNED}}}\n\\hline\n{head}\\hline\n{''.join(body)}\\hline\n\\end{{tabular}}\n"
-    return table + "".join(f"\n\\par Protocol {number}: {_latex(text)}\n" for number, text in _protocols(rows))
+    below = (f"\n\\par Protocol {number}: {_latex(text)}\n" for number, text in _protocols(rows))
+    return _tabular(HEADS, ALIGNED, _cells(rows)) + "".join(below)
+
+
+def _tabular(heads: Sequence[str], align: str, cells: Iterable[Sequence[str]]) -> str:
+    head, *body = (f"{' & '.join(map(_latex, line))} \\\\\n" for line in (heads, *cells))
+    return f"\\begin{{tabular}}{{{align}}}\n\\hline\n{head}\\hline\n{''.join(body)}\\hline\n\\end{{tabular}}\n"
 
 
 WRITERS: dict[str, Callable[[Sequence[Row]], str]] = {".csv": to_csv, ".md": to_markdown, ".tex": to_latex}
@@ -269,11 +323,11 @@ def _cells(rows: Sequence[Row]) -> Iterable[list[str]]:
 
 def _protocols(rows: Sequence[Row]) -> list[tuple[int, str]]:
     """Each protocol once, by its number, in words."""
+    return list({row.protocol: _in_words(row.evaluation.protocol, IN_COLUMNS) for row in rows}.items())
 
-    def in_words(how: dict[str, Any]) -> str:
-        return ", ".join(f"{key} {shown_value(value)}" for key, value in how.items() if key not in IN_COLUMNS)
 
-    return list({row.protocol: in_words(row.evaluation.protocol) for row in rows}.items())
+def _in_words(how: dict[str, Any], apart_from: Sequence[str] = ()) -> str:
+    return ", ".join(f"{key} {shown_value(value)}" for key, value in how.items() if key not in apart_from)
 
 
 def as_markdown(text: str) -> str:

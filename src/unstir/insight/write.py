@@ -11,7 +11,7 @@ import torch
 
 from unstir import randomness
 from unstir.compare import compare, parse
-from unstir.data import SPLITS, Store, is_store
+from unstir.data import Store, is_store
 from unstir.errors import UserError, printable
 from unstir.insight import compared, page, pictures
 from unstir.insight.analysis import limits_of
@@ -21,7 +21,7 @@ from unstir.insight.gather import SPEED, read_speed
 from unstir.insight.page import check_files, in_words, of_samples, write_page
 from unstir.insight.tables import export
 from unstir.metrics.classifier import networks_for
-from unstir.metrics.drawn import Drawn, seconds_per_call, usual_chain, usual_labels
+from unstir.metrics.drawn import Drawn, seconds_per_call, usual_chain, usual_labels, usual_split
 from unstir.metrics.evaluate import drawing_seconds, planned_images, usual_number
 from unstir.metrics.evaluation import Evaluation
 from unstir.metrics.features import Network
@@ -68,14 +68,16 @@ def write_report(
     num: int = 0,
     seeds: int = SEEDS,
     exported: Path | None = None,
+    figures: Sequence[str] = (),
     store: Path | None = None,
 ) -> list[Path]:
     """Write the page of the runs in these folders and return the files written, the page first.
 
     It is ``out``, by default report.html of the run, or comparison.html of the first of several. With ``measuring`` the
     figures that are missing are measured first: ``num`` images per seed, for 0 as many as `usual_number`, for ``seeds``
-    seeds. ``exported`` is a file or a folder of files for the figures. ``store`` is the data of the runs where it has
-    moved. Raises UserError, before anything is measured, for what cannot be opened, measured or written.
+    seeds. ``exported`` is a file or a folder of files for the figures, or for these ``figures`` alone, a row for each
+    setting. ``store`` is the data of the runs where it has moved. Raises UserError, before anything is measured, for
+    what cannot be opened, measured or written.
     """
     if not paths:
         raise UserError("", None, "no run was named", "give the folder of one")
@@ -99,7 +101,7 @@ def write_report(
             facts = compared.write(runs, stores, path)
     for text in (text for it in facts for text in it.left_out):
         logger.warning(f"{text}; it is left out")
-    return [path, *(export(exported, facts) if exported else ())]
+    return [path, *(export(exported, facts, figures) if exported else ())]
 
 
 def _with_stores(runs: Sequence[Run], named: Path | None) -> tuple[list[Run], list[Store | None]]:
@@ -152,16 +154,21 @@ def planned(run: Run, store: Store, *, num: int = 0, seeds: int = SEEDS, network
     steps = [step for step in kept if step in snapshots] or kept[-1:]
     models = [run.model(step, dtype="auto") for step in steps]  # what cannot be sampled is refused before any work
     of_last = Drawn(run=run, model=models[-1], chain=usual, **usual_labels(run, store))
-    num = num or usual_number(store)
-    plan = Plan(images=of_last, store=store, num=num, seeds=seeds, flip=run.config.data.flip, networks=networks)
+    split = usual_split(run, store)
+    num = num or usual_number(store, split)
+    plan = Plan(
+        images=of_last, store=store, split=split, num=num, seeds=seeds, flip=run.config.data.flip, networks=networks
+    )
     others = parse(DISTILLED if run.config.kind.has_teacher else CHAINS, usual)
     chains = [chain for chain in others if chain.steps <= models[-1].process.T]
     copies = [model is models[-1] and run.config.kind.trained_here for model in models]
     by_step = [
-        replace(plan, images=replace(of_last, model=model), memorisation=searched)
+        replace(plan, images=replace(of_last, model=model), memorisation=searched, pairs=searched)
         for model, searched in zip(models, copies, strict=True)
     ]
-    by_chain = [replace(plan, images=replace(of_last, chain=chain), memorisation=False) for chain in chains]
+    by_chain = [
+        replace(plan, images=replace(of_last, chain=chain), memorisation=False, pairs=False) for chain in chains
+    ]
     for every in (*by_step, *by_chain):
         check(every)
     return Measuring(tuple(by_step), tuple(by_chain))
@@ -219,7 +226,7 @@ def write_images_report(
     check_files(path, exported)
     plan, _ = planned_images(list(images), None, request)
     store, evaluation = plan.store, judge(plan)
-    data = DataCard(store.shape, store.classes, {it: store.count(it) for it in SPLITS}, store.content_hash)
+    data = DataCard.of_store(store)
     facts = ImagesFacts(name=plan.images.name, data=data, last=evaluation)
     make_folder(path.absolute().parent)
     with counting("writing the page", ""):

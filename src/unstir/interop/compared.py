@@ -15,13 +15,23 @@ from unstir.runs.model import Model
 _FRESH = 3  # images
 _MOST_ERROR = 1e-4  # of outputs, in parts of the largest one: what float32 arithmetic of another library explains
 
-Network = Callable[[Tensor, Tensor, Tensor | None], Tensor]  # (x, network time, label or None) to the network's output
+Network = Callable[
+    [Tensor, Tensor, Tensor | None], Tensor
+]  # (x, network time, condition or None) to the network's output
 
 
 def network_of(denoiser: Denoiser) -> Network:
     """The network of a denoiser as sampling calls it, in float32."""
     exact = replace(denoiser, dtype=torch.float32)
-    return lambda x, t, label: exact.raw(x, t + 1, label)
+    return lambda x, t, condition: exact.raw(x, t + 1, condition)
+
+
+def fresh_condition(model: Model, slots: Tensor) -> Tensor | None:
+    """A condition that the network of a model knows, on the CPU, for each of ``slots``, int64 [B]."""
+    if model.conditions is not None:
+        zeros = model.conditions.nothing(len(slots), slots.device)
+        return randomness.normal(Key(0, "export condition", 0, slots), tuple(zeros.shape[1:]))
+    return slots % model.labels.known if model.labels.known else None
 
 
 @torch.inference_mode()
@@ -30,11 +40,12 @@ def check_equal(model: Model, written: Network) -> float:
 
     Raises UserError where it is more than `_MOST_ERROR`.
     """
-    slots, labels, device = torch.arange(_FRESH), model.labels.known, model.device
+    slots, device = torch.arange(_FRESH), model.device
     x, t = randomness.normal(Key(0, "export", 0, slots), model.shape), slots * (model.process.T - 1) // (_FRESH - 1)
-    label = slots % labels if labels else None
-    ours = network_of(model.denoiser)(x.to(device), t.to(device), None if label is None else label.to(device)).cpu()
-    error = float((written(x, t, label) - ours).abs().max() / ours.abs().max().clamp(min=1e-30))
+    condition = fresh_condition(model, slots)
+    on_device = None if condition is None else condition.to(device)
+    ours = network_of(model.denoiser)(x.to(device), t.to(device), on_device).cpu()
+    error = float((written(x, t, condition) - ours).abs().max() / ours.abs().max().clamp(min=1e-30))
     if not error <= _MOST_ERROR:
         differs = f"differs from what was exported by {error:.2g} of its largest output, more than {_MOST_ERROR:g}"
         raise UserError("", model.folder, differs, "nothing was kept; please report this")

@@ -75,6 +75,8 @@ def _diffusers(model: Model, name: str) -> Writer:
     diffusers, net = library("diffusers", "diffusers", "an export to diffusers"), model.denoiser.net
     if not isinstance(net, UNet):
         raise UserError("", model.folder, "has a network of its own, which diffusers does not know", {"to": "onnx"})
+    if model.conditions is not None:
+        raise UserError("", model.folder, "has a condition that diffusers' UNet2DModel does not know", {"to": "onnx"})
     weights = {name: t.cpu() for name, t in net.state_dict().items() if name != "augment.weight"}  # for training alone
     unet = diffusers.UNet2DModel(**to_unet2d(net.config, *model.shape[1:]))
     unet.load_state_dict(to_diffusers(weights))

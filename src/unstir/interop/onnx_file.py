@@ -1,8 +1,9 @@
 """The network of a model as an ONNX file, and ONNX Runtime in the place of torch.
 
 The file has inputs ``x`` float32 [batch, C, H, W], ``t`` int64 [batch], the network's time 0..T-1, and, of a network
-with classes, ``label`` int64 [batch]; and ``output`` float32 [batch, C or 2C, H, W]: what the network predicts, no
-image yet. batch may be any number. Its metadata "unstir" has the settings of network and process as JSON.
+with classes, ``label`` int64 [batch], or with other conditions ``condition`` float32 [batch, ...] (`UNet.forward`); and
+``output`` float32 [batch, C or 2C, H, W]: what the network predicts, no image yet. batch may be any number. Its
+metadata "unstir" has the settings of network and process as JSON.
 """
 
 import json
@@ -18,7 +19,7 @@ from unstir.data.disk import file_sha256
 from unstir.diffusion.augmentation import unaugmented
 from unstir.diffusion.denoiser import Denoiser
 from unstir.errors import UserError
-from unstir.interop.compared import check_equal
+from unstir.interop.compared import check_equal, fresh_condition
 from unstir.libraries import library
 from unstir.runs.files import make_folder, replacing, write_text
 from unstir.runs.model import Model
@@ -43,8 +44,8 @@ def write_onnx(model: Model, file: Path) -> None:
     net = _Unaugmented(denoiser.net) if denoiser.needs_augmentation else denoiser.net
     given = [torch.zeros(_TRACED, *model.shape), torch.zeros(_TRACED, dtype=torch.int64)]
     names = ["x", "t"]
-    if model.labels.known:
-        given, names = [*given, torch.zeros(_TRACED, dtype=torch.int64)], [*names, "label"]
+    if (condition := fresh_condition(model, torch.arange(_TRACED))) is not None:
+        given, names = [*given, condition], [*names, _name(condition)]
     batch = {0: torch.export.Dim("batch")}
     try:
         with warnings.catch_warnings(), torch.no_grad():
@@ -68,6 +69,11 @@ def write_onnx(model: Model, file: Path) -> None:
     program.save(file)
 
 
+def _name(condition: Tensor) -> str:
+    """What the input of a condition is called."""
+    return "condition" if condition.is_floating_point() else "label"
+
+
 class _Unaugmented(nn.Module):
     """A network as sampling calls it, which gives it the zeros of images that were not augmented."""
 
@@ -75,8 +81,8 @@ class _Unaugmented(nn.Module):
         super().__init__()
         self.net = net
 
-    def forward(self, x: Tensor, t: Tensor, label: Tensor | None = None) -> Tensor:
-        output: Tensor = self.net(x, t, label, augmentation=unaugmented(x.shape[0], x.device))
+    def forward(self, x: Tensor, t: Tensor, condition: Tensor | None = None) -> Tensor:
+        output: Tensor = self.net(x, t, condition, augmentation=unaugmented(x.shape[0], x.device))
         return output
 
 
@@ -88,11 +94,11 @@ class OnnxNetwork(nn.Module):
         self.file = file
         self._session: Any = None
 
-    def forward(self, x: Tensor, t: Tensor, label: Tensor | None = None) -> Tensor:
+    def forward(self, x: Tensor, t: Tensor, condition: Tensor | None = None) -> Tensor:
         """F(x, t) as `UNet` gives it, without gradients."""
         if self._session is None:
             self._session = self._opened()
-        given = {"x": x, "t": t} | ({} if label is None else {"label": label})
+        given = {"x": x, "t": t} | ({} if condition is None else {_name(condition): condition})
         (output,) = self._session.run(None, {name: tensor.cpu().numpy() for name, tensor in given.items()})
         return torch.from_numpy(output).to(x.device)
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from unstir.data.disk import file_sha256
 from unstir.errors import UserError
@@ -23,9 +24,9 @@ from unstir.interop.model_card import SHOWN, Page, card, shown_chain
 from unstir.libraries import MissingLibraryError
 from unstir.metrics.evaluation import FOLDER, Evaluation, save, saved
 from unstir.pictures.grid import named_grid
-from unstir.pixels import to_uint8
 from unstir.progress import counting
 from unstir.runs import checkpoint
+from unstir.runs.conditions import FILE
 from unstir.runs.config import Config
 from unstir.runs.files import make_folder, save_png, write_bytes, write_text, writing
 from unstir.runs.model import Model
@@ -33,7 +34,7 @@ from unstir.runs.run import Run, is_run
 from unstir.runs.toml import to_dict
 
 DATA = "data.json"
-_OURS = ("config.toml", DATA, "weights/*.safetensors", "evaluation/*.json")
+_OURS = ("config.toml", DATA, FILE, "weights/*.safetensors", "evaluation/*.json")
 """The files of a repository that make a run."""
 _REPLACED = (*_OURS, "unet/*", "scheduler/*", "model_index.json", "unstir.json")
 """What a published step replaces of the one before it."""
@@ -112,7 +113,7 @@ def public(config: Config) -> Config:
 
 def _write_run(run: Run, model: Model, folder: Path, figures: list[Evaluation]) -> None:
     """The files of which `pull` makes a run."""
-    published = Run.begin(public(run.config), folder / "run", run.data)
+    published = Run.begin(public(run.config), folder / "run", run.data, kept(run))
     checkpoint.save(published.weights, slim(model, published))
     for measured in figures:
         save(published, measured)
@@ -122,12 +123,17 @@ def _write_run(run: Run, model: Model, folder: Path, figures: list[Evaluation]) 
         published.path.rmdir()
 
 
+def kept(run: Run) -> Tensor | None:
+    """The conditions that a run keeps, if any."""
+    return None if run.conditions is None else run.conditions.kept
+
+
 def _draw(model: Model, file: Path) -> None:
     """The first images of seed 0, as the page says."""
     job = Job(num=SHOWN, chain=shown_chain(model), batch_size=SHOWN)
-    images = to_uint8(torch.cat([images for _, images in sample_batches(model, job)]))
+    images = model.pixels(torch.cat([images for _, images in sample_batches(model, job)]))
     names = drawn_classes(model, job, SHOWN)
-    save_png(file, named_grid(images, _COLUMNS, names or None))
+    save_png(file, named_grid(model.beside(images, torch.arange(len(images))), _COLUMNS, names or None))
 
 
 def pull(name: str, folder: str | Path | None = None) -> Imported:
@@ -158,7 +164,7 @@ def pull(name: str, folder: str | Path | None = None) -> Imported:
     came_from = f"{identity}, unstir, SHA-256 {file_sha256(file)}"
     config = replace(published.config, imported=came_from)
     with new_folder(folder) as partial:
-        run = Run.begin(config, partial, published.data)
+        run = Run.begin(config, partial, published.data, kept(published))
         checkpoint.save(run.weights, replace(saved_step, config=to_dict(config), data=run.data.plain()))
         for file_name, content in figures.items():
             write_bytes(make_folder(run.path / FOLDER) / file_name, content)

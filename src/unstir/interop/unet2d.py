@@ -70,6 +70,8 @@ _DEFAULTS = {
 
 def to_unet2d(config: UNetConfig, height: int, width: int) -> dict[str, Any]:
     """The arguments of the UNet2DModel that equals our network, for images of this size. UserError where none does."""
+    if config.padding != "zeros":
+        raise UserError("model.padding", config.padding, "has no equal in diffusers", {"to": "onnx"})
     if config.layout != "ho":
         raise UserError("model.layout", config.layout, "has no equal in diffusers", {"to": "onnx"})
     levels = range(len(config.mults))

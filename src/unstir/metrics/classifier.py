@@ -26,6 +26,7 @@ from unstir.data import Store
 from unstir.errors import UserError
 from unstir.metrics.features import BATCH, Network, Outputs, Trust, wrong_images
 from unstir.metrics.reference import NOT_KEPT, keep, kept
+from unstir.metrics.values import Components
 from unstir.nn.blocks import GroupNorm
 from unstir.pixels import from_uint8
 from unstir.progress import counting
@@ -163,7 +164,12 @@ def train_classifier(store: Store, *, seed: int = 0) -> Classifier:
 
 
 def networks_for(store: Store) -> list[Network]:
-    """The networks that need no download: the classifier of the store's labels, or none where it has no two classes."""
+    """The networks that need no download: the classifier of the store's labels, or none where it has no two classes.
+
+    Values in units of their own have their principal components.
+    """
+    if store.scale.is_float:
+        return [Components.of(store)]
     return [classifier_for(store)] if len(store.classes) > 1 and store.count("train") else []
 
 

@@ -5,7 +5,6 @@ import hashlib
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +15,7 @@ from unstir.chain import Chain
 from unstir.data import Store
 from unstir.generate.drawing import Job, sample_batches
 from unstir.generate.drawing import check as check_job
-from unstir.generate.folder import image_path, name_of, read_images, save_images
+from unstir.generate.folder import drawn_in, name_of, read_images, save_images
 from unstir.metrics.evaluation import FOLDER, FORMAT, SHARES
 from unstir.progress import counting
 from unstir.runs.files import check_writable
@@ -24,12 +23,15 @@ from unstir.runs.model import Model
 from unstir.runs.run import Run
 from unstir.runs.stores import check_data
 
+MOST_CONDITIONS = 10_000  # of held-out images that samples are drawn for, before they begin anew
+
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Drawn:
     """What the ``model`` of a run draws by a ``chain``, whose seed is the first set's; the others have +1, +2, ...
 
-    ``label`` and ``shares`` say which classes, and ``batch_size`` how many at once, as in a `Job`.
+    ``label`` and ``shares`` say which classes, ``condition`` what else describes the images, alike in all sets, and
+    ``batch_size`` how many at once, as in a `Job`.
     """
 
     run: Run
@@ -37,6 +39,7 @@ class Drawn:
     chain: Chain
     label: int | None = None
     shares: tuple[int, ...] = ()
+    condition: Tensor | None = None
     batch_size: int = 64
 
     @property
@@ -54,7 +57,8 @@ class Drawn:
     def job(self, num: int, number: int = 0) -> Job:
         """The sampling job of a set by its number, from 0."""
         chain = replace(self.chain, seed=self.chain.seed + number)
-        return Job(num=num, chain=chain, label=self.label, shares=self.shares, batch_size=self.batch_size)
+        asked = {key: getattr(self, key) for key in ("label", "shares", "condition", "batch_size")}
+        return Job(num=num, chain=chain, **asked)
 
     def folder(self, number: int = 0) -> Path:
         """Where the images of a set are kept: other weights, torch or format have another folder."""
@@ -63,7 +67,7 @@ class Drawn:
 
     def drawn(self, number: int) -> int:
         """How many images of a set are there already, without a gap."""
-        return next(index for index in count() if not image_path(self.folder(number), index).exists())
+        return drawn_in(self.folder(number))
 
     def check(self, num: int, seeds: int, store: Store) -> None:
         """Raise UserError where the model cannot draw them, their folders cannot be written, or the data is other."""
@@ -82,6 +86,7 @@ class Drawn:
             "guide": model.guide_name,
             "ema": model.averaged,
             "dtype": model.arithmetic,
+            **({} if model.conditions is None else {"condition": model.conditions.hash(self.condition)}),
         }
 
     def classes(self, num: int, seeds: int) -> list[Tensor] | None:
@@ -101,12 +106,23 @@ class Drawn:
 
 
 def usual_labels(run: Run, store: Store, label: int | None = None) -> dict[str, Any]:
-    """The settings of `Drawn` that say which classes: one, or each as often as the data has it."""
+    """The settings of `Drawn` that say which classes: one, or each as often as the data has it.
+
+    Of a run with other conditions they are those of the first held-out images.
+    """
+    if run.conditions is not None:
+        store.verify()
+        return {"condition": run.conditions.rows_of(store, usual_split(run, store), MOST_CONDITIONS)}
     if label is not None or not run.config.model.num_classes:
         return {"label": label}
     store.verify()  # a damaged label may be of any size
     of_data, classes = store.labels("train"), run.config.model.num_classes
     return {} if of_data is None else {"shares": tuple(of_data.bincount(minlength=classes).tolist())}
+
+
+def usual_split(run: Run, store: Store) -> str:
+    """The images that a run is compared with: those of training, or the held-out ones whose conditions it is given."""
+    return "train" if run.conditions is None or not store.count("held_out") else "held_out"
 
 
 def usual_chain(run: Run) -> Chain:

@@ -11,10 +11,12 @@ from torch import Tensor
 from unstir.data import Store
 from unstir.errors import UserError
 from unstir.metrics.classifier import networks_for
-from unstir.metrics.drawn import Drawn, seconds_per_call, usual_chain, usual_labels
+from unstir.metrics.drawn import Drawn, seconds_per_call, usual_chain, usual_labels, usual_split
 from unstir.metrics.evaluation import FOLDER, Evaluation, best_match, differences, of_images, own, saved
+from unstir.metrics.features import Network
 from unstir.metrics.images import Images, Source, images_of
 from unstir.metrics.inception import inception, installed
+from unstir.metrics.pairs import paired
 from unstir.metrics.plan import From, Plan, check, judge
 from unstir.metrics.reference import other_split
 from unstir.metrics.request import OF_RUNS, SEEDS, EvaluationRequest
@@ -36,12 +38,13 @@ def evaluate_run(
     path: Path,
     request: EvaluationRequest = USUAL,
     *,
+    networks: Sequence[Network] = (),
     finished: Callable[[Evaluation], None] = lambda _: None,
 ) -> tuple[list[Evaluation], list[str]]:
     """The evaluations of the run in a folder, by rising step, and in words how the last differs from ``against``.
 
-    ``finished`` is called with each evaluation as it is made. Raises UserError, before anything is drawn,
-    for what cannot be evaluated or compared.
+    ``networks`` measure beside those of the request. ``finished`` is called with each evaluation as it is made. Raises
+    UserError, before anything is drawn, for what cannot be evaluated or compared.
     """
     if request.flip:
         raise UserError("flip", True, "is for images: a run says so itself", {"flip": None})
@@ -56,7 +59,7 @@ def evaluate_run(
         logger.warning(idle)
     if request.against is not None and request.against.resolve() == run.path.resolve():
         raise UserError("against", request.against, "is the run itself", "name another")
-    plans, rival = ready(plans, request)
+    plans, rival = ready(plans, request, networks=networks)
     if seconds := drawing_seconds(plans):
         images = f"{len(plans)} x {plans[0].seeds} x {plans[0].num} images"
         fewer = "" if request.num else "; a smaller num takes less"
@@ -74,16 +77,18 @@ def evaluate_images(
     request: EvaluationRequest = USUAL,
     *,
     labels: Sequence[int] | Tensor | None = None,
+    networks: Sequence[Network] = (),
 ) -> tuple[Evaluation, list[str]]:
     """The figures of images, and in words how they differ from those of ``request.against``.
 
     ``images`` is a folder, a zip or a NumPy file, several of these (a set each), an array uint8 [N, C, H, W] or
     [seeds, N, C, H, W], or batches of such arrays, as a generator yields them. ``labels``, int64 [N] or [seeds, N], are
     the classes that the images of arrays were asked to show. ``store`` is what they are compared with, by default
-    ``request.store``. The figures are kept in STORE/evaluation and found there by the content of the images. Raises
-    UserError for images that are of another shape or none, and for what cannot be compared.
+    ``request.store``. ``networks`` measure beside those of the request. The figures are kept in STORE/evaluation and
+    found there by the content of the images. Raises UserError for images that are of another shape or none, and for
+    what cannot be compared.
     """
-    plan, rival = planned_images(images, store, request, labels=labels)
+    plan, rival = planned_images(images, store, request, labels=labels, networks=networks)
     evaluation = judge(plan)
     return evaluation, differences(evaluation, rival) if rival else []
 
@@ -94,6 +99,7 @@ def planned_images(
     request: EvaluationRequest,
     *,
     labels: Sequence[int] | Tensor | None = None,
+    networks: Sequence[Network] = (),
 ) -> tuple[Plan[Images], Evaluation | None]:
     """A plan with all that it needs, and what it is to be compared with; arguments and errors as `evaluate_images`."""
     changed = {key: value for key in OF_RUNS if (value := getattr(request, key)) != getattr(USUAL, key)}
@@ -107,16 +113,23 @@ def planned_images(
     given = images_of(images, opened, request.label, labels)
     seeds = len(given.parts) if request.seeds is None else request.seeds
     plan = Plan(
-        images=given, num=request.num or given.most(seeds), seeds=seeds, flip=request.flip, **_how(opened, request)
+        images=given,
+        num=request.num or given.most(seeds),
+        seeds=seeds,
+        flip=request.flip,
+        **_how(opened, request, "train"),
     )
     check(plan)
     free = ("num", "seeds") if len(given.parts) == 1 and request.seeds is None else ("num",)
-    (plan,), rival = ready([plan], request, free)
+    (plan,), rival = ready([plan], request, free, networks)
     return plan, rival
 
 
 def ready(
-    plans: Sequence[Plan[From]], request: EvaluationRequest, free: Sequence[str] = ("num",)
+    plans: Sequence[Plan[From]],
+    request: EvaluationRequest,
+    free: Sequence[str] = ("num",),
+    networks: Sequence[Network] = (),
 ) -> tuple[list[Plan[From]], Evaluation | None]:
     """The plans with their networks and, where it is free, the size of the evaluation that the last is compared with.
 
@@ -132,9 +145,9 @@ def ready(
         plans = [replace(plan, **{key: its[key] for key in free}) for plan in plans]
         for plan in plans:
             check(plan)
-    loaded = [inception(request.features, device=request.device)] if request.inception else []
-    networks = [*networks_for(plans[0].store), *loaded]
-    plans = [replace(plan, networks=networks) for plan in plans]
+    loaded = [inception(request.fid_weights, device=request.device)] if request.inception else []
+    used = [*networks_for(plans[0].store), *loaded, *networks]
+    plans = [replace(plan, networks=used) for plan in plans]
     return plans, None if request.against is None else best_match(plans[-1].protocol(), theirs, request.against)
 
 
@@ -165,6 +178,8 @@ def drawing_seconds(plans: Sequence[Plan[Drawn]]) -> float:
     for plan in plans:
         if plan.known() is None:
             lacking = sum(max(plan.num - plan.images.drawn(number), 0) for number in range(plan.seeds))
+            if plan.pairs and (pairs := paired(plan.images, plan.store)) is not None:
+                lacking += max(pairs[1] - pairs[0].drawn(0), 0)
             calls += lacking * plan.images.chain.calls(plan.images.model.process.schedule)
     return calls * seconds_per_call(plans[0].images) if calls else 0.0
 
@@ -174,20 +189,22 @@ def _of_run(run: Run, store: Store, request: EvaluationRequest) -> list[Plan[Dra
     label, models = run.labels.number(request.label), _models(run, request)
     chain = usual_chain(run).changed(**request.chain, seed=request.seed)
     labels = usual_labels(run, store, label)
-    settings = _how(store, request)
+    settings = _how(store, request, usual_split(run, store))
     settings["memorisation"] &= run.config.kind.trained_here  # what it was trained on is not known
-    settings |= {"num": request.num or usual_number(store, request.split), "flip": run.config.data.flip}
+    settings |= {"num": request.num or usual_number(store, settings["split"]), "flip": run.config.data.flip}
     settings["seeds"] = SEEDS if request.seeds is None else request.seeds
     drawn = [Drawn(run=run, model=model, chain=chain, batch_size=request.batch_size, **labels) for model in models]
     return [Plan(images=model, **settings) for model in drawn]
 
 
-def _how(store: Store, request: EvaluationRequest) -> dict[str, Any]:
-    """The settings of a `Plan` that say against what a request has images judged; UserError for an unknown split."""
-    count, reference = store.count(request.split), request.reference
+def _how(store: Store, request: EvaluationRequest, usual: str) -> dict[str, Any]:
+    """The settings of a `Plan` that say against what a request has images judged, by default those of the ``usual``
+    split; UserError for an unknown one."""
+    split, reference = request.split or usual, request.reference
+    count = store.count(split)
     if request.inception and not reference and build.device(request.device).type == "cpu":
         reference = min(count, max(ON_CPU, request.num))
-    return {"store": store, "split": request.split, "num_reference": reference, "memorisation": request.memorisation}
+    return {"store": store, "split": split, "num_reference": reference, "memorisation": request.memorisation}
 
 
 def _models(run: Run, request: EvaluationRequest) -> list[Model]:

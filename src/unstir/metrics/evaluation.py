@@ -142,8 +142,8 @@ def differences(a: Evaluation, b: Evaluation) -> list[str]:
     """One line per figure: how ``a`` differs from ``b``. Raises UserError as `check_alike`."""
     check_alike(a.protocol, b.protocol)
     lines = []
-    for key, mine in a.figures.items():
-        other = b.figures[key]
+    for key in [key for key in a.figures if key in b.figures]:
+        mine, other = a.figures[key], b.figures[key]
         change = figure_effect(other, mine)
         ours, theirs = in_columns((mine, other))
         places = max(len(item.value.partition(".")[2]) for item in (ours, theirs))

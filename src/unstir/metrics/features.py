@@ -4,16 +4,18 @@ A `Network` has a name, a hash of its weights and, for a batch of images, featur
 classes are those of the store, it says how well it tells them apart (`Trust`).
 """
 
-from collections.abc import Mapping
+import inspect
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from operator import index as whole
 from typing import Any, ClassVar, NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from unstir.errors import UserError
 from unstir.progress import counting
+from unstir.runs.checkpoint import content_hash
 from unstir.significance import TAIL, binomial_tail
 
 BATCH = 64
@@ -115,6 +117,50 @@ class Network:
     def _batch(self, images: Tensor) -> Outputs:
         """Features [B, F] and logits [B, K] of a batch, in any float type on any device."""
         raise NotImplementedError
+
+
+@dataclass(frozen=True, eq=False)
+class Extractor(Network):
+    """Features of any module or function ``net`` of images, [B, C, H, W] as the store has them, to float [B, F].
+
+    Images are uint8 in 0..255, or float32 in units of the data; it resizes and scales them itself. Of a tuple, as
+    torch-fidelity's extractors return, the first are used. ``name`` goes into the names of figures ("FD-dinov2") and
+    files. ``hash`` is by default that over name, class, weights and buffers, or over the source of a function: another
+    layer or arithmetic of the same weights needs another name.
+    """
+
+    name: str
+    net: Callable[[Tensor], Any]
+    hash: str = ""
+    trust = None
+
+    def __post_init__(self) -> None:
+        if not self.name.replace("-", "").isalnum():
+            raise UserError("name", self.name, "must be of letters, digits and -, for it goes into file names")
+        if isinstance(self.net, nn.Module):
+            self.net.eval()
+        if not self.hash:
+            kind = type(self.net).__qualname__ if isinstance(self.net, nn.Module) else inspect.getsource(self.net)
+            object.__setattr__(self, "hash", content_hash(self._weights(), f"{self.name} {kind}"))
+
+    def _weights(self) -> dict[str, Tensor]:
+        return self.net.state_dict() if isinstance(self.net, nn.Module) else {}
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return next(iter(self._weights().values()), torch.empty(0)).device
+
+    def _check(self, images: Tensor) -> None:
+        if images.ndim != 4:
+            raise wrong_images(images, "[N, C, H, W]")
+
+    def _batch(self, images: Tensor) -> Outputs:
+        answer = self.net(images.to(self.device))
+        features = answer[0] if isinstance(answer, tuple) else answer
+        if features.ndim != 2 or len(features) != len(images):
+            raise UserError("net", list(features.shape), f"must be [N, F] of {len(images)} images")
+        return Outputs(features)
 
 
 def wrong_images(images: Tensor, due: str) -> UserError:

@@ -16,7 +16,7 @@ from torch import Tensor
 from unstir import randomness
 from unstir.significance import Effect, Estimate, decimals, difference, exact
 
-LOWER, HIGHER = "lower", "higher"
+LOWER, HIGHER, NEAR_ONE = "lower", "higher", "nearer to 1"
 Figures = dict[str, float]  # values or errors of figures by key
 SPLITS = 5  # sets are split into halves so often to estimate how figures vary with the choice of images
 FLOOR_DF = 19.0  # of a floor's error: 20 splits into halves, or 20 sets drawn with replacement, less one
@@ -39,15 +39,15 @@ class ClassCount:
 class Figure:
     """One figure: a mean over seeds, with what it is to be compared with.
 
-    ``name`` is what it is called ("FD-classifier", "FID", "KID", "coverage", ...), ``better`` "lower" or "higher".
-    ``by_seed`` has the value of each seed. ``bootstrap`` is the standard error of one seed's value from the choice of
-    images, None where it was not resampled, and ``reference_error`` that of ``value`` from the choice of the reference,
-    which figures of one protocol share, floors too. ``floor`` is the same figure of sets of ``num_floor`` real images
-    that are not in the reference of ``num_reference``, drawn as the generator draws, as good as new images can be;
-    ``num_floor`` is 0 where such images were lacking, and nothing may be compared with that floor. ``ceiling`` is that
-    of uniform noise. Both are None where there is none. ``infinite`` (value, standard error) is extrapolated to
-    infinitely many samples, ``floor_infinite`` to real images. ``network`` and ``network_hash`` name the features.
-    ``by_class`` has the images of all seeds by the class that they show.
+    ``name`` is what it is called ("FD-classifier", "FID", "KID", "coverage", ...), ``better`` "lower", "higher" or
+    "nearer to 1". ``by_seed`` has the value of each seed. ``bootstrap`` is the standard error of one seed's value from
+    the choice of images, None where it was not resampled, and ``reference_error`` that of ``value`` from the choice of
+    the reference, which figures of one protocol share, floors too. ``floor`` is the same figure of sets of
+    ``num_floor`` real images that are not in the reference of ``num_reference``, drawn as the generator draws, as good
+    as new images can be; ``num_floor`` is 0 where such images were lacking, and nothing may be compared with that
+    floor. ``ceiling`` is that of uniform noise. Both are None where there is none. ``infinite`` (value, standard error)
+    is extrapolated to infinitely many samples, ``floor_infinite`` to real images. ``network`` and ``network_hash`` name
+    the features. ``by_class`` has the images of all seeds by the class that they show.
     """
 
     name: str
@@ -168,9 +168,11 @@ def too_rare(figure: Figure) -> list[tuple[ClassCount, Effect]]:
 
 
 def verdict(change: Effect, better: str) -> str:
-    """What a change of a figure is: "better", "worse" or "undecided"; ``better`` is `LOWER` or `HIGHER`."""
+    """What a change of a figure is: "better", "worse", "undecided", or "different" where near to 1 is ``better``."""
     if not change.decided:
         return "undecided"
+    if better == NEAR_ONE:
+        return "different"
     return "better" if change.positive == (better == HIGHER) else "worse"
 
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from itertools import combinations
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 import torch
@@ -31,6 +31,7 @@ from unstir.generate.folder import SETTINGS, classes_in, settings_in
 from unstir.metrics.evaluation import SHARES
 from unstir.metrics.features import wrong_images
 from unstir.metrics.floor import AS_ASKED, FEWEST
+from unstir.pixels import Scale
 from unstir.progress import counted, counting
 from unstir.runs.card import Labels
 from unstir.runs.run import is_run
@@ -203,9 +204,11 @@ def _as_tensor(array: Any) -> Tensor:
 
 
 def _as_images(array: Tensor, store: Store) -> Tensor:
-    """An array as uint8 [N, C, H, W]; UserError for another type or shape."""
+    """An array as uint8 [N, C, H, W], or float32 in units of the store; UserError for another type or shape."""
     channels, height, width = store.shape
-    if array.dtype != torch.uint8:
+    if store.scale.is_float and array.dtype != torch.float32:
+        raise wrong_images(array, "float32 in units of the data")
+    if not store.scale.is_float and array.dtype != torch.uint8:
         raise wrong_images(array, "uint8 in 0..255 (unstir.pixels.to_uint8 makes these of floats in [-1, 1])")
     array = array.cpu()
     views = {3: [array[:, None]], 4: [array, array.movedim(-1, 1)]} if array.ndim > 1 else {}
@@ -227,7 +230,16 @@ def _parts(source: Source, store: Store) -> tuple[Tensor, ...]:
     return (torch.cat(batches),) if batches else ()
 
 
-def read(path: Path, store: Store, by_class: bool = True) -> tuple[Tensor, Tensor | None]:
+class Like(NamedTuple):
+    """What images are to be like, as a `Store` says it too."""
+
+    path: Path
+    shape: tuple[int, int, int]
+    classes: tuple[str, ...]
+    scale: Scale
+
+
+def read(path: Path, store: Store | Like, by_class: bool = True) -> tuple[Tensor, Tensor | None]:
     """The images of a folder or file, uint8 [N, C, H, W], and the classes asked for, int64 [N], if these are said.
 
     Classes that are not the store's are logged unless ``by_class`` is False. Raises UserError for what is no
@@ -238,7 +250,8 @@ def read(path: Path, store: Store, by_class: bool = True) -> tuple[Tensor, Tenso
     if kind := "run" if is_run(path) else "store" if is_store(path) else "":
         raise UserError("", path, f"is a {kind} and no images", f"name it as the {kind}")
     with tempfile.TemporaryDirectory() as folder:
-        packed = pack(path, Path(folder) / "images", channels=store.shape[0], held_out=0.0)
+        depth = "float" if store.scale.is_float else "8"
+        packed = pack(path, Path(folder) / "images", channels=store.shape[0], held_out=0.0, depth=depth)
         _check(packed, store, path)
         for note in () if (path / SETTINGS).is_file() else packed.notes:  # sheets and settings are none of the images
             logger.warning(f"{path}: {note.count} of {counted(sum(map(packed.count, SPLITS)), 'image')}: {note.text}")
@@ -259,7 +272,7 @@ def read(path: Path, store: Store, by_class: bool = True) -> tuple[Tensor, Tenso
     return images, None
 
 
-def _check(packed: Store, store: Store, path: Path) -> None:
+def _check(packed: Store, store: Store | Like, path: Path) -> None:
     """Raise UserError where a file was left out, or images are of another shape than the store's or lost colours."""
     if packed.refused:
         file, why = packed.refused[0]
@@ -272,7 +285,7 @@ def _check(packed: Store, store: Store, path: Path) -> None:
         raise UserError("", path, f"holds images of {was}, {store.path} of {due}", other)
 
 
-def _of_drawn(path: Path, num: int, store: Store, by_class: bool) -> Tensor | None:
+def _of_drawn(path: Path, num: int, store: Store | Like, by_class: bool) -> Tensor | None:
     """The classes that a folder which unstir drew was asked for, int64 [num], by their names in the store."""
     if not (path / SETTINGS).is_file():
         return None
@@ -289,7 +302,7 @@ def _of_drawn(path: Path, num: int, store: Store, by_class: bool) -> Tensor | No
     return None
 
 
-def _of_names(path: Path, asked: Tensor, names: Sequence[str], store: Store, by_class: bool) -> Tensor | None:
+def _of_names(path: Path, asked: Tensor, names: Sequence[str], store: Store | Like, by_class: bool) -> Tensor | None:
     """The store's numbers of the classes ``asked`` for, int64 [N], which have these names; None, said, for others."""
     numbers = matched(names, store.classes)
     if numbers is None and by_class:

@@ -1,6 +1,6 @@
-"""Networks through torch-fidelity: the Inception of published FIDs, and any `Extractor` (CLIP, DINOv2, VGG, one's own).
+"""The Inception of published FIDs, through torch-fidelity.
 
-Inception is the TensorFlow graph of 2015 that Heusel et al. 2017 took features from, as converted for torch-fidelity
+It is the TensorFlow graph of 2015 that Heusel et al. 2017 took features from, as converted for torch-fidelity
 (its "inception-v3-compat"). Images are resized to 299 x 299 as TensorFlow 1 did: distances of these features are FIDs.
 
 The published weights are a pickle, which can run anything, and torch-fidelity reads whatever file it is given so
@@ -12,7 +12,6 @@ import hashlib
 import io
 import logging
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 from urllib.parse import urlsplit
@@ -20,57 +19,19 @@ from urllib.parse import urlsplit
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load as load_safetensors
-from torch import Tensor, nn
+from torch import Tensor
 
 from unstir.data.disk import fetch
 from unstir.errors import UserError
 from unstir.libraries import missing
-from unstir.metrics.features import NEAR, Network, Outputs, wrong_images
+from unstir.metrics.features import NEAR, Extractor, Outputs, wrong_images
 from unstir.runs import build
-from unstir.runs.checkpoint import content_hash
 
 logger = logging.getLogger(__name__)
 
 NAME = "inception-v3-compat"
 URL = "https://github.com/toshas/torch-fidelity/releases/download/v0.2.0/weights-inception-2015-12-05-6726825d.pth"
 SHA256 = "6726825d0af5f729cebd5821db510b11b1cfad8faad88a03f1befd49fb9129b2"
-
-
-@dataclass(frozen=True, eq=False)
-class Extractor(Network):
-    """A module that maps images, uint8 [N, 3, H, W] in 0..255, to a tuple of features, the first of which are used.
-
-    That is torch-fidelity's interface (`FeatureExtractorBase`): ``Extractor("dinov2", FeatureExtractorDinoV2(...))``.
-    ``name`` goes into the names of figures ("FD-dinov2") and files and into the identity of its features: another layer
-    or another arithmetic of the same weights needs another. ``hash`` is by default that over name, class, weights and
-    buffers. Grey images [N, 1, H, W] are repeated in three channels, as reading them as RGB does.
-    """
-
-    name: str
-    net: nn.Module
-    hash: str = ""
-    trust = None
-    has_logits: ClassVar[bool] = False
-
-    def __post_init__(self) -> None:
-        if not self.name.replace("-", "").isalnum():
-            raise UserError("name", self.name, "must be of letters, digits and -, for it goes into file names")
-        self.net.eval()
-        if not self.hash:
-            kind = f"{self.name} {type(self.net).__qualname__}"
-            object.__setattr__(self, "hash", content_hash(self.net.state_dict(), kind))
-
-    def _check(self, images: Tensor) -> None:
-        if images.dtype != torch.uint8 or images.ndim != 4 or images.shape[1] not in (1, 3):
-            raise wrong_images(images, "uint8 [N, 3, H, W], or [N, 1, H, W] for grey ones")
-
-    def _batch(self, images: Tensor) -> Outputs:
-        where = next(iter(self.net.state_dict().values()), torch.empty(0)).device
-        answer = self.net(images.to(where).expand(-1, 3, -1, -1))
-        features, *others = answer if isinstance(answer, tuple) else [answer]
-        if features.ndim != 2 or len(features) != len(images):
-            raise UserError("net", list(features.shape), f"must be [N, F] of {len(images)} images")
-        return Outputs(features, others[0] if self.has_logits else None)
 
 
 class Inception(Extractor):
@@ -81,7 +42,14 @@ class Inception(Extractor):
     """
 
     titles: ClassVar[Mapping[str, str]] = {"fd": "FID", "kid": "KID"} | {key: key for key in NEAR}
-    has_logits = True
+
+    def _check(self, images: Tensor) -> None:
+        if images.dtype != torch.uint8 or images.ndim != 4 or images.shape[1] not in (1, 3):
+            raise wrong_images(images, "uint8 [N, 3, H, W], or [N, 1, H, W] for grey ones")
+
+    def _batch(self, images: Tensor) -> Outputs:
+        features, logits = self.net(images.to(self.device).expand(-1, 3, -1, -1))  # as reading grey ones as RGB does
+        return Outputs(features, logits)
 
 
 def installed() -> Any:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from pydantic import TypeAdapter
@@ -22,15 +22,19 @@ from unstir.data import SPLITS, Store
 from unstir.diffusion.denoiser import clipped, finite
 from unstir.diffusion.likelihood import Bound, strata, variational_bound
 from unstir.errors import UserError, within_memory
-from unstir.pictures.charts import likelihood_curves
-from unstir.pixels import from_uint8
+from unstir.pictures.charts import likelihood_curves, save_figure
+from unstir.pixels import known
 from unstir.progress import counted, counter, counting
 from unstir.randomness import Key
+from unstir.runs.conditions import STORED
 from unstir.runs.files import check as check_kinds
 from unstir.runs.files import check_writable, decode, encode, is_count, is_text, make_folder, replacing, write_text
 from unstir.runs.model import Model, weights_in_words
 from unstir.runs.stores import check_data
 from unstir.theory.variance import check_variance
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 SAMPLES = 8  # an estimate is made in so many batches, where there are as many images: each has its own times
 
@@ -60,8 +64,10 @@ class Likelihood:
     ``num_samples`` are the independent samples that the error is from: images, or batches of them under an estimate.
     ``prior``, ``decoder`` and ``curve`` (L_{t-1} of each of ``times``, rising) are means over the images. Under an
     estimate the curve holds the terms that were drawn, which do not add up to the sum; ``total``, the decoder's and all
-    terms up to each of ``times``, is estimated as the sum is. A network with classes is given the image's true label.
-    The ``protocol`` has the SHA-256 of the weights, and the identity of their run (`runs.card.DataCard`).
+    terms up to each of ``times``, is estimated as the sum is. A network with conditions is given the image's own.
+    The ``protocol`` has the SHA-256 of the weights, and the identity of their run (`runs.card.DataCard`). Of data of
+    floating point the bits are those of a density of values scaled to [-1, 1], over the values that are there;
+    ``unit_bits`` of the protocol are to be added for one in units of the data.
     """
 
     bits_per_dim: float
@@ -82,8 +88,9 @@ def save_likelihood(
     splits: Sequence[str] = ("held_out",),
     protocol: Protocol = Protocol(),
     folder: Path | None = None,
+    format: str = "png",
 ) -> tuple[dict[str, Likelihood], Path]:
-    """The bound on each of the ``splits`` by the ``protocol``, and the picture of the curves.
+    """The bound on each of the ``splits`` by the ``protocol``, and the picture of the curves, "png", "svg" or "pdf".
 
     Written are a file of figures for each split and a picture, by default in the folder likelihood of the run, under
     names of this step and protocol (`name_of`). Raises UserError, before anything is computed, for what cannot be
@@ -100,11 +107,16 @@ def save_likelihood(
         results[split] = likelihood(model, store, of_split)
         named = partial(name_of, results[split].protocol, of_split)
         write_text(out / f"{named(split)}.json", encode(dataclasses.asdict(results[split])) + "\n")
-        curve = out / f"{named('-'.join(('curve', *results)))}.png"
+        curve = out / f"{named('-'.join(('curve', *results)))}.{format}"
     with replacing(curve) as unfinished:
-        drawn = {name: (item.times, item.curve, item.decoder, item.total) for name, item in results.items()}
-        likelihood_curves(drawn, unfinished, run=model.data.mark, weights=model.weights_sha256)
+        words = {"run": model.data.mark, "weights": model.weights_sha256}
+        save_figure(likelihood_figure(results), unfinished, format, **words)
     return results, curve
+
+
+def likelihood_figure(results: Mapping[str, Likelihood]) -> "Figure":
+    """Where the bits of each of the named results go: every term by its time, and their sum."""
+    return likelihood_curves({name: (r.times, r.curve, r.decoder, r.total) for name, r in results.items()})
 
 
 def name_of(protocol: Mapping[str, Any], asked: Protocol, what: str) -> str:
@@ -122,9 +134,7 @@ def likelihood(model: Model, store: Store, protocol: Protocol = Protocol()) -> L
     Raises UserError for a protocol that does not fit the model or its data, NotFiniteError for weights that answer
     with NaN.
     """
-    check(model, store, protocol)
-    if protocol.variance == "auto":
-        protocol = replace(protocol, variance="learned" if model.learned_variance else "large")
+    protocol = check(model, store, protocol)
     order = randomness.Order(protocol.seed, "likelihood", 0, store.count(protocol.split))
     chosen = order[: protocol.num or None].sort().values
     most = -(-len(chosen) // SAMPLES) if protocol.calls else len(chosen)
@@ -132,24 +142,38 @@ def likelihood(model: Model, store: Store, protocol: Protocol = Protocol()) -> L
     calls = protocol.calls or model.process.T
     with counting(f"bounding {protocol.split}", "network calls") as count:
         on_call = counter(count, len(batches) * calls)
-        bounds = [_bound(model, store, protocol, number, index, on_call) for number, index in enumerate(batches)]
+        images = store.images(protocol.split), _conditions(model, store, protocol.split)
+        bounds = [bound_of(model, *images, protocol, number, index, on_call) for number, index in enumerate(batches)]
     settings = {key: getattr(protocol, key) for key in ("variance", "split", "clip", "seed")}
     terms = {"calls": calls, "ema": model.averaged, "step": model.step, "T": model.process.T, "dtype": model.arithmetic}
-    labelled = model.labels.count > 0 and store.labelled
-    also = {"batch_size": protocol.batch_size, "given_labels": labelled, "data": store.content_hash}
+    given = "label" if model.labels.count and store.labelled else "condition" if model.conditions else ""
+    also = {"batch_size": protocol.batch_size, "given": given, "data": store.content_hash}
     also |= {"weights": model.weights_sha256, "run": model.data.run}
+    if store.scale.is_float:
+        present = ~store.images(protocol.split)[chosen].isnan()
+        also["unit_bits"] = store.scale.bits(present).mean().item()
     return _summary(bounds, len(chosen), {**settings, **terms, **also})
 
 
 @torch.inference_mode()
-def _bound(
-    model: Model, store: Store, protocol: Protocol, number: int, index: Tensor, on_call: Callable[[], None]
+def bound_of(
+    model: Model,
+    images: Tensor,
+    conditions: Tensor | None,
+    protocol: Protocol,
+    number: int,
+    index: Tensor,
+    on_call: Callable[[], None],
 ) -> Bound:
-    """The bound of the images with these indices, batch ``number``; its noise is a function of time and image."""
+    """The bound of those of the ``images``, uint8 or float32 [N, C, H, W] in units of the data, with an ``index``.
+
+    That is int64 [B], and with the time it decides the noise. ``conditions``, [N, ...], are the labels or conditions in
+    their units that the network is given; an estimate is from the times of batch ``number``.
+    """
     slots, drawn = index.to(model.device), None
-    x_0 = from_uint8(store.images(protocol.split)[index].to(model.device))
-    labels = store.labels(protocol.split) if model.labels.count else None
-    denoise = finite(model.denoise(None if labels is None else labels[index].to(model.device)), index)
+    x_0, present = known(model.data.scale.to_model(images[index].to(model.device)), model.data.scale)
+    rows = None if conditions is None else conditions[index].to(model.device)
+    denoise = finite(model.denoise(rows if model.conditions is None else model.conditions.told(x_0, rows)), index)
     if protocol.calls:
         parts = torch.arange(protocol.calls - 1)
         drawn = strata(model.process.T, len(parts), Key(protocol.seed, "likelihood times", number, parts))
@@ -160,8 +184,17 @@ def _bound(
         lambda t: randomness.normal(Key(protocol.seed, "likelihood", t, slots), tuple(x_0.shape[1:])),
         variance=protocol.variance,
         sampled=drawn,
+        discretised=present is None,
+        present=present,
         on_call=on_call,
     )
+
+
+def _conditions(model: Model, store: Store, split: str) -> Tensor | None:
+    """What a store says of its images to the network of a model: labels or conditions, or None."""
+    if model.conditions is not None:
+        return store.conditions(split) if model.conditions.name == STORED else None
+    return store.labels(split) if model.labels.count else None
 
 
 def _summary(bounds: list[Bound], num: int, protocol: dict[str, Any]) -> Likelihood:
@@ -205,7 +238,9 @@ def describe(result: Likelihood) -> str:
     return (
         f"{how['split']:9} {result.bits_per_dim:.4f}{error} bits/dim (prior {result.prior:.4f}, decoder "
         f"{result.decoder:.4f}); {counted(result.num, 'image')}, {terms_of(how)}, {how['variance']} variance, "
-        f"step {how['step']}, {weights_in_words(how['ema'])}" + (", given the label" if how["given_labels"] else "")
+        f"step {how['step']}, {weights_in_words(how['ema'])}"
+        + (f", given the {how['given']}" if how["given"] else "")
+        + (f"; in the data's units {result.bits_per_dim + how['unit_bits']:.4f}" if "unit_bits" in how else "")
     )
 
 
@@ -228,21 +263,31 @@ def read(path: Path) -> Likelihood | None:
         return None
 
 
-def check(model: Model, store: Store, protocol: Protocol) -> None:
-    """Raise UserError for a protocol that does not fit the model or its data, whose bytes are read once a process."""
-    T = model.process.T
-    model.kind.check_means(model.folder, ": its estimate is an image and not the mean that the bound needs")
+def check(model: Model, store: Store, protocol: Protocol) -> Protocol:
+    """The protocol with its variance settled; UserError where it does not fit the model or its data.
+
+    The data's bytes are read once a process.
+    """
     if protocol.split not in SPLITS:
         raise UserError("split", protocol.split, "is unknown", f"choose one of {', '.join(SPLITS)}")
-    count = store.count(protocol.split)
+    protocol, count = check_terms(model, protocol), store.count(protocol.split)
     check_data(model.folder, model.data, store)
     if count == 0:
         raise UserError("", store.path, f"has no {protocol.split} images", "choose another split")
     if not 0 <= protocol.num <= count:
         raise UserError("num", protocol.num, f"is outside 1..{count}, the {protocol.split} images", "0 takes all")
+    store.verify()
+    return protocol
+
+
+def check_terms(model: Model, protocol: Protocol) -> Protocol:
+    """The protocol with its variance settled; UserError where the model has no such bound."""
+    T = model.process.T
+    model.kind.check_means(model.folder, ": its estimate is an image and not the mean that the bound needs")
     if protocol.calls != 0 and not 2 <= protocol.calls <= T:
         raise UserError("calls", protocol.calls, f"is outside 2..{T}, the terms of the bound", "0 takes all of them")
     if protocol.batch_size < 1:
         raise UserError("batch_size", protocol.batch_size, "must be at least 1")
     check_variance(protocol.variance, model.learned_variance)
-    store.verify()
+    automatic = "learned" if model.learned_variance else "large"
+    return replace(protocol, variance=automatic if protocol.variance == "auto" else protocol.variance)

@@ -6,7 +6,7 @@ noise. A perfect model reaches the floor, not 0; a distance below the floor is n
 are. Features are those of any `Network`; images without labels have the sliced Wasserstein distance.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from statistics import mean
 
@@ -15,13 +15,15 @@ from torch import Tensor
 
 from unstir import randomness
 from unstir.data import Store
-from unstir.metrics import wasserstein
 from unstir.metrics.distances import inception_score
 from unstir.metrics.feature_figures import Sides, draws_of, figures_of, sides
 from unstir.metrics.features import Network, wrong_images
 from unstir.metrics.figures import HIGHER, LOWER, SPLITS, ClassCount, Figure, halved
 from unstir.metrics.floor import FEWEST, FLOOR_SPLITS, bound
 from unstir.metrics.reference import noise_images, other_split
+from unstir.metrics.values import Components, lacking, marginals, spread
+from unstir.metrics.wasserstein import Swd
+from unstir.metrics.wasserstein import swd as sliced
 from unstir.significance import binomial_tail
 
 PATCHES = 2000  # images whose patches are the reference where nothing else is asked; 9 s of one core at 32x32
@@ -42,14 +44,18 @@ def measure(
     store's shape, or an empty split.
     """
     for images in sets:
-        if images.dtype != torch.uint8 or tuple(images.shape[1:]) != store.shape or len(images) < FEWEST:
-            wanted = ", ".join(map(str, store.shape))
-            raise wrong_images(images, f"uint8 [N, {wanted}] with N >= {FEWEST}, as in {store.path}")
+        floats = store.scale.is_float
+        if images.is_floating_point() != floats or tuple(images.shape[1:]) != store.shape or len(images) < FEWEST:
+            wanted = f"{'float32' if floats else 'uint8'} [N, {', '.join(map(str, store.shape))}]"
+            raise wrong_images(images, f"{wanted} with N >= {FEWEST}, as in {store.path}")
+    sets = lacking(store, sets) if store.scale.is_float else sets
     labels = None if labels is None else [each.cpu() for each in labels]
     asked = None if labels is None else labels[0]
     if not networks:
         num_reference = reference_size(store.count(split), num_reference, networks)
-        return {"patches/swd": _of_patches(store, sets, split, num_reference, asked)}
+        return {
+            "patches/swd": _between(store, sets, split, num_reference, asked, "sliced Wasserstein", "patches", _swd)
+        }
     figures: dict[str, Figure] = {}
     for network in networks:
         of = sides(store, network, len(sets[0]), split, num_reference, asked)
@@ -60,7 +66,32 @@ def measure(
             figures |= _of_classes(store, split, of, [each.argmax(1) for each in logits], labels)
         elif logits:
             figures[f"{network.name}/is"] = _inception_score(network, logits, labels)
+        if isinstance(network, Components):
+            figures |= _of_values(store, network, sets, split, asked)
     return figures
+
+
+def _of_values(
+    store: Store, components: Components, sets: Sequence[Tensor], split: str, asked: Tensor | None
+) -> dict[str, Figure]:
+    """The figures of values: sliced Wasserstein of scaled values, marginals and spread, of `PATCHES` images at most."""
+
+    def of_patches(a: Tensor, b: Tensor, seed: int) -> Swd:
+        return _swd(components.scaled(a).float(), components.scaled(b).float(), seed)
+
+    def halved_too(figure: Callable[[Tensor, Tensor], float]) -> Distance:
+        return lambda a, b, seed: Swd(figure(a, b), halved(lambda i: {"": figure(a[i], b)}, len(a))[""])
+
+    kinds: dict[str, tuple[str, Distance]] = {
+        "patches/swd": ("sliced Wasserstein", of_patches),
+        "values/marginals": ("marginals", halved_too(marginals)),
+        "values/spread": ("spread", halved_too(spread)),
+    }
+    size = reference_size(store.count(split), 0, ())
+    return {
+        key: _between(store, sets, split, size, asked, name, key.split("/")[0], distance)
+        for key, (name, distance) in kinds.items()
+    }
 
 
 def _inception_score(network: Network, sets: Sequence[Tensor], labels: Sequence[Tensor] | None) -> Figure:
@@ -150,27 +181,44 @@ def reference_size(count: int, asked: int, networks: Sequence[Network]) -> int:
     return min(asked or (count if networks else PATCHES), count)
 
 
-def _of_patches(store: Store, sets: Sequence[Tensor], split: str, num_reference: int, asked: Tensor | None) -> Figure:
-    """The sliced Wasserstein distance to ``num_reference`` images of ``split``; its floor is one set of real images."""
+def _swd(a: Tensor, b: Tensor, seed: int) -> Swd:
+    return sliced(a, b, seed=seed)
+
+
+Distance = Callable[[Tensor, Tensor, int], Swd]
+"""The distance between two sets of images and its error, by a seed."""
+
+
+def _between(
+    store: Store,
+    sets: Sequence[Tensor],
+    split: str,
+    num_reference: int,
+    asked: Tensor | None,
+    name: str,
+    network: str,
+    distance: Distance,
+) -> Figure:
+    """The ``distance`` to ``num_reference`` images of ``split``; its floor is one set of real images."""
     num, part = len(sets[0]), other_split(split)
     real = store.images(split)[randomness.Order(0, f"some {split}", 0, store.count(split))[:num_reference]]
-    each = [wasserstein.swd(images, real, seed=seed) for seed, images in enumerate(sets)]
+    each = [distance(images, real, seed) for seed, images in enumerate(sets)]
     index, draws = draws_of(store, part, num, asked)
     if draws is not None:
         other, rest = store.images(part)[index[(draws.chance or draws.sets)[0]]], real
     else:  # nothing else is real: some of the reference against the rest of it
         cut = min(num, len(real) // 2)
         other, rest = real[:cut], real[cut:]
-    floor = wasserstein.swd(other, rest, seed=0)
+    floor = distance(other, rest, 0)
     return Figure(
-        name="sliced Wasserstein",
+        name=name,
         better=LOWER,
         by_seed=tuple(found.mean for found in each),
         bootstrap=mean(found.standard_error for found in each),
         floor=floor.mean,
         floor_error=floor.standard_error,
         num_floor=0 if draws is None else len(other),
-        ceiling=wasserstein.swd(noise_images(store.shape, num), real, seed=0).mean,
-        network="patches",
+        ceiling=distance(noise_images(store, num), real, 0).mean,
+        network=network,
         num_reference=len(real),
     )

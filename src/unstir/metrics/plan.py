@@ -25,7 +25,10 @@ from unstir.metrics.floor import FEWEST
 from unstir.metrics.images import Images
 from unstir.metrics.measure import measure, reference_size
 from unstir.metrics.memorisation import Memorisation, memorisation, picture
+from unstir.metrics.pairs import pair_figures, paired
 from unstir.metrics.request import SEEDS
+from unstir.metrics.values import as_pixels
+from unstir.pixels import from_uint8, shown
 from unstir.progress import counting
 from unstir.runs.files import is_writable, make_folder, save_png
 
@@ -44,7 +47,8 @@ class Plan(Generic[From]):
 
     ``networks`` are those whose features measure; empty for the sliced Wasserstein distance. A classifier that is not
     trusted (`features.Trust`) may be among them: the protocol says how it did, and it does not measure. With
-    ``memorisation`` copies of training images are searched for; with ``flip`` mirror images count as copies too.
+    ``memorisation`` copies of training images are searched for; with ``flip`` mirror images count as copies too. With
+    ``pairs`` images that another image describes are compared with held-out pairs (`pairs`).
     """
 
     images: From
@@ -56,6 +60,7 @@ class Plan(Generic[From]):
     networks: Sequence[Network] = ()
     memorisation: bool = True
     flip: bool = False
+    pairs: bool = True
 
     @property
     def measuring(self) -> list[Network]:
@@ -72,7 +77,7 @@ class Plan(Generic[From]):
             "num_reference": reference_size(self.store.count(self.split), self.num_reference, self.measuring),
             "data": self.store.content_hash,
             "flip": False,  # reference images are as they are stored
-            "rounding": "uint8, to nearest",
+            "rounding": "none" if self.store.scale.is_float else "uint8, to nearest",
             "networks": {network.name: network.hash for network in self.measuring},
             "classifier": next((each.trust.entry() for each in self.networks if each.trust is not None), None),
             **self.images.protocol(self.num, self.seeds, self.store),
@@ -115,7 +120,11 @@ def judge(plan: Plan[Drawn | Images]) -> Evaluation:
     """
     check(plan)
     known = plan.known()
-    if known is not None and (known.memorisation is not None or not plan.memorisation):
+    if (
+        known is not None
+        and (known.memorisation is not None or not plan.memorisation)
+        and not _lacks_pairs(plan, known)
+    ):
         return known
     home, began = plan.images.home or plan.store, time.perf_counter()
     keeping = is_writable(home.path)
@@ -126,6 +135,9 @@ def judge(plan: Plan[Drawn | Images]) -> Evaluation:
             labels, about = plan.images.classes(plan.num, plan.seeds), {"step": 0, "images": 0, **plan.images.about}
             figures = measure(plan.store, sets, plan.measuring, plan.split, plan.num_reference, labels=labels)
             evaluation = Evaluation(**about, protocol=plan.protocol(), figures=figures)
+        if _lacks_pairs(plan, evaluation) and isinstance(plan.images, Drawn):
+            figures = evaluation.figures | pair_figures(plan.images, plan.store)
+            evaluation = replace(evaluation, figures=figures)
         if plan.memorisation:
             drawing = pairs_file(home, evaluation) if keeping else None
             result = search_copies(plan, sets, drawing, weights=evaluation.weights)
@@ -139,6 +151,13 @@ def judge(plan: Plan[Drawn | Images]) -> Evaluation:
     return evaluation
 
 
+def _lacks_pairs(plan: Plan[Drawn | Images], evaluation: Evaluation) -> bool:
+    """Whether figures of held-out pairs are asked for, can be had, and are not there."""
+    if not plan.pairs or "pairs/error" in evaluation.figures or not isinstance(plan.images, Drawn):
+        return False
+    return paired(plan.images, plan.store) is not None
+
+
 def search_copies(
     plan: Plan[Drawn | Images], sets: Sequence[Tensor], drawing: Path | None, **words: str
 ) -> Memorisation:
@@ -147,12 +166,13 @@ def search_copies(
     It has the ``words`` as text.
     """
     label, store = plan.protocol()["label"], plan.store
-    images = torch.cat(list(sets)), store.images("train"), held_out_like(store, label)
+    units = torch.cat(list(sets)), store.images("train"), held_out_like(store, label)
+    images = [as_pixels(part, store) for part in units]
     features = next((network.features for network in plan.measuring if network.name == "classifier"), None)
     result = memorisation(*images, flip=plan.flip, features=features)
     if drawing is not None:
         make_folder(drawing.parent)
-        save_png(drawing, picture(result, *images), **words)
+        save_png(drawing, picture(result, *(shown(from_uint8(part)) for part in images)), **words)
     return result
 
 

@@ -6,6 +6,7 @@ read again only where it is whole. Of features it holds those of one split, numb
 """
 
 import json
+import math
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -21,6 +22,7 @@ from unstir.data import SPLITS, Store
 from unstir.errors import UserError
 from unstir.metrics.distances import Moments, moments, radii
 from unstir.metrics.features import Network
+from unstir.pixels import from_uint8
 from unstir.randomness import Key
 from unstir.runs.checkpoint import content_hash, read_tensors
 from unstir.runs.files import make_folder, replacing
@@ -97,7 +99,7 @@ def reference(store: Store, part: str, network: Network, num: int = 0) -> Refere
         kinds = list(zip(shapes, (torch.float32, torch.float64, torch.float64), strict=True))
         if found == text and kinds == [(tuple(tensor.shape), tensor.dtype) for tensor in each]:
             return Reference(Moments(mean, covariance, num), features.double())
-    images = noise_images(store.shape, num) if part == NOISE else store.images(part)
+    images = noise_images(store, num) if part == NOISE else store.images(part)
     features = network.outputs(images, chosen(part, len(images), num)).features
     single, of_all = features[:KEPT].float(), moments(features)
     with suppress(OSError):  # a store that cannot be written to is measured anew each time
@@ -115,8 +117,8 @@ def other_split(split: str) -> str:
     return SPLITS[1 - SPLITS.index(split)]
 
 
-def noise_images(shape: tuple[int, int, int], num: int) -> Tensor:
-    """Images of which every byte is equally likely: uint8 [num, C, H, W]."""
-    size = shape[0] * shape[1] * shape[2]
+def noise_images(store: Store, num: int) -> Tensor:
+    """Images of which every byte is equally likely, as the store has images: uint8 or float32 [num, C, H, W]."""
+    size = math.prod(store.shape)
     numbers = randomness.bits(Key(0, "noise images", 0, torch.arange(num)), (size + 7) // 8)
-    return numbers.view(torch.uint8)[:, :size].reshape(num, *shape)
+    return store.scale.to_units(from_uint8(numbers.view(torch.uint8)[:, :size].reshape(num, *store.shape)))

@@ -29,10 +29,11 @@ class EvaluationRequest:
     fid: bool = False
     """Also measure FID, KID, Inception Score and others by the Inception network. It needs torch-fidelity (pip install
     '.[fid]') and a file of 96 MB, downloaded once."""
-    features: Path | None = None
+    fid_weights: Path | None = None
     """The file of the Inception network, if you have it; implies --fid."""
-    split: Literal["train", "held_out"] = "train"
-    """The images to compare with; published figures compare with the training images."""
+    split: Literal["train", "held_out"] | None = None
+    """The images to compare with, by default those of training, as published figures do. A run with data.condition is
+    given the conditions of held-out images and compared with these."""
     reference: int = 0
     """Number of images to compare with; 0: all, but with --fid on a CPU 2000 or --num."""
     memorisation: bool = True
@@ -65,4 +66,4 @@ class EvaluationRequest:
     @property
     def inception(self) -> bool:
         """Whether figures of the Inception network are asked for."""
-        return self.fid or self.features is not None
+        return self.fid or self.fid_weights is not None

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from unstir.nn.config import UNetConfig
+from unstir.nn.config import Padding, UNetConfig
 
 _SMALL_MAP = 64  # positions, of which a head's scores take little memory however few channels it has
 _MAX_PERIOD = 10_000.0  # Vaswani et al.'s longest period, divided by 2 pi
@@ -94,11 +94,11 @@ class ResBlock(nn.Module):
         self.out_channels = out_channels
         self.dropout = config.dropout
         self.first_norm = GroupNorm(config.groups, in_channels, config.norm_eps)
-        self.first_conv = nn.Conv2d(in_channels, out_channels, 3, padding=1)
+        self.first_conv = nn.Conv2d(in_channels, out_channels, 3, padding=1, padding_mode=config.padding)
         time_channels = 4 * config.widths[0] * (2 if config.label_beside else 1)
         self.time = nn.Linear(time_channels, 2 * out_channels if config.scale_shift else out_channels)
         self.second_norm = GroupNorm(config.groups, out_channels, config.norm_eps)
-        self.second_conv = nn.Conv2d(out_channels, out_channels, 3, padding=1)
+        self.second_conv = nn.Conv2d(out_channels, out_channels, 3, padding=1, padding_mode=config.padding)
         self.shortcut = nn.Conv2d(in_channels, out_channels, 1) if in_channels != out_channels else nn.Identity()
 
     def forward(self, x: Tensor, time: Tensor, keep: Tensor | None = None) -> Tensor:
@@ -158,39 +158,52 @@ def _attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
 
 
 class Downsample(nn.Module):
-    """A convolution of stride 2, ``size`` x ``size``: [B, C, H, W] to [B, C, H/2, W/2], H and W even.
+    """A convolution of stride 2, ``size`` x ``size``: [B, C, H, W] to [B, C, H/2, W/2], sides even, or 1, which stay.
 
     ``padding`` 1 adds a border all round; 0 adds one row below and one column to the right, as TensorFlow does for even
-    sizes and Ho et al. 2020 therefore did.
+    sizes and Ho et al. 2020 therefore did. The border is of ``mode`` "zeros" or "circular".
     """
 
-    def __init__(self, channels: int, padding: int, size: int = 3) -> None:
+    def __init__(self, channels: int, padding: int, size: int = 3, mode: Padding = "zeros") -> None:
         super().__init__()
-        self.conv = nn.Conv2d(channels, channels, size, stride=2, padding=padding * (size // 2))
+        self.conv = nn.Conv2d(channels, channels, size, stride=2, padding=padding * (size // 2), padding_mode=mode)
 
     def forward(self, x: Tensor) -> Tensor:
-        """x at half its height and width."""
-        half: Tensor = self.conv(x if self.conv.padding[0] else nn.functional.pad(x, (0, 1, 0, 1)))
-        return half
+        """x with sides longer than 1 halved."""
+        conv, one = self.conv, [side == 1 for side in x.shape[2:]]
+        before, reach = int(conv.padding[0]), conv.kernel_size[0] // 2
+        if before and not any(one):
+            half: Tensor = conv(x)
+            return half
+        edges = [(reach, reach) if flat else (before, max(before, 1)) for flat in reversed(one)]
+        mode = "constant" if conv.padding_mode == "zeros" else conv.padding_mode
+        padded = nn.functional.pad(x, [edge for pair in edges for edge in pair], mode)
+        return nn.functional.conv2d(padded, conv.weight, conv.bias, [1 if flat else 2 for flat in one])
 
 
 class Upsample(nn.Module):
     """Each pixel repeated 2x2, then a 3x3 convolution: [B, C, H, W] to [B, C, 2H, 2W].
 
-    With ``spreads`` a transposed 5x5 convolution of stride 2 stands in place of the repeating.
+    With ``spreads`` a transposed 5x5 convolution of stride 2 stands in place of the repeating. The border of the 3x3
+    convolution is of ``mode`` "zeros" or "circular".
     """
 
-    def __init__(self, channels: int, spreads: bool = False) -> None:
+    def __init__(self, channels: int, spreads: bool = False, mode: Padding = "zeros") -> None:
         super().__init__()
         spread = nn.ConvTranspose2d(channels, channels, 5, stride=2, padding=2, output_padding=1) if spreads else None
         self.spread = spread
-        self.conv = nn.Conv2d(channels, channels, 3, padding=1)
+        self.conv = nn.Conv2d(channels, channels, 3, padding=1, padding_mode=mode)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """x at twice its height and width."""
-        spread = (
-            nn.functional.interpolate(x, scale_factor=2.0, mode="nearest") if self.spread is None else self.spread(x)
-        )
+    def forward(self, x: Tensor, like: Tensor) -> Tensor:
+        """x with twice its sides, but for those that are no longer in ``like`` [B, C', H', W'], the next skip."""
+        scale = [2 if after > before else 1 for before, after in zip(x.shape[2:], like.shape[2:], strict=True)]
+        if self.spread is None:
+            spread = nn.functional.interpolate(x, scale_factor=[float(factor) for factor in scale], mode="nearest")
+        elif scale == [2, 2]:
+            spread = self.spread(x)
+        else:
+            more = [factor - 1 for factor in scale]
+            spread = nn.functional.conv_transpose2d(x, self.spread.weight, self.spread.bias, scale, 2, more)
         double: Tensor = self.conv(spread)
         return double
 

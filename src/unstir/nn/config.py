@@ -15,6 +15,7 @@ AUGMENTATION = ("mirrored", "upside down", "scale", "cos - 1", "sin", "right", "
 """The numbers that describe an augmentation to a network (`diffusion.augmentation`); all are 0 where there is none."""
 _Count = Annotated[int, Field(ge=1, le=16_384)]
 _Index = Annotated[int, Field(ge=0, le=1_000_000)]
+Padding = Literal["zeros", "circular"]
 
 
 @refusing
@@ -57,8 +58,14 @@ class UNetConfig:
     """ho, or report_guided, the report's network by class: 5x5 resizing, attention on the way down alone."""
     downsample_padding: Annotated[int, Field(ge=0, le=1)] = 0
     """Padding of the strided convolutions: 0 pads below and to the right only, as Ho et al.; 1 pads all round."""
+    padding: Padding = "zeros"
+    """What lies beyond the edges of an image: zeros, or (circular) its opposite edge, for images that wrap around."""
     num_classes: _Index = 0
     """Number of class labels; 0: a network without classes."""
+    condition_values: _Index = 0
+    """Numbers in the vector that describes each image; 0: none. data.condition sets it."""
+    condition_channels: _Index = 0
+    """Channels of the image that describes each image; 0: none. data.condition sets it."""
     out_channels: _Index = 0
     """Channels of the output; 0: as many as the prediction needs."""
     augmented: bool = False
@@ -80,6 +87,8 @@ class UNetConfig:
         if self.layout == "report_guided" and not (self.num_classes and self.downsample_padding):
             by_class = {"num_classes": self.num_classes or 10, "downsample_padding": 1}
             raise UserError("layout", self.layout, "is by class and pads all round", by_class)
+        if self.layout == "report_guided" and self.padding != "zeros":
+            raise UserError("padding", self.padding, 'is of layout="ho"', {"padding": "zeros"})
         return self
 
     def _check_channels(self) -> None:
@@ -103,6 +112,15 @@ class UNetConfig:
                 raise UserError(key, value, f"{level} {of}", (fitting, near))
 
     @property
+    def condition_size(self) -> int:
+        """How much the network is told of each image: labels, or numbers or channels and one more; 0: nothing.
+
+        The one more is 1 where the condition is given, and 0, as all of them, where it is hidden.
+        """
+        size = self.condition_values or self.condition_channels
+        return size + 1 if size else self.num_classes
+
+    @property
     def label_beside(self) -> bool:
         """Whether the label's embedding stands behind the time's, in place of being added to it."""
         return self.layout == "report_guided" and self.num_classes > 0
@@ -113,7 +131,7 @@ class UNetConfig:
 
     @property
     def multiple(self) -> int:
-        """The height and the width of an image must be multiples of it, to be halved at each level after the first."""
+        """Sides longer than 1 must be multiples of it, to be halved at each level after the first."""
         return 1 << (len(self.mults) - 1)
 
     @property
@@ -123,7 +141,8 @@ class UNetConfig:
 
 
 UNET = "unet"
-_SHARED = ("type", "options", "in_channels", "num_classes", "out_channels", "augmented")
+_CONDITION = ("num_classes", "condition_values", "condition_channels")
+_SHARED = ("type", "options", "in_channels", *_CONDITION, "out_channels", "augmented")
 """The settings of [model] that every network has; all others are the U-Net's."""
 
 
@@ -142,6 +161,9 @@ class ModelConfig(UNetConfig):
 
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
+        if len(both := [key for key in _CONDITION if getattr(self, key)]) > 1:
+            more = f"and {both[1]} were given, and one is enough"
+            raise UserError(both[0], getattr(self, both[0]), more, tuple({key: 0} for key in both))
         if self.is_unet:
             if self.options:
                 raise UserError("options", self.options, "are of a network of your own, which type names")

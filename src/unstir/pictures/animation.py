@@ -1,6 +1,6 @@
 """A chain to watch: as a moving picture, or its stages side by side. Frames in, picture files out."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,7 +12,7 @@ from unstir.diffusion.samplers import Step
 from unstir.errors import UserError
 from unstir.pictures.charts import evenly
 from unstir.pictures.grid import GAP, blank, grid, write
-from unstir.pixels import to_uint8
+from unstir.pixels import shown
 
 MAX_FRAMES = 61  # both ends of 60 intervals
 STAGES = 11  # both ends of 10: a chain of 10, 20, 50, 100 or 1000 steps is shown at round times
@@ -31,19 +31,25 @@ class Frame:
     x0: Tensor
 
 
-def collect(steps: Iterable[Step], x_T: Tensor, times: Sequence[int], limit: int = MAX_FRAMES) -> list[Frame]:
+def collect(
+    steps: Iterable[Step],
+    x_T: Tensor,
+    times: Sequence[int],
+    limit: int = MAX_FRAMES,
+    pixels: Callable[[Tensor], Tensor] = shown,
+) -> list[Frame]:
     """The frames of the chain from ``x_T`` [N, C, H, W] over ``times``, falling to 0: the noise first, the image last.
 
-    At most ``limit`` of the states, evenly chosen with both ends; the others are never converted or kept. The last
-    one, at time 0, is its own estimate.
+    At most ``limit`` of the states, evenly chosen with both ends; the others are never converted, by ``pixels``, or
+    kept. The last one, at time 0, is its own estimate.
     """
     wanted, frames = set(evenly(len(times), limit)), list[Frame]()
     t, x = times[0], x_T
     for number, step in enumerate(steps):
         if number in wanted:
-            frames.append(Frame(t, to_uint8(x), to_uint8(step.x0)))
+            frames.append(Frame(t, pixels(x), pixels(step.x0)))
         t, x = step.t, step.x
-    return [*frames, Frame(t, to_uint8(x), to_uint8(x))]
+    return [*frames, Frame(t, pixels(x), pixels(x))]
 
 
 def animation_kind(path: Path) -> str:

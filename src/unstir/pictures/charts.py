@@ -5,10 +5,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from unstir.pictures.grid import SIGNED
+
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+SUFFIXES = ".png", ".svg", ".pdf"
 _MOST_NAMED = 16  # steps in the legend of held_out_figure; of more, as many, evenly chosen
 
 _PANELS = (
@@ -45,11 +48,10 @@ def series(place: int) -> dict[str, Any]:
     return {name: values[place % len(values)] for name, values in every.items()}
 
 
-def training_curves(metrics: Sequence[Mapping[str, Any]], path: Path, run: str = "") -> None:
-    """Draw loss, gradient norm and learning rate against images seen, from the lines of metrics.jsonl, as a PNG.
+def training_curves(metrics: Sequence[Mapping[str, Any]]) -> "Figure":
+    """Loss, gradient norm and learning rate against images seen, from the lines of metrics.jsonl.
 
     Where what is minimised is not the squared error itself, that error and the bound are drawn too, if they are there.
-    The PNG has the mark of the ``run`` as text.
     """
     from matplotlib.figure import Figure  # takes half a second to import
     from matplotlib.ticker import EngFormatter, MaxNLocator
@@ -66,12 +68,7 @@ def training_curves(metrics: Sequence[Mapping[str, Any]], path: Path, run: str =
         axes.xaxis.set_major_formatter(EngFormatter(sep=""))
         if key != "lr" and any(0 < line[key] < math.inf for line in lines):
             log_axis(axes, "y")
-    _save(figure, path, "images seen in training", run=run)
-
-
-def held_out_curves(lines: Sequence[Mapping[str, Any]], path: Path, run: str = "") -> None:
-    """Draw `held_out_figure` as a PNG, which has the mark of the ``run`` as text."""
-    _save(held_out_figure(lines), path, run=run)
+    return _labelled(figure, "images seen in training")
 
 
 def held_out_figure(lines: Sequence[Mapping[str, Any]]) -> "Figure":
@@ -149,13 +146,13 @@ def _is_number(value: Any) -> bool:
 
 
 def likelihood_curves(
-    curves: Mapping[str, tuple[Sequence[int], Sequence[float], float, Sequence[float]]], path: Path, **words: str
-) -> None:
-    """Draw where the bits go, as a PNG: each L_{t-1} by t, and their sum from the decoder upwards.
+    curves: Mapping[str, tuple[Sequence[int], Sequence[float], float, Sequence[float]]],
+) -> "Figure":
+    """Where the bits go: each L_{t-1} by t, and their sum from the decoder upwards.
 
     ``curves`` gives, by name, rising times, terms in bits per dimension at these times, the decoder's L_0, which stands
     at t = 1, and the sum of all terms up to each time. Where the times are but some of 2..T, as in an estimate, the
-    terms are points and the sum, which is estimated too, goes up in steps. The PNG has the ``words`` as text.
+    terms are points and the sum, which is estimated too, goes up in steps.
     """
     from matplotlib.figure import Figure
 
@@ -177,7 +174,7 @@ def likelihood_curves(
         log_axis(axes, "x")
         axes.set_ylabel("bits per dimension")
         axes.legend(fontsize=8)
-    _save(figure, path, "t", **words)
+    return _labelled(figure, "t")
 
 
 def log_axis(axes: "Axes", which: str) -> None:
@@ -225,9 +222,16 @@ def _images_axis(axes: "Axes", first: int) -> None:
     axes.set_xlabel("images seen in training")
 
 
-def _save(figure: "Figure", path: Path, xlabel: str = "", **words: str) -> None:
-    """Write a figure as a PNG, its panels with a grid and, if it is given, one label of their x axes."""
-    for axes in figure.axes if xlabel else ():
+def _labelled(figure: "Figure", xlabel: str) -> "Figure":
+    """The figure, its panels with a grid and one label of their x axes."""
+    for axes in figure.axes:
         axes.set_xlabel(xlabel)
         axes.grid(alpha=0.3)
-    figure.savefig(path, dpi=110, format="png", metadata=words)
+    return figure
+
+
+def save_figure(figure: "Figure", path: Path, format: str = "png", **words: str) -> None:
+    """Write a figure as a file of a format, "png" (which has the ``words`` as text), "svg" or "pdf", on white."""
+    of_format = {"svg": {"Creator": "unstir", "Date": None}, "pdf": {"Creator": "unstir", "CreationDate": None}}
+    metadata = of_format.get(format, {**SIGNED, **words})
+    figure.savefig(path, dpi=110, format=format, metadata=metadata, facecolor="white")

@@ -12,7 +12,7 @@ from unstir.data.levels import remarks
 from unstir.data.manifest import read_origin
 from unstir.errors import printable
 from unstir.pictures.caption import of_class
-from unstir.pictures.grid import check_png, contact_sheet, save_signed, titled
+from unstir.pictures.grid import check_signed, contact_sheet, save_signed, titled
 from unstir.progress import counted
 from unstir.randomness import Order
 
@@ -29,7 +29,7 @@ def inspect(path: Path, sheet: Path | None = None) -> tuple[str, Path]:
     store = Store.open(path)
     store.verify()
     sheet = sheet or path / "contact-sheet.png"
-    check_png(sheet, "sheet")
+    check_signed(sheet, "sheet")
     save_signed(contact(store), sheet)
     return describe(store), sheet
 
@@ -37,7 +37,8 @@ def inspect(path: Path, sheet: Path | None = None) -> tuple[str, Path]:
 def describe(store: Store) -> str:
     """The counts by class (its number and name) and split, the oddities handled, and the files refused, as text."""
     channels, height, width = store.shape
-    kind = "grey" if channels == 1 else "RGB"
+    kind = {1: "grey", 3: "RGB"}.get(channels, f"of {channels} channels")
+    kind = f"{counted(channels, 'channel')} of float32" if store.scale.is_float else kind
     named = f", {counted(len(store.classes), 'class', 'classes')}" if store.classes else ", no classes"
     lines = [f"{printable(store.path)}: {height}x{width} {kind}{named}, content {store.content_hash[:12]}"]
     width_of_name = max(map(cell_len, (*store.classes, "all")))
@@ -57,14 +58,14 @@ def describe(store: Store) -> str:
 
 def contact(store: Store) -> Image.Image:
     """Training images chosen at random, the same each time: some of each class a row, or of all without any."""
-    images, labels = store.images("train"), store.labels("train")
+    images, labels, scale = store.images("train"), store.labels("train"), store.scale
     if labels is None:
         shown = _chosen(torch.arange(len(images)), 8 * _COLUMNS)
-        rows = [("", images[shown[i : i + _COLUMNS]]) for i in range(0, max(1, len(shown)), _COLUMNS)]
+        rows = [("", scale.shown(images[shown[i : i + _COLUMNS]])) for i in range(0, max(1, len(shown)), _COLUMNS)]
     else:
         names = itertools.starmap(of_class, enumerate(store.classes))
         places = [_chosen(torch.nonzero(labels == number)[:, 0], _COLUMNS) for number in range(len(store.classes))]
-        rows = [(name, images[of_name]) for name, of_name in zip(names, places, strict=True)]
+        rows = [(name, scale.shown(images[of_name])) for name, of_name in zip(names, places, strict=True)]
     title = f"{sum(len(of_row) for _, of_row in rows)} of {counted(len(images), 'training image')}, chosen at random"
     return titled(contact_sheet(rows), title)
 

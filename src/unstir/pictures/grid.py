@@ -24,6 +24,7 @@ _END = b"\0\0\0\0IEND\xaeB`\x82"
 TILE = 48  # smaller images are enlarged until they are at least this high, in pixels
 SIGNED = {"Software": "unstir"}
 """The text in the PNG of a picture without a sidecar, which may be replaced by the next one of its kind."""
+_SIGNATURES = b"tEXtSoftware\0unstir", b"/Creator (unstir)", b"<dc:title>unstir<"  # of PNG, PDF and SVG
 
 
 def to_picture(image: Tensor) -> Image.Image:
@@ -57,26 +58,20 @@ def is_whole(path: Path, shape: tuple[int, int, int]) -> bool:
     return True
 
 
-def check_png(path: Path, key: str) -> None:
-    """Raise UserError where the file that ``key`` names is no PNG in a folder, or exists and has no `SIGNED`."""
+def check_signed(path: Path, key: str, suffixes: Sequence[str] = (".png",)) -> None:
+    """Raise UserError where the file that ``key`` names has no such suffix or folder, or exists and is not `SIGNED`."""
     if path.is_dir():
-        raise UserError(key, path, "is a folder", "name a PNG file in it")
-    if path.suffix.lower() != ".png":
-        raise UserError(key, path, "must end in .png")
+        raise UserError(key, path, "is a folder", "name a file in it")
+    if path.suffix.lower() not in suffixes:
+        raise UserError(key, path, f"must end in {' or '.join(suffixes)}")
     if not path.parent.is_dir():
         raise UserError(key, path, f"cannot be made: {path.parent} is no folder", "make it, or name another")
-    if path.exists() and not _is_signed(path):
+    if path.exists() and not any(mark in path.read_bytes() for mark in _SIGNATURES):
         raise UserError(key, path, "exists and was not drawn by unstir", "delete it, or name another file")
 
 
-def _is_signed(path: Path) -> bool:
-    """Whether a file begins as a PNG does that has the text `SIGNED`."""
-    with path.open("rb") as file:
-        return b"tEXtSoftware\0unstir" in file.read(1 << 12)
-
-
 def save_signed(picture: Image.Image, path: Path) -> None:
-    """Write a PNG that `check_png` lets be replaced."""
+    """Write a PNG that `check_signed` lets be replaced."""
     info = PngInfo()
     for key, value in SIGNED.items():
         info.add_text(key, value)

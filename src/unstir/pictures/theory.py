@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -13,17 +13,19 @@ from unstir.data.embedded import load_embedded
 from unstir.data.images import Refused, decode
 from unstir.errors import UserError
 from unstir.pictures.charts import log_axis
-from unstir.pictures.grid import SIGNED
 from unstir.pixels import from_uint8, to_uint8
 from unstir.theory.process import Process
 from unstir.theory.schedule import NoiseSchedule, cosine, linear, sigmoid, zero_terminal_snr
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 _SIDE = 64
 _SHOWN = (0, 10, 50, 100, 200, 300, 400, 500, 600, 800, 1000)
 
 
-def save_theory(path: Path, image: Path | None = None) -> None:
-    """Write the picture as a PNG: abar, SNR, the posterior's coefficients and variances by t, and strips of x_t.
+def theory_figure(image: Path | None = None) -> "Figure":
+    """The picture: abar, SNR, the posterior's coefficients and variances by t, and strips of x_t.
 
     ``image`` is a picture file whose centre square is shown; without one it is a handwritten digit of the package.
     Raises UserError for a file that is no picture.
@@ -43,7 +45,7 @@ def save_theory(path: Path, image: Path | None = None) -> None:
         _draw_strip(row, name, schedule, x_0)
     for axes, t in zip(rows[0], _SHOWN, strict=True):
         axes.set_title(f"t = {t}", fontsize=8)
-    figure.savefig(path, dpi=110, format="png", metadata=SIGNED)
+    return figure
 
 
 def _draw_curves(panels: Iterable[Any], schedules: dict[str, NoiseSchedule]) -> None:
@@ -83,7 +85,7 @@ def _draw_strip(row: Sequence[Any], name: str, schedule: NoiseSchedule, x_0: Ten
 def _read(path: Path) -> Tensor:
     try:
         with open_file(path) as file:
-            array = decode(file.read(), path.name, _SIDE, 3).pixels
+            array = decode(file.read(), path.name, (_SIDE, _SIDE), 3).pixels
     except Refused as error:
         raise UserError("image", path, f"is no picture that can be shown: {error}", "name another") from None
     return from_uint8(torch.from_numpy(array.copy()))[None]

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from unstir import parts
 from unstir.chain import DEFAULTS, Chain
 from unstir.data.manifest import SPLITS
+from unstir.data.sides import written
 from unstir.data.store import Store
 from unstir.errors import UserError
 from unstir.nn.config import ModelConfig
@@ -42,12 +43,12 @@ def settings(
 ) -> Config:
     """The config of a run of weights with this ``origin``; what nobody knows has its default. ``size`` is (H, W)."""
     (height, width), hidden = size, HIDDEN if has_null else 0.0
-    if height % network.multiple or width % network.multiple:
+    if any(side != 1 and side % network.multiple for side in size):
         levels = f"{len(network.mults)} levels of the network"
         raise UserError("size", f"{height}x{width}", f"must be multiples of {network.multiple} for the {levels}")
     return Config(
         imported=origin,
-        data=DataConfig(source="", store=store, channels=network.in_channels, size=height if height == width else 0),
+        data=DataConfig(source="", store=store, channels=network.in_channels, size=written(size)),
         model=network,
         diffusion=diffusion,
         loss=LossConfig(objective="hybrid" if diffusion.learned_variance else "simple"),

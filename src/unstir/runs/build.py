@@ -80,7 +80,7 @@ def _made(config: ModelConfig) -> nn.Module:
     if config.is_unet:
         return UNet(config)
     outputs = config.out_channels or config.in_channels
-    sizes = config.in_channels, outputs, config.num_classes
+    sizes = config.in_channels, outputs, config.condition_size
     return cast(nn.Module, parts.make("network", config.type, *sizes, options=config.options, section="model.options"))
 
 
@@ -120,8 +120,17 @@ def _output(config: Config, net: nn.Module, height: int, width: int, num: int) -
     keys = {"dropout_key": Key(0, "dropout", 0, torch.arange(num))} if draws else {}
     takes_augmentation = config.train.augment > 0 and parts.takes(net, "augmentation")
     augmentation = {"augmentation": unaugmented(num, x.device)} if takes_augmentation else {}
-    output: Tensor = net(x, t, t if num_labels(config) else None, **keys, **augmentation)
+    output: Tensor = net(x, t, _no_condition(network_config(config), x, t), **keys, **augmentation)
     return output
+
+
+def _no_condition(model: ModelConfig, x: Tensor, t: Tensor) -> Tensor | None:
+    """A condition for the images ``x`` that a network of these settings takes: of its kind, and of zeros."""
+    if model.condition_channels:
+        return x.new_zeros(len(x), model.condition_size, *x.shape[2:])
+    if model.condition_values:
+        return x.new_zeros(len(x), model.condition_size)
+    return t if model.num_classes else None
 
 
 def check_own(config: Config, height: int, width: int) -> None:
@@ -180,7 +189,8 @@ def network_config(config: Config) -> ModelConfig:
 
 def num_labels(config: Config) -> int:
     """The labels that the network knows: its classes, and one more that says nothing where labels are hidden."""
-    return config.model.num_classes + (1 if config.train.label_dropout else 0)
+    classes = config.model.num_classes
+    return classes + (1 if classes and config.train.label_dropout else 0)
 
 
 def denoiser(config: Config, net: nn.Module, dtype: torch.dtype) -> Denoiser:

@@ -1,6 +1,7 @@
 """What a run knows of its data: data.json, with a checksum of its own, and the labels of its classes."""
 
 import dataclasses
+import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -11,9 +12,12 @@ import torch
 from torch import Tensor
 
 from unstir.data.classes import class_number
+from unstir.data.manifest import SPLITS
+from unstir.data.store import Store
 from unstir.errors import UserError
 from unstir.pictures.caption import of_class
-from unstir.runs.files import check, check_format, decode, encode, is_count, is_text, write_text
+from unstir.pixels import PIXELS, Scale
+from unstir.runs.files import check, check_format, decode, encode, is_count, is_number, is_text, write_text
 
 FORMAT = 8
 """Of the run folder: grows when any of its files but the checkpoints, which have a number of their own, changes."""
@@ -25,9 +29,22 @@ MOST_SHARES = 1 << 30  # the greatest sum of shares: their products with the fra
 
 
 @dataclass(frozen=True)
+class ConditionCard:
+    """What a run remembers of its conditions: their ``shape``, [K] or [C', H, W], and how each number or channel is
+    scaled, (value - offset) / scale. ``sha256`` is that of RUN/conditions.npy.
+    """
+
+    shape: tuple[int, ...]
+    offset: tuple[float, ...]
+    scale: tuple[float, ...]
+    sha256: str
+
+
+@dataclass(frozen=True)
 class DataCard:
-    """What a run remembers of its data: image shape (C, H, W), class names, counts by split, the content's hash, and
-    the identity of the ``run`` itself (`toml.identity`), "" of data that is no run's.
+    """What a run remembers of its data: image shape (C, H, W), class names, counts by split, the content's hash, the
+    identity of the ``run`` itself (`toml.identity`), "" of data that is no run's, the ``scale`` of the values, and the
+    conditions, if any.
     """
 
     shape: tuple[int, int, int]
@@ -35,6 +52,8 @@ class DataCard:
     counts: dict[str, int]
     content_hash: str
     run: str = ""
+    scale: Scale = PIXELS
+    condition: ConditionCard | None = None
 
     @property
     def mark(self) -> str:
@@ -43,13 +62,23 @@ class DataCard:
 
     def plain(self) -> dict[str, Any]:
         """As JSON has it, where there are no tuples."""
-        return {**dataclasses.asdict(self), "shape": list(self.shape), "classes": list(self.classes)}
+        return dict(json.loads(json.dumps(dataclasses.asdict(self))))
 
     @classmethod
     def of(cls, values: Mapping[str, Any]) -> "DataCard":
         """The card that `plain` wrote."""
-        lists = {key: tuple(values[key]) for key in ("shape", "classes")}
+        lists: dict[str, Any] = {key: tuple(values[key]) for key in ("shape", "classes")}
+        lists["scale"] = Scale(**{end: tuple(map(float, values["scale"][end])) for end in ("low", "high")})
+        if (of := values["condition"]) is not None:
+            shape, offset, scale = (tuple(of[key]) for key in ("shape", "offset", "scale"))
+            lists["condition"] = ConditionCard(shape, offset, scale, of["sha256"])
         return cls(**{key: values[key] for key in KINDS} | lists)
+
+    @classmethod
+    def of_store(cls, store: Store) -> "DataCard":
+        """The card of a store."""
+        counts = {split: store.count(split) for split in SPLITS}
+        return cls(store.shape, store.classes, counts, store.content_hash, scale=store.scale)
 
 
 def save(folder: Path, card: DataCard) -> None:
@@ -73,6 +102,15 @@ def load(folder: Path) -> DataCard:
     return DataCard.of(values)
 
 
+def _is_condition(value: Any) -> bool:
+    if not isinstance(value, dict) or value.keys() != {"shape", "offset", "scale", "sha256"}:
+        return False
+    shape, numbers = value["shape"], (value["offset"], value["scale"])
+    is_shape = isinstance(shape, list) and len(shape) in (1, 3) and all(is_count(n) and n > 0 for n in shape)
+    lists = all(isinstance(of, list) and len(of) == shape[0] and all(map(is_number, of)) for of in numbers)
+    return is_shape and lists and is_text(value["sha256"])
+
+
 KINDS = {
     "shape": lambda value: isinstance(value, list) and len(value) == 3 and all(is_count(n) and n > 0 for n in value),
     "classes": lambda value: isinstance(value, list) and all(map(is_text, value)),
@@ -80,6 +118,10 @@ KINDS = {
         isinstance(value, dict) and value.keys() == {"train", "held_out"} and all(map(is_count, value.values()))
     ),
     **dict.fromkeys(("content_hash", "run"), is_text),
+    "scale": lambda value: (
+        isinstance(value, dict) and value.keys() == {"low", "high"} and len(value["low"]) == len(value["high"])
+    ),
+    "condition": lambda value: value is None or _is_condition(value),
 }
 """What data.json holds besides its format, and of what kind each is."""
 

@@ -114,15 +114,29 @@ class Config:
         if self.kind.has_teacher and self.log.held_out_images:
             other = 'measures the denoising loss, which loss.objective="consistency" does not minimise'
             raise UserError("log.held_out_images", self.log.held_out_images, other, {"log.held_out_images": 0})
-        if self.train.label_dropout and not self.model.num_classes:
-            dropout, none = "train.label_dropout", {"train.label_dropout": 0.0}
-            raise UserError(dropout, self.train.label_dropout, "hides labels, and there are none", (_CLASSES, none))
+        self._check_condition()
         return self
+
+    def _check_condition(self) -> None:
+        model, data, dropout = self.model, self.data, "train.label_dropout"
+        if self.train.label_dropout and not (model.num_classes or data.condition):
+            none = {dropout: 0.0}
+            raise UserError(dropout, self.train.label_dropout, "hides labels, and there are none", (_CLASSES, none))
+        if data.condition and model.num_classes:
+            others = {"model.num_classes": 0}, {"data.condition": ""}
+            raise UserError("data.condition", data.condition, "and classes were asked for, and one is enough", others)
+        for key in ("condition_values", "condition_channels"):
+            if getattr(model, key) and not data.condition:
+                needs = {"data.condition": "stored"}, {f"model.{key}": 0}
+                raise UserError(f"model.{key}", getattr(model, key), "needs data.condition", needs)
+        if data.condition_options and not data.condition:
+            raise UserError("data.condition_options", data.condition_options, "are of data.condition, which is empty")
 
     def _check_network(self) -> None:
         model, diffusion = self.model, self.diffusion
         if model.in_channels != self.data.channels:
-            both = tuple({"data.channels": number, "model.in_channels": number} for number in (1, 3))
+            numbers = dict.fromkeys((model.in_channels, self.data.channels))
+            both = tuple({"data.channels": number, "model.in_channels": number} for number in numbers)
             differs = f"differs from data.channels={self.data.channels}"
             raise UserError("model.in_channels", model.in_channels, differs, both)
         outputs = model.in_channels * (2 if diffusion.learned_variance else 1)
@@ -175,9 +189,14 @@ class Config:
             needs = "needs diffusion.learned_variance"
             raise UserError("grids.variance", grids.variance, needs, {"grids.variance": "auto"})
         if grids.guidance != 1 and not self.train.label_dropout:
-            hidden = {"train.label_dropout": 0.1} | ({} if self.model.num_classes else _CLASSES)
-            needs, remedies = "needs train.label_dropout, and so classes", (hidden, {"grids.guidance": 1.0})
+            hidden = {"train.label_dropout": 0.1}
+            hidden |= {} if self.model.num_classes or self.data.condition else _CLASSES
+            needs = "needs train.label_dropout, and so classes or data.condition"
+            remedies = hidden, {"grids.guidance": 1.0}
             raise UserError("grids.guidance", grids.guidance, needs, remedies)
+        if max(grids.channels, default=0) >= (count := self.data.channels):
+            outside = f"names channels outside 0..{count - 1}"
+            raise UserError("grids.channels", grids.channels, outside, {"grids.channels": None})
         if grids.steps > diffusion.T:
             most = {"grids.steps": diffusion.T}
             raise UserError("grids.steps", grids.steps, f"exceeds diffusion.T={diffusion.T}", most)
@@ -193,7 +212,7 @@ MAY_CHANGE = (
     "train.length", "train.lr_period", "train.micro_batch", "train.activation_checkpointing", "train.compile",
     "train.device", "log.to", "log.every", "log.held_out_images", "log.held_out_times",
     "checkpoint.every", "checkpoint.keep", "data.store",
-    "grids.epochs", "grids.log_spaced", "grids.num",
+    "grids.epochs", "grids.log_spaced", "grids.num", "grids.channels",
     *(f"grids.{name}" for name in DEFAULTS if name != "seed"),
 )  # fmt: skip
 """The keys that may differ when a run is continued. The data may move, but its content is checked by its hash."""

@@ -17,14 +17,16 @@ from torch import Tensor, nn
 from unstir.chain import Chain
 from unstir.data.classes import matched, some
 from unstir.diffusion.arithmetic import kernels
-from unstir.diffusion.denoiser import Denoise, Denoiser, Labelled
+from unstir.diffusion.denoiser import Conditioned, Denoise, Denoiser
 from unstir.diffusion.draw import draw, starting_noise
 from unstir.diffusion.samplers import Step
 from unstir.errors import UserError
+from unstir.pixels import shown
 from unstir.runs import brought, build
 from unstir.runs.build import compiled
 from unstir.runs.card import DataCard, Labels
 from unstir.runs.checkpoint import content_hash
+from unstir.runs.conditions import Conditions
 from unstir.runs.config import Kind
 from unstir.theory.parameterization import PARAMETERIZATIONS
 from unstir.theory.process import Process
@@ -44,8 +46,10 @@ class Model:
     ``dtype`` is "float32", "bfloat16" or "auto", ``compile`` what `build.compiled` takes, ``engine``
     what computes the network. ``settings`` are those of
     the network and the process, as JSON has them. Guidance leads away from the ``guide`` (autoguidance, Karras et al.
-    2024: a smaller network or one trained less, on the same data) or, with None, from the model without its label.
-    ``nrow`` is the tiles in a row of a grid, ``kind`` says what the weights answer.
+    2024: a smaller network or one trained less, on the same data) or, with None, from the model without its condition.
+    ``conditions`` are what describes each image beside a class, None where nothing does.
+    ``nrow`` is the tiles in a row of a grid, ``channels`` are those that pictures show, ``kind`` says what the weights
+    answer.
     """
 
     load: Callable[[torch.dtype], Denoiser]
@@ -67,7 +71,9 @@ class Model:
     averaged: bool | float = True
     guide: "Model | None" = None
     nrow: int = 8
+    channels: tuple[int, ...] = ()
     kind: Kind = field(default_factory=Kind)
+    conditions: Conditions | None = None
 
     def __post_init__(self) -> None:
         if self.guide is not None:
@@ -128,6 +134,19 @@ class Model:
         """(C, H, W) of an image."""
         return self.data.shape
 
+    def to_units(self, images: Tensor) -> Tensor:
+        """Images about [-1, 1] in units of the data: float32 [N, C, H, W], or uint8 for pixels, on the CPU."""
+        return self.data.scale.to_units(images)
+
+    def pixels(self, images: Tensor) -> Tensor:
+        """Images about [-1, 1] as pictures show them: uint8 [N, 1 or 3, H, W] on the CPU."""
+        return shown(images, self.channels)
+
+    @property
+    def in_pixels(self) -> bool:
+        """Whether an image is the pixels of a grey or RGB picture, which an image file can hold."""
+        return not self.data.scale.is_float and self.shape[0] in (1, 3)
+
     @property
     def arithmetic(self) -> str:
         """What ``dtype`` means on the device: "float32" or "bfloat16"."""
@@ -142,23 +161,59 @@ class Model:
         """The folder of a guide with ``end`` behind it; "" where it is this model's own, however both are written."""
         return "" if guide.folder.resolve() == self.folder.resolve() else f"{guide.folder}{end}"
 
-    def denoise(self, labels: Tensor | None) -> Labelled:
-        """The denoiser with the labels of a batch, int64 [B]; those of a model that knows no classes are None."""
-        return Labelled(self.denoiser, labels if self.labels.count else None)
+    @property
+    def hides(self) -> bool:
+        """Whether the network was trained with conditions hidden, so that it can do without and be guided."""
+        return self.labels.has_null if self.conditions is None else self.conditions.hides
 
-    def away_from(self, labels: Tensor | None) -> Denoise | None:
-        """What guidance leads away from, for the labels of a batch, int64 [B]; None where there is nothing."""
+    def condition(
+        self, indices: Tensor, label: int | None = None, shares: Sequence[int] = (), given: Tensor | None = None
+    ) -> Tensor | None:
+        """What the network is told of the images with these indices, int64 [B]; None where it knows no conditions.
+
+        That is a class as `Labels.of` has it, or row i mod N of the conditions ``given`` in their units, [N, ...], by
+        default those of held-out images that the run keeps.
+        """
+        if self.conditions is None:
+            return self.labels.of(indices, label, shares)
+        return self.conditions.given(self.conditions.rows(indices, given), self.device)
+
+    def check_condition(self, given: Tensor | None) -> None:
+        """Raise UserError for a condition that was ``given`` to a model that knows none, or one of another shape."""
+        if given is not None and self.conditions is None:
+            raise UserError(
+                "condition", list(given.shape), "was given, but this network knows none", {"condition": None}
+            )
+        if given is not None and self.conditions is not None:
+            self.conditions.checked(given)
+
+    def beside(self, images: Tensor, indices: Tensor, given: Tensor | None = None) -> Tensor:
+        """Pixels of images, uint8 [B, C, H, W], with the images that describe them on their left, where any do."""
+        if self.conditions is None or not self.conditions.is_image:
+            return images
+        return torch.cat((self.conditions.pixels(indices, given, images.shape[1]), images), 3)
+
+    def denoise(self, condition: Tensor | None) -> Conditioned:
+        """The denoiser with the condition of a batch (`condition`); that of a model that knows none is None."""
+        return Conditioned(self.denoiser, condition if self.labels.count or self.conditions else None)
+
+    def away_from(self, condition: Tensor | None) -> Denoise | None:
+        """What guidance leads away from, for the condition of a batch; None where there is nothing."""
         if self.guide is not None:
-            return self.guide.denoise(labels)
-        if labels is None or not self.labels.has_null:
-            return None
-        return self.denoise(torch.full_like(labels, self.labels.count))
+            return self.guide.denoise(condition)
+        return None if condition is None or not self.hides else self.denoise(self.hidden(condition))
+
+    def hidden(self, condition: Tensor) -> Tensor:
+        """What a network that was trained with conditions hidden is given in the place of a batch's."""
+        if self.conditions is None:
+            return torch.full_like(condition, self.labels.count)
+        return torch.zeros_like(condition)
 
     @torch.inference_mode()
-    def draw(self, chain: Chain, indices: Tensor, labels: Tensor | None) -> Iterator[Step]:
+    def draw(self, chain: Chain, indices: Tensor, condition: Tensor | None) -> Iterator[Step]:
         """The steps from the noise of the images with these indices, int64 [B], to the images; errors as `draw`."""
         x_T = starting_noise(chain.seed, indices, self.shape)
-        yield from draw(self.denoise(labels), self.process, x_T, indices, chain, self.away_from(labels))
+        yield from draw(self.denoise(condition), self.process, x_T, indices, chain, self.away_from(condition))
 
     def check(self, chain: Chain) -> None:
         """Raise UserError for a chain that this model cannot take, wherever it begins, or a guide without effect."""
@@ -169,7 +224,7 @@ class Model:
         if self.guide is not None and scale in (0, 1):
             alone = "has no effect" if scale == 1 else "is alone, which is to sample from it,"
             raise UserError("guide", self.guide_name, f"{alone} at guidance={scale:g}", {"guidance": 2})
-        if scale != 1 and self.guide is None and not self.labels.has_null:
+        if scale != 1 and self.guide is None and not self.hides:
             needs = "needs a network trained with train.label_dropout, which this one was not"
             raise UserError("guidance", scale, needs, ({"guidance": 1}, "give a less trained step as guide"))
 
@@ -189,7 +244,9 @@ class Model:
         if chain.guidance in (0, 1):
             return ""
         when = "" if (first, last) == (1, schedule.T) else f" at t = {first} to {last}"
-        return f", {'computed for two labels (guidance)' if self.guide is None else 'and as many of the guide'}{when}"
+        return (
+            f", {'computed for two conditions (guidance)' if self.guide is None else 'and as many of the guide'}{when}"
+        )
 
     def provenance(self) -> dict[str, Any]:
         """What decides pixels beside what is asked of the model, as JSON has it: weights, network, process, machine."""
@@ -240,6 +297,11 @@ def weights_in_words(ema: bool | float) -> str:
     return f"averaged{width} weights" if ema else "raw weights"
 
 
+def _sizes(model: Model) -> object:
+    """The shape of a model's conditions beside classes, and how they are scaled; "none" without any."""
+    return "none" if model.conditions is None else replace(model.conditions.card, sha256="")
+
+
 def _check_guide(model: Model, guide: Model) -> None:
     """Raise UserError for a guide that is the model itself, or has other images, classes (if any) or process."""
     name, no_fit = model.guide_name, f"does not fit {model.folder}"
@@ -248,6 +310,7 @@ def _check_guide(model: Model, guide: Model) -> None:
     alike: dict[str, tuple[object, object]] = {
         "shape": ("x".join(map(str, guide.shape)), "x".join(map(str, model.shape))),
         "classes": (guide.labels.count or model.labels.count, model.labels.count),
+        "conditions": (_sizes(guide), _sizes(model)),
         "T": (guide.process.T, model.process.T),
         "predict": (guide.predict, model.predict),
         "a teacher": (guide.kind.has_teacher, model.kind.has_teacher),

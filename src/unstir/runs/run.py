@@ -2,6 +2,7 @@
 
 config.toml         every setting, resolved, for people; those of saved weights are read from their files
 data.json           shape, classes, counts and content hash of the data it learns from, with a checksum
+conditions.npy      the first conditions of held-out images, where images have any (`runs.conditions`)
 metrics.jsonl       one line per log step; identical however often the run was interrupted, timing fields aside
 events.jsonl        starts, continuations and stops, with what changed and on which machine
 checkpoints/        the last few full checkpoints, to continue from
@@ -36,6 +37,7 @@ from unstir.runs import brought, build, card, checkpoint, lines, toml
 from unstir.runs.averages import power_average
 from unstir.runs.card import DataCard, Labels
 from unstir.runs.checkpoint import Checkpoint, content_hash, misfits, weights_of
+from unstir.runs.conditions import FILE, Conditions, keep
 from unstir.runs.config import MAY_CHANGE, Config, steps_in
 from unstir.runs.files import PARTIAL, make_folder, remove_partials, write_text
 from unstir.runs.model import Model
@@ -43,7 +45,7 @@ from unstir.theory.process import Process
 
 logger = logging.getLogger(__name__)
 
-OWN = "config.toml", "data.json", "metrics.jsonl", "held_out.jsonl", "events.jsonl", "curves.png", "losses.png"
+OWN = "config.toml", "data.json", FILE, "metrics.jsonl", "held_out.jsonl", "events.jsonl", "curves.png", "losses.png"
 """The files of a run's folder that only the holder of its lock writes."""
 FOLDERS = "checkpoints", "weights", "samples", "generated", "evaluation", "likelihood", "edits", "onnx"
 """The folders in it that may be there, of which none is a link: old files are deleted there, perhaps another run's."""
@@ -89,9 +91,14 @@ class Run:
         return run
 
     @classmethod
-    def begin(cls, config: Config, path: Path, data: DataCard) -> Self:
-        """Make the folder of a new run. Raises UserError where ``path`` holds something else or cannot be written."""
+    def begin(cls, config: Config, path: Path, data: DataCard, conditions: Tensor | None = None) -> Self:
+        """Make the folder of a new run, which keeps these ``conditions``, float32 [n, ...], where it has any.
+
+        Raises UserError where ``path`` holds something else or cannot be written.
+        """
         check_free(path)
+        if data.condition is not None and conditions is not None:
+            data = replace(data, condition=keep(make_folder(path), data.condition, conditions))
         run = cls(make_folder(path), config, replace(data, run=toml.identity(config, data.content_hash)))
         card.save(path, run.data)
         run.save_config()  # last: a folder with a config is a run
@@ -198,7 +205,15 @@ class Run:
     def labels(self) -> Labels:
         """The labels that the run's network knows."""
         count = self.config.model.num_classes
-        return Labels(count, self.data.classes if count else (), self.config.train.label_dropout > 0)
+        return Labels(count, self.data.classes if count else (), count > 0 and self.config.train.label_dropout > 0)
+
+    @property
+    def conditions(self) -> Conditions | None:
+        """What describes each image to the network beside a class; None where nothing does."""
+        data, card = self.config.data, self.data.condition
+        if card is None:
+            return None
+        return Conditions(data.condition, data.condition_options, card, self.config.train.label_dropout > 0, self.path)
 
     def newest_step(self) -> int:
         """The highest step at which weights were saved; UserError where none were."""
@@ -295,7 +310,7 @@ def check_free(path: Path) -> None:
     """Raise UserError where a new run cannot have this folder; what a run killed at its birth left may lie there."""
     if path.exists() and not path.is_dir():
         raise UserError("out", path, "is a file", "name a folder")
-    ours = ("data.json", ".lock")
+    ours = ("data.json", FILE, ".lock")
     if path.is_dir() and any(not (e.name in ours or e.name.endswith(PARTIAL)) for e in path.iterdir()):
         raise UserError("out", path, "is not empty and holds no run", "name another folder")
 
@@ -392,9 +407,11 @@ def _of(run: Run) -> dict[str, Any]:
         "learned_variance": diffusion.learned_variance,
         "data": run.data,
         "labels": run.labels,
+        "conditions": run.conditions,
         "chain": run.chain(),
         "folder": run.path,
         "settings": {"model": settings["model"], "diffusion": settings["diffusion"]},
         "nrow": run.config.grids.nrow,
+        "channels": run.config.grids.channels,
         "kind": run.config.kind,
     }

@@ -11,9 +11,12 @@ from pydantic import AfterValidator, ConfigDict, Field, model_validator
 from pydantic.dataclasses import dataclass
 
 from unstir.chain import Chain
+from unstir.data.sides import sides, written
 from unstir.errors import UserError, refusing
-from unstir.parts import Option, ScheduleName, TimesName, TrackerName, WeightingName
+from unstir.parts import Option, ScheduleName, TimesName, TrackerName, WeightingName, is_own
 
+CONDITIONS = "low_resolution", "masked"
+"""The conditions that are functions of the images, in `runs.conditions`."""
 STRICT = ConfigDict(extra="forbid", validate_default=True, allow_inf_nan=False)
 SPAN = re.compile(r"0*(\d{1,12})\s*(step|epoch|image)s?")
 MOST = 1_000_000  # the greatest of most counts: beyond what any machine holds, and far below what overflows
@@ -36,9 +39,26 @@ def _positive_span(text: str) -> str:
     return text
 
 
-def _grey_or_rgb(channels: int) -> int:
-    if channels not in (1, 3):
-        raise ValueError("must be 1 (grey) or 3 (RGB)")
+def _condition(name: str) -> str:
+    if name not in ("", "stored", *CONDITIONS) and not is_own(name):
+        raise ValueError(f'must be stored, {", ".join(CONDITIONS)} or MODULE:NAME, such as "mine:edges"')
+    return name
+
+
+def _size(size: int | str) -> int | str:
+    pair = sides(size)
+    return written(pair) if pair else 0
+
+
+def _ends(scale: tuple[float, ...]) -> tuple[float, ...]:
+    if len(scale) % 2:
+        raise ValueError("must be pairs of a low and a high value")
+    return scale
+
+
+def _shown(channels: tuple[int, ...]) -> tuple[int, ...]:
+    if len(channels) not in (0, 1, 3):
+        raise ValueError("must be one channel (grey) or three (red, green, blue)")
     return channels
 
 
@@ -48,7 +68,9 @@ Fraction = Annotated[float, Field(ge=0, lt=1)]
 Positive = Annotated[float, Field(gt=0, le=MOST_FLOAT, allow_inf_nan=False)]
 Epsilon = Annotated[float, Field(gt=0, le=1)]
 Count = Annotated[int, Field(ge=1, le=MOST)]
-Channels = Annotated[int, AfterValidator(_grey_or_rgb)]
+Channels = Annotated[int, Field(ge=1, le=64)]
+Size = Annotated[int | str, AfterValidator(_size)]
+Scale = Annotated[tuple[float, ...], AfterValidator(_ends)]
 Ints = tuple[Annotated[int, Field(ge=0, le=MOST)], ...]
 
 
@@ -64,16 +86,28 @@ class DataConfig:
     """Arguments of a source MODULE:NAME, each by its name."""
     store: str = ""
     """Folder of the packed store; empty: data/NAME below the current folder."""
-    size: Annotated[int, Field(ge=0, le=4096)] = 0
-    """Side in pixels to which images are resized and cropped at the centre; 0: keep their one common size."""
+    size: Size = 0
+    """Side in pixels, or height and width as 24x40, to which images are resized and cropped at the centre; 0: keep
+    their one common size."""
     channels: Channels = 3
-    """1 grey, 3 RGB."""
+    """1 grey, 3 RGB; for arrays and pages their own number of channels."""
+    depth: Literal["auto", "8", "float"] = "auto"
+    """8: pixels 0..255. float: values as they are, in float32, where NaN is missing. auto: float for arrays of floating
+    point that are not 8-bit levels."""
+    scale: Scale = ()
+    """For float: the values that become -1 and 1, one pair for all channels or a pair each; by default the range of the
+    training images."""
     held_out: Fraction | None = None
     """Fraction kept out of training where the source has no split; by default 1/6 for digits, else 1/10."""
     sha256: str = ""
     """Expected SHA-256 of a source that is one file; for CIFAR-10 it replaces the official one."""
     flip: bool = False
     """Mirror each training image with probability 1/2, drawn anew at each step."""
+    condition: Annotated[str, AfterValidator(_condition)] = ""
+    """What describes each image to the network: stored (the store's own vectors or images), low_resolution, masked, or
+    a function of yours as MODULE:NAME; empty: nothing, or its class."""
+    condition_options: dict[str, Option] = field(default_factory=dict, hash=False)
+    """Options of the condition, each by its name: factor of low_resolution, part of masked."""
 
 
 @refusing
@@ -154,7 +188,8 @@ class TrainConfig:
     device: str = "auto"
     """"auto", "cpu", "cuda", "cuda:1" or "mps"."""
     label_dropout: Fraction = 0.0
-    """Share of images whose label is hidden from the network, for classifier-free guidance; 0.1 is usual."""
+    """Share of images whose label, or other condition, is hidden from the network, for classifier-free guidance; 0.1 is
+    usual, and what data.condition takes."""
     augment: Fraction = 0.0
     """Probability of scaling, rotating or moving a training image; samples are not augmented. 0.12 is usual."""
     init: str = ""
@@ -286,6 +321,9 @@ class _Snapshots:
     """Images in a grid."""
     nrow: Count = 8
     """Images per row."""
+    channels: Annotated[Ints, AfterValidator(_shown)] = ()
+    """Channels that pictures show, from 0: one, or three as red, green and blue. By default all of three, or the
+    first."""
 
 
 @refusing

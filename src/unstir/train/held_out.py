@@ -30,11 +30,11 @@ from torch import Tensor
 from unstir import randomness
 from unstir.data.manifest import SPLITS
 from unstir.data.store import Store
-from unstir.diffusion.denoiser import Denoiser, Labelled, clipped
+from unstir.diffusion.denoiser import Conditioned, Denoiser, clipped
 from unstir.diffusion.likelihood import bound_term, strata, variational_bound
 from unstir.diffusion.loss import denoising_loss, middles
 from unstir.errors import UserError, within_memory
-from unstir.pixels import from_uint8
+from unstir.pixels import known
 from unstir.progress import counting
 from unstir.randomness import Key
 from unstir.runs import build
@@ -55,25 +55,29 @@ BITS_SHARE = 4  # one in so many of the images has its bound estimated; at least
 class FixedImages:
     """The images of a split that the loss is measured on at every snapshot, all on the network's device.
 
-    ``x_0`` float32 [n, C, H, W] in [-1, 1], ``label`` int64 [n] or None, and ``slots`` int64 [n], the places of the
-    images in their ``split``. All noise is a function of the run's ``seed``, split, time and slot.
+    ``x_0`` float32 [n, C, H, W] in [-1, 1], ``condition`` what the network is told of each or None, ``slots`` int64
+    [n], the places of the images in their ``split``, and ``present``, bool like x_0, of values that may be missing and
+    are 0 then. All noise is a function of the run's ``seed``, split, time and slot.
     """
 
     split: str
     seed: int
     x_0: Tensor
-    label: Tensor | None
+    condition: Tensor | None
     slots: Tensor
+    present: Tensor | None = None
 
     @classmethod
     def choose(cls, run: Run, store: Store, split: str, device: torch.device) -> "FixedImages":
         """The first log.held_out_images of a random order of the split; more of them begin with the same ones."""
         order = randomness.Order(run.config.seed, f"watched {split}", 0, store.count(split))
         index = order[: run.config.log.held_out_images]
-        x_0 = from_uint8(store.images(split)[index].to(device))
+        x_0, present = known(store.scale.to_model(store.images(split)[index].to(device)), store.scale)
         labels = store.labels(split) if run.config.model.num_classes else None
-        label = None if labels is None else labels[index].to(device)
-        return cls(split, run.config.seed, x_0, label, index.to(device))
+        condition = None if labels is None else labels[index].to(device)
+        if run.conditions is not None:
+            condition = run.conditions.of_store(store, split, index, x_0)
+        return cls(split, run.config.seed, x_0, condition, index.to(device), present)
 
     def __len__(self) -> int:
         return len(self.slots)
@@ -82,8 +86,9 @@ class FixedImages:
         """The first ``num`` images in batches of ``size``."""
         for first in range(0, num, size):
             part = slice(first, min(first + size, num))
-            label = None if self.label is None else self.label[part]
-            yield replace(self, x_0=self.x_0[part], label=label, slots=self.slots[part])
+            condition = None if self.condition is None else self.condition[part]
+            present = None if self.present is None else self.present[part]
+            yield replace(self, x_0=self.x_0[part], condition=condition, slots=self.slots[part], present=present)
 
     def noise(self, use: str, number: int) -> Tensor:
         """Standard normal noise of a use and a time (or number of a step), shaped like x_0."""
@@ -106,7 +111,7 @@ def squared_errors(
         columns = []
         for t in times:
             at, eps = torch.full_like(batch.slots, t), batch.noise("watched loss", t)
-            columns.append(denoising_loss(denoiser, batch.x_0, at, eps, batch.label).mse)
+            columns.append(denoising_loss(denoiser, batch.x_0, at, eps, batch.condition, present=batch.present).mse)
             on_call()
         rows.append(torch.stack(columns, 1).cpu().double())  # there is no float64 on MPS
     return torch.cat(rows)
@@ -126,12 +131,15 @@ def estimated_bits(
     weights, variance = drawn[0].values(), "learned" if denoiser.learned_variance else "large"
     bits = []
     for batch, at in zip(images.batches(num, size), torch.split(steps, size), strict=True):
-        x_0, noise, denoise = batch.x_0, partial(batch.noise, "watched bound"), clipped(Labelled(denoiser, batch.label))
-        ends = variational_bound(denoise, process, x_0, noise, variance=variance, sampled={}, on_call=on_call)
+        x_0, noise = batch.x_0, partial(batch.noise, "watched bound")
+        denoise = clipped(Conditioned(denoiser, batch.condition))
+        decoder: dict[str, Any] = {"discretised": batch.present is None, "present": batch.present}
+        given: dict[str, Any] = {"variance": variance, "sampled": {}, "on_call": on_call, **decoder}
+        ends = variational_bound(denoise, process, x_0, noise, **given)
         nats = ends.nats  # the prior's and the decoder's
         for number, (t, weight) in enumerate(zip(at.unbind(1), weights, strict=True), start=2):
             prediction = denoise(process.diffuse(x_0, t, noise(number)), t)
-            nats = nats + weight * bound_term(prediction, process, x_0, t, variance).cpu().double()
+            nats = nats + weight * bound_term(prediction, process, x_0, t, variance, **decoder).cpu().double()
             on_call()
         bits.append(ends.to_bits(nats))
     return torch.cat(bits)

@@ -20,8 +20,8 @@ from unstir import randomness
 from unstir.data.disk import usable_path
 from unstir.data.embedded import EMBEDDED
 from unstir.data.levels import remarks
-from unstir.data.manifest import SPLITS
 from unstir.data.packing import pack
+from unstir.data.sides import sides, written
 from unstir.data.source import NAMES, is_named
 from unstir.data.store import Store, is_store
 from unstir.errors import UserError, quoted, within_memory
@@ -29,6 +29,7 @@ from unstir.group import Alone
 from unstir.progress import counted
 from unstir.runs import build, checkpoint, resources, toml
 from unstir.runs.card import DataCard
+from unstir.runs.conditions import measured, rows_of
 from unstir.runs.config import Config
 from unstir.runs.initial import check_initial, check_teacher, is_pinned, pinned
 from unstir.runs.run import Run, check_free, is_run
@@ -146,6 +147,22 @@ def _of_classes(config: Config, store: Store) -> Config:
     return dataclasses.replace(config, model=model, train=train)
 
 
+def _conditioned(config: Config, store: Store) -> Config:
+    """The config of a network that knows what data.condition names, and can be guided."""
+    data, train = config.data, config.train
+    if not data.condition:
+        return config
+    size, *image = rows_of(store, "train", 1, data.condition, data.condition_options)[0].shape
+    model = dataclasses.replace(
+        config.model, condition_values=0 if image else size, condition_channels=size if image else 0
+    )
+    for name in ("condition_channels", "condition_values"):
+        if (given := getattr(config.model, name)) not in (0, due := getattr(model, name)):
+            raise UserError(f"model.{name}", given, f"is not the {due} of data.condition", {f"model.{name}": None})
+    train = dataclasses.replace(train, label_dropout=train.label_dropout or 0.1)
+    return dataclasses.replace(config, model=model, train=train)
+
+
 def _made(run: Run) -> tuple[str, ...]:
     peak = resources.peak(build.device(run.config.train.device))
     curves = [path for path in (run.path / "curves.png", run.path / "losses.png") if path.exists()]
@@ -163,16 +180,18 @@ def open_run(config: Config, out: Path, store: Store) -> Run:
     Settings that no step is left to use are logged. Raises UserError where the settings do not fit the data or
     each other, and where they change what a run keeps.
     """
+    config = _conditioned(config, store)
     if is_run(out):
         return _continued(Run.open(out), config, store)
     _check_fit(config, store)
-    card = DataCard(store.shape, store.classes, {split: store.count(split) for split in SPLITS}, store.content_hash)
+    condition, conditions = measured(config.data, store) if config.data.condition else (None, None)
+    card = dataclasses.replace(DataCard.of_store(store), condition=condition)
     config = dataclasses.replace(config, imported="")
     train = settled(Run(out, config, card))
     dtype = build.dtype_name(train.dtype, build.device(train.device))
     train = dataclasses.replace(train, dtype=dtype, init=train.init and pinned(train.init))
     data = dataclasses.replace(config.data, store=str(store.path.resolve()))
-    return Run.begin(dataclasses.replace(config, train=train, data=data), out, card)
+    return Run.begin(dataclasses.replace(config, train=train, data=data), out, card, conditions)
 
 
 def _continued(old: Run, asked: Config, store: Store) -> Run:
@@ -219,7 +238,7 @@ def _check_fit(config: Config, store: Store) -> None:
     if channels != config.data.channels:
         both = {"data.channels": channels, "model.in_channels": channels}
         raise UserError("data.channels", config.data.channels, f"is not the {channels} of {store.path}", both)
-    if size and (height, width) != (size, size):
+    if size and (height, width) != sides(size):
         others = {"data.size": 0}, "pack them anew"
         raise UserError("data.size", size, f"is not that of the {height}x{width} images in {store.path}", others)
     if batch > (most := store.count("train")):
@@ -289,8 +308,8 @@ def open_data(config: Config, out: Path, data_of: Run | None = None) -> Store:
     """
     train, device = config.train, build.device(config.train.device)
     build.check_parts(config)
-    if size := config.data.size:
-        check_sides(config, size, size)
+    if size := sides(config.data.size):
+        check_sides(config, *size)
     old = data_of
     if is_run(out):
         old = Run.open(out)
@@ -324,11 +343,12 @@ def store_path(data: DataConfig) -> Path:
         return Path(data.store)
     path = Path(os.path.realpath(usable_path(data.source)))
     name = path.name.removesuffix(".gz").removesuffix(".tar").removesuffix(".zip")
-    usual = DataConfig(source=data.source, channels=1 if data.source in EMBEDDED else 3, flip=data.flip)
-    if data == usual and data.source in NAMES:
+    asked = dataclasses.replace(data, condition="", condition_options={}, flip=False)
+    if asked == DataConfig(source=data.source, channels=1 if data.source in EMBEDDED else 3) and data.source in NAMES:
         return Path("data") / name
     source = data.source if is_named(data.source) else path
     settings = [str(source), data.size, data.channels, data.held_out, data.sha256, *data.options.items()]
+    settings += [data.depth, *data.scale] if (data.depth, data.scale) != (DataConfig.depth, ()) else []
     return Path("data") / f"{name.replace(':', '-')}-{hashlib.sha256(json.dumps(settings).encode()).hexdigest()[:6]}"
 
 
@@ -348,11 +368,7 @@ def _store_of(data: DataConfig, old: Run | None) -> Store:
         raise UserError("data.source", "", "names no images")
     path = store_path(data)
     known = is_store(path)
-    given: dict[str, Any] = {"size": data.size or None, "sha256": data.sha256 or None, "options": data.options}
-    try:
-        store = pack(data.source, path, channels=data.channels, held_out=data.held_out, **given)
-    except UserError as error:
-        raise (error.within("data") if error.key.startswith("options") else error) from None
+    store = _packed(data, path)
     for line in () if known else remarks(store):
         logger.warning(line)
     if store.refused and not known:
@@ -361,14 +377,29 @@ def _store_of(data: DataConfig, old: Run | None) -> Store:
     return store
 
 
+def _packed(data: DataConfig, path: Path) -> Store:
+    names = "size", "channels", "held_out", "sha256", "depth", "scale", "options"
+    given: dict[str, Any] = {name: value for name in names if (value := getattr(data, name)) not in ("", ())}
+    try:
+        return pack(data.source, path, **given)
+    except UserError as error:
+        if error.key.startswith("options"):
+            raise error.within("data") from None
+        if error.key != "channels" or not isinstance(error.remedy, dict):
+            raise
+        both = {f"{section}channels": error.remedy["channels"] for section in ("data.", "model.in_")}
+        raise UserError("data.channels", error.given, error.allowed, both) from None
+
+
 def check_sides(config: Config, height: int, width: int) -> None:
     """Raise UserError where the network cannot halve images of these sides at each level."""
     build.check_own(config, height, width)
-    multiple = config.model.multiple
-    if height % multiple or width % multiple:
-        model, least = config.model, min(height, width)
-        side = max((2 * least + multiple) // (2 * multiple), 1) * multiple  # the nearest; as near, the larger
-        levels = [level for level in range(len(model.mults)) if not (height % (1 << level) or width % (1 << level))]
+    multiple, longer = config.model.multiple, [side for side in (height, width) if side > 1]
+    if any(side % multiple for side in longer):
+        model = config.model
+        near = {side: max((2 * side + multiple) // (2 * multiple), 1) * multiple for side in longer}  # or the larger
+        side = written((near.get(height, 1), near.get(width, 1)))
+        levels = [level for level in range(len(model.mults)) if not any(length % (1 << level) for length in longer)]
         attention = [level for level in model.attention if level in levels] or levels[-1:]
         packed = is_store(config.data.source)  # packed images keep their size
         again = f"pack the images again with size={side}" if packed else {"data.size": side}

@@ -19,11 +19,12 @@ from torch import Tensor
 
 from unstir import randomness
 from unstir.data.store import Ahead, Store
-from unstir.diffusion.augmentation import augmented
+from unstir.diffusion.augmentation import augmentation, transformed
 from unstir.diffusion.loss import LossHistory, TimeTable, nearest_noise
-from unstir.pixels import from_uint8
+from unstir.pixels import PIXELS, Scale, known
 from unstir.randomness import LISTED, Key, Order
 from unstir.runs import build
+from unstir.runs.conditions import Conditions
 from unstir.runs.config import Config
 
 STRETCH = 1 << 13  # images of an epoch's order that are listed at once, where it is too long to be listed whole
@@ -33,32 +34,59 @@ class Batches:
     """Shuffled epochs of a store's training split; the last partial batch of each is dropped."""
 
     def __init__(
-        self, store: Store, *, seed: int, batch_size: int, flip: bool, labels: bool, device: torch.device
+        self,
+        store: Store,
+        *,
+        seed: int,
+        batch_size: int,
+        flip: bool,
+        labels: bool,
+        device: torch.device,
+        conditions: Conditions | None = None,
     ) -> None:
         self.seed, self.batch_size, self.flip, self.device = seed, batch_size, flip, device
-        images = store.images("train")
+        images, self._scale = store.images("train"), store.scale
         self.steps_per_epoch = len(images) // batch_size
         self._steps_listed = self.steps_per_epoch if len(images) <= LISTED else max(1, STRETCH // batch_size)
         self.images = images.to(device) if _fits(images, device) else images
         self.labels = store.labels("train").to(self.images.device) if labels else None  # type: ignore[union-attr]
+        self.store, self.conditions = store, conditions
         mapped = store.is_large and self.images is images
         self._ahead = Ahead(store.arrays()["train", "images"]) if mapped else None
         self._stretch = lru_cache(maxsize=2)(self._listed)  # of this step, and of the next
 
     def __call__(self, step: int, slots: Tensor, part: slice) -> tuple[Tensor, Tensor | None]:
-        """A part of the global batch of ``step``: images float32 [b, C, H, W] in [-1, 1] and labels int64 [b] or None.
+        """A part of the global batch of ``step``: images float32 [b, C, H, W] in [-1, 1], and what describes each.
 
-        ``slots`` is int64 [b], the places in the global batch that ``part`` cuts out; they fix who is mirrored.
+        That is the label, int64 [b], or the stored condition, float32 [b, K] or [b, C', H, W], or None. NaN is a value
+        that is missing. ``slots`` is int64 [b], the places in the global batch that ``part`` cuts out; they fix who is
+        mirrored.
         """
         index = self._index(step, part)
         if self._ahead is not None:
             self._ahead(self._index(step + 1, part).tolist())
-        x_0 = from_uint8(self._moved(self.images[index]))
+        x_0 = self._scale.to_model(self._moved(self.images[index]))
+        condition = self.condition(index)
         if self.flip:
-            mirrored = randomness.coin(Key(self.seed, "flip", step, slots), 0.5)
-            x_0 = torch.where(mirrored[:, None, None, None], x_0.flip(-1), x_0)
-        label = None if self.labels is None else self._moved(self.labels[index])
-        return x_0, label
+            mirrored = randomness.coin(Key(self.seed, "flip", step, slots), 0.5)[:, None, None, None]
+            x_0, condition = moved(lambda images: torch.where(mirrored, images.flip(-1), images), x_0, condition)
+        return x_0, condition
+
+    def condition(self, index: Tensor) -> Tensor | None:
+        """The labels or stored conditions of the images with these numbers, int64 [b]."""
+        if self.labels is not None:
+            return self._moved(self.labels[index])
+        return (
+            None if self.conditions is None else self.conditions.stored(self.store, "train", index.cpu(), self.device)
+        )
+
+    def described(self, index: Tensor) -> Tensor | None:
+        """What the network is told of the images with these numbers, int64 [b], as they are in the store."""
+        condition = self.condition(index)
+        if self.conditions is None:
+            return condition
+        x_0, _ = known(self._scale.to_model(self._moved(self.images[index])), self._scale)
+        return self.conditions.of_images(x_0, condition)
 
     def _moved(self, rows: Tensor) -> Tensor:
         """Rows on the training device, as bytes and from pinned memory where they have to travel."""
@@ -80,43 +108,65 @@ class Batches:
         return self._moved(listed) if self.images.is_cuda else listed
 
 
+def moved(move: Callable[[Tensor], Tensor], x_0: Tensor, condition: Tensor | None) -> tuple[Tensor, Tensor | None]:
+    """Images [b, C, H, W], and what describes them where that is images too, moved as one."""
+    if condition is None or condition.ndim != 4:
+        return move(x_0), condition
+    both = move(torch.cat((x_0, condition), 1))
+    return both[:, : x_0.shape[1]], both[:, x_0.shape[1] :]
+
+
 def _fits(images: Tensor, device: torch.device) -> bool:
     """Whether the whole split may live on the device: on CUDA up to a quarter of the free memory."""
     if device.type != "cuda":
         return False
     free, _ = torch.cuda.mem_get_info(device)
-    return images.numel() < free / 4
+    return images.numel() * images.element_size() < free / 4
 
 
 class Examples(NamedTuple):
     """What a part of the batch learns from, on the training device.
 
     ``x_0`` are images [b, C, H, W] in [-1, 1], ``t`` times in 1..T, int64 [b], ``eps`` noise like x_0, standard normal,
-    ``weight`` the factors of their losses, float32 [b], ``label`` int64 [b], or None without classes. ``perturbation``,
-    like x_0, is noise of x_t alone, ``augmentation`` what the network is told, float32 [b, 7]. ``x_t`` is a point on a
-    path from eps to x_0 (`paths`); None: x_0 with noise.
+    ``weight`` the factors of their losses, float32 [b], ``condition`` what the network is told of each: its class,
+    int64 [b], a vector or an image (`UNet.forward`), or None. ``perturbation``, like x_0, is noise of x_t alone,
+    ``augmentation`` what the network is told, float32 [b, 7]. ``x_t`` is a point on a path from eps to x_0 (`paths`);
+    None: x_0 with noise. ``present``, bool like x_0, says which values are known, None that all are; where one is not
+    x_0 is 0.
     """
 
     x_0: Tensor
     t: Tensor
     eps: Tensor
     weight: Tensor
-    label: Tensor | None
+    condition: Tensor | None
     perturbation: Tensor | None = None
     augmentation: Tensor | None = None
     x_t: Tensor | None = None
+    present: Tensor | None = None
 
 
 Lever = Callable[[int, Tensor, Examples], Examples]
 """(step, slots, examples) -> examples; ``slots``, int64 [b], are the places in the global batch."""
 
 
-def levers(config: Config, history: LossHistory | None, device: torch.device) -> list[Lever]:
-    """The levers of a config, in the order in which they act; ``history`` has the losses seen at each time."""
+def levers(
+    config: Config,
+    history: LossHistory | None,
+    device: torch.device,
+    scale: Scale = PIXELS,
+    conditions: Conditions | None = None,
+) -> list[Lever]:
+    """The levers of a config, in the order in which they act; ``history`` has the losses seen at each time.
+
+    By their ``scale`` images may have values that are missing.
+    """
     table = build.times(config, device)
     registry = [
-        partial(_label_dropout, config) if config.train.label_dropout else None,
         partial(_augment, config) if config.train.augment else None,
+        partial(_missing, scale) if scale.is_float else None,
+        partial(_described, conditions) if conditions is not None else None,
+        partial(_hidden, config) if config.train.label_dropout else None,
         partial(_times_by_loss, config, history) if history is not None else None,
         partial(_times_by_density, config, table) if table is not None else None,
         partial(_nearest_noise, config) if config.loss.noise_choices > 1 else None,
@@ -125,15 +175,33 @@ def levers(config: Config, history: LossHistory | None, device: torch.device) ->
     return [lever for lever in registry if lever is not None]
 
 
-def _label_dropout(config: Config, step: int, slots: Tensor, examples: Examples) -> Examples:
-    assert examples.label is not None
-    hidden = randomness.coin(Key(config.seed, "label dropout", step, slots), config.train.label_dropout)
-    return examples._replace(label=torch.where(hidden, config.model.num_classes, examples.label))
-
-
 def _augment(config: Config, step: int, slots: Tensor, examples: Examples) -> Examples:
-    x_0, numbers = augmented(examples.x_0, config.seed, step, slots, config.train.augment)
-    return examples._replace(x_0=x_0, augmentation=numbers)
+    numbers = augmentation(config.seed, step, slots, config.train.augment)
+    x_0, condition = moved(lambda images: transformed(images, numbers), examples.x_0, examples.condition)
+    return examples._replace(x_0=x_0, condition=condition, augmentation=numbers)
+
+
+def _described(conditions: Conditions, step: int, slots: Tensor, examples: Examples) -> Examples:
+    return examples._replace(condition=conditions.of_images(examples.x_0, examples.condition))
+
+
+def _hidden(config: Config, step: int, slots: Tensor, examples: Examples) -> Examples:
+    assert examples.condition is not None
+    key = Key(config.seed, "label dropout", step, slots)
+    return examples._replace(condition=hidden(config, key, examples.condition))
+
+
+def hidden(config: Config, key: Key, condition: Tensor) -> Tensor:
+    """The conditions of a batch, hidden where chance says so: zeros, or for classes the label that says nothing."""
+    chosen = randomness.coin(key, config.train.label_dropout)
+    if config.model.num_classes:
+        return torch.where(chosen, config.model.num_classes, condition)
+    return condition * ~chosen.view(-1, *[1] * (condition.ndim - 1))
+
+
+def _missing(scale: Scale, step: int, slots: Tensor, examples: Examples) -> Examples:
+    x_0, present = known(examples.x_0, scale)
+    return examples._replace(x_0=x_0, present=present)
 
 
 def _times_by_loss(config: Config, history: LossHistory, step: int, slots: Tensor, examples: Examples) -> Examples:

@@ -14,12 +14,12 @@ from torch import Tensor
 from unstir import randomness
 from unstir.chain import Chain
 from unstir.diffusion.augmentation import unaugmented
-from unstir.diffusion.denoiser import Denoiser, Labelled
+from unstir.diffusion.denoiser import Conditioned, Denoiser
 from unstir.diffusion.draw import steered
 from unstir.diffusion.paths import follow
 from unstir.randomness import Key
 from unstir.runs.config import Config
-from unstir.train.levers import Examples
+from unstir.train.levers import Batches, Examples, hidden
 
 PATHS, PERIOD, STEPS = 8, 56, (10, 18)
 FROM_NOISE = 0.3  # of the pairs are at t = T besides those that chance takes there: one call begins from nowhere else
@@ -30,18 +30,18 @@ class _Followed:
     times: Tensor  # int64 [PATHS, n]; a path that has fewer points repeats its last one
     states: Tensor  # [PATHS, n, b, C, H, W]
     ends: Tensor  # [PATHS, b, C, H, W]
-    labels: Tensor | None  # int64 [PATHS, b]
+    conditions: Tensor | None  # [PATHS, b, ...]
 
 
 class Paths:
-    """The examples of any step. ``labels`` int64 [N] are those of the training images, of which paths have their own.
+    """The examples of any step. Paths have the conditions of training images of their own, out of ``batches``.
 
     In an example x_0 is the end of a path, eps its beginning and x_t the point on it. The teacher may have been trained
     on augmented images; what took the augmentation stays a part of the network, and gets zeros.
     """
 
-    def __init__(self, teacher: Denoiser, config: Config, shape: tuple[int, ...], labels: Tensor | None) -> None:
-        self._teacher, self._config, self._shape, self._labels = teacher, config, shape, labels
+    def __init__(self, teacher: Denoiser, config: Config, shape: tuple[int, ...], batches: Batches) -> None:
+        self._teacher, self._config, self._shape, self._batches = teacher, config, shape, batches
         self._period, self._followed = -1, dict[tuple[int, int], _Followed]()
 
     def __call__(self, step: int, slots: Tensor, part: slice) -> Examples:
@@ -58,28 +58,28 @@ class Paths:
         point = later.sum(1).clamp(max=last)  # of the first one by then, as the path goes
         point = point.masked_fill(randomness.coin(Key(seed, "from noise", step, slots), FROM_NOISE), 0)
         row = torch.arange(len(slots), device=slots.device)
-        label = None if followed.labels is None else followed.labels[path, row]
+        condition = None if followed.conditions is None else followed.conditions[path, row]
         x_t, t, end = followed.states[path, point, row], followed.times[path, point], followed.ends[path, row]
         zeros = unaugmented(len(slots), slots.device) if self._config.train.augment else None
         weight = torch.ones_like(x_t[:, 0, 0, 0])
-        return Examples(end, t, followed.states[path, 0, row], weight, label, augmentation=zeros, x_t=x_t)
+        return Examples(end, t, followed.states[path, 0, row], weight, condition, augmentation=zeros, x_t=x_t)
 
     def _follow(self, period: int, slots: Tensor) -> _Followed:
         seed, process = self._config.seed, self._teacher.process
         most = min(STEPS[1], process.T)
-        moments, states, ends, labels = [], [], [], []
+        moments, states, ends, conditions = [], [], [], []
         for number in range(period * PATHS, (period + 1) * PATHS):
-            chain, label = self._chain(number), self._label(number, slots)
+            chain, condition = self._chain(number), self._condition(number, slots)
             times = chain.visited(process.schedule)
-            denoise = steered(Labelled(self._teacher, label), chain, process, indices=slots)
+            denoise = steered(Conditioned(self._teacher, condition), chain, process, indices=slots)
             noise = randomness.normal(Key(seed, "start of path", number, slots), self._shape)
             on_the_way, end = follow(denoise, process, noise, times)
             places = [min(place, len(on_the_way) - 1) for place in range(most)]
             moments.append(torch.tensor(times, device=slots.device)[places])
             states.append(on_the_way[places])
             ends.append(end)
-            labels += [] if label is None else [label]
-        known = torch.stack(labels) if labels else None
+            conditions += [] if condition is None else [condition]
+        known = torch.stack(conditions) if conditions else None
         return _Followed(torch.stack(moments), torch.stack(states), torch.stack(ends), known)
 
     def _chain(self, number: int) -> Chain:
@@ -87,12 +87,13 @@ class Paths:
         key, T = Key(self._config.seed, "steps of path", number, torch.zeros(1).long()), self._teacher.process.T
         return Chain("unipc", steps=min(int(randomness.integers(key, *STEPS)), T))
 
-    def _label(self, number: int, slots: Tensor) -> Tensor | None:
-        """The classes of paths of this number, as often as in the data, or hidden as in the teacher's training."""
-        if self._labels is None:
-            return None
-        seed, cfg = self._config.seed, self._config
-        index = randomness.integers(Key(seed, "label of path", number, slots), 0, len(self._labels) - 1)
-        label = self._labels[index.to(self._labels.device)].to(slots.device)
-        hidden = randomness.coin(Key(seed, "label dropout of path", number, slots), cfg.train.label_dropout)
-        return torch.where(hidden, cfg.model.num_classes, label)
+    def _condition(self, number: int, slots: Tensor) -> Tensor | None:
+        """The conditions of paths of this number, those of images of the data, or hidden as the teacher learned."""
+        images, seed = self._batches.images, self._config.seed
+        index = randomness.integers(Key(seed, "label of path", number, slots), 0, len(images) - 1)
+        condition = self._batches.described(index.to(images.device))
+        return (
+            condition
+            if condition is None
+            else hidden(self._config, Key(seed, "label dropout of path", number, slots), condition)
+        )

@@ -20,9 +20,8 @@ from unstir.diffusion.draw import starting_noise
 from unstir.errors import NotFiniteError, UserError, asked_for, is_out_of_memory, within_memory
 from unstir.group import Alone
 from unstir.libraries import is_there
-from unstir.pictures.charts import held_out_curves, training_curves
+from unstir.pictures.charts import held_out_figure, save_figure, training_curves
 from unstir.pictures.grid import grid, named_grid
-from unstir.pixels import to_uint8
 from unstir.progress import counted
 from unstir.runs import checkpoint, lines, resources
 from unstir.runs.files import replacing, save_png
@@ -128,11 +127,11 @@ def draw_charts(run: Run) -> None:
     if not is_there("matplotlib"):
         warn("matplotlib is not installed: no charts are drawn")
         return
-    charts = ("curves.png", run.metrics(), training_curves), ("losses.png", run.held_out(), held_out_curves)
+    charts = ("curves.png", run.metrics(), training_curves), ("losses.png", run.held_out(), held_out_figure)
     for name, drawn, draw in charts:
         if drawn:
             with replacing(run.path / name) as partial:
-                draw(drawn, partial, run.data.mark)
+                save_figure(draw(drawn), partial, run=run.data.mark)
 
 
 class Grids:
@@ -171,14 +170,15 @@ def draw_grid(run: Run, model: Model, name: str, observer: Observer, stop: Stop)
     indices = torch.arange(cfg.num, device=model.device)
     x = starting_noise(cfg.seed, indices, run.data.shape)
     run.samples.mkdir(exist_ok=True)
-    save_png(run.samples / "noise.png", grid(to_uint8(x), cfg.nrow), run=run.data.mark)
-    total, labels = len(model.chain.visited(model.process.schedule)) - 1, model.labels.of(indices)
-    for done, step in enumerate(model.draw(model.chain, indices, labels), start=1):
+    save_png(run.samples / "noise.png", grid(model.pixels(x), cfg.nrow), run=run.data.mark)
+    total, condition = len(model.chain.visited(model.process.schedule)) - 1, model.condition(indices)
+    for done, step in enumerate(model.draw(model.chain, indices, condition), start=1):
         if stop.signal is not None:
             return
         observer.snapshot("drawing samples", done, total)
         x = step.x
-    picture = named_grid(to_uint8(x), cfg.nrow, model.labels.captions(labels) or None)
+    names = model.labels.captions(condition) if model.labels.count else None
+    picture = named_grid(model.beside(model.pixels(x), indices), cfg.nrow, names or None)
     save_png(file := grid_file(run, name), picture, run=run.data.mark, step=str(model.step))
     observer.grid(model.step, file)
 

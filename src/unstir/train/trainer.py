@@ -58,7 +58,8 @@ class Trainer:
         self._size = cfg.micro_batch or cfg.batch_size
         sizes = {"seed": run.config.seed, "batch_size": cfg.batch_size}
         labels, flip = run.config.model.num_classes > 0, run.config.data.flip
-        self._batches = Batches(store, **sizes, flip=flip, labels=labels, device=self._device)
+        conditions = run.conditions
+        self._batches = Batches(store, **sizes, flip=flip, labels=labels, device=self._device, conditions=conditions)
         self._slots = torch.arange(cfg.batch_size, device=self._device)
         self._snapshots, self._grids, self._started = snapshots(run), Grids(run, self._observer), False
         self._damaged = self._begin_state()
@@ -67,13 +68,14 @@ class Trainer:
         self._learner = group.learner(net)
         self._denoiser = replace(denoiser, net=self._learner)
         self._objective = build.objective(run.config, self._denoiser)
-        self._rate, self._levers = learning_rates(run), levers(run.config, self.state.history, self._device)
+        made = levers(run.config, self.state.history, self._device, run.data.scale, conditions)
+        self._rate, self._levers = learning_rates(run), made
         self._paths = None
         if self.state.teacher is not None:
             from unstir.train.paths import Paths  # which few runs need
 
             teacher = build.teacher(run.config, self.state.teacher, self._denoiser.dtype)
-            self._paths = Paths(teacher, run.config, run.data.shape, self._batches.labels)
+            self._paths = Paths(teacher, run.config, run.data.shape, self._batches)
         self._record = Record(run, self.state, group.is_first)
         self._saving = Saving(run, self.state, self._record, group)
         self._held_out = HeldOutLoss(run, store, self._device)
@@ -205,10 +207,10 @@ class Trainer:
         step, slots, seed = self.state.step, self._slots[part], self._run.config.seed
         if self._paths is not None:
             return self._paths(step, slots, part)
-        x_0, label = self._batches(step, slots, part)
+        x_0, condition = self._batches(step, slots, part)
         t = randomness.integers(Key(seed, "time", step, slots), 1, self._denoiser.process.T)
         eps = randomness.normal(Key(seed, "noise", step, slots), tuple(x_0.shape[1:]))
-        examples = Examples(x_0, t, eps, torch.ones_like(x_0[:, 0, 0, 0]), label)
+        examples = Examples(x_0, t, eps, torch.ones_like(x_0[:, 0, 0, 0]), condition)
         for lever in self._levers:
             examples = lever(step, slots, examples)
         return examples
@@ -227,13 +229,13 @@ class Trainer:
         """The losses of each image; one with a teacher has no objective but the ends of paths."""
         denoiser = replace(self._denoiser, augmentation=examples.augmentation)
         dropout_key = Key(self._run.config.seed, "dropout", self.state.step, slots) if self._takes_key else None
-        x_0, t, eps, _, label, perturbation, _, x_t = examples
+        x_0, t, eps, _, condition, perturbation, _, x_t, present = examples
         if x_t is not None:
             from unstir.diffusion.paths import path_loss
 
-            return path_loss(denoiser, x_t, t, x_0, label, dropout_key)
+            return path_loss(denoiser, x_t, t, x_0, condition, dropout_key)
         assert self._objective is not None
-        return denoising_loss(denoiser, x_0, t, eps, label, dropout_key, self._objective, perturbation)
+        return denoising_loss(denoiser, x_0, t, eps, condition, dropout_key, self._objective, perturbation, present)
 
     def _count(self, applied: Tensor, figures: Sequence[Tensor]) -> None:
         """Add the figures of a step to the running window, or count it as skipped."""

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from unstir.chain import SAMPLERS, Chain
-from unstir.diffusion.denoiser import Denoise, Denoiser, Labelled, Prediction, clipped, thresholded
+from unstir.diffusion.denoiser import Conditioned, Denoise, Denoiser, Prediction, clipped, thresholded
 from unstir.diffusion.draw import draw, starting_noise
 from unstir.diffusion.guidance import guided
 from unstir.diffusion.samplers.ancestral import ancestral
@@ -196,7 +196,7 @@ def _learned_sampling() -> Iterator[float]:
     x = torch.zeros_like(v)
     net = Network(torch.cat((x, 2 * v - 1), 1))
     for t, s in ((2, 1), (20, 3), (500, 499), (1000, 600)):
-        denoise = Labelled(Denoiser(net, process, PARAMETERIZATIONS["x0"], learned_variance=True), None)
+        denoise = Conditioned(Denoiser(net, process, PARAMETERIZATIONS["x0"], learned_variance=True), None)
         log_small, log_large = math.log(table.posterior(t, s)[2]), math.log(table.beta(t, s))
         std = torch.exp(0.5 * (v * log_large + (1 - v) * log_small))
         for variance in ("learned", "auto"):

@@ -1,0 +1,75 @@
+"""Conditions as they are typed: numbers, a CSV or NumPy file, a picture, or a folder of pictures."""
+
+import csv
+import re
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from unstir.data.disk import open_file
+from unstir.data.images import EXTENSIONS, Refused, decode
+from unstir.data.listing import natural
+from unstir.errors import UserError
+from unstir.runs.model import Model
+
+_NUMBERS = re.compile(r"[-+0-9.,e\s]+")
+
+
+def read_conditions(text: str | None, model: Model) -> Tensor | None:
+    """Conditions for a `Job`, in the units of the data: float32 [K] or [N, K], or [N, C', H, W]; None without a text.
+
+    The text is numbers ("0.3,1.2"), or names a .csv file with a row an image, a .npy file, a picture, or a folder of
+    pictures, which are taken in the order of their names. Raises UserError for what cannot be read or does not fit.
+    """
+    if text is None:
+        return None
+    if model.conditions is None:
+        raise UserError("condition", text, "was given, but this network knows none", {"condition": None})
+    path = Path(text)
+    if _NUMBERS.fullmatch(text) and not path.exists():
+        rows = _rows([text.split(",")], text)[0]
+    elif path.suffix == ".csv":
+        with open_file(path) as file:
+            rows = _rows(list(csv.reader(file.read().decode("utf-8-sig", "replace").splitlines())), text)
+    elif path.suffix == ".npy":
+        try:
+            with open_file(path) as file:
+                rows = torch.from_numpy(np.load(file, allow_pickle=False).astype(np.float32))
+        except (ValueError, EOFError):
+            raise UserError("condition", path, "holds no array of numbers") from None
+    else:
+        rows = _pictures(path, model.conditions.card.shape)
+    model.check_condition(rows)
+    return rows
+
+
+def _rows(lines: list[list[str]], text: str) -> Tensor:
+    """Numbers in rows, float32 [N, K]; a first row of names is left out."""
+    lines = [line for line in lines if line]
+    names = lines and not any(map(_NUMBERS.fullmatch, lines[0]))
+    try:
+        return torch.tensor([[float(cell) for cell in line] for line in (lines[1:] if names else lines)])
+    except ValueError:
+        raise UserError("condition", text, "must be rows of as many numbers each, divided by commas") from None
+
+
+def _pictures(path: Path, shape: tuple[int, ...]) -> Tensor:
+    """A picture, or those of a folder: float32 [N, C', h, w], 0..255."""
+    if len(shape) != 3:
+        wanted = f"give {shape[0]} numbers divided by commas, or a .csv or .npy file with a row an image"
+        raise UserError("condition", path, "is no vector of numbers", wanted)
+    files = [path]
+    if path.is_dir():
+        files = [file for file in path.iterdir() if file.suffix.lower() in EXTENSIONS]
+    pictures = []
+    for file in sorted(files, key=lambda file: natural(file.name)):
+        try:
+            with open_file(file) as opened:
+                pictures.append(torch.tensor(decode(opened.read(), file.name, None, shape[0]).pixels))
+        except (Refused, OSError) as error:
+            raise UserError("condition", file, f"is no picture that can be used: {error}") from None
+    if len({picture.shape for picture in pictures}) != 1:
+        raise UserError("condition", path, "must hold pictures of one size", "name a folder of pictures")
+    return torch.stack(pictures).float()

@@ -1,0 +1,53 @@
+"""Images that another image describes, against held-out pairs: is the mean of samples near, and is their spread right?
+
+    error     mean over pairs of (mean of n samples given c - x_0)^2           a mean over pixels, of values in [-1, 1]
+    spread    sqrt( (1 + 1/n) mean over pairs of the samples' variance / error )      1 where samples are calibrated
+
+If x_0 and the samples are drawn alike given c, the expected error is their variance times 1 + 1/n, so that the spread
+is 1; below 1 the samples vary too little for how far they are from the truth.
+"""
+
+from dataclasses import replace
+
+import torch
+
+from unstir.data import Store
+from unstir.metrics.drawn import Drawn
+from unstir.metrics.figures import LOWER, NEAR_ONE, Figure
+from unstir.pixels import HALF
+
+PAIRS, SAMPLES = 64, 16
+
+
+def paired(drawn: Drawn, store: Store) -> tuple[Drawn, int] | None:
+    """What draws `SAMPLES` images for each of some held-out conditions, and how many; None unless these are images."""
+    conditions, pairs = drawn.model.conditions, min(PAIRS, store.count("held_out"))
+    if conditions is None or not conditions.is_image or pairs < 2:
+        return None
+    rows = conditions.rows_of(store, "held_out", pairs)
+    return replace(drawn, condition=rows.repeat_interleave(SAMPLES, 0)), pairs * SAMPLES
+
+
+def pair_figures(drawn: Drawn, store: Store) -> dict[str, Figure]:
+    """The two figures of this module, of images drawn now as far as they are not there; none without such pairs."""
+    if (pair := paired(drawn, store)) is None:
+        return {}
+    images = pair[0].sets(pair[1], 1)[0].double().div(HALF).view(-1, SAMPLES, *store.shape)  # in units of [-1, 1]
+    real = store.images("held_out")[: len(images)].double().div(HALF)
+    errors = (images.mean(1) - real).square().flatten(1).mean(1)
+    variances = (1 + 1 / SAMPLES) * images.var(1).flatten(1).mean(1)
+    error, ratio = errors.mean(), (variances.mean() / errors.mean()).sqrt()
+    # of the square root of a ratio of means, by its derivatives (the delta method)
+    of_ratio = (variances - ratio.square() * errors) / (2 * ratio * error)
+    num = len(images)
+    values = (f"error of the mean of {SAMPLES}", LOWER, error, errors), ("spread over error", NEAR_ONE, ratio, of_ratio)
+    return {
+        key: Figure(
+            name=name,
+            better=better,
+            by_seed=(value.item(),),
+            bootstrap=torch.std(each).item() / num**0.5,
+            num_reference=num,
+        )
+        for key, (name, better, value, each) in zip(("pairs/error", "pairs/spread"), values, strict=True)
+    }

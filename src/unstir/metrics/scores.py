@@ -1,0 +1,156 @@
+"""The likelihood of single images under a model: the bound of each, whole and by its parts, and as a table.
+
+A score is the bound of an image in bits per dimension. Images unlike the training images have more, but smooth images
+may have fewer (Nalisnick et al. 2019), so look at the parts too.
+"""
+
+import csv
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from unstir.data import Store, is_store
+from unstir.data.classes import matched
+from unstir.data.folder import arrange
+from unstir.data.listing import list_folder
+from unstir.diffusion.likelihood import Bound
+from unstir.errors import UserError, within_memory
+from unstir.metrics.features import wrong_images
+from unstir.metrics.images import Like, read
+from unstir.metrics.likelihood import Protocol, bound_of, check_terms
+from unstir.progress import counted, counter, counting
+from unstir.runs.files import check_file, make_folder, replacing
+from unstir.runs.model import Model
+
+COLUMNS = "bits_per_dim", "prior", "diffusion", "decoder"
+
+
+@dataclass(frozen=True, eq=False)
+class ImageLikelihood:
+    """The bound of each of B images, in bits per dimension: float64 [B] each, on the CPU.
+
+    ``bits_per_dim`` is the sum of its parts: of the ``prior``, of the ``diffusion`` (all L_{t-1} from t = 2 on) and of
+    the ``decoder``. ``error`` is the standard error of an estimate from fewer times; None where every term was computed
+    or too few to tell.
+    """
+
+    bits_per_dim: Tensor
+    prior: Tensor
+    diffusion: Tensor
+    decoder: Tensor
+    error: Tensor | None = None
+
+
+@within_memory("batch_size")
+def likelihood(
+    model: Model,
+    images: Tensor,
+    labels: Tensor | None = None,
+    *,
+    condition: Tensor | None = None,
+    calls: int = 0,
+    variance: str = "auto",
+    clip: bool = True,
+    seed: int = 0,
+    batch_size: int = 64,
+) -> ImageLikelihood:
+    """The bound of each of ``images``, uint8 [B, C, H, W] in 0..255, or float32 in units of the model's data.
+
+    ``labels``, int64 [B], are given to a network with classes; without them it has the label that says nothing.
+    ``condition``, [B, ...] in its units, is given to one with conditions, by default that of the images themselves. The
+    noise of image i is a function of ``seed`` and i, and all images share their times, so that they compare. The other
+    options are those of `Protocol`. Raises UserError for what does not fit the model, NotFiniteError for weights that
+    answer with NaN.
+    """
+    asked = Protocol(calls=calls, variance=variance, clip=clip, seed=seed, batch_size=batch_size)
+    protocol = check_terms(model, asked)
+    dtype = torch.float32 if model.data.scale.is_float else torch.uint8
+    if images.dtype != dtype or tuple(images.shape[1:]) != model.shape or not len(images):
+        due = f"{str(dtype).removeprefix('torch.')} [B, {', '.join(map(str, model.shape))}]"
+        raise wrong_images(images, f"{due}, as {model.folder} makes them")
+    model.check_condition(condition)
+    if labels is None and (null := model.labels.or_null(None)) is not None:
+        labels = torch.full((len(images),), null)
+    elif labels is not None and labels.shape != images.shape[:1]:
+        raise UserError("labels", list(labels.shape), f"must be [{len(images)}], one for each image")
+    given = labels if condition is None else condition
+    batches = torch.split(torch.arange(len(images)), batch_size)
+    with counting("bounding images", "network calls") as count:
+        on_call = counter(count, len(batches) * (calls or model.process.T))
+        bounds = [bound_of(model, images, given, protocol, 0, index, on_call) for index in batches]
+    rows = [
+        bound.to_bits(
+            torch.stack((bound.nats, bound.prior, bound.terms @ bound.weights, bound.decoder, _error(bound)), 1)
+        )
+        for bound in bounds
+    ]
+    whole, prior, diffusion, decoder, error = torch.cat(rows).unbind(1)
+    estimated = 3 <= calls < model.process.T
+    return ImageLikelihood(whole, prior, diffusion, decoder, error if estimated else None)
+
+
+def _error(bound: Bound) -> Tensor:
+    """The standard error of the sum of terms from the choice of times, in nats: [B].
+
+    Neighbouring parts of the times are taken together by two, the first three where their number is odd: the
+    deviation within such a group holds what a term varies by, and some more (collapsed strata, Cochran 1977, 5A.12).
+    """
+    groups = (bound.terms * bound.weights).tensor_split(max(len(bound.times) // 2, 1), dim=1)
+    return torch.stack([group.var(1) * group.shape[1] for group in groups]).sum(0).sqrt()
+
+
+def named_images(
+    path: Path, model: Model, split: str = "held_out", label: str | None = None
+) -> tuple[Tensor, Tensor | None, list[str]]:
+    """The images of any source that `pack` reads, or those of a ``split`` of a store, their labels, and their names.
+
+    ``label``, a class by name or number, is that of all; by default each has its own, where its class is the model's.
+    Images are called by their files in a folder, else by their numbers. Raises UserError as `images.read`.
+    """
+    given, classes, files = model.labels.number(label), model.data.classes, list[str]()
+    if is_store(path):
+        store = Store.open(path)
+        store.verify()
+        images, labels, numbers = store.images(split), store.labels(split), matched(store.classes, classes)
+        labels = None if labels is None or numbers is None else torch.tensor(numbers)[labels]
+    else:
+        images, labels = read(path, Like(model.folder, model.shape, classes, model.data.scale), label is None)
+        files = list(arrange(list_folder(path).entries, 0.0, 0).items) if path.is_dir() else files
+    if given is not None:
+        labels = torch.full((len(images),), given)
+    names = files if len(files) == len(images) else [str(index) for index in range(len(images))]
+    return images, labels if model.labels.count else None, names
+
+
+def save_scores(
+    model: Model, source: Path, file: Path | None, *, split: str = "held_out", label: str | None = None, **options: Any
+) -> dict[str, list[Any]]:
+    """The likelihood of each image of a source, as `named_images` reads it: columns, also written as a CSV ``file``.
+
+    They are "image", its name, and the fields of `ImageLikelihood`. ``options`` are those of `likelihood`. Raises
+    UserError for what cannot be read, computed or written.
+    """
+    if file is not None:
+        check_file(file, "per_image")
+    check_terms(model, Protocol(**options))
+    images, labels, names = named_images(source, model, split, label)
+    values = vars(likelihood(model, images, labels, **options))
+    columns = {"image": names, **{name: value.tolist() for name, value in values.items() if value is not None}}
+    if file is not None:
+        make_folder(file.absolute().parent)
+        with replacing(file) as partial, partial.open("w", encoding="utf-8", newline="") as stream:
+            csv.writer(stream, lineterminator="\n").writerows([columns, *zip(*columns.values(), strict=True)])
+    return columns
+
+
+def describe(columns: Mapping[str, Sequence[Any]]) -> str:
+    """The means over the images of `save_scores` in a line, with the error of the whole."""
+    whole, *parts = (f"{name} {statistics.mean(columns[name]):.4f}" for name in COLUMNS)
+    values = columns[COLUMNS[0]]
+    error = f" +- {statistics.stdev(values) / len(values) ** 0.5:.4f}" if len(values) > 1 else ""
+    return f"{whole.split()[1]}{error} bits/dim ({', '.join(parts)}); {counted(len(values), 'image')}"

@@ -1,0 +1,276 @@
+"""What describes each image to a network besides its class: a vector [K] or an image [C', H, W], by data.condition.
+
+It is stored with the images or a function of them. A network is given it scaled, with one number or channel more that
+is 1; where it is hidden all are 0, so that what guidance leads away from is the same product with 0 as in training.
+
+    vectors               less the mean of the training images, over their standard deviation
+    stored images         from the range of each channel in the training images to [-1, 1]
+    images of a function  as the images' own channels are (pixels: 0..255 to [-1, 1])
+"""
+
+import hashlib
+import io
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from unstir.data.store import Store
+from unstir.errors import UserError
+from unstir.parts import find
+from unstir.pixels import HALF, known, to_uint8
+from unstir.runs.card import ConditionCard
+from unstir.runs.files import write_bytes
+from unstir.runs.sections import DataConfig
+
+FILE, KEPT = "conditions.npy", 64  # of held-out images, so that a run can be sampled without its data
+STORED = "stored"
+_AT_ONCE = 1024  # images that a function is given when a run begins
+PARTS = "left", "right", "top", "bottom"
+
+Function = Callable[..., Tensor]
+"""Of images float [B, C, H, W] in [-1, 1], and options: float [B, K] or [B, C', H, W]."""
+
+
+def low_resolution(images: Tensor, factor: int = 2) -> Tensor:
+    """Images [B, C, H, W] with each square of ``factor`` x ``factor`` pixels replaced by its mean."""
+    height, width = images.shape[2:]
+    if factor < 2 or height % factor or width % factor:
+        raise UserError("factor", factor, f"must be 2 or more, and divide {height} and {width}", {"factor": 2})
+    small = nn.functional.avg_pool2d(images, factor)
+    return small.repeat_interleave(factor, 2).repeat_interleave(factor, 3)
+
+
+def masked(images: Tensor, part: str = "right") -> Tensor:
+    """Images [B, C, H, W] with one half of them grey: the ``part`` that is to be filled in."""
+    if part not in PARTS:
+        raise UserError("part", part, f"must be one of {', '.join(PARTS)}")
+    height, width = images.shape[2:]
+    rows, columns = torch.arange(height)[:, None], torch.arange(width)[None]
+    upper, left = 2 * rows < height, 2 * columns < width
+    hidden = {"left": left, "right": ~left, "top": upper, "bottom": ~upper}[part].expand(height, width)
+    return images.masked_fill(hidden.to(images.device), 0.0)
+
+
+FUNCTIONS: dict[str, Function] = {"low_resolution": low_resolution, "masked": masked}
+
+
+@dataclass(frozen=True, eq=False)
+class Conditions:
+    """The conditions of a run: what they are (``name``, ``options``), their scale (``card``), and those it keeps.
+
+    ``hides`` says whether the network was trained with conditions hidden; ``folder`` is that of the run.
+    """
+
+    name: str
+    options: Mapping[str, Any] = field(repr=False)
+    card: ConditionCard
+    hides: bool
+    folder: Path
+
+    @property
+    def is_image(self) -> bool:
+        """Whether they are images."""
+        return len(self.card.shape) == 3
+
+    @cached_property
+    def kept(self) -> Tensor:
+        """The conditions of the first held-out images, in their units: float32 [n, ...]; UserError where damaged."""
+        file = self.folder / FILE
+        try:
+            content = file.read_bytes()
+        except OSError:
+            raise UserError("", file, "cannot be read", "restore it from a copy") from None
+        if hashlib.sha256(content).hexdigest() != self.card.sha256:
+            raise UserError("", file, "was changed or damaged", "restore it from a copy")
+        return torch.from_numpy(np.load(io.BytesIO(content)))
+
+    def checked(self, values: Tensor) -> Tensor:
+        """Conditions in their units, one an image or one for all, as float32 [N, ...]; images may be smaller.
+
+        UserError for other shapes, and for what is not finite.
+        """
+        shape, values = self.card.shape, torch.as_tensor(values).float()
+        rows = values[None] if values.ndim == len(shape) else values
+        if self.is_image and rows.ndim == 4 and rows.shape[1] == shape[0]:
+            rows = enlarged(rows, shape)
+        if tuple(rows.shape[1:]) != shape or not len(rows):
+            due = ", ".join(map(str, shape))
+            raise UserError("condition", list(values.shape), f"must be of shape [{due}] or [N, {due}]")
+        if not bool(rows.isfinite().all()):
+            raise UserError("condition", None, "has values that are NaN or infinite")
+        if self.name in FUNCTIONS:  # of what is given the function leaves what it would of an image
+            rows = self._in_units(self._of(self._scaled(rows)))
+        return rows
+
+    def rows(self, indices: Tensor, given: Tensor | None = None) -> Tensor:
+        """Row i mod N of the conditions ``given``, or of those kept, for each index i, int64 [B], in their units."""
+        if given is None:
+            return self.kept[indices.cpu() % len(self.kept)]
+        rows = given[None] if given.ndim == len(self.card.shape) else given
+        return self.checked(rows[indices.cpu() % len(rows)])
+
+    def pixels(self, indices: Tensor, given: Tensor | None, channels: int) -> Tensor:
+        """The images that describe images with these indices, for a picture of so many channels: uint8 [B, C, H, W]."""
+        scaled = self._scaled(self.rows(indices, given))
+        shown = scaled if scaled.shape[1] == channels else scaled.mean(1, keepdim=True).expand(-1, channels, -1, -1)
+        return to_uint8(shown)
+
+    def hash(self, given: Tensor | None) -> str:
+        """The SHA-256 of the conditions ``given``, or of those kept."""
+        return self.card.sha256 if given is None else hashlib.sha256(content(given.float())).hexdigest()
+
+    def given(self, rows: Tensor, device: torch.device) -> Tensor:
+        """What a network gets for conditions in their units, [B, ...]: float32 [B, K + 1] or [B, C' + 1, H, W]."""
+        return with_mark(self._scaled(rows.to(device)))
+
+    def nothing(self, num: int, device: torch.device) -> Tensor:
+        """What a network gets for so many images whose conditions are hidden: zeros [num, K + 1] or with sides."""
+        size, *sides = self.card.shape
+        return torch.zeros(num, size + 1, *sides, device=device)
+
+    def of_images(self, x_0: Tensor, rows: Tensor | None = None) -> Tensor:
+        """What a network gets for images [B, C, H, W] in [-1, 1], whose stored conditions are ``rows`` (scaled)."""
+        if rows is None:
+            rows = self._of(x_0) if self.is_image else self._scaled(self._of(x_0))
+        return with_mark(rows.to(x_0))
+
+    def stored(self, store: Store, split: str, index: Tensor, device: torch.device) -> Tensor | None:
+        """The stored conditions of images, scaled: float32 [B, ...]; None where they are a function of the images."""
+        if self.name != STORED:
+            return None
+        rows = store.conditions(split)
+        assert rows is not None
+        return self._scaled(rows[index].to(device))
+
+    def told(self, x_0: Tensor, rows: Tensor | None) -> Tensor:
+        """What a network gets for any images [B, C, H, W] in [-1, 1] whose conditions are ``rows``, in their units.
+
+        Without any they are a function of the images, or hidden; UserError where they can be neither.
+        """
+        if rows is not None:
+            return self.given(self.checked(rows), x_0.device)
+        if self.name != STORED:
+            return self.of_images(x_0)
+        if not self.hides:
+            raise UserError("condition", None, "must describe the images, for none were hidden in training")
+        return self.nothing(len(x_0), x_0.device)
+
+    def of_store(self, store: Store, split: str, index: Tensor, x_0: Tensor) -> Tensor:
+        """What a network gets for the images ``x_0`` of a store with these numbers, int64 [B]."""
+        return self.of_images(x_0, self.stored(store, split, index, x_0.device))
+
+    def rows_of(self, store: Store, split: str, num: int) -> Tensor:
+        """The conditions of the first ``num`` images of a split, in their units: float32 [n, ...]."""
+        return rows_of(store, split, num, self.name, self.options, self._in_units if self.is_image else None)
+
+    def _of(self, x_0: Tensor) -> Tensor:
+        return function(self.name)(x_0, **self.options)
+
+    def _scaled(self, rows: Tensor) -> Tensor:
+        offset, scale = (_wide(values, rows) for values in (self.card.offset, self.card.scale))
+        return (rows - offset) / scale
+
+    def _in_units(self, rows: Tensor) -> Tensor:
+        offset, scale = (_wide(values, rows) for values in (self.card.offset, self.card.scale))
+        return rows * scale + offset
+
+
+def _wide(values: tuple[float, ...], rows: Tensor) -> Tensor:
+    """A number a value or channel, to be broadcast over rows [B, K] or [B, C', H, W]."""
+    return torch.tensor(values, device=rows.device).view(1, -1, *[1] * (rows.ndim - 2))
+
+
+def with_mark(scaled: Tensor) -> Tensor:
+    """Scaled conditions with a last number or channel of ones, which says that they are given."""
+    return torch.cat((scaled, torch.ones_like(scaled[:, :1])), 1)
+
+
+def enlarged(images: Tensor, shape: tuple[int, ...]) -> Tensor:
+    """Images [N, C', h, w] repeated by a whole factor to the sides of ``shape``; UserError where there is none."""
+    down, right = (size // small for size, small in zip(shape[-2:], images.shape[2:], strict=True))
+    large = images.repeat_interleave(max(down, 1), 2).repeat_interleave(max(right, 1), 3)
+    if down != right or large.shape[2:] != shape[-2:]:
+        sides = f"have sides {list(images.shape[2:])}, and those of the images, {list(shape[-2:])}, are no multiple"
+        raise UserError("condition", None, sides, "give both sides divided by one whole number")
+    return large
+
+
+def function(name: str) -> Function:
+    """The function of a name: one of ours, or MODULE:NAME of the user's own."""
+    return FUNCTIONS[name] if name in FUNCTIONS else find("condition", name)
+
+
+def rows_of(
+    store: Store,
+    split: str,
+    num: int,
+    name: str,
+    options: Mapping[str, Any],
+    in_units: Callable[[Tensor], Tensor] | None = None,
+) -> Tensor:
+    """The conditions of the first ``num`` images of a split, float32 [n, ...]: as stored, or as the function has them.
+
+    ``in_units`` changes what the function returns.
+    """
+    if name == STORED:
+        if (rows := store.conditions(split)) is None:
+            raise UserError("data.condition", name, f"needs conditions, and {store.path} has none", "pack some with it")
+        return rows[:num].clone()
+    parts = []
+    for images in torch.split(store.images(split)[:num], _AT_ONCE):
+        x_0, _ = known(store.scale.to_model(images), store.scale)
+        try:
+            values = function(name)(x_0, **options)
+        except TypeError as error:
+            raise UserError("data.condition_options", dict(options), f"do not suit {name}: {error}") from None
+        except UserError as error:
+            raise error.within("data.condition_options") from None
+        if values.ndim not in (2, 4) or len(values) != len(x_0) or values.shape[2:] not in ((), x_0.shape[2:]):
+            due = f"[{len(x_0)}, K] or [{len(x_0)}, C, {', '.join(map(str, x_0.shape[2:]))}]"
+            raise UserError("data.condition", name, f"returns {list(values.shape)}, not {due}")
+        parts.append(values if in_units is None else in_units(values))
+    return torch.cat(parts).float()
+
+
+def measured(data: DataConfig, store: Store) -> tuple[ConditionCard, Tensor]:
+    """The scale of a new run's conditions, and those of its first held-out images (training ones where none is held
+    out). Raises UserError where the store has none, or the function fails.
+    """
+    split = "held_out" if store.count("held_out") else "train"
+    name, options = data.condition, data.condition_options
+    one = rows_of(store, "train", 1, name, options)[0]
+    is_image, channels = one.ndim == 3, len(one)
+    if is_image and name != STORED:
+        ends = torch.tensor([store.scale.low, store.scale.high] if channels == store.shape[0] else [])
+        ends = ends if ends.numel() else torch.tensor([[0.0] * channels, [2 * HALF] * channels])
+        offset, scale = ends.mean(0), (ends[1] - ends[0]) / 2
+    else:
+        rows = rows_of(store, "train", store.count("train"), name, options)
+        if is_image:
+            low, high = rows.amin((0, 2, 3)), rows.amax((0, 2, 3))
+            offset, scale = (high + low) / 2, (high - low) / 2
+        else:
+            offset, scale = rows.double().mean(0), rows.double().std(0, correction=0)
+        scale = scale.where(scale > 0, 1.0)
+    card = ConditionCard(tuple(one.shape), tuple(offset.float().tolist()), tuple(scale.float().tolist()), "")
+    kept = Conditions(name, options, card, False, Path()).rows_of(store, split, KEPT)
+    return card, kept
+
+
+def keep(folder: Path, card: ConditionCard, rows: Tensor) -> ConditionCard:
+    """Write conditions.npy into the folder of a run, and return the card with its hash."""
+    write_bytes(folder / FILE, bytes_ := content(rows))
+    return replace(card, sha256=hashlib.sha256(bytes_).hexdigest())
+
+
+def content(rows: Tensor) -> bytes:
+    """The bytes of conditions.npy."""
+    file = io.BytesIO()
+    np.save(file, rows.numpy())
+    return file.getvalue()

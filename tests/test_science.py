@@ -1,0 +1,140 @@
+"""Data of scientists through everything: 5 channels of float32, 24x40, values missing, in units of their own."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+import unstir
+from refusals import refusing
+from unstir import edit
+from unstir.chain import Chain
+from unstir.data import pack
+from unstir.diffusion.denoiser import Prediction
+from unstir.diffusion.likelihood import variational_bound
+from unstir.diffusion.loss import denoising_loss
+from unstir.errors import UserError
+from unstir.generate.drawing import Job
+from unstir.generate.sampling import sample
+from unstir.metrics.likelihood import Protocol, describe, likelihood
+from unstir.nn.config import ModelConfig
+from unstir.runs.config import Config
+from unstir.runs.sections import DataConfig, DiffusionConfig, GridConfig, LogConfig, TrainConfig
+from unstir.train.launch import train_run
+
+UNITS = np.array([1, 10, 100, 0.1, 1e-3], np.float32)[:, None, None]
+
+
+def values(num=24):
+    """float32 [num, 5, 24, 40], a channel in units of its own, a tenth of the values missing."""
+    rng = np.random.default_rng(0)
+    drawn = rng.normal(size=(num, 5, 24, 40)).astype(np.float32) * UNITS + 5
+    return np.where(rng.random(drawn.shape) < 0.1, np.float32(np.nan), drawn)
+
+
+CONFIG = Config(
+    data=DataConfig(channels=5, flip=True),
+    model=ModelConfig(in_channels=5, channels=8, groups=4, mults=(1, 2), attention=(), num_blocks=1),
+    diffusion=DiffusionConfig(T=10),
+    train=TrainConfig(length="3 steps", batch_size=4, warmup="1 step", device="cpu", augment=0.5),
+    log=LogConfig(held_out_images=2, held_out_times=2),
+    grids=GridConfig(num=4, sampler="ddim", steps=2, channels=(4, 1, 0)),
+)
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """A run of three steps, and its store."""
+    folder = tmp_path_factory.mktemp("science")
+    np.save(folder / "x.npy", values())
+    store = pack(folder / "x.npy", folder / "store")
+    config = replace(CONFIG, data=replace(CONFIG.data, source=str(folder / "store")))
+    return train_run(config, folder / "run").run, store
+
+
+def test_losses_are_of_the_values_that_are_there(trained):
+    run, _ = trained
+    lines = run.metrics()
+    assert all(np.isfinite(line["loss"]) for line in lines) and len(run.held_out()) > 0
+    denoiser = run.model(device="cpu").denoiser
+    x_0 = torch.rand(2, 5, 24, 40) * 2 - 1
+    present = torch.rand(x_0.shape) < 0.5
+    x_0, t, eps = torch.where(present, x_0, 0.0), torch.tensor([3, 7]), torch.randn(x_0.shape)
+    of_there = denoising_loss(denoiser, x_0, t, eps, present=present).mse
+    raw = denoiser(denoiser.process.diffuse(x_0, t, eps), t, None, None).raw
+    for number in range(2):
+        errors = (raw - eps)[number].square()[present[number]]
+        torch.testing.assert_close(of_there[number], errors.mean())
+
+
+def test_samples_come_back_in_units_the_same_after_a_kill_and_in_a_longer_job(trained, tmp_path):
+    run, store = trained
+    model = run.model(device="cpu")
+    job = Job(num=6, chain=Chain("ddim", steps=2), batch_size=4)
+    done = sample(model, job, tmp_path / "six", animation=tmp_path / "a.webp", strip=tmp_path / "a.png")
+    six = np.load(done.folder / "images.npy")
+    assert six.dtype == np.float32 and six.shape == (6, 5, 24, 40) and not list(done.folder.glob("0*.png"))
+    low, high = (np.array(ends)[:, None, None] for ends in (store.scale.low, store.scale.high))
+    assert (six >= low - 1e-3 * (high - low)).all() and (six <= high + 1e-3 * (high - low)).all()
+    (done.folder / "images.npy").unlink()  # as where it was killed before
+    sample(model, replace(job, num=9), done.folder)
+    nine = np.load(done.folder / "images.npy")
+    np.testing.assert_array_equal(nine[:4], six[:4])
+    np.testing.assert_allclose(nine[4:6], six[4:], rtol=1e-4, atol=1e-4 * float((high - low).max()))
+    assert {path.name for path in done.folder.iterdir()} >= {"images.npy", "grid.png", "noise.png", "settings.json"}
+    assert not list(done.folder.glob(".batch*"))
+    with pytest.raises(UserError):
+        sample(model, job, tmp_path / "png", format="png")
+
+
+def test_the_bound_is_of_a_density_of_the_values_that_are_there(trained):
+    run, store = trained
+    result = likelihood(run.model(device="cpu"), store, Protocol())
+    assert np.isfinite(result.bits_per_dim) and "in the data's units" in describe(result)
+    half = (np.array(store.scale.high) - np.array(store.scale.low)) / 2
+    there = ~store.images("held_out").isnan()
+    counts = there.flatten(2).sum(2).double().numpy()
+    expected = (counts @ np.log2(half) / counts.sum(1)).mean()
+    assert result.protocol["unit_bits"] == pytest.approx(expected)
+
+
+def test_values_that_are_missing_change_no_term_of_the_bound(trained):
+    """A network that looks at each value alone bounds an image of half the values as the half of them."""
+    run, _ = trained
+    process = run.model(device="cpu").process
+
+    def alone(x_t, t):
+        return Prediction(0.9 * x_t, x_t)
+
+    noise = {t: torch.randn(3, 2, 4, 6) for t in range(1, process.T + 1)}
+    x_0, present = torch.rand(3, 2, 4, 6) - 0.5, torch.zeros(3, 2, 4, 6, dtype=torch.bool)
+    present[:, :, :, :3] = True
+    masked = variational_bound(
+        alone, process, torch.where(present, x_0, 0.0), noise.__getitem__, discretised=False, present=present
+    )
+    half = variational_bound(alone, process, x_0[..., :3].contiguous(), lambda t: noise[t][..., :3], discretised=False)
+    torch.testing.assert_close(masked.bits_per_dim, half.bits_per_dim)
+
+
+def test_missing_values_are_filled_in_and_single_images_have_a_likelihood_in_units(trained, tmp_path, command):
+    run, _ = trained
+    images, file = values(3), tmp_path / "new.npy"
+    np.save(file, images)
+    scored = unstir.likelihood(run.model(device="cpu"), torch.from_numpy(images))
+    status, _, err = command("likelihood", run.path, "--images", file, "--per-image", tmp_path / "new.csv")
+    assert status == 0, err
+    table = np.genfromtxt(tmp_path / "new.csv", delimiter=",", names=True)
+    np.testing.assert_allclose(table["bits_per_dim"], scored.bits_per_dim, rtol=1e-6)
+    asked = "--num", 2, "--steps", 3, "--spread", "--out", tmp_path / "filled"
+    status, _, err = command("edit", "inpaint", run.path, file, *asked)
+    assert status == 0, err
+    made, there = np.load(tmp_path / "filled/results.npy"), ~np.isnan(images)
+    assert made.shape == (3, 2, 5, 24, 40) and made.dtype == np.float32 and np.isfinite(made).all()
+    np.testing.assert_array_equal(made[:, 0][there], images[there])
+    deviation = np.load(tmp_path / "filled/deviation.npy")
+    assert (deviation[there] == 0).all() and (deviation[~there] > 0).mean() > 0.9
+    with refusing("mask"):
+        edit.inpaint_stack(
+            run.model(device="cpu"), torch.from_numpy(np.nan_to_num(images)), None, Job(num=1, chain=run.chain())
+        )
