@@ -27,6 +27,7 @@ from unstir.runs.conditions import FILE, Conditions, keep
 from unstir.runs.config import Config, steps_in
 from unstir.runs.files import PARTIAL, make_folder, remove_partials, write_text
 from unstir.runs.model import Model
+from unstir.runs.saved import settings_of
 from unstir.theory.process import Process
 
 logger = logging.getLogger(__name__)
