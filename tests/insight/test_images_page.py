@@ -71,7 +71,7 @@ def test_without_a_search_for_copies_nothing_is_said_of_them(place, tmp_path):
         (("--images", "{}/made", "--store", "{}/digits", "--out", "{}/page.pdf"), "must end in .html"),
         (
             ("--images", "{}/made", "--store", "{}/digits", "--no-measure"),
-            "--no-measure, --figures and --charts are of runs",
+            "--charts are of runs",
         ),
         (("--images", "{}/digits", "--store", "{}/digits"), "is a store"),
     ],
