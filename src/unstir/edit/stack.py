@@ -113,7 +113,10 @@ def read_masks(mask: Path | None, box: Box | None, shape: Sequence[int]) -> Tens
         files = sorted((entry.path for entry in list_folder(mask).entries), key=natural)
         keep = torch.cat([torch.ones(0, *size) > 0, *(read_mask(mask / file, None, None, size) for file in files)])
     elif mask is not None and mask.suffix.lower() == ".npy":
-        holes = torch.from_numpy(np.load(mask, allow_pickle=False) != 0)
+        try:
+            holes = torch.from_numpy(np.load(mask, allow_pickle=False) != 0)
+        except (ValueError, EOFError):
+            raise UserError("mask", mask, "is no NumPy array", "write it with np.save") from None
         keep = ~{2: lambda: holes[None, None], 3: lambda: holes[:, None]}.get(holes.ndim, lambda: holes)()
     else:
         keep = read_mask(mask, box, None, size)
