@@ -15,6 +15,7 @@ from torch import Tensor
 
 from unstir import randomness
 from unstir.data import Store
+from unstir.metrics import wasserstein
 from unstir.metrics.distances import inception_score
 from unstir.metrics.feature_figures import Sides, draws_of, figures_of, sides
 from unstir.metrics.features import Network, wrong_images
@@ -23,7 +24,6 @@ from unstir.metrics.floor import FEWEST, FLOOR_SPLITS, bound
 from unstir.metrics.reference import noise_images, other_split
 from unstir.metrics.values import Components, lacking, marginals, spread
 from unstir.metrics.wasserstein import Swd
-from unstir.metrics.wasserstein import swd as sliced
 from unstir.significance import binomial_tail
 
 PATCHES = 2000  # images whose patches are the reference where nothing else is asked; 9 s of one core at 32x32
@@ -182,7 +182,7 @@ def reference_size(count: int, asked: int, networks: Sequence[Network]) -> int:
 
 
 def _swd(a: Tensor, b: Tensor, seed: int) -> Swd:
-    return sliced(a, b, seed=seed)
+    return wasserstein.swd(a, b, seed=seed)
 
 
 Distance = Callable[[Tensor, Tensor, int], Swd]
