@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from refusals import refusing
-from unstir import network
+from unstir import condition, network
 from unstir.data import Store, pack
 from unstir.errors import UserError
 from unstir.generate.conditions import read_conditions
@@ -117,6 +117,18 @@ def test_what_moves_an_image_moves_its_condition(stores, tmp_path):
     assert not torch.equal(examples.x_0, made._batches(0, torch.arange(8), slice(0, 8))[0])  # some were augmented
 
 
+def test_a_run_with_conditions_continues_exactly(stores, tmp_path, quick):
+    store, weights = stores["image"], []
+    for name, lengths in (("whole", ("4 steps",)), ("parts", ("2 steps", "4 steps"))):
+        for length in lengths:
+            off = {"log": {"held_out_images": 0}, "grids": {"log_spaced": 0}}
+            config = settings(store.path, train={"length": length}, **off)
+            made = Trainer(open_run(config, tmp_path / name, store), store)
+            assert made.run()
+        weights.append(made.state.net.state_dict())
+    assert all(torch.equal(tensor, weights[1][name]) for name, tensor in weights[0].items())
+
+
 def test_an_image_that_describes_itself_is_learned_almost_exactly(stores, tmp_path, quick):
     train = {"length": "120 steps", "lr": 3e-3, "batch_size": 16, "micro_batch": 0, "ema_decay": 0.9}
     config = settings(stores["image"].path, train=train, log={"held_out_images": 0}, grids={"log_spaced": 1})
@@ -213,10 +225,25 @@ def test_half_of_an_image_or_its_means_describe_it(digits, tmp_path):
             assert torch.allclose(given[:, :, ::4, ::4], x_0.unflatten(2, (2, 4)).unflatten(4, (2, 4)).mean((3, 5)))
         assert torch.allclose(conditions.given(conditions.kept[:5], x_0.device)[:, :1], given, atol=1e-5)
         assert torch.allclose(conditions.checked(store.images("held_out")[:5]), conditions.kept[:5], atol=1e-4)
-    for wrong, key in (({"part": "all"}, "part"), ({"half": "left"}, "data.condition_options")):
+    for wrong, key in (({"part": "all"}, "part"), ({"half": "left"}, "data.condition_options.half")):
         config = settings(digits, data=data | {"condition": "masked", "condition_options": wrong})
         with pytest.raises(UserError, match=key):
             open_run(config, tmp_path / "wrong", store)
+
+
+@condition
+def ink(images, power=1.0):
+    """How much ink the left and the right half of an image have, in units of the function's own."""
+    return torch.stack([50 + half.add(1).mean((1, 2, 3)) ** power for half in images.chunk(2, 3)], 1)
+
+
+def test_a_function_of_ones_own_describes_images(stores, tmp_path):
+    store, data = stores["vector"], {"condition": f"{ink.__module__}:ink", "condition_options": {"power": 2.0}}
+    run = train_run(settings(store.path, data=data), tmp_path / "run").run
+    assert run.config.model.condition_values == 2 and run.model().conditions.kept.min() > 50
+    given = run.conditions.of_store(store, "train", torch.arange(30), store.images("train") / 127.5 - 1)
+    assert torch.allclose(given[:, :2].mean(0), torch.zeros(2), atol=1e-3) and given.shape == (30, 3)
+    assert drawn(run.model(), 2, condition=torch.tensor([51.0, 52.0])).shape == (2, 1, 8, 8)
 
 
 @network

@@ -58,7 +58,7 @@ OURS: dict[str, dict[str, str]] = {
         "pndm": "diffusion.samplers.pndm",
         "consistency": "diffusion.samplers.consistency",
     },
-    "condition": {},
+    "condition": dict.fromkeys(("low_resolution", "masked"), "runs.conditions"),
     "network": {"unet": "nn.unet"},
     "source": {},
     "features": {},
@@ -115,7 +115,8 @@ def sampler(function: Any = None, **facts: Any) -> Any:
 def condition(function: Part) -> Part:
     """Register (images, **options) -> float [B, K] or [B, C', H, W] as data.condition.
 
-    ``images`` are float [B, C, H, W] in [-1, 1].
+    ``images`` are float [B, C, H, W] in [-1, 1]. An image of its answer is scaled as they are; a vector in any units is
+    scaled by its mean and deviation over the training images.
     """
     return _registered("condition", function)
 
@@ -123,7 +124,8 @@ def condition(function: Part) -> Part:
 def network(cls: Part) -> Part:
     """Register a class of `torch.nn.Module`, (in_channels, out_channels, num_labels, **options), as model.type.
 
-    Its ``forward(x, t, label=None)`` takes float [B, C, H, W], int64 [B] in 0..T-1 and int64 [B] or None, and returns
+    Its ``forward(x, t, condition=None)`` takes float [B, C, H, W], int64 [B] in 0..T-1, and classes, int64 [B] below
+    num_labels, vectors, float [B, num_labels], or images, float [B, num_labels, H, W] (`UNet.forward`). It returns
     float [B, out_channels, H, W]. It may also take ``dropout_key`` and ``augmentation``, as `UNet.forward` does.
     """
     return _registered("network", cls)
@@ -294,13 +296,17 @@ def said(error: Exception) -> str:
 
 @dataclass(frozen=True)
 class Name:
-    """Checks a setting that names a part of a ``kind``: one of ours, or MODULE:NAME, which is not looked for yet."""
+    """Checks a setting that names a part of a ``kind``: one of ours, or MODULE:NAME, which is not looked for yet.
+
+    The ``others`` are words with a meaning of their own.
+    """
 
     kind: str
+    others: tuple[str, ...] = ()
 
     def __call__(self, name: str) -> str:
         """The name; UserError for one that can be of no part."""
-        if name in (ours := OURS[self.kind]) or is_own(name):
+        if name in (ours := (*filter(None, self.others), *OURS[self.kind])) or is_own(name) or name in self.others:
             return name
         near = nearest(name, ours)
         one_of = f"must be one of {', '.join(ours)}, or MODULE:NAME"
@@ -315,6 +321,7 @@ def kind_of(hint: Any) -> str:
 
 
 NetworkName = Annotated[str, AfterValidator(Name("network"))]
+ConditionName = Annotated[str, AfterValidator(Name("condition", ("", "stored")))]
 ScheduleName = Annotated[str, AfterValidator(Name("schedule"))]
 WeightingName = Annotated[str, AfterValidator(Name("weighting"))]
 TimesName = Annotated[str, AfterValidator(Name("times"))]

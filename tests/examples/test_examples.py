@@ -1,16 +1,19 @@
-"""Each file of examples/ does what it says, in few steps: a loop, a network, a schedule, a loss, a sampler."""
+"""Each file of examples/ does what it says, in few steps."""
 
+import json
 import math
 import sys
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
 from conftest import forget_parts
 from diffusion.known import known
-from unstir import Process, cosine, load_recipe, pack, starting_noise, train_run
+from refusals import refused
+from unstir import Extractor, Process, Store, cosine, evaluate_images, load_recipe, pack, starting_noise, train_run
 from unstir.theory.oracle import GaussianData
 from unstir.theory.parameterization import PARAMETERIZATIONS
 
@@ -95,3 +98,19 @@ def test_a_dataset_of_your_own_is_packed_with_its_classes(example, tmp_path):
     ink = store.images("train").float().mean((1, 2, 3))
     large = store.labels("train") == 1
     assert ink[large].min() > ink[~large].max()
+
+
+def test_features_of_ones_own_judge_images_and_are_known_by_name_and_hash(example, classified, command, tmp_path):
+    store, images = Store.open(classified), Store.open(classified).images("held_out")[:40]
+    np.save(tmp_path / "images.npy", images.numpy())
+    asked = "--images", tmp_path / "images.npy", "--store", classified, "--no-memorisation", "--json"
+    status, out, err = command("evaluate", *asked, "--features", "features:blocks")
+    assert status == 0, err
+    (made,) = json.loads(out)["evaluations"]
+    assert made["figures"]["blocks/fd"]["name"] == "FD-blocks" and len(made["protocol"]["networks"]["blocks"]) == 64
+    net = example("features").OfImageNet(torch.nn.Flatten(), side=4)
+    assert net(images).shape == (40, 48)
+    same, _ = evaluate_images(images, store, networks=[Extractor("tiny", net)])
+    assert same.figures["tiny/fd"].network_hash == Extractor("tiny", net).hash
+    refused(command("evaluate", *asked[:-1], "--features", "features:nothing"), "features has no features nothing")
+    refused(command("evaluate", *asked[:-1], "--features", "dinov2"), "is not MODULE:NAME")

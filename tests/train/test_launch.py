@@ -19,8 +19,9 @@ from unstir.runs.run import Run
 from unstir.runs.sections import DataConfig
 from unstir.runs.timetable import learning_rates
 from unstir.train import launch
-from unstir.train.launch import check_sides, open_data, open_run, store_path, train_run
+from unstir.train.launch import check_sides, open_data, open_run, train_run
 from unstir.train.observer import Stop
+from unstir.train.packed import store_path
 
 
 def test_both_sides_are_multiples_of_the_networks(tmp_path):
@@ -29,7 +30,8 @@ def test_both_sides_are_multiples_of_the_networks(tmp_path):
     for sides in ((4, 8), (8, 4), (4, 4)):
         check_sides(config, *sides)
     two, one = ((1, 2), [1]), ((1,), [0])
-    wrong = {(4, 6): (4, two), (6, 4): (4, two), (3, 8): (4, one), (7, 7): (8, one), (5, 9): (4, one)}  # the nearest
+    nearest = {(4, 6): "4x8", (6, 4): "8x4", (3, 8): "4x8", (7, 7): 8, (5, 9): "4x8"}
+    wrong = {sides: (size, two if sides in ((4, 6), (6, 4)) else one) for sides, size in nearest.items()}
     for sides, (size, (mults, attention)) in wrong.items():
         mend = {"data.size": size}, {"model.mults": mults, "model.attention": attention}
         with refusing("model.mults", (1, 2, 2), mend):

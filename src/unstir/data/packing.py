@@ -45,26 +45,23 @@ def pack(
         MODULE:NAME with ``options``, arrays (images, or a tuple or mapping with labels), a torch Dataset, or an object
         of the library datasets. `unstir.data.forms` has the table.
     size: side of the packed square in pixels, 1..4096, or (H, W), also as "HxW"; None for the images' own.
-    channels: 1 (grey) or 3 (RGB), or what arrays and pages have, 1..64; None for 1 of mnist and digits, those of arrays
-        of floating point or of other numbers of channels, 3 of all else.
+    channels: 1 (grey), 3 (RGB), or what arrays and pages have, 1..64; None for 1 of mnist and digits, these, 3 of else.
     held_out: fraction in [0, 1) of each class kept from training without a split of the source; None: 1/6 or 1/10.
     sha256: the expected hash of a source that is one file, in hex; for CIFAR-10 in place of the official ones.
-    depth: "8" packs pixels, 0..255, "float" the values as float32, where NaN is missing; "auto" means float for arrays
-        of floating point that are not 8-bit levels.
-    scale: for float, the values that become -1 and 1: (low, high), or one pair after the other for each channel; by
-        default the least and the greatest value of each channel in the training split.
+    depth: "8" packs 0..255, "float" values as float32, NaN missing; "auto": float for floats that are no 8-bit levels.
+    scale: values that become -1 and 1, one pair or one a channel; by default the range of each in the training split.
     strict: refused files are an error. seed: picks the held-out images. license: of the data; "" is the source's.
 
     Interrupted at any instant, the same call begins again, with the same bytes. Raises UserError for every mistake in
     the arguments and the source, OSError for what the disk refuses.
     """
     out, downloads = usable_path(out), usable_path(download_dir or Path(out).parent)
-    given = source, size, channels, held_out, sha256, downloads, strict, seed, license, depth
-    asked = Options(*given, tuple(scale), dict(options))  # type: ignore[arg-type]
-    return _packed(asked, Path(os.path.realpath(out)) if out.is_symlink() else out)
+    out = Path(os.path.realpath(out)) if out.is_symlink() else out  # no folder can be renamed to a link
+    rest: Any = downloads, strict, seed, license, depth, tuple(scale), dict(options)
+    return _packed(Options(source, size, channels, held_out, sha256, *rest), out)  # type: ignore[arg-type]
 
 
-def _packed(options: Options, out: Path) -> Store:  # a link's own folder, for none can be renamed to a link
+def _packed(options: Options, out: Path) -> Store:
     """Pack what the options ask for into the folder ``out``, or open what is there already."""
     try:
         with within_memory("size"):

@@ -34,7 +34,10 @@ def rule_of(arrays: Sequence[NDArray[Any]], what: str, depth: str) -> tuple[Rule
     elif low >= 0 and high <= 255:
         return _within(0, 255, lambda v: v.astype(np.uint8)), [(f"{kind} in 0..255 taken as 8 bits", what)]
     elif kind == np.uint16:
-        values = np.unique(np.concatenate([np.unique(array) for array in arrays]))
+        seen = np.zeros(1 << 16, bool)
+        for image in (image for array in arrays for image in array):
+            seen[image] = True
+        values = np.flatnonzero(seen)
         left = levels_left(len(values), _from_16_bits(values))
         return _within(0, 65535, _from_16_bits), [("uint16 scaled to 8 bits", f"{what} ({left})")]
     return _as_it_is, []

@@ -13,7 +13,7 @@ from unstir.errors import UserError
 from unstir.metrics.classifier import networks_for
 from unstir.metrics.drawn import Drawn, seconds_per_call, usual_chain, usual_labels, usual_split
 from unstir.metrics.evaluation import FOLDER, Evaluation, best_match, differences, of_images, own, saved
-from unstir.metrics.features import Network
+from unstir.metrics.features import Network, extractor
 from unstir.metrics.images import Images, Source, images_of
 from unstir.metrics.inception import inception, installed
 from unstir.metrics.pairs import paired
@@ -146,7 +146,8 @@ def ready(
         for plan in plans:
             check(plan)
     loaded = [inception(request.fid_weights, device=request.device)] if request.inception else []
-    used = [*networks_for(plans[0].store), *loaded, *networks]
+    parts = [extractor(name, build.device(request.device)) for name in request.features]
+    used = [*networks_for(plans[0].store), *loaded, *parts, *networks]
     plans = [replace(plan, networks=used) for plan in plans]
     return plans, None if request.against is None else best_match(plans[-1].protocol(), theirs, request.against)
 

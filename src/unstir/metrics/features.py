@@ -13,6 +13,7 @@ from typing import Any, ClassVar, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from unstir import parts
 from unstir.errors import UserError
 from unstir.progress import counting
 from unstir.runs.checkpoint import content_hash
@@ -126,12 +127,13 @@ class Extractor(Network):
     Images are uint8 in 0..255, or float32 in units of the data; it resizes and scales them itself. Of a tuple, as
     torch-fidelity's extractors return, the first are used. ``name`` goes into the names of figures ("FD-dinov2") and
     files. ``hash`` is by default that over name, class, weights and buffers, or over the source of a function: another
-    layer or arithmetic of the same weights needs another name.
+    layer or arithmetic of the same weights needs another name. ``part`` is MODULE:NAME of a part (`extractor`).
     """
 
     name: str
     net: Callable[[Tensor], Any]
     hash: str = ""
+    part: str = ""
     trust = None
 
     def __post_init__(self) -> None:
@@ -156,11 +158,24 @@ class Extractor(Network):
             raise wrong_images(images, "[N, C, H, W]")
 
     def _batch(self, images: Tensor) -> Outputs:
-        answer = self.net(images.to(self.device))
+        with parts.guarded("features", self.part):
+            answer = self.net(images.to(self.device))
         features = answer[0] if isinstance(answer, tuple) else answer
         if features.ndim != 2 or len(features) != len(images):
             raise UserError("net", list(features.shape), f"must be [N, F] of {len(images)} images")
         return Outputs(features)
+
+
+def extractor(name: str, device: torch.device) -> Extractor:
+    """The features of a part MODULE:NAME, decorated by `parts.features`, on a device; errors as `parts.make`."""
+    if not parts.is_own(name):
+        raise UserError(
+            "features", name, "is not MODULE:NAME", "name a function below @unstir.features, as mine:dinov2"
+        )
+    parts.allow(name)
+    net = parts.make("features", name, options={})
+    net = net.to(device) if isinstance(net, nn.Module) else net
+    return Extractor(name.split(":")[1].replace("_", "-"), net, part=name)
 
 
 def wrong_images(images: Tensor, due: str) -> UserError:

@@ -142,7 +142,7 @@ def likelihood(model: Model, store: Store, protocol: Protocol = Protocol()) -> L
     calls = protocol.calls or model.process.T
     with counting(f"bounding {protocol.split}", "network calls") as count:
         on_call = counter(count, len(batches) * calls)
-        images = store.images(protocol.split), _conditions(model, store, protocol.split)
+        images = store.images(protocol.split), conditions_of(model, store, protocol.split)
         bounds = [bound_of(model, *images, protocol, number, index, on_call) for number, index in enumerate(batches)]
     settings = {key: getattr(protocol, key) for key in ("variance", "split", "clip", "seed")}
     terms = {"calls": calls, "ema": model.averaged, "step": model.step, "T": model.process.T, "dtype": model.arithmetic}
@@ -190,7 +190,7 @@ def bound_of(
     )
 
 
-def _conditions(model: Model, store: Store, split: str) -> Tensor | None:
+def conditions_of(model: Model, store: Store, split: str) -> Tensor | None:
     """What a store says of its images to the network of a model: labels or conditions, or None."""
     if model.conditions is not None:
         return store.conditions(split) if model.conditions.name == STORED else None

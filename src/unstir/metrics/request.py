@@ -32,6 +32,8 @@ class EvaluationRequest:
     '.[fid]') and a file of 96 MB, downloaded once."""
     fid_weights: Path | None = None
     """The file of the Inception network, if you have it; implies --fid."""
+    features: tuple[str, ...] = ()
+    """Networks of your own that measure too, as MODULE:NAME of functions below @unstir.features."""
     split: Literal["train", "held_out"] | None = None
     """The images to compare with, by default those of training, as published figures do. A run with data.condition is
     given the conditions of held-out images and compared with these."""

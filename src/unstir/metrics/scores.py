@@ -22,7 +22,7 @@ from unstir.diffusion.likelihood import Bound
 from unstir.errors import UserError, within_memory
 from unstir.metrics.features import wrong_images
 from unstir.metrics.images import Like, read
-from unstir.metrics.likelihood import Protocol, bound_of, check_terms
+from unstir.metrics.likelihood import Protocol, bound_of, check_terms, conditions_of
 from unstir.progress import counted, counter, counting
 from unstir.runs.files import check_file, make_folder, replacing
 from unstir.runs.model import Model
@@ -107,24 +107,27 @@ def _error(bound: Bound) -> Tensor:
 def named_images(
     path: Path, model: Model, split: str = "held_out", label: str | None = None
 ) -> tuple[Tensor, Tensor | None, list[str]]:
-    """The images of any source that `pack` reads, or those of a ``split`` of a store, their labels, and their names.
+    """The images of any source that `pack` reads, or those of a ``split`` of a store, with their labels and names.
 
-    ``label``, a class by name or number, is that of all; by default each has its own, where its class is the model's.
-    Images are called by their files in a folder, else by their numbers. Raises UserError as `images.read`.
+    In the place of labels are the conditions of a store's images, where the model knows such. ``label``, a class by
+    name or number, is that of all; by default each has its own, where its class is the model's. Images are called by
+    their files in a folder, else by their numbers. Raises UserError as `images.read`.
     """
     given, classes, files = model.labels.number(label), model.data.classes, list[str]()
     if is_store(path):
         store = Store.open(path)
         store.verify()
-        images, labels, numbers = store.images(split), store.labels(split), matched(store.classes, classes)
-        labels = None if labels is None or numbers is None else torch.tensor(numbers)[labels]
+        images, labels = store.images(split), conditions_of(model, store, split)
+        if model.conditions is None:
+            numbers = matched(store.classes, classes)
+            labels = None if labels is None or numbers is None else torch.tensor(numbers)[labels]
     else:
         images, labels = read(path, Like(model.folder, model.shape, classes, model.data.scale), label is None)
         files = list(arrange(list_folder(path).entries, 0.0, 0).items) if path.is_dir() else files
     if given is not None:
         labels = torch.full((len(images),), given)
     names = files if len(files) == len(images) else [str(index) for index in range(len(images))]
-    return images, labels if model.labels.count else None, names
+    return images, labels if model.labels.count or model.conditions else None, names
 
 
 def save_scores(
@@ -138,8 +141,9 @@ def save_scores(
     if file is not None:
         check_file(file, "per_image")
     check_terms(model, Protocol(**options))
-    images, labels, names = named_images(source, model, split, label)
-    values = vars(likelihood(model, images, labels, **options))
+    images, given, names = named_images(source, model, split, label)
+    options["labels" if model.conditions is None else "condition"] = given
+    values = vars(likelihood(model, images, **options))
     columns = {"image": names, **{name: value.tolist() for name, value in values.items() if value is not None}}
     if file is not None:
         make_folder(file.absolute().parent)

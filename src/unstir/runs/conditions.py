@@ -22,21 +22,21 @@ from torch import Tensor, nn
 
 from unstir.data.store import Store
 from unstir.errors import UserError
-from unstir.parts import find
+from unstir.parts import OURS, condition, make
 from unstir.pixels import HALF, known, to_uint8
 from unstir.runs.card import ConditionCard
+from unstir.runs.config import Config
 from unstir.runs.files import write_bytes
 from unstir.runs.sections import DataConfig
 
 FILE, KEPT = "conditions.npy", 64  # of held-out images, so that a run can be sampled without its data
 STORED = "stored"
 _AT_ONCE = 1024  # images that a function is given when a run begins
-PARTS = "left", "right", "top", "bottom"
-
-Function = Callable[..., Tensor]
-"""Of images float [B, C, H, W] in [-1, 1], and options: float [B, K] or [B, C', H, W]."""
+_SECTION = "data.condition_options"
+HALVES = "left", "right", "top", "bottom"
 
 
+@condition
 def low_resolution(images: Tensor, factor: int = 2) -> Tensor:
     """Images [B, C, H, W] with each square of ``factor`` x ``factor`` pixels replaced by its mean."""
     height, width = images.shape[2:]
@@ -46,18 +46,16 @@ def low_resolution(images: Tensor, factor: int = 2) -> Tensor:
     return small.repeat_interleave(factor, 2).repeat_interleave(factor, 3)
 
 
+@condition
 def masked(images: Tensor, part: str = "right") -> Tensor:
     """Images [B, C, H, W] with one half of them grey: the ``part`` that is to be filled in."""
-    if part not in PARTS:
-        raise UserError("part", part, f"must be one of {', '.join(PARTS)}")
+    if part not in HALVES:
+        raise UserError("part", part, f"must be one of {', '.join(HALVES)}")
     height, width = images.shape[2:]
     rows, columns = torch.arange(height)[:, None], torch.arange(width)[None]
     upper, left = 2 * rows < height, 2 * columns < width
     hidden = {"left": left, "right": ~left, "top": upper, "bottom": ~upper}[part].expand(height, width)
     return images.masked_fill(hidden.to(images.device), 0.0)
-
-
-FUNCTIONS: dict[str, Function] = {"low_resolution": low_resolution, "masked": masked}
 
 
 @dataclass(frozen=True, eq=False)
@@ -104,7 +102,7 @@ class Conditions:
             raise UserError("condition", list(values.shape), f"must be of shape [{due}] or [N, {due}]")
         if not bool(rows.isfinite().all()):
             raise UserError("condition", None, "has values that are NaN or infinite")
-        if self.name in FUNCTIONS:  # of what is given the function leaves what it would of an image
+        if self.name in OURS["condition"]:  # of what is given the function leaves what it would of an image
             rows = self._in_units(self._of(self._scaled(rows)))
         return rows
 
@@ -170,7 +168,7 @@ class Conditions:
         return rows_of(store, split, num, self.name, self.options, self._in_units if self.is_image else None)
 
     def _of(self, x_0: Tensor) -> Tensor:
-        return function(self.name)(x_0, **self.options)
+        return make("condition", self.name, x_0, options=self.options, section=_SECTION)  # type: ignore[no-any-return]
 
     def _scaled(self, rows: Tensor) -> Tensor:
         offset, scale = (_wide(values, rows) for values in (self.card.offset, self.card.scale))
@@ -201,11 +199,6 @@ def enlarged(images: Tensor, shape: tuple[int, ...]) -> Tensor:
     return large
 
 
-def function(name: str) -> Function:
-    """The function of a name: one of ours, or MODULE:NAME of the user's own."""
-    return FUNCTIONS[name] if name in FUNCTIONS else find("condition", name)
-
-
 def rows_of(
     store: Store,
     split: str,
@@ -225,17 +218,26 @@ def rows_of(
     parts = []
     for images in torch.split(store.images(split)[:num], _AT_ONCE):
         x_0, _ = known(store.scale.to_model(images), store.scale)
-        try:
-            values = function(name)(x_0, **options)
-        except TypeError as error:
-            raise UserError("data.condition_options", dict(options), f"do not suit {name}: {error}") from None
-        except UserError as error:
-            raise error.within("data.condition_options") from None
+        values = make("condition", name, x_0, options=options, section=_SECTION)
         if values.ndim not in (2, 4) or len(values) != len(x_0) or values.shape[2:] not in ((), x_0.shape[2:]):
             due = f"[{len(x_0)}, K] or [{len(x_0)}, C, {', '.join(map(str, x_0.shape[2:]))}]"
             raise UserError("data.condition", name, f"returns {list(values.shape)}, not {due}")
         parts.append(values if in_units is None else in_units(values))
     return torch.cat(parts).float()
+
+
+def conditioned(config: Config, store: Store) -> Config:
+    """The config of a network that knows what data.condition names, and can be guided."""
+    data, train = config.data, config.train
+    if not data.condition:
+        return config
+    size, *image = rows_of(store, "train", 1, data.condition, data.condition_options)[0].shape
+    model = replace(config.model, condition_values=0 if image else size, condition_channels=size if image else 0)
+    for name in ("condition_channels", "condition_values"):
+        if (given := getattr(config.model, name)) not in (0, due := getattr(model, name)):
+            raise UserError(f"model.{name}", given, f"is not the {due} of data.condition", {f"model.{name}": None})
+    train = replace(train, label_dropout=train.label_dropout or 0.1)
+    return replace(config, model=model, train=train)
 
 
 def measured(data: DataConfig, store: Store) -> tuple[ConditionCard, Tensor]:

@@ -219,7 +219,8 @@ MAY_CHANGE = (
 
 PARTS = {
     "model.type": "options", "diffusion.schedule": "options", "loss.weighting": "weighting_options",
-    "loss.times": "times_options", "grids.sampler": "options", "data.source": "options", "log.to": "",
+    "loss.times": "times_options", "grids.sampler": "options", "data.source": "options",
+    "data.condition": "condition_options", "log.to": "",
 }  # fmt: skip
 """The keys that name a part (`unstir.parts`), with the key of its options in the same section."""
 

@@ -1,16 +1,4 @@
-"""A run is a folder that needs nothing else.
-
-config.toml         every setting, resolved, for people; those of saved weights are read from their files
-data.json           shape, classes, counts and content hash of the data it learns from, with a checksum
-conditions.npy      the first conditions of held-out images, where images have any (`runs.conditions`)
-metrics.jsonl       one line per log step; identical however often the run was interrupted, timing fields aside
-events.jsonl        starts, continuations and stops, with what changed and on which machine
-checkpoints/        the last few full checkpoints, to continue from
-weights/            slim files of chosen moments, to sample from
-samples/            grids drawn at the same moments, always from the same noise
-held_out.jsonl      a line at the same moments: losses of the same training and held-out images, identical like metrics
-curves.png          loss, gradient norm and learning rate; losses.png: those of held_out.jsonl
-"""
+"""A run is a folder that needs nothing else; docs/run-folder.md lists what lies in it."""
 
 import logging
 from collections.abc import Iterator, Mapping, Sequence
@@ -38,8 +26,8 @@ from unstir.runs.checkpoint import Checkpoint, content_hash, misfits, weights_of
 from unstir.runs.conditions import FILE, Conditions, keep
 from unstir.runs.config import Config, steps_in
 from unstir.runs.files import PARTIAL, make_folder, remove_partials, write_text
-from unstir.runs.kept import kept_config
 from unstir.runs.model import Model
+from unstir.runs.saved import settings_of
 from unstir.theory.process import Process
 
 logger = logging.getLogger(__name__)
@@ -89,10 +77,7 @@ class Run:
 
     @classmethod
     def begin(cls, config: Config, path: Path, data: DataCard, conditions: Tensor | None = None) -> Self:
-        """Make the folder of a new run, which keeps these ``conditions``, float32 [n, ...], where it has any.
-
-        Raises UserError where ``path`` holds something else or cannot be written.
-        """
+        """Make the folder of a new run with any ``conditions``, float32 [n, ...]; UserError where that cannot be."""
         check_free(path)
         if data.condition is not None and conditions is not None:
             data = replace(data, condition=keep(make_folder(path), data.condition, conditions))
@@ -110,7 +95,7 @@ class Run:
         if link := next((path / name for name in FOLDERS if (path / name).is_symlink()), None):
             raise UserError("", link, "is a link, and a run writes in its folder alone", "move it here")
         data = card.load(path)  # first: its number says whether this version reads the rest
-        return cls(path, kept_config(path, data.run), data)
+        return cls(path, settings_of(path, data.run), data)
 
     @property
     def checkpoints(self) -> Path:
@@ -207,10 +192,8 @@ class Run:
     @property
     def conditions(self) -> Conditions | None:
         """What describes each image to the network beside a class; None where nothing does."""
-        data, card = self.config.data, self.data.condition
-        if card is None:
-            return None
-        return Conditions(data.condition, data.condition_options, card, self.config.train.label_dropout > 0, self.path)
+        data, card, hides = self.config.data, self.data.condition, self.config.train.label_dropout > 0
+        return None if card is None else Conditions(data.condition, data.condition_options, card, hides, self.path)
 
     def newest_step(self) -> int:
         """The highest step at which weights were saved; UserError where none were."""

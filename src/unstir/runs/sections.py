@@ -13,10 +13,8 @@ from pydantic.dataclasses import dataclass
 from unstir.chain import Chain
 from unstir.data.sides import sides, written
 from unstir.errors import UserError, refusing
-from unstir.parts import Option, ScheduleName, TimesName, TrackerName, WeightingName, is_own
+from unstir.parts import ConditionName, Option, ScheduleName, TimesName, TrackerName, WeightingName
 
-CONDITIONS = "low_resolution", "masked"
-"""The conditions that are functions of the images, in `runs.conditions`."""
 STRICT = ConfigDict(extra="forbid", validate_default=True, allow_inf_nan=False)
 SPAN = re.compile(r"0*(\d{1,12})\s*(step|epoch|image)s?")
 MOST = 1_000_000  # the greatest of most counts: beyond what any machine holds, and far below what overflows
@@ -37,12 +35,6 @@ def _positive_span(text: str) -> str:
     if text == "0 steps":
         raise ValueError('must be more than nothing, such as "1 epoch"')
     return text
-
-
-def _condition(name: str) -> str:
-    if name not in ("", "stored", *CONDITIONS) and not is_own(name):
-        raise ValueError(f'must be stored, {", ".join(CONDITIONS)} or MODULE:NAME, such as "mine:edges"')
-    return name
 
 
 def _size(size: int | str) -> int | str:
@@ -103,7 +95,7 @@ class DataConfig:
     """Expected SHA-256 of a source that is one file; for CIFAR-10 it replaces the official one."""
     flip: bool = False
     """Mirror each training image with probability 1/2, drawn anew at each step."""
-    condition: Annotated[str, AfterValidator(_condition)] = ""
+    condition: ConditionName = ""
     """What describes each image to the network: stored (the store's own vectors or images), low_resolution, masked, or
     a function of yours as MODULE:NAME; empty: nothing, or its class."""
     condition_options: dict[str, Option] = field(default_factory=dict, hash=False)

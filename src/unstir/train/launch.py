@@ -4,10 +4,7 @@ Everything that can be refused is refused before the run's folder is made or cha
 """
 
 import dataclasses
-import hashlib
-import json
 import logging
-import os
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,29 +14,24 @@ import torch
 
 import unstir
 from unstir import randomness
-from unstir.data.disk import usable_path
-from unstir.data.embedded import EMBEDDED
-from unstir.data.levels import remarks
-from unstir.data.packing import pack
 from unstir.data.sides import sides, written
-from unstir.data.source import NAMES, is_named
 from unstir.data.store import Store, is_store
 from unstir.errors import UserError, quoted, within_memory
 from unstir.group import Alone
 from unstir.progress import counted
 from unstir.runs import build, checkpoint, resources, toml
 from unstir.runs.card import DataCard
-from unstir.runs.conditions import measured, rows_of
+from unstir.runs.conditions import conditioned, measured
 from unstir.runs.config import Config
 from unstir.runs.initial import check_initial, check_teacher, is_pinned, pinned
 from unstir.runs.run import Run, check_free, is_run
-from unstir.runs.sections import DataConfig
 from unstir.runs.stores import check_data, with_store
 from unstir.runs.timetable import check_changed, newest_grid, settled
 from unstir.runs.toml import changes
 from unstir.theory.parameterization import PARAMETERIZATIONS
 from unstir.train.fits import fitting
 from unstir.train.observer import Observer, Stop, tracked
+from unstir.train.packed import store_of
 from unstir.train.state import State
 from unstir.train.trainer import Trainer
 
@@ -147,22 +139,6 @@ def _of_classes(config: Config, store: Store) -> Config:
     return dataclasses.replace(config, model=model, train=train)
 
 
-def _conditioned(config: Config, store: Store) -> Config:
-    """The config of a network that knows what data.condition names, and can be guided."""
-    data, train = config.data, config.train
-    if not data.condition:
-        return config
-    size, *image = rows_of(store, "train", 1, data.condition, data.condition_options)[0].shape
-    model = dataclasses.replace(
-        config.model, condition_values=0 if image else size, condition_channels=size if image else 0
-    )
-    for name in ("condition_channels", "condition_values"):
-        if (given := getattr(config.model, name)) not in (0, due := getattr(model, name)):
-            raise UserError(f"model.{name}", given, f"is not the {due} of data.condition", {f"model.{name}": None})
-    train = dataclasses.replace(train, label_dropout=train.label_dropout or 0.1)
-    return dataclasses.replace(config, model=model, train=train)
-
-
 def _made(run: Run) -> tuple[str, ...]:
     peak = resources.peak(build.device(run.config.train.device))
     curves = [path for path in (run.path / "curves.png", run.path / "losses.png") if path.exists()]
@@ -180,7 +156,7 @@ def open_run(config: Config, out: Path, store: Store) -> Run:
     Settings that no step is left to use are logged. Raises UserError where the settings do not fit the data or
     each other, and where they change what a run keeps.
     """
-    config = _conditioned(config, store)
+    config = conditioned(config, store)
     if is_run(out):
         return _continued(Run.open(out), config, store)
     _check_fit(config, store)
@@ -325,70 +301,12 @@ def open_data(config: Config, out: Path, data_of: Run | None = None) -> Store:
     named = config.data.store
     if old is not None and named not in ("", old.config.data.store) and not is_store(named):
         raise UserError("data.store", named, "is no packed store", "leave it out, or name one")
-    store = _store_of(config.data, old)
+    store = store_of(config.data, old)
     if old is not None and store.content_hash != old.data.content_hash:
         other = f"is not the data that {old.path} began with"
         raise UserError("data.store", store.path, other, "name the folder of that data, or start another run")
     store.verify()
     return store
-
-
-def store_path(data: DataConfig) -> Path:
-    """Where the packed data of these settings is kept: data.store, or data/NAME below the current folder.
-
-    What comes with the package or is published under a name is data/NAME, such as data/mnist. A path of the user's, or
-    another selection of those, has the first digits of a hash of its settings behind its name.
-    """
-    if data.store:
-        return Path(data.store)
-    path = Path(os.path.realpath(usable_path(data.source)))
-    name = path.name.removesuffix(".gz").removesuffix(".tar").removesuffix(".zip")
-    asked = dataclasses.replace(data, condition="", condition_options={}, flip=False)
-    if asked == DataConfig(source=data.source, channels=1 if data.source in EMBEDDED else 3) and data.source in NAMES:
-        return Path("data") / name
-    source = data.source if is_named(data.source) else path
-    settings = [str(source), data.size, data.channels, data.held_out, data.sha256, *data.options.items()]
-    settings += [data.depth, *data.scale] if (data.depth, data.scale) != (DataConfig.depth, ()) else []
-    return Path("data") / f"{name.replace(':', '-')}-{hashlib.sha256(json.dumps(settings).encode()).hexdigest()[:6]}"
-
-
-def _store_of(data: DataConfig, old: Run | None) -> Store:
-    """The store of ``data``, else that of the run ``old``, else the source if it is one, else the source packed."""
-    places = [] if old is None else [data.store, old.config.data.store]
-    for place in (*places, data.source):
-        if place and is_store(place):
-            if old is None and data.sha256:
-                allowed = f"is the hash of one file, and {place} is a packed store"
-                raise UserError("data.sha256", data.sha256, allowed, {"data.sha256": None})
-            return Store.open(place)
-    if old is not None and not is_named(data.source) and not usable_path(data.source).exists():
-        gone = f"is gone, and so is its source {data.source}"
-        raise UserError("data.store", Path(places[-1]), gone, "name the folder of that data")
-    if not data.source:
-        raise UserError("data.source", "", "names no images")
-    path = store_path(data)
-    known = is_store(path)
-    store = _packed(data, path)
-    for line in () if known else remarks(store):
-        logger.warning(line)
-    if store.refused and not known:
-        listed = f"unstir data inspect {quoted(store.path)} lists them"
-        logger.warning(f"{counted(len(store.refused), 'file')} refused: {listed}")
-    return store
-
-
-def _packed(data: DataConfig, path: Path) -> Store:
-    names = "size", "channels", "held_out", "sha256", "depth", "scale", "options"
-    given: dict[str, Any] = {name: value for name in names if (value := getattr(data, name)) not in ("", ())}
-    try:
-        return pack(data.source, path, **given)
-    except UserError as error:
-        if error.key.startswith("options"):
-            raise error.within("data") from None
-        if error.key != "channels" or not isinstance(error.remedy, dict):
-            raise
-        both = {f"{section}channels": error.remedy["channels"] for section in ("data.", "model.in_")}
-        raise UserError("data.channels", error.given, error.allowed, both) from None
 
 
 def check_sides(config: Config, height: int, width: int) -> None:
