@@ -68,7 +68,7 @@ def sample(
     from unstir.runs.run import Run
 
     if compare:
-        _check_compared(bool(animate or strip or stages or scale), chain)
+        _check_compared(any(it is not None for it in (animate, strip, stages, scale)), chain)
     model = options.model(Run.open(run), chain.guide)
     if engine == "onnxruntime":
         from unstir.interop.onnx_file import on_onnxruntime

@@ -67,11 +67,12 @@ def of_process(process: Process, predict: str, learned_variance: bool) -> Diffus
         raise UserError("predict", predict, f"must be one of {', '.join(PARAMETERIZATIONS)}")
     PARAMETERIZATIONS[predict].check(schedule)
     ends: dict[str, Any] = {"beta_1": float(f"{schedule.beta(1):.12g}"), "beta_T": float(f"{schedule.beta(T):.12g}")}
-    named: list[tuple[str, dict[str, Any]]] = [("cosine", {}), ("sigmoid", {})]
+    named: list[tuple[Callable[..., NoiseSchedule], dict[str, Any]]] = [(cosine, {}), (sigmoid, {})]
     if ends["beta_1"] <= ends["beta_T"] < 1:
-        named.append(("linear", ends))
-    makers: dict[str, Callable[..., NoiseSchedule]] = {"linear": linear, "cosine": cosine, "sigmoid": sigmoid}
-    ours = [pair for pair in named if torch.equal(makers[pair[0]](T, **pair[1]).log_abar, schedule.log_abar)]
+        named.append((linear, ends))
+    ours = [
+        (make.__name__, given) for make, given in named if torch.equal(make(T, **given).log_abar, schedule.log_abar)
+    ]
     name, options = (*ours, ("table", {"log_abar": as_text(schedule)}))[0]
     return DiffusionConfig(
         schedule=name,
@@ -122,7 +123,7 @@ def described(
         shape[1:],
         origin=f"{type(network).__name__}, trained elsewhere, SHA-256 {content_hash(weights)}",
         has_null=has_null,
-        store=str(store.path) if store else "",
+        store=str(store.path.resolve()) if store else "",
     )
     check_fit(config, weights)
     no_data = DataCard(shape, tuple(classes), dict.fromkeys(SPLITS, 0), content_hash="")
