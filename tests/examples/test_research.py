@@ -1,0 +1,56 @@
+"""The study in examples/research: parts of its own, given a vector, trained by settings and seeds, in one table."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from conftest import forget_parts, without_charts
+from unstir import Run
+
+FOLDER = Path(__file__).parents[2] / "examples/research"
+SMALL = (
+    "--train.length", "3 steps", "--train.warmup", "0 steps", "--train.lr_schedule", "constant", "--grids.num", 2,
+    "--grids.steps", 2, "--grids.log_spaced", 1, "--log.held_out_images", 0, "--model.options.width", 16,
+    "--model.options.depth", 1, "--train.batch_size", 8, "--train.dtype", "float32", "--diffusion.T", 50,
+)  # fmt: skip
+
+
+@pytest.fixture
+def place(tmp_path, monkeypatch):
+    shutil.copytree(FOLDER, tmp_path, dirs_exist_ok=True)
+    monkeypatch.chdir(tmp_path)
+    without_charts(monkeypatch)
+    forget_parts(monkeypatch, "research")
+    yield tmp_path
+    forget_parts(monkeypatch, "research")
+
+
+def test_it_takes_at_most_sixty_lines():
+    assert len((FOLDER / "research.py").read_text().splitlines()) <= 60
+
+
+def trained(unstir, digits, exponent, seed):
+    """The name of a run of few steps."""
+    words = "--seed", seed, "--diffusion.options.exponent", exponent, "--data.store", digits, *SMALL
+    status, _, err = unstir("train", "research.toml", *words, "--out", f"{exponent}-{seed}")
+    assert status == 0, err
+    return f"{exponent}-{seed}"
+
+
+def test_it_is_trained_given_a_vector(place, digits, unstir):
+    run = Run.open(trained(unstir, digits, 2, 0))
+    assert run.config.model.condition_values == 3 and run.config.diffusion.options["exponent"] == 2
+    assert run.load().config["grids"]["options"] == {"eta": 0.5, "until": 100}
+
+
+@pytest.mark.slow
+def test_settings_and_seeds_make_one_table(place, classified, unstir):
+    names = [trained(unstir, classified, exponent, seed) for exponent in (0.5, 2) for seed in (0, 1)]
+    for name in names:
+        words = "--sampler", "research:churned", "--steps", 2, "--options.until", 10, "--num", 20, "--seeds", 1
+        status, _, err = unstir("evaluate", name, *words, "--no-memorisation")
+        assert status == 0, err
+    status, _, err = unstir("report", *names, "--no-measure", "--export", "table.tex", "--figures", "fd", "kid")
+    assert status == 0, err
+    assert Path("table.tex").read_text().count(" & 2 & ") == 2  # a row an exponent, of two trainings
