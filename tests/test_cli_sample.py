@@ -111,6 +111,23 @@ def test_the_way_is_shown_as_an_animation_and_a_strip(trained, command, refused,
         refused(command("sample", run.path, "--num", 3, *wrong), words)
 
 
+def test_grids_and_the_way_are_enlarged_by_a_whole_number(trained, command, tmp_path):
+    run, _ = trained()
+    files = {name: tmp_path / name for name in ("way.png", "way.webp")}
+    draw = ("sample", run.path, "--num", 2, "--steps", 2, "--out", tmp_path / "made", "--scale")
+    sizes = []
+    for scale in (1, 3):
+        status, _, err = command(*draw, scale, "--strip", files["way.png"], "--animate", files["way.webp"])
+        assert status == 0, err
+        sizes.append([])
+        for path in (tmp_path / "made/grid.png", *files.values()):
+            with Image.open(path) as picture:
+                sizes[-1].append(picture.height)
+    one, three = sizes
+    assert [b - a for a, b in zip(one, three, strict=True)] == [2 * 8, 2 * 4 * 8, 2 * 8]  # rows of 8 pixels
+    assert command(*draw, 0)[0] == 2
+
+
 def test_what_cannot_be_used_is_refused_before_anything_is_drawn(trained, command, refused, tmp_path, monkeypatch):
     run, _ = trained()
     file, broken = tmp_path / "file", tmp_path / "broken"

@@ -117,6 +117,18 @@ def test_what_moves_an_image_moves_its_condition(stores, tmp_path):
     assert not torch.equal(examples.x_0, made._batches(0, torch.arange(8), slice(0, 8))[0])  # some were augmented
 
 
+def test_a_run_with_conditions_continues_exactly(stores, tmp_path, quick):
+    store, weights = stores["image"], []
+    for name, lengths in (("whole", ("4 steps",)), ("parts", ("2 steps", "4 steps"))):
+        for length in lengths:
+            off = {"log": {"held_out_images": 0}, "grids": {"log_spaced": 0}}
+            config = settings(store.path, train={"length": length}, **off)
+            made = Trainer(open_run(config, tmp_path / name, store), store)
+            assert made.run()
+        weights.append(made.state.net.state_dict())
+    assert all(torch.equal(tensor, weights[1][name]) for name, tensor in weights[0].items())
+
+
 def test_an_image_that_describes_itself_is_learned_almost_exactly(stores, tmp_path, quick):
     train = {"length": "120 steps", "lr": 3e-3, "batch_size": 16, "micro_batch": 0, "ema_decay": 0.9}
     config = settings(stores["image"].path, train=train, log={"held_out_images": 0}, grids={"log_spaced": 1})

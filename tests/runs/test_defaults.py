@@ -12,14 +12,17 @@ recipe = ""
 imported = ""
 seed = 0
 data.source = "mnist"
+data.options = null
 data.store = ""
-data.size = 0 >= 0 <= 4096
-data.channels = 3
+data.size = 0
+data.channels = 3 >= 1 <= 64
+data.depth = "auto"
+data.scale = []
 data.held_out = null >= 0 < 1
 data.sha256 = ""
 data.flip = false
 data.condition = ""
-data.condition_options = {}
+data.condition_options = null
 model.in_channels = 3 >= 1 <= 16384
 model.channels = 128 >= 1 <= 16384
 model.mults = [1, 2, 2, 2] >= 1 <= 16384
@@ -36,6 +39,7 @@ model.time_table = 0 >= 0 <= 100000
 model.scale_shift = false
 model.layout = "ho"
 model.downsample_padding = 0 >= 0 <= 1
+model.padding = "zeros"
 model.num_classes = 0 >= 0 <= 1000000
 model.condition_values = 0 >= 0 <= 1000000
 model.condition_channels = 0 >= 0 <= 1000000
@@ -44,8 +48,8 @@ model.augmented = false
 model.type = null
 model.options = null
 diffusion.schedule = "linear"
-diffusion.T = 1000 >= 2 <= 100000
 diffusion.options = null
+diffusion.T = 1000 >= 2 <= 100000
 diffusion.zero_terminal_snr = false
 diffusion.predict = "eps"
 diffusion.learned_variance = false
@@ -102,10 +106,12 @@ grids.guidance = 1.0 >= 0 <= 1000
 grids.guidance_low = 1 >= 1 <= 1000000
 grids.guidance_high = 0 >= 0 <= 1000000
 grids.seed = 0
+grids.options = null
 grids.epochs = [] >= 0 <= 1000000
 grids.log_spaced = 6 >= 0 <= 100
 grids.num = 64 >= 1 <= 10000
 grids.nrow = 8 >= 1 <= 1000000
+grids.channels = [] >= 0 <= 1000000
 """
 SIGNS = {"minimum": ">=", "exclusiveMinimum": ">", "maximum": "<=", "exclusiveMaximum": "<"}
 

@@ -17,17 +17,19 @@ def export(
     /,
     *,
     to: Literal["diffusers", "onnx", "safetensors"],
-    out: OutFolder,
+    out: OutFolder | None = None,
     weights: WeightOptions = WeightOptions(),
 ) -> int:
     """Write a trained model as files of another program. The files are read again and compared with the model.
 
     Example: `unstir export runs/mnist --to diffusers --out mnist-diffusers`
 
+    Example: `unstir export runs/mnist --to onnx --checkpoint best`
+
     Args:
         to: "diffusers" is a folder that DDPMPipeline and DDIMPipeline load, "onnx" the network alone, for any batch.
             "safetensors" is one file of weights with its settings, which --train.init takes.
-        out: A new folder for the files.
+        out: A new folder for the files; by default RUN/exported/TO-stepSTEP.
     """
     from unstir.interop.exporting import export as export_model
     from unstir.runs.run import Run

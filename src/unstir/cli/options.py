@@ -109,8 +109,8 @@ class InvertOptions(Given):
 class WeightOptions:
     """Which weights."""
 
-    checkpoint: int | None = None
-    """The saved step whose weights are used; by default the newest."""
+    checkpoint: int | Literal["best"] | None = None
+    """The saved step whose weights are used, or best, that of least held-out loss; by default the newest."""
     ema: bool = True
     """Use the averaged weights where the run has them."""
     ema_width: float | None = None

@@ -29,6 +29,7 @@ def sample(
     animate: Path | None = None,
     strip: Path | None = None,
     stages: int | None = None,
+    scale: int | None = None,
     batch_size: int = 64,
     engine: Literal["torch", "onnxruntime"] = "torch",
     options: ModelOptions = ModelOptions(),
@@ -55,6 +56,8 @@ def sample(
         animate: File (.webp or .gif) of an animation of the first 64 images: x_t next to the estimate of x_0.
         strip: File of a picture of the first 8 images at stages of their trajectories, with the estimates of x_0 below.
         stages: Number of stages of the strip; by default 11.
+        scale: Whole factor by which images are enlarged in grids, the animation and the strip; by default tiles are at
+            least 48 pixels high.
         batch_size: Images computed at once; a job that continues keeps its own.
         engine: What computes the network. onnxruntime computes in float32 on the CPU, by a file in RUN/onnx.
     """
@@ -65,7 +68,7 @@ def sample(
     from unstir.runs.run import Run
 
     if compare:
-        _check_compared(bool(animate or strip or stages is not None), chain)
+        _check_compared(bool(animate or strip or stages or scale), chain)
     model = options.model(Run.open(run), chain.guide)
     if engine == "onnxruntime":
         from unstir.interop.onnx_file import on_onnxruntime
@@ -86,7 +89,8 @@ def sample(
     if advice := shorter(model, settings, given):
         logger.info(advice)
     with torchrun_group(str(model.device)) as group:
-        done = save_samples(model, job, out, animation=animate, strip=strip, stages=stages, group=group, format=format)
+        files: dict[str, Path | None] = {"animation": animate, "strip": strip}
+        done = save_samples(model, job, out, **files, stages=stages, scale=scale, group=group, format=format)
     if done.job.batch_size != batch_size:
         logger.info(f"{done.folder} was begun in batches of {done.job.batch_size}, and so it went on")
     show(*done.lines)
@@ -96,6 +100,6 @@ def sample(
 def _check_compared(trajectories: bool, chain: ChainOptions) -> None:
     """Raise UserError for what goes with --compare neither in one process nor in several."""
     if trajectories or chain.given().keys() & {"sampler", "steps", "times", "options"}:
-        others = "--sampler, --steps, --times, --options, --animate, --strip and --stages"
+        others = "--sampler, --steps, --times, --options, --animate, --strip, --stages and --scale"
         raise UserError(f"--compare names samplers and steps; leave out {others}")
     of_one("unstir sample --compare")

@@ -113,7 +113,7 @@ class DistillOptions:
 
 
 @app.command
-def distill(run: RunFolder, /, *, out: OutFolder, options: DistillOptions = DistillOptions()) -> int:
+def distill(run: RunFolder, /, *, out: OutFolder | None = None, options: DistillOptions = DistillOptions()) -> int:
     """Train a run that samples in 1, 2 or 4 calls, with RUN as its teacher, best a finished one.
 
     The new run begins with RUN's averaged weights. It learns the images in which RUN's paths from noise end, and is
@@ -122,7 +122,7 @@ def distill(run: RunFolder, /, *, out: OutFolder, options: DistillOptions = Dist
     Example: `unstir distill runs/digits --out runs/fast && unstir sample runs/fast --steps 1`
 
     Args:
-        out: Folder of the new run.
+        out: Folder of the new run; by default RUN-distilled.
     """
     from unstir.console import TrainingDisplay
     from unstir.jobs.process import Signals

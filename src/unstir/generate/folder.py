@@ -138,7 +138,7 @@ def _save_grids(model: Model, job: Job, out: Path, partial: Path, format: str) -
     shown = torch.arange(min(job.num, GRID_IMAGES))
     noise = model.pixels(starting_noise(job.chain.seed, shown, model.shape))
     images = model.data.scale.shown(read_images(out, len(shown)), model.channels)
-    _save(out / "noise.png", grid(noise, model.nrow), partial, model)
+    _save(out / "noise.png", grid(noise, model.nrow, model.scale), partial, model)
     _save(out / "grid.png", _grid(model, job, images), partial, model)
 
 
@@ -153,8 +153,9 @@ def _grid(model: Model, job: Job, images: Tensor) -> Image:
     images = model.beside(images, torch.arange(len(images)), job.condition)
     names, nrow = drawn_classes(model, job, len(images)), model.nrow
     if job.label is None and names:
-        return named_grid(images, nrow, names)
-    return titled(grid(images, nrow), names[0]) if names else grid(images, nrow)
+        return named_grid(images, nrow, names, model.scale)
+    picture = grid(images, nrow, model.scale)
+    return titled(picture, names[0]) if names else picture
 
 
 @contextmanager
@@ -302,7 +303,7 @@ def name_of(model: Model, job: Job) -> str:
     settings |= {} if model.engine == "torch" else {"engine": model.engine}
     digest = hashlib.sha256(json.dumps({**settings, "dtype": model.dtype}, sort_keys=True).encode())
     label = "" if job.label is None else f"-label{job.label}"
-    chain = f"{job.chain.sampler}{job.chain.steps}"
+    chain = f"{job.chain.sampler.replace(':', '-')}{job.chain.steps}"
     return f"step{model.step}-{chain}{label}-seed{job.chain.seed}-{digest.hexdigest()[:6]}"
 
 

@@ -1,7 +1,7 @@
 """Samples of a model as files, with an animation and a strip of how the first of them came from noise."""
 
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from unstir.chain import FAST, Chain
@@ -13,6 +13,7 @@ from unstir.runs import sidecar
 from unstir.runs.model import Model
 
 NAMES = "grid", "noise", "settings"  # names in a folder of images, besides the numbers of these
+MOST_SCALE = 64
 LONG = 250  # network calls an image: longer chains than this are not taken without a word
 
 
@@ -53,20 +54,25 @@ def sample(
     animation: Path | None = None,
     strip: Path | None = None,
     stages: int | None = None,
+    scale: int | None = None,
     group: Alone = Alone(),
     format: str | None = None,
 ) -> Sampled:
     """Write the images of a job to a folder, as `save_images` does in a ``format``; by default one in RUN/generated.
 
     The ``animation``, a .webp or .gif file, shows the first 64 images from noise on, x_t next to the estimate of x_0;
-    the ``strip``, a .png file, the first 8 at so many ``stages``, by default 11. The processes of a ``group``
-    share the work (`unstir.torchrun_group`). Raises UserError, before anything is drawn, where these cannot be written
+    the ``strip``, a .png file, the first 8 at so many ``stages``, by default 11. Grids and these are enlarged by the
+    whole number ``scale``, by default such that tiles are at least 48 pixels high. The processes of a ``group`` share
+    the work (`unstir.torchrun_group`). Raises UserError, before anything is drawn, where these cannot be written
     or would replace a file that is not theirs, and as `save_images`.
     """
     if stages is not None and not strip:
         raise UserError("stages", stages, "is of a strip", ("name that too", {"stages": None}))
     if stages is not None and stages < 2:
         raise UserError("stages", stages, "must be at least 2, the noise and the image")
+    if scale is not None and not 1 <= scale <= MOST_SCALE:
+        raise UserError("scale", scale, f"is outside 1..{MOST_SCALE}", {"scale": None})
+    model = replace(model, scale=scale) if scale else model
     folder = Path(folder or model.folder / "generated" / f"{name_of(model, job)}{'-npy' * (format == 'npy')}")
     _check("animation", animation, (".webp", ".gif"), folder)
     _check("strip", strip, (".png",), folder)

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -47,9 +48,10 @@ def save_trajectories(
         frames = trajectory(model, job, MOVING if animation else IN_STRIP, limit=limit)
     settings |= {"num": job.num, "frames": len(frames), "cost": model.cost(job.chain)}
     if animation:
-        write: Callable[[Path], None] = partial(save_animation, frames, nrow=model.nrow, kind=animation_kind(animation))
+        drawn: dict[str, Any] = {"nrow": model.nrow, "scale": model.scale, "kind": animation_kind(animation)}
+        write: Callable[[Path], None] = partial(save_animation, frames, **drawn)
         sidecar.save(animation, write, "unstir sample", settings)
     if strip:
         first: list[Frame] = [replace(frame, x=frame.x[:IN_STRIP], x0=frame.x0[:IN_STRIP]) for frame in frames]
-        sheet = titled(strip_of(first, stages), ", ".join(drawn_classes(model, job, IN_STRIP)))
+        sheet = titled(strip_of(first, stages, model.scale), ", ".join(drawn_classes(model, job, IN_STRIP)))
         sidecar.save(strip, sidecar.png(sheet), "unstir sample", {**settings, "stages": stages})

@@ -50,8 +50,8 @@ class Exported:
         return (f"exported {self.folder}; {agrees}", *(f"note     {note}" for note in self.notes))
 
 
-def export(model: Model, to: Target, folder: str | Path) -> Exported:
-    """Write a model to a new folder; ``to`` is what is to read it.
+def export(model: Model, to: Target, folder: str | Path | None = None) -> Exported:
+    """Write a model to a new folder, by default RUN/exported/TO-stepSTEP; ``to`` is what is to read it.
 
     "diffusers": DDPMPipeline and DDIMPipeline load it, and `unstir import`. "onnx": the network alone, for any batch.
     "safetensors": one slim file, as a run keeps them. Raises UserError, before anything is written, where the folder is
@@ -60,7 +60,7 @@ def export(model: Model, to: Target, folder: str | Path) -> Exported:
     writers = {"diffusers": _diffusers, "onnx": _onnx, "safetensors": _safetensors}
     if to not in writers:
         raise UserError("to", to, "is unknown", f"choose one of {', '.join(get_args(Target))}")
-    folder = Path(folder)
+    folder = Path(folder or model.folder / "exported" / f"{to}-step{model.step}")
     check_new(folder)
     with counting("exporting", ""):
         write = writers[to](model, folder.name)

@@ -216,6 +216,8 @@ def _models(run: Run, request: EvaluationRequest) -> list[Model]:
     if text == "newest":
         return [run.model(**settings)]
     run.newest_step()  # says so where none was saved
+    if text == "best":
+        return [run.model("best", **settings)]
     if text == "all":
         steps = run.saved_steps()
         if request.guide is not None:
@@ -227,5 +229,5 @@ def _models(run: Run, request: EvaluationRequest) -> list[Model]:
         return [run.model(step, **settings) for step in steps]
     if not (text.isascii() and text.isdecimal()):
         saved_steps = ", ".join(map(str, run.saved_steps()))
-        raise UserError("checkpoint", text, f"must be newest, all or one of {saved_steps}")
+        raise UserError("checkpoint", text, f"must be newest, best, all or one of {saved_steps}")
     return [run.model(int(text), **settings)]

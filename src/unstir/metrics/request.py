@@ -25,7 +25,8 @@ class EvaluationRequest:
     guide: str | None = None
     """What guidance leads away from, as `Run.model` takes it."""
     checkpoint: str = "newest"
-    """The saved step whose weights are evaluated, or "newest", or "all" for a curve over the saved steps."""
+    """The saved step whose weights are evaluated, or "newest", or "best" (of least held-out loss), or "all" for a curve
+    over the saved steps."""
     fid: bool = False
     """Also measure FID, KID, Inception Score and others by the Inception network. It needs torch-fidelity (pip install
     '.[fid]') and a file of 96 MB, downloaded once."""

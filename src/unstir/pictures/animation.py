@@ -65,6 +65,7 @@ def save_animation(
     kind: str | None = None,
     *,
     nrow: int = 8,
+    scale: int = 0,
     milliseconds: int = 80,
     hold: int = 1500,
 ) -> None:
@@ -72,23 +73,23 @@ def save_animation(
 
     ``kind`` is "WEBP" (without loss) or "GIF" (256 colours), by default what the path's suffix says; it is there for
     temporary names. Each frame is shown for so many ``milliseconds``, the first and the last for ``hold``. A long chain
-    is thinned to 61 frames. Raises UserError for another suffix, ValueError for no frames.
+    is thinned to 61 frames. ``scale`` is that of `grid`. Raises UserError for another suffix, ValueError for no frames.
     """
     kind = kind or animation_kind(path)
-    first, *others = [_side_by_side(frames[i], nrow) for i in evenly(len(frames), MAX_FRAMES)]
+    first, *others = [_side_by_side(frames[i], nrow, scale) for i in evenly(len(frames), MAX_FRAMES)]
     durations = [hold, *[milliseconds] * (len(others) - 1), hold][: 1 + len(others)]
     options = {"lossless": True} if kind == "WEBP" else {"optimize": False}
     first.save(path, format=kind, save_all=True, append_images=others, duration=durations, loop=0, **options)
 
 
-def strip(frames: Sequence[Frame], stages: int = STAGES) -> Image.Image:
+def strip(frames: Sequence[Frame], stages: int = STAGES, scale: int = 0) -> Image.Image:
     """Stages of a chain as one picture: a row per image, a column per stage, its t above; below, the same of x_0.
 
     At most ``stages`` >= 2 of the frames are shown, evenly chosen, the first and the last among them.
     """
     shown = [frames[i] for i in evenly(len(frames), stages)]
     tiles = [torch.stack(columns, dim=1).flatten(0, 1) for columns in ([f.x for f in shown], [f.x0 for f in shown])]
-    parts = [grid(images, nrow=len(shown)) for images in tiles]
+    parts = [grid(images, len(shown), scale) for images in tiles]
     width, height = parts[0].size
     picture = blank(parts[0].mode, max(width, _width(_X0)), 2 * (2 * HEAD + height))
     for k, (part, head) in enumerate(zip(parts, (_X, _X0), strict=True)):
@@ -100,8 +101,8 @@ def strip(frames: Sequence[Frame], stages: int = STAGES) -> Image.Image:
     return picture
 
 
-def _side_by_side(frame: Frame, nrow: int) -> Image.Image:
-    left, right, of_x0 = grid(frame.x, nrow), grid(frame.x0, nrow), "x_0 as expected"
+def _side_by_side(frame: Frame, nrow: int, scale: int) -> Image.Image:
+    left, right, of_x0 = grid(frame.x, nrow, scale), grid(frame.x0, nrow, scale), "x_0 as expected"
     room = max(left.width, _width("t = 0000"), _width(of_x0))  # the same in every frame
     picture = blank(left.mode, 2 * room + _MARGIN, HEAD + left.height)
     for begin, part, caption in ((0, left, f"t = {frame.t}"), (room + _MARGIN, right, of_x0)):

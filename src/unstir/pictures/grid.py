@@ -61,7 +61,7 @@ def is_whole(path: Path, shape: tuple[int, int, int]) -> bool:
 def check_signed(path: Path, key: str, suffixes: Sequence[str] = (".png",)) -> None:
     """Raise UserError where the file that ``key`` names has no such suffix or folder, or exists and is not `SIGNED`."""
     if path.is_dir():
-        raise UserError(key, path, "is a folder", "name a file in it")
+        raise UserError(key, path, "is a folder", f"name a {suffixes[0]} file in it")
     if path.suffix.lower() not in suffixes:
         raise UserError(key, path, f"must end in {' or '.join(suffixes)}")
     if not path.parent.is_dir():
@@ -78,10 +78,10 @@ def save_signed(picture: Image.Image, path: Path) -> None:
     picture.save(path, format="png", pnginfo=info)
 
 
-def grid(images: Tensor, nrow: int = 8) -> Image.Image:
-    """Images, uint8 [N, C, H, W], in rows of ``nrow``, enlarged without smoothing."""
+def grid(images: Tensor, nrow: int = 8, scale: int = 0) -> Image.Image:
+    """Images, uint8 [N, C, H, W], in rows of ``nrow``, enlarged without smoothing by ``scale``, 0 for `scale_of`."""
     rows = [list(images[i : i + nrow]) for i in range(0, len(images), nrow)]
-    return _sheet(rows, tuple(images.shape[1:]), captions=None)
+    return _sheet(rows, tuple(images.shape[1:]), captions=None, scale=scale)
 
 
 def contact_sheet(rows: Sequence[tuple[str, Tensor]], widest: int = WIDEST) -> Image.Image:
@@ -90,18 +90,18 @@ def contact_sheet(rows: Sequence[tuple[str, Tensor]], widest: int = WIDEST) -> I
     return _sheet([list(images) for _, images in rows], shape, [caption(name, _TEXT, widest) for name, _ in rows])
 
 
-def named_grid(images: Tensor, nrow: int, names: Sequence[str] | None) -> Image.Image:
+def named_grid(images: Tensor, nrow: int, names: Sequence[str] | None, scale: int = 0) -> Image.Image:
     """Images, uint8 [N, C, H, W], in rows of ``nrow``, and above each its own of the N ``names``, if there are any.
 
     The images are those of `grid`, pixel for pixel. A row with the names of the row above does without: where each
     column is a class, the names stand on top alone. A name too long for its image is cut.
     """
     if names is None:
-        return grid(images, nrow)
+        return grid(images, nrow, scale)
     parts: list[tuple[Image.Image, int]] = []  # and how far below it the next begins
     above: Sequence[str] = ()
     for begin in range(0, len(images), nrow):
-        row, of_row = grid(images[begin : begin + nrow], nrow), names[begin : begin + nrow]
+        row, of_row = grid(images[begin : begin + nrow], nrow, scale), names[begin : begin + nrow]
         if tuple(of_row) != tuple(above[: len(of_row)]):
             parts.append((_names(of_row, row), LINE))
         parts.append((row, row.height - GAP))  # the gap below a row is that above the next
@@ -153,15 +153,17 @@ def scale_of(height: int) -> int:
     return max(1, -(-TILE // height))
 
 
-def enlarged(image: Tensor) -> Image.Image:
-    """One image, uint8 [C, H, W], enlarged without smoothing."""
-    scale, picture = scale_of(image.shape[1]), to_picture(image)
+def enlarged(image: Tensor, scale: int = 0) -> Image.Image:
+    """One image, uint8 [C, H, W], enlarged without smoothing, by `scale_of` unless a ``scale`` is given."""
+    scale, picture = scale or scale_of(image.shape[1]), to_picture(image)
     return picture.resize((picture.width * scale, picture.height * scale), Image.Resampling.NEAREST)
 
 
-def _sheet(rows: Sequence[Sequence[Tensor]], shape: tuple[int, ...], captions: Sequence[str] | None) -> Image.Image:
+def _sheet(
+    rows: Sequence[Sequence[Tensor]], shape: tuple[int, ...], captions: Sequence[str] | None, scale: int = 0
+) -> Image.Image:
     channels, height, width = shape
-    scale = scale_of(height)
+    scale = scale or scale_of(height)
     tile_height, tile_width = height * scale + GAP, width * scale + GAP
     left = GAP + (8 + max(int(font(_TEXT).getlength(text)) for text in captions) if captions is not None else 0)
     columns = max(len(row) for row in rows)
@@ -169,7 +171,7 @@ def _sheet(rows: Sequence[Sequence[Tensor]], shape: tuple[int, ...], captions: S
     for j, row in enumerate(rows):
         top = GAP + j * tile_height
         for i, image in enumerate(row):
-            sheet.paste(enlarged(image), (left + i * tile_width, top))
+            sheet.paste(enlarged(image, scale), (left + i * tile_width, top))
         if captions is not None:
             write(sheet, (GAP + 2, top + (tile_height - GAP) // 2), captions[j], font(_TEXT))
     return sheet

@@ -125,8 +125,8 @@ def described(
         store=str(store.path) if store else "",
     )
     check_fit(config, weights)
-    unknown = DataCard(shape, tuple(classes), dict.fromkeys(SPLITS, 0), "")
-    return config, DataCard.of_store(store) if store else unknown, weights
+    no_data = DataCard(shape, tuple(classes), dict.fromkeys(SPLITS, 0), content_hash="")
+    return config, DataCard.of_store(store) if store else no_data, weights
 
 
 def check_fit(config: Config, weights: Mapping[str, Tensor]) -> None:

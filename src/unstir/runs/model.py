@@ -48,8 +48,8 @@ class Model:
     the network and the process, as JSON has them. Guidance leads away from the ``guide`` (autoguidance, Karras et al.
     2024: a smaller network or one trained less, on the same data) or, with None, from the model without its condition.
     ``conditions`` are what describes each image beside a class, None where nothing does.
-    ``nrow`` is the tiles in a row of a grid, ``channels`` are those that pictures show, ``kind`` says what the weights
-    answer.
+    ``nrow`` is the tiles in a row of a grid, ``scale`` the pixels of a tile for each of an image, 0 for as many as make
+    small images visible, ``channels`` are those that pictures show, ``kind`` says what the weights answer.
     """
 
     load: Callable[[torch.dtype], Denoiser]
@@ -71,6 +71,7 @@ class Model:
     averaged: bool | float = True
     guide: "Model | None" = None
     nrow: int = 8
+    scale: int = 0
     channels: tuple[int, ...] = ()
     kind: Kind = field(default_factory=Kind)
     conditions: Conditions | None = None

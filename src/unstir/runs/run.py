@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 import torch
 from torch import Tensor, nn
@@ -20,6 +20,7 @@ from unstir.locks import held
 from unstir.parts import find
 from unstir.runs import brought, build, card, checkpoint, lines, toml
 from unstir.runs.averages import power_average
+from unstir.runs.best import best_step
 from unstir.runs.card import DataCard, Labels
 from unstir.runs.checkpoint import Checkpoint, content_hash, misfits, weights_of
 from unstir.runs.conditions import FILE, Conditions, keep
@@ -61,18 +62,17 @@ class Run:
         step: int = 0,
         chain: Chain | None = None,
     ) -> Self:
-        """Make a run of a network that was trained elsewhere, such as in a loop of one's own; its training is unknown.
+        """Make a run of a network that was trained elsewhere, such as in a loop of one's own.
 
-        ``network`` is a `UNet`, or of a class that `unstir.network` decorates, made with ``options``, and ``process``
-        what it was trained on. It predicts "eps", "x0" or "v". ``data`` is the store that it learned from, or the shape
-        (C, H, W) of its images, ``classes`` names its labels; with ``has_null`` it knows one more, which says nothing.
-        After ``step`` optimiser steps it is sampled by ``chain`` by default. Raises UserError, before the folder is
-        made, where the network cannot be made again with these weights, or something does not fit it.
+        ``network`` is a `UNet`, or of a class that `unstir.network` decorates, made with these ``options``. It learned
+        ``predict``, "eps", "x0" or "v", on ``process``, of any schedule. ``data`` is its store, or the shape (C, H, W)
+        of its images. ``classes`` are the names of its labels, by number; with ``has_null`` it knows one more, which
+        says nothing. ``step`` counts its optimiser steps, and ``chain`` is how the run is sampled by default. Raises
+        UserError, before the folder is made, where the network cannot be made again with these weights.
         """
         trained = predict, learned_variance, classes, has_null, options, chain
         config, of_data, weights = brought.described(network, process, data, *trained)
-        run = cls.begin(config, Path(folder), of_data)
-        brought.keep(run, weights, step)
+        brought.keep(run := cls.begin(config, Path(folder), of_data), weights, step)
         return run
 
     @classmethod
@@ -207,7 +207,7 @@ class Run:
 
     def model(
         self,
-        step: int | Checkpoint | None = None,
+        step: int | Literal["best"] | Checkpoint | None = None,
         *,
         ema: bool | float = True,
         device: str = "auto",
@@ -215,7 +215,7 @@ class Run:
         compile: str = "no",
         guide: str | Model | None = None,
     ) -> Model:
-        """The trained model: of the newest file that verifies, of one saved ``step`` as `load`, or of what was loaded.
+        """The trained model: of the newest file that verifies, of one ``step`` as `load`, or of what was loaded.
 
         ``ema`` takes the averaged weights where the run has them; a number is the width of another average, a fraction
         of the training so far, made of those that a run with train.power_ema keeps. Under "bfloat16" the weights of the
@@ -263,12 +263,13 @@ class Run:
         except UserError as error:
             raise error if error.key == "guide" else UserError("guide", named, f"cannot be used: {error}") from None
 
-    def load(self, step: int | None = None) -> checkpoint.Checkpoint:
-        """The newest file that verifies, full or slim, or that of one saved step.
+    def load(self, step: int | Literal["best"] | None = None) -> checkpoint.Checkpoint:
+        """The newest file that verifies, full or slim, or that of one saved step; "best" is `best_step`.
 
         Logged is where no file of a newer step could be read. Raises UserError as `model` and `check_same`.
         """
         steps, problems = self.saved_steps() or [self.newest_step()], list[str]()  # which says so where none was saved
+        step = best_step(self) if step == "best" else step
         if step not in (None, *steps):
             raise UserError("step", step, "was not saved", f"{self.path} has {', '.join(map(str, steps))}")
         for candidate in reversed(steps) if step is None else [step]:

@@ -22,7 +22,7 @@ logger = logging.getLogger(__name__)
 
 def distill_run(
     teacher: str | Path,
-    folder: str | Path,
+    folder: str | Path | None = None,
     length: str | None = None,
     lr: float | None = None,
     *,
@@ -32,11 +32,14 @@ def distill_run(
 ) -> Training:
     """Train the run in ``folder``, distilled from the ``teacher``'s or continued; as `train_run` otherwise.
 
+    By default the folder has the name of the teacher's with "-distilled" behind it.
+
     ``length`` ("2000 steps") is by default the teacher's, ``lr`` half the teacher's; of a run that is continued its
     own.
     Raises UserError as `distilled` and `train_run`, and where the run in ``folder`` was begun otherwise.
     """
-    run, out = Run.open(teacher), Path(folder)
+    run, path = Run.open(teacher), Path(teacher)
+    out = path.with_name(f"{path.name}-distilled") if folder is None else Path(folder)
     config = distilled(run, length, lr) if not is_run(out) else _begun(out, run, length, lr)
     if not is_run(out) and (step := run.newest_step()) < run.length:
         first = f"to finish it first: unstir train --out {quoted(run.path)}"
