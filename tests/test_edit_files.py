@@ -294,7 +294,12 @@ def test_a_pipe_is_no_picture_and_is_not_waited_for(unstir, trained, refused):
 
 def test_an_edit_has_from_one_to_ten_thousand_results_in_batches_of_at_least_one():
     model = SimpleNamespace(
-        labels=Labels(), guide=None, check=lambda chain: None, check_condition=lambda given: None, conditions=None
+        labels=Labels(),
+        guide=None,
+        check=lambda chain: None,
+        check_condition=lambda given: None,
+        conditions=None,
+        hides=False,
     )
     for num, batch_size in ((1, 1), (10_000, 1)):
         assert Editing(model, Job(num=num, chain=Chain(), batch_size=batch_size), Chain()).calls == 0
