@@ -2,8 +2,9 @@
 
     python examples/science.py FOLDER
 
-The maps are made up: two smooth fields, of which five channels are mixtures, in units from 1e-3 to 100, and a tenth of
-each map is missing in blocks. An odd map has another mixture in a part of it, which no single value gives away.
+The maps are made up: two smooth fields, of which five channels are mixtures, in units from 1e-3 to 100. A block of each
+is missing, and a number, its strength, is known beside it. An odd map has another mixture in a part of it, which no
+single value gives away.
 """
 
 import sys
@@ -12,43 +13,43 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 import unstir
-from unstir.edit import inpaint_stack
 
 UNITS = np.array([1.0, 10.0, 100.0, 0.1, 1e-3])[:, None, None]
 MIXTURE = np.array([[1.0, 0.0], [0.0, 1.0], [1.0, 1.0], [1.0, -1.0], [0.5, 1.0]])
+GAP = slice(6, 14), slice(10, 22)  # what is filled in
 
 
-def maps(num: int, seed: int, odd: bool = False) -> np.ndarray:
-    """float32 [num, 5, 24, 40]: a tenth is NaN, and in a part of odd ones the mixture is of other signs."""
+def maps(num: int, seed: int, odd: bool = False) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Maps, float32 [num, 5, 24, 40] with NaN where they are missing, and their strengths [num, 1]."""
     rng = np.random.default_rng(seed)
-    y, x = np.mgrid[0:24, 0:40] / 40.0
-    waves = rng.normal(size=(num, 2, 4, 4, 1, 1)) / np.array([1, 1, 2, 2])[:, None, None, None]
-    frequency = 2 * np.pi * np.array([1, 2, 3, 4])[:, None, None]
-    shapes = [np.sin(frequency * x), np.cos(frequency * x), np.sin(frequency * y), np.cos(frequency * y)]
-    fields = sum(waves[:, :, :, k] * shape for k, shape in enumerate(shapes)).sum(2)  # [num, 2, 24, 40]
-    values = np.einsum("cf,nfhw->nchw", MIXTURE, fields)
+    strength = rng.uniform(0.5, 1.5, (num, 1))
+    phases, y, x = rng.uniform(0, 2 * np.pi, (num, 2, 2, 1, 1)), *(np.mgrid[0:24, 0:40] * (2 * np.pi / 40))
+    fields = np.sin(x + phases[:, :, 0]) + np.cos(y - x + phases[:, :, 1])  # [num, 2, 24, 40]
+    values = np.einsum("cf,nfhw->nchw", MIXTURE, strength[:, :, None, None] * fields)
     if odd:
-        values[:, 2:, 6:18, 10:30] = -values[:, 2:, 6:18, 10:30]
-    values = values + 0.05 * rng.normal(size=values.shape)
-    for image in values:
-        top, left = rng.integers(0, 24 - 8), rng.integers(0, 40 - 12)
+        values[:, 2:, 4:20, 8:32] *= -1
+    values = (values + 0.05 * rng.normal(size=values.shape) + 3) * UNITS
+    for image, top, left in zip(values, rng.integers(0, 16, num), rng.integers(0, 28, num), strict=True):
         image[:, top : top + 8, left : left + 12] = np.nan
-    return (values * UNITS + 3 * UNITS).astype(np.float32)
+    return values.astype(np.float32), strength.astype(np.float32)
 
 
 def train(folder: Path, steps: int, num: int) -> unstir.Run:
     """A run on maps that are packed as they are: float32, NaN where they are missing, a scale a channel."""
-    np.savez(folder / "maps.npz", images=maps(num, seed=0))
+    images, strengths = maps(num, seed=0)
+    np.savez(folder / "maps.npz", images=images, conditions=strengths)
     store = unstir.pack(folder / "maps.npz", folder / "store")
     recipe = unstir.load_recipe("digits")
-    data = replace(recipe.data, source=str(store.path), channels=5)
-    model = replace(recipe.model, in_channels=5, channels=16, attention=())
-    times = {"length": f"{steps} steps", "warmup": f"{steps // 10} steps"}
-    learning = replace(recipe.train, **times, batch_size=16, lr=2e-3, ema_decay=0.99, device="cpu")
-    log = replace(recipe.log, held_out_images=16, held_out_times=4)
-    config = replace(recipe, data=data, model=model, train=learning, log=log)
+    data = replace(recipe.data, source=str(store.path), channels=5, condition="stored")
+    model = replace(recipe.model, in_channels=5, channels=16, attention=(), condition_values=1)
+    times = {"length": f"{steps} steps", "warmup": f"{steps // 10} steps", "label_dropout": 0.1}
+    learning = replace(recipe.train, **times, batch_size=16, ema_decay=0.95, device="cpu")
+    log = replace(recipe.log, held_out_images=8, held_out_times=2)
+    grids = replace(recipe.grids, num=8, steps=10, log_spaced=1, channels=(0, 1, 2))
+    config = replace(recipe, data=data, model=model, train=learning, log=log, grids=grids)
     return unstir.train_run(config, folder / "run").run
 
 
@@ -58,27 +59,29 @@ def auroc(usual: torch.Tensor, odd: torch.Tensor) -> float:
 
 
 def main(folder: Path, steps: int = 1000, num: int = 512) -> dict[str, float]:
-    """Everything, with what came of it: errors in standard deviations of a channel, and the AUROC of odd maps."""
+    """Everything, with what came of it: the error of what is filled in, in deviations of its channel, and the AUROC."""
     folder.mkdir(parents=True, exist_ok=True)
     model = train(folder, steps, num).model(device="cpu")
-    job = unstir.Job(num=8, chain=unstir.Chain("unipc", steps=10), batch_size=8)
-    drawn = unstir.sample(model, job, folder / "drawn", format="npy").folder / "images.npy"
-    print(drawn, "in units: deviations", np.load(drawn).std((0, 2, 3)))
+    job = unstir.Job(num=4, chain=unstir.Chain("unipc", steps=10), condition=torch.tensor([1.5]))
+    drawn = np.load(unstir.sample(model, job, folder / "drawn").folder / "images.npy")  # float32 [4, 5, 24, 40]
 
-    there, gaps = torch.from_numpy(maps(8, seed=1)), torch.zeros(8, 1, 24, 40, dtype=torch.bool)
-    gaps[:, :, 4:12, 4:16] = True
-    filled = inpaint_stack(model, there, ~gaps, replace(job, num=4))
-    hidden = gaps & ~there.isnan()
-    error = ((filled.mean - there) / torch.from_numpy(UNITS))[hidden].square().mean().sqrt().item()
+    hidden = torch.from_numpy(maps(4, seed=1)[0])
+    given = hidden.clone()
+    given[:, :, GAP[0], GAP[1]] = torch.nan
+    filled = unstir.inpaint_stack(model, given, None, replace(job, num=2, condition=None))
+    errors = ((filled.mean - hidden) / torch.from_numpy(UNITS))[:, :, GAP[0], GAP[1]]
 
-    scores = [
-        unstir.likelihood(model, torch.from_numpy(maps(24, seed, odd)), calls=12).bits_per_dim
-        for seed, odd in ((2, False), (3, True))
+    scored = [maps(16, seed, odd) for seed, odd in ((2, False), (3, True))]
+    bits = [
+        unstir.likelihood(model, torch.from_numpy(images), condition=torch.from_numpy(strengths), calls=8)
+        for images, strengths in scored
     ]
-    found = {"error where filled in": error, "AUROC of odd maps": auroc(*scores)}
-    print(found)
-    return found
+    return {
+        "deviation of the drawn over the units": float((drawn.std((0, 2, 3)) / UNITS[:, 0, 0]).mean()),
+        "error where filled in": errors[~errors.isnan()].square().mean().sqrt().item(),
+        "AUROC of odd maps": auroc(*(result.bits_per_dim for result in bits)),
+    }
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1] if len(sys.argv) > 1 else "science"))
+    print(main(Path(sys.argv[1] if len(sys.argv) > 1 else "science")))

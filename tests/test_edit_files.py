@@ -15,7 +15,7 @@ from PIL import Image
 from unstir import edit
 from unstir.chain import Chain
 from unstir.edit.editing import Editing
-from unstir.edit.files import Target, notes_on, read_mask
+from unstir.edit.files import Target, notes_on, read_image, read_mask
 from unstir.errors import UnwrittenError, UserError
 from unstir.generate.drawing import Job, sample_batches
 from unstir.pixels import to_uint8
@@ -293,7 +293,14 @@ def test_a_pipe_is_no_picture_and_is_not_waited_for(unstir, trained, refused):
 
 
 def test_an_edit_has_from_one_to_ten_thousand_results_in_batches_of_at_least_one():
-    model = SimpleNamespace(labels=Labels(), guide=None, check=lambda chain: None)
+    model = SimpleNamespace(
+        labels=Labels(),
+        guide=None,
+        check=lambda chain: None,
+        check_condition=lambda given: None,
+        conditions=None,
+        hides=False,
+    )
     for num, batch_size in ((1, 1), (10_000, 1)):
         assert Editing(model, Job(num=num, chain=Chain(), batch_size=batch_size), Chain()).calls == 0
     for num, batch_size, remedy in ((0, 1, {"num": 1}), (10_001, 1, {"num": 10_000}), (1, 0, {"batch_size": 1})):
@@ -319,14 +326,21 @@ def test_what_is_white_in_a_mask_is_its_brighter_half(tmp_path):
     [
         ((4, 4), []),
         ((3, 3), ["enlarged from 3x3 pixels"]),
-        ((6, 4), ["its centre square is used, 4 of 6x4 pixels"]),
-        ((3, 9), ["enlarged from 3x9 pixels", "its centre square is used, 3 of 3x9 pixels"]),
+        ((6, 4), ["its centre is used, 4x4 of 6x4 pixels"]),
+        ((3, 9), ["enlarged from 3x9 pixels", "its centre is used, 3x3 of 3x9 pixels"]),
     ],
 )
 def test_what_is_done_to_an_image_of_another_size_is_said(tmp_path, size, notes):
     Image.new("L", size).save(tmp_path / "a.png")
     assert notes_on(tmp_path / "a.png", (1, 4, 4)) == notes
-    assert notes_on(tmp_path / "a.png", (1, 4, 5)) == []  # these are not square, and an image has to fit
+
+
+def test_an_oblong_picture_is_cropped_and_resized_as_a_square_one(tmp_path):
+    Image.fromarray(np.repeat(np.arange(12, dtype=np.uint8)[None] * 20, 6, 0)).save(tmp_path / "a.png")
+    assert notes_on(tmp_path / "a.png", (1, 6, 8)) == ["its centre is used, 8x6 of 12x6 pixels"]
+    assert torch.equal(
+        read_image(tmp_path / "a.png", (1, 6, 8))[0, 0, 0].add(1).mul(127.5).round(), torch.arange(2, 10) * 20.0
+    )
 
 
 @pytest.mark.parametrize(("size", "corner"), [((24, 16), (4, 0)), ((8, 8), (0, 0)), ((16, 40), (0, 12))])

@@ -22,6 +22,7 @@ from unstir.nn.config import ModelConfig
 from unstir.runs.config import Config
 from unstir.runs.sections import DataConfig, DiffusionConfig, GridConfig, LogConfig, TrainConfig
 from unstir.train.launch import train_run
+from unstir.train.trainer import Trainer
 
 UNITS = np.array([1, 10, 100, 0.1, 1e-3], np.float32)[:, None, None]
 
@@ -54,9 +55,11 @@ def trained(tmp_path_factory):
 
 
 def test_losses_are_of_the_values_that_are_there(trained):
-    run, _ = trained
+    run, store = trained
     lines = run.metrics()
     assert all(np.isfinite(line["loss"]) for line in lines) and len(run.held_out()) > 0
+    examples = Trainer(run, store).examples(slice(0, 4))
+    assert 0.05 < (~examples.present).float().mean() < 0.5 and (examples.x_0[~examples.present] == 0).all()
     denoiser = run.model(device="cpu").denoiser
     x_0 = torch.rand(2, 5, 24, 40) * 2 - 1
     present = torch.rand(x_0.shape) < 0.5

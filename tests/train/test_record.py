@@ -71,8 +71,10 @@ def test_figures_of_a_loss_are_those_that_it_has(tmp_path, monkeypatch, loss, ke
 def test_the_split_is_on_a_gpu_where_it_fills_less_than_a_quarter_of_what_is_free(monkeypatch):
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (400, 0))
     cuda = torch.device("cuda")
-    assert levers._fits(torch.zeros(99), cuda) and not levers._fits(torch.zeros(100), cuda)
-    assert not levers._fits(torch.zeros(1), torch.device("cpu"))
+    assert levers._fits(torch.zeros(99, dtype=torch.uint8), cuda) and not levers._fits(
+        torch.zeros(100, dtype=torch.uint8), cuda
+    )
+    assert not levers._fits(torch.zeros(1, dtype=torch.uint8), torch.device("cpu"))
 
 
 def test_buffers_of_an_average_are_those_of_the_network():

@@ -21,7 +21,7 @@ from unstir.diffusion.denoiser import Conditioned, Denoise, Denoiser
 from unstir.diffusion.draw import draw, starting_noise
 from unstir.diffusion.samplers import Step
 from unstir.errors import UserError
-from unstir.pixels import shown
+from unstir.pixels import PIXELS, Scale, shown
 from unstir.runs import brought, build
 from unstir.runs.build import compiled
 from unstir.runs.card import DataCard, Labels
@@ -92,11 +92,12 @@ class Model:
         classes: Sequence[str] = (),
         has_null: bool = False,
         chain: Chain | None = None,
+        scale: Scale = PIXELS,
     ) -> "Model":
         """The model of a network as it is now, without a folder; arguments and errors as those of `Run.create`.
 
         ``network(x, t, label)`` takes what `unstir.network` says and is of any class; it is copied. ``shape`` is
-        (C, H, W).
+        (C, H, W), and ``scale`` the units of images.
         """
         diffusion = brought.of_process(process, predict, learned_variance)
         net = copy.deepcopy(network).eval().requires_grad_(False)
@@ -107,7 +108,7 @@ class Model:
             process=process,
             predict=predict,
             learned_variance=learned_variance,
-            data=DataCard(shape, tuple(classes), {"train": 0, "held_out": 0}, content_hash=""),
+            data=DataCard(shape, tuple(classes), {"train": 0, "held_out": 0}, content_hash="", scale=scale),
             labels=Labels(len(classes), tuple(classes), has_null),
             chain=chain or brought.usual_chain(process),
             folder=Path(),

@@ -48,7 +48,8 @@ def compared_with(run: "Run", store: Store) -> "Run":
     if run.config.model.num_classes:
         _check_names(run.path, card.classes, store)
     counts = {split: store.count(split) for split in SPLITS}
-    return replace(run, data=replace(card, counts=counts, content_hash=store.content_hash))
+    known = {"counts": counts, "content_hash": store.content_hash, "scale": store.scale}
+    return replace(run, data=replace(card, **known))  # type: ignore[arg-type]
 
 
 def _check_names(folder: Path, names: Sequence[str], store: Store) -> None:
