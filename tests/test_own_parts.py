@@ -17,7 +17,7 @@ from unstir.metrics.likelihood import Protocol, likelihood
 from unstir.nn.config import ModelConfig
 from unstir.parts import ARGUMENTS, OURS
 from unstir.runs import build
-from unstir.runs.sections import DiffusionConfig
+from unstir.runs.sections import DiffusionConfig, LossConfig
 from unstir.runs.stores import with_store
 from unstir.theory.schedule import from_betas
 from unstir.train.launch import train_run
@@ -279,3 +279,10 @@ print(build.num_parameters(config))
     )
     done = subprocess.run([sys.executable, "program.py"], capture_output=True, text=True, cwd=tmp_path, check=True)
     assert done.stdout == f"{4 * 9 + 4 + 4 * 9 + 1}\n"
+
+
+@pytest.mark.parametrize("name", ["weighting", "times"])
+def test_with_a_loss_of_ones_own_no_bound_is_minimised(name):
+    with pytest.raises(UserError) as refused:
+        LossConfig(objective="vlb", **{name: "mine:other"})
+    assert refused.value.key == name

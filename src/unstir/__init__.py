@@ -74,17 +74,16 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Alone", "Array", "Asked", "Bars", "Chain", "Checkpoint", "CheckpointConfig", "ClassCount", "ConditionCard",
-    "Conditioned", "Conditions", "Config", "Cost", "DataCard", "DataConfig", "Denoiser", "DiffusionConfig",
-    "Edited", "Estimate", "Evaluation", "EvaluationRequest", "Exported", "Extractor", "Figure", "Filled",
-    "Gaussian", "GridConfig", "ImageLikelihood", "Imported", "Job", "Key", "Kind", "Labels", "Log", "LogConfig",
-    "LossConfig", "Match", "Memorisation", "Model", "ModelConfig", "Network", "NoiseSchedule", "Note", "Observer",
-    "Outputs", "Pair", "Parameterization", "Precedence", "Prediction", "Process", "Published", "Run", "Sampled",
-    "Scale", "Shift", "Space", "Step", "Stop", "Store", "TrainConfig", "Training", "Trust", "UserError", "blend",
-    "charts", "condition", "cosine", "distill_run", "draw", "drawn_images", "evaluate_images", "evaluate_run",
-    "export", "features", "import_run", "inpaint", "inpaint_stack", "invert", "likelihood", "linear", "load_recipe",
-    "morph", "network", "pack", "pull", "push", "sample", "sample_batches", "sampler", "schedule", "shown_by",
-    "source", "starting_noise", "times", "torchrun_group", "tracker", "train_run", "vary", "weighting",
-    "write_report",
+    "Conditioned", "Conditions", "Config", "Cost", "DataCard", "DataConfig", "Denoiser", "DiffusionConfig", "Edited",
+    "Estimate", "Evaluation", "EvaluationRequest", "Exported", "Extractor", "Figure", "Filled", "Gaussian",
+    "GridConfig", "ImageLikelihood", "Imported", "Job", "Key", "Kind", "Labels", "Log", "LogConfig", "LossConfig",
+    "Match", "Memorisation", "Model", "ModelConfig", "Network", "NoiseSchedule", "Note", "Observer", "Outputs", "Pair",
+    "Parameterization", "Precedence", "Prediction", "Process", "Published", "Run", "Sampled", "Scale", "Shift", "Space",
+    "Step", "Stop", "Store", "TrainConfig", "Training", "Trust", "UserError", "blend", "charts", "condition", "cosine",
+    "distill_run", "draw", "drawn_images", "evaluate_images", "evaluate_run", "export", "features", "import_run",
+    "inpaint", "inpaint_stack", "invert", "likelihood", "linear", "load_recipe", "morph", "network", "pack", "pull",
+    "push", "sample", "sample_batches", "sampler", "schedule", "shown_by", "source", "starting_noise", "times",
+    "torchrun_group", "tracker", "train_run", "vary", "weighting", "write_report",
 ]  # fmt: skip
 
 _MODULES = {

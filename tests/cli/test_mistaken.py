@@ -86,7 +86,7 @@ def test_what_is_no_command_no_number_and_no_set_of_images_is_said_so(there, com
     refused(command("verify", "--plot", "t.jpg"), "--plot t.jpg must end in .png")
     Path("program.py").write_text("print(1)")
     refused(command("evaluate", "--images", "program.py", "--store", digits), "program.py")
-    refused(command("verify", "--plot", "few"), "--plot few is a folder; name a PNG file in it")
+    refused(command("verify", "--plot", "few"), "--plot few is a folder; name a .png file in it")
     refused(command("verify", "--plot", "program.py/t.png"), "program.py is no folder; make it")
 
 

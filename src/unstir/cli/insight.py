@@ -3,7 +3,7 @@
 import re
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.text import Text
@@ -88,7 +88,7 @@ def report(
     num: int = 0,
     seeds: int | None = None,
     export: Path | None = None,
-    figures: list[str] | None = None,
+    figures: tuple[str, ...] = (),
     charts: Path | None = None,
     format: ChartFormat = "png",
     store: StoreFolder = None,
@@ -124,34 +124,28 @@ def report(
             in this folder.
         figures: With --export of runs: these figures alone, such as fd or classifier/kid, in a row for each setting.
             Runs that differ in the seed alone are one setting: it has the mean and the deviation over trainings.
-        charts: Also write each chart of the first run as a file in this folder.
+        charts: Also write each chart of the runs as a file in this folder.
         format: Of these charts.
     """
-    from unstir.insight.charts import save_charts
     from unstir.insight.write import write_images_report, write_report
 
-    _check(bool(runs), bool(images), label is not None or flip, measure)
-    names = [name for word in figures or [] for name in word.split(",")]
-    if names and (images or not export):
-        raise UserError("figures", ",".join(names), "are for a file of runs", "name runs, and the file with --export")
+    names = [name for word in figures for name in word.split(",")]
+    _check(bool(runs), bool(images), label is not None or flip, not measure or bool(names or charts))
     if images:
         request = EvaluationRequest(num=num, seeds=seeds, label=label, flip=flip, store=store)
         page, *others = write_images_report(images, request, out, exported=export)
     else:
         sets = SEEDS if seeds is None else seeds
-        page, *others = write_report(
-            runs or [], out, store=store, measuring=measure, num=num, seeds=sets, exported=export, figures=names
-        )
-    drawn = save_charts(runs[0], charts, format) if charts and runs else []
+        asked: dict[str, Any] = {"exported": export, "figures": names, "charts": charts, "format": format}
+        page, *others = write_report(runs or [], out, store=store, measuring=measure, num=num, seeds=sets, **asked)
     show(f"report   {page} ({page.stat().st_size / 1e6:.1f} MB)", *(f"figures  {file}" for file in others))
-    show(*([f"charts   {charts}, {counted(len(drawn), 'file')}"] if drawn else []))
     return 0
 
 
-def _check(runs: bool, images: bool, of_images: bool, measure: bool) -> None:
+def _check(runs: bool, images: bool, of_images: bool, of_runs: bool) -> None:
     """Raise UserError unless runs or images were given, with options of their own alone."""
     check_one(runs, images)
-    if images and not measure:
-        raise UserError("measure", False, "is of runs", "leave it out with --images")
+    if images and of_runs:
+        raise UserError("--no-measure, --figures and --charts are of runs; leave them out")
     if runs and of_images:
         raise UserError("--label and --flip are of --images; leave them out")

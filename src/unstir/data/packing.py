@@ -56,9 +56,9 @@ def pack(
     the arguments and the source, OSError for what the disk refuses.
     """
     out, downloads = usable_path(out), usable_path(download_dir or Path(out).parent)
-    given = source, size, channels, held_out, sha256, downloads, strict, seed, license, depth
-    asked = Options(*given, tuple(scale), dict(options))  # type: ignore[arg-type]
-    return _packed(asked, Path(os.path.realpath(out)) if out.is_symlink() else out)
+    out = Path(os.path.realpath(out)) if out.is_symlink() else out  # no folder can be renamed to a link
+    rest: Any = downloads, strict, seed, license, depth, tuple(scale), dict(options)
+    return _packed(Options(source, size, channels, held_out, sha256, *rest), out)  # type: ignore[arg-type]
 
 
 def _packed(options: Options, out: Path) -> Store:

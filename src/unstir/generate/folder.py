@@ -39,8 +39,8 @@ from unstir.runs.files import (
     write_text,
     writing,
 )
-from unstir.runs.kept import warn
 from unstir.runs.model import Model
+from unstir.runs.saved import warn
 
 logger = logging.getLogger(__name__)
 
@@ -303,7 +303,7 @@ def name_of(model: Model, job: Job) -> str:
     settings |= {} if model.engine == "torch" else {"engine": model.engine}
     digest = hashlib.sha256(json.dumps({**settings, "dtype": model.dtype}, sort_keys=True).encode())
     label = "" if job.label is None else f"-label{job.label}"
-    chain = f"{job.chain.sampler}{job.chain.steps}"
+    chain = f"{job.chain.sampler.replace(':', '-')}{job.chain.steps}"
     return f"step{model.step}-{chain}{label}-seed{job.chain.seed}-{digest.hexdigest()[:6]}"
 
 

@@ -71,19 +71,27 @@ def charts(run: str | Path) -> "dict[str, MatplotlibFigure]":
     quality, precision and calls (of evaluations), and signal and snr (of the schedule), as far as there is anything to
     draw. Raises UserError where there is no run.
     """
-    facts = gather(run, samples=False)
+    return _charts(gather(run, samples=False))
+
+
+def _charts(facts: Facts) -> "dict[str, MatplotlibFigure]":
     parts = curves(facts), losses(facts), loss_by_time(facts), quality(facts), calls(facts), forward(facts)
     return {chart.name.removeprefix("fig-"): chart.figure for part in parts for chart in part}
 
 
-def save_charts(run: str | Path, folder: Path, format: str = "png") -> list[Path]:
-    """Write `charts` into a folder as files of a format, "png", "svg" or "pdf"; return the files."""
+def save_charts(runs: Sequence[Facts], folder: Path, format: str = "png") -> list[Path]:
+    """Write the `charts` of runs into a folder, several each into one of its name, and return the files.
+
+    They are "png", "svg" or "pdf".
+    """
     check_writable(folder, "charts")
     files = []
-    for name, figure in charts(run).items():
-        files.append(make_folder(folder) / f"{name}.{format}")
-        with replacing(files[-1]) as unfinished:
-            save_figure(figure, unfinished, format)
+    for facts in runs:
+        place = make_folder(folder / facts.name if len(runs) > 1 else folder)
+        for name, figure in _charts(facts).items():
+            files.append(place / f"{name}.{format}")
+            with replacing(files[-1]) as unfinished:
+                save_figure(figure, unfinished, format)
     return files
 
 

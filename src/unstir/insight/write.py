@@ -16,6 +16,7 @@ from unstir.errors import UserError, printable
 from unstir.insight import compared, page, pictures
 from unstir.insight.analysis import limits_of
 from unstir.insight.analysis_samples import diversity, memorisation, quality
+from unstir.insight.charts import save_charts
 from unstir.insight.facts import ImagesFacts, Speed, chain_key
 from unstir.insight.gather import SPEED, read_speed
 from unstir.insight.page import check_files, in_words, of_samples, write_page
@@ -69,6 +70,8 @@ def write_report(
     seeds: int = SEEDS,
     exported: Path | None = None,
     figures: Sequence[str] = (),
+    charts: Path | None = None,
+    format: str = "png",
     store: Path | None = None,
 ) -> list[Path]:
     """Write the page of the runs in these folders and return the files written, the page first.
@@ -76,8 +79,8 @@ def write_report(
     It is ``out``, by default report.html of the run, or comparison.html of the first of several. With ``measuring`` the
     figures that are missing are measured first: ``num`` images per seed, for 0 as many as `usual_number`, for ``seeds``
     seeds. ``exported`` is a file or a folder of files for the figures, or for these ``figures`` alone, a row for each
-    setting. ``store`` is the data of the runs where it has moved. Raises UserError, before anything is measured, for
-    what cannot be opened, measured or written.
+    setting; ``charts`` is a folder for each chart, as "png", "svg" or "pdf". ``store`` is the data of the runs where it
+    has moved. Raises UserError, before anything is measured, for what cannot be opened, measured or written.
     """
     if not paths:
         raise UserError("", None, "no run was named", "give the folder of one")
@@ -101,7 +104,8 @@ def write_report(
             facts = compared.write(runs, stores, path)
     for text in (text for it in facts for text in it.left_out):
         logger.warning(f"{text}; it is left out")
-    return [path, *(export(exported, facts, figures) if exported else ())]
+    files = [path, *(export(exported, facts, figures) if exported else ())]
+    return [*files, *(save_charts(facts, charts, format) if charts else ())]
 
 
 def _with_stores(runs: Sequence[Run], named: Path | None) -> tuple[list[Run], list[Store | None]]:

@@ -61,7 +61,7 @@ def is_whole(path: Path, shape: tuple[int, int, int]) -> bool:
 def check_signed(path: Path, key: str, suffixes: Sequence[str] = (".png",)) -> None:
     """Raise UserError where the file that ``key`` names has no such suffix or folder, or exists and is not `SIGNED`."""
     if path.is_dir():
-        raise UserError(key, path, "is a folder", "name a file in it")
+        raise UserError(key, path, "is a folder", f"name a {suffixes[0]} file in it")
     if path.suffix.lower() not in suffixes:
         raise UserError(key, path, f"must end in {' or '.join(suffixes)}")
     if not path.parent.is_dir():

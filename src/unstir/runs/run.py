@@ -26,8 +26,8 @@ from unstir.runs.checkpoint import Checkpoint, content_hash, misfits, weights_of
 from unstir.runs.conditions import FILE, Conditions, keep
 from unstir.runs.config import Config, steps_in
 from unstir.runs.files import PARTIAL, make_folder, remove_partials, write_text
-from unstir.runs.kept import kept_config
 from unstir.runs.model import Model
+from unstir.runs.saved import settings_of
 from unstir.theory.process import Process
 
 logger = logging.getLogger(__name__)
@@ -95,7 +95,7 @@ class Run:
         if link := next((path / name for name in FOLDERS if (path / name).is_symlink()), None):
             raise UserError("", link, "is a link, and a run writes in its folder alone", "move it here")
         data = card.load(path)  # first: its number says whether this version reads the rest
-        return cls(path, kept_config(path, data.run), data)
+        return cls(path, settings_of(path, data.run), data)
 
     @property
     def checkpoints(self) -> Path:

@@ -1,4 +1,4 @@
-"""The settings of a run as it keeps them: those of its newest weights, and config.toml for what may change."""
+"""The settings of a run: those of its newest weights, and of config.toml what may change when it is continued."""
 
 import hashlib
 import json
@@ -16,7 +16,7 @@ from unstir.runs.config import MAY_CHANGE, Config
 logger = logging.getLogger(__name__)
 
 
-def kept_config(folder: Path, run: str) -> Config:
+def settings_of(folder: Path, run: str) -> Config:
     """The config of the ``run`` in a folder; UserError where config.toml or a setting in it is missing or wrong."""
     file = folder / "config.toml"
     tables, saved = toml.read(file), _saved(folder, run)
