@@ -6,10 +6,12 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from refusals import refusing
 from unstir import condition, network
 from unstir.data import Store, pack
+from unstir.edit import vary
 from unstir.errors import UserError
 from unstir.generate.conditions import read_conditions
 from unstir.generate.drawing import Job, sample_batches
@@ -193,6 +195,18 @@ def test_a_folder_of_samples_carries_the_hash_of_its_conditions(runs, tmp_path):
     assert read(tmp_path / "out" / "grid.png").shape[2] > read(tmp_path / "out" / "noise.png").shape[2]
     with pytest.raises(UserError, match="other settings"):
         save_images(model, replace(job, condition=torch.full((1, 8, 8), 99.0)), tmp_path / "out")
+
+
+@pytest.mark.parametrize("kind", ["vector", "image"])
+def test_an_edit_is_given_the_condition_of_its_picture(runs, images, kind, tmp_path):
+    model = spread_out(runs[kind])
+    Image.fromarray(images[0, 0]).save(tmp_path / "a.png")
+    conditions = (None, *model.conditions.kept[:2])
+    jobs = [Job(num=2, chain=model.chain.changed(steps=3), condition=of) for of in conditions]
+    edited = [vary(model, tmp_path / "a.png", job, strength=0.8) for job in jobs]
+    hashes = [it.settings["condition"] for it in edited]
+    assert hashes == [None, *(model.conditions.hash(of) for of in conditions[1:])]
+    assert not any(torch.equal(edited[0].made, it.made) for it in edited[1:]) and len(set(hashes)) == 3
 
 
 def test_conditions_are_read_as_they_are_typed(runs, tmp_path):

@@ -156,7 +156,12 @@ def pairs(name, pictures):
     usual, options = options_of(name, *pictures)
     told = inspect.signature(EDITS[name]).parameters.keys() - {"model", "job"}
     assert told == options.keys(), "an option that is not tried here"
-    assert {each.name for each in dataclasses.fields(Job)} == {"chain", "shares", *JOB}
+    assert {each.name for each in dataclasses.fields(Job)} == {
+        "chain",
+        "shares",
+        "condition",
+        *JOB,
+    }  # of it: test_conditions.py
     assert inspect.signature(Run.model).parameters.keys() == {"self", "device", *MODEL}
     assert {each.name for each in dataclasses.fields(Chain)} == CHAIN.keys()
     for option, tried in options.items():

@@ -109,7 +109,7 @@ class Editing:
             "num": self.job.num,
             "batch_size": self.job.batch_size,
             "label": self.job.label,
-            **self._conditions(),
+            "condition": self._hash(),
             "classes": [self.model.labels.names[label] for label in named],
             "chain": self.chain.in_effect(),
             **self.model.provenance(),
@@ -118,10 +118,10 @@ class Editing:
         cost = self.model.besides(self.chain) if besides is None else besides
         return Edited(given, made, settings, self.calls, cost, nrow, psnr, (*names, *results))
 
-    def _conditions(self) -> dict[str, Any]:
-        """The hash of what describes the images, as a setting; none where the network knows no such conditions."""
+    def _hash(self) -> str | None:
+        """The SHA-256 of the job's condition; None without one."""
         conditions, given = self.model.conditions, self.job.condition
-        return {} if conditions is None else {"condition": None if given is None else conditions.hash(given)}
+        return None if conditions is None or given is None else conditions.hash(given)
 
     def condition(self, indices: Tensor) -> Tensor | None:
         """What the network is told of results, int64 [B]: row n of the job's condition for image n, or nothing."""

@@ -99,7 +99,8 @@ class Conditions:
             rows = enlarged(rows, shape)
         if tuple(rows.shape[1:]) != shape or not len(rows):
             due = ", ".join(map(str, shape))
-            raise UserError("condition", list(values.shape), f"must be of shape [{due}] or [N, {due}]")
+            has = f"has the shape {list(values.shape)}, and this run takes [{due}] or [N, {due}]"
+            raise UserError("condition", None, has)
         if not bool(rows.isfinite().all()):
             raise UserError("condition", None, "has values that are NaN or infinite")
         if self.name in OURS["condition"]:  # of what is given the function leaves what it would of an image

@@ -4,6 +4,7 @@ What a kill leaves is a last line without its end: it is no damage and is droppe
 or lacks a value, is *damaged*: readers pass over it and say so; whoever writes the file anew keeps a copy of it first.
 """
 
+import itertools
 import json
 import os
 import shutil
@@ -152,6 +153,10 @@ def _check_held_out(line: dict[str, Any]) -> None:
             raise ValueError(f"its {split}, {split}_error and of_{split} were not measured together")
         if any(values is not None and len(values) != len(line["times"]) for values in by_time):
             raise ValueError(f"its {split} are not one for each of its times")
+    of_splits = (line[f"{split}_error"] or () for split in ("train", "held_out"))
+    errors = (*itertools.chain(*of_splits), line["bits_error"], line["bits_train_error"])
+    if any(error is not None and error < 0 for error in errors):
+        raise ValueError("it has a standard error below 0")
 
 
 def _check_event(line: dict[str, Any]) -> None:
