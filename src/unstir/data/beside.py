@@ -1,10 +1,8 @@
 """Labels in a file beside the images of a folder, zip or tar, in the place of class folders.
 
-    metadata.csv    a row for each image: file_name, from this file's folder on, and label
-    dataset.json    {"labels": [["00000/img00000000.png", 6], ...]}, as StyleGAN and EDM write it
-
-A metadata.csv may lie in each folder of a split; without a column of labels it changes nothing. The folders beside a
-dataset.json are no classes, also where its labels are null.
+metadata.csv has a row for each image: file_name, from this file's folder on, and label; it may lie in each folder of a
+split, and without labels it changes nothing. dataset.json has {"labels": [["00000/img00000000.png", 6], ...]}; the
+folders beside it are no classes, also where its labels are null.
 """
 
 import csv

@@ -1,11 +1,7 @@
-"""CIFAR-10, known by name, from its official archives.
+"""CIFAR-10 (Krizhevsky 2009) from its official archives, or from the folder that one was unpacked to.
 
-60,000 colour images of 32x32 pixels in ten classes (Krizhevsky 2009).
-The binary archive (downloaded on request) holds records of 1 label byte and 3,072 pixel bytes, colour plane by plane,
-which is [C, H, W] already. The python archive holds pickles, which become the same records (see unpickle.py).
-Either is known by the folder of its first members and hashed before any of them is read, by its exact name: nothing
-is unpacked. A folder that it was unpacked into is known by data_batch_1, and taken as it is. Train is data_batch_1 to 5
-in order, held out is test_batch.
+The binary archive holds records of 1 label byte and 3,072 pixel bytes, [C, H, W]; the python archive holds pickles,
+which become the same records (see unpickle.py). Either is hashed before a member is read; nothing is unpacked.
 """
 
 import tarfile

@@ -1,8 +1,6 @@
 """Images in tables: parquet files, and data sets of the Hugging Face Hub or saved by its library (extra [hf]).
 
-The column of images is that which the table's own description calls an image, or else holds image files as bytes; the
-labels are in the first column that it calls a class, or that is named label. Other columns are noted. In a clone of a
-data set of the Hub the card, README.md, describes tables that do not describe themselves.
+The column of images is that which the table's own description calls an image, or else holds image files as bytes.
 """
 
 import json

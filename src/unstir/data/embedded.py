@@ -1,7 +1,6 @@
 """The handwritten digits inside the package, so that training works at once and offline.
 
-*mnist*: 10,000 grey images of 28x28 pixels, a sixth of MNIST. *digits*: 1,797 of 8x8, for lessons and tests that are
-over in seconds. NAME.txt next to each file says where its images come from and under which licence.
+NAME.txt next to each file says where its images come from and under which licence.
 """
 
 import hashlib

@@ -3,12 +3,9 @@
     root/cat/1.png root/dog/7.png               classes cat and dog; held out by hash, class by class
     root/train/cat/1.png root/test/cat/9.png    the split as given (test, val, valid, validation or held_out)
     root/train/1.png root/ship/2.png            a class named train, for no folder beside it is named as above
-    root/1.png root/2.png                       no labels
 
-One folder that wraps all others is entered. Deeper folders belong to their class. Images outside the class folders
-are refused, for want of a label; where they are the majority, the folders are not taken for classes and all images are
-packed without labels. A file beside the images may name their classes instead (`unstir.data.beside`). Order is natural
-(img2 before img10), train first. What becomes of each kind of file is listed in `unstir.data.images`.
+One folder that wraps all others is entered. Images outside the class folders are refused, for want of a label; where
+they are the majority, all are packed without labels. Order is natural (img2 before img10), train first.
 """
 
 import hashlib

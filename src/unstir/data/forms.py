@@ -1,21 +1,4 @@
-"""Which form a source of images has: the first row of this table whose sign fits.
-
-| sign                                                            | form                                 | read by    |
-|-----------------------------------------------------------------|--------------------------------------|------------|
-| the text mnist, digits                                          | digits inside the package            | `embedded` |
-| the text cifar10; data_batch_1 in a folder or a .tar.gz         | CIFAR-10, python or binary           | `cifar10`  |
-| the text hf:OWNER/NAME; dataset_dict.json, state.json           | a data set of the Hub, or a saved one| `columns`  |
-| NAME-images-idx3-ubyte, also .gz, in the folder, raw or NAME/raw| MNIST and its relatives              | `idx`      |
-| the start of a tar or gzip; a folder of .tar, .tar.gz, .tgz     | a tar of images, or webdataset       | `tars`     |
-| the start of NumPy's files; a zip named .npz                    | arrays, also with the names of splits| `arrays`   |
-| the start of a TIFF file                                        | its pages                            | `arrays`   |
-| PAR1 as start; a folder of .parquet; data/ or README.md with it | tables, or a clone from the Hub      | `columns`  |
-| any other folder or zip                                         | files of images                      | `folder`   |
-| ... with metadata.csv or dataset.json in it                     | the same, its labels in that file    | `beside`   |
-| the text MODULE:NAME                                            | what a function of the user returns  | here       |
-| an object of the library datasets                               | its columns                          | `columns`  |
-| arrays, lists, a tuple or mapping of them; a torch Dataset      | arrays or items                      | `arrays`   |
-"""
+"""Which form a source of images has, by its content: the first sign that fits. docs/data.md has the table."""
 
 import re
 import stat

@@ -1,7 +1,6 @@
-"""MNIST and its relatives as idx files, unpacked or .gz: NAME-images-idx3-ubyte beside NAME-labels-idx1-ubyte.
+"""MNIST and its relatives as idx files: NAME-images-idx3-ubyte beside NAME-labels-idx1-ubyte, unpacked or .gz.
 
-NAME ends with train, or with t10k or test, which are held out. A file is 0, 0, 8 (unsigned bytes), the number of
-dimensions, each dimension as 4 bytes, the highest first, and then the values.
+A file is 0, 0, 8 (unsigned bytes), the number of dimensions, each as 4 bytes, the highest first, and then the values.
 """
 
 import gzip

@@ -1,11 +1,5 @@
-"""Arrays whose values are not those of images, brought to them by one rule for all, which is noted.
-
-    integers in 0..255                  as uint8
-    uint16 above 255                    v / 257, rounded, as files of 16 bits
-    k / 127.5 - 1, floating point       (v + 1) / 2, which is k / 255
-
-With depth "8" the last holds for all floating point in -1..1, with "float" no value is changed. What lies outside the
-range of the rule is refused. Other types and ranges stay as they are.
+"""Arrays whose values are not those of images, brought to them by one rule for all, which is noted: integers in 0..255,
+uint16 by v / 257, and floating point in -1..1 by (v + 1) / 2. Values outside the range of the rule are refused.
 """
 
 from collections.abc import Callable, Sequence

@@ -1,14 +1,8 @@
 """Images as rows of something: arrays, a table, shards of samples, a torch Dataset. One source packs them all.
 
-What differs is how rows are found and read (`Rows`); what is alike is here: splits, labels, chunks, digests. The order
-is that of the rows, train first. A row may be an image file's bytes, an image of Pillow, or an array:
-
-    uint8 or bool, [H, W], [H, W, 1 or 3 or 4] or [1 or 3, H, W]      as it is (alpha on white)
-    floating point k/255, the same shapes                            0..255, as torchvision's ToTensor undone
-    all other floating point, of any number of channels              float32, as it is; NaN is missing
-
-Where a shape fits two of these ([3, 4, 4]), the one is meant of which the image is square, else (of other numbers of
-channels) that of fewer channels. With depth=8 floating point in 0..1 is rounded.
+What differs is how rows are found and read (`Rows`); what is alike is here: splits, labels, chunks, digests. A row may
+be an image file's bytes, an image of Pillow, or an array. Where the shape of an array fits [C, H, W] and [H, W, C], the
+one is meant of which the image is square, else (of other numbers of channels) that of fewer channels.
 """
 
 import re
@@ -207,7 +201,7 @@ class Records(ItemSource[_Place]):
 
 
 def _as_image(values: NDArray[Any], notes: list[str]) -> Image.Image:
-    """An array as the table above has it; levels that are lost are noted. Raises Refused."""
+    """An array as an 8-bit image; levels that are lost are noted. Raises Refused."""
     values = _channels_last(values)
     if values.ndim == 3 and values.shape[2] not in (3, 4):
         raise Refused(f"{values.shape[2]} channels, and others have 1 or 3")

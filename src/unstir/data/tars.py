@@ -1,13 +1,8 @@
-"""Images in tars (.tar, .tar.gz), unpacked into the staging folder of the store and read as the folder they give.
+"""Images in tars, unpacked into the staging folder of the store and read as the folder they give.
 
 Several tars, and one in which an image has a label or another image beside it, are read as webdataset has them: files
-that share a name up to its first point are one sample.
-
-    000.jpg 000.cls 001.jpg 001.json ...        an image, and its class in .cls, .txt or the "label" of .json
-    000.jpg 000.seg.png 000.mask.png            the image is the one without a further point; the others are noted
-    img.0000.png img.0001.png ...               one sample of many images, which is refused
-
-Only files are unpacked. A tar with a link, a device or a name that leads out of it is refused before.
+that share a name up to its first point are one sample. A tar with a link, a device or a name that leads out of it is
+refused before anything is unpacked.
 """
 
 import json
