@@ -198,15 +198,15 @@ def sparse(folder, train):
     """A store of so many images of zeros and no labels."""
     folder.mkdir()
     counts = {"train": train, "held_out": 10}
-    for array in arrays(folder, SHAPE, counts, labelled=False).values():
-        array.file.write_bytes(array.header)
-        os.truncate(array.file, array.length)
     content = {
         "unstir_store": FORMAT, "kind": "folder", "settings": {}, "source_hash": "0" * 64, "content_hash": "0" * 64,
         "shape": SHAPE, "scale": [], "counts": counts, "classes": [], "condition": [], "counts_per_class": {},
         "held_out_rule": "",
         "refused": [], "notes": [],
     }  # fmt: skip
+    for array in arrays(folder, content).values():
+        array.file.write_bytes(array.header)
+        os.truncate(array.file, array.length)
     (folder / MANIFEST).write_bytes(sealed(content))
     return folder
 

@@ -86,14 +86,15 @@ def _pack(origin: Source, staging: Path, out: Path) -> None:
     needed = plan.total * (size + 8 * bool(plan.classes)) + (1 << 16)
     require_space(staging, needed)
     classes = list(map(printable, plan.classes))
-    _check_scale(origin.options.scale, plan)
-    with Writer(staging / "store", plan.shape, bool(classes), plan.is_float, plan.condition) as writer:
+    scale = _scale(origin.options.scale, plan)
+    known = {"shape": plan.shape, "classes": classes, "condition": list(plan.condition)}
+    with Writer(staging / "store", {**known, "scale": scale or [[-1, 1]] * plan.is_float}) as writer:
         with closing(plan.chunks()) as chunks, counting("packing", "images") as count:
             for chunk in chunks:
                 writer.write(chunk)
                 count(writer.done, plan.total)
-        scale = _scale(origin.options.scale, writer) if plan.is_float else []
-        content = writer.finish(classes, scale)
+        scale = scale or (_ranges(writer) if plan.is_float else [])
+        content = writer.finish(scale)
     if origin.stamp() != stamp:
         mend = "leave out random transforms" if origin.kind == "dataset" else "pack it again"
         raise UserError("", name, "changed while it was packed", mend)
@@ -118,22 +119,20 @@ def _pack(origin: Source, staging: Path, out: Path) -> None:
     }, Origin(name, stamp, origin.license))  # fmt: skip
 
 
-def _check_scale(given: Sequence[float], plan: Plan) -> None:
-    """Raise UserError for a scale that is not of the channels of a plan, or of pixels."""
-    pairs = list(zip(given[::2], given[1::2], strict=False))
+def _scale(given: Sequence[float], plan: Plan) -> list[list[float]]:
+    """The values of each channel that become -1 and 1 where they are ``given``. UserError where they do not fit."""
+    pairs = [[low, high] for low, high in zip(given[::2], given[1::2], strict=False)]
     if given and not plan.is_float:
         raise UserError("scale", tuple(given), "is of floating point, and these are pixels", {"depth": "float"})
     rising = all(-math.inf < low < high < math.inf for low, high in pairs)
     if given and not (len(given) in (2, 2 * plan.shape[0]) and rising):
         due = f"must be low and high, or as many such pairs as channels, {plan.shape[0]}"
         raise UserError("scale", tuple(given), due, {"scale": None})
+    return pairs * plan.shape[0] if len(pairs) == 1 else pairs
 
 
-def _scale(given: Sequence[float], writer: Writer) -> list[list[float]]:
-    """The values of each channel that become -1 and 1: those ``given``, or the range of the training values."""
-    if given:
-        pairs = list(zip(given[::2], given[1::2], strict=True))
-        return [list(pair) for pair in (pairs * len(writer.low) if len(pairs) == 1 else pairs)]
+def _ranges(writer: Writer) -> list[list[float]]:
+    """The range of the training values of each channel."""
     ranges = zip(writer.low.tolist(), writer.high.tolist(), strict=True)
     ends = [(low, high) if low <= high else (0.0, 0.0) for low, high in ranges]  # of a channel without a value
     return [[low, high] if low < high else [low - 1, high + 1] for low, high in ends]

@@ -26,7 +26,7 @@ import mmap
 import os
 import shutil
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cached_property
@@ -97,25 +97,18 @@ class Array(NamedTuple):
         return torch.from_numpy(np.ndarray(self.shape, self.descr, mapped, HEADER_BYTES))
 
 
-def arrays(
-    folder: Path,
-    shape: Shape,
-    counts: dict[str, int],
-    labelled: bool,
-    is_float: bool = False,
-    condition: Sequence[int] = (),
-) -> dict[tuple[str, str], Array]:
-    """The arrays of a store in order, by (split, "images", "labels" or "conditions", which are of this shape)."""
-    kind = "<f4" if is_float else "|u1"
-    found: dict[tuple[str, str], Array] = {}
-    for split in SPLITS:
-        found[split, "images"] = Array(folder / f"{split}.images.npy", kind, (counts[split], *shape))
-        if labelled:
-            found[split, "labels"] = Array(folder / f"{split}.labels.npy", "<i8", (counts[split],))
-        if condition:
-            file = folder / f"{split}.conditions.npy"
-            found[split, "conditions"] = Array(file, "<f4", (counts[split], *condition))
-    return found
+def arrays(folder: Path, about: Mapping[str, Any]) -> dict[tuple[str, str], Array]:
+    """The arrays that the manifest ``about`` a store says it has, in order, by (split, "images", "labels" or other)."""
+    kinds: dict[str, tuple[str, Sequence[int]]] = {"images": ("<f4" if about["scale"] else "|u1", about["shape"])}
+    if about["classes"]:
+        kinds["labels"] = "<i8", ()
+    if about["condition"]:
+        kinds["conditions"] = "<f4", about["condition"]
+    return {
+        (split, name): Array(folder / f"{split}.{name}.npy", kind, (about["counts"][split], *shape))
+        for split in SPLITS
+        for name, (kind, shape) in kinds.items()
+    }
 
 
 @dataclass(frozen=True)
@@ -192,9 +185,7 @@ class Store:
 
     def arrays(self) -> dict[tuple[str, str], Array]:
         """The arrays, by (split, "images", "labels" or "conditions")."""
-        about = self.manifest
-        kinds = self.labelled, bool(about["scale"]), about["condition"]
-        return arrays(self.path, self.shape, about["counts"], *kinds)
+        return arrays(self.path, self.manifest)
 
     def images(self, split: str) -> "torch.Tensor":
         """Map the images of `split` into memory: [N, C, H, W], uint8 0..255, or float32 in units of the data.
@@ -226,9 +217,7 @@ class Store:
 
     @cached_property
     def _read(self) -> None:
-        parts = (self.manifest[key] for key in ("classes", "counts", "scale", "condition"))
-        actual = content_hash(self.path, self.shape, *parts)
-        if actual != self.content_hash:
+        if content_hash(self.path, self.manifest) != self.content_hash:
             raise UserError("", self.path, "was changed or damaged: its content has another hash", PACK_AGAIN)
         for split in SPLITS:
             labels = self.labels(split)
@@ -248,19 +237,13 @@ def is_store(path: str | Path) -> bool:
         return False
 
 
-def content_hash(
-    folder: Path,
-    shape: Shape,
-    classes: Sequence[str],
-    counts: dict[str, int],
-    scale: Sequence[Sequence[float]],
-    condition: Sequence[int],
-) -> str:
+def content_hash(folder: Path, about: Mapping[str, Any]) -> str:
     """Hash a store's arrays: SHA-256 over shape, classes, counts and what else it has as JSON, then all bytes."""
-    further = [*([scale] if scale else []), *([{"condition": list(condition)}] if condition else [])]
-    about = [shape, list(classes), [counts[s] for s in SPLITS], *further]
-    digest = hashlib.sha256(json.dumps(about).encode())
-    for array in arrays(folder, shape, counts, bool(classes), bool(scale), condition).values():
+    scale, condition = about["scale"], about["condition"]
+    further = [*([scale] if scale else []), *([{"condition": condition}] if condition else [])]
+    described = [about["shape"], about["classes"], [about["counts"][split] for split in SPLITS], *further]
+    digest = hashlib.sha256(json.dumps(described).encode())
+    for array in arrays(folder, about).values():
         with file_errors(array.file), open_file(array.file) as stream:
             stream.seek(HEADER_BYTES)
             hashlib.file_digest(stream, lambda: digest)  # from there on
@@ -286,17 +269,18 @@ class Ahead:
 
 
 class Writer:
-    """Appends chunks to the arrays of a store in the folder ``store``, made here, within a ``with`` block."""
+    """Appends chunks to the arrays of a store in the folder ``store``, made here, within a ``with`` block.
 
-    def __init__(
-        self, store: Path, shape: Shape, labelled: bool, is_float: bool, condition: Sequence[int] = ()
-    ) -> None:
-        self.store, self._shape, self._labelled, self._is_float = store, shape, labelled, is_float
-        self._condition = condition
-        self.done = 0  # images packed or refused
+    ``about`` has the shape, classes, condition and scale of its manifest; a scale may be another one until `finish`.
+    """
+
+    def __init__(self, store: Path, about: dict[str, Any]) -> None:
         self.rows = dict.fromkeys(SPLITS, 0)
+        self.store, self._about = store, {**about, "counts": self.rows}
+        self.done = 0  # images packed or refused
         self.refused, self.notes, self.digests = list[tuple[str, str]](), list[tuple[str, str]](), list[str]()
-        self.low, self.high = np.full(shape[0], np.inf), np.full(shape[0], -np.inf)  # of the training values there
+        self.low = np.full(about["shape"][0], np.inf)  # of the training values there
+        self.high = -self.low
 
     def __enter__(self) -> Self:
         self.store.mkdir()
@@ -312,7 +296,7 @@ class Writer:
 
     def arrays(self) -> dict[tuple[str, str], Array]:
         """The arrays with all that was written."""
-        return arrays(self.store, self._shape, self.rows, self._labelled, self._is_float, self._condition)
+        return arrays(self.store, self._about)
 
     def write(self, chunk: "Chunk") -> None:
         """Append one chunk."""
@@ -321,7 +305,7 @@ class Writer:
             self._files[chunk.split, "labels"].write(chunk.labels.astype("<i8").data)
         if chunk.conditions is not None:
             self._files[chunk.split, "conditions"].write(np.ascontiguousarray(chunk.conditions, "<f4").data)
-        if self._is_float and chunk.split == "train" and len(chunk.pixels):
+        if self._about["scale"] and chunk.split == "train" and len(chunk.pixels):
             self.low = np.fmin(self.low, np.fmin.reduce(chunk.pixels, (0, 2, 3)))
             self.high = np.fmax(self.high, np.fmax.reduce(chunk.pixels, (0, 2, 3)))
         self.rows[chunk.split] += len(chunk.pixels)
@@ -330,13 +314,13 @@ class Writer:
         self.notes += chunk.notes
         self.digests += [chunk.digest] if chunk.digest else []
 
-    def finish(self, classes: list[str], scale: list[list[float]]) -> str:
+    def finish(self, scale: list[list[float]]) -> str:
         """Write the arrays' headers, now that their lengths are known, and make all of it last; the content hash."""
         for key, array in self.arrays().items():
             self._files[key].seek(0)
             self._files[key].write(array.header)
             _sync(self._files[key])
-        return content_hash(self.store, self._shape, classes, self.rows, scale, self._condition)
+        return content_hash(self.store, {**self._about, "scale": scale})
 
 
 @contextmanager
