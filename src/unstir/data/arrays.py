@@ -7,7 +7,6 @@ from collections.abc import Hashable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -24,9 +23,7 @@ from unstir.errors import UserError
 
 _IMAGES = "images", "image", "x", "data", "arr_0"
 _LABELS = "labels", "label", "targets", "target", "y", "arr_1"
-_CONDITIONS = ("conditions",)
-_MASKS = "mask", "masks"
-_KEYS = _IMAGES, _LABELS, _MASKS, _CONDITIONS
+_KEYS = _IMAGES, _LABELS, ("mask", "masks"), ("conditions",)
 _FURTHER = f"{LEFT_OUT}: an array that is neither the images nor their labels"
 _SAMPLED = 16  # items of a Dataset that its stamp is made of
 
@@ -36,10 +33,6 @@ class ArrayFile(Records):
 
     kind = "numpy"
     looked_at = 1 << 40
-
-    def __init__(self, file: Path, options: Options) -> None:
-        super().__init__(options)
-        self.files = [file]
 
     def rows(self) -> list[Rows]:
         """The images along the first axis."""
@@ -60,10 +53,6 @@ class TiffFile(Records):
     """The pages of a TIFF file, an image each: pictures, or arrays where they have more than 8 bits."""
 
     kind = "tiff"
-
-    def __init__(self, file: Path, options: Options) -> None:
-        super().__init__(options)
-        self.files = [file]
 
     def rows(self) -> list[Rows]:
         """The pages in order."""
@@ -218,8 +207,10 @@ def rows_of(arrays: Mapping[str, NDArray[Any]], what: str, name: str, depth: str
     if not groups:
         known = f"{', '.join(_IMAGES)}, x_train or train_images"
         raise UserError("", name, f"has no array named {known} among {', '.join(arrays) or 'none'}")
-    for group in groups.values():
-        group[2] = group[2] if group[2] and _fits(arrays[group[2]], arrays[group[0]]) else ""
+    for group in groups.values():  # a mask is of each value, or [N, H, W] of all channels
+        images = arrays[group[0]]
+        fits = group[2] and arrays[group[2]].shape in (images.shape, (len(images), *images.shape[-2:]))
+        group[2] = group[2] if fits else ""
     masked = any(of_mask for _, _, of_mask, _ in groups.values())
     rule, notes = rule_of([arrays[key] for key, *_ in groups.values()], what, "float" if masked else depth)
     notes += [(_FURTHER, f"{what}: {key}") for key in arrays if not any(key in group for group in groups.values())]
@@ -243,11 +234,6 @@ def _conditions(conditions: NDArray[Any], num: int, name: str) -> NDArray[Any]:
     if not np.isfinite(rows).all():
         raise UserError("", name, "has conditions that are NaN or infinite")
     return rows
-
-
-def _fits(mask: NDArray[Any], images: NDArray[Any]) -> bool:
-    """Whether a mask is of each value, or [N, H, W] of all channels."""
-    return mask.shape in (images.shape, (len(images), *images.shape[-2:]))
 
 
 def _image(rule: Rule, images: NDArray[Any], mask: NDArray[Any] | None, index: int) -> Any:

@@ -45,8 +45,8 @@ class Parquet(Records):
     kind = "parquet"
 
     def __init__(self, files: Sequence[Path], options: Options) -> None:
-        super().__init__(options)
-        self.files, self._reader = sorted(files), library("pyarrow.parquet", "hf", "this source")
+        super().__init__(options, sorted(files))
+        self._reader = library("pyarrow.parquet", "hf", "this source")
         folder = Path(options.source)
         self._card = _card(folder / _CARD) if (folder / _CARD).is_file() else {}
         self.license = options.license or _short_text(self._card.get("license")) or UNKNOWN

@@ -87,9 +87,9 @@ def _of_path(path: Path, mode: int, start: bytes, options: Options) -> Source:
     if tars := [path] if gzipped or start[257:262] == b"ustar" else _in_folder(path, *_TARS):
         return TarSource(tars, options)
     if start[:6] == b"\x93NUMPY" or (zipped and path.suffix == ".npz"):
-        return ArrayFile(path, options)
+        return ArrayFile(options, [path])
     if signature(start) == "TIFF":
-        return TiffFile(path, options)
+        return TiffFile(options, [path])
     if any((path / name).is_file() for name in _SAVED):
         return HubDataset(path, options)
     if tables := [path] if start[:4] == b"PAR1" else _in_folder(path, ".parquet") or of_clone(path):

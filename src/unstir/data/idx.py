@@ -55,8 +55,7 @@ class IdxFiles(Records):
     kind = "idx"
 
     def __init__(self, files: Sequence[Path], options: Options) -> None:
-        super().__init__(options)
-        self.files = list({_part(file)[1]: file for file in reversed(files)}.values())[::-1]
+        super().__init__(options, list({_part(file)[1]: file for file in reversed(files)}.values())[::-1])
 
     def rows(self) -> list[Rows]:
         """The images of both splits."""

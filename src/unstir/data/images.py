@@ -302,13 +302,18 @@ def _from_16_bit(image: Image.Image, notes: list[str], ground: str) -> Image.Ima
     values = np.asarray(image).astype(np.uint32)
     if tags.get(ExifTags.Base.PhotometricInterpretation) == 0:
         values = 65535 - values
-    grey = ((values + 128) // 257).astype(np.uint8)
+    grey = from_16_bits(values)
     notes.append(f"16-bit grey scaled to 8 bits ({levels_left(int(np.count_nonzero(np.bincount(values.flat))), grey)})")
     clear = values == image.info.get("transparency", -1)
     if clear.any():
         notes.append(f"transparency composited on {ground}")
         grey[clear] = ImageColor.getcolor(ground, "L")
     return Image.fromarray(grey)
+
+
+def from_16_bits(values: NDArray[Any]) -> NDArray[np.uint8]:
+    """Values in 0..65535 as round(v / 257)."""
+    return ((values.astype(np.uint32) + 128) // 257).astype(np.uint8)
 
 
 def levels_left(levels: int, pixels: NDArray[np.uint8]) -> str:

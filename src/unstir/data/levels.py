@@ -34,13 +34,11 @@ def remarks(store: Store) -> list[str]:
     images, lines = store.images("train"), list(map(str, store.notes))
     if not len(images):
         return lines
+    images = images[:: -(-len(images) // max(1, _LOOKED_AT // math.prod(store.shape)))]
     if (scale := store.scale).is_float:
         ends = ", ".join(f"{low:.4g}..{high:.4g}" for low, high in zip(scale.low, scale.high, strict=True))
-        images = images[:: -(-len(images) // max(1, _LOOKED_AT // math.prod(store.shape)))]
         missing = images.isnan().double().mean().item()
         return [*lines, f"values are float32; -1..1 is {ends}, by channel; {missing:.1%} are missing"]
-    most = max(1, _LOOKED_AT // math.prod(store.shape))
-    images = images[:: -(-len(images) // most)]
     if store.shape[0] == 3 and (images == images[:, :1]).all():
         lines.append("the images are grey, packed as RGB; with 1 channel they take a third of the size")
     levels, at = torch.bincount(images.flatten(), minlength=256).double(), torch.arange(256.0, dtype=torch.float64)

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from unstir.data.images import Refused, levels_left
+from unstir.data.images import Refused, from_16_bits, levels_left
 
 _NEAR = 2**-4  # levels by which the numbers of half precision differ from k/255
 
@@ -22,18 +22,19 @@ def rule_of(arrays: Sequence[NDArray[Any]], what: str, depth: str) -> tuple[Rule
         return _as_it_is, []
     kind, low, high = arrays[0].dtype, min(map(np.min, arrays)), max(map(np.max, arrays))
     if kind.kind == "f":
-        images = (image for array in arrays for image in array) if -1 <= low < 0 and high <= 1 else ()
-        if images and (depth == "8" or all(is_8_bit(_raised(image)) for image in images)):
+        within = -1 <= low < 0 and high <= 1
+        if within and (depth == "8" or all(is_8_bit(_raised(image)) for array in arrays for image in array)):
             return _within(-1, 1, _raised), [("values in -1..1 scaled to 0..255", what)]
     elif low >= 0 and high <= 255:
         return _within(0, 255, lambda v: v.astype(np.uint8)), [(f"{kind} in 0..255 taken as 8 bits", what)]
     elif kind == np.uint16:
         seen = np.zeros(1 << 16, bool)
-        for image in (image for array in arrays for image in array):
-            seen[image] = True
+        for array in arrays:
+            for image in array:
+                seen[image] = True
         values = np.flatnonzero(seen)
-        left = levels_left(len(values), _from_16_bits(values))
-        return _within(0, 65535, _from_16_bits), [("uint16 scaled to 8 bits", f"{what} ({left})")]
+        left = levels_left(len(values), from_16_bits(values))
+        return _within(0, 65535, from_16_bits), [("uint16 scaled to 8 bits", f"{what} ({left})")]
     return _as_it_is, []
 
 
@@ -52,10 +53,6 @@ def _as_it_is(values: Any) -> Any:
 
 def _raised(values: NDArray[Any]) -> NDArray[Any]:
     return (values.astype(np.float32) + 1) / 2
-
-
-def _from_16_bits(values: NDArray[Any]) -> NDArray[np.uint8]:
-    return ((values.astype(np.uint32) + 128) // 257).astype(np.uint8)
 
 
 def _within(low: int, high: int, rule: Rule) -> Rule:

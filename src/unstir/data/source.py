@@ -179,8 +179,9 @@ class ItemSource(Source, Generic[_Item]):
 
     item_bytes = 1  # the mean length of an image's file
 
-    def __init__(self, options: Options) -> None:
+    def __init__(self, options: Options, files: Sequence[Path] = ()) -> None:
         super().__init__(options, None, 3, HELD_OUT)
+        self.files = files
         self.is_float = options.depth == "float"
         if self.is_float:
             self.channels = options.channels or 0  # as many as there are
