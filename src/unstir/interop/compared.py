@@ -15,9 +15,7 @@ from unstir.runs.model import Model
 _FRESH = 3  # images
 _MOST_ERROR = 1e-4  # of outputs, in parts of the largest one: what float32 arithmetic of another library explains
 
-Network = Callable[
-    [Tensor, Tensor, Tensor | None], Tensor
-]  # (x, network time, condition or None) to the network's output
+Network = Callable[[Tensor, Tensor, Tensor | None], Tensor]  # (x, network time, condition or None) to its output
 
 
 def network_of(denoiser: Denoiser) -> Network:

@@ -14,7 +14,6 @@ Label 0 says nothing there; here it is the last one.
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -30,11 +29,7 @@ from unstir.runs.sections import DiffusionConfig
 # In a name: what it holds is an average of weights; "remapped" says no such thing, "modelEMA" does.
 _AVERAGE = re.compile("(?<![a-z])ema|ema(?![a-z])|averag|avg", re.IGNORECASE)
 _LUCIDRAINS = "init_conv.weight"
-"""The tensor by which a checkpoint of denoising-diffusion-pytorch is known (seen in its version 2.3).
-
-Its U-Net begins with a 7x7 convolution, and its norms divide by the length of all channels at a place. No weights of
-the network of Ho et al. 2020 compute the same, so that its checkpoints cannot be imported.
-"""
+"""The tensor by which a checkpoint of denoising-diffusion-pytorch is known (seen in its version 2.3)."""
 _SHOWN = 3
 _MARK = "time_embedding.timembedding.0.weight"
 """The tensor by which such a checkpoint is known."""
@@ -64,7 +59,7 @@ def read_file(file: Path, asked: Asked) -> tuple[Foreign, str]:
     tensors, sha256 = read_weights(file)
     if not _has(tensors, _MARK):
         raise UserError("", file, *_refusal(tensors, file))
-    state, notes = _without_prefix(tensors, _MARK)
+    state, notes = _without_prefix(tensors)
     by_class = f"{_LABELS}.0.weight" in state
     usual = {"size": _SIZE, "beta_1": 1e-4, "beta_T": _SECOND["beta_T"] if by_class else 0.02}
     given = asked.of_silent(*usual)
@@ -88,13 +83,13 @@ def read_file(file: Path, asked: Asked) -> tuple[Foreign, str]:
     ), sha256
 
 
-def _without_prefix(tensors: Mapping[str, Tensor], mark: str) -> tuple[dict[str, Tensor], tuple[str, ...]]:
-    """The tensors under the prefix that the tensor ``mark`` has ("module.", "model."), without it, and a note.
+def _without_prefix(tensors: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], tuple[str, ...]]:
+    """The tensors under the prefix that `_MARK` has ("module.", "model."), without it, and a note where it is chosen.
 
-    Of several such, as of weights and their average, those whose prefix speaks most of an average: ema_pytorch keeps
-    both under "ema.", as "ema.online_model." and "ema.ema_model.". The note says which; none where there is one alone.
+    Of several, those whose prefix speaks most of an average: ema_pytorch keeps the weights and their average under
+    "ema.", as "ema.online_model." and "ema.ema_model.".
     """
-    prefixes = [name.removesuffix(mark) for name in tensors if name.endswith(mark)]
+    prefixes = [name.removesuffix(_MARK) for name in tensors if name.endswith(_MARK)]
     chosen = max(prefixes, key=lambda prefix: sum(bool(_AVERAGE.search(part)) for part in prefix.split(".")))
     state = {name.removeprefix(chosen): t for name, t in tensors.items() if name.startswith(chosen)}
     others = [prefix.rstrip(".") or "those without a prefix" for prefix in prefixes if prefix != chosen]
@@ -150,7 +145,6 @@ def _network(state: Mapping[str, Tensor], by_class: bool) -> tuple[UNetConfig, d
     down, up = (_levels(state, part) for part in ("downblocks", "upblocks"))
     widths = [state[f"{level[0]}.block1.2.weight"].shape[0] for level in down]
     attention = tuple(i for i, level in enumerate(down) if f"{level[0]}.attn.proj_q.weight" in state)
-    classes: dict[str, Any] = {"layout": "report_guided"} if by_class else {}
     network = UNetConfig(
         in_channels=state["head.weight"].shape[1],
         out_channels=0,
@@ -165,7 +159,7 @@ def _network(state: Mapping[str, Tensor], by_class: bool) -> tuple[UNetConfig, d
         downsample_padding=1,
         time_table=len(state[_MARK]),
         num_classes=len(state[f"{_LABELS}.0.weight"]) if by_class else 0,
-        **classes,
+        layout="report_guided" if by_class else "ho",
     )
     places = {f"middleblocks.{i}": f"middle.blocks.{i}" for i in range(2)}
     for ours, levels in (("down", down), ("up", up)):
@@ -221,10 +215,10 @@ def _resize(left: dict[str, Tensor], theirs: str, ours: str) -> dict[str, Tensor
         small, large = (_taken(left, f"{theirs}.{name}", "conv") for name in ("c1", "c2"))
         weight = large["conv.weight"] + torch.nn.functional.pad(small["conv.weight"], (1, 1, 1, 1))
         return {f"{ours}.conv.weight": weight, f"{ours}.conv.bias": small["conv.bias"] + large["conv.bias"]}
-    names = {"main": "conv", "c": "conv", "t": "spread"}
-    return {
-        key: t for name, leaf in names.items() for key, t in _taken(left, f"{theirs}.{name}", f"{ours}.{leaf}").items()
-    }
+    weights = dict[str, Tensor]()
+    for name, leaf in {"main": "conv", "c": "conv", "t": "spread"}.items():
+        weights |= _taken(left, f"{theirs}.{name}", f"{ours}.{leaf}")
+    return weights
 
 
 def _labels(left: dict[str, Tensor]) -> Tensor:

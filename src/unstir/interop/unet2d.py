@@ -34,15 +34,8 @@ _FIXED: dict[str, tuple[Any, ...]] = {
 """Settings of UNet2DModel that ours has not, with the values that mean our network; the first is its default."""
 _BLOCKS = {"DownBlock2D": False, "UpBlock2D": False, "AttnDownBlock2D": True, "AttnUpBlock2D": True}
 """The blocks that are ours, and whether they have attention."""
-_SAME = {
-    "in_channels": "in_channels",
-    "layers_per_block": "num_blocks",
-    "dropout": "dropout",
-    "norm_num_groups": "groups",
-    "norm_eps": "norm_eps",
-    "freq_shift": "freq_shift",
-    "flip_sin_to_cos": "flip_sin_to_cos",
-    "downsample_padding": "downsample_padding",
+_SAME = {"layers_per_block": "num_blocks", "norm_num_groups": "groups"} | {
+    name: name for name in ("in_channels", "dropout", "norm_eps", "freq_shift", "flip_sin_to_cos", "downsample_padding")
 }
 """Settings of UNet2DModel that ours has under another name or the same."""
 _DEFAULTS = {
@@ -60,9 +53,7 @@ _DEFAULTS = {
     "norm_num_groups": 32,
     "norm_eps": 1e-5,
     "num_class_embeds": None,
-    "time_embedding_type": "positional",
     "num_train_timesteps": None,
-    "resnet_time_scale_shift": "default",
     "attn_norm_num_groups": None,
 }
 """What UNet2DModel takes where a file leaves a setting out."""
@@ -70,10 +61,9 @@ _DEFAULTS = {
 
 def to_unet2d(config: UNetConfig, height: int, width: int) -> dict[str, Any]:
     """The arguments of the UNet2DModel that equals our network, for images of this size. UserError where none does."""
-    if config.padding != "zeros":
-        raise UserError("model.padding", config.padding, "has no equal in diffusers", {"to": "onnx"})
-    if config.layout != "ho":
-        raise UserError("model.layout", config.layout, "has no equal in diffusers", {"to": "onnx"})
+    for key, value, due in (("padding", config.padding, "zeros"), ("layout", config.layout, "ho")):
+        if value != due:
+            raise UserError(f"model.{key}", value, "has no equal in diffusers", {"to": "onnx"})
     levels = range(len(config.mults))
     heads = {config.widths[level] // config.heads_of(config.widths[level]) for level in (*config.attention, levels[-1])}
     if len(heads) > 1 and config.heads > 1:
@@ -98,12 +88,9 @@ def to_unet2d(config: UNetConfig, height: int, width: int) -> dict[str, Any]:
 
 def from_unet2d(settings: Mapping[str, Any]) -> UNetConfig:
     """The config of our network that equals a UNet2DModel of these settings; UserError that names what it has not."""
+    given = {key: allowed[0] for key, allowed in _FIXED.items()} | _DEFAULTS | dict(settings)
     for key, allowed in _FIXED.items():
-        known_setting(settings, key, allowed, allowed[0])
-    return _config({key: settings.get(key, default) for key, default in _DEFAULTS.items()})
-
-
-def _config(given: Mapping[str, Any]) -> UNetConfig:
+        known_setting(given, key, allowed, None)
     widths, attention = list(given["block_out_channels"]), _attention(given)
     channels = widths[0] if all(width % widths[0] == 0 for width in widths) else reduce(gcd, widths)
     heads: dict[str, Any] = {}
