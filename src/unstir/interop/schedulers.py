@@ -56,16 +56,10 @@ _OF = {
     | {"solver_type": "bh2", "predict_x0": True, "disable_corrector": [], "solver_p": None},
 }
 """Those of these solvers."""
-HEUN = (
-    "HeunDiscreteScheduler averages slopes of the noise in every step, and with linspace its times are no whole ones; "
-    "here a step in which sigma / alpha falls to less than a fifth averages estimates of the image"
-)
+HEUN = "HeunDiscreteScheduler averages slopes of the noise in its first and last steps, here estimates of the image"
 SILENT = "at zero terminal SNR diffusers' solvers take abar_T as 2^-24, here it is 0"
 OWN_NOISE = "the noise of its steps is that of the seed here, so images are of the same distribution, not equal"
-WITHOUT_RUNGE_KUTTA = (
-    "PNDM with skip_prk_steps is ipndm here, but for two steps: diffusers takes the first one again by the average of "
-    "two estimates, a call more, and ends in an average of the noise, ipndm in the last estimate of the image"
-)
+WITHOUT_RUNGE_KUTTA = "PNDM with skip_prk_steps is ipndm here: its first and last steps differ from those of diffusers"
 DDIM_STRIDES = "DDIMScheduler takes each step over T // steps times; here a step goes to the next time that is visited"
 _LINEAR = {"beta_1": 1e-4, "beta_T": 0.02}  # the options of our linear schedule, with their defaults
 _NEAR = 1e-5  # relative difference of betas that float32 explains
@@ -77,10 +71,12 @@ def to_scheduler(diffusion: DiffusionConfig, chain: Chain) -> dict[str, Any]:
     A schedule that diffusers has under no name is written out, beta by beta. Raises UserError where its tables, which
     are float32, cannot hold it.
     """
+    fixed = "small" if chain.variance == "small" else "large"
     settings: dict[str, Any] = {
         "num_train_timesteps": diffusion.T,
         "prediction_type": _PREDICTS[diffusion.predict],
-        "variance_type": _variance_type(diffusion, chain),
+        # of a learned variance in every other type DDPMScheduler would take all channels for the image
+        "variance_type": "learned_range" if diffusion.learned_variance else f"fixed_{fixed}",
         "clip_sample": chain.clip,
         "timestep_spacing": spacing_there(chain),
     }
@@ -119,16 +115,6 @@ def from_scheduler(settings: Mapping[str, Any]) -> tuple[DiffusionConfig, Chain,
     if chain.sampler == "ancestral":
         chain = chain.changed(variance=_VARIANCES[variance] if name == "DDPMScheduler" else "auto")
     return diffusion, chain, notes
-
-
-def _variance_type(diffusion: DiffusionConfig, chain: Chain) -> str:
-    """What DDPMScheduler adds: what `sample` with all T steps does.
-
-    Of a network that learned one it is always that: in every other type DDPMScheduler takes all channels for the image.
-    """
-    if diffusion.learned_variance:
-        return "learned_range"
-    return "fixed_small" if chain.variance == "small" else "fixed_large"
 
 
 def _betas(diffusion: DiffusionConfig) -> Tensor:
