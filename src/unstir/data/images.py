@@ -38,7 +38,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import ExifTags, Image, ImageColor, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageColor
 
 Shape = tuple[int, int, int]  # (C, H, W) of an image
 Sides = tuple[int, int]  # (H, W) of an image
@@ -128,7 +128,8 @@ def decode(
     except Image.DecompressionBombError:
         raise Refused(f"more than {MAX_PIXELS:,} pixels") from None
     except Exception as error:  # decoders raise anything at all on damaged bytes
-        raise Refused(f"damaged: {_damage(kind, error)}") from None
+        early = isinstance(error, EOFError) or "truncated" in str(error).lower()
+        raise Refused("damaged: it ends too early" if early else f"damaged: its {kind} data cannot be decoded") from None
     return _decoded(image, channels, notes)
 
 
@@ -247,16 +248,6 @@ def _scale_transparent(image: Image.Image, bits: int) -> None:
         image.info["transparency"] = (value & most) * {2: 85, 4: 17}.get(bits, 1)
     elif image.mode == "RGB" and isinstance(value, tuple):
         image.info["transparency"] = tuple(part >> 8 if bits == 16 else part & most for part in value)
-
-
-def _damage(kind: str, error: Exception) -> str:
-    """Say in words of our own what a decoder found: its messages hold addresses of objects and change with versions."""
-    text = str(error).lower()
-    if isinstance(error, UnidentifiedImageError):
-        return f"it begins like a {kind} file, but its header cannot be read"
-    if isinstance(error, EOFError) or "truncated" in text:
-        return "it ends too early"
-    return "a checksum does not fit" if "checksum" in text else f"its {kind} data cannot be decoded"
 
 
 def check_pixels(width: int, height: int) -> None:
