@@ -129,7 +129,7 @@ def decode(
         raise Refused(f"more than {MAX_PIXELS:,} pixels") from None
     except Exception as error:  # decoders raise anything at all on damaged bytes
         early = isinstance(error, EOFError) or "truncated" in str(error).lower()
-        raise Refused("damaged: it ends too early" if early else f"damaged: its {kind} data cannot be decoded") from None
+        raise Refused(f"damaged: its {kind} data {'end too early' if early else 'cannot be decoded'}") from None
     return _decoded(image, channels, notes)
 
 

@@ -56,7 +56,7 @@ _OF = {
     | {"solver_type": "bh2", "predict_x0": True, "disable_corrector": [], "solver_p": None},
 }
 """Those of these solvers."""
-HEUN = "HeunDiscreteScheduler averages slopes of the noise in its first and last steps, here estimates of the image"
+HEUN = "HeunDiscreteScheduler averages slopes in all steps; here the first and last average estimates of the image"
 SILENT = "at zero terminal SNR diffusers' solvers take abar_T as 2^-24, here it is 0"
 OWN_NOISE = "the noise of its steps is that of the seed here, so images are of the same distribution, not equal"
 WITHOUT_RUNGE_KUTTA = "PNDM with skip_prk_steps is ipndm here: its first and last steps differ from those of diffusers"
