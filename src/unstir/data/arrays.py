@@ -94,10 +94,7 @@ class _Arrays(Records):
 
 
 class _ItemsOfDataset(Records):
-    """A torch Dataset, or anything else with a length and items, each an image or (image, label, ...).
-
-    Its items must not change from one time to the next: leave out random transforms.
-    """
+    """A torch Dataset, or anything else with a length and items, each an image or (image, label, ...)."""
 
     kind = "dataset"
 
@@ -144,7 +141,6 @@ class _ItemsOfDataset(Records):
         return [Rows("train", "items", labels, read, self._classes, notes)]
 
     def _targets(self) -> list[Hashable] | None:
-        """Its ``targets``, where there is one for each item."""
         targets = getattr(self._dataset, "targets", None)
         if targets is None or len(targets) != len(self._dataset):
             return None

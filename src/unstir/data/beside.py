@@ -66,7 +66,6 @@ def _table(file: str, text: str) -> tuple[Sequence[str], list[dict[str, Any]]]:
 
 
 def _number(value: Any) -> Any:
-    """A text of a table that is a number with a point as this number."""
     try:
         return value if not isinstance(value, str) or value.isdecimal() else float(value)
     except ValueError:

@@ -81,13 +81,11 @@ class CifarSource(Source):
 
 
 def _unpacked(folder: Path) -> dict[str, Path]:
-    """The files of an unpacked folder by their names in the archive."""
     names = _PYTHON_NAMES if (folder / _FIRST[0]).is_file() else _NAMES
     return {name: file for name in names if (file := folder / name.rpartition("/")[2]).is_file()}
 
 
 def _content(archive: Path) -> dict[str, bytes]:
-    """The files of an archive, or of an unpacked folder, by their names."""
     if archive.is_dir():
         return {name: file.read_bytes() for name, file in _unpacked(archive).items()}
     with tar_errors(archive), tarfile.open(archive, "r:gz") as tar:
@@ -117,7 +115,6 @@ def _read(archive: Path) -> tuple[tuple[str, ...], NDArray[np.uint8], int]:
 
 
 def _unpickled(archive: Path, name: str, data: bytes) -> bytes:
-    """A member of the python archive as the binary one has it."""
     try:
         return "\n".join(class_names(data)).encode() if name == _PYTHON_NAMES[0] else batch(data)
     except Exception:  # a damaged pickle raises anything at all

@@ -88,7 +88,6 @@ class Parquet(Records):
         return Rows(split_of(file.name, file.parent.name), file.name, labels, read, classes, notes)
 
     def _bytes_column(self, opened: Any) -> str:
-        """The column whose first row is the bytes of an image."""
         if not opened.metadata.num_rows:
             return ""
         for batch in opened.iter_batches(1):

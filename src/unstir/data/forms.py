@@ -76,7 +76,6 @@ def _look(path: Path, options: Options) -> tuple[int, bytes]:
 
 
 def _of_path(path: Path, mode: int, start: bytes, options: Options) -> Source:
-    """The source that a path is. Raises UserError where it is none."""
     is_folder, gzipped, zipped = stat.S_ISDIR(mode), start[:2] == b"\x1f\x8b", start[:2] == b"PK"
     if is_folder and is_store(path):
         raise UserError("source", path, "is a packed store already", "use it as it is")

@@ -62,7 +62,6 @@ def pack(
 
 
 def _packed(options: Options, out: Path) -> Store:
-    """Pack what the options ask for into the folder ``out``, or open what is there already."""
     try:
         with within_memory("size"):
             origin = source_of(options)
@@ -132,14 +131,12 @@ def _scale(given: Sequence[float], plan: Plan) -> list[list[float]]:
 
 
 def _ranges(writer: Writer) -> list[list[float]]:
-    """The range of the training values of each channel."""
     ranges = zip(writer.low.tolist(), writer.high.tolist(), strict=True)
     ends = [(low, high) if low <= high else (0.0, 0.0) for low, high in ranges]  # of a channel without a value
     return [[low, high] if low < high else [low - 1, high + 1] for low, high in ends]
 
 
 def _check_refused(origin: Source, refused: Sequence[tuple[str, str]], packed: bool = True) -> None:
-    """Raise UserError where nothing is packed, or something refused though the caller is strict."""
     name, listed = origin.name, [f"{path} ({reason})" for path, reason in refused]
     if not packed:
         raise UserError(

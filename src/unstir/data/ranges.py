@@ -56,7 +56,6 @@ def _raised(values: NDArray[Any]) -> NDArray[Any]:
 
 
 def _within(low: int, high: int, rule: Rule) -> Rule:
-    """A rule that refuses values outside ``low``..``high``."""
 
     def checked(item: Any) -> Any:
         values = np.asarray(item)

@@ -65,8 +65,7 @@ def _with_plain_labels(rows: Rows, named: bool) -> Rows:
 def _with_names(parts: Sequence[Rows], whose: str) -> tuple[list[Rows], tuple[str, ...]]:
     """The rows with their labels by name, and all names: those that parts list, one list after the other, then others.
 
-    A label is named by the list of its own part; where no part has a list, numbers are names. Raises UserError for a
-    number without a name beside others that have one, and where some rows have a label and others none.
+    Raises UserError where some labels have a name and others none, or some rows have a label and others none.
     """
     labelled = [rows for rows in parts if any(label is not None for label in rows.labels)]
     listed = dict.fromkeys(name for rows in labelled for name in rows.classes)
@@ -201,7 +200,6 @@ class Records(ItemSource[_Place]):
 
 
 def _as_image(values: NDArray[Any], notes: list[str]) -> Image.Image:
-    """An array as an 8-bit image; levels that are lost are noted. Raises Refused."""
     values = _channels_last(values)
     if values.ndim == 3 and values.shape[2] not in (3, 4):
         raise Refused(f"{values.shape[2]} channels, and others have 1 or 3")
@@ -251,7 +249,6 @@ def _channels_first(first: int, second: int, third: int) -> bool:
 
 
 def _conditions(places: Sequence[_Place]) -> NDArray[np.float32] | None:
-    """The conditions of all rows, where they have any."""
     if not places or any(place.rows.conditions is None for place in places):
         return None
     return np.stack([place.rows.conditions[place.number] for place in places]).astype(np.float32)  # type: ignore[index]
@@ -262,7 +259,6 @@ def _places(rows: Rows) -> list[_Place]:
 
 
 def _digest(place: _Place, item: object) -> bytes:
-    """Identify a row by its name, its label and its content."""
     if item is None:
         data = None
     elif isinstance(item, Image.Image):

@@ -270,11 +270,7 @@ class ItemSource(Source, Generic[_Item]):
 
 
 def _chunk_rows(shape: Shape, file_bytes: int = 1) -> int:
-    """Choose how many images of this shape make a chunk: at most 256, 4 MiB of pixels, and 4 MiB of files.
-
-    file_bytes is the mean length of an image's file: decoding large photographs takes time, and a chunk is what
-    progress counts and what a core works on.
-    """
+    """How many images make a chunk: at most 256, 4 MiB of pixels, and 4 MiB of files, which take time to decode."""
     return max(1, min(_CHUNK_ROWS, _CHUNK_BYTES // int(np.prod(shape, dtype=np.int64)), _CHUNK_BYTES // file_bytes))
 
 

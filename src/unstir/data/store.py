@@ -9,14 +9,8 @@
     held_out.labels.npy, held_out.conditions.npy
 
 Every array starts with a NumPy header of exactly 128 bytes, so that rows can be appended before their number is known,
-and so that a file's length alone tells whether it is whole. `np.load` reads the files like any others.
-
-While it is packed, a store lies in a staging folder beside the place where it will be:
-
-    .NAME.packing/store/    the arrays as they grow, then the manifest; renamed to NAME at the very end
-
-A lock beside the staging folder is held while that is in use, and both are removed however packing ends. What a killed
-packing leaves is removed by the next one, which begins again.
+and so that a file's length alone tells whether it is whole. While it is packed, a store grows in .NAME.packing/store,
+which is renamed to NAME at the very end; what a killed packing leaves is removed by the next one.
 """
 
 import hashlib

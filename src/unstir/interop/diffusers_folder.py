@@ -75,7 +75,6 @@ def _scheduler(folder: Path) -> Path:
 
 
 def _json(file: Path) -> dict[str, Any]:
-    """The object in a file; UserError where it is none."""
     try:
         with open_file(file) as stream:
             settings = json.loads(stream.read(_MOST_BYTES))

@@ -87,7 +87,6 @@ def publish(folder: Path, name: str, message: str, private: bool, replaced: Sequ
 
 
 def _library(part: str = "") -> Any:
-    """huggingface_hub, or a module of it."""
     return library(f"huggingface_hub{'.' * bool(part)}{part}", "hub", "the Hugging Face Hub")
 
 

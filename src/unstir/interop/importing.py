@@ -76,7 +76,6 @@ def make_run(foreign: Foreign, folder: str | Path, source: str, sha256: str, cla
 
 
 def _read(source: str, asked: Asked) -> tuple[Foreign, str, str]:
-    """The model of a source, what the source is called, and the SHA-256 (hex) of its file."""
     path, name, notes = Path(source), source, tuple[str, ...]()
     if of_hub := not path.exists():
         if not hub.is_id(source) or path.suffix.lower() in _FILES:
@@ -95,7 +94,6 @@ def _read(source: str, asked: Asked) -> tuple[Foreign, str, str]:
 
 
 def _settings(foreign: Foreign, count: int, null: bool, came_from: str) -> Config:
-    """The config of the run: network, process and chain of the model; what nobody knows has its default."""
     network, learned = foreign.network, foreign.diffusion.learned_variance
     channels, outputs = network.in_channels, network.out_channels or network.in_channels
     if outputs != (due := channels * (2 if learned else 1)):

@@ -68,7 +68,6 @@ def card(model: Model, name: str, page: Page | None = None) -> str:
 
 
 def _results(hub: Any, page: Page) -> list[Any]:
-    """The figures as the Hub's metadata have them."""
     source = page.config.data.source or "unknown"
     return [
         hub.EvalResult(
@@ -86,7 +85,6 @@ def _results(hub: Any, page: Page) -> list[Any]:
 
 
 def _of_model(model: Model) -> dict[str, Any]:
-    """What the template says of a model, in words."""
     count = model.labels.count
     return {
         "version": unstir.__version__,

@@ -70,7 +70,6 @@ def write_onnx(model: Model, file: Path) -> None:
 
 
 def _name(condition: Tensor) -> str:
-    """What the input of a condition is called."""
     return "condition" if condition.is_floating_point() else "label"
 
 
@@ -145,12 +144,10 @@ def on_onnxruntime(model: Model) -> Model:
 
 
 def _noted(file: Path) -> Path:
-    """Where the SHA-256 (hex) of a file in RUN/onnx is kept."""
     return file.with_suffix(".sha256")
 
 
 def _whole(file: Path) -> bool:
-    """Whether a file in RUN/onnx is there as it was written."""
     return file.is_file() and _noted(file).is_file() and _noted(file).read_bytes() == f"{file_sha256(file)}\n".encode()
 
 

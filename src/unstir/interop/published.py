@@ -112,7 +112,6 @@ def public(config: Config) -> Config:
 
 
 def _write_run(run: Run, model: Model, folder: Path, figures: list[Evaluation]) -> None:
-    """The files of which `pull` makes a run."""
     published = Run.begin(public(run.config), folder / "run", run.data, kept(run))
     checkpoint.save(published.weights, slim(model, published))
     for measured in figures:
@@ -129,7 +128,6 @@ def kept(run: Run) -> Tensor | None:
 
 
 def _draw(model: Model, file: Path) -> None:
-    """The first images of seed 0, as the page says."""
     job = Job(num=SHOWN, chain=shown_chain(model), batch_size=SHOWN)
     images = model.pixels(torch.cat([images for _, images in sample_batches(model, job)]))
     names = drawn_classes(model, job, SHOWN)

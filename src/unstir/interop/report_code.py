@@ -99,12 +99,10 @@ def _without_prefix(tensors: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], t
 
 
 def _has(tensors: Mapping[str, Tensor], mark: str) -> bool:
-    """Whether there is a tensor of this name, under whatever prefix."""
     return any(name == mark or name.endswith(f".{mark}") for name in tensors)
 
 
 def _refusal(tensors: Mapping[str, Tensor], file: Path) -> tuple[str, str]:
-    """Why a file cannot be imported, and what to do."""
     if _has(tensors, _LUCIDRAINS):
         layer = f"{_LUCIDRAINS} is a 7x7 convolution, where ours is 3x3"
         return f"is of denoising-diffusion-pytorch, whose network has no equal here: {layer}", "see docs/interop.md"
@@ -125,7 +123,6 @@ def _unnamed(tensors: Mapping[str, Tensor]) -> tuple[str, ...]:
 
 
 def _weights(state: Mapping[str, Tensor], places: Mapping[str, str], by_class: bool) -> dict[str, Tensor]:
-    """The weights by our names. UserError, naming the layer, for one that is unknown."""
     left = dict(state)
     weights = {"time.table": left.pop(_MARK)}
     for theirs, ours in _TOP.items():
@@ -189,7 +186,6 @@ def _taken(left: dict[str, Tensor], theirs: str, ours: str) -> dict[str, Tensor]
 
 
 def _block(left: dict[str, Tensor], theirs: str, ours: str) -> dict[str, Tensor]:
-    """A residual block, with its attention."""
     weights = dict[str, Tensor]()
     for name, leaf in _BLOCK.items():
         weights |= _taken(left, f"{theirs}.{name}", f"{ours}.{leaf}")

@@ -135,7 +135,6 @@ def _check_float32(diffusion: DiffusionConfig) -> None:
 
 
 def _schedule(settings: Mapping[str, Any], T: int, **of_network: Any) -> DiffusionConfig:
-    """The process of a scheduler's betas; UserError where they are of none of our schedules."""
     rest: dict[str, Any] = {"T": T, "zero_terminal_snr": bool(settings.get("rescale_betas_zero_snr")), **of_network}
     if (betas := settings.get("trained_betas")) is not None:
         return _named(betas, rest)
@@ -146,7 +145,6 @@ def _schedule(settings: Mapping[str, Any], T: int, **of_network: Any) -> Diffusi
 
 
 def _named(betas: Any, rest: dict[str, Any]) -> DiffusionConfig:
-    """The schedule of ours that has these betas."""
     given = torch.tensor(betas, dtype=torch.float64)
     ends: dict[str, float] = {"beta_1": float(given[0]), "beta_T": float(given[-1])}
     for name, options in {"linear": ends, "cosine": {}, "sigmoid": {}}.items():

@@ -60,7 +60,6 @@ def _limit(size: int) -> None:
 
 
 def _main(source: str, target: str) -> int:
-    """Convert a file; the exit status."""
     _limit(Path(source).stat().st_size)
     if problem := convert(Path(source), Path(target)):
         sys.stderr.write(f"{problem}\n")

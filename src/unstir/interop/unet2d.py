@@ -174,7 +174,6 @@ def from_diffusers(weights: Mapping[str, Tensor], keys: Iterable[str]) -> dict[s
 
 
 def _renewed(name: str) -> str:
-    """A name of diffusers as it is today."""
     head, _, kind = name.rpartition(".")
     place, _, leaf = head.rpartition(".")
     return f"{place}.{_OLD[leaf]}.{kind}" if ".attentions." in name and leaf in _OLD else name
