@@ -158,13 +158,6 @@ def _named(betas: Any, rest: dict[str, Any]) -> DiffusionConfig:
     raise UserError("trained_betas", betas, "are those of no schedule here")
 
 
-def _threshold(settings: Mapping[str, Any]) -> float:
-    """The share of pixels of dynamic thresholding; 0 for none, and where its bound is at most 1, which is to clip."""
-    if not settings.get("thresholding") or settings.get("sample_max_value", 1.0) <= 1:
-        return 0.0
-    return float(settings.get("dynamic_thresholding_ratio", 0.995))
-
-
 def _chain(settings: Mapping[str, Any], name: str, T: int) -> tuple[Chain, list[str]]:
     """How a pipeline with this scheduler samples, as nearly as a chain says it, and notes on the rest."""
     sampler, steps = _SAMPLERS.get(name, ("ancestral", 0))
@@ -193,5 +186,7 @@ def _chain(settings: Mapping[str, Any], name: str, T: int) -> tuple[Chain, list[
         if settings.get(key, usual) not in (None, usual)
     ]
     chain = Chain(sampler, taken, _OPEN[spacing] if multistep else spacing)
-    chain = chain.changed(clip=clip or bool(settings.get("thresholding")), threshold=_threshold(settings))
+    thresholding = bool(settings.get("thresholding"))  # where its bound is at most 1 it is to clip
+    share = settings.get("dynamic_thresholding_ratio", 0.995) if settings.get("sample_max_value", 1.0) > 1 else 0.0
+    chain = chain.changed(clip=clip or thresholding, threshold=float(share) if thresholding else 0.0)
     return chain.changed(options={"order": order}) if sampler == "unipc" else chain, notes
