@@ -135,7 +135,7 @@ def _is_trained(model: Model) -> bool:
 
 def notes(model: Model) -> tuple[str, ...]:
     """What a person should know who draws with an exported model."""
-    says = []
+    says, T = list[str](), model.process.T
     if model.labels.count:
         says.append("the pipelines of diffusers cannot pass a class on: README.md has the loop")
     if model.learned_variance:
@@ -145,17 +145,12 @@ def notes(model: Model) -> tuple[str, ...]:
     elif model.chain.clip:
         says.append("DDIM draws as here with use_clipped_model_output=True: eps then follows the clamped image")
     if not model.learned_variance and (spacing := spacing_there(model.chain)) != "leading":
-        T = model.process.T
-        alike = (
-            f"a number of steps that divides {T}" if spacing == "trailing" else f"{counted(T, 'step')}, with linspace"
-        )
+        alike = f"a number of steps that divides {T}" if spacing == "trailing" else f"{T} steps, with linspace"
         says.append(f"{DDIM_STRIDES}. Its pictures are those of here in {alike}")
     if not model.learned_variance and model.chain.variance == "auto":
         says.append('DDPMPipeline adds the large variance, for all T steps; for fewer set variance_type="fixed_small"')
-    if model.process.T != _DEFAULT_STEPS:
-        says.append(
-            f"num_inference_steps={model.process.T} is the whole chain; the default of DDPMPipeline is {_DEFAULT_STEPS}"
-        )
+    if T != _DEFAULT_STEPS:
+        says.append(f"num_inference_steps={T} is the whole chain; DDPMPipeline's is {_DEFAULT_STEPS}")
     if model.chain.guidance != 1:
         says.append("guidance is not stored: it is a part of the loop")
     return tuple(says)
