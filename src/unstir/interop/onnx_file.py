@@ -131,24 +131,17 @@ def on_onnxruntime(model: Model) -> Model:
 
     def load(dtype: torch.dtype) -> Denoiser:
         denoiser, file = model.load(dtype), model.folder / "onnx" / f"{model.weights_sha256[:16]}.onnx"
-        if not _whole(file):
+        noted = file.with_suffix(".sha256")
+        if not (file.is_file() and noted.is_file() and noted.read_bytes() == f"{file_sha256(file)}\n".encode()):
             make_folder(file.parent)
             with replacing(file) as partial:
                 write_onnx(model, partial)
                 check_equal(model, OnnxNetwork(partial))
                 sha256 = file_sha256(partial)
-            write_text(_noted(file), f"{sha256}\n")
+            write_text(noted, f"{sha256}\n")
         return replace(denoiser, net=OnnxNetwork(file), needs_augmentation=False)
 
     return replace(model, load=load, engine="onnxruntime", guide=model.guide and on_onnxruntime(model.guide))
-
-
-def _noted(file: Path) -> Path:
-    return file.with_suffix(".sha256")
-
-
-def _whole(file: Path) -> bool:
-    return file.is_file() and _noted(file).is_file() and _noted(file).read_bytes() == f"{file_sha256(file)}\n".encode()
 
 
 def _description(model: Model) -> dict[str, Any]:
