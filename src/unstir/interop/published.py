@@ -10,7 +10,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
-from torch import Tensor
 
 from unstir.data.disk import file_sha256
 from unstir.errors import UserError
@@ -112,7 +111,8 @@ def public(config: Config) -> Config:
 
 
 def _write_run(run: Run, model: Model, folder: Path, figures: list[Evaluation]) -> None:
-    published = Run.begin(public(run.config), folder / "run", run.data, kept(run))
+    kept = run.conditions and run.conditions.kept
+    published = Run.begin(public(run.config), folder / "run", run.data, kept)
     checkpoint.save(published.weights, slim(model, published))
     for measured in figures:
         save(published, measured)
@@ -120,11 +120,6 @@ def _write_run(run: Run, model: Model, folder: Path, figures: list[Evaluation]) 
         for path in published.path.iterdir():
             path.rename(folder / path.name)
         published.path.rmdir()
-
-
-def kept(run: Run) -> Tensor | None:
-    """The conditions that a run keeps, if any."""
-    return None if run.conditions is None else run.conditions.kept
 
 
 def _draw(model: Model, file: Path) -> None:
@@ -162,7 +157,8 @@ def pull(name: str, folder: str | Path | None = None) -> Imported:
     came_from = f"{identity}, unstir, SHA-256 {file_sha256(file)}"
     config = replace(published.config, imported=came_from)
     with new_folder(folder) as partial:
-        run = Run.begin(config, partial, published.data, kept(published))
+        kept = published.conditions and published.conditions.kept
+        run = Run.begin(config, partial, published.data, kept)
         checkpoint.save(run.weights, replace(saved_step, config=to_dict(config), data=run.data.plain()))
         for file_name, content in figures.items():
             write_bytes(make_folder(run.path / FOLDER) / file_name, content)
