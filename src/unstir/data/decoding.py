@@ -1,6 +1,5 @@
 """Decoding in child processes: faster than threads for small images, and a decoder that crashes takes nothing along.
 
-A child (`unstir.child`) whose parent is killed reads the end of its input and leaves.
 Request: one line of JSON, a list of paths. Reply: one line of JSON (shape of the decoded block, the rest of `Group`),
 then the block's bytes; or {"failed": why}, "" for want of memory, which ends the packing.
 """
@@ -121,8 +120,7 @@ class _Worker:
             raise UserError("", files, f"ended the process that decodes them, status {code}", "pack again") from None
         if "failed" in head:
             raise UserError(head["failed"]) if head["failed"] else MemoryError
-        refused, notes = ([(first, second) for first, second in head[key]] for key in ("refused", "notes"))
-        return Group(pixels, head["kept"], refused, notes, head["digest"])
+        return Group(pixels, *(head[key] for key in Group._fields[1:]))
 
     def stop(self) -> None:
         with suppress(OSError), self._process:  # closes the pipes and waits

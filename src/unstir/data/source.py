@@ -212,14 +212,13 @@ class ItemSource(Source, Generic[_Item]):
             raise UserError("", self.name, none, mend)
         known = self.size and self.channels
         shape = (self.channels, *self.size) if self.size and known else self._common_shape(arranged.items)
-        chunks = partial(self._chunks, arranged, shape)
-        rule, refused, notes = arranged.rule, arranged.refused, [*arranged.notes]
+        notes = [*arranged.notes]
         if arranged.classes and all(map(str.isdecimal, arranged.classes)):
             notes.append((NUMBERED, self.name))
-        condition, plan = tuple[int, ...](), (shape, arranged.classes, len(arranged.items), rule, chunks)
-        if arranged.conditions is not None:
-            condition = (*arranged.conditions.shape[1:2], *(shape[1:] if arranged.conditions.ndim == 4 else ()))
-        return Plan(*plan, None, refused, notes, self.is_float, condition)
+        of = () if arranged.conditions is None else arranged.conditions.shape[1:]
+        condition = (*of[:1], *shape[1:]) if len(of) == 3 else of
+        plan = shape, arranged.classes, len(arranged.items), arranged.rule, partial(self._chunks, arranged, shape)
+        return Plan(*plan, None, arranged.refused, notes, self.is_float, condition)
 
     def _ranges(self, arranged: Arrangement[_Item], shape: Shape) -> list[tuple[str, int, int]]:
         return _chunk_ranges(len(arranged.items), arranged.num_train, _chunk_rows(shape, self.item_bytes))
