@@ -1,8 +1,4 @@
-"""A folder of diffusers as a model: a pipeline's (DDPMPipeline, DDIMPipeline), or a UNet2DModel with its scheduler.
-
-diffusers itself is not needed. Both layouts are read: unet/ and scheduler/, and everything in one folder, as the files
-of google/ddpm-* lie.
-"""
+"""A folder of diffusers as a model, read without diffusers: unet/ and scheduler/, or all in one as google/ddpm-*."""
 
 import json
 from pathlib import Path
@@ -102,7 +98,5 @@ def _labels(folder: Path) -> dict[str, Any]:
     if not (folder / LABELS).is_file():
         return {}
     labels = _json(folder / LABELS)
-    classes = labels.get("classes")
-    if not isinstance(classes, list) or not all(isinstance(name, str) for name in classes):
-        raise UserError("", folder / LABELS, "is damaged", "restore it, or delete it and name the classes")
-    return {"classes": tuple(classes), "has_null": labels.get("has_null") is True}
+    with located(folder / LABELS):
+        return {"classes": tuple(map(str, labels["classes"])), "has_null": labels.get("has_null") is True}
