@@ -1,8 +1,7 @@
 """The manifest of a store: written with a hash over its own content, read only where that hash and its form are right.
 
-The hash is SHA-256 over the manifest's JSON without it (keys sorted, no spaces), so that no flipped bit in a count, a
-class or a reason goes unnoticed. What depends on place and time (the source's path, its files' times) is kept apart, in
-origin.json: equal images and settings give equal bytes in every other file, whatever their path.
+The hash is SHA-256 over the manifest's JSON without it (keys sorted, no spaces). What depends on place and time (the
+source's path, its files' times) is kept apart, in origin.json: equal images and settings give equal bytes elsewhere.
 """
 
 import hashlib

@@ -23,9 +23,8 @@ def check_new(folder: Path) -> None:
 def new_folder(folder: Path) -> Iterator[Path]:
     """A folder to write in, which gets its name when the block ends well and is gone otherwise.
 
-    Raises UnwrittenError, which names ``folder``, where it cannot be written; in the block `writing` does so for what
-    other libraries write. Other errors of the block, such as of a file that it reads, stay as they are. What a killed
-    process left half written of a folder of this name is removed first.
+    Raises UnwrittenError, which names ``folder``, where it cannot be written; other errors of the block stay as they
+    are. What a killed process left half written of a folder of this name is removed first.
     """
     parent = make_folder(folder.absolute().parent)
     partial = folder

@@ -1,7 +1,6 @@
 """The Hugging Face Hub: models by their id, OWNER/NAME or OWNER/NAME@REVISION, fetched and published.
 
-huggingface_hub keeps what it fetches in its own cache (~/.cache/huggingface, or HF_HOME). What lies there is read
-without a network. It also knows who is logged in. What it says of a failure is shown, in one line without the token.
+What huggingface_hub says of a failure is shown, in one line without the token.
 """
 
 import re
@@ -55,8 +54,7 @@ def fetch(source: str, patterns: Sequence[str]) -> tuple[Path, str, tuple[str, .
 def check(name: str, ours: str, private: bool) -> None:
     """Raise UserError where a model cannot be published under a name, as far as the Hub says so before the upload.
 
-    Nobody is logged in, no network is there, or what is there is none of ours, which has a file called ``ours``, or is
-    public where ``private`` is asked for.
+    What is there already must have a file called ``ours``, and not be public where ``private`` is asked for.
     """
     if not (match := _ID.fullmatch(name)) or match[2]:
         raise UserError("", name, *NO_NAME)

@@ -1,8 +1,4 @@
-"""From a model of another program to a run: a folder like any other, which says where its weights came from.
-
-What cannot be had is left empty rather than made up: an imported run has no training, no log and no data. Weights that
-do not fit our network to the last tensor are refused.
-"""
+"""From a model of another program to a run: a folder like any other, without training, log or data."""
 
 from dataclasses import dataclass, replace
 from pathlib import Path

@@ -1,7 +1,6 @@
 """README.md of a model: the page of a repository on the Hugging Face Hub, or of a folder for diffusers.
 
-huggingface_hub writes and checks the metadata and fills in the template, card.md. Figures stand there with their error,
-and below it in tables with all that they rest on.
+huggingface_hub writes and checks the metadata and fills in the template, card.md.
 """
 
 import re

@@ -1,10 +1,4 @@
-"""The network of a model as an ONNX file, and ONNX Runtime in the place of torch.
-
-The file has inputs ``x`` float32 [batch, C, H, W], ``t`` int64 [batch], the network's time 0..T-1, and, of a network
-with classes, ``label`` int64 [batch], or with other conditions ``condition`` float32 [batch, ...] (`UNet.forward`); and
-``output`` float32 [batch, C or 2C, H, W]: what the network predicts, no image yet. batch may be any number. Its
-metadata "unstir" has the settings of network and process as JSON.
-"""
+"""The network of a model as an ONNX file, and ONNX Runtime in the place of torch. docs/interop.md has the inputs."""
 
 import json
 import warnings

@@ -1,8 +1,6 @@
 """A run on the Hugging Face Hub: one saved step of it as a repository, and a run made of such a repository again.
 
-The repository holds what a run folder does of one step (config.toml, data.json, weights/, evaluation/), a page about it
-with samples (README.md, samples.png), and the same model for diffusers where that has such a network. Paths of the
-machine that trained it stay at home: of data, stores and other runs the last part of a name is all that is kept.
+Paths of the machine that trained it stay at home: of each the last part of a name is all that is kept.
 """
 
 import tempfile

@@ -1,14 +1,11 @@
 """Checkpoints of the code that the course report is built on: a plain state_dict of its network.
 
-The first network is Ho et al.'s with other names and a table of times (sine and cosine in turns, frequencies
-10000^(-2i/d)), which is kept as it is. The second, by class, is `layout="report_guided"`; three of its parts are sums
-that are written as one:
+The first network is Ho et al.'s with other names and a table of times, which is kept as it is. The second, by class, is
+`layout="report_guided"`; three of its parts are sums that are written as one:
 
     the 3x3 and the 5x5 convolution that shrink a level    one 5x5 convolution, for they are centred alike
     the projections of time and label in a block           one projection of both, side by side
-    the perceptron behind the table of labels              its values: there are only as many as labels
-
-Label 0 says nothing there; here it is the last one.
+    the perceptron behind the table of labels              its values; label 0, which says nothing, is the last one here
 """
 
 import re

@@ -2,12 +2,9 @@
 
     python -I torch_file.py weights.pt weights.safetensors
 
-Tensors alone are written, under the names of the nested tables they lie in (numbers in lists), joined by dots. On any
-doubt it writes one line to stderr and exits 1.
-
 Such a file is a pickle, and a pickle is a program. ``weights_only=True`` lets it build tensors and tables and nothing
 else; since that has been got round before (CVE-2025-32434, CVE-2026-24747), the process has bounded memory and
-processor time, writes no large files, and a torch older than 2.10 is refused by whoever starts it.
+processor time, and writes no large files. On any doubt it writes one line to stderr and exits 1.
 """
 
 import resource
