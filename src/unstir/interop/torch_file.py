@@ -56,13 +56,6 @@ def _limit(size: int) -> None:
     resource.setrlimit(resource.RLIMIT_FSIZE, (2 * size + (1 << 24),) * 2)
 
 
-def _main(source: str, target: str) -> int:
-    _limit(Path(source).stat().st_size)
-    if problem := convert(Path(source), Path(target)):
-        sys.stderr.write(f"{problem}\n")
-        return 1
-    return 0
-
-
 if __name__ == "__main__":
-    sys.exit(_main(*sys.argv[1:]))
+    _limit(Path(sys.argv[1]).stat().st_size)
+    sys.exit(convert(*map(Path, sys.argv[1:])) or 0)
