@@ -8,16 +8,14 @@ import hashlib
 import json
 import math
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
+
+from pydantic import TypeAdapter
 
 from unstir.data.disk import file_errors, open_file
 from unstir.data.images import MAX_PIXELS, MOST_CHANNELS, Shape
 from unstir.errors import UserError
-
-if TYPE_CHECKING:  # decoding workers do without it
-    from pydantic import TypeAdapter
 
 FORMAT = 3  # version of a store's layout; a store of any other is refused
 
@@ -85,6 +83,9 @@ class _Form:
             raise ValueError
 
 
+_FORM = TypeAdapter(_Form)
+
+
 def sealed(content: dict[str, Any]) -> bytes:
     """The bytes of a manifest with this content and its hash."""
     content = {key: value for key, value in content.items() if key != _HASH}
@@ -110,7 +111,7 @@ def read(folder: Path) -> dict[str, Any]:
         mend = PACK_AGAIN if version < FORMAT else "upgrade unstir"
         raise UserError("", file, f"has format {str(version)[:20]}, and this unstir reads {FORMAT}", mend)
     try:
-        _form().validate_json(data, strict=True)
+        _FORM.validate_json(data, strict=True)
     except ValueError:
         raise damaged from None
     if content.pop(_HASH) != _hashed(content):
@@ -147,13 +148,6 @@ def read_origin(folder: Path) -> Origin:
     except (OSError, ValueError):
         return Origin()
     return Origin(*(str(origin.get(key, "")) if isinstance(origin, dict) else "" for key in Origin._fields))
-
-
-@cache
-def _form() -> "TypeAdapter[_Form]":
-    from pydantic import TypeAdapter
-
-    return TypeAdapter(_Form)
 
 
 def _hashed(content: dict[str, Any]) -> str:
