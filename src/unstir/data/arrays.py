@@ -77,8 +77,7 @@ class _Arrays(Records):
         try:
             self._arrays = {str(key): np.asarray(array) for key, array in arrays.items()}
         except ValueError:
-            mend = "give a number or text for each image"
-            raise UserError("", "labels", "are lists of several lengths", mend) from None
+            raise UserError("", "labels", "are lists of several lengths", "give a number or text for each") from None
         digest = hashlib.sha256()
         for key, array in sorted(self._arrays.items()):
             digest.update(f"{key} {array.dtype} {array.shape}".encode())
@@ -225,8 +224,7 @@ def _conditions(conditions: NDArray[Any], num: int, name: str) -> NDArray[Any]:
     """Those of so many images, [N, K] or [N, C, H, W], of [N] too. Raises UserError for other shapes, and NaN."""
     rows = conditions[:, None] if conditions.ndim == 1 else conditions
     if rows.ndim not in (2, 4) or len(rows) != num:
-        due = f"[{num}, K] or [{num}, C, H, W]"
-        raise UserError("", name, f"has conditions of shape {list(conditions.shape)}, not {due}")
+        raise UserError("", name, f"has conditions of shape {conditions.shape}, not [{num}, K] or [{num}, C, H, W]")
     if not np.isfinite(rows).all():
         raise UserError("", name, "has conditions that are NaN or infinite")
     return rows
@@ -242,13 +240,10 @@ def _image(rule: Rule, images: NDArray[Any], mask: NDArray[Any] | None, index: i
 def _labels(images: NDArray[Any], labels: NDArray[Any] | None, name: str) -> list[Hashable]:
     """The labels of images, [N] or [N, 1]. Raises UserError for other shapes of either."""
     if images.ndim not in (3, 4):
-        mend = "give [N, H, W], [N, H, W, C] or [N, C, H, W]"
-        raise UserError("", name, f"has images of shape {list(images.shape)}", mend)
+        raise UserError("", name, f"has images of shape {list(images.shape)}", "give [N, H, W] or [N, C, H, W]")
     if labels is None:
         return [None] * len(images)
     if labels.shape[:1] != images.shape[:1]:
         raise UserError("", name, f"has labels of shape {list(labels.shape)}, not {list(images.shape[:1])}")
-    if labels.dtype.kind in "Mm":  # dates and spans of time, as text in their own unit
-        labels = labels.astype(str)
-    listed: list[Hashable] = (labels[:, 0] if labels.shape[1:] == (1,) else labels).tolist()
-    return listed
+    plain = labels.astype(str) if labels.dtype.kind in "Mm" else labels  # dates and spans of time as text
+    return list((plain[:, 0] if plain.shape[1:] == (1,) else plain).tolist())

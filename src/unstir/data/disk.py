@@ -1,7 +1,4 @@
-"""Files as the data room gets them: opened, hashed or downloaded.
-
-Only regular files are opened. A download that was cut off goes on from there, and nothing unverified gets its name.
-"""
+"""Files as the data room gets them: opened, hashed or downloaded. Only regular files are opened."""
 
 import errno
 import hashlib

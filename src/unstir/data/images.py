@@ -183,9 +183,8 @@ def _decoded(image: Image.Image, channels: int, notes: list[str]) -> Decoded:
 def fit(image: Image.Image, size: Sides | None, notes: list[str]) -> Image.Image:
     """Resize the centre of an image, of the proportions of ``size`` (H, W), to it; unchanged if None or fits already.
 
-    Equal to resizing and cropping, but in one step, so that no long side has to be rounded. What is missing in an image
-    of floating point, NaN, makes all missing that is computed of it. Raises Refused where it would be enlarged more
-    than twice.
+    What is missing in an image of floating point, NaN, makes all missing that is computed of it. Raises Refused where
+    it would be enlarged more than twice.
     """
     width, height = image.size
     if size is None or (height, width) == size:

@@ -98,15 +98,14 @@ def _of_model(model: Model) -> dict[str, Any]:
 def _of_page(model: Model, page: Page) -> dict[str, Any]:
     """What the template says on the Hub alone, in words."""
     config, counts = page.config, model.data.counts
+    images = f"{counts['train']:,} for training, {counts['held_out']:,} held out"
     needed = config.model.type, config.diffusion.schedule, config.grids.sampler
     return {
         "shown": SHOWN,
         "recipe": f" from the recipe {printable(config.recipe)}" if config.recipe else "",
         "chain": _in_words(shown_chain(model)),
         "known": _OF_DATA.get(config.data.source),
-        "images": f"{counts['train']:,} for training, {counts['held_out']:,} held out"
-        if _is_trained(model)
-        else "not known",
+        "images": images if _is_trained(model) else "not known",
         "modules": ",".join(dict.fromkeys(name.partition(":")[0] for name in needed if is_own(name))),
         "rows": lambda item: [map(_plain, row) for row in tables.figures(item.figures.values(), item.protocol["num"])],
         "protocol": tables.protocol,
