@@ -1,7 +1,4 @@
-"""Data: any source of images, validated and packed once into uint8 arrays that training maps into memory.
-
-`pack` makes a store of any source; `Store.open` opens it. Each name is loaded when it is first asked for.
-"""
+"""Data: any source of images, packed once (`pack`) into a store of arrays that training maps into memory (`Store`)."""
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any

@@ -171,10 +171,9 @@ def _columns(kinds: Mapping[str, str]) -> tuple[str, str]:
 
 
 def _bytes(value: Any, *folders: Path) -> bytes:
-    """The bytes of an image file in a table, or in the file that it names; none where there are none.
+    """The bytes of an image file in a table, or in the file that it names, from the first of the ``folders`` on.
 
-    Only of a file below one of the ``folders``, of which the first is what its path begins from: a table from a
-    stranger must not name others of this machine.
+    Only of a file below one of these: a table from a stranger must not name others of this machine.
     """
     data = value.get("bytes") if isinstance(value, dict) else value
     if data is None and isinstance(value, dict) and value.get("path"):

@@ -68,11 +68,9 @@ def group_of(outcomes: Iterable[Outcome], shape: Shape | None) -> Group:
 def decode_all(
     root: Path, requests: Iterable[list[str]], form: dict[str, Any], shape: Shape | None, num_workers: int
 ) -> Generator[Group, None, None]:
-    """Decode groups of paths below `root` (a folder or zip) in order, a few groups ahead.
+    """Decode groups of paths below `root` (a folder or zip) in order, a few groups ahead; UserError if a child dies.
 
-    ``form`` has the `size`, `channels` and `is_float` of `decode`.
-    Images of another shape than `shape` are refused; with None each group has that of its first image.
-    Raises UserError when a child dies.
+    ``form`` has the `size`, `channels` and `is_float` of `decode`. Without a `shape` each group has its first image's.
     """
     setup = json.dumps({"root": str(root.absolute()), "shape": shape, **form})
     with ExitStack() as stack:

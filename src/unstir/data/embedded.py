@@ -34,10 +34,7 @@ EMBEDDED = {
 
 
 def load_embedded(name: str) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
-    """Read a data set of `EMBEDDED`: uint8 [N, H, W], its values spread to 0..255, and int64 labels 0..9.
-
-    Raises UserError where its file is missing or damaged.
-    """
+    """A data set of `EMBEDDED`: uint8 [N, H, W] in 0..255 and int64 labels 0..9; UserError where it is damaged."""
     file = EMBEDDED[name].file
     try:
         with np.load(file, allow_pickle=False) as arrays:

@@ -1,8 +1,4 @@
-"""What a person should know of packed images: whether they use the range 0..255, and whether what is RGB is grey.
-
-The rule and its remedy are the doctor's too. Here a part of the images is looked at, spread evenly over them, so that
-it takes a moment whatever the size of the store; the doctor looks at all.
-"""
+"""What a person should know of packed images, of a part of them that is spread evenly; the doctor looks at all."""
 
 import math
 

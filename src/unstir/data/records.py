@@ -51,10 +51,7 @@ class Rows(NamedTuple):
 
 
 def _with_plain_labels(rows: Rows, named: bool) -> Rows:
-    """The rows with labels by `as_label`, or None; what names no one class is noted.
-
-    Where numbers are ``named``, a negative one is none: data sets of the Hub write -1 for a label that is withheld.
-    """
+    """The rows with labels by `as_label`, None for what names no class, as negative numbers where others are named."""
     labels = list(map(as_label, rows.labels))
     notes = [(NOT_A_CLASS, f"{rows.name}[{number}]") for number, label in enumerate(labels) if label is NO_CLASS]
     missing = [label is NO_CLASS or (named and isinstance(label, int) and label < 0) for label in labels]

@@ -119,10 +119,7 @@ class _Shards(Records):
 
 
 def _unpacked(file: Path, folder: Path) -> _Tar:
-    """Unpack the files of a tar into a new folder; of files of one name the last, as tar takes it.
-
-    Raises UserError for what is no tar of files and folders alone, or too large for the disk, before it is unpacked.
-    """
+    """Unpack a tar of files and folders alone, that the disk has room for, into a new folder. Raises UserError."""
     folder.mkdir()
     files, large, needed = list[tarfile.TarInfo](), list[str](), 0
     with tar_errors(file), tarfile.open(file) as tar:

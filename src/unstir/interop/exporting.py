@@ -1,8 +1,4 @@
-"""A trained model as files of other programs: a folder of diffusers, ONNX, or one file of weights.
-
-What was written is read again and computed with before the folder gets its name: an export whose outputs are not those
-of the model is refused.
-"""
+"""A trained model as files of other programs, read again and compared before the folder gets its name."""
 
 import json
 from collections.abc import Callable

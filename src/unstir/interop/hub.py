@@ -35,8 +35,7 @@ def is_fetched(identity: str) -> bool:
 def fetch(source: str, patterns: Sequence[str]) -> tuple[Path, str, tuple[str, ...]]:
     """Fetch those files of a model that fit the ``patterns``, or take what an earlier fetch of them left here.
 
-    Returns their folder, the model's identity (id@commit), and notes on them. Raises UserError where there is no such
-    model, or neither network nor cache have it.
+    Returns their folder, the model's identity (id@commit), and notes. Raises UserError where nothing has it.
     """
     match = _ID.fullmatch(source)
     assert match is not None

@@ -30,10 +30,7 @@ def check_installed(purpose: str) -> None:
 
 
 def write_onnx(model: Model, file: Path) -> None:
-    """Write the network of a model, with its description as JSON in the metadata of the file.
-
-    Raises UserError for a network that torch cannot export.
-    """
+    """Write the network of a model and its description. Raises UserError where torch cannot export it."""
     denoiser = model.denoiser
     net = _Unaugmented(denoiser.net) if denoiser.needs_augmentation else denoiser.net
     given = [torch.zeros(_TRACED, *model.shape), torch.zeros(_TRACED, dtype=torch.int64)]
@@ -112,9 +109,8 @@ class OnnxNetwork(nn.Module):
 def on_onnxruntime(model: Model) -> Model:
     """The same model computed by ONNX Runtime in float32 on the CPU, its guide too.
 
-    Its network is written to RUN/onnx when the first image is computed, once for these weights, and compared with the
-    model; its hash is kept beside it, and a file that is no longer the same is written anew. Raises UserError where
-    the libraries are missing, and for another arithmetic, device or a compiled network.
+    Its network is written to RUN/onnx once for these weights, with its hash, and compared with the model. Raises
+    UserError where the libraries are missing, and for another arithmetic, device or a compiled network.
     """
     check_installed(_ENGINE)
     for key, value, only in (

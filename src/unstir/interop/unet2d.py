@@ -1,8 +1,6 @@
 """Our U-Net as diffusers' UNet2DModel, and back: its settings and the names of its weights.
 
-Both are the network of Ho et al. 2020. What UNet2DModel can be and ours cannot is refused by the name of its setting.
-q, k and v are one matrix here and three there; every other weight is renamed, so that the way there and back gives the
-same bits.
+q, k and v are one matrix here and three there; every other weight is renamed, so the way there and back is exact.
 """
 
 import re
