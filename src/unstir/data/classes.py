@@ -26,8 +26,7 @@ def as_label(label: Any) -> Hashable:
 def class_number(classes: Sequence[str], text: str, key: str = "label") -> int:
     """Find a class by its name or its number in 0..len(classes)-1; `name:TEXT` and `number:TEXT` say which is meant.
 
-    Where classes are named by digits, a text may be the name of one class and the number of another: that is refused,
-    not guessed. Raises UserError about ``key`` naming what is near, or what there is.
+    Raises UserError about ``key``, naming what is near or what there is, also where a text is of two classes.
     """
     if not classes:
         raise UserError(key, text, "was given, but the data has no classes", {key: None})

@@ -184,10 +184,8 @@ class Store:
     def images(self, split: str) -> "torch.Tensor":
         """Map the images of `split` into memory: [N, C, H, W], uint8 0..255, or float32 in units of the data.
 
-        Nothing is read until it is used; NaN is a value that is missing, and `scale` maps to [-1, 1].
-
-        The mapping is copy-on-write: writing to the tensor changes this process alone, never the file.
-        Raises UserError for an unknown split or a file that has gone.
+        Nothing is read until it is used; NaN is a value that is missing, and `scale` maps to [-1, 1]. Writing to the
+        tensor changes this process alone, never the file. Raises UserError for an unknown split or a file that has gone.
         """
         self.count(split)
         return self.arrays()[split, "images"].load()
@@ -203,10 +201,7 @@ class Store:
         return self.arrays()[split, "conditions"].load() if self.manifest["condition"] else None
 
     def verify(self) -> None:
-        """Read every byte, once for this object, and compare with `content_hash`. Raises UserError when they differ.
-
-        A gigabyte takes about a second of processor time. Whoever trains on the data or measures it calls this first.
-        """
+        """Read every byte, once for this object, and compare with `content_hash`. Raises UserError when they differ."""
         self._read  # noqa: B018
 
     @cached_property

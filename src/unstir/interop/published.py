@@ -55,7 +55,6 @@ def push(model: Model, name: str, *, private: bool = False, licence: str = "", d
     """Publish a run's model on the Hugging Face Hub as ``name``, OWNER/NAME.
 
     The ``licence`` of the model is named as the Hub does ("apache-2.0"), that of the data in words; "" is not stated.
-
     A model that was published there before is replaced, in one commit. Raises UserError, before anything is made, where
     the name is none, nobody is logged in, without a network, and where it holds something else, or is public though
     ``private`` is asked for; where the Hub refuses the rest, after.
