@@ -185,7 +185,7 @@ class Store:
         """Map the images of `split` into memory: [N, C, H, W], uint8 0..255, or float32 in units of the data.
 
         Nothing is read until it is used; NaN is a value that is missing, and `scale` maps to [-1, 1]. Writing to the
-        tensor changes this process alone, never the file. Raises UserError for an unknown split or a file that has gone.
+        tensor changes this process alone, never the file. UserError for an unknown split or a file that has gone.
         """
         self.count(split)
         return self.arrays()[split, "images"].load()
