@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -15,18 +15,14 @@ from unstir.data.store import Store
 from unstir.errors import UserError
 from unstir.nn.config import ModelConfig
 from unstir.nn.unet import UNet
-from unstir.runs import build, checkpoint
+from unstir.runs import build
 from unstir.runs.card import DataCard
-from unstir.runs.checkpoint import Checkpoint, content_hash, misfits
+from unstir.runs.checkpoint import content_hash, misfits
 from unstir.runs.config import Config
 from unstir.runs.sections import DataConfig, DiffusionConfig, GridConfig, LossConfig, TrainConfig
-from unstir.runs.toml import to_dict
 from unstir.theory.parameterization import PARAMETERIZATIONS
 from unstir.theory.process import Process
 from unstir.theory.schedule import NoiseSchedule, as_text, cosine, linear, sigmoid
-
-if TYPE_CHECKING:
-    from unstir.runs.run import Run
 
 HIDDEN = 0.1  # the share of labels hidden in training, of a network that knows a label which says nothing
 
@@ -135,11 +131,3 @@ def check_fit(config: Config, weights: Mapping[str, Tensor]) -> None:
     ours = build.outline(config).state_dict()  # shapes alone: a stranger's may need any amount of memory
     if wrong := misfits(ours, weights):
         raise UserError("", config.imported, f"has weights that do not fit the network: {wrong[0]}")
-
-
-def keep(run: "Run", weights: Mapping[str, Tensor], step: int = 0, **event: Any) -> None:
-    """Save weights as those of a ``step`` of a run, and log the ``event`` that brought them."""
-    known = run.data.plain() if run.data.content_hash else {}
-    tensors = {f"model.{name}": t for name, t in weights.items()}
-    checkpoint.save(run.weights, Checkpoint(step, to_dict(run.config), tensors, kind="slim", data=known))
-    run.record("imported", **event)

@@ -72,7 +72,8 @@ class Run:
         """
         trained = predict, learned_variance, classes, has_null, options, chain
         config, of_data, weights = brought.described(network, process, data, *trained)
-        brought.keep(run := cls.begin(config, Path(folder), of_data), weights, step)
+        run = cls.begin(config, Path(folder), of_data)
+        run.keep(weights, step)
         return run
 
     @classmethod
@@ -163,6 +164,13 @@ class Run:
         """Add a line to events.jsonl, durably; UserError where it cannot be written."""
         lines.append(self.path / "events.jsonl", {"event": event, **details, "run": self.data.mark}, durable=True)
 
+    def keep(self, weights: Mapping[str, Tensor], step: int = 0, **event: Any) -> None:
+        """Save weights that were trained elsewhere as those of a ``step``, and log the ``event`` that brought them."""
+        known = self.data.plain() if self.data.content_hash else {}
+        tensors = {f"model.{name}": t for name, t in weights.items()}
+        checkpoint.save(self.weights, Checkpoint(step, toml.to_dict(self.config), tensors, kind="slim", data=known))
+        self.record("imported", **event)
+
     @contextmanager
     def lock(self) -> Iterator[None]:
         """Hold the run in this block; UserError where another process has it."""
@@ -230,13 +238,14 @@ class Run:
         if not self.config.model.is_unet:
             find("network", self.config.model.type)  # of the user's own: refused before anything is drawn
         build.check_compile(compile, on)
-        weights = weights_of(loaded, ema) if isinstance(ema, bool) else power_average(self, loaded, ema)
+        of_width = not isinstance(ema, bool)
+        weights = power_average(loaded, ema, self.path, self.load) if of_width else weights_of(loaded, ema)
         kept = self.config.train.ema_decay > 0 and (self.config.kind.trained_here or loaded.ema)
         model = Model(
             load=partial(_denoiser, self, loaded.step, weights, on),
             step=loaded.step,
             weights_sha256=content_hash(weights),
-            averaged=ema and kept if isinstance(ema, bool) else ema,
+            averaged=ema if of_width else ema and kept,
             **(how | {"device": on}),
             **_of(self),
         )
@@ -269,7 +278,7 @@ class Run:
         Logged is where no file of a newer step could be read. Raises UserError as `model` and `check_same`.
         """
         steps, problems = self.saved_steps() or [self.newest_step()], list[str]()  # which says so where none was saved
-        step = best_step(self) if step == "best" else step
+        step = best_step(self.path, steps, self.held_out()) if step == "best" else step
         if step not in (None, *steps):
             raise UserError("step", step, "was not saved", f"{self.path} has {', '.join(map(str, steps))}")
         for candidate in reversed(steps) if step is None else [step]:
