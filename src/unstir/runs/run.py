@@ -238,14 +238,14 @@ class Run:
         if not self.config.model.is_unet:
             find("network", self.config.model.type)  # of the user's own: refused before anything is drawn
         build.check_compile(compile, on)
-        of_width = not isinstance(ema, bool)
-        weights = power_average(loaded, ema, self.path, self.load) if of_width else weights_of(loaded, ema)
+        given = self.path, self.load
+        weights = weights_of(loaded, ema) if isinstance(ema, bool) else power_average(loaded, ema, *given)
         kept = self.config.train.ema_decay > 0 and (self.config.kind.trained_here or loaded.ema)
         model = Model(
             load=partial(_denoiser, self, loaded.step, weights, on),
             step=loaded.step,
             weights_sha256=content_hash(weights),
-            averaged=ema if of_width else ema and kept,
+            averaged=ema and kept if isinstance(ema, bool) else ema,
             **(how | {"device": on}),
             **_of(self),
         )
