@@ -6,7 +6,6 @@ import pytest
 
 from refusals import refusing
 from unstir import Run
-from unstir.runs.best import best_step
 
 
 def told(run, losses):
@@ -26,7 +25,7 @@ def test_it_is_that_of_the_least_mean_and_its_error_is_said(run, caplog):
     caplog.set_level("INFO", "unstir")
     saved = run.saved_steps()
     run = told(run, {step: [3.0 + n, 4.0 + n] for n, step in enumerate(saved)} | {saved[-1] + 999: [0.0, 0.0]})
-    assert best_step(run) == saved[0] and run.model("best").step == saved[0]
+    assert run.load("best").step == run.model("best").step == saved[0]
     assert f"step {saved[0]} " in caplog.text and "3.5 ± 0.5" in caplog.text
 
 

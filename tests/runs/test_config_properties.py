@@ -57,10 +57,7 @@ def test_any_config_survives_toml_and_json(values):
     config = from_dict(values, "test")
     assert from_dict(tomllib.loads(to_toml(config)), "toml") == config
     assert from_dict(json.loads(json.dumps(to_dict(config))), "json") == config
-    for section, keys in values.items():
-        for key, value in keys.items() if isinstance(keys, dict) else []:
-            found = flat(config)[f"{section}.{key}"]
-            assert found == value
+    assert flat(values).items() <= flat(config).items()
 
 
 def test_what_is_no_toml_is_told_where_it_is(tmp_path):

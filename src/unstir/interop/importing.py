@@ -67,7 +67,7 @@ def make_run(foreign: Foreign, folder: str | Path, source: str, sha256: str, cla
     brought.check_fit(config, foreign.weights)
     with new_folder(folder) as partial:
         run = Run.begin(config, partial, data)
-        brought.keep(run, foreign.weights, source=came_from, notes=list(foreign.notes))
+        run.keep(foreign.weights, source=came_from, notes=list(foreign.notes))
     return Imported(Run.open(folder), foreign.notes)
 
 

@@ -1,32 +1,25 @@
 """Weights that were trained elsewhere, by another program or in a loop of one's own, as the settings of a run."""
 
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from unstir import parts
 from unstir.chain import DEFAULTS, Chain
-from unstir.data.manifest import SPLITS
 from unstir.data.sides import written
-from unstir.data.store import Store
 from unstir.errors import UserError
 from unstir.nn.config import ModelConfig
 from unstir.nn.unet import UNet
-from unstir.runs import build, checkpoint
-from unstir.runs.card import DataCard
-from unstir.runs.checkpoint import Checkpoint, content_hash, misfits
+from unstir.runs import build
+from unstir.runs.checkpoint import misfits
 from unstir.runs.config import Config
 from unstir.runs.sections import DataConfig, DiffusionConfig, GridConfig, LossConfig, TrainConfig
-from unstir.runs.toml import to_dict
 from unstir.theory.parameterization import PARAMETERIZATIONS
 from unstir.theory.process import Process
 from unstir.theory.schedule import NoiseSchedule, as_text, cosine, linear, sigmoid
-
-if TYPE_CHECKING:
-    from unstir.runs.run import Run
 
 HIDDEN = 0.1  # the share of labels hidden in training, of a network that knows a label which says nothing
 
@@ -100,46 +93,8 @@ def of_network(network: nn.Module, channels: int, num_classes: int, options: dic
     return ModelConfig(type=name, options=options, in_channels=channels, num_classes=num_classes)
 
 
-def described(
-    network: nn.Module,
-    process: Process,
-    data: Store | tuple[int, int, int],
-    predict: str,
-    learned_variance: bool,
-    classes: Sequence[str],
-    has_null: bool,
-    options: Mapping[str, Any],
-    chain: Chain | None,
-) -> tuple[Config, DataCard, dict[str, Tensor]]:
-    """The settings, the data and the weights of a run of a network; arguments and errors as those of `Run.create`."""
-    store, shape = (data, data.shape) if isinstance(data, Store) else (None, data)
-    if store and classes and tuple(classes) != store.classes:
-        raise UserError("classes", classes, f"are not those of {store.path}", {"classes": store.classes})
-    weights = {name: t.detach().cpu().contiguous() for name, t in network.state_dict().items()}
-    config = settings(
-        of_network(network, shape[0], len(classes), dict(options)),
-        of_process(process, predict, learned_variance),
-        chain or usual_chain(process),
-        shape[1:],
-        origin=f"{type(network).__name__}, trained elsewhere, SHA-256 {content_hash(weights)}",
-        has_null=has_null,
-        store=str(store.path.resolve()) if store else "",
-    )
-    check_fit(config, weights)
-    no_data = DataCard(shape, tuple(classes), dict.fromkeys(SPLITS, 0), content_hash="")
-    return config, DataCard.of_store(store) if store else no_data, weights
-
-
 def check_fit(config: Config, weights: Mapping[str, Tensor]) -> None:
     """Raise UserError where weights are not those of the network of a config, by name and shape."""
     ours = build.outline(config).state_dict()  # shapes alone: a stranger's may need any amount of memory
     if wrong := misfits(ours, weights):
         raise UserError("", config.imported, f"has weights that do not fit the network: {wrong[0]}")
-
-
-def keep(run: "Run", weights: Mapping[str, Tensor], step: int = 0, **event: Any) -> None:
-    """Save weights as those of a ``step`` of a run, and log the ``event`` that brought them."""
-    known = run.data.plain() if run.data.content_hash else {}
-    tensors = {f"model.{name}": t for name, t in weights.items()}
-    checkpoint.save(run.weights, Checkpoint(step, to_dict(run.config), tensors, kind="slim", data=known))
-    run.record("imported", **event)

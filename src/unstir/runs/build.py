@@ -102,15 +102,9 @@ def forward_flops(config: Config, height: int, width: int) -> int:
     """
     from torch.utils.flop_counter import FlopCounterMode  # with what a pass on the meta device imports, two seconds
 
-    with FlopCounterMode(display=False) as counter:
-        _outline_output(config, height, width, 1)
+    with FlopCounterMode(display=False) as counter, torch.device("meta"), torch.no_grad():
+        _output(config, outline(config).eval(), height, width, 1)
     return int(counter.get_total_flops())
-
-
-def _outline_output(config: Config, height: int, width: int, num: int) -> Tensor:
-    """What the network's outline makes of ``num`` images of this size, on the meta device."""
-    with torch.device("meta"), torch.no_grad():
-        return _output(config, outline(config).eval(), height, width, num)
 
 
 def _output(config: Config, net: nn.Module, height: int, width: int, num: int) -> Tensor:
@@ -146,27 +140,20 @@ def check_own(config: Config, height: int, width: int) -> None:
     due = [2, config.model.in_channels * (2 if config.diffusion.learned_variance else 1), height, width]
     images = f"images of {config.model.in_channels}x{height}x{width}"
     try:
-        output = _outline_output(config, height, width, 2)
+        with torch.device("meta"):
+            output = _output(config, net.train(), height, width, 2)
     except Exception as error:
         raise UserError("model.type", name, f"fails on {images}: {parts.said(error)}") from None
     if list(output.shape) != due:
         raise UserError("model.type", name, f"returns {list(output.shape)} of two {images}, not {due}")
-    if unlearned := _unlearned(config, height, width):
+    if output.requires_grad:
+        output.sum().backward()  # type: ignore[no-untyped-call, unused-ignore]
+    if unlearned := [key for key, parameter in net.named_parameters() if parameter.grad is None]:
         mend = "register it as a buffer, or take it out"
-        raise UserError("model.type", name, f"has the parameter {unlearned}, which gets no gradient", mend)
+        raise UserError("model.type", name, f"has the parameter {unlearned[0]}, which gets no gradient", mend)
     if _draws(config, height, width):
         mend = "take dropout_key in its forward pass and draw with unstir.randomness.kept"
         raise UserError("model.type", name, "draws random numbers of torch's, which are not kept", mend)
-
-
-def _unlearned(config: Config, height: int, width: int) -> str:
-    """The name of a parameter to which no gradient comes, "" where there is none, on the meta device."""
-    net = outline(config).train()
-    with torch.device("meta"):
-        output = _output(config, net, height, width, 2)
-        if output.requires_grad:
-            output.sum().backward()  # type: ignore[no-untyped-call, unused-ignore]
-    return next((name for name, parameter in net.named_parameters() if parameter.grad is None), "")
 
 
 def _draws(config: Config, height: int, width: int) -> bool:

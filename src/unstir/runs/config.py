@@ -48,11 +48,6 @@ class Kind:
         """Whether the data, the log and the length of the training are known."""
         return not self.origin
 
-    @property
-    def passes(self) -> int:
-        """How many forward passes the training on an image costs: the backward pass is two, a teacher's two more."""
-        return 5 if self.has_teacher else 3
-
     def takes(self, sampler: str) -> bool:
         """Whether a sampler makes images of what the weights estimate."""
         return (sampler == "consistency") == self.has_teacher

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from unstir.chain import DEFAULTS, Chain
+from unstir.data.manifest import SPLITS
 from unstir.data.store import Store
 from unstir.diffusion.denoiser import Denoiser
 from unstir.errors import UserError, quoted
@@ -70,9 +71,23 @@ class Run:
         says nothing. ``step`` counts its optimiser steps, and ``chain`` is how the run is sampled by default. Raises
         UserError, before the folder is made, where the network cannot be made again with these weights.
         """
-        trained = predict, learned_variance, classes, has_null, options, chain
-        config, of_data, weights = brought.described(network, process, data, *trained)
-        brought.keep(run := cls.begin(config, Path(folder), of_data), weights, step)
+        store, shape = (data, data.shape) if isinstance(data, Store) else (None, data)
+        if store and classes and tuple(classes) != store.classes:
+            raise UserError("classes", classes, f"are not those of {store.path}", {"classes": store.classes})
+        weights = {name: t.detach().cpu().contiguous() for name, t in network.state_dict().items()}
+        config = brought.settings(
+            brought.of_network(network, shape[0], len(classes), dict(options)),
+            brought.of_process(process, predict, learned_variance),
+            chain or brought.usual_chain(process),
+            shape[1:],
+            origin=f"{type(network).__name__}, trained elsewhere, SHA-256 {content_hash(weights)}",
+            has_null=has_null,
+            store=str(store.path.resolve()) if store else "",
+        )
+        brought.check_fit(config, weights)
+        no_data = DataCard(shape, tuple(classes), dict.fromkeys(SPLITS, 0), content_hash="")
+        run = cls.begin(config, Path(folder), DataCard.of_store(store) if store else no_data)
+        run.keep(weights, step)
         return run
 
     @classmethod
@@ -91,7 +106,8 @@ class Run:
         """Open a run folder. Raises UserError where it holds no run or a broken one."""
         path = Path(path)
         if not is_run(path):
-            _refuse(path)
+            problem = "holds no run (config.toml is missing)" if path.exists() else "does not exist"
+            raise UserError("", path, problem, "name the folder of a run")
         if link := next((path / name for name in FOLDERS if (path / name).is_symlink()), None):
             raise UserError("", link, "is a link, and a run writes in its folder alone", "move it here")
         data = card.load(path)  # first: its number says whether this version reads the rest
@@ -163,6 +179,13 @@ class Run:
         """Add a line to events.jsonl, durably; UserError where it cannot be written."""
         lines.append(self.path / "events.jsonl", {"event": event, **details, "run": self.data.mark}, durable=True)
 
+    def keep(self, weights: Mapping[str, Tensor], step: int = 0, **event: Any) -> None:
+        """Save weights that were trained elsewhere as those of a ``step``, and log the ``event`` that brought them."""
+        known = self.data.plain() if self.data.content_hash else {}
+        tensors = {f"model.{name}": t for name, t in weights.items()}
+        checkpoint.save(self.weights, Checkpoint(step, toml.to_dict(self.config), tensors, kind="slim", data=known))
+        self.record("imported", **event)
+
     @contextmanager
     def lock(self) -> Iterator[None]:
         """Hold the run in this block; UserError where another process has it."""
@@ -230,7 +253,8 @@ class Run:
         if not self.config.model.is_unet:
             find("network", self.config.model.type)  # of the user's own: refused before anything is drawn
         build.check_compile(compile, on)
-        weights = weights_of(loaded, ema) if isinstance(ema, bool) else power_average(self, loaded, ema)
+        given = self.path, self.load
+        weights = weights_of(loaded, ema) if isinstance(ema, bool) else power_average(loaded, ema, *given)
         kept = self.config.train.ema_decay > 0 and (self.config.kind.trained_here or loaded.ema)
         model = Model(
             load=partial(_denoiser, self, loaded.step, weights, on),
@@ -269,7 +293,7 @@ class Run:
         Logged is where no file of a newer step could be read. Raises UserError as `model` and `check_same`.
         """
         steps, problems = self.saved_steps() or [self.newest_step()], list[str]()  # which says so where none was saved
-        step = best_step(self) if step == "best" else step
+        step = best_step(self.path, steps, self.held_out()) if step == "best" else step
         if step not in (None, *steps):
             raise UserError("step", step, "was not saved", f"{self.path} has {', '.join(map(str, steps))}")
         for candidate in reversed(steps) if step is None else [step]:
@@ -299,12 +323,6 @@ def check_free(path: Path) -> None:
 def is_run(path: Path) -> bool:
     """Whether a folder holds a run."""
     return (path / "config.toml").is_file()
-
-
-def _refuse(path: Path) -> None:
-    if not path.exists():
-        raise UserError("", path, "does not exist", "name the folder of a run")
-    raise UserError("", path, "holds no run (config.toml is missing)", "name the folder of one")
 
 
 def run_and_step(text: str) -> tuple[str, int | None]:

@@ -68,10 +68,6 @@ def _key(key: str) -> str:
 
 def _value(value: Any) -> str:
     """A value as TOML has it: numbers, words and lists as JSON, which leaves the character DEL as it is."""
-    if isinstance(value, dict):
-        return "{" + ", ".join(f"{_key(key)} = {_value(inner)}" for key, inner in value.items()) + "}"
-    if isinstance(value, list):
-        return f"[{', '.join(map(_value, value))}]"
     return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
 
 
@@ -92,17 +88,13 @@ def _plain(values: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def flat(config: Config | Mapping[str, Any]) -> dict[str, Any]:
-    """A config, or nested tables, as dotted keys: {"train.lr": 0.0002, ...}."""
-    return dict(_flat(to_dict(config) if isinstance(config, Config) else config, ""))
-
-
-def _flat(values: Mapping[str, Any], before: str) -> Iterator[tuple[str, Any]]:
-    for name, value in values.items():
-        if isinstance(value, dict):
-            yield from _flat(value, f"{before}{name}.")
-        else:
-            yield f"{before}{name}", value
+def flat(config: Config | Mapping[str, Any], before: str = "") -> dict[str, Any]:
+    """A config, or nested tables, as dotted keys, ``before`` which stands a section: {"train.lr": 0.0002, ...}."""
+    values = dict[str, Any]()
+    for name, value in (to_dict(config) if isinstance(config, Config) else config).items():
+        key = f"{before}{name}"
+        values |= flat(value, f"{key}.") if isinstance(value, dict) else {key: value}
+    return values
 
 
 def identity(config: Config, content_hash: str) -> str:
