@@ -209,7 +209,7 @@ def meta_of(path):
 @settings(EXAMPLES, max_examples=times(20, 400))
 @given(data=st.data())
 def test_any_metadata_with_the_right_hash_is_read_or_refused(whole, data):
-    run = whole[0]
+    run, store = whole
     path = checkpoint.listed(run.checkpoints)[-1][1]
     before, found = path.read_bytes(), checkpoint.load(path)
     meta = data.draw(damaged(meta_of(path)))
@@ -219,6 +219,7 @@ def test_any_metadata_with_the_right_hash_is_read_or_refused(whole, data):
         sound(lambda: run.load(12))
         sound(lambda: run.model().denoiser)
         sound(lambda: lines.cut({name: run.log(name) for name in lines.NAMES}, run.load()))
+        sound(lambda: Trainer(run, store))
     finally:
         path.write_bytes(before)
 
@@ -238,10 +239,16 @@ SPOIL = {
 
 
 @pytest.mark.parametrize("how", SPOIL)
-def test_tensors_that_do_not_fit_the_network_are_refused(run, how):
+def test_tensors_that_training_cannot_go_on_from_are_damage(run, whole, logged, how):
     newest = checkpoint.listed(run.checkpoints)[-1]
     found = checkpoint.load(newest[1])
     meta = meta_of(newest[1])
+    forged(newest[1], meta, SPOIL[how](dict(found.tensors)))
+    trainer = Trainer(run, whole[1])
+    trainer.start()
+    assert trainer.state.step == 8 and newest[1].name in logged[0] and "set aside" in logged[0]
+    assert (newest[1].parent / f"{newest[1].name}.damaged").exists()
+    sound(lambda: run.model(step=8).denoiser)
     forged(run.weights / checkpoint.file_name(12), {**meta, "kind": "slim"}, SPOIL[how](dict(found.tensors)))
     sound(lambda: run.model(step=12).denoiser)
 

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from unstir.runs import checkpoint
+from unstir.runs.checkpoint import DamagedError
 from unstir.runs.config import Config
 from unstir.runs.sections import LossConfig, TrainConfig
 from unstir.theory.averages import WIDTHS, decay
@@ -116,14 +117,33 @@ def test_power_averages_take_the_first_weights_and_then_fall_behind_by_their_dec
     assert len(averages) == 2 and not torch.equal(*averages)
 
 
-def test_a_state_goes_back_to_what_was_saved(make_run):
+def test_a_checkpoint_has_moments_where_a_step_was_taken_and_figures_of_their_kind(make_run):
     run, store = make_run(train__optimizer="muon")
     made = Trainer(run, store)
     state = made.state
     saved = state.copied(run)()
     saved = replace(saved, tensors={name: t.clone() for name, t in saved.tensors.items()})
+    for step, counters in ((0, [0, 0]), (3, [3, 1])):  # those of step 3 were skipped
+        state.check(replace(saved, step=step, state={**saved.state, "counters": counters}))
+    with pytest.raises(DamagedError, match=r"optimizer\..* missing"):
+        state.check(replace(saved, step=4, state={**saved.state, "counters": [3, 1]}))
+    for broken in (
+        {"window": {**saved.state["window"], "bits": None}}, {"window": [0.0] * 6}, {"counters": [0]},
+        {"counters": [0, 0, 0]}, {"counters": [0, "0"]}, {"counters": "00"}, {"logged": -1}, {"measured": 0.5},
+        {"seconds": None},
+    ):  # fmt: skip
+        with pytest.raises(DamagedError, match="its state"):
+            state.check(replace(saved, state={**saved.state, **broken}))
     made.take_step()
-    state.restore(saved)
+    after = state.copied(run)()
+    state.check(after)
+    for ending in (".momentum_buffer", ".exp_avg", ".exp_avg_sq", ".step"):
+        name = next(name for name in after.tensors if name.startswith("optimizer.") and name.endswith(ending))
+        with pytest.raises(DamagedError, match="is missing"):
+            state.check(replace(after, tensors={key: t for key, t in after.tensors.items() if key != name}))
+        with pytest.raises(DamagedError, match=r"float32 \[7\]"):
+            state.check(replace(after, tensors={**after.tensors, name: torch.zeros(7)}))
+    state.restore(saved)  # and goes back to the beginning
     assert not state.optimizer.state and state.step == 0 and state.window.tolist() == [0.0] * 6
     assert all(torch.equal(t, saved.tensors[f"model.{name}"]) for name, t in state.net.state_dict().items())
 

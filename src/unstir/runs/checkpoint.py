@@ -15,7 +15,7 @@ import hashlib
 import json
 import platform
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -153,10 +153,13 @@ def listed(folder: Path) -> list[tuple[int, Path]]:
     return sorted((int(match[1]), path) for match, path in matches if match)
 
 
-def newest(folder: Path) -> tuple[Checkpoint | None, dict[Path, str]]:
+def newest(
+    folder: Path, check: Callable[[Checkpoint], None] = lambda _: None
+) -> tuple[Checkpoint | None, dict[Path, str]]:
     """The full checkpoint with the highest step that verifies, and each newer file with why it was passed over.
 
-    None where the folder holds no file at all; UserError where it holds some and none is whole.
+    ``check`` raises DamagedError for one that cannot be continued from; its other errors are raised here. None where
+    the folder holds no file at all; UserError where it holds some and none is whole.
     """
     problems: dict[Path, str] = {}
     for _, path in reversed(listed(folder)):
@@ -164,9 +167,10 @@ def newest(folder: Path) -> tuple[Checkpoint | None, dict[Path, str]]:
             loaded = load(path)
             if loaded.kind != "full":
                 raise DamagedError("", path, "holds weights alone, with nothing to continue from")
+            check(loaded)
             return loaded, problems
         except DamagedError as error:
-            problems[path] = str(error)
+            problems[path] = str(error) if str(path) in str(error) else f"{path}: {error}"
     if problems:
         reasons = "; ".join(problems.values())
         raise UserError("", folder, f"holds no whole file: {reasons}", "restore one, or delete them to start over")

@@ -14,14 +14,16 @@ from torch import Tensor, nn
 
 from unstir.diffusion.loss import LossHistory
 from unstir.runs import build
-from unstir.runs.checkpoint import Checkpoint, environment
+from unstir.runs.checkpoint import Checkpoint, DamagedError, environment
+from unstir.runs.files import Kind, check, is_count, is_figures, is_number
 from unstir.runs.run import Run
 from unstir.runs.toml import to_dict
 from unstir.theory.averages import WIDTHS
-from unstir.train.optimizer import make_optimizer
+from unstir.train.optimizer import Muon, make_optimizer, matrices
 
 WINDOW = ("steps", "loss", "mse", "bits", "grad_norm", "clipped")
 COUNTERS = ("skipped", "skipped_in_a_row")
+MOMENTS = ("exp_avg", "exp_avg_sq")  # what Adam keeps of each parameter, apart from its number of steps
 
 
 @dataclass
@@ -131,8 +133,29 @@ class State:
         for net in self._networks().values():
             net.load_state_dict(weights)
 
+    def check(self, saved: Checkpoint) -> None:
+        """Raise DamagedError where a checkpoint lacks a part of this state, or has one of another shape or dtype."""
+        try:
+            check(saved.state, STATE)
+        except ValueError as error:
+            raise DamagedError(f"the checkpoint of step {saved.step} is damaged: of its state, {error}") from None
+        wanted = self._tensors()
+        if saved.step > saved.state["counters"][0] or saved.part("optimizer"):  # a step was taken, not skipped
+            momenta = matrices(self.net) if isinstance(self.optimizer, Muon) else {}
+            for name, parameter in self.net.named_parameters():
+                if name in momenta:
+                    wanted[f"optimizer.{name}.momentum_buffer"] = parameter.detach()
+                    continue
+                wanted |= {f"optimizer.{name}.{key}": parameter.detach() for key in MOMENTS}
+                wanted[f"optimizer.{name}.step"] = torch.zeros(())
+        for name, like in wanted.items():
+            given, due = (t if t is None else f"{t.dtype} {list(t.shape)}" for t in (saved.tensors.get(name), like))
+            if given != due:
+                wrong = f"{name} is {given}, {due} is due" if given else f"{name} is missing"
+                raise DamagedError(f"the checkpoint of step {saved.step} is damaged: {wrong}")
+
     def restore(self, saved: Checkpoint) -> None:
-        """Become what was saved, bit for bit: its hash says that it is whole."""
+        """Become what was saved, bit for bit; `check` says whether it can be."""
         self.step, self.logged, self.measured = saved.step, saved.state["logged"], saved.state["measured"]
         self.seconds = float(saved.state["seconds"])
         self.window.copy_(torch.tensor([saved.state["window"][name] for name in WINDOW], dtype=self.window.dtype))
@@ -162,6 +185,20 @@ def _laid_as(like: Tensor, tensor: Tensor) -> Tensor:
     if tensor.shape != like.shape or moved.stride() == like.stride():
         return moved
     return torch.empty_like(like, dtype=moved.dtype).copy_(moved)
+
+
+def _is_window(value: Any) -> bool:
+    """Whether a value has every sum of a window; one is infinite where a step's loss was, its gradient still finite."""
+    return isinstance(value, dict) and is_figures([value.get(name) for name in WINDOW])
+
+
+STATE: Mapping[str, Kind] = {
+    "window": _is_window,
+    "counters": lambda value: isinstance(value, list) and len(value) == len(COUNTERS) and all(map(is_number, value)),
+    **dict.fromkeys(("logged", "measured"), is_count),
+    "seconds": is_number,
+}
+"""What a full checkpoint has to hold besides tensors, and of what kind each is."""
 
 
 def on_host(tensors: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], Callable[[], None]]:

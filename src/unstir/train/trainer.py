@@ -85,9 +85,7 @@ class Trainer:
         reads for all. Returns what is damaged, where it is known.
         """
         run, group, state = self._run, self._group, self.state
-        found, damaged = checkpoint.newest(run.checkpoints) if group.is_first else (None, {})
-        if found is not None:
-            check_same(run, found)
+        found, damaged = checkpoint.newest(run.checkpoints, self._check) if group.is_first else (None, {})
         fields = group.of_first({} if found is None else {name: getattr(found, name) for name in checkpoint.FIELDS})
         tensors = group.tensors_of_first({} if found is None else found.tensors)
         if fields:
@@ -280,3 +278,7 @@ class Trainer:
             draw_charts(self._run)
             if name is not None and not self._grids.is_drawn(name):
                 self._grids.draw(denoiser, state.step, name, stop)
+
+    def _check(self, found: checkpoint.Checkpoint) -> None:
+        check_same(self._run, found)
+        self.state.check(found)
