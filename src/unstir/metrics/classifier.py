@@ -1,14 +1,9 @@
 """A small classifier of a store's own classes, trained in a minute without a download; its features measure images.
 
-Distances between sets of images are taken between features, because pixels say little about what is seen. Published
-figures use an Inception network trained on ImageNet; here a network is trained on the very data that a run models, so
-its features know these digits or animals, need no file from elsewhere and work at any size of image. In return a figure
-compares only with figures of the same weights: `Classifier.hash` names them.
-
 A convolution at full size, then one of stride 2 for every halving until 4 to 7 pixels are left, then one more; each
 but the first is followed by GroupNorm, all by SiLU. The first goes without a norm so that brightness and contrast
-remain visible. Features are the means over the last map. It learns by Adam on cross-entropy, over images each shifted
-a little.
+remain visible. Features are the means over the last map. A figure compares only with figures of the same weights, which
+`Classifier.hash` names.
 """
 
 import dataclasses
@@ -141,7 +136,7 @@ def _cached(store: Store) -> Classifier | None:
         if (meta["version"], meta["data"], meta["seen"]) == (VERSION, store.content_hash, budget(store)):
             net = _network(store, seed=0)
             net.load_state_dict(tensors)
-            return Classifier(net, store.shape, meta["seen"], Trust.read(meta["trust"]))
+            return Classifier(net, store.shape, meta["seen"], Trust(**meta["trust"]))
     return None
 
 

@@ -1,9 +1,7 @@
 """Whether a model copies its training images, measured against new images of the same kind.
 
-A sample near to a training image proves nothing, for new images have near neighbours too, and a data set may hold the
-same picture twice. So held-out images are the yardstick: of a model as good as the data's own source, samples and
-held-out images are alike before the training images, and every rank between them is equally likely. Both tests below
-rest on that alone, by pixels and, where a function for them is given, by features.
+docs/evaluation.md has why held-out images are the yardstick: of a model as good as the data's own source, every rank
+between them and samples is equally likely. Both tests rest on that alone, by pixels and by features if there are any.
 
 *Distance* d_1 is that to the nearest training image. *Relative distance* is d_1 over the mean of d_1..d_K, K = 50
 (after Carlini et al. 2023, "Extracting training data from diffusion models", section 5): a flat or blurred image is
@@ -11,15 +9,11 @@ near to everything and a copy to one image alone. The ratio d_1 / d_2 (Yoon et a
 that the data holds a few times, which are copied first.
 
 *Nearer* (`mann_whitney`), on either distance: do samples as a whole lie nearer than new images? (The C_T of Meehan et
-al. 2020, "A non-parametric test to detect data-copying", is this statistic, cell by cell.) Smoother, fainter or more
-alike samples do too: this alone accuses of nothing.
+al. 2020, "A non-parametric test to detect data-copying", is this statistic, cell by cell.)
 
 *Copies* (`precedence`): of the relative distance, the number of samples below 999 in 1000 held-out images and
 below 1/2 (the factor of Carlini et al.; without it a sample a little nearer than any held-out image would count among
-images that are all far apart). A few copies among many originals raise it, and it alone is evidence of copies.
-
-The verdict is a suspicion: it divides ``SUSPICION`` among all tests (Bonferroni), so that new images raise it in one
-run of 100 at most. Copies are *decided* at the level of every other statement (`significance.LEVEL`).
+images that are all far apart). The verdict divides ``SUSPICION`` among all tests (Bonferroni).
 
 *The nearest training images* are found by brute force at the speed of a matrix product: |a - b|^2 = |a|^2 + |b|^2 -
 2 a.b needs one for all pairs. But in float32 it loses what matters here: between near copies the three terms cancel and
