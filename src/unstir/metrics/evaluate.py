@@ -213,11 +213,9 @@ def _models(run: Run, request: EvaluationRequest) -> list[Model]:
     text = request.checkpoint
     settings: dict[str, Any] = {key: getattr(request, key) for key in ("device", "dtype", "compile", "guide")}
     settings["ema"] = chosen_average(request.ema, request.ema_width)
-    if text == "newest":
-        return [run.model(**settings)]
+    if text in ("newest", "best"):
+        return [run.model("best" if text == "best" else None, **settings)]
     run.newest_step()  # says so where none was saved
-    if text == "best":
-        return [run.model("best", **settings)]
     if text == "all":
         steps = run.saved_steps()
         if request.guide is not None:
