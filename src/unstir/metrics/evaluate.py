@@ -81,12 +81,9 @@ def evaluate_images(
 ) -> tuple[Evaluation, list[str]]:
     """The figures of images, and in words how they differ from those of ``request.against``.
 
-    ``images`` is a folder, a zip or a NumPy file, several of these (a set each), an array uint8 [N, C, H, W] or
-    [seeds, N, C, H, W], or batches of such arrays, as a generator yields them. ``labels``, int64 [N] or [seeds, N], are
-    the classes that the images of arrays were asked to show. ``store`` is what they are compared with, by default
-    ``request.store``. ``networks`` measure beside those of the request. The figures are kept in STORE/evaluation and
-    found there by the content of the images. Raises UserError for images that are of another shape or none, and for
-    what cannot be compared.
+    ``images`` are a `Source`. ``labels``, int64 [N] or [seeds, N], are the classes that the images of arrays were asked
+    to show. ``store`` is what they are compared with, by default ``request.store``. ``networks`` measure beside those
+    of the request. Raises UserError for images that are of another shape or none, and for what cannot be compared.
     """
     plan, rival = planned_images(images, store, request, labels=labels, networks=networks)
     evaluation = judge(plan)

@@ -1,8 +1,7 @@
 """Images that any program made, to be judged: from folders, zips, NumPy files or arrays, in no other size.
 
-Nothing is resized, cropped or made grey, for that changes every figure. Files are packed into a store that lasts no
-longer: what `unstir data pack` reads is read, in its order. A subfolder for each class, named as the store names it,
-says which class its images were asked to show. A folder that `unstir sample` or `unstir evaluate` drew says so itself.
+Nothing is resized, cropped or made grey. Files are packed into a store that lasts no longer: what `unstir data pack`
+reads is read, in its order.
 """
 
 import hashlib
@@ -179,16 +178,10 @@ def images_of(
 
 def _divided(labels: Sequence[int] | Tensor, parts: Sequence[Tensor]) -> tuple[Tensor, ...]:
     """One label for each image of sets of equal size, by set: int64 [N] each; UserError for another number of them."""
-    total = sum(map(len, parts))
-    try:
-        given = torch.as_tensor(labels).flatten()
-        numbers = given.long()
-        fit = len(numbers) == total and bool((numbers == given).all())
-    except (TypeError, ValueError, RuntimeError):
-        fit = False
-    if not fit:
+    total, given = sum(map(len, parts)), torch.as_tensor(labels).flatten()
+    if len(given) != total or bool((given.long() != given).any()):
         raise UserError("labels", None, f"must be {total} whole numbers, the class of each image")
-    return tuple(numbers.reshape(len(parts), len(parts[0])))
+    return tuple(given.long().reshape(len(parts), len(parts[0])))
 
 
 def _paths_of(source: Source) -> list[Path]:

@@ -1,9 +1,7 @@
 """How near sets of images are to a store's own: every figure with its floor and its ceiling.
 
-A distance means nothing alone, so each comes with two others of the same features: the *floor*, that of real images
-which are not in the reference, drawn as the generator draws (`floor`), and the *ceiling*, that of images of uniform
-noise. A perfect model reaches the floor, not 0; a distance below the floor is nearer than new images can be, as copies
-are. Features are those of any `Network`; images without labels have the sliced Wasserstein distance.
+The *floor* is that of real images which are not in the reference, drawn as the generator draws (`floor`), the *ceiling*
+that of images of uniform noise. A distance below the floor is nearer than new images can be, as copies are.
 """
 
 from collections.abc import Callable, Sequence

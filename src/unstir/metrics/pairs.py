@@ -3,8 +3,7 @@
     error     mean over pairs of (mean of n samples given c - x_0)^2           a mean over pixels, of values in [-1, 1]
     spread    sqrt( (1 + 1/n) mean over pairs of the samples' variance / error )      1 where samples are calibrated
 
-If x_0 and the samples are drawn alike given c, the expected error is their variance times 1 + 1/n, so that the spread
-is 1; below 1 the samples vary too little for how far they are from the truth.
+If x_0 and the samples are drawn alike given c, the expected error is their variance times 1 + 1/n.
 """
 
 from dataclasses import replace

@@ -1,7 +1,6 @@
 """The likelihood of single images under a model: the bound of each, whole and by its parts, and as a table.
 
-A score is the bound of an image in bits per dimension. Images unlike the training images have more, but smooth images
-may have fewer (Nalisnick et al. 2019), so look at the parts too.
+A score is the bound of an image in bits per dimension.
 """
 
 import csv

@@ -1,7 +1,6 @@
 """Figures of values in units of their own, which no network of pictures knows: components, marginals and spread.
 
-Values are measured in deviations of their channel in the training split, about its mean. Where the data lack values, so
-do the images that are compared with them: image i gets the mask of a training image, and what is missing is the mean.
+docs/evaluation.md says in which units, and what becomes of missing values.
 """
 
 import hashlib
