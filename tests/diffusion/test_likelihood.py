@@ -202,7 +202,3 @@ def test_parts_grow_geometrically_for_the_terms_fall_as_1_over_t():
     assert min(ratios) > 0.08 and max(ratios) < 0.2
 
 
-@pytest.mark.parametrize(("n", "slots"), [(0, 0), (1000, 1000), (5, 4)])
-def test_wrong_strata_are_refused(n, slots):
-    with pytest.raises(ValueError, match=rf"n={n} is outside 1..999"):
-        strata(1000, n, Key(0, "times", 0, torch.arange(slots)))
