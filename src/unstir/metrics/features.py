@@ -102,7 +102,7 @@ class Network:
         return self.outputs(images, batch_size=batch_size).features
 
     def _check(self, images: Tensor) -> None:
-        """Raise UserError for images that the network does not take; `measure` compares their shape with the store's."""
+        """Raise UserError for images that the network does not take, by default none: `measure` compares shapes."""
 
     def _batch(self, images: Tensor) -> Outputs:
         """Features [B, F] and logits [B, K] of a batch, in any float type on any device."""
