@@ -245,12 +245,8 @@ def read(path: Path) -> Likelihood | None:
     try:
         values = decode(path.read_bytes())
         texts = dict.fromkeys(("split", "weights", "run"), is_text)
-        kinds = {
-            **dict.fromkeys(("step", "calls", "T"), is_count),
-            **texts,
-            "ema": lambda ema: isinstance(ema, bool | float),
-        }
-        check_kinds(values.get("protocol"), kinds)
+        counts = dict.fromkeys(("step", "calls", "T"), is_count)
+        check_kinds(values.get("protocol"), {**texts, **counts, "ema": lambda ema: isinstance(ema, bool | float)})
         return _LIKELIHOOD.validate_json(json.dumps(values), strict=True)
     except (OSError, ValueError):
         return None
