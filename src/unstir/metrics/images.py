@@ -178,10 +178,16 @@ def images_of(
 
 def _divided(labels: Sequence[int] | Tensor, parts: Sequence[Tensor]) -> tuple[Tensor, ...]:
     """One label for each image of sets of equal size, by set: int64 [N] each; UserError for another number of them."""
-    total, given = sum(map(len, parts)), torch.as_tensor(labels).flatten()
-    if len(given) != total or bool((given.long() != given).any()):
+    total = sum(map(len, parts))
+    try:
+        given = torch.as_tensor(labels).flatten()
+        numbers = given.long()
+        fit = len(numbers) == total and bool((numbers == given).all())
+    except (TypeError, ValueError, RuntimeError):
+        fit = False
+    if not fit:
         raise UserError("labels", None, f"must be {total} whole numbers, the class of each image")
-    return tuple(given.long().reshape(len(parts), len(parts[0])))
+    return tuple(numbers.reshape(len(parts), len(parts[0])))
 
 
 def _paths_of(source: Source) -> list[Path]:
