@@ -10,7 +10,6 @@ import pytest
 import torch
 from scipy.stats import kstest
 
-from refusals import refusing
 from unstir.data import Store
 from unstir.metrics import memorisation as search
 from unstir.metrics.memorisation import memorisation, nearest, picture
@@ -201,13 +200,3 @@ def test_the_picture_shows_samples_left_and_new_images_right():
     tiles = torch.tensor(list(shown.tobytes())).view(shown.height, shown.width)[36:84].unfold(1, 48, 1)[::6, :, ::6]
     for column in (2, 2 + 50 + 12):  # the sample and the mirrored training image beside it
         assert torch.equal(tiles[:, column], samples[29, 0].long())
-
-
-def test_mistakes_are_refused():
-    good = noise(0, 4, 1, 8, 8)
-    for call, key in (
-        (lambda: memorisation(good[:0], good, good), "samples"),
-        (lambda: memorisation(good, good[:1], good), "train"),
-    ):
-        with refusing(key):
-            call()
