@@ -9,13 +9,12 @@ from dataclasses import replace
 
 import pytest
 import torch
-from PIL import Image
 from safetensors import safe_open
 from safetensors.torch import save_file
 
 from conftest import copied, cut
 from refusals import refusing
-from unstir.data import Store, pack
+from unstir.data import Store
 from unstir.data.store import content_hash as hash_of_bytes
 from unstir.metrics import classifier as module
 from unstir.metrics.classifier import FEATURES, FILE, Classifier, ConvNet, classifier_for, train_classifier
@@ -185,24 +184,8 @@ def test_images_that_do_not_fit_are_refused(store, classifier):
             classifier.features(wrong)
 
 
-def test_data_without_classes_is_refused(tmp_path):
-    for name in ("flat", "single/only"):
-        folder = tmp_path / name
-        folder.mkdir(parents=True)
-        for shade in range(4):
-            Image.new("L", (8, 8), 60 * shade).save(folder / f"{shade}.png")
-    flat = pack(tmp_path / "flat", tmp_path / "flat-store", channels=1)
-    single = pack(tmp_path / "single", tmp_path / "single-store", channels=1)
-    for make, store in ((classifier_for, flat), (train_classifier, flat), (classifier_for, single)):
-        with refusing(given=store.path):
-            make(store)
-
-
 def test_nothing_held_out_leaves_the_accuracy_unknown(store, brief, tmp_path):
     assert train_classifier(cut(store, tmp_path / "all", held_out=0)).trust.accuracy is None
-    none = cut(store, tmp_path / "none", held_out=0, train=0)
-    with refusing(given=none.path):
-        train_classifier(none)
 
 
 def test_killed_it_begins_again_and_is_trained_to_its_end_once(copy, brief, counts):

@@ -139,13 +139,7 @@ def test_the_fewest_that_a_floor_is_drawn_from(held, num, at_random, expected):
         assert len(index.unique()) == found.num
 
 
-def test_trust_is_read_from_counts_alone_and_told_in_four_digits():
-    counts = lambda *three: dict(zip(("right", "num", "most"), three, strict=True))
-    for three in ((0, 3, 0), (3, 3, 3), (0, 0, 0)):
-        assert Trust.read(counts(*three)) == Trust(*three)
-    for three in ((-1, 3, 1), (4, 3, 1), (1, 3, -1), (1, 3, 4), (1, 2, "1")):
-        with pytest.raises((TypeError, ValueError)):
-            Trust.read(counts(*three))
+def test_trust_is_told_in_four_digits():
     assert Trust(2, 3, 1).entry() == {
         "accuracy": 0.6667, "chance": 0.3333, "num": 3, "above_chance": False, "used": False,
     }  # fmt: skip

@@ -20,6 +20,7 @@ from unstir.metrics.evaluation import Evaluation
 from unstir.metrics.features import Network, Trust
 from unstir.metrics.plan import Plan, check, held_out_like, judge, search_copies
 from unstir.metrics.request import EvaluationRequest
+from unstir.pixels import Scale
 from unstir.runs import build
 from unstir.runs.config import Kind
 from unstir.runs.sections import DiffusionConfig
@@ -51,7 +52,7 @@ def model_of(step=7, **changes):
     known = {
         "step": step, "process": SimpleNamespace(schedule=build.schedule(DiffusionConfig())), "hashes": "w",
         "guide_name": None, "averaged": True, "arithmetic": "float32",
-        "labels": SimpleNamespace(of=lambda index, label, shares: index % 3),
+        "labels": SimpleNamespace(of=lambda index, label, shares: index % 3), "conditions": None,
     }  # fmt: skip
     found = SimpleNamespace(**{**known, **changes})
     found.unloaded = lambda: found
@@ -60,7 +61,8 @@ def model_of(step=7, **changes):
 
 def store_of(**counts):
     found = {"train": 3000, "held_out": 50, **counts}
-    return SimpleNamespace(count=lambda split: found[split], path=Path("store"), content_hash="h", verify=lambda: None)
+    known = {"path": Path("store"), "content_hash": "h", "verify": lambda: None, "scale": Scale()}
+    return SimpleNamespace(count=lambda split: found[split], **known)
 
 
 def run_of(**changes):
@@ -116,7 +118,7 @@ def test_the_time_is_that_of_the_images_that_are_missing(monkeypatch):
 def test_inception_on_a_cpu_has_a_smaller_reference(request_of, train, reference, monkeypatch):
     monkeypatch.setattr(build, "device", torch.device)
     request = EvaluationRequest(fid=True, **{"device": "cpu", **request_of})
-    assert module._how(store_of(train=train), request)["num_reference"] == reference
+    assert module._how(store_of(train=train), request, "train")["num_reference"] == reference
 
 
 def test_the_size_of_what_is_compared_is_taken_where_it_is_free(monkeypatch):
@@ -232,12 +234,12 @@ def test_copies_are_looked_for_by_the_features_of_the_classifier(tmp_path, monke
     heard = {}
     monkeypatch.setattr(judging, "memorisation", lambda *given, **how: heard.update(how))
     monkeypatch.setattr(judging, "picture", lambda *given: SimpleNamespace(save=lambda *a, **b: a[0].touch()))
-    monkeypatch.setattr(judging, "held_out_like", lambda *given: None)
-    store = store_of()
-    store.images = lambda split: None
+    store, image = store_of(), torch.zeros(1, 1, 2, 2, dtype=torch.uint8)
+    monkeypatch.setattr(judging, "held_out_like", lambda *given: image)
+    store.images = lambda split: image
     networks = [Named("inception"), Named("classifier")]
     plan = plan_of(store, networks=networks, flip=True)
-    search_copies(plan, [torch.zeros(1)], None)
+    search_copies(plan, [image], None)
     assert heard["flip"] is True and heard["features"].__self__ is networks[1]
-    search_copies(replace(plan, networks=networks[:1]), [torch.zeros(1)], tmp_path / "evaluation/name-pairs.png")
+    search_copies(replace(plan, networks=networks[:1]), [image], tmp_path / "evaluation/name-pairs.png")
     assert heard["features"] is None and (tmp_path / "evaluation/name-pairs.png").exists()

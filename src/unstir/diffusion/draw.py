@@ -11,6 +11,7 @@ from torch import Tensor
 from unstir import parts, randomness
 from unstir.chain import Chain, facts_of
 from unstir.diffusion.denoiser import Denoise, clipped, finite, thresholded
+from unstir.diffusion.guidance import guided
 from unstir.diffusion.samplers import Step
 from unstir.errors import UserError
 from unstir.pixels import to_uint8
@@ -31,8 +32,6 @@ def steered(
     An output that is not finite raises NotFiniteError, which names the image by ``indices``, int64 [B].
     """
     if chain.guidance != 1:
-        from unstir.diffusion.guidance import guided
-
         if weak is None:
             needs = "needs a network trained with train.label_dropout, or a weaker one as guide"
             raise UserError("guidance", chain.guidance, needs, {"guidance": 1})

@@ -141,11 +141,9 @@ def strata(steps: int, n: int, key: Key) -> dict[int, float]:
     """n of the steps 2..``steps``, one at random from each of n parts, with the sizes of the parts as weights.
 
     The weighted sum over them is an unbiased estimate of the full sum. The parts grow geometrically, for the terms fall
-    about as 1/t: with equal ones nearly all of the error would come from the first. ``key`` has one slot per part.
-    Raises ValueError unless 1 <= n <= steps - 1 and the key has n slots.
+    about as 1/t: with equal ones nearly all of the error would come from the first. ``key`` has one slot per part,
+    and n is in 1..steps - 1.
     """
-    if not 1 <= n <= steps - 1 or len(key.slots) != n:
-        raise ValueError(f"n={n} is outside 1..{steps - 1}, or differs from the {len(key.slots)} slots of the key")
     edges = [2]
     for i in range(1, n + 1):  # at least one step per part
         edges.append(max(round(2 * ((steps + 1) / 2) ** (i / n)), edges[-1] + 1))

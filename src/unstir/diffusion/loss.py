@@ -42,7 +42,6 @@ from unstir.errors import UserError
 from unstir.randomness import Key
 from unstir.theory.schedule import NoiseSchedule
 
-OBJECTIVES = ("simple", "hybrid", "vlb")
 EVEN_SHARE = 0.1
 REMEMBERED, UNIFORM_SHARE = 10, 0.001
 MOST_OF_OTHERS = 9.0  # the greatest root of a time, in sums of all others: nine tenths of the probability
@@ -60,19 +59,12 @@ class Losses(NamedTuple):
 class Objective:
     """What is minimised. ``weights`` are those of the squared error by time, float64 [T+1]; None weighs all equally.
 
-    ``vlb_weight`` is the bound's factor in the hybrid. Raises UserError for an unknown kind, or a factor that is no
-    finite number above 0.
+    ``kind`` is "simple", "hybrid" or "vlb"; ``vlb_weight`` is the bound's factor in the hybrid.
     """
 
     kind: str = "simple"
     weights: Tensor | None = None
     vlb_weight: float = 0.001
-
-    def __post_init__(self) -> None:
-        if self.kind not in OBJECTIVES:
-            raise UserError("objective", self.kind, "is unknown", f"choose one of {', '.join(OBJECTIVES)}")
-        if not 0 < self.vlb_weight < math.inf:
-            raise UserError("vlb_weight", self.vlb_weight, "must be positive and finite", "0.001 is usual")
 
 
 SIMPLE = Objective()

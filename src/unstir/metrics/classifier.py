@@ -1,14 +1,9 @@
 """A small classifier of a store's own classes, trained in a minute without a download; its features measure images.
 
-Distances between sets of images are taken between features, because pixels say little about what is seen. Published
-figures use an Inception network trained on ImageNet; here a network is trained on the very data that a run models, so
-its features know these digits or animals, need no file from elsewhere and work at any size of image. In return a figure
-compares only with figures of the same weights: `Classifier.hash` names them.
-
 A convolution at full size, then one of stride 2 for every halving until 4 to 7 pixels are left, then one more; each
 but the first is followed by GroupNorm, all by SiLU. The first goes without a norm so that brightness and contrast
-remain visible. Features are the means over the last map. It learns by Adam on cross-entropy, over images each shifted
-a little.
+remain visible. Features are the means over the last map. A figure compares only with figures of the same weights, which
+`Classifier.hash` names.
 """
 
 import dataclasses
@@ -23,7 +18,6 @@ from torch import Tensor, nn
 
 from unstir import randomness
 from unstir.data import Store
-from unstir.errors import UserError
 from unstir.metrics.features import BATCH, Network, Outputs, Trust, wrong_images
 from unstir.metrics.reference import NOT_KEPT, keep, kept
 from unstir.metrics.values import Components
@@ -115,8 +109,7 @@ class Classifier(Network):
 def classifier_for(store: Store) -> Classifier:
     """The classifier of a store, trained with seed 0 at the first call and kept in its folder as ``FILE``.
 
-    Raises UserError as `train_classifier` does, and where the store's bytes are not those of its manifest: what is kept
-    under their hash was made of them.
+    Raises UserError where the store's bytes are not those of its manifest.
     """
     store.verify()
     if (cached := _cached(store)) is not None:
@@ -130,18 +123,14 @@ def classifier_for(store: Store) -> Classifier:
 
 
 def _cached(store: Store) -> Classifier | None:
-    """The classifier as `classifier_for` kept it, for this store and whole, of this version and budget; else None.
-
-    Raises UserError as `train_classifier` does.
-    """
-    _check(store)
+    """The classifier as `classifier_for` kept it, for this store and whole, of this version and budget; else None."""
     with suppress(*NOT_KEPT):
         text, tensors = kept(store.path / FILE, "classifier")
         meta = json.loads(text)
         if (meta["version"], meta["data"], meta["seen"]) == (VERSION, store.content_hash, budget(store)):
             net = _network(store, seed=0)
             net.load_state_dict(tensors)
-            return Classifier(net, store.shape, meta["seen"], Trust.read(meta["trust"]))
+            return Classifier(net, store.shape, meta["seen"], Trust(**meta["trust"]))
     return None
 
 
@@ -149,9 +138,8 @@ def train_classifier(store: Store, *, seed: int = 0) -> Classifier:
     """Train on `budget` of the store's training images with their labels, by Adam and cross-entropy.
 
     Each image is shifted (`moved`). The result is a function of store and seed for the same torch build, machine and
-    threads. UserError for fewer than two classes, no images.
+    threads. `networks_for` says which stores have what it takes.
     """
-    _check(store)
     net = _network(store, seed)
     images, labels = store.images("train"), store.labels("train")
     assert labels is not None
@@ -226,10 +214,3 @@ def _network(store: Store, seed: int) -> ConvNet:
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(randomness.derive_seed(seed, "classifier"))
         return ConvNet(store.shape, len(store.classes))
-
-
-def _check(store: Store) -> None:
-    if len(store.classes) < 2:
-        raise UserError("", store.path, "has fewer than two classes to tell apart", "pack a folder for each class")
-    if store.count("train") == 0:
-        raise UserError("", store.path, "has no training images to learn from", "pack it with a smaller held-out part")

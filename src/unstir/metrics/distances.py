@@ -130,8 +130,7 @@ def infinite_fd(
     chance of its own to first order. Of the variances s and q that `standard_error` tells apart, the value has
     s + q + q / repeats. It may be below 0. ``strata``, int64 [N], are classes in fixed shares, as in `halves`.
 
-    What bends the line would remove too much of the bias, and is taken into account as on Gaussians (`BEND`). The bias
-    of a reference of finitely many images stays.
+    What bends the line is taken into account as on Gaussians (`BEND`). The bias of a finite reference stays.
     """
     n = len(features)
     means, differences = halves(features, reference, repeats, seed, strata)

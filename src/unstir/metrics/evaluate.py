@@ -12,7 +12,7 @@ from unstir.data import Store
 from unstir.errors import UserError
 from unstir.metrics.classifier import networks_for
 from unstir.metrics.drawn import Drawn, seconds_per_call, usual_chain, usual_labels, usual_split
-from unstir.metrics.evaluation import FOLDER, Evaluation, best_match, differences, of_images, own, saved
+from unstir.metrics.evaluation import Evaluation, best_match, differences, of_images, own, saved
 from unstir.metrics.features import Network, extractor
 from unstir.metrics.images import Images, Source, images_of
 from unstir.metrics.inception import inception, installed
@@ -20,7 +20,7 @@ from unstir.metrics.pairs import paired
 from unstir.metrics.plan import From, Plan, check, judge
 from unstir.metrics.reference import other_split
 from unstir.metrics.request import OF_RUNS, SEEDS, EvaluationRequest
-from unstir.progress import counted, waiting
+from unstir.progress import waiting
 from unstir.runs import build
 from unstir.runs.model import Model, chosen_average, idle_guidance
 from unstir.runs.run import Run, is_run
@@ -81,12 +81,9 @@ def evaluate_images(
 ) -> tuple[Evaluation, list[str]]:
     """The figures of images, and in words how they differ from those of ``request.against``.
 
-    ``images`` is a folder, a zip or a NumPy file, several of these (a set each), an array uint8 [N, C, H, W] or
-    [seeds, N, C, H, W], or batches of such arrays, as a generator yields them. ``labels``, int64 [N] or [seeds, N], are
-    the classes that the images of arrays were asked to show. ``store`` is what they are compared with, by default
-    ``request.store``. ``networks`` measure beside those of the request. The figures are kept in STORE/evaluation and
-    found there by the content of the images. Raises UserError for images that are of another shape or none, and for
-    what cannot be compared.
+    ``images`` are a `Source`. ``labels``, int64 [N] or [seeds, N], are the classes that the images of arrays were asked
+    to show. ``store`` is what they are compared with, by default ``request.store``. ``networks`` measure beside those
+    of the request. Raises UserError for images that are of another shape or none, and for what cannot be compared.
     """
     plan, rival = planned_images(images, store, request, labels=labels, networks=networks)
     evaluation = judge(plan)
@@ -155,11 +152,7 @@ def ready(
 def _evaluated(path: Path, store: Store, label: str | None) -> list[Evaluation]:
     """The evaluations of a run, or of the images in a folder against ``store``; ``label`` is as in `images_of`."""
     if is_run(path) or not path.exists():
-        run = Run.open(path)
-        if others := len(saved(run)) - len(mine := own(run)):
-            num = counted(others, "evaluation")
-            logger.warning(f"{path / FOLDER}: {num} of weights that are not the run's, left out")
-        return mine
+        return own(Run.open(path))
     digest = images_of(path, store, label).hash
     return [each for each in saved(store) if each.protocol.get("images") == digest]
 
@@ -213,11 +206,9 @@ def _models(run: Run, request: EvaluationRequest) -> list[Model]:
     text = request.checkpoint
     settings: dict[str, Any] = {key: getattr(request, key) for key in ("device", "dtype", "compile", "guide")}
     settings["ema"] = chosen_average(request.ema, request.ema_width)
-    if text == "newest":
-        return [run.model(**settings)]
+    if text in ("newest", "best"):
+        return [run.model("best" if text == "best" else None, **settings)]
     run.newest_step()  # says so where none was saved
-    if text == "best":
-        return [run.model("best", **settings)]
     if text == "all":
         steps = run.saved_steps()
         if request.guide is not None:

@@ -185,15 +185,13 @@ def _choices(of: Sides, features: Tensor) -> Figures:
 
 
 def _named(row: Tensor) -> Figures:
-    """A number for each of `NEAR`."""
     return dict(zip(NEAR, row.tolist(), strict=True))
 
 
 def _infinite(of: Sides, sets: Sequence[Tensor], strata: Sequence[Tensor | None]) -> tuple[float, float] | None:
     """The mean distance of infinitely many images with its error; None where the images are too few to tell.
 
-    ``strata`` are the classes of each set that are in fixed shares,
-    int64 [N], or None.
+    ``strata`` are the classes of each set that are in fixed shares, int64 [N], or None.
     """
     if len(sets[0]) < 2 * (sets[0].shape[1] + 1):
         return None

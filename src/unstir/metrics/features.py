@@ -7,7 +7,6 @@ classes are those of the store, it says how well it tells them apart (`Trust`).
 import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from operator import index as whole
 from typing import Any, ClassVar, NamedTuple
 
 import torch
@@ -29,23 +28,14 @@ SKILL = 0.3  # the least of a classifier whose features are used; docs/evaluatio
 class Trust:
     """How a classifier did: ``right`` of ``num`` held-out images, of which ``most`` are of the most frequent class.
 
-    Whoever names the most frequent class every time is right as often as that class occurs: that is *chance*. Features
-    measure where the classifier is decidedly right more often (the exact binomial tail is below `significance.TAIL`)
-    and is right for the share `SKILL` or more of the images that chance gets wrong, net of those that it loses:
-    (accuracy - chance) / (1 - chance), Cohen's kappa. Of many images 11% is decidedly above 10%, and yet of no use.
+    *Chance* is to name the most frequent class every time. Features measure where the classifier is decidedly right
+    more often (the exact binomial tail is below `significance.TAIL`) and (accuracy - chance) / (1 - chance), Cohen's
+    kappa, is `SKILL` or more.
     """
 
     right: int
     num: int
     most: int
-
-    @classmethod
-    def read(cls, values: Mapping[str, Any]) -> "Trust":
-        """From its fields as JSON has them. Raises KeyError, TypeError or ValueError for what are none."""
-        right, num, most = (whole(values[name]) for name in ("right", "num", "most"))
-        if not (0 <= right <= num and 0 <= most <= num):
-            raise ValueError(f"no counts: {values}")
-        return cls(right, num, most)
 
     @property
     def accuracy(self) -> float | None:
@@ -112,8 +102,7 @@ class Network:
         return self.outputs(images, batch_size=batch_size).features
 
     def _check(self, images: Tensor) -> None:
-        """Raise UserError for images that the network does not take."""
-        raise NotImplementedError
+        """Raise UserError for images that the network does not take, by default none: `measure` compares shapes."""
 
     def _batch(self, images: Tensor) -> Outputs:
         """Features [B, F] and logits [B, K] of a batch, in any float type on any device."""

@@ -1,25 +1,17 @@
 """The floor of a figure: what new real images reach, drawn as the generator draws its own.
 
-*The question.* A perfect generator makes images that nobody has seen, from the distribution that the data came from.
-So the floor is the figure of held-out images against the same training split: a classifier knows the images it was
-trained on, new images of either kind lie a little off them, and no split of both mixed would show it.
+docs/evaluation.md has the question and the promise.
 
-*The classes.* A split holds out equal shares of each class, while a generator without labels draws classes at random,
-and the chance in their numbers adds to a distance. So held-out images are drawn without replacement (an image drawn
-twice is its own nearest neighbour), with class numbers at random by the shares of the training split where the
-generator draws so, and in the numbers asked for where classes were asked for. At random, some class runs short when
-nearly all held-out images are to be drawn. Then fewer are drawn, n' instead of n, at random and in equal shares; the
-difference of the means is due to the chance in the classes alone, it falls as 1/n (a distance between shares of classes
-falls as 1/sqrt(n), its square as 1/n), and so
+*The classes.* Held-out images are drawn without replacement (an image drawn twice is its own nearest neighbour), by the
+shares of the training split or as asked for. At random, some class runs short when nearly all held-out images are to be
+drawn. Then fewer are drawn, n' instead of n, at random and in equal shares; the difference of the means is due to the
+chance in the classes alone, it falls as 1/n (a distance between shares of classes falls as 1/sqrt(n)), and so
 
     floor(n) = in equal shares(n) + n'/n (at random(n') - in equal shares(n'))
 
 *The error.* The variance of one set of n in fixed shares (by halves, which are drawn in these shares too) times n over
 the number of held-out images is that of the mean over all sets that these images could give, and what the draws made
 leave open is added. The reference is the same for samples and floor, so its choice cancels where both are compared.
-
-*The promise.* Where samples are new images, classes at random by the training split's shares or as asked for, a page
-claims a figure off its floor at most once in 50 pages, of however many seeds (`benchmarks/perfect_generator.py`).
 """
 
 import math

@@ -1,8 +1,7 @@
 """Images that any program made, to be judged: from folders, zips, NumPy files or arrays, in no other size.
 
-Nothing is resized, cropped or made grey, for that changes every figure. Files are packed into a store that lasts no
-longer: what `unstir data pack` reads is read, in its order. A subfolder for each class, named as the store names it,
-says which class its images were asked to show. A folder that `unstir sample` or `unstir evaluate` drew says so itself.
+Nothing is resized, cropped or made grey. Files are packed into a store that lasts no longer: what `unstir data pack`
+reads is read, in its order.
 """
 
 import hashlib

@@ -3,9 +3,8 @@
 It is the TensorFlow graph of 2015 that Heusel et al. 2017 took features from, as converted for torch-fidelity
 (its "inception-v3-compat"). Images are resized to 299 x 299 as TensorFlow 1 did: distances of these features are FIDs.
 
-The published weights are a pickle, which can run anything, and torch-fidelity reads whatever file it is given so
-(``weights_only=False``). Therefore its bytes are hashed before they are read, and no others reach it. Weights of one's
-own go in as safetensors, which holds arrays alone; figures from them compare with no published FID.
+The published weights are a pickle, which can run anything: their bytes are hashed before torch-fidelity reads them.
+Weights of one's own go in as safetensors; figures from them compare with no published FID.
 """
 
 import hashlib

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from pydantic import TypeAdapter
@@ -32,9 +32,6 @@ from unstir.runs.files import check_writable, decode, encode, is_count, is_text,
 from unstir.runs.model import Model, weights_in_words
 from unstir.runs.stores import check_data
 from unstir.theory.variance import check_variance
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 SAMPLES = 8  # an estimate is made in so many batches, where there are as many images: each has its own times
 
@@ -110,13 +107,9 @@ def save_likelihood(
         curve = out / f"{named('-'.join(('curve', *results)))}.{format}"
     with replacing(curve) as unfinished:
         words = {"run": model.data.mark, "weights": model.weights_sha256}
-        save_figure(likelihood_figure(results), unfinished, format, **words)
+        curves = {name: (r.times, r.curve, r.decoder, r.total) for name, r in results.items()}
+        save_figure(likelihood_curves(curves), unfinished, format, **words)
     return results, curve
-
-
-def likelihood_figure(results: Mapping[str, Likelihood]) -> "Figure":
-    """Where the bits of each of the named results go: every term by its time, and their sum."""
-    return likelihood_curves({name: (r.times, r.curve, r.decoder, r.total) for name, r in results.items()})
 
 
 def name_of(protocol: Mapping[str, Any], asked: Protocol, what: str) -> str:
@@ -252,12 +245,8 @@ def read(path: Path) -> Likelihood | None:
     try:
         values = decode(path.read_bytes())
         texts = dict.fromkeys(("split", "weights", "run"), is_text)
-        kinds = {
-            **dict.fromkeys(("step", "calls", "T"), is_count),
-            **texts,
-            "ema": lambda ema: isinstance(ema, bool | float),
-        }
-        check_kinds(values.get("protocol"), kinds)
+        counts = dict.fromkeys(("step", "calls", "T"), is_count)
+        check_kinds(values.get("protocol"), {**texts, **counts, "ema": lambda ema: isinstance(ema, bool | float)})
         return _LIKELIHOOD.validate_json(json.dumps(values), strict=True)
     except (OSError, ValueError):
         return None

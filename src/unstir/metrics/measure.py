@@ -1,9 +1,7 @@
 """How near sets of images are to a store's own: every figure with its floor and its ceiling.
 
-A distance means nothing alone, so each comes with two others of the same features: the *floor*, that of real images
-which are not in the reference, drawn as the generator draws (`floor`), and the *ceiling*, that of images of uniform
-noise. A perfect model reaches the floor, not 0; a distance below the floor is nearer than new images can be, as copies
-are. Features are those of any `Network`; images without labels have the sliced Wasserstein distance.
+The *floor* is that of real images which are not in the reference, drawn as the generator draws (`floor`), the *ceiling*
+that of images of uniform noise. A distance below the floor is nearer than new images can be, as copies are.
 """
 
 from collections.abc import Callable, Sequence
@@ -26,6 +24,7 @@ from unstir.metrics.values import Components, lacking, marginals, spread
 from unstir.metrics.wasserstein import Swd
 from unstir.significance import binomial_tail
 
+SLICED = "sliced Wasserstein", "patches"  # the name and the network of the figure of patches
 PATCHES = 2000  # images whose patches are the reference where nothing else is asked; 9 s of one core at 32x32
 
 
@@ -53,9 +52,7 @@ def measure(
     asked = None if labels is None else labels[0]
     if not networks:
         num_reference = reference_size(store.count(split), num_reference, networks)
-        return {
-            "patches/swd": _between(store, sets, split, num_reference, asked, "sliced Wasserstein", "patches", _swd)
-        }
+        return {"patches/swd": _between(store, sets, split, num_reference, asked, *SLICED, wasserstein.swd)}
     figures: dict[str, Figure] = {}
     for network in networks:
         of = sides(store, network, len(sets[0]), split, num_reference, asked)
@@ -77,20 +74,16 @@ def _of_values(
     """The figures of values: sliced Wasserstein of scaled values, marginals and spread, of `PATCHES` images at most."""
 
     def of_patches(a: Tensor, b: Tensor, seed: int) -> Swd:
-        return _swd(components.scaled(a).float(), components.scaled(b).float(), seed)
+        return wasserstein.swd(components.scaled(a).float(), components.scaled(b).float(), seed)
 
     def halved_too(figure: Callable[[Tensor, Tensor], float]) -> Distance:
         return lambda a, b, seed: Swd(figure(a, b), halved(lambda i: {"": figure(a[i], b)}, len(a))[""])
 
-    kinds: dict[str, tuple[str, Distance]] = {
-        "patches/swd": ("sliced Wasserstein", of_patches),
-        "values/marginals": ("marginals", halved_too(marginals)),
-        "values/spread": ("spread", halved_too(spread)),
-    }
-    size = reference_size(store.count(split), 0, ())
+    with_size = store, sets, split, reference_size(store.count(split), 0, ()), asked
     return {
-        key: _between(store, sets, split, size, asked, name, key.split("/")[0], distance)
-        for key, (name, distance) in kinds.items()
+        "patches/swd": _between(*with_size, *SLICED, of_patches),
+        "values/marginals": _between(*with_size, "marginals", "values", halved_too(marginals)),
+        "values/spread": _between(*with_size, "spread", "values", halved_too(spread)),
     }
 
 
@@ -179,10 +172,6 @@ def _class_accuracy(network: Network, taken_for: Sequence[Tensor], labels: Seque
 def reference_size(count: int, asked: int, networks: Sequence[Network]) -> int:
     """How many of ``count`` images are the reference if ``asked`` are wished for; 0: all, or `PATCHES` for patches."""
     return min(asked or (count if networks else PATCHES), count)
-
-
-def _swd(a: Tensor, b: Tensor, seed: int) -> Swd:
-    return wasserstein.swd(a, b, seed=seed)
 
 
 Distance = Callable[[Tensor, Tensor, int], Swd]

@@ -1,9 +1,7 @@
 """Whether a model copies its training images, measured against new images of the same kind.
 
-A sample near to a training image proves nothing, for new images have near neighbours too, and a data set may hold the
-same picture twice. So held-out images are the yardstick: of a model as good as the data's own source, samples and
-held-out images are alike before the training images, and every rank between them is equally likely. Both tests below
-rest on that alone, by pixels and, where a function for them is given, by features.
+docs/evaluation.md has why held-out images are the yardstick: of a model as good as the data's own source, every rank
+between them and samples is equally likely. Both tests rest on that alone, by pixels and by features if there are any.
 
 *Distance* d_1 is that to the nearest training image. *Relative distance* is d_1 over the mean of d_1..d_K, K = 50
 (after Carlini et al. 2023, "Extracting training data from diffusion models", section 5): a flat or blurred image is
@@ -11,15 +9,11 @@ near to everything and a copy to one image alone. The ratio d_1 / d_2 (Yoon et a
 that the data holds a few times, which are copied first.
 
 *Nearer* (`mann_whitney`), on either distance: do samples as a whole lie nearer than new images? (The C_T of Meehan et
-al. 2020, "A non-parametric test to detect data-copying", is this statistic, cell by cell.) Smoother, fainter or more
-alike samples do too: this alone accuses of nothing.
+al. 2020, "A non-parametric test to detect data-copying", is this statistic, cell by cell.)
 
 *Copies* (`precedence`): of the relative distance, the number of samples below 999 in 1000 held-out images and
 below 1/2 (the factor of Carlini et al.; without it a sample a little nearer than any held-out image would count among
-images that are all far apart). A few copies among many originals raise it, and it alone is evidence of copies.
-
-The verdict is a suspicion: it divides ``SUSPICION`` among all tests (Bonferroni), so that new images raise it in one
-run of 100 at most. Copies are *decided* at the level of every other statement (`significance.LEVEL`).
+images that are all far apart). The verdict divides ``SUSPICION`` among all tests (Bonferroni).
 
 *The nearest training images* are found by brute force at the speed of a matrix product: |a - b|^2 = |a|^2 + |b|^2 -
 2 a.b needs one for all pairs. But in float32 it loses what matters here: between near copies the three terms cancel and
@@ -35,7 +29,6 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from unstir.errors import UserError
 from unstir.pictures.pairs import Block, Row, pairs
 from unstir.significance import Precedence, Shift, exact, mann_whitney, precedence
 
@@ -131,19 +124,16 @@ def memorisation(
     """Compare ``samples`` with the images a model learned from, all uint8 [N, C, H, W] in 0..255.
 
     ``flip``: the model also learned from mirror images. ``features`` maps such images to [N, F]. ``closest`` images of
-    each kind are named. The more held-out images per sample, the fewer copies show. UserError for images of other types
-    or shapes, no samples, or fewer than 2 training images.
+    each kind are named. The more held-out images per sample, the fewer copies show. Takes 2
+    training images or more.
     """
-    for name, images, least in (("samples", samples, 1), ("train", train, 2)):
-        if len(images) < least:
-            raise UserError(name, list(images.shape), f"must be at least {least}")
     k = min(NEIGHBOURS, len(train))
     names, sets = ["pixels"], [[nearest(x, train, k=k, flip=flip) for x in (samples, held_out)]]
     if features is not None:
         names.append("features")
         known, mirrored = features(train), features(train.flip(-1)) if flip else None
         own = [features(images) if len(images) else known[:0] for images in (samples, held_out)]
-        sets.append([nearest_features(each, known, k=k, mirrored=mirrored) for each in own])
+        sets.append([nearest(each, known, k=k, mirrored=mirrored) for each in own])
     level = SUSPICION / (3 * len(names))
     enough, spaces = min(len(samples), len(held_out)) >= FEWEST, []
     for name, (found, new) in zip(names, sets, strict=True):
@@ -237,22 +227,20 @@ def _closest(found: Nearest, spaces: list[Nearest], most: int) -> tuple[Pair, ..
     return tuple(Pair(i, tuple(match(i, *each) for each in zip(spaces, relative, strict=True))) for i in chosen)
 
 
-def nearest(queries: Tensor, train: Tensor, *, k: int = 1, flip: bool = False) -> Nearest:
-    """By pixels: ``queries`` uint8 [N, C, H, W] and ``train`` uint8 [M, C, H, W] in 0..255, k <= M.
+def nearest(
+    queries: Tensor, train: Tensor, *, k: int = 1, flip: bool = False, mirrored: Tensor | None = None
+) -> Nearest:
+    """Of ``queries``, uint8 [N, C, H, W] or float features [N, F], among as many or more such of ``train``, k <= M.
 
-    With ``flip`` a training image also counts mirrored left to right, as a run that trained on both has seen it.
+    With ``flip`` a training image also counts mirrored left to right, as a run that trained on both has seen it; the
+    features of mirror images are given, ``mirrored`` [M, F].
     """
     views: list[Rows] = [lambda rows: train[rows].flatten(1)]
     if flip:
         views.append(lambda rows: train[rows].flip(-1).flatten(1))
+    if mirrored is not None:
+        views.append(lambda rows: mirrored[rows])
     return _search(queries.flatten(1), len(train), views, k)
-
-
-def nearest_features(queries: Tensor, train: Tensor, *, k: int = 1, mirrored: Tensor | None = None) -> Nearest:
-    """By features: ``queries`` float [N, F], ``train`` float [M, F] and, optionally, those of the mirror images."""
-    sets = [train] if mirrored is None else [train, mirrored]
-    views: list[Rows] = [lambda rows, part=part: part[rows] for part in sets]  # type: ignore[misc]
-    return _search(queries, len(train), views, k)
 
 
 def _search(queries: Tensor, num_train: int, views: Sequence[Rows], k: int) -> Nearest:

@@ -3,13 +3,12 @@
     error     mean over pairs of (mean of n samples given c - x_0)^2           a mean over pixels, of values in [-1, 1]
     spread    sqrt( (1 + 1/n) mean over pairs of the samples' variance / error )      1 where samples are calibrated
 
-If x_0 and the samples are drawn alike given c, the expected error is their variance times 1 + 1/n, so that the spread
-is 1; below 1 the samples vary too little for how far they are from the truth.
+If x_0 and the samples are drawn alike given c, the expected error is their variance times 1 + 1/n.
 """
 
 from dataclasses import replace
 
-import torch
+from torch import Tensor
 
 from unstir.data import Store
 from unstir.metrics.drawn import Drawn
@@ -40,14 +39,10 @@ def pair_figures(drawn: Drawn, store: Store) -> dict[str, Figure]:
     # of the square root of a ratio of means, by its derivatives (the delta method)
     of_ratio = (variances - ratio.square() * errors) / (2 * ratio * error)
     num = len(images)
-    values = (f"error of the mean of {SAMPLES}", LOWER, error, errors), ("spread over error", NEAR_ONE, ratio, of_ratio)
-    return {
-        key: Figure(
-            name=name,
-            better=better,
-            by_seed=(value.item(),),
-            bootstrap=torch.std(each).item() / num**0.5,
-            num_reference=num,
-        )
-        for key, (name, better, value, each) in zip(("pairs/error", "pairs/spread"), values, strict=True)
-    }
+
+    def figure(name: str, better: str, value: Tensor, parts: Tensor) -> Figure:
+        deviation = parts.std().item() / num**0.5
+        return Figure(name=name, better=better, by_seed=(value.item(),), bootstrap=deviation, num_reference=num)
+
+    of_error = figure(f"error of the mean of {SAMPLES}", LOWER, error, errors)
+    return {"pairs/error": of_error, "pairs/spread": figure("spread over error", NEAR_ONE, ratio, of_ratio)}

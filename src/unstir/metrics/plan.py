@@ -1,8 +1,7 @@
 """A plan of an evaluation: which images are judged, against what, and in whose features; and `judge`, which does it.
 
-Images come from a run, which draws them (`Drawn`), or from anywhere else (`Images`). Both say with which run figures
-are kept, what an `Evaluation` says of them, what of a protocol is theirs, and which sets and classes they are. A
-protocol is all that decides a figure but the weights, and by its hash an evaluation is kept and found.
+Images come from a run, which draws them (`Drawn`), or from anywhere else (`Images`). A protocol is all that decides a
+figure but the weights, and by its hash an evaluation is kept and found.
 """
 
 import logging
@@ -34,6 +33,7 @@ from unstir.runs.files import is_writable, make_folder, save_png
 
 logger = logging.getLogger(__name__)
 
+PAIRS = "pairs/error"  # the key of a figure of held-out pairs
 LEAST = 2 * FEWEST  # images to compare with by features, which are halved where nothing is held out
 NEW_IMAGES = 2000  # held-out images that are compared with the training images, at most
 
@@ -119,12 +119,9 @@ def judge(plan: Plan[Drawn | Images]) -> Evaluation:
     and where images cannot be drawn.
     """
     check(plan)
-    known = plan.known()
-    if (
-        known is not None
-        and (known.memorisation is not None or not plan.memorisation)
-        and not _lacks_pairs(plan, known)
-    ):
+    known, drawing = plan.known(), plan.images if plan.pairs and isinstance(plan.images, Drawn) else None
+    lacking = drawing is not None and paired(drawing, plan.store) is not None and not (known and PAIRS in known.figures)
+    if known is not None and not lacking and (known.memorisation is not None or not plan.memorisation):
         return known
     home, began = plan.images.home or plan.store, time.perf_counter()
     keeping = is_writable(home.path)
@@ -135,12 +132,11 @@ def judge(plan: Plan[Drawn | Images]) -> Evaluation:
             labels, about = plan.images.classes(plan.num, plan.seeds), {"step": 0, "images": 0, **plan.images.about}
             figures = measure(plan.store, sets, plan.measuring, plan.split, plan.num_reference, labels=labels)
             evaluation = Evaluation(**about, protocol=plan.protocol(), figures=figures)
-        if _lacks_pairs(plan, evaluation) and isinstance(plan.images, Drawn):
-            figures = evaluation.figures | pair_figures(plan.images, plan.store)
-            evaluation = replace(evaluation, figures=figures)
+        if drawing is not None and lacking:
+            evaluation = replace(evaluation, figures=evaluation.figures | pair_figures(drawing, plan.store))
         if plan.memorisation:
-            drawing = pairs_file(home, evaluation) if keeping else None
-            result = search_copies(plan, sets, drawing, weights=evaluation.weights)
+            file = pairs_file(home, evaluation) if keeping else None
+            result = search_copies(plan, sets, file, weights=evaluation.weights)
             evaluation = replace(evaluation, memorisation=result)
     seconds = {"drawing": round(drawn - began, 1), "measuring": round(time.perf_counter() - drawn, 1)}
     evaluation = replace(evaluation, seconds=seconds)
@@ -149,13 +145,6 @@ def judge(plan: Plan[Drawn | Images]) -> Evaluation:
     else:
         logger.warning(f"{home.path} cannot be written to: the figures are not kept")
     return evaluation
-
-
-def _lacks_pairs(plan: Plan[Drawn | Images], evaluation: Evaluation) -> bool:
-    """Whether figures of held-out pairs are asked for, can be had, and are not there."""
-    if not plan.pairs or "pairs/error" in evaluation.figures or not isinstance(plan.images, Drawn):
-        return False
-    return paired(plan.images, plan.store) is not None
 
 
 def search_copies(

@@ -1,7 +1,6 @@
 """The likelihood of single images under a model: the bound of each, whole and by its parts, and as a table.
 
-A score is the bound of an image in bits per dimension. Images unlike the training images have more, but smooth images
-may have fewer (Nalisnick et al. 2019), so look at the parts too.
+A score is the bound of an image in bits per dimension.
 """
 
 import csv
@@ -83,12 +82,10 @@ def likelihood(
     with counting("bounding images", "network calls") as count:
         on_call = counter(count, len(batches) * (calls or model.process.T))
         bounds = [bound_of(model, images, given, protocol, 0, index, on_call) for index in batches]
-    rows = [
-        bound.to_bits(
-            torch.stack((bound.nats, bound.prior, bound.terms @ bound.weights, bound.decoder, _error(bound)), 1)
-        )
-        for bound in bounds
-    ]
+    rows = []
+    for bound in bounds:
+        parts = bound.nats, bound.prior, bound.terms @ bound.weights, bound.decoder, _error(bound)
+        rows.append(bound.to_bits(torch.stack(parts, 1)))
     whole, prior, diffusion, decoder, error = torch.cat(rows).unbind(1)
     estimated = 3 <= calls < model.process.T
     return ImageLikelihood(whole, prior, diffusion, decoder, error if estimated else None)

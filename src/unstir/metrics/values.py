@@ -1,7 +1,6 @@
 """Figures of values in units of their own, which no network of pictures knows: components, marginals and spread.
 
-Values are measured in deviations of their channel in the training split, about its mean. Where the data lack values, so
-do the images that are compared with them: image i gets the mask of a training image, and what is missing is the mean.
+docs/evaluation.md says in which units, and what becomes of missing values.
 """
 
 import hashlib
@@ -13,7 +12,7 @@ from torch import Tensor
 
 from unstir import randomness
 from unstir.data import Store
-from unstir.metrics.features import Network, Outputs, wrong_images
+from unstir.metrics.features import Network, Outputs
 from unstir.pixels import known, to_uint8
 
 COMPONENTS, FITTED = 16, 1000  # principal components, and the images that they are of, at most
@@ -49,10 +48,6 @@ class Components(Network):
     def scaled(self, images: Tensor) -> Tensor:
         """Images in deviations of each channel about its mean, 0 where they are missing: float64 [N, C, H, W]."""
         return ((images.double() - self.mean) / self.deviation).nan_to_num(0.0)
-
-    def _check(self, images: Tensor) -> None:
-        if not images.is_floating_point() or images[:1].numel() != len(self.axes):
-            raise wrong_images(images, "of the store's shape, in its units")
 
     def _batch(self, images: Tensor) -> Outputs:
         return Outputs(self.scaled(images).flatten(1) @ self.axes)

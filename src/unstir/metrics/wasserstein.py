@@ -45,7 +45,7 @@ class Swd(NamedTuple):
 
 
 def swd(
-    a: Tensor, b: Tensor, *, seed: int = 0, patches: int = PATCHES, projections: int = PROJECTIONS, repeats: int = 20
+    a: Tensor, b: Tensor, seed: int = 0, *, patches: int = PATCHES, projections: int = PROJECTIONS, repeats: int = 20
 ) -> Swd:
     """The distance between two sets of images, uint8 [N, C, H, W] in 0..255; symmetric, and 0 between equals.
 

@@ -199,8 +199,6 @@ class Upsample(nn.Module):
         scale = [2 if after > before else 1 for before, after in zip(x.shape[2:], like.shape[2:], strict=True)]
         if self.spread is None:
             spread = nn.functional.interpolate(x, scale_factor=[float(factor) for factor in scale], mode="nearest")
-        elif scale == [2, 2]:
-            spread = self.spread(x)
         else:
             more = [factor - 1 for factor in scale]
             spread = nn.functional.conv_transpose2d(x, self.spread.weight, self.spread.bias, scale, 2, more)

@@ -74,10 +74,8 @@ def training_curves(metrics: Sequence[Mapping[str, Any]]) -> "Figure":
 def held_out_figure(lines: Sequence[Mapping[str, Any]]) -> "Figure":
     """The losses of training and held-out images, from the lines of held_out.jsonl.
 
-    First the mean loss over times of both splits against images seen, with the standard error over images; then, where
-    it was estimated, the bound of both in bits per dimension; then the held-out loss by time t at each step measured,
-    and that of the training images at the last, dashed. A split that was not measured is left out. Legends
-    stand outside their panels.
+    The mean loss over times of both splits against images seen; where it was estimated, the bound of both; the held-out
+    loss by time t at each step measured, and that of the training images at the last, dashed.
     """
     from matplotlib.figure import Figure
 
