@@ -12,7 +12,7 @@ from scipy.stats import kstest
 
 from unstir.data import Store
 from unstir.metrics import memorisation as search
-from unstir.metrics.memorisation import memorisation, nearest, picture
+from unstir.metrics.memorisation import memorisation, nearest, nearest_features, picture
 from unstir.significance import mann_whitney, precedence
 
 
@@ -70,11 +70,11 @@ def test_features_far_from_zero_are_told_apart_and_mirror_images_count():
     train = 1000 + 1e-3 * torch.randn(50, 64, dtype=torch.float64, generator=generator(0))
     mirrored = 1000 + 1e-3 * torch.randn(50, 64, dtype=torch.float64, generator=generator(1))
     queries = torch.cat((train[[9, 3]] + 1e-6, mirrored[[4]]))
-    found = nearest(queries, train, mirrored=mirrored)
+    found = nearest_features(queries, train, mirrored=mirrored)
     assert found.index.flatten().tolist() == [9, 3, 4] and found.mirrored.flatten().tolist() == [False, False, True]
     assert found.distance.flatten().tolist() == pytest.approx([1e-6, 1e-6, 0], abs=1e-12)
-    assert nearest(queries, train).distance[2, 0] > 5e-4
-    assert nearest(queries[:0], train, k=2).index.shape == (0, 2)
+    assert nearest_features(queries, train).distance[2, 0] > 5e-4
+    assert nearest_features(queries[:0], train, k=2).index.shape == (0, 2)
 
 
 def test_new_images_are_accused_as_seldom_as_the_level_says(digits):

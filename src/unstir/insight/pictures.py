@@ -22,7 +22,7 @@ from unstir.generate.trajectories import trajectory
 from unstir.insight.gather import real_images
 from unstir.metrics.classifier import FILE, Classifier, classifier_for
 from unstir.metrics.evaluation import SHARES, Evaluation, pairs_file
-from unstir.metrics.memorisation import nearest
+from unstir.metrics.memorisation import nearest, nearest_features
 from unstir.metrics.reference import reference
 from unstir.pictures import animation
 from unstir.pictures.grid import corner, grid
@@ -258,7 +258,7 @@ def worst(flip: bool, store: Store, drawn: Drawn, classifier: Classifier | None)
         if classifier is None:
             return nearest(images, train, flip=flip).distance[:, 0]
         views = [images, images.flip(-1)] if flip else [images]  # a run that mirrors may draw either
-        item = [nearest(classifier.features(view), train).distance[:, 0] for view in views]
+        item = [nearest_features(classifier.features(view), train).distance[:, 0] for view in views]
         return torch.stack(item).min(0).values
 
     shown, span = _farthest(drawn.images, far(drawn.images), "the worst samples")

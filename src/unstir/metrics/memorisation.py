@@ -29,6 +29,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from unstir.errors import UserError
 from unstir.pictures.pairs import Block, Row, pairs
 from unstir.significance import Precedence, Shift, exact, mann_whitney, precedence
 
@@ -124,16 +125,19 @@ def memorisation(
     """Compare ``samples`` with the images a model learned from, all uint8 [N, C, H, W] in 0..255.
 
     ``flip``: the model also learned from mirror images. ``features`` maps such images to [N, F]. ``closest`` images of
-    each kind are named. The more held-out images per sample, the fewer copies show. Takes 2
-    training images or more.
+    each kind are named. The more held-out images per sample, the fewer copies show. UserError for images of other types
+    or shapes, no samples, or fewer than 2 training images.
     """
+    for name, images, least in (("samples", samples, 1), ("train", train, 2)):
+        if len(images) < least:
+            raise UserError(name, list(images.shape), f"must be at least {least}")
     k = min(NEIGHBOURS, len(train))
     names, sets = ["pixels"], [[nearest(x, train, k=k, flip=flip) for x in (samples, held_out)]]
     if features is not None:
         names.append("features")
         known, mirrored = features(train), features(train.flip(-1)) if flip else None
         own = [features(images) if len(images) else known[:0] for images in (samples, held_out)]
-        sets.append([nearest(each, known, k=k, mirrored=mirrored) for each in own])
+        sets.append([nearest_features(each, known, k=k, mirrored=mirrored) for each in own])
     level = SUSPICION / (3 * len(names))
     enough, spaces = min(len(samples), len(held_out)) >= FEWEST, []
     for name, (found, new) in zip(names, sets, strict=True):
@@ -227,20 +231,22 @@ def _closest(found: Nearest, spaces: list[Nearest], most: int) -> tuple[Pair, ..
     return tuple(Pair(i, tuple(match(i, *each) for each in zip(spaces, relative, strict=True))) for i in chosen)
 
 
-def nearest(
-    queries: Tensor, train: Tensor, *, k: int = 1, flip: bool = False, mirrored: Tensor | None = None
-) -> Nearest:
-    """Of ``queries``, uint8 [N, C, H, W] or float features [N, F], among as many or more such of ``train``, k <= M.
+def nearest(queries: Tensor, train: Tensor, *, k: int = 1, flip: bool = False) -> Nearest:
+    """By pixels: ``queries`` uint8 [N, C, H, W] and ``train`` uint8 [M, C, H, W] in 0..255, k <= M.
 
-    With ``flip`` a training image also counts mirrored left to right, as a run that trained on both has seen it; the
-    features of mirror images are given, ``mirrored`` [M, F].
+    With ``flip`` a training image also counts mirrored left to right, as a run that trained on both has seen it.
     """
     views: list[Rows] = [lambda rows: train[rows].flatten(1)]
     if flip:
         views.append(lambda rows: train[rows].flip(-1).flatten(1))
-    if mirrored is not None:
-        views.append(lambda rows: mirrored[rows])
     return _search(queries.flatten(1), len(train), views, k)
+
+
+def nearest_features(queries: Tensor, train: Tensor, *, k: int = 1, mirrored: Tensor | None = None) -> Nearest:
+    """By features: ``queries`` float [N, F], ``train`` float [M, F] and, optionally, those of the mirror images."""
+    sets = [train] if mirrored is None else [train, mirrored]
+    views: list[Rows] = [lambda rows, part=part: part[rows] for part in sets]  # type: ignore[misc]
+    return _search(queries, len(train), views, k)
 
 
 def _search(queries: Tensor, num_train: int, views: Sequence[Rows], k: int) -> Nearest:
