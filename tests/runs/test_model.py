@@ -15,6 +15,7 @@ from unstir.edit.edits import morph
 from unstir.errors import UserError
 from unstir.generate.drawing import Job, sample_batches
 from unstir.metrics.evaluate import _models
+from unstir.metrics.evaluation import PROTOCOL
 from unstir.metrics.request import EvaluationRequest
 from unstir.runs import build, checkpoint
 from unstir.runs.card import DataCard, Labels
@@ -159,7 +160,7 @@ def test_an_average_of_any_width_is_made_of_those_that_a_run_saved(trained, comm
     with refusing("ema_width", 0.08):
         _models(run, EvaluationRequest(ema=False, ema_width=0.08))
     for request, averaged in ((EvaluationRequest(ema_width=0.08), 0.08), (EvaluationRequest(), True)):
-        assert _models(run, request)[0].averaged == averaged
+        assert _models(run, request)[0].averaged == averaged and PROTOCOL["ema"](averaged)
 
 
 def test_a_guide_has_the_width_where_its_run_keeps_averages_and_else_its_ordinary_one(trained):

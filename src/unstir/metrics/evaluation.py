@@ -23,7 +23,7 @@ from unstir.metrics.figures import Figure, figure_effect, in_columns, too_rare, 
 from unstir.metrics.memorisation import Memorisation
 from unstir.progress import counting
 from unstir.runs.checkpoint import listed
-from unstir.runs.files import decode, encode, make_folder, write_text
+from unstir.runs.files import check, decode, encode, is_count, is_text, make_folder, write_text
 from unstir.runs.model import weights_in_words
 from unstir.runs.run import Run
 
@@ -31,6 +31,15 @@ FORMAT = 7  # grows when a figure of the same name and protocol would come out o
 FOLDER = "evaluation"
 FID = "inception-v3-compat/fd"  # the key of the one figure that may be called so
 SHARES = "by the data's shares"  # the label of a protocol in which each class is drawn as often as the data has it
+PROTOCOL = {
+    **dict.fromkeys(("num", "seeds", "steps", "calls", "num_reference"), is_count),
+    **dict.fromkeys(("sampler", "split", "dtype"), is_text),
+    "seed": lambda value: type(value) is int,
+    "networks": lambda value: isinstance(value, dict) and all(map(is_text, value.values())),
+    "ema": lambda value: isinstance(value, bool) or (isinstance(value, float) and 0 < value < 1),  # or a width
+}
+"""What is read of a protocol, and of what kind each is."""
+
 JUDGED = ("num", "seeds", "split", "num_reference", "data", "flip", "rounding", "networks", "classifier", "label")
 """The keys of a protocol that say how images are judged; the others say how a run drew them."""
 
@@ -260,6 +269,8 @@ def _read(path: Path) -> Evaluation | None:
         if values.pop("unstir_evaluation", None) != FORMAT:
             return None
         read = _EVALUATION.validate_json(json.dumps(values), strict=True)
+        kinds = {key: kind for key, kind in PROTOCOL.items() if key in JUDGED or not of_images(read.protocol)}
+        check(read.protocol, kinds, {"images": is_text})
         return read if read.figures and all(figure.by_seed for figure in read.figures.values()) else None
     except (OSError, ValueError):
         return None
