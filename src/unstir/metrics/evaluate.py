@@ -12,7 +12,7 @@ from unstir.data import Store
 from unstir.errors import UserError
 from unstir.metrics.classifier import networks_for
 from unstir.metrics.drawn import Drawn, seconds_per_call, usual_chain, usual_labels, usual_split
-from unstir.metrics.evaluation import Evaluation, best_match, differences, of_images, own, saved
+from unstir.metrics.evaluation import FOLDER, Evaluation, best_match, differences, of_images, own, saved
 from unstir.metrics.features import Network, extractor
 from unstir.metrics.images import Images, Source, images_of
 from unstir.metrics.inception import inception, installed
@@ -20,7 +20,7 @@ from unstir.metrics.pairs import paired
 from unstir.metrics.plan import From, Plan, check, judge
 from unstir.metrics.reference import other_split
 from unstir.metrics.request import OF_RUNS, SEEDS, EvaluationRequest
-from unstir.progress import waiting
+from unstir.progress import counted, waiting
 from unstir.runs import build
 from unstir.runs.model import Model, chosen_average, idle_guidance
 from unstir.runs.run import Run, is_run
@@ -152,7 +152,11 @@ def ready(
 def _evaluated(path: Path, store: Store, label: str | None) -> list[Evaluation]:
     """The evaluations of a run, or of the images in a folder against ``store``; ``label`` is as in `images_of`."""
     if is_run(path) or not path.exists():
-        return own(Run.open(path))
+        run = Run.open(path)
+        if others := len(saved(run)) - len(mine := own(run)):
+            num = counted(others, "evaluation")
+            logger.warning(f"{path / FOLDER}: {num} of weights that are not the run's, left out")
+        return mine
     digest = images_of(path, store, label).hash
     return [each for each in saved(store) if each.protocol.get("images") == digest]
 
