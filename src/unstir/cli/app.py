@@ -72,7 +72,6 @@ def _main(words: list[str]) -> NoReturn:
 
 
 def _arguments(words: list[str]) -> list[Argument]:
-    """The arguments of the command that these words begin with; none of help."""
     commands, (*_, command), _ = app.parse_commands(words)
     if not command.default_command or {*commands} & {*HELP, "--version"}:
         return []
@@ -80,7 +79,6 @@ def _arguments(words: list[str]) -> list[Argument]:
 
 
 def _options(words: list[str]) -> Options:
-    """The options of the command that these words begin with."""
     arguments = _arguments(words)
     return Options([name for argument in arguments for name in argument.names], words)
 
@@ -172,7 +170,6 @@ def show_json(value: object) -> None:
 
 
 def _fail(message: str, status: int = 2) -> NoReturn:
-    """End with a word, which of several processes one says."""
     if may_speak(lost=status == LOST):
         here = f"{place()}: " if place().rank else ""
         print(f"unstir: {here}{printable(message)}", file=sys.stderr)

@@ -289,7 +289,6 @@ def _carry_out(
 
 
 def _asked(run: Path, chain: Given, options: EditOptions, **asked: Any) -> tuple["Model", "Job"]:
-    """The model of a run and the job of an edit, ``asked`` as typed."""
     from unstir.generate.conditions import read_conditions
     from unstir.generate.drawing import Job
     from unstir.runs.run import Run

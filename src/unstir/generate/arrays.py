@@ -70,7 +70,6 @@ def _batch(out: Path, begin: int) -> Path:
 
 
 def _opened(file: Path) -> NDArray[np.generic] | None:
-    """The array in a file; None where there is none that is whole."""
     try:
         array: NDArray[np.generic] = np.load(file, mmap_mode="r", allow_pickle=False)
     except (OSError, ValueError, EOFError):

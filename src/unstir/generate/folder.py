@@ -98,7 +98,6 @@ def save_images(
 
 
 def _form(model: Model, format: str | None) -> str:
-    """What images are written as. Raises UserError where PNG files cannot hold them."""
     if format not in (None, *FORMATS):
         raise UserError("format", format, f"must be one of {', '.join(FORMATS)}")
     if format == "png" and not model.in_pixels:
@@ -241,7 +240,6 @@ def read_images(out: Path, num: int) -> Tensor:
 
 
 def _check_free(out: Path) -> None:
-    """Raise UserError where a folder is a file, or holds anything but a job's images: settings come before them."""
     if out.exists() and not out.is_dir():
         raise UserError("out", out, "is a file", "name a folder")
     is_free = not out.exists() or all(path.name.startswith(".") for path in out.iterdir())

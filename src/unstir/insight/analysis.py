@@ -115,7 +115,6 @@ def _remedy(cause: Cause) -> Statement:
 
 
 def _from_statements(facts: Facts, findings: Sequence[Finding], statements: Sequence[Statement]) -> Iterator[Statement]:
-    """What the decided statements of the analysis advise; nothing where there are none."""
     decided = {it.name: it for it in statements if it.effect is not None and it.effect.decided}
     bad = {name: it for name, it in decided.items() if it.verdict == "bad"}
     further = next((it.remedy for it in findings if it.check == "still-falling"), "")  # of a finished run
@@ -179,7 +178,6 @@ def lead(facts: Facts, statements: Sequence[Statement]) -> list[str]:
 
 
 def _goodness(facts: Facts, statements: Sequence[Statement]) -> str:
-    """Whether its images are good, by the statement about the main figure and, against it, those on others."""
     measured = [it for it in statements if it.verdict != "missing"]
     keys = ((it.name, "not compared" if it.effect is None else it.verdict) for it in measured)
     main = next((key for key in keys if key in GOODNESS), None)

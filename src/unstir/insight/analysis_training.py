@@ -26,7 +26,6 @@ def progress(facts: Facts) -> Iterator[Statement]:
 
 
 def _fall(facts: Facts, measured: Sequence[Measurement]) -> Statement:
-    """The whole change of the held-out loss, and by when most of it had come."""
     first, last, state = measured[0], measured[-1], partial(Statement, "fall", "progress", "losses")
     fall = paired(first.held_out, last.held_out)
     start = f"with the weights of {facts.config.train.init}" if facts.config.train.init else "in the untrained network"
@@ -59,7 +58,6 @@ def _last_stretch(facts: Facts) -> Iterator[Statement]:
 
 
 def _quality(facts: Facts) -> Iterator[Statement]:
-    """The main figure from the first to the last step evaluated."""
     key = "" if facts.last is None else facts.last.main_key
     steps = [of_step for of_step in facts.by_step if key in of_step.figures and of_step.images > 0]
     if len(steps) >= 2:

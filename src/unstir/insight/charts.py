@@ -170,7 +170,6 @@ def quality(facts: Facts) -> list[Chart]:
 
 
 def _precision_and_recall(by_step: Sequence[Evaluation]) -> list[Chart]:
-    """Precision and recall of each step evaluated, with error bars; dotted lines are those of real images."""
     result = {
         name: [(item.images, figure) for item in by_step if (figure := same_features(item, name)) is not None]
         for name in ("precision", "recall")
@@ -306,7 +305,6 @@ def _chart(axes: Any, name: str, label: str) -> Chart:
 
 
 def _images_axis(axes: Any, logarithmic: bool = True) -> None:
-    """Label the x axis as images seen in training, with k and M."""
     from matplotlib.ticker import EngFormatter, MaxNLocator
 
     axes.set_xlabel("images seen in training")

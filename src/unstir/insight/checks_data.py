@@ -27,7 +27,6 @@ def _again(facts: Facts) -> str:
 
 @check("store")
 def _store(facts: Facts) -> Iterator[Finding]:
-    """A store that has gone, is damaged, or is not the one that the run began with."""
     if facts.store_problem:
         data = facts.run.config.data
         remedy = f"""put it back, name its folder as `store`, or correct data.store in config.toml; else delete what is
@@ -39,7 +38,6 @@ def _store(facts: Facts) -> Iterator[Finding]:
 
 @check("value-range")
 def _value_range(facts: Facts, images: ImageStats) -> Iterator[Finding]:
-    """Values that fill a small part of 0..255, as masks of 0 and 1 do, so that all images are black for a network."""
     width, says = images.most - images.least, weakness(images.least, images.most, images.std)
     evidence = f"""their values lie in {images.least}..{images.most} of 0..255, mean {images.mean:+.2f} and standard
         deviation {images.std:.3f} in [-1, 1]; a width of at least {NARROW} and a deviation of {FAINT} are usual"""

@@ -14,7 +14,6 @@ from unstir.runs.timetable import snapshots
 
 @check("checkpoints", "saved files are damaged")
 def _checkpoints(facts: Facts) -> Iterator[Finding]:
-    """Files that are damaged, or none that training could go on from, or a finished run be sampled from."""
     run, broken = facts.run, [file for file in facts.files if file.problem]
     whole = [file for file in facts.files if not file.problem]
     usable = whole if facts.finished else [file for file in whole if file.kind == "full"]

@@ -101,7 +101,6 @@ def _loss_rises(facts: Facts, lines: Lines) -> Iterator[Finding]:
 
 @check("still-falling", "the loss still falls steeply where the run ends", of_training=True)
 def _still_falling(facts: Facts, held_out: Lines) -> Iterator[Finding]:
-    """A held-out loss that falls over the last doubling of the images seen, steeply or to samples not yet real."""
     last = last_stretch(facts.measured)
     if not facts.finished or last is None or not last.gains:
         return
@@ -148,7 +147,6 @@ def _weights_finite(facts: Facts, loaded: Checkpoint) -> Iterator[Finding]:
 
 @check("brightness")
 def _brightness(facts: Facts, samples: Samples) -> Iterator[Finding]:
-    """Samples lighter or darker than the data, by the means of images over all values."""
     drawn, real = (images.double().flatten(1).mean(1) for images in (samples.made, samples.real))
     result, most = two_sample(real.tolist(), drawn.tolist()), BRIGHTER * samples.real.double().std().item()
     sure = f"{abs(result.errors):.0f} standard errors" if result.error else "the same in every image"

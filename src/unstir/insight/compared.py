@@ -75,7 +75,6 @@ def _with_steps(names: Sequence[str], steps: Sequence[int], trained: Sequence[in
 
 
 def _losses_compare(facts: Sequence[Facts]) -> bool:
-    """Whether held-out losses are of the same data, forward process, target and times in all runs."""
     diffusions = [dataclasses.replace(it.config.diffusion, learned_variance=False) for it in facts]
     times = [line.get("times") for it in facts for line in it.held_out]
     alike = [it.data.content_hash for it in facts], diffusions, times
@@ -83,7 +82,6 @@ def _losses_compare(facts: Sequence[Facts]) -> bool:
 
 
 def _summary(names: Sequence[str], alike: Sequence[Evaluation], settings: Sequence[ByRun]) -> list[str]:
-    """What to know first: whether the figures compare, the main one's verdicts, and how many settings differ."""
     texts = ["Their figures do not compare; what differs is below."]
     if alike:
         texts = [text for text, _ in _verdicts(names, alike, [alike[0].main_key])]
@@ -93,14 +91,12 @@ def _summary(names: Sequence[str], alike: Sequence[Evaluation], settings: Sequen
 
 
 def _real(facts: Sequence[Facts]) -> pictures.Picture | None:
-    """Real images, where all runs learned from the same and they are there."""
     if len({it.data.content_hash for it in facts}) > 1:
         return None
     return next((pictures.real_grid(it.run, it.store) for it in facts if it.store and it.store.count("train")), None)
 
 
 def _figures(alike: Sequence[Evaluation], keys: Sequence[str]) -> list[tuple[str, list[str], str]]:
-    """A row per figure: its name, the value of each run and that of real images, and which is better."""
     columns = [in_columns(item.figures[key] for key in keys) for item in alike]
     rows = []
     for key, texts in zip(keys, zip(*columns, strict=True), strict=True):

@@ -228,7 +228,6 @@ def with_samples(facts: Facts) -> Facts:
 
 
 def _draw_samples(run: Run, loaded: Checkpoint, store: Store) -> Samples:
-    """Images from the averaged weights by a fast sampler, with real ones to compare."""
     steps = min(FAST.steps, run.config.diffusion.T)
     chain = run.chain() if run.config.kind.has_teacher else FAST.changed(steps=steps)
     of_image = build.forward_flops(run.config, *run.data.shape[1:]) * steps

@@ -101,7 +101,6 @@ def write_page(path: Path, template: str, shown: dict[str, Any], run: str = "RUN
 
 
 def _drawn(run: Run, store: Store | None) -> dict[str, Any]:
-    """The pictures that need the run's own, the weights or the data."""
     drawn: dict[str, Any] = dict.fromkeys(("trajectory", "moving", "chain", "forward_strip", "forward_times", "real"))
     drawn |= {"snapshots": pictures.snapshots(run), "newest": pictures.newest_grid(run)}
     if run.saved_steps():
@@ -142,7 +141,6 @@ def check_files(path: Path, exported: Path | None) -> None:
 
 
 def _is_ours(path: Path) -> bool:
-    """Whether a page or a file of figures was written by unstir."""
     if (kind := path.suffix.lower()) == ".html":
         return MADE_BY in path.read_bytes()
     return tables.is_ours(kind, path.read_bytes())

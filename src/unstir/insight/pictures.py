@@ -170,8 +170,6 @@ class Drawn:
 
 @dataclass(frozen=True)
 class _OfClass:
-    """A class by its name: real images and samples of it; ``samples`` is None where there are none."""
-
     name: str
     real: Picture
     samples: Picture | None
@@ -207,7 +205,6 @@ def drawn_for(run: Run, evaluation: Evaluation) -> Drawn | None:
 
 
 def _is_of(settings: dict[str, Any], evaluation: Evaluation) -> bool:
-    """Whether a folder with these settings has images that ``evaluation`` measured."""
     how, chain = evaluation.protocol, settings["chain"]
     alike = all(how[key] == value for key, value in chain.items() if key not in ("steps", "seed"))
     label = SHARES if settings.get("shares") else settings["label"]
@@ -272,7 +269,6 @@ def worst(flip: bool, store: Store, drawn: Drawn, classifier: Classifier | None)
 
 
 def _farthest(images: Tensor, far: Tensor, shows: str) -> tuple[Picture, str]:
-    """The images of the largest distances, and these distances, falling."""
     order = far.argsort(descending=True, stable=True)[:WORST]
     span = f"distances {far[order[0]].item():.3g} to {far[order[-1]].item():.3g}"
     return encode(grid(images[order], COLUMNS), shows), span

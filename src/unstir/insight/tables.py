@@ -322,7 +322,6 @@ def _cells(rows: Sequence[Row]) -> Iterable[list[str]]:
 
 
 def _protocols(rows: Sequence[Row]) -> list[tuple[int, str]]:
-    """Each protocol once, by its number, in words."""
     return list({row.protocol: _in_words(row.evaluation.protocol, IN_COLUMNS) for row in rows}.items())
 
 
@@ -336,5 +335,4 @@ def as_markdown(text: str) -> str:
 
 
 def _latex(text: str) -> str:
-    """Text in which nothing is a command, on one line."""
     return " ".join(text.split()).translate(_LATEX)

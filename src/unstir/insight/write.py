@@ -132,7 +132,6 @@ def _with_stores(runs: Sequence[Run], named: Path | None) -> tuple[list[Run], li
 
 
 def _measured(run: Run, store: Store, num: int, seeds: int, timed: bool) -> dict[str, Any]:
-    """The protocol of the last step, with everything measured; of each sampler the seconds too where they are shown."""
     plan = planned(run, store, num=num, seeds=seeds, networks=networks_for(store))
     chains = counted(len(plan.by_chain), "pair of sampler and steps", "pairs of sampler and steps")
     images = f"{plan.all[0].seeds} x {plan.all[0].num} images each"
