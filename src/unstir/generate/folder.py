@@ -293,11 +293,8 @@ def settings_of(model: Model, job: Job) -> dict[str, Any]:
 
 def name_of(model: Model, job: Job) -> str:
     """A folder name of its own for all images of these settings, whatever their number and batches."""
-    known = model.provenance()
-    settings = {
-        **_asked(model, replace(job, num=0, batch_size=0)),
-        **{key: known[key] for key in ("step", "ema", "guide")},
-    }
+    settings, known = _asked(model, replace(job, num=0, batch_size=0)), model.provenance()
+    settings |= {key: known[key] for key in ("step", "ema", "guide")}
     settings |= {} if model.engine == "torch" else {"engine": model.engine}
     digest = hashlib.sha256(json.dumps({**settings, "dtype": model.dtype}, sort_keys=True).encode())
     label = "" if job.label is None else f"-label{job.label}"

@@ -8,12 +8,11 @@ from typing import Any
 
 from unstir.data import Store
 from unstir.errors import printable
-from unstir.insight import charts, pictures, tables
+from unstir.insight import charts, pictures, tables, trainings
 from unstir.insight.facts import Facts
 from unstir.insight.gather import gather, own_evaluations
 from unstir.insight.page import write_page
 from unstir.insight.statement import MARKS, Verdict
-from unstir.insight.trainings import MEANING, settings
 from unstir.insight.wording import change, size
 from unstir.metrics.evaluation import Evaluation, unlike
 from unstir.metrics.figures import figure_effect, in_columns, verdict
@@ -36,33 +35,32 @@ def write(runs: Sequence[Run], stores: Sequence[Store | None], path: Path) -> li
     of_figures = _with_steps(names, [it.step for it in alike], steps) if alike else names
     named = list(zip(_with_steps(names, steps, steps), facts, strict=True))
     keys = [key for key in alike[0].figures if all(key in item.figures for item in alike)] if alike else []
-    settings, metrics = _settings(facts), [(name, it.lines) for name, it in named]
+    settings = trainings.settings(facts) if keys else []
+    differing, metrics = _settings(facts), [(name, it.lines) for name, it in named]
     losses = {name: charts.mean_losses(it.held_out, "held_out") for name, it in named if _losses_compare(facts)}
     shown: dict[str, Any] = {
         "names": [name for name, _ in named],
         "classes": facts[0].data.classes,
         "of_figures": of_figures,
-        "summary": _summary(of_figures, alike, settings),
+        "summary": _summary(of_figures, alike, differing),
         "alike": alike,
         "reasons": reasons,
-        "meaning": MEANING,
+        "meaning": trainings.MEANING,
         "left_out": [text for it in facts for text in it.left_out],
         "figures": _figures(alike, keys),
-        "trainings": _trainings(facts, keys),
+        "trainings": tables.trainings(settings, keys) if len(settings) < len(facts) else [],
         "verdicts": _verdicts(of_figures, alike, keys),
         "cost": _cost(facts),
-        "settings": settings,
+        "settings": differing,
         "curves": [charts.curve(metrics, "loss", "training loss", True)] if any(it.lines for it in facts) else [],
         "held_out": charts.by_images(losses, "held-out loss, sampling weights", "fig-all-held-out"),
-        "quality": [],
         "real": _real(facts),
         "newest": [(name, pictures.newest_grid(it.run)) for name, it in named],
         "snapshots": [(name, pictures.snapshots(it.run)) for name, it in named],
     }
-    if alike:
-        key, main = alike[0].main_key, alike[0].main().name
-        series = {name: charts.by_value((at.images, at.figures[key]) for at in it.by_step) for name, it in named}
-        shown["quality"] = charts.by_images(series, main, "fig-all-quality")
+    key, main = (alike[0].main_key, alike[0].main().name) if alike else ("", "")
+    series = {name: charts.by_value((at.images, at.figures[key]) for at in it.by_step) for name, it in named if alike}
+    shown["quality"] = charts.by_images(series, main, "fig-all-quality")
     write_page(path, "comparison.html", shown)
     return facts
 
@@ -103,12 +101,6 @@ def _figures(alike: Sequence[Evaluation], keys: Sequence[str]) -> list[tuple[str
         first = alike[0].figures[key]
         rows.append((first.name, [*(item.whole for item in texts), texts[0].real], first.better))
     return rows
-
-
-def _trainings(facts: Sequence[Facts], keys: Sequence[str]) -> list[list[str]]:
-    """A row for each setting, where some runs differ in the seed alone; none else."""
-    found = settings(facts) if keys else []
-    return tables.trainings(found, keys) if len(found) < len(facts) else []
 
 
 def _verdicts(names: Sequence[str], alike: Sequence[Evaluation], keys: Sequence[str]) -> list[tuple[str, Verdict]]:
