@@ -1,7 +1,4 @@
-"""What was typed for an option, checked before anything is made of it: one place for all commands and settings.
-
-Whole numbers are written in digits: 2.7 is not rounded.
-"""
+"""What was typed for an option, checked before anything is made of it: one place for all commands and settings."""
 
 import re
 from collections.abc import Iterable, Sequence

@@ -43,10 +43,7 @@ def _fall(facts: Facts, measured: Sequence[Measurement]) -> Statement:
 
 
 def _last_stretch(facts: Facts) -> Iterator[Statement]:
-    """Whether the last doubling (or so) of the images seen still helped.
-
-    Where it did so much that the run is too short, the doctor's check "still-falling" says so, by the same rule.
-    """
+    """Whether the last doubling still helped. The check "still-falling" says where the run is too short."""
     last = last_stretch(facts.measured)
     if last is None or not last.gains or (last.steep and facts.finished):
         return

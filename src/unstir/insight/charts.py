@@ -1,8 +1,4 @@
-"""The charts of a page, made from `Facts`; an empty list where there is nothing to draw.
-
-Each is a matplotlib figure. In a page it is inline SVG that takes the page's text colour, so that one drawing serves
-light, dark and paper; as a file it is PNG, SVG or PDF.
-"""
+"""The charts of a page, made from `Facts`: matplotlib figures; an empty list where there is nothing to draw."""
 
 import html
 import io

@@ -86,10 +86,7 @@ def _refused(facts: Facts, store: Store) -> Iterator[Finding]:
 
 @check("classes", "classes are of very unequal size")
 def _classes(facts: Facts, store: Store) -> Iterator[Finding]:
-    """Classes of very unequal size: they matter to a network with labels, and to what is drawn without.
-
-    Where nearly all images are of one class, so are the samples, and the others are seen too seldom to be learned.
-    """
+    """Where nearly all images are of one class, the others are seen too seldom to be learned."""
     labels = store.labels("train")
     if labels is None or not len(labels):
         return

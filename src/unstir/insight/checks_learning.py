@@ -1,10 +1,4 @@
-"""Checks of what was learned: how the loss went, the weights, and the images that are drawn with them.
-
-Lines of metrics.jsonl are means over some steps. Rises are compared with the scatter of the log itself, from the
-differences of neighbours, so that logs of single small batches raise no alarm. Images are compared with real ones of
-the same classes. A finding requires a difference that can be seen; the spread between images says whether that of their
-brightness is decided.
-"""
+"""Checks of what was learned: how the loss went, the weights, and images drawn with them (docs/doctor.md)."""
 
 import math
 from collections.abc import Iterator

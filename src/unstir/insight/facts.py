@@ -31,7 +31,6 @@ MISSING = {
 """Why a part of the facts is None or empty. Samples have several reasons: `Facts.unmeasured`."""
 
 NO_SAMPLES = "no images were drawn for it; `unstir doctor RUN` makes these checks in seconds"
-"""The reason where nothing was to be drawn."""
 
 
 @dataclass(frozen=True)

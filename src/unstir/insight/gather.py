@@ -34,7 +34,6 @@ FOREIGN = "is of weights that are not the run's"
 MOST_IMAGES, FEWEST_IMAGES, WORK = 64, 16, 1.5e12  # floating-point operations; some 20 s of two cores
 REAL_IMAGES = 2048
 APART = "sampler", "steps", "calls", "spacing", "times", *OPTIONS  # what differs in the plot of calls
-"""What differs between the chains of the plot of calls."""
 
 
 def gather(

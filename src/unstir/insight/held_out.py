@@ -1,8 +1,4 @@
-"""The losses of held-out and training images: whether a longer run would lower them, and whether it over-fits.
-
-Both are judged here once, for the doctor and for the page of the run. How fast the held-out loss falls is measured
-over the last doubling (or so) of the images seen; docs/doctor.md has what runs of several lengths measure.
-"""
+"""The losses of held-out and training images: whether a longer run would lower them, and whether it over-fits."""
 
 import math
 from collections.abc import Sequence
@@ -128,10 +124,7 @@ class Rise(NamedTuple):
 
 
 def rise(measured: Sequence[Measurement]) -> Rise | None:
-    """How the losses changed since the lowest held-out loss; None where that is the last, or only that was measured.
-
-    Each change is of the same images, so that it is paired; those of the two splits are compared by Welch's test.
-    """
+    """How the losses changed since the lowest held-out loss; None where that is the last, or only that was measured."""
     lowest = min(measured, key=lambda item: item.loss, default=None)
     if lowest is None or lowest is measured[-1] or not lowest.train:
         return None

@@ -29,7 +29,6 @@ from unstir.significance import decimals
 
 STEM = "figures"  # in a folder the files are figures.csv, figures.md and figures.tex
 HEADS = ("run", "step", "sampler", "steps", "calls", "figure", "value", "real images", "noise", "better", "protocol")
-"""The columns of a table to be read; "value" has its standard error."""
 
 FIRST, TEX = ("setting", "trainings"), "% a row for each setting, by unstir report"
 """How tables with a row for each setting begin: their first columns, and in LaTeX a comment."""

@@ -190,10 +190,7 @@ def measure(plans: Sequence[Plan[Drawn]]) -> list[Evaluation]:
 
 
 def time_samplers(run: Run, plans: Measuring) -> None:
-    """Time every sampler that the plans draw with, as `unstir sample --compare` does, and keep it in RUN/speed.json.
-
-    Not again but on another machine or for other samplers.
-    """
+    """Time every sampler of the plans into RUN/speed.json; again only on another machine or for others."""
     last = plans.by_step[-1].images
     model, job = last.model.unloaded(), last.job(1)
     machine, schedule = environment(model.device), model.process.schedule
