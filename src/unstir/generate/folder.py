@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import torch
 from PIL.Image import Image
@@ -25,13 +25,11 @@ from unstir.locks import held
 from unstir.pictures.grid import grid, is_whole, named_grid, read, titled, to_picture
 from unstir.progress import counter, counting
 from unstir.runs import sidecar
-from unstir.runs.build import Compile, check_compile
+from unstir.runs.build import check_compile
 from unstir.runs.files import (
     decode,
     encode,
-    is_count,
     is_of,
-    is_text,
     make_folder,
     remove_partials,
     staging,
@@ -189,8 +187,7 @@ def settings_in(out: Path) -> dict[str, Any]:
 
 def classes_in(out: Path) -> tuple[str, ...]:
     """The names of the classes that a folder was asked for; none where it says none. UserError as `settings_in`."""
-    names = _read(out).get(CLASSES)
-    return tuple(names) if isinstance(names, list) and all(map(is_text, names)) else ()
+    return tuple(_read(out).get(CLASSES, ()))
 
 
 def _read(out: Path) -> dict[str, Any]:
@@ -257,9 +254,7 @@ def _claim(out: Path, said: dict[str, Any], wanted: dict[str, Any], any_dtype: b
             _check_free(out)
             write_text(file, encode({**said, **wanted}, indent=1) + "\n")
     present = settings_in(out)
-    numbers = all(is_count(present.get(key)) and present[key] > 0 for key in ("batch_size", "threads"))
-    ours = numbers and present.get("dtype") in ("float32", "bfloat16") and present.get("compile") in get_args(Compile)
-    if not ours or present.keys() != wanted.keys():
+    if present.keys() != wanted.keys():
         raise UserError("", file, "was not written by this version of unstir sample", "name another folder")
     # as the job began; the guide's weights have their hash, wherever it lies
     free = {"batch_size", "threads", "compile", "guide", *(["dtype"] if any_dtype else [])}

@@ -10,9 +10,8 @@ from unstir.data import SPLITS, Store
 from unstir.data.levels import FAINT, NARROW, SPREAD, weakness
 from unstir.insight.facts import Facts
 from unstir.insight.findings import Finding, Severity, check
-from unstir.insight.held_out import rise
+from unstir.insight.held_out import Lines, rise
 from unstir.insight.image_stats import ImageStats
-from unstir.insight.numbers import Lines
 from unstir.runs.config import Config
 from unstir.significance import LEVEL
 

@@ -8,13 +8,13 @@ from statistics import fmean, median_low
 from unstir.insight.analysis_samples import quality
 from unstir.insight.facts import Facts, Samples
 from unstir.insight.findings import Finding, Severity, check
-from unstir.insight.held_out import STEEP, last_stretch
+from unstir.insight.held_out import STEEP, Lines, last_stretch
 from unstir.insight.image_stats import ImageStats, learns_nothing, outputs_nothing
-from unstir.insight.numbers import Lines, is_number, numbers
 from unstir.insight.wording import times
 from unstir.runs import recipes
 from unstir.runs.checkpoint import Checkpoint
 from unstir.runs.config import Config
+from unstir.runs.files import is_number
 from unstir.significance import Estimate, counted, difference, two_sample
 
 # Thresholds; docs/doctor.md has what trained runs measure.
@@ -57,7 +57,7 @@ def _quarters(facts: Facts) -> list[Estimate]:
     as many lines would.
     """
     warm = facts.run.steps_in(facts.config.train.warmup)
-    lines = [line for line in facts.lines if line["step"] > warm and is_number(line.get("loss"))][1:]
+    lines = [line for line in facts.lines if line["step"] > warm and is_number(line["loss"])][1:]
     if len(lines) < FEWEST or any(line["loss"] <= 0 for line in lines):
         return []
     n = len(lines) // 4
@@ -70,11 +70,10 @@ def _quarters(facts: Facts) -> list[Estimate]:
 @check("not-finite", "gradients were not finite", of_training=True)
 def _not_finite(facts: Facts, lines: Lines) -> Iterator[Finding]:
     last = lines[-1]
-    skipped = int(last["skipped"]) if is_number(last.get("skipped")) else 0
-    without = len(lines) - len(numbers(lines, "loss"))
+    skipped, without = last["skipped"], sum(not is_number(line["loss"]) for line in lines)
     if skipped or without:
         share = max(skipped / max(last["step"], 1), without / len(lines))
-        severe = share > 0.01 or not is_number(last.get("loss"))
+        severe = share > 0.01 or not is_number(last["loss"])
         evidence = f"""{skipped} of {last["step"]} steps were skipped and {without} of {len(lines)} lines have no finite
             loss; none should"""
         severity: Severity = "problem" if severe else "warning"
@@ -111,7 +110,7 @@ def _still_falling(facts: Facts, held_out: Lines) -> Iterator[Finding]:
 @check("not-learned", "the network has not learned to see images", of_training=True, single_times=True)
 def _not_learned(facts: Facts, lines: Lines, images: ImageStats) -> Iterator[Finding]:
     """An error that stays above that of the data's mean and variance alone; diverged where it passed an output of 0."""
-    errors = [float(error) for line in lines if is_number(error := line.get("mse", line.get("loss")))]
+    errors = [error for line in lines if is_number(error := line["mse" if "mse" in line else "loss"])]
     seen = lines[-1]["step"] * facts.config.train.batch_size
     if not errors or not (facts.finished or seen >= ENOUGH_IMAGES):
         return

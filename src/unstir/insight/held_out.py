@@ -4,11 +4,13 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import fmean
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from unstir.data import SPLITS
-from unstir.insight.numbers import Line, Lines, is_number
 from unstir.significance import Effect, paired, two_sample
+
+Line = dict[str, Any]  # of a log
+Lines = tuple[Line, ...]
 
 WORTH = 0.01  # a fall over the last stretch of less than this share of the loss is not worth a longer run
 STEEP = 0.1  # a run is too short where each doubling of the images seen takes away this share of the loss or more
@@ -34,16 +36,10 @@ class Measurement(NamedTuple):
 
 def measurement(line: Line) -> Measurement | None:
     """A line with a loss of each image; None where one is no finite number, or there are no two of a split."""
-    train, held_out = (_losses(line.get(f"of_{split}")) for split in SPLITS)
-    if not line.get("of_train"):
-        train = []
-    if train is None or held_out is None:
+    train, held_out = (line.get(f"of_{split}") or [] for split in SPLITS)
+    if len(train) == 1 or len(held_out) < 2 or not all(map(math.isfinite, train + held_out)):
         return None
     return Measurement(line["step"], line["images"], (line.get("times"), len(train), len(held_out)), train, held_out)
-
-
-def _losses(of: object) -> list[float] | None:
-    return of if isinstance(of, list) and len(of) > 1 and all(map(is_number, of)) else None
 
 
 def alike(lines: Lines) -> list[Measurement]:
