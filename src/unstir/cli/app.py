@@ -56,7 +56,8 @@ def _main(words: list[str]) -> NoReturn:
     except LostError as error:
         _fail(str(error), status=LOST)
     except _MENDED as error:
-        _fail(one_line(error, _options(words)))
+        names = [name for argument in _arguments(words) for name in argument.names]
+        _fail(one_line(error, Options(names, words)))
     except (KeyboardInterrupt, SchemaError) as error:
         if isinstance(error, SchemaError) and "KeyboardInterrupt" not in str(error):
             raise  # while pydantic's compiled part was at work a Ctrl-C became a line of its error
@@ -76,11 +77,6 @@ def _arguments(words: list[str]) -> list[Argument]:
     if not command.default_command or {*commands} & {*HELP, "--version"}:
         return []
     return command.assemble_argument_collection()
-
-
-def _options(words: list[str]) -> Options:
-    arguments = _arguments(words)
-    return Options([name for argument in arguments for name in argument.names], words)
 
 
 def _complete(_: App, commands: tuple[str, ...], arguments: ArgumentCollection) -> None:

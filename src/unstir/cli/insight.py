@@ -60,19 +60,16 @@ def _print(report: "Report", run: str) -> None:
     if report.skipped:
         listed = "; ".join(f"{', '.join(names)} ({why})" for why, names in by_reason(report.skipped).items())
         screen.print(Text.assemble(("skipped   ", "dim"), _typed(listed, run)))
-    screen.print(Text.assemble(("forecast  ", "dim"), _forecast(report)))
+    left, seconds = report.forecast["steps_left"], report.forecast["seconds_left"]
+    how_long = "at a speed that is not known yet" if seconds is None else waiting(seconds)
+    forecast = f"{counted(left, 'step')} left, {how_long}" if left else "finished"
+    screen.print(Text.assemble(("forecast  ", "dim"), forecast))
 
 
 def _typed(text: str, run: str) -> str:
     from unstir.insight.wording import typed
 
     return re.sub(r"`([^`]+)`", lambda code: typed(code[1], run), text)
-
-
-def _forecast(report: "Report") -> str:
-    left, seconds = report.forecast["steps_left"], report.forecast["seconds_left"]
-    how_long = "at a speed that is not known yet" if seconds is None else waiting(seconds)
-    return f"{counted(left, 'step')} left, {how_long}" if left else "finished"
 
 
 @app.command

@@ -48,13 +48,6 @@ def alike(lines: Lines) -> list[Measurement]:
     return [item for item in result if item.of == result[-1].of]
 
 
-def _half_way(result: Sequence[Measurement]) -> Measurement | None:
-    """The one after the start from which the images seen grow most nearly twofold to the last; or None."""
-    last = result[-1]
-    earlier = [item for item in result[:-1] if item.step > 0 and last.images >= 1.3 * item.images > 0]
-    return min(earlier, key=lambda item: abs(math.log2(last.images / item.images) - 1), default=None)
-
-
 @dataclass(frozen=True)
 class _Stretch:
     """The last doubling or so of the images seen, and the changes over it, of the same images before and after.
@@ -92,11 +85,12 @@ class _Stretch:
 
 
 def last_stretch(measured: Sequence[Measurement]) -> _Stretch | None:
-    """How the losses changed over the last stretch; None where it has no beginning."""
-    before = _half_way(measured) if measured else None
-    if before is None:
+    """How the losses changed since the images seen were most nearly half those of now; None where that is no line."""
+    earlier = [item for item in measured[:-1] if item.step > 0 and measured[-1].images >= 1.3 * item.images > 0]
+    if not earlier:
         return None
     after = measured[-1]
+    before = min(earlier, key=lambda item: abs(math.log2(after.images / item.images) - 1))
     on_train = paired(before.train, after.train) if after.train else None
     return _Stretch(before, after, paired(before.held_out, after.held_out), on_train)
 

@@ -135,12 +135,8 @@ def check_files(path: Path, exported: Path | None) -> None:
         if file.suffix.lower() != suffix.lower():
             raise UserError(key, file, f"must end in {suffix}")
         check_file(file, key)
-        if file.is_file() and file.stat().st_size and not _is_ours(file):
-            remedy = "delete it, or name another file"
-            raise UserError(key, file, "is there and was not written by unstir report", remedy)
-
-
-def _is_ours(path: Path) -> bool:
-    if (kind := path.suffix.lower()) == ".html":
-        return MADE_BY in path.read_bytes()
-    return tables.is_ours(kind, path.read_bytes())
+        if content := file.read_bytes() if file.is_file() else b"":
+            is_ours = MADE_BY in content if file == path else tables.is_ours(suffix.lower(), content)
+            if not is_ours:
+                remedy = "delete it, or name another file"
+                raise UserError(key, file, "is there and was not written by unstir report", remedy)
