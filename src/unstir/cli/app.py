@@ -99,10 +99,7 @@ def _complete(_: App, commands: tuple[str, ...], arguments: ArgumentCollection) 
 
 
 def _show_values_of(words: Sequence[str]) -> None:
-    """Have the help of `unstir train` show the values that the command of these words would use.
-
-    Where the run that it would continue cannot be read, these are the values of the default recipe.
-    """
+    """Have the help show the values that the command of these words would use, else those of the default recipe."""
     try:
         given = app.parse_known_args(words)[1].arguments
     except (UserError, OSError):

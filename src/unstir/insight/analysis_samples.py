@@ -69,7 +69,6 @@ def _excess(last: Evaluation, figure: Figure, num: int) -> Statement:
 
 
 def _how(last: Evaluation) -> str:
-    """What the main figure was made of, and how good the classifier is whose features it is in."""
     how = last.protocol
     sets = f"{count(how['seeds'], 'set')} of {count(how['num'], 'image')}"
     if not of_images(how):
@@ -93,7 +92,6 @@ def _times(figure: Figure, least: Estimate, apart: Effect) -> str:
 
 
 def _against_real(facts: Reported, last: Evaluation) -> Iterator[Statement]:
-    """How often a sample shows the class it was asked for, and whether classes come up as often as in the data."""
     held_out, num = facts.data.counts["held_out"], last.protocol["num"]
     accuracy, shares = (last.figures.get(f"classifier/{key}") for key in ("accuracy", "classes"))
     if accuracy is not None and accuracy.floor is not None and held_out:

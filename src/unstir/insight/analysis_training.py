@@ -90,7 +90,6 @@ def _before_repeats(facts: Facts, measured: Sequence[Measurement]) -> Measuremen
 
 
 def _gap(last: Measurement, before: Measurement | None) -> Statement:
-    """The gap between the splits at the end, allowing for images that are hard by nature."""
     state = partial(Statement, "gap", "fit", "losses")
     if not last.train:
         return state("missing", "the loss of training images beside that of held-out ones")

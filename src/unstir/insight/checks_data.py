@@ -109,7 +109,6 @@ def _classes(facts: Facts, store: Store) -> Iterator[Finding]:
 
 @check("overfit", "the network begins to remember its training images", of_training=True)
 def _overfit(facts: Facts, held_out: Lines) -> Iterator[Finding]:
-    """A held-out loss that has risen since its lowest value, by the rule of `Rise.over_fits`."""
     result = rise(facts.measured)
     if result is None or not result.over_fits:
         return

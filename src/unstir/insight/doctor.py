@@ -21,10 +21,7 @@ CHECKS: dict[str, Check] = {
 
 @dataclass(frozen=True)
 class Report:
-    """The findings, most severe first; the names of what was ``checked``; and why the rest was ``skipped``, by name.
-
-    ``forecast`` has steps and seconds left.
-    """
+    """The findings, names ``checked``, why others were ``skipped``, and in ``forecast`` steps and seconds left."""
 
     findings: tuple[Finding, ...]
     checked: tuple[str, ...]

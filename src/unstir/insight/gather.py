@@ -94,10 +94,7 @@ def _refusal(check: Callable[..., object], *args: object) -> str:
 
 
 def _store(run: Run, named: Store | str | Path | None) -> tuple[Run, Store | None, str]:
-    """The run and its store with what is wrong with it; None where it cannot be opened. A named one has to be there.
-
-    An imported run knows no data; it takes the store named for its own.
-    """
+    """The run, its store or None, and what is wrong with it. An imported run takes the store named for its own."""
     if named is None and not run.data.content_hash:
         return run, None, ""
     try:

@@ -241,10 +241,7 @@ def by_class(store: Store, drawn: Drawn | None, classifier: Classifier | None) -
 
 
 def worst(flip: bool, store: Store, drawn: Drawn, classifier: Classifier | None) -> Worst:
-    """The samples farthest from their nearest training image, in the classifier's features or else by pixels.
-
-    With ``flip`` the nearest may be a mirror image.
-    """
+    """The samples farthest from their nearest training image, or with ``flip`` its mirror image."""
     held_out = store.images("held_out")
     if classifier is not None:
         train, by = reference(store, "train", classifier).features, "in the classifier's features"
