@@ -24,8 +24,7 @@ _STYLES = {"problem": "bold red", "warning": "yellow", "note": "dim"}
 def doctor(run: RunFolder, /, *, store: StoreFolder = None, samples: bool = True, json_: bool = False) -> int:
     """Examine a run, finished or in training: what is wrong, the measurement, and the setting that helps.
 
-    It draws images, in seconds. The status is 1 for a problem, else 0; warnings and notes do not
-    count.
+    It draws images, in seconds. The status is 1 for a problem, else 0; warnings and notes do not count.
 
     Example: `unstir doctor runs/mnist`
 

@@ -13,7 +13,6 @@ from PIL import Image
 from torch import Tensor
 
 from unstir import randomness
-from unstir.chain import Chain
 from unstir.data import Store
 from unstir.errors import UserError
 from unstir.generate.drawing import Job
@@ -98,10 +97,8 @@ def pairs(of: Run | Store, evaluation: Evaluation) -> Picture | None:
 
 def snapshots(run: Run) -> list[tuple[str, Picture]]:
     """When each grid was drawn while training, and a corner of it, first to last, after that of their common noise."""
-    named, result = (
-        {"noise": "the noise", of_run.START: "initial weights" if run.config.train.init else "untrained"},
-        [],
-    )
+    named = {"noise": "the noise", of_run.START: "initial weights" if run.config.train.init else "untrained"}
+    result = []
     names = run.labels.captions(run.labels.of(torch.arange(CORNER * run.config.grids.nrow))) or None
     for step, name in {-1: "noise", **of_run.all_snapshots(run)}.items():
         when, path = named.get(name, f"{step * run.config.train.batch_size:,} images"), of_run.drawn_grid(run, name)
@@ -190,14 +187,12 @@ def drawn_for(run: Run, evaluation: Evaluation) -> Drawn | None:
     for file in (run.path / "generated").glob(f"*/{SETTINGS}"):
         try:
             settings = decode(file.read_bytes())
-            chain, shares = Chain(**settings["chain"]), tuple(settings.get("shares", ()))
             if not _is_of(settings, evaluation):
                 continue
-            label = settings["label"]
-            images[chain.seed] = read_images(file.parent, num)
-        except (UserError, OSError, ValueError, KeyError, TypeError, AttributeError):  # half drawn, or not ours
+            images[settings["chain"]["seed"]] = read_images(file.parent, num)
+        except (UserError, OSError, ValueError, KeyError):  # half drawn, or not ours
             continue
-        asked = run.labels.of(torch.arange(num), label, shares)
+        asked = run.labels.of(torch.arange(num), settings["label"], tuple(settings.get("shares", ())))
     if len(images) != evaluation.protocol["seeds"]:
         return None
     together = torch.cat([images[seed] for seed in sorted(images)])

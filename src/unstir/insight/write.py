@@ -218,8 +218,7 @@ def write_images_report(
     """Write the page of images and return the files written, the page first; they are evaluated by ``request`` first.
 
     It is ``out``, by default report.html in their folder, or next to a file of them; ``exported`` is a file or a folder
-    of files for the figures. Raises UserError, before anything is measured, for
-    images that cannot be judged and files that cannot be written.
+    of files for the figures. Raises UserError, before anything is measured, for what cannot be judged or written.
     """
     first = images[0] if images else Path()
     path = out or (first / "report.html" if first.is_dir() else first.with_suffix(".html"))
