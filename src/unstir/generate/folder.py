@@ -115,8 +115,7 @@ def _begun(model: Model, job: Job, out: Path, format: str) -> dict[str, Any]:
     names = {CLASSES: list(model.labels.names)} if model.labels.count else {}
     record = {**sidecar.made_by("unstir sample"), "cost": model.cost(job.chain), **names}
     goes_on, own = (out / SETTINGS).exists(), not out.exists()
-    if not goes_on:
-        _check_free(out)
+    _check_free(out)
     try:
         begun = _claim(out, record, settings_of(model, job) | {"format": format}, any_dtype=model.dtype == "auto")
     except (UserError, OSError):
@@ -251,7 +250,6 @@ def _claim(out: Path, said: dict[str, Any], wanted: dict[str, Any], any_dtype: b
     with held(out / ".lock"):  # of several processes that begin at once, the others do as the first
         remove_partials(out, SETTINGS)
         if not file.exists():
-            _check_free(out)
             write_text(file, encode({**said, **wanted}, indent=1) + "\n")
     present = settings_in(out)
     if present.keys() != wanted.keys():
