@@ -126,11 +126,7 @@ def report(
     from unstir.insight.write import write_images_report, write_report
 
     names = [name for word in figures for name in word.split(",")]
-    check_one(runs, images)
-    if images and (not measure or names or charts):
-        raise UserError("--no-measure, --figures and --charts are of runs; leave them out")
-    if runs and (label is not None or flip):
-        raise UserError("--label and --flip are of --images; leave them out")
+    _check(bool(runs), bool(images), label is not None or flip, not measure or bool(names or charts))
     if images:
         request = EvaluationRequest(num=num, seeds=seeds, label=label, flip=flip, store=store)
         page, *others = write_images_report(images, request, out, exported=export)
@@ -140,3 +136,12 @@ def report(
         page, *others = write_report(runs or [], out, store=store, measuring=measure, num=num, seeds=sets, **asked)
     show(f"report   {page} ({page.stat().st_size / 1e6:.1f} MB)", *(f"figures  {file}" for file in others))
     return 0
+
+
+def _check(runs: bool, images: bool, of_images: bool, of_runs: bool) -> None:
+    """Raise UserError unless runs or images were given, with options of their own alone."""
+    check_one(runs, images)
+    if images and of_runs:
+        raise UserError("--no-measure, --figures and --charts are of runs; leave them out")
+    if runs and of_images:
+        raise UserError("--label and --flip are of --images; leave them out")

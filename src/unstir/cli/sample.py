@@ -68,11 +68,7 @@ def sample(
     from unstir.runs.run import Run
 
     if compare:
-        shown = any(it is not None for it in (animate, strip, stages, scale))
-        if shown or chain.given().keys() & {"sampler", "steps", "times", "options"}:
-            others = "--sampler, --steps, --times, --options, --animate, --strip, --stages and --scale"
-            raise UserError(f"--compare names samplers and steps; leave out {others}")
-        of_one("unstir sample --compare")
+        _check_compared(any(it is not None for it in (animate, strip, stages, scale)), chain)
     model = options.model(Run.open(run), chain.guide)
     if engine == "onnxruntime":
         from unstir.interop.onnx_file import on_onnxruntime
@@ -99,3 +95,11 @@ def sample(
         logger.info(f"{done.folder} was begun in batches of {done.job.batch_size}, and so it went on")
     show(*done.lines)
     return 0
+
+
+def _check_compared(trajectories: bool, chain: ChainOptions) -> None:
+    """Raise UserError for what goes with --compare neither in one process nor in several."""
+    if trajectories or chain.given().keys() & {"sampler", "steps", "times", "options"}:
+        others = "--sampler, --steps, --times, --options, --animate, --strip, --stages and --scale"
+        raise UserError(f"--compare names samplers and steps; leave out {others}")
+    of_one("unstir sample --compare")
