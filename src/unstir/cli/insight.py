@@ -24,8 +24,7 @@ _STYLES = {"problem": "bold red", "warning": "yellow", "note": "dim"}
 def doctor(run: RunFolder, /, *, store: StoreFolder = None, samples: bool = True, json_: bool = False) -> int:
     """Examine a run, finished or in training: what is wrong, the measurement, and the setting that helps.
 
-    It draws images, in seconds. The status is 1 for a problem, else 0; warnings and notes do not
-    count.
+    It draws images, in seconds. The status is 1 for a problem, else 0; warnings and notes do not count.
 
     Example: `unstir doctor runs/mnist`
 
@@ -60,19 +59,16 @@ def _print(report: "Report", run: str) -> None:
     if report.skipped:
         listed = "; ".join(f"{', '.join(names)} ({why})" for why, names in by_reason(report.skipped).items())
         screen.print(Text.assemble(("skipped   ", "dim"), _typed(listed, run)))
-    screen.print(Text.assemble(("forecast  ", "dim"), _forecast(report)))
+    left, seconds = report.forecast["steps_left"], report.forecast["seconds_left"]
+    how_long = "at a speed that is not known yet" if seconds is None else waiting(seconds)
+    forecast = f"{counted(left, 'step')} left, {how_long}" if left else "finished"
+    screen.print(Text.assemble(("forecast  ", "dim"), forecast))
 
 
 def _typed(text: str, run: str) -> str:
     from unstir.insight.wording import typed
 
     return re.sub(r"`([^`]+)`", lambda code: typed(code[1], run), text)
-
-
-def _forecast(report: "Report") -> str:
-    left, seconds = report.forecast["steps_left"], report.forecast["seconds_left"]
-    how_long = "at a speed that is not known yet" if seconds is None else waiting(seconds)
-    return f"{counted(left, 'step')} left, {how_long}" if left else "finished"
 
 
 @app.command

@@ -111,7 +111,6 @@ def of_limits(error: Exception) -> str | None:
 
 
 def _of_parser(error: CycloptsError) -> str:
-    """A mistake in the command line itself."""
     command = " ".join(["unstir", *(error.command_chain or ())])
     if isinstance(error, UnknownCommandError) and error.unused_tokens and error.app:
         return _unknown_command(error.unused_tokens, command, error.app)

@@ -76,7 +76,6 @@ def options(*names: str, **defaults: object) -> Callable[[type[Options]], type[O
 
 
 def _group(options: type) -> Group:
-    """The group of a command's chain options, which says what they are by default."""
     plain = {name for name, value in DEFAULTS.items() if value not in ({}, ())}
     names = [each.name for each in fields(options) if each.name in plain and each.default is None]
     said = ", ".join(f"{name} {as_typed(DEFAULTS[name])}" for name in names)

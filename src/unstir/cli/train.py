@@ -92,7 +92,6 @@ def _kept(error: KeptSettingsError, recipe: str, folder: Path, settings: Config,
 
 
 def _next(run: "Run") -> tuple[str, ...]:
-    """The commands to go on with, to be pasted: images of a class, samplers compared, the report."""
     folder, classes = quoted(run.path), run.config.model.num_classes
     label = f" --label {quoted(run.data.classes[-1])}" if classes else ""
     commands = [f"unstir sample {folder}{label}", f"unstir report {folder}"]

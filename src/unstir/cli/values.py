@@ -1,7 +1,4 @@
-"""What was typed for an option, checked before anything is made of it: one place for all commands and settings.
-
-Whole numbers are written in digits: 2.7 is not rounded.
-"""
+"""What was typed for an option, checked before anything is made of it: one place for all commands and settings."""
 
 import re
 from collections.abc import Iterable, Sequence
@@ -17,7 +14,6 @@ from unstir.parts import OURS, is_own, kind_of
 from unstir.runs.synonyms import GOES_ON, near_setting
 
 WHOLE = re.compile(r"[+-]?[0-9]{1,18}")  # a whole number that fits into 64 bits
-_NOT_UTF8 = re.compile("[\ud800-\udfff]")  # a byte that is not UTF-8, as Python reads it
 LONG = 200  # characters of a value that a message shows
 NEGATIVE = re.compile(r"-[0-9]")  # how a value begins that is less than 0; no option does
 
@@ -64,10 +60,6 @@ def check(arguments: ArgumentCollection) -> None:
             near = meant(argument.name, [name for each in arguments if not each.children for name in each.names])
             raise UserError("", given, "names a section", f"did you mean {near or argument.children[0].name}?")
         kinds, words = _besides_words(argument.hint)
-        texts = [token.value for token in argument.tokens]
-        if get_origin(argument.hint) is tuple and part_of(argument) and len({*texts}) < len(texts):
-            twice = max(texts, key=texts.count)
-            raise UserError("", option_of(argument, argument.tokens[0]), f"names {twice} twice", "once is enough")
         for token in argument.tokens:
             if (
                 len(kinds) == 1
@@ -143,8 +135,6 @@ def _check(argument: Argument, token: Token, kind: Any) -> None:
         near, other = near_setting(text, allowed), ", or MODULE:NAME" if part else ""
         one_of = f"must be one of {', '.join(allowed)}{other}"
         raise UserError("", given, one_of, f"did you mean {near}?" if near else ())
-    if kind is str and argument.keys and _NOT_UTF8.search(text):
-        raise UserError("", given, "is not UTF-8, as a run's settings are", "rename that file or folder")
     if kind is Path and not text.strip():
         raise UserError("", f"{option_of(argument, token)} {text!r}", "is no name of a file or folder")
 

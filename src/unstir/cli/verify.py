@@ -63,7 +63,6 @@ def verify(*names: str, json_: bool = False, plot: Path | None = None, image: Pa
 
 
 def _summary(rows: Sequence["Row"], names: Sequence[str]) -> Group:
-    """A line for each theme: how many of its equations hold, and their names; below, those that fail or were named."""
     table = Table(box=None, padding=(0, 1, 0, 0), pad_edge=False, show_header=False)
     for theme, members in groupby(rows, key=lambda row: row.theme):
         passed = {row.name: row.passed for row in members}

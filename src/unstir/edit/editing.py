@@ -102,6 +102,7 @@ class Editing:
         ``besides`` says what guidance added, where that is not what it adds to the whole chain.
         """
         named = [label for label in options.get("labels") or [self.job.label] if label is not None]
+        conditions, given_condition = self.model.conditions, self.job.condition
         settings = {
             "edit": edit,
             **{kind: {"name": path.name, "sha256": file_sha256(path)} for kind, path in files.items()},
@@ -109,7 +110,7 @@ class Editing:
             "num": self.job.num,
             "batch_size": self.job.batch_size,
             "label": self.job.label,
-            "condition": self._hash(),
+            "condition": conditions.hash(given_condition) if conditions and given_condition is not None else None,
             "classes": [self.model.labels.names[label] for label in named],
             "chain": self.chain.in_effect(),
             **self.model.provenance(),
@@ -117,11 +118,6 @@ class Editing:
         results = (f"result {i}" if i < 10 else f"{i}" for i in range(len(given) + len(made) - len(names)))
         cost = self.model.besides(self.chain) if besides is None else besides
         return Edited(given, made, settings, self.calls, cost, nrow, psnr, (*names, *results))
-
-    def _hash(self) -> str | None:
-        """The SHA-256 of the job's condition; None without one."""
-        conditions, given = self.model.conditions, self.job.condition
-        return None if conditions is None or given is None else conditions.hash(given)
 
     def condition(self, indices: Tensor) -> Tensor | None:
         """What the network is told of results, int64 [B]: row n of the job's condition for image n, or nothing."""

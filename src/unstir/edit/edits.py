@@ -1,7 +1,4 @@
-"""The five edits: a model and picture files in, pixels out; the mathematics is in `diffusion.editing`.
-
-Each raises UserError for what cannot be read or does not fit the model.
-"""
+"""The five edits: model and picture files in, pixels out; UserError for what cannot be read or does not fit."""
 
 import logging
 from collections.abc import Iterable
@@ -196,7 +193,6 @@ def _picture(model: Model, file: Path) -> Tensor:
 
 
 def _check_guided(model: Model, chain: Chain, strength: float, begins: int) -> None:
-    """Raise UserError where guidance would act only before a chain ``begins``, unless it is the run's own habit."""
     habit = model.chain.guidance, model.chain.guidance_low
     if chain.guidance != 1 and chain.guidance_low > begins and (chain.guidance, chain.guidance_low) != habit:
         never = f"never acts, because at strength={strength:g} the chain begins at t = {begins}"

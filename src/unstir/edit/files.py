@@ -28,7 +28,7 @@ LONGEST = 60  # characters of a part of a file's name, so that file systems take
 
 def read_image(path: Path, shape: Shape) -> Tensor:
     """A picture file as the run's data would hold it: float32 [1, C, H, W] in [-1, 1]; UserError where it is none."""
-    return from_uint8(_pixels(path, shape))[None]
+    return from_uint8(torch.from_numpy(_decoded(path, shape[1:], shape[0]).pixels.copy()))[None]
 
 
 def notes_on(path: Path, shape: Shape) -> list[str]:
@@ -97,11 +97,6 @@ def _hole(mask: Path) -> Tensor:
             paint = "paint white what is to be filled in and black what is kept, or erase it, so that it is transparent"
             raise UserError("mask", mask, f"is {what} in {share:.0%} of its pixels", paint)
     return least >= 128
-
-
-def _pixels(path: Path, shape: Shape) -> Tensor:
-    """A picture file cropped and resized to the run's size: uint8 [C, H, W]."""
-    return torch.from_numpy(_decoded(path, shape[1:], shape[0]).pixels.copy())
 
 
 def _decoded(path: Path, size: Sides | None, channels: int, ground: str = "white") -> Decoded:

@@ -82,7 +82,6 @@ def inpaint_stack(
 
 
 def _check_masks(keep: Tensor, shape: Sequence[int], key: str, given: Path | None) -> None:
-    """Raise UserError for masks that do not fit images of a shape [N, C, H, W]."""
     sizes = itertools.product((1, shape[0]), (1, shape[1]), (shape[2],), (shape[3],))
     if keep.dtype != torch.bool or tuple(keep.shape) not in list(sizes):
         due = "bool [N or 1, 1 or C, H, W]"

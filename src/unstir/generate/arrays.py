@@ -41,13 +41,9 @@ def missing(out: Path, job: Job, model: Model) -> list[int]:
     if (kept := count(out)) > job.num:
         more = {"num": kept}, "name another folder"
         raise UserError("num", job.num, f"is less than {out} holds, {kept} of these images", more)
-    begins = range(0, job.num, job.batch_size)
-    ends = {begin: min(begin + job.batch_size, job.num) for begin in begins}
-    parts = {begin: _opened(_batch(out, begin)) for begin in begins if ends[begin] > kept}
-    whole = {
-        begin: part is not None and part.shape == (ends[begin] - begin, *model.shape) for begin, part in parts.items()
-    }
-    return [begin for begin in parts if not whole[begin]]
+    sizes = {begin: min(job.batch_size, job.num - begin) for begin in range(0, job.num, job.batch_size)}
+    shapes = {begin: (size, *model.shape) for begin, size in sizes.items() if begin + size > kept}
+    return [begin for begin, shape in shapes.items() if getattr(_opened(_batch(out, begin)), "shape", None) != shape]
 
 
 def join(out: Path, job: Job, model: Model) -> None:
@@ -70,7 +66,6 @@ def _batch(out: Path, begin: int) -> Path:
 
 
 def _opened(file: Path) -> NDArray[np.generic] | None:
-    """The array in a file; None where there is none that is whole."""
     try:
         array: NDArray[np.generic] = np.load(file, mmap_mode="r", allow_pickle=False)
     except (OSError, ValueError, EOFError):

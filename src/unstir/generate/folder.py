@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import torch
 from PIL.Image import Image
@@ -25,13 +25,11 @@ from unstir.locks import held
 from unstir.pictures.grid import grid, is_whole, named_grid, read, titled, to_picture
 from unstir.progress import counter, counting
 from unstir.runs import sidecar
-from unstir.runs.build import Compile, check_compile
+from unstir.runs.build import check_compile
 from unstir.runs.files import (
     decode,
     encode,
-    is_count,
     is_of,
-    is_text,
     make_folder,
     remove_partials,
     staging,
@@ -98,7 +96,6 @@ def save_images(
 
 
 def _form(model: Model, format: str | None) -> str:
-    """What images are written as. Raises UserError where PNG files cannot hold them."""
     if format not in (None, *FORMATS):
         raise UserError("format", format, f"must be one of {', '.join(FORMATS)}")
     if format == "png" and not model.in_pixels:
@@ -118,8 +115,7 @@ def _begun(model: Model, job: Job, out: Path, format: str) -> dict[str, Any]:
     names = {CLASSES: list(model.labels.names)} if model.labels.count else {}
     record = {**sidecar.made_by("unstir sample"), "cost": model.cost(job.chain), **names}
     goes_on, own = (out / SETTINGS).exists(), not out.exists()
-    if not goes_on:
-        _check_free(out)
+    _check_free(out)
     try:
         begun = _claim(out, record, settings_of(model, job) | {"format": format}, any_dtype=model.dtype == "auto")
     except (UserError, OSError):
@@ -190,8 +186,7 @@ def settings_in(out: Path) -> dict[str, Any]:
 
 def classes_in(out: Path) -> tuple[str, ...]:
     """The names of the classes that a folder was asked for; none where it says none. UserError as `settings_in`."""
-    names = _read(out).get(CLASSES)
-    return tuple(names) if isinstance(names, list) and all(map(is_text, names)) else ()
+    return tuple(_read(out).get(CLASSES, ()))
 
 
 def _read(out: Path) -> dict[str, Any]:
@@ -241,7 +236,6 @@ def read_images(out: Path, num: int) -> Tensor:
 
 
 def _check_free(out: Path) -> None:
-    """Raise UserError where a folder is a file, or holds anything but a job's images: settings come before them."""
     if out.exists() and not out.is_dir():
         raise UserError("out", out, "is a file", "name a folder")
     is_free = not out.exists() or all(path.name.startswith(".") for path in out.iterdir())
@@ -256,12 +250,9 @@ def _claim(out: Path, said: dict[str, Any], wanted: dict[str, Any], any_dtype: b
     with held(out / ".lock"):  # of several processes that begin at once, the others do as the first
         remove_partials(out, SETTINGS)
         if not file.exists():
-            _check_free(out)
             write_text(file, encode({**said, **wanted}, indent=1) + "\n")
     present = settings_in(out)
-    numbers = all(is_count(present.get(key)) and present[key] > 0 for key in ("batch_size", "threads"))
-    ours = numbers and present.get("dtype") in ("float32", "bfloat16") and present.get("compile") in get_args(Compile)
-    if not ours or present.keys() != wanted.keys():
+    if present.keys() != wanted.keys():
         raise UserError("", file, "was not written by this version of unstir sample", "name another folder")
     # as the job began; the guide's weights have their hash, wherever it lies
     free = {"batch_size", "threads", "compile", "guide", *(["dtype"] if any_dtype else [])}
@@ -295,11 +286,8 @@ def settings_of(model: Model, job: Job) -> dict[str, Any]:
 
 def name_of(model: Model, job: Job) -> str:
     """A folder name of its own for all images of these settings, whatever their number and batches."""
-    known = model.provenance()
-    settings = {
-        **_asked(model, replace(job, num=0, batch_size=0)),
-        **{key: known[key] for key in ("step", "ema", "guide")},
-    }
+    settings, known = _asked(model, replace(job, num=0, batch_size=0)), model.provenance()
+    settings |= {key: known[key] for key in ("step", "ema", "guide")}
     settings |= {} if model.engine == "torch" else {"engine": model.engine}
     digest = hashlib.sha256(json.dumps({**settings, "dtype": model.dtype}, sort_keys=True).encode())
     label = "" if job.label is None else f"-label{job.label}"

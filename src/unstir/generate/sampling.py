@@ -85,7 +85,6 @@ def sample(
 
 
 def _check(key: str, file: Path | None, suffixes: tuple[str, ...], folder: Path) -> None:
-    """Raise UserError where a picture of trajectories cannot be written, or would replace what it must not."""
     if file is None:
         return
     if file.resolve().parent == folder.resolve() and (file.stem in NAMES or file.stem.isdecimal()):

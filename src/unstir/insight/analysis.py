@@ -1,11 +1,4 @@
-"""The written analysis of a run: what its own numbers say, sentence by sentence.
-
-Each sentence rests on a tested effect beyond `significance.LEVEL` and points to the figure that shows it, or says that
-the question is undecided or was not measured. Each theme is a function of `Facts`, so that the same folder always reads
-the same. What to try comes last: the remedies of the doctor's problems and warnings or, where it found none, advice
-from decided sentences. For people in a hurry, `lead` says in plain words what the run is and how good, and `summary`
-chooses three sentences; `limitations` says what none of them can.
-"""
+"""The written analysis of a run, from its facts and the doctor's findings: what its own numbers say."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
@@ -28,10 +21,7 @@ SECOND: tuple[Topic, ...] = ("memorisation", "diversity", "fit", "progress", "sa
 
 
 def analyse(facts: Facts, findings: Sequence[Finding]) -> tuple[Statement, ...]:
-    """The sentences about a run, by topic in the order of `TITLES`; what is missing in ``facts`` is said to be.
-
-    ``findings`` are the doctor's, whose remedies are the advice.
-    """
+    """The sentences about a run, in the order of `TITLES`; the remedies of the doctor's ``findings`` are the advice."""
     if facts.older and any(it.check in FAILED and it.severity == "problem" for it in findings):
         facts = replace(facts, by_step=(), by_chain=())  # figures of before say nothing of the weights of now
     themes: tuple[Callable[[Facts], Iterable[Statement]], ...] = (quality, diversity, sampling)
@@ -91,11 +81,7 @@ FEATURES = {
 
 
 def _advice(facts: Facts, findings: Sequence[Finding], statements: Sequence[Statement]) -> list[Statement]:
-    """Sentences on what to try, the most pressing first; where nothing is decided, one that says so.
-
-    Where the doctor names a problem or a warning of the run, its remedies are all that is said. Files of figures that
-    are left out come last.
-    """
+    """What to try, the most pressing first: the doctor's remedies, else what decided statements advise."""
     pressing = [cause for cause in causes(findings) if cause.severity != "note"]
     pressing.sort(key=lambda cause: cause.finding.check == "figures")
     advised = [_remedy(cause) for cause in pressing]
@@ -115,7 +101,6 @@ def _remedy(cause: Cause) -> Statement:
 
 
 def _from_statements(facts: Facts, findings: Sequence[Finding], statements: Sequence[Statement]) -> Iterator[Statement]:
-    """What the decided statements of the analysis advise; nothing where there are none."""
     decided = {it.name: it for it in statements if it.effect is not None and it.effect.decided}
     bad = {name: it for name, it in decided.items() if it.verdict == "bad"}
     further = next((it.remedy for it in findings if it.check == "still-falling"), "")  # of a finished run
@@ -179,7 +164,6 @@ def lead(facts: Facts, statements: Sequence[Statement]) -> list[str]:
 
 
 def _goodness(facts: Facts, statements: Sequence[Statement]) -> str:
-    """Whether its images are good, by the statement about the main figure and, against it, those on others."""
     measured = [it for it in statements if it.verdict != "missing"]
     keys = ((it.name, "not compared" if it.effect is None else it.verdict) for it in measured)
     main = next((key for key in keys if key in GOODNESS), None)

@@ -45,7 +45,6 @@ def diversity(facts: Reported) -> Iterator[Statement]:
 
 
 def _excess(last: Evaluation, figure: Figure, num: int) -> Statement:
-    """The main figure, how many times that of real images it is, and whether it tells the samples from them."""
     state = partial(Statement, "excess", "quality", "quality")
     head = f"{figure.name} is {shown(figure)} ({_how(last)})"
     least, apart = figure.floor_estimate(num), above_floor(figure, num)
@@ -70,7 +69,6 @@ def _excess(last: Evaluation, figure: Figure, num: int) -> Statement:
 
 
 def _how(last: Evaluation) -> str:
-    """What the main figure was made of, and how good the classifier is whose features it is in."""
     how = last.protocol
     sets = f"{count(how['seeds'], 'set')} of {count(how['num'], 'image')}"
     if not of_images(how):
@@ -94,7 +92,6 @@ def _times(figure: Figure, least: Estimate, apart: Effect) -> str:
 
 
 def _against_real(facts: Reported, last: Evaluation) -> Iterator[Statement]:
-    """How often a sample shows the class it was asked for, and whether classes come up as often as in the data."""
     held_out, num = facts.data.counts["held_out"], last.protocol["num"]
     accuracy, shares = (last.figures.get(f"classifier/{key}") for key in ("accuracy", "classes"))
     if accuracy is not None and accuracy.floor is not None and held_out:
@@ -115,7 +112,6 @@ def _against_real(facts: Reported, last: Evaluation) -> Iterator[Statement]:
 
 
 def _farther(last: Memorisation) -> Iterator[Statement]:
-    """Whether samples lie farther from the training images than new images do, by the share of comparisons."""
     shifts = [(space.name, space.distance) for space in last.spaces if space.distance is not None]
     for space, shift in sorted(shifts, key=lambda item: item[1].probability)[:1]:
         less = exact(shift.probability - 0.5, max(1 - shift.p, 1e-30), "Mann-Whitney test", len(shifts))
@@ -135,7 +131,6 @@ def _beside_floor(name: str, topic: Topic, subject: str, share: Figure, num: int
 
 
 def _compared(name: str, topic: Topic, text: str, apart: Effect, higher_is_better: bool) -> Statement:
-    """A figure against that of real images, and whether they differ."""
     state, by = partial(Statement, name, topic, "quality"), f"({change(apart)})."
     if not apart.decided:
         return state("undecided", f"{text}; whether they differ is undecided {by}", apart)
@@ -217,7 +212,6 @@ def sampling(facts: Facts) -> Iterator[Statement]:
 
 
 def _most(facts: Facts) -> Evaluation:
-    """The chain of most calls, the better of several."""
     first = facts.by_chain[0]
     return max(facts.by_chain, key=lambda chain: (_calls(chain), _harm(chain, first).value))
 

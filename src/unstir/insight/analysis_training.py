@@ -26,7 +26,6 @@ def progress(facts: Facts) -> Iterator[Statement]:
 
 
 def _fall(facts: Facts, measured: Sequence[Measurement]) -> Statement:
-    """The whole change of the held-out loss, and by when most of it had come."""
     first, last, state = measured[0], measured[-1], partial(Statement, "fall", "progress", "losses")
     fall = paired(first.held_out, last.held_out)
     start = f"with the weights of {facts.config.train.init}" if facts.config.train.init else "in the untrained network"
@@ -44,10 +43,7 @@ def _fall(facts: Facts, measured: Sequence[Measurement]) -> Statement:
 
 
 def _last_stretch(facts: Facts) -> Iterator[Statement]:
-    """Whether the last doubling (or so) of the images seen still helped.
-
-    Where it did so much that the run is too short, the doctor's check "still-falling" says so, by the same rule.
-    """
+    """Whether the last doubling still helped. The check "still-falling" says where the run is too short."""
     last = last_stretch(facts.measured)
     if last is None or not last.gains or (last.steep and facts.finished):
         return
@@ -59,7 +55,6 @@ def _last_stretch(facts: Facts) -> Iterator[Statement]:
 
 
 def _quality(facts: Facts) -> Iterator[Statement]:
-    """The main figure from the first to the last step evaluated."""
     key = "" if facts.last is None else facts.last.main_key
     steps = [of_step for of_step in facts.by_step if key in of_step.figures and of_step.images > 0]
     if len(steps) >= 2:
@@ -95,7 +90,6 @@ def _before_repeats(facts: Facts, measured: Sequence[Measurement]) -> Measuremen
 
 
 def _gap(last: Measurement, before: Measurement | None) -> Statement:
-    """The gap between the splits at the end, allowing for images that are hard by nature."""
     state = partial(Statement, "gap", "fit", "losses")
     if not last.train:
         return state("missing", "the loss of training images beside that of held-out ones")

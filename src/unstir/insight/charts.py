@@ -1,8 +1,4 @@
-"""The charts of a page, made from `Facts`; an empty list where there is nothing to draw.
-
-Each is a matplotlib figure. In a page it is inline SVG that takes the page's text colour, so that one drawing serves
-light, dark and paper; as a file it is PNG, SVG or PDF.
-"""
+"""The charts of a page, made from `Facts`: matplotlib figures; an empty list where there is nothing to draw."""
 
 import html
 import io
@@ -170,7 +166,6 @@ def quality(facts: Facts) -> list[Chart]:
 
 
 def _precision_and_recall(by_step: Sequence[Evaluation]) -> list[Chart]:
-    """Precision and recall of each step evaluated, with error bars; dotted lines are those of real images."""
     result = {
         name: [(item.images, figure) for item in by_step if (figure := same_features(item, name)) is not None]
         for name in ("precision", "recall")
@@ -306,7 +301,6 @@ def _chart(axes: Any, name: str, label: str) -> Chart:
 
 
 def _images_axis(axes: Any, logarithmic: bool = True) -> None:
-    """Label the x axis as images seen in training, with k and M."""
     from matplotlib.ticker import EngFormatter, MaxNLocator
 
     axes.set_xlabel("images seen in training")

@@ -10,9 +10,8 @@ from unstir.data import SPLITS, Store
 from unstir.data.levels import FAINT, NARROW, SPREAD, weakness
 from unstir.insight.facts import Facts
 from unstir.insight.findings import Finding, Severity, check
-from unstir.insight.held_out import rise
+from unstir.insight.held_out import Lines, rise
 from unstir.insight.image_stats import ImageStats
-from unstir.insight.numbers import Lines
 from unstir.runs.config import Config
 from unstir.significance import LEVEL
 
@@ -27,7 +26,6 @@ def _again(facts: Facts) -> str:
 
 @check("store")
 def _store(facts: Facts) -> Iterator[Finding]:
-    """A store that has gone, is damaged, or is not the one that the run began with."""
     if facts.store_problem:
         data = facts.run.config.data
         remedy = f"""put it back, name its folder as `store`, or correct data.store in config.toml; else delete what is
@@ -39,7 +37,6 @@ def _store(facts: Facts) -> Iterator[Finding]:
 
 @check("value-range")
 def _value_range(facts: Facts, images: ImageStats) -> Iterator[Finding]:
-    """Values that fill a small part of 0..255, as masks of 0 and 1 do, so that all images are black for a network."""
     width, says = images.most - images.least, weakness(images.least, images.most, images.std)
     evidence = f"""their values lie in {images.least}..{images.most} of 0..255, mean {images.mean:+.2f} and standard
         deviation {images.std:.3f} in [-1, 1]; a width of at least {NARROW} and a deviation of {FAINT} are usual"""
@@ -88,10 +85,7 @@ def _refused(facts: Facts, store: Store) -> Iterator[Finding]:
 
 @check("classes", "classes are of very unequal size")
 def _classes(facts: Facts, store: Store) -> Iterator[Finding]:
-    """Classes of very unequal size: they matter to a network with labels, and to what is drawn without.
-
-    Where nearly all images are of one class, so are the samples, and the others are seen too seldom to be learned.
-    """
+    """Where nearly all images are of one class, the others are seen too seldom to be learned."""
     labels = store.labels("train")
     if labels is None or not len(labels):
         return
@@ -115,7 +109,6 @@ def _classes(facts: Facts, store: Store) -> Iterator[Finding]:
 
 @check("overfit", "the network begins to remember its training images", of_training=True)
 def _overfit(facts: Facts, held_out: Lines) -> Iterator[Finding]:
-    """A held-out loss that has risen since its lowest value, by the rule of `Rise.over_fits`."""
     result = rise(facts.measured)
     if result is None or not result.over_fits:
         return

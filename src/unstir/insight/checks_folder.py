@@ -6,7 +6,6 @@ from statistics import median_low
 
 from unstir.insight.facts import DAMAGED, Facts
 from unstir.insight.findings import Finding, check
-from unstir.insight.numbers import numbers
 from unstir.runs.checkpoint import Checkpoint
 from unstir.runs.lines import NAMES, cut
 from unstir.runs.timetable import snapshots
@@ -14,7 +13,6 @@ from unstir.runs.timetable import snapshots
 
 @check("checkpoints", "saved files are damaged")
 def _checkpoints(facts: Facts) -> Iterator[Finding]:
-    """Files that are damaged, or none that training could go on from, or a finished run be sampled from."""
     run, broken = facts.run, [file for file in facts.files if file.problem]
     whole = [file for file in facts.files if not file.problem]
     usable = whole if facts.finished else [file for file in whole if file.kind == "full"]
@@ -67,7 +65,7 @@ def _settings(facts: Facts, loaded: Checkpoint) -> Iterator[Finding]:
 
 def forecast(facts: Facts) -> dict[str, float | None]:
     """Steps and seconds left; None where no line gives the speed."""
-    speeds = [speed for speed in numbers(facts.lines[-5:], "images_per_second") if speed > 0]
+    speeds = [line["images_per_second"] for line in facts.lines[-5:] if line["images_per_second"] > 0]
     left = max(facts.run.length - facts.step, 0)
     seconds = left * facts.config.train.batch_size / median_low(speeds) if left and speeds else None
     return {"steps_left": left, "seconds_left": seconds if left else 0.0}

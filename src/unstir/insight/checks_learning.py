@@ -1,10 +1,4 @@
-"""Checks of what was learned: how the loss went, the weights, and the images that are drawn with them.
-
-Lines of metrics.jsonl are means over some steps. Rises are compared with the scatter of the log itself, from the
-differences of neighbours, so that logs of single small batches raise no alarm. Images are compared with real ones of
-the same classes. A finding requires a difference that can be seen; the spread between images says whether that of their
-brightness is decided.
-"""
+"""Checks of what was learned: how the loss went, the weights, and images drawn with them (docs/doctor.md)."""
 
 import math
 from collections.abc import Iterator
@@ -14,13 +8,13 @@ from statistics import fmean, median_low
 from unstir.insight.analysis_samples import quality
 from unstir.insight.facts import Facts, Samples
 from unstir.insight.findings import Finding, Severity, check
-from unstir.insight.held_out import STEEP, last_stretch
+from unstir.insight.held_out import STEEP, Lines, last_stretch
 from unstir.insight.image_stats import ImageStats, learns_nothing, outputs_nothing
-from unstir.insight.numbers import Lines, is_number, numbers
 from unstir.insight.wording import times
 from unstir.runs import recipes
 from unstir.runs.checkpoint import Checkpoint
 from unstir.runs.config import Config
+from unstir.runs.files import is_number
 from unstir.significance import Estimate, counted, difference, two_sample
 
 # Thresholds; docs/doctor.md has what trained runs measure.
@@ -63,7 +57,7 @@ def _quarters(facts: Facts) -> list[Estimate]:
     as many lines would.
     """
     warm = facts.run.steps_in(facts.config.train.warmup)
-    lines = [line for line in facts.lines if line["step"] > warm and is_number(line.get("loss"))][1:]
+    lines = [line for line in facts.lines if line["step"] > warm and is_number(line["loss"])][1:]
     if len(lines) < FEWEST or any(line["loss"] <= 0 for line in lines):
         return []
     n = len(lines) // 4
@@ -76,11 +70,10 @@ def _quarters(facts: Facts) -> list[Estimate]:
 @check("not-finite", "gradients were not finite", of_training=True)
 def _not_finite(facts: Facts, lines: Lines) -> Iterator[Finding]:
     last = lines[-1]
-    skipped = int(last["skipped"]) if is_number(last.get("skipped")) else 0
-    without = len(lines) - len(numbers(lines, "loss"))
+    skipped, without = last["skipped"], sum(not is_number(line["loss"]) for line in lines)
     if skipped or without:
         share = max(skipped / max(last["step"], 1), without / len(lines))
-        severe = share > 0.01 or not is_number(last.get("loss"))
+        severe = share > 0.01 or not is_number(last["loss"])
         evidence = f"""{skipped} of {last["step"]} steps were skipped and {without} of {len(lines)} lines have no finite
             loss; none should"""
         severity: Severity = "problem" if severe else "warning"
@@ -101,7 +94,6 @@ def _loss_rises(facts: Facts, lines: Lines) -> Iterator[Finding]:
 
 @check("still-falling", "the loss still falls steeply where the run ends", of_training=True)
 def _still_falling(facts: Facts, held_out: Lines) -> Iterator[Finding]:
-    """A held-out loss that falls over the last doubling of the images seen, steeply or to samples not yet real."""
     last = last_stretch(facts.measured)
     if not facts.finished or last is None or not last.gains:
         return
@@ -118,7 +110,7 @@ def _still_falling(facts: Facts, held_out: Lines) -> Iterator[Finding]:
 @check("not-learned", "the network has not learned to see images", of_training=True, single_times=True)
 def _not_learned(facts: Facts, lines: Lines, images: ImageStats) -> Iterator[Finding]:
     """An error that stays above that of the data's mean and variance alone; diverged where it passed an output of 0."""
-    errors = [float(error) for line in lines if is_number(error := line.get("mse", line.get("loss")))]
+    errors = [error for line in lines if is_number(error := line["mse" if "mse" in line else "loss"])]
     seen = lines[-1]["step"] * facts.config.train.batch_size
     if not errors or not (facts.finished or seen >= ENOUGH_IMAGES):
         return
@@ -148,7 +140,6 @@ def _weights_finite(facts: Facts, loaded: Checkpoint) -> Iterator[Finding]:
 
 @check("brightness")
 def _brightness(facts: Facts, samples: Samples) -> Iterator[Finding]:
-    """Samples lighter or darker than the data, by the means of images over all values."""
     drawn, real = (images.double().flatten(1).mean(1) for images in (samples.made, samples.real))
     result, most = two_sample(real.tolist(), drawn.tolist()), BRIGHTER * samples.real.double().std().item()
     sure = f"{abs(result.errors):.0f} standard errors" if result.error else "the same in every image"

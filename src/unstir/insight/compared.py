@@ -8,12 +8,11 @@ from typing import Any
 
 from unstir.data import Store
 from unstir.errors import printable
-from unstir.insight import charts, pictures, tables
+from unstir.insight import charts, pictures, tables, trainings
 from unstir.insight.facts import Facts
 from unstir.insight.gather import gather, own_evaluations
 from unstir.insight.page import write_page
 from unstir.insight.statement import MARKS, Verdict
-from unstir.insight.trainings import MEANING, settings
 from unstir.insight.wording import change, size
 from unstir.metrics.evaluation import Evaluation, unlike
 from unstir.metrics.figures import figure_effect, in_columns, verdict
@@ -36,33 +35,32 @@ def write(runs: Sequence[Run], stores: Sequence[Store | None], path: Path) -> li
     of_figures = _with_steps(names, [it.step for it in alike], steps) if alike else names
     named = list(zip(_with_steps(names, steps, steps), facts, strict=True))
     keys = [key for key in alike[0].figures if all(key in item.figures for item in alike)] if alike else []
-    settings, metrics = _settings(facts), [(name, it.lines) for name, it in named]
+    settings = trainings.settings(facts) if keys else []
+    differing, metrics = _settings(facts), [(name, it.lines) for name, it in named]
     losses = {name: charts.mean_losses(it.held_out, "held_out") for name, it in named if _losses_compare(facts)}
     shown: dict[str, Any] = {
         "names": [name for name, _ in named],
         "classes": facts[0].data.classes,
         "of_figures": of_figures,
-        "summary": _summary(of_figures, alike, settings),
+        "summary": _summary(of_figures, alike, differing),
         "alike": alike,
         "reasons": reasons,
-        "meaning": MEANING,
+        "meaning": trainings.MEANING,
         "left_out": [text for it in facts for text in it.left_out],
         "figures": _figures(alike, keys),
-        "trainings": _trainings(facts, keys),
+        "trainings": tables.trainings(settings, keys) if len(settings) < len(facts) else [],
         "verdicts": _verdicts(of_figures, alike, keys),
         "cost": _cost(facts),
-        "settings": settings,
+        "settings": differing,
         "curves": [charts.curve(metrics, "loss", "training loss", True)] if any(it.lines for it in facts) else [],
         "held_out": charts.by_images(losses, "held-out loss, sampling weights", "fig-all-held-out"),
-        "quality": [],
         "real": _real(facts),
         "newest": [(name, pictures.newest_grid(it.run)) for name, it in named],
         "snapshots": [(name, pictures.snapshots(it.run)) for name, it in named],
     }
-    if alike:
-        key, main = alike[0].main_key, alike[0].main().name
-        series = {name: charts.by_value((at.images, at.figures[key]) for at in it.by_step) for name, it in named}
-        shown["quality"] = charts.by_images(series, main, "fig-all-quality")
+    key, main = (alike[0].main_key, alike[0].main().name) if alike else ("", "")
+    series = {name: charts.by_value((at.images, at.figures[key]) for at in it.by_step) for name, it in named if alike}
+    shown["quality"] = charts.by_images(series, main, "fig-all-quality")
     write_page(path, "comparison.html", shown)
     return facts
 
@@ -75,7 +73,6 @@ def _with_steps(names: Sequence[str], steps: Sequence[int], trained: Sequence[in
 
 
 def _losses_compare(facts: Sequence[Facts]) -> bool:
-    """Whether held-out losses are of the same data, forward process, target and times in all runs."""
     diffusions = [dataclasses.replace(it.config.diffusion, learned_variance=False) for it in facts]
     times = [line.get("times") for it in facts for line in it.held_out]
     alike = [it.data.content_hash for it in facts], diffusions, times
@@ -83,7 +80,6 @@ def _losses_compare(facts: Sequence[Facts]) -> bool:
 
 
 def _summary(names: Sequence[str], alike: Sequence[Evaluation], settings: Sequence[ByRun]) -> list[str]:
-    """What to know first: whether the figures compare, the main one's verdicts, and how many settings differ."""
     texts = ["Their figures do not compare; what differs is below."]
     if alike:
         texts = [text for text, _ in _verdicts(names, alike, [alike[0].main_key])]
@@ -93,26 +89,18 @@ def _summary(names: Sequence[str], alike: Sequence[Evaluation], settings: Sequen
 
 
 def _real(facts: Sequence[Facts]) -> pictures.Picture | None:
-    """Real images, where all runs learned from the same and they are there."""
     if len({it.data.content_hash for it in facts}) > 1:
         return None
     return next((pictures.real_grid(it.run, it.store) for it in facts if it.store and it.store.count("train")), None)
 
 
 def _figures(alike: Sequence[Evaluation], keys: Sequence[str]) -> list[tuple[str, list[str], str]]:
-    """A row per figure: its name, the value of each run and that of real images, and which is better."""
     columns = [in_columns(item.figures[key] for key in keys) for item in alike]
     rows = []
     for key, texts in zip(keys, zip(*columns, strict=True), strict=True):
         first = alike[0].figures[key]
         rows.append((first.name, [*(item.whole for item in texts), texts[0].real], first.better))
     return rows
-
-
-def _trainings(facts: Sequence[Facts], keys: Sequence[str]) -> list[list[str]]:
-    """A row for each setting, where some runs differ in the seed alone; none else."""
-    found = settings(facts) if keys else []
-    return tables.trainings(found, keys) if len(found) < len(facts) else []
 
 
 def _verdicts(names: Sequence[str], alike: Sequence[Evaluation], keys: Sequence[str]) -> list[tuple[str, Verdict]]:

@@ -1,8 +1,4 @@
-"""What may be wrong with a run: the table of checks, each of facts that were read, drawn and measured once.
-
-A finding has the figure that was measured, the threshold that it was compared with and the setting that mends it. The
-thresholds are explained, with what trained runs measure, in docs/doctor.md.
-"""
+"""What may be wrong with a run: the table of checks; docs/doctor.md explains their thresholds."""
 
 import re
 from dataclasses import dataclass, replace
@@ -21,15 +17,11 @@ CHECKS: dict[str, Check] = {
     for check in vars(module).values()
     if isinstance(check, Check)
 }
-"""Every check by its name, in the order of definition."""
 
 
 @dataclass(frozen=True)
 class Report:
-    """The findings, most severe first; the names of what was ``checked``; and why the rest was ``skipped``, by name.
-
-    ``forecast`` has steps and seconds left.
-    """
+    """The findings, names ``checked``, why others were ``skipped``, and in ``forecast`` steps and seconds left."""
 
     findings: tuple[Finding, ...]
     checked: tuple[str, ...]

@@ -9,9 +9,8 @@ from torch import Tensor
 
 from unstir.data import Store
 from unstir.errors import printable
-from unstir.insight.held_out import Measurement, alike
+from unstir.insight.held_out import Line, Lines, Measurement, alike
 from unstir.insight.image_stats import ImageStats
-from unstir.insight.numbers import Line, Lines
 from unstir.metrics.evaluation import Evaluation
 from unstir.metrics.figures import Figure
 from unstir.metrics.likelihood import Likelihood
@@ -31,7 +30,6 @@ MISSING = {
 """Why a part of the facts is None or empty. Samples have several reasons: `Facts.unmeasured`."""
 
 NO_SAMPLES = "no images were drawn for it; `unstir doctor RUN` makes these checks in seconds"
-"""The reason where nothing was to be drawn."""
 
 
 @dataclass(frozen=True)

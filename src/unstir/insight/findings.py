@@ -65,10 +65,7 @@ class Check:
     single_times: bool
 
     def run(self, facts: Facts) -> list[Finding]:
-        """What is wrong: at most one finding. Every part of ``facts`` that the check needs must be there.
-
-        Evidence and remedy are one line each, however the check wraps them.
-        """
+        """What is wrong: at most one finding. Every part of ``facts`` that the check needs must be there."""
         findings = self.find(facts, *(getattr(facts, part) for part in self.needs))
         named = [replace(it, check=self.name, says=it.says or self.says) for it in findings]
         return [replace(it, evidence=_unwrapped(it.evidence), remedy=_unwrapped(it.remedy)) for it in named]

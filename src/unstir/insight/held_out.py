@@ -1,18 +1,16 @@
-"""The losses of held-out and training images: whether a longer run would lower them, and whether it over-fits.
-
-Both are judged here once, for the doctor and for the page of the run. How fast the held-out loss falls is measured
-over the last doubling (or so) of the images seen; docs/doctor.md has what runs of several lengths measure.
-"""
+"""The losses of held-out and training images: whether a longer run would lower them, and whether it over-fits."""
 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import fmean
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from unstir.data import SPLITS
-from unstir.insight.numbers import Line, Lines, is_number
 from unstir.significance import Effect, paired, two_sample
+
+Line = dict[str, Any]  # of a log
+Lines = tuple[Line, ...]
 
 WORTH = 0.01  # a fall over the last stretch of less than this share of the loss is not worth a longer run
 STEEP = 0.1  # a run is too short where each doubling of the images seen takes away this share of the loss or more
@@ -38,29 +36,16 @@ class Measurement(NamedTuple):
 
 def measurement(line: Line) -> Measurement | None:
     """A line with a loss of each image; None where one is no finite number, or there are no two of a split."""
-    train, held_out = (_losses(line.get(f"of_{split}")) for split in SPLITS)
-    if not line.get("of_train"):
-        train = []
-    if train is None or held_out is None:
+    train, held_out = (line.get(f"of_{split}") or [] for split in SPLITS)
+    if len(train) == 1 or len(held_out) < 2 or not all(map(math.isfinite, train + held_out)):
         return None
     return Measurement(line["step"], line["images"], (line.get("times"), len(train), len(held_out)), train, held_out)
-
-
-def _losses(of: object) -> list[float] | None:
-    return of if isinstance(of, list) and len(of) > 1 and all(map(is_number, of)) else None
 
 
 def alike(lines: Lines) -> list[Measurement]:
     """The lines with losses that can be compared with the last of them, by rising step."""
     result = [item for line in lines if (item := measurement(line))]
     return [item for item in result if item.of == result[-1].of]
-
-
-def _half_way(result: Sequence[Measurement]) -> Measurement | None:
-    """The one after the start from which the images seen grow most nearly twofold to the last; or None."""
-    last = result[-1]
-    earlier = [item for item in result[:-1] if item.step > 0 and last.images >= 1.3 * item.images > 0]
-    return min(earlier, key=lambda item: abs(math.log2(last.images / item.images) - 1), default=None)
 
 
 @dataclass(frozen=True)
@@ -100,11 +85,12 @@ class _Stretch:
 
 
 def last_stretch(measured: Sequence[Measurement]) -> _Stretch | None:
-    """How the losses changed over the last stretch; None where it has no beginning."""
-    before = _half_way(measured) if measured else None
-    if before is None:
+    """How the losses changed since the images seen were most nearly half those of now; None where that is no line."""
+    earlier = [item for item in measured[:-1] if item.step > 0 and measured[-1].images >= 1.3 * item.images > 0]
+    if not earlier:
         return None
     after = measured[-1]
+    before = min(earlier, key=lambda item: abs(math.log2(after.images / item.images) - 1))
     on_train = paired(before.train, after.train) if after.train else None
     return _Stretch(before, after, paired(before.held_out, after.held_out), on_train)
 
@@ -128,10 +114,7 @@ class Rise(NamedTuple):
 
 
 def rise(measured: Sequence[Measurement]) -> Rise | None:
-    """How the losses changed since the lowest held-out loss; None where that is the last, or only that was measured.
-
-    Each change is of the same images, so that it is paired; those of the two splits are compared by Welch's test.
-    """
+    """How the losses changed since the lowest held-out loss; None where that is the last, or only that was measured."""
     lowest = min(measured, key=lambda item: item.loss, default=None)
     if lowest is None or lowest is measured[-1] or not lowest.train:
         return None

@@ -101,7 +101,6 @@ def write_page(path: Path, template: str, shown: dict[str, Any], run: str = "RUN
 
 
 def _drawn(run: Run, store: Store | None) -> dict[str, Any]:
-    """The pictures that need the run's own, the weights or the data."""
     drawn: dict[str, Any] = dict.fromkeys(("trajectory", "moving", "chain", "forward_strip", "forward_times", "real"))
     drawn |= {"snapshots": pictures.snapshots(run), "newest": pictures.newest_grid(run)}
     if run.saved_steps():
@@ -136,13 +135,8 @@ def check_files(path: Path, exported: Path | None) -> None:
         if file.suffix.lower() != suffix.lower():
             raise UserError(key, file, f"must end in {suffix}")
         check_file(file, key)
-        if file.is_file() and file.stat().st_size and not _is_ours(file):
-            remedy = "delete it, or name another file"
-            raise UserError(key, file, "is there and was not written by unstir report", remedy)
-
-
-def _is_ours(path: Path) -> bool:
-    """Whether a page or a file of figures was written by unstir."""
-    if (kind := path.suffix.lower()) == ".html":
-        return MADE_BY in path.read_bytes()
-    return tables.is_ours(kind, path.read_bytes())
+        if content := file.read_bytes() if file.is_file() else b"":
+            is_ours = MADE_BY in content if file == path else tables.is_ours(suffix.lower(), content)
+            if not is_ours:
+                remedy = "delete it, or name another file"
+                raise UserError(key, file, "is there and was not written by unstir report", remedy)

@@ -13,7 +13,6 @@ from PIL import Image
 from torch import Tensor
 
 from unstir import randomness
-from unstir.chain import Chain
 from unstir.data import Store
 from unstir.errors import UserError
 from unstir.generate.drawing import Job
@@ -98,10 +97,8 @@ def pairs(of: Run | Store, evaluation: Evaluation) -> Picture | None:
 
 def snapshots(run: Run) -> list[tuple[str, Picture]]:
     """When each grid was drawn while training, and a corner of it, first to last, after that of their common noise."""
-    named, result = (
-        {"noise": "the noise", of_run.START: "initial weights" if run.config.train.init else "untrained"},
-        [],
-    )
+    named = {"noise": "the noise", of_run.START: "initial weights" if run.config.train.init else "untrained"}
+    result = []
     names = run.labels.captions(run.labels.of(torch.arange(CORNER * run.config.grids.nrow))) or None
     for step, name in {-1: "noise", **of_run.all_snapshots(run)}.items():
         when, path = named.get(name, f"{step * run.config.train.batch_size:,} images"), of_run.drawn_grid(run, name)
@@ -170,8 +167,6 @@ class Drawn:
 
 @dataclass(frozen=True)
 class _OfClass:
-    """A class by its name: real images and samples of it; ``samples`` is None where there are none."""
-
     name: str
     real: Picture
     samples: Picture | None
@@ -192,14 +187,12 @@ def drawn_for(run: Run, evaluation: Evaluation) -> Drawn | None:
     for file in (run.path / "generated").glob(f"*/{SETTINGS}"):
         try:
             settings = decode(file.read_bytes())
-            chain, shares = Chain(**settings["chain"]), tuple(settings.get("shares", ()))
             if not _is_of(settings, evaluation):
                 continue
-            label = settings["label"]
-            images[chain.seed] = read_images(file.parent, num)
-        except (UserError, OSError, ValueError, KeyError, TypeError, AttributeError):  # half drawn, or not ours
+            images[settings["chain"]["seed"]] = read_images(file.parent, num)
+        except (UserError, OSError, ValueError, KeyError):  # half drawn, or not ours
             continue
-        asked = run.labels.of(torch.arange(num), label, shares)
+        asked = run.labels.of(torch.arange(num), settings["label"], tuple(settings.get("shares", ())))
     if len(images) != evaluation.protocol["seeds"]:
         return None
     together = torch.cat([images[seed] for seed in sorted(images)])
@@ -207,7 +200,6 @@ def drawn_for(run: Run, evaluation: Evaluation) -> Drawn | None:
 
 
 def _is_of(settings: dict[str, Any], evaluation: Evaluation) -> bool:
-    """Whether a folder with these settings has images that ``evaluation`` measured."""
     how, chain = evaluation.protocol, settings["chain"]
     alike = all(how[key] == value for key, value in chain.items() if key not in ("steps", "seed"))
     label = SHARES if settings.get("shares") else settings["label"]
@@ -244,10 +236,7 @@ def by_class(store: Store, drawn: Drawn | None, classifier: Classifier | None) -
 
 
 def worst(flip: bool, store: Store, drawn: Drawn, classifier: Classifier | None) -> Worst:
-    """The samples farthest from their nearest training image, in the classifier's features or else by pixels.
-
-    With ``flip`` the nearest may be a mirror image.
-    """
+    """The samples farthest from their nearest training image, or with ``flip`` its mirror image."""
     held_out = store.images("held_out")
     if classifier is not None:
         train, by = reference(store, "train", classifier).features, "in the classifier's features"
@@ -272,7 +261,6 @@ def worst(flip: bool, store: Store, drawn: Drawn, classifier: Classifier | None)
 
 
 def _farthest(images: Tensor, far: Tensor, shows: str) -> tuple[Picture, str]:
-    """The images of the largest distances, and these distances, falling."""
     order = far.argsort(descending=True, stable=True)[:WORST]
     span = f"distances {far[order[0]].item():.3g} to {far[order[-1]].item():.3g}"
     return encode(grid(images[order], COLUMNS), shows), span

@@ -15,7 +15,6 @@ TITLES: dict[Topic, str] = {
     "sampling": "Sampling",
     "next": "What to try next",
 }
-"""In the order of the page."""
 
 Shown = Literal["losses", "quality", "calls", "neighbours", "doctor"]
 POINTERS: dict[Shown, str] = {
@@ -36,7 +35,6 @@ MULTIPLICITY = (
     "than one page in a hundred states one that chance alone made. Whatever is smaller is called undecided. "
     "Errors (+-) are one standard error, those of differences widened where only a few seeds tell them."
 )
-"""What `LEVEL` means, for a reader of the page."""
 
 
 @dataclass(frozen=True)

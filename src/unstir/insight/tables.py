@@ -14,7 +14,6 @@ from unstir.chain import Cost, title
 from unstir.data import Store
 from unstir.errors import UserError, printable
 from unstir.insight.facts import Facts, Reported, chain_key
-from unstir.insight.numbers import is_number, numbers
 from unstir.insight.trainings import MEANING, Setting, chosen, settings
 from unstir.insight.wording import brief, count, with_error
 from unstir.metrics.evaluation import Evaluation, of_images
@@ -23,13 +22,12 @@ from unstir.metrics.figures import Figure, Shown, in_columns
 from unstir.metrics.likelihood import terms_of
 from unstir.progress import duration
 from unstir.runs import build
-from unstir.runs.files import make_folder, write_text
+from unstir.runs.files import is_number, make_folder, write_text
 from unstir.runs.model import weights_in_words
 from unstir.significance import decimals
 
 STEM = "figures"  # in a folder the files are figures.csv, figures.md and figures.tex
 HEADS = ("run", "step", "sampler", "steps", "calls", "figure", "value", "real images", "noise", "better", "protocol")
-"""The columns of a table to be read; "value" has its standard error."""
 
 FIRST, TEX = ("setting", "trainings"), "% a row for each setting, by unstir report"
 """How tables with a row for each setting begin: their first columns, and in LaTeX a comment."""
@@ -151,7 +149,7 @@ def cost(facts: Facts) -> list[tuple[str, str]]:
     """What the run took, and on what; a distilled run sees none of the data."""
     line, events = facts.last_line, facts.run.log("events").lines
     machines = [f"{it['device']}, torch {it['torch']}" for it in events if {"device", "torch"} <= it.keys()]
-    speeds = numbers(facts.lines, "images_per_second")
+    speeds = [line["images_per_second"] for line in facts.lines]
     pace = f", {brief(statistics.median(speeds), 3)} images/s while training" if speeds else ""
     mean = line["images"] / max(facts.data.counts["train"], 1)
     name, seen = "training images seen", f"{line['images']:,}, {brief(mean)} times each image"
@@ -322,7 +320,6 @@ def _cells(rows: Sequence[Row]) -> Iterable[list[str]]:
 
 
 def _protocols(rows: Sequence[Row]) -> list[tuple[int, str]]:
-    """Each protocol once, by its number, in words."""
     return list({row.protocol: _in_words(row.evaluation.protocol, IN_COLUMNS) for row in rows}.items())
 
 
@@ -336,5 +333,4 @@ def as_markdown(text: str) -> str:
 
 
 def _latex(text: str) -> str:
-    """Text in which nothing is a command, on one line."""
     return " ".join(text.split()).translate(_LATEX)

@@ -132,7 +132,6 @@ def _with_stores(runs: Sequence[Run], named: Path | None) -> tuple[list[Run], li
 
 
 def _measured(run: Run, store: Store, num: int, seeds: int, timed: bool) -> dict[str, Any]:
-    """The protocol of the last step, with everything measured; of each sampler the seconds too where they are shown."""
     plan = planned(run, store, num=num, seeds=seeds, networks=networks_for(store))
     chains = counted(len(plan.by_chain), "pair of sampler and steps", "pairs of sampler and steps")
     images = f"{plan.all[0].seeds} x {plan.all[0].num} images each"
@@ -191,10 +190,7 @@ def measure(plans: Sequence[Plan[Drawn]]) -> list[Evaluation]:
 
 
 def time_samplers(run: Run, plans: Measuring) -> None:
-    """Time every sampler that the plans draw with, as `unstir sample --compare` does, and keep it in RUN/speed.json.
-
-    Not again but on another machine or for other samplers.
-    """
+    """Time every sampler of the plans into RUN/speed.json; again only on another machine or for others."""
     last = plans.by_step[-1].images
     model, job = last.model.unloaded(), last.job(1)
     machine, schedule = environment(model.device), model.process.schedule
@@ -222,8 +218,7 @@ def write_images_report(
     """Write the page of images and return the files written, the page first; they are evaluated by ``request`` first.
 
     It is ``out``, by default report.html in their folder, or next to a file of them; ``exported`` is a file or a folder
-    of files for the figures. Raises UserError, before anything is measured, for
-    images that cannot be judged and files that cannot be written.
+    of files for the figures. Raises UserError, before anything is measured, for what cannot be judged or written.
     """
     first = images[0] if images else Path()
     path = out or (first / "report.html" if first.is_dir() else first.with_suffix(".html"))
