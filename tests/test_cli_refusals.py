@@ -56,7 +56,7 @@ def place(base, monkeypatch):
         (drawn, "save_images"),
         (drawn, "sample_batches"),
         (held_out, "HeldOutLoss"),
-        (bounding, "_bound"),
+        (bounding, "bound_of"),
     ):
         monkeypatch.setattr(module, name, lambda *given, name=name, **options: pytest.fail(f"{name} was called"))
     yield place
@@ -164,7 +164,7 @@ EVALUATE = {
     "too many steps": (nothing, ("--steps", 21), "21"),
     "a device": (nothing, ("--device", "cuda:99"), "cuda"),
     "a step that was not saved": (nothing, ("--checkpoint", 5), "--checkpoint 5 was not saved"),
-    "a step in words": (nothing, ("--checkpoint", "best"), "--checkpoint best must be newest"),
+    "a step in words": (nothing, ("--checkpoint", "first"), "--checkpoint first must be newest"),
     "no weights": (without_weights, (), "no saved weights yet"),
     "a damaged step": (damaged(12), ("--checkpoint", 12), "damaged"),
     "a damaged step among all": (damaged(8), ("--checkpoint", "all"), "damaged"),

@@ -96,8 +96,8 @@ def test_noise_is_a_function_of_the_seed_and_the_number_of_the_image(sampler):
 
 
 @pytest.mark.parametrize("sampler", SAMPLERS)
-@pytest.mark.parametrize("times", [[50, 60, 0], [50, 50, 0], [50, 1], [101, 0], [0]])
-def test_times_that_do_not_fall_to_0_are_refused_by_every_sampler(sampler, times):
+@pytest.mark.parametrize("times", [[50, 60, 0], [50, 50, 0], [101, 0], [0]])
+def test_times_that_do_not_fall_are_refused_by_every_sampler(sampler, times):
     process, x_T = Process(linear(100, 1e-3, 0.2)), torch.ones(1, 1, 1, 1)
     with pytest.raises(ValueError, match="T=100"):
         list(find("sampler", sampler)(lambda x, t: Prediction(x, x), process, x_T, times, lambda t: x_T))

@@ -118,6 +118,9 @@ def test_the_sampler_of_an_export_finds_the_image_whatever_the_network_predicts(
         def get_modelmeta(self):
             return self
 
+        def get_inputs(self):
+            return []
+
         def run(self, _, given):
             t = int(given["t"][0]) + 1
             x, alpha, sigma = given["x"], schedule.alpha(t), schedule.sigma(t)

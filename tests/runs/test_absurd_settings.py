@@ -24,7 +24,7 @@ ZEROS = {
     "model.num_classes", "model.condition_values", "model.condition_channels",
     "model.out_channels", "train.micro_batch", "train.weight_decay", "train.beta1", "train.beta2",
     "train.warmup_start", "train.clip", "train.ema_decay", "train.label_dropout", "log.held_out_images", "grids.epochs",
-    "grids.log_spaced", "grids.eta", "grids.threshold", "grids.guidance_high", "data.held_out",
+    "grids.log_spaced", "grids.channels", "grids.eta", "grids.threshold", "grids.guidance_high", "data.held_out",
     "loss.input_perturbation", "train.augment", "train.activation_checkpointing", "model.head_channels",
     "model.time_table",
 }  # fmt: skip

@@ -307,6 +307,6 @@ def test_any_figures_are_read_or_left_out(whole, data, tmp_path_factory):
     spoilt = data.draw(damaged(json.loads(json.dumps(dataclasses.asdict(bound)))))
     file.write_text(encode(spoilt) if isinstance(spoilt, dict) else json.dumps(spoilt))
     assert likelihood.read(file) is None or isinstance(likelihood.read(file), likelihood.Likelihood)
-    untold = types.SimpleNamespace(weights_sha256="w")
     file.with_name("another.json").write_text(encode(dataclasses.asdict(bound)))
-    assert own_bound(types.SimpleNamespace(path=kept, model=lambda step, **how: untold), since=0)[0]
+    run_of = types.SimpleNamespace(path=kept, checkpoints=kept, weights=kept, data=types.SimpleNamespace(run="r"))
+    assert own_bound(run_of, since=0)[0]

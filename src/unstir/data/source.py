@@ -134,9 +134,11 @@ class Source(ABC):
         self, images: NDArray[np.uint8], labels: NDArray[np.int64], num_train: int, classes: Sequence[str], rule: str
     ) -> Plan:
         """The plan of square images [N, C, H, W] that are all in memory, train first, with ``labels`` [N]."""
-        if self.channels not in (1, 3) or self.options.depth == "float":
-            remedies = {"channels": images.shape[1], "depth": "8"}
-            raise UserError("channels", self.channels, f"or depth={self.options.depth}: {self.kind} is 8-bit", remedies)
+        if self.channels not in (1, 3):
+            allowed = f"must be one of 1, 3 for the pictures of {self.kind}"
+            raise UserError("channels", self.channels, allowed, {"channels": images.shape[1]})
+        if self.options.depth == "float":
+            raise UserError("depth", "float", f"does not suit {self.kind}, which is 8-bit", {"depth": "8"})
         shape = self.channels, *(self.size or images.shape[2:])
 
         def chunks() -> Generator[Chunk, None, None]:

@@ -25,6 +25,7 @@ from unstir.data import SPLITS, Store, is_store, pack
 from unstir.data.classes import class_number, matched, some
 from unstir.data.disk import refuse_onnx, usable_path
 from unstir.data.images import COLOUR_LOST
+from unstir.data.source import NUMBERED
 from unstir.errors import UserError, printable
 from unstir.generate.folder import SETTINGS, classes_in, settings_in
 from unstir.metrics.evaluation import SHARES
@@ -253,6 +254,8 @@ def read(path: Path, store: Store | Like, by_class: bool = True) -> tuple[Tensor
         packed = pack(path, Path(folder) / "images", channels=store.shape[0], held_out=0.0, depth=depth)
         _check(packed, store, path)
         for note in () if (path / SETTINGS).is_file() else packed.notes:  # sheets and settings are none of the images
+            if note.text == NUMBERED:
+                continue
             logger.warning(f"{path}: {note.count} of {counted(sum(map(packed.count, SPLITS)), 'image')}: {note.text}")
         labels = [packed.labels(split) for split in SPLITS]
         images = torch.cat([packed.images(split) for split in SPLITS])
