@@ -116,6 +116,8 @@ def test_labels_must_be_given_exactly_to_a_network_with_classes():
     for net, labels in ((small(num_classes=2), ()), (small(), (t,))):
         with refusing("condition"):
             net.eval()(x, t, *labels)
+    with pytest.raises(ValueError, match="condition must"):
+        small(num_classes=2).eval()(x, t, t[:2])
 
 
 def test_every_label_and_every_time_changes_the_output():

@@ -128,10 +128,23 @@ class UNet(nn.Module):
         if any(side != 1 and side % multiple for side in (height, width)) or not height * width:
             levels = f"must have sides that are 1 or multiples of {multiple}, for {len(config.mults)} levels"
             raise UserError("x", list(x.shape), levels, "resize or crop the images, or use fewer mults")
+        self._check_condition(x, condition)
+
+    def _check_condition(self, x: Tensor, condition: Tensor | None) -> None:
+        """Refuse a condition that the network does not know, and the lack of one that it needs."""
+        config = self.config
         if condition is None and config.condition_size:
             raise UserError("condition", None, "is needed for each image by this network")
-        if condition is not None and not config.condition_size:
+        if condition is None:
+            return
+        if not config.condition_size:
             raise UserError("condition", None, "was given, but this network knows none", {"condition": None})
+        tail = (config.condition_size, *(x.shape[2:] if config.condition_channels else ()))
+        due = x.shape[:1] if config.num_classes else (x.shape[0], *tail)
+        if condition.shape != due or condition.is_floating_point() == (config.num_classes > 0):
+            kind = "integers" if config.num_classes else "floating point"
+            given = f"{condition.dtype} {list(condition.shape)}"
+            raise ValueError(f"condition must be {kind} of shape {list(due)}, not {given}")
 
     @_disable_dynamo  # as torch.compiler.disable, which takes a second more to import
     def _dropout_masks(self, x: Tensor, key: randomness.Key | None) -> list[Tensor]:
