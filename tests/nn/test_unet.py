@@ -120,6 +120,13 @@ def test_labels_must_be_given_exactly_to_a_network_with_classes():
         small(num_classes=2).eval()(x, t, t[:2])
 
 
+def test_times_must_be_one_integer_an_image():
+    x, t = batch()
+    for wrong in (t[:1], t.float(), t[:, None]):
+        with pytest.raises(ValueError, match="t must"):
+            small().eval()(x, wrong)
+
+
 def test_every_label_and_every_time_changes_the_output():
     net = small(num_classes=3).eval()
     x, t = batch(1)
@@ -137,6 +144,9 @@ def test_a_network_is_told_of_augmentation_beside_the_time():
     torch.testing.assert_close(heard[0], silu(net.time(t)))
     torch.testing.assert_close(heard[1], silu(net.time(t) + numbers @ net.augment.weight.T))
     assert torch.equal(heard[2], heard[0])  # zeros are an image as it is
+    for other, wrong in ((net, numbers[:3]), (net, numbers[:, :6]), (small().eval(), numbers)):
+        with pytest.raises(ValueError, match="augmentation"):
+            other(x, t, augmentation=wrong)
 
 
 def test_labels_begin_as_normal_numbers_of_the_size_of_the_time():
@@ -154,6 +164,8 @@ class TestDropout:
         x, t = batch()
         with pytest.raises(ValueError, match="dropout_key"):
             small()(x, t)
+        with pytest.raises(ValueError, match="3 slots"):
+            small()(x, t, dropout_key=key(3))
 
     def test_no_key_is_needed_where_nothing_is_dropped(self):
         x, t = batch()

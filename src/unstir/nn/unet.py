@@ -79,9 +79,9 @@ class UNet(nn.Module):
         otherwise. ``augmentation``, float [B, 7], says how each image was augmented, for a network with that input;
         None is zeros, no augmentation.
 
-        Raises UserError where images or conditions do not fit the network, ValueError where the key is missing.
+        Raises UserError where images or conditions do not fit the network, ValueError where t or the key is wrong.
         """
-        self._check(x, condition)
+        self._check(x, t, condition, augmentation)
         keep = iter(self._dropout_masks(x, dropout_key)) if self.training and self.config.dropout else repeat(None)
         time = self._embedding(t, condition, augmentation)
         if self.config.condition_channels and condition is not None:
@@ -118,7 +118,7 @@ class UNet(nn.Module):
             time = torch.cat((time, self.label(condition)), dim=1)
         return nn.functional.silu(time)
 
-    def _check(self, x: Tensor, condition: Tensor | None) -> None:
+    def _check(self, x: Tensor, t: Tensor, condition: Tensor | None, augmentation: Tensor | None) -> None:
         """Refuse what does not fit, by shapes and types only: reading values would wait for the device."""
         config = self.config
         if x.ndim != 4 or x.shape[1] != config.in_channels:
@@ -128,7 +128,12 @@ class UNet(nn.Module):
         if any(side != 1 and side % multiple for side in (height, width)) or not height * width:
             levels = f"must have sides that are 1 or multiples of {multiple}, for {len(config.mults)} levels"
             raise UserError("x", list(x.shape), levels, "resize or crop the images, or use fewer mults")
+        if t.shape != x.shape[:1] or t.is_floating_point():
+            raise ValueError(f"t must be integers of shape [{len(x)}], not {t.dtype} {list(t.shape)}")
         self._check_condition(x, condition)
+        if augmentation is not None and augmentation.shape != (len(x), len(AUGMENTATION) * config.augmented):
+            takes = f"[{len(x)}, {len(AUGMENTATION)}]" if config.augmented else "none: it is not told of any"
+            raise ValueError(f"augmentation is of shape {list(augmentation.shape)}; this network takes {takes}")
 
     def _check_condition(self, x: Tensor, condition: Tensor | None) -> None:
         """Refuse a condition that the network does not know, and the lack of one that it needs."""
@@ -157,6 +162,8 @@ class UNet(nn.Module):
             raise ValueError(
                 f"training mode with dropout={self.config.dropout} draws random masks; pass dropout_key, or call eval()"
             )
+        if len(key.slots) != len(x):
+            raise ValueError(f"dropout_key has {len(key.slots)} slots for {len(x)} images; give it one for each image")
         shapes = [
             (block.out_channels, max(x.shape[2] >> number, 1), max(x.shape[3] >> number, 1))
             for number, level in self.numbered()
