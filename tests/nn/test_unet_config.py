@@ -15,7 +15,7 @@ from unstir.nn.config import UNetConfig
         *(("channels", {"channels": value}) for value in ("many", 64.5, 0)),
         ("channels", {"channels": 33, "groups": 11}), ("groups", {"channels": 48}),
         *(("mults", {"mults": value}) for value in ((), (1, 0), (1, 1.5))),
-        *(("attention", {"attention": value}) for value in ((4,), (-1,))),
+        *(("attention", {"attention": value}) for value in ((4,), (-1,), (1, 1))),
         ("heads", {"heads": 3}), ("heads", {"mults": (1, 3), "attention": (), "heads": 5}),
         ("heads", {"head_channels": 64, "heads": 2}), ("head_channels", {"head_channels": 24}),
         ("layout", {"layout": "report_guided"}), ("layout", {"layout": "report_guided", "num_classes": 2}),
