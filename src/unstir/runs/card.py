@@ -6,19 +6,18 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import torch
-from pydantic import Field, TypeAdapter, ValidationError
 from torch import Tensor
 
 from unstir.data.classes import class_number
 from unstir.data.manifest import SPLITS
 from unstir.data.store import Store
-from unstir.errors import UserError, of_pydantic
+from unstir.errors import UserError
 from unstir.pictures.caption import of_class
 from unstir.pixels import PIXELS, Scale
-from unstir.runs.files import check_format, decode, encode, write_text
+from unstir.runs.files import check, check_format, decode, encode, is_count, is_number, is_text, write_text
 
 FORMAT = 8
 """Of the run folder: grows when any of its files but the checkpoints, which have a number of their own, changes."""
@@ -26,7 +25,6 @@ FORMAT = 8
 NAME = "data.json"
 
 GOLDEN = 2_654_435_769  # 2^32 over the golden ratio
-Size = Annotated[int, Field(ge=1)]
 MOST_SHARES = 1 << 30  # the greatest sum of shares: their products with the fractions are whole numbers of 63 bits
 
 
@@ -36,7 +34,7 @@ class ConditionCard:
     scaled, (value - offset) / scale. ``sha256`` is that of RUN/conditions.npy.
     """
 
-    shape: tuple[Size, ...]
+    shape: tuple[int, ...]
     offset: tuple[float, ...]
     scale: tuple[float, ...]
     sha256: str
@@ -49,7 +47,7 @@ class DataCard:
     conditions, if any.
     """
 
-    shape: tuple[Size, Size, Size]
+    shape: tuple[int, int, int]
     classes: tuple[str, ...]
     counts: dict[str, int]
     content_hash: str
@@ -68,11 +66,13 @@ class DataCard:
 
     @classmethod
     def of(cls, values: Mapping[str, Any]) -> "DataCard":
-        """The card that `plain` wrote; ValueError, of one line, for anything else."""
-        try:  # by way of JSON, whose strict mode takes a list for a tuple but no text for a number
-            return TypeAdapter(cls).validate_json(json.dumps(values), strict=True)
-        except ValidationError as error:
-            raise ValueError(str(of_pydantic(error, lambda _: None))) from None
+        """The card that `plain` wrote."""
+        lists: dict[str, Any] = {key: tuple(values[key]) for key in ("shape", "classes")}
+        lists["scale"] = Scale(**{end: tuple(map(float, values["scale"][end])) for end in ("low", "high")})
+        if (of := values["condition"]) is not None:
+            shape, offset, scale = (tuple(of[key]) for key in ("shape", "offset", "scale"))
+            lists["condition"] = ConditionCard(shape, offset, scale, of["sha256"])
+        return cls(**{key: values[key] for key in KINDS} | lists)
 
     @classmethod
     def of_store(cls, store: Store) -> "DataCard":
@@ -92,13 +92,38 @@ def load(folder: Path) -> DataCard:
     try:
         values = decode(file.read_bytes())
         check_format(file, values.get("unstir_data"), FORMAT)
-        return DataCard.of(values)
+        check(values, KINDS)
     except UserError:
         raise
     except FileNotFoundError:
         raise UserError("", folder, f"is not a whole run: {NAME} is missing", restore) from None
     except ValueError as error:
         raise UserError("", file, f"is damaged: {error}", restore) from None
+    return DataCard.of(values)
+
+
+def _is_condition(value: Any) -> bool:
+    if not isinstance(value, dict) or value.keys() != {"shape", "offset", "scale", "sha256"}:
+        return False
+    shape, numbers = value["shape"], (value["offset"], value["scale"])
+    is_shape = isinstance(shape, list) and len(shape) in (1, 3) and all(is_count(n) and n > 0 for n in shape)
+    lists = all(isinstance(of, list) and len(of) == shape[0] and all(map(is_number, of)) for of in numbers)
+    return is_shape and lists and is_text(value["sha256"])
+
+
+KINDS = {
+    "shape": lambda value: isinstance(value, list) and len(value) == 3 and all(is_count(n) and n > 0 for n in value),
+    "classes": lambda value: isinstance(value, list) and all(map(is_text, value)),
+    "counts": lambda value: (
+        isinstance(value, dict) and value.keys() == {"train", "held_out"} and all(map(is_count, value.values()))
+    ),
+    **dict.fromkeys(("content_hash", "run"), is_text),
+    "scale": lambda value: (
+        isinstance(value, dict) and value.keys() == {"low", "high"} and len(value["low"]) == len(value["high"])
+    ),
+    "condition": lambda value: value is None or _is_condition(value),
+}
+"""What data.json holds besides its format, and of what kind each is."""
 
 
 @dataclass(frozen=True)
