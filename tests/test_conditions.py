@@ -19,6 +19,7 @@ from unstir.generate.folder import save_images, settings_in
 from unstir.metrics.likelihood import Protocol, likelihood
 from unstir.metrics.pairs import PAIRS, SAMPLES, pair_figures
 from unstir.pictures.grid import read
+from unstir.pixels import Scale
 from unstir.runs.run import Run
 from unstir.runs.toml import from_dict
 from unstir.train.launch import open_data, open_run, train_run
@@ -293,16 +294,18 @@ class Made:
         return [self.images]
 
 
-def test_samples_of_the_truth_have_the_error_that_their_spread_foretells():
+@pytest.mark.parametrize("scale", [Scale(), Scale((0.0,), (255.0,))])
+def test_samples_of_the_truth_have_the_error_that_their_spread_foretells(scale):
     generator = torch.Generator().manual_seed(0)
     mean = 127.5 + 40 * torch.randn(PAIRS, 1, 1, 4, 4, generator=generator)
 
     def like_it(num, std):
         drawn = mean + std * torch.randn(PAIRS, num, 1, 4, 4, generator=generator)
-        return drawn.round().clamp(0, 255).byte().flatten(0, 1)
+        images = drawn.round().clamp(0, 255).byte().flatten(0, 1)
+        return images.float() if scale.is_float else images
 
     real, conditions = like_it(1, 15), SimpleNamespace(is_image=True, rows_of=lambda *_: torch.zeros(PAIRS, 1, 4, 4))
-    store = SimpleNamespace(count=lambda _: PAIRS, images=lambda _: real, shape=(1, 4, 4))
+    store = SimpleNamespace(count=lambda _: PAIRS, images=lambda _: real, shape=(1, 4, 4), scale=scale)
     right, narrow = (
         pair_figures(Made(SimpleNamespace(conditions=conditions), like_it(SAMPLES, std)), store) for std in (15, 5)
     )

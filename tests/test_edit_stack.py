@@ -13,6 +13,7 @@ from conftest import tiny_config
 from refusals import refused, refusing
 from unstir import edit
 from unstir.data import Store, pack
+from unstir.edit.stack import read_masks
 from unstir.generate.drawing import Job
 from unstir.runs.run import Run
 from unstir.train.launch import train_run
@@ -85,3 +86,15 @@ def test_the_command_takes_arrays_and_folders_and_writes_mean_and_deviation(unst
     with refusing("images"):
         model = Run.open(run).model()
         edit.inpaint_stack(model, images[:, :, 1:], torch.ones(1, 1, 8, 8) > 0, Job(num=1, chain=model.chain))
+
+
+def test_masks_in_split_folders_are_those_of_their_images(tmp_path):
+    shape = (4, 1, 8, 8)
+    for split, column in (("test", 7), ("train", 0)):
+        (tmp_path / split).mkdir()
+        for number in range(2):
+            hole = Image.new("L", (8, 8))
+            hole.paste(255, (column, 0, column + 1, 8))
+            hole.save(tmp_path / split / f"{number}.png")
+    keep = read_masks(tmp_path, None, shape)
+    assert (~keep).nonzero()[:, 3].view(4, 8).unique(dim=1).flatten().tolist() == [0, 0, 7, 7]  # train is packed first

@@ -15,8 +15,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from unstir.data import SPLITS, pack
+from unstir.data.folder import arrange
 from unstir.data.images import Shape
-from unstir.data.listing import list_folder, natural
+from unstir.data.listing import list_folder
 from unstir.edit.edits import filled
 from unstir.edit.files import Box, read_mask
 from unstir.errors import UserError
@@ -109,7 +110,7 @@ def read_masks(mask: Path | None, box: Box | None, shape: Sequence[int]) -> Tens
     if mask is None and box is None:
         return None
     if mask is not None and mask.is_dir():
-        files = sorted((entry.path for entry in list_folder(mask).entries), key=natural)
+        files = arrange(list_folder(mask).entries, 0.0, 0).items  # in the order in which images are packed
         keep = torch.cat([torch.ones(0, *size) > 0, *(read_mask(mask / file, None, None, size) for file in files)])
     elif mask is not None and mask.suffix.lower() == ".npy":
         try:

@@ -8,12 +8,12 @@ If x_0 and the samples are drawn alike given c, the expected error is their vari
 
 from dataclasses import replace
 
+import torch
 from torch import Tensor
 
 from unstir.data import Store
 from unstir.metrics.drawn import Drawn
 from unstir.metrics.figures import LOWER, NEAR_ONE, Figure
-from unstir.pixels import HALF
 
 PAIRS, SAMPLES = 64, 16
 
@@ -31,10 +31,10 @@ def pair_figures(drawn: Drawn, store: Store) -> dict[str, Figure]:
     """The two figures of this module, of images drawn now as far as they are not there; none without such pairs."""
     if (pair := paired(drawn, store)) is None:
         return {}
-    images = pair[0].sets(pair[1], 1)[0].double().div(HALF).view(-1, SAMPLES, *store.shape)  # in units of [-1, 1]
-    real = store.images("held_out")[: len(images)].double().div(HALF)
-    errors = (images.mean(1) - real).square().flatten(1).mean(1)
-    variances = (1 + 1 / SAMPLES) * images.var(1).flatten(1).mean(1)
+    images = store.scale.to_model(pair[0].sets(pair[1], 1)[0]).double().view(-1, SAMPLES, *store.shape)
+    real = store.scale.to_model(store.images("held_out")[: len(images)]).double()
+    errors = (images.mean(1) - real).square().flatten(1).nanmean(1)
+    variances = (1 + 1 / SAMPLES) * images.var(1).where(~real.isnan(), torch.nan).flatten(1).nanmean(1)
     error, ratio = errors.mean(), (variances.mean() / errors.mean()).sqrt()
     # of the square root of a ratio of means, by its derivatives (the delta method)
     of_ratio = (variances - ratio.square() * errors) / (2 * ratio * error)

@@ -121,6 +121,8 @@ def named_images(
     else:
         images, labels = read(path, Like(model.folder, model.shape, classes, model.data.scale), label is None)
         files = list(arrange(list_folder(path).entries, 0.0, 0).items) if path.is_dir() else files
+        if model.conditions is not None:  # of images without a store they are a function, or hidden
+            labels = None
     if given is not None:
         labels = torch.full((len(images),), given)
     names = files if len(files) == len(images) else [str(index) for index in range(len(images))]

@@ -61,16 +61,20 @@ def lacking(store: Store, sets: Sequence[Tensor]) -> list[Tensor]:
 
 
 def spread(a: Tensor, b: Tensor) -> float:
-    """By what share the deviation of a channel of ``a`` is off that of ``b``, mean over channels; missing are NaN."""
-    shares = [one.std() / other.std() - 1 for one, other in zip(_channels(a), _channels(b), strict=True)]
-    return torch.stack(shares).abs().mean().item()
+    """By what share the deviation of a channel of ``a`` is off that of ``b``, mean over channels; missing are NaN.
+
+    A channel of ``b`` that is constant has no such share and is left out.
+    """
+    pairs = zip(_channels(a), _channels(b), strict=True)
+    shares = [one.std() / other.std() - 1 for one, other in pairs if other.std() > 0]
+    return torch.stack(shares or [torch.zeros(())]).abs().mean().item()
 
 
 def marginals(a: Tensor, b: Tensor) -> float:
-    """The 1-Wasserstein distance of the values of a channel in deviations of ``b``, mean over channels."""
+    """The 1-Wasserstein distance of the values of a channel in deviations of ``b`` (1 of none), mean over channels."""
     u = (torch.arange(_LEVELS, dtype=torch.float64) + 0.5) / _LEVELS
     pairs = zip(_channels(a), _channels(b), strict=True)
-    distances = [(one.quantile(u) - other.quantile(u)).abs().mean() / other.std() for one, other in pairs]
+    distances = [(one.quantile(u) - other.quantile(u)).abs().mean() / (other.std() or 1) for one, other in pairs]
     return torch.stack(distances).mean().item()
 
 
