@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, TypeVar, get_args, overload
 
-from pydantic import AfterValidator, BeforeValidator
+from pydantic import AfterValidator, BeforeValidator, Field
 
 from unstir.errors import NotFiniteError, UserError, is_out_of_memory, nearest
 
@@ -338,4 +338,5 @@ def _read(value: object) -> object:
 
 
 _WORD = re.compile(r"true|false|-?[0-9]{1,15}(\.[0-9]+)?(e[+-]?[0-9]{1,2})?")
-Option = Annotated[str | bool | int | float, BeforeValidator(_read)]  # text first, as a command line reads it
+_Finite = Annotated[float, Field(allow_inf_nan=False)]
+Option = Annotated[str | bool | int | _Finite, BeforeValidator(_read)]  # text first, as a command line reads it

@@ -140,3 +140,14 @@ def test_oblong_images_are_cropped_at_the_centre(tmp_path):
     torch.testing.assert_close(floats.images("train")[1], 3 * floats.images("train")[0])
     with pytest.raises(UserError):
         pack(tmp_path / "images", tmp_path / "other", size="20x")
+
+
+def test_a_mask_of_channels_last_counts_and_conditions_of_some_splits_are_refused(tmp_path):
+    values = np.moveaxis(np.nan_to_num(field(channels=3)), 1, -1)
+    mask = np.zeros(values.shape[:3], bool)
+    mask[:, 0] = True
+    packed = pack({"images": values, "mask": mask}, tmp_path / "last").images("train")
+    assert packed[:, :, 0].isnan().all() and not packed[:, :, 1:].isnan().any()
+    of_train = {"x_train": values, "conditions_train": np.ones((len(values), 2)), "x_test": values}
+    with pytest.raises(UserError, match="some splits"):
+        pack(of_train, tmp_path / "split")

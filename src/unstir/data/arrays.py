@@ -202,10 +202,12 @@ def rows_of(arrays: Mapping[str, NDArray[Any]], what: str, name: str, depth: str
     if not groups:
         known = f"{', '.join(_IMAGES)}, x_train or train_images"
         raise UserError("", name, f"has no array named {known} among {', '.join(arrays) or 'none'}")
-    for group in groups.values():  # a mask is of each value, or [N, H, W] of all channels
-        images = arrays[group[0]]
-        fits = group[2] and arrays[group[2]].shape in (images.shape, (len(images), *images.shape[-2:]))
-        group[2] = group[2] if fits else ""
+    for group in groups.values():  # a mask is of each value, or [N, H, W] of all channels; another is none
+        num, *sides = arrays[group[0]].shape
+        fitting = (num, *sides), (num, *sides[-2:]), (num, 1, *sides[-2:]), (num, *sides[:2])
+        group[2] = group[2] if group[2] and arrays[group[2]].shape in fitting else ""
+    if len({bool(of_conditions) for *_, of_conditions in groups.values()}) > 1:
+        raise UserError("", name, "has conditions of some splits alone", "give them for each split, or for none")
     masked = any(of_mask for _, _, of_mask, _ in groups.values())
     rule, notes = rule_of([arrays[key] for key, *_ in groups.values()], what, "float" if masked else depth)
     notes += [(_FURTHER, f"{what}: {key}") for key in arrays if not any(key in group for group in groups.values())]
@@ -234,7 +236,10 @@ def _image(rule: Rule, images: NDArray[Any], mask: NDArray[Any] | None, index: i
     """An image by the rule, or with NaN where its mask is not 0."""
     if mask is None:
         return rule(images[index])
-    return np.where(mask[index] != 0, np.float32(np.nan), images[index].astype(np.float32))
+    hidden, image = mask[index] != 0, images[index].astype(np.float32)
+    if hidden.ndim < image.ndim and hidden.shape != image.shape[-2:]:  # [H, W] of [H, W, C]
+        hidden = hidden[..., None]
+    return np.where(hidden, np.float32(np.nan), image)
 
 
 def _labels(images: NDArray[Any], labels: NDArray[Any] | None, name: str) -> list[Hashable]:
