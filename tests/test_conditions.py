@@ -295,7 +295,7 @@ class Made:
 
 
 @pytest.mark.parametrize("scale", [Scale(), Scale((0.0,), (255.0,))])
-def test_samples_of_the_truth_have_the_error_that_their_spread_foretells(scale):
+def test_samples_of_the_truth_have_the_error_that_their_spread_predicts(scale):
     generator = torch.Generator().manual_seed(0)
     mean = 127.5 + 40 * torch.randn(PAIRS, 1, 1, 4, 4, generator=generator)
 
