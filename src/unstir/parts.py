@@ -43,6 +43,8 @@ ARGUMENTS = {
 """Each kind of part, with the arguments that it is called with."""
 ALSO = {"weighting": ("parameterization",)}
 """What a part is given besides, by name, where it takes it."""
+WORDS = {"condition": ("stored",)}
+"""What a setting that names a part of a kind may be besides: words with a meaning of their own."""
 
 OURS: dict[str, dict[str, str]] = {
     "schedule": dict.fromkeys(("linear", "cosine", "sigmoid", "table"), "theory.schedule"),
@@ -296,17 +298,15 @@ def said(error: Exception) -> str:
 
 @dataclass(frozen=True)
 class Name:
-    """Checks a setting that names a part of a ``kind``: one of ours, or MODULE:NAME, which is not looked for yet.
-
-    The ``others`` are words with a meaning of their own.
-    """
+    """Checks a setting that names a part of a ``kind``: one of ours, or MODULE:NAME, which is not looked for yet."""
 
     kind: str
-    others: tuple[str, ...] = ()
+    may_be_empty: bool = False
 
     def __call__(self, name: str) -> str:
         """The name; UserError for one that can be of no part."""
-        if name in (ours := (*filter(None, self.others), *OURS[self.kind])) or is_own(name) or name in self.others:
+        ours = *WORDS.get(self.kind, ()), *OURS[self.kind]
+        if name in ours or is_own(name) or (self.may_be_empty and not name):
             return name
         near = nearest(name, ours)
         one_of = f"must be one of {', '.join(ours)}, or MODULE:NAME"
@@ -321,7 +321,7 @@ def kind_of(hint: Any) -> str:
 
 
 NetworkName = Annotated[str, AfterValidator(Name("network"))]
-ConditionName = Annotated[str, AfterValidator(Name("condition", ("", "stored")))]
+ConditionName = Annotated[str, AfterValidator(Name("condition", may_be_empty=True))]
 ScheduleName = Annotated[str, AfterValidator(Name("schedule"))]
 WeightingName = Annotated[str, AfterValidator(Name("weighting"))]
 TimesName = Annotated[str, AfterValidator(Name("times"))]

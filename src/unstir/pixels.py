@@ -68,7 +68,7 @@ class Scale:
         return shown(known(self.to_model(values), self)[0], channels)
 
     def bits(self, present: Tensor) -> Tensor:
-        """What a density in units of the data has more than one in [-1, 1], in bits a value, mean over each image.
+        """Bits per dimension by which a bound in units of the data exceeds one in [-1, 1], for each image.
 
         ``present``, bool [B, C, H, W], says which values are there. It is log2 of half the range: float64 [B].
         """

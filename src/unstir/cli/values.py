@@ -10,7 +10,7 @@ from cyclopts import Token
 from cyclopts.argument import Argument, ArgumentCollection
 
 from unstir.errors import UserError
-from unstir.parts import OURS, is_own, kind_of
+from unstir.parts import OURS, WORDS, is_own, kind_of
 from unstir.runs.synonyms import GOES_ON, near_setting
 
 WHOLE = re.compile(r"[+-]?[0-9]{1,18}")  # a whole number that fits into 64 bits
@@ -130,7 +130,13 @@ def _check(argument: Argument, token: Token, kind: Any) -> None:
     if kind is float and not _is_number(text):
         raise UserError("", given, "must be a number, such as 0.5 or 2e-4")
     part = part_of(argument)
-    allowed = [*OURS[part]] if part else [*map(str, get_args(kind))] if get_origin(kind) is Literal else [text]
+    allowed = (
+        [*WORDS.get(part, ()), *OURS[part]]
+        if part
+        else [*map(str, get_args(kind))]
+        if get_origin(kind) is Literal
+        else [text]
+    )
     if text not in allowed and not (part and is_own(text)):
         near, other = near_setting(text, allowed), ", or MODULE:NAME" if part else ""
         one_of = f"must be one of {', '.join(allowed)}{other}"
