@@ -2,7 +2,7 @@
 
 import math
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
 from types import MappingProxyType
@@ -38,6 +38,7 @@ def pack(
     depth: str = "auto",
     scale: tuple[float, ...] = (),
     options: Mapping[str, Option] = MappingProxyType({}),
+    check: Callable[[Plan], None] = lambda plan: None,
 ) -> Store:
     """Pack `source` into the folder `out` and open it; a finished store of the same source and settings is just opened.
 
@@ -51,13 +52,14 @@ def pack(
     depth: "8" packs 0..255, "float" values as float32, NaN missing; "auto": float for floats that are no 8-bit levels.
     scale: values that become -1 and 1, one pair or one a channel; by default the range of each in the training split.
     strict: refused files are an error. seed: picks the held-out images. license: of the data; "" is the source's.
+    check: may refuse what is about to be packed, by a UserError, before it is decoded.
 
     Interrupted at any instant, the same call begins again, with the same bytes. Raises UserError for every mistake in
     the arguments and the source, OSError for what the disk refuses.
     """
     out, downloads = usable_path(out), usable_path(download_dir or Path(out).parent)
     out = Path(os.path.realpath(out)) if out.is_symlink() else out  # no folder can be renamed to a link
-    rest: Any = downloads, strict, seed, license, depth, tuple(scale), dict(options)
+    rest: Any = downloads, strict, seed, license, depth, tuple(scale), dict(options), check
     return _packed(Options(source, size, channels, held_out, sha256, *rest), out)  # type: ignore[arg-type]
 
 
@@ -81,8 +83,10 @@ def _packed(options: Options, out: Path) -> Store:
 def _pack(origin: Source, staging: Path, out: Path) -> None:
     name, stamp = origin.name, origin.stamp()
     plan = origin.plan(staging)
+    origin.options.check(plan)
+    total = sum(plan.counts.values())
     size = math.prod(plan.shape) * (4 if plan.is_float else 1) + 4 * math.prod(plan.condition or (0,))
-    needed = plan.total * (size + 8 * bool(plan.classes)) + (1 << 16)
+    needed = total * (size + 8 * bool(plan.classes)) + (1 << 16)
     require_space(staging, needed)
     classes = list(map(printable, plan.classes))
     scale = _scale(origin.options.scale, plan)
@@ -91,7 +95,7 @@ def _pack(origin: Source, staging: Path, out: Path) -> None:
         with closing(plan.chunks()) as chunks, counting("packing", "images") as count:
             for chunk in chunks:
                 writer.write(chunk)
-                count(writer.done, plan.total)
+                count(writer.done, total)
         scale = scale or (_ranges(writer) if plan.is_float else [])
         content = writer.finish(scale)
     if origin.stamp() != stamp:

@@ -62,7 +62,7 @@ class Plan:
 
     shape: Shape
     classes: tuple[str, ...]
-    total: int
+    counts: dict[str, int]  # images by split, those that decoding will refuse too
     held_out_rule: str
     chunks: Callable[[], Generator[Chunk, None, None]]
     source_hash: str | None = None  # None: the hash of the chunks' digests
@@ -92,6 +92,7 @@ class Options:
     depth: Literal["auto", "8", "float"] = "auto"
     scale: tuple[float, ...] = ()
     options: dict[str, Option] = field(default_factory=dict)
+    check: Callable[[Any], None] = lambda plan: None
 
 
 class Source(ABC):
@@ -148,7 +149,7 @@ class Source(ABC):
                     pixels = np.stack([self._resized(image) for image in pixels])
                 yield Chunk(split, pixels, labels[first:stop])
 
-        return Plan(shape, tuple(classes), len(images), rule, chunks)
+        return Plan(shape, tuple(classes), _counts(len(images), num_train), rule, chunks)
 
     def _resized(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
         picture = Image.fromarray(image[0] if len(image) == 1 else image.transpose(1, 2, 0))
@@ -219,7 +220,8 @@ class ItemSource(Source, Generic[_Item]):
             notes.append((NUMBERED, self.name))
         of = () if arranged.conditions is None else arranged.conditions.shape[1:]
         condition = (*of[:1], *shape[1:]) if len(of) == 3 else of
-        plan = shape, arranged.classes, len(arranged.items), arranged.rule, partial(self._chunks, arranged, shape)
+        counts = _counts(len(arranged.items), arranged.num_train)
+        plan = shape, arranged.classes, counts, arranged.rule, partial(self._chunks, arranged, shape)
         return Plan(*plan, None, arranged.refused, notes, self.is_float, condition)
 
     def _ranges(self, arranged: Arrangement[_Item], shape: Shape) -> list[tuple[str, int, int]]:
@@ -268,6 +270,10 @@ class ItemSource(Source, Generic[_Item]):
             sides = f"has conditions of sides {list(rows.shape[2:])}, and images of {list(shape[1:])}"
             raise UserError("", self.name, sides, "give conditions of these sides, or of both divided by one number")
         return np.repeat(np.repeat(rows, factor, 2), factor, 3)
+
+
+def _counts(total: int, num_train: int) -> dict[str, int]:
+    return {"train": num_train, "held_out": total - num_train}
 
 
 def _chunk_rows(shape: Shape, file_bytes: int = 1) -> int:
