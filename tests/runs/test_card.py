@@ -8,7 +8,10 @@ import torch
 
 from refusals import refusing
 from unstir.errors import UserError
-from unstir.runs.card import GOLDEN, MOST_SHARES, Labels
+from unstir.pixels import Scale
+from unstir.runs import card
+from unstir.runs.card import GOLDEN, MOST_SHARES, DataCard, Labels
+from unstir.runs.files import encode
 
 LABELS = Labels(3, ("a", "b", "c"))
 
@@ -71,3 +74,18 @@ def test_without_shares_each_class_is_drawn_in_turn_or_one_for_all():
     assert (LABELS.number("b"), LABELS.number(None)) == (1, None)
     with refusing("label", 3):
         LABELS.or_null(3)
+
+
+@pytest.mark.parametrize("damage", [
+    *[{key: None} for key in card.KINDS], {"shape": {}}, {"scale": {"low": [0]}}, {"scale": {"low": 0, "high": 1}},
+    {"scale": {"low": ["a"], "high": [1]}}, {"scale": {"low": [0, 0], "high": [1]}},
+])  # fmt: skip
+def test_a_damaged_data_json_with_a_right_checksum_names_the_key_at_fault(tmp_path, damage):
+    whole = DataCard((1, 8, 8), ("a",), {"train": 1, "held_out": 0}, "x", scale=Scale((0.0,), (1.0,)))
+    card.save(tmp_path, whole)
+    assert card.load(tmp_path) == whole
+    values = {key: value for key, value in (whole.plain() | damage).items() if value is not None or key not in damage}
+    (tmp_path / card.NAME).write_text(encode({"unstir_data": card.FORMAT, **values}))
+    with pytest.raises(UserError, match=next(iter(damage))) as refused:
+        card.load(tmp_path)
+    assert refused.value.given == tmp_path / card.NAME

@@ -15,7 +15,7 @@ from PIL import Image
 
 from unstir.data.classes import as_label
 from unstir.data.folder import HELD_OUT_NAMES
-from unstir.data.images import LEFT_OUT, Refused, check_pixels
+from unstir.data.images import LEFT_OUT, Refused, as_float32, check_pixels
 from unstir.data.ranges import Rule, rule_of
 from unstir.data.records import BROKEN, Records, Rows
 from unstir.data.source import Options
@@ -225,9 +225,10 @@ def rows_of(arrays: Mapping[str, NDArray[Any]], what: str, name: str, depth: str
 def _conditions(conditions: NDArray[Any], num: int, name: str) -> NDArray[Any]:
     """Those of so many images, [N, K] or [N, C, H, W], of [N] too. Raises UserError for other shapes, and NaN."""
     rows = conditions[:, None] if conditions.ndim == 1 else conditions
-    if rows.ndim not in (2, 4) or len(rows) != num:
-        raise UserError("", name, f"has conditions of shape {conditions.shape}, not [{num}, K] or [{num}, C, H, W]")
-    if not np.isfinite(rows).all():
+    if rows.ndim not in (2, 4) or len(rows) != num or rows.dtype.kind not in "buif":
+        wrong = f"has conditions {rows.dtype} {list(conditions.shape)}, not numbers [{num}, K] or [{num}, C, H, W]"
+        raise UserError("", name, wrong)
+    if not np.isfinite(rows := as_float32(rows)).all():
         raise UserError("", name, "has conditions that are NaN or infinite")
     return rows
 
@@ -236,7 +237,7 @@ def _image(rule: Rule, images: NDArray[Any], mask: NDArray[Any] | None, index: i
     """An image by the rule, or with NaN where its mask is not 0."""
     if mask is None:
         return rule(images[index])
-    hidden, image = mask[index] != 0, images[index].astype(np.float32)
+    hidden, image = mask[index] != 0, as_float32(images[index])
     if hidden.ndim < image.ndim and hidden.shape != image.shape[-2:]:  # [H, W] of [H, W, C]
         hidden = hidden[..., None]
     return np.where(hidden, np.float32(np.nan), image)

@@ -42,8 +42,8 @@ def is_8_bit(values: NDArray[Any]) -> bool:
     """Whether no value is floating point, or each is one of 256 levels in 0..1."""
     if not np.issubdtype(values.dtype, np.floating):
         return True
-    levels = values.astype(np.float64) * 255
-    with np.errstate(invalid="ignore"):
+    with np.errstate(invalid="ignore", over="ignore"):
+        levels = values.astype(np.float64) * 255
         return bool(((levels >= 0) & (levels <= 255) & (np.abs(levels - np.round(levels)) < _NEAR)).all())
 
 

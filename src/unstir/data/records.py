@@ -248,7 +248,7 @@ def _channels_first(first: int, second: int, third: int) -> bool:
 def _conditions(places: Sequence[_Place]) -> NDArray[np.float32] | None:
     if not places or any(place.rows.conditions is None for place in places):
         return None
-    return np.stack([place.rows.conditions[place.number] for place in places]).astype(np.float32)  # type: ignore[index]
+    return np.stack([place.rows.conditions[place.number] for place in places])  # type: ignore[index]
 
 
 def _places(rows: Rows) -> list[_Place]:

@@ -107,8 +107,17 @@ def _is_condition(value: Any) -> bool:
         return False
     shape, numbers = value["shape"], (value["offset"], value["scale"])
     is_shape = isinstance(shape, list) and len(shape) in (1, 3) and all(is_count(n) and n > 0 for n in shape)
-    lists = all(isinstance(of, list) and len(of) == shape[0] and all(map(is_number, of)) for of in numbers)
-    return is_shape and lists and is_text(value["sha256"])
+    return is_shape and all(_is_numbers(of, shape[0]) for of in numbers) and is_text(value["sha256"])
+
+
+def _is_numbers(value: Any, count: int) -> bool:
+    return isinstance(value, list) and len(value) == count and all(map(is_number, value))
+
+
+def _is_scale(value: Any) -> bool:
+    if not isinstance(value, dict) or value.keys() != {"low", "high"} or not isinstance(value["low"], list):
+        return False
+    return all(_is_numbers(ends, len(value["low"])) for ends in value.values())
 
 
 KINDS = {
@@ -118,9 +127,7 @@ KINDS = {
         isinstance(value, dict) and value.keys() == {"train", "held_out"} and all(map(is_count, value.values()))
     ),
     **dict.fromkeys(("content_hash", "run"), is_text),
-    "scale": lambda value: (
-        isinstance(value, dict) and value.keys() == {"low", "high"} and len(value["low"]) == len(value["high"])
-    ),
+    "scale": _is_scale,
     "condition": lambda value: value is None or _is_condition(value),
 }
 """What data.json holds besides its format, and of what kind each is."""

@@ -289,10 +289,10 @@ def open_data(config: Config, out: Path, data_of: Run | None = None, by_class: b
     """The packed store that a run in folder ``out`` is trained on, packed now where it is not there yet.
 
     A run that exists keeps to its store, checked by its content hash, and so does a new one to that of the run
-    ``data_of``; the source is then needed only where the store has gone. Raises UserError for every mistake in the
-    data, for a folder that cannot be the run's, for a device, a compiler or initial weights that are not there, for
-    lengths that cannot be whatever the data, for settings that the number, shape or classes of images about to be packed
-    do not allow (of ``by_class`` as `train_run`), and where the data is not what that run began with.
+    ``data_of``; the source is then needed only where the store has gone. ``by_class`` is as in `train_run`. Raises
+    UserError for every mistake in the data, for a folder that cannot be the run's, for a device, a compiler or initial
+    weights that are not there, for lengths that cannot be whatever the data, and where the data is not what that run
+    began with. Settings that the images about to be packed do not allow are refused before any is decoded.
     """
     train, device = config.train, build.device(config.train.device)
     build.check_parts(config)
