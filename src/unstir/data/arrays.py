@@ -214,7 +214,11 @@ def rows_of(arrays: Mapping[str, NDArray[Any]], what: str, name: str, depth: str
     rows = list[Rows]()
     for split, (key, of_labels, of_mask, of_conditions) in groups.items():
         place = what if len(groups) == 1 else f"{what}: {split}"
-        images, labels = arrays[key], _labels(arrays[key], arrays.get(of_labels), name)
+        images, labels = arrays[key], arrays.get(of_labels)
+        if labels is not None and _is_one_hot(labels):
+            labels = labels.argmax(1)
+            notes.append(("one-hot labels taken as the numbers of classes", f"{what}: {of_labels}"))
+        labels = _labels(images, labels, name)
         read, conditions = partial(_image, rule, images, arrays.get(of_mask)), arrays.get(of_conditions)
         conditions = None if conditions is None else _conditions(conditions, len(images), name)
         rows.append(Rows(split, place, labels, read, notes=notes, conditions=conditions))
@@ -241,6 +245,13 @@ def _image(rule: Rule, images: NDArray[Any], mask: NDArray[Any] | None, index: i
     if hidden.ndim < image.ndim and hidden.shape != image.shape[-2:]:  # [H, W] of [H, W, C]
         hidden = hidden[..., None]
     return np.where(hidden, np.float32(np.nan), image)
+
+
+def _is_one_hot(labels: NDArray[Any]) -> bool:
+    """Whether labels are rows of zeros and a single one, [N, K]."""
+    if labels.ndim != 2 or labels.shape[1] < 2 or labels.dtype.kind not in "buif":
+        return False
+    return bool(((labels == 0) | (labels == 1)).all() and (labels.sum(1) == 1).all())
 
 
 def _labels(images: NDArray[Any], labels: NDArray[Any] | None, name: str) -> list[Hashable]:

@@ -1,8 +1,8 @@
 """Labels in a file beside the images of a folder, zip or tar, in the place of class folders.
 
-metadata.csv has a row for each image: file_name, from this file's folder on, and label; it may lie in each folder of a
-split, and without labels it changes nothing. dataset.json has {"labels": [["00000/img00000000.png", 6], ...]}; the
-folders beside it are no classes, also where its labels are null.
+metadata.csv and metadata.jsonl have a row for each image: file_name, from this file's folder on, and label. They may
+lie in each folder of a split, and without labels they change nothing. dataset.json has
+{"labels": [["00000/img00000000.png", 6], ...]}; the folders beside it are no classes, also where its labels are null.
 """
 
 import csv
@@ -45,7 +45,7 @@ def labels_beside(items: Items, files: Sequence[str], whose: str) -> Labels:
         key = next((name for name in KEYS if name in columns), "")
         notes += [(FURTHER_COLUMN, f"{file}: {name}") for name in columns if name not in ("file_name", key)]
         if key:
-            labels = [as_label(_number(row[key])) for row in rows]
+            labels = [as_label(_number(row.get(key))) for row in rows]
             notes += [(NOT_A_CLASS, name) for name, label in zip(names, labels, strict=True) if label is NO_CLASS]
             notes.append(("labels are those of this file, not of the folders" + ": none" * (not labels), file))
             by_path = (by_path or {}) | dict(zip(names, labels, strict=True))
@@ -57,6 +57,9 @@ def _table(file: str, text: str) -> tuple[Sequence[str], list[dict[str, Any]]]:
     if file.endswith(".csv"):
         reader = csv.DictReader(StringIO(text), restval="")
         rows, columns = list(reader), reader.fieldnames or ()
+    elif file.endswith(".jsonl"):
+        rows = [json.loads(line) for line in text.splitlines() if line.strip()]
+        columns = [*dict.fromkeys(key for row in rows for key in row)]
     else:
         columns = ["file_name", KEYS[0]]
         rows = [dict(zip(columns, pair, strict=True)) for pair in json.loads(text)["labels"] or ()]
