@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 
 from unstir.data.disk import checked_sha256, fetch, file_sha256, tar_errors
 from unstir.data.images import Shape
-from unstir.data.source import Options, Plan, Source, joint_digest
+from unstir.data.records import Records, Rows
+from unstir.data.source import Options, Plan, joint_digest
 from unstir.data.unpickle import batch, class_names
 from unstir.errors import UserError
 
@@ -46,14 +47,14 @@ def cifar_in(path: Path) -> Path | None:
     return path if not {_FOLDER, _PYTHON_FOLDER}.isdisjoint(folders) else None
 
 
-class CifarSource(Source):
+class CifarSource(Records):
     """One official archive, or its unpacked folder; None is the binary one, downloaded to where the options say."""
 
     kind = "cifar10"
 
     def __init__(self, archive: Path | None, options: Options) -> None:
-        super().__init__(options, (_SIDE, _SIDE), 3)
-        self.archive, self.files = archive, [archive] if archive else []
+        super().__init__(options, [archive] if archive else [], (_SIDE, _SIDE), held_out=None)
+        self.archive, self._place = archive, archive or options.download_dir / URL.rpartition("/")[2]
         if archive and archive.is_dir():
             self.files = list(_unpacked(archive).values())
         self.expected = (options.sha256.lower(),) if options.sha256 else (BINARY_SHA256, PYTHON_SHA256)
@@ -70,14 +71,18 @@ class CifarSource(Source):
 
     def plan(self, staging: Path) -> Plan:
         """Download if need be, check the hash, count the records. Raises UserError."""
-        archive = self.archive
-        if archive is None:
-            archive = self.options.download_dir / URL.rpartition("/")[2]
-            fetch(URL, archive, self.expected[0])
-        sha256 = self.source_hash((0, 0, 0)) if archive.is_dir() else checked_sha256(archive, *self.expected)
-        classes, records, num_train = _read(archive)
-        pixels, labels = records[:, 1:].reshape(-1, 3, _SIDE, _SIDE), records[:, 0].astype(np.int64)
-        return replace(self.plan_of(pixels, labels, num_train, classes, "the official test batch"), source_hash=sha256)
+        if self.archive is None:
+            fetch(URL, self._place, self.expected[0])
+        is_folder = self._place.is_dir()
+        sha256 = self.source_hash((0, 0, 0)) if is_folder else checked_sha256(self._place, *self.expected)
+        return replace(super().plan(staging), source_hash=sha256)
+
+    def rows(self) -> list[Rows]:
+        """The records of the training batches, and those of the test batch."""
+        classes, records, num_train = _read(self._place)
+        parts = {"train": records[:num_train], "test": records[num_train:]}
+        images = {split: part[:, 1:].reshape(-1, 3, _SIDE, _SIDE) for split, part in parts.items()}
+        return [Rows(k, k, parts[k][:, 0].tolist(), images[k].__getitem__, classes) for k in parts]
 
 
 def _unpacked(folder: Path) -> dict[str, Path]:

@@ -12,6 +12,7 @@ import numpy as np
 
 from unstir.data.disk import require_space, usable_path
 from unstir.data.forms import source_of
+from unstir.data.images import TOO_SMALL
 from unstir.data.manifest import FORMAT, SPLITS, Origin, read_origin
 from unstir.data.source import Options, Plan, Source, joint_digest
 from unstir.data.store import Store, Writer, is_store, publish, staging_folder
@@ -143,6 +144,8 @@ def _ranges(writer: Writer) -> list[list[float]]:
 def _check_refused(origin: Source, refused: Sequence[tuple[str, str]], packed: bool = True) -> None:
     name, listed = origin.name, [f"{path} ({reason})" for path, reason in refused]
     if not packed:
+        if refused and refused[0][1].startswith(TOO_SMALL):
+            raise UserError("size", origin.settings["size"], f"is too large: {listed[0]}", {"size": None})
         none = f"has no images to pack: all {len(refused)} are refused, such as {', '.join(listed[:1])}"
         raise UserError("", name, none)
     if origin.options.strict and refused:

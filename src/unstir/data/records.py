@@ -48,6 +48,7 @@ class Rows(NamedTuple):
     classes: tuple[str, ...] = ()  # names of the labels that are numbers
     notes: Sequence[tuple[str, str]] = ()  # (text, what it is of) of images that are no rows
     conditions: NDArray[Any] | None = None  # [n, K] or [n, C', h, w]
+    names: Sequence[str] = ()  # of the rows, by default the name with a number
 
 
 def _with_plain_labels(rows: Rows, named: bool) -> Rows:
@@ -94,7 +95,7 @@ class _Place:
 
     @property
     def name(self) -> str:
-        return f"{self.rows.name}[{self.number}]"
+        return self.rows.names[self.number] if self.rows.names else f"{self.rows.name}[{self.number}]"
 
     @property
     def label(self) -> Hashable:

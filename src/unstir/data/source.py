@@ -12,11 +12,10 @@ from typing import TYPE_CHECKING, Annotated, Any, Generic, Literal, NamedTuple, 
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 from pydantic import BeforeValidator, ConfigDict, Field
 from pydantic.dataclasses import dataclass as validated
 
-from unstir.data.images import MOST_CHANNELS, OTHER_SHAPE, Refused, Shape, Sides, fit, to_array
+from unstir.data.images import MOST_CHANNELS, OTHER_SHAPE, Shape, Sides
 from unstir.data.listing import UNREADABLE
 from unstir.data.sides import sides, written
 from unstir.errors import UserError, refusing
@@ -131,35 +130,6 @@ class Source(ABC):
     def plan(self, staging: Path) -> Plan:
         """Find out what there is to pack; may download, and unpack into folders in ``staging``."""
 
-    def plan_of(
-        self, images: NDArray[np.uint8], labels: NDArray[np.int64], num_train: int, classes: Sequence[str], rule: str
-    ) -> Plan:
-        """The plan of square images [N, C, H, W] that are all in memory, train first, with ``labels`` [N]."""
-        if self.channels not in (1, 3):
-            allowed = f"must be one of 1, 3 for the pictures of {self.kind}"
-            raise UserError("channels", self.channels, allowed, {"channels": images.shape[1]})
-        if self.options.depth == "float":
-            raise UserError("depth", "float", f"does not suit {self.kind}, which is 8-bit", {"depth": "8"})
-        shape = self.channels, *(self.size or images.shape[2:])
-
-        def chunks() -> Generator[Chunk, None, None]:
-            for split, first, stop in _chunk_ranges(len(images), num_train, _chunk_rows(shape)):
-                pixels = images[first:stop]
-                if pixels.shape[1:] != shape:
-                    pixels = np.stack([self._resized(image) for image in pixels])
-                yield Chunk(split, pixels, labels[first:stop])
-
-        return Plan(shape, tuple(classes), _counts(len(images), num_train), rule, chunks)
-
-    def _resized(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        picture = Image.fromarray(image[0] if len(image) == 1 else image.transpose(1, 2, 0))
-        try:
-            return to_array(fit(picture, self.size, []), self.channels)
-        except Refused:
-            side, size = picture.height, self.size and written(self.size)
-            allowed = f"is too large for the images of {self.kind}, {side}x{side}"
-            raise UserError("size", size, allowed, {"size": 2 * side}) from None
-
 
 _Item = TypeVar("_Item")
 
@@ -182,8 +152,15 @@ class ItemSource(Source, Generic[_Item]):
 
     item_bytes = 1  # the mean length of an image's file
 
-    def __init__(self, options: Options, files: Sequence[Path] = ()) -> None:
-        super().__init__(options, None, 3, HELD_OUT)
+    def __init__(
+        self,
+        options: Options,
+        files: Sequence[Path] = (),
+        size: Sides | None = None,
+        channels: int = 3,
+        held_out: float | None = HELD_OUT,
+    ) -> None:
+        super().__init__(options, size, channels, held_out)
         self.files = files
         self.is_float = options.depth == "float"
         if self.is_float:
@@ -220,7 +197,7 @@ class ItemSource(Source, Generic[_Item]):
             notes.append((NUMBERED, self.name))
         of = () if arranged.conditions is None else arranged.conditions.shape[1:]
         condition = (*of[:1], *shape[1:]) if len(of) == 3 else of
-        counts = _counts(len(arranged.items), arranged.num_train)
+        counts = {"train": arranged.num_train, "held_out": len(arranged.items) - arranged.num_train}
         plan = shape, arranged.classes, counts, arranged.rule, partial(self._chunks, arranged, shape)
         return Plan(*plan, None, arranged.refused, notes, self.is_float, condition)
 
@@ -270,10 +247,6 @@ class ItemSource(Source, Generic[_Item]):
             sides = f"has conditions of sides {list(rows.shape[2:])}, and images of {list(shape[1:])}"
             raise UserError("", self.name, sides, "give conditions of these sides, or of both divided by one number")
         return np.repeat(np.repeat(rows, factor, 2), factor, 3)
-
-
-def _counts(total: int, num_train: int) -> dict[str, int]:
-    return {"train": num_train, "held_out": total - num_train}
 
 
 def _chunk_rows(shape: Shape, file_bytes: int = 1) -> int:
