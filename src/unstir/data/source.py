@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from pydantic import BeforeValidator, ConfigDict, Field
 from pydantic.dataclasses import dataclass as validated
 
+from unstir.data.disk import file_sha256
 from unstir.data.images import MOST_CHANNELS, OTHER_SHAPE, Shape, Sides
 from unstir.data.listing import UNREADABLE
 from unstir.data.sides import sides, written
@@ -123,8 +124,9 @@ class Source(ABC):
         return hashlib.sha256("\n".join(rows).encode("utf-8", "surrogateescape")).hexdigest()
 
     def source_hash(self, shape: Shape) -> str:
-        """Identify it by reading every byte, for a store of images of ``shape``."""
-        return self.stamp()
+        """Identify it by reading every byte, for a store of images of ``shape``: here of its files."""
+        digests = [file_sha256(file) for file in self.files]
+        return digests[0] if len(digests) == 1 else joint_digest(digests)
 
     @abstractmethod
     def plan(self, staging: Path) -> Plan:
@@ -151,6 +153,7 @@ class ItemSource(Source, Generic[_Item]):
     """A source of images one by one, each of which may be refused; `size` None keeps their one common shape."""
 
     item_bytes = 1  # the mean length of an image's file
+    is_published = False  # its files are hashed as they are, and its classes have the names that its authors gave them
 
     def __init__(
         self,
@@ -177,6 +180,8 @@ class ItemSource(Source, Generic[_Item]):
 
     def source_hash(self, shape: Shape) -> str:
         """Hash the content of every candidate, as packing does."""
+        if self.is_published:
+            return super().source_hash(shape)
         arranged = self.arranged
         requests = [list(arranged.items[first:stop]) for _, first, stop in self._ranges(arranged, shape)]
         return joint_digest([group.digest for group in self.groups(requests, shape)])
@@ -193,13 +198,14 @@ class ItemSource(Source, Generic[_Item]):
         known = self.size and self.channels
         shape = (self.channels, *self.size) if self.size and known else self._common_shape(arranged.items)
         notes = [*arranged.notes]
-        if arranged.classes and all(map(str.isdecimal, arranged.classes)):
+        if arranged.classes and all(map(str.isdecimal, arranged.classes)) and not self.is_published:
             notes.append((NUMBERED, self.name))
         of = () if arranged.conditions is None else arranged.conditions.shape[1:]
         condition = (*of[:1], *shape[1:]) if len(of) == 3 else of
         counts = {"train": arranged.num_train, "held_out": len(arranged.items) - arranged.num_train}
         plan = shape, arranged.classes, counts, arranged.rule, partial(self._chunks, arranged, shape)
-        return Plan(*plan, None, arranged.refused, notes, self.is_float, condition)
+        source_hash = self.source_hash(shape) if self.is_published else None
+        return Plan(*plan, source_hash, arranged.refused, notes, self.is_float, condition)
 
     def _ranges(self, arranged: Arrangement[_Item], shape: Shape) -> list[tuple[str, int, int]]:
         return _chunk_ranges(len(arranged.items), arranged.num_train, _chunk_rows(shape, self.item_bytes))

@@ -12,11 +12,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from unstir.data.disk import file_sha256, require_space, tar_errors
+from unstir.data.disk import require_space, tar_errors
 from unstir.data.folder import FolderSource
-from unstir.data.images import EXTENSIONS, LEFT_OUT, MAX_FILE_BYTES, UNLABELLED, Shape
+from unstir.data.images import EXTENSIONS, LEFT_OUT, MAX_FILE_BYTES, UNLABELLED
 from unstir.data.records import Records, Rows, split_of
-from unstir.data.source import HELD_OUT, Options, Plan, Source, joint_digest
+from unstir.data.source import HELD_OUT, Options, Plan, Source
 from unstir.errors import UserError, printable
 
 _LABELS = ("cls", "txt", "json")
@@ -70,10 +70,6 @@ class TarSource(Source):
     def __init__(self, files: Sequence[Path], options: Options) -> None:
         super().__init__(options, None, 3, HELD_OUT)
         self.files = sorted(files)
-
-    def source_hash(self, shape: Shape) -> str:
-        """Hash the files."""
-        return joint_digest([file_sha256(file) for file in self.files])
 
     def plan(self, staging: Path) -> Plan:
         """Unpack the tars, and plan what they hold."""
