@@ -1,13 +1,20 @@
 """CIFAR-10 (Krizhevsky 2009) from its official archives, or from the folder that one was unpacked to.
 
 The binary archive holds records of 1 label byte and 3,072 pixel bytes, [C, H, W]; the python archive holds pickles,
-which become the same records (see unpickle.py). Either is hashed before a member is read; nothing is unpacked.
+which become the same records. Either is hashed before a member is read; nothing is unpacked.
+
+A pickle is a program that may call any function it can name. Here it can name four, and they are stand-ins: none
+touches anything but its own arguments, so the real numpy is never built from the file's bytes. The unpickler is the
+one in Python, whose memo is a dictionary: a large number in a file reserves no memory.
 """
 
+import io
+import pickle
 import tarfile
 from contextlib import suppress
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,7 +23,6 @@ from unstir.data.disk import checked_sha256, fetch, tar_errors
 from unstir.data.images import Shape
 from unstir.data.records import Records, Rows
 from unstir.data.source import Options, Plan
-from unstir.data.unpickle import batch, class_names
 from unstir.errors import UserError
 
 URL = "https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz"
@@ -119,6 +125,60 @@ def _read(archive: Path) -> tuple[tuple[str, ...], NDArray[np.uint8], int]:
 
 def _unpickled(archive: Path, name: str, data: bytes) -> bytes:
     try:
-        return "\n".join(class_names(data)).encode() if name == _PYTHON_NAMES[0] else batch(data)
+        return "\n".join(_class_names(data)).encode() if name == _PYTHON_NAMES[0] else _batch(data)
     except Exception:  # a damaged pickle raises anything at all
         raise UserError("", archive, f"holds {name}, whose pickle is not CIFAR-10's", f"use {URL}") from None
+
+
+class _Dtype:
+    """Stand-in for numpy.dtype: only unsigned bytes."""
+
+    def __init__(self, code: object, *flags: object) -> None:
+        if code not in ("u1", b"u1"):
+            raise ValueError("an array of another type than uint8")
+
+    def __setstate__(self, state: object) -> None:
+        """Byte order and the like, which single bytes do not have."""
+
+
+class _Array:
+    """Stand-in for numpy.ndarray: the pixels of images, uint8 [N, 3072]."""
+
+    pixels: NDArray[np.uint8]
+
+    def __setstate__(self, state: Any) -> None:
+        _, shape, dtype, fortran, data = state
+        if type(dtype) is not _Dtype or fortran or type(data) is not bytes or shape[1:] != (_RECORD - 1,):
+            raise ValueError("an array in another layout than the official one")
+        self.pixels = np.frombuffer(data, np.uint8).reshape(shape)
+
+
+_ALLOWED: dict[tuple[str, str], Any] = {
+    ("numpy.core.multiarray", "_reconstruct"): lambda *_: _Array(),  # which is filled afterwards
+    ("numpy._core.multiarray", "_reconstruct"): lambda *_: _Array(),
+    ("numpy", "ndarray"): _Array,
+    ("numpy", "dtype"): _Dtype,
+}
+
+
+class _Unpickler(pickle._Unpickler):  # type: ignore[name-defined, misc, unused-ignore]
+    def find_class(self, module: str, name: str) -> Any:
+        if (module, name) not in _ALLOWED:
+            raise ValueError(f"it asks for {module}.{name}, which no CIFAR-10 file needs")
+        return _ALLOWED[module, name]
+
+
+def _load(data: bytes) -> Any:
+    return _Unpickler(io.BytesIO(data), encoding="bytes").load()
+
+
+def _batch(data: bytes) -> bytes:
+    """The records of a pickled batch, 1 label byte and 3,072 pixel bytes each. Raises some Exception for others."""
+    content = _load(data)
+    labels = np.frombuffer(bytes(list(content[b"labels"])), np.uint8)
+    return np.column_stack((labels, content[b"data"].pixels)).tobytes()
+
+
+def _class_names(data: bytes) -> list[str]:
+    """The names in the pickled batches.meta. Raises some Exception where there are none."""
+    return [name.decode("utf-8", "replace") for name in _load(data)[b"label_names"]]

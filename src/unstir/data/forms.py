@@ -6,13 +6,12 @@ from dataclasses import replace
 from pathlib import Path
 
 from unstir import parts
-from unstir.data.arrays import ArrayFile, TiffFile, in_memory
+from unstir.data.arrays import ArrayFile, IdxFiles, TiffFile, idx_in, in_memory
 from unstir.data.cifar10 import CifarSource, cifar_in
 from unstir.data.columns import HubDataset, Parquet, of_clone
 from unstir.data.disk import checked_sha256, usable_path, what_it_is
 from unstir.data.embedded import EmbeddedSource
 from unstir.data.folder import FolderSource
-from unstir.data.idx import IdxFiles, idx_in
 from unstir.data.images import EXTENSIONS, signature
 from unstir.data.source import NAMES, PREFIX, Options, Source, is_named
 from unstir.data.store import is_store
