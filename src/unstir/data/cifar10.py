@@ -1,20 +1,13 @@
 """CIFAR-10 (Krizhevsky 2009) from its official archives, or from the folder that one was unpacked to.
 
 The binary archive holds records of 1 label byte and 3,072 pixel bytes, [C, H, W]; the python archive holds pickles,
-which become the same records. Either is hashed before a member is read; nothing is unpacked.
-
-A pickle is a program that may call any function it can name. Here it can name four, and they are stand-ins: none
-touches anything but its own arguments, so the real numpy is never built from the file's bytes. The unpickler is the
-one in Python, whose memo is a dictionary: a large number in a file reserves no memory.
+which become the same records (see unpickle.py). Either is hashed before a member is read; nothing is unpacked.
 """
 
-import io
-import pickle
 import tarfile
 from contextlib import suppress
 from itertools import islice
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +16,7 @@ from unstir.data.disk import checked_sha256, fetch, tar_errors
 from unstir.data.images import Shape
 from unstir.data.records import Records, Rows
 from unstir.data.source import Options, Plan
+from unstir.data.unpickle import batch, class_names
 from unstir.errors import UserError
 
 URL = "https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz"
@@ -36,7 +30,6 @@ _PYTHON_FOLDER = "cifar-10-batches-py"
 _BATCHES = (*(f"data_batch_{i}" for i in range(1, 6)), "test_batch")
 _NAMES = (f"{_FOLDER}/batches.meta.txt", *(f"{_FOLDER}/{name}.bin" for name in _BATCHES))
 _PYTHON_NAMES = (f"{_PYTHON_FOLDER}/batches.meta", *(f"{_PYTHON_FOLDER}/{name}" for name in _BATCHES))
-_MEND = f"fetch {URL} again"
 _FIRST = "data_batch_1", "data_batch_1.bin"  # of an unpacked folder
 _LOOKED_AT = 8  # members
 
@@ -107,78 +100,16 @@ def _read(archive: Path) -> tuple[tuple[str, ...], NDArray[np.uint8], int]:
     """The class names, all records [N, 3073], train first, and how many are of train. Raises UserError."""
     files = _content(archive)
     is_python = any(name in files for name in _PYTHON_NAMES)
-    names = _PYTHON_NAMES if is_python else _NAMES
-    if missing := [name for name in names if name not in files]:
-        there = ", ".join(sorted(files)) or "none of them"
-        raise UserError("", archive, f"lacks {missing[0]} as a plain file; it has {there}", _MEND)
-    if is_python:
-        files = {name: _unpickled(archive, name, data) for name, data in files.items()}
-    meta, *batches = (files[name] for name in names)
-    if odd := [name for name, data in zip(names[1:], batches, strict=True) if len(data) % _RECORD]:
-        raise UserError("", archive, f"holds {odd[0]}, which is not in whole records of {_RECORD} bytes", _MEND)
-    classes = tuple(filter(None, map(str.strip, meta.decode("utf-8", "replace").splitlines())))
-    records = np.frombuffer(b"".join(batches), np.uint8).reshape(-1, _RECORD)
-    if (most := records[:, 0].max(initial=0)) >= len(classes):
-        raise UserError("", archive, f"has label {most}, but {len(classes)} class names", _MEND)
-    return classes, records, len(records) - len(batches[-1]) // _RECORD
-
-
-def _unpickled(archive: Path, name: str, data: bytes) -> bytes:
+    file, *batches = _PYTHON_NAMES if is_python else _NAMES
+    parts = list[NDArray[np.uint8]]()
     try:
-        return "\n".join(_class_names(data)).encode() if name == _PYTHON_NAMES[0] else _batch(data)
+        names = class_names(files[file]) if is_python else files[file].decode("utf-8", "replace").splitlines()
+        classes = tuple(filter(None, map(str.strip, names)))
+        for file in batches:
+            data = batch(files[file]) if is_python else files[file]
+            parts.append(np.frombuffer(data, np.uint8).reshape(-1, _RECORD))
+            if parts[-1][:, 0].max(initial=0) >= len(classes):
+                raise ValueError("a label of no class")
     except Exception:  # a damaged pickle raises anything at all
-        raise UserError("", archive, f"holds {name}, whose pickle is not CIFAR-10's", f"use {URL}") from None
-
-
-class _Dtype:
-    """Stand-in for numpy.dtype: only unsigned bytes."""
-
-    def __init__(self, code: object, *flags: object) -> None:
-        if code not in ("u1", b"u1"):
-            raise ValueError("an array of another type than uint8")
-
-    def __setstate__(self, state: object) -> None:
-        """Byte order and the like, which single bytes do not have."""
-
-
-class _Array:
-    """Stand-in for numpy.ndarray: the pixels of images, uint8 [N, 3072]."""
-
-    pixels: NDArray[np.uint8]
-
-    def __setstate__(self, state: Any) -> None:
-        _, shape, dtype, fortran, data = state
-        if type(dtype) is not _Dtype or fortran or type(data) is not bytes or shape[1:] != (_RECORD - 1,):
-            raise ValueError("an array in another layout than the official one")
-        self.pixels = np.frombuffer(data, np.uint8).reshape(shape)
-
-
-_ALLOWED: dict[tuple[str, str], Any] = {
-    ("numpy.core.multiarray", "_reconstruct"): lambda *_: _Array(),  # which is filled afterwards
-    ("numpy._core.multiarray", "_reconstruct"): lambda *_: _Array(),
-    ("numpy", "ndarray"): _Array,
-    ("numpy", "dtype"): _Dtype,
-}
-
-
-class _Unpickler(pickle._Unpickler):  # type: ignore[name-defined, misc, unused-ignore]
-    def find_class(self, module: str, name: str) -> Any:
-        if (module, name) not in _ALLOWED:
-            raise ValueError(f"it asks for {module}.{name}, which no CIFAR-10 file needs")
-        return _ALLOWED[module, name]
-
-
-def _load(data: bytes) -> Any:
-    return _Unpickler(io.BytesIO(data), encoding="bytes").load()
-
-
-def _batch(data: bytes) -> bytes:
-    """The records of a pickled batch, 1 label byte and 3,072 pixel bytes each. Raises some Exception for others."""
-    content = _load(data)
-    labels = np.frombuffer(bytes(list(content[b"labels"])), np.uint8)
-    return np.column_stack((labels, content[b"data"].pixels)).tobytes()
-
-
-def _class_names(data: bytes) -> list[str]:
-    """The names in the pickled batches.meta. Raises some Exception where there are none."""
-    return [name.decode("utf-8", "replace") for name in _load(data)[b"label_names"]]
+        raise UserError("", archive, f"has no {file}, or it is damaged or no plain file", f"use {URL}") from None
+    return classes, np.concatenate(parts), sum(map(len, parts[:-1]))

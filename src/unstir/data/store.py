@@ -70,14 +70,10 @@ class Array(NamedTuple):
 
     def check(self) -> None:
         """Raise UserError unless the file is there, as long as it should be, and begins with its header."""
-        if not os.path.lexists(self.file):
-            raise UserError("", self.file, "is missing", PACK_AGAIN)
-        with file_errors(self.file), open_file(self.file) as stream:
-            header, length = stream.read(HEADER_BYTES), os.fstat(stream.fileno()).st_size
-        if length != self.length:
-            raise UserError("", self.file, f"has {length} bytes instead of {self.length}", PACK_AGAIN)
-        if header != self.header:
-            raise UserError("", self.file, f"has another header than that of {list(self.shape)}", PACK_AGAIN)
+        with file_errors(self.file), suppress(FileNotFoundError), open_file(self.file) as stream:
+            if (stream.read(HEADER_BYTES), os.fstat(stream.fileno()).st_size) == (self.header, self.length):
+                return
+        raise UserError("", self.file, f"is missing, or damaged: it is not {list(self.shape)}", PACK_AGAIN)
 
     def load(self) -> "torch.Tensor":
         """Map the values into memory, copy-on-write. Raises UserError."""
