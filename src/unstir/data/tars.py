@@ -8,6 +8,7 @@ refused before anything is unpacked.
 import json
 import tarfile
 from collections.abc import Hashable, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -20,7 +21,6 @@ from unstir.data.source import HELD_OUT, Options, Plan, Source
 from unstir.errors import UserError, printable
 
 _LABELS = ("cls", "txt", "json")
-_MOST_LABEL = 1 << 16  # bytes
 _FURTHER = f"{LEFT_OUT}: beside the image of its sample, as masks are"
 
 
@@ -41,25 +41,16 @@ class _Tar(NamedTuple):
                 samples.setdefault(f"{folder}{slash}{key}", []).append(path)
         return samples
 
-    def label(self, parts: Sequence[str]) -> Hashable:
-        names = {_ending(part): part for part in reversed(parts)}
-        for ending in (ending for ending in _LABELS if ending in names):
-            text: Any = self.read(names[ending], _MOST_LABEL).decode("utf-8", "replace").strip()
-            if ending == "json":
-                try:
-                    value = json.loads(text)
-                except (ValueError, RecursionError):
-                    continue
-                text = value.get("label") if isinstance(value, dict) else None
-            if isinstance(text, int):
+    def label(self, parts: Sequence[str]) -> str | None:
+        for part in sorted(filter(_is_label, parts), key=lambda part: _LABELS.index(_ending(part))):
+            text: Any = (self.folder / part).read_bytes().decode("utf-8", "replace").strip()
+            if _ending(part) == "json":
+                with suppress(ValueError, RecursionError):
+                    text = json.loads(text)
+                text = text.get("label") if isinstance(text, dict) else None
+            if isinstance(text, int | str) and text != "":
                 return str(text)
-            if isinstance(text, str) and text:
-                return text
         return None
-
-    def read(self, name: str, most: int) -> bytes:
-        with (self.folder / name).open("rb") as stream:
-            return stream.read(most)
 
 
 class TarSource(Source):
@@ -105,11 +96,11 @@ class _Shards(Records):
                 labels.append(tar.label(parts))
                 if labels[-1] is None:
                     why = f"{UNLABELLED}: what lies beside it has none"
-                    notes += [(why, f"{tar.file.name}: {part}") for part in parts if _ending(part) in _LABELS]
+                    notes += [(why, f"{tar.file.name}: {part}") for part in filter(_is_label, parts)]
                 notes += [(_FURTHER, f"{tar.file.name}: {part}") for part in pictures if part is not image]
 
         def read(index: int) -> object:
-            return tar.read(images[index], MAX_FILE_BYTES + 1)
+            return (tar.folder / images[index]).read_bytes()
 
         return Rows(split_of(tar.file.name), tar.file.name, labels, read, notes=notes)
 
@@ -146,10 +137,14 @@ def _ending(path: str) -> str:
     return path.rpartition("/")[2].partition(".")[2].lower()
 
 
+def _is_label(path: str) -> bool:
+    return _ending(path) in _LABELS
+
+
 def _has_more(parts: Sequence[str]) -> bool:
     """Whether a sample has an image and beside it another one or a file of its label."""
     images = _images(parts)
-    return bool(images) and len(images) + sum(_ending(part) in _LABELS for part in parts) > 1
+    return bool(images) and len(images) + len([*filter(_is_label, parts)]) > 1
 
 
 def _images(parts: Sequence[str]) -> list[str]:
