@@ -6,7 +6,7 @@ import itertools
 import json
 import logging
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -84,7 +84,7 @@ def save_images(
         model = model.unloaded(compile=todo["compile"])
     begins = todo["begins"][group.rank :: group.size]
     total, shown = len(begins) * job.chain.cost(model.process.schedule).steps, counting("sampling", "steps")
-    threads, emptied = computing_with(todo["threads"]), _without_images_no_job(out, todo["own"])
+    threads, emptied = computing_with(todo["threads"]), _without_images_no_job(out)
     with shown as count, threads, emptied, staging(out, "images") as partial:
         on_step = counter(count, total)
         for begin in begins:
@@ -118,17 +118,11 @@ def _begun(model: Model, job: Job, out: Path, format: str) -> dict[str, Any]:
     """How the job in a folder is done, where the batches begin that are missing, and whether a job made the folder."""
     names = {CLASSES: list(model.labels.names)} if model.labels.count else {}
     record = {**sidecar.made_by("unstir sample"), "cost": model.cost(job.chain), **names}
-    goes_on, own = (out / SETTINGS).exists(), not out.exists()
     _check_free(out)
-    try:
+    with nullcontext() if (out / SETTINGS).exists() else _without_images_no_job(out):
         begun = _claim(out, record, settings_of(model, job) | {"format": format}, any_dtype=model.dtype == "auto")
-    except (UserError, OSError):
-        with suppress(OSError):  # it is not empty, or was never made
-            if own:
-                out.rmdir()
-        raise
     begins = _missing(out, replace(job, batch_size=begun["batch_size"]), model, format)
-    return {**begun, "num": job.num, "begins": begins, "own": goes_on or own}
+    return {**begun, "num": job.num, "begins": begins}
 
 
 def _save_grids(model: Model, job: Job, out: Path, partial: Path, format: str) -> None:
@@ -162,16 +156,15 @@ def _grid(model: Model, job: Job, images: Tensor) -> Image:
 
 
 @contextmanager
-def _without_images_no_job(out: Path, own: bool) -> Iterator[None]:
-    """Where a job fails before any image was made, leave nothing of it: no settings, and no folder of its ``own``."""
+def _without_images_no_job(out: Path) -> Iterator[None]:
+    """Where a job fails before any image was made, leave nothing of it: no settings, and no folder."""
     try:
         yield
     except Exception:
         with suppress(OSError):  # another process has done it, or is still there, with a staging folder
-            if [path.name for path in out.iterdir()] == [SETTINGS]:
+            if {path.name for path in out.iterdir()} <= {SETTINGS}:
                 (out / SETTINGS).unlink(missing_ok=True)
-                if own:
-                    out.rmdir()
+                out.rmdir()
         raise
 
 
@@ -301,11 +294,10 @@ def _claim(out: Path, said: dict[str, Any], wanted: dict[str, Any], any_dtype: b
 
 def _differences(key: str, there: Any, asked: Any) -> list[str]:
     """How two settings differ, in words: none, one, or one for each key of a section."""
-    if key == "chain" and isinstance(there, dict):
-        return [f"chain.{name} is {was} there, {now} was asked" for name, (was, now) in compared(there, asked).items()]
-    if isinstance(there, dict) and isinstance(asked, dict) and there != asked:
-        common = [words for k in there if k in asked for words in _differences(f"{key}.{k}", there[k], asked[k])]
-        return common or [f"{key} is of another kind there"]
+    if isinstance(there, dict) and isinstance(asked, dict):
+        other = {name: (there.get(name), asked.get(name)) for name in there | asked}
+        pairs = compared(there, asked) if key == "chain" else other
+        return [words for name, (was, now) in pairs.items() for words in _differences(f"{key}.{name}", was, now)]
     if key == "weights":
         there, asked = (" ".join(digest[:12] for digest in str(hashes).split()) for hashes in (there, asked))
     return [] if there == asked else [f"{key} is {there} there, {asked} was asked"]
