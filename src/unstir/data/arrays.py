@@ -277,10 +277,9 @@ def rows_of(arrays: Mapping[str, NDArray[Any]], what: str, name: str, depth: str
         if labels is not None and _is_one_hot(labels):
             labels = labels.argmax(1)
             notes.append(("one-hot labels taken as the numbers of classes", f"{what}: {of_labels}"))
-        labels = _labels(images, labels, name)
         read, conditions = partial(_image, rule, images, arrays.get(of_mask)), arrays.get(of_conditions)
         conditions = None if conditions is None else _conditions(conditions, len(images), name)
-        rows.append(Rows(split, place, labels, read, notes=notes, conditions=conditions))
+        rows.append(Rows(split, place, _labels(images, labels, name), read, notes=notes, conditions=conditions))
         notes = []
     return rows
 

@@ -49,7 +49,7 @@ class CifarSource(Records):
     """One official archive, or its unpacked folder; None is the binary one, downloaded to where the options say."""
 
     kind = "cifar10"
-    is_published = True
+    hashes_files = has_names = True
 
     def __init__(self, archive: Path | None, options: Options) -> None:
         super().__init__(options, [archive] if archive else [], (_SIDE, _SIDE), held_out=None)

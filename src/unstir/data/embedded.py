@@ -48,7 +48,7 @@ class EmbeddedSource(Records):
     """A data set of the package as a source, split by class with the hash of each image's number."""
 
     looked_at = 1
-    is_published = True
+    hashes_files = has_names = True
 
     def __init__(self, options: Options) -> None:
         self.kind = str(options.source)

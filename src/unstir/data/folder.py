@@ -29,7 +29,7 @@ from unstir.data.classes import KEYS, NO_CLASS, as_label
 from unstir.data.decoding import MAX_WORKERS, Group, decode_all
 from unstir.data.images import FURTHER_COLUMN, LEFT_OUT, NOT_A_CLASS, UNLABELLED, Refused, Shape
 from unstir.data.listing import Entry, Items, Listing, list_folder, list_zip, natural
-from unstir.data.source import Arrangement, ItemSource, Options, hold_out
+from unstir.data.source import Arrangement, Options, Source, hold_out
 from unstir.errors import UserError
 
 _FILES, _BYTES = 2_000, 8 << 20
@@ -96,7 +96,7 @@ def _wrappers(paths: list[tuple[str, ...]]) -> int:
     return depth
 
 
-class FolderSource(ItemSource[str]):
+class FolderSource(Source[str]):
     """A folder or zip of images."""
 
     def __init__(self, root: Path, options: Options) -> None:

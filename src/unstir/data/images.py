@@ -159,7 +159,7 @@ def _16_bit_colour(data: bytes) -> NDArray[np.uint16]:
     halves = []
     for order in ("16B", "16L"):
         with Image.open(io.BytesIO(data), formats=["PNG"]) as image:
-            if not image.tile[0].args.startswith(image.mode):
+            if not str(image.tile[0].args).startswith(image.mode):
                 raise Refused("16-bit grey with an alpha channel, of which 8 bits can be read; give arrays")
             image.tile = [tile._replace(args=f"{image.mode};{order}") for tile in image.tile]
             halves.append(np.asarray(image, np.uint16))

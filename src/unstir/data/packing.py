@@ -81,7 +81,7 @@ def _packed(options: Options, out: Path) -> Store:
     return Store.open(out)
 
 
-def _pack(origin: Source, staging: Path, out: Path) -> None:
+def _pack(origin: Source[Any], staging: Path, out: Path) -> None:
     name, stamp = origin.name, origin.stamp()
     plan = origin.plan(staging)
     origin.options.check(plan)
@@ -141,7 +141,7 @@ def _ranges(writer: Writer) -> list[list[float]]:
     return [[low, high] if low < high else [low - 1, high + 1] for low, high in ends]
 
 
-def _check_refused(origin: Source, refused: Sequence[tuple[str, str]], packed: bool = True) -> None:
+def _check_refused(origin: Source[Any], refused: Sequence[tuple[str, str]], packed: bool = True) -> None:
     name, listed = origin.name, [f"{path} ({reason})" for path, reason in refused]
     if not packed:
         if refused and refused[0][1].startswith(TOO_SMALL):
@@ -154,7 +154,7 @@ def _check_refused(origin: Source, refused: Sequence[tuple[str, str]], packed: b
         raise UserError("", name, allowed, ("mend them", {"strict": None}))
 
 
-def _finished(origin: Source, out: Path) -> Store | None:
+def _finished(origin: Source[Any], out: Path) -> Store | None:
     """Open what `out` holds if it is what would be packed; None if there is nothing. Raises UserError if it is else."""
     source = origin.name
     apart = origin.kind not in ("folder", "parquet", "tar", "datasets")

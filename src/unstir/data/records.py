@@ -35,7 +35,7 @@ from unstir.data.images import (
     levels_left,
 )
 from unstir.data.listing import OF_THE_DISK, UNREADABLE, item_digest, natural
-from unstir.data.source import Arrangement, ItemSource, hold_out
+from unstir.data.source import Arrangement, Source, hold_out
 from unstir.errors import OF_THE_MACHINE, UserError
 
 BROKEN = OSError, SyntaxError  # what reading a file raises, and Pillow where it is damaged
@@ -107,7 +107,7 @@ class _Place:
         return self.rows.labels[self.number]
 
 
-class Records(ItemSource[_Place]):
+class Records(Source[_Place]):
     """Rows as a source; `rows` says where they are found."""
 
     looked_at = 64  # rows that tell whether they are of floating point, and of how many channels

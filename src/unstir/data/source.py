@@ -1,6 +1,7 @@
 """What any source of images gives to the packer: a plan, then its images chunk by chunk."""
 
 import hashlib
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Generator, Hashable, Sequence
 from contextlib import closing
@@ -95,44 +96,6 @@ class Options:
     check: Callable[[Any], None] = lambda plan: None
 
 
-class Source(ABC):
-    """A place images come from.
-
-    ``kind`` is a word for the manifest, ``name`` what messages call it, ``license`` that of the data, if it is known.
-    ``settings`` are the options that shape the result, as JSON values: a store made with others is another store.
-    """
-
-    kind: str
-    files: Sequence[Path] = ()
-
-    def __init__(self, options: Options, size: Sides | None, channels: int, held_out: float | None = None) -> None:
-        """``size``, ``channels`` and ``held_out`` are defaults; a source that brings its split has no ``held_out``."""
-        self.options, self.name, self.license = options, str(options.source), options.license or UNKNOWN
-        self.size, self.channels = options.size or size, options.channels or channels
-        self.held_out = (held_out if options.held_out is None else options.held_out) or 0.0
-        self.settings: dict[str, Any] = {"size": self.size and written(self.size), "channels": self.channels}
-        if options.depth != "auto":
-            self.settings["depth"] = options.depth
-        if options.scale:
-            self.settings["scale"] = ",".join(map(repr, options.scale))
-        if held_out is not None:
-            self.settings |= {"held_out": self.held_out, "seed": options.seed}
-
-    def stamp(self) -> str:
-        """Identify the source's present content quickly: names, lengths and times of its files."""
-        rows = [f"{file.name} {file.stat().st_size} {file.stat().st_mtime_ns}" for file in self.files]
-        return hashlib.sha256("\n".join(rows).encode("utf-8", "surrogateescape")).hexdigest()
-
-    def source_hash(self, shape: Shape) -> str:
-        """Identify it by reading every byte, for a store of images of ``shape``: here of its files."""
-        digests = [file_sha256(file) for file in self.files]
-        return digests[0] if len(digests) == 1 else joint_digest(digests)
-
-    @abstractmethod
-    def plan(self, staging: Path) -> Plan:
-        """Find out what there is to pack; may download, and unpack into folders in ``staging``."""
-
-
 _Item = TypeVar("_Item")
 
 
@@ -149,11 +112,17 @@ class Arrangement(NamedTuple, Generic[_Item]):
     conditions: NDArray[np.float32] | None = None  # [N, K] or [N, C', h, w]
 
 
-class ItemSource(Source, Generic[_Item]):
-    """A source of images one by one, each of which may be refused; `size` None keeps their one common shape."""
+class Source(ABC, Generic[_Item]):
+    """A place images come from, one by one, each of which may be refused; `size` None keeps their one common shape.
 
+    ``kind`` is a word for the manifest, ``name`` what messages call it, ``license`` that of the data, if it is known.
+    ``settings`` are the options that shape the result, as JSON values: a store made with others is another store.
+    """
+
+    kind: str
     item_bytes = 1  # the mean length of an image's file
-    is_published = False  # its files are hashed as they are, and its classes have the names that its authors gave them
+    hashes_files = False  # whether its hash is that of its files, and not of the images
+    has_names = False  # whether classes that are numbers have no other names
 
     def __init__(
         self,
@@ -163,9 +132,18 @@ class ItemSource(Source, Generic[_Item]):
         channels: int = 3,
         held_out: float | None = HELD_OUT,
     ) -> None:
-        super().__init__(options, size, channels, held_out)
-        self.files = files
-        self.is_float = options.depth == "float"
+        """``size``, ``channels`` and ``held_out`` are defaults; a source that brings its split has no ``held_out``."""
+        self.options, self.name, self.license = options, str(options.source), options.license or UNKNOWN
+        self.files, self.is_float = files, options.depth == "float"
+        self.size, self.channels = options.size or size, options.channels or channels
+        self.held_out = (held_out if options.held_out is None else options.held_out) or 0.0
+        self.settings: dict[str, Any] = {"size": self.size and written(self.size), "channels": self.channels}
+        if options.depth != "auto":
+            self.settings["depth"] = options.depth
+        if options.scale:
+            self.settings["scale"] = ",".join(map(repr, options.scale))
+        if held_out is not None:
+            self.settings |= {"held_out": self.held_out, "seed": options.seed}
         if self.is_float:
             self.channels = options.channels or 0  # as many as there are
 
@@ -178,37 +156,52 @@ class ItemSource(Source, Generic[_Item]):
     def groups(self, requests: Sequence[list[_Item]], shape: Shape | None) -> Generator["Group", None, None]:
         """Decode groups of items in order; of another shape than ``shape``, or than the group's first, none is kept."""
 
+    def stamp(self) -> str:
+        """Identify the source's present content quickly: names, lengths and times of its files."""
+        rows = [f"{file.name} {file.stat().st_size} {file.stat().st_mtime_ns}" for file in self.files]
+        return hashlib.sha256("\n".join(rows).encode("utf-8", "surrogateescape")).hexdigest()
+
     def source_hash(self, shape: Shape) -> str:
-        """Hash the content of every candidate, as packing does."""
-        if self.is_published:
-            return super().source_hash(shape)
+        """Hash its files, or every candidate for a store of images of ``shape``, as packing does."""
+        if self.hashes_files:
+            digests = [file_sha256(file) for file in self.files]
+            return digests[0] if len(digests) == 1 else joint_digest(digests)
         arranged = self.arranged
         requests = [list(arranged.items[first:stop]) for _, first, stop in self._ranges(arranged, shape)]
         return joint_digest([group.digest for group in self.groups(requests, shape)])
 
     def plan(self, staging: Path) -> Plan:
-        """Arrange the items, and find the common shape when no size is given."""
+        """Find out what there is to pack, and the common shape when no size is given.
+
+        May download, and unpack into folders in ``staging``.
+        """
         arranged = self.arranged
         if not arranged.items:
-            kinds = ", ".join(sorted({Path(path).suffix or Path(path).name for _, path in arranged.notes})[:_KINDS])
-            ignored = f"{len(arranged.notes)} ignored" + f": {kinds}" * bool(kinds)
-            none = f"has no images to pack ({len(arranged.refused)} refused, {ignored})"
+            kinds = sorted({Path(path).suffix or Path(path).name for _, path in arranged.notes})[:_KINDS] or ["none"]
+            none = f"has no images to pack ({len(arranged.refused)} refused, ignored: {', '.join(kinds)})"
             mend = "give PNG, JPEG, WebP, BMP, GIF or TIFF files, or another form of docs/data.md"
             raise UserError("", self.name, none, mend)
         known = self.size and self.channels
         shape = (self.channels, *self.size) if self.size and known else self._common_shape(arranged.items)
         notes = [*arranged.notes]
-        if arranged.classes and all(map(str.isdecimal, arranged.classes)) and not self.is_published:
+        if arranged.classes and all(map(str.isdecimal, arranged.classes)) and not self.has_names:
             notes.append((NUMBERED, self.name))
         of = () if arranged.conditions is None else arranged.conditions.shape[1:]
         condition = (*of[:1], *shape[1:]) if len(of) == 3 else of
         counts = {"train": arranged.num_train, "held_out": len(arranged.items) - arranged.num_train}
         plan = shape, arranged.classes, counts, arranged.rule, partial(self._chunks, arranged, shape)
-        source_hash = self.source_hash(shape) if self.is_published else None
+        source_hash = self.source_hash(shape) if self.hashes_files else None
         return Plan(*plan, source_hash, arranged.refused, notes, self.is_float, condition)
 
     def _ranges(self, arranged: Arrangement[_Item], shape: Shape) -> list[tuple[str, int, int]]:
-        return _chunk_ranges(len(arranged.items), arranged.num_train, _chunk_rows(shape, self.item_bytes))
+        """Chunks as (split, first, last + 1), none across the splits.
+
+        Each has at most 256 images, 4 MiB of pixels, and 4 MiB of files, which take time to decode.
+        """
+        pixels, total, num_train = math.prod(shape), len(arranged.items), arranged.num_train
+        rows = max(1, min(_CHUNK_ROWS, _CHUNK_BYTES // pixels, _CHUNK_BYTES // self.item_bytes))
+        cuts = [*range(0, num_train, rows), *range(num_train, total, rows), total]
+        return [("train" if a < num_train else "held_out", a, b) for a, b in pairwise(cuts)]
 
     def _common_shape(self, items: Sequence[_Item]) -> Shape:
         first = ""
@@ -248,22 +241,12 @@ class ItemSource(Source, Generic[_Item]):
         rows: NDArray[np.float32] = conditions[part][kept]
         if rows.ndim == 2:
             return rows
-        factor = shape[1] // rows.shape[2] if rows.shape[2] else 0
-        if (rows.shape[2] * factor, rows.shape[3] * factor) != shape[1:]:
+        factor = shape[1] // max(rows.shape[2], 1)
+        large = np.repeat(np.repeat(rows, factor, 2), factor, 3)
+        if large.shape[2:] != shape[1:]:
             sides = f"has conditions of sides {list(rows.shape[2:])}, and images of {list(shape[1:])}"
             raise UserError("", self.name, sides, "give conditions of these sides, or of both divided by one number")
-        return np.repeat(np.repeat(rows, factor, 2), factor, 3)
-
-
-def _chunk_rows(shape: Shape, file_bytes: int = 1) -> int:
-    """How many images make a chunk: at most 256, 4 MiB of pixels, and 4 MiB of files, which take time to decode."""
-    return max(1, min(_CHUNK_ROWS, _CHUNK_BYTES // int(np.prod(shape, dtype=np.int64)), _CHUNK_BYTES // file_bytes))
-
-
-def _chunk_ranges(total: int, num_train: int, rows: int) -> list[tuple[str, int, int]]:
-    """Cut 0..total into chunks of at most `rows`, none across num_train: (split, first, last + 1) of each."""
-    cuts = [*range(0, num_train, rows), *range(num_train, total, rows), total]
-    return [("train" if a < num_train else "held_out", a, b) for a, b in pairwise(cuts)]
+        return large
 
 
 def hold_out(names: Sequence[str], labels: Sequence[Hashable], fraction: float, seed: int) -> set[int]:

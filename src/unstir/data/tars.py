@@ -17,7 +17,7 @@ from unstir.data.disk import require_space, tar_errors
 from unstir.data.folder import FolderSource
 from unstir.data.images import EXTENSIONS, LEFT_OUT, MAX_FILE_BYTES, UNLABELLED
 from unstir.data.records import Records, Rows, split_of
-from unstir.data.source import HELD_OUT, Options, Plan, Source
+from unstir.data.source import Plan
 from unstir.errors import UserError, printable
 
 _LABELS = ("cls", "txt", "json")
@@ -53,35 +53,23 @@ class _Tar(NamedTuple):
         return None
 
 
-class TarSource(Source):
-    """One tar or several."""
+class TarSource(Records):
+    """One tar or several; names of tars beginning with train, test or validation say the split of their samples."""
 
     kind = "tar"
-
-    def __init__(self, files: Sequence[Path], options: Options) -> None:
-        super().__init__(options, None, 3, HELD_OUT)
-        self.files = sorted(files)
+    hashes_files = True
 
     def plan(self, staging: Path) -> Plan:
         """Unpack the tars, and plan what they hold."""
-        tars = [_unpacked(file, staging / f"unpacked-{number}") for number, file in enumerate(self.files)]
-        source: Source = _Shards(tars, self.options)
-        if len(tars) == 1 and not any(map(_has_more, tars[0].samples().values())):
-            source = FolderSource(tars[0].folder, self.options)
-        source.stamp()
-        plan = source.plan(staging)
-        notes = [*plan.notes, *(note for tar in tars for note in tar.notes)]
-        return replace(plan, source_hash=self.source_hash(plan.shape), notes=notes)
-
-
-class _Shards(Records):
-    """Unpacked tars as webdataset has them; names of tars beginning with train, test or validation say the split."""
-
-    kind = TarSource.kind
-
-    def __init__(self, tars: Sequence[_Tar], options: Options) -> None:
-        super().__init__(options)
-        self._tars = tars
+        self._tars = [_unpacked(file, staging / f"unpacked-{number}") for number, file in enumerate(self.files)]
+        if len(self._tars) == 1 and not any(map(_has_more, self._tars[0].samples().values())):
+            folder = FolderSource(self._tars[0].folder, self.options)
+            folder.stamp()
+            plan = folder.plan(staging)
+            plan = replace(plan, source_hash=self.source_hash(plan.shape))
+        else:
+            plan = super().plan(staging)
+        return replace(plan, notes=[*plan.notes, *(note for tar in self._tars for note in tar.notes)])
 
     def rows(self) -> list[Rows]:
         """The samples of all tars that have an image."""
