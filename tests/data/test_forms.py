@@ -226,6 +226,21 @@ def test_a_clone_of_a_data_set_of_the_hub(tmp_path, place, by_card):
     assert any(text.startswith(LEFT_OUT) and "column" in text for text in texts(store))
 
 
+def test_the_card_of_a_clone_may_name_its_configurations_and_the_files_of_their_splits(tmp_path):
+    parts = hub_table(tmp_path)
+    for place, part in {"a/one": "train", "a/two": "test", "b/one": "test", "../out": "test"}.items():
+        (tmp_path / "in" / place).parent.mkdir(parents=True, exist_ok=True)
+        parts[part].to_parquet(tmp_path / "in" / f"{place}.parquet")
+    files = "[{split: train, path: a/one*}, {split: test, path: [a/two.parquet, ../out.parquet]}]"
+    other = "{config_name: other, data_files: [{split: train, path: b/*}]}"
+    card = f"---\nconfigs:\n- {{config_name: photos, default: true, data_files: {files}}}\n- {other}\n---\n"
+    (tmp_path / "in/README.md").write_text(card)
+    assert stored(pack(tmp_path / "in", tmp_path / "store")) == wanted()
+    (tmp_path / "in/README.md").write_text(card.replace("default: true, ", ""))
+    with pytest.raises(UserError, match="a, b"):
+        pack(tmp_path / "in", tmp_path / "other")
+
+
 def test_splits_of_a_clone_beside_train_and_test_are_left_out_aloud_and_without_train_others_are_it(tmp_path):
     parts = dict(zip(("train", "test", "extra"), [*hub_table(tmp_path).values()] * 2, strict=False))
     for names, counts in {("train", "test", "extra"): [18, 6], ("extra", "test"): [18, 6]}.items():

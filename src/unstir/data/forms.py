@@ -10,7 +10,7 @@ from unstir import parts
 from unstir.data.arrays import ArrayFile, IdxFiles, TiffFile, idx_in, in_memory
 from unstir.data.cifar10 import CifarSource, cifar_in
 from unstir.data.columns import HubDataset, Parquet, of_clone
-from unstir.data.disk import checked_sha256, usable_path, what_it_is
+from unstir.data.disk import checked_sha256, usable_path
 from unstir.data.embedded import EmbeddedSource
 from unstir.data.folder import FolderSource
 from unstir.data.images import EXTENSIONS, signature
@@ -95,8 +95,7 @@ def _of_path(path: Path, mode: int, start: bytes, options: Options) -> Source[An
         return Parquet(tables, options)
     if is_folder or zipped:
         return FolderSource(path, options)
-    kind = "a file of another kind" if stat.S_ISREG(mode) else what_it_is(mode)
-    raise UserError("source", path, f"is {kind}", "give the folder that holds the images")
+    raise UserError("source", path, "is no file or folder of a known form", "give the folder that holds the images")
 
 
 def _in_folder(path: Path, *endings: str) -> list[Path]:

@@ -32,7 +32,7 @@ import numpy as np
 import unstir.data.manifest as manifests
 from unstir.data.disk import file_errors, open_file, sync_folder, usable_path
 from unstir.data.images import Shape
-from unstir.data.manifest import MANIFEST, PACK_AGAIN, SPLITS, Note, Origin, sealed, write_origin
+from unstir.data.manifest import MANIFEST, ORIGIN, PACK_AGAIN, SPLITS, Note, Origin, sealed
 from unstir.errors import UserError, printable
 from unstir.locks import held
 
@@ -328,7 +328,7 @@ def staging_folder(out: Path) -> Iterator[Path]:
 
 def publish(store: Path, out: Path, manifest: dict[str, Any], origin: Origin) -> None:
     """Write origin and manifest, and give the finished store its name in one rename."""
-    write_origin(store, origin)
+    (store / ORIGIN).write_bytes(json.dumps(origin._asdict(), indent=1).encode() + b"\n")
     with (store / MANIFEST).open("wb") as file:
         file.write(sealed(manifest))
         _sync(file)

@@ -295,9 +295,10 @@ def _claim(out: Path, said: dict[str, Any], wanted: dict[str, Any], any_dtype: b
 def _differences(key: str, there: Any, asked: Any) -> list[str]:
     """How two settings differ, in words: none, one, or one for each key of a section."""
     if isinstance(there, dict) and isinstance(asked, dict):
-        other = {name: (there.get(name), asked.get(name)) for name in there | asked}
-        pairs = compared(there, asked) if key == "chain" else other
-        return [words for name, (was, now) in pairs.items() for words in _differences(f"{key}.{name}", was, now)]
+        common = {name: (there[name], asked[name]) for name in there if name in asked}
+        pairs = compared(there, asked) if key == "chain" else common
+        words = [text for name, (was, now) in pairs.items() for text in _differences(f"{key}.{name}", was, now)]
+        return words or [f"{key} is of another kind there"] * (key != "chain" and there != asked)
     if key == "weights":
         there, asked = (" ".join(digest[:12] for digest in str(hashes).split()) for hashes in (there, asked))
     return [] if there == asked else [f"{key} is {there} there, {asked} was asked"]
