@@ -11,7 +11,6 @@ uint16 by v / 257, and floating point in -1..1 by (v + 1) / 2. Values outside th
 import re
 from abc import abstractmethod
 from collections.abc import Callable, Generator, Hashable, Sequence
-from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, NamedTuple
 
@@ -93,18 +92,11 @@ def _name(label: Hashable, rows: Rows, named: bool, whose: str) -> str | None:
     return str(label)
 
 
-@dataclass(frozen=True)
-class _Place:
+class _Place(NamedTuple):
     rows: Rows
     number: int
-
-    @property
-    def name(self) -> str:
-        return self.rows.names[self.number] if self.rows.names else f"{self.rows.name}[{self.number}]"
-
-    @property
-    def label(self) -> Hashable:
-        return self.rows.labels[self.number]
+    name: str
+    label: Hashable
 
 
 class Records(Source[_Place]):
@@ -258,7 +250,8 @@ def _conditions(places: Sequence[_Place]) -> NDArray[np.float32] | None:
 
 
 def _places(rows: Rows) -> list[_Place]:
-    return [_Place(rows, index) for index in range(len(rows.labels))]
+    names = rows.names or [f"{rows.name}[{number}]" for number in range(len(rows.labels))]
+    return [_Place(rows, *row) for row in zip(range(len(names)), names, rows.labels, strict=True)]
 
 
 def _digest(place: _Place, item: object) -> bytes:
