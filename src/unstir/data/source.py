@@ -178,7 +178,8 @@ class Source(ABC, Generic[_Item]):
         arranged = self.arranged
         if not arranged.items:
             kinds = sorted({Path(path).suffix or Path(path).name for _, path in arranged.notes})[:_KINDS] or ["none"]
-            none = f"has no images to pack ({len(arranged.refused)} refused, ignored: {', '.join(kinds)})"
+            ignored = f"{len(arranged.notes)} ignored: {', '.join(kinds)}"
+            none = f"has no images to pack ({len(arranged.refused)} refused, {ignored})"
             mend = "give PNG, JPEG, WebP, BMP, GIF or TIFF files, or another form of docs/data.md"
             raise UserError("", self.name, none, mend)
         known = self.size and self.channels
