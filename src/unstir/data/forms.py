@@ -20,6 +20,7 @@ from unstir.errors import UserError, nearest
 from unstir.parts import is_own
 
 _TARS = ".tar", ".tar.gz", ".tgz"
+_DRAWN = "images.npy", "settings.json"  # by unstir sample, beside sheets of them
 _SAVED = "dataset_dict.json", "state.json"
 _START = 264  # bytes of a file that tell what it is
 _GIVEN = f"give {', '.join(NAMES)}, {PREFIX}OWNER/NAME, or a folder, zip, tar, .npy, .npz or .parquet file of images"
@@ -83,6 +84,8 @@ def _of_path(path: Path, mode: int, start: bytes, options: Options) -> Source[An
         return TarSource(options, sorted(tars))
     if start[:6] == b"\x93NUMPY" or (zipped and path.suffix == ".npz"):
         return ArrayFile(options, [path])
+    if all((path / name).is_file() for name in _DRAWN):
+        return ArrayFile(options, [path / _DRAWN[0]])
     if signature(start) == "TIFF":
         return TiffFile(options, [path])
     if any((path / name).is_file() for name in _SAVED):
