@@ -133,7 +133,7 @@ def test_many_images_of_a_comparison_come_in_lines_of_sixteen(trained, command, 
     assert sizes[0][0] < 17 * 50 + 300
     assert [height for _, height in sizes] == [2 + 6 * (tile + 2) for tile in (48, 80, grid.LINE)]
     with refusing("scale", 65, {"scale": None}):
-        save_comparison(run.model(), Job(num=2), "ddim:2", tmp_path / "two", scale=65)
+        save_comparison(run.model(), Job(num=2, chain=Chain()), "ddim:2", tmp_path / "two", scale=65)
 
 
 def test_a_job_that_cannot_be_done_is_refused_before_anything_is_drawn(trained, command, tmp_path, refused):
