@@ -43,7 +43,8 @@ model, indices = training.run.model(), torch.arange(2)
 x_T = unstir.starting_noise(0, indices, model.shape)
 steps = unstir.draw(model.denoise(None), model.process, x_T, indices, unstir.Chain("dpmpp_2m", steps=2))
 evaluation, _ = unstir.evaluate_images("made", store, unstir.EvaluationRequest(num=12, seeds=3))
-print([step.t for step in steps][-1], training.step, len(evaluation.figures) > 0, unstir.Run.open("run").config == training.run.config)
+print([step.t for step in steps][-1], training.step, len(evaluation.figures) > 0)
+print(unstir.Run.open("run").config == training.run.config)
 try:
     unstir.Bars
 except ImportError as error:
