@@ -48,11 +48,11 @@ class _Left(TimeRemainingColumn):
     """The time left as rich forecasts it or, where the task has a function ``left``, what it returns."""
 
     def render(self, task: Task) -> Text:
-        left: Callable[[], tuple[float, bool] | None] | None = task.fields.get("left")
-        if left is None or (known := left()) is None:
+        left: Callable[[], float | None] = task.fields.get("left", lambda: None)
+        seconds = left()
+        if seconds is None:
             return super().render(task)
-        seconds, is_least = known
-        return Text(f"{'>' * is_least}{timedelta(seconds=round(seconds))}", style="progress.remaining")
+        return Text(f"{timedelta(seconds=round(seconds))}", style="progress.remaining")
 
 
 def bars(console: Console) -> Progress:
@@ -171,7 +171,6 @@ class TrainingDisplay(Observer):
         self._console = stderr()
         self._progress = bars(self._console)
         self._training = self._progress.add_task("training", total=None, unit="steps", note="", left=self._left)
-        self._second = self._progress.add_task("", visible=False, unit="steps", note="")
         self._lines = _Lines(self._console)
         self._shape = self._doing = self._note = ""
         self._batch, self._step, self._length, self._noted = 1, 0, 0, 0
@@ -203,28 +202,20 @@ class TrainingDisplay(Observer):
             logger.info(self._forecast())
         self._lines.speak(self.line, SILENT_SECONDS)
 
-    def _left(self) -> tuple[float, bool] | None:
+    def _left(self) -> float | None:
         """The seconds to the end with all snapshots to come, that after this step too; None where they are not known.
 
-        Before the first snapshot, or where one takes longer than the last, the second value is True: the least time.
+        Of snapshots of which none was taken yet, no time is counted.
         """
         pace, coming = self._pace, sum(at >= self._step for at in self._snapshots)
         if not pace.step_seconds:
             return None
         steps = (self._length - self._step) * pace.step_seconds
-        if coming and pace.snapshot_seconds <= pace.under_way:
-            return steps + (coming - 1) * max(pace.snapshot_seconds, pace.under_way), True
-        return steps + max(0.0, coming * pace.snapshot_seconds - pace.under_way), False
-
-    def _left_in_words(self) -> str:
-        if (known := self._left()) is None:
-            return ""
-        seconds, least = known
-        return f"at least {duration(seconds)}".replace("at least less than", "at least") if least else waiting(seconds)
+        return steps + max(0.0, coming * pace.snapshot_seconds - pace.under_way)
 
     def _forecast(self) -> str:
         speed = self._batch / max(self._pace.step_seconds, 1e-9)
-        text = f"{speed:,.0f} images/s measured: {self._left_in_words()} to the end"
+        text = f"{speed:,.0f} images/s measured: {waiting(self._left() or 0.0)} to the end"
         if coming := [at for at in self._snapshots if at > self._step]:
             seconds = (coming[0] - self._step) * self._pace.step_seconds
             text += f"; the next snapshot in {duration(seconds)}, after step {coming[0]}"
@@ -242,16 +233,17 @@ class TrainingDisplay(Observer):
 
     def line(self) -> str:
         """How far the training is, in a line."""
-        left = f", {words} left" if (words := self._left_in_words()) else ""
+        seconds = self._left()
+        left = "" if seconds is None else f", {waiting(seconds)} left"
         doing = f", {self._doing}" if self._doing else ""
         of_when = f"; at step {self._noted}" if self._note and self._noted != self._step else ""  # figures of the log
         return f"step {self._step} of {self._length}{of_when} {self._note or self._shape}{doing}{left}"
 
     def snapshot(self, what: str, done: int, total: int) -> None:
-        """Show a second bar while a snapshot is taken."""
+        """Show behind the bar how far a snapshot is."""
         self._doing = f"{what} {done} of {total}"
         self._pace.pause()
-        self._progress.update(self._second, description=what, completed=done, total=total, visible=done < total)
+        self._progress.update(self._training, note=self._doing if done < total else self._note or self._shape)
         self._lines.speak(self.line, SILENT_SECONDS)
 
     def grid(self, step: int, file: Path) -> None:

@@ -6,6 +6,11 @@ set, say), and so has the density p of x_t. Tweedie's formula (Efron 2011) joins
 
     grad log p(x_t) = (alpha E[x_0 | x_t] - x_t) / sigma^2
 
+Each kind of data has the same three methods, of ``x_t`` [B, *shape] of any float dtype, ``alpha`` in [0, 1] and
+``sigma`` in [0, inf), not both zero. Results have the dtype and device of x_t. The estimate is shaped like x_t; it is
+the data's mean at alpha = 0 and the limit of small sigma at sigma = 0. The spread, trace Cov[x_0 | x_t] / D, is the
+squared error per element that the estimate is left with, [B], and log_prob is log p(x_t) of the whole image in nats.
+
 Covariances are full, over all D elements of an image. Everything is computed in float64 and cast once at the end: at
 sigma = 0.01 the exponents of a 3x32x32 image are differences of numbers near 1e7, whose last bit in float32 is 1.
 """
@@ -14,7 +19,6 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -24,26 +28,9 @@ from unstir.pixels import from_uint8
 _NEGLIGIBLE = 1e-30  # a posterior weight below it cannot change a float64 sum, whatever the number of images
 
 
-class KnownData(Protocol):
-    """A distribution of images x_0 whose posterior given x_t = alpha x_0 + sigma eps is known exactly.
-
-    ``x_t`` is [B, *shape] of any float dtype; ``alpha`` is in [0, 1] and ``sigma`` in [0, inf), not both zero. Results
-    have the dtype and device of x_t.
-    """
-
-    def estimate(self, x_t: Tensor, alpha: float, sigma: float) -> Tensor:
-        """E[x_0 | x_t], shaped like x_t: the data's mean at alpha = 0, the limit of small sigma at sigma = 0."""
-
-    def spread(self, x_t: Tensor, alpha: float, sigma: float) -> Tensor:
-        """trace Cov[x_0 | x_t] / D, the squared error per element that the estimate is left with: [B]."""
-
-    def log_prob(self, x_t: Tensor, alpha: float, sigma: float) -> Tensor:
-        """log p(x_t) in nats, of the whole image: [B]. Raises ValueError where x_t has no density."""
-
-
 @dataclass(frozen=True, eq=False)
 class GaussianData:
-    """N(mean, covariance) with a full covariance; methods as in `KnownData`.
+    """N(mean, covariance) with a full covariance.
 
     ``mean`` is float64 of the image's shape, D elements; ``covariance`` is float64 [D, D], symmetric and positive
     semi-definite (zero is a point mass). At sigma = 0 a singular covariance makes the estimate the orthogonal
@@ -109,7 +96,7 @@ class GaussianData:
 
 @dataclass(frozen=True, eq=False)
 class MixtureData:
-    """A mixture of K Gaussians, each with a full covariance; methods as in `KnownData`.
+    """A mixture of K Gaussians, each with a full covariance.
 
     ``weights`` is float64 [K], not negative, of sum one; ``means`` float64 [K, *shape]; ``covariances`` float64
     [K, D, D], each as in `GaussianData`. At sigma = 0 no covariance may be singular: which such component x_t came
@@ -153,7 +140,7 @@ class MixtureData:
 
 @dataclass(frozen=True, eq=False)
 class FiniteData:
-    """N images, each as probable as the others; methods as in `KnownData`.
+    """N images, each as probable as the others.
 
     The estimate is that of a network which has memorised its training set; at sigma = 0 it is the image nearest to
     x_t / alpha, or the mean of those that tie. ``images`` is [N, *shape] of a float dtype, or of uint8, whose pixels k
