@@ -148,17 +148,18 @@ def likelihood(
         source = images or with_store(Run.open(run), store)[1].path
         model = options.model(Run.open(run))
         columns = scores.save_scores(model, source, per_image, split=split, label=label, **terms)
-        if json_:
-            show_json(columns)
-        else:
-            show(scores.describe(columns), *([f"per image {per_image}"] if per_image else []))
+        _show(columns, json_, scores.describe(columns), *([f"per image {per_image}"] if per_image else []))
         return 0
     opened, data = with_store(Run.open(run), store)
     model = options.model(opened)
     splits = SPLITS if split == "both" else (split,)
     results, curve = save_likelihood(model, data, splits, Protocol(num=num, **terms), out, format)
-    if json_:
-        show_json(results)
-    else:
-        show(*(line for each in results.values() for line in describe(each).splitlines()), f"curve     {curve}")
+    _show(results, json_, *(describe(each) for each in results.values()), f"curve     {curve}")
     return 0
+
+
+def _show(value: object, json_: bool, *texts: str) -> None:
+    if json_:
+        show_json(value)
+    else:
+        show(*(line for text in texts for line in text.splitlines()))
