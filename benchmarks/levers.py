@@ -22,12 +22,11 @@ import statistics
 import time
 from pathlib import Path
 
-import torch
-
-from unstir import Job, Run, load_recipe, sample_batches
+from peers.judges import images_of
+from peers.kept import earlier, write
+from unstir import Job, Run, load_recipe
 from unstir.metrics.classifier import classifier_for
 from unstir.metrics.measure import measure
-from unstir.pixels import to_uint8
 from unstir.train.launch import open_data, open_run
 from unstir.train.observer import Stop
 from unstir.train.trainer import Trainer
@@ -125,7 +124,7 @@ def judged(run, step, chain, store, classifier, options):
     sets = []
     for seed in range(options.sets):
         job = Job(num=options.num, batch_size=options.batch_size, chain=dataclasses.replace(chain, seed=seed))
-        sets.append(torch.cat([to_uint8(images) for _, images in sample_batches(model, job)]))
+        sets.append(images_of(model, job))
     figure = measure(store, sets, [classifier])["classifier/fd"]
     line = next(line for line in run.metrics() if line["step"] >= step)
     return {
@@ -194,21 +193,12 @@ def begun(options, base, store):
     """What OUT/levers.json holds of these options, or a new beginning with the measured speeds."""
     path = options.out / "levers.json"
     about = {"recipe": options.recipe, "set": options.set, "minutes": options.minutes, "images": options.images}
-    known = json.loads(path.read_text()) if path.exists() else {**about, "seconds_a_step": {}, "rows": []}
-    if differing := [name for name, value in about.items() if known[name] != value]:
-        raise SystemExit(f"{path} was made with other {', '.join(differing)}: give another --out")
+    known = earlier(path, about, {"seconds_a_step": {}, "rows": []})
     missing = {n: changed(base, settings_of(n)) for n in options.levers if n not in known["seconds_a_step"]}
     if missing:
         known["seconds_a_step"] |= seconds_a_step(missing, store, options.out / "speeds", 2.0)
         write(path, known)
     return path, known
-
-
-def write(path, known):
-    """Replaces the file in one move, so that a kill leaves the old one or the new one."""
-    part = path.with_suffix(".part")
-    part.write_text(json.dumps(known, indent=1) + "\n")
-    part.replace(path)
 
 
 def value_of(text):

@@ -4,6 +4,7 @@ A training step is the trainer's own, with its batch from the packed store, its 
 randomness, all of which the peers' steps are timed without.
 """
 
+import itertools
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -98,19 +99,21 @@ def drawing_of(model: Any, num: int, steps: int) -> Callable[[], list[Tensor]]:
     return lambda: [to_uint8(images) for _, images in sample_batches(model, job)]
 
 
-def batches_of(store: Store, size: Size, device: torch.device) -> Callable[[], Iterator[Tensor]]:
-    """An epoch of the store's images, mirrored at random."""
+def batches_of(
+    store: Store, batch: int, device: torch.device, seed: int = 0, flip: bool = True
+) -> Callable[[int], Tensor]:
+    """What a step learns from, in -1..1: shuffled epochs without the last, smaller batch, mirrored at random."""
     from unstir.train.levers import Batches
 
-    batches = Batches(store, seed=0, batch_size=size.batch, flip=True, labels=False, device=device)
-    slots, epoch = torch.arange(size.batch, device=device), iter(range(1_000_000))
+    batches = Batches(store, seed=seed, batch_size=batch, flip=flip, labels=False, device=device)
+    slots = torch.arange(batch, device=device)
+    return lambda step: batches(step, slots, slice(None))[0]
 
-    def one_epoch() -> Iterator[Tensor]:
-        first = next(epoch) * batches.steps_per_epoch
-        for step in range(first, first + batches.steps_per_epoch):
-            yield batches(step, slots, slice(None))[0]
 
-    return one_epoch
+def epochs_of(store: Store, size: Size, device: torch.device) -> Callable[[], Iterator[Tensor]]:
+    """An epoch of the store's images, mirrored at random."""
+    batches, steps = batches_of(store, size.batch, device), itertools.count()
+    return lambda: map(batches, itertools.islice(steps, store.count("train") // size.batch))
 
 
 def noise_of(size: Size, device: torch.device) -> Callable[[], object]:

@@ -201,8 +201,8 @@ def drawing(on: Setting) -> Section:
         setting = dtype if how == "no" else f"{dtype}, compiled ({how})"
         entered(OURS, setting, ours.drawing_of(model, num, part), on.calls, dtype)
     net = of_diffusers.network(size, on.device).eval()
-    solver = of_diffusers.drawing_of(net, num, part, solver=True)
-    entered(DIFFUSERS, "DDPMPipeline, its default", of_diffusers.drawing_of(net, num, part, solver=False), T)
+    solver = of_diffusers.drawing_of(net, num, part, "DPMSolver")
+    entered(DIFFUSERS, "DDPMPipeline, its default", of_diffusers.drawing_of(net, num, part), T)
     entered(DIFFUSERS, "the same with DPMSolverMultistep", solver, on.calls)
     other = of_lucidrains.network(size, on.device).eval()
     entered(LUCIDRAINS, "its default", of_lucidrains.drawing_of(other, size.side, num, part), T)
@@ -225,7 +225,7 @@ def data(on: Setting) -> Section:
         return Contestant(side, setting, lambda: [batch.to(on.device) for batch in epoch()], count)
 
     contestants = [
-        entered(OURS, "packed store", ours.batches_of(on.store, size, on.device)),
+        entered(OURS, "packed store", ours.epochs_of(on.store, size, on.device)),
         entered(DIFFUSERS, "its example's loader, its default", of_diffusers.batches_of(images, size, 0)),
         entered(DIFFUSERS, f"the same, {cores} workers", of_diffusers.batches_of(images, size, cores)),
         entered(LUCIDRAINS, f"its Dataset, {cores} workers", of_lucidrains.batches_of(images, size, cores)),
