@@ -20,6 +20,7 @@ after each, and a command that was killed goes on where it was; what was measure
 import argparse
 import dataclasses
 import json
+import math
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -36,11 +37,13 @@ try:
 except ModuleNotFoundError as missing:
     raise SystemExit(f"{missing.name} is not installed; both peers come with: pip install '.[bench,test]'") from None
 
+from levers import lasting
 from peers import of_diffusers
 from peers.judges import TITLES, Judges, Trained, count, drawing, in_parts, spread
-from peers.kept import write
+from peers.kept import changed, write
 from peers.ours import batches_of
 from peers.sizes import T, size_of
+from peers.tables import table as markdown
 from unstir import Run, load_recipe
 from unstir.chain import FAST
 from unstir.data import Store
@@ -67,12 +70,9 @@ class Work:
 
 
 def ours(work: Work, seed: int) -> Trained:
-    train, folder = work.config.train, work.folder / f"run-{work.config.recipe}-{work.images}-{seed}"
-    steps = work.images // train.batch_size
-    epoch = work.store.count("train") // train.batch_size
-    warmup = min(steps_in(train.warmup, epoch, train.batch_size), steps // 5)
-    train = dataclasses.replace(train, length=f"{steps} steps", warmup=f"{warmup} steps", device="cpu")
-    run = train_run(dataclasses.replace(work.config, seed=seed, train=train), folder).run
+    folder = work.folder / f"run-{work.config.recipe}-{work.images}-{seed}"
+    config = lasting(work.config, work.images // work.config.train.batch_size, 5)
+    run = train_run(dataclasses.replace(changed(config, {"train.device": "cpu"}), seed=seed), folder).run
     return drawn_by(run, seed)
 
 
@@ -140,22 +140,20 @@ def measured(asked: Row, work: Work, judges: Judges, svm: Callable[..., Any] | N
     return row
 
 
-def table(rows: Sequence[Row], calls: Sequence[int]) -> list[str]:
-    """The lines of a Markdown table, a row for each side and number of images, and one of the floors."""
-    figures = [name for name in TITLES if name in rows[0][str(calls[0])]]
-    heads = ["bits/dim", *(f"{TITLES[name]}, {each} calls" for each in calls for name in figures)]
-    lines = ["| " + " | ".join(["", "images", "seeds", "steps", "parameters", "CPU time", *heads]) + " |"]
-    lines.append("|---" * (6 + len(heads)) + "|")
+def table(rows: Sequence[Row], calls: Sequence[int]) -> str:
+    """A Markdown table, a row for each side and number of images, and one of the floors."""
+    figures = [(str(each), name) for each in calls for name in TITLES if name in rows[0][str(each)]]
+    head = ["", "images", "seeds", "steps", "parameters", "CPU time", "bits/dim"]
+    body = []
     for side, images in dict.fromkeys((row["side"], row["images"]) for row in rows):
         of = [row for row in rows if (row["side"], row["images"]) == (side, images)]
-        cells = [side, f"{images:,}", len(of), f"{of[0]['steps']:,}", f"{of[0]['parameters']:,}"]
+        cells = [side, f"{images:,}", f"{len(of)}", f"{of[0]['steps']:,}", f"{of[0]['parameters']:,}"]
         cells.append("" if of[0]["seconds"] is None else f"{mean(row['seconds'] for row in of):.0f} s")
         cells.append(spread([row["bits"] for row in of]) if "bits" in of[0] else "")
-        cells += [spread([row[str(each)][name] for row in of]) for each in calls for name in figures]
-        lines.append("| " + " | ".join(map(str, cells)) + " |")
-    floors = [rows[0][str(each)].get(f"{name}_floor") for each in calls for name in figures]
-    cells = ["held-out images", *[""] * 6, *("" if floor is None else f"{floor:.3f}" for floor in floors)]
-    return [*lines, "| " + " | ".join(cells) + " |"]
+        body.append(cells + [spread([row[each][name] for row in of]) for each, name in figures])
+    floors = [f"{rows[0][each].get(f'{name}_floor', math.nan):.3f}" for each, name in figures]
+    body.append(["held-out images", *[""] * 6, *floors])
+    return markdown([*head, *(f"{TITLES[name]}, {each} calls" for each, name in figures)], body)
 
 
 def images_of(config: Config, store: Store) -> int:
@@ -171,7 +169,7 @@ def parsed() -> argparse.Namespace:
     parser.add_argument(
         "--images", type=int, default=0, help="that each training sees; the recipe's own number by default"
     )
-    parser.add_argument("--sides", nargs="+", choices=SIDES, default=list(SIDES))
+    parser.add_argument("--sides", nargs="*", choices=SIDES, default=list(SIDES))
     parser.add_argument("--runs", nargs="*", default=[], help="folders of trained runs, judged as they are")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--num", type=int, default=500, help="images drawn of each")
@@ -186,7 +184,7 @@ def main() -> None:
         import denoising_diffusion_pytorch  # noqa: F401  # missed now, and not after the other sides
     config = load_recipe(options.recipe)
     if options.store:
-        config = dataclasses.replace(config, data=dataclasses.replace(config.data, source=options.store))
+        config = changed(config, {"data.source": options.store})
     options.out.mkdir(parents=True, exist_ok=True)
     store = open_data(config, options.out / "none")
     work = Work(config, store, options.images or images_of(config, store), options.out)
@@ -201,7 +199,7 @@ def main() -> None:
             rows.append(measured(asked, work, judges, svm))
             write(path, rows)
             print(rows[-1], flush=True)
-    print("\n".join(table([row for row in rows if alike.items() <= row.items()], options.calls)))
+    print(table([row for row in rows if alike.items() <= row.items()], options.calls))
 
 
 def seen_by(run: Run) -> int:

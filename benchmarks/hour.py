@@ -31,10 +31,10 @@ from typing import Any
 
 import torch
 
-from levers import changed, seconds_a_step
+from levers import lasting, seconds_a_step
 from peers import machine
 from peers.judges import TITLES, Judges, Trained, count, drawing, in_parts, spread
-from peers.kept import earlier, write
+from peers.kept import changed, earlier, write
 from peers.ours import batches_of
 from peers.sizes import size_of
 from peers.tables import table as markdown
@@ -43,7 +43,6 @@ from unstir.chain import FAST
 from unstir.pictures.grid import grid
 from unstir.runs import checkpoint
 from unstir.runs.build import device, dtype, num_parameters
-from unstir.runs.config import steps_in
 from unstir.runs.run import is_run
 from unstir.train.launch import open_data, train_run
 
@@ -75,7 +74,7 @@ class Clock(Observer):
 
     def __init__(self, file: Path, ends: Sequence[float]) -> None:
         self.stop, self._file, self._ends = Stop(), file, ends
-        self._began, self._before, self._end = time.perf_counter(), 0.0, math.inf
+        self._began, self._before, self._end = time.perf_counter(), seconds_at(file), math.inf
 
     @property
     def seconds(self) -> float:
@@ -98,7 +97,7 @@ class Clock(Observer):
             self.stop.request(signal.SIGTERM)
 
 
-def seconds_at(file: Path, step: int) -> float:
+def seconds_at(file: Path, step: float = math.inf) -> float:
     """The seconds of a clock's file at a step: its last whole line of that step or an earlier one."""
     lines = [line.split() for line in file.read_text().splitlines()] if file.exists() else []
     return next((float(line[1]) for line in reversed(lines) if len(line) == 2 and int(line[0]) <= step), 0.0)
@@ -122,25 +121,15 @@ def planned(hour: Hour, folder: Path, seed: int) -> Config:
     """The config of a training, new or going on, with the length that is reached when its time is over."""
     if not is_run(folder / "run"):
         config = dataclasses.replace(changed(hour.config, QUIET), seed=seed)
-        short = min(2.0, hour.seconds / 100)
-        steps = hour.seconds / seconds_a_step({"": config}, hour.store, folder / "speed", short)[""]
-        train = config.train
-        epoch = hour.store.count("train") // train.batch_size
-        warmup = min(steps_in(train.warmup, epoch, train.batch_size), round(steps) // 10)
-        return lengthened(changed(config, {"train.warmup": f"{warmup} steps"}), round(steps), warmup)
+        measured = seconds_a_step({"": config}, hour.store, folder / "speed", min(2.0, hour.seconds / 100))
+        return lasting(config, max(round(hour.seconds / measured[""]), 1))
     run = Run.open(folder / "run")
     taken = max((step for step, _ in checkpoint.listed(run.checkpoints)), default=0)
-    used = seconds_at(folder / "clock.txt", taken)
+    used, warmup = seconds_at(folder / "clock.txt", taken), run.steps_in(run.config.train.warmup)
     if used < ENDS[0] * hour.seconds:  # too few to plan by
         return run.config
-    left = max(round((hour.seconds - used) * taken / used), 0)
-    return lengthened(run.config, taken + left, run.steps_in(run.config.train.warmup))
-
-
-def lengthened(config: Config, steps: int, warmup: int) -> Config:
-    """The config with a length, which is the end of the fall of its rate too."""
-    steps = max(steps, warmup + 1)
-    return changed(config, {"train.length": f"{steps} steps", "train.lr_period": f"{steps - warmup} steps"})
+    steps = max(taken + round((hour.seconds - used) * taken / used), taken, warmup + 1)
+    return changed(run.config, {"train.length": f"{steps} steps", "train.lr_period": f"{steps - warmup} steps"})
 
 
 def diffusers(hour: Hour, folder: Path, seed: int) -> tuple[Trained, float]:
@@ -150,7 +139,8 @@ def diffusers(hour: Hour, folder: Path, seed: int) -> tuple[Trained, float]:
     began, on, saved = time.perf_counter(), device(hour.config.train.device), folder / "state.pt"
     net = of_diffusers.network(size_of(hour.config, hour.store.shape), on)
     net = net.to(memory_format=torch.channels_last) if on.type == "cuda" else net
-    training = of_diffusers.Training(net, hour.rate, velocity=True, autocast=dtype("auto", on) == torch.bfloat16)
+    native = dtype("auto", on) == torch.bfloat16
+    training = of_diffusers.Training(net, hour.rate, velocity=True, autocast=native, fused=True)
     batches = batches_of(hour.store, hour.batch, on, seed, hour.config.data.flip)
     known = training.restore(saved) if saved.exists() else {"step": 0, "seconds": 0.0}
     step, last = known["step"], known["seconds"]

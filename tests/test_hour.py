@@ -22,7 +22,7 @@ def hour(monkeypatch):
 @pytest.fixture
 def tiny(hour, tmp_path):
     small = {"model.channels": 8, "model.groups": 4, "train.batch_size": 8, "grids.steps": 1}
-    small["data.store"] = str(tmp_path / "store")
+    small |= {"train.micro_batch": 8, "data.store": str(tmp_path / "store")}
     config = hour.changed(load_recipe("digits"), small)
     return hour.Hour(config, hour.open_data(config, tmp_path / "none"), seconds=0.5, rate=1e-3, batch=8)
 
@@ -31,6 +31,7 @@ def test_the_seconds_go_on_from_the_step_that_was_kept(hour, tmp_path):
     file = tmp_path / "clock.txt"
     file.write_text("1 2.0\n2 4.0\n3 6.0\n4 8.")  # killed after step 4, which was not kept
     clock = hour.Clock(file, [3.0, 60.0])
+    assert 6 <= clock.seconds < 7  # of a training that has ended
     clock.begin(2, 10, (8, 1, 8, 8))
     assert 4 <= clock.seconds < 5
     clock.step(3)

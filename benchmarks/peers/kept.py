@@ -1,7 +1,8 @@
-"""Results in a file that a kill leaves whole, and that a later command goes on from."""
+"""What a command is given, and its results in a file that a kill leaves whole and a later command goes on from."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,3 +20,26 @@ def earlier(path: Path, about: Mapping[str, Any], empty: Mapping[str, Any]) -> d
     if unlike := [name for name, value in about.items() if known.get(name) != value]:
         raise SystemExit(f"{path} was made with other {', '.join(unlike)}: give another --out, or delete it")
     return known
+
+
+def changed(config: Any, settings: Mapping[str, object]) -> Any:
+    """The config with dotted settings changed."""
+    sections: dict[str, dict[str, object]] = {}
+    for key, value in settings.items():
+        section, name = key.split(".")
+        sections.setdefault(section, {})[name] = value
+    return replace(config, **{name: replace(getattr(config, name), **values) for name, values in sections.items()})
+
+
+def given(settings: Iterable[str]) -> dict[str, object]:
+    """Settings written as section.name=value, a number, true or false, or else a text, by their dotted keys."""
+    values: dict[str, object] = {}
+    for text in settings:
+        key, equals, value = text.partition("=")
+        if not equals or "." not in key:
+            raise SystemExit(f"{text!r} is no setting such as train.lr=2e-3")
+        try:
+            values[key] = json.loads(value)
+        except ValueError:
+            values[key] = value
+    return values

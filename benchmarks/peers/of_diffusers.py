@@ -4,6 +4,7 @@ import math
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import diffusers
 import torch
@@ -11,10 +12,7 @@ from diffusers import DDPMPipeline, DDPMScheduler, UNet2DModel
 from torch import Tensor, nn
 
 from peers.sizes import Size, T
-from unstir import Run, Store, import_run
-from unstir.runs.stores import compared_with
 
-LR = 1e-4
 VELOCITY = {"prediction_type": "v_prediction", "beta_schedule": "squaredcos_cap_v2"}  # as the recipe's digits have them
 
 
@@ -39,50 +37,34 @@ def network(size: Size, device: torch.device) -> UNet2DModel:
     ).to(device)
 
 
-def step_of(net: nn.Module, x_0: Tensor, *, autocast: bool, fused: bool, ema: bool) -> Callable[[], None]:
-    """A training step: noising, forward, backward, clipping at norm 1 and AdamW, with ``ema`` its EMAModel too."""
-    scheduler = DDPMScheduler(num_train_timesteps=T)
-    optimiser = torch.optim.AdamW(net.parameters(), lr=LR, fused=fused or None)
-    average = None
-    if ema:
-        from diffusers.training_utils import EMAModel
-
-        average = EMAModel(net.parameters(), decay=0.9999, use_ema_warmup=True)
-    net.train()
-
-    def step() -> None:
-        eps = torch.randn_like(x_0)
-        t = torch.randint(0, T, (len(x_0),), device=x_0.device)
-        x_t = scheduler.add_noise(x_0, eps, t)
-        with torch.autocast(x_0.device.type, torch.bfloat16, enabled=autocast):
-            predicted = net(x_t, t, return_dict=False)[0]
-        nn.functional.mse_loss(predicted.float(), eps).backward()
-        nn.utils.clip_grad_norm_(net.parameters(), 1.0)
-        optimiser.step()
-        optimiser.zero_grad(set_to_none=True)
-        if average is not None:
-            average.step(net.parameters())
-
-    return step
-
-
 class Training:
-    """A network in training as its example trains one: by AdamW, with an average whose length grows.
+    """A network in training as its example trains one: by AdamW.
 
     The noise is predicted, under the linear schedule, or the ``velocity`` under the cosine one (`VELOCITY`).
-    ``autocast``: in bfloat16.
+    ``autocast``: in bfloat16. ``ema``: with an average, whose length grows.
     """
 
-    def __init__(self, net: UNet2DModel, lr: float, velocity: bool = False, autocast: bool = False) -> None:
-        from diffusers.training_utils import EMAModel
-
+    def __init__(
+        self,
+        net: UNet2DModel,
+        lr: float = 1e-4,
+        *,
+        velocity: bool = False,
+        autocast: bool = False,
+        fused: bool = False,
+        ema: bool = True,
+    ) -> None:
         self._net, self._lr, self._velocity, self._autocast = net.train(), lr, velocity, autocast
         self._scheduler = DDPMScheduler(num_train_timesteps=T, **(VELOCITY if velocity else {}))
-        self._optimiser = torch.optim.AdamW(net.parameters(), lr=lr, betas=(0.95, 0.999), weight_decay=1e-6, fused=True)
-        self._average = EMAModel(net.parameters(), decay=0.9999, use_ema_warmup=True, inv_gamma=1.0, power=0.75)
+        how = {"lr": lr, "betas": (0.95, 0.999), "weight_decay": 1e-6, "fused": fused or None}
+        self._optimiser, self._average = torch.optim.AdamW(net.parameters(), **how), None
+        if ema:
+            from diffusers.training_utils import EMAModel
 
-    def step(self, x_0: Tensor, share: float) -> None:
-        """A step on a batch in -1..1 by a ``share`` of the rate."""
+            self._average = EMAModel(net.parameters(), decay=0.9999, use_ema_warmup=True, power=0.75, foreach=fused)
+
+    def step(self, x_0: Tensor, share: float = 1.0) -> None:
+        """Noising, forward, backward, clipping at norm 1, and AdamW by a ``share`` of the rate, on images in -1..1."""
         eps, t = torch.randn_like(x_0), torch.randint(0, T, (len(x_0),), device=x_0.device)
         with torch.autocast(x_0.device.type, torch.bfloat16, enabled=self._autocast):
             predicted = self._net(self._scheduler.add_noise(x_0, eps, t), t, return_dict=False)[0]
@@ -91,8 +73,9 @@ class Training:
         nn.utils.clip_grad_norm_(self._net.parameters(), 1.0)
         self._optimiser.param_groups[0]["lr"] = self._lr * share
         self._optimiser.step()
-        self._average.step(self._net.parameters())
         self._optimiser.zero_grad(set_to_none=True)
+        if self._average is not None:
+            self._average.step(self._net.parameters())
 
     def save(self, path: Path, **more: float) -> None:
         """Replaces the file of all that a later `restore` needs, and of what is given besides."""
@@ -122,14 +105,17 @@ def trained(
     size: Size, batches: Callable[[int], Tensor], num: int, lr: float, warmup: int, velocity: bool = False
 ) -> UNet2DModel:
     """The averaged network after ``num`` steps on the batches, in -1..1, in float32 on the CPU."""
-    training = Training(network(size, torch.device("cpu")), lr, velocity)
+    training = Training(network(size, torch.device("cpu")), lr, velocity=velocity)
     for number in range(num):
         training.step(batches(number), falling(number / num, warmup / num))
     return training.averaged()
 
 
-def imported(net: UNet2DModel, folder: Path, store: Store, velocity: bool) -> Run:
+def imported(net: UNet2DModel, folder: Path, store: Any, velocity: bool) -> Any:
     """The network as a run of ours on a store, in FOLDER/imported, by way of a folder of diffusers, FOLDER/model."""
+    from unstir import import_run
+    from unstir.runs.stores import compared_with
+
     shutil.rmtree(folder / "imported", ignore_errors=True)
     process = VELOCITY if velocity else {}
     DDPMPipeline(net, DDPMScheduler(num_train_timesteps=T, **process)).save_pretrained(folder / "model")
@@ -201,4 +187,4 @@ def batches_of(folder: Path, size: Size, workers: int) -> Callable[[], Iterator[
 def first_step(size: Size, device: torch.device, folder: Path) -> None:
     """What a program does until its first training step is taken; ``folder`` is not needed for it."""
     x_0 = torch.rand(size.batch, *size.shape, device=device) * 2 - 1
-    step_of(network(size, device), x_0, autocast=False, fused=False, ema=False)()
+    Training(network(size, device), ema=False).step(x_0)
