@@ -39,7 +39,7 @@ except ModuleNotFoundError as missing:
 
 from levers import lasting
 from peers import of_diffusers
-from peers.judges import TITLES, Judges, Trained, count, drawing, in_parts, spread
+from peers.judges import TITLES, Draw, Judges, Trained, count, drawing, in_parts, spread
 from peers.kept import changed, write
 from peers.ours import batches_of
 from peers.sizes import T, size_of
@@ -88,10 +88,10 @@ def diffusers(work: Work, seed: int, batch: int, lr: float, warmup: int, velocit
     batches, steps = work.batches(seed, batch)
     net = of_diffusers.trained(size_of(work.config, work.store.shape), batches, steps, lr, warmup, velocity)
 
-    def draw(num: int, calls: int, solver: str) -> Tensor:
-        return of_diffusers.drawing_of(net, num, calls, solver, velocity)()
+    def draw(solver: bool) -> Draw:
+        return in_parts(lambda num, calls: of_diffusers.drawing_of(net, num, calls, solver, velocity)())
 
-    draws = {"fast": in_parts(partial(draw, solver="DPMSolver")), "usual": in_parts(partial(draw, solver=""))}
+    draws = {"fast": draw(True), "usual": draw(False)}
     model = of_diffusers.imported(net, work.folder, work.store, velocity).model(device="cpu")
     return Trained(draws, count(net), steps, model)
 

@@ -9,7 +9,7 @@ Each training has --minutes of wall time. Ours is the recipe with a length that 
 first, and again by the steps taken, at each of `ENDS` and where a killed one goes on. diffusers trains its UNet2DModel
 of equal structure as its example does (AdamW, an average whose length grows), tuned: the velocity under the cosine
 schedule, batches of --batch, a rate of --rate that falls as a cosine of the time, bfloat16 where the device has it.
-Neither draws grids nor measures losses meanwhile. Each draws --num images in --calls calls by its fast samplers,
+Neither draws grids nor measures losses meanwhile. Each draws --num images in --calls calls by its fast sampler,
 without guidance. They are judged by the Frechet distance in a classifier of the store's labels, the sliced Wasserstein
 distance, bits per dimension of held-out images (of diffusers' network as a run of ours), and by the nearest training
 images. Killed at any time, the same command goes on, a training with the seconds that are left to it. OUT/ARM.json has
@@ -24,7 +24,6 @@ import math
 import signal
 import time
 from collections.abc import Sequence
-from functools import partial
 from pathlib import Path
 from statistics import mean
 from typing import Any
@@ -52,7 +51,6 @@ QUIET = {"grids.log_spaced": 0, "grids.num": 1, "log.held_out_images": 0}
 ENDS = (0.1, 0.3, 0.6, 0.9)  # shares of the time
 WARMUP = 0.05  # of diffusers, a share of the time
 SAVED, WAITED = 60.0, 50  # seconds between files of diffusers' state, steps between waits for a GPU
-SOLVERS = ("DPMSolver", "UniPC")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -157,12 +155,9 @@ def diffusers(hour: Hour, folder: Path, seed: int) -> tuple[Trained, float]:
     training.save(saved, step=step, seconds=seconds)
     net = training.averaged()
 
-    def draw(num: int, calls: int, solver: str) -> torch.Tensor:
-        return of_diffusers.drawing_of(net, num, calls, solver, velocity=True)()
-
-    draws = {solver: in_parts(partial(draw, solver=solver)) for solver in SOLVERS}
+    draw = in_parts(lambda num, calls: of_diffusers.drawing_of(net, num, calls, solver=True, velocity=True)())
     model = of_diffusers.imported(net, folder, hour.store, velocity=True).model()
-    return Trained(draws, count(net), step, model), seconds
+    return Trained({"DPMSolverMultistep": draw}, count(net), step, model), seconds
 
 
 def measured(hour: Hour, name: str, out: Path, num: int, calls: int) -> Row:

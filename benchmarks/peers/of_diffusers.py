@@ -6,9 +6,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import diffusers
 import torch
-from diffusers import DDPMPipeline, DDPMScheduler, UNet2DModel
+from diffusers import DDPMPipeline, DDPMScheduler, DPMSolverMultistepScheduler, UNet2DModel
 from torch import Tensor, nn
 
 from peers.sizes import Size, T
@@ -133,18 +132,18 @@ def forward_of(net: nn.Module, x: Tensor) -> Callable[[], Tensor]:
     return forward
 
 
-def drawing_of(
-    net: UNet2DModel, num: int, steps: int, solver: str = "", velocity: bool = False
-) -> Callable[[], Tensor]:
-    """``num`` images in 0..1 by DDPMPipeline, whose default is T steps of DDPMScheduler, or by a ``solver``.
+def drawing_of(net: UNet2DModel, num: int, steps: int, solver: bool, velocity: bool = False) -> Callable[[], Tensor]:
+    """``num`` images in 0..1 by DDPMPipeline, in T steps of DDPMScheduler by default; ``solver``: by its fast solver.
 
-    This is "DPMSolver" or "UniPC", its fast ones. A network of the ``velocity`` is as `Training` has it; for its
-    schedule the documentation of the first asks for the clipped lambda.
+    A network of the ``velocity`` is as `Training` has it; for its schedule the solver's documentation asks for the
+    clipped lambda.
     """
     process = VELOCITY if velocity else {}
-    clipped = {"lambda_min_clipped": -5.1} if velocity and solver == "DPMSolver" else {}
-    kind = getattr(diffusers, f"{solver}MultistepScheduler") if solver else DDPMScheduler
-    pipeline = DDPMPipeline(net, kind(num_train_timesteps=T, **process, **clipped))
+    scheduler = DDPMScheduler(num_train_timesteps=T, **process)
+    if solver:
+        clipped = {"lambda_min_clipped": -5.1} if velocity else {}
+        scheduler = DPMSolverMultistepScheduler(num_train_timesteps=T, **process, **clipped)
+    pipeline = DDPMPipeline(net, scheduler)
     pipeline.set_progress_bar_config(disable=True)
     return lambda: pipeline(batch_size=num, num_inference_steps=steps, output_type="pt").images
 

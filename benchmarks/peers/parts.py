@@ -202,8 +202,8 @@ def drawing(on: Setting) -> Section:
         setting = dtype if how == "no" else f"{dtype}, compiled ({how})"
         entered(OURS, setting, ours.drawing_of(model, num, part), on.calls, dtype)
     net = of_diffusers.network(size, on.device).eval()
-    solver = of_diffusers.drawing_of(net, num, part, "DPMSolver")
-    entered(DIFFUSERS, "DDPMPipeline, its default", of_diffusers.drawing_of(net, num, part), T)
+    solver = of_diffusers.drawing_of(net, num, part, solver=True)
+    entered(DIFFUSERS, "DDPMPipeline, its default", of_diffusers.drawing_of(net, num, part, solver=False), T)
     entered(DIFFUSERS, "the same with DPMSolverMultistep", solver, on.calls)
     other = of_lucidrains.network(size, on.device).eval()
     entered(LUCIDRAINS, "its default", of_lucidrains.drawing_of(other, size.side, num, part), T)
