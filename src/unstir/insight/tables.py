@@ -87,7 +87,7 @@ def samplers(facts: Facts) -> list[tuple[str, str, str, str]]:
     """A row per sampler evaluated, by rising calls: name and steps, calls, main figure, and seconds per image."""
     timed = {} if facts.speed is None else facts.speed.seconds
     result = sorted(facts.by_chain, key=lambda item: (item.protocol["calls"], title(item.protocol)))
-    keys = [chain_key(item.protocol["sampler"], item.protocol["spacing"], item.protocol["calls"]) for item in result]
+    keys = [chain_key(item.protocol["sampler"], item.protocol["calls"]) for item in result]
     places = max((1 + decimals(timed[key]) for key in keys if key in timed), default=0)
     rows = []
     for key, item, texts in zip(keys, result, in_columns(item.main() for item in result), strict=True):

@@ -195,7 +195,7 @@ def time_samplers(run: Run, plans: Measuring) -> None:
     model, job = last.model.unloaded(), last.job(1)
     machine, schedule = environment(model.device), model.process.schedule
     chains = [last.chain, *(plan.images.chain for plan in plans.by_chain)]
-    calls = {chain_key(item.sampler, item.spacing, item.calls(schedule)): item for item in chains}
+    calls = {chain_key(item.sampler, item.calls(schedule)): item for item in chains}
     known = read_speed(run)
     if known is not None and known.machine == machine and known.seconds.keys() == calls.keys():
         return
