@@ -300,7 +300,7 @@ def test_a_second_array_is_the_classes_by_the_stores_numbers(tmp_path, store, lo
     path = tmp_path / "made.npz"
     np.savez(path, images.permute(0, 2, 3, 1).numpy(), labels)
     for each in (store, named):
-        found, classes = read(path, each)
+        found, classes, _ = read(path, each)
         assert found.equal(images)
         assert (classes is None) if labels.max() > 9 else (classes.tolist() == labels.tolist())
     said = [f"{path} has classes that {store.path} has not (10): its images are judged as of no class"] * 2

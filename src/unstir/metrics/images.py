@@ -155,7 +155,7 @@ def images_of(
             raise UserError("labels", None, "are for an array or batches", "sort files into a folder for each class")
         with counting("reading the images", "images"):
             there = [read(path, store, label is None) for path in paths]
-        parts, asked = tuple(images for images, _ in there), tuple(classes for _, classes in there)
+        parts, asked = tuple(it.images for it in there), tuple(it.classes for it in there)
         name = ", ".join(printable(path) for path in paths)
     else:
         parts, asked, name = _parts(source, store), (), "the images"
@@ -239,8 +239,16 @@ class Like(NamedTuple):
     scale: Scale
 
 
-def read(path: Path, store: Store | Like, by_class: bool = True) -> tuple[Tensor, Tensor | None]:
-    """The images of a folder or file, uint8 [N, C, H, W], and the classes asked for, int64 [N], if these are said.
+class Read(NamedTuple):
+    """Images, uint8 [N, C, H, W], with their classes, int64 [N], and conditions, float32 [N, ...], or None."""
+
+    images: Tensor
+    classes: Tensor | None
+    conditions: Tensor | None = None
+
+
+def read(path: Path, store: Store | Like, by_class: bool = True) -> Read:
+    """The images of a folder or file, with the classes asked for and the conditions that are there.
 
     Classes that are not the store's are logged unless ``by_class`` is False. Raises UserError for what is no
     image, or not of the shape and the colours of the store, OSError for what cannot be read.
@@ -257,21 +265,33 @@ def read(path: Path, store: Store | Like, by_class: bool = True) -> tuple[Tensor
             if note.text == NUMBERED:
                 continue
             logger.warning(f"{path}: {note.count} of {counted(sum(map(packed.count, SPLITS)), 'image')}: {note.text}")
-        labels = [packed.labels(split) for split in SPLITS]
-        images = torch.cat([packed.images(split) for split in SPLITS])
-        asked = None if labels[0] is None else torch.cat([each for each in labels if each is not None])
+        images, asked, conditions = (_together(packed, kind) for kind in ("images", "labels", "conditions"))
+    assert images is not None
+    return Read(images, _classes(packed, asked, path, len(images), store, by_class), conditions)
+
+
+def _together(packed: Store, kind: str) -> Tensor | None:
+    """One of the arrays of all images of a store, of both splits in order; None where it has none."""
+    parts = [getattr(packed, kind)(split) for split in SPLITS]
+    return None if parts[0] is None else torch.cat(parts)
+
+
+def _classes(
+    packed: Store, asked: Tensor | None, path: Path, num: int, store: Store | Like, by_class: bool
+) -> Tensor | None:
+    """The numbers in ``store`` of the classes ``asked`` for, which those of ``num`` ``packed`` images are."""
     if asked is None:
-        return images, _of_drawn(path, len(images), store, by_class)
+        return _of_drawn(path, num, store, by_class)
     names = packed.classes
     numbers = {name: number for number, name in enumerate(store.classes)}
     if packed.manifest["kind"] == "numpy":  # whose classes may be the store's by number
         numbers = {str(number): number for number in range(len(numbers))} | numbers
     if set(names) <= set(numbers):
-        return images, torch.tensor([numbers[name] for name in names])[asked]
+        return torch.tensor([numbers[name] for name in names])[asked]
     if by_class and numbers:
         others = some(sorted(set(names) - set(numbers)))
         logger.warning(f"{path} has classes that {store.path} has not ({others}): its images are judged as of no class")
-    return images, None
+    return None
 
 
 def _check(packed: Store, store: Store | Like, path: Path) -> None:

@@ -1,6 +1,6 @@
 """The likelihood of a run's data under its model: the variational bound in bits per dimension, whole and by time.
 
-`likelihood` computes it, `save_likelihood` keeps it as files: figures with their protocol, and where the bits go.
+`split_likelihood` computes it, `save_likelihood` keeps it as files: figures with their protocol, and where the bits go.
 """
 
 import dataclasses
@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from pydantic import TypeAdapter
@@ -32,6 +32,9 @@ from unstir.runs.files import check_writable, decode, encode, is_count, is_text,
 from unstir.runs.model import Model, weights_in_words
 from unstir.runs.stores import check_data
 from unstir.theory.variance import check_variance
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 SAMPLES = 8  # an estimate is made in so many batches, where there are as many images: each has its own times
 
@@ -101,15 +104,19 @@ def save_likelihood(
     make_folder(out)
     results, curve = dict[str, Likelihood](), out
     for split, of_split in protocols.items():
-        results[split] = likelihood(model, store, of_split)
+        results[split] = split_likelihood(model, store, of_split)
         named = partial(name_of, results[split].protocol, of_split)
         write_text(out / f"{named(split)}.json", encode(dataclasses.asdict(results[split])) + "\n")
         curve = out / f"{named('-'.join(('curve', *results)))}.{format}"
     with replacing(curve) as unfinished:
         words = {"run": model.data.mark, "weights": model.weights_sha256}
-        curves = {name: (r.times, r.curve, r.decoder, r.total) for name, r in results.items()}
-        save_figure(likelihood_curves(curves), unfinished, format, **words)
+        save_figure(drawn(results), unfinished, format, **words)
     return results, curve
+
+
+def drawn(results: Mapping[str, Likelihood]) -> "Figure":
+    """The matplotlib figure of the curves of some results, by name."""
+    return likelihood_curves({name: (it.times, it.curve, it.decoder, it.total) for name, it in results.items()})
 
 
 def name_of(protocol: Mapping[str, Any], asked: Protocol, what: str) -> str:
@@ -121,7 +128,7 @@ def name_of(protocol: Mapping[str, Any], asked: Protocol, what: str) -> str:
 
 
 @within_memory("batch_size")
-def likelihood(model: Model, store: Store, protocol: Protocol = Protocol()) -> Likelihood:
+def split_likelihood(model: Model, store: Store, protocol: Protocol = Protocol()) -> Likelihood:
     """The bound on images of ``store`` under the model; its guide is left aside.
 
     Raises UserError for a protocol that does not fit the model or its data, NotFiniteError for weights that answer
