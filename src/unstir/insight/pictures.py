@@ -34,11 +34,11 @@ from unstir.runs.run import Run
 from unstir.theory.process import Process
 
 PAIRS = (
-    "Left: the samples that lie closest to training images, each with the nearest of these; right: the same of "
-    "held-out images, which are no copies. Below a training image is its distance; below the others is the least "
-    "distance divided by the mean one to the 50 nearest, which is small of copies"
+    "The samples that lie closest to training images, and held-out images, which are no copies; beside each are the "
+    "training images nearest to it, by pixels and by features where there are any. The line gives the least distance "
+    "divided by the mean one to the 50 nearest, which is small of copies, and the distances of the training images"
 )
-"""What the picture of the nearest training images shows, of which `unstir.metrics.memorisation` is the source."""
+"""What the picture of the nearest training images shows (`unstir.metrics.memorisation.picture`)."""
 
 WEBP_SIDE = 16_383
 CORNER = 3  # so many rows and columns of the grid of each snapshot are shown

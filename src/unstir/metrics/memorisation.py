@@ -22,6 +22,7 @@ which a copy is at the distance 0 exactly. It can be missed only among more than
 float32 can tell: about a thousandth of the distance from the mean image.
 """
 
+import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
@@ -30,7 +31,7 @@ from PIL import Image
 from torch import Tensor
 
 from unstir.errors import UserError
-from unstir.pictures.pairs import Block, Row, pairs
+from unstir.pictures.grid import contact_sheet
 from unstir.significance import Precedence, Shift, exact, mann_whitney, precedence
 
 SUSPICION, NEIGHBOURS = 0.01, 50
@@ -38,6 +39,7 @@ NEAR = 0.5  # the relative distance that no copy reaches
 FEWEST = 20  # samples and held-out images, below which Mann & Whitney's normal approximation is rough
 SHOWN = 3  # training images kept for each of the closest images
 SPARE = 8  # more candidates than asked for, since rounding may put the best few in the wrong order
+WIDEST = 400  # of a line beside an image, in pixels
 _QUERIES, _TRAIN = 1024, 8192  # rows of one product: 32 MiB of distances
 _EXACT_BYTES = 1 << 26
 Rows = Callable[[slice | Tensor], Tensor]  # rows(index) -> the vectors [n, D] of some training images
@@ -157,29 +159,22 @@ def memorisation(
 
 
 def picture(result: Memorisation, samples: Tensor, train: Tensor, held_out: Tensor) -> Image.Image:
-    """The closest images with their nearest training images, samples left and held-out images right, one row per space.
+    """The closest images, a row for each with its nearest training images in every space; mirrored as they are near.
 
-    The tensors are those that ``result`` came from. Below an image stands its relative distance, below a training image
-    the distance to it; one that is near as its mirror image is shown so.
+    The tensors are those that ``result`` came from. Beside an image stand its relative distance in the space by which
+    it is among the closest, and in that space its distances to the training images.
     """
-    heads = ("sample", *(f"nearest by {space.name}" for space in result.spaces))
-    lines: list[list[Block]] = [[] for _ in result.spaces]
+    rows = []
     for number, space in enumerate(result.spaces):
-        sides = (("samples", samples, space.closest), ("new images", held_out, space.closest_held_out))
-        for kind, images, found in sides:
-            if found:
-                rows = tuple(_row(pair, images, train, number) for pair in found)
-                lines[number].append(Block(f"{kind} closest by {space.name}", heads, rows))
-    return pairs(lines)
-
-
-def _row(pair: Pair, images: Tensor, train: Tensor, number: int) -> Row:
-    shown, notes = [], []
-    for match in pair.matches:
-        turned = zip(match.index, match.mirrored, strict=True)
-        shown.append(torch.stack([train[i].flip(-1) if mirrored else train[i] for i, mirrored in turned]))
-        notes.append(tuple(f"{d:.3g}{' flip' * f}" for d, f in zip(match.distance, match.mirrored, strict=True)))
-    return Row(images[pair.image], f"{pair.matches[number].relative:.2f}", tuple(shown), tuple(notes))
+        for kind, images, closest in (("sample", samples, space.closest), ("new", held_out, space.closest_held_out)):
+            for pair in closest:
+                of_space = pair.matches[number]
+                distances = ", ".join(f"{distance:.3g}" for distance in of_space.distance)
+                shown = [zip(match.index, match.mirrored, strict=True) for match in pair.matches]
+                near = [train[i].flip(-1) if mirrored else train[i] for i, mirrored in itertools.chain(*shown)]
+                title = f"{kind}, {of_space.relative:.2f} by {space.name}: {distances}"
+                rows.append((title, torch.stack([images[pair.image], *near])))
+    return contact_sheet(rows, widest=WIDEST)
 
 
 def _describe(result: Memorisation) -> str:
