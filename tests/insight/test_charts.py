@@ -12,6 +12,7 @@ import unstir
 from runs import chains, facts, good, metrics
 from unstir.chain import DEFAULTS
 from unstir.insight import charts
+from unstir.metrics.likelihood import Protocol, save_likelihood
 from unstir.pictures.charts import log_axis
 
 GROUNDS = {"light": "#fdfdfc", "dark": "#16181b"}
@@ -120,9 +121,11 @@ def test_a_run_with_one_line_of_its_log_is_seen_beside_others():
 
 
 def test_the_charts_of_a_run_are_figures_by_name_and_files_of_any_kind(trained, command, tmp_path):
-    run, _ = trained()
+    run, store = trained(log__held_out_images=8)
+    result = save_likelihood(run.model(), store, protocol=Protocol(num=2, calls=2))[0]["held_out"]
     drawn = unstir.charts(run.path)
-    assert {"loss", "lr", "grad_norm", "signal", "snr"} <= drawn.keys()
+    assert {"loss", "lr", "grad_norm", "signal", "snr", "curves", "losses", "likelihood"} <= drawn.keys()
+    assert list(drawn["likelihood"].axes[0].lines[0].get_xdata()) == [1, *result.times]
     assert all(isinstance(figure, Figure) for figure in drawn.values())
     x, y = drawn["loss"].axes[0].lines[0].get_data()
     lines = [line for line in run.metrics() if line["loss"] is not None]

@@ -15,7 +15,8 @@ from unstir.insight.gather import gather
 from unstir.insight.wording import count
 from unstir.metrics.evaluation import Evaluation
 from unstir.metrics.figures import Figure
-from unstir.pictures.charts import evenly, log_axis, save_figure
+from unstir.metrics.likelihood import drawn
+from unstir.pictures.charts import evenly, held_out_figure, log_axis, save_figure, training_curves
 from unstir.runs import build
 from unstir.runs.files import check_writable, make_folder, replacing
 from unstir.significance import mean_of
@@ -61,18 +62,21 @@ class Chart:
 
 
 def charts(run: str | Path) -> "dict[str, MatplotlibFigure]":
-    """Every chart of the run in a folder as a matplotlib figure, by name: those of its page and of its losses.
+    """Every chart of the run in a folder as a matplotlib figure, by name, as far as there is anything to draw.
 
-    Their names are loss, grad_norm, lr and ema_decay (of the log), losses, bits and loss-by-time (of fixed images),
-    quality, precision and calls (of evaluations), and signal and snr (of the schedule), as far as there is anything to
-    draw. Raises UserError where there is no run.
+    Those of its files are curves, losses and likelihood (of held-out images). Those of its page are loss, grad_norm, lr
+    and ema_decay (of the log), loss-by-images, bits and loss-by-time (of fixed images), quality, precision and calls
+    (of evaluations), and signal and snr (of the schedule). Raises UserError where there is no run.
     """
     return _charts(gather(run, samples=False))
 
 
 def _charts(facts: Facts) -> "dict[str, MatplotlibFigure]":
     parts = curves(facts), losses(facts), loss_by_time(facts), quality(facts), calls(facts), forward(facts)
-    return {chart.name.removeprefix("fig-"): chart.figure for part in parts for chart in part}
+    figures = {chart.name.removeprefix("fig-"): chart.figure for part in parts for chart in part}
+    figures |= {"curves": training_curves(facts.lines)} if facts.lines else {}
+    figures |= {"losses": held_out_figure(facts.held_out)} if facts.held_out else {}
+    return figures | ({} if facts.bound is None else {"likelihood": drawn({"held_out": facts.bound})})
 
 
 def save_charts(runs: Sequence[Facts], folder: Path, format: str = "png") -> list[Path]:
@@ -132,8 +136,8 @@ def losses(facts: Facts) -> list[Chart]:
         name: [(it["images"], it[key], it[f"{key}_error"]) for it in lines if it.get(key) is not None]
         for key, name in (("bits_train", "training images"), ("bits", "held-out images"))
     }
-    drawn = by_images(loss, "loss with the sampling weights", "fig-losses")
-    return drawn + by_images(bits, "bits per dimension (bound)", "fig-bits")
+    of_loss = by_images(loss, "loss with the sampling weights", "fig-loss-by-images")
+    return of_loss + by_images(bits, "bits per dimension (bound)", "fig-bits")
 
 
 def loss_by_time(facts: Facts) -> list[Chart]:
@@ -161,8 +165,8 @@ def quality(facts: Facts) -> list[Chart]:
     key, main = facts.last.main_key, facts.last.main()
     points = by_value((item.images, item.figures[key]) for item in facts.by_step)
     label = f"{main.name} of samples by images seen in training, with error bars"
-    drawn = by_images({main.name: points}, f"{main.name} ({main.better} is better)", "fig-quality", label, main)
-    return drawn + _precision_and_recall(facts.by_step)
+    distance = by_images({main.name: points}, f"{main.name} ({main.better} is better)", "fig-quality", label, main)
+    return distance + _precision_and_recall(facts.by_step)
 
 
 def _precision_and_recall(by_step: Sequence[Evaluation]) -> list[Chart]:
