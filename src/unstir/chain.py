@@ -169,7 +169,11 @@ class Chain:
 
         Times of one's own stand in the place of a spacing.
         """
-        left_out = [*_not_of(self.sampler), "spacing" if self.times else "times", *([] if self.options else ["options"])]
+        left_out = [
+            *_not_of(self.sampler),
+            "spacing" if self.times else "times",
+            *([] if self.options else ["options"]),
+        ]
         settings = dataclasses.asdict(self) | {"times": list(self.times)}  # as JSON has it
         return {name: value for name, value in settings.items() if name not in left_out}
 
