@@ -4,8 +4,8 @@ An effect is a difference (or a mean) with its standard error. Its test turns th
 deviate* z, the size that a standard normal number would have with the same tail, so that effects known from three seeds
 and from a thousand images are held against one `LEVEL`:
 
-* `difference` of two `Estimate`s (Welch), of two sets of values (`two_sample`), of pairs (`paired`), or with a
-  covariate (`adjusted`); `effect` of any value with an error; `counted` for exact numbers;
+* `difference` of two `Estimate`s (Welch), of two sets of values (`two_sample`), or of pairs (`paired`); `effect` of
+  any value with an error; `counted` for exact numbers;
 * `exact` for a one-sided p, of `binomial_tail`, `precedence`, or `mann_whitney` (a conservative normal approximation).
 
 A page tests some twenty effects; at two errors, one of them would stand out in a run where nothing happened. At 3.5
@@ -154,37 +154,6 @@ def difference(a: Estimate, b: Estimate, choices: int = 1, test: str = "Welch's 
     return effect(b.value - a.value, math.sqrt(sum(squares)), df, test, choices)
 
 
-def adjusted(
-    a_before: Sequence[float], a_after: Sequence[float], b_before: Sequence[float], b_after: Sequence[float]
-) -> Effect:
-    """How much more of ``after`` the images b have than the images a, allowing for what each had ``before``.
-
-    The analysis of covariance (Fisher 1932): of each image's ``after`` the part is taken away that its ``before``
-    predicts, by the slope common to both sets, and what is left is compared by Welch's t: from a plain comparison,
-    where ``before`` predicts nothing, to a difference of differences, where it predicts all.
-    """
-    products = squares = 0.0
-    sets = ((a_before, a_after), (b_before, b_after))
-    for before, after in sets:
-        x, y = statistics.fmean(before), statistics.fmean(after)
-        products += sum((p - x) * (q - y) for p, q in zip(before, after, strict=True))
-        squares += sum((p - x) ** 2 for p in before)
-    slope = products / squares if squares else 0.0
-    a, b = ([q - slope * p for p, q in zip(before, after, strict=True)] for before, after in sets)
-    return two_sample(a, b, test="analysis of covariance")
-
-
-def contrast(weights: Sequence[float], rows: Sequence[Sequence[float]]) -> Estimate:
-    """sum_k weights[k] log(mean of rows[k]) with its error, the rows being of the same images.
-
-    The error is that of the mean of sum_k weights[k] x_k / mean_k over images (the delta method).
-    """
-    means = [statistics.fmean(row) for row in rows]
-    value, images = sum(w * math.log(mean) for w, mean in zip(weights, means, strict=True)), zip(*rows, strict=True)
-    parts = [sum(w * x / mean for w, x, mean in zip(weights, image, means, strict=True)) for image in images]
-    return Estimate(value, mean_error(parts), max(len(parts) - 1, 1))
-
-
 def binomial_tail(successes: int, num: int, chance: float) -> float:
     """P(X >= successes) of X ~ Binomial(num, chance), exact; 1 for a chance of 1."""
     if successes <= 0 or chance >= 1:
@@ -274,3 +243,19 @@ def decimals(error: float) -> int:
     first = -math.floor(math.log10(error))
     leading: float = round(error * 10.0**first, 1)
     return first + (leading < 2)
+
+
+def with_error(value: float, error: float | None, sign: bool = False) -> str:
+    """A value and its standard error, as "0.0212 +- 0.0003": one digit of the error, two where it begins with 1.
+
+    Without an error, four digits. A value that a wide error would round to 0 keeps two: "3.2 +- 400".
+    """
+    plus = "+" if sign else ""
+    if error is None or not math.isfinite(error) or error <= 1e-12 * abs(value):  # that of adding up equal numbers
+        return f"{value:{plus}.4g}"
+    places = decimals(error)
+    if places > 6 or max(abs(value), error) >= 1e7:
+        return f"{value:{plus}.3g} +- {error:.1g}"
+    shown, bar = round(value, places), round(error, places)
+    head = f"{shown:{plus},.{max(places, 0)}f}" if shown or not value else f"{value:{plus}.2g}"
+    return f"{head} +- {bar:,.{max(places, 0)}f}"

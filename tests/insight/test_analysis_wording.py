@@ -4,8 +4,9 @@ import math
 
 import pytest
 
-from unstir.insight.wording import brief, count, percent, sentence, times, typed, with_error
+from unstir.insight.wording import brief, count, percent, sentence, times, typed
 from unstir.progress import duration
+from unstir.significance import with_error
 
 SHOWN = [
     (brief, {0.0312: "0.031", 3.21: "3.2", 99.4: "99", 99.6: "100", 104.2: "104", 2956: "2,956", -3.21: "-3.2"}),

@@ -6,12 +6,12 @@ from functools import partial
 
 from unstir.insight.facts import Facts, Reported, more_seeds, same_features
 from unstir.insight.statement import Statement, Topic
-from unstir.insight.wording import brief, change, count, percent, shown, size, with_error
+from unstir.insight.wording import brief, change, count, percent, shown, size
 from unstir.metrics.evaluation import Evaluation, describe_classifier, of_images
 from unstir.metrics.figures import LOWER, Figure, above_floor, as_share, too_rare
 from unstir.metrics.floor import FEWEST
 from unstir.metrics.memorisation import Memorisation
-from unstir.significance import LEVEL, Effect, Estimate, Precedence, difference, exact
+from unstir.significance import LEVEL, Effect, Estimate, Precedence, difference, exact, with_error
 
 NEAR = 2.0  # a distance that is decidedly below so many times that of real images is called good
 

@@ -15,7 +15,7 @@ from unstir.insight.page import write_page
 from unstir.insight.statement import MARKS, Verdict
 from unstir.insight.wording import change, size
 from unstir.metrics.evaluation import Evaluation, unlike
-from unstir.metrics.figures import figure_effect, in_columns, verdict
+from unstir.metrics.figures import figure_effect, verdict
 from unstir.runs import toml
 from unstir.runs.run import Run
 
@@ -95,12 +95,9 @@ def _real(facts: Sequence[Facts]) -> pictures.Picture | None:
 
 
 def _figures(alike: Sequence[Evaluation], keys: Sequence[str]) -> list[tuple[str, list[str], str]]:
-    columns = [in_columns(item.figures[key] for key in keys) for item in alike]
-    rows = []
-    for key, texts in zip(keys, zip(*columns, strict=True), strict=True):
-        first = alike[0].figures[key]
-        rows.append((first.name, [*(item.whole for item in texts), texts[0].real], first.better))
-    return rows
+    columns = [tables.figures((item.figures[key] for key in keys), item.protocol["num"]) for item in alike]
+    rows = zip(*columns, strict=True)
+    return [(row[0][0], [*(of_run[1] for of_run in row), row[0][2]], row[0][4]) for row in rows]
 
 
 def _verdicts(names: Sequence[str], alike: Sequence[Evaluation], keys: Sequence[str]) -> list[tuple[str, Verdict]]:

@@ -15,16 +15,16 @@ from unstir.data import Store
 from unstir.errors import UserError, printable
 from unstir.insight.facts import Facts, Reported, chain_key
 from unstir.insight.trainings import MEANING, Setting, chosen, settings
-from unstir.insight.wording import brief, count, with_error
+from unstir.insight.wording import brief, count
 from unstir.metrics.evaluation import Evaluation, of_images
 from unstir.metrics.evaluation import shown as shown_value
-from unstir.metrics.figures import Figure, Shown, in_columns
+from unstir.metrics.figures import Figure, in_rows
 from unstir.metrics.likelihood import terms_of
 from unstir.progress import duration
 from unstir.runs import build
 from unstir.runs.files import is_number, make_folder, write_text
 from unstir.runs.model import weights_in_words
-from unstir.significance import decimals
+from unstir.significance import decimals, with_error
 
 STEM = "figures"  # in a folder the files are figures.csv, figures.md and figures.tex
 HEADS = ("run", "step", "sampler", "steps", "calls", "figure", "value", "real images", "noise", "better", "protocol")
@@ -69,18 +69,9 @@ def plus_minus(value: float, error: float | None) -> str:
     return with_error(value, error).replace("+-", "±")
 
 
-def figures(result: Iterable[Figure], num: int) -> list[tuple[str, str, str, str, str]]:
-    """A row per figure of ``num`` images: its name and value, those of real images and noise, which is better."""
-    result, rows = list(result), []
-    for figure, texts in zip(result, in_columns(result), strict=True):
-        rows.append((figure.name, *_cells_of(figure, texts, num), figure.better))
-        if figure.infinite is not None:
-            rows.append((f"{figure.name}, infinite n", texts.infinite, texts.infinite_real, "", figure.better))
-    return rows
-
-
-def _cells_of(figure: Figure, texts: Shown, num: int) -> tuple[str, str, str]:
-    return texts.whole, texts.real + ("" if figure.num_floor in (0, num) else f" (n = {figure.num_floor})"), texts.noise
+def figures(result: Iterable[Figure], num: int) -> list[tuple[str, ...]]:
+    """The rows of `in_rows`."""
+    return [tuple(text.replace("+-", "±") for text in row) for row in in_rows(result, num)]
 
 
 def samplers(facts: Facts) -> list[tuple[str, str, str, str]]:
@@ -90,10 +81,10 @@ def samplers(facts: Facts) -> list[tuple[str, str, str, str]]:
     keys = [chain_key(item.protocol["sampler"], item.protocol["calls"]) for item in result]
     places = max((1 + decimals(timed[key]) for key in keys if key in timed), default=0)
     rows = []
-    for key, item, texts in zip(keys, result, in_columns(item.main() for item in result), strict=True):
+    for key, item in zip(keys, result, strict=True):
         cost = f"{timed[key]:.{max(places, 0)}f}" if key in timed else ""
         name = f"{title(item.protocol)}, {count(item.protocol['steps'], 'step')}"
-        rows.append((name, f"{item.protocol['calls']:,}", texts.whole, cost))
+        rows.append((name, f"{item.protocol['calls']:,}", plus_minus(item.main().value, item.main().error), cost))
     return rows
 
 
@@ -238,15 +229,15 @@ def of_runs(runs: Sequence[Reported]) -> Table:
         for item in {item.name(): item for item in (*facts.by_step, *facts.by_chain)}.values()
     ]
     notes = list(dict.fromkeys(_in_words(item.protocol, IN_COLUMNS) for _, item in evaluated))
-    rows = [(run, item, figure) for run, item in evaluated for figure in item.figures.values()]
-    cells = []
-    for (run, item, figure), texts in zip(rows, in_columns(figure for *_, figure in rows), strict=True):
+    cells, records = [], []
+    for run, item in evaluated:
         how, step = item.protocol, "" if of_images(item.protocol) else str(item.step)
-        chain = (str(how.get(key, "")) for key in IN_COLUMNS)
+        chain = [str(how.get(key, "")) for key in IN_COLUMNS]
         number = str(1 + notes.index(_in_words(how, IN_COLUMNS)))
-        cells.append([run, step, *chain, figure.name, *_cells_of(figure, texts, how["num"]), figure.better, number])
+        cells += [[run, step, *chain, *row, number] for row in figures(item.figures.values(), how["num"])]
+        records += [_record(run, item, figure) for figure in item.figures.values()]
     numbered = [f"Protocol {number}: {text}" for number, text in enumerate(notes, 1)]
-    return Table(HEADS, ALIGNED, cells, [_record(*row) for row in rows], numbered)
+    return Table(HEADS, ALIGNED, cells, records, numbered)
 
 
 def is_ours(suffix: str, content: bytes) -> bool:

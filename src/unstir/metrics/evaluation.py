@@ -6,7 +6,6 @@ references by the reference. `unlike` names what differs, and a comparison is re
 
 import hashlib
 import json
-import math
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
@@ -19,13 +18,14 @@ from pydantic import TypeAdapter
 from unstir.chain import Cost, compared
 from unstir.data import Store
 from unstir.errors import UserError
-from unstir.metrics.figures import Figure, figure_effect, in_columns, too_rare, verdict
+from unstir.metrics.figures import Figure, figure_effect, in_rows, too_rare, verdict
 from unstir.metrics.memorisation import Memorisation
 from unstir.progress import counting
 from unstir.runs.checkpoint import listed
 from unstir.runs.files import check, decode, encode, is_count, is_text, make_folder, write_text
 from unstir.runs.model import weights_in_words
 from unstir.runs.run import Run
+from unstir.significance import with_error
 
 FORMAT = 7  # grows when a figure of the same name and protocol would come out otherwise; no other format is read
 FOLDER = "evaluation"
@@ -145,11 +145,9 @@ def differences(a: Evaluation, b: Evaluation) -> list[str]:
     for key in [key for key in a.figures if key in b.figures]:
         mine, other = a.figures[key], b.figures[key]
         change = figure_effect(other, mine)
-        ours, theirs = in_columns((mine, other))
-        places = max(len(item.value.partition(".")[2]) for item in (ours, theirs))
-        bar = "" if math.isnan(change.error) else f" +- {change.error:.{places}f}"
-        values = f"{ours.value} against {theirs.value}, {change.value:+.{places}f}{bar}"
-        lines.append(f"{mine.name}: {values}: {verdict(change, mine.better)}")
+        ours, theirs = (with_error(figure.value, figure.error) for figure in (mine, other))
+        by = with_error(change.value, change.error, sign=True)
+        lines.append(f"{mine.name}: {ours} against {theirs}, {by}: {verdict(change, mine.better)}")
     return lines
 
 
@@ -239,24 +237,11 @@ def describe_classifier(protocol: Mapping[str, Any]) -> str | None:
 
 
 def table(figures: Mapping[str, Figure], num: int) -> str:
-    """A figure of ``num`` images per line: value, standard error, the same of real images and of noise."""
-    rows = [("", "value", "+-", "real", "noise", "")]
-    for figure, texts in zip(figures.values(), in_columns(figures.values()), strict=True):
-        note = f"{figure.better} is better"
-        if figure.infinite is not None:
-            note += f"; of infinitely many images {texts.infinite.replace('±', '+-')}"
-            if figure.floor_infinite is not None:
-                note += f" (real {texts.infinite_real.replace('±', '+-')})"
-        real = texts.real
-        if figure.num_floor not in (0, num):
-            real += f" (n={figure.num_floor})"  # of another n, a bound has another bias
-        rows.append((figure.name, texts.value, texts.error or "-", real or "-", texts.noise or "-", note))
-    first, *widths = (max(map(len, column)) for column in list(zip(*rows, strict=True))[:-1])
-    lines = []
-    for name, *cells, note in rows:
-        columns = [name.ljust(first), *(cell.rjust(width) for cell, width in zip(cells, widths, strict=True)), note]
-        lines.append("  ".join(columns).rstrip())
-    return "\n".join(lines)
+    """The rows of `in_rows` in columns, below their heads."""
+    rows = [("", "value", "real", "noise", "better"), *in_rows(figures.values(), num)]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = (zip(row, widths, strict=True) for row in rows)
+    return "\n".join("  ".join((text or "-").ljust(width) for text, width in line).rstrip() for line in lines)
 
 
 _EVALUATION = TypeAdapter(Evaluation)

@@ -8,13 +8,12 @@ replacement doubles the bias of a Fréchet distance, and spoils what is counted 
 import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
-from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from unstir import randomness
-from unstir.significance import Effect, Estimate, decimals, difference, exact
+from unstir.significance import Effect, Estimate, difference, exact, with_error
 
 LOWER, HIGHER, NEAR_ONE = "lower", "higher", "nearer to 1"
 Figures = dict[str, float]  # values or errors of figures by key
@@ -122,33 +121,6 @@ def as_share(figure: Figure, num: int) -> Figure:
     return figure if figure.bootstrap is not None else replace(figure, bootstrap=0.5 / math.sqrt(num))
 
 
-MOST_DECIMALS = 4  # of the figures of a table
-ROUNDING = 1e-12  # an error of no more is that of adding up equal numbers
-
-
-class Shown(NamedTuple):
-    """A figure as texts, "" for what is not known: value and error, the values of real images and of noise, and with
-    their errors those of infinitely many images, made and real.
-    """
-
-    value: str
-    error: str
-    real: str
-    noise: str
-    infinite: str
-    infinite_real: str
-
-    @property
-    def whole(self) -> str:
-        """The value with its error."""
-        return _joined(self.value, self.error)
-
-
-def _joined(value: str, error: str) -> str:
-    """A value with its error, where there is one."""
-    return f"{value} ± {error}" if error else value
-
-
 def figure_effect(a: Figure, b: Figure) -> Effect:
     """How much figure ``b`` is above ``a``, of other images: Welch's t."""
     return difference(a.estimate, b.estimate)
@@ -223,25 +195,18 @@ def error_of_halves(means: Tensor, differences: Tensor) -> Tensor:
     return torch.maximum(whole - means.var(0), whole / 2).sqrt()
 
 
-def in_columns(of: Iterable[Figure]) -> list[Shown]:
-    """The figures of one table as texts, all with as many decimals: those of the least error, `MOST_DECIMALS` at most
-    but for a figure whose own error is smaller still.
+def in_rows(figures: Iterable[Figure], num: int) -> list[tuple[str, str, str, str, str]]:
+    """A row per figure of sets of ``num`` images: its name, its value, those of real images and noise, which is better.
+
+    Values are with their errors, "" where there is none. Of infinitely many images a figure has a row of its own.
     """
-    found = list(of)
-    own = [max(0, *(decimals(error) for error in _errors(each))) if any(_errors(each)) else 0 for each in found]
-    common = min(max(own, default=0), MOST_DECIMALS) or MOST_DECIMALS - 1  # where no error is known
-    return [_shown(figure, max(common, places)) for figure, places in zip(found, own, strict=True)]
-
-
-def _errors(figure: Figure) -> list[float]:
-    every = figure.error, figure.infinite and figure.infinite[1]
-    return [error for error in every if error and math.isfinite(error) and error > ROUNDING]
-
-
-def _shown(figure: Figure, places: int) -> Shown:
-    def text(value: float | None) -> str:
-        return "" if value is None or math.isnan(value) else f"{round(value, places) or 0.0:,.{places}f}"
-
-    infinite, real = (_joined(*map(text, pair)) if pair else "" for pair in (figure.infinite, figure.floor_infinite))
-    value = text(figure.value) if round(figure.value, places) or not figure.value else f"{figure.value:.2g}"
-    return Shown(value, text(figure.error), text(figure.floor), text(figure.ceiling), infinite, real)
+    rows = []
+    for it in figures:
+        real = "" if it.floor is None else with_error(it.floor, it.floor_error)
+        real += "" if it.num_floor in (0, num) else f" (n = {it.num_floor})"  # of another n, a bound has another bias
+        noise = "" if it.ceiling is None else with_error(it.ceiling, None)
+        rows.append((it.name, with_error(it.value, it.error), real, noise, it.better))
+        if it.infinite is not None:
+            real = "" if it.floor_infinite is None else with_error(*it.floor_infinite)
+            rows.append((f"{it.name}, infinite n", with_error(*it.infinite), real, "", it.better))
+    return rows
