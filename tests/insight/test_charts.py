@@ -13,7 +13,7 @@ from runs import chains, facts, good, metrics
 from unstir.chain import DEFAULTS
 from unstir.insight import charts
 from unstir.metrics.likelihood import Protocol, save_likelihood
-from unstir.pictures.charts import log_axis
+from unstir.pictures.charts import DASHES, MARKERS, log_axis
 
 GROUNDS = {"light": "#fdfdfc", "dark": "#16181b"}
 
@@ -57,12 +57,13 @@ def test_the_first_four_colours_are_told_apart(eyes):
 
 
 def test_series_differ_in_marker_and_dash_where_no_colour_is_seen():
-    assert len(charts.COLOURS) == len(set(charts.MARKERS)) == len(set(charts.DASHES))
+    for marks in (MARKERS, DASHES):
+        assert len(set(marks[: len(charts.COLOURS)])) == len(charts.COLOURS)
 
 
 def test_two_series_of_a_chart_differ_in_more_than_colour():
     lines = [("first", metrics(seed=0)), ("second", metrics(seed=1))]
-    drawn = charts.curve(lines, "loss", "training loss", True).__html__()
+    drawn = charts.curve(lines, "loss", "training loss").__html__()
     styles = re.findall(r'<path d="M[^"]*L[^"]*" clip-path="[^"]*" style="([^"]*)"', drawn)
     series = [style for style in styles if any(colour in style for colour in charts.COLOURS)]
     assert len(series) == 2
@@ -112,8 +113,8 @@ def test_an_axis_of_decades_has_few_labels_and_one_of_a_part_of_a_decade_has_som
 
 def test_a_run_with_one_line_of_its_log_is_seen_beside_others():
     lines = metrics(seed=0)
-    both = charts.curve([("first", lines), ("second", lines[:1])], "loss", "training loss", True).__html__()
-    alone = charts.curve([("first", lines)], "loss", "training loss", True).__html__()
+    both = charts.curve([("first", lines), ("second", lines[:1])], "loss", "training loss").__html__()
+    alone = charts.curve([("first", lines)], "loss", "training loss").__html__()
     of_second = [
         len(re.findall(rf'<use href="#[^"]*"[^>]*style="fill: {charts.COLOURS[1]}', drawn)) for drawn in (both, alone)
     ]

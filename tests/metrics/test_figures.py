@@ -195,8 +195,8 @@ def test_a_table_has_a_line_for_each_figure():
     known = figure(1.5, floor=0.25, num_floor=100, ceiling=9.0, infinite=(1.0, 0.5), floor_infinite=(0.1, 0.05))
     other = Figure(name="coverage", better="higher", by_seed=(0.5, 0.7), floor=0.9, num_floor=50)
     head, *lines = table({"a": known, "b": other}, 100).splitlines()
-    assert head.split() == ["value", "real", "noise", "better"] and len(lines) == 3
-    columns = [head.index(word) for word in head.split()]
+    assert head.split() == ["figure", "value", "real", "noise", "better"] and len(lines) == 3
+    columns = [head.index(word) for word in head.split()[1:]]
     cells = [[line[column:].split("  ")[0] for column in columns] for line in lines]
     assert cells[0] == ["1.5", "0.25", "9", "lower"] and cells[2] == ["0.60 +- 0.10", "0.9 (n = 50)", "-", "higher"]
 

@@ -16,6 +16,7 @@ from unstir.insight.statement import MARKS, Verdict
 from unstir.insight.wording import change, size
 from unstir.metrics.evaluation import Evaluation, unlike
 from unstir.metrics.figures import figure_effect, verdict
+from unstir.pictures.charts import Point, mean_losses
 from unstir.runs import toml
 from unstir.runs.run import Run
 
@@ -37,7 +38,7 @@ def write(runs: Sequence[Run], stores: Sequence[Store | None], path: Path) -> li
     keys = [key for key in alike[0].figures if all(key in item.figures for item in alike)] if alike else []
     settings = trainings.settings(facts) if keys else []
     differing, metrics = _settings(facts), [(name, it.lines) for name, it in named]
-    losses = {name: charts.mean_losses(it.held_out, "held_out") for name, it in named if _losses_compare(facts)}
+    losses = {name: _course(it) for name, it in named if _losses_compare(facts)}
     shown: dict[str, Any] = {
         "names": [name for name, _ in named],
         "classes": facts[0].data.classes,
@@ -52,7 +53,7 @@ def write(runs: Sequence[Run], stores: Sequence[Store | None], path: Path) -> li
         "verdicts": _verdicts(of_figures, alike, keys),
         "cost": _cost(facts),
         "settings": differing,
-        "curves": [charts.curve(metrics, "loss", "training loss", True)] if any(it.lines for it in facts) else [],
+        "curves": [charts.curve(metrics, "loss", "training loss")] if any(it.lines for it in facts) else [],
         "held_out": charts.by_images(losses, "held-out loss, sampling weights", "fig-all-held-out"),
         "real": _real(facts),
         "newest": [(name, pictures.newest_grid(it.run)) for name, it in named],
@@ -63,6 +64,10 @@ def write(runs: Sequence[Run], stores: Sequence[Store | None], path: Path) -> li
     shown["quality"] = charts.by_images(series, main, "fig-all-quality")
     write_page(path, "comparison.html", shown)
     return facts
+
+
+def _course(facts: Facts) -> list[Point]:
+    return mean_losses([line for line in facts.held_out if line["step"]], "held_out")
 
 
 def _with_steps(names: Sequence[str], steps: Sequence[int], trained: Sequence[int]) -> list[str]:

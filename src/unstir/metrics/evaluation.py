@@ -238,7 +238,7 @@ def describe_classifier(protocol: Mapping[str, Any]) -> str | None:
 
 def table(figures: Mapping[str, Figure], num: int) -> str:
     """The rows of `in_rows` in columns, below their heads."""
-    rows = [("", "value", "real", "noise", "better"), *in_rows(figures.values(), num)]
+    rows = [("figure", "value", "real", "noise", "better"), *in_rows(figures.values(), num)]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = (zip(row, widths, strict=True) for row in rows)
     return "\n".join("  ".join((text or "-").ljust(width) for text, width in line).rstrip() for line in lines)

@@ -79,9 +79,9 @@ def likelihood(
     model.check_condition(condition)
     if labels is None and (null := model.labels.or_null(None)) is not None:
         labels = torch.full((len(images),), null)
-    for key, rows in (("labels", labels), ("condition", condition)):
-        if rows is not None and len(rows) != len(images):
-            raise UserError(key, list(rows.shape), f"must be one for each of {counted(len(images), 'image')}")
+    for key, column in (("labels", labels), ("condition", condition)):
+        if column is not None and len(column) != len(images):
+            raise UserError(key, list(column.shape), f"must be one for each of {counted(len(images), 'image')}")
     if condition is None and model.conditions is not None and model.conditions.name == STORED:
         logger.warning("no condition was given: the bound is of images without condition")
     given = labels if condition is None else condition
