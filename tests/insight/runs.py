@@ -147,7 +147,7 @@ def copied(share=0.0, *, num=900, num_held_out=NUM_HELD_OUT, seed=0):
     enough = min(num, num_held_out) >= FEWEST
     nearer = mann_whitney(relative, new) if enough else None
     copies = precedence(relative, new, 0.01 / 3) if enough else None
-    space = Space("pixels", 1.1, 1.05, nearer, nearer, copies, (), ())
+    space = Space("pixels", nearer, nearer, copies, (), ())
     verdict = None if copies is None or copies.p > 0.01 / 3 else "copies"
     return Memorisation((space,), verdict, num, NUM_TRAIN, num_held_out, flip=False)
 

@@ -25,7 +25,7 @@ from unstir.metrics.figures import (
 )
 from unstir.metrics.floor import Draws, bound, draws
 from unstir.metrics.reference import Reference
-from unstir.significance import counted
+from unstir.significance import effect
 
 
 def figure(*by_seed, **options):
@@ -56,7 +56,7 @@ def test_a_floor_has_its_own_error_or_that_of_one_set_of_its_size():
     assert figure(1.0, floor=0.5, floor_error=0.1).floor_estimate(9) == (0.5, 0.1, 19)
     found = above_floor(known, 50)
     assert found.value == 1.5 and figure_effect(figure(1.0), known).value == 1
-    assert verdict(counted(1), "lower") == verdict(counted(-1), "higher") == "worse"
+    assert verdict(effect(1.0, 0.1, 99), "lower") == verdict(effect(-1.0, 0.1, 99), "higher") == "worse"
 
 
 def test_a_share_moves_by_one_over_n_with_an_image():

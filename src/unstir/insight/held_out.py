@@ -127,4 +127,4 @@ def grown(before: Measurement, after: Measurement, choices: int = 1) -> Effect:
     """By how much the gap between the splits grew: their mean changes compared by Welch's t."""
     of_splits = (before.train, after.train), (before.held_out, after.held_out)
     on_train, on_held_out = ([b - a for a, b in zip(*rows, strict=True)] for rows in of_splits)
-    return two_sample(on_train, on_held_out, choices, "difference in differences")
+    return two_sample(on_train, on_held_out, choices)

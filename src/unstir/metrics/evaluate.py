@@ -49,7 +49,7 @@ def evaluate_run(
     if request.flip:
         raise UserError("flip", True, "is for images: a run says so itself", {"flip": None})
     run, store = with_store(Run.open(path), request.store)
-    plans = _of_run(run, store, request)
+    plans = plans_of(run, store, request, _models(run, request))
     for plan in plans:
         check(plan)
     first = plans[0].images
@@ -173,11 +173,10 @@ def drawing_seconds(plans: Sequence[Plan[Drawn]]) -> float:
     return calls * seconds_per_call(plans[0].images) if calls else 0.0
 
 
-def _of_run(run: Run, store: Store, request: EvaluationRequest) -> list[Plan[Drawn]]:
-    """A plan for each step that is asked for, without networks."""
-    label, models = run.labels.number(request.label), _models(run, request)
+def plans_of(run: Run, store: Store, request: EvaluationRequest, models: Sequence[Model]) -> list[Plan[Drawn]]:
+    """A plan for each of the ``models`` of a run, without networks. Raises UserError for what none can draw."""
     chain = usual_chain(run).changed(**request.chain, seed=request.seed)
-    labels = usual_labels(run, store, label)
+    labels = usual_labels(run, store, run.labels.number(request.label))
     settings = _how(store, request, usual_split(run, store))
     settings["memorisation"] &= run.config.kind.trained_here  # what it was trained on is not known
     settings |= {"num": request.num or usual_number(store, settings["split"]), "flip": run.config.data.flip}

@@ -135,7 +135,7 @@ def above_floor(figure: Figure, num: int) -> Effect | None:
 def too_rare(figure: Figure) -> list[tuple[ClassCount, Effect]]:
     """The classes that images decidedly show too seldom or never: an exact binomial test each, Bonferroni over all."""
     counts = figure.by_class
-    tests = [(of, exact(of.count - of.expected, of.p, "exact binomial test", len(counts))) for of in counts]
+    tests = [(of, exact(of.count - of.expected, of.p, len(counts))) for of in counts]
     return [(of, change) for of, change in tests if change.negative]
 
 

@@ -80,14 +80,11 @@ class Pair:
 class Space:
     """What was found in a space: "pixels" (distances in grey levels 0..255) or "features" (in their own unit).
 
-    Distances are root mean square differences; ``median`` and ``median_held_out`` are those to the nearest training
-    image. Tests of fewer than FEWEST images are None, but ``copies``, which is exact, only where none is held out.
+    Tests of fewer than FEWEST images are None, but ``copies``, which is exact, only where none is held out.
     ``closest`` and ``closest_held_out`` are by rising relative distance.
     """
 
     name: str
-    median: float
-    median_held_out: float | None
     distance: Shift | None
     relative: Shift | None
     copies: Precedence | None
@@ -148,9 +145,7 @@ def memorisation(
         distance = mann_whitney(*(each.distance[:, 0].contiguous() for each in (found, new))) if enough else None
         copies = precedence(*values, level, NEAR) if len(held_out) else None
         near, near_new = (_closest(each, [both[i] for both in sets], closest) for i, each in enumerate((found, new)))
-        median, median_new = (each.distance[:, 0].median().item() for each in (found, new))  # of none, NaN
-        known_new = median_new if len(held_out) else None
-        spaces.append(Space(name, median, known_new, distance, relative, copies, near, near_new))
+        spaces.append(Space(name, distance, relative, copies, near, near_new))
     tests = [test for space in spaces for test in (space.copies, space.distance, space.relative) if test is not None]
     decided = {type(test) for test in tests if test.p <= level}
     without = ("nearer" if decided else "none") if enough else None
@@ -180,7 +175,7 @@ def picture(result: Memorisation, samples: Tensor, train: Tensor, held_out: Tens
 def _describe(result: Memorisation) -> str:
     """A result in two lines."""
     tested = [each.copies for each in result.spaces if each.copies is not None]
-    copied = any(exact(test.count - test.expected, test.p, "precedence test", len(tested)).positive for test in tested)
+    copied = any(exact(test.count - test.expected, test.p, len(tested)).positive for test in tested)
     sentence = {
         "copies": "training images are copied"
         if copied
@@ -196,7 +191,7 @@ def _describe(result: Memorisation) -> str:
 
 def _said(space: Space, num: int) -> str:
     if space.copies is None:
-        return f"{space.name}: median distance {space.median:.3g}"
+        return f"{space.name}: no image is held out to compare with"
     least = "no number" if space.copies.least is None else f"{space.copies.least}"
     near = f"{space.copies.count} as near as copies (new images {space.copies.expected:.2g}, {least} would show)"
     if space.distance is None or space.relative is None:
