@@ -236,16 +236,16 @@ def decimals(error: float) -> int:
 
 
 def with_error(value: float, error: float | None, sign: bool = False) -> str:
-    """A value and its standard error, as "0.0212 +- 0.0003": one digit of the error, two where it begins with 1.
+    """A value and its standard error, as "0.0212 ± 0.0003": one digit of the error, two where it begins with 1.
 
-    Without an error, four digits. A value that a wide error would round to 0 keeps two: "3.2 +- 400".
+    Without an error, four digits. A value that a wide error would round to 0 keeps two: "3.2 ± 400".
     """
     plus = "+" if sign else ""
     if error is None or not math.isfinite(error) or error <= 1e-12 * abs(value):  # that of adding up equal numbers
         return f"{value:{plus}.4g}"
     places = decimals(error)
     if places > 6 or max(abs(value), error) >= 1e7:
-        return f"{value:{plus}.3g} +- {error:.1g}"
+        return f"{value:{plus}.3g} ± {error:.1g}"
     shown, bar = round(value, places), round(error, places)
     head = f"{shown:{plus},.{max(places, 0)}f}" if shown or not value else f"{value:{plus}.2g}"
-    return f"{head} +- {bar:,.{max(places, 0)}f}"
+    return f"{head} ± {bar:,.{max(places, 0)}f}"

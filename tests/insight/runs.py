@@ -117,6 +117,7 @@ def evaluation(*, step=STEPS, sampler="dpmpp_2m_sde", calls=20, num=300, seeds=3
         )
     protocol = {"num": num, "seeds": seeds, "sampler": sampler, "guidance": true.get("guidance", 1.0)}
     protocol |= {"steps": calls, "calls": calls}  # one call per step
+    protocol |= {"ema": True, "split": "train", "num_reference": NUM_TRAIN}
     return Evaluation(step=step, images=step * BATCH, protocol=protocol, figures=figures, memorisation=memory)
 
 

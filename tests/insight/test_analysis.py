@@ -227,7 +227,7 @@ def test_samples_that_lie_farther_from_training_images_than_new_ones_do_are_told
         return by_name(facts(by_step=(evaluation(memory=dataclasses.replace(copied(), spaces=(space,))),)))
 
     far = of(0.34, 1 - 1e-7)
-    assert far["distance"].verdict == "bad" and "34 +- 3% of comparisons" in far["distance"].text
+    assert far["distance"].verdict == "bad" and "34 ± 3% of comparisons" in far["distance"].text
     assert "distance" not in of(0.45, 0.95) and "distance" not in of(0.9, 1e-12)
 
 

@@ -11,6 +11,7 @@ from refusals import refusing
 from runs import chains, evaluation, facts, good
 from unstir.errors import UserError
 from unstir.insight import tables
+from unstir.metrics.figures import in_rows
 
 NASTY = "50% of_A & B$#{x}~^\\ | <i>*`[2]`*<i>\nnext\x1b[31m \udce9"
 """A run's name with what is special to each format, a line end, a terminal's escape and no UTF-8."""
@@ -104,7 +105,7 @@ def test_a_floor_of_another_number_of_images_says_of_how_many():
     made = evaluation()
     fewer = {key: replace(figure, num_floor=150) for key, figure in made.figures.items()}
     assert " (n = 150)" in tables.to_markdown(tables.of_runs([facts(by_step=(replace(made, figures=fewer),))]))
-    assert tables.figures(fewer.values(), 300)[0][2].endswith(" (n = 150)")
+    assert in_rows(fewer.values(), 300)[0][2].endswith(" (n = 150)")
     assert "(n =" not in tables.to_markdown(tables.of_runs([facts(by_step=(made,))]))
 
 

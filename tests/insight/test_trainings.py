@@ -13,6 +13,7 @@ from runs import evaluation, facts
 from unstir.errors import UserError
 from unstir.insight import tables
 from unstir.insight.trainings import settings
+from unstir.significance import with_error
 
 
 def trained(name, seed, **changes):
@@ -44,7 +45,7 @@ def test_one_training_has_no_deviation_and_its_setting_is_not_called_by_its_seed
     assert [(it.name, len(it.evaluations)) for it in alone] == [("1", 1), ("wide", 2)]
     figure = alone[0].evaluations[0].figures["classifier/fd"]
     assert alone[0].values("fd") == (figure.value, None)
-    assert tables.trainings(alone[:1], ["fd"])[0] == ["1", "1", tables.plus_minus(figure.value, None)]
+    assert tables.trainings(alone[:1], ["fd"])[0] == ["1", "1", with_error(figure.value, None)]
     assert [settings([trained(*pair)])[0].name for pair in (("a-7", 7), ("b-seed3", 3), ("c-3", 4))] == [
         "a",
         "b",

@@ -198,15 +198,15 @@ def test_a_table_has_a_line_for_each_figure():
     assert head.split() == ["figure", "value", "real", "noise", "better"] and len(lines) == 3
     columns = [head.index(word) for word in head.split()[1:]]
     cells = [[line[column:].split("  ")[0] for column in columns] for line in lines]
-    assert cells[0] == ["1.5", "0.25", "9", "lower"] and cells[2] == ["0.60 +- 0.10", "0.9 (n = 50)", "-", "higher"]
+    assert cells[0] == ["1.5", "0.25", "9", "lower"] and cells[2] == ["0.60 ± 0.10", "0.9 (n = 50)", "-", "higher"]
 
 
 def test_a_row_has_the_value_and_its_bounds_each_with_its_error():
     made = figure(2.2321, bootstrap=0.56, floor=0.3, floor_error=0.1, num_floor=40, ceiling=45.0)
-    assert in_rows([made], 40) == [("x", "2.2 +- 0.6", "0.30 +- 0.10", "45", "lower")]
+    assert in_rows([made], 40) == [("x", "2.2 ± 0.6", "0.30 ± 0.10", "45", "lower")]
     further = replace(made, infinite=(2.0, 0.3), floor_infinite=(0.1, 0.02), num_floor=30)
     assert in_rows([further, figure(1.0)], 40) == [
-        ("x", "2.2 +- 0.6", "0.30 +- 0.10 (n = 30)", "45", "lower"),
-        ("x, infinite n", "2.0 +- 0.3", "0.10 +- 0.02", "", "lower"),
+        ("x", "2.2 ± 0.6", "0.30 ± 0.10 (n = 30)", "45", "lower"),
+        ("x, infinite n", "2.0 ± 0.3", "0.10 ± 0.02", "", "lower"),
         ("x", "1", "", "", "lower"),
     ]

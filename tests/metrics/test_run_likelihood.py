@@ -34,7 +34,7 @@ def test_the_whole_sum_is_the_bound_of_the_held_out_images(trained, counts):
     assert found.standard_error == pytest.approx((bound.bits_per_dim.std() / math.sqrt(count)).item(), rel=1e-4)
     assert found.num_samples == count
     assert found.bits_per_dim == pytest.approx(found.prior + found.decoder + sum(found.curve), rel=1e-9)
-    assert f"{found.bits_per_dim:.4f} +-" in describe(found) and "all 20 terms" in describe(found)
+    assert f"{found.bits_per_dim:.4f} ±" in describe(found) and "all 20 terms" in describe(found)
 
 
 def test_an_image_has_the_same_noise_in_any_batch_and_choice(trained):
@@ -59,7 +59,7 @@ def test_an_estimate_is_near_the_sum_and_says_what_it_is(trained):
     assert all_terms.bits_per_dim == pytest.approx(whole.bits_per_dim, rel=1e-6)
     assert split_likelihood(run.model(), store, Protocol(calls=8, num=16)).standard_error > 0  # in eight batches of two
     alone = split_likelihood(run.model(), store, Protocol(calls=8, num=1))
-    assert alone.standard_error is None and "+- unknown" in describe(alone)
+    assert alone.standard_error is None and "± unknown" in describe(alone)
 
 
 def test_variances_classes_and_averages_are_honoured(trained):
@@ -108,7 +108,7 @@ def test_the_command_writes_figures_and_a_curve(trained, command, refused):
     refused(command("likelihood", run.path, "--calls", 1), "--calls 1 ")
     assert sorted(path.name for path in folder.iterdir()) == written  # of the same once, and nothing of what failed
     status, out, _ = command("likelihood", run.path, "--num", 32, "--calls", 5)
-    assert status == 0 and "step12-curve-held_out-5-calls-32-images-" in out and "+-" in out
+    assert status == 0 and "step12-curve-held_out-5-calls-32-images-" in out and "±" in out
     status, _, err = command("likelihood", run.path, "--store", run.path)
     assert status == 2 and "Traceback" not in err
 

@@ -93,7 +93,7 @@ def test_a_run_scores_its_own_images_and_what_misfits_is_refused(trained, comman
     run, store = trained(model__num_classes=10)
     status, out, _ = command("likelihood", run.path, "--per-image", tmp_path / "own.csv")
     own = split_likelihood(run.model(), store)
-    assert status == 0 and f"{own.bits_per_dim:.4f} +-" in out
+    assert status == 0 and f"{own.bits_per_dim:.4f} ±" in out
     assert len((tmp_path / "own.csv").read_text().splitlines()) == own.num + 1
     images = store.images("held_out")[:2]
     with refusing("images"):

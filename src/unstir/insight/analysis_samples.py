@@ -6,8 +6,8 @@ from functools import partial
 from unstir.insight.facts import Facts, Reported, more_seeds, same_features
 from unstir.insight.statement import Statement, Topic, Verdict
 from unstir.insight.wording import change, count, percent, sentence, shown, size
-from unstir.metrics.evaluation import Evaluation, describe_classifier, of_images
-from unstir.metrics.figures import LOWER, Figure, above_floor, as_share, too_rare
+from unstir.metrics.evaluation import Evaluation, describe_classifier, protocol_in_words
+from unstir.metrics.figures import LOWER, Figure, above_floor, as_share, rare_in_words, too_rare
 from unstir.metrics.floor import FEWEST
 from unstir.metrics.memorisation import Memorisation
 from unstir.significance import Effect, Estimate, difference, exact, with_error
@@ -45,7 +45,7 @@ def diversity(facts: Reported) -> Iterator[Statement]:
 
 def _excess(last: Evaluation, figure: Figure, num: int) -> Statement:
     state = partial(Statement, "excess", "quality", "quality")
-    head = f"{figure.name} is {shown(figure)} ({_how(last)})"
+    head = f"{figure.name} is {shown(figure)} ({protocol_in_words(last)})"
     least, apart = figure.floor_estimate(num), above_floor(figure, num)
     if least is None or apart is None:
         few = f"only {figure.num_floor} real images" if figure.num_floor else "no real images"
@@ -65,16 +65,6 @@ def _excess(last: Evaluation, figure: Figure, num: int) -> Statement:
     return Statement("too near", "quality", "quality", "bad", text, apart)
 
 
-def _how(last: Evaluation) -> str:
-    how = last.protocol
-    sets = f"{count(how['seeds'], 'set')} of {count(how['num'], 'image')}"
-    if not of_images(how):
-        sets += f", {how['sampler']} with {count(how['calls'], 'call')}"
-    if (entry := how.get("classifier")) and entry["used"] and last.main_key.startswith("classifier/"):
-        sets += f"; its classifier is right in {percent(entry['accuracy'])} of {entry['num']:,} held-out images"
-    return sets
-
-
 def _against_real(facts: Reported, last: Evaluation) -> Iterator[Statement]:
     held_out, num = facts.data.counts["held_out"], last.protocol["num"]
     accuracy, shares = (last.figures.get(f"classifier/{key}") for key in ("accuracy", "classes"))
@@ -85,8 +75,7 @@ def _against_real(facts: Reported, last: Evaluation) -> Iterator[Statement]:
         apart = difference(real, as_share(accuracy, num).estimate)
         yield _compared("class accuracy", "quality", text, apart, higher_is_better=True)
     if shares is not None and (rare := too_rare(shares)):
-        names = [f"{of.name} ({of.count:,} of {count(of.num, 'sample')}, {of.expected:.0f} expected)" for of, _ in rare]
-        text = f"Classes are missing or too rare, each by an exact test: {', '.join(names)}."
+        text = f"Classes are missing or too rare, each by an exact test: {rare_in_words(shares)}."
         yield Statement("classes", "quality", "quality", "bad", text, max(rare, key=lambda it: abs(it[1].z))[1])
     elif shares is not None:
         text = "The distance of the shares of the classes from those of the data (0 is alike, 1 is none in common)"

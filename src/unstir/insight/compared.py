@@ -15,7 +15,7 @@ from unstir.insight.page import write_page
 from unstir.insight.statement import MARKS, Verdict
 from unstir.insight.wording import change, size
 from unstir.metrics.evaluation import Evaluation, unlike
-from unstir.metrics.figures import figure_effect, verdict
+from unstir.metrics.figures import figure_effect, in_rows, verdict
 from unstir.pictures.charts import Point, mean_losses
 from unstir.runs import toml
 from unstir.runs.run import Run
@@ -100,7 +100,7 @@ def _real(facts: Sequence[Facts]) -> pictures.Picture | None:
 
 
 def _figures(alike: Sequence[Evaluation], keys: Sequence[str]) -> list[tuple[str, list[str], str]]:
-    columns = [tables.figures((item.figures[key] for key in keys), item.protocol["num"]) for item in alike]
+    columns = [in_rows((item.figures[key] for key in keys), item.protocol["num"]) for item in alike]
     rows = zip(*columns, strict=True)
     return [(row[0][0], [*(of_run[1] for of_run in row), row[0][2]], row[0][4]) for row in rows]
 
@@ -115,7 +115,7 @@ def _verdicts(names: Sequence[str], alike: Sequence[Evaluation], keys: Sequence[
         text = f"{name} is {which} than {names[0]}, by {size(effect)}"
         if not effect.decided:
             text = f"whether {name} differs from {names[0]} is undecided ({change(effect)})"
-        sentences.append((f"{figure.name}: {text}.".replace("+-", "±"), MARKS[which]))
+        sentences.append((f"{figure.name}: {text}.", MARKS[which]))
     return sentences
 
 

@@ -24,7 +24,8 @@ from unstir.insight.gather import gather
 from unstir.insight.statement import MULTIPLICITY, POINTERS, TITLES, Statement
 from unstir.insight.wording import sentence, typed
 from unstir.metrics.drawn import usual_chain
-from unstir.metrics.evaluation import Evaluation
+from unstir.metrics.evaluation import Evaluation, protocol_in_words
+from unstir.metrics.figures import in_rows
 from unstir.runs import toml
 from unstir.runs.files import check_file, write_text
 from unstir.runs.run import Run
@@ -39,7 +40,7 @@ def with_code(text: str, run: str = "RUN") -> Markup:
         spans = (Markup("<span>{}</span>").format(word) for word in words.split(" "))
         return Markup("<code>{}</code>").format(Markup(" ").join(spans))
 
-    whole = text.replace(" +- ", "\N{NO-BREAK SPACE}±\N{NO-BREAK SPACE}").replace("+-", "±")
+    whole = text.replace(" ± ", "\N{NO-BREAK SPACE}±\N{NO-BREAK SPACE}")
     parts = enumerate(whole.split("`"))
     return Markup("").join(code(typed(it, run)) if at % 2 else it for at, it in parts)
 
@@ -93,7 +94,9 @@ def write_page(path: Path, template: str, shown: dict[str, Any], run: str = "RUN
     environment.filters |= {"code": partial(with_code, run=run), "sentence": sentence}
     style = (Path(__file__).parent / "templates" / "report.css").read_text(encoding="utf-8")
     made_by = f"unstir {unstir.__version__}, torch {torch.__version__}, {datetime.date.today().isoformat()}"
-    how = {"css": style, "made_by": made_by, "tables": tables, "charts": charts, "pointers": POINTERS, "sections": []}
+    environment.globals |= {"tables": tables, "charts": charts}
+    environment.globals |= {"in_rows": in_rows, "protocol_in_words": protocol_in_words}
+    how = {"css": style, "made_by": made_by, "pointers": POINTERS, "sections": []}
     text = environment.get_template(template).render(how | shown)
     pointer = r' <a class="tag" href="#(\w+)">.*?</a>'
     text = re.sub(pointer, lambda link: link[0] if f' id="{link[1]}"' in text else "", text)

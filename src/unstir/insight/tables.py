@@ -5,12 +5,12 @@ import io
 import itertools
 import re
 import statistics
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from unstir.chain import Cost, title
+from unstir.chain import title
 from unstir.data import Store
 from unstir.errors import UserError, printable
 from unstir.insight.facts import Facts, Reported, chain_key
@@ -23,7 +23,6 @@ from unstir.metrics.likelihood import terms_of
 from unstir.progress import duration
 from unstir.runs import build
 from unstir.runs.files import is_number, make_folder, write_text
-from unstir.runs.model import weights_in_words
 from unstir.significance import decimals, with_error
 
 STEM = "figures"  # in a folder the files are figures.csv, figures.md and figures.tex
@@ -50,28 +49,18 @@ def cards(facts: Facts) -> list[tuple[str, str, str]]:
     if (last := facts.last) is not None:
         main, accuracy = last.main(), last.figures.get("classifier/accuracy")
         floor = "" if main.floor is None else f"real images {main.floor:.3g}"
-        cards.append((main.name, plus_minus(main.value, main.error), floor))
+        cards.append((main.name, with_error(main.value, main.error), floor))
         if accuracy is not None:
             floor = "" if accuracy.floor is None else f"real images {accuracy.floor:.1%}"
             cards.append(("class accuracy", f"{accuracy.value:.1%}", floor))
     line = facts.held_out[-1] if facts.held_out else {}
     if (bound := facts.bound) is not None:
-        value, note = plus_minus(bound.bits_per_dim, bound.standard_error), f"the bound, {terms_of(bound.protocol)}"
+        value, note = with_error(bound.bits_per_dim, bound.standard_error), f"the bound, {terms_of(bound.protocol)}"
         cards.append(("bits/dim, held out", value, f"{note}, of step {bound.protocol['step']:,}"))
     elif is_number(line.get("bits")):
         note = f"an estimate of the bound, of step {line['step']:,}"
-        cards.append(("bits/dim, held out", plus_minus(line["bits"], line["bits_error"]), note))
+        cards.append(("bits/dim, held out", with_error(line["bits"], line["bits_error"]), note))
     return cards
-
-
-def plus_minus(value: float, error: float | None) -> str:
-    """A figure with its standard error, with as many digits as that allows."""
-    return with_error(value, error).replace("+-", "±")
-
-
-def figures(result: Iterable[Figure], num: int) -> list[tuple[str, ...]]:
-    """The rows of `in_rows`."""
-    return [tuple(text.replace("+-", "±") for text in row) for row in in_rows(result, num)]
 
 
 def samplers(facts: Facts) -> list[tuple[str, str, str, str]]:
@@ -84,7 +73,7 @@ def samplers(facts: Facts) -> list[tuple[str, str, str, str]]:
     for key, item in zip(keys, result, strict=True):
         cost = f"{timed[key]:.{max(places, 0)}f}" if key in timed else ""
         name = f"{title(item.protocol)}, {count(item.protocol['steps'], 'step')}"
-        rows.append((name, f"{item.protocol['calls']:,}", plus_minus(item.main().value, item.main().error), cost))
+        rows.append((name, f"{item.protocol['calls']:,}", with_error(item.main().value, item.main().error), cost))
     return rows
 
 
@@ -96,19 +85,6 @@ def timing(facts: Facts) -> str:
     batch = f"{it.num} images at once" if it.num > 1 else "one image at a time"
     threads = f", {it.machine['threads']} threads" if it.machine.get("threads", 1) != 1 else ""
     return f"Seconds on {it.machine['device']}{threads}, {batch}, torch {it.machine['torch']}, {it.date}."
-
-
-def protocol(evaluation: Evaluation, classes: tuple[str, ...] = ()) -> str:
-    """How figures were made, in a sentence's length."""
-    how = evaluation.protocol
-    away = f" away from {how['guide']}" if how.get("guide") else ""
-    guided = f"guidance {how['guidance']:g}{away}, " if how.get("guidance", 1) != 1 else ""
-    label = how.get("label")
-    of_class = f" of class {classes[label]}" if isinstance(label, int) and label < len(classes) else ""
-    text = f"{how['seeds']} × {how['num']} images{of_class}"
-    if not of_images(how):
-        text += f" by {how['sampler']}, {Cost(how['steps'], how['calls'])}, {guided}{weights_in_words(how['ema'])}"
-    return f"{text}, against {how['num_reference']:,} images of the {how['split']} split"
 
 
 def protocol_rows(evaluation: Evaluation) -> list[tuple[str, str]]:
@@ -213,7 +189,7 @@ def of_settings(found: Sequence[Setting], figures: Sequence[str]) -> Table:
 def trainings(found: Sequence[Setting], figures: Sequence[str]) -> list[list[str]]:
     """A row for each setting: its name, the number of trainings, and each figure as `trainings.MEANING` says."""
     return [
-        [printable(it.name), str(len(it.evaluations)), *(plus_minus(*it.values(text)) for text in figures)]
+        [printable(it.name), str(len(it.evaluations)), *(with_error(*it.values(text)) for text in figures)]
         for it in found
     ]
 
@@ -234,7 +210,7 @@ def of_runs(runs: Sequence[Reported]) -> Table:
         how, step = item.protocol, "" if of_images(item.protocol) else str(item.step)
         chain = [str(how.get(key, "")) for key in IN_COLUMNS]
         number = str(1 + notes.index(_in_words(how, IN_COLUMNS)))
-        cells += [[run, step, *chain, *row, number] for row in figures(item.figures.values(), how["num"])]
+        cells += [[run, step, *chain, *row, number] for row in in_rows(item.figures.values(), how["num"])]
         records += [_record(run, item, figure) for figure in item.figures.values()]
     numbered = [f"Protocol {number}: {text}" for number, text in enumerate(notes, 1)]
     return Table(HEADS, ALIGNED, cells, records, numbered)

@@ -16,12 +16,12 @@ def shown(figure: Figure) -> str:
 
 
 def change(effect: Effect) -> str:
-    """An effect with its sign and error: "+0.012 +- 0.003"."""
+    """An effect with its sign and error: "+0.012 ± 0.003"."""
     return with_error(effect.value, effect.error, sign=True)
 
 
 def size(effect: Effect) -> str:
-    """An effect without its sign, with its error: "0.012 +- 0.003"."""
+    """An effect without its sign, with its error: "0.012 ± 0.003"."""
     return with_error(abs(effect.value), effect.error)
 
 

@@ -18,7 +18,7 @@ from pydantic import TypeAdapter
 from unstir.chain import Cost, compared
 from unstir.data import Store
 from unstir.errors import UserError
-from unstir.metrics.figures import Figure, figure_effect, in_rows, too_rare, verdict
+from unstir.metrics.figures import Figure, figure_effect, in_rows, rare_in_words, verdict
 from unstir.metrics.memorisation import Memorisation
 from unstir.progress import counting
 from unstir.runs.checkpoint import listed
@@ -202,24 +202,35 @@ def find(run: Run | Store, step: int, protocol: Mapping[str, Any]) -> Evaluation
     return None if evaluation is None or compared(evaluation.protocol, protocol) else evaluation
 
 
+def protocol_in_words(evaluation: Evaluation, classes: Sequence[str] = ()) -> str:
+    """How figures were made, in a sentence's length; ``classes`` are names of the data's."""
+    how = evaluation.protocol
+    label = how.get("label")
+    of_class = f" of class {classes[label]}" if isinstance(label, int) and label < len(classes) else ""
+    text = f"{how['seeds']} x {how['num']} images{of_class}"
+    if not of_images(how):
+        away = f" away from {how['guide']}" if how.get("guide") else ""
+        guided = f"guidance {how['guidance']:g}{away}, " if how.get("guidance", 1) != 1 else ""
+        text += f" by {how['sampler']}, {Cost(how['steps'], how['calls'])}, {guided}{weights_in_words(how['ema'])}"
+    return f"{text}, against {how['num_reference']:,} images of the {how['split']} split"
+
+
 def describe(evaluation: Evaluation) -> str:
     """What was evaluated and how, and a table of the figures: value, standard error, real images, noise."""
     setup = evaluation.protocol
-    networks = ", ".join(f"{name} {digest[:12]}" for name, digest in setup["networks"].items()) or "no network"
+    head = (
+        f"step {evaluation.step} ({evaluation.images} images seen), {setup.get('dtype')}, seed {setup.get('seed')} on"
+    )
     if of_images(setup):
-        head = f"{evaluation.source} (images {setup['images'][:12]}): {setup['seeds']} x {setup['num']} images; "
-    else:
-        head = (
-            f"step {evaluation.step} ({evaluation.images} images seen), {weights_in_words(setup['ema'])}: "
-            f"{setup['seeds']} x {setup['num']} images by {setup['sampler']}, {Cost(setup['steps'], setup['calls'])}, "
-            f"{setup['dtype']}, seed {setup['seed']} on; "
-        )
-    head += f"against {setup['num_reference']} of {setup['split']}; features: {networks}"
-    copies = None if evaluation.memorisation is None else f"memorisation: {evaluation.memorisation.says}"
-    seldom = [item for figure in evaluation.figures.values() for item, _ in too_rare(figure)]
-    rare = ", ".join(f"{item.name} ({item.count} of {item.num}, {item.expected:.0f} expected)" for item in seldom)
-    missing = f"classes missing or too rare: {rare}" if rare else None
-    lines = (head, table(evaluation.figures, setup["num"]), describe_classifier(setup), missing, copies)
+        head = f"{evaluation.source} (images {setup['images'][:12]})"
+    rare = ", ".join(filter(None, map(rare_in_words, evaluation.figures.values())))
+    lines = (
+        f"{head}: {protocol_in_words(evaluation)}; features: {shown(setup['networks'])}",
+        table(evaluation.figures, setup["num"]),
+        describe_classifier(setup),
+        f"classes missing or too rare: {rare}" if rare else None,
+        None if evaluation.memorisation is None else f"memorisation: {evaluation.memorisation.says}",
+    )
     return "\n".join(line for line in lines if line is not None)
 
 

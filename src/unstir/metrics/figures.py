@@ -139,6 +139,13 @@ def too_rare(figure: Figure) -> list[tuple[ClassCount, Effect]]:
     return [(of, change) for of, change in tests if change.negative]
 
 
+def rare_in_words(figure: Figure) -> str:
+    """The classes that are `too_rare`, such as "cat (0 of 900, 90 expected)"; "" for none."""
+    return ", ".join(
+        f"{of.name} ({of.count:,} of {of.num:,}, {of.expected:.0f} expected)" for of, _ in too_rare(figure)
+    )
+
+
 def verdict(change: Effect, better: str) -> str:
     """What a change of a figure is: "better", "worse", "undecided", or "different" where near to 1 is ``better``."""
     if not change.decided:

@@ -30,7 +30,7 @@ from unstir.errors import UserError, printable
 from unstir.generate.folder import SETTINGS, classes_in, settings_in
 from unstir.metrics.evaluation import SHARES
 from unstir.metrics.features import wrong_images
-from unstir.metrics.floor import AS_ASKED, FEWEST
+from unstir.metrics.floor import FEWEST
 from unstir.pixels import Scale
 from unstir.progress import counted, counting
 from unstir.runs.card import Labels
@@ -118,10 +118,7 @@ def _chosen(total: int, num: int, seeds: int, asked: Tensor | None) -> Tensor:
 
 
 def label_of(asked: Sequence[Tensor] | None, store: Store) -> int | str | None:
-    """The classes asked for as a protocol has them: none, one, by the data's shares, or in some other numbers.
-
-    Numbers are those of the data's shares within one image, or within a tenth of what chance would make (`AS_ASKED`).
-    """
+    """The classes asked for as a protocol has them: none, one, by the data's shares (within one image), or others."""
     if asked is None:
         return None
     if int((together := torch.cat(list(asked))).min()) == int(together.max()):
@@ -129,13 +126,8 @@ def label_of(asked: Sequence[Tensor] | None, store: Store) -> int | str | None:
     real = store.labels("train")
     assert real is not None
     shares = real.bincount(minlength=len(store.classes)).double() / len(real)
-    for labels in asked:
-        likely, off = len(labels) * shares, labels.bincount(minlength=len(shares)) - len(labels) * shares
-        among, limit = shares > 0, AS_ASKED * (int((shares > 0).sum()) - 1)
-        near = bool((off.abs() <= 1).all()) or float((off**2 / likely)[among].sum()) <= limit
-        if not near or bool((off[~among] > 0).any()):
-            return AS_GIVEN
-    return SHARES
+    off = [labels.bincount(minlength=len(shares)) - len(labels) * shares for labels in asked]
+    return SHARES if all(bool((each.abs() <= shares.sign() + 1e-9).all()) for each in off) else AS_GIVEN
 
 
 def images_of(

@@ -234,7 +234,7 @@ def terms_of(protocol: Mapping[str, Any]) -> str:
 def describe(result: Likelihood) -> str:
     """A result in a line, with how it came about."""
     how = result.protocol
-    error = " +- unknown" if result.standard_error is None else f" +- {result.standard_error:.4f}"
+    error = " ± unknown" if result.standard_error is None else f" ± {result.standard_error:.4f}"
     return (
         f"{how['split']:9} {result.bits_per_dim:.4f}{error} bits/dim (prior {result.prior:.4f}, decoder "
         f"{result.decoder:.4f}); {counted(result.num, 'image')}, {terms_of(how)}, {how['variance']} variance, "

@@ -197,7 +197,7 @@ def _said(space: Space, num: int) -> str:
     if space.distance is None or space.relative is None:
         return f"{space.name}: {near}"
     return (
-        f"{space.name}: {near}, nearer than new images in {space.distance.probability:.0%} +- "
+        f"{space.name}: {near}, nearer than new images in {space.distance.probability:.0%} ± "
         f"{space.distance.standard_error:.0%} of comparisons ({space.relative.probability:.0%} by relative distance; "
         "50% is chance)"
     )

@@ -161,5 +161,5 @@ def describe(columns: Mapping[str, Sequence[Any]]) -> str:
     """The means over the images of `save_scores` in a line, with the error of the whole."""
     whole, *parts = (f"{name} {statistics.mean(columns[name]):.4f}" for name in COLUMNS)
     values = columns[COLUMNS[0]]
-    error = f" +- {statistics.stdev(values) / len(values) ** 0.5:.4f}" if len(values) > 1 else ""
+    error = f" ± {statistics.stdev(values) / len(values) ** 0.5:.4f}" if len(values) > 1 else ""
     return f"{whole.split()[1]}{error} bits/dim ({', '.join(parts)}); {counted(len(values), 'image')}"

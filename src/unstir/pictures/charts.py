@@ -238,7 +238,7 @@ def _with_exponent(value: float) -> str:
     return f"{float(mantissa):g}e{int(exponent)}"
 
 
-def images_axis(axes: "Axes", first: int = 0) -> None:
+def images_axis(axes: "Axes", first: float = 0) -> None:
     """Make the x axis that of images seen in training; logarithmic from the ``first`` on, as snapshots are spaced."""
     from matplotlib.ticker import EngFormatter, FixedLocator, MaxNLocator
 
