@@ -56,8 +56,7 @@ def write(runs: Sequence[Run], stores: Sequence[Store | None], path: Path) -> li
         "curves": [charts.curve(metrics, "loss", "training loss")] if any(it.lines for it in facts) else [],
         "held_out": charts.by_images(losses, "held-out loss, sampling weights", "fig-all-held-out"),
         "real": _real(facts),
-        "newest": [(name, pictures.newest_grid(it.run)) for name, it in named],
-        "snapshots": [(name, pictures.snapshots(it.run)) for name, it in named],
+        "runs": named,
     }
     key, main = (alike[0].main_key, alike[0].main().name) if alike else ("", "")
     series = {name: charts.by_value((at.images, at.figures[key]) for at in it.by_step) for name, it in named if alike}
@@ -96,7 +95,7 @@ def _summary(names: Sequence[str], alike: Sequence[Evaluation], settings: Sequen
 def _real(facts: Sequence[Facts]) -> pictures.Picture | None:
     if len({it.data.content_hash for it in facts}) > 1:
         return None
-    return next((pictures.real_grid(it.run, it.store) for it in facts if it.store and it.store.count("train")), None)
+    return next(filter(None, (pictures.real_grid(it.run, it.store) for it in facts)), None)
 
 
 def _figures(alike: Sequence[Evaluation], keys: Sequence[str]) -> list[tuple[str, list[str], str]]:
