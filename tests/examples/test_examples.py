@@ -122,7 +122,7 @@ def test_features_of_ones_own_judge_images_and_are_known_by_name_and_hash(exampl
     net = example("features").OfImageNet(torch.nn.Flatten(), side=4)
     assert net(images).shape == (40, 48)
     same, _ = evaluate_images(images, store, networks=[Extractor("tiny", net)])
-    assert same.figures["tiny/fd"].network_hash == Extractor("tiny", net).hash
+    assert same.protocol["networks"]["tiny"] == Extractor("tiny", net).hash
     refused(command("evaluate", *asked[:-1], "--features", "features:nothing"), "features has no features nothing")
     refused(command("evaluate", *asked[:-1], "--features", "dinov2"), "is not MODULE:NAME")
 

@@ -112,7 +112,6 @@ def evaluation(*, step=STEPS, sampler="dpmpp_2m_sde", calls=20, num=300, seeds=3
             floor_error=0.03 if key == "fd" else None,
             num_floor=0 if key == "accuracy" else num,
             ceiling=NOISE[key],
-            network="classifier",
             num_reference=NUM_TRAIN,
         )
     protocol = {"num": num, "seeds": seeds, "sampler": sampler, "guidance": true.get("guidance", 1.0)}

@@ -8,7 +8,7 @@ import hashlib
 import json
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from functools import cache, partial
 from pathlib import Path
 from typing import Any
@@ -60,7 +60,6 @@ class Evaluation:
     protocol: dict[str, Any]
     figures: dict[str, Figure]
     memorisation: Memorisation | None = None
-    seconds: dict[str, float] = field(default_factory=dict)  # of "drawing" and of "measuring"
     source: str = ""
 
     def name(self) -> str:

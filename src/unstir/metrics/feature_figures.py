@@ -96,8 +96,6 @@ def figures_of(of: Sides, sets: Sequence[Tensor], labels: Sequence[Tensor] | Non
             floor_error=floor_errors[key],
             num_floor=num_floor,
             ceiling=ceiling[key],
-            network=of.network.name,
-            network_hash=of.network.hash,
             num_reference=of.real.moments.n,
         )
     key = f"{of.network.name}/fd"

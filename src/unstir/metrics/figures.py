@@ -45,8 +45,8 @@ class Figure:
     ``num_floor`` real images that are not in the reference of ``num_reference``, drawn as the generator draws, as good
     as new images can be; ``num_floor`` is 0 where such images were lacking, and nothing may be compared with that
     floor. ``ceiling`` is that of uniform noise. Both are None where there is none. ``infinite`` (value, standard error)
-    is extrapolated to infinitely many samples, ``floor_infinite`` to real images. ``network`` and ``network_hash`` name
-    the features. ``by_class`` has the images of all seeds by the class that they show.
+    is extrapolated to infinitely many samples, ``floor_infinite`` to real images. ``by_class`` has the images of all
+    seeds by the class that they show.
     """
 
     name: str
@@ -60,8 +60,6 @@ class Figure:
     ceiling: float | None = None
     infinite: tuple[float, float] | None = None
     floor_infinite: tuple[float, float] | None = None
-    network: str = ""
-    network_hash: str = ""
     num_reference: int = 0
     by_class: tuple[ClassCount, ...] = ()
 

@@ -138,13 +138,11 @@ def split_likelihood(model: Model, store: Store, protocol: Protocol = Protocol()
     order = randomness.Order(protocol.seed, "likelihood", 0, store.count(protocol.split))
     chosen = order[: protocol.num or None].sort().values
     most = -(-len(chosen) // SAMPLES) if protocol.calls else len(chosen)
-    batches = torch.split(chosen, min(protocol.batch_size, most))
-    calls = protocol.calls or model.process.T
-    with counting(f"bounding {protocol.split}", "network calls") as count:
-        on_call = counter(count, len(batches) * calls)
-        images = store.images(protocol.split), conditions_of(model, store, protocol.split)
-        bounds = [bound_of(model, *images, protocol, number, index, on_call) for number, index in enumerate(batches)]
+    batches = list(enumerate(torch.split(chosen, min(protocol.batch_size, most))))
+    images, conditions = store.images(protocol.split), conditions_of(model, store, protocol.split)
+    bounds = bounds_of(model, images, conditions, protocol, batches, f"bounding {protocol.split}")
     settings = {key: getattr(protocol, key) for key in ("variance", "split", "clip", "seed")}
+    calls = protocol.calls or model.process.T
     terms = {"calls": calls, "ema": model.averaged, "step": model.step, "T": model.process.T, "dtype": model.arithmetic}
     given = "label" if model.labels.count and store.labelled else "condition" if model.conditions else ""
     also = {"batch_size": protocol.batch_size, "given": given, "data": store.content_hash}
@@ -155,8 +153,26 @@ def split_likelihood(model: Model, store: Store, protocol: Protocol = Protocol()
     return _summary(bounds, len(chosen), {**settings, **terms, **also})
 
 
-@torch.inference_mode()
-def bound_of(
+def bounds_of(
+    model: Model,
+    images: Tensor,
+    conditions: Tensor | None,
+    protocol: Protocol,
+    batches: Sequence[tuple[int, Tensor]],
+    job: str,
+) -> list[Bound]:
+    """The bounds of batches of the ``images``, uint8 or float32 [N, C, H, W] in units of the data.
+
+    A batch is a number, by which an estimate draws its times, and the indices of its images, int64 [B], which with the
+    time decide the noise. ``conditions``, [N, ...], are the labels or conditions in their units that the network is
+    given.
+    """
+    with counting(job, "network calls") as count, torch.inference_mode():
+        on_call = counter(count, len(batches) * (protocol.calls or model.process.T))
+        return [_bound(model, images, conditions, protocol, *batch, on_call) for batch in batches]
+
+
+def _bound(
     model: Model,
     images: Tensor,
     conditions: Tensor | None,
@@ -165,11 +181,6 @@ def bound_of(
     index: Tensor,
     on_call: Callable[[], None],
 ) -> Bound:
-    """The bound of those of the ``images``, uint8 or float32 [N, C, H, W] in units of the data, with an ``index``.
-
-    That is int64 [B], and with the time it decides the noise. ``conditions``, [N, ...], are the labels or conditions in
-    their units that the network is given; an estimate is from the times of batch ``number``.
-    """
     slots, drawn = index.to(model.device), None
     x_0, present = known(model.data.scale.to_model(images[index].to(model.device)), model.data.scale)
     rows = None if conditions is None else conditions[index].to(model.device)

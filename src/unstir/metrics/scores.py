@@ -22,8 +22,8 @@ from unstir.diffusion.likelihood import Bound
 from unstir.errors import UserError, within_memory
 from unstir.metrics.features import wrong_images
 from unstir.metrics.images import Like, read
-from unstir.metrics.likelihood import Protocol, bound_of, check_terms, conditions_of
-from unstir.progress import counted, counter, counting
+from unstir.metrics.likelihood import Protocol, bounds_of, check_terms, conditions_of
+from unstir.progress import counted
 from unstir.runs.conditions import STORED
 from unstir.runs.files import check_file, make_folder, replacing
 from unstir.runs.model import Model
@@ -85,12 +85,9 @@ def likelihood(
     if condition is None and model.conditions is not None and model.conditions.name == STORED:
         logger.warning("no condition was given: the bound is of images without condition")
     given = labels if condition is None else condition
-    batches = torch.split(torch.arange(len(images)), batch_size)
-    with counting("bounding images", "network calls") as count:
-        on_call = counter(count, len(batches) * (calls or model.process.T))
-        bounds = [bound_of(model, images, given, protocol, 0, index, on_call) for index in batches]
+    batches = [(0, index) for index in torch.split(torch.arange(len(images)), batch_size)]
     rows = []
-    for bound in bounds:
+    for bound in bounds_of(model, images, given, protocol, batches, "bounding images"):
         parts = bound.nats, bound.prior, bound.terms @ bound.weights, bound.decoder, _error(bound)
         rows.append(bound.to_bits(torch.stack(parts, 1)))
     whole, prior, diffusion, decoder, error = torch.cat(rows).unbind(1)
