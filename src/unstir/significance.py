@@ -111,10 +111,7 @@ def widening(df: float) -> float:
 
 
 def largest_of(choices: int, z: float) -> float:
-    """The deviate of an effect that was picked as the largest of ``choices``, by Bonferroni's bound on the tail.
-
-    The tail of a normal is below exp(-z^2 / 2), so k of them cost 2 log k of z^2; a little more than is due.
-    """
+    """The deviate of the largest of k ``choices``, by Bonferroni: as a tail is below exp(-z^2 / 2), k cost 2 log k."""
     return math.copysign(math.sqrt(max(z * z - 2 * math.log(choices), 0.0)), z)
 
 

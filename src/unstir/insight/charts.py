@@ -86,10 +86,7 @@ def _charts(facts: Facts) -> "dict[str, MatplotlibFigure]":
 
 
 def save_charts(runs: Sequence[Facts], folder: Path, format: str = "png") -> list[Path]:
-    """Write the `charts` of runs into a folder, several each into one of its name, and return the files.
-
-    They are "png", "svg" or "pdf".
-    """
+    """Write the `charts` of runs as "png", "svg" or "pdf" into a folder, of several each into one of its name."""
     check_writable(folder, "charts")
     files = []
     for facts in runs:

@@ -96,9 +96,9 @@ def last_stretch(measured: Sequence[Measurement]) -> _Stretch | None:
 
 
 class Rise(NamedTuple):
-    """The changes of the losses since the held-out loss was lowest, of the same images before and after.
+    """The changes of the losses of the same images since the ``lowest`` held-out loss, which is one of ``choices``.
 
-    ``more`` is by how much the ``held_out`` change exceeds that of training images. The lowest is one of ``choices``.
+    ``more`` is by how much the ``held_out`` change exceeds that of training images.
     """
 
     lowest: Measurement

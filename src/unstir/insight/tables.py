@@ -195,10 +195,7 @@ def trainings(found: Sequence[Setting], figures: Sequence[str]) -> list[list[str
 
 
 def of_runs(runs: Sequence[Reported]) -> Table:
-    """A row per figure of every evaluation that the pages of these runs show.
-
-    What of a protocol is in no column is a note, by number.
-    """
+    """A row per figure of every evaluation that the pages of these runs show; the rest of a protocol is a note."""
     evaluated = [
         (printable(facts.name), item)
         for facts in runs

@@ -146,11 +146,7 @@ def _measured(run: Run, store: Store, num: int, seeds: int, timed: bool) -> dict
 
 
 def planned(run: Run, store: Store, *, num: int = 0, seeds: int = SEEDS, networks: Sequence[Network] = ()) -> Measuring:
-    """What a report measures: each kept snapshot by the usual chain, the last one by `CHAINS` too; nothing is done yet.
-
-    ``num`` images per set; 0 as `usual_number`. Raises UserError as `check`, for everything that would be refused
-    later.
-    """
+    """What a report measures: each kept snapshot by the usual chain, the last by `CHAINS` too; errors as `check`."""
     run.newest_step()  # says so where none was saved
     kept, snapshots = run.saved_steps(), all_snapshots(run)
     steps = [step for step in kept if step in snapshots] or kept[-1:]

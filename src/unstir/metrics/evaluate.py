@@ -153,10 +153,7 @@ def _evaluated(path: Path, store: Store, label: str | None) -> list[Evaluation]:
 
 
 def usual_number(store: Store, split: str = "train") -> int:
-    """How many images a set has where no number is asked for: `MOST`, or as many as are held out for the floor.
-
-    A floor of as many images compares best; where fewer than `FEW` are held out it does not, whatever the number.
-    """
+    """How many images a set has where no number is asked for: as many as are held out for the floor, up to `MOST`."""
     spare = store.count(other_split(split))
     return min(spare, MOST) if spare >= FEW else MOST
 

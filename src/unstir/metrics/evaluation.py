@@ -151,10 +151,7 @@ def differences(a: Evaluation, b: Evaluation) -> list[str]:
 
 
 def save(run: Run | Store, evaluation: Evaluation) -> Path:
-    """Write RUN/evaluation/NAME.json and return its path. Raises UserError where it cannot be written.
-
-    Evaluations of images that no run drew are kept so with the store that they were compared with.
-    """
+    """Write evaluation/NAME.json in a run or store and return its path. Raises UserError where it cannot be written."""
     path = make_folder(run.path / FOLDER) / f"{evaluation.name()}.json"
     write_text(path, encode({"unstir_evaluation": FORMAT, **asdict(evaluation)}, indent=1) + "\n")
     return path
@@ -166,10 +163,7 @@ def pairs_file(home: Run | Store, evaluation: Evaluation) -> Path:
 
 
 def saved(run: Run | Store) -> list[Evaluation]:
-    """The evaluations of a run, by rising step, or those kept with a store.
-
-    Files that are damaged or of another format are left out.
-    """
+    """The evaluations of a run, by rising step, or those kept with a store, of files that are whole."""
     evaluations = map(_read, (run.path / FOLDER).glob("*.json"))
     return sorted((each for each in evaluations if each is not None), key=lambda each: (each.step, each.name()))
 
