@@ -109,7 +109,7 @@ def evaluation(*, step=STEPS, sampler="dpmpp_2m_sde", calls=20, num=300, seeds=3
             by_seed=tuple(draw.gauss(value, spread) for _ in range(seeds)),
             bootstrap=None if key == "density" else spread,
             floor=real + (draw.gauss(0, 0.03 if key == "fd" else 0.02) if key != "accuracy" else 0.0),
-            floor_error=0.03 if key == "fd" else None,
+            floor_error={"fd": 0.03, "accuracy": None}.get(key, 0.02),
             num_floor=0 if key == "accuracy" else num,
             ceiling=NOISE[key],
             num_reference=NUM_TRAIN,

@@ -14,7 +14,6 @@ from unstir.metrics.features import Network, Outputs, Trust
 from unstir.metrics.figures import (
     Figure,
     above_floor,
-    as_share,
     error_of_halves,
     figure_effect,
     halved,
@@ -46,21 +45,13 @@ def test_an_estimate_has_the_degrees_of_freedom_of_seeds_and_bootstrap():
     assert figure(1.0, bootstrap=3.0, reference_error=4.0).own_error == 3
 
 
-def test_a_floor_has_its_own_error_or_that_of_one_set_of_its_size():
-    known = figure(1.0, 2.0, 3.0, floor=0.5, num_floor=50)
-    assert figure(1.0).floor_estimate(10) is above_floor(figure(1.0), 10) is above_floor(known, 49) is None
-    assert known.floor_estimate(50) == (0.5, pytest.approx(1.0), 2)  # of one set, three of which vary by 1/sqrt(3)
-    assert known.floor_estimate(200) == (0.5, pytest.approx(2.0), 2)
-    of_none = figure(1.0, 2.0, 3.0, floor=0.5)
-    assert of_none.floor_estimate(50) == (0.5, pytest.approx((2 / 3) ** 0.5), 2)
-    assert figure(1.0, floor=0.5, floor_error=0.1).floor_estimate(9) == (0.5, 0.1, 19)
+def test_a_floor_is_compared_with_where_its_error_and_as_many_images_are_known():
+    known = figure(1.0, 2.0, 3.0, floor=0.5, floor_error=0.1, num_floor=50)
+    assert figure(1.0).floor_estimate is above_floor(figure(1.0), 10) is above_floor(known, 49) is None
+    assert figure(1.0, floor=0.5).floor_estimate is None and known.floor_estimate == (0.5, 0.1, 19)
     found = above_floor(known, 50)
     assert found.value == 1.5 and figure_effect(figure(1.0), known).value == 1
     assert verdict(effect(1.0, 0.1, 99), "lower") == verdict(effect(-1.0, 0.1, 99), "higher") == "worse"
-
-
-def test_a_share_moves_by_one_over_n_with_an_image():
-    assert as_share(figure(0.3), 25).bootstrap == 0.1 and as_share(figure(0.3, bootstrap=0.2), 25).bootstrap == 0.2
 
 
 def test_halves_share_every_class_and_an_odd_one_is_in_the_second():

@@ -7,7 +7,7 @@ from unstir.insight.facts import Facts, Reported, more_seeds, same_features
 from unstir.insight.statement import Statement, Topic, Verdict
 from unstir.insight.wording import change, count, percent, sentence, shown, size
 from unstir.metrics.evaluation import Evaluation, describe_classifier, protocol_in_words
-from unstir.metrics.figures import LOWER, Figure, above_floor, as_share, rare_in_words, too_rare
+from unstir.metrics.figures import LOWER, Figure, above_floor, rare_in_words, too_rare
 from unstir.metrics.floor import FEWEST
 from unstir.metrics.memorisation import Memorisation
 from unstir.significance import Effect, Estimate, difference, exact, with_error
@@ -46,7 +46,7 @@ def diversity(facts: Reported) -> Iterator[Statement]:
 def _excess(last: Evaluation, figure: Figure, num: int) -> Statement:
     state = partial(Statement, "excess", "quality", "quality")
     head = f"{figure.name} is {shown(figure)} ({protocol_in_words(last)})"
-    least, apart = figure.floor_estimate(num), above_floor(figure, num)
+    least, apart = figure.floor_estimate, above_floor(figure, num)
     if least is None or apart is None:
         few = f"only {figure.num_floor} real images" if figure.num_floor else "no real images"
         decides = f": `num={figure.num_floor}` decides" if figure.num_floor >= FEWEST else ""
@@ -72,7 +72,7 @@ def _against_real(facts: Reported, last: Evaluation) -> Iterator[Statement]:
         real = Estimate(accuracy.floor, (accuracy.floor * (1 - accuracy.floor) / held_out) ** 0.5, held_out - 1.0)
         text = f"The classifier names the class asked for in {percent(accuracy.value)} of the samples "
         text += f"({shown(accuracy)}) and in {percent(accuracy.floor)} of held-out images"
-        apart = difference(real, as_share(accuracy, num).estimate)
+        apart = difference(real, accuracy.estimate)
         yield _compared("class accuracy", "quality", text, apart, higher_is_better=True)
     if shares is not None and (rare := too_rare(shares)):
         text = f"Classes are missing or too rare, each by an exact test: {rare_in_words(shares)}."
@@ -94,10 +94,9 @@ def _farther(last: Memorisation) -> Iterator[Statement]:
             yield Statement("distance", "quality", "neighbours", "bad", f"{text}in {share}% of comparisons.", less)
 
 
-def _beside_floor(name: str, topic: Topic, subject: str, share: Figure, num: int) -> Iterator[Statement]:
+def _beside_floor(name: str, topic: Topic, subject: str, figure: Figure, num: int) -> Iterator[Statement]:
     """A share with that of held-out images; nothing where there are not as many of these."""
-    figure = as_share(share, num)
-    least, apart = figure.floor_estimate(num), above_floor(figure, num)
+    least, apart = figure.floor_estimate, above_floor(figure, num)
     if least is not None and apart is not None:
         text = f"{subject} is {shown(figure)}; held-out images reach {with_error(*least[:2])}"
         yield _compared(name, topic, text, apart, higher_is_better=figure.better != LOWER)

@@ -97,26 +97,12 @@ class Figure:
         df = len(self.by_seed) - 1.0 + (0 if self.bootstrap is None else BOOTSTRAP_DF)
         return Estimate(self.value, math.nan if self.own_error is None else self.own_error, max(df, 1.0))
 
-    def floor_estimate(self, num: int) -> Estimate | None:
-        """The floor as a test takes it; None where there is none. ``num`` is the images of a set.
-
-        An error that was not measured is that of one set of ``num_floor`` images: real ones vary about as generated do.
-        """
-        if self.floor is None:
+    @property
+    def floor_estimate(self) -> Estimate | None:
+        """The floor as a test takes it; None where its error is not known."""
+        if self.floor is None or self.floor_error is None:
             return None
-        if self.floor_error is not None:
-            return Estimate(self.floor, self.floor_error, FLOOR_DF)
-        _, error, df = self.estimate
-        scale = math.sqrt(len(self.by_seed) * num / self.num_floor) if self.num_floor else math.sqrt(2)
-        return Estimate(self.floor, error * scale, df)
-
-
-def as_share(figure: Figure, num: int) -> Figure:
-    """A figure that is a share of ``num`` images, or a distance between shares: a set's error is at most 1/sqrt(4 n).
-
-    For such a figure moves by 1/n at most when an image is exchanged (Efron & Stein 1981).
-    """
-    return figure if figure.bootstrap is not None else replace(figure, bootstrap=0.5 / math.sqrt(num))
+        return Estimate(self.floor, self.floor_error, FLOOR_DF)
 
 
 def figure_effect(a: Figure, b: Figure) -> Effect:
@@ -126,7 +112,7 @@ def figure_effect(a: Figure, b: Figure) -> Effect:
 
 def above_floor(figure: Figure, num: int) -> Effect | None:
     """How much a figure is above that of as many real images (other n: other bias); None without such a floor."""
-    least = figure.floor_estimate(num)
+    least = figure.floor_estimate
     return None if least is None or figure.num_floor != num else difference(least, figure.estimate)
 
 

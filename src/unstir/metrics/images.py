@@ -259,31 +259,16 @@ def read(path: Path, store: Store | Like, by_class: bool = True) -> Read:
             logger.warning(f"{path}: {note.count} of {counted(sum(map(packed.count, SPLITS)), 'image')}: {note.text}")
         images, asked, conditions = (_together(packed, kind) for kind in ("images", "labels", "conditions"))
     assert images is not None
-    return Read(images, _classes(packed, asked, path, len(images), store, by_class), conditions)
+    if asked is None:
+        return Read(images, _of_drawn(path, len(images), store, by_class), conditions)
+    by_number = range(len(store.classes)) if packed.manifest["kind"] == "numpy" else ()
+    return Read(images, _of_names(path, asked, packed.classes, store, by_class, by_number), conditions)
 
 
 def _together(packed: Store, kind: str) -> Tensor | None:
     """One of the arrays of all images of a store, of both splits in order; None where it has none."""
     parts = [getattr(packed, kind)(split) for split in SPLITS]
     return None if parts[0] is None else torch.cat(parts)
-
-
-def _classes(
-    packed: Store, asked: Tensor | None, path: Path, num: int, store: Store | Like, by_class: bool
-) -> Tensor | None:
-    """The numbers in ``store`` of the classes ``asked`` for, which those of ``num`` ``packed`` images are."""
-    if asked is None:
-        return _of_drawn(path, num, store, by_class)
-    names = packed.classes
-    numbers = {name: number for number, name in enumerate(store.classes)}
-    if packed.manifest["kind"] == "numpy":  # whose classes may be the store's by number
-        numbers = {str(number): number for number in range(len(numbers))} | numbers
-    if set(names) <= set(numbers):
-        return torch.tensor([numbers[name] for name in names])[asked]
-    if by_class and numbers:
-        others = some(sorted(set(names) - set(numbers)))
-        logger.warning(f"{path} has classes that {store.path} has not ({others}): its images are judged as of no class")
-    return None
 
 
 def _check(packed: Store, store: Store | Like, path: Path) -> None:
@@ -316,11 +301,17 @@ def _of_drawn(path: Path, num: int, store: Store | Like, by_class: bool) -> Tens
     return None
 
 
-def _of_names(path: Path, asked: Tensor, names: Sequence[str], store: Store | Like, by_class: bool) -> Tensor | None:
-    """The store's numbers of the classes ``asked`` for, int64 [N], which have these names; None, said, for others."""
-    numbers = matched(names, store.classes)
-    if numbers is None and by_class:
-        given = some(names) or "without names"
-        others = f"asked for by other classes ({given}) than those of {store.path} ({some(store.classes) or 'none'})"
-        logger.warning(f"{path} was {others}: its images are judged as of no class")
+def _of_names(
+    path: Path, asked: Tensor, names: Sequence[str], store: Store | Like, by_class: bool, by_number: Sequence[int] = ()
+) -> Tensor | None:
+    """The store's numbers of the classes ``asked`` for, int64 [N], which have these names, or are these numbers.
+
+    None, said, for other classes.
+    """
+    known = {str(number): number for number in by_number} | {name: i for i, name in enumerate(store.classes)}
+    others = sorted(set(names) - set(known))
+    numbers = matched(names, store.classes) if others or not names else tuple(known[name] for name in names)
+    if numbers is None and by_class and store.classes:
+        given = some(others or names) or "without names"
+        logger.warning(f"{path} has classes that {store.path} has not ({given}): its images are judged as of no class")
     return None if numbers is None else torch.tensor(numbers)[asked]
