@@ -6,8 +6,9 @@ replacement doubles the bias of a Fréchet distance, and spoils what is counted 
 """
 
 import math
+import statistics
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -71,9 +72,7 @@ class Figure:
     @property
     def deviation(self) -> float | None:
         """The standard deviation over seeds; None for one seed."""
-        if len(self.by_seed) < 2:
-            return None
-        return math.sqrt(sum((v - self.value) ** 2 for v in self.by_seed) / (len(self.by_seed) - 1))
+        return statistics.stdev(self.by_seed) if len(self.by_seed) > 1 else None
 
     @property
     def own_error(self) -> float | None:
