@@ -169,7 +169,8 @@ def test_a_figure_of_which_higher_is_better_is_judged_the_other_way_round():
 
 def test_classes_that_come_up_too_often_are_bad():
     num = evaluation().protocol["num"]
-    usual = dataclasses.replace(evaluation().figures["classifier/accuracy"], bootstrap=None, num_floor=num)
+    usual = evaluation().figures["classifier/accuracy"]
+    usual = dataclasses.replace(usual, bootstrap=0.03, floor_error=0.02, num_floor=num)
     for seen, verdict in ((0.3, "bad"), (0.05, "undecided")):
         shares = dataclasses.replace(usual, name="class imbalance", better="lower", by_seed=(seen,) * 3, floor=0.05)
         judged = dataclasses.replace(evaluation(), figures={**evaluation().figures, "classifier/classes": shares})
@@ -182,7 +183,7 @@ def test_missing_classes_are_named():
     shares = dataclasses.replace(usual, name="class imbalance", better="lower", by_seed=(0.05,), by_class=counts)
     judged = dataclasses.replace(evaluation(), figures={**evaluation().figures, "classifier/classes": shares})
     found = by_name(facts(by_step=(judged,)))["classes"]
-    assert found.verdict == "bad" and "cat (0 of 900 " in found.text and "dog" not in found.text
+    assert found.verdict == "bad" and "cat (0 of 900, " in found.text and "dog" not in found.text
 
 
 def test_a_floor_of_another_number_of_images_decides_nothing():
