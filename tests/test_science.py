@@ -19,7 +19,7 @@ from unstir.generate import arrays
 from unstir.generate.drawing import Job
 from unstir.generate.folder import drawn_in, read_images
 from unstir.generate.sampling import sample
-from unstir.metrics.likelihood import Protocol, describe, likelihood
+from unstir.metrics.likelihood import Protocol, describe, split_likelihood
 from unstir.nn.config import ModelConfig
 from unstir.runs.config import Config
 from unstir.runs.sections import DataConfig, DiffusionConfig, GridConfig, LogConfig, TrainConfig
@@ -127,7 +127,7 @@ def test_batches_of_a_job_whose_settings_are_gone_or_of_other_weights_are_not_ta
 
 def test_the_bound_is_of_a_density_of_the_values_that_are_there(trained):
     run, store = trained
-    result = likelihood(run.model(device="cpu"), store, Protocol())
+    result = split_likelihood(run.model(device="cpu"), store, Protocol())
     assert np.isfinite(result.bits_per_dim) and "in the data's units" in describe(result)
     half = (np.array(store.scale.high) - np.array(store.scale.low)) / 2
     there = ~store.images("held_out").isnan()

@@ -52,6 +52,14 @@ HASH = "array"  # in that file, the SHA-256 of images.npy
 
 
 FORMATS = "png", "npy"
+MOST_SCALE = 64
+
+
+def scaled(model: Model, scale: int | None) -> Model:
+    """The model whose pictures are enlarged by a whole ``scale``, None for its own. UserError outside 1..64."""
+    if scale is not None and not 1 <= scale <= MOST_SCALE:
+        raise UserError("scale", scale, f"is outside 1..{MOST_SCALE}", {"scale": None})
+    return replace(model, scale=scale) if scale else model
 
 
 def save_images(
