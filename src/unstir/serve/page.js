@@ -1,0 +1,122 @@
+"use strict";
+// The controls of the page. Frames {t, x, x0} come from torch at first, then from a worker as they are computed.
+
+const data = JSON.parse(document.getElementById("data").textContent);
+const weights = document.getElementById("weights").textContent;
+const part = (id) => document.getElementById(id);
+const form = part("settings"), slider = part("time"), status = part("status"), play = part("play");
+const url = URL.createObjectURL(new Blob([part("engine").textContent, "\nonmessage = answer;"]));
+let frames = data.frames.map(({ t, x, x0 }) => ({ t, x: bytes(x), x0: bytes(x0) }));
+let worker = null, timer = 0;
+
+function paint(canvas, values) {
+  const [, h, w] = data.shape, columns = 5, size = h * w, area = data.num * size, gap = 1;
+  canvas.width = columns * (w + gap) - gap;
+  canvas.height = Math.ceil(data.num / columns) * (h + gap) - gap;
+  const context = canvas.getContext("2d");
+  for (let image = 0; image < data.num; image++) {
+    const picture = context.createImageData(w, h);
+    for (let i = 0; i < size; i++) {
+      for (let channel = 0; channel < 3; channel++)
+        picture.data[4 * i + channel] = values[(values.length > area ? channel : 0) * area + image * size + i];
+      picture.data[4 * i + 3] = 255;
+    }
+    context.putImageData(picture, (image % columns) * (w + gap), Math.floor(image / columns) * (h + gap));
+  }
+}
+
+function show(at) {
+  const frame = frames[at], calls = data.chains[form.chain.value].calls.length;
+  slider.max = calls;
+  slider.value = at;
+  const where = frame.t ? `t = ${frame.t}, call ${at + 1} of ${calls}` : "t = 0, the images";
+  slider.setAttribute("aria-valuetext", where);
+  part("where").textContent = where;
+  paint(part("x"), frame.x);
+  paint(part("x0"), frame.x0);
+}
+
+function pause() {
+  clearInterval(timer);
+  timer = 0;
+  play.textContent = "Play";
+}
+
+function start() {
+  let at = Number(slider.value) < frames.length - 1 ? Number(slider.value) : 0;
+  play.textContent = "Pause";
+  show(at);
+  timer = setInterval(() => (at < frames.length - 1 ? show(++at) : pause()), 300);
+}
+
+/** The classes, or what else the network is told of each image; of a class that ``hides``, nothing. */
+function condition(hides) {
+  const { num_classes: count, condition_size: c } = data.config, [, h, w] = data.shape;
+  const label = form.label ? form.label.value : "";
+  if (count)
+    return Array.from({ length: data.num }, (_, i) => (hides ? count : label === "" ? i % count : Number(label)));
+  if (data.condition === null) return null;
+  const x = floats(data.condition), sides = data.config.condition_channels ? { h, w } : { h: 1, w: 1 };
+  return { c, ...sides, x: hides ? x.map(() => 0) : x };
+}
+
+function settings() {
+  const value = (name, other) => Number(form[name] ? form[name].value : other);
+  return { chain: value("chain", 0), seed: value("seed", 0), guidance: value("guidance", 1) };
+}
+
+function command() {
+  const { chain, seed, guidance } = settings(), { sampler, steps } = data.chains[chain];
+  const label = form.label && form.label.value !== "" ? ` --label ${form.label.value}` : "";
+  const guided = data.hides ? ` --guidance ${guidance}` : "";
+  return `unstir sample ${data.run} --num ${data.num} --seed ${seed} --sampler ${sampler} --steps ${steps}${label}${guided}`;
+}
+
+function changed() {
+  if (form.guidance) part("scale").textContent = Number(form.guidance.value).toFixed(2);
+  part("command").textContent = command();
+}
+
+function finish(text) {
+  if (worker) worker.terminate();
+  worker = null;
+  part("draw").textContent = "Draw";
+  status.textContent = text;
+}
+
+function compute() {
+  pause();
+  const began = performance.now(), request = { ...settings(), condition: condition(false), hidden: condition(true) };
+  const calls = data.chains[request.chain].calls.length;
+  history.replaceState(null, "", `#${new URLSearchParams(new FormData(form))}`);
+  frames = [];
+  part("draw").textContent = "Stop";
+  status.textContent = "Drawing.";
+  worker = new Worker(url);
+  worker.onmessage = ({ data: frame }) => {
+    frames.push(frame);
+    show(frames.length - 1);
+    if (frames.length > calls) finish(`Drawn in ${((performance.now() - began) / 1000).toFixed(1)} seconds.`);
+  };
+  worker.onerror = (error) => finish(`This browser could not draw: ${error.message}`);
+  worker.postMessage({ data, weights, request });
+}
+
+form.addEventListener("submit", (event) => {
+  event.preventDefault();
+  if (worker) finish("Stopped.");
+  else compute();
+});
+form.addEventListener("input", changed);
+slider.addEventListener("input", () => {
+  pause();
+  show(Math.min(Number(slider.value), frames.length - 1));
+});
+play.addEventListener("click", () => (timer ? pause() : start()));
+if (form.guidance) form.guidance.value = data.chains[0].guidance;
+const shared = new URLSearchParams(location.hash.slice(1));
+for (const [name, value] of shared) if (form[name]) form[name].value = value;
+changed();
+if (shared.size) compute();
+else if (matchMedia("(prefers-reduced-motion: reduce)").matches) show(frames.length - 1);
+else start();
