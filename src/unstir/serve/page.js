@@ -51,7 +51,7 @@ function start() {
 
 /** The classes, or what else the network is told of each image; of a class that ``hides``, nothing. */
 function condition(hides) {
-  const { num_classes: count, condition_size: c } = data.config, [, h, w] = data.shape;
+  const count = data.classes.length, c = data.config.condition_size, [, h, w] = data.shape;
   const label = form.label ? form.label.value : "";
   if (count)
     return Array.from({ length: data.num }, (_, i) => (hides ? count : label === "" ? i % count : Number(label)));
