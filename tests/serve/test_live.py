@@ -223,6 +223,7 @@ def test_a_chain_as_sums_is_the_chain(sampler):
     vectors += [torch.zeros_like(x_T)] * number + noise
     for k, call in enumerate(described["calls"]):
         vectors[k + 1] = torch.tanh(total(call["x"], vectors) * call["t"] / 50)
+
     def denoise(x, t):
         x0 = torch.tanh(x * t / 50)
         return Prediction(x0, x0)
@@ -240,3 +241,12 @@ def test_networks_of_ones_own_are_refused(tmp_path):
     with pytest.raises(UserError) as refused:
         write_live(model, tmp_path / "live.html")
     assert (refused.value.key, refused.value.given) == ("live", Own.__qualname__)
+
+
+def test_the_command_writes_the_page_of_one_run_alone(trained, command, refused, tmp_path):
+    run, _ = trained()
+    status, out, _ = command("report", run.path, "--live")
+    assert status == 0 and str(run.path / "live.html") in out
+    assert command("report", run.path, "--live", "--out", run.path / "live.html")[0] == 0
+    refused(command("report", run.path, run.path, "--live"), "--live")
+    refused(command("report", run.path, "--live", "--num", 8), "--live")

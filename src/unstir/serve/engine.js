@@ -9,10 +9,6 @@ function bytes(text) {
   return Uint8Array.from(atob(text), (letter) => letter.charCodeAt(0));
 }
 
-function floats(text) {
-  return new Float32Array(bytes(text).buffer);
-}
-
 /** bfloat16, the upper half of a float32, as float32. */
 function widened(stored) {
   const halves = new Uint16Array(stored.buffer), whole = new Uint32Array(halves.length);
@@ -22,19 +18,15 @@ function widened(stored) {
 
 const silu = (value) => value / (1 + Math.exp(-value));
 
-function activated(map) {
-  return { ...map, x: map.x.map(silu) };
-}
+const activated = (map) => ({ ...map, x: map.x.map(silu) });
+
+const sum = (first, second) => ({ ...first, x: first.x.map((value, i) => value + second.x[i]) });
 
 function joined(first, second) {
   const x = new Float32Array(first.x.length + second.x.length);
   x.set(first.x);
   x.set(second.x, first.x.length);
   return { ...first, c: first.c + second.c, x };
-}
-
-function sum(first, second) {
-  return { ...first, x: first.x.map((value, i) => value + second.x[i]) };
 }
 
 /** [rows, depth] as panels of four rows, [rows / 4, depth, 4], in doubles; rows beyond the last are zeros. */
@@ -98,13 +90,16 @@ class Network {
 
   embedding(t, condition) {
     const { num_classes, condition_values, label_beside } = this.config;
-    const hidden = activated(this.linear(this.repeated(this.waves(t)), "time.first"));
-    let time = this.linear(hidden, "time.second");
-    const label = num_classes ? this.looked("label.weight", condition) : null;
-    if (label && !label_beside) time = sum(time, label);
-    if (condition_values)
-      time = sum(time, this.linear(activated(this.linear(condition, "vector.0")), "vector.2"));
-    return activated(label_beside ? joined(time, label) : time);
+    const perceptron = (map, first, second) => this.linear(activated(this.linear(map, first)), second);
+    const waves = this.waves(t), time = this.vectors(waves.length, (channel) => waves[channel]);
+    let known = perceptron(time, "time.first", "time.second");
+    if (condition_values) known = sum(known, perceptron(condition, "vector.0", "vector.2"));
+    if (num_classes) {
+      const { shape: [, c], values } = this.tensors.get("label.weight");
+      const label = this.vectors(c, (channel, image) => values[condition[image] * c + channel]);
+      known = label_beside ? joined(known, label) : sum(known, label);
+    }
+    return activated(known);
   }
 
   /** The sines and cosines of t, rounded to float32 where `unstir.nn.blocks.sinusoids` rounds them. */
@@ -117,17 +112,10 @@ class Network {
     return (flip_sin_to_cos ? parts.reverse() : parts).flat();
   }
 
-  repeated(vector) {
-    const x = new Float32Array(vector.length * this.num);
-    for (let i = 0; i < x.length; i++) x[i] = vector[Math.floor(i / this.num)];
-    return { c: vector.length, h: 1, w: 1, x };
-  }
-
-  /** The rows of a table for the class of each image. */
-  looked(name, classes) {
-    const { shape: [, c], values } = this.tensors.get(name), x = new Float32Array(c * this.num);
-    for (let i = 0; i < x.length; i++) x[i] = values[classes[i % this.num] * c + Math.floor(i / this.num)];
-    return { c, h: 1, w: 1, x };
+  /** The map of a vector of ``c`` numbers for each image. */
+  vectors(c, value) {
+    const at = (_, i) => value(Math.floor(i / this.num), i % this.num);
+    return { c, h: 1, w: 1, x: Float32Array.from({ length: c * this.num }, at) };
   }
 
   stage(level, n, map, time) {
@@ -158,7 +146,7 @@ class Network {
     for (let group = 0; group < c; group += width)
       for (let image = 0; image < this.num; image++) {
         let total = 0, squares = 0;
-        const each = (visit) => {
+        const each = (visit) => { // of the group's features
           for (let ch = group; ch < group + width; ch++)
             for (let i = ch * area + image * size, end = i + size; i < end; i++) visit(i, ch);
         };
@@ -217,13 +205,10 @@ class Network {
   /** To the sides of the map ``like``: pixels repeated, or spread by a transposed 5x5 convolution, then a 3x3 one. */
   upsampled(map, like, name) {
     const spread = this.config.layout !== "ho", stride = (side, out) => (out > side ? 2 : 1);
+    const doubled = (side, y, d, out) => Math.floor(this.edge(y + d - 1, out) / stride(side, out));
     const scattered = (side, y, d, out) => {
       const place = (y + 2 - d) / stride(side, out);
-      return Number.isInteger(place) && place >= 0 && place < side ? place : -1;
-    };
-    const doubled = (side, y, d, out) => {
-      const place = this.edge(y + d - 1, out);
-      return place < 0 ? -1 : Math.floor(place / stride(side, out));
+      return Number.isInteger(place) && place < side ? place : -1;
     };
     if (!spread) return this.applied(map, `${name}.conv`, this.table("up", map, 3, like.h, like.w, doubled));
     const wide = this.applied(map, `${name}.spread`, this.table("up", map, 5, like.h, like.w, scattered));
@@ -238,18 +223,14 @@ class Network {
 
   /** Which pixel each tap of each output pixel reads: source[tap, pixel], or -1. ``from`` says so for one side. */
   table(name, map, kernel, h, w, from) {
-    const key = `${name} ${map.h} ${map.w}`;
-    if (!this.tables.has(key)) {
-      const source = new Int32Array(kernel * kernel * h * w);
-      for (let dy = 0, at = 0; dy < kernel; dy++)
-        for (let dx = 0; dx < kernel; dx++)
-          for (let y = 0; y < h; y++)
-            for (let x = 0; x < w; x++, at++) {
-              const row = from(map.h, y, dy, h), column = from(map.w, x, dx, w);
-              source[at] = row < 0 || column < 0 ? -1 : row * map.w + column;
-            }
-      this.tables.set(key, { h, w, taps: kernel * kernel, source });
-    }
+    const key = `${name} ${map.h} ${map.w}`, taps = kernel * kernel;
+    if (this.tables.has(key)) return this.tables.get(key);
+    const source = Int32Array.from({ length: taps * h * w }, (_, i) => {
+      const tap = Math.floor(i / (h * w)), y = Math.floor(i / w) % h;
+      const row = from(map.h, y, Math.floor(tap / kernel), h), column = from(map.w, i % w, tap % kernel, w);
+      return row < 0 || column < 0 ? -1 : row * map.w + column;
+    });
+    this.tables.set(key, { h, w, taps, source });
     return this.tables.get(key);
   }
 

@@ -45,11 +45,11 @@ def write_live(model: Model, out: Path | None = None) -> Path:
         alone = "is a network of your own; a live page computes the U-Net alone"
         raise UserError("live", type(model.denoiser.net).__qualname__, alone, {"live": False})
     model = rounded(model)
-    texts = {name: (Path(__file__).parent / name).read_text(encoding="utf-8") for name in ("engine.js", "page.js")}
-    data = json.dumps(contents(model), separators=(",", ":")).replace("<", "\\u003c")
-    shown = {"model": model, "chains": chains_of(model), "data": data, "weights": _weights(model), "most": MOST_GUIDANCE, "sections": []}
-    template = environment("unstir.serve", "unstir.insight").get_template("live.html")
-    write_text(path, template.render(shown | {"engine": texts["engine.js"], "page": texts["page.js"]}))
+    scripts = {name: (Path(__file__).parent / f"{name}.js").read_text(encoding="utf-8") for name in ("engine", "page")}
+    shown = {"model": model, "chains": chains_of(model), "most": MOST_GUIDANCE, "sections": [], **scripts}
+    shown["data"] = json.dumps(contents(model), separators=(",", ":")).replace("<", "\\u003c")
+    shown["weights"] = _weights(model)
+    write_text(path, environment("unstir.serve", "unstir.insight").get_template("live.html").render(shown))
     return path
 
 

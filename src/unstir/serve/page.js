@@ -52,29 +52,25 @@ function start() {
 /** The classes, or what else the network is told of each image; of a class that ``hides``, nothing. */
 function condition(hides) {
   const count = data.classes.length, c = data.config.condition_size, [, h, w] = data.shape;
-  const label = form.label ? form.label.value : "";
-  if (count)
-    return Array.from({ length: data.num }, (_, i) => (hides ? count : label === "" ? i % count : Number(label)));
+  const label = form.label?.value ? () => Number(form.label.value) : (image) => image % count;
+  if (count) return Array.from({ length: data.num }, (_, image) => (hides ? count : label(image)));
   if (data.condition === null) return null;
-  const x = floats(data.condition), sides = data.config.condition_channels ? { h, w } : { h: 1, w: 1 };
+  const x = new Float32Array(bytes(data.condition).buffer), sides = data.config.condition_channels ? { h, w } : { h: 1, w: 1 };
   return { c, ...sides, x: hides ? x.map(() => 0) : x };
 }
 
 function settings() {
-  const value = (name, other) => Number(form[name] ? form[name].value : other);
-  return { chain: value("chain", 0), seed: value("seed", 0), guidance: value("guidance", 1) };
-}
-
-function command() {
-  const { chain, seed, guidance } = settings(), { sampler, steps } = data.chains[chain];
-  const label = form.label && form.label.value !== "" ? ` --label ${form.label.value}` : "";
-  const guided = data.hides ? ` --guidance ${guidance}` : "";
-  return `unstir sample ${data.run} --num ${data.num} --seed ${seed} --sampler ${sampler} --steps ${steps}${label}${guided}`;
+  const { chain, seed, guidance } = Object.fromEntries(new FormData(form));
+  return { chain: Number(chain), seed: Number(seed), guidance: Number(guidance ?? 1) };
 }
 
 function changed() {
-  if (form.guidance) part("scale").textContent = Number(form.guidance.value).toFixed(2);
-  part("command").textContent = command();
+  const { chain, seed, guidance } = settings(), { sampler, steps } = data.chains[chain];
+  const words = ["unstir sample", data.run, "--num", data.num, "--seed", seed, "--sampler", sampler, "--steps", steps];
+  if (form.label?.value) words.push("--label", form.label.value);
+  if (data.hides) words.push("--guidance", guidance);
+  part("command").textContent = words.join(" ");
+  if (data.hides) part("scale").textContent = guidance.toFixed(2);
 }
 
 function finish(text) {
