@@ -120,9 +120,9 @@ def report(
     from unstir.insight.write import write_images_report, write_report
 
     names = [name for word in figures for name in word.split(",")]
-    _check(bool(runs), bool(images), label is not None or flip, not measure or bool(names or charts))
+    _check(bool(runs), bool(images), label is not None or flip, any((not measure, names, charts, live)))
     if live:
-        page, *others = _live(runs or [], out, bool(names or charts or export or store or num or seeds))
+        page, *others = _live(runs or [], out, not measure, names, charts, export, store, num, seeds)
     elif images:
         request = EvaluationRequest(num=num, seeds=seeds, label=label, flip=flip, store=store)
         page, *others = write_images_report(images, request, out, exported=export)
@@ -134,11 +134,11 @@ def report(
     return 0
 
 
-def _live(runs: list[Path], out: Path | None, others: bool) -> list[Path]:
+def _live(runs: list[Path], out: Path | None, *others: object) -> list[Path]:
     from unstir.runs.run import Run
     from unstir.serve.live import write_live
 
-    if len(runs) != 1 or others:
+    if len(runs) != 1 or any(others):
         raise UserError("--live is of one run, and takes --out alone")
     return [write_live(Run.open(runs[0]).model(device="cpu"), out)]
 
@@ -147,6 +147,6 @@ def _check(runs: bool, images: bool, of_images: bool, of_runs: bool) -> None:
     """Raise UserError unless runs or images were given, with options of their own alone."""
     check_one(runs, images)
     if images and of_runs:
-        raise UserError("--no-measure, --figures and --charts are of runs; leave them out")
+        raise UserError("--no-measure, --figures, --charts and --live are of runs; leave them out")
     if runs and of_images:
         raise UserError("--label and --flip are of --images; leave them out")

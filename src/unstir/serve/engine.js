@@ -16,9 +16,8 @@ function widened(stored) {
   return new Float32Array(whole.buffer);
 }
 
-const silu = (value) => value / (1 + Math.exp(-value));
-
-const activated = (map) => ({ ...map, x: map.x.map(silu) });
+/** SiLU of each value. */
+const activated = (map) => ({ ...map, x: map.x.map((value) => value / (1 + Math.exp(-value))) });
 
 const sum = (first, second) => ({ ...first, x: first.x.map((value, i) => value + second.x[i]) });
 
@@ -37,8 +36,8 @@ function panelled(matrix, rows, depth) {
   return panels;
 }
 
-/** tile[4 r + j] = the sum over k of a[k, r] b[k, j], of two panels that begin at ``a0`` and ``b0``. */
-function product(a, a0, b, b0, depth, tile) {
+/** The sums over k of a[k, r] b[k, j] of two panels that begin at ``a0`` and ``b0``: [r, j], 16 numbers. */
+function product(a, a0, b, b0, depth) {
   let s0 = 0, s1 = 0, s2 = 0, s3 = 0, s4 = 0, s5 = 0, s6 = 0, s7 = 0;
   let s8 = 0, s9 = 0, s10 = 0, s11 = 0, s12 = 0, s13 = 0, s14 = 0, s15 = 0;
   for (let k = 0, p = a0, q = b0; k < depth; k++, p += 4, q += 4) {
@@ -48,9 +47,7 @@ function product(a, a0, b, b0, depth, tile) {
     s8 += y * c; s9 += y * d; s10 += y * e; s11 += y * f;
     s12 += z * c; s13 += z * d; s14 += z * e; s15 += z * f;
   }
-  tile[0] = s0; tile[1] = s1; tile[2] = s2; tile[3] = s3; tile[4] = s4; tile[5] = s5; tile[6] = s6; tile[7] = s7;
-  tile[8] = s8; tile[9] = s9; tile[10] = s10; tile[11] = s11; tile[12] = s12; tile[13] = s13; tile[14] = s14;
-  tile[15] = s15;
+  return [s0, s1, s2, s3, s4, s5, s6, s7, s8, s9, s10, s11, s12, s13, s14, s15];
 }
 
 class Network {
@@ -106,8 +103,8 @@ class Network {
   waves(t) {
     const { channels, freq_shift, flip_sin_to_cos, time_table } = this.config, half = channels / 2, f = Math.fround;
     if (time_table) return this.tensors.get("time.table").values.subarray(t * channels, (t + 1) * channels);
-    const angle = (i) => f(t * f(Math.exp(f(f(f(-Math.log(10000)) * i) / f(half - freq_shift)))));
-    const angles = Array.from({ length: half }, (_, i) => angle(i));
+    const rate = (i) => f(Math.exp(f(f(f(-Math.log(10000)) * i) / f(half - freq_shift))));
+    const angles = Array.from({ length: half }, (_, i) => f(t * rate(i)));
     const parts = [angles.map(Math.sin), angles.map(Math.cos)];
     return (flip_sin_to_cos ? parts.reverse() : parts).flat();
   }
@@ -128,9 +125,8 @@ class Network {
     const shift = this.linear(time, `${name}.time`), area = this.num * h.h * h.w, size = h.h * h.w;
     const at = (i) => Math.floor(i / area) * this.num + (Math.floor(i / size) % this.num); // [channel, image]
     if (this.config.scale_shift) {
-      const half = h.c * this.num;
       h = this.normalised(h, `${name}.second_norm`);
-      h.x = h.x.map((value, i) => value * (1 + shift.x[at(i)]) + shift.x[half + at(i)]);
+      h.x = h.x.map((value, i) => value * (1 + shift.x[at(i)]) + shift.x[h.c * this.num + at(i)]);
     } else {
       h.x = h.x.map((value, i) => value + shift.x[at(i)]);
       h = this.normalised(h, `${name}.second_norm`);
@@ -235,25 +231,23 @@ class Network {
   }
 
   layer(name) {
-    if (!this.layers.has(name)) {
-      const { shape: [rows, ...rest], values } = this.tensors.get(`${name}.weight`);
-      const depth = rest.reduce((product, side) => product * side, 1);
-      const bias = this.tensors.get(`${name}.bias`).values;
-      this.layers.set(name, { rows, depth, bias, panels: panelled(values, rows, depth) });
-    }
+    if (this.layers.has(name)) return this.layers.get(name);
+    const { shape: [rows], values } = this.tensors.get(`${name}.weight`), depth = values.length / rows;
+    const bias = this.tensors.get(`${name}.bias`).values, panels = panelled(values, rows, depth);
+    this.layers.set(name, { rows, depth, bias, panels });
     return this.layers.get(name);
   }
 
   /** A convolution as products of panels: of weights [rows, depth] and of what the taps read [depth, columns]. */
   applied(map, name, table) {
     const { rows, depth, bias, panels } = this.layer(name), columns = this.num * table.h * table.w;
-    const out = new Float32Array(rows * columns), block = new Float64Array(BLOCK * depth), tile = new Float64Array(16);
+    const out = new Float32Array(rows * columns), block = new Float64Array(BLOCK * depth);
     for (let first = 0; first < columns; first += BLOCK) {
       const count = Math.min(BLOCK, columns - first);
       this.gather(map, table, first, count, block);
       for (let row = 0; row < rows; row += 4)
         for (let column = 0; column < count; column += 4) {
-          product(panels, row * depth, block, column * depth, depth, tile);
+          const tile = product(panels, row * depth, block, column * depth, depth);
           for (let r = 0; r < 4 && row + r < rows; r++)
             for (let j = 0; j < 4 && column + j < count; j++)
               out[(row + r) * columns + first + column + j] = tile[4 * r + j] + bias[row + r];
@@ -305,33 +299,27 @@ function normal(seed, stream, step, num, [c, h, w]) {
 
 /** The sum of vectors that `unstir.serve.live.as_linear` describes, in doubles. */
 function combined(terms, vectors) {
-  const total = new Float64Array(vectors[0].length);
-  for (const [place, factor] of terms) vectors[place].forEach((value, i) => { total[i] += factor * value; });
-  return Float32Array.from(total);
+  return vectors[0].map((_, i) => terms.reduce((total, [place, factor]) => total + factor * vectors[place][i], 0));
 }
 
-/**
- * The frames {t, x, x0} of a chain, x and x0 Float32Array [C, num, H, W], each as soon as it is computed. ``condition``
- * is a class for each image, or a map, and ``hidden`` what stands in its place where guidance hides it.
- */
+// The frames {t, x, x0} of a chain, x and x0 Float32Array [C, num, H, W], each as soon as it is computed. ``condition``
+// is a class for each image, or a map, and ``hidden`` what stands in its place where guidance hides it.
 function* draw(network, data, { chain, seed, guidance, condition, hidden }) {
   const { calls, end, noise } = data.chains[chain], [c, h, w] = data.shape;
   const drawn = (stream, step) => normal(seed, data.streams[stream], step, data.num, data.shape).x;
   const vectors = [drawn("start", 0)];
   noise.forEach((t, i) => { vectors[calls.length + 1 + i] = drawn("sample", t); });
-  let x0;
   for (const [number, { t, x: terms, skip, out }] of calls.entries()) {
     const x = combined(terms, vectors), estimate = (given) => {
       const raw = network.forward({ c, h, w, x }, t - 1, given).x;
       return x.map((value, i) => skip * value + out * raw[i]);
     };
-    x0 = estimate(condition);
+    let x0 = estimate(condition);
     if (guidance !== 1) x0 = estimate(hidden).map((weak, i) => weak + guidance * (x0[i] - weak));
-    x0 = x0.map((value) => Math.min(Math.max(value, -1), 1));
-    vectors[number + 1] = x0;
-    yield { t, x, x0 };
+    vectors[number + 1] = x0.map((value) => Math.min(Math.max(value, -1), 1));
+    yield { t, x, x0: vectors[number + 1] };
   }
-  yield { t: 0, x: combined(end, vectors), x0 };
+  yield { t: 0, x: combined(end, vectors), x0: vectors[calls.length] };
 }
 
 /** Values about [-1, 1] as pixels [shown channels, num, H, W]. */

@@ -7,26 +7,25 @@ const part = (id) => document.getElementById(id);
 const form = part("settings"), slider = part("time"), status = part("status"), play = part("play");
 const url = URL.createObjectURL(new Blob([part("engine").textContent, "\nonmessage = answer;"]));
 let frames = data.frames.map(({ t, x, x0 }) => ({ t, x: bytes(x), x0: bytes(x0) }));
-let worker = null, timer = 0;
+let calls = data.chains[0].calls.length, worker = null, timer = 0;
 
+/** Draw the images [C, num, H, W] in rows of five, with a pixel between them. */
 function paint(canvas, values) {
-  const [, h, w] = data.shape, columns = 5, size = h * w, area = data.num * size, gap = 1;
-  canvas.width = columns * (w + gap) - gap;
-  canvas.height = Math.ceil(data.num / columns) * (h + gap) - gap;
-  const context = canvas.getContext("2d");
-  for (let image = 0; image < data.num; image++) {
-    const picture = context.createImageData(w, h);
-    for (let i = 0; i < size; i++) {
-      for (let channel = 0; channel < 3; channel++)
-        picture.data[4 * i + channel] = values[(values.length > area ? channel : 0) * area + image * size + i];
-      picture.data[4 * i + 3] = 255;
-    }
-    context.putImageData(picture, (image % columns) * (w + gap), Math.floor(image / columns) * (h + gap));
+  const [, h, w] = data.shape, columns = 5, size = h * w, area = data.num * size;
+  canvas.width = columns * (w + 1) - 1;
+  canvas.height = Math.ceil(data.num / columns) * (h + 1) - 1;
+  const context = canvas.getContext("2d"), picture = context.createImageData(canvas.width, canvas.height);
+  for (let i = 0; i < area; i++) {
+    const image = Math.floor(i / size), y = Math.floor(image / columns) * (h + 1) + (Math.floor(i / w) % h);
+    const at = 4 * (y * canvas.width + (image % columns) * (w + 1) + (i % w)), grey = values.length === area;
+    for (let channel = 0; channel < 3; channel++) picture.data[at + channel] = values[(grey ? 0 : channel * area) + i];
+    picture.data[at + 3] = 255;
   }
+  context.putImageData(picture, 0, 0);
 }
 
 function show(at) {
-  const frame = frames[at], calls = data.chains[form.chain.value].calls.length;
+  const frame = frames[at];
   slider.max = calls;
   slider.value = at;
   const where = frame.t ? `t = ${frame.t}, call ${at + 1} of ${calls}` : "t = 0, the images";
@@ -55,8 +54,8 @@ function condition(hides) {
   const label = form.label?.value ? () => Number(form.label.value) : (image) => image % count;
   if (count) return Array.from({ length: data.num }, (_, image) => (hides ? count : label(image)));
   if (data.condition === null) return null;
-  const x = new Float32Array(bytes(data.condition).buffer), sides = data.config.condition_channels ? { h, w } : { h: 1, w: 1 };
-  return { c, ...sides, x: hides ? x.map(() => 0) : x };
+  const x = new Float32Array(bytes(data.condition).buffer), sides = data.config.condition_channels ? [h, w] : [1, 1];
+  return { c, h: sides[0], w: sides[1], x: hides ? x.map(() => 0) : x };
 }
 
 function settings() {
@@ -74,7 +73,7 @@ function changed() {
 }
 
 function finish(text) {
-  if (worker) worker.terminate();
+  worker.terminate();
   worker = null;
   part("draw").textContent = "Draw";
   status.textContent = text;
@@ -82,17 +81,18 @@ function finish(text) {
 
 function compute() {
   pause();
-  const began = performance.now(), request = { ...settings(), condition: condition(false), hidden: condition(true) };
-  const calls = data.chains[request.chain].calls.length;
+  const began = performance.now(), drawn = [], seconds = () => ((performance.now() - began) / 1000).toFixed(1);
+  const request = { ...settings(), condition: condition(false), hidden: condition(true) };
   history.replaceState(null, "", `#${new URLSearchParams(new FormData(form))}`);
-  frames = [];
   part("draw").textContent = "Stop";
   status.textContent = "Drawing.";
   worker = new Worker(url);
   worker.onmessage = ({ data: frame }) => {
+    frames = drawn;
+    calls = data.chains[request.chain].calls.length;
     frames.push(frame);
-    show(frames.length - 1);
-    if (frames.length > calls) finish(`Drawn in ${((performance.now() - began) / 1000).toFixed(1)} seconds.`);
+    if (frames.length === 1 || Number(slider.value) === frames.length - 2) show(frames.length - 1); // or it was moved
+    if (frames.length > calls) finish(`Drawn in ${seconds()} seconds.`);
   };
   worker.onerror = (error) => finish(`This browser could not draw: ${error.message}`);
   worker.postMessage({ data, weights, request });
