@@ -109,7 +109,7 @@ def test_conditions_are_packed_with_their_images_and_hashed(stores, images, tmp_
 
 
 def test_what_moves_an_image_moves_its_condition(stores, tmp_path):
-    config = settings(stores["image"].path, train={"label_dropout": 0.6})
+    config = settings(stores["image"].path, train={"condition_dropout": 0.6})
     made = Trainer(open_run(config, tmp_path / "run", stores["image"]), stores["image"])
     examples = made.examples(slice(0, 8))
     given = examples.condition[:, 1].flatten(1).amax(1) == 1
@@ -173,7 +173,7 @@ def test_guidance_leads_away_from_the_hidden_condition(runs, kind):
         weak, strong = model.away_from(told)(x, t).raw, model.denoise(told)(x, t).raw
         assert torch.equal(weak, model.denoiser(x, t, torch.zeros_like(told)).raw)
     assert not torch.allclose(weak, strong, atol=1e-3)
-    assert runs[kind].config.train.label_dropout == 0.1  # which a condition takes by itself
+    assert runs[kind].config.train.condition_dropout == 0.1  # which a condition takes by itself
     assert not torch.allclose(
         drawn(model, 2), drawn(replace(model, chain=model.chain.changed(guidance=3.0)), 2), atol=1e-3
     )

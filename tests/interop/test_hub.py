@@ -268,7 +268,7 @@ def test_the_page_of_an_imported_run_does_not_say_that_it_was_trained_here(tmp_p
 )  # fmt: skip
 def test_the_samples_of_the_page_are_drawn_again_by_what_it_says(tmp_path, unstir, settings, says, typed):
     grids = {f"grids__{name}": value for name, value in settings.items()}
-    hidden = {"model__num_classes": 10, "train__label_dropout": 0.2}
+    hidden = {"model__num_classes": 10, "train__condition_dropout": 0.2}
     model = untrained(tmp_path / "run", **hidden, **grids).model(12, device="cpu")
     write_repository(model, "me/x", tmp_path / "there")
     assert f" by unipc in 20 steps{says}, " in (tmp_path / "there/README.md").read_text()

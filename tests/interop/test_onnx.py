@@ -28,7 +28,7 @@ from unstir.theory.schedule import cosine
 onnxruntime = pytest.importorskip("onnxruntime", reason="what is compared with: pip install '.[onnx]'")
 
 pytestmark = pytest.mark.slow
-GUIDED = {"model__num_classes": 10, "train__label_dropout": 0.2, "model__attention": [1], "model__mults": [1, 1]}
+GUIDED = {"model__num_classes": 10, "train__condition_dropout": 0.2, "model__attention": [1], "model__mults": [1, 1]}
 
 
 @pytest.fixture

@@ -33,7 +33,7 @@ LIMIT = 30.0  # seconds until all have ended
 
 VARIANTS = {
     "flip, dropout, hidden labels, augmentation, nearest of three noises, perturbed inputs": {
-        "train__batch_size": 13, "train__micro_batch": 3, "model__num_classes": 10, "train__label_dropout": 0.3,
+        "train__batch_size": 13, "train__micro_batch": 3, "model__num_classes": 10, "train__condition_dropout": 0.3,
         "train__augment": 0.5, "loss__noise_choices": 3, "loss__input_perturbation": 0.1,
     },
     "a learned variance, times by their losses, no micro-batches": {

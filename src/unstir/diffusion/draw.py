@@ -33,7 +33,7 @@ def steered(
     """
     if chain.guidance != 1:
         if weak is None:
-            needs = "needs a network trained with train.label_dropout, or a weaker one as guide"
+            needs = "needs a network trained with train.condition_dropout, or a weaker one as guide"
             raise UserError("guidance", chain.guidance, needs, {"guidance": 1})
         denoise = guided(denoise, weak, chain.guidance, chain.guidance_low, chain.guidance_high or process.T)
     denoise = finite(denoise, indices)

@@ -45,7 +45,7 @@ def settings(
         model=network,
         diffusion=diffusion,
         loss=LossConfig(objective="hybrid" if diffusion.learned_variance else "simple"),
-        train=TrainConfig(length="1 epoch", warmup="0 steps", label_dropout=hidden, dtype="float32"),
+        train=TrainConfig(length="1 epoch", warmup="0 steps", condition_dropout=hidden, dtype="float32"),
         grids=GridConfig(**{key: getattr(chain, key) for key in DEFAULTS}),
     )
 

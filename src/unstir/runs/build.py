@@ -177,7 +177,7 @@ def network_config(config: Config) -> ModelConfig:
 def num_labels(config: Config) -> int:
     """The labels that the network knows: its classes, and one more that says nothing where labels are hidden."""
     classes = config.model.num_classes
-    return classes + (1 if classes and config.train.label_dropout else 0)
+    return classes + (1 if classes and config.train.condition_dropout else 0)
 
 
 def denoiser(config: Config, net: nn.Module, dtype: torch.dtype) -> Denoiser:

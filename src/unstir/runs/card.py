@@ -19,7 +19,7 @@ from unstir.pictures.caption import of_class
 from unstir.pixels import PIXELS, Scale
 from unstir.runs.files import check, check_format, decode, encode, is_count, is_number, is_text, write_text
 
-FORMAT = 8
+FORMAT = 9
 """Of the run folder: grows when any of its files but the checkpoints, which have a number of their own, changes."""
 
 NAME = "data.json"
@@ -130,7 +130,7 @@ KINDS = {
 class Labels:
     """The labels that a network knows: 0..count-1 for the classes with these ``names``, none where ``count`` is 0.
 
-    With ``has_null`` it was trained with labels hidden (train.label_dropout), and label ``count`` says nothing.
+    With ``has_null`` it was trained with labels hidden (train.condition_dropout), and label ``count`` says nothing.
     """
 
     count: int = 0

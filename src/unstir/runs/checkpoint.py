@@ -31,7 +31,7 @@ from unstir.errors import UserError, remedy
 from unstir.randomness import VERSION
 from unstir.runs.files import check, check_format, is_count, replacing, writing
 
-FORMAT = 9
+FORMAT = 10
 NAME = re.compile(r"step-(\d+)\.safetensors")
 
 

@@ -237,7 +237,7 @@ def conditioned(config: Config, store: Store) -> Config:
     for name in ("condition_channels", "condition_values"):
         if (given := getattr(config.model, name)) not in (0, due := getattr(model, name)):
             raise UserError(f"model.{name}", given, f"is not the {due} of data.condition", {f"model.{name}": None})
-    train = replace(train, label_dropout=train.label_dropout or 0.1)
+    train = replace(train, condition_dropout=train.condition_dropout or 0.1)
     return replace(config, model=model, train=train)
 
 

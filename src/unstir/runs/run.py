@@ -210,12 +210,12 @@ class Run:
     def labels(self) -> Labels:
         """The labels that the run's network knows."""
         count = self.config.model.num_classes
-        return Labels(count, self.data.classes if count else (), count > 0 and self.config.train.label_dropout > 0)
+        return Labels(count, self.data.classes if count else (), count > 0 and self.config.train.condition_dropout > 0)
 
     @property
     def conditions(self) -> Conditions | None:
         """What describes each image to the network beside a class; None where nothing does."""
-        data, card, hides = self.config.data, self.data.condition, self.config.train.label_dropout > 0
+        data, card, hides = self.config.data, self.data.condition, self.config.train.condition_dropout > 0
         return None if card is None else Conditions(data.condition, data.condition_options, card, hides, self.path)
 
     def newest_step(self) -> int:

@@ -64,8 +64,8 @@ def train_run(
     """Train the run in ``folder``, made from ``config`` or continued, until it is finished or ``stop`` is asked for.
 
     A new run learns from the data of the run ``data_of``, where one is given. ``by_class`` sets model.num_classes to
-    the number of classes in the data and, where it is 0, train.label_dropout to 0.1, for guidance. The processes of a
-    ``group`` train one run together, and the first of them alone writes (`unstir.torchrun_group`).
+    the number of classes in the data and, where it is 0, train.condition_dropout to 0.1, for guidance. The processes of
+    a ``group`` train one run together, and the first of them alone writes (`unstir.torchrun_group`).
     Raises UserError as `open_data`, `open_run` and `tracked`, before the run's folder is made or changed.
     """
     observer = tracked(observer or Observer(), config.log.to, Path(folder)) if group.is_first else Observer()
@@ -135,7 +135,7 @@ def _of_classes(config: Config, store: Store) -> Config:
         remedy = {"model.num_classes": None}
         raise UserError("model.num_classes", config.model.num_classes, f"is not the {num} of by_class", remedy)
     model = dataclasses.replace(config.model, num_classes=num)
-    train = dataclasses.replace(config.train, label_dropout=config.train.label_dropout or 0.1)
+    train = dataclasses.replace(config.train, condition_dropout=config.train.condition_dropout or 0.1)
     return dataclasses.replace(config, model=model, train=train)
 
 

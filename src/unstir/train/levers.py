@@ -166,7 +166,7 @@ def levers(
         partial(_augment, config) if config.train.augment else None,
         partial(_missing, scale) if scale.is_float else None,
         partial(_described, conditions) if conditions is not None else None,
-        partial(_hidden, config) if config.train.label_dropout else None,
+        partial(_hidden, config) if config.train.condition_dropout else None,
         partial(_times_by_loss, config, history) if history is not None else None,
         partial(_times_by_density, config, table) if table is not None else None,
         partial(_nearest_noise, config) if config.loss.noise_choices > 1 else None,
@@ -193,7 +193,7 @@ def _hidden(config: Config, step: int, slots: Tensor, examples: Examples) -> Exa
 
 def hidden(config: Config, key: Key, condition: Tensor) -> Tensor:
     """The conditions of a batch, hidden where chance says so: zeros, or for classes the label that says nothing."""
-    chosen = randomness.coin(key, config.train.label_dropout)
+    chosen = randomness.coin(key, config.train.condition_dropout)
     if config.model.num_classes:
         return torch.where(chosen, config.model.num_classes, condition)
     return condition * ~chosen.view(-1, *[1] * (condition.ndim - 1))
