@@ -12,17 +12,18 @@ by commas), or by importing the module themselves.
 import importlib
 import inspect
 import json
+import math
 import os
 import re
 import sys
 import traceback
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, TypeVar, get_args, overload
 
-from pydantic import AfterValidator, BeforeValidator, Field
+from pydantic import AfterValidator, BeforeValidator
 
 from unstir.errors import NotFiniteError, UserError, is_out_of_memory, nearest
 
@@ -62,7 +63,7 @@ OURS: dict[str, dict[str, str]] = {
     },
     "condition": dict.fromkeys(("low_resolution", "masked"), "runs.conditions"),
     "network": {"unet": "nn.unet"},
-    "source": {},
+    "source": {"mnist": "data.embedded", "digits": "data.embedded", "cifar10": "data.cifar10"},
     "features": {},
     "tracker": {"tensorboard": "trackers.tensorboard", "wandb": "trackers.wandb"},
 }
@@ -329,14 +330,25 @@ SamplerName = Annotated[str, AfterValidator(Name("sampler"))]
 TrackerName = Annotated[str, AfterValidator(Name("tracker"))]
 
 
-def _read(value: object) -> object:
-    """A text that is a number, true or false as that, for a command line has text alone."""
-    try:
-        return json.loads(value) if isinstance(value, str) and _WORD.fullmatch(value) else value
-    except ValueError:  # such as 007
+def _option(value: object) -> object:
+    if isinstance(value, str | int) or (isinstance(value, float) and math.isfinite(value)):
         return value
+    raise ValueError("must be text, true, false or a finite number")
+
+
+Option = Annotated[str | bool | int | float, BeforeValidator(_option)]
+
+
+def read(kind: str, name: str, key: str, text: str) -> Any:
+    """What a word means as the option ``key`` of a part: text where its annotation says so, or where it is no number,
+    true or false. Nothing is known of a part that cannot be found.
+    """
+    with suppress(UserError):
+        if (taken := inspect.signature(find(kind, name)).parameters.get(key)) and taken.annotation is str:
+            return text
+    with suppress(ValueError):  # such as 007
+        return json.loads(text) if _WORD.fullmatch(text) else text
+    return text
 
 
 _WORD = re.compile(r"true|false|-?[0-9]{1,15}(\.[0-9]+)?(e[+-]?[0-9]{1,2})?")
-_Finite = Annotated[float, Field(allow_inf_nan=False)]
-Option = Annotated[str | bool | int | _Finite, BeforeValidator(_read)]  # text first, as a command line reads it

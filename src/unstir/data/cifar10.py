@@ -18,6 +18,7 @@ from unstir.data.images import Shape
 from unstir.data.source import Options, Plan, Source, joint_digest
 from unstir.data.unpickle import batch, class_names
 from unstir.errors import UserError
+from unstir.parts import source
 
 URL = "https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz"
 BINARY_SHA256 = "c4a38c50a1bc5f3a1c5537f2155ab9d68f9f25eb1ed8d9ddda3db29a59bca1dd"
@@ -51,7 +52,7 @@ class CifarSource(Source):
 
     kind = "cifar10"
 
-    def __init__(self, archive: Path | None, options: Options) -> None:
+    def __init__(self, options: Options, archive: Path | None = None) -> None:
         super().__init__(options, (_SIDE, _SIDE), 3)
         self.archive, self.files = archive, [archive] if archive else []
         if archive and archive.is_dir():
@@ -78,6 +79,12 @@ class CifarSource(Source):
         classes, records, num_train = _read(archive)
         pixels, labels = records[:, 1:].reshape(-1, 3, _SIDE, _SIDE), records[:, 0].astype(np.int64)
         return replace(self.plan_of(pixels, labels, num_train, classes, "the official test batch"), source_hash=sha256)
+
+
+@source
+def cifar10() -> type[Source]:
+    """The archive that its authors publish, downloaded and compared with its hash."""
+    return CifarSource
 
 
 def _unpacked(folder: Path) -> dict[str, Path]:

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from unstir.data.source import Options, Plan, Source, hold_out
 from unstir.errors import UserError
+from unstir.parts import source
 
 
 @dataclass(frozen=True)
@@ -50,6 +51,8 @@ class EmbeddedSource(Source):
     def __init__(self, options: Options) -> None:
         self.kind = str(options.source)
         self._facts = EMBEDDED[self.kind]
+        if options.sha256:
+            raise UserError("sha256", options.sha256, f"is the hash of one file, not of {self.kind}", {"sha256": None})
         super().__init__(options, (self._facts.side,) * 2, 1, self._facts.held_out)
         self.license = options.license or self._facts.license
 
@@ -66,3 +69,15 @@ class EmbeddedSource(Source):
         rule = f"by class, {self.held_out:.4g} of each, ranked by the hash of (seed {seed}, image number)"
         plan = self.plan_of(images[order, None], labels[order], len(images) - len(held), "0123456789", rule)
         return replace(plan, source_hash=self.stamp())
+
+
+@source
+def mnist() -> type[Source]:
+    """The handwritten digits of LeCun et al. 1998, 28x28: those that the package holds."""
+    return EmbeddedSource
+
+
+@source
+def digits() -> type[Source]:
+    """The handwritten digits of scikit-learn, 8x8."""
+    return EmbeddedSource

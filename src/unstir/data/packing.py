@@ -11,9 +11,8 @@ from typing import Any
 import numpy as np
 
 from unstir.data.disk import require_space, usable_path
-from unstir.data.forms import source_of
 from unstir.data.manifest import FORMAT, SPLITS, Origin, read_origin
-from unstir.data.source import Options, Plan, Source, joint_digest
+from unstir.data.source import Options, Plan, Source, joint_digest, known_by_name
 from unstir.data.store import Store, Writer, is_store, publish, staging_folder
 from unstir.errors import UserError, printable, within_memory
 from unstir.parts import Option
@@ -64,7 +63,7 @@ def pack(
 def _packed(options: Options, out: Path) -> Store:
     try:
         with within_memory("size"):
-            origin = source_of(options)
+            origin = known_by_name(options) or _of_form(options)
             if finished := _finished(origin, out):
                 return finished
             with staging_folder(out) as staging:
@@ -76,6 +75,12 @@ def _packed(options: Options, out: Path) -> Store:
             error.filename = error.filename or str(out)  # a write that fails names no file
         raise
     return Store.open(out)
+
+
+def _of_form(options: Options) -> Source:
+    from unstir.data.forms import source_of  # with what reads each form
+
+    return source_of(options)
 
 
 def _pack(origin: Source, staging: Path, out: Path) -> None:

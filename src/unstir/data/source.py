@@ -20,7 +20,7 @@ from unstir.data.images import MOST_CHANNELS, OTHER_SHAPE, Refused, Shape, Sides
 from unstir.data.listing import UNREADABLE
 from unstir.data.sides import sides, written
 from unstir.errors import UserError, refusing
-from unstir.parts import Option, is_own
+from unstir.parts import OURS, Option, is_own, make
 
 if TYPE_CHECKING:
     from unstir.data.decoding import Group
@@ -33,7 +33,7 @@ NUMBERED = "classes are named by numbers, for the source has no other names"
 _CHUNK_ROWS = 256
 _CHUNK_BYTES = 1 << 22
 
-NAMES = "mnist", "digits", "cifar10"
+NAMES = tuple(OURS["source"])
 """The data sets that are known by name."""
 UNKNOWN = "unknown"  # the licence of data whose source says none
 PREFIX = "hf:"  # of the name of a data set on the Hub
@@ -158,6 +158,14 @@ class Source(ABC):
             side, size = picture.height, self.size and written(self.size)
             allowed = f"is too large for the images of {self.kind}, {side}x{side}"
             raise UserError("size", size, allowed, {"size": 2 * side}) from None
+
+
+def known_by_name(options: Options) -> Source | None:
+    """The data set of the package that the options name, whose part returns its class; None where they name none."""
+    if not isinstance(options.source, str) or options.source not in NAMES:
+        return None
+    source: Source = make("source", options.source, options=options.options, section="options")(options)
+    return source
 
 
 _Item = TypeVar("_Item")

@@ -77,11 +77,9 @@ def network(config: Config, device: torch.device) -> nn.Module:
 
 
 def _made(config: ModelConfig) -> nn.Module:
-    if config.is_unet:
-        return UNet(config)
-    outputs = config.out_channels or config.in_channels
-    sizes = config.in_channels, outputs, config.condition_size
-    return cast(nn.Module, parts.make("network", config.type, *sizes, options=config.options, section="model.options"))
+    sizes = config.in_channels, config.out_channels or config.in_channels, config.condition_size
+    section = "model" if config.is_unet else "model.options"
+    return cast(nn.Module, parts.make("network", config.type, *sizes, options=config.arguments, section=section))
 
 
 def outline(config: Config) -> nn.Module:

@@ -212,11 +212,12 @@ MAY_CHANGE = (
 """The keys that may differ when a run is continued. The data may move, but its content is checked by its hash."""
 
 PARTS = {
-    "model.type": "options", "diffusion.schedule": "options", "loss.weighting": "weighting_options",
-    "loss.times": "times_options", "grids.sampler": "options", "data.source": "options",
-    "data.condition": "condition_options", "log.to": "",
+    "model.type": ("network", "options"), "diffusion.schedule": ("schedule", "options"),
+    "loss.weighting": ("weighting", "weighting_options"), "loss.times": ("times", "times_options"),
+    "grids.sampler": ("sampler", "options"), "data.source": ("source", "options"),
+    "data.condition": ("condition", "condition_options"), "log.to": ("tracker", ""),
 }  # fmt: skip
-"""The keys that name a part (`unstir.parts`), with the key of its options in the same section."""
+"""The keys that name a part, with its kind (`unstir.parts`) and the key of its options in the same section."""
 
 
 def may_change(key: str) -> bool:
