@@ -218,7 +218,7 @@ steps = 3
     assert unstir("sample", "run", *out, "one", "--sampler", "mine:heun2", "--options.eta", 0.5)[0] == 0
     assert unstir("sample", "run", *out, "two", "--sampler", "mine:heun2", "--options.twice", "false")[0] == 0
     assert Path("one/000000.png").read_bytes() != Path("two/000000.png").read_bytes()
-    assert unstir("sample", "run", *out, "three", "--compare", "mine:heun2:3,ddim:3")[0] == 0
+    assert unstir("sample", "run", *out, "three", "--compare", "mine:heun2:3:twice=false,ddim:3")[0] == 0
     assert unstir("export", "run", "--to", "safetensors", "--out", "file")[0] == 0
 
 
@@ -266,6 +266,9 @@ def lost(denoise, process, x_T, times, noise):
         with pytest.raises(UserError, match=says):
             build.check_parts(tiny_config("", diffusion__options={}, **dict([given])))
     process = unstir.Process(unstir.cosine(20))
+    steps = process, torch.randn(1, 1, 2, 2), torch.arange(1)
+    *_, last = unstir.draw(lambda x, t: unstir.Prediction(x, x), *steps, Chain("mine:half", times=(10, 5)))
+    assert last.t == 5
     for name, says in {"half": "ends at t=10, not at 0", "lost": r"fails: RuntimeError: .*\(mine.py"}.items():
         chain, noise = Chain(f"mine:{name}", steps=3), unstir.starting_noise(0, torch.arange(2), (1, 8, 8))
         with pytest.raises(UserError, match=says):

@@ -105,10 +105,11 @@ def sampler(
 def sampler(function: Any = None, **facts: Any) -> Any:
     """Register a generator of `Step`, (denoise, process, x_T, times, noise, **options), as a sampler.
 
-    ``denoise(x, t)`` returns a `Prediction`, ``times`` fall to 0, and ``noise(t)`` is fresh standard normal noise like
-    ``x_T`` [B, C, H, W], the same whenever t is. The last step is the image at t = 0. With facts, as in
-    ``@sampler(calls=2)``: a step takes ``calls`` network calls, the first ones those of ``start``, the last one 1.
-    ``divides_by_alpha`` is true of one that cannot begin where alpha_t = 0.
+    ``denoise(x, t)`` returns a `Prediction`, ``times`` fall strictly to the end of the chain, 0 or above (`Chain`), and
+    ``noise(t)`` is fresh standard normal noise like ``x_T`` [B, C, H, W], the same whenever t is. The last step is at
+    ``times[-1]``; at 0 its x is the image. With facts, as in ``@sampler(calls=2)``: a step takes ``calls`` network
+    calls, the first ones those of ``start``, the last one 1. ``divides_by_alpha`` is true of one that cannot begin
+    where alpha_t = 0.
     """
     if function is None:
         return lambda function: _registered("sampler", function, facts)

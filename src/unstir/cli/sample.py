@@ -51,8 +51,8 @@ def sample(
         condition: What describes the images to a run with data.condition: numbers ("0.3,1.2"), a .csv or .npy file with
             a row an image, a picture, or a folder of pictures. Image i takes row i, and so on from the first again. By
             default they are those of held-out images.
-        compare: Samplers with their steps and optional spacing: "ancestral:1000,ddim:50,dpmpp_2m:15:log_snr". Each has
-            a row in OUT/compare.png, all from one noise.
+        compare: Samplers with their steps, and optional spacing and options: "ddim:50,dpmpp_2m:15:log_snr" or
+            "unipc:10:order=2,mine:heun2:20:eta=1". Each has a row in OUT/compare.png, all from one noise.
         animate: File (.webp or .gif) of an animation of the first 64 images: x_t next to the estimate of x_0.
         strip: File of a picture of the first 8 images at stages of their trajectories, with the estimates of x_0 below.
         stages: Number of stages of the strip; by default 11.
