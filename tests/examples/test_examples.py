@@ -112,7 +112,7 @@ def test_features_of_ones_own_judge_images_and_are_known_by_name_and_hash(exampl
     assert status == 0, err
     (other,) = json.loads(out)["evaluations"]
     assert other["protocol"]["networks"]["blocks"] != made["protocol"]["networks"]["blocks"]
-    assert other["figures"]["blocks/fd"]["value"] != made["figures"]["blocks/fd"]["value"]
+    assert other["figures"]["blocks/fd"]["by_seed"] != made["figures"]["blocks/fd"]["by_seed"]
     refused(command("evaluate", *asked[:-1], "--features", "features:blocks", "--features-options.sid", 3), "side")
     net = example("features").OfImageNet(torch.nn.Flatten(), side=4)
     assert net(images).shape == (40, 48)

@@ -106,6 +106,14 @@ def test_a_model_without_a_folder_draws_and_edits_as_the_run(learned):
     assert morphed.made.shape == (4, 1, 4, 4) and morphed.settings["weights"] == model.hashes
 
 
+@pytest.mark.parametrize("output", [lambda x: (x, x), lambda x: x[:, :1], lambda x: x.mean()])
+def test_a_network_that_returns_no_images_is_refused_in_one_line(output):
+    net = nn.Conv2d(2, 2, 1)
+    net.forward = lambda x, t, condition=None: output(x)
+    with pytest.raises(unstir.UserError, match="the network returns"):
+        drawn(unstir.Model.of(net, unstir.Process(unstir.cosine(50)), (2, 4, 4), predict="v"))
+
+
 def test_a_unet_of_a_schedule_of_ours_is_taken_by_name(tmp_path):
     net = UNet(UNetConfig(in_channels=1, channels=4, mults=(1,), num_blocks=1, attention=(), groups=2, dropout=0))
     run = unstir.Run.create(tmp_path / "run", net, unstir.Process(unstir.linear(50)), (1, 4, 4), step=7)

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from unstir import parts
 from unstir.diffusion.arithmetic import layout
 from unstir.diffusion.augmentation import unaugmented
-from unstir.diffusion.denoiser import Denoiser
+from unstir.diffusion.denoiser import Denoiser, returned
 from unstir.errors import Remedy, UserError
 from unstir.nn.config import ModelConfig
 from unstir.nn.unet import UNet
@@ -142,8 +142,8 @@ def check_own(config: Config, height: int, width: int) -> None:
             output = _output(config, net.train(), height, width, 2)
     except Exception as error:
         raise UserError("model.type", name, f"fails on {images}: {parts.said(error)}") from None
-    if list(output.shape) != due:
-        raise UserError("model.type", name, f"returns {list(output.shape)} of two {images}, not {due}")
+    if returned(output) != str(due):
+        raise UserError("model.type", name, f"returns {returned(output)} of two {images}, not {due}")
     if output.requires_grad:
         output.sum().backward()  # type: ignore[no-untyped-call, unused-ignore]
     if unlearned := [key for key, parameter in net.named_parameters() if parameter.grad is None]:
