@@ -40,6 +40,10 @@ VARIANTS = {
         "train__batch_size": 13, "train__micro_batch": 0, "diffusion__T": 4, "diffusion__learned_variance": True,
         "loss__objective": "hybrid", "loss__times": "importance", "train__activation_checkpointing": 1,
     },
+    "an image that describes another, flipped and augmented with it, or hidden": {
+        "train__batch_size": 7, "train__micro_batch": 2, "data__condition": "masked", "data__flip": True,
+        "train__augment": 0.5, "train__condition_dropout": 0.3,
+    },
     "consistency": {
         "train__batch_size": 7, "diffusion__predict": "v", "loss__objective": "consistency",
         "grids__sampler": "consistency",

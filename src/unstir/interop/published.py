@@ -108,8 +108,7 @@ def public(config: Config) -> Config:
 
 
 def _write_run(run: Run, model: Model, folder: Path, figures: list[Evaluation]) -> None:
-    kept = None if run.conditions is None else run.conditions.kept
-    published = Run.begin(public(run.config), folder / "run", run.data, kept)
+    published = Run.begin(public(run.config), folder / "run", run.data, run.conditions)
     checkpoint.save(published.weights, slim(model, published))
     for measured in figures:
         save(published, measured)
@@ -154,8 +153,7 @@ def pull(name: str, folder: str | Path | None = None) -> Imported:
     came_from = f"{identity}, unstir, SHA-256 {file_sha256(file)}"
     config = replace(published.config, imported=came_from)
     with new_folder(folder) as partial:
-        kept = None if published.conditions is None else published.conditions.kept
-        run = Run.begin(config, partial, published.data, kept)
+        run = Run.begin(config, partial, published.data, published.conditions)
         checkpoint.save(run.weights, replace(saved_step, config=to_dict(config), data=run.data.plain()))
         for file_name, content in figures.items():
             write_bytes(make_folder(run.path / FOLDER) / file_name, content)

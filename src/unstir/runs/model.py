@@ -91,12 +91,13 @@ class Model:
         learned_variance: bool = False,
         classes: Sequence[str] = (),
         has_null: bool = False,
+        conditions: Conditions | None = None,
         chain: Chain | None = None,
         scale: Scale = PIXELS,
     ) -> "Model":
         """The model of a network as it is now, without a folder; arguments and errors as those of `Run.create`.
 
-        ``network(x, t, label)`` takes what `unstir.network` says and is of any class; it is copied. ``shape`` is
+        ``network(x, t, condition)`` takes what `unstir.network` says and is of any class; it is copied. ``shape`` is
         (C, H, W), and ``scale`` the units of images.
         """
         diffusion = brought.of_process(process, predict, learned_variance)
@@ -108,8 +109,16 @@ class Model:
             process=process,
             predict=predict,
             learned_variance=learned_variance,
-            data=DataCard(shape, tuple(classes), {"train": 0, "held_out": 0}, content_hash="", scale=scale),
+            data=DataCard(
+                shape,
+                tuple(classes),
+                {"train": 0, "held_out": 0},
+                content_hash="",
+                scale=scale,
+                condition=conditions and conditions.card,
+            ),
             labels=Labels(len(classes), tuple(classes), has_null),
+            conditions=conditions,
             chain=chain or brought.usual_chain(process),
             folder=Path(),
             step=0,

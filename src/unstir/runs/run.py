@@ -24,7 +24,7 @@ from unstir.runs.averages import power_average
 from unstir.runs.best import best_step
 from unstir.runs.card import DataCard, Labels
 from unstir.runs.checkpoint import Checkpoint, content_hash, misfits, weights_of
-from unstir.runs.conditions import FILE, Conditions, keep
+from unstir.runs.conditions import FILE, Conditions, read_kept
 from unstir.runs.config import Config, steps_in
 from unstir.runs.files import PARTIAL, make_folder, remove_partials, write_text
 from unstir.runs.model import Model
@@ -59,6 +59,7 @@ class Run:
         learned_variance: bool = False,
         classes: Sequence[str] = (),
         has_null: bool = False,
+        conditions: Conditions | None = None,
         options: Mapping[str, Any] = MappingProxyType({}),
         step: int = 0,
         chain: Chain | None = None,
@@ -68,34 +69,37 @@ class Run:
         ``network`` is a `UNet`, or of a class that `unstir.network` decorates, made with these ``options``. It learned
         ``predict``, "eps", "x0" or "v", on ``process``, of any schedule. ``data`` is its store, or the shape (C, H, W)
         of its images. ``classes`` are the names of its labels, by number; with ``has_null`` it knows one more, which
-        says nothing. ``step`` counts its optimiser steps, and ``chain`` is how the run is sampled by default. Raises
-        UserError, before the folder is made, where the network cannot be made again with these weights.
+        says nothing. ``conditions`` are vectors or images in the place of labels (`Conditions.of`). ``step`` counts its
+        optimiser steps, and ``chain`` is how the run is sampled by default. Raises UserError, before the folder is
+        made, where the network cannot be made again with these weights.
         """
         store, shape = (data, data.shape) if isinstance(data, Store) else (None, data)
         if store and classes and tuple(classes) != store.classes:
             raise UserError("classes", classes, f"are not those of {store.path}", {"classes": store.classes})
         weights = {name: t.detach().cpu().contiguous() for name, t in network.state_dict().items()}
         config = brought.settings(
-            brought.of_network(network, shape[0], len(classes), dict(options)),
+            brought.of_network(network, shape[0], len(classes), conditions, dict(options)),
             brought.of_process(process, predict, learned_variance),
             chain or brought.usual_chain(process),
             shape[1:],
             origin=f"{type(network).__name__}, trained elsewhere, SHA-256 {content_hash(weights)}",
             has_null=has_null,
+            conditions=conditions,
             store=str(store.path.resolve()) if store else "",
         )
         brought.check_fit(config, weights)
         no_data = DataCard(shape, tuple(classes), dict.fromkeys(SPLITS, 0), content_hash="")
-        run = cls.begin(config, Path(folder), DataCard.of_store(store) if store else no_data)
+        run = cls.begin(config, Path(folder), DataCard.of_store(store) if store else no_data, conditions)
         run.keep(weights, step)
         return run
 
     @classmethod
-    def begin(cls, config: Config, path: Path, data: DataCard, conditions: Tensor | None = None) -> Self:
-        """Make the folder of a new run with any ``conditions``, float32 [n, ...]; UserError where that cannot be."""
+    def begin(cls, config: Config, path: Path, data: DataCard, conditions: Conditions | None = None) -> Self:
+        """Make the folder of a new run, which keeps any ``conditions``; UserError where that cannot be."""
         check_free(path)
-        if data.condition is not None and conditions is not None:
-            data = replace(data, condition=keep(make_folder(path), data.condition, conditions))
+        if conditions is not None:
+            conditions.keep(make_folder(path))
+            data = replace(data, condition=conditions.card)
         run = cls(make_folder(path), config, replace(data, run=toml.identity(config, data.content_hash)))
         card.save(path, run.data)
         run.save_config()  # last: a folder with a config is a run
@@ -216,7 +220,10 @@ class Run:
     def conditions(self) -> Conditions | None:
         """What describes each image to the network beside a class; None where nothing does."""
         data, card, hides = self.config.data, self.data.condition, self.config.train.condition_dropout > 0
-        return None if card is None else Conditions(data.condition, data.condition_options, card, hides, self.path)
+        if card is None:
+            return None
+        kept = partial(read_kept, self.path, card.sha256)
+        return Conditions(data.condition, data.condition_options, card, hides, kept)
 
     def newest_step(self) -> int:
         """The highest step at which weights were saved; UserError where none were."""

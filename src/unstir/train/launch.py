@@ -21,7 +21,7 @@ from unstir.group import Alone
 from unstir.progress import counted
 from unstir.runs import build, checkpoint, resources, toml
 from unstir.runs.card import DataCard
-from unstir.runs.conditions import conditioned, measured
+from unstir.runs.conditions import Conditions, conditioned
 from unstir.runs.config import Config
 from unstir.runs.initial import check_initial, check_teacher, is_pinned, pinned
 from unstir.runs.run import Run, check_free, is_run
@@ -160,8 +160,8 @@ def open_run(config: Config, out: Path, store: Store) -> Run:
     if is_run(out):
         return _continued(Run.open(out), config, store)
     _check_fit(config, store)
-    condition, conditions = measured(config.data, store) if config.data.condition else (None, None)
-    card = dataclasses.replace(DataCard.of_store(store), condition=condition)
+    conditions = Conditions.measured(config.data, store) if config.data.condition else None
+    card = DataCard.of_store(store)
     config = dataclasses.replace(config, imported="")
     train = settled(Run(out, config, card))
     dtype = build.dtype_name(train.dtype, build.device(train.device))
