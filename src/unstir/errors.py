@@ -113,6 +113,10 @@ class KeptSettingsError(UserError):
         self.keys, self.args = keys, (keys, given, allowed, remedy)
 
 
+class MissingLibraryError(UserError):
+    """A library of an extra is not installed."""
+
+
 class OutOfMemoryError(MemoryError):
     """The memory is used up: ``lower`` names the settings to lower, ``what`` says what did not fit."""
 

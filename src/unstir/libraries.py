@@ -4,7 +4,7 @@ import importlib
 import warnings
 from typing import Any
 
-from unstir.errors import UserError
+from unstir.errors import MissingLibraryError, UserError
 
 
 def library(name: str, extra: str, what: str) -> Any:
@@ -27,10 +27,6 @@ def is_there(name: str) -> bool:
     except ImportError:
         return False
     return True
-
-
-class MissingLibraryError(UserError):
-    """A library of an extra is not installed."""
 
 
 def missing(name: str, extra: str, what: str) -> UserError:

@@ -16,12 +16,11 @@ from untrained import untrained
 from unstir.chain import SAMPLERS, Chain
 from unstir.data.disk import file_sha256
 from unstir.diffusion.draw import draw
-from unstir.errors import UserError
+from unstir.errors import MissingLibraryError, UserError
 from unstir.generate.drawing import Job, sample_batches
 from unstir.interop import exporting, onnx_file
 from unstir.interop.exporting import export
 from unstir.interop.onnx_file import OnnxNetwork, on_onnxruntime
-from unstir.libraries import MissingLibraryError
 from unstir.nn.config import UNetConfig
 from unstir.nn.unet import UNet
 from unstir.runs.conditions import Conditions

@@ -61,7 +61,6 @@ def sample(
         batch_size: Images computed at once; a job that continues keeps its own.
         engine: What computes the network. onnxruntime computes in float32 on the CPU, by a file in RUN/onnx.
     """
-    from unstir.generate.conditions import read_conditions
     from unstir.generate.drawing import Job
     from unstir.generate.sampling import sample as save_samples
     from unstir.generate.sampling import shorter
@@ -77,7 +76,11 @@ def sample(
     given = chain.given()
     own = {name: given.pop(name) for name in OPTIONS if compare and name in given}  # for the samplers that take them
     settings = model.chain.changed(**given, seed=seed)
-    described = read_conditions(condition, model)
+    described = None
+    if condition is not None:
+        from unstir.generate.conditions import read_conditions
+
+        described = read_conditions(condition, model)
     number = model.labels.number(label)
     job = Job(num=num, chain=settings, label=number, condition=described, batch_size=batch_size)
     if compare:

@@ -58,6 +58,7 @@ FOREIGN = frozenset((
 ))  # fmt: skip
 """Extensions of images that cannot be packed: such files are refused aloud instead of ignored."""
 
+UNREADABLE = "cannot be read"  # begins the reason where a file is refused that may be sound
 OTHER_SHAPE = "of another shape:"
 """Start of the reason why an image is refused when no size is given and its shape is not that of the first."""
 

@@ -13,13 +13,12 @@ from io import FileIO
 from pathlib import Path
 from typing import IO, NamedTuple
 
-from unstir.data.images import EXTENSIONS, FOREIGN, LEFT_OUT, MAX_FILE_BYTES, Refused, signature
+from unstir.data.images import EXTENSIONS, FOREIGN, LEFT_OUT, MAX_FILE_BYTES, UNREADABLE, Refused, signature
 from unstir.errors import OF_THE_MACHINE, UserError, remedy
 
 BESIDE = frozenset(("metadata.csv", "dataset.json"))
 """Files that give the images beside them their labels."""
 _LITTER = frozenset(("__macosx", "thumbs.db", "desktop.ini"))
-UNREADABLE = "cannot be read"  # begins the reason where a file is refused that may be sound
 OF_THE_DISK = (errno.EIO, errno.ESTALE, errno.ETIMEDOUT)
 _IGNORED_HIDDEN = "hidden file ignored"
 _SHEETS = "grid.png", "noise.png"  # of a folder of images that unstir drew, beside the first and the settings

@@ -22,6 +22,7 @@ from unstir.data.folder import HELD_OUT_NAMES
 from unstir.data.images import (
     LEFT_OUT,
     NOT_A_CLASS,
+    UNREADABLE,
     Decoded,
     Refused,
     Shape,
@@ -30,7 +31,7 @@ from unstir.data.images import (
     from_planes,
     levels_left,
 )
-from unstir.data.listing import OF_THE_DISK, UNREADABLE, item_digest, natural
+from unstir.data.listing import OF_THE_DISK, item_digest, natural
 from unstir.data.ranges import is_8_bit
 from unstir.data.source import Arrangement, ItemSource, hold_out
 from unstir.errors import OF_THE_MACHINE, UserError

@@ -16,8 +16,7 @@ from PIL import Image
 from pydantic import BeforeValidator, ConfigDict, Field
 from pydantic.dataclasses import dataclass as validated
 
-from unstir.data.images import MOST_CHANNELS, OTHER_SHAPE, Refused, Shape, Sides, fit, to_array
-from unstir.data.listing import UNREADABLE
+from unstir.data.images import MOST_CHANNELS, OTHER_SHAPE, UNREADABLE, Refused, Shape, Sides, fit, to_array
 from unstir.data.sides import sides, written
 from unstir.errors import UserError, refusing
 from unstir.parts import OURS, Option, is_own, make

@@ -30,6 +30,7 @@ from unstir.runs.files import (
     decode,
     encode,
     is_of,
+    made_by,
     make_folder,
     remove_partials,
     staging,
@@ -113,7 +114,7 @@ def _save(path: Path, picture: Image, partial: Path, model: Model) -> None:
 def _begun(model: Model, job: Job, out: Path, format: str) -> dict[str, Any]:
     """How the job in a folder is done, where the batches begin that are missing, and whether a job made the folder."""
     names = {CLASSES: list(model.labels.names)} if model.labels.count else {}
-    record = {**sidecar.made_by("unstir sample"), "cost": model.cost(job.chain), **names}
+    record = {**made_by("unstir sample"), "cost": model.cost(job.chain), **names}
     goes_on, own = (out / SETTINGS).exists(), not out.exists()
     _check_free(out)
     try:

@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -15,12 +15,14 @@ from unstir.nn.config import ModelConfig
 from unstir.nn.unet import UNet
 from unstir.runs import build
 from unstir.runs.checkpoint import misfits
-from unstir.runs.conditions import Conditions
 from unstir.runs.config import Config
 from unstir.runs.sections import DataConfig, DiffusionConfig, GridConfig, LossConfig, TrainConfig
 from unstir.theory.parameterization import PARAMETERIZATIONS
 from unstir.theory.process import Process
 from unstir.theory.schedule import NoiseSchedule, as_text, cosine, linear, sigmoid
+
+if TYPE_CHECKING:
+    from unstir.runs.conditions import Conditions
 
 HIDDEN = 0.1  # the share of labels hidden in training, of a network that knows a label which says nothing
 
@@ -33,7 +35,7 @@ def settings(
     *,
     origin: str,
     has_null: bool = False,
-    conditions: Conditions | None = None,
+    conditions: "Conditions | None" = None,
     store: str = "",
 ) -> Config:
     """The config of a run of weights with this ``origin``; what nobody knows has its default. ``size`` is (H, W)."""
@@ -88,7 +90,7 @@ def usual_chain(process: Process) -> Chain:
 
 
 def of_network(
-    network: nn.Module, channels: int, num_classes: int, conditions: Conditions | None, options: dict[str, Any]
+    network: nn.Module, channels: int, num_classes: int, conditions: "Conditions | None", options: dict[str, Any]
 ) -> ModelConfig:
     """The settings of a U-Net, or of a network of one's own with the ``options`` that it was made with.
 

@@ -28,10 +28,9 @@ from unstir.nn.unet import UNet
 from unstir.randomness import Key, derive_seed
 from unstir.runs.config import Config
 from unstir.runs.sections import DiffusionConfig
-from unstir.theory.parameterization import PARAMETERIZATIONS
+from unstir.theory.parameterization import PARAMETERIZATIONS, Parameterization
 from unstir.theory.process import Process
 from unstir.theory.schedule import NoiseSchedule, zero_terminal_snr
-from unstir.theory.weighting import loss_weights
 
 if TYPE_CHECKING:
     from unstir.diffusion.loss import Objective, TimeTable
@@ -51,11 +50,10 @@ def schedule(config: DiffusionConfig) -> NoiseSchedule:
 
 def check_parts(config: Config) -> None:
     """Raise UserError where a part that training and its grids need is absent, or takes its options not."""
-    cfg, noise_schedule = config.loss, schedule(config.diffusion)
+    noise_schedule = schedule(config.diffusion)
     parameterization = PARAMETERIZATIONS[config.diffusion.predict]
     parameterization.check(noise_schedule)
-    with parts.guarded("weighting", cfg.weighting, "loss"):
-        loss_weights(cfg.weighting, noise_schedule, parameterization, cfg.weighting_options)
+    _weights(config, noise_schedule, parameterization)
     times(config, torch.device("cpu"))
     with parts.guarded("sampler", config.grids.sampler, "grids"):
         config.grids.visited(noise_schedule)
@@ -199,14 +197,23 @@ def objective(config: Config, denoiser: Denoiser) -> "Objective | None":
     """What the config's [loss] asks training to minimise, its weights on the network's device; None: ends of paths."""
     from unstir.diffusion.loss import Objective  # which sampling does not need
 
-    cfg, weights = config.loss, None
+    cfg = config.loss
     if cfg.objective == "consistency":
         return None
-    if cfg.weighting != "simple":
-        of_process = denoiser.process.schedule, denoiser.parameterization
-        weights = loss_weights(cfg.weighting, *of_process, cfg.weighting_options)
-        weights = weights.to(next(denoiser.net.parameters()))
+    weights = _weights(config, denoiser.process.schedule, denoiser.parameterization)
+    weights = None if weights is None else weights.to(next(denoiser.net.parameters()))
     return Objective(cfg.objective, weights, cfg.vlb_weight)
+
+
+def _weights(config: Config, noise_schedule: NoiseSchedule, parameterization: Parameterization) -> Tensor | None:
+    """The weight of the squared error at each time, float64 [T+1]; None for equal ones. UserError as `parts.make`."""
+    cfg = config.loss
+    if cfg.weighting == "simple" and not cfg.weighting_options:
+        return None
+    from unstir.theory.weighting import loss_weights
+
+    with parts.guarded("weighting", cfg.weighting, "loss"):
+        return loss_weights(cfg.weighting, noise_schedule, parameterization, cfg.weighting_options)
 
 
 def times(config: Config, device: torch.device) -> "TimeTable | None":

@@ -24,12 +24,12 @@ from unstir.data.store import Store
 from unstir.errors import UserError
 from unstir.parts import OURS, condition, make
 from unstir.pixels import HALF, known, to_uint8
-from unstir.runs.card import ConditionCard
+from unstir.runs.card import CONDITIONS, ConditionCard
 from unstir.runs.config import Config
 from unstir.runs.files import write_bytes
 from unstir.runs.sections import DataConfig
 
-FILE, KEPT = "conditions.npy", 64  # of held-out images, so that a run can be sampled without its data
+KEPT = 64  # of held-out images, so that a run can be sampled without its data
 STORED = "stored"
 _PIXELS = torch.zeros(()), torch.tensor(2 * HALF)  # what -1 and 1 are
 _AT_ONCE = 1024  # images that a function is given when a run begins
@@ -122,7 +122,7 @@ class Conditions:
 
     def keep(self, folder: Path) -> None:
         """Write conditions.npy into the folder of a run."""
-        write_bytes(folder / FILE, content(self.kept))
+        write_bytes(folder / CONDITIONS, content(self.kept))
 
     def checked(self, values: Tensor) -> Tensor:
         """Conditions in their units, one an image or one for all, as float32 [N, ...]; images may be smaller.
@@ -274,7 +274,7 @@ def conditioned(config: Config, store: Store) -> Config:
 
 def read_kept(folder: Path, sha256: str) -> Tensor:
     """The content of a run's conditions.npy; UserError where that is missing, or not of this hash."""
-    file = folder / FILE
+    file = folder / CONDITIONS
     try:
         bytes_ = file.read_bytes()
     except OSError:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -26,12 +26,14 @@ from unstir.runs import brought, build
 from unstir.runs.build import compiled
 from unstir.runs.card import DataCard, Labels
 from unstir.runs.checkpoint import content_hash
-from unstir.runs.conditions import Conditions
 from unstir.runs.config import Kind
 from unstir.theory.parameterization import PARAMETERIZATIONS
 from unstir.theory.process import Process
 from unstir.theory.schedule import NoiseSchedule
 from unstir.theory.variance import check_variance
+
+if TYPE_CHECKING:
+    from unstir.runs.conditions import Conditions
 
 
 @dataclass(frozen=True, kw_only=True, eq=False, repr=False)
@@ -74,7 +76,7 @@ class Model:
     scale: int = 0
     channels: tuple[int, ...] = ()
     kind: Kind = field(default_factory=Kind)
-    conditions: Conditions | None = None
+    conditions: "Conditions | None" = None
 
     def __post_init__(self) -> None:
         if self.guide is not None:
@@ -91,7 +93,7 @@ class Model:
         learned_variance: bool = False,
         classes: Sequence[str] = (),
         has_null: bool = False,
-        conditions: Conditions | None = None,
+        conditions: "Conditions | None" = None,
         chain: Chain | None = None,
         scale: Scale = PIXELS,
     ) -> "Model":
@@ -109,14 +111,7 @@ class Model:
             process=process,
             predict=predict,
             learned_variance=learned_variance,
-            data=DataCard(
-                shape,
-                tuple(classes),
-                {"train": 0, "held_out": 0},
-                content_hash="",
-                scale=scale,
-                condition=conditions and conditions.card,
-            ),
+            data=DataCard(shape, tuple(classes), scale=scale, condition=conditions and conditions.card),
             labels=Labels(len(classes), tuple(classes), has_null),
             conditions=conditions,
             chain=chain or brought.usual_chain(process),

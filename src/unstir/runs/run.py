@@ -7,33 +7,44 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Literal, Self
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 import torch
 from torch import Tensor, nn
 
 from unstir.chain import DEFAULTS, Chain
-from unstir.data.manifest import SPLITS
-from unstir.data.store import Store
 from unstir.diffusion.denoiser import Denoiser
 from unstir.errors import UserError, quoted
 from unstir.locks import held
 from unstir.parts import find
-from unstir.runs import brought, build, card, checkpoint, lines, toml
+from unstir.runs import brought, build, card, checkpoint, toml
 from unstir.runs.averages import power_average
 from unstir.runs.best import best_step
-from unstir.runs.card import DataCard, Labels
+from unstir.runs.card import CONDITIONS, DataCard, Labels
 from unstir.runs.checkpoint import Checkpoint, content_hash, misfits, weights_of
-from unstir.runs.conditions import FILE, Conditions, read_kept
 from unstir.runs.config import Config, steps_in
 from unstir.runs.files import PARTIAL, make_folder, remove_partials, write_text
 from unstir.runs.model import Model
 from unstir.runs.saved import settings_of
 from unstir.theory.process import Process
 
+if TYPE_CHECKING:
+    from unstir.data.store import Store
+    from unstir.runs.conditions import Conditions
+    from unstir.runs.lines import Log
+
 logger = logging.getLogger(__name__)
 
-OWN = "config.toml", "data.json", FILE, "metrics.jsonl", "held_out.jsonl", "events.jsonl", "curves.png", "losses.png"
+OWN = (
+    "config.toml",
+    "data.json",
+    CONDITIONS,
+    "metrics.jsonl",
+    "held_out.jsonl",
+    "events.jsonl",
+    "curves.png",
+    "losses.png",
+)
 """The files of a run's folder that only the holder of its lock writes."""
 FOLDERS = "checkpoints", "weights", "samples", "generated", "evaluation", "likelihood", "edits", "onnx"
 """The folders in it that may be there, of which none is a link: old files are deleted there, perhaps another run's."""
@@ -53,13 +64,13 @@ class Run:
         folder: str | Path,
         network: nn.Module,
         process: Process,
-        data: Store | tuple[int, int, int],
+        data: "Store | tuple[int, int, int]",
         *,
         predict: str = "eps",
         learned_variance: bool = False,
         classes: Sequence[str] = (),
         has_null: bool = False,
-        conditions: Conditions | None = None,
+        conditions: "Conditions | None" = None,
         options: Mapping[str, Any] = MappingProxyType({}),
         step: int = 0,
         chain: Chain | None = None,
@@ -73,7 +84,7 @@ class Run:
         optimiser steps, and ``chain`` is how the run is sampled by default. Raises UserError, before the folder is
         made, where the network cannot be made again with these weights.
         """
-        store, shape = (data, data.shape) if isinstance(data, Store) else (None, data)
+        store, shape = (None, data) if isinstance(data, tuple) else (data, data.shape)
         if store and classes and tuple(classes) != store.classes:
             raise UserError("classes", classes, f"are not those of {store.path}", {"classes": store.classes})
         weights = {name: t.detach().cpu().contiguous() for name, t in network.state_dict().items()}
@@ -88,13 +99,13 @@ class Run:
             store=str(store.path.resolve()) if store else "",
         )
         brought.check_fit(config, weights)
-        no_data = DataCard(shape, tuple(classes), dict.fromkeys(SPLITS, 0), content_hash="")
+        no_data = DataCard(shape, tuple(classes))
         run = cls.begin(config, Path(folder), DataCard.of_store(store) if store else no_data, conditions)
         run.keep(weights, step)
         return run
 
     @classmethod
-    def begin(cls, config: Config, path: Path, data: DataCard, conditions: Conditions | None = None) -> Self:
+    def begin(cls, config: Config, path: Path, data: DataCard, conditions: "Conditions | None" = None) -> Self:
         """Make the folder of a new run, which keeps any ``conditions``; UserError where that cannot be."""
         check_free(path)
         if conditions is not None:
@@ -167,8 +178,10 @@ class Run:
         """Write config.toml."""
         write_text(self.path / "config.toml", toml.to_toml(self.config))
 
-    def log(self, name: str) -> lines.Log:
+    def log(self, name: str) -> "Log":
         """The "metrics", "held_out" or "events" of the run, with what of the file is damaged or of another run."""
+        from unstir.runs import lines
+
         return lines.read(self.path / f"{name}.jsonl", lines.NAMES[name], self.data.mark)
 
     def metrics(self) -> list[dict[str, Any]]:
@@ -181,6 +194,8 @@ class Run:
 
     def record(self, event: str, **details: Any) -> None:
         """Add a line to events.jsonl, durably; UserError where it cannot be written."""
+        from unstir.runs import lines
+
         lines.append(self.path / "events.jsonl", {"event": event, **details, "run": self.data.mark}, durable=True)
 
     def keep(self, weights: Mapping[str, Tensor], step: int = 0, **event: Any) -> None:
@@ -217,11 +232,13 @@ class Run:
         return Labels(count, self.data.classes if count else (), count > 0 and self.config.train.condition_dropout > 0)
 
     @property
-    def conditions(self) -> Conditions | None:
+    def conditions(self) -> "Conditions | None":
         """What describes each image to the network beside a class; None where nothing does."""
         data, card, hides = self.config.data, self.data.condition, self.config.train.condition_dropout > 0
         if card is None:
             return None
+        from unstir.runs.conditions import Conditions, read_kept
+
         kept = partial(read_kept, self.path, card.sha256)
         return Conditions(data.condition, data.condition_options, card, hides, kept)
 
@@ -322,7 +339,7 @@ def check_free(path: Path) -> None:
     """Raise UserError where a new run cannot have this folder; what a run killed at its birth left may lie there."""
     if path.exists() and not path.is_dir():
         raise UserError("out", path, "is a file", "name a folder")
-    ours = ("data.json", FILE, ".lock")
+    ours = ("data.json", CONDITIONS, ".lock")
     if path.is_dir() and any(not (e.name in ours or e.name.endswith(PARTIAL)) for e in path.iterdir()):
         raise UserError("out", path, "is not empty and holds no run", "name another folder")
 

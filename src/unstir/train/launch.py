@@ -21,7 +21,6 @@ from unstir.group import Alone
 from unstir.progress import counted
 from unstir.runs import build, checkpoint, resources, toml
 from unstir.runs.card import DataCard
-from unstir.runs.conditions import Conditions, conditioned
 from unstir.runs.config import Config
 from unstir.runs.initial import check_initial, check_teacher, is_pinned, pinned
 from unstir.runs.run import Run, check_free, is_run
@@ -156,11 +155,15 @@ def open_run(config: Config, out: Path, store: Store) -> Run:
     Settings that no step is left to use are logged. Raises UserError where the settings do not fit the data or
     each other, and where they change what a run keeps.
     """
-    config = conditioned(config, store)
+    conditions = None
+    if config.data.condition:
+        from unstir.runs.conditions import Conditions, conditioned  # which few runs have
+
+        config = conditioned(config, store)
+        conditions = None if is_run(out) else Conditions.measured(config.data, store)
     if is_run(out):
         return _continued(Run.open(out), config, store)
     _check_fit(config, store)
-    conditions = Conditions.measured(config.data, store) if config.data.condition else None
     card = DataCard.of_store(store)
     config = dataclasses.replace(config, imported="")
     train = settled(Run(out, config, card))

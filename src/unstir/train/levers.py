@@ -12,7 +12,7 @@ large store the images of the next step are asked for with each batch, since it 
 
 from collections.abc import Callable
 from functools import lru_cache, partial
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 from torch import Tensor
@@ -24,8 +24,10 @@ from unstir.diffusion.loss import LossHistory, TimeTable, nearest_noise
 from unstir.pixels import PIXELS, Scale, known
 from unstir.randomness import LISTED, Key, Order
 from unstir.runs import build
-from unstir.runs.conditions import Conditions
 from unstir.runs.config import Config
+
+if TYPE_CHECKING:
+    from unstir.runs.conditions import Conditions
 
 STRETCH = 1 << 13  # images of an epoch's order that are listed at once, where it is too long to be listed whole
 
@@ -42,7 +44,7 @@ class Batches:
         flip: bool,
         labels: bool,
         device: torch.device,
-        conditions: Conditions | None = None,
+        conditions: "Conditions | None" = None,
     ) -> None:
         self.seed, self.batch_size, self.flip, self.device = seed, batch_size, flip, device
         images, self._scale = store.images("train"), store.scale
@@ -155,7 +157,7 @@ def levers(
     history: LossHistory | None,
     device: torch.device,
     scale: Scale = PIXELS,
-    conditions: Conditions | None = None,
+    conditions: "Conditions | None" = None,
 ) -> list[Lever]:
     """The levers of a config, in the order in which they act; ``history`` has the losses seen at each time.
 
@@ -181,7 +183,7 @@ def _augment(config: Config, step: int, slots: Tensor, examples: Examples) -> Ex
     return examples._replace(x_0=x_0, condition=condition, augmentation=numbers)
 
 
-def _described(conditions: Conditions, step: int, slots: Tensor, examples: Examples) -> Examples:
+def _described(conditions: "Conditions", step: int, slots: Tensor, examples: Examples) -> Examples:
     return examples._replace(condition=conditions.of_images(examples.x_0, examples.condition))
 
 
