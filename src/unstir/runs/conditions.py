@@ -105,10 +105,11 @@ class Conditions:
                 offset, scale = (high + low) / 2, (high - low) / 2
             else:
                 offset, scale = rows.double().mean(0), rows.double().std(0, correction=0)
-        numbers = (tuple(values.float().tolist()) for values in (offset, scale.where(scale > 0, 1.0)))
-        scaled = replace(unscaled, card=ConditionCard(shape, *numbers, ""))
+        scale = scale.where(scale > 0, 1.0)
+        card = ConditionCard(shape, tuple(offset.float().tolist()), tuple(scale.float().tolist()), "")
+        scaled = replace(unscaled, card=card)
         kept = scaled.rows_of(store, "held_out" if store.count("held_out") else "train", KEPT)
-        return replace(scaled, card=replace(scaled.card, sha256=_hash(kept)), read=lambda: kept)
+        return replace(scaled, card=replace(card, sha256=_hash(kept)), read=lambda: kept)
 
     @property
     def is_image(self) -> bool:

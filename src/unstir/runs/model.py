@@ -111,7 +111,7 @@ class Model:
             process=process,
             predict=predict,
             learned_variance=learned_variance,
-            data=DataCard(shape, tuple(classes), scale=scale, condition=conditions and conditions.card),
+            data=DataCard(shape, tuple(classes), scale=scale, condition=conditions.card if conditions else None),
             labels=Labels(len(classes), tuple(classes), has_null),
             conditions=conditions,
             chain=chain or brought.usual_chain(process),

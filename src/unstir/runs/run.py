@@ -36,15 +36,8 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 OWN = (
-    "config.toml",
-    "data.json",
-    CONDITIONS,
-    "metrics.jsonl",
-    "held_out.jsonl",
-    "events.jsonl",
-    "curves.png",
-    "losses.png",
-)
+    "config.toml", card.NAME, CONDITIONS, "metrics.jsonl", "held_out.jsonl", "events.jsonl", "curves.png", "losses.png",
+)  # fmt: skip
 """The files of a run's folder that only the holder of its lock writes."""
 FOLDERS = "checkpoints", "weights", "samples", "generated", "evaluation", "likelihood", "edits", "onnx"
 """The folders in it that may be there, of which none is a link: old files are deleted there, perhaps another run's."""
@@ -339,7 +332,7 @@ def check_free(path: Path) -> None:
     """Raise UserError where a new run cannot have this folder; what a run killed at its birth left may lie there."""
     if path.exists() and not path.is_dir():
         raise UserError("out", path, "is a file", "name a folder")
-    ours = ("data.json", CONDITIONS, ".lock")
+    ours = (card.NAME, CONDITIONS, ".lock")
     if path.is_dir() and any(not (e.name in ours or e.name.endswith(PARTIAL)) for e in path.iterdir()):
         raise UserError("out", path, "is not empty and holds no run", "name another folder")
 
