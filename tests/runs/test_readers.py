@@ -8,7 +8,6 @@ import shutil
 import types
 
 import pytest
-import tomli_w
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -140,7 +139,7 @@ def test_any_config_is_read_or_refused(tmp_path_factory, data):
     text = data.draw(st.text(max_size=200) | st.just(None))
     if text is None:
         try:
-            text = tomli_w.dumps(values)
+            text = toml.to_toml(values)
         except (TypeError, ValueError):  # None, which TOML has no word for
             return
     file.write_bytes(text.encode(errors="surrogatepass"))
@@ -218,7 +217,6 @@ def test_any_metadata_with_the_right_hash_is_read_or_refused(whole, data):
         sound(lambda: checkpoint.load(path))
         sound(lambda: run.load(12))
         sound(lambda: run.model().denoiser)
-        sound(lambda: lines.cut({name: run.log(name) for name in lines.NAMES}, run.load()))
         sound(lambda: Trainer(run, store))
     finally:
         path.write_bytes(before)

@@ -26,6 +26,7 @@ from unstir.pictures.grid import grid, is_whole, named_grid, read, titled, to_pi
 from unstir.progress import counter, counting
 from unstir.runs import sidecar
 from unstir.runs.build import check_compile
+from unstir.runs.checkpoint import warn
 from unstir.runs.files import (
     decode,
     encode,
@@ -39,7 +40,6 @@ from unstir.runs.files import (
     writing,
 )
 from unstir.runs.model import Model
-from unstir.runs.saved import warn
 
 logger = logging.getLogger(__name__)
 

@@ -13,10 +13,13 @@ run that learns from a teacher has "teacher." tensors, the weights that it began
 
 import hashlib
 import json
+import logging
 import platform
 import re
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +32,11 @@ from unstir.data.disk import sync_folder
 from unstir.diffusion.arithmetic import kernels
 from unstir.errors import UserError, remedy
 from unstir.randomness import VERSION
+from unstir.runs import toml
+from unstir.runs.config import MAY_CHANGE, Config
 from unstir.runs.files import check, check_format, is_count, replacing, writing
+
+logger = logging.getLogger(__name__)
 
 FORMAT = 10
 NAME = re.compile(r"step-(\d+)\.safetensors")
@@ -240,3 +247,39 @@ def content_hash(tensors: Mapping[str, Tensor], text: str = "") -> str:
         digest.update(json.dumps([name, str(tensor.dtype), list(tensor.shape)]).encode())
         digest.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
     return digest.hexdigest()
+
+
+def settings_of(folder: Path, run: str) -> Config:
+    """The config of the ``run`` in a folder; UserError where config.toml or a setting in it is missing or wrong."""
+    file = folder / "config.toml"
+    tables, saved = toml.read(file), _saved(folder, run)
+    if saved is None:
+        return toml.from_dict(tables, str(file))
+    kept, written = toml.flat(saved), toml.flat(tables)
+    for key in written.keys() & MAY_CHANGE:
+        section, name = key.split(".")
+        saved[section][name] = written[key]
+    if edited := [key for key in written if key not in MAY_CHANGE and kept.get(key) != written[key]]:
+        warn(f"{file}: {', '.join(edited)}: edited in vain, a run keeps the settings that it was trained with")
+    return toml.from_dict(saved, str(file))
+
+
+def _saved(folder: Path, run: str) -> dict[str, Any] | None:
+    """The config in the newest file of the ``run``'s weights, as nested dicts; None where none can be read."""
+    files = [file for part in ("checkpoints", "weights") for file in listed(folder / part)]
+    for _, path in sorted(files, reverse=True):
+        with suppress(OSError, SafetensorError, ValueError, TypeError, KeyError, RecursionError):
+            with safe_open(path, framework="numpy") as file:
+                metadata = file.metadata()
+            text = metadata["unstir"]
+            if hashlib.sha256(text.encode()).hexdigest() == metadata["text_sha256"]:
+                saved = json.loads(text)
+                if saved["data"].get("run", run) == run:  # imported weights know no data
+                    return dict(saved["config"])
+    return None
+
+
+@cache
+def warn(text: str) -> None:
+    """Log a warning once in a process, however often the run is opened."""
+    logger.warning(text)

@@ -21,11 +21,10 @@ from unstir.runs import brought, build, card, checkpoint, toml
 from unstir.runs.averages import power_average
 from unstir.runs.best import best_step
 from unstir.runs.card import CONDITIONS, DataCard, Labels
-from unstir.runs.checkpoint import Checkpoint, content_hash, misfits, weights_of
+from unstir.runs.checkpoint import Checkpoint, content_hash, misfits, settings_of, weights_of
 from unstir.runs.config import Config, steps_in
 from unstir.runs.files import PARTIAL, make_folder, remove_partials, write_text
 from unstir.runs.model import Model
-from unstir.runs.saved import settings_of
 from unstir.theory.process import Process
 
 if TYPE_CHECKING:

@@ -23,10 +23,10 @@ from unstir.pictures.charts import held_out_figure, save_figure, training_curves
 from unstir.pictures.grid import grid, named_grid
 from unstir.progress import counted
 from unstir.runs import checkpoint, lines, resources
+from unstir.runs.checkpoint import warn
 from unstir.runs.files import replacing, save_png
 from unstir.runs.model import Model
 from unstir.runs.run import Run, is_run, model_in_training
-from unstir.runs.saved import warn
 from unstir.runs.timetable import drawn_grid, grid_file
 from unstir.train.observer import Observer, Stop
 from unstir.train.state import WINDOW, State
