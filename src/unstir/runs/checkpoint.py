@@ -35,10 +35,12 @@ from unstir.randomness import VERSION
 from unstir.runs import toml
 from unstir.runs.config import MAY_CHANGE, Config
 from unstir.runs.files import check, check_format, is_count, replacing, writing
+from unstir.theory.averages import WIDTHS, combination
 
 logger = logging.getLogger(__name__)
 
 FORMAT = 10
+_MOST_ERROR = 0.1  # of the profile of an average that is made of others, relative
 NAME = re.compile(r"step-(\d+)\.safetensors")
 
 
@@ -203,6 +205,33 @@ def weights_of(found: Checkpoint, ema: bool) -> dict[str, Tensor]:
             raise UserError("ema", False, f"finds averages alone at step {found.step}", other)
         return found.part("model")
     return (found.part("ema") if ema else {}) or found.part("model")
+
+
+def power_average(
+    found: Checkpoint, width: float, folder: Path, load: Callable[[int], Checkpoint]
+) -> dict[str, Tensor]:
+    """The weights of a checkpoint of the run in ``folder``, averaged by a power function of any ``width``.
+
+    They are made of the power averages in it and in the slim files of earlier steps (`theory.averages`), which ``load``
+    reads. Raises UserError where the run keeps none, or those saved are too few to make this one.
+    """
+    step, own = found.step, found.part("model")
+    if not found.config["train"]["power_ema"] or not step:
+        without = f"needs power averages, which {folder} has not at step {step}"
+        raise UserError("ema_width", width, without, "train with train.power_ema")
+    steps = [*(earlier for earlier, _ in listed(folder / "weights") if earlier < step), step]
+    shares, error = combination([(earlier, saved) for earlier in steps for saved in WIDTHS], (step, width))
+    if error > _MOST_ERROR:
+        wrong = f"has an error of {error:.0%} at step {step} of {folder}, above the {_MOST_ERROR:.0%} allowed"
+        raise UserError("ema_width", width, wrong, f"take a width nearer to {WIDTHS[0]}..{WIDTHS[1]}")
+    total, left = {name: torch.zeros_like(t, dtype=torch.float64) for name, t in own.items()}, iter(shares)
+    for earlier in steps:
+        file = found if earlier == step else load(earlier)
+        for saved in WIDTHS:
+            part, share = file.part(f"power.{saved}"), next(left)
+            for name, t in total.items():
+                t += share * part[name]
+    return {name: t.to(own[name].dtype) for name, t in total.items()}
 
 
 def misfits(own: Mapping[str, Tensor], weights: Mapping[str, Tensor]) -> list[str]:

@@ -18,10 +18,8 @@ from unstir.errors import UserError, quoted
 from unstir.locks import held
 from unstir.parts import find
 from unstir.runs import brought, build, card, checkpoint, toml
-from unstir.runs.averages import power_average
-from unstir.runs.best import best_step
 from unstir.runs.card import CONDITIONS, DataCard, Labels
-from unstir.runs.checkpoint import Checkpoint, content_hash, misfits, settings_of, weights_of
+from unstir.runs.checkpoint import Checkpoint, content_hash, misfits, power_average, settings_of, weights_of
 from unstir.runs.config import Config, steps_in
 from unstir.runs.files import PARTIAL, make_folder, remove_partials, write_text
 from unstir.runs.model import Model
@@ -304,12 +302,15 @@ class Run:
             raise error if error.key == "guide" else UserError("guide", named, f"cannot be used: {error}") from None
 
     def load(self, step: int | Literal["best"] | None = None) -> checkpoint.Checkpoint:
-        """The newest file that verifies, full or slim, or that of one saved step; "best" is `best_step`.
+        """The newest file that verifies, full or slim, or that of one saved step; "best" is `lines.best_step`.
 
         Logged is where no file of a newer step could be read. Raises UserError as `model` and `check_same`.
         """
         steps, problems = self.saved_steps() or [self.newest_step()], list[str]()  # which says so where none was saved
-        step = best_step(self.path, steps, self.held_out()) if step == "best" else step
+        if step == "best":
+            from unstir.runs.lines import best_step
+
+            step = best_step(self.path, steps, self.held_out())
         if step not in (None, *steps):
             raise UserError("step", step, "was not saved", f"{self.path} has {', '.join(map(str, steps))}")
         for candidate in reversed(steps) if step is None else [step]:
