@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 Settings = TypeVar("Settings")
 
+OF_THE_DISK = errno.EIO, errno.ESTALE, errno.ETIMEDOUT
+"""What a disk or a server answers that fails."""
 OF_THE_MACHINE = {
     errno.ENOSPC: "free some space",
     errno.EDQUOT: "free some space of your quota",

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Generic, Literal, NamedTuple, TypeVar
+from typing import Annotated, Any, Generic, Literal, NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,14 +17,12 @@ from pydantic import BeforeValidator, ConfigDict, Field
 from pydantic.dataclasses import dataclass as validated
 
 from unstir.data.disk import file_sha256
-from unstir.data.images import MOST_CHANNELS, OTHER_SHAPE, UNREADABLE, Shape, Sides
+from unstir.data.images import MOST_CHANNELS, OTHER_SHAPE, UNREADABLE, Group, Shape, Sides
 from unstir.data.sides import sides, written
 from unstir.errors import UserError, refusing
 from unstir.parts import OURS, Option, is_own, make
 
-if TYPE_CHECKING:
-    from unstir.data.decoding import Group
-
+HELD_OUT_NAMES = frozenset(("test", "val", "valid", "validation", "held_out"))
 HELD_OUT = 0.1  # fraction held out when neither the caller nor the source says
 
 _UNREADABLE = 10  # images, or one in a hundred, that are left out as unreadable; where there are more, packing ends
@@ -152,7 +150,7 @@ class Source(ABC, Generic[_Item]):
         """The candidates as the last stamp found them."""
 
     @abstractmethod
-    def groups(self, requests: Sequence[list[_Item]], shape: Shape | None) -> Generator["Group", None, None]:
+    def groups(self, requests: Sequence[list[_Item]], shape: Shape | None) -> Generator[Group, None, None]:
         """Decode groups of items in order; of another shape than ``shape``, or than the group's first, none is kept."""
 
     def stamp(self) -> str:

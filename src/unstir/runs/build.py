@@ -51,9 +51,9 @@ def schedule(config: DiffusionConfig) -> NoiseSchedule:
 def check_parts(config: Config) -> None:
     """Raise UserError where a part that training and its grids need is absent, or takes its options not."""
     noise_schedule = schedule(config.diffusion)
-    parameterization = PARAMETERIZATIONS[config.diffusion.predict]
-    parameterization.check(noise_schedule)
-    _weights(config, noise_schedule, parameterization)
+    for predict in (config.diffusion.predict, *([config.loss.teacher] if config.kind.has_teacher else [])):
+        PARAMETERIZATIONS[predict].check(noise_schedule)
+    _weights(config, noise_schedule, PARAMETERIZATIONS[config.diffusion.predict])
     times(config, torch.device("cpu"))
     with parts.guarded("sampler", config.grids.sampler, "grids"):
         config.grids.visited(noise_schedule)
