@@ -227,17 +227,17 @@ class Conditions:
         return make("condition", self.name, x_0, options=self.options, section=_SECTION)  # type: ignore[no-any-return]
 
     def _scaled(self, rows: Tensor) -> Tensor:
-        offset, scale = (_wide(values, rows) for values in (self.card.offset, self.card.scale))
+        offset, scale = self._ends(rows)
         return (rows - offset) / scale
 
     def _in_units(self, rows: Tensor) -> Tensor:
-        offset, scale = (_wide(values, rows) for values in (self.card.offset, self.card.scale))
+        offset, scale = self._ends(rows)
         return rows * scale + offset
 
-
-def _wide(values: tuple[float, ...], rows: Tensor) -> Tensor:
-    """A number a value or channel, to be broadcast over rows [B, K] or [B, C', H, W]."""
-    return torch.tensor(values, device=rows.device).view(1, -1, *[1] * (rows.ndim - 2))
+    def _ends(self, rows: Tensor) -> Tensor:
+        """Offset and scale, to be broadcast over rows [B, K] or [B, C', H, W]: [2, 1, K] or [2, 1, C', 1, 1]."""
+        ends = torch.tensor((self.card.offset, self.card.scale), device=rows.device)
+        return ends.view(2, 1, -1, *[1] * (rows.ndim - 2))
 
 
 def with_mark(scaled: Tensor) -> Tensor:

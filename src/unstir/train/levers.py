@@ -21,10 +21,11 @@ from unstir import randomness
 from unstir.data.store import Ahead, Store
 from unstir.diffusion.augmentation import augmentation, transformed
 from unstir.diffusion.loss import LossHistory, TimeTable, nearest_noise
-from unstir.pixels import PIXELS, Scale, known
+from unstir.pixels import Scale, known
 from unstir.randomness import LISTED, Key, Order
 from unstir.runs import build
 from unstir.runs.config import Config
+from unstir.runs.run import Run
 
 if TYPE_CHECKING:
     from unstir.runs.conditions import Conditions
@@ -152,17 +153,9 @@ Lever = Callable[[int, Tensor, Examples], Examples]
 """(step, slots, examples) -> examples; ``slots``, int64 [b], are the places in the global batch."""
 
 
-def levers(
-    config: Config,
-    history: LossHistory | None,
-    device: torch.device,
-    scale: Scale = PIXELS,
-    conditions: "Conditions | None" = None,
-) -> list[Lever]:
-    """The levers of a config, in the order in which they act; ``history`` has the losses seen at each time.
-
-    By their ``scale`` images may have values that are missing.
-    """
+def levers(run: Run, history: LossHistory | None, device: torch.device) -> list[Lever]:
+    """The levers of a run, in the order in which they act; ``history`` has the losses seen at each time."""
+    config, scale, conditions = run.config, run.data.scale, run.conditions
     table = build.times(config, device)
     registry = [
         partial(_augment, config) if config.train.augment else None,
