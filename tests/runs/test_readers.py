@@ -217,6 +217,7 @@ def test_any_metadata_with_the_right_hash_is_read_or_refused(whole, data):
         sound(lambda: checkpoint.load(path))
         sound(lambda: run.load(12))
         sound(lambda: run.model().denoiser)
+        sound(lambda: lines.cut({name: run.log(name) for name in lines.NAMES}, run.load()))
         sound(lambda: Trainer(run, store))
     finally:
         path.write_bytes(before)

@@ -227,12 +227,12 @@ class Conditions:
         return make("condition", self.name, x_0, options=self.options, section=_SECTION)  # type: ignore[no-any-return]
 
     def _scaled(self, rows: Tensor) -> Tensor:
-        offset, scale = self._ends(rows)
-        return (rows - offset) / scale
+        ends = self._ends(rows)
+        return (rows - ends[0]) / ends[1]
 
     def _in_units(self, rows: Tensor) -> Tensor:
-        offset, scale = self._ends(rows)
-        return rows * scale + offset
+        ends = self._ends(rows)
+        return rows * ends[1] + ends[0]
 
     def _ends(self, rows: Tensor) -> Tensor:
         """Offset and scale, to be broadcast over rows [B, K] or [B, C', H, W]: [2, 1, K] or [2, 1, C', 1, 1]."""

@@ -21,6 +21,7 @@ from typing import IO, Any
 from unstir.data.disk import sync_folder
 from unstir.errors import UnwrittenError, UserError
 from unstir.progress import counted
+from unstir.runs.checkpoint import Checkpoint
 from unstir.runs.files import Kind, check, is_count, is_figure, is_figures, is_number, is_text, parsed, write_text
 
 logger = logging.getLogger(__name__)
@@ -182,6 +183,12 @@ def cut_short(log: Log, due: Any) -> str:
     if log.damaged or not is_count(due) or last >= due:
         return ""
     return f"{log.file} ends at step {last}, though its checkpoint counts on lines up to {due}: it was cut"
+
+
+def cut(of_run: Mapping[str, Log], found: Checkpoint) -> list[str]:
+    """How the logs of a run, by name, lack lines that were there when ``found`` was saved, a sentence each."""
+    due = {"metrics": found.state.get("logged", 0), "held_out": found.state.get("measured", 0)}
+    return [problem for name, step in due.items() if (problem := cut_short(of_run[name], step))]
 
 
 def best_step(folder: Path, saved: Collection[int], held_out: Sequence[dict[str, Any]]) -> int:

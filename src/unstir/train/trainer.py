@@ -56,9 +56,9 @@ class Trainer:
         self.state = State.initial(run, self._device, group.size)
         self._part = group.share(cfg.batch_size)
         self._size = cfg.micro_batch or cfg.batch_size
-        sizes = {"seed": run.config.seed, "batch_size": cfg.batch_size}
-        told: dict[str, Any] = {"labels": run.config.model.num_classes > 0, "conditions": run.conditions}
-        self._batches = Batches(store, **sizes, flip=run.config.data.flip, device=self._device, **told)
+        drawn: dict[str, Any] = {"seed": run.config.seed, "batch_size": cfg.batch_size, "flip": run.config.data.flip}
+        drawn |= {"labels": run.config.model.num_classes > 0, "conditions": run.conditions}
+        self._batches = Batches(store, **drawn, device=self._device)
         self._slots = torch.arange(cfg.batch_size, device=self._device)
         self._snapshots, self._grids, self._started = snapshots(run), Grids(run, self._observer), False
         self._damaged = self._begin_state()
