@@ -21,7 +21,7 @@ def library(name: str, extra: str, what: str) -> Any:
 
 
 def is_there(name: str) -> bool:
-    """Whether the library ``name`` can be imported."""
+    """Whether the library ``name`` can be loaded."""
     try:
         importlib.import_module(name)
     except ImportError:

@@ -4,7 +4,7 @@ A part is a function or a class below the decorator of its kind. In mine.py, one
 to the settings of a run; what it takes besides the arguments of its kind are its options, each with a default. Parts of
 the package have plain names, such as "linear", and their modules are loaded when they are needed.
 
-A run may come from a stranger, and importing runs code. What a run names is therefore imported only where the user has
+A run may come from a stranger, and importing runs code. What a run names is therefore loaded only where the user has
 said so, by typing the name, by a TOML file of their own, by the environment variable UNSTIR_PARTS (modules, separated
 by commas), or by importing the module themselves.
 """

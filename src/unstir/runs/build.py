@@ -76,8 +76,8 @@ def network(config: Config, device: torch.device) -> nn.Module:
 
 def _made(config: ModelConfig) -> nn.Module:
     sizes = config.in_channels, config.out_channels or config.in_channels, config.condition_size
-    section = "model" if config.is_unet else "model.options"
-    return cast(nn.Module, parts.make("network", config.type, *sizes, options=config.arguments, section=section))
+    net = parts.make("network", config.type, *sizes, options=config.arguments, section="model.options")
+    return cast(nn.Module, net)
 
 
 def outline(config: Config) -> nn.Module:

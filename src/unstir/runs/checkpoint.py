@@ -303,7 +303,7 @@ def _saved(folder: Path, run: str) -> dict[str, Any] | None:
             text = metadata["unstir"]
             if hashlib.sha256(text.encode()).hexdigest() == metadata["text_sha256"]:
                 saved = json.loads(text)
-                if saved["data"].get("run", run) == run:  # imported weights know no data
+                if saved["data"].get("run", run) == run:  # weights from elsewhere know no data
                     return dict(saved["config"])
     return None
 

@@ -264,8 +264,7 @@ class Run:
         """
         how: dict[str, Any] = {"ema": ema, "device": device, "dtype": dtype, "compile": compile}
         loaded, on = step if isinstance(step, Checkpoint) else self.load(step), build.device(device)
-        if not self.config.model.is_unet:
-            find("network", self.config.model.type)  # of the user's own: refused before anything is drawn
+        find("network", self.config.model.type)  # one of the user's own is refused before anything is drawn
         build.check_compile(compile, on)
         given = self.path, self.load
         weights = weights_of(loaded, ema) if isinstance(ema, bool) else power_average(loaded, ema, *given)
