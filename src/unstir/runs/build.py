@@ -269,7 +269,6 @@ def has_native_bfloat16(on: torch.device) -> bool:
     return False
 
 
-Compile = Literal["no", "yes", "graphs"]
 BACKEND = "inductor"
 NO = MappingProxyType({"compile": "no"})
 
