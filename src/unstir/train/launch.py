@@ -137,10 +137,7 @@ def _of_classes(config: Config, data: Store | Plan, whose: object) -> Config:
     if not data.classes:
         folders = "put the images of each class into a folder with its name, and pack them anew"
         raise UserError("by_class", True, f"needs classes, and {whose} has none", folders)
-    if config.model.num_classes not in (0, num := len(data.classes)):
-        remedy = {"model.num_classes": None}
-        raise UserError("model.num_classes", config.model.num_classes, f"is not the {num} of by_class", remedy)
-    model = dataclasses.replace(config.model, num_classes=num)
+    model = dataclasses.replace(config.model, num_classes=config.model.num_classes or len(data.classes))
     train = dataclasses.replace(config.train, condition_dropout=config.train.condition_dropout or 0.1)
     return dataclasses.replace(config, model=model, train=train)
 
