@@ -130,7 +130,7 @@ def test_likelihood_gives_each_image_its_own_label(trained, monkeypatch):
     )
     monkeypatch.setattr(judged, "variational_bound", spy)
     monkeypatch.setattr(Model, "denoise", lambda self, labels: seen.append(labels) or denoise(self, labels))
-    judged.likelihood(run.model(), store, judged.Protocol(num=20, batch_size=8, clip=False))
+    judged.split_likelihood(run.model(), store, judged.Protocol(num=20, batch_size=8, clip=False))
     images, labels = store.images("held_out"), store.labels("held_out")
     index = randomness.permutation(0, "likelihood", 0, len(images))[:20].sort().values
     assert torch.equal(torch.cat(seen), labels[index])
