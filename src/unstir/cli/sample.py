@@ -2,13 +2,18 @@
 
 import logging
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from unstir.chain import OPTIONS
 from unstir.cli.app import app, of_one, show
 from unstir.cli.options import ChainOptions, ModelOptions, OutFolder, RunFolder
 from unstir.errors import UserError
 from unstir.jobs.process import torchrun_group
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from unstir.runs.model import Model
 
 logger = logging.getLogger(__name__)
 
@@ -76,11 +81,7 @@ def sample(
     given = chain.given()
     own = {name: given.pop(name) for name in OPTIONS if compare and name in given}  # for the samplers that take them
     settings = model.chain.changed(**given, seed=seed)
-    described = None
-    if condition is not None:
-        from unstir.generate.conditions import read_conditions
-
-        described = read_conditions(condition, model)
+    described = _described(condition, model)
     number = model.labels.number(label)
     job = Job(num=num, chain=settings, label=number, condition=described, batch_size=batch_size)
     if compare:
@@ -98,6 +99,14 @@ def sample(
         logger.info(f"{done.folder} was begun in batches of {done.job.batch_size}, and so it went on")
     show(*done.lines)
     return 0
+
+
+def _described(text: str | None, model: "Model") -> "Tensor | None":
+    if text is None:
+        return None
+    from unstir.generate.conditions import read_conditions  # with what reads pictures
+
+    return read_conditions(text, model)
 
 
 def _check_compared(trajectories: bool, chain: ChainOptions) -> None:

@@ -12,7 +12,7 @@ from unstir.data.columns import HubDataset, Parquet, of_clone
 from unstir.data.disk import checked_sha256, usable_path
 from unstir.data.folder import FolderSource
 from unstir.data.images import EXTENSIONS, signature
-from unstir.data.source import NAMES, PREFIX, Options, Source, is_named
+from unstir.data.source import NAMES, PREFIX, Options, Source, is_named, known_by_name
 from unstir.data.store import is_store
 from unstir.data.tars import TarSource
 from unstir.errors import UserError, nearest
@@ -26,10 +26,10 @@ _GIVEN = f"give {', '.join(NAMES)}, {PREFIX}OWNER/NAME, or a folder, zip, tar, .
 
 
 def source_of(options: Options) -> Source[Any]:
-    """The source that the arguments of `pack` give, none `known_by_name`. Raises UserError for what is out of range,
-    missing or no source.
-    """
+    """The source that the arguments of `pack` name. Raises UserError for what is out of range, missing or no source."""
     source = options.source
+    if known := known_by_name(options):
+        return known
     if isinstance(source, str) and is_own(source):
         return _of_part(source, options)
     if options.options:
