@@ -111,7 +111,6 @@ class Bars:
 
     @contextmanager
     def __call__(self, what: str, unit: str) -> Iterator[Count]:
-        """Show a job on standard error."""
         outer = self._progress
         with nullcontext(outer) if outer is not None else self._shown() as progress:
             task = progress.add_task(what, total=None, unit=unit, note="", began=time.monotonic())
@@ -147,7 +146,6 @@ class Bars:
                 self._progress = None
 
     def _speak(self) -> None:
-        """Say how far the innermost job is."""
         if self._progress is not None and (tasks := self._progress.tasks):
             self._lines.speak(lambda: _line(tasks[-1]), SILENT_SECONDS)
 

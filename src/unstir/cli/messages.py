@@ -3,14 +3,12 @@
 import os
 import shlex
 from collections.abc import Iterable, Mapping, Sequence
-from typing import get_args
 
 from cyclopts import CycloptsError, MissingArgumentError, UnknownCommandError, UnknownOptionError
 from cyclopts import UnusedCliTokensError as Unused
-from cyclopts.exceptions import CoercionError
 from pydantic import ValidationError
 
-from unstir.cli.values import meant, option_of, shortened
+from unstir.cli.values import meant, shortened
 from unstir.errors import (
     OutOfMemoryError,
     Spelling,
@@ -125,20 +123,9 @@ def _of_parser(error: CycloptsError) -> str:
         for given in (token for token in error.unused_tokens or () if token[:1] == "-" and token not in names):
             if near := meant(given, names):
                 return f"{command} has no option {shortened(given)}. Did you mean {near}?"
-        name = error.keyword or option_of(error.argument, next(iter(error.argument.tokens[::-1]), None))
-        count = error.argument.token_count()[0]
-        takes = f"takes {count} values" if count > 1 else "takes a value"
-        typed = error.keyword or error.argument.tokens or error.tokens_so_far
-        return f"{command}: {name} {takes if typed else 'is required'}; {command} --help says what it takes"
     if isinstance(error, Unused) and error.unused_tokens:
         other = "leave it out, name its option, or in place of many files their folder"
         return f"{command} takes no further {shortened(error.unused_tokens[0])!r}; {other}"
-    if isinstance(error, CoercionError) and error.argument:
-        token = error.token or next(iter(error.argument.tokens), None)
-        given = f"{option_of(error.argument, token)} {shortened(token.value) if token else ''}".strip()
-        if bool in (error.argument.hint, *get_args(error.argument.hint)):
-            return f"{given} must be yes or no"
-        return f"{given} is not of the kind that it takes; {command} --help says what it takes"
     return " ".join(str(error).split())
 
 

@@ -33,7 +33,6 @@ class _Terminal(io.FileIO):
     """
 
     def write(self, data: "ReadableBuffer", /) -> int:
-        """Write bytes and return their number."""
         try:
             return super().write(data)
         except OSError as error:

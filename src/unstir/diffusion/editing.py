@@ -3,7 +3,7 @@
 `inpaint`   the chain, with what is known put back at every step (RePaint: Lugmayr et al. 2022)
 `vary`      noise on the image, and the chain back from there (SDEdit: Meng et al. 2022)
 `invert`    DDIM backwards, from an image to the noise that DDIM turns into it (Song, Meng & Ermon 2021, sec. 5.4)
-`blend`     two images inverted, their noises joined by `slerp`, and DDIM back
+`between`   two noises, such as those of two images inverted, joined by `slerp`, and DDIM from there
 `mixed`     two denoisers as one between them, such as one network with two labels
 
 Images are [B, C, H, W], about [-1, 1]. The first four yield Steps, as a sampler does; what noise they take is named by
@@ -173,28 +173,6 @@ def slerp(a: Tensor, b: Tensor, weight: float | Tensor) -> Tensor:
     return torch.where(flat, 1 - w, at_a) * a + torch.where(flat, w, at_b) * b
 
 
-def blend(
-    denoises: tuple[Denoise, Denoise],
-    process: Process,
-    images: tuple[Tensor, Tensor],
-    weight: float | Tensor,
-    times: Sequence[int],
-    refinements: int = 0,
-) -> Iterator[Step]:
-    """The Steps of `ddim` to images between two: both are inverted, and what lies between their noises is drawn.
-
-    The ``images`` are [B or 1, C, H, W], ``weight`` is a number or [B], 0 the first and 1 the second; ``times`` fall to
-    0 as a sampler's. Each image has its own of the ``denoises``, which may be one; from the noise to the image they are
-    `mixed`.
-    """
-    rising = list(reversed(times))
-    noises = []
-    for denoise, image in zip(denoises, images, strict=True):
-        *_, end = invert(denoise, process, image, rising, refinements)
-        noises.append(end.x)
-    yield from between(denoises, process, (noises[0], noises[1]), weight, times)
-
-
 def between(
     denoises: tuple[Denoise, Denoise],
     process: Process,
@@ -202,7 +180,11 @@ def between(
     weight: float | Tensor,
     times: Sequence[int],
 ) -> Iterator[Step]:
-    """The Steps of `ddim` from what lies between two ``noises`` [B or 1, C, H, W]; other arguments as `blend`."""
+    """The Steps of `ddim` to images between two: what lies between their ``noises`` [B or 1, C, H, W] is drawn.
+
+    `invert` finds the noises of given images. ``weight`` is a number or [B], 0 the first and 1 the second; ``times``
+    fall to 0 as a sampler's. Each image has its own of the ``denoises``, which may be one; they are `mixed`.
+    """
     x_T = slerp(*noises, weight)
     yield from ddim(mixed(*denoises, weight), process, x_T, times, lambda _: torch.zeros_like(x_T))
 

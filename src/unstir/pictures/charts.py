@@ -204,7 +204,6 @@ def _ticks(low: float, high: float) -> list[float]:
 
 
 def _with_exponent(value: float) -> str:
-    """A number as "2e-5"."""
     mantissa, exponent = f"{value:.3e}".split("e")
     return f"{float(mantissa):g}e{int(exponent)}"
 
@@ -221,7 +220,6 @@ def _images_axis(axes: "Axes", first: int) -> None:
 
 
 def _labelled(figure: "Figure", xlabel: str) -> "Figure":
-    """The figure, its panels with a grid and one label of their x axes."""
     for axes in figure.axes:
         axes.set_xlabel(xlabel)
         axes.grid(alpha=0.3)

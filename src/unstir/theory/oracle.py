@@ -109,7 +109,6 @@ class MixtureData:
 
     @cached_property
     def _components(self) -> tuple[GaussianData, ...]:
-        """The K Gaussians."""
         return tuple(GaussianData(m, S) for m, S in zip(self.means, self.covariances, strict=True))
 
     def estimate(self, x_t: Tensor, alpha: float, sigma: float) -> Tensor:
