@@ -111,6 +111,7 @@ class Bars:
 
     @contextmanager
     def __call__(self, what: str, unit: str) -> Iterator[Count]:
+        """Show a job on standard error."""
         outer = self._progress
         with nullcontext(outer) if outer is not None else self._shown() as progress:
             task = progress.add_task(what, total=None, unit=unit, note="", began=time.monotonic())
