@@ -170,10 +170,7 @@ def asked_for(error: BaseException) -> str:
     asked = re.search(r"[Tt]ried to allocate ([0-9.]+) (\w+)", str(error))
     if asked is None:
         return ""
-    number, unit = asked.groups()
-    if unit == "bytes" and float(number) >= 1e6:
-        number, unit = f"{float(number) / 1e9:,.3f}", "GB"
-    return f", at {number} {unit} more"
+    return f", at {asked[1]} {asked[2]} more"
 
 
 def quoted(word: object) -> str:

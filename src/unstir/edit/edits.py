@@ -145,7 +145,7 @@ def blend(
             )
         else:
             numbers = torch.tensor(ends, device=model.device)
-            one, other = starting_noise(editing.chain.seed, numbers, model.shape).split(1)
+            one, other = starting_noise(editing.chain.seed, numbers, model.shape)[:, None]
         made = last(mathematics.between(pair, process, (one, other), w, times))
     named = {f"image{number}": file for number, file in enumerate(files, start=1)}
     came_back = tuple(psnr(made[at].clamp(-1, 1).cpu(), image[0]) for at, image in zip((0, -1), images, strict=False))
