@@ -227,7 +227,7 @@ def of_pydantic(error: "ValidationError", near_key: Callable[[str], str | None])
         near = near_key(key)
         return UserError(key, None, "is unknown", f"did you mean {near}?" if near else ())
     if item["type"] != "value_error":
-        return UserError(key, given, re.sub(r"^\w+ should", "must", item["msg"]))
+        return UserError(key, given, re.sub(r"^\w+ should", "must", item["msg"].partition(", unable")[0]))
     cause = item["ctx"]["error"]
     return cause.within(key) if isinstance(cause, UserError) else UserError(key, given, str(cause))
 

@@ -3,12 +3,14 @@
 import os
 import shlex
 from collections.abc import Iterable, Mapping, Sequence
+from typing import get_args
 
 from cyclopts import CycloptsError, MissingArgumentError, UnknownCommandError, UnknownOptionError
 from cyclopts import UnusedCliTokensError as Unused
+from cyclopts.exceptions import CoercionError
 from pydantic import ValidationError
 
-from unstir.cli.values import meant, shortened
+from unstir.cli.values import meant, option_of, shortened
 from unstir.errors import (
     OutOfMemoryError,
     Spelling,
@@ -126,6 +128,12 @@ def _of_parser(error: CycloptsError) -> str:
     if isinstance(error, Unused) and error.unused_tokens:
         other = "leave it out, name its option, or in place of many files their folder"
         return f"{command} takes no further {shortened(error.unused_tokens[0])!r}; {other}"
+    if isinstance(error, CoercionError) and error.argument:
+        token = error.token or next(iter(error.argument.tokens), None)
+        given = f"{option_of(error.argument, token)} {shortened(token.value) if token else ''}".strip()
+        if bool in (error.argument.hint, *get_args(error.argument.hint)):
+            return f"{given} must be yes or no"
+        return f"{given} is not of the kind that it takes; {command} --help says what it takes"
     return " ".join(str(error).split())
 
 
