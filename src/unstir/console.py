@@ -106,8 +106,7 @@ class Pace:
 class Bars:
     """Shows a job of `progress.counting`, and a job within it, by bars; without a terminal by a line now and then."""
 
-    def __init__(self) -> None:
-        self._progress: Progress | None = None
+    _progress: Progress | None = None
 
     @contextmanager
     def __call__(self, what: str, unit: str) -> Iterator[Count]:

@@ -63,6 +63,8 @@ def read_folder(folder: Path, asked: Asked) -> tuple[Foreign, str]:
 def _scheduler(folder: Path) -> Path:
     places = folder / "scheduler" / "scheduler_config.json", folder / "scheduler_config.json"
     file = next((place for place in places if place.is_file()), None)
+    if file is None and is_folder_of_diffusers(folder.absolute().parent):
+        raise UserError("", folder, "is a part of a folder of diffusers", f"name that: {folder.absolute().parent}")
     if file is None:
         raise UserError("", folder, "has no scheduler/scheduler_config.json, which says how noise was added", "add it")
     return file
