@@ -96,12 +96,10 @@ class Classifier(Network):
         assert logits is not None
         return logits.argmax(1)
 
-    def _check(self, images: Tensor) -> None:
+    def _batch(self, images: Tensor) -> Outputs:
         if images.dtype != torch.uint8 or tuple(images.shape[1:]) != self.shape:
             wanted = ", ".join(map(str, self.shape))
             raise wrong_images(images, f"uint8 [N, {wanted}]")
-
-    def _batch(self, images: Tensor) -> Outputs:
         features = self.net.features(from_uint8(images))
         return Outputs(features, self.net.head(features))
 
