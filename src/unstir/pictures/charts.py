@@ -134,7 +134,7 @@ def draw_by_time(axes: "Axes", lines: Lines) -> None:
     for place, line in enumerate(shown, 1):
         how = {"color": COLOURS[place == len(shown)], "alpha": 0.3 + 0.7 * place / len(shown)}
         errors = line.get(f"{key}_error") or [0.0] * len(line["times"])
-        bars(axes, list(zip(line["times"], line[key], errors, strict=True)), f"after {_short(line['images'])}", **how)
+        bars(axes, list(zip(line["times"], line[key], errors, strict=True)), f"after {line['images']:,} images", **how)
     log_axis(axes, "y")
     axes.set_title(f"loss of {'held-out' if key == 'held_out' else 'training'} images by timestep")
     axes.set_xlabel("timestep t (small: details, large: layout)")
@@ -236,18 +236,12 @@ def images_axis(axes: "Axes", first: float = 0) -> None:
     axes.xaxis.set_major_locator(MaxNLocator(5))
     if first:
         axes.set_xscale("symlog", linthresh=first)
+        axes.autoscale(axis="x")  # its limits were perhaps settled on a linear axis
         low, high = axes.get_xlim()
         ticks = _ticks(first, high) if high >= 2 * first else [first]
         axes.xaxis.set_major_locator(FixedLocator([0, *ticks] if low <= 0 else ticks))
     axes.xaxis.set_major_formatter(EngFormatter(sep=""))
     axes.set_xlabel("images seen in training")
-
-
-def _short(images: int) -> str:
-    """A number of images as the axis has it, such as "64k"."""
-    from matplotlib.ticker import EngFormatter
-
-    return f"{EngFormatter(sep='')(images)} image{'s' * (images != 1)}"
 
 
 def save_figure(figure: "Figure", path: Path, format: str = "png", **words: str) -> None:
