@@ -81,10 +81,7 @@ class Network:
 
     @torch.inference_mode()
     def outputs(self, images: Tensor, index: Tensor | None = None, batch_size: int = BATCH) -> Outputs:
-        """Features and logits of ``images``, or of those with an ``index``, int64 [N], in one pass.
-
-        Raises UserError for images that the network does not take.
-        """
+        """Features and logits of ``images``, or of those with an ``index``, int64 [N]. Raises UserError as `_batch`."""
         index, done = torch.arange(len(images)) if index is None else index, 0
         features, logits = [], []
         with counting("computing features", "images") as count:

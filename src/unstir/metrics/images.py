@@ -46,10 +46,7 @@ several paths, or an array with one dimension more, are a set each."""
 
 @dataclass(frozen=True, eq=False)
 class Images:
-    """Images by where they come from, uint8 [N, C, H, W] each, and the classes asked for, int64 [N] each, or None.
-
-    ``name`` says where from.
-    """
+    """Images by where they come from (``name``), uint8 [N, C, H, W] each, and the classes asked for, int64 [N]."""
 
     name: str
     parts: tuple[Tensor, ...]
@@ -304,10 +301,7 @@ def _of_drawn(path: Path, num: int, store: Store | Like, by_class: bool) -> Tens
 def _of_names(
     path: Path, asked: Tensor, names: Sequence[str], store: Store | Like, by_class: bool, by_number: Sequence[int] = ()
 ) -> Tensor | None:
-    """The store's numbers of the classes ``asked`` for, int64 [N], which have these names, or are these numbers.
-
-    None, said, for other classes.
-    """
+    """The store's numbers, int64 [N], of classes ``asked`` for by these names or numbers; None, said, for others."""
     known = {str(number): number for number in by_number} | {name: i for i, name in enumerate(store.classes)}
     others = sorted(set(names) - set(known))
     numbers = matched(names, store.classes) if others or not names else tuple(known[name] for name in names)
