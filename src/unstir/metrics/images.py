@@ -144,7 +144,7 @@ def images_of(
             raise UserError("labels", None, "are for an array or batches", "sort files into a folder for each class")
         with counting("reading the images", "images"):
             there = [read(path, store, label is None) for path in paths]
-        parts, asked = tuple(it.images for it in there), tuple(it.classes for it in there)
+        parts, asked = tuple(images for images, *_ in there), tuple(classes for _, classes, _ in there)
         name = ", ".join(printable(path) for path in paths)
     else:
         parts, asked, name = _parts(source, store), (), "the images"
@@ -228,16 +228,8 @@ class Like(NamedTuple):
     scale: Scale
 
 
-class Read(NamedTuple):
-    """Images, uint8 [N, C, H, W], with their classes, int64 [N], and conditions, float32 [N, ...], or None."""
-
-    images: Tensor
-    classes: Tensor | None
-    conditions: Tensor | None = None
-
-
-def read(path: Path, store: Store | Like, by_class: bool = True) -> Read:
-    """The images of a folder or file, with the classes asked for and the conditions that are there.
+def read(path: Path, store: Store | Like, by_class: bool = True) -> tuple[Tensor, Tensor | None, Tensor | None]:
+    """The images of a folder or file, with the classes asked for, int64 [N], and conditions, float32 [N, ...], if any.
 
     Classes that are not the store's are logged unless ``by_class`` is False. Raises UserError for what is no
     image, or not of the shape and the colours of the store, OSError for what cannot be read.
@@ -257,9 +249,9 @@ def read(path: Path, store: Store | Like, by_class: bool = True) -> Read:
         images, asked, conditions = (_together(packed, kind) for kind in ("images", "labels", "conditions"))
     assert images is not None
     if asked is None:
-        return Read(images, _of_drawn(path, len(images), store, by_class), conditions)
+        return images, _of_drawn(path, len(images), store, by_class), conditions
     by_number = range(len(store.classes)) if packed.manifest["kind"] == "numpy" else ()
-    return Read(images, _of_names(path, asked, packed.classes, store, by_class, by_number), conditions)
+    return images, _of_names(path, asked, packed.classes, store, by_class, by_number), conditions
 
 
 def _together(packed: Store, kind: str) -> Tensor | None:
