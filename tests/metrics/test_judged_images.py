@@ -142,13 +142,17 @@ def test_classes_that_a_run_was_asked_for_are_those_of_the_same_names(tmp_path, 
         logged.clear()
         return images_of(tmp_path / "made", with_names(store, classes)).asked, [*logged]
 
-    for classes, numbers in ((names, range(13)), (names[::-1], range(9, -4, -1)), (store.classes, range(13))):
+    usual = range(13)
+    for classes, numbers in (
+        (names, usual),
+        (names[::-1], range(9, -4, -1)),
+        (store.classes, usual),
+        ([*names, "another"], usual),
+    ):
         (found,), sentences = asked(classes)
         assert [number % 10 for number in numbers] == found.tolist() and not sentences
     found, (line,) = asked(["one", *names[1:]])
-    assert found is None and f"({', '.join(names[:4])}, ...)" in line and f"(one, {names[1]}, " in line
-    found, (line,) = asked([*names, "another"])
-    assert found is None and "no class" in line
+    assert found is None and f"({names[0]})" in line
 
 
 def with_names(store, classes):
