@@ -94,7 +94,7 @@ def test_samples_come_back_in_units_the_same_after_a_kill_and_in_a_longer_job(tr
 def test_the_bound_is_of_a_density_of_the_values_that_are_there(trained):
     run, store = trained
     result = likelihood(run.model(device="cpu"), store, Protocol())
-    assert np.isfinite(result.bits_per_dim) and "in the data's units" in describe(result)
+    assert np.isfinite(result.bits_per_dim) and "data's units" in describe(result)
     half = (np.array(store.scale.high) - np.array(store.scale.low)) / 2
     there = ~store.images("held_out").isnan()
     counts = there.flatten(2).sum(2).double().numpy()

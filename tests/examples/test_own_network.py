@@ -151,7 +151,7 @@ def test_importing_the_module_is_consent_and_no_class_but_a_registered_one_is_fo
     config = tiny_config("none")
     tiny = replace(config, model=ModelConfig(type="subprocess:Popen", in_channels=1, options={"args": "true"}))
     parts.allow("subprocess:Popen")
-    with pytest.raises(UserError, match="no network Popen"):
+    with pytest.raises(UserError, match="network Popen"):
         build.network(tiny, CPU)
     sys.path.append(str(place))
     import dit
