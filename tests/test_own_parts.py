@@ -9,7 +9,7 @@ import pytest
 import torch
 
 import unstir
-from conftest import forget_parts, tiny_config, without_charts
+from conftest import forget_parts, tiny_config
 from refusals import refusing
 from unstir import Chain, Job, Run, parts, sample_batches
 from unstir.errors import UserError
@@ -103,7 +103,6 @@ def place(tmp_path, monkeypatch):
     """A folder with mine.py, which nothing has imported; it is the current folder."""
     (tmp_path / "mine.py").write_text(MINE)
     monkeypatch.chdir(tmp_path)
-    without_charts(monkeypatch)
     forget_parts(monkeypatch, "mine")
     monkeypatch.setattr(sys, "path", list(sys.path))
     yield tmp_path

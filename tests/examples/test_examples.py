@@ -116,10 +116,15 @@ def test_features_of_ones_own_judge_images_and_are_known_by_name_and_hash(exampl
     refused(command("evaluate", *asked[:-1], "--features", "dinov2"), "is not MODULE:NAME")
 
 
+@pytest.mark.slow
 def test_maps_with_gaps_are_learned_filled_in_and_odd_ones_found(example, tmp_path):
-    """In 40 steps; the mean of a channel alone has an error of 1.2 of these units."""
-    found = example("science").main(tmp_path, steps=40, num=64)
-    assert found["AUROC of odd maps"] > 0.9 and found["error where filled in"] < 1
+    """The mean of a channel alone has an error of 1.2 of these units."""
+    found = example("science").main(tmp_path, steps=200, num=64)
+    assert found["auroc"] > 0.9 and found["filled in"] < 0.5
+
+
+def test_maps_are_drawn_in_their_units_and_odd_ones_not_found_without_training(example, tmp_path):
+    assert example("science").main(tmp_path, steps=10, num=16)["auroc"] < 0.8
     drawn = Store.open(tmp_path / "store")
     images = np.load(tmp_path / "drawn/images.npy")
     assert images.dtype == np.float32 and images.shape == (4, *drawn.shape)

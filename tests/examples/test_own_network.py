@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import nn
 
-from conftest import forget_parts, tiny_config, without_charts
+from conftest import forget_parts, tiny_config
 from unstir import Run, load_recipe, parts
 from unstir.errors import UserError
 from unstir.interop.exporting import export
@@ -41,7 +41,6 @@ def forget(monkeypatch):
 def place(tmp_path, monkeypatch, forget):
     """A folder with the code of a network, dit.py, which nothing has imported; it is the current folder."""
     monkeypatch.chdir(tmp_path)
-    without_charts(monkeypatch)
     shutil.copy(DIT, tmp_path)
     forget()
     monkeypatch.setattr(sys, "path", list(sys.path))

@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 import torch
 
-from conftest import without_charts
 from processes import in_a_child
 from tiers import times
 from unstir.runs import checkpoint
@@ -68,7 +67,6 @@ class Disturbed(Observer):
 
 
 def test_jumps_of_the_clock_other_zones_and_a_move_change_no_bit(make_run, tmp_path, monkeypatch):
-    without_charts(monkeypatch)
     plain, (run, store) = Trainer(*make_run("plain")), make_run()
     plain.run()
     with monkeypatch.context() as patch:
