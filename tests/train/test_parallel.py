@@ -28,7 +28,7 @@ from unstir.train import launch, paths, trainer
 from unstir.train.launch import train_run
 from unstir.train.trainer import Trainer
 
-KILLS = times(3, 100)
+KILLS = times(2, 100)
 LIMIT = 30.0  # seconds until all have ended
 
 VARIANTS = {
