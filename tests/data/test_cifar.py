@@ -150,7 +150,7 @@ def escapes() -> list[tuple[str, dict[str, bytes | tarfile.TarInfo], str | None]
         ("hard link", {**good, batch: link(batch, f"{BIN}/test_batch.bin", tarfile.LNKTYPE)}, batch),
         ("missing", {k: v for k, v in good.items() if k != batch}, batch),
         ("half a record", {**good, batch: records(2)[:-1]}, batch),
-        ("label", {**good, batch: b"\x0b" + records(2)[1:]}, "label 11"),
+        ("label", {**good, batch: b"\x0b" + records(2)[1:]}, batch),
     ]
 
 
