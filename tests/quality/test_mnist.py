@@ -1,7 +1,4 @@
-"""The first command, end to end: `unstir train` makes digits of the class asked for, clear, varied, and no copies.
-
-It is trained for half its length, which has to do; with UNSTIR_WHOLE=1 for all of it, as before a release.
-"""
+"""The first command, end to end: `unstir train` makes digits of the class asked for, clear, varied, and no copies."""
 
 import os
 import re
@@ -35,8 +32,7 @@ def command(folder, *words):
 def newcomer(tmp_path_factory):
     """A folder in which `unstir train` has run, and what it printed."""
     folder = tmp_path_factory.mktemp("newcomer")
-    length = [] if os.environ.get("UNSTIR_WHOLE") else ["--train.length", "20000 images"]
-    return folder, command(folder, "train", *length)
+    return folder, command(folder, "train")
 
 
 @pytest.fixture(scope="module")
