@@ -322,4 +322,5 @@ def test_the_page_of_a_network_of_ones_own_says_what_it_needs(tmp_path):
     config = Run.open(model.folder).config
     assert VARIABLE not in card(model, "me/x", Page(config=config))
     ones_own = replace(config, model=ModelConfig(type="dit:DiT", in_channels=1, options={}))
-    assert f"{VARIABLE}=dit" in card(model, "me/x", Page(config=ones_own, without_diffusers="no such network"))
+    page = Page(config=ones_own, without_diffusers="no such network")
+    assert f"{VARIABLE}=dit" in card(model, "me/x", page)

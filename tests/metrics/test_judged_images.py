@@ -10,7 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
-from conftest import copied, tiny_config, without_charts
+from conftest import copied, tiny_config
 from refusals import refusing
 from unstir.chain import Chain
 from unstir.data import Store, pack
@@ -36,11 +36,9 @@ def place(classified, tmp_path_factory):
     """A store with its classifier and two tiny runs of it, one without classes, one with."""
     base = tmp_path_factory.mktemp("images")
     copied(classified, base / "digits", classifier=True)
-    with pytest.MonkeyPatch.context() as patch:
-        without_charts(patch)
-        for name, changes in (("plain", {}), ("classes", {"model__num_classes": 10})):
-            config = tiny_config(base / "digits", data__source=str(base / "digits"), train__length="2 steps", **changes)
-            train_run(config, base / name)
+    for name, changes in (("plain", {}), ("classes", {"model__num_classes": 10})):
+        config = tiny_config(base / "digits", data__source=str(base / "digits"), train__length="2 steps", **changes)
+        train_run(config, base / name)
     return base
 
 
