@@ -135,6 +135,7 @@ def diffusers(hour: Hour, folder: Path, seed: int) -> tuple[Trained, float]:
     from peers import of_diffusers
 
     began, on, saved = time.perf_counter(), device(hour.config.train.device), folder / "state.pt"
+    torch.manual_seed(seed)
     net = of_diffusers.network(size_of(hour.config, hour.store.shape), on)
     net = net.to(memory_format=torch.channels_last) if on.type == "cuda" else net
     native = dtype("auto", on) == torch.bfloat16
@@ -143,7 +144,7 @@ def diffusers(hour: Hour, folder: Path, seed: int) -> tuple[Trained, float]:
     known = training.restore(saved) if saved.exists() else {"step": 0, "seconds": 0.0}
     step, last = known["step"], known["seconds"]
     began -= last
-    torch.manual_seed(1_000_003 * seed + step)
+    torch.manual_seed(1_000_003 * seed + step)  # of the noise, which differs where a training goes on
     while (seconds := time.perf_counter() - began) < hour.seconds:
         training.step(batches(step), of_diffusers.falling(seconds / hour.seconds, WARMUP))
         step += 1
@@ -181,19 +182,13 @@ def measured(hour: Hour, name: str, out: Path, num: int, calls: int) -> Row:
 def table(rows: Sequence[Row]) -> str:
     """The machine, and a row of Markdown for each sampler of each side."""
     figures = ("fd", "swd")
-    head = ["", "trainings", "minutes", "parameters", "images seen", *(TITLES[name] for name in figures), "bits/dim"]
+    head = ["", "trainings", "minutes", "images seen", "parameters", *(TITLES[name] for name in figures), "bits/dim"]
     body = []
     for side, sampler in dict.fromkeys((row["side"], sampler) for row in rows for sampler in row["drawn"]):
         of = [row for row in rows if row["side"] == side]
         drawn = [row["drawn"][sampler] for row in of]
-        minutes, images = (mean(row[key] for row in of) for key in ("seconds", "images"))
-        cells = [
-            f"{side}, {sampler}",
-            f"{len(of)}",
-            f"{minutes / 60:.1f}",
-            f"{of[0]['parameters']:,}",
-            f"{images:,.0f}",
-        ]
+        minutes, images = mean(row["seconds"] for row in of) / 60, mean(row["images"] for row in of)
+        cells = [f"{side}, {sampler}", f"{len(of)}", f"{minutes:.1f}", f"{images:,.0f}", f"{of[0]['parameters']:,}"]
         cells += [spread([each[name] for each in drawn]) for name in figures]
         cells += [spread([row["bits"] for row in of]), spread([each["nearest"] for each in drawn])]
         body.append([*cells, ", ".join(dict.fromkeys(f"{each['copies']}" for each in drawn))])

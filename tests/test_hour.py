@@ -74,7 +74,7 @@ def test_the_table_has_means_over_trainings_and_the_floors(hour):
         return {"side": "ours", "seed": seed, "drawn": drawn, **about}
 
     *_, ours, floor = hour.table([row(0, 1.0), row(1, 2.0)]).splitlines()
-    assert "| 2 | 1.0 | 5 | 640 | 1.500 ± 0.707 | 20.000 ± 0.000 | 4.000 ± 0.000 |" in ours
+    assert "| 2 | 1.0 | 640 | 5 | 1.500 ± 0.707 | 20.000 ± 0.000 | 4.000 ± 0.000 |" in ours
     assert "| 0.100 | 9.000 |" in floor
 
 
