@@ -50,7 +50,7 @@ ARMS = ("ours-0", "diffusers-0", "ours-1", "diffusers-1")  # side and seed
 QUIET = {"grids.log_spaced": 0, "grids.num": 1, "log.held_out_images": 0}
 ENDS = (0.1, 0.3, 0.6, 0.9)  # shares of the time
 WARMUP = 0.05  # of diffusers, a share of the time
-SAVED, WAITED = 60.0, 50  # seconds between files of diffusers' state, steps between waits for a GPU
+SAVED, WAITED = 60.0, 50  # seconds between files of diffusers' state at most, steps between waits for a GPU
 
 
 @dataclasses.dataclass(frozen=True)
@@ -150,7 +150,7 @@ def diffusers(hour: Hour, folder: Path, seed: int) -> tuple[Trained, float]:
         step += 1
         if on.type == "cuda" and step % WAITED == 0:
             torch.cuda.synchronize()
-        if seconds - last > SAVED:
+        if seconds - last > min(SAVED, hour.seconds / 10):
             training.save(saved, step=step, seconds=seconds)
             last = seconds
     training.save(saved, step=step, seconds=seconds)
