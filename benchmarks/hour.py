@@ -134,7 +134,7 @@ def diffusers(hour: Hour, folder: Path, seed: int) -> tuple[Trained, float]:
     """diffusers' training, and the seconds it took."""
     from peers import of_diffusers
 
-    began, on, saved = time.perf_counter(), device(hour.config.train.device), folder / "state.pt"
+    on, saved = device(hour.config.train.device), folder / "state.pt"
     torch.manual_seed(seed)
     net = of_diffusers.network(size_of(hour.config, hour.store.shape), on)
     net = net.to(memory_format=torch.channels_last) if on.type == "cuda" else net
@@ -143,7 +143,7 @@ def diffusers(hour: Hour, folder: Path, seed: int) -> tuple[Trained, float]:
     batches = batches_of(hour.store, hour.batch, on, seed, hour.config.data.flip)
     known = training.restore(saved) if saved.exists() else {"step": 0, "seconds": 0.0}
     step, last = known["step"], known["seconds"]
-    began -= last
+    began = time.perf_counter() - last
     torch.manual_seed(1_000_003 * seed + step)  # of the noise, which differs where a training goes on
     while (seconds := time.perf_counter() - began) < hour.seconds:
         training.step(batches(step), of_diffusers.falling(seconds / hour.seconds, WARMUP))
