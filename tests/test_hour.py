@@ -78,6 +78,14 @@ def test_the_table_has_means_over_trainings_and_the_floors(hour):
     assert "| 0.100 | 9.000 |" in floor
 
 
+def test_results_of_other_settings_are_refused(hour, tmp_path):
+    file = tmp_path / "hour.json"
+    hour.write(file, hour.earlier(file, {"num": 3}, {"rows": [1]}))
+    assert hour.earlier(file, {"num": 3}, {}) == {"num": 3, "rows": [1]}
+    with pytest.raises(SystemExit, match="num"):
+        hour.earlier(file, {"num": 4}, {})
+
+
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # of diffusers
 def test_diffusers_is_trained_judged_and_kept(hour, tmp_path, monkeypatch, capsys):
