@@ -190,12 +190,12 @@ def table(rows: Sequence[Row]) -> str:
         minutes, images = mean(row["seconds"] for row in of) / 60, mean(row["images"] for row in of)
         cells = [f"{side}, {sampler}", f"{len(of)}", f"{minutes:.1f}", f"{images:,.0f}", f"{of[0]['parameters']:,}"]
         cells += [spread([each[name] for each in drawn]) for name in figures]
-        cells += [spread([row["bits"] for row in of]), spread([each["nearest"] for each in drawn])]
+        cells += [spread([row["bits"] for row in of]), spread([each["nearer"] for each in drawn])]
         body.append([*cells, ", ".join(dict.fromkeys(f"{each['copies']}" for each in drawn))])
     floors = [f"{next(iter(rows[0]['drawn'].values()))[f'{name}_floor']:.3f}" for name in figures]
-    body.append(["held-out images", "", "", "", "", *floors, "", "1", ""])
+    body.append(["held-out images", "", "", "", "", *floors, "", "0.500", ""])
     about = markdown(("measured", ""), rows[0]["machine"])
-    return f"{about}\n\n{markdown([*head, 'nearest training image', 'copies'], body)}"
+    return f"{about}\n\n{markdown([*head, 'nearer to training images', 'copies'], body)}"
 
 
 def parsed() -> argparse.Namespace:
@@ -205,7 +205,7 @@ def parsed() -> argparse.Namespace:
     parser.add_argument("--minutes", type=float, default=60.0, help="wall time of each training")
     parser.add_argument("--rate", type=float, default=1e-3, help="diffusers' learning rate")
     parser.add_argument("--batch", type=int, default=64, help="diffusers' batch size")
-    parser.add_argument("--num", type=int, default=1000, help="images drawn of each")
+    parser.add_argument("--num", type=int, default=1000, help="images drawn of each, 20 at least")
     parser.add_argument("--calls", type=int, default=20)
     parser.add_argument("--arm", nargs="+", choices=ARMS, default=ARMS)
     parser.add_argument("--out", type=Path, required=True)

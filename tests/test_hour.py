@@ -69,7 +69,7 @@ def test_a_killed_training_goes_on_to_the_end_of_its_rate(hour, tiny, tmp_path, 
 
 def test_the_table_has_means_over_trainings_and_the_floors(hour):
     def row(seed, fd):
-        drawn = {"unipc": {"fd": fd, "fd_floor": 0.1, "swd": 20.0, "swd_floor": 9.0, "nearest": 1.0, "copies": "none"}}
+        drawn = {"unipc": {"fd": fd, "fd_floor": 0.1, "swd": 20.0, "swd_floor": 9.0, "nearer": 0.5, "copies": "none"}}
         about = {"seconds": 60.0, "images": 640, "parameters": 5, "bits": 4.0, "machine": [("processor", "two")]}
         return {"side": "ours", "seed": seed, "drawn": drawn, **about}
 
