@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import nn
 
-from conftest import forget_parts, tiny_config, without_charts
+from conftest import forget_parts, tiny_config
 from unstir import Run, load_recipe, parts
 from unstir.errors import UserError
 from unstir.interop.exporting import export
@@ -41,7 +41,6 @@ def forget(monkeypatch):
 def place(tmp_path, monkeypatch, forget):
     """A folder with the code of a network, dit.py, which nothing has imported; it is the current folder."""
     monkeypatch.chdir(tmp_path)
-    without_charts(monkeypatch)
     shutil.copy(DIT, tmp_path)
     forget()
     monkeypatch.setattr(sys, "path", list(sys.path))
@@ -151,7 +150,7 @@ def test_importing_the_module_is_consent_and_no_class_but_a_registered_one_is_fo
     config = tiny_config("none")
     tiny = replace(config, model=ModelConfig(type="subprocess:Popen", in_channels=1, options={"args": "true"}))
     parts.allow("subprocess:Popen")
-    with pytest.raises(UserError, match="no network Popen"):
+    with pytest.raises(UserError, match="network Popen"):
         build.network(tiny, CPU)
     sys.path.append(str(place))
     import dit
@@ -186,6 +185,7 @@ def test_importing_the_module_is_consent_and_no_class_but_a_registered_one_is_fo
         (["--model.type", "mine:Unused"], "has the parameter idle, which gets no gradient"),
         (["--model.type", "mine:Counting"], "holds seen, which is not float32"),
         (["--model.type", "mine:Raising"], "by zero (mine.py, line 47)"),
+        (["--model.type", "mine:Paired"], "returns a tuple"),
     ],
 )
 def test_what_is_wrong_with_it_is_one_line_before_anything_is_written(place, digits, unstir, refused, arguments, said):
@@ -242,6 +242,11 @@ class Unused(Plain):
 class Raising(Plain):
     def forward(self, x, t, label=None):
         return x * (1 // 0)
+
+@unstir.network
+class Paired(Plain):
+    def forward(self, x, t, label=None):
+        return super().forward(x, t, label, self.training or None), None
 
 @unstir.network
 class Counting(Plain):

@@ -144,7 +144,6 @@ def _live(runs: list[Path], out: Path | None, *others: object) -> list[Path]:
 
 
 def _check(runs: bool, images: bool, of_images: bool, of_runs: bool) -> None:
-    """Raise UserError unless runs or images were given, with options of their own alone."""
     check_one(runs, images)
     if images and of_runs:
         raise UserError("--no-measure, --figures, --charts and --live are of runs; leave them out")

@@ -1,16 +1,16 @@
 """What was typed for an option, checked before anything is made of it: one place for all commands and settings."""
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from types import NoneType
+from types import MappingProxyType, NoneType
 from typing import Annotated, Any, Literal, get_args, get_origin
 
 from cyclopts import Token
 from cyclopts.argument import Argument, ArgumentCollection
 
 from unstir.errors import UserError
-from unstir.parts import OURS, WORDS, is_own, kind_of
+from unstir.parts import OURS, WORDS, is_own, kind_of, read
 from unstir.runs.synonyms import GOES_ON, near_setting
 
 WHOLE = re.compile(r"[+-]?[0-9]{1,18}")  # a whole number that fits into 64 bits
@@ -59,7 +59,10 @@ def check(arguments: ArgumentCollection) -> None:
             given = f"{option_of(argument, argument.tokens[0])} {shortened(argument.tokens[0].value)}".strip()
             near = meant(argument.name, [name for each in arguments if not each.children for name in each.names])
             raise UserError("", given, "names a section", f"did you mean {near or argument.children[0].name}?")
-        kinds, words = _besides_words(argument.hint)
+        kinds = _kinds(argument.hint)
+        plain = tuple(kind for kind in kinds if get_origin(kind) is not Literal)
+        words = {str(word) for kind in {*kinds} - {*plain} for word in get_args(kind)} if plain else set()
+        kinds = plain or kinds  # and the words taken besides: int and "best" for int | Literal["best"]
         for token in argument.tokens:
             if (
                 len(kinds) == 1
@@ -67,6 +70,18 @@ def check(arguments: ArgumentCollection) -> None:
                 and (token.value or (kinds in ((Path,), (int,), (float,)) and not _is_list(argument.hint)))
             ):
                 _check(argument, token, kinds[0])
+
+
+def read_options(
+    arguments: ArgumentCollection, option: str, part: tuple[str, str], base: Mapping[str, Any] = MappingProxyType({})
+) -> None:
+    """Read the words typed for an ``option`` as options of a ``part``, by kind and name; others are the ``base``'s."""
+    for argument in arguments:
+        for number, token in enumerate(argument.tokens if argument.name == option else ()):
+            if token.keys:
+                key = token.keys[-1]
+                value = read(*part, key, token.value) if token.source == "cli" else base[key]
+                argument.tokens[number] = token.evolve(implicit_value=value)
 
 
 def part_of(argument: Argument) -> str:
@@ -106,15 +121,6 @@ def _kinds(hint: Any) -> tuple[Any, ...]:
     if inner:
         return tuple(dict.fromkeys(kind for each in inner for kind in _kinds(each)))
     return () if hint in (NoneType, ...) else (hint,)
-
-
-def _besides_words(hint: Any) -> tuple[tuple[Any, ...], tuple[str, ...]]:
-    """The kinds of a hint, and the words that it takes besides a kind: int and "best" for int | Literal["best"]."""
-    kinds = _kinds(hint)
-    plain = tuple(kind for kind in kinds if get_origin(kind) is not Literal)
-    if not plain or plain == kinds:
-        return kinds, ()
-    return plain, tuple(str(word) for kind in kinds if get_origin(kind) is Literal for word in get_args(kind))
 
 
 def _check(argument: Argument, token: Token, kind: Any) -> None:

@@ -2,7 +2,7 @@
 
 import math
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
 from types import MappingProxyType
@@ -11,10 +11,9 @@ from typing import Any
 import numpy as np
 
 from unstir.data.disk import require_space, usable_path
-from unstir.data.forms import source_of
 from unstir.data.images import TOO_SMALL
 from unstir.data.manifest import FORMAT, SPLITS, Origin, read_origin
-from unstir.data.source import Options, Plan, Source, joint_digest
+from unstir.data.source import Options, Plan, Source, joint_digest, known_by_name
 from unstir.data.store import Store, Writer, is_store, publish, staging_folder
 from unstir.errors import UserError, printable, within_memory
 from unstir.parts import Option
@@ -39,7 +38,6 @@ def pack(
     depth: str = "auto",
     scale: tuple[float, ...] = (),
     options: Mapping[str, Option] = MappingProxyType({}),
-    check: Callable[[Plan], None] = lambda plan: None,
 ) -> Store:
     """Pack `source` into the folder `out` and open it; a finished store of the same source and settings is just opened.
 
@@ -53,21 +51,22 @@ def pack(
     depth: "8" packs 0..255, "float" values as float32, NaN missing; "auto": float for floats that are no 8-bit levels.
     scale: values that become -1 and 1, one pair or one a channel; by default the range of each in the training split.
     strict: refused files are an error. seed: picks the held-out images. license: of the data; "" is the source's.
-    check: may refuse what is about to be packed, by a UserError, before it is decoded.
 
     Interrupted at any instant, the same call begins again, with the same bytes. Raises UserError for every mistake in
     the arguments and the source, OSError for what the disk refuses.
     """
-    out, downloads = usable_path(out), usable_path(download_dir or Path(out).parent)
+    downloads = usable_path(download_dir or Path(out).parent)
+    rest: Any = downloads, strict, seed, license, depth, tuple(scale), dict(options)
+    return packed(Options(source, size, channels, held_out, sha256, *rest), out)  # type: ignore[arg-type]
+
+
+def packed(options: Options, out: str | Path) -> Store:
+    """`pack`, by these options."""
+    out = usable_path(out)
     out = Path(os.path.realpath(out)) if out.is_symlink() else out  # no folder can be renamed to a link
-    rest: Any = downloads, strict, seed, license, depth, tuple(scale), dict(options), check
-    return _packed(Options(source, size, channels, held_out, sha256, *rest), out)  # type: ignore[arg-type]
-
-
-def _packed(options: Options, out: Path) -> Store:
     try:
         with within_memory("size"):
-            origin = source_of(options)
+            origin = known_by_name(options) or _of_form(options)
             if finished := _finished(origin, out):
                 return finished
             with staging_folder(out) as staging:
@@ -79,6 +78,12 @@ def _packed(options: Options, out: Path) -> Store:
             error.filename = error.filename or str(out)  # a write that fails names no file
         raise
     return Store.open(out)
+
+
+def _of_form(options: Options) -> Source[Any]:
+    from unstir.data.forms import source_of  # with what reads each form
+
+    return source_of(options)
 
 
 def _pack(origin: Source[Any], staging: Path, out: Path) -> None:

@@ -134,7 +134,8 @@ def ready(
         for plan in plans:
             check(plan)
     loaded = [inception(request.fid_weights, device=request.device)] if request.inception else []
-    parts = [extractor(name, build.device(request.device)) for name in request.features]
+    of_parts = build.device(request.device), request.features_options
+    parts = [extractor(name, *of_parts) for name in request.features]
     used = [*networks_for(plans[0].store), *loaded, *parts, *networks]
     plans = [replace(plan, networks=used) for plan in plans]
     return plans, None if request.against is None else best_match(plans[-1].protocol(), theirs, request.against)
@@ -191,8 +192,9 @@ def _how(store: Store, request: EvaluationRequest, usual: str) -> dict[str, Any]
     if request.inception:
         installed()
         if store.scale.is_float or store.shape[0] not in (1, 3):
+            key = "fid" if request.fid else "fid_weights"
             takes = f"takes pixels of 1 or 3 channels in 0..255, and {store.path} holds others"
-            raise UserError("fid", True, takes, {"fid": None, "fid_weights": None})
+            raise UserError(key, getattr(request, key), takes, {key: None})
     count = store.count(split)
     if request.inception and not reference and build.device(request.device).type == "cpu":
         reference = min(count, max(ON_CPU, request.num))

@@ -6,7 +6,7 @@ classes are those of the store, it says how well it tells them apart (`Trust`).
 
 import inspect
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar, NamedTuple
 
 import torch
@@ -81,11 +81,7 @@ class Network:
 
     @torch.inference_mode()
     def outputs(self, images: Tensor, index: Tensor | None = None, batch_size: int = BATCH) -> Outputs:
-        """Features and logits of ``images``, or of those with an ``index``, int64 [N], in one pass.
-
-        Raises UserError for images that the network does not take.
-        """
-        self._check(images)
+        """Features and logits of ``images``, or of those with an ``index``, int64 [N]. Raises UserError as `_batch`."""
         index, done = torch.arange(len(images)) if index is None else index, 0
         features, logits = [], []
         with counting("computing features", "images") as count:
@@ -101,11 +97,8 @@ class Network:
         """The features of ``images``, float64 [N, F]. Raises UserError as `outputs`."""
         return self.outputs(images, batch_size=batch_size).features
 
-    def _check(self, images: Tensor) -> None:
-        """Raise UserError for images that the network does not take, by default none: `measure` compares shapes."""
-
     def _batch(self, images: Tensor) -> Outputs:
-        """Features [B, F] and logits [B, K] of a batch, in any float type on any device."""
+        """Features [B, F] and logits [B, K] of a batch, in any float type on any device; UserError for other images."""
         raise NotImplementedError
 
 
@@ -142,10 +135,6 @@ class Extractor(Network):
         """Where the weights are."""
         return next(iter(self._weights().values()), torch.empty(0)).device
 
-    def _check(self, images: Tensor) -> None:
-        if images.ndim != 4:
-            raise wrong_images(images, "[N, C, H, W]")
-
     def _batch(self, images: Tensor) -> Outputs:
         with parts.guarded("features", self.part):
             answer = self.net(images.to(self.device))
@@ -155,16 +144,17 @@ class Extractor(Network):
         return Outputs(features)
 
 
-def extractor(name: str, device: torch.device) -> Extractor:
+def extractor(name: str, device: torch.device, options: Mapping[str, parts.Option]) -> Extractor:
     """The features of a part MODULE:NAME, decorated by `parts.features`, on a device; errors as `parts.make`."""
     if not parts.is_own(name):
         raise UserError(
             "features", name, "is not MODULE:NAME", "name a function below @unstir.features, as mine:dinov2"
         )
     parts.allow(name)
-    net = parts.make("features", name, options={})
+    net = parts.make("features", name, options=options, section="features_options")
     net = net.to(device) if isinstance(net, nn.Module) else net
-    return Extractor(name.split(":")[1].replace("_", "-"), net, part=name)
+    made = Extractor(name.split(":")[1].replace("_", "-"), net, part=name)
+    return replace(made, hash=content_hash({}, f"{made.hash} {sorted(options.items())}")) if options else made
 
 
 def wrong_images(images: Tensor, due: str) -> UserError:
