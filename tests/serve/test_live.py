@@ -137,7 +137,7 @@ class TestInTheBrowser:
         settings = {
             "data": {"source": str(tmp_path / "store"), "channels": 1, "condition": "stored"},
             "model": SMALL | {"mults": [1, 2], "attention": []},
-            "train": {"length": "1 step", "warmup": "0 steps", "batch_size": 8, "augment": 0.3, "label_dropout": 0.5},
+            "train": {"length": "1 step", "warmup": "0 steps", "batch_size": 8, "augment": 0.3, "condition_dropout": 0.5},
             "diffusion": {"T": 100, "learned_variance": True},
             "loss": {"objective": "hybrid"},
             "grids": {"steps": 2, "num": 4, "nrow": 2},
@@ -205,6 +205,7 @@ class TestInTheBrowser:
         assert tab.evaluate(pictures) == last
         tab.locator("[name=chain]").select_option("2")
         tab.click("#draw")
+        slider.press("Home")
         tab.click("#draw")
         assert tab.inner_text("#status") == "Stopped."
 
