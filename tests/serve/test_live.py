@@ -135,9 +135,20 @@ class TestInTheBrowser:
         values = {"image": images.astype(np.float32), "vector": np.stack((np.arange(40.0), np.arange(40.0) ** 2), 1)}
         pack({"images": images, "conditions": values[kind]}, tmp_path / "store", channels=1, held_out=0.25)
         settings = {
-            "data": {"source": str(tmp_path / "store"), "channels": 1, "condition": "stored"},
+            "data": {
+                "store": str(tmp_path / "store"),
+                "source": str(tmp_path / "store"),
+                "channels": 1,
+                "condition": "stored",
+            },
             "model": SMALL | {"mults": [1, 2], "attention": []},
-            "train": {"length": "1 step", "warmup": "0 steps", "batch_size": 8, "augment": 0.3, "condition_dropout": 0.5},
+            "train": {
+                "length": "1 step",
+                "warmup": "0 steps",
+                "batch_size": 8,
+                "augment": 0.3,
+                "condition_dropout": 0.5,
+            },
             "diffusion": {"T": 100, "learned_variance": True},
             "loss": {"objective": "hybrid"},
             "grids": {"steps": 2, "num": 4, "nrow": 2},
@@ -148,10 +159,11 @@ class TestInTheBrowser:
         assert model.hides and model.conditions is not None
         tab = opened(model)
         assert largest_difference(tab, model, [1, 50, 100]) < 1e-4
+        tab.locator("[name=chain]").select_option("2")
         tab.locator("[name=guidance]").fill("2")
         tab.click("#draw")
         tab.locator("#status", has_text="Drawn").wait_for()
-        used, indices = chains_of(model)[0].changed(guidance=2), torch.arange(NUM)
+        used, indices = chains_of(model)[2].changed(guidance=2), torch.arange(NUM)
         *_, last = rounded(model).draw(used, indices, model.condition(indices))
         assert largest_of_pixels(tab, model, last.x) <= 1
 
@@ -210,7 +222,7 @@ class TestInTheBrowser:
         assert tab.inner_text("#status") == "Stopped."
 
 
-@pytest.mark.parametrize("sampler", ["unipc", "ddim", "ancestral", "dpmpp_2m_sde", "heun"])
+@pytest.mark.parametrize("sampler", ["unipc", "ddim", "ancestral", "consistency", "dpmpp_2m_sde", "heun"])
 def test_a_chain_as_sums_is_the_chain(sampler):
     chain, x_T = Chain(sampler, 5, clip=False), torch.randn(1, 1, 2, 2, dtype=torch.float64)
     described, vectors = as_linear(chain, PROCESS), [x_T]

@@ -46,7 +46,13 @@ def write_live(model: Model, out: Path | None = None) -> Path:
         raise UserError("live", type(model.denoiser.net).__qualname__, alone, {"live": False})
     model = rounded(model)
     scripts = {name: (Path(__file__).parent / f"{name}.js").read_text(encoding="utf-8") for name in ("engine", "page")}
-    shown = {"model": model, "chains": chains_of(model), "most": MOST_GUIDANCE, "sections": [], **scripts}
+    shown = {
+        "model": model,
+        "chains": chains_of(model),
+        "most": MOST_GUIDANCE if guidable(model) else None,
+        "sections": [],
+        **scripts,
+    }
     shown["data"] = json.dumps(contents(model), separators=(",", ":")).replace("<", "\\u003c")
     shown["weights"] = _weights(model)
     write_text(path, environment("unstir.serve", "unstir.insight").get_template("live.html").render(shown))
@@ -62,9 +68,18 @@ def rounded(model: Model) -> Model:
 
 def chains_of(model: Model) -> list[Chain]:
     """How the page draws, what it shows first as the first one."""
-    chains = DISTILLED if model.kind.has_teacher else CHAINS
-    guidance = min(model.chain.guidance, MOST_GUIDANCE) if model.hides else 1.0
-    return [Chain(sampler, steps, guidance=guidance) for sampler, steps in chains if steps <= model.process.T]
+    usual, T = DISTILLED if model.kind.has_teacher else CHAINS, model.process.T
+    guidance = min(model.chain.guidance, MOST_GUIDANCE) if guidable(model) else 1.0
+    chains = [Chain(sampler, min(steps, T), guidance=guidance) for sampler, steps in usual]
+    if not model.learned_variance:
+        return chains
+    # A step of a learned variance is not linear.
+    return [chain.changed(variance="small") if chain.sampler == "ancestral" else chain for chain in chains]
+
+
+def guidable(model: Model) -> bool:
+    """Whether the page offers guidance away from the hidden condition."""
+    return model.hides and not model.kind.has_teacher
 
 
 def contents(model: Model) -> dict[str, Any]:
@@ -80,7 +95,7 @@ def contents(model: Model) -> dict[str, Any]:
         "shape": model.shape,
         "shown": list(model.channels or range(3 if model.shape[0] == 3 else 1)),
         "classes": model.labels.names,
-        "hides": model.hides,
+        "hides": guidable(model),
         "condition": None if condition is None else _encoded(condition.movedim(1, 0).float()),
         "streams": {name: str(stream_id(name)) for name in ("start", "sample")},
         "chains": [_described(chain, model) for chain in chains],
@@ -122,7 +137,9 @@ def _described(chain: Chain, model: Model) -> dict[str, Any]:
     for call in described["calls"]:
         of_time = model.process.schedule.gather(call["t"], torch.empty(0))
         call |= {"skip": pair.c_skip(*of_time), "out": pair.c_out(*of_time)}
-    return {"sampler": chain.sampler, "steps": chain.steps, "guidance": chain.guidance, **described}
+    words = f"--sampler {chain.sampler} --steps {chain.steps}"
+    variance = "" if chain.variance == "auto" else f" --variance {chain.variance}"
+    return {"words": words + variance, "guidance": chain.guidance, **described}
 
 
 def _frames(model: Model, chain: Chain) -> Iterator[dict[str, Any]]:

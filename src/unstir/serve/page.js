@@ -64,8 +64,8 @@ function settings() {
 }
 
 function changed() {
-  const { chain, seed, guidance } = settings(), { sampler, steps } = data.chains[chain];
-  const words = ["unstir sample", data.run, "--num", data.num, "--seed", seed, "--sampler", sampler, "--steps", steps];
+  const { chain, seed, guidance } = settings();
+  const words = ["unstir sample", data.run, "--num", data.num, "--seed", seed, data.chains[chain].words];
   if (form.label?.value) words.push("--label", form.label.value);
   if (data.hides) words.push("--guidance", guidance);
   part("command").textContent = words.join(" ");
