@@ -67,7 +67,7 @@ def rounded(model: Model) -> Model:
 
 
 def chains_of(model: Model) -> list[Chain]:
-    """How the page draws, what it shows first as the first one."""
+    """The chains that the page draws by; it opens on images of the first."""
     usual, T = DISTILLED if model.kind.has_teacher else CHAINS, model.process.T
     guidance = min(model.chain.guidance, MOST_GUIDANCE) if guidable(model) else 1.0
     chains = [Chain(sampler, min(steps, T), guidance=guidance) for sampler, steps in usual]
