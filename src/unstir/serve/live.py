@@ -20,7 +20,7 @@ from unstir import parts
 from unstir.chain import Chain, facts_of
 from unstir.diffusion.denoiser import Denoiser, Prediction
 from unstir.diffusion.draw import starting_noise
-from unstir.errors import UserError
+from unstir.errors import UserError, printable, quoted
 from unstir.insight.page import check_files, environment
 from unstir.nn.unet import UNet
 from unstir.randomness import stream_id
@@ -47,7 +47,9 @@ def write_live(model: Model, out: Path | None = None) -> Path:
     model = rounded(model)
     scripts = {name: (Path(__file__).parent / f"{name}.js").read_text(encoding="utf-8") for name in ("engine", "page")}
     shown = {
-        "model": model,
+        "name": printable(model.folder.name) or "A diffusion model",
+        "step": model.step,
+        "labels": [printable(label) for label in model.labels.names],
         "chains": chains_of(model),
         "most": MOST_GUIDANCE if guidable(model) else None,
         "sections": [],
@@ -100,7 +102,7 @@ def contents(model: Model) -> dict[str, Any]:
         "streams": {name: str(stream_id(name)) for name in ("start", "sample")},
         "chains": [_described(chain, model) for chain in chains],
         "frames": list(_frames(model, chains[0])),
-        "run": str(model.folder),
+        "run": quoted(model.folder),
     }
 
 
