@@ -21,7 +21,7 @@ def guided(strong: Denoise, weak: Denoise, scale: float, low: int = 1, high: int
 
     Guidance acts at the times ``low`` <= t <= ``high`` (Kynkäänniemi et al. 2024); else only strong. At scale 1, and
     outside the interval, only strong is called; at scale 0 inside it, only weak. A learned variance is that of strong,
-    at scale 0 that of weak.
+    at scale 0 that of weak. The error by time is always that of one of the two, not of what guidance makes of them.
     """
 
     def guided_denoise(x_t: Tensor, t: int | Tensor) -> Prediction:
@@ -50,7 +50,8 @@ def _both(strong: Denoise, weak: Denoise, x_t: Tensor, t: int | Tensor) -> tuple
     times = torch.cat((t, t)) if isinstance(t, Tensor) else t
     both, n = strong.denoiser(torch.cat((x_t, x_t)), times, torch.cat((strong.condition, weak.condition))), len(x_t)
     fraction = both.var_fraction
-    return (
-        Prediction(both.x0[:n], both.raw[:n], None if fraction is None else fraction[:n]),
-        Prediction(both.x0[n:], both.raw[n:], None if fraction is None else fraction[n:]),
+    first, second = (
+        replace(both, x0=both.x0[half], raw=both.raw[half], var_fraction=None if fraction is None else fraction[half])
+        for half in (slice(n), slice(n, None))
     )
+    return first, second

@@ -30,10 +30,12 @@ from unstir.runs.files import PARTIAL, make_folder, remove_partials, write_text
 from unstir.runs.model import Model
 from unstir.runs.saved import settings_of
 from unstir.theory.process import Process
+from unstir.theory.variance import error_at_each_time
 
 logger = logging.getLogger(__name__)
 
-OWN = "config.toml", "data.json", FILE, "metrics.jsonl", "held_out.jsonl", "events.jsonl", "curves.png", "losses.png"
+OWN = "config.toml", "data.json", FILE, "metrics.jsonl", "held_out.jsonl", "events.jsonl", "errors.jsonl"
+OWN += "curves.png", "losses.png"
 """The files of a run's folder that only the holder of its lock writes."""
 FOLDERS = "checkpoints", "weights", "samples", "generated", "evaluation", "likelihood", "edits", "onnx"
 """The folders in it that may be there, of which none is a link: old files are deleted there, perhaps another run's."""
@@ -164,7 +166,7 @@ class Run:
         write_text(self.path / "config.toml", toml.to_toml(self.config))
 
     def log(self, name: str) -> lines.Log:
-        """The "metrics", "held_out" or "events" of the run, with what of the file is damaged or of another run."""
+        """The "metrics", "held_out", "events" or "errors" of the run, and what of its file is damaged or foreign."""
         return lines.read(self.path / f"{name}.jsonl", lines.NAMES[name], self.data.mark)
 
     def metrics(self) -> list[dict[str, Any]]:
@@ -174,6 +176,12 @@ class Run:
     def held_out(self) -> list[dict[str, Any]]:
         """The good lines of held_out.jsonl (`train.held_out`)."""
         return list(self.log("held_out").lines)
+
+    def errors_by_time(self, weights: str) -> Tensor | None:
+        """The errors of the weights with this hash, as `Denoiser.errors`; None where they were not measured."""
+        lines = [line for line in self.log("errors").lines if line["weights"] == weights]
+        schedule = build.schedule(self.config.diffusion)
+        return error_at_each_time(schedule, lines[0]["times"], lines[0]["errors"]) if lines else None
 
     def record(self, event: str, **details: Any) -> None:
         """Add a line to events.jsonl, durably; UserError where it cannot be written."""
@@ -259,7 +267,8 @@ class Run:
         model = Model(
             load=partial(_denoiser, self, loaded.step, weights, on),
             step=loaded.step,
-            weights_sha256=content_hash(weights),
+            weights_sha256=(hash_ := content_hash(weights)),
+            errors=self.errors_by_time(hash_),
             averaged=ema and kept if isinstance(ema, bool) else ema,
             **(how | {"device": on}),
             **_of(self),
@@ -358,7 +367,15 @@ def _denoiser(run: Run, step: int, weights: dict[str, Tensor], on: torch.device,
 def model_in_training(run: Run, denoiser: Denoiser, step: int) -> Model:
     """The model that a run is training, with the denoiser as it is after ``step``; its weights have no hash."""
     device, averaged = next(denoiser.net.parameters()).device, run.config.train.ema_decay > 0
-    return Model(load=lambda _: denoiser, step=step, weights_sha256="", averaged=averaged, device=device, **_of(run))
+    how = {"step": step, "averaged": averaged, "device": device, **_of(run)}
+    if run.config.grids.variance == "optimal":
+        how["errors"] = run.errors_by_time(hash_of(denoiser.net))
+    return Model(load=lambda _: denoiser, weights_sha256="", **how)
+
+
+def hash_of(net: nn.Module) -> str:
+    """The hash of a network's weights, as that of the model of these weights."""
+    return content_hash({name: t.detach().cpu().contiguous() for name, t in net.state_dict().items()})
 
 
 def _of(run: Run) -> dict[str, Any]:

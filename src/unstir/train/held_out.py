@@ -17,6 +17,7 @@ from the choice of steps would be several times as large.
 
 import itertools
 import math
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -39,15 +40,18 @@ from unstir.progress import counting
 from unstir.randomness import Key
 from unstir.runs import build
 from unstir.runs.lines import append, write
-from unstir.runs.run import Run
+from unstir.runs.model import Model
+from unstir.runs.run import Run, hash_of
 from unstir.runs.stores import check_data
 from unstir.runs.timetable import snapshots
+from unstir.theory.schedule import times
 from unstir.train.observer import Observer, Stop
 from unstir.train.record import cut_log
 
 BITS_CALLS = 8
 """Network calls per image for the estimate of its bound: the decoder's, and one for each of seven parts of 2..T."""
 
+ERROR_IMAGES, ERROR_TIMES = 64, 16  # enough for a variance: one that is off by 10% costs a term 0.0025 nats a value
 BITS_SHARE = 4  # one in so many of the images has its bound estimated; at least two of a split have
 
 
@@ -68,10 +72,9 @@ class FixedImages:
     present: Tensor | None = None
 
     @classmethod
-    def choose(cls, run: Run, store: Store, split: str, device: torch.device) -> "FixedImages":
-        """The first log.held_out_images of a random order of the split; more of them begin with the same ones."""
-        order = randomness.Order(run.config.seed, f"watched {split}", 0, store.count(split))
-        index = order[: run.config.log.held_out_images]
+    def choose(cls, run: Run, store: Store, split: str, device: torch.device, num: int) -> "FixedImages":
+        """The first ``num`` of a random order of the split; more of them begin with the same ones."""
+        index = randomness.Order(run.config.seed, f"watched {split}", 0, store.count(split))[:num]
         x_0, present = known(store.scale.to_model(store.images(split)[index].to(device)), store.scale)
         labels = store.labels(split) if run.config.model.num_classes else None
         condition = None if labels is None else labels[index].to(device)
@@ -145,6 +148,44 @@ def estimated_bits(
     return torch.cat(bits)
 
 
+def keep_errors(run: Run, denoiser: Denoiser, weights: str, images: FixedImages, size: int) -> None:
+    """Measure the mean squared error of the clamped estimate of x_0 at `ERROR_TIMES`, even in log-SNR, and add it to
+    errors.jsonl with the hash of the ``weights``.
+
+    It is that of the first `ERROR_IMAGES` of the training ``images``, in batches of ``size``.
+    """
+    process = denoiser.process
+    at = times(process.schedule, min(ERROR_TIMES, process.T), "log_snr")[-2::-1]
+    sums = dict.fromkeys(at, 0.0)
+    num, values = min(len(images), ERROR_IMAGES), 0.0
+    for batch in images.batches(num, size):
+        denoise = clipped(Conditioned(denoiser, batch.condition))
+        present = torch.ones_like(batch.x_0) if batch.present is None else batch.present
+        values += present.sum().item()
+        for t in at:
+            x_t = process.diffuse(batch.x_0, t, batch.noise("watched errors", t))
+            sums[t] += ((denoise(x_t, t).x0 - batch.x_0).square() * present).sum().item()
+    errors = [max(sums[t] / values, sys.float_info.min) for t in at]
+    line = {"weights": weights, "times": at, "errors": errors, "num": num, "run": run.data.mark}
+    append(run.path / "errors.jsonl", line, durable=True)
+
+
+@torch.inference_mode()
+def with_errors(model: Model, store: Store) -> Model:
+    """The model with its errors by time: where they were not measured they are, on training images, and kept.
+
+    Raises UserError where ``store`` is not the run's data or has other bytes.
+    """
+    if model.errors is not None:
+        return model
+    run = Run.open(model.folder)
+    check_data(run.path, run.data, store)
+    store.verify()
+    images = FixedImages.choose(run, store, "train", model.device, ERROR_IMAGES)
+    keep_errors(run, model.denoiser, model.weights_sha256, images, run.config.train.micro_batch or ERROR_IMAGES)
+    return replace(model, errors=run.errors_by_time(model.weights_sha256))
+
+
 class HeldOutLoss:
     """Measures the loss of both splits at a snapshot and writes its line of held_out.jsonl.
 
@@ -158,7 +199,8 @@ class HeldOutLoss:
         self._size = run.config.train.micro_batch or run.config.train.batch_size
         self._times = middles(run.config.diffusion.T, run.config.log.held_out_times)
         self._bits_calls = min(BITS_CALLS, run.config.diffusion.T)
-        chosen = (FixedImages.choose(run, store, split, device) for split in SPLITS)
+        num = run.config.log.held_out_images
+        chosen = (FixedImages.choose(run, store, split, device, num) for split in SPLITS)
         self._splits = {images.split: images for images in chosen if len(images) > 1}
 
     def start(self, step: int, due: int) -> None:
@@ -189,6 +231,8 @@ class HeldOutLoss:
         try:
             with torch.inference_mode(), within_memory("log.held_out_images", "train.micro_batch"):
                 measured = {split: self._of_split(denoiser, images, on_call) for split, images in self._splits.items()}
+                if "train" in self._splits:  # before the line, which says that all of its step was measured
+                    keep_errors(self._run, denoiser, hash_of(denoiser.net), self._splits["train"], self._size)
         except _StoppedError:
             return False
         line = self._line(step, measured)
