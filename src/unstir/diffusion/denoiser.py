@@ -48,9 +48,9 @@ class Denoiser:
     With ``learned_variance`` the network has 2C output channels: F, then 2 v - 1 for the fraction v of the variance
     (Nichol & Dhariwal 2021, sec. 3.1), so that an output of 0 is the middle. ``augmentation``, in training alone, says
     how each image of the batch was augmented (float [B, 7], see `augmentation`); None: not at all, for which a network
-    that ``needs_augmentation`` gets zeros. ``errors``, where they were measured, are the mean squared errors of the
-    estimate, clamped to [-1, 1], at each time: float64 [T + 1]. Where the network ``reuses_output``, its next call writes into the memory of
-    the last output, which is therefore copied.
+    that ``needs_augmentation`` gets zeros. Where the network ``reuses_output``, its next call writes into the memory of
+    the last output, which is therefore copied. ``errors``, where they were measured, are the mean squared errors of the
+    estimate, clamped to [-1, 1], at each time: float64 [T + 1].
     """
 
     net: nn.Module

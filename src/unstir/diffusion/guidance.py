@@ -9,6 +9,7 @@ Autoguidance (Karras et al. 2024): weak is a smaller or less trained model of th
 """
 
 from dataclasses import replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -31,7 +32,8 @@ def guided(strong: Denoise, weak: Denoise, scale: float, low: int = 1, high: int
         if scale == 0 and isinstance(t, int):
             return weak(x_t, t)
         good, bad = _both(strong, weak, x_t, t)
-        mixed = {name: torch.lerp(getattr(bad, name), getattr(good, name), scale) for name in ("x0", "raw")}
+        pairs = {name: (getattr(bad, name), getattr(good, name)) for name in ("x0", "raw")}
+        mixed: dict[str, Any] = {name: torch.lerp(*pair, scale) for name, pair in pairs.items()}
         if scale == 0 and bad.var_fraction is not None:
             mixed["var_fraction"] = bad.var_fraction
         if isinstance(inside, Tensor):

@@ -34,8 +34,10 @@ from unstir.theory.variance import error_at_each_time
 
 logger = logging.getLogger(__name__)
 
-OWN = "config.toml", "data.json", FILE, "metrics.jsonl", "held_out.jsonl", "events.jsonl", "errors.jsonl"
-OWN += "curves.png", "losses.png"
+OWN = (
+    *("config.toml", "data.json", FILE, "metrics.jsonl", "held_out.jsonl", "errors.jsonl", "events.jsonl"),
+    *("curves.png", "losses.png"),
+)
 """The files of a run's folder that only the holder of its lock writes."""
 FOLDERS = "checkpoints", "weights", "samples", "generated", "evaluation", "likelihood", "edits", "onnx"
 """The folders in it that may be there, of which none is a link: old files are deleted there, perhaps another run's."""
@@ -179,9 +181,8 @@ class Run:
 
     def errors_by_time(self, weights: str) -> Tensor | None:
         """The errors of the weights with this hash, as `Denoiser.errors`; None where they were not measured."""
-        lines = [line for line in self.log("errors").lines if line["weights"] == weights]
-        schedule = build.schedule(self.config.diffusion)
-        return error_at_each_time(schedule, lines[0]["times"], lines[0]["errors"]) if lines else None
+        line = next((line for line in self.log("errors").lines if line["weights"] == weights), None)
+        return line and error_at_each_time(build.schedule(self.config.diffusion), line["times"], line["errors"])
 
     def record(self, event: str, **details: Any) -> None:
         """Add a line to events.jsonl, durably; UserError where it cannot be written."""
@@ -268,7 +269,7 @@ class Run:
             load=partial(_denoiser, self, loaded.step, weights, on),
             step=loaded.step,
             weights_sha256=(hash_ := content_hash(weights)),
-            errors=self.errors_by_time(hash_),
+            errors=loaded.tensors.get("errors", self.errors_by_time(hash_)),
             averaged=ema and kept if isinstance(ema, bool) else ema,
             **(how | {"device": on}),
             **_of(self),

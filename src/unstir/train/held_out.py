@@ -166,8 +166,9 @@ def keep_errors(run: Run, denoiser: Denoiser, weights: str, images: FixedImages,
             x_t = process.diffuse(batch.x_0, t, batch.noise("watched errors", t))
             sums[t] += ((denoise(x_t, t).x0 - batch.x_0).square() * present).sum().item()
     errors = [max(sums[t] / values, sys.float_info.min) for t in at]
-    line = {"weights": weights, "times": at, "errors": errors, "num": num, "run": run.data.mark}
-    append(run.path / "errors.jsonl", line, durable=True)
+    if all(map(math.isfinite, errors)):
+        line = {"weights": weights, "times": at, "errors": errors, "num": num, "run": run.data.mark}
+        append(run.path / "errors.jsonl", line, durable=True)
 
 
 @torch.inference_mode()
