@@ -1,8 +1,10 @@
 """The reverse chain and DDIM against diffusers, step by step; known data are rows of `unstir verify`."""
 
+from dataclasses import replace
+
 import pytest
 import torch
-from known import PROCESS, denoise_of, network
+from known import PROCESS, denoise_of, gaussian_denoise, network
 
 from refusals import refusing
 from unstir.diffusion.denoiser import clipped
@@ -10,6 +12,7 @@ from unstir.diffusion.samplers.ancestral import ancestral
 from unstir.diffusion.samplers.ddim import ddim
 from unstir.theory.process import Process
 from unstir.theory.schedule import cosine, linear, times
+from unstir.verify.exact import output
 
 
 @pytest.mark.parametrize("name", ["linear", "squaredcos_cap_v2"])
@@ -46,6 +49,19 @@ def test_every_step_equals_diffusers_with_our_tables(name, variance, steps):
         worst = max(worst, ((step.x - expected).abs() / expected.abs().clamp(min=1e-3)).max().item())
         x = step.x  # both start each step from the same state
     assert worst < 1e-10
+
+
+@pytest.mark.parametrize("steps", [20, 4])
+def test_the_optimal_variance_gives_gaussian_data_its_own_variance_on_any_stride(steps):
+    """Each step is then the exact reverse one, so that only the start, N(0, 1) for q(x_T), leaves an error."""
+    process, s = Process(linear(20, 0.005, 0.5)), 0.5
+    spread = lambda t: process.schedule.abar(t) * s**2 + process.schedule.sigma(t) ** 2
+    exact = gaussian_denoise(process, 0.0, s)
+    denoise = lambda x, t: replace(exact(x, t), error=s**2 * process.schedule.sigma(t) ** 2 / spread(t))
+    visited = times(process.schedule, steps)
+    _, cov = output(ancestral, denoise, process, visited, variance="optimal")
+    carried = process.schedule.alpha(20) * s**2 / spread(20)  # from x_T to the mean of x_0
+    assert cov.item() == pytest.approx(s**2 + carried**2 * (1 - spread(20)), rel=1e-10)
 
 
 def test_the_large_variance_is_for_chains_of_every_time_only():

@@ -12,7 +12,7 @@ from PIL import Image
 from unstir.diffusion.denoiser import Conditioned, clipped
 from unstir.diffusion.likelihood import variational_bound
 from unstir.errors import UserError
-from unstir.metrics.likelihood import Protocol, describe, likelihood
+from unstir.metrics.likelihood import Protocol, describe, likelihood, save_likelihood
 from unstir.randomness import Key, normal
 from unstir.runs.files import decode
 
@@ -71,11 +71,23 @@ def test_variances_classes_and_averages_are_honoured(trained):
     assert len({*figures, learned.bits_per_dim}) == 4 and all(map(math.isfinite, figures))
 
 
+def test_the_optimal_variance_is_measured_where_it_was_not_and_lowers_the_bound(trained):
+    run, store = trained(log__held_out_images=0)
+    bits = {}
+    for variance in ("large", "small", "optimal"):
+        results, _ = save_likelihood(run.model(), store, protocol=Protocol(num=32, variance=variance))
+        bits[variance] = results["held_out"]
+    assert bits["optimal"].bits_per_dim < min(bits["large"].bits_per_dim, bits["small"].bits_per_dim)
+    assert bits["optimal"].decoder == bits["large"].decoder
+    again = likelihood(run.model(), store, Protocol(num=32, variance="optimal"))
+    assert again.bits_per_dim == bits["optimal"].bits_per_dim  # of what was kept
+
+
 def test_what_does_not_fit_is_refused(trained, tmp_path):
     run, store = trained()
     for asked in (
         {"split": "test"}, {"num": 10**6}, {"num": -1}, {"calls": 1}, {"calls": 21}, {"batch_size": 0},
-        {"variance": "huge"}, {"variance": "learned"},
+        {"variance": "huge"}, {"variance": "learned"}, {"variance": "optimal"},
     ):  # fmt: skip
         with pytest.raises(UserError) as refused:
             likelihood(run.model(), store, Protocol(**asked))

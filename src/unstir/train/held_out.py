@@ -72,9 +72,10 @@ class FixedImages:
     present: Tensor | None = None
 
     @classmethod
-    def choose(cls, run: Run, store: Store, split: str, device: torch.device, num: int) -> "FixedImages":
-        """The first ``num`` of a random order of the split; more of them begin with the same ones."""
-        index = randomness.Order(run.config.seed, f"watched {split}", 0, store.count(split))[:num]
+    def choose(cls, run: Run, store: Store, split: str, device: torch.device, num: int | None = None) -> "FixedImages":
+        """The first ``num``, by default log.held_out_images, of a random order of the split: more begin with these."""
+        order = randomness.Order(run.config.seed, f"watched {split}", 0, store.count(split))
+        index = order[: run.config.log.held_out_images if num is None else num]
         x_0, present = known(store.scale.to_model(store.images(split)[index].to(device)), store.scale)
         labels = store.labels(split) if run.config.model.num_classes else None
         condition = None if labels is None else labels[index].to(device)
@@ -200,8 +201,7 @@ class HeldOutLoss:
         self._size = run.config.train.micro_batch or run.config.train.batch_size
         self._times = middles(run.config.diffusion.T, run.config.log.held_out_times)
         self._bits_calls = min(BITS_CALLS, run.config.diffusion.T)
-        num = run.config.log.held_out_images
-        chosen = (FixedImages.choose(run, store, split, device, num) for split in SPLITS)
+        chosen = (FixedImages.choose(run, store, split, device) for split in SPLITS)
         self._splits = {images.split: images for images in chosen if len(images) > 1}
 
     def start(self, step: int, due: int) -> None:

@@ -292,12 +292,13 @@ def _optimal_variance() -> Iterator[float]:
     steps and over 5; absolute, nats
     """
     s, table, process = 0.5, exact.linear(), Process(linear())
-    ideal, var = gaussian_denoise(table, s), lambda t: table.abar(t) * s**2 + table.var(t)
-    error = lambda t: s**2 * table.var(t) / var(t)
+    ideal, var = gaussian_denoise(table, s), [table.abar(t) * s**2 + table.var(t) for t in range(1001)]
+    errors = [s**2 * table.var(t) / var[t] for t in range(1001)]
     for t, end in ((2, 1), (500, 499), (1000, 999), (500, 100), (1000, 1)):
-        yield absolute(process.optimal_log_variance(t, end, error(t)), math.log(table.beta(t, end) * var(end) / var(t)))
-    denoise = lambda x_t, t: replace(ideal(x_t, t), error=error(t))
-    prior = 0.5 * (var(1000) - 1 - math.log(var(1000)) + table.abar(1000) * M**2)
+        exact_log = math.log(table.beta(t, end) * var[end] / var[t])
+        yield absolute(process.optimal_log_variance(t, end, errors[t]), exact_log)
+    denoise = at_each_time(lambda x_t, t: replace(ideal(x_t, t), error=errors[t]))
+    prior = 0.5 * (var[1000] - 1 - math.log(var[1000]) + table.abar(1000) * M**2)
     for visited in (None, [1000, 700, 300, 20, 1, 0]):
         yield absolute(bound_of(s, denoise, "optimal", visited) - entropy(s), prior)
 
