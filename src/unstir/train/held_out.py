@@ -51,7 +51,7 @@ from unstir.train.record import cut_log
 BITS_CALLS = 8
 """Network calls per image for the estimate of its bound: the decoder's, and one for each of seven parts of 2..T."""
 
-ERROR_IMAGES, ERROR_TIMES = 64, 16  # enough for a variance: one that is off by 10% costs a term 0.0025 nats a value
+ERROR_IMAGES, ERROR_TIMES = 32, 16  # enough: a variance that is off by 10% costs a term 0.0025 nats per value
 BITS_SHARE = 4  # one in so many of the images has its bound estimated; at least two of a split have
 
 
