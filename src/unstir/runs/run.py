@@ -181,8 +181,10 @@ class Run:
 
     def errors_by_time(self, weights: str) -> Tensor | None:
         """The errors of the weights with this hash, as `Denoiser.errors`; None where they were not measured."""
-        line = next((line for line in self.log("errors").lines if line["weights"] == weights), None)
-        return line and error_at_each_time(build.schedule(self.config.diffusion), line["times"], line["errors"])
+        for line in self.log("errors").lines:
+            if line["weights"] == weights:
+                return error_at_each_time(build.schedule(self.config.diffusion), line["times"], line["errors"])
+        return None
 
     def record(self, event: str, **details: Any) -> None:
         """Add a line to events.jsonl, durably; UserError where it cannot be written."""

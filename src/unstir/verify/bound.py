@@ -44,11 +44,11 @@ _TABLE = exact.linear(8, "0.05", "0.6")
 _EYE = torch.eye(2, dtype=torch.float64)
 
 
-def bound_of(s: float, denoise: Denoise, variance: str, times: Sequence[int] | None = None) -> float:
+def bound_of(s: float, denoise: Denoise, variance: str) -> float:
     """The bound for scalar data N(0.3, s^2), T = 1000 linear, in nats: an exact expectation over x_0 and noise."""
     x_0, eps, weights = scalar_nodes(s)
-    how = {"variance": variance, "times": times, "discretised": False}
-    return (weights @ variational_bound(denoise, Process(linear()), x_0, lambda t: eps, **how).nats).item()
+    out = variational_bound(denoise, Process(linear()), x_0, lambda t: eps, variance=variance, discretised=False)
+    return (weights @ out.nats).item()
 
 
 @check(1e-11, "the definition of the divergence")
@@ -281,26 +281,6 @@ def _learned_variance() -> Iterator[float]:
     var = table.abar(1000) * s**2 + table.var(1000)
     prior = 0.5 * (var - 1 - math.log(var) + table.abar(1000) * M**2)
     yield absolute(bound_of(s, with_fraction(None), "learned") - entropy(s), prior)
-
-
-@check(1e-9, "Bao et al. 2022, theorem 1")
-def _optimal_variance() -> Iterator[float]:
-    """beta~ + c^2 m_t is Var( x_s | x_t ) = beta v_s / v_t for Gaussian data, on any stride, where m_t is the error of
-    the ideal denoiser; with it bound - entropy is KL( q(x_T) || N(0, 1) ) alone.
-
-    Process.optimal_log_variance of five steps and strides, s = 0.5, with decimals; variational_bound over all 1000
-    steps and over 5; absolute, nats
-    """
-    s, table, process = 0.5, exact.linear(), Process(linear())
-    ideal, var = gaussian_denoise(table, s), [table.abar(t) * s**2 + table.var(t) for t in range(1001)]
-    errors = [s**2 * table.var(t) / var[t] for t in range(1001)]
-    for t, end in ((2, 1), (500, 499), (1000, 999), (500, 100), (1000, 1)):
-        exact_log = math.log(table.beta(t, end) * var[end] / var[t])
-        yield absolute(process.optimal_log_variance(t, end, errors[t]), exact_log)
-    denoise = at_each_time(lambda x_t, t: replace(ideal(x_t, t), error=errors[t]))
-    prior = 0.5 * (var[1000] - 1 - math.log(var[1000]) + table.abar(1000) * M**2)
-    for visited in (None, [1000, 700, 300, 20, 1, 0]):
-        yield absolute(bound_of(s, denoise, "optimal", visited) - entropy(s), prior)
 
 
 @check(1e-9, "Nichol & Dhariwal 2021, eq. 16")
