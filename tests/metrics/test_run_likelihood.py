@@ -77,9 +77,8 @@ def test_variances_classes_and_averages_are_honoured(trained):
 def test_the_optimal_variance_lowers_the_bound(trained):
     run, store = trained()
     model = with_errors(run.model(), store)
-    large, small, optimal = (
-        likelihood(model, store, Protocol(num=32, variance=variance)) for variance in ("large", "small", "optimal")
-    )
+    protocols = (Protocol(num=32, variance=variance) for variance in ("large", "small", "optimal"))
+    large, small, optimal = (split_likelihood(model, store, protocol) for protocol in protocols)
     assert optimal.bits_per_dim < min(large.bits_per_dim, small.bits_per_dim)
     assert optimal.decoder == large.decoder
 
@@ -126,16 +125,8 @@ def test_the_command_writes_figures_and_a_curve(trained, command, refused):
 
 def test_a_bound_computed_otherwise_replaces_none(trained, command):
     run, _ = trained()
-    ways = (
-        [],
-        ["--variance", "small"],
-        ["--variance", "optimal"],
-        ["--no-clip"],
-        ["--seed", 1],
-        ["--no-ema"],
-        ["--checkpoint", 8],
-        ["--num", 5],
-    )
+    variances = ["--variance", "small"], ["--variance", "optimal"]
+    ways = [], *variances, ["--no-clip"], ["--seed", 1], ["--no-ema"], ["--checkpoint", 8], ["--num", 5]
     for number, way in enumerate(ways):
         asked = way if "--num" in way else ["--num", 4, *way]
         assert command("likelihood", run.path, "--calls", 2, *asked)[0] == 0

@@ -32,8 +32,9 @@ def guided(strong: Denoise, weak: Denoise, scale: float, low: int = 1, high: int
         if scale == 0 and isinstance(t, int):
             return weak(x_t, t)
         good, bad = _both(strong, weak, x_t, t)
-        pairs = {name: (getattr(bad, name), getattr(good, name)) for name in ("x0", "raw")}
-        mixed: dict[str, Any] = {name: torch.lerp(*pair, scale) for name, pair in pairs.items()}
+        mixed: dict[str, Any] = {
+            name: torch.lerp(getattr(bad, name), getattr(good, name), scale) for name in ("x0", "raw")
+        }
         if scale == 0 and bad.var_fraction is not None:
             mixed["var_fraction"] = bad.var_fraction
         if isinstance(inside, Tensor):
@@ -52,8 +53,7 @@ def _both(strong: Denoise, weak: Denoise, x_t: Tensor, t: int | Tensor) -> tuple
     times = torch.cat((t, t)) if isinstance(t, Tensor) else t
     both, n = strong.denoiser(torch.cat((x_t, x_t)), times, torch.cat((strong.condition, weak.condition))), len(x_t)
     fraction = both.var_fraction
-    first, second = (
-        replace(both, x0=both.x0[half], raw=both.raw[half], var_fraction=None if fraction is None else fraction[half])
-        for half in (slice(n), slice(n, None))
+    return (
+        Prediction(both.x0[:n], both.raw[:n], None if fraction is None else fraction[:n], both.error),
+        Prediction(both.x0[n:], both.raw[n:], None if fraction is None else fraction[n:], both.error),
     )
-    return first, second

@@ -96,7 +96,7 @@ def save_likelihood(
 
     Written are a file of figures for each split and a picture, by default in the folder likelihood of the run, under
     names of this step and protocol (`name_of`). For the optimal variance errors by time that were not measured are so
-    first, and kept in the run. Raises UserError, before anything is computed, for what cannot be computed or written.
+    first, and kept in the run. Raises UserError, before a bound is computed, for what cannot be computed or written.
     """
     if protocol.variance == "optimal":
         model = with_errors(model, store)

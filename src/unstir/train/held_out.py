@@ -17,7 +17,6 @@ from the choice of steps would be several times as large.
 
 import itertools
 import math
-import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -166,8 +165,8 @@ def keep_errors(run: Run, denoiser: Denoiser, weights: str, images: FixedImages,
         for t in at:
             x_t = process.diffuse(batch.x_0, t, batch.noise("watched errors", t))
             sums[t] += ((denoise(x_t, t).x0 - batch.x_0).square() * present).sum().item()
-    errors = [max(sums[t] / values, sys.float_info.min) for t in at]
-    if all(map(math.isfinite, errors)):
+    errors = [total / values for total in sums.values()]
+    if all(0 < error < math.inf for error in errors):  # else weights that answer with NaN
         line = {"weights": weights, "times": at, "errors": errors, "num": num, "run": run.data.mark}
         append(run.path / "errors.jsonl", line, durable=True)
 
