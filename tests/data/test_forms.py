@@ -276,6 +276,12 @@ def test_data_sets_in_memory_bring_their_splits_and_names(tmp_path):
         pack(both["train"].to_iterable_dataset(), tmp_path / "stream")
 
 
+def test_a_folder_of_an_array_that_was_drawn_is_the_array_and_not_its_sheets(tmp_path):
+    fill(tmp_path / "in", {"grid.png": FILES[0], "noise.png": FILES[1], "settings.json": b"{}"})
+    np.save(tmp_path / "in/images.npy", IMAGES)
+    assert stored(pack(tmp_path / "in", tmp_path / "store", held_out=0)) == wanted(None, num_train=24)
+
+
 KERAS = {"x_train": (IMAGES, TRAIN), "y_train": (LABELS, TRAIN), "x_test": (IMAGES, TEST), "y_test": (LABELS, TEST)}
 COLUMN = LABELS[:, None].astype(np.uint8)
 MEDICAL = {
