@@ -24,7 +24,6 @@ from unstir.runs.config import Config, steps_in
 from unstir.runs.files import PARTIAL, make_folder, remove_partials, write_text
 from unstir.runs.model import Model
 from unstir.theory.process import Process
-from unstir.theory.variance import error_at_each_time
 
 if TYPE_CHECKING:
     from unstir.data.store import Store
@@ -184,13 +183,6 @@ class Run:
         """The good lines of held_out.jsonl (`train.held_out`)."""
         return list(self.log("held_out").lines)
 
-    def errors_by_time(self, weights: str) -> Tensor | None:
-        """The errors of the weights with this hash, as `Denoiser.errors`; None where they were not measured."""
-        for line in self.log("errors").lines:
-            if line["weights"] == weights:
-                return error_at_each_time(build.schedule(self.config.diffusion), line["times"], line["errors"])
-        return None
-
     def record(self, event: str, **details: Any) -> None:
         """Add a line to events.jsonl, durably; UserError where it cannot be written."""
         from unstir.runs import lines
@@ -282,7 +274,7 @@ class Run:
             load=partial(_denoiser, self, loaded.step, weights, on),
             step=loaded.step,
             weights_sha256=(hash_ := content_hash(weights)),
-            errors=loaded.tensors.get("errors", self.errors_by_time(hash_)),
+            errors=loaded.tensors.get("errors", build.errors_by_time(self.config, self.log("errors").lines, hash_)),
             averaged=ema and kept if isinstance(ema, bool) else ema,
             **(how | {"device": on}),
             **_of(self),
@@ -383,16 +375,9 @@ def _denoiser(run: Run, step: int, weights: dict[str, Tensor], on: torch.device,
 
 def model_in_training(run: Run, denoiser: Denoiser, step: int) -> Model:
     """The model that a run is training, with the denoiser as it is after ``step``; its weights have no hash."""
-    device, averaged = next(denoiser.net.parameters()).device, run.config.train.ema_decay > 0
-    how = {"step": step, "averaged": averaged, "device": device, **_of(run)}
-    if run.config.grids.variance == "optimal":
-        how["errors"] = run.errors_by_time(hash_of(denoiser.net))
-    return Model(load=lambda _: denoiser, weights_sha256="", **how)
-
-
-def hash_of(net: nn.Module) -> str:
-    """The hash of a network's weights, as that of the model of these weights."""
-    return content_hash({name: t.detach().cpu().contiguous() for name, t in net.state_dict().items()})
+    how = {"step": step, "averaged": run.config.train.ema_decay > 0, "device": next(denoiser.net.parameters()).device}
+    errors = build.errors_by_time(run.config, run.log("errors").lines, content_hash(denoiser.net.state_dict()))
+    return Model(load=lambda _: denoiser, weights_sha256="", errors=errors, **how, **_of(run))
 
 
 def _of(run: Run) -> dict[str, Any]:

@@ -38,9 +38,10 @@ from unstir.pixels import known
 from unstir.progress import counting
 from unstir.randomness import Key
 from unstir.runs import build
+from unstir.runs.checkpoint import content_hash
 from unstir.runs.lines import append, write
 from unstir.runs.model import Model
-from unstir.runs.run import Run, hash_of
+from unstir.runs.run import Run
 from unstir.runs.stores import check_data
 from unstir.runs.timetable import snapshots
 from unstir.theory.schedule import times
@@ -184,7 +185,7 @@ def with_errors(model: Model, store: Store) -> Model:
     store.verify()
     images = FixedImages.choose(run, store, "train", model.device, ERROR_IMAGES)
     keep_errors(run, model.denoiser, model.weights_sha256, images, run.config.train.micro_batch or ERROR_IMAGES)
-    return replace(model, errors=run.errors_by_time(model.weights_sha256))
+    return replace(model, errors=build.errors_by_time(run.config, run.log("errors").lines, model.weights_sha256))
 
 
 class HeldOutLoss:
@@ -232,7 +233,8 @@ class HeldOutLoss:
             with torch.inference_mode(), within_memory("log.held_out_images", "train.micro_batch"):
                 measured = {split: self._of_split(denoiser, images, on_call) for split, images in self._splits.items()}
                 if "train" in self._splits:  # before the line, which says that all of its step was measured
-                    keep_errors(self._run, denoiser, hash_of(denoiser.net), self._splits["train"], self._size)
+                    weights = content_hash(denoiser.net.state_dict())
+                    keep_errors(self._run, denoiser, weights, self._splits["train"], self._size)
         except _StoppedError:
             return False
         line = self._line(step, measured)
