@@ -375,9 +375,10 @@ def _denoiser(run: Run, step: int, weights: dict[str, Tensor], on: torch.device,
 
 def model_in_training(run: Run, denoiser: Denoiser, step: int) -> Model:
     """The model that a run is training, with the denoiser as it is after ``step``; its weights have no hash."""
-    how = {"step": step, "averaged": run.config.train.ema_decay > 0, "device": next(denoiser.net.parameters()).device}
+    device, averaged = next(denoiser.net.parameters()).device, run.config.train.ema_decay > 0
     errors = build.errors_by_time(run.config, run.log("errors").lines, content_hash(denoiser.net.state_dict()))
-    return Model(load=lambda _: denoiser, weights_sha256="", errors=errors, **how, **_of(run))
+    how: dict[str, Any] = {"averaged": averaged, "device": device, "errors": errors, **_of(run)}
+    return Model(load=lambda _: denoiser, step=step, weights_sha256="", **how)
 
 
 def _of(run: Run) -> dict[str, Any]:
