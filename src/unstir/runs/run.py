@@ -29,6 +29,7 @@ from unstir.runs.config import Config, steps_in
 from unstir.runs.files import PARTIAL, make_folder, remove_partials, write_text
 from unstir.runs.model import Model
 from unstir.runs.saved import settings_of
+from unstir.runs.shipped import PREFIX, located
 from unstir.theory.process import Process
 
 logger = logging.getLogger(__name__)
@@ -41,11 +42,15 @@ FOLDERS = "checkpoints", "weights", "samples", "generated", "evaluation", "likel
 
 @dataclass(frozen=True)
 class Run:
-    """The folder of a run, its config and what its data is like; and the models of what was trained in it."""
+    """The folder of a run, its config and what its data is like; and the models of what was trained in it.
+
+    ``path`` is where what is made of it goes. A run that comes with unstir is read in the package's folder ``shipped``.
+    """
 
     path: Path
     config: Config
     data: DataCard
+    shipped: Path | None = None
 
     @classmethod
     def create(
@@ -103,8 +108,14 @@ class Run:
 
     @classmethod
     def open(cls, path: str | Path) -> Self:
-        """Open a run folder. Raises UserError where it holds no run or a broken one."""
+        """Open a run folder, or a model that comes with unstir, by its name.
+
+        Raises UserError where there is no run or a broken one, and where both have that name.
+        """
         path = Path(path)
+        if folder := located(path):
+            data = card.load(folder)
+            return cls(Path(folder.name), settings_of(folder, data.run), data, folder)
         if not is_run(path):
             problem = "holds no run (config.toml is missing)" if path.exists() else "does not exist"
             raise UserError("", path, problem, "name the folder of a run")
@@ -114,29 +125,39 @@ class Run:
         return cls(path, settings_of(path, data.run), data)
 
     @property
+    def name(self) -> str:
+        """The run as `open` takes it."""
+        return str(self.path) if self.shipped is None else f"{PREFIX}{self.shipped.name}"
+
+    @property
+    def files(self) -> Path:
+        """The folder of what was trained."""
+        return self.shipped or self.path
+
+    @property
     def checkpoints(self) -> Path:
         """The folder of full checkpoints."""
-        return self.path / "checkpoints"
+        return self.files / "checkpoints"
 
     @property
     def weights(self) -> Path:
         """The folder of slim weight files."""
-        return self.path / "weights"
+        return self.files / "weights"
 
     @property
     def samples(self) -> Path:
         """The folder of grids."""
-        return self.path / "samples"
+        return self.files / "samples"
 
     @property
     def metrics_file(self) -> Path:
         """The file of metrics, a JSON object a line."""
-        return self.path / "metrics.jsonl"
+        return self.files / "metrics.jsonl"
 
     @property
     def held_out_file(self) -> Path:
         """The file of losses of images kept aside, a JSON object per snapshot."""
-        return self.path / "held_out.jsonl"
+        return self.files / "held_out.jsonl"
 
     @property
     def steps_per_epoch(self) -> int:
@@ -165,7 +186,7 @@ class Run:
 
     def log(self, name: str) -> lines.Log:
         """The "metrics", "held_out" or "events" of the run, with what of the file is damaged or of another run."""
-        return lines.read(self.path / f"{name}.jsonl", lines.NAMES[name], self.data.mark)
+        return lines.read(self.files / f"{name}.jsonl", lines.NAMES[name], self.data.mark)
 
     def metrics(self) -> list[dict[str, Any]]:
         """The good lines of metrics.jsonl."""
@@ -216,7 +237,7 @@ class Run:
     def conditions(self) -> Conditions | None:
         """What describes each image to the network beside a class; None where nothing does."""
         data, card, hides = self.config.data, self.data.condition, self.config.train.label_dropout > 0
-        return None if card is None else Conditions(data.condition, data.condition_options, card, hides, self.path)
+        return None if card is None else Conditions(data.condition, data.condition_options, card, hides, self.files)
 
     def newest_step(self) -> int:
         """The highest step at which weights were saved; UserError where none were."""
@@ -277,10 +298,10 @@ class Run:
         try:
             if not isinstance(named, str):
                 raise UserError("guide", named, "is no text and no Model", 'give "1000", "RUN" or "RUN@1000"')
-            folder, step = (self.path, int(named)) if named.isdecimal() else run_and_step(named)
-            if step is None and not Path(folder).is_dir():
-                raise UserError("guide", named, "is neither a step nor a folder", "give 1000, RUN or RUN@1000")
-            of = self if folder is self.path else Run.open(folder)
+            folder, step = ("", int(named)) if named.isdecimal() else run_and_step(named)
+            if step is None and not names_run(folder):
+                raise UserError("guide", named, "is neither a step nor a run", "give 1000, RUN or RUN@1000")
+            of = Run.open(folder) if folder else self
             if not of.config.train.power_ema:
                 how["ema"] = bool(how.get("ema", True))
             return of.model(step, **how)
@@ -293,7 +314,7 @@ class Run:
         Logged is where no file of a newer step could be read. Raises UserError as `model` and `check_same`.
         """
         steps, problems = self.saved_steps() or [self.newest_step()], list[str]()  # which says so where none was saved
-        step = best_step(self.path, steps, self.held_out()) if step == "best" else step
+        step = best_step(self.files, steps, self.held_out()) if step == "best" else step
         if step not in (None, *steps):
             raise UserError("step", step, "was not saved", f"{self.path} has {', '.join(map(str, steps))}")
         for candidate in reversed(steps) if step is None else [step]:
@@ -323,6 +344,11 @@ def check_free(path: Path) -> None:
 def is_run(path: Path) -> bool:
     """Whether a folder holds a run."""
     return (path / "config.toml").is_file()
+
+
+def names_run(text: str | Path) -> bool:
+    """Whether a text names a run: its folder, or a model that comes with unstir. UserError where it names both."""
+    return is_run(Path(text)) or located(text) is not None
 
 
 def run_and_step(text: str) -> tuple[str, int | None]:
@@ -373,6 +399,7 @@ def _of(run: Run) -> dict[str, Any]:
         "conditions": run.conditions,
         "chain": run.chain(),
         "folder": run.path,
+        "run": run.name,
         "settings": {"model": settings["model"], "diffusion": settings["diffusion"]},
         "nrow": run.config.grids.nrow,
         "channels": run.config.grids.channels,
