@@ -2,9 +2,9 @@
 
     python benchmarks/ship.py runs/mnist mnist
 
-The folder is a run as `unstir push` publishes it: settings, weights in bfloat16, data.json, evaluation/ and samples.png,
-with the logs of the training. Figures are measured on the weights as they are shipped. The same run, torch and machine
-give the same weights and pixels. What was there under this name is replaced.
+The folder is a run as `unstir push` publishes it: settings, weights in bfloat16, data.json, evaluation/ and
+samples.png, with the logs of the training. Figures are measured on the weights as they are shipped. The same run, torch
+and machine give the same weights and pixels. What was there under this name is replaced.
 """
 
 import argparse
@@ -21,8 +21,8 @@ from unstir.metrics.likelihood import Protocol, save_likelihood
 from unstir.metrics.request import EvaluationRequest
 from unstir.progress import duration
 from unstir.runs.files import write_text
+from unstir.runs.named import FOLDER as MODELS
 from unstir.runs.run import Run
-from unstir.runs.shipped import FOLDER as MODELS
 from unstir.runs.stores import with_store
 
 LOGS = "metrics.jsonl", "held_out.jsonl"
@@ -52,7 +52,7 @@ ABOUT = {
         "It learned from 9,001 of the 60,000 training images, so its figures stand beside none of models that saw all.",
     ),
     "cifar10-small": About(
-        "CIFAR-10 (Krizhevsky 2009), published without a licence; the images were encoded again as JPEG before training",
+        "CIFAR-10 (Krizhevsky 2009), published without a licence; its images were encoded as JPEG before this training",
         "Apache-2.0",
         "Its data are re-encoded JPEG images, so no distance here stands beside a published FID.",
     ),
@@ -82,8 +82,9 @@ unstir sample {name} --num 64
 
 ## Training
 
-`unstir train {recipe}` with the settings of [config.toml](config.toml): {images:,} training images, {passes:.0f} passes, {length} of training
-on {machine}, {starts}. The program was commit {commit}. `python benchmarks/ship.py` wrote this folder.
+`unstir train {recipe}` with the settings of [config.toml](config.toml): {images:,} images seen ({passes:.0f} passes), {length}
+of training on {machine}, {starts}. The program was commit {commit}. `python benchmarks/ship.py` wrote this
+folder.
 
 ## Figures
 
@@ -91,8 +92,8 @@ on {machine}, {starts}. The program was commit {commit}. `python benchmarks/ship
 | --- | ---: | ---: | ---: | --- |
 {rows}
 
-{protocol}. ± is one standard error; *real images* are held-out images, drawn as often as the model draws, and are as good as new images can be.
-[{figures}]({figures}) has every number. A distance compares with those of the same protocol alone, and is no FID.
+{protocol}. ± is one standard error. *Real images* are held-out ones, as many as the model draws: as good as new images
+can be. [{figures}]({figures}) has every number. Distances of other protocols do not compare, and none is an FID.
 
 Copies of training images: {copies}. [The nearest pairs]({pairs}).
 

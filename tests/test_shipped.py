@@ -16,7 +16,7 @@ from unstir.chain import Chain
 from unstir.errors import UserError
 from unstir.generate.drawing import Job, sample_batches
 from unstir.metrics.evaluation import saved
-from unstir.runs import shipped
+from unstir.runs import named
 from unstir.runs.initial import pinned
 from unstir.runs.run import Run
 from unstir.runs.stores import with_store
@@ -45,10 +45,10 @@ def content(folder):
 def read_only(tmp_path, monkeypatch):
     """The models in a folder that cannot be written, as in a package that the system installed."""
     folder = tmp_path / "package"
-    shutil.copytree(shipped.FOLDER, folder)
+    shutil.copytree(named.FOLDER, folder)
     for path in (*folder.rglob("*"), folder):
         path.chmod(0o555 if path.is_dir() else 0o444)
-    monkeypatch.setattr(shipped, "FOLDER", folder)
+    monkeypatch.setattr(named, "FOLDER", folder)
     before = content(folder)
     yield folder
     assert content(folder) == before
@@ -59,7 +59,7 @@ def read_only(tmp_path, monkeypatch):
 def test_a_name_and_the_name_with_its_prefix_are_one_run():
     run = Run.open("digits")
     assert run == Run.open("shipped:digits") == Run.open(Path("digits")) == Run.open(run.name)
-    assert (run.path, run.files) == (Path("digits"), shipped.FOLDER / "digits")
+    assert (run.path, run.files) == (Path("digits"), named.FOLDER / "digits")
 
 
 @pytest.mark.parametrize("place", ["digits", "runs/digits"])
@@ -99,7 +99,7 @@ def test_its_digits_are_packed_where_a_run_would_have_them():
 
 
 def test_its_figures_are_there():
-    assert all(saved(Run.open(f"shipped:{name}")) for name in shipped.names())
+    assert all(saved(Run.open(f"shipped:{name}")) for name in named.names())
 
 
 def test_weights_are_bfloat16_and_give_the_same_pixels_twice():
@@ -118,11 +118,11 @@ def test_settings_keep_its_name_and_step():
 
 def test_each_model_is_listed(capsys):
     assert run_command("models") == 0
-    assert [line.split()[0] for line in capsys.readouterr().out.splitlines()] == list(shipped.names())
+    assert [line.split()[0] for line in capsys.readouterr().out.splitlines()] == list(named.names())
 
 
 def test_all_models_are_small():
-    assert sum(file.stat().st_size for file in shipped.FOLDER.rglob("*") if file.is_file()) < MOST
+    assert sum(file.stat().st_size for file in named.FOLDER.rglob("*") if file.is_file()) < MOST
 
 
 @pytest.mark.slow

@@ -13,8 +13,8 @@ from unstir.errors import KeptSettingsError, UserError, quoted, short
 from unstir.jobs.process import place, torchrun_group
 from unstir.runs import recipes, toml
 from unstir.runs.config import MAY_CHANGE, Config
+from unstir.runs.named import PREFIX, names
 from unstir.runs.sections import STRICT, Positive, PositiveSpan
-from unstir.runs.shipped import PREFIX, names
 
 if TYPE_CHECKING:
     from unstir.runs.run import Run  # which loads torch

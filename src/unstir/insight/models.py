@@ -5,8 +5,8 @@ from dataclasses import replace
 from unstir.insight.tables import plus_minus
 from unstir.metrics.evaluation import saved
 from unstir.progress import counted
+from unstir.runs.named import PREFIX, names
 from unstir.runs.run import Run
-from unstir.runs.shipped import PREFIX, names
 
 
 def listed() -> list[str]:

@@ -28,7 +28,8 @@ from unstir.runs.conditions import FILE
 from unstir.runs.config import Config
 from unstir.runs.files import make_folder, save_png, write_bytes, write_text, writing
 from unstir.runs.model import Model
-from unstir.runs.run import Run, is_run
+from unstir.runs.named import is_run
+from unstir.runs.run import Run
 from unstir.runs.toml import to_dict
 
 DATA = "data.json"

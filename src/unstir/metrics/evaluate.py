@@ -23,8 +23,8 @@ from unstir.metrics.request import OF_RUNS, SEEDS, EvaluationRequest
 from unstir.progress import counted, waiting
 from unstir.runs import build
 from unstir.runs.model import Model, chosen_average, idle_guidance
-from unstir.runs.run import Run, names_run
-from unstir.runs.shipped import reference
+from unstir.runs.named import names_run, reference
+from unstir.runs.run import Run
 from unstir.runs.stores import with_store
 
 logger = logging.getLogger(__name__)

@@ -11,8 +11,8 @@ from unstir.errors import UserError
 from unstir.runs import build, checkpoint, toml
 from unstir.runs.checkpoint import Checkpoint, misfits, weights_of
 from unstir.runs.config import Config
-from unstir.runs.run import Run, names_run, run_and_step
-from unstir.runs.shipped import reference
+from unstir.runs.named import names_run, reference, run_and_step
+from unstir.runs.run import Run
 
 MAY_BE_NEW = ("label.weight", "augment.weight")  # of networks with more inputs than others
 

@@ -28,7 +28,7 @@ from unstir.runs.card import DataCard, Labels
 from unstir.runs.checkpoint import content_hash
 from unstir.runs.conditions import Conditions
 from unstir.runs.config import Kind
-from unstir.runs.shipped import reference
+from unstir.runs.named import reference
 from unstir.theory.parameterization import PARAMETERIZATIONS
 from unstir.theory.process import Process
 from unstir.theory.schedule import NoiseSchedule
@@ -44,8 +44,9 @@ class Model:
     goes by default. ``chain`` is how it is sampled where nothing else is asked. ``weights_sha256`` is the hash (hex) of
     the weights, those of ``step``; ``ema`` says whether averaged ones were asked for, ``averaged`` whether they are so;
     both are the width of an average made after training.
+    ``run`` names the run as `Run.open` takes it, where that is not its ``folder``.
     ``dtype`` is "float32", "bfloat16" or "auto", ``compile`` what `build.compiled` takes, ``engine`` what computes the
-    network. ``run`` names the run as `Run.open` takes it. ``settings`` are those of the network and the process, as JSON has them. Guidance leads away from the
+    network. ``settings`` are those of the network and the process, as JSON has them. Guidance leads away from the
     ``guide`` (autoguidance, Karras et al. 2024: a smaller network or one trained less, on the same data) or, with None,
     from the model without its condition.
     ``conditions`` are what describes each image beside a class, None where nothing does.
@@ -65,7 +66,7 @@ class Model:
     weights_sha256: str
     settings: dict[str, Any]
     device: torch.device
-    run: str = "."
+    run: str = ""
     dtype: str = "float32"
     compile: str = "no"
     engine: str = "torch"
@@ -163,7 +164,8 @@ class Model:
 
     def _run_of(self, guide: "Model", end: str = "") -> str:
         """The run of a guide with ``end`` behind it; "" where it is this model's own, however both are written."""
-        return "" if reference(guide.run) == reference(self.run) else f"{guide.run}{end}"
+        theirs, ours = (model.run or model.folder for model in (guide, self))
+        return "" if reference(theirs) == reference(ours) else f"{theirs}{end}"
 
     @property
     def hides(self) -> bool:

@@ -28,8 +28,8 @@ from unstir.runs.conditions import FILE, Conditions, keep
 from unstir.runs.config import Config, steps_in
 from unstir.runs.files import PARTIAL, make_folder, remove_partials, write_text
 from unstir.runs.model import Model
+from unstir.runs.named import PREFIX, is_run, located, names_run, run_and_step
 from unstir.runs.saved import settings_of
-from unstir.runs.shipped import PREFIX, located
 from unstir.theory.process import Process
 
 logger = logging.getLogger(__name__)
@@ -339,24 +339,6 @@ def check_free(path: Path) -> None:
     ours = ("data.json", FILE, ".lock")
     if path.is_dir() and any(not (e.name in ours or e.name.endswith(PARTIAL)) for e in path.iterdir()):
         raise UserError("out", path, "is not empty and holds no run", "name another folder")
-
-
-def is_run(path: Path) -> bool:
-    """Whether a folder holds a run."""
-    return (path / "config.toml").is_file()
-
-
-def names_run(text: str | Path) -> bool:
-    """Whether a text names a run: its folder, or a model that comes with unstir. UserError where it names both."""
-    return is_run(Path(text)) or located(text) is not None
-
-
-def run_and_step(text: str) -> tuple[str, int | None]:
-    """The folder and the saved step of "RUN@STEP"; the whole text and None where it has no step or is a path itself."""
-    folder, at, step = text.rpartition("@")
-    if at and step.isdecimal() and not Path(text).exists():
-        return folder, int(step)
-    return text, None
 
 
 def check_same(run: Run, found: Checkpoint) -> None:

@@ -12,9 +12,9 @@ from typing import Any
 from unstir.errors import UserError, quoted
 from unstir.group import Alone
 from unstir.runs.config import Config
-from unstir.runs.run import Run, is_run, run_and_step
+from unstir.runs.named import is_run, reference, run_and_step
+from unstir.runs.run import Run
 from unstir.runs.sections import LossConfig
-from unstir.runs.shipped import reference
 from unstir.train.launch import Training, train_run
 from unstir.train.observer import Observer, Stop
 

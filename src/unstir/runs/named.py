@@ -1,6 +1,6 @@
-"""Models that come trained: runs inside the package, which are read there, and whose name works wherever a run does.
+"""What names a run: its folder, or a model that comes trained inside the package.
 
-What is made of one goes to ./NAME/, for the package may be read-only.
+Such a model is read there. What is made of it goes to ./NAME/, for the package may be read-only.
 """
 
 from pathlib import Path
@@ -28,7 +28,7 @@ def located(run: str | Path) -> Path | None:
         if name == text:
             return None
         raise UserError("", text, "is no model that comes with unstir", f"name one of {', '.join(known)}")
-    other = next((path for path in (Path("runs", name), Path(name)) if (path / "config.toml").is_file()), None)
+    other = next((path for path in (Path("runs", name), Path(name)) if is_run(path)), None)
     if name == text and other is not None:
         typed = other if len(other.parts) > 1 else other.resolve()
         raise UserError("", text, "is a run and a model that comes with unstir", f"name {typed} or {PREFIX}{name}")
@@ -39,3 +39,21 @@ def reference(run: str | Path) -> str:
     """A run as settings keep it: shipped:NAME, or its absolute folder. UserError as `located`."""
     folder = located(run)
     return str(Path(run).resolve()) if folder is None else f"{PREFIX}{folder.name}"
+
+
+def is_run(path: Path) -> bool:
+    """Whether a folder holds a run."""
+    return (path / "config.toml").is_file()
+
+
+def names_run(text: str | Path) -> bool:
+    """Whether a text names a run: its folder, or a model that comes with unstir. UserError as `located`."""
+    return is_run(Path(text)) or located(text) is not None
+
+
+def run_and_step(text: str) -> tuple[str, int | None]:
+    """The folder and the saved step of "RUN@STEP"; the whole text and None where it has no step or is a path itself."""
+    folder, at, step = text.rpartition("@")
+    if at and step.isdecimal() and not Path(text).exists():
+        return folder, int(step)
+    return text, None
