@@ -26,7 +26,7 @@ from unstir.runs.run import Run
 from unstir.runs.stores import with_store
 
 LOGS = "metrics.jsonl", "held_out.jsonl"
-CALLS = 100  # of the network for the bound of an image: every term would take an hour of a core
+CALLS = 25  # of the network for the bound of an image: every term would take an hour of a core
 
 
 @dataclass(frozen=True)
@@ -82,9 +82,9 @@ unstir sample {name} --num 64
 
 ## Training
 
-`unstir train {recipe}` with the settings of [config.toml](config.toml): {images:,} images seen ({passes:.0f} passes), {length}
-of training on {machine}, {starts}. The program was commit {commit}. `python benchmarks/ship.py` wrote this
-folder.
+`unstir train {recipe}` with the settings of [config.toml](config.toml): {images:,} images seen ({passes:.0f} passes),
+{length} of training on {machine}, {starts}. The program was commit {commit}.
+`python benchmarks/ship.py` wrote this folder.
 
 ## Figures
 

@@ -177,7 +177,7 @@ class Run:
     def going_on(self) -> str:
         """What to type for a new run that begins with the weights of this one, with the same network."""
         length = "" if self.config.kind.trained_here else "--train.length LENGTH --train.warmup LENGTH "
-        begin = f"unstir train {quoted(self.path / 'config.toml')} --train.init {quoted(self.path)}"
+        begin = f"unstir train {quoted(self.files / 'config.toml')} --train.init {quoted(self.name)}"
         return f"{begin} --data.source IMAGES {length}--out NEW"
 
     def save_config(self) -> None:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from unstir.runs.run import Run
 
 
-def with_store(run: "Run", named: Path | None = None) -> tuple["Run", Store]:
+def with_store(run: "Run", named: str | Path | None = None) -> tuple["Run", Store]:
     """The run and its data, in the folder ``named`` or where it was packed. Raises UserError where it has gone.
 
     For a model that comes with the package, the digits inside it are packed, as data/NAME. A run that knows no data is
