@@ -120,7 +120,7 @@ def write_weights(source: Run, folder: Path) -> Run:
 def card(source: Run, run: Run, name: str, commit: str, store: Path) -> str:
     """The text of README.md, with figures measured now."""
     about, model = ABOUT[name], run.model(device="cpu")
-    (evaluation,), _ = evaluate_run(run.path, EvaluationRequest(store=store, dtype="float32"))
+    (evaluation,), _ = evaluate_run(run.path, EvaluationRequest(store=store))
     with tempfile.TemporaryDirectory() as temporary:
         data = with_store(run, store)[1]
         bounds, _ = save_likelihood(model, data, protocol=Protocol(calls=CALLS), folder=Path(temporary))
@@ -164,10 +164,12 @@ def main():
     asked = parser.parse_args()
     source, folder = Run.open(asked.run), MODELS / asked.name
     _, store = with_store(source, asked.store)
-    shutil.rmtree(folder, ignore_errors=True)
-    run = write_weights(source, folder)
-    write_text(folder / "README.md", card(source, run, asked.name, asked.commit, store.path))
-    shutil.rmtree(folder / "generated")
+    with tempfile.TemporaryDirectory() as temporary:
+        run = write_weights(source, Path(temporary) / asked.name)
+        write_text(run.path / "README.md", card(source, run, asked.name, asked.commit, store.path))
+        shutil.rmtree(run.path / "generated")
+        shutil.rmtree(folder, ignore_errors=True)
+        shutil.copytree(run.path, folder)
     size = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
     print(f"{folder}: {size / 1e6:.1f} MB")
 
