@@ -1,6 +1,7 @@
 """Models that come with the package: found by name, read where they lie, and what is made of them goes elsewhere."""
 
 import hashlib
+import runpy
 import shutil
 import subprocess
 import sys
@@ -22,6 +23,7 @@ from unstir.runs.run import Run
 from unstir.runs.stores import with_store
 from unstir.train.distill import distilled
 
+ROOT = Path(__file__).parents[1]
 QUICK = ["--num", "2", "--steps", "2"]
 MOST = 36e6  # bytes of all models in the wheel
 
@@ -63,9 +65,8 @@ def test_a_name_and_the_name_with_its_prefix_are_one_run():
 
 
 @pytest.mark.parametrize("place", ["digits", "runs/digits"])
-def test_a_name_that_a_run_has_too_is_refused_and_both_are_named(trained, place):
-    own, _ = trained()
-    shutil.copytree(own.path, place)
+def test_a_name_that_a_run_has_too_is_refused_and_both_are_named(place):
+    shutil.copytree(named.FOLDER / "digits", place)
     with pytest.raises(UserError) as refused:
         Run.open("digits")
     assert "shipped:digits" in str(refused.value.remedy) and place in str(refused.value.remedy)
@@ -116,6 +117,14 @@ def test_settings_keep_its_name_and_step():
     assert pinned("digits") == pinned("shipped:digits") == distilled(run).train.init == kept
 
 
+def test_the_first_training_ends_with_what_draws_at_once(capsys):
+    short = ["--train.length", "1 steps", "--train.warmup", "0 steps", "--model.channels", "8", "--train.batch_size", "2"]
+    quick = ["--grids.num", "1", "--grids.steps", "1", "--log.held_out_images", "0"]
+    assert run_command("train", *short, *quick) == 0
+    command = capsys.readouterr().out.splitlines()[-1].partition("unstir ")[2].split()
+    assert run_command(*command, *QUICK) == 0 and Path("mnist/generated").is_dir()
+
+
 def test_each_model_is_listed(capsys):
     assert run_command("models") == 0
     assert [line.split()[0] for line in capsys.readouterr().out.splitlines()] == list(named.names())
@@ -126,10 +135,23 @@ def test_all_models_are_small():
 
 
 @pytest.mark.slow
+def test_the_script_makes_a_model_of_a_run(trained, tmp_path, monkeypatch):
+    run, store = trained("own", model__num_classes=10, diffusion__T=25, log__held_out_images=4)
+    monkeypatch.setattr(named, "FOLDER", tmp_path / "models")
+    words = [str(run.path), "digits", "--commit", "abc", "--store", str(store.path)]
+    monkeypatch.setattr(sys, "argv", ["ship.py", *words])
+    runpy.run_path(str(ROOT / "benchmarks/ship.py"), run_name="__main__")
+    made, weights = Run.open("digits"), run.load().part("ema")
+    assert made.metrics() == run.metrics() and len(saved(made)) == 1
+    for name, tensor in made.load().part("model").items():
+        assert torch.equal(tensor, weights[name].bfloat16()), name
+    assert {path.name for path in made.files.iterdir()} >= {"README.md", "samples.png", "data.json", "config.toml"}
+
+
+@pytest.mark.slow
 def test_the_wheel_has_the_models(tmp_path):
-    root = Path(__file__).parents[1]
     pip = [sys.executable, "-m", "pip", "--disable-pip-version-check"]
-    subprocess.run([*pip, "wheel", "--no-deps", "--wheel-dir", "wheels", root], cwd=tmp_path, check=True)
+    subprocess.run([*pip, "wheel", "--no-deps", "--wheel-dir", "wheels", ROOT], cwd=tmp_path, check=True)
     (wheel,) = (tmp_path / "wheels").iterdir()
     subprocess.run([*pip, "install", "--no-deps", "--target", "installed", wheel], cwd=tmp_path, check=True)
     draw = f"import sys; sys.path[0] = 'installed'; from unstir.cli import main; main(['sample', 'digits', *{QUICK}])"
