@@ -118,8 +118,8 @@ def test_settings_keep_its_name_and_step():
 
 
 def test_the_first_training_ends_with_what_draws_at_once(capsys):
-    short = ["--train.length", "1 steps", "--train.warmup", "0 steps", "--model.channels", "8", "--train.batch_size", "2"]
-    quick = ["--grids.num", "1", "--grids.steps", "1", "--log.held_out_images", "0"]
+    short = ["--train.length", "1 steps", "--train.warmup", "0 steps", "--train.batch_size", "2"]
+    quick = ["--model.channels", "8", "--grids.num", "1", "--grids.steps", "1", "--log.held_out_images", "0"]
     assert run_command("train", *short, *quick) == 0
     command = capsys.readouterr().out.splitlines()[-1].partition("unstir ")[2].split()
     assert run_command(*command, *QUICK) == 0 and Path("mnist/generated").is_dir()
