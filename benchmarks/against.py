@@ -14,7 +14,6 @@ machine's own rate of products and convolutions is reached.
 """
 
 import argparse
-import json
 import tempfile
 from collections.abc import Sequence
 from dataclasses import replace
@@ -30,6 +29,7 @@ import numpy as np
 from PIL import Image
 
 from peers import machine, parts, tables, variants
+from peers.kept import given
 from peers.sizes import IMAGES, SIZES
 from unstir.chain import FAST
 from unstir.runs.build import device
@@ -107,17 +107,8 @@ def prepared(options: argparse.Namespace, name: str, folder: Path) -> parts.Sett
         calls=options.calls,
         ema=options.ema,
         compiled=options.compile,
-        changes=dict(map(setting, options.set)),
+        changes=given(options.set),
     )
-
-
-def setting(text: str) -> tuple[str, object]:
-    """A dotted key with its value: a number, true or false, or else a text."""
-    key, _, value = text.partition("=")
-    try:
-        return key, json.loads(value)
-    except ValueError:
-        return key, value
 
 
 def page_of(sections: list[tables.Section], about: list[tuple[str, str]], also: Sequence[str] = ()) -> str:

@@ -8,14 +8,12 @@ FD-classifier shows whether the images are worse; it compares only with others o
 
 import argparse
 
-import torch
-
+from peers.judges import images_of
 from unstir.compare import parse
 from unstir.data import Store
-from unstir.generate.drawing import Job, sample_batches
+from unstir.generate.drawing import Job
 from unstir.metrics.classifier import classifier_for
 from unstir.metrics.measure import measure
-from unstir.pixels import to_uint8
 from unstir.runs.run import Run
 
 
@@ -33,10 +31,7 @@ def main():
     print("| sampler, steps | mean | 99th percentile | FD-classifier, float32 | bfloat16 |\n|---|---|---|---|---|")
     for chain in parse(options.chains, run.chain()):
         job = Job(num=options.num, chain=chain, batch_size=options.batch_size)
-        made = [
-            torch.cat([to_uint8(images) for _, images in sample_batches(run.model(dtype=dtype), job)])
-            for dtype in ("float32", "bfloat16")
-        ]
+        made = [images_of(run.model(dtype=dtype), job) for dtype in ("float32", "bfloat16")]
         gap = (made[0].int() - made[1].int()).abs().flatten()
         most = gap.sort().values[int(0.99 * (len(gap) - 1))].item()
         figures = [measure(store, [images], [classifier])["classifier/fd"] for images in made]

@@ -10,21 +10,19 @@ again if it was made from the same weights with the same settings: the command c
 """
 
 import argparse
-import json
 import time
 from dataclasses import asdict, replace
 from pathlib import Path
 from statistics import mean, stdev
 
-import torch
-
+from peers.judges import images_of
+from peers.kept import earlier, write
 from unstir.chain import SAMPLERS
 from unstir.data import Store
-from unstir.generate.drawing import Job, sample_batches
+from unstir.generate.drawing import Job
 from unstir.metrics.classifier import classifier_for
 from unstir.metrics.measure import measure
 from unstir.pictures.charts import series
-from unstir.pixels import to_uint8
 from unstir.runs.run import Run
 
 
@@ -60,30 +58,9 @@ def cell(row, asked):
     return f"{mean(row['fd']):.3f} ± {spread(row):.3f}{fewer}"
 
 
-def earlier(path, about):
-    """What the file holds of these very settings, or no rows; other settings are an error, not overwritten."""
-    if not path.exists():
-        return {**about, "rows": []}
-    known = json.loads(path.read_text())
-    unlike = [name for name in about if known.get(name) != about[name]]
-    if unlike:
-        raise SystemExit(f"{path} was made with other {', '.join(unlike)}: give another --out, or delete it")
-    return known
-
-
-def write(path, known):
-    """Replaces the file in one move, so that a kill leaves the old one or the new one."""
-    part = path.with_suffix(".json.part")
-    part.write_text(json.dumps(known, indent=1) + "\n")
-    part.replace(path)
-
-
 def judged(model, store, classifier, job, seeds):
     """The Frechet distance of a chain's images to the training images, one value a seed."""
-    sets = []
-    for seed in range(seeds):
-        made = sample_batches(model, replace(job, chain=replace(job.chain, seed=seed)))
-        sets.append(torch.cat([to_uint8(images) for _, images in made]))
+    sets = [images_of(model, replace(job, chain=replace(job.chain, seed=seed))) for seed in range(seeds)]
     return measure(store, sets, [classifier])["classifier/fd"]
 
 
@@ -128,11 +105,12 @@ def main():
     asked = [(name, int(calls)) for name in options.samplers.split(",") for calls in options.calls.split(",")]
     asked += [("ancestral", int(calls)) for calls in options.ancestral.split(",") if calls]
     path = options.out.with_suffix(".json")
-    known = earlier(path, about)
+    known = earlier(path, about, {"rows": []})
     schedule, rows = model.process.schedule, []
     for name, calls in asked:
         began = time.perf_counter()
-        chain = run.chain().changed(sampler=name, steps=SAMPLERS[name].steps_within(calls))
+        steps = max(n for n in range(1, calls + 1) if SAMPLERS[name].calls_in(n) <= calls)
+        chain = run.chain().changed(sampler=name, steps=steps)
         row = next((row for row in known["rows"] if row["chain"] == asdict(chain)), None)
         if row is None:
             found = judged(model, store, classifier, Job(chain=chain, **how), options.seeds)

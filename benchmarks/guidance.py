@@ -13,12 +13,12 @@ from dataclasses import replace
 
 import torch
 
+from peers.judges import images_of
 from unstir.chain import Chain
 from unstir.data import Store
-from unstir.generate.drawing import Job, sample_batches
+from unstir.generate.drawing import Job
 from unstir.metrics.classifier import classifier_for
 from unstir.metrics.measure import measure
-from unstir.pixels import to_uint8
 from unstir.runs.run import Run
 
 
@@ -45,8 +45,8 @@ def main():
         sets = []
         for seed in range(options.seeds):
             asked = replace(chain, guidance=scale, seed=seed)
-            made = sample_batches(plain if scale == 1 else led, Job(num=options.num, chain=asked, batch_size=250))
-            sets.append(torch.cat([to_uint8(images) for _, images in made]))
+            job = Job(num=options.num, chain=asked, batch_size=250)
+            sets.append(images_of(plain if scale == 1 else led, job))
         found = measure(store, sets, [classifier], labels=None if labels is None else [labels] * len(sets))
         distance = found["classifier/fd"]
         right = "" if labels is None else spread(found["classifier/accuracy"], ".1%")

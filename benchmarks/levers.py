@@ -15,19 +15,18 @@ killed goes on where it was. Prints a Markdown table, by images and by seconds.
 
 import argparse
 import dataclasses
-import json
 import re
 import shutil
 import statistics
 import time
 from pathlib import Path
 
-import torch
-
-from unstir import Job, Run, load_recipe, sample_batches
+from peers.judges import images_of, spread
+from peers.kept import changed, earlier, given, write
+from peers.tables import table as markdown
+from unstir import Job, Run, load_recipe
 from unstir.metrics.classifier import classifier_for
 from unstir.metrics.measure import measure
-from unstir.pixels import to_uint8
 from unstir.train.launch import open_data, open_run
 from unstir.train.observer import Stop
 from unstir.train.trainer import Trainer
@@ -80,15 +79,10 @@ class Slice(Stop):
         pass
 
 
-def changed(config, settings):
-    """The config with dotted settings changed."""
-    sections = {}
-    for key, value in settings.items():
-        section, name = key.split(".")
-        sections.setdefault(section, {})[name] = value
-    return dataclasses.replace(
-        config, **{name: dataclasses.replace(getattr(config, name), **given) for name, given in sections.items()}
-    )
+def lasting(config, steps, part=10):
+    """The config of so many steps, of which the warm-up takes no more than one in so many."""
+    warmup = min(int(config.train.warmup.split()[0]), steps // part)
+    return changed(config, {"train.length": f"{steps} steps", "train.warmup": f"{warmup} steps"})
 
 
 def seconds_a_step(configs, store, folder, seconds):
@@ -125,7 +119,7 @@ def judged(run, step, chain, store, classifier, options):
     sets = []
     for seed in range(options.sets):
         job = Job(num=options.num, batch_size=options.batch_size, chain=dataclasses.replace(chain, seed=seed))
-        sets.append(torch.cat([to_uint8(images) for _, images in sample_batches(model, job)]))
+        sets.append(images_of(model, job))
     figure = measure(store, sets, [classifier])["classifier/fd"]
     line = next(line for line in run.metrics() if line["step"] >= step)
     return {
@@ -151,25 +145,13 @@ def held_out(run, model, step):
 
 
 def table(rows):
-    """A row of Markdown for each row, the best last snapshot first."""
-    yield (
-        "| lever | seed | chain | images | seconds | FD-classifier | held-out loss | bits per dimension |\n"
-        + "|---" * 8
-        + "|"
-    )
-
-    def best(row):
-        return statistics.mean(row["fd"])
-
-    for row in sorted(rows, key=lambda row: (row["chain"], -row["share"], best(row))):
-        spread = statistics.stdev(row["fd"]) if len(row["fd"]) > 1 else 0.0
-        loss, bits = row.get("loss"), row.get("bits")
-        cells = [row["lever"], row["seed"], row["chain"], row["images"], round(row["seconds"])]
-        cells += [
-            f"{best(row):.3f} ± {spread:.3f}",
-            *(f"{v:.4f}" if isinstance(v, float) else "" for v in (loss, bits)),
-        ]
-        yield "| " + " | ".join(map(str, cells)) + " |"
+    """A Markdown table, the best last snapshot first."""
+    head = "lever", "seed", "chain", "images", "seconds", "FD-classifier", "held-out loss", "bits per dimension"
+    body = []
+    for row in sorted(rows, key=lambda row: (row["chain"], -row["share"], statistics.mean(row["fd"]))):
+        cells = [row["lever"], row["seed"], row["chain"], row["images"], round(row["seconds"]), spread(row["fd"])]
+        body.append([*map(str, cells), *(f"{row[key]:.4f}" if key in row else "" for key in ("loss", "bits"))])
+    return markdown(head, body)
 
 
 def parsed():
@@ -194,36 +176,12 @@ def begun(options, base, store):
     """What OUT/levers.json holds of these options, or a new beginning with the measured speeds."""
     path = options.out / "levers.json"
     about = {"recipe": options.recipe, "set": options.set, "minutes": options.minutes, "images": options.images}
-    known = json.loads(path.read_text()) if path.exists() else {**about, "seconds_a_step": {}, "rows": []}
-    if differing := [name for name, value in about.items() if known[name] != value]:
-        raise SystemExit(f"{path} was made with other {', '.join(differing)}: give another --out")
+    known = earlier(path, about, {"seconds_a_step": {}, "rows": []})
     missing = {n: changed(base, settings_of(n)) for n in options.levers if n not in known["seconds_a_step"]}
     if missing:
         known["seconds_a_step"] |= seconds_a_step(missing, store, options.out / "speeds", 2.0)
         write(path, known)
     return path, known
-
-
-def write(path, known):
-    """Replaces the file in one move, so that a kill leaves the old one or the new one."""
-    part = path.with_suffix(".part")
-    part.write_text(json.dumps(known, indent=1) + "\n")
-    part.replace(path)
-
-
-def value_of(text):
-    """A value as TOML would read it, else the text itself."""
-    try:
-        return json.loads(text)
-    except ValueError:
-        return text
-
-
-def given(settings):
-    """Settings written as section.name=value."""
-    if wrong := [each for each in settings if not re.fullmatch(r"\w+\.\w+=.*", each)]:
-        raise SystemExit(f"{wrong[0]!r} is no setting such as train.lr=2e-3, and no lever of {', '.join(LEVERS)}")
-    return {key: value_of(value) for key, value in (each.split("=", 1) for each in settings)}
 
 
 def settings_of(lever):
@@ -246,8 +204,7 @@ def main():
             steps = options.images // config.train.batch_size or round(
                 60 * options.minutes / known["seconds_a_step"][name]
             )
-            warmup = min(int(config.train.warmup.split()[0]), steps // 10)
-            config = changed(config, {"train.length": f"{steps} steps", "train.warmup": f"{warmup} steps"})
+            config = lasting(config, steps)
             folder = options.out / (re.sub(r"[^\w.=-]+", "-", name) + f"-{seed}")
             runs[name, seed] = Run.open(folder) if folder.exists() else open_run(config, folder, store)
     train({f"{name}, seed {seed}": run for (name, seed), run in runs.items()}, store, options.slice)
@@ -262,7 +219,7 @@ def main():
                 chain = run.chain().changed(sampler=sampler, steps=int(steps))
                 known["rows"].append(about | judged(run, step, chain, store, classifier, options))
                 write(path, known)
-    print("\n".join(table(known["rows"])))
+    print(table(known["rows"]))
 
 
 if __name__ == "__main__":

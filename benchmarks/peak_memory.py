@@ -17,11 +17,13 @@ import sys
 import tempfile
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import torch
 
 from peers import machine
+from peers.kept import changed
 from peers.sizes import SIZES, Size
 from peers.tables import table
 
@@ -41,14 +43,14 @@ def ours(size: Size, options: argparse.Namespace, folder: Path, levels: int) -> 
     (folder / "images").mkdir()
     for number in range(size.batch):
         Image.new("RGB", (size.side, size.side), (number % 256, 0, 0)).save(folder / f"images/{number}.png")
-    values = side.settings(size, torch.device(options.device), options.dtype, ema=False)
-    values["train"]["activation_checkpointing"] = levels
+    config = side.settings(size, torch.device(options.device), options.dtype, ema=False)
+    config = changed(config, {"train.activation_checkpointing": levels})
     store = side.store_of(folder / "images", folder / "store")
     made: list[Callable[[], None]] = []
 
     def step() -> None:
         if not made:
-            made.append(side.trainer_of(folder / "run", store, values).take_step)
+            made.append(side.trainer_of(folder / "run", store, config).take_step)
         made[0]()
 
     return step
@@ -66,7 +68,8 @@ def theirs(size: Size, options: argparse.Namespace, recomputed: bool) -> Callabl
             if recomputed:
                 net.enable_gradient_checkpointing()
             x_0, low = torch.rand(size.batch, *size.shape, device=device) * 2 - 1, options.dtype == "bfloat16"
-            made.append(of_diffusers.step_of(net, x_0, autocast=low, fused=True, ema=False))
+            training = of_diffusers.Training(net, autocast=low, fused=True, ema=False)
+            made.append(partial(training.step, x_0))
         made[0]()
 
     return step

@@ -58,6 +58,7 @@ def test_times_of_ones_own_take_the_place_of_steps_and_spacing():
     chain, schedule = Chain("ddim", times=(9, 5, 1, 0)), linear(10)
     assert chain.steps == 3 and chain.visited(schedule) == [9, 5, 1, 0] and "own times" in title(chain.in_effect())
     assert Chain(**json.loads(json.dumps(chain.in_effect()))) == chain and "times" not in Chain().in_effect()
+    assert chain.in_effect()["times"] == [9, 5, 1, 0] and "spacing" not in chain.in_effect()
     assert Chain("ddim", steps=7, spacing="leading").changed(times=(9, 5, 1, 0)) == chain
     assert chain.changed(steps=7) == Chain("ddim", steps=7) and chain.changed(eta=0.5).times == chain.times
     for key, given in (

@@ -94,9 +94,7 @@ def test_another_run_is_compared_by_the_same_protocol_alone(folder, command, tmp
     command("evaluate", other, *SMALL)
     status, out, _ = command("evaluate", folder, *SMALL, "--against", other)
     assert (
-        status == 0
-        and re.search(r", \+0\.0+ \+- ", out.splitlines()[-1])
-        and out.splitlines()[-1].endswith("undecided")
+        status == 0 and re.search(r", \+0\.0+ ± ", out.splitlines()[-1]) and out.splitlines()[-1].endswith("undecided")
     )
     status, again, err = command("evaluate", folder, *SMALL[2:], "--against", other)  # as many as the other one has
     assert status == 0 and again.splitlines()[-1] == out.splitlines()[-1], err

@@ -8,6 +8,7 @@ import pytest
 import torch
 from PIL import Image
 
+from refusals import refusing
 from unstir.chain import Chain
 from unstir.compare import compare, parse, save_comparison
 from unstir.diffusion.denoiser import Denoiser
@@ -124,9 +125,15 @@ def test_a_caption_with_guidance_is_drawn_whole(trained, command, monkeypatch):
 def test_many_images_of_a_comparison_come_in_lines_of_sixteen(trained, command, tmp_path):
     run, _ = trained()
     ask = ("sample", run.path, "--num", 40, "--compare", "ddim:2,unipc:2", "--out", tmp_path / "two")
-    assert command(*ask)[0] == 0
-    with Image.open(tmp_path / "two/compare.png") as picture:
-        assert picture.size[0] < 17 * 50 + 300 and picture.size[1] == 2 + 6 * 50
+    sizes = []
+    for options in ((), ("--scale", 10), ("--scale", 1)):
+        assert command(*ask, *options)[0] == 0
+        with Image.open(tmp_path / "two/compare.png") as picture:
+            sizes.append(picture.size)
+    assert sizes[0][0] < 17 * 50 + 300
+    assert [height for _, height in sizes] == [2 + 6 * (tile + 2) for tile in (48, 80, grid.LINE)]
+    with refusing("scale", 65, {"scale": None}):
+        save_comparison(run.model(), Job(num=2, chain=Chain()), "ddim:2", tmp_path / "two", scale=65)
 
 
 def test_a_job_that_cannot_be_done_is_refused_before_anything_is_drawn(trained, command, tmp_path, refused):

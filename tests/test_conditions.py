@@ -9,15 +9,16 @@ import torch
 from PIL import Image
 
 from refusals import refusing
-from unstir import condition, network
+from unstir import condition, likelihood, network
 from unstir.data import Store, pack
 from unstir.edit import vary
 from unstir.errors import UserError
 from unstir.generate.conditions import read_conditions
 from unstir.generate.drawing import Job, sample_batches
 from unstir.generate.folder import save_images, settings_in
-from unstir.metrics.likelihood import Protocol, likelihood
+from unstir.metrics.likelihood import Protocol, split_likelihood
 from unstir.metrics.pairs import PAIRS, SAMPLES, pair_figures
+from unstir.metrics.scores import save_scores
 from unstir.pictures.grid import read
 from unstir.pixels import Scale
 from unstir.runs.run import Run
@@ -182,10 +183,28 @@ def test_guidance_leads_away_from_the_hidden_condition(runs, kind):
 def test_the_bound_is_given_the_condition_of_each_image(runs, stores, monkeypatch):
     model, store, seen = spread_out(runs["vector"]), stores["vector"], []
     model.denoiser.net.register_forward_pre_hook(lambda _, args: seen.append(args[2]))
-    result = likelihood(model, store, Protocol(num=4, batch_size=4))
+    result = split_likelihood(model, store, Protocol(num=4, batch_size=4))
     assert result.protocol["given"] == "condition" and len(seen) == 20
     rows = {tuple(row) for row in model.conditions.given(store.conditions("held_out"), model.device).tolist()}
     assert all(set(map(tuple, given.tolist())) < rows for given in seen)
+
+
+def test_new_images_are_scored_given_the_conditions_beside_them(runs, stores, tmp_path, logged):
+    model, store = spread_out(runs["vector"]), stores["vector"]
+    images, rows = store.images("held_out")[:4], store.conditions("held_out")[:4]
+    for name, also in (("given", {"conditions": rows}), ("bare", {}), ("wide", {"conditions": images.float()})):
+        np.savez(tmp_path / f"{name}.npz", images=images, **also)
+    given, hidden = likelihood(model, images, condition=rows, calls=4), likelihood(model, images, calls=4)
+    del logged[:]
+    columns = save_scores(model, tmp_path / "given.npz", None, calls=4)
+    assert columns["bits_per_dim"] == given.bits_per_dim.tolist() and not logged
+    columns = save_scores(model, tmp_path / "bare.npz", None, calls=4)
+    assert columns["bits_per_dim"] == hidden.bits_per_dim.tolist() != given.bits_per_dim.tolist()
+    assert "without condition" in "".join(logged)
+    with refusing("condition"):
+        save_scores(model, tmp_path / "wide.npz", None, calls=4)
+    with refusing("condition", [3, 2]):
+        likelihood(model, images, condition=rows[:3])
 
 
 def test_a_folder_of_samples_carries_the_hash_of_its_conditions(runs, tmp_path):

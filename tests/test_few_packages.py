@@ -22,6 +22,7 @@ import logging
 from dataclasses import replace
 
 import numpy as np
+import torch
 import unstir
 
 logging.basicConfig(level=logging.WARNING, format="%(message)s")
@@ -38,8 +39,12 @@ config = replace(
 training = unstir.train_run(config, "run")
 job = unstir.Job(num=36, chain=unstir.Chain("ddim", steps=2))
 unstir.sample(training.run.model(), job, "made")
+model, indices = training.run.model(), torch.arange(2)
+x_T = unstir.starting_noise(0, indices, model.shape)
+steps = unstir.draw(model.denoise(None), model.process, x_T, indices, unstir.Chain("dpmpp_2m", steps=2))
 evaluation, _ = unstir.evaluate_images("made", store, unstir.EvaluationRequest(num=12, seeds=3))
-print(training.step, len(evaluation.figures) > 0, unstir.Run.open("run").config == training.run.config)
+print([step.t for step in steps][-1], training.step, len(evaluation.figures) > 0)
+print(unstir.Run.open("run").config == training.run.config)
 try:
     unstir.Bars
 except ImportError as error:
@@ -49,6 +54,6 @@ except ImportError as error:
 
 def test_training_sampling_and_judging_need_five_packages(tmp_path):
     done = subprocess.run([sys.executable, "-c", PROGRAM], cwd=tmp_path, capture_output=True, text=True, check=False)
-    assert done.stdout.split() == ["2", "True", "True", "rich"], done.stderr
+    assert done.stdout.split() == ["0", "2", "True", "True", "rich"], done.stderr
     assert done.stderr.count("matplotlib is not installed") == done.stderr.count("filelock is not installed") == 1
     assert (tmp_path / "made/000035.png").exists() and not (tmp_path / "run/curves.png").exists()

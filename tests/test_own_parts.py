@@ -13,7 +13,7 @@ from conftest import forget_parts, tiny_config, without_charts
 from unstir import Chain, Job, Run, parts, sample_batches
 from unstir.errors import UserError
 from unstir.interop.schedulers import to_scheduler
-from unstir.metrics.likelihood import Protocol, likelihood
+from unstir.metrics.likelihood import Protocol, split_likelihood
 from unstir.nn.config import ModelConfig
 from unstir.parts import ARGUMENTS, OURS
 from unstir.runs import build
@@ -172,7 +172,7 @@ def test_a_run_of_own_parts_is_trained_resumed_exactly_and_judged(place):
     ]
     assert torch.allclose(drawn[0], drawn[1], atol=1e-5) and not torch.allclose(drawn[0], drawn[2])
     _, store = with_store(run)
-    bound = likelihood(model, store, Protocol(num=2))
+    bound = split_likelihood(model, store, Protocol(num=2))
     assert 0 < bound.bits_per_dim < 1000
 
 

@@ -15,9 +15,11 @@ from unstir.diffusion.denoiser import Prediction
 from unstir.diffusion.likelihood import variational_bound
 from unstir.diffusion.loss import denoising_loss
 from unstir.errors import UserError
+from unstir.generate import arrays
 from unstir.generate.drawing import Job
+from unstir.generate.folder import drawn_in, read_images
 from unstir.generate.sampling import sample
-from unstir.metrics.likelihood import Protocol, describe, likelihood
+from unstir.metrics.likelihood import Protocol, describe, split_likelihood
 from unstir.nn.config import ModelConfig
 from unstir.runs.config import Config
 from unstir.runs.sections import DataConfig, DiffusionConfig, GridConfig, LogConfig, TrainConfig
@@ -91,9 +93,41 @@ def test_samples_come_back_in_units_the_same_after_a_kill_and_in_a_longer_job(tr
         sample(model, job, tmp_path / "png", format="png")
 
 
+def test_an_array_of_other_weights_is_left_out_and_drawn_anew(trained, tmp_path, caplog):
+    run, _ = trained
+    model, job = run.model(device="cpu"), Job(num=5, chain=Chain("ddim", steps=2), batch_size=2)
+    ours = sample(model, job, tmp_path / "ours").folder
+    images = np.load(ours / "images.npy")
+    assert drawn_in(ours) == 5 and torch.equal(read_images(ours, 3), torch.from_numpy(images[:3]))
+    with refusing("num", 9, {"num": 5}):
+        read_images(ours, 9)
+    np.save(ours / "images.npy", images[::-1])
+    assert drawn_in(ours) == 0
+    with pytest.raises(OSError):
+        read_images(ours, 5)
+    assert "images.npy" in caplog.text
+    sample(model, job, ours)
+    np.testing.assert_array_equal(np.load(ours / "images.npy"), images)
+
+
+def test_batches_of_a_job_whose_settings_are_gone_or_of_other_weights_are_not_taken(trained, tmp_path):
+    run, _ = trained
+    model, job = run.model(device="cpu"), Job(num=3, chain=Chain("ddim", steps=2), batch_size=2)
+    images = np.load(sample(model, job, tmp_path / "right").folder / "images.npy")
+    zeros, out = torch.zeros(2, *model.shape), tmp_path / "out"
+    out.mkdir()
+    arrays.save(out, 0, zeros, tmp_path, model)  # as a killed job leaves them, and rm out/* removes the settings
+    sample(model, job, out)
+    np.testing.assert_array_equal(np.load(out / "images.npy"), images)
+    (out / "images.npy").unlink()
+    arrays.save(out, 0, zeros, tmp_path, replace(model, weights_sha256="0" * 64))
+    sample(model, job, out)
+    np.testing.assert_array_equal(np.load(out / "images.npy"), images)
+
+
 def test_the_bound_is_of_a_density_of_the_values_that_are_there(trained):
     run, store = trained
-    result = likelihood(run.model(device="cpu"), store, Protocol())
+    result = split_likelihood(run.model(device="cpu"), store, Protocol())
     assert np.isfinite(result.bits_per_dim) and "in the data's units" in describe(result)
     half = (np.array(store.scale.high) - np.array(store.scale.low)) / 2
     there = ~store.images("held_out").isnan()

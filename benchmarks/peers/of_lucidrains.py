@@ -1,6 +1,6 @@
 """denoising-diffusion-pytorch: its own U-Net of the same width and levels, another structure with fewer operations."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import torch
@@ -42,21 +42,20 @@ def step_of(net: Unet, x_0: Tensor, *, autocast: bool, ema: bool) -> Callable[[]
     return step
 
 
-def trained(size: Size, batches: Sequence[Tensor], lr: float) -> Unet:
-    """The averaged network after a step on each of the batches, in -1..1, as its Trainer trains it by default.
+def trained(size: Size, batches: Callable[[int], Tensor], num: int, lr: float) -> Unet:
+    """The averaged network after ``num`` steps on the batches, in -1..1, as its Trainer trains it by default.
 
     The velocity is predicted, under its sigmoid schedule, by Adam at a constant rate; the average is renewed every ten
     steps.
     """
     from ema_pytorch import EMA
 
-    device = batches[0].device
-    diffusion = GaussianDiffusion(network(size, device), image_size=size.side).to(device)
+    diffusion = GaussianDiffusion(network(size, torch.device("cpu")), image_size=size.side)
     optimiser = torch.optim.Adam(diffusion.parameters(), lr=lr, betas=(0.9, 0.99))
     average = EMA(diffusion, beta=0.995, update_every=10)
     diffusion.train()
-    for x_0 in batches:
-        diffusion(x_0 / 2 + 0.5).backward()
+    for number in range(num):
+        diffusion(batches(number) / 2 + 0.5).backward()
         nn.utils.clip_grad_norm_(diffusion.parameters(), 1.0)
         optimiser.step()
         optimiser.zero_grad()

@@ -4,6 +4,7 @@ A training step is the trainer's own, with its batch from the packed store, its 
 randomness, all of which the peers' steps are timed without.
 """
 
+import itertools
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -11,49 +12,38 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from peers.kept import changed
 from peers.sizes import Size, T
 from unstir.data import Store, pack
-from unstir.runs import toml
+from unstir.nn.config import ModelConfig
+from unstir.runs.config import Config
+from unstir.runs.sections import DataConfig, DiffusionConfig, LogConfig, TrainConfig
 from unstir.train.launch import open_run
 from unstir.train.trainer import Trainer
 
 
-def settings(size: Size, device: torch.device, dtype: str, ema: bool) -> dict[str, dict[str, Any]]:
+def settings(size: Size, device: torch.device, dtype: str, ema: bool) -> Config:
     """The config of a run with the same work as the peers': AdamW, clipping at norm 1, no average of the weights."""
-    return {
-        "data": {"source": "images"},
-        "model": {
-            "channels": size.channels,
-            "mults": list(size.mults),
-            "attention": list(size.attention),
-            "num_blocks": size.num_blocks,
-            "groups": size.groups,
-            "dropout": size.dropout,
-        },
-        "diffusion": {"T": T},
-        "train": {
-            "length": "100000 steps",
-            "batch_size": size.batch,
-            "optimizer": "adamw",
-            "lr": 1e-4,
-            "warmup": "0 steps",
-            "clip": 1.0,
-            "ema_decay": 0.9999 if ema else 0.0,
-            "dtype": dtype,
-            "compile": "no",
-            "device": str(device),
-        },
-        "log": {"held_out_images": 0},
+    model = {key: getattr(size, key) for key in ("channels", "mults", "attention", "num_blocks", "groups", "dropout")}
+    train = {
+        "length": "100000 steps",
+        "batch_size": size.batch,
+        "optimizer": "adamw",
+        "lr": 1e-4,
+        "warmup": "0 steps",
+        "clip": 1.0,
+        "ema_decay": 0.9999 if ema else 0.0,
+        "dtype": dtype,
+        "compile": "no",
+        "device": str(device),
     }
-
-
-def changed(config: dict[str, dict[str, Any]], changes: dict[str, Any]) -> dict[str, dict[str, Any]]:
-    """The settings with dotted keys replaced, as in {"train.optimizer": "muon"}."""
-    sections = {name: dict(values) for name, values in config.items()}
-    for key, value in changes.items():
-        section, _, name = key.partition(".")
-        sections.setdefault(section, {})[name] = value
-    return sections
+    return Config(
+        data=DataConfig(source="images"),
+        model=ModelConfig(**model),
+        diffusion=DiffusionConfig(T=T),
+        train=TrainConfig(**train),
+        log=LogConfig(held_out_images=0),
+    )
 
 
 def store_of(images: Path, folder: Path) -> Store:
@@ -61,10 +51,9 @@ def store_of(images: Path, folder: Path) -> Store:
     return pack(images, folder, held_out=0.0)
 
 
-def trainer_of(folder: Path, store: Store, values: dict[str, dict[str, Any]]) -> Trainer:
+def trainer_of(folder: Path, store: Store, config: Config) -> Trainer:
     """A run in a new folder, ready to take its first step."""
-    values = changed(values, {"data.store": str(store.path)})
-    return Trainer(open_run(toml.from_dict(values, "the benchmark's settings"), folder, store), store)
+    return Trainer(open_run(changed(config, {"data.store": str(store.path)}), folder, store), store)
 
 
 def model_of(trainer: Trainer, dtype: str, device: torch.device, how: str = "no") -> Any:
@@ -98,19 +87,21 @@ def drawing_of(model: Any, num: int, steps: int) -> Callable[[], list[Tensor]]:
     return lambda: [to_uint8(images) for _, images in sample_batches(model, job)]
 
 
-def batches_of(store: Store, size: Size, device: torch.device) -> Callable[[], Iterator[Tensor]]:
-    """An epoch of the store's images, mirrored at random."""
+def batches_of(
+    store: Store, batch: int, device: torch.device, seed: int = 0, flip: bool = True
+) -> Callable[[int], Tensor]:
+    """What a step learns from, in -1..1: shuffled epochs without the last, smaller batch, mirrored at random."""
     from unstir.train.levers import Batches
 
-    batches = Batches(store, seed=0, batch_size=size.batch, flip=True, labels=False, device=device)
-    slots, epoch = torch.arange(size.batch, device=device), iter(range(1_000_000))
+    batches = Batches(store, seed=seed, batch_size=batch, flip=flip, labels=False, device=device)
+    slots = torch.arange(batch, device=device)
+    return lambda step: batches(step, slots, slice(None))[0]
 
-    def one_epoch() -> Iterator[Tensor]:
-        first = next(epoch) * batches.steps_per_epoch
-        for step in range(first, first + batches.steps_per_epoch):
-            yield batches(step, slots, slice(None))[0]
 
-    return one_epoch
+def epochs_of(store: Store, size: Size, device: torch.device) -> Callable[[], Iterator[Tensor]]:
+    """An epoch of the store's images, mirrored at random."""
+    batches, steps = batches_of(store, size.batch, device), itertools.count()
+    return lambda: map(batches, itertools.islice(steps, store.count("train") // size.batch))
 
 
 def noise_of(size: Size, device: torch.device) -> Callable[[], object]:

@@ -5,13 +5,14 @@ import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import cache, cached_property
+from functools import cache, cached_property, partial
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from peers import of_diffusers, of_lucidrains, ours
+from peers.kept import changed
 from peers.limit import measured_rate
 from peers.sizes import IMAGES, Size, T
 from peers.tables import DIFFUSERS, LUCIDRAINS, OURS, Section
@@ -82,11 +83,11 @@ class Setting:
 
         ``changes`` are settings of [train].
         """
-        values = ours.settings(self.size, self.device, dtype, self.ema)
-        values = ours.changed(values, {"train.compile": how, **self.changes})
-        values["train"] |= changes
+        of_train = {f"train.{key}": value for key, value in changes.items()}
+        config = ours.settings(self.size, self.device, dtype, self.ema)
+        config = changed(config, {"train.compile": how, **self.changes, **of_train})
         number = len(list(self.folder.iterdir()))
-        return ours.trainer_of(self.folder / f"run-{number}", self.store, values)
+        return ours.trainer_of(self.folder / f"run-{number}", self.store, config)
 
     def timed(self, title: str, note: str, contestants: list[Contestant], base: str, rounds: int = 0) -> Section:
         warm_up = 1 if self.device.type == "cpu" else 3
@@ -121,8 +122,8 @@ def training(on: Setting) -> Section:
             net, given = net.to(memory_format=torch.channels_last), x_0.to(memory_format=torch.channels_last)
             net.compile()
         low, fused = dtype == "bfloat16", "fused" in how
-        step = of_diffusers.step_of(net, given, autocast=low, fused=fused, ema=on.ema)
-        return trained(on, DIFFUSERS, step, dtype, how)
+        training = of_diffusers.Training(net, autocast=low, fused=fused, ema=on.ema)
+        return trained(on, DIFFUSERS, partial(training.step, given), dtype, how)
 
     contestants += [of_diffusers_in("float32", DEFAULT), of_diffusers_in("float32", "fused")]
     if on.native:
@@ -225,7 +226,7 @@ def data(on: Setting) -> Section:
         return Contestant(side, setting, lambda: [batch.to(on.device) for batch in epoch()], count)
 
     contestants = [
-        entered(OURS, "packed store", ours.batches_of(on.store, size, on.device)),
+        entered(OURS, "packed store", ours.epochs_of(on.store, size, on.device)),
         entered(DIFFUSERS, "its example's loader, its default", of_diffusers.batches_of(images, size, 0)),
         entered(DIFFUSERS, f"the same, {cores} workers", of_diffusers.batches_of(images, size, cores)),
         entered(LUCIDRAINS, f"its Dataset, {cores} workers", of_lucidrains.batches_of(images, size, cores)),

@@ -1,6 +1,7 @@
 """The networks that all sides build. Plain numbers: no side's start-up pays for another's imports."""
 
 from dataclasses import dataclass
+from typing import Any
 
 T = 1000  # times of every process
 IMAGES = 64  # that are drawn at equal quality
@@ -42,6 +43,22 @@ class Size:
 
     def __str__(self) -> str:
         return f"{self.channels} channels × {self.mults}, {self.side}×{self.side}, batch {self.batch}"
+
+
+def size_of(config: Any, shape: tuple[int, int, int], batch: int = 0) -> Size:
+    """The size of a run's network for images [C, H, W], trained with the run's batch or another."""
+    model = config.model
+    return Size(
+        model.channels,
+        tuple(model.mults),
+        tuple(model.attention),
+        shape[1],
+        batch or config.train.batch_size,
+        dropout=model.dropout,
+        num_blocks=model.num_blocks,
+        groups=model.groups,
+        colours=shape[0],
+    )
 
 
 SIZES = {

@@ -165,10 +165,17 @@ class Chain:
         return dataclasses.replace(self, **{name: DEFAULTS[name] for name in idle} | given)
 
     def in_effect(self) -> dict[str, Any]:
-        """The settings without those of other samplers, and options and times that there are: what files say of it."""
-        settings, empty = dataclasses.asdict(self), [name for name in ("options", "times") if not getattr(self, name)]
-        settings["times"] = list(self.times)  # as JSON has it
-        return {name: value for name, value in settings.items() if name not in _not_of(self.sampler) + empty}
+        """The settings without those of other samplers, and options that there are: what files say of it.
+
+        Times of one's own stand in the place of a spacing.
+        """
+        left_out = [
+            *_not_of(self.sampler),
+            "spacing" if self.times else "times",
+            *([] if self.options else ["options"]),
+        ]
+        settings = dataclasses.asdict(self) | {"times": list(self.times)}  # as JSON has it
+        return {name: value for name, value in settings.items() if name not in left_out}
 
     def check(self, T: int) -> None:
         """Raise UserError for settings that no chain of T times can have, wherever it begins."""

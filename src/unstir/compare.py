@@ -14,7 +14,7 @@ from torch import Tensor
 from unstir.chain import DEFAULTS, Chain, Cost, facts_of, title
 from unstir.errors import UserError
 from unstir.generate.drawing import Job, check, sample_batches
-from unstir.generate.folder import drawn_classes, settings_of
+from unstir.generate.folder import drawn_classes, scaled, settings_of
 from unstir.pictures.grid import contact_sheet, titled
 from unstir.progress import counter, counting
 from unstir.runs import sidecar
@@ -105,11 +105,14 @@ def save_comparison(
     out: Path | None = None,
     *,
     given: Mapping[str, Any] = MappingProxyType({}),
+    scale: int | None = None,
 ) -> tuple[Path, list[Compared]]:
     """Write OUT/compare.png, rows of images by the chains that `parse` reads, and return its path and the rows.
 
-    By default OUT is a folder for these settings in RUN/generated. UserError as `parse`, `compare`, `sidecar.check`.
+    By default OUT is a folder for these settings in RUN/generated. Images are enlarged by ``scale`` as those of
+    `sample`. UserError as `parse`, `compare`, `scaled`, `sidecar.check`.
     """
+    model = scaled(model, scale)
     chains = parse(text, job.chain, given)
     first, *_ = _jobs(model, job, chains)
     settings = settings_of(model, first) | {"num": job.num, "compared": [chain.in_effect() for chain in chains]}
@@ -121,7 +124,7 @@ def save_comparison(
     lines = [
         (row.caption if at == 0 else "", row.images[at : at + LINE]) for row in rows for at in range(0, job.num, LINE)
     ]
-    sheet = titled(contact_sheet(lines, widest=WIDEST), ", ".join(drawn_classes(model, job, LINE)))
+    sheet = titled(contact_sheet(lines, widest=WIDEST, scale=model.scale), ", ".join(drawn_classes(model, job, LINE)))
     steps, calls = [row.cost.steps for row in rows], [row.cost.calls for row in rows]
     said, seconds = [row.said for row in rows], [row.seconds for row in rows]
     command = "unstir sample --compare"

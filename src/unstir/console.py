@@ -38,46 +38,30 @@ def stderr() -> Console:
 
 
 class _Note(ProgressColumn):
-    """What a task says behind its other columns: the first of its notes that fits into what they leave of the line."""
-
-    def __init__(self, shown: Progress) -> None:
-        super().__init__()
-        self._shown = shown
+    """What a task says behind its other columns, cut where the line ends."""
 
     def render(self, task: Task) -> Text:
-        notes: tuple[str, ...] = task.fields["notes"]
-        console, others = self._shown.console, [column for column in self._shown.columns if column is not self]
-        rows = [row for row in self._shown.tasks if row.visible]
-        room = console.width - sum(1 + max(self._width(column, row) for row in rows) for column in others)
-        return Text(next((note for note in notes if len(note) <= room), ""), no_wrap=True)
-
-    def _width(self, column: str | ProgressColumn, task: Task) -> int:
-        shown = column if isinstance(column, str) else column(task)
-        return self._shown.console.measure(shown).maximum
+        return Text(task.fields["note"], no_wrap=True, overflow="ellipsis")
 
 
 class _Left(TimeRemainingColumn):
-    """The time left as rich forecasts it or, where the task has a field ``left``, what that function returns."""
+    """The time left as rich forecasts it or, where the task has a function ``left``, what it returns."""
 
     def render(self, task: Task) -> Text:
-        left: Callable[[], tuple[float, bool] | None] | None = task.fields.get("left")
-        if left is None or (known := left()) is None:
+        left: Callable[[], float | None] = task.fields.get("left", lambda: None)
+        seconds = left()
+        if seconds is None:
             return super().render(task)
-        seconds, is_least = known
-        return Text(f"{'>' * is_least}{timedelta(seconds=round(seconds))}", style="progress.remaining")
+        return Text(f"{timedelta(seconds=round(seconds))}", style="progress.remaining")
 
 
 def bars(console: Console) -> Progress:
-    """Bars of tasks with a ``unit`` and ``notes``: count, unit, time spent and left; nothing without a terminal."""
+    """Bars of tasks with a ``unit`` and a ``note``: count, unit, time spent and left; nothing without a terminal."""
     wide = console.width >= 120
     count = TextColumn("{task.description}"), BarColumn(16 if wide else 8), MofNCompleteColumn()
     spent = (TimeElapsedColumn(), TextColumn("so far,")) if wide else ()
-    unit = TextColumn("{task.fields[unit]}")
-    shown = Progress(
-        *count, unit, *spent, _Left(), TextColumn("left"), console=console, disable=not console.is_terminal
-    )
-    shown.columns = *shown.columns, _Note(shown)
-    return shown
+    rest = TextColumn("{task.fields[unit]}"), *spent, _Left(), TextColumn("left"), _Note()
+    return Progress(*count, *rest, console=console, disable=not console.is_terminal)
 
 
 class _Lines:
@@ -97,28 +81,22 @@ class _Lines:
 class Pace:
     """The seconds of a step, of the last snapshot (its held-out loss and its grid) and of one under way; 0: unknown."""
 
-    STEPS, SECONDS = 5, 2.0
-    """The pace is known after so many steps and seconds, of which the first step, slow but once, is none."""
-    LONG = 20.0  # so many seconds of steps are enough, however few they are
+    STEPS = 6  # after so many the pace is known; the first, slow but once, is left out of the mean
 
     def __init__(self) -> None:
-        self.step_seconds = self.snapshot_seconds = self.under_way = self._spent = 0.0
-        self._taken, self._known, self._last = -1, False, time.monotonic()
+        self.step_seconds = self.snapshot_seconds = self.under_way = 0.0
+        self._taken, self._last = 0, time.monotonic()
 
     def step(self) -> bool:
         """A step was taken. Whether the pace is known now for the first time."""
-        seconds = time.monotonic() - self._last - self.under_way
+        seconds, counts = time.monotonic() - self._last - self.under_way, not (self.under_way and self.step_seconds)
         if self.under_way:
             self.snapshot_seconds = self.under_way
-        else:
+        if counts:
+            self.step_seconds += (seconds - self.step_seconds) / max(self._taken, 1)
             self._taken += 1
-            self._spent += seconds if self._taken else 0.0
-        if not self._known:
-            self.step_seconds = self._spent / self._taken if self._taken > 0 else seconds
         self._last, self.under_way = time.monotonic(), 0.0
-        enough = (self._taken >= self.STEPS and self._spent >= self.SECONDS) or self._spent >= self.LONG
-        first, self._known = enough and not self._known, self._known or enough
-        return first
+        return counts and self._taken == self.STEPS
 
     def pause(self) -> None:
         """A snapshot is going on."""
@@ -136,10 +114,10 @@ class Bars:
         """Show a job on standard error."""
         outer = self._progress
         with nullcontext(outer) if outer is not None else self._shown() as progress:
-            task = progress.add_task(what, total=None, unit=unit, notes=("",), began=time.monotonic())
+            task = progress.add_task(what, total=None, unit=unit, note="", began=time.monotonic())
 
             def count(done: int, total: int, note: str = "") -> None:
-                progress.update(task, completed=done, total=total, notes=(note,))
+                progress.update(task, completed=done, total=total, note=note)
                 self._speak()
 
             try:
@@ -177,7 +155,7 @@ class Bars:
 def _line(task: Task) -> str:
     """A job in words: what is done and how long the rest takes; the time spent where that is not known."""
     done, total, seconds = task.completed, task.total, time.monotonic() - task.fields["began"]
-    counts = f"{done:.0f} of {total:.0f} {task.fields['unit']} {task.fields['notes'][0]}" if total else ""
+    counts = f"{done:.0f} of {total:.0f} {task.fields['unit']} {task.fields['note']}" if total else ""
     rest = f"{waiting(seconds * (total - done) / done)} left" if total and 0 < done < total else ""
     far = f"{task.description}: {' '.join(counts.split())}" if counts else task.description
     return f"{far}, {rest or f'{duration(seconds)} so far'}"
@@ -192,8 +170,7 @@ class TrainingDisplay(Observer):
     def __init__(self) -> None:
         self._console = stderr()
         self._progress = bars(self._console)
-        self._training = self._progress.add_task("training", total=None, unit="steps", notes=(), left=self._left)
-        self._second = self._progress.add_task("", visible=False, unit="steps", notes=())
+        self._training = self._progress.add_task("training", total=None, unit="steps", note="", left=self._left)
         self._lines = _Lines(self._console)
         self._shape = self._doing = self._note = ""
         self._batch, self._step, self._length, self._noted = 1, 0, 0, 0
@@ -214,7 +191,7 @@ class TrainingDisplay(Observer):
         self._batch, _, height, width = shape
         self._shape = f"in batches of {counted(self._batch, 'image')} of {width}x{height}"
         self._progress.reset(
-            self._training, total=length, completed=step, unit="steps", notes=(self._shape,), left=self._left
+            self._training, total=length, completed=step, unit="steps", note=self._shape, left=self._left
         )
 
     def step(self, step: int) -> None:
@@ -225,28 +202,20 @@ class TrainingDisplay(Observer):
             logger.info(self._forecast())
         self._lines.speak(self.line, SILENT_SECONDS)
 
-    def _left(self) -> tuple[float, bool] | None:
+    def _left(self) -> float | None:
         """The seconds to the end with all snapshots to come, that after this step too; None where they are not known.
 
-        Before the first snapshot, or where one takes longer than the last, the second value is True: the least time.
+        Of snapshots of which none was taken yet, no time is counted.
         """
         pace, coming = self._pace, sum(at >= self._step for at in self._snapshots)
         if not pace.step_seconds:
             return None
         steps = (self._length - self._step) * pace.step_seconds
-        if coming and pace.snapshot_seconds <= pace.under_way:
-            return steps + (coming - 1) * max(pace.snapshot_seconds, pace.under_way), True
-        return steps + max(0.0, coming * pace.snapshot_seconds - pace.under_way), False
-
-    def _left_in_words(self) -> str:
-        if (known := self._left()) is None:
-            return ""
-        seconds, least = known
-        return f"at least {duration(seconds)}".replace("at least less than", "at least") if least else waiting(seconds)
+        return steps + max(0.0, coming * pace.snapshot_seconds - pace.under_way)
 
     def _forecast(self) -> str:
         speed = self._batch / max(self._pace.step_seconds, 1e-9)
-        text = f"{speed:,.0f} images/s measured: {self._left_in_words()} to the end"
+        text = f"{speed:,.0f} images/s measured: {waiting(self._left() or 0.0)} to the end"
         if coming := [at for at in self._snapshots if at > self._step]:
             seconds = (coming[0] - self._step) * self._pace.step_seconds
             text += f"; the next snapshot in {duration(seconds)}, after step {coming[0]}"
@@ -255,27 +224,26 @@ class TrainingDisplay(Observer):
     def metrics(self, line: dict[str, Any]) -> None:
         """Renew the figures behind the bar."""
         loss = "not finite" if line["loss"] is None else f"{line['loss']:.4f}"
-        speed, first = f"{line['images_per_second']:.0f} images/s", not self._note
-        self._noted = line["step"]
-        epoch, least = f"epoch {line['epoch']}", f"loss {loss}"
-        self._note = f"{epoch} {least} lr {line['lr']:.2e} {speed}"
-        notes = self._note, f"{epoch} {least} {speed}", f"{least} {speed}", least
-        self._progress.update(self._training, notes=notes)
+        first, self._noted = not self._note, line["step"]
+        speed = f"{line['images_per_second']:.0f} images/s"
+        self._note = f"loss {loss} {speed} epoch {line['epoch']} lr {line['lr']:.2e}"  # a narrow line cuts the end
+        self._progress.update(self._training, note=self._note)
         self._pace.step_seconds = self._batch / max(line["images_per_second"], 1e-9)
         self._lines.speak(self.line, 0.0 if first or line["step"] == self._length else SILENT_SECONDS)
 
     def line(self) -> str:
         """How far the training is, in a line."""
-        left = f", {words} left" if (words := self._left_in_words()) else ""
+        seconds = self._left()
+        left = "" if seconds is None else f", {waiting(seconds)} left"
         doing = f", {self._doing}" if self._doing else ""
         of_when = f"; at step {self._noted}" if self._note and self._noted != self._step else ""  # figures of the log
         return f"step {self._step} of {self._length}{of_when} {self._note or self._shape}{doing}{left}"
 
     def snapshot(self, what: str, done: int, total: int) -> None:
-        """Show a second bar while a snapshot is taken."""
+        """Show behind the bar how far a snapshot is."""
         self._doing = f"{what} {done} of {total}"
         self._pace.pause()
-        self._progress.update(self._second, description=what, completed=done, total=total, visible=done < total)
+        self._progress.update(self._training, note=self._doing if done < total else self._note or self._shape)
         self._lines.speak(self.line, SILENT_SECONDS)
 
     def grid(self, step: int, file: Path) -> None:

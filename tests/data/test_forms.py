@@ -65,11 +65,14 @@ def in_tar(file, content):
     return tarred(file, content.items(), "w:gz")
 
 
+@pytest.mark.parametrize("name", ["metadata.csv", "metadata.jsonl"])
 @pytest.mark.parametrize("make", [fill, zipped, in_tar])
-def test_a_table_beside_the_images_names_their_classes(tmp_path, make):
+def test_a_table_beside_the_images_names_their_classes(tmp_path, make, name):
     images, labels = files()
     rows = [["file_name", "label", "age"], *([file, label, 3] for file, label in zip(images, labels, strict=True))]
-    content = {f"x/{file}": data for file, data in (images | {"metadata.csv": table(rows)}).items()}
+    lines = [json.dumps(dict(zip(rows[0], row, strict=True))) + "\n" for row in rows[1:]]
+    beside = {"metadata.csv": table(rows)} if name == "metadata.csv" else {name: "".join(lines).encode()}
+    content = {f"x/{file}": data for file, data in (images | beside).items()}
     store = pack(make(tmp_path / "in", content), tmp_path / "store")
     assert stored(store) == wanted() and store.classes == tuple(NAMES)
     assert any(text.startswith(LEFT_OUT) and "column" in text for text in texts(store))
@@ -113,6 +116,7 @@ def test_the_folder_or_zip_that_stylegan_and_edm_write(tmp_path, make, labels):
 
 
 @pytest.mark.parametrize(("name", "data"), [
+    ("metadata.jsonl", b'{"file_name": "a.png"\n'), ("metadata.jsonl", b'[]\n1\n'),
     ("metadata.csv", b"\xff\xfe\0"), ("metadata.csv", b"file_name,label\n\0,\x00\n"), ("metadata.csv", b"a,b\n"),
     ("dataset.json", b'{"labels": [['), ("dataset.json", b"[" * 10**6), ("dataset.json", b'{"labels": {"cat": 1}}'),
 ])  # fmt: skip
@@ -222,6 +226,21 @@ def test_a_clone_of_a_data_set_of_the_hub(tmp_path, place, by_card):
     assert any(text.startswith(LEFT_OUT) and "column" in text for text in texts(store))
 
 
+def test_the_card_of_a_clone_may_name_its_configurations_and_the_files_of_their_splits(tmp_path):
+    parts = hub_table(tmp_path)
+    for place, part in {"a/one": "train", "a/two": "test", "b/one": "test", "../out": "test"}.items():
+        (tmp_path / "in" / place).parent.mkdir(parents=True, exist_ok=True)
+        parts[part].to_parquet(tmp_path / "in" / f"{place}.parquet")
+    files = "[{split: train, path: a/one*}, {split: test, path: [a/two.parquet, ../out.parquet]}]"
+    other = "{config_name: other, data_files: [{split: train, path: b/*}]}"
+    card = f"---\nconfigs:\n- {{config_name: photos, default: true, data_files: {files}}}\n- {other}\n---\n"
+    (tmp_path / "in/README.md").write_text(card)
+    assert stored(pack(tmp_path / "in", tmp_path / "store")) == wanted()
+    (tmp_path / "in/README.md").write_text(card.replace("default: true, ", ""))
+    with pytest.raises(UserError, match="a, b"):
+        pack(tmp_path / "in", tmp_path / "other")
+
+
 def test_splits_of_a_clone_beside_train_and_test_are_left_out_aloud_and_without_train_others_are_it(tmp_path):
     parts = dict(zip(("train", "test", "extra"), [*hub_table(tmp_path).values()] * 2, strict=False))
     for names, counts in {("train", "test", "extra"): [18, 6], ("extra", "test"): [18, 6]}.items():
@@ -272,6 +291,13 @@ def test_arrays_named_by_their_split(tmp_path, parts):
     for number, source in enumerate((tmp_path / "x.npz", arrays)):
         store = pack(source, tmp_path / f"{number}")
         assert stored(store) == wanted("01") and texts(store) == [NUMBERED]
+
+
+@pytest.mark.parametrize("kind", [np.uint8, np.float32, bool])
+def test_one_hot_labels_are_classes_which_is_noted(tmp_path, kind):
+    one_hot = np.eye(2)[LABELS].astype(kind)
+    store = pack((IMAGES, one_hot), tmp_path / "store", held_out=0)
+    assert stored(store) == wanted("01", num_train=24) and any("one-hot" in text for text in texts(store))
 
 
 SIGNED = IMAGES / np.float32(127.5) - 1
@@ -352,7 +378,7 @@ def test_keys_of_items_that_are_no_image_and_no_label_are_noted(tmp_path):
 
 
 def test_labels_of_several_values_an_image_are_left_out_aloud(tmp_path):
-    np.savez(tmp_path / "x.npz", images=IMAGES, labels=np.eye(24))
+    np.savez(tmp_path / "x.npz", images=IMAGES, labels=np.tri(24))
     store = pack(tmp_path / "x.npz", tmp_path / "store")
     assert not store.labelled and [text.startswith(UNLABELLED) for text in texts(store)] == [True]
 

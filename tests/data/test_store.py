@@ -156,7 +156,7 @@ def test_digits_in_colour_and_enlarged(tmp_path: Path) -> None:
     images = store.images("train")
     assert store.shape == (3, 16, 16)
     assert torch.equal(images[:, 0], images[:, 2])
-    with refusing(remedy={"size": 16}):
+    with refusing("size", 17, {"size": None}):
         pack("digits", tmp_path / "large", size=17)
 
 

@@ -13,7 +13,18 @@ import torch
 from conftest import forget_parts
 from diffusion.known import known
 from refusals import refused
-from unstir import Extractor, Process, Store, cosine, evaluate_images, load_recipe, pack, starting_noise, train_run
+from unstir import (
+    EvaluationRequest,
+    Extractor,
+    Process,
+    Store,
+    cosine,
+    evaluate_images,
+    load_recipe,
+    pack,
+    starting_noise,
+    train_run,
+)
 from unstir.theory.oracle import GaussianData
 from unstir.theory.parameterization import PARAMETERIZATIONS
 
@@ -111,9 +122,25 @@ def test_features_of_ones_own_judge_images_and_are_known_by_name_and_hash(exampl
     net = example("features").OfImageNet(torch.nn.Flatten(), side=4)
     assert net(images).shape == (40, 48)
     same, _ = evaluate_images(images, store, networks=[Extractor("tiny", net)])
-    assert same.figures["tiny/fd"].network_hash == Extractor("tiny", net).hash
+    assert same.protocol["networks"]["tiny"] == Extractor("tiny", net).hash
     refused(command("evaluate", *asked[:-1], "--features", "features:nothing"), "features has no features nothing")
     refused(command("evaluate", *asked[:-1], "--features", "dinov2"), "is not MODULE:NAME")
+
+
+@pytest.mark.slow
+def test_a_network_of_torchvision_judges_images(example, classified, monkeypatch):
+    """Of random weights, so that nothing is downloaded, and of small pictures."""
+    models, features = pytest.importorskip("torchvision").models, example("features")
+    monkeypatch.setattr(models, "resnet18", lambda weights: models.resnet.resnet18())
+    monkeypatch.setattr(features.OfImageNet.__init__, "__defaults__", (32,))
+    store, net = Store.open(classified), features.resnet18()
+    assert net(store.images("train")[:2]).shape == (2, 512)
+    request = EvaluationRequest(memorisation=False)
+    good, noisy = (
+        evaluate_images(images, store, request, networks=[Extractor("resnet18", net)])[0].figures["resnet18/fd"]
+        for images in (store.images("held_out")[:60], torch.randint(256, (60, 1, 8, 8), dtype=torch.uint8))
+    )
+    assert good.name == "FD-resnet18" and good.value < noisy.value < 1.5 * good.ceiling
 
 
 def test_maps_with_gaps_are_learned_filled_in_and_odd_ones_found(example, tmp_path):

@@ -109,14 +109,14 @@ def evaluation(*, step=STEPS, sampler="dpmpp_2m_sde", calls=20, num=300, seeds=3
             by_seed=tuple(draw.gauss(value, spread) for _ in range(seeds)),
             bootstrap=None if key == "density" else spread,
             floor=real + (draw.gauss(0, 0.03 if key == "fd" else 0.02) if key != "accuracy" else 0.0),
-            floor_error=0.03 if key == "fd" else None,
+            floor_error={"fd": 0.03, "accuracy": None}.get(key, 0.02),
             num_floor=0 if key == "accuracy" else num,
             ceiling=NOISE[key],
-            network="classifier",
             num_reference=NUM_TRAIN,
         )
     protocol = {"num": num, "seeds": seeds, "sampler": sampler, "guidance": true.get("guidance", 1.0)}
     protocol |= {"steps": calls, "calls": calls}  # one call per step
+    protocol |= {"ema": True, "split": "train", "num_reference": NUM_TRAIN}
     return Evaluation(step=step, images=step * BATCH, protocol=protocol, figures=figures, memorisation=memory)
 
 
@@ -147,7 +147,7 @@ def copied(share=0.0, *, num=900, num_held_out=NUM_HELD_OUT, seed=0):
     enough = min(num, num_held_out) >= FEWEST
     nearer = mann_whitney(relative, new) if enough else None
     copies = precedence(relative, new, 0.01 / 3) if enough else None
-    space = Space("pixels", 1.1, 1.05, nearer, nearer, copies, (), ())
+    space = Space("pixels", nearer, nearer, copies, (), ())
     verdict = None if copies is None or copies.p > 0.01 / 3 else "copies"
     return Memorisation((space,), verdict, num, NUM_TRAIN, num_held_out, flip=False)
 

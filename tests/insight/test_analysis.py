@@ -5,19 +5,17 @@ The runs are simulated (`runs`), so what is true of each is known.
 
 import dataclasses
 import re
-import statistics
 
 import pytest
 
 import runs
 from runs import STEPS, advice, analyse, by_name, chains, copied, evaluation, examined, facts, held_out, metrics
 from unstir.insight.analysis import lead
-from unstir.insight.analysis_samples import quality
 from unstir.insight.findings import Finding
 from unstir.insight.statement import POINTERS, TITLES, Statement
 from unstir.metrics.features import Trust
 from unstir.metrics.figures import ClassCount
-from unstir.significance import LEVEL, Effect, Shift
+from unstir.significance import LEVEL, Effect, Shift, with_error
 
 TOPICS = tuple(TITLES)
 RUNS = ("good", "over_fitted", "diverged", "too_short", "noise_only", "facts")
@@ -60,7 +58,7 @@ def test_a_run_that_over_fits():
     found, (finding,) = by_name(known), examined(known)
     assert finding.check == "overfit" and "checkpoint=188" in finding.remedy
     assert found["gap"].verdict == "bad"
-    assert found["gap"].effect.value == pytest.approx(0.08 * (0.3 * 172 / 192 + 0.4), rel=0.1)
+    assert found["gap"].effect.value == pytest.approx(0.08 * (0.3 * 172 / 192 + 0.4), abs=3 * found["gap"].effect.error)
     assert found["recall"].verdict == "bad" and found["precision"].verdict == "undecided"
     assert found["copies"].verdict == "bad" and found["copies"].figure == "neighbours"
     assert advice(known) == ["mend overfit"] and advice(known, []) == ["regularise"]
@@ -171,7 +169,8 @@ def test_a_figure_of_which_higher_is_better_is_judged_the_other_way_round():
 
 def test_classes_that_come_up_too_often_are_bad():
     num = evaluation().protocol["num"]
-    usual = dataclasses.replace(evaluation().figures["classifier/accuracy"], bootstrap=None, num_floor=num)
+    usual = evaluation().figures["classifier/accuracy"]
+    usual = dataclasses.replace(usual, bootstrap=0.03, floor_error=0.02, num_floor=num)
     for seen, verdict in ((0.3, "bad"), (0.05, "undecided")):
         shares = dataclasses.replace(usual, name="class imbalance", better="lower", by_seed=(seen,) * 3, floor=0.05)
         judged = dataclasses.replace(evaluation(), figures={**evaluation().figures, "classifier/classes": shares})
@@ -184,7 +183,7 @@ def test_missing_classes_are_named():
     shares = dataclasses.replace(usual, name="class imbalance", better="lower", by_seed=(0.05,), by_class=counts)
     judged = dataclasses.replace(evaluation(), figures={**evaluation().figures, "classifier/classes": shares})
     found = by_name(facts(by_step=(judged,)))["classes"]
-    assert found.verdict == "bad" and "cat (0 of 900 " in found.text and "dog" not in found.text
+    assert found.verdict == "bad" and "cat (0 of 900, " in found.text and "dog" not in found.text
 
 
 def test_a_floor_of_another_number_of_images_decides_nothing():
@@ -229,7 +228,7 @@ def test_samples_that_lie_farther_from_training_images_than_new_ones_do_are_told
         return by_name(facts(by_step=(evaluation(memory=dataclasses.replace(copied(), spaces=(space,))),)))
 
     far = of(0.34, 1 - 1e-7)
-    assert far["distance"].verdict == "bad" and "34 +- 3% of comparisons" in far["distance"].text
+    assert far["distance"].verdict == "bad" and "34 ± 3% of comparisons" in far["distance"].text
     assert "distance" not in of(0.45, 0.95) and "distance" not in of(0.9, 1e-12)
 
 
@@ -240,7 +239,7 @@ def test_copies_are_named_and_their_absence_is_no_proof():
     assert "900 samples" in some["copies"].text
     none = of(copied())
     assert none["copies"].verdict == "undecided"
-    assert "too few" in of(copied(0.4, num=10))["copies"].text
+    assert of(copied(0.4, num=10))["copies"].verdict == "undecided"
 
 
 def test_one_image_set_without_an_error_decides_nothing():
@@ -268,14 +267,11 @@ def test_runs_looked_at_less_than_usual():
 
 
 def test_a_sentence_cannot_claim_more_than_its_effect():
-    weak, strong = (Effect(value=1.0, error=1.0, z=z, test="t") for z in (LEVEL - 0.1, LEVEL + 0.1))
+    weak, strong = (Effect(value=1.0, error=1.0, z=z) for z in (LEVEL - 0.1, LEVEL + 0.1))
     usual = {"name": "x", "topic": "fit", "text": "It is so.", "figure": "losses"}
     for verdict, effect in (("good", weak), ("bad", None), ("neutral", weak), ("undecided", strong)):
         with pytest.raises(ValueError, match="x: "):
             Statement(**usual, verdict=verdict, effect=effect)
-
-
-TIMES = re.compile(r", ([\d.,]+) \+- ([\d.,]+) times that of real images")
 
 
 def judged(figures=None, protocol=None, parts=None, **true):
@@ -288,30 +284,11 @@ def judged(figures=None, protocol=None, parts=None, **true):
     return facts(by_step=(made,), **(parts or {}))
 
 
-def test_a_figure_far_from_real_is_so_many_times_theirs_and_no_share_of_a_way():
+def test_a_figure_far_from_real_stands_beside_theirs():
     known = judged(fd=14.0)
-    found = by_name(known)["excess"]
-    ratio, error = (float(part) for part in TIMES.search(found.text).groups())
-    main = known.last.main()
-    assert ratio == pytest.approx(main.value / main.floor, abs=error) and 0 < error < ratio / 2
+    found, main = by_name(known)["excess"], known.last.main()
+    assert with_error(main.value, main.error) in found.text and with_error(main.floor, main.floor_error) in found.text
     assert found.verdict == "bad" and found.effect.decided
-
-
-def test_the_error_of_the_ratio_is_honest():
-    """A model of three times the distance, three seeds each: the ratio misses 3 by LEVEL of its errors hardly ever."""
-    misses = []
-    for seed in range(300):
-        if found := TIMES.search(next(quality(judged(fd=0.72, seed=seed))).text):
-            ratio, error = map(float, found.groups())
-            misses.append((ratio - 3) / error)
-    assert len(misses) > 250  # of the others it is undecided
-    assert sum(abs(miss) > LEVEL for miss in misses) <= 2 and statistics.stdev(misses) < 1.3
-
-
-def test_no_ratio_is_made_to_a_figure_that_may_be_none():
-    found = by_name(judged({"floor": 0.05, "floor_error": 0.03}, fd=4.0))["excess"]
-    assert "times" not in found.text and "(0.05 +- 0.03)" in found.text
-    assert found.verdict == "bad"
 
 
 def test_as_good_as_real_is_called_good_only_where_it_is_decidedly_near():

@@ -4,8 +4,9 @@ import math
 
 import pytest
 
-from unstir.insight.wording import brief, count, percent, sentence, times, typed, with_error
+from unstir.insight.wording import brief, count, percent, sentence, times, typed
 from unstir.progress import duration
+from unstir.significance import with_error
 
 SHOWN = [
     (brief, {0.0312: "0.031", 3.21: "3.2", 99.4: "99", 99.6: "100", 104.2: "104", 2956: "2,956", -3.21: "-3.2"}),
@@ -49,12 +50,12 @@ def test_numbers_and_options_are_written_for_readers(write, shown):
 @pytest.mark.parametrize(
     ("value", "error", "shown"),
     [
-        (0.021234, 0.0003, "0.0212 +- 0.0003"), (0.021234, 0.00014, "0.02123 +- 0.00014"),
-        (0.0212, 0.00096, "0.0212 +- 0.0010"), (44.8123, 1.96, "45 +- 2"), (344.8, 12.3, "345 +- 12"),
-        (1234.5, 3.2, "1,234 +- 3"), (344.8, 45.0, "340 +- 40"), (-0.001, 0.02, "-0.001 +- 0.02"),
-        (3.21, 400.0, "3.2 +- 400"),
+        (0.021234, 0.0003, "0.0212 ± 0.0003"), (0.021234, 0.00014, "0.02123 ± 0.00014"),
+        (0.0212, 0.00096, "0.0212 ± 0.0010"), (44.8123, 1.96, "45 ± 2"), (344.8, 12.3, "345 ± 12"),
+        (1234.5, 3.2, "1,234 ± 3"), (344.8, 45.0, "340 ± 40"), (-0.001, 0.02, "-0.001 ± 0.02"),
+        (3.21, 400.0, "3.2 ± 400"),
         (1.23456, None, "1.235"), (1.23456, 0.0, "1.235"), (1.23456, math.nan, "1.235"),
-        (1.2e-9, 3e-10, "1.2e-09 +- 3e-10"),
+        (1.2e-9, 3e-10, "1.2e-09 ± 3e-10"),
     ],
 )  # fmt: skip
 def test_a_value_has_the_digits_its_error_allows(value, error, shown):

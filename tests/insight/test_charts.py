@@ -12,7 +12,8 @@ import unstir
 from runs import chains, facts, good, metrics
 from unstir.chain import DEFAULTS
 from unstir.insight import charts
-from unstir.pictures.charts import log_axis
+from unstir.metrics.likelihood import Protocol, save_likelihood
+from unstir.pictures.charts import DASHES, MARKERS, log_axis
 
 GROUNDS = {"light": "#fdfdfc", "dark": "#16181b"}
 
@@ -56,12 +57,13 @@ def test_the_first_four_colours_are_told_apart(eyes):
 
 
 def test_series_differ_in_marker_and_dash_where_no_colour_is_seen():
-    assert len(charts.COLOURS) == len(set(charts.MARKERS)) == len(set(charts.DASHES))
+    for marks in (MARKERS, DASHES):
+        assert len(set(marks[: len(charts.COLOURS)])) == len(charts.COLOURS)
 
 
 def test_two_series_of_a_chart_differ_in_more_than_colour():
     lines = [("first", metrics(seed=0)), ("second", metrics(seed=1))]
-    drawn = charts.curve(lines, "loss", "training loss", True).__html__()
+    drawn = charts.curve(lines, "loss", "training loss").__html__()
     styles = re.findall(r'<path d="M[^"]*L[^"]*" clip-path="[^"]*" style="([^"]*)"', drawn)
     series = [style for style in styles if any(colour in style for colour in charts.COLOURS)]
     assert len(series) == 2
@@ -111,8 +113,8 @@ def test_an_axis_of_decades_has_few_labels_and_one_of_a_part_of_a_decade_has_som
 
 def test_a_run_with_one_line_of_its_log_is_seen_beside_others():
     lines = metrics(seed=0)
-    both = charts.curve([("first", lines), ("second", lines[:1])], "loss", "training loss", True).__html__()
-    alone = charts.curve([("first", lines)], "loss", "training loss", True).__html__()
+    both = charts.curve([("first", lines), ("second", lines[:1])], "loss", "training loss").__html__()
+    alone = charts.curve([("first", lines)], "loss", "training loss").__html__()
     of_second = [
         len(re.findall(rf'<use href="#[^"]*"[^>]*style="fill: {charts.COLOURS[1]}', drawn)) for drawn in (both, alone)
     ]
@@ -120,9 +122,11 @@ def test_a_run_with_one_line_of_its_log_is_seen_beside_others():
 
 
 def test_the_charts_of_a_run_are_figures_by_name_and_files_of_any_kind(trained, command, tmp_path):
-    run, _ = trained()
+    run, store = trained(log__held_out_images=8)
+    result = save_likelihood(run.model(), store, protocol=Protocol(num=2, calls=2))[0]["held_out"]
     drawn = unstir.charts(run.path)
-    assert {"loss", "lr", "grad_norm", "signal", "snr"} <= drawn.keys()
+    assert {"loss", "lr", "grad_norm", "signal", "snr", "curves", "losses", "likelihood"} <= drawn.keys()
+    assert list(drawn["likelihood"].axes[0].lines[0].get_xdata()) == [1, *result.times]
     assert all(isinstance(figure, Figure) for figure in drawn.values())
     x, y = drawn["loss"].axes[0].lines[0].get_data()
     lines = [line for line in run.metrics() if line["loss"] is not None]

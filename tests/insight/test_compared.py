@@ -11,9 +11,9 @@ from unstir.insight import compared
 from unstir.insight.write import planned
 from unstir.metrics.classifier import networks_for
 from unstir.metrics.evaluation import saved, unlike
-from unstir.metrics.figures import in_columns
 from unstir.metrics.plan import judge
 from unstir.runs.run import Run
+from unstir.significance import with_error
 
 pytestmark = pytest.mark.usefixtures("quick")
 run, other, store = reported.run, reported.other, reported.store
@@ -26,7 +26,7 @@ def test_several_runs_are_compared_on_equal_figures(comparison, run, other):
     assert "first" in text and "second" in text and "train.lr" in text
     cells = ["".join(cell.itertext()).replace("\xa0", " ") for cell in tree.iter("td")]
     for each in compared.same_protocol([run, other])[0]:
-        assert {texts.whole for texts in in_columns(each.figures.values())} <= set(cells)
+        assert {with_error(it.value, it.error) for it in each.figures.values()} <= set(cells)
     assert "FD-classifier: " in text
 
 

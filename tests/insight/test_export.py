@@ -11,6 +11,7 @@ from refusals import refusing
 from runs import chains, evaluation, facts, good
 from unstir.errors import UserError
 from unstir.insight import tables
+from unstir.metrics.figures import in_rows
 
 NASTY = "50% of_A & B$#{x}~^\\ | <i>*`[2]`*<i>\nnext\x1b[31m \udce9"
 """A run's name with what is special to each format, a line end, a terminal's escape and no UTF-8."""
@@ -62,7 +63,7 @@ def cells_of_latex(line):
 
 def test_a_csv_has_every_number_in_full_and_the_whole_protocol():
     of = known(NASTY)
-    table = list(csv.DictReader(io.StringIO(tables.to_csv(tables.rows_of([of])))))
+    table = list(csv.DictReader(io.StringIO(tables.to_csv(tables.of_runs([of])))))
     assert len(table) == number_of_figures(of) > 20
     first, main = table[0], of.by_step[0].main()
     assert float(first["value"]) == main.value and float(first["standard_error"]) == main.error
@@ -74,21 +75,22 @@ def test_a_csv_has_every_number_in_full_and_the_whole_protocol():
 
 def test_markdown_is_one_table_and_the_protocols_and_nothing_in_it_is_markup():
     of = known(NASTY)
-    head, rule, *rest = tables.to_markdown(tables.rows_of([of])).splitlines()
+    head, rule, *rest = tables.to_markdown(tables.of_runs([of])).splitlines()
     assert cells_of_markdown(head) == list(tables.HEADS) and set(rule) == set("| -:")
     body = [cells_of_markdown(line) for line in rest if line.startswith("|")]
     assert len(body) == number_of_figures(of) and {len(row) for row in body} == {len(tables.HEADS)}
     assert body[0][0].startswith("50% of_A & B$#{x}~^\\ | <i>*`[2]`*<i>\\nnext")
     assert re.fullmatch(r"[\d.,]+ ± [\d.,]+", body[0][6])
     assert not re.search(r"(?<!\\)[<*`_\[]", "".join(rest))
-    assert sum(1 for line in rest if re.match(r"\d+\. num", line)) == 1
+    assert sum(1 for line in rest if re.match(r"Protocol \d+: num", line)) == 1
 
 
 def test_latex_is_one_tabular_in_which_every_special_character_is_escaped():
     of = known(NASTY)
-    text = tables.to_latex(tables.rows_of([of]))
+    text = tables.to_latex(tables.of_runs([of]))
     table, below = text.split("\\end{tabular}\n")
-    begin, *lines = table.splitlines()
+    comment, begin, *lines = table.splitlines()
+    assert comment.startswith("% ")
     assert re.fullmatch(r"\\begin\{tabular\}\{[lr]+\}", begin)
     columns = len(begin.removeprefix("\\begin{tabular}{").removesuffix("}"))
     rows = [cells_of_latex(line) for line in lines if line != "\\hline"]
@@ -102,22 +104,23 @@ def test_latex_is_one_tabular_in_which_every_special_character_is_escaped():
 def test_a_floor_of_another_number_of_images_says_of_how_many():
     made = evaluation()
     fewer = {key: replace(figure, num_floor=150) for key, figure in made.figures.items()}
-    assert " (n = 150)" in tables.to_markdown(tables.rows_of([facts(by_step=(replace(made, figures=fewer),))]))
-    assert tables.figures(fewer.values(), 300)[0][2].endswith(" (n = 150)")
-    assert "(n =" not in tables.to_markdown(tables.rows_of([facts(by_step=(made,))]))
+    assert " (n = 150)" in tables.to_markdown(tables.of_runs([facts(by_step=(replace(made, figures=fewer),))]))
+    assert in_rows(fewer.values(), 300)[0][2].endswith(" (n = 150)")
+    assert "(n =" not in tables.to_markdown(tables.of_runs([facts(by_step=(made,))]))
 
 
 def test_protocols_that_differ_have_numbers_of_their_own():
     few = facts(name="few", by_step=(evaluation(num=100),))
-    rows = tables.rows_of([known(), few])
-    assert {row.protocol for row in rows if row.run == "first"} == {1}
-    assert {row.protocol for row in rows if row.run == "few"} == {2}
-    assert "2. num 100, seeds 3" in tables.to_markdown(rows)
+    table = tables.of_runs([known(), few])
+    numbers = {(row[0], row[-1]) for row in table.cells}
+    assert numbers == {("first", "1"), ("few", "2")} and len(table.notes) == 2
+    assert table.notes[1].startswith("Protocol 2: num 100, seeds 3")
 
 
 def test_without_figures_the_files_are_empty_tables():
-    rows = tables.rows_of([facts()])
-    assert rows == [] and all(write(rows).strip() for write in tables.WRITERS.values())
+    table = tables.of_runs([facts()])
+    texts = {suffix: write(table) for suffix, write in tables.WRITERS.items()}
+    assert not table.cells and all(tables.is_ours(suffix, text.encode()) for suffix, text in texts.items())
 
 
 @pytest.mark.parametrize("name", ["a.xlsx", "figures.pdf", "a.txt"])

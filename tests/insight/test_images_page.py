@@ -8,11 +8,11 @@ from reported import parsed
 
 from conftest import copied
 from unstir.data import Store
-from unstir.insight.tables import plus_minus
 from unstir.insight.write import write_images_report
 from unstir.metrics.evaluation import saved
 from unstir.metrics.request import EvaluationRequest
 from unstir.pictures.grid import to_picture
+from unstir.significance import with_error
 
 pytestmark = pytest.mark.usefixtures("quick")
 
@@ -43,7 +43,7 @@ def test_the_page_of_a_folder_shows_the_figures_of_its_evaluation(place, command
     assert all(element.get("href", "#")[1:] in ids | {""} for element in tree.iter("a"))
     text = " ".join(" ".join(tree.itertext()).split())
     main = made.main()
-    assert plus_minus(main.value, main.error) in text
+    assert with_error(main.value, main.error) in text
     assert "over seeds" not in text
     assert made.protocol["images"] in text
     assert not re.search(r"\bRUN\b|sampler", text)
@@ -58,7 +58,7 @@ def test_without_a_search_for_copies_nothing_is_said_of_them(place, tmp_path):
     request = EvaluationRequest(store=place / "digits", memorisation=False, seeds=2)
     page, table, *_ = write_images_report([place / "made"], request, tmp_path / "a.html", exported=tmp_path)
     text = " ".join(parsed(page).itertext())
-    assert "Nearest training" not in text and "2 × 30" in text
+    assert "Nearest training" not in text and "2 x 30" in text
     assert table.name == "figures.csv" and (tmp_path / "figures.tex").exists()
 
 

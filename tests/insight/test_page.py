@@ -10,7 +10,7 @@ import reported
 from reported import parsed, text_of
 
 from unstir.cli import app
-from unstir.insight import compared, page, pictures, tables
+from unstir.insight import compared, page, pictures
 from unstir.insight.analysis import analyse
 from unstir.insight.doctor import CHECKS, examine
 from unstir.insight.gather import gather
@@ -19,6 +19,7 @@ from unstir.metrics.evaluation import pairs_file, saved
 from unstir.metrics.likelihood import Protocol, save_likelihood
 from unstir.runs import build
 from unstir.runs.run import Run
+from unstir.significance import with_error
 
 pytestmark = pytest.mark.usefixtures("quick")
 run, other, store, report = reported.run, reported.other, reported.store, reported.report
@@ -33,7 +34,7 @@ def test_the_page_has_what_was_asked_of_it(report, run):
     text = " ".join(tree.itertext())
     facts = gather(run.path, samples=False)
     assert f"{build.num_parameters(facts.config):,}" in text and run.data.content_hash in text
-    assert facts.last is not None and tables.plus_minus(facts.last.main().value, facts.last.main().error) in text
+    assert facts.last is not None and with_error(facts.last.main().value, facts.last.main().error) in text
 
 
 def test_a_person_in_a_hurry_sees_sentences_then_pictures_then_figures_then_all_that_can_be_said(report):
@@ -114,7 +115,7 @@ def test_a_run_without_anything_measured_has_a_page_that_says_so(run, store, tmp
 
 
 def test_commands_name_the_run_and_nothing_of_a_sentence_is_markup():
-    shown = page.with_code("a < b; `unstir RUN <y> num=1` in RUN, 1 +- 2", "my run & co")
+    shown = page.with_code("a < b; `unstir RUN <y> num=1` in RUN, 1 ± 2", "my run & co")
     words = re.sub("</?span>", "", shown)
     assert words == "a &lt; b; <code>unstir &#39;my run &amp; co&#39; &lt;y&gt; --num 1</code> in RUN, 1\xa0±\xa02"
 
@@ -153,7 +154,7 @@ def test_figures_of_other_weights_and_damaged_ones_are_left_out_and_said(run, ot
     compared.write([Run.open(tmp_path / "run"), other], [store, store], both := tmp_path / "both.html")
     for name in (f"{last.name()}.json is of weights that", f"{damaged.name} is damaged", "speed.json is damaged"):
         assert all(name in text for text in (finding.evidence, text_of(path), text_of(both)))
-    assert tables.plus_minus(theirs.main().value, theirs.main().error) not in text_of(path)
+    assert with_error(theirs.main().value, theirs.main().error) not in text_of(path)
 
 
 def test_pictures_of_other_weights_or_another_run_are_left_out_and_said(run, other, store, tmp_path, caplog):

@@ -13,6 +13,7 @@ from runs import evaluation, facts
 from unstir.errors import UserError
 from unstir.insight import tables
 from unstir.insight.trainings import settings
+from unstir.significance import with_error
 
 
 def trained(name, seed, **changes):
@@ -37,8 +38,19 @@ def test_a_setting_has_the_mean_and_deviation_over_its_trainings(runs):
     values = [run.last.figures["classifier/fd"].value for run in runs[:3]]
     assert found[0].values("fd") == pytest.approx((statistics.mean(values), statistics.stdev(values)))
     assert found[0].values("classifier/fd") == found[0].values("fd")
-    alone = settings(runs[:1])[0].values("fd")
-    assert alone == (values[0], runs[0].last.figures["classifier/fd"].error)
+
+
+def test_one_training_has_no_deviation_and_its_setting_is_not_called_by_its_seed(runs):
+    alone = settings([trained("1-0", 0), *runs[3:]])
+    assert [(it.name, len(it.evaluations)) for it in alone] == [("1", 1), ("wide", 2)]
+    figure = alone[0].evaluations[0].figures["classifier/fd"]
+    assert alone[0].values("fd") == (figure.value, None)
+    assert tables.trainings(alone[:1], ["fd"])[0] == ["1", "1", with_error(figure.value, None)]
+    assert [settings([trained(*pair)])[0].name for pair in (("a-7", 7), ("b-seed3", 3), ("c-3", 4))] == [
+        "a",
+        "b",
+        "c-3",
+    ]
 
 
 def test_runs_of_other_data_steps_or_settings_are_settings_of_their_own(runs):

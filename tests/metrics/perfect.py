@@ -15,7 +15,7 @@ from unstir.data.embedded import EMBEDDED, load_embedded
 from unstir.data.source import hold_out
 from unstir.metrics.classifier import train_classifier
 from unstir.metrics.features import Trust
-from unstir.metrics.figures import above_floor, as_share
+from unstir.metrics.figures import above_floor
 from unstir.metrics.measure import measure
 from unstir.significance import Estimate, difference
 
@@ -101,7 +101,7 @@ def claims(figures, num, seeds, num_held_out):
         some = dataclasses.replace(figure, by_seed=figure.by_seed[:seeds])
         if key == "classifier/accuracy":
             of_real = (figure.floor * (1 - figure.floor) / num_held_out) ** 0.5
-            found[key] = difference(Estimate(figure.floor, of_real, num_held_out - 1.0), as_share(some, num).estimate)
+            found[key] = difference(Estimate(figure.floor, of_real, num_held_out - 1.0), some.estimate)
         elif (effect := above_floor(some, num)) is not None:
             found[key] = effect
     return found

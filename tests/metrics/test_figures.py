@@ -2,6 +2,7 @@
 
 import math
 import re
+from dataclasses import replace
 
 import pytest
 import torch
@@ -13,18 +14,17 @@ from unstir.metrics.features import Network, Outputs, Trust
 from unstir.metrics.figures import (
     Figure,
     above_floor,
-    as_share,
     error_of_halves,
     figure_effect,
     halved,
     halves_of,
-    in_columns,
+    in_rows,
     two_halves,
     verdict,
 )
 from unstir.metrics.floor import Draws, bound, draws
 from unstir.metrics.reference import Reference
-from unstir.significance import counted
+from unstir.significance import effect
 
 
 def figure(*by_seed, **options):
@@ -45,21 +45,13 @@ def test_an_estimate_has_the_degrees_of_freedom_of_seeds_and_bootstrap():
     assert figure(1.0, bootstrap=3.0, reference_error=4.0).own_error == 3
 
 
-def test_a_floor_has_its_own_error_or_that_of_one_set_of_its_size():
-    known = figure(1.0, 2.0, 3.0, floor=0.5, num_floor=50)
-    assert figure(1.0).floor_estimate(10) is above_floor(figure(1.0), 10) is above_floor(known, 49) is None
-    assert known.floor_estimate(50) == (0.5, pytest.approx(1.0), 2)  # of one set, three of which vary by 1/sqrt(3)
-    assert known.floor_estimate(200) == (0.5, pytest.approx(2.0), 2)
-    of_none = figure(1.0, 2.0, 3.0, floor=0.5)
-    assert of_none.floor_estimate(50) == (0.5, pytest.approx((2 / 3) ** 0.5), 2)
-    assert figure(1.0, floor=0.5, floor_error=0.1).floor_estimate(9) == (0.5, 0.1, 19)
+def test_a_floor_is_compared_with_where_its_error_and_as_many_images_are_known():
+    known = figure(1.0, 2.0, 3.0, floor=0.5, floor_error=0.1, num_floor=50)
+    assert figure(1.0).floor_estimate is above_floor(figure(1.0), 10) is above_floor(known, 49) is None
+    assert figure(1.0, floor=0.5).floor_estimate is None and known.floor_estimate == (0.5, 0.1, 19)
     found = above_floor(known, 50)
     assert found.value == 1.5 and figure_effect(figure(1.0), known).value == 1
-    assert verdict(counted(1), "lower") == verdict(counted(-1), "higher") == "worse"
-
-
-def test_a_share_moves_by_one_over_n_with_an_image():
-    assert as_share(figure(0.3), 25).bootstrap == 0.1 and as_share(figure(0.3, bootstrap=0.2), 25).bootstrap == 0.2
+    assert verdict(effect(1.0, 0.1, 99), "lower") == verdict(effect(-1.0, 0.1, 99), "higher") == "worse"
 
 
 def test_halves_share_every_class_and_an_odd_one_is_in_the_second():
@@ -194,27 +186,18 @@ def test_a_table_has_a_line_for_each_figure():
     known = figure(1.5, floor=0.25, num_floor=100, ceiling=9.0, infinite=(1.0, 0.5), floor_infinite=(0.1, 0.05))
     other = Figure(name="coverage", better="higher", by_seed=(0.5, 0.7), floor=0.9, num_floor=50)
     head, *lines = table({"a": known, "b": other}, 100).splitlines()
-    assert head == "          value    +-         real  noise"
-    assert [line[: len(head)] for line in lines] == [
-        "x          1.50     -         0.25   9.00",
-        "coverage   0.60  0.10  0.90 (n=50)      -",
+    assert head.split() == ["figure", "value", "real", "noise", "better"] and len(lines) == 3
+    columns = [head.index(word) for word in head.split()[1:]]
+    cells = [[line[column:].split("  ")[0] for column in columns] for line in lines]
+    assert cells[0] == ["1.5", "0.25", "9", "lower"] and cells[2] == ["0.60 ± 0.10", "0.9 (n = 50)", "-", "higher"]
+
+
+def test_a_row_has_the_value_and_its_bounds_each_with_its_error():
+    made = figure(2.2321, bootstrap=0.56, floor=0.3, floor_error=0.1, num_floor=40, ceiling=45.0)
+    assert in_rows([made], 40) == [("x", "2.2 ± 0.6", "0.30 ± 0.10", "45", "lower")]
+    further = replace(made, infinite=(2.0, 0.3), floor_infinite=(0.1, 0.02), num_floor=30)
+    assert in_rows([further, figure(1.0)], 40) == [
+        ("x", "2.2 ± 0.6", "0.30 ± 0.10 (n = 30)", "45", "lower"),
+        ("x, infinite n", "2.0 ± 0.3", "0.10 ± 0.02", "", "lower"),
+        ("x", "1", "", "", "lower"),
     ]
-    assert "lower" in lines[0] and re.findall(r"\d\.\d+", lines[0])[3:] == ["1.00", "0.50", "0.10", "0.05"]
-    assert "higher" in lines[1]
-
-
-@pytest.mark.parametrize(
-    ("errors", "shown"),
-    [
-        ((0.56, 0.029), ["2.23 ± 0.56", "2.23 ± 0.03"]),  # as many decimals in both, of value and error
-        ((0.56, 0.012), ["2.232 ± 0.560", "2.232 ± 0.012"]),
-        ((30.0, 0.00003), ["2.2321 ± 30.0000", "2.23210 ± 0.00003"]),  # but for an error that would be 0
-        ((None, None), ["2.232", "2.232"]),
-        ((None, 400.0), ["2.232", "2.232 ± 400.000"]),
-        ((8e-17, 1e-310), ["2.232 ± 0.000", "2.232 ± 0.000"]),
-    ],
-)
-def test_figures_of_a_column_have_equally_many_decimals(errors, shown):
-    of = [Figure(name="x", better="lower", by_seed=(2.2321,), bootstrap=error) for error in errors]
-    assert [each.error for each in of] == list(errors)
-    assert [each.whole for each in in_columns(of)] == shown

@@ -87,7 +87,7 @@ def test_a_run_and_a_folder_are_compared_both_ways(place, store, command, refuse
     both = ("--images", *drawn(place / "plain"), "--store", store.path, "--no-memorisation")
     status, out, err = command("evaluate", *both, "--against", place / "plain")
     assert status == 0, err
-    assert len(re.findall(r", \+0\.0+ \+- ", out)) >= 5 and out.splitlines()[-1].endswith("undecided")
+    assert len(re.findall(r", \+0\.0+ ± ", out)) >= 5 and out.splitlines()[-1].endswith("undecided")
     together = saved_as(place / "together", images_of(drawn(place / "plain"), store).parts[0].repeat(2, 1, 1, 1))
     refused(command("evaluate", place / "plain", *small, "--against", together), f"--against {together} has not been")
     status, out, err = command("evaluate", "--images", together, *both[-3:], "--against", place / "plain")
@@ -300,7 +300,7 @@ def test_a_second_array_is_the_classes_by_the_stores_numbers(tmp_path, store, lo
     path = tmp_path / "made.npz"
     np.savez(path, images.permute(0, 2, 3, 1).numpy(), labels)
     for each in (store, named):
-        found, classes = read(path, each)
+        found, classes, _ = read(path, each)
         assert found.equal(images)
         assert (classes is None) if labels.max() > 9 else (classes.tolist() == labels.tolist())
     said = [f"{path} has classes that {store.path} has not (10): its images are judged as of no class"] * 2

@@ -18,7 +18,7 @@ from unstir.metrics.drawn import Drawn, seconds_per_call, usual_chain
 from unstir.metrics.evaluate import drawing_seconds, usual_number
 from unstir.metrics.evaluation import Evaluation
 from unstir.metrics.features import Network, Trust
-from unstir.metrics.plan import Plan, check, held_out_like, judge, search_copies
+from unstir.metrics.plan import Plan, check, held_out_like, search_copies
 from unstir.metrics.request import EvaluationRequest
 from unstir.pixels import Scale
 from unstir.runs import build
@@ -199,18 +199,6 @@ def test_held_out_images_of_a_class_are_in_their_order_and_at_most_2000():
     assert len(all_of_them) == 2000 and bool((all_of_them.diff() > 0).all()) and all_of_them.max() > 2001
     store.labels = lambda split: None
     assert len(held_out_like(store, 1)) == 2000
-
-
-@pytest.mark.parametrize("searched", [True, False])
-def test_an_evaluation_says_how_long_drawing_and_measuring_took(searched, clock, monkeypatch):
-    for name in ("check", "save"):
-        monkeypatch.setattr(judging, name, lambda *given: None)
-    monkeypatch.setattr(Plan, "known", lambda self: None)
-    monkeypatch.setattr(Drawn, "sets", lambda self, num, seeds: clock.later(8.08, []))
-    monkeypatch.setattr(judging, "measure", lambda *given, labels: clock.later(2.04, {}))
-    monkeypatch.setattr(judging, "search_copies", lambda *given, **words: clock.later(1.0))
-    found = judge(plan_of(seeds=2, memorisation=searched))
-    assert found.seconds == {"drawing": 8.1, "measuring": 3.0 if searched else 2.0}
 
 
 def test_images_there_are_kept_though_fewer_are_asked_for(tmp_path, monkeypatch):

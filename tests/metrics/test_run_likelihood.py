@@ -12,7 +12,7 @@ from PIL import Image
 from unstir.diffusion.denoiser import Conditioned, clipped
 from unstir.diffusion.likelihood import variational_bound
 from unstir.errors import UserError
-from unstir.metrics.likelihood import Protocol, describe, likelihood
+from unstir.metrics.likelihood import Protocol, describe, split_likelihood
 from unstir.randomness import Key, normal
 from unstir.runs.files import decode
 
@@ -21,7 +21,7 @@ LEARNED = {"diffusion__learned_variance": True, "loss__objective": "hybrid"}
 
 def test_the_whole_sum_is_the_bound_of_the_held_out_images(trained, counts):
     run, store = trained()
-    found = likelihood(run.model(), store)
+    found = split_likelihood(run.model(), store)
     count = store.count("held_out")
     assert found.num == count and found.times == tuple(range(2, 21))
     assert counts[-1][1:] == (len(counts), len(counts)) and len(counts) == 20 * -(-count // 64)
@@ -34,40 +34,42 @@ def test_the_whole_sum_is_the_bound_of_the_held_out_images(trained, counts):
     assert found.standard_error == pytest.approx((bound.bits_per_dim.std() / math.sqrt(count)).item(), rel=1e-4)
     assert found.num_samples == count
     assert found.bits_per_dim == pytest.approx(found.prior + found.decoder + sum(found.curve), rel=1e-9)
-    assert f"{found.bits_per_dim:.4f} +-" in describe(found) and "all 20 terms" in describe(found)
+    assert f"{found.bits_per_dim:.4f} ±" in describe(found) and "all 20 terms" in describe(found)
 
 
 def test_an_image_has_the_same_noise_in_any_batch_and_choice(trained):
     run, store = trained()
-    some = likelihood(run.model(), store, Protocol(num=40, batch_size=7))
-    assert some.bits_per_dim == pytest.approx(likelihood(run.model(), store, Protocol(num=40)).bits_per_dim, rel=1e-4)
+    some = split_likelihood(run.model(), store, Protocol(num=40, batch_size=7))
+    assert some.bits_per_dim == pytest.approx(
+        split_likelihood(run.model(), store, Protocol(num=40)).bits_per_dim, rel=1e-4
+    )
     assert some.num == 40
-    assert likelihood(run.model(), store, Protocol(num=40, seed=1)).bits_per_dim != some.bits_per_dim
-    assert likelihood(run.model(), store, Protocol(num=40, split="train")).bits_per_dim != some.bits_per_dim
+    assert split_likelihood(run.model(), store, Protocol(num=40, seed=1)).bits_per_dim != some.bits_per_dim
+    assert split_likelihood(run.model(), store, Protocol(num=40, split="train")).bits_per_dim != some.bits_per_dim
 
 
 def test_an_estimate_is_near_the_sum_and_says_what_it_is(trained):
     run, store = trained()
-    whole = likelihood(run.model(), store, Protocol(num=64))
-    estimate = likelihood(run.model(), store, Protocol(calls=8, num=64, batch_size=16))
+    whole = split_likelihood(run.model(), store, Protocol(num=64))
+    estimate = split_likelihood(run.model(), store, Protocol(calls=8, num=64, batch_size=16))
     assert estimate.standard_error > 0
     assert abs(estimate.bits_per_dim - whole.bits_per_dim) < 5 * estimate.standard_error
     assert "8 of 20 terms" in describe(estimate)
-    all_terms = likelihood(run.model(), store, Protocol(calls=20, num=64))
+    all_terms = split_likelihood(run.model(), store, Protocol(calls=20, num=64))
     assert all_terms.bits_per_dim == pytest.approx(whole.bits_per_dim, rel=1e-6)
-    assert likelihood(run.model(), store, Protocol(calls=8, num=16)).standard_error > 0  # in eight batches of two
-    alone = likelihood(run.model(), store, Protocol(calls=8, num=1))
-    assert alone.standard_error is None and "+- unknown" in describe(alone)
+    assert split_likelihood(run.model(), store, Protocol(calls=8, num=16)).standard_error > 0  # in eight batches of two
+    alone = split_likelihood(run.model(), store, Protocol(calls=8, num=1))
+    assert alone.standard_error is None and "± unknown" in describe(alone)
 
 
 def test_variances_classes_and_averages_are_honoured(trained):
     run, store = trained(model__num_classes=10, **LEARNED)
     protocol = Protocol(num=16)
-    learned = likelihood(run.model(), store, protocol)
+    learned = split_likelihood(run.model(), store, protocol)
     assert learned.protocol["variance"] == "learned"
     others = [replace(protocol, variance="small"), replace(protocol, variance="large"), protocol]
     models = run.model(), run.model(), run.model(ema=False)
-    figures = [likelihood(*asked).bits_per_dim for asked in zip(models, [store] * 3, others, strict=True)]
+    figures = [split_likelihood(*asked).bits_per_dim for asked in zip(models, [store] * 3, others, strict=True)]
     assert len({*figures, learned.bits_per_dim}) == 4 and all(map(math.isfinite, figures))
 
 
@@ -78,11 +80,11 @@ def test_what_does_not_fit_is_refused(trained, tmp_path):
         {"variance": "huge"}, {"variance": "learned"},
     ):  # fmt: skip
         with pytest.raises(UserError) as refused:
-            likelihood(run.model(), store, Protocol(**asked))
+            split_likelihood(run.model(), store, Protocol(**asked))
         assert {refused.value.key: refused.value.given} == asked
     foreign = replace(run.model(), data=replace(run.data, content_hash="0" * 64))
     with pytest.raises(UserError, match="data of"):
-        likelihood(foreign, store)
+        split_likelihood(foreign, store)
 
 
 def test_the_command_writes_figures_and_a_curve(trained, command, refused):
@@ -106,7 +108,7 @@ def test_the_command_writes_figures_and_a_curve(trained, command, refused):
     refused(command("likelihood", run.path, "--calls", 1), "--calls 1 ")
     assert sorted(path.name for path in folder.iterdir()) == written  # of the same once, and nothing of what failed
     status, out, _ = command("likelihood", run.path, "--num", 32, "--calls", 5)
-    assert status == 0 and "step12-curve-held_out-5-calls-32-images-" in out and "+-" in out
+    assert status == 0 and "step12-curve-held_out-5-calls-32-images-" in out and "±" in out
     status, _, err = command("likelihood", run.path, "--store", run.path)
     assert status == 2 and "Traceback" not in err
 

@@ -11,7 +11,7 @@ from PIL import Image
 import unstir
 from refusals import refused, refusing
 from unstir.diffusion.denoiser import Prediction, at_each_time
-from unstir.metrics.likelihood import likelihood as of_split
+from unstir.metrics.likelihood import split_likelihood
 from unstir.runs.card import Labels
 from unstir.theory.oracle import FiniteData
 from unstir.theory.process import Process
@@ -21,7 +21,7 @@ from unstir.theory.schedule import cosine
 def test_the_mean_is_the_runs_own_figure_and_the_parts_add_up(trained):
     run, store = trained()
     images = store.images("held_out")
-    whole, own = unstir.likelihood(run.model(), images), of_split(run.model(), store)
+    whole, own = unstir.likelihood(run.model(), images), split_likelihood(run.model(), store)
     assert whole.bits_per_dim.shape == (len(images),) and whole.error is None
     assert whole.bits_per_dim.mean().item() == pytest.approx(own.bits_per_dim, rel=1e-12)
     assert whole.prior.mean().item() == pytest.approx(own.prior, rel=1e-12)
@@ -92,8 +92,8 @@ def test_the_command_writes_a_row_for_each_image_of_a_folder(trained, command, t
 def test_a_run_scores_its_own_images_and_what_misfits_is_refused(trained, command, tmp_path):
     run, store = trained(model__num_classes=10)
     status, out, _ = command("likelihood", run.path, "--per-image", tmp_path / "own.csv")
-    own = of_split(run.model(), store)
-    assert status == 0 and f"{own.bits_per_dim:.4f} +-" in out
+    own = split_likelihood(run.model(), store)
+    assert status == 0 and f"{own.bits_per_dim:.4f} ±" in out
     assert len((tmp_path / "own.csv").read_text().splitlines()) == own.num + 1
     images = store.images("held_out")[:2]
     with refusing("images"):

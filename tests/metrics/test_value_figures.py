@@ -52,3 +52,10 @@ def test_new_values_are_at_the_floor_and_spoilt_ones_are_not(store):
     assert good.memorisation is not None and good.protocol["rounding"] == "none"
     with refusing("images"):
         evaluate_images(torch.zeros(80, 2, 8, 8, dtype=torch.uint8), store, request)
+
+
+def test_inception_is_refused_before_any_image_is_read(store, monkeypatch):
+    monkeypatch.setattr("unstir.metrics.evaluate.installed", lambda: None)
+    for request in (EvaluationRequest(fid=True), EvaluationRequest(fid_weights="net.pth")):
+        with refusing("fid", True):
+            evaluate_images("no such folder", store, request)

@@ -58,7 +58,7 @@ def test_the_first_frame_is_the_noise_and_each_has_the_estimate_made_from_it():
 @pytest.mark.parametrize("name", ["moving.webp", "moving.GIF"])
 def test_an_animation_opens_again_frame_by_frame(tmp_path, name, channels):
     frames = collect(*chain(12, channels=channels))
-    save_animation(frames, tmp_path / name, nrow=2, milliseconds=50, hold=700)
+    save_animation(frames, tmp_path / name, nrow=2)
     sheet = grid(frames[0].x, nrow=2)
     with Image.open(tmp_path / name) as moving:
         assert moving.n_frames == 12 and moving.info["loop"] == 0
@@ -67,7 +67,7 @@ def test_an_animation_opens_again_frame_by_frame(tmp_path, name, channels):
         for picture in ImageSequence.Iterator(moving):
             shown.append(pixels(picture))
             durations.append(picture.info["duration"])
-    assert durations == [700, *[50] * 10, 700]
+    assert durations == [1500, *[80] * 10, 1500]
     middle = HEAD + GAP + TILE // 2
     right = (moving.size[0] + 3 * GAP) // 2 + GAP + TILE // 2
     for frame, picture in zip(frames, shown, strict=True):

@@ -1,8 +1,12 @@
 """A network that was trained in a loop of one's own comes back: as a run, and as a model without a folder."""
 
+from dataclasses import replace
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch import nn
 
 import unstir
@@ -57,6 +61,7 @@ def learned(tmp_path, monkeypatch):
 
 
 JOB = unstir.Job(num=2, chain=unstir.Chain("dpmpp_2m", steps=5))
+NAMED = unstir.Job(num=2, chain=unstir.Chain("ddim", steps=5), label=1)
 
 
 def drawn(model):
@@ -83,6 +88,39 @@ def test_a_run_of_it_does_what_any_imported_run_does(learned):
     assert not run.config.kind.trained_here and unstir.Run.open("run").config == run.config
 
 
+def unet(**given):
+    return UNet(UNetConfig(in_channels=1, channels=4, mults=(1,), num_blocks=1, attention=(), groups=2, **given))
+
+
+FILES = Path("0.png"), Path("1.png")
+EDITS = {
+    "inpaint": lambda model: unstir.inpaint(model, FILES[0], NAMED, box=(0, 0, 2, 4)),
+    "vary": lambda model: unstir.vary(model, FILES[0], NAMED, strength=0.5),
+    "invert": lambda model: unstir.invert(model, FILES[0], NAMED),
+    "blend": lambda model: unstir.blend(model, FILES, NAMED, labels=(0, 1), count=2),
+    "morph": lambda model: unstir.morph(model, replace(NAMED, num=1), labels=(0, 1), count=2),
+}
+
+
+@pytest.mark.parametrize("network", [lambda: Tiny(1, 1, 2), lambda: unet(num_classes=2)], ids=["own", "unet"])
+@pytest.mark.parametrize("work", [*EDITS, *(pytest.param(to, marks=pytest.mark.slow) for to in ("onnx", "diffusers"))])
+def test_a_run_of_it_is_edited_and_exported_as_any_run(learned, network, work):
+    store, process, _ = learned
+    run = unstir.Run.create("run", network(), process, store, predict="v", classes=store.classes)
+    model = run.model(device="cpu")
+    if work in EDITS:
+        for file, image in zip(FILES, store.images("train")[:2, 0].numpy(), strict=True):
+            Image.fromarray(image).save(file)
+        edited = EDITS[work](model)
+        assert edited.made.shape == (2, 1, 4, 4) and edited.settings["weights"] == model.hashes and edited.calls > 0
+    elif work == "diffusers" and not run.config.model.is_unet:
+        with refusing("", model.folder, {"to": "onnx"}):
+            unstir.export(model, work)
+    else:
+        pytest.importorskip(work)
+        assert unstir.export(model, work).error < 1e-5
+
+
 @pytest.mark.slow
 def test_it_is_published_and_pulled_as_any_run(learned, tmp_path):
     pytest.importorskip("diffusers")
@@ -107,8 +145,7 @@ def test_a_model_without_a_folder_draws_and_edits_as_the_run(learned):
 
 
 def test_a_unet_of_a_schedule_of_ours_is_taken_by_name(tmp_path):
-    net = UNet(UNetConfig(in_channels=1, channels=4, mults=(1,), num_blocks=1, attention=(), groups=2, dropout=0))
-    run = unstir.Run.create(tmp_path / "run", net, unstir.Process(unstir.linear(50)), (1, 4, 4), step=7)
+    run = unstir.Run.create(tmp_path / "run", unet(), unstir.Process(unstir.linear(50)), (1, 4, 4), step=7)
     diffusion = run.config.diffusion
     assert (diffusion.schedule, diffusion.options) == ("linear", {"beta_1": 1e-4, "beta_T": 0.02})
     assert run.config.model.is_unet and run.data.content_hash == "" and len(run.model(device="cpu").hashes) == 64

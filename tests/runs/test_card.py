@@ -8,7 +8,10 @@ import torch
 
 from refusals import refusing
 from unstir.errors import UserError
-from unstir.runs.card import GOLDEN, MOST_SHARES, Labels
+from unstir.pixels import Scale
+from unstir.runs import card
+from unstir.runs.card import GOLDEN, MOST_SHARES, DataCard, Labels
+from unstir.runs.files import encode
 
 LABELS = Labels(3, ("a", "b", "c"))
 
@@ -71,3 +74,24 @@ def test_without_shares_each_class_is_drawn_in_turn_or_one_for_all():
     assert (LABELS.number("b"), LABELS.number(None)) == (1, None)
     with refusing("label", 3):
         LABELS.or_null(3)
+
+
+CONDITION = {"shape": [2], "offset": [0, 0], "scale": [1], "sha256": ""}
+
+
+@pytest.mark.parametrize(("damage", "words"), [
+    *[({key: None}, f"it has no {key}") for key in card.KINDS], ({"shape": {}}, "its shape is"),
+    ({"scale": {"low": [0]}}, "scale, it has no high"), ({"scale": {"low": 0, "high": 1}}, "scale, its low"),
+    ({"scale": {"low": ["a"], "high": [1]}}, "scale, its low"), ({"scale": {"low": [0], "high": []}}, "its scale is"),
+    ({"counts": {"train": 1}}, "counts, it has no held_out"), ({"counts": []}, "counts, it is no table"),
+    ({"condition": {"shape": [1]}}, "condition, it has no"), ({"condition": CONDITION}, "its condition is"),
+])  # fmt: skip
+def test_a_damaged_data_json_with_a_right_checksum_names_the_key_at_fault(tmp_path, damage, words):
+    whole = DataCard((1, 8, 8), ("a",), {"train": 1, "held_out": 0}, "x", scale=Scale((0.0,), (1.0,)))
+    card.save(tmp_path, whole)
+    assert card.load(tmp_path) == whole
+    values = {key: value for key, value in (whole.plain() | damage).items() if value is not None or key not in damage}
+    (tmp_path / card.NAME).write_text(encode({"unstir_data": card.FORMAT, **values}))
+    with pytest.raises(UserError, match=words) as refused:
+        card.load(tmp_path)
+    assert refused.value.given == tmp_path / card.NAME

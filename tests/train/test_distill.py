@@ -188,14 +188,15 @@ def test_it_learns_from_the_teachers_data_though_the_source_has_gone(make_run, t
 
 def test_the_same_command_trains_it_for_longer_and_the_rate_follows(trained, tmp_path, refused, unstir):
     teacher, _ = trained(train__lr=0.01)
-    assert unstir("distill", teacher.path, "--out", "fast", "--length", "20 steps")[0] == 0
-    assert Run.open("fast").config.train.lr_period == "19 steps"
-    status, _, _ = unstir("distill", teacher.path, "--out", "fast", "--length", "30 steps")
-    run = Run.open("fast")
+    fast = teacher.path.with_name(f"{teacher.path.name}-distilled")
+    assert unstir("distill", teacher.path, "--length", "20 steps")[0] == 0
+    assert Run.open(fast).config.train.lr_period == "19 steps"
+    status, _, _ = unstir("distill", teacher.path, "--length", "30 steps")
+    run = Run.open(fast)
     assert status == 0 and run.newest_step() == 30 and run.config.train.lr_period == "29 steps"
     assert learning_rates(run)(21) > 0.001 and learning_rates(run)(29) < 1e-4
-    assert "at step 30" in unstir("distill", teacher.path, "--out", "fast")[1]
-    refused(unstir("distill", teacher.path, "--out", "fast", "--lr", 0.5), "train.lr=0.5 is 0.005 in the run")
+    assert "at step 30" in unstir("distill", teacher.path, "--out", fast)[1]
+    refused(unstir("distill", teacher.path, "--lr", 0.5), "train.lr=0.5 is 0.005 in the run")
 
 
 def test_guidance_a_guide_and_a_learned_variance_are_refused(make_run, trained):

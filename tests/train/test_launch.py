@@ -239,6 +239,34 @@ def test_a_hash_is_not_taken_for_that_of_a_store(run, tmp_path):
     assert refused.value.remedy == {"data.sha256": None}
 
 
+@pytest.mark.parametrize(
+    ("asked", "key"),
+    [
+        ({"train__batch_size": 21}, "train.batch_size"),
+        ({"train__length": "1 epoch", "train__warmup": "9 steps"}, "train.length"),
+        ({"model__num_classes": 3}, "model.num_classes"),
+        ({}, "by_class"),
+    ],
+)
+def test_settings_that_the_data_does_not_allow_are_refused_before_an_image_is_decoded(tmp_path, asked, key):
+    (tmp_path / "photos").mkdir()
+    for number in range(20):
+        (tmp_path / f"photos/{number}.png").write_bytes(b"no image at all")
+    config = tiny_config(tmp_path / "store", data__source=str(tmp_path / "photos"), data__size=8, **asked)
+    with refusing(key):
+        train_run(config, tmp_path / "run", by_class=key == "by_class")
+    assert [path.name for path in tmp_path.iterdir()] == ["photos"]
+
+
+def test_a_split_without_training_images_is_refused_before_packing(tmp_path):
+    images = np.zeros((4, 8, 8), np.uint8)
+    np.savez(tmp_path / "x.npz", x_train=images[:0], x_test=images)
+    config = tiny_config(tmp_path / "store", data__source=str(tmp_path / "x.npz"))
+    with refusing(given=str(tmp_path / "x.npz")):
+        open_data(config, tmp_path / "run")
+    assert [path.name for path in tmp_path.iterdir()] == ["x.npz"]
+
+
 def test_damaged_store_of_a_run_is_said_and_no_other_is_packed(run, tmp_path):
     config, out, store, _ = run
     manifest = store / "manifest.json"

@@ -89,7 +89,7 @@ def test_what_does_not_hold_is_shown_and_sets_the_status(unstir, monkeypatch, ru
     monkeypatch.setitem(THEMES, "forward", broken)
     status, out, err = unstir("verify", "abar-exact", "cosine-clipped")
     assert status == 1 and says in out and "FAILS" in out and "Traceback" not in out + err
-    assert out.splitlines()[0] == "1 of 2 hold" and "compared" in out and "cosine-clipped" in out
+    assert out.splitlines()[0] == "1 of 2 hold" and "compared: abar, 1 - abar" in out and "cosine-clipped" in out
     status, out, _ = unstir("verify", "abar-exact", "cosine-clipped", "--json")
     shown = json.loads(out)
     assert status == 1 and not shown["passed"] and [row["passed"] for row in shown["rows"]] == [False, True]
@@ -108,25 +108,23 @@ def test_json_is_one_object_of_the_same_rows(unstir):
 
 
 def test_a_summary_comes_first_and_equations_that_hold_are_shown_where_they_are_named(unstir, monkeypatch):
-    monkeypatch.setenv("COLUMNS", "80")
     for theme, checks in THEMES.items():
         monkeypatch.setitem(THEMES, theme, tuple(replace(check, run=lambda: 0.0) for check in checks))
     lines = unstir("verify")[1].splitlines()
     assert lines[0] == f"{len(CHECKS)} of {len(CHECKS)} hold" and len(lines) < 24
     assert lines[1].startswith("forward  6 of 6 ") and {*NAMES} < set(" ".join(lines).replace(",", "").split())
     shown = unstir("verify", "abar-exact")[1]
-    assert shown.splitlines()[:2] == ["1 of 1 hold", "forward 1 of 1 abar-exact"] and "product of 1 - beta_s" in shown
+    assert shown.splitlines()[:2] == ["1 of 1 hold", "forward  1 of 1  abar-exact"] and "product of 1 - beta_s" in shown
 
 
 def test_the_whole_table_fits_eighty_columns(unstir, monkeypatch):
-    monkeypatch.setenv("COLUMNS", "40")
     for theme, checks in THEMES.items():
         monkeypatch.setitem(THEMES, theme, tuple(replace(check, run=lambda: 0.0) for check in checks))
     out = unstir("verify", *THEMES)[1]
     lines = out.splitlines()
     assert max(map(len, lines)) <= 80 and out.isascii()
     for check in CHECKS:
-        (line,) = [line for line in lines if line.split()[:1] == [check.name]]
+        (line,) = [line for line in lines if line.startswith(f"{check.name} ")]
         assert line.split()[-2:] == [f"{check.tolerance:.0e}", "holds"]
 
 

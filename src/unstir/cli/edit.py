@@ -210,8 +210,6 @@ def blend(
     images = [image for image in (image1, image2) if image is not None]
     if len(images) != (0 if numbers else 2):
         raise UserError("", None, "two images to blend are needed", ("name them", {"numbers": (0, 5)}))
-    if numbers and min(numbers) < 0:
-        raise UserError("numbers", numbers[0], f"{numbers[1]}: images are numbered from 0")
     ends = numbers or (images[0], images[1])
     work = partial(edit.blend, ends=ends, count=count, refinements=refinements)
     return _carry_out(run, ends, chain, options, work, labels=labels)

@@ -57,8 +57,6 @@ def evaluate(
 
     Example: `unstir evaluate runs/mnist`
 
-    Example: `unstir evaluate runs/mine --num 10000 --fid --against runs/theirs`
-
     Example: `unstir evaluate --images made/ --store data/mnist --against runs/mnist`
 
     Args:
@@ -138,8 +136,8 @@ def likelihood(
         json_: Print the figures as JSON.
     """
     from unstir.data import SPLITS
+    from unstir.metrics import scores
     from unstir.metrics.likelihood import Protocol, describe, save_likelihood
-    from unstir.metrics.scores import save_scores
     from unstir.runs.run import Run
     from unstir.runs.stores import with_store
 
@@ -149,24 +147,19 @@ def likelihood(
             raise UserError("--num, --out and --split both are of the run's figure; leave them out")
         source = images or with_store(Run.open(run), store)[1].path
         model = options.model(Run.open(run))
-        return _score(save_scores(model, source, per_image, split=split, label=label, **terms), per_image, json_)
+        columns = scores.save_scores(model, source, per_image, split=split, label=label, **terms)
+        _show(columns, json_, scores.describe(columns), *([f"per image {per_image}"] if per_image else []))
+        return 0
     opened, data = with_store(Run.open(run), store)
     model = options.model(opened)
     splits = SPLITS if split == "both" else (split,)
     results, curve = save_likelihood(model, data, splits, Protocol(num=num, **terms), out, format)
-    if json_:
-        show_json(results)
-    else:
-        show(*(line for each in results.values() for line in describe(each).splitlines()), f"curve     {curve}")
+    _show(results, json_, *(describe(each) for each in results.values()), f"curve     {curve}")
     return 0
 
 
-def _score(columns: Mapping[str, list[Any]], file: Path | None, json_: bool) -> int:
-    """Print the likelihood of single images, or its mean."""
-    from unstir.metrics.scores import describe
-
+def _show(value: object, json_: bool, *texts: str) -> None:
     if json_:
-        show_json(columns)
+        show_json(value)
     else:
-        show(describe(columns), *([f"per image {file}"] if file else []))
-    return 0
+        show(*(line for text in texts for line in text.splitlines()))

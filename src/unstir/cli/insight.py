@@ -1,23 +1,17 @@
 """`unstir doctor` and `unstir report`."""
 
 import re
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rich.console import Console
-from rich.text import Text
-
 from unstir.cli.app import app, show, show_json
 from unstir.cli.options import ChartFormat, RunFolder, StoreFolder, check_one
-from unstir.errors import UserError, printable
+from unstir.errors import UserError
 from unstir.metrics.request import SEEDS, EvaluationRequest
 from unstir.progress import counted, waiting
 
 if TYPE_CHECKING:
     from unstir.insight.doctor import Report
-
-_STYLES = {"problem": "bold red", "warning": "yellow", "note": "dim"}
 
 
 @app.command
@@ -38,31 +32,28 @@ def doctor(run: RunFolder, /, *, store: StoreFolder = None, samples: bool = True
     if json_:
         show_json({"healthy": report.healthy, **vars(report)})
     else:
-        _print(report, str(run))
+        show(*_lines(report, str(run)))
     return 0 if report.healthy else 1
 
 
-def _print(report: "Report", run: str) -> None:
+def _lines(report: "Report", run: str) -> list[str]:
     from unstir.insight.findings import by_reason, causes
 
-    screen = Console(file=sys.stdout, highlight=False)
+    lines = [] if report.findings else ["nothing found"]
     for cause in causes(report.findings):
-        finding, style = cause.finding, _STYLES[cause.severity]
-        screen.print(Text.assemble((cause.severity, style), f"  {finding.check}: {printable(finding.says)}"))
+        finding = cause.finding
         symptoms = [("explains", f"{each.check}: {each.says}; {each.evidence}") for each in cause.symptoms]
-        for label, text in (("measured", finding.evidence), *symptoms, ("remedy", finding.remedy)):
-            row = Text.assemble("   ", (f"{label:10}", "dim"), printable(_typed(text, run)))
-            screen.print(row, end="\n\n" if label == "remedy" else "\n", soft_wrap=True)  # a command is pasted whole
-    if not report.findings:
-        screen.print("nothing found")
-    screen.print(Text.assemble(("checked   ", "dim"), ", ".join(report.checked)))
+        parts = [("measured", finding.evidence), *symptoms, ("remedy", finding.remedy)]
+        lines.append(f"{cause.severity}  {finding.check}: {finding.says}")
+        lines += [*(f"   {label:10}{_typed(text, run)}" for label, text in parts), ""]
+    lines.append(f"checked   {', '.join(report.checked)}")
     if report.skipped:
         listed = "; ".join(f"{', '.join(names)} ({why})" for why, names in by_reason(report.skipped).items())
-        screen.print(Text.assemble(("skipped   ", "dim"), _typed(listed, run)))
+        lines.append(f"skipped   {_typed(listed, run)}")
     left, seconds = report.forecast["steps_left"], report.forecast["seconds_left"]
     how_long = "at a speed that is not known yet" if seconds is None else waiting(seconds)
     forecast = f"{counted(left, 'step')} left, {how_long}" if left else "finished"
-    screen.print(Text.assemble(("forecast  ", "dim"), forecast))
+    return [*lines, f"forecast  {forecast}"]
 
 
 def _typed(text: str, run: str) -> str:
@@ -97,8 +88,6 @@ def report(
     does, and kept. Several runs share a page; their figures stand together where the protocols agree.
 
     Example: `unstir report runs/mnist`
-
-    Example: `unstir report runs/mnist --export figures.tex`
 
     Example: `unstir report runs/first runs/second --out compared.html`
 

@@ -56,8 +56,8 @@ def sample(
         animate: File (.webp or .gif) of an animation of the first 64 images: x_t next to the estimate of x_0.
         strip: File of a picture of the first 8 images at stages of their trajectories, with the estimates of x_0 below.
         stages: Number of stages of the strip; by default 11.
-        scale: Whole factor by which images are enlarged in grids, the animation and the strip; by default tiles are at
-            least 48 pixels high.
+        scale: Whole factor by which images are enlarged in grids, the animation, the strip and the comparison; by
+            default tiles are at least 48 pixels high.
         batch_size: Images computed at once; a job that continues keeps its own.
         engine: What computes the network. onnxruntime computes in float32 on the CPU, by a file in RUN/onnx.
     """
@@ -68,7 +68,7 @@ def sample(
     from unstir.runs.run import Run
 
     if compare:
-        _check_compared(any(it is not None for it in (animate, strip, stages, scale)), chain)
+        _check_compared(any(it is not None for it in (animate, strip, stages)), chain)
     model = options.model(Run.open(run), chain.guide)
     if engine == "onnxruntime":
         from unstir.interop.onnx_file import on_onnxruntime
@@ -83,7 +83,7 @@ def sample(
     if compare:
         from unstir.compare import save_comparison
 
-        file, rows = save_comparison(model, job, compare, out, given=own)
+        file, rows = save_comparison(model, job, compare, out, given=own, scale=scale)
         show(*(row.caption for row in rows), f"compared {file}")
         return 0
     if advice := shorter(model, settings, given):
@@ -100,6 +100,6 @@ def sample(
 def _check_compared(trajectories: bool, chain: ChainOptions) -> None:
     """Raise UserError for what goes with --compare neither in one process nor in several."""
     if trajectories or chain.given().keys() & {"sampler", "steps", "times", "options"}:
-        others = "--sampler, --steps, --times, --options, --animate, --strip, --stages and --scale"
+        others = "--sampler, --steps, --times, --options, --animate, --strip and --stages"
         raise UserError(f"--compare names samplers and steps; leave out {others}")
     of_one("unstir sample --compare")

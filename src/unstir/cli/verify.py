@@ -1,15 +1,10 @@
 """`unstir verify`."""
 
-import sys
 from collections.abc import Sequence
 from itertools import groupby
 from pathlib import Path
+from textwrap import wrap
 from typing import TYPE_CHECKING
-
-from rich.console import Console, Group
-from rich.padding import Padding
-from rich.table import Table
-from rich.text import Text
 
 from unstir.cli.app import app, show, show_json
 from unstir.errors import UserError
@@ -17,7 +12,7 @@ from unstir.errors import UserError
 if TYPE_CHECKING:
     from unstir.verify import Row
 
-_NARROWEST = 72  # columns; narrower, a terminal had better wrap the lines than a table shorten its figures
+_WIDTH = 80  # columns of the printed lines
 
 
 @app.command
@@ -51,38 +46,26 @@ def verify(*names: str, json_: bool = False, plot: Path | None = None, image: Pa
     elif image:
         raise UserError("image", image, "is drawn in the picture of --plot FILE", "give both, or leave it out")
     rows = run_checks(names)
-    holding = sum(row.passed for row in rows)
+    passed = all(row.passed for row in rows)
     if json_:
-        show_json({"passed": holding == len(rows), "rows": [vars(row) | {"passed": row.passed} for row in rows]})
+        show_json({"passed": passed, "rows": [vars(row) | {"passed": row.passed} for row in rows]})
     else:
-        screen = Console(file=sys.stdout)
-        screen.width = max(screen.width, _NARROWEST)
-        screen.print(f"{holding} of {len(rows)} hold", _summary(rows, names))
-        show(*([f"picture  {plot}"] if plot else []))
-    return 0 if holding == len(rows) else 1
+        show(*_lines(rows, names), *([f"picture  {plot}"] if plot else []))
+    return 0 if passed else 1
 
 
-def _summary(rows: Sequence["Row"], names: Sequence[str]) -> Group:
-    table = Table(box=None, padding=(0, 1, 0, 0), pad_edge=False, show_header=False)
+def _lines(rows: Sequence["Row"], names: Sequence[str]) -> list[str]:
+    """The summary by theme, and what those that are named or fail compare and by how much they are missed."""
+    lines = [f"{sum(row.passed for row in rows)} of {len(rows)} hold"]
     for theme, members in groupby(rows, key=lambda row: row.theme):
         passed = {row.name: row.passed for row in members}
-        table.add_row(theme, f"{sum(passed.values())} of {len(passed)}", ", ".join(passed))
-    shown = [row for row in rows if names or not row.passed]
-    return Group(table, *(("", _table(shown)) if shown else ()))
-
-
-def _table(rows: Sequence["Row"]) -> Table:
-    """One row per equation; texts are not markup, for papers write x_0 in brackets of every kind."""
-    table = Table(box=None, padding=(0, 1, 0, 0), pad_edge=False)
-    table.add_column("equation", no_wrap=True)
-    table.add_column(Text("what holds [source], and what was compared"), ratio=1, overflow="fold")
-    for heading in ("error", "at most", ""):
-        table.add_column(heading, justify="right", no_wrap=True)
+        listed = f"{theme:8} {sum(passed.values())} of {len(passed)}  {', '.join(passed)}"
+        lines += wrap(listed, _WIDTH, break_on_hyphens=False, subsequent_indent=" " * 9)
     for row in rows:
-        error, limit = "-" if row.failure else f"{row.error:.1e}", f"{row.tolerance:.0e}"
-        answer = Text("holds", style="green") if row.passed else Text("FAILS", style="bold red")
-        holds = Text.assemble(row.statement, (f" [{row.source}]", "italic"), overflow="fold")
-        compared = Padding(Text(row.compared, "dim", overflow="fold"), (0, 0, 0, 3))
-        failed = [Text(f"failed: {row.failure}", "red")] if row.failure else []
-        table.add_row(Text(row.name), Group(holds, compared, *failed), error, limit, answer)
-    return table
+        if names or not row.passed:
+            error, answer = "-" if row.failure else f"{row.error:.1e}", "holds" if row.passed else "FAILS"
+            lines += ["", f"{row.name:22}{error:>8}, at most {row.tolerance:.0e}  {answer}"]
+            texts = [f"{row.statement} [{row.source}]", f"compared: {row.compared}"]
+            for text in [*texts, *([f"failed: {row.failure}"] if row.failure else [])]:
+                lines += wrap(text, _WIDTH, initial_indent="   ", subsequent_indent="   ")
+    return lines

@@ -1,12 +1,19 @@
-"""Images that are arrays: .npy and .npz files, arrays in memory, and the items of a torch Dataset."""
+"""Images that are arrays: .npy, .npz and idx files, arrays in memory, and the items of a torch Dataset.
 
+MNIST and its relatives are idx files: NAME-images-idx3-ubyte beside NAME-labels-idx1-ubyte, unpacked or .gz. Such a
+file is 0, 0, 8 (unsigned bytes), the number of dimensions, each as 4 bytes, the highest first, and then the values.
+"""
+
+import gzip
 import hashlib
+import re
 import zipfile
 import zlib
-from collections.abc import Hashable, Iterator, Mapping
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,10 +21,10 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from unstir.data.classes import as_label
+from unstir.data.disk import open_file
 from unstir.data.folder import HELD_OUT_NAMES
-from unstir.data.images import LEFT_OUT, Refused, check_pixels
-from unstir.data.ranges import Rule, rule_of
-from unstir.data.records import BROKEN, Records, Rows
+from unstir.data.images import LEFT_OUT, Refused, as_float32, check_pixels
+from unstir.data.records import BROKEN, Records, Rows, Rule, rule_of
 from unstir.data.source import Options
 from unstir.errors import UserError
 
@@ -26,6 +33,8 @@ _LABELS = "labels", "label", "targets", "target", "y", "arr_1"
 _KEYS = _IMAGES, _LABELS, ("mask", "masks"), ("conditions",)
 _FURTHER = f"{LEFT_OUT}: an array that is neither the images nor their labels"
 _SAMPLED = 16  # items of a Dataset that its stamp is made of
+_IDX = re.compile(r"(.*?)(train|t10k|test)-(images|labels)[-.]idx[13]-ubyte(\.gz)?")
+_MOST = 1 << 31  # bytes of an idx file, unpacked
 
 
 class ArrayFile(Records):
@@ -63,6 +72,56 @@ class TiffFile(Records):
         except (OSError, SyntaxError, ValueError, Refused):
             raise UserError("", file, "is damaged, too large, or of another kind", "give arrays as .npy") from None
         return [Rows("train", file.name, [None] * len(pages), pages.__getitem__)]
+
+
+def idx_in(path: Path) -> list[Path]:
+    """The idx files in a folder, or in raw or NAME/raw inside it, as torchvision has them; none where there are none.
+
+    Raises UserError where there are several data sets, or images without labels.
+    """
+    if _IDX.fullmatch(path.name) and path.is_file():
+        raise UserError("source", path, "is one file of a data set", "give the folder that it is in")
+    places = [path, path / "raw", *path.glob("*/raw")] if path.is_dir() else []
+    files = [file for place in places for file in sorted(place.glob("*-ubyte*")) if _IDX.fullmatch(file.name)]
+    if len(sets := {file.parent / _part(file)[0] for file in files}) > 1:
+        several = ", ".join(sorted(str(name.relative_to(path)) for name in sets))
+        raise UserError("source", path, f"holds several data sets: {several}", "give a folder that has one of them")
+    for file in files:
+        labels = file.name.replace("images", "labels").replace("idx3", "idx1")
+        if not any((file.parent / f"{labels.removesuffix('.gz')}{ending}").is_file() for ending in ("", ".gz")):
+            raise UserError("source", file, f"has no labels: {labels} is not beside it", "fetch that file too")
+    return files
+
+
+def _part(file: Path) -> tuple[str, str]:
+    """The name of a file's data set, "" where it has none, and the array that the file is, such as test_images."""
+    match = _IDX.fullmatch(file.name)
+    assert match
+    return match[1], f"{match[2].replace('t10k', 'test')}_{match[3]}"
+
+
+class IdxFiles(Records):
+    """The idx files of one data set; where a file is there unpacked too, its .gz is not read."""
+
+    kind = "idx"
+
+    def __init__(self, files: Sequence[Path], options: Options) -> None:
+        super().__init__(options, list({_part(file)[1]: file for file in reversed(files)}.values())[::-1])
+
+    def rows(self) -> list[Rows]:
+        """The images of both splits."""
+        arrays = {_part(file)[1]: _idx_array(file) for file in self.files}
+        return rows_of(arrays, "images", self.name, self.options.depth)
+
+
+def _idx_array(file: Path) -> NDArray[np.uint8]:
+    """The values of an idx file, in its shape. Raises UserError where it is damaged."""
+    with suppress(gzip.BadGzipFile, EOFError, IndexError, ValueError, zlib.error), open_file(file) as stream:
+        data = (gzip.GzipFile(fileobj=stream) if file.suffix == ".gz" else stream).read(_MOST)
+        start = 4 + 4 * data[3]
+        if data[:3] == b"\0\0\x08":
+            return np.frombuffer(data, np.uint8, offset=start).reshape(np.frombuffer(data[4:start], ">u4").tolist())
+    raise UserError("", file, "is damaged, or no idx file of unsigned bytes", "fetch it again")
 
 
 class _Arrays(Records):
@@ -214,10 +273,13 @@ def rows_of(arrays: Mapping[str, NDArray[Any]], what: str, name: str, depth: str
     rows = list[Rows]()
     for split, (key, of_labels, of_mask, of_conditions) in groups.items():
         place = what if len(groups) == 1 else f"{what}: {split}"
-        images, labels = arrays[key], _labels(arrays[key], arrays.get(of_labels), name)
+        images, labels = arrays[key], arrays.get(of_labels)
+        if labels is not None and _is_one_hot(labels):
+            labels = labels.argmax(1)
+            notes.append(("one-hot labels taken as the numbers of classes", f"{what}: {of_labels}"))
         read, conditions = partial(_image, rule, images, arrays.get(of_mask)), arrays.get(of_conditions)
         conditions = None if conditions is None else _conditions(conditions, len(images), name)
-        rows.append(Rows(split, place, labels, read, notes=notes, conditions=conditions))
+        rows.append(Rows(split, place, _labels(images, labels, name), read, notes=notes, conditions=conditions))
         notes = []
     return rows
 
@@ -225,9 +287,10 @@ def rows_of(arrays: Mapping[str, NDArray[Any]], what: str, name: str, depth: str
 def _conditions(conditions: NDArray[Any], num: int, name: str) -> NDArray[Any]:
     """Those of so many images, [N, K] or [N, C, H, W], of [N] too. Raises UserError for other shapes, and NaN."""
     rows = conditions[:, None] if conditions.ndim == 1 else conditions
-    if rows.ndim not in (2, 4) or len(rows) != num:
-        raise UserError("", name, f"has conditions of shape {conditions.shape}, not [{num}, K] or [{num}, C, H, W]")
-    if not np.isfinite(rows).all():
+    if rows.ndim not in (2, 4) or len(rows) != num or rows.dtype.kind not in "buif":
+        wrong = f"has conditions {rows.dtype} {list(conditions.shape)}, not numbers [{num}, K] or [{num}, C, H, W]"
+        raise UserError("", name, wrong)
+    if not np.isfinite(rows := as_float32(rows)).all():
         raise UserError("", name, "has conditions that are NaN or infinite")
     return rows
 
@@ -236,10 +299,17 @@ def _image(rule: Rule, images: NDArray[Any], mask: NDArray[Any] | None, index: i
     """An image by the rule, or with NaN where its mask is not 0."""
     if mask is None:
         return rule(images[index])
-    hidden, image = mask[index] != 0, images[index].astype(np.float32)
+    hidden, image = mask[index] != 0, as_float32(images[index])
     if hidden.ndim < image.ndim and hidden.shape != image.shape[-2:]:  # [H, W] of [H, W, C]
         hidden = hidden[..., None]
     return np.where(hidden, np.float32(np.nan), image)
+
+
+def _is_one_hot(labels: NDArray[Any]) -> bool:
+    """Whether labels are rows of zeros and a single one, [N, K]."""
+    if labels.ndim != 2 or labels.shape[1] < 2 or labels.dtype.kind not in "buif":
+        return False
+    return bool(((labels == 0) | (labels == 1)).all() and (labels.sum(1) == 1).all())
 
 
 def _labels(images: NDArray[Any], labels: NDArray[Any] | None, name: str) -> list[Hashable]:

@@ -6,16 +6,16 @@ which become the same records (see unpickle.py). Either is hashed before a membe
 
 import tarfile
 from contextlib import suppress
-from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from unstir.data.disk import checked_sha256, fetch, file_sha256, tar_errors
+from unstir.data.disk import checked_sha256, fetch, tar_errors
 from unstir.data.images import Shape
-from unstir.data.source import Options, Plan, Source, joint_digest
+from unstir.data.records import Records, Rows
+from unstir.data.source import Options, Plan
 from unstir.data.unpickle import batch, class_names
 from unstir.errors import UserError
 
@@ -30,7 +30,6 @@ _PYTHON_FOLDER = "cifar-10-batches-py"
 _BATCHES = (*(f"data_batch_{i}" for i in range(1, 6)), "test_batch")
 _NAMES = (f"{_FOLDER}/batches.meta.txt", *(f"{_FOLDER}/{name}.bin" for name in _BATCHES))
 _PYTHON_NAMES = (f"{_PYTHON_FOLDER}/batches.meta", *(f"{_PYTHON_FOLDER}/{name}" for name in _BATCHES))
-_MEND = f"fetch {URL} again"
 _FIRST = "data_batch_1", "data_batch_1.bin"  # of an unpacked folder
 _LOOKED_AT = 8  # members
 
@@ -46,14 +45,15 @@ def cifar_in(path: Path) -> Path | None:
     return path if not {_FOLDER, _PYTHON_FOLDER}.isdisjoint(folders) else None
 
 
-class CifarSource(Source):
+class CifarSource(Records):
     """One official archive, or its unpacked folder; None is the binary one, downloaded to where the options say."""
 
     kind = "cifar10"
+    hashes_files = has_names = True
 
     def __init__(self, archive: Path | None, options: Options) -> None:
-        super().__init__(options, (_SIDE, _SIDE), 3)
-        self.archive, self.files = archive, [archive] if archive else []
+        super().__init__(options, [archive] if archive else [], (_SIDE, _SIDE), held_out=None)
+        self.archive, self._place = archive, archive or options.download_dir / URL.rpartition("/")[2]
         if archive and archive.is_dir():
             self.files = list(_unpacked(archive).values())
         self.expected = (options.sha256.lower(),) if options.sha256 else (BINARY_SHA256, PYTHON_SHA256)
@@ -64,20 +64,22 @@ class CifarSource(Source):
 
     def source_hash(self, shape: Shape) -> str:
         """Hash the archive, unless it is to be downloaded, or the files of a folder."""
-        if self.archive is None:
-            return self.expected[0]
-        return joint_digest(list(map(file_sha256, self.files))) if self.archive.is_dir() else file_sha256(self.archive)
+        return super().source_hash(shape) if self.archive else self.expected[0]
 
     def plan(self, staging: Path) -> Plan:
         """Download if need be, check the hash, count the records. Raises UserError."""
-        archive = self.archive
-        if archive is None:
-            archive = self.options.download_dir / URL.rpartition("/")[2]
-            fetch(URL, archive, self.expected[0])
-        sha256 = self.source_hash((0, 0, 0)) if archive.is_dir() else checked_sha256(archive, *self.expected)
-        classes, records, num_train = _read(archive)
-        pixels, labels = records[:, 1:].reshape(-1, 3, _SIDE, _SIDE), records[:, 0].astype(np.int64)
-        return replace(self.plan_of(pixels, labels, num_train, classes, "the official test batch"), source_hash=sha256)
+        if self.archive is None:
+            fetch(URL, self._place, self.expected[0])
+        if self._place.is_file():
+            checked_sha256(self._place, *self.expected)
+        return super().plan(staging)
+
+    def rows(self) -> list[Rows]:
+        """The records of the training batches, and those of the test batch."""
+        classes, records, num_train = _read(self._place)
+        parts = {"train": records[:num_train], "test": records[num_train:]}
+        images = {split: part[:, 1:].reshape(-1, 3, _SIDE, _SIDE) for split, part in parts.items()}
+        return [Rows(k, k, parts[k][:, 0].tolist(), images[k].__getitem__, classes) for k in parts]
 
 
 def _unpacked(folder: Path) -> dict[str, Path]:
@@ -98,24 +100,16 @@ def _read(archive: Path) -> tuple[tuple[str, ...], NDArray[np.uint8], int]:
     """The class names, all records [N, 3073], train first, and how many are of train. Raises UserError."""
     files = _content(archive)
     is_python = any(name in files for name in _PYTHON_NAMES)
-    names = _PYTHON_NAMES if is_python else _NAMES
-    if missing := [name for name in names if name not in files]:
-        there = ", ".join(sorted(files)) or "none of them"
-        raise UserError("", archive, f"lacks {missing[0]} as a plain file; it has {there}", _MEND)
-    if is_python:
-        files = {name: _unpickled(archive, name, data) for name, data in files.items()}
-    meta, *batches = (files[name] for name in names)
-    if odd := [name for name, data in zip(names[1:], batches, strict=True) if len(data) % _RECORD]:
-        raise UserError("", archive, f"holds {odd[0]}, which is not in whole records of {_RECORD} bytes", _MEND)
-    classes = tuple(filter(None, map(str.strip, meta.decode("utf-8", "replace").splitlines())))
-    records = np.frombuffer(b"".join(batches), np.uint8).reshape(-1, _RECORD)
-    if (most := records[:, 0].max(initial=0)) >= len(classes):
-        raise UserError("", archive, f"has label {most}, but {len(classes)} class names", _MEND)
-    return classes, records, len(records) - len(batches[-1]) // _RECORD
-
-
-def _unpickled(archive: Path, name: str, data: bytes) -> bytes:
+    file, *batches = _PYTHON_NAMES if is_python else _NAMES
+    parts = list[NDArray[np.uint8]]()
     try:
-        return "\n".join(class_names(data)).encode() if name == _PYTHON_NAMES[0] else batch(data)
+        names = class_names(files[file]) if is_python else files[file].decode("utf-8", "replace").splitlines()
+        classes = tuple(filter(None, map(str.strip, names)))
+        for file in batches:
+            data = batch(files[file]) if is_python else files[file]
+            parts.append(np.frombuffer(data, np.uint8).reshape(-1, _RECORD))
+            if parts[-1][:, 0].max(initial=0) >= len(classes):
+                raise ValueError("a label of no class")
     except Exception:  # a damaged pickle raises anything at all
-        raise UserError("", archive, f"holds {name}, whose pickle is not CIFAR-10's", f"use {URL}") from None
+        raise UserError("", archive, f"has no {file}, or it is damaged or no plain file", f"use {URL}") from None
+    return classes, np.concatenate(parts), sum(map(len, parts[:-1]))

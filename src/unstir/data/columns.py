@@ -27,8 +27,11 @@ _POINTER = b"version https://git-lfs"  # starts what git keeps in the place of a
 def of_clone(path: Path) -> list[Path]:
     """The parquet files in a clone of a data set of the Hub, with README.md or data/; none where there are none.
 
-    Raises UserError where they lie in the folders of several configurations.
+    They are those of the configuration that the card names, if it has one or a default. Else UserError is raised where
+    they lie in the folders of several.
     """
+    if (path / _CARD).is_file() and (named := _splits(_card(path / _CARD), path)):
+        return [*named]
     files = list((path if (path / _CARD).is_file() else path / "data").rglob("*.parquet")) if path.is_dir() else []
     files = [file for file in files if not any(part.startswith(".") for part in file.relative_to(path).parts)]
     splits = {"train", *HELD_OUT_NAMES}
@@ -49,6 +52,7 @@ class Parquet(Records):
         self._reader = library("pyarrow.parquet", "hf", "this source")
         folder = Path(options.source)
         self._card = _card(folder / _CARD) if (folder / _CARD).is_file() else {}
+        self._splits = _splits(self._card, folder)
         self.license = options.license or _short_text(self._card.get("license")) or UNKNOWN
 
     def rows(self) -> list[Rows]:
@@ -85,7 +89,8 @@ class Parquet(Records):
             return _bytes(images(group)[index - starts[group]].as_py(), file.parent)
 
         notes = [(FURTHER_COLUMN, f"{file.name}: {name}") for name in schema.names if name not in (image, label)]
-        return Rows(split_of(file.name, file.parent.name), file.name, labels, read, classes, notes)
+        split = self._splits.get(file) or split_of(file.name, file.parent.name)
+        return Rows(split, file.name, labels, read, classes, notes)
 
     def _bytes_column(self, opened: Any) -> str:
         if not opened.metadata.num_rows:
@@ -205,6 +210,23 @@ def _features(card: Any) -> dict[str, Any]:
             elif kind == "image":
                 features[column["name"]] = {"_type": "Image"}
     return features
+
+
+def _splits(card: Any, folder: Path) -> dict[Path, str]:
+    """The split of each parquet file below ``folder`` that the card's default or only configuration names."""
+    splits = dict[Path, str]()
+    with suppress(AttributeError, KeyError, NotImplementedError, TypeError, ValueError):  # written by hand
+        configs = card["configs"]
+        (config,) = [one for one in configs if one.get("default") or one["config_name"] == "default"] or configs
+        for part in config["data_files"]:
+            for pattern in part["path"] if isinstance(part["path"], list) else [part["path"]]:
+                splits |= dict.fromkeys(folder.glob(pattern), str(part["split"]).casefold())
+    inside = folder.resolve()
+    return {
+        file: split
+        for file, split in splits.items()
+        if file.suffix == ".parquet" and file.resolve().is_relative_to(inside)
+    }
 
 
 def _short_text(value: Any) -> str:

@@ -10,7 +10,7 @@ import os
 import queue
 import sys
 from collections import deque
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Generator, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, suppress
 from pathlib import Path
@@ -127,28 +127,25 @@ class _Worker:
 
 def serve() -> None:
     """Be a child: answer the requests on stdin until there are no more, with the setup in the first argument."""
-    setup = json.loads(sys.argv[1])
-    items, shape = Items(Path(setup["root"])), tuple(setup["shape"] or ())
-    setup["size"] = setup["size"] and tuple(setup["size"])
+    form = json.loads(sys.argv[1])
+    items, shape = Items(Path(form.pop("root"))), tuple(form.pop("shape") or ())
+    form["size"] = form["size"] and tuple(form["size"])
+
+    def outcome(path: str) -> Outcome:
+        data = None
+        try:
+            data = items.read(path)
+            return path, item_digest(path, data), decode(data, path, **form)
+        except Refused as refusal:
+            return path, item_digest(path, data), refusal
+
     with suppress(BrokenPipeError):
         for line in sys.stdin.buffer:
             try:
-                group = group_of(_outcomes(items, json.loads(line), setup), shape or None)
+                group = group_of(map(outcome, json.loads(line)), shape or None)
                 array = {"shape": group.pixels.shape, "dtype": group.pixels.dtype.str}
                 head, data = {**group._asdict(), "pixels": None, **array}, group.pixels.tobytes()
             except (UserError, MemoryError) as error:  # of the machine, not of a file
                 head, data = {"failed": str(error) if isinstance(error, UserError) else ""}, b""
             sys.stdout.buffer.writelines((json.dumps(head).encode(), b"\n", data))
             sys.stdout.buffer.flush()
-
-
-def _outcomes(items: Items, paths: list[str], setup: dict[str, Any]) -> Iterator[Outcome]:
-    for path in paths:
-        data = None
-        try:
-            data = items.read(path)
-            form = {key: setup[key] for key in ("size", "channels", "is_float")}
-            outcome: Decoded | Refused = decode(data, path, **form)
-        except Refused as refusal:
-            outcome = refusal
-        yield path, item_digest(path, data), outcome

@@ -31,9 +31,8 @@ def usable_path(path: str | Path) -> Path:
 
 def open_file(path: Path) -> BufferedReader:
     """Open a regular file to read, and nothing that may never answer. Raises OSError, for a pipe or device too."""
-    mode = path.stat().st_mode
-    if not stat.S_ISREG(mode):
-        raise OSError(errno.EINVAL, f"is {what_it_is(mode)} and no file", str(path))
+    if not stat.S_ISREG(path.stat().st_mode):
+        raise OSError(errno.EINVAL, "is no regular file", str(path))
     return path.open("rb")
 
 
@@ -71,12 +70,6 @@ def checked_sha256(file: Path, *expected: str) -> str:
         allowed = f"has SHA-256 {sha256}, not {' or '.join(expected)}"
         raise UserError("", file, allowed, "fetch it again, or vouch for it by sha256")
     return sha256
-
-
-def what_it_is(mode: int) -> str:
-    """A word for a thing in the file system that is neither file nor folder."""
-    kinds = {stat.S_ISDIR: "a folder", stat.S_ISFIFO: "a pipe", stat.S_ISSOCK: "a socket"}
-    return next((word for test, word in kinds.items() if test(mode)), "a device")
 
 
 def require_space(folder: Path, needed: int) -> None:

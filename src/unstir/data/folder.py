@@ -6,22 +6,31 @@
 
 One folder that wraps all others is entered. Images outside the class folders are refused, for want of a label; where
 they are the majority, all are packed without labels. Order is natural (img2 before img10), train first.
+
+A file beside the images may give the labels, in the place of class folders.
+metadata.csv and metadata.jsonl have a row for each image: file_name, from this file's folder on, and label. They may
+lie in each folder of a split, and without labels they change nothing. dataset.json has
+{"labels": [["00000/img00000000.png", 6], ...]}; the folders beside it are no classes, also where its labels are null.
 """
 
+import csv
 import hashlib
+import json
 from collections.abc import Generator, Hashable, Mapping, Sequence
 from contextlib import closing
+from io import StringIO
 from pathlib import Path
 from posixpath import normpath
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from unstir.data.beside import Labels, labels_beside
-from unstir.data.classes import NO_CLASS
+from unstir.data.classes import KEYS, NO_CLASS, as_label
 from unstir.data.decoding import MAX_WORKERS, Group, decode_all
-from unstir.data.images import LEFT_OUT, UNLABELLED, Shape
+from unstir.data.images import FURTHER_COLUMN, LEFT_OUT, NOT_A_CLASS, UNLABELLED, Refused, Shape
 from unstir.data.listing import Entry, Items, Listing, list_folder, list_zip, natural
-from unstir.data.source import Arrangement, ItemSource, Options, hold_out
+from unstir.data.source import Arrangement, Options, Source, hold_out
+from unstir.errors import UserError
 
 _FILES, _BYTES = 2_000, 8 << 20
 """What a process decodes in about the time that another one takes to start, a quarter of a second."""
@@ -87,7 +96,7 @@ def _wrappers(paths: list[tuple[str, ...]]) -> int:
     return depth
 
 
-class FolderSource(ItemSource[str]):
+class FolderSource(Source[str]):
     """A folder or zip of images."""
 
     def __init__(self, root: Path, options: Options) -> None:
@@ -124,3 +133,59 @@ class FolderSource(ItemSource[str]):
         with closing(decode_all(self.root, requests, form, shape, num_workers)) as groups:
             for group in groups:
                 yield group._replace(digest=f"{group.digest} {self._labels.digest}".rstrip())
+
+
+class Labels(NamedTuple):
+    """What files beside the images say of them."""
+
+    by_path: dict[str, Hashable] | None = None  # None where the folders are the classes
+    notes: Sequence[tuple[str, str]] = ()  # (text, path)
+    digest: str = ""  # of the files; "" where there are none
+
+
+def labels_beside(items: Items, files: Sequence[str], whose: str) -> Labels:
+    """What the ``files`` of a source say, those that `listing.BESIDE` names. Raises UserError where one is damaged."""
+    by_path, notes, digest = None, list[tuple[str, str]](), hashlib.sha256()
+    for file in files:
+        try:
+            data = items.read(file, any_kind=True)
+            columns, rows = _table(file, data.decode("utf-8-sig"))
+            names = [normpath(f"{file.rpartition('/')[0]}/{row['file_name']}").lstrip("/") for row in rows]
+        except (Refused, UnicodeDecodeError, json.JSONDecodeError, RecursionError, csv.Error) as error:
+            why = f"is {error}" if isinstance(error, Refused) else "is damaged"
+            raise UserError("", f"{whose}: {file}", why, "write it again, or take it away") from None
+        except (ValueError, TypeError, KeyError, AttributeError):
+            notes.append(("no file of labels of images, ignored", file))
+            continue
+        digest.update(data)
+        key = next((name for name in KEYS if name in columns), "")
+        notes += [(FURTHER_COLUMN, f"{file}: {name}") for name in columns if name not in ("file_name", key)]
+        if key:
+            labels = [as_label(_number(row.get(key))) for row in rows]
+            notes += [(NOT_A_CLASS, name) for name, label in zip(names, labels, strict=True) if label is NO_CLASS]
+            notes.append(("labels are those of this file, not of the folders" + ": none" * (not labels), file))
+            by_path = (by_path or {}) | dict(zip(names, labels, strict=True))
+    return Labels(by_path, notes, digest.hexdigest() if files else "")
+
+
+def _table(file: str, text: str) -> tuple[Sequence[str], list[dict[str, Any]]]:
+    """The columns and rows of a file. Raises KeyError where it is no table of files."""
+    if file.endswith(".csv"):
+        reader = csv.DictReader(StringIO(text), restval="")
+        rows, columns = list(reader), reader.fieldnames or ()
+    elif file.endswith(".jsonl"):
+        rows = [json.loads(line) for line in text.splitlines() if line.strip()]
+        columns = [*dict.fromkeys(key for row in rows for key in row)]
+    else:
+        columns = ["file_name", KEYS[0]]
+        rows = [dict(zip(columns, pair, strict=True)) for pair in json.loads(text)["labels"] or ()]
+    if "file_name" not in columns:
+        raise KeyError
+    return columns, rows
+
+
+def _number(value: Any) -> Any:
+    try:
+        return value if not isinstance(value, str) or value.isdecimal() else float(value)
+    except ValueError:
+        return value or None

@@ -4,15 +4,15 @@ import re
 import stat
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from unstir import parts
-from unstir.data.arrays import ArrayFile, TiffFile, in_memory
+from unstir.data.arrays import ArrayFile, IdxFiles, TiffFile, idx_in, in_memory
 from unstir.data.cifar10 import CifarSource, cifar_in
 from unstir.data.columns import HubDataset, Parquet, of_clone
-from unstir.data.disk import checked_sha256, usable_path, what_it_is
+from unstir.data.disk import checked_sha256, usable_path
 from unstir.data.embedded import EmbeddedSource
 from unstir.data.folder import FolderSource
-from unstir.data.idx import IdxFiles, idx_in
 from unstir.data.images import EXTENSIONS, signature
 from unstir.data.source import NAMES, PREFIX, Options, Source, is_named
 from unstir.data.store import is_store
@@ -26,7 +26,7 @@ _START = 264  # bytes of a file that tell what it is
 _GIVEN = f"give {', '.join(NAMES)}, {PREFIX}OWNER/NAME, or a folder, zip, tar, .npy, .npz or .parquet file of images"
 
 
-def source_of(options: Options) -> Source:
+def source_of(options: Options) -> Source[Any]:
     """The source that the arguments of `pack` name. Raises UserError for what is out of range, missing or no source."""
     source = options.source
     if isinstance(source, str) and is_own(source):
@@ -51,7 +51,7 @@ def source_of(options: Options) -> Source:
     return in_memory(options)
 
 
-def _of_part(name: str, options: Options) -> Source:
+def _of_part(name: str, options: Options) -> Source[Any]:
     """The source that a function of the user's own returns, by its name (`unstir.parts`), which keeps its options."""
     made = parts.make("source", name, options=options.options, section="options")
     origin = source_of(replace(options, source=made, options={}))
@@ -75,7 +75,7 @@ def _look(path: Path, options: Options) -> tuple[int, bytes]:
     return status.st_mode, start
 
 
-def _of_path(path: Path, mode: int, start: bytes, options: Options) -> Source:
+def _of_path(path: Path, mode: int, start: bytes, options: Options) -> Source[Any]:
     is_folder, gzipped, zipped = stat.S_ISDIR(mode), start[:2] == b"\x1f\x8b", start[:2] == b"PK"
     if is_folder and is_store(path):
         raise UserError("source", path, "is a packed store already", "use it as it is")
@@ -84,7 +84,7 @@ def _of_path(path: Path, mode: int, start: bytes, options: Options) -> Source:
     if files := idx_in(path):
         return IdxFiles(files, options)
     if tars := [path] if gzipped or start[257:262] == b"ustar" else _in_folder(path, *_TARS):
-        return TarSource(tars, options)
+        return TarSource(options, sorted(tars))
     if start[:6] == b"\x93NUMPY" or (zipped and path.suffix == ".npz"):
         return ArrayFile(options, [path])
     if signature(start) == "TIFF":
@@ -95,8 +95,7 @@ def _of_path(path: Path, mode: int, start: bytes, options: Options) -> Source:
         return Parquet(tables, options)
     if is_folder or zipped:
         return FolderSource(path, options)
-    kind = "a file of another kind" if stat.S_ISREG(mode) else what_it_is(mode)
-    raise UserError("source", path, f"is {kind}", "give the folder that holds the images")
+    raise UserError("source", path, "is no file or folder of a known form", "give the folder that holds the images")
 
 
 def _in_folder(path: Path, *endings: str) -> list[Path]:

@@ -15,7 +15,8 @@
 | TIFF in which zero is white                    | 255 - v, at 16 bits 65535 - v before it is rounded                 |
 | 16-bit colour PNG                              | high byte of each value, also of a transparent one; noted          |
 | float or 32-bit integer samples, Lab           | refused, unless values are kept                                    |
-| values are kept (`--depth float`)              | every page a channel, as stored; refused: 16-bit colour PNG        |
+| values are kept (`--depth float`)              | every page a channel, as stored; refused: 16-bit PNG of grey with  |
+|                                                | an alpha channel                                                   |
 | EXIF orientation 2..8                          | applied; noted                                                     |
 | animated GIF, WebP or PNG, several pages       | first frame, noted; of other numbers than 1 and 3 channels: a page |
 |                                                | a channel                                                          |
@@ -60,6 +61,8 @@ FOREIGN = frozenset((
 
 OTHER_SHAPE = "of another shape:"
 """Start of the reason why an image is refused when no size is given and its shape is not that of the first."""
+
+TOO_SMALL = "too small:"  # the same, where it would be enlarged more than twice
 
 _SIGNATURES = (
     (b"\x89PNG\r\n\x1a\n", "PNG"), (b"\xff\xd8\xff", "JPEG"), (b"GIF87a", "GIF"), (b"GIF89a", "GIF"),
@@ -135,12 +138,13 @@ def decode(
 
 def _planes(data: bytes, kind: str) -> NDArray[Any]:
     """The channels of all pages as the file has them: [C, H, W]."""
-    if kind == "PNG" and data[24] == 16 and data[25] != 0:
-        raise Refused("16-bit colour, of which 8 bits can be read; give arrays")
+    is_wide = kind == "PNG" and data[24] == 16 and data[25] != 0
     parts = []
     with Image.open(io.BytesIO(data), formats=[kind]) as image:
         pages = getattr(image, "n_frames", 1)
         check_pixels(image.width, image.height * pages)
+        if is_wide:
+            return _16_bit_colour(data).transpose(2, 0, 1)
         for page in range(pages):
             image.seek(page)
             plane = np.asarray(image.convert({"1": "L", "P": "RGB", "PA": "RGBA"}.get(image.mode, image.mode)))
@@ -150,20 +154,38 @@ def _planes(data: bytes, kind: str) -> NDArray[Any]:
     return np.concatenate(parts)
 
 
+def _16_bit_colour(data: bytes) -> NDArray[np.uint16]:
+    """The first frame of a PNG, [H, W, C]: Pillow reads the high bytes, and, told the other order, the low ones."""
+    halves = []
+    for order in ("16B", "16L"):
+        with Image.open(io.BytesIO(data), formats=["PNG"]) as image:
+            if not str(image.tile[0].args).startswith(image.mode):
+                raise Refused("16-bit grey with an alpha channel, of which 8 bits can be read; give arrays")
+            image.tile = [tile._replace(args=f"{image.mode};{order}") for tile in image.tile]
+            halves.append(np.asarray(image, np.uint16))
+    return halves[0] * 256 + halves[1]
+
+
 def from_planes(planes: NDArray[Any], size: Sides | None, channels: int, is_float: bool, notes: list[str]) -> Decoded:
     """Any number of channels, [C, H, W] of numbers, as `decode` makes them of a file. Raises Refused."""
     if not 1 <= len(planes) <= MOST_CHANNELS or channels not in (0, len(planes)):
         raise Refused(f"{len(planes)} channels, where {channels or f'at most {MOST_CHANNELS}'} are packed")
     if not is_float and planes.dtype != np.uint8:
         raise Refused(f"values of type {planes.dtype}; depth=float keeps them")
-    values = planes.astype(np.float32 if is_float else np.uint8)
+    values = as_float32(planes) if is_float else planes
     if is_float and np.isinf(values).any():
-        raise Refused("infinite values; NaN stands for what is missing")
+        raise Refused("values that are infinite as float32; NaN stands for what is missing")
     if is_float and np.isnan(values).all():
         raise Refused("all values are missing")
     if size is not None and values.shape[1:] != size:
         values = np.stack([np.asarray(fit(Image.fromarray(plane), size, notes)) for plane in values])
     return Decoded(np.ascontiguousarray(values), tuple(dict.fromkeys(notes)))
+
+
+def as_float32(values: NDArray[Any]) -> NDArray[np.float32]:
+    """Numbers as float32, infinite where they are beyond it."""
+    with np.errstate(over="ignore"):
+        return values.astype(np.float32)
 
 
 def convert(image: Image.Image, size: Sides | None, channels: int, notes: list[str]) -> Decoded:
@@ -193,7 +215,7 @@ def fit(image: Image.Image, size: Sides | None, notes: list[str]) -> Image.Image
     wide, high = centre(width, height, size)
     if 2 * high < H:
         least = f"{-(-H // 2)} pixels a side" if H == W else f"{-(-W // 2)}x{-(-H // 2)} pixels"
-        raise Refused(f"too small: {width}x{height}, packing at {W}x{H} needs at least {least}")
+        raise Refused(f"{TOO_SMALL} {width}x{height}, packing at {W}x{H} needs at least {least}")
     if high < H:
         notes.append("enlarged, the shorter side is below the packed size")
     left, top = (width - wide) / 2, (height - high) / 2

@@ -16,7 +16,7 @@ from typing import IO, NamedTuple
 from unstir.data.images import EXTENSIONS, FOREIGN, LEFT_OUT, MAX_FILE_BYTES, Refused, signature
 from unstir.errors import OF_THE_MACHINE, UserError, remedy
 
-BESIDE = frozenset(("metadata.csv", "dataset.json"))
+BESIDE = frozenset(("metadata.csv", "metadata.jsonl", "dataset.json"))
 """Files that give the images beside them their labels."""
 _LITTER = frozenset(("__macosx", "thumbs.db", "desktop.ini"))
 UNREADABLE = "cannot be read"  # begins the reason where a file is refused that may be sound

@@ -135,11 +135,6 @@ class Origin(NamedTuple):
     license: str = ""
 
 
-def write_origin(folder: Path, origin: Origin) -> None:
-    """Write down where the images of a store came from."""
-    (folder / ORIGIN).write_bytes(json.dumps(origin._asdict(), indent=1).encode() + b"\n")
-
-
 def read_origin(folder: Path) -> Origin:
     """What a store was packed from; empty where that is not known any more."""
     try:

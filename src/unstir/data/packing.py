@@ -2,7 +2,7 @@
 
 import math
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
 from types import MappingProxyType
@@ -12,6 +12,7 @@ import numpy as np
 
 from unstir.data.disk import require_space, usable_path
 from unstir.data.forms import source_of
+from unstir.data.images import TOO_SMALL
 from unstir.data.manifest import FORMAT, SPLITS, Origin, read_origin
 from unstir.data.source import Options, Plan, Source, joint_digest
 from unstir.data.store import Store, Writer, is_store, publish, staging_folder
@@ -38,6 +39,7 @@ def pack(
     depth: str = "auto",
     scale: tuple[float, ...] = (),
     options: Mapping[str, Option] = MappingProxyType({}),
+    check: Callable[[Plan], None] = lambda plan: None,
 ) -> Store:
     """Pack `source` into the folder `out` and open it; a finished store of the same source and settings is just opened.
 
@@ -51,13 +53,14 @@ def pack(
     depth: "8" packs 0..255, "float" values as float32, NaN missing; "auto": float for floats that are no 8-bit levels.
     scale: values that become -1 and 1, one pair or one a channel; by default the range of each in the training split.
     strict: refused files are an error. seed: picks the held-out images. license: of the data; "" is the source's.
+    check: may refuse what is about to be packed, by a UserError, before it is decoded.
 
     Interrupted at any instant, the same call begins again, with the same bytes. Raises UserError for every mistake in
     the arguments and the source, OSError for what the disk refuses.
     """
     out, downloads = usable_path(out), usable_path(download_dir or Path(out).parent)
     out = Path(os.path.realpath(out)) if out.is_symlink() else out  # no folder can be renamed to a link
-    rest: Any = downloads, strict, seed, license, depth, tuple(scale), dict(options)
+    rest: Any = downloads, strict, seed, license, depth, tuple(scale), dict(options), check
     return _packed(Options(source, size, channels, held_out, sha256, *rest), out)  # type: ignore[arg-type]
 
 
@@ -78,11 +81,13 @@ def _packed(options: Options, out: Path) -> Store:
     return Store.open(out)
 
 
-def _pack(origin: Source, staging: Path, out: Path) -> None:
+def _pack(origin: Source[Any], staging: Path, out: Path) -> None:
     name, stamp = origin.name, origin.stamp()
     plan = origin.plan(staging)
+    origin.options.check(plan)
+    total = sum(plan.counts.values())
     size = math.prod(plan.shape) * (4 if plan.is_float else 1) + 4 * math.prod(plan.condition or (0,))
-    needed = plan.total * (size + 8 * bool(plan.classes)) + (1 << 16)
+    needed = total * (size + 8 * bool(plan.classes)) + (1 << 16)
     require_space(staging, needed)
     classes = list(map(printable, plan.classes))
     scale = _scale(origin.options.scale, plan)
@@ -91,7 +96,7 @@ def _pack(origin: Source, staging: Path, out: Path) -> None:
         with closing(plan.chunks()) as chunks, counting("packing", "images") as count:
             for chunk in chunks:
                 writer.write(chunk)
-                count(writer.done, plan.total)
+                count(writer.done, total)
         scale = scale or (_ranges(writer) if plan.is_float else [])
         content = writer.finish(scale)
     if origin.stamp() != stamp:
@@ -136,9 +141,11 @@ def _ranges(writer: Writer) -> list[list[float]]:
     return [[low, high] if low < high else [low - 1, high + 1] for low, high in ends]
 
 
-def _check_refused(origin: Source, refused: Sequence[tuple[str, str]], packed: bool = True) -> None:
+def _check_refused(origin: Source[Any], refused: Sequence[tuple[str, str]], packed: bool = True) -> None:
     name, listed = origin.name, [f"{path} ({reason})" for path, reason in refused]
     if not packed:
+        if refused and refused[0][1].startswith(TOO_SMALL):
+            raise UserError("size", origin.settings["size"], f"is too large: {listed[0]}", {"size": None})
         none = f"has no images to pack: all {len(refused)} are refused, such as {', '.join(listed[:1])}"
         raise UserError("", name, none)
     if origin.options.strict and refused:
@@ -147,7 +154,7 @@ def _check_refused(origin: Source, refused: Sequence[tuple[str, str]], packed: b
         raise UserError("", name, allowed, ("mend them", {"strict": None}))
 
 
-def _finished(origin: Source, out: Path) -> Store | None:
+def _finished(origin: Source[Any], out: Path) -> Store | None:
     """Open what `out` holds if it is what would be packed; None if there is nothing. Raises UserError if it is else."""
     source = origin.name
     apart = origin.kind not in ("folder", "parquet", "tar", "datasets")

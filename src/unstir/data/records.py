@@ -3,12 +3,14 @@
 What differs is how rows are found and read (`Rows`); what is alike is here: splits, labels, chunks, digests. A row may
 be an image file's bytes, an image of Pillow, or an array. Where the shape of an array fits [C, H, W] and [H, W, C], the
 one is meant of which the image is square, else (of other numbers of channels) that of fewer channels.
+
+Arrays whose values are not those of images are brought to them by one rule for all, which is noted: integers in 0..255,
+uint16 by v / 257, and floating point in -1..1 by (v + 1) / 2. Values outside the range of the rule are refused.
 """
 
 import re
 from abc import abstractmethod
 from collections.abc import Callable, Generator, Hashable, Sequence
-from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, NamedTuple
 
@@ -27,15 +29,17 @@ from unstir.data.images import (
     Shape,
     convert,
     decode,
+    from_16_bits,
     from_planes,
     levels_left,
 )
 from unstir.data.listing import OF_THE_DISK, UNREADABLE, item_digest, natural
-from unstir.data.ranges import is_8_bit
-from unstir.data.source import Arrangement, ItemSource, hold_out
+from unstir.data.source import Arrangement, Source, hold_out
 from unstir.errors import OF_THE_MACHINE, UserError
 
 BROKEN = OSError, SyntaxError  # what reading a file raises, and Pillow where it is damaged
+_NEAR = 2**-4  # levels by which the numbers of half precision differ from k/255
+Rule = Callable[[Any], Any]
 
 
 class Rows(NamedTuple):
@@ -48,6 +52,7 @@ class Rows(NamedTuple):
     classes: tuple[str, ...] = ()  # names of the labels that are numbers
     notes: Sequence[tuple[str, str]] = ()  # (text, what it is of) of images that are no rows
     conditions: NDArray[Any] | None = None  # [n, K] or [n, C', h, w]
+    names: Sequence[str] = ()  # of the rows, by default the name with a number
 
 
 def _with_plain_labels(rows: Rows, named: bool) -> Rows:
@@ -87,21 +92,14 @@ def _name(label: Hashable, rows: Rows, named: bool, whose: str) -> str | None:
     return str(label)
 
 
-@dataclass(frozen=True)
-class _Place:
+class _Place(NamedTuple):
     rows: Rows
     number: int
-
-    @property
-    def name(self) -> str:
-        return f"{self.rows.name}[{self.number}]"
-
-    @property
-    def label(self) -> Hashable:
-        return self.rows.labels[self.number]
+    name: str
+    label: Hashable
 
 
-class Records(ItemSource[_Place]):
+class Records(Source[_Place]):
     """Rows as a source; `rows` says where they are found."""
 
     looked_at = 64  # rows that tell whether they are of floating point, and of how many channels
@@ -248,11 +246,12 @@ def _channels_first(first: int, second: int, third: int) -> bool:
 def _conditions(places: Sequence[_Place]) -> NDArray[np.float32] | None:
     if not places or any(place.rows.conditions is None for place in places):
         return None
-    return np.stack([place.rows.conditions[place.number] for place in places]).astype(np.float32)  # type: ignore[index]
+    return np.stack([place.rows.conditions[place.number] for place in places])  # type: ignore[index]
 
 
 def _places(rows: Rows) -> list[_Place]:
-    return [_Place(rows, index) for index in range(len(rows.labels))]
+    names = rows.names or [f"{rows.name}[{number}]" for number in range(len(rows.labels))]
+    return [_Place(rows, *row) for row in zip(range(len(names)), names, rows.labels, strict=True)]
 
 
 def _digest(place: _Place, item: object) -> bytes:
@@ -280,3 +279,54 @@ def split_of(name: str, folder: str = "") -> str:
         return numbered[1].casefold()
     words = re.split(r"[\s_.-]+", name.casefold())[0], folder.casefold()
     return next((word for word in words if word in HELD_OUT_NAMES or word == "train"), "train")
+
+
+def rule_of(arrays: Sequence[NDArray[Any]], what: str, depth: str) -> tuple[Rule, list[tuple[str, str]]]:
+    """The rule for arrays like these, and what it does as a note of ``what`` they are."""
+    arrays = [array for array in arrays if array.size and array.dtype.kind in "iuf" and array.dtype != np.uint8]
+    if not arrays or depth == "float":
+        return _as_it_is, []
+    kind, low, high = arrays[0].dtype, min(map(np.min, arrays)), max(map(np.max, arrays))
+    if kind.kind == "f":
+        within = -1 <= low < 0 and high <= 1
+        if within and (depth == "8" or all(is_8_bit(_raised(image)) for array in arrays for image in array)):
+            return _within(-1, 1, _raised), [("values in -1..1 scaled to 0..255", what)]
+    elif low >= 0 and high <= 255:
+        return _within(0, 255, lambda v: v.astype(np.uint8)), [(f"{kind} in 0..255 taken as 8 bits", what)]
+    elif kind == np.uint16:
+        seen = np.zeros(1 << 16, bool)
+        for array in arrays:
+            for image in array:
+                seen[image] = True
+        values = np.flatnonzero(seen)
+        left = levels_left(len(values), from_16_bits(values))
+        return _within(0, 65535, from_16_bits), [("uint16 scaled to 8 bits", f"{what} ({left})")]
+    return _as_it_is, []
+
+
+def is_8_bit(values: NDArray[Any]) -> bool:
+    """Whether no value is floating point, or each is one of 256 levels in 0..1."""
+    if not np.issubdtype(values.dtype, np.floating):
+        return True
+    with np.errstate(invalid="ignore", over="ignore"):
+        levels = values.astype(np.float64) * 255
+        return bool(((levels >= 0) & (levels <= 255) & (np.abs(levels - np.round(levels)) < _NEAR)).all())
+
+
+def _as_it_is(values: Any) -> Any:
+    return values
+
+
+def _raised(values: NDArray[Any]) -> NDArray[Any]:
+    return (values.astype(np.float32) + 1) / 2
+
+
+def _within(low: int, high: int, rule: Rule) -> Rule:
+
+    def checked(item: Any) -> Any:
+        values = np.asarray(item)
+        if values.size and not low <= values.min() <= values.max() <= high:
+            raise Refused(f"values from {values.min():.3g} to {values.max():.3g}, where others lie in {low}..{high}")
+        return rule(values)
+
+    return checked

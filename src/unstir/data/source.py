@@ -1,6 +1,7 @@
 """What any source of images gives to the packer: a plan, then its images chunk by chunk."""
 
 import hashlib
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Generator, Hashable, Sequence
 from contextlib import closing
@@ -12,11 +13,11 @@ from typing import TYPE_CHECKING, Annotated, Any, Generic, Literal, NamedTuple, 
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 from pydantic import BeforeValidator, ConfigDict, Field
 from pydantic.dataclasses import dataclass as validated
 
-from unstir.data.images import MOST_CHANNELS, OTHER_SHAPE, Refused, Shape, Sides, fit, to_array
+from unstir.data.disk import file_sha256
+from unstir.data.images import MOST_CHANNELS, OTHER_SHAPE, Shape, Sides
 from unstir.data.listing import UNREADABLE
 from unstir.data.sides import sides, written
 from unstir.errors import UserError, refusing
@@ -62,7 +63,7 @@ class Plan:
 
     shape: Shape
     classes: tuple[str, ...]
-    total: int
+    counts: dict[str, int]  # images by split, those that decoding will refuse too
     held_out_rule: str
     chunks: Callable[[], Generator[Chunk, None, None]]
     source_hash: str | None = None  # None: the hash of the chunks' digests
@@ -92,72 +93,7 @@ class Options:
     depth: Literal["auto", "8", "float"] = "auto"
     scale: tuple[float, ...] = ()
     options: dict[str, Option] = field(default_factory=dict)
-
-
-class Source(ABC):
-    """A place images come from.
-
-    ``kind`` is a word for the manifest, ``name`` what messages call it, ``license`` that of the data, if it is known.
-    ``settings`` are the options that shape the result, as JSON values: a store made with others is another store.
-    """
-
-    kind: str
-    files: Sequence[Path] = ()
-
-    def __init__(self, options: Options, size: Sides | None, channels: int, held_out: float | None = None) -> None:
-        """``size``, ``channels`` and ``held_out`` are defaults; a source that brings its split has no ``held_out``."""
-        self.options, self.name, self.license = options, str(options.source), options.license or UNKNOWN
-        self.size, self.channels = options.size or size, options.channels or channels
-        self.held_out = (held_out if options.held_out is None else options.held_out) or 0.0
-        self.settings: dict[str, Any] = {"size": self.size and written(self.size), "channels": self.channels}
-        if options.depth != "auto":
-            self.settings["depth"] = options.depth
-        if options.scale:
-            self.settings["scale"] = ",".join(map(repr, options.scale))
-        if held_out is not None:
-            self.settings |= {"held_out": self.held_out, "seed": options.seed}
-
-    def stamp(self) -> str:
-        """Identify the source's present content quickly: names, lengths and times of its files."""
-        rows = [f"{file.name} {file.stat().st_size} {file.stat().st_mtime_ns}" for file in self.files]
-        return hashlib.sha256("\n".join(rows).encode("utf-8", "surrogateescape")).hexdigest()
-
-    def source_hash(self, shape: Shape) -> str:
-        """Identify it by reading every byte, for a store of images of ``shape``."""
-        return self.stamp()
-
-    @abstractmethod
-    def plan(self, staging: Path) -> Plan:
-        """Find out what there is to pack; may download, and unpack into folders in ``staging``."""
-
-    def plan_of(
-        self, images: NDArray[np.uint8], labels: NDArray[np.int64], num_train: int, classes: Sequence[str], rule: str
-    ) -> Plan:
-        """The plan of square images [N, C, H, W] that are all in memory, train first, with ``labels`` [N]."""
-        if self.channels not in (1, 3):
-            allowed = f"must be one of 1, 3 for the pictures of {self.kind}"
-            raise UserError("channels", self.channels, allowed, {"channels": images.shape[1]})
-        if self.options.depth == "float":
-            raise UserError("depth", "float", f"does not suit {self.kind}, which is 8-bit", {"depth": "8"})
-        shape = self.channels, *(self.size or images.shape[2:])
-
-        def chunks() -> Generator[Chunk, None, None]:
-            for split, first, stop in _chunk_ranges(len(images), num_train, _chunk_rows(shape)):
-                pixels = images[first:stop]
-                if pixels.shape[1:] != shape:
-                    pixels = np.stack([self._resized(image) for image in pixels])
-                yield Chunk(split, pixels, labels[first:stop])
-
-        return Plan(shape, tuple(classes), len(images), rule, chunks)
-
-    def _resized(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        picture = Image.fromarray(image[0] if len(image) == 1 else image.transpose(1, 2, 0))
-        try:
-            return to_array(fit(picture, self.size, []), self.channels)
-        except Refused:
-            side, size = picture.height, self.size and written(self.size)
-            allowed = f"is too large for the images of {self.kind}, {side}x{side}"
-            raise UserError("size", size, allowed, {"size": 2 * side}) from None
+    check: Callable[[Any], None] = lambda plan: None
 
 
 _Item = TypeVar("_Item")
@@ -176,15 +112,38 @@ class Arrangement(NamedTuple, Generic[_Item]):
     conditions: NDArray[np.float32] | None = None  # [N, K] or [N, C', h, w]
 
 
-class ItemSource(Source, Generic[_Item]):
-    """A source of images one by one, each of which may be refused; `size` None keeps their one common shape."""
+class Source(ABC, Generic[_Item]):
+    """A place images come from, one by one, each of which may be refused; `size` None keeps their one common shape.
 
+    ``kind`` is a word for the manifest, ``name`` what messages call it, ``license`` that of the data, if it is known.
+    ``settings`` are the options that shape the result, as JSON values: a store made with others is another store.
+    """
+
+    kind: str
     item_bytes = 1  # the mean length of an image's file
+    hashes_files = False  # whether its hash is that of its files, and not of the images
+    has_names = False  # whether classes that are numbers have no other names
 
-    def __init__(self, options: Options, files: Sequence[Path] = ()) -> None:
-        super().__init__(options, None, 3, HELD_OUT)
-        self.files = files
-        self.is_float = options.depth == "float"
+    def __init__(
+        self,
+        options: Options,
+        files: Sequence[Path] = (),
+        size: Sides | None = None,
+        channels: int = 3,
+        held_out: float | None = HELD_OUT,
+    ) -> None:
+        """``size``, ``channels`` and ``held_out`` are defaults; a source that brings its split has no ``held_out``."""
+        self.options, self.name, self.license = options, str(options.source), options.license or UNKNOWN
+        self.files, self.is_float = files, options.depth == "float"
+        self.size, self.channels = options.size or size, options.channels or channels
+        self.held_out = (held_out if options.held_out is None else options.held_out) or 0.0
+        self.settings: dict[str, Any] = {"size": self.size and written(self.size), "channels": self.channels}
+        if options.depth != "auto":
+            self.settings["depth"] = options.depth
+        if options.scale:
+            self.settings["scale"] = ",".join(map(repr, options.scale))
+        if held_out is not None:
+            self.settings |= {"held_out": self.held_out, "seed": options.seed}
         if self.is_float:
             self.channels = options.channels or 0  # as many as there are
 
@@ -197,33 +156,53 @@ class ItemSource(Source, Generic[_Item]):
     def groups(self, requests: Sequence[list[_Item]], shape: Shape | None) -> Generator["Group", None, None]:
         """Decode groups of items in order; of another shape than ``shape``, or than the group's first, none is kept."""
 
+    def stamp(self) -> str:
+        """Identify the source's present content quickly: names, lengths and times of its files."""
+        rows = [f"{file.name} {file.stat().st_size} {file.stat().st_mtime_ns}" for file in self.files]
+        return hashlib.sha256("\n".join(rows).encode("utf-8", "surrogateescape")).hexdigest()
+
     def source_hash(self, shape: Shape) -> str:
-        """Hash the content of every candidate, as packing does."""
+        """Hash its files, or every candidate for a store of images of ``shape``, as packing does."""
+        if self.hashes_files:
+            digests = [file_sha256(file) for file in self.files]
+            return digests[0] if len(digests) == 1 else joint_digest(digests)
         arranged = self.arranged
         requests = [list(arranged.items[first:stop]) for _, first, stop in self._ranges(arranged, shape)]
         return joint_digest([group.digest for group in self.groups(requests, shape)])
 
     def plan(self, staging: Path) -> Plan:
-        """Arrange the items, and find the common shape when no size is given."""
+        """Find out what there is to pack, and the common shape when no size is given.
+
+        May download, and unpack into folders in ``staging``.
+        """
         arranged = self.arranged
         if not arranged.items:
-            kinds = ", ".join(sorted({Path(path).suffix or Path(path).name for _, path in arranged.notes})[:_KINDS])
-            ignored = f"{len(arranged.notes)} ignored" + f": {kinds}" * bool(kinds)
+            kinds = sorted({Path(path).suffix or Path(path).name for _, path in arranged.notes})[:_KINDS] or ["none"]
+            ignored = f"{len(arranged.notes)} ignored: {', '.join(kinds)}"
             none = f"has no images to pack ({len(arranged.refused)} refused, {ignored})"
             mend = "give PNG, JPEG, WebP, BMP, GIF or TIFF files, or another form of docs/data.md"
             raise UserError("", self.name, none, mend)
         known = self.size and self.channels
         shape = (self.channels, *self.size) if self.size and known else self._common_shape(arranged.items)
         notes = [*arranged.notes]
-        if arranged.classes and all(map(str.isdecimal, arranged.classes)):
+        if arranged.classes and all(map(str.isdecimal, arranged.classes)) and not self.has_names:
             notes.append((NUMBERED, self.name))
         of = () if arranged.conditions is None else arranged.conditions.shape[1:]
         condition = (*of[:1], *shape[1:]) if len(of) == 3 else of
-        plan = shape, arranged.classes, len(arranged.items), arranged.rule, partial(self._chunks, arranged, shape)
-        return Plan(*plan, None, arranged.refused, notes, self.is_float, condition)
+        counts = {"train": arranged.num_train, "held_out": len(arranged.items) - arranged.num_train}
+        plan = shape, arranged.classes, counts, arranged.rule, partial(self._chunks, arranged, shape)
+        source_hash = self.source_hash(shape) if self.hashes_files else None
+        return Plan(*plan, source_hash, arranged.refused, notes, self.is_float, condition)
 
     def _ranges(self, arranged: Arrangement[_Item], shape: Shape) -> list[tuple[str, int, int]]:
-        return _chunk_ranges(len(arranged.items), arranged.num_train, _chunk_rows(shape, self.item_bytes))
+        """Chunks as (split, first, last + 1), none across the splits.
+
+        Each has at most 256 images, 4 MiB of pixels, and 4 MiB of files, which take time to decode.
+        """
+        pixels, total, num_train = math.prod(shape), len(arranged.items), arranged.num_train
+        rows = max(1, min(_CHUNK_ROWS, _CHUNK_BYTES // pixels, _CHUNK_BYTES // self.item_bytes))
+        cuts = [*range(0, num_train, rows), *range(num_train, total, rows), total]
+        return [("train" if a < num_train else "held_out", a, b) for a, b in pairwise(cuts)]
 
     def _common_shape(self, items: Sequence[_Item]) -> Shape:
         first = ""
@@ -263,22 +242,12 @@ class ItemSource(Source, Generic[_Item]):
         rows: NDArray[np.float32] = conditions[part][kept]
         if rows.ndim == 2:
             return rows
-        factor = shape[1] // rows.shape[2] if rows.shape[2] else 0
-        if (rows.shape[2] * factor, rows.shape[3] * factor) != shape[1:]:
+        factor = shape[1] // max(rows.shape[2], 1)
+        large = np.repeat(np.repeat(rows, factor, 2), factor, 3)
+        if large.shape[2:] != shape[1:]:
             sides = f"has conditions of sides {list(rows.shape[2:])}, and images of {list(shape[1:])}"
             raise UserError("", self.name, sides, "give conditions of these sides, or of both divided by one number")
-        return np.repeat(np.repeat(rows, factor, 2), factor, 3)
-
-
-def _chunk_rows(shape: Shape, file_bytes: int = 1) -> int:
-    """How many images make a chunk: at most 256, 4 MiB of pixels, and 4 MiB of files, which take time to decode."""
-    return max(1, min(_CHUNK_ROWS, _CHUNK_BYTES // int(np.prod(shape, dtype=np.int64)), _CHUNK_BYTES // file_bytes))
-
-
-def _chunk_ranges(total: int, num_train: int, rows: int) -> list[tuple[str, int, int]]:
-    """Cut 0..total into chunks of at most `rows`, none across num_train: (split, first, last + 1) of each."""
-    cuts = [*range(0, num_train, rows), *range(num_train, total, rows), total]
-    return [("train" if a < num_train else "held_out", a, b) for a, b in pairwise(cuts)]
+        return large
 
 
 def hold_out(names: Sequence[str], labels: Sequence[Hashable], fraction: float, seed: int) -> set[int]:

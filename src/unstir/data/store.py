@@ -32,7 +32,7 @@ import numpy as np
 import unstir.data.manifest as manifests
 from unstir.data.disk import file_errors, open_file, sync_folder, usable_path
 from unstir.data.images import Shape
-from unstir.data.manifest import MANIFEST, PACK_AGAIN, SPLITS, Note, Origin, sealed, write_origin
+from unstir.data.manifest import MANIFEST, ORIGIN, PACK_AGAIN, SPLITS, Note, Origin, sealed
 from unstir.errors import UserError, printable
 from unstir.locks import held
 
@@ -70,14 +70,10 @@ class Array(NamedTuple):
 
     def check(self) -> None:
         """Raise UserError unless the file is there, as long as it should be, and begins with its header."""
-        if not os.path.lexists(self.file):
-            raise UserError("", self.file, "is missing", PACK_AGAIN)
-        with file_errors(self.file), open_file(self.file) as stream:
-            header, length = stream.read(HEADER_BYTES), os.fstat(stream.fileno()).st_size
-        if length != self.length:
-            raise UserError("", self.file, f"has {length} bytes instead of {self.length}", PACK_AGAIN)
-        if header != self.header:
-            raise UserError("", self.file, f"has another header than that of {list(self.shape)}", PACK_AGAIN)
+        with file_errors(self.file), suppress(FileNotFoundError), open_file(self.file) as stream:
+            if (stream.read(HEADER_BYTES), os.fstat(stream.fileno()).st_size) == (self.header, self.length):
+                return
+        raise UserError("", self.file, f"is missing, or damaged: it is not {list(self.shape)}", PACK_AGAIN)
 
     def load(self) -> "torch.Tensor":
         """Map the values into memory, copy-on-write. Raises UserError."""
@@ -332,7 +328,7 @@ def staging_folder(out: Path) -> Iterator[Path]:
 
 def publish(store: Path, out: Path, manifest: dict[str, Any], origin: Origin) -> None:
     """Write origin and manifest, and give the finished store its name in one rename."""
-    write_origin(store, origin)
+    (store / ORIGIN).write_bytes(json.dumps(origin._asdict(), indent=1).encode() + b"\n")
     with (store / MANIFEST).open("wb") as file:
         file.write(sealed(manifest))
         _sync(file)

@@ -8,19 +8,19 @@ refused before anything is unpacked.
 import json
 import tarfile
 from collections.abc import Hashable, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from unstir.data.disk import file_sha256, require_space, tar_errors
+from unstir.data.disk import require_space, tar_errors
 from unstir.data.folder import FolderSource
-from unstir.data.images import EXTENSIONS, LEFT_OUT, MAX_FILE_BYTES, UNLABELLED, Shape
+from unstir.data.images import EXTENSIONS, LEFT_OUT, MAX_FILE_BYTES, UNLABELLED
 from unstir.data.records import Records, Rows, split_of
-from unstir.data.source import HELD_OUT, Options, Plan, Source, joint_digest
+from unstir.data.source import Plan
 from unstir.errors import UserError, printable
 
 _LABELS = ("cls", "txt", "json")
-_MOST_LABEL = 1 << 16  # bytes
 _FURTHER = f"{LEFT_OUT}: beside the image of its sample, as masks are"
 
 
@@ -41,60 +41,35 @@ class _Tar(NamedTuple):
                 samples.setdefault(f"{folder}{slash}{key}", []).append(path)
         return samples
 
-    def label(self, parts: Sequence[str]) -> Hashable:
-        names = {_ending(part): part for part in reversed(parts)}
-        for ending in (ending for ending in _LABELS if ending in names):
-            text: Any = self.read(names[ending], _MOST_LABEL).decode("utf-8", "replace").strip()
-            if ending == "json":
-                try:
-                    value = json.loads(text)
-                except (ValueError, RecursionError):
-                    continue
-                text = value.get("label") if isinstance(value, dict) else None
-            if isinstance(text, int):
+    def label(self, parts: Sequence[str]) -> str | None:
+        for part in sorted(filter(_is_label, parts), key=lambda part: _LABELS.index(_ending(part))):
+            text: Any = (self.folder / part).read_bytes().decode("utf-8", "replace").strip()
+            if _ending(part) == "json":
+                with suppress(ValueError, RecursionError):
+                    text = json.loads(text)
+                text = text.get("label") if isinstance(text, dict) else None
+            if isinstance(text, int | str) and text != "":
                 return str(text)
-            if isinstance(text, str) and text:
-                return text
         return None
 
-    def read(self, name: str, most: int) -> bytes:
-        with (self.folder / name).open("rb") as stream:
-            return stream.read(most)
 
-
-class TarSource(Source):
-    """One tar or several."""
+class TarSource(Records):
+    """One tar or several; names of tars beginning with train, test or validation say the split of their samples."""
 
     kind = "tar"
-
-    def __init__(self, files: Sequence[Path], options: Options) -> None:
-        super().__init__(options, None, 3, HELD_OUT)
-        self.files = sorted(files)
-
-    def source_hash(self, shape: Shape) -> str:
-        """Hash the files."""
-        return joint_digest([file_sha256(file) for file in self.files])
+    hashes_files = True
 
     def plan(self, staging: Path) -> Plan:
         """Unpack the tars, and plan what they hold."""
-        tars = [_unpacked(file, staging / f"unpacked-{number}") for number, file in enumerate(self.files)]
-        source: Source = _Shards(tars, self.options)
-        if len(tars) == 1 and not any(map(_has_more, tars[0].samples().values())):
-            source = FolderSource(tars[0].folder, self.options)
-        source.stamp()
-        plan = source.plan(staging)
-        notes = [*plan.notes, *(note for tar in tars for note in tar.notes)]
-        return replace(plan, source_hash=self.source_hash(plan.shape), notes=notes)
-
-
-class _Shards(Records):
-    """Unpacked tars as webdataset has them; names of tars beginning with train, test or validation say the split."""
-
-    kind = TarSource.kind
-
-    def __init__(self, tars: Sequence[_Tar], options: Options) -> None:
-        super().__init__(options)
-        self._tars = tars
+        self._tars = [_unpacked(file, staging / f"unpacked-{number}") for number, file in enumerate(self.files)]
+        if len(self._tars) == 1 and not any(map(_has_more, self._tars[0].samples().values())):
+            folder = FolderSource(self._tars[0].folder, self.options)
+            folder.stamp()
+            plan = folder.plan(staging)
+            plan = replace(plan, source_hash=self.source_hash(plan.shape))
+        else:
+            plan = super().plan(staging)
+        return replace(plan, notes=[*plan.notes, *(note for tar in self._tars for note in tar.notes)])
 
     def rows(self) -> list[Rows]:
         """The samples of all tars that have an image."""
@@ -109,11 +84,11 @@ class _Shards(Records):
                 labels.append(tar.label(parts))
                 if labels[-1] is None:
                     why = f"{UNLABELLED}: what lies beside it has none"
-                    notes += [(why, f"{tar.file.name}: {part}") for part in parts if _ending(part) in _LABELS]
+                    notes += [(why, f"{tar.file.name}: {part}") for part in filter(_is_label, parts)]
                 notes += [(_FURTHER, f"{tar.file.name}: {part}") for part in pictures if part is not image]
 
         def read(index: int) -> object:
-            return tar.read(images[index], MAX_FILE_BYTES + 1)
+            return (tar.folder / images[index]).read_bytes()
 
         return Rows(split_of(tar.file.name), tar.file.name, labels, read, notes=notes)
 
@@ -150,10 +125,14 @@ def _ending(path: str) -> str:
     return path.rpartition("/")[2].partition(".")[2].lower()
 
 
+def _is_label(path: str) -> bool:
+    return _ending(path) in _LABELS
+
+
 def _has_more(parts: Sequence[str]) -> bool:
     """Whether a sample has an image and beside it another one or a file of its label."""
     images = _images(parts)
-    return bool(images) and len(images) + sum(_ending(part) in _LABELS for part in parts) > 1
+    return bool(images) and len(images) + len([*filter(_is_label, parts)]) > 1
 
 
 def _images(parts: Sequence[str]) -> list[str]:

@@ -55,14 +55,9 @@ def inpaint(
     exactly. At each step the unknown pixels take a step of `ancestral`, with its ``variance``, and the known ones are
     diffused from the image to the same time, independently of each other. To make them agree, each ``jump`` steps are
     taken ``resamples`` times (their U or r, and j), with all pixels diffused back in between; the step onto the image
-    is taken once. The calls made are those of `inpainting_calls`. Raises ValueError for a mask or counts that do not
-    fit, and as `ancestral` does.
+    is taken once. The calls made are those of `inpainting_calls`. Raises as `ancestral` does.
     """
     check_times(times, process)
-    B, C, H, W = image.shape
-    fits = mask.ndim == 4 and len(mask) in (1, B) and mask.shape[1] in (1, C) and mask.shape[2:] == image.shape[2:]
-    if mask.dtype != torch.bool or not fits:
-        raise ValueError(f"mask must be bool [{B} or 1, {C} or 1, {H}, {W}], not {mask.dtype} {list(mask.shape)}")
     x, every_time = x_T, len(times) == process.T + 1
     for block, visits in _blocks(times, resamples, jump):
         first, last = block[0][0], block[-1][1]
@@ -140,12 +135,9 @@ def invert(
     even in log-SNR make no step longer than another, and invert best.
 
     What is inverted is `ddim` with this very ``denoise``: clamp in both or in neither. Raises ValueError for other
-    times or fewer than 0 refinements.
+    times.
     """
-    if len(times) < 2 or times[0] != 0 or any(s >= t for s, t in pairwise(times)) or times[-1] > process.T:
-        raise ValueError(f"times must rise strictly from 0 to at most T={process.T}; got {list(times)[:4]}...")
-    if refinements < 0:
-        raise ValueError(f"refinements={refinements} must be at least 0")
+    check_times(times[::-1], process)
     x = image
     for s, t in pairwise(times):
         network_t = s if s > 0 else t
@@ -237,8 +229,6 @@ def mixed(first: Denoise, second: Denoise, weight: float | Tensor) -> Denoise:
 
 def _blocks(times: Sequence[int], resamples: int, jump: int) -> list[tuple[list[tuple[int, int]], int]]:
     """The chain's steps (t, s) in parts of ``jump`` steps, the last step by itself, each with how often it is taken."""
-    if resamples < 1 or jump < 1:
-        raise ValueError(f"resamples={resamples} and jump={jump} must be at least 1")
     steps = list(pairwise(times))
     inner = [(steps[i : min(i + jump, len(steps) - 1)], resamples) for i in range(0, len(steps) - 1, jump)]
     return [*inner, (steps[-1:], 1)]

@@ -126,15 +126,16 @@ def bound_term(
     """
     at_x_0, log_small, log_large = process.step(t, x_0)
     log_var = log_variance(variance, log_small, log_large, prediction.var_fraction)
+    if isinstance(t, int) and t == 1:
+        return _decoder(x_0, prediction.x0, log_var, discretised, present)
+    divergence = _sum(Gaussian(at_x_0 * x_0, log_small).kl(Gaussian(at_x_0 * prediction.x0, log_var)), present)
     if isinstance(t, int):
-        if t == 1:
-            return _decoder(x_0, prediction.x0, log_var, discretised, present)
-        return _divergence(x_0, prediction.x0, at_x_0, log_small, log_var, present)
+        return divergence
     first = (t == 1).view(-1, *[1] * (x_0.ndim - 1))
     # the decoder of the other rows is computed where it is harmless, for a gradient times 0 must not be NaN
     mean = torch.where(first, prediction.x0, x_0)
     decoder = _decoder(x_0, mean, torch.where(first, log_var, 0.0), discretised, present)
-    return torch.where(t == 1, decoder, _divergence(x_0, prediction.x0, at_x_0, log_small, log_var, present))
+    return torch.where(t == 1, decoder, divergence)
 
 
 def strata(steps: int, n: int, key: Key) -> dict[int, float]:
@@ -150,17 +151,6 @@ def strata(steps: int, n: int, key: Key) -> dict[int, float]:
     uniform = randomness.uniform(key).tolist()
     sizes = [end - begin for begin, end in pairwise(edges)]
     return {edges[i] + int(uniform[i] * size): float(size) for i, size in enumerate(sizes)}
-
-
-def _divergence(
-    x_0: Tensor,
-    x_0_hat: Tensor,
-    at_x_0: Coefficient,
-    log_small: Coefficient,
-    log_var: Coefficient,
-    present: Tensor | None,
-) -> Tensor:
-    return _sum(Gaussian(at_x_0 * x_0, log_small).kl(Gaussian(at_x_0 * x_0_hat, log_var)), present)
 
 
 def _decoder(x_0: Tensor, mean: Tensor, log_var: Coefficient, discretised: bool, present: Tensor | None) -> Tensor:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from unstir.data.disk import open_file
-from unstir.data.images import EXTENSIONS, Refused, decode
+from unstir.data.images import EXTENSIONS, Refused, as_float32, decode
 from unstir.data.listing import natural
 from unstir.errors import UserError
 from unstir.runs.model import Model
@@ -36,7 +36,7 @@ def read_conditions(text: str | None, model: Model) -> Tensor | None:
     elif path.suffix == ".npy":
         try:
             with open_file(path) as file:
-                rows = torch.from_numpy(np.load(file, allow_pickle=False).astype(np.float32))
+                rows = torch.from_numpy(as_float32(np.load(file, allow_pickle=False)))
         except (ValueError, EOFError):
             raise UserError("condition", path, "holds no array of numbers") from None
     else:

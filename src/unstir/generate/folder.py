@@ -6,16 +6,19 @@ import itertools
 import json
 import logging
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from PIL.Image import Image
 from torch import Tensor
 
 from unstir.chain import compared
+from unstir.data.disk import file_sha256
 from unstir.diffusion.draw import starting_noise
 from unstir.errors import UserError
 from unstir.generate import arrays
@@ -45,9 +48,18 @@ logger = logging.getLogger(__name__)
 GRID_IMAGES = 64
 SETTINGS = "settings.json"
 CLASSES = "classes"  # in that file, the names of all classes that the network knows, which decide no pixel
+HASH = "array"  # in that file, the SHA-256 of images.npy
 
 
 FORMATS = "png", "npy"
+MOST_SCALE = 64
+
+
+def scaled(model: Model, scale: int | None) -> Model:
+    """The model whose pictures are enlarged by a whole ``scale``, None for its own. UserError outside 1..64."""
+    if scale is not None and not 1 <= scale <= MOST_SCALE:
+        raise UserError("scale", scale, f"is outside 1..{MOST_SCALE}", {"scale": None})
+    return replace(model, scale=scale) if scale else model
 
 
 def save_images(
@@ -80,13 +92,13 @@ def save_images(
         model = model.unloaded(compile=todo["compile"])
     begins = todo["begins"][group.rank :: group.size]
     total, shown = len(begins) * job.chain.cost(model.process.schedule).steps, counting("sampling", "steps")
-    threads, emptied = computing_with(todo["threads"]), _without_images_no_job(out, todo["own"])
+    threads, emptied = computing_with(todo["threads"]), _without_images_no_job(out)
     with shown as count, threads, emptied, staging(out, "images") as partial:
         on_step = counter(count, total)
         for begin in begins:
             images = model.to_units(batch(model, job, begin, on_step)[1])
             if format == "npy":
-                arrays.save(out, begin, images, partial)
+                arrays.save(out, begin, images, partial, model)
             for index, image in enumerate(images if format == "png" else (), start=begin):
                 _save(image_path(out, index), to_picture(image), partial, model)
         group.of_all(None)
@@ -114,23 +126,20 @@ def _begun(model: Model, job: Job, out: Path, format: str) -> dict[str, Any]:
     """How the job in a folder is done, where the batches begin that are missing, and whether a job made the folder."""
     names = {CLASSES: list(model.labels.names)} if model.labels.count else {}
     record = {**sidecar.made_by("unstir sample"), "cost": model.cost(job.chain), **names}
-    goes_on, own = (out / SETTINGS).exists(), not out.exists()
     _check_free(out)
-    try:
+    with nullcontext() if (out / SETTINGS).exists() else _without_images_no_job(out):
         begun = _claim(out, record, settings_of(model, job) | {"format": format}, any_dtype=model.dtype == "auto")
-    except (UserError, OSError):
-        with suppress(OSError):  # it is not empty, or was never made
-            if own:
-                out.rmdir()
-        raise
-    missing = arrays.missing if format == "npy" else _missing
-    begins = missing(out, replace(job, batch_size=begun["batch_size"]), model)
-    return {**begun, "num": job.num, "begins": begins, "own": goes_on or own}
+    begins = _missing(out, replace(job, batch_size=begun["batch_size"]), model, format)
+    return {**begun, "num": job.num, "begins": begins}
 
 
 def _save_grids(model: Model, job: Job, out: Path, partial: Path, format: str) -> None:
     if format == "npy":
-        arrays.join(out, job, model)
+        old = _array(out)
+        if old is None or len(old) < job.num:
+            array = {HASH: arrays.join(out, job, model, old)}
+            write_text(out / SETTINGS, encode(_read(out) | array, indent=1) + "\n")
+        arrays.forget_batches(out)
     shown = torch.arange(min(job.num, GRID_IMAGES))
     noise = model.pixels(starting_noise(job.chain.seed, shown, model.shape))
     images = model.data.scale.shown(read_images(out, len(shown)), model.channels)
@@ -155,16 +164,15 @@ def _grid(model: Model, job: Job, images: Tensor) -> Image:
 
 
 @contextmanager
-def _without_images_no_job(out: Path, own: bool) -> Iterator[None]:
-    """Where a job fails before any image was made, leave nothing of it: no settings, and no folder of its ``own``."""
+def _without_images_no_job(out: Path) -> Iterator[None]:
+    """Where a job fails before any image was made, leave nothing of it: no settings, and no folder."""
     try:
         yield
     except Exception:
         with suppress(OSError):  # another process has done it, or is still there, with a staging folder
-            if [path.name for path in out.iterdir()] == [SETTINGS]:
+            if {path.name for path in out.iterdir()} <= {SETTINGS}:
                 (out / SETTINGS).unlink(missing_ok=True)
-                if own:
-                    out.rmdir()
+                out.rmdir()
         raise
 
 
@@ -181,7 +189,7 @@ def computing_with(threads: int) -> Iterator[None]:
 
 def settings_in(out: Path) -> dict[str, Any]:
     """The settings of the images in a job's folder, as `settings_of` has them; UserError where they are broken."""
-    return {key: value for key, value in _read(out).items() if key not in (*sidecar.RECORD, CLASSES)}
+    return {key: value for key, value in _read(out).items() if key not in (*sidecar.RECORD, CLASSES, HASH)}
 
 
 def classes_in(out: Path) -> tuple[str, ...]:
@@ -201,23 +209,49 @@ def image_path(out: Path, index: int) -> Path:
     return out / f"{index:06d}.png"
 
 
-def _missing(out: Path, job: Job, model: Model) -> list[int]:
+def _missing(out: Path, job: Job, model: Model, format: str) -> list[int]:
     """Where the batches begin of which an image is missing, broken or of other weights. UserError where it has more."""
-    numbered = (path for path in out.glob("*.png") if path.stem.isdecimal())
-    present = {int(path.stem) for path in numbered if path == image_path(out, int(path.stem))}
+    present, whole = _in_arrays(out, job, model) if format == "npy" else _in_files(out, model)
     if (last := max(present, default=-1)) >= job.num:
         more = {"num": last + 1} if last < len(present) else f"remove {image_path(out, last).name}"
         holds = f"is less than {out} holds, {len(present)} of these images"
         raise UserError("num", job.num, holds, (more, "name another folder"))
-    paths = {index: image_path(out, index) for index in present}
-    whole = {i for i, path in paths.items() if is_whole(path, model.shape) and is_of(path, weights=model.hashes)}
     begins = range(0, job.num, job.batch_size)
     return [b for b in begins if not whole.issuperset(range(b, min(b + job.batch_size, job.num)))]
 
 
+def _in_files(out: Path, model: Model) -> tuple[set[int], set[int]]:
+    """The numbers of the images that are there as files, and of those that are whole and of the model's weights."""
+    numbered = (path for path in out.glob("*.png") if path.stem.isdecimal())
+    paths = {int(path.stem): path for path in numbered if path == image_path(out, int(path.stem))}
+    whole = {i for i, path in paths.items() if is_whole(path, model.shape) and is_of(path, weights=model.hashes)}
+    return set(paths), whole
+
+
+def _in_arrays(out: Path, job: Job, model: Model) -> tuple[set[int], set[int]]:
+    """The numbers of the images that the array has, and of these and those of whole batches."""
+    array = _array(out)
+    present = set(range(0 if array is None else len(array)))
+    parts = (part for part, images in arrays.batches(out, job, model).items() if images is not None)
+    return present, present.union(*parts)
+
+
+def _array(out: Path) -> NDArray[np.generic] | None:
+    """The array of a job's folder; None where there is none, and where it is another than the settings say."""
+    file = out / arrays.ARRAY
+    if not file.exists():
+        return None
+    if not (out / SETTINGS).exists() or file_sha256(file) != _read(out).get(HASH):
+        warn(f"{file} is not the array that {SETTINGS} names, and is left out")
+        return None
+    return arrays.opened(file)
+
+
 def drawn_in(out: Path) -> int:
     """How many images a job's folder has, without a gap."""
-    return arrays.count(out) or next(index for index in itertools.count() if not image_path(out, index).exists())
+    if (array := _array(out)) is not None:
+        return len(array)
+    return next(index for index in itertools.count() if not image_path(out, index).exists())
 
 
 def read_images(out: Path, num: int) -> Tensor:
@@ -225,8 +259,10 @@ def read_images(out: Path, num: int) -> Tensor:
 
     Raises OSError where one is not there, UserError where one is of other weights than settings.json says.
     """
-    if arrays.count(out):
-        return arrays.read(out, num)
+    if (array := _array(out)) is not None:
+        if num > len(array):
+            raise UserError("num", num, f"is more than {out} holds", {"num": len(array)})
+        return torch.from_numpy(array[:num].copy())
     paths, weights = [image_path(out, index) for index in range(num)], _read(out).get("weights")
     if others := [path for path in paths if not is_of(path, weights=weights)]:
         refused = UserError("", others[0], f"was not drawn with the weights that {SETTINGS} names", "remove it")
@@ -250,6 +286,7 @@ def _claim(out: Path, said: dict[str, Any], wanted: dict[str, Any], any_dtype: b
     with held(out / ".lock"):  # of several processes that begin at once, the others do as the first
         remove_partials(out, SETTINGS)
         if not file.exists():
+            arrays.forget_batches(out)
             write_text(file, encode({**said, **wanted}, indent=1) + "\n")
     present = settings_in(out)
     if present.keys() != wanted.keys():
@@ -265,11 +302,11 @@ def _claim(out: Path, said: dict[str, Any], wanted: dict[str, Any], any_dtype: b
 
 def _differences(key: str, there: Any, asked: Any) -> list[str]:
     """How two settings differ, in words: none, one, or one for each key of a section."""
-    if key == "chain" and isinstance(there, dict):
-        return [f"chain.{name} is {was} there, {now} was asked" for name, (was, now) in compared(there, asked).items()]
-    if isinstance(there, dict) and isinstance(asked, dict) and there != asked:
-        common = [words for k in there if k in asked for words in _differences(f"{key}.{k}", there[k], asked[k])]
-        return common or [f"{key} is of another kind there"]
+    if isinstance(there, dict) and isinstance(asked, dict):
+        common = {name: (there[name], asked[name]) for name in there if name in asked}
+        pairs = compared(there, asked) if key == "chain" else common
+        words = [text for name, (was, now) in pairs.items() for text in _differences(f"{key}.{name}", was, now)]
+        return words or [f"{key} is of another kind there"] * (key != "chain" and there != asked)
     if key == "weights":
         there, asked = (" ".join(digest[:12] for digest in str(hashes).split()) for hashes in (there, asked))
     return [] if there == asked else [f"{key} is {there} there, {asked} was asked"]

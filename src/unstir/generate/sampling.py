@@ -1,19 +1,18 @@
 """Samples of a model as files, with an animation and a strip of how the first of them came from noise."""
 
 from collections.abc import Collection
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from unstir.chain import FAST, Chain
 from unstir.errors import UserError
 from unstir.generate.drawing import Job
-from unstir.generate.folder import name_of, save_images
+from unstir.generate.folder import name_of, save_images, scaled
 from unstir.group import Alone
 from unstir.runs import sidecar
 from unstir.runs.model import Model
 
 NAMES = "grid", "noise", "settings"  # names in a folder of images, besides the numbers of these
-MOST_SCALE = 64
 LONG = 250  # network calls an image: longer chains than this are not taken without a word
 
 
@@ -70,9 +69,7 @@ def sample(
         raise UserError("stages", stages, "is of a strip", ("name that too", {"stages": None}))
     if stages is not None and stages < 2:
         raise UserError("stages", stages, "must be at least 2, the noise and the image")
-    if scale is not None and not 1 <= scale <= MOST_SCALE:
-        raise UserError("scale", scale, f"is outside 1..{MOST_SCALE}", {"scale": None})
-    model = replace(model, scale=scale) if scale else model
+    model = scaled(model, scale)
     folder = Path(folder or model.folder / "generated" / f"{name_of(model, job)}{'-npy' * (format == 'npy')}")
     _check("animation", animation, (".webp", ".gif"), folder)
     _check("strip", strip, (".png",), folder)

@@ -1,17 +1,16 @@
 """What the samples are worth: how near to real images, how varied, whether copies, and how many calls they need."""
 
-import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from functools import partial
 
 from unstir.insight.facts import Facts, Reported, more_seeds, same_features
-from unstir.insight.statement import Statement, Topic
-from unstir.insight.wording import brief, change, count, percent, shown, size, with_error
-from unstir.metrics.evaluation import Evaluation, describe_classifier, of_images
-from unstir.metrics.figures import LOWER, Figure, above_floor, as_share, too_rare
+from unstir.insight.statement import Statement, Topic, Verdict
+from unstir.insight.wording import change, count, percent, sentence, shown, size
+from unstir.metrics.evaluation import Evaluation, describe_classifier, protocol_in_words
+from unstir.metrics.figures import LOWER, Figure, above_floor, rare_in_words, too_rare
 from unstir.metrics.floor import FEWEST
 from unstir.metrics.memorisation import Memorisation
-from unstir.significance import LEVEL, Effect, Estimate, Precedence, difference, exact
+from unstir.significance import Effect, Estimate, difference, exact, with_error
 
 NEAR = 2.0  # a distance that is decidedly below so many times that of real images is called good
 
@@ -46,49 +45,24 @@ def diversity(facts: Reported) -> Iterator[Statement]:
 
 def _excess(last: Evaluation, figure: Figure, num: int) -> Statement:
     state = partial(Statement, "excess", "quality", "quality")
-    head = f"{figure.name} is {shown(figure)} ({_how(last)})"
-    least, apart = figure.floor_estimate(num), above_floor(figure, num)
+    head = f"{figure.name} is {shown(figure)} ({protocol_in_words(last)})"
+    least, apart = figure.floor_estimate, above_floor(figure, num)
     if least is None or apart is None:
         few = f"only {figure.num_floor} real images" if figure.num_floor else "no real images"
         decides = f": `num={figure.num_floor}` decides" if figure.num_floor >= FEWEST else ""
         return state("undecided", f"{head}; {few} were held out to hold it against{decides}.")
-    real, times = with_error(*least[:2]), _times(figure, least, apart)
+    text = f"{head}; real images that it has not seen have {with_error(*least[:2])}"
+    by = f"({change(apart)})."
     if not apart.decided:
-        text = f"{head}; real images that it has not seen have {real}. Whether they differ is undecided "
-        text += f"({change(apart)})"
         below = difference(figure.estimate, Estimate(NEAR * least.value, NEAR * least.error, least.df))
         if figure.better != LOWER or not below.positive:
-            return state("undecided", f"{text}.", apart)
-        text += f", but it is decidedly less than {NEAR:g} times theirs (by {size(below)})."
-        return Statement("near", "quality", "quality", "good", text, below)
+            return state("undecided", f"{text}. Whether they differ is undecided {by}", apart)
+        near = f"it is undecided whether they differ, but it is decidedly less than {NEAR:g} times theirs"
+        return Statement("near", "quality", "quality", "good", f"{text}: {near} (by {size(below)}).", below)
     if (apart.value > 0) == (figure.better == LOWER):
-        text = f"{head}, {times}that of real images ({real}): the samples can still be distinguished from real images "
-        return state("bad", f"{text}({change(apart)}).", apart)
-    text = f"{head}, {times}that of real images that are not in the reference ({real}): nearer than new images can be, "
-    return Statement("too near", "quality", "quality", "bad", f"{text}as copies are ({change(apart)}).", apart)
-
-
-def _how(last: Evaluation) -> str:
-    how = last.protocol
-    sets = f"{count(how['seeds'], 'set')} of {count(how['num'], 'image')}"
-    if not of_images(how):
-        sets += f", {how['sampler']} with {count(how['calls'], 'call')}"
-    if (entry := how.get("classifier")) and entry["used"] and last.main_key.startswith("classifier/"):
-        sets += f"; its classifier is right in {percent(entry['accuracy'])} of {entry['num']:,} held-out images"
-    return sets
-
-
-def _times(figure: Figure, least: Estimate, apart: Effect) -> str:
-    """The ratio of a distance to that of real images with its error, "2.1 +- 0.3 times "; else that it is beyond.
-
-    The error is that of a quotient to first order, widened as that of the difference. Where the figure of real images
-    is itself within its errors of 0, a ratio to it says nothing.
-    """
-    value, error, _ = figure.estimate
-    if figure.better != LOWER or least.value <= LEVEL * least.error or not math.isfinite(error):
-        return "beyond "
-    ratio, widened = value / least.value, apart.error / max(math.hypot(error, least.error), 1e-300)
-    return f"{with_error(ratio, ratio * math.hypot(error / value, least.error / least.value) * widened)} times "
+        return state("bad", f"{text}: the samples can still be distinguished from real images {by}", apart)
+    text += f": the samples are nearer to the reference than new images can be, as copies are {by}"
+    return Statement("too near", "quality", "quality", "bad", text, apart)
 
 
 def _against_real(facts: Reported, last: Evaluation) -> Iterator[Statement]:
@@ -98,12 +72,11 @@ def _against_real(facts: Reported, last: Evaluation) -> Iterator[Statement]:
         real = Estimate(accuracy.floor, (accuracy.floor * (1 - accuracy.floor) / held_out) ** 0.5, held_out - 1.0)
         text = f"The classifier names the class asked for in {percent(accuracy.value)} of the samples "
         text += f"({shown(accuracy)}) and in {percent(accuracy.floor)} of held-out images"
-        apart = difference(real, as_share(accuracy, num).estimate)
+        apart = difference(real, accuracy.estimate)
         yield _compared("class accuracy", "quality", text, apart, higher_is_better=True)
     if shares is not None and (rare := too_rare(shares)):
-        names = [f"{of.name} ({of.count:,} of {count(of.num, 'sample')}, {of.expected:.0f} expected)" for of, _ in rare]
-        text = f"Classes are missing or too rare, each by an exact test: {', '.join(names)}."
-        yield Statement("classes", "quality", "quality", "bad", text, max(rare, key=lambda it: abs(it[1].z or 0))[1])
+        text = f"Classes are missing or too rare, each by an exact test: {rare_in_words(shares)}."
+        yield Statement("classes", "quality", "quality", "bad", text, max(rare, key=lambda it: abs(it[1].z))[1])
     elif shares is not None:
         text = "The distance of the shares of the classes from those of the data (0 is alike, 1 is none in common)"
         yield from _beside_floor("classes", "quality", text, shares, num)
@@ -114,17 +87,16 @@ def _against_real(facts: Reported, last: Evaluation) -> Iterator[Statement]:
 def _farther(last: Memorisation) -> Iterator[Statement]:
     shifts = [(space.name, space.distance) for space in last.spaces if space.distance is not None]
     for space, shift in sorted(shifts, key=lambda item: item[1].probability)[:1]:
-        less = exact(shift.probability - 0.5, max(1 - shift.p, 1e-30), "Mann-Whitney test", len(shifts))
+        less = exact(shift.probability - 0.5, max(1 - shift.p, 1e-30), len(shifts))
         if less.negative:
             share = with_error(100 * shift.probability, 100 * shift.standard_error)
             text = f"Samples lie farther from the training images than held-out images do: by {space} they are nearer "
             yield Statement("distance", "quality", "neighbours", "bad", f"{text}in {share}% of comparisons.", less)
 
 
-def _beside_floor(name: str, topic: Topic, subject: str, share: Figure, num: int) -> Iterator[Statement]:
+def _beside_floor(name: str, topic: Topic, subject: str, figure: Figure, num: int) -> Iterator[Statement]:
     """A share with that of held-out images; nothing where there are not as many of these."""
-    figure = as_share(share, num)
-    least, apart = figure.floor_estimate(num), above_floor(figure, num)
+    least, apart = figure.floor_estimate, above_floor(figure, num)
     if least is not None and apart is not None:
         text = f"{subject} is {shown(figure)}; held-out images reach {with_error(*least[:2])}"
         yield _compared(name, topic, text, apart, higher_is_better=figure.better != LOWER)
@@ -140,37 +112,17 @@ def _compared(name: str, topic: Topic, text: str, apart: Effect, higher_is_bette
 
 
 def memorisation(facts: Reported) -> Iterator[Statement]:
-    """The sentence on copies, from the newest evaluation that looked for them."""
-    state = partial(Statement, "copies", "memorisation", "neighbours", "undecided")
+    """The sentence on copies, from the newest evaluation that looked for them; `precedence` decides."""
+    state = partial(Statement, "copies", "memorisation", "neighbours")
     last = next((it.memorisation for it in reversed(facts.by_step) if it.memorisation is not None), None)
     if last is None:
-        text = "whether samples are copies of training images (`unstir evaluate RUN`)"
-        yield Statement("copies", "memorisation", "neighbours", "missing", text)
-    elif copies := [(space.name, space.copies) for space in last.spaces if space.copies is not None]:
-        yield _copies(last, copies)
-    else:
-        numbers = f"{count(last.num, 'sample')} and {count(last.num_held_out, 'held-out image')}"
-        yield state(f"Whether samples are copies is undecided: {numbers} are too few.")
-
-
-def _copies(result: Memorisation, tests: Sequence[tuple[str, Precedence]]) -> Statement:
-    """More samples than new images would have at a training image of their own: the exact test of `precedence`."""
-    state = partial(Statement, "copies", "memorisation", "neighbours")
-    space, test = min(tests, key=lambda item: item[1].p)
-    more = test.count - test.expected
-    surplus = exact(more, test.p, "precedence test", len(tests))
-    so_many = f"{test.count:,} of {count(result.num, 'sample')} lie closer to one single training image than new "
-    so_many += f"images do, of which {brief(test.expected)} would"
-    by = f"by {space}, p = {test.p:.2g}"
-    if surplus.positive:
-        text = f"Samples are copies: {so_many} ({by}; {with_error(more, surplus.error)} too many)."
-        return state("bad", text, surplus)
-    if result.verdict == "copies":
-        text = f"Some samples may be copies: {so_many} ({by}). Chance does that once in a hundred runs or less; at the "
-        return state("undecided", f"{text}level of this page it is undecided.", surplus)
-    text = f"No copies show, though that there are none is undecided: {so_many} ({by})"
-    text += "" if test.least is None else f"; fewer than {test.least:,} of them would not show"
-    return state("undecided", f"{text}.", surplus)
+        yield state("missing", "whether samples are copies of training images (`unstir evaluate RUN`)")
+        return
+    tests = [space.copies for space in last.spaces if space.copies is not None]
+    surpluses = [exact(test.count - test.expected, test.p, len(tests)) for test in tests]
+    surplus = max(surpluses, key=lambda it: it.z, default=None)
+    verdict: Verdict = "bad" if surplus is not None and surplus.positive else "undecided"
+    yield state(verdict, sentence(last.says.replace("\n", ": ")), surplus)
 
 
 def enough(facts: Facts) -> tuple[Evaluation, Effect, Evaluation, Effect] | None:
@@ -186,7 +138,7 @@ def enough(facts: Facts) -> tuple[Evaluation, Effect, Evaluation, Effect] | None
     for chain, harm in harms:
         if worse and chain not in worse and _calls(chain) < _calls(most):
             gains = [(_harm(chain, other, len(others)), other) for other in worse]
-            gain, other = max(gains, key=lambda pair: pair[0].z or 0.0)
+            gain, other = max(gains, key=lambda pair: pair[0].z)
             if gain.positive:
                 return chain, harm, other, gain
     return None

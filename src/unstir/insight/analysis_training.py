@@ -6,10 +6,10 @@ from functools import partial
 from unstir.insight.facts import Facts
 from unstir.insight.held_out import Measurement, grown, last_stretch
 from unstir.insight.statement import MARKS, Statement
-from unstir.insight.wording import change, count, percent, shown, size, with_error
+from unstir.insight.wording import change, count, percent, shown, size
 from unstir.metrics.figures import figure_effect
 from unstir.metrics.figures import verdict as verdict_of
-from unstir.significance import adjusted, contrast, difference, paired, two_sample
+from unstir.significance import paired, two_sample, with_error
 
 WORTH = 0.01  # a gap between splits of less than this share of the loss is not worth acting on
 
@@ -93,35 +93,21 @@ def _gap(last: Measurement, before: Measurement | None) -> Statement:
     state = partial(Statement, "gap", "fit", "losses")
     if not last.train:
         return state("missing", "the loss of training images beside that of held-out ones")
-    if before is None:
-        now, allowed = two_sample(last.train, last.held_out), ""
-    else:
-        now = adjusted(before.train, last.train, before.held_out, last.held_out)
-        allowed = f", allowing for how hard they were at step {before.step:,}"
-    share, by = abs(now.value) / last.loss, f"({change(now)}{allowed})"
+    growth = None if before is None else grown(before, last)
+    if before is not None and growth is not None and growth.positive:
+        share = growth.value / last.loss
+        text = f"Since step {before.step:,} the loss of held-out images has lost {size(growth)} against that of "
+        text += f"training images ({percent(share)} of it): some of the training images are memorised"
+        if share < WORTH:
+            return state("neutral", f"{text}, though not enough to matter.", growth)
+        return state("bad", f"{text}.", growth)
+    now = two_sample(last.train, last.held_out)
     if not now.decided:
-        text = f"Whether held-out images have a higher loss than training images is undecided {by}."
+        text = f"Whether held-out images have a higher loss than training images is undecided ({change(now)})."
         return state("undecided", text, now)
     if now.value < 0:
-        text = f"Held-out images have a lower loss than training images {by}: they are the easier ones."
+        text = f"Held-out images have a lower loss than training images ({change(now)}): they are the easier ones."
         return state("neutral", text, now)
-    text = f"The loss of held-out images is {percent(share)} higher than that of training images {by}"
-    if before is None or not _memorised(before, last):
-        text += ", which they may be by nature: only an earlier measurement and a gap that grew since would tell."
-        return state("neutral", text, now)
-    text += ": some of the training images are memorised"
-    if share < WORTH:
-        return state("neutral", f"{text}, though not enough to matter.", now)
-    return state("bad", f"{text}.", now)
-
-
-def _memorised(before: Measurement, last: Measurement) -> bool:
-    """Whether a gap is more than the hardness of images, be it a term of their loss or a factor of it.
-
-    A term leaves the gap as it was ``before``, a factor leaves its share of the loss. Covariance allows for what each
-    image had before, but for too little of it where a loss is noisy, so the gap has to have grown in both senses.
-    """
-    of_splits = (before.train, last.train), (before.held_out, last.held_out)
-    on_train, on_held_out = (contrast([-1, 1], rows) for rows in of_splits)
-    share = difference(on_train, on_held_out, test="difference in differences")
-    return grown(before, last).positive and share.positive
+    text = f"The loss of held-out images is {percent(now.value / last.loss)} higher than that of training images "
+    text += f"({change(now)}), which they may be by nature: only a gap that grew since an earlier step would tell."
+    return state("neutral", text, now)

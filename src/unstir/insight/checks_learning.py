@@ -15,7 +15,7 @@ from unstir.runs import recipes
 from unstir.runs.checkpoint import Checkpoint
 from unstir.runs.config import Config
 from unstir.runs.files import is_number
-from unstir.significance import Estimate, counted, difference, two_sample
+from unstir.significance import Estimate, difference, two_sample
 
 # Thresholds; docs/doctor.md has what trained runs measure.
 RISE = 1.15  # the last quarter of the lines over the best
@@ -83,7 +83,7 @@ def _not_finite(facts: Facts, lines: Lines) -> Iterator[Finding]:
 @check("loss-rises", "the loss rises", of_training=True)
 def _loss_rises(facts: Facts, lines: Lines) -> Iterator[Finding]:
     quarters = _quarters(facts)
-    rise = difference(min(quarters[:-1]), quarters[-1], 3, "medians of quarters") if quarters else None
+    rise = difference(min(quarters[:-1]), quarters[-1], 3) if quarters else None
     if rise and rise.value > math.log(RISE) and (rise.decided or not rise.error):  # lines may not scatter at all
         evidence = f"""in the last quarter of the log it is {times(math.exp(rise.value))} that of the best quarter; at
             most {RISE} is usual"""
@@ -143,9 +143,8 @@ def _brightness(facts: Facts, samples: Samples) -> Iterator[Finding]:
     drawn, real = (images.double().flatten(1).mean(1) for images in (samples.made, samples.real))
     result, most = two_sample(real.tolist(), drawn.tolist()), BRIGHTER * samples.real.double().std().item()
     sure = f"{abs(result.errors):.0f} standard errors" if result.error else "the same in every image"
-    result = result if result.error else counted(result.value)
     gap = abs(result.value)
-    if gap > most and result.decided:
+    if gap > most and (result.decided or not result.error):
         evidence = f"""the mean of their values is {drawn.mean():.1f}, the data's {real.mean():.1f}: {gap:.1f} levels of
             255 ({sure}; {samples.chain}); at most {most:.1f} is usual"""
         remedy = """train for longer; a linear schedule of few steps keeps signal at t = T: use

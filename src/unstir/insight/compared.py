@@ -15,7 +15,8 @@ from unstir.insight.page import write_page
 from unstir.insight.statement import MARKS, Verdict
 from unstir.insight.wording import change, size
 from unstir.metrics.evaluation import Evaluation, unlike
-from unstir.metrics.figures import figure_effect, in_columns, verdict
+from unstir.metrics.figures import figure_effect, in_rows, verdict
+from unstir.pictures.charts import Point, mean_losses
 from unstir.runs import toml
 from unstir.runs.run import Run
 
@@ -37,7 +38,7 @@ def write(runs: Sequence[Run], stores: Sequence[Store | None], path: Path) -> li
     keys = [key for key in alike[0].figures if all(key in item.figures for item in alike)] if alike else []
     settings = trainings.settings(facts) if keys else []
     differing, metrics = _settings(facts), [(name, it.lines) for name, it in named]
-    losses = {name: charts.mean_losses(it.held_out, "held_out") for name, it in named if _losses_compare(facts)}
+    losses = {name: _course(it) for name, it in named if _losses_compare(facts)}
     shown: dict[str, Any] = {
         "names": [name for name, _ in named],
         "classes": facts[0].data.classes,
@@ -52,17 +53,20 @@ def write(runs: Sequence[Run], stores: Sequence[Store | None], path: Path) -> li
         "verdicts": _verdicts(of_figures, alike, keys),
         "cost": _cost(facts),
         "settings": differing,
-        "curves": [charts.curve(metrics, "loss", "training loss", True)] if any(it.lines for it in facts) else [],
+        "curves": [charts.curve(metrics, "loss", "training loss")] if any(it.lines for it in facts) else [],
         "held_out": charts.by_images(losses, "held-out loss, sampling weights", "fig-all-held-out"),
         "real": _real(facts),
-        "newest": [(name, pictures.newest_grid(it.run)) for name, it in named],
-        "snapshots": [(name, pictures.snapshots(it.run)) for name, it in named],
+        "runs": named,
     }
     key, main = (alike[0].main_key, alike[0].main().name) if alike else ("", "")
     series = {name: charts.by_value((at.images, at.figures[key]) for at in it.by_step) for name, it in named if alike}
     shown["quality"] = charts.by_images(series, main, "fig-all-quality")
     write_page(path, "comparison.html", shown)
     return facts
+
+
+def _course(facts: Facts) -> list[Point]:
+    return mean_losses([line for line in facts.held_out if line["step"]], "held_out")
 
 
 def _with_steps(names: Sequence[str], steps: Sequence[int], trained: Sequence[int]) -> list[str]:
@@ -91,16 +95,13 @@ def _summary(names: Sequence[str], alike: Sequence[Evaluation], settings: Sequen
 def _real(facts: Sequence[Facts]) -> pictures.Picture | None:
     if len({it.data.content_hash for it in facts}) > 1:
         return None
-    return next((pictures.real_grid(it.run, it.store) for it in facts if it.store and it.store.count("train")), None)
+    return next(filter(None, (pictures.real_grid(it.run, it.store) for it in facts)), None)
 
 
 def _figures(alike: Sequence[Evaluation], keys: Sequence[str]) -> list[tuple[str, list[str], str]]:
-    columns = [in_columns(item.figures[key] for key in keys) for item in alike]
-    rows = []
-    for key, texts in zip(keys, zip(*columns, strict=True), strict=True):
-        first = alike[0].figures[key]
-        rows.append((first.name, [*(item.whole for item in texts), texts[0].real], first.better))
-    return rows
+    columns = [in_rows((item.figures[key] for key in keys), item.protocol["num"]) for item in alike]
+    rows = zip(*columns, strict=True)
+    return [(row[0][0], [*(of_run[1] for of_run in row), row[0][2]], row[0][4]) for row in rows]
 
 
 def _verdicts(names: Sequence[str], alike: Sequence[Evaluation], keys: Sequence[str]) -> list[tuple[str, Verdict]]:
@@ -113,7 +114,7 @@ def _verdicts(names: Sequence[str], alike: Sequence[Evaluation], keys: Sequence[
         text = f"{name} is {which} than {names[0]}, by {size(effect)}"
         if not effect.decided:
             text = f"whether {name} differs from {names[0]} is undecided ({change(effect)})"
-        sentences.append((f"{figure.name}: {text}.".replace("+-", "±"), MARKS[which]))
+        sentences.append((f"{figure.name}: {text}.", MARKS[which]))
     return sentences
 
 

@@ -65,9 +65,9 @@ class Speed:
     run: str
 
 
-def chain_key(sampler: str, spacing: str, calls: int) -> str:
+def chain_key(sampler: str, calls: int) -> str:
     """What a chain is called in `Speed.seconds`: what decides its time."""
-    return f"{sampler} {spacing} {calls}"
+    return f"{sampler} {calls}"
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -100,10 +100,7 @@ class Cause:
 
 
 def explained(findings: Iterable[Finding]) -> list[Finding]:
-    """The findings, most severe first, each symptom with its root cause as ``because`` and no remedy of its own.
-
-    A note explains nothing: what is harmless by itself is not the cause of a fault.
-    """
+    """The findings, most severe first, each symptom with its root cause, which is no note, as ``because``."""
     ordered = sorted(findings, key=lambda finding: SEVERITIES.index(finding.severity))
     able = {finding.check for finding in ordered if finding.severity != "note"}
     roots = {symptom: cause for cause in reversed(EXPLAINS) if cause in able for symptom in _explained_by(cause)}

@@ -111,10 +111,7 @@ def _store(run: Run, named: Store | str | Path | None) -> tuple[Run, Store | Non
 
 
 def _files(run: Run) -> tuple[tuple[SavedFile, ...], Checkpoint | None]:
-    """Every saved file, read and verified, and the newest whole one: a full one rather than a slim one of its step.
-
-    Training removes files as it saves new ones: where one has gone, the folders are listed and read once more.
-    """
+    """Every saved file, read and verified, and the newest whole one: a full one rather than a slim one of its step."""
     files, newest = list[SavedFile](), list[Checkpoint]()
     folders = ((run.checkpoints, "full"), (run.weights, "slim"))
     listed = [(step, path, kind) for folder, kind in folders for step, path in checkpoint.listed(folder)]
@@ -127,7 +124,7 @@ def _files(run: Run) -> tuple[tuple[SavedFile, ...], Checkpoint | None]:
                 else:
                     newest = [max([loaded, *newest], key=lambda it: (it.step, it.kind == "full"))]
             except (UserError, FileNotFoundError) as error:
-                if not path.exists() and not path.is_symlink():
+                if not path.exists() and not path.is_symlink():  # training removes files as it saves new ones
                     return _files(run)
                 problem = str(error)
             files.append(SavedFile(step, path, kind, problem))

@@ -96,9 +96,9 @@ def last_stretch(measured: Sequence[Measurement]) -> _Stretch | None:
 
 
 class Rise(NamedTuple):
-    """The changes of the losses since the held-out loss was lowest, of the same images before and after.
+    """The changes of the losses of the same images since the ``lowest`` held-out loss, which is one of ``choices``.
 
-    ``more`` is by how much the ``held_out`` change exceeds that of training images. The lowest is one of ``choices``.
+    ``more`` is by how much the ``held_out`` change exceeds that of training images.
     """
 
     lowest: Measurement
@@ -127,4 +127,4 @@ def grown(before: Measurement, after: Measurement, choices: int = 1) -> Effect:
     """By how much the gap between the splits grew: their mean changes compared by Welch's t."""
     of_splits = (before.train, after.train), (before.held_out, after.held_out)
     on_train, on_held_out = ([b - a for a, b in zip(*rows, strict=True)] for rows in of_splits)
-    return two_sample(on_train, on_held_out, choices, "difference in differences")
+    return two_sample(on_train, on_held_out, choices)

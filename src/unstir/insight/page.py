@@ -14,7 +14,6 @@ from markupsafe import Markup
 import unstir
 from unstir.data import Store
 from unstir.errors import UserError, printable
-from unstir.generate.drawing import Job
 from unstir.insight import charts, pictures, tables
 from unstir.insight.analysis import analyse, lead, limitations, summary
 from unstir.insight.doctor import examine
@@ -23,8 +22,8 @@ from unstir.insight.findings import by_reason, causes
 from unstir.insight.gather import gather
 from unstir.insight.statement import MULTIPLICITY, POINTERS, TITLES, Statement
 from unstir.insight.wording import sentence, typed
-from unstir.metrics.drawn import usual_chain
-from unstir.metrics.evaluation import Evaluation
+from unstir.metrics.evaluation import Evaluation, protocol_in_words
+from unstir.metrics.figures import in_rows
 from unstir.runs import toml
 from unstir.runs.files import check_file, write_text
 from unstir.runs.run import Run
@@ -39,7 +38,7 @@ def with_code(text: str, run: str = "RUN") -> Markup:
         spans = (Markup("<span>{}</span>").format(word) for word in words.split(" "))
         return Markup("<code>{}</code>").format(Markup(" ").join(spans))
 
-    whole = text.replace(" +- ", "\N{NO-BREAK SPACE}±\N{NO-BREAK SPACE}").replace("+-", "±")
+    whole = text.replace(" ± ", "\N{NO-BREAK SPACE}±\N{NO-BREAK SPACE}")
     parts = enumerate(whole.split("`"))
     return Markup("").join(code(typed(it, run)) if at % 2 else it for at, it in parts)
 
@@ -63,13 +62,8 @@ def write(
         "skipped": [f"{', '.join(names)} ({why})" for why, names in by_reason(examined.skipped).items()],
         "lead": lead(facts, statements),
         **in_words(statements, limitations(facts)),
-        "curves": charts.curves(facts),
-        "losses": charts.losses(facts),
-        "by_time": charts.loss_by_time(facts),
-        "calls": charts.calls(facts),
         "neighbours": None if last is None else pictures.pairs(run, last),
         "settings": toml.flat(facts.config).items(),
-        **_drawn(run, store),
         **of_samples(store, None if last is None else pictures.drawn_for(run, last), last, run.config.data.flip),
     }
     write_page(path, "report.html", shown, str(run.path))
@@ -93,24 +87,13 @@ def write_page(path: Path, template: str, shown: dict[str, Any], run: str = "RUN
     environment.filters |= {"code": partial(with_code, run=run), "sentence": sentence}
     style = (Path(__file__).parent / "templates" / "report.css").read_text(encoding="utf-8")
     made_by = f"unstir {unstir.__version__}, torch {torch.__version__}, {datetime.date.today().isoformat()}"
-    how = {"css": style, "made_by": made_by, "tables": tables, "charts": charts, "pointers": POINTERS, "sections": []}
+    environment.globals |= {"tables": tables, "charts": charts, "pictures": pictures}
+    environment.globals |= {"in_rows": in_rows, "protocol_in_words": protocol_in_words}
+    how = {"css": style, "made_by": made_by, "pointers": POINTERS, "sections": []}
     text = environment.get_template(template).render(how | shown)
     pointer = r' <a class="tag" href="#(\w+)">.*?</a>'
     text = re.sub(pointer, lambda link: link[0] if f' id="{link[1]}"' in text else "", text)
     write_text(path, "\n".join(map(printable, text.lstrip().split("\n"))))
-
-
-def _drawn(run: Run, store: Store | None) -> dict[str, Any]:
-    drawn: dict[str, Any] = dict.fromkeys(("trajectory", "moving", "chain", "forward_strip", "forward_times", "real"))
-    drawn |= {"snapshots": pictures.snapshots(run), "newest": pictures.newest_grid(run)}
-    if run.saved_steps():
-        model, job = run.model(run.newest_step()), Job(num=pictures.ANIMATED, chain=usual_chain(run))
-        drawn["trajectory"], drawn["moving"] = pictures.strip_and_animation(model, job)
-        drawn["chain"] = f"{job.chain.sampler}, {job.chain.cost(model.process.schedule)}"
-    if store is not None and store.count("train"):
-        drawn["forward_strip"], drawn["forward_times"] = pictures.forward(run, store)
-        drawn["real"] = pictures.real_grid(run, store)
-    return drawn
 
 
 def of_samples(

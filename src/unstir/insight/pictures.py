@@ -20,6 +20,7 @@ from unstir.generate.folder import SETTINGS, read_images
 from unstir.generate.trajectories import trajectory
 from unstir.insight.gather import real_images
 from unstir.metrics.classifier import FILE, Classifier, classifier_for
+from unstir.metrics.drawn import usual_chain
 from unstir.metrics.evaluation import SHARES, Evaluation, pairs_file
 from unstir.metrics.memorisation import nearest, nearest_features
 from unstir.metrics.reference import reference
@@ -29,16 +30,15 @@ from unstir.pixels import known, shown
 from unstir.runs import build
 from unstir.runs import timetable as of_run
 from unstir.runs.files import decode, is_of
-from unstir.runs.model import Model
 from unstir.runs.run import Run
 from unstir.theory.process import Process
 
 PAIRS = (
-    "Left: the samples that lie closest to training images, each with the nearest of these; right: the same of "
-    "held-out images, which are no copies. Below a training image is its distance; below the others is the least "
-    "distance divided by the mean one to the 50 nearest, which is small of copies"
+    "The samples that lie closest to training images, and held-out images, which are no copies; beside each are the "
+    "training images nearest to it, by pixels and by features where there are any. The line gives the least distance "
+    "divided by the mean one to the 50 nearest, which is small of copies, and the distances of the training images"
 )
-"""What the picture of the nearest training images shows, of which `unstir.metrics.memorisation` is the source."""
+"""What the picture of the nearest training images shows (`unstir.metrics.memorisation.picture`)."""
 
 WEBP_SIDE = 16_383
 CORNER = 3  # so many rows and columns of the grid of each snapshot are shown
@@ -118,8 +118,10 @@ def newest_grid(run: Run) -> Picture | None:
     return from_file(path, f"samples {when}, the first ones of a fixed seed: not chosen")
 
 
-def real_grid(run: Run, store: Store) -> Picture:
+def real_grid(run: Run, store: Store | None) -> Picture | None:
     """Training images drawn at random, laid out as the run's grids; of the same classes where those know any."""
+    if store is None or not store.count("train"):
+        return None
     count = min(run.config.grids.num, REAL_IMAGES, store.count("train"))
     images = real_images(store, run.labels.of(torch.arange(count)), count, "report real", run.config.grids.channels)
     return encode(grid(images, run.config.grids.nrow), "training images, drawn at random")
@@ -134,8 +136,10 @@ def _corner(run: Run, path: Path, names: Sequence[str] | None, shows: str) -> Pi
         return encode(corner(image, tile, run.config.grids.nrow, names, CORNER), shows)
 
 
-def forward(run: Run, store: Store) -> tuple[Picture, list[int]]:
-    """Real images of the training split dissolving: a row per image, a column per time; and the times."""
+def forward(run: Run, store: Store | None) -> Picture | None:
+    """Real images of the training split dissolving: a row per image, a column per time."""
+    if store is None or not store.count("train"):
+        return None
     schedule = build.schedule(run.config.diffusion)
     times = [round(i * schedule.T / (FORWARD_STAGES - 1)) for i in range(FORWARD_STAGES)]
     x_0, _ = known(store.scale.to_model(store.images("train")[:FORWARD_IMAGES]), store.scale)
@@ -143,14 +147,19 @@ def forward(run: Run, store: Store) -> tuple[Picture, list[int]]:
     process = Process(schedule)
     columns = [shown(process.diffuse(x_0, t, eps) if t else x_0, run.config.grids.channels) for t in times]
     sheet = grid(torch.stack(columns, 1).flatten(0, 1), nrow=len(times))
-    return encode(sheet, "real images of the data at rising noise"), times
+    return encode(sheet, f"images of the data at t = {', '.join(map(str, times))}")
 
 
-def strip_and_animation(model: Model, job: Job) -> tuple[Picture, Picture]:
-    """The strip of stages and the animation of a job's first images, from noise to image."""
-    frames = trajectory(model, job, ANIMATED)
+def strip_and_animation(run: Run) -> tuple[Picture, Picture] | None:
+    """The strip of stages and the animation of the newest model's first images, from noise; None without weights."""
+    if not run.saved_steps():
+        return None
+    model, chain = run.model(run.newest_step()), usual_chain(run)
+    frames = trajectory(model, Job(num=ANIMATED, chain=chain), ANIMATED)
     first = [replace(frame, x=frame.x[:STRIP_IMAGES], x0=frame.x0[:STRIP_IMAGES]) for frame in frames]
-    strip = encode(animation.strip(first), "stages of sampling, the noisy images above, their estimates below")
+    by = f"{chain.sampler}, {chain.cost(model.process.schedule)}"
+    shows = f"stages of {by}: the noisy images x_t above, below the network's estimates of the clean image"
+    strip = encode(animation.strip(first), shows)
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "trajectory.webp"
         animation.save_animation(frames, file, nrow=4)

@@ -33,7 +33,7 @@ MARKS: dict[str, Verdict] = {"better": "good", "worse": "bad", "undecided": "und
 MULTIPLICITY = (
     f"What is stated here is larger than {LEVEL:g} of its standard errors. Where twenty effects are tested, fewer "
     "than one page in a hundred states one that chance alone made. Whatever is smaller is called undecided. "
-    "Errors (+-) are one standard error, those of differences widened where only a few seeds tell them."
+    "Errors (±) are one standard error, those of differences widened where only a few seeds tell them."
 )
 
 

@@ -5,32 +5,31 @@ import io
 import itertools
 import re
 import statistics
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from unstir.chain import Cost, title
+from unstir.chain import title
 from unstir.data import Store
 from unstir.errors import UserError, printable
 from unstir.insight.facts import Facts, Reported, chain_key
 from unstir.insight.trainings import MEANING, Setting, chosen, settings
-from unstir.insight.wording import brief, count, with_error
+from unstir.insight.wording import brief, count
 from unstir.metrics.evaluation import Evaluation, of_images
 from unstir.metrics.evaluation import shown as shown_value
-from unstir.metrics.figures import Figure, Shown, in_columns
+from unstir.metrics.figures import Figure, in_rows
 from unstir.metrics.likelihood import terms_of
 from unstir.progress import duration
 from unstir.runs import build
 from unstir.runs.files import is_number, make_folder, write_text
-from unstir.runs.model import weights_in_words
-from unstir.significance import decimals
+from unstir.significance import decimals, with_error
 
 STEM = "figures"  # in a folder the files are figures.csv, figures.md and figures.tex
 HEADS = ("run", "step", "sampler", "steps", "calls", "figure", "value", "real images", "noise", "better", "protocol")
 
-FIRST, TEX = ("setting", "trainings"), "% a row for each setting, by unstir report"
-"""How tables with a row for each setting begin: their first columns, and in LaTeX a comment."""
+FIRST, TEX = ("setting", "trainings"), "% by unstir report"
+"""The first columns of a table with a row for each setting, and how any table begins in LaTeX."""
 
 ALIGNED = "lrlrrlrrrlr"  # of each of these columns: left or right
 
@@ -50,50 +49,31 @@ def cards(facts: Facts) -> list[tuple[str, str, str]]:
     if (last := facts.last) is not None:
         main, accuracy = last.main(), last.figures.get("classifier/accuracy")
         floor = "" if main.floor is None else f"real images {main.floor:.3g}"
-        cards.append((main.name, plus_minus(main.value, main.error), floor))
+        cards.append((main.name, with_error(main.value, main.error), floor))
         if accuracy is not None:
             floor = "" if accuracy.floor is None else f"real images {accuracy.floor:.1%}"
             cards.append(("class accuracy", f"{accuracy.value:.1%}", floor))
     line = facts.held_out[-1] if facts.held_out else {}
     if (bound := facts.bound) is not None:
-        value, note = plus_minus(bound.bits_per_dim, bound.standard_error), f"the bound, {terms_of(bound.protocol)}"
+        value, note = with_error(bound.bits_per_dim, bound.standard_error), f"the bound, {terms_of(bound.protocol)}"
         cards.append(("bits/dim, held out", value, f"{note}, of step {bound.protocol['step']:,}"))
     elif is_number(line.get("bits")):
         note = f"an estimate of the bound, of step {line['step']:,}"
-        cards.append(("bits/dim, held out", plus_minus(line["bits"], line["bits_error"]), note))
+        cards.append(("bits/dim, held out", with_error(line["bits"], line["bits_error"]), note))
     return cards
-
-
-def plus_minus(value: float, error: float | None) -> str:
-    """A figure with its standard error, with as many digits as that allows."""
-    return with_error(value, error).replace("+-", "±")
-
-
-def figures(result: Iterable[Figure], num: int) -> list[tuple[str, str, str, str, str]]:
-    """A row per figure of ``num`` images: its name and value, those of real images and noise, which is better."""
-    result, rows = list(result), []
-    for figure, texts in zip(result, in_columns(result), strict=True):
-        rows.append((figure.name, *_cells_of(figure, texts, num), figure.better))
-        if figure.infinite is not None:
-            rows.append((f"{figure.name}, infinite n", texts.infinite, texts.infinite_real, "", figure.better))
-    return rows
-
-
-def _cells_of(figure: Figure, texts: Shown, num: int) -> tuple[str, str, str]:
-    return texts.whole, texts.real + ("" if figure.num_floor in (0, num) else f" (n = {figure.num_floor})"), texts.noise
 
 
 def samplers(facts: Facts) -> list[tuple[str, str, str, str]]:
     """A row per sampler evaluated, by rising calls: name and steps, calls, main figure, and seconds per image."""
     timed = {} if facts.speed is None else facts.speed.seconds
     result = sorted(facts.by_chain, key=lambda item: (item.protocol["calls"], title(item.protocol)))
-    keys = [chain_key(item.protocol["sampler"], item.protocol["spacing"], item.protocol["calls"]) for item in result]
+    keys = [chain_key(item.protocol["sampler"], item.protocol["calls"]) for item in result]
     places = max((1 + decimals(timed[key]) for key in keys if key in timed), default=0)
     rows = []
-    for key, item, texts in zip(keys, result, in_columns(item.main() for item in result), strict=True):
+    for key, item in zip(keys, result, strict=True):
         cost = f"{timed[key]:.{max(places, 0)}f}" if key in timed else ""
         name = f"{title(item.protocol)}, {count(item.protocol['steps'], 'step')}"
-        rows.append((name, f"{item.protocol['calls']:,}", texts.whole, cost))
+        rows.append((name, f"{item.protocol['calls']:,}", with_error(item.main().value, item.main().error), cost))
     return rows
 
 
@@ -105,19 +85,6 @@ def timing(facts: Facts) -> str:
     batch = f"{it.num} images at once" if it.num > 1 else "one image at a time"
     threads = f", {it.machine['threads']} threads" if it.machine.get("threads", 1) != 1 else ""
     return f"Seconds on {it.machine['device']}{threads}, {batch}, torch {it.machine['torch']}, {it.date}."
-
-
-def protocol(evaluation: Evaluation, classes: tuple[str, ...] = ()) -> str:
-    """How figures were made, in a sentence's length."""
-    how = evaluation.protocol
-    away = f" away from {how['guide']}" if how.get("guide") else ""
-    guided = f"guidance {how['guidance']:g}{away}, " if how.get("guidance", 1) != 1 else ""
-    label = how.get("label")
-    of_class = f" of class {classes[label]}" if isinstance(label, int) and label < len(classes) else ""
-    text = f"{how['seeds']} × {how['num']} images{of_class}"
-    if not of_images(how):
-        text += f" by {how['sampler']}, {Cost(how['steps'], how['calls'])}, {guided}{weights_in_words(how['ema'])}"
-    return f"{text}, against {how['num_reference']:,} images of the {how['split']} split"
 
 
 def protocol_rows(evaluation: Evaluation) -> list[tuple[str, str]]:
@@ -167,13 +134,17 @@ def cost(facts: Facts) -> list[tuple[str, str]]:
 
 
 @dataclass(frozen=True)
-class Row:
-    """A figure of an evaluation of a run, and the number of what of its protocol is not in columns, from 1."""
+class Table:
+    """Figures for a file: texts in ``cells`` below ``heads``, aligned "l" or "r", ``notes`` below them.
 
-    run: str
-    evaluation: Evaluation
-    figure: Figure
-    protocol: int
+    ``records`` are the same figures with every number in full.
+    """
+
+    heads: Sequence[str]
+    align: str
+    cells: Sequence[Sequence[str]]
+    records: Sequence[Mapping[str, Any]]
+    notes: Sequence[str]
 
 
 def targets(path: Path) -> list[Path]:
@@ -192,104 +163,96 @@ def export(path: Path, runs: Sequence[Reported], figures: Sequence[str] = ()) ->
     With ``figures`` the table has these alone, a row for each setting (`trainings.settings`).
     """
     files = targets(path)
-    texts = of_settings(settings(runs), figures) if figures else {}
+    table = of_settings(settings(runs), figures) if figures else of_runs(runs)
     for file in files:
         make_folder(file.absolute().parent)
-        kind = file.suffix.lower()
-        write_text(file, texts[kind] if figures else WRITERS[kind](rows_of(runs)))
+        write_text(file, WRITERS[file.suffix.lower()](table))
     return files
 
 
-def of_settings(found: Sequence[Setting], figures: Sequence[str]) -> dict[str, str]:
-    """The table of `export` with a row for each setting, as the text of a file by its suffix. UserError as `chosen`."""
+def of_settings(found: Sequence[Setting], figures: Sequence[str]) -> Table:
+    """A row for each setting. UserError as `chosen`, or where nothing was measured."""
     if not found:
         raise UserError("figures", figures, "of no run were measured", "leave out --no-measure")
     names = [chosen(found[0].evaluations[0], text).name for text in figures]
-    cells, align = trainings(found, figures), "l" + "r" * (1 + len(names))
-    stream = io.StringIO()
-    writer = csv.writer(stream, lineterminator="\n")
-    writer.writerow([*FIRST, *(f"{name}{column}" for name in names for column in ("", " ±"))])
+    columns = [f"{name}{column}" for name in names for column in ("", " ±")]
+    records = []
     for setting in found:
         values = itertools.chain(*(setting.values(text) for text in figures))
-        writer.writerow([setting.name, len(setting.evaluations), *values])
-    notes = MEANING, _in_words(found[0].evaluations[0].protocol)
-    below = "".join(f"\n\\par {_latex(note)}.\n" for note in notes)
-    return {
-        ".csv": stream.getvalue(),
-        ".md": _markdown((*FIRST, *names), align, cells) + "".join(f"\n{as_markdown(note)}.\n" for note in notes),
-        ".tex": f"{TEX}\n{_tabular((*FIRST, *names), align, cells)}{below}",
-    }
+        records.append(
+            {FIRST[0]: setting.name, FIRST[1]: len(setting.evaluations), **dict(zip(columns, values, strict=True))}
+        )
+    notes = f"{MEANING}.", f"{_in_words(found[0].evaluations[0].protocol)}."
+    return Table((*FIRST, *names), "l" + "r" * (1 + len(names)), trainings(found, figures), records, notes)
 
 
 def trainings(found: Sequence[Setting], figures: Sequence[str]) -> list[list[str]]:
     """A row for each setting: its name, the number of trainings, and each figure as `trainings.MEANING` says."""
     return [
-        [printable(it.name), str(len(it.evaluations)), *(plus_minus(*it.values(text)) for text in figures)]
+        [printable(it.name), str(len(it.evaluations)), *(with_error(*it.values(text)) for text in figures)]
         for it in found
     ]
 
 
+def of_runs(runs: Sequence[Reported]) -> Table:
+    """A row per figure of every evaluation that the pages of these runs show; the rest of a protocol is a note."""
+    evaluated = [
+        (printable(facts.name), item)
+        for facts in runs
+        for item in {item.name(): item for item in (*facts.by_step, *facts.by_chain)}.values()
+    ]
+    notes = list(dict.fromkeys(_in_words(item.protocol, IN_COLUMNS) for _, item in evaluated))
+    cells, records = [], []
+    for run, item in evaluated:
+        how, step = item.protocol, "" if of_images(item.protocol) else str(item.step)
+        chain = [str(how.get(key, "")) for key in IN_COLUMNS]
+        number = str(1 + notes.index(_in_words(how, IN_COLUMNS)))
+        cells += [[run, step, *chain, *row, number] for row in in_rows(item.figures.values(), how["num"])]
+        records += [_record(run, item, figure) for figure in item.figures.values()]
+    numbered = [f"Protocol {number}: {text}" for number, text in enumerate(notes, 1)]
+    return Table(HEADS, ALIGNED, cells, records, numbered)
+
+
 def is_ours(suffix: str, content: bytes) -> bool:
     """Whether the content of a file with this suffix is a table of `export`."""
-    first = WRITERS[suffix](()).splitlines()[0].encode()  # whatever figures follow
-    ours = {".csv": ",".join(FIRST), ".md": f"| {' | '.join(FIRST)} |", ".tex": TEX}[suffix].encode()
-    return content.startswith((first + b"\n", first + b",", ours))
+    between = {".csv": ",", ".md": " | "}.get(suffix)
+    starts = [TEX] if between is None else [between.join(heads[:2]) for heads in (HEADS, FIRST)]
+    return content.decode(errors="replace").removeprefix("| ").startswith(tuple(starts))
 
 
-def rows_of(runs: Sequence[Reported]) -> list[Row]:
-    """A row per figure of every evaluation that the pages of these runs show; protocols alike in the rest are one."""
-    protocols, rows = list[dict[str, Any]](), []
-    for facts in runs:
-        for item in {item.name(): item for item in (*facts.by_step, *facts.by_chain)}.values():
-            rest = {key: value for key, value in item.protocol.items() if key not in IN_COLUMNS}
-            if rest not in protocols:
-                protocols.append(rest)
-            number = protocols.index(rest) + 1
-            rows += [Row(printable(facts.name), item, figure, number) for figure in item.figures.values()]
-    return rows
-
-
-def to_csv(rows: Sequence[Row]) -> str:
-    """A line per figure, every number in full, the whole protocol in columns of its own."""
-    table, stream = [_record(row) for row in rows], io.StringIO()
-    heads = list(dict.fromkeys(key for record in table for key in record)) or ["run", "step", "images_seen", "figure"]
+def to_csv(table: Table) -> str:
+    """A line per record."""
+    stream = io.StringIO()
+    heads = list(dict.fromkeys(key for record in table.records for key in record)) or table.heads
     writer = csv.DictWriter(stream, heads, lineterminator="\n")
     writer.writeheader()
-    writer.writerows(table)
+    writer.writerows(table.records)
     return stream.getvalue()
 
 
-def to_markdown(rows: Sequence[Row]) -> str:
-    """A table, and the protocols below it."""
-    below = (f"\n{number}. {as_markdown(text)}\n" for number, text in _protocols(rows))
-    return _markdown(HEADS, ALIGNED, _cells(rows)) + "".join(below)
+def to_markdown(table: Table) -> str:
+    """A table, and the notes below it."""
+    rule = ["---" + ":" * (side == "r") for side in table.align]
+    lines = [table.heads, rule, *(list(map(as_markdown, row)) for row in table.cells)]
+    notes = "".join(f"\n{as_markdown(note)}\n" for note in table.notes)
+    return "".join(f"| {' | '.join(line)} |\n" for line in lines) + notes
 
 
-def _markdown(heads: Sequence[str], align: str, cells: Iterable[Sequence[str]]) -> str:
-    rule = ["---" + ":" * (side == "r") for side in align]
-    lines = [heads, rule, *(list(map(as_markdown, row)) for row in cells)]
-    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+def to_latex(table: Table) -> str:
+    """A tabular without packages, and the notes below it, to be read with \\input."""
+    head, *body = (f"{' & '.join(map(_latex, line))} \\\\\n" for line in (table.heads, *table.cells))
+    notes = "".join(f"\n\\par {_latex(note)}\n" for note in table.notes)
+    rows = f"\\hline\n{head}\\hline\n{''.join(body)}\\hline\n"
+    return f"{TEX}\n\\begin{{tabular}}{{{table.align}}}\n{rows}\\end{{tabular}}\n{notes}"
 
 
-def to_latex(rows: Sequence[Row]) -> str:
-    """A tabular without packages, and the protocols below it, to be read with \\input."""
-    below = (f"\n\\par Protocol {number}: {_latex(text)}\n" for number, text in _protocols(rows))
-    return _tabular(HEADS, ALIGNED, _cells(rows)) + "".join(below)
+WRITERS: dict[str, Callable[[Table], str]] = {".csv": to_csv, ".md": to_markdown, ".tex": to_latex}
 
 
-def _tabular(heads: Sequence[str], align: str, cells: Iterable[Sequence[str]]) -> str:
-    head, *body = (f"{' & '.join(map(_latex, line))} \\\\\n" for line in (heads, *cells))
-    return f"\\begin{{tabular}}{{{align}}}\n\\hline\n{head}\\hline\n{''.join(body)}\\hline\n\\end{{tabular}}\n"
-
-
-WRITERS: dict[str, Callable[[Sequence[Row]], str]] = {".csv": to_csv, ".md": to_markdown, ".tex": to_latex}
-
-
-def _record(row: Row) -> dict[str, Any]:
-    it, of = row.figure, row.evaluation
+def _record(run: str, of: Evaluation, it: Figure) -> dict[str, Any]:
     infinite, infinite_error = it.infinite or (None, None)
     return {
-        "run": row.run,
+        "run": run,
         "step": None if of_images(of.protocol) else of.step,
         "images_seen": None if of_images(of.protocol) else of.images,
         "figure": it.name,
@@ -311,19 +274,7 @@ def _in_a_cell(value: Any) -> Any:
     return "; ".join(f"{key} {item}" for key, item in value.items()) if isinstance(value, dict) else value
 
 
-def _cells(rows: Sequence[Row]) -> Iterable[list[str]]:
-    for row, texts in zip(rows, in_columns(row.figure for row in rows), strict=True):
-        how, it = row.evaluation.protocol, row.figure
-        chain = (str(how.get(key, "")) for key in IN_COLUMNS)
-        step = "" if of_images(how) else str(row.evaluation.step)
-        yield [row.run, step, *chain, it.name, *_cells_of(it, texts, how["num"]), it.better, str(row.protocol)]
-
-
-def _protocols(rows: Sequence[Row]) -> list[tuple[int, str]]:
-    return list({row.protocol: _in_words(row.evaluation.protocol, IN_COLUMNS) for row in rows}.items())
-
-
-def _in_words(how: dict[str, Any], apart_from: Sequence[str] = ()) -> str:
+def _in_words(how: Mapping[str, Any], apart_from: Sequence[str] = ()) -> str:
     return ", ".join(f"{key} {shown_value(value)}" for key, value in how.items() if key not in apart_from)
 
 

@@ -14,7 +14,7 @@ from unstir.runs import toml
 from unstir.runs.config import MAY_CHANGE
 
 LEARNING = {"train.length", "train.lr_period"}  # may change in a run, and change the weights
-MEANING = "± is the standard deviation over trainings, or, of one training, the standard error of its figure"
+MEANING = "± is the standard deviation over trainings"
 
 
 @dataclass(frozen=True)
@@ -25,10 +25,9 @@ class Setting:
     evaluations: tuple[Evaluation, ...]
 
     def values(self, text: str) -> tuple[float, float | None]:
-        """The mean of a figure (`chosen`) over trainings, and what `MEANING` says."""
-        figures = [chosen(evaluation, text) for evaluation in self.evaluations]
-        means = [figure.value for figure in figures]
-        return statistics.mean(means), statistics.stdev(means) if len(means) > 1 else figures[0].error
+        """The mean of a figure (`chosen`) over trainings, and its standard deviation; None for one training."""
+        means = [chosen(evaluation, text).value for evaluation in self.evaluations]
+        return statistics.mean(means), statistics.stdev(means) if len(means) > 1 else None
 
 
 def settings(runs: Sequence[Reported]) -> list[Setting]:
@@ -41,7 +40,7 @@ def settings(runs: Sequence[Reported]) -> list[Setting]:
     evaluations = [tuple(facts.last for facts in group if facts.last is not None) for group in groups]
     for evaluation in itertools.chain(*evaluations):
         check_alike(evaluations[0][0].protocol, evaluation.protocol)
-    names = [_name([facts.name for facts in group]) for group in groups]
+    names = [_name(group) for group in groups]
     if "" in names or len(set(names)) < len(names):
         names = [group[0].name for group in groups]
     return [Setting(*pair) for pair in zip(names, evaluations, strict=True)]
@@ -56,12 +55,13 @@ def _alike(a: Reported, b: Reported) -> bool:
     return one == other and a.data.content_hash == b.data.content_hash
 
 
-def _name(names: Sequence[str]) -> str:
-    """What the names of folders have in common: "dit" of dit-seed0 and dit-seed1."""
-    common = names[0]
+def _name(group: Sequence[Reported]) -> str:
+    """What the names of folders have in common but for the seed: "dit" of dit-seed0 and dit-seed1, or of one alone."""
+    names = [facts.name for facts in group]
+    common = names[0].removesuffix(str(group[0].config.seed) if isinstance(group[0], Facts) else "")
     while not all(name.startswith(common) for name in names):
         common = common[:-1]
-    return common if len(names) == 1 else re.sub(r"([-_. ]+(seed|s)?)?[-_. ]*$", "", common)
+    return common if common == names[0] else re.sub(r"[-_. ]+(seed|s)?[-_. ]*$", "", common)
 
 
 def chosen(evaluation: Evaluation, text: str) -> Figure:

@@ -1,30 +1,13 @@
 """Numbers as a careful person writes them: as many digits as their error allows, with their unit."""
 
-import math
 import re
 import shlex
 
 from unstir.metrics.figures import Figure
-from unstir.significance import Effect, decimals
+from unstir.significance import Effect, with_error
 
 TIMES = 10.0  # a share of so much is no percentage any more
 MOST_TIMES = 1000  # a larger ratio says no more: "more than 1,000 times"
-
-
-def with_error(value: float, error: float | None, sign: bool = False) -> str:
-    """A value and its standard error, as "0.0212 +- 0.0003": one digit of the error, two where it begins with 1.
-
-    Without an error, four digits. A value that a wide error would round to 0 keeps two: "3.2 +- 400".
-    """
-    plus = "+" if sign else ""
-    if error is None or not math.isfinite(error) or error <= 0:
-        return f"{value:{plus}.4g}"
-    places = decimals(error)
-    if places > 6 or max(abs(value), error) >= 1e7:
-        return f"{value:{plus}.3g} +- {error:.1g}"
-    shown, bar = round(value, places), round(error, places)
-    head = f"{shown:{plus},.{max(places, 0)}f}" if shown or not value else f"{value:{plus}.2g}"
-    return f"{head} +- {bar:,.{max(places, 0)}f}"
 
 
 def shown(figure: Figure) -> str:
@@ -33,12 +16,12 @@ def shown(figure: Figure) -> str:
 
 
 def change(effect: Effect) -> str:
-    """An effect with its sign and error: "+0.012 +- 0.003"."""
+    """An effect with its sign and error: "+0.012 ± 0.003"."""
     return with_error(effect.value, effect.error, sign=True)
 
 
 def size(effect: Effect) -> str:
-    """An effect without its sign, with its error: "0.012 +- 0.003"."""
+    """An effect without its sign, with its error: "0.012 ± 0.003"."""
     return with_error(abs(effect.value), effect.error)
 
 

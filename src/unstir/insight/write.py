@@ -22,8 +22,8 @@ from unstir.insight.gather import SPEED, read_speed
 from unstir.insight.page import check_files, in_words, of_samples, write_page
 from unstir.insight.tables import export
 from unstir.metrics.classifier import networks_for
-from unstir.metrics.drawn import Drawn, seconds_per_call, usual_chain, usual_labels, usual_split
-from unstir.metrics.evaluate import drawing_seconds, planned_images, usual_number
+from unstir.metrics.drawn import Drawn, seconds_per_call
+from unstir.metrics.evaluate import drawing_seconds, planned_images, plans_of
 from unstir.metrics.evaluation import Evaluation
 from unstir.metrics.features import Network
 from unstir.metrics.images import Images
@@ -146,31 +146,18 @@ def _measured(run: Run, store: Store, num: int, seeds: int, timed: bool) -> dict
 
 
 def planned(run: Run, store: Store, *, num: int = 0, seeds: int = SEEDS, networks: Sequence[Network] = ()) -> Measuring:
-    """What a report measures: each kept snapshot by the usual chain, the last one by `CHAINS` too; nothing is done yet.
-
-    ``num`` images per set; 0 as `usual_number`. Raises UserError as `check`, for everything that would be refused
-    later.
-    """
-    usual = usual_chain(run)
+    """What a report measures: each kept snapshot by the usual chain, the last by `CHAINS` too; errors as `check`."""
     run.newest_step()  # says so where none was saved
     kept, snapshots = run.saved_steps(), all_snapshots(run)
     steps = [step for step in kept if step in snapshots] or kept[-1:]
     models = [run.model(step, dtype="auto") for step in steps]  # what cannot be sampled is refused before any work
-    of_last = Drawn(run=run, model=models[-1], chain=usual, **usual_labels(run, store))
-    split = usual_split(run, store)
-    num = num or usual_number(store, split)
-    plan = Plan(
-        images=of_last, store=store, split=split, num=num, seeds=seeds, flip=run.config.data.flip, networks=networks
-    )
-    others = parse(DISTILLED if run.config.kind.has_teacher else CHAINS, usual)
+    plans = plans_of(run, store, EvaluationRequest(num=num, seeds=seeds), models)
+    *earlier, last = (replace(plan, networks=networks) for plan in plans)
+    others = parse(DISTILLED if run.config.kind.has_teacher else CHAINS, last.images.chain)
     chains = [chain for chain in others if chain.steps <= models[-1].process.T]
-    copies = [model is models[-1] and run.config.kind.trained_here for model in models]
-    by_step = [
-        replace(plan, images=replace(of_last, model=model), memorisation=searched, pairs=searched)
-        for model, searched in zip(models, copies, strict=True)
-    ]
+    by_step = [*(replace(plan, memorisation=False, pairs=False) for plan in earlier), last]
     by_chain = [
-        replace(plan, images=replace(of_last, chain=chain), memorisation=False, pairs=False) for chain in chains
+        replace(last, images=replace(last.images, chain=chain), memorisation=False, pairs=False) for chain in chains
     ]
     for every in (*by_step, *by_chain):
         check(every)
@@ -195,7 +182,7 @@ def time_samplers(run: Run, plans: Measuring) -> None:
     model, job = last.model.unloaded(), last.job(1)
     machine, schedule = environment(model.device), model.process.schedule
     chains = [last.chain, *(plan.images.chain for plan in plans.by_chain)]
-    calls = {chain_key(item.sampler, item.spacing, item.calls(schedule)): item for item in chains}
+    calls = {chain_key(item.sampler, item.calls(schedule)): item for item in chains}
     known = read_speed(run)
     if known is not None and known.machine == machine and known.seconds.keys() == calls.keys():
         return

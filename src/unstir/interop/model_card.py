@@ -15,11 +15,13 @@ from unstir.errors import printable, short
 from unstir.insight import tables
 from unstir.interop.schedulers import DDIM_STRIDES, spacing_there
 from unstir.libraries import library
-from unstir.metrics.evaluation import Evaluation
+from unstir.metrics.evaluation import Evaluation, protocol_in_words
+from unstir.metrics.figures import in_rows
 from unstir.parts import is_own
 from unstir.progress import counted
 from unstir.runs.config import Config
 from unstir.runs.model import Model, weights_in_words
+from unstir.significance import with_error
 
 _TASK = "unconditional-image-generation"
 SHOWN = 16  # samples of the page
@@ -75,7 +77,7 @@ def _results(hub: Any, page: Page) -> list[Any]:
             dataset_name=source,
             dataset_split=item.protocol["split"],
             metric_type=figure.name,
-            metric_value=tables.plus_minus(figure.value, figure.error),
+            metric_value=with_error(figure.value, figure.error),
             metric_args={"protocol": f"evaluation/{item.name()}.json"},
         )
         for item in page.figures
@@ -107,8 +109,8 @@ def _of_page(model: Model, page: Page) -> dict[str, Any]:
         "known": _OF_DATA.get(config.data.source),
         "images": images if _is_trained(model) else "not known",
         "modules": ",".join(dict.fromkeys(name.partition(":")[0] for name in needed if is_own(name))),
-        "rows": lambda item: [map(_plain, row) for row in tables.figures(item.figures.values(), item.protocol["num"])],
-        "protocol": tables.protocol,
+        "rows": lambda item: [map(_plain, row) for row in in_rows(item.figures.values(), item.protocol["num"])],
+        "protocol": protocol_in_words,
         "plain": _plain,
     }
 

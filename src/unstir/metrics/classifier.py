@@ -107,10 +107,7 @@ class Classifier(Network):
 
 
 def classifier_for(store: Store) -> Classifier:
-    """The classifier of a store, trained with seed 0 at the first call and kept in its folder as ``FILE``.
-
-    Raises UserError where the store's bytes are not those of its manifest.
-    """
+    """The classifier of a store, trained with seed 0 and kept in its folder. Raises UserError as `Store.verify`."""
     store.verify()
     if (cached := _cached(store)) is not None:
         return cached
@@ -152,10 +149,7 @@ def train_classifier(store: Store, *, seed: int = 0) -> Classifier:
 
 
 def networks_for(store: Store) -> list[Network]:
-    """The networks that need no download: the classifier of the store's labels, or none where it has no two classes.
-
-    Values in units of their own have their principal components.
-    """
+    """What needs no download: principal components of values in units, else a classifier of two classes or more."""
     if store.scale.is_float:
         return [Components.of(store)]
     return [classifier_for(store)] if len(store.classes) > 1 and store.count("train") else []
@@ -190,10 +184,7 @@ def _learn(net: ConvNet, images: Tensor, labels: Tensor, steps: int, seed: int) 
 
 
 def moved(images: Tensor, seed: int, step: int) -> Tensor:
-    """A batch uint8 [B, C, H, W], each image shifted by up to an eighth of its side, its rim reflected into the gap.
-
-    By how much is a function of (seed, step, place in the batch).
-    """
+    """A batch uint8 [B, C, H, W], each image shifted by up to an eighth of its side, its rim reflected into the gap."""
     B, C, H, W = images.shape
     slots = torch.arange(B)
     rows, columns = (

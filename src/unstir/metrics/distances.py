@@ -47,11 +47,9 @@ class Moments:
 
     @cached_property
     def root(self) -> Tensor:
-        """The symmetric square root of the covariance, float64 [F, F], computed once.
-
-        Eigenvalues below F eps times the largest, which rounding alone makes of zeros, count as 0.
-        """
+        """The symmetric square root of the covariance, float64 [F, F], computed once."""
         values, vectors = torch.linalg.eigh(self.covariance)
+        # what rounding alone makes of zeros counts as 0
         noise = len(values) * torch.finfo(torch.float64).eps * values[-1]
         root: Tensor = (vectors * torch.where(values > noise, values, 0).sqrt()) @ vectors.T
         return root
@@ -222,10 +220,7 @@ def near(real: Tensor, fake: Tensor, radii: Tensor) -> tuple[float, float, float
 
 
 def fidelity(real: Tensor, fake: Tensor, radii: Tensor) -> Tensor:
-    """The part of each image of ``fake`` [N, F] in precision (0 or 1) and density (>= 0): float64 [2, N].
-
-    Their means are the figures of `near`.
-    """
+    """What each image of ``fake`` [N, F] adds to the means that are precision and density in `near`: float64 [2, N]."""
     real, fake = _centred(real, fake)
     (precise, _), (dense, _) = _inside(fake, real, radii)
     return torch.stack([(precise > 0).double(), dense.double() / _K_DENSITY])

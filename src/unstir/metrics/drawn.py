@@ -106,10 +106,7 @@ class Drawn:
 
 
 def usual_labels(run: Run, store: Store, label: int | None = None) -> dict[str, Any]:
-    """The settings of `Drawn` that say which classes: one, or each as often as the data has it.
-
-    Of a run with other conditions they are those of the first held-out images.
-    """
+    """The settings of `Drawn` that say which classes, by default by the data's shares, or which held-out conditions."""
     if run.conditions is not None:
         store.verify()
         return {"condition": run.conditions.rows_of(store, usual_split(run, store), MOST_CONDITIONS)}

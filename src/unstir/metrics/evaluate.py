@@ -49,10 +49,8 @@ def evaluate_run(
     """
     if request.flip:
         raise UserError("flip", True, "is for images: a run says so itself", {"flip": None})
-    if request.inception:
-        installed()
     run, store = with_store(Run.open(path), request.store)
-    plans = _of_run(run, store, request)
+    plans = plans_of(run, store, request, _models(run, request))
     for plan in plans:
         check(plan)
     first = plans[0].images
@@ -103,20 +101,13 @@ def planned_images(
     changed = {key: value for key in OF_RUNS if (value := getattr(request, key)) != getattr(USUAL, key)}
     for key, value in {**request.chain, **changed}.items():
         raise UserError(key, value, "says how a run's images are drawn, and these exist", {key: None})
-    if request.inception:
-        installed()
     if store is None and (store := request.store) is None:
         raise UserError("store", None, "is needed: images are judged against others", "unstir data pack makes one")
     opened = store if isinstance(store, Store) else Store.open(store)
+    settings = _how(opened, request, "train")
     given = images_of(images, opened, request.label, labels)
     seeds = len(given.parts) if request.seeds is None else request.seeds
-    plan = Plan(
-        images=given,
-        num=request.num or given.most(seeds),
-        seeds=seeds,
-        flip=request.flip,
-        **_how(opened, request, "train"),
-    )
+    plan = Plan(images=given, num=request.num or given.most(seeds), seeds=seeds, flip=request.flip, **settings)
     check(plan)
     free = ("num", "seeds") if len(given.parts) == 1 and request.seeds is None else ("num",)
     (plan,), rival = ready([plan], request, free, networks)
@@ -163,10 +154,7 @@ def _evaluated(path: Path, store: Store, label: str | None) -> list[Evaluation]:
 
 
 def usual_number(store: Store, split: str = "train") -> int:
-    """How many images a set has where no number is asked for: `MOST`, or as many as are held out for the floor.
-
-    A floor of as many images compares best; where fewer than `FEW` are held out it does not, whatever the number.
-    """
+    """How many images a set has where no number is asked for: as many as are held out for the floor, up to `MOST`."""
     spare = store.count(other_split(split))
     return min(spare, MOST) if spare >= FEW else MOST
 
@@ -183,11 +171,10 @@ def drawing_seconds(plans: Sequence[Plan[Drawn]]) -> float:
     return calls * seconds_per_call(plans[0].images) if calls else 0.0
 
 
-def _of_run(run: Run, store: Store, request: EvaluationRequest) -> list[Plan[Drawn]]:
-    """A plan for each step that is asked for, without networks."""
-    label, models = run.labels.number(request.label), _models(run, request)
+def plans_of(run: Run, store: Store, request: EvaluationRequest, models: Sequence[Model]) -> list[Plan[Drawn]]:
+    """A plan for each of the ``models`` of a run, without networks. Raises UserError for what none can draw."""
     chain = usual_chain(run).changed(**request.chain, seed=request.seed)
-    labels = usual_labels(run, store, label)
+    labels = usual_labels(run, store, run.labels.number(request.label))
     settings = _how(store, request, usual_split(run, store))
     settings["memorisation"] &= run.config.kind.trained_here  # what it was trained on is not known
     settings |= {"num": request.num or usual_number(store, settings["split"]), "flip": run.config.data.flip}
@@ -197,9 +184,16 @@ def _of_run(run: Run, store: Store, request: EvaluationRequest) -> list[Plan[Dra
 
 
 def _how(store: Store, request: EvaluationRequest, usual: str) -> dict[str, Any]:
-    """The settings of a `Plan` that say against what a request has images judged, by default those of the ``usual``
-    split; UserError for an unknown one."""
+    """The settings of a `Plan` that say against what a request has images judged, by default the ``usual`` split.
+
+    Raises UserError for an unknown split, and where Inception is asked for and is missing or takes no such images.
+    """
     split, reference = request.split or usual, request.reference
+    if request.inception:
+        installed()
+        if store.scale.is_float or store.shape[0] not in (1, 3):
+            takes = f"takes pixels of 1 or 3 channels in 0..255, and {store.path} holds others"
+            raise UserError("fid", True, takes, {"fid": None, "fid_weights": None})
     count = store.count(split)
     if request.inception and not reference and build.device(request.device).type == "cpu":
         reference = min(count, max(ON_CPU, request.num))

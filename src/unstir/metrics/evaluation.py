@@ -6,10 +6,9 @@ references by the reference. `unlike` names what differs, and a comparison is re
 
 import hashlib
 import json
-import math
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from functools import cache, partial
 from pathlib import Path
 from typing import Any
@@ -19,15 +18,16 @@ from pydantic import TypeAdapter
 from unstir.chain import Cost, compared
 from unstir.data import Store
 from unstir.errors import UserError
-from unstir.metrics.figures import Figure, figure_effect, in_columns, too_rare, verdict
+from unstir.metrics.figures import Figure, figure_effect, in_rows, rare_in_words, verdict
 from unstir.metrics.memorisation import Memorisation
 from unstir.progress import counting
 from unstir.runs.checkpoint import listed
 from unstir.runs.files import check, decode, encode, is_count, is_text, make_folder, write_text
 from unstir.runs.model import weights_in_words
 from unstir.runs.run import Run
+from unstir.significance import with_error
 
-FORMAT = 7  # grows when a figure of the same name and protocol would come out otherwise; no other format is read
+FORMAT = 8  # grows when a figure of the same name and protocol would come out otherwise; no other format is read
 FOLDER = "evaluation"
 FID = "inception-v3-compat/fd"  # the key of the one figure that may be called so
 SHARES = "by the data's shares"  # the label of a protocol in which each class is drawn as often as the data has it
@@ -60,7 +60,6 @@ class Evaluation:
     protocol: dict[str, Any]
     figures: dict[str, Figure]
     memorisation: Memorisation | None = None
-    seconds: dict[str, float] = field(default_factory=dict)  # of "drawing" and of "measuring"
     source: str = ""
 
     def name(self) -> str:
@@ -145,19 +144,14 @@ def differences(a: Evaluation, b: Evaluation) -> list[str]:
     for key in [key for key in a.figures if key in b.figures]:
         mine, other = a.figures[key], b.figures[key]
         change = figure_effect(other, mine)
-        ours, theirs = in_columns((mine, other))
-        places = max(len(item.value.partition(".")[2]) for item in (ours, theirs))
-        bar = "" if math.isnan(change.error) else f" +- {change.error:.{places}f}"
-        values = f"{ours.value} against {theirs.value}, {change.value:+.{places}f}{bar}"
-        lines.append(f"{mine.name}: {values}: {verdict(change, mine.better)}")
+        ours, theirs = (with_error(figure.value, figure.error) for figure in (mine, other))
+        by = with_error(change.value, change.error, sign=True)
+        lines.append(f"{mine.name}: {ours} against {theirs}, {by}: {verdict(change, mine.better)}")
     return lines
 
 
 def save(run: Run | Store, evaluation: Evaluation) -> Path:
-    """Write RUN/evaluation/NAME.json and return its path. Raises UserError where it cannot be written.
-
-    Evaluations of images that no run drew are kept so with the store that they were compared with.
-    """
+    """Write evaluation/NAME.json in a run or store and return its path. Raises UserError where it cannot be written."""
     path = make_folder(run.path / FOLDER) / f"{evaluation.name()}.json"
     write_text(path, encode({"unstir_evaluation": FORMAT, **asdict(evaluation)}, indent=1) + "\n")
     return path
@@ -169,9 +163,8 @@ def pairs_file(home: Run | Store, evaluation: Evaluation) -> Path:
 
 
 def saved(run: Run | Store) -> list[Evaluation]:
-    """The evaluations of a run, by rising step, or those kept with a store.
-
-    Those that came with a run are among them. Files that are damaged or of another format are left out.
+    """The evaluations of a run, those that came with it too, by rising step, or those kept with a store, of files that
+    are whole.
     """
     places = (run.files, run.path) if isinstance(run, Run) else (run.path,)
     files = {file.name: file for place in places for file in (place / FOLDER).glob("*.json")}
@@ -206,24 +199,35 @@ def find(run: Run | Store, step: int, protocol: Mapping[str, Any]) -> Evaluation
     return None if evaluation is None or compared(evaluation.protocol, protocol) else evaluation
 
 
+def protocol_in_words(evaluation: Evaluation, classes: Sequence[str] = ()) -> str:
+    """How figures were made, in a sentence's length; ``classes`` are names of the data's."""
+    how = evaluation.protocol
+    label = how.get("label")
+    of_class = f" of class {classes[label]}" if isinstance(label, int) and label < len(classes) else ""
+    text = f"{how['seeds']} x {how['num']} images{of_class}"
+    if not of_images(how):
+        away = f" away from {how['guide']}" if how.get("guide") else ""
+        guided = f"guidance {how['guidance']:g}{away}, " if how.get("guidance", 1) != 1 else ""
+        text += f" by {how['sampler']}, {Cost(how['steps'], how['calls'])}, {guided}{weights_in_words(how['ema'])}"
+    return f"{text}, against {how['num_reference']:,} images of the {how['split']} split"
+
+
 def describe(evaluation: Evaluation) -> str:
     """What was evaluated and how, and a table of the figures: value, standard error, real images, noise."""
     setup = evaluation.protocol
-    networks = ", ".join(f"{name} {digest[:12]}" for name, digest in setup["networks"].items()) or "no network"
+    head = (
+        f"step {evaluation.step} ({evaluation.images} images seen), {setup.get('dtype')}, seed {setup.get('seed')} on"
+    )
     if of_images(setup):
-        head = f"{evaluation.source} (images {setup['images'][:12]}): {setup['seeds']} x {setup['num']} images; "
-    else:
-        head = (
-            f"step {evaluation.step} ({evaluation.images} images seen), {weights_in_words(setup['ema'])}: "
-            f"{setup['seeds']} x {setup['num']} images by {setup['sampler']}, {Cost(setup['steps'], setup['calls'])}, "
-            f"{setup['dtype']}, seed {setup['seed']} on; "
-        )
-    head += f"against {setup['num_reference']} of {setup['split']}; features: {networks}"
-    copies = None if evaluation.memorisation is None else f"memorisation: {evaluation.memorisation.says}"
-    seldom = [item for figure in evaluation.figures.values() for item, _ in too_rare(figure)]
-    rare = ", ".join(f"{item.name} ({item.count} of {item.num}, {item.expected:.0f} expected)" for item in seldom)
-    missing = f"classes missing or too rare: {rare}" if rare else None
-    lines = (head, table(evaluation.figures, setup["num"]), describe_classifier(setup), missing, copies)
+        head = f"{evaluation.source} (images {setup['images'][:12]})"
+    rare = ", ".join(filter(None, map(rare_in_words, evaluation.figures.values())))
+    lines = (
+        f"{head}: {protocol_in_words(evaluation)}; features: {shown(setup['networks'])}",
+        table(evaluation.figures, setup["num"]),
+        describe_classifier(setup),
+        f"classes missing or too rare: {rare}" if rare else None,
+        None if evaluation.memorisation is None else f"memorisation: {evaluation.memorisation.says}",
+    )
     return "\n".join(line for line in lines if line is not None)
 
 
@@ -241,24 +245,11 @@ def describe_classifier(protocol: Mapping[str, Any]) -> str | None:
 
 
 def table(figures: Mapping[str, Figure], num: int) -> str:
-    """A figure of ``num`` images per line: value, standard error, the same of real images and of noise."""
-    rows = [("", "value", "+-", "real", "noise", "")]
-    for figure, texts in zip(figures.values(), in_columns(figures.values()), strict=True):
-        note = f"{figure.better} is better"
-        if figure.infinite is not None:
-            note += f"; of infinitely many images {texts.infinite.replace('±', '+-')}"
-            if figure.floor_infinite is not None:
-                note += f" (real {texts.infinite_real.replace('±', '+-')})"
-        real = texts.real
-        if figure.num_floor not in (0, num):
-            real += f" (n={figure.num_floor})"  # of another n, a bound has another bias
-        rows.append((figure.name, texts.value, texts.error or "-", real or "-", texts.noise or "-", note))
-    first, *widths = (max(map(len, column)) for column in list(zip(*rows, strict=True))[:-1])
-    lines = []
-    for name, *cells, note in rows:
-        columns = [name.ljust(first), *(cell.rjust(width) for cell, width in zip(cells, widths, strict=True)), note]
-        lines.append("  ".join(columns).rstrip())
-    return "\n".join(lines)
+    """The rows of `in_rows` in columns, below their heads."""
+    rows = [("figure", "value", "real", "noise", "better"), *in_rows(figures.values(), num)]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = (zip(row, widths, strict=True) for row in rows)
+    return "\n".join("  ".join((text or "-").ljust(width) for text, width in line).rstrip() for line in lines)
 
 
 _EVALUATION = TypeAdapter(Evaluation)

@@ -96,8 +96,6 @@ def figures_of(of: Sides, sets: Sequence[Tensor], labels: Sequence[Tensor] | Non
             floor_error=floor_errors[key],
             num_floor=num_floor,
             ceiling=ceiling[key],
-            network=of.network.name,
-            network_hash=of.network.hash,
             num_reference=of.real.moments.n,
         )
     key = f"{of.network.name}/fd"
@@ -189,10 +187,7 @@ def _named(row: Tensor) -> Figures:
 
 
 def _infinite(of: Sides, sets: Sequence[Tensor], strata: Sequence[Tensor | None]) -> tuple[float, float] | None:
-    """The mean distance of infinitely many images with its error; None where the images are too few to tell.
-
-    ``strata`` are the classes of each set that are in fixed shares, int64 [N], or None.
-    """
+    """The mean `infinite_fd` of sets with its error, by the ``strata`` of each; None where the images are too few."""
     if len(sets[0]) < 2 * (sets[0].shape[1] + 1):
         return None
     pairs = enumerate(zip(sets, strata, strict=True))

@@ -6,15 +6,15 @@ replacement doubles the bias of a Fréchet distance, and spoils what is counted 
 """
 
 import math
+import statistics
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
-from typing import NamedTuple
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from unstir import randomness
-from unstir.significance import Effect, Estimate, decimals, difference, exact
+from unstir.significance import Effect, Estimate, difference, exact, with_error
 
 LOWER, HIGHER, NEAR_ONE = "lower", "higher", "nearer to 1"
 Figures = dict[str, float]  # values or errors of figures by key
@@ -46,8 +46,8 @@ class Figure:
     ``num_floor`` real images that are not in the reference of ``num_reference``, drawn as the generator draws, as good
     as new images can be; ``num_floor`` is 0 where such images were lacking, and nothing may be compared with that
     floor. ``ceiling`` is that of uniform noise. Both are None where there is none. ``infinite`` (value, standard error)
-    is extrapolated to infinitely many samples, ``floor_infinite`` to real images. ``network`` and ``network_hash`` name
-    the features. ``by_class`` has the images of all seeds by the class that they show.
+    is extrapolated to infinitely many samples, ``floor_infinite`` to real images. ``by_class`` has the images of all
+    seeds by the class that they show.
     """
 
     name: str
@@ -61,8 +61,6 @@ class Figure:
     ceiling: float | None = None
     infinite: tuple[float, float] | None = None
     floor_infinite: tuple[float, float] | None = None
-    network: str = ""
-    network_hash: str = ""
     num_reference: int = 0
     by_class: tuple[ClassCount, ...] = ()
 
@@ -74,9 +72,7 @@ class Figure:
     @property
     def deviation(self) -> float | None:
         """The standard deviation over seeds; None for one seed."""
-        if len(self.by_seed) < 2:
-            return None
-        return math.sqrt(sum((v - self.value) ** 2 for v in self.by_seed) / (len(self.by_seed) - 1))
+        return statistics.stdev(self.by_seed) if len(self.by_seed) > 1 else None
 
     @property
     def own_error(self) -> float | None:
@@ -100,53 +96,12 @@ class Figure:
         df = len(self.by_seed) - 1.0 + (0 if self.bootstrap is None else BOOTSTRAP_DF)
         return Estimate(self.value, math.nan if self.own_error is None else self.own_error, max(df, 1.0))
 
-    def floor_estimate(self, num: int) -> Estimate | None:
-        """The floor as a test takes it; None where there is none. ``num`` is the images of a set.
-
-        An error that was not measured is that of one set of ``num_floor`` images: real ones vary about as generated do.
-        """
-        if self.floor is None:
-            return None
-        if self.floor_error is not None:
-            return Estimate(self.floor, self.floor_error, FLOOR_DF)
-        _, error, df = self.estimate
-        scale = math.sqrt(len(self.by_seed) * num / self.num_floor) if self.num_floor else math.sqrt(2)
-        return Estimate(self.floor, error * scale, df)
-
-
-def as_share(figure: Figure, num: int) -> Figure:
-    """A figure that is a share of ``num`` images, or a distance between shares: a set's error is at most 1/sqrt(4 n).
-
-    For such a figure moves by 1/n at most when an image is exchanged (Efron & Stein 1981).
-    """
-    return figure if figure.bootstrap is not None else replace(figure, bootstrap=0.5 / math.sqrt(num))
-
-
-MOST_DECIMALS = 4  # of the figures of a table
-ROUNDING = 1e-12  # an error of no more is that of adding up equal numbers
-
-
-class Shown(NamedTuple):
-    """A figure as texts, "" for what is not known: value and error, the values of real images and of noise, and with
-    their errors those of infinitely many images, made and real.
-    """
-
-    value: str
-    error: str
-    real: str
-    noise: str
-    infinite: str
-    infinite_real: str
-
     @property
-    def whole(self) -> str:
-        """The value with its error."""
-        return _joined(self.value, self.error)
-
-
-def _joined(value: str, error: str) -> str:
-    """A value with its error, where there is one."""
-    return f"{value} ± {error}" if error else value
+    def floor_estimate(self) -> Estimate | None:
+        """The floor as a test takes it; None where its error is not known."""
+        if self.floor is None or self.floor_error is None:
+            return None
+        return Estimate(self.floor, self.floor_error, FLOOR_DF)
 
 
 def figure_effect(a: Figure, b: Figure) -> Effect:
@@ -156,15 +111,22 @@ def figure_effect(a: Figure, b: Figure) -> Effect:
 
 def above_floor(figure: Figure, num: int) -> Effect | None:
     """How much a figure is above that of as many real images (other n: other bias); None without such a floor."""
-    least = figure.floor_estimate(num)
+    least = figure.floor_estimate
     return None if least is None or figure.num_floor != num else difference(least, figure.estimate)
 
 
 def too_rare(figure: Figure) -> list[tuple[ClassCount, Effect]]:
     """The classes that images decidedly show too seldom or never: an exact binomial test each, Bonferroni over all."""
     counts = figure.by_class
-    tests = [(of, exact(of.count - of.expected, of.p, "exact binomial test", len(counts))) for of in counts]
+    tests = [(of, exact(of.count - of.expected, of.p, len(counts))) for of in counts]
     return [(of, change) for of, change in tests if change.negative]
+
+
+def rare_in_words(figure: Figure) -> str:
+    """The classes that are `too_rare`, such as "cat (0 of 900, 90 expected)"; "" for none."""
+    return ", ".join(
+        f"{of.name} ({of.count:,} of {of.num:,}, {of.expected:.0f} expected)" for of, _ in too_rare(figure)
+    )
 
 
 def verdict(change: Effect, better: str) -> str:
@@ -223,25 +185,18 @@ def error_of_halves(means: Tensor, differences: Tensor) -> Tensor:
     return torch.maximum(whole - means.var(0), whole / 2).sqrt()
 
 
-def in_columns(of: Iterable[Figure]) -> list[Shown]:
-    """The figures of one table as texts, all with as many decimals: those of the least error, `MOST_DECIMALS` at most
-    but for a figure whose own error is smaller still.
+def in_rows(figures: Iterable[Figure], num: int) -> list[tuple[str, str, str, str, str]]:
+    """A row per figure of sets of ``num`` images: its name, its value, those of real images and noise, which is better.
+
+    Values are with their errors, "" where there is none. Of infinitely many images a figure has a row of its own.
     """
-    found = list(of)
-    own = [max(0, *(decimals(error) for error in _errors(each))) if any(_errors(each)) else 0 for each in found]
-    common = min(max(own, default=0), MOST_DECIMALS) or MOST_DECIMALS - 1  # where no error is known
-    return [_shown(figure, max(common, places)) for figure, places in zip(found, own, strict=True)]
-
-
-def _errors(figure: Figure) -> list[float]:
-    every = figure.error, figure.infinite and figure.infinite[1]
-    return [error for error in every if error and math.isfinite(error) and error > ROUNDING]
-
-
-def _shown(figure: Figure, places: int) -> Shown:
-    def text(value: float | None) -> str:
-        return "" if value is None or math.isnan(value) else f"{round(value, places) or 0.0:,.{places}f}"
-
-    infinite, real = (_joined(*map(text, pair)) if pair else "" for pair in (figure.infinite, figure.floor_infinite))
-    value = text(figure.value) if round(figure.value, places) or not figure.value else f"{figure.value:.2g}"
-    return Shown(value, text(figure.error), text(figure.floor), text(figure.ceiling), infinite, real)
+    rows = []
+    for it in figures:
+        real = "" if it.floor is None else with_error(it.floor, it.floor_error)
+        real += "" if it.num_floor in (0, num) else f" (n = {it.num_floor})"  # of another n, a bound has another bias
+        noise = "" if it.ceiling is None else with_error(it.ceiling, None)
+        rows.append((it.name, with_error(it.value, it.error), real, noise, it.better))
+        if it.infinite is not None:
+            real = "" if it.floor_infinite is None else with_error(*it.floor_infinite)
+            rows.append((f"{it.name}, infinite n", with_error(*it.infinite), real, "", it.better))
+    return rows

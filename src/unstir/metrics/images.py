@@ -30,7 +30,7 @@ from unstir.errors import UserError, printable
 from unstir.generate.folder import SETTINGS, classes_in, settings_in
 from unstir.metrics.evaluation import SHARES
 from unstir.metrics.features import wrong_images
-from unstir.metrics.floor import AS_ASKED, FEWEST
+from unstir.metrics.floor import FEWEST
 from unstir.pixels import Scale
 from unstir.progress import counted, counting
 from unstir.runs.card import Labels
@@ -118,10 +118,7 @@ def _chosen(total: int, num: int, seeds: int, asked: Tensor | None) -> Tensor:
 
 
 def label_of(asked: Sequence[Tensor] | None, store: Store) -> int | str | None:
-    """The classes asked for as a protocol has them: none, one, by the data's shares, or in some other numbers.
-
-    Numbers are those of the data's shares within one image, or within a tenth of what chance would make (`AS_ASKED`).
-    """
+    """The classes asked for as a protocol has them: none, one, by the data's shares (within one image), or others."""
     if asked is None:
         return None
     if int((together := torch.cat(list(asked))).min()) == int(together.max()):
@@ -129,13 +126,8 @@ def label_of(asked: Sequence[Tensor] | None, store: Store) -> int | str | None:
     real = store.labels("train")
     assert real is not None
     shares = real.bincount(minlength=len(store.classes)).double() / len(real)
-    for labels in asked:
-        likely, off = len(labels) * shares, labels.bincount(minlength=len(shares)) - len(labels) * shares
-        among, limit = shares > 0, AS_ASKED * (int((shares > 0).sum()) - 1)
-        near = bool((off.abs() <= 1).all()) or float((off**2 / likely)[among].sum()) <= limit
-        if not near or bool((off[~among] > 0).any()):
-            return AS_GIVEN
-    return SHARES
+    off = [labels.bincount(minlength=len(shares)) - len(labels) * shares for labels in asked]
+    return SHARES if all(bool((each.abs() <= shares.sign() + 1e-9).all()) for each in off) else AS_GIVEN
 
 
 def images_of(
@@ -155,7 +147,7 @@ def images_of(
             raise UserError("labels", None, "are for an array or batches", "sort files into a folder for each class")
         with counting("reading the images", "images"):
             there = [read(path, store, label is None) for path in paths]
-        parts, asked = tuple(images for images, _ in there), tuple(classes for _, classes in there)
+        parts, asked = tuple(it.images for it in there), tuple(it.classes for it in there)
         name = ", ".join(printable(path) for path in paths)
     else:
         parts, asked, name = _parts(source, store), (), "the images"
@@ -239,8 +231,16 @@ class Like(NamedTuple):
     scale: Scale
 
 
-def read(path: Path, store: Store | Like, by_class: bool = True) -> tuple[Tensor, Tensor | None]:
-    """The images of a folder or file, uint8 [N, C, H, W], and the classes asked for, int64 [N], if these are said.
+class Read(NamedTuple):
+    """Images, uint8 [N, C, H, W], with their classes, int64 [N], and conditions, float32 [N, ...], or None."""
+
+    images: Tensor
+    classes: Tensor | None
+    conditions: Tensor | None = None
+
+
+def read(path: Path, store: Store | Like, by_class: bool = True) -> Read:
+    """The images of a folder or file, with the classes asked for and the conditions that are there.
 
     Classes that are not the store's are logged unless ``by_class`` is False. Raises UserError for what is no
     image, or not of the shape and the colours of the store, OSError for what cannot be read.
@@ -257,21 +257,18 @@ def read(path: Path, store: Store | Like, by_class: bool = True) -> tuple[Tensor
             if note.text == NUMBERED:
                 continue
             logger.warning(f"{path}: {note.count} of {counted(sum(map(packed.count, SPLITS)), 'image')}: {note.text}")
-        labels = [packed.labels(split) for split in SPLITS]
-        images = torch.cat([packed.images(split) for split in SPLITS])
-        asked = None if labels[0] is None else torch.cat([each for each in labels if each is not None])
+        images, asked, conditions = (_together(packed, kind) for kind in ("images", "labels", "conditions"))
+    assert images is not None
     if asked is None:
-        return images, _of_drawn(path, len(images), store, by_class)
-    names = packed.classes
-    numbers = {name: number for number, name in enumerate(store.classes)}
-    if packed.manifest["kind"] == "numpy":  # whose classes may be the store's by number
-        numbers = {str(number): number for number in range(len(numbers))} | numbers
-    if set(names) <= set(numbers):
-        return images, torch.tensor([numbers[name] for name in names])[asked]
-    if by_class and numbers:
-        others = some(sorted(set(names) - set(numbers)))
-        logger.warning(f"{path} has classes that {store.path} has not ({others}): its images are judged as of no class")
-    return images, None
+        return Read(images, _of_drawn(path, len(images), store, by_class), conditions)
+    by_number = range(len(store.classes)) if packed.manifest["kind"] == "numpy" else ()
+    return Read(images, _of_names(path, asked, packed.classes, store, by_class, by_number), conditions)
+
+
+def _together(packed: Store, kind: str) -> Tensor | None:
+    """One of the arrays of all images of a store, of both splits in order; None where it has none."""
+    parts = [getattr(packed, kind)(split) for split in SPLITS]
+    return None if parts[0] is None else torch.cat(parts)
 
 
 def _check(packed: Store, store: Store | Like, path: Path) -> None:
@@ -304,11 +301,17 @@ def _of_drawn(path: Path, num: int, store: Store | Like, by_class: bool) -> Tens
     return None
 
 
-def _of_names(path: Path, asked: Tensor, names: Sequence[str], store: Store | Like, by_class: bool) -> Tensor | None:
-    """The store's numbers of the classes ``asked`` for, int64 [N], which have these names; None, said, for others."""
-    numbers = matched(names, store.classes)
-    if numbers is None and by_class:
-        given = some(names) or "without names"
-        others = f"asked for by other classes ({given}) than those of {store.path} ({some(store.classes) or 'none'})"
-        logger.warning(f"{path} was {others}: its images are judged as of no class")
+def _of_names(
+    path: Path, asked: Tensor, names: Sequence[str], store: Store | Like, by_class: bool, by_number: Sequence[int] = ()
+) -> Tensor | None:
+    """The store's numbers of the classes ``asked`` for, int64 [N], which have these names, or are these numbers.
+
+    None, said, for other classes.
+    """
+    known = {str(number): number for number in by_number} | {name: i for i, name in enumerate(store.classes)}
+    others = sorted(set(names) - set(known))
+    numbers = matched(names, store.classes) if others or not names else tuple(known[name] for name in names)
+    if numbers is None and by_class and store.classes:
+        given = some(others or names) or "without names"
+        logger.warning(f"{path} has classes that {store.path} has not ({given}): its images are judged as of no class")
     return None if numbers is None else torch.tensor(numbers)[asked]

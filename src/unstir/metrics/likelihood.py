@@ -1,6 +1,6 @@
 """The likelihood of a run's data under its model: the variational bound in bits per dimension, whole and by time.
 
-`likelihood` computes it, `save_likelihood` keeps it as files: figures with their protocol, and where the bits go.
+`split_likelihood` computes it, `save_likelihood` keeps it as files: figures with their protocol, and where the bits go.
 """
 
 import dataclasses
@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from pydantic import TypeAdapter
@@ -32,6 +32,9 @@ from unstir.runs.files import check_writable, decode, encode, is_count, is_text,
 from unstir.runs.model import Model, weights_in_words
 from unstir.runs.stores import check_data
 from unstir.theory.variance import check_variance
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 SAMPLES = 8  # an estimate is made in so many batches, where there are as many images: each has its own times
 
@@ -101,15 +104,19 @@ def save_likelihood(
     make_folder(out)
     results, curve = dict[str, Likelihood](), out
     for split, of_split in protocols.items():
-        results[split] = likelihood(model, store, of_split)
+        results[split] = split_likelihood(model, store, of_split)
         named = partial(name_of, results[split].protocol, of_split)
         write_text(out / f"{named(split)}.json", encode(dataclasses.asdict(results[split])) + "\n")
         curve = out / f"{named('-'.join(('curve', *results)))}.{format}"
     with replacing(curve) as unfinished:
         words = {"run": model.data.mark, "weights": model.weights_sha256}
-        curves = {name: (r.times, r.curve, r.decoder, r.total) for name, r in results.items()}
-        save_figure(likelihood_curves(curves), unfinished, format, **words)
+        save_figure(drawn(results), unfinished, format, **words)
     return results, curve
+
+
+def drawn(results: Mapping[str, Likelihood]) -> "Figure":
+    """The matplotlib figure of the curves of some results, by name."""
+    return likelihood_curves({name: (it.times, it.curve, it.decoder, it.total) for name, it in results.items()})
 
 
 def name_of(protocol: Mapping[str, Any], asked: Protocol, what: str) -> str:
@@ -121,7 +128,7 @@ def name_of(protocol: Mapping[str, Any], asked: Protocol, what: str) -> str:
 
 
 @within_memory("batch_size")
-def likelihood(model: Model, store: Store, protocol: Protocol = Protocol()) -> Likelihood:
+def split_likelihood(model: Model, store: Store, protocol: Protocol = Protocol()) -> Likelihood:
     """The bound on images of ``store`` under the model; its guide is left aside.
 
     Raises UserError for a protocol that does not fit the model or its data, NotFiniteError for weights that answer
@@ -131,13 +138,11 @@ def likelihood(model: Model, store: Store, protocol: Protocol = Protocol()) -> L
     order = randomness.Order(protocol.seed, "likelihood", 0, store.count(protocol.split))
     chosen = order[: protocol.num or None].sort().values
     most = -(-len(chosen) // SAMPLES) if protocol.calls else len(chosen)
-    batches = torch.split(chosen, min(protocol.batch_size, most))
-    calls = protocol.calls or model.process.T
-    with counting(f"bounding {protocol.split}", "network calls") as count:
-        on_call = counter(count, len(batches) * calls)
-        images = store.images(protocol.split), conditions_of(model, store, protocol.split)
-        bounds = [bound_of(model, *images, protocol, number, index, on_call) for number, index in enumerate(batches)]
+    batches = list(enumerate(torch.split(chosen, min(protocol.batch_size, most))))
+    images, conditions = store.images(protocol.split), conditions_of(model, store, protocol.split)
+    bounds = bounds_of(model, images, conditions, protocol, batches, f"bounding {protocol.split}")
     settings = {key: getattr(protocol, key) for key in ("variance", "split", "clip", "seed")}
+    calls = protocol.calls or model.process.T
     terms = {"calls": calls, "ema": model.averaged, "step": model.step, "T": model.process.T, "dtype": model.arithmetic}
     given = "label" if model.labels.count and store.labelled else "condition" if model.conditions else ""
     also = {"batch_size": protocol.batch_size, "given": given, "data": store.content_hash}
@@ -148,8 +153,26 @@ def likelihood(model: Model, store: Store, protocol: Protocol = Protocol()) -> L
     return _summary(bounds, len(chosen), {**settings, **terms, **also})
 
 
-@torch.inference_mode()
-def bound_of(
+def bounds_of(
+    model: Model,
+    images: Tensor,
+    conditions: Tensor | None,
+    protocol: Protocol,
+    batches: Sequence[tuple[int, Tensor]],
+    job: str,
+) -> list[Bound]:
+    """The bounds of batches of the ``images``, uint8 or float32 [N, C, H, W] in units of the data.
+
+    A batch is a number, by which an estimate draws its times, and the indices of its images, int64 [B], which with the
+    time decide the noise. ``conditions``, [N, ...], are the labels or conditions in their units that the network is
+    given.
+    """
+    with counting(job, "network calls") as count, torch.inference_mode():
+        on_call = counter(count, len(batches) * (protocol.calls or model.process.T))
+        return [_bound(model, images, conditions, protocol, *batch, on_call) for batch in batches]
+
+
+def _bound(
     model: Model,
     images: Tensor,
     conditions: Tensor | None,
@@ -158,11 +181,6 @@ def bound_of(
     index: Tensor,
     on_call: Callable[[], None],
 ) -> Bound:
-    """The bound of those of the ``images``, uint8 or float32 [N, C, H, W] in units of the data, with an ``index``.
-
-    That is int64 [B], and with the time it decides the noise. ``conditions``, [N, ...], are the labels or conditions in
-    their units that the network is given; an estimate is from the times of batch ``number``.
-    """
     slots, drawn = index.to(model.device), None
     x_0, present = known(model.data.scale.to_model(images[index].to(model.device)), model.data.scale)
     rows = None if conditions is None else conditions[index].to(model.device)
@@ -227,7 +245,7 @@ def terms_of(protocol: Mapping[str, Any]) -> str:
 def describe(result: Likelihood) -> str:
     """A result in a line, with how it came about."""
     how = result.protocol
-    error = " +- unknown" if result.standard_error is None else f" +- {result.standard_error:.4f}"
+    error = " ± unknown" if result.standard_error is None else f" ± {result.standard_error:.4f}"
     return (
         f"{how['split']:9} {result.bits_per_dim:.4f}{error} bits/dim (prior {result.prior:.4f}, decoder "
         f"{result.decoder:.4f}); {counted(result.num, 'image')}, {terms_of(how)}, {how['variance']} variance, "

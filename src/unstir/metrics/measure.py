@@ -16,7 +16,7 @@ from unstir.data import Store
 from unstir.metrics import wasserstein
 from unstir.metrics.distances import inception_score
 from unstir.metrics.feature_figures import Sides, draws_of, figures_of, sides
-from unstir.metrics.features import Network, wrong_images
+from unstir.metrics.features import Network, Trust, wrong_images
 from unstir.metrics.figures import HIGHER, LOWER, SPLITS, ClassCount, Figure, halved
 from unstir.metrics.floor import FEWEST, FLOOR_SPLITS, bound
 from unstir.metrics.reference import noise_images, other_split
@@ -24,7 +24,7 @@ from unstir.metrics.values import Components, lacking, marginals, spread
 from unstir.metrics.wasserstein import Swd
 from unstir.significance import binomial_tail
 
-SLICED = "sliced Wasserstein", "patches"  # the name and the network of the figure of patches
+SLICED = "sliced Wasserstein"
 PATCHES = 2000  # images whose patches are the reference where nothing else is asked; 9 s of one core at 32x32
 
 
@@ -52,7 +52,7 @@ def measure(
     asked = None if labels is None else labels[0]
     if not networks:
         num_reference = reference_size(store.count(split), num_reference, networks)
-        return {"patches/swd": _between(store, sets, split, num_reference, asked, *SLICED, wasserstein.swd)}
+        return {"patches/swd": _between(store, sets, split, num_reference, asked, SLICED, wasserstein.swd)}
     figures: dict[str, Figure] = {}
     for network in networks:
         of = sides(store, network, len(sets[0]), split, num_reference, asked)
@@ -62,7 +62,7 @@ def measure(
         if network.trust is not None:
             figures |= _of_classes(store, split, of, [each.argmax(1) for each in logits], labels)
         elif logits:
-            figures[f"{network.name}/is"] = _inception_score(network, logits, labels)
+            figures[f"{network.name}/is"] = _inception_score(logits, labels)
         if isinstance(network, Components):
             figures |= _of_values(store, network, sets, split, asked)
     return figures
@@ -81,24 +81,19 @@ def _of_values(
 
     with_size = store, sets, split, reference_size(store.count(split), 0, ()), asked
     return {
-        "patches/swd": _between(*with_size, *SLICED, of_patches),
-        "values/marginals": _between(*with_size, "marginals", "values", halved_too(marginals)),
-        "values/spread": _between(*with_size, "spread", "values", halved_too(spread)),
+        "patches/swd": _between(*with_size, SLICED, of_patches),
+        "values/marginals": _between(*with_size, "marginals", halved_too(marginals)),
+        "values/spread": _between(*with_size, "spread", halved_too(spread)),
     }
 
 
-def _inception_score(network: Network, sets: Sequence[Tensor], labels: Sequence[Tensor] | None) -> Figure:
+def _inception_score(sets: Sequence[Tensor], labels: Sequence[Tensor] | None) -> Figure:
     def error(logits: Tensor, strata: Tensor | None = None) -> float:
         return halved(lambda part: {"is": inception_score(logits[part])}, len(logits), strata)["is"]
 
     of_seed = mean(map(error, sets) if labels is None else map(error, sets, labels))
-    return _plain(network, "Inception Score", HIGHER, tuple(map(inception_score, sets)), of_seed)
-
-
-def _plain(network: Network, name: str, better: str, by_seed: tuple[float, ...], bootstrap: float) -> Figure:
-    """A figure that has no reference."""
-    figure = Figure(name=name, better=better, by_seed=by_seed, bootstrap=bootstrap)
-    return replace(figure, network=network.name, network_hash=network.hash)
+    by_seed = tuple(map(inception_score, sets))
+    return Figure(name="Inception Score", better=HIGHER, by_seed=by_seed, bootstrap=of_seed)
 
 
 def _of_classes(
@@ -123,9 +118,10 @@ def _of_classes(
     assert real is not None
     share = shares(real)
     if labels is not None:
-        figures["classifier/accuracy"] = _class_accuracy(network, taken_for, labels, len(share))
+        figures["classifier/accuracy"] = _class_accuracy(network.trust, taken_for, labels, len(share))
     of_seed = mean(map(error, taken_for) if labels is None else map(error, taken_for, labels))
-    figure = _plain(network, "class imbalance", LOWER, tuple(map(imbalance, taken_for)), of_seed)
+    by_seed = tuple(map(imbalance, taken_for))
+    figure = Figure(name="class imbalance", better=LOWER, by_seed=by_seed, bootstrap=of_seed)
     if of.floor is not None:
         draws, logits = of.floor.draws, network.outputs(store.images(other_split(split)), of.floor.index).logits
         assert logits is not None
@@ -160,13 +156,18 @@ def _by_class(
     return tuple(ClassCount(name, n, num, num * p, binomial_tail(num - n, num, 1 - p)) for name, n, p in rows)
 
 
-def _class_accuracy(network: Network, taken_for: Sequence[Tensor], labels: Sequence[Tensor], classes: int) -> Figure:
+def _class_accuracy(trust: Trust | None, taken_for: Sequence[Tensor], labels: Sequence[Tensor], classes: int) -> Figure:
     """How often images are taken for the class asked for; its bounds are the accuracy on held-out images and chance."""
-    assert network.trust is not None
     right = tuple((t == asked).double().mean().item() for t, asked in zip(taken_for, labels, strict=True))
-    share = sum(right) / len(right)
-    figure = _plain(network, "class accuracy", HIGHER, right, (share * (1 - share) / len(taken_for[0])) ** 0.5)
-    return replace(figure, floor=network.trust.accuracy, ceiling=1 / classes)
+    share = mean(right)
+    return Figure(
+        name="class accuracy",
+        better=HIGHER,
+        by_seed=right,
+        bootstrap=(share * (1 - share) / len(taken_for[0])) ** 0.5,
+        floor=None if trust is None else trust.accuracy,
+        ceiling=1 / classes,
+    )
 
 
 def reference_size(count: int, asked: int, networks: Sequence[Network]) -> int:
@@ -185,7 +186,6 @@ def _between(
     num_reference: int,
     asked: Tensor | None,
     name: str,
-    network: str,
     distance: Distance,
 ) -> Figure:
     """The ``distance`` to ``num_reference`` images of ``split``; its floor is one set of real images."""
@@ -208,6 +208,5 @@ def _between(
         floor_error=floor.standard_error,
         num_floor=0 if draws is None else len(other),
         ceiling=distance(noise_images(store, num), real, 0).mean,
-        network=network,
         num_reference=len(real),
     )

@@ -22,6 +22,7 @@ which a copy is at the distance 0 exactly. It can be missed only among more than
 float32 can tell: about a thousandth of the distance from the mean image.
 """
 
+import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
@@ -30,7 +31,7 @@ from PIL import Image
 from torch import Tensor
 
 from unstir.errors import UserError
-from unstir.pictures.pairs import Block, Row, pairs
+from unstir.pictures.grid import contact_sheet
 from unstir.significance import Precedence, Shift, exact, mann_whitney, precedence
 
 SUSPICION, NEIGHBOURS = 0.01, 50
@@ -38,6 +39,7 @@ NEAR = 0.5  # the relative distance that no copy reaches
 FEWEST = 20  # samples and held-out images, below which Mann & Whitney's normal approximation is rough
 SHOWN = 3  # training images kept for each of the closest images
 SPARE = 8  # more candidates than asked for, since rounding may put the best few in the wrong order
+WIDEST = 400  # of a line beside an image, in pixels
 _QUERIES, _TRAIN = 1024, 8192  # rows of one product: 32 MiB of distances
 _EXACT_BYTES = 1 << 26
 Rows = Callable[[slice | Tensor], Tensor]  # rows(index) -> the vectors [n, D] of some training images
@@ -78,14 +80,11 @@ class Pair:
 class Space:
     """What was found in a space: "pixels" (distances in grey levels 0..255) or "features" (in their own unit).
 
-    Distances are root mean square differences; ``median`` and ``median_held_out`` are those to the nearest training
-    image. Tests of fewer than FEWEST images are None, but ``copies``, which is exact, only where none is held out.
+    Tests of fewer than FEWEST images are None, but ``copies``, which is exact, only where none is held out.
     ``closest`` and ``closest_held_out`` are by rising relative distance.
     """
 
     name: str
-    median: float
-    median_held_out: float | None
     distance: Shift | None
     relative: Shift | None
     copies: Precedence | None
@@ -146,9 +145,7 @@ def memorisation(
         distance = mann_whitney(*(each.distance[:, 0].contiguous() for each in (found, new))) if enough else None
         copies = precedence(*values, level, NEAR) if len(held_out) else None
         near, near_new = (_closest(each, [both[i] for both in sets], closest) for i, each in enumerate((found, new)))
-        median, median_new = (each.distance[:, 0].median().item() for each in (found, new))  # of none, NaN
-        known_new = median_new if len(held_out) else None
-        spaces.append(Space(name, median, known_new, distance, relative, copies, near, near_new))
+        spaces.append(Space(name, distance, relative, copies, near, near_new))
     tests = [test for space in spaces for test in (space.copies, space.distance, space.relative) if test is not None]
     decided = {type(test) for test in tests if test.p <= level}
     without = ("nearer" if decided else "none") if enough else None
@@ -157,35 +154,28 @@ def memorisation(
 
 
 def picture(result: Memorisation, samples: Tensor, train: Tensor, held_out: Tensor) -> Image.Image:
-    """The closest images with their nearest training images, samples left and held-out images right, one row per space.
+    """The closest images, a row for each with its nearest training images in every space; mirrored as they are near.
 
-    The tensors are those that ``result`` came from. Below an image stands its relative distance, below a training image
-    the distance to it; one that is near as its mirror image is shown so.
+    The tensors are those that ``result`` came from. Beside an image stand its relative distance in the space by which
+    it is among the closest, and in that space its distances to the training images.
     """
-    heads = ("sample", *(f"nearest by {space.name}" for space in result.spaces))
-    lines: list[list[Block]] = [[] for _ in result.spaces]
+    rows = []
     for number, space in enumerate(result.spaces):
-        sides = (("samples", samples, space.closest), ("new images", held_out, space.closest_held_out))
-        for kind, images, found in sides:
-            if found:
-                rows = tuple(_row(pair, images, train, number) for pair in found)
-                lines[number].append(Block(f"{kind} closest by {space.name}", heads, rows))
-    return pairs(lines)
-
-
-def _row(pair: Pair, images: Tensor, train: Tensor, number: int) -> Row:
-    shown, notes = [], []
-    for match in pair.matches:
-        turned = zip(match.index, match.mirrored, strict=True)
-        shown.append(torch.stack([train[i].flip(-1) if mirrored else train[i] for i, mirrored in turned]))
-        notes.append(tuple(f"{d:.3g}{' flip' * f}" for d, f in zip(match.distance, match.mirrored, strict=True)))
-    return Row(images[pair.image], f"{pair.matches[number].relative:.2f}", tuple(shown), tuple(notes))
+        for kind, images, closest in (("sample", samples, space.closest), ("new", held_out, space.closest_held_out)):
+            for pair in closest:
+                of_space = pair.matches[number]
+                distances = ", ".join(f"{distance:.3g}" for distance in of_space.distance)
+                shown = [zip(match.index, match.mirrored, strict=True) for match in pair.matches]
+                near = [train[i].flip(-1) if mirrored else train[i] for i, mirrored in itertools.chain(*shown)]
+                title = f"{kind}, {of_space.relative:.2f} by {space.name}: {distances}"
+                rows.append((title, torch.stack([images[pair.image], *near])))
+    return contact_sheet(rows, widest=WIDEST)
 
 
 def _describe(result: Memorisation) -> str:
     """A result in two lines."""
     tested = [each.copies for each in result.spaces if each.copies is not None]
-    copied = any(exact(test.count - test.expected, test.p, "precedence test", len(tested)).positive for test in tested)
+    copied = any(exact(test.count - test.expected, test.p, len(tested)).positive for test in tested)
     sentence = {
         "copies": "training images are copied"
         if copied
@@ -201,13 +191,13 @@ def _describe(result: Memorisation) -> str:
 
 def _said(space: Space, num: int) -> str:
     if space.copies is None:
-        return f"{space.name}: median distance {space.median:.3g}"
+        return f"{space.name}: no image is held out to compare with"
     least = "no number" if space.copies.least is None else f"{space.copies.least}"
     near = f"{space.copies.count} as near as copies (new images {space.copies.expected:.2g}, {least} would show)"
     if space.distance is None or space.relative is None:
         return f"{space.name}: {near}"
     return (
-        f"{space.name}: {near}, nearer than new images in {space.distance.probability:.0%} +- "
+        f"{space.name}: {near}, nearer than new images in {space.distance.probability:.0%} ± "
         f"{space.distance.standard_error:.0%} of comparisons ({space.relative.probability:.0%} by relative distance; "
         "50% is chance)"
     )

@@ -5,7 +5,6 @@ figure but the weights, and by its hash an evaluation is kept and found.
 """
 
 import logging
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -123,10 +122,9 @@ def judge(plan: Plan[Drawn | Images]) -> Evaluation:
     lacking = drawing is not None and paired(drawing, plan.store) is not None and not (known and PAIRS in known.figures)
     if known is not None and not lacking and (known.memorisation is not None or not plan.memorisation):
         return known
-    home, began = plan.images.home or plan.store, time.perf_counter()
+    home = plan.images.home or plan.store
     keeping = is_writable(home.path)
     sets = plan.images.sets(plan.num, plan.seeds)
-    drawn = time.perf_counter()
     with counting("measuring", ""):
         if (evaluation := known) is None:
             labels, about = plan.images.classes(plan.num, plan.seeds), {"step": 0, "images": 0, **plan.images.about}
@@ -138,8 +136,6 @@ def judge(plan: Plan[Drawn | Images]) -> Evaluation:
             file = pairs_file(home, evaluation) if keeping else None
             result = search_copies(plan, sets, file, weights=evaluation.weights)
             evaluation = replace(evaluation, memorisation=result)
-    seconds = {"drawing": round(drawn - began, 1), "measuring": round(time.perf_counter() - drawn, 1)}
-    evaluation = replace(evaluation, seconds=seconds)
     if keeping:
         save(home, evaluation)
     else:

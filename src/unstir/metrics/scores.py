@@ -4,6 +4,7 @@ A score is the bound of an image in bits per dimension.
 """
 
 import csv
+import logging
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -21,10 +22,13 @@ from unstir.diffusion.likelihood import Bound
 from unstir.errors import UserError, within_memory
 from unstir.metrics.features import wrong_images
 from unstir.metrics.images import Like, read
-from unstir.metrics.likelihood import Protocol, bound_of, check_terms, conditions_of
-from unstir.progress import counted, counter, counting
+from unstir.metrics.likelihood import Protocol, bounds_of, check_terms, conditions_of
+from unstir.progress import counted
+from unstir.runs.conditions import STORED
 from unstir.runs.files import check_file, make_folder, replacing
 from unstir.runs.model import Model
+
+logger = logging.getLogger(__name__)
 
 COLUMNS = "bits_per_dim", "prior", "diffusion", "decoder"
 
@@ -61,10 +65,10 @@ def likelihood(
     """The bound of each of ``images``, uint8 [B, C, H, W] in 0..255, or float32 in units of the model's data.
 
     ``labels``, int64 [B], are given to a network with classes; without them it has the label that says nothing.
-    ``condition``, [B, ...] in its units, is given to one with conditions, by default that of the images themselves. The
-    noise of image i is a function of ``seed`` and i, and all images share their times, so that they compare. The other
-    options are those of `Protocol`. Raises UserError for what does not fit the model, NotFiniteError for weights that
-    answer with NaN.
+    ``condition``, [B, ...] in its units, is given to one with conditions, by default that of the images themselves;
+    where it is stored with the images, it is then hidden, which is logged. The noise of image i is a function of
+    ``seed`` and i, and all images share their times, so that they compare. The other options are those of `Protocol`.
+    Raises UserError for what does not fit the model, NotFiniteError for weights that answer with NaN.
     """
     asked = Protocol(calls=calls, variance=variance, clip=clip, seed=seed, batch_size=batch_size)
     protocol = check_terms(model, asked)
@@ -75,15 +79,15 @@ def likelihood(
     model.check_condition(condition)
     if labels is None and (null := model.labels.or_null(None)) is not None:
         labels = torch.full((len(images),), null)
-    elif labels is not None and labels.shape != images.shape[:1]:
-        raise UserError("labels", list(labels.shape), f"must be [{len(images)}], one for each image")
+    for key, column in (("labels", labels), ("condition", condition)):
+        if column is not None and len(column) != len(images):
+            raise UserError(key, list(column.shape), f"must be one for each of {counted(len(images), 'image')}")
+    if condition is None and model.conditions is not None and model.conditions.name == STORED:
+        logger.warning("no condition was given: the bound is of images without condition")
     given = labels if condition is None else condition
-    batches = torch.split(torch.arange(len(images)), batch_size)
-    with counting("bounding images", "network calls") as count:
-        on_call = counter(count, len(batches) * (calls or model.process.T))
-        bounds = [bound_of(model, images, given, protocol, 0, index, on_call) for index in batches]
+    batches = [(0, index) for index in torch.split(torch.arange(len(images)), batch_size)]
     rows = []
-    for bound in bounds:
+    for bound in bounds_of(model, images, given, protocol, batches, "bounding images"):
         parts = bound.nats, bound.prior, bound.terms @ bound.weights, bound.decoder, _error(bound)
         rows.append(bound.to_bits(torch.stack(parts, 1)))
     whole, prior, diffusion, decoder, error = torch.cat(rows).unbind(1)
@@ -106,11 +110,11 @@ def named_images(
 ) -> tuple[Tensor, Tensor | None, list[str]]:
     """The images of any source that `pack` reads, or those of a ``split`` of a store, with their labels and names.
 
-    In the place of labels are the conditions of a store's images, where the model knows such. ``label``, a class by
+    In the place of labels are the conditions of the images, where the model knows such. ``label``, a class by
     name or number, is that of all; by default each has its own, where its class is the model's. Images are called by
     their files in a folder, else by their numbers. Raises UserError as `images.read`.
     """
-    given, classes, files = model.labels.number(label), model.data.classes, list[str]()
+    number, classes, files = model.labels.number(label), model.data.classes, list[str]()
     if is_store(path):
         store = Store.open(path)
         store.verify()
@@ -119,12 +123,11 @@ def named_images(
             numbers = matched(store.classes, classes)
             labels = None if labels is None or numbers is None else torch.tensor(numbers)[labels]
     else:
-        images, labels = read(path, Like(model.folder, model.shape, classes, model.data.scale), label is None)
+        images, *given = read(path, Like(model.folder, model.shape, classes, model.data.scale), label is None)
+        labels = given[model.conditions is not None]
         files = list(arrange(list_folder(path).entries, 0.0, 0).items) if path.is_dir() else files
-        if model.conditions is not None:  # of images without a store they are a function, or hidden
-            labels = None
-    if given is not None:
-        labels = torch.full((len(images),), given)
+    if number is not None:
+        labels = torch.full((len(images),), number)
     names = files if len(files) == len(images) else [str(index) for index in range(len(images))]
     return images, labels if model.labels.count or model.conditions else None, names
 
@@ -155,5 +158,5 @@ def describe(columns: Mapping[str, Sequence[Any]]) -> str:
     """The means over the images of `save_scores` in a line, with the error of the whole."""
     whole, *parts = (f"{name} {statistics.mean(columns[name]):.4f}" for name in COLUMNS)
     values = columns[COLUMNS[0]]
-    error = f" +- {statistics.stdev(values) / len(values) ** 0.5:.4f}" if len(values) > 1 else ""
+    error = f" ± {statistics.stdev(values) / len(values) ** 0.5:.4f}" if len(values) > 1 else ""
     return f"{whole.split()[1]}{error} bits/dim ({', '.join(parts)}); {counted(len(values), 'image')}"

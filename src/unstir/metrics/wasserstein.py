@@ -75,10 +75,7 @@ def descriptors(images: Tensor, *, seed: int = 0, patches: int = PATCHES) -> lis
 
 
 def pyramid(images: Tensor) -> list[Tensor]:
-    """The Laplacian pyramid of float images [N, C, H, W], fine to coarse; the last level is the small image itself.
-
-    Each level less than the last is the image less its smoothed half, doubled again; borders are reflected.
-    """
+    """The Laplacian pyramid of float images [N, C, H, W], fine to coarse; the last level is the small image itself."""
     levels = []
     for _ in _sides(*images.shape[2:])[1:]:
         smaller = _smooth(images)[:, :, ::2, ::2]

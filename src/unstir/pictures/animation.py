@@ -17,6 +17,7 @@ from unstir.pixels import shown
 MAX_FRAMES = 61  # both ends of 60 intervals
 STAGES = 11  # both ends of 10: a chain of 10, 20, 50, 100 or 1000 steps is shown at round times
 _KINDS = {".webp": "WEBP", ".gif": "GIF"}
+MILLISECONDS, HOLD = 80, 1500  # for which a frame is shown, and the first and the last
 HEAD = 20  # pixels above a grid, for its caption
 _MARGIN = 3 * GAP
 _X, _X0 = "x_t, at t =", "x_0 as expected from it, at t ="
@@ -66,18 +67,16 @@ def save_animation(
     *,
     nrow: int = 8,
     scale: int = 0,
-    milliseconds: int = 80,
-    hold: int = 1500,
 ) -> None:
     """Write x_t on the left and the estimate of x_0 on the right as a moving picture that repeats for ever.
 
     ``kind`` is "WEBP" (without loss) or "GIF" (256 colours), by default what the path's suffix says; it is there for
-    temporary names. Each frame is shown for so many ``milliseconds``, the first and the last for ``hold``. A long chain
-    is thinned to 61 frames. ``scale`` is that of `grid`. Raises UserError for another suffix, ValueError for no frames.
+    temporary names. Each frame is shown for 80 ms, the first and the last for 1500 ms. A long chain is thinned to 61
+    frames. ``scale`` is that of `grid`. Raises UserError for another suffix, ValueError for no frames.
     """
     kind = kind or animation_kind(path)
     first, *others = [_side_by_side(frames[i], nrow, scale) for i in evenly(len(frames), MAX_FRAMES)]
-    durations = [hold, *[milliseconds] * (len(others) - 1), hold][: 1 + len(others)]
+    durations = [HOLD, *[MILLISECONDS] * (len(others) - 1), HOLD][: 1 + len(others)]
     options = {"lossless": True} if kind == "WEBP" else {"optimize": False}
     first.save(path, format=kind, save_all=True, append_images=others, duration=durations, loop=0, **options)
 

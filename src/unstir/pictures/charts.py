@@ -1,36 +1,50 @@
-"""Charts of a run's figures, whose lines differ for all eyes and on grey paper: by colour, by marker and by dashes."""
+"""Charts of a run's figures, of one look on paper and on a page: a colour, a marker and a dash for each series."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from unstir.pictures.grid import SIGNED
+from unstir.significance import mean_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 SUFFIXES = ".png", ".svg", ".pdf"
-_MOST_NAMED = 16  # steps in the legend of held_out_figure; of more, as many, evenly chosen
 
-_PANELS = (
-    ("loss", "loss"),
+PANELS = (
+    ("loss", "training loss"),
     ("mse", "mean squared error"),
     ("bits", "bound, bits per dimension"),
     ("grad_norm", "gradient norm before clipping"),
     ("lr", "learning rate"),
+    ("ema_decay", "decay of the averaged weights"),
 )
+"""The columns of metrics.jsonl that are drawn, and what they are."""
 
-_SPLITS = (("train", "bits_train", "training images", "o"), ("held_out", "bits", "held-out images", "s"))
-"""A split, the key of its bound in held_out.jsonl, and its name and marker."""
+SPLITS = (("train", "bits_train", "training images"), ("held_out", "bits", "held-out images"))
+"""A split, the key of its bound in held_out.jsonl, and its name."""
+
+INK = "#010203"  # of text: on a page it becomes the text's own colour
+COLOURS = ("#1f6fd0", "#d9520c", "#0a9a78", "#ad6cab", "#857000", "#6b7480")
+"""Series colours: the first four distinguished by the colour-blind, all 3:1 against white and against near-black."""
+
+MARKERS = ("o", "s", "^", "D", "v", "X", "P", "<", "*", "h")
+DASHES = ("-", (0, (5, 2)), (0, (1, 1.5)), (0, (6, 1.5, 1, 1.5)), (0, (3, 1.5)), (0, (8, 2, 1, 1, 1, 2)))
+"""A series has a marker and a dash of its own too, for paper and for those who see no colour."""
+
+STYLE = Path(__file__).parent / "chart.mplstyle"
+TIMES_SHOWN = 5  # steps of training that are shown by timestep
+MARKED = 0.15  # a curve of many points has a marker at every such share of its length
 
 _PLAIN = (1e-4, 1e6)  # the labels of an axis that stays between these are written without an exponent
 _TICKS = ((1,), (1, 3), (1, 2, 5))  # the labels of a decade: the first that give three labels or more
-
-MARKERS = ("o", "s", "^", "D", "v", "X", "P", "<", "*", "h")
-DASHES = ("-", "--", "-.", ":")
 _PALETTE = "petroff10"  # of matplotlib; to be distinguished under all common forms of colour blindness (Petroff 2021)
+
+Lines = Sequence[Mapping[str, Any]]  # of a log
+Point = tuple[float, float, float]  # x, a value, and its standard error
 
 
 def evenly(count: int, limit: int) -> list[int]:
@@ -48,95 +62,108 @@ def series(place: int) -> dict[str, Any]:
     return {name: values[place % len(values)] for name, values in every.items()}
 
 
-def training_curves(metrics: Sequence[Mapping[str, Any]]) -> "Figure":
-    """Loss, gradient norm and learning rate against images seen, from the lines of metrics.jsonl.
+def style() -> Any:
+    """The context in which charts are drawn."""
+    import matplotlib as mpl
+    from cycler import cycler
 
-    Where what is minimised is not the squared error itself, that error and the bound are drawn too, if they are there.
-    """
+    cycle: Any = cycler(color=COLOURS) + cycler(marker=MARKERS[: len(COLOURS)]) + cycler(linestyle=DASHES)
+    settings = mpl.rc_params_from_file(STYLE, use_default_template=False)
+    return mpl.rc_context({**settings, "axes.prop_cycle": cycle})
+
+
+def training_curves(metrics: Lines) -> "Figure":
+    """The `PANELS` that are there by images seen, from the lines of metrics.jsonl."""
     from matplotlib.figure import Figure  # takes half a second to import
-    from matplotlib.ticker import EngFormatter, MaxNLocator
 
-    panels = [(key, title) for key, title in _PANELS if metrics and key in metrics[-1]]
-    figure = Figure(figsize=(3.7 * len(panels), 3.2), layout="constrained")
-    for axes, (key, title) in zip(figure.subplots(1, len(panels)), panels, strict=True):
-        lines = [line for line in metrics if line[key] is not None]
-        options: dict[str, Any] = {"marker": "o" if len(lines) < 20 else None, "markersize": 3, "linewidth": 1}
-        axes.plot([line["images"] for line in lines], [line[key] for line in lines], **options)
-        plain = key == "loss" and "mse" not in metrics[-1]
-        axes.set_title("loss (mean squared error)" if plain else title, fontsize=10)
-        axes.xaxis.set_major_locator(MaxNLocator(5))
-        axes.xaxis.set_major_formatter(EngFormatter(sep=""))
-        if key != "lr" and any(0 < line[key] < math.inf for line in lines):
-            log_axis(axes, "y")
-    return _labelled(figure, "images seen in training")
-
-
-def held_out_figure(lines: Sequence[Mapping[str, Any]]) -> "Figure":
-    """The losses of training and held-out images, from the lines of held_out.jsonl.
-
-    The mean loss over times of both splits against images seen; where it was estimated, the bound of both; the held-out
-    loss by time t at each step measured, and that of the training images at the last, dashed.
-    """
-    from matplotlib.figure import Figure
-
-    bits = any(_is_number(line.get(key)) for line in lines for _, key, *_ in _SPLITS)
-    figure = Figure(figsize=(13.6 if bits else 10.4, 3.8), layout="constrained")
-    course, *bound, by_time = figure.subplots(1, 3 if bits else 2)
-    first = next((line["images"] for line in lines if line["images"]), 1)
-    _draw_course(course, bound, lines)
-    for axes in (course, *bound):
-        _images_axis(axes, first)
-    _draw_by_time(by_time, lines)
-    for axes in (course, *bound, by_time):
-        log_axis(axes, "y")
-        axes.grid(alpha=0.3)
-    by_time.legend(fontsize=7, loc="upper left", bbox_to_anchor=(1.01, 1), borderaxespad=0)
-    course.legend(fontsize=7, loc="upper center", bbox_to_anchor=(0.5, -0.2), borderaxespad=0, ncols=2)
+    panels = [(key, title) for key, title in PANELS if metrics and key in metrics[-1]]
+    with style():
+        figure = Figure(figsize=(3.7 * len(panels), 3.2), layout="constrained")
+        for axes, (key, title) in zip(figure.subplots(1, len(panels)), panels, strict=True):
+            draw_metric(axes, [("", metrics)], key)
+            axes.set_title(title)
     return figure
 
 
-def _draw_course(course: "Axes", bound: Sequence["Axes"], lines: Sequence[Mapping[str, Any]]) -> None:
-    """The loss of both splits and, on the one or no panel ``bound``, their bound, against images seen."""
-    import numpy as np
+def held_out_figure(lines: Lines) -> "Figure":
+    """The losses of training and held-out images, from the lines of held_out.jsonl.
 
-    course.set_title("mean squared error, mean over t", fontsize=10)
-    for split, key, name, marker in _SPLITS:
-        options: dict[str, Any] = {"marker": marker, "markersize": 3, "linewidth": 1, "capsize": 2, "label": name}
-        if measured := [line for line in lines if line[split] is not None]:
-            values = [np.asarray(line[f"of_{split}"]) for line in measured]
-            errors = [losses.std(ddof=1) / len(losses) ** 0.5 for losses in values]
-            means = [losses.mean() for losses in values]
-            course.errorbar([line["images"] for line in measured], means, errors, **options)
-        estimated = [line for line in lines if _is_number(line.get(key))]
-        for axes in bound if estimated else ():
-            seen, means, errors = ([line[k] for line in estimated] for k in ("images", key, f"{key}_error"))
-            axes.errorbar(seen, means, errors, **options)
-            axes.set_title("bound, bits per dimension (estimate)", fontsize=10)
+    The mean loss over times of both splits by images seen; where it was estimated, the bound of both; and the loss by
+    time t at some of the steps measured.
+    """
+    from matplotlib.figure import Figure
 
-
-def _draw_by_time(axes: "Axes", lines: Sequence[Mapping[str, Any]]) -> None:
-    """The loss at each time t, a curve per step measured, from light to dark."""
-    import numpy as np
-    from matplotlib import colormaps
-    from matplotlib.ticker import EngFormatter
-
-    shown = "train" if all(line["held_out"] is None for line in lines) else "held_out"
-    colours = colormaps["viridis_r"](np.linspace(1, 0.05, len(lines)))[::-1]  # one alone is the newest
-    named = evenly(len(lines), _MOST_NAMED)
-    for i, (line, colour) in enumerate(zip(lines, colours, strict=True)):
-        label = EngFormatter(sep="")(line["images"]) if i in named else None
-        if line[shown] is not None:
-            axes.plot(line["times"], line[shown], color=colour, linewidth=1, marker="o", markersize=2, label=label)
-    if (train := lines[-1]["train"]) is not None and shown == "held_out":
-        options: dict[str, Any] = {"color": colours[-1], "linewidth": 1, "marker": _lone(train), "markersize": 3}
-        axes.plot(lines[-1]["times"], train, "--", label="training, last", **options)
-    axes.set_title(f"{'held-out' if shown == 'held_out' else 'training'} images at t, by images seen", fontsize=10)
-    axes.set_xlabel("t")
+    bits = any(_is_number(line.get(key)) for line in lines for _, key, _ in SPLITS)
+    with style():
+        figure = Figure(figsize=(13.6 if bits else 10.4, 3.8), layout="constrained")
+        course, *bound, by_time = figure.subplots(1, 3 if bits else 2)
+        draw_losses(course, lines)
+        for axes in bound:
+            draw_bits(axes, lines)
+        draw_by_time(by_time, lines)
+        by_time.legend(loc="upper left", bbox_to_anchor=(1.01, 1), borderaxespad=0)
+        course.legend(loc="upper center", bbox_to_anchor=(0.5, -0.2), borderaxespad=0, ncols=2)
+    return figure
 
 
-def _lone(points: Sequence[Any]) -> str:
-    """The marker of a curve that has none: a curve of one point would not be seen."""
-    return "s" if len(points) == 1 else ""
+def draw_metric(axes: "Axes", runs: Sequence[tuple[str, Lines]], key: str) -> None:
+    """A column of metrics.jsonl by images seen in training, a line for each run by its name."""
+    values = []
+    for place, (name, lines) in enumerate(runs):
+        kept = [line for line in lines if line.get(key) is not None]
+        values += [line[key] for line in kept]
+        every = (MARKED * place / len(runs), MARKED) if len(kept) > 1 else None  # shares of no length mark nothing
+        axes.plot([line["images"] for line in kept], [line[key] for line in kept], label=name, markevery=every)
+    if key not in ("lr", "ema_decay") and any(0 < value < math.inf for value in values):
+        log_axis(axes, "y")
+    images_axis(axes)
+
+
+def draw_losses(axes: "Axes", lines: Lines) -> None:
+    """The loss of the images of each split, mean over times, by images seen, with the error over images."""
+    for split, _, name in SPLITS:
+        bars(axes, mean_losses(lines, split), name)
+    axes.set_title("loss of fixed images, mean over t")
+    _of_snapshots(axes, lines)
+
+
+def draw_bits(axes: "Axes", lines: Lines) -> None:
+    """The bound on each split where it was estimated, by images seen."""
+    for _, key, name in SPLITS:
+        bars(axes, [(it["images"], it[key], it[f"{key}_error"]) for it in lines if _is_number(it.get(key))], name)
+    axes.set_title("bound, bits per dimension (estimate)")
+    _of_snapshots(axes, lines)
+
+
+def draw_by_time(axes: "Axes", lines: Lines) -> None:
+    """The loss at each time t at some steps, of held-out images where there are any; the newest in another colour."""
+    key = "held_out" if lines[-1].get("held_out") else "train"
+    shown = [line for line in lines if line.get(key)]
+    shown = [shown[i] for i in evenly(len(shown), TIMES_SHOWN)]
+    for place, line in enumerate(shown, 1):
+        how = {"color": COLOURS[place == len(shown)], "alpha": 0.3 + 0.7 * place / len(shown)}
+        errors = line.get(f"{key}_error") or [0.0] * len(line["times"])
+        bars(axes, list(zip(line["times"], line[key], errors, strict=True)), f"after {_short(line['images'])}", **how)
+    log_axis(axes, "y")
+    axes.set_title(f"loss of {'held-out' if key == 'held_out' else 'training'} images by timestep")
+    axes.set_xlabel("timestep t (small: details, large: layout)")
+
+
+def _of_snapshots(axes: "Axes", lines: Lines) -> None:
+    log_axis(axes, "y")
+    images_axis(axes, min((line["images"] for line in lines if line["images"]), default=1))
+
+
+def bars(axes: "Axes", points: Sequence[Point], name: str, **how: Any) -> None:
+    """A line of points with their errors, if there are any."""
+    if points:
+        x, y, errors = zip(*points, strict=True)
+        axes.errorbar(x, y, errors, capsize=2, label=name, **how)
+
+
+def mean_losses(lines: Iterable[Mapping[str, Any]], split: str) -> list[Point]:
+    """The mean loss over the images of a split by images seen in training, from the lines of held_out.jsonl."""
+    return [(line["images"], *mean_of(line[f"of_{split}"])[:2]) for line in lines if line.get(f"of_{split}")]
 
 
 def _is_number(value: Any) -> bool:
@@ -158,7 +185,7 @@ def likelihood_curves(
     single, total = figure.subplots(1, 2)
     for place, (name, (times, terms, decoder, summed)) in enumerate(curves.items()):
         t = [1, *times]
-        line = {**series(place), "marker": _lone(t), "linewidth": 1, "label": name}
+        line = {**series(place), "marker": "", "linewidth": 1, "label": name}
         terms_as = line
         if list(times) != list(range(2, len(times) + 2)):
             terms_as = {**series(place), "linestyle": "", "markersize": 3, "label": f"{name}, those drawn"}
@@ -171,8 +198,10 @@ def likelihood_curves(
     for axes in (single, total):
         log_axis(axes, "x")
         axes.set_ylabel("bits per dimension")
+        axes.set_xlabel("t")
+        axes.grid(alpha=0.3)
         axes.legend(fontsize=8)
-    return _labelled(figure, "t")
+    return figure
 
 
 def log_axis(axes: "Axes", which: str) -> None:
@@ -209,23 +238,25 @@ def _with_exponent(value: float) -> str:
     return f"{float(mantissa):g}e{int(exponent)}"
 
 
-def _images_axis(axes: "Axes", first: int) -> None:
-    """Make the x axis that of images seen, logarithmic from ``first`` on, as snapshots are spaced, and linear to 0."""
-    from matplotlib.ticker import EngFormatter, FixedLocator
+def images_axis(axes: "Axes", first: float = 0) -> None:
+    """Make the x axis that of images seen in training; logarithmic from the ``first`` on, as snapshots are spaced."""
+    from matplotlib.ticker import EngFormatter, FixedLocator, MaxNLocator
 
-    axes.set_xscale("symlog", linthresh=first)
-    high = axes.get_xlim()[1]
-    axes.xaxis.set_major_locator(FixedLocator([0, *(_ticks(first, high) if high >= 2 * first else [first])]))
+    axes.xaxis.set_major_locator(MaxNLocator(5))
+    if first:
+        axes.set_xscale("symlog", linthresh=first)
+        low, high = axes.get_xlim()
+        ticks = _ticks(first, high) if high >= 2 * first else [first]
+        axes.xaxis.set_major_locator(FixedLocator([0, *ticks] if low <= 0 else ticks))
     axes.xaxis.set_major_formatter(EngFormatter(sep=""))
     axes.set_xlabel("images seen in training")
 
 
-def _labelled(figure: "Figure", xlabel: str) -> "Figure":
-    """The figure, its panels with a grid and one label of their x axes."""
-    for axes in figure.axes:
-        axes.set_xlabel(xlabel)
-        axes.grid(alpha=0.3)
-    return figure
+def _short(images: int) -> str:
+    """A number of images as the axis has it, such as "64k"."""
+    from matplotlib.ticker import EngFormatter
+
+    return f"{EngFormatter(sep='')(images)} image{'s' * (images != 1)}"
 
 
 def save_figure(figure: "Figure", path: Path, format: str = "png", **words: str) -> None:

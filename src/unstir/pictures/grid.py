@@ -84,10 +84,13 @@ def grid(images: Tensor, nrow: int = 8, scale: int = 0) -> Image.Image:
     return _sheet(rows, tuple(images.shape[1:]), captions=None, scale=scale)
 
 
-def contact_sheet(rows: Sequence[tuple[str, Tensor]], widest: int = WIDEST) -> Image.Image:
-    """A row per class: its name, shortened to ``widest`` pixels, and some of its images, uint8 [N, C, H, W]."""
-    shape = tuple(rows[0][1].shape[1:])
-    return _sheet([list(images) for _, images in rows], shape, [caption(name, _TEXT, widest) for name, _ in rows])
+def contact_sheet(rows: Sequence[tuple[str, Tensor]], widest: int = WIDEST, scale: int = 0) -> Image.Image:
+    """A row per class: its name, shortened to ``widest`` pixels, and some of its images, uint8 [N, C, H, W].
+
+    The images are enlarged as those of `grid`.
+    """
+    captions, images = [caption(name, _TEXT, widest) for name, _ in rows], [list(images) for _, images in rows]
+    return _sheet(images, tuple(rows[0][1].shape[1:]), captions, scale)
 
 
 def named_grid(images: Tensor, nrow: int, names: Sequence[str] | None, scale: int = 0) -> Image.Image:
@@ -164,7 +167,8 @@ def _sheet(
 ) -> Image.Image:
     channels, height, width = shape
     scale = scale or scale_of(height)
-    tile_height, tile_width = height * scale + GAP, width * scale + GAP
+    line = LINE if captions is not None else 0
+    tile_height, tile_width = max(height * scale, line) + GAP, width * scale + GAP
     left = GAP + (8 + max(int(font(_TEXT).getlength(text)) for text in captions) if captions is not None else 0)
     columns = max(len(row) for row in rows)
     sheet = blank("RGB" if channels == 3 else "L", left + columns * tile_width, GAP + len(rows) * tile_height)

@@ -102,26 +102,39 @@ def load(folder: Path) -> DataCard:
     return DataCard.of(values)
 
 
+def _is_shape(value: Any, *dimensions: int) -> bool:
+    return isinstance(value, list) and len(value) in dimensions and all(is_count(n) and n > 0 for n in value)
+
+
+def _is_numbers(value: Any) -> bool:
+    return isinstance(value, list) and all(map(is_number, value))
+
+
+def _is_scale(value: Any) -> bool:
+    check(value, {"low": _is_numbers, "high": _is_numbers})
+    return len(value["low"]) == len(value["high"])
+
+
 def _is_condition(value: Any) -> bool:
-    if not isinstance(value, dict) or value.keys() != {"shape", "offset", "scale", "sha256"}:
-        return False
-    shape, numbers = value["shape"], (value["offset"], value["scale"])
-    is_shape = isinstance(shape, list) and len(shape) in (1, 3) and all(is_count(n) and n > 0 for n in shape)
-    lists = all(isinstance(of, list) and len(of) == shape[0] and all(map(is_number, of)) for of in numbers)
-    return is_shape and lists and is_text(value["sha256"])
+    if value is None:
+        return True
+    numbers = {"offset": _is_numbers, "scale": _is_numbers, "sha256": is_text}
+    check(value, {"shape": lambda shape: _is_shape(shape, 1, 3), **numbers})
+    return len(value["offset"]) == len(value["scale"]) == int(value["shape"][0])
+
+
+def _is_counts(value: Any) -> bool:
+    check(value, dict.fromkeys(SPLITS, is_count))
+    return True
 
 
 KINDS = {
-    "shape": lambda value: isinstance(value, list) and len(value) == 3 and all(is_count(n) and n > 0 for n in value),
+    "shape": lambda value: _is_shape(value, 3),
     "classes": lambda value: isinstance(value, list) and all(map(is_text, value)),
-    "counts": lambda value: (
-        isinstance(value, dict) and value.keys() == {"train", "held_out"} and all(map(is_count, value.values()))
-    ),
+    "counts": _is_counts,
     **dict.fromkeys(("content_hash", "run"), is_text),
-    "scale": lambda value: (
-        isinstance(value, dict) and value.keys() == {"low", "high"} and len(value["low"]) == len(value["high"])
-    ),
-    "condition": lambda value: value is None or _is_condition(value),
+    "scale": _is_scale,
+    "condition": _is_condition,
 }
 """What data.json holds besides its format, and of what kind each is."""
 

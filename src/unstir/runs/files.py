@@ -247,7 +247,12 @@ def check(values: Any, kinds: Mapping[str, Kind], optional: Mapping[str, Kind] |
         if key not in values:
             if key in kinds:
                 raise ValueError(f"it has no {key}")
-        elif not is_kind(values[key]):
+            continue
+        try:
+            fits = is_kind(values[key])
+        except ValueError as error:  # of a table within
+            raise ValueError(f"in its {key}, {error}") from None
+        if not fits:
             raise ValueError(f"its {key} is {short(values[key])}")
 
 

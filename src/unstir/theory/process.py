@@ -37,9 +37,7 @@ class Gaussian:
     @property
     def std(self) -> Tensor | float:
         """The standard deviation exp(log_var / 2)."""
-        if isinstance(self.log_var, Tensor):
-            return torch.exp(0.5 * self.log_var)
-        return math.exp(0.5 * self.log_var)
+        return torch.exp(0.5 * self.log_var) if isinstance(self.log_var, Tensor) else math.exp(0.5 * self.log_var)
 
     @property
     def var(self) -> Tensor | float:

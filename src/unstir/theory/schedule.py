@@ -10,6 +10,7 @@ nearly one; in float32 its relative error is 1.7e-4. Coefficients are Python flo
 
 import base64
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -178,23 +179,6 @@ def zero_terminal_snr(schedule: NoiseSchedule) -> NoiseSchedule:
     return NoiseSchedule(2 * torch.log(scaled))
 
 
-def _trailing(schedule: NoiseSchedule, steps: int) -> list[float]:
-    return [schedule.T * (1 - i / steps) for i in range(steps)]
-
-
-def _leading(schedule: NoiseSchedule, steps: int) -> list[float]:
-    stride = schedule.T // steps
-    return [stride * (steps - 1 - i) + 1 for i in range(steps)]
-
-
-def _linspace(schedule: NoiseSchedule, steps: int) -> list[float]:
-    return [schedule.T - (schedule.T - 1) * i / max(steps - 1, 1) for i in range(steps)]
-
-
-def _quadratic(schedule: NoiseSchedule, steps: int) -> list[float]:
-    return [schedule.T * (1 - i / steps) ** 2 for i in range(steps)]
-
-
 def _log_snr(schedule: NoiseSchedule, steps: int) -> list[float]:
     last = schedule.T if schedule.abar(schedule.T) > 0 else schedule.T - 1  # zero SNR is visited, but has no logarithm
     start, steps = [float(schedule.T)] * (schedule.T - last), steps - (schedule.T - last)
@@ -213,11 +197,11 @@ def _linspace_open(schedule: NoiseSchedule, steps: int) -> list[float]:
     return [1.0 + round(stride * (steps - i)) for i in range(steps)]  # half to even, of times counted from 0
 
 
-SPACINGS = {
-    "trailing": _trailing,
-    "leading": _leading,
-    "linspace": _linspace,
-    "quadratic": _quadratic,
+SPACINGS: dict[str, Callable[[NoiseSchedule, int], list[float]]] = {
+    "trailing": lambda schedule, K: [schedule.T * (1 - i / K) for i in range(K)],
+    "leading": lambda schedule, K: [schedule.T // K * (K - 1 - i) + 1 for i in range(K)],
+    "linspace": lambda schedule, K: [schedule.T - (schedule.T - 1) * i / max(K - 1, 1) for i in range(K)],
+    "quadratic": lambda schedule, K: [schedule.T * (1 - i / K) ** 2 for i in range(K)],
     "log_snr": _log_snr,
     "leading_open": _leading_open,
     "linspace_open": _linspace_open,

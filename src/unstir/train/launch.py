@@ -15,6 +15,7 @@ import torch
 import unstir
 from unstir import randomness
 from unstir.data.sides import sides, written
+from unstir.data.source import Plan
 from unstir.data.store import Store, is_store
 from unstir.errors import UserError, quoted, within_memory
 from unstir.group import Alone
@@ -109,8 +110,8 @@ def _opened(group: Alone, config: Config, folder: Path, data_of: Run | None, by_
     if group.is_first:
         if config.kind.has_teacher and not is_run(folder):
             check_teacher(config)
-        store = open_data(config, folder, data_of)
-        run = open_run(_of_classes(config, store) if by_class else config, folder, store)
+        store = open_data(config, folder, data_of, by_class)
+        run = open_run(_of_classes(config, store, store.path) if by_class else config, folder, store)
         facts = {"path": str(run.path), "config": toml.to_dict(run.config), "data": run.data.plain()}
     facts = group.of_first(facts)
     if not group.is_first:
@@ -127,12 +128,12 @@ def _opened(group: Alone, config: Config, folder: Path, data_of: Run | None, by_
     return run, store
 
 
-def _of_classes(config: Config, store: Store) -> Config:
+def _of_classes(config: Config, data: Store | Plan, whose: object) -> Config:
     """The config of a network that knows the classes of the data and can be guided."""
-    if not store.classes:
+    if not data.classes:
         folders = "put the images of each class into a folder with its name, and pack them anew"
-        raise UserError("by_class", True, f"needs classes, and {store.path} has none", folders)
-    if config.model.num_classes not in (0, num := len(store.classes)):
+        raise UserError("by_class", True, f"needs classes, and {whose} has none", folders)
+    if config.model.num_classes not in (0, num := len(data.classes)):
         remedy = {"model.num_classes": None}
         raise UserError("model.num_classes", config.model.num_classes, f"is not the {num} of by_class", remedy)
     model = dataclasses.replace(config.model, num_classes=num)
@@ -160,9 +161,9 @@ def open_run(config: Config, out: Path, store: Store) -> Run:
     config = conditioned(config, store)
     if is_run(out):
         return _continued(Run.open(out), config, store)
-    _check_fit(config, store)
+    _check_fit(config, card := DataCard.of_store(store), store.path)
     condition, conditions = measured(config.data, store) if config.data.condition else (None, None)
-    card = dataclasses.replace(DataCard.of_store(store), condition=condition)
+    card = dataclasses.replace(card, condition=condition)
     config = dataclasses.replace(config, imported="")
     train = settled(Run(out, config, card))
     dtype = build.dtype_name(train.dtype, build.device(train.device))
@@ -209,24 +210,34 @@ def _say_unused(changed: dict[str, Any], newest: int, kept: str) -> None:
         logger.warning(f"no step is left to use {', '.join(unused)}, {kept}: {last}")
 
 
-def _check_fit(config: Config, store: Store) -> None:
-    channels, height, width = store.shape
+def _check_plan(config: Config, out: Path, plan: Plan, by_class: bool) -> None:
+    """Raise UserError where settings cannot fit what is about to be packed."""
+    source, card = config.data.source, DataCard(plan.shape, plan.classes, plan.counts, "")
+    config = _of_classes(config, plan, source) if by_class else config
+    _check_fit(config, card, source)
+    settled(Run(out, config, card))
+
+
+def _check_fit(config: Config, data: DataCard, whose: object) -> None:
+    channels, height, width = data.shape
     size, classes, batch = config.data.size, config.model.num_classes, config.train.batch_size
     if channels != config.data.channels:
         both = {"data.channels": channels, "model.in_channels": channels}
-        raise UserError("data.channels", config.data.channels, f"is not the {channels} of {store.path}", both)
+        raise UserError("data.channels", config.data.channels, f"is not the {channels} of {whose}", both)
     if size and (height, width) != sides(size):
         others = {"data.size": 0}, "pack them anew"
-        raise UserError("data.size", size, f"is not that of the {height}x{width} images in {store.path}", others)
-    if batch > (most := store.count("train")):
+        raise UserError("data.size", size, f"is not that of the {height}x{width} images in {whose}", others)
+    if not (most := data.counts["train"]):
+        raise UserError("", whose, "has no training images")
+    if batch > most:
         images = counted(most, "training image")
         raise UserError("train.batch_size", batch, f"exceeds the {images}", {"train.batch_size": most})
     check_sides(config, height, width)
     for predict in (config.diffusion.predict, *([config.loss.teacher] if config.kind.has_teacher else [])):
         PARAMETERIZATIONS[predict].check(build.schedule(config.diffusion))
-    if classes and classes != len(store.classes):
-        allowed = f"is not the {counted(len(store.classes), 'class', 'classes')} of {store.path}"
-        raise UserError("model.num_classes", classes, allowed, {"model.num_classes": len(store.classes)})
+    if classes and classes != len(data.classes):
+        allowed = f"is not the {counted(len(data.classes), 'class', 'classes')} of {whose}"
+        raise UserError("model.num_classes", classes, allowed, {"model.num_classes": len(data.classes)})
 
 
 def introduction(run: Run, state: State) -> str:
@@ -275,13 +286,14 @@ def conclusion(run: Run, step: int) -> str:
     return f"{run.path} is finished, at step {step}{keeps}. {command} {options}; to begin anew: another folder"
 
 
-def open_data(config: Config, out: Path, data_of: Run | None = None) -> Store:
+def open_data(config: Config, out: Path, data_of: Run | None = None, by_class: bool = False) -> Store:
     """The packed store that a run in folder ``out`` is trained on, packed now where it is not there yet.
 
     A run that exists keeps to its store, checked by its content hash, and so does a new one to that of the run
-    ``data_of``; the source is then needed only where the store has gone. Raises UserError for every mistake in the
-    data, for a folder that cannot be the run's, for a device, a compiler or initial weights that are not there, for
-    lengths that cannot be whatever the data, and where the data is not what that run began with.
+    ``data_of``; the source is then needed only where the store has gone. ``by_class`` is as in `train_run`. Raises
+    UserError for every mistake in the data, for a folder that cannot be the run's, for a device, a compiler or initial
+    weights that are not there, for lengths that cannot be whatever the data, and where the data is not what that run
+    began with. Settings that the images about to be packed do not allow are refused before any is decoded.
     """
     train, device = config.train, build.device(config.train.device)
     build.check_parts(config)
@@ -302,7 +314,7 @@ def open_data(config: Config, out: Path, data_of: Run | None = None) -> Store:
     named = config.data.store
     if old is not None and named not in ("", old.config.data.store) and not is_store(named):
         raise UserError("data.store", named, "is no packed store", "leave it out, or name one")
-    store = store_of(config.data, old)
+    store = store_of(config.data, old, lambda plan: _check_plan(config, out, plan, by_class))
     if old is not None and store.content_hash != old.data.content_hash:
         other = f"is not the data that {old.path} began with"
         raise UserError("data.store", store.path, other, "name the folder of that data, or start another run")

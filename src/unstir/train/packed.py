@@ -5,6 +5,7 @@ import hashlib
 import json
 import logging
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from unstir.data.disk import usable_path
 from unstir.data.embedded import EMBEDDED
 from unstir.data.levels import remarks
 from unstir.data.packing import pack
-from unstir.data.source import NAMES, is_named
+from unstir.data.source import NAMES, Plan, is_named
 from unstir.data.store import Store, is_store
 from unstir.errors import UserError, quoted
 from unstir.progress import counted
@@ -41,8 +42,11 @@ def store_path(data: DataConfig) -> Path:
     return Path("data") / f"{name.replace(':', '-')}-{hashlib.sha256(json.dumps(settings).encode()).hexdigest()[:6]}"
 
 
-def store_of(data: DataConfig, old: Run | None) -> Store:
-    """The store of ``data``, else that of the run ``old``, else the source if it is one, else the source packed."""
+def store_of(data: DataConfig, old: Run | None, check: Callable[[Plan], None]) -> Store:
+    """The store of ``data``, else that of the run ``old``, else the source if it is one, else the source packed.
+
+    Without an old run ``check`` may refuse what is about to be packed.
+    """
     places = [] if old is None else [data.store, old.config.data.store]
     for place in (*places, data.source):
         if place and is_store(place):
@@ -57,7 +61,7 @@ def store_of(data: DataConfig, old: Run | None) -> Store:
         raise UserError("data.source", "", "names no images")
     path = store_path(data)
     known = is_store(path)
-    store = _packed(data, path)
+    store = _packed(data, path, check if old is None else lambda plan: None)
     for line in () if known else remarks(store):
         logger.warning(line)
     if store.refused and not known:
@@ -66,11 +70,11 @@ def store_of(data: DataConfig, old: Run | None) -> Store:
     return store
 
 
-def _packed(data: DataConfig, path: Path) -> Store:
+def _packed(data: DataConfig, path: Path, check: Callable[[Plan], None]) -> Store:
     names = "size", "channels", "held_out", "sha256", "depth", "scale", "options"
     given: dict[str, Any] = {name: value for name in names if (value := getattr(data, name)) not in ("", ())}
     try:
-        return pack(data.source, path, **given)
+        return pack(data.source, path, **given, check=check)
     except UserError as error:
         if error.key.startswith("options"):
             raise error.within("data") from None

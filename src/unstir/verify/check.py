@@ -73,10 +73,8 @@ def measure(check: Check, theme: str) -> Row:
     began, error, failure = time.perf_counter(), math.nan, ""
     try:
         error = float(check.run())
-    except AssertionError as raised:
-        failure = str(raised) or "an assertion failed"
     except Exception as raised:
-        failure = f"{type(raised).__name__}: {raised}"
+        failure = str(raised) if isinstance(raised, AssertionError) else f"{type(raised).__name__}: {raised}"
     texts = check.name, check.statement, check.source, check.compared
     seconds = time.perf_counter() - began
     return Row(theme, *texts, error, check.tolerance, seconds, " ".join(failure.split()))
