@@ -1,6 +1,7 @@
 """Make a model that comes with the package of a finished run: src/unstir/models/NAME, with its figures and its card.
 
-    python benchmarks/ship.py runs/mnist mnist
+    python benchmarks/ship.py runs/mnist mnist --commit a06346fdef06
+    python benchmarks/ship.py shipped:mnist mnist --commit a06346fdef06    # its figures and card again, as of today
 
 The folder is a run as `unstir push` publishes it: settings, weights in bfloat16, data.json, evaluation/ and
 samples.png, with the logs of the training. Figures are measured on the weights as they are shipped. The same run, torch
@@ -13,10 +14,10 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from unstir.insight import tables
 from unstir.interop.published import write_run
 from unstir.metrics.evaluate import evaluate_run
-from unstir.metrics.evaluation import FOLDER
+from unstir.metrics.evaluation import FOLDER, protocol_in_words
+from unstir.metrics.figures import in_rows
 from unstir.metrics.likelihood import Protocol, save_likelihood
 from unstir.metrics.request import EvaluationRequest
 from unstir.progress import duration
@@ -24,8 +25,9 @@ from unstir.runs.files import write_text
 from unstir.runs.named import FOLDER as MODELS
 from unstir.runs.run import Run
 from unstir.runs.stores import with_store
+from unstir.significance import with_error
 
-LOGS = "metrics.jsonl", "held_out.jsonl"
+LOGS = "metrics.jsonl", "held_out.jsonl", "events.jsonl"
 CALLS = 25  # of the network for the bound of an image: every term would take an hour of a core
 
 
@@ -113,7 +115,7 @@ def write_weights(source: Run, folder: Path) -> Run:
     """The run in ``folder`` with the averaged weights of the newest step in bfloat16, and the logs of ``source``."""
     write_run(source, source.model(dtype="bfloat16", device="cpu"), folder, [])
     for name in LOGS:
-        shutil.copy(source.path / name, folder)
+        shutil.copy(source.files / name, folder)
     return Run.open(folder)
 
 
@@ -126,7 +128,7 @@ def card(source: Run, run: Run, name: str, commit: str, store: Path) -> str:
         bounds, _ = save_likelihood(model, data, protocol=Protocol(calls=CALLS), folder=Path(temporary))
     bound, last = bounds["held_out"], run.metrics()[-1]
     started = [event for event in source.log("events").lines if event["event"] in ("started", "continued")]
-    rows = [" | ".join(row) for row in tables.figures(evaluation.figures.values(), evaluation.protocol["num"])]
+    rows = [" | ".join(row) for row in in_rows(evaluation.figures.values(), evaluation.protocol["num"])]
     copies = evaluation.memorisation
     return CARD.format(
         **vars(about),
@@ -146,12 +148,12 @@ def card(source: Run, run: Run, name: str, commit: str, store: Path) -> str:
         starts="never stopped" if len(started) == 1 else f"stopped and continued {len(started) - 1} times",
         commit=commit,
         rows="\n".join(f"| {row} |" for row in rows),
-        protocol=tables.protocol(evaluation),
+        protocol=protocol_in_words(evaluation),
         figures=f"{FOLDER}/{evaluation.name()}.json",
         calls=CALLS,
         pairs=f"{FOLDER}/{evaluation.name()}-pairs.png",
         copies=copies.says.splitlines()[0] if copies else "not searched for",
-        bits=tables.plus_minus(bound.bits_per_dim, bound.standard_error),
+        bits=with_error(bound.bits_per_dim, bound.standard_error),
     )
 
 

@@ -154,6 +154,6 @@ def test_the_wheel_has_the_models(tmp_path):
     subprocess.run([*pip, "wheel", "--no-deps", "--wheel-dir", "wheels", ROOT], cwd=tmp_path, check=True)
     (wheel,) = (tmp_path / "wheels").iterdir()
     subprocess.run([*pip, "install", "--no-deps", "--target", "installed", wheel], cwd=tmp_path, check=True)
-    draw = f"import sys; sys.path[0] = 'installed'; from unstir.cli import main; main(['sample', 'digits', *{QUICK}])"
+    draw = f"import sys; sys.path[0] = 'installed'; from unstir.cli import main; main(['sample', 'mnist', *{QUICK}])"
     subprocess.run([sys.executable, "-c", draw], cwd=tmp_path, env={}, check=True)
-    assert (tmp_path / "digits/generated").is_dir()
+    assert (tmp_path / "mnist/generated").is_dir()

@@ -2,8 +2,8 @@
 
 from dataclasses import replace
 
-from unstir.insight.tables import plus_minus
 from unstir.metrics.evaluation import saved
+from unstir.metrics.figures import in_rows
 from unstir.progress import counted
 from unstir.runs.named import PREFIX, names
 from unstir.runs.run import Run
@@ -19,7 +19,8 @@ def listed() -> list[str]:
 def _row(run: Run) -> tuple[str, ...]:
     channels, height, width = run.data.shape
     size = sum(file.stat().st_size for file in run.files.rglob("*") if file.is_file())
-    figure = saved(replace(run, path=run.files))[-1].main()
+    evaluation = saved(replace(run, path=run.files))[-1]
+    name, value, real, *_ = in_rows([evaluation.main()], evaluation.protocol["num"])[0]
     card = (run.files / "README.md").read_text("utf-8").splitlines()
     licence = next(line.partition(": ")[2] for line in card if line.startswith("license: "))
     return (
@@ -27,6 +28,6 @@ def _row(run: Run) -> tuple[str, ...]:
         f"{height}x{width} {'grey' if channels == 1 else 'colour'}",
         counted(run.labels.count, "class", "classes"),
         f"{size / 1e6:.1f} MB",
-        f"{figure.name} {plus_minus(figure.value, figure.error)} (real images {figure.floor:.2f})",
+        f"{name} {value} (real images {real})",
         licence,
     )
