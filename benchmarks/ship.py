@@ -20,7 +20,7 @@ from unstir.metrics.evaluation import FOLDER, protocol_in_words
 from unstir.metrics.figures import in_rows
 from unstir.metrics.likelihood import Protocol, save_likelihood
 from unstir.metrics.request import EvaluationRequest
-from unstir.progress import duration
+from unstir.progress import counted, duration
 from unstir.runs.files import write_text
 from unstir.runs.named import FOLDER as MODELS
 from unstir.runs.run import Run
@@ -85,7 +85,7 @@ unstir sample {name} --num 64
 ## Training
 
 `unstir train {recipe}` with the settings of [config.toml](config.toml): {images:,} images seen ({passes:.0f} passes),
-{length} of training on {machine}, {starts}. The program was commit {commit}.
+{length} of wall time on {machine}, {starts}. The program was commit {commit}.
 `python benchmarks/ship.py` wrote this folder.
 
 ## Figures
@@ -145,7 +145,7 @@ def card(source: Run, run: Run, name: str, commit: str, store: Path) -> str:
         passes=last["images"] / run.data.counts["train"],
         length=duration(last["seconds"]),
         machine=f"{started[0]['threads']} thread(s) of a {started[0]['device']}, torch {started[0]['torch']}",
-        starts="never stopped" if len(started) == 1 else f"stopped and continued {len(started) - 1} times",
+        starts="never stopped" if len(started) == 1 else f"stopped and continued {counted(len(started) - 1, 'time')}",
         commit=commit,
         rows="\n".join(f"| {row} |" for row in rows),
         protocol=protocol_in_words(evaluation),
