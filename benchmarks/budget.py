@@ -20,7 +20,6 @@ after each, and a command that was killed goes on where it was; what was measure
 import argparse
 import dataclasses
 import json
-import math
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -136,7 +135,10 @@ def measured(asked: Row, work: Work, judges: Judges, svm: Callable[..., Any] | N
     for calls in asked["calls"]:
         torch.manual_seed(seed)
         images = trained.draws["fast" if calls < T else "usual"](asked["num"], calls)
-        row[str(calls)] = judges.images(images) | ({"svm": float(svm(images.numpy()).confidence)} if svm else {})
+        row[str(calls)] = judges.images(images)
+        if svm is not None:
+            sure, floor = (float(svm(of.numpy()).confidence) for of in (images, work.store.images("held_out")))
+            row[str(calls)] |= {"svm": sure, "svm_floor": floor}
     return row
 
 
@@ -151,7 +153,7 @@ def table(rows: Sequence[Row], calls: Sequence[int]) -> str:
         cells.append("" if of[0]["seconds"] is None else f"{mean(row['seconds'] for row in of):.0f} s")
         cells.append(spread([row["bits"] for row in of]) if "bits" in of[0] else "")
         body.append(cells + [spread([row[each][name] for row in of]) for each, name in figures])
-    floors = [f"{rows[0][each].get(f'{name}_floor', math.nan):.3f}" for each, name in figures]
+    floors = [f"{rows[0][each][f'{name}_floor']:.3f}" for each, name in figures]
     body.append(["held-out images", *[""] * 6, *floors])
     return markdown([*head, *(f"{TITLES[name]}, {each} calls" for each, name in figures)], body)
 

@@ -22,7 +22,6 @@ from unstir.data import Store
 from unstir.generate.drawing import Job
 from unstir.metrics.classifier import classifier_for
 from unstir.metrics.measure import measure
-from unstir.pictures.charts import series
 from unstir.runs.run import Run
 
 
@@ -33,7 +32,8 @@ def plot(rows, floor, path):
     axes = figure.subplots()
     for place, name in enumerate(dict.fromkeys(row["chain"]["sampler"] for row in rows)):
         points = sorted((row["calls"], mean(row["fd"]), spread(row)) for row in rows if row["chain"]["sampler"] == name)
-        axes.errorbar(*zip(*points, strict=True), label=name, markersize=5, linewidth=1, capsize=2, **series(place))
+        look = {"color": f"C{place}", "marker": "os^DvXP<*h"[place], "linestyle": ("-", "--", "-.", ":")[place % 4]}
+        axes.errorbar(*zip(*points, strict=True), label=name, markersize=5, linewidth=1, capsize=2, **look)
     if floor is not None:
         axes.axhline(floor, color="black", linestyle=":", linewidth=1, label="real images (floor)")
     axes.set(xscale="log", yscale="log", xlabel="network calls per image", ylabel="FD-classifier")

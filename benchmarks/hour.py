@@ -50,7 +50,7 @@ ARMS = ("ours-0", "diffusers-0", "ours-1", "diffusers-1")  # side and seed
 QUIET = {"grids.log_spaced": 0, "grids.num": 1, "log.held_out_images": 0}
 ENDS = (0.1, 0.3, 0.6, 0.9)  # shares of the time
 WARMUP = 0.05  # of diffusers, a share of the time
-SAVED, WAITED = 60.0, 50  # seconds between files of diffusers' state, steps between waits for a GPU
+SAVED, WAITED = 60.0, 50  # seconds between files of diffusers' state at most, steps between waits for a GPU
 
 
 @dataclasses.dataclass(frozen=True)
@@ -134,7 +134,8 @@ def diffusers(hour: Hour, folder: Path, seed: int) -> tuple[Trained, float]:
     """diffusers' training, and the seconds it took."""
     from peers import of_diffusers
 
-    began, on, saved = time.perf_counter(), device(hour.config.train.device), folder / "state.pt"
+    on, saved = device(hour.config.train.device), folder / "state.pt"
+    torch.manual_seed(seed)
     net = of_diffusers.network(size_of(hour.config, hour.store.shape), on)
     net = net.to(memory_format=torch.channels_last) if on.type == "cuda" else net
     native = dtype("auto", on) == torch.bfloat16
@@ -142,14 +143,14 @@ def diffusers(hour: Hour, folder: Path, seed: int) -> tuple[Trained, float]:
     batches = batches_of(hour.store, hour.batch, on, seed, hour.config.data.flip)
     known = training.restore(saved) if saved.exists() else {"step": 0, "seconds": 0.0}
     step, last = known["step"], known["seconds"]
-    began -= last
-    torch.manual_seed(1_000_003 * seed + step)
+    began = time.perf_counter() - last
+    torch.manual_seed(1_000_003 * seed + step)  # of the noise, which differs where a training goes on
     while (seconds := time.perf_counter() - began) < hour.seconds:
         training.step(batches(step), of_diffusers.falling(seconds / hour.seconds, WARMUP))
         step += 1
         if on.type == "cuda" and step % WAITED == 0:
             torch.cuda.synchronize()
-        if seconds - last > SAVED:
+        if seconds - last > min(SAVED, hour.seconds / 10):
             training.save(saved, step=step, seconds=seconds)
             last = seconds
     training.save(saved, step=step, seconds=seconds)
@@ -181,26 +182,20 @@ def measured(hour: Hour, name: str, out: Path, num: int, calls: int) -> Row:
 def table(rows: Sequence[Row]) -> str:
     """The machine, and a row of Markdown for each sampler of each side."""
     figures = ("fd", "swd")
-    head = ["", "trainings", "minutes", "parameters", "images seen", *(TITLES[name] for name in figures), "bits/dim"]
+    head = ["", "trainings", "minutes", "images seen", "parameters", *(TITLES[name] for name in figures), "bits/dim"]
     body = []
     for side, sampler in dict.fromkeys((row["side"], sampler) for row in rows for sampler in row["drawn"]):
         of = [row for row in rows if row["side"] == side]
         drawn = [row["drawn"][sampler] for row in of]
-        minutes, images = (mean(row[key] for row in of) for key in ("seconds", "images"))
-        cells = [
-            f"{side}, {sampler}",
-            f"{len(of)}",
-            f"{minutes / 60:.1f}",
-            f"{of[0]['parameters']:,}",
-            f"{images:,.0f}",
-        ]
+        minutes, images = mean(row["seconds"] for row in of) / 60, mean(row["images"] for row in of)
+        cells = [f"{side}, {sampler}", f"{len(of)}", f"{minutes:.1f}", f"{images:,.0f}", f"{of[0]['parameters']:,}"]
         cells += [spread([each[name] for each in drawn]) for name in figures]
-        cells += [spread([row["bits"] for row in of]), spread([each["nearest"] for each in drawn])]
+        cells += [spread([row["bits"] for row in of]), spread([each["nearer"] for each in drawn])]
         body.append([*cells, ", ".join(dict.fromkeys(f"{each['copies']}" for each in drawn))])
     floors = [f"{next(iter(rows[0]['drawn'].values()))[f'{name}_floor']:.3f}" for name in figures]
-    body.append(["held-out images", "", "", "", "", *floors, "", "1", ""])
+    body.append(["held-out images", "", "", "", "", *floors, "", "0.500", ""])
     about = markdown(("measured", ""), rows[0]["machine"])
-    return f"{about}\n\n{markdown([*head, 'nearest training image', 'copies'], body)}"
+    return f"{about}\n\n{markdown([*head, 'nearer to training images', 'copies'], body)}"
 
 
 def parsed() -> argparse.Namespace:
@@ -210,7 +205,7 @@ def parsed() -> argparse.Namespace:
     parser.add_argument("--minutes", type=float, default=60.0, help="wall time of each training")
     parser.add_argument("--rate", type=float, default=1e-3, help="diffusers' learning rate")
     parser.add_argument("--batch", type=int, default=64, help="diffusers' batch size")
-    parser.add_argument("--num", type=int, default=1000, help="images drawn of each")
+    parser.add_argument("--num", type=int, default=1000, help="images drawn of each, 20 at least")
     parser.add_argument("--calls", type=int, default=20)
     parser.add_argument("--arm", nargs="+", choices=ARMS, default=ARMS)
     parser.add_argument("--out", type=Path, required=True)

@@ -3,8 +3,8 @@
     python examples/science.py FOLDER
 
 The maps are made up: two smooth fields, of which five channels are mixtures, in units from 1e-3 to 100. A block of each
-is missing, and a number, its strength, is known beside it. An odd map has another mixture in a part of it, which no
-single value gives away.
+is missing, and a number, its strength, is known beside it. In an odd map the last channel is a mixture with other
+shares, which no value and no channel alone gives away.
 """
 
 import sys
@@ -19,6 +19,7 @@ import unstir
 
 UNITS = np.array([1.0, 10.0, 100.0, 0.1, 1e-3])[:, None, None]
 MIXTURE = np.array([[1.0, 0.0], [0.0, 1.0], [1.0, 1.0], [1.0, -1.0], [0.5, 1.0]])
+ODD = np.array([*MIXTURE[:4], [0.1, 1.1]])  # of the same deviation
 GAP = slice(6, 14), slice(10, 22)  # what is filled in
 
 
@@ -28,9 +29,7 @@ def maps(num: int, seed: int, odd: bool = False) -> tuple[NDArray[np.float32], N
     strength = rng.uniform(0.5, 1.5, (num, 1))
     phases, y, x = rng.uniform(0, 2 * np.pi, (num, 2, 2, 1, 1)), *(np.mgrid[0:24, 0:40] * (2 * np.pi / 40))
     fields = np.sin(x + phases[:, :, 0]) + np.cos(y - x + phases[:, :, 1])  # [num, 2, 24, 40]
-    values = np.einsum("cf,nfhw->nchw", MIXTURE, strength[:, :, None, None] * fields)
-    if odd:
-        values[:, 2:, 4:20, 8:32] *= -1
+    values = np.einsum("cf,nfhw->nchw", ODD if odd else MIXTURE, strength[:, :, None, None] * fields)
     values = (values + 0.05 * rng.normal(size=values.shape) + 3) * UNITS
     for image, top, left in zip(values, rng.integers(0, 16, num), rng.integers(0, 28, num), strict=True):
         image[:, top : top + 8, left : left + 12] = np.nan
@@ -59,7 +58,8 @@ def auroc(usual: torch.Tensor, odd: torch.Tensor) -> float:
 
 
 def main(folder: Path, steps: int = 1000, num: int = 512) -> dict[str, float]:
-    """Everything, with what came of it: the error of what is filled in, in deviations of its channel, and the AUROC."""
+    """Everything, with what came of it, in the units: the deviation of the drawn, the error of what is filled in; and
+    the AUROC of the bits of odd maps."""
     folder.mkdir(parents=True, exist_ok=True)
     model = train(folder, steps, num).model(device="cpu")
     job = unstir.Job(num=4, chain=unstir.Chain("unipc", steps=10), condition=torch.tensor([1.5]))
@@ -77,9 +77,9 @@ def main(folder: Path, steps: int = 1000, num: int = 512) -> dict[str, float]:
         for images, strengths in scored
     ]
     return {
-        "deviation of the drawn over the units": float((drawn.std((0, 2, 3)) / UNITS[:, 0, 0]).mean()),
-        "error where filled in": errors[~errors.isnan()].square().mean().sqrt().item(),
-        "AUROC of odd maps": auroc(*(result.bits_per_dim for result in bits)),
+        "drawn": float((drawn.std((0, 2, 3)) / UNITS[:, 0, 0]).mean()),
+        "filled in": errors[~errors.isnan()].square().mean().sqrt().item(),
+        "auroc": auroc(*(result.bits_per_dim for result in bits)),
     }
 
 

@@ -53,6 +53,18 @@ def keep_blocks():
     return _keep_blocks
 
 
+_charts = {name: getattr(record, name) for name in ("training_curves", "held_out_figure", "save_figure")}
+record.training_curves = record.held_out_figure = lambda lines: None
+record.save_figure = lambda figure, path, run: Image.new("L", (1, 1)).save(path, format="png")
+
+
+@pytest.fixture
+def charts(monkeypatch):
+    """The charts that a training draws of its losses: half the time of a tiny run, and blank in all other tests."""
+    for name, draw in _charts.items():
+        monkeypatch.setattr(record, name, draw)
+
+
 @pytest.fixture
 def logged():
     """The sentences that the package logs, a list that grows."""
@@ -76,6 +88,11 @@ def counts():
 
     with shown_by(display):
         yield told
+
+
+def pytest_collection_finish():
+    gc.collect()
+    gc.freeze()  # all that is imported, which each later collection would look through
 
 
 LONGEST = ("quality", "faults", "examples", "train", "insight", "metrics")
@@ -170,36 +187,20 @@ def cut(store, folder, **counts):
     return replace(store, path=folder, manifest={**store.manifest, "counts": {**store.manifest["counts"], **counts}})
 
 
-def without_charts(monkeypatch):
-    """Let training draw blank charts of its losses, which are half the time of a tiny run."""
-
-    def blank(figure, path, run):
-        Image.new("L", (1, 1)).save(path, format="png")
-
-    monkeypatch.setattr(record, "save_figure", blank)
-    for name in ("training_curves", "held_out_figure"):
-        monkeypatch.setattr(record, name, lambda lines: None)
-
-
 @pytest.fixture(scope="module")
 def quick():
-    """Blank charts of a training, and errors of figures from fewer subsets: for files that test neither."""
+    """Errors of figures from fewer subsets: for files that do not test them."""
     with pytest.MonkeyPatch.context() as patch:
-        without_charts(patch)
         patch.setattr(feature_figures, "SUBSETS", 2)
         patch.setattr(feature_figures, "FLOOR_SPLITS", 4)
         yield
 
 
 @pytest.fixture
-def make_run(digits, tmp_path, monkeypatch):
-    """make_run("name", train__length="5 steps") -> (run, store), as `unstir train` would make or continue it.
-
-    The charts of its losses are blank: tests of the command line draw real ones.
-    """
+def make_run(digits, tmp_path):
+    """make_run("name", train__length="5 steps") -> (run, store), as `unstir train` would make or continue it."""
 
     def make(name="run", **changes):
-        without_charts(monkeypatch)
         config, out = tiny_config(digits, **changes), tmp_path / name
         store = open_data(config, out)
         return open_run(config, out, store), store
@@ -208,12 +209,11 @@ def make_run(digits, tmp_path, monkeypatch):
 
 
 @pytest.fixture
-def trained(make_run, digits, shared, tmp_path, monkeypatch):
+def trained(make_run, digits, shared, tmp_path):
     """trained("name", **changes) -> (run, store) after all its tiny steps: a copy of one that is trained only once."""
 
     def train(name="run", **changes):
         def make(folder):
-            without_charts(monkeypatch)
             config = tiny_config(digits, **changes)
             store = open_data(config, folder)
             Trainer(open_run(config, folder, store), store).run()

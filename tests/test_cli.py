@@ -15,9 +15,7 @@ from unstir.runs.run import Run
 unstir = tiny_command.unstir
 
 
-def test_train_sample_and_inspect_make_what_they_say(command, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    unstir = command  # with real charts
+def test_train_sample_and_inspect_make_what_they_say(unstir, charts, tmp_path):
     status, out, err = unstir("train", "digits", *tiny(), "--out", "here")
     assert status == 0
     assert "images-00000048.png" in out and "here/curves.png" in out

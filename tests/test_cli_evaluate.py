@@ -18,6 +18,7 @@ from unstir.metrics import plan as judging
 from unstir.metrics.evaluation import SHARES, own, save, saved
 from unstir.runs import checkpoint
 from unstir.runs.run import Run
+from unstir.significance import with_error
 from unstir.train.launch import train_run
 
 pytestmark = pytest.mark.usefixtures("quick")
@@ -39,7 +40,9 @@ def test_a_run_is_judged_and_its_figures_kept(folder, command):
     assert "1 x 2 x 24 images" in err
     (found,) = [each for each in saved(Run.open(folder)) if each.protocol["num"] == 24]
     assert found.step == Run.open(folder).newest_step()
-    assert f"{found.main().value:.4g}" in out and found.name() in {p.stem for p in (folder / "evaluation").iterdir()}
+    assert with_error(found.main().value, found.main().error) in out and found.name() in {
+        p.stem for p in (folder / "evaluation").iterdir()
+    }
     assert (folder / "evaluation" / f"{found.name()}-pairs.png").exists()
     protocol = found.protocol
     told = [protocol[key] for key in ("sampler", "calls", "seeds", "split", "num_reference", "flip")]

@@ -56,7 +56,7 @@ def place(base, monkeypatch):
         (drawn, "save_images"),
         (drawn, "sample_batches"),
         (held_out, "HeldOutLoss"),
-        (bounding, "bound_of"),
+        (bounding, "bounds_of"),
     ):
         monkeypatch.setattr(module, name, lambda *given, name=name, **options: pytest.fail(f"{name} was called"))
     yield place

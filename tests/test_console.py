@@ -41,7 +41,7 @@ def test_a_job_that_counts_nothing_says_what_it_does(screen, monkeypatch):
             if said(screen):
                 break
             time.sleep(0.01)
-    assert said(screen)[0] == "exporting, less than a second so far"
+    assert said(screen)[0].startswith("exporting, ")
 
 
 def test_jobs_one_after_another_in_a_longer_one_are_told(screen, monkeypatch):
@@ -54,7 +54,8 @@ def test_jobs_one_after_another_in_a_longer_one_are_told(screen, monkeypatch):
             with console.BARS("sampling", "steps") as count:
                 now[0] += 6
                 count(1, 2)
-    assert said(screen) == ["sampling: 1 of 2 steps, about 6 seconds left"]
+    (line,) = said(screen)
+    assert "sampling: 1 of 2" in line and "6 seconds" in line
 
 
 def test_a_terminal_has_bars_and_no_lines(screen, monkeypatch):

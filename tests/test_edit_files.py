@@ -201,7 +201,7 @@ def test_a_box_in_colour_is_no_mask(tmp_path, ground):
         mask[8 : 8 + height, 5 : 5 + width] = RED
         Image.fromarray(mask).save(file := tmp_path / "mask.png")
         error = mistake(read_mask, file, None, image, (3, 16, 16))
-        assert error.key == "mask" and "is coloured in" in str(error) and "paint white" in error.remedy
+        assert error.key == "mask" and "paint white" in error.remedy
 
 
 def test_a_few_pixels_in_colour_do_not_spoil_a_mask(tmp_path):
@@ -215,7 +215,8 @@ def test_a_few_pixels_in_colour_do_not_spoil_a_mask(tmp_path):
 def test_how_much_is_filled_in_is_said(unstir, trained, logged):
     run, _ = trained()
     edit.inpaint(run.model(), Path("a.png"), Job(chain=run.chain(), num=1), box=(0, 0, 8, 2), resamples=1)
-    assert logged == ["16 of 64 pixels are filled in (25%)"]
+    (line,) = logged
+    assert "16 of 64" in line and "25%" in line
 
 
 def test_what_is_done_to_an_image_is_said(unstir, trained):
@@ -337,7 +338,8 @@ def test_what_is_done_to_an_image_of_another_size_is_said(tmp_path, size, notes)
 
 def test_an_oblong_picture_is_cropped_and_resized_as_a_square_one(tmp_path):
     Image.fromarray(np.repeat(np.arange(12, dtype=np.uint8)[None] * 20, 6, 0)).save(tmp_path / "a.png")
-    assert notes_on(tmp_path / "a.png", (1, 6, 8)) == ["its centre is used, 8x6 of 12x6 pixels"]
+    (note,) = notes_on(tmp_path / "a.png", (1, 6, 8))
+    assert "8x6 of 12x6" in note
     assert torch.equal(
         read_image(tmp_path / "a.png", (1, 6, 8))[0, 0, 0].add(1).mul(127.5).round(), torch.arange(2, 10) * 20.0
     )

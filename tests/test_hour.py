@@ -69,13 +69,21 @@ def test_a_killed_training_goes_on_to_the_end_of_its_rate(hour, tiny, tmp_path, 
 
 def test_the_table_has_means_over_trainings_and_the_floors(hour):
     def row(seed, fd):
-        drawn = {"unipc": {"fd": fd, "fd_floor": 0.1, "swd": 20.0, "swd_floor": 9.0, "nearest": 1.0, "copies": "none"}}
+        drawn = {"unipc": {"fd": fd, "fd_floor": 0.1, "swd": 20.0, "swd_floor": 9.0, "nearer": 0.5, "copies": "none"}}
         about = {"seconds": 60.0, "images": 640, "parameters": 5, "bits": 4.0, "machine": [("processor", "two")]}
         return {"side": "ours", "seed": seed, "drawn": drawn, **about}
 
     *_, ours, floor = hour.table([row(0, 1.0), row(1, 2.0)]).splitlines()
-    assert "| 2 | 1.0 | 5 | 640 | 1.500 ± 0.707 | 20.000 ± 0.000 | 4.000 ± 0.000 |" in ours
+    assert "| 2 | 1.0 | 640 | 5 | 1.500 ± 0.707 | 20.000 ± 0.000 | 4.000 ± 0.000 |" in ours
     assert "| 0.100 | 9.000 |" in floor
+
+
+def test_results_of_other_settings_are_refused(hour, tmp_path):
+    file = tmp_path / "hour.json"
+    hour.write(file, hour.earlier(file, {"num": 3}, {"rows": [1]}))
+    assert hour.earlier(file, {"num": 3}, {}) == {"num": 3, "rows": [1]}
+    with pytest.raises(SystemExit, match="num"):
+        hour.earlier(file, {"num": 4}, {})
 
 
 @pytest.mark.slow

@@ -9,7 +9,8 @@ import pytest
 import torch
 
 import unstir
-from conftest import forget_parts, tiny_config, without_charts
+from conftest import forget_parts, tiny_config
+from refusals import refusing
 from unstir import Chain, Job, Run, parts, sample_batches
 from unstir.errors import UserError
 from unstir.interop.schedulers import to_scheduler
@@ -102,7 +103,6 @@ def place(tmp_path, monkeypatch):
     """A folder with mine.py, which nothing has imported; it is the current folder."""
     (tmp_path / "mine.py").write_text(MINE)
     monkeypatch.chdir(tmp_path)
-    without_charts(monkeypatch)
     forget_parts(monkeypatch, "mine")
     monkeypatch.setattr(sys, "path", list(sys.path))
     yield tmp_path
@@ -119,13 +119,13 @@ def config(store="", **changes):
 def test_there_is_a_part_of_each_kind_and_each_is_absent_until_its_module_is_named(place):
     assert KINDS.keys() == ARGUMENTS.keys()
     for kind, name in KINDS.items():
-        with pytest.raises(UserError, match=f"the {kind} mine:{name} is code of its own.*{parts.VARIABLE}=mine"):
+        with pytest.raises(UserError, match=f"{kind} mine:{name} .*{parts.VARIABLE}=mine"):
             parts.find(kind, f"mine:{name}")
     assert "mine" not in sys.modules
     parts.allow("mine:straight")
     for kind, name in KINDS.items():
         assert parts.find(kind, f"mine:{name}").__name__ == name
-        with pytest.raises(UserError, match=f"has no {kind} other; put @unstir.{kind} above it"):
+        with pytest.raises(UserError, match=f"no {kind} other; .*@unstir.{kind}"):
             parts.find(kind, "mine:other")
 
 
@@ -141,7 +141,7 @@ def test_ours_are_registered_by_the_same_decorators():
 def test_a_decorator_refuses_what_cannot_be_called_as_its_kind(kind):
     def wrong(one, two, three, four, five, six, seven): ...
 
-    with pytest.raises(UserError, match=rf"the {kind} wrong cannot be called as \({ARGUMENTS[kind][0]}.*a default"):
+    with pytest.raises(UserError, match=rf"{kind} wrong .*\({ARGUMENTS[kind][0]}.*default"):
         getattr(unstir, kind)(wrong)
 
 
@@ -220,7 +220,7 @@ def test_a_schedule_of_ones_own_is_written_for_diffusers_where_float32_holds_it(
     diffusion = DiffusionConfig(T=20, schedule="mine:straight")
     betas = torch.tensor(to_scheduler(diffusion, Chain())["trained_betas"], dtype=torch.float64)
     assert torch.allclose(from_betas(betas).log_abar, build.schedule(diffusion).log_abar, rtol=1e-12)
-    with pytest.raises(UserError, match=r"mine:straight' is not one for diffusers.* at t=1"):
+    with refusing("diffusion.schedule", "mine:straight", {"to": "safetensors"}):
         to_scheduler(replace(diffusion, T=2000), Chain())
 
 
@@ -283,6 +283,5 @@ print(build.num_parameters(config))
 
 @pytest.mark.parametrize("name", ["weighting", "times"])
 def test_with_a_loss_of_ones_own_no_bound_is_minimised(name):
-    with pytest.raises(UserError) as refused:
+    with refusing(name):
         LossConfig(objective="vlb", **{name: "mine:other"})
-    assert refused.value.key == name

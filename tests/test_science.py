@@ -128,7 +128,7 @@ def test_batches_of_a_job_whose_settings_are_gone_or_of_other_weights_are_not_ta
 def test_the_bound_is_of_a_density_of_the_values_that_are_there(trained):
     run, store = trained
     result = split_likelihood(run.model(device="cpu"), store, Protocol())
-    assert np.isfinite(result.bits_per_dim) and "in the data's units" in describe(result)
+    assert np.isfinite(result.bits_per_dim) and "data's units" in describe(result)
     half = (np.array(store.scale.high) - np.array(store.scale.low)) / 2
     there = ~store.images("held_out").isnan()
     counts = there.flatten(2).sum(2).double().numpy()

@@ -6,8 +6,6 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from conftest import without_charts
-
 
 def tiny(length="6 steps", log="2 steps", checkpoint="1 epoch"):
     """Options that make a run of seconds."""
@@ -26,9 +24,8 @@ def pixels(path):
 
 @pytest.fixture
 def unstir(tmp_path, monkeypatch, command):
-    """unstir("train", ...) -> (status, standard output, standard error), run in an empty folder, with blank charts."""
+    """unstir("train", ...) -> (status, standard output, standard error), run in an empty folder."""
     monkeypatch.chdir(tmp_path)
-    without_charts(monkeypatch)
     return command
 
 

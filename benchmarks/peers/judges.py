@@ -10,7 +10,7 @@ from torch import Tensor
 from unstir import Job, Model, Run, sample_batches
 from unstir.data import Store
 from unstir.metrics.classifier import classifier_for
-from unstir.metrics.likelihood import Protocol, likelihood
+from unstir.metrics.likelihood import Protocol, split_likelihood
 from unstir.metrics.measure import measure
 from unstir.metrics.memorisation import memorisation
 from unstir.pixels import to_uint8
@@ -50,15 +50,16 @@ class Judges:
     def bits(self, model: Model) -> dict[str, float]:
         """The estimated bound of at most `BOUNDED` images and its error; all models share images, times and noise."""
         num = min(BOUNDED, self._store.count("held_out"))
-        found = likelihood(model, self._store, Protocol(num=num, calls=min(CALLS, model.process.T)))
+        found = split_likelihood(model, self._store, Protocol(num=num, calls=min(CALLS, model.process.T)))
         return {"bits": found.bits_per_dim, "bits_error": found.standard_error}
 
     def copies(self, images: Tensor) -> dict[str, object]:
-        """How far the nearest training image is in pixels, in the median (held-out images: 1), and the verdict."""
+        """How often an image, of 20 at least, is nearer to its nearest training image, in pixels, than a held-out one
+        is (0.5 is chance), and the verdict on copies.
+        """
         train, held_out = self._store.images("train"), self._store.images("held_out")
         found = memorisation(images, train, held_out, flip=self._flip, features=self._classifier.features)
-        pixels = found.spaces[0]
-        return {"nearest": pixels.median / pixels.median_held_out, "copies": found.verdict}
+        return {"nearer": found.spaces[0].distance.probability, "copies": found.verdict}
 
 
 def drawing(run: Run, model: Model, sampler: str, seed: int = 0) -> Draw:

@@ -106,8 +106,7 @@ class Pace:
 class Bars:
     """Shows a job of `progress.counting`, and a job within it, by bars; without a terminal by a line now and then."""
 
-    def __init__(self) -> None:
-        self._progress: Progress | None = None
+    _progress: Progress | None = None
 
     @contextmanager
     def __call__(self, what: str, unit: str) -> Iterator[Count]:
@@ -147,7 +146,6 @@ class Bars:
                 self._progress = None
 
     def _speak(self) -> None:
-        """Say how far the innermost job is."""
         if self._progress is not None and (tasks := self._progress.tasks):
             self._lines.speak(lambda: _line(tasks[-1]), SILENT_SECONDS)
 

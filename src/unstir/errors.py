@@ -170,10 +170,7 @@ def asked_for(error: BaseException) -> str:
     asked = re.search(r"[Tt]ried to allocate ([0-9.]+) (\w+)", str(error))
     if asked is None:
         return ""
-    number, unit = asked.groups()
-    if unit == "bytes" and float(number) >= 1e6:
-        number, unit = f"{float(number) / 1e9:,.3f}", "GB"
-    return f", at {number} {unit} more"
+    return f", at {asked[1]} {asked[2]} more"
 
 
 def quoted(word: object) -> str:
@@ -230,7 +227,7 @@ def of_pydantic(error: "ValidationError", near_key: Callable[[str], str | None])
         near = near_key(key)
         return UserError(key, None, "is unknown", f"did you mean {near}?" if near else ())
     if item["type"] != "value_error":
-        return UserError(key, given, re.sub(r"^\w+ should", "must", item["msg"]))
+        return UserError(key, given, re.sub(r"^\w+ should", "must", item["msg"].partition(", unable")[0]))
     cause = item["ctx"]["error"]
     return cause.within(key) if isinstance(cause, UserError) else UserError(key, given, str(cause))
 

@@ -108,9 +108,9 @@ def test_an_unpacked_archive_is_the_same(tmp_path: Path, members: Callable[[], d
     assert store.content_hash == pack(file, tmp_path / "t", sha256=sha(file)).content_hash
     assert pack(source, tmp_path / "s").manifest == store.manifest
     next(folder.glob("test_batch*")).unlink()
-    with pytest.raises(UserError, match="test_batch") as refused:
+    with pytest.raises(UserError) as refused:
         pack(source, tmp_path / "u")
-    assert refused.value.given == folder
+    assert refused.value.given == folder and "test_batch" in refused.value.allowed
 
 
 def test_resized_and_grey(tmp_path: Path) -> None:

@@ -250,7 +250,7 @@ def test_splits_of_a_clone_beside_train_and_test_are_left_out_aloud_and_without_
             parts[name].to_parquet(folder / f"{name}-00000-of-00001.parquet")
         store = pack(folder.parent, tmp_path / f"{len(names)}")
         assert [store.count(split) for split in ("train", "held_out")] == counts
-        assert any("of the split extra" in text for text in texts(store)) == (len(names) == 3)
+        assert any("split extra" in text for text in texts(store)) == (len(names) == 3)
 
 
 def test_a_clone_without_its_large_files_or_with_several_configurations_is_one_line(tmp_path):
@@ -274,6 +274,12 @@ def test_data_sets_in_memory_bring_their_splits_and_names(tmp_path):
     assert alone.classes == tuple(NAMES) and alone.count("train") == 18
     with refusing(given="the IterableDataset"):
         pack(both["train"].to_iterable_dataset(), tmp_path / "stream")
+
+
+def test_a_folder_of_an_array_that_was_drawn_is_the_array_and_not_its_sheets(tmp_path):
+    fill(tmp_path / "in", {"grid.png": FILES[0], "noise.png": FILES[1], "settings.json": b"{}"})
+    np.save(tmp_path / "in/images.npy", IMAGES)
+    assert stored(pack(tmp_path / "in", tmp_path / "store", held_out=0)) == wanted(None, num_train=24)
 
 
 KERAS = {"x_train": (IMAGES, TRAIN), "y_train": (LABELS, TRAIN), "x_test": (IMAGES, TEST), "y_test": (LABELS, TEST)}

@@ -62,7 +62,7 @@ def sources(tmp_path):
 @pytest.mark.parametrize("kind", ["a pipe", "a socket", "a device"])
 def test_source_that_is_no_file_is_refused_at_once(sources, tmp_path, kind):
     refused = mistake(sources[kind], tmp_path / "out")
-    assert (refused.key, refused.given, refused.allowed) == ("source", sources[kind], f"is {kind}")
+    assert (refused.key, refused.given) == ("source", sources[kind])
 
 
 @pytest.mark.parametrize("sha256", [None, "0" * 64])
@@ -198,7 +198,7 @@ def test_image_that_the_machine_could_not_read_is_not_left_out_but_ends_the_pack
 @pytest.mark.parametrize("number", [errno.EIO, errno.ESTALE])
 def test_one_image_that_the_disk_cannot_read_is_left_out(tmp_path, monkeypatch, number):
     monkeypatch.setattr("builtins.open", lambda *_: (_ for _ in ()).throw(OSError(number, os.strerror(number))))
-    with pytest.raises(Refused, match="^cannot be read: "):
+    with pytest.raises(Refused, match=os.strerror(number)):
         Items(tmp_path).read("1.png")
 
 
@@ -228,7 +228,7 @@ def test_files_whose_status_or_first_bytes_the_disk_cannot_read_are_left_out_as_
     monkeypatch.setattr(listing.os, "scandir", scanned)
     monkeypatch.setattr(listing, "FileIO", lambda path: (_ for _ in ()).throw(OSError(errno.EIO, "broken")))
     if failing > 9:  # a disk that fails
-        assert "cannot be read" in str(mistake(tmp_path / "in", tmp_path / "out"))
+        assert listing.UNREADABLE in str(mistake(tmp_path / "in", tmp_path / "out"))
     else:
         store = pack(tmp_path / "in", tmp_path / "out")
         assert [path for path, _ in store.refused] == ["15", "20.png"] and sum(store.manifest["counts"].values()) == 4

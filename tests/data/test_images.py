@@ -206,9 +206,9 @@ def test_16_bit_grey_is_scaled_and_not_clipped(kind: str) -> None:
     values = np.linspace(0, 65535, 64).astype(np.uint16).reshape(8, 8)
     pixels, notes = decode(encoded(Image.fromarray(values), kind), f"a.{kind}", None, 1)
     assert np.array_equal(pixels[0], np.round(values / 257))
-    assert notes == ("16-bit grey scaled to 8 bits (64 of 64 levels left)",)
+    assert len(notes) == 1 and "64 of 64" in notes[0]
     camera = np.arange(3700, dtype=np.uint16).reshape(37, 100)  # 12 bits of 16
-    assert "(15 of 3,700 levels left)" in decode(encoded(Image.fromarray(camera), kind), "a", None, 1).notes[-1]
+    assert "15 of 3,700" in decode(encoded(Image.fromarray(camera), kind), "a", None, 1).notes[-1]
 
 
 def tiff(values: np.ndarray, photometric: int) -> bytes:

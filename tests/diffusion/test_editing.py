@@ -10,7 +10,7 @@ from known import denoise_of, known
 from unstir.chain import SAMPLERS, Chain
 from unstir.diffusion.denoiser import Prediction, clipped
 from unstir.diffusion.draw import draw, starting_noise
-from unstir.diffusion.editing import below, blend, inpaint, inpainting_calls, invert, mixed, slerp, vary
+from unstir.diffusion.editing import below, between, inpaint, inpainting_calls, invert, mixed, slerp, vary
 from unstir.diffusion.samplers.ancestral import ancestral
 from unstir.diffusion.samplers.ddim import ddim
 from unstir.edit import psnr
@@ -261,8 +261,8 @@ def test_slerp_is_exact_at_its_ends_and_keeps_the_norm():
         torch.testing.assert_close(angle(a, slerp(a, unit, weight)), weight * angle(a, b), rtol=1e-6, atol=0)
     assert ((norm(torch.lerp(a, b, 0.5)) / 3072**0.5) < 0.8).all()  # which is why
     weights = torch.linspace(0, 1, 8)  # one an image
-    for weight, between in zip(weights, slerp(a[:1], b[:1], weights), strict=True):
-        torch.testing.assert_close(between, slerp(a[:1], b[:1], weight.item())[0])
+    for weight, made in zip(weights, slerp(a[:1], b[:1], weights), strict=True):
+        torch.testing.assert_close(made, slerp(a[:1], b[:1], weight.item())[0])
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
@@ -297,7 +297,8 @@ def test_a_blend_has_both_images_at_its_ends():
     denoises = known(MIXTURE, LINEAR), known(GAUSSIAN, LINEAR)  # each end is its own denoiser's
     pair = IMAGES["mixture"][:1], IMAGES["mixture"][1:2]
     weights, visited = torch.linspace(0, 1, 5), times(LINEAR.schedule, 50)
-    steps = list(blend(denoises, LINEAR, pair, weights, visited, refinements=20))
+    noises = [last(invert(d, LINEAR, x, visited[::-1], 20)) for d, x in zip(denoises, pair, strict=True)]
+    steps = list(between(denoises, LINEAR, noises, weights, visited))
     assert [step.t for step in steps] == visited[1:]
     out = steps[-1].x
     torch.testing.assert_close(out[:1], pair[0], rtol=0, atol=1e-6)

@@ -143,10 +143,15 @@ def test_a_network_of_torchvision_judges_images(example, classified, monkeypatch
     assert good.name == "FD-resnet18" and good.value < noisy.value < 1.5 * good.ceiling
 
 
+@pytest.mark.slow
 def test_maps_with_gaps_are_learned_filled_in_and_odd_ones_found(example, tmp_path):
-    """In 40 steps; the mean of a channel alone has an error of 1.2 of these units."""
-    found = example("science").main(tmp_path, steps=40, num=64)
-    assert found["AUROC of odd maps"] > 0.9 and found["error where filled in"] < 1
+    """The mean of a channel alone has an error of 1.2 of these units."""
+    found = example("science").main(tmp_path, steps=200, num=64)
+    assert found["auroc"] > 0.9 and found["filled in"] < 0.5
+
+
+def test_maps_are_drawn_in_their_units_and_odd_ones_not_found_without_training(example, tmp_path):
+    assert example("science").main(tmp_path, steps=10, num=32)["auroc"] < 0.8
     drawn = Store.open(tmp_path / "store")
     images = np.load(tmp_path / "drawn/images.npy")
     assert images.dtype == np.float32 and images.shape == (4, *drawn.shape)

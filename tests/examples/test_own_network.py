@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import nn
 
-from conftest import forget_parts, tiny_config, without_charts
+from conftest import forget_parts, tiny_config
 from unstir import Run, load_recipe, parts
 from unstir.errors import UserError
 from unstir.interop.exporting import export
@@ -41,7 +41,6 @@ def forget(monkeypatch):
 def place(tmp_path, monkeypatch, forget):
     """A folder with the code of a network, dit.py, which nothing has imported; it is the current folder."""
     monkeypatch.chdir(tmp_path)
-    without_charts(monkeypatch)
     shutil.copy(DIT, tmp_path)
     forget()
     monkeypatch.setattr(sys, "path", list(sys.path))
@@ -151,7 +150,7 @@ def test_importing_the_module_is_consent_and_no_class_but_a_registered_one_is_fo
     config = tiny_config("none")
     tiny = replace(config, model=ModelConfig(type="subprocess:Popen", in_channels=1, options={"args": "true"}))
     parts.allow("subprocess:Popen")
-    with pytest.raises(UserError, match="no network Popen"):
+    with pytest.raises(UserError, match="network Popen"):
         build.network(tiny, CPU)
     sys.path.append(str(place))
     import dit

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from conftest import forget_parts, without_charts
+from conftest import forget_parts
 from unstir import Run
 
 FOLDER = Path(__file__).parents[2] / "examples/research"
@@ -20,7 +20,6 @@ SMALL = (
 def place(tmp_path, monkeypatch):
     shutil.copytree(FOLDER, tmp_path, dirs_exist_ok=True)
     monkeypatch.chdir(tmp_path)
-    without_charts(monkeypatch)
     forget_parts(monkeypatch, "research")
     yield tmp_path
     forget_parts(monkeypatch, "research")

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from conftest import tiny_config, without_charts
+from conftest import tiny_config
 from processes import Command
 from test_sample_killed import hashes
 from tiers import SEED, proven, times
@@ -77,8 +77,7 @@ def in_time(seconds, numbers, what):
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_training_goes_on_as_if_it_had_not_been_stopped(case, digits, trained, tmp_path, monkeypatch, orphans):
-    without_charts(monkeypatch)
+def test_training_goes_on_as_if_it_had_not_been_stopped(case, digits, trained, tmp_path, orphans):
     whole, _ = trained("whole")
     (tmp_path / "tiny.toml").write_text(to_toml(tiny_config(digits)))
     seconds, chance = [], random.Random(SEED)

@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 import torch
 
-from conftest import without_charts
 from processes import in_a_child
 from tiers import times
 from unstir.runs import checkpoint
@@ -18,7 +17,7 @@ from unstir.runs.run import Run
 from unstir.train.observer import Observer, Stop
 from unstir.train.trainer import Trainer
 
-STEPS = times(200, 2_000)
+STEPS = times(100, 2_000)
 YEARS = (-1.0, 1.0, -0.5, 0.0, 0.9, -0.9)
 ZONES = ("LINT-14", "HST10HDT", "CET-1CEST", "EST5")
 
@@ -36,7 +35,7 @@ class Held(Observer):
 
 @pytest.mark.slow
 def test_open_files_and_threads_do_not_grow(make_run):
-    often = {"log__every": "20 steps", "checkpoint__every": "20 steps", "grids__log_spaced": 4}
+    often = {"log__every": "10 steps", "checkpoint__every": "10 steps", "grids__log_spaced": 4}
     run, store = make_run(train__length=f"{STEPS} steps", log__held_out_images=16, log__held_out_times=4, **often)
 
     def train():
@@ -68,7 +67,6 @@ class Disturbed(Observer):
 
 
 def test_jumps_of_the_clock_other_zones_and_a_move_change_no_bit(make_run, tmp_path, monkeypatch):
-    without_charts(monkeypatch)
     plain, (run, store) = Trainer(*make_run("plain")), make_run()
     plain.run()
     with monkeypatch.context() as patch:

@@ -8,7 +8,6 @@ import shutil
 
 import pytest
 
-from conftest import without_charts
 from unstir.insight.doctor import diagnose
 from unstir.runs import checkpoint, lines
 from unstir.runs.run import Run
@@ -35,9 +34,7 @@ def train_small(folder):
     values = {**SMALL, "data": {**SMALL["data"], "store": str(folder / "digits")}}
     config = from_dict(values, "test")
     store = open_data(config, folder / "run")
-    with pytest.MonkeyPatch.context() as patch:
-        without_charts(patch)
-        Trainer(open_run(config, folder / "run", store), store).run()
+    Trainer(open_run(config, folder / "run", store), store).run()
 
 
 @pytest.fixture(scope="session")

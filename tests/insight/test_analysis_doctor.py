@@ -74,7 +74,7 @@ def test_a_quick_try_is_to_be_as_long_as_its_recipe():
 def test_files_of_figures_are_only_deleted_where_nothing_is_missing():
     foreign, damaged = f"a.json {FOREIGN}", f"b.json {DAMAGED}"
     of = lambda *texts, by_step: CHECKS["figures"].run(facts(left_out=texts, by_step=by_step))[0].remedy
-    assert of(foreign, by_step=(evaluation(),)) == "delete these files"
+    assert of(foreign, by_step=(evaluation(),)).startswith("delete")
     for remedy in (of(foreign, by_step=()), of(foreign, damaged, by_step=(evaluation(),))):
         assert "unstir report" in remedy
 

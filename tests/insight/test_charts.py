@@ -57,8 +57,7 @@ def test_the_first_four_colours_are_told_apart(eyes):
 
 
 def test_series_differ_in_marker_and_dash_where_no_colour_is_seen():
-    for marks in (MARKERS, DASHES):
-        assert len(set(marks[: len(charts.COLOURS)])) == len(charts.COLOURS)
+    assert len(charts.COLOURS) == len(set(MARKERS)) == len(set(DASHES))
 
 
 def test_two_series_of_a_chart_differ_in_more_than_colour():

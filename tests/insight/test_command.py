@@ -35,7 +35,7 @@ def test_a_line_of_a_finding_is_pasted_whole(spoiled, command, monkeypatch):
     spoiled.metrics(lambda line, place: {**line, "skipped": 30})
     lines = command("doctor", spoiled.path, "--no-samples")[1].splitlines()
     (measured,) = [line for line in lines if "measured" in line]
-    assert "30 of 300 steps were skipped" in measured and measured.endswith("none should")
+    assert "30 of 300" in measured and measured.endswith("none should")
 
 
 def test_json_has_figures_and_thresholds(spoiled, command):

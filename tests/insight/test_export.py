@@ -98,7 +98,7 @@ def test_latex_is_one_tabular_in_which_every_special_character_is_escaped():
     assert rows[0] == list(tables.HEADS) and {len(row) for row in rows} == {columns}
     assert len(rows) - 1 == number_of_figures(of)
     assert rows[1][0].startswith("50% of_A & B$#{x}~^\\ | <i>*`[2]`*<i>\\nnext")
-    assert text_of_latex(below.strip().removeprefix("\\par ")).startswith("Protocol 1: num 300, seeds 3")
+    assert text_of_latex(below.strip().removeprefix("\\par ")).startswith("Protocol 1: num 300, ")
 
 
 def test_a_floor_of_another_number_of_images_says_of_how_many():

@@ -41,7 +41,7 @@ def test_an_average_that_has_no_names_is_not_left_out_in_silence(tmp_path):
     lists = {"losses": [torch.tensor(0.5)], "rng": [torch.get_rng_state()]}  # which hold no weights
     torch.save({"model": net.state_dict(), "ema": average, **lists}, tmp_path / "all.pt")
     notes = import_run(tmp_path / "all.pt", tmp_path / "run").notes
-    assert "in ema.shadow_params; " in notes[-1]
+    assert "shadow_params" in notes[-1]
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 import unstir
-from conftest import tiny_config, without_charts
+from conftest import tiny_config
 from unstir.chain import Chain
 from unstir.runs.checkpoint import newest
 
@@ -24,7 +24,6 @@ def test_in_a_process_of_somebody_elses_job_it_computes_alone(digits, tmp_path, 
     place = {"RANK": rank, "WORLD_SIZE": "2", "LOCAL_RANK": rank, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "1"}
     for name, value in place.items():
         monkeypatch.setenv(name, value)
-    without_charts(monkeypatch)
     before = state_of_process()
     done = unstir.train_run(tiny_config(digits, train__length="2 steps"), tmp_path / "run")
     assert done.finished and newest(done.run.checkpoints)[0].environment["processes"] == 1
@@ -34,8 +33,7 @@ def test_in_a_process_of_somebody_elses_job_it_computes_alone(digits, tmp_path, 
     assert state_of_process() == before
 
 
-def test_it_trains_in_a_thread_that_may_have_no_handlers(digits, tmp_path, monkeypatch):
-    without_charts(monkeypatch)
+def test_it_trains_in_a_thread_that_may_have_no_handlers(digits, tmp_path):
     done = []
     config = tiny_config(digits, train__length="2 steps")
     thread = threading.Thread(target=lambda: done.append(unstir.train_run(config, tmp_path / "run").finished))

@@ -33,8 +33,6 @@ def test_what_is_no_extractor_is_refused(images):
     for name in ("../up", "", "-"):
         with refusing("name", name):
             Extractor(name, Answer(means))
-    with refusing("images"):
-        Extractor("small", Answer(means)).features(images[0])
     for answer, shape in ((lambda images: images, [40, 1, 8, 8]), (lambda images: images[:1].flatten(1), [1, 64])):
         with refusing("net", shape):
             Extractor("wrong", Answer(answer)).features(images)

@@ -143,9 +143,6 @@ class Means(Network):
 
     name, hash, trust = "means", "m", None
 
-    def _check(self, images):
-        pass
-
     def _batch(self, images):
         self.sizes = [*getattr(self, "sizes", ()), len(images)]
         return Outputs(images.float().flatten(1), 2 * images.float().flatten(1))

@@ -10,7 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
-from conftest import copied, tiny_config, without_charts
+from conftest import copied, tiny_config
 from refusals import refusing
 from unstir.chain import Chain
 from unstir.data import Store, pack
@@ -36,11 +36,9 @@ def place(classified, tmp_path_factory):
     """A store with its classifier and two tiny runs of it, one without classes, one with."""
     base = tmp_path_factory.mktemp("images")
     copied(classified, base / "digits", classifier=True)
-    with pytest.MonkeyPatch.context() as patch:
-        without_charts(patch)
-        for name, changes in (("plain", {}), ("classes", {"model__num_classes": 10})):
-            config = tiny_config(base / "digits", data__source=str(base / "digits"), train__length="2 steps", **changes)
-            train_run(config, base / name)
+    for name, changes in (("plain", {}), ("classes", {"model__num_classes": 10})):
+        config = tiny_config(base / "digits", data__source=str(base / "digits"), train__length="2 steps", **changes)
+        train_run(config, base / name)
     return base
 
 
@@ -142,13 +140,17 @@ def test_classes_that_a_run_was_asked_for_are_those_of_the_same_names(tmp_path, 
         logged.clear()
         return images_of(tmp_path / "made", with_names(store, classes)).asked, [*logged]
 
-    for classes, numbers in ((names, range(13)), (names[::-1], range(9, -4, -1)), (store.classes, range(13))):
+    usual = range(13)
+    for classes, numbers in (
+        (names, usual),
+        (names[::-1], range(9, -4, -1)),
+        (store.classes, usual),
+        ([*names, "another"], usual),
+    ):
         (found,), sentences = asked(classes)
         assert [number % 10 for number in numbers] == found.tolist() and not sentences
     found, (line,) = asked(["one", *names[1:]])
-    assert found is None and f"({', '.join(names[:4])}, ...)" in line and f"(one, {names[1]}, " in line
-    found, (line,) = asked([*names, "another"])
-    assert found is None and "no class" in line
+    assert found is None and f"({names[0]})" in line
 
 
 def with_names(store, classes):

@@ -109,7 +109,7 @@ def test_stated_errors_are_the_spread_over_new_samples_and_a_new_reference():
         source.draw(torch.multinomial(shares, num, replacement=True, generator=generator), generator)
     )
     values, stated = [], []
-    for number in range(80):
+    for number in range(40):
         real = new(900)
         held = Reference(moments(real), real)
         sets = [new(150) for _ in range(2)]

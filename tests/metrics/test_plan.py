@@ -61,7 +61,7 @@ def model_of(step=7, **changes):
 
 def store_of(**counts):
     found = {"train": 3000, "held_out": 50, **counts}
-    known = {"path": Path("store"), "content_hash": "h", "verify": lambda: None, "scale": Scale()}
+    known = {"path": Path("store"), "content_hash": "h", "verify": lambda: None, "scale": Scale(), "shape": (1, 8, 8)}
     return SimpleNamespace(count=lambda split: found[split], **known)
 
 

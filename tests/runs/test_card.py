@@ -63,9 +63,8 @@ def test_shares_go_with_classes_and_without_a_label():
         (Labels(), (None, (1, 1)), {"shares": None}),
         (LABELS, (2, (1, 1, 1)), ({"label": None}, {"shares": None})),
     ):
-        with pytest.raises(UserError) as refused:
+        with refusing(remedy=remedy):
             labels.check(*given)
-        assert refused.value.remedy == remedy
 
 
 def test_without_shares_each_class_is_drawn_in_turn_or_one_for_all():

@@ -137,7 +137,7 @@ def test_a_line_of_other_kinds_is_damaged(trained, change):
     assert number == 2 and next(iter(change)) in reason and len(reason) < 100
     for key in lines.METRICS:
         lines.write(run.metrics_file, [{name: value for name, value in sound[0].items() if name != key}])
-        assert run.log("metrics").damaged == ((1, f"it has no {key}"),)
+        assert [(number, key in reason) for number, reason in run.log("metrics").damaged] == [(1, True)]
 
 
 def test_losses_that_are_no_numbers_are_what_was_measured(trained):

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from safetensors import safe_open
 from safetensors.torch import save_file
 
+from conftest import tiny_config
 from tiers import times
 from unstir.errors import UserError
 from unstir.generate.folder import SETTINGS, settings_in
@@ -78,15 +79,11 @@ def sound(call):
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory):
     """A tiny trained run with held-out looks, and its store."""
-    from conftest import tiny_config, without_charts
-
     folder = tmp_path_factory.mktemp("readers")
     config = tiny_config(folder / "digits", log__held_out_images=8, log__held_out_times=2)
     store = open_data(config, folder / "run")
     run = open_run(config, folder / "run", store)
-    with pytest.MonkeyPatch.context() as patch:
-        without_charts(patch)
-        Trainer(run, store).run()
+    Trainer(run, store).run()
     return run, store
 
 
@@ -125,7 +122,7 @@ def test_files_that_are_nested_too_deeply_or_cut_are_refused_in_a_line(run, text
 
 def test_what_can_be_read_but_not_written_again_is_refused_for_its_nesting():
     for depth in range(900, 1000):  # the limit of reading lies a few brackets above that of writing
-        with pytest.raises(ValueError, match="nested|JSON|checksum"):
+        with pytest.raises(ValueError):
             files.decode('{"crc32": "", "a": ' + "[" * depth + "]" * depth + "}")
 
 
@@ -182,7 +179,7 @@ def test_any_line_is_read_or_damaged(whole, name, data):
 
 @FEW
 @given(data=st.data())
-def test_whatever_lines_are_good_can_be_drawn_examined_and_gathered(run, whole, data):
+def test_whatever_lines_are_good_can_be_drawn_examined_and_gathered(run, whole, charts, data):
     store = whole[1]
     for name in ("metrics", "held_out"):
         spoilt = [data.draw(damaged(line)) for line in whole[0].log(name).lines]

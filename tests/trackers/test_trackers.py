@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 import unstir
-from conftest import tiny_config, without_charts
+from conftest import tiny_config
 from refusals import refusing
 from together import together
 from unstir import parts
@@ -108,7 +108,6 @@ def offline(tmp_path_factory):
             patch.delenv(name)
         patch.setenv("HOME", str(tmp_path_factory.mktemp("home")))
         patch.setenv("WANDB_MODE", "offline")
-        without_charts(patch)
         yield
         wandb.teardown()
 

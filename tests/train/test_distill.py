@@ -147,7 +147,7 @@ def test_one_of_a_teacher_that_was_told_of_augmentation_is_continued_too(trained
     teacher, _ = trained(train__augment=0.5)
     out = tmp_path / "fast"
     assert distill_run(teacher.path, out, "2 steps").step == 2
-    assert logged[-1].endswith(f"before each {PERIOD} steps up to 2 calls of the teacher")  # in tests one path of two
+    assert f"{PERIOD} steps" in logged[-1] and "2 calls" in logged[-1]  # in tests one path of two
     saved = checkpoint.load(out / "checkpoints" / checkpoint.file_name(2)).tensors
     weight = saved["teacher.augment.weight"]
     assert weight.any() and torch.equal(saved["model.augment.weight"], weight)  # nothing here is augmented

@@ -7,7 +7,7 @@ import torch
 from test_parallel import training
 from test_resume import assert_same, outcome
 
-from conftest import tiny_config, without_charts
+from conftest import tiny_config
 from processes import in_a_child
 from together import together
 from unstir.chain import Chain
@@ -120,9 +120,7 @@ def test_where_an_error_says_so_it_is_caught(most, expected, make_run, monkeypat
     assert len(logged) == bool(expected)
 
 
-def test_of_several_processes_the_smallest_answer_holds(digits, tmp_path, monkeypatch):
-    without_charts(monkeypatch)
-
+def test_of_several_processes_the_smallest_answer_holds(digits, tmp_path):
     def work(rank):
         fits._extended = lambda run, store, size, _: lambda tried: tried <= (4, 2)[rank]
         return training(tiny_config(digits, train__batch_size=7, train__micro_batch=0), tmp_path / "run")(rank)

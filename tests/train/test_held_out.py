@@ -221,7 +221,7 @@ def test_every_curve_is_seen_and_named_and_no_legend_lies_over_a_panel(num):
         assert figure.bbox.containsx(box.x1) and figure.bbox.containsy(box.y0) and box.x0 > 0
     assert len(by_time.containers) == min(num, 5) and len(course.containers) == len(bound.containers) == 2
     named = [text.get_text() for text in by_time.get_legend().get_texts()]
-    assert len(named) == min(num, 5) and named[-1] == ("after 0 images" if num == 1 else f"after {num - 1}k images")
+    assert len(named) == min(num, 5) and named[-1] == f"after {1000 * (num - 1):,} images"
     without = held_out_figure([{**one, "bits": None, "bits_train": None}])
     assert len(without.axes) == 2
     alone = held_out_figure([{**one, "held_out": None, "of_held_out": None}])

@@ -10,7 +10,7 @@ from unstir.train import held_out, record, trainer
 from unstir.train.observer import Observer, Stop
 from unstir.train.trainer import Trainer
 
-KILLS = times(6, 100)
+KILLS = times(3, 100)
 SHORT = {"train__length": "3 steps", "grids__log_spaced": 1, "grids__steps": 1, "log__held_out_images": 4}
 
 

@@ -14,7 +14,7 @@ from test_resume import assert_same, outcome
 from torch import nn
 
 import unstir
-from conftest import forget_parts, tiny_config, without_charts
+from conftest import forget_parts, tiny_config
 from refusals import refusing
 from tiers import SEED, proven, times
 from together import Together, together
@@ -28,7 +28,7 @@ from unstir.train import launch, paths, trainer
 from unstir.train.launch import train_run
 from unstir.train.trainer import Trainer
 
-KILLS = times(3, 100)
+KILLS = times(2, 100)
 LIMIT = 30.0  # seconds until all have ended
 
 VARIANTS = {
@@ -104,8 +104,7 @@ def training(config, out, ask=(None, None), after=lambda rank, step: None, timeo
 
 
 @pytest.fixture
-def tiny(digits, monkeypatch):
-    without_charts(monkeypatch)
+def tiny(digits):
     return lambda **changes: tiny_config(digits, train__batch_size=7, train__micro_batch=2, **changes)
 
 

@@ -22,7 +22,7 @@ from unstir.train.record import TIMING_FIELDS
 from unstir.train.state import WINDOW
 from unstir.train.trainer import Trainer
 
-KILLS = times(12, 200)
+KILLS = times(6, 200)
 
 
 def outcome(run):

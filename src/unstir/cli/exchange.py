@@ -54,8 +54,6 @@ def import_(
 
     Example: `unstir import google/ddpm-cifar10-32 --out runs/google`
 
-    Example: `unstir import ckpt_199_.pt --out runs/report`
-
     Args:
         out: A new folder for the run.
     """

@@ -128,7 +128,6 @@ def report(
 
 
 def _check(runs: bool, images: bool, of_images: bool, of_runs: bool) -> None:
-    """Raise UserError unless runs or images were given, with options of their own alone."""
     check_one(runs, images)
     if images and of_runs:
         raise UserError("--no-measure, --figures and --charts are of runs; leave them out")

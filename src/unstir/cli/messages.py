@@ -125,11 +125,6 @@ def _of_parser(error: CycloptsError) -> str:
         for given in (token for token in error.unused_tokens or () if token[:1] == "-" and token not in names):
             if near := meant(given, names):
                 return f"{command} has no option {shortened(given)}. Did you mean {near}?"
-        name = error.keyword or option_of(error.argument, next(iter(error.argument.tokens[::-1]), None))
-        count = error.argument.token_count()[0]
-        takes = f"takes {count} values" if count > 1 else "takes a value"
-        typed = error.keyword or error.argument.tokens or error.tokens_so_far
-        return f"{command}: {name} {takes if typed else 'is required'}; {command} --help says what it takes"
     if isinstance(error, Unused) and error.unused_tokens:
         other = "leave it out, name its option, or in place of many files their folder"
         return f"{command} takes no further {shortened(error.unused_tokens[0])!r}; {other}"

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from _typeshed import ReadableBuffer
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # the options' numbers in glibc's malloc.h
-_MOST, _OLDER_MOST = 2**31 - 1, 1 << 25  # the largest value of an option; the largest block that an older glibc keeps
+_MOST = 2**31 - 1  # the largest value of an option
 
 
 def keep_blocks() -> None:
@@ -21,8 +21,7 @@ def keep_blocks() -> None:
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
     if mallopt is not None:
-        if not mallopt(_M_MMAP_THRESHOLD, _MOST):
-            mallopt(_M_MMAP_THRESHOLD, _OLDER_MOST)
+        mallopt(_M_MMAP_THRESHOLD, _MOST)
         mallopt(_M_TRIM_THRESHOLD, _MOST)
 
 
@@ -33,7 +32,6 @@ class _Terminal(io.FileIO):
     """
 
     def write(self, data: "ReadableBuffer", /) -> int:
-        """Write bytes and return their number."""
         try:
             return super().write(data)
         except OSError as error:

@@ -30,7 +30,6 @@ class _SettingsFormatter(DefaultFormatter):
     config, source = Config(), ""
 
     def __call__(self, console: "Console", options: "ConsoleOptions", panel: "HelpPanel") -> None:
-        """Print one panel of the help, or many in place of that of all options."""
         if panel.title != SETTINGS:
             super().__call__(console, options, panel)
             return

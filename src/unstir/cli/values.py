@@ -59,7 +59,10 @@ def check(arguments: ArgumentCollection) -> None:
             given = f"{option_of(argument, argument.tokens[0])} {shortened(argument.tokens[0].value)}".strip()
             near = meant(argument.name, [name for each in arguments if not each.children for name in each.names])
             raise UserError("", given, "names a section", f"did you mean {near or argument.children[0].name}?")
-        kinds, words = _besides_words(argument.hint)
+        kinds = _kinds(argument.hint)
+        plain = tuple(kind for kind in kinds if get_origin(kind) is not Literal)
+        words = {str(word) for kind in {*kinds} - {*plain} for word in get_args(kind)} if plain else set()
+        kinds = plain or kinds  # and the words taken besides: int and "best" for int | Literal["best"]
         for token in argument.tokens:
             if (
                 len(kinds) == 1
@@ -106,15 +109,6 @@ def _kinds(hint: Any) -> tuple[Any, ...]:
     if inner:
         return tuple(dict.fromkeys(kind for each in inner for kind in _kinds(each)))
     return () if hint in (NoneType, ...) else (hint,)
-
-
-def _besides_words(hint: Any) -> tuple[tuple[Any, ...], tuple[str, ...]]:
-    """The kinds of a hint, and the words that it takes besides a kind: int and "best" for int | Literal["best"]."""
-    kinds = _kinds(hint)
-    plain = tuple(kind for kind in kinds if get_origin(kind) is not Literal)
-    if not plain or plain == kinds:
-        return kinds, ()
-    return plain, tuple(str(word) for kind in kinds if get_origin(kind) is Literal for word in get_args(kind))
 
 
 def _check(argument: Argument, token: Token, kind: Any) -> None:

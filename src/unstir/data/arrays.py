@@ -23,7 +23,7 @@ from PIL import Image
 from unstir.data.classes import as_label
 from unstir.data.disk import open_file
 from unstir.data.folder import HELD_OUT_NAMES
-from unstir.data.images import LEFT_OUT, Refused, as_float32, check_pixels
+from unstir.data.images import LEFT_OUT, Refused, as_float32, check_bits, check_pixels
 from unstir.data.records import BROKEN, Records, Rows, Rule, rule_of
 from unstir.data.source import Options
 from unstir.errors import UserError
@@ -68,7 +68,7 @@ class TiffFile(Records):
         (file,) = self.files
         try:
             with Image.open(file, formats=["TIFF"]) as image:
-                pages = [_page(image, number) for number in range(getattr(image, "n_frames", 1))]
+                pages = [_page(image, number, self.is_float) for number in range(getattr(image, "n_frames", 1))]
         except (OSError, SyntaxError, ValueError, Refused):
             raise UserError("", file, "is damaged, too large, or of another kind", "give arrays as .npy") from None
         return [Rows("train", file.name, [None] * len(pages), pages.__getitem__)]
@@ -238,9 +238,11 @@ def in_memory(options: Options) -> Records:
     raise UserError("", type(source).__name__, "is no source of images", "give a path, arrays, or a torch Dataset")
 
 
-def _page(image: Image.Image, number: int) -> Any:
+def _page(image: Image.Image, number: int, is_float: bool) -> Any:
     image.seek(number)
     check_pixels(*image.size)
+    if is_float:
+        check_bits(image)
     return np.array(image) if image.mode[0] in "IF" else image.copy()
 
 

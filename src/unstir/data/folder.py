@@ -174,7 +174,7 @@ def _table(file: str, text: str) -> tuple[Sequence[str], list[dict[str, Any]]]:
         reader = csv.DictReader(StringIO(text), restval="")
         rows, columns = list(reader), reader.fieldnames or ()
     elif file.endswith(".jsonl"):
-        rows = [json.loads(line) for line in text.splitlines() if line.strip()]
+        rows = [json.loads(line) for line in text.split("\n") if line.strip()]
         columns = [*dict.fromkeys(key for row in rows for key in row)]
     else:
         columns = ["file_name", KEYS[0]]

@@ -1,6 +1,5 @@
 """Which form a source of images has, by its content: the first sign that fits. docs/data.md has the table."""
 
-import re
 import stat
 from dataclasses import replace
 from pathlib import Path
@@ -21,6 +20,7 @@ from unstir.errors import UserError, nearest
 from unstir.parts import is_own
 
 _TARS = ".tar", ".tar.gz", ".tgz"
+_DRAWN = "images.npy", "settings.json"  # by unstir sample, beside sheets of them
 _SAVED = "dataset_dict.json", "state.json"
 _START = 264  # bytes of a file that tell what it is
 _GIVEN = f"give {', '.join(NAMES)}, {PREFIX}OWNER/NAME, or a folder, zip, tar, .npy, .npz or .parquet file of images"
@@ -37,11 +37,8 @@ def source_of(options: Options) -> Source[Any]:
         return CifarSource(None, options)
     named = isinstance(source, str) and is_named(source)
     path = usable_path(source) if isinstance(source, str | Path) and not named else None
-    if sha256 := options.sha256:
-        if not re.fullmatch("[0-9a-fA-F]{64}", sha256):
-            raise UserError("sha256", sha256, "must be 64 hexadecimal digits", "give what sha256sum prints")
-        if path is None or path.is_dir():
-            raise UserError("sha256", sha256, "is the hash of one file, and the source is none", {"sha256": None})
+    if options.sha256 and (path is None or path.is_dir()):
+        raise UserError("sha256", options.sha256, "is the hash of one file, and the source is none", {"sha256": None})
     if path:
         return _of_path(path, *_look(path, options), options)
     if isinstance(source, str) and source in NAMES:
@@ -87,6 +84,8 @@ def _of_path(path: Path, mode: int, start: bytes, options: Options) -> Source[An
         return TarSource(options, sorted(tars))
     if start[:6] == b"\x93NUMPY" or (zipped and path.suffix == ".npz"):
         return ArrayFile(options, [path])
+    if all((path / name).is_file() for name in _DRAWN):
+        return ArrayFile(options, [path / _DRAWN[0]])
     if signature(start) == "TIFF":
         return TiffFile(options, [path])
     if any((path / name).is_file() for name in _SAVED):

@@ -16,7 +16,7 @@
 | 16-bit colour PNG                              | high byte of each value, also of a transparent one; noted          |
 | float or 32-bit integer samples, Lab           | refused, unless values are kept                                    |
 | values are kept (`--depth float`)              | every page a channel, as stored; refused: 16-bit PNG of grey with  |
-|                                                | an alpha channel                                                   |
+|                                                | an alpha channel, 16-bit colour TIFF                               |
 | EXIF orientation 2..8                          | applied; noted                                                     |
 | animated GIF, WebP or PNG, several pages       | first frame, noted; of other numbers than 1 and 3 channels: a page |
 |                                                | a channel                                                          |
@@ -82,6 +82,9 @@ FURTHER_COLUMN = f"{LEFT_OUT}: a column that is neither the images nor their lab
 _GREY_ENOUGH = 16  # greatest difference between the channels of a grey image, as JPEGs and their resizing leave it
 
 
+_CUT = "more than 8 bits a channel, of which 8 can be read; give arrays"
+
+
 class Refused(Exception):  # noqa: N818  (an outcome, not a failure)
     """This file is not packed; the message says why."""
 
@@ -145,6 +148,7 @@ def _planes(data: bytes, kind: str) -> NDArray[Any]:
         check_pixels(image.width, image.height * pages)
         if is_wide:
             return _16_bit_colour(data).transpose(2, 0, 1)
+        check_bits(image)
         for page in range(pages):
             image.seek(page)
             plane = np.asarray(image.convert({"1": "L", "P": "RGB", "PA": "RGBA"}.get(image.mode, image.mode)))
@@ -154,13 +158,20 @@ def _planes(data: bytes, kind: str) -> NDArray[Any]:
     return np.concatenate(parts)
 
 
+def check_bits(image: Image.Image) -> None:
+    """Raise Refused for a TIFF file of whose 16 bits Pillow reads 8."""
+    bits = getattr(image, "tag_v2", {}).get(ExifTags.Base.BitsPerSample, 8)
+    if image.mode[0] not in "IF" and np.max(bits) > 8:
+        raise Refused(_CUT)
+
+
 def _16_bit_colour(data: bytes) -> NDArray[np.uint16]:
     """The first frame of a PNG, [H, W, C]: Pillow reads the high bytes, and, told the other order, the low ones."""
     halves = []
     for order in ("16B", "16L"):
         with Image.open(io.BytesIO(data), formats=["PNG"]) as image:
             if not str(image.tile[0].args).startswith(image.mode):
-                raise Refused("16-bit grey with an alpha channel, of which 8 bits can be read; give arrays")
+                raise Refused(_CUT)
             image.tile = [tile._replace(args=f"{image.mode};{order}") for tile in image.tile]
             halves.append(np.asarray(image, np.uint16))
     return halves[0] * 256 + halves[1]

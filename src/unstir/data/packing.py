@@ -2,7 +2,7 @@
 
 import math
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
 from types import MappingProxyType
@@ -39,7 +39,6 @@ def pack(
     depth: str = "auto",
     scale: tuple[float, ...] = (),
     options: Mapping[str, Option] = MappingProxyType({}),
-    check: Callable[[Plan], None] = lambda plan: None,
 ) -> Store:
     """Pack `source` into the folder `out` and open it; a finished store of the same source and settings is just opened.
 
@@ -53,18 +52,19 @@ def pack(
     depth: "8" packs 0..255, "float" values as float32, NaN missing; "auto": float for floats that are no 8-bit levels.
     scale: values that become -1 and 1, one pair or one a channel; by default the range of each in the training split.
     strict: refused files are an error. seed: picks the held-out images. license: of the data; "" is the source's.
-    check: may refuse what is about to be packed, by a UserError, before it is decoded.
 
     Interrupted at any instant, the same call begins again, with the same bytes. Raises UserError for every mistake in
     the arguments and the source, OSError for what the disk refuses.
     """
-    out, downloads = usable_path(out), usable_path(download_dir or Path(out).parent)
+    downloads = usable_path(download_dir or Path(out).parent)
+    rest: Any = downloads, strict, seed, license, depth, tuple(scale), dict(options)
+    return packed(Options(source, size, channels, held_out, sha256, *rest), out)  # type: ignore[arg-type]
+
+
+def packed(options: Options, out: str | Path) -> Store:
+    """`pack`, by these options."""
+    out = usable_path(out)
     out = Path(os.path.realpath(out)) if out.is_symlink() else out  # no folder can be renamed to a link
-    rest: Any = downloads, strict, seed, license, depth, tuple(scale), dict(options), check
-    return _packed(Options(source, size, channels, held_out, sha256, *rest), out)  # type: ignore[arg-type]
-
-
-def _packed(options: Options, out: Path) -> Store:
     try:
         with within_memory("size"):
             origin = source_of(options)

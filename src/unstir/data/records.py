@@ -129,6 +129,8 @@ class Records(Source[_Place]):
             if asked.channels not in (None, own):
                 raise UserError("channels", asked.channels, f"is not the {own} of {self.name}", {"channels": own})
             self.channels = own
+        elif own and asked.channels not in (None, 1, 3):
+            raise UserError("channels", asked.channels, "is not allowed; use one of 1, 3", {"channels": min(own, 3)})
 
     def groups(self, requests: Sequence[list[_Place]], shape: Shape | None) -> Generator[Group, None, None]:
         """Decode rows in this process."""

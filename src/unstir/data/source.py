@@ -82,13 +82,13 @@ class Options:
     """What `pack` was asked for, as there; None leaves it to the source. Numbers are not rounded."""
 
     source: Any
-    size: Annotated[Sides | None, BeforeValidator(sides)]
-    channels: Annotated[int, Field(ge=1, le=MOST_CHANNELS), _plain] | None
-    held_out: Annotated[float, Field(ge=0, lt=1), _plain] | None
-    sha256: str | None
-    download_dir: Path
-    strict: bool
-    seed: Annotated[int, _plain]
+    size: Annotated[Sides | None, BeforeValidator(sides)] = None
+    channels: Annotated[int, Field(ge=1, le=MOST_CHANNELS), _plain] | None = None
+    held_out: Annotated[float, Field(ge=0, lt=1), _plain] | None = None
+    sha256: str | None = None
+    download_dir: Path = Path()
+    strict: bool = False
+    seed: Annotated[int, _plain] = 0
     license: str = ""
     depth: Literal["auto", "8", "float"] = "auto"
     scale: tuple[float, ...] = ()

@@ -3,7 +3,7 @@
 `inpaint`   the chain, with what is known put back at every step (RePaint: Lugmayr et al. 2022)
 `vary`      noise on the image, and the chain back from there (SDEdit: Meng et al. 2022)
 `invert`    DDIM backwards, from an image to the noise that DDIM turns into it (Song, Meng & Ermon 2021, sec. 5.4)
-`blend`     two images inverted, their noises joined by `slerp`, and DDIM back
+`between`   two noises, such as those of two images inverted, joined by `slerp`, and DDIM from there
 `mixed`     two denoisers as one between them, such as one network with two labels
 
 Images are [B, C, H, W], about [-1, 1]. The first four yield Steps, as a sampler does; what noise they take is named by
@@ -13,6 +13,7 @@ seeds and indices, or passed in.
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 from itertools import pairwise
 from typing import Any
 
@@ -22,7 +23,7 @@ from torch import Tensor
 from unstir.chain import Chain
 from unstir.diffusion.denoiser import Denoise, Prediction
 from unstir.diffusion.draw import draw, starting_noise
-from unstir.diffusion.samplers import Noise, Step, check_times
+from unstir.diffusion.samplers import Step, check_times
 from unstir.diffusion.samplers.ancestral import reverse_step
 from unstir.diffusion.samplers.ddim import ddim
 from unstir.errors import UserError
@@ -59,15 +60,18 @@ def inpaint(
     """
     check_times(times, process)
     x, every_time = x_T, len(times) == process.T + 1
+
+    def of_step(repeat: int, t: int) -> Tensor:
+        return noise("step", t, repeat)
+
     for block, visits in _blocks(times, resamples, jump):
         first, last = block[0][0], block[-1][1]
         for repeat in range(visits):
             if repeat > 0:
                 x = process.one_step(x, first, last).sample(noise("back", first, repeat))
-            fresh = _of_visit(noise, repeat)
             for t, s in block:
                 prediction = denoise(x, t)
-                made = reverse_step(process, x, t, s, prediction, fresh, variance, every_time)
+                made = reverse_step(process, x, t, s, prediction, partial(of_step, repeat), variance, every_time)
                 known = process.diffuse(image, s, noise("known", s, repeat)) if s > 0 else image
                 x = torch.where(mask, known, made)
                 yield Step(s, x, prediction.x0)
@@ -88,16 +92,12 @@ def below(process: Process, strength: float, chain: Chain) -> tuple[Process, Cha
         raise UserError("strength", strength, "is outside (0, 1]: near 0 the image stays, at 1 it is lost", "try 0.6")
     start = max(1, round(strength * process.T))
     chain.check(process.T)
-    chain = replace(chain.changed(**_below(chain, start)), guidance_high=min(chain.guidance_high, start))
+    lower, steps = tuple(t for t in chain.times if t < start), min(chain.steps, start)
+    given: dict[str, Any] = {"times": (start, *lower)} if lower else {"steps": steps, "spacing": chain.spacing}
+    chain = replace(chain.changed(**given), guidance_high=min(chain.guidance_high, start))
     if chain.guidance_low > start:  # guidance would end before the chain begins
         chain = chain.changed(guidance=1.0)
     return process.respaced(range(start, -1, -1)), chain
-
-
-def _below(chain: Chain, start: int) -> dict[str, Any]:
-    """The steps, or the times of one's own, of a chain that begins at ``start``."""
-    lower = tuple(t for t in chain.times if t < start)
-    return {"times": (start, *lower)} if lower else {"steps": min(chain.steps, start), "spacing": chain.spacing}
 
 
 def vary(
@@ -173,28 +173,6 @@ def slerp(a: Tensor, b: Tensor, weight: float | Tensor) -> Tensor:
     return torch.where(flat, 1 - w, at_a) * a + torch.where(flat, w, at_b) * b
 
 
-def blend(
-    denoises: tuple[Denoise, Denoise],
-    process: Process,
-    images: tuple[Tensor, Tensor],
-    weight: float | Tensor,
-    times: Sequence[int],
-    refinements: int = 0,
-) -> Iterator[Step]:
-    """The Steps of `ddim` to images between two: both are inverted, and what lies between their noises is drawn.
-
-    The ``images`` are [B or 1, C, H, W], ``weight`` is a number or [B], 0 the first and 1 the second; ``times`` fall to
-    0 as a sampler's. Each image has its own of the ``denoises``, which may be one; from the noise to the image they are
-    `mixed`.
-    """
-    rising = list(reversed(times))
-    noises = []
-    for denoise, image in zip(denoises, images, strict=True):
-        *_, end = invert(denoise, process, image, rising, refinements)
-        noises.append(end.x)
-    yield from between(denoises, process, (noises[0], noises[1]), weight, times)
-
-
 def between(
     denoises: tuple[Denoise, Denoise],
     process: Process,
@@ -202,7 +180,11 @@ def between(
     weight: float | Tensor,
     times: Sequence[int],
 ) -> Iterator[Step]:
-    """The Steps of `ddim` from what lies between two ``noises`` [B or 1, C, H, W]; other arguments as `blend`."""
+    """The Steps of `ddim` to images between two: what lies between their ``noises`` [B or 1, C, H, W] is drawn.
+
+    `invert` finds the noises of given images. ``weight`` is a number or [B], 0 the first and 1 the second; ``times``
+    fall to 0 as a sampler's. Each image has its own of the ``denoises``, which may be one; they are `mixed`.
+    """
     x_T = slerp(*noises, weight)
     yield from ddim(mixed(*denoises, weight), process, x_T, times, lambda _: torch.zeros_like(x_T))
 
@@ -232,10 +214,6 @@ def _blocks(times: Sequence[int], resamples: int, jump: int) -> list[tuple[list[
     steps = list(pairwise(times))
     inner = [(steps[i : min(i + jump, len(steps) - 1)], resamples) for i in range(0, len(steps) - 1, jump)]
     return [*inner, (steps[-1:], 1)]
-
-
-def _of_visit(noise: InpaintNoise, repeat: int) -> Noise:
-    return lambda t: noise("step", t, repeat)
 
 
 def _ahead(process: Process, x_s: Tensor, eps: Tensor, s: int, t: int) -> Tensor:

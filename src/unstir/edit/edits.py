@@ -122,7 +122,7 @@ def blend(
     labels: tuple[int, int] | None = None,
     refinements: int = 2,
 ) -> Edited:
-    """``count`` images from one to another through their noises, both ends among them; see `editing.blend`.
+    """``count`` images from one to another through their noises, both ends among them; see `editing.between`.
 
     The ``ends`` are picture files, which are inverted, or numbers of images that the model would draw, whose noises are
     known. ``labels`` are the classes of the two, where the network knows classes (by default both are ``job.label``).
@@ -134,16 +134,19 @@ def blend(
     images = [_picture(model, file) for file in files]
     editing = _inverting(model, replace(job, label=pair_of_labels[0]), refinements)
     times, process, w = editing.chain.visited(model.process.schedule), model.process, weights.to(model.device)
-    one = editing.of_class(first)
-    pair = one, one if first == second else editing.of_class(second)
+    of_first = editing.of_class(first)
+    pair = of_first, of_first if first == second else editing.of_class(second)
     calls = (2 * (refinements + 1) if images else 0) + (1 if first == second else 2)
     with editing.counted((len(times) - 1) * calls):
         if images:
-            given = images[0].to(model.device), images[1].to(model.device)
-            made = last(mathematics.blend(pair, process, given, w, times, refinements))
+            one, other = (
+                last(mathematics.invert(denoise, process, image.to(model.device), times[::-1], refinements))
+                for denoise, image in zip(pair, images, strict=True)
+            )
         else:
-            noises = starting_noise(editing.chain.seed, torch.tensor(ends, device=model.device), model.shape)
-            made = last(mathematics.between(pair, process, (noises[:1], noises[1:]), w, times))
+            numbers = torch.tensor(ends, device=model.device)
+            one, other = starting_noise(editing.chain.seed, numbers, model.shape)[:, None]
+        made = last(mathematics.between(pair, process, (one, other), w, times))
     named = {f"image{number}": file for number, file in enumerate(files, start=1)}
     came_back = tuple(psnr(made[at].clamp(-1, 1).cpu(), image[0]) for at, image in zip((0, -1), images, strict=False))
     shown = to_uint8(torch.cat(images)) if images else to_uint8(made[:0])

@@ -133,8 +133,9 @@ class Target:
     into: Path | None = None
 
     def __post_init__(self) -> None:
+        read = {path.resolve() for path in self.read}
         if self.into is not None:
-            if self.into.resolve() in {path.resolve() for path in self.read}:
+            if self.into.resolve() in read:
                 raise UserError("into", self.into, "is an image that is read", "name another file")
             sidecar.check(self.into, key="into")
         if self.out is None:
@@ -144,14 +145,11 @@ class Target:
         if self.into is not None and self.into.parent.resolve() == self.out.parent.resolve():
             names = self.into.with_suffix(".png").name, self.out.with_suffix(".png").name  # as their sidecars have it
             if names[0] == names[1] or (self.singles and single.fullmatch(names[0])):
-                raise UserError(
-                    "into", self.into, f"would replace {self.out} or one of its results", "name another file"
-                )
+                raise UserError("into", self.into, f"would replace {self.out} or a result", "name another file")
         files = [path for path in self.out.parent.glob("*.png") if single.fullmatch(path.name)] if self.singles else []
         goes = (self.out, *files, *sidecar.singles_of(self.out))  # with the picture that is replaced
-        if edited := {path.resolve() for path in self.read} & {path.resolve() for path in goes}:
-            image = f"{edited.pop().name}, the image that is edited"
-            raise UserError("out", self.out, f"would replace {image}", "name another file")
+        if any(path.resolve() in read for path in goes):
+            raise UserError("out", self.out, "would replace the image that is edited", "name another file")
         sidecar.check(self.out, files)
 
     def save(self, edited: Edited) -> tuple[str, ...]:

@@ -96,8 +96,8 @@ def _gap(last: Measurement, before: Measurement | None) -> Statement:
     growth = None if before is None else grown(before, last)
     if before is not None and growth is not None and growth.positive:
         share = growth.value / last.loss
-        text = f"Since step {before.step:,} the loss of held-out images has lost {size(growth)} against that of "
-        text += f"training images ({percent(share)} of it): some of the training images are memorised"
+        text = f"Since step {before.step:,} the loss of held-out images has risen by {size(growth)} against that of "
+        text += f"training images ({percent(share)} of the loss): some of the training images are memorised"
         if share < WORTH:
             return state("neutral", f"{text}, though not enough to matter.", growth)
         return state("bad", f"{text}.", growth)

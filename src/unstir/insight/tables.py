@@ -23,7 +23,7 @@ from unstir.metrics.likelihood import terms_of
 from unstir.progress import duration
 from unstir.runs import build
 from unstir.runs.files import is_number, make_folder, write_text
-from unstir.significance import decimals, with_error
+from unstir.significance import with_error
 
 STEM = "figures"  # in a folder the files are figures.csv, figures.md and figures.tex
 HEADS = ("run", "step", "sampler", "steps", "calls", "figure", "value", "real images", "noise", "better", "protocol")
@@ -67,11 +67,10 @@ def samplers(facts: Facts) -> list[tuple[str, str, str, str]]:
     """A row per sampler evaluated, by rising calls: name and steps, calls, main figure, and seconds per image."""
     timed = {} if facts.speed is None else facts.speed.seconds
     result = sorted(facts.by_chain, key=lambda item: (item.protocol["calls"], title(item.protocol)))
-    keys = [chain_key(item.protocol["sampler"], item.protocol["calls"]) for item in result]
-    places = max((1 + decimals(timed[key]) for key in keys if key in timed), default=0)
     rows = []
-    for key, item in zip(keys, result, strict=True):
-        cost = f"{timed[key]:.{max(places, 0)}f}" if key in timed else ""
+    for item in result:
+        seconds = timed.get(chain_key(item.protocol["sampler"], item.protocol["calls"]))
+        cost = "" if seconds is None else brief(seconds)
         name = f"{title(item.protocol)}, {count(item.protocol['steps'], 'step')}"
         rows.append((name, f"{item.protocol['calls']:,}", with_error(item.main().value, item.main().error), cost))
     return rows

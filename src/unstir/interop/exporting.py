@@ -108,7 +108,6 @@ def _onnx(model: Model, name: str) -> Writer:
 
 
 def _safetensors(model: Model, name: str) -> Writer:
-    """One file, with settings and a hash, as the slim ones of a run."""
     run = Run.open(model.run)
 
     def write(folder: Path) -> Network:

@@ -98,7 +98,6 @@ def _of_model(model: Model) -> dict[str, Any]:
 
 
 def _of_page(model: Model, page: Page) -> dict[str, Any]:
-    """What the template says on the Hub alone, in words."""
     config, counts = page.config, model.data.counts
     images = f"{counts['train']:,} for training, {counts['held_out']:,} held out"
     needed = config.model.type, config.diffusion.schedule, config.grids.sampler

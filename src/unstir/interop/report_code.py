@@ -25,8 +25,6 @@ from unstir.runs.sections import DiffusionConfig
 
 # In a name: what it holds is an average of weights; "remapped" says no such thing, "modelEMA" does.
 _AVERAGE = re.compile("(?<![a-z])ema|ema(?![a-z])|averag|avg", re.IGNORECASE)
-_LUCIDRAINS = "init_conv.weight"
-"""The tensor by which a checkpoint of denoising-diffusion-pytorch is known (seen in its version 2.3)."""
 _SHOWN = 3
 _MARK = "time_embedding.timembedding.0.weight"
 """The tensor by which such a checkpoint is known."""
@@ -54,7 +52,7 @@ _LABELS = "cond_embedding.condEmbedding"
 def read_file(file: Path, asked: Asked) -> tuple[Foreign, str]:
     """The model in a file, and the SHA-256 (hex) of the file. UserError where it is of no program known here."""
     tensors, sha256 = read_weights(file)
-    if not _has(tensors, _MARK):
+    if not any(name == _MARK or name.endswith(f".{_MARK}") for name in tensors):
         raise UserError("", file, *_refusal(tensors, file))
     state, notes = _without_prefix(tensors)
     by_class = f"{_LABELS}.0.weight" in state
@@ -95,14 +93,7 @@ def _without_prefix(tensors: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], t
     return state, (f"of its {len(prefixes)} sets of weights, {chosen.rstrip('.')} was taken, not {', '.join(others)}",)
 
 
-def _has(tensors: Mapping[str, Tensor], mark: str) -> bool:
-    return any(name == mark or name.endswith(f".{mark}") for name in tensors)
-
-
 def _refusal(tensors: Mapping[str, Tensor], file: Path) -> tuple[str, str]:
-    if _has(tensors, _LUCIDRAINS):
-        layer = f"{_LUCIDRAINS} is a 7x7 convolution, where ours is 3x3"
-        return f"is of denoising-diffusion-pytorch, whose network has no equal here: {layer}", "see docs/interop.md"
     if "conv_in.weight" in tensors:
         return "is of diffusers, whose settings lie beside it", "name the folder that has its config.json"
     if file.suffix == ".safetensors" and checkpoint.is_ours(file):

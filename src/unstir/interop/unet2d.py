@@ -194,7 +194,6 @@ def _theirs(name: str) -> list[str]:
 
 
 def _place(module: str) -> str:
-    """Diffusers' name of one of our blocks, attentions or levels."""
     first, _, rest = module.partition(".")
     inner = re.sub(r"\bblocks\b", "resnets", rest)
     return f"{_PLACES[first]}.{inner}"

@@ -148,7 +148,6 @@ def joined(here: Alone, device: str, timeout: timedelta) -> Iterator[Group]:
 
 
 def _join(here: Alone, device: str, timeout: timedelta) -> Group:
-    """Wait for all processes, and make the group."""
     _take_device(here, device)
     address = ":".join(str(os.environ.get(key)) for key in ("MASTER_ADDR", "MASTER_PORT"))
     limit = f"{duration(timeout.total_seconds())} at most"
@@ -202,7 +201,6 @@ def _take_device(here: Alone, device: str) -> None:
 
 
 def _is_loss(error: BaseException) -> bool:
-    """Whether the exchange with the others failed."""
     words = ("gloo", "NCCL", "Connection ")
     return isinstance(error, RuntimeError) and (
         isinstance(error, dist.DistError) or any(word in str(error) for word in words)

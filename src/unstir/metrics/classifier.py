@@ -96,12 +96,10 @@ class Classifier(Network):
         assert logits is not None
         return logits.argmax(1)
 
-    def _check(self, images: Tensor) -> None:
+    def _batch(self, images: Tensor) -> Outputs:
         if images.dtype != torch.uint8 or tuple(images.shape[1:]) != self.shape:
             wanted = ", ".join(map(str, self.shape))
             raise wrong_images(images, f"uint8 [N, {wanted}]")
-
-    def _batch(self, images: Tensor) -> Outputs:
         features = self.net.features(from_uint8(images))
         return Outputs(features, self.net.head(features))
 
@@ -156,10 +154,7 @@ def networks_for(store: Store) -> list[Network]:
 
 
 def budget(store: Store) -> int:
-    """How many images the classifier learns from, counted as often as they are seen, in whole batches.
-
-    `EPOCHS` times the training images, within `LEAST_SEEN` and `MOST_SEEN`; fewer of images larger than `_FULL_SIDE`.
-    """
+    """How many images it learns from, in whole batches: `EPOCHS` times all, within bounds; fewer of large ones."""
     _, height, width = store.shape
     seen = min(max(EPOCHS * store.count("train"), LEAST_SEEN), MOST_SEEN)
     return max(min(seen, seen * _FULL_SIDE**2 // (height * width)) // BATCH, 1) * BATCH

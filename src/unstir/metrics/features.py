@@ -81,11 +81,7 @@ class Network:
 
     @torch.inference_mode()
     def outputs(self, images: Tensor, index: Tensor | None = None, batch_size: int = BATCH) -> Outputs:
-        """Features and logits of ``images``, or of those with an ``index``, int64 [N], in one pass.
-
-        Raises UserError for images that the network does not take.
-        """
-        self._check(images)
+        """Features and logits of ``images``, or of those with an ``index``, int64 [N]. Raises UserError as `_batch`."""
         index, done = torch.arange(len(images)) if index is None else index, 0
         features, logits = [], []
         with counting("computing features", "images") as count:
@@ -101,11 +97,8 @@ class Network:
         """The features of ``images``, float64 [N, F]. Raises UserError as `outputs`."""
         return self.outputs(images, batch_size=batch_size).features
 
-    def _check(self, images: Tensor) -> None:
-        """Raise UserError for images that the network does not take, by default none: `measure` compares shapes."""
-
     def _batch(self, images: Tensor) -> Outputs:
-        """Features [B, F] and logits [B, K] of a batch, in any float type on any device."""
+        """Features [B, F] and logits [B, K] of a batch, in any float type on any device; UserError for other images."""
         raise NotImplementedError
 
 
@@ -141,10 +134,6 @@ class Extractor(Network):
     def device(self) -> torch.device:
         """Where the weights are."""
         return next(iter(self._weights().values()), torch.empty(0)).device
-
-    def _check(self, images: Tensor) -> None:
-        if images.ndim != 4:
-            raise wrong_images(images, "[N, C, H, W]")
 
     def _batch(self, images: Tensor) -> Outputs:
         with parts.guarded("features", self.part):

@@ -46,10 +46,7 @@ several paths, or an array with one dimension more, are a set each."""
 
 @dataclass(frozen=True, eq=False)
 class Images:
-    """Images by where they come from, uint8 [N, C, H, W] each, and the classes asked for, int64 [N] each, or None.
-
-    ``name`` says where from.
-    """
+    """Images by where they come from (``name``), uint8 [N, C, H, W] each, and the classes asked for, int64 [N]."""
 
     name: str
     parts: tuple[Tensor, ...]
@@ -147,7 +144,7 @@ def images_of(
             raise UserError("labels", None, "are for an array or batches", "sort files into a folder for each class")
         with counting("reading the images", "images"):
             there = [read(path, store, label is None) for path in paths]
-        parts, asked = tuple(it.images for it in there), tuple(it.classes for it in there)
+        parts, asked = tuple(images for images, *_ in there), tuple(classes for _, classes, _ in there)
         name = ", ".join(printable(path) for path in paths)
     else:
         parts, asked, name = _parts(source, store), (), "the images"
@@ -231,16 +228,8 @@ class Like(NamedTuple):
     scale: Scale
 
 
-class Read(NamedTuple):
-    """Images, uint8 [N, C, H, W], with their classes, int64 [N], and conditions, float32 [N, ...], or None."""
-
-    images: Tensor
-    classes: Tensor | None
-    conditions: Tensor | None = None
-
-
-def read(path: Path, store: Store | Like, by_class: bool = True) -> Read:
-    """The images of a folder or file, with the classes asked for and the conditions that are there.
+def read(path: Path, store: Store | Like, by_class: bool = True) -> tuple[Tensor, Tensor | None, Tensor | None]:
+    """The images of a folder or file, with the classes asked for, int64 [N], and conditions, float32 [N, ...], if any.
 
     Classes that are not the store's are logged unless ``by_class`` is False. Raises UserError for what is no
     image, or not of the shape and the colours of the store, OSError for what cannot be read.
@@ -260,9 +249,9 @@ def read(path: Path, store: Store | Like, by_class: bool = True) -> Read:
         images, asked, conditions = (_together(packed, kind) for kind in ("images", "labels", "conditions"))
     assert images is not None
     if asked is None:
-        return Read(images, _of_drawn(path, len(images), store, by_class), conditions)
+        return images, _of_drawn(path, len(images), store, by_class), conditions
     by_number = range(len(store.classes)) if packed.manifest["kind"] == "numpy" else ()
-    return Read(images, _of_names(path, asked, packed.classes, store, by_class, by_number), conditions)
+    return images, _of_names(path, asked, packed.classes, store, by_class, by_number), conditions
 
 
 def _together(packed: Store, kind: str) -> Tensor | None:
@@ -304,10 +293,7 @@ def _of_drawn(path: Path, num: int, store: Store | Like, by_class: bool) -> Tens
 def _of_names(
     path: Path, asked: Tensor, names: Sequence[str], store: Store | Like, by_class: bool, by_number: Sequence[int] = ()
 ) -> Tensor | None:
-    """The store's numbers of the classes ``asked`` for, int64 [N], which have these names, or are these numbers.
-
-    None, said, for other classes.
-    """
+    """The store's numbers, int64 [N], of classes ``asked`` for by these names or numbers; None, said, for others."""
     known = {str(number): number for number in by_number} | {name: i for i, name in enumerate(store.classes)}
     others = sorted(set(names) - set(known))
     numbers = matched(names, store.classes) if others or not names else tuple(known[name] for name in names)

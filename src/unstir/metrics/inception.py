@@ -42,11 +42,9 @@ class Inception(Extractor):
 
     titles: ClassVar[Mapping[str, str]] = {"fd": "FID", "kid": "KID"} | {key: key for key in NEAR}
 
-    def _check(self, images: Tensor) -> None:
+    def _batch(self, images: Tensor) -> Outputs:
         if images.dtype != torch.uint8 or images.ndim != 4 or images.shape[1] not in (1, 3):
             raise wrong_images(images, "uint8 [N, 3, H, W], or [N, 1, H, W] for grey ones")
-
-    def _batch(self, images: Tensor) -> Outputs:
         features, logits = self.net(images.to(self.device).expand(-1, 3, -1, -1))  # as reading grey ones as RGB does
         return Outputs(features, logits)
 

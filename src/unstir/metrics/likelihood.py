@@ -271,10 +271,7 @@ def read(path: Path) -> Likelihood | None:
 
 
 def check(model: Model, store: Store, protocol: Protocol) -> Protocol:
-    """The protocol with its variance settled; UserError where it does not fit the model or its data.
-
-    The data's bytes are read once a process.
-    """
+    """The protocol with its variance settled; UserError where it does not fit the model or its data."""
     if protocol.split not in SPLITS:
         raise UserError("split", protocol.split, "is unknown", f"choose one of {', '.join(SPLITS)}")
     protocol, count = check_terms(model, protocol), store.count(protocol.split)

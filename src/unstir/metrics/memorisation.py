@@ -222,10 +222,7 @@ def _closest(found: Nearest, spaces: list[Nearest], most: int) -> tuple[Pair, ..
 
 
 def nearest(queries: Tensor, train: Tensor, *, k: int = 1, flip: bool = False) -> Nearest:
-    """By pixels: ``queries`` uint8 [N, C, H, W] and ``train`` uint8 [M, C, H, W] in 0..255, k <= M.
-
-    With ``flip`` a training image also counts mirrored left to right, as a run that trained on both has seen it.
-    """
+    """By pixels: ``queries`` uint8 [N, C, H, W], ``train`` uint8 [M, C, H, W], k <= M; with ``flip`` mirrored too."""
     views: list[Rows] = [lambda rows: train[rows].flatten(1)]
     if flip:
         views.append(lambda rows: train[rows].flip(-1).flatten(1))

@@ -146,10 +146,7 @@ def judge(plan: Plan[Drawn | Images]) -> Evaluation:
 def search_copies(
     plan: Plan[Drawn | Images], sets: Sequence[Tensor], drawing: Path | None, **words: str
 ) -> Memorisation:
-    """Search for copies of training images among all sets together, and draw the closest pairs into a PNG file.
-
-    It has the ``words`` as text.
-    """
+    """Search for copies among all sets together, and draw the closest into a PNG file with the ``words`` as text."""
     label, store = plan.protocol()["label"], plan.store
     units = torch.cat(list(sets)), store.images("train"), held_out_like(store, label)
     images = [as_pixels(part, store) for part in units]
@@ -162,11 +159,8 @@ def search_copies(
 
 
 def held_out_like(store: Store, label: object) -> Tensor:
-    """At most `NEW_IMAGES` held-out images, uint8 [N, C, H, W]; of class ``label`` alone where it is the number of one.
-
-    Images of some classes lie nearer to each other than those of others do, which is no sign of copies.
-    """
-    labels, kept = store.labels("held_out"), torch.arange(store.count("held_out"))
+    """At most `NEW_IMAGES` held-out images, uint8 [N, C, H, W]; of class ``label`` alone where it is a number."""
+    labels, kept = store.labels("held_out"), torch.arange(store.count("held_out"))  # some classes lie nearer together
     if isinstance(label, int) and labels is not None:
         kept = kept[labels == label]
     some = randomness.Order(0, "memorisation", 0, len(kept))[:NEW_IMAGES]

@@ -37,10 +37,8 @@ NOT_KEPT = (OSError, SafetensorError, ValueError, OverflowError, KeyError, TypeE
 
 
 def keep(path: Path, kind: str, text: str, tensors: Mapping[str, Tensor]) -> None:
-    """Replace the file; OSError where it cannot be written.
-
-    The bytes are made first, for safetensors' own writing leaves files behind when killed.
-    """
+    """Replace the file; OSError where it cannot be written."""
+    # the bytes are made first, for safetensors' own writing leaves files behind when killed
     data = save(dict(tensors), {f"unstir_{kind}": text, "sha256": content_hash(tensors, text)})
     make_folder(path.parent)
     with replacing(path) as partial:
@@ -69,10 +67,7 @@ class Reference:
     _radii: dict[int, list[Tensor]] = field(default_factory=dict, init=False, repr=False)
 
     def subsets(self, size: int, most: int) -> list[tuple[Tensor, Tensor]]:
-        """``most`` disjoint subsets of ``size`` features, or all that there are, with the `radii` of each.
-
-        The radii, which every set of samples is held against, are computed once.
-        """
+        """``most`` disjoint subsets of ``size`` features, or all there are, with their `radii`, computed once."""
         num = min(len(self.features) // size, most)
         subsets = self.features[: num * size].view(num, size, -1)
         known = self._radii.setdefault(size, [])

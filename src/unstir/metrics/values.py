@@ -61,10 +61,7 @@ def lacking(store: Store, sets: Sequence[Tensor]) -> list[Tensor]:
 
 
 def spread(a: Tensor, b: Tensor) -> float:
-    """By what share the deviation of a channel of ``a`` is off that of ``b``, mean over channels; missing are NaN.
-
-    A channel of ``b`` that is constant has no such share and is left out.
-    """
+    """By what share a channel's deviation in ``a`` is off that in ``b``, mean over those that vary; missing are NaN."""
     pairs = zip(_channels(a), _channels(b), strict=True)
     shares = [one.std() / other.std() - 1 for one, other in pairs if other.std() > 0]
     return torch.stack(shares or [torch.zeros(())]).abs().mean().item()

@@ -35,10 +35,7 @@ _BATCH = 256
 
 
 class Swd(NamedTuple):
-    """The ``mean`` distance of all levels times 1000 (see above for the unit), and its error from the choice of images.
-
-    Chance in the patches and directions adds a few per cent of a real distance.
-    """
+    """The ``mean`` distance of all levels times 1000 (unit: see above), and its error from the choice of images."""
 
     mean: float
     standard_error: float

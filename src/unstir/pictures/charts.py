@@ -31,7 +31,7 @@ INK = "#010203"  # of text: on a page it becomes the text's own colour
 COLOURS = ("#1f6fd0", "#d9520c", "#0a9a78", "#ad6cab", "#857000", "#6b7480")
 """Series colours: the first four distinguished by the colour-blind, all 3:1 against white and against near-black."""
 
-MARKERS = ("o", "s", "^", "D", "v", "X", "P", "<", "*", "h")
+MARKERS = ("o", "s", "^", "D", "v", "X")
 DASHES = ("-", (0, (5, 2)), (0, (1, 1.5)), (0, (6, 1.5, 1, 1.5)), (0, (3, 1.5)), (0, (8, 2, 1, 1, 1, 2)))
 """A series has a marker and a dash of its own too, for paper and for those who see no colour."""
 
@@ -41,7 +41,6 @@ MARKED = 0.15  # a curve of many points has a marker at every such share of its 
 
 _PLAIN = (1e-4, 1e6)  # the labels of an axis that stays between these are written without an exponent
 _TICKS = ((1,), (1, 3), (1, 2, 5))  # the labels of a decade: the first that give three labels or more
-_PALETTE = "petroff10"  # of matplotlib; to be distinguished under all common forms of colour blindness (Petroff 2021)
 
 Lines = Sequence[Mapping[str, Any]]  # of a log
 Point = tuple[float, float, float]  # x, a value, and its standard error
@@ -54,20 +53,12 @@ def evenly(count: int, limit: int) -> list[int]:
     return [round(i * (count - 1) / (limit - 1)) for i in range(limit)]
 
 
-def series(place: int) -> dict[str, Any]:
-    """What matplotlib draws line ``place`` with: of as many neighbours as `MARKERS` no two share colour or marker."""
-    from matplotlib import color_sequences
-
-    every = {"color": color_sequences[_PALETTE], "marker": MARKERS, "linestyle": DASHES}
-    return {name: values[place % len(values)] for name, values in every.items()}
-
-
 def style() -> Any:
     """The context in which charts are drawn."""
     import matplotlib as mpl
     from cycler import cycler
 
-    cycle: Any = cycler(color=COLOURS) + cycler(marker=MARKERS[: len(COLOURS)]) + cycler(linestyle=DASHES)
+    cycle: Any = cycler(color=COLOURS) + cycler(marker=MARKERS) + cycler(linestyle=DASHES)
     settings = mpl.rc_params_from_file(STYLE, use_default_template=False)
     return mpl.rc_context({**settings, "axes.prop_cycle": cycle})
 
@@ -143,7 +134,7 @@ def draw_by_time(axes: "Axes", lines: Lines) -> None:
     for place, line in enumerate(shown, 1):
         how = {"color": COLOURS[place == len(shown)], "alpha": 0.3 + 0.7 * place / len(shown)}
         errors = line.get(f"{key}_error") or [0.0] * len(line["times"])
-        bars(axes, list(zip(line["times"], line[key], errors, strict=True)), f"after {_short(line['images'])}", **how)
+        bars(axes, list(zip(line["times"], line[key], errors, strict=True)), f"after {line['images']:,} images", **how)
     log_axis(axes, "y")
     axes.set_title(f"loss of {'held-out' if key == 'held_out' else 'training'} images by timestep")
     axes.set_xlabel("timestep t (small: details, large: layout)")
@@ -181,26 +172,26 @@ def likelihood_curves(
     """
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(9, 3.6), layout="constrained")
-    single, total = figure.subplots(1, 2)
-    for place, (name, (times, terms, decoder, summed)) in enumerate(curves.items()):
-        t = [1, *times]
-        line = {**series(place), "marker": "", "linewidth": 1, "label": name}
-        terms_as = line
-        if list(times) != list(range(2, len(times) + 2)):
-            terms_as = {**series(place), "linestyle": "", "markersize": 3, "label": f"{name}, those drawn"}
-            line = {**line, "drawstyle": "steps-post", "label": f"{name}, estimated"}
-        single.plot(t, [decoder, *terms], **terms_as)
-        total.plot(t, [decoder, *summed], **line)
-    log_axis(single, "y")
-    single.set_title("one term of the bound (t = 1: the decoder)")
-    total.set_title("terms up to t, summed")
-    for axes in (single, total):
-        log_axis(axes, "x")
-        axes.set_ylabel("bits per dimension")
-        axes.set_xlabel("t")
-        axes.grid(alpha=0.3)
-        axes.legend(fontsize=8)
+    with style():
+        figure = Figure(figsize=(9, 3.6), layout="constrained")
+        single, total = figure.subplots(1, 2)
+        for name, (times, terms, decoder, summed) in curves.items():
+            t, exact = [1, *times], list(times) == list(range(2, len(times) + 2))
+            of_terms: dict[str, Any] = {"marker": "", "label": name}
+            of_sum: dict[str, Any] = {"marker": "", "label": name}
+            if not exact:
+                of_terms = {"linestyle": "", "label": f"{name}, those drawn"}
+                of_sum |= {"drawstyle": "steps-post", "label": f"{name}, estimated"}
+            single.plot(t, [decoder, *terms], **of_terms)
+            total.plot(t, [decoder, *summed], **of_sum)
+        log_axis(single, "y")
+        single.set_title("one term of the bound (t = 1: the decoder)")
+        total.set_title("terms up to t, summed")
+        for axes in (single, total):
+            log_axis(axes, "x")
+            axes.set_ylabel("bits per dimension")
+            axes.set_xlabel("t")
+            axes.legend()
     return figure
 
 
@@ -233,7 +224,6 @@ def _ticks(low: float, high: float) -> list[float]:
 
 
 def _with_exponent(value: float) -> str:
-    """A number as "2e-5"."""
     mantissa, exponent = f"{value:.3e}".split("e")
     return f"{float(mantissa):g}e{int(exponent)}"
 
@@ -245,18 +235,12 @@ def images_axis(axes: "Axes", first: float = 0) -> None:
     axes.xaxis.set_major_locator(MaxNLocator(5))
     if first:
         axes.set_xscale("symlog", linthresh=first)
+        axes.autoscale(axis="x")  # its limits were perhaps settled on a linear axis
         low, high = axes.get_xlim()
         ticks = _ticks(first, high) if high >= 2 * first else [first]
         axes.xaxis.set_major_locator(FixedLocator([0, *ticks] if low <= 0 else ticks))
     axes.xaxis.set_major_formatter(EngFormatter(sep=""))
     axes.set_xlabel("images seen in training")
-
-
-def _short(images: int) -> str:
-    """A number of images as the axis has it, such as "64k"."""
-    from matplotlib.ticker import EngFormatter
-
-    return f"{EngFormatter(sep='')(images)} image{'s' * (images != 1)}"
 
 
 def save_figure(figure: "Figure", path: Path, format: str = "png", **words: str) -> None:

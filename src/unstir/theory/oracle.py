@@ -50,13 +50,8 @@ class GaussianData:
         return self._remaining(alpha, sigma).mean().to(x_t).expand(len(_flat(x_t, self.mean)))
 
     def log_prob(self, x_t: Tensor, alpha: float, sigma: float) -> Tensor:
-        """log N(x_t; alpha mean, alpha^2 covariance + sigma^2 I) in nats: [B].
-
-        Raises ValueError at sigma = 0 where the covariance is singular.
-        """
+        """log N(x_t; alpha mean, alpha^2 covariance + sigma^2 I) in nats: [B]."""
         var = self._noisy_variances(alpha, sigma)
-        if not bool((var > 0).all()):
-            raise ValueError(f"x_t has no density at sigma={sigma} as the covariance is singular; use sigma > 0")
         squares = self._coordinates(x_t, alpha).square() / var
         return (-0.5 * (squares + var.log() + math.log(2 * math.pi)).sum(1)).to(x_t)
 
@@ -109,7 +104,6 @@ class MixtureData:
 
     @cached_property
     def _components(self) -> tuple[GaussianData, ...]:
-        """The K Gaussians."""
         return tuple(GaussianData(m, S) for m, S in zip(self.means, self.covariances, strict=True))
 
     def estimate(self, x_t: Tensor, alpha: float, sigma: float) -> Tensor:
@@ -160,13 +154,11 @@ class FiniteData:
         return ((weights @ self._square_norms - mean.square().sum(1)).clamp(min=0) / mean.shape[1]).to(x_t)
 
     def log_prob(self, x_t: Tensor, alpha: float, sigma: float) -> Tensor:
-        """log( sum_i N(x_t; alpha y_i, sigma^2 I) / N ) in nats: [B]. Raises ValueError at sigma = 0.
+        """log( sum_i N(x_t; alpha y_i, sigma^2 I) / N ) in nats: [B], for sigma > 0.
 
         For many images take the score from Tweedie's formula: autograd would keep them all in float64.
         """
         half_squares = self._half_squares(x_t, alpha, sigma)
-        if sigma == 0:
-            raise ValueError("x_t has no density at sigma=0 as the data are points; use sigma > 0")
         log_scale = self.images[0].numel() * math.log(sigma * math.sqrt(2 * math.pi))
         return ((-half_squares / sigma**2).logsumexp(1) - math.log(len(self.images)) - log_scale).to(x_t)
 

@@ -187,24 +187,17 @@ def _log_snr(schedule: NoiseSchedule, steps: int) -> list[float]:
     return start + [1.0 + min(range(last), key=lambda k: abs(values[k] - value)) for value in wanted]
 
 
-def _leading_open(schedule: NoiseSchedule, steps: int) -> list[float]:
-    stride = max(schedule.T // (steps + 1), 1)
-    return [min(stride * (steps - i) + 1, schedule.T) for i in range(steps)]
-
-
-def _linspace_open(schedule: NoiseSchedule, steps: int) -> list[float]:
-    stride = (schedule.T - 1) / steps
-    return [1.0 + round(stride * (steps - i)) for i in range(steps)]  # half to even, of times counted from 0
-
-
 SPACINGS: dict[str, Callable[[NoiseSchedule, int], list[float]]] = {
     "trailing": lambda schedule, K: [schedule.T * (1 - i / K) for i in range(K)],
     "leading": lambda schedule, K: [schedule.T // K * (K - 1 - i) + 1 for i in range(K)],
     "linspace": lambda schedule, K: [schedule.T - (schedule.T - 1) * i / max(K - 1, 1) for i in range(K)],
     "quadratic": lambda schedule, K: [schedule.T * (1 - i / K) ** 2 for i in range(K)],
     "log_snr": _log_snr,
-    "leading_open": _leading_open,
-    "linspace_open": _linspace_open,
+    "leading_open": lambda schedule, K: [
+        min(max(schedule.T // (K + 1), 1) * (K - i) + 1, schedule.T) for i in range(K)
+    ],
+    # half to even, of times counted from 0
+    "linspace_open": lambda schedule, K: [1.0 + round((schedule.T - 1) / K * (K - i)) for i in range(K)],
 }
 
 

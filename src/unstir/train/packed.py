@@ -12,8 +12,8 @@ from typing import Any
 from unstir.data.disk import usable_path
 from unstir.data.embedded import EMBEDDED
 from unstir.data.levels import remarks
-from unstir.data.packing import pack
-from unstir.data.source import NAMES, Plan, is_named
+from unstir.data.packing import packed
+from unstir.data.source import NAMES, Options, Plan, is_named
 from unstir.data.store import Store, is_store
 from unstir.errors import UserError, quoted
 from unstir.progress import counted
@@ -74,7 +74,7 @@ def _packed(data: DataConfig, path: Path, check: Callable[[Plan], None]) -> Stor
     names = "size", "channels", "held_out", "sha256", "depth", "scale", "options"
     given: dict[str, Any] = {name: value for name in names if (value := getattr(data, name)) not in ("", ())}
     try:
-        return pack(data.source, path, **given, check=check)
+        return packed(Options(data.source, download_dir=path.parent, **given, check=check), path)
     except UserError as error:
         if error.key.startswith("options"):
             raise error.within("data") from None
