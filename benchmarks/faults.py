@@ -13,8 +13,6 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import tomli_w
-
 from unstir.data.manifest import sealed
 from unstir.runs import lines, toml
 from unstir.runs.checkpoint import content_hash
@@ -127,7 +125,7 @@ def _forge_toml(chance: random.Random, path: Path) -> str:
     values = toml.read(path)
     changed, what = mutated(chance, values)
     try:
-        path.write_text(tomli_w.dumps(changed), errors="surrogateescape")
+        path.write_text(toml.to_toml(changed), errors="surrogateescape")
     except (TypeError, ValueError, AttributeError):
         text = path.read_text().splitlines()
         del text[chance.randrange(len(text))]

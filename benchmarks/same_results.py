@@ -29,7 +29,7 @@ SMALL = [
     "--train.length", "60 steps", "--train.warmup", "10 steps",
     "--log.every", "5 steps", "--grids.num", "16", "--grids.log_spaced", "3",
 ]  # fmt: skip
-GUIDED = ["--model.num_classes", "10", "--train.label_dropout", "0.2", "--train.micro_batch", "32"]
+GUIDED = ["--model.num_classes", "10", "--train.condition_dropout", "0.2", "--train.micro_batch", "32"]
 CHAIN = ["--steps", "7", "--num", "8", "--seed", "3"]
 UNLIKE = re.compile(
     r"seconds|second|time|_at$|date|version|commit|path|host|machine|device|threads|sha256|hash|created|torch|python|format|pid|crc32"

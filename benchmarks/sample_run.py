@@ -38,7 +38,7 @@ batch_size = 8
 micro_batch = 4
 warmup = "3 steps"
 dtype = "float32"
-label_dropout = 0.1
+condition_dropout = 0.1
 
 [log]
 every = "2 steps"

@@ -48,6 +48,6 @@ def resnet18() -> nn.Module:
 
 
 @unstir.features
-def blocks() -> Callable[[Tensor], Tensor]:
-    """Sixteen numbers and no download: the mean brightness of each block of the image."""
-    return lambda images: nn.functional.adaptive_avg_pool2d(images.float().mean(1, keepdim=True), 4).flatten(1)
+def blocks(side: int = 4) -> Callable[[Tensor], Tensor]:
+    """Sixteen numbers and no download: the mean brightness of each of ``side`` x ``side`` blocks of the image."""
+    return lambda images: nn.functional.adaptive_avg_pool2d(images.float().mean(1, keepdim=True), side).flatten(1)

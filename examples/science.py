@@ -44,7 +44,7 @@ def train(folder: Path, steps: int, num: int) -> unstir.Run:
     recipe = unstir.load_recipe("digits")
     data = replace(recipe.data, source=str(store.path), channels=5, condition="stored")
     model = replace(recipe.model, in_channels=5, channels=16, attention=(), condition_values=1)
-    times = {"length": f"{steps} steps", "warmup": f"{steps // 10} steps", "label_dropout": 0.1}
+    times = {"length": f"{steps} steps", "warmup": f"{steps // 10} steps", "condition_dropout": 0.1}
     learning = replace(recipe.train, **times, batch_size=16, ema_decay=0.95, device="cpu")
     log = replace(recipe.log, held_out_images=8, held_out_times=2)
     grids = replace(recipe.grids, num=8, steps=10, log_spaced=1, channels=(0, 1, 2))

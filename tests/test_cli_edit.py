@@ -152,7 +152,7 @@ def test_morph_and_labels_need_classes(unstir, run, classes):
 
 
 def test_a_network_trained_with_hidden_labels_is_guided_and_does_without(unstir, once):
-    guided = once("guided", model__num_classes=10, train__label_dropout=0.5)
+    guided = once("guided", model__num_classes=10, train__condition_dropout=0.5)
     assert unstir("edit", "vary", guided, "a.png", "--out", "none.png")[0] == 0
     pictures = []
     for scale in (1, 3):
@@ -164,7 +164,7 @@ def test_a_network_trained_with_hidden_labels_is_guided_and_does_without(unstir,
 
 
 def test_what_is_said_of_guidance_is_of_the_part_of_the_chain_that_was_taken(unstir, once):
-    guided = once("guided", model__num_classes=10, train__label_dropout=0.5)
+    guided = once("guided", model__num_classes=10, train__condition_dropout=0.5)
     half = ("edit", "vary", guided, "a.png", "--label", 0, "--strength", 0.5, "--guidance", 3, "--out", "out.png")
     for options, words in (
         ((), "computed for two conditions (guidance)"),
@@ -185,7 +185,7 @@ def test_what_is_said_of_guidance_is_of_the_part_of_the_chain_that_was_taken(uns
 
 
 def test_a_guided_morph_counts_the_calls_without_a_label_and_no_second_label_in_a_call(unstir, once):
-    guided = once("guided", model__num_classes=10, train__label_dropout=0.5)
+    guided = once("guided", model__num_classes=10, train__condition_dropout=0.5)
     ask = ("edit", "morph", guided, "--labels", 1, 2, "--guidance", 3, "--steps", 2, "--out", "m.png")
     for options, expected in (
         ((), "6 calls"),  # at each step, those of the two classes and one without
@@ -200,7 +200,7 @@ def test_a_guided_morph_counts_the_calls_without_a_label_and_no_second_label_in_
 
 def test_a_run_that_is_guided_at_high_times_alone_is_varied_below_them(unstir, once):
     habit = {"grids__guidance": 3.0, "grids__guidance_low": 15}
-    run = once("habit", model__num_classes=10, train__label_dropout=0.5, **habit)
+    run = once("habit", model__num_classes=10, train__condition_dropout=0.5, **habit)
     status, out, _ = unstir("edit", "vary", run, "a.png", "--label", 0, "--strength", 0.5)
     assert status == 0 and "guidance" not in out
 

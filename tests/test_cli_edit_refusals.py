@@ -29,7 +29,7 @@ once, run = edited.once, edited.run
         ("vary RUN a.png --strength nan", ["--strength nan", "(0, 1]"]),
         ("vary RUN a.png --steps 21", ["--steps 21", "1..20"]),
         ("vary RUN a.png --variance learned", ["learned"]),
-        ("vary RUN a.png --guidance 2", ["--guidance 2 ", "label_dropout"]),
+        ("vary RUN a.png --guidance 2", ["--guidance 2 ", "condition_dropout"]),
         ("vary RUN a.png --out picture.jpg", ["--out picture.jpg", ".png"]),
         ("vary RUN a.png --out a.png", ["--out a.png"]),
         ("vary RUN a.png --out folder.png", ["folder.png"]),
@@ -54,7 +54,7 @@ def test_mistakes_are_refused_in_one_line_and_leave_nothing(unstir, run, tmp_pat
 
 
 def test_guidance_without_a_class_to_lead_to_is_refused_or_left_aside(trained, command, tmp_path):
-    run, _ = trained("guided", model__num_classes=10, train__label_dropout=0.5, grids__guidance=2.0)
+    run, _ = trained("guided", model__num_classes=10, train__condition_dropout=0.5, grids__guidance=2.0)
     picture = tmp_path / "a.png"
     Image.new("L", (8, 8), 90).save(picture)
     refused(command("edit", "vary", run.path, picture, "--guidance", 5), "--label")

@@ -175,7 +175,7 @@ def test_what_is_missing_is_measured_first_and_once(folder, command, tmp_path):
 def conditional(folder):
     """A tiny run that knows the classes."""
     store = folder.parent / "digits"
-    config = tiny_config(store, data__source=str(store), model__num_classes=10, train__label_dropout=0.1)
+    config = tiny_config(store, data__source=str(store), model__num_classes=10, train__condition_dropout=0.1)
     return train_run(config, folder.parent / "conditional").run.path
 
 

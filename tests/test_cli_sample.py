@@ -11,7 +11,7 @@ from unstir.generate import sampling
 from unstir.runs.files import decode, encode
 
 LEARNED = {"diffusion__learned_variance": True, "loss__objective": "hybrid"}
-GUIDED = {"model__num_classes": 10, "train__label_dropout": 0.5}
+GUIDED = {"model__num_classes": 10, "train__condition_dropout": 0.5}
 
 
 def test_sampling_from_a_learned_variance(trained, command, tmp_path, refused):

@@ -18,6 +18,7 @@ from unstir.pictures import grid
 from unstir.pictures.caption import caption
 from unstir.pixels import to_uint8
 from unstir.runs.model import Model
+from unstir.theory.schedule import cosine
 
 
 def test_a_comparison_is_one_picture_with_what_each_costs(trained, command, tmp_path, refused):
@@ -80,6 +81,15 @@ def test_a_comparison_is_read_as_it_is_written():
             parse(text, base)
         assert refused.value.key == key
     assert "ddim" in refused.value.remedy and str(refused.value).startswith("compare dimm:3: sampler='dimm'")
+
+
+def test_a_row_may_have_options_of_its_own():
+    one, two, three, four = parse("ddim:5:eta=1,unipc:9:log_snr:order=2,unipc:9, ddim:5", Chain("ddim", eta=0.25))
+    assert (one.eta, two.spacing, two.options, three.options, four.eta) == (1, "log_snr", {"order": 2}, {}, 0.25)
+    for text, key in (("unipc:9:ordr=2", "options.ordr"), ("ddim:5:eta=x", "eta"), ("ddim:5:even:log_snr", "compare")):
+        with pytest.raises(UserError) as refused:
+            parse(text, Chain())[0].visited(cosine(20))
+        assert refused.value.key == key
 
 
 def test_an_option_of_one_sampler_is_for_the_rows_that_take_it(trained, command, tmp_path):

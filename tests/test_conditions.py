@@ -23,6 +23,8 @@ from unstir.pictures.grid import read
 from unstir.pixels import Scale
 from unstir.runs.run import Run
 from unstir.runs.toml import from_dict
+from unstir.train import paths
+from unstir.train.distill import distilled
 from unstir.train.launch import open_data, open_run, train_run
 from unstir.train.trainer import Trainer
 
@@ -110,7 +112,7 @@ def test_conditions_are_packed_with_their_images_and_hashed(stores, images, tmp_
 
 
 def test_what_moves_an_image_moves_its_condition(stores, tmp_path):
-    config = settings(stores["image"].path, train={"label_dropout": 0.6})
+    config = settings(stores["image"].path, train={"condition_dropout": 0.6})
     made = Trainer(open_run(config, tmp_path / "run", stores["image"]), stores["image"])
     examples = made.examples(slice(0, 8))
     given = examples.condition[:, 1].flatten(1).amax(1) == 1
@@ -131,6 +133,24 @@ def test_a_run_with_conditions_continues_exactly(stores, tmp_path, quick):
             assert made.run()
         weights.append(made.state.net.state_dict())
     assert all(torch.equal(tensor, weights[1][name]) for name, tensor in weights[0].items())
+
+
+def test_a_path_has_the_condition_of_an_image_or_of_its_mirror_image(stores, runs, tmp_path, monkeypatch):
+    monkeypatch.setattr(paths, "STEPS", (2, 2))
+    store, conditions = stores["image"], runs["image"].conditions
+    config = distilled(runs["image"], "3 steps")
+    made = Trainer(open_run(config, tmp_path / "fast", store), store)
+    examples = [made.examples(slice(0, 8))]
+    made.state.step = paths.PERIOD
+    examples.append(made.examples(slice(0, 8)))
+    told = torch.cat([each.condition for each in examples])
+    told = told[told[:, 1].flatten(1).amax(1) == 1, :1]
+    scaled = conditions.given(store.conditions("train"), told.device)[:, :1]
+    as_stored, mirrored = (
+        torch.tensor([bool((rows == each).flatten(1).all(1).any()) for each in told])
+        for rows in (scaled, scaled.flip(-1))
+    )
+    assert bool((as_stored | mirrored).all()) and as_stored.any() and mirrored.any()
 
 
 def test_an_image_that_describes_itself_is_learned_almost_exactly(stores, tmp_path, quick):
@@ -174,7 +194,7 @@ def test_guidance_leads_away_from_the_hidden_condition(runs, kind):
         weak, strong = model.away_from(told)(x, t).raw, model.denoise(told)(x, t).raw
         assert torch.equal(weak, model.denoiser(x, t, torch.zeros_like(told)).raw)
     assert not torch.allclose(weak, strong, atol=1e-3)
-    assert runs[kind].config.train.label_dropout == 0.1  # which a condition takes by itself
+    assert runs[kind].config.train.condition_dropout == 0.1  # which a condition takes by itself
     assert not torch.allclose(
         drawn(model, 2), drawn(replace(model, chain=model.chain.changed(guidance=3.0)), 2), atol=1e-3
     )

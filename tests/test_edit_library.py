@@ -42,7 +42,7 @@ def test_weights_clamp_and_guidance_are_what_was_asked(unstir, once, run):
     path = Path("a.png")
     for folder, guidances in (
         (run, (1.0,)),
-        (once("guided", model__num_classes=10, train__label_dropout=0.5), (1.0, 3.0)),
+        (once("guided", model__num_classes=10, train__condition_dropout=0.5), (1.0, 3.0)),
     ):
         opened, made = Run.open(folder), set()
         for guidance, clip, ema in [(guidance, *rest) for guidance in guidances for rest in ((0, 1), (1, 1), (0, 0))]:
@@ -73,7 +73,7 @@ def test_library_calls_count_every_network_call(unstir, run, counts):
 
 def test_calls_are_counted_for_each_class_and_for_guidance(unstir, once, counts):
     known = Run.open(once("classes", model__num_classes=10)).model()
-    hidden = Run.open(once("guided", model__num_classes=10, train__label_dropout=0.5)).model()
+    hidden = Run.open(once("guided", model__num_classes=10, train__condition_dropout=0.5)).model()
     pair, jobs = (Path("a.png"), Path("b.png")), {}
     for scale in (1.0, 3.0):
         jobs[scale] = Job(chain=replace(known.chain, sampler="ddim", steps=2, guidance=scale), num=2, batch_size=3)

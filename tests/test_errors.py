@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 import unstir
 from unstir.errors import (
     KeptSettingsError,
+    MissingLibraryError,
     NotFiniteError,
     OutOfMemoryError,
     UnwrittenError,
@@ -22,7 +23,6 @@ from unstir.errors import (
     within_memory,
 )
 from unstir.group import LostError
-from unstir.libraries import MissingLibraryError
 from unstir.runs.checkpoint import DamagedError
 
 

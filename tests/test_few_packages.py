@@ -7,7 +7,7 @@ PROGRAM = """
 import sys
 from importlib.machinery import PathFinder
 
-HIDDEN = {"cyclopts", "rich", "matplotlib", "jinja2", "tomli_w", "filelock", "diffusers", "datasets", "pyarrow"}
+HIDDEN = {"cyclopts", "rich", "matplotlib", "jinja2", "filelock", "diffusers", "datasets", "pyarrow"}
 
 
 class Few:

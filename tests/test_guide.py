@@ -192,7 +192,7 @@ def test_the_commands_of_edits_take_a_guide(pair, image, command, tmp_path, refu
 
 
 def test_a_guide_that_needs_a_class_is_told_one(pair, image, command, refused):
-    hidden = {**CLASSES, "train__label_dropout": 0.5}
+    hidden = {**CLASSES, "train__condition_dropout": 0.5}
     run, other = pair(hidden, CLASSES)
     ask = ("edit", "vary", run.path, image, "--num", 1, "--guidance", 2, "--guide", other.path)
     refused(command(*ask), "--label ")
@@ -210,7 +210,7 @@ def test_all_steps_but_the_guide_are_judged_and_others_are_refused_first(trained
 
 
 def test_a_damaged_guide_is_said_and_an_earlier_step_of_it_used(pair, command, tmp_path):
-    run, other = pair(CLASSES | {"train__label_dropout": 0.2}, CLASSES)
+    run, other = pair(CLASSES | {"train__condition_dropout": 0.2}, CLASSES)
     newest = other.newest_step()
     for file in other.path.glob(f"*/*{newest:08}.safetensors"):
         content = bytearray(file.read_bytes())
@@ -222,7 +222,7 @@ def test_a_damaged_guide_is_said_and_an_earlier_step_of_it_used(pair, command, t
 
 
 def test_a_guide_of_the_same_run_is_one_however_its_folder_is_written(trained, tmp_path):
-    run, _ = trained(**CLASSES, train__label_dropout=0.2)
+    run, _ = trained(**CLASSES, train__condition_dropout=0.2)
     link = tmp_path / "link"
     link.symlink_to(run.path.absolute())
     assert run.model(guide=f"{link}@8").provenance() == run.model(guide="8").provenance()

@@ -16,7 +16,7 @@ from unstir.theory.process import Process
 from unstir.theory.schedule import linear
 from unstir.train.trainer import Trainer
 
-LABELLED = {"model__num_classes": 10, "train__label_dropout": 0.5}
+LABELLED = {"model__num_classes": 10, "train__condition_dropout": 0.5}
 
 
 def spoil(run):

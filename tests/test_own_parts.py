@@ -1,7 +1,9 @@
 """Parts of the user's own, one of each kind: found by MODULE:NAME, given their options, absent without consent."""
 
+import math
 import subprocess
 import sys
+import tomllib
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,7 +19,7 @@ from unstir.interop.schedulers import to_scheduler
 from unstir.metrics.likelihood import Protocol, split_likelihood
 from unstir.nn.config import ModelConfig
 from unstir.parts import ARGUMENTS, OURS
-from unstir.runs import build
+from unstir.runs import build, toml
 from unstir.runs.sections import DiffusionConfig, LossConfig
 from unstir.runs.stores import with_store
 from unstir.theory.schedule import from_betas
@@ -68,7 +70,8 @@ class Net(torch.nn.Module):
         return self.b(torch.tanh(self.a(x) + t[:, None, None, None] / 20))
 
 @unstir.source
-def stars(num=24, seed=0):
+def stars(num=24, seed=0, version: str = "1"):
+    assert isinstance(version, str)
     images = torch.randint(0, 256, (num, 8, 8), dtype=torch.uint8, generator=torch.Generator().manual_seed(seed))
     return images.numpy(), [number % 2 for number in range(num)]
 
@@ -131,10 +134,11 @@ def test_there_is_a_part_of_each_kind_and_each_is_absent_until_its_module_is_nam
 
 def test_ours_are_registered_by_the_same_decorators():
     for kind, names in OURS.items():
-        for name in names if kind != "network" else ():
+        for name in names:
             assert parts.find(kind, name).__name__.lower() == name
-            with pytest.raises(UserError, match=f"no_such=1 is no option: {name} takes"):
-                parts.check_options(kind, name, {"no_such": 1})
+            with pytest.raises(UserError) as refused:
+                parts.make(kind, name, *(1 for _ in ARGUMENTS[kind]), options={"no_such": 1})
+            assert refused.value.key == "no_such"
 
 
 @pytest.mark.parametrize("kind", [kind for kind in ARGUMENTS if ARGUMENTS[kind]])
@@ -179,7 +183,7 @@ def test_a_run_of_own_parts_is_trained_resumed_exactly_and_judged(place):
 def test_a_run_of_own_parts_is_trained_and_sampled_by_the_command_line(place, monkeypatch, unstir, refused):
     Path("mine.toml").write_text('''
 recipe = "digits"
-data = { source = "mine:stars", options = { num = 24 } }
+data = { source = "mine:stars", options = { num = 24, version = "12" } }
 model = { type = "mine:Net" }
 loss = { weighting = "mine:soft", weighting_options = { gamma = 2 } }
 log = { to = ["mine:Diary"], held_out_images = 0 }
@@ -197,6 +201,9 @@ steps = 3
     )
     assert status == 0, err
     assert repr(Run.open("run").config.grids.options) == "{'eta': 1}"
+    assert Run.open("run").config.data.options == {"num": 24, "version": "12"}
+    assert unstir("data", "pack", "mine:stars", "--out", "d", "--options.version", "1e3", "--options.num", 9)[0] == 0
+    assert '"options.version": "1e3"' in Path("d/manifest.json").read_text()
     forget_parts(monkeypatch, "mine")
     line = refused(unstir("sample", "run", "--num", 2), "mine:Net", f"type {parts.VARIABLE}=mine")
     assert line.count("\n") == 1 and "mine" not in sys.modules
@@ -211,7 +218,7 @@ steps = 3
     assert unstir("sample", "run", *out, "one", "--sampler", "mine:heun2", "--options.eta", 0.5)[0] == 0
     assert unstir("sample", "run", *out, "two", "--sampler", "mine:heun2", "--options.twice", "false")[0] == 0
     assert Path("one/000000.png").read_bytes() != Path("two/000000.png").read_bytes()
-    assert unstir("sample", "run", *out, "three", "--compare", "mine:heun2:3,ddim:3")[0] == 0
+    assert unstir("sample", "run", *out, "three", "--compare", "mine:heun2:3:twice=false,ddim:3")[0] == 0
     assert unstir("export", "run", "--to", "safetensors", "--out", "file")[0] == 0
 
 
@@ -259,6 +266,9 @@ def lost(denoise, process, x_T, times, noise):
         with pytest.raises(UserError, match=says):
             build.check_parts(tiny_config("", diffusion__options={}, **dict([given])))
     process = unstir.Process(unstir.cosine(20))
+    steps = process, torch.randn(1, 1, 2, 2), torch.arange(1)
+    *_, last = unstir.draw(lambda x, t: unstir.Prediction(x, x), *steps, Chain("mine:half", times=(10, 5)))
+    assert last.t == 5
     for name, says in {"half": "ends at t=10, not at 0", "lost": r"fails: RuntimeError: .*\(mine.py"}.items():
         chain, noise = Chain(f"mine:{name}", steps=3), unstir.starting_noise(0, torch.arange(2), (1, 8, 8))
         with pytest.raises(UserError, match=says):
@@ -279,6 +289,16 @@ print(build.num_parameters(config))
     )
     done = subprocess.run([sys.executable, "program.py"], capture_output=True, text=True, cwd=tmp_path, check=True)
     assert done.stdout == f"{4 * 9 + 4 + 4 * 9 + 1}\n"
+
+
+def test_an_option_is_text_or_a_finite_number_and_stays_what_it_is():
+    options = {"a": "12", "b": 12, "c": 1.5, "d": True, "e": "1e-4"}
+    config = tiny_config("", data__options=options)
+    assert repr(toml.from_dict(tomllib.loads(toml.to_toml(config)), "x").data.options) == repr(options)
+    for value in (math.inf, math.nan, [1]):
+        with pytest.raises(UserError) as refused:
+            toml.from_dict({"diffusion": {"options": {"a": value}}}, "x")
+        assert refused.value.key == "diffusion.options.a" and "finite" in refused.value.allowed
 
 
 @pytest.mark.parametrize("name", ["weighting", "times"])

@@ -24,7 +24,7 @@ from unstir.runs.run import Run
 from unstir.runs.toml import to_dict
 from unstir.train.launch import train_run
 
-GUIDED = {"model__num_classes": 10, "train__label_dropout": 0.5, "grids__guidance": 2.0, "grids__variance": "large"}
+GUIDED = {"model__num_classes": 10, "train__condition_dropout": 0.5, "grids__guidance": 2.0, "grids__variance": "large"}
 
 
 @pytest.fixture(scope="module")

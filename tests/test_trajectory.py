@@ -17,7 +17,7 @@ from unstir.pictures.charts import evenly
 from unstir.pictures.grid import grid
 from unstir.pixels import to_uint8
 
-CLASSES = {"model__num_classes": 10, "train__label_dropout": 0.5}
+CLASSES = {"model__num_classes": 10, "train__condition_dropout": 0.5}
 
 
 def noise_of(run, seed, num):

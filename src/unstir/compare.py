@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from unstir import parts
 from unstir.chain import DEFAULTS, Chain, Cost, facts_of, title
 from unstir.errors import UserError
 from unstir.generate.drawing import Job, check, sample_batches
@@ -42,20 +43,20 @@ class Compared:
 
 
 def parse(text: str, base: Chain, given: Mapping[str, Any] = MappingProxyType({})) -> list[Chain]:
-    """The chains of "ancestral:1000,ddim:50,dpmpp_2m:15:log_snr": sampler, steps and, if not the ``base``'s, spacing.
+    """The chains of "ancestral:1000,dpmpp_2m:15:log_snr,unipc:10:order=2": sampler, steps, any spacing and options.
 
-    What they leave out is the base's, but for options of another sampler. Those ``given`` are for the samplers that
+    What they leave out is the ``base``'s, but for options of another sampler. Those ``given`` are for the samplers that
     take them. Raises UserError for text of another form, and for an option that none of the samplers takes.
     """
     chains = []
     for part in text.split(","):
-        name, *rest = _FORM.split(part.strip())
-        if not 1 <= len(rest) <= 2 or not (rest[0].isascii() and rest[0].isdecimal()):
+        name, steps, *rest = *_FORM.split(part.strip()), "", ""
+        options, (spacing, *more) = [item for item in rest if "=" in item], [item for item in rest if "=" not in item]
+        if not (steps.isascii() and steps.isdecimal()) or any(more):
             raise UserError("compare", text, "must be samplers with their steps, such as ddim:50,dpmpp_2m:15")
-        spacing = rest[1] if len(rest) == 2 else base.spacing
         try:
-            chain = base.changed(sampler=name, steps=int(rest[0]), spacing=spacing)
-            chains.append(chain.changed(**{key: given[key] for key in facts_of(name).options if key in given}))
+            chain = base.changed(sampler=name, steps=int(steps), spacing=spacing or base.spacing)
+            chains.append(chain.changed(**_options(chain, options, given)))
         except UserError as error:
             raise error.at(f"compare {part.strip()}") from None
     taken = {option for chain in chains for option in facts_of(chain.sampler).options}
@@ -63,6 +64,15 @@ def parse(text: str, base: Chain, given: Mapping[str, Any] = MappingProxyType({}
         name = idle[0]
         raise UserError(name, given[name], f"is an option of none of the samplers of {text}", {name: None})
     return chains
+
+
+def _options(chain: Chain, texts: Sequence[str], given: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings of a chain's sampler alone: of those ``given``, or as text such as "order=2"."""
+    parts.allow(chain.sampler)  # which the user has typed
+    fields, pairs = facts_of(chain.sampler).options, [text.partition("=") for text in texts]
+    typed = {key: parts.read("sampler", chain.sampler, key, value) for key, _, value in pairs}
+    own = {key: value for key, value in typed.items() if key not in fields}
+    return {key: value for key, value in {**given, **typed}.items() if key in fields} | {"options": chain.options | own}
 
 
 def _jobs(model: Model, job: Job, chains: Sequence[Chain]) -> list[Job]:
@@ -92,9 +102,9 @@ def compare(model: Model, job: Job, chains: Sequence[Chain]) -> list[Compared]:
         on_step = counter(count, sum(cost.steps * batches for cost in costs))
         for each, cost in zip(jobs, costs, strict=True):
             began = time.perf_counter()
-            parts = [model.pixels(images) for _, images in sample_batches(model, each, on_step=on_step)]
+            images = torch.cat([model.pixels(some) for _, some in sample_batches(model, each, on_step=on_step)])
             seconds = (time.perf_counter() - began) / job.num
-            results.append(Compared(each.chain, torch.cat(parts), cost, model.cost(each.chain), seconds))
+            results.append(Compared(each.chain, images, cost, model.cost(each.chain), seconds))
     return results
 
 

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 Settings = TypeVar("Settings")
 
+OF_THE_DISK = errno.EIO, errno.ESTALE, errno.ETIMEDOUT
+"""What a disk or a server answers that fails."""
 OF_THE_MACHINE = {
     errno.ENOSPC: "free some space",
     errno.EDQUOT: "free some space of your quota",
@@ -110,6 +112,10 @@ class KeptSettingsError(UserError):
     def __init__(self, keys: tuple[str, ...], given: object, allowed: str, remedy: Remedy | tuple[Remedy, ...]) -> None:
         super().__init__(keys[0], given, allowed, remedy)
         self.keys, self.args = keys, (keys, given, allowed, remedy)
+
+
+class MissingLibraryError(UserError):
+    """A library of an extra is not installed."""
 
 
 class OutOfMemoryError(MemoryError):

@@ -4,7 +4,7 @@ import importlib
 import warnings
 from typing import Any
 
-from unstir.errors import UserError
+from unstir.errors import MissingLibraryError, UserError
 
 
 def library(name: str, extra: str, what: str) -> Any:
@@ -21,16 +21,12 @@ def library(name: str, extra: str, what: str) -> Any:
 
 
 def is_there(name: str) -> bool:
-    """Whether the library ``name`` can be imported."""
+    """Whether the library ``name`` can be loaded."""
     try:
         importlib.import_module(name)
     except ImportError:
         return False
     return True
-
-
-class MissingLibraryError(UserError):
-    """A library of an extra is not installed."""
 
 
 def missing(name: str, extra: str, what: str) -> UserError:

@@ -4,7 +4,7 @@ A part is a function or a class below the decorator of its kind. In mine.py, one
 to the settings of a run; what it takes besides the arguments of its kind are its options, each with a default. Parts of
 the package have plain names, such as "linear", and their modules are loaded when they are needed.
 
-A run may come from a stranger, and importing runs code. What a run names is therefore imported only where the user has
+A run may come from a stranger, and importing runs code. What a run names is therefore loaded only where the user has
 said so, by typing the name, by a TOML file of their own, by the environment variable UNSTIR_PARTS (modules, separated
 by commas), or by importing the module themselves.
 """
@@ -12,17 +12,18 @@ by commas), or by importing the module themselves.
 import importlib
 import inspect
 import json
+import math
 import os
 import re
 import sys
 import traceback
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, TypeVar, get_args, overload
 
-from pydantic import AfterValidator, BeforeValidator, Field
+from pydantic import AfterValidator, BeforeValidator
 
 from unstir.errors import NotFiniteError, UserError, is_out_of_memory, nearest
 
@@ -62,7 +63,7 @@ OURS: dict[str, dict[str, str]] = {
     },
     "condition": dict.fromkeys(("low_resolution", "masked"), "runs.conditions"),
     "network": {"unet": "nn.unet"},
-    "source": {},
+    "source": {"mnist": "data.embedded", "digits": "data.embedded", "cifar10": "data.cifar10"},
     "features": {},
     "tracker": {"tensorboard": "trackers.tensorboard", "wandb": "trackers.wandb"},
 }
@@ -104,10 +105,11 @@ def sampler(
 def sampler(function: Any = None, **facts: Any) -> Any:
     """Register a generator of `Step`, (denoise, process, x_T, times, noise, **options), as a sampler.
 
-    ``denoise(x, t)`` returns a `Prediction`, ``times`` fall to 0, and ``noise(t)`` is fresh standard normal noise like
-    ``x_T`` [B, C, H, W], the same whenever t is. The last step is the image at t = 0. With facts, as in
-    ``@sampler(calls=2)``: a step takes ``calls`` network calls, the first ones those of ``start``, the last one 1.
-    ``divides_by_alpha`` is true of one that cannot begin where alpha_t = 0.
+    ``denoise(x, t)`` returns a `Prediction`, ``times`` fall strictly to the end of the chain, 0 or above (`Chain`), and
+    ``noise(t)`` is fresh standard normal noise like ``x_T`` [B, C, H, W], the same whenever t is. The last step is at
+    ``times[-1]``; at 0 its x is the image. With facts, as in ``@sampler(calls=2)``: a step takes ``calls`` network
+    calls, the first ones those of ``start``, the last one 1. ``divides_by_alpha`` is true of one that cannot begin
+    where alpha_t = 0.
     """
     if function is None:
         return lambda function: _registered("sampler", function, facts)
@@ -329,14 +331,25 @@ SamplerName = Annotated[str, AfterValidator(Name("sampler"))]
 TrackerName = Annotated[str, AfterValidator(Name("tracker"))]
 
 
-def _read(value: object) -> object:
-    """A text that is a number, true or false as that, for a command line has text alone."""
-    try:
-        return json.loads(value) if isinstance(value, str) and _WORD.fullmatch(value) else value
-    except ValueError:  # such as 007
+def _option(value: object) -> object:
+    if isinstance(value, str | int) or (isinstance(value, float) and math.isfinite(value)):
         return value
+    raise ValueError("must be text, true, false or a finite number")
+
+
+Option = Annotated[str | bool | int | float, BeforeValidator(_option)]
+
+
+def read(kind: str, name: str, key: str, text: str) -> Any:
+    """What a word means as the option ``key`` of a part: text where its annotation says so, or where it is no number,
+    true or false. Nothing is known of a part that cannot be found.
+    """
+    with suppress(UserError):
+        if (taken := inspect.signature(find(kind, name)).parameters.get(key)) and taken.annotation is str:
+            return text
+    with suppress(ValueError):  # such as 007
+        return json.loads(text) if _WORD.fullmatch(text) else text
+    return text
 
 
 _WORD = re.compile(r"true|false|-?[0-9]{1,15}(\.[0-9]+)?(e[+-]?[0-9]{1,2})?")
-_Finite = Annotated[float, Field(allow_inf_nan=False)]
-Option = Annotated[str | bool | int | _Finite, BeforeValidator(_read)]  # text first, as a command line reads it

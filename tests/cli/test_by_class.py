@@ -29,7 +29,7 @@ def test_subfolders_become_the_classes_of_a_run_that_can_be_guided(photos, unsti
         status, _, err = unstir(*words)
         assert status == 0, err
     run = Run.open("run")
-    assert (run.config.model.num_classes, run.config.train.label_dropout) == (2, 0.1)
+    assert (run.config.model.num_classes, run.config.train.condition_dropout) == (2, 0.1)
     assert run.data.classes == ("cats", "dogs")
     drawn = "sample", "run", "--label", "cats", "--guidance", 2, "--num", 2, "--steps", 2, "--out", "made"
     status, _, err = unstir(*drawn)

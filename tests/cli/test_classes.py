@@ -23,7 +23,7 @@ def named_run(tmp_path_factory, digits):
     from unstir.train.trainer import Trainer
 
     folder = tmp_path_factory.mktemp("named") / "run"
-    config = tiny_config(digits, model__num_classes=10, train__label_dropout=0.5, train__length="2 steps")
+    config = tiny_config(digits, model__num_classes=10, train__condition_dropout=0.5, train__length="2 steps")
     store = open_data(config, folder)
     card.save(folder, dataclasses.replace(open_run(config, folder, store).data, classes=NAMES))
     run = Run.open(folder)

@@ -49,7 +49,7 @@ def test_the_defaults_are_those_of_the_recipe(page, recipe):
     assert shown["--train.lr"] == str(config.train.lr)
     assert shown["--model.mults"] == " ".join(map(str, config.model.mults))
     assert shown["--diffusion.schedule"] == config.diffusion.schedule
-    assert shown["--train.label_dropout"] == str(config.train.label_dropout)
+    assert shown["--train.condition_dropout"] == str(config.train.condition_dropout)
 
 
 def test_each_setting_is_there_once_and_the_most_used_are_first(page):

@@ -15,9 +15,10 @@ from PIL import Image
 
 from refusals import refusing
 from unstir.data import Store, pack
+from unstir.data.disk import natural
 from unstir.data.folder import arrange
 from unstir.data.images import UNLABELLED, Refused
-from unstir.data.listing import Entry, Items, natural
+from unstir.data.listing import Entry, Items
 from unstir.data.source import hold_out
 from unstir.errors import UserError
 

@@ -119,6 +119,12 @@ def test_features_of_ones_own_judge_images_and_are_known_by_name_and_hash(exampl
     assert status == 0, err
     (made,) = json.loads(out)["evaluations"]
     assert made["figures"]["blocks/fd"]["name"] == "FD-blocks" and len(made["protocol"]["networks"]["blocks"]) == 64
+    status, out, err = command("evaluate", *asked, "--features", "features:blocks", "--features-options.side", 3)
+    assert status == 0, err
+    (other,) = json.loads(out)["evaluations"]
+    assert other["protocol"]["networks"]["blocks"] != made["protocol"]["networks"]["blocks"]
+    assert other["figures"]["blocks/fd"]["by_seed"] != made["figures"]["blocks/fd"]["by_seed"]
+    refused(command("evaluate", *asked[:-1], "--features", "features:blocks", "--features-options.sid", 3), "side")
     net = example("features").OfImageNet(torch.nn.Flatten(), side=4)
     assert net(images).shape == (40, 48)
     same, _ = evaluate_images(images, store, networks=[Extractor("tiny", net)])

@@ -185,6 +185,7 @@ def test_importing_the_module_is_consent_and_no_class_but_a_registered_one_is_fo
         (["--model.type", "mine:Unused"], "has the parameter idle, which gets no gradient"),
         (["--model.type", "mine:Counting"], "holds seen, which is not float32"),
         (["--model.type", "mine:Raising"], "by zero (mine.py, line 47)"),
+        (["--model.type", "mine:Paired"], "returns a tuple"),
     ],
 )
 def test_what_is_wrong_with_it_is_one_line_before_anything_is_written(place, digits, unstir, refused, arguments, said):
@@ -241,6 +242,11 @@ class Unused(Plain):
 class Raising(Plain):
     def forward(self, x, t, label=None):
         return x * (1 // 0)
+
+@unstir.network
+class Paired(Plain):
+    def forward(self, x, t, label=None):
+        return super().forward(x, t, label, self.training or None), None
 
 @unstir.network
 class Counting(Plain):

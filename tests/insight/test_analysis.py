@@ -129,13 +129,13 @@ def test_nothing_measured_says_so_and_what_measures_it():
 
 def test_missed_classes_want_guidance():
     at = lambda **true: (evaluation(**true),)
-    guided = {"model__num_classes": 10, "train__label_dropout": 0.1}
+    guided = {"model__num_classes": 10, "train__condition_dropout": 0.1}
     missed = by_name(facts(by_step=at(accuracy=0.7), config=guided))
     assert missed["class accuracy"].verdict == "bad" and missed["class accuracy"].effect.value == pytest.approx(
         -0.27, abs=0.05
     )
     assert "guidance=2" in missed["guidance"].text
-    assert "label_dropout=0.1" in by_name(facts(by_step=at(accuracy=0.7)))["guidance"].text
+    assert "condition_dropout=0.1" in by_name(facts(by_step=at(accuracy=0.7)))["guidance"].text
     distilled = {
         "loss__objective": "consistency",
         "diffusion__predict": "v",

@@ -159,8 +159,8 @@ def test_the_first_lines_say_whether_its_images_are_good(true, key, others):
 
 def test_commands_and_settings_can_be_pasted_for_a_run_with_a_space_in_its_name():
     known = [runs.good(), runs.over_fitted(), runs.too_short(), runs.noise_only(), falling_by(0.05), facts()]
-    known += [facts(by_step=(evaluation(accuracy=0.5),), config={"model__num_classes": 10, **label_dropout})
-              for label_dropout in ({}, {"train__label_dropout": 0.1})]  # fmt: skip
+    known += [facts(by_step=(evaluation(accuracy=0.5),), config={"model__num_classes": 10, **condition_dropout})
+              for condition_dropout in ({}, {"train__condition_dropout": 0.1})]  # fmt: skip
     texts = [it.text for one in known for findings in (None, []) for it in analyse(one, findings)]
     codes = {code for text in texts for code in re.findall("`([^`]+)`", text)}
     commands = {typed(code, "my runs/a") for code in codes if code.startswith("unstir ")}

@@ -31,7 +31,7 @@ pytest.importorskip("diffusers", reason="the pipelines compared with: pip instal
 pytestmark = pytest.mark.slow
 diffusers = library("diffusers", "diffusers", "this test")
 COSINE = {"diffusion__schedule": "cosine", "diffusion__options": {}}
-GUIDED = {"model__num_classes": 10, "train__label_dropout": 0.2, **COSINE}
+GUIDED = {"model__num_classes": 10, "train__condition_dropout": 0.2, **COSINE}
 CASES = {
     "plain": {"model__attention": [1]},
     "guided": {**GUIDED, "diffusion__predict": "v", "model__heads": 2, "model__flip_sin_to_cos": True},

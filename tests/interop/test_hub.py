@@ -26,11 +26,15 @@ from unstir.interop.published import public, pull, push, write_repository
 from unstir.metrics.evaluation import Evaluation, saved
 from unstir.metrics.evaluation import save as save_evaluation
 from unstir.metrics.figures import Figure
-from unstir.nn.config import ModelConfig
+from unstir.nn.config import ModelConfig, UNetConfig
+from unstir.nn.unet import UNet
 from unstir.parts import VARIABLE
 from unstir.pictures.grid import named_grid, read
+from unstir.runs.conditions import Conditions
 from unstir.runs.recipes import load_recipe
 from unstir.runs.run import Run
+from unstir.theory.process import Process
+from unstir.theory.schedule import cosine
 
 hub_library = pytest.importorskip("huggingface_hub", reason="pip install '.[hub]'")
 pytest.importorskip("diffusers", reason="what is published is also of diffusers")
@@ -107,6 +111,19 @@ def test_a_run_is_published_and_pulled_and_draws_the_same(hub, tmp_path, unstir)
     assert saved(again) == [figures]
     status, _, err = unstir("train", "--out", "pulled")
     assert status == 2 and "Traceback" not in err
+
+
+def test_a_run_with_conditions_is_pulled_with_them(hub, tmp_path, unstir):
+    net = UNet(UNetConfig(in_channels=1, channels=8, mults=(1, 1), groups=4, attention=(), condition_values=2))
+    given = {"predict": "v", "conditions": Conditions.of(torch.randn(3, 2), (1, 2), (3, 4))}
+    run = Run.create(tmp_path / "run", net, Process(cosine(20)), (1, 8, 8), **given)
+    status, _, err = unstir("push", run.path, "me/told", "--licence", "mit")
+    assert status == 0 and "conditions.npy" in hub.files("me/told"), err
+    status, _, err = unstir("pull", "me/told", "--out", "pulled")
+    assert status == 0, err
+    pulled = Run.open("pulled")
+    assert torch.equal(pulled.conditions.kept, run.conditions.kept) and pulled.data.condition == run.data.condition
+    assert torch.equal(drawn(pulled.model(device="cpu")), drawn(run.model(device="cpu")))
 
 
 def test_figures_that_cannot_be_read_are_said_to_be_so(tmp_path, monkeypatch):
@@ -268,7 +285,7 @@ def test_the_page_of_an_imported_run_does_not_say_that_it_was_trained_here(tmp_p
 )  # fmt: skip
 def test_the_samples_of_the_page_are_drawn_again_by_what_it_says(tmp_path, unstir, settings, says, typed):
     grids = {f"grids__{name}": value for name, value in settings.items()}
-    hidden = {"model__num_classes": 10, "train__label_dropout": 0.2}
+    hidden = {"model__num_classes": 10, "train__condition_dropout": 0.2}
     model = untrained(tmp_path / "run", **hidden, **grids).model(12, device="cpu")
     write_repository(model, "me/x", tmp_path / "there")
     assert f" by unipc in 20 steps{says}, " in (tmp_path / "there/README.md").read_text()

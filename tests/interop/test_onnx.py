@@ -16,19 +16,22 @@ from untrained import untrained
 from unstir.chain import SAMPLERS, Chain
 from unstir.data.disk import file_sha256
 from unstir.diffusion.draw import draw
-from unstir.errors import UserError
+from unstir.errors import MissingLibraryError, UserError
 from unstir.generate.drawing import Job, sample_batches
 from unstir.interop import exporting, onnx_file
 from unstir.interop.exporting import export
 from unstir.interop.onnx_file import OnnxNetwork, on_onnxruntime
-from unstir.libraries import MissingLibraryError
+from unstir.nn.config import UNetConfig
+from unstir.nn.unet import UNet
+from unstir.runs.conditions import Conditions
 from unstir.runs.run import Run
+from unstir.theory.process import Process
 from unstir.theory.schedule import cosine
 
 onnxruntime = pytest.importorskip("onnxruntime", reason="what is compared with: pip install '.[onnx]'")
 
 pytestmark = pytest.mark.slow
-GUIDED = {"model__num_classes": 10, "train__label_dropout": 0.2, "model__attention": [1], "model__mults": [1, 1]}
+GUIDED = {"model__num_classes": 10, "train__condition_dropout": 0.2, "model__attention": [1], "model__mults": [1, 1]}
 
 
 @pytest.fixture
@@ -58,6 +61,19 @@ def test_any_batch_gives_the_outputs_of_the_network_and_the_file_says_what_it_is
     metadata = json.loads(session.get_modelmeta().custom_metadata_map["unstir"])
     assert metadata["weights"] == model.weights_sha256 and file.stem == model.weights_sha256[:16]
     assert metadata["diffusion"]["T"] == 20 and metadata["has_null"] and metadata["classes"][3] == "digit 3"
+
+
+@pytest.mark.parametrize("kind", ["vector", "image"])
+def test_a_run_with_conditions_is_drawn_as_torch_draws_it(kind, tmp_path):
+    rows = torch.randn(3, 2) if kind == "vector" else torch.rand(3, 2, 4, 8)
+    sizes = {"condition_values": 2} if kind == "vector" else {"condition_channels": 2}
+    net = UNet(UNetConfig(in_channels=1, channels=8, mults=(1, 1), groups=4, attention=(), **sizes))
+    conditions = Conditions.of(rows, hides=True)
+    run = Run.create(tmp_path / "run", net, Process(cosine(20)), (1, 4, 8), predict="v", conditions=conditions)
+    model, job = run.model(device="cpu"), Job(num=3, chain=Chain("ddim", 4, guidance=2.0), batch_size=3)
+    assert export(model, "onnx", tmp_path / "file").error < 1e-5
+    ((_, ours),), ((_, theirs),) = (list(sample_batches(each, job)) for each in (model, on_onnxruntime(model)))
+    assert (ours.clamp(-1, 1) - theirs.clamp(-1, 1)).abs().max() < 2 / 255
 
 
 def test_every_sampler_draws_the_pictures_of_torch(run):

@@ -66,7 +66,7 @@ def test_a_step_of_training_goes_on_from_either(saved, tmp_path, make_run):
     import_run(saved(Network(**SMALL, labels=10)), tmp_path / "guided", Asked(size=8))
     config = Run.open(tmp_path / "guided").config
     model = {f"model__{key}": value for key, value in vars(config.model).items() if key != "in_channels"}
-    grey = {"data__channels": 1, "model__in_channels": 1, "train__label_dropout": 0.1, "diffusion__T": 50}
+    grey = {"data__channels": 1, "model__in_channels": 1, "train__condition_dropout": 0.1, "diffusion__T": 50}
     run, store = make_run("new", **model, **grey, train__length="1 step", grids__num=2)
     trainer = Trainer(run, store)
     before = {name: t.clone() for name, t in trainer.state.net.state_dict().items()}

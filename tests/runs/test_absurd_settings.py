@@ -23,10 +23,10 @@ ZEROS = {
     "data.size", "model.attention", "model.dropout", "model.freq_shift", "model.downsample_padding",
     "model.num_classes", "model.condition_values", "model.condition_channels",
     "model.out_channels", "train.micro_batch", "train.weight_decay", "train.beta1", "train.beta2",
-    "train.warmup_start", "train.clip", "train.ema_decay", "train.label_dropout", "log.held_out_images", "grids.epochs",
-    "grids.log_spaced", "grids.channels", "grids.eta", "grids.threshold", "grids.guidance_high", "data.held_out",
-    "loss.input_perturbation", "train.augment", "train.activation_checkpointing", "model.head_channels",
-    "model.time_table",
+    "train.warmup_start", "train.clip", "train.ema_decay", "train.condition_dropout", "log.held_out_images",
+    "grids.epochs", "grids.log_spaced", "grids.channels", "grids.eta", "grids.threshold", "grids.guidance_high",
+    "data.held_out", "loss.input_perturbation", "train.augment", "train.activation_checkpointing",
+    "model.head_channels", "model.time_table",
 }  # fmt: skip
 """Where 0 means none, the first, or what is usual."""
 

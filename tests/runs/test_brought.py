@@ -144,6 +144,53 @@ def test_a_model_without_a_folder_draws_and_edits_as_the_run(learned):
     assert morphed.made.shape == (4, 1, 4, 4) and morphed.settings["weights"] == model.hashes
 
 
+@unstir.network
+class Described(nn.Conv2d):
+    """One convolution of x_t and an image that describes it, or with a vector added."""
+
+    def __init__(self, in_channels, out_channels, num_labels, image=False):
+        super().__init__(in_channels + num_labels * image, out_channels, 3, padding=1)
+        self.vector = nn.Linear(num_labels, out_channels)
+
+    def forward(self, x, t, condition):
+        if condition.ndim == 4:
+            return super().forward(torch.cat((x, condition), 1)) + self.vector.bias[:, None, None]
+        return super().forward(x) + self.vector(condition)[:, :, None, None]
+
+
+@pytest.mark.parametrize("kind", ["vector", "image"])
+def test_a_network_with_conditions_comes_back_with_them(kind, tmp_path):
+    rows = torch.randn(5, 2) if kind == "vector" else torch.rand(5, 2, 4, 4)
+    conditions = unstir.Conditions.of(rows, offset=(1, 2), scale=(2, 4), hides=True)
+    net, process = Described(1, 1, 3, image=kind == "image"), unstir.Process(unstir.cosine(50))
+    given = {"predict": "v", "conditions": conditions}
+    run = unstir.Run.create(tmp_path / "run", net, process, (1, 4, 4), options={"image": kind == "image"}, **given)
+    model, other = unstir.Run.open(run.path).model(device="cpu"), unstir.Model.of(net, process, (1, 4, 4), **given)
+    told = model.condition(torch.arange(5))
+    sides = (1,) * (rows.ndim - 2)
+    scaled = (rows - torch.tensor([1.0, 2.0]).view(2, *sides)) / torch.tensor([2.0, 4.0]).view(2, *sides)
+    assert torch.equal(told[:, :2], scaled) and bool((told[:, 2] == 1).all())
+    assert torch.equal(told, other.condition(torch.arange(5))) and model.hides
+    with torch.no_grad():
+        x, t = torch.randn(5, 1, 4, 4), torch.tensor([1, 2, 20, 30, 50])
+        assert torch.equal(model.denoiser(x, t, told).raw, net(x, t - 1, told))
+    assert torch.equal(drawn(model), drawn(other))
+    guided = unstir.Job(num=2, chain=unstir.Chain("ddim", steps=4, guidance=2), condition=rows[3])
+    assert unstir.sample(model, guided, tmp_path / "made").folder.is_dir()
+    if kind == "image":
+        net = UNet(UNetConfig(in_channels=1, condition_channels=2, channels=4, mults=(1,), groups=2, attention=()))
+        run = unstir.Run.create(tmp_path / "unet", net, process, (1, 4, 4), **given)
+        assert run.config.model.condition_channels == 2 and run.conditions.is_image
+
+
+@pytest.mark.parametrize("output", [lambda x: (x, x), lambda x: x[:, :1], lambda x: x.mean()])
+def test_a_network_that_returns_no_images_is_refused_in_one_line(output):
+    net = nn.Conv2d(2, 2, 1)
+    net.forward = lambda x, t, condition=None: output(x)
+    with pytest.raises(unstir.UserError, match="the network returns"):
+        drawn(unstir.Model.of(net, unstir.Process(unstir.cosine(50)), (2, 4, 4), predict="v"))
+
+
 def test_a_unet_of_a_schedule_of_ours_is_taken_by_name(tmp_path):
     run = unstir.Run.create(tmp_path / "run", unet(), unstir.Process(unstir.linear(50)), (1, 4, 4), step=7)
     diffusion = run.config.diffusion

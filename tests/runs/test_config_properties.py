@@ -46,7 +46,7 @@ def settings(draw):
         "train": {
             "length": draw(SPANS),
             "lr": draw(POSITIVE),
-            "label_dropout": draw(st.floats(0, 0.9)) if classes else 0.0,
+            "condition_dropout": draw(st.floats(0, 0.9)) if classes else 0.0,
         },
         "grids": {"epochs": draw(st.lists(st.integers(0, 500), max_size=5)), "seed": draw(st.integers(0, 10**9))},
     }

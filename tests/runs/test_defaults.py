@@ -85,7 +85,7 @@ train.power_ema = false
 train.dtype = "auto"
 train.compile = "no"
 train.device = "auto"
-train.label_dropout = 0.0 >= 0 < 1
+train.condition_dropout = 0.0 >= 0 < 1
 train.augment = 0.0 >= 0 < 1
 train.init = ""
 log.every = "50 steps"

@@ -95,7 +95,7 @@ def test_what_a_model_cannot_do_is_refused_before_it_is_loaded():
     model = foreign()
     for job, words in (
         (Job(num=1, chain=model.chain, label=2), "knows no classes"),
-        (Job(num=1, chain=model.chain.changed(guidance=2.0)), "train.label_dropout"),
+        (Job(num=1, chain=model.chain.changed(guidance=2.0)), "train.condition_dropout"),
         (Job(num=1, chain=Chain(steps=11)), "steps=11"),
         (Job(num=1, chain=Chain(steps=5, variance="learned")), "needs a network that has learned it"),
     ):

@@ -30,7 +30,7 @@ def changed(tables, settings):
         ("cifar10", {"loss.weighting": "p2", "loss.objective": "vlb"}),
         ("digits", {"loss.weighting": "p2", "loss.objective": "vlb"}),
         ("cifar10", {"train.weight_decay": 0.1}), ("digits", {"train.micro_batch": 100}),
-        ("digits", {"train.activation_checkpointing": 5}), ("digits", {"train.label_dropout": 0.1}),
+        ("digits", {"train.activation_checkpointing": 5}), ("digits", {"train.condition_dropout": 0.1}),
         ("digits", {"data.channels": 3}), ("digits", {"model.augmented": True}), ("digits", {"model.out_channels": 5}),
         ("digits", {"model.time_table": 5}), ("digits", {"model.layout": "report_guided"}),
         ("digits", {"model.channels": 33}), ("digits", {"model.channels": 3}), ("digits", {"model.channels": 20}),
@@ -42,7 +42,7 @@ def changed(tables, settings):
         ("digits", {"diffusion.zero_terminal_snr": True, "grids.sampler": "heun"}),
         ("digits", {"grids.variance": "learned"}), ("digits", {"grids.sampler": "consistency"}),
         ("digits", {"diffusion.T": 20}), ("digits", {"grids.guidance": 2.0}),
-        ("digits-guided", {"train.label_dropout": 0.0}), ("digits", {"log.held_out_images": 1}),
+        ("digits-guided", {"train.condition_dropout": 0.0}), ("digits", {"log.held_out_images": 1}),
     ],
 )  # fmt: skip
 def test_each_remedy_is_accepted(recipe, given):

@@ -85,7 +85,7 @@ def test_pairs_are_those_of_the_step_and_slot_whatever_came_before_and_however_t
 
 
 def test_classes_are_hidden_for_whole_paths_and_else_come_as_often_as_in_the_data(long_paths, make_run):
-    made = Trainer(*make_run(**CONSISTENCY, model__num_classes=10, train__label_dropout=0.3))
+    made = Trainer(*make_run(**CONSISTENCY, model__num_classes=10, train__condition_dropout=0.3))
     labels = torch.stack([made._paths._condition(number, torch.arange(500)) for number in (0, 1)])
     assert (labels == 10).float().mean().item() == pytest.approx(0.3, abs=0.05)
     assert set(labels.flatten().tolist()) == set(range(11)) and not torch.equal(*labels)
@@ -200,7 +200,7 @@ def test_the_same_command_trains_it_for_longer_and_the_rate_follows(trained, tmp
 
 
 def test_guidance_a_guide_and_a_learned_variance_are_refused(make_run, trained):
-    classes = {"model__num_classes": 10, "train__label_dropout": 0.1}
+    classes = {"model__num_classes": 10, "train__condition_dropout": 0.1}
     brief = {"train__length": "1 step"}
     teacher, _ = trained("teacher", **brief, **classes, grids__guidance=2.0, grids__guidance_low=2)
     assert distilled(teacher).grids.guidance == 1

@@ -40,7 +40,7 @@ def test_a_run_keeps_to_the_step_that_it_was_made_with_though_the_other_one_trai
 @pytest.mark.parametrize("hidden", [0.0, 0.5])
 def test_a_conditional_run_begins_from_an_unconditional_one_and_names_what_is_new(trained, make_run, logged, hidden):
     first, _ = trained(train__lr=0.01)
-    classes = {"model__num_classes": 10, "train__label_dropout": hidden}
+    classes = {"model__num_classes": 10, "train__condition_dropout": hidden}
     fresh = Trainer(*make_run("fresh", **classes)).state.net.state_dict()
     run, store = make_run("guided", train__init=str(first.path), **classes)
     begun = Trainer(run, store).state
@@ -73,7 +73,7 @@ CLASSES = {"model__num_classes": 10}
         ({}, {"model__channels": 16}, "does not fit the network: model.channels is 8 there, 16 here ("),
         ({}, {"model__num_blocks": 2}, "model.num_blocks is 1 there, 2 here"),
         ({}, {"diffusion__learned_variance": True, "loss__objective": "hybrid"}, "learned_variance is False there"),
-        (CLASSES, {**CLASSES, "train__label_dropout": 0.5}, "is 10 there, 11 here"),
+        (CLASSES, {**CLASSES, "train__condition_dropout": 0.5}, "is 10 there, 11 here"),
         (CLASSES, {}, "is 10 there, 0 here"),
     ],
 )

@@ -19,9 +19,8 @@ from unstir.runs.run import Run
 from unstir.runs.sections import DataConfig
 from unstir.runs.timetable import learning_rates
 from unstir.train import launch
-from unstir.train.launch import check_sides, open_data, open_run, train_run
+from unstir.train.launch import check_sides, open_data, open_run, store_path, train_run
 from unstir.train.observer import Stop
-from unstir.train.packed import store_path
 
 
 def test_both_sides_are_multiples_of_the_networks(tmp_path):

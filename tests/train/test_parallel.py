@@ -33,12 +33,16 @@ LIMIT = 30.0  # seconds until all have ended
 
 VARIANTS = {
     "flip, dropout, hidden labels, augmentation, nearest of three noises, perturbed inputs": {
-        "train__batch_size": 13, "train__micro_batch": 3, "model__num_classes": 10, "train__label_dropout": 0.3,
+        "train__batch_size": 13, "train__micro_batch": 3, "model__num_classes": 10, "train__condition_dropout": 0.3,
         "train__augment": 0.5, "loss__noise_choices": 3, "loss__input_perturbation": 0.1,
     },
     "a learned variance, times by their losses, no micro-batches": {
         "train__batch_size": 13, "train__micro_batch": 0, "diffusion__T": 4, "diffusion__learned_variance": True,
         "loss__objective": "hybrid", "loss__times": "importance", "train__activation_checkpointing": 1,
+    },
+    "an image that describes another, flipped and augmented with it, or hidden": {
+        "train__batch_size": 7, "train__micro_batch": 2, "data__condition": "masked", "data__flip": True,
+        "train__augment": 0.5, "train__condition_dropout": 0.3,
     },
     "consistency": {
         "train__batch_size": 7, "diffusion__predict": "v", "loss__objective": "consistency",

@@ -158,7 +158,7 @@ def test_a_run_whose_checkpoints_are_gone_starts_over_with_a_word(make_run, unin
 VARIANTS = {
     "epochs of two steps, cosine by epoch, classes": {
         "train__batch_size": 700, "train__micro_batch": 0, "train__lr_schedule": "cosine", "train__lr_every": "epoch",
-        "train__length": "7 steps", "model__num_classes": 10, "data__flip": False, "train__label_dropout": 0.2,
+        "train__length": "7 steps", "model__num_classes": 10, "data__flip": False, "train__condition_dropout": 0.2,
         "loss__weighting": "p2", "loss__weighting_options": {"gamma": 0.5, "k": 2.0},
     },
     "bfloat16, raw weights beside power averages, AdamW": {

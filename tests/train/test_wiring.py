@@ -60,7 +60,7 @@ def test_one_steps_gradient_is_the_weighted_one(make_run):
 def test_levers_draw_by_the_place_in_the_whole_batch(make_run):
     levers = {"train__augment": 0.6, "loss__times": "normal", "loss__times_options": {"mean": 1.0}}
     levers |= {"loss__input_perturbation": 0.3, "loss__noise_choices": 4}
-    levers |= {"model__num_classes": 10, "train__label_dropout": 0.5}
+    levers |= {"model__num_classes": 10, "train__condition_dropout": 0.5}
     run, store = make_run(model__dropout=0.0, train__clip=0.0, **levers)
     made, slots = Trainer(run, store), torch.arange(8)
     torch.nn.init.normal_(made.state.net.output_conv.weight)  # which begins at zero, and lets no gradient pass
@@ -130,7 +130,7 @@ def test_likelihood_gives_each_image_its_own_label(trained, monkeypatch):
     )
     monkeypatch.setattr(judged, "variational_bound", spy)
     monkeypatch.setattr(Model, "denoise", lambda self, labels: seen.append(labels) or denoise(self, labels))
-    judged.likelihood(run.model(), store, judged.Protocol(num=20, batch_size=8, clip=False))
+    judged.split_likelihood(run.model(), store, judged.Protocol(num=20, batch_size=8, clip=False))
     images, labels = store.images("held_out"), store.labels("held_out")
     index = randomness.permutation(0, "likelihood", 0, len(images))[:20].sort().values
     assert torch.equal(torch.cat(seen), labels[index])

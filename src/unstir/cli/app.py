@@ -85,9 +85,14 @@ def _complete(_: App, commands: tuple[str, ...], arguments: ArgumentCollection) 
     for argument in arguments:
         for token in argument.tokens if values.part_of(argument) else ():
             allow(token.value)
-    if commands != ("train",):
-        return
     typed = {argument.name.strip("-").lower(): argument.tokens[-1].value for argument in arguments if argument.tokens}
+    if commands != ("train",):
+        part = ("sampler", typed["sampler"]) if "sampler" in typed else ("source", typed.get("source", ""))
+        features = "features", typed.get("features", "")
+        for option, (kind, name) in {"--options": part, "--features-options": features}.items():
+            allow(name)
+            values.read_options(arguments, option, (kind, name))
+        return
     recipe, out = typed.get("recipe", ""), typed.get("out")
     base = toml.to_dict(recipes.settings(recipe, recipes.run_folder(recipe, out)))
     del base["recipe"], base["imported"]
@@ -96,6 +101,10 @@ def _complete(_: App, commands: tuple[str, ...], arguments: ArgumentCollection) 
         section, name = key.split(".")
         base = recipes.over(base, {section: {name: typed[key]}})
     update_argument_collection(base, recipe or recipes.DEFAULT, arguments, root_keys=(), allow_unknown=False)
+    for key, (kind, options) in PARTS.items():
+        section, name = key.split(".")
+        part = kind, str(base[section].get(name, ""))
+        values.read_options(arguments, f"--{section}.{options}", part, base[section].get(options, {}))
 
 
 def _show_values_of(words: Sequence[str]) -> None:

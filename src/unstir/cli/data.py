@@ -7,7 +7,7 @@ from cyclopts import App
 
 from unstir.cli.app import app, show
 from unstir.cli.options import OutFolder
-from unstir.parts import Option, allow
+from unstir.parts import Option
 
 data = App(name="data", help="Pack images into one store, and show what a store holds.")
 app.command(data)
@@ -53,7 +53,6 @@ def pack(
     """
     from unstir.data import pack as pack_images
 
-    allow(source)
     store = pack_images(
         source,
         out,

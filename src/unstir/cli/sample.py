@@ -2,13 +2,18 @@
 
 import logging
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from unstir.chain import OPTIONS
 from unstir.cli.app import app, of_one, show
 from unstir.cli.options import ChainOptions, ModelOptions, OutFolder, RunFolder
 from unstir.errors import UserError
 from unstir.jobs.process import torchrun_group
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from unstir.runs.model import Model
 
 logger = logging.getLogger(__name__)
 
@@ -51,8 +56,8 @@ def sample(
         condition: What describes the images to a run with data.condition: numbers ("0.3,1.2"), a .csv or .npy file with
             a row an image, a picture, or a folder of pictures. Image i takes row i, and so on from the first again. By
             default they are those of held-out images.
-        compare: Samplers with their steps and optional spacing: "ancestral:1000,ddim:50,dpmpp_2m:15:log_snr". Each has
-            a row in OUT/compare.png, all from one noise.
+        compare: Samplers with their steps, and optional spacing and options: "ddim:50,dpmpp_2m:15:log_snr" or
+            "unipc:10:order=2,mine:heun2:20:eta=1". Each has a row in OUT/compare.png, all from one noise.
         animate: File (.webp or .gif) of an animation of the first 64 images: x_t next to the estimate of x_0.
         strip: File of a picture of the first 8 images at stages of their trajectories, with the estimates of x_0 below.
         stages: Number of stages of the strip; by default 11.
@@ -61,7 +66,6 @@ def sample(
         batch_size: Images computed at once; a job that continues keeps its own.
         engine: What computes the network. onnxruntime computes in float32 on the CPU, by a file in RUN/onnx.
     """
-    from unstir.generate.conditions import read_conditions
     from unstir.generate.drawing import Job
     from unstir.generate.sampling import sample as save_samples
     from unstir.generate.sampling import shorter
@@ -77,7 +81,7 @@ def sample(
     given = chain.given()
     own = {name: given.pop(name) for name in OPTIONS if compare and name in given}  # for the samplers that take them
     settings = model.chain.changed(**given, seed=seed)
-    described = read_conditions(condition, model)
+    described = _described(condition, model)
     number = model.labels.number(label)
     job = Job(num=num, chain=settings, label=number, condition=described, batch_size=batch_size)
     if compare:
@@ -95,6 +99,14 @@ def sample(
         logger.info(f"{done.folder} was begun in batches of {done.job.batch_size}, and so it went on")
     show(*done.lines)
     return 0
+
+
+def _described(text: str | None, model: "Model") -> "Tensor | None":
+    if text is None:
+        return None
+    from unstir.generate.conditions import read_conditions  # with what reads pictures
+
+    return read_conditions(text, model)
 
 
 def _check_compared(trajectories: bool, chain: ChainOptions) -> None:

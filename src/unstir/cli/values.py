@@ -1,16 +1,16 @@
 """What was typed for an option, checked before anything is made of it: one place for all commands and settings."""
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from types import NoneType
+from types import MappingProxyType, NoneType
 from typing import Annotated, Any, Literal, get_args, get_origin
 
 from cyclopts import Token
 from cyclopts.argument import Argument, ArgumentCollection
 
 from unstir.errors import UserError
-from unstir.parts import OURS, WORDS, is_own, kind_of
+from unstir.parts import OURS, WORDS, is_own, kind_of, read
 from unstir.runs.synonyms import GOES_ON, near_setting
 
 WHOLE = re.compile(r"[+-]?[0-9]{1,18}")  # a whole number that fits into 64 bits
@@ -70,6 +70,18 @@ def check(arguments: ArgumentCollection) -> None:
                 and (token.value or (kinds in ((Path,), (int,), (float,)) and not _is_list(argument.hint)))
             ):
                 _check(argument, token, kinds[0])
+
+
+def read_options(
+    arguments: ArgumentCollection, option: str, part: tuple[str, str], base: Mapping[str, Any] = MappingProxyType({})
+) -> None:
+    """Read the words typed for an ``option`` as options of a ``part``, by kind and name; others are the ``base``'s."""
+    for argument in arguments:
+        for number, token in enumerate(argument.tokens if argument.name == option else ()):
+            if token.keys:
+                key = token.keys[-1]
+                value = read(*part, key, token.value) if token.source == "cli" else base[key]
+                argument.tokens[number] = token.evolve(implicit_value=value)
 
 
 def part_of(argument: Argument) -> str:

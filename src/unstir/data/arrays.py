@@ -22,10 +22,9 @@ from PIL import Image
 
 from unstir.data.classes import as_label
 from unstir.data.disk import open_file
-from unstir.data.folder import HELD_OUT_NAMES
 from unstir.data.images import LEFT_OUT, Refused, as_float32, check_bits, check_pixels
 from unstir.data.records import BROKEN, Records, Rows, Rule, rule_of
-from unstir.data.source import Options
+from unstir.data.source import HELD_OUT_NAMES, Options
 from unstir.errors import UserError
 
 _IMAGES = "images", "image", "x", "data", "arr_0"

@@ -8,6 +8,7 @@ import tarfile
 from contextlib import suppress
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,9 +16,10 @@ from numpy.typing import NDArray
 from unstir.data.disk import checked_sha256, fetch, tar_errors
 from unstir.data.images import Shape
 from unstir.data.records import Records, Rows
-from unstir.data.source import Options, Plan
+from unstir.data.source import Options, Plan, Source
 from unstir.data.unpickle import batch, class_names
 from unstir.errors import UserError
+from unstir.parts import source
 
 URL = "https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz"
 BINARY_SHA256 = "c4a38c50a1bc5f3a1c5537f2155ab9d68f9f25eb1ed8d9ddda3db29a59bca1dd"
@@ -51,7 +53,7 @@ class CifarSource(Records):
     kind = "cifar10"
     hashes_files = has_names = True
 
-    def __init__(self, archive: Path | None, options: Options) -> None:
+    def __init__(self, options: Options, archive: Path | None = None) -> None:
         super().__init__(options, [archive] if archive else [], (_SIDE, _SIDE), held_out=None)
         self.archive, self._place = archive, archive or options.download_dir / URL.rpartition("/")[2]
         if archive and archive.is_dir():
@@ -80,6 +82,12 @@ class CifarSource(Records):
         parts = {"train": records[:num_train], "test": records[num_train:]}
         images = {split: part[:, 1:].reshape(-1, 3, _SIDE, _SIDE) for split, part in parts.items()}
         return [Rows(k, k, parts[k][:, 0].tolist(), images[k].__getitem__, classes) for k in parts]
+
+
+@source
+def cifar10() -> type[Source[Any]]:
+    """The archive that its authors publish, downloaded and compared with its hash."""
+    return CifarSource
 
 
 def _unpacked(folder: Path) -> dict[str, Path]:

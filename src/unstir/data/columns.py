@@ -13,10 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from unstir.data.classes import KEYS
-from unstir.data.folder import HELD_OUT_NAMES
 from unstir.data.images import FURTHER_COLUMN, signature
 from unstir.data.records import Records, Rows, split_of
-from unstir.data.source import PREFIX, UNKNOWN, Options
+from unstir.data.source import HELD_OUT_NAMES, PREFIX, UNKNOWN, Options
 from unstir.errors import UserError
 from unstir.libraries import library
 

@@ -4,7 +4,6 @@ Request: one line of JSON, a list of paths. Reply: one line of JSON (shape of th
 then the block's bytes; or {"failed": why}, "" for want of memory, which ends the packing.
 """
 
-import hashlib
 import json
 import os
 import queue
@@ -14,55 +13,20 @@ from collections.abc import Generator, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, suppress
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from unstir.child import start
-from unstir.data.images import OTHER_SHAPE, Decoded, Refused, Shape, decode
-from unstir.data.listing import Items, item_digest
+from unstir.data.disk import item_digest
+from unstir.data.images import Group, Outcome, Refused, Shape, decode, group_of
+from unstir.data.listing import Items
 from unstir.errors import UserError
 
 MAX_WORKERS = min(16, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
 """One child for each core this process may use, and no more than 16."""
 
 _PROGRAM = "from unstir.data.decoding import serve; serve()"
-
-
-Outcome = tuple[str, bytes, Decoded | Refused]
-"""What became of one image: its path, its digest, and itself or why it is refused."""
-
-
-class Group(NamedTuple):
-    """What became of some images."""
-
-    pixels: NDArray[Any]  # [accepted, C, H, W]
-    kept: list[int]  # the places of the accepted ones among all
-    refused: list[tuple[str, str]]  # (path, reason)
-    notes: list[tuple[str, str]]  # (text, path)
-    digest: str
-
-
-def group_of(outcomes: Iterable[Outcome], shape: Shape | None) -> Group:
-    """The images of one ``shape``, by default the first one's."""
-    kept, decoded, digest = list[int](), list[NDArray[Any]](), hashlib.sha256()
-    refused, notes = list[tuple[str, str]](), list[tuple[str, str]]()
-    for place, (path, identity, outcome) in enumerate(outcomes):
-        digest.update(identity)
-        why: object = outcome
-        if isinstance(outcome, Decoded):
-            channels, height, width = outcome.pixels.shape
-            shape = shape or (channels, height, width)
-            if outcome.pixels.shape == shape:
-                kept.append(place)
-                decoded.append(outcome.pixels)
-                notes += [(text, path) for text in outcome.notes]
-                continue
-            why = f"{OTHER_SHAPE} {width}x{height} pixels, where others have {shape[2]}x{shape[1]}"
-        refused.append((path, str(why)))
-    pixels = np.stack(decoded) if decoded else np.empty((0, *(shape or (0,))), np.uint8)
-    return Group(pixels, kept, refused, notes, digest.hexdigest())
 
 
 def decode_all(

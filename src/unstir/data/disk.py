@@ -4,6 +4,7 @@ import errno
 import hashlib
 import http.client
 import os
+import re
 import shutil
 import ssl
 import stat
@@ -144,3 +145,20 @@ def refuse_onnx(path: Path, lacks: str) -> None:
     """Raise UserError where a path is a file of ONNX, or a folder that has one, which has no such thing as it lacks."""
     if path.suffix.lower() == ".onnx" if path.is_file() else path.is_dir() and any(path.glob("*.onnx")):
         raise UserError("", path, f"is ONNX and has no {lacks}", "name the run that it was exported from")
+
+
+def item_digest(path: str, data: bytes | None) -> bytes:
+    """Identify one file of the source: SHA-256 over its name and its content (None: unreadable)."""
+    content = b"unreadable" if data is None else hashlib.sha256(data).digest()
+    return hashlib.sha256(path.encode("utf-8", "surrogateescape") + b"\0" + content).digest()
+
+
+def natural(path: str) -> tuple[tuple[tuple[int, str, str], ...], str]:
+    """Sort key under which img2 comes before img10 and folders keep together."""
+    key: list[tuple[int, str, str]] = []
+    for part in path.split("/"):
+        # text and digits alternate; digits compare by length, then value; the separator comes before any piece
+        pieces = enumerate(re.split(r"([0-9]+)", part))
+        key += ((len(p.lstrip("0")), p.lstrip("0"), "") if i % 2 else (0, p.casefold(), p) for i, p in pieces)
+        key.append((-1, "", ""))
+    return tuple(key), path

@@ -5,12 +5,15 @@ NAME.txt next to each file says where its images come from and under which licen
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from unstir.data.records import Records, Rows
-from unstir.data.source import Options
+from unstir.data.source import Options, Source
+from unstir.errors import UserError
+from unstir.parts import source
 
 
 @dataclass(frozen=True)
@@ -46,6 +49,8 @@ class EmbeddedSource(Records):
     def __init__(self, options: Options) -> None:
         self.kind = str(options.source)
         facts = EMBEDDED[self.kind]
+        if options.sha256:
+            raise UserError("sha256", options.sha256, f"is the hash of one file, not of {self.kind}", {"sha256": None})
         super().__init__(options, [facts.file], (facts.side, facts.side), 1, facts.held_out)
         self.license = options.license or facts.license
 
@@ -54,3 +59,15 @@ class EmbeddedSource(Records):
         images, labels = load_embedded(self.kind)
         names = [f"{number:04d}" for number in range(len(images))]
         return [Rows("train", self.kind, labels.tolist(), images.__getitem__, tuple("0123456789"), names=names)]
+
+
+@source
+def mnist() -> type[Source[Any]]:
+    """The handwritten digits of LeCun et al. 1998, 28x28: those that the package holds."""
+    return EmbeddedSource
+
+
+@source
+def digits() -> type[Source[Any]]:
+    """The handwritten digits of scikit-learn, 8x8."""
+    return EmbeddedSource

@@ -26,17 +26,17 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from unstir.data.classes import KEYS, NO_CLASS, as_label
-from unstir.data.decoding import MAX_WORKERS, Group, decode_all
-from unstir.data.images import FURTHER_COLUMN, LEFT_OUT, NOT_A_CLASS, UNLABELLED, Refused, Shape
-from unstir.data.listing import Entry, Items, Listing, list_folder, list_zip, natural
-from unstir.data.source import Arrangement, Options, Source, hold_out
+from unstir.data.decoding import MAX_WORKERS, decode_all
+from unstir.data.disk import natural
+from unstir.data.images import FURTHER_COLUMN, LEFT_OUT, NOT_A_CLASS, UNLABELLED, Group, Refused, Shape
+from unstir.data.listing import Entry, Items, Listing, list_folder, list_zip
+from unstir.data.source import HELD_OUT_NAMES, Arrangement, Options, Source, hold_out
 from unstir.errors import UserError
 
 _FILES, _BYTES = 2_000, 8 << 20
 """What a process decodes in about the time that another one takes to start, a quarter of a second."""
 
 _TRAIN = "train"
-HELD_OUT_NAMES = frozenset(("test", "val", "valid", "validation", "held_out"))
 
 
 def arrange(

@@ -10,10 +10,9 @@ from unstir.data.arrays import ArrayFile, IdxFiles, TiffFile, idx_in, in_memory
 from unstir.data.cifar10 import CifarSource, cifar_in
 from unstir.data.columns import HubDataset, Parquet, of_clone
 from unstir.data.disk import checked_sha256, usable_path
-from unstir.data.embedded import EmbeddedSource
 from unstir.data.folder import FolderSource
 from unstir.data.images import EXTENSIONS, signature
-from unstir.data.source import NAMES, PREFIX, Options, Source, is_named
+from unstir.data.source import NAMES, PREFIX, Options, Source, is_named, known_by_name
 from unstir.data.store import is_store
 from unstir.data.tars import TarSource
 from unstir.errors import UserError, nearest
@@ -29,20 +28,18 @@ _GIVEN = f"give {', '.join(NAMES)}, {PREFIX}OWNER/NAME, or a folder, zip, tar, .
 def source_of(options: Options) -> Source[Any]:
     """The source that the arguments of `pack` name. Raises UserError for what is out of range, missing or no source."""
     source = options.source
+    if known := known_by_name(options):
+        return known
     if isinstance(source, str) and is_own(source):
         return _of_part(source, options)
     if options.options:
         raise UserError("options", options.options, "are of a source MODULE:NAME alone", {"options": None})
-    if isinstance(source, str) and source == "cifar10":  # whose hash is compared when it is there
-        return CifarSource(None, options)
     named = isinstance(source, str) and is_named(source)
     path = usable_path(source) if isinstance(source, str | Path) and not named else None
     if options.sha256 and (path is None or path.is_dir()):
         raise UserError("sha256", options.sha256, "is the hash of one file, and the source is none", {"sha256": None})
     if path:
         return _of_path(path, *_look(path, options), options)
-    if isinstance(source, str) and source in NAMES:
-        return EmbeddedSource(options)
     if isinstance(source, str) or hasattr(source, "cast_column"):  # as objects of the library datasets have it
         return HubDataset(source, options)
     return in_memory(options)
@@ -77,7 +74,7 @@ def _of_path(path: Path, mode: int, start: bytes, options: Options) -> Source[An
     if is_folder and is_store(path):
         raise UserError("source", path, "is a packed store already", "use it as it is")
     if (is_folder or gzipped) and (place := cifar_in(path)):
-        return CifarSource(place, options)
+        return CifarSource(options, place)
     if files := idx_in(path):
         return IdxFiles(files, options)
     if tars := [path] if gzipped or start[257:262] == b"ustar" else _in_folder(path, *_TARS):

@@ -31,9 +31,11 @@
 | zip: encrypted, link, absolute or `..` name    | refused                                                            |
 """
 
+import hashlib
 import io
 import struct
 import warnings
+from collections.abc import Iterable
 from pathlib import PurePosixPath
 from typing import Any, NamedTuple
 
@@ -59,6 +61,7 @@ FOREIGN = frozenset((
 ))  # fmt: skip
 """Extensions of images that cannot be packed: such files are refused aloud instead of ignored."""
 
+UNREADABLE = "cannot be read"  # begins the reason where a file is refused that may be sound
 OTHER_SHAPE = "of another shape:"
 """Start of the reason why an image is refused when no size is given and its shape is not that of the first."""
 
@@ -354,3 +357,38 @@ def _webp_canvas(data: bytes) -> tuple[int, int]:
         return 1 + (bits & 0x3FFF), 1 + (bits >> 14 & 0x3FFF)
     width, height = struct.unpack("<HH", body[6:10])
     return width & 0x3FFF, height & 0x3FFF
+
+
+Outcome = tuple[str, bytes, Decoded | Refused]
+"""What became of one image: its path, its digest, and itself or why it is refused."""
+
+
+class Group(NamedTuple):
+    """What became of some images."""
+
+    pixels: NDArray[Any]  # [accepted, C, H, W]
+    kept: list[int]  # the places of the accepted ones among all
+    refused: list[tuple[str, str]]  # (path, reason)
+    notes: list[tuple[str, str]]  # (text, path)
+    digest: str
+
+
+def group_of(outcomes: Iterable[Outcome], shape: Shape | None) -> Group:
+    """The images of one ``shape``, by default the first one's."""
+    kept, decoded, digest = list[int](), list[NDArray[Any]](), hashlib.sha256()
+    refused, notes = list[tuple[str, str]](), list[tuple[str, str]]()
+    for place, (path, identity, outcome) in enumerate(outcomes):
+        digest.update(identity)
+        why: object = outcome
+        if isinstance(outcome, Decoded):
+            channels, height, width = outcome.pixels.shape
+            shape = shape or (channels, height, width)
+            if outcome.pixels.shape == shape:
+                kept.append(place)
+                decoded.append(outcome.pixels)
+                notes += [(text, path) for text in outcome.notes]
+                continue
+            why = f"{OTHER_SHAPE} {width}x{height} pixels, where others have {shape[2]}x{shape[1]}"
+        refused.append((path, str(why)))
+    pixels = np.stack(decoded) if decoded else np.empty((0, *(shape or (0,))), np.uint8)
+    return Group(pixels, kept, refused, notes, digest.hexdigest())

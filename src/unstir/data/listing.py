@@ -1,9 +1,7 @@
 """What lies in a folder or zip: its image files, listed without decoding, and their bytes on request."""
 
 import errno
-import hashlib
 import os
-import re
 import stat
 import zipfile
 from collections.abc import Callable
@@ -13,14 +11,12 @@ from io import FileIO
 from pathlib import Path
 from typing import IO, NamedTuple
 
-from unstir.data.images import EXTENSIONS, FOREIGN, LEFT_OUT, MAX_FILE_BYTES, Refused, signature
-from unstir.errors import OF_THE_MACHINE, UserError, remedy
+from unstir.data.images import EXTENSIONS, FOREIGN, LEFT_OUT, MAX_FILE_BYTES, UNREADABLE, Refused, signature
+from unstir.errors import OF_THE_DISK, OF_THE_MACHINE, UserError, remedy
 
 BESIDE = frozenset(("metadata.csv", "metadata.jsonl", "dataset.json"))
 """Files that give the images beside them their labels."""
 _LITTER = frozenset(("__macosx", "thumbs.db", "desktop.ini"))
-UNREADABLE = "cannot be read"  # begins the reason where a file is refused that may be sound
-OF_THE_DISK = (errno.EIO, errno.ESTALE, errno.ETIMEDOUT)
 _IGNORED_HIDDEN = "hidden file ignored"
 _SHEETS = "grid.png", "noise.png"  # of a folder of images that unstir drew, beside the first and the settings
 _DRAWN = "000000.png", "settings.json"
@@ -66,17 +62,6 @@ class Listing:
         return self
 
 
-def natural(path: str) -> tuple[tuple[tuple[int, str, str], ...], str]:
-    """Sort key under which img2 comes before img10 and folders keep together."""
-    key: list[tuple[int, str, str]] = []
-    for part in path.split("/"):
-        # text and digits alternate; digits compare by length, then value; the separator comes before any piece
-        pieces = enumerate(re.split(r"([0-9]+)", part))
-        key += ((len(p.lstrip("0")), p.lstrip("0"), "") if i % 2 else (0, p.casefold(), p) for i, p in pieces)
-        key.append((-1, "", ""))
-    return tuple(key), path
-
-
 class Items:
     """Reads the files of a folder or zip by path; a zip is opened once and nothing is ever extracted.
 
@@ -108,12 +93,6 @@ class Items:
         """Close the zip, if it is one."""
         if self._zip:
             self._zip.close()
-
-
-def item_digest(path: str, data: bytes | None) -> bytes:
-    """Identify one file of the source: SHA-256 over its name and its content (None: unreadable)."""
-    content = b"unreadable" if data is None else hashlib.sha256(data).digest()
-    return hashlib.sha256(path.encode("utf-8", "surrogateescape") + b"\0" + content).digest()
 
 
 def list_folder(root: Path) -> Listing:

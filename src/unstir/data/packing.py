@@ -11,10 +11,9 @@ from typing import Any
 import numpy as np
 
 from unstir.data.disk import require_space, usable_path
-from unstir.data.forms import source_of
 from unstir.data.images import TOO_SMALL
 from unstir.data.manifest import FORMAT, SPLITS, Origin, read_origin
-from unstir.data.source import Options, Plan, Source, joint_digest
+from unstir.data.source import Options, Plan, Source, joint_digest, known_by_name
 from unstir.data.store import Store, Writer, is_store, publish, staging_folder
 from unstir.errors import UserError, printable, within_memory
 from unstir.parts import Option
@@ -67,7 +66,7 @@ def packed(options: Options, out: str | Path) -> Store:
     out = Path(os.path.realpath(out)) if out.is_symlink() else out  # no folder can be renamed to a link
     try:
         with within_memory("size"):
-            origin = source_of(options)
+            origin = known_by_name(options) or _of_form(options)
             if finished := _finished(origin, out):
                 return finished
             with staging_folder(out) as staging:
@@ -79,6 +78,12 @@ def packed(options: Options, out: str | Path) -> Store:
             error.filename = error.filename or str(out)  # a write that fails names no file
         raise
     return Store.open(out)
+
+
+def _of_form(options: Options) -> Source[Any]:
+    from unstir.data.forms import source_of  # with what reads each form
+
+    return source_of(options)
 
 
 def _pack(origin: Source[Any], staging: Path, out: Path) -> None:

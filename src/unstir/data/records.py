@@ -19,23 +19,25 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from unstir.data.classes import NO_CLASS, as_label
-from unstir.data.decoding import Group, Outcome, group_of
-from unstir.data.folder import HELD_OUT_NAMES
+from unstir.data.disk import item_digest, natural
 from unstir.data.images import (
     LEFT_OUT,
     NOT_A_CLASS,
+    UNREADABLE,
     Decoded,
+    Group,
+    Outcome,
     Refused,
     Shape,
     convert,
     decode,
     from_16_bits,
     from_planes,
+    group_of,
     levels_left,
 )
-from unstir.data.listing import OF_THE_DISK, UNREADABLE, item_digest, natural
-from unstir.data.source import Arrangement, Source, hold_out
-from unstir.errors import OF_THE_MACHINE, UserError
+from unstir.data.source import HELD_OUT_NAMES, Arrangement, Source, hold_out
+from unstir.errors import OF_THE_DISK, OF_THE_MACHINE, UserError
 
 BROKEN = OSError, SyntaxError  # what reading a file raises, and Pillow where it is damaged
 _NEAR = 2**-4  # levels by which the numbers of half precision differ from k/255

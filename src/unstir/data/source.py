@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Generic, Literal, NamedTuple, TypeVar
+from typing import Annotated, Any, Generic, Literal, NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,15 +17,12 @@ from pydantic import BeforeValidator, ConfigDict, Field
 from pydantic.dataclasses import dataclass as validated
 
 from unstir.data.disk import file_sha256
-from unstir.data.images import MOST_CHANNELS, OTHER_SHAPE, Shape, Sides
-from unstir.data.listing import UNREADABLE
+from unstir.data.images import MOST_CHANNELS, OTHER_SHAPE, UNREADABLE, Group, Shape, Sides
 from unstir.data.sides import sides, written
 from unstir.errors import UserError, refusing
-from unstir.parts import Option, is_own
+from unstir.parts import OURS, Option, is_own, make
 
-if TYPE_CHECKING:
-    from unstir.data.decoding import Group
-
+HELD_OUT_NAMES = frozenset(("test", "val", "valid", "validation", "held_out"))
 HELD_OUT = 0.1  # fraction held out when neither the caller nor the source says
 
 _UNREADABLE = 10  # images, or one in a hundred, that are left out as unreadable; where there are more, packing ends
@@ -34,7 +31,7 @@ NUMBERED = "classes are named by numbers, for the source has no other names"
 _CHUNK_ROWS = 256
 _CHUNK_BYTES = 1 << 22
 
-NAMES = "mnist", "digits", "cifar10"
+NAMES = tuple(OURS["source"])
 """The data sets that are known by name."""
 UNKNOWN = "unknown"  # the licence of data whose source says none
 PREFIX = "hf:"  # of the name of a data set on the Hub
@@ -153,7 +150,7 @@ class Source(ABC, Generic[_Item]):
         """The candidates as the last stamp found them."""
 
     @abstractmethod
-    def groups(self, requests: Sequence[list[_Item]], shape: Shape | None) -> Generator["Group", None, None]:
+    def groups(self, requests: Sequence[list[_Item]], shape: Shape | None) -> Generator[Group, None, None]:
         """Decode groups of items in order; of another shape than ``shape``, or than the group's first, none is kept."""
 
     def stamp(self) -> str:
@@ -248,6 +245,14 @@ class Source(ABC, Generic[_Item]):
             sides = f"has conditions of sides {list(rows.shape[2:])}, and images of {list(shape[1:])}"
             raise UserError("", self.name, sides, "give conditions of these sides, or of both divided by one number")
         return large
+
+
+def known_by_name(options: Options) -> Source[Any] | None:
+    """The data set of the package that the options name, whose part returns its class; None where they name none."""
+    if not isinstance(options.source, str) or options.source not in NAMES:
+        return None
+    source: Source[Any] = make("source", options.source, options=options.options, section="options")(options)
+    return source
 
 
 def hold_out(names: Sequence[str], labels: Sequence[Hashable], fraction: float, seed: int) -> set[int]:

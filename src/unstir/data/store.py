@@ -161,6 +161,11 @@ class Store:
         notes = self.manifest["notes"]
         return tuple(Note(printable(n["text"]), n["count"], tuple(map(printable, n["examples"]))) for n in notes)
 
+    @property
+    def counts(self) -> dict[str, int]:
+        """The number of images of each split."""
+        return {split: self.count(split) for split in SPLITS}
+
     def count(self, split: str) -> int:
         """Count the images of `split`, "train" or "held_out". Raises UserError for another name."""
         if split not in SPLITS:

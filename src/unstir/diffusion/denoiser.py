@@ -96,7 +96,10 @@ class Denoiser:
     def raw(
         self, x_t: Tensor, t: int | Tensor, condition: Tensor | None = None, dropout_key: Key | None = None
     ) -> Tensor:
-        """The network's whole output in x_t's dtype, laid out in memory as images are elsewhere (`arithmetic`)."""
+        """The network's whole output in x_t's dtype, laid out in memory as images are elsewhere (`arithmetic`).
+
+        Raises UserError where it is no tensor of the shape that is due.
+        """
         time = torch.full((len(x_t),), t, device=x_t.device) if isinstance(t, int) else t
         how = self.augmentation
         if how is None and self.needs_augmentation:
@@ -110,7 +113,15 @@ class Denoiser:
             if condition is None or condition.is_floating_point():
                 raise
             raise UserError("label", condition.tolist(), "must be among the network's classes") from error
+        due = [len(x_t), x_t.shape[1] * (2 if self.learned_variance else 1), *x_t.shape[2:]]
+        if returned(output) != str(due):
+            raise UserError("", "the network", f"returns {returned(output)} of {list(x_t.shape)}, not {due}")
         return output.to(x_t.dtype, copy=self.reuses_output, memory_format=torch.contiguous_format)
+
+
+def returned(output: object) -> str:
+    """What a network returned, for a message: the shape of a tensor, or another type."""
+    return str(list(output.shape)) if isinstance(output, Tensor) else f"a {type(output).__name__}"
 
 
 @dataclass(frozen=True)

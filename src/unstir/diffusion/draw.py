@@ -33,7 +33,7 @@ def steered(
     """
     if chain.guidance != 1:
         if weak is None:
-            needs = "needs a network trained with train.label_dropout, or a weaker one as guide"
+            needs = "needs a network trained with train.condition_dropout, or a weaker one as guide"
             raise UserError("guidance", chain.guidance, needs, {"guidance": 1})
         denoise = guided(denoise, weak, chain.guidance, chain.guidance_low, chain.guidance_high or process.T)
     denoise = finite(denoise, indices)
@@ -70,15 +70,15 @@ def draw(
     denoise = steered(denoise, chain, process, weak, indices)
     options = chain.options | {name: getattr(chain, name) for name in facts_of(chain.sampler).options}
     steps = parts.find("sampler", chain.sampler)(denoise, process, x_T, visited, noise, **options)
-    return _checked(steps, chain.sampler) if parts.is_own(chain.sampler) else steps
+    return _checked(steps, chain.sampler, visited[-1]) if parts.is_own(chain.sampler) else steps
 
 
-def _checked(steps: Iterator[Step], sampler: str) -> Iterator[Step]:
-    """The steps of a sampler of the user's own; UserError where it fails, or where its last one is not at t = 0."""
+def _checked(steps: Iterator[Step], sampler: str, end: int) -> Iterator[Step]:
+    """The steps of a sampler of the user's own; UserError where it fails, or its last one is not at t = ``end``."""
     step = None
     with parts.guarded("sampler", sampler):
         for step in steps:
             yield step
-    if step is None or step.t != 0:
-        ends = "has no steps" if step is None else f"ends at t={step.t}, not at 0"
-        raise UserError("sampler", sampler, ends, "yield Step(0, x, x0) last")
+    if step is None or step.t != end:
+        ends = "has no steps" if step is None else f"ends at t={step.t}, not at {end}"
+        raise UserError("sampler", sampler, ends, "yield Step(times[-1], x, x0) last")

@@ -8,9 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from unstir.data.disk import open_file
+from unstir.data.disk import natural, open_file
 from unstir.data.images import EXTENSIONS, Refused, as_float32, decode
-from unstir.data.listing import natural
 from unstir.errors import UserError
 from unstir.runs.model import Model
 

@@ -29,10 +29,12 @@ from unstir.pictures.grid import grid, is_whole, named_grid, read, titled, to_pi
 from unstir.progress import counter, counting
 from unstir.runs import sidecar
 from unstir.runs.build import check_compile
+from unstir.runs.checkpoint import warn
 from unstir.runs.files import (
     decode,
     encode,
     is_of,
+    made_by,
     make_folder,
     remove_partials,
     staging,
@@ -41,7 +43,6 @@ from unstir.runs.files import (
     writing,
 )
 from unstir.runs.model import Model
-from unstir.runs.saved import warn
 
 logger = logging.getLogger(__name__)
 
@@ -125,7 +126,7 @@ def _save(path: Path, picture: Image, partial: Path, model: Model) -> None:
 def _begun(model: Model, job: Job, out: Path, format: str) -> dict[str, Any]:
     """How the job in a folder is done, where the batches begin that are missing, and whether a job made the folder."""
     names = {CLASSES: list(model.labels.names)} if model.labels.count else {}
-    record = {**sidecar.made_by("unstir sample"), "cost": model.cost(job.chain), **names}
+    record = {**made_by("unstir sample"), "cost": model.cost(job.chain), **names}
     _check_free(out)
     with nullcontext() if (out / SETTINGS).exists() else _without_images_no_job(out):
         begun = _claim(out, record, settings_of(model, job) | {"format": format}, any_dtype=model.dtype == "auto")

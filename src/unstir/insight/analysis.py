@@ -132,9 +132,9 @@ def _guidance(facts: Facts) -> str:
     protocol = facts.last.protocol if facts.last is not None else {}
     scale = protocol.get("guidance", 1.0)
     guide = f" guide={protocol['guide']}" if protocol.get("guide") else ""
-    if facts.config.train.label_dropout or guide:
+    if facts.config.train.condition_dropout or guide:
         return f"try guidance, `unstir evaluate RUN guidance={scale + 1:g}{guide}` in place of {scale:g}"
-    return "another run with `train.label_dropout=0.1` can be guided, `unstir sample RUN guidance=2`"
+    return "another run with `train.condition_dropout=0.1` can be guided, `unstir sample RUN guidance=2`"
 
 
 GOODNESS = {

@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 
 from unstir.data.disk import file_sha256
-from unstir.errors import UserError
+from unstir.errors import MissingLibraryError, UserError
 from unstir.generate.drawing import Job, sample_batches
 from unstir.generate.folder import drawn_classes
 from unstir.interop import hub
@@ -19,12 +19,11 @@ from unstir.interop.exporting import export, slim
 from unstir.interop.folders import IS_RUN, check_new, new_folder
 from unstir.interop.importing import Imported
 from unstir.interop.model_card import SHOWN, Page, card, shown_chain
-from unstir.libraries import MissingLibraryError
 from unstir.metrics.evaluation import FOLDER, Evaluation, save, saved
 from unstir.pictures.grid import named_grid
 from unstir.progress import counting
 from unstir.runs import checkpoint
-from unstir.runs.conditions import FILE
+from unstir.runs.card import CONDITIONS, NAME
 from unstir.runs.config import Config
 from unstir.runs.files import make_folder, save_png, write_bytes, write_text, writing
 from unstir.runs.model import Model
@@ -32,8 +31,7 @@ from unstir.runs.named import is_run
 from unstir.runs.run import Run
 from unstir.runs.toml import to_dict
 
-DATA = "data.json"
-_OURS = ("config.toml", DATA, FILE, "weights/*.safetensors", "evaluation/*.json")
+_OURS = ("config.toml", NAME, CONDITIONS, "weights/*.safetensors", "evaluation/*.json")
 """The files of a repository that make a run."""
 _REPLACED = (*_OURS, "unet/*", "scheduler/*", "model_index.json", "unstir.json")
 """What a published step replaces of the one before it."""
@@ -61,7 +59,7 @@ def push(model: Model, name: str, *, private: bool = False, licence: str = "", d
     the name is none, nobody is logged in, without a network, and where it holds something else, or is public though
     ``private`` is asked for; where the Hub refuses the rest, after.
     """
-    hub.check(name, DATA, private)
+    hub.check(name, NAME, private)
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary) / name.split("/")[1]
         notes = write_repository(model, name, folder, licence, data_licence)
@@ -109,8 +107,7 @@ def public(config: Config) -> Config:
 
 def write_run(run: Run, model: Model, folder: Path, figures: Sequence[Evaluation]) -> None:
     """Write a run of one saved step, that of the ``model``, into a folder, with ``figures`` and a grid, samples.png."""
-    kept = None if run.conditions is None else run.conditions.kept
-    published = Run.begin(public(run.config), folder / "run", run.data, kept)
+    published = Run.begin(public(run.config), folder / "run", run.data, run.conditions)
     checkpoint.save(published.weights, slim(model, published))
     for measured in figures:
         save(published, measured)
@@ -157,8 +154,7 @@ def pull(name: str, folder: str | Path | None = None) -> Imported:
     came_from = f"{identity}, unstir, SHA-256 {file_sha256(file)}"
     config = replace(published.config, imported=came_from)
     with new_folder(folder) as partial:
-        kept = None if published.conditions is None else published.conditions.kept
-        run = Run.begin(config, partial, published.data, kept)
+        run = Run.begin(config, partial, published.data, published.conditions)
         checkpoint.save(run.weights, replace(saved_step, config=to_dict(config), data=run.data.plain()))
         for file_name, content in figures.items():
             write_bytes(make_folder(run.path / FOLDER) / file_name, content)

@@ -135,7 +135,8 @@ def ready(
         for plan in plans:
             check(plan)
     loaded = [inception(request.fid_weights, device=request.device)] if request.inception else []
-    parts = [extractor(name, build.device(request.device)) for name in request.features]
+    of_parts = build.device(request.device), request.features_options
+    parts = [extractor(name, *of_parts) for name in request.features]
     used = [*networks_for(plans[0].store), *loaded, *parts, *networks]
     plans = [replace(plan, networks=used) for plan in plans]
     return plans, None if request.against is None else best_match(plans[-1].protocol(), theirs, request.against)

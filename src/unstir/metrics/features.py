@@ -6,7 +6,7 @@ classes are those of the store, it says how well it tells them apart (`Trust`).
 
 import inspect
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar, NamedTuple
 
 import torch
@@ -144,16 +144,17 @@ class Extractor(Network):
         return Outputs(features)
 
 
-def extractor(name: str, device: torch.device) -> Extractor:
+def extractor(name: str, device: torch.device, options: Mapping[str, parts.Option]) -> Extractor:
     """The features of a part MODULE:NAME, decorated by `parts.features`, on a device; errors as `parts.make`."""
     if not parts.is_own(name):
         raise UserError(
             "features", name, "is not MODULE:NAME", "name a function below @unstir.features, as mine:dinov2"
         )
     parts.allow(name)
-    net = parts.make("features", name, options={})
+    net = parts.make("features", name, options=options, section="features_options")
     net = net.to(device) if isinstance(net, nn.Module) else net
-    return Extractor(name.split(":")[1].replace("_", "-"), net, part=name)
+    made = Extractor(name.split(":")[1].replace("_", "-"), net, part=name)
+    return replace(made, hash=content_hash({}, f"{made.hash} {sorted(options.items())}")) if options else made
 
 
 def wrong_images(images: Tensor, due: str) -> UserError:

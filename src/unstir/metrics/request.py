@@ -5,6 +5,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from unstir.parts import Option
+
 SEEDS = 3
 OF_RUNS = "chain", "guide", "checkpoint", "seed", "batch_size", "dtype", "compile", "ema", "ema_width"
 """What says how the images of a run are drawn, and nothing about images that are there."""
@@ -34,6 +36,8 @@ class EvaluationRequest:
     """The file of the Inception network, if you have it; implies --fid."""
     features: tuple[str, ...] = ()
     """Networks of your own that measure too, as MODULE:NAME of functions below @unstir.features."""
+    features_options: dict[str, Option] = field(default_factory=dict)
+    """Arguments of these networks, each by its name."""
     split: Literal["train", "held_out"] | None = None
     """The images to compare with, by default those of training, as published figures do. A run with data.condition is
     given the conditions of held-out images and compared with these."""

@@ -185,6 +185,12 @@ class ModelConfig(UNetConfig):
         return super().multiple if self.is_unet else 1
 
     @property
+    def arguments(self) -> dict[str, Any]:
+        """What the part that ``type`` names is given besides channels and labels: of the U-Net all of its settings."""
+        names = {key.name for key in fields(UNetConfig)} - {"in_channels", "out_channels"}  # type: ignore[arg-type, unused-ignore]
+        return {name: getattr(self, name) for name in names} if self.is_unet else self.options
+
+    @property
     def unused(self) -> tuple[str, ...]:
         """The settings that are not this network's, which files leave out."""
         names = [key.name for key in fields(UNetConfig)]  # type: ignore[arg-type, unused-ignore]

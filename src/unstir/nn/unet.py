@@ -8,7 +8,7 @@ joined to x_t. See `unstir.nn.blocks` for the parts.
 
 import math
 from itertools import repeat
-from typing import cast
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -18,6 +18,7 @@ from unstir import randomness
 from unstir.errors import UserError
 from unstir.nn.blocks import Attention, Downsample, GroupNorm, Level, ResBlock, TimeEmbedding, Upsample
 from unstir.nn.config import AUGMENTATION, UNetConfig
+from unstir.parts import network
 
 
 class UNet(nn.Module):
@@ -174,6 +175,12 @@ class UNet(nn.Module):
         # Each a tensor of its own: the backward pass lets go of one after the other.
         copies = [part.clone(memory_format=torch.contiguous_format) for part in columns]
         return [part.view(-1, *shape) for part, shape in zip(copies, shapes, strict=True)]
+
+
+@network
+def unet(in_channels: int, out_channels: int, num_labels: int, **settings: Any) -> UNet:
+    """The U-Net of these ``settings`` (`UNetConfig`), which say of what kind ``num_labels`` are."""
+    return UNet(UNetConfig(in_channels=in_channels, out_channels=out_channels, **settings))
 
 
 def _perceptron(inputs: int, outputs: int) -> nn.Sequential:

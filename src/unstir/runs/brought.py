@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -21,6 +21,9 @@ from unstir.theory.parameterization import PARAMETERIZATIONS
 from unstir.theory.process import Process
 from unstir.theory.schedule import NoiseSchedule, as_text, cosine, linear, sigmoid
 
+if TYPE_CHECKING:
+    from unstir.runs.conditions import Conditions
+
 HIDDEN = 0.1  # the share of labels hidden in training, of a network that knows a label which says nothing
 
 
@@ -32,20 +35,25 @@ def settings(
     *,
     origin: str,
     has_null: bool = False,
+    conditions: "Conditions | None" = None,
     store: str = "",
 ) -> Config:
     """The config of a run of weights with this ``origin``; what nobody knows has its default. ``size`` is (H, W)."""
-    (height, width), hidden = size, HIDDEN if has_null else 0.0
+    hides = has_null if conditions is None else conditions.hides
+    (height, width), hidden = size, HIDDEN if hides else 0.0
     if any(side != 1 and side % network.multiple for side in size):
         levels = f"{len(network.mults)} levels of the network"
         raise UserError("size", f"{height}x{width}", f"must be multiples of {network.multiple} for the {levels}")
+    described: dict[str, Any] = {}
+    if conditions is not None:
+        described = {"condition": conditions.name, "condition_options": dict(conditions.options)}
     return Config(
         imported=origin,
-        data=DataConfig(source="", store=store, channels=network.in_channels, size=written(size)),
+        data=DataConfig(source="", store=store, channels=network.in_channels, size=written(size), **described),
         model=network,
         diffusion=diffusion,
         loss=LossConfig(objective="hybrid" if diffusion.learned_variance else "simple"),
-        train=TrainConfig(length="1 epoch", warmup="0 steps", label_dropout=hidden, dtype="float32"),
+        train=TrainConfig(length="1 epoch", warmup="0 steps", condition_dropout=hidden, dtype="float32"),
         grids=GridConfig(**{key: getattr(chain, key) for key in DEFAULTS}),
     )
 
@@ -81,16 +89,20 @@ def usual_chain(process: Process) -> Chain:
     return Chain(steps=min(DEFAULTS["steps"], process.T))
 
 
-def of_network(network: nn.Module, channels: int, num_classes: int, options: dict[str, Any]) -> ModelConfig:
+def of_network(
+    network: nn.Module, channels: int, num_classes: int, conditions: "Conditions | None", options: dict[str, Any]
+) -> ModelConfig:
     """The settings of a U-Net, or of a network of one's own with the ``options`` that it was made with.
 
     Raises UserError where `unstir.network` does not decorate its class.
     """
+    told: dict[str, Any] = {"num_classes": num_classes, "condition_values": 0, "condition_channels": 0}
+    if conditions is not None:
+        told["condition_channels" if conditions.is_image else "condition_values"] = conditions.card.shape[0]
     if isinstance(network, UNet):
-        fields = vars(dataclasses.replace(network.config, out_channels=0, num_classes=num_classes))
-        return ModelConfig(**fields)
+        return ModelConfig(**vars(dataclasses.replace(network.config, out_channels=0, **told)))
     name = parts.name_of("network", type(network))
-    return ModelConfig(type=name, options=options, in_channels=channels, num_classes=num_classes)
+    return ModelConfig(type=name, options=options, in_channels=channels, **told)
 
 
 def check_fit(config: Config, weights: Mapping[str, Tensor]) -> None:

@@ -21,17 +21,16 @@ from torch import Tensor, nn
 from unstir import parts
 from unstir.diffusion.arithmetic import layout
 from unstir.diffusion.augmentation import unaugmented
-from unstir.diffusion.denoiser import Denoiser
+from unstir.diffusion.denoiser import Denoiser, returned
 from unstir.errors import Remedy, UserError
 from unstir.nn.config import ModelConfig
 from unstir.nn.unet import UNet
 from unstir.randomness import Key, derive_seed
 from unstir.runs.config import Config
 from unstir.runs.sections import DiffusionConfig
-from unstir.theory.parameterization import PARAMETERIZATIONS
+from unstir.theory.parameterization import PARAMETERIZATIONS, Parameterization
 from unstir.theory.process import Process
 from unstir.theory.schedule import NoiseSchedule, zero_terminal_snr
-from unstir.theory.weighting import loss_weights
 
 if TYPE_CHECKING:
     from unstir.diffusion.loss import Objective, TimeTable
@@ -51,11 +50,10 @@ def schedule(config: DiffusionConfig) -> NoiseSchedule:
 
 def check_parts(config: Config) -> None:
     """Raise UserError where a part that training and its grids need is absent, or takes its options not."""
-    cfg, noise_schedule = config.loss, schedule(config.diffusion)
-    parameterization = PARAMETERIZATIONS[config.diffusion.predict]
-    parameterization.check(noise_schedule)
-    with parts.guarded("weighting", cfg.weighting, "loss"):
-        loss_weights(cfg.weighting, noise_schedule, parameterization, cfg.weighting_options)
+    noise_schedule = schedule(config.diffusion)
+    for predict in (config.diffusion.predict, *([config.loss.teacher] if config.kind.has_teacher else [])):
+        PARAMETERIZATIONS[predict].check(noise_schedule)
+    _weights(config, noise_schedule, PARAMETERIZATIONS[config.diffusion.predict])
     times(config, torch.device("cpu"))
     with parts.guarded("sampler", config.grids.sampler, "grids"):
         config.grids.visited(noise_schedule)
@@ -77,11 +75,9 @@ def network(config: Config, device: torch.device) -> nn.Module:
 
 
 def _made(config: ModelConfig) -> nn.Module:
-    if config.is_unet:
-        return UNet(config)
-    outputs = config.out_channels or config.in_channels
-    sizes = config.in_channels, outputs, config.condition_size
-    return cast(nn.Module, parts.make("network", config.type, *sizes, options=config.options, section="model.options"))
+    sizes = config.in_channels, config.out_channels or config.in_channels, config.condition_size
+    net = parts.make("network", config.type, *sizes, options=config.arguments, section="model.options")
+    return cast(nn.Module, net)
 
 
 def outline(config: Config) -> nn.Module:
@@ -144,8 +140,8 @@ def check_own(config: Config, height: int, width: int) -> None:
             output = _output(config, net.train(), height, width, 2)
     except Exception as error:
         raise UserError("model.type", name, f"fails on {images}: {parts.said(error)}") from None
-    if list(output.shape) != due:
-        raise UserError("model.type", name, f"returns {list(output.shape)} of two {images}, not {due}")
+    if returned(output) != str(due):
+        raise UserError("model.type", name, f"returns {returned(output)} of two {images}, not {due}")
     if output.requires_grad:
         output.sum().backward()  # type: ignore[no-untyped-call, unused-ignore]
     if unlearned := [key for key, parameter in net.named_parameters() if parameter.grad is None]:
@@ -177,7 +173,7 @@ def network_config(config: Config) -> ModelConfig:
 def num_labels(config: Config) -> int:
     """The labels that the network knows: its classes, and one more that says nothing where labels are hidden."""
     classes = config.model.num_classes
-    return classes + (1 if classes and config.train.label_dropout else 0)
+    return classes + (1 if classes and config.train.condition_dropout else 0)
 
 
 def denoiser(config: Config, net: nn.Module, dtype: torch.dtype) -> Denoiser:
@@ -201,14 +197,23 @@ def objective(config: Config, denoiser: Denoiser) -> "Objective | None":
     """What the config's [loss] asks training to minimise, its weights on the network's device; None: ends of paths."""
     from unstir.diffusion.loss import Objective  # which sampling does not need
 
-    cfg, weights = config.loss, None
+    cfg = config.loss
     if cfg.objective == "consistency":
         return None
-    if cfg.weighting != "simple":
-        of_process = denoiser.process.schedule, denoiser.parameterization
-        weights = loss_weights(cfg.weighting, *of_process, cfg.weighting_options)
-        weights = weights.to(next(denoiser.net.parameters()))
+    weights = _weights(config, denoiser.process.schedule, denoiser.parameterization)
+    weights = None if weights is None else weights.to(next(denoiser.net.parameters()))
     return Objective(cfg.objective, weights, cfg.vlb_weight)
+
+
+def _weights(config: Config, noise_schedule: NoiseSchedule, parameterization: Parameterization) -> Tensor | None:
+    """The weight of the squared error at each time, float64 [T+1]; None for equal ones. UserError as `parts.make`."""
+    cfg = config.loss
+    if cfg.weighting == "simple" and not cfg.weighting_options:
+        return None
+    from unstir.theory.weighting import loss_weights
+
+    with parts.guarded("weighting", cfg.weighting, "loss"):
+        return loss_weights(cfg.weighting, noise_schedule, parameterization, cfg.weighting_options)
 
 
 def times(config: Config, device: torch.device) -> "TimeTable | None":
@@ -264,7 +269,6 @@ def has_native_bfloat16(on: torch.device) -> bool:
     return False
 
 
-Compile = Literal["no", "yes", "graphs"]
 BACKEND = "inductor"
 NO = MappingProxyType({"compile": "no"})
 

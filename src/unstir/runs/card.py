@@ -4,25 +4,27 @@ import dataclasses
 import json
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
 from unstir.data.classes import class_number
-from unstir.data.manifest import SPLITS
-from unstir.data.store import Store
 from unstir.errors import UserError
 from unstir.pictures.caption import of_class
 from unstir.pixels import PIXELS, Scale
 from unstir.runs.files import check, check_format, decode, encode, is_count, is_number, is_text, write_text
 
-FORMAT = 8
+if TYPE_CHECKING:
+    from unstir.data.store import Store
+
+FORMAT = 9
 """Of the run folder: grows when any of its files but the checkpoints, which have a number of their own, changes."""
 
 NAME = "data.json"
+CONDITIONS = "conditions.npy"
 
 GOLDEN = 2_654_435_769  # 2^32 over the golden ratio
 MOST_SHARES = 1 << 30  # the greatest sum of shares: their products with the fractions are whole numbers of 63 bits
@@ -44,13 +46,13 @@ class ConditionCard:
 class DataCard:
     """What a run remembers of its data: image shape (C, H, W), class names, counts by split, the content's hash, the
     identity of the ``run`` itself (`toml.identity`), "" of data that is no run's, the ``scale`` of the values, and the
-    conditions, if any.
+    conditions, if any. Of data that nobody knows counts are 0 and the hash is "".
     """
 
     shape: tuple[int, int, int]
     classes: tuple[str, ...]
-    counts: dict[str, int]
-    content_hash: str
+    counts: dict[str, int] = field(default_factory=lambda: {"train": 0, "held_out": 0})
+    content_hash: str = ""
     run: str = ""
     scale: Scale = PIXELS
     condition: ConditionCard | None = None
@@ -75,10 +77,9 @@ class DataCard:
         return cls(**{key: values[key] for key in KINDS} | lists)
 
     @classmethod
-    def of_store(cls, store: Store) -> "DataCard":
+    def of_store(cls, store: "Store") -> "DataCard":
         """The card of a store."""
-        counts = {split: store.count(split) for split in SPLITS}
-        return cls(store.shape, store.classes, counts, store.content_hash, scale=store.scale)
+        return cls(store.shape, store.classes, store.counts, store.content_hash, scale=store.scale)
 
 
 def save(folder: Path, card: DataCard) -> None:
@@ -124,7 +125,7 @@ def _is_condition(value: Any) -> bool:
 
 
 def _is_counts(value: Any) -> bool:
-    check(value, dict.fromkeys(SPLITS, is_count))
+    check(value, dict.fromkeys(("train", "held_out"), is_count))
     return True
 
 
@@ -143,7 +144,7 @@ KINDS = {
 class Labels:
     """The labels that a network knows: 0..count-1 for the classes with these ``names``, none where ``count`` is 0.
 
-    With ``has_null`` it was trained with labels hidden (train.label_dropout), and label ``count`` says nothing.
+    With ``has_null`` it was trained with labels hidden (train.condition_dropout), and label ``count`` says nothing.
     """
 
     count: int = 0

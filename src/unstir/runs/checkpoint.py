@@ -13,10 +13,13 @@ run that learns from a teacher has "teacher." tensors, the weights that it began
 
 import hashlib
 import json
+import logging
 import platform
 import re
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -29,9 +32,15 @@ from unstir.data.disk import sync_folder
 from unstir.diffusion.arithmetic import kernels
 from unstir.errors import UserError, remedy
 from unstir.randomness import VERSION
+from unstir.runs import toml
+from unstir.runs.config import MAY_CHANGE, Config
 from unstir.runs.files import check, check_format, is_count, replacing, writing
+from unstir.theory.averages import WIDTHS, combination
 
-FORMAT = 9
+logger = logging.getLogger(__name__)
+
+FORMAT = 10
+_MOST_ERROR = 0.1  # of the profile of an average that is made of others, relative
 NAME = re.compile(r"step-(\d+)\.safetensors")
 
 
@@ -198,6 +207,33 @@ def weights_of(found: Checkpoint, ema: bool) -> dict[str, Tensor]:
     return (found.part("ema") if ema else {}) or found.part("model")
 
 
+def power_average(
+    found: Checkpoint, width: float, folder: Path, load: Callable[[int], Checkpoint]
+) -> dict[str, Tensor]:
+    """The weights of a checkpoint of the run in ``folder``, averaged by a power function of any ``width``.
+
+    They are made of the power averages in it and in the slim files of earlier steps (`theory.averages`), which ``load``
+    reads. Raises UserError where the run keeps none, or those saved are too few to make this one.
+    """
+    step, own = found.step, found.part("model")
+    if not found.config["train"]["power_ema"] or not step:
+        without = f"needs power averages, which {folder} has not at step {step}"
+        raise UserError("ema_width", width, without, "train with train.power_ema")
+    steps = [*(earlier for earlier, _ in listed(folder / "weights") if earlier < step), step]
+    shares, error = combination([(earlier, saved) for earlier in steps for saved in WIDTHS], (step, width))
+    if error > _MOST_ERROR:
+        wrong = f"has an error of {error:.0%} at step {step} of {folder}, above the {_MOST_ERROR:.0%} allowed"
+        raise UserError("ema_width", width, wrong, f"take a width nearer to {WIDTHS[0]}..{WIDTHS[1]}")
+    total, left = {name: torch.zeros_like(t, dtype=torch.float64) for name, t in own.items()}, iter(shares)
+    for earlier in steps:
+        file = found if earlier == step else load(earlier)
+        for saved in WIDTHS:
+            part, share = file.part(f"power.{saved}"), next(left)
+            for name, t in total.items():
+                t += share * part[name]
+    return {name: t.to(own[name].dtype) for name, t in total.items()}
+
+
 def misfits(own: Mapping[str, Tensor], weights: Mapping[str, Tensor]) -> list[str]:
     """What keeps weights from being those of a network that has ``own``, a phrase a tensor; empty where they fit."""
     wrong = [f"{name} is missing" for name in own if name not in weights]
@@ -240,3 +276,39 @@ def content_hash(tensors: Mapping[str, Tensor], text: str = "") -> str:
         digest.update(json.dumps([name, str(tensor.dtype), list(tensor.shape)]).encode())
         digest.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
     return digest.hexdigest()
+
+
+def settings_of(folder: Path, run: str) -> Config:
+    """The config of the ``run`` in a folder; UserError where config.toml or a setting in it is missing or wrong."""
+    file = folder / "config.toml"
+    tables, saved = toml.read(file), _saved(folder, run)
+    if saved is None:
+        return toml.from_dict(tables, str(file))
+    kept, written = toml.flat(saved), toml.flat(tables)
+    for key in written.keys() & MAY_CHANGE:
+        section, name = key.split(".")
+        saved[section][name] = written[key]
+    if edited := [key for key in written if key not in MAY_CHANGE and kept.get(key) != written[key]]:
+        warn(f"{file}: {', '.join(edited)}: edited in vain, a run keeps the settings that it was trained with")
+    return toml.from_dict(saved, str(file))
+
+
+def _saved(folder: Path, run: str) -> dict[str, Any] | None:
+    """The config in the newest file of the ``run``'s weights, as nested dicts; None where none can be read."""
+    files = [file for part in ("checkpoints", "weights") for file in listed(folder / part)]
+    for _, path in sorted(files, reverse=True):
+        with suppress(OSError, SafetensorError, ValueError, TypeError, KeyError, RecursionError):
+            with safe_open(path, framework="numpy") as file:
+                metadata = file.metadata()
+            text = metadata["unstir"]
+            if hashlib.sha256(text.encode()).hexdigest() == metadata["text_sha256"]:
+                saved = json.loads(text)
+                if saved["data"].get("run", run) == run:  # weights from elsewhere know no data
+                    return dict(saved["config"])
+    return None
+
+
+@cache
+def warn(text: str) -> None:
+    """Log a warning once in a process, however often the run is opened."""
+    logger.warning(text)

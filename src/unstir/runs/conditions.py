@@ -10,7 +10,7 @@ is 1; where it is hidden all are 0, so that what guidance leads away from is the
 
 import hashlib
 import io
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -24,13 +24,14 @@ from unstir.data.store import Store
 from unstir.errors import UserError
 from unstir.parts import OURS, condition, make
 from unstir.pixels import HALF, known, to_uint8
-from unstir.runs.card import ConditionCard
+from unstir.runs.card import CONDITIONS, ConditionCard
 from unstir.runs.config import Config
 from unstir.runs.files import write_bytes
 from unstir.runs.sections import DataConfig
 
-FILE, KEPT = "conditions.npy", 64  # of held-out images, so that a run can be sampled without its data
+KEPT = 64  # of held-out images, so that a run can be sampled without its data
 STORED = "stored"
+_PIXELS = torch.zeros(()), torch.tensor(2 * HALF)  # what -1 and 1 are
 _AT_ONCE = 1024  # images that a function is given when a run begins
 _SECTION = "data.condition_options"
 HALVES = "left", "right", "top", "bottom"
@@ -62,14 +63,53 @@ def masked(images: Tensor, part: str = "right") -> Tensor:
 class Conditions:
     """The conditions of a run: what they are (``name``, ``options``), their scale (``card``), and those it keeps.
 
-    ``hides`` says whether the network was trained with conditions hidden; ``folder`` is that of the run.
+    ``hides`` says whether the network was trained with conditions hidden, ``read`` returns those kept.
     """
 
     name: str
     options: Mapping[str, Any] = field(repr=False)
     card: ConditionCard
     hides: bool
-    folder: Path
+    read: Callable[[], Tensor] = field(repr=False)
+
+    @classmethod
+    def of(
+        cls, rows: Tensor, offset: Sequence[float] = (), scale: Sequence[float] = (), *, hides: bool = False
+    ) -> "Conditions":
+        """What describes images to a network that was trained in a loop of one's own.
+
+        ``rows`` in any units, float [N, K] or [N, C', H, W], describe the images that are drawn where nothing else is
+        asked. The network is given (row - offset) / scale, with a number for each of the K or C', by default 0 and 1,
+        and behind it a number or channel of ones. With ``hides`` it was trained to do without, given zeros.
+        """
+        rows, shape = rows.detach().cpu().float(), tuple(rows.shape[1:])
+        scaled = tuple(offset) or (0.0,) * shape[0], tuple(scale) or (1.0,) * shape[0]
+        card = ConditionCard(shape, *scaled, _hash(rows))
+        return cls(STORED, {}, card, hides, lambda: rows)
+
+    @classmethod
+    def measured(cls, data: DataConfig, store: Store) -> "Conditions":
+        """Those of a new run on a store, which it is to keep: of its first held-out images, or training ones where none
+        is held out. Raises UserError where the store has none, or the function fails.
+        """
+        unscaled = _unscaled(data)
+        shape = tuple(unscaled._rows(store, "train", 1)[0].shape)
+        if len(shape) == 3 and data.condition != STORED:
+            is_like = shape[0] == store.shape[0] and store.scale.is_float
+            low, high = (torch.tensor(end) for end in (store.scale.low, store.scale.high)) if is_like else _PIXELS
+            offset, scale = ((high + low) / 2).expand(shape[0]), ((high - low) / 2).expand(shape[0])
+        else:
+            rows = unscaled._rows(store, "train", store.count("train"))
+            if len(shape) == 3:
+                low, high = rows.amin((0, 2, 3)), rows.amax((0, 2, 3))
+                offset, scale = (high + low) / 2, (high - low) / 2
+            else:
+                offset, scale = rows.double().mean(0), rows.double().std(0, correction=0)
+        scale = scale.where(scale > 0, 1.0)
+        card = ConditionCard(shape, tuple(offset.float().tolist()), tuple(scale.float().tolist()), "")
+        scaled = replace(unscaled, card=card)
+        kept = scaled.rows_of(store, "held_out" if store.count("held_out") else "train", KEPT)
+        return replace(scaled, card=replace(card, sha256=_hash(kept)), read=lambda: kept)
 
     @property
     def is_image(self) -> bool:
@@ -79,14 +119,11 @@ class Conditions:
     @cached_property
     def kept(self) -> Tensor:
         """The conditions of the first held-out images, in their units: float32 [n, ...]; UserError where damaged."""
-        file = self.folder / FILE
-        try:
-            content = file.read_bytes()
-        except OSError:
-            raise UserError("", file, "cannot be read", "restore it from a copy") from None
-        if hashlib.sha256(content).hexdigest() != self.card.sha256:
-            raise UserError("", file, "was changed or damaged", "restore it from a copy")
-        return torch.from_numpy(np.load(io.BytesIO(content)))
+        return self.read()
+
+    def keep(self, folder: Path) -> None:
+        """Write conditions.npy into the folder of a run."""
+        write_bytes(folder / CONDITIONS, content(self.kept))
 
     def checked(self, values: Tensor) -> Tensor:
         """Conditions in their units, one an image or one for all, as float32 [N, ...]; images may be smaller.
@@ -122,7 +159,7 @@ class Conditions:
 
     def hash(self, given: Tensor | None) -> str:
         """The SHA-256 of the conditions ``given``, or of those kept."""
-        return self.card.sha256 if given is None else hashlib.sha256(content(given.float())).hexdigest()
+        return self.card.sha256 if given is None else _hash(given.float())
 
     def given(self, rows: Tensor, device: torch.device) -> Tensor:
         """What a network gets for conditions in their units, [B, ...]: float32 [B, K + 1] or [B, C' + 1, H, W]."""
@@ -166,23 +203,41 @@ class Conditions:
 
     def rows_of(self, store: Store, split: str, num: int) -> Tensor:
         """The conditions of the first ``num`` images of a split, in their units: float32 [n, ...]."""
-        return rows_of(store, split, num, self.name, self.options, self._in_units if self.is_image else None)
+        rows = self._rows(store, split, num)
+        return self._in_units(rows) if self.is_image and self.name != STORED else rows
+
+    def _rows(self, store: Store, split: str, num: int) -> Tensor:
+        """As `rows_of`, images of a function as it returns them."""
+        if self.name == STORED:
+            if (rows := store.conditions(split)) is None:
+                none = f"needs conditions, and {store.path} has none"
+                raise UserError("data.condition", self.name, none, "pack some with it")
+            return rows[:num].clone()
+        parts = []
+        for images in torch.split(store.images(split)[:num], _AT_ONCE):
+            x_0, _ = known(store.scale.to_model(images), store.scale)
+            values = self._of(x_0)
+            if values.ndim not in (2, 4) or len(values) != len(x_0) or values.shape[2:] not in ((), x_0.shape[2:]):
+                due = f"[{len(x_0)}, K] or [{len(x_0)}, C, {', '.join(map(str, x_0.shape[2:]))}]"
+                raise UserError("data.condition", self.name, f"returns {list(values.shape)}, not {due}")
+            parts.append(values)
+        return torch.cat(parts).float()
 
     def _of(self, x_0: Tensor) -> Tensor:
         return make("condition", self.name, x_0, options=self.options, section=_SECTION)  # type: ignore[no-any-return]
 
     def _scaled(self, rows: Tensor) -> Tensor:
-        offset, scale = (_wide(values, rows) for values in (self.card.offset, self.card.scale))
-        return (rows - offset) / scale
+        ends = self._ends(rows)
+        return (rows - ends[0]) / ends[1]
 
     def _in_units(self, rows: Tensor) -> Tensor:
-        offset, scale = (_wide(values, rows) for values in (self.card.offset, self.card.scale))
-        return rows * scale + offset
+        ends = self._ends(rows)
+        return rows * ends[1] + ends[0]
 
-
-def _wide(values: tuple[float, ...], rows: Tensor) -> Tensor:
-    """A number a value or channel, to be broadcast over rows [B, K] or [B, C', H, W]."""
-    return torch.tensor(values, device=rows.device).view(1, -1, *[1] * (rows.ndim - 2))
+    def _ends(self, rows: Tensor) -> Tensor:
+        """Offset and scale, to be broadcast over rows [B, K] or [B, C', H, W]: [2, 1, K] or [2, 1, C', 1, 1]."""
+        ends = torch.tensor((self.card.offset, self.card.scale), device=rows.device)
+        return ends.view(2, 1, -1, *[1] * (rows.ndim - 2))
 
 
 def with_mark(scaled: Tensor) -> Tensor:
@@ -200,31 +255,8 @@ def enlarged(images: Tensor, shape: tuple[int, ...]) -> Tensor:
     return large
 
 
-def rows_of(
-    store: Store,
-    split: str,
-    num: int,
-    name: str,
-    options: Mapping[str, Any],
-    in_units: Callable[[Tensor], Tensor] | None = None,
-) -> Tensor:
-    """The conditions of the first ``num`` images of a split, float32 [n, ...]: as stored, or as the function has them.
-
-    ``in_units`` changes what the function returns.
-    """
-    if name == STORED:
-        if (rows := store.conditions(split)) is None:
-            raise UserError("data.condition", name, f"needs conditions, and {store.path} has none", "pack some with it")
-        return rows[:num].clone()
-    parts = []
-    for images in torch.split(store.images(split)[:num], _AT_ONCE):
-        x_0, _ = known(store.scale.to_model(images), store.scale)
-        values = make("condition", name, x_0, options=options, section=_SECTION)
-        if values.ndim not in (2, 4) or len(values) != len(x_0) or values.shape[2:] not in ((), x_0.shape[2:]):
-            due = f"[{len(x_0)}, K] or [{len(x_0)}, C, {', '.join(map(str, x_0.shape[2:]))}]"
-            raise UserError("data.condition", name, f"returns {list(values.shape)}, not {due}")
-        parts.append(values if in_units is None else in_units(values))
-    return torch.cat(parts).float()
+def _unscaled(data: DataConfig) -> Conditions:
+    return Conditions(data.condition, data.condition_options, ConditionCard((), (), (), ""), True, Tensor)
 
 
 def conditioned(config: Config, store: Store) -> Config:
@@ -232,44 +264,29 @@ def conditioned(config: Config, store: Store) -> Config:
     data, train = config.data, config.train
     if not data.condition:
         return config
-    size, *image = rows_of(store, "train", 1, data.condition, data.condition_options)[0].shape
+    size, *image = _unscaled(data)._rows(store, "train", 1)[0].shape
     model = replace(config.model, condition_values=0 if image else size, condition_channels=size if image else 0)
     for name in ("condition_channels", "condition_values"):
         if (given := getattr(config.model, name)) not in (0, due := getattr(model, name)):
             raise UserError(f"model.{name}", given, f"is not the {due} of data.condition", {f"model.{name}": None})
-    train = replace(train, label_dropout=train.label_dropout or 0.1)
+    train = replace(train, condition_dropout=train.condition_dropout or 0.1)
     return replace(config, model=model, train=train)
 
 
-def measured(data: DataConfig, store: Store) -> tuple[ConditionCard, Tensor]:
-    """The scale of a new run's conditions, and those of its first held-out images (training ones where none is held
-    out). Raises UserError where the store has none, or the function fails.
-    """
-    split = "held_out" if store.count("held_out") else "train"
-    name, options = data.condition, data.condition_options
-    one = rows_of(store, "train", 1, name, options)[0]
-    is_image, channels = one.ndim == 3, len(one)
-    if is_image and name != STORED:
-        ends = torch.tensor([store.scale.low, store.scale.high] if channels == store.shape[0] else [])
-        ends = ends if ends.numel() else torch.tensor([[0.0] * channels, [2 * HALF] * channels])
-        offset, scale = ends.mean(0), (ends[1] - ends[0]) / 2
-    else:
-        rows = rows_of(store, "train", store.count("train"), name, options)
-        if is_image:
-            low, high = rows.amin((0, 2, 3)), rows.amax((0, 2, 3))
-            offset, scale = (high + low) / 2, (high - low) / 2
-        else:
-            offset, scale = rows.double().mean(0), rows.double().std(0, correction=0)
-        scale = scale.where(scale > 0, 1.0)
-    card = ConditionCard(tuple(one.shape), tuple(offset.float().tolist()), tuple(scale.float().tolist()), "")
-    kept = Conditions(name, options, card, False, Path()).rows_of(store, split, KEPT)
-    return card, kept
+def read_kept(folder: Path, sha256: str) -> Tensor:
+    """The content of a run's conditions.npy; UserError where that is missing, or not of this hash."""
+    file = folder / CONDITIONS
+    try:
+        bytes_ = file.read_bytes()
+    except OSError:
+        raise UserError("", file, "cannot be read", "restore it from a copy") from None
+    if hashlib.sha256(bytes_).hexdigest() != sha256:
+        raise UserError("", file, "was changed or damaged", "restore it from a copy")
+    return torch.from_numpy(np.load(io.BytesIO(bytes_)))
 
 
-def keep(folder: Path, card: ConditionCard, rows: Tensor) -> ConditionCard:
-    """Write conditions.npy into the folder of a run, and return the card with its hash."""
-    write_bytes(folder / FILE, bytes_ := content(rows))
-    return replace(card, sha256=hashlib.sha256(bytes_).hexdigest())
+def _hash(rows: Tensor) -> str:
+    return hashlib.sha256(content(rows)).hexdigest()
 
 
 def content(rows: Tensor) -> bytes:

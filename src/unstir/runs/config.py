@@ -113,10 +113,9 @@ class Config:
         return self
 
     def _check_condition(self) -> None:
-        model, data, dropout = self.model, self.data, "train.label_dropout"
-        if self.train.label_dropout and not (model.num_classes or data.condition):
-            none = {dropout: 0.0}
-            raise UserError(dropout, self.train.label_dropout, "hides labels, and there are none", (_CLASSES, none))
+        model, data, dropout = self.model, self.data, "train.condition_dropout"
+        if (share := self.train.condition_dropout) and not (model.num_classes or data.condition):
+            raise UserError(dropout, share, "hides conditions, and there are none", (_CLASSES, {dropout: 0.0}))
         if data.condition and model.num_classes:
             others = {"model.num_classes": 0}, {"data.condition": ""}
             raise UserError("data.condition", data.condition, "and classes were asked for, and one is enough", others)
@@ -183,10 +182,10 @@ class Config:
         if grids.variance == "learned" and not diffusion.learned_variance:
             needs = "needs diffusion.learned_variance"
             raise UserError("grids.variance", grids.variance, needs, {"grids.variance": "auto"})
-        if grids.guidance != 1 and not self.train.label_dropout:
-            hidden = {"train.label_dropout": 0.1}
+        if grids.guidance != 1 and not self.train.condition_dropout:
+            hidden = {"train.condition_dropout": 0.1}
             hidden |= {} if self.model.num_classes or self.data.condition else _CLASSES
-            needs = "needs train.label_dropout, and so classes or data.condition"
+            needs = "needs train.condition_dropout, and so classes or data.condition"
             remedies = hidden, {"grids.guidance": 1.0}
             raise UserError("grids.guidance", grids.guidance, needs, remedies)
         if max(grids.channels, default=0) >= (count := self.data.channels):
@@ -213,11 +212,12 @@ MAY_CHANGE = (
 """The keys that may differ when a run is continued. The data may move, but its content is checked by its hash."""
 
 PARTS = {
-    "model.type": "options", "diffusion.schedule": "options", "loss.weighting": "weighting_options",
-    "loss.times": "times_options", "grids.sampler": "options", "data.source": "options",
-    "data.condition": "condition_options", "log.to": "",
+    "model.type": ("network", "options"), "diffusion.schedule": ("schedule", "options"),
+    "loss.weighting": ("weighting", "weighting_options"), "loss.times": ("times", "times_options"),
+    "grids.sampler": ("sampler", "options"), "data.source": ("source", "options"),
+    "data.condition": ("condition", "condition_options"), "log.to": ("tracker", ""),
 }  # fmt: skip
-"""The keys that name a part (`unstir.parts`), with the key of its options in the same section."""
+"""The keys that name a part, with its kind (`unstir.parts`) and the key of its options in the same section."""
 
 
 def may_change(key: str) -> bool:

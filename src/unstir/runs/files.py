@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from safetensors import SafetensorError
 
+import unstir
 from unstir.data.disk import sync_folder
 from unstir.errors import REMEDIES, UnwrittenError, UserError, short
 from unstir.locks import held
@@ -141,6 +142,11 @@ def is_of(path: Path, **words: object) -> bool:
     with suppress(Exception):  # decoders raise anything at all on damaged bytes
         return words.items() <= (words | words_of(path)).items()
     return True
+
+
+def made_by(command: str) -> dict[str, Any]:
+    """What every file of settings begins with: the ``command`` that makes such a result, and the version of unstir."""
+    return {"command": command, "unstir": unstir.__version__}
 
 
 def make_folder(path: Path) -> Path:

@@ -92,7 +92,7 @@ def _unlike(saved: dict[str, Any], config: Config) -> list[str]:
     free = "model.dropout", "model.num_classes"
     keys = [key for key in ours if key.startswith("model.") and key not in free]
     pairs = [(key, theirs.get(key), ours[key]) for key in (*keys, "diffusion.learned_variance")]
-    labels = "the number of labels (model.num_classes, and one hidden with train.label_dropout)"
+    labels = "the number of labels (model.num_classes, and one hidden with train.condition_dropout)"
     pairs.append((labels, build.num_labels(there), build.num_labels(config)))
     augmented = "whether the network is given the augmentation (train.augment)"
     pairs.append((augmented, there.train.augment > 0, config.train.augment > 0))

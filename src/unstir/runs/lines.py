@@ -1,4 +1,4 @@
-"""The logs of a run, a JSON object a line: what a line holds.
+"""The logs of a run, a JSON object a line: what a line holds, and which step they say is best.
 
 What a kill leaves is a last line without its end: it is no damage and is dropped. Any other line that does not parse,
 or lacks a value, is *damaged*: readers pass over it and say so; whoever writes the file anew keeps a copy of it first.
@@ -6,19 +6,25 @@ or lacks a value, is *damaged*: readers pass over it and say so; whoever writes 
 
 import itertools
 import json
+import logging
+import math
 import os
 import shutil
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
+from statistics import fmean, stdev
 from typing import IO, Any
 
 from unstir.data.disk import sync_folder
-from unstir.errors import UnwrittenError
+from unstir.errors import UnwrittenError, UserError
+from unstir.progress import counted
 from unstir.runs.checkpoint import Checkpoint
 from unstir.runs.files import Kind, check, is_count, is_figure, is_figures, is_number, is_text, parsed, write_text
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -183,3 +189,26 @@ def cut(of_run: Mapping[str, Log], found: Checkpoint) -> list[str]:
     """How the logs of a run, by name, lack lines that were there when ``found`` was saved, a sentence each."""
     due = {"metrics": found.state.get("logged", 0), "held_out": found.state.get("measured", 0)}
     return [problem for name, step in due.items() if (problem := cut_short(of_run[name], step))]
+
+
+def best_step(folder: Path, saved: Collection[int], held_out: Sequence[dict[str, Any]]) -> int:
+    """The ``saved`` step of the run in ``folder`` whose held-out images have the least mean loss, by its lines of
+    ``held_out``, over the times and images last measured.
+
+    The loss is logged with its standard error over images. Raises UserError where no saved step was measured.
+    """
+    lines = [line for line in held_out if line["of_held_out"]]
+    alike = {
+        line["step"]: line["of_held_out"]
+        for line in lines
+        if (line["times"], line["num_held_out"]) == (lines[-1]["times"], lines[-1]["num_held_out"])
+    }
+    losses = {step: fmean(of_images) for step, of_images in alike.items() if step in saved}
+    losses = {step: loss for step, loss in losses.items() if math.isfinite(loss)}
+    if not losses:
+        raise UserError("step", "best", f"needs held-out losses, of which {folder} has none", {"step": None})
+    step: int = min(losses, key=losses.__getitem__)
+    error = stdev(alike[step]) / len(alike[step]) ** 0.5 if len(alike[step]) > 1 else math.nan
+    of = counted(len(losses), "snapshot")
+    logger.info(f"{folder}: step {step} has the least held-out loss of {of}, {losses[step]:.4g} ± {error:.1g}")
+    return step

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -26,13 +26,15 @@ from unstir.runs import brought, build
 from unstir.runs.build import compiled
 from unstir.runs.card import DataCard, Labels
 from unstir.runs.checkpoint import content_hash
-from unstir.runs.conditions import Conditions
 from unstir.runs.config import Kind
 from unstir.runs.named import reference
 from unstir.theory.parameterization import PARAMETERIZATIONS
 from unstir.theory.process import Process
 from unstir.theory.schedule import NoiseSchedule
 from unstir.theory.variance import check_variance
+
+if TYPE_CHECKING:
+    from unstir.runs.conditions import Conditions
 
 
 @dataclass(frozen=True, kw_only=True, eq=False, repr=False)
@@ -77,7 +79,7 @@ class Model:
     scale: int = 0
     channels: tuple[int, ...] = ()
     kind: Kind = field(default_factory=Kind)
-    conditions: Conditions | None = None
+    conditions: "Conditions | None" = None
 
     def __post_init__(self) -> None:
         if self.guide is not None:
@@ -94,12 +96,13 @@ class Model:
         learned_variance: bool = False,
         classes: Sequence[str] = (),
         has_null: bool = False,
+        conditions: "Conditions | None" = None,
         chain: Chain | None = None,
         scale: Scale = PIXELS,
     ) -> "Model":
         """The model of a network as it is now, without a folder; arguments and errors as those of `Run.create`.
 
-        ``network(x, t, label)`` takes what `unstir.network` says and is of any class; it is copied. ``shape`` is
+        ``network(x, t, condition)`` takes what `unstir.network` says and is of any class; it is copied. ``shape`` is
         (C, H, W), and ``scale`` the units of images.
         """
         diffusion = brought.of_process(process, predict, learned_variance)
@@ -111,8 +114,9 @@ class Model:
             process=process,
             predict=predict,
             learned_variance=learned_variance,
-            data=DataCard(shape, tuple(classes), {"train": 0, "held_out": 0}, content_hash="", scale=scale),
+            data=DataCard(shape, tuple(classes), scale=scale, condition=conditions.card if conditions else None),
             labels=Labels(len(classes), tuple(classes), has_null),
+            conditions=conditions,
             chain=chain or brought.usual_chain(process),
             folder=Path(),
             step=0,
@@ -186,12 +190,11 @@ class Model:
 
     def check_condition(self, given: Tensor | None) -> None:
         """Raise UserError for a condition that was ``given`` to a model that knows none, or one of another shape."""
-        if given is not None and self.conditions is None:
-            raise UserError(
-                "condition", list(given.shape), "was given, but this network knows none", {"condition": None}
-            )
         if given is not None and self.conditions is not None:
             self.conditions.checked(given)
+        elif given is not None:
+            none = "was given, but this network knows none"
+            raise UserError("condition", list(given.shape), none, {"condition": None})
 
     def beside(self, images: Tensor, indices: Tensor, given: Tensor | None = None) -> Tensor:
         """Pixels of images, uint8 [B, C, H, W], with the images that describe them on their left, where any do."""
@@ -231,7 +234,7 @@ class Model:
             alone = "has no effect" if scale == 1 else "is alone, which is to sample from it,"
             raise UserError("guide", self.guide_name, f"{alone} at guidance={scale:g}", {"guidance": 2})
         if scale != 1 and self.guide is None and not self.hides:
-            needs = "needs a network trained with train.label_dropout, which this one was not"
+            needs = "needs a network trained with train.condition_dropout, which this one was not"
             raise UserError("guidance", scale, needs, ({"guidance": 1}, "give a less trained step as guide"))
 
     def cost(self, chain: Chain, each: str = "") -> str:

@@ -7,34 +7,35 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Literal, Self
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 import torch
 from torch import Tensor, nn
 
 from unstir.chain import DEFAULTS, Chain
-from unstir.data.manifest import SPLITS
-from unstir.data.store import Store
 from unstir.diffusion.denoiser import Denoiser
 from unstir.errors import UserError, quoted
 from unstir.locks import held
 from unstir.parts import find
-from unstir.runs import brought, build, card, checkpoint, lines, toml
-from unstir.runs.averages import power_average
-from unstir.runs.best import best_step
-from unstir.runs.card import DataCard, Labels
-from unstir.runs.checkpoint import Checkpoint, content_hash, misfits, weights_of
-from unstir.runs.conditions import FILE, Conditions, keep
+from unstir.runs import brought, build, card, checkpoint, toml
+from unstir.runs.card import CONDITIONS, DataCard, Labels
+from unstir.runs.checkpoint import Checkpoint, content_hash, misfits, power_average, settings_of, weights_of
 from unstir.runs.config import Config, steps_in
 from unstir.runs.files import PARTIAL, make_folder, remove_partials, write_text
 from unstir.runs.model import Model
 from unstir.runs.named import PREFIX, is_run, located, names_run, run_and_step
-from unstir.runs.saved import settings_of
 from unstir.theory.process import Process
+
+if TYPE_CHECKING:
+    from unstir.data.store import Store
+    from unstir.runs.conditions import Conditions
+    from unstir.runs.lines import Log
 
 logger = logging.getLogger(__name__)
 
-OWN = "config.toml", "data.json", FILE, "metrics.jsonl", "held_out.jsonl", "events.jsonl", "curves.png", "losses.png"
+OWN = (
+    "config.toml", card.NAME, CONDITIONS, "metrics.jsonl", "held_out.jsonl", "events.jsonl", "curves.png", "losses.png",
+)  # fmt: skip
 """The files of a run's folder that only the holder of its lock writes."""
 FOLDERS = "checkpoints", "weights", "samples", "generated", "evaluation", "likelihood", "edits", "onnx"
 """The folders in it that may be there, of which none is a link: old files are deleted there, perhaps another run's."""
@@ -58,12 +59,13 @@ class Run:
         folder: str | Path,
         network: nn.Module,
         process: Process,
-        data: Store | tuple[int, int, int],
+        data: "Store | tuple[int, int, int]",
         *,
         predict: str = "eps",
         learned_variance: bool = False,
         classes: Sequence[str] = (),
         has_null: bool = False,
+        conditions: "Conditions | None" = None,
         options: Mapping[str, Any] = MappingProxyType({}),
         step: int = 0,
         chain: Chain | None = None,
@@ -73,34 +75,37 @@ class Run:
         ``network`` is a `UNet`, or of a class that `unstir.network` decorates, made with these ``options``. It learned
         ``predict``, "eps", "x0" or "v", on ``process``, of any schedule. ``data`` is its store, or the shape (C, H, W)
         of its images. ``classes`` are the names of its labels, by number; with ``has_null`` it knows one more, which
-        says nothing. ``step`` counts its optimiser steps, and ``chain`` is how the run is sampled by default. Raises
-        UserError, before the folder is made, where the network cannot be made again with these weights.
+        says nothing. ``conditions`` are vectors or images in the place of labels (`Conditions.of`). ``step`` counts its
+        optimiser steps, and ``chain`` is how the run is sampled by default. Raises UserError, before the folder is
+        made, where the network cannot be made again with these weights.
         """
-        store, shape = (data, data.shape) if isinstance(data, Store) else (None, data)
+        store, shape = (None, data) if isinstance(data, tuple) else (data, data.shape)
         if store and classes and tuple(classes) != store.classes:
             raise UserError("classes", classes, f"are not those of {store.path}", {"classes": store.classes})
         weights = {name: t.detach().cpu().contiguous() for name, t in network.state_dict().items()}
         config = brought.settings(
-            brought.of_network(network, shape[0], len(classes), dict(options)),
+            brought.of_network(network, shape[0], len(classes), conditions, dict(options)),
             brought.of_process(process, predict, learned_variance),
             chain or brought.usual_chain(process),
             shape[1:],
             origin=f"{type(network).__name__}, trained elsewhere, SHA-256 {content_hash(weights)}",
             has_null=has_null,
+            conditions=conditions,
             store=str(store.path.resolve()) if store else "",
         )
         brought.check_fit(config, weights)
-        no_data = DataCard(shape, tuple(classes), dict.fromkeys(SPLITS, 0), content_hash="")
-        run = cls.begin(config, Path(folder), DataCard.of_store(store) if store else no_data)
+        no_data = DataCard(shape, tuple(classes))
+        run = cls.begin(config, Path(folder), DataCard.of_store(store) if store else no_data, conditions)
         run.keep(weights, step)
         return run
 
     @classmethod
-    def begin(cls, config: Config, path: Path, data: DataCard, conditions: Tensor | None = None) -> Self:
-        """Make the folder of a new run with any ``conditions``, float32 [n, ...]; UserError where that cannot be."""
+    def begin(cls, config: Config, path: Path, data: DataCard, conditions: "Conditions | None" = None) -> Self:
+        """Make the folder of a new run, which keeps any ``conditions``; UserError where that cannot be."""
         check_free(path)
-        if data.condition is not None and conditions is not None:
-            data = replace(data, condition=keep(make_folder(path), data.condition, conditions))
+        if conditions is not None:
+            conditions.keep(make_folder(path))
+            data = replace(data, condition=conditions.card)
         run = cls(make_folder(path), config, replace(data, run=toml.identity(config, data.content_hash)))
         card.save(path, run.data)
         run.save_config()  # last: a folder with a config is a run
@@ -113,16 +118,15 @@ class Run:
         Raises UserError where there is no run or a broken one, and where both have that name.
         """
         path = Path(path)
-        if folder := located(path):
-            data = card.load(folder)
-            return cls(Path(folder.name), settings_of(folder, data.run), data, folder)
-        if not is_run(path):
+        shipped = located(path)
+        folder = shipped or path
+        if not is_run(folder):
             problem = "holds no run (config.toml is missing)" if path.exists() else "does not exist"
             raise UserError("", path, problem, "name the folder of a run")
-        if link := next((path / name for name in FOLDERS if (path / name).is_symlink()), None):
+        if link := next((folder / name for name in FOLDERS if (folder / name).is_symlink()), None):
             raise UserError("", link, "is a link, and a run writes in its folder alone", "move it here")
-        data = card.load(path)  # first: its number says whether this version reads the rest
-        return cls(path, settings_of(path, data.run), data)
+        data = card.load(folder)  # first: its number says whether this version reads the rest
+        return cls(Path(folder.name) if shipped else path, settings_of(folder, data.run), data, shipped)
 
     @property
     def name(self) -> str:
@@ -148,11 +152,6 @@ class Run:
     def samples(self) -> Path:
         """The folder of grids."""
         return self.files / "samples"
-
-    @property
-    def metrics_file(self) -> Path:
-        """The file of metrics, a JSON object a line."""
-        return self.files / "metrics.jsonl"
 
     @property
     def held_out_file(self) -> Path:
@@ -184,8 +183,10 @@ class Run:
         """Write config.toml."""
         write_text(self.path / "config.toml", toml.to_toml(self.config))
 
-    def log(self, name: str) -> lines.Log:
+    def log(self, name: str) -> "Log":
         """The "metrics", "held_out" or "events" of the run, with what of the file is damaged or of another run."""
+        from unstir.runs import lines
+
         return lines.read(self.files / f"{name}.jsonl", lines.NAMES[name], self.data.mark)
 
     def metrics(self) -> list[dict[str, Any]]:
@@ -198,6 +199,8 @@ class Run:
 
     def record(self, event: str, **details: Any) -> None:
         """Add a line to events.jsonl, durably; UserError where it cannot be written."""
+        from unstir.runs import lines
+
         lines.append(self.path / "events.jsonl", {"event": event, **details, "run": self.data.mark}, durable=True)
 
     def keep(self, weights: Mapping[str, Tensor], step: int = 0, **event: Any) -> None:
@@ -231,13 +234,18 @@ class Run:
     def labels(self) -> Labels:
         """The labels that the run's network knows."""
         count = self.config.model.num_classes
-        return Labels(count, self.data.classes if count else (), count > 0 and self.config.train.label_dropout > 0)
+        return Labels(count, self.data.classes if count else (), count > 0 and self.config.train.condition_dropout > 0)
 
     @property
-    def conditions(self) -> Conditions | None:
+    def conditions(self) -> "Conditions | None":
         """What describes each image to the network beside a class; None where nothing does."""
-        data, card, hides = self.config.data, self.data.condition, self.config.train.label_dropout > 0
-        return None if card is None else Conditions(data.condition, data.condition_options, card, hides, self.files)
+        data, card, hides = self.config.data, self.data.condition, self.config.train.condition_dropout > 0
+        if card is None:
+            return None
+        from unstir.runs.conditions import Conditions, read_kept
+
+        kept = partial(read_kept, self.files, card.sha256)
+        return Conditions(data.condition, data.condition_options, card, hides, kept)
 
     def newest_step(self) -> int:
         """The highest step at which weights were saved; UserError where none were."""
@@ -271,8 +279,7 @@ class Run:
         """
         how: dict[str, Any] = {"ema": ema, "device": device, "dtype": dtype, "compile": compile}
         loaded, on = step if isinstance(step, Checkpoint) else self.load(step), build.device(device)
-        if not self.config.model.is_unet:
-            find("network", self.config.model.type)  # of the user's own: refused before anything is drawn
+        find("network", self.config.model.type)  # one of the user's own is refused before anything is drawn
         build.check_compile(compile, on)
         given = self.path, self.load
         weights = weights_of(loaded, ema) if isinstance(ema, bool) else power_average(loaded, ema, *given)
@@ -309,12 +316,15 @@ class Run:
             raise error if error.key == "guide" else UserError("guide", named, f"cannot be used: {error}") from None
 
     def load(self, step: int | Literal["best"] | None = None) -> checkpoint.Checkpoint:
-        """The newest file that verifies, full or slim, or that of one saved step; "best" is `best_step`.
+        """The newest file that verifies, full or slim, or that of one saved step; "best" is `lines.best_step`.
 
         Logged is where no file of a newer step could be read. Raises UserError as `model` and `check_same`.
         """
         steps, problems = self.saved_steps() or [self.newest_step()], list[str]()  # which says so where none was saved
-        step = best_step(self.files, steps, self.held_out()) if step == "best" else step
+        if step == "best":
+            from unstir.runs.lines import best_step
+
+            step = best_step(self.files, steps, self.held_out())
         if step not in (None, *steps):
             raise UserError("step", step, "was not saved", f"{self.path} has {', '.join(map(str, steps))}")
         for candidate in reversed(steps) if step is None else [step]:
@@ -336,7 +346,7 @@ def check_free(path: Path) -> None:
     """Raise UserError where a new run cannot have this folder; what a run killed at its birth left may lie there."""
     if path.exists() and not path.is_dir():
         raise UserError("out", path, "is a file", "name a folder")
-    ours = ("data.json", FILE, ".lock")
+    ours = (card.NAME, CONDITIONS, ".lock")
     if path.is_dir() and any(not (e.name in ours or e.name.endswith(PARTIAL)) for e in path.iterdir()):
         raise UserError("out", path, "is not empty and holds no run", "name another folder")
 

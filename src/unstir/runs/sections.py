@@ -179,8 +179,8 @@ class TrainConfig:
     """Compile the network with torch.compile; graphs also records CUDA graphs on a GPU."""
     device: str = "auto"
     """"auto", "cpu", "cuda", "cuda:1" or "mps"."""
-    label_dropout: Fraction = 0.0
-    """Share of images whose label, or other condition, is hidden from the network, for classifier-free guidance; 0.1 is
+    condition_dropout: Fraction = 0.0
+    """Share of images whose class, or other condition, is hidden from the network, for classifier-free guidance; 0.1 is
     usual, and what data.condition takes."""
     augment: Fraction = 0.0
     """Probability of scaling, rotating or moving a training image; samples are not augmented. 0.12 is usual."""

@@ -8,21 +8,15 @@ from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import unstir
 from unstir.data.disk import file_sha256, sync_folder
 from unstir.errors import UserError
-from unstir.runs.files import check_file, is_text, make_folder, replacing, write_bytes, write_text
+from unstir.runs.files import check_file, is_text, made_by, make_folder, replacing, write_bytes, write_text
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
 MACHINE = "torch", "threads", "compile"  # not in a picture's name: they change its pixels by rounding alone
 RECORD = "command", "unstir", "cost"  # what is said beside settings and is none of them
-
-
-def made_by(command: str) -> dict[str, Any]:
-    """What every file of settings begins with: the ``command`` that makes such a result, and the version of unstir."""
-    return {"command": command, "unstir": unstir.__version__}
 
 
 def digest(settings: dict[str, Any]) -> str:

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 
 from unstir.data.classes import matched, plain, some
 from unstir.data.embedded import EMBEDDED
-from unstir.data.manifest import SPLITS
 from unstir.data.packing import pack
 from unstir.data.store import Store, is_store
 from unstir.errors import UserError
@@ -52,8 +51,7 @@ def compared_with(run: "Run", store: Store) -> "Run":
         raise UserError("", store.path, f"has {classes}, {run.path} knows {count}", "name another store")
     if run.config.model.num_classes:
         _check_names(run.path, card.classes, store)
-    counts = {split: store.count(split) for split in SPLITS}
-    known = {"counts": counts, "content_hash": store.content_hash, "scale": store.scale}
+    known = {"counts": store.counts, "content_hash": store.content_hash, "scale": store.scale}
     return replace(run, data=replace(card, **known))  # type: ignore[arg-type]
 
 

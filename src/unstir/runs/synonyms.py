@@ -18,7 +18,8 @@ MEANT = {
     "diffusion.T": "t timesteps num_timesteps diffusion_steps num_diffusion_timesteps num_train_timesteps noise_steps "
     "n_timestep steps",
     "calls": "t timesteps steps num_steps n_steps nfe terms",
-    "train.label_dropout": "cond_drop cond_drop_prob p_uncond uncond_prob cfg_dropout label_drop class_dropout_prob",
+    "train.condition_dropout": "label_dropout cond_drop cond_drop_prob p_uncond uncond_prob cfg_dropout label_drop "
+    "class_dropout_prob",
     "seed": "s random_seed manual_seed rng_seed generator",
     "data.source": "data dataset data_dir data_path data_root dataroot dataset_name train_data_dir root images path",
     "data.store": "data dataset data_dir data_path dataroot cache cache_dir data_store source",

@@ -29,12 +29,9 @@ def from_dict(values: Mapping[str, Any], source: str) -> Config:
 
 def near_key(key: str) -> str | None:
     """The key or section that a wrong one was probably meant to be, those that are None by default among them."""
-    default, known = Config(), set[str]()
-    for section in dataclasses.fields(Config):  # type: ignore[arg-type, unused-ignore]
-        value = getattr(default, section.name)
-        keys = dataclasses.fields(value) if dataclasses.is_dataclass(value) else ()
-        known |= {section.name, *(f"{section.name}.{key.name}" for key in keys)}
-    return near_setting(key, known)
+    sections = dataclasses.asdict(Config())
+    keys = (f"{section}.{name}" for section, table in sections.items() if isinstance(table, dict) for name in table)
+    return near_setting(key, {*sections, *keys})
 
 
 def read(path: Path) -> dict[str, Any]:
@@ -49,9 +46,9 @@ def read(path: Path) -> dict[str, Any]:
         raise UserError("", path, "is nested too deeply, or has too long a number", "mend it") from None
 
 
-def to_toml(config: Config) -> str:
-    """The whole config as TOML text, every key written out."""
-    return "\n".join(_table(to_dict(config))).strip() + "\n"
+def to_toml(config: Config | Mapping[str, Any]) -> str:
+    """The whole config, every key written out, or nested tables, as TOML text."""
+    return "\n".join(_table(to_dict(config) if isinstance(config, Config) else config)).strip() + "\n"
 
 
 def _table(values: Mapping[str, Any], before: str = "") -> Iterator[str]:

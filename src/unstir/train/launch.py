@@ -4,7 +4,11 @@ Everything that can be refused is refused before the run's folder is made or cha
 """
 
 import dataclasses
+import hashlib
+import json
 import logging
+import os
+from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,26 +18,27 @@ import torch
 
 import unstir
 from unstir import randomness
+from unstir.data.disk import usable_path
+from unstir.data.embedded import EMBEDDED
+from unstir.data.levels import remarks
+from unstir.data.packing import packed
 from unstir.data.sides import sides, written
-from unstir.data.source import Plan
+from unstir.data.source import NAMES, Options, Plan, is_named
 from unstir.data.store import Store, is_store
 from unstir.errors import UserError, quoted, within_memory
 from unstir.group import Alone
 from unstir.progress import counted
 from unstir.runs import build, checkpoint, resources, toml
 from unstir.runs.card import DataCard
-from unstir.runs.conditions import conditioned, measured
 from unstir.runs.config import Config
 from unstir.runs.initial import check_initial, check_teacher, is_pinned, pinned
 from unstir.runs.named import is_run
 from unstir.runs.run import Run, check_free
+from unstir.runs.sections import DataConfig
 from unstir.runs.stores import check_data, with_store
 from unstir.runs.timetable import check_changed, newest_grid, settled
-from unstir.runs.toml import changes
-from unstir.theory.parameterization import PARAMETERIZATIONS
 from unstir.train.fits import fitting
 from unstir.train.observer import Observer, Stop, tracked
-from unstir.train.packed import store_of
 from unstir.train.state import State
 from unstir.train.trainer import Trainer
 
@@ -66,8 +71,8 @@ def train_run(
     """Train the run in ``folder``, made from ``config`` or continued, until it is finished or ``stop`` is asked for.
 
     A new run learns from the data of the run ``data_of``, where one is given. ``by_class`` sets model.num_classes to
-    the number of classes in the data and, where it is 0, train.label_dropout to 0.1, for guidance. The processes of a
-    ``group`` train one run together, and the first of them alone writes (`unstir.torchrun_group`).
+    the number of classes in the data and, where it is 0, train.condition_dropout to 0.1, for guidance. The processes of
+    a ``group`` train one run together, and the first of them alone writes (`unstir.torchrun_group`).
     Raises UserError as `open_data`, `open_run` and `tracked`, before the run's folder is made or changed.
     """
     observer = tracked(observer or Observer(), config.log.to, Path(folder)) if group.is_first else Observer()
@@ -133,22 +138,18 @@ def _of_classes(config: Config, data: Store | Plan, whose: object) -> Config:
     if not data.classes:
         folders = "put the images of each class into a folder with its name, and pack them anew"
         raise UserError("by_class", True, f"needs classes, and {whose} has none", folders)
-    if config.model.num_classes not in (0, num := len(data.classes)):
-        remedy = {"model.num_classes": None}
-        raise UserError("model.num_classes", config.model.num_classes, f"is not the {num} of by_class", remedy)
-    model = dataclasses.replace(config.model, num_classes=num)
-    train = dataclasses.replace(config.train, label_dropout=config.train.label_dropout or 0.1)
+    model = dataclasses.replace(config.model, num_classes=config.model.num_classes or len(data.classes))
+    train = dataclasses.replace(config.train, condition_dropout=config.train.condition_dropout or 0.1)
     return dataclasses.replace(config, model=model, train=train)
 
 
 def _made(run: Run) -> tuple[str, ...]:
-    peak = resources.peak(build.device(run.config.train.device))
-    curves = [path for path in (run.path / "curves.png", run.path / "losses.png") if path.exists()]
+    curves = [str(path) for path in (run.path / "curves.png", run.path / "losses.png") if path.exists()]
     return (
         f"samples  {newest_grid(run)}",
-        f"curves   {', '.join(map(str, curves))}",
+        f"curves   {', '.join(curves)}",
         f"data     {run.config.data.store}",
-        f"memory   {peak / 1e9:,.2f} GB at the peak",
+        f"memory   {resources.peak(build.device(run.config.train.device)) / 1e9:,.2f} GB at the peak",
     )
 
 
@@ -158,12 +159,15 @@ def open_run(config: Config, out: Path, store: Store) -> Run:
     Settings that no step is left to use are logged. Raises UserError where the settings do not fit the data or
     each other, and where they change what a run keeps.
     """
-    config = conditioned(config, store)
+    conditions = None
+    if config.data.condition:
+        from unstir.runs.conditions import Conditions, conditioned  # which few runs have
+
+        config = conditioned(config, store)
+        conditions = None if is_run(out) else Conditions.measured(config.data, store)
     if is_run(out):
         return _continued(Run.open(out), config, store)
     _check_fit(config, card := DataCard.of_store(store), store.path)
-    condition, conditions = measured(config.data, store) if config.data.condition else (None, None)
-    card = dataclasses.replace(card, condition=condition)
     config = dataclasses.replace(config, imported="")
     train = settled(Run(out, config, card))
     dtype = build.dtype_name(train.dtype, build.device(train.device))
@@ -184,7 +188,7 @@ def _continued(old: Run, asked: Config, store: Store) -> Run:
     )
     data = dataclasses.replace(asked.data, store=str(store.path.resolve()))
     asked = dataclasses.replace(asked, train=train, data=data)
-    changed = changes(saved, asked)
+    changed = toml.changes(saved, asked)
     new = Run(old.path, dataclasses.replace(asked, recipe=saved.recipe), old.data)
     newest = max((step for step, _ in checkpoint.listed(old.checkpoints)), default=0)
     if new.length < newest:
@@ -206,8 +210,7 @@ def _say_unused(changed: dict[str, Any], newest: int, kept: str) -> None:
     """Say which settings were asked for that no step is left to use, by a run at its step ``newest``."""
     needs_none = "train.length", "log.to", "data.store"
     if unused := [f"{key}={value}" for key, value in changed.items() if key not in needs_none]:
-        last = f"the run has taken step {newest}, its last"
-        logger.warning(f"no step is left to use {', '.join(unused)}, {kept}: {last}")
+        logger.warning(f"the run has taken step {newest}, its last: {', '.join(unused)} is not used, {kept}")
 
 
 def _check_plan(config: Config, out: Path, plan: Plan, by_class: bool) -> None:
@@ -233,8 +236,6 @@ def _check_fit(config: Config, data: DataCard, whose: object) -> None:
         images = counted(most, "training image")
         raise UserError("train.batch_size", batch, f"exceeds the {images}", {"train.batch_size": most})
     check_sides(config, height, width)
-    for predict in (config.diffusion.predict, *([config.loss.teacher] if config.kind.has_teacher else [])):
-        PARAMETERIZATIONS[predict].check(build.schedule(config.diffusion))
     if classes and classes != len(data.classes):
         allowed = f"is not the {counted(len(data.classes), 'class', 'classes')} of {whose}"
         raise UserError("model.num_classes", classes, allowed, {"model.num_classes": len(data.classes)})
@@ -291,9 +292,8 @@ def open_data(config: Config, out: Path, data_of: Run | None = None, by_class: b
 
     A run that exists keeps to its store, checked by its content hash, and so does a new one to that of the run
     ``data_of``; the source is then needed only where the store has gone. ``by_class`` is as in `train_run`. Raises
-    UserError for every mistake in the data, for a folder that cannot be the run's, for a device, a compiler or initial
-    weights that are not there, for lengths that cannot be whatever the data, and where the data is not what that run
-    began with. Settings that the images about to be packed do not allow are refused before any is decoded.
+    UserError for mistakes in data, folder, device and settings, before any image is decoded where their number and
+    shape say so, and where the data is not what that run began with.
     """
     train, device = config.train, build.device(config.train.device)
     build.check_parts(config)
@@ -325,15 +325,74 @@ def open_data(config: Config, out: Path, data_of: Run | None = None, by_class: b
 def check_sides(config: Config, height: int, width: int) -> None:
     """Raise UserError where the network cannot halve images of these sides at each level."""
     build.check_own(config, height, width)
-    multiple, longer = config.model.multiple, [side for side in (height, width) if side > 1]
+    model, multiple = config.model, config.model.multiple
+    longer = [side for side in (height, width) if side > 1]
     if any(side % multiple for side in longer):
-        model = config.model
         near = {side: max((2 * side + multiple) // (2 * multiple), 1) * multiple for side in longer}  # or the larger
         side = written((near.get(height, 1), near.get(width, 1)))
         levels = [level for level in range(len(model.mults)) if not any(length % (1 << level) for length in longer)]
         attention = [level for level in model.attention if level in levels] or levels[-1:]
-        packed = is_store(config.data.source)  # packed images keep their size
-        again = f"pack the images again with size={side}" if packed else {"data.size": side}
+        again = f"pack the images again with size={side}" if is_store(config.data.source) else {"data.size": side}
         fewer = {"model.mults": model.mults[: len(levels)], "model.attention": attention}
         sides = f"need sides of images that are multiples of {multiple}"
         raise UserError("model.mults", model.mults, f"{sides}, not {height}x{width}", (again, fewer))
+
+
+def store_path(data: DataConfig) -> Path:
+    """Where the packed data of these settings is kept: data.store, or data/NAME below the current folder.
+
+    What comes with the package or is published under a name is data/NAME, such as data/mnist. A path of the user's, or
+    another selection of those, has the first digits of a hash of its settings behind its name.
+    """
+    if data.store:
+        return Path(data.store)
+    path = Path(os.path.realpath(usable_path(data.source)))
+    name = path.name.removesuffix(".gz").removesuffix(".tar").removesuffix(".zip")
+    asked = dataclasses.replace(data, condition="", condition_options={}, flip=False)
+    if asked == DataConfig(source=data.source, channels=1 if data.source in EMBEDDED else 3) and data.source in NAMES:
+        return Path("data") / name
+    source = data.source if is_named(data.source) else path
+    settings = [str(source), data.size, data.channels, data.held_out, data.sha256, *data.options.items()]
+    settings += [data.depth, *data.scale] if (data.depth, data.scale) != (DataConfig.depth, ()) else []
+    return Path("data") / f"{name.replace(':', '-')}-{hashlib.sha256(json.dumps(settings).encode()).hexdigest()[:6]}"
+
+
+def store_of(data: DataConfig, old: Run | None, check: Callable[[Plan], None]) -> Store:
+    """The store of ``data``, else that of the run ``old``, else the source if it is one, else the source packed, which
+    ``check`` may refuse for a new run.
+    """
+    places = [] if old is None else [data.store, old.config.data.store]
+    for place in (*places, data.source):
+        if place and is_store(place):
+            if old is None and data.sha256:
+                allowed = f"is the hash of one file, and {place} is a packed store"
+                raise UserError("data.sha256", data.sha256, allowed, {"data.sha256": None})
+            return Store.open(place)
+    if old is not None and not is_named(data.source) and not usable_path(data.source).exists():
+        gone = f"is gone, and so is its source {data.source}"
+        raise UserError("data.store", Path(places[-1]), gone, "name the folder of that data")
+    if not data.source:
+        raise UserError("data.source", "", "names no images")
+    path = store_path(data)
+    known = is_store(path)
+    store = _packed(data, path, check if old is None else lambda plan: None)
+    for line in () if known else remarks(store):
+        logger.warning(line)
+    if store.refused and not known:
+        listed = f"unstir data inspect {quoted(store.path)} lists them"
+        logger.warning(f"{counted(len(store.refused), 'file')} refused: {listed}")
+    return store
+
+
+def _packed(data: DataConfig, path: Path, check: Callable[[Plan], None]) -> Store:
+    names = "size", "channels", "held_out", "sha256", "depth", "scale", "options"
+    given: dict[str, Any] = {name: value for name in names if (value := getattr(data, name)) not in ("", ())}
+    try:
+        return packed(Options(data.source, download_dir=path.parent, **given, check=check), path)
+    except UserError as error:
+        if error.key.startswith("options"):
+            raise error.within("data") from None
+        if error.key != "channels" or not isinstance(error.remedy, dict):
+            raise
+        both = {f"{section}channels": error.remedy["channels"] for section in ("data.", "model.in_")}
+        raise UserError("data.channels", error.given, error.allowed, both) from None

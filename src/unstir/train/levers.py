@@ -12,7 +12,7 @@ large store the images of the next step are asked for with each batch, since it 
 
 from collections.abc import Callable
 from functools import lru_cache, partial
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 from torch import Tensor
@@ -21,11 +21,14 @@ from unstir import randomness
 from unstir.data.store import Ahead, Store
 from unstir.diffusion.augmentation import augmentation, transformed
 from unstir.diffusion.loss import LossHistory, TimeTable, nearest_noise
-from unstir.pixels import PIXELS, Scale, known
+from unstir.pixels import Scale, known
 from unstir.randomness import LISTED, Key, Order
 from unstir.runs import build
-from unstir.runs.conditions import Conditions
 from unstir.runs.config import Config
+from unstir.runs.run import Run
+
+if TYPE_CHECKING:
+    from unstir.runs.conditions import Conditions
 
 STRETCH = 1 << 13  # images of an epoch's order that are listed at once, where it is too long to be listed whole
 
@@ -42,7 +45,7 @@ class Batches:
         flip: bool,
         labels: bool,
         device: torch.device,
-        conditions: Conditions | None = None,
+        conditions: "Conditions | None" = None,
     ) -> None:
         self.seed, self.batch_size, self.flip, self.device = seed, batch_size, flip, device
         images, self._scale = store.images("train"), store.scale
@@ -150,23 +153,15 @@ Lever = Callable[[int, Tensor, Examples], Examples]
 """(step, slots, examples) -> examples; ``slots``, int64 [b], are the places in the global batch."""
 
 
-def levers(
-    config: Config,
-    history: LossHistory | None,
-    device: torch.device,
-    scale: Scale = PIXELS,
-    conditions: Conditions | None = None,
-) -> list[Lever]:
-    """The levers of a config, in the order in which they act; ``history`` has the losses seen at each time.
-
-    By their ``scale`` images may have values that are missing.
-    """
+def levers(run: Run, history: LossHistory | None, device: torch.device) -> list[Lever]:
+    """The levers of a run, in the order in which they act; ``history`` has the losses seen at each time."""
+    config, scale, conditions = run.config, run.data.scale, run.conditions
     table = build.times(config, device)
     registry = [
         partial(_augment, config) if config.train.augment else None,
         partial(_missing, scale) if scale.is_float else None,
         partial(_described, conditions) if conditions is not None else None,
-        partial(_hidden, config) if config.train.label_dropout else None,
+        partial(_hidden, config) if config.train.condition_dropout else None,
         partial(_times_by_loss, config, history) if history is not None else None,
         partial(_times_by_density, config, table) if table is not None else None,
         partial(_nearest_noise, config) if config.loss.noise_choices > 1 else None,
@@ -181,7 +176,7 @@ def _augment(config: Config, step: int, slots: Tensor, examples: Examples) -> Ex
     return examples._replace(x_0=x_0, condition=condition, augmentation=numbers)
 
 
-def _described(conditions: Conditions, step: int, slots: Tensor, examples: Examples) -> Examples:
+def _described(conditions: "Conditions", step: int, slots: Tensor, examples: Examples) -> Examples:
     return examples._replace(condition=conditions.of_images(examples.x_0, examples.condition))
 
 
@@ -193,7 +188,7 @@ def _hidden(config: Config, step: int, slots: Tensor, examples: Examples) -> Exa
 
 def hidden(config: Config, key: Key, condition: Tensor) -> Tensor:
     """The conditions of a batch, hidden where chance says so: zeros, or for classes the label that says nothing."""
-    chosen = randomness.coin(key, config.train.label_dropout)
+    chosen = randomness.coin(key, config.train.condition_dropout)
     if config.model.num_classes:
         return torch.where(chosen, config.model.num_classes, condition)
     return condition * ~chosen.view(-1, *[1] * (condition.ndim - 1))

@@ -19,16 +19,15 @@ from unstir.diffusion.denoiser import Denoiser
 from unstir.diffusion.draw import starting_noise
 from unstir.errors import NotFiniteError, UserError, asked_for, is_out_of_memory, within_memory
 from unstir.group import Alone
-from unstir.libraries import is_there
 from unstir.pictures.charts import held_out_figure, save_figure, training_curves
 from unstir.pictures.grid import grid, named_grid
 from unstir.progress import counted
 from unstir.runs import checkpoint, lines, resources
+from unstir.runs.checkpoint import warn
 from unstir.runs.files import replacing, save_png
 from unstir.runs.model import Model
 from unstir.runs.named import is_run
 from unstir.runs.run import Run, model_in_training
-from unstir.runs.saved import warn
 from unstir.runs.timetable import drawn_grid, grid_file
 from unstir.train.observer import Observer, Stop
 from unstir.train.state import WINDOW, State
@@ -91,7 +90,7 @@ class Record:
             "run": self._run.data.mark,
         }
         if self._writes:
-            lines.append(self._run.metrics_file, line)
+            lines.append(self._run.path / "metrics.jsonl", line)
         state.logged = state.step
         self._line_began, self._paused_for, self._line_step = now, 0.0, state.step
         return line
@@ -126,14 +125,14 @@ def cut_log(run: Run, name: str, step: int | None, due: int = 0) -> list[dict[st
 
 def draw_charts(run: Run) -> None:
     """Draw curves.png and losses.png from the lines of metrics.jsonl and held_out.jsonl, where there are any."""
-    if not is_there("matplotlib"):
-        warn("matplotlib is not installed: no charts are drawn")
-        return
     charts = ("curves.png", run.metrics(), training_curves), ("losses.png", run.held_out(), held_out_figure)
-    for name, drawn, draw in charts:
-        if drawn:
-            with replacing(run.path / name) as partial:
-                save_figure(draw(drawn), partial, run=run.data.mark)
+    try:
+        for name, drawn, draw in charts:
+            if drawn:
+                with replacing(run.path / name) as partial:
+                    save_figure(draw(drawn), partial, run=run.data.mark)
+    except ImportError:
+        warn("matplotlib is not installed: no charts are drawn")
 
 
 class Grids:
@@ -247,7 +246,7 @@ class Saving:
 
     def _write(self, copied: Callable[[], checkpoint.Checkpoint]) -> None:
         """Write a checkpoint; the lines of metrics that it counts on come first, to survive a power cut."""
-        lines.sync(self._run.metrics_file)
+        lines.sync(self._run.path / "metrics.jsonl")
         checkpoint.save(self._run.checkpoints, copied())
         checkpoint.keep_last(self._run.checkpoints, self._run.config.checkpoint.keep)
 

@@ -56,10 +56,9 @@ class Trainer:
         self.state = State.initial(run, self._device, group.size)
         self._part = group.share(cfg.batch_size)
         self._size = cfg.micro_batch or cfg.batch_size
-        sizes = {"seed": run.config.seed, "batch_size": cfg.batch_size}
-        labels, flip = run.config.model.num_classes > 0, run.config.data.flip
-        conditions = run.conditions
-        self._batches = Batches(store, **sizes, flip=flip, labels=labels, device=self._device, conditions=conditions)
+        drawn: dict[str, Any] = {"seed": run.config.seed, "batch_size": cfg.batch_size, "flip": run.config.data.flip}
+        drawn |= {"labels": run.config.model.num_classes > 0, "conditions": run.conditions}
+        self._batches = Batches(store, **drawn, device=self._device)
         self._slots = torch.arange(cfg.batch_size, device=self._device)
         self._snapshots, self._grids, self._started = snapshots(run), Grids(run, self._observer), False
         self._damaged = self._begin_state()
@@ -68,8 +67,7 @@ class Trainer:
         self._learner = group.learner(net)
         self._denoiser = replace(denoiser, net=self._learner)
         self._objective = build.objective(run.config, self._denoiser)
-        made = levers(run.config, self.state.history, self._device, run.data.scale, conditions)
-        self._rate, self._levers = learning_rates(run), made
+        self._rate, self._levers = learning_rates(run), levers(run, self.state.history, self._device)
         self._paths = None
         if self.state.teacher is not None:
             from unstir.train.paths import Paths  # which few runs need

@@ -25,7 +25,7 @@ class Step:
 
 
 def check_times(times: Sequence[int], process: Process) -> None:
-    """Raise ValueError unless the times fall strictly from at most T to at least 0."""
+    """Raise ValueError unless the times fall strictly, from at most T to the end of the chain, 0 or above."""
     falling = all(t > s for t, s in pairwise(times))
     if len(times) < 2 or not falling or times[-1] < 0 or times[0] > process.T:
-        raise ValueError(f"times must fall strictly from at most T={process.T} to 0; got {list(times)[:4]}...")
+        raise ValueError(f"times must fall strictly from at most T={process.T} to 0 or above; got {list(times)[:4]}...")

@@ -99,7 +99,7 @@ def over(base: dict[str, Any], tables: dict[str, Any]) -> dict[str, Any]:
 
 def _over_section(section: str, below: dict[str, Any], values: dict[str, Any]) -> dict[str, Any]:
     default, result = getattr(Config(), section, None), below | values
-    for key, options in PARTS.items():
+    for key, (_, options) in PARTS.items():
         name = key.removeprefix(f"{section}.")
         if name != key and options in below:
             same = values.get(name, below.get(name, "")) == below.get(name, getattr(default, name, ""))
