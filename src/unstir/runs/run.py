@@ -43,15 +43,12 @@ FOLDERS = "checkpoints", "weights", "samples", "generated", "evaluation", "likel
 
 @dataclass(frozen=True)
 class Run:
-    """The folder of a run, its config and what its data is like; and the models of what was trained in it.
-
-    ``path`` is where what is made of it goes. A run that comes with unstir is read in the package's folder ``shipped``.
-    """
+    """The folder of a run, its config and what its data is like; and the models of what was trained in it."""
 
     path: Path
     config: Config
     data: DataCard
-    shipped: Path | None = None
+    shipped: Path | None = None  # where a run that comes with unstir is read; what is made of it goes to path
 
     @classmethod
     def create(
@@ -113,10 +110,7 @@ class Run:
 
     @classmethod
     def open(cls, path: str | Path) -> Self:
-        """Open a run folder, or a model that comes with unstir, by its name.
-
-        Raises UserError where there is no run or a broken one, and where both have that name.
-        """
+        """Open a run folder, or a model that comes with unstir; UserError where there is none, a broken one or both."""
         path = Path(path)
         shipped = located(path)
         folder = shipped or path
@@ -152,6 +146,11 @@ class Run:
     def samples(self) -> Path:
         """The folder of grids."""
         return self.files / "samples"
+
+    @property
+    def metrics_file(self) -> Path:
+        """The file of metrics, a JSON object a line."""
+        return self.files / "metrics.jsonl"
 
     @property
     def held_out_file(self) -> Path:
