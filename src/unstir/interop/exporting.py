@@ -108,7 +108,7 @@ def _onnx(model: Model, name: str) -> Writer:
 
 
 def _safetensors(model: Model, name: str) -> Writer:
-    run = Run.open(model.folder)
+    run = Run.open(model.run)
 
     def write(folder: Path) -> Network:
         again = build.network(run.config, torch.device("cpu")).eval()

@@ -34,7 +34,7 @@ from unstir.metrics.floor import FEWEST
 from unstir.pixels import Scale
 from unstir.progress import counted, counting
 from unstir.runs.card import Labels
-from unstir.runs.run import is_run
+from unstir.runs.named import is_run
 
 logger = logging.getLogger(__name__)
 

@@ -32,7 +32,8 @@ from unstir.runs import build, checkpoint, resources, toml
 from unstir.runs.card import DataCard
 from unstir.runs.config import Config
 from unstir.runs.initial import check_initial, check_teacher, is_pinned, pinned
-from unstir.runs.run import Run, check_free, is_run
+from unstir.runs.named import is_run
+from unstir.runs.run import Run, check_free
 from unstir.runs.sections import DataConfig
 from unstir.runs.stores import check_data, with_store
 from unstir.runs.timetable import check_changed, newest_grid, settled
