@@ -37,7 +37,7 @@ LOGS = tuple(f"{log}.jsonl" for log in ("metrics", "held_out", "errors", "events
 OWN = "config.toml", card.NAME, CONDITIONS, *LOGS, "curves.png", "losses.png"
 """The files of a run's folder that only the holder of its lock writes."""
 FOLDERS = "checkpoints", "weights", "samples", "generated", "evaluation", "likelihood", "edits", "onnx"
-"""The folders in it that may be there, of which none is a link: old files are deleted there, perhaps another run's."""
+"""The folders that may be in it. None may be a link: old files are deleted there, perhaps those of another run."""
 
 
 @dataclass(frozen=True)
