@@ -23,6 +23,7 @@ LIBRARY = {
     ("import",): "unstir.interop.importing:import_run",
     ("push",): "unstir.interop.published:push",
     ("pull",): "unstir.interop.published:pull",
+    ("models",): "unstir.insight.models:listed",
     ("sample",): "unstir.generate.sampling:sample",
     **{("edit", name): f"unstir.edit:{name}" for name in ("inpaint", "vary", "invert", "blend", "morph")},
 }

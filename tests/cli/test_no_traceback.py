@@ -46,7 +46,7 @@ def test_random_command_lines_end_in_a_status_and_no_traceback(nothing_is_done, 
     for _ in range(25):
         name = chance.choice([*COMMANDS, (), ("data",), ("edit",)])
         words = [*name, *"rij"[: chance.randrange(4)]]
-        options = sorted(options_of(name)) if name in COMMANDS else ["--help", "--version", "-h"]
+        options = (sorted(options_of(name)) if name in COMMANDS else []) or ["--help", "--version", "-h"]
         for _ in range(chance.randrange(4)):
             option, value = chance.choice(options), chance.choice(VALUES)
             words += chance.choice(([option, value], [f"{option}={value}"], [value], [option], [option, value, value]))

@@ -4,7 +4,8 @@ import pytest
 
 from refusals import refusing
 from unstir.runs.config import steps_in
-from unstir.runs.run import check_free, run_and_step
+from unstir.runs.named import run_and_step
+from unstir.runs.run import check_free
 from unstir.runs.sections import TrainConfig
 
 

@@ -258,9 +258,12 @@ def _carry_out(
 ) -> int:
     """Do the ``work`` and write its picture, named after ``parts``, its images; ``asked`` is of the job, as typed."""
     from unstir.edit.files import Target, notes_on
+    from unstir.runs.run import Run
 
     images = [part for part in parts if isinstance(part, Path)]
-    target = Target(options.out, run / "edits", parts, [*images, *([mask] if mask else [])], options.singles, into)
+    target = Target(
+        options.out, Run.open(run).path / "edits", parts, [*images, *([mask] if mask else [])], options.singles, into
+    )
     model, job = _asked(run, chain, options, **asked)
     ends = {"labels": model.labels.numbers(labels, "labels")} if labels else {}
     edited = work(model, job=job, **ends)

@@ -118,3 +118,17 @@ def pull(
     made = fetch_run(name, out)
     show(*made.lines, f"sample   unstir sample {quoted(made.run.path)} --num 16")
     return 0
+
+
+@app.command
+def models() -> int:
+    """List the models that come with unstir. Their names stand wherever a command takes a run.
+
+    What is made of one goes to the folder ./NAME. Where a run has that name too, shipped:NAME is the model.
+
+    Example: `unstir sample mnist --label 7`
+    """
+    from unstir.insight.models import listed
+
+    show(*listed())
+    return 0

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from unstir.runs.model import Model
     from unstir.runs.run import Run
 
-RunFolder = Annotated[Path, Parameter(help="Folder of the run.")]
+RunFolder = Annotated[Path, Parameter(help="Folder of the run, or a model of `unstir models`.")]
 StoreFolder = Annotated[Path | None, Parameter(help="Folder of the packed data, if it has moved.")]
 
 

@@ -1,19 +1,15 @@
 """`unstir sample`."""
 
 import logging
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 from unstir.chain import OPTIONS
 from unstir.cli.app import app, of_one, show
 from unstir.cli.options import ChainOptions, ModelOptions, OutFolder, RunFolder
 from unstir.errors import UserError
 from unstir.jobs.process import torchrun_group
-
-if TYPE_CHECKING:
-    from torch import Tensor
-
-    from unstir.runs.model import Model
 
 logger = logging.getLogger(__name__)
 
@@ -81,9 +77,11 @@ def sample(
     given = chain.given()
     own = {name: given.pop(name) for name in OPTIONS if compare and name in given}  # for the samplers that take them
     settings = model.chain.changed(**given, seed=seed)
-    described = _described(condition, model)
-    number = model.labels.number(label)
-    job = Job(num=num, chain=settings, label=number, condition=described, batch_size=batch_size)
+    job = Job(num=num, chain=settings, label=model.labels.number(label), batch_size=batch_size)
+    if condition is not None:
+        from unstir.generate.conditions import read_conditions  # with what reads pictures
+
+        job = replace(job, condition=read_conditions(condition, model))
     if compare:
         from unstir.compare import save_comparison
 
@@ -99,14 +97,6 @@ def sample(
         logger.info(f"{done.folder} was begun in batches of {done.job.batch_size}, and so it went on")
     show(*done.lines)
     return 0
-
-
-def _described(text: str | None, model: "Model") -> "Tensor | None":
-    if text is None:
-        return None
-    from unstir.generate.conditions import read_conditions  # with what reads pictures
-
-    return read_conditions(text, model)
 
 
 def _check_compared(trajectories: bool, chain: ChainOptions) -> None:

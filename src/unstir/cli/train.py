@@ -13,6 +13,7 @@ from unstir.errors import KeptSettingsError, UserError, quoted, short
 from unstir.jobs.process import place, torchrun_group
 from unstir.runs import recipes, toml
 from unstir.runs.config import MAY_CHANGE, Config
+from unstir.runs.named import PREFIX, names
 from unstir.runs.sections import STRICT, Positive, PositiveSpan
 
 if TYPE_CHECKING:
@@ -71,6 +72,8 @@ def train(
             ) from None
         raise _kept(error, recipe, folder, settings, base) from None
     show(*done.conclusion, *(_next(done.run) if done.finished else ()))
+    if done.finished and done.run.config.recipe == recipes.DEFAULT:
+        show(*(f"trained  unstir sample {PREFIX}{name}" for name in names() if name != "digits"))
     return 0 if done.finished or place().rank else stop.status
 
 

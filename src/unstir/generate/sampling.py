@@ -42,7 +42,7 @@ def shorter(model: Model, chain: Chain, given: Collection[str]) -> str:
     if model.kind.has_teacher or {"sampler", "steps"} & set(given) or chain.calls(model.process.schedule) <= LONG:
         return ""
     fast = f"sampler={FAST.sampler} with steps={FAST.steps} takes {FAST.steps} calls"
-    return f"{model.cost(chain, ' an image')}, as {model.folder}/config.toml says; {fast}"
+    return f"{model.cost(chain, ' an image')}, as its settings say; {fast}"
 
 
 def sample(

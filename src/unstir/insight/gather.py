@@ -26,7 +26,7 @@ from unstir.runs import build, checkpoint, toml
 from unstir.runs.checkpoint import Checkpoint
 from unstir.runs.files import decode, is_of
 from unstir.runs.run import Run, check_same
-from unstir.runs.stores import compared_with
+from unstir.runs.stores import compared_with, with_store
 from unstir.runs.timetable import foreign_grids
 
 SPEED = "speed.json"
@@ -98,12 +98,11 @@ def _store(run: Run, named: Store | str | Path | None) -> tuple[Run, Store | Non
     if named is None and not run.data.content_hash:
         return run, None, ""
     try:
-        opened = named if isinstance(named, Store) else Store.open(run.config.data.store if named is None else named)
+        run, opened = (compared_with(run, named), named) if isinstance(named, Store) else with_store(run, named)
     except UserError as error:
         if named is not None:
             raise
         return run, None, str(error)
-    run = compared_with(run, opened)
     now, began = opened.content_hash, run.data.content_hash
     if now == began:
         return run, opened, _refusal(Store.verify, opened)
@@ -183,7 +182,7 @@ def own_bound(run: Run, since: int) -> tuple[Likelihood | None, list[str]]:
     def rank(bound: Likelihood) -> tuple[bool, int, bool, bool, bool, int]:
         how = bound.protocol
         usual = how["split"] == "held_out" and how["step"] >= since and how.get("clip") is True
-        usual = usual and isinstance(how.get("ema"), bool) and how.get("variance") != "small"
+        usual = usual and isinstance(how.get("ema"), bool) and how.get("variance") not in ("small", "optimal")
         best = how["calls"] == how["T"], how.get("dtype") == "float32", bound.num
         return usual, how["step"], how.get("ema") is True, *best
 

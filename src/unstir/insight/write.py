@@ -11,7 +11,7 @@ import torch
 
 from unstir import randomness
 from unstir.compare import compare, parse
-from unstir.data import Store, is_store
+from unstir.data import Store
 from unstir.errors import UserError, printable
 from unstir.insight import compared, page, pictures
 from unstir.insight.analysis import limits_of
@@ -120,13 +120,13 @@ def _with_stores(runs: Sequence[Run], named: Path | None) -> tuple[list[Run], li
     result = list[Store | None]()
     for run in runs:
         store = given if given is not None and given.content_hash == run.data.content_hash else None
-        if store is None and is_store(run.config.data.store):
-            store = with_store(run)[1]
-            check_data(run.path, run.data, store)
-        elif store is None:
-            gone = f"{run.config.data.store}, the data of {run.path}, is no longer there; name it as store"
-            reason = gone if run.data.content_hash else f"{run.path} was imported; name data as store"
-            logger.warning(f"{reason}. Without it nothing is measured and no data is shown")
+        if store is None:
+            try:
+                store = with_store(run)[1]
+            except UserError as error:
+                logger.warning(f"{error}. Without it nothing is measured and no data is shown")
+            else:
+                check_data(run.path, run.data, store)
         result.append(store)
     return list(runs), result
 

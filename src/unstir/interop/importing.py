@@ -14,7 +14,8 @@ from unstir.nn.config import ModelConfig
 from unstir.runs import brought, build
 from unstir.runs.card import NAME, DataCard
 from unstir.runs.config import Config
-from unstir.runs.run import Run, is_run
+from unstir.runs.named import is_run
+from unstir.runs.run import Run
 
 _FILES = ".pt", ".pth", ".ckpt", ".bin", ".safetensors", ".onnx"  # how files of weights end, and no model of the Hub
 

@@ -4,6 +4,7 @@ Paths of the machine that trained it stay at home: of each the last part of a na
 """
 
 import tempfile
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -26,7 +27,8 @@ from unstir.runs.card import CONDITIONS, NAME
 from unstir.runs.config import Config
 from unstir.runs.files import make_folder, save_png, write_bytes, write_text, writing
 from unstir.runs.model import Model
-from unstir.runs.run import Run, is_run
+from unstir.runs.named import is_run
+from unstir.runs.run import Run
 from unstir.runs.toml import to_dict
 
 _OURS = ("config.toml", NAME, CONDITIONS, "weights/*.safetensors", "evaluation/*.json")
@@ -70,7 +72,7 @@ def write_repository(
     model: Model, name: str, folder: Path, licence: str = "", data_licence: str = ""
 ) -> tuple[str, ...]:
     """Write the files of a repository called ``name`` to a new folder, and return notes on what is not among them."""
-    run, notes = Run.open(model.folder), list[str]()
+    run, notes = Run.open(model.run), list[str]()
     try:
         export(model, "diffusers", folder)
         diffusers = ""
@@ -82,9 +84,7 @@ def write_repository(
         notes.append(f"no files for diffusers: {diffusers}")
     weights = model.step, model.weights_sha256
     figures = [measured for measured in saved(run) if (measured.step, measured.weights) == weights]
-    _write_run(run, model, folder, figures)
-    with counting("drawing samples", "images"):
-        _draw(model, folder / "samples.png")
+    write_run(run, model, folder, figures)
     if not figures:
         notes.append(f"no figures: step {model.step} was not evaluated with these weights (unstir evaluate)")
     page = Page(public(run.config), figures, licence, data_licence, without_diffusers=diffusers)
@@ -105,7 +105,8 @@ def public(config: Config) -> Config:
     return replace(config, data=data, train=train, log=replace(config.log, to=()), imported=imported)
 
 
-def _write_run(run: Run, model: Model, folder: Path, figures: list[Evaluation]) -> None:
+def write_run(run: Run, model: Model, folder: Path, figures: Sequence[Evaluation]) -> None:
+    """Write a run of one saved step, that of the ``model``, into a folder, with ``figures`` and a grid, samples.png."""
     published = Run.begin(public(run.config), folder / "run", run.data, run.conditions)
     checkpoint.save(published.weights, slim(model, published))
     for measured in figures:
@@ -114,6 +115,8 @@ def _write_run(run: Run, model: Model, folder: Path, figures: list[Evaluation]) 
         for path in published.path.iterdir():
             path.rename(folder / path.name)
         published.path.rmdir()
+    with counting("drawing samples", "images"):
+        _draw(model, folder / "samples.png")
 
 
 def _draw(model: Model, file: Path) -> None:

@@ -23,7 +23,8 @@ from unstir.metrics.request import OF_RUNS, SEEDS, EvaluationRequest
 from unstir.progress import counted, waiting
 from unstir.runs import build
 from unstir.runs.model import Model, chosen_average, idle_guidance
-from unstir.runs.run import Run, is_run
+from unstir.runs.named import names_run, reference
+from unstir.runs.run import Run
 from unstir.runs.stores import with_store
 
 logger = logging.getLogger(__name__)
@@ -55,7 +56,7 @@ def evaluate_run(
     first = plans[0].images
     if idle := idle_guidance(first.chain, first.model.process.schedule):
         logger.warning(idle)
-    if request.against is not None and request.against.resolve() == run.path.resolve():
+    if request.against is not None and reference(request.against) == reference(run.name):
         raise UserError("against", request.against, "is the run itself", "name another")
     plans, rival = ready(plans, request, networks=networks)
     if seconds := drawing_seconds(plans):
@@ -143,7 +144,7 @@ def ready(
 
 def _evaluated(path: Path, store: Store, label: str | None) -> list[Evaluation]:
     """The evaluations of a run, or of the images in a folder against ``store``; ``label`` is as in `images_of`."""
-    if is_run(path) or not path.exists():
+    if names_run(path) or not path.exists():
         run = Run.open(path)
         if others := len(saved(run)) - len(mine := own(run)):
             num = counted(others, "evaluation")
@@ -213,7 +214,7 @@ def _models(run: Run, request: EvaluationRequest) -> list[Model]:
         steps = run.saved_steps()
         if request.guide is not None:
             guide = settings["guide"] = run.guide(request.guide, **(settings | {"guide": None}))
-            is_own = guide.folder.resolve() == run.path.resolve()
+            is_own = reference(guide.run) == reference(run.name)
             steps = [step for step in steps if not (is_own and step == guide.step)]
         if not steps:
             raise UserError("guide", request.guide, f"is the only saved step of {run.path}")

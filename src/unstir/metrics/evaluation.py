@@ -163,23 +163,27 @@ def pairs_file(home: Run | Store, evaluation: Evaluation) -> Path:
 
 
 def saved(run: Run | Store) -> list[Evaluation]:
-    """The evaluations of a run, by rising step, or those kept with a store, of files that are whole."""
-    evaluations = map(_read, (run.path / FOLDER).glob("*.json"))
+    """The evaluations of a run, those that came with it too, by rising step, or those kept with a store, of files that
+    are whole.
+    """
+    places = (run.files, run.path) if isinstance(run, Run) else (run.path,)
+    files = {file.name: file for place in places for file in (place / FOLDER).glob("*.json")}
+    evaluations = map(_read, files.values())
     return sorted((each for each in evaluations if each is not None), key=lambda each: (each.step, each.name()))
 
 
 def is_own(run: Run, step: int, ema: bool | float, weights: str, identity: str) -> bool:
     """Whether a run has these ``weights`` (SHA-256, hex) at a step; by its ``identity`` where it keeps none of that."""
     files = [file for folder in (run.checkpoints, run.weights) for _, file in listed(folder) if file.exists()]
-    kept = _sha256(run.path, tuple((file, file.stat().st_mtime_ns) for file in files), step, ema)
+    kept = _sha256(run.name, tuple((file, file.stat().st_mtime_ns) for file in files), step, ema)
     return kept == weights if kept else bool(identity) and identity == run.data.run
 
 
 @cache
-def _sha256(path: Path, files: object, step: int, ema: bool | float) -> str:
+def _sha256(run: str, files: object, step: int, ema: bool | float) -> str:
     """The SHA-256 of a run's weights at a step, "" where it keeps none; read once for the same ``files``."""
     with counting("reading weights", ""), suppress(UserError):
-        return Run.open(path).model(step, ema=ema, device="cpu").weights_sha256
+        return Run.open(run).model(step, ema=ema, device="cpu").weights_sha256
     return ""
 
 

@@ -34,7 +34,7 @@ from unstir.metrics.floor import FEWEST
 from unstir.pixels import Scale
 from unstir.progress import counted, counting
 from unstir.runs.card import Labels
-from unstir.runs.run import is_run
+from unstir.runs.named import is_run
 
 logger = logging.getLogger(__name__)
 
@@ -280,7 +280,7 @@ def _of_drawn(path: Path, num: int, store: Store | Like, by_class: bool) -> Tens
     with suppress(OSError, KeyError, TypeError, ValueError, AttributeError, IndexError):  # of another program
         settings = settings_in(path)
         label, shares, count = settings["label"], tuple(settings.get("shares", ())), settings["model"]["num_classes"]
-        numbers = sorted(int(file.stem) for file in path.glob("*.png") if file.stem.isdecimal())
+        numbers = sorted(int(file.stem) for file in path.glob("*.png") if file.stem.isdecimal()) or list(range(num))
         if len(numbers) != num or not count:
             return None
         asked = Labels(count).of(torch.tensor(numbers), label, shares)

@@ -11,7 +11,8 @@ from unstir.errors import UserError
 from unstir.runs import build, checkpoint, toml
 from unstir.runs.checkpoint import Checkpoint, misfits, weights_of
 from unstir.runs.config import Config
-from unstir.runs.run import Run, run_and_step
+from unstir.runs.named import names_run, reference, run_and_step
+from unstir.runs.run import Run
 
 MAY_BE_NEW = ("label.weight", "augment.weight")  # of networks with more inputs than others
 
@@ -38,13 +39,13 @@ def pinned(init: str) -> str:
     if Path(init).is_file():
         return init
     folder, step = run_and_step(init)
-    return f"{Path(folder).resolve()}@{_checkpoint_of(init).step if step is None else step}"
+    return f"{reference(folder)}@{_checkpoint_of(init).step if step is None else step}"
 
 
 def is_pinned(saved: str, asked: str) -> bool:
     """Whether ``saved`` is what `pinned` made, then, of the train.init that is ``asked`` now."""
     (there, at), (folder, step) = run_and_step(saved), run_and_step(asked)
-    return bool(asked) and at is not None and step in (None, at) and Path(folder).resolve() == Path(there).resolve()
+    return bool(asked) and at is not None and step in (None, at) and reference(folder) == reference(there)
 
 
 def check_initial(config: Config) -> None:
@@ -79,7 +80,7 @@ def _checkpoint_of(text: str) -> Checkpoint:
     if Path(text).is_file():
         return checkpoint.load(Path(text))
     folder, step = run_and_step(text)
-    if not Path(folder).is_dir():
+    if not (Path(folder).is_dir() or names_run(folder)):
         raise UserError("train.init", text, "does not exist", "name a run, RUN@STEP, or a weights file of unstir")
     return Run.open(folder).load(step)
 

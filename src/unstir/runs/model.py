@@ -27,6 +27,7 @@ from unstir.runs.build import compiled
 from unstir.runs.card import DataCard, Labels
 from unstir.runs.checkpoint import content_hash
 from unstir.runs.config import Kind
+from unstir.runs.named import reference
 from unstir.theory.parameterization import PARAMETERIZATIONS
 from unstir.theory.process import Process
 from unstir.theory.schedule import NoiseSchedule
@@ -45,6 +46,7 @@ class Model:
     goes by default. ``chain`` is how it is sampled where nothing else is asked. ``weights_sha256`` is the hash (hex) of
     the weights, those of ``step``; ``ema`` says whether averaged ones were asked for, ``averaged`` whether they are so;
     both are the width of an average made after training.
+    ``run`` names the run as `Run.open` takes it, where that is not its ``folder``.
     ``dtype`` is "float32", "bfloat16" or "auto", ``compile`` what `build.compiled` takes, ``engine`` what computes the
     network. ``settings`` are those of the network and the process, as JSON has them. Guidance leads away from the
     ``guide`` (autoguidance, Karras et al. 2024: a smaller network or one trained less, on the same data) or, with None,
@@ -52,6 +54,7 @@ class Model:
     ``conditions`` are what describes each image beside a class, None where nothing does.
     ``nrow`` is the tiles in a row of a grid, ``scale`` the pixels of a tile for each of an image, 0 for as many as make
     small images visible, ``channels`` are those that pictures show, ``kind`` says what the weights answer.
+    ``errors`` are those of `Denoiser`, which the optimal variance needs; None where they were not measured.
     """
 
     load: Callable[[torch.dtype], Denoiser]
@@ -66,6 +69,7 @@ class Model:
     weights_sha256: str
     settings: dict[str, Any]
     device: torch.device
+    run: str = ""
     dtype: str = "float32"
     compile: str = "no"
     engine: str = "torch"
@@ -77,6 +81,7 @@ class Model:
     channels: tuple[int, ...] = ()
     kind: Kind = field(default_factory=Kind)
     conditions: "Conditions | None" = None
+    errors: Tensor | None = None
 
     def __post_init__(self) -> None:
         if self.guide is not None:
@@ -133,7 +138,9 @@ class Model:
     def denoiser(self) -> Denoiser:
         """The denoiser in evaluation mode, loaded when it is first asked for."""
         with torch.inference_mode(False):  # sampling may be the first to ask; gradients may be asked for later
-            return compiled(self.load(build.dtype(self.dtype, self.device)), self.compile)
+            denoiser = self.load(build.dtype(self.dtype, self.device))
+            denoiser = denoiser if self.errors is None else replace(denoiser, errors=self.errors)
+            return compiled(denoiser, self.compile)
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -164,8 +171,9 @@ class Model:
         return None if self.guide is None else f"{self._run_of(self.guide, '@')}{self.guide.step}"
 
     def _run_of(self, guide: "Model", end: str = "") -> str:
-        """The folder of a guide with ``end`` behind it; "" where it is this model's own, however both are written."""
-        return "" if guide.folder.resolve() == self.folder.resolve() else f"{guide.folder}{end}"
+        """The run of a guide with ``end`` behind it; "" where it is this model's own, however both are written."""
+        theirs, ours = (model.run or model.folder for model in (guide, self))
+        return "" if reference(theirs) == reference(ours) else f"{theirs}{end}"
 
     @property
     def hides(self) -> bool:
@@ -222,7 +230,7 @@ class Model:
 
     def check(self, chain: Chain) -> None:
         """Raise UserError for a chain that this model cannot take, wherever it begins, or a guide without effect."""
-        check_variance(chain.variance, self.learned_variance)
+        check_variance(chain.variance, self.learned_variance, self.errors is not None)
         self.kind.check(self.folder, chain.sampler, self.guide_name)
         chain.check(self.process.T)
         scale = chain.guidance

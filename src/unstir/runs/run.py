@@ -23,6 +23,7 @@ from unstir.runs.checkpoint import Checkpoint, content_hash, misfits, power_aver
 from unstir.runs.config import Config, steps_in
 from unstir.runs.files import PARTIAL, make_folder, remove_partials, write_text
 from unstir.runs.model import Model
+from unstir.runs.named import PREFIX, is_run, located, names_run, run_and_step
 from unstir.theory.process import Process
 
 if TYPE_CHECKING:
@@ -32,12 +33,11 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-OWN = (
-    "config.toml", card.NAME, CONDITIONS, "metrics.jsonl", "held_out.jsonl", "events.jsonl", "curves.png", "losses.png",
-)  # fmt: skip
+LOGS = tuple(f"{log}.jsonl" for log in ("metrics", "held_out", "errors", "events"))
+OWN = "config.toml", card.NAME, CONDITIONS, *LOGS, "curves.png", "losses.png"
 """The files of a run's folder that only the holder of its lock writes."""
 FOLDERS = "checkpoints", "weights", "samples", "generated", "evaluation", "likelihood", "edits", "onnx"
-"""The folders in it that may be there, of which none is a link: old files are deleted there, perhaps another run's."""
+"""The folders that may be in it. None may be a link: old files are deleted there, perhaps those of another run."""
 
 
 @dataclass(frozen=True)
@@ -47,6 +47,7 @@ class Run:
     path: Path
     config: Config
     data: DataCard
+    shipped: Path | None = None  # where a run that comes with unstir is read; what is made of it goes to path
 
     @classmethod
     def create(
@@ -108,40 +109,52 @@ class Run:
 
     @classmethod
     def open(cls, path: str | Path) -> Self:
-        """Open a run folder. Raises UserError where it holds no run or a broken one."""
+        """Open a run folder, or a model that comes with unstir; UserError where there is none, a broken one or both."""
         path = Path(path)
-        if not is_run(path):
+        shipped = located(path)
+        folder = shipped or path
+        if not is_run(folder):
             problem = "holds no run (config.toml is missing)" if path.exists() else "does not exist"
             raise UserError("", path, problem, "name the folder of a run")
-        if link := next((path / name for name in FOLDERS if (path / name).is_symlink()), None):
+        if link := next((folder / name for name in FOLDERS if (folder / name).is_symlink()), None):
             raise UserError("", link, "is a link, and a run writes in its folder alone", "move it here")
-        data = card.load(path)  # first: its number says whether this version reads the rest
-        return cls(path, settings_of(path, data.run), data)
+        data = card.load(folder)  # first: its number says whether this version reads the rest
+        return cls(Path(folder.name) if shipped else path, settings_of(folder, data.run), data, shipped)
+
+    @property
+    def name(self) -> str:
+        """The run as `open` takes it."""
+        return str(self.path) if self.shipped is None else f"{PREFIX}{self.shipped.name}"
+
+    @property
+    def files(self) -> Path:
+        """The folder of what was trained."""
+        return self.shipped or self.path
 
     @property
     def checkpoints(self) -> Path:
         """The folder of full checkpoints."""
-        return self.path / "checkpoints"
+        return self.files / "checkpoints"
 
     @property
     def weights(self) -> Path:
         """The folder of slim weight files."""
-        return self.path / "weights"
+        return self.files / "weights"
 
     @property
     def samples(self) -> Path:
         """The folder of grids."""
-        return self.path / "samples"
+        return self.files / "samples"
 
     @property
     def metrics_file(self) -> Path:
         """The file of metrics, a JSON object a line."""
-        return self.path / "metrics.jsonl"
+        return self.files / "metrics.jsonl"
 
     @property
     def held_out_file(self) -> Path:
         """The file of losses of images kept aside, a JSON object per snapshot."""
-        return self.path / "held_out.jsonl"
+        return self.files / "held_out.jsonl"
 
     @property
     def steps_per_epoch(self) -> int:
@@ -161,7 +174,7 @@ class Run:
     def going_on(self) -> str:
         """What to type for a new run that begins with the weights of this one, with the same network."""
         length = "" if self.config.kind.trained_here else "--train.length LENGTH --train.warmup LENGTH "
-        begin = f"unstir train {quoted(self.path / 'config.toml')} --train.init {quoted(self.path)}"
+        begin = f"unstir train {quoted(self.files / 'config.toml')} --train.init {quoted(self.name)}"
         return f"{begin} --data.source IMAGES {length}--out NEW"
 
     def save_config(self) -> None:
@@ -169,10 +182,10 @@ class Run:
         write_text(self.path / "config.toml", toml.to_toml(self.config))
 
     def log(self, name: str) -> "Log":
-        """The "metrics", "held_out" or "events" of the run, with what of the file is damaged or of another run."""
+        """The "metrics", "held_out", "events" or "errors" of the run, and what of its file is damaged or foreign."""
         from unstir.runs import lines
 
-        return lines.read(self.path / f"{name}.jsonl", lines.NAMES[name], self.data.mark)
+        return lines.read(self.files / f"{name}.jsonl", lines.NAMES[name], self.data.mark)
 
     def metrics(self) -> list[dict[str, Any]]:
         """The good lines of metrics.jsonl."""
@@ -229,7 +242,7 @@ class Run:
             return None
         from unstir.runs.conditions import Conditions, read_kept
 
-        kept = partial(read_kept, self.path, card.sha256)
+        kept = partial(read_kept, self.files, card.sha256)
         return Conditions(data.condition, data.condition_options, card, hides, kept)
 
     def newest_step(self) -> int:
@@ -272,7 +285,8 @@ class Run:
         model = Model(
             load=partial(_denoiser, self, loaded.step, weights, on),
             step=loaded.step,
-            weights_sha256=content_hash(weights),
+            weights_sha256=(hash_ := content_hash(weights)),
+            errors=loaded.tensors.get("errors", build.errors_by_time(self.config, self.log("errors").lines, hash_)),
             averaged=ema and kept if isinstance(ema, bool) else ema,
             **(how | {"device": on}),
             **_of(self),
@@ -290,10 +304,10 @@ class Run:
         try:
             if not isinstance(named, str):
                 raise UserError("guide", named, "is no text and no Model", 'give "1000", "RUN" or "RUN@1000"')
-            folder, step = (self.path, int(named)) if named.isdecimal() else run_and_step(named)
-            if step is None and not Path(folder).is_dir():
-                raise UserError("guide", named, "is neither a step nor a folder", "give 1000, RUN or RUN@1000")
-            of = self if folder is self.path else Run.open(folder)
+            folder, step = ("", int(named)) if named.isdecimal() else run_and_step(named)
+            if step is None and not names_run(folder):
+                raise UserError("guide", named, "is neither a step nor a run", "give 1000, RUN or RUN@1000")
+            of = Run.open(folder) if folder else self
             if not of.config.train.power_ema:
                 how["ema"] = bool(how.get("ema", True))
             return of.model(step, **how)
@@ -309,7 +323,7 @@ class Run:
         if step == "best":
             from unstir.runs.lines import best_step
 
-            step = best_step(self.path, steps, self.held_out())
+            step = best_step(self.files, steps, self.held_out())
         if step not in (None, *steps):
             raise UserError("step", step, "was not saved", f"{self.path} has {', '.join(map(str, steps))}")
         for candidate in reversed(steps) if step is None else [step]:
@@ -334,19 +348,6 @@ def check_free(path: Path) -> None:
     ours = (card.NAME, CONDITIONS, ".lock")
     if path.is_dir() and any(not (e.name in ours or e.name.endswith(PARTIAL)) for e in path.iterdir()):
         raise UserError("out", path, "is not empty and holds no run", "name another folder")
-
-
-def is_run(path: Path) -> bool:
-    """Whether a folder holds a run."""
-    return (path / "config.toml").is_file()
-
-
-def run_and_step(text: str) -> tuple[str, int | None]:
-    """The folder and the saved step of "RUN@STEP"; the whole text and None where it has no step or is a path itself."""
-    folder, at, step = text.rpartition("@")
-    if at and step.isdecimal() and not Path(text).exists():
-        return folder, int(step)
-    return text, None
 
 
 def check_same(run: Run, found: Checkpoint) -> None:
@@ -374,7 +375,9 @@ def _denoiser(run: Run, step: int, weights: dict[str, Tensor], on: torch.device,
 def model_in_training(run: Run, denoiser: Denoiser, step: int) -> Model:
     """The model that a run is training, with the denoiser as it is after ``step``; its weights have no hash."""
     device, averaged = next(denoiser.net.parameters()).device, run.config.train.ema_decay > 0
-    return Model(load=lambda _: denoiser, step=step, weights_sha256="", averaged=averaged, device=device, **_of(run))
+    errors = build.errors_by_time(run.config, run.log("errors").lines, content_hash(denoiser.net.state_dict()))
+    how: dict[str, Any] = {"averaged": averaged, "device": device, "errors": errors, **_of(run)}
+    return Model(load=lambda _: denoiser, step=step, weights_sha256="", **how)
 
 
 def _of(run: Run) -> dict[str, Any]:
@@ -389,6 +392,7 @@ def _of(run: Run) -> dict[str, Any]:
         "conditions": run.conditions,
         "chain": run.chain(),
         "folder": run.path,
+        "run": run.name,
         "settings": {"model": settings["model"], "diffusion": settings["diffusion"]},
         "nrow": run.config.grids.nrow,
         "channels": run.config.grids.channels,

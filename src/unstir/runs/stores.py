@@ -6,6 +6,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from unstir.data.classes import matched, plain, some
+from unstir.data.embedded import EMBEDDED
+from unstir.data.packing import pack
 from unstir.data.store import Store, is_store
 from unstir.errors import UserError
 from unstir.progress import counted
@@ -15,14 +17,17 @@ if TYPE_CHECKING:
     from unstir.runs.run import Run
 
 
-def with_store(run: "Run", named: Path | None = None) -> tuple["Run", Store]:
+def with_store(run: "Run", named: str | Path | None = None) -> tuple["Run", Store]:
     """The run and its data, in the folder ``named`` or where it was packed. Raises UserError where it has gone.
 
-    A run that knows no data is compared with the images ``named``; the run returned is as if they were its own.
+    For a model that comes with the package, the digits inside it are packed, as data/NAME. A run that knows no data is
+    compared with the images ``named``; the run returned is as if they were its own.
     """
     packed = run.config.data.store
     if named is None and not run.data.content_hash:
         run.config.kind.check_trained_here(run.path, " and has no data of its own", {"store": "FOLDER"})
+    if run.shipped and run.config.data.source in EMBEDDED and named is None:
+        packed = str(pack(run.config.data.source, Path("data") / run.config.data.source).path)
     if named is None and not is_store(packed):
         raise UserError("", packed, f"is gone, the data of {run.path}", {"store": "FOLDER"})
     store = Store.open(named or packed)

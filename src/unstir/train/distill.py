@@ -12,7 +12,8 @@ from typing import Any
 from unstir.errors import UserError, quoted
 from unstir.group import Alone
 from unstir.runs.config import Config
-from unstir.runs.run import Run, is_run, run_and_step
+from unstir.runs.named import is_run, reference, run_and_step
+from unstir.runs.run import Run
 from unstir.runs.sections import LossConfig
 from unstir.train.launch import Training, train_run
 from unstir.train.observer import Observer, Stop
@@ -38,8 +39,8 @@ def distill_run(
     own.
     Raises UserError as `distilled` and `train_run`, and where the run in ``folder`` was begun otherwise.
     """
-    run, path = Run.open(teacher), Path(teacher)
-    out = path.with_name(f"{path.name}-distilled") if folder is None else Path(folder)
+    run = Run.open(teacher)
+    out = run.path.with_name(f"{run.path.name}-distilled") if folder is None else Path(folder)
     config = distilled(run, length, lr) if not is_run(out) else _begun(out, run, length, lr)
     if not is_run(out) and (step := run.newest_step()) < run.length:
         first = f"to finish it first: unstir train --out {quoted(run.path)}"
@@ -62,7 +63,7 @@ def distilled(run: Run, length: str | None = None, lr: float | None = None) -> C
     if config.diffusion.learned_variance:
         learned = "learned a variance, which sampling in one call does not use"
         raise UserError("", run.path, learned, "distil a run without it")
-    begins = f"{run.path.resolve()}@{run.newest_step()}"
+    begins = f"{reference(run.name)}@{run.newest_step()}"
     length, lr = f"{run.length} steps" if length is None else length, config.train.lr / 2 if lr is None else lr
     train = replace(config.train, length=length, lr=lr, init=begins, compile="no", micro_batch=0)
     falls: dict[str, Any] = {"lr_schedule": "cosine", "lr_period": "0 steps", "lr_every": "step"}
@@ -85,7 +86,7 @@ def _begun(out: Path, run: Run, length: str | None, lr: float | None) -> Config:
     """
     begun = Run.open(out)
     config, train = begun.config, begun.config.train
-    if not config.kind.has_teacher or Path(run_and_step(train.init)[0]).resolve() != run.path.resolve():
+    if not config.kind.has_teacher or reference(run_and_step(train.init)[0]) != reference(run.name):
         raise UserError("out", out, f"was not distilled from {run.path}", "name another folder")
     length, lr = train.length if length is None else length, train.lr if lr is None else lr
     longer = replace(train, length=length, lr=lr)

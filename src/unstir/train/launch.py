@@ -32,7 +32,8 @@ from unstir.runs import build, checkpoint, resources, toml
 from unstir.runs.card import DataCard
 from unstir.runs.config import Config
 from unstir.runs.initial import check_initial, check_teacher, is_pinned, pinned
-from unstir.runs.run import Run, check_free, is_run
+from unstir.runs.named import is_run
+from unstir.runs.run import Run, check_free
 from unstir.runs.sections import DataConfig
 from unstir.runs.stores import check_data, with_store
 from unstir.runs.timetable import check_changed, newest_grid, settled
@@ -323,8 +324,9 @@ def open_data(config: Config, out: Path, data_of: Run | None = None, by_class: b
 
 def check_sides(config: Config, height: int, width: int) -> None:
     """Raise UserError where the network cannot halve images of these sides at each level."""
-    build.check_own(config, height, width)
     model, multiple = config.model, config.model.multiple
+    if not config.data.condition or model.condition_values or model.condition_channels:  # else known once it is packed
+        build.check_own(config, height, width)
     longer = [side for side in (height, width) if side > 1]
     if any(side % multiple for side in longer):
         near = {side: max((2 * side + multiple) // (2 * multiple), 1) * multiple for side in longer}  # or the larger
