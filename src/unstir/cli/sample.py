@@ -1,9 +1,8 @@
 """`unstir sample`."""
 
 import logging
-from dataclasses import replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from unstir.chain import OPTIONS
 from unstir.cli.app import app, of_one, show
@@ -77,11 +76,8 @@ def sample(
     given = chain.given()
     own = {name: given.pop(name) for name in OPTIONS if compare and name in given}  # for the samplers that take them
     settings = model.chain.changed(**given, seed=seed)
-    job = Job(num=num, chain=settings, label=model.labels.number(label), batch_size=batch_size)
-    if condition is not None:
-        from unstir.generate.conditions import read_conditions  # with what reads pictures
-
-        job = replace(job, condition=read_conditions(condition, model))
+    number, described = model.labels.number(label), _described(condition, model)
+    job = Job(num=num, chain=settings, label=number, condition=described, batch_size=batch_size)
     if compare:
         from unstir.compare import save_comparison
 
@@ -97,6 +93,14 @@ def sample(
         logger.info(f"{done.folder} was begun in batches of {done.job.batch_size}, and so it went on")
     show(*done.lines)
     return 0
+
+
+def _described(text: str | None, model: Any) -> Any:
+    if text is None:
+        return None
+    from unstir.generate.conditions import read_conditions  # with what reads pictures
+
+    return read_conditions(text, model)
 
 
 def _check_compared(trajectories: bool, chain: ChainOptions) -> None:
