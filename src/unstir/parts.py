@@ -295,9 +295,9 @@ def takes(net: Any, name: str) -> bool:
 
 def said(error: Exception) -> str:
     """An exception of the user's own code in one line: its kind, its message, and the last line of theirs that ran."""
-    own = __file__, importlib.__file__
-    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if frame.filename not in own]
-    theirs = [frame for frame in frames if "site-packages" not in frame.filename and "<frozen" not in frame.filename]
+    others = str(Path(__file__).parent), str(Path(importlib.__file__).parent), "<frozen"
+    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if not frame.filename.startswith(others)]
+    theirs = [frame for frame in frames if "site-packages" not in frame.filename]
     if isinstance(error, SyntaxError) and error.filename:
         where = f" ({Path(error.filename).name}, line {error.lineno})"
     else:

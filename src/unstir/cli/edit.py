@@ -43,7 +43,9 @@ class EditOptions(ModelOptions):
 
 
 IMAGE = Parameter(help="A picture file; its centre square is resized to the run's images.")
-STACK = Parameter(help=f"{IMAGE.help} Or a folder of them, or an array (.npy): a stack, whose results are arrays.")
+STACK = Parameter(
+    help=f"{IMAGE.help} Or a stack, whose results are arrays: a folder of them, .npy or .npz."
+)
 Label = Annotated[
     str | None,
     Parameter(
@@ -101,7 +103,7 @@ def inpaint(
     from unstir.edit import stack
     from unstir.runs import sidecar
 
-    if spread or image.is_dir() or image.suffix.lower() == ".npy":
+    if spread or image.is_dir() or image.suffix.lower() in (".npy", ".npz"):
         if into or options.singles:
             raise UserError("--into and --singles are for one picture without --spread; leave them out")
         model, job = _asked(run, chain, options, num=num, label=label, batch_size=batch_size)

@@ -11,6 +11,7 @@ from unstir.cli.options import FLAT, OutFolder, RunFolder
 from unstir.cli.train_help import FORMATTER
 from unstir.errors import KeptSettingsError, UserError, quoted, short
 from unstir.jobs.process import place, torchrun_group
+from unstir.parts import VARIABLE
 from unstir.runs import recipes, toml
 from unstir.runs.config import MAY_CHANGE, Config
 from unstir.runs.named import PREFIX, names
@@ -97,9 +98,10 @@ def _kept(error: KeptSettingsError, recipe: str, folder: Path, settings: Config,
 def _next(run: "Run") -> tuple[str, ...]:
     folder, classes = quoted(run.path), run.config.model.num_classes
     label = f" --label {quoted(run.data.classes[-1])}" if classes else ""
-    commands = [f"unstir sample {folder}{label}", f"unstir report {folder}"]
+    unstir = f"{VARIABLE}={run.config.modules} unstir" if run.config.modules else "unstir"
+    commands = [f"{unstir} sample {folder}{label}", f"{unstir} report {folder}"]
     if not run.config.kind.has_teacher and run.config.diffusion.T >= 100:
-        commands.insert(1, f"unstir sample {folder} --num 10 --compare {COMPARED}")
+        commands.insert(1, f"{unstir} sample {folder} --num 10 --compare {COMPARED}")
     return tuple(f"{'         ' if number else 'next     '}{command}" for number, command in enumerate(commands))
 
 

@@ -17,7 +17,6 @@ from unstir.interop.schedulers import DDIM_STRIDES, spacing_there
 from unstir.libraries import library
 from unstir.metrics.evaluation import Evaluation, protocol_in_words
 from unstir.metrics.figures import in_rows
-from unstir.parts import is_own
 from unstir.progress import counted
 from unstir.runs.config import Config
 from unstir.runs.model import Model, weights_in_words
@@ -100,14 +99,13 @@ def _of_model(model: Model) -> dict[str, Any]:
 def _of_page(model: Model, page: Page) -> dict[str, Any]:
     config, counts = page.config, model.data.counts
     images = f"{counts['train']:,} for training, {counts['held_out']:,} held out"
-    needed = config.model.type, config.diffusion.schedule, config.grids.sampler
     return {
         "shown": SHOWN,
         "recipe": f" from the recipe {printable(config.recipe)}" if config.recipe else "",
         "chain": _in_words(shown_chain(model)),
         "known": _OF_DATA.get(config.data.source),
         "images": images if _is_trained(model) else "not known",
-        "modules": ",".join(dict.fromkeys(name.partition(":")[0] for name in needed if is_own(name))),
+        "modules": config.modules,
         "rows": lambda item: [map(_plain, row) for row in in_rows(item.figures.values(), item.protocol["num"])],
         "protocol": protocol_in_words,
         "plain": _plain,

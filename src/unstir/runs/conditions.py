@@ -32,7 +32,7 @@ from unstir.runs.sections import DataConfig
 
 KEPT = 64  # of held-out images, so that a run can be sampled without its data
 STORED = "stored"
-_PIXELS = torch.zeros(()), torch.tensor(2 * HALF)  # what -1 and 1 are
+_PIXELS = 0.0, 2 * HALF  # what -1 and 1 are
 _AT_ONCE = 1024  # images that a function is given when a run begins
 _SECTION = "data.condition_options"
 HALVES = "left", "right", "top", "bottom"
@@ -100,7 +100,7 @@ class Conditions:
         shape = tuple(unscaled._rows(store, "train", 1)[0].shape)
         if len(shape) == 3 and data.condition != STORED:
             is_like = shape[0] == store.shape[0] and store.scale.is_float
-            low, high = (torch.tensor(end) for end in (store.scale.low, store.scale.high)) if is_like else _PIXELS
+            low, high = map(torch.tensor, (store.scale.low, store.scale.high) if is_like else _PIXELS)
             offset, scale = ((high + low) / 2).expand(shape[0]), ((high - low) / 2).expand(shape[0])
         else:
             rows = unscaled._rows(store, "train", store.count("train"))

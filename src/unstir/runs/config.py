@@ -16,6 +16,7 @@ from pydantic.dataclasses import dataclass
 from unstir.chain import DEFAULTS, FAST, SAMPLERS, Chain, Sampler
 from unstir.errors import Remedy, UserError, quoted, refusing
 from unstir.nn.config import ModelConfig
+from unstir.parts import is_own
 from unstir.runs.sections import (
     SPAN,
     STRICT,
@@ -125,6 +126,12 @@ class Config:
                 raise UserError(f"model.{key}", getattr(model, key), "needs data.condition", needs)
         if data.condition_options and not data.condition:
             raise UserError("data.condition_options", data.condition_options, "are of data.condition, which is empty")
+
+    @property
+    def modules(self) -> str:
+        """The modules of the user's own parts that its images are drawn with, separated by commas."""
+        names = self.model.type, self.diffusion.schedule, self.grids.sampler, self.data.condition
+        return ",".join(dict.fromkeys(name.partition(":")[0] for name in names if is_own(name)))
 
     def _check_network(self) -> None:
         model, diffusion = self.model, self.diffusion

@@ -347,7 +347,7 @@ def check_free(path: Path) -> None:
         raise UserError("out", path, "is a file", "name a folder")
     ours = (card.NAME, CONDITIONS, ".lock")
     if path.is_dir() and any(not (e.name in ours or e.name.endswith(PARTIAL)) for e in path.iterdir()):
-        raise UserError("out", path, "is not empty and holds no run", "name another folder")
+        raise UserError("out", path, "is not empty, and a new run needs a folder of its own", "name another folder")
 
 
 def check_same(run: Run, found: Checkpoint) -> None:
