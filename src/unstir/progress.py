@@ -16,7 +16,12 @@ Display = Callable[[str, str], AbstractContextManager[Count]]
 """display(what, unit) shows a job for as long as its context is entered: "sampling", counted in "steps"."""
 
 
-_display: ContextVar[Display] = ContextVar("display", default=lambda what, unit: nullcontext(lambda *_: None))
+def nowhere(what: str, unit: str) -> AbstractContextManager[Count]:
+    """The display that shows nothing."""
+    return nullcontext(lambda *_: None)
+
+
+_display: ContextVar[Display] = ContextVar("display", default=nowhere)
 
 
 @contextmanager
