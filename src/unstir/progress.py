@@ -16,12 +16,7 @@ Display = Callable[[str, str], AbstractContextManager[Count]]
 """display(what, unit) shows a job for as long as its context is entered: "sampling", counted in "steps"."""
 
 
-def nowhere(what: str, unit: str) -> AbstractContextManager[Count]:
-    """The display that shows nothing."""
-    return nullcontext(lambda *_: None)
-
-
-_display: ContextVar[Display] = ContextVar("display", default=nowhere)
+_display: ContextVar[Display] = ContextVar("display", default=lambda what, unit: nullcontext(lambda *_: None))
 
 
 @contextmanager

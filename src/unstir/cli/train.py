@@ -84,14 +84,14 @@ def _for_minutes(settings: Config, folder: Path, minutes: float | None, by_class
     """The settings, of which a new run of photos has some chosen for the minutes."""
     if settings.recipe != recipes.PHOTOS:
         if minutes is not None:
-            raise UserError("minutes", minutes, "is for the recipe photos", "set train.length")
+            raise UserError("minutes", minutes, "is for the recipe photos", {"minutes": None})
         return settings
     if is_run(folder):
         return settings
     of_one("unstir train photos")
     from unstir.train.photos import for_minutes
 
-    return for_minutes(settings, minutes or MINUTES, TYPED, by_class)
+    return for_minutes(settings, MINUTES if minutes is None else minutes, TYPED, by_class)
 
 
 def _observer(settings: Config, folder: Path, stop: "Stop") -> "Observer":

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from rich.console import Console, ConsoleOptions
 
 MOST_USED = (
-    "--out", "--data.source", "--data.size", "--by-class", "--model.channels", "--model.num_classes", "--train.length",
+    "--out", "--data.source", "--data.size", "--by-class", "--minutes", "--model.channels", "--model.num_classes", "--train.length",
     "--train.batch_size", "--train.lr", "--train.device", "--seed",
 )  # fmt: skip
 """What most people set; the other settings stand by section."""

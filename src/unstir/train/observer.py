@@ -1,9 +1,8 @@
 """Who follows a training, and how it is asked to stop. Trackers (`log.to`) are told all that the observer is told."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
-from functools import partialmethod
 from pathlib import Path
 from typing import Any, Self
 
@@ -65,8 +64,12 @@ class Observers(Observer):
         return self
 
 
+def _told(hook: str) -> Callable[..., None]:
+    return lambda observers, *values: observers.tell(hook, *values)
+
+
 for _hook in ("__exit__", "begin", "step", "metrics", "held_out", "grid", "snapshot"):
-    setattr(Observers, _hook, partialmethod(Observers.tell, _hook))
+    setattr(Observers, _hook, _told(_hook))
 
 
 class Scalars(Observer):
