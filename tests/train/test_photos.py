@@ -1,5 +1,6 @@
 """The recipe photos: what is chosen for images and minutes, at its borders, and the run that comes of it."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -50,11 +51,11 @@ def test_training_and_its_snapshots_fit_into_the_minutes(speed):
             assert seen(minutes, speed) + photos.SNAPSHOT * (1 + snapshots(minutes, speed)) <= possible
 
 
-TINY = (
+WORDS = (
     "--data.size 8 --model.channels 8 --model.groups 4 --model.mults 1 --model.attention 0 --diffusion.T 20 "
     "--grids.num 2 --grids.steps 2 --log.held_out_images 0 --train.dtype float32"
-).split()
-SHORT = "--train.length", "2 steps", "--train.warmup", "0 steps"
+)
+TINY, SHORT = WORDS.split(), ("--train.length", "2 steps", "--train.warmup", "0 steps")
 
 
 @pytest.fixture
@@ -90,3 +91,14 @@ def test_minutes_are_for_photos_and_photos_need_images(folder, command):
     with refusing("data.source", ""):
         for_minutes(load_recipe("photos"), 1)
     assert not Path("runs").exists()
+
+
+def test_it_begins_with_the_model_of_the_package_where_that_fits(folder, monkeypatch, logged):
+    monkeypatch.setattr(photos, "SHIPPED", "digits")
+    digits = load_recipe("digits")
+    digits = replace(digits, data=replace(digits.data, size=8))
+    assert for_minutes(digits, 1).train.init == "shipped:digits"
+    assert len(logged) == 2 and "shipped:digits" in logged[1]
+    assert for_minutes(digits, 1, by_class=True).train.init == ""
+    assert for_minutes(replace(digits, model=replace(digits.model, channels=16)), 1).train.init == ""
+    assert for_minutes(digits, 1, typed=["train.init"]).train.init == ""

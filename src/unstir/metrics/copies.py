@@ -20,7 +20,7 @@ NUM = 64  # images drawn at a snapshot to be searched
 
 
 class CopyWatch(Observer):
-    """Searches images of the run in ``folder`` for copies at each snapshot, and asks to ``stop`` where it finds them."""
+    """Searches images of a run at each snapshot, and asks to ``stop`` where they are copies of training images."""
 
     def __init__(self, folder: Path, stop: Stop) -> None:
         self._folder, self._stop = folder, stop

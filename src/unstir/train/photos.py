@@ -148,9 +148,8 @@ def _measured(config: Config, sizes: Iterable[Size], minutes: float, enough: int
 def _speed(config: Config, size: Size) -> float:
     """Images a second of training steps, which are taken on noise and thrown away."""
     batch = config.train.batch_size
-    noise = np.random.default_rng(0).integers(
-        0, 256, (batch, config.data.channels, *(sides(size.side) or ())), np.uint8
-    )
+    shape = batch, config.data.channels, *(sides(size.side) or ())
+    noise = np.random.default_rng(0).integers(0, 256, shape, np.uint8)
     plain = {"model.num_classes": 0, "train.condition_dropout": 0.0, "grids.guidance": 1.0, "data.condition": ""}
     plain |= {"data.condition_options": {}, "model.channels": size.channels}
     with TemporaryDirectory() as folder, shown_by(lambda what, unit: nullcontext(lambda *_: None)):
