@@ -36,7 +36,7 @@ HELP = f"""Train a model, or continue a run: the same command continues where it
 Without arguments it trains on the MNIST digits of the package, in minutes. RECIPE is one of the list or a TOML file of
 the settings below; options override it. Ctrl-C saves and exits.
 
-Example: `unstir train cifar10-small --data.source my_images/ --data.size 32 --out runs/mine`
+Example: `unstir train photos --data.source my_images/ --minutes 30`
 
 {LISTED}
 
@@ -53,7 +53,7 @@ def train(
     *,
     out: Annotated[OutFolder | None, Parameter(help="Folder of the run; by default runs/RECIPE.")] = None,
     by_class: Annotated[bool, Parameter(negative="", help="Learn the classes of the data, to draw one.")] = False,
-    minutes: Annotated[float | None, Parameter(help="Minutes of training that photos is to choose for; 30.")] = None,
+    minutes: Annotated[float | None, Parameter(help="Minutes that a new run of photos takes; by default 30.")] = None,
     config: Settings = Settings(),  # app.py fills in what is not given, from the recipe or the run
 ) -> int:
     """Train a model or continue one; the status is 0 when finished, 129, 130 or 143 when stopped."""
