@@ -181,4 +181,5 @@ def _introduce(config: Config, images: int, minutes: float) -> None:
         f"{config.model.channels} channels, {train.length}, which are {total / images:,.0f} passes"
     )
     expected = next(text for most, text in EXPECTED.items() if total < most)
-    logger.info(f"begins with the weights of {train.init}" if train.init else f"expect {expected} at the end")
+    begun = f"it begins with the weights of {train.init}, of which the first grid is"
+    logger.info(begun if train.init else f"expect {expected} at the end")
