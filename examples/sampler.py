@@ -12,7 +12,8 @@ import unstir
 def midpoint(denoise, process: unstir.Process, x_T, times, noise, place: float = 0.5):
     """The midpoint rule for the probability-flow ODE: two calls a step, of second order where ``place`` is a half.
 
-    ``times`` fall to 0. A step of DDIM to the middle, and one over the whole stride with what is estimated there.
+    ``times`` fall to the end of the chain. A step of DDIM to the middle, and one over the whole stride with what is
+    estimated there.
     """
 
     def moved(x, x0, t, s):

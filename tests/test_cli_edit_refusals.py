@@ -38,6 +38,7 @@ once, run = edited.once, edited.run
         ("invert RUN a.png --refinements -1", ["--refinements -1", "--refinements 0"]),
         ("blend RUN a.png", ["--numbers"]),
         ("blend RUN a.png b.png --numbers 0 1", ["--numbers"]),
+        ("blend RUN --numbers 0 -1", ["--numbers -1"]),
         ("blend RUN a.png b.png --count 1", ["--count 1", "--count 2"]),
         ("blend RUN a.png folder", ["folder"]),
         ("morph RUN", ["labels"]),

@@ -290,7 +290,7 @@ def test_a_pipe_is_no_picture_and_is_not_waited_for(unstir, trained, refused):
         ("edit", "inpaint", run.path, "a.png", "--mask", "pipe.png"),
         ("verify", "abar-exact", "--plot", "made.png", "--image", "pipe.png"),
     ):
-        refused(unstir(*words), "pipe.png: ", "a pipe")
+        refused(unstir(*words), "pipe.png: ", "no regular file")
 
 
 def test_an_edit_has_from_one_to_ten_thousand_results_in_batches_of_at_least_one():

@@ -301,6 +301,18 @@ def test_an_option_is_text_or_a_finite_number_and_stays_what_it_is():
         assert refused.value.key == "diffusion.options.a" and "finite" in refused.value.allowed
 
 
+def test_annotations_that_are_text_count_as_types_do(tmp_path, monkeypatch):
+    text = "from __future__ import annotations\nimport unstir\n@unstir.schedule\n"
+    (tmp_path / "later.py").write_text(f"{text}def plan(T: int, version: str = '', power: float = 1.0): ...\n")
+    monkeypatch.chdir(tmp_path)
+    forget_parts(monkeypatch, "later")
+    parts.allow("later:plan")
+    assert [parts.read("schedule", "later:plan", key, "12") for key in ("version", "power")] == ["12", 12]
+    with refusing("power", "high"):
+        parts.check_options("schedule", "later:plan", {"power": "high"})
+    forget_parts(monkeypatch, "later")
+
+
 @pytest.mark.parametrize("name", ["weighting", "times"])
 def test_with_a_loss_of_ones_own_no_bound_is_minimised(name):
     with refusing(name):

@@ -97,9 +97,9 @@ class Chain:
     """Which of the T times are visited. With quadratic and log_snr a time that repeats is visited once."""
     times: tuple[Annotated[int, Field(ge=0, le=1_000_000)], ...] = ()
     """The times visited, falling, in place of steps and spacing. The last is where the chain ends: 0, a clean image."""
-    variance: Literal["auto", "small", "large", "learned"] = "auto"
+    variance: Literal["auto", "small", "large", "learned", "optimal"] = "auto"
     """The variance of an ancestral step. auto is learned where the network has it, else large for T steps, small for
-    fewer. large is beta, small beta~."""
+    fewer. large is beta, small beta~; optimal lies between them by the measured loss."""
     clip: bool = True
     """Clamp the estimate of the clean image to [-1, 1] at each step. Without it a poor network can diverge."""
     eta: Annotated[float, Field(ge=0, le=1)] = 0.0

@@ -45,8 +45,8 @@ class Compared:
 def parse(text: str, base: Chain, given: Mapping[str, Any] = MappingProxyType({})) -> list[Chain]:
     """The chains of "ancestral:1000,dpmpp_2m:15:log_snr,unipc:10:order=2": sampler, steps, any spacing and options.
 
-    What they leave out is the ``base``'s, but for options of another sampler. Those ``given`` are for the samplers that
-    take them. Raises UserError for text of another form, and for an option that none of the samplers takes.
+    What they leave out is the ``base``'s; options of another sampler are not taken over. Those ``given`` are for the
+    samplers that take them. Raises UserError for text of another form, and for an option that no sampler takes.
     """
     chains = []
     for part in text.split(","):

@@ -203,7 +203,7 @@ class TrainingDisplay(Observer):
     def _left(self) -> float | None:
         """The seconds to the end with all snapshots to come, that after this step too; None where they are not known.
 
-        Of snapshots of which none was taken yet, no time is counted.
+        Snapshots are not counted before the first one was taken.
         """
         pace, coming = self._pace, sum(at >= self._step for at in self._snapshots)
         if not pace.step_seconds:

@@ -176,7 +176,10 @@ def asked_for(error: BaseException) -> str:
     asked = re.search(r"[Tt]ried to allocate ([0-9.]+) (\w+)", str(error))
     if asked is None:
         return ""
-    return f", at {asked[1]} {asked[2]} more"
+    number, unit = asked.groups()
+    if unit == "bytes":
+        number, unit = f"{float(number) / 1e9:,.3f}", "GB"
+    return f", at {number} {unit} more"
 
 
 def quoted(word: object) -> str:

@@ -244,7 +244,7 @@ def check_options(
 
     What is among the ``others`` is no option, but an argument with a setting of its own.
     """
-    taken = list(inspect.signature(find(kind, name)).parameters.items())[len(ARGUMENTS[kind]) :]
+    taken = list(_parameters(find(kind, name)).items())[len(ARGUMENTS[kind]) :]
     parameters = {key: item for key, item in taken if key not in (*others, *ALSO.get(kind, ()))}
     if any(item.kind is inspect.Parameter.VAR_KEYWORD for item in parameters.values()):
         return
@@ -257,6 +257,14 @@ def check_options(
         types, allowed = _TYPES.get(parameters[key].annotation, ((object,), ""))
         if not isinstance(value, types) or (isinstance(value, bool) and types in (_NUMBER, _WHOLE)):
             raise UserError(key, value, f"must be {allowed}").within(section)
+
+
+def _parameters(part: Callable[..., Any]) -> Mapping[str, inspect.Parameter]:
+    """What a part takes, by name; its annotations as types, also where they are written as text."""
+    try:
+        return inspect.signature(part, eval_str=True).parameters
+    except NameError:  # of a name that only a type checker imports
+        return inspect.signature(part).parameters
 
 
 _NUMBER, _WHOLE = (float, int), (int,)
@@ -345,7 +353,7 @@ def read(kind: str, name: str, key: str, text: str) -> Any:
     true or false. Nothing is known of a part that cannot be found.
     """
     with suppress(UserError):
-        if (taken := inspect.signature(find(kind, name)).parameters.get(key)) and taken.annotation is str:
+        if (taken := _parameters(find(kind, name)).get(key)) and taken.annotation is str:
             return text
     with suppress(ValueError):  # such as 007
         return json.loads(text) if _WORD.fullmatch(text) else text

@@ -3,6 +3,7 @@
 import csv
 import gc
 import gzip
+import hashlib
 import json
 import shutil
 import tarfile
@@ -236,6 +237,9 @@ def test_the_card_of_a_clone_may_name_its_configurations_and_the_files_of_their_
     card = f"---\nconfigs:\n- {{config_name: photos, default: true, data_files: {files}}}\n- {other}\n---\n"
     (tmp_path / "in/README.md").write_text(card)
     assert stored(pack(tmp_path / "in", tmp_path / "store")) == wanted()
+    (tmp_path / "in/README.md").write_text(card.replace("{split: test,", "{"))  # then the files tell
+    with pytest.raises(UserError, match="a, b"):
+        pack(tmp_path / "in", tmp_path / "other")
     (tmp_path / "in/README.md").write_text(card.replace("default: true, ", ""))
     with pytest.raises(UserError, match="a, b"):
         pack(tmp_path / "in", tmp_path / "other")
@@ -277,8 +281,10 @@ def test_data_sets_in_memory_bring_their_splits_and_names(tmp_path):
 
 
 def test_a_folder_of_an_array_that_was_drawn_is_the_array_and_not_its_sheets(tmp_path):
-    fill(tmp_path / "in", {"grid.png": FILES[0], "noise.png": FILES[1], "settings.json": b"{}"})
+    fill(tmp_path / "in", {"grid.png": FILES[0], "noise.png": FILES[1]})
     np.save(tmp_path / "in/images.npy", IMAGES)
+    sha256 = hashlib.sha256((tmp_path / "in/images.npy").read_bytes()).hexdigest()
+    (tmp_path / "in/settings.json").write_text(json.dumps({"format": "npy", "array": sha256}))
     assert stored(pack(tmp_path / "in", tmp_path / "store", held_out=0)) == wanted(None, num_train=24)
 
 

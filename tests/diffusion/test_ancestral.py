@@ -1,8 +1,10 @@
 """The reverse chain and DDIM against diffusers, step by step; known data are rows of `unstir verify`."""
 
+from dataclasses import replace
+
 import pytest
 import torch
-from known import PROCESS, denoise_of, network
+from known import PROCESS, denoise_of, gaussian_denoise, network
 
 from refusals import refusing
 from unstir.diffusion.denoiser import clipped
@@ -10,6 +12,7 @@ from unstir.diffusion.samplers.ancestral import ancestral
 from unstir.diffusion.samplers.ddim import ddim
 from unstir.theory.process import Process
 from unstir.theory.schedule import cosine, linear, times
+from unstir.verify.exact import output
 
 
 @pytest.mark.parametrize("name", ["linear", "squaredcos_cap_v2"])
@@ -46,6 +49,18 @@ def test_every_step_equals_diffusers_with_our_tables(name, variance, steps):
         worst = max(worst, ((step.x - expected).abs() / expected.abs().clamp(min=1e-3)).max().item())
         x = step.x  # both start each step from the same state
     assert worst < 1e-10
+
+
+@pytest.mark.parametrize("steps", [20, 4])
+def test_the_optimal_variance_makes_each_step_the_exact_reverse_one_of_gaussian_data(steps):
+    """So two things alone are missing: q(x_T) is not quite N(0, 1), and the last step adds no noise."""
+    process, s = Process(linear(20, 0.005, 0.5)), 0.5
+    spread = lambda t: process.schedule.abar(t) * s**2 + process.schedule.sigma(t) ** 2
+    error = lambda t: s**2 * process.schedule.sigma(t) ** 2 / spread(t)
+    exact, visited = gaussian_denoise(process, 0.0, s), times(process.schedule, steps)
+    _, cov = output(ancestral, lambda x, t: replace(exact(x, t), error=error(t)), process, visited, variance="optimal")
+    carried = process.schedule.alpha(20) * s**2 / spread(20)  # from x_T to the mean of x_0
+    assert cov.item() == pytest.approx(s**2 + carried**2 * (1 - spread(20)) - error(visited[-2]), rel=1e-10)
 
 
 def test_the_large_variance_is_for_chains_of_every_time_only():

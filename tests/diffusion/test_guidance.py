@@ -101,15 +101,16 @@ def test_at_scale_0_weak_is_alone_within_the_interval_and_strong_outside():
         assert not torch.equal(strong(X, t).x0, weak(X, t).x0)
 
 
-def test_a_learned_variance_is_the_strong_ones():
+def test_a_learned_variance_and_the_errors_are_the_strong_ones():
     class Twice(ByLabel):
         def forward(self, x, t, label=None):
             return super().forward(x, t, label).repeat(1, 2, 1, 1)
 
-    made = Denoiser(Twice(), PROCESS, PARAMETERIZATIONS["eps"], learned_variance=True)
+    made = Denoiser(Twice(), PROCESS, PARAMETERIZATIONS["eps"], learned_variance=True, errors=torch.arange(1001.0))
     strong = Conditioned(made, labels(4))
     mixed = guided(strong, Conditioned(made, labels(9)), 2.0)(X, 500)
     assert torch.equal(mixed.var_fraction, strong(X, 500).var_fraction) and mixed.raw.shape == X.shape
+    assert mixed.error == 500
 
 
 WRAPPERS = {

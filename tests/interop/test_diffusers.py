@@ -2,6 +2,7 @@
 
 import re
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -277,6 +278,19 @@ def test_without_the_library_the_remedy_is_one_line(tmp_path, unstir, refused, m
     monkeypatch.setitem(sys.modules, "diffusers", None)
     refused(unstir("export", run.path, "--to", "diffusers", "--out", "out"), "'.[diffusers]'")
     assert not Path("out").exists()
+
+
+def test_the_optimal_variance_goes_with_the_slim_file_and_not_to_diffusers(tmp_path):
+    run = untrained(tmp_path / "run", grids__variance="optimal")
+    model = replace(run.model(device="cpu"), errors=torch.linspace(0, 1, 21, dtype=torch.float64))
+    with refusing("grids.variance", "optimal"):
+        export(model, "diffusers", tmp_path / "theirs")
+    (file,) = export(model, "safetensors", tmp_path / "slim").folder.iterdir()
+    again = run.model(load(file))
+    assert torch.equal(again.errors, model.errors) and again.weights_sha256 == model.weights_sha256
+    again.check(run.chain())
+    with refusing("variance", "optimal"):
+        run.model().check(run.chain())
 
 
 def test_the_slim_file_begins_a_run_and_is_the_model(tmp_path, unstir):

@@ -15,6 +15,7 @@ from unstir.errors import UserError
 from unstir.metrics.likelihood import Protocol, describe, split_likelihood
 from unstir.randomness import Key, normal
 from unstir.runs.files import decode
+from unstir.train.held_out import with_errors
 
 LEARNED = {"diffusion__learned_variance": True, "loss__objective": "hybrid"}
 
@@ -73,11 +74,20 @@ def test_variances_classes_and_averages_are_honoured(trained):
     assert len({*figures, learned.bits_per_dim}) == 4 and all(map(math.isfinite, figures))
 
 
+def test_the_optimal_variance_lowers_the_bound(trained):
+    run, store = trained()
+    model = with_errors(run.model(), store)
+    protocols = (Protocol(num=32, variance=variance) for variance in ("large", "small", "optimal"))
+    large, small, optimal = (split_likelihood(model, store, protocol) for protocol in protocols)
+    assert optimal.bits_per_dim < min(large.bits_per_dim, small.bits_per_dim)
+    assert optimal.decoder == large.decoder
+
+
 def test_what_does_not_fit_is_refused(trained, tmp_path):
     run, store = trained()
     for asked in (
         {"split": "test"}, {"num": 10**6}, {"num": -1}, {"calls": 1}, {"calls": 21}, {"batch_size": 0},
-        {"variance": "huge"}, {"variance": "learned"},
+        {"variance": "huge"}, {"variance": "learned"}, {"variance": "optimal"},
     ):  # fmt: skip
         with pytest.raises(UserError) as refused:
             split_likelihood(run.model(), store, Protocol(**asked))
@@ -115,7 +125,8 @@ def test_the_command_writes_figures_and_a_curve(trained, command, refused):
 
 def test_a_bound_computed_otherwise_replaces_none(trained, command):
     run, _ = trained()
-    ways = [], ["--variance", "small"], ["--no-clip"], ["--seed", 1], ["--no-ema"], ["--checkpoint", 8], ["--num", 5]
+    variances = ["--variance", "small"], ["--variance", "optimal"]
+    ways = [], *variances, ["--no-clip"], ["--seed", 1], ["--no-ema"], ["--checkpoint", 8], ["--num", 5]
     for number, way in enumerate(ways):
         asked = way if "--num" in way else ["--num", 4, *way]
         assert command("likelihood", run.path, "--calls", 2, *asked)[0] == 0

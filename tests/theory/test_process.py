@@ -8,8 +8,8 @@ from torch.distributions import Normal
 
 from unstir.errors import UserError
 from unstir.theory.process import Gaussian, Process
-from unstir.theory.schedule import from_betas, linear
-from unstir.theory.variance import VARIANCES, check_variance, chosen_variance, log_variance
+from unstir.theory.schedule import from_betas, linear, zero_terminal_snr
+from unstir.theory.variance import VARIANCES, check_variance, chosen_variance, error_at_each_time, log_variance
 
 PROCESS = Process(linear())
 
@@ -50,11 +50,24 @@ def test_a_variance_is_the_small_the_large_or_one_between_that_was_learned():
     assert list(chosen.values()) == ["learned", "learned", "large", "small"]
     assert all(chosen_variance(kind, True, True) == kind for kind in VARIANCES)
     for kind in ("auto", *VARIANCES):
-        check_variance(kind, learned=True)
-    check_variance("large", learned=False)
-    for kind, learned, words in (("learned", False, "needs a network that has learned it"), ("none", True, "unknown")):
-        with pytest.raises(UserError, match=words):
-            check_variance(kind, learned)
+        check_variance(kind, learned=True, measured=True)
+    check_variance("large", learned=False, measured=False)
+    for kind, learned, measured in (("learned", False, True), ("optimal", True, False), ("none", True, True)):
+        with pytest.raises(UserError) as raised:
+            check_variance(kind, learned, measured)
+        assert (raised.value.key, raised.value.given) == ("variance", kind)
+
+
+@pytest.mark.parametrize("schedule", [linear(50, 0.002, 0.25), zero_terminal_snr(linear(50, 0.002, 0.25))])
+def test_errors_at_few_times_give_those_at_all(schedule):
+    """An error that is a power of the SNR is met at every time between those measured, and stays beyond them."""
+    power = lambda t: math.exp(-0.7 * schedule.log_snr(t))
+    found = error_at_each_time(schedule, (2, 9, 30), [power(t) for t in (2, 9, 30)]).tolist()
+    assert math.isnan(found[0]) and len(found) == 51
+    assert found[2:31] == pytest.approx([power(t) for t in range(2, 31)], rel=1e-12)
+    assert found[1] == pytest.approx(power(2), rel=1e-12) and found[31:] == pytest.approx([power(30)] * 20, rel=1e-12)
+    ends = error_at_each_time(schedule, (1, 50), [0.01, 0.5]).tolist()
+    assert (ends[1], ends[50]) == (pytest.approx(0.01), pytest.approx(0.5)) and ends[1:] == sorted(ends[1:])
 
 
 def pair(mean, std):

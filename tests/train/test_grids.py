@@ -36,6 +36,14 @@ def test_the_last_grid_is_what_the_run_draws_from_its_averages_or_raw_weights(tr
     assert (raw == picture) == (decay == 0)
 
 
+def test_a_grid_of_the_optimal_variance_is_what_the_run_draws(trained, tmp_path):
+    run, _ = trained(grids__variance="optimal", log__held_out_images=4, train__lr=0.01)
+    assert drawn(run, tmp_path / "default") == pixels(run.samples / "images-00000096.png")
+    assert drawn(run, tmp_path / "early", step=1) == pixels(run.samples / "images-00000008.png")
+    with refusing("variance", "optimal"):
+        drawn(run, tmp_path / "raw", ema=False)
+
+
 def test_slim_files_draw_the_picture_of_their_milestone(trained, tmp_path):
     run, _ = trained(checkpoint__keep=1, train__lr=0.01)
     assert run.saved_steps() == [1, 12]

@@ -20,7 +20,7 @@ from unstir.runs import build, checkpoint
 from unstir.runs.checkpoint import weights_of
 from unstir.runs.run import Run
 from unstir.train import held_out
-from unstir.train.held_out import FixedImages, estimated_bits, squared_errors
+from unstir.train.held_out import FixedImages, estimated_bits, squared_errors, with_errors
 from unstir.train.trainer import Trainer
 
 CPU = torch.device("cpu")
@@ -64,6 +64,26 @@ def test_a_line_is_the_loss_of_the_sampling_weights_on_the_same_images(make_run,
     assert (last["bits_num"], last["bits_train_num"], last["bits_calls"]) == (2, 2, 8)
     assert (last["images"], last["epoch"]) == (96, 0)
     assert last["train"] != last["held_out"] and last["bits"] != last["bits_train"]
+
+
+def test_each_snapshot_keeps_the_errors_of_its_weights_by_time(make_run):
+    run, store = make_run(train__lr=0.01)
+    Trainer(run, store).run()
+    kept = run.log("errors").lines
+    assert [line["weights"] for line in kept[1:]] == [run.model(step).weights_sha256 for step in (1, 12)]
+    denoiser, last = run.model().denoiser, kept[-1]
+    index = randomness.permutation(0, "watched train", 0, store.count("train"))[:6]
+    x_0 = store.images("train")[index].float() / 127.5 - 1
+    assert last["num"] == 6 and last["times"][0] == 1 and last["times"][-1] == denoiser.process.T == 20
+    for t, error in zip(last["times"], last["errors"], strict=True):
+        eps = randomness.normal(randomness.Key(0, "watched errors train", t, index), (1, 8, 8))
+        with torch.no_grad():
+            x0 = denoiser(denoiser.process.diffuse(x_0, t, eps), t).x0.clamp(-1, 1)
+        assert error == pytest.approx((x0 - x_0).square().mean().item(), rel=1e-4)
+        assert denoiser.errors[t].item() == pytest.approx(error, rel=1e-12)
+    raw = run.model(ema=False)
+    assert raw.errors is None
+    assert torch.equal(with_errors(raw, store).errors[1:], run.model(ema=False).errors[1:])
 
 
 def test_every_snapshot_sees_the_same_images_times_and_noise(make_run, monkeypatch):

@@ -98,7 +98,7 @@ def likelihood(
     label: str | None = None,
     num: int = 0,
     calls: int = 0,
-    variance: Literal["auto", "small", "large", "learned"] = "auto",
+    variance: Literal["auto", "small", "large", "learned", "optimal"] = "auto",
     clip: bool = True,
     seed: int = 0,
     store: StoreFolder = None,
@@ -127,7 +127,8 @@ def likelihood(
         num: Number of images of the split, drawn by the seed; 0: all.
         calls: Network calls per image; 0: every term. Fewer give an unbiased estimate from random times, with its
             error over batches; below about 20 it is rough.
-        variance: Variance of the reverse steps; auto: learned where the network has it, else large (beta).
+        variance: Variance of the reverse steps; auto: learned where the network has it, else large (beta). optimal is
+            read off the loss by time, which is measured first where it was not.
         clip: Clamp each estimate of the clean image to [-1, 1].
         seed: Seed of noise, times and choice of images, any whole number.
         batch_size: Images computed at once.

@@ -214,12 +214,14 @@ def _features(card: Any) -> dict[str, Any]:
 def _splits(card: Any, folder: Path) -> dict[Path, str]:
     """The split of each parquet file below ``folder`` that the card's default or only configuration names."""
     splits = dict[Path, str]()
-    with suppress(AttributeError, KeyError, NotImplementedError, TypeError, ValueError):  # written by hand
+    try:
         configs = card["configs"]
         (config,) = [one for one in configs if one.get("default") or one["config_name"] == "default"] or configs
         for part in config["data_files"]:
             for pattern in part["path"] if isinstance(part["path"], list) else [part["path"]]:
                 splits |= dict.fromkeys(folder.glob(pattern), str(part["split"]).casefold())
+    except (AttributeError, KeyError, NotImplementedError, TypeError, ValueError):  # written by hand
+        return {}
     inside = folder.resolve()
     return {
         file: split

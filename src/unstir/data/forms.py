@@ -1,5 +1,6 @@
 """Which form a source of images has, by its content: the first sign that fits. docs/data.md has the table."""
 
+import json
 import stat
 from dataclasses import replace
 from pathlib import Path
@@ -9,7 +10,7 @@ from unstir import parts
 from unstir.data.arrays import ArrayFile, IdxFiles, TiffFile, idx_in, in_memory
 from unstir.data.cifar10 import CifarSource, cifar_in
 from unstir.data.columns import HubDataset, Parquet, of_clone
-from unstir.data.disk import checked_sha256, usable_path
+from unstir.data.disk import checked_sha256, file_sha256, usable_path
 from unstir.data.folder import FolderSource
 from unstir.data.images import EXTENSIONS, signature
 from unstir.data.source import NAMES, PREFIX, Options, Source, is_named, known_by_name
@@ -19,7 +20,6 @@ from unstir.errors import UserError, nearest
 from unstir.parts import is_own
 
 _TARS = ".tar", ".tar.gz", ".tgz"
-_DRAWN = "images.npy", "settings.json"  # by unstir sample, beside sheets of them
 _SAVED = "dataset_dict.json", "state.json"
 _START = 264  # bytes of a file that tell what it is
 _GIVEN = f"give {', '.join(NAMES)}, {PREFIX}OWNER/NAME, or a folder, zip, tar, .npy, .npz or .parquet file of images"
@@ -81,8 +81,8 @@ def _of_path(path: Path, mode: int, start: bytes, options: Options) -> Source[An
         return TarSource(options, sorted(tars))
     if start[:6] == b"\x93NUMPY" or (zipped and path.suffix == ".npz"):
         return ArrayFile(options, [path])
-    if all((path / name).is_file() for name in _DRAWN):
-        return ArrayFile(options, [path / _DRAWN[0]])
+    if is_folder and (array := _drawn_in(path)):
+        return ArrayFile(options, [array])
     if signature(start) == "TIFF":
         return TiffFile(options, [path])
     if any((path / name).is_file() for name in _SAVED):
@@ -92,6 +92,21 @@ def _of_path(path: Path, mode: int, start: bytes, options: Options) -> Source[An
     if is_folder or zipped:
         return FolderSource(path, options)
     raise UserError("source", path, "is no file or folder of a known form", "give the folder that holds the images")
+
+
+def _drawn_in(path: Path) -> Path | None:
+    """The array that `unstir sample --format npy` drew into a folder, which its settings name by its hash."""
+    array, settings = path / "images.npy", path / "settings.json"
+    if not (array.is_file() and settings.is_file()):
+        return None
+    try:
+        known = json.loads(settings.read_bytes())
+        expected = known["array"] if known["format"] == "npy" else ""
+    except (OSError, ValueError, KeyError, TypeError):  # of another program
+        return None
+    if expected and file_sha256(array) != expected:
+        raise UserError("source", array, f"is not the array that {settings.name} names", "draw its images again")
+    return array if expected else None
 
 
 def _in_folder(path: Path, *endings: str) -> list[Path]:

@@ -131,7 +131,7 @@ class Records(Source[_Place]):
             if asked.channels not in (None, own):
                 raise UserError("channels", asked.channels, f"is not the {own} of {self.name}", {"channels": own})
             self.channels = own
-        elif own and asked.channels not in (None, 1, 3):
+        elif own and asked.channels not in (None, 1, 3, own):
             raise UserError("channels", asked.channels, "is not allowed; use one of 1, 3", {"channels": min(own, 3)})
 
     def groups(self, requests: Sequence[list[_Place]], shape: Shape | None) -> Generator[Group, None, None]:

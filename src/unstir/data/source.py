@@ -82,7 +82,7 @@ class Options:
     size: Annotated[Sides | None, BeforeValidator(sides)] = None
     channels: Annotated[int, Field(ge=1, le=MOST_CHANNELS), _plain] | None = None
     held_out: Annotated[float, Field(ge=0, lt=1), _plain] | None = None
-    sha256: str | None = None
+    sha256: Annotated[str, Field(pattern="^[0-9a-fA-F]{64}$")] | None = None
     download_dir: Path = Path()
     strict: bool = False
     seed: Annotated[int, _plain] = 0

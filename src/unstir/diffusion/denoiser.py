@@ -19,12 +19,14 @@ class Prediction:
     """A denoiser's output for x_t: the estimate ``x0`` of the clean image and the network's own output ``raw``.
 
     ``var_fraction``, only of a network that learned its variance, is where the logarithm of the reverse step's
-    variance lies, 0 at beta~ and 1 at beta (it may lie outside). All are [B, C, H, W].
+    variance lies, 0 at beta~ and 1 at beta (it may lie outside). All are [B, C, H, W]. ``error``, where it was
+    measured and t is an int, is the mean squared error of such estimates at t.
     """
 
     x0: Tensor
     raw: Tensor
     var_fraction: Tensor | None = None
+    error: float | None = None
 
 
 Denoise = Callable[[Tensor, int | Tensor], Prediction]
@@ -47,7 +49,8 @@ class Denoiser:
     (Nichol & Dhariwal 2021, sec. 3.1), so that an output of 0 is the middle. ``augmentation``, in training alone, says
     how each image of the batch was augmented (float [B, 7], see `augmentation`); None: not at all, for which a network
     that ``needs_augmentation`` gets zeros. Where the network ``reuses_output``, its next call writes into the memory of
-    the last output, which is therefore copied.
+    the last output, which is therefore copied. ``errors``, where they were measured, are the mean squared errors of the
+    estimate, clamped to [-1, 1], at each time: float64 [T + 1].
     """
 
     net: nn.Module
@@ -58,6 +61,7 @@ class Denoiser:
     augmentation: Tensor | None = None
     needs_augmentation: bool = False
     reuses_output: bool = False
+    errors: Tensor | None = None
 
     def __call__(
         self, x_t: Tensor, t: int | Tensor, condition: int | Tensor | None = None, dropout_key: Key | None = None
@@ -91,7 +95,8 @@ class Denoiser:
         if self.learned_variance:
             raw, interpolation = raw.chunk(2, dim=1)
             fraction = (interpolation + 1) / 2
-        return Prediction(self.parameterization.x0(self.process.schedule, x_t, t, raw), raw, fraction)
+        error = None if self.errors is None or isinstance(t, Tensor) else self.errors[t].item()
+        return Prediction(self.parameterization.x0(self.process.schedule, x_t, t, raw), raw, fraction, error)
 
     def raw(
         self, x_t: Tensor, t: int | Tensor, condition: Tensor | None = None, dropout_key: Key | None = None

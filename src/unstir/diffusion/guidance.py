@@ -9,6 +9,7 @@ Autoguidance (Karras et al. 2024): weak is a smaller or less trained model of th
 """
 
 from dataclasses import replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -21,7 +22,7 @@ def guided(strong: Denoise, weak: Denoise, scale: float, low: int = 1, high: int
 
     Guidance acts at the times ``low`` <= t <= ``high`` (Kynkäänniemi et al. 2024); else only strong. At scale 1, and
     outside the interval, only strong is called; at scale 0 inside it, only weak. A learned variance is that of strong,
-    at scale 0 that of weak.
+    at scale 0 that of weak. The error by time is always that of one of the two, not of what guidance makes of them.
     """
 
     def guided_denoise(x_t: Tensor, t: int | Tensor) -> Prediction:
@@ -31,7 +32,9 @@ def guided(strong: Denoise, weak: Denoise, scale: float, low: int = 1, high: int
         if scale == 0 and isinstance(t, int):
             return weak(x_t, t)
         good, bad = _both(strong, weak, x_t, t)
-        mixed = {name: torch.lerp(getattr(bad, name), getattr(good, name), scale) for name in ("x0", "raw")}
+        mixed: dict[str, Any] = {
+            name: torch.lerp(getattr(bad, name), getattr(good, name), scale) for name in ("x0", "raw")
+        }
         if scale == 0 and bad.var_fraction is not None:
             mixed["var_fraction"] = bad.var_fraction
         if isinstance(inside, Tensor):
@@ -51,6 +54,6 @@ def _both(strong: Denoise, weak: Denoise, x_t: Tensor, t: int | Tensor) -> tuple
     both, n = strong.denoiser(torch.cat((x_t, x_t)), times, torch.cat((strong.condition, weak.condition))), len(x_t)
     fraction = both.var_fraction
     return (
-        Prediction(both.x0[:n], both.raw[:n], None if fraction is None else fraction[:n]),
-        Prediction(both.x0[n:], both.raw[n:], None if fraction is None else fraction[n:]),
+        Prediction(both.x0[:n], both.raw[:n], None if fraction is None else fraction[:n], both.error),
+        Prediction(both.x0[n:], both.raw[n:], None if fraction is None else fraction[n:], both.error),
     )

@@ -76,9 +76,10 @@ def variational_bound(
 ) -> Bound:
     """The bound of every image of ``x_0`` [B, C, H, W], whose values are k/127.5 - 1 for whole k in 0..255.
 
-    ``noise(t)`` is standard normal, shaped like x_0. ``variance`` is "small", "large" or "learned". ``times``, falling
-    to 0, is the chain to bound; all T steps by default. The sum runs over all of its steps, or, where ``sampled`` gives
-    {step: weight} as `strata` does, over those, the decoder's step 1 always being one. ``discretised=False`` takes the
+    ``noise(t)`` is standard normal, shaped like x_0. ``variance`` is "small", "large", "learned" or "optimal", which
+    needs a denoiser that knows its errors; the decoder of bins is then as with "large". ``times``, falling to 0, is the
+    chain to bound; all T steps by default. The sum runs over all of its steps, or, where ``sampled`` gives {step:
+    weight} as `strata` does, over those, the decoder's step 1 always being one. ``discretised=False`` takes the
     decoder's density rather than the mass of a bin, for data that is not made of pixels. Where ``present``, bool like
     x_0, is false a value is missing and counts nowhere; x_0 is 0 there. ``on_call()`` is called after each network
     call. Raises ValueError for times that do not fall to 0 or an unknown variance.
@@ -125,7 +126,12 @@ def bound_term(
     `variational_bound`.
     """
     at_x_0, log_small, log_large = process.step(t, x_0)
-    log_var = log_variance(variance, log_small, log_large, prediction.var_fraction)
+    if variance == "optimal" and isinstance(t, int) and prediction.error is not None:
+        # a bin hides small errors, so the decoder's best variance is not that of a density: it keeps the large one
+        binned = t == 1 and discretised
+        log_var: Coefficient = log_large if binned else process.optimal_log_variance(t, t - 1, prediction.error)
+    else:
+        log_var = log_variance(variance, log_small, log_large, prediction.var_fraction)
     if isinstance(t, int) and t == 1:
         return _decoder(x_0, prediction.x0, log_var, discretised, present)
     divergence = _sum(Gaussian(at_x_0 * x_0, log_small).kl(Gaussian(at_x_0 * prediction.x0, log_var)), present)

@@ -131,6 +131,8 @@ def blend(
     pair_of_labels = labels or (job.label, job.label)
     first, second = (model.labels.or_null(label, "labels") for label in pair_of_labels)
     files = [end for end in ends if isinstance(end, Path)]
+    if below := [end for end in ends if isinstance(end, int) and end < 0]:
+        raise UserError("numbers", below[0], "must be 0 or more")
     images = [_picture(model, file) for file in files]
     editing = _inverting(model, replace(job, label=pair_of_labels[0]), refinements)
     times, process, w = editing.chain.visited(model.process.schedule), model.process, weights.to(model.device)

@@ -93,7 +93,7 @@ def save_images(
         model = model.unloaded(compile=todo["compile"])
     begins = todo["begins"][group.rank :: group.size]
     total, shown = len(begins) * job.chain.cost(model.process.schedule).steps, counting("sampling", "steps")
-    threads, emptied = computing_with(todo["threads"]), _without_images_no_job(out)
+    threads, emptied = computing_with(todo["threads"]), _without_images_no_job(out, todo["own"])
     with shown as count, threads, emptied, staging(out, "images") as partial:
         on_step = counter(count, total)
         for begin in begins:
@@ -127,11 +127,12 @@ def _begun(model: Model, job: Job, out: Path, format: str) -> dict[str, Any]:
     """How the job in a folder is done, where the batches begin that are missing, and whether a job made the folder."""
     names = {CLASSES: list(model.labels.names)} if model.labels.count else {}
     record = {**made_by("unstir sample"), "cost": model.cost(job.chain), **names}
+    goes_on, own = (out / SETTINGS).exists(), not out.exists()
     _check_free(out)
-    with nullcontext() if (out / SETTINGS).exists() else _without_images_no_job(out):
+    with nullcontext() if goes_on else _without_images_no_job(out, own):
         begun = _claim(out, record, settings_of(model, job) | {"format": format}, any_dtype=model.dtype == "auto")
     begins = _missing(out, replace(job, batch_size=begun["batch_size"]), model, format)
-    return {**begun, "num": job.num, "begins": begins}
+    return {**begun, "num": job.num, "begins": begins, "own": goes_on or own}
 
 
 def _save_grids(model: Model, job: Job, out: Path, partial: Path, format: str) -> None:
@@ -165,15 +166,16 @@ def _grid(model: Model, job: Job, images: Tensor) -> Image:
 
 
 @contextmanager
-def _without_images_no_job(out: Path) -> Iterator[None]:
-    """Where a job fails before any image was made, leave nothing of it: no settings, and no folder."""
+def _without_images_no_job(out: Path, own: bool) -> Iterator[None]:
+    """Where a job fails before any image was made, leave nothing of it: no settings, and no folder of its ``own``."""
     try:
         yield
     except Exception:
         with suppress(OSError):  # another process has done it, or is still there, with a staging folder
             if {path.name for path in out.iterdir()} <= {SETTINGS}:
                 (out / SETTINGS).unlink(missing_ok=True)
-                out.rmdir()
+                if own:
+                    out.rmdir()
         raise
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from functools import partial
+from statistics import fmean
 
 from unstir.insight.facts import Facts
 from unstir.insight.held_out import Measurement, grown, last_stretch
@@ -94,7 +95,8 @@ def _gap(last: Measurement, before: Measurement | None) -> Statement:
     if not last.train:
         return state("missing", "the loss of training images beside that of held-out ones")
     growth = None if before is None else grown(before, last)
-    if before is not None and growth is not None and growth.positive:
+    fits_better = before is not None and fmean(last.train) <= fmean(before.train)
+    if before is not None and growth is not None and growth.positive and fits_better:
         share = growth.value / last.loss
         text = f"Since step {before.step:,} the loss of held-out images has risen by {size(growth)} against that of "
         text += f"training images ({percent(share)} of the loss): some of the training images are memorised"

@@ -182,7 +182,7 @@ def own_bound(run: Run, since: int) -> tuple[Likelihood | None, list[str]]:
     def rank(bound: Likelihood) -> tuple[bool, int, bool, bool, bool, int]:
         how = bound.protocol
         usual = how["split"] == "held_out" and how["step"] >= since and how.get("clip") is True
-        usual = usual and isinstance(how.get("ema"), bool) and how.get("variance") != "small"
+        usual = usual and isinstance(how.get("ema"), bool) and how.get("variance") not in ("small", "optimal")
         best = how["calls"] == how["T"], how.get("dtype") == "float32", bound.num
         return usual, how["step"], how.get("ema") is True, *best
 

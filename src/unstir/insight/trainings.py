@@ -58,7 +58,10 @@ def _alike(a: Reported, b: Reported) -> bool:
 def _name(group: Sequence[Reported]) -> str:
     """What the names of folders have in common but for the seed: "dit" of dit-seed0 and dit-seed1, or of one alone."""
     names = [facts.name for facts in group]
-    common = names[0].removesuffix(str(group[0].config.seed) if isinstance(group[0], Facts) else "")
+    seed = str(group[0].config.seed) if isinstance(group[0], Facts) else ""
+    if len(names) == 1:
+        return re.sub(rf"[-_. ]+(seed|s)?{seed}$", "", names[0]) if seed else names[0]
+    common = names[0].removesuffix(seed)
     while not all(name.startswith(common) for name in names):
         common = common[:-1]
     return common if common == names[0] else re.sub(r"[-_. ]+(seed|s)?[-_. ]*$", "", common)

@@ -119,7 +119,8 @@ def _safetensors(model: Model, name: str) -> Writer:
 
 
 def slim(model: Model, run: Run) -> Checkpoint:
-    """The weights of a model as this run keeps them to sample from."""
+    """The weights of a model as a run keeps them to sample from, with its errors by time where they were measured."""
     tensors = {f"model.{name}": t for name, t in model.denoiser.net.state_dict().items()}
+    tensors |= {} if model.errors is None else {"errors": model.errors}
     kind: dict[str, Any] = {"kind": "slim", "ema": bool(model.averaged), "environment": environment(model.device)}
     return Checkpoint(model.step, to_dict(run.config), tensors, data=run.data.plain(), **kind)

@@ -71,6 +71,8 @@ def to_scheduler(diffusion: DiffusionConfig, chain: Chain) -> dict[str, Any]:
     A schedule that diffusers has under no name is written out, beta by beta. Raises UserError where its tables, which
     are float32, cannot hold it.
     """
+    if chain.variance == "optimal":
+        raise UserError("grids.variance", "optimal", "is none of diffusers' variances", {"to": "safetensors"})
     fixed = "small" if chain.variance == "small" else "large"
     settings: dict[str, Any] = {
         "num_train_timesteps": diffusion.T,

@@ -28,7 +28,7 @@ from unstir.randomness import Key
 FLOOR_SPLITS = 20  # as `SPLITS`, for the floor: of a set or a few, its error decides as much as that of all the samples
 DRAWS = 12  # sets that are drawn of each kind
 FEWEST = 12  # halves of fewer images have no five nearest neighbours, which density and coverage take
-AS_ASKED = 0.1  # numbers of classes may be off by so much of the square distance that chance would make
+AS_ASKED = 0.1  # the counts of classes may deviate by this share of the squared distance that is due to chance
 
 
 @dataclass(frozen=True, eq=False)

@@ -280,7 +280,7 @@ def _of_drawn(path: Path, num: int, store: Store | Like, by_class: bool) -> Tens
     with suppress(OSError, KeyError, TypeError, ValueError, AttributeError, IndexError):  # of another program
         settings = settings_in(path)
         label, shares, count = settings["label"], tuple(settings.get("shares", ())), settings["model"]["num_classes"]
-        numbers = sorted(int(file.stem) for file in path.glob("*.png") if file.stem.isdecimal())
+        numbers = sorted(int(file.stem) for file in path.glob("*.png") if file.stem.isdecimal()) or list(range(num))
         if len(numbers) != num or not count:
             return None
         asked = Labels(count).of(torch.tensor(numbers), label, shares)

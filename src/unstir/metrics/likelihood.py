@@ -32,6 +32,7 @@ from unstir.runs.files import check_writable, decode, encode, is_count, is_text,
 from unstir.runs.model import Model, weights_in_words
 from unstir.runs.stores import check_data
 from unstir.theory.variance import check_variance
+from unstir.train.held_out import with_errors
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -45,7 +46,8 @@ class Protocol:
 
     ``num`` images of a split ("train" or "held_out"), chosen by ``seed``; 0 takes all. ``calls`` network calls per
     image: 0 sums every term, fewer estimate the sum without bias from times drawn anew for each batch. ``variance`` is
-    "auto" (learned where it was, else large), "small", "large" or "learned"; ``clip`` clamps each x_0_hat to [-1, 1].
+    "auto" (learned where it was, else large), "small", "large", "learned" or "optimal"; ``clip`` clamps each x_0_hat to
+    [-1, 1].
     """
 
     split: str = "held_out"
@@ -93,9 +95,11 @@ def save_likelihood(
     """The bound on each of the ``splits`` by the ``protocol``, and the picture of the curves, "png", "svg" or "pdf".
 
     Written are a file of figures for each split and a picture, by default in the folder likelihood of the run, under
-    names of this step and protocol (`name_of`). Raises UserError, before anything is computed, for what cannot be
-    computed or written.
+    names of this step and protocol (`name_of`). For the optimal variance errors by time that were not measured are so
+    first, and kept in the run. Raises UserError, before a bound is computed, for what cannot be computed or written.
     """
+    if protocol.variance == "optimal":
+        model = with_errors(model, store)
     protocols = {split: replace(protocol, split=split) for split in splits}
     out = folder or model.folder / "likelihood"
     for of_split in protocols.values():
@@ -292,6 +296,6 @@ def check_terms(model: Model, protocol: Protocol) -> Protocol:
         raise UserError("calls", protocol.calls, f"is outside 2..{T}, the terms of the bound", "0 takes all of them")
     if protocol.batch_size < 1:
         raise UserError("batch_size", protocol.batch_size, "must be at least 1")
-    check_variance(protocol.variance, model.learned_variance)
+    check_variance(protocol.variance, model.learned_variance, model.errors is not None)
     automatic = "learned" if model.learned_variance else "large"
     return replace(protocol, variance=automatic if protocol.variance == "auto" else protocol.variance)

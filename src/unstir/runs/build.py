@@ -10,10 +10,11 @@ to what it began with.
 import os
 import shutil
 import sys
+from collections.abc import Iterable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Literal, cast
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 import torch
 from torch import Tensor, nn
@@ -31,6 +32,7 @@ from unstir.runs.sections import DiffusionConfig
 from unstir.theory.parameterization import PARAMETERIZATIONS, Parameterization
 from unstir.theory.process import Process
 from unstir.theory.schedule import NoiseSchedule, zero_terminal_snr
+from unstir.theory.variance import error_at_each_time
 
 if TYPE_CHECKING:
     from unstir.diffusion.loss import Objective, TimeTable
@@ -318,3 +320,11 @@ def lacking(device: torch.device) -> str:
     if shutil.which(name) is None:
         return f"there is no C++ compiler {name} on this machine; install it, or name another in CXX"
     return ""
+
+
+def errors_by_time(config: Config, lines: Iterable[Mapping[str, Any]], weights: str) -> Tensor | None:
+    """`Denoiser.errors` of the weights with this hash, from the lines of errors.jsonl; None where it has them not."""
+    for line in lines:
+        if line["weights"] == weights:
+            return error_at_each_time(schedule(config.diffusion), line["times"], line["errors"])
+    return None

@@ -10,6 +10,7 @@ is 1; where it is hidden all are 0, so that what guidance leads away from is the
 
 import hashlib
 import io
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -84,6 +85,9 @@ class Conditions:
         """
         rows, shape = rows.detach().cpu().float(), tuple(rows.shape[1:])
         scaled = tuple(offset) or (0.0,) * shape[0], tuple(scale) or (1.0,) * shape[0]
+        for name, numbers in zip(("offset", "scale"), scaled, strict=True):
+            if len(numbers) != shape[0] or not all(map(math.isfinite, numbers)) or (name == "scale" and 0 in numbers):
+                raise UserError(name, numbers, f"must be {shape[0]} finite numbers, no scale 0")
         card = ConditionCard(shape, *scaled, _hash(rows))
         return cls(STORED, {}, card, hides, lambda: rows)
 

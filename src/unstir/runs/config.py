@@ -182,6 +182,9 @@ class Config:
         if grids.variance == "learned" and not diffusion.learned_variance:
             needs = "needs diffusion.learned_variance"
             raise UserError("grids.variance", grids.variance, needs, {"grids.variance": "auto"})
+        if grids.variance == "optimal" and not self.log.held_out_images:
+            measured = {"log.held_out_images": 128}, {"grids.variance": "auto"}
+            raise UserError("grids.variance", grids.variance, "needs log.held_out_images", measured)
         if grids.guidance != 1 and not self.train.condition_dropout:
             hidden = {"train.condition_dropout": 0.1}
             hidden |= {} if self.model.num_classes or self.data.condition else _CLASSES

@@ -169,10 +169,17 @@ def _check_event(line: dict[str, Any]) -> None:
     check(line, {"event": is_text}, {"step": is_count})
 
 
+def _check_errors(line: dict[str, Any]) -> None:
+    check(line, {"weights": is_text, "times": _are_times, "errors": lambda errors: isinstance(errors, list)})
+    if len(line["errors"]) != len(line["times"]) or not all(is_number(error) and error > 0 for error in line["errors"]):
+        raise ValueError("its errors are not one above 0 for each of its times")
+
+
 NAMES: Mapping[str, Callable[[dict[str, Any]], None]] = {
     "metrics": lambda line: check(line, METRICS, OF_SOME_METRICS),
     "held_out": _check_held_out,
     "events": _check_event,
+    "errors": _check_errors,
 }
 """The logs by name, each with what raises ValueError for a line that it cannot have."""
 

@@ -54,6 +54,7 @@ class Model:
     ``conditions`` are what describes each image beside a class, None where nothing does.
     ``nrow`` is the tiles in a row of a grid, ``scale`` the pixels of a tile for each of an image, 0 for as many as make
     small images visible, ``channels`` are those that pictures show, ``kind`` says what the weights answer.
+    ``errors`` are those of `Denoiser`, which the optimal variance needs; None where they were not measured.
     """
 
     load: Callable[[torch.dtype], Denoiser]
@@ -80,6 +81,7 @@ class Model:
     channels: tuple[int, ...] = ()
     kind: Kind = field(default_factory=Kind)
     conditions: "Conditions | None" = None
+    errors: Tensor | None = None
 
     def __post_init__(self) -> None:
         if self.guide is not None:
@@ -136,7 +138,8 @@ class Model:
     def denoiser(self) -> Denoiser:
         """The denoiser in evaluation mode, loaded when it is first asked for."""
         with torch.inference_mode(False):  # sampling may be the first to ask; gradients may be asked for later
-            return compiled(self.load(build.dtype(self.dtype, self.device)), self.compile)
+            denoiser = replace(self.load(build.dtype(self.dtype, self.device)), errors=self.errors)
+            return compiled(denoiser, self.compile)
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -226,7 +229,7 @@ class Model:
 
     def check(self, chain: Chain) -> None:
         """Raise UserError for a chain that this model cannot take, wherever it begins, or a guide without effect."""
-        check_variance(chain.variance, self.learned_variance)
+        check_variance(chain.variance, self.learned_variance, self.errors is not None)
         self.kind.check(self.folder, chain.sampler, self.guide_name)
         chain.check(self.process.T)
         scale = chain.guidance

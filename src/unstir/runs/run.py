@@ -33,12 +33,11 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-OWN = (
-    "config.toml", card.NAME, CONDITIONS, "metrics.jsonl", "held_out.jsonl", "events.jsonl", "curves.png", "losses.png",
-)  # fmt: skip
+LOGS = tuple(f"{log}.jsonl" for log in ("metrics", "held_out", "errors", "events"))
+OWN = "config.toml", card.NAME, CONDITIONS, *LOGS, "curves.png", "losses.png"
 """The files of a run's folder that only the holder of its lock writes."""
 FOLDERS = "checkpoints", "weights", "samples", "generated", "evaluation", "likelihood", "edits", "onnx"
-"""The folders in it that may be there, of which none is a link: old files are deleted there, perhaps another run's."""
+"""The folders that may be in it. None may be a link: old files are deleted there, perhaps those of another run."""
 
 
 @dataclass(frozen=True)
@@ -183,7 +182,7 @@ class Run:
         write_text(self.path / "config.toml", toml.to_toml(self.config))
 
     def log(self, name: str) -> "Log":
-        """The "metrics", "held_out" or "events" of the run, with what of the file is damaged or of another run."""
+        """The "metrics", "held_out", "events" or "errors" of the run, and what of its file is damaged or foreign."""
         from unstir.runs import lines
 
         return lines.read(self.files / f"{name}.jsonl", lines.NAMES[name], self.data.mark)
@@ -286,7 +285,8 @@ class Run:
         model = Model(
             load=partial(_denoiser, self, loaded.step, weights, on),
             step=loaded.step,
-            weights_sha256=content_hash(weights),
+            weights_sha256=(hash_ := content_hash(weights)),
+            errors=loaded.tensors.get("errors", build.errors_by_time(self.config, self.log("errors").lines, hash_)),
             averaged=ema and kept if isinstance(ema, bool) else ema,
             **(how | {"device": on}),
             **_of(self),
@@ -375,7 +375,9 @@ def _denoiser(run: Run, step: int, weights: dict[str, Tensor], on: torch.device,
 def model_in_training(run: Run, denoiser: Denoiser, step: int) -> Model:
     """The model that a run is training, with the denoiser as it is after ``step``; its weights have no hash."""
     device, averaged = next(denoiser.net.parameters()).device, run.config.train.ema_decay > 0
-    return Model(load=lambda _: denoiser, step=step, weights_sha256="", averaged=averaged, device=device, **_of(run))
+    errors = build.errors_by_time(run.config, run.log("errors").lines, content_hash(denoiser.net.state_dict()))
+    how: dict[str, Any] = {"averaged": averaged, "device": device, "errors": errors, **_of(run)}
+    return Model(load=lambda _: denoiser, step=step, weights_sha256="", **how)
 
 
 def _of(run: Run) -> dict[str, Any]:

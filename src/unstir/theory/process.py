@@ -138,6 +138,14 @@ class Process:
         """
         return _log(self.posterior_coefficients(t, s)[2]), _log(self.schedule.beta(t, s))
 
+    def optimal_log_variance(self, t: int, s: int, error: float) -> float:
+        """log(beta~ + c^2 m_t) of the step t -> s: the best variance that is one number (Bao et al. 2022, theorem 1).
+
+        c is the coefficient of x_0 in the posterior's mean, m_t = ``error`` the mean squared error of its estimate.
+        """
+        _, at_x_0, var = self.posterior_coefficients(t, s)
+        return _log(var + at_x_0**2 * error)
+
     def step(self, t: int | Tensor, like: Tensor) -> tuple[Coefficient, Coefficient, Coefficient]:
         """(coefficient of x_0 in the posterior's mean, log beta~, log beta) of the step t -> t - 1, for t in 1..T.
 

@@ -1,27 +1,40 @@
-"""The variance of a reverse step, between two that are exact for extreme data.
+"""The variance of a reverse step: two that are exact for extreme data, one between them, and the best one number.
 
     small    beta~, the posterior's own: exact if the data were a single point
     large    beta = 1 - abar_t / abar_s: exact if the data were standard normal
     learned  exp( v log beta + (1 - v) log beta~ ), with v predicted for each element by the network
+    optimal  beta~ + c^2 m_t: c the mean's coefficient of x_0, m_t the mean squared error of the estimate of x_0
 
 The first two are Ho et al. 2020, sec. 3.2, between which the best variance lies for data of at most unit variance; the
-third is Nichol & Dhariwal 2021, eq. 15.
+third is Nichol & Dhariwal 2021, eq. 15. The last minimises the bound among all variances that are the same for every
+element and every x_t (Bao et al. 2022, "Analytic-DPM", theorem 1, for an estimate that need not be the ideal one). So
+it is read off the loss by time: `error_at_each_time` is m_t of all times, from a few.
 """
 
+from collections.abc import Sequence
+
+import numpy as np
+import torch
 from torch import Tensor
 
 from unstir.errors import UserError
-from unstir.theory.schedule import Coefficient
+from unstir.theory.schedule import Coefficient, NoiseSchedule
 
-VARIANCES = ("small", "large", "learned")
+VARIANCES = ("small", "large", "learned", "optimal")
+_NO_SIGNAL = -1000.0  # stands for the log-SNR of alpha_T = 0, which is -inf
 
 
-def check_variance(kind: str, learned: bool) -> None:
-    """Raise UserError for a ``kind`` that is unknown, or "learned" where the network has not ``learned`` it."""
+def check_variance(kind: str, learned: bool, measured: bool) -> None:
+    """Raise UserError for a ``kind`` that is unknown, "learned" where the network has not ``learned`` it, or "optimal"
+    where the errors of these weights were not ``measured``.
+    """
     if kind not in ("auto", *VARIANCES):
         raise UserError("variance", kind, "is unknown", f"choose one of auto, {', '.join(VARIANCES)}")
     if kind == "learned" and not learned:
         raise UserError("variance", kind, "needs a network that has learned it", {"variance": "auto"})
+    if kind == "optimal" and not measured:
+        lacks = "needs the errors of these weights by time, which were not measured"
+        raise UserError("variance", kind, lacks, ("unstir likelihood RUN --variance optimal", {"variance": "auto"}))
 
 
 def chosen_variance(kind: str, learned: bool, every_time: bool) -> str:
@@ -47,3 +60,13 @@ def log_variance(
             f"variance {kind!r} is none of {', '.join(VARIANCES)}, or the fraction of a learned one is missing"
         )
     return fraction * log_large + (1 - fraction) * log_small
+
+
+def error_at_each_time(schedule: NoiseSchedule, times: Sequence[int], errors: Sequence[float]) -> Tensor:
+    """m_t at t = 1..T, float64 [T + 1] with NaN at 0, from ``errors`` > 0 at rising ``times``.
+
+    Its logarithm is linear in the log-SNR between the times, and stays beyond the first and the last.
+    """
+    log_snr = [max(schedule.log_snr(t), _NO_SIGNAL) for t in range(1, schedule.T + 1)]
+    at = [-log_snr[t - 1] for t in times]  # rising
+    return torch.tensor([np.nan, *np.exp(np.interp(np.negative(log_snr), at, np.log(errors)))], dtype=torch.float64)

@@ -38,16 +38,20 @@ from unstir.pixels import known
 from unstir.progress import counting
 from unstir.randomness import Key
 from unstir.runs import build
+from unstir.runs.checkpoint import content_hash
 from unstir.runs.lines import append, write
+from unstir.runs.model import Model
 from unstir.runs.run import Run
 from unstir.runs.stores import check_data
 from unstir.runs.timetable import snapshots
+from unstir.theory.schedule import times
 from unstir.train.observer import Observer, Stop
 from unstir.train.record import cut_log
 
 BITS_CALLS = 8
 """Network calls per image for the estimate of its bound: the decoder's, and one for each of seven parts of 2..T."""
 
+ERROR_IMAGES, ERROR_TIMES = 32, 16  # enough: a variance that is off by 10% costs a term 0.0025 nats per value
 BITS_SHARE = 4  # one in so many of the images has its bound estimated; at least two of a split have
 
 
@@ -68,10 +72,10 @@ class FixedImages:
     present: Tensor | None = None
 
     @classmethod
-    def choose(cls, run: Run, store: Store, split: str, device: torch.device) -> "FixedImages":
-        """The first log.held_out_images of a random order of the split; more of them begin with the same ones."""
+    def choose(cls, run: Run, store: Store, split: str, device: torch.device, num: int | None = None) -> "FixedImages":
+        """The first ``num``, by default log.held_out_images, of a random order of the split: more begin with these."""
         order = randomness.Order(run.config.seed, f"watched {split}", 0, store.count(split))
-        index = order[: run.config.log.held_out_images]
+        index = order[: run.config.log.held_out_images if num is None else num]
         x_0, present = known(store.scale.to_model(store.images(split)[index].to(device)), store.scale)
         labels = store.labels(split) if run.config.model.num_classes else None
         condition = None if labels is None else labels[index].to(device)
@@ -145,6 +149,45 @@ def estimated_bits(
     return torch.cat(bits)
 
 
+def keep_errors(run: Run, denoiser: Denoiser, weights: str, images: FixedImages, size: int) -> None:
+    """Measure the mean squared error of the clamped estimate of x_0 at `ERROR_TIMES`, even in log-SNR, and add it to
+    errors.jsonl with the hash of the ``weights``.
+
+    It is that of the first `ERROR_IMAGES` of the training ``images``, in batches of ``size``.
+    """
+    process = denoiser.process
+    at = times(process.schedule, min(ERROR_TIMES, process.T), "log_snr")[-2::-1]
+    sums = dict.fromkeys(at, 0.0)
+    num, values = min(len(images), ERROR_IMAGES), 0.0
+    for batch in images.batches(num, size):
+        denoise = clipped(Conditioned(denoiser, batch.condition))
+        present = torch.ones_like(batch.x_0) if batch.present is None else batch.present
+        values += present.sum().item()
+        for t in at:
+            x_t = process.diffuse(batch.x_0, t, batch.noise("watched errors", t))
+            sums[t] += ((denoise(x_t, t).x0 - batch.x_0).square() * present).sum().item()
+    errors = [total / values for total in sums.values()]
+    if all(0 < error < math.inf for error in errors):  # else weights that answer with NaN
+        line = {"weights": weights, "times": at, "errors": errors, "num": num, "run": run.data.mark}
+        append(run.path / "errors.jsonl", line, durable=True)
+
+
+@torch.inference_mode()
+def with_errors(model: Model, store: Store) -> Model:
+    """The model with its errors by time: where they were not measured they are, on training images, and kept.
+
+    Raises UserError where ``store`` is not the run's data or has other bytes.
+    """
+    if model.errors is not None:
+        return model
+    run = Run.open(model.folder)
+    check_data(run.path, run.data, store)
+    store.verify()
+    images = FixedImages.choose(run, store, "train", model.device, ERROR_IMAGES)
+    keep_errors(run, model.denoiser, model.weights_sha256, images, run.config.train.micro_batch or ERROR_IMAGES)
+    return replace(model, errors=build.errors_by_time(run.config, run.log("errors").lines, model.weights_sha256))
+
+
 class HeldOutLoss:
     """Measures the loss of both splits at a snapshot and writes its line of held_out.jsonl.
 
@@ -189,6 +232,9 @@ class HeldOutLoss:
         try:
             with torch.inference_mode(), within_memory("log.held_out_images", "train.micro_batch"):
                 measured = {split: self._of_split(denoiser, images, on_call) for split, images in self._splits.items()}
+                if "train" in self._splits:  # before the line, which says that all of its step was measured
+                    weights = content_hash(denoiser.net.state_dict())
+                    keep_errors(self._run, denoiser, weights, self._splits["train"], self._size)
         except _StoppedError:
             return False
         line = self._line(step, measured)

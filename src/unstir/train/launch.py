@@ -324,8 +324,9 @@ def open_data(config: Config, out: Path, data_of: Run | None = None, by_class: b
 
 def check_sides(config: Config, height: int, width: int) -> None:
     """Raise UserError where the network cannot halve images of these sides at each level."""
-    build.check_own(config, height, width)
     model, multiple = config.model, config.model.multiple
+    if not config.data.condition or model.condition_values or model.condition_channels:  # else known once it is packed
+        build.check_own(config, height, width)
     longer = [side for side in (height, width) if side > 1]
     if any(side % multiple for side in longer):
         near = {side: max((2 * side + multiple) // (2 * multiple), 1) * multiple for side in longer}  # or the larger

@@ -151,7 +151,8 @@ def _speed(config: Config, size: Size) -> float:
     shape = batch, config.data.channels, *(sides(size.side) or ())
     noise = np.random.default_rng(0).integers(0, 256, shape, np.uint8)
     plain = {"model.num_classes": 0, "train.condition_dropout": 0.0, "grids.guidance": 1.0, "data.condition": ""}
-    plain |= {"data.condition_options": {}, "model.channels": size.channels}
+    plain |= {"data.condition_options": {}, "model.channels": size.channels, "train.lr_schedule": "constant"}
+    plain |= {"train.lr_period": "0 steps"}
     with TemporaryDirectory() as folder, shown_by(lambda what, unit: nullcontext(lambda *_: None)):
         store, ends = pack(noise, Path(folder) / "store", channels=config.data.channels, held_out=0.0), list[float]()
         run = Run(Path(folder) / "run", _changed(config, plain), DataCard.of_store(store))

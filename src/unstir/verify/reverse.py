@@ -2,9 +2,12 @@
 
 import math
 from collections.abc import Iterator
+from dataclasses import replace
 
 import torch
 
+from unstir.diffusion.denoiser import at_each_time
+from unstir.diffusion.likelihood import variational_bound
 from unstir.theory.oracle import FiniteData, GaussianData, MixtureData
 from unstir.theory.parameterization import PARAMETERIZATIONS
 from unstir.theory.process import Process
@@ -154,3 +157,25 @@ def _score_tweedie() -> Iterator[float]:
                 leaf = x.clone().requires_grad_()
                 (gradient,) = torch.autograd.grad(data.log_prob(leaf, alpha, sigma).sum(), leaf)
             yield relative_to_size(process.score(x, data.estimate(x, alpha, sigma), t), gradient)
+
+
+@check(1e-9, "Bao et al. 2022, theorem 1")
+def _optimal_variance() -> Iterator[float]:
+    """beta~ + c^2 m_t is Var( x_s | x_t ) = beta v_s / v_t for Gaussian data, on any stride, where m_t is the error of
+    the ideal denoiser; with it bound - entropy is KL( q(x_T) || N(0, 1) ) alone.
+
+    Process.optimal_log_variance of 8 pairs (t, s), s = 0.5, with decimals; variational_bound over all 1000 steps and
+    over 5; absolute, nats
+    """
+    std, table, process = 0.5, exact.linear(), Process(linear())
+    ideal, var = exact.gaussian_denoise(table, std), [table.abar(t) * std**2 + table.var(t) for t in range(1001)]
+    errors = [std**2 * table.var(t) / var[t] for t in range(1001)]
+    for t, s in _STRIDES:
+        yield absolute(process.optimal_log_variance(t, s, errors[t]), math.log(table.beta(t, s) * var[s] / var[t]))
+    denoise = at_each_time(lambda x_t, t: replace(ideal(x_t, t), error=errors[t]))
+    x_0, eps, weights = exact.scalar_nodes(std)
+    prior = 0.5 * (var[1000] - 1 - math.log(var[1000]) + table.abar(1000) * exact.M**2)
+    for visited in (range(1000, -1, -1), [1000, 700, 300, 20, 1, 0]):
+        given = denoise, process, x_0, lambda t: eps
+        out = variational_bound(*given, variance="optimal", times=visited, discretised=False)
+        yield absolute((weights @ out.nats).item() - exact.entropy(std), prior)

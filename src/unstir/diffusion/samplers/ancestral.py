@@ -4,7 +4,7 @@ Each step draws x_s ~ N( mean of q(x_s | x_t, x_0_hat), variance ). With x_0_hat
 s = t - 1 the mean is 1/sqrt(1 - beta_t) ( x_t - beta_t / sigma_t eps_hat ); the form used here stays right when x_0_hat
 has been clamped. The variance is one of `theory.variance`, of the stride. Ho et al. use the large one with all T
 steps, where it is the better of the fixed two; with strides it hands the network states noisier than any it was
-trained on, so the small one is the default there. A learned one is right for both.
+trained on, so the small one is the default there. A learned one is right for both, and so is the optimal one.
 """
 
 from collections.abc import Iterator, Sequence
@@ -25,9 +25,9 @@ def ancestral(
 ) -> Iterator[Step]:
     """Yield a Step for each of ``times[1:]``, starting from ``x_T`` [B, C, H, W] at ``times[0]``.
 
-    ``times`` fall strictly, usually to 0; a step to 0 adds no noise. ``variance`` is "small", "large", "learned", or
-    "auto": learned where the denoiser has learned it, else large when the chain visits every time, else small. Raises
-    UserError for another name or for "learned" of a denoiser that has not, ValueError for times that do not fall.
+    ``times`` fall strictly, usually to 0; a step to 0 adds no noise. ``variance`` is "small", "large", "learned",
+    "optimal", or "auto": learned where the denoiser has learned it, else large when the chain visits every time, else
+    small. Raises UserError as `check_variance`, ValueError for times that do not fall.
     """
     check_times(times, process)
     x, every_time = x_T, len(times) == process.T + 1
@@ -46,10 +46,12 @@ def reverse_step(
     `check_variance` does.
     """
     learned = prediction.var_fraction is not None
-    check_variance(variance, learned)
+    check_variance(variance, learned, prediction.error is not None)
     at_x_t, at_x_0, _ = process.posterior_coefficients(t, s)
     mean = at_x_t * x + at_x_0 * prediction.x0
     if s == 0:
         return mean
     kind = chosen_variance(variance, learned, every_time)
+    if kind == "optimal" and prediction.error is not None:
+        return Gaussian(mean, process.optimal_log_variance(t, s, prediction.error)).sample(noise(t))
     return Gaussian(mean, log_variance(kind, *process.log_variances(t, s), prediction.var_fraction)).sample(noise(t))
