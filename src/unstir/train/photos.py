@@ -67,7 +67,7 @@ def seen(minutes: float, speed: float) -> int:
     return max(int(max(possible - SNAPSHOT * (1 + snapshots(minutes, speed)), possible / 2)), 1)
 
 
-def chosen(images: int, minutes: float, speeds: Mapping[Size, float], enough: int = ENOUGH) -> dict[str, Any]:
+def chosen(images: int, minutes: float, speeds: dict[Size, float], enough: int = ENOUGH) -> dict[str, Any]:
     """Settings by dotted key for so many training ``images``, given the images a second of sizes, the cheapest first.
 
     The size is the last that sees ``enough`` images in the minutes, else the first.
@@ -116,7 +116,7 @@ def _count(data: DataConfig) -> int:
     """How many training images the source has, those that packing will refuse too."""
     if not data.source:
         raise UserError("data.source", "", "names no images", "name the folder of your photographs")
-    given = data.size or None, data.channels, data.held_out, data.sha256 or None, Path("data")
+    given = sides(data.size), data.channels, data.held_out, data.sha256 or None, Path("data")
     source = origin_of(Options(data.source, *given, options=data.options))
     source.stamp()  # which finds the images
     with TemporaryDirectory() as staging:
