@@ -36,6 +36,7 @@ ROOMS = [
     "edit",
     "metrics",
     "insight",
+    "serve",
     "interop",
     "trackers",
     "jobs",

@@ -20,15 +20,6 @@ def library(name: str, extra: str, what: str) -> Any:
             raise missing(name, extra, what) from None
 
 
-def is_there(name: str) -> bool:
-    """Whether the library ``name`` can be loaded."""
-    try:
-        importlib.import_module(name)
-    except ImportError:
-        return False
-    return True
-
-
 def missing(name: str, extra: str, what: str) -> UserError:
     """The error for a library that is not installed; arguments as `library`. The package is installed from source."""
     how = f"in the folder of unstir's source type pip install '.[{extra}]'"

@@ -149,7 +149,7 @@ class Order:
 
 def derive_seed(seed: int, stream: str) -> int:
     """A 63-bit seed for a generator that is not ours (the initial weights are drawn by torch.nn.init)."""
-    return _mix64(_mix64(seed & _MASK64) ^ _stream_id(stream)) >> 1
+    return _mix64(_mix64(seed & _MASK64) ^ stream_id(stream)) >> 1
 
 
 def _upper(key: Key) -> Tensor:
@@ -159,7 +159,7 @@ def _upper(key: Key) -> Tensor:
 
 def _start_and_gamma(key: Key) -> tuple[Tensor, Tensor]:
     """Per slot the first state and the odd increment of its SplitMix64 stream: int64 [B] each."""
-    base = _mix64(_mix64(_mix64(key.seed & _MASK64) ^ _stream_id(key.stream)) ^ (key.step & _MASK64))
+    base = _mix64(_mix64(_mix64(key.seed & _MASK64) ^ stream_id(key.stream)) ^ (key.step & _MASK64))
     start = key.slots * _signed(_GOLDEN) + _signed(base)
     _mix64_(start, torch.empty_like(start))
     gamma = start ^ _signed(_mix64(base))
@@ -190,5 +190,6 @@ def _signed(x: int) -> int:
 
 
 @cache
-def _stream_id(stream: str) -> int:
+def stream_id(stream: str) -> int:
+    """The number that stands for a stream in its keys, of 64 bits."""
     return int.from_bytes(hashlib.sha256(stream.encode()).digest()[:8], "little")

@@ -281,7 +281,7 @@ def test_without_the_library_the_remedy_is_one_line(tmp_path, unstir, refused, m
 
 
 def test_the_optimal_variance_goes_with_the_slim_file_and_not_to_diffusers(tmp_path):
-    run = untrained(tmp_path / "run", grids__variance="optimal")
+    run = untrained(tmp_path / "run", grids__variance="optimal", log__held_out_images=8)
     model = replace(run.model(device="cpu"), errors=torch.linspace(0, 1, 21, dtype=torch.float64))
     with refusing("grids.variance", "optimal"):
         export(model, "diffusers", tmp_path / "theirs")

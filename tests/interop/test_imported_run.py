@@ -103,7 +103,7 @@ def test_the_doctor_leaves_out_what_was_elsewhere(imported, unstir, classified):
 
 def test_the_page_says_that_training_is_not_known(imported, tmp_path, logged):
     write_report([imported.path], measuring=False)
-    assert "as store" in logged[0]
+    assert "store=" in logged[0]
     text = re.sub(r"<[^>]+>", " ", (imported.path / "report.html").read_text())
     assert f"imported from {imported.config.imported}" in text
     assert "finished" not in text.split("Settings")[0] and "training time" not in text

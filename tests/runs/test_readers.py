@@ -304,5 +304,7 @@ def test_any_figures_are_read_or_left_out(whole, data, tmp_path_factory):
     file.write_text(encode(spoilt) if isinstance(spoilt, dict) else json.dumps(spoilt))
     assert likelihood.read(file) is None or isinstance(likelihood.read(file), likelihood.Likelihood)
     file.with_name("another.json").write_text(encode(dataclasses.asdict(bound)))
-    run_of = types.SimpleNamespace(path=kept, checkpoints=kept, weights=kept, data=types.SimpleNamespace(run="r"))
+    run_of = types.SimpleNamespace(
+        name="run", path=kept, checkpoints=kept, weights=kept, data=types.SimpleNamespace(run="r")
+    )
     assert own_bound(run_of, since=0)[0]

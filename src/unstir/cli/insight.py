@@ -79,6 +79,7 @@ def report(
     charts: Path | None = None,
     format: ChartFormat = "png",
     store: StoreFolder = None,
+    live: bool = False,
 ) -> int:
     """Write what a run shows as one page: RUN/report.html, a single file that works offline.
 
@@ -94,6 +95,8 @@ def report(
     Example: `unstir report runs/small-0 runs/small-1 runs/large-0 runs/large-1 --export t.tex --figures fd kid`
 
     Example: `unstir report --images made/ --store data/mnist`
+
+    Example: `unstir report runs/mnist --live`
 
     Args:
         runs: Folder of the run, or folders of several runs to compare.
@@ -111,12 +114,16 @@ def report(
             Runs that differ in the seed alone are one setting: it has the mean and the deviation over trainings.
         charts: Also write each chart of the runs as a file in this folder.
         format: Of these charts.
+        live: Write RUN/live.html in its place: a page with the network in it, which draws images in the browser. It
+            takes --out alone.
     """
     from unstir.insight.write import write_images_report, write_report
 
     names = [name for word in figures for name in word.split(",")]
-    _check(bool(runs), bool(images), label is not None or flip, not measure or bool(names or charts))
-    if images:
+    _check(bool(runs), bool(images), label is not None or flip, any((not measure, names, charts, live)))
+    if live:
+        page, *others = _live(runs or [], out, not measure, names, charts, export, store, num, seeds)
+    elif images:
         request = EvaluationRequest(num=num, seeds=seeds, label=label, flip=flip, store=store)
         page, *others = write_images_report(images, request, out, exported=export)
     else:
@@ -127,9 +134,18 @@ def report(
     return 0
 
 
+def _live(runs: list[Path], out: Path | None, *others: object) -> list[Path]:
+    from unstir.runs.run import Run
+    from unstir.serve.live import write_live
+
+    if len(runs) != 1 or any(others):
+        raise UserError("--live is of one run, and takes --out alone")
+    return [write_live(Run.open(runs[0]).model(device="cpu"), out)]
+
+
 def _check(runs: bool, images: bool, of_images: bool, of_runs: bool) -> None:
     check_one(runs, images)
     if images and of_runs:
-        raise UserError("--no-measure, --figures and --charts are of runs; leave them out")
+        raise UserError("--no-measure, --figures, --charts and --live are of runs; leave them out")
     if runs and of_images:
         raise UserError("--label and --flip are of --images; leave them out")

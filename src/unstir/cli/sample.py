@@ -2,18 +2,13 @@
 
 import logging
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import Any, Literal
 
 from unstir.chain import OPTIONS
 from unstir.cli.app import app, of_one, show
 from unstir.cli.options import ChainOptions, ModelOptions, OutFolder, RunFolder
 from unstir.errors import UserError
 from unstir.jobs.process import torchrun_group
-
-if TYPE_CHECKING:
-    from torch import Tensor
-
-    from unstir.runs.model import Model
 
 logger = logging.getLogger(__name__)
 
@@ -81,8 +76,7 @@ def sample(
     given = chain.given()
     own = {name: given.pop(name) for name in OPTIONS if compare and name in given}  # for the samplers that take them
     settings = model.chain.changed(**given, seed=seed)
-    described = _described(condition, model)
-    number = model.labels.number(label)
+    number, described = model.labels.number(label), _described(condition, model)
     job = Job(num=num, chain=settings, label=number, condition=described, batch_size=batch_size)
     if compare:
         from unstir.compare import save_comparison
@@ -101,7 +95,7 @@ def sample(
     return 0
 
 
-def _described(text: str | None, model: "Model") -> "Tensor | None":
+def _described(text: str | None, model: Any) -> Any:
     if text is None:
         return None
     from unstir.generate.conditions import read_conditions  # with what reads pictures

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from jinja2 import Environment, PackageLoader, StrictUndefined
+from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 import unstir
@@ -82,18 +82,24 @@ def in_words(statements: Sequence[Statement], limitations: Sequence[str]) -> dic
 
 def write_page(path: Path, template: str, shown: dict[str, Any], run: str = "RUN") -> None:
     """Write a page from its template, all that is put into it escaped; RUN in a command becomes ``run``."""
-    how: dict[str, Any] = {"autoescape": True, "undefined": StrictUndefined, "trim_blocks": True}
-    environment = Environment(loader=PackageLoader("unstir.insight"), **how)
-    environment.filters |= {"code": partial(with_code, run=run), "sentence": sentence}
-    style = (Path(__file__).parent / "templates" / "report.css").read_text(encoding="utf-8")
-    made_by = f"unstir {unstir.__version__}, torch {torch.__version__}, {datetime.date.today().isoformat()}"
-    environment.globals |= {"tables": tables, "charts": charts, "pictures": pictures}
-    environment.globals |= {"in_rows": in_rows, "protocol_in_words": protocol_in_words}
-    how = {"css": style, "made_by": made_by, "pointers": POINTERS, "sections": []}
-    text = environment.get_template(template).render(how | shown)
+    loaded = environment("unstir.insight")
+    loaded.filters |= {"code": partial(with_code, run=run), "sentence": sentence}
+    loaded.globals |= {"tables": tables, "charts": charts, "pictures": pictures}
+    loaded.globals |= {"in_rows": in_rows, "protocol_in_words": protocol_in_words}
+    text = loaded.get_template(template).render({"pointers": POINTERS, "sections": []} | shown)
     pointer = r' <a class="tag" href="#(\w+)">.*?</a>'
     text = re.sub(pointer, lambda link: link[0] if f' id="{link[1]}"' in text else "", text)
     write_text(path, "\n".join(map(printable, text.lstrip().split("\n"))))
+
+
+def environment(*rooms: str) -> Environment:
+    """Templates of these rooms, all that is put into them escaped, with the style and the origin of every page."""
+    loader = ChoiceLoader([PackageLoader(room) for room in rooms])
+    loaded = Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True)
+    style = (Path(__file__).parent / "templates" / "report.css").read_text(encoding="utf-8")
+    made_by = f"unstir {unstir.__version__}, torch {torch.__version__}, {datetime.date.today().isoformat()}"
+    loaded.globals |= {"css": style, "made_by": made_by}
+    return loaded
 
 
 def of_samples(

@@ -7,7 +7,6 @@ from pathlib import Path
 from PIL import ImageFont
 
 from unstir.errors import printable
-from unstir.libraries import is_there
 
 SIZE = 11  # of the font of names above images, in pixels
 
@@ -18,14 +17,15 @@ def font(size: int) -> "ImageFont.FreeTypeFont | ImageFont.ImageFont":
 
     Without matplotlib it is Pillow's own, of which ASCII is drawn.
     """
-    if not is_there("matplotlib"):
-        return ImageFont.load_default(size)
-    return ImageFont.truetype(_dejavu(), size)
+    path = _dejavu()
+    return ImageFont.truetype(path, size) if path else ImageFont.load_default(size)
 
 
 def _dejavu() -> str:
-    import matplotlib  # takes a while to import
-
+    try:
+        import matplotlib  # takes a while to import
+    except ImportError:
+        return ""
     return str(Path(matplotlib.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf")
 
 
@@ -63,8 +63,8 @@ def _plain(name: str) -> str:
 @cache
 def _drawn() -> frozenset[int]:
     """The code points that the font has a glyph for."""
-    if not is_there("matplotlib"):
+    if not (path := _dejavu()):
         return frozenset(range(32, 127))
     from matplotlib.ft2font import FT2Font
 
-    return frozenset(FT2Font(_dejavu()).get_charmap())
+    return frozenset(FT2Font(path).get_charmap())

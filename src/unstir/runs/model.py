@@ -138,7 +138,8 @@ class Model:
     def denoiser(self) -> Denoiser:
         """The denoiser in evaluation mode, loaded when it is first asked for."""
         with torch.inference_mode(False):  # sampling may be the first to ask; gradients may be asked for later
-            denoiser = replace(self.load(build.dtype(self.dtype, self.device)), errors=self.errors)
+            denoiser = self.load(build.dtype(self.dtype, self.device))
+            denoiser = denoiser if self.errors is None else replace(denoiser, errors=self.errors)
             return compiled(denoiser, self.compile)
 
     @property

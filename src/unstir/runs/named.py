@@ -22,9 +22,11 @@ def located(run: str | Path) -> Path | None:
 
     Raises UserError where a model has not that name, and where NAME or runs/NAME is a run too.
     """
-    text, known = str(run), names()
+    text = str(run)
     name = text.removeprefix(PREFIX)
-    if name not in known:
+    if name == text and Path(name).name != name:
+        return None  # a path
+    if name not in (known := names()):
         if name == text:
             return None
         raise UserError("", text, "is no model that comes with unstir", f"name one of {', '.join(known)}")
