@@ -64,6 +64,15 @@ def test_a_run_that_tells_of_augmentation_begins_from_one_that_does_not_and_draw
         Trainer(*make_run("untold", train__init=str(run.path)))
 
 
+def test_a_run_without_labels_begins_as_one_by_class_whose_labels_are_hidden(trained, make_run):
+    first, _ = trained(train__lr=0.01, model__num_classes=10, train__condition_dropout=0.5)
+    begun = Trainer(*make_run("plain", train__init=str(first.path))).state
+    x, t = torch.rand(2, 1, 8, 8), torch.tensor([0, 9])
+    with torch.no_grad():
+        hidden = first.model().denoiser.net(x, t, torch.tensor([10, 10]))
+        assert torch.allclose(begun.average(x, t), hidden, atol=1e-6)
+
+
 CLASSES = {"model__num_classes": 10}
 
 

@@ -29,6 +29,8 @@ HELP = "--help", "-h"
 
 _MENDED = UserError, OutOfMemoryError, NotFiniteError, CycloptsError, ValidationError, OSError, UnicodeEncodeError
 _STOPPED = 129, 130, 143  # the exit status of a command that was asked to stop
+TYPED = set[str]()
+"""The options of `unstir train` that were typed, without their values: `photos` leaves these settings as they are."""
 BY_SEVERAL = "train", "distill", "sample"  # commands that several processes share
 
 
@@ -93,6 +95,8 @@ def _complete(_: App, commands: tuple[str, ...], arguments: ArgumentCollection) 
             allow(name)
             values.read_options(arguments, option, (kind, name))
         return
+    TYPED.clear()
+    TYPED.update(typed)
     recipe, out = typed.get("recipe", ""), typed.get("out")
     base = toml.to_dict(recipes.settings(recipe, recipes.run_folder(recipe, out)))
     del base["recipe"], base["imported"]

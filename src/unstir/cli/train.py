@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 from cyclopts import Parameter
 from pydantic.dataclasses import dataclass
 
-from unstir.cli.app import app, show
+from unstir.cli.app import TYPED, app, of_one, show
 from unstir.cli.options import FLAT, OutFolder, RunFolder
 from unstir.cli.train_help import FORMATTER
 from unstir.errors import KeptSettingsError, UserError, quoted, short
@@ -14,11 +14,12 @@ from unstir.jobs.process import place, torchrun_group
 from unstir.parts import VARIABLE
 from unstir.runs import recipes, toml
 from unstir.runs.config import MAY_CHANGE, Config
-from unstir.runs.named import PREFIX, names
+from unstir.runs.named import PREFIX, is_run, names
 from unstir.runs.sections import STRICT, Positive, PositiveSpan
 
 if TYPE_CHECKING:
     from unstir.runs.run import Run  # which loads torch
+    from unstir.train.observer import Observer, Stop
 
 
 @Parameter(name="*", name_transform=str)
@@ -36,12 +37,13 @@ HELP = f"""Train a model, or continue a run: the same command continues where it
 Without arguments it trains on the MNIST digits of the package, in minutes. RECIPE is one of the list or a TOML file of
 the settings below; options override it. Ctrl-C saves and exits.
 
-Example: `unstir train cifar10-small --data.source my_images/ --data.size 32 --out runs/mine`
+Example: `unstir train photos --data.source my_images/ --minutes 30`
 
 {LISTED}
 
 These may change when a run is continued: {", ".join(MAY_CHANGE)}.
 """
+MINUTES = 30.0
 COMPARED = "ancestral:100,ddim:20,unipc:10"  # samplers and steps to compare in seconds, where images are small
 
 
@@ -52,20 +54,21 @@ def train(
     *,
     out: Annotated[OutFolder | None, Parameter(help="Folder of the run; by default runs/RECIPE.")] = None,
     by_class: Annotated[bool, Parameter(negative="", help="Learn the classes of the data, to draw one.")] = False,
+    minutes: Annotated[float | None, Parameter(help="Minutes that a new run of photos takes; by default 30.")] = None,
     config: Settings = Settings(),  # app.py fills in what is not given, from the recipe or the run
 ) -> int:
     """Train a model or continue one; the status is 0 when finished, 129, 130 or 143 when stopped."""
-    from unstir.console import TrainingDisplay
     from unstir.jobs.process import Signals
     from unstir.train.launch import train_run
 
     folder = recipes.run_folder(recipe, out)
     base = recipes.settings(recipe, folder)
     settings = Config(**{**vars(config), "recipe": base.recipe})
-    stop, display = Signals(), TrainingDisplay()
+    settings, stop = _for_minutes(settings, folder, minutes, by_class), Signals()
     try:
         with torchrun_group(settings.train.device) as group:
-            done = train_run(settings, folder, observer=display, stop=stop, by_class=by_class, group=group)
+            watch = _observer(settings, folder, stop)
+            done = train_run(settings, folder, observer=watch, stop=stop, by_class=by_class, group=group)
     except KeptSettingsError as error:
         if by_class and "model.num_classes" in error.keys:
             raise UserError(
@@ -76,6 +79,32 @@ def train(
     if done.finished and done.run.config.recipe == recipes.DEFAULT:
         show(*(f"trained  unstir sample {PREFIX}{name}" for name in names() if name != "digits"))
     return 0 if done.finished or place().rank else stop.status
+
+
+def _for_minutes(settings: Config, folder: Path, minutes: float | None, by_class: bool) -> Config:
+    """The settings, of which a new run of photos has some chosen for the minutes."""
+    if settings.recipe != recipes.PHOTOS:
+        if minutes is not None:
+            raise UserError("minutes", minutes, "is for the recipe photos", {"minutes": None})
+        return settings
+    if is_run(folder):
+        return settings
+    of_one("unstir train photos")
+    from unstir.train.photos import for_minutes
+
+    return for_minutes(settings, MINUTES if minutes is None else minutes, TYPED, by_class)
+
+
+def _observer(settings: Config, folder: Path, stop: "Stop") -> "Observer":
+    """The display of a training, and of photos a search for copies besides."""
+    from unstir.console import TrainingDisplay
+
+    if settings.recipe != recipes.PHOTOS or place().size > 1:
+        return TrainingDisplay()
+    from unstir.metrics.copies import CopyWatch
+    from unstir.train.observer import Observers
+
+    return Observers(TrainingDisplay(), CopyWatch(folder, stop))
 
 
 def _kept(error: KeptSettingsError, recipe: str, folder: Path, settings: Config, base: Config) -> UserError:

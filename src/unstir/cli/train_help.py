@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from rich.console import Console, ConsoleOptions
 
 MOST_USED = (
-    "--out", "--data.source", "--data.size", "--by-class", "--model.channels", "--model.num_classes", "--train.length",
-    "--train.batch_size", "--train.lr", "--train.device", "--seed",
+    "--out", "--data.source", "--data.size", "--by-class", "--minutes", "--model.channels", "--model.num_classes",
+    "--train.length", "--train.batch_size", "--train.lr", "--train.device", "--seed",
 )  # fmt: skip
 """What most people set; the other settings stand by section."""
 SETTINGS = "Parameters"  # the title under which cyclopts gathers all options

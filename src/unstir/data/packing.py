@@ -66,7 +66,7 @@ def packed(options: Options, out: str | Path) -> Store:
     out = Path(os.path.realpath(out)) if out.is_symlink() else out  # no folder can be renamed to a link
     try:
         with within_memory("size"):
-            origin = known_by_name(options) or _of_form(options)
+            origin = origin_of(options)
             if finished := _finished(origin, out):
                 return finished
             with staging_folder(out) as staging:
@@ -80,10 +80,11 @@ def packed(options: Options, out: str | Path) -> Store:
     return Store.open(out)
 
 
-def _of_form(options: Options) -> Source[Any]:
+def origin_of(options: Options) -> Source[Any]:
+    """The source that the options name. Raises UserError where they name none."""
     from unstir.data.forms import source_of  # with what reads each form
 
-    return source_of(options)
+    return known_by_name(options) or source_of(options)
 
 
 def _pack(origin: Source[Any], staging: Path, out: Path) -> None:

@@ -1,5 +1,6 @@
 """The weights that a new run begins with: those of another run, or of a file, that train.init names."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ def initial_weights(net: nn.Module, config: Config) -> tuple[dict[str, Tensor], 
     train.init names a file, a run, or RUN@STEP. Raises UserError for anything else, and for weights that do not fit.
     """
     loaded, own, source = _checkpoint_of(config.train.init), net.state_dict(), config.train.init
-    weights = weights_of(loaded, ema=True)
+    weights = _as_for(own, weights_of(loaded, ema=True), toml.from_dict(loaded.config, "train.init"))
     new = [name for name in MAY_BE_NEW if name in own and name not in weights]
     weights |= {name: own[name] for name in new}
     if wrong := misfits(own, weights):
@@ -32,6 +33,18 @@ def initial_weights(net: nn.Module, config: Config) -> tuple[dict[str, Tensor], 
         raise UserError("train.init", source, f"does not fit the network: {differences}", remedy)
     note = f"{source}, step {loaded.step}, has no {', '.join(new)}, which is new and keeps its own initial values"
     return weights, note if new else ""
+
+
+def _as_for(own: Mapping[str, Tensor], weights: dict[str, Tensor], there: Config) -> dict[str, Tensor]:
+    """The weights for a network without labels, which is the one ``there`` with its labels hidden: what that adds to
+    the embedding of the time becomes a part of it. Others are returned as they are.
+    """
+    hides = build.num_labels(there) > there.model.num_classes
+    if not hides or there.model.label_beside or "label.weight" in own or "time.second.bias" not in weights:
+        return weights
+    label, bias = weights["label.weight"], weights["time.second.bias"]
+    rest = {name: tensor for name, tensor in weights.items() if name != "label.weight"}
+    return {**rest, "time.second.bias": bias + label[-1]}
 
 
 def pinned(init: str) -> str:

@@ -75,7 +75,7 @@ def _taken(run: Run, store: Store, share: int) -> Callable[[int], bool]:
 
 def _can_be_taken(run: Run, store: Store, share: int, size: int) -> bool:
     try:
-        trainer = _trainer(run, store, share, size)
+        trainer = trial(run, store, share, size)
         trainer.take_step()
         trainer.take_step()  # which has the optimiser's moments besides
     except (MemoryError, RuntimeError) as error:
@@ -108,7 +108,7 @@ def _counted(run: Run, store: Store, num: int) -> list[int]:
     """The bytes of tensors after each operation of a second step of ``num`` images, while a checkpoint is copied."""
     tensors = _Tensors()
     with tensors:
-        trainer = _trainer(run, store, num, num)
+        trainer = trial(run, store, num, num)
         trainer.take_step()
         saved = trainer.state.copied(run)
         tensors.bytes.clear()
@@ -117,7 +117,7 @@ def _counted(run: Run, store: Store, num: int) -> list[int]:
     return tensors.bytes
 
 
-def _trainer(run: Run, store: Store, batch_size: int, micro_batch: int) -> Trainer:
+def trial(run: Run, store: Store, batch_size: int, micro_batch: int) -> Trainer:
     """A trainer of the run's settings with a batch of its own; where its weights come from takes no other memory."""
     train = replace(run.config.train, batch_size=batch_size, micro_batch=micro_batch, compile="no", init="")
     return Trainer(replace(run, config=replace(run.config, train=train)), store)

@@ -48,6 +48,30 @@ class Observer:
         """Of a snapshot's ``job``, in words, so much is done: steps of its grid, or network calls of its losses."""
 
 
+class Observers(Observer):
+    """Several observers as one, told in order."""
+
+    def __init__(self, *observers: Observer) -> None:
+        self._observers = observers
+
+    def tell(self, hook: str, *values: Any) -> None:
+        """Call the method ``hook`` of each."""
+        for observer in self._observers:
+            getattr(observer, hook)(*values)
+
+    def __enter__(self) -> Self:
+        self.tell("__enter__")
+        return self
+
+
+def _told(hook: str) -> Callable[..., None]:
+    return lambda observers, *values: observers.tell(hook, *values)
+
+
+for _hook in ("__exit__", "begin", "step", "metrics", "held_out", "grid", "snapshot"):
+    setattr(Observers, _hook, _told(_hook))
+
+
 class Scalars(Observer):
     """A tracker that is given the numbers of each log line by one method."""
 
@@ -73,14 +97,15 @@ def _shown(value: Any) -> bool:
 class Stop:
     """A request to stop, which training honours at its next step; it is entered where training begins.
 
-    ``signal`` is the number of the signal that was received, or None; `unstir.jobs.process` turns signals into it.
+    ``signal`` is the number of the signal that was received, 0 where an observer asks, or None; `unstir.jobs.process`
+    turns signals into it.
     """
 
     def __init__(self) -> None:
         self.signal: int | None = None
 
     def request(self, number: int) -> None:
-        """Ask to stop, for a signal; only the first request counts."""
+        """Ask to stop, for a signal or 0; only the first request counts."""
         self.signal = self.signal or number
 
     def __enter__(self) -> Self:
@@ -95,7 +120,7 @@ def tracked(observer: Observer, names: Sequence[str], folder: Path) -> Observer:
 
     Raises UserError where the library of a tracker is missing or cannot be loaded.
     """
-    return _Tracked(observer, {name: _tracker(name, folder) for name in names})
+    return Observers(observer, *(_Guarded(name, _tracker(name, folder)) for name in names))
 
 
 def _tracker(name: str, folder: Path) -> Observer:
@@ -113,41 +138,20 @@ def _why(error: Exception) -> str:
     return f"{type(error).__name__}: {text}" if text else type(error).__name__
 
 
-class _Tracked(Observer):
-    """An ``observer`` and ``trackers`` by name. One that raises an exception, of any library in any state of disk and
-    network, is named once and told nothing more.
+class _Guarded(Observers):
+    """A tracker that is named once and told nothing more when it raises an exception, of any library in any state of
+    disk and network.
     """
 
-    def __init__(self, observer: Observer, trackers: dict[str, Observer]) -> None:
-        self._observer, self._trackers = observer, trackers
+    def __init__(self, name: str, tracker: Observer) -> None:
+        super().__init__(tracker)
+        self._name = name
 
-    def _tell(self, hook: str, *values: Any) -> None:
-        for name, tracker in [*self._trackers.items()]:
-            try:
-                getattr(tracker, hook)(*values)
-            except Exception as error:
-                del self._trackers[name]
-                logger.warning(f"{name} failed and shows nothing more of this run, which goes on: {_why(error)}")
-                with suppress(Exception):
-                    tracker.__exit__(None, None, None)
-
-    def __enter__(self) -> Self:
-        self._observer.__enter__()
-        self._tell("__enter__")
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self._tell("__exit__", *error)
-        self._observer.__exit__(*error)
-
-
-def _passed_on(hook: str) -> Callable[..., None]:
-    def tell(tracked: _Tracked, *values: Any) -> None:
-        getattr(tracked._observer, hook)(*values)
-        tracked._tell(hook, *values)
-
-    return tell
-
-
-for _hook in ("begin", "step", "metrics", "held_out", "grid", "snapshot"):
-    setattr(_Tracked, _hook, _passed_on(_hook))
+    def tell(self, hook: str, *values: Any) -> None:
+        try:
+            super().tell(hook, *values)
+        except Exception as error:
+            (tracker,), self._observers = self._observers, ()
+            logger.warning(f"{self._name} failed and shows nothing more of this run, which goes on: {_why(error)}")
+            with suppress(Exception):
+                tracker.__exit__(None, None, None)

@@ -11,6 +11,8 @@ from unstir.runs import toml
 from unstir.runs.config import PARTS, Config
 
 DEFAULT = "mnist"
+PHOTOS = "photos"
+"""The recipe of which `train.photos` chooses settings for the images and the minutes there are."""
 NEEDED = ("data", "source"), ("model", "channels")
 """What a file that names no recipe must say itself: the defaults would be a network of 35.7 M parameters."""
 
@@ -65,11 +67,16 @@ def run_folder(recipe: str, out: str | Path | None) -> Path:
 
 
 def settings(recipe: str, folder: Path) -> Config:
-    """The config of ``recipe``, or for "" that of the run in ``folder``, or of the default recipe where is none."""
-    if not recipe and (folder / "config.toml").is_file():
+    """The config of ``recipe``, or for "" that of the run in ``folder``, or of the default recipe where is none.
+
+    A run of `PHOTOS` goes on with its own config, for its settings were chosen when it began.
+    """
+    if recipe in ("", PHOTOS) and (folder / "config.toml").is_file():
         from unstir.runs.run import Run  # which needs torch
 
-        return Run.open(folder).config
+        config = Run.open(folder).config
+        if recipe in ("", config.recipe):
+            return config
     return load_recipe(recipe or DEFAULT)
 
 
