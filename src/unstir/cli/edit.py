@@ -43,9 +43,7 @@ class EditOptions(ModelOptions):
 
 
 IMAGE = Parameter(help="A picture file; its centre square is resized to the run's images.")
-STACK = Parameter(
-    help=f"{IMAGE.help} Or a stack, whose results are arrays: a folder of them, .npy or .npz."
-)
+STACK = Parameter(help=f"{IMAGE.help} Or a stack, whose results are arrays: a folder of them, .npy or .npz.")
 Label = Annotated[
     str | None,
     Parameter(
