@@ -82,9 +82,11 @@ def packed(options: Options, out: str | Path) -> Store:
 
 def origin_of(options: Options) -> Source[Any]:
     """The source that the options name. Raises UserError where they name none."""
+    if known := known_by_name(options):
+        return known
     from unstir.data.forms import source_of  # with what reads each form
 
-    return known_by_name(options) or source_of(options)
+    return source_of(options)
 
 
 def _pack(origin: Source[Any], staging: Path, out: Path) -> None:
