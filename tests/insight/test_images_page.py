@@ -72,7 +72,7 @@ def test_without_a_search_for_copies_nothing_is_said_of_them(place, tmp_path):
         (("--images", "{}/made", "--store", "{}/digits", "--out", "{}/page.pdf"), "must end in .html"),
         (
             ("--images", "{}/made", "--store", "{}/digits", "--no-measure"),
-            "--charts are of runs",
+            "are of runs; leave them out",
         ),
         (("--images", "{}/digits", "--store", "{}/digits"), "is a store"),
     ],

@@ -298,7 +298,7 @@ def test_what_is_done_to_files_out_of_the_ordinary_is_said(tmp_path, store, logg
     Image.new("RGBA", (8, 8)).save(tmp_path / "clear.png")
     assert images_of(tmp_path, colour).parts[0].shape == (2, 3, 8, 8)
     (line,) = logged
-    assert line.startswith(f"{tmp_path}: 1 of 2 ") and "transparency" in line
+    assert line.startswith(f"{tmp_path}: ") and "transparency" in line and "1 (clear.png)" in line
 
 
 @pytest.mark.parametrize("labels", [np.arange(6) % 10, np.arange(6) + 5])

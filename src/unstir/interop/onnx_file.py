@@ -136,7 +136,11 @@ def on_onnxruntime(model: Model) -> Model:
 
 def _description(model: Model) -> dict[str, Any]:
     """What a file says of its model: the weights by their hash, the settings, and what `sample.py` draws with."""
-    named = {"classes": list(model.labels.names), "has_null": model.labels.has_null} if model.labels.count else {}
+    labels, named = model.labels, dict[str, Any]()
+    if labels.count:
+        named = {"classes": list(labels.names), "has_null": labels.has_null}
+    if model.conditions:
+        named |= {"condition_offset": model.conditions.card.offset, "condition_scale": model.conditions.card.scale}
     schedule, T = model.process.schedule, model.process.T
     drawn = {"abar": [schedule.abar(t) for t in range(T + 1)], "steps": 1 if model.kind.has_teacher else min(50, T)}
     return {"weights": model.weights_sha256, "shape": list(model.shape), **model.settings, **named, **drawn}

@@ -245,7 +245,7 @@ def read(path: Path, store: Store | Like, by_class: bool = True) -> tuple[Tensor
         for note in () if (path / SETTINGS).is_file() else packed.notes:  # sheets and settings are none of the images
             if note.text == NUMBERED:
                 continue
-            logger.warning(f"{path}: {note.count} of {counted(sum(map(packed.count, SPLITS)), 'image')}: {note.text}")
+            logger.warning(f"{path}: {note}")
         images, asked, conditions = (_together(packed, kind) for kind in ("images", "labels", "conditions"))
     assert images is not None
     if asked is None:
