@@ -1,7 +1,6 @@
 """Pages of one run and of two for a strict parser, in a real browser and on paper: valid, whole, quiet, readable."""
 
 import re
-import shutil
 
 import pytest
 import reported
@@ -9,23 +8,14 @@ from jinja2 import Environment, PackageLoader
 from PIL import Image
 from reported import parsed
 
+import browsers
+from browsers import NO_BROWSER
 from unstir.insight import pictures
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("quick")]
-BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome", "chrome"))), None)
-NO_BROWSER = pytest.mark.skipif(BROWSER is None, reason="no Chromium or Chrome on this machine")
 run, other, store = reported.run, reported.other, reported.store
 report, comparison = reported.report, reported.comparison
-
-
-@pytest.fixture(scope="module")
-def browser():
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        opened = playwright.chromium.launch(executable_path=BROWSER, args=["--no-sandbox"])
-        yield opened
-        opened.close()
+browser = browsers.browser
 
 
 @pytest.mark.parametrize("which", ["report", "comparison"])

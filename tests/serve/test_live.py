@@ -1,11 +1,10 @@
 """The live page in headless Chromium: its network is torch's, its steps are the sampler's, and it is for everybody."""
 
-import shutil
-
 import numpy as np
 import pytest
 import torch
 
+import browsers
 from unstir.chain import Chain
 from unstir.data import pack
 from unstir.diffusion.denoiser import Prediction
@@ -21,8 +20,8 @@ from unstir.theory import schedule
 from unstir.theory.process import Process
 from unstir.train.launch import train_run
 
-BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome", "chrome"))), None)
-SLOW = [pytest.mark.slow, pytest.mark.skipif(BROWSER is None, reason="no Chromium or Chrome on this machine")]
+browser = browsers.browser
+SLOW = [pytest.mark.slow, browsers.NO_BROWSER]
 SMALL = {"in_channels": 1, "channels": 8, "mults": (1, 2), "num_blocks": 1, "groups": 4, "dropout": 0.0}
 BY_CLASS = {"num_classes": 3}
 PROCESS = Process(schedule.cosine(100))
@@ -53,16 +52,6 @@ def shaken(network):
         for weight in network.parameters():
             weight.data += 0.05 * torch.randn_like(weight)
     return network
-
-
-@pytest.fixture(scope="module")
-def browser():
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        opened = playwright.chromium.launch(executable_path=BROWSER, args=["--no-sandbox"])
-        yield opened
-        opened.close()
 
 
 @pytest.fixture
