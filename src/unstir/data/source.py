@@ -20,7 +20,7 @@ from unstir.data.disk import file_sha256
 from unstir.data.images import MOST_CHANNELS, OTHER_SHAPE, UNREADABLE, Group, Shape, Sides
 from unstir.data.sides import sides, written
 from unstir.errors import UserError, refusing
-from unstir.parts import OURS, Option, is_own, make
+from unstir.parts import OURS, Option, is_own
 
 HELD_OUT_NAMES = frozenset(("test", "val", "valid", "validation", "held_out"))
 HELD_OUT = 0.1  # fraction held out when neither the caller nor the source says
@@ -90,7 +90,6 @@ class Options:
     depth: Literal["auto", "8", "float"] = "auto"
     scale: tuple[float, ...] = ()
     options: dict[str, Option] = field(default_factory=dict)
-    check: Callable[[Any], None] = lambda plan: None
 
 
 _Item = TypeVar("_Item")
@@ -245,14 +244,6 @@ class Source(ABC, Generic[_Item]):
             sides = f"has conditions of sides {list(rows.shape[2:])}, and images of {list(shape[1:])}"
             raise UserError("", self.name, sides, "give conditions of these sides, or of both divided by one number")
         return large
-
-
-def known_by_name(options: Options) -> Source[Any] | None:
-    """The data set of the package that the options name, whose part returns its class; None where they name none."""
-    if not isinstance(options.source, str) or options.source not in NAMES:
-        return None
-    source: Source[Any] = make("source", options.source, options=options.options, section="options")(options)
-    return source
 
 
 def hold_out(names: Sequence[str], labels: Sequence[Hashable], fraction: float, seed: int) -> set[int]:

@@ -389,7 +389,7 @@ def _packed(data: DataConfig, path: Path, check: Callable[[Plan], None]) -> Stor
     names = "size", "channels", "held_out", "sha256", "depth", "scale", "options"
     given: dict[str, Any] = {name: value for name in names if (value := getattr(data, name)) not in ("", ())}
     try:
-        return packed(Options(data.source, download_dir=path.parent, **given, check=check), path)
+        return packed(Options(data.source, download_dir=path.parent, **given), path, check)
     except UserError as error:
         if error.key.startswith("options"):
             raise error.within("data") from None
