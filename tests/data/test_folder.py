@@ -76,6 +76,14 @@ def test_a_class_named_train_is_a_class_where_no_folder_is_the_test_one() -> Non
     assert [label for label, _ in within.values()] == ["ship", "train", "train"]
 
 
+@pytest.mark.parametrize("paths", ["test/1.png test/2.png", "all/test/a/1.png all/test/b/2.png"])
+def test_a_test_folder_without_images_to_train_on_beside_it_is_trained_on_aloud(tmp_path, paths):
+    (tmp_path / "in/train").mkdir(parents=True)
+    fill(tmp_path / "in", {path: flat(9) for path in paths.split()})
+    store = pack(tmp_path / "in", tmp_path / "store")
+    assert store.count("train") and [note.examples for note in store.notes if "no split" in note.text] == [("test",)]
+
+
 def test_train_folder_alone_is_split_by_hash_like_the_folder_inside_it() -> None:
     names = [f"{label}/{i}.png" for label in "ab" for i in range(20)]
     inside = [path for path, (_, held) in placed(names, 0.1).items() if held]

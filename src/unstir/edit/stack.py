@@ -89,15 +89,20 @@ def _check_masks(keep: Tensor, shape: Sequence[int], key: str, given: Path | Non
         raise UserError(key, given, f"has masks of {list(keep.shape)}, and images of {list(shape)} take {due}")
 
 
-def read_stack(path: Path, model: Model) -> Tensor:
-    """The images of a folder or a NumPy file as the model's data would hold them: uint8 or float32 [N, C, H, W]."""
+def read_stack(path: Path, model: Model) -> tuple[Tensor, Tensor | None]:
+    """The images of a folder or a NumPy file as the model's data would hold them: uint8 or float32 [N, C, H, W].
+
+    Also what an .npz file says describes each, [N, ...], where the model knows such conditions.
+    """
     shape, depth = model.shape, "float" if model.data.scale.is_float else "8"
     with tempfile.TemporaryDirectory() as folder:
         options: dict[str, Any] = {"size": shape[1:], "channels": shape[0], "depth": depth}
         store = pack(path, Path(folder) / "images", held_out=0.0, **options)
         if store.refused:
             raise UserError("", store.refused[0][0], f"cannot be filled in: {store.refused[0][1]}").at(path)
-        return torch.cat([store.images(split) for split in SPLITS])
+        images, rows = ([of(split) for split in SPLITS] for of in (store.images, store.conditions))
+        described = None if model.conditions is None or rows[0] is None else torch.cat(rows)
+        return torch.cat(images), described
 
 
 def read_masks(mask: Path | None, box: Box | None, shape: Sequence[int]) -> Tensor | None:

@@ -201,8 +201,9 @@ class HeldOutLoss:
         self._size = run.config.train.micro_batch or run.config.train.batch_size
         self._times = middles(run.config.diffusion.T, run.config.log.held_out_times)
         self._bits_calls = min(BITS_CALLS, run.config.diffusion.T)
-        chosen = (FixedImages.choose(run, store, split, device) for split in SPLITS)
-        self._splits = {images.split: images for images in chosen if len(images) > 1}
+        most = run.config.log.held_out_images
+        there = [split for split in SPLITS if min(store.count(split), most) > 1]
+        self._splits = {split: FixedImages.choose(run, store, split, device) for split in there}
 
     def start(self, step: int, due: int) -> None:
         """Drop the lines of steps after ``step``, which will be taken again; see `cut_log`."""
