@@ -218,7 +218,9 @@ steps = 3
     out = "--num", 2, "--out"
     assert unstir("sample", "run", *out, "one", "--sampler", "mine:heun2", "--options.eta", 0.5)[0] == 0
     assert unstir("sample", "run", *out, "two", "--sampler", "mine:heun2", "--options.twice", "false")[0] == 0
-    assert unstir("sample", "run", *out, "four", "--options.style", 7, "--options.no-twice")[0] == 0  # the run's sampler
+    assert (
+        unstir("sample", "run", *out, "four", "--options.style", 7, "--options.no-twice")[0] == 0
+    )  # the run's sampler
     one, two, four = (Path(f"{name}/000000.png").read_bytes() for name in ("one", "two", "four"))
     assert one != two == four and json.loads(Path("four/settings.json").read_text())["chain"]["options"] == {
         "style": "7",

@@ -46,10 +46,7 @@ class Alone:
         return slice(total * self.rank // self.size, total * (self.rank + 1) // self.size)
 
     def of_first(self, value: Value) -> Value:
-        """The first process's ``value``, as JSON has it, in all of them; the others' are not looked at.
-
-        They wait for it, however long it takes.
-        """
+        """The first process's ``value``, as JSON has it, in all of them, which wait for it without a limit."""
         return value
 
     def of_all(self, value: Value) -> list[Value]:

@@ -54,10 +54,7 @@ class Scale:
         return (values.float() - low) / half - 1
 
     def to_units(self, images: Tensor) -> Tensor:
-        """Images about [-1, 1], float [B, C, H, W], in units of the data: float32, or uint8, on the CPU.
-
-        Raises UserError for pixels that are not finite.
-        """
+        """Images about [-1, 1], float [B, C, H, W], in units of the data, on the CPU; UserError for NaN in pixels."""
         if not self.is_float:
             return to_uint8(images)
         low, half = self._columns(torch.device("cpu"))

@@ -18,9 +18,9 @@ from hypothesis import strategies as st
 
 from unstir.data import Store, listing, pack
 from unstir.data.decoding import decode_all
-from unstir.data.packing import origin_of
 from unstir.data.images import Refused
 from unstir.data.listing import Items, list_zip
+from unstir.data.packing import origin_of
 from unstir.data.sides import MAX_SIDE
 from unstir.errors import UserError
 

@@ -12,9 +12,9 @@ from PIL import Image
 
 from refusals import refusing
 from unstir import Store, UserError, pack
-from unstir.data.packing import origin_of
 from unstir.data.images import LEFT_OUT, UNLABELLED
 from unstir.data.manifest import read_origin
+from unstir.data.packing import origin_of
 
 RANDOM = np.random.default_rng(0)
 IMAGES = RANDOM.integers(0, 256, (24, 6, 5, 3), dtype=np.uint8)

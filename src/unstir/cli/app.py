@@ -93,7 +93,7 @@ def _complete(_: App, commands: tuple[str, ...], arguments: ArgumentCollection) 
     if commands != ("train",):
         sampler = typed.get("sampler") or _sampler_of(typed.get("run", ""))
         part = ("source", typed["source"]) if "source" in typed else ("sampler", sampler)
-        allow(part[1])
+        allow(typed.get("source") or typed.get("sampler", ""))  # a run's own is code that nobody has named
         values.read_options(arguments, "--options", part)
         for argument in arguments:
             for token in argument.tokens if argument.name == "--features" else ():

@@ -167,10 +167,7 @@ class Source(ABC, Generic[_Item]):
         return joint_digest([group.digest for group in self.groups(requests, shape)])
 
     def plan(self, staging: Path) -> Plan:
-        """Find out what there is to pack, and the common shape when no size is given.
-
-        May download, and unpack into folders in ``staging``.
-        """
+        """What there is to pack, with the common shape; may download, and unpack into folders in ``staging``."""
         arranged = self.arranged
         if not arranged.items:
             kinds = sorted({Path(path).suffix or Path(path).name for _, path in arranged.notes})[:_KINDS] or ["none"]
@@ -191,10 +188,7 @@ class Source(ABC, Generic[_Item]):
         return Plan(*plan, source_hash, arranged.refused, notes, self.is_float, condition)
 
     def _ranges(self, arranged: Arrangement[_Item], shape: Shape) -> list[tuple[str, int, int]]:
-        """Chunks as (split, first, last + 1), none across the splits.
-
-        Each has at most 256 images, 4 MiB of pixels, and 4 MiB of files, which take time to decode.
-        """
+        """Chunks as (split, first, last + 1), of one split, 256 images, 4 MiB of pixels and 4 MiB of files at most."""
         pixels, total, num_train = math.prod(shape), len(arranged.items), arranged.num_train
         rows = max(1, min(_CHUNK_ROWS, _CHUNK_BYTES // pixels, _CHUNK_BYTES // self.item_bytes))
         cuts = [*range(0, num_train, rows), *range(num_train, total, rows), total]

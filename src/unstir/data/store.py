@@ -201,6 +201,13 @@ class Store:
         self.count(split)
         return self.arrays()[split, "conditions"].load() if self.manifest["condition"] else None
 
+    def together(self, name: str) -> "torch.Tensor | None":
+        """The "images", "labels" or "conditions" of both splits in order; None where it has none."""
+        import torch
+
+        parts = [array.load() for (_, kind), array in self.arrays().items() if kind == name]
+        return torch.cat(parts) if parts else None
+
     def verify(self) -> None:
         """Read every byte, once for this object, and compare with `content_hash`. Raises UserError when they differ."""
         self._read  # noqa: B018
@@ -315,10 +322,7 @@ class Writer:
 
 @contextmanager
 def staging_folder(out: Path) -> Iterator[Path]:
-    """Make an empty folder, under a lock, where the store of `out` is built; it is removed at the end of the block.
-
-    Raises UserError if it is in use.
-    """
+    """An empty folder, locked, where the store of `out` is built, gone after the block; UserError where in use."""
     staging = out.parent / f".{out.name}.packing"
     out.parent.mkdir(parents=True, exist_ok=True)
     busy = UserError("", out, "is packed by another process", "wait for it or choose another folder")

@@ -101,10 +101,7 @@ class Denoiser:
     def raw(
         self, x_t: Tensor, t: int | Tensor, condition: Tensor | None = None, dropout_key: Key | None = None
     ) -> Tensor:
-        """The network's whole output in x_t's dtype, laid out in memory as images are elsewhere (`arithmetic`).
-
-        Raises UserError where it is no tensor of the shape that is due.
-        """
+        """The network's whole output in x_t's dtype, laid out as images are; UserError for another shape."""
         time = torch.full((len(x_t),), t, device=x_t.device) if isinstance(t, int) else t
         how = self.augmentation
         if how is None and self.needs_augmentation:

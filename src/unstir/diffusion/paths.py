@@ -43,10 +43,7 @@ def path_loss(
     condition: Tensor | None = None,
     dropout_key: Key | None = None,
 ) -> Losses:
-    """How far the estimates for ``x_t`` [B, C, H, W] at ``t``, int64 [B], are from the ``end`` of each path.
-
-    The mean squared error is that of the image.
-    """
+    """The mean squared error of the estimates for ``x_t`` [B, C, H, W] at ``t``, int64 [B], from the paths' ``end``."""
     error = (denoiser(x_t, t, condition, dropout_key).x0 - end).square().flatten(1).mean(1)
     _, sigma = denoiser.process.schedule.gather(t, error)
     return Losses(((error + SMOOTH**2).sqrt() - SMOOTH) / sigma, error)

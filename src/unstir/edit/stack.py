@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from unstir.data import SPLITS, pack
+from unstir.data import pack
 from unstir.data.folder import arrange
 from unstir.data.images import Shape
 from unstir.data.listing import list_folder
@@ -100,9 +100,9 @@ def read_stack(path: Path, model: Model) -> tuple[Tensor, Tensor | None]:
         store = pack(path, Path(folder) / "images", held_out=0.0, **options)
         if store.refused:
             raise UserError("", store.refused[0][0], f"cannot be filled in: {store.refused[0][1]}").at(path)
-        images, rows = ([of(split) for split in SPLITS] for of in (store.images, store.conditions))
-        described = None if model.conditions is None or rows[0] is None else torch.cat(rows)
-        return torch.cat(images), described
+        images, described = store.together("images"), store.together("conditions")
+        assert images is not None
+        return images, None if model.conditions is None else described
 
 
 def read_masks(mask: Path | None, box: Box | None, shape: Sequence[int]) -> Tensor | None:

@@ -134,10 +134,7 @@ def cost(facts: Facts) -> list[tuple[str, str]]:
 
 @dataclass(frozen=True)
 class Table:
-    """Figures for a file: texts in ``cells`` below ``heads``, aligned "l" or "r", ``notes`` below them.
-
-    ``records`` are the same figures with every number in full.
-    """
+    """Figures for a file: texts in ``cells`` below ``heads``, aligned "l" or "r"; ``records`` have all digits."""
 
     heads: Sequence[str]
     align: str

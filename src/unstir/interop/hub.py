@@ -72,10 +72,7 @@ def check(name: str, ours: str, private: bool) -> None:
 
 
 def publish(folder: Path, name: str, message: str, private: bool, replaced: Sequence[str]) -> str:
-    """Upload a folder as a model in one commit, and return its address; files there that fit ``replaced`` go.
-
-    Raises UserError where the Hub refuses it or cannot be reached.
-    """
+    """Upload a folder as one commit without files that fit ``replaced``; the address. UserError as the Hub refuses."""
     api = _library().HfApi()
     with _in_one_line(name):
         api.create_repo(name, private=private or None, exist_ok=True)
@@ -94,10 +91,7 @@ def _errors() -> tuple[type[Exception], ...]:
 
 @contextmanager
 def _in_one_line(name: str) -> Iterator[None]:
-    """Errors of the library and of the network as a UserError: the library's own sentences, without keys.
-
-    Its progress bars go to a terminal alone.
-    """
+    """Errors of the library and the network as a UserError, without keys; progress bars on a terminal alone."""
     bars = _library("utils")
     silent = not sys.stderr.isatty() and not bars.are_progress_bars_disabled()
     if silent:

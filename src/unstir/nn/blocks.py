@@ -226,10 +226,7 @@ class Level(nn.Module):
         return [partial(_stage, *pair) for pair in zip(self.blocks, self.attentions, strict=True)]
 
     def run(self, stage: Callable[..., Tensor], *given: Tensor | None) -> Tensor:
-        """``stage(*given)``, recomputed in the backward pass where the level is checkpointed.
-
-        Dropout masks are given, so that both times are alike.
-        """
+        """``stage(*given)``, recomputed in the backward pass where the level is checkpointed, with the same masks."""
         if self.checkpointed and torch.is_grad_enabled():
             recomputed: Tensor = checkpoint(stage, *given, use_reentrant=False, preserve_rng_state=False)
             return recomputed

@@ -92,10 +92,7 @@ def usual_chain(process: Process) -> Chain:
 def of_network(
     network: nn.Module, channels: int, num_classes: int, conditions: "Conditions | None", options: dict[str, Any]
 ) -> ModelConfig:
-    """The settings of a U-Net, or of a network of one's own with the ``options`` that it was made with.
-
-    Raises UserError where `unstir.network` does not decorate its class.
-    """
+    """The settings of a U-Net, or of a decorated network of one's own with its ``options``; UserError for another."""
     told: dict[str, Any] = {"num_classes": num_classes, "condition_values": 0, "condition_channels": 0}
     if conditions is not None:
         told["condition_channels" if conditions.is_image else "condition_values"] = conditions.card.shape[0]

@@ -39,10 +39,7 @@ if TYPE_CHECKING:
 
 
 def schedule(config: DiffusionConfig) -> NoiseSchedule:
-    """The noise schedule; betas are taken literally, never scaled by 1000/T.
-
-    Raises UserError as `parts.make`, and where one of the user's own is no schedule of T times.
-    """
+    """The noise schedule, betas taken literally. UserError as `parts.make`, and where one's own has not T times."""
     name, options = config.schedule, config.options
     made = parts.make("schedule", name, config.T, options=options, section="diffusion.options")
     if not isinstance(made, NoiseSchedule) or made.T != config.T:

@@ -130,10 +130,7 @@ class Conditions:
         write_bytes(folder / CONDITIONS, content(self.kept))
 
     def checked(self, values: Tensor) -> Tensor:
-        """Conditions in their units, one an image or one for all, as float32 [N, ...]; images may be smaller.
-
-        UserError for other shapes, and for what is not finite.
-        """
+        """Conditions in units, one or one an image, of smaller images too: float32 [N, ...]. UserError for a misfit."""
         shape, values = self.card.shape, torch.as_tensor(values).float()
         rows = values[None] if values.ndim == len(shape) else values
         if self.is_image and rows.ndim == 4 and rows.shape[1] == shape[0]:

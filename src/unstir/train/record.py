@@ -90,7 +90,7 @@ class Record:
             "run": self._run.data.mark,
         }
         if self._writes:
-            lines.append(self._run.metrics_file, line)
+            lines.append(self._run.log_file("metrics"), line)
         state.logged = state.step
         self._line_began, self._paused_for, self._line_step = now, 0.0, state.step
         return line
@@ -246,7 +246,7 @@ class Saving:
 
     def _write(self, copied: Callable[[], checkpoint.Checkpoint]) -> None:
         """Write a checkpoint; the lines of metrics that it counts on come first, to survive a power cut."""
-        lines.sync(self._run.metrics_file)
+        lines.sync(self._run.log_file("metrics"))
         checkpoint.save(self._run.checkpoints, copied())
         checkpoint.keep_last(self._run.checkpoints, self._run.config.checkpoint.keep)
 
