@@ -128,10 +128,7 @@ def label_of(asked: Sequence[Tensor] | None, store: Store) -> int | str | None:
 
 
 def images_of(
-    source: Source,
-    store: Store,
-    label: str | None = None,
-    labels: Sequence[int] | Tensor | None = None,
+    source: Source, store: Store, label: str | None = None, labels: Sequence[int] | Tensor | None = None
 ) -> Images:
     """The images of a source, of the store's shape; UserError for what is no image or of another shape.
 

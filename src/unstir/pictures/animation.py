@@ -61,12 +61,7 @@ def animation_kind(path: Path) -> str:
 
 
 def save_animation(
-    frames: Sequence[Frame],
-    path: Path,
-    kind: str | None = None,
-    *,
-    nrow: int = 8,
-    scale: int = 0,
+    frames: Sequence[Frame], path: Path, kind: str | None = None, *, nrow: int = 8, scale: int = 0
 ) -> None:
     """Write x_t on the left and the estimate of x_0 on the right as a moving picture that repeats for ever.
 

@@ -161,9 +161,7 @@ def _is_number(value: Any) -> bool:
     return isinstance(value, int | float) and math.isfinite(value)
 
 
-def likelihood_curves(
-    curves: Mapping[str, tuple[Sequence[int], Sequence[float], float, Sequence[float]]],
-) -> "Figure":
+def likelihood_curves(curves: Mapping[str, tuple[Sequence[int], Sequence[float], float, Sequence[float]]]) -> "Figure":
     """Where the bits go: each L_{t-1} by t, and their sum from the decoder upwards.
 
     ``curves`` gives, by name, rising times, terms in bits per dimension at these times, the decoder's L_0, which stands

@@ -72,10 +72,15 @@ def check_signed(path: Path, key: str, suffixes: Sequence[str] = (".png",)) -> N
 
 def save_signed(picture: Image.Image, path: Path) -> None:
     """Write a PNG that `check_signed` lets be replaced."""
+    picture.save(path, format="png", pnginfo=with_words(**SIGNED))
+
+
+def with_words(**words: str) -> PngInfo:
+    """What makes a PNG say by which run or weights it was drawn, for `Image.save`."""
     info = PngInfo()
-    for key, value in SIGNED.items():
+    for key, value in words.items():
         info.add_text(key, value)
-    picture.save(path, format="png", pnginfo=info)
+    return info
 
 
 def grid(images: Tensor, nrow: int = 8, scale: int = 0) -> Image.Image:

@@ -27,7 +27,6 @@ from unstir.locks import held
 
 if TYPE_CHECKING:
     from PIL.Image import Image
-    from PIL.PngImagePlugin import PngInfo
 
 PARTIAL = ".partial"
 
@@ -115,18 +114,10 @@ def write_bytes(path: Path, content: bytes) -> None:
 
 def save_png(path: Path, picture: "Image", **words: str) -> None:
     """Replace ``path`` by a picture that says these `words_of` it, durably; raises UserError as `replacing` does."""
+    from unstir.pictures.grid import with_words  # with Pillow, which few commands need
+
     with replacing(path) as partial:
         picture.save(partial, format="png", pnginfo=with_words(**words))
-
-
-def with_words(**words: str) -> "PngInfo":
-    """What makes a PNG say by which run or weights it was drawn, for `Image.save`."""
-    from PIL.PngImagePlugin import PngInfo  # which few commands need
-
-    info = PngInfo()
-    for key, value in words.items():
-        info.add_text(key, value)
-    return info
 
 
 def words_of(path: Path) -> dict[str, Any]:
