@@ -356,9 +356,7 @@ Option = Annotated[str | bool | int | float, BeforeValidator(_option)]
 
 
 def read(kind: str, name: str, key: str, text: str) -> Any:
-    """What a word means as the option ``key`` of a part: text where its annotation says so, or where it is no number,
-    true or false. Nothing is known of a part that cannot be found.
-    """
+    """A word as the option ``key`` of a part: text by its annotation, else a number, true, false or text."""
     with suppress(UserError):
         if (taken := _parameters(find(kind, name)).get(key)) and taken.annotation is str:
             return text

@@ -83,10 +83,7 @@ PIXELS = Scale()
 
 
 def shown(images: Tensor, channels: Sequence[int] = ()) -> Tensor:
-    """Images about [-1, 1], float [N, C, H, W], as pictures show them: uint8 [N, 1 or 3, H, W] on the CPU.
-
-    Shown are these ``channels``, by default all of three, or the first.
-    """
+    """Images about [-1, 1], float [N, C, H, W], as uint8 [N, 1 or 3, H, W]: these ``channels``, or all of 3, or one."""
     count = images.shape[1]
     chosen = list(channels or (range(3) if count == 3 else range(1)))
     return to_uint8(images if chosen == list(range(count)) else images[:, chosen])

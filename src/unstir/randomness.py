@@ -100,10 +100,7 @@ def coin(key: Key, probability: float) -> Tensor:
 
 
 def kept(key: Key, n: int, dropout: float) -> Tensor:
-    """The n elements a slot that dropout keeps: bool [B, n], each true with 1 - dropout to within 2^-17.
-
-    Each element spends 16 bits, so that a step's masks cost a few per cent of the step; see docs/performance.md.
-    """
+    """The n elements a slot that dropout keeps: bool [B, n], each true with 1 - dropout to within 2^-17."""
     lanes = bits(key, (n + 3) // 4).view(torch.int16)[:, :n]
     return lanes >= round(dropout * 65536) - 32768
 

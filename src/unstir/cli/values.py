@@ -77,10 +77,7 @@ def check(arguments: ArgumentCollection) -> None:
 def read_options(
     arguments: ArgumentCollection, option: str, part: tuple[str, str], base: Mapping[str, Any] = MappingProxyType({})
 ) -> None:
-    """Read the words typed for an ``option`` as options of a ``part``, by kind and name; others are the ``base``'s.
-
-    Of several parts each has its own, below its name without the module.
-    """
+    """Read words typed for an ``option`` as options of a ``part``, or below its name; others are the ``base``'s."""
     for argument in arguments:
         for number, token in enumerate(argument.tokens if argument.name == option else ()):
             if token.keys and token.keys[:-1] in ((), (part[1].rpartition(":")[2],)):

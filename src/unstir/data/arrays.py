@@ -246,10 +246,7 @@ def _page(image: Image.Image, number: int, is_float: bool) -> Any:
 
 
 def rows_of(arrays: Mapping[str, NDArray[Any]], what: str, name: str, depth: str = "auto") -> list[Rows]:
-    """The images and labels among named arrays; x_train, val_images and the like name a split as well.
-
-    Raises UserError where there are no images, and for arrays of other shapes.
-    """
+    """The images and labels among arrays by name, which may hold a split; UserError for none, and for other shapes."""
     parts = dict[str, dict[str, str]]()  # split, name without it, key
     for key in arrays:
         words = key.casefold().split("_")

@@ -275,10 +275,7 @@ def _digest(place: _Place, item: object) -> bytes:
 
 
 def split_of(name: str, folder: str = "") -> str:
-    """The split that a file's name begins with, or that its folder is; "train" where neither names one.
-
-    Of SPLIT-00000-of-00002, as the Hub names files, SPLIT is one whatever it is.
-    """
+    """The split that a name begins with (SPLIT-00000-of-00002: any), or that its folder is; "train" without one."""
     if numbered := re.match(r"(\w+)-[0-9]{5}-of-[0-9]{5}", name):
         return numbered[1].casefold()
     words = re.split(r"[\s_.-]+", name.casefold())[0], folder.casefold()

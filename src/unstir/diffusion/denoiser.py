@@ -128,10 +128,7 @@ def returned(output: object) -> str:
 
 @dataclass(frozen=True)
 class Conditioned:
-    """A denoiser with the condition of its batch filled in (None where it has none): a `Denoise`.
-
-    That is int64 [B] for classes, else float [B, K + 1] or [B, C' + 1, H, W].
-    """
+    """A denoiser with its batch's condition, int64 [B], float [B, K + 1], [B, C' + 1, H, W] or None: a `Denoise`."""
 
     denoiser: Denoiser
     condition: Tensor | None

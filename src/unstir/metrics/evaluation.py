@@ -121,10 +121,7 @@ def check_alike(a: Mapping[str, Any], b: Mapping[str, Any], apart_from: Collecti
 def best_match(
     protocol: Mapping[str, Any], others: Sequence[Evaluation], against: Path, apart_from: Collection[str] = ()
 ) -> Evaluation:
-    """The newest of those of the ``others`` with most images that are of the same protocol, but for some keys.
-
-    Raises UserError naming how the nearest differs if there is none.
-    """
+    """The newest of those of one protocol, but for some keys, with most images; UserError that says what differs."""
     if not others:
         raise UserError("against", against, "has not been evaluated", "evaluate it first by the same settings")
 
@@ -163,9 +160,7 @@ def pairs_file(home: Run | Store, evaluation: Evaluation) -> Path:
 
 
 def saved(run: Run | Store) -> list[Evaluation]:
-    """The evaluations of a run, those that came with it too, by rising step, or those kept with a store, of files that
-    are whole.
-    """
+    """The evaluations of a run, with those that came with it, or of a store, by rising step, of whole files."""
     places = (run.files, run.path) if isinstance(run, Run) else (run.path,)
     files = {file.name: file for place in places for file in (place / FOLDER).glob("*.json")}
     evaluations = map(_read, files.values())

@@ -38,10 +38,7 @@ def sinusoids(t: Tensor, dim: int, freq_shift: float, flip_sin_to_cos: bool) -> 
 
 
 class TimeEmbedding(nn.Module):
-    """Linear(SiLU(Linear(sinusoids(t)))): int64 [B] to [B, 4 channels].
-
-    With ``rows`` the sinusoids of t = 0..rows - 1 are a table, which may be another and is trained.
-    """
+    """Linear(SiLU(Linear(sinusoids(t)))), int64 [B] to [B, 4 channels]; with ``rows`` sinusoids are a trained table."""
 
     def __init__(self, channels: int, freq_shift: float, flip_sin_to_cos: bool, rows: int = 0) -> None:
         super().__init__()

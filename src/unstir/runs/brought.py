@@ -59,10 +59,7 @@ def settings(
 
 
 def of_process(process: Process, predict: str, learned_variance: bool) -> DiffusionConfig:
-    """The settings of a process: a schedule of ours by its name, any other by its table.
-
-    Raises UserError for another ``predict`` than eps, x0 and v, and for eps where alpha_T = 0.
-    """
+    """A process as settings, its schedule by name or table; UserError for no ``predict``, or for eps at alpha_T = 0."""
     schedule, T = process.schedule, process.T
     if predict not in PARAMETERIZATIONS:
         raise UserError("predict", predict, f"must be one of {', '.join(PARAMETERIZATIONS)}")

@@ -102,10 +102,7 @@ def learning_rates(run: Run) -> Callable[[int], float]:
 
 
 def ema_decay(config: TrainConfig, step: int) -> float:
-    """The decay of the average's update after optimiser step ``step``, counted from 0; 0 where there is no average.
-
-    With a warm-up it is at most n / (9 + n) at update n = 1, 2, ..., so that early averages span a tenth of the steps.
-    """
+    """The decay after step ``step``, from 0: in a warm-up at most n / (9 + n) at update n; 0 without an average."""
     return min(config.ema_decay, (1 + step) / (10 + step)) if config.ema_warmup else config.ema_decay
 
 

@@ -346,9 +346,7 @@ def store_path(data: DataConfig) -> Path:
 
 
 def store_of(data: DataConfig, old: Run | None, check: Callable[[Plan], None]) -> Store:
-    """The store of ``data``, else that of the run ``old``, else the source if it is one, else the source packed, which
-    ``check`` may refuse for a new run.
-    """
+    """The store of ``data``, of the run ``old`` or the source itself, else the source packed, if ``check`` lets it."""
     places = [] if old is None else [data.store, old.config.data.store]
     for place in (*places, data.source):
         if place and is_store(place):

@@ -112,9 +112,7 @@ def _why(error: Exception) -> str:
 
 
 class _Guarded(Observers):
-    """A tracker that is named once and told nothing more when it raises an exception, of any library in any state of
-    disk and network.
-    """
+    """A tracker that is named once and told nothing more when it raises any exception."""
 
     def __init__(self, name: str, tracker: Observer) -> None:
         super().__init__(tracker)

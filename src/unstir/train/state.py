@@ -91,10 +91,7 @@ class State:
         return {**environment(self.window.device), "processes": self.processes}
 
     def copied(self, run: Run) -> Callable[[], Checkpoint]:
-        """What gives the full checkpoint of this moment, from any thread, whatever becomes of this state meanwhile.
-
-        All is copied to the host, which nothing here waits for: training goes on while the copy is under way on a GPU.
-        """
+        """What gives the full checkpoint of this moment, from any thread, whatever becomes of this state meanwhile."""
         return self._full(run, *on_host(self._saved_tensors()))
 
     def uncopied(self, run: Run) -> Callable[[], Checkpoint]:
@@ -202,10 +199,7 @@ STATE: Mapping[str, Kind] = {
 
 
 def on_host(tensors: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], Callable[[], None]]:
-    """Copies of tensors in the host's memory, and what waits until they are there (from CUDA they come on their own).
-
-    The copies belong to the moment of the call: what its stream does later comes after them.
-    """
+    """Copies of tensors in the host's memory, as they are now, and what waits until they are there (from CUDA)."""
     device = next(iter(tensors.values())).device
     travels = device.type == "cuda"  # to pinned memory
     copies = {name: t.detach().to("cpu", non_blocking=travels, copy=True) for name, t in tensors.items()}
