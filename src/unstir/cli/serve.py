@@ -6,7 +6,6 @@ from contextlib import suppress
 from pathlib import Path
 
 from unstir.cli.app import app, show
-from unstir.errors import UserError
 
 
 @app.command
@@ -25,14 +24,9 @@ def serve(runs: list[Path] | None = None, /, *, port: int = 0, open_: bool = Fal
         port: Port of 127.0.0.1; by default any that is free.
         open_: Open the first page in the browser.
     """
-    from unstir.serve.server import Server
-    from unstir.serve.state import State
+    from unstir.serve.server import open_server
 
-    state = State(runs or [])
-    try:
-        server = Server(state, port)
-    except (OSError, OverflowError) as error:
-        raise UserError("port", port, f"cannot be used: {error}", {"port": None}) from None
+    server = open_server(runs or (), port)
     show(f"open     {server.address}", "Ctrl-C ends it.")
     sys.stdout.flush()  # of a pipe, or nobody would read the address
     if open_:

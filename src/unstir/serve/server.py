@@ -9,9 +9,10 @@ import logging
 import secrets
 import select
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from time import monotonic
 from typing import Any
 
@@ -42,13 +43,26 @@ HEADERS = {
 _EXPECTED = UserError, OutOfMemoryError, NotFiniteError, OSError
 
 
+def open_server(runs: Sequence[Path] = (), port: int = 0) -> "Server":
+    """The server of the pages on a port of 127.0.0.1, 0 for any that is free; its ``serve_forever`` answers.
+
+    It shows the models that come with unstir, these ``runs`` and those in ./runs. Raises UserError where one is no run,
+    or the port cannot be had.
+    """
+    state = State(runs)
+    try:
+        return Server(state, port)
+    except (OSError, OverflowError) as error:
+        raise UserError("port", port, f"cannot be used: {error}", {"port": None}) from None
+
+
 class Server(ThreadingHTTPServer):
-    """The pages of a ``state`` on a port of 127.0.0.1, 0 for any that is free. OSError where the port is taken."""
+    """The pages of a ``state``, by HTTP on 127.0.0.1."""
 
     daemon_threads = True
     request_queue_size = 64
 
-    def __init__(self, state: State, port: int = 0) -> None:
+    def __init__(self, state: State, port: int) -> None:
         super().__init__((HOST, port), _Request)
         self.state, self.token, self.turns, self.fixed = state, secrets.token_urlsafe(16), Turns(), pages.fixed()
 
