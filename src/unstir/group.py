@@ -67,10 +67,7 @@ class Alone:
                 raise UserError("", Alone(number, self.size), f"differs from the first: {said}", remedy)
 
     def rows_of_all(self, columns: "tuple[Tensor, ...]", part: slice, total: int) -> "tuple[Tensor, ...]":
-        """Tensors [total, ...] of which each process has the rows of its ``part``: whole, in all of them, exactly.
-
-        Numbers must be such as float64 holds. One exchange serves all of the columns, which lie on one device.
-        """
+        """Tensors [total, ...] of which each process has the rows of its ``part``: whole, in all of them, exactly."""
         return columns
 
     def tensors_of_first(self, tensors: "Mapping[str, Tensor]") -> "dict[str, Tensor]":
@@ -78,10 +75,7 @@ class Alone:
         return dict(tensors)
 
     def check_alike(self, tensors: "Mapping[str, Tensor]", remedy: str) -> None:
-        """Raise UserError, in all processes, where one's tensors are not the first one's, by a checksum of each.
-
-        Tensors are of float32 or float64; the sum is that of their bits, read as integers.
-        """
+        """Raise UserError, in all processes, where one's float tensors are not the first one's, bit for bit."""
 
     def vote(self, signal: int | None) -> int | None:
         """Say whether this process was asked to stop, by the number of a signal; hear, in all alike, whether one was.

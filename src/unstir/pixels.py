@@ -65,10 +65,7 @@ class Scale:
         return shown(known(self.to_model(values), self)[0], channels)
 
     def bits(self, present: Tensor) -> Tensor:
-        """Bits per dimension by which a bound in units of the data exceeds one in [-1, 1], for each image.
-
-        ``present``, bool [B, C, H, W], says which values are there. It is log2 of half the range: float64 [B].
-        """
+        """How far bounds in units of the data exceed those in [-1, 1], in bits per dimension that is ``present``."""
         half = [math.log2((high - low) / 2) for low, high in zip(self.low, self.high, strict=True)]
         counts = present.flatten(2).sum(2).double()
         return counts @ torch.tensor(half, dtype=torch.float64, device=counts.device) / counts.sum(1)

@@ -74,10 +74,7 @@ class TiffFile(Records):
 
 
 def idx_in(path: Path) -> list[Path]:
-    """The idx files in a folder, or in raw or NAME/raw inside it, as torchvision has them; none where there are none.
-
-    Raises UserError where there are several data sets, or images without labels.
-    """
+    """The idx files in a folder, or in raw or NAME/raw inside it, if any; UserError where there are several sets."""
     if _IDX.fullmatch(path.name) and path.is_file():
         raise UserError("source", path, "is one file of a data set", "give the folder that it is in")
     places = [path, path / "raw", *path.glob("*/raw")] if path.is_dir() else []

@@ -184,10 +184,7 @@ def _columns(kinds: Mapping[str, str]) -> tuple[str, str]:
 
 
 def _bytes(value: Any, *folders: Path) -> bytes:
-    """The bytes of an image file in a table, or in the file that it names, from the first of the ``folders`` on.
-
-    Only of a file below one of these: a table from a stranger must not name others of this machine.
-    """
+    """The bytes of an image file in a table, or in the file below one of the ``folders`` that it names."""
     data = value.get("bytes") if isinstance(value, dict) else value
     if data is None and isinstance(value, dict) and value.get("path"):
         file = (folders[0] / str(value["path"])).resolve()

@@ -32,10 +32,7 @@ _PROGRAM = "from unstir.data.decoding import serve; serve()"
 def decode_all(
     root: Path, requests: Iterable[list[str]], form: dict[str, Any], shape: Shape | None, num_workers: int
 ) -> Generator[Group, None, None]:
-    """Decode groups of paths below `root` (a folder or zip) in order, a few groups ahead; UserError if a child dies.
-
-    ``form`` has the `size`, `channels` and `is_float` of `decode`. Without a `shape` each group has its first image's.
-    """
+    """Decode groups of paths below `root`, a few groups ahead, to ``form`` and `shape`; UserError if a child dies."""
     setup = json.dumps({"root": str(root.absolute()), "shape": shape, **form})
     with ExitStack() as stack:
         idle: queue.SimpleQueue[_Worker] = queue.SimpleQueue()

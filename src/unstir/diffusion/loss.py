@@ -191,10 +191,7 @@ class TimeTable:
         return self.at(randomness.uniform(key, self.p.dtype))
 
     def at(self, shares: Tensor) -> Tensor:
-        """The time at which the probabilities from t = 1 on exceed each of ``shares`` [B] of their sum: int64 [B].
-
-        Shares are in [0, 1), of the dtype of ``p``; evenly spaced ones give times that follow the probabilities.
-        """
+        """The time at which the probabilities from t = 1 on exceed each of ``shares`` [B] in [0, 1): int64 [B]."""
         edges = running_sums(self.p)
         return torch.searchsorted(edges, shares * edges[-1], right=True).clamp(max=len(self.p) - 1) + 1
 

@@ -27,10 +27,7 @@ SMOOTH = 0.00054  # the c of the distance: Song & Dhariwal 2024, for a root mean
 
 @torch.no_grad()
 def follow(denoise: Denoise, process: Process, x_T: Tensor, times: Sequence[int]) -> tuple[Tensor, Tensor]:
-    """The states at ``times[:-1]``, [n, B, C, H, W], of the paths that begin at ``x_T`` [B, C, H, W], and their ends.
-
-    The ``times`` fall from T to 0. The solver is UniPC, of third order, one call a time.
-    """
+    """The states at falling ``times[:-1]``, [n, B, C, H, W], of UniPC's paths from ``x_T``, and their ends."""
     states = [x_T, *(step.x for step in unipc(denoise, process, x_T, times, lambda t: x_T))]
     return torch.stack(states[:-1]), states[-1]
 

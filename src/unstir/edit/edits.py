@@ -80,10 +80,7 @@ def filled(model: Model, x_0: Tensor, keep: Tensor, job: Job, resamples: int, ju
 
 
 def vary(model: Model, image: Path, job: Job, *, strength: float) -> Edited:
-    """Images like one, and the less so the greater the ``strength`` in (0, 1]; see `editing.vary`.
-
-    An interval of guidance that was asked for and lies above the time at which the chain begins is refused.
-    """
+    """Images like one, the less so the greater the ``strength`` in (0, 1]; see `editing.vary` and its refusals."""
     x_0 = _picture(model, image)
     editing = Editing(model, job, job.chain)
     part, chain = mathematics.below(model.process, strength, editing.chain)

@@ -138,10 +138,7 @@ def targets(folder: Path, spread: bool) -> list[Path]:
 
 
 def save(filled: Filled, model: Model, folder: Path, spread: bool) -> list[Path]:
-    """Write results.npy into a folder, with ``spread`` mean and deviation too, and their settings; return the files.
-
-    The picture of the deviation is white where it is half the range of the values.
-    """
+    """Write results.npy into a folder, with ``spread`` mean and deviation too, and settings; return the files."""
     scale, mean = model.data.scale, filled.mean
     arrays = {"results": filled.made, "mean": mean, "deviation": filled.deviation}
     above = scale.to_model(mean + filled.deviation)

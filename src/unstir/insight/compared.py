@@ -135,10 +135,7 @@ def _settings(facts: Sequence[Facts]) -> list[ByRun]:
 
 
 def same_protocol(runs: Sequence[Run]) -> tuple[list[Evaluation], list[str]]:
-    """The newest evaluation of each run, all by one protocol; or none, and in sentences what differs.
-
-    Of several protocols it is that by which most was evaluated, as on the page of one run; of these, with most images.
-    """
+    """The newest evaluation of each run, all by the protocol of most images; or none, and in sentences what differs."""
     of_all = [own_evaluations(run)[0] for run in runs]
     newest = [[it for it in evaluations if it.step == evaluations[-1].step] for evaluations in of_all]
 

@@ -234,10 +234,7 @@ def _draw_samples(run: Run, loaded: Checkpoint, store: Store) -> Samples:
 
 
 def real_images(store: Store, asked: Tensor | None, num: int, name: str, channels: Sequence[int] = ()) -> Tensor:
-    """Training images in an order drawn for ``name``: one of each class ``asked`` for, int64 [N], else ``num`` of all.
-
-    A small class is repeated, and one without images left out. They are pixels of these ``channels``, as pictures show.
-    """
+    """Training images as pixels: one of each class ``asked`` for, int64 [N], else ``num``, drawn for ``name``."""
     order, labels = randomness.permutation(0, name, 0, store.count("train")), store.labels("train")
     if asked is not None and labels is not None:
         of_class = {label: cycle(order[labels[order] == label].tolist()) for label in set(asked.tolist())}

@@ -85,10 +85,7 @@ def learns_nothing(run: Run, mean: float, std: float) -> float:
 
 
 def outputs_nothing(run: Run, mean: float, std: float) -> float:
-    """The squared error of a network whose output is 0, as that of its initial weights is, as a log has it.
-
-    E[target^2]: 1 for the noise, mean^2 + std^2 for the image, and their mixture for the velocity.
-    """
+    """E[target^2], the squared error of a network whose output is 0, as that of its initial weights is."""
     power = mean**2 + std**2
     a, s = _squares(run)
     return {"x0": power, "eps": 1.0, "v": _logged_mean(run, a + s * power)}[run.config.diffusion.predict]

@@ -154,10 +154,7 @@ def targets(path: Path) -> list[Path]:
 
 
 def export(path: Path, runs: Sequence[Reported], figures: Sequence[str] = ()) -> list[Path]:
-    """Write the figures of some runs to a file or folder and return the files; errors as `targets`.
-
-    With ``figures`` the table has these alone, a row for each setting (`trainings.settings`).
-    """
+    """Write the figures of some runs, or these ``figures`` by setting, to a file or folder; return the files."""
     files = targets(path)
     table = of_settings(settings(runs), figures) if figures else of_runs(runs)
     for file in files:

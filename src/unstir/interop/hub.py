@@ -51,10 +51,7 @@ def fetch(source: str, patterns: Sequence[str]) -> tuple[Path, str, tuple[str, .
 
 
 def check(name: str, ours: str, private: bool) -> None:
-    """Raise UserError where a model cannot be published under a name, as far as the Hub says so before the upload.
-
-    What is there already must have a file called ``ours``, and not be public where ``private`` is asked for.
-    """
+    """Raise UserError where a model cannot be published under a name: what is there must be ``ours``, so private."""
     if not (match := _ID.fullmatch(name)) or match[2]:
         raise UserError("", name, *NO_NAME)
     api = _library().HfApi()

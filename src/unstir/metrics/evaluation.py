@@ -90,10 +90,7 @@ def of_images(protocol: Mapping[str, Any]) -> bool:
 
 
 def unlike(a: Mapping[str, Any], b: Mapping[str, Any], apart_from: Collection[str] = ()) -> list[str]:
-    """How two protocols differ, a phrase a key ("num is 500 and 2000"), but for keys that differ on purpose.
-
-    How images of a run were drawn counts between runs alone: nobody knows it of other images.
-    """
+    """How two protocols differ, a phrase a key ("num is 500 and 2000"), but for keys that differ on purpose."""
     if of_images(a) or of_images(b):
         a, b = ({key: each.get(key) for key in JUDGED} for each in (a, b))
     pairs = {key: values for key, values in compared(a, b).items() if key not in apart_from}

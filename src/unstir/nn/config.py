@@ -113,10 +113,7 @@ class UNetConfig:
 
     @property
     def condition_size(self) -> int:
-        """How much the network is told of each image: labels, or numbers or channels and one more; 0: nothing.
-
-        The one more is 1 where the condition is given, and 0, as all of them, where it is hidden.
-        """
+        """How many labels, or numbers or channels, the network is told of each image, and a one if given."""
         size = self.condition_values or self.condition_channels
         return size + 1 if size else self.num_classes
 

@@ -178,10 +178,7 @@ class Labels:
             raise UserError("shares", tuple(shares), f"must be {numbers}")
 
     def or_null(self, label: int | None, key: str = "label") -> int | None:
-        """The label of an image that is given; where none is named, the null label, if the network was trained with it.
-
-        Raises UserError as `check`, or where a label is needed, which ``key`` names.
-        """
+        """The label of an image that is given, else the null label; UserError, naming ``key``, without either."""
         self.check(label)
         if label is None and self.count and not self.has_null:
             raise UserError(key, None, f"must name the class of the image, 0..{self.count - 1}")

@@ -62,10 +62,7 @@ def masked(images: Tensor, part: str = "right") -> Tensor:
 
 @dataclass(frozen=True, eq=False)
 class Conditions:
-    """The conditions of a run: what they are (``name``, ``options``), their scale (``card``), and those it keeps.
-
-    ``hides`` says whether the network was trained with conditions hidden, ``read`` returns those kept.
-    """
+    """The conditions of a run, their scale (``card``), those kept (``read``), and whether training hid some."""
 
     name: str
     options: Mapping[str, Any] = field(repr=False)

@@ -70,10 +70,7 @@ def replacing(path: Path, needs: int = 0) -> Iterator[Path]:
 
 
 def remove_partials(folder: Path, name: str = "") -> None:
-    """Remove what killed processes left half written in ``folder``, of any file or of one.
-
-    Only who holds the lock that is held wherever these are written may, or a living process would lose its file.
-    """
+    """Remove what killed processes left half written; for who holds the lock of where these are written."""
     for partial in folder.glob(f".{name}*{PARTIAL}"):
         partial.unlink(missing_ok=True)
 

@@ -63,10 +63,7 @@ def log_variance(
 
 
 def error_at_each_time(schedule: NoiseSchedule, times: Sequence[int], errors: Sequence[float]) -> Tensor:
-    """m_t at t = 1..T, float64 [T + 1] with NaN at 0, from ``errors`` > 0 at rising ``times``.
-
-    Its logarithm is linear in the log-SNR between the times, and stays beyond the first and the last.
-    """
+    """m_t at t = 0..T (NaN at 0), float64, from ``errors`` > 0 at rising ``times``, linear in the log-SNR between."""
     log_snr = [max(schedule.log_snr(t), _NO_SIGNAL) for t in range(1, schedule.T + 1)]
     at = [-log_snr[t - 1] for t in times]  # rising
     return torch.tensor([np.nan, *np.exp(np.interp(np.negative(log_snr), at, np.log(errors)))], dtype=torch.float64)
