@@ -24,10 +24,7 @@ class LostError(Exception):
 
 @dataclass(frozen=True)
 class Alone:
-    """A group of one process, and the interface of larger ones (`jobs.torchrun.Group`), whose methods exchange.
-
-    This is process number ``rank`` of ``size``, counted from 0, and number ``local`` of those on its machine.
-    """
+    """A group of one, number ``rank`` of ``size``, ``local`` on its machine; `jobs.torchrun.Group` is a larger one."""
 
     rank: int = 0
     size: int = 1
@@ -54,10 +51,7 @@ class Alone:
         return [value]
 
     def agree(self, values: Mapping[str, Any], remedy: str) -> None:
-        """Raise UserError, in all processes, where one has other ``values``, as JSON has them, than the first.
-
-        The message names the process and each key with both values, and ends with the ``remedy``.
-        """
+        """Raise UserError, in all processes, with the ``remedy``, where one's JSON ``values`` are not the first's."""
         first, *others = self.of_all(dict(values))
         for number, theirs in enumerate(others, start=1):
             keys = [key for key in {**first, **theirs} if theirs.get(key) != first.get(key)]

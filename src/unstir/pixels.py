@@ -17,10 +17,7 @@ HALF = 127.5  # half the range of a pixel: a difference of 1 in [-1, 1] is so ma
 
 
 def to_uint8(images: Tensor) -> Tensor:
-    """Images in [-1, 1], float [...], as rounded and clamped pixels 0..255, uint8 [...] on the CPU.
-
-    Raises UserError for what is not finite: there is no pixel for it, and a cast would make it black.
-    """
+    """Images in [-1, 1], float [...], as rounded, clamped uint8 [...] on the CPU. UserError for what is not finite."""
     if not bool(images.isfinite().all()):
         raise UserError("images", None, "must be finite numbers")
     return images.detach().float().add(1).mul(HALF).round_().clamp_(0, 255).to("cpu", torch.uint8)
@@ -92,3 +89,13 @@ def known(x_0: Tensor, scale: Scale) -> tuple[Tensor, Tensor | None]:
         return x_0, None
     present = ~x_0.isnan()
     return torch.where(present, x_0, 0.0), present
+
+
+def enlarged(images: Tensor, shape: tuple[int, ...], source: str = "") -> Tensor:
+    """Images [N, C, h, w] repeated by a whole factor to the sides of ``shape``; UserError where there is none."""
+    down, right = (size // max(small, 1) for size, small in zip(shape[-2:], images.shape[2:], strict=True))
+    large = images.repeat_interleave(max(down, 1), 2).repeat_interleave(max(right, 1), 3)
+    if down != right or large.shape[2:] != shape[-2:]:
+        sides = f"has sides {list(images.shape[2:])}, of which those of the images, {list(shape[-2:])}, are no multiple"
+        raise UserError("" if source else "condition", source or None, sides, "divide both by one whole number")
+    return large

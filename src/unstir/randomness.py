@@ -37,10 +37,7 @@ _BLOCK = 1 << 17  # numbers mixed at once on a CPU: 1 MiB, so that the ten passe
 
 @dataclass(frozen=True)
 class Key:
-    """Names the random numbers of one stream at one step, for each of a batch's slots.
-
-    ``seed`` and ``step`` are any integers, ``slots`` is int64 [B] on the device where the numbers are wanted.
-    """
+    """Names random numbers of a stream by integers ``seed`` and ``step``, for ``slots``, int64 [B], on a device."""
 
     seed: int
     stream: str

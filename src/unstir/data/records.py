@@ -67,10 +67,7 @@ def _with_plain_labels(rows: Rows, named: bool) -> Rows:
 
 
 def _with_names(parts: Sequence[Rows], whose: str) -> tuple[list[Rows], tuple[str, ...]]:
-    """The rows with their labels by name, and all names: those that parts list, one list after the other, then others.
-
-    Raises UserError where some labels have a name and others none, or some rows have a label and others none.
-    """
+    """The rows with labels by name, and all names, listed ones first. UserError where some have none."""
     labelled = [rows for rows in parts if any(label is not None for label in rows.labels)]
     listed = dict.fromkeys(name for rows in labelled for name in rows.classes)
     named = [[_name(label, rows, bool(listed), whose) for label in rows.labels] for rows in parts]

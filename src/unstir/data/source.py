@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Annotated, Any, Generic, Literal, NamedTuple, TypeVar
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from pydantic import BeforeValidator, ConfigDict, Field
 from pydantic.dataclasses import dataclass as validated
@@ -21,6 +22,7 @@ from unstir.data.images import MOST_CHANNELS, OTHER_SHAPE, UNREADABLE, Group, Sh
 from unstir.data.sides import sides, written
 from unstir.errors import UserError, refusing
 from unstir.parts import OURS, Option, is_own
+from unstir.pixels import enlarged
 
 HELD_OUT_NAMES = frozenset(("test", "val", "valid", "validation", "held_out"))
 HELD_OUT = 0.1  # fraction held out when neither the caller nor the source says
@@ -229,15 +231,8 @@ class Source(ABC, Generic[_Item]):
         """Those of some images; images among them are repeated by a whole factor to the sides of ``shape``."""
         if conditions is None:
             return None
-        rows: NDArray[np.float32] = conditions[part][kept]
-        if rows.ndim == 2:
-            return rows
-        factor = shape[1] // max(rows.shape[2], 1)
-        large = np.repeat(np.repeat(rows, factor, 2), factor, 3)
-        if large.shape[2:] != shape[1:]:
-            sides = f"has conditions of sides {list(rows.shape[2:])}, and images of {list(shape[1:])}"
-            raise UserError("", self.name, sides, "give conditions of these sides, or of both divided by one number")
-        return large
+        rows = torch.from_numpy(conditions[part][kept])
+        return (rows if rows.ndim == 2 else enlarged(rows, shape, f"the condition of {self.name}")).numpy()
 
 
 def hold_out(names: Sequence[str], labels: Sequence[Hashable], fraction: float, seed: int) -> set[int]:

@@ -27,7 +27,7 @@ SMOOTH = 0.00054  # the c of the distance: Song & Dhariwal 2024, for a root mean
 
 @torch.no_grad()
 def follow(denoise: Denoise, process: Process, x_T: Tensor, times: Sequence[int]) -> tuple[Tensor, Tensor]:
-    """The states at falling ``times[:-1]``, [n, B, C, H, W], of UniPC's paths from ``x_T``, and their ends."""
+    """The states at falling ``times[:-1]``, [n, B, C, H, W], of UniPC's paths from ``x_T`` [B, C, H, W]; their ends."""
     states = [x_T, *(step.x for step in unipc(denoise, process, x_T, times, lambda t: x_T))]
     return torch.stack(states[:-1]), states[-1]
 

@@ -90,10 +90,7 @@ def _check_masks(keep: Tensor, shape: Sequence[int], key: str, given: Path | Non
 
 
 def read_stack(path: Path, model: Model) -> tuple[Tensor, Tensor | None]:
-    """The images of a folder or a NumPy file as the model's data would hold them: uint8 or float32 [N, C, H, W].
-
-    Also what an .npz file says describes each, [N, ...], where the model knows such conditions.
-    """
+    """Images of a folder or NumPy file as the data would hold them, [N, C, H, W], and an .npz file's conditions."""
     shape, depth = model.shape, "float" if model.data.scale.is_float else "8"
     with tempfile.TemporaryDirectory() as folder:
         options: dict[str, Any] = {"size": shape[1:], "channels": shape[0], "depth": depth}

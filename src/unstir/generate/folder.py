@@ -258,7 +258,10 @@ def drawn_in(out: Path) -> int:
 
 
 def read_images(out: Path, num: int) -> Tensor:
-    """The first ``num`` images of a job's folder, [num, C, H, W], uint8 or float32 in units of the data."""
+    """The first ``num`` images of a job's folder, uint8 [num, C, H, W], or float32 in units of the data.
+
+    Raises OSError where one is not there, UserError where one is of other weights than settings.json says.
+    """
     if (array := _array(out)) is not None:
         if num > len(array):
             raise UserError("num", num, f"is more than {out} holds", {"num": len(array)})

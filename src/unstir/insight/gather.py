@@ -135,10 +135,7 @@ def _files(run: Run) -> tuple[tuple[SavedFile, ...], Checkpoint | None]:
 def _comparable(
     evaluations: Sequence[Evaluation], protocol: Mapping[str, Any] | None = None
 ) -> tuple[tuple[Evaluation, ...], tuple[Evaluation, ...]]:
-    """The evaluations of several steps by one protocol, and those of the last of them by several chains.
-
-    Without ``protocol`` it is that of which there are most of both kinds together; of equally many, with most images.
-    """
+    """Evaluations by one ``protocol``, by default the commonest: of several steps, of the last by several chains."""
     newest = max((item.step for item in evaluations), default=0)
     last = [item for item in evaluations if item.step == newest]
 

@@ -33,10 +33,7 @@ def is_fetched(identity: str) -> bool:
 
 
 def fetch(source: str, patterns: Sequence[str]) -> tuple[Path, str, tuple[str, ...]]:
-    """Fetch those files of a model that fit the ``patterns``, or take what an earlier fetch of them left here.
-
-    Returns their folder, the model's identity (id@commit), and notes. Raises UserError where nothing has it.
-    """
+    """Fetch files of a model by ``patterns``, or find them here: folder, id@commit, notes. UserError if none."""
     match = _ID.fullmatch(source)
     assert match is not None
     name, revision = match[1], match[2]

@@ -183,10 +183,7 @@ def plans_of(run: Run, store: Store, request: EvaluationRequest, models: Sequenc
 
 
 def _how(store: Store, request: EvaluationRequest, usual: str) -> dict[str, Any]:
-    """The settings of a `Plan` that say against what a request has images judged, by default the ``usual`` split.
-
-    Raises UserError for an unknown split, and where Inception is asked for and is missing or takes no such images.
-    """
+    """The settings of a `Plan`: what images are judged against. UserError for what split or Inception is not there."""
     split, reference = request.split or usual, request.reference
     if request.inception:
         installed()

@@ -174,10 +174,7 @@ def halves_of(
 
 
 def error_of_halves(means: Tensor, differences: Tensor) -> Tensor:
-    """The standard error of a figure: float64 [...] from [repeats, ...]; `distances.standard_error` derives it.
-
-    ``means`` are those of the figures of two halves of its images, ``differences`` half their difference.
-    """
+    """The standard error, float64 [...], by [repeats, ...] ``means`` of halves and half their ``differences``."""
     whole = differences.square().mean(0)
     return torch.maximum(whole - means.var(0), whole / 2).sqrt()
 

@@ -99,7 +99,7 @@ class ResBlock(nn.Module):
         self.shortcut = nn.Conv2d(in_channels, out_channels, 1) if in_channels != out_channels else nn.Identity()
 
     def forward(self, x: Tensor, time: Tensor, keep: Tensor | None = None) -> Tensor:
-        """x [B, C, H, W] and SiLU of the time to [B, out, H, W]; ``keep``, bool, has what dropout keeps."""
+        """x [B, C, H, W], SiLU of time [B, time_channels] to [B, out, H, W]; ``keep``, bool, has what dropout keeps."""
         h, time = self.first_conv(nn.functional.silu(self.first_norm(x))), self.time(time)[:, :, None, None]
         if self.scale_shift:
             scale, shift = time.chunk(2, dim=1)

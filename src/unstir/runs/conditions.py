@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from unstir.data.store import Store
 from unstir.errors import UserError
 from unstir.parts import OURS, condition, make
-from unstir.pixels import HALF, known, to_uint8
+from unstir.pixels import HALF, enlarged, known, to_uint8
 from unstir.runs.card import CONDITIONS, ConditionCard
 from unstir.runs.config import Config
 from unstir.runs.files import write_bytes
@@ -183,10 +183,7 @@ class Conditions:
         return self._scaled(rows[index].to(device))
 
     def told(self, x_0: Tensor, rows: Tensor | None) -> Tensor:
-        """What a network gets for any images [B, C, H, W] in [-1, 1] whose conditions are ``rows``, in their units.
-
-        Without any they are a function of the images, or hidden; UserError where they can be neither.
-        """
+        """What a network gets for images [B, C, H, W]: ``rows`` scaled, a function of them, or hidden; or UserError."""
         if rows is not None:
             return self.given(self.checked(rows), x_0.device)
         if self.name != STORED:
@@ -241,16 +238,6 @@ class Conditions:
 def with_mark(scaled: Tensor) -> Tensor:
     """Scaled conditions with a last number or channel of ones, which says that they are given."""
     return torch.cat((scaled, torch.ones_like(scaled[:, :1])), 1)
-
-
-def enlarged(images: Tensor, shape: tuple[int, ...]) -> Tensor:
-    """Images [N, C', h, w] repeated by a whole factor to the sides of ``shape``; UserError where there is none."""
-    down, right = (size // small for size, small in zip(shape[-2:], images.shape[2:], strict=True))
-    large = images.repeat_interleave(max(down, 1), 2).repeat_interleave(max(right, 1), 3)
-    if down != right or large.shape[2:] != shape[-2:]:
-        sides = f"have sides {list(images.shape[2:])}, and those of the images, {list(shape[-2:])}, are no multiple"
-        raise UserError("condition", None, sides, "give both sides divided by one whole number")
-    return large
 
 
 def _unscaled(data: DataConfig) -> Conditions:

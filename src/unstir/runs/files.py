@@ -77,10 +77,7 @@ def remove_partials(folder: Path, name: str = "") -> None:
 
 @contextmanager
 def staging(parent: Path, name: str) -> Iterator[Path]:
-    """A new folder in ``parent`` to write in, for what gets its name from there by a rename; gone after the block.
-
-    Those of this ``name`` that killed processes left are removed first; what a living one is using stays.
-    """
+    """A new folder in ``parent`` for what is renamed from there, gone after the block; dead ones go before it."""
     for lock in parent.glob(f".{glob.escape(name)}.????????{PARTIAL}.lock"):
         with suppress(OSError, _LivingError), held(lock, _LivingError()) as is_ours:
             if is_ours:

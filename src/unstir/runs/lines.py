@@ -46,7 +46,7 @@ class Log:
 
 
 def read(file: Path, check_line: Callable[[dict[str, Any]], None], mark: str = "") -> Log:
-    """The lines of a file, if it is there: those that parse, pass ``check_line`` and name no run but the ``mark``'s."""
+    """Lines of a file that parse, pass ``check_line`` and name no run but the ``mark``'s, if it is there; OSError."""
     lines, damaged, texts = [], [], [b""]
     with suppress(FileNotFoundError):
         texts = file.read_bytes().split(b"\n")

@@ -309,7 +309,10 @@ class Run:
             raise error if error.key == "guide" else UserError("guide", named, f"cannot be used: {error}") from None
 
     def load(self, step: int | Literal["best"] | None = None) -> checkpoint.Checkpoint:
-        """The newest file that verifies, full or slim, or one saved step's; "best" is `lines.best_step`."""
+        """The newest file that verifies, full or slim, or that of one saved step; "best" is `lines.best_step`.
+
+        Logged is where no file of a newer step could be read. Raises UserError as `model` and `check_same`.
+        """
         steps, problems = self.saved_steps() or [self.newest_step()], list[str]()  # which says so where none was saved
         if step == "best":
             from unstir.runs.lines import best_step

@@ -47,10 +47,7 @@ def chosen_variance(kind: str, learned: bool, every_time: bool) -> str:
 def log_variance(
     kind: str, log_small: Coefficient, log_large: Coefficient, fraction: Tensor | None = None
 ) -> Coefficient:
-    """The natural logarithm of the chosen variance; ``fraction`` is v, float [B, C, H, W], needed only by "learned".
-
-    Raises ValueError for another kind, or for "learned" without a fraction.
-    """
+    """The logarithm of the chosen variance; ``fraction`` is v, [B, C, H, W], of "learned". Raises ValueError."""
     if kind == "small":
         return log_small
     if kind == "large":
