@@ -36,15 +36,12 @@ import io
 import struct
 import warnings
 from collections.abc import Iterable
-from pathlib import Path, PurePosixPath
+from pathlib import PurePosixPath
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import ExifTags, Image, ImageColor
-
-from unstir.data.disk import open_file
-from unstir.errors import UserError
 
 Shape = tuple[int, int, int]  # (C, H, W) of an image
 Sides = tuple[int, int]  # (H, W) of an image
@@ -141,15 +138,6 @@ def decode(
         early = isinstance(error, EOFError) or "truncated" in str(error).lower()
         raise Refused(f"damaged: its {kind} data {'end too early' if early else 'cannot be decoded'}") from None
     return _decoded(image, channels, notes)
-
-
-def picture(path: Path, size: Sides | None, channels: int, ground: str = "white", key: str = "") -> Decoded:
-    """`decode` a picture that a person named by ``key``. Raises UserError for what is none, OSError as `open_file`."""
-    try:
-        with open_file(path) as file:
-            return decode(file.read(), path.name, size, channels, ground)
-    except Refused as error:
-        raise UserError(key, path, f"is no picture that can be used: {error}", "name another") from None
 
 
 def _planes(data: bytes, kind: str) -> NDArray[Any]:

@@ -110,11 +110,7 @@ class Store:
 
     @classmethod
     def open(cls, path: str | Path) -> Self:
-        """Open the store in folder `path`, checking that each file is there, whole and as the manifest says.
-
-        The manifest is compared with its own hash; the bytes of the arrays are not hashed here (see `verify`).
-        Raises UserError naming the file and the reason.
-        """
+        """Open the store in `path`, whole by its manifest, whose hash is checked; bytes are by `verify`. UserError."""
         path = usable_path(path)
         store = cls(path, manifests.read(path))
         for array in store.arrays().values():

@@ -207,11 +207,7 @@ def middles(T: int, num: int) -> tuple[int, ...]:
 
 @dataclass
 class LossHistory:
-    """The last losses seen at each time.
-
-    ``losses`` is float32 [T, 10], a ring by time; ``counts`` is int64 [T], how many were seen of each. Row i is time
-    i + 1. Both are changed in place, on their device and without waiting for it.
-    """
+    """The last losses at each time 1..T: ``losses`` float32 [T, 10], rings, ``counts`` int64 [T]; on their device."""
 
     losses: Tensor
     counts: Tensor

@@ -11,10 +11,10 @@ import torch
 from PIL.Image import Image, Resampling
 from torch import Tensor
 
-from unstir.data.images import Shape, centre, fit, picture, to_array
+from unstir.data.images import Shape, centre, fit, to_array
 from unstir.edit.editing import Edited
 from unstir.errors import UserError
-from unstir.pictures.grid import to_picture
+from unstir.pictures.grid import decoded, to_picture
 from unstir.pixels import from_uint8
 from unstir.runs import sidecar
 
@@ -27,14 +27,14 @@ LONGEST = 60  # characters of a part of a file's name, so that file systems take
 
 def read_image(path: Path, shape: Shape) -> Tensor:
     """A picture file as the run's data would hold it: float32 [1, C, H, W] in [-1, 1]; UserError where it is none."""
-    return from_uint8(torch.from_numpy(picture(path, shape[1:], shape[0]).pixels.copy()))[None]
+    return from_uint8(torch.from_numpy(decoded(path, shape[1:], shape[0]).pixels.copy()))[None]
 
 
 def notes_on(path: Path, shape: Shape) -> list[str]:
     """What `read_image` did to a picture file out of the ordinary, in words."""
     C, H, W = shape
-    decoded = picture(path, None, C)
-    (height, width), notes = decoded.pixels.shape[1:], list(decoded.notes)
+    read = decoded(path, None, C)
+    (height, width), notes = read.pixels.shape[1:], list(read.notes)
     wide, high = map(round, centre(width, height, (H, W)))
     if high < H:
         notes.append(f"enlarged from {width}x{height} pixels")
@@ -54,7 +54,7 @@ def read_mask(mask: Path | None, box: Box | None, image: Path | None, shape: Sha
     if (mask is None) == (box is None):
         raise UserError("mask", mask, "or else box must say what to fill in", "give one of them")
     if mask is not None:
-        hole, whole = _hole(mask), (H, W) if image is None else picture(image, None, 1).pixels.shape[1:]
+        hole, whole = _hole(mask), (H, W) if image is None else decoded(image, None, 1).pixels.shape[1:]
         if hole.shape not in (whole, (H, W)):
             sizes = f"that of the image, {whole[1]}x{whole[0]}, or of the run's images, {W}x{H}"
             raise UserError("mask", mask, f"is {hole.shape[1]}x{hole.shape[0]}", f"draw it at {sizes}")
@@ -81,7 +81,7 @@ def _hole(mask: Path) -> Tensor:
     It is the transparent part of any other picture, and the white part of one without transparency.
     UserError for one of colours or greys without transparency, such as a photo.
     """
-    on_black, on_white = (torch.tensor(picture(mask, None, 3, on).pixels).int() for on in ("black", "white"))
+    on_black, on_white = (torch.tensor(decoded(mask, None, 3, on).pixels).int() for on in ("black", "white"))
     opacity, least, most = 255 - (on_white - on_black).amax(0), on_black.amin(0), on_black.amax(0)
     strongest = int(opacity.max())  # below 255 where all is painted with a thin brush
     clear = 2 * opacity < strongest
@@ -100,7 +100,7 @@ def _hole(mask: Path) -> Tensor:
 
 def pasted(image: Path, made: Tensor, keep: Tensor) -> Image:
     """A picture file at its own size with a result ``made``, uint8 [C, H, W], where ``keep`` [1, 1, H, W] is false."""
-    photo = to_picture(torch.tensor(picture(image, None, 3).pixels))
+    photo = to_picture(torch.tensor(decoded(image, None, 3).pixels))
     width, height = map(round, centre(photo.width, photo.height, (made.shape[1], made.shape[2])))
     corner = (photo.width - width) // 2, (photo.height - height) // 2
     hole = to_picture((~keep[0] * 255).byte()).resize((width, height), Resampling.NEAREST)

@@ -9,8 +9,9 @@ import torch
 from torch import Tensor
 
 from unstir.data.disk import natural, open_file
-from unstir.data.images import EXTENSIONS, as_float32, picture
+from unstir.data.images import EXTENSIONS, as_float32
 from unstir.errors import UserError
+from unstir.pictures.grid import decoded
 from unstir.runs.model import Model
 
 _NUMBERS = re.compile(r"[-+0-9.,e\s]+")
@@ -38,6 +39,8 @@ def read_conditions(text: str | None, model: Model) -> Tensor | None:
                 rows = torch.from_numpy(as_float32(np.load(file, allow_pickle=False)))
         except (ValueError, EOFError):
             raise UserError("condition", path, "holds no array of numbers") from None
+    elif not path.exists():
+        raise UserError("condition", text, "is neither numbers nor a file")
     else:
         rows = _pictures(path, model.conditions.card.shape)
     model.check_condition(rows)
@@ -63,7 +66,7 @@ def _pictures(path: Path, shape: tuple[int, ...]) -> Tensor:
     if path.is_dir():
         files = [file for file in path.iterdir() if file.suffix.lower() in EXTENSIONS]
     files = sorted(files, key=lambda file: natural(file.name))
-    pictures = [torch.tensor(picture(file, None, shape[0], key="condition").pixels) for file in files]
+    pictures = [torch.tensor(decoded(file, None, shape[0], key="condition").pixels) for file in files]
     if len({pixels.shape for pixels in pictures}) != 1:
         raise UserError("condition", path, "must hold pictures of one size", "name a folder of pictures")
     return torch.stack(pictures).float()

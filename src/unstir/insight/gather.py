@@ -162,11 +162,7 @@ def own_evaluations(run: Run) -> tuple[list[Evaluation], list[str]]:
 
 
 def own_bound(run: Run, since: int) -> tuple[Likelihood | None, list[str]]:
-    """The newest bound on held-out images that `unstir likelihood` wrote by its usual settings, and what is wrong.
-
-    None where there is none of a step from ``since`` on: the run has left older weights behind. Every term and all
-    images go first.
-    """
+    """The newest bound on held-out images of `unstir likelihood`'s usual settings, from step ``since`` on; problems."""
     bounds, wrong = list[Likelihood](), list[str]()
     for path in sorted((run.path / "likelihood").glob("*.json")):
         if (bound := read_likelihood(path)) is None:

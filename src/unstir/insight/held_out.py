@@ -47,11 +47,7 @@ def alike(lines: Lines) -> list[Measurement]:
 
 @dataclass(frozen=True)
 class _Stretch:
-    """The last doubling or so of the images seen, and the changes over it, of the same images before and after.
-
-    ``fall`` is that of the held-out loss, ``on_train`` that of the loss of training images, None where it was not
-    measured.
-    """
+    """The last doubling or so of images seen: by it the losses changed, ``fall`` held out, ``on_train`` if measured."""
 
     before: Measurement
     after: Measurement

@@ -92,11 +92,7 @@ def outputs_nothing(run: Run, mean: float, std: float) -> float:
 
 
 def _logged_mean(run: Run, errors: Tensor) -> float:
-    """The mean of ``errors`` at t = 1..T, float64 [T], over times as metrics.jsonl has it.
-
-    Over the density that training draws times from; else over all times alike, for the log of times that are drawn by
-    their losses is weighted to that mean.
-    """
+    """The mean of ``errors`` at t = 1..T, float64 [T], as metrics.jsonl has it: by loss.times, or all times alike."""
     density = build.times(run.config, torch.device("cpu"))
     return (errors.mean() if density is None else density.p @ errors).item()
 

@@ -207,9 +207,7 @@ def log_axis(axes: "Axes", which: str) -> None:
 
 
 def _ticks(low: float, high: float) -> list[float]:
-    """Two round numbers or more from ``low`` > 0 to ``high``, so few that their labels leave each other room: powers of
-    ten, or parts of them, or, where the axis is too short for these, equally spaced ones.
-    """
+    """Two or more round numbers from ``low`` > 0 to ``high`` with room for labels: powers of ten, else even steps."""
     from matplotlib.ticker import MaxNLocator
 
     decades = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)

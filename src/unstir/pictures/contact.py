@@ -21,11 +21,7 @@ _LISTED = 20
 
 
 def inspect(path: Path, sheet: Path | None = None) -> tuple[str, Path]:
-    """What the store in a folder holds, as `describe` says it, and the file of its contact sheet, written here.
-
-    The file is ``sheet``, by default contact-sheet.png of the folder. Raises UserError where the store is damaged or
-    the file is no PNG.
-    """
+    """What a store holds in words, and the ``sheet`` written, by default contact-sheet.png there. Raises UserError."""
     store = Store.open(path)
     store.verify()
     sheet = sheet or path / "contact-sheet.png"

@@ -9,8 +9,8 @@ from torch import Tensor
 
 from unstir import randomness
 from unstir.data.embedded import load_embedded
-from unstir.data.images import picture
 from unstir.pictures.charts import log_axis
+from unstir.pictures.grid import decoded
 from unstir.pixels import from_uint8, to_uint8
 from unstir.theory.process import Process
 from unstir.theory.schedule import NoiseSchedule, cosine, linear, sigmoid, zero_terminal_snr
@@ -32,7 +32,7 @@ def theory_figure(image: Path | None = None) -> "Figure":
 
     schedules = {"linear": linear(), "cosine": cosine(), "sigmoid": sigmoid()}
     schedules["linear, zero terminal SNR"] = zero_terminal_snr(schedules["linear"])
-    pixels = load_embedded("digits")[0][0] if image is None else picture(image, (_SIDE, _SIDE), 3, key="image").pixels
+    pixels = load_embedded("digits")[0][0] if image is None else decoded(image, (_SIDE, _SIDE), 3, key="image").pixels
     x_0 = from_uint8(torch.from_numpy(pixels.copy()))
     x_0 = x_0.reshape(1, -1, *x_0.shape[-2:])
     figure = Figure(figsize=(13, 7.2), layout="constrained")

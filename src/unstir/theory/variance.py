@@ -25,9 +25,7 @@ _NO_SIGNAL = -1000.0  # stands for the log-SNR of alpha_T = 0, which is -inf
 
 
 def check_variance(kind: str, learned: bool, measured: bool) -> None:
-    """Raise UserError for a ``kind`` that is unknown, "learned" where the network has not ``learned`` it, or "optimal"
-    where the errors of these weights were not ``measured``.
-    """
+    """Raise UserError for an unknown ``kind``, "learned" if not ``learned``, "optimal" without errors ``measured``."""
     if kind not in ("auto", *VARIANCES):
         raise UserError("variance", kind, "is unknown", f"choose one of auto, {', '.join(VARIANCES)}")
     if kind == "learned" and not learned:

@@ -56,9 +56,7 @@ SIZES = Size(32, 32), Size(32, 64), Size(64, 64), Size(64, 128)  # by what a ste
 
 
 def snapshots(minutes: float, speed: float) -> int:
-    """How many snapshots, after that of the first step, take at most a quarter of the minutes, at a ``speed`` in images
-    a second: 1..6.
-    """
+    """How many snapshots after the first, 1..6, take a quarter of the minutes at a ``speed`` in images a second."""
     return min(max(int(60 * minutes * speed / SNAPSHOT / 4), 1), 6)
 
 

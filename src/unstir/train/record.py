@@ -197,10 +197,8 @@ class Saving:
         self._written: Future[None] | None = None
 
     def begin(self) -> None:
-        """Begin to save this moment; the state may change as soon as this returns. Of several processes the first does.
-
-        Raises UserError where the run's folder has gone or the processes' weights differ, and what
-        the save before raised.
+        """Save this moment, which may change as this returns, by the first process. UserError for another's weights,
+        a folder that has gone, and what the save before raised.
         """
         self.wait()
         faulty = "its device computes otherwise, or is faulty: leave it out, and the same command goes on"

@@ -175,9 +175,7 @@ def _named(networks: Mapping[str, nn.Module]) -> dict[str, Tensor]:
 
 
 def _laid_as(like: Tensor, tensor: Tensor) -> Tensor:
-    """A tensor on the device of ``like``, and in its order of memory where they have one shape: a fused optimizer takes
-    the n-th number of each, wherever that belongs.
-    """
+    """A tensor on the device, and of one shape in the memory order of ``like``, as a fused optimizer pairs numbers."""
     moved = tensor.to(like.device)
     if tensor.shape != like.shape or moved.stride() == like.stride():
         return moved

@@ -151,11 +151,7 @@ class Trainer:
         return finished
 
     def _warm_up(self) -> None:
-        """A pass that does not count, after which several processes add gradients up as in a run that was continued.
-
-        Gradients travel in buckets, which are formed anew after the first backward pass, and of three or more numbers
-        the sum depends on their order.
-        """
+        """A pass that does not count, after which gradients of several processes add up in the order of later steps."""
         if self._group.size > 1 and self.state.step < self._run.length:
             buffers = [(buffer, buffer.clone()) for buffer in self.state.net.train().buffers()]
             self._learn_from(slice(self._part.start, self._part.start + 1))
