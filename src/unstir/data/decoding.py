@@ -18,8 +18,8 @@ from typing import Any
 import numpy as np
 
 from unstir.child import start
-from unstir.data.disk import item_digest
-from unstir.data.images import Group, Outcome, Refused, Shape, decode, group_of
+from unstir.data.disk import item_digest, open_file
+from unstir.data.images import Decoded, Group, Outcome, Refused, Shape, Sides, decode, group_of
 from unstir.data.listing import Items
 from unstir.errors import UserError
 
@@ -27,6 +27,15 @@ MAX_WORKERS = min(16, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffi
 """One child for each core this process may use, and no more than 16."""
 
 _PROGRAM = "from unstir.data.decoding import serve; serve()"
+
+
+def decoded(path: Path, size: Sides | None, channels: int, ground: str = "white", key: str = "") -> Decoded:
+    """`decode` a picture that a person named by ``key``. Raises UserError for what is none, OSError as `open_file`."""
+    try:
+        with open_file(path) as file:
+            return decode(file.read(), path.name, size, channels, ground)
+    except Refused as error:
+        raise UserError(key, path, f"is no picture that can be used: {error}", "name another") from None
 
 
 def decode_all(

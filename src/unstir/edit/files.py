@@ -11,10 +11,11 @@ import torch
 from PIL.Image import Image, Resampling
 from torch import Tensor
 
+from unstir.data.decoding import decoded
 from unstir.data.images import Shape, centre, fit, to_array
 from unstir.edit.editing import Edited
 from unstir.errors import UserError
-from unstir.pictures.grid import decoded, to_picture
+from unstir.pictures.grid import to_picture
 from unstir.pixels import from_uint8
 from unstir.runs import sidecar
 

@@ -8,10 +8,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from unstir.data.decoding import decoded
 from unstir.data.disk import natural, open_file
 from unstir.data.images import EXTENSIONS, as_float32
 from unstir.errors import UserError
-from unstir.pictures.grid import decoded
 from unstir.runs.model import Model
 
 _NUMBERS = re.compile(r"[-+0-9.,e\s]+")

@@ -12,8 +12,6 @@ from PIL import Image, ImageDraw
 from PIL.PngImagePlugin import PngInfo
 from torch import Tensor
 
-from unstir.data.disk import open_file
-from unstir.data.images import Decoded, Refused, Sides, decode
 from unstir.errors import UserError
 from unstir.pictures.caption import SIZE, caption, font
 
@@ -40,15 +38,6 @@ def read(path: Path) -> Tensor:
     with Image.open(path) as picture:
         array = np.array(picture)
     return torch.from_numpy(array[None] if array.ndim == 2 else array.transpose(2, 0, 1).copy())
-
-
-def decoded(path: Path, size: Sides | None, channels: int, ground: str = "white", key: str = "") -> Decoded:
-    """`decode` a picture that a person named by ``key``. Raises UserError for what is none, OSError as `open_file`."""
-    try:
-        with open_file(path) as file:
-            return decode(file.read(), path.name, size, channels, ground)
-    except Refused as error:
-        raise UserError(key, path, f"is no picture that can be used: {error}", "name another") from None
 
 
 def is_whole(path: Path, shape: tuple[int, int, int]) -> bool:

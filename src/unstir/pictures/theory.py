@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 
 from unstir import randomness
+from unstir.data.decoding import decoded
 from unstir.data.embedded import load_embedded
 from unstir.pictures.charts import log_axis
-from unstir.pictures.grid import decoded
 from unstir.pixels import from_uint8, to_uint8
 from unstir.theory.process import Process
 from unstir.theory.schedule import NoiseSchedule, cosine, linear, sigmoid, zero_terminal_snr
