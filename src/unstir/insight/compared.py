@@ -16,7 +16,7 @@ from unstir.insight.statement import MARKS, Verdict
 from unstir.insight.wording import change, size
 from unstir.metrics.evaluation import Evaluation, unlike
 from unstir.metrics.figures import figure_effect, in_rows, verdict
-from unstir.pictures.charts import Point, mean_losses
+from unstir.pictures.charts import mean_losses
 from unstir.runs import toml
 from unstir.runs.run import Run
 
@@ -38,7 +38,8 @@ def write(runs: Sequence[Run], stores: Sequence[Store | None], path: Path) -> li
     keys = [key for key in alike[0].figures if all(key in item.figures for item in alike)] if alike else []
     settings = trainings.settings(facts) if keys else []
     differing, metrics = _settings(facts), [(name, it.lines) for name, it in named]
-    losses = {name: _course(it) for name, it in named if _losses_compare(facts)}
+    trained = {name: [line for line in it.held_out if line["step"]] for name, it in named if _losses_compare(facts)}
+    losses = {name: mean_losses(lines, "held_out") for name, lines in trained.items()}
     shown: dict[str, Any] = {
         "names": [name for name, _ in named],
         "classes": facts[0].data.classes,
@@ -63,10 +64,6 @@ def write(runs: Sequence[Run], stores: Sequence[Store | None], path: Path) -> li
     shown["quality"] = charts.by_images(series, main, "fig-all-quality")
     write_page(path, "comparison.html", shown)
     return facts
-
-
-def _course(facts: Facts) -> list[Point]:
-    return mean_losses([line for line in facts.held_out if line["step"]], "held_out")
 
 
 def _with_steps(names: Sequence[str], steps: Sequence[int], trained: Sequence[int]) -> list[str]:

@@ -77,11 +77,7 @@ def training_curves(metrics: Lines) -> "Figure":
 
 
 def held_out_figure(lines: Lines) -> "Figure":
-    """The losses of training and held-out images, from the lines of held_out.jsonl.
-
-    The mean loss over times of both splits by images seen; where it was estimated, the bound of both; and the loss by
-    time t at some of the steps measured.
-    """
+    """Losses of both splits by images seen, their bounds where estimated, and losses by time t at some steps."""
     from matplotlib.figure import Figure
 
     bits = any(_is_number(line.get(key)) for line in lines for _, key, _ in SPLITS)

@@ -197,9 +197,7 @@ class Saving:
         self._written: Future[None] | None = None
 
     def begin(self) -> None:
-        """Save this moment, which may change as this returns, by the first process. UserError for another's weights,
-        a folder that has gone, and what the save before raised.
-        """
+        """Save this moment, then free to change. UserError for a gone folder, others' weights, or an earlier error."""
         self.wait()
         faulty = "its device computes otherwise, or is faulty: leave it out, and the same command goes on"
         self._group.check_alike(dict(self._state.net.named_parameters()), faulty)
