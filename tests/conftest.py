@@ -26,9 +26,9 @@ from PIL import Image
 import refusals
 from unstir import parts
 from unstir.cli import terminal
-from unstir.data import Store
+from unstir.data import Store, pack
 from unstir.data.embedded import load_embedded
-from unstir.metrics import feature_figures
+from unstir.metrics import feature_figures, floor
 from unstir.metrics.classifier import FILE, classifier_for
 from unstir.progress import shown_by
 from unstir.runs.toml import from_dict
@@ -95,7 +95,7 @@ def pytest_collection_finish():
     gc.freeze()  # all that is imported, which each later collection would look through
 
 
-LONGEST = ("quality", "faults", "examples", "train", "insight", "metrics")
+LONGEST = ("quality", "faults", "examples", "trackers", "interop", "serve", "train", "insight", "metrics")
 """The folders whose files take longest: begun first, so that the processes end together."""
 
 
@@ -187,12 +187,29 @@ def cut(store, folder, **counts):
     return replace(store, path=folder, manifest={**store.manifest, "counts": {**store.manifest["counts"], **counts}})
 
 
+def on(store):
+    """The settings of a run on this store alone."""
+    return {"data__source": str(store.path), "data__store": str(store.path)}
+
+
+@pytest.fixture
+def few(tmp_path):
+    """few(num, held_out=0) -> a store of so many digits, ten at least, with all their classes."""
+
+    def packed(num, held_out=0):
+        images, labels = load_embedded("digits")
+        return pack((images[:num].reshape(-1, 8, 8), labels[:num]), tmp_path / "few", channels=1, held_out=held_out)
+
+    return packed
+
+
 @pytest.fixture(scope="module")
 def quick():
     """Errors of figures from fewer subsets: for files that do not test them."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(feature_figures, "SUBSETS", 2)
         patch.setattr(feature_figures, "FLOOR_SPLITS", 4)
+        patch.setattr(floor, "DRAWS", 3)
         yield
 
 

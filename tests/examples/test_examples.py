@@ -111,7 +111,9 @@ def test_a_dataset_of_your_own_is_packed_with_its_classes(example, tmp_path):
     assert ink[large].min() > ink[~large].max()
 
 
-def test_features_of_ones_own_judge_images_and_are_known_by_name_and_hash(example, classified, command, tmp_path):
+def test_features_of_ones_own_judge_images_and_are_known_by_name_and_hash(
+    example, classified, quick, command, tmp_path
+):
     store, images = Store.open(classified), Store.open(classified).images("held_out")[:40]
     np.save(tmp_path / "images.npy", images.numpy())
     asked = "--images", tmp_path / "images.npy", "--store", classified, "--no-memorisation", "--json"

@@ -6,6 +6,7 @@ import pytest
 import torch
 from test_parts import spoilt
 
+from conftest import on
 from refusals import refusing
 from unstir import randomness
 from unstir.diffusion.augmentation import augmentation, transformed
@@ -197,9 +198,9 @@ def test_the_average_moves_by_the_decay_that_is_logged(make_run):
     assert len(seen) == 4
 
 
-def test_a_batch_may_be_the_whole_training_set(make_run, monkeypatch):
-    count = 1498
-    whole = {"train__batch_size": count, "train__micro_batch": 0, "train__length": "3 epochs"}
+def test_a_batch_may_be_the_whole_training_set(make_run, few):
+    count = (small := few(80, held_out=0.25)).count("train")
+    whole = {**on(small), "train__batch_size": count, "train__micro_batch": 0, "train__length": "3 epochs"}
     measured = {"log__held_out_images": 12, "log__held_out_times": 1}
     run, store = make_run(**whole, **measured, train__warmup="0 steps", grids__log_spaced=0)
     assert store.count("train") == count and run.steps_per_epoch == 1 and run.length == 3
@@ -215,4 +216,4 @@ def test_a_batch_may_be_the_whole_training_set(make_run, monkeypatch):
     assert [line["epoch"] for line in run.metrics()] == [1, 2]
     assert [(line["step"], line["epoch"], line["bits_num"]) for line in run.held_out()] == [(0, 0, 3), (3, 2, 3)]
     with refusing("train.batch_size", count + 1, {"train.batch_size": count}):
-        make_run("more", train__batch_size=count + 1, train__micro_batch=0)
+        make_run("more", **on(small), train__batch_size=count + 1, train__micro_batch=0)
