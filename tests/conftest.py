@@ -247,8 +247,20 @@ def trained(make_run, digits, shared, tmp_path):
 
 
 @pytest.fixture
+def run(trained):
+    """The tiny run after all its steps."""
+    return trained()[0]
+
+
+@pytest.fixture
+def store(digits):
+    """The store of the tiny run."""
+    return Store.open(digits)
+
+
+@pytest.fixture
 def command(capsys):
-    """command("sample", run.path, ...) -> (status, standard output, standard error)."""
+    """command("sample", run.path, ...) -> (status, standard output, standard error); command.done(...): of success."""
     from unstir import cli
 
     def call(*arguments):
@@ -257,6 +269,12 @@ def command(capsys):
         said = capsys.readouterr()
         return left.value.code, said.out, said.err
 
+    def done(*arguments):
+        status, out, err = call(*arguments)
+        assert status == 0, err
+        return out
+
+    call.done = done
     return call
 
 

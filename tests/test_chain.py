@@ -88,8 +88,7 @@ def test_a_step_takes_calls_by_its_sampler(name):
         {"clip": False, "threshold": 0.5},
     ],
 )  # fmt: skip
-def test_a_wrong_chain_is_a_users_mistake_in_the_words_of_the_command_line(wrong, trained, command):
-    run, _ = trained()
+def test_a_wrong_chain_is_a_users_mistake_in_the_words_of_the_command_line(wrong, run, command):
     with pytest.raises(UserError) as refused:
         unstir.Chain(**wrong)
     assert refused.value.key in wrong and refused.value.given == wrong[refused.value.key]
@@ -113,8 +112,7 @@ def test_the_help_says_the_calls_of_the_samplers_that_take_more(command):
     assert more == {"heun": 2 * 20 - 1, "pndm": 20 + 9}
 
 
-def test_the_cost_counts_steps_that_fall_together_once(trained, command, tmp_path):
-    run, _ = trained()
+def test_the_cost_counts_steps_that_fall_together_once(run, command, tmp_path):
     ask = ("sample", run.path, "--num", 1, "--steps", 20, "--sampler", "heun")
     for spacing in ("log_snr", "trailing"):
         out = command(*ask, "--spacing", spacing, "--out", tmp_path / spacing)[1]

@@ -60,8 +60,7 @@ def test_without_torch_fidelity_inception_alone_is_refused_and_before_any_work(
     before = sorted(folder.rglob("*"))
     refused(command("evaluate", folder, *SMALL, "--seed", 5, *option), "Inception", "pip install '.[fid]'")
     assert sorted(folder.rglob("*")) == before
-    status, out, err = command("evaluate", folder, *SMALL, "--seed", 5)
-    assert status == 0 and "KID-classifier" in out, err
+    assert "KID-classifier" in command.done("evaluate", folder, *SMALL, "--seed", 5)
 
 
 def test_the_same_again_only_prints(folder, command, monkeypatch):
@@ -99,8 +98,7 @@ def test_another_run_is_compared_by_the_same_protocol_alone(folder, command, tmp
     assert (
         status == 0 and re.search(r", \+0\.0+ ± ", out.splitlines()[-1]) and out.splitlines()[-1].endswith("undecided")
     )
-    status, again, err = command("evaluate", folder, *SMALL[2:], "--against", other)  # as many as the other one has
-    assert status == 0 and again.splitlines()[-1] == out.splitlines()[-1], err
+    assert command.done("evaluate", folder, *SMALL[2:], "--against", other).splitlines()[-1] == out.splitlines()[-1]
 
 
 def test_figures_of_weights_that_a_run_has_not_are_left_out(folder, command, tmp_path):
@@ -191,8 +189,7 @@ def test_a_label_with_a_bit_flipped_is_damage_of_the_store(conditional, command,
 
 
 def test_classes_are_drawn_as_often_as_the_data_has_them(conditional, command, folder):
-    status, out, _ = command("evaluate", conditional, *SMALL, "--json")
-    assert status == 0
+    out = command.done("evaluate", conditional, *SMALL, "--json")
     (found,) = json.loads(out)["evaluations"]
     assert found["protocol"]["label"] == SHARES and "classifier/accuracy" in found["figures"]
     run, store = Run.open(conditional), Store.open(folder.parent / "digits")
@@ -268,7 +265,6 @@ def test_a_search_for_copies_is_made_up_for(folder, command, monkeypatch):
     (without,) = [each for each in saved(Run.open(folder)) if each.protocol["num"] == 20]
     assert without.memorisation is None
     monkeypatch.setattr(judging, "measure", lambda *arguments, **options: pytest.fail("judged again"))
-    status, out, _ = command("evaluate", folder, *small)
-    assert status == 0 and "memorisation: " in out
+    assert "memorisation: " in command.done("evaluate", folder, *small)
     (found,) = [each for each in saved(Run.open(folder)) if each.protocol["num"] == 20]
     assert found.memorisation is not None and found.figures == without.figures

@@ -21,11 +21,9 @@ from unstir.runs.model import Model
 from unstir.theory.schedule import cosine
 
 
-def test_a_comparison_is_one_picture_with_what_each_costs(trained, command, tmp_path, refused):
-    run, _ = trained()
+def test_a_comparison_is_one_picture_with_what_each_costs(run, command, tmp_path, refused):
     text = "ancestral:20,ddim:5,dpmpp_2m:4:log_snr,heun:5"
-    status, out, err = command("sample", run.path, "--num", 3, "--compare", text, "--out", tmp_path / "compared")
-    assert status == 0, err
+    out = command.done("sample", run.path, "--num", 3, "--compare", text, "--out", tmp_path / "compared")
     lines = out.splitlines()
     assert [line.split(", ")[:-1] for line in lines[:4]] == [
         ["ancestral", "20 steps", "20 calls"], ["ddim", "5 steps", "5 calls"],
@@ -40,13 +38,11 @@ def test_a_comparison_is_one_picture_with_what_each_costs(trained, command, tmp_
     refused(command(*few, "foo:3"), "compare foo:3: sampler='foo' must be one of ancestral, ")
 
 
-def test_a_comparison_has_its_settings_beside_it_and_other_settings_another_file(trained, command):
-    run, _ = trained()
+def test_a_comparison_has_its_settings_beside_it_and_other_settings_another_file(run, command):
     asked = [("ddim:5,heun:5",), ("ddim:5",), ("ddim:5", "--seed", 1), ("ddim:5", "--no-clip"), ("ddim:5", "--no-ema")]
     files = []
     for options in (*asked, *asked):
-        status, out, err = command("sample", run.path, "--num", 3, "--compare", *options)
-        assert status == 0, err
+        out = command.done("sample", run.path, "--num", 3, "--compare", *options)
         files.append(Path(out.splitlines()[-1].split()[1]))
     assert files[:5] == files[5:] and len(set(files)) == 5 and all(file.is_file() for file in files)
     settings = json.loads(files[0].with_suffix(".json").read_text())
@@ -57,8 +53,7 @@ def test_a_comparison_has_its_settings_beside_it_and_other_settings_another_file
     assert "chain" not in settings  # the run's own was not used
 
 
-def test_a_comparison_begins_every_row_from_the_jobs_own_noise(trained):
-    run, _ = trained()
+def test_a_comparison_begins_every_row_from_the_jobs_own_noise(run):
     job = Job(num=3, chain=Chain(steps=20, seed=5))
     one, other, again = compare(
         run.model(), job, [Chain(steps=20, seed=1), Chain(steps=20, seed=2), Chain("ddim", steps=5)]
@@ -106,8 +101,7 @@ def test_an_option_of_one_sampler_is_for_the_rows_that_take_it(trained, command,
     assert made[0]["eta"] == 1 and "eta" not in made[1] and made[1]["variance"] == "auto"
 
 
-def test_the_seconds_are_those_of_an_image_and_of_its_own_chain_alone(trained, monkeypatch):
-    run, _ = trained()
+def test_the_seconds_are_those_of_an_image_and_of_its_own_chain_alone(run, monkeypatch):
     clock, call = [100.0], Denoiser.__call__
 
     def slow(self, x_t, t, *rest):
@@ -123,8 +117,7 @@ def test_the_seconds_are_those_of_an_image_and_of_its_own_chain_alone(trained, m
     assert rows[0].caption.split(", ") == ["ddim", "5 steps", "5 calls", "4.5 s per image"]
 
 
-def test_a_caption_with_guidance_is_drawn_whole(trained, command, monkeypatch):
-    run, _ = trained()
+def test_a_caption_with_guidance_is_drawn_whole(run, command, monkeypatch):
     drawn = []
     monkeypatch.setattr(Model, "besides", lambda *_: ", computed for two conditions (guidance) at t = 100 to 900")
     monkeypatch.setattr(grid, "caption", lambda name, *given: drawn.append((name, caption(name, *given))) or name)
@@ -132,8 +125,7 @@ def test_a_caption_with_guidance_is_drawn_whole(trained, command, monkeypatch):
     assert len(drawn) == 2 and all("guidance" in name and name == shown for name, shown in drawn)
 
 
-def test_many_images_of_a_comparison_come_in_lines_of_sixteen(trained, command, tmp_path):
-    run, _ = trained()
+def test_many_images_of_a_comparison_come_in_lines_of_sixteen(run, command, tmp_path):
     ask = ("sample", run.path, "--num", 40, "--compare", "ddim:2,unipc:2", "--out", tmp_path / "two")
     sizes = []
     for options in ((), ("--scale", 10), ("--scale", 1)):

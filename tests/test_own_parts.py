@@ -196,10 +196,7 @@ options = { power = 2 }
 num = 2
 steps = 3
 ''')  # fmt: skip
-    status, _, err = unstir(
-        "train", "mine.toml", "--out", "run", "--grids.sampler", "mine:heun2", "--grids.options.eta", 1
-    )
-    assert status == 0, err
+    unstir.done("train", "mine.toml", "--out", "run", "--grids.sampler", "mine:heun2", "--grids.options.eta", 1)
     assert repr(Run.open("run").config.grids.options) == "{'eta': 1}"
     assert Run.open("run").config.data.options == {"num": 24, "version": "12"}
     assert unstir("data", "pack", "mine:stars", "--out", "d", "--options.version", "1e3", "--options.num", 9)[0] == 0

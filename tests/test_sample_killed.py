@@ -24,8 +24,7 @@ def hashes(folder):
     return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in folder.glob("*.png")}
 
 
-def test_a_killed_job_ends_with_the_files_of_one_never_killed(trained, command, tmp_path):
-    run, _ = trained()
+def test_a_killed_job_ends_with_the_files_of_one_never_killed(run, command, tmp_path):
     options = ("--num", 200, "--batch-size", 8, "--steps", 20)
     assert command("sample", run.path, *options, "--out", tmp_path / "whole")[0] == 0
     killed = tmp_path / "killed"
@@ -45,16 +44,14 @@ def test_a_killed_job_ends_with_the_files_of_one_never_killed(trained, command, 
     proven("SIGKILL while sampling", KILLS)
 
 
-def test_fewer_than_are_there_is_refused(trained, command, tmp_path, refused):
-    run, _ = trained()
+def test_fewer_than_are_there_is_refused(run, command, tmp_path, refused):
     assert command("sample", run.path, "--num", 6, "--out", tmp_path / "six")[0] == 0
     before = hashes(tmp_path / "six")
     refused(command("sample", run.path, "--num", 3, "--out", tmp_path / "six"), "--num 3 ", "use --num 6")
     assert hashes(tmp_path / "six") == before
 
 
-def test_only_batches_of_which_an_image_is_missing_are_computed_again(trained, tmp_path, monkeypatch, counts):
-    run, _ = trained()
+def test_only_batches_of_which_an_image_is_missing_are_computed_again(run, tmp_path, monkeypatch, counts):
     out, job = tmp_path / "made", Job(num=100, chain=Chain("ddim", steps=5), batch_size=8)
     save_images(run.model(), job, out)
     before = hashes(out)
@@ -100,8 +97,7 @@ def broken_of(whole, mode, other, size):
     return cut + foreign + [encoded(picture) for picture in pictures]
 
 
-def test_what_is_no_whole_image_of_the_run_is_made_again(trained, tmp_path, monkeypatch):
-    run, _ = trained()
+def test_what_is_no_whole_image_of_the_run_is_made_again(run, tmp_path, monkeypatch):
     out, job = tmp_path / "made", Job(num=48, chain=Chain("ddim", steps=2), batch_size=4)
     save_images(run.model(), job, out)
     before = hashes(out)

@@ -138,8 +138,7 @@ def test_the_ddpm_pipeline_draws_our_pictures(there_and_back, monkeypatch, case)
 @pytest.mark.parametrize("fixed", ["small", "large"])
 def test_a_learned_variance_that_the_run_leaves_aside_is_drawn_with_and_said(tmp_path, unstir, monkeypatch, fixed):
     run = untrained(tmp_path / "run", **CASES["learned"], grids__variance=fixed)
-    status, out, _ = unstir("export", run.path, "--to", "diffusers", "--out", "out")
-    assert status == 0 and f"grids.variance={fixed} " in out
+    assert f"grids.variance={fixed} " in unstir.done("export", run.path, "--to", "diffusers", "--out", "out")
     assert f"grids.variance={fixed} " in Path("out/README.md").read_text()
     noise = OurNoise(run.chain(), run.data.shape, 3, range(20, 0, -1))
     theirs = drawn_by(monkeypatch, diffusers.DDPMPipeline.from_pretrained("out"), noise, num_inference_steps=20)

@@ -119,8 +119,7 @@ def test_a_run_with_conditions_is_pulled_with_them(hub, tmp_path, unstir):
     run = Run.create(tmp_path / "run", net, Process(cosine(20)), (1, 8, 8), **given)
     status, _, err = unstir("push", run.path, "me/told", "--licence", "mit")
     assert status == 0 and "conditions.npy" in hub.files("me/told"), err
-    status, _, err = unstir("pull", "me/told", "--out", "pulled")
-    assert status == 0, err
+    unstir.done("pull", "me/told", "--out", "pulled")
     pulled = Run.open("pulled")
     assert torch.equal(pulled.conditions.kept, run.conditions.kept) and pulled.data.condition == run.data.condition
     assert torch.equal(drawn(pulled.model(device="cpu")), drawn(run.model(device="cpu")))
@@ -291,8 +290,7 @@ def test_the_samples_of_the_page_are_drawn_again_by_what_it_says(tmp_path, unsti
     assert f" by unipc in 20 steps{says}, " in (tmp_path / "there/README.md").read_text()
     words = ("--sampler", "unipc", "--steps", 20, "--spacing", "trailing", *typed)
     plain = untrained(tmp_path / "plain", **hidden)  # the same weights, and no such settings in its config
-    status, _, err = unstir("sample", plain.path, "--num", 16, *words, "--out", "made")
-    assert status == 0, err
+    unstir.done("sample", plain.path, "--num", 16, *words, "--out", "made")
     drawn = torch.stack([read(Path(f"made/{number:06d}.png")) for number in range(16)])
     with Image.open(tmp_path / "there/samples.png") as shown:
         assert shown.tobytes() == named_grid(drawn, 8, [CLASSES[number % 10] for number in range(16)]).tobytes()

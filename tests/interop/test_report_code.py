@@ -42,8 +42,7 @@ def test_the_run_answers_as_the_network(saved, tmp_path, case, prefix):
 
 
 def test_the_run_has_the_settings_of_the_report(saved, tmp_path, unstir, refused):
-    status, out, err = unstir("import", saved(Network(**SMALL)), "--out", "first")
-    assert status == 0 and "beta_T=0.02" in out, err
+    assert "beta_T=0.02" in unstir.done("import", saved(Network(**SMALL)), "--out", "first")
     run = Run.open("first")
     grids, diffusion = run.config.grids, run.config.diffusion
     assert (grids.sampler, grids.steps, grids.variance, grids.clip) == ("ancestral", 50, "large", False)
@@ -54,8 +53,7 @@ def test_the_run_has_the_settings_of_the_report(saved, tmp_path, unstir, refused
     )
     names = [f"class {i}" for i in range(10)]
     given = "--classes", *names, "--size", 16, "--beta-T", 0.03, "--beta-1", 1e-4
-    status, out, err = unstir("import", saved(Network(**SMALL, labels=10)), "--out", "second", *given)
-    assert status == 0 and "note" not in out, err
+    assert "note" not in unstir.done("import", saved(Network(**SMALL, labels=10)), "--out", "second", *given)
     run = Run.open("second")
     assert run.labels.names == tuple(names) and run.labels.has_null and run.chain().guidance == 2.8
     assert run.config.model.layout == "report_guided" and run.config.diffusion.options["beta_T"] == 0.03

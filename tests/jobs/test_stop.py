@@ -52,8 +52,7 @@ def test_afterwards_handlers_are_those_of_before():
 
 
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, -signal.SIGTERM)])
-def test_another_command_ends_at_the_first(trained, tmp_path, monkeypatch, number, status):
-    run, _ = trained()
+def test_another_command_ends_at_the_first(run, tmp_path, monkeypatch, number, status):
 
     def sampler(*_, **__):
         (tmp_path / "begun").touch()

@@ -28,8 +28,7 @@ def bounds(monkeypatch):
     ("num", "batch_size", "sizes"),
     [(64, 64, [8] * 8), (20, 64, [3] * 6 + [2]), (5, 64, [1] * 5), (36, 4, [4] * 9)],
 )
-def test_an_estimate_is_made_in_eight_samples_or_more(trained, bounds, counts, num, batch_size, sizes):
-    run, store = trained()
+def test_an_estimate_is_made_in_eight_samples_or_more(run, store, bounds, counts, num, batch_size, sizes):
     split_likelihood(run.model(), store, Protocol(calls=4, num=num, batch_size=batch_size))
     assert SAMPLES == 8 and [len(bound.bits_per_dim) for bound in bounds] == sizes
     assert counts[-1][1:] == (4 * len(sizes), 4 * len(sizes))
@@ -39,8 +38,7 @@ def test_an_estimate_is_made_in_eight_samples_or_more(trained, bounds, counts, n
     assert len(bounds[0].bits_per_dim) == min(num, batch_size)
 
 
-def test_its_error_is_that_of_the_samples_and_not_of_their_images(trained, bounds):
-    run, store = trained()
+def test_its_error_is_that_of_the_samples_and_not_of_their_images(run, store, bounds):
     found = split_likelihood(run.model(), store, Protocol(calls=3, num=256))
     means = [bound.bits_per_dim.mean().item() for bound in bounds]
     of_images = torch.cat([bound.bits_per_dim for bound in bounds]).tolist()
@@ -50,8 +48,7 @@ def test_its_error_is_that_of_the_samples_and_not_of_their_images(trained, bound
     assert found.bits_per_dim == pytest.approx(statistics.fmean(of_images), rel=1e-6)
 
 
-def test_the_sum_up_to_a_time_ends_at_the_bound(trained):
-    run, store = trained()
+def test_the_sum_up_to_a_time_ends_at_the_bound(run, store):
     for protocol in (Protocol(num=40), Protocol(num=40, calls=5), Protocol(num=41, calls=3, batch_size=4)):
         found = split_likelihood(run.model(), store, protocol)
         assert len(found.total) == len(found.times)
@@ -62,8 +59,7 @@ def test_the_sum_up_to_a_time_ends_at_the_bound(trained):
     assert whole.total == pytest.approx(added, rel=1e-5)
 
 
-def test_the_estimated_sum_is_near_the_whole_one_at_every_time(trained):
-    run, store = trained()
+def test_the_estimated_sum_is_near_the_whole_one_at_every_time(run, store):
     whole = dict(
         zip(*(lambda r: (r.times, r.total))(split_likelihood(run.model(), store, Protocol(num=128))), strict=True)
     )

@@ -128,8 +128,7 @@ def test_damaged_files_and_those_of_another_format_are_left_out(make_run, spoil)
     assert values["unstir_evaluation"] == evaluation.FORMAT and values["protocol"] == PROTOCOL
 
 
-def test_weights_are_read_once_for_all_their_evaluations_which_is_told(trained):
-    run, _ = trained()
+def test_weights_are_read_once_for_all_their_evaluations_which_is_told(run):
     model, told = run.model(), []
 
     def display(job, unit):

@@ -65,10 +65,9 @@ def test_the_figures_of_a_folder_are_those_of_the_run_that_drew_it(place, store,
     searching = [] if name == "plain" else ["--no-memorisation"]  # one search for copies is enough
     assert command("evaluate", place / name, *SMALL, *searching)[0] == 0
     (own,) = [each for each in saved(Run.open(place / name)) if each.protocol["seeds"] == 2]
-    status, out, err = command(
+    out = command.done(
         "evaluate", "--images", *drawn(place / name), "--store", store.path, "--flip", "--json", *searching
-    )  # the tiny runs train on mirrored images
-    assert status == 0, err
+    )
     (shown,) = json.loads(out)["evaluations"]
     found = find(store, 0, shown["protocol"])
     assert found.figures == own.figures and len(found.figures) > 5
@@ -83,13 +82,11 @@ def test_a_run_and_a_folder_are_compared_both_ways(place, store, command, refuse
     small = (*SMALL, "--no-memorisation")
     command("evaluate", place / "plain", *small)
     both = ("--images", *drawn(place / "plain"), "--store", store.path, "--no-memorisation")
-    status, out, err = command("evaluate", *both, "--against", place / "plain")
-    assert status == 0, err
+    out = command.done("evaluate", *both, "--against", place / "plain")
     assert len(re.findall(r", \+0\.0+ ± ", out)) >= 5 and out.splitlines()[-1].endswith("undecided")
     together = saved_as(place / "together", images_of(drawn(place / "plain"), store).parts[0].repeat(2, 1, 1, 1))
     refused(command("evaluate", place / "plain", *small, "--against", together), f"--against {together} has not been")
-    status, out, err = command("evaluate", "--images", together, *both[-3:], "--against", place / "plain")
-    assert status == 0 and "2 x 24 images" in out, err  # divided as the run's images are
+    assert "2 x 24 images" in command.done("evaluate", "--images", together, *both[-3:], "--against", place / "plain")
     status, out, err = command("evaluate", place / "plain", *small, "--against", together)
     assert status == 0 and out.splitlines()[-1].endswith("undecided"), err
     refused(command("evaluate", place / "classes", *small, "--against", together), "label is")

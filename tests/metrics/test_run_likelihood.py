@@ -20,8 +20,7 @@ from unstir.train.held_out import with_errors
 LEARNED = {"diffusion__learned_variance": True, "loss__objective": "hybrid"}
 
 
-def test_the_whole_sum_is_the_bound_of_the_held_out_images(trained, counts):
-    run, store = trained()
+def test_the_whole_sum_is_the_bound_of_the_held_out_images(run, store, counts):
     found = split_likelihood(run.model(), store)
     count = store.count("held_out")
     assert found.num == count and found.times == tuple(range(2, 21))
@@ -38,8 +37,7 @@ def test_the_whole_sum_is_the_bound_of_the_held_out_images(trained, counts):
     assert f"{found.bits_per_dim:.4f} ±" in describe(found) and "all 20 terms" in describe(found)
 
 
-def test_an_image_has_the_same_noise_in_any_batch_and_choice(trained):
-    run, store = trained()
+def test_an_image_has_the_same_noise_in_any_batch_and_choice(run, store):
     some = split_likelihood(run.model(), store, Protocol(num=40, batch_size=7))
     assert some.bits_per_dim == pytest.approx(
         split_likelihood(run.model(), store, Protocol(num=40)).bits_per_dim, rel=1e-4
@@ -49,8 +47,7 @@ def test_an_image_has_the_same_noise_in_any_batch_and_choice(trained):
     assert split_likelihood(run.model(), store, Protocol(num=40, split="train")).bits_per_dim != some.bits_per_dim
 
 
-def test_an_estimate_is_near_the_sum_and_says_what_it_is(trained):
-    run, store = trained()
+def test_an_estimate_is_near_the_sum_and_says_what_it_is(run, store):
     whole = split_likelihood(run.model(), store, Protocol(num=64))
     estimate = split_likelihood(run.model(), store, Protocol(calls=8, num=64, batch_size=16))
     assert estimate.standard_error > 0
@@ -74,8 +71,7 @@ def test_variances_classes_and_averages_are_honoured(trained):
     assert len({*figures, learned.bits_per_dim}) == 4 and all(map(math.isfinite, figures))
 
 
-def test_the_optimal_variance_lowers_the_bound(trained):
-    run, store = trained()
+def test_the_optimal_variance_lowers_the_bound(run, store):
     model = with_errors(run.model(), store)
     protocols = (Protocol(num=32, variance=variance) for variance in ("large", "small", "optimal"))
     large, small, optimal = (split_likelihood(model, store, protocol) for protocol in protocols)
@@ -83,8 +79,7 @@ def test_the_optimal_variance_lowers_the_bound(trained):
     assert optimal.decoder == large.decoder
 
 
-def test_what_does_not_fit_is_refused(trained, tmp_path):
-    run, store = trained()
+def test_what_does_not_fit_is_refused(run, store, tmp_path):
     for asked in (
         {"split": "test"}, {"num": 10**6}, {"num": -1}, {"calls": 1}, {"calls": 21}, {"batch_size": 0},
         {"variance": "huge"}, {"variance": "learned"}, {"variance": "optimal"},
@@ -97,8 +92,7 @@ def test_what_does_not_fit_is_refused(trained, tmp_path):
         split_likelihood(foreign, store)
 
 
-def test_the_command_writes_figures_and_a_curve(trained, command, refused):
-    run, _ = trained()
+def test_the_command_writes_figures_and_a_curve(run, command, refused):
     status, out, _ = command("likelihood", run.path, "--num", 32, "--split", "both")
     assert status == 0 and out.count("bits/dim") == 2 and "train " in out and "held_out " in out
     folder = run.path / "likelihood"
@@ -112,8 +106,7 @@ def test_the_command_writes_figures_and_a_curve(trained, command, refused):
     assert saved["num"] == 32 and len(saved["curve"]) == 19 and saved["protocol"]["seed"] == 0
     made_of = {"weights": run.model().weights_sha256, "run": run.data.run}
     assert made_of.items() <= saved["protocol"].items() and all(map(len, made_of.values()))
-    status, out, _ = command("likelihood", run.path, "--num", 32, "--json")
-    assert status == 0 and json.loads(out)["held_out"] == saved
+    assert json.loads(command.done("likelihood", run.path, "--num", 32, "--json"))["held_out"] == saved
     written = sorted([*written, written[0].replace("curve-train-held_out", "curve-held_out")])
     refused(command("likelihood", run.path, "--calls", 1), "--calls 1 ")
     assert sorted(path.name for path in folder.iterdir()) == written  # of the same once, and nothing of what failed
@@ -123,8 +116,7 @@ def test_the_command_writes_figures_and_a_curve(trained, command, refused):
     assert status == 2 and "Traceback" not in err
 
 
-def test_a_bound_computed_otherwise_replaces_none(trained, command):
-    run, _ = trained()
+def test_a_bound_computed_otherwise_replaces_none(run, command):
     variances = ["--variance", "small"], ["--variance", "optimal"]
     ways = [], *variances, ["--no-clip"], ["--seed", 1], ["--no-ema"], ["--checkpoint", 8], ["--num", 5]
     for number, way in enumerate(ways):
@@ -134,8 +126,7 @@ def test_a_bound_computed_otherwise_replaces_none(trained, command):
             assert len([*(run.path / "likelihood").glob(f"*.{kind}")]) == number + 1
 
 
-def test_a_store_that_has_gone_is_asked_for(trained, command, tmp_path, refused):
-    run, store = trained()
+def test_a_store_that_has_gone_is_asked_for(run, store, command, tmp_path, refused):
     text = (run.path / "config.toml").read_text()
     (run.path / "config.toml").write_text(text.replace(str(store.path), str(tmp_path / "gone")))
     refused(command("likelihood", run.path, "--num", 8, "--calls", 4), "--store")

@@ -15,8 +15,7 @@ from unstir.generate.folder import save_images
 traced = without_kernels.traced
 
 
-def test_a_model_is_compiled_by_its_handle_alone(trained, traced):
-    run, _ = trained()
+def test_a_model_is_compiled_by_its_handle_alone(run, traced):
     x, plain = torch.randn(3, *run.data.shape), run.model()
     for how, reuses in (("yes", False), ("graphs", True), ("no", False)):
         model, before = run.model(compile=how), len(traced)
@@ -34,8 +33,7 @@ def test_a_guide_is_compiled_with_its_model(trained):
     assert model.guide.compile == "yes" and model.unloaded(compile="no").guide.compile == "no"
 
 
-def test_images_go_on_as_they_began_and_it_is_said(trained, traced, tmp_path, logged):
-    run, _ = trained()
+def test_images_go_on_as_they_began_and_it_is_said(run, traced, tmp_path, logged):
     job, settings = Job(num=2, chain=Chain("ddim", steps=2)), tmp_path / "made/settings.json"
     save_images(run.model(compile="yes"), job, tmp_path / "made")
     assert json.loads(settings.read_text())["compile"] == "yes" and traced

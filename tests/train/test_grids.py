@@ -55,8 +55,7 @@ def test_slim_files_draw_the_picture_of_their_milestone(trained, tmp_path):
         run.model(5)
 
 
-def test_a_run_rebuilds_its_denoiser_from_the_folder_alone(trained, tmp_path):
-    run, _ = trained()
+def test_a_run_rebuilds_its_denoiser_from_the_folder_alone(run, tmp_path):
     moved = tmp_path / "elsewhere"
     run.path.rename(moved)
     denoiser = Run.open(moved).model().denoiser
@@ -72,8 +71,7 @@ def test_a_run_rebuilds_its_denoiser_from_the_folder_alone(trained, tmp_path):
     assert (ours.raw - exact.raw).norm() / exact.raw.norm() < 0.05
 
 
-def test_exactly_as_many_images_as_asked_each_from_its_index(trained):
-    run, _ = trained()
+def test_exactly_as_many_images_as_asked_each_from_its_index(run):
     job = Job(num=7, chain=dataclasses.replace(run.chain(), seed=9), batch_size=3)
     batches = list(sample_batches(run.model(), job))
     assert [list(indices) for indices, _ in batches] == [[0, 1, 2], [3, 4, 5], [6]]
