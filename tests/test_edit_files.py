@@ -12,22 +12,16 @@ import pytest
 import torch
 from PIL import Image
 
+from refusals import mistake
 from unstir import edit
 from unstir.chain import Chain
 from unstir.edit.editing import Editing
 from unstir.edit.files import Target, notes_on, read_image, read_mask
-from unstir.errors import UnwrittenError, UserError
+from unstir.errors import UnwrittenError
 from unstir.generate.drawing import Job, sample_batches
 from unstir.pixels import to_uint8
 from unstir.runs import sidecar
 from unstir.runs.card import Labels
-
-
-def mistake(work, *given, **options):
-    """What is raised of a call that a user's mistake is in."""
-    with pytest.raises(UserError) as error:
-        work(*given, **options)
-    return error.value
 
 
 @pytest.mark.parametrize(

@@ -10,11 +10,11 @@ import torch
 from safetensors import SafetensorError
 from untrained import untrained
 
-from refusals import refusing
+from refusals import mistake, refusing
 from unstir import randomness
 from unstir.chain import SAMPLERS, Chain
 from unstir.diffusion.draw import starting_noise
-from unstir.errors import UnwrittenError, UserError
+from unstir.errors import UnwrittenError
 from unstir.generate.drawing import Job, sample_batches
 from unstir.interop import exporting
 from unstir.interop.exporting import export
@@ -214,9 +214,8 @@ def test_an_export_that_computes_something_else_is_not_kept(tmp_path, monkeypatc
 
     run = untrained(tmp_path / "run", **CASES["plain"])
     monkeypatch.setattr(exporting, "to_diffusers", swapped)
-    with pytest.raises(UserError) as error:
-        export(run.model(device="cpu"), "diffusers", tmp_path / "out")
-    assert error.value.given == run.path and "differs" in error.value.allowed
+    error = mistake(export, run.model(device="cpu"), "diffusers", tmp_path / "out")
+    assert error.given == run.path and "differs" in error.allowed
     assert [path.name for path in tmp_path.iterdir()] == ["run"]
 
 
@@ -267,9 +266,8 @@ def test_a_folder_that_cannot_be_replaced_and_an_unknown_target_are_refused(tmp_
     monkeypatch.chdir(tmp_path / "empty")
     refused(unstir("export", run.path, "--to", "diffusers", "--out", run.path), f"--out {run.path}")
     for to, out, key in (("safetensors", ".", "out"), ("safetensors", "../link", "out"), ("keras", "o", "to")):
-        with pytest.raises(UserError) as error:
-            export(run.model(), to, out)
-        assert error.value.key == key and str(error.value.given) == (out if key == "out" else to)
+        error = mistake(export, run.model(), to, out)
+        assert error.key == key and str(error.given) == (out if key == "out" else to)
 
 
 def test_without_the_library_the_remedy_is_one_line(tmp_path, unstir, refused, monkeypatch):

@@ -5,7 +5,7 @@ import torch
 from report_network import Network
 from untrained import saver, scrambled
 
-from unstir.errors import UserError
+from refusals import mistake
 from unstir.interop.importing import import_run
 
 saved = pytest.fixture(saver)
@@ -55,15 +55,13 @@ def test_an_average_that_has_no_names_is_not_left_out_in_silence(tmp_path):
     ],
 )
 def test_files_of_nobody_known_are_refused_with_what_to_name_instead(tmp_path, saved, names, words):
-    with pytest.raises(UserError) as error:
-        import_run(saved(torch.nn.Identity(), **dict.fromkeys(names, torch.ones(1))), tmp_path / "run")
-    assert error.value.given == tmp_path / "ckpt_199_.pt" and words in error.value.remedy
+    error = mistake(import_run, saved(torch.nn.Identity(), **dict.fromkeys(names, torch.ones(1))), tmp_path / "run")
+    assert error.given == tmp_path / "ckpt_199_.pt" and words in error.remedy
     assert not (tmp_path / "run").exists()
 
 
 def test_a_pickle_is_not_read_by_a_torch_that_does_not_read_it_safely(tmp_path, saved, monkeypatch):
     file = saved(torch.nn.Identity())
     monkeypatch.setattr(torch, "__version__", "2.9.1+cpu")
-    with pytest.raises(UserError) as error:
-        import_run(file, tmp_path / "run")
-    assert error.value.given == file and "torch>=2.10" in error.value.remedy[0]
+    error = mistake(import_run, file, tmp_path / "run")
+    assert error.given == file and "torch>=2.10" in error.remedy[0]

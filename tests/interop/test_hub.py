@@ -13,9 +13,8 @@ from hub_server import Hub
 from PIL import Image
 from untrained import CLASSES, untrained
 
-from refusals import refusing
+from refusals import mistake, refusing
 from unstir.chain import Chain
-from unstir.errors import UserError
 from unstir.generate.drawing import Job, sample_batches
 from unstir.interop import published
 from unstir.interop.exporting import export
@@ -131,9 +130,8 @@ def test_figures_that_cannot_be_read_are_said_to_be_so(tmp_path, monkeypatch):
     write_repository(run.model(12, device="cpu"), "me/x", tmp_path / "there")
     (tmp_path / "there/evaluation/lost.json").symlink_to(tmp_path / "nowhere")
     monkeypatch.setattr(published.hub, "fetch", lambda *_, **__: (tmp_path / "there", "me/x@0", ()))
-    with pytest.raises(UserError) as error:
-        pull("me/x", tmp_path / "pulled")
-    assert error.value.given == "me/x" and "there/evaluation/lost.json" in error.value.allowed
+    error = mistake(pull, "me/x", tmp_path / "pulled")
+    assert error.given == "me/x" and "there/evaluation/lost.json" in error.allowed
     assert not (tmp_path / "pulled").exists()
     (tmp_path / "there/evaluation/lost.json").unlink()
     assert len(saved(pull("me/x", tmp_path / "pulled").run)) == 1

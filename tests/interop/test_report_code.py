@@ -5,7 +5,7 @@ import torch
 from report_network import Network, waves
 from untrained import saver, scrambled
 
-from unstir.errors import UserError
+from refusals import mistake
 from unstir.interop.foreign import Asked
 from unstir.interop.importing import import_run
 from unstir.runs.run import Run
@@ -86,6 +86,5 @@ def test_a_step_of_training_goes_on_from_either(saved, tmp_path, make_run):
 )
 def test_what_does_not_fit_is_refused_by_the_name_of_the_layer(saved, tmp_path, changes, layer):
     file = saved(Network(**SMALL), **changes)
-    with pytest.raises(UserError) as error:
-        import_run(file, tmp_path / "run")
-    assert str(file) in str(error.value) and layer in str(error.value) and not (tmp_path / "run").exists()
+    error = mistake(import_run, file, tmp_path / "run")
+    assert str(file) in str(error) and layer in str(error) and not (tmp_path / "run").exists()

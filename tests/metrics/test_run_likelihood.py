@@ -9,9 +9,9 @@ import pytest
 import torch
 from PIL import Image
 
+from refusals import mistake
 from unstir.diffusion.denoiser import Conditioned, clipped
 from unstir.diffusion.likelihood import variational_bound
-from unstir.errors import UserError
 from unstir.metrics.likelihood import Protocol, describe, split_likelihood
 from unstir.randomness import Key, normal
 from unstir.runs.files import decode
@@ -84,12 +84,10 @@ def test_what_does_not_fit_is_refused(run, store, tmp_path):
         {"split": "test"}, {"num": 10**6}, {"num": -1}, {"calls": 1}, {"calls": 21}, {"batch_size": 0},
         {"variance": "huge"}, {"variance": "learned"}, {"variance": "optimal"},
     ):  # fmt: skip
-        with pytest.raises(UserError) as refused:
-            split_likelihood(run.model(), store, Protocol(**asked))
-        assert {refused.value.key: refused.value.given} == asked
+        refused = mistake(split_likelihood, run.model(), store, Protocol(**asked))
+        assert {refused.key: refused.given} == asked
     foreign = replace(run.model(), data=replace(run.data, content_hash="0" * 64))
-    with pytest.raises(UserError, match="data of"):
-        split_likelihood(foreign, store)
+    assert "data of" in str(mistake(split_likelihood, foreign, store))
 
 
 def test_the_command_writes_figures_and_a_curve(run, command, refused):

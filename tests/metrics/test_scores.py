@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 
 import unstir
-from refusals import refused, refusing
+from refusals import mistake, refused, refusing
 from unstir.diffusion.denoiser import Prediction, at_each_time
 from unstir.metrics.likelihood import split_likelihood
 from unstir.runs.card import Labels
@@ -93,10 +93,8 @@ def test_a_run_scores_its_own_images_and_what_misfits_is_refused(trained, comman
     assert status == 0 and f"{own.bits_per_dim:.4f} ±" in out
     assert len((tmp_path / "own.csv").read_text().splitlines()) == own.num + 1
     images = store.images("held_out")[:2]
-    with refusing("images"):
-        unstir.likelihood(run.model(), images.float())
-    with refusing("label"):
-        unstir.likelihood(run.model(), images)
+    assert mistake(unstir.likelihood, run.model(), images.float()).key == "images"
+    assert mistake(unstir.likelihood, run.model(), images).key == "label"
     hidden = replace(run.model(), labels=Labels(10, run.labels.names, True))
     with refusing("labels", [1]):
         unstir.likelihood(hidden, images, torch.zeros(1, dtype=torch.int64))

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from refusals import refusing
+from refusals import mistake, refusing
 from unstir.nn import blocks
 from unstir.nn.blocks import Attention, ResBlock, sinusoids
 from unstir.nn.config import ModelConfig, UNetConfig
@@ -114,8 +114,7 @@ def test_images_that_do_not_fit_are_refused(shape):
 def test_labels_must_be_given_exactly_to_a_network_with_classes():
     x, t = batch()
     for net, labels in ((small(num_classes=2), ()), (small(), (t,))):
-        with refusing("condition"):
-            net.eval()(x, t, *labels)
+        assert mistake(net.eval(), x, t, *labels).key == "condition"
     with pytest.raises(ValueError, match="condition must"):
         small(num_classes=2).eval()(x, t, t[:2])
 
@@ -308,5 +307,4 @@ def test_of_signals_only_the_longer_side_is_halved(changes):
     widths = [mask.shape[2:] for mask in masks_of(net, x, key(2))]
     assert set(widths) == {(1, 16), (1, 8), (1, 4)}
     assert net.eval()(x.transpose(2, 3), torch.tensor([0, 5])).shape == (2, 3, 16, 1)
-    with refusing("x"):
-        net(torch.randn(2, 3, 1, 10), torch.tensor([0, 5]))
+    assert mistake(net, torch.randn(2, 3, 1, 10), torch.tensor([0, 5])).key == "x"

@@ -5,6 +5,7 @@ import sys
 
 import pytest
 
+from refusals import mistake
 from unstir.errors import UserError
 from unstir.nn.config import UNetConfig
 
@@ -26,10 +27,9 @@ from unstir.nn.config import UNetConfig
     ],
 )  # fmt: skip
 def test_a_wrong_value_is_refused_and_each_remedy_is_enough(key, wrong):
-    with pytest.raises(UserError) as refused:
-        UNetConfig(**wrong)
-    assert refused.value.key == key
-    remedies = refused.value.remedy
+    refused = mistake(UNetConfig, **wrong)
+    assert refused.key == key
+    remedies = refused.remedy
     for settings in remedies if isinstance(remedies, tuple) else (remedies,):
         UNetConfig(**{**wrong, **settings})
 

@@ -7,7 +7,7 @@ import shutil
 
 import pytest
 
-from refusals import refusing
+from refusals import mistake, refusing
 from unstir.chain import Chain
 from unstir.errors import KeptSettingsError, UserError
 from unstir.generate.drawing import Job
@@ -75,8 +75,7 @@ def test_settings_are_those_of_the_newest_file_whose_settings_are_whole(run):
     edit(run, "diffusion.options.beta_T", "0.2")
     path = checkpoint.listed(run.checkpoints)[-1][1]
     path.write_bytes(path.read_bytes().replace(b'\\"beta_T\\": 0.3', b'\\"beta_T\\": 0.4'))
-    with pytest.raises(UserError, match="damaged"):
-        checkpoint.load(path)
+    assert "damaged" in str(mistake(checkpoint.load, path))
     assert Run.open(run.path).config == run.config
 
 
@@ -87,8 +86,7 @@ def test_weights_of_another_run_are_refused(trained, run, store):
         shutil.copytree(other.path / path.name, path)
     swapped = Run.open(run.path)
     for way in (swapped.load, swapped.model, lambda: Trainer(swapped, store), lambda: other.model(guide=str(run.path))):
-        with pytest.raises(UserError, match="other settings"):
-            way()
+        assert "other settings" in str(mistake(way))
 
 
 OTHER_DATA = {"content_hash": "ab" * 32, "shape": (1, 9, 9), "classes": ("a",), "counts": {"train": 9, "held_out": 0}}
@@ -99,8 +97,7 @@ def test_the_data_of_another_set_is_refused(run, store, key):
     card.save(run.path, dataclasses.replace(run.data, **{key: OTHER_DATA[key]}))
     other = Run.open(run.path)
     for way in (other.load, other.model, lambda: Trainer(other, store)):
-        with pytest.raises(UserError, match="other settings"):
-            way()
+        assert "other settings" in str(mistake(way))
 
 
 def test_every_flip_in_the_data_card_is_noticed(run):
@@ -115,8 +112,7 @@ def test_every_flip_in_the_data_card_is_noticed(run):
         except UserError as error:
             assert "data.json" in str(error)
     file.write_text('{"shape": [1, 8, 8], "classes": [], "counts": {"train": 8, "held_out": 0}, "content_hash": ""}')
-    with pytest.raises(UserError, match="no checksum"):
-        Run.open(run.path)
+    assert "no checksum" in str(mistake(Run.open, run.path))
 
 
 def test_a_setting_that_a_run_keeps_is_named_with_what_was_asked(run):

@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from unstir.errors import UserError
+from refusals import mistake
 from unstir.runs import files
 from unstir.runs.files import MOST
 
@@ -34,9 +34,8 @@ def test_figures_are_a_list_without_none_or_none():
 def test_a_format_of_the_future_is_upgraded_to_and_any_other_is_trained_anew(tmp_path):
     files.check_format(tmp_path, 3, 3)
     for number, is_newer in ((4, True), (2, False), (-1, False), ("4", False)):
-        with pytest.raises(UserError) as refused:
-            files.check_format(tmp_path, number, 3)
-        assert refused.value.given == tmp_path and refused.value.remedy.startswith("upgrade") == is_newer
+        refused = mistake(files.check_format, tmp_path, number, 3)
+        assert refused.given == tmp_path and refused.remedy.startswith("upgrade") == is_newer
 
 
 def test_what_may_be_missing_is_of_its_kind_where_it_is_there():

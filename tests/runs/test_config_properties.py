@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from refusals import mistake
 from unstir.errors import UserError
 from unstir.nn.config import ModelConfig
 from unstir.runs.config import Config
@@ -78,6 +79,5 @@ def test_what_is_no_toml_is_told_where_it_is(tmp_path):
     ],
 )
 def test_a_mistake_in_python_names_the_argument(make, key, given):
-    with pytest.raises(UserError) as raised:
-        make()
-    assert (raised.value.key, raised.value.given) == (key, given)
+    raised = mistake(make)
+    assert (raised.key, raised.given) == (key, given)

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 import pytest
 
-from unstir.errors import UserError
+from refusals import mistake
 from unstir.runs import recipes
 from unstir.runs.toml import from_dict, to_dict
 
@@ -47,9 +47,8 @@ def changed(tables, settings):
 )  # fmt: skip
 def test_each_remedy_is_accepted(recipe, given):
     tables = changed(to_dict(recipes.load_recipe(recipe)), given)
-    with pytest.raises(UserError) as refused:
-        from_dict(tables, "mine.toml")
-    error = refused.value
+    refused = mistake(from_dict, tables, "mine.toml")
+    error = refused
     assert error.where == "mine.toml" and error.key in {*given, *OTHERS}
     remedies = error.remedy if isinstance(error.remedy, tuple) else (error.remedy,)
     settings = [each for each in remedies if isinstance(each, Mapping)]

@@ -2,7 +2,7 @@
 
 import pytest
 
-from refusals import refusing
+from refusals import mistake, refusing
 from unstir.runs.config import steps_in
 from unstir.runs.named import run_and_step
 from unstir.runs.run import check_free
@@ -46,10 +46,8 @@ def test_a_span_has_one_form(text, span):
 
 
 def test_no_span_is_beyond_twelve_digits_and_no_training_is_of_nothing():
-    with refusing("warmup"):
-        TrainConfig(warmup="1" + "0" * 12 + " images")
-    with refusing("length"):
-        TrainConfig(length="0 epochs")
+    assert mistake(TrainConfig, warmup="1" + "0" * 12 + " images").key == "warmup"
+    assert mistake(TrainConfig, length="0 epochs").key == "length"
 
 
 def test_a_new_run_may_have_a_folder_in_which_nothing_is_but_what_its_birth_left(tmp_path):
