@@ -29,14 +29,8 @@ from unstir.train.launch import open_data, open_run, train_run
 from unstir.train.trainer import Trainer
 
 MODEL = {
-    "in_channels": 1,
-    "channels": 8,
-    "mults": [1, 2],
-    "num_blocks": 1,
-    "groups": 4,
-    "attention": [],
-    "dropout": 0.0,
-}
+    "in_channels": 1, "channels": 8, "mults": [1, 2], "num_blocks": 1, "groups": 4, "attention": [], "dropout": 0.0,
+}  # fmt: skip
 TRAIN = {"length": "3 steps", "warmup": "0 steps", "batch_size": 8, "micro_batch": 3, "dtype": "float32"}
 
 

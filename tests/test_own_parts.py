@@ -159,14 +159,8 @@ def test_a_run_of_own_parts_is_trained_resumed_exactly_and_judged(place):
     assert one and all(torch.equal(one[name], other[name]) for name in one)
     run = Run.open("run")
     assert run.load().config["loss"]["weighting_options"] == {"gamma": 3}
-    assert [line.split()[0] for line in Path("run/diary.txt").read_text().splitlines()] == [
-        "2",
-        "4",
-        "6",
-        "8",
-        "10",
-        "12",
-    ]
+    diary = Path("run/diary.txt").read_text().splitlines()
+    assert [line.split()[0] for line in diary] == ["2", "4", "6", "8", "10", "12"]
     model = run.model(device="cpu")
     assert run.chain().options == {"eta": 0.25} and run.chain().cost(model.process.schedule).calls == 5
     assert model.process.schedule.alpha(3) == build.schedule(run.config.diffusion).alpha(3)

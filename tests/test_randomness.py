@@ -17,12 +17,8 @@ def key(stream="noise", step=3, slots=8, seed=0):
 def test_splitmix64_matches_the_published_vector(monkeypatch):
     # SplitMix64 seeded with 1234567 (Vigna's splitmix64.c): the first five outputs.
     expected = [
-        6457827717110365317,
-        3203168211198807973,
-        9817491932198370423,
-        4593380528125082431,
-        16408922859458223821,
-    ]
+        6457827717110365317, 3203168211198807973, 9817491932198370423, 4593380528125082431, 16408922859458223821,
+    ]  # fmt: skip
     start, gamma = torch.tensor([1234567]), torch.tensor([0x9E3779B97F4A7C15 - (1 << 64)])
     monkeypatch.setattr(randomness, "_start_and_gamma", lambda key: (start, gamma))
     assert [int(x) % (1 << 64) for x in randomness.bits(key(slots=1), 5)[0]] == expected

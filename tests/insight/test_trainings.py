@@ -45,12 +45,8 @@ def test_one_training_has_no_deviation_and_its_setting_is_not_called_by_its_seed
     figure = alone[0].evaluations[0].figures["classifier/fd"]
     assert alone[0].values("fd") == (figure.value, None)
     assert tables.trainings(alone[:1], ["fd"])[0] == ["1", "1", with_error(figure.value, None)]
-    assert [settings([trained(*pair)])[0].name for pair in (("a-7", 7), ("b-seed3", 3), ("c-3", 4), ("d-50", 0))] == [
-        "a",
-        "b",
-        "c-3",
-        "d-50",
-    ]
+    names = [settings([trained(*pair)])[0].name for pair in (("a-7", 7), ("b-seed3", 3), ("c-3", 4), ("d-50", 0))]
+    assert names == ["a", "b", "c-3", "d-50"]
 
 
 def test_runs_of_other_data_steps_or_settings_are_settings_of_their_own(runs):

@@ -37,17 +37,11 @@ CASES = {
     "plain": {"model__attention": [1]},
     "guided": {**GUIDED, "diffusion__predict": "v", "model__heads": 2, "model__flip_sin_to_cos": True},
     "learned": {
-        "model__scale_shift": True,
-        "model__time_table": 20,
-        "diffusion__learned_variance": True,
-        "loss__objective": "hybrid",
-        "train__augment": 0.5,
+        "model__scale_shift": True, "model__time_table": 20, "diffusion__learned_variance": True,
+        "loss__objective": "hybrid", "train__augment": 0.5,
     },
     "guided learned": {
-        **GUIDED,
-        "diffusion__predict": "v",
-        "diffusion__learned_variance": True,
-        "loss__objective": "hybrid",
+        **GUIDED, "diffusion__predict": "v", "diffusion__learned_variance": True, "loss__objective": "hybrid",
     },
     "zero": {
         "diffusion__zero_terminal_snr": True,
@@ -56,12 +50,9 @@ CASES = {
         "diffusion__options": {},
     },
     "rectangular": {
-        "model__head_channels": 4,
-        "model__attention": [0, 1],
-        "grids__threshold": 0.9,
-        "grids__spacing": "leading",
+        "model__head_channels": 4, "model__attention": [0, 1], "grids__threshold": 0.9, "grids__spacing": "leading",
     },
-}
+}  # fmt: skip
 
 
 @pytest.fixture
@@ -160,13 +151,10 @@ def test_the_ddim_pipeline_draws_our_pictures(there_and_back, monkeypatch):
 @pytest.mark.parametrize(
     ("spacing", "steps", "alike"),
     [
-        ("trailing", 5, True),
-        ("trailing", 6, False),
-        ("leading", 6, True),
-        ("linspace", 5, False),
+        ("trailing", 5, True), ("trailing", 6, False), ("leading", 6, True), ("linspace", 5, False),
         ("linspace", 20, True),
     ],
-)
+)  # fmt: skip
 def test_what_ddim_pipelines_draw_in_other_numbers_of_steps_is_as_noted(tmp_path, monkeypatch, spacing, steps, alike):
     run = untrained(tmp_path / "run", **CASES["plain"], grids__spacing=spacing)
     notes = " ".join(export(run.model(device="cpu"), "diffusers", tmp_path / "out").notes)

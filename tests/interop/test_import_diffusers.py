@@ -229,12 +229,9 @@ def test_what_a_scheduler_leaves_out_is_what_diffusers_takes(settings, spacing, 
 @pytest.mark.parametrize(
     ("T", "spacing", "noted"),
     [
-        (120, "trailing", True),
-        (120, "leading", False),
-        (1000, "linspace", True),
-        (20, "linspace", False),
+        (120, "trailing", True), (120, "leading", False), (1000, "linspace", True), (20, "linspace", False),
     ],
-)
+)  # fmt: skip
 def test_where_ddim_of_diffusers_steps_past_its_times_is_noted(T, spacing, noted):
     settings = {"_class_name": "DDIMScheduler", "beta_schedule": "linear", "timestep_spacing": spacing}
     _, chain, notes = from_scheduler(settings | {"num_train_timesteps": T})

@@ -19,12 +19,8 @@ from unstir.runs.toml import changes
 from unstir.train.trainer import Trainer
 
 EDITS = {
-    "diffusion.options.beta_T": "0.2",
-    "diffusion.predict": '"v"',
-    "model.heads": "2",
-    "train.lr": "0.1",
-    "seed": "7",
-}
+    "diffusion.options.beta_T": "0.2", "diffusion.predict": '"v"', "model.heads": "2", "train.lr": "0.1", "seed": "7",
+}  # fmt: skip
 """Keys of config.toml that a run keeps, with another value than that of the tiny run."""
 
 

@@ -21,12 +21,9 @@ FLIPS, CUTS = times(1_000, 10_000), times(100, 1_000)
 @pytest.fixture
 def content():
     tensors = {
-        "model.a": torch.randn(7, 3),
-        "model.b": torch.randn(7, 3),
-        "ema.a": torch.randn(5).bfloat16(),
-        "optimizer.a.step": torch.tensor(3.0),
-        "model.empty": torch.zeros(0, 4),
-    }
+        "model.a": torch.randn(7, 3), "model.b": torch.randn(7, 3), "ema.a": torch.randn(5).bfloat16(),
+        "optimizer.a.step": torch.tensor(3.0), "model.empty": torch.zeros(0, 4),
+    }  # fmt: skip
     return Checkpoint(12, {"train": {"lr": 1e-4}}, tensors, {"window": [0.1 + 0.2, 1e-300], "seconds": 1.5})
 
 

@@ -66,15 +66,10 @@ def test_packed_data_has_the_name_of_its_source_and_a_hash_of_what_is_unusual(da
 @pytest.mark.parametrize(
     ("schedule", "length", "warmup", "asked", "period"),
     [
-        ("cosine", 20, 3, 0, 17),
-        ("cosine", 20, 3, 17, 17),
-        ("cosine", 4, 3, 0, 1),
-        ("wsd", 20, 3, 0, 4),
-        ("wsd", 4, 3, 0, 1),
-        ("wsd", 20, 3, 17, 17),
-        ("constant", 20, 3, 0, 0),
+        ("cosine", 20, 3, 0, 17), ("cosine", 20, 3, 17, 17), ("cosine", 4, 3, 0, 1), ("wsd", 20, 3, 0, 4),
+        ("wsd", 4, 3, 0, 1), ("wsd", 20, 3, 17, 17), ("constant", 20, 3, 0, 0),
     ],
-)
+)  # fmt: skip
 def test_a_period_is_the_rest_or_a_fifth_of_the_run(make_run, schedule, length, warmup, asked, period):
     spans = {"length": length, "warmup": warmup, "lr_period": asked}
     changes = {f"train__{name}": f"{number} steps" for name, number in spans.items()}

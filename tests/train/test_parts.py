@@ -138,13 +138,9 @@ def test_mirroring_is_drawn_anew_for_each_image_and_step(batches):
 def test_snapshots_of_the_report_and_of_short_runs(make_run):
     run = recipe_run("cifar10-report")
     assert snapshots(run) == {
-        0: "start",
-        625: "epoch-0000",
-        51 * 625: "epoch-0050",
-        101 * 625: "epoch-0100",
-        151 * 625: "epoch-0150",
+        0: "start", 625: "epoch-0000", 51 * 625: "epoch-0050", 101 * 625: "epoch-0100", 151 * 625: "epoch-0150",
         200 * 625: "epoch-0199",
-    }
+    }  # fmt: skip
     steps = list(snapshots(recipe_run("cifar10")))
     assert steps[0] == 0 and steps[-1] == 800_000 and len(steps) == 9
     ratios = [b / a for a, b in pairwise(steps[1:])]
