@@ -66,6 +66,25 @@ def charts(monkeypatch):
 
 
 @pytest.fixture
+def watched(monkeypatch):
+    """watched(module, "function") -> what it is called with, a list that grows; with an error it fails ``when``."""
+
+    def watch(owner, name, error=None, when=lambda calls: True):
+        calls, real = [], getattr(owner, name)
+
+        def call(*given, **options):
+            calls.append(given)
+            if error is not None and when(calls):
+                raise error
+            return real(*given, **options)
+
+        monkeypatch.setattr(owner, name, call)
+        return calls
+
+    return watch
+
+
+@pytest.fixture
 def logged():
     """The sentences that the package logs, a list that grows."""
     sentences, logger, handler = [], logging.getLogger("unstir"), logging.Handler()

@@ -203,10 +203,7 @@ def test_a_run_that_is_guided_at_high_times_alone_is_varied_below_them(unstir, o
     assert "guidance" not in unstir.done("edit", "vary", run, "a.png", "--label", 0, "--strength", 0.5)
 
 
-def test_an_edit_that_runs_out_of_memory_says_what_to_lower(unstir, run, monkeypatch):
-    def runs_out(*given):
-        raise MemoryError
-
-    monkeypatch.setattr(editing, "last", runs_out)
+def test_an_edit_that_runs_out_of_memory_says_what_to_lower(unstir, run, watched):
+    watched(editing, "last", MemoryError())
     refused(unstir("edit", "vary", run, "a.png", "--num", 40, "--out", "out.png"), "out of memory; lower --batch-size")
     assert not Path("out.png").exists()

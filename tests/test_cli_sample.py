@@ -7,8 +7,10 @@ from PIL import Image
 from pydantic_core import SchemaError
 
 import unstir
+from unstir.generate import folder as folders
 from unstir.generate import sampling
 from unstir.runs.files import decode, encode
+from unstir.train import trainer
 
 LEARNED = {"diffusion__learned_variance": True, "loss__objective": "hybrid"}
 GUIDED = {"model__num_classes": 10, "train__condition_dropout": 0.5}
@@ -58,21 +60,13 @@ def test_guidance_changes_the_images_and_is_refused_where_it_cannot_be(trained, 
     assert not (plain.path / "generated").exists()
 
 
-def test_hidden_labels_are_chosen_per_image_and_only_in_training(trained, monkeypatch):
+def test_hidden_labels_are_chosen_per_image_and_only_in_training(trained, watched):
     run, store = trained("guided", train__length="1 step", train__batch_size=64, train__micro_batch=0, **GUIDED)
-    from unstir.train import trainer
-
-    seen, real = [], trainer.denoising_loss
-
-    def spy(denoiser, x_0, t, eps, label, *rest):
-        seen.append(label)
-        return real(denoiser, x_0, t, eps, label, *rest)
-
-    monkeypatch.setattr(trainer, "denoising_loss", spy)
+    calls = watched(trainer, "denoising_loss")
     made = trainer.Trainer(run, store)
     for _ in range(4):
         made.take_step()
-    hidden = [(label == 10).float().mean().item() for label in seen]
+    hidden = [(label == 10).float().mean().item() for _, _, _, _, label, *_ in calls]
     assert all(0.2 < share < 0.8 for share in hidden) and len(set(hidden)) > 1
     assert made.state.net.label.weight.shape[0] == 11
 
@@ -248,11 +242,7 @@ IN_PYDANTIC = SchemaError("Error building validator:\n  SchemaError: Field 'x':\
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt(), IN_PYDANTIC], ids=["Python", "pydantic"])
-def test_an_interrupted_job_says_what_becomes_of_it(run, command, tmp_path, monkeypatch, error):
-
-    def stopped(*_):
-        raise error
-
-    monkeypatch.setattr("unstir.generate.folder.batch", stopped)
+def test_an_interrupted_job_says_what_becomes_of_it(run, command, tmp_path, watched, error):
+    watched(folders, "batch", error)
     status, _, err = command("sample", run.path, "--num", 2, "--out", tmp_path / "made")
     assert status == 130 and "interrupted; " in err and "Traceback" not in err

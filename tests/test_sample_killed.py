@@ -51,7 +51,7 @@ def test_fewer_than_are_there_is_refused(run, command, tmp_path, refused):
     assert hashes(tmp_path / "six") == before
 
 
-def test_only_batches_of_which_an_image_is_missing_are_computed_again(run, tmp_path, monkeypatch, counts):
+def test_only_batches_of_which_an_image_is_missing_are_computed_again(run, tmp_path, watched, counts):
     out, job = tmp_path / "made", Job(num=100, chain=Chain("ddim", steps=5), batch_size=8)
     save_images(run.model(), job, out)
     before = hashes(out)
@@ -62,22 +62,18 @@ def test_only_batches_of_which_an_image_is_missing_are_computed_again(run, tmp_p
     (out / ".images.01234567.partial/000050.png").write_bytes(b"half")
     (out / ".images.01234567.partial.lock").touch()
     (out / "7.png").write_bytes(b"not ours")
-    asked, call = [], Denoiser.__call__
-
-    def counted(self, x_t, t, *rest):
-        asked.append(len(x_t))
-        return call(self, x_t, t, *rest)
-
-    monkeypatch.setattr(Denoiser, "__call__", counted)
+    calls = watched(Denoiser, "__call__")
     again = replace(job, batch_size=64)  # it keeps the batches that it began with
     counts.clear()
     save_images(run.model(), again, out)
-    assert asked == [8] * 15 and counts == [("sampling", done, 15) for done in range(1, 16)]
+    assert [len(x_t) for _, x_t, *_ in calls] == [8] * 15 and counts == [
+        ("sampling", done, 15) for done in range(1, 16)
+    ]
     (out / "7.png").unlink()
     assert hashes(out) == before and not list(out.glob(".*"))
-    asked.clear()
+    calls.clear()
     save_images(run.model(), job, out)
-    assert asked == [] and hashes(out) == before
+    assert calls == [] and hashes(out) == before
 
 
 def encoded(picture):

@@ -219,12 +219,9 @@ FULL = "Error while serializing: I/O error: No space left on device (os error 28
         (diffusers.UNet2DModel, "from_pretrained", FileNotFoundError("config.json"), "diffusers", None),  # as it is
     ],
 )
-def test_an_export_that_fails_leaves_nothing(tmp_path, monkeypatch, owner, name, error, to, unwritten):
-    def fails(*_, **__):
-        raise error
-
+def test_an_export_that_fails_leaves_nothing(tmp_path, watched, owner, name, error, to, unwritten):
     model = untrained(tmp_path / "run", **CASES["plain"]).model(12, device="cpu")
-    monkeypatch.setattr(owner, name, fails)
+    watched(owner, name, error)
     repository = lambda model, _, folder: write_repository(model, "me/x", folder)
     for write in (export, repository) if to == "diffusers" else (export,):
         with pytest.raises(UnwrittenError if unwritten else FileNotFoundError) as refusal:

@@ -226,11 +226,8 @@ def test_other_data_in_the_folder_has_other_statistics(store, network, counts):
     assert [of_job[1:] for of_job in counts] == [(50, 50)]
 
 
-def test_a_store_that_cannot_be_written_to_is_judged_all_the_same(store, network, monkeypatch):
-    def full(*arguments, **options):
-        raise PermissionError(13, "Permission denied")
-
-    monkeypatch.setattr(referring, "make_folder", full)
+def test_a_store_that_cannot_be_written_to_is_judged_all_the_same(store, network, watched):
+    watched(referring, "make_folder", PermissionError(13, "Permission denied"))
     assert reference(store, "train", network, 33).moments.n == 33
 
 

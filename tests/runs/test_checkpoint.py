@@ -105,13 +105,9 @@ def test_a_slim_file_or_a_broken_header_is_nothing_to_continue_from(content, tmp
             checkpoint.load(tmp_path / "odd.safetensors")
 
 
-def test_a_disk_that_cannot_be_read_is_not_taken_for_damage(content, tmp_path, monkeypatch):
+def test_a_disk_that_cannot_be_read_is_not_taken_for_damage(content, tmp_path, watched):
     path = checkpoint.save(tmp_path, content)
-
-    def fail(*_, **__):
-        raise PermissionError(errno.EACCES, "Permission denied")
-
-    monkeypatch.setattr(checkpoint, "safe_open", fail)
+    watched(checkpoint, "safe_open", PermissionError(errno.EACCES, "Permission denied"))
     with pytest.raises(UserError, match="Permission denied") as refusal:
         checkpoint.newest(tmp_path)
     assert not isinstance(refusal.value, checkpoint.DamagedError) and path.exists()
@@ -172,15 +168,11 @@ def test_newest_goes_by_step_and_passes_over_the_damaged(content, tmp_path):
 
 @pytest.mark.parametrize("call", ["save_file", "fsync", "replace"])
 @pytest.mark.parametrize("number", [errno.EIO, errno.ENOSPC])
-def test_a_failing_disk_leaves_what_was_there(content, tmp_path, monkeypatch, call, number):
+def test_a_failing_disk_leaves_what_was_there(content, tmp_path, watched, call, number):
     path = checkpoint.save(tmp_path, content)
     before = path.read_bytes()
-
-    def fail(*_, **__):
-        raise OSError(number, os.strerror(number))
-
     owner = {"save_file": checkpoint, "fsync": files.os, "replace": type(path)}[call]
-    monkeypatch.setattr(owner, call, fail)
+    watched(owner, call, OSError(number, os.strerror(number)))
     with pytest.raises(UnwrittenError) as raised:
         checkpoint.save(tmp_path, Checkpoint(12, {"other": 1}, content.tensors))
     assert raised.value.errno == number and "MB" in raised.value.strerror

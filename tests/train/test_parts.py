@@ -194,24 +194,13 @@ def test_ten_in_a_row_end_the_run_with_the_weights_of_before(make_run, monkeypat
     assert run.metrics()[-1]["loss"] is None and run.metrics()[-1]["skipped"] == 10
 
 
-def test_a_step_hands_the_network_every_time_from_0_to_T_minus_1_and_unit_noise(make_run, monkeypatch):
-    seen, noises = [], []
+def test_a_step_hands_the_network_every_time_from_0_to_T_minus_1_and_unit_noise(make_run, watched):
     made = Trainer(*make_run(train__batch_size=128, train__micro_batch=0))
-    forward, real = made.state.net.forward, trainer.denoising_loss
-
-    def spy(x, t, *rest, **options):
-        seen.append(t)
-        return forward(x, t, *rest, **options)
-
-    def spied_loss(denoiser, x_0, t, eps, *rest):
-        noises.append(eps)
-        return real(denoiser, x_0, t, eps, *rest)
-
-    monkeypatch.setattr(made.state.net, "forward", spy)
-    monkeypatch.setattr(trainer, "denoising_loss", spied_loss)
+    passes, losses = watched(made.state.net, "forward"), watched(trainer, "denoising_loss")
     for _ in range(3):
         made.take_step()
-    assert torch.cat(seen).unique().tolist() == list(range(20))
+    noises = [eps for _, _, _, eps, *_ in losses]
+    assert torch.cat([t for _, t, *_ in passes]).unique().tolist() == list(range(20))
     assert torch.cat(noises).std().item() == pytest.approx(1, abs=0.02)
     assert not torch.equal(noises[0], noises[1])
 
