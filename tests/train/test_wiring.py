@@ -120,22 +120,17 @@ def test_each_setting_of_the_loss_reaches_the_objective(weighting, options):
         assert not torch.allclose(made.weights, loss_weights(weighting, schedule, kind).float())
 
 
-def test_likelihood_gives_each_image_its_own_label(trained, monkeypatch):
+def test_likelihood_gives_each_image_its_own_label(trained, watched):
     from unstir.metrics import likelihood as judged
     from unstir.runs.model import Model
 
     run, store = trained("classes", model__num_classes=10)
-    shown, bound, seen, denoise = [], judged.variational_bound, [], Model.denoise
-    spy = lambda denoise, process, x_0, *rest, **options: (
-        shown.append(x_0) or bound(denoise, process, x_0, *rest, **options)
-    )
-    monkeypatch.setattr(judged, "variational_bound", spy)
-    monkeypatch.setattr(Model, "denoise", lambda self, labels: seen.append(labels) or denoise(self, labels))
+    bounds, denoised = watched(judged, "variational_bound"), watched(Model, "denoise")
     judged.split_likelihood(run.model(), store, judged.Protocol(num=20, batch_size=8, clip=False))
     images, labels = store.images("held_out"), store.labels("held_out")
     index = randomness.permutation(0, "likelihood", 0, len(images))[:20].sort().values
-    assert torch.equal(torch.cat(seen), labels[index])
-    torch.testing.assert_close(torch.cat(shown), images[index].float() / 127.5 - 1)
+    assert torch.equal(torch.cat([label for _, label in denoised]), labels[index])
+    torch.testing.assert_close(torch.cat([x_0 for _, _, x_0, *_ in bounds]), images[index].float() / 127.5 - 1)
 
 
 @pytest.mark.parametrize("decay", [0.9, 0.0])
