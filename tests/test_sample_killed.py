@@ -1,14 +1,13 @@
 """A job of many images, killed again and again: exactly as many whole files as asked, the same as without."""
 
 import hashlib
-import time
 from dataclasses import replace
 from io import BytesIO
 
 import torch
 from PIL import Image
 
-from processes import Command
+from processes import Command, until
 from tiers import proven, times
 from unstir.chain import Chain
 from unstir.diffusion.denoiser import Denoiser
@@ -30,10 +29,8 @@ def test_a_killed_job_ends_with_the_files_of_one_never_killed(run, command, tmp_
     killed = tmp_path / "killed"
     for kill in range(KILLS):
         child = Command(["sample", run.path, *options, "--out", killed], tmp_path)
-        goal, deadline = 190 * (kill + 1) // (KILLS + 1), time.monotonic() + 120
-        while len(list(killed.glob("[0-9]*.png"))) < goal and child.poll() is None:
-            assert time.monotonic() < deadline
-            time.sleep(0.005)
+        goal = 190 * (kill + 1) // (KILLS + 1)
+        until(lambda: len(list(killed.glob("[0-9]*.png"))) >= goal or child.poll() is not None, 120)  # noqa: B023
         assert child.poll() is None  # else it finished before it could be killed
         child.kill()
         child.wait()

@@ -14,6 +14,7 @@ import torch
 from safetensors import SafetensorError
 
 from conftest import tiny_config
+from processes import until
 from refusals import mistake, refusing
 from unstir.chain import Chain
 from unstir.data import Store, pack
@@ -82,10 +83,8 @@ def test_what_a_killed_process_left_is_removed_and_what_a_living_one_writes_is_n
             (partial / "file").write_text("half")
             time.sleep(60)
         os._exit(0)
-    deadline = time.monotonic() + 30
-    while not (left := list(tmp_path.glob(".a.*/file"))) or left[0].read_text() != "half":
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
+    until(lambda: [file.read_text() for file in tmp_path.glob(".a.*/file")] == ["half"])
+    left = list(tmp_path.glob(".a.*/file"))
     with staging(tmp_path, "a"):
         assert left[0].read_text() == "half"
     os.kill(child, signal.SIGKILL)

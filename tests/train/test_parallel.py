@@ -15,6 +15,7 @@ from torch import nn
 
 import unstir
 from conftest import forget_parts, tiny_config
+from processes import until
 from refusals import refusing
 from tiers import SEED, proven, times
 from together import Together, together
@@ -227,10 +228,7 @@ def test_on_the_command_line_the_first_alone_speaks_and_sigterm_to_another_stops
     (tmp_path / "tiny.toml").write_text(to_toml(tiny(train__length="100000 steps")))
     words = ["train", str(tmp_path / "tiny.toml"), "--out", str(tmp_path / "run")]
     job = Together(2, lambda rank: cli.main(words), tmp_path / "out")
-    deadline = time.monotonic() + 60
-    while not checkpoint.listed(tmp_path / "run/checkpoints") and not job.poll():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
+    until(lambda: checkpoint.listed(tmp_path / "run/checkpoints") or job.poll())
     job.signal(1, signal.SIGTERM)
     job.signal(1, signal.SIGTERM)  # torchrun says it again
     assert job.wait(LIMIT) == [128 + signal.SIGTERM, 0]

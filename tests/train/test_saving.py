@@ -6,6 +6,7 @@ import time
 import pytest
 import torch
 
+from processes import until
 from refusals import mistake
 from unstir.errors import UserError
 from unstir.runs import checkpoint
@@ -39,13 +40,6 @@ def gate(monkeypatch):
     gate = Gate(monkeypatch)
     yield gate
     gate.open.set()
-
-
-def until(holds):
-    deadline = time.monotonic() + 30
-    while not holds():
-        assert time.monotonic() < deadline
-        time.sleep(0.005)
 
 
 @pytest.fixture
