@@ -1,4 +1,4 @@
-"""Figures of sets of images beside their floor and ceiling: do they see what was spoilt, and what goes with them?"""
+"""Every figure of sets of images, with floor and ceiling, and by networks of one's own."""
 
 import itertools
 from dataclasses import replace
@@ -7,15 +7,17 @@ import pytest
 import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
+from torch import nn
 
 from conftest import copied, cut
-from refusals import mistake
+from refusals import mistake, refusing
 from unstir.data import Store
 from unstir.metrics import distances, feature_figures, wasserstein
 from unstir.metrics import reference as referring
 from unstir.metrics.classifier import classifier_for
 from unstir.metrics.distances import frechet_of, moments
 from unstir.metrics.evaluation import table
+from unstir.metrics.features import Extractor
 from unstir.metrics.figures import halved, too_rare
 from unstir.metrics.floor import FEWEST
 from unstir.metrics.measure import measure
@@ -290,3 +292,43 @@ def test_patches_are_compared_with_as_many_images_as_asked(store, tmp_path):
     assert few.value > many.value and few.error > 0 and many.ceiling == pytest.approx(few.ceiling, rel=0.2)
     alone = measure(cut(store, tmp_path / "alone", held_out=0), [images], [], num_reference=900)
     assert alone["patches/swd"].num_floor == 0 and alone["patches/swd"].value == many.value
+
+
+class Answer(nn.Module):
+    def __init__(self, answer):
+        super().__init__()
+        self.answer = answer
+        self.weight = nn.Parameter(torch.ones(1))
+
+    def forward(self, images):
+        return self.answer(images)
+
+
+def means(images):
+    return (images.float().unfold(2, 4, 4).unfold(3, 4, 4).mean((4, 5)).flatten(1),)
+
+
+@pytest.fixture(scope="module")
+def images(digits):
+    return Store.open(digits).images("held_out")[:40]
+
+
+def test_what_is_no_extractor_is_refused(images):
+    for name in ("../up", "", "-"):
+        with refusing("name", name):
+            Extractor(name, Answer(means))
+    for answer, shape in ((lambda images: images, [40, 1, 8, 8]), (lambda images: images[:1].flatten(1), [1, 64])):
+        with refusing("net", shape):
+            Extractor("wrong", Answer(answer)).features(images)
+
+
+def test_an_extractor_measures_under_its_name_and_is_known_by_its_hash(images, digits, monkeypatch):
+    monkeypatch.setattr("unstir.metrics.reference.keep", lambda *given: None)
+    network = Extractor("means-2", Answer(means))
+    found = measure(Store.open(digits), [images], [network])["means-2/fd"]
+    assert found.name == "FD-means-2" and not network.net.training
+    assert found.floor < 3 * found.value < found.ceiling
+    alone = Extractor("means-2", Answer(lambda images: means(images)[0]), hash="mine")
+    assert alone.hash == "mine" and torch.equal(alone.features(images), network.features(images))
+    torch.testing.assert_close(network.features(images), means(images)[0].double())
+    assert len({network.hash, Extractor("b", Answer(means)).hash, Extractor("b", nn.Identity()).hash}) == 3
