@@ -96,7 +96,7 @@ def _written(file: Path) -> Iterator[IO[bytes]]:
 
 
 def _not_through_links(path: str, flags: int) -> int:
-    return os.open(path, flags | os.O_NOFOLLOW, 0o666)
+    return os.open(path, flags | getattr(os, "O_NOFOLLOW", 0), 0o666)  # Windows has no such flag
 
 
 def write(file: Path, lines: Iterable[Mapping[str, Any]]) -> None:
