@@ -175,7 +175,7 @@ def test_every_address_of_the_project_is_that_of_pyproject():
     owner = address.split("/")[-2]
     files = [*ROOT.glob("*.md"), ROOT / "CITATION.cff", *(ROOT / "docs").glob("*.*"), *ROOT.glob("examples/*.ipynb")]
     texts = "\n".join(file.read_text(encoding="utf-8") for file in files)
-    assert set(re.findall(r"github\.com/([\w-]+)/unstir|([\w-]+)\.github\.io/unstir", texts)) <= {
+    assert set(re.findall(r"github(?:\.com)?/([\w-]+)/unstir|([\w-]+)\.github\.io/unstir", texts)) <= {
         (owner, ""),
         ("", owner),
     }
