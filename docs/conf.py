@@ -1,4 +1,4 @@
-"""The site: the pages beside this file as they are, the notebook, and a reference of `import unstir` from its docstrings.
+"""The site: the pages beside this file as they are, the notebook, and a reference of `import unstir`.
 
     pip install '.[docs]' && sphinx-build -W docs site
 
@@ -49,7 +49,7 @@ html_show_copyright = False
 
 
 def on_the_site(text: str, folder: Path) -> str:
-    """The Markdown of a file in a folder, as the site has it: its equations for MyST, links to where things are there."""
+    """The Markdown of a file in a folder, as the site has it: equations for MyST, links to where things are there."""
 
     def link(match: re.Match[str]) -> str:
         path, mark, part = match[1].partition("#")

@@ -1,4 +1,4 @@
-"""The site is built from docs/ without a warning and without network, its links lead somewhere, and it asks for nothing."""
+"""The site is built from docs/ without a warning or a network; its links lead somewhere, and it fetches nothing."""
 
 import re
 import subprocess

@@ -42,8 +42,8 @@ def pack(
     """Pack `source` into the folder `out` and open it; a finished store of the same source and settings is just opened.
 
     - source: "mnist", "digits", "cifar10" (downloaded to download_dir, by default out's parent), "hf:OWNER/NAME",
-      a path, MODULE:NAME with ``options``, arrays (images, or a tuple or mapping with labels), a torch Dataset, or an object
-      of the library datasets. docs/data.md has the table.
+      a path, MODULE:NAME with ``options``, arrays (images, or a tuple or mapping with labels), a torch Dataset, or an
+      object of the library datasets. docs/data.md has the table.
     - size: side of the packed square in pixels, 1..4096, or (H, W), also as "HxW"; None for the images' own.
     - channels: 1 (grey), 3 (RGB), or what arrays and pages have, 1..64; None: 1 of mnist and digits, these, 3 of else.
     - held_out: fraction in [0, 1) of each class kept from training without a split of the source; None: 1/6 or 1/10.
