@@ -126,8 +126,8 @@ def add_pages(app: Sphinx, name: str, source: list[str]) -> None:
 
 
 def as_it_stands(app: Sphinx, what: str, name: str, thing: object, options: object, lines: list[str]) -> None:
-    """A docstring's stars are no emphasis."""
-    lines[:] = [line.replace("*", r"\*") for line in lines]
+    """In a docstring a star outside of a literal is no emphasis, and @ makes no address."""
+    lines[:] = [re.sub(r"(``.*?``)|([*@])", lambda mark: mark[1] or f"\\{mark[2]}", line) for line in lines]
 
 
 def finish(app: Sphinx, error: Exception | None) -> None:
