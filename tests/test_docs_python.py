@@ -3,7 +3,7 @@
 import ast
 import re
 import shlex
-from itertools import dropwhile
+from itertools import dropwhile, groupby
 from pathlib import Path
 
 import pytest
@@ -49,12 +49,10 @@ def test_python_in_the_docs_imports_from_the_front_door_alone(file, text):
 def test_the_command_line_takes_every_line_of_the_docs():
     lines = [line for _, text in blocks("sh") for line in text.replace("\\\n", " ").splitlines()]
     lines += re.findall(r"`(unstir \w+ [^`]+)`", (ROOT / "README.md").read_text(encoding="utf-8"))
-    typed = [part for line in lines for part in " ".join(shlex.split(line, comments=True)).split(" && ")]
-    commands = [
-        words[1:]
-        for part in typed
-        if (words := list(dropwhile(lambda word: "=" in word, part.split())))[:1] == ["unstir"]
-    ]
+    words = [shlex.split(line, comments=True) for line in lines]
+    typed = [list(part) for line in words for is_and, part in groupby(line, lambda word: word == "&&") if not is_and]
+    typed = [list(dropwhile(lambda word: "=" in word, part)) for part in typed]  # variables set before a command
+    commands = [part[1:] for part in typed if part[:1] == ["unstir"]]
     assert len(commands) > 80
     for words in commands:
         app.parse_args([word for word in words if word != "$first"], exit_on_error=False, print_error=False)
