@@ -46,6 +46,7 @@ def test_python_in_the_docs_imports_from_the_front_door_alone(file, text):
     assert not [module for module in modules if module.startswith("unstir.")]
 
 
+@pytest.mark.slow
 def test_the_command_line_takes_every_line_of_the_docs():
     lines = [line for _, text in blocks("sh") for line in text.replace("\\\n", " ").splitlines()]
     lines += re.findall(r"`(unstir \w+ [^`]+)`", (ROOT / "README.md").read_text(encoding="utf-8"))
