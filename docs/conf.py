@@ -9,6 +9,7 @@ import base64
 import inspect
 import json
 import re
+import shutil
 import subprocess
 import sys
 import tomllib
@@ -106,8 +107,9 @@ def reference() -> dict[str, str]:
 
 
 def make_pages(app: Sphinx) -> None:
-    """Write what is made from other files; the live page stands beside the others."""
-    MADE.mkdir(exist_ok=True)
+    """Write what is made from other files."""
+    shutil.rmtree(MADE, ignore_errors=True)
+    MADE.mkdir()
     (MADE / "notebook.md").write_text(notebook(), encoding="utf-8")
     for name, text in reference().items():
         (MADE / f"{name}.rst").write_text(text, encoding="utf-8")
@@ -148,8 +150,7 @@ def mathml(writer: HTML5Translator, node: nodes.math | nodes.math_block) -> None
 
 
 def setup(app: Sphinx) -> None:
-    """Connect the steps above, and render equations as MathML."""
-
+    """Connect the steps above."""
     app.add_html_math_renderer("mathml", (mathml, None), (mathml, None))
     app.connect("builder-inited", make_pages)
     app.connect("source-read", add_pages)
