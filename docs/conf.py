@@ -14,6 +14,7 @@ import subprocess
 import sys
 import tomllib
 from pathlib import Path
+from typing import get_type_hints
 
 from docutils import nodes
 from latex2mathml.converter import convert
@@ -132,6 +133,19 @@ def as_it_stands(app: Sphinx, what: str, name: str, thing: object, options: obje
     lines[:] = [re.sub(r"(``.*?``)|([*@])", lambda mark: mark[1] or f"\\{mark[2]}", line) for line in lines]
 
 
+def without_bounds(
+    app: Sphinx, what: str, name: str, thing: object, options: object, signature: str | None, returns: str | None
+) -> tuple[str, str | None]:
+    """Of settings show no signature, since all are listed below it, and their types without the bounds."""
+    if not hasattr(thing, "__pydantic_fields__"):
+        return (signature or "").replace("<factory>", "..."), returns
+    for cls in thing.__mro__:
+        if cls.__module__.startswith("unstir."):
+            hints = get_type_hints(cls)
+            cls.__annotations__ = {field: hints[field] for field in inspect.get_annotations(cls)}
+    return "", None
+
+
 def finish(app: Sphinx, error: Exception | None) -> None:
     """Put the live page beside the others, and the root under the name that servers ask for."""
     if error is None:
@@ -155,4 +169,5 @@ def setup(app: Sphinx) -> None:
     app.connect("builder-inited", make_pages)
     app.connect("source-read", add_pages)
     app.connect("autodoc-process-docstring", as_it_stands)
+    app.connect("autodoc-process-signature", without_bounds)
     app.connect("build-finished", finish)
