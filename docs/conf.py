@@ -135,10 +135,10 @@ def as_it_stands(app: Sphinx, what: str, name: str, thing: object, options: obje
 
 def without_bounds(
     app: Sphinx, what: str, name: str, thing: object, options: object, signature: str | None, returns: str | None
-) -> tuple[str, str | None]:
+) -> tuple[str, str | None] | None:
     """Of settings show no signature, since all are listed below it, and their types without the bounds."""
     if not hasattr(thing, "__pydantic_fields__"):
-        return (signature or "").replace("<factory>", "..."), returns
+        return (signature.replace("<factory>", "..."), returns) if signature else None
     for cls in thing.__mro__:
         if cls.__module__.startswith("unstir."):
             hints = get_type_hints(cls)
