@@ -16,17 +16,18 @@ function round(most) {
   return Array.from({ length: Math.floor(most / step) + 1 }, (_, i) => i * step);
 }
 
-/** Numbers 1, 2 and 5 of each decade between two, or both ends where there are fewer than two. */
+/** Numbers 1, 2 and 5 of each decade between two, and both ends where there are fewer than two. */
 function decades(low, high) {
   const ticks = [];
   for (let power = Math.floor(Math.log10(low)); 10 ** power <= high; power++)
     for (const factor of [1, 2, 5]) ticks.push(Number(`${factor}e${power}`));
   const inside = ticks.filter((tick) => tick >= low && tick <= high);
   const shown = inside.length > 6 ? inside.filter((tick) => /^[^1-9]*1/.test(String(tick))) : inside;
-  return shown.length > 1 ? shown : [low, high];
+  return shown.length > 1 ? shown : [low, ...shown, high];
 }
 
-const short = (number) => (number >= 1e6 ? `${number / 1e6} M` : number >= 1e3 ? `${number / 1e3} k` : `${number}`);
+const [MILLION, THOUSAND] = [1e6, 1e3], plain = (number) => String(Number(number.toPrecision(2)));
+const short = (n) => (n >= MILLION ? `${plain(n / MILLION)} M` : n >= THOUSAND ? `${plain(n / THOUSAND)} k` : plain(n));
 
 /** Draw curves {name: [[images, loss], ...]} into an <svg>; losses that are not above 0 are left out. */
 export function chart(svg, curves) {
@@ -41,7 +42,7 @@ export function chart(svg, curves) {
   const y = (loss) => TOP + ((HEIGHT - TOP - BOTTOM) * Math.log(high / loss)) / Math.log(high / low);
   for (const tick of decades(low, high)) {
     svg.append(element("line", { x1: LEFT, x2: WIDTH - RIGHT, y1: y(tick), y2: y(tick) }));
-    svg.append(element("text", { x: LEFT - 6, y: y(tick) + 4, "text-anchor": "end" }, `${Number(tick.toPrecision(2))}`));
+    svg.append(element("text", { x: LEFT - 6, y: y(tick) + 4, "text-anchor": "end" }, short(tick)));
   }
   for (const tick of round(most)) svg.append(element("text", { x: x(tick), y: HEIGHT - 8, "text-anchor": "middle" }, short(tick)));
   for (const [name, points] of kept) {

@@ -39,7 +39,7 @@ async function look() {
   try {
     const answer = await ask("training", { model: form.model.value, stamp });
     if (form.model.value !== run) return;
-    if (answer.stamp !== stamp || answer.snapshots) show(answer);
+    if (answer.snapshots) show(answer);
     stamp = answer.stamp;
     part("written").textContent = answer.written ? `${answer.written} ago` : "nothing yet";
     problem("");
@@ -53,6 +53,7 @@ function choose() {
   stamp = "";
   grids.clear();
   player.clear();
+  chart(part("chart"), {});
   part("grid").removeAttribute("src");
   part("page").hidden = true;
   remember(form);
