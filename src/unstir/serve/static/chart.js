@@ -1,6 +1,6 @@
 // A chart of losses by images seen, on a logarithmic axis. Colours and widths are the style's, by the class of a curve.
 
-const [WIDTH, HEIGHT, LEFT, BOTTOM, TOP, RIGHT] = [560, 300, 58, 30, 8, 12];
+const [WIDTH, HEIGHT, LEFT, BOTTOM, TOP, RIGHT] = [560, 260, 58, 30, 8, 12];
 
 function element(name, values, text = "") {
   const made = document.createElementNS("http://www.w3.org/2000/svg", name);

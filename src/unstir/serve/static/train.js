@@ -36,9 +36,10 @@ function show(answer) {
 }
 
 async function look() {
+  const of = run;
   try {
-    const answer = await ask("training", { model: form.model.value, stamp });
-    if (form.model.value !== run) return;
+    const answer = await ask("training", { model: of, stamp });
+    if (of !== run) return; // another was chosen meanwhile
     if (answer.snapshots) show(answer);
     stamp = answer.stamp;
     part("written").textContent = answer.written ? `${answer.written} ago` : "nothing yet";
