@@ -28,7 +28,6 @@ Sampler = Annotated[str, AfterValidator(_ours)]
 class SampleValues(Values):
     """The settings of the page; what is None is the model's own."""
 
-    step: int | None = None
     sampler: Sampler | None = None
     steps: int | None = None
     seed: Seed = 0
@@ -52,13 +51,13 @@ class SampleValues(Values):
     def command(self, run: str, **others: Any) -> str:
         """The command that draws the same, with ``others`` in the place of these settings."""
         condition = None if self.condition is None else ",".join(f"{value:g}" for value in self.condition)
-        options = {"checkpoint": self.step, "num": self.num, "seed": self.seed, "label": self.label}
-        return command("sample", run, **{**options, "condition": condition, **self.chain, **others})
+        options = {"num": self.num, "seed": self.seed, "label": self.label, "condition": condition}
+        return command("sample", run, **{**options, **self.chain, **others})
 
 
 def sample(state: State, values: SampleValues) -> Frames:
     """A line with the cost and the equal command, one for each frame, and one with the files."""
-    model = state.model(values.model, values.step)
+    model = state.model(values.model)
     drawing = Drawing(model, job := values.job(model))
     yield {"cost": model.cost(job.chain, " per image"), "command": values.command(state.run(values.model).name)}
     for frame in drawing.frames():
@@ -84,6 +83,8 @@ class CompareValues(SampleValues):
 
 def compare(state: State, values: CompareValues) -> Frames:
     """A line with the equal commands, and one for each row of images, all from one noise."""
+    if not (values.rows or values.snapshots):
+        raise UserError("", None, "there is nothing to compare", "choose one or more")
     name, rows = state.run(values.model).name, ",".join(f"{row.sampler}:{row.steps}" for row in values.rows)
     at_steps = [values.command(name, checkpoint=step) for step in values.snapshots]
     alone = values.command(name, sampler=None, steps=None, compare=rows)

@@ -29,7 +29,7 @@ def training(state: State, values: TrainingValues) -> Answer:
     run = state.run(values.model)
     written = [file.stat().st_mtime for file in (run.metrics_file, run.held_out_file, run.samples) if file.exists()]
     stamp = " ".join(map(str, written))
-    answer = {"stamp": stamp, "written": duration(time.time() - max(written)) if written else ""}
+    answer = {"stamp": stamp, "written": f"{duration(time.time() - max(written))} ago" if written else "nothing yet"}
     return answer if stamp and stamp == values.stamp else {**answer, **_progress(run)}
 
 
@@ -43,7 +43,7 @@ def _progress(run: Run) -> Answer:
     return {
         "step": step,
         "length": run.length,
-        "left": "" if not left or seconds is None else waiting(seconds),
+        "left": "finished" if not left else "not known yet" if seconds is None else waiting(seconds),
         "loss": lines[-1]["loss"] if lines else None,
         "images_per_second": lines[-1]["images_per_second"] if lines else None,
         "train": points,

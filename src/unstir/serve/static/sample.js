@@ -1,5 +1,5 @@
 // The page Sample: frames as they are computed, then files.
-import { Player, adapt, atTime, computes, copies, part, restore, settings } from "./unstir.js";
+import { Player, atTime, computes, opens, part, settings } from "./unstir.js";
 
 const form = part("settings"), files = part("files");
 
@@ -9,15 +9,12 @@ const player = new Player((frame) => {
   return atTime(frame.t);
 });
 
-/** Offer what the model can do, and begin with few steps. */
-async function choose() {
-  const facts = await adapt(form), distilled = facts.samplers.includes("consistency");
+/** Begin with few steps. */
+function choose(facts) {
+  const distilled = facts.samplers.includes("consistency");
   form.sampler.value = distilled ? "consistency" : "unipc";
   form.steps.value = Math.min(distilled ? 2 : 20, facts.T);
-  tell();
 }
-
-const tell = () => { part("scale").textContent = form.guidance.value; };
 
 function begin() {
   player.clear();
@@ -31,12 +28,4 @@ function take(line) {
   files.hidden = !line.files;
 }
 
-const draw = computes(form, "sample", () => settings(form), begin, take);
-form.addEventListener("input", tell);
-form.model.addEventListener("change", async () => { await choose(); draw(); });
-copies();
-restore(form);
-await choose();
-restore(form);
-tell();
-draw();
+opens(form, choose, computes(form, "sample", () => settings(form), begin, take));

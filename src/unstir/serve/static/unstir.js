@@ -4,7 +4,10 @@ export const part = (id) => document.getElementById(id);
 
 async function send(name, values, signal) {
   const headers = { "Content-Type": "application/json" };
-  const response = await fetch(`api/${name}`, { method: "POST", headers, body: JSON.stringify(values), signal });
+  const asked = fetch(`api/${name}`, { method: "POST", headers, body: JSON.stringify(values), signal });
+  const response = await asked.catch((error) => {
+    throw error.name === "AbortError" ? error : new Error("The server does not answer; start unstir serve again.");
+  });
   if (!response.ok) throw new Error((await response.json()).error);
   return response;
 }
@@ -116,6 +119,23 @@ export function settings(form) {
   const numbers = ["steps", "seed", "num", "label", "guidance"].filter(given).map((name) => [name, Number(form[name].value)]);
   const condition = given("condition") ? form.condition.value.split(",").map(Number) : null;
   return { model: form.model.value, sampler: form.sampler.value, condition, ...Object.fromEntries(numbers) };
+}
+
+/**
+ * Open the page of a form and compute: ``choose(facts)`` settles what a model begins with, then the address does.
+ * The value of a control stands in the [data-value] of its label.
+ */
+export async function opens(form, choose, run) {
+  const tell = () => { for (const each of form.querySelectorAll("[data-value]")) each.textContent = each.closest("label").control.value; };
+  const begin = async () => { choose(await adapt(form)); tell(); };
+  form.addEventListener("input", tell);
+  form.model.addEventListener("change", () => begin().then(run, problem));
+  copies();
+  restore(form);
+  await begin().catch(problem);
+  restore(form);
+  tell();
+  run();
 }
 
 /** Plays frames by the slider #time, the text #where and the button #play; ``show(frame)`` paints and names one. */
