@@ -12,8 +12,9 @@ from typing import Any, get_type_hints
 from unstir.chain import SAMPLERS
 from unstir.errors import UserError, printable
 from unstir.runs.model import Model
-from unstir.serve.sampling import sample
+from unstir.serve.sampling import compare, sample
 from unstir.serve.state import Answer, Frames, State, Values
+from unstir.serve.training import report, snapshot, training
 
 Handler = Callable[[State, Any], Answer | Frames]
 
@@ -47,7 +48,15 @@ def _takes(model: Model, sampler: str) -> bool:
     return True
 
 
-CALLS: dict[str, Handler] = {"models": models, "model": model, "sample": sample}
+CALLS: dict[str, Handler] = {
+    "models": models,
+    "model": model,
+    "sample": sample,
+    "compare": compare,
+    "training": training,
+    "snapshot": snapshot,
+    "report": report,
+}
 
 
 def values_of(handler: Handler) -> type[Values]:
