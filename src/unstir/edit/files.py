@@ -13,7 +13,7 @@ from torch import Tensor
 
 from unstir.data.disk import open_file
 from unstir.data.images import Decoded, Refused, Shape, Sides, centre, decode, fit, to_array
-from unstir.edit.editing import Edited
+from unstir.edit.editing import Edited, Picture
 from unstir.errors import UserError
 from unstir.pictures.grid import to_picture
 from unstir.pixels import from_uint8
@@ -26,15 +26,15 @@ ONE_COLOUR = 32  # a channel of paint varies by less, of 255; lossy files leave 
 LONGEST = 60  # characters of a part of a file's name, so that file systems take one of two parts
 
 
-def read_image(path: Path, shape: Shape) -> Tensor:
-    """A picture file as the run's data would hold it: float32 [1, C, H, W] in [-1, 1]; UserError where it is none."""
-    return from_uint8(torch.from_numpy(_decoded(path, shape[1:], shape[0]).pixels.copy()))[None]
+def read_image(picture: Picture, shape: Shape) -> Tensor:
+    """A picture as the run's data would hold it: float32 [1, C, H, W] in [-1, 1]; UserError where it is none."""
+    return from_uint8(torch.from_numpy(_decoded(picture, shape[1:], shape[0]).pixels.copy()))[None]
 
 
-def notes_on(path: Path, shape: Shape) -> list[str]:
-    """What `read_image` did to a picture file out of the ordinary, in words."""
+def notes_on(picture: Picture, shape: Shape) -> list[str]:
+    """What `read_image` did to a picture out of the ordinary, in words."""
     C, H, W = shape
-    decoded = _decoded(path, None, C)
+    decoded = _decoded(picture, None, C)
     (height, width), notes = decoded.pixels.shape[1:], list(decoded.notes)
     wide, high = map(round, centre(width, height, (H, W)))
     if high < H:
@@ -44,7 +44,7 @@ def notes_on(path: Path, shape: Shape) -> list[str]:
     return notes
 
 
-def read_mask(mask: Path | None, box: Box | None, image: Path | None, shape: Shape) -> Tensor:
+def read_mask(mask: Picture | None, box: Box | None, image: Picture | None, shape: Shape) -> Tensor:
     """What to keep, bool [1, 1, H, W]: all but the hole in the picture ``mask`` (`_hole`) or all but the ``box``.
 
     A mask has the size of the run's images, or of the ``image`` if that is one file.
@@ -58,7 +58,7 @@ def read_mask(mask: Path | None, box: Box | None, image: Path | None, shape: Sha
         hole, whole = _hole(mask), (H, W) if image is None else _decoded(image, None, 1).pixels.shape[1:]
         if hole.shape not in (whole, (H, W)):
             sizes = f"that of the image, {whole[1]}x{whole[0]}, or of the run's images, {W}x{H}"
-            raise UserError("mask", mask, f"is {hole.shape[1]}x{hole.shape[0]}", f"draw it at {sizes}")
+            raise UserError("mask", named(mask), f"is {hole.shape[1]}x{hole.shape[0]}", f"draw it at {sizes}")
         fitted = fit(to_picture((hole[None] * 255).byte()), (H, W), [])
         keep = torch.tensor(to_array(fitted, 1))[None] < 128
     else:
@@ -70,13 +70,13 @@ def read_mask(mask: Path | None, box: Box | None, image: Path | None, shape: Sha
         keep = torch.ones(1, 1, H, W, dtype=torch.bool)
         keep[..., y : y + height, x : x + width] = False
     if keep.all():
-        raise UserError("mask", mask, "has no white part", "paint white what is to be filled in")
+        raise UserError("mask", named(mask), "has no white part", "paint white what is to be filled in")
     if not keep.any():
-        raise UserError("box" if box else "mask", box or mask, "keeps nothing of the image", "make it smaller")
+        raise UserError("box" if box else "mask", box or named(mask), "keeps nothing of the image", "make it smaller")
     return keep
 
 
-def _hole(mask: Path) -> Tensor:
+def _hole(mask: Picture) -> Tensor:
     """What a mask says to fill in, bool [height, width]: what is painted in one colour on a transparent layer.
 
     It is the transparent part of any other picture, and the white part of one without transparency.
@@ -95,20 +95,29 @@ def _hole(mask: Path) -> Tensor:
     for what, part, limit in (("coloured", coloured, MOST_COLOURED), ("neither black nor white", grey, MOST_GREY)):
         if (share := float(part.float().mean())) > limit:
             paint = "paint white what is to be filled in and black what is kept, or erase it, so that it is transparent"
-            raise UserError("mask", mask, f"is {what} in {share:.0%} of its pixels", paint)
+            raise UserError("mask", named(mask), f"is {what} in {share:.0%} of its pixels", paint)
     return least >= 128
 
 
-def _decoded(path: Path, size: Sides | None, channels: int, ground: str = "white") -> Decoded:
+def named(picture: Picture | None) -> Path | None:
+    """The file of a picture, None for one in memory."""
+    return picture if isinstance(picture, Path) else None
+
+
+def _decoded(picture: Picture, size: Sides | None, channels: int, ground: str = "white") -> Decoded:
     try:
-        with open_file(path) as file:
-            return decode(file.read(), path.name, size, channels, ground)
+        if isinstance(picture, bytes):
+            return decode(picture, None, size, channels, ground)
+        with open_file(picture) as file:
+            return decode(file.read(), picture.name, size, channels, ground)
     except Refused as error:
-        raise UserError("", path, f"is no picture that can be used: {error}", "name another") from None
+        raise UserError(
+            "", named(picture) or "the picture", f"is no picture that can be used: {error}", "name another"
+        ) from None
 
 
-def pasted(image: Path, made: Tensor, keep: Tensor) -> Image:
-    """A picture file at its own size with a result ``made``, uint8 [C, H, W], where ``keep`` [1, 1, H, W] is false."""
+def pasted(image: Picture, made: Tensor, keep: Tensor) -> Image:
+    """A picture at its own size with a result ``made``, uint8 [C, H, W], where ``keep`` [1, 1, H, W] is false."""
     photo = to_picture(torch.tensor(_decoded(image, None, 3).pixels))
     width, height = map(round, centre(photo.width, photo.height, (made.shape[1], made.shape[2])))
     corner = (photo.width - width) // 2, (photo.height - height) // 2
