@@ -1,7 +1,7 @@
 """A trained model and pictures of one's own: fill in, vary, invert, blend, and morph between classes."""
 
 from unstir.edit.editing import Edited, psnr
-from unstir.edit.edits import blend, inpaint, inpaint_steps, invert, morph, vary, vary_steps
+from unstir.edit.edits import blend, inpaint, inpaint_steps, invert, morph, preview, vary, vary_steps
 from unstir.edit.stack import Filled, inpaint_stack
 
 __all__ = [
@@ -13,6 +13,7 @@ __all__ = [
     "inpaint_steps",
     "invert",
     "morph",
+    "preview",
     "psnr",
     "vary",
     "vary_steps",

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from PIL.Image import Image
 from torch import Tensor
 
 from unstir import randomness
@@ -16,7 +17,7 @@ from unstir.diffusion.draw import draw, starting_noise
 from unstir.diffusion.samplers import Step
 from unstir.diffusion.samplers.ddim import ddim
 from unstir.edit.editing import MOST, Edited, Editing, Picture, finished, labels_for, last, psnr
-from unstir.edit.files import Box, named, read_image, read_mask
+from unstir.edit.files import Box, named, notes_on, read_image, read_mask, shown
 from unstir.errors import UserError
 from unstir.generate.drawing import Job
 from unstir.pixels import to_uint8
@@ -25,6 +26,12 @@ from unstir.runs.model import Model
 
 logger = logging.getLogger(__name__)
 GREY = 128  # the pixels that stand for what is to be filled in
+
+
+def preview(model: Model, image: Picture) -> tuple[Image, list[str]]:
+    """The part of a picture that an edit takes, as large as there is detail, and what is done to it, in words."""
+    _picture(model, image)
+    return shown(image, model.shape), notes_on(image, model.shape)
 
 
 def inpaint(

@@ -23,6 +23,7 @@ Box = tuple[int, int, int, int]  # (left, top, width, height) in pixels of the r
 MOST_GREY = 0.25  # of a mask's pixels; soft edges are grey too
 MOST_COLOURED = 0.01  # of a mask's pixels; a few are what lossy files leave
 ONE_COLOUR = 32  # a channel of paint varies by less, of 255; lossy files leave some of it
+SHOWN = 512  # pixels a side of a picture that is shown to be edited
 LONGEST = 60  # characters of a part of a file's name, so that file systems take one of two parts
 
 
@@ -42,6 +43,14 @@ def notes_on(picture: Picture, shape: Shape) -> list[str]:
     if (wide, high) != (width, height):
         notes.append(f"its centre is used, {wide}x{high} of {width}x{height} pixels")
     return notes
+
+
+def shown(picture: Picture, shape: Shape) -> Image:
+    """The part of a picture that is edited, enlarged by no more than the picture allows: at most `SHOWN` pixels."""
+    C, H, W = shape
+    whole = to_picture(torch.tensor(_decoded(picture, None, C).pixels))
+    most = min(SHOWN // max(H, W), int(centre(*whole.size, (H, W))[1]) // H)
+    return fit(whole, (max(1, most) * H, max(1, most) * W), [])
 
 
 def read_mask(mask: Picture | None, box: Box | None, image: Picture | None, shape: Shape) -> Tensor:
