@@ -12,6 +12,7 @@ from typing import Any, get_type_hints
 from unstir.chain import SAMPLERS
 from unstir.errors import UserError, printable
 from unstir.runs.model import Model
+from unstir.serve.editing import drawn, inpaint, paste, preview, vary
 from unstir.serve.sampling import sample
 from unstir.serve.state import Answer, Frames, State, Values
 
@@ -47,7 +48,16 @@ def _takes(model: Model, sampler: str) -> bool:
     return True
 
 
-CALLS: dict[str, Handler] = {"models": models, "model": model, "sample": sample}
+CALLS: dict[str, Handler] = {
+    "models": models,
+    "model": model,
+    "sample": sample,
+    "drawn": drawn,
+    "preview": preview,
+    "inpaint": inpaint,
+    "vary": vary,
+    "paste": paste,
+}
 
 
 def values_of(handler: Handler) -> type[Values]:

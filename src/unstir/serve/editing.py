@@ -125,7 +125,7 @@ def _edited(model: Model, steps: Generator[Step, None, edit.Edited]) -> Frames:
         except StopIteration as end:
             edited = end.value
         else:
-            if monotonic() > sent + PAUSE:
+            if step.t == 0 or monotonic() > sent + PAUSE:
                 sent = monotonic()
                 yield {"t": step.t, "x": shown(model.pixels(step.x), model), "x0": shown(model.pixels(step.x0), model)}
     yield _results(edited)

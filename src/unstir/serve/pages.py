@@ -22,6 +22,7 @@ class Page:
 PAGES = {
     "": Page("Start", "start.html"),
     "sample": Page("Sample", "sample.html"),
+    "edit": Page("Edit", "edit.html"),
 }
 """The pages by name, the last part of their address."""
 

@@ -9,7 +9,7 @@ let facts, running = null, timer = 0, picture = null; // {name, url}: the file t
 const player = new Player((frame) => { part("x").src = part("clean").checked ? frame.x0 : frame.x; });
 const mask = new Mask(
   part("mask"), part("box"), { brush: part("brush"), erase: part("erase") },
-  (text) => { part("where-box").textContent = text; }, () => { part("files").hidden = true; },
+  (text) => { part("where-box").textContent = text; }, () => { part("command-files").hidden = true; },
 );
 const content = (url) => url.slice(url.indexOf(",") + 1);
 const label = () => (form.label.value === "" ? null : Number(form.label.value));
@@ -78,7 +78,7 @@ async function own() {
 function reset() {
   player.clear();
   results.replaceChildren();
-  photo.hidden = part("files").hidden = true;
+  photo.hidden = part("command-files").hidden = true;
 }
 
 async function start() {
@@ -98,7 +98,7 @@ async function start() {
     if (!line.results) return;
     line.results.forEach((result, i) => answer(result, i, fills ? { url, painted } : null));
     part("sheet").href = line.sheet;
-    part("files").hidden = false;
+    part("command-files").hidden = false;
     part("file-mask").href = painted;
     status.textContent = `Done in ${((performance.now() - began) / 1000).toFixed(1)} seconds: ${line.cost}.`;
   });
