@@ -44,9 +44,10 @@ class EditValues(PictureValues):
     label: int | None = None
     steps: int = 9
 
-    def job(self, model: Model) -> Job:
+    def job(self, state: State) -> Job:
         """What is asked of the model; UserError as `Chain`."""
-        return Job(num=self.num, chain=model.chain.changed(steps=self.steps, seed=self.seed), label=self.label)
+        chain = state.model(self.model).chain
+        return Job(num=self.num, chain=chain.changed(steps=self.steps, seed=self.seed), label=self.label)
 
     def command(self, edit: str, state: State, **options: object) -> str:
         """The command that makes the same."""
@@ -92,18 +93,17 @@ def preview(state: State, values: PictureValues) -> Frames:
 
 def inpaint(state: State, values: InpaintValues) -> Frames:
     """Lines as `_edited`."""
-    model = state.model(values.model)
-    yield {"command": values.command("inpaint", state, mask="mask.png", resamples=values.resamples)}
-    job = values.job(model)
+    model, job = state.model(values.model), values.job(state)
+    command = values.command("inpaint", state, mask="mask.png", resamples=values.resamples)
     options = {"mask": values.mask, "resamples": values.resamples}
-    yield from _edited(model, edit.inpaint_steps(model, values.picture, job, **options))
+    yield from _edited(model, edit.inpaint_steps(model, values.picture, job, **options), command)
 
 
 def vary(state: State, values: VaryValues) -> Frames:
     """Lines as `_edited`."""
-    model = state.model(values.model)
-    yield {"command": values.command("vary", state, strength=values.strength)}
-    yield from _edited(model, edit.vary_steps(model, values.picture, values.job(model), strength=values.strength))
+    model, job = state.model(values.model), values.job(state)
+    command = values.command("vary", state, strength=values.strength)
+    yield from _edited(model, edit.vary_steps(model, values.picture, job, strength=values.strength), command)
 
 
 def paste(state: State, values: PasteValues) -> Frames:
@@ -116,9 +116,9 @@ def paste(state: State, values: PasteValues) -> Frames:
     yield {"photo": state.keep(name, "image/png", content), "size": photo.size}
 
 
-def _edited(model: Model, steps: Generator[Step, None, edit.Edited]) -> Frames:
-    """A line for each frame, some left out where they come fast, and one with the results."""
-    edited, sent = None, 0.0
+def _edited(model: Model, steps: Generator[Step, None, edit.Edited], command: str) -> Frames:
+    """A line for each frame, some left out where they come fast, the first with the command; and the results."""
+    edited, sent, also = None, 0.0, {"command": command}
     while edited is None:
         try:
             step = next(steps)
@@ -126,8 +126,9 @@ def _edited(model: Model, steps: Generator[Step, None, edit.Edited]) -> Frames:
             edited = end.value
         else:
             if step.t == 0 or monotonic() > sent + PAUSE:
-                sent = monotonic()
-                yield {"t": step.t, "x": shown(model.pixels(step.x), model), "x0": shown(model.pixels(step.x0), model)}
+                x, x0 = (shown(model.pixels(images), model) for images in (step.x, step.x0))
+                yield {"t": step.t, "x": x, "x0": x0, **also}
+                sent, also = monotonic(), {}
     yield _results(edited)
 
 
