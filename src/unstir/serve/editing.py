@@ -44,10 +44,9 @@ class EditValues(PictureValues):
     label: int | None = None
     steps: int = 9
 
-    def job(self, state: State) -> Job:
+    def job(self, model: Model) -> Job:
         """What is asked of the model; UserError as `Chain`."""
-        chain = state.model(self.model).chain
-        return Job(num=self.num, chain=chain.changed(steps=self.steps, seed=self.seed), label=self.label)
+        return Job(num=self.num, chain=model.chain.changed(steps=self.steps, seed=self.seed), label=self.label)
 
     def command(self, edit: str, state: State, **options: object) -> str:
         """The command that makes the same."""
@@ -93,17 +92,16 @@ def preview(state: State, values: PictureValues) -> Frames:
 
 def inpaint(state: State, values: InpaintValues) -> Frames:
     """Lines as `_edited`."""
-    model, job = state.model(values.model), values.job(state)
-    command = values.command("inpaint", state, mask="mask.png", resamples=values.resamples)
-    options = {"mask": values.mask, "resamples": values.resamples}
-    yield from _edited(model, edit.inpaint_steps(model, values.picture, job, **options), command)
+    model, (picture, mask, resamples) = state.model(values.model), (values.picture, values.mask, values.resamples)
+    steps = edit.inpaint_steps(model, picture, values.job(model), mask=mask, resamples=resamples)
+    yield from _edited(model, steps, values.command("inpaint", state, mask="mask.png", resamples=resamples))
 
 
 def vary(state: State, values: VaryValues) -> Frames:
     """Lines as `_edited`."""
-    model, job = state.model(values.model), values.job(state)
-    command = values.command("vary", state, strength=values.strength)
-    yield from _edited(model, edit.vary_steps(model, values.picture, job, strength=values.strength), command)
+    model, strength = state.model(values.model), values.strength
+    steps = edit.vary_steps(model, values.picture, values.job(model), strength=strength)
+    yield from _edited(model, steps, values.command("vary", state, strength=strength))
 
 
 def paste(state: State, values: PasteValues) -> Frames:
