@@ -28,7 +28,7 @@ from unstir.serve.server import MOST_BYTES, open_server
 from unstir.serve.state import shown
 
 SECRET = "the secret of this machine"
-JOBS = 100
+JOBS = 60
 SAMPLE = {"model": "digits", "sampler": "ddim", "steps": 2, "num": 1}
 NUMBERS = {
     "sample": ["steps", "num", "label", "step"],
@@ -218,6 +218,7 @@ def lines(content):
     return [json.loads(line) for line in content.split(b"\r\n") if line.startswith(b"{")]
 
 
+@pytest.mark.slow
 def test_of_many_clients_each_has_its_image_and_who_leaves_ends_nothing_else(server):
     model = Run.open("shipped:digits").model()
 
