@@ -198,6 +198,26 @@ def test_absurd_numbers_are_refused_naming_them(server, name, keys):
             assert key in refused(server, name, body.encode())
 
 
+def bomb():
+    """A PNG of 400 million pixels in a few hundred kilobytes."""
+    file = io.BytesIO()
+    Image.new("1", (20_000, 20_000)).save(file, "png")
+    return file.getvalue()
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"<svg onload=alert(1)>", b"<html>", b"GIF89a", b"\x89PNG\r\n\x1a\n", png([[0]]), png([[0, 1]])[:50], bomb()],
+    ids=["empty", "svg", "html", "gif", "png", "tiny", "cut", "bomb"],
+)
+def test_what_is_no_picture_is_refused(server, content):
+    before, picture = resident(), base64.b64encode(content).decode()
+    given = {"model": "digits", "picture": picture}
+    for name, also in (("preview", {}), ("vary", {}), ("inpaint", {"mask": picture}), ("paste", {"mask": picture})):
+        refused(server, name, {**given, **also, **({"result": picture} if name == "paste" else {})})
+    assert resident() - before < 50_000_000
+
+
 def test_who_sends_or_takes_nothing_is_dropped(server, monkeypatch):
     monkeypatch.setattr(server.RequestHandlerClass, "timeout", 0.3)
     server.state.keep("large", "image/png", bytes(50_000_000))

@@ -2,7 +2,8 @@
 
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -68,7 +69,8 @@ def read_mask(mask: Picture | None, box: Box | None, image: Picture | None, shap
         if hole.shape not in (whole, (H, W)):
             sizes = f"that of the image, {whole[1]}x{whole[0]}, or of the run's images, {W}x{H}"
             raise UserError("mask", named(mask), f"is {hole.shape[1]}x{hole.shape[0]}", f"draw it at {sizes}")
-        fitted = fit(to_picture((hole[None] * 255).byte()), (H, W), [])
+        with _errors_of(mask):
+            fitted = fit(to_picture((hole[None] * 255).byte()), (H, W), [])
         keep = torch.tensor(to_array(fitted, 1))[None] < 128
     else:
         assert box is not None
@@ -114,15 +116,20 @@ def named(picture: Picture | None) -> Path | None:
 
 
 def _decoded(picture: Picture, size: Sides | None, channels: int, ground: str = "white") -> Decoded:
-    try:
+    with _errors_of(picture):
         if isinstance(picture, bytes):
             return decode(picture, None, size, channels, ground)
         with open_file(picture) as file:
             return decode(file.read(), picture.name, size, channels, ground)
+
+
+@contextmanager
+def _errors_of(picture: Picture) -> Iterator[None]:
+    try:
+        yield
     except Refused as error:
-        raise UserError(
-            "", named(picture) or "the picture", f"is no picture that can be used: {error}", "name another"
-        ) from None
+        unusable = f"is no picture that can be used: {error}"
+        raise UserError("", named(picture) or "the picture", unusable, "name another") from None
 
 
 def pasted(image: Picture, made: Tensor, keep: Tensor) -> Image:

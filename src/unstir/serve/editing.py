@@ -12,6 +12,7 @@ from pydantic import Base64Bytes, Field
 from unstir import edit
 from unstir.diffusion.samplers import Step
 from unstir.edit.files import pasted, read_image, read_mask
+from unstir.errors import printable
 from unstir.generate.drawing import Job
 from unstir.generate.memory import Drawing
 from unstir.pictures.grid import to_picture
@@ -51,7 +52,7 @@ class EditValues(PictureValues):
     def command(self, edit: str, state: State, **options: object) -> str:
         """The command that makes the same."""
         shared = {"label": self.label, "num": self.num, "steps": self.steps, "seed": self.seed}
-        return command("edit", edit, state.run(self.model).name, self.name, **options, **shared)
+        return command("edit", edit, state.run(self.model).name, printable(self.name), **options, **shared)
 
 
 class InpaintValues(EditValues):
