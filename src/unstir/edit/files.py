@@ -65,7 +65,7 @@ def read_mask(mask: Picture | None, box: Box | None, image: Picture | None, shap
     if (mask is None) == (box is None):
         raise UserError("mask", mask, "or else box must say what to fill in", "give one of them")
     if mask is not None:
-        hole, whole = _hole(mask), (H, W) if image is None else _decoded(image, None, 1).pixels.shape[1:]
+        hole, whole = _hole(mask), (H, W) if image is None else _decoded(image, None, 3).pixels.shape[1:]
         if hole.shape not in (whole, (H, W)):
             sizes = f"that of the image, {whole[1]}x{whole[0]}, or of the run's images, {W}x{H}"
             raise UserError("mask", named(mask), f"is {hole.shape[1]}x{hole.shape[0]}", f"draw it at {sizes}")

@@ -140,7 +140,7 @@ def _results(edited: edit.Edited) -> Answer:
 
 def _png(picture: Image) -> bytes:
     file = BytesIO()
-    picture.save(file, format="png")
+    picture.save(file, format="png", compress_level=1)
     return file.getvalue()
 
 
