@@ -12,6 +12,7 @@ from typing import Any, get_type_hints
 from unstir.chain import SAMPLERS
 from unstir.errors import UserError, printable
 from unstir.runs.model import Model
+from unstir.serve.editing import drawn, inpaint, paste, preview, vary
 from unstir.serve.sampling import compare, sample
 from unstir.serve.state import Answer, Frames, State, Values
 from unstir.serve.training import report, snapshot, training
@@ -56,6 +57,11 @@ CALLS: dict[str, Handler] = {
     "training": training,
     "snapshot": snapshot,
     "report": report,
+    "drawn": drawn,
+    "preview": preview,
+    "inpaint": inpaint,
+    "vary": vary,
+    "paste": paste,
 }
 
 

@@ -25,6 +25,7 @@ PAGES = {
     "sample": Page("Sample", "sample.html"),
     "compare": Page("Compare", "compare.html"),
     "train": Page("Train", "train.html"),
+    "edit": Page("Edit", "edit.html"),
 }
 """The pages by name, the last part of their address."""
 
