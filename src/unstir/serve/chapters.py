@@ -22,7 +22,7 @@ from unstir.diffusion.classes import step_evidence
 from unstir.diffusion.denoiser import Prediction, clipped
 from unstir.diffusion.draw import starting_noise
 from unstir.diffusion.guidance import guided, in_plane
-from unstir.errors import UserError
+from unstir.errors import UserError, printable
 from unstir.pixels import from_uint8
 from unstir.runs.model import Model
 from unstir.runs.run import Run
@@ -87,7 +87,7 @@ def images(state: State, values: Values) -> Frames:
     model = state.model(values.model)
     x_0, told = _images(model)
     classes = told.tolist() if told is not None and model.labels.count and model.conditions is None else None
-    yield {"images": [_picture(model, image) for image in x_0.split(1)], "labels": classes}
+    yield {"shape": _shape(model), "images": [_picture(model, image) for image in x_0.split(1)], "labels": classes}
 
 
 def own(state: State, values: OwnValues) -> Answer:
@@ -107,7 +107,7 @@ def opening(state: State, values: Values) -> Frames:
     """Ten images on their way from noise: x_t and the estimate of the clean images at each call of the network."""
     model = state.model(values.model)
     chain = chains_of(model)[0]
-    yield {"total": chain.calls(model.process.schedule) + 1, "shape": _shape(model), "sampler": chain.sampler}
+    yield {"shape": _shape(model), "sampler": chain.sampler}
     yield from frames(model, chain)
 
 
@@ -116,23 +116,23 @@ def forward(state: State, values: ChapterValues) -> Answer:
     model = state.model(values.model)
     process, x_0, _ = _process(model, values), *_image(model, values)
     eps = _noise(model, values)
-    pixel = {"x0": _middle(x_0), "eps": _middle(eps)}
+    pixel = {"x0_pixel": _middle(x_0), "eps_pixel": _middle(eps)}
     places = [_diffused(model, process, x_0, eps, t, values.stride) | pixel for t in _stops(process)]
     given = {"x0": _picture(model, x_0), "eps": _picture(model, eps)}
-    return {"shape": _shape(model), "T": process.T, "given": given, "frames": places}
+    return _about(model, len(places), given=given, frames=places)
 
 
 def _diffused(model: Model, process: Process, x_0: Tensor, eps: Tensor, t: int, stride: int) -> Answer:
     schedule, x_t = process.schedule, process.diffuse(x_0, t, eps)
     numbers = {"alpha": schedule.alpha(t), "sigma": schedule.sigma(t), "abar": schedule.abar(t)}
     numbers |= {"log_snr": _finite(schedule.log_snr(t)), "snr": _finite(schedule.snr[t].item())}
-    frame: Answer = {"t": t, "x": _picture(model, x_t), "x_t": _middle(x_t), **numbers}
+    frame: Answer = {"t": t, "x": _picture(model, x_t), "x_pixel": _middle(x_t), **numbers}
     if t == 0:
         return frame
     s = max(t - stride, 0)
     posterior, (at_x_t, at_x_0, var) = process.posterior(x_t, x_0, t, s), process.posterior_coefficients(t, s)
     step = {"s": s, "at_x_t": at_x_t, "at_x_0": at_x_0, "var": var, "std": math.sqrt(var)}
-    return {**frame, **step, "mean": _picture(model, posterior.mean), "mu": _middle(posterior.mean)}
+    return {**frame, **step, "mean": _picture(model, posterior.mean), "mean_pixel": _middle(posterior.mean)}
 
 
 @remembered
@@ -144,8 +144,9 @@ def predict(state: State, values: ChapterValues) -> Frames:
     run = Run.open(model.run or model.folder)
     measured = next((line for line in run.held_out() if line["step"] == model.step and line["held_out"]), None)
     held_out = [*zip(measured["times"], measured["held_out"], strict=True)] if measured else []
-    yield {"shape": _shape(model), "T": process.T, "predicts": model.predict, "held_out": held_out}
-    for part in _parts(_stops(process)[1:]):
+    stops = _stops(process)[1:]
+    yield _about(model, len(stops), predicts=model.predict, held_out=held_out)
+    for part in _parts(stops):
         at = torch.tensor(part, device=model.device)
         x_t = process.diffuse(x_0, at, eps)
         prediction = model.denoise(_condition(model, values, index, len(part)))(x_t, at)
@@ -158,7 +159,7 @@ def predict(state: State, values: ChapterValues) -> Frames:
                 "alpha": process.schedule.alpha(t),
                 "sigma": process.schedule.sigma(t),
                 **{"x": _picture(model, x), "x0": _picture(model, x0), "eps": _picture(model, e)},
-                **{"x_t": _middle(x), "x0_hat": _middle(prediction.x0[i : i + 1]), "eps_hat": _middle(e)},
+                **{"x_pixel": _middle(x), "x0_pixel": _middle(prediction.x0[i : i + 1]), "eps_pixel": _middle(e)},
                 "x0_error": _mse(x0 - x_0),
                 "eps_error": _mse(e - eps),
                 "loss": _mse(loss[i : i + 1]),
@@ -179,7 +180,7 @@ def reverse(state: State, values: ChapterValues) -> Frames:
     chain, classes = reverse_chain(values, process), torch.arange(model.labels.count, device=model.device)
     model.check(chain)
     evidence = torch.zeros(len(classes), dtype=torch.float64, device=model.device)
-    yield {"shape": _shape(model), "T": process.T, "total": chain.steps, "classes": list(model.labels.names)}
+    yield _about(model, chain.steps, process.T, classes=[printable(name) for name in model.labels.names])
     t, x = chain.visited(process.schedule)[0], starting_noise(chain.seed, index, model.shape)
     for step in model.draw(chain, index, _condition(model, values, index)):
         s, (at_x_t, at_x_0, var) = step.t, process.posterior_coefficients(t, step.t)
@@ -202,8 +203,9 @@ def guidance(state: State, values: ChapterValues) -> Frames:
     model = state.model(values.model)
     model.check(model.chain.changed(guidance=2.0, sampler="ddim", steps=1))
     process, (x_0, index), eps = model.process, _image(model, values), _noise(model, values)
-    yield {"shape": _shape(model), "T": process.T, "scales": SCALES}
-    for t in _stops(process)[1:]:
+    stops = _stops(process)[1:]
+    yield _about(model, len(stops), scales=SCALES)
+    for t in stops:
         x_t, condition = process.diffuse(x_0, t, eps), _condition(model, values, index)
         away = model.away_from(condition)
         assert away is not None
@@ -276,6 +278,12 @@ def _stops(process: Process) -> list[int]:
 
 def _parts(stops: Sequence[int]) -> list[list[int]]:
     return [list(stops[first : first + AT_ONCE]) for first in range(0, len(stops), AT_ONCE)]
+
+
+def _about(model: Model, total: int, first: int | None = None, **more: Any) -> Answer:
+    """What a page knows before the frames: their number, the time that it shows first, T and the shape of pictures."""
+    T = model.process.T
+    return {"shape": _shape(model), "T": T, "total": total, "first": T // 2 if first is None else first, **more}
 
 
 def _shape(model: Model) -> list[int]:
