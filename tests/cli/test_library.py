@@ -25,6 +25,7 @@ LIBRARY = {
     ("pull",): "unstir.interop.published:pull",
     ("models",): "unstir.insight.models:listed",
     ("sample",): "unstir.generate.sampling:sample",
+    ("serve",): "unstir.serve.server:open_server",
     **{("edit", name): f"unstir.edit:{name}" for name in ("inpaint", "vary", "invert", "blend", "morph")},
 }
 """The function of each command; a new command needs one."""

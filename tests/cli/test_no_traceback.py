@@ -127,7 +127,7 @@ def test_names_that_the_terminal_cannot_show_do_not_fail(tmp_path, terminal):
     commands = [b"sample", folder], [b"train", b"--data.source", folder], [b"data", b"inspect", folder]
     given = [word for words in commands for word in (*words, b"--and")]
     done = subprocess.run(
-        [sys.executable, "-c", ONE_BY_ONE, *given], capture_output=True, env={**os.environ, **terminal}
+        [sys.executable, "-c", ONE_BY_ONE, *given], capture_output=True, env={**os.environ, **terminal}, cwd=tmp_path
     )
     assert done.returncode == 0 and b"Traceback" not in done.stderr, done.stderr
     assert done.stdout.split() == [b"2", b"2", b"2"] and done.stderr.count(b"\n") == 3, done.stderr

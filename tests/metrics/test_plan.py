@@ -116,6 +116,7 @@ def test_the_time_is_that_of_the_images_that_are_missing(monkeypatch):
     ],
 )  # fmt: skip
 def test_inception_on_a_cpu_has_a_smaller_reference(request_of, train, reference, monkeypatch):
+    pytest.importorskip("torch_fidelity", reason="what computes Inception: pip install '.[fid]'")
     monkeypatch.setattr(build, "device", torch.device)
     request = EvaluationRequest(fid=True, **{"device": "cpu", **request_of})
     assert module._how(store_of(train=train), request, "train")["num_reference"] == reference

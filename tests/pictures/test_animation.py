@@ -7,7 +7,8 @@ from PIL import Image, ImageSequence
 
 from unstir.diffusion.samplers import Step
 from unstir.errors import UserError
-from unstir.pictures.animation import HEAD, STAGES, Frame, animation_kind, collect, save_animation, strip
+from unstir.pictures import animation
+from unstir.pictures.animation import HEAD, STAGES, Frame, animation_kind, save_animation, strip
 from unstir.pictures.charts import evenly
 from unstir.pictures.grid import GAP, TILE, grid
 
@@ -22,6 +23,10 @@ def chain(count, num=4, channels=1, side=8):
 
 def pixels(picture):
     return np.asarray(picture.convert("L")).astype(int)
+
+
+def collect(*given, **limit):
+    return list(animation.collect(*given, **limit))
 
 
 def test_frames_are_evenly_chosen_with_both_ends():

@@ -8,7 +8,7 @@ from importlib import import_module
 
 from unstir.cli.app import app, main
 
-for module in ("data", "edit", "evaluate", "exchange", "insight", "sample", "train", "verify"):
+for module in ("data", "edit", "evaluate", "exchange", "insight", "sample", "serve", "train", "verify"):
     import_module(f"{__name__}.{module}")  # which adds its commands to the application
 
 __all__ = ["app", "main"]

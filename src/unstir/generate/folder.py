@@ -146,7 +146,7 @@ def _save_grids(model: Model, job: Job, out: Path, partial: Path, format: str) -
     noise = model.pixels(starting_noise(job.chain.seed, shown, model.shape))
     images = model.data.scale.shown(read_images(out, len(shown)), model.channels)
     _save(out / "noise.png", grid(noise, model.nrow, model.scale), partial, model)
-    _save(out / "grid.png", _grid(model, job, images), partial, model)
+    _save(out / "grid.png", grid_of(model, job, images), partial, model)
 
 
 def drawn_classes(model: Model, job: Job, num: int) -> list[str]:
@@ -156,7 +156,8 @@ def drawn_classes(model: Model, job: Job, num: int) -> list[str]:
     return model.labels.captions(model.labels.of(shown, job.label, job.shares))
 
 
-def _grid(model: Model, job: Job, images: Tensor) -> Image:
+def grid_of(model: Model, job: Job, images: Tensor) -> Image:
+    """The first images of a job, uint8 [N, C, H, W], as one picture, with the names of their classes."""
     images = model.beside(images, torch.arange(len(images)), job.condition)
     names, nrow = drawn_classes(model, job, len(images)), model.nrow
     if job.label is None and names:

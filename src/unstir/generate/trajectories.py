@@ -31,7 +31,7 @@ def trajectory(model: Model, job: Job, shown: int, *, limit: int = MAX_FRAMES) -
         for begin in range(0, shown, job.batch_size):
             indices, taken = steps(model, job, begin, on_step)
             x_T = starting_noise(job.chain.seed, torch.tensor(indices), model.shape)
-            parts.append(collect(taken, x_T, times, limit, model.pixels))
+            parts.append([*collect(taken, x_T, times, limit, model.pixels)])
     return [
         Frame(same[0].t, *(torch.cat([getattr(frame, name) for frame in same])[:shown] for name in ("x", "x0")))
         for same in zip(*parts, strict=True)

@@ -1,8 +1,9 @@
 """A chain to watch: as a moving picture, or its stages side by side. Frames in, picture files out."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 import torch
 from PIL import Image, ImageFont
@@ -38,19 +39,20 @@ def collect(
     times: Sequence[int],
     limit: int = MAX_FRAMES,
     pixels: Callable[[Tensor], Tensor] = shown,
-) -> list[Frame]:
-    """The frames of the chain from ``x_T`` [N, C, H, W] over ``times``, falling to 0: the noise first, the image last.
+) -> Iterator[Frame]:
+    """Yield the frames of the chain from ``x_T`` [N, C, H, W] over ``times``, falling to 0: the noise first, the image
+    last, each as soon as its step was taken.
 
     At most ``limit`` of the states, evenly chosen with both ends; the others are never converted, by ``pixels``, or
     kept. The last one, at time 0, is its own estimate.
     """
-    wanted, frames = set(evenly(len(times), limit)), list[Frame]()
+    wanted = set(evenly(len(times), limit))
     t, x = times[0], x_T
     for number, step in enumerate(steps):
         if number in wanted:
-            frames.append(Frame(t, pixels(x), pixels(step.x0)))
+            yield Frame(t, pixels(x), pixels(step.x0))
         t, x = step.t, step.x
-    return [*frames, Frame(t, pixels(x), pixels(x))]
+    yield Frame(t, pixels(x), pixels(x))
 
 
 def animation_kind(path: Path) -> str:
@@ -62,7 +64,7 @@ def animation_kind(path: Path) -> str:
 
 def save_animation(
     frames: Sequence[Frame],
-    path: Path,
+    path: Path | IO[bytes],
     kind: str | None = None,
     *,
     nrow: int = 8,
@@ -71,10 +73,10 @@ def save_animation(
     """Write x_t on the left and the estimate of x_0 on the right as a moving picture that repeats for ever.
 
     ``kind`` is "WEBP" (without loss) or "GIF" (256 colours), by default what the path's suffix says; it is there for
-    temporary names. Each frame is shown for 80 ms, the first and the last for 1500 ms. A long chain is thinned to 61
-    frames. ``scale`` is that of `grid`. Raises UserError for another suffix, ValueError for no frames.
+    temporary names and open files. Each frame is shown for 80 ms, the first and the last for 1500 ms. A long chain is
+    thinned to 61 frames. ``scale`` is that of `grid`. Raises UserError for another suffix, ValueError for no frames.
     """
-    kind = kind or animation_kind(path)
+    kind = kind or animation_kind(Path(str(path)))
     first, *others = [_side_by_side(frames[i], nrow, scale) for i in evenly(len(frames), MAX_FRAMES)]
     durations = [HOLD, *[MILLISECONDS] * (len(others) - 1), HOLD][: 1 + len(others)]
     options = {"lossless": True} if kind == "WEBP" else {"optimize": False}

@@ -1,1 +1,1 @@
-"""What is shown in a browser: the page of a run with its network in it."""
+"""What is shown in a browser: the page of a run with its network in it, and the pages of `unstir serve`."""

@@ -57,7 +57,7 @@ def write_live(model: Model, out: Path | None = None) -> Path:
     }
     shown["data"] = json.dumps(contents(model), separators=(",", ":")).replace("<", "\\u003c")
     shown["weights"] = _weights(model)
-    write_text(path, environment("unstir.serve", "unstir.insight").get_template("live.html").render(shown))
+    write_text(path, environment("unstir.insight", "unstir.serve").get_template("live.html").render(shown))
     return path
 
 

@@ -1,0 +1,75 @@
+"""The calls that pages make, in one table: POST api/NAME with JSON is answered by the handler of this name.
+
+A handler takes the `State` and its values, whose class its signature names, and calls typed functions of the library.
+One that returns answers at once and does not compute. One that yields computes when its turn comes; each line is sent
+as soon as it is there, and a client that goes away ends it at the next.
+"""
+
+from collections.abc import Callable
+from inspect import isgeneratorfunction
+from typing import Any, get_type_hints
+
+from unstir.chain import SAMPLERS
+from unstir.errors import UserError, printable
+from unstir.runs.model import Model
+from unstir.serve.chapters import forward, guidance, images, opening, own, predict, reverse
+from unstir.serve.exercises import check
+from unstir.serve.sampling import sample
+from unstir.serve.state import Answer, Frames, State, Values
+
+Handler = Callable[[State, Any], Answer | Frames]
+
+
+def models(state: State, values: Values) -> Answer:
+    """The id and the name of each model."""
+    return {"models": [{"id": id, "name": name} for id, name in state.runs().items()]}
+
+
+def model(state: State, values: Values) -> Answer:
+    """What a page offers for a model: its images, classes, samplers and usual chain."""
+    model, run = state.model(values.model), state.run(values.model)
+    return {
+        "step": model.step,
+        "steps": run.saved_steps(),
+        "T": model.process.T,
+        "shape": model.shape,
+        "labels": [printable(name) for name in model.labels.names] or [*map(str, range(model.labels.count))],
+        "condition": None if model.conditions is None else model.conditions.card.shape,
+        "guidable": model.hides and not model.kind.has_teacher,
+        "samplers": [name for name in SAMPLERS if _takes(model, name)],
+        "chain": model.chain.in_effect(),
+    }
+
+
+def _takes(model: Model, sampler: str) -> bool:
+    try:
+        model.check(model.chain.changed(sampler=sampler, steps=1))
+    except UserError:
+        return False
+    return True
+
+
+CALLS: dict[str, Handler] = {
+    "models": models,
+    "model": model,
+    "sample": sample,
+    "opening": opening,
+    "images": images,
+    "own": own,
+    "forward": forward,
+    "predict": predict,
+    "reverse": reverse,
+    "guidance": guidance,
+    "check": check,
+}
+
+
+def values_of(handler: Handler) -> type[Values]:
+    """The class of the values that a handler takes."""
+    kind: type[Values] = get_type_hints(handler)["values"]
+    return kind
+
+
+def computes(handler: Handler) -> bool:
+    """Whether a handler computes, line by line."""
+    return isgeneratorfunction(handler)

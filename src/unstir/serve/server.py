@@ -1,0 +1,221 @@
+"""The server of the pages, for this machine alone: who may ask, what, and how it is answered.
+
+It listens on 127.0.0.1. The first part of every address is a random token, so that no other page or user of the machine
+can call it; Host and Origin must be this server's, so that no name that leads here (DNS rebinding) is taken for it.
+"""
+
+import json
+import logging
+import secrets
+import select
+import socket
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from time import monotonic
+from typing import Any
+
+from pydantic import ValidationError
+
+from unstir.errors import NotFiniteError, OutOfMemoryError, UserError, of_pydantic
+from unstir.progress import Count, shown_by
+from unstir.serve import pages
+from unstir.serve.calls import CALLS, Handler, computes, values_of
+from unstir.serve.state import Answer, State
+from unstir.serve.turns import FullError, Turns
+
+logger = logging.getLogger(__name__)
+
+HOST = "127.0.0.1"
+MOST_BYTES = 8_000_000  # of a call
+SECONDS = 10.0  # for which a client may send or take nothing
+PAUSE = 0.2  # seconds between two lines of how far a job is
+JSON, LINES, HTML = "application/json", "application/x-ndjson", "text/html; charset=utf-8"
+POLICY = "default-src 'self'; img-src 'self' data: blob:; base-uri 'none'; frame-ancestors 'none'"
+HEADERS = {
+    "Content-Security-Policy": POLICY,
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",  # the address holds the token
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Cache-Control": "no-store",
+}
+_EXPECTED = UserError, OutOfMemoryError, NotFiniteError, OSError
+
+
+def open_server(runs: Sequence[Path] = (), port: int = 0) -> "Server":
+    """The server of the pages on a port of 127.0.0.1, 0 for any that is free; its ``serve_forever`` answers.
+
+    It shows the models that come with unstir, these ``runs`` and those in ./runs. Raises UserError where one is no run,
+    or the port cannot be had.
+    """
+    state = State(runs)
+    try:
+        return Server(state, port)
+    except (OSError, OverflowError) as error:
+        raise UserError("port", port, f"cannot be used: {error}", {"port": None}) from None
+
+
+class Server(ThreadingHTTPServer):
+    """The pages of a ``state``, by HTTP on 127.0.0.1."""
+
+    daemon_threads = True
+    request_queue_size = 64
+
+    def __init__(self, state: State, port: int) -> None:
+        super().__init__((HOST, port), _Request)
+        self.state, self.token, self.turns, self.fixed = state, secrets.token_urlsafe(16), Turns(), pages.fixed()
+
+    @property
+    def origins(self) -> tuple[str, ...]:
+        """The hosts with port by which this server may be called."""
+        return f"{HOST}:{self.server_port}", f"localhost:{self.server_port}"
+
+    @property
+    def address(self) -> str:
+        """The address of the first page."""
+        return f"http://{HOST}:{self.server_port}/{self.token}/"
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """A client that goes away is no error."""
+
+
+class _RefusedError(Exception):
+    """A request that is answered with a status and one line."""
+
+
+class _Request(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    timeout = SECONDS
+    server: Server
+
+    def do_GET(self) -> None:
+        self._checked(self._get)
+
+    def do_POST(self) -> None:
+        self._checked(self._post)
+
+    def _checked(self, answer: Any) -> None:
+        try:
+            answer(self._name())
+        except _RefusedError as refused:
+            status, line = refused.args
+            self.send_error(status, line)
+
+    def _name(self) -> str:
+        """The address below the token; refused for another host, origin or token."""
+        hosts, origins = self.headers.get_all("Host", []), self.headers.get_all("Origin", [])
+        if (
+            len(hosts) != 1
+            or hosts[0] not in self.server.origins
+            or any(origin != f"http://{hosts[0]}" for origin in origins)
+        ):
+            raise _RefusedError(403, "this server answers its own pages alone")
+        _, token, *rest = [*self.path.partition("?")[0].split("/", 2), ""]
+        if len(rest) < 2 or not secrets.compare_digest(token.encode(), self.server.token.encode()):
+            raise _RefusedError(404, "there is no such page")
+        return rest[0]
+
+    def _get(self, name: str) -> None:
+        folder, _, file = name.rpartition("/")
+        content = self.server.fixed.get(file) if folder == "static" else None
+        if folder == "file":
+            content = self.server.state.file(file)
+        if name in pages.PAGES:
+            content = HTML, pages.rendered(name, self.server.state)
+        if content is None:
+            raise _RefusedError(404, "there is no such page")
+        self._send(200, *content)
+
+    def _post(self, name: str) -> None:
+        handler = CALLS.get(name.removeprefix("api/")) if name.startswith("api/") else None
+        if handler is None:
+            raise _RefusedError(404, "there is no such call")
+        if self.headers.get_content_type() != JSON:
+            raise _RefusedError(415, "a call is JSON")
+        length = self.headers.get("Content-Length", "")
+        if not (length.isascii() and length.isdecimal() and len(length) < 12 and int(length) <= MOST_BYTES):
+            raise _RefusedError(413, f"a call has a length of at most {MOST_BYTES} bytes")
+        try:
+            values = values_of(handler).model_validate_json(self.rfile.read(int(length)))
+            self._called(handler, values)
+        except ValidationError as error:
+            raise _RefusedError(400, of_pydantic(error, lambda _: None).line()) from None
+        except FullError:
+            raise _RefusedError(429, "too many computations wait; try again in a moment") from None
+
+    def _called(self, handler: Handler, values: Any) -> None:
+        self._streams = False
+        try:
+            if not computes(handler):
+                answer: Any = handler(self.server.state, values)
+                return self._send(200, JSON, json.dumps(answer).encode())
+            with self.server.turns.turn(), shown_by(self._progress):
+                self._check_there()
+                lines: Any = handler(self.server.state, values)
+                for line in lines:
+                    self._line(line)
+            self.wfile.write(b"0\r\n\r\n")
+        except (BrokenPipeError, ConnectionResetError, TimeoutError):
+            self.close_connection = True
+        except _EXPECTED as error:
+            if not self._streams:
+                raise _RefusedError(400, str(error)) from None
+            self._line({"error": str(error)})
+            self.wfile.write(b"0\r\n\r\n")
+        return None
+
+    def _line(self, answer: Answer) -> None:
+        """Send a line of a computation; BrokenPipeError where nobody reads it."""
+        self._check_there()
+        if not self._streams:
+            self._head(200, LINES, {"Transfer-Encoding": "chunked"})
+            self._streams = True
+        text = json.dumps(answer).encode() + b"\n"
+        self.wfile.write(b"%x\r\n%b\r\n" % (len(text), text))
+
+    @contextmanager
+    def _progress(self, job: str, unit: str) -> Iterator[Count]:
+        """The display of a job within a call: lines of how far it is; it ends when the client has gone."""
+        began = monotonic()
+
+        def count(done: float, total: float, note: str = "") -> None:
+            nonlocal began
+            self._check_there()
+            if monotonic() > began + PAUSE:
+                began = monotonic()
+                self._line({"job": job, "unit": unit, "done": done, "total": total})
+
+        yield count
+
+    def _check_there(self) -> None:
+        """Raise BrokenPipeError where the client has closed the connection."""
+        if select.select([self.connection], [], [], 0)[0] and self.connection.recv(1, socket.MSG_PEEK) == b"":
+            raise BrokenPipeError
+
+    def _send(self, status: int, kind: str, content: bytes) -> None:
+        self._head(status, kind, {"Content-Length": str(len(content))})
+        with suppress(BrokenPipeError, ConnectionResetError):
+            self.wfile.write(content)
+
+    def _head(self, status: int, kind: str, also: dict[str, str]) -> None:
+        self.send_response(status)
+        for name, value in {"Content-Type": kind, **HEADERS, **also}.items():
+            self.send_header(name, value)
+        if self.close_connection:
+            self.send_header("Connection", "close")
+        self.end_headers()
+
+    def send_error(self, code: int, message: str | None = None, explain: str | None = None) -> None:
+        """Refuse in one line, and take what is still sent: else the system may drop the answer with the connection."""
+        self.close_connection = True
+        self._send(code, JSON, json.dumps({"error": message or "this is no request"}).encode())
+        with suppress(OSError):
+            self.connection.shutdown(socket.SHUT_WR)
+            self.connection.settimeout(1.0)
+            for _ in range(MOST_BYTES // 2**14):
+                if not self.connection.recv(2**16):
+                    break
+
+    def log_message(self, format: str, *args: Any) -> None:
+        """Nothing is printed for each request."""
