@@ -204,7 +204,7 @@ def guidance(state: State, values: ChapterValues) -> Frames:
     model.check(model.chain.changed(guidance=2.0, sampler="ddim", steps=1))
     process, (x_0, index), eps = model.process, _image(model, values), _noise(model, values)
     stops = _stops(process)[1:]
-    yield _about(model, len(stops), scales=SCALES)
+    yield _about(model, len(stops), stops[-len(stops) // 5], scales=SCALES)
     for t in stops:
         x_t, condition = process.diffuse(x_0, t, eps), _condition(model, values, index)
         away = model.away_from(condition)

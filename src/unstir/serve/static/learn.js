@@ -6,11 +6,17 @@ const form = part("settings"), chapter = form.dataset.chapter, all = (what) => [
 const call = chapter === "posterior" ? "forward" : chapter;
 let facts = {}, data = {}, about = {}, mark = null, control = null, later = 0;
 
-/** A number as formulas show it: three digits, and brackets around one below zero. */
+/** A number as formulas show it: three digits. */
 function written(value) {
   if (value === null) return "∞";
   const text = Math.abs(value) < 1e-3 && value ? value.toExponential(1) : String(Number(value.toPrecision(3)));
-  return value < 0 ? `(${text.replace("-", "−")})` : text;
+  return text.replace("-", "−");
+}
+
+/** Put a number into a formula, in brackets where it is below zero and follows an operator. */
+function put(number, value) {
+  const after = /[·+−]/.test(number.previousElementSibling?.textContent ?? "");
+  number.textContent = value < 0 && after ? `(${written(value)})` : written(value);
 }
 
 const guided = (frame) => (frame.guided ? {
@@ -23,7 +29,7 @@ const guided = (frame) => (frame.guided ? {
 function show(place) {
   const frame = { ...about.given, ...place, ...guided(place) };
   for (const canvas of all("[data-picture]")) if (frame[canvas.dataset.picture]) paint(canvas, frame[canvas.dataset.picture], about.shape);
-  for (const number of all("[data-number]")) if (frame[number.dataset.number] !== undefined) number.textContent = written(frame[number.dataset.number]);
+  for (const number of all("[data-number]")) if (frame[number.dataset.number] !== undefined) put(number, frame[number.dataset.number]);
   mark?.(frame.t);
   if (frame.arrows) {
     const [a, b, ...scaled] = frame.arrows, last = scaled[scaled.length - 1];
@@ -135,9 +141,8 @@ async function choose() {
     const none = facts.guidable && chapter !== "guidance" ? [["", "none"]] : [];
     fill(form.label, [...none, ...facts.labels.map((name, i) => [i, name])]);
     form.label.closest("label").hidden = !facts.labels.length;
-    tell();
   }
-  if (form.stride) fill(form.stride, [1, Math.ceil(facts.T / 10), facts.T].map((by, i) => [by, [`1 time`, `${by} times`, "all times, to the image"][i]]));
+  if (form.stride) fill(form.stride, [[Math.ceil(facts.T / 10), "a tenth of the times"], [1, "one time"], [facts.T, "all times, to the image"]]);
 }
 
 async function own() {
@@ -176,7 +181,7 @@ form.addEventListener("submit", (event) => event.preventDefault());
 form.addEventListener("change", async ({ target }) => {
   if (target.id === "own" || target.name === "scale") return;
   if (target.name === "model") await choose();
-  if (target.name === "image") tell();
+  if (["model", "image"].includes(target.name)) tell();
   load();
 });
 form.scale?.addEventListener("input", () => player.at(Number(player.slider.value)));
@@ -185,8 +190,10 @@ for (const exercise of all(".exercise")) exercise.addEventListener("submit", ans
 try {
   restore(form); // the model, before what it offers
   await choose();
-  restore(form);
+  restore(form); // the image, before its class
   if (form.elements.image && !form.elements.image.value) form.elements.image[0].checked = true;
+  tell();
+  restore(form);
   load();
 } catch (error) {
   problem(error);
