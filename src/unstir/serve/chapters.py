@@ -24,6 +24,7 @@ from unstir.diffusion.draw import starting_noise
 from unstir.diffusion.guidance import guided, in_plane
 from unstir.errors import UserError, printable
 from unstir.pixels import from_uint8
+from unstir.randomness import Key, normal
 from unstir.runs.model import Model
 from unstir.runs.run import Run
 from unstir.runs.stores import examples
@@ -189,6 +190,7 @@ def reverse(state: State, values: ChapterValues) -> Frames:
         shown = {"x": x, "x0": step.x0, "mean": mean, "noise": step.x - mean, "next": step.x}
         frame |= {name: _picture(model, image) for name, image in shown.items()}
         frame |= {f"{name}_pixel": _middle(image) for name, image in shown.items()}
+        frame |= {"z": _middle(normal(Key(chain.seed, "sample", t, index), model.shape)) if s else 0.0}
         if len(classes) and s > 0:
             told = clipped(model.denoise(classes))(x.expand(len(classes), -1, -1, -1), t)
             evidence = evidence + step_evidence(process, x, step.x, told.x0, t, s)

@@ -6,17 +6,18 @@ const form = part("settings"), chapter = form.dataset.chapter, all = (what) => [
 const call = chapter === "posterior" ? "forward" : chapter;
 let facts = {}, data = {}, about = {}, mark = null, control = null, later = 0;
 
-/** A number as formulas show it: three digits. */
-function written(value) {
+/** A number as formulas show it: three digits, of the values of pixels three decimals. */
+function written(value, decimals) {
   if (value === null) return "∞";
-  const text = Math.abs(value) < 1e-3 && value ? value.toExponential(1) : String(Number(value.toPrecision(3)));
-  return text.replace("-", "−");
+  const small = Math.abs(value) < 1e-3 && value && !decimals;
+  return (small ? value.toExponential(1) : String(Number(decimals ? value.toFixed(3) : value.toPrecision(3)))).replace("-", "−");
 }
 
 /** Put a number into a formula, in brackets where it is below zero and follows an operator. */
 function put(number, value) {
-  const after = /[·+−]/.test(number.previousElementSibling?.textContent ?? "");
-  number.textContent = value < 0 && after ? `(${written(value)})` : written(value);
+  const text = written(value, /_pixel$|^z$/.test(number.dataset.number));
+  const follows = /[·+−]/.test(number.previousElementSibling?.textContent ?? "");
+  number.textContent = follows && text.startsWith("−") ? `(${text})` : text;
 }
 
 const guided = (frame) => (frame.guided ? {
