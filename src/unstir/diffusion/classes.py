@@ -3,10 +3,11 @@
 A network that knows classes gives every step a density for each of them, so that a chain that has come from x_T to x_s
 says of a class c, equally probable before,
 
-    log p(c | x_T..x_s) = log p(c | x_T..x_t) + log p(x_s | x_t, c) + a constant      p(x_s | x_t, c) = N( mean_c, beta~ I )
+    log p(c | x_T..x_s) = log p(c | x_T..x_t) + log p(x_s | x_t, c) + a constant
 
-where mean_c is that of the posterior for the estimate x_0_hat that is made for c. With the small variance the evidence
-between two classes grows by (SNR_s - SNR_t) times their difference in squared error: little is decided near T.
+where p(x_s | x_t, c) = N( mean_c, beta~ I ), and mean_c is that of the posterior for the estimate x_0_hat that is made
+for c. With this small variance the evidence between two classes grows by (SNR_s - SNR_t) / 2 times the difference of
+their squared errors: little is decided near T.
 """
 
 import torch

@@ -55,9 +55,9 @@ def in_plane(x_t: Tensor, weak: Tensor, strong: Tensor, scales: Sequence[float])
     to_weak, to_strong = ((x_0 - x_t).double().flatten() / x_t.numel() ** 0.5 for x_0 in (weak, strong))
     length = to_weak.norm()
     along = to_strong @ to_weak / length
-    plane = torch.stack((length, length.new_zeros(()), along, (to_strong.square().sum() - along**2).clamp(min=0).sqrt()))
-    arrows = plane.view(2, 2)
-    return torch.cat((arrows, torch.stack([torch.lerp(*arrows, scale) for scale in scales])))
+    across = (to_strong.square().sum() - along**2).clamp(min=0).sqrt()
+    arrows = torch.stack((length, length.new_zeros(()), along, across)).view(2, 2)
+    return torch.cat((arrows, torch.stack([torch.lerp(arrows[0], arrows[1], scale) for scale in scales])))
 
 
 def _both(strong: Denoise, weak: Denoise, x_t: Tensor, t: int | Tensor) -> tuple[Prediction, Prediction]:

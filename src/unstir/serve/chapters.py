@@ -9,7 +9,7 @@ import math
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from functools import lru_cache, wraps
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 import torch
 from pydantic import Field
@@ -28,7 +28,7 @@ from unstir.randomness import Key, normal
 from unstir.runs.model import Model
 from unstir.runs.run import Run
 from unstir.runs.stores import examples
-from unstir.serve.live import chains_of, encoded, frames, guidable
+from unstir.serve.live import chains_of, encoded, frames
 from unstir.serve.state import Answer, Frames, Seed, State, Values
 from unstir.theory.process import Process
 from unstir.theory.schedule import times
@@ -40,6 +40,7 @@ REMEMBERED = 16  # chapters that were computed, the pictures of each some 0.5 MB
 SCALES = [0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 5.0]  # of guidance
 
 ScheduleName = Literal["", "linear", "cosine", "sigmoid"]
+SCHEDULES = get_args(ScheduleName)[1:]
 
 
 class ChapterValues(Values):
@@ -88,7 +89,7 @@ def images(state: State, values: Values) -> Frames:
     model = state.model(values.model)
     x_0, told = _images(model)
     classes = told.tolist() if told is not None and model.labels.count and model.conditions is None else None
-    yield {"shape": _shape(model), "images": [_picture(model, image) for image in x_0.split(1)], "labels": classes}
+    yield {"shape": _shape(model), "images": [_picture(model, image[None]) for image in x_0], "labels": classes}
 
 
 def own(state: State, values: OwnValues) -> Answer:
@@ -115,7 +116,7 @@ def opening(state: State, values: Values) -> Frames:
 def forward(state: State, values: ChapterValues) -> Answer:
     """An image on its way to noise, and the step back from each time, for somebody who knows the image."""
     model = state.model(values.model)
-    process, x_0, _ = _process(model, values), *_image(model, values)
+    process, x_0, _ = process_of(model, values), *_image(model, values)
     eps = _noise(model, values)
     pixel = {"x0_pixel": _middle(x_0), "eps_pixel": _middle(eps)}
     places = [_diffused(model, process, x_0, eps, t, values.stride) | pixel for t in _stops(process)]
@@ -125,7 +126,7 @@ def forward(state: State, values: ChapterValues) -> Answer:
 
 def _diffused(model: Model, process: Process, x_0: Tensor, eps: Tensor, t: int, stride: int) -> Answer:
     schedule, x_t = process.schedule, process.diffuse(x_0, t, eps)
-    numbers = {"alpha": schedule.alpha(t), "sigma": schedule.sigma(t), "abar": schedule.abar(t)}
+    numbers: Answer = {"alpha": schedule.alpha(t), "sigma": schedule.sigma(t), "abar": schedule.abar(t)}
     numbers |= {"log_snr": _finite(schedule.log_snr(t)), "snr": _finite(schedule.snr[t].item())}
     frame: Answer = {"t": t, "x": _picture(model, x_t), "x_pixel": _middle(x_t), **numbers}
     if t == 0:
@@ -159,8 +160,12 @@ def predict(state: State, values: ChapterValues) -> Frames:
                 "t": t,
                 "alpha": process.schedule.alpha(t),
                 "sigma": process.schedule.sigma(t),
-                **{"x": _picture(model, x), "x0": _picture(model, x0), "eps": _picture(model, e)},
-                **{"x_pixel": _middle(x), "x0_pixel": _middle(prediction.x0[i : i + 1]), "eps_pixel": _middle(e)},
+                "x": _picture(model, x),
+                "x0": _picture(model, x0),
+                "eps": _picture(model, e),
+                "x_pixel": _middle(x),
+                "x0_pixel": _middle(prediction.x0[i : i + 1]),
+                "eps_pixel": _middle(e),
                 "x0_error": _mse(x0 - x_0),
                 "eps_error": _mse(e - eps),
                 "loss": _mse(loss[i : i + 1]),
@@ -186,7 +191,7 @@ def reverse(state: State, values: ChapterValues) -> Frames:
     for step in model.draw(chain, index, _condition(model, values, index)):
         s, (at_x_t, at_x_0, var) = step.t, process.posterior_coefficients(t, step.t)
         mean = process.posterior(x, step.x0, t, s).mean
-        frame = {"t": t, "s": s, "at_x_t": at_x_t, "at_x_0": at_x_0, "std": math.sqrt(var)}
+        frame: Answer = {"t": t, "s": s, "at_x_t": at_x_t, "at_x_0": at_x_0, "std": math.sqrt(var)}
         shown = {"x": x, "x0": step.x0, "mean": mean, "noise": step.x - mean, "next": step.x}
         frame |= {name: _picture(model, image) for name, image in shown.items()}
         frame |= {f"{name}_pixel": _middle(image) for name, image in shown.items()}
@@ -222,7 +227,8 @@ def guidance(state: State, values: ChapterValues) -> Frames:
             "guided": [_picture(model, x0) for x0 in mixed],
             "arrows": arrows.tolist(),
             "distance": (arrows[1] - arrows[0]).norm().item(),
-            **{"weak_pixel": _middle(weak.x0), "strong_pixel": _middle(strong.x0)},
+            "weak_pixel": _middle(weak.x0),
+            "strong_pixel": _middle(strong.x0),
             "guided_pixels": [_middle(x0) for x0 in mixed],
         }
 
@@ -265,7 +271,7 @@ def _condition(model: Model, values: ChapterValues, index: Tensor, num: int = 1)
     return None if told is None else told[index % len(told)].expand(num, *told.shape[1:])
 
 
-def _process(model: Model, values: ChapterValues) -> Process:
+def process_of(model: Model, values: ChapterValues) -> Process:
     return Process(parts.find("schedule", values.schedule)(model.process.T)) if values.schedule else model.process
 
 

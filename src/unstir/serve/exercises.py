@@ -9,10 +9,8 @@ import torch
 from unstir import parts
 from unstir.diffusion.classes import decided
 from unstir.errors import UserError
-from unstir.runs.model import Model
-from unstir.serve.chapters import ChapterValues, ScheduleName, forward, guidance, predict, reverse
+from unstir.serve.chapters import SCHEDULES, ChapterValues, forward, guidance, predict, process_of, reverse
 from unstir.serve.state import Answer, Frames, State
-from unstir.theory.schedule import NoiseSchedule
 
 
 class ExerciseValues(ChapterValues):
@@ -43,21 +41,10 @@ def _balance(state: State, values: ExerciseValues) -> tuple[bool, str]:
 def _schedule(state: State, values: ExerciseValues) -> tuple[bool, str]:
     """The schedule that keeps the most of the image at T / 2."""
     model = state.model(values.model)
-    schedules = {name: _named(model, name) for name in ("linear", "cosine", "sigmoid")}
-    kept = {name: schedule.log_snr(schedule.T // 2) for name, schedule in schedules.items()}
-    chosen = values.schedule or next(
-        (name for name, it in schedules.items() if torch.equal(it.log_abar, model.process.schedule.log_abar)), ""
-    )
-    if not chosen:
-        raise UserError("schedule", None, "is the model's own", "choose one by its name")
     half = model.process.T // 2
-    line = f"With the {chosen} schedule the ratio at t = {half} is {math.exp(kept[chosen]):.3g}."
-    return kept[chosen] == max(kept.values()), line
-
-
-def _named(model: Model, name: str) -> NoiseSchedule:
-    schedule: NoiseSchedule = parts.find("schedule", name)(model.process.T)
-    return schedule
+    best = max(parts.find("schedule", name)(model.process.T).log_snr(half) for name in SCHEDULES)
+    kept = process_of(model, values).schedule.log_snr(half)
+    return kept >= best, f"With this schedule the signal-to-noise ratio at t = {half} is {math.exp(kept):.3g}."
 
 
 def _step(state: State, values: ExerciseValues) -> tuple[bool, str]:
@@ -73,7 +60,8 @@ def _noise(state: State, values: ExerciseValues) -> tuple[bool, str]:
     """The time at which the network is worst at the noise."""
     places = _frames(predict(state, values.of_chapter()))
     here = _at(places, values.t)
-    line = f"At t = {values.t} the error is {here['eps_error']:.3g} of the noise and {here['x0_error']:.3g} of the image."
+    of_noise, of_image = here["eps_error"], here["x0_error"]
+    line = f"At t = {values.t} the error is {of_noise:.3g} of the noise and {of_image:.3g} of the image."
     return _near(places, values.t, lambda frame: float(frame["eps_error"])), line
 
 

@@ -92,6 +92,7 @@ async function load() {
     if (player.frames.length === 1 || nearest) player.at(player.frames.length - 1);
   };
   problem("");
+  part("chapter").setAttribute("aria-busy", "true");
   try {
     if (call === "forward") {
       const answer = await ask(call, values(), signal);
@@ -105,6 +106,7 @@ async function load() {
   } catch (error) {
     problem(error);
   }
+  if (!signal.aborted) part("chapter").removeAttribute("aria-busy");
 }
 
 /** The images of the data as buttons, and one of the reader's own. */
@@ -187,6 +189,7 @@ form.addEventListener("change", async ({ target }) => {
 });
 form.scale?.addEventListener("input", () => player.at(Number(player.slider.value)));
 part("own")?.addEventListener("change", own);
+for (const link of all(".chapters a")) link.addEventListener("click", keep);
 for (const exercise of all(".exercise")) exercise.addEventListener("submit", answer);
 try {
   restore(form); // the model, before what it offers
