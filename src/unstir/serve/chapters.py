@@ -272,6 +272,7 @@ def _condition(model: Model, values: ChapterValues, index: Tensor, num: int = 1)
 
 
 def process_of(model: Model, values: ChapterValues) -> Process:
+    """The process of the schedule that is chosen."""
     return Process(parts.find("schedule", values.schedule)(model.process.T)) if values.schedule else model.process
 
 
