@@ -56,7 +56,7 @@ def tab(browser, server):
     assert complaints == []
 
 
-def until(page, expression, most=30.0):
+def until(page, expression, most=90.0):
     """Wait until JavaScript is true; Playwright's own way is refused by the pages' policy."""
     end = time.monotonic() + most
     while not page.evaluate(expression):
