@@ -22,6 +22,11 @@ class Page:
 
 PAGES = {
     "": Page("Start", "start.html"),
+    "forward": Page("Stir", "forward.html", chapter=True),
+    "posterior": Page("Step back", "posterior.html", chapter=True),
+    "predict": Page("Predict", "predict.html", chapter=True),
+    "reverse": Page("Unstir", "reverse.html", chapter=True),
+    "guidance": Page("Guide", "guidance.html", chapter=True),
     "sample": Page("Sample", "sample.html"),
     "compare": Page("Compare", "compare.html"),
     "train": Page("Train", "train.html"),
