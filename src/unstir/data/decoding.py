@@ -9,9 +9,9 @@ import os
 import queue
 import sys
 from collections import deque
-from collections.abc import Generator, Iterable
+from collections.abc import Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -29,13 +29,23 @@ MAX_WORKERS = min(16, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffi
 _PROGRAM = "from unstir.data.decoding import serve; serve()"
 
 
-def decoded(path: Path, size: Sides | None, channels: int, ground: str = "white", key: str = "") -> Decoded:
-    """`decode` a picture that a person named by ``key``. Raises UserError for what is none, OSError as `open_file`."""
+def decoded(picture: Path | bytes, size: Sides | None, channels: int, ground: str = "white", key: str = "") -> Decoded:
+    """`decode` a picture of a person, a file or its bytes; errors as `picture_errors`, OSError as `open_file`."""
+    with picture_errors(picture, key):
+        if isinstance(picture, bytes):
+            return decode(picture, None, size, channels, ground)
+        with open_file(picture) as file:
+            return decode(file.read(), picture.name, size, channels, ground)
+
+
+@contextmanager
+def picture_errors(picture: Path | bytes, key: str = "") -> Iterator[None]:
+    """Turn the refusal of a picture that ``key`` names into a UserError."""
     try:
-        with open_file(path) as file:
-            return decode(file.read(), path.name, size, channels, ground)
+        yield
     except Refused as error:
-        raise UserError(key, path, f"is no picture that can be used: {error}", "name another") from None
+        given = picture if isinstance(picture, Path) else "the picture"
+        raise UserError(key, given, f"is no picture that can be used: {error}", "name another") from None
 
 
 def decode_all(
