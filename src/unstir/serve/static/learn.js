@@ -20,15 +20,9 @@ function put(number, value) {
   number.textContent = follows && text.startsWith("−") ? `(${text})` : text;
 }
 
-const guided = (frame) => (frame.guided ? {
-  guided: frame.guided[form.scale.value],
-  guided_pixel: frame.guided_pixels[form.scale.value],
-  scale: about.scales[form.scale.value],
-} : {});
-
 /** Show one place of the slider. */
 function show(place) {
-  const frame = { ...about.given, ...place, ...guided(place) };
+  const frame = { ...about.given, ...place, ...place.guided?.[form.scale.value] };
   for (const canvas of all("[data-picture]")) if (frame[canvas.dataset.picture]) paint(canvas, frame[canvas.dataset.picture], about.shape);
   for (const number of all("[data-number]")) if (frame[number.dataset.number] !== undefined) put(number, frame[number.dataset.number]);
   mark?.(frame.t);
@@ -37,7 +31,7 @@ function show(place) {
     arrows(part("arrows"), { a, b, c: scaled[form.scale.value] }, [Math.max(a[0], last[0], 1e-6), Math.max(last[1], a[0] / 3)]);
     part("scale").textContent = frame.scale;
   }
-  if (frame.probabilities?.length) bars(part("bars"), about.classes, frame.probabilities);
+  if (frame.probabilities?.length) bars(part("bars"), facts.labels, frame.probabilities);
   form.t.value = frame.t;
   clearTimeout(later);
   later = setTimeout(keep, 200);
@@ -69,7 +63,7 @@ function begin(line, wanted) {
   player.slider.max = line.total - 1;
   if (part("held")) part("held").hidden = !line.held_out.length;
   if (part("target")) part("target").textContent = line.predicts;
-  if (part("classes")) part("classes").hidden = !line.classes.length;
+  if (part("classes")) part("classes").hidden = !facts.labels.length;
   return wanted === "" ? line.first : Number(wanted);
 }
 
