@@ -4,7 +4,6 @@ A chapter is computed as a whole and sent frame by frame, so that its slider mov
 Pictures are pixels as base64, [C, H, W]; the numbers of a formula are those of the pixel in the middle of the image.
 """
 
-import base64
 import math
 from collections import OrderedDict
 from collections.abc import Callable
@@ -12,12 +11,12 @@ from functools import lru_cache, wraps
 from typing import Annotated, Any, Literal, get_args
 
 import torch
-from pydantic import Field
+from pydantic import Base64Bytes, Field
 from torch import Tensor
 
 from unstir import parts
 from unstir.chain import FAST, Chain
-from unstir.data.images import MAX_FILE_BYTES, Refused, decode
+from unstir.data.images import Refused, decode
 from unstir.diffusion.classes import step_evidence
 from unstir.diffusion.denoiser import Prediction, clipped
 from unstir.diffusion.draw import starting_noise
@@ -47,7 +46,7 @@ class ChapterValues(Values):
 
     image: Annotated[int, Field(ge=0, lt=IMAGES)] = 0
     """The number of an image of the data."""
-    pixels: Annotated[str, Field(max_length=1 << 20)] = ""
+    pixels: Base64Bytes = b""
     """An image of one's own in its place, as `own` answered."""
     label: int | None = None
     """The class that the network is told; None: no class."""
@@ -59,9 +58,9 @@ class ChapterValues(Values):
 
 
 class OwnValues(Values):
-    """An image file, as base64."""
+    """A picture file."""
 
-    file: Annotated[str, Field(max_length=4 * (MAX_FILE_BYTES // 3))]
+    picture: Base64Bytes
 
 
 def remembered(chapter: Callable[[State, Any], Frames]) -> Callable[[State, Any], Frames]:
@@ -95,12 +94,12 @@ def own(state: State, values: OwnValues) -> Answer:
     """The pixels of an image file at the size of the model's images; UserError where it cannot be used."""
     model = state.model(values.model)
     if not model.in_pixels:
-        raise UserError("file", None, "is a picture, and this model makes values")
+        raise UserError("picture", None, "cannot be used: this model makes values")
     try:
-        content = base64.b64decode(values.file, validate=True)
-        return {"pixels": encoded(torch.from_numpy(decode(content, None, model.shape[1:], model.shape[0]).pixels))}
-    except (Refused, ValueError) as error:
-        raise UserError("file", None, f"is no picture that can be used: {error}") from None
+        picture = decode(values.picture, None, model.shape[1:], model.shape[0])
+    except Refused as error:
+        raise UserError("picture", None, f"is none that can be used: {error}") from None
+    return {"pixels": encoded(torch.from_numpy(picture.pixels))}
 
 
 @remembered
@@ -174,7 +173,7 @@ def reverse(state: State, values: ChapterValues) -> Frames:
     model.check(chain)
     classes = torch.arange(model.labels.count, device=model.device)
     evidence = torch.zeros(len(classes), dtype=torch.float64, device=model.device)
-    yield _about(model, chain.steps, process.T)
+    yield _about(model, chain.steps, 0)
     t, x = chain.visited(process.schedule)[0], starting_noise(chain.seed, index, model.shape)
     for step in model.draw(chain, index, _condition(model, values, index)):
         s, (at_x_t, at_x_0, var) = step.t, process.posterior_coefficients(t, step.t)
@@ -237,11 +236,10 @@ def _image(model: Model, values: ChapterValues) -> tuple[Tensor, Tensor]:
     if not values.pixels:
         x_0, _ = _images(model)
         return x_0[index % len(x_0)], index
-    try:
-        content = bytearray(base64.b64decode(values.pixels, validate=True))
-        return from_uint8(torch.frombuffer(content, dtype=torch.uint8).view(1, *model.shape)).to(model.device), index
-    except (ValueError, RuntimeError):
-        raise UserError("pixels", None, "are not those of an image of this model") from None
+    if len(values.pixels) != math.prod(model.shape) or not model.in_pixels:
+        raise UserError("pixels", None, "are not those of an image of this model")
+    pixels = torch.frombuffer(bytearray(values.pixels), dtype=torch.uint8)
+    return from_uint8(pixels.view(1, *model.shape)).to(model.device), index
 
 
 def _condition(model: Model, values: ChapterValues, index: Tensor) -> Tensor | None:

@@ -4,7 +4,7 @@ import { arrows, bars, curves, paint } from "./paint.js";
 
 const form = part("settings"), chapter = form.dataset.chapter, all = (what) => [...document.querySelectorAll(what)];
 const call = chapter === "posterior" ? "forward" : chapter;
-let facts = {}, data = {}, about = {}, mark = null, control = null, later = 0;
+let facts = {}, data = {}, about = {}, mark = null, control = null, later = 0, wanted = 0;
 
 /** A number as formulas show it: three digits, of the values of pixels three decimals. */
 function written(value, decimals) {
@@ -57,14 +57,14 @@ function chart() {
   part("chart")?.setAttribute("aria-label", all("#chart + figcaption").map((text) => text.textContent).join());
 }
 
-function begin(line, wanted) {
+function begin(line) {
   about = line;
+  wanted = Number(form.t.value || line.first);
   player.clear();
   player.slider.max = line.total - 1;
   if (part("held")) part("held").hidden = !line.held_out.length;
   if (part("target")) part("target").textContent = line.predicts;
   if (part("classes")) part("classes").hidden = !facts.labels.length;
-  return wanted === "" ? line.first : Number(wanted);
 }
 
 function values() {
@@ -78,22 +78,22 @@ function values() {
 /** Compute the chapter for the settings, and stay at the time that is shown. */
 async function load() {
   control?.abort();
-  const { signal } = (control = new AbortController()), wanted = form.t.value;
-  let at = 0;
+  const { signal } = (control = new AbortController());
+  const away = (frame) => Math.abs(frame.t - wanted);
   const place = (frame) => {
     player.frames.push(frame);
-    const nearest = Math.abs(frame.t - at) <= Math.abs(player.frames[player.slider.value]?.t - at) ;
-    if (player.frames.length === 1 || nearest) player.at(player.frames.length - 1);
+    const nearest = away(frame) <= away(player.frames[player.slider.value] ?? frame);
+    if (nearest) player.at(player.frames.length - 1);
   };
   problem("");
   part("chapter").setAttribute("aria-busy", "true");
   try {
     if (call === "forward") {
       const answer = await ask(call, values(), signal);
-      at = begin(answer, wanted);
+      begin(answer);
       answer.frames.forEach(place);
     } else {
-      await compute(call, values(), (line) => (line.shape ? (at = begin(line, wanted)) : place(line)), signal);
+      await compute(call, values(), (line) => (line.shape ? begin(line) : place(line)), signal);
     }
     chart();
     mark?.(player.frames[player.slider.value].t);
@@ -142,14 +142,10 @@ async function choose() {
   if (form.stride) fill(form.stride, [[Math.ceil(facts.T / 10), "a tenth of the times"], [1, "one time"], [facts.T, "all times, to the image"]]);
 }
 
-async function own() {
-  const [file] = part("own").files;
-  if (!file) return;
-  const bytes = new Uint8Array(await file.arrayBuffer());
-  let text = "";
-  for (let i = 0; i < bytes.length; i += 32768) text += String.fromCharCode(...bytes.subarray(i, i + 32768));
+/** Send a picture file, and take its pixels as the image. */
+async function own(picture) {
   try {
-    const { pixels } = await ask("own", { model: form.model.value, file: btoa(text) });
+    const { pixels } = await ask("own", { model: form.model.value, picture });
     sessionStorage.setItem(stored(), (data.own = pixels));
     thumbnails();
     form.elements.image.value = "own";
@@ -174,6 +170,7 @@ async function answer(event) {
   }
 }
 
+player.slider.addEventListener("input", () => { wanted = Number(form.t.value); });
 form.addEventListener("submit", (event) => event.preventDefault());
 form.addEventListener("change", async ({ target }) => {
   if (target.id === "own" || target.name === "scale") return;
@@ -182,7 +179,12 @@ form.addEventListener("change", async ({ target }) => {
   load();
 });
 form.scale?.addEventListener("input", () => player.at(Number(player.slider.value)));
-part("own")?.addEventListener("change", own);
+part("own")?.addEventListener("change", ({ target }) => {
+  if (!target.files.length) return;
+  const reader = new FileReader();
+  reader.addEventListener("load", () => own(reader.result.split(",")[1]));
+  reader.readAsDataURL(target.files[0]);
+});
 for (const link of all(".chapters a")) link.addEventListener("click", keep);
 for (const exercise of all(".exercise")) exercise.addEventListener("submit", answer);
 try {
