@@ -3,6 +3,7 @@
 from dataclasses import replace
 from pathlib import Path
 
+import pytest
 import torch
 
 import edited
@@ -20,6 +21,21 @@ def test_many_results_come_in_batches(unstir, run):
         job = Job(num=5, chain=model.chain, batch_size=batch_size)
         made.append(edit.vary(model, Path("a.png"), job, strength=0.6).made.int())
     assert len(made[0]) == 5 and (made[0] - made[1]).abs().max() <= 1
+
+
+def test_steps_of_a_picture_in_memory_end_in_what_its_file_gives(unstir, run):
+    model, path = Run.open(run).model(), Path("a.png")
+    job, given = Job(num=2, chain=model.chain.changed(steps=4)), {"box": (0, 0, 4, 4), "resamples": 2}
+    steps = edit.inpaint_steps(model, path.read_bytes(), job, **given)
+    taken = []
+    while len(taken) < 7:
+        taken.append(next(steps))
+    with pytest.raises(StopIteration) as end:
+        next(steps)
+    edited = end.value.value
+    assert taken[-1].t == 0 and edited.calls == 7
+    assert torch.equal(edited.made, edit.inpaint(model, path, job, **given).made)
+    assert torch.equal(model.to_units(taken[-1].x), edited.made)
 
 
 def test_the_noise_of_filling_in_is_named_by_use_time_visit_and_image(unstir, run, monkeypatch):

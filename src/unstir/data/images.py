@@ -33,6 +33,7 @@
 
 import hashlib
 import io
+import itertools
 import struct
 import warnings
 from collections.abc import Iterable
@@ -41,7 +42,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import ExifTags, Image, ImageColor
+from PIL import ExifTags, Image, ImageChops, ImageColor
 
 Shape = tuple[int, int, int]  # (C, H, W) of an image
 Sides = tuple[int, int]  # (H, W) of an image
@@ -210,8 +211,8 @@ def convert(image: Image.Image, size: Sides | None, channels: int, notes: list[s
 
 def _decoded(image: Image.Image, channels: int, notes: list[str]) -> Decoded:
     if channels == 1 and image.mode == "RGB":
-        pixels = np.asarray(image)
-        if (pixels.max(2) - pixels.min(2)).max(initial=0) > _GREY_ENOUGH:
+        pairs = itertools.combinations(image.split(), 2)
+        if max(np.asarray(ImageChops.difference(*pair)).max() for pair in pairs) > _GREY_ENOUGH:
             notes.append(COLOUR_LOST)
     return Decoded(to_array(image, channels), tuple(dict.fromkeys(notes)))
 

@@ -1,11 +1,12 @@
 """One edit under way: what is asked of the model is checked, its calls are counted, its settings recorded."""
 
+import hashlib
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from PIL.Image import Image
@@ -24,6 +25,9 @@ from unstir.progress import counting
 from unstir.runs.model import Model
 
 MOST = 10_000  # results in one picture
+Picture = Path | bytes
+"""A picture file, or the bytes of one."""
+Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
@@ -85,7 +89,7 @@ class Editing:
     def done(
         self,
         edit: str,
-        files: Mapping[str, Path],
+        files: Mapping[str, Picture],
         given: Tensor,
         made: Tensor,
         names: Sequence[str],
@@ -97,7 +101,8 @@ class Editing:
     ) -> Edited:
         """What came of an ``edit``, with all that decides its pixels: its ``options``, and what was in force.
 
-        ``files`` are the picture files that were read, by what they are: each is recorded by its name and SHA-256.
+        ``files`` are the pictures that were read, by what they are: each is recorded by its name, if it has one, and
+        SHA-256.
         ``names`` are those of the first tiles; those that follow are results, which have their numbers.
         ``besides`` says what guidance added, where that is not what it adds to the whole chain.
         """
@@ -105,7 +110,7 @@ class Editing:
         conditions, given_condition = self.model.conditions, self.job.condition
         settings = {
             "edit": edit,
-            **{kind: {"name": path.name, "sha256": file_sha256(path)} for kind, path in files.items()},
+            **{kind: _recorded(picture) for kind, picture in files.items()},
             **options,
             "num": self.job.num,
             "batch_size": self.job.batch_size,
@@ -159,21 +164,38 @@ class Editing:
                 hook.remove()
 
     @torch.no_grad()
-    def results(self, chain: Callable[[Tensor], Iterable[Step]], calls: int, indices: Tensor | None = None) -> Tensor:
-        """What the chain makes of ``indices``, int64 [n], by default those of the job's num, in units of the data."""
+    def results(
+        self, chain: Callable[[Tensor], Iterable[Step]], calls: int, indices: Tensor | None = None
+    ) -> Generator[Step, None, Tensor]:
+        """What the chain makes of ``indices``, int64 [n], by default those of the job's num, in units of the data.
+
+        It yields the steps of each batch.
+        """
         asked = torch.arange(self.job.num) if indices is None else indices
         batches = torch.split(asked.to(self.model.device), self.job.batch_size)
         with self.counted(calls * len(batches)):
             made = []
             for batch in batches:
                 with within_memory("batch_size"):
-                    made.append(self.model.to_units(last(chain(batch))))
+                    for step in chain(batch):
+                        yield step
+                    made.append(self.model.to_units(step.x))
             return torch.cat(made)
 
 
 def labels_for(indices: Tensor, label: int | None) -> Tensor | None:
     """One label for each index, int64 [B], or None."""
     return None if label is None else torch.full_like(indices, label)
+
+
+def finished(steps: Generator[Step, None, Result]) -> Result:
+    """What comes of steps, which are all taken."""
+    while True:
+        try:
+            next(steps)
+        except StopIteration as end:
+            result: Result = end.value
+            return result
 
 
 def last(steps: Iterable[Step]) -> Tensor:
@@ -186,3 +208,9 @@ def psnr(a: Tensor, b: Tensor) -> float:
     """The peak signal-to-noise ratio of two batches of images in [-1, 1], in decibels: 10 log10(2^2 / mean square)."""
     error = (a - b).double().square().mean().item()
     return 10 * math.log10(4 / error) if error > 0 else math.inf
+
+
+def _recorded(picture: Picture) -> dict[str, str]:
+    if isinstance(picture, bytes):
+        return {"sha256": hashlib.sha256(picture).hexdigest()}
+    return {"name": picture.name, "sha256": file_sha256(picture)}

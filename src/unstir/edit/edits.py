@@ -1,12 +1,13 @@
 """The five edits: model and picture files in, pixels out; UserError for what cannot be read or does not fit."""
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Generator, Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
+from PIL.Image import Image
 from torch import Tensor
 
 from unstir import randomness
@@ -15,8 +16,8 @@ from unstir.diffusion import editing as mathematics
 from unstir.diffusion.draw import draw, starting_noise
 from unstir.diffusion.samplers import Step
 from unstir.diffusion.samplers.ddim import ddim
-from unstir.edit.editing import MOST, Edited, Editing, labels_for, last, psnr
-from unstir.edit.files import Box, read_image, read_mask
+from unstir.edit.editing import MOST, Edited, Editing, Picture, finished, labels_for, last, psnr
+from unstir.edit.files import Box, named, notes_on, read_image, read_mask, shown
 from unstir.errors import UserError
 from unstir.generate.drawing import Job
 from unstir.pixels import to_uint8
@@ -27,12 +28,18 @@ logger = logging.getLogger(__name__)
 GREY = 128  # the pixels that stand for what is to be filled in
 
 
+def preview(model: Model, image: Picture) -> tuple[Image, list[str]]:
+    """The part of a picture that an edit takes, as large as there is detail, and what is done to it, in words."""
+    _picture(model, image)
+    return shown(image, model.shape), notes_on(image, model.shape)
+
+
 def inpaint(
     model: Model,
-    image: Path,
+    image: Picture,
     job: Job,
     *,
-    mask: Path | None = None,
+    mask: Picture | None = None,
     box: Box | None = None,
     resamples: int = 3,
     jump: int = 1,
@@ -42,19 +49,36 @@ def inpaint(
     A mask has the size of the model's images, or that of the image file, with which it is then cropped and resized.
     ``resamples`` and ``jump`` are those of `editing.inpaint`: 9 steps of the job's chain taken 3 times are 25 calls.
     """
+    return finished(inpaint_steps(model, image, job, mask=mask, box=box, resamples=resamples, jump=jump))
+
+
+def inpaint_steps(
+    model: Model,
+    image: Picture,
+    job: Job,
+    *,
+    mask: Picture | None = None,
+    box: Box | None = None,
+    resamples: int = 3,
+    jump: int = 1,
+) -> Generator[Step, None, Edited]:
+    """The steps of `inpaint`, a batch of results after the other, and then what it returns."""
     x_0, keep = _picture(model, image), read_mask(mask, box, image, model.shape)
-    editing, made = filled(model, x_0, keep, job, resamples, jump)
+    editing, made = yield from filled(model, x_0, keep, job, resamples, jump)
     pixels = to_uint8(x_0)
-    files = {"image": image} if mask is None else {"image": image, "mask": mask}
+    files: dict[str, Picture] = {"image": image} if mask is None else {"image": image, "mask": mask}
     given = torch.cat((pixels, pixels.where(keep, GREY)))
     names = "given", "to fill in"
     edited = editing.done("inpaint", files, given, made, names, box=box, resamples=resamples, jump=jump)
     return replace(edited, keep=keep)
 
 
-def filled(model: Model, x_0: Tensor, keep: Tensor, job: Job, resamples: int, jump: int) -> tuple[Editing, Tensor]:
+def filled(
+    model: Model, x_0: Tensor, keep: Tensor, job: Job, resamples: int, jump: int
+) -> Generator[Step, None, tuple[Editing, Tensor]]:
     """The job's results for each of N images, float [N, C, H, W] in [-1, 1]: [N num, C, H, W] in units of the data.
 
+    It yields the steps.
     ``keep`` is bool [N or 1, 1 or C, H, W]. The noise of result i of image n is that of number n `MOST` + i.
     """
     for name, value in (("resamples", resamples), ("jump", jump)):
@@ -76,14 +100,20 @@ def filled(model: Model, x_0: Tensor, keep: Tensor, job: Job, resamples: int, ju
         return mathematics.inpaint(*given, resamples=resamples, jump=jump, variance=chain.variance)
 
     indices = (torch.arange(len(x_0))[:, None] * MOST + torch.arange(job.num)).flatten()
-    return editing, editing.results(fill, mathematics.inpainting_calls(len(times) - 1, resamples, jump), indices)
+    calls = mathematics.inpainting_calls(len(times) - 1, resamples, jump)
+    return editing, (yield from editing.results(fill, calls, indices))
 
 
-def vary(model: Model, image: Path, job: Job, *, strength: float) -> Edited:
+def vary(model: Model, image: Picture, job: Job, *, strength: float) -> Edited:
     """Images like one, and the less so the greater the ``strength`` in (0, 1]; see `editing.vary`.
 
     An interval of guidance that was asked for and lies above the time at which the chain begins is refused.
     """
+    return finished(vary_steps(model, image, job, strength=strength))
+
+
+def vary_steps(model: Model, image: Picture, job: Job, *, strength: float) -> Generator[Step, None, Edited]:
+    """The steps of `vary`, a batch of images after the other, and then what it returns."""
     x_0 = _picture(model, image)
     editing = Editing(model, job, job.chain)
     part, chain = mathematics.below(model.process, strength, editing.chain)
@@ -94,7 +124,7 @@ def vary(model: Model, image: Path, job: Job, *, strength: float) -> Edited:
         denoise, weak = model.denoise(condition), model.away_from(condition)
         return mathematics.vary(denoise, model.process, x_0.to(model.device), strength, indices, chain, weak)
 
-    made = editing.results(like_it, chain.calls(part.schedule))
+    made = yield from editing.results(like_it, chain.calls(part.schedule))
     besides = model.besides(chain, part)
     return editing.done("vary", {"image": image}, to_uint8(x_0), made, ("given",), besides=besides, strength=strength)
 
@@ -182,18 +212,17 @@ def morph(model: Model, job: Job, *, labels: tuple[int, int], count: int = 8) ->
 
     hidden = editing.chain.guidance != 1 and model.guide is None  # the network asked once more; a guide is another one
     calls = (2 + hidden) * editing.chain.calls(model.process.schedule)
-    made = editing.results(between, calls, torch.arange(job.num * count))
+    made = finished(editing.results(between, calls, torch.arange(job.num * count)))
     acts = hidden and editing.chain.guidance_acts(model.process.schedule)  # by a call of its own at each step
     names, ends, besides = _shares(weights) * job.num, list(labels), "" if acts else None
     return editing.done("morph", {}, made[:0], made, names, nrow=count, besides=besides, labels=ends, count=count)
 
 
-def _picture(model: Model, file: Path) -> Tensor:
+def _picture(model: Model, file: Picture) -> Tensor:
     """A picture file as `read_image` reads it; UserError where the model's images are no pictures."""
     if not model.in_pixels:
-        raise UserError(
-            "", file, f"is a picture, and {model.folder} makes values", "fill in arrays: edit inpaint x.npy"
-        )
+        values = f"is a picture, and {model.folder} makes values"
+        raise UserError("", named(file), values, "fill in arrays: edit inpaint x.npy")
     return read_image(file, model.shape)
 
 

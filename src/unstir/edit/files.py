@@ -2,7 +2,8 @@
 
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from torch import Tensor
 
 from unstir.data.disk import open_file
 from unstir.data.images import Decoded, Refused, Shape, Sides, centre, decode, fit, to_array
-from unstir.edit.editing import Edited
+from unstir.edit.editing import Edited, Picture
 from unstir.errors import UserError
 from unstir.pictures.grid import to_picture
 from unstir.pixels import from_uint8
@@ -23,18 +24,19 @@ Box = tuple[int, int, int, int]  # (left, top, width, height) in pixels of the r
 MOST_GREY = 0.25  # of a mask's pixels; soft edges are grey too
 MOST_COLOURED = 0.01  # of a mask's pixels; a few are what lossy files leave
 ONE_COLOUR = 32  # a channel of paint varies by less, of 255; lossy files leave some of it
+SHOWN = 512  # pixels a side of a picture that is shown to be edited
 LONGEST = 60  # characters of a part of a file's name, so that file systems take one of two parts
 
 
-def read_image(path: Path, shape: Shape) -> Tensor:
-    """A picture file as the run's data would hold it: float32 [1, C, H, W] in [-1, 1]; UserError where it is none."""
-    return from_uint8(torch.from_numpy(_decoded(path, shape[1:], shape[0]).pixels.copy()))[None]
+def read_image(picture: Picture, shape: Shape) -> Tensor:
+    """A picture as the run's data would hold it: float32 [1, C, H, W] in [-1, 1]; UserError where it is none."""
+    return from_uint8(torch.from_numpy(_decoded(picture, shape[1:], shape[0]).pixels.copy()))[None]
 
 
-def notes_on(path: Path, shape: Shape) -> list[str]:
-    """What `read_image` did to a picture file out of the ordinary, in words."""
+def notes_on(picture: Picture, shape: Shape) -> list[str]:
+    """What `read_image` did to a picture out of the ordinary, in words."""
     C, H, W = shape
-    decoded = _decoded(path, None, C)
+    decoded = _decoded(picture, None, C)
     (height, width), notes = decoded.pixels.shape[1:], list(decoded.notes)
     wide, high = map(round, centre(width, height, (H, W)))
     if high < H:
@@ -44,7 +46,15 @@ def notes_on(path: Path, shape: Shape) -> list[str]:
     return notes
 
 
-def read_mask(mask: Path | None, box: Box | None, image: Path | None, shape: Shape) -> Tensor:
+def shown(picture: Picture, shape: Shape) -> Image:
+    """The part of a picture that is edited, enlarged by no more than the picture allows: at most `SHOWN` pixels."""
+    C, H, W = shape
+    whole = to_picture(torch.tensor(_decoded(picture, None, C).pixels))
+    most = min(SHOWN // max(H, W), int(centre(*whole.size, (H, W))[1]) // H)
+    return fit(whole, (max(1, most) * H, max(1, most) * W), [])
+
+
+def read_mask(mask: Picture | None, box: Box | None, image: Picture | None, shape: Shape) -> Tensor:
     """What to keep, bool [1, 1, H, W]: all but the hole in the picture ``mask`` (`_hole`) or all but the ``box``.
 
     A mask has the size of the run's images, or of the ``image`` if that is one file.
@@ -55,11 +65,12 @@ def read_mask(mask: Path | None, box: Box | None, image: Path | None, shape: Sha
     if (mask is None) == (box is None):
         raise UserError("mask", mask, "or else box must say what to fill in", "give one of them")
     if mask is not None:
-        hole, whole = _hole(mask), (H, W) if image is None else _decoded(image, None, 1).pixels.shape[1:]
+        hole, whole = _hole(mask), (H, W) if image is None else _decoded(image, None, 3).pixels.shape[1:]
         if hole.shape not in (whole, (H, W)):
             sizes = f"that of the image, {whole[1]}x{whole[0]}, or of the run's images, {W}x{H}"
-            raise UserError("mask", mask, f"is {hole.shape[1]}x{hole.shape[0]}", f"draw it at {sizes}")
-        fitted = fit(to_picture((hole[None] * 255).byte()), (H, W), [])
+            raise UserError("mask", named(mask), f"is {hole.shape[1]}x{hole.shape[0]}", f"draw it at {sizes}")
+        with _errors_of(mask):
+            fitted = fit(to_picture((hole[None] * 255).byte()), (H, W), [])
         keep = torch.tensor(to_array(fitted, 1))[None] < 128
     else:
         assert box is not None
@@ -70,13 +81,13 @@ def read_mask(mask: Path | None, box: Box | None, image: Path | None, shape: Sha
         keep = torch.ones(1, 1, H, W, dtype=torch.bool)
         keep[..., y : y + height, x : x + width] = False
     if keep.all():
-        raise UserError("mask", mask, "has no white part", "paint white what is to be filled in")
+        raise UserError("mask", named(mask), "has no white part", "paint white what is to be filled in")
     if not keep.any():
-        raise UserError("box" if box else "mask", box or mask, "keeps nothing of the image", "make it smaller")
+        raise UserError("box" if box else "mask", box or named(mask), "keeps nothing of the image", "make it smaller")
     return keep
 
 
-def _hole(mask: Path) -> Tensor:
+def _hole(mask: Picture) -> Tensor:
     """What a mask says to fill in, bool [height, width]: what is painted in one colour on a transparent layer.
 
     It is the transparent part of any other picture, and the white part of one without transparency.
@@ -95,20 +106,34 @@ def _hole(mask: Path) -> Tensor:
     for what, part, limit in (("coloured", coloured, MOST_COLOURED), ("neither black nor white", grey, MOST_GREY)):
         if (share := float(part.float().mean())) > limit:
             paint = "paint white what is to be filled in and black what is kept, or erase it, so that it is transparent"
-            raise UserError("mask", mask, f"is {what} in {share:.0%} of its pixels", paint)
+            raise UserError("mask", named(mask), f"is {what} in {share:.0%} of its pixels", paint)
     return least >= 128
 
 
-def _decoded(path: Path, size: Sides | None, channels: int, ground: str = "white") -> Decoded:
+def named(picture: Picture | None) -> Path | None:
+    """The file of a picture, None for one in memory."""
+    return picture if isinstance(picture, Path) else None
+
+
+def _decoded(picture: Picture, size: Sides | None, channels: int, ground: str = "white") -> Decoded:
+    with _errors_of(picture):
+        if isinstance(picture, bytes):
+            return decode(picture, None, size, channels, ground)
+        with open_file(picture) as file:
+            return decode(file.read(), picture.name, size, channels, ground)
+
+
+@contextmanager
+def _errors_of(picture: Picture) -> Iterator[None]:
     try:
-        with open_file(path) as file:
-            return decode(file.read(), path.name, size, channels, ground)
+        yield
     except Refused as error:
-        raise UserError("", path, f"is no picture that can be used: {error}", "name another") from None
+        unusable = f"is no picture that can be used: {error}"
+        raise UserError("", named(picture) or "the picture", unusable, "name another") from None
 
 
-def pasted(image: Path, made: Tensor, keep: Tensor) -> Image:
-    """A picture file at its own size with a result ``made``, uint8 [C, H, W], where ``keep`` [1, 1, H, W] is false."""
+def pasted(image: Picture, made: Tensor, keep: Tensor) -> Image:
+    """A picture at its own size with a result ``made``, uint8 [C, H, W], where ``keep`` [1, 1, H, W] is false."""
     photo = to_picture(torch.tensor(_decoded(image, None, 3).pixels))
     width, height = map(round, centre(photo.width, photo.height, (made.shape[1], made.shape[2])))
     corner = (photo.width - width) // 2, (photo.height - height) // 2

@@ -18,6 +18,7 @@ from unstir.data import SPLITS, pack
 from unstir.data.folder import arrange
 from unstir.data.images import Shape
 from unstir.data.listing import list_folder
+from unstir.edit.editing import finished
 from unstir.edit.edits import filled
 from unstir.edit.files import Box, read_mask
 from unstir.errors import UserError
@@ -73,7 +74,7 @@ def inpaint_stack(
     here = here.expand(shape) if present is None else here & present
     if here.all():
         raise UserError("mask", None, "or box must say what to fill in, for nothing is missing", "give one of them")
-    editing, made = filled(model, x_0, here, job, resamples, jump)
+    editing, made = finished(filled(model, x_0, here, job, resamples, jump))
     options: dict[str, Any] = {"resamples": resamples, "jump": jump}
     for name, tensor in (("images", images), ("keep", here)):
         options[name] = hashlib.sha256(tensor.numpy().tobytes()).hexdigest()

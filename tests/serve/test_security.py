@@ -1,0 +1,272 @@
+"""Strangers at the server: paths, hosts, origins, bodies and numbers that nobody should send; many clients; slow ones.
+
+Nothing is written, everything is refused in one line, and the server goes on.
+"""
+
+import base64
+import io
+import itertools
+import json
+import resource
+import socket
+import statistics
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from urllib.parse import quote
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from unstir.generate.drawing import Job
+from unstir.generate.memory import Drawing
+from unstir.runs.run import Run
+from unstir.serve.calls import CALLS
+from unstir.serve.server import MOST_BYTES, open_server
+from unstir.serve.state import shown
+
+SECRET = "the secret of this machine"
+JOBS = 60
+SAMPLE = {"model": "digits", "sampler": "ddim", "steps": 2, "num": 1}
+NUMBERS = {
+    "sample": ["steps", "num", "label", "step"],
+    "drawn": ["label"],
+    "vary": ["steps", "num", "label", "strength"],
+}
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory):
+    """A server in a folder with a secret beside it; at the end it still answers, and no file was written."""
+    around = tmp_path_factory.mktemp("around")
+    (around / "secret.txt").write_text(SECRET)
+    (around / "here" / "runs").mkdir(parents=True)
+    (around / "here" / "runs" / "picture.svg").write_text(f"<svg>{SECRET}</svg>")
+    files = sorted(around.rglob("*"))
+    with pytest.MonkeyPatch.context() as patch, open_server() as opened:
+        patch.chdir(around / "here")
+        threading.Thread(target=opened.serve_forever, daemon=True).start()
+        yield opened
+        assert post(opened, "models", {})[0] == 200
+        opened.shutdown()
+    assert sorted(around.rglob("*")) == files
+
+
+def resident():
+    """Bytes of memory that this process has."""
+    return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
+
+
+def png(pixels):
+    """The bytes of a picture with these pixels, [H, W]."""
+    file = io.BytesIO()
+    Image.fromarray(np.asarray(pixels, dtype=np.uint8)).save(file, "png")
+    return file.getvalue()
+
+
+def connected(server):
+    return socket.create_connection(("127.0.0.1", server.server_port), timeout=30)
+
+
+def answered(server, request):
+    """(status, content) of a request of bytes, read until the server closes."""
+    with connected(server) as connection:
+        connection.sendall(request)
+        answer = b"".join(iter(lambda: connection.recv(1 << 16), b""))
+    head, _, content = answer.partition(b"\r\n\r\n")
+    return int(head.split()[1]) if head else 0, content
+
+
+def request(server, method, path, body=b"", **headers):
+    """A request as bytes; a header that is None is left out, one of several values is sent several times."""
+    given = {"Host": f"127.0.0.1:{server.server_port}", "Connection": "close"}
+    if method == "POST":
+        given |= {"Content-Type": "application/json", "Content-Length": len(body)}
+    given |= {name.replace("_", "-"): value for name, value in headers.items()}
+    lines = [f"{method} {path} HTTP/1.1"]
+    for name, value in given.items():
+        values = value if isinstance(value, list) else [value]
+        lines += [f"{name}: {one}" for one in values if one is not None]
+    return "\r\n".join([*lines, "", ""]).encode() + body
+
+
+def post(server, name, values, **headers):
+    body = values if isinstance(values, bytes) else json.dumps(values).encode()
+    return answered(server, request(server, "POST", f"/{server.token}/api/{name}", body, **headers))
+
+
+def refused(server, name, values, status=400, **headers):
+    """The line with which a call is refused."""
+    got, content = post(server, name, values, **headers)
+    assert got == status, (name, content[:200])
+    (line,) = json.loads(content).values()
+    assert line and "\n" not in line and "Traceback" not in line
+    return line
+
+
+def traversals():
+    """200 paths that lead out of a folder, plain and encoded once or twice."""
+    ups = ["../", "..\\", "..;/", "....//", "./../", "/", "//", "file:///", "C:\\", "~/"]
+    ends = ["secret.txt", "secret.txt\0.png", "etc/passwd", "runs/picture.svg", "here/runs/picture.svg"]
+    plain = [up * count + end for up in ups for end in ends for count in (1, 3)]
+    return [
+        *plain,
+        *(quote(path, safe="") for path in plain[:60]),
+        *(quote(quote(path, safe="")) for path in plain[:40]),
+    ]
+
+
+def test_no_path_leads_out_of_the_tables(server):
+    paths, seconds = traversals(), []
+    assert len(set(paths)) == 200
+    for path, folder in zip(paths, itertools.cycle(["", "static/", "file/", "api/", "edit/"])):
+        for method in ("GET", "POST"):
+            began = time.monotonic()
+            sent = request(server, method, f"/{server.token}/{folder}{path}")
+            status, content = answered(server, sent)
+            seconds.append(time.monotonic() - began)
+            assert status in (400, 404) and SECRET.encode() not in content, (folder, path)
+        refused(server, "model", {"model": path})
+    assert statistics.median(seconds) < 0.1
+
+
+def test_only_a_whole_token_opens_the_pages(server):
+    for token in ("", server.token[:-1], f"{server.token}x", "%00", "..", f"x/{server.token}", server.token.swapcase()):
+        assert answered(server, request(server, "GET", f"/{token}/"))[0] == 404
+        assert answered(server, request(server, "POST", f"/{token}/api/models", b"{}"))[0] == 404
+    assert answered(server, request(server, "GET", f"/{server.token}/"))[0] == 200
+    for method in ("PUT", "DELETE", "OPTIONS", "HEAD", "TRACE", "X"):
+        assert answered(server, request(server, method, f"/{server.token}/api/models"))[0] == 501
+
+
+def test_other_hosts_and_origins_are_refused_on_every_route(server):
+    port = server.server_port
+    ours, local = f"127.0.0.1:{port}", f"localhost:{port}"
+    hosts = [None, "", "evil.com", f"evil.com:{port}", f"localhost.evil.com:{port}", f"127.0.0.1.nip.io:{port}"]
+    hosts += ["127.0.0.1", f"127.0.0.1:{port + 1}", f"0.0.0.0:{port}", f"[::1]:{port}", f"{ours}.", [ours, "evil.com"]]
+    origins = [
+        "null",
+        "",
+        "http://evil.com",
+        f"http://localhost.evil.com:{port}",
+        f"https://{ours}",
+        "http://127.0.0.1",
+    ]
+    origins += [f"http://127.0.0.1:{port + 1}", f"http://{local}", f"http://{ours}/", [f"http://{ours}", "null"]]
+    for name in CALLS:
+        for host in hosts:
+            refused(server, name, {}, 403, Host=host)
+            refused(server, name, {}, 403, Host=host, Origin=f"http://{host}")
+        for origin in origins:
+            refused(server, name, {}, 403, Origin=origin)
+        for host in (ours, local):
+            assert post(server, name, b"[]", Host=host, Origin=f"http://{host}")[0] == 400
+    assert answered(server, request(server, "GET", f"/{server.token}/", Host=hosts[3]))[0] == 403
+
+
+def test_it_listens_on_the_loopback_alone(server):
+    assert server.socket.getsockname() == ("127.0.0.1", server.server_port)
+    with pytest.raises(ConnectionRefusedError):
+        socket.create_connection(("127.0.0.2", server.server_port), timeout=5)
+
+
+@pytest.mark.parametrize("name", CALLS)
+def test_bodies_that_are_no_values_are_refused(server, name):
+    for kind in ("text/plain", "application/x-www-form-urlencoded", "multipart/form-data", "text/json", None):
+        refused(server, name, b"{}", 415, Content_Type=kind)
+    for length in (None, "-1", "x", "1e3", " ", "９", str(MOST_BYTES + 1), "9" * 30):
+        refused(server, name, b"", 413, Content_Length=length)
+    for body in (b"", b"[]", b"null", b"{", b"\xff", b"[" * 100_000, b'{"model": 1}', b'{"model": "digits", "x": 1}'):
+        refused(server, name, body)
+
+
+def test_ten_megabytes_are_refused_before_they_are_read(server):
+    began = time.monotonic()
+    refused(server, "preview", b"", 413, Content_Length=10_000_000)
+    assert time.monotonic() - began < 5
+
+
+@pytest.mark.parametrize("name, keys", NUMBERS.items())
+def test_absurd_numbers_are_refused_naming_them(server, name, keys):
+    of_edit = {"model": "digits", "label": 1, "picture": base64.b64encode(png(8 * [8 * [0]])).decode()}
+    values = {"sample": SAMPLE, "drawn": {"model": "digits"}, "vary": of_edit}[name]
+    for key in keys:
+        for value in ("1e9", "1" + 400 * "0", "-1", "1e999", "[]", "{}", '"x"'):
+            body = json.dumps(values | {key: 0}).replace(f'"{key}": 0', f'"{key}": {value}')
+            assert key in refused(server, name, body.encode())
+
+
+def bomb():
+    """A PNG of 400 million pixels in a few hundred kilobytes."""
+    file = io.BytesIO()
+    Image.new("1", (20_000, 20_000)).save(file, "png")
+    return file.getvalue()
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"<svg onload=alert(1)>", b"<html>", b"GIF89a", b"\x89PNG\r\n\x1a\n", png([[0]]), png([[0, 1]])[:50], bomb()],
+    ids=["empty", "svg", "html", "gif", "png", "tiny", "cut", "bomb"],
+)
+def test_what_is_no_picture_is_refused(server, content):
+    before, picture = resident(), base64.b64encode(content).decode()
+    given = {"model": "digits", "picture": picture}
+    for name, also in (("preview", {}), ("vary", {}), ("inpaint", {"mask": picture}), ("paste", {"mask": picture})):
+        refused(server, name, {**given, **also, **({"result": picture} if name == "paste" else {})})
+    assert resident() - before < 50_000_000
+
+
+def test_who_sends_or_takes_nothing_is_dropped(server, monkeypatch):
+    monkeypatch.setattr(server.RequestHandlerClass, "timeout", 0.3)
+    server.state.keep("large", "image/png", bytes(50_000_000))
+    starts = b"", b"GET /", request(server, "POST", f"/{server.token}/api/models", b"{", Content_Length=9)
+    began, threads = time.monotonic(), threading.active_count()
+    for start in starts:
+        answered(server, start)
+    with connected(server) as deaf:
+        deaf.sendall(request(server, "GET", f"/{server.token}/file/large"))
+        while threading.active_count() > threads:
+            assert time.monotonic() < began + 10
+            time.sleep(0.05)
+    assert post(server, "models", {})[0] == 200
+
+
+def lines(content):
+    """What is in the chunks of an answer, line by line."""
+    return [json.loads(line) for line in content.split(b"\r\n") if line.startswith(b"{")]
+
+
+@pytest.mark.slow
+def test_of_many_clients_each_has_its_image_and_who_leaves_ends_nothing_else(server):
+    model = Run.open("shipped:digits").model()
+
+    def due(seed):
+        chain = model.chain.changed(sampler="ddim", steps=2, seed=seed)
+        *_, last = Drawing(model, Job(num=1, chain=chain)).frames()
+        return shown(last.x, model)
+
+    def asked(seed):
+        if seed % 5 == 4:  # goes away
+            with connected(server) as connection:
+                connection.sendall(job(seed))
+                connection.recv(10 if seed % 2 else 1)
+            return None
+        while True:
+            status, content = answered(server, job(seed))
+            if status == 200:
+                return [line["x"] for line in lines(content) if "x" in line][-1]
+            assert status == 429
+            full.append(seed)
+            time.sleep(0.05)
+
+    def job(seed):
+        return request(server, "POST", f"/{server.token}/api/sample", json.dumps(SAMPLE | {"seed": seed}).encode())
+
+    full, expected = [], [due(seed) for seed in range(JOBS)]
+    before = resident()
+    with ThreadPoolExecutor(50) as clients:
+        answers = list(clients.map(asked, range(JOBS)))
+    assert [seed for seed in range(JOBS) if answers[seed] not in (None, expected[seed])] == []
+    assert full and resident() - before < 50_000_000
