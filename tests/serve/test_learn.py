@@ -20,7 +20,8 @@ from unstir.diffusion.guidance import guided
 from unstir.runs.run import Run
 from unstir.runs.stores import examples
 from unstir.serve import chapters
-from unstir.serve.chapters import ChapterValues, OwnValues
+from unstir.serve.chapters import ChapterValues
+from unstir.serve.editing import PictureValues
 from unstir.serve.exercises import ExerciseValues, check
 from unstir.serve.state import State, Values
 from unstir.theory.process import Process
@@ -240,14 +241,14 @@ def test_a_chapter_is_computed_once(monkeypatch):
 
 
 def test_pixels_that_are_no_image_are_refused():
-    with refusing("picture"):
-        chapters.own(State(), OwnValues(model="digits", picture="AAAA"))
+    with refusing():
+        chapters.own(State(), PictureValues(model="digits", picture="AAAA"))
     with refusing("pixels"):
-        chapters.forward(State(), ChapterValues(model="digits", pixels="AAAA"))
+        next(chapters.forward(State(), ChapterValues(model="digits", pixels="AAAA")))
 
 
 def test_an_uploaded_image_is_read_as_data_are():
     picture, file = np.random.default_rng(0).integers(0, 256, (8, 8), dtype=np.uint8), io.BytesIO()
     Image.fromarray(picture).save(file, "PNG")
-    answer = chapters.own(State(), OwnValues(model="digits", picture=base64.b64encode(file.getvalue())))
+    answer = chapters.own(State(), PictureValues(model="digits", picture=base64.b64encode(file.getvalue())))
     assert base64.b64decode(answer["pixels"]) == picture.tobytes()

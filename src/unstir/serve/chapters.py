@@ -16,17 +16,18 @@ from torch import Tensor
 
 from unstir import parts
 from unstir.chain import FAST, Chain
-from unstir.data.images import Refused, decode
 from unstir.diffusion.classes import step_evidence
 from unstir.diffusion.denoiser import Prediction, clipped
 from unstir.diffusion.draw import starting_noise
 from unstir.diffusion.guidance import guided, in_plane
+from unstir.edit.files import read_image
 from unstir.errors import UserError
-from unstir.pixels import from_uint8
+from unstir.pixels import from_uint8, to_uint8
 from unstir.randomness import Key, normal
 from unstir.runs.model import Model
 from unstir.runs.run import Run
 from unstir.runs.stores import examples
+from unstir.serve.editing import PictureValues
 from unstir.serve.live import chains_of, encoded, frames
 from unstir.serve.state import MODELS, Answer, Frames, Seed, State, Values
 from unstir.theory.process import Process
@@ -57,12 +58,6 @@ class ChapterValues(Values):
     """The times from t back to s."""
 
 
-class OwnValues(Values):
-    """A picture file."""
-
-    picture: Base64Bytes
-
-
 def remembered(chapter: Callable[[State, Any], Frames]) -> Callable[[State, Any], Frames]:
     """The chapter, computed once for the same model and values: a class opens the same page at the same time."""
     kept = OrderedDict[tuple[str, Values], list[Answer]]()
@@ -90,16 +85,12 @@ def images(state: State, values: Values) -> Frames:
     yield {"shape": _shape(model), "images": [encoded(pixels) for pixels in model.pixels(x_0)], "labels": classes}
 
 
-def own(state: State, values: OwnValues) -> Answer:
+def own(state: State, values: PictureValues) -> Answer:
     """The pixels of an image file at the size of the model's images; UserError where it cannot be used."""
     model = state.model(values.model)
     if not model.in_pixels:
         raise UserError("picture", None, "cannot be used: this model makes values")
-    try:
-        picture = decode(values.picture, None, model.shape[1:], model.shape[0])
-    except Refused as error:
-        raise UserError("picture", None, f"is none that can be used: {error}") from None
-    return {"pixels": encoded(torch.from_numpy(picture.pixels))}
+    return {"pixels": encoded(to_uint8(read_image(values.picture, model.shape)))}
 
 
 @remembered
@@ -111,13 +102,15 @@ def opening(state: State, values: Values) -> Frames:
     yield from frames(model, chain)
 
 
-def forward(state: State, values: ChapterValues) -> Answer:
+def forward(state: State, values: ChapterValues) -> Frames:
     """An image on its way to noise, and the step back from each time, for somebody who knows the image."""
     model = state.model(values.model)
     process, x_0, _ = process_of(model, values), *_image(model, values)
     eps = _noise(model, values)
-    places = [_diffused(model, process, x_0, eps, t, values.stride) for t in _stops(process)]
-    return _about(model, len(places), given=_pictures(model, x0=x_0, eps=eps), frames=places)
+    stops = _stops(process)
+    yield _about(model, len(stops), given=_pictures(model, x0=x_0, eps=eps))
+    for t in stops:
+        yield _diffused(model, process, x_0, eps, t, values.stride)
 
 
 def _diffused(model: Model, process: Process, x_0: Tensor, eps: Tensor, t: int, stride: int) -> Answer:

@@ -27,15 +27,15 @@ function show(place) {
   for (const number of all("[data-number]")) if (frame[number.dataset.number] !== undefined) put(number, frame[number.dataset.number]);
   mark?.(frame.t);
   if (frame.arrows) {
-    const [a, b, ...scaled] = frame.arrows, last = scaled[scaled.length - 1];
-    arrows(part("arrows"), { a, b, c: scaled[form.scale.value] }, [Math.max(a[0], last[0], 1e-6), Math.max(last[1], a[0] / 3)]);
+    const [a, b, ...scaled] = frame.arrows;
+    arrows(part("arrows"), { a, b, c: scaled[form.scale.value] });
     part("scale").textContent = frame.scale;
   }
   if (frame.probabilities?.length) bars(part("bars"), facts.labels, frame.probabilities);
   form.t.value = frame.t;
   clearTimeout(later);
   later = setTimeout(keep, 200);
-  return frame.s === undefined ? `t = ${frame.t}` : `t = ${frame.t}, s = ${frame.s}`;
+  return frame.s === undefined || chapter === "forward" ? `t = ${frame.t}` : `t = ${frame.t}, s = ${frame.s}`;
 }
 
 function keep() {
@@ -68,10 +68,9 @@ function begin(line) {
 }
 
 function values() {
-  const { image = 0 } = data, given = (name) => form[name] && !form[name].closest("[hidden]") && form[name].value !== "";
-  const numbers = ["label", "seed", "stride"].filter(given).map((name) => [name, Number(form[name].value)]);
-  const picture = form.elements.image?.value;
-  const own = picture === "own" ? { pixels: data.own } : { image: Number(picture ?? image) };
+  const given = ["image", "label", "seed", "stride"].map((name) => [name, form.elements[name]?.value]);
+  const numbers = given.filter(([, value]) => value && value !== "own").map(([name, value]) => [name, Number(value)]);
+  const own = form.elements.image?.value === "own" ? { pixels: data.own } : {};
   return { model: form.model.value, schedule: form.schedule?.value ?? "", ...own, ...Object.fromEntries(numbers) };
 }
 
@@ -82,19 +81,12 @@ async function load() {
   const away = (frame) => Math.abs(frame.t - wanted);
   const place = (frame) => {
     player.frames.push(frame);
-    const nearest = away(frame) <= away(player.frames[player.slider.value] ?? frame);
-    if (nearest) player.at(player.frames.length - 1);
+    if (away(frame) <= away(player.frames[player.slider.value] ?? frame)) player.at(player.frames.length - 1);
   };
   problem("");
   part("chapter").setAttribute("aria-busy", "true");
   try {
-    if (call === "forward") {
-      const answer = await ask(call, values(), signal);
-      begin(answer);
-      answer.frames.forEach(place);
-    } else {
-      await compute(call, values(), (line) => (line.shape ? begin(line) : place(line)), signal);
-    }
+    await compute(call, values(), (line) => (line.shape ? begin(line) : place(line)), signal);
     chart();
     mark?.(player.frames[player.slider.value].t);
   } catch (error) {
@@ -121,7 +113,7 @@ function thumbnails() {
 
 /** The class of the image that is chosen is what the network is told at first. */
 function tell() {
-  if (chapter !== "reverse" && form.label) form.label.value = data.labels?.[form.elements.image.value] ?? form.label.options[0].value;
+  if (form.label && data.labels) form.label.value = data.labels[form.elements.image.value] ?? form.label.options[0].value;
 }
 
 const stored = () => `own:${form.model.value}`;
@@ -174,7 +166,7 @@ player.slider.addEventListener("input", () => { wanted = Number(form.t.value); }
 form.addEventListener("submit", (event) => event.preventDefault());
 form.addEventListener("change", async ({ target }) => {
   if (target.id === "own" || target.name === "scale") return;
-  if (target.name === "model") await choose();
+  if (target.name === "model") await choose().catch(problem);
   if (["model", "image"].includes(target.name)) tell();
   load();
 });
