@@ -91,6 +91,7 @@ async function load() {
     mark?.(player.frames[player.slider.value].t);
   } catch (error) {
     problem(error);
+    if (!signal.aborted) for (const canvas of all("[data-picture]")) canvas.width = 0; // it may be of another model
   }
   if (!signal.aborted) part("chapter").removeAttribute("aria-busy");
 }
