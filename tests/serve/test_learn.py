@@ -233,11 +233,11 @@ def test_runs_without_classes_have_chapters_and_no_guidance(trained):
 
 
 def test_a_chapter_is_computed_once(monkeypatch):
-    state = State()
-    first = list(chapters.predict(state, ChapterValues(model="digits")))
+    state, given = State(), {"model": "digits", "pixels": base64.b64encode(bytes(64))}
+    first = list(chapters.predict(state, ChapterValues(**given)))
     monkeypatch.setattr(Prediction, "__init__", None)
-    assert list(chapters.predict(state, ChapterValues(model="digits"))) == first
-    assert next(check(state, ExerciseValues(model="digits", exercise="noise", t=first[1]["t"])))["line"]
+    assert list(chapters.predict(state, ChapterValues(**given))) == first
+    assert next(check(state, ExerciseValues(**given, exercise="noise", t=first[1]["t"])))["line"]
 
 
 def test_pixels_that_are_no_image_are_refused():

@@ -21,7 +21,7 @@ class ExerciseValues(ChapterValues):
 
     def of_chapter(self) -> ChapterValues:
         """What the chapter was computed for."""
-        return ChapterValues(**{name: getattr(self, name) for name in ChapterValues.model_fields})
+        return ChapterValues.model_construct(**{name: getattr(self, name) for name in ChapterValues.model_fields})
 
 
 def check(state: State, values: ExerciseValues) -> Frames:
