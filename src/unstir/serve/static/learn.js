@@ -59,6 +59,8 @@ function chart() {
 
 function begin(line) {
   about = line;
+  const [, h, w] = line.shape, middle = { left: Math.floor(w / 2) / w, top: Math.floor(h / 2) / h, width: 1 / w, height: 1 / h };
+  for (const [name, share] of Object.entries(middle)) part("chapter").style.setProperty(`--${name}`, `${100 * share}%`);
   wanted = Number(form.t.value || line.first);
   player.clear();
   player.slider.max = line.total - 1;
