@@ -108,7 +108,7 @@ class TestInTheBrowser:
 
     @pytest.mark.parametrize("chapter", CHAPTERS)
     def test_what_a_chapter_shows_is_what_the_library_computes(self, tab, digits_model, chapter):
-        options = {"forward": "&schedule=linear", "guidance": "&scale=6", "reverse": "&label=3"}.get(chapter, "")
+        options = {"forward": "&schedule=linear", "guidance": "&scale=4", "reverse": "&label=3"}.get(chapter, "")
         page = at(tab(chapter + HASH + f"600{options}"), 600)
         for key in ("", "ArrowRight"):
             before = page.evaluate("[...document.querySelectorAll('[data-picture]')].map((it) => it.toDataURL())")

@@ -36,7 +36,7 @@ from unstir.theory.schedule import times
 STOPS = 50  # places of a slider, beside t = 0
 IMAGES = 10  # of the data that a chapter offers
 REMEMBERED = 16  # chapters that were computed, the pictures of each some 0.5 MB of MNIST
-SCALES = [0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 5.0]  # of guidance
+SCALES = [half / 2 for half in range(11)]  # of guidance
 
 ScheduleName = Literal["", "linear", "cosine", "sigmoid"]
 SCHEDULES = get_args(ScheduleName)[1:]
@@ -195,14 +195,19 @@ def guidance(state: State, values: ChapterValues) -> Frames:
         away = model.away_from(condition)
         assert away is not None
         strong, weak = model.denoise(condition)(x_t, t), away(x_t, t)
-        arrows = in_plane(x_t[0], weak.x0[0], strong.x0[0], SCALES)
+        to_weak, to_strong, *arrows = in_plane(x_t[0], weak.x0[0], strong.x0[0], SCALES)
         mixed = [guided(_given(strong), _given(weak), scale)(x_t, t).x0 for scale in SCALES]
+        by_scale = [
+            _pictures(model, guided=x0) | {"scale": scale, "to_guided": arrow.tolist()}
+            for x0, scale, arrow in zip(mixed, SCALES, arrows, strict=True)
+        ]
         yield {
             "t": t,
             **_pictures(model, weak=weak.x0, strong=strong.x0),
-            "guided": [_pictures(model, guided=x0) | {"scale": at} for x0, at in zip(mixed, SCALES, strict=True)],
-            "arrows": arrows.tolist(),
-            "distance": (arrows[1] - arrows[0]).norm().item(),
+            "by_scale": by_scale,
+            "to_weak": to_weak.tolist(),
+            "to_strong": to_strong.tolist(),
+            "distance": (to_strong - to_weak).norm().item(),
         }
 
 

@@ -22,13 +22,13 @@ function put(number, value) {
 
 /** Show one place of the slider. */
 function show(place) {
-  const frame = { ...about.given, ...place, ...place.guided?.[form.scale.value] };
+  const chosen = place.by_scale?.find(({ scale }) => scale === Number(form.scale.value));
+  const frame = { ...about.given, ...place, ...chosen };
   for (const canvas of all("[data-picture]")) if (frame[canvas.dataset.picture]) paint(canvas, frame[canvas.dataset.picture], about.shape);
   for (const number of all("[data-number]")) if (frame[number.dataset.number] !== undefined) put(number, frame[number.dataset.number]);
   mark?.(frame.t);
-  if (frame.arrows) {
-    const [a, b, ...scaled] = frame.arrows;
-    arrows(part("arrows"), { a, b, c: scaled[form.scale.value] });
+  if (chosen) {
+    arrows(part("arrows"), { a: frame.to_weak, b: frame.to_strong, c: frame.to_guided });
     part("scale").textContent = frame.scale;
   }
   if (frame.probabilities?.length) bars(part("bars"), facts.labels, frame.probabilities);
