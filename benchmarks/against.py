@@ -125,7 +125,6 @@ def page_of(sections: list[tables.Section], about: list[tuple[str, str]], also: 
             "How many times as fast unstir is (medians over rounds, with quartiles):",
             tables.headline(sections),
             *filter(None, [tables.spent(section for section in sections if section.of == sections[0].of)]),
-            *(section.markdown() for section in sections),
             *also,
         )
     )
@@ -143,7 +142,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         sections = measured(options, Path(folder))
     text = page_of(sections, about, [file.read_text().strip() for file in options.also])
-    print(f"\n{text[: text.index('###')].strip()}")
+    print(text, *(section.markdown() for section in sections), sep="\n\n")
     if options.write:
         tables.write(options.write, kind, text)
         print(f"\nwritten into {options.write}")

@@ -1,6 +1,6 @@
 """Network calls against quality: FD-classifier of samplers at several numbers of calls, over seeds.
 
-    python benchmarks/calls_and_quality.py runs/digits --num 500 --out docs/images/digits-calls
+    python benchmarks/calls_and_quality.py runs/digits --num 500 --out digits-calls
 
 Prints a Markdown table and writes OUT.json and OUT.png. A chain has as many steps as the calls asked for allow; calls
 are those really made, where they are fewer.

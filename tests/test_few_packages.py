@@ -1,7 +1,42 @@
-"""The library with torch, numpy, safetensors, Pillow and pydantic alone: what the others add is left out or named."""
+"""The library with torch, numpy, safetensors, Pillow and pydantic alone: what the others add is left out or named.
+
+And the same without what Windows lacks of POSIX.
+"""
 
 import subprocess
 import sys
+
+import pytest
+
+WINDOWS = """
+import os, signal, sys
+
+sys.modules.update(dict.fromkeys(("fcntl", "grp", "pwd", "resource", "termios"), None))
+del os.O_NOFOLLOW, os.O_DIRECTORY, os.sysconf, os.sched_getaffinity, signal.SIGHUP
+
+
+def opened(path, *rest, original=os.open, **named):
+    if os.path.isdir(path):
+        raise PermissionError(13, "Permission denied", path)
+    return original(path, *rest, **named)
+
+
+os.open = opened
+import pkgutil, unstir
+
+for module in pkgutil.walk_packages(unstir.__path__, "unstir."):
+    if module.name != "unstir.__main__":
+        __import__(module.name)
+
+import runpy
+
+open("weights.pt", "wb").close()
+sys.argv = ["", "weights.pt", "weights.safetensors"]
+try:
+    runpy.run_path(unstir.interop.torch_file.__file__, run_name="__main__")
+except SystemExit as error:
+    print("Windows" in error.code)
+"""
 
 PROGRAM = """
 import sys
@@ -52,8 +87,18 @@ except ImportError as error:
 """
 
 
+def run(program, folder):
+    return subprocess.run([sys.executable, "-c", program], cwd=folder, capture_output=True, text=True, check=False)
+
+
 def test_training_sampling_and_judging_need_five_packages(tmp_path):
-    done = subprocess.run([sys.executable, "-c", PROGRAM], cwd=tmp_path, capture_output=True, text=True, check=False)
+    done = run(PROGRAM, tmp_path)
     assert done.stdout.split() == ["0", "2", "True", "True", "rich"], done.stderr
     assert done.stderr.count("matplotlib is not installed") == done.stderr.count("filelock is not installed") == 1
     assert (tmp_path / "made/000035.png").exists() and not (tmp_path / "run/curves.png").exists()
+
+
+@pytest.mark.slow
+def test_every_module_is_imported_and_a_run_made_without_what_windows_lacks(tmp_path):
+    done = run(WINDOWS + PROGRAM, tmp_path)
+    assert done.stdout.split() == ["True", "0", "2", "True", "True"], done.stderr

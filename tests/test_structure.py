@@ -168,13 +168,25 @@ def test_ci_installs_the_lowest_versions_that_are_allowed():
     assert sorted(lowest) == sorted(need.replace(">=", "==") for need in needs if not need.startswith("torch>="))
 
 
-def test_the_readme_has_the_address_of_the_project():
+def test_every_address_of_the_project_is_that_of_pyproject():
+    """So that the publishing workflow, which compares this one alone, refuses a placeholder in any."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    assert f"git clone {project['urls']['Repository']} " in (ROOT / "README.md").read_text(encoding="utf-8")
+    address = project["urls"]["Repository"]
+    owner = address.split("/")[-2]
+    files = [*ROOT.glob("*.md"), ROOT / "CITATION.cff", *(ROOT / "docs").glob("*.*"), *ROOT.glob("examples/*.ipynb")]
+    texts = "\n".join(file.read_text(encoding="utf-8") for file in files)
+    assert set(re.findall(r"github(?:\.com)?/([\w-]+)/unstir|([\w-]+)\.github\.io/unstir", texts)) <= {
+        (owner, ""),
+        ("", owner),
+    }
+    assert f"git clone {address} " in (ROOT / "README.md").read_text(encoding="utf-8")
+    assert f"repository-code: {address}\n" in (ROOT / "CITATION.cff").read_text(encoding="utf-8")
+    for file, line in (("CITATION.cff", "version: {}\n"), ("CHANGELOG.md", "\n## {},")):
+        assert line.format(project["version"]) in (ROOT / file).read_text(encoding="utf-8")
 
 
 def test_no_page_keeps_the_marks_of_a_conflict_or_links_to_a_file_that_is_not_there():
-    pages = [ROOT / "README.md", *(ROOT / "docs").glob("*.md")]
+    pages = [*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")]
     for page in pages:
         text = page.read_text(encoding="utf-8")
         assert not re.search(r"^(<{7}|={7}|>{7})( |$)", text, re.MULTILINE), page

@@ -9,7 +9,7 @@ from unstir.chain import Chain
 from unstir.diffusion.denoiser import Conditioned, Denoiser, Prediction, clipped, finite, thresholded
 from unstir.diffusion.draw import draw, starting_noise, steered
 from unstir.diffusion.editing import mixed
-from unstir.diffusion.guidance import guided
+from unstir.diffusion.guidance import guided, in_plane
 from unstir.errors import UserError
 from unstir.theory.oracle import GaussianData
 from unstir.theory.parameterization import PARAMETERIZATIONS
@@ -215,3 +215,11 @@ def test_settings_that_no_chain_can_have_are_refused(settings, key):
 def test_a_chain_that_does_not_fit_the_times_is_refused(chain, key):
     with refusing(key):
         chain.visited(PROCESS.schedule)
+
+
+def test_arrows_in_their_plane_keep_lengths_and_angles():
+    x_t, weak, strong = X.double()
+    arrows = in_plane(x_t, weak, strong, [1.0, 3.0])
+    ends = torch.stack((weak, strong, strong, weak + 3 * (strong - weak))) - x_t
+    products = torch.einsum("i...,j...->ij", ends, ends) / x_t.numel()
+    torch.testing.assert_close(arrows @ arrows.mT, products)

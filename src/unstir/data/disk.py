@@ -82,6 +82,8 @@ def require_space(folder: Path, needed: int) -> None:
 
 def sync_folder(folder: Path) -> None:
     """Make the renames in a folder survive a power cut, where its file system can be asked to."""
+    if not hasattr(os, "O_DIRECTORY"):  # Windows opens no folders
+        return
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)

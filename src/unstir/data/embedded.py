@@ -40,6 +40,14 @@ def load_embedded(name: str) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
     return np.round(ink * (255 / EMBEDDED[name].white)).astype(np.uint8), labels.astype(np.int64)
 
 
+def held_out(name: str) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+    """The images of a data set of `EMBEDDED` that packing holds out: uint8 [n, 1, H, W] and int64 labels 0..9."""
+    arranged = EmbeddedSource(Options(name)).arranged
+    numbers = [place.number for place in arranged.items[arranged.num_train :]]
+    images, labels = load_embedded(name)
+    return images[numbers, None], labels[numbers]
+
+
 class EmbeddedSource(Records):
     """A data set of the package as a source, split by class with the hash of each image's number."""
 

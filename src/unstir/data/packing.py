@@ -41,16 +41,16 @@ def pack(
 ) -> Store:
     """Pack `source` into the folder `out` and open it; a finished store of the same source and settings is just opened.
 
-    source: "mnist", "digits", "cifar10" (downloaded to download_dir, by default out's parent), "hf:OWNER/NAME", a path,
-        MODULE:NAME with ``options``, arrays (images, or a tuple or mapping with labels), a torch Dataset, or an object
-        of the library datasets. docs/data.md has the table.
-    size: side of the packed square in pixels, 1..4096, or (H, W), also as "HxW"; None for the images' own.
-    channels: 1 (grey), 3 (RGB), or what arrays and pages have, 1..64; None for 1 of mnist and digits, these, 3 of else.
-    held_out: fraction in [0, 1) of each class kept from training without a split of the source; None: 1/6 or 1/10.
-    sha256: the expected hash of a source that is one file, in hex; for CIFAR-10 in place of the official ones.
-    depth: "8" packs 0..255, "float" values as float32, NaN missing; "auto": float for floats that are no 8-bit levels.
-    scale: values that become -1 and 1, one pair or one a channel; by default the range of each in the training split.
-    strict: refused files are an error. seed: picks the held-out images. license: of the data; "" is the source's.
+    - source: "mnist", "digits", "cifar10" (downloaded to download_dir, by default out's parent), "hf:OWNER/NAME",
+      a path, MODULE:NAME with ``options``, arrays (images, or a tuple or mapping with labels), a torch Dataset, or an
+      object of the library datasets. docs/data.md has the table.
+    - size: side of the packed square in pixels, 1..4096, or (H, W), also as "HxW"; None for the images' own.
+    - channels: 1 (grey), 3 (RGB), or what arrays and pages have, 1..64; None: 1 of mnist and digits, these, 3 of else.
+    - held_out: fraction in [0, 1) of each class kept from training without a split of the source; None: 1/6 or 1/10.
+    - sha256: the expected hash of a source that is one file, in hex; for CIFAR-10 in place of the official ones.
+    - depth: "8" packs 0..255, "float" values as float32, NaN missing; "auto": float for floats that are no levels.
+    - scale: values that become -1 and 1, one pair or one a channel; by default the range of each in the training split.
+    - strict: refused files are an error. seed: picks the held-out images. license: of the data; "" is the source's.
 
     Interrupted at any instant, the same call begins again, with the same bytes. Raises UserError for every mistake in
     the arguments and the source, OSError for what the disk refuses.

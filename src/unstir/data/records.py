@@ -271,7 +271,7 @@ def _digest(place: _Place, item: object) -> bytes:
     conditions = place.rows.conditions
     if conditions is not None and data is not None:
         data += conditions[place.number].tobytes()
-    return item_digest(f"{place.name}\0{place.label or ''}", data)
+    return item_digest(f"{place.name}\0{place.label or ''}", data)  # type: ignore[truthy-bool]  # labels may be 0
 
 
 def split_of(name: str, folder: str = "") -> str:

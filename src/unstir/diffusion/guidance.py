@@ -8,6 +8,7 @@ x_0_hat is affine in the noise estimate, with coefficients that depend only on t
 Autoguidance (Karras et al. 2024): weak is a smaller or less trained model of the same kind.
 """
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -43,6 +44,20 @@ def guided(strong: Denoise, weak: Denoise, scale: float, low: int = 1, high: int
         return replace(good, **mixed)
 
     return guided_denoise
+
+
+def in_plane(x_t: Tensor, weak: Tensor, strong: Tensor, scales: Sequence[float]) -> Tensor:
+    """The arrows from x_t to both estimates of the image, and to the guided ones of these scales: float64 [2 + K, 2].
+
+    All are of one image, [C, H, W], and lie in one plane, of which these are coordinates: the first axis points to the
+    weak estimate. Lengths are root mean squares over the elements, so that they do not grow with the image.
+    """
+    to_weak, to_strong = ((x_0 - x_t).double().flatten() / x_t.numel() ** 0.5 for x_0 in (weak, strong))
+    length = to_weak.norm()
+    along = to_strong @ to_weak / length
+    across = (to_strong.square().sum() - along**2).clamp(min=0).sqrt()
+    arrows = torch.stack((length, length.new_zeros(()), along, across)).view(2, 2)
+    return torch.cat((arrows, torch.stack([torch.lerp(arrows[0], arrows[1], scale) for scale in scales])))
 
 
 def _both(strong: Denoise, weak: Denoise, x_t: Tensor, t: int | Tensor) -> tuple[Prediction, Prediction]:

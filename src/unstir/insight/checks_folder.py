@@ -2,12 +2,11 @@
 
 import shlex
 from collections.abc import Iterator
-from statistics import median_low
 
 from unstir.insight.facts import DAMAGED, Facts
 from unstir.insight.findings import Finding, check
 from unstir.runs.checkpoint import Checkpoint
-from unstir.runs.lines import NAMES, cut
+from unstir.runs.lines import NAMES, cut, seconds_left
 from unstir.runs.timetable import snapshots
 
 
@@ -65,7 +64,6 @@ def _settings(facts: Facts, loaded: Checkpoint) -> Iterator[Finding]:
 
 def forecast(facts: Facts) -> dict[str, float | None]:
     """Steps and seconds left; None where no line gives the speed."""
-    speeds = [line["images_per_second"] for line in facts.lines[-5:] if line["images_per_second"] > 0]
     left = max(facts.run.length - facts.step, 0)
-    seconds = left * facts.config.train.batch_size / median_low(speeds) if left and speeds else None
+    seconds = seconds_left(facts.lines, left, facts.config.train.batch_size)
     return {"steps_left": left, "seconds_left": seconds if left else 0.0}

@@ -7,7 +7,6 @@ else; since that has been got round before (CVE-2025-32434, CVE-2026-24747), the
 processor time, and writes no large files. On any doubt it writes one line to stderr and exits 1.
 """
 
-import resource
 import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -50,6 +49,10 @@ def convert(source: Path, target: Path) -> str:
 
 
 def _limit(size: int) -> None:
+    try:
+        import resource
+    except ImportError:
+        sys.exit("Windows cannot bound what reading a pickle takes; convert it to safetensors on Linux or macOS")
     memory = 8 * _GIGABYTE + 4 * size
     resource.setrlimit(resource.RLIMIT_AS, (memory, memory))
     resource.setrlimit(resource.RLIMIT_CPU, (_SECONDS, _SECONDS))

@@ -19,6 +19,7 @@ from unstir.train.observer import Stop
 LOST = 75
 """The exit status of processes that end because another one did: the same command continues (EX_TEMPFAIL)."""
 TIMEOUT = timedelta(minutes=30)
+HANGUP = getattr(signal, "SIGHUP", None)  # Windows has none
 SHOW_CURSOR = b"\x1b[?25h\n"  # which a progress bar has hidden
 ENDED = b"unstir: ended at once; what was written stays, and the same command goes on or begins again\n"
 
@@ -100,13 +101,13 @@ class Signals(Stop):
             with suppress(OSError):  # the terminal may have closed
                 os.write(2, SHOW_CURSOR * os.isatty(2) + ENDED)
             os._exit(128 + number)  # files are whole or absent at any time
-        if self.signal is None and number == signal.SIGHUP:
+        if self.signal is None and number == HANGUP:
             _leave_the_terminal()
         self.request(number)
 
     def __enter__(self) -> Self:
-        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-            if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:
+        for number in filter(None, (signal.SIGINT, signal.SIGTERM, HANGUP)):
+            if number != HANGUP or signal.getsignal(number) != signal.SIG_IGN:
                 self._previous[number] = signal.signal(number, self._asked)
         return self
 

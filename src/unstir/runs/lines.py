@@ -15,7 +15,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
-from statistics import fmean, stdev
+from statistics import fmean, median_low, stdev
 from typing import IO, Any
 
 from unstir.data.disk import sync_folder
@@ -96,7 +96,7 @@ def _written(file: Path) -> Iterator[IO[bytes]]:
 
 
 def _not_through_links(path: str, flags: int) -> int:
-    return os.open(path, flags | os.O_NOFOLLOW, 0o666)
+    return os.open(path, flags | getattr(os, "O_NOFOLLOW", 0), 0o666)  # Windows has no such flag
 
 
 def write(file: Path, lines: Iterable[Mapping[str, Any]]) -> None:
@@ -129,6 +129,12 @@ def _end_last_line(stream: Any) -> None:
 
 def _are_times(value: Any) -> bool:
     return isinstance(value, list) and bool(value) and all(is_count(t) and t > 0 for t in value)
+
+
+def seconds_left(lines: Sequence[Mapping[str, Any]], steps: int, batch_size: int) -> float | None:
+    """The time that so many more ``steps`` take, at the speed of the last lines of metrics; None where none has one."""
+    speeds = [line["images_per_second"] for line in lines[-5:] if line["images_per_second"] > 0]
+    return steps * batch_size / median_low(speeds) if speeds else None
 
 
 METRICS: Mapping[str, Kind] = {

@@ -4,7 +4,6 @@ On CUDA it is what torch's allocator has given to tensors, elsewhere all that th
 """
 
 import os
-import resource
 import sys
 from pathlib import Path
 
@@ -15,16 +14,27 @@ STATUS = "/proc/self/status"
 
 
 def peak(device: torch.device) -> int:
-    """The most bytes that this process has had so far."""
+    """The most bytes that this process has had so far; 0 on Windows, which is not asked."""
     if device.type == "cuda":
         return int(torch.cuda.max_memory_allocated(device))
+    try:
+        import resource
+    except ImportError:
+        return 0
     unit = 1 if sys.platform == "darwin" else KILO
     # A process begins with its parent's ru_maxrss; VmHWM is its own.
     return _of(STATUS, "VmHWM") or resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 
 
 def free() -> int:
-    """The bytes of the machine that this process could still get, within its limits and those of its container."""
+    """The bytes of the machine that this process could still get, within its limits and those of its container.
+
+    On Windows, which is not asked, more than any machine has: there a size that does not fit is an error of torch.
+    """
+    try:
+        import resource
+    except ImportError:
+        return sys.maxsize
     installed = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     left = [_of("/proc/meminfo", "MemAvailable") or installed]
     try:

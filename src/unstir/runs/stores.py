@@ -5,11 +5,15 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import torch
+from torch import Tensor
+
 from unstir.data.classes import matched, plain, some
-from unstir.data.embedded import EMBEDDED
+from unstir.data.embedded import EMBEDDED, held_out
 from unstir.data.packing import pack
 from unstir.data.store import Store, is_store
 from unstir.errors import UserError
+from unstir.pixels import from_uint8, known
 from unstir.progress import counted
 from unstir.runs.card import DataCard
 
@@ -32,6 +36,39 @@ def with_store(run: "Run", named: str | Path | None = None) -> tuple["Run", Stor
         raise UserError("", packed, f"is gone, the data of {run.path}", {"store": "FOLDER"})
     store = Store.open(named or packed)
     return compared_with(run, store), store
+
+
+def examples(run: "Run", num: int) -> tuple[Tensor, Tensor | None] | None:
+    """Up to ``num`` held-out images of a run's data, one of each class first; None where the data are not at hand.
+
+    They are float32 [n, C, H, W] about [-1, 1], with 0 for what is missing, and what the network is told of each, as
+    `Model.condition` has it. Of data of which nothing was held out they are training images.
+    """
+    store, told = run.config.data.store, None
+    if run.shipped and run.config.data.source in EMBEDDED:
+        pixels, labels = map(torch.from_numpy, held_out(run.config.data.source))
+        index = _one_of_each(labels, len(pixels))[:num]
+        return from_uint8(pixels[index]), labels[index] if run.config.model.num_classes else None
+    if not is_store(store):
+        return None
+    opened = Store.open(store)
+    split = "held_out" if opened.count("held_out") else "train"
+    classes = opened.labels(split)
+    index = _one_of_each(classes, opened.count(split))[:num]
+    x_0, _ = known(opened.scale.to_model(opened.images(split)[index]), opened.scale)
+    if run.conditions is not None:
+        told = run.conditions.of_store(opened, split, index, x_0)
+    elif classes is not None and run.config.model.num_classes:
+        told = classes[index]
+    return x_0, told
+
+
+def _one_of_each(labels: Tensor | None, count: int) -> Tensor:
+    """The places 0..count-1, int64, the first of each class before all others."""
+    if labels is None:
+        return torch.arange(count)
+    first = dict(reversed([(label, place) for place, label in enumerate(labels.tolist())]))
+    return torch.tensor(list(dict.fromkeys([first[label] for label in sorted(first)] + list(range(count)))))
 
 
 def compared_with(run: "Run", store: Store) -> "Run":

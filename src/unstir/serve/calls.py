@@ -12,9 +12,12 @@ from typing import Any, get_type_hints
 from unstir.chain import SAMPLERS
 from unstir.errors import UserError, printable
 from unstir.runs.model import Model
+from unstir.serve.chapters import forward, guidance, images, opening, own, predict, reverse
 from unstir.serve.editing import drawn, inpaint, paste, preview, vary
-from unstir.serve.sampling import sample
+from unstir.serve.exercises import check
+from unstir.serve.sampling import compare, sample
 from unstir.serve.state import Answer, Frames, State, Values
+from unstir.serve.training import report, snapshot, training
 
 Handler = Callable[[State, Any], Answer | Frames]
 
@@ -52,11 +55,23 @@ CALLS: dict[str, Handler] = {
     "models": models,
     "model": model,
     "sample": sample,
+    "compare": compare,
+    "training": training,
+    "snapshot": snapshot,
+    "report": report,
     "drawn": drawn,
     "preview": preview,
     "inpaint": inpaint,
     "vary": vary,
     "paste": paste,
+    "opening": opening,
+    "images": images,
+    "own": own,
+    "forward": forward,
+    "predict": predict,
+    "reverse": reverse,
+    "guidance": guidance,
+    "check": check,
 }
 
 

@@ -98,10 +98,10 @@ def contents(model: Model) -> dict[str, Any]:
         "shown": list(model.channels or range(3 if model.shape[0] == 3 else 1)),
         "classes": model.labels.names,
         "hides": guidable(model),
-        "condition": None if condition is None else _encoded(condition.movedim(1, 0).float()),
+        "condition": None if condition is None else encoded(condition.movedim(1, 0).float()),
         "streams": {name: str(stream_id(name)) for name in ("start", "sample")},
         "chains": [_described(chain, model) for chain in chains],
-        "frames": list(_frames(model, chains[0])),
+        "frames": list(frames(model, chains[0])),
         "run": quoted(model.folder),
     }
 
@@ -144,15 +144,15 @@ def _described(chain: Chain, model: Model) -> dict[str, Any]:
     return {"words": words + variance, "guidance": chain.guidance, **described}
 
 
-def _frames(model: Model, chain: Chain) -> Iterator[dict[str, Any]]:
+def frames(model: Model, chain: Chain) -> Iterator[dict[str, Any]]:
     """What torch draws: x_t and the estimate of the clean image made there, as pixels, from t = T to 0."""
     indices = torch.arange(NUM)
     t, x = chain.visited(model.process.schedule)[0], starting_noise(chain.seed, indices, model.shape)
     for step in model.draw(chain, indices, model.condition(indices)):
-        x0 = _encoded(model.pixels(step.x0).movedim(1, 0))
-        yield {"t": t, "x": _encoded(model.pixels(x).movedim(1, 0)), "x0": x0}
+        x0 = encoded(model.pixels(step.x0).movedim(1, 0))
+        yield {"t": t, "x": encoded(model.pixels(x).movedim(1, 0)), "x0": x0}
         t, x = step.t, step.x
-    yield {"t": t, "x": _encoded(model.pixels(x).movedim(1, 0)), "x0": x0}
+    yield {"t": t, "x": encoded(model.pixels(x).movedim(1, 0)), "x0": x0}
 
 
 def _tensors(net: UNet) -> Iterator[tuple[str, Tensor]]:
@@ -165,8 +165,9 @@ def _weights(model: Model) -> str:
     net = model.denoiser.net
     assert isinstance(net, UNet)
     flat = torch.cat([tensor.flatten() for _, tensor in _tensors(net)])
-    return _encoded(flat.to(torch.bfloat16).view(torch.uint8))
+    return encoded(flat.to(torch.bfloat16).view(torch.uint8))
 
 
-def _encoded(values: Tensor) -> str:
+def encoded(values: Tensor) -> str:
+    """The bytes of values, as base64."""
     return base64.b64encode(values.contiguous().numpy().tobytes()).decode()

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from unstir.insight.page import environment
+from unstir.runs.recipes import sentences
 from unstir.serve.state import State
 
 HERE = Path(__file__).parent
@@ -21,7 +22,14 @@ class Page:
 
 PAGES = {
     "": Page("Start", "start.html"),
+    "forward": Page("Stir", "forward.html", chapter=True),
+    "posterior": Page("Step back", "posterior.html", chapter=True),
+    "predict": Page("Predict", "predict.html", chapter=True),
+    "reverse": Page("Unstir", "reverse.html", chapter=True),
+    "guidance": Page("Guide", "guidance.html", chapter=True),
     "sample": Page("Sample", "sample.html"),
+    "compare": Page("Compare", "compare.html"),
+    "train": Page("Train", "train.html"),
     "edit": Page("Edit", "edit.html"),
 }
 """The pages by name, the last part of their address."""
@@ -29,7 +37,7 @@ PAGES = {
 
 def rendered(name: str, state: State) -> bytes:
     """A page as HTML."""
-    shown = {"name": name, "page": PAGES[name], "pages": PAGES, "models": state.runs()}
+    shown = {"name": name, "page": PAGES[name], "pages": PAGES, "models": state.runs(), "recipes": sentences()}
     return environment("unstir.serve").get_template(PAGES[name].template).render(shown).encode()
 
 

@@ -1,23 +1,34 @@
-"""Images from noise, frame by frame: what `unstir sample` draws by the same settings."""
+"""Images from noise, frame by frame, and samplers side by side: what `unstir sample` draws by the same settings."""
 
 from typing import Annotated, Any
 
 import torch
-from pydantic import Field
+from pydantic import AfterValidator, BaseModel, Field
 
+from unstir.chain import SAMPLERS, title
+from unstir.compare import compare as compared
+from unstir.errors import UserError
 from unstir.generate.drawing import Job
 from unstir.generate.memory import Drawing
 from unstir.runs.model import Model
 from unstir.serve.state import Frames, Seed, State, Values, command, shown, url
 
-MOST = 64  # images, one batch
+MOST, ROWS, IN_ROW = 64, 8, 16  # images in a batch, rows of a comparison, images in each
+
+
+def _ours(sampler: str) -> str:
+    if sampler not in SAMPLERS:  # one of the user's own is code, which no page may load
+        raise UserError("", sampler, f"must be one of {', '.join(SAMPLERS)}")
+    return sampler
+
+
+Sampler = Annotated[str, AfterValidator(_ours)]
 
 
 class SampleValues(Values):
     """The settings of the page; what is None is the model's own."""
 
-    step: int | None = None
-    sampler: str | None = None
+    sampler: Sampler | None = None
     steps: int | None = None
     seed: Seed = 0
     label: int | None = None
@@ -25,27 +36,68 @@ class SampleValues(Values):
     guidance: float | None = None
     num: Annotated[int, Field(ge=1, le=MOST)] = 16
 
+    @property
+    def chain(self) -> dict[str, Any]:
+        """The settings of the chain that are not the model's own."""
+        given = {"sampler": self.sampler, "steps": self.steps, "guidance": self.guidance}
+        return {name: value for name, value in given.items() if value is not None}
+
     def job(self, model: Model) -> Job:
         """What is asked of the model; UserError as `Chain`."""
-        given = {"sampler": self.sampler, "steps": self.steps, "guidance": self.guidance}
-        chain = model.chain.changed(**{key: it for key, it in given.items() if it is not None}, seed=self.seed)
+        chain = model.chain.changed(**self.chain, seed=self.seed)
         condition = None if self.condition is None else torch.tensor(self.condition)
         return Job(num=self.num, chain=chain, label=self.label, condition=condition)
 
-    def command(self, run: str) -> str:
-        """The command that draws the same."""
+    def command(self, run: str, **others: Any) -> str:
+        """The command that draws the same, with ``others`` in the place of these settings."""
         condition = None if self.condition is None else ",".join(f"{value:g}" for value in self.condition)
-        options: dict[str, Any] = {"checkpoint": self.step, "num": self.num, "seed": self.seed, "label": self.label}
-        chain = {"sampler": self.sampler, "steps": self.steps, "guidance": self.guidance}
-        return command("sample", run, **options, condition=condition, **chain)
+        options = {"num": self.num, "seed": self.seed, "label": self.label, "condition": condition}
+        return command("sample", run, **{**options, **self.chain, **others})
 
 
 def sample(state: State, values: SampleValues) -> Frames:
     """A line with the cost and the equal command, one for each frame, and one with the files."""
-    model = state.model(values.model, values.step)
+    model = state.model(values.model)
     drawing = Drawing(model, job := values.job(model))
     yield {"cost": model.cost(job.chain, " per image"), "command": values.command(state.run(values.model).name)}
     for frame in drawing.frames():
         yield {"t": frame.t, "x": shown(frame.x, model), "x0": shown(frame.x0, model)}
     png, npy, webp = drawing.png(), drawing.npy(), drawing.webp()
     yield {"files": {"png": url(png), "npy": url(npy, "application/octet-stream"), "webp": url(webp, "image/webp")}}
+
+
+class Row(BaseModel):
+    """A row of a comparison."""
+
+    sampler: Sampler
+    steps: int
+
+
+class CompareValues(SampleValues):
+    """The rows by sampler and steps, of the newest weights, or by snapshots, of one sampler."""
+
+    num: Annotated[int, Field(ge=1, le=IN_ROW)] = 8
+    rows: Annotated[tuple[Row, ...], Field(max_length=ROWS)] = ()
+    snapshots: Annotated[tuple[int, ...], Field(max_length=ROWS)] = ()
+
+
+def compare(state: State, values: CompareValues) -> Frames:
+    """A line with the equal commands, and one for each row of images, all from one noise."""
+    if not (values.rows or values.snapshots):
+        raise UserError("", None, "there is nothing to compare", "choose one or more")
+    name, rows = state.run(values.model).name, ",".join(f"{row.sampler}:{row.steps}" for row in values.rows)
+    at_steps = [values.command(name, checkpoint=step) for step in values.snapshots]
+    alone = values.command(name, sampler=None, steps=None, compare=rows)
+    yield {"command": "\n".join(at_steps or [alone])}
+    for step in values.snapshots or (None,):
+        model = state.model(values.model, step)
+        job = values.job(model)
+        for row in values.rows or (None,):
+            chain = job.chain.changed(sampler=row.sampler, steps=row.steps) if row else job.chain
+            (result,) = compared(model, job, [chain])
+            yield {
+                "title": f"step {step}" if step else title(chain.in_effect()),
+                "cost": result.said,
+                "seconds": result.seconds,
+                "images": shown(result.images, model, job.num),
+            }

@@ -9,6 +9,7 @@ import logging
 import secrets
 import select
 import socket
+import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -32,6 +33,7 @@ MOST_BYTES = 8_000_000  # of a call
 SECONDS = 10.0  # for which a client may send or take nothing
 PAUSE = 0.2  # seconds between two lines of how far a job is
 JSON, LINES, HTML = "application/json", "application/x-ndjson", "text/html; charset=utf-8"
+FILE_POLICY = "sandbox; default-src 'none'; img-src data:; style-src 'unsafe-inline'; frame-ancestors 'none'"  # reports
 POLICY = "default-src 'self'; img-src 'self' data: blob:; base-uri 'none'; frame-ancestors 'none'"
 HEADERS = {
     "Content-Security-Policy": POLICY,
@@ -77,7 +79,9 @@ class Server(ThreadingHTTPServer):
         return f"http://{HOST}:{self.server_port}/{self.token}/"
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """A client that goes away is no error."""
+        """A client that goes away is no error; anything else is one of ours, and the terminal shows it."""
+        if not isinstance(sys.exception(), OSError):
+            super().handle_error(request, client_address)
 
 
 class _RefusedError(Exception):
@@ -119,13 +123,13 @@ class _Request(BaseHTTPRequestHandler):
     def _get(self, name: str) -> None:
         folder, _, file = name.rpartition("/")
         content = self.server.fixed.get(file) if folder == "static" else None
-        if folder == "file":
-            content = self.server.state.file(file)
+        if folder == "file" and (content := self.server.state.file(file)):
+            return self._send(200, *content, FILE_POLICY)
         if name in pages.PAGES:
             content = HTML, pages.rendered(name, self.server.state)
         if content is None:
             raise _RefusedError(404, "there is no such page")
-        self._send(200, *content)
+        return self._send(200, *content)
 
     def _post(self, name: str) -> None:
         handler = CALLS.get(name.removeprefix("api/")) if name.startswith("api/") else None
@@ -193,8 +197,8 @@ class _Request(BaseHTTPRequestHandler):
         if select.select([self.connection], [], [], 0)[0] and self.connection.recv(1, socket.MSG_PEEK) == b"":
             raise BrokenPipeError
 
-    def _send(self, status: int, kind: str, content: bytes) -> None:
-        self._head(status, kind, {"Content-Length": str(len(content))})
+    def _send(self, status: int, kind: str, content: bytes, policy: str = POLICY) -> None:
+        self._head(status, kind, {"Content-Length": str(len(content)), "Content-Security-Policy": policy})
         with suppress(BrokenPipeError, ConnectionResetError):
             self.wfile.write(content)
 

@@ -78,10 +78,10 @@ def loss_weights(
     numbers or not above 0 at t = T, where every sampler starts.
     """
     also: dict[str, Any] = {"section": "weighting_options", "parameterization": parameterization}
-    weights: Tensor = parts.make("weighting", name, schedule, options=options, **also)
-    if not isinstance(weights, Tensor) or weights.shape != (schedule.T + 1,):
+    given: Any = parts.make("weighting", name, schedule, options=options, **also)
+    if not isinstance(given, Tensor) or given.shape != (schedule.T + 1,):
         raise UserError("weighting", name, f"must return a tensor of T + 1 = {schedule.T + 1} numbers")
-    weights = torch.cat((torch.zeros(1, dtype=torch.float64), weights[1:].double()))
+    weights = torch.cat((torch.zeros(1, dtype=torch.float64), given[1:].double()))
     if not bool((weights >= 0).all() and weights.isfinite().all()):
         raise UserError("weighting", name, "gives weights that are negative or not finite")
     if not weights[-1] > 0:

@@ -4,7 +4,10 @@ export const part = (id) => document.getElementById(id);
 
 async function send(name, values, signal) {
   const headers = { "Content-Type": "application/json" };
-  const response = await fetch(`api/${name}`, { method: "POST", headers, body: JSON.stringify(values), signal });
+  const asked = fetch(`api/${name}`, { method: "POST", headers, body: JSON.stringify(values), signal });
+  const response = await asked.catch((error) => {
+    throw error.name === "AbortError" ? error : new Error("The server does not answer; start unstir serve again.");
+  });
   if (!response.ok) throw new Error((await response.json()).error);
   return response;
 }
@@ -35,16 +38,57 @@ export function problem(error) {
   part("problem").textContent = error && error.name !== "AbortError" ? (error.message ?? error) : "";
 }
 
+/**
+ * Make the button of a form compute the call ``name`` of ``values()``, and stop it while it computes.
+ * ``begin()`` clears the page, ``take(line)`` shows a line. Returns the function that begins.
+ */
+export function computes(form, name, values, begin, take) {
+  const button = form.querySelector("button:not([type])"), label = button.textContent, status = part("status");
+  let control = null;
+
+  async function run() {
+    const { signal } = (control = new AbortController()), began = performance.now();
+    problem("");
+    remember(form);
+    begin();
+    button.textContent = "Stop";
+    status.textContent = "Waiting for the network.";
+    try {
+      const shown = (line) => (line.job ? (status.textContent = `Step ${line.done} of ${line.total}.`) : take(line));
+      await compute(name, values(), shown, signal);
+      status.textContent = `Done in ${((performance.now() - began) / 1000).toFixed(1)} seconds.`;
+    } catch (error) {
+      problem(error);
+      status.textContent = signal.aborted ? "Stopped." : "";
+    }
+    control = null;
+    button.textContent = label;
+  }
+
+  form.addEventListener("submit", (event) => {
+    event.preventDefault();
+    if (control) control.abort();
+    else run();
+  });
+  return run;
+}
+
 /** Put the settings of a form into the address. */
 export function remember(form) {
-  const given = [...new FormData(form)].filter(([name, value]) => value !== "" && !form[name].closest("[hidden]"));
+  const hidden = (name) => [form.elements[name]].flat()[0].closest?.("[hidden]");
+  const given = [...new FormData(form)].filter(([name, value]) => value !== "" && !hidden(name));
   history.replaceState(null, "", `#${new URLSearchParams(given)}`);
 }
 
 /** Put the settings in the address into a form; returns whether there were any. */
 export function restore(form) {
   const shared = new URLSearchParams(location.hash.slice(1));
-  for (const [name, value] of shared) if (form[name]) form[name].value = value;
+  for (const name of new Set(shared.keys())) {
+    const field = form.elements[name];
+    const boxes = field instanceof RadioNodeList ? [...field] : field?.type === "checkbox" ? [field] : [];
+    for (const box of boxes) box.checked = shared.getAll(name).includes(box.value);
+    if (field && !boxes.length) field.value = shared.get(name);
+  }
   return shared.size > 0;
 }
 
@@ -55,13 +99,49 @@ export function fill(select, options) {
   if (options.some(([value]) => String(value) === chosen)) select.value = chosen;
 }
 
-/** Plays frames by the slider #time, the text #where and the button #play; ``show(frame)`` paints one. */
+/** Offer what the model of a form can do, and return the facts about it. */
+export async function adapt(form) {
+  const facts = await ask("model", { model: form.model.value });
+  const offer = (name, visible) => { form[name].closest("label").hidden = !visible; };
+  fill(form.sampler, facts.samplers.map((name) => [name, name]));
+  fill(form.label, [["", "each in turn"], ...facts.labels.map((name, i) => [i, name])]);
+  form.steps.max = facts.T;
+  form.guidance.value = facts.chain.guidance;
+  offer("label", facts.labels.length);
+  offer("condition", facts.condition?.length === 1);
+  offer("guidance", facts.guidable);
+  return facts;
+}
+
+/** The settings of a form as a call takes them; what is not offered is left out. */
+export function settings(form) {
+  const given = (name) => form[name].value.trim() !== "" && !form[name].closest("[hidden]");
+  const numbers = ["steps", "seed", "num", "label", "guidance"].filter(given).map((name) => [name, Number(form[name].value)]);
+  const condition = given("condition") ? form.condition.value.split(",").map(Number) : null;
+  return { model: form.model.value, sampler: form.sampler.value, condition, ...Object.fromEntries(numbers) };
+}
+
+/**
+ * Open the page of a form and compute: ``choose(facts)`` settles what a model begins with, then the address does.
+ * The value of a control stands in the [data-value] of its label.
+ */
+export async function opens(form, choose, run) {
+  const tell = () => { for (const each of form.querySelectorAll("[data-value]")) each.textContent = each.closest("label").control.value; };
+  const begin = async () => { choose(await adapt(form)); tell(); };
+  form.addEventListener("input", tell);
+  form.model.addEventListener("change", () => begin().then(run, problem));
+  copies();
+  restore(form);
+  await begin().catch(problem);
+  restore(form);
+  tell();
+  run();
+}
+
+/** Plays frames by the slider #time, the text #where and the button #play; ``show(frame)`` paints and names one. */
 export class Player {
-  constructor(show) {
-    this.show = show;
-    this.frames = [];
-    this.slider = part("time");
-    this.timer = 0;
+  constructor(show, milliseconds = 120) {
+    Object.assign(this, { show, milliseconds, frames: [], slider: part("time"), timer: 0 });
     this.slider.addEventListener("input", () => { this.pause(); this.at(Number(this.slider.value)); });
     part("play").addEventListener("click", () => (this.timer ? this.pause() : this.start()));
   }
@@ -84,10 +164,9 @@ export class Player {
     const frame = this.frames[Math.min(index, this.frames.length - 1)];
     if (!frame) return;
     this.slider.value = index;
-    const where = frame.t ? `t = ${frame.t}` : "t = 0, the images";
+    const where = this.show(frame);
     this.slider.setAttribute("aria-valuetext", where);
     part("where").textContent = where;
-    this.show(frame);
   }
 
   pause() {
@@ -100,9 +179,12 @@ export class Player {
     let index = Number(this.slider.value) < this.frames.length - 1 ? Number(this.slider.value) : 0;
     part("play").textContent = "Pause";
     this.at(index);
-    this.timer = setInterval(() => (index < this.frames.length - 1 ? this.at(++index) : this.pause()), 120);
+    this.timer = setInterval(() => (index < this.frames.length - 1 ? this.at(++index) : this.pause()), this.milliseconds);
   }
 }
+
+/** The words for a time of a chain. */
+export const atTime = (t) => (t ? `t = ${t}` : "t = 0, the images");
 
 /** Make the button #copy copy the text of #command. */
 export function copies() {

@@ -1,0 +1,317 @@
+"""The numbers and pictures of the chapters, for each place of their sliders: one image and its noise, real networks.
+
+A chapter is computed as a whole and sent frame by frame, so that its slider moves without waiting for the server.
+Pictures are pixels as base64, [C, H, W]; the numbers of a formula are those of the pixel in the middle of the image.
+"""
+
+import base64
+import math
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from functools import lru_cache, wraps
+from typing import Annotated, Any, Literal, get_args
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from unstir import parts
+from unstir.chain import FAST, Chain
+from unstir.data.images import MAX_FILE_BYTES, Refused, decode
+from unstir.diffusion.classes import step_evidence
+from unstir.diffusion.denoiser import Prediction, clipped
+from unstir.diffusion.draw import starting_noise
+from unstir.diffusion.guidance import guided, in_plane
+from unstir.errors import UserError, printable
+from unstir.pixels import from_uint8
+from unstir.randomness import Key, normal
+from unstir.runs.model import Model
+from unstir.runs.run import Run
+from unstir.runs.stores import examples
+from unstir.serve.live import chains_of, encoded, frames
+from unstir.serve.state import Answer, Frames, Seed, State, Values
+from unstir.theory.process import Process
+from unstir.theory.schedule import times
+
+STOPS = 50  # places of a slider, beside t = 0
+IMAGES = 10  # of the data that a chapter offers
+AT_ONCE = 10  # images in a network call, and in a line of an answer
+REMEMBERED = 16  # chapters that were computed, the pictures of each some 0.5 MB of MNIST
+SCALES = [0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 5.0]  # of guidance
+
+ScheduleName = Literal["", "linear", "cosine", "sigmoid"]
+SCHEDULES = get_args(ScheduleName)[1:]
+
+
+class ChapterValues(Values):
+    """What the controls of a chapter say."""
+
+    image: Annotated[int, Field(ge=0, lt=IMAGES)] = 0
+    """The number of an image of the data."""
+    pixels: Annotated[str, Field(max_length=1 << 20)] = ""
+    """An image of one's own in its place, as `own` answered."""
+    label: int | None = None
+    """The class that the network is told; None: no class."""
+    seed: Seed = 0
+    schedule: ScheduleName = ""
+    """The schedule of the forward process; empty: the model's own."""
+    stride: Annotated[int, Field(ge=1)] = 1
+    """The times from t back to s."""
+
+
+class OwnValues(Values):
+    """An image file, as base64."""
+
+    file: Annotated[str, Field(max_length=4 * (MAX_FILE_BYTES // 3))]
+
+
+def remembered(chapter: Callable[[State, Any], Frames]) -> Callable[[State, Any], Frames]:
+    """The chapter, computed once for the same model and values: a class opens the same page at the same time."""
+    kept = OrderedDict[tuple[Model, Values], list[Answer]]()
+
+    @wraps(chapter)
+    def answered(state: State, values: Any) -> Frames:
+        key = state.model(values.model), values
+        lines = list[Answer]()
+        for line in kept.get(key) or chapter(state, values):
+            lines.append(line)
+            yield line
+        kept[key] = lines
+        kept.move_to_end(key)
+        while len(kept) > REMEMBERED:
+            kept.popitem(last=False)
+
+    return answered
+
+
+def images(state: State, values: Values) -> Frames:
+    """Images of the data and the class of each; where the data are not at hand, images that the model draws."""
+    model = state.model(values.model)
+    x_0, told = _images(model)
+    classes = told.tolist() if told is not None and model.labels.count and model.conditions is None else None
+    yield {"shape": _shape(model), "images": [_picture(model, image[None]) for image in x_0], "labels": classes}
+
+
+def own(state: State, values: OwnValues) -> Answer:
+    """The pixels of an image file at the size of the model's images; UserError where it cannot be used."""
+    model = state.model(values.model)
+    if not model.in_pixels:
+        raise UserError("file", None, "is a picture, and this model makes values")
+    try:
+        content = base64.b64decode(values.file, validate=True)
+        return {"pixels": encoded(torch.from_numpy(decode(content, None, model.shape[1:], model.shape[0]).pixels))}
+    except (Refused, ValueError) as error:
+        raise UserError("file", None, f"is no picture that can be used: {error}") from None
+
+
+@remembered
+def opening(state: State, values: Values) -> Frames:
+    """Ten images on their way from noise: x_t and the estimate of the clean images at each call of the network."""
+    model = state.model(values.model)
+    chain = chains_of(model)[0]
+    yield {"shape": _shape(model), "sampler": chain.sampler}
+    yield from frames(model, chain)
+
+
+def forward(state: State, values: ChapterValues) -> Answer:
+    """An image on its way to noise, and the step back from each time, for somebody who knows the image."""
+    model = state.model(values.model)
+    process, x_0, _ = process_of(model, values), *_image(model, values)
+    eps = _noise(model, values)
+    pixel = {"x0_pixel": _middle(x_0), "eps_pixel": _middle(eps)}
+    places = [_diffused(model, process, x_0, eps, t, values.stride) | pixel for t in _stops(process)]
+    given = {"x0": _picture(model, x_0), "eps": _picture(model, eps)}
+    return _about(model, len(places), given=given, frames=places)
+
+
+def _diffused(model: Model, process: Process, x_0: Tensor, eps: Tensor, t: int, stride: int) -> Answer:
+    schedule, x_t = process.schedule, process.diffuse(x_0, t, eps)
+    numbers: Answer = {"alpha": schedule.alpha(t), "sigma": schedule.sigma(t), "abar": schedule.abar(t)}
+    numbers |= {"log_snr": _finite(schedule.log_snr(t)), "snr": _finite(schedule.snr[t].item())}
+    frame: Answer = {"t": t, "x": _picture(model, x_t), "x_pixel": _middle(x_t), **numbers}
+    if t == 0:
+        return frame
+    s = max(t - stride, 0)
+    posterior, (at_x_t, at_x_0, var) = process.posterior(x_t, x_0, t, s), process.posterior_coefficients(t, s)
+    step = {"s": s, "at_x_t": at_x_t, "at_x_0": at_x_0, "var": var, "std": math.sqrt(var)}
+    return {**frame, **step, "mean": _picture(model, posterior.mean), "mean_pixel": _middle(posterior.mean)}
+
+
+@remembered
+@torch.inference_mode()
+def predict(state: State, values: ChapterValues) -> Frames:
+    """What the network takes the image and the noise in x_t for, how wrong it is, and its loss at each time."""
+    model = state.model(values.model)
+    process, (x_0, index), eps = model.process, _image(model, values), _noise(model, values)
+    run = Run.open(model.run or model.folder)
+    measured = next((line for line in run.held_out() if line["step"] == model.step and line["held_out"]), None)
+    held_out = [*zip(measured["times"], measured["held_out"], strict=True)] if measured else []
+    stops = _stops(process)[1:]
+    yield _about(model, len(stops), predicts=model.predict, held_out=held_out)
+    for part in _parts(stops):
+        at = torch.tensor(part, device=model.device)
+        x_t = process.diffuse(x_0, at, eps)
+        prediction = model.denoise(_condition(model, values, index, len(part)))(x_t, at)
+        noise = process.eps(x_t, prediction.x0, at)
+        loss = prediction.raw - model.denoiser.parameterization.target(process.schedule, x_0, at, eps)
+        for i, t in enumerate(part):
+            x, x0, e = x_t[i : i + 1], prediction.x0[i : i + 1].clamp(-1, 1), noise[i : i + 1]
+            yield {
+                "t": t,
+                "alpha": process.schedule.alpha(t),
+                "sigma": process.schedule.sigma(t),
+                "x": _picture(model, x),
+                "x0": _picture(model, x0),
+                "eps": _picture(model, e),
+                "x_pixel": _middle(x),
+                "x0_pixel": _middle(prediction.x0[i : i + 1]),
+                "eps_pixel": _middle(e),
+                "x0_error": _mse(x0 - x_0),
+                "eps_error": _mse(e - eps),
+                "loss": _mse(loss[i : i + 1]),
+            }
+
+
+def reverse_chain(values: ChapterValues, process: Process) -> Chain:
+    """The chain of the chapter on sampling."""
+    return Chain("ancestral", min(STOPS, process.T), variance="small", seed=values.seed)
+
+
+@remembered
+@torch.inference_mode()
+def reverse(state: State, values: ChapterValues) -> Frames:
+    """The chain from noise to an image, step by step, with what the network would say of each class on the way."""
+    model = state.model(values.model)
+    process, index = model.process, torch.zeros(1, dtype=torch.int64, device=model.device)
+    chain, classes = reverse_chain(values, process), torch.arange(model.labels.count, device=model.device)
+    model.check(chain)
+    evidence = torch.zeros(len(classes), dtype=torch.float64, device=model.device)
+    yield _about(model, chain.steps, process.T, classes=[printable(name) for name in model.labels.names])
+    t, x = chain.visited(process.schedule)[0], starting_noise(chain.seed, index, model.shape)
+    for step in model.draw(chain, index, _condition(model, values, index)):
+        s, (at_x_t, at_x_0, var) = step.t, process.posterior_coefficients(t, step.t)
+        mean = process.posterior(x, step.x0, t, s).mean
+        frame: Answer = {"t": t, "s": s, "at_x_t": at_x_t, "at_x_0": at_x_0, "std": math.sqrt(var)}
+        shown = {"x": x, "x0": step.x0, "mean": mean, "noise": step.x - mean, "next": step.x}
+        frame |= {name: _picture(model, image) for name, image in shown.items()}
+        frame |= {f"{name}_pixel": _middle(image) for name, image in shown.items()}
+        frame |= {"z": _middle(normal(Key(chain.seed, "sample", t, index), model.shape)) if s else 0.0}
+        if len(classes) and s > 0:
+            told = clipped(model.denoise(classes))(x.expand(len(classes), -1, -1, -1), t)
+            evidence = evidence + step_evidence(process, x, step.x, told.x0, t, s)
+        yield frame | {"probabilities": evidence.softmax(0).tolist()}
+        t, x = s, step.x
+
+
+@remembered
+@torch.inference_mode()
+def guidance(state: State, values: ChapterValues) -> Frames:
+    """The estimates with and without the class, as pictures and as arrows, and what guidance makes of them."""
+    model = state.model(values.model)
+    model.check(model.chain.changed(guidance=2.0, sampler="ddim", steps=1))
+    process, (x_0, index), eps = model.process, _image(model, values), _noise(model, values)
+    stops = _stops(process)[1:]
+    yield _about(model, len(stops), stops[-len(stops) // 5], scales=SCALES)
+    for t in stops:
+        x_t, condition = process.diffuse(x_0, t, eps), _condition(model, values, index)
+        away = model.away_from(condition)
+        assert away is not None
+        strong, weak = model.denoise(condition)(x_t, t), away(x_t, t)
+        arrows = in_plane(x_t[0], weak.x0[0], strong.x0[0], SCALES)
+        mixed = [guided(_given(strong), _given(weak), scale)(x_t, t).x0 for scale in SCALES]
+        yield {
+            "t": t,
+            "x": _picture(model, x_t),
+            "weak": _picture(model, weak.x0),
+            "strong": _picture(model, strong.x0),
+            "guided": [_picture(model, x0) for x0 in mixed],
+            "arrows": arrows.tolist(),
+            "distance": (arrows[1] - arrows[0]).norm().item(),
+            "weak_pixel": _middle(weak.x0),
+            "strong_pixel": _middle(strong.x0),
+            "guided_pixels": [_middle(x0) for x0 in mixed],
+        }
+
+
+def _given(prediction: Prediction) -> Callable[[Tensor, Any], Prediction]:
+    return lambda x_t, t: prediction
+
+
+@lru_cache(4)
+@torch.inference_mode()
+def _images(model: Model) -> tuple[Tensor, Tensor | None]:
+    """Up to `IMAGES` images about [-1, 1], and what the network is told of each."""
+    known = examples(Run.open(model.run or model.folder), IMAGES)
+    if known is not None:
+        return known[0].to(model.device), None if known[1] is None else known[1].to(model.device)
+    indices = torch.arange(IMAGES, device=model.device)
+    chain = model.chain if model.kind.has_teacher else FAST.changed(steps=min(FAST.steps, model.process.T))
+    *_, last = model.draw(chain, indices, model.condition(indices))
+    return last.x.clamp(-1, 1), model.condition(indices)
+
+
+def _image(model: Model, values: ChapterValues) -> tuple[Tensor, Tensor]:
+    """The image that a chapter is about, float32 [1, C, H, W], and its number, int64 [1]."""
+    index = torch.tensor([values.image], device=model.device)
+    if not values.pixels:
+        x_0, _ = _images(model)
+        return x_0[index % len(x_0)], index
+    try:
+        content = bytearray(base64.b64decode(values.pixels, validate=True))
+        return from_uint8(torch.frombuffer(content, dtype=torch.uint8).view(1, *model.shape)).to(model.device), index
+    except (ValueError, RuntimeError):
+        raise UserError("pixels", None, "are not those of an image of this model") from None
+
+
+def _condition(model: Model, values: ChapterValues, index: Tensor, num: int = 1) -> Tensor | None:
+    """What the network is told of ``num`` copies of the image."""
+    if model.conditions is None:
+        return model.condition(index.expand(num), model.labels.or_null(values.label))
+    _, told = _images(model)
+    return None if told is None else told[index % len(told)].expand(num, *told.shape[1:])
+
+
+def process_of(model: Model, values: ChapterValues) -> Process:
+    """The process of the schedule that is chosen."""
+    return Process(parts.find("schedule", values.schedule)(model.process.T)) if values.schedule else model.process
+
+
+def _noise(model: Model, values: ChapterValues) -> Tensor:
+    return starting_noise(values.seed, torch.tensor([values.image], device=model.device), model.shape)
+
+
+def _stops(process: Process) -> list[int]:
+    """The times of a chapter's slider, rising from 0 to T."""
+    return times(process.schedule, min(STOPS, process.T))[::-1]
+
+
+def _parts(stops: Sequence[int]) -> list[list[int]]:
+    return [list(stops[first : first + AT_ONCE]) for first in range(0, len(stops), AT_ONCE)]
+
+
+def _about(model: Model, total: int, first: int | None = None, **more: Any) -> Answer:
+    """What a page knows before the frames: their number, the time that it shows first, T and the shape of pictures."""
+    T = model.process.T
+    return {"shape": _shape(model), "T": T, "total": total, "first": T // 2 if first is None else first, **more}
+
+
+def _shape(model: Model) -> list[int]:
+    return list(model.pixels(torch.zeros(1, *model.shape)).shape[1:])
+
+
+def _picture(model: Model, image: Tensor) -> str:
+    return encoded(model.pixels(image)[0])
+
+
+def _middle(image: Tensor) -> float:
+    """The value of the pixel in the middle of [1, C, H, W], of its first channel."""
+    _, _, height, width = image.shape
+    return image[0, 0, height // 2, width // 2].item()
+
+
+def _mse(difference: Tensor) -> float:
+    return difference.double().square().mean().item()
+
+
+def _finite(value: float) -> float | None:
+    return value if math.isfinite(value) else None

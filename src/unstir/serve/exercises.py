@@ -1,0 +1,114 @@
+"""Six exercises, checked by what the chapters computed: set the controls of a chapter, and ask."""
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any, Literal
+
+import torch
+
+from unstir import parts
+from unstir.diffusion.classes import decided
+from unstir.errors import UserError
+from unstir.serve.chapters import SCHEDULES, ChapterValues, forward, guidance, predict, process_of, reverse
+from unstir.serve.state import Answer, Frames, State
+
+
+class ExerciseValues(ChapterValues):
+    """An exercise, and the answer: the place of the chapter's slider with its other controls."""
+
+    exercise: Literal["balance", "schedule", "step", "noise", "class", "guidance"]
+    t: int
+
+    def of_chapter(self) -> ChapterValues:
+        """What the chapter was computed for."""
+        return ChapterValues(**{name: getattr(self, name) for name in ChapterValues.model_fields})
+
+
+def check(state: State, values: ExerciseValues) -> Frames:
+    """Whether the answer is right, and a line that says why, or what to look at."""
+    right, line = EXERCISES[values.exercise](state, values)
+    yield {"right": right, "line": line}
+
+
+def _balance(state: State, values: ExerciseValues) -> tuple[bool, str]:
+    """Signal and noise are of one size where log SNR = 0."""
+    places = [frame for frame in _frames(forward(state, values)["frames"]) if frame["log_snr"] is not None]
+    here = _at(places, values.t)
+    sizes = f"At t = {values.t} the signal-to-noise ratio is {here['snr']:.2g}."
+    return _near(places, values.t, lambda frame: -abs(frame["log_snr"])), sizes
+
+
+def _schedule(state: State, values: ExerciseValues) -> tuple[bool, str]:
+    """The schedule that keeps the most of the image at T / 2."""
+    model = state.model(values.model)
+    half = model.process.T // 2
+    best = max(parts.find("schedule", name)(model.process.T).log_snr(half) for name in SCHEDULES)
+    kept = process_of(model, values).schedule.log_snr(half)
+    return kept >= best, f"With this schedule the signal-to-noise ratio at t = {half} is {math.exp(kept):.3g}."
+
+
+def _step(state: State, values: ExerciseValues) -> tuple[bool, str]:
+    """The step back whose mean takes as much of the image as of x_t."""
+    places = [frame for frame in forward(state, values)["frames"] if frame["t"]]
+    here = _at(places, values.t)
+    of_image, of_x_t = here["at_x_0"], here["at_x_t"]
+    line = f"The mean of the step from {values.t} to {here['s']} takes {of_image:.3g} of x_0 and {of_x_t:.3g} of x_t."
+    return _near(places, values.t, lambda frame: -abs(frame["at_x_0"] - frame["at_x_t"])), line
+
+
+def _noise(state: State, values: ExerciseValues) -> tuple[bool, str]:
+    """The time at which the network is worst at the noise."""
+    places = _frames(predict(state, values.of_chapter()))
+    here = _at(places, values.t)
+    of_noise, of_image = here["eps_error"], here["x0_error"]
+    line = f"At t = {values.t} the error is {of_noise:.3g} of the noise and {of_image:.3g} of the image."
+    return _near(places, values.t, lambda frame: float(frame["eps_error"])), line
+
+
+def _class(state: State, values: ExerciseValues) -> tuple[bool, str]:
+    """The time from which on the class that is drawn in the end is the most probable one."""
+    model, places = state.model(values.model), _frames(reverse(state, values.of_chapter()))
+    if not model.labels.count:
+        raise UserError("model", values.model, "knows no classes", "choose another")
+    here = _at(places, values.t)
+    names = model.labels.names or [*map(str, range(model.labels.count))]
+    best, chance = max(enumerate(here["probabilities"]), key=lambda pair: pair[1])
+    since = decided([frame["t"] for frame in places], torch.tensor([frame["probabilities"] for frame in places]))
+    line = f"After the step from t = {values.t} the most probable class is {names[best]}, with {chance:.0%}."
+    return _near(places, values.t, lambda frame: -abs(frame["t"] - since)), line
+
+
+def _guidance(state: State, values: ExerciseValues) -> tuple[bool, str]:
+    """The time at which the class changes the estimate most."""
+    places = _frames(guidance(state, values.of_chapter()))
+    here = _at(places, values.t)
+    line = f"At t = {values.t} the two estimates are {here['distance']:.3g} apart."
+    return _near(places, values.t, lambda frame: float(frame["distance"])), line
+
+
+EXERCISES: dict[str, Callable[[State, ExerciseValues], tuple[bool, str]]] = {
+    "balance": _balance,
+    "schedule": _schedule,
+    "step": _step,
+    "noise": _noise,
+    "class": _class,
+    "guidance": _guidance,
+}
+
+
+def _frames(lines: Any) -> list[Answer]:
+    return [line for line in lines if "t" in line]
+
+
+def _at(places: Sequence[Answer], t: int) -> Answer:
+    """The frame of a time; UserError where the slider has no such place."""
+    if (here := next((frame for frame in places if frame["t"] == t), None)) is None:
+        raise UserError("t", t, "is no place of this slider")
+    return here
+
+
+def _near(places: Sequence[Answer], t: int, value: Callable[[Answer], float]) -> bool:
+    """Whether the value is greatest at t, or at a place beside it."""
+    values = [value(frame) for frame in places]
+    times = [frame["t"] for frame in places]
+    return abs(times.index(t) - values.index(max(values))) <= 1

@@ -1,0 +1,68 @@
+// What chapters draw: pixels on a canvas, curves, arrows and bars as SVG. Colours are the style's, by class.
+
+/** Draw images [C, count, H, W], bytes as base64, in rows of five with a pixel between them. */
+export function paint(canvas, text, [channels, h, w], count = 1) {
+  const values = atob(text), columns = Math.min(count, 5), size = h * w, area = count * size;
+  canvas.width = columns * (w + 1) - 1;
+  canvas.height = Math.ceil(count / columns) * (h + 1) - 1;
+  const context = canvas.getContext("2d"), picture = context.createImageData(canvas.width, canvas.height);
+  for (let i = 0; i < area; i++) {
+    const image = Math.floor(i / size), y = Math.floor(image / columns) * (h + 1) + (Math.floor(i / w) % h);
+    const at = 4 * (y * canvas.width + (image % columns) * (w + 1) + (i % w));
+    for (let channel = 0; channel < 3; channel++)
+      picture.data[at + channel] = values.charCodeAt((channels === 1 ? 0 : channel * area) + i);
+    picture.data[at + 3] = 255;
+  }
+  context.putImageData(picture, 0, 0);
+}
+
+function element(name, values, text = "") {
+  const made = document.createElementNS("http://www.w3.org/2000/svg", name);
+  for (const [key, value] of Object.entries(values)) made.setAttribute(key, value);
+  made.textContent = text;
+  return made;
+}
+
+const [WIDTH, HEIGHT, LEFT, BOTTOM, TOP] = [320, 200, 38, 22, 8];
+
+/** Draw curves {class: [[t, value], ...]} for t in 0..T, and return the function that marks a time. */
+export function curves(svg, T, lines) {
+  const values = Object.values(lines).flat().map(([, value]) => value);
+  const low = Math.min(...values, 0), high = Math.max(...values, low + 1e-9);
+  const x = (t) => LEFT + ((WIDTH - LEFT - 6) * t) / T, y = (value) => TOP + ((HEIGHT - TOP - BOTTOM) * (high - value)) / (high - low);
+  svg.replaceChildren();
+  for (const value of new Set([low, 0, high])) {
+    svg.append(element("line", { x1: LEFT, x2: WIDTH - 6, y1: y(value), y2: y(value) }));
+    svg.append(element("text", { x: LEFT - 5, y: y(value) + 4, "text-anchor": "end" }, Number(value.toPrecision(2))));
+  }
+  for (const [t, anchor] of [[0, "start"], [T / 2, "middle"], [T, "end"]]) svg.append(element("text", { x: x(t), y: HEIGHT - 6, "text-anchor": anchor }, t));
+  for (const [name, points] of Object.entries(lines))
+    svg.append(element("polyline", { class: name, points: points.map(([t, value]) => `${x(t).toFixed(1)},${y(value).toFixed(1)}`).join(" ") }));
+  const marker = element("line", { class: "marker", y1: TOP, y2: HEIGHT - BOTTOM });
+  svg.append(marker);
+  return (t) => { for (const end of ["x1", "x2"]) marker.setAttribute(end, x(t)); };
+}
+
+/** Draw arrows {class: [x, y]} from one point; ``most`` is the [x, y] that must fit. */
+export function arrows(svg, named, [right, top]) {
+  const scale = Math.min((WIDTH - 40) / right, (HEIGHT - 40) / top);
+  svg.replaceChildren(element("circle", { cx: 12, cy: HEIGHT - 12, r: 3 }), element("text", { x: 20, y: HEIGHT - 4 }, "x_t"));
+  for (const [name, [across, up]] of Object.entries(named)) {
+    const x = 12 + scale * across, y = HEIGHT - 12 - scale * up, angle = Math.atan2(up, across);
+    const barb = (turn) => `${x - 9 * Math.cos(angle + turn)},${y + 9 * Math.sin(angle + turn)}`;
+    svg.append(element("line", { class: name, x1: 12, y1: HEIGHT - 12, x2: x, y2: y }));
+    svg.append(element("polyline", { class: name, points: `${barb(0.4)} ${x},${y} ${barb(-0.4)}` }));
+  }
+}
+
+/** Show the probabilities of named classes as bars with their numbers. */
+export function bars(box, names, values) {
+  const bar = (name, i) => {
+    const row = document.createElement("div"), meter = document.createElement("meter");
+    Object.assign(meter, { max: 1, value: values[i] });
+    meter.setAttribute("aria-label", `class ${name}`);
+    row.append(meter, `${name}: ${Math.round(100 * values[i])}%`);
+    return row;
+  };
+  box.replaceChildren(...names.map(bar));
+}

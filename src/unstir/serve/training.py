@@ -1,0 +1,76 @@
+"""A training as its files show it: the trainer knows nothing of it, and may end and go on."""
+
+import secrets
+import time
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from unstir.errors import UserError
+from unstir.insight.pictures import from_file
+from unstir.insight.write import write_report
+from unstir.pictures.charts import evenly, mean_losses
+from unstir.progress import duration, waiting
+from unstir.runs.lines import seconds_left
+from unstir.runs.run import Run
+from unstir.runs.timetable import all_snapshots, drawn_grid
+from unstir.serve.state import Answer, Frames, State, Values, command
+
+POINTS = 400  # of a curve
+
+
+class TrainingValues(Values):
+    """The stamp of the answer that the page has."""
+
+    stamp: str = ""
+
+
+def training(state: State, values: TrainingValues) -> Answer:
+    """How far a run has come, its curve and its snapshots; the stamp alone where nothing was written since."""
+    run = state.run(values.model)
+    written = [file.stat().st_mtime for file in (run.metrics_file, run.held_out_file, run.samples) if file.exists()]
+    stamp = " ".join(map(str, written))
+    answer = {"stamp": stamp, "written": f"{duration(time.time() - max(written))} ago" if written else "nothing yet"}
+    return answer if stamp and stamp == values.stamp else {**answer, **_progress(run)}
+
+
+def _progress(run: Run) -> Answer:
+    lines = run.metrics()
+    step, batch = lines[-1]["step"] if lines else 0, run.config.train.batch_size
+    left = max(run.length - step, 0)
+    seconds = seconds_left(lines, left, batch)
+    points = [(lines[i]["images"], lines[i]["loss"]) for i in evenly(len(lines), POINTS)]
+    drawn = [at for at, name in all_snapshots(run).items() if drawn_grid(run, name)]
+    return {
+        "step": step,
+        "length": run.length,
+        "left": "finished" if not left else "not known yet" if seconds is None else waiting(seconds),
+        "loss": lines[-1]["loss"] if lines else None,
+        "images_per_second": lines[-1]["images_per_second"] if lines else None,
+        "train": points,
+        "held_out": [(images, loss) for images, loss, _ in mean_losses(run.held_out(), "held_out")],
+        "snapshots": [{"step": at, "images": at * batch} for at in drawn],
+        "command": command("train", out=run.path),
+    }
+
+
+class SnapshotValues(Values):
+    """A step at which a grid was drawn."""
+
+    step: int
+
+
+def snapshot(state: State, values: SnapshotValues) -> Answer:
+    """The grid of a snapshot; all of them begin with the same noise."""
+    run = state.run(values.model)
+    file = drawn_grid(run, all_snapshots(run).get(values.step, ""))
+    if file is None:
+        raise UserError("step", values.step, "has no grid")
+    return {"picture": from_file(file, "").source}
+
+
+def report(state: State, values: Values) -> Frames:
+    """The report of a run, of what was measured, at an address of this server."""
+    with TemporaryDirectory() as folder:
+        page, *_ = write_report([Path(state.run(values.model).name)], Path(folder) / "report.html", measuring=False)
+        content = page.read_bytes()
+    yield {"address": state.keep(secrets.token_urlsafe(8), "text/html; charset=utf-8", content)}

@@ -1,0 +1,74 @@
+"""A server of the pages in this process, its run of seconds, and tabs of a browser: fixtures, imported where used."""
+
+import threading
+import time
+
+import pytest
+
+from conftest import tiny_config
+from unstir.serve.server import open_server
+from unstir.train.launch import train_run
+
+
+@pytest.fixture(scope="module")
+def run(digits, shared):
+    """The folder of a run that knows classes, with two snapshots."""
+
+    def make(folder):
+        settings = {"model__num_classes": 10, "train__condition_dropout": 0.2}
+        train_run(tiny_config(digits, **settings), folder)
+
+    return shared("run-served", make)
+
+
+@pytest.fixture(scope="module")
+def server(run, tmp_path_factory):
+    """A server of this run and the models of the package, in an empty folder."""
+    with pytest.MonkeyPatch.context() as patch, open_server([run]) as opened:
+        patch.chdir(tmp_path_factory.mktemp("here"))
+        thread = threading.Thread(target=opened.serve_forever)
+        thread.start()
+        yield opened
+        opened.shutdown()
+        thread.join()
+
+
+@pytest.fixture
+def tab(browser, server):
+    """tab("sample#seed=1", width=..., ...) -> a page of the server; what it complains of or asks elsewhere fails."""
+    complaints, contexts = [], []
+
+    def opened(address="", **options):
+        contexts.append(browser.new_context(**options))
+        page = contexts[-1].new_page()
+        page.on("console", lambda message: complaints.extend([] if "status of 4" in message.text else [message.text]))
+        page.on("pageerror", lambda error: complaints.append(str(error)))
+        page.on("request", lambda asked: complaints.extend([] if allowed(asked.url) else [asked.url]))
+        page.goto(server.address + address)
+        return page
+
+    def allowed(url):
+        return url.startswith((server.address, "data:", "blob:"))
+
+    yield opened
+    for context in contexts:
+        context.close()
+    assert complaints == []
+
+
+def until(page, expression, most=90.0):
+    """Wait until JavaScript is true; Playwright's own way is refused by the pages' policy."""
+    end = time.monotonic() + most
+    while not page.evaluate(expression):
+        assert time.monotonic() < end, expression
+        page.wait_for_timeout(50)
+
+
+def violations(page):
+    """What axe finds, and whether the page is wider than the window."""
+    from axe_playwright_python.sync_playwright import Axe
+
+    rules = [
+        (rule["id"], [node["html"][:80] for node in rule["nodes"]]) for rule in Axe().run(page).response["violations"]
+    ]
+    return rules if page.evaluate("document.documentElement.scrollWidth <= innerWidth") else [*rules, "too wide"]

@@ -1,0 +1,46 @@
+"""What pages call: the files of a drawing are those of a job's folder, and what no page sends is refused."""
+
+import pytest
+from pydantic import ValidationError
+
+from unstir.errors import UserError
+from unstir.generate.drawing import Job
+from unstir.generate.memory import Drawing
+from unstir.generate.sampling import sample
+from unstir.serve.sampling import CompareValues, SampleValues, compare
+from unstir.serve.state import State
+
+
+@pytest.mark.parametrize("num", [1, 5])
+def test_a_drawing_has_the_files_of_the_folder(trained, tmp_path, num):
+    model = trained()[0].model(device="cpu")
+    job = Job(num=num, chain=model.chain.changed(steps=4, seed=2))
+    sample(model, job, tmp_path / "out", format="npy", animation=tmp_path / "a.webp")
+    drawing = Drawing(model, job)
+    assert [frame.t for frame in drawing.frames()] == job.chain.visited(model.process.schedule)
+    assert drawing.png() == (tmp_path / "out/grid.png").read_bytes()
+    assert drawing.npy() == (tmp_path / "out/images.npy").read_bytes()
+    assert drawing.webp() == (tmp_path / "a.webp").read_bytes()
+
+
+@pytest.mark.parametrize("values", [{"sampler": "mine:heun2"}, {"num": 65}, {"seed": -1}, {"path": "/etc"}])
+def test_what_no_page_sends_is_refused(values):
+    with pytest.raises(ValidationError):
+        SampleValues(model="digits", **values)
+
+
+def test_nothing_is_compared_with_nothing():
+    with pytest.raises(UserError):
+        next(compare(State(), CompareValues(model="digits")))
+
+
+def test_runs_of_one_name_have_ids_of_their_own_and_new_ones_are_found(trained, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    given = trained("mnist")[0].path
+    state = State([given])
+    trained("runs/mnist")
+    ids = state.runs()
+    assert ids["mnist"] == "shipped:mnist" and ids["mnist-2"] == str(given) and ids["mnist-3"] == "runs/mnist"
+    with pytest.raises(UserError) as refused:
+        state.run("../mnist")
+    assert refused.value.key == "model"

@@ -1,0 +1,115 @@
+"""The pages that sample, compare and watch a training, in headless Chromium on real small runs."""
+
+import base64
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import serving
+
+import browsers
+from tiny_command import tiny
+from unstir.compare import compare
+from unstir.generate.drawing import Job
+from unstir.runs.run import Run
+from unstir.serve.state import shown
+
+browser, run, server, tab = browsers.browser, serving.run, serving.server, serving.tab
+pytestmark = [pytest.mark.slow, browsers.NO_BROWSER]
+MODEL = "model=run-served"
+
+
+def done(page):
+    page.locator("#status", has_text="Done").wait_for()
+    return page
+
+
+def test_the_page_draws_what_the_command_draws(tab, command, tmp_path):
+    page = done(tab(f"sample#{MODEL}&sampler=ddim&steps=10&seed=3&num=6&label=2&guidance=2"))
+    words = shlex.split(page.inner_text("#command"))[1:]
+    assert command(*words, "--format", "npy", "--out", tmp_path / "out", "--animate", tmp_path / "a.webp")[0] == 0
+    for name, file in {"npy": "out/images.npy", "png": "out/grid.png", "webp": "a.webp"}.items():
+        content = page.locator(f"#files a[download='images.{name}']").get_attribute("href").partition(",")[2]
+        assert base64.b64decode(content) == (tmp_path / file).read_bytes(), name
+    slider = page.locator("#time")
+    pictures = [(slider.press(key), page.get_attribute("#x", "src"))[1] for key in ("Home", "ArrowRight", "End")]
+    assert len(set(pictures)) == 3 and slider.get_attribute("max") == "10"
+    assert page.get_attribute("#x0", "src") == pictures[-1]
+
+
+def test_frames_change_while_they_are_computed_until_it_is_stopped(tab):
+    page = tab("sample#model=digits&sampler=ancestral&steps=1000&num=16")
+    for number in (2, 4):
+        serving.until(page, f"Number(document.getElementById('time').max) >= {number}")
+    page.get_by_role("button", name="Stop").click()
+    assert page.inner_text("#status") == "Stopped." and Path(page.get_attribute("#x", "src")).name
+    page.locator("[name=steps]").fill("2")
+    page.get_by_role("button", name="Draw").click()
+    assert done(page).locator("#time").get_attribute("max") == "2"
+
+
+def test_a_refusal_is_shown_and_goes(tab):
+    page = tab(f"sample#{MODEL}&steps=999")
+    alert = page.get_by_role("alert").filter(has_text="steps=999")
+    alert.wait_for()
+    page.locator("[name=steps]").fill("3")
+    page.get_by_role("button", name="Draw").click()
+    done(page)
+    assert page.inner_text("#problem") == "" and "steps=3" in page.url
+
+
+@pytest.mark.parametrize("differs", ["samplers", "steps", "snapshots"])
+def test_rows_are_those_of_the_library(tab, run, differs):
+    model, steps = Run.open(run).model(), Run.open(run).saved_steps()[-2:]
+    asked = f"&samplers=ddim&samplers=heun&several=2,4&{'&'.join(f'snapshots={step}' for step in steps)}"
+    page = done(tab(f"compare#{MODEL}&differs={differs}&sampler=ddim&steps=3&num=4&guidance=1{asked}"))
+    base = model.chain.changed(guidance=1, sampler="ddim", steps=3)
+    chains = {"samplers": [base, base.changed(sampler="heun")], "steps": [base.changed(steps=n) for n in (2, 4)]}
+    rows = [(model, chain) for chain in chains.get(differs, ())] or [(Run.open(run).model(n), base) for n in steps]
+    expected = [shown(compare(of, Job(num=4, chain=chain), [chain])[0].images, of, 4) for of, chain in rows]
+    assert [image.get_attribute("src") for image in page.locator("#rows img").all()] == expected
+    assert len(set(expected)) == 2
+
+
+def test_a_training_is_watched_through_its_end_and_its_restart(tab, server, digits):
+    options = tiny("1000 steps", "2 steps")
+    options[options.index("--grids.log_spaced") + 1] = "10"
+    words = "train", "digits", *options, "--data.store", str(digits), "--out", "runs/live"
+
+    def grown(command, above):
+        """How many points the chart has once there are more than ``above``, while a training runs."""
+        with subprocess.Popen([sys.executable, "-m", "unstir", *command], stderr=subprocess.DEVNULL) as trainer:
+            try:
+                while not Path("runs/live/config.toml").exists():
+                    assert trainer.poll() is None
+                    page.wait_for_timeout(100)
+                page.focus("[name=model]")
+                page.locator("[name=model] option", has_text="live").wait_for(state="attached")
+                page.select_option("[name=model]", "live")
+                points = "(document.querySelector('polyline.train')?.points.numberOfItems ?? 0)"
+                serving.until(page, f"{points} > {above}")
+                return page.evaluate(points)
+            finally:
+                trainer.terminate()
+
+    page = tab("train")
+    points = grown(words, 2)
+    page.get_by_role("button", name="Make its report").click()
+    report = page.request.get(server.address + page.get_by_role("link", name="Open the report").get_attribute("href"))
+    assert b"<footer>Made by unstir" in report.body() and "sandbox" in report.headers["content-security-policy"]
+    assert grown(("train", "--out", "runs/live"), points) > points
+    source = "document.getElementById('grid').src"
+    for key in ("Home", "End"):
+        before = page.evaluate(source)
+        page.locator("#time").press(key)
+        serving.until(page, f"{source} !== '{before}' && {source}.startsWith('data:image/webp')")
+
+
+@pytest.mark.parametrize("width, scheme", [(390, "light"), (1280, "dark")])
+@pytest.mark.parametrize("name", ["sample", "compare", "train"])
+def test_everybody_can_use_it(tab, name, width, scheme):
+    page = tab(f"{name}#{MODEL}", viewport={"width": width, "height": 720}, color_scheme=scheme)
+    page.wait_for_load_state("networkidle")
+    assert serving.violations(page) == []
