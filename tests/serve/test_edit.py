@@ -135,7 +135,7 @@ class TestInTheBrowser:
         page.keyboard.press("Delete")
         assert not painted(page).any()
         page.locator("#start").click()
-        assert "paint" in page.inner_text("#problem")
+        assert "hole" in page.inner_text("#problem")
         board = page.locator("#mask").bounding_box()
         page.touchscreen.tap(board["x"] + board["width"] - 3, board["y"] + board["height"] - 3)
         assert painted(page)[-1, -1] and not painted(page)[:4].any()
