@@ -7,7 +7,7 @@ from unstir.errors import UserError
 from unstir.generate.drawing import Job
 from unstir.generate.memory import Drawing
 from unstir.generate.sampling import sample
-from unstir.serve.sampling import CompareValues, SampleValues, compare
+from unstir.serve.sampling import SampleValues
 from unstir.serve.state import State
 
 
@@ -27,11 +27,6 @@ def test_a_drawing_has_the_files_of_the_folder(trained, tmp_path, num):
 def test_what_no_page_sends_is_refused(values):
     with pytest.raises(ValidationError):
         SampleValues(model="digits", **values)
-
-
-def test_nothing_is_compared_with_nothing():
-    with pytest.raises(UserError):
-        next(compare(State(), CompareValues(model="digits")))
 
 
 def test_runs_of_one_name_have_ids_of_their_own_and_new_ones_are_found(trained, tmp_path, monkeypatch):

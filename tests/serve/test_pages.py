@@ -62,13 +62,19 @@ def test_a_refusal_is_shown_and_goes(tab):
 
 @pytest.mark.parametrize("differs", ["samplers", "steps", "snapshots"])
 def test_rows_are_those_of_the_library(tab, run, differs):
-    model, steps = Run.open(run).model(), Run.open(run).saved_steps()[-2:]
-    asked = f"&samplers=ddim&samplers=heun&several=2,4&{'&'.join(f'snapshots={step}' for step in steps)}"
-    page = done(tab(f"compare#{MODEL}&differs={differs}&sampler=ddim&steps=3&num=4&guidance=1{asked}"))
-    base = model.chain.changed(guidance=1, sampler="ddim", steps=3)
-    chains = {"samplers": [base, base.changed(sampler="heun")], "steps": [base.changed(steps=n) for n in (2, 4)]}
-    rows = [(model, chain) for chain in chains.get(differs, ())] or [(Run.open(run).model(n), base) for n in steps]
-    expected = [shown(compare(of, Job(num=4, chain=chain), [chain])[0].images, of, 4) for of, chain in rows]
+    samplers, steps, saved = ["ddim"], [3], Run.open(run).saved_steps()
+    snapshots = saved[-2:] if differs == "snapshots" else saved[-1:]
+    if differs == "samplers":
+        samplers.append("heun")
+    if differs == "steps":
+        steps.append(5)
+    chosen = [*(f"samplers={it}" for it in samplers), f"several={','.join(map(str, steps))}"]
+    page = done(tab("&".join([f"compare#{MODEL}&num=4&guidance=1", *chosen, *(f"snapshots={it}" for it in snapshots)])))
+    expected = []
+    for model in map(Run.open(run).model, snapshots):
+        chains = [model.chain.changed(sampler=sampler, steps=n) for sampler in samplers for n in steps]
+        rows = compare(model, Job(num=4, chain=chains[0]), chains)
+        expected += [shown(row.images, model, 4) for row in rows]
     assert [image.get_attribute("src") for image in page.locator("#rows img").all()] == expected
     assert len(set(expected)) == 2
 
