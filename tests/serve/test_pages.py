@@ -81,7 +81,8 @@ def test_rows_are_those_of_the_library(tab, run, differs):
 
 def test_a_training_is_watched_through_its_end_and_its_restart(tab, server, digits):
     options = tiny("1000 steps", "2 steps")
-    options[options.index("--grids.log_spaced") + 1] = "10"
+    for name, value in {"--grids.log_spaced": "10", "--log.held_out_images": "0"}.items():
+        options[options.index(name) + 1] = value
     words = "train", "digits", *options, "--data.store", str(digits), "--out", "runs/live"
 
     def grown(command, above):
@@ -94,7 +95,7 @@ def test_a_training_is_watched_through_its_end_and_its_restart(tab, server, digi
                 page.focus("[name=model]")
                 page.locator("[name=model] option", has_text="live").wait_for(state="attached")
                 page.select_option("[name=model]", "live")
-                points = "(document.querySelector('polyline.train')?.points.numberOfItems ?? 0)"
+                points = "(document.querySelector('polyline.a')?.points.numberOfItems ?? 0)"
                 serving.until(page, f"{points} > {above}")
                 return page.evaluate(points)
             finally:
