@@ -50,7 +50,7 @@ class SampleValues(Values):
 
     def command(self, run: str, **others: Any) -> str:
         """The command that draws the same, with ``others`` in the place of these settings."""
-        condition = None if self.condition is None else ",".join(f"{value:g}" for value in self.condition)
+        condition = None if self.condition is None else ",".join(map(str, self.condition))
         options = {"num": self.num, "seed": self.seed, "label": self.label, "condition": condition}
         return command("sample", run, **{**options, **self.chain, **others})
 

@@ -4,7 +4,6 @@ It listens on 127.0.0.1. The first part of every address is a random token, so t
 can call it; Host and Origin must be this server's, so that no name that leads here (DNS rebinding) is taken for it.
 """
 
-import json
 import logging
 import secrets
 import select
@@ -18,6 +17,7 @@ from time import monotonic
 from typing import Any
 
 from pydantic import ValidationError
+from pydantic_core import to_json
 
 from unstir.errors import NotFiniteError, OutOfMemoryError, UserError, of_pydantic
 from unstir.progress import Count, shown_by
@@ -79,9 +79,9 @@ class Server(ThreadingHTTPServer):
         return f"http://{HOST}:{self.server_port}/{self.token}/"
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """A client that goes away is no error; anything else is one of ours, and the terminal shows it."""
-        if not isinstance(sys.exception(), OSError):
-            super().handle_error(request, client_address)
+        """A client that goes away is no error; anything else is one of ours."""
+        if not isinstance(error := sys.exception(), OSError):
+            logger.error(f"a call failed: {error!r}", exc_info=True)
 
 
 class _RefusedError(Exception):
@@ -153,7 +153,7 @@ class _Request(BaseHTTPRequestHandler):
         try:
             if not computes(handler):
                 answer: Any = handler(self.server.state, values)
-                return self._send(200, JSON, json.dumps(answer).encode())
+                return self._send(200, JSON, to_json(answer, inf_nan_mode="null"))
             with self.server.turns.turn(), shown_by(self._progress):
                 self._check_there()
                 lines: Any = handler(self.server.state, values)
@@ -175,7 +175,7 @@ class _Request(BaseHTTPRequestHandler):
         if not self._streams:
             self._head(200, LINES, {"Transfer-Encoding": "chunked"})
             self._streams = True
-        text = json.dumps(answer).encode() + b"\n"
+        text = to_json(answer, inf_nan_mode="null") + b"\n"
         self.wfile.write(b"%x\r\n%b\r\n" % (len(text), text))
 
     @contextmanager
@@ -213,7 +213,7 @@ class _Request(BaseHTTPRequestHandler):
     def send_error(self, code: int, message: str | None = None, explain: str | None = None) -> None:
         """Refuse in one line, and take what is still sent: else the system may drop the answer with the connection."""
         self.close_connection = True
-        self._send(code, JSON, json.dumps({"error": message or "this is no request"}).encode())
+        self._send(code, JSON, to_json({"error": message or "this is no request"}))
         with suppress(OSError):
             self.connection.shutdown(socket.SHUT_WR)
             self.connection.settimeout(1.0)
