@@ -2,12 +2,15 @@
 
 import base64
 import shlex
+import signal
 import subprocess
 import sys
+import urllib.request
 from pathlib import Path
 
 import pytest
 import serving
+from pydantic_core import to_json
 
 import browsers
 from tiny_command import tiny
@@ -112,6 +115,19 @@ def test_a_training_is_watched_through_its_end_and_its_restart(tab, server, digi
         before = page.evaluate(source)
         page.locator("#time").press(key)
         serving.until(page, f"{source} !== '{before}' && {source}.startsWith('data:image/webp')")
+
+
+def test_ctrl_c_ends_it_while_it_computes(tmp_path):
+    words = [sys.executable, "-m", "unstir", "serve"]
+    with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=tmp_path) as program:
+        address = program.stdout.readline().split()[1]
+        values = {"model": "digits", "sampler": "ancestral", "steps": 1000}
+        json = {"Content-Type": "application/json"}
+        call = urllib.request.Request(f"{address}api/sample", to_json(values), json)
+        with urllib.request.urlopen(call) as lines:
+            assert b"command" in lines.readline() and b"data:image/png" in lines.readline()
+            program.send_signal(signal.SIGINT)
+            assert (program.wait(), program.stderr.read()) == (0, "")
 
 
 @pytest.mark.parametrize("width, scheme", [(390, "light"), (1280, "dark")])

@@ -10,7 +10,7 @@ import select
 import socket
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from time import monotonic
@@ -54,8 +54,8 @@ def open_server(runs: Sequence[Path] = (), port: int = 0) -> "Server":
     state = State(runs)
     try:
         return Server(state, port)
-    except (OSError, OverflowError) as error:
-        raise UserError("port", port, f"cannot be used: {error}", {"port": None}) from None
+    except (OSError, OverflowError):
+        raise UserError("port", port, "is taken, or no port of 1..65535", {"port": None}) from None
 
 
 class Server(ThreadingHTTPServer):
@@ -65,8 +65,9 @@ class Server(ThreadingHTTPServer):
     request_queue_size = 64
 
     def __init__(self, state: State, port: int) -> None:
-        super().__init__((HOST, port), _Request)
         self.state, self.token, self.turns, self.fixed = state, secrets.token_urlsafe(16), Turns(), pages.fixed()
+        self.closing = False
+        super().__init__((HOST, port), _Request)
 
     @property
     def origins(self) -> tuple[str, ...]:
@@ -77,6 +78,12 @@ class Server(ThreadingHTTPServer):
     def address(self) -> str:
         """The address of the first page."""
         return f"http://{HOST}:{self.server_port}/{self.token}/"
+
+    def server_close(self) -> None:
+        """Close, and wait until the computation under way has ended, which is at its next step."""
+        super().server_close()
+        self.closing = True
+        self.turns.close()
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """A client that goes away is no error; anything else is one of ours."""
@@ -156,9 +163,9 @@ class _Request(BaseHTTPRequestHandler):
                 return self._send(200, JSON, to_json(answer, inf_nan_mode="null"))
             with self.server.turns.turn(), shown_by(self._progress):
                 self._check_there()
-                lines: Any = handler(self.server.state, values)
-                for line in lines:
-                    self._line(line)
+                with closing(handler(self.server.state, values)) as lines:
+                    for line in lines:
+                        self._line(line)
             self.wfile.write(b"0\r\n\r\n")
         except (BrokenPipeError, ConnectionResetError, TimeoutError):
             self.close_connection = True
@@ -193,8 +200,9 @@ class _Request(BaseHTTPRequestHandler):
         yield count
 
     def _check_there(self) -> None:
-        """Raise BrokenPipeError where the client has closed the connection."""
-        if select.select([self.connection], [], [], 0)[0] and self.connection.recv(1, socket.MSG_PEEK) == b"":
+        """Raise BrokenPipeError where the client or the server has closed."""
+        sent = select.select([self.connection], [], [], 0)[0]
+        if self.server.closing or (sent and self.connection.recv(1, socket.MSG_PEEK) == b""):
             raise BrokenPipeError
 
     def _send(self, status: int, kind: str, content: bytes, policy: str = POLICY) -> None:
