@@ -163,7 +163,8 @@ class _Request(BaseHTTPRequestHandler):
                 return self._send(200, JSON, to_json(answer, inf_nan_mode="null"))
             with self.server.turns.turn(), shown_by(self._progress):
                 self._check_there()
-                with closing(handler(self.server.state, values)) as lines:
+                lines: Any = handler(self.server.state, values)
+                with closing(lines):
                     for line in lines:
                         self._line(line)
             self.wfile.write(b"0\r\n\r\n")
