@@ -26,9 +26,9 @@ from PIL import Image
 import refusals
 from unstir import parts
 from unstir.cli import terminal
-from unstir.data import Store
+from unstir.data import Store, pack
 from unstir.data.embedded import load_embedded
-from unstir.metrics import feature_figures
+from unstir.metrics import feature_figures, floor
 from unstir.metrics.classifier import FILE, classifier_for
 from unstir.progress import shown_by
 from unstir.runs.toml import from_dict
@@ -66,6 +66,25 @@ def charts(monkeypatch):
 
 
 @pytest.fixture
+def watched(monkeypatch):
+    """watched(module, "function") -> what it is called with, a list that grows; with an error it fails ``when``."""
+
+    def watch(owner, name, error=None, when=lambda calls: True):
+        calls, real = [], getattr(owner, name)
+
+        def call(*given, **options):
+            calls.append(given)
+            if error is not None and when(calls):
+                raise error
+            return real(*given, **options)
+
+        monkeypatch.setattr(owner, name, call)
+        return calls
+
+    return watch
+
+
+@pytest.fixture
 def logged():
     """The sentences that the package logs, a list that grows."""
     sentences, logger, handler = [], logging.getLogger("unstir"), logging.Handler()
@@ -95,7 +114,7 @@ def pytest_collection_finish():
     gc.freeze()  # all that is imported, which each later collection would look through
 
 
-LONGEST = ("quality", "faults", "examples", "train", "insight", "metrics")
+LONGEST = ("quality", "faults", "examples", "trackers", "interop", "serve", "train", "insight", "metrics")
 """The folders whose files take longest: begun first, so that the processes end together."""
 
 
@@ -187,12 +206,29 @@ def cut(store, folder, **counts):
     return replace(store, path=folder, manifest={**store.manifest, "counts": {**store.manifest["counts"], **counts}})
 
 
+def on(store):
+    """The settings of a run on this store alone."""
+    return {"data__source": str(store.path), "data__store": str(store.path)}
+
+
+@pytest.fixture
+def few(tmp_path):
+    """few(num, held_out=0) -> a store of so many digits, ten at least, with all their classes."""
+
+    def packed(num, held_out=0):
+        images, labels = load_embedded("digits")
+        return pack((images[:num].reshape(-1, 8, 8), labels[:num]), tmp_path / "few", channels=1, held_out=held_out)
+
+    return packed
+
+
 @pytest.fixture(scope="module")
 def quick():
     """Errors of figures from fewer subsets: for files that do not test them."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(feature_figures, "SUBSETS", 2)
         patch.setattr(feature_figures, "FLOOR_SPLITS", 4)
+        patch.setattr(floor, "DRAWS", 3)
         yield
 
 
@@ -230,8 +266,20 @@ def trained(make_run, digits, shared, tmp_path):
 
 
 @pytest.fixture
+def run(trained):
+    """The tiny run after all its steps."""
+    return trained()[0]
+
+
+@pytest.fixture
+def store(digits):
+    """The store of the tiny run."""
+    return Store.open(digits)
+
+
+@pytest.fixture
 def command(capsys):
-    """command("sample", run.path, ...) -> (status, standard output, standard error)."""
+    """command("sample", run.path, ...) -> (status, standard output, standard error); command.done(...): of success."""
     from unstir import cli
 
     def call(*arguments):
@@ -240,6 +288,12 @@ def command(capsys):
         said = capsys.readouterr()
         return left.value.code, said.out, said.err
 
+    def done(*arguments):
+        status, out, err = call(*arguments)
+        assert status == 0, err
+        return out
+
+    call.done = done
     return call
 
 

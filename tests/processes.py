@@ -15,6 +15,15 @@ from unstir import cli
 from unstir.errors import OutOfMemoryError
 from unstir.runs import resources
 
+
+def until(holds, seconds=60.0):
+    """Wait until ``holds()``, and fail where that takes longer than so many seconds."""
+    deadline = time.monotonic() + seconds
+    while not holds():
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
+
+
 USUAL = {
     signal.SIGINT: signal.default_int_handler,
     signal.SIGTERM: signal.SIG_DFL,

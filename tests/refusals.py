@@ -17,6 +17,13 @@ def refusing(key=..., given=..., remedy=...):
         assert wanted in (..., got), error
 
 
+def mistake(work, *given, **options):
+    """The error of a call that a user's mistake is in."""
+    with pytest.raises(UserError) as refused:
+        work(*given, **options)
+    return refused.value
+
+
 def refused(result, *words):
     """The line of a command that was refused: status 2, one line, no traceback, and it holds the words."""
     status, out, err = result

@@ -10,7 +10,7 @@ from typing import get_args
 import pytest
 
 import unstir
-from refusals import refusing
+from refusals import mistake, refusing
 from unstir.chain import DEFAULTS, OPTIONS, SAMPLERS, Chain, Cost, SpacingName, compared, title
 from unstir.errors import UserError
 from unstir.parts import find
@@ -88,15 +88,13 @@ def test_a_step_takes_calls_by_its_sampler(name):
         {"clip": False, "threshold": 0.5},
     ],
 )  # fmt: skip
-def test_a_wrong_chain_is_a_users_mistake_in_the_words_of_the_command_line(wrong, trained, command):
-    run, _ = trained()
-    with pytest.raises(UserError) as refused:
-        unstir.Chain(**wrong)
-    assert refused.value.key in wrong and refused.value.given == wrong[refused.value.key]
+def test_a_wrong_chain_is_a_users_mistake_in_the_words_of_the_command_line(wrong, run, command):
+    refused = mistake(unstir.Chain, **wrong)
+    assert refused.key in wrong and refused.given == wrong[refused.key]
     options = [word for name, value in wrong.items() for word in (f"--{name.replace('_', '-')}", value)]
     options = ["--no-clip" if word == "--clip" else word for word in options if word is not False]
     status, out, err = command("sample", run.path, *options)
-    option = f"--{refused.value.key.replace('_', '-')} {refused.value.given}"
+    option = f"--{refused.key.replace('_', '-')} {refused.given}"
     assert status == 2 and out == "" and err.startswith(f"unstir: {option} ")
 
 
@@ -113,8 +111,7 @@ def test_the_help_says_the_calls_of_the_samplers_that_take_more(command):
     assert more == {"heun": 2 * 20 - 1, "pndm": 20 + 9}
 
 
-def test_the_cost_counts_steps_that_fall_together_once(trained, command, tmp_path):
-    run, _ = trained()
+def test_the_cost_counts_steps_that_fall_together_once(run, command, tmp_path):
     ask = ("sample", run.path, "--num", 1, "--steps", 20, "--sampler", "heun")
     for spacing in ("log_snr", "trailing"):
         out = command(*ask, "--spacing", spacing, "--out", tmp_path / spacing)[1]
@@ -146,8 +143,7 @@ def test_steps_and_an_interval_are_within_the_times():
         chain.check(9)
         with pytest.raises(UserError, match=r"1\.\.8"):
             chain.check(8)
-    with refusing(remedy={"steps": 1}):
-        Chain(steps=2).check(1)
+    assert mistake(Chain(steps=2).check, 1).remedy == {"steps": 1}
     Chain(steps=1, guidance=2, guidance_low=4, guidance_high=4).check(9)
     with refusing(remedy={"guidance_low": 4, "guidance_high": 5}):
         Chain(steps=1, guidance=2, guidance_low=5, guidance_high=4).check(9)

@@ -176,8 +176,7 @@ def test_what_is_said_of_guidance_is_of_the_part_of_the_chain_that_was_taken(uns
             "and guidance never acts: no time that the chain visits is in t = 6 to 8",
         ),
     ):
-        status, out, _ = unstir(*half, *options)
-        assert status == 0 and out.splitlines()[1].endswith(words)
+        assert unstir.done(*half, *options).splitlines()[1].endswith(words)
         assert json.loads(Path("out.json").read_text())["cost"].endswith(f" calls, {words}")
     Path("out.png").unlink()
     refused(unstir(*half, "--guidance-low", 11), "--guidance-low 11", "strength=0.5", "--guidance-low 10")
@@ -201,14 +200,10 @@ def test_a_guided_morph_counts_the_calls_without_a_label_and_no_second_label_in_
 def test_a_run_that_is_guided_at_high_times_alone_is_varied_below_them(unstir, once):
     habit = {"grids__guidance": 3.0, "grids__guidance_low": 15}
     run = once("habit", model__num_classes=10, train__condition_dropout=0.5, **habit)
-    status, out, _ = unstir("edit", "vary", run, "a.png", "--label", 0, "--strength", 0.5)
-    assert status == 0 and "guidance" not in out
+    assert "guidance" not in unstir.done("edit", "vary", run, "a.png", "--label", 0, "--strength", 0.5)
 
 
-def test_an_edit_that_runs_out_of_memory_says_what_to_lower(unstir, run, monkeypatch):
-    def runs_out(*given):
-        raise MemoryError
-
-    monkeypatch.setattr(editing, "last", runs_out)
+def test_an_edit_that_runs_out_of_memory_says_what_to_lower(unstir, run, watched):
+    watched(editing, "last", MemoryError())
     refused(unstir("edit", "vary", run, "a.png", "--num", 40, "--out", "out.png"), "out of memory; lower --batch-size")
     assert not Path("out.png").exists()

@@ -37,12 +37,8 @@ def test_each_picture_has_its_settings_beside_it_and_other_settings_another_file
     settings = [json.loads(Path(file).with_suffix(".json").read_text()) for file in files]
     assert [record["command"].split()[2] for record in settings] == [name for name, *_ in commands]
     hashes = {name: hashlib.sha256(Path(name).read_bytes()).hexdigest() for name in ("a.png", "b.png", "mask.png")}
-    assert settings[1]["mask"] == {"name": "mask.png", "sha256": hashes["mask.png"]} and settings[0]["box"] == [
-        0,
-        0,
-        4,
-        4,
-    ]
+    assert settings[1]["mask"] == {"name": "mask.png", "sha256": hashes["mask.png"]}
+    assert settings[0]["box"] == [0, 0, 4, 4]
     assert all(record["image"]["sha256"] == hashes["a.png"] for record in settings[:-1])
     assert settings[-1]["image2"]["sha256"] == hashes["b.png"] and settings[-1]["count"] == 3
     assert len({record["weights"] for record in settings}) == 3  # averaged, raw, and of an earlier step

@@ -12,6 +12,9 @@ import torch
 
 from conftest import copied, tiny_config
 from unstir.data import Store
+from unstir.data.manifest import sealed
+from unstir.data.store import content_hash
+from unstir.metrics import classifier
 from unstir.metrics import drawn as drawing
 from unstir.metrics import evaluate as forecast
 from unstir.metrics import plan as judging
@@ -60,8 +63,7 @@ def test_without_torch_fidelity_inception_alone_is_refused_and_before_any_work(
     before = sorted(folder.rglob("*"))
     refused(command("evaluate", folder, *SMALL, "--seed", 5, *option), "Inception", "pip install '.[fid]'")
     assert sorted(folder.rglob("*")) == before
-    status, out, err = command("evaluate", folder, *SMALL, "--seed", 5)
-    assert status == 0 and "KID-classifier" in out, err
+    assert "KID-classifier" in command.done("evaluate", folder, *SMALL, "--seed", 5)
 
 
 def test_the_same_again_only_prints(folder, command, monkeypatch):
@@ -99,8 +101,7 @@ def test_another_run_is_compared_by_the_same_protocol_alone(folder, command, tmp
     assert (
         status == 0 and re.search(r", \+0\.0+ ± ", out.splitlines()[-1]) and out.splitlines()[-1].endswith("undecided")
     )
-    status, again, err = command("evaluate", folder, *SMALL[2:], "--against", other)  # as many as the other one has
-    assert status == 0 and again.splitlines()[-1] == out.splitlines()[-1], err
+    assert command.done("evaluate", folder, *SMALL[2:], "--against", other).splitlines()[-1] == out.splitlines()[-1]
 
 
 def test_figures_of_weights_that_a_run_has_not_are_left_out(folder, command, tmp_path):
@@ -191,8 +192,7 @@ def test_a_label_with_a_bit_flipped_is_damage_of_the_store(conditional, command,
 
 
 def test_classes_are_drawn_as_often_as_the_data_has_them(conditional, command, folder):
-    status, out, _ = command("evaluate", conditional, *SMALL, "--json")
-    assert status == 0
+    out = command.done("evaluate", conditional, *SMALL, "--json")
     (found,) = json.loads(out)["evaluations"]
     assert found["protocol"]["label"] == SHARES and "classifier/accuracy" in found["figures"]
     run, store = Run.open(conditional), Store.open(folder.parent / "digits")
@@ -268,7 +268,43 @@ def test_a_search_for_copies_is_made_up_for(folder, command, monkeypatch):
     (without,) = [each for each in saved(Run.open(folder)) if each.protocol["num"] == 20]
     assert without.memorisation is None
     monkeypatch.setattr(judging, "measure", lambda *arguments, **options: pytest.fail("judged again"))
-    status, out, _ = command("evaluate", folder, *small)
-    assert status == 0 and "memorisation: " in out
+    assert "memorisation: " in command.done("evaluate", folder, *small)
     (found,) = [each for each in saved(Run.open(folder)) if each.protocol["num"] == 20]
     assert found.memorisation is not None and found.figures == without.figures
+
+
+@pytest.fixture(scope="module")
+def lost(quick, digits, tmp_path_factory):
+    """A tiny run on digits whose labels are shuffled."""
+    base = tmp_path_factory.mktemp("lost")
+    folder = base / "digits"
+    copied(digits, folder)
+    store = Store.open(folder)
+    for split in ("train", "held_out"):
+        labels = store.labels(split).clone()
+        order = torch.randperm(len(labels), generator=torch.Generator().manual_seed(0))
+        file = folder / f"{split}.labels.npy"
+        file.write_bytes(file.read_bytes()[:128] + labels[order].numpy().tobytes())
+    manifest = {**store.manifest, "content_hash": content_hash(folder, store.manifest)}
+    (folder / "manifest.json").write_bytes(sealed(manifest))
+    config = tiny_config(folder, data__source=str(folder), model__num_classes=10)
+    return train_run(config, base / "run").run.path
+
+
+@pytest.fixture
+def briefly(monkeypatch):
+    """A classifier sees as few images as one of the smallest store; of shuffled labels there is nothing to learn."""
+    monkeypatch.setattr(classifier, "MOST_SEEN", classifier.LEAST_SEEN)
+
+
+def test_shuffled_labels_are_told_and_the_classifier_is_not_used(briefly, lost, command):
+    status, out, err = command("evaluate", lost, *SMALL)
+    assert status == 0 and "training a classifier" in err
+    assert "sliced Wasserstein" in out and "FD-classifier" not in out and "class accuracy" not in out
+    (found,) = saved(Run.open(lost))
+    assert list(found.figures) == ["patches/swd"] and found.protocol["networks"] == {}
+    entry = found.protocol["classifier"]
+    assert entry["used"] is False and entry["accuracy"] < 0.2 and entry["num"] == 299
+    assert [space.name for space in found.memorisation.spaces] == ["pixels"]  # no features of such a network
+    status, out, err = command("evaluate", lost, *SMALL, "--json")
+    assert json.loads(out)["evaluations"][0]["protocol"]["classifier"] == entry and "training a classifier" not in err

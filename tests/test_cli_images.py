@@ -52,13 +52,10 @@ def test_a_refused_sample_leaves_nothing_in_the_way_of_the_next(unstir, here, tm
 
 
 @pytest.mark.parametrize("there", [False, True])
-def test_a_job_whose_settings_cannot_be_written_makes_no_folder(unstir, here, tmp_path, monkeypatch, there):
-    def full(path, text):
-        raise UserError(f"cannot write {path}: No space left on device")
-
+def test_a_job_whose_settings_cannot_be_written_makes_no_folder(unstir, here, tmp_path, watched, there):
     if there:
         (tmp_path / "made").mkdir()
-    monkeypatch.setattr(images, "write_text", full)
+    watched(images, "write_text", UserError("No space left on device"))
     refused(unstir("sample", "here", "--num", 2, "--out", "made"), "No space left on device")
     assert (tmp_path / "made").exists() == there
 

@@ -7,8 +7,10 @@ from PIL import Image
 from pydantic_core import SchemaError
 
 import unstir
+from unstir.generate import folder as folders
 from unstir.generate import sampling
 from unstir.runs.files import decode, encode
+from unstir.train import trainer
 
 LEARNED = {"diffusion__learned_variance": True, "loss__objective": "hybrid"}
 GUIDED = {"model__num_classes": 10, "train__condition_dropout": 0.5}
@@ -27,8 +29,7 @@ def test_sampling_from_a_learned_variance(trained, command, tmp_path, refused):
     assert not (fixed.path / "generated").exists()
 
 
-def test_sampling_with_ddim_needs_no_noise_on_the_way(trained, command, tmp_path):
-    run, _ = trained()
+def test_sampling_with_ddim_needs_no_noise_on_the_way(run, command, tmp_path):
     made = {}
     for name, options in {"ddim": (), "again": (), "half": ("--eta", 0.5), "chain": ()}.items():
         sampler = "ancestral" if name == "chain" else "ddim"
@@ -48,8 +49,7 @@ def test_guidance_changes_the_images_and_is_refused_where_it_cannot_be(trained, 
         "late": ("--guidance", 300, "--guidance-high", 10),
     }.items():
         folder = tmp_path / f"made-{name}"
-        status, _, err = command("sample", run.path, "--num", 10, "--no-clip", "--out", folder, *options)
-        assert status == 0, err
+        command.done("sample", run.path, "--num", 10, "--no-clip", "--out", folder, *options)
         made[name] = (folder / "grid.png").read_bytes()
     assert len(set(made.values())) == 3
     settings = json.loads((tmp_path / "made-3/settings.json").read_text())
@@ -60,21 +60,13 @@ def test_guidance_changes_the_images_and_is_refused_where_it_cannot_be(trained, 
     assert not (plain.path / "generated").exists()
 
 
-def test_hidden_labels_are_chosen_per_image_and_only_in_training(trained, monkeypatch):
+def test_hidden_labels_are_chosen_per_image_and_only_in_training(trained, watched):
     run, store = trained("guided", train__length="1 step", train__batch_size=64, train__micro_batch=0, **GUIDED)
-    from unstir.train import trainer
-
-    seen, real = [], trainer.denoising_loss
-
-    def spy(denoiser, x_0, t, eps, label, *rest):
-        seen.append(label)
-        return real(denoiser, x_0, t, eps, label, *rest)
-
-    monkeypatch.setattr(trainer, "denoising_loss", spy)
+    calls = watched(trainer, "denoising_loss")
     made = trainer.Trainer(run, store)
     for _ in range(4):
         made.take_step()
-    hidden = [(label == 10).float().mean().item() for label in seen]
+    hidden = [(label == 10).float().mean().item() for _, _, _, _, label, *_ in calls]
     assert all(0.2 < share < 0.8 for share in hidden) and len(set(hidden)) > 1
     assert made.state.net.label.weight.shape[0] == 11
 
@@ -91,13 +83,23 @@ def test_the_help_says_what_the_chain_is_by_default(command, monkeypatch):
         assert ("sampler ancestral" in text) == (words[-1] in ("sample", "vary", "morph"))
 
 
-def test_the_way_is_shown_as_an_animation_and_a_strip(trained, command, refused, tmp_path):
-    run, _ = trained()
-    status, out, err = command(
-        "sample", run.path, "--num", 3, "--steps", 20, "--animate", tmp_path / "new/way.webp",
-        "--strip", tmp_path / "new/way.png", "--stages", 5, "--out", tmp_path / "images",
-    )  # fmt: skip
-    assert status == 0, err
+def test_the_way_is_shown_as_an_animation_and_a_strip(run, command, refused, tmp_path):
+    out = command.done(
+        "sample",
+        run.path,
+        "--num",
+        3,
+        "--steps",
+        20,
+        "--animate",
+        tmp_path / "new/way.webp",
+        "--strip",
+        tmp_path / "new/way.png",
+        "--stages",
+        5,
+        "--out",
+        tmp_path / "images",
+    )
     assert "way.webp" in out and "way.png" in out
     assert (tmp_path / "new/way.webp.json").is_file() and (tmp_path / "new/way.json").is_file()
     with Image.open(tmp_path / "new/way.webp") as moving, Image.open(tmp_path / "new/way.png") as still:
@@ -111,14 +113,12 @@ def test_the_way_is_shown_as_an_animation_and_a_strip(trained, command, refused,
         refused(command("sample", run.path, "--num", 3, *wrong), words)
 
 
-def test_grids_and_the_way_are_enlarged_by_a_whole_number(trained, command, tmp_path):
-    run, _ = trained()
+def test_grids_and_the_way_are_enlarged_by_a_whole_number(run, command, tmp_path):
     files = {name: tmp_path / name for name in ("way.png", "way.webp")}
     draw = ("sample", run.path, "--num", 2, "--steps", 2, "--out", tmp_path / "made", "--scale")
     sizes = []
     for scale in (1, 3):
-        status, _, err = command(*draw, scale, "--strip", files["way.png"], "--animate", files["way.webp"])
-        assert status == 0, err
+        command.done(*draw, scale, "--strip", files["way.png"], "--animate", files["way.webp"])
         sizes.append([])
         for path in (tmp_path / "made/grid.png", *files.values()):
             with Image.open(path) as picture:
@@ -128,8 +128,7 @@ def test_grids_and_the_way_are_enlarged_by_a_whole_number(trained, command, tmp_
     assert command(*draw, 0)[0] == 2
 
 
-def test_what_cannot_be_used_is_refused_before_anything_is_drawn(trained, command, refused, tmp_path, monkeypatch):
-    run, _ = trained()
+def test_what_cannot_be_used_is_refused_before_anything_is_drawn(run, command, refused, tmp_path, monkeypatch):
     file, broken = tmp_path / "file", tmp_path / "broken"
     file.write_text("")
     broken.mkdir()
@@ -156,8 +155,7 @@ def test_options_without_effect_are_refused(trained, command, refused):
     assert command("sample", led.path, "--num", 2, "--guidance", 1)[0] == 0  # the run's interval goes with its scale
 
 
-def test_the_pictures_of_the_way_do_not_replace_images_or_foreign_files(trained, command, tmp_path):
-    run, _ = trained()
+def test_the_pictures_of_the_way_do_not_replace_images_or_foreign_files(run, command, tmp_path):
     mine = tmp_path / "mine.png"
     mine.write_bytes(b"precious")
     for option, file in (("--strip", mine), ("--strip", "OUT/grid.png"), ("--strip", "OUT/000000.png")):
@@ -188,8 +186,7 @@ def test_the_cost_of_guidance_is_said(trained, command, tmp_path):
     ]
 
 
-def test_a_long_chain_that_nobody_asked_for_is_said_with_a_shorter_one(trained, command, tmp_path, monkeypatch):
-    run, _ = trained()
+def test_a_long_chain_that_nobody_asked_for_is_said_with_a_shorter_one(run, command, tmp_path, monkeypatch):
     monkeypatch.setattr(sampling, "LONG", 2)
     said = [
         command("sample", run.path, "--num", 2, "--out", tmp_path / str(number), *options)[2]
@@ -209,8 +206,7 @@ def test_comparisons_say_the_cost_of_guidance_as_sampling_does(trained, command,
     assert all(cost in line for cost, line in zip(costs, out.splitlines(), strict=False))
 
 
-def test_every_file_of_settings_says_which_command_and_version_made_it(trained, command, tmp_path):
-    run, _ = trained()
+def test_every_file_of_settings_says_which_command_and_version_made_it(run, command, tmp_path):
     assert command("sample", run.path, "--num", 1, "--strip", tmp_path / "s.png", "--out", tmp_path / "made")[0] == 0
     assert command("sample", run.path, "--num", 1, "--compare", "ddim:2", "--out", tmp_path / "compared")[0] == 0
     assert command("edit", "vary", run.path, tmp_path / "s.png", "--num", 1, "--out", tmp_path / "e.png")[0] == 0
@@ -225,8 +221,7 @@ def test_every_file_of_settings_says_which_command_and_version_made_it(trained, 
         assert (kept["command"], kept["unstir"]) == (by, unstir.__version__)
 
 
-def test_images_of_another_sampler_are_refused_by_its_name_alone(trained, command, refused, tmp_path):
-    run, _ = trained()
+def test_images_of_another_sampler_are_refused_by_its_name_alone(run, command, refused, tmp_path):
     ask = ("sample", run.path, "--num", 1, "--out", tmp_path / "made", "--sampler")
     assert command(*ask, "ddim", "--eta", 0.5)[0] == 0
     for sampler, key in (("ancestral", "sampler"), ("ddim", "eta")):
@@ -237,8 +232,7 @@ def test_images_of_another_sampler_are_refused_by_its_name_alone(trained, comman
     assert command(*ask, "ddim", "--eta", 0.5)[0] == 0
 
 
-def test_a_job_that_goes_on_says_in_what_batches(trained, command, tmp_path):
-    run, _ = trained()
+def test_a_job_that_goes_on_says_in_what_batches(run, command, tmp_path):
     assert command("sample", run.path, "--num", 2, "--batch-size", 2, "--out", tmp_path / "made")[0] == 0
     status, _, err = command("sample", run.path, "--num", 4, "--batch-size", 3, "--out", tmp_path / "made")
     assert status == 0 and "batches of 2" in err
@@ -248,12 +242,7 @@ IN_PYDANTIC = SchemaError("Error building validator:\n  SchemaError: Field 'x':\
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt(), IN_PYDANTIC], ids=["Python", "pydantic"])
-def test_an_interrupted_job_says_what_becomes_of_it(trained, command, tmp_path, monkeypatch, error):
-    run, _ = trained()
-
-    def stopped(*_):
-        raise error
-
-    monkeypatch.setattr("unstir.generate.folder.batch", stopped)
+def test_an_interrupted_job_says_what_becomes_of_it(run, command, tmp_path, watched, error):
+    watched(folders, "batch", error)
     status, _, err = command("sample", run.path, "--num", 2, "--out", tmp_path / "made")
     assert status == 130 and "interrupted; " in err and "Traceback" not in err

@@ -8,7 +8,7 @@ import pytest
 import torch
 from PIL import Image
 
-from refusals import refusing
+from refusals import mistake, refusing
 from unstir import condition, likelihood, network
 from unstir.data import Store, pack
 from unstir.edit import vary
@@ -29,14 +29,8 @@ from unstir.train.launch import open_data, open_run, train_run
 from unstir.train.trainer import Trainer
 
 MODEL = {
-    "in_channels": 1,
-    "channels": 8,
-    "mults": [1, 2],
-    "num_blocks": 1,
-    "groups": 4,
-    "attention": [],
-    "dropout": 0.0,
-}
+    "in_channels": 1, "channels": 8, "mults": [1, 2], "num_blocks": 1, "groups": 4, "attention": [], "dropout": 0.0,
+}  # fmt: skip
 TRAIN = {"length": "3 steps", "warmup": "0 steps", "batch_size": 8, "micro_batch": 3, "dtype": "float32"}
 
 
@@ -173,8 +167,7 @@ def test_image_i_is_given_row_i_of_the_conditions(runs):
         assert torch.allclose(both[row::2], alone[row::2], atol=1e-5) and not torch.allclose(both, alone, atol=1e-3)
     kept = model.conditions.kept
     assert torch.equal(drawn(model, 4), drawn(model, 4, condition=kept)) and len(kept) == 10
-    with refusing("condition"):
-        drawn(model, 1, condition=torch.zeros(3))
+    assert mistake(drawn, model, 1, condition=torch.zeros(3)).key == "condition"
 
 
 def test_vectors_are_scaled_by_the_training_images(runs, stores):
@@ -221,8 +214,7 @@ def test_new_images_are_scored_given_the_conditions_beside_them(runs, stores, tm
     columns = save_scores(model, tmp_path / "bare.npz", None, calls=4)
     assert columns["bits_per_dim"] == hidden.bits_per_dim.tolist() != given.bits_per_dim.tolist()
     assert "without condition" in "".join(logged)
-    with refusing("condition"):
-        save_scores(model, tmp_path / "wide.npz", None, calls=4)
+    assert mistake(save_scores, model, tmp_path / "wide.npz", None, calls=4).key == "condition"
     with refusing("condition", [3, 2]):
         likelihood(model, images, condition=rows[:3])
 
@@ -261,8 +253,7 @@ def test_conditions_are_read_as_they_are_typed(runs, tmp_path):
         (tmp_path / "drawn" / name).unlink()
     assert read_conditions(str(tmp_path / "drawn"), image).shape == (3, 1, 8, 8)
     for text, model in (("1", vector), ("1,2", image), ("absent", image), (str(tmp_path / "rows.npy"), image)):
-        with pytest.raises(UserError, match="condition"):
-            read_conditions(text, model)
+        assert "condition" in str(mistake(read_conditions, text, model))
 
 
 def test_half_of_an_image_or_its_means_describe_it(digits, tmp_path):

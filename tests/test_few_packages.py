@@ -70,6 +70,7 @@ config = replace(
     model=replace(recipe.model, channels=4, mults=(1,), num_blocks=1, attention=(), groups=2),
     train=replace(recipe.train, length="2 steps", warmup="0 steps", batch_size=4, micro_batch=4),
     grids=replace(recipe.grids, num=2, steps=2),
+    log=replace(recipe.log, held_out_images=2, held_out_times=2),
 )
 training = unstir.train_run(config, "run")
 job = unstir.Job(num=36, chain=unstir.Chain("ddim", steps=2))

@@ -48,16 +48,12 @@ def test_a_training_is_asked_to_stop_at_the_next_end(hour, tmp_path):
     assert clock.stop.signal
 
 
-def test_a_killed_training_goes_on_to_the_end_of_its_rate(hour, tiny, tmp_path, monkeypatch):
-    def killed(self, step):
-        raise KeyboardInterrupt
-
+def test_a_killed_training_goes_on_to_the_end_of_its_rate(hour, tiny, tmp_path, monkeypatch, watched):
     monkeypatch.setattr(hour, "seconds_a_step", lambda configs, *_: {"": 0.002})
     monkeypatch.setattr(hour, "ENDS", (0.4,))
-    with monkeypatch.context() as patched:
-        patched.setattr(hour.Clock, "step", killed)
-        with pytest.raises(KeyboardInterrupt):
-            hour.ours(tiny, tmp_path, seed=1)
+    watched(hour.Clock, "step", KeyboardInterrupt(), lambda calls: len(calls) == 1)
+    with pytest.raises(KeyboardInterrupt):
+        hour.ours(tiny, tmp_path, seed=1)
     assert Run.open(tmp_path / "run").length == 250
     trained, seconds = hour.ours(tiny, tmp_path, seed=1)
     run = Run.open(tmp_path / "run")

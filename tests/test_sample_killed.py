@@ -1,14 +1,13 @@
 """A job of many images, killed again and again: exactly as many whole files as asked, the same as without."""
 
 import hashlib
-import time
 from dataclasses import replace
 from io import BytesIO
 
 import torch
 from PIL import Image
 
-from processes import Command
+from processes import Command, until
 from tiers import proven, times
 from unstir.chain import Chain
 from unstir.diffusion.denoiser import Denoiser
@@ -24,17 +23,14 @@ def hashes(folder):
     return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in folder.glob("*.png")}
 
 
-def test_a_killed_job_ends_with_the_files_of_one_never_killed(trained, command, tmp_path):
-    run, _ = trained()
+def test_a_killed_job_ends_with_the_files_of_one_never_killed(run, command, tmp_path):
     options = ("--num", 200, "--batch-size", 8, "--steps", 20)
     assert command("sample", run.path, *options, "--out", tmp_path / "whole")[0] == 0
     killed = tmp_path / "killed"
     for kill in range(KILLS):
         child = Command(["sample", run.path, *options, "--out", killed], tmp_path)
-        goal, deadline = 190 * (kill + 1) // (KILLS + 1), time.monotonic() + 120
-        while len(list(killed.glob("[0-9]*.png"))) < goal and child.poll() is None:
-            assert time.monotonic() < deadline
-            time.sleep(0.005)
+        goal = 190 * (kill + 1) // (KILLS + 1)
+        until(lambda: len(list(killed.glob("[0-9]*.png"))) >= goal or child.poll() is not None, 120)  # noqa: B023
         assert child.poll() is None  # else it finished before it could be killed
         child.kill()
         child.wait()
@@ -45,16 +41,14 @@ def test_a_killed_job_ends_with_the_files_of_one_never_killed(trained, command, 
     proven("SIGKILL while sampling", KILLS)
 
 
-def test_fewer_than_are_there_is_refused(trained, command, tmp_path, refused):
-    run, _ = trained()
+def test_fewer_than_are_there_is_refused(run, command, tmp_path, refused):
     assert command("sample", run.path, "--num", 6, "--out", tmp_path / "six")[0] == 0
     before = hashes(tmp_path / "six")
     refused(command("sample", run.path, "--num", 3, "--out", tmp_path / "six"), "--num 3 ", "use --num 6")
     assert hashes(tmp_path / "six") == before
 
 
-def test_only_batches_of_which_an_image_is_missing_are_computed_again(trained, tmp_path, monkeypatch, counts):
-    run, _ = trained()
+def test_only_batches_of_which_an_image_is_missing_are_computed_again(run, tmp_path, watched, counts):
     out, job = tmp_path / "made", Job(num=100, chain=Chain("ddim", steps=5), batch_size=8)
     save_images(run.model(), job, out)
     before = hashes(out)
@@ -65,22 +59,18 @@ def test_only_batches_of_which_an_image_is_missing_are_computed_again(trained, t
     (out / ".images.01234567.partial/000050.png").write_bytes(b"half")
     (out / ".images.01234567.partial.lock").touch()
     (out / "7.png").write_bytes(b"not ours")
-    asked, call = [], Denoiser.__call__
-
-    def counted(self, x_t, t, *rest):
-        asked.append(len(x_t))
-        return call(self, x_t, t, *rest)
-
-    monkeypatch.setattr(Denoiser, "__call__", counted)
+    calls = watched(Denoiser, "__call__")
     again = replace(job, batch_size=64)  # it keeps the batches that it began with
     counts.clear()
     save_images(run.model(), again, out)
-    assert asked == [8] * 15 and counts == [("sampling", done, 15) for done in range(1, 16)]
+    assert [len(x_t) for _, x_t, *_ in calls] == [8] * 15 and counts == [
+        ("sampling", done, 15) for done in range(1, 16)
+    ]
     (out / "7.png").unlink()
     assert hashes(out) == before and not list(out.glob(".*"))
-    asked.clear()
+    calls.clear()
     save_images(run.model(), job, out)
-    assert asked == [] and hashes(out) == before
+    assert calls == [] and hashes(out) == before
 
 
 def encoded(picture):
@@ -100,8 +90,7 @@ def broken_of(whole, mode, other, size):
     return cut + foreign + [encoded(picture) for picture in pictures]
 
 
-def test_what_is_no_whole_image_of_the_run_is_made_again(trained, tmp_path, monkeypatch):
-    run, _ = trained()
+def test_what_is_no_whole_image_of_the_run_is_made_again(run, tmp_path, monkeypatch):
     out, job = tmp_path / "made", Job(num=48, chain=Chain("ddim", steps=2), batch_size=4)
     save_images(run.model(), job, out)
     before = hashes(out)

@@ -164,13 +164,11 @@ def test_missing_values_are_filled_in_and_single_images_have_a_likelihood_in_uni
     images, file = values(3), tmp_path / "new.npy"
     np.save(file, images)
     scored = unstir.likelihood(run.model(device="cpu"), torch.from_numpy(images))
-    status, _, err = command("likelihood", run.path, "--images", file, "--per-image", tmp_path / "new.csv")
-    assert status == 0, err
+    command.done("likelihood", run.path, "--images", file, "--per-image", tmp_path / "new.csv")
     table = np.genfromtxt(tmp_path / "new.csv", delimiter=",", names=True)
     np.testing.assert_allclose(table["bits_per_dim"], scored.bits_per_dim, rtol=1e-6)
     asked = "--num", 2, "--steps", 3, "--spread", "--out", tmp_path / "filled"
-    status, _, err = command("edit", "inpaint", run.path, file, *asked)
-    assert status == 0, err
+    command.done("edit", "inpaint", run.path, file, *asked)
     made, there = np.load(tmp_path / "filled/results.npy"), ~np.isnan(images)
     assert made.shape == (3, 2, 5, 24, 40) and made.dtype == np.float32 and np.isfinite(made).all()
     np.testing.assert_array_equal(made[:, 0][there], images[there])

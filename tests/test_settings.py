@@ -118,12 +118,9 @@ def options_of(name, a, b, other_a, other_b):
 
 
 MODEL = {  # by an argument of Run.model: two of its values
-    "step": (None, 8),
-    "guide": ("1", "8"),
-    "ema": (True, False),
-    "dtype": ("float32", "bfloat16"),
+    "step": (None, 8), "guide": ("1", "8"), "ema": (True, False), "dtype": ("float32", "bfloat16"),
     "compile": ("no", "yes"),
-}
+}  # fmt: skip
 JOB = {"num": (1, 2), "label": (3, 4), "batch_size": (64, 32)}  # by a field of Job: two of its values
 CHAIN = {  # by a field of its chain: two chains
     "sampler": ({}, {"sampler": "heun"}),
@@ -142,12 +139,8 @@ CHAIN = {  # by a field of its chain: two chains
 }
 INVERTED = {"guide", "sampler", "options", "variance", "eta", "guidance", "guidance_low", "guidance_high"}
 ASIDE = {
-    "inpaint": {"sampler", "eta", "options"},
-    "vary": set(),
-    "invert": INVERTED,
-    "blend": INVERTED,
-    "morph": {"label"},
-}
+    "inpaint": {"sampler", "eta", "options"}, "vary": set(), "invert": INVERTED, "blend": INVERTED, "morph": {"label"},
+}  # fmt: skip
 """What an edit makes no use of, and need not record."""
 
 

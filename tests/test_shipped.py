@@ -11,10 +11,9 @@ import pytest
 import torch
 from safetensors import safe_open
 
-from refusals import refusing
+from refusals import mistake, refusing
 from unstir import cli
 from unstir.chain import Chain
-from unstir.errors import UserError
 from unstir.generate.drawing import Job, sample_batches
 from unstir.metrics.evaluation import saved
 from unstir.runs import named
@@ -67,9 +66,8 @@ def test_a_name_and_the_name_with_its_prefix_are_one_run():
 @pytest.mark.parametrize("place", ["digits", "runs/digits"])
 def test_a_name_that_a_run_has_too_is_refused_and_both_are_named(place):
     shutil.copytree(named.FOLDER / "digits", place)
-    with pytest.raises(UserError) as refused:
-        Run.open("digits")
-    assert "shipped:digits" in str(refused.value.remedy) and place in str(refused.value.remedy)
+    refused = mistake(Run.open, "digits")
+    assert "shipped:digits" in str(refused.remedy) and place in str(refused.remedy)
     assert Run.open("shipped:digits").shipped and Run.open(Path(place).resolve()).shipped is None
 
 

@@ -12,38 +12,10 @@ import unstir
 ROOT = Path(__file__).parents[1]
 SOURCE = Path(unstir.__file__).parent
 ROOMS = [
-    "errors",
-    "parts",
-    "group",
-    "locks",
-    "progress",
-    "libraries",
-    "child",
-    "significance",
-    "randomness",
-    "pixels",
-    "theory",
-    "chain",
-    "nn",
-    "diffusion",
-    "verify",
-    "data",
-    "pictures",
-    "runs",
-    "train",
-    "generate",
-    "compare",
-    "edit",
-    "metrics",
-    "insight",
-    "serve",
-    "interop",
-    "trackers",
-    "jobs",
-    "console",
-    "cli",
-    "__main__",
-]
+    "errors", "parts", "group", "locks", "progress", "libraries", "child", "significance", "randomness", "pixels",
+    "theory", "chain", "nn", "diffusion", "verify", "data", "pictures", "runs", "train", "generate", "compare", "edit",
+    "metrics", "insight", "serve", "interop", "trackers", "jobs", "console", "cli", "__main__",
+]  # fmt: skip
 """From the ground up; a module imports only from its own room and those before it. docs/design.md draws the same."""
 
 FILES = sorted(SOURCE.rglob("*.py"))
@@ -123,14 +95,9 @@ def test_nothing_that_can_run_a_file_is_called(path):
 
 
 ONLY_IN = {
-    "torch.distributed": "jobs",
-    "torch.nn.parallel": "jobs",
-    "signal": "jobs",
-    "os._exit": "jobs",
-    "os.environ.setdefault": "cli",
-    "filelock": "locks",
-    "fcntl": "nowhere",
-}
+    "torch.distributed": "jobs", "torch.nn.parallel": "jobs", "signal": "jobs", "os._exit": "jobs",
+    "os.environ.setdefault": "cli", "filelock": "locks", "fcntl": "nowhere",
+}  # fmt: skip
 """What belongs to the process in which the library is a guest, and the one room that may touch it."""
 
 

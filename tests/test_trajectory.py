@@ -97,8 +97,7 @@ def test_the_files_that_show_the_way_are_those_of_the_jobs_frames(trained, comma
     files = tmp_path / "a.webp", tmp_path / "s.png"
     options = ("--num", 10, "--batch-size", 4, "--seed", 5, "--steps", 20, "--stages", 3)
     shown = ("--animate", files[0], "--strip", files[1], "--out", tmp_path / "made")
-    status, _, err = command("sample", run.path, *options, *shown)
-    assert status == 0, err
+    command.done("sample", run.path, *options, *shown)
     job = Job(num=10, chain=Chain(steps=20, seed=5), batch_size=4)
     save_animation(trajectory(run.model(), job, 10), tmp_path / "own.webp", nrow=3)
     assert files[0].read_bytes() == (tmp_path / "own.webp").read_bytes()

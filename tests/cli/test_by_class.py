@@ -26,14 +26,12 @@ def photos(unstir):
 def test_subfolders_become_the_classes_of_a_run_that_can_be_guided(photos, unstir):
     words = "train", "digits", "--data.source", "photos", "--by-class", *SMALL, "--out", "run"
     for _ in range(2):  # the same command goes on
-        status, _, err = unstir(*words)
-        assert status == 0, err
+        unstir.done(*words)
     run = Run.open("run")
     assert (run.config.model.num_classes, run.config.train.condition_dropout) == (2, 0.1)
     assert run.data.classes == ("cats", "dogs")
     drawn = "sample", "run", "--label", "cats", "--guidance", 2, "--num", 2, "--steps", 2, "--out", "made"
-    status, _, err = unstir(*drawn)
-    assert status == 0, err
+    unstir.done(*drawn)
 
 
 def test_a_run_without_classes_and_another_number_are_refused(photos, unstir, refused):

@@ -37,8 +37,7 @@ def saved(unstir, tmp_path):
     """saved(file, *words) -> the settings in this file after the command."""
 
     def run(file, *words):
-        status, _, err = unstir(*words)
-        assert status == 0, err
+        unstir.done(*words)
         return json.loads((tmp_path / file).read_text())
 
     return run

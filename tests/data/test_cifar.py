@@ -15,6 +15,7 @@ from encoding import tarred
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from refusals import mistake
 from unstir.data import Store, cifar10, pack, unpickle
 from unstir.errors import UserError
 
@@ -108,27 +109,24 @@ def test_an_unpacked_archive_is_the_same(tmp_path: Path, members: Callable[[], d
     assert store.content_hash == pack(file, tmp_path / "t", sha256=sha(file)).content_hash
     assert pack(source, tmp_path / "s").manifest == store.manifest
     next(folder.glob("test_batch*")).unlink()
-    with pytest.raises(UserError) as refused:
-        pack(source, tmp_path / "u")
-    assert refused.value.given == folder and "test_batch" in refused.value.allowed
+    refused = mistake(pack, source, tmp_path / "u")
+    assert refused.given == folder and "test_batch" in refused.allowed
 
 
 def test_resized_and_grey(tmp_path: Path) -> None:
     file = tar(tmp_path / "b.tar.gz", binary_members())
     assert pack(file, tmp_path / "s", sha256=sha(file), size=16, channels=1).shape == (1, 16, 16)
-    with pytest.raises(UserError) as refused:
-        pack(file, tmp_path / "l", sha256=sha(file), size=65)
-    assert refused.value.key == "size"
-    pack(file, tmp_path / "l", sha256=sha(file), **refused.value.remedy)
+    refused = mistake(pack, file, tmp_path / "l", sha256=sha(file), size=65)
+    assert refused.key == "size"
+    pack(file, tmp_path / "l", sha256=sha(file), **refused.remedy)
 
 
 def test_archive_of_another_hash_is_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file = tar(tmp_path / "b.tar.gz", binary_members())
     monkeypatch.setattr(tarfile.TarFile, "extractfile", None)
-    with pytest.raises(UserError) as refused:
-        pack(file, tmp_path / "s")
-    assert refused.value.given == file
-    assert all(part in refused.value.allowed for part in (sha(file), cifar10.BINARY_SHA256, cifar10.PYTHON_SHA256))
+    refused = mistake(pack, file, tmp_path / "s")
+    assert refused.given == file
+    assert all(part in refused.allowed for part in (sha(file), cifar10.BINARY_SHA256, cifar10.PYTHON_SHA256))
     with pytest.raises(UserError, match="0" * 64):
         pack(file, tmp_path / "s", sha256="0" * 64)
 

@@ -366,10 +366,7 @@ def test_cut_anywhere_a_picture_is_refused_or_whole(kind, options):
             assert np.array_equal(pixels, whole) and length > len(data) - 16
 
 
-def test_want_of_memory_is_not_taken_for_damage(monkeypatch):
-    def starved(self):
-        raise MemoryError
-
-    monkeypatch.setattr(Image.Image, "load", starved)
+def test_want_of_memory_is_not_taken_for_damage(watched):
+    watched(Image.Image, "load", MemoryError())
     with pytest.raises(MemoryError):
         decode(saved("BMP"), "a.bmp", None, 3)

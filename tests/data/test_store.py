@@ -13,7 +13,7 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from refusals import refusing
+from refusals import mistake, refusing
 from unstir.data import Ahead, Store, pack
 from unstir.data import store as stores
 from unstir.data.classes import matched
@@ -85,8 +85,7 @@ def test_header_is_what_numpy_reads(shape: list[int], descr: str) -> None:
 @pytest.mark.parametrize("name", ["train.images.npy", "train.labels.npy", "held_out.images.npy", "manifest.json"])
 def test_missing_file_is_named(copy: Path, name: str) -> None:
     (copy / name).unlink()
-    with refusing(given=copy if name == "manifest.json" else copy / name):
-        Store.open(copy)
+    assert mistake(Store.open, copy).given == (copy if name == "manifest.json" else copy / name)
 
 
 @given(cut=st.integers(1, 90_000))
@@ -96,16 +95,14 @@ def test_truncated_array_is_refused(copy: Path, cut: int) -> None:
     whole = file.read_bytes()
     for damaged in (whole[:-cut], whole + b"x"):
         file.write_bytes(damaged)
-        with refusing(given=file):
-            Store.open(copy)
+        assert mistake(Store.open, copy).given == file
     file.write_bytes(whole)
 
 
 def test_header_of_another_shape_is_refused(copy: Path) -> None:
     with (copy / "train.images.npy").open("r+b") as file:
         file.write(Array(Path(), "|u1", (1498, 8, 8, 1)).header)
-    with refusing(given=copy / "train.images.npy"):
-        Store.open(copy)
+    assert mistake(Store.open, copy).given == copy / "train.images.npy"
 
 
 def test_an_open_store_is_read_once(digits: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -126,8 +123,7 @@ def test_any_flipped_bit_fails_verification(copy: Path) -> None:
             flipped = bytearray(data)
             flipped[rng.integers(128, len(data))] ^= 1 << int(rng.integers(8))
             (copy / name).write_bytes(flipped)
-            with refusing(given=copy):
-                store.verify()
+            assert mistake(store.verify).given == copy
         (copy / name).write_bytes(data)
     store.verify()
 
@@ -266,5 +262,4 @@ def test_rows_are_asked_for_by_whole_pages_that_hold_them(tmp_path, monkeypatch)
 def test_a_file_cut_after_the_store_was_opened_is_named(tmp_path, length):
     store = Store.open(sparse(tmp_path / "store", 50))
     os.truncate(tmp_path / "store" / "train.images.npy", length)
-    with refusing(given=tmp_path / "store" / "train.images.npy"):
-        store.images("train")
+    assert mistake(store.images, "train").given == tmp_path / "store" / "train.images.npy"

@@ -4,7 +4,7 @@ import pytest
 import torch
 from known import PROCESS, known
 
-from refusals import refusing
+from refusals import mistake
 from unstir.chain import Chain
 from unstir.diffusion.denoiser import Conditioned, Denoiser, Prediction, clipped, finite, thresholded
 from unstir.diffusion.draw import draw, starting_noise, steered
@@ -200,8 +200,7 @@ def test_a_chain_thresholds_where_it_is_asked_to():
     ],
 )  # fmt: skip
 def test_settings_that_no_chain_can_have_are_refused(settings, key):
-    with refusing(key):
-        Chain(**settings)
+    assert mistake(Chain, **settings).key == key
 
 
 @pytest.mark.parametrize(
@@ -213,8 +212,7 @@ def test_settings_that_no_chain_can_have_are_refused(settings, key):
     ],
 )
 def test_a_chain_that_does_not_fit_the_times_is_refused(chain, key):
-    with refusing(key):
-        chain.visited(PROCESS.schedule)
+    assert mistake(chain.visited, PROCESS.schedule).key == key
 
 
 def test_arrows_in_their_plane_keep_lengths_and_angles():

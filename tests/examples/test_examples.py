@@ -111,16 +111,16 @@ def test_a_dataset_of_your_own_is_packed_with_its_classes(example, tmp_path):
     assert ink[large].min() > ink[~large].max()
 
 
-def test_features_of_ones_own_judge_images_and_are_known_by_name_and_hash(example, classified, command, tmp_path):
+def test_features_of_ones_own_judge_images_and_are_known_by_name_and_hash(
+    example, classified, quick, command, tmp_path
+):
     store, images = Store.open(classified), Store.open(classified).images("held_out")[:40]
     np.save(tmp_path / "images.npy", images.numpy())
     asked = "--images", tmp_path / "images.npy", "--store", classified, "--no-memorisation", "--json"
-    status, out, err = command("evaluate", *asked, "--features", "features:blocks")
-    assert status == 0, err
+    out = command.done("evaluate", *asked, "--features", "features:blocks")
     (made,) = json.loads(out)["evaluations"]
     assert made["figures"]["blocks/fd"]["name"] == "FD-blocks" and len(made["protocol"]["networks"]["blocks"]) == 64
-    status, out, err = command("evaluate", *asked, "--features", "features:blocks", "--features-options.side", 3)
-    assert status == 0, err
+    out = command.done("evaluate", *asked, "--features", "features:blocks", "--features-options.side", 3)
     (other,) = json.loads(out)["evaluations"]
     assert other["protocol"]["networks"]["blocks"] != made["protocol"]["networks"]["blocks"]
     assert other["figures"]["blocks/fd"]["by_seed"] != made["figures"]["blocks/fd"]["by_seed"]

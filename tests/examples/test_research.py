@@ -33,8 +33,7 @@ def trained(unstir, digits, exponent, seed):
     """The name of a run of few steps; the first of them packs its data itself."""
     packed = ("--data.store", digits) if seed else ()
     words = "--seed", seed, "--diffusion.options.exponent", exponent, *packed, *SMALL
-    status, _, err = unstir("train", "research.toml", *words, "--out", f"{exponent}-{seed}")
-    assert status == 0, err
+    unstir.done("train", "research.toml", *words, "--out", f"{exponent}-{seed}")
     return f"{exponent}-{seed}"
 
 
@@ -49,8 +48,6 @@ def test_settings_and_seeds_make_one_table(place, classified, unstir):
     names = [trained(unstir, classified, exponent, seed) for exponent in (0.5, 2) for seed in (0, 1)]
     for name in names:
         words = "--sampler", "research:churned", "--steps", 2, "--options.until", 10, "--num", 20, "--seeds", 1
-        status, _, err = unstir("evaluate", name, *words, "--no-memorisation")
-        assert status == 0, err
-    status, _, err = unstir("report", *names, "--no-measure", "--export", "table.tex", "--figures", "fd", "kid")
-    assert status == 0, err
+        unstir.done("evaluate", name, *words, "--no-memorisation")
+    unstir.done("report", *names, "--no-measure", "--export", "table.tex", "--figures", "fd", "kid")
     assert Path("table.tex").read_text().count(" & 2 & ") == 2  # a row an exponent, of two trainings

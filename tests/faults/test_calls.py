@@ -19,8 +19,7 @@ COMPILER = shutil.which("cc") or shutil.which("gcc")
 
 
 @pytest.mark.skipif(sys.platform != "linux" or COMPILER is None, reason="a C compiler and Linux's loader are needed")
-def test_whichever_call_fails_nothing_is_lost(trained, tmp_path):
-    run, _ = trained()
+def test_whichever_call_fails_nothing_is_lost(run, tmp_path):
     shim = tmp_path / "calls.so"
     subprocess.run([COMPILER, "-shared", "-fPIC", "-O1", "-o", shim, HERE / "calls.c", "-ldl"], check=True)
     command = [sys.executable, HERE / "calls.py", tmp_path / "folder", run.path, str(POINTS), str(SEED)]

@@ -90,8 +90,7 @@ def test_training_goes_on_as_if_it_had_not_been_stopped(case, digits, trained, t
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_sampling_goes_on_as_if_it_had_not_been_stopped(case, trained, command, tmp_path, orphans):
-    run, _ = trained()
+def test_sampling_goes_on_as_if_it_had_not_been_stopped(case, run, command, tmp_path, orphans):
     words = ["sample", run.path, "--num", 32, "--batch-size", 8, "--steps", 10, "--out"]
     assert command(*words, tmp_path / "whole")[0] == 0
     seconds, chance = [], random.Random(SEED)

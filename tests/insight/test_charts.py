@@ -131,6 +131,5 @@ def test_the_charts_of_a_run_are_figures_by_name_and_files_of_any_kind(trained, 
     lines = [line for line in run.metrics() if line["loss"] is not None]
     assert list(x) == [line["images"] for line in lines] and list(y) == [line["loss"] for line in lines]
     asked = "--no-measure", "--charts", tmp_path / "charts", "--format", "pdf"
-    status, out, _ = command("report", run.path, *asked)
-    assert status == 0 and out.count(".pdf") == len(drawn)
+    assert command.done("report", run.path, *asked).count(".pdf") == len(drawn)
     assert {path.name for path in (tmp_path / "charts").iterdir()} == {f"{name}.pdf" for name in drawn}

@@ -30,21 +30,10 @@ def begun(tmp_path):
 
     def begin(images, held_out=0.1, classes=0):
         store = pack(images, tmp_path / "store", size=8, channels=1, held_out=held_out)
-        config = from_dict(
-            {
-                "data": {"source": str(images), "size": 8, "channels": 1, "store": str(store.path)},
-                "model": {
-                    "in_channels": 1,
-                    "channels": 8,
-                    "mults": [1],
-                    "attention": [],
-                    "groups": 4,
-                    "num_classes": classes,
-                },
-                "train": {"batch_size": 8, "length": "100 steps", "warmup": "5 steps", "dtype": "float32"},
-            },
-            "test",
-        )
+        model = {"in_channels": 1, "channels": 8, "mults": [1], "attention": [], "groups": 4, "num_classes": classes}
+        data = {"source": str(images), "size": 8, "channels": 1, "store": str(store.path)}
+        train = {"batch_size": 8, "length": "100 steps", "warmup": "5 steps", "dtype": "float32"}
+        config = from_dict({"data": data, "model": model, "train": train}, "test")
         return open_run(config, tmp_path / "run", store).path
 
     return begin

@@ -10,11 +10,11 @@ import torch
 from safetensors import SafetensorError
 from untrained import untrained
 
-from refusals import refusing
+from refusals import mistake, refusing
 from unstir import randomness
 from unstir.chain import SAMPLERS, Chain
 from unstir.diffusion.draw import starting_noise
-from unstir.errors import UnwrittenError, UserError
+from unstir.errors import UnwrittenError
 from unstir.generate.drawing import Job, sample_batches
 from unstir.interop import exporting
 from unstir.interop.exporting import export
@@ -37,17 +37,11 @@ CASES = {
     "plain": {"model__attention": [1]},
     "guided": {**GUIDED, "diffusion__predict": "v", "model__heads": 2, "model__flip_sin_to_cos": True},
     "learned": {
-        "model__scale_shift": True,
-        "model__time_table": 20,
-        "diffusion__learned_variance": True,
-        "loss__objective": "hybrid",
-        "train__augment": 0.5,
+        "model__scale_shift": True, "model__time_table": 20, "diffusion__learned_variance": True,
+        "loss__objective": "hybrid", "train__augment": 0.5,
     },
     "guided learned": {
-        **GUIDED,
-        "diffusion__predict": "v",
-        "diffusion__learned_variance": True,
-        "loss__objective": "hybrid",
+        **GUIDED, "diffusion__predict": "v", "diffusion__learned_variance": True, "loss__objective": "hybrid",
     },
     "zero": {
         "diffusion__zero_terminal_snr": True,
@@ -56,12 +50,9 @@ CASES = {
         "diffusion__options": {},
     },
     "rectangular": {
-        "model__head_channels": 4,
-        "model__attention": [0, 1],
-        "grids__threshold": 0.9,
-        "grids__spacing": "leading",
+        "model__head_channels": 4, "model__attention": [0, 1], "grids__threshold": 0.9, "grids__spacing": "leading",
     },
-}
+}  # fmt: skip
 
 
 @pytest.fixture
@@ -138,8 +129,7 @@ def test_the_ddpm_pipeline_draws_our_pictures(there_and_back, monkeypatch, case)
 @pytest.mark.parametrize("fixed", ["small", "large"])
 def test_a_learned_variance_that_the_run_leaves_aside_is_drawn_with_and_said(tmp_path, unstir, monkeypatch, fixed):
     run = untrained(tmp_path / "run", **CASES["learned"], grids__variance=fixed)
-    status, out, _ = unstir("export", run.path, "--to", "diffusers", "--out", "out")
-    assert status == 0 and f"grids.variance={fixed} " in out
+    assert f"grids.variance={fixed} " in unstir.done("export", run.path, "--to", "diffusers", "--out", "out")
     assert f"grids.variance={fixed} " in Path("out/README.md").read_text()
     noise = OurNoise(run.chain(), run.data.shape, 3, range(20, 0, -1))
     theirs = drawn_by(monkeypatch, diffusers.DDPMPipeline.from_pretrained("out"), noise, num_inference_steps=20)
@@ -161,13 +151,10 @@ def test_the_ddim_pipeline_draws_our_pictures(there_and_back, monkeypatch):
 @pytest.mark.parametrize(
     ("spacing", "steps", "alike"),
     [
-        ("trailing", 5, True),
-        ("trailing", 6, False),
-        ("leading", 6, True),
-        ("linspace", 5, False),
+        ("trailing", 5, True), ("trailing", 6, False), ("leading", 6, True), ("linspace", 5, False),
         ("linspace", 20, True),
     ],
-)
+)  # fmt: skip
 def test_what_ddim_pipelines_draw_in_other_numbers_of_steps_is_as_noted(tmp_path, monkeypatch, spacing, steps, alike):
     run = untrained(tmp_path / "run", **CASES["plain"], grids__spacing=spacing)
     notes = " ".join(export(run.model(device="cpu"), "diffusers", tmp_path / "out").notes)
@@ -215,9 +202,8 @@ def test_an_export_that_computes_something_else_is_not_kept(tmp_path, monkeypatc
 
     run = untrained(tmp_path / "run", **CASES["plain"])
     monkeypatch.setattr(exporting, "to_diffusers", swapped)
-    with pytest.raises(UserError) as error:
-        export(run.model(device="cpu"), "diffusers", tmp_path / "out")
-    assert error.value.given == run.path and "differs" in error.value.allowed
+    error = mistake(export, run.model(device="cpu"), "diffusers", tmp_path / "out")
+    assert error.given == run.path and "differs" in error.allowed
     assert [path.name for path in tmp_path.iterdir()] == ["run"]
 
 
@@ -233,12 +219,9 @@ FULL = "Error while serializing: I/O error: No space left on device (os error 28
         (diffusers.UNet2DModel, "from_pretrained", FileNotFoundError("config.json"), "diffusers", None),  # as it is
     ],
 )
-def test_an_export_that_fails_leaves_nothing(tmp_path, monkeypatch, owner, name, error, to, unwritten):
-    def fails(*_, **__):
-        raise error
-
+def test_an_export_that_fails_leaves_nothing(tmp_path, watched, owner, name, error, to, unwritten):
     model = untrained(tmp_path / "run", **CASES["plain"]).model(12, device="cpu")
-    monkeypatch.setattr(owner, name, fails)
+    watched(owner, name, error)
     repository = lambda model, _, folder: write_repository(model, "me/x", folder)
     for write in (export, repository) if to == "diffusers" else (export,):
         with pytest.raises(UnwrittenError if unwritten else FileNotFoundError) as refusal:
@@ -268,9 +251,8 @@ def test_a_folder_that_cannot_be_replaced_and_an_unknown_target_are_refused(tmp_
     monkeypatch.chdir(tmp_path / "empty")
     refused(unstir("export", run.path, "--to", "diffusers", "--out", run.path), f"--out {run.path}")
     for to, out, key in (("safetensors", ".", "out"), ("safetensors", "../link", "out"), ("keras", "o", "to")):
-        with pytest.raises(UserError) as error:
-            export(run.model(), to, out)
-        assert error.value.key == key and str(error.value.given) == (out if key == "out" else to)
+        error = mistake(export, run.model(), to, out)
+        assert error.key == key and str(error.given) == (out if key == "out" else to)
 
 
 def test_without_the_library_the_remedy_is_one_line(tmp_path, unstir, refused, monkeypatch):

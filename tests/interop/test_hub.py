@@ -13,9 +13,8 @@ from hub_server import Hub
 from PIL import Image
 from untrained import CLASSES, untrained
 
-from refusals import refusing
+from refusals import mistake, refusing
 from unstir.chain import Chain
-from unstir.errors import UserError
 from unstir.generate.drawing import Job, sample_batches
 from unstir.interop import published
 from unstir.interop.exporting import export
@@ -119,8 +118,7 @@ def test_a_run_with_conditions_is_pulled_with_them(hub, tmp_path, unstir):
     run = Run.create(tmp_path / "run", net, Process(cosine(20)), (1, 8, 8), **given)
     status, _, err = unstir("push", run.path, "me/told", "--licence", "mit")
     assert status == 0 and "conditions.npy" in hub.files("me/told"), err
-    status, _, err = unstir("pull", "me/told", "--out", "pulled")
-    assert status == 0, err
+    unstir.done("pull", "me/told", "--out", "pulled")
     pulled = Run.open("pulled")
     assert torch.equal(pulled.conditions.kept, run.conditions.kept) and pulled.data.condition == run.data.condition
     assert torch.equal(drawn(pulled.model(device="cpu")), drawn(run.model(device="cpu")))
@@ -132,9 +130,8 @@ def test_figures_that_cannot_be_read_are_said_to_be_so(tmp_path, monkeypatch):
     write_repository(run.model(12, device="cpu"), "me/x", tmp_path / "there")
     (tmp_path / "there/evaluation/lost.json").symlink_to(tmp_path / "nowhere")
     monkeypatch.setattr(published.hub, "fetch", lambda *_, **__: (tmp_path / "there", "me/x@0", ()))
-    with pytest.raises(UserError) as error:
-        pull("me/x", tmp_path / "pulled")
-    assert error.value.given == "me/x" and "there/evaluation/lost.json" in error.value.allowed
+    error = mistake(pull, "me/x", tmp_path / "pulled")
+    assert error.given == "me/x" and "there/evaluation/lost.json" in error.allowed
     assert not (tmp_path / "pulled").exists()
     (tmp_path / "there/evaluation/lost.json").unlink()
     assert len(saved(pull("me/x", tmp_path / "pulled").run)) == 1
@@ -291,8 +288,7 @@ def test_the_samples_of_the_page_are_drawn_again_by_what_it_says(tmp_path, unsti
     assert f" by unipc in 20 steps{says}, " in (tmp_path / "there/README.md").read_text()
     words = ("--sampler", "unipc", "--steps", 20, "--spacing", "trailing", *typed)
     plain = untrained(tmp_path / "plain", **hidden)  # the same weights, and no such settings in its config
-    status, _, err = unstir("sample", plain.path, "--num", 16, *words, "--out", "made")
-    assert status == 0, err
+    unstir.done("sample", plain.path, "--num", 16, *words, "--out", "made")
     drawn = torch.stack([read(Path(f"made/{number:06d}.png")) for number in range(16)])
     with Image.open(tmp_path / "there/samples.png") as shown:
         assert shown.tobytes() == named_grid(drawn, 8, [CLASSES[number % 10] for number in range(16)]).tobytes()

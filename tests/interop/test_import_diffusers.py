@@ -10,9 +10,8 @@ import torch
 from safetensors.torch import load_file
 from untrained import scrambled
 
-from refusals import refusing
+from refusals import mistake, refusing
 from unstir.diffusion.draw import starting_noise
-from unstir.errors import UserError
 from unstir.generate.drawing import Job, sample_batches
 from unstir.interop import torch_file
 from unstir.interop.foreign import Asked
@@ -121,9 +120,7 @@ def test_a_model_of_the_hub_is_read_from_its_cache_without_a_network(folder, tmp
     Path("exported").mkdir()
     Path("exported/model.onnx").touch()
     for source in ("no/such/path", "res/model-last.pt", "res/model.SAFETENSORS", "exported", "exported/model.onnx"):
-        with pytest.raises(UserError) as error:
-            import_run(source, "other")
-        assert str(error.value.given) == source and not Path("other").exists()
+        assert str(mistake(import_run, source, "other").given) == source and not Path("other").exists()
 
 
 def test_another_scheduler_gives_its_sampler_and_says_what_is_not_the_same(folder, tmp_path):
@@ -168,9 +165,8 @@ def changed(theirs, file, **settings):
 def test_what_has_no_equal_here_is_refused_by_name(folder, tmp_path, file, settings, key):
     _, theirs = folder()
     changed(theirs, file, **settings)
-    with pytest.raises(UserError) as error:
-        import_run(theirs, tmp_path / "run")
-    assert error.value.key == key and str(theirs) in (error.value.where or str(error.value.given))
+    error = mistake(import_run, theirs, tmp_path / "run")
+    assert error.key == key and str(theirs) in (error.where or str(error.given))
     assert not (tmp_path / "run").exists()
 
 
@@ -183,26 +179,22 @@ def test_what_is_missing_or_not_a_model_is_refused(folder, tmp_path):
         ("model_index.json", theirs),
     ):
         (theirs / lost).unlink()
-        with pytest.raises(UserError) as error:
-            import_run(theirs, tmp_path / "run")
-        assert str(error.value.given) == str(wrong)
+        assert str(mistake(import_run, theirs, tmp_path / "run").given) == str(wrong)
 
 
 def test_size_and_classes_are_asked_for_where_the_folder_is_silent(folder, tmp_path):
     _, theirs = folder({"sample_size": None, "num_class_embeds": 3})
     with refusing(given=theirs / "unet/config.json", remedy={"size": 32}):
         import_run(theirs, tmp_path / "run", Asked())
-    with refusing("classes"):
-        import_run(theirs, tmp_path / "run", Asked(size=8, classes=("a",)))
+    assert mistake(import_run, theirs, tmp_path / "run", Asked(size=8, classes=("a",))).key == "classes"
     run = import_run(theirs, tmp_path / "run", Asked(size=8, classes=("cat", "dog"))).run
     assert run.labels.names == ("cat", "dog") and run.labels.has_null and run.data.shape == (3, 8, 8)
     changed(theirs, "unet/config.json", sample_size=8)
     for key, value in (("size", 16), ("beta_T", 0.5)):
         with refusing(key, value, remedy={key: None}):
             import_run(theirs, tmp_path / "other", Asked(**{key: value}))
-    with pytest.raises(UserError) as part:
-        import_run(theirs / "unet", tmp_path / "other")
-    assert part.value.given == theirs / "unet" and str(theirs) in part.value.remedy
+    part = mistake(import_run, theirs / "unet", tmp_path / "other")
+    assert part.given == theirs / "unet" and str(theirs) in part.remedy
 
 
 def test_a_pickle_that_would_run_something_is_refused_and_runs_nothing(tmp_path):
@@ -237,12 +229,9 @@ def test_what_a_scheduler_leaves_out_is_what_diffusers_takes(settings, spacing, 
 @pytest.mark.parametrize(
     ("T", "spacing", "noted"),
     [
-        (120, "trailing", True),
-        (120, "leading", False),
-        (1000, "linspace", True),
-        (20, "linspace", False),
+        (120, "trailing", True), (120, "leading", False), (1000, "linspace", True), (20, "linspace", False),
     ],
-)
+)  # fmt: skip
 def test_where_ddim_of_diffusers_steps_past_its_times_is_noted(T, spacing, noted):
     settings = {"_class_name": "DDIMScheduler", "beta_schedule": "linear", "timestep_spacing": spacing}
     _, chain, notes = from_scheduler(settings | {"num_train_timesteps": T})

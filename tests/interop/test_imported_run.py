@@ -8,7 +8,7 @@ import pytest
 import torch
 from untrained import untrained
 
-from refusals import refusing
+from refusals import mistake
 from unstir.data import Store
 from unstir.errors import UserError
 from unstir.insight.write import write_report
@@ -60,8 +60,7 @@ def test_it_is_evaluated_against_images_that_are_named(imported, classified):
 
 def test_images_of_another_kind_are_refused(imported, classified):
     bare = replace(imported, data=replace(imported.data, shape=(1, 16, 16)))
-    with refusing(given=Store.open(classified).path):
-        compared_with(bare, Store.open(classified))
+    assert mistake(compared_with, bare, Store.open(classified)).given == Store.open(classified).path
 
 
 NAMES = ("plane", "car", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
@@ -114,9 +113,8 @@ def test_the_page_says_that_training_is_not_known(imported, tmp_path, logged):
 def test_training_does_not_continue_it_and_goes_on_from_its_weights(imported, unstir, refused, make_run):
     line = refused(unstir("train", "--out", imported.path), "was imported (")
     assert f"--train.init {imported.path} --data.source IMAGES" in line and "--train.warmup LENGTH" in line
-    with pytest.raises(UserError) as error:
-        distilled(imported)
-    assert error.value.given == imported.path and imported.going_on in error.value.remedy
+    error = mistake(distilled, imported)
+    assert error.given == imported.path and imported.going_on in error.remedy
     refused(unstir("train", imported.path / "config.toml", "--out", "new"), "--data.source")
     run, store = make_run("new", train__init=str(imported.path))
     state = Trainer(run, store).state.net.state_dict()

@@ -5,7 +5,7 @@ import torch
 from report_network import Network, waves
 from untrained import saver, scrambled
 
-from unstir.errors import UserError
+from refusals import mistake
 from unstir.interop.foreign import Asked
 from unstir.interop.importing import import_run
 from unstir.runs.run import Run
@@ -42,8 +42,7 @@ def test_the_run_answers_as_the_network(saved, tmp_path, case, prefix):
 
 
 def test_the_run_has_the_settings_of_the_report(saved, tmp_path, unstir, refused):
-    status, out, err = unstir("import", saved(Network(**SMALL)), "--out", "first")
-    assert status == 0 and "beta_T=0.02" in out, err
+    assert "beta_T=0.02" in unstir.done("import", saved(Network(**SMALL)), "--out", "first")
     run = Run.open("first")
     grids, diffusion = run.config.grids, run.config.diffusion
     assert (grids.sampler, grids.steps, grids.variance, grids.clip) == ("ancestral", 50, "large", False)
@@ -54,8 +53,7 @@ def test_the_run_has_the_settings_of_the_report(saved, tmp_path, unstir, refused
     )
     names = [f"class {i}" for i in range(10)]
     given = "--classes", *names, "--size", 16, "--beta-T", 0.03, "--beta-1", 1e-4
-    status, out, err = unstir("import", saved(Network(**SMALL, labels=10)), "--out", "second", *given)
-    assert status == 0 and "note" not in out, err
+    assert "note" not in unstir.done("import", saved(Network(**SMALL, labels=10)), "--out", "second", *given)
     run = Run.open("second")
     assert run.labels.names == tuple(names) and run.labels.has_null and run.chain().guidance == 2.8
     assert run.config.model.layout == "report_guided" and run.config.diffusion.options["beta_T"] == 0.03
@@ -88,6 +86,5 @@ def test_a_step_of_training_goes_on_from_either(saved, tmp_path, make_run):
 )
 def test_what_does_not_fit_is_refused_by_the_name_of_the_layer(saved, tmp_path, changes, layer):
     file = saved(Network(**SMALL), **changes)
-    with pytest.raises(UserError) as error:
-        import_run(file, tmp_path / "run")
-    assert str(file) in str(error.value) and layer in str(error.value) and not (tmp_path / "run").exists()
+    error = mistake(import_run, file, tmp_path / "run")
+    assert str(file) in str(error) and layer in str(error) and not (tmp_path / "run").exists()

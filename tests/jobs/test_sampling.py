@@ -3,9 +3,9 @@
 import hashlib
 import json
 import signal
-import time
 
 import together
+from processes import until
 from test_not_finite import spoil
 from together import Together
 from unstir import cli
@@ -20,15 +20,12 @@ def commands(num, words, out):
     return Together(num, lambda rank: cli.main([str(word) for word in words]), out)
 
 
-def test_images_of_several_processes_are_those_of_one_though_one_was_killed(trained, command, tmp_path, monkeypatch):
-    run, _ = trained()
+def test_images_of_several_processes_are_those_of_one_though_one_was_killed(run, command, tmp_path, monkeypatch):
     options = ("sample", run.path, "--num", 50, "--batch-size", 4, "--steps", 10)
     assert command(*options, "--out", tmp_path / "one")[0] == 0
     words = (*options, "--out", tmp_path / "three", "--strip", tmp_path / "strip.png")
-    job, deadline = commands(3, words, tmp_path / "killed"), time.monotonic() + 60
-    while len(list((tmp_path / "three").glob("[0-9]*.png"))) < 6 and not job.poll():
-        assert time.monotonic() < deadline
-        time.sleep(0.005)
+    job = commands(3, words, tmp_path / "killed")
+    until(lambda: len(list((tmp_path / "three").glob("[0-9]*.png"))) >= 6 or job.poll())
     monkeypatch.setattr(together, "PATIENCE", 0.5)
     job.signal(1, signal.SIGKILL)
     assert job.wait() == [-signal.SIGTERM, -signal.SIGKILL, -signal.SIGTERM], job.said()
@@ -45,8 +42,7 @@ def test_images_of_several_processes_are_those_of_one_though_one_was_killed(trai
     assert begun == alone
 
 
-def test_a_job_whose_processes_differ_is_refused(trained, tmp_path):
-    run, _ = trained()
+def test_a_job_whose_processes_differ_is_refused(run, tmp_path):
 
     def work(rank):
         cli.main(["sample", str(run.path), "--num", "6", "--steps", str(3 + rank), "--out", str(tmp_path / "made")])
@@ -58,8 +54,7 @@ def test_a_job_whose_processes_differ_is_refused(trained, tmp_path):
     assert not (tmp_path / "made").exists()
 
 
-def test_weights_that_answer_with_nan_end_all_and_leave_no_folder(trained, tmp_path):
-    run, _ = trained()
+def test_weights_that_answer_with_nan_end_all_and_leave_no_folder(run, tmp_path):
     spoil(run)
     job = commands(2, ("sample", run.path, "--num", 8, "--batch-size", 4, "--out", tmp_path / "made"), tmp_path / "out")
     assert set(job.wait()) <= {2, LOST}

@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from processes import Command
+from processes import Command, until
 from unstir import parts
 from unstir.jobs.process import ENDED, SHOW_CURSOR, Signals
 
@@ -52,8 +52,7 @@ def test_afterwards_handlers_are_those_of_before():
 
 
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, -signal.SIGTERM)])
-def test_another_command_ends_at_the_first(trained, tmp_path, monkeypatch, number, status):
-    run, _ = trained()
+def test_another_command_ends_at_the_first(run, tmp_path, monkeypatch, number, status):
 
     def sampler(*_, **__):
         (tmp_path / "begun").touch()
@@ -63,9 +62,7 @@ def test_another_command_ends_at_the_first(trained, tmp_path, monkeypatch, numbe
     real = parts.find
     monkeypatch.setattr(parts, "find", lambda kind, name: sampler if kind == "sampler" else real(kind, name))
     child = Command(["sample", run.path, "--num", 2], tmp_path, err=tmp_path / "err")
-    while not (tmp_path / "begun").exists():
-        assert child.poll() is None
-        time.sleep(0.01)
+    until(lambda: (tmp_path / "begun").exists() or child.poll() is not None)
     child.send_signal(number)
     assert child.wait() == status
     said = (tmp_path / "err").read_text()

@@ -20,6 +20,7 @@ from unstir.metrics.measure import measure
 from unstir.significance import Estimate, difference
 
 SEEDS = (3, 6, 10)
+NETWORKS = {}  # by (seed, number of the page) of the training split, which is the same whatever is asked
 
 
 class Source:
@@ -135,7 +136,9 @@ def simulated(pages, splits, *, num, seed, draw=faithful, asked=False, patches=F
             if number % -(-pages // splits) == 0:
                 train = source.split("train", generator, labelled=not patches)
                 store = store_of({"train": train, "held_out": train}, Path(folder), f"train{number}")
-                network = None if patches else train_classifier(store, seed=number)
+                if not patches and (seed, number) not in NETWORKS:
+                    NETWORKS[seed, number] = train_classifier(store, seed=number)
+                network = None if patches else NETWORKS[seed, number]
             figures, sets, store = page(
                 source, network, train, Path(folder), str(number), generator,
                 num=num, draw=draw, asked=asked, seeds=max(seeds),

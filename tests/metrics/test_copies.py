@@ -11,8 +11,7 @@ from unstir.train.observer import Observer, Observers, Stop
 
 
 @pytest.mark.parametrize(("split", "step", "asked"), [("train", 12, 0), ("train", 0, None), ("held_out", 12, None)])
-def test_it_asks_to_stop_where_training_images_are_drawn(trained, monkeypatch, logged, split, step, asked):
-    run, store = trained()
+def test_it_asks_to_stop_where_training_images_are_drawn(run, store, monkeypatch, logged, split, step, asked):
     drawn = store.scale.to_model(store.images(split)[:NUM])
     monkeypatch.setattr(copies, "sample_batches", lambda model, job: [(range(NUM), drawn)])
     stop = Stop()
@@ -20,8 +19,7 @@ def test_it_asks_to_stop_where_training_images_are_drawn(trained, monkeypatch, l
     assert stop.signal == asked and len(logged) == (asked == 0)
 
 
-def test_images_of_an_untrained_network_are_no_copies(trained):
-    run, _ = trained()
+def test_images_of_an_untrained_network_are_no_copies(run):
     stop = Stop()
     CopyWatch(run.path, stop).grid(12, Path("any.png"))
     assert stop.signal is None

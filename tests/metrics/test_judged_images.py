@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 
 from conftest import copied, tiny_config
-from refusals import refusing
+from refusals import mistake, refusing
 from unstir.chain import Chain
 from unstir.data import Store, pack
 from unstir.errors import UserError
@@ -65,10 +65,9 @@ def test_the_figures_of_a_folder_are_those_of_the_run_that_drew_it(place, store,
     searching = [] if name == "plain" else ["--no-memorisation"]  # one search for copies is enough
     assert command("evaluate", place / name, *SMALL, *searching)[0] == 0
     (own,) = [each for each in saved(Run.open(place / name)) if each.protocol["seeds"] == 2]
-    status, out, err = command(
+    out = command.done(
         "evaluate", "--images", *drawn(place / name), "--store", store.path, "--flip", "--json", *searching
-    )  # the tiny runs train on mirrored images
-    assert status == 0, err
+    )
     (shown,) = json.loads(out)["evaluations"]
     found = find(store, 0, shown["protocol"])
     assert found.figures == own.figures and len(found.figures) > 5
@@ -83,13 +82,11 @@ def test_a_run_and_a_folder_are_compared_both_ways(place, store, command, refuse
     small = (*SMALL, "--no-memorisation")
     command("evaluate", place / "plain", *small)
     both = ("--images", *drawn(place / "plain"), "--store", store.path, "--no-memorisation")
-    status, out, err = command("evaluate", *both, "--against", place / "plain")
-    assert status == 0, err
+    out = command.done("evaluate", *both, "--against", place / "plain")
     assert len(re.findall(r", \+0\.0+ ± ", out)) >= 5 and out.splitlines()[-1].endswith("undecided")
     together = saved_as(place / "together", images_of(drawn(place / "plain"), store).parts[0].repeat(2, 1, 1, 1))
     refused(command("evaluate", place / "plain", *small, "--against", together), f"--against {together} has not been")
-    status, out, err = command("evaluate", "--images", together, *both[-3:], "--against", place / "plain")
-    assert status == 0 and "2 x 24 images" in out, err  # divided as the run's images are
+    assert "2 x 24 images" in command.done("evaluate", "--images", together, *both[-3:], "--against", place / "plain")
     status, out, err = command("evaluate", place / "plain", *small, "--against", together)
     assert status == 0 and out.splitlines()[-1].endswith("undecided"), err
     refused(command("evaluate", place / "classes", *small, "--against", together), "label is")
@@ -278,8 +275,7 @@ def test_sets_of_one_image_may_be_equal(store):
     image = store.images("held_out")[:1].expand(30, -1, -1, -1)
     assert len(images_of(torch.stack([image, image]), store).parts) == 2
     images = store.images("held_out")[:30]
-    with pytest.raises(UserError, match="same images"):
-        images_of(torch.stack([images, images]), store)
+    assert "same images" in str(mistake(images_of, torch.stack([images, images]), store))
 
 
 def test_labels_that_fit_no_images_are_refused(place, store):
@@ -288,8 +284,7 @@ def test_labels_that_fit_no_images_are_refused(place, store):
     assert [each.tolist() for each in asked] == [[3] * 15, [4] * 15]
     labelled = saved_as(place / "labelled", images[0])
     for source, count in ((images, 29), (images, 15), (images, 31), (images, 1), (labelled, 15)):
-        with refusing("labels"):
-            images_of(source, store, labels=[3] * count)
+        assert mistake(images_of, source, store, labels=[3] * count).key == "labels"
 
 
 def test_what_is_done_to_files_out_of_the_ordinary_is_said(tmp_path, store, logged):
@@ -331,5 +326,4 @@ ZEROS = np.zeros((20, 1, 8, 8), np.uint8)
     ],
 )  # fmt: skip
 def test_what_python_alone_can_give_is_refused(store, source, asked, labels, key):
-    with refusing(key):
-        evaluate_images(source, store, EvaluationRequest(**asked), labels=labels)
+    assert mistake(evaluate_images, source, store, EvaluationRequest(**asked), labels=labels).key == key

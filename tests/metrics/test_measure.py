@@ -1,4 +1,4 @@
-"""Figures of sets of images beside their floor and ceiling: do they see what was spoilt, and what goes with them?"""
+"""Every figure of sets of images, with floor and ceiling, and by networks of one's own."""
 
 import itertools
 from dataclasses import replace
@@ -7,15 +7,17 @@ import pytest
 import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
+from torch import nn
 
 from conftest import copied, cut
+from refusals import mistake, refusing
 from unstir.data import Store
-from unstir.errors import UserError
 from unstir.metrics import distances, feature_figures, wasserstein
 from unstir.metrics import reference as referring
 from unstir.metrics.classifier import classifier_for
 from unstir.metrics.distances import frechet_of, moments
 from unstir.metrics.evaluation import table
+from unstir.metrics.features import Extractor
 from unstir.metrics.figures import halved, too_rare
 from unstir.metrics.floor import FEWEST
 from unstir.metrics.measure import measure
@@ -150,8 +152,7 @@ def test_the_other_split_gives_the_floor_or_none_to_compare_with(store, network,
     alone = cut(store, tmp_path / "alone", held_out=0)
     without = figure(alone, network, images)
     assert without.num_floor == 0 and 0 < without.floor < without.ceiling / 20  # of the reference, against the rest
-    with pytest.raises(UserError, match="0 held_out"):
-        measure(alone, [images], [network], split="held_out")
+    assert "0 held_out" in str(mistake(measure, alone, [images], [network], split="held_out"))
 
 
 def test_the_floor_is_drawn_from_the_features_that_are_kept(store, network, monkeypatch):
@@ -227,19 +228,15 @@ def test_other_data_in_the_folder_has_other_statistics(store, network, counts):
     assert [of_job[1:] for of_job in counts] == [(50, 50)]
 
 
-def test_a_store_that_cannot_be_written_to_is_judged_all_the_same(store, network, monkeypatch):
-    def full(*arguments, **options):
-        raise PermissionError(13, "Permission denied")
-
-    monkeypatch.setattr(referring, "make_folder", full)
+def test_a_store_that_cannot_be_written_to_is_judged_all_the_same(store, network, watched):
+    watched(referring, "make_folder", PermissionError(13, "Permission denied"))
     assert reference(store, "train", network, 33).moments.n == 33
 
 
 def test_what_does_not_fit_is_refused(store, network):
     images = store.images("held_out")
     for wrong in (images.float(), images.expand(-1, 3, -1, -1), images[:11]):
-        with pytest.raises(UserError, match="images="):
-            measure(store, [wrong], [network])
+        assert "images=" in str(mistake(measure, store, [wrong], [network]))
 
 
 def test_without_labels_the_distance_is_of_patches(store):
@@ -295,3 +292,43 @@ def test_patches_are_compared_with_as_many_images_as_asked(store, tmp_path):
     assert few.value > many.value and few.error > 0 and many.ceiling == pytest.approx(few.ceiling, rel=0.2)
     alone = measure(cut(store, tmp_path / "alone", held_out=0), [images], [], num_reference=900)
     assert alone["patches/swd"].num_floor == 0 and alone["patches/swd"].value == many.value
+
+
+class Answer(nn.Module):
+    def __init__(self, answer):
+        super().__init__()
+        self.answer = answer
+        self.weight = nn.Parameter(torch.ones(1))
+
+    def forward(self, images):
+        return self.answer(images)
+
+
+def means(images):
+    return (images.float().unfold(2, 4, 4).unfold(3, 4, 4).mean((4, 5)).flatten(1),)
+
+
+@pytest.fixture(scope="module")
+def images(digits):
+    return Store.open(digits).images("held_out")[:40]
+
+
+def test_what_is_no_extractor_is_refused(images):
+    for name in ("../up", "", "-"):
+        with refusing("name", name):
+            Extractor(name, Answer(means))
+    for answer, shape in ((lambda images: images, [40, 1, 8, 8]), (lambda images: images[:1].flatten(1), [1, 64])):
+        with refusing("net", shape):
+            Extractor("wrong", Answer(answer)).features(images)
+
+
+def test_an_extractor_measures_under_its_name_and_is_known_by_its_hash(images, digits, monkeypatch):
+    monkeypatch.setattr("unstir.metrics.reference.keep", lambda *given: None)
+    network = Extractor("means-2", Answer(means))
+    found = measure(Store.open(digits), [images], [network])["means-2/fd"]
+    assert found.name == "FD-means-2" and not network.net.training
+    assert found.floor < 3 * found.value < found.ceiling
+    alone = Extractor("means-2", Answer(lambda images: means(images)[0]), hash="mine")
+    assert alone.hash == "mine" and torch.equal(alone.features(images), network.features(images))
+    torch.testing.assert_close(network.features(images), means(images)[0].double())
+    assert len({network.hash, Extractor("b", Answer(means)).hash, Extractor("b", nn.Identity()).hash}) == 3

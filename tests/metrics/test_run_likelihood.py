@@ -1,18 +1,21 @@
-"""The likelihood of a run: which images, which terms, what is written, and what is refused."""
+"""The likelihood of a run: which images and terms, the error of an estimate, what is written, and what is refused."""
 
+import itertools
 import json
 import math
 import re
+import statistics
 from dataclasses import replace
 
 import pytest
 import torch
 from PIL import Image
 
+from refusals import mistake
 from unstir.diffusion.denoiser import Conditioned, clipped
 from unstir.diffusion.likelihood import variational_bound
-from unstir.errors import UserError
-from unstir.metrics.likelihood import Protocol, describe, split_likelihood
+from unstir.metrics import likelihood as module
+from unstir.metrics.likelihood import SAMPLES, Protocol, describe, split_likelihood
 from unstir.randomness import Key, normal
 from unstir.runs.files import decode
 from unstir.train.held_out import with_errors
@@ -20,8 +23,7 @@ from unstir.train.held_out import with_errors
 LEARNED = {"diffusion__learned_variance": True, "loss__objective": "hybrid"}
 
 
-def test_the_whole_sum_is_the_bound_of_the_held_out_images(trained, counts):
-    run, store = trained()
+def test_the_whole_sum_is_the_bound_of_the_held_out_images(run, store, counts):
     found = split_likelihood(run.model(), store)
     count = store.count("held_out")
     assert found.num == count and found.times == tuple(range(2, 21))
@@ -38,8 +40,7 @@ def test_the_whole_sum_is_the_bound_of_the_held_out_images(trained, counts):
     assert f"{found.bits_per_dim:.4f} ±" in describe(found) and "all 20 terms" in describe(found)
 
 
-def test_an_image_has_the_same_noise_in_any_batch_and_choice(trained):
-    run, store = trained()
+def test_an_image_has_the_same_noise_in_any_batch_and_choice(run, store):
     some = split_likelihood(run.model(), store, Protocol(num=40, batch_size=7))
     assert some.bits_per_dim == pytest.approx(
         split_likelihood(run.model(), store, Protocol(num=40)).bits_per_dim, rel=1e-4
@@ -49,8 +50,7 @@ def test_an_image_has_the_same_noise_in_any_batch_and_choice(trained):
     assert split_likelihood(run.model(), store, Protocol(num=40, split="train")).bits_per_dim != some.bits_per_dim
 
 
-def test_an_estimate_is_near_the_sum_and_says_what_it_is(trained):
-    run, store = trained()
+def test_an_estimate_is_near_the_sum_and_says_what_it_is(run, store):
     whole = split_likelihood(run.model(), store, Protocol(num=64))
     estimate = split_likelihood(run.model(), store, Protocol(calls=8, num=64, batch_size=16))
     assert estimate.standard_error > 0
@@ -74,8 +74,7 @@ def test_variances_classes_and_averages_are_honoured(trained):
     assert len({*figures, learned.bits_per_dim}) == 4 and all(map(math.isfinite, figures))
 
 
-def test_the_optimal_variance_lowers_the_bound(trained):
-    run, store = trained()
+def test_the_optimal_variance_lowers_the_bound(run, store):
     model = with_errors(run.model(), store)
     protocols = (Protocol(num=32, variance=variance) for variance in ("large", "small", "optimal"))
     large, small, optimal = (split_likelihood(model, store, protocol) for protocol in protocols)
@@ -83,22 +82,18 @@ def test_the_optimal_variance_lowers_the_bound(trained):
     assert optimal.decoder == large.decoder
 
 
-def test_what_does_not_fit_is_refused(trained, tmp_path):
-    run, store = trained()
+def test_what_does_not_fit_is_refused(run, store, tmp_path):
     for asked in (
         {"split": "test"}, {"num": 10**6}, {"num": -1}, {"calls": 1}, {"calls": 21}, {"batch_size": 0},
         {"variance": "huge"}, {"variance": "learned"}, {"variance": "optimal"},
     ):  # fmt: skip
-        with pytest.raises(UserError) as refused:
-            split_likelihood(run.model(), store, Protocol(**asked))
-        assert {refused.value.key: refused.value.given} == asked
+        refused = mistake(split_likelihood, run.model(), store, Protocol(**asked))
+        assert {refused.key: refused.given} == asked
     foreign = replace(run.model(), data=replace(run.data, content_hash="0" * 64))
-    with pytest.raises(UserError, match="data of"):
-        split_likelihood(foreign, store)
+    assert "data of" in str(mistake(split_likelihood, foreign, store))
 
 
-def test_the_command_writes_figures_and_a_curve(trained, command, refused):
-    run, _ = trained()
+def test_the_command_writes_figures_and_a_curve(run, command, refused):
     status, out, _ = command("likelihood", run.path, "--num", 32, "--split", "both")
     assert status == 0 and out.count("bits/dim") == 2 and "train " in out and "held_out " in out
     folder = run.path / "likelihood"
@@ -112,8 +107,7 @@ def test_the_command_writes_figures_and_a_curve(trained, command, refused):
     assert saved["num"] == 32 and len(saved["curve"]) == 19 and saved["protocol"]["seed"] == 0
     made_of = {"weights": run.model().weights_sha256, "run": run.data.run}
     assert made_of.items() <= saved["protocol"].items() and all(map(len, made_of.values()))
-    status, out, _ = command("likelihood", run.path, "--num", 32, "--json")
-    assert status == 0 and json.loads(out)["held_out"] == saved
+    assert json.loads(command.done("likelihood", run.path, "--num", 32, "--json"))["held_out"] == saved
     written = sorted([*written, written[0].replace("curve-train-held_out", "curve-held_out")])
     refused(command("likelihood", run.path, "--calls", 1), "--calls 1 ")
     assert sorted(path.name for path in folder.iterdir()) == written  # of the same once, and nothing of what failed
@@ -123,8 +117,7 @@ def test_the_command_writes_figures_and_a_curve(trained, command, refused):
     assert status == 2 and "Traceback" not in err
 
 
-def test_a_bound_computed_otherwise_replaces_none(trained, command):
-    run, _ = trained()
+def test_a_bound_computed_otherwise_replaces_none(run, command):
     variances = ["--variance", "small"], ["--variance", "optimal"]
     ways = [], *variances, ["--no-clip"], ["--seed", 1], ["--no-ema"], ["--checkpoint", 8], ["--num", 5]
     for number, way in enumerate(ways):
@@ -134,9 +127,66 @@ def test_a_bound_computed_otherwise_replaces_none(trained, command):
             assert len([*(run.path / "likelihood").glob(f"*.{kind}")]) == number + 1
 
 
-def test_a_store_that_has_gone_is_asked_for(trained, command, tmp_path, refused):
-    run, store = trained()
+def test_a_store_that_has_gone_is_asked_for(run, store, command, tmp_path, refused):
     text = (run.path / "config.toml").read_text()
     (run.path / "config.toml").write_text(text.replace(str(store.path), str(tmp_path / "gone")))
     refused(command("likelihood", run.path, "--num", 8, "--calls", 4), "--store")
     assert command("likelihood", run.path, "--num", 8, "--calls", 4, "--store", store.path)[0] == 0
+
+
+@pytest.fixture
+def bounds(monkeypatch):
+    """The bounds of each batch, as they are computed."""
+    heard, compute = [], module.variational_bound
+
+    def listening(*given, **options):
+        heard.append(compute(*given, **options))
+        return heard[-1]
+
+    monkeypatch.setattr(module, "variational_bound", listening)
+    return heard
+
+
+@pytest.mark.parametrize(
+    ("num", "batch_size", "sizes"),
+    [(64, 64, [8] * 8), (20, 64, [3] * 6 + [2]), (5, 64, [1] * 5), (36, 4, [4] * 9)],
+)
+def test_an_estimate_is_made_in_eight_samples_or_more(run, store, bounds, counts, num, batch_size, sizes):
+    split_likelihood(run.model(), store, Protocol(calls=4, num=num, batch_size=batch_size))
+    assert SAMPLES == 8 and [len(bound.bits_per_dim) for bound in bounds] == sizes
+    assert counts[-1][1:] == (4 * len(sizes), 4 * len(sizes))
+    assert len({tuple(bound.times) for bound in bounds}) > 1  # each has its own times
+    bounds.clear()
+    split_likelihood(run.model(), store, Protocol(num=num, batch_size=batch_size))  # the whole sum needs none of that
+    assert len(bounds[0].bits_per_dim) == min(num, batch_size)
+
+
+def test_its_error_is_that_of_the_samples_and_not_of_their_images(run, store, bounds):
+    found = split_likelihood(run.model(), store, Protocol(calls=3, num=256))
+    means = [bound.bits_per_dim.mean().item() for bound in bounds]
+    of_images = torch.cat([bound.bits_per_dim for bound in bounds]).tolist()
+    assert found.standard_error == pytest.approx(statistics.stdev(means) / math.sqrt(8), rel=1e-6)
+    assert found.num_samples == 8
+    assert found.standard_error > 1.5 * statistics.stdev(of_images) / math.sqrt(256)  # images of a batch share times
+    assert found.bits_per_dim == pytest.approx(statistics.fmean(of_images), rel=1e-6)
+
+
+def test_the_sum_up_to_a_time_ends_at_the_bound(run, store):
+    for protocol in (Protocol(num=40), Protocol(num=40, calls=5), Protocol(num=41, calls=3, batch_size=4)):
+        found = split_likelihood(run.model(), store, protocol)
+        assert len(found.total) == len(found.times)
+        assert found.prior + found.total[-1] == pytest.approx(found.bits_per_dim, rel=1e-6)
+        assert all(a <= b + 1e-9 for a, b in itertools.pairwise(found.total)) and found.total[0] >= found.decoder - 1e-9
+    whole = split_likelihood(run.model(), store, Protocol(num=40))
+    added = list(itertools.accumulate(whole.curve, initial=whole.decoder))[1:]
+    assert whole.total == pytest.approx(added, rel=1e-5)
+
+
+def test_the_estimated_sum_is_near_the_whole_one_at_every_time(run, store):
+    whole = dict(
+        zip(*(lambda r: (r.times, r.total))(split_likelihood(run.model(), store, Protocol(num=128))), strict=True)
+    )
+    sums = [split_likelihood(run.model(), store, Protocol(num=128, calls=6, seed=seed)) for seed in range(6)]
+    for t in (5, 10, 20):
+        at_t = [max(s for time, s in zip(found.times, found.total, strict=True) if time <= t) for found in sums]
+        assert statistics.fmean(at_t) == pytest.approx(whole[t], abs=4 * statistics.stdev(at_t) / 6**0.5 + 0.02)

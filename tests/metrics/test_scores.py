@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 
 import unstir
-from refusals import refused, refusing
+from refusals import mistake, refused, refusing
 from unstir.diffusion.denoiser import Prediction, at_each_time
 from unstir.metrics.likelihood import split_likelihood
 from unstir.runs.card import Labels
@@ -18,8 +18,7 @@ from unstir.theory.process import Process
 from unstir.theory.schedule import cosine
 
 
-def test_the_mean_is_the_runs_own_figure_and_the_parts_add_up(trained):
-    run, store = trained()
+def test_the_mean_is_the_runs_own_figure_and_the_parts_add_up(run, store):
     images = store.images("held_out")
     whole, own = unstir.likelihood(run.model(), images), split_likelihood(run.model(), store)
     assert whole.bits_per_dim.shape == (len(images),) and whole.error is None
@@ -30,8 +29,7 @@ def test_the_mean_is_the_runs_own_figure_and_the_parts_add_up(trained):
     torch.testing.assert_close(whole.prior + whole.diffusion + whole.decoder, whole.bits_per_dim)
 
 
-def test_the_error_of_an_estimate_covers_how_it_varies(trained):
-    run, store = trained()
+def test_the_error_of_an_estimate_covers_how_it_varies(run, store):
     model, images = run.model(), store.images("held_out")[:60]
     whole = unstir.likelihood(model, images)
     some = [unstir.likelihood(model, images, calls=9, seed=seed) for seed in range(12)]
@@ -57,8 +55,7 @@ class Exact:
         return self.denoise(x_t, t)
 
 
-def test_where_the_data_are_one_image_the_bound_of_any_other_is_known(trained):
-    run, store = trained()
+def test_where_the_data_are_one_image_the_bound_of_any_other_is_known(run, store):
     process, images = Process(cosine(50)), store.images("train")[:8]
     model = replace(run.model(), process=process, load=lambda _: Exact(FiniteData(images[:1]), process))
     scored = unstir.likelihood(model, images, variance="small")
@@ -96,10 +93,8 @@ def test_a_run_scores_its_own_images_and_what_misfits_is_refused(trained, comman
     assert status == 0 and f"{own.bits_per_dim:.4f} ±" in out
     assert len((tmp_path / "own.csv").read_text().splitlines()) == own.num + 1
     images = store.images("held_out")[:2]
-    with refusing("images"):
-        unstir.likelihood(run.model(), images.float())
-    with refusing("label"):
-        unstir.likelihood(run.model(), images)
+    assert mistake(unstir.likelihood, run.model(), images.float()).key == "images"
+    assert mistake(unstir.likelihood, run.model(), images).key == "label"
     hidden = replace(run.model(), labels=Labels(10, run.labels.names, True))
     with refusing("labels", [1]):
         unstir.likelihood(hidden, images, torch.zeros(1, dtype=torch.int64))

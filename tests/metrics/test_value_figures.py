@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from refusals import refusing
+from refusals import mistake, refusing
 from unstir.data import pack
 from unstir.metrics.evaluate import evaluate_images
 from unstir.metrics.request import EvaluationRequest
@@ -50,8 +50,7 @@ def test_new_values_are_at_the_floor_and_spoilt_ones_are_not(store):
         )
         assert near.ceiling > near.value
     assert good.memorisation is not None and good.protocol["rounding"] == "none"
-    with refusing("images"):
-        evaluate_images(torch.zeros(80, 2, 8, 8, dtype=torch.uint8), store, request)
+    assert mistake(evaluate_images, torch.zeros(80, 2, 8, 8, dtype=torch.uint8), store, request).key == "images"
 
 
 def test_inception_is_refused_before_any_image_is_read(store, monkeypatch):

@@ -1,4 +1,8 @@
+"""The U-Net: its sizes, initial weights, inputs and settings."""
+
 import copy
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -6,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from refusals import refusing
+from refusals import mistake, refusing
+from unstir.errors import UserError
 from unstir.nn import blocks
 from unstir.nn.blocks import Attention, ResBlock, sinusoids
 from unstir.nn.config import ModelConfig, UNetConfig
@@ -114,8 +119,7 @@ def test_images_that_do_not_fit_are_refused(shape):
 def test_labels_must_be_given_exactly_to_a_network_with_classes():
     x, t = batch()
     for net, labels in ((small(num_classes=2), ()), (small(), (t,))):
-        with refusing("condition"):
-            net.eval()(x, t, *labels)
+        assert mistake(net.eval(), x, t, *labels).key == "condition"
     with pytest.raises(ValueError, match="condition must"):
         small(num_classes=2).eval()(x, t, t[:2])
 
@@ -308,5 +312,58 @@ def test_of_signals_only_the_longer_side_is_halved(changes):
     widths = [mask.shape[2:] for mask in masks_of(net, x, key(2))]
     assert set(widths) == {(1, 16), (1, 8), (1, 4)}
     assert net.eval()(x.transpose(2, 3), torch.tensor([0, 5])).shape == (2, 3, 16, 1)
-    with refusing("x"):
-        net(torch.randn(2, 3, 1, 10), torch.tensor([0, 5]))
+    assert mistake(net, torch.randn(2, 3, 1, 10), torch.tensor([0, 5])).key == "x"
+
+
+@pytest.mark.parametrize(
+    ("key", "wrong"),
+    [
+        *(("channels", {"channels": value}) for value in ("many", 64.5, 0)),
+        ("channels", {"channels": 33, "groups": 11}), ("groups", {"channels": 48}),
+        *(("mults", {"mults": value}) for value in ((), (1, 0), (1, 1.5))),
+        *(("attention", {"attention": value}) for value in ((4,), (-1,), (1, 1))),
+        ("heads", {"heads": 3}), ("heads", {"mults": (1, 3), "attention": (), "heads": 5}),
+        ("heads", {"head_channels": 64, "heads": 2}), ("head_channels", {"head_channels": 24}),
+        ("layout", {"layout": "report_guided"}), ("layout", {"layout": "report_guided", "num_classes": 2}),
+        ("layout", {"layout": "guided"}), *(("dropout", {"dropout": value}) for value in (1.0, -0.1, float("nan"))),
+        *(("norm_eps", {"norm_eps": value}) for value in (0.0, float("inf"))),
+        ("freq_shift", {"channels": 2, "groups": 1}), ("downsample_padding", {"downsample_padding": 2}),
+        ("flip_sin_to_cos", {"flip_sin_to_cos": 2}), ("num_classes", {"num_classes": -1}), ("colour", {"colour": 3}),
+    ],
+)  # fmt: skip
+def test_a_wrong_value_is_refused_and_each_remedy_is_enough(key, wrong):
+    refused = mistake(UNetConfig, **wrong)
+    assert refused.key == key
+    remedies = refused.remedy
+    for changes in remedies if isinstance(remedies, tuple) else (remedies,):
+        UNetConfig(**{**wrong, **changes})
+
+
+@pytest.mark.parametrize(("name", "least", "most"), [("in_channels", 1, 16_384), ("num_classes", 0, 1_000_000)])
+def test_counts_have_bounds(name, least, most):
+    assert [getattr(UNetConfig(**{name: value}), name) for value in (least, most)] == [least, most]
+    for value in (least - 1, most + 1):
+        with pytest.raises(UserError, match=name):
+            UNetConfig(**{name: value})
+
+
+def test_lists_as_toml_has_them_become_tuples():
+    config = UNetConfig(mults=[1, 2], attention=[])
+    assert (config.mults, config.attention, config.widths) == ((1, 2), (), (128, 256))
+
+
+def test_words_as_a_command_line_has_them_become_numbers():
+    config = UNetConfig(channels="64", mults=["1", "2"], flip_sin_to_cos="true", downsample_padding="1", dropout="0.2")
+    assert config == UNetConfig(channels=64, mults=(1, 2), flip_sin_to_cos=True, downsample_padding=1, dropout=0.2)
+
+
+def test_a_config_is_read_without_torch():
+    code = "import sys; from unstir.nn.config import UNetConfig; UNetConfig(); sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_weights_are_counted_without_symbolic_shapes():
+    """torch imports them, in two seconds, for as little as an empty range on its meta device."""
+    code = "import sys; from unstir.runs.build import num_parameters; from unstir.runs.config import Config; "
+    code += "assert num_parameters(Config()) > 10**6; sys.exit('sympy' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

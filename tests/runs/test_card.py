@@ -6,7 +6,7 @@ from math import sqrt
 import pytest
 import torch
 
-from refusals import refusing
+from refusals import mistake, refusing
 from unstir.errors import UserError
 from unstir.pixels import Scale
 from unstir.runs import card
@@ -53,9 +53,8 @@ def test_an_image_that_is_given_has_the_null_label_where_there_is_one():
     assert Labels(3, ("a", "b", "c"), has_null=True).or_null(None) == 3
     assert Labels(3, ("a", "b", "c"), has_null=True).or_null(0) == LABELS.or_null(0) == 0
     assert Labels().or_null(None) is None
-    with pytest.raises(UserError) as refused:
-        LABELS.or_null(None, "labels")
-    assert (refused.value.key, refused.value.given) == ("labels", None)
+    refused = mistake(LABELS.or_null, None, "labels")
+    assert (refused.key, refused.given) == ("labels", None)
 
 
 def test_shares_go_with_classes_and_without_a_label():
@@ -63,8 +62,7 @@ def test_shares_go_with_classes_and_without_a_label():
         (Labels(), (None, (1, 1)), {"shares": None}),
         (LABELS, (2, (1, 1, 1)), ({"label": None}, {"shares": None})),
     ):
-        with refusing(remedy=remedy):
-            labels.check(*given)
+        assert mistake(labels.check, *given).remedy == remedy
 
 
 def test_without_shares_each_class_is_drawn_in_turn_or_one_for_all():

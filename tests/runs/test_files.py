@@ -14,7 +14,8 @@ import torch
 from safetensors import SafetensorError
 
 from conftest import tiny_config
-from refusals import refusing
+from processes import until
+from refusals import mistake, refusing
 from unstir.chain import Chain
 from unstir.data import Store, pack
 from unstir.errors import UnwrittenError, UserError
@@ -61,8 +62,7 @@ def test_processes_that_write_one_file_at_once_all_succeed(tmp_path):
 
 
 @pytest.mark.parametrize("sizes", [(4, 4, 4, 4), (4, 3, 2, 5)])
-def test_four_jobs_in_one_folder_make_the_images_of_one(trained, tmp_path, sizes):
-    run, _ = trained()
+def test_four_jobs_in_one_folder_make_the_images_of_one(run, tmp_path, sizes):
     job = Job(num=24, chain=Chain(steps=3), batch_size=4)
     save_images(run.model(12, device="cpu"), job, tmp_path / "alone")
 
@@ -83,10 +83,8 @@ def test_what_a_killed_process_left_is_removed_and_what_a_living_one_writes_is_n
             (partial / "file").write_text("half")
             time.sleep(60)
         os._exit(0)
-    deadline = time.monotonic() + 30
-    while not (left := list(tmp_path.glob(".a.*/file"))) or left[0].read_text() != "half":
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
+    until(lambda: [file.read_text() for file in tmp_path.glob(".a.*/file")] == ["half"])
+    left = list(tmp_path.glob(".a.*/file"))
     with staging(tmp_path, "a"):
         assert left[0].read_text() == "half"
     os.kill(child, signal.SIGKILL)
@@ -98,8 +96,7 @@ def test_what_a_killed_process_left_is_removed_and_what_a_living_one_writes_is_n
     assert list(tmp_path.iterdir()) == []
 
 
-def test_who_holds_a_run_removes_what_a_killed_training_left_and_not_what_others_write_there(trained):
-    run, _ = trained()
+def test_who_holds_a_run_removes_what_a_killed_training_left_and_not_what_others_write_there(run):
     ours = [run.path / ".curves.png.01234567.partial", run.samples / ".a.png.01234567.partial"]
     theirs = run.path / ".report.html.01234567.partial"
     for partial in (*ours, theirs):
@@ -137,8 +134,7 @@ def test_a_run_is_trained_there_and_data_packed(tmp_path, digits, monkeypatch):
     assert train_run(tiny_config(digits, train__length="1 step"), tmp_path / "run").finished
 
 
-def test_a_lock_that_the_disk_fails_to_give_is_no_other_trainer(trained, monkeypatch):
-    run, _ = trained()
+def test_a_lock_that_the_disk_fails_to_give_is_no_other_trainer(run, monkeypatch):
     monkeypatch.setattr(fcntl, "flock", lambda file, how: (_ for _ in ()).throw(OSError(errno.EIO, "it failed")))
     with pytest.raises(OSError, match="it failed"), run.lock():
         pass
@@ -170,8 +166,7 @@ def test_a_lock_is_held_while_its_block_runs_and_gone_after_it(tmp_path):
     assert not lock.exists()
 
 
-def test_a_link_in_the_place_of_a_lock_is_refused_and_what_it_leads_to_stays(trained, tmp_path):
-    run, _ = trained()
+def test_a_link_in_the_place_of_a_lock_is_refused_and_what_it_leads_to_stays(run, tmp_path):
     (tmp_path / "precious").write_text("whole")
     (run.path / ".lock").symlink_to(tmp_path / "precious")
     with pytest.raises(OSError), run.lock():
@@ -179,8 +174,7 @@ def test_a_link_in_the_place_of_a_lock_is_refused_and_what_it_leads_to_stays(tra
     assert (tmp_path / "precious").read_text() == "whole"
 
 
-def test_nothing_in_a_run_is_followed_out_of_it(trained, tmp_path):
-    run, _ = trained()
+def test_nothing_in_a_run_is_followed_out_of_it(run, tmp_path):
     events, precious = run.path / "events.jsonl", tmp_path / "precious"
     precious.write_bytes(events.read_bytes() + b'{"cut"')
     events.unlink()
@@ -203,15 +197,13 @@ def test_nothing_in_a_run_is_followed_out_of_it(trained, tmp_path):
         pass
 
 
-def test_of_images_by_another_network_what_differs_is_named_and_nothing_else(trained, tmp_path):
-    run, _ = trained()
+def test_of_images_by_another_network_what_differs_is_named_and_nothing_else(run, tmp_path):
     model, job, out = run.model(), Job(num=2, chain=Chain(steps=2)), tmp_path / "images"
     save_images(model, job, out)
     settings = files.decode((out / "settings.json").read_bytes())
     (out / "settings.json").write_text(files.encode({**settings, "model": {"type": "mine:Net", "depth": 3}}))
-    with pytest.raises(UserError) as refused:
-        save_images(model, job, out)
-    assert "model is" in str(refused.value) and "None" not in str(refused.value)
+    refused = mistake(save_images, model, job, out)
+    assert "model is" in str(refused) and "None" not in str(refused)
 
 
 def test_a_disk_is_full_only_where_less_is_free_than_is_needed(tmp_path, monkeypatch):

@@ -68,8 +68,7 @@ def test_a_last_line_cut_anywhere_is_dropped_without_a_word(trained, make_run, l
     assert logged == []
 
 
-def test_lines_that_a_checkpoint_counts_on_and_are_gone_are_missed(trained, make_run, logged):
-    run, _ = trained()
+def test_lines_that_a_checkpoint_counts_on_and_are_gone_are_missed(run, make_run, logged):
     whole = run.metrics_file.read_bytes().splitlines(keepends=True)
     for left in (whole[:-1], whole[:2], []):
         run.metrics_file.write_bytes(b"".join(left))
@@ -129,8 +128,7 @@ def test_a_continued_run_has_the_lines_of_one_that_was_not_stopped_after_damage_
         {"step": True}, {"images": 10**400}, {"seconds": 10**400}, {"seconds": [1]}, {"mse": {}}, {"skipped": 2**60},
     ],
 )  # fmt: skip
-def test_a_line_of_other_kinds_is_damaged(trained, change):
-    run, _ = trained()
+def test_a_line_of_other_kinds_is_damaged(run, change):
     sound = run.metrics()
     lines.write(run.metrics_file, [sound[0], {**sound[1], **change}, *sound[2:]])
     ((number, reason),) = run.log("metrics").damaged
@@ -140,8 +138,7 @@ def test_a_line_of_other_kinds_is_damaged(trained, change):
         assert [(number, key in reason) for number, reason in run.log("metrics").damaged] == [(1, True)]
 
 
-def test_losses_that_are_no_numbers_are_what_was_measured(trained):
-    run, _ = trained()
+def test_losses_that_are_no_numbers_are_what_was_measured(run):
     sound = run.metrics()
     for value in (None, math.inf):
         lines.write(run.metrics_file, [{**sound[0], "loss": value}])
@@ -149,8 +146,7 @@ def test_losses_that_are_no_numbers_are_what_was_measured(trained):
 
 
 @pytest.mark.parametrize("number", [errno.EIO, errno.ENOSPC, errno.EMFILE, errno.EPERM, errno.EROFS])
-def test_a_log_that_cannot_be_written_is_named(trained, monkeypatch, number):
-    run, _ = trained()
+def test_a_log_that_cannot_be_written_is_named(run, monkeypatch, number):
 
     def fail(*_, **__):
         raise OSError(number, os.strerror(number))

@@ -1,11 +1,15 @@
-"""The [loss] settings: what contradicts itself is refused, and each reaches the objective."""
+"""Settings of the loss and spans of a run: what they become, and which are refused."""
 
 import pytest
 import torch
 
-from refusals import refusing
+from refusals import mistake, refusing
 from unstir.errors import UserError
 from unstir.runs import build, recipes
+from unstir.runs.config import steps_in
+from unstir.runs.named import run_and_step
+from unstir.runs.run import check_free
+from unstir.runs.sections import TrainConfig
 from unstir.runs.toml import from_dict
 from unstir.theory.weighting import loss_weights
 
@@ -38,9 +42,8 @@ ZERO_SNR = {"zero_terminal_snr": True, "predict": "v"}
     ],
 )
 def test_contradictions_are_refused(sections, key):
-    with pytest.raises(UserError) as refused:
-        from_dict(sections, "test")
-    assert refused.value.key == key and refused.value.where == "test"
+    refused = mistake(from_dict, sections, "test")
+    assert refused.key == key and refused.where == "test"
 
 
 @pytest.mark.parametrize(
@@ -60,9 +63,8 @@ def test_contradictions_are_refused(sections, key):
     ],
 )
 def test_an_option_is_refused_by_the_part_that_it_is_for(sections, key, allowed):
-    with pytest.raises(UserError) as refused:
-        build.check_parts(from_dict(sections, "test"))
-    assert refused.value.key == key and allowed in refused.value.allowed
+    refused = mistake(build.check_parts, from_dict(sections, "test"))
+    assert refused.key == key and allowed in refused.allowed
 
 
 def test_settings_reach_the_objective():
@@ -95,3 +97,63 @@ def test_a_micro_batch_may_be_the_whole_batch_and_no_more():
     assert from_dict({"train": {"batch_size": 8, "micro_batch": 8}}, "test").train.micro_batch == 8
     with refusing("train.micro_batch", 9, {"train.micro_batch": 8}):
         from_dict({"train": {"batch_size": 8, "micro_batch": 9}}, "test")
+
+
+@pytest.mark.parametrize(
+    ("span", "steps"),
+    [
+        ("1 step", 1),
+        ("20 epochs", 460),
+        ("65 images", 2),  # rounded up
+        ("640 images", 10),
+        ("0 images", 0),
+    ],
+)
+def test_a_span_is_so_many_steps(span, steps):
+    assert steps_in(span, steps_per_epoch=23, batch_size=64) == steps
+
+
+def test_a_run_of_so_many_images_sees_them_and_no_more_than_a_batch_more(make_run):
+    for images in (80, 81, 200):
+        run, _ = make_run(f"of-{images}", train__length=f"{images} images", train__warmup="8 images")
+        assert images <= run.length * run.config.train.batch_size < images + run.config.train.batch_size
+        assert run.steps_in(run.config.train.warmup) == 1
+
+
+@pytest.mark.parametrize(
+    ("text", "span"),
+    [
+        ("1step", "1 step"),
+        (" 2 step ", "2 steps"),
+        ("1 epochs", "1 epoch"),
+        ("0 epochs", "0 steps"),
+        ("9" * 12 + " images", "9" * 12 + " images"),
+        ("0" * 20 + "5 images", "5 images"),
+    ],
+)
+def test_a_span_has_one_form(text, span):
+    assert TrainConfig(warmup=text).warmup == span
+
+
+def test_no_span_is_beyond_twelve_digits_and_no_training_is_of_nothing():
+    assert mistake(TrainConfig, warmup="1" + "0" * 12 + " images").key == "warmup"
+    assert mistake(TrainConfig, length="0 epochs").key == "length"
+
+
+def test_a_new_run_may_have_a_folder_in_which_nothing_is_but_what_its_birth_left(tmp_path):
+    check_free(tmp_path)
+    check_free(tmp_path / "absent")
+    for name in ("data.json", ".lock", ".a.partial"):
+        (tmp_path / name).touch()
+    check_free(tmp_path)
+    (tmp_path / "photo.png").touch()
+    for taken in (tmp_path, tmp_path / "photo.png"):
+        with refusing("out", taken):
+            check_free(taken)
+
+
+def test_a_step_is_named_behind_a_run_unless_that_is_a_path(tmp_path):
+    assert run_and_step("runs/a@5") == ("runs/a", 5) and run_and_step("a@b@12") == ("a@b", 12)
+    assert run_and_step("runs/a") == ("runs/a", None) and run_and_step("a@last") == ("a@last", None)
+    (tmp_path / "a@5").mkdir()
+    assert run_and_step(f"{tmp_path}/a@5") == (f"{tmp_path}/a@5", None)

@@ -43,8 +43,7 @@ class Zero(torch.nn.Module):
         return x * self.scale
 
 
-def test_what_sampling_has_loaded_can_be_differentiated_through(trained):
-    run, _ = trained()
+def test_what_sampling_has_loaded_can_be_differentiated_through(run):
     model = run.model()
     list(sample_batches(model, Job(num=1, chain=Chain(sampler="ddim", steps=2))))
     x_t = torch.zeros(1, *model.shape, requires_grad=True)
@@ -153,8 +152,7 @@ def test_an_average_of_any_width_is_made_of_those_that_a_run_saved(trained, comm
     assert run.model(1, ema=0.07).step == 1
     shutil.rmtree(run.checkpoints)  # the slim files alone are kept for good
     assert run.model(ema=0.08).weights_sha256 == model.weights_sha256
-    status, out, _ = command("likelihood", run.path, "--ema-width", 0.08, "--num", 4, "--calls", 2)
-    assert status == 0 and "width 0.08" in out
+    assert "width 0.08" in command.done("likelihood", run.path, "--ema-width", 0.08, "--num", 4, "--calls", 2)
     status, _, err = command("sample", run.path, "--no-ema", "--ema-width", 0.08, "--num", 1)
     assert status == 2 and err.count("\n") == 1 and "--ema-width 0.08" in err
     with refusing("ema_width", 0.08):

@@ -5,8 +5,7 @@ import json
 
 import pytest
 
-from refusals import refusing
-from unstir.errors import UserError
+from refusals import mistake
 from unstir.runs import sidecar
 
 
@@ -48,12 +47,9 @@ def test_a_sidecar_vouches_for_the_single_results_whose_content_it_has(tmp_path,
     if is_ours:
         sidecar.check(picture, [single])
     else:
-        with refusing(given=single):
-            sidecar.check(picture, [single])
+        assert mistake(sidecar.check, picture, [single]).given == single
     single.with_suffix(".json").touch()
-    with pytest.raises(UserError) as refused:  # a picture of its own
-        sidecar.check(picture, [single])
-    assert refused.value.given == single
+    assert mistake(sidecar.check, picture, [single]).given == single  # a picture of its own
 
 
 @pytest.mark.parametrize("left", ["", "[[0]]", '{"0": ""}', "3", "[" * 9999])
@@ -80,9 +76,8 @@ def test_what_a_killed_command_wrote_goes_with_its_picture(tmp_path):
 @pytest.mark.parametrize("text", ['["command"]', '{"command": "other edit"}', '{"command": 3}', "{}", "{"])
 def test_settings_of_others_are_not_replaced(tmp_path, text):
     (tmp_path / "a.json").write_text(text)
-    with pytest.raises(UserError) as refused:
-        sidecar.check(tmp_path / "a.png")
-    assert (refused.value.key, refused.value.given) == ("out", tmp_path / "a.png")
+    refused = mistake(sidecar.check, tmp_path / "a.png")
+    assert (refused.key, refused.given) == ("out", tmp_path / "a.png")
 
 
 def test_a_picture_is_written_before_its_settings_and_only_then_no_longer_unfinished(tmp_path, monkeypatch):
@@ -104,6 +99,5 @@ def test_a_picture_is_written_before_its_settings_and_only_then_no_longer_unfini
 
 def test_a_folder_is_no_picture(tmp_path):
     (tmp_path / "a.png").mkdir()
-    with pytest.raises(UserError) as refused:
-        sidecar.check(tmp_path / "a.png", key="to")
-    assert (refused.value.key, refused.value.given) == ("to", tmp_path / "a.png")
+    refused = mistake(sidecar.check, tmp_path / "a.png", key="to")
+    assert (refused.key, refused.given) == ("to", tmp_path / "a.png")

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.distributions import Normal
 
-from unstir.errors import UserError
+from refusals import mistake
 from unstir.theory.process import Gaussian, Process
 from unstir.theory.schedule import from_betas, linear, zero_terminal_snr
 from unstir.theory.variance import VARIANCES, check_variance, chosen_variance, error_at_each_time, log_variance
@@ -53,9 +53,8 @@ def test_a_variance_is_the_small_the_large_or_one_between_that_was_learned():
         check_variance(kind, learned=True, measured=True)
     check_variance("large", learned=False, measured=False)
     for kind, learned, measured in (("learned", False, True), ("optimal", True, False), ("none", True, True)):
-        with pytest.raises(UserError) as raised:
-            check_variance(kind, learned, measured)
-        assert (raised.value.key, raised.value.given) == ("variance", kind)
+        raised = mistake(check_variance, kind, learned, measured)
+        assert (raised.key, raised.given) == ("variance", kind)
 
 
 @pytest.mark.parametrize("schedule", [linear(50, 0.002, 0.25), zero_terminal_snr(linear(50, 0.002, 0.25))])

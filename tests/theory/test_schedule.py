@@ -1,4 +1,4 @@
-"""Schedules against diffusers' tables, their betas and their ends; abar itself is a row of `unstir verify`."""
+"""Schedules, spacings, weightings and parameterisations: their tables, their bounds and what is refused."""
 
 import math
 from itertools import pairwise
@@ -8,9 +8,14 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from refusals import refusing
+from refusals import mistake, refusing
+from unstir.errors import UserError
+from unstir.parts import OURS
+from unstir.runs.toml import from_dict
 from unstir.theory import schedule
+from unstir.theory.parameterization import PARAMETERIZATIONS
 from unstir.theory.schedule import NoiseSchedule, cosine, from_betas, linear, sigmoid, times, zero_terminal_snr
+from unstir.theory.weighting import loss_weights
 
 ALL = [linear(), cosine(), sigmoid(), linear(50, 0.01, 0.3), cosine(7)]
 
@@ -56,8 +61,7 @@ def test_any_spacing_gives_that_many_falling_times(T, data):
     ],
 )  # fmt: skip
 def test_mistakes_are_named(call, key):
-    with refusing(key):
-        call()
+    assert mistake(call).key == key
 
 
 @pytest.mark.parametrize("table", [[0.0], [0.0, 0.0], [-0.1, -0.2], [0.0, -1.0, -0.5]])
@@ -108,3 +112,58 @@ def test_each_spacing_visits_its_times():
     assert times(dark, 1, "log_snr") == [100, 0]
     for spacing in ("trailing", "leading", "linspace"):
         assert times(made, 100, spacing) == list(range(100, -1, -1))
+
+
+def test_eps_is_refused_where_the_signal_is_gone():
+    schedule = zero_terminal_snr(linear())
+    with refusing("predict", remedy={"predict": "v"}):
+        PARAMETERIZATIONS["eps"].check(schedule)
+
+
+def test_eps_is_refused_where_its_image_is_no_float32_number():
+    for made, kept in ((linear(1000, 1e-4, 0.5), 2.2e-67), (linear(20_000), 1.1e-44)):
+        assert made.alpha(made.T) == pytest.approx(kept, rel=0.05)
+        with pytest.raises(UserError, match=f"is {kept:.1e},"):
+            PARAMETERIZATIONS["eps"].check(made)
+        for name in ("x0", "v"):
+            PARAMETERIZATIONS[name].check(made)
+    assert "predict=" in str(mistake(PARAMETERIZATIONS["eps"].check, linear(10_000, 1e-4, 0.5)))
+    least = linear(13_600)  # alpha_T is a little above the least
+    PARAMETERIZATIONS["eps"].check(least)
+    image = PARAMETERIZATIONS["eps"].x0(least, torch.full((1, 1, 2, 2), 10.0), least.T, torch.full((1, 1, 2, 2), 1e6))
+    assert image.isfinite().all()
+
+
+SCHEDULE = linear()
+
+
+@pytest.mark.parametrize(
+    "schedule", [linear(), cosine(), zero_terminal_snr(linear())], ids=["linear", "cosine", "zero"]
+)
+@pytest.mark.parametrize("name", OURS["weighting"])
+def test_weights_are_finite_everywhere(schedule, name):
+    kinds = ("x0", "v") if schedule.abar(1000) == 0 else ("eps", "x0", "v")
+    for kind in kinds:
+        if schedule.abar(1000) == 0 and name in ("min_snr", "p2"):
+            with pytest.raises(UserError, match=f"weighting='{name}' is 0 at t = T"):
+                loss_weights(name, schedule, PARAMETERIZATIONS[kind])
+            continue
+        weights = loss_weights(name, schedule, PARAMETERIZATIONS[kind])
+        assert weights.shape == (1001,) and weights.dtype == torch.float64
+        assert weights.isfinite().all() and weights[0] == 0 and (weights[1:] > 0).all()
+
+
+@pytest.mark.parametrize("kind", PARAMETERIZATIONS.values(), ids=PARAMETERIZATIONS)
+def test_simple_weighs_every_time_alike(kind):
+    assert (loss_weights("simple", SCHEDULE, kind)[1:] == 1).all()
+
+
+def test_an_unknown_weighting_is_refused():
+    assert "weighting='snr'" in str(mistake(from_dict, {"loss": {"weighting": "snr"}}, "test"))
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -1.0, 0.0])
+@pytest.mark.parametrize(("name", "parameter"), [("min_snr", "gamma"), ("p2", "gamma"), ("p2", "k")])
+def test_a_parameter_that_is_no_positive_number_is_refused(name, parameter, value):
+    with pytest.raises(UserError, match=f"{parameter}={value} "):
+        loss_weights(name, SCHEDULE, PARAMETERIZATIONS["eps"], {parameter: value})

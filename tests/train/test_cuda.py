@@ -167,7 +167,6 @@ def test_images_are_those_of_the_cpu_and_of_other_batches_but_for_rounding(train
 
 
 @pytest.mark.parametrize("sampler", ["ancestral", "ddim", "dpmpp_2m_sde", "unipc", "heun"])
-def test_every_kind_of_sampler_draws_on_it(trained, sampler):
-    run, _ = trained()
+def test_every_kind_of_sampler_draws_on_it(run, sampler):
     model = run.model(device="cuda")
     assert torch.equal(drawn(model, sampler=sampler, steps=4), drawn(model, sampler=sampler, steps=4))

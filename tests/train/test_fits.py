@@ -163,52 +163,34 @@ def test_a_batch_of_samples_that_is_too_large_says_what_to_lower_and_leaves_no_f
     ],
 )
 def test_what_runs_out_of_memory_on_the_way_goes_on_from_the_last_checkpoint(
-    module, name, lower, least, make_run, trained, monkeypatch
+    module, name, lower, least, make_run, trained, watched
 ):
     settings = {"log__held_out_images": 6, "log__held_out_times": 1}
     run, _ = make_run(**settings)
-    real, calls = getattr(module, name), []
-
-    def failing(*given):
-        calls.append(1)
-        if len(calls) > 12:
-            raise CPU
-        return real(*given)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(module, name, failing)
-        if module is held_out:
-            calls.extend([1] * 9)  # two for the first snapshot, and two for that of step 1
-        with pytest.raises(OutOfMemoryError, match="4.096 GB") as raised:
-            train_run(run.config, run.path)
+    number = 4 if module is held_out else 13  # two for the first snapshot, and two for that of step 1
+    watched(module, name, CPU, lambda calls: len(calls) == number)
+    with pytest.raises(OutOfMemoryError, match="4.096 GB") as raised:
+        train_run(run.config, run.path)
     assert raised.value.lower == lower
     assert checkpoint.newest(run.checkpoints)[0].step >= least
     assert train_run(run.config, run.path).finished
     assert_same(outcome(run), outcome(trained("whole", **settings)[0]))
 
 
-def test_a_state_that_cannot_be_copied_is_written_as_it_is_with_the_same_bits(make_run, trained, monkeypatch, logged):
+def test_a_state_that_cannot_be_copied_is_written_as_it_is_with_the_same_bits(make_run, trained, watched, logged):
     run, store = make_run()
-    real, calls = state.on_host, []
-
-    def failing(tensors):
-        calls.append(len(tensors))
-        if len(calls) > 1:
-            raise CPU
-        return real(tensors)
-
-    monkeypatch.setattr(state, "on_host", failing)
+    calls = watched(state, "on_host", CPU, lambda calls: len(calls) > 1)
     assert Trainer(run, store).run()
     assert len(calls) == 2 and len(logged) == 1 and "step 4," in logged[0]
     assert_same(outcome(run), outcome(trained("whole")[0]))
 
 
-def test_what_is_written_without_a_copy_is_of_its_step(make_run, monkeypatch):
+def test_what_is_written_without_a_copy_is_of_its_step(make_run, watched):
     run, store = make_run()
     made = Trainer(run, store)
     made.take_step()
     expected = {name: t.clone() for name, t in made.state.copied(run)().tensors.items()}
-    monkeypatch.setattr(state, "on_host", lambda _: exec("raise MemoryError"))
+    watched(state, "on_host", MemoryError())
     made._saving.begin()
     made.take_step()
     made._saving.wait()
@@ -216,16 +198,10 @@ def test_what_is_written_without_a_copy_is_of_its_step(make_run, monkeypatch):
     assert found.step == 1 and all((found.tensors[name] == t).all() for name, t in expected.items())
 
 
-def test_a_checkpoint_that_cannot_be_written_for_want_of_memory_leaves_the_one_before(make_run, monkeypatch):
+def test_a_checkpoint_that_cannot_be_written_for_want_of_memory_leaves_the_one_before(make_run, watched):
     run, _ = make_run(grids__log_spaced=0)
-    real = checkpoint.save
-
-    def failing(folder, content):
-        if folder.name == "checkpoints" and content.step > 4:
-            raise CPU
-        return real(folder, content)
-
-    monkeypatch.setattr(record.checkpoint, "save", failing)
+    is_late = lambda folder, content: folder.name == "checkpoints" and content.step > 4
+    watched(record.checkpoint, "save", CPU, lambda calls: is_late(*calls[-1]))
     with pytest.raises(OutOfMemoryError, match="4.096 GB"):
         train_run(run.config, run.path)
     assert checkpoint.newest(run.checkpoints)[0].step == 4

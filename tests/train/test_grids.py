@@ -1,4 +1,4 @@
-"""Grids on the way are what the trained run draws afterwards; a step waits for nothing."""
+"""Grids on the way are what the trained run draws afterwards; a step waits for nothing and no device."""
 
 import dataclasses
 from pathlib import Path
@@ -8,11 +8,14 @@ import pytest
 import torch
 from PIL import Image
 from torch.utils._python_dispatch import TorchDispatchMode
+from variety import VARIETY
 
 from refusals import refusing
 from unstir.generate.drawing import Job, sample_batches
 from unstir.generate.folder import save_images
+from unstir.runs import build
 from unstir.runs.run import Run
+from unstir.train import levers
 from unstir.train.trainer import Trainer
 
 
@@ -55,8 +58,7 @@ def test_slim_files_draw_the_picture_of_their_milestone(trained, tmp_path):
         run.model(5)
 
 
-def test_a_run_rebuilds_its_denoiser_from_the_folder_alone(trained, tmp_path):
-    run, _ = trained()
+def test_a_run_rebuilds_its_denoiser_from_the_folder_alone(run, tmp_path):
     moved = tmp_path / "elsewhere"
     run.path.rename(moved)
     denoiser = Run.open(moved).model().denoiser
@@ -72,8 +74,7 @@ def test_a_run_rebuilds_its_denoiser_from_the_folder_alone(trained, tmp_path):
     assert (ours.raw - exact.raw).norm() / exact.raw.norm() < 0.05
 
 
-def test_exactly_as_many_images_as_asked_each_from_its_index(trained):
-    run, _ = trained()
+def test_exactly_as_many_images_as_asked_each_from_its_index(run):
     job = Job(num=7, chain=dataclasses.replace(run.chain(), seed=9), batch_size=3)
     batches = list(sample_batches(run.model(), job))
     assert [list(indices) for indices, _ in batches] == [[0, 1, 2], [3, 4, 5], [6]]
@@ -125,3 +126,35 @@ def test_a_training_step_reads_no_file(make_run, monkeypatch):
     monkeypatch.setattr(Image, "open", lambda *a, **k: opened.append(a))
     trainer.take_step()
     assert opened == []
+
+
+META = torch.device("meta")
+
+
+@pytest.fixture
+def on_meta(make_run, monkeypatch):
+    """on_meta(**changes) -> the trainer of a tiny run whose images, weights and all else lie on the meta device."""
+
+    def trainer(**changes):
+        made = make_run(**changes)
+        monkeypatch.setattr(build, "device", lambda name: META)
+        monkeypatch.setattr(levers, "_fits", lambda images, device: True)
+        return Trainer(*made)
+
+    return trainer
+
+
+@pytest.mark.parametrize("changes", VARIETY.values(), ids=VARIETY)
+def test_a_gradient_needs_no_number_of_the_device_and_none_of_the_cpu(on_meta, changes):
+    trainer = on_meta(**changes)
+    trainer.state.net.train()
+    found = trainer._learn_from(trainer._part)
+    assert [each.device for each in found] == [META] * 3
+    assert all(p.grad is not None and p.grad.device == META for p in trainer.state.net.parameters())
+
+
+def test_what_the_meta_device_notices():
+    x = torch.empty(3, device="meta")
+    for wrong in (lambda: x + torch.ones(3), lambda: x.sum().item(), lambda: bool(x[0] > 0), lambda: x.tolist()):
+        with pytest.raises((RuntimeError, NotImplementedError), match="meta"):
+            wrong()

@@ -6,11 +6,10 @@ import select
 import signal
 import subprocess
 import sys
-import time
 
 import pytest
 
-from processes import Command
+from processes import Command, until
 from tiny_command import tiny
 from unstir.jobs.process import Signals
 from unstir.runs.run import Run
@@ -18,13 +17,6 @@ from unstir.runs.run import Run
 pytestmark = pytest.mark.slow
 
 WORDS = ["train", "digits", *tiny("100000 steps", log="1 step", checkpoint="100000 steps")]
-
-
-def until(holds, seconds=90):
-    deadline = time.monotonic() + seconds
-    while not holds():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
 
 
 def lines(folder):
@@ -42,7 +34,7 @@ def started(tmp_path):
 
     def start(make, meanwhile=lambda: None):
         children.append(make())
-        until(lambda: meanwhile() or lines(tmp_path) > 3 or children[-1].poll() is not None)
+        until(lambda: meanwhile() or lines(tmp_path) > 3 or children[-1].poll() is not None, 90)
         assert children[-1].poll() is None
         return children[-1]
 

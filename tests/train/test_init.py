@@ -3,8 +3,7 @@
 import pytest
 import torch
 
-from refusals import refusing
-from unstir.errors import UserError
+from refusals import mistake, refusing
 from unstir.train.trainer import Trainer
 
 
@@ -33,8 +32,7 @@ def test_a_run_keeps_to_the_step_that_it_was_made_with_though_the_other_one_trai
         run, store = make_run("later", train__init=str(text))
         assert run.config.train.init == begun.config.train.init == f"{first.path.resolve()}@12"
     assert same(Trainer(run, store).state.net.state_dict(), weights)
-    with refusing("train.init"):
-        make_run("later", train__init=f"{first.path}@14")
+    assert mistake(make_run, "later", train__init=f"{first.path}@14").key == "train.init"
 
 
 @pytest.mark.parametrize("hidden", [0.0, 0.5])
@@ -88,9 +86,8 @@ CLASSES = {"model__num_classes": 10}
 )
 def test_weights_of_another_structure_are_refused_by_their_settings(trained, make_run, there, here, words):
     first, _ = trained(**there)
-    with pytest.raises(UserError) as raised:
-        make_run("second", train__init=str(first.path), **here)
-    assert words in str(raised.value) and "\n" not in str(raised.value)
+    raised = mistake(make_run, "second", train__init=str(first.path), **here)
+    assert words in str(raised) and "\n" not in str(raised)
     assert not (first.path.parent / "second").exists()
 
 

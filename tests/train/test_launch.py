@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from conftest import tiny_config
-from refusals import refusing
+from refusals import mistake, refusing
 from unstir.data import pack
 from unstir.data.manifest import PACK_AGAIN
 from unstir.errors import UserError
@@ -37,9 +37,8 @@ def test_both_sides_are_multiples_of_the_networks(tmp_path):
             check_sides(config, *sides)
     (tmp_path / "train.images.npy").touch()
     config.data = DataConfig(source=str(tmp_path))  # a packed store, of which no other size can be asked
-    with pytest.raises(UserError) as refused:
-        check_sides(config, 7, 7)
-    again, fewer = refused.value.remedy
+    refused = mistake(check_sides, config, 7, 7)
+    again, fewer = refused.remedy
     assert again.endswith("size=8") and fewer == mend[1]
 
 
@@ -67,15 +66,10 @@ def test_packed_data_has_the_name_of_its_source_and_a_hash_of_what_is_unusual(da
 @pytest.mark.parametrize(
     ("schedule", "length", "warmup", "asked", "period"),
     [
-        ("cosine", 20, 3, 0, 17),
-        ("cosine", 20, 3, 17, 17),
-        ("cosine", 4, 3, 0, 1),
-        ("wsd", 20, 3, 0, 4),
-        ("wsd", 4, 3, 0, 1),
-        ("wsd", 20, 3, 17, 17),
-        ("constant", 20, 3, 0, 0),
+        ("cosine", 20, 3, 0, 17), ("cosine", 20, 3, 17, 17), ("cosine", 4, 3, 0, 1), ("wsd", 20, 3, 0, 4),
+        ("wsd", 4, 3, 0, 1), ("wsd", 20, 3, 17, 17), ("constant", 20, 3, 0, 0),
     ],
-)
+)  # fmt: skip
 def test_a_period_is_the_rest_or_a_fifth_of_the_run(make_run, schedule, length, warmup, asked, period):
     spans = {"length": length, "warmup": warmup, "lr_period": asked}
     changes = {f"train__{name}": f"{number} steps" for name, number in spans.items()}
@@ -233,8 +227,7 @@ def test_store_and_source_that_have_gone_are_asked_for_by_data_store(run, tmp_pa
 def test_a_hash_is_not_taken_for_that_of_a_store(run, tmp_path):
     _, _, store, _ = run
     config = tiny_config("", data__source=str(store), data__sha256="0" * 64)
-    with refusing(remedy={"data.sha256": None}):
-        open_data(config, tmp_path / "new")
+    assert mistake(open_data, config, tmp_path / "new").remedy == {"data.sha256": None}
 
 
 @pytest.mark.parametrize(
@@ -251,8 +244,7 @@ def test_settings_that_the_data_does_not_allow_are_refused_before_an_image_is_de
     for number in range(20):
         (tmp_path / f"photos/{number}.png").write_bytes(b"no image at all")
     config = tiny_config(tmp_path / "store", data__source=str(tmp_path / "photos"), data__size=8, **asked)
-    with refusing(key):
-        train_run(config, tmp_path / "run", by_class=key == "by_class")
+    assert mistake(train_run, config, tmp_path / "run", by_class=key == "by_class").key == key
     assert [path.name for path in tmp_path.iterdir()] == ["photos"]
 
 
@@ -260,8 +252,7 @@ def test_a_split_without_training_images_is_refused_before_packing(tmp_path):
     images = np.zeros((4, 8, 8), np.uint8)
     np.savez(tmp_path / "x.npz", x_train=images[:0], x_test=images)
     config = tiny_config(tmp_path / "store", data__source=str(tmp_path / "x.npz"))
-    with refusing(given=str(tmp_path / "x.npz")):
-        open_data(config, tmp_path / "run")
+    assert mistake(open_data, config, tmp_path / "run").given == str(tmp_path / "x.npz")
     assert [path.name for path in tmp_path.iterdir()] == ["x.npz"]
 
 

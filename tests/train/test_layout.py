@@ -89,8 +89,7 @@ def test_a_run_may_change_its_layout_as_it_does_from_one_device_to_another(make_
         close(other, found[0], atol=1e-5)
 
 
-def test_images_are_those_of_the_other_layout_and_lie_as_ever(trained, channels_last):
-    run, _ = trained()
+def test_images_are_those_of_the_other_layout_and_lie_as_ever(run, channels_last):
     drawn, hashes = [], set()
     for so in (False, True):
         channels_last(so)

@@ -72,15 +72,13 @@ def folder(tmp_path, monkeypatch):
 
 def test_the_run_keeps_what_was_chosen_and_the_same_command_continues_it(folder, command):
     words = "train", "photos", "--data.source", folder, "--minutes", 1000, *TINY, *SHORT, "--train.augment", "0.0"
-    status, _, err = command(*words)
-    assert status == 0, err
+    command.done(*words)
     config = Run.open("runs/photos").config
     assert config.recipe == "photos" and config.grids.log_spaced == 6 and config.data.flip
     assert config.train.batch_size == 22  # all training images, which are fewer than the recipe's 32
     assert config.train.augment == 0.0  # typed, though it is the recipe's own
     assert (config.data.size, config.model.channels, config.train.length) == (8, 8, "2 steps")
-    status, _, err = command(*words[:-6], *SHORT[2:], "--train.length", "3 steps", "--train.lr_period", "3 steps")
-    assert status == 0, err
+    command.done(*words[:-6], *SHORT[2:], "--train.length", "3 steps", "--train.lr_period", "3 steps")
     assert Run.open("runs/photos").newest_step() == 3 and Run.open("runs/photos").config.train.batch_size == 22
 
 

@@ -6,6 +6,7 @@ import pytest
 import torch
 from test_parts import spoilt
 
+from conftest import on
 from refusals import refusing
 from unstir import randomness
 from unstir.diffusion.augmentation import augmentation, transformed
@@ -119,22 +120,17 @@ def test_each_setting_of_the_loss_reaches_the_objective(weighting, options):
         assert not torch.allclose(made.weights, loss_weights(weighting, schedule, kind).float())
 
 
-def test_likelihood_gives_each_image_its_own_label(trained, monkeypatch):
+def test_likelihood_gives_each_image_its_own_label(trained, watched):
     from unstir.metrics import likelihood as judged
     from unstir.runs.model import Model
 
     run, store = trained("classes", model__num_classes=10)
-    shown, bound, seen, denoise = [], judged.variational_bound, [], Model.denoise
-    spy = lambda denoise, process, x_0, *rest, **options: (
-        shown.append(x_0) or bound(denoise, process, x_0, *rest, **options)
-    )
-    monkeypatch.setattr(judged, "variational_bound", spy)
-    monkeypatch.setattr(Model, "denoise", lambda self, labels: seen.append(labels) or denoise(self, labels))
+    bounds, denoised = watched(judged, "variational_bound"), watched(Model, "denoise")
     judged.split_likelihood(run.model(), store, judged.Protocol(num=20, batch_size=8, clip=False))
     images, labels = store.images("held_out"), store.labels("held_out")
     index = randomness.permutation(0, "likelihood", 0, len(images))[:20].sort().values
-    assert torch.equal(torch.cat(seen), labels[index])
-    torch.testing.assert_close(torch.cat(shown), images[index].float() / 127.5 - 1)
+    assert torch.equal(torch.cat([label for _, label in denoised]), labels[index])
+    torch.testing.assert_close(torch.cat([x_0 for _, _, x_0, *_ in bounds]), images[index].float() / 127.5 - 1)
 
 
 @pytest.mark.parametrize("decay", [0.9, 0.0])
@@ -197,9 +193,9 @@ def test_the_average_moves_by_the_decay_that_is_logged(make_run):
     assert len(seen) == 4
 
 
-def test_a_batch_may_be_the_whole_training_set(make_run, monkeypatch):
-    count = 1498
-    whole = {"train__batch_size": count, "train__micro_batch": 0, "train__length": "3 epochs"}
+def test_a_batch_may_be_the_whole_training_set(make_run, few):
+    count = (small := few(80, held_out=0.25)).count("train")
+    whole = {**on(small), "train__batch_size": count, "train__micro_batch": 0, "train__length": "3 epochs"}
     measured = {"log__held_out_images": 12, "log__held_out_times": 1}
     run, store = make_run(**whole, **measured, train__warmup="0 steps", grids__log_spaced=0)
     assert store.count("train") == count and run.steps_per_epoch == 1 and run.length == 3
@@ -215,4 +211,4 @@ def test_a_batch_may_be_the_whole_training_set(make_run, monkeypatch):
     assert [line["epoch"] for line in run.metrics()] == [1, 2]
     assert [(line["step"], line["epoch"], line["bits_num"]) for line in run.held_out()] == [(0, 0, 3), (3, 2, 3)]
     with refusing("train.batch_size", count + 1, {"train.batch_size": count}):
-        make_run("more", train__batch_size=count + 1, train__micro_batch=0)
+        make_run("more", **on(small), train__batch_size=count + 1, train__micro_batch=0)

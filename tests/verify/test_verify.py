@@ -130,8 +130,7 @@ def test_the_whole_table_fits_eighty_columns(unstir, monkeypatch):
 
 def test_the_picture_is_saved_beside_the_table(unstir, tmp_path, refused):
     words = "verify", "clamp-first", "--plot"
-    status, out, _ = unstir(*words, tmp_path / "theory.png")
-    assert status == 0 and f"picture  {tmp_path / 'theory.png'}" in out
+    assert f"picture  {tmp_path / 'theory.png'}" in unstir.done(*words, tmp_path / "theory.png")
     assert (tmp_path / "theory.png").read_bytes()[:8] == b"\x89PNG\r\n\x1a\n"
     Image.new("L", (8, 8), 77).save(tmp_path / "mine.png")
     kept = (tmp_path / "mine.png").read_bytes()

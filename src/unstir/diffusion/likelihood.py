@@ -85,7 +85,7 @@ def variational_bound(
     call. Raises ValueError for times that do not fall to 0 or an unknown variance.
     """
     visited = list(range(process.T, -1, -1)) if times is None else list(times)
-    chain = process.respaced(visited)
+    chain = process if times is None else process.respaced(visited)
     steps = dict.fromkeys(range(2, chain.T + 1), 1.0) if sampled is None else dict(sorted(sampled.items()))
     prior = _sum(chain.marginal(x_0, chain.T).kl(Gaussian(torch.zeros_like(x_0), 0.0)), present)
     columns = []
