@@ -1,5 +1,4 @@
-// What chapters draw: pixels on a canvas, curves, arrows and bars as SVG. Colours are the style's, by class.
-import { element } from "./chart.js";
+// What pages draw: pixels on a canvas, curves, arrows and bars as SVG. Colours are the style's, by class.
 
 /** Draw images [C, count, H, W], bytes as base64, in rows of five with a pixel between them. */
 export function paint(canvas, text, [channels, h, w], count = 1) {
@@ -15,6 +14,13 @@ export function paint(canvas, text, [channels, h, w], count = 1) {
     picture.data[at + 3] = 255;
   }
   context.putImageData(picture, 0, 0);
+}
+
+function element(name, values, text = "") {
+  const created = document.createElementNS("http://www.w3.org/2000/svg", name);
+  for (const [key, value] of Object.entries(values)) created.setAttribute(key, value);
+  created.textContent = text;
+  return created;
 }
 
 const [WIDTH, HEIGHT, LEFT, BOTTOM, TOP] = [320, 200, 38, 22, 8];
