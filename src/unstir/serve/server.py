@@ -188,13 +188,13 @@ class _Request(BaseHTTPRequestHandler):
 
     @contextmanager
     def _progress(self, job: str, unit: str) -> Iterator[Count]:
-        """The display of a job within a call: lines of how far it is; it ends when the client has gone."""
+        """The display of a job within a call: lines of how far it is, after its first; it ends where nobody reads."""
         began = monotonic()
 
         def count(done: float, total: float, note: str = "") -> None:
             nonlocal began
             self._check_there()
-            if monotonic() > began + PAUSE:
+            if self._streams and monotonic() > began + PAUSE:
                 began = monotonic()
                 self._line({"job": job, "unit": unit, "done": done, "total": total})
 

@@ -67,7 +67,7 @@ const start = () => { part("command").textContent = `unstir train ${fresh.recipe
 
 computes(form, "report", () => ({ model: run }), () => { part("page").hidden = true; }, ({ address }) => {
   part("page").href = address;
-  part("page").hidden = false;
+  part("page").hidden = !address;
 });
 form.model.addEventListener("change", choose);
 form.model.addEventListener("focus", models);
