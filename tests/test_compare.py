@@ -81,7 +81,7 @@ def test_a_row_may_have_options_of_its_own():
     one, two, three, four = parse("ddim:5:eta=1,unipc:9:log_snr:order=2,unipc:9, ddim:5", Chain("ddim", eta=0.25))
     assert (one.eta, two.spacing, two.options, three.options, four.eta) == (1, "log_snr", {"order": 2}, {}, 0.25)
     for text, key in (("unipc:9:ordr=2", "options.ordr"), ("ddim:5:eta=x", "eta"), ("ddim:5:even:log_snr", "compare")):
-        assert mistake(parse(text, Chain())[0].visited, cosine(20)).key == key
+        assert mistake(lambda text=text: parse(text, Chain())[0].visited(cosine(20))).key == key
 
 
 def test_an_option_of_one_sampler_is_for_the_rows_that_take_it(trained, command, tmp_path):
