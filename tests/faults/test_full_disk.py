@@ -1,4 +1,4 @@
-"""A disk that is full, and every call of the system failing once: the old or the new is whole, the next try succeeds."""
+"""A full disk, and every call of the system failing once: the old or the new is whole, the next try succeeds."""
 
 import errno
 import json
