@@ -4,40 +4,39 @@ A chapter is computed as a whole and sent frame by frame, so that its slider mov
 Pictures are pixels as base64, [C, H, W]; the numbers of a formula are those of the pixel in the middle of the image.
 """
 
-import base64
 import math
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import lru_cache, wraps
 from typing import Annotated, Any, Literal, get_args
 
 import torch
-from pydantic import Field
+from pydantic import Base64Bytes, Field
 from torch import Tensor
 
 from unstir import parts
 from unstir.chain import FAST, Chain
-from unstir.data.images import MAX_FILE_BYTES, Refused, decode
 from unstir.diffusion.classes import step_evidence
 from unstir.diffusion.denoiser import Prediction, clipped
 from unstir.diffusion.draw import starting_noise
 from unstir.diffusion.guidance import guided, in_plane
-from unstir.errors import UserError, printable
-from unstir.pixels import from_uint8
+from unstir.edit.files import read_image
+from unstir.errors import UserError
+from unstir.pixels import from_uint8, to_uint8
 from unstir.randomness import Key, normal
 from unstir.runs.model import Model
 from unstir.runs.run import Run
 from unstir.runs.stores import examples
+from unstir.serve.editing import PictureValues
 from unstir.serve.live import chains_of, encoded, frames
-from unstir.serve.state import Answer, Frames, Seed, State, Values
+from unstir.serve.state import MODELS, Answer, Frames, Seed, State, Values
 from unstir.theory.process import Process
 from unstir.theory.schedule import times
 
 STOPS = 50  # places of a slider, beside t = 0
 IMAGES = 10  # of the data that a chapter offers
-AT_ONCE = 10  # images in a network call, and in a line of an answer
 REMEMBERED = 16  # chapters that were computed, the pictures of each some 0.5 MB of MNIST
-SCALES = [0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 5.0]  # of guidance
+SCALES = [half / 2 for half in range(11)]  # of guidance
 
 ScheduleName = Literal["", "linear", "cosine", "sigmoid"]
 SCHEDULES = get_args(ScheduleName)[1:]
@@ -48,7 +47,7 @@ class ChapterValues(Values):
 
     image: Annotated[int, Field(ge=0, lt=IMAGES)] = 0
     """The number of an image of the data."""
-    pixels: Annotated[str, Field(max_length=1 << 20)] = ""
+    pixels: Base64Bytes = b""
     """An image of one's own in its place, as `own` answered."""
     label: int | None = None
     """The class that the network is told; None: no class."""
@@ -59,19 +58,13 @@ class ChapterValues(Values):
     """The times from t back to s."""
 
 
-class OwnValues(Values):
-    """An image file, as base64."""
-
-    file: Annotated[str, Field(max_length=4 * (MAX_FILE_BYTES // 3))]
-
-
 def remembered(chapter: Callable[[State, Any], Frames]) -> Callable[[State, Any], Frames]:
     """The chapter, computed once for the same model and values: a class opens the same page at the same time."""
-    kept = OrderedDict[tuple[Model, Values], list[Answer]]()
+    kept = OrderedDict[tuple[str, Values], list[Answer]]()
 
     @wraps(chapter)
     def answered(state: State, values: Any) -> Frames:
-        key = state.model(values.model), values
+        key = state.model(values.model).hashes, values
         lines = list[Answer]()
         for line in kept.get(key) or chapter(state, values):
             lines.append(line)
@@ -89,19 +82,15 @@ def images(state: State, values: Values) -> Frames:
     model = state.model(values.model)
     x_0, told = _images(model)
     classes = told.tolist() if told is not None and model.labels.count and model.conditions is None else None
-    yield {"shape": _shape(model), "images": [_picture(model, image[None]) for image in x_0], "labels": classes}
+    yield {"shape": _shape(model), "images": [encoded(pixels) for pixels in model.pixels(x_0)], "labels": classes}
 
 
-def own(state: State, values: OwnValues) -> Answer:
+def own(state: State, values: PictureValues) -> Answer:
     """The pixels of an image file at the size of the model's images; UserError where it cannot be used."""
     model = state.model(values.model)
     if not model.in_pixels:
-        raise UserError("file", None, "is a picture, and this model makes values")
-    try:
-        content = base64.b64decode(values.file, validate=True)
-        return {"pixels": encoded(torch.from_numpy(decode(content, None, model.shape[1:], model.shape[0]).pixels))}
-    except (Refused, ValueError) as error:
-        raise UserError("file", None, f"is no picture that can be used: {error}") from None
+        raise UserError("picture", None, "cannot be used: this model makes values")
+    return {"pixels": encoded(to_uint8(read_image(values.picture, model.shape)))}
 
 
 @remembered
@@ -109,32 +98,32 @@ def opening(state: State, values: Values) -> Frames:
     """Ten images on their way from noise: x_t and the estimate of the clean images at each call of the network."""
     model = state.model(values.model)
     chain = chains_of(model)[0]
-    yield {"shape": _shape(model), "sampler": chain.sampler}
+    yield {"shape": _shape(model)}
     yield from frames(model, chain)
 
 
-def forward(state: State, values: ChapterValues) -> Answer:
+def forward(state: State, values: ChapterValues) -> Frames:
     """An image on its way to noise, and the step back from each time, for somebody who knows the image."""
     model = state.model(values.model)
     process, x_0, _ = process_of(model, values), *_image(model, values)
     eps = _noise(model, values)
-    pixel = {"x0_pixel": _middle(x_0), "eps_pixel": _middle(eps)}
-    places = [_diffused(model, process, x_0, eps, t, values.stride) | pixel for t in _stops(process)]
-    given = {"x0": _picture(model, x_0), "eps": _picture(model, eps)}
-    return _about(model, len(places), given=given, frames=places)
+    stops = _stops(process)
+    yield _about(model, len(stops), given=_pictures(model, x0=x_0, eps=eps))
+    for t in stops:
+        yield _diffused(model, process, x_0, eps, t, values.stride)
 
 
 def _diffused(model: Model, process: Process, x_0: Tensor, eps: Tensor, t: int, stride: int) -> Answer:
     schedule, x_t = process.schedule, process.diffuse(x_0, t, eps)
-    numbers: Answer = {"alpha": schedule.alpha(t), "sigma": schedule.sigma(t), "abar": schedule.abar(t)}
+    numbers: Answer = {"alpha": schedule.alpha(t), "sigma": schedule.sigma(t)}
     numbers |= {"log_snr": _finite(schedule.log_snr(t)), "snr": _finite(schedule.snr[t].item())}
-    frame: Answer = {"t": t, "x": _picture(model, x_t), "x_pixel": _middle(x_t), **numbers}
+    frame: Answer = {"t": t, **_pictures(model, x=x_t), **numbers}
     if t == 0:
         return frame
     s = max(t - stride, 0)
     posterior, (at_x_t, at_x_0, var) = process.posterior(x_t, x_0, t, s), process.posterior_coefficients(t, s)
     step = {"s": s, "at_x_t": at_x_t, "at_x_0": at_x_0, "var": var, "std": math.sqrt(var)}
-    return {**frame, **step, "mean": _picture(model, posterior.mean), "mean_pixel": _middle(posterior.mean)}
+    return {**frame, **step, **_pictures(model, mean=posterior.mean)}
 
 
 @remembered
@@ -148,33 +137,23 @@ def predict(state: State, values: ChapterValues) -> Frames:
     held_out = [*zip(measured["times"], measured["held_out"], strict=True)] if measured else []
     stops = _stops(process)[1:]
     yield _about(model, len(stops), predicts=model.predict, held_out=held_out)
-    for part in _parts(stops):
-        at = torch.tensor(part, device=model.device)
-        x_t = process.diffuse(x_0, at, eps)
-        prediction = model.denoise(_condition(model, values, index, len(part)))(x_t, at)
-        noise = process.eps(x_t, prediction.x0, at)
-        loss = prediction.raw - model.denoiser.parameterization.target(process.schedule, x_0, at, eps)
-        for i, t in enumerate(part):
-            x, x0, e = x_t[i : i + 1], prediction.x0[i : i + 1].clamp(-1, 1), noise[i : i + 1]
-            yield {
-                "t": t,
-                "alpha": process.schedule.alpha(t),
-                "sigma": process.schedule.sigma(t),
-                "x": _picture(model, x),
-                "x0": _picture(model, x0),
-                "eps": _picture(model, e),
-                "x_pixel": _middle(x),
-                "x0_pixel": _middle(prediction.x0[i : i + 1]),
-                "eps_pixel": _middle(e),
-                "x0_error": _mse(x0 - x_0),
-                "eps_error": _mse(e - eps),
-                "loss": _mse(loss[i : i + 1]),
-            }
-
-
-def reverse_chain(values: ChapterValues, process: Process) -> Chain:
-    """The chain of the chapter on sampling."""
-    return Chain("ancestral", min(STOPS, process.T), variance="small", seed=values.seed)
+    denoise = model.denoise(_condition(model, values, index))
+    for t in stops:
+        alpha, sigma = process.schedule.gather(t, x_0)
+        x_t = process.diffuse(x_0, t, eps)
+        prediction = denoise(x_t, t)
+        image, noise = prediction.x0.clamp(-1, 1), process.eps(x_t, prediction.x0, t)
+        target = model.denoiser.parameterization.target(process.schedule, x_0, t, eps)
+        yield {
+            "t": t,
+            "alpha": alpha,
+            "sigma": sigma,
+            **_pictures(model, x=x_t, x0=image, eps=noise),
+            "x0_pixel": _middle(prediction.x0),  # not clamped, so that the formula holds
+            "x0_error": _mse(image - x_0),
+            "eps_error": _mse(noise - eps),
+            "loss": _mse(prediction.raw - target),
+        }
 
 
 @remembered
@@ -183,18 +162,17 @@ def reverse(state: State, values: ChapterValues) -> Frames:
     """The chain from noise to an image, step by step, with what the network would say of each class on the way."""
     model = state.model(values.model)
     process, index = model.process, torch.zeros(1, dtype=torch.int64, device=model.device)
-    chain, classes = reverse_chain(values, process), torch.arange(model.labels.count, device=model.device)
+    chain = Chain("ancestral", min(STOPS, process.T), variance="small", seed=values.seed)
     model.check(chain)
+    classes = torch.arange(model.labels.count, device=model.device)
     evidence = torch.zeros(len(classes), dtype=torch.float64, device=model.device)
-    yield _about(model, chain.steps, process.T, classes=[printable(name) for name in model.labels.names])
+    yield _about(model, chain.steps, 0)
     t, x = chain.visited(process.schedule)[0], starting_noise(chain.seed, index, model.shape)
     for step in model.draw(chain, index, _condition(model, values, index)):
         s, (at_x_t, at_x_0, var) = step.t, process.posterior_coefficients(t, step.t)
         mean = process.posterior(x, step.x0, t, s).mean
         frame: Answer = {"t": t, "s": s, "at_x_t": at_x_t, "at_x_0": at_x_0, "std": math.sqrt(var)}
-        shown = {"x": x, "x0": step.x0, "mean": mean, "noise": step.x - mean, "next": step.x}
-        frame |= {name: _picture(model, image) for name, image in shown.items()}
-        frame |= {f"{name}_pixel": _middle(image) for name, image in shown.items()}
+        frame |= _pictures(model, x=x, x0=step.x0, mean=mean, noise=step.x - mean, next=step.x)
         frame |= {"z": _middle(normal(Key(chain.seed, "sample", t, index), model.shape)) if s else 0.0}
         if len(classes) and s > 0:
             told = clipped(model.denoise(classes))(x.expand(len(classes), -1, -1, -1), t)
@@ -211,25 +189,25 @@ def guidance(state: State, values: ChapterValues) -> Frames:
     model.check(model.chain.changed(guidance=2.0, sampler="ddim", steps=1))
     process, (x_0, index), eps = model.process, _image(model, values), _noise(model, values)
     stops = _stops(process)[1:]
-    yield _about(model, len(stops), stops[-len(stops) // 5], scales=SCALES)
+    yield _about(model, len(stops), stops[-len(stops) // 5])
     for t in stops:
         x_t, condition = process.diffuse(x_0, t, eps), _condition(model, values, index)
         away = model.away_from(condition)
         assert away is not None
         strong, weak = model.denoise(condition)(x_t, t), away(x_t, t)
-        arrows = in_plane(x_t[0], weak.x0[0], strong.x0[0], SCALES)
+        to_weak, to_strong, *arrows = in_plane(x_t[0], weak.x0[0], strong.x0[0], SCALES)
         mixed = [guided(_given(strong), _given(weak), scale)(x_t, t).x0 for scale in SCALES]
+        by_scale = [
+            _pictures(model, guided=x0) | {"scale": scale, "to_guided": arrow.tolist()}
+            for x0, scale, arrow in zip(mixed, SCALES, arrows, strict=True)
+        ]
         yield {
             "t": t,
-            "x": _picture(model, x_t),
-            "weak": _picture(model, weak.x0),
-            "strong": _picture(model, strong.x0),
-            "guided": [_picture(model, x0) for x0 in mixed],
-            "arrows": arrows.tolist(),
-            "distance": (arrows[1] - arrows[0]).norm().item(),
-            "weak_pixel": _middle(weak.x0),
-            "strong_pixel": _middle(strong.x0),
-            "guided_pixels": [_middle(x0) for x0 in mixed],
+            **_pictures(model, weak=weak.x0, strong=strong.x0),
+            "by_scale": by_scale,
+            "to_weak": to_weak.tolist(),
+            "to_strong": to_strong.tolist(),
+            "distance": (to_strong - to_weak).norm().item(),
         }
 
 
@@ -237,7 +215,7 @@ def _given(prediction: Prediction) -> Callable[[Tensor, Any], Prediction]:
     return lambda x_t, t: prediction
 
 
-@lru_cache(4)
+@lru_cache(MODELS)
 @torch.inference_mode()
 def _images(model: Model) -> tuple[Tensor, Tensor | None]:
     """Up to `IMAGES` images about [-1, 1], and what the network is told of each."""
@@ -256,19 +234,18 @@ def _image(model: Model, values: ChapterValues) -> tuple[Tensor, Tensor]:
     if not values.pixels:
         x_0, _ = _images(model)
         return x_0[index % len(x_0)], index
-    try:
-        content = bytearray(base64.b64decode(values.pixels, validate=True))
-        return from_uint8(torch.frombuffer(content, dtype=torch.uint8).view(1, *model.shape)).to(model.device), index
-    except (ValueError, RuntimeError):
-        raise UserError("pixels", None, "are not those of an image of this model") from None
+    if len(values.pixels) != math.prod(model.shape) or not model.in_pixels:
+        raise UserError("pixels", None, "are not those of an image of this model")
+    pixels = torch.frombuffer(bytearray(values.pixels), dtype=torch.uint8)
+    return from_uint8(pixels.view(1, *model.shape)).to(model.device), index
 
 
-def _condition(model: Model, values: ChapterValues, index: Tensor, num: int = 1) -> Tensor | None:
-    """What the network is told of ``num`` copies of the image."""
+def _condition(model: Model, values: ChapterValues, index: Tensor) -> Tensor | None:
+    """What the network is told of the image."""
     if model.conditions is None:
-        return model.condition(index.expand(num), model.labels.or_null(values.label))
+        return model.condition(index, model.labels.or_null(values.label))
     _, told = _images(model)
-    return None if told is None else told[index % len(told)].expand(num, *told.shape[1:])
+    return None if told is None else told[index % len(told)]
 
 
 def process_of(model: Model, values: ChapterValues) -> Process:
@@ -285,10 +262,6 @@ def _stops(process: Process) -> list[int]:
     return times(process.schedule, min(STOPS, process.T))[::-1]
 
 
-def _parts(stops: Sequence[int]) -> list[list[int]]:
-    return [list(stops[first : first + AT_ONCE]) for first in range(0, len(stops), AT_ONCE)]
-
-
 def _about(model: Model, total: int, first: int | None = None, **more: Any) -> Answer:
     """What a page knows before the frames: their number, the time that it shows first, T and the shape of pictures."""
     T = model.process.T
@@ -299,8 +272,10 @@ def _shape(model: Model) -> list[int]:
     return list(model.pixels(torch.zeros(1, *model.shape)).shape[1:])
 
 
-def _picture(model: Model, image: Tensor) -> str:
-    return encoded(model.pixels(image)[0])
+def _pictures(model: Model, **images: Tensor) -> Answer:
+    """Images [1, C, H, W] by their names, and the value of the pixel in the middle of each."""
+    pictures = {name: encoded(model.pixels(image)[0]) for name, image in images.items()}
+    return {**pictures, **{f"{name}_pixel": _middle(image) for name, image in images.items()}}
 
 
 def _middle(image: Tensor) -> float:

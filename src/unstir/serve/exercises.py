@@ -21,7 +21,7 @@ class ExerciseValues(ChapterValues):
 
     def of_chapter(self) -> ChapterValues:
         """What the chapter was computed for."""
-        return ChapterValues(**{name: getattr(self, name) for name in ChapterValues.model_fields})
+        return ChapterValues.model_construct(**{name: getattr(self, name) for name in ChapterValues.model_fields})
 
 
 def check(state: State, values: ExerciseValues) -> Frames:
@@ -32,7 +32,7 @@ def check(state: State, values: ExerciseValues) -> Frames:
 
 def _balance(state: State, values: ExerciseValues) -> tuple[bool, str]:
     """Signal and noise are of one size where log SNR = 0."""
-    places = [frame for frame in _frames(forward(state, values)["frames"]) if frame["log_snr"] is not None]
+    places = [frame for frame in _frames(forward(state, values)) if frame["log_snr"] is not None]
     here = _at(places, values.t)
     sizes = f"At t = {values.t} the signal-to-noise ratio is {here['snr']:.2g}."
     return _near(places, values.t, lambda frame: -abs(frame["log_snr"])), sizes
@@ -49,7 +49,7 @@ def _schedule(state: State, values: ExerciseValues) -> tuple[bool, str]:
 
 def _step(state: State, values: ExerciseValues) -> tuple[bool, str]:
     """The step back whose mean takes as much of the image as of x_t."""
-    places = [frame for frame in forward(state, values)["frames"] if frame["t"]]
+    places = [frame for frame in _frames(forward(state, values)) if frame["t"]]
     here = _at(places, values.t)
     of_image, of_x_t = here["at_x_0"], here["at_x_t"]
     line = f"The mean of the step from {values.t} to {here['s']} takes {of_image:.3g} of x_0 and {of_x_t:.3g} of x_t."

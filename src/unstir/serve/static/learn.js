@@ -4,7 +4,7 @@ import { arrows, bars, curves, paint } from "./paint.js";
 
 const form = part("settings"), chapter = form.dataset.chapter, all = (what) => [...document.querySelectorAll(what)];
 const call = chapter === "posterior" ? "forward" : chapter;
-let facts = {}, data = {}, about = {}, mark = null, control = null, later = 0;
+let facts = {}, data = {}, about = {}, mark = null, control = null, later = 0, wanted = 0;
 
 /** A number as formulas show it: three digits, of the values of pixels three decimals. */
 function written(value, decimals) {
@@ -20,28 +20,22 @@ function put(number, value) {
   number.textContent = follows && text.startsWith("−") ? `(${text})` : text;
 }
 
-const guided = (frame) => (frame.guided ? {
-  guided: frame.guided[form.scale.value],
-  guided_pixel: frame.guided_pixels[form.scale.value],
-  scale: about.scales[form.scale.value],
-} : {});
-
 /** Show one place of the slider. */
 function show(place) {
-  const frame = { ...about.given, ...place, ...guided(place) };
+  const chosen = place.by_scale?.find(({ scale }) => scale === Number(form.scale.value));
+  const frame = { ...about.given, ...place, ...chosen };
   for (const canvas of all("[data-picture]")) if (frame[canvas.dataset.picture]) paint(canvas, frame[canvas.dataset.picture], about.shape);
   for (const number of all("[data-number]")) if (frame[number.dataset.number] !== undefined) put(number, frame[number.dataset.number]);
   mark?.(frame.t);
-  if (frame.arrows) {
-    const [a, b, ...scaled] = frame.arrows, last = scaled[scaled.length - 1];
-    arrows(part("arrows"), { a, b, c: scaled[form.scale.value] }, [Math.max(a[0], last[0], 1e-6), Math.max(last[1], a[0] / 3)]);
+  if (chosen) {
+    arrows(part("arrows"), { a: frame.to_weak, b: frame.to_strong, c: frame.to_guided });
     part("scale").textContent = frame.scale;
   }
-  if (frame.probabilities?.length) bars(part("bars"), about.classes, frame.probabilities);
+  if (frame.probabilities?.length) bars(part("bars"), facts.labels, frame.probabilities);
   form.t.value = frame.t;
   clearTimeout(later);
   later = setTimeout(keep, 200);
-  return frame.s === undefined ? `t = ${frame.t}` : `t = ${frame.t}, s = ${frame.s}`;
+  return frame.s === undefined || chapter === "forward" ? `t = ${frame.t}` : `t = ${frame.t}, s = ${frame.s}`;
 }
 
 function keep() {
@@ -63,48 +57,43 @@ function chart() {
   part("chart")?.setAttribute("aria-label", all("#chart + figcaption").map((text) => text.textContent).join());
 }
 
-function begin(line, wanted) {
+function begin(line) {
   about = line;
+  const [, h, w] = line.shape, middle = { left: Math.floor(w / 2) / w, top: Math.floor(h / 2) / h, width: 1 / w, height: 1 / h };
+  for (const [name, share] of Object.entries(middle)) part("chapter").style.setProperty(`--${name}`, `${100 * share}%`);
+  wanted = Number(form.t.value || line.first);
   player.clear();
   player.slider.max = line.total - 1;
   if (part("held")) part("held").hidden = !line.held_out.length;
   if (part("target")) part("target").textContent = line.predicts;
-  if (part("classes")) part("classes").hidden = !line.classes.length;
-  return wanted === "" ? line.first : Number(wanted);
+  if (part("classes")) part("classes").hidden = !facts.labels.length;
 }
 
 function values() {
-  const { image = 0 } = data, given = (name) => form[name] && !form[name].closest("[hidden]") && form[name].value !== "";
-  const numbers = ["label", "seed", "stride"].filter(given).map((name) => [name, Number(form[name].value)]);
-  const picture = form.elements.image?.value;
-  const own = picture === "own" ? { pixels: data.own } : { image: Number(picture ?? image) };
+  const given = ["image", "label", "seed", "stride"].map((name) => [name, form.elements[name]?.value]);
+  const numbers = given.filter(([, value]) => value && value !== "own").map(([name, value]) => [name, Number(value)]);
+  const own = form.elements.image?.value === "own" ? { pixels: data.own } : {};
   return { model: form.model.value, schedule: form.schedule?.value ?? "", ...own, ...Object.fromEntries(numbers) };
 }
 
 /** Compute the chapter for the settings, and stay at the time that is shown. */
 async function load() {
   control?.abort();
-  const { signal } = (control = new AbortController()), wanted = form.t.value;
-  let at = 0;
+  const { signal } = (control = new AbortController());
+  const away = (frame) => Math.abs(frame.t - wanted);
   const place = (frame) => {
     player.frames.push(frame);
-    const nearest = Math.abs(frame.t - at) <= Math.abs(player.frames[player.slider.value]?.t - at) ;
-    if (player.frames.length === 1 || nearest) player.at(player.frames.length - 1);
+    if (away(frame) <= away(player.frames[player.slider.value] ?? frame)) player.at(player.frames.length - 1);
   };
   problem("");
   part("chapter").setAttribute("aria-busy", "true");
   try {
-    if (call === "forward") {
-      const answer = await ask(call, values(), signal);
-      at = begin(answer, wanted);
-      answer.frames.forEach(place);
-    } else {
-      await compute(call, values(), (line) => (line.shape ? (at = begin(line, wanted)) : place(line)), signal);
-    }
+    await compute(call, values(), (line) => (line.shape ? begin(line) : place(line)), signal);
     chart();
     mark?.(player.frames[player.slider.value].t);
   } catch (error) {
     problem(error);
+    if (!signal.aborted) for (const canvas of all("[data-picture]")) canvas.width = 0; // it may be of another model
   }
   if (!signal.aborted) part("chapter").removeAttribute("aria-busy");
 }
@@ -127,7 +116,7 @@ function thumbnails() {
 
 /** The class of the image that is chosen is what the network is told at first. */
 function tell() {
-  if (chapter !== "reverse" && form.label) form.label.value = data.labels?.[form.elements.image.value] ?? form.label.options[0].value;
+  if (form.label && data.labels) form.label.value = data.labels[form.elements.image.value] ?? form.label.options[0].value;
 }
 
 const stored = () => `own:${form.model.value}`;
@@ -148,14 +137,10 @@ async function choose() {
   if (form.stride) fill(form.stride, [[Math.ceil(facts.T / 10), "a tenth of the times"], [1, "one time"], [facts.T, "all times, to the image"]]);
 }
 
-async function own() {
-  const [file] = part("own").files;
-  if (!file) return;
-  const bytes = new Uint8Array(await file.arrayBuffer());
-  let text = "";
-  for (let i = 0; i < bytes.length; i += 32768) text += String.fromCharCode(...bytes.subarray(i, i + 32768));
+/** Send a picture file, and take its pixels as the image. */
+async function own(picture) {
   try {
-    const { pixels } = await ask("own", { model: form.model.value, file: btoa(text) });
+    const { pixels } = await ask("own", { model: form.model.value, picture });
     sessionStorage.setItem(stored(), (data.own = pixels));
     thumbnails();
     form.elements.image.value = "own";
@@ -180,15 +165,21 @@ async function answer(event) {
   }
 }
 
+player.slider.addEventListener("input", () => { wanted = Number(form.t.value); });
 form.addEventListener("submit", (event) => event.preventDefault());
 form.addEventListener("change", async ({ target }) => {
   if (target.id === "own" || target.name === "scale") return;
-  if (target.name === "model") await choose();
+  if (target.name === "model") await choose().catch(problem);
   if (["model", "image"].includes(target.name)) tell();
   load();
 });
 form.scale?.addEventListener("input", () => player.at(Number(player.slider.value)));
-part("own")?.addEventListener("change", own);
+part("own")?.addEventListener("change", ({ target }) => {
+  if (!target.files.length) return;
+  const reader = new FileReader();
+  reader.addEventListener("load", () => own(reader.result.split(",")[1]));
+  reader.readAsDataURL(target.files[0]);
+});
 for (const link of all(".chapters a")) link.addEventListener("click", keep);
 for (const exercise of all(".exercise")) exercise.addEventListener("submit", answer);
 try {

@@ -1,4 +1,5 @@
 // What chapters draw: pixels on a canvas, curves, arrows and bars as SVG. Colours are the style's, by class.
+import { element } from "./chart.js";
 
 /** Draw images [C, count, H, W], bytes as base64, in rows of five with a pixel between them. */
 export function paint(canvas, text, [channels, h, w], count = 1) {
@@ -14,13 +15,6 @@ export function paint(canvas, text, [channels, h, w], count = 1) {
     picture.data[at + 3] = 255;
   }
   context.putImageData(picture, 0, 0);
-}
-
-function element(name, values, text = "") {
-  const made = document.createElementNS("http://www.w3.org/2000/svg", name);
-  for (const [key, value] of Object.entries(values)) made.setAttribute(key, value);
-  made.textContent = text;
-  return made;
 }
 
 const [WIDTH, HEIGHT, LEFT, BOTTOM, TOP] = [320, 200, 38, 22, 8];
@@ -43,14 +37,15 @@ export function curves(svg, T, lines) {
   return (t) => { for (const end of ["x1", "x2"]) marker.setAttribute(end, x(t)); };
 }
 
-/** Draw arrows {class: [x, y]} from one point; ``most`` is the [x, y] that must fit. */
-export function arrows(svg, named, [right, top]) {
-  const scale = Math.min((WIDTH - 40) / right, (HEIGHT - 40) / top);
-  svg.replaceChildren(element("circle", { cx: 12, cy: HEIGHT - 12, r: 3 }), element("text", { x: 20, y: HEIGHT - 4 }, "x_t"));
+/** Draw arrows {class: [x, y]} from one point, x_t, as large as they fit. */
+export function arrows(svg, named) {
+  const [right, top] = [0, 1].map((axis) => Math.max(...Object.values(named).map((end) => end[axis]), 1e-6));
+  const scale = Math.min((WIDTH - 24) / right, (HEIGHT - 48) / top), [left, low] = [12, HEIGHT - 24];
+  svg.replaceChildren(element("circle", { cx: left, cy: low, r: 3 }), element("text", { x: left - 6, y: HEIGHT - 6 }, "x_t"));
   for (const [name, [across, up]] of Object.entries(named)) {
-    const x = 12 + scale * across, y = HEIGHT - 12 - scale * up, angle = Math.atan2(up, across);
+    const x = left + scale * across, y = low - scale * up, angle = Math.atan2(up, across);
     const barb = (turn) => `${x - 9 * Math.cos(angle + turn)},${y + 9 * Math.sin(angle + turn)}`;
-    svg.append(element("line", { class: name, x1: 12, y1: HEIGHT - 12, x2: x, y2: y }));
+    svg.append(element("line", { class: name, x1: left, y1: low, x2: x, y2: y }));
     svg.append(element("polyline", { class: name, points: `${barb(0.4)} ${x},${y} ${barb(-0.4)}` }));
   }
 }
