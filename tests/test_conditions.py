@@ -193,7 +193,7 @@ def test_guidance_leads_away_from_the_hidden_condition(runs, kind):
     )
 
 
-def test_the_bound_is_given_the_condition_of_each_image(runs, stores, monkeypatch):
+def test_the_bound_is_given_the_condition_of_each_image(runs, stores):
     model, store, seen = spread_out(runs["vector"]), stores["vector"], []
     model.denoiser.net.register_forward_pre_hook(lambda _, args: seen.append(args[2]))
     result = split_likelihood(model, store, Protocol(num=4, batch_size=4))
