@@ -4,26 +4,17 @@ import base64
 import io
 import json
 import shlex
-import threading
 from urllib.request import Request, urlopen
 
 import numpy as np
 import pytest
+import serving
 from PIL import Image
 
 import browsers
-from unstir.serve.server import open_server
 
-browser = browsers.browser
+browser, run, server, tab = browsers.browser, serving.run, serving.server, serving.tab
 SIDE = 8  # of the images of digits
-
-
-@pytest.fixture(scope="module")
-def server():
-    with open_server() as opened:
-        threading.Thread(target=opened.serve_forever, daemon=True).start()
-        yield opened
-        opened.shutdown()
 
 
 @pytest.fixture
@@ -75,8 +66,97 @@ def test_the_pixels_are_those_of_the_command_that_is_shown(call, server, command
     for number, result in enumerate(last["results"]):
         assert (pixels(result) == pixels(tmp_path / f"out-{number}.png")).all()
     assert (pixels(last["sheet"]) == pixels(tmp_path / "out.png")).all()
+    (seen,) = call("preview", picture=text(photo))
+    assert pixels(seen["shown"]).shape == (40, 40) and len(seen["notes"]) == 2
     if into:
         (line,) = call("paste", picture=text(photo), mask=text(mask), result=last["results"][0].partition(",")[2])
         with urlopen(server.address + line["photo"]) as response:
             back = np.asarray(Image.open(io.BytesIO(response.read())))
         assert back.shape == PHOTO.shape and (back == pixels(tmp_path / "into.png")).all()
+
+
+@pytest.fixture
+def photo(tmp_path):
+    """A picture file of one's own, 40 x 60 pixels."""
+    (tmp_path / "mine.png").write_bytes(png(PHOTO))
+    return tmp_path / "mine.png"
+
+
+def opened(tab, address="edit#model=digits&label=3&num=2&steps=3", **options):
+    """The page, once the model has drawn a picture."""
+    page = tab(address, **options)
+    serving.until(page, "document.getElementById('file-picture').download === 'drawn.png'")
+    return page
+
+
+def painted(page):
+    """What is painted of the mask."""
+    with_alpha = (
+        "[...(c => c.getContext('2d').getImageData(0, 0, c.width, c.height).data)(document.getElementById('mask'))]"
+    )
+    return np.array(page.evaluate(with_alpha)).reshape(SIDE, SIDE, 4)[..., 3] > 0
+
+
+@pytest.mark.slow
+@browsers.NO_BROWSER
+class TestInTheBrowser:
+    def test_a_hole_in_a_photo_is_painted_by_mouse_filled_in_and_put_back(self, tab, photo):
+        page = opened(tab)
+        page.locator("#file").set_input_files(photo)
+        serving.until(page, "document.getElementById('file-picture').download === 'mine.png'")
+        assert "its centre is used, 40x40 of 40x60" in page.inner_text("#notes")
+        board = page.locator("#mask").bounding_box()
+        x, y = board["x"] + board["width"] / 2, board["y"] + board["height"] / 2
+        page.mouse.move(x, y)
+        page.mouse.down()
+        page.mouse.move(x + board["width"] / 4, y, steps=3)
+        page.mouse.up()
+        hole = painted(page)
+        assert 4 <= hole.sum() <= 40 and hole[4, 4] and not hole[0].any()
+        page.locator("#start").click()
+        serving.until(page, "document.querySelectorAll('#results li').length === 2")
+        assert page.inner_text("#command").startswith("unstir edit inpaint shipped:digits mine.png --mask mask.png")
+        assert (pixels(page.get_attribute("#file-mask", "href"))[..., 0] == 255 * hole).all()
+        assert "label=3&num=2" in page.url.replace("edit=inpaint&", "")
+        given = np.asarray(Image.fromarray(np.uint8(PHOTO)).resize((8, 8), 1, (0, 10, 40, 50)).convert("L"))
+        result = pixels(page.get_attribute("#results img >> nth=0", "src"))
+        assert (result == given)[~hole].all() and not (result == given).all()
+        page.locator("#results button").nth(1).click()
+        serving.until(page, "document.querySelector('#photo img').naturalWidth === 40")
+        assert page.evaluate("document.querySelector('#photo img').naturalHeight") == 60
+
+    def test_keys_move_and_fill_a_box_and_fingers_paint(self, tab):
+        page = opened(tab, has_touch=True)
+        page.locator("#mask").focus()
+        for key in (*8 * ["ArrowUp"], *8 * ["ArrowLeft"], "Shift+ArrowRight", "Shift+ArrowDown", "Enter"):
+            page.keyboard.press(key)
+        assert (painted(page) == np.pad(np.ones((3, 5)), ((0, 5), (0, 3)))).all()
+        assert "5 x 3" in page.inner_text("#where-box")
+        page.keyboard.press("Delete")
+        assert not painted(page).any()
+        page.locator("#start").click()
+        assert "hole" in page.inner_text("#problem")
+        board = page.locator("#mask").bounding_box()
+        page.touchscreen.tap(board["x"] + board["width"] - 3, board["y"] + board["height"] - 3)
+        assert painted(page)[-1, -1] and not painted(page)[:4].any()
+
+    def test_the_strength_slider_varies_again_and_stop_ends_it(self, tab):
+        page = opened(tab, "edit#model=digits&label=3&edit=vary&steps=900&num=16")
+        page.locator("[name=strength]").fill("0.9")
+        page.locator("[name=strength]").fill("1")
+        serving.until(page, "document.getElementById('x').src")
+        page.locator("#start").click()
+        serving.until(page, "document.getElementById('status').textContent === 'Stopped.'")
+        page.locator("[name=steps]").fill("3")
+        page.locator("[name=strength]").fill("0.5")
+        serving.until(page, "document.querySelectorAll('#results li').length === 16")
+        assert "--strength 0.5" in page.inner_text("#command") and page.inner_text("#problem") == ""
+
+    @pytest.mark.parametrize("width, scheme", [(1280, "light"), (800, "dark"), (390, "light")])
+    def test_everybody_can_use_it(self, tab, width, scheme):
+        page = opened(tab, viewport={"width": width, "height": 720}, color_scheme=scheme)
+        page.locator("#mask").focus()
+        page.keyboard.press("Enter")
+        page.locator("#start").click()
+        serving.until(page, "document.querySelectorAll('#results li').length === 2")
+        assert serving.violations(page) == []

@@ -7,13 +7,19 @@ import base64
 import io
 import itertools
 import json
+import os
+import re
 import resource
+import signal
 import socket
 import statistics
+import subprocess
+import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
 from urllib.parse import quote
 
 import numpy as np
@@ -54,9 +60,9 @@ def server(tmp_path_factory):
     assert sorted(around.rglob("*")) == files
 
 
-def resident():
-    """Bytes of memory that this process has."""
-    return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
+def resident(process="self"):
+    """Bytes of memory that a process has, by its number."""
+    return int(Path(f"/proc/{process}/statm").read_text().split()[1]) * resource.getpagesize()
 
 
 def png(pixels):
@@ -67,7 +73,7 @@ def png(pixels):
 
 
 def connected(server):
-    return socket.create_connection(("127.0.0.1", server.server_port), timeout=30)
+    return socket.create_connection(("127.0.0.1", server.server_port), timeout=90)
 
 
 def answered(server, request):
@@ -233,40 +239,45 @@ def test_who_sends_or_takes_nothing_is_dropped(server, monkeypatch):
     assert post(server, "models", {})[0] == 200
 
 
-def lines(content):
-    """What is in the chunks of an answer, line by line."""
-    return [json.loads(line) for line in content.split(b"\r\n") if line.startswith(b"{")]
+@pytest.fixture
+def program(tmp_path):
+    """`unstir serve` as a program of its own, with its process and the port and token of its address."""
+    words = [sys.executable, "-m", "unstir", "serve"]
+    env = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(sys.path)}
+    with subprocess.Popen(words, cwd=tmp_path, env=env, stdout=subprocess.PIPE, text=True) as process:
+        port, token = re.search(r"http://127\.0\.0\.1:(\d+)/(.+)/", process.stdout.readline()).groups()
+        yield SimpleNamespace(server_port=int(port), token=token, process=process)
+        process.send_signal(signal.SIGINT)
+        assert process.wait(30) == 0
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.slow
-def test_of_many_clients_each_has_its_image_and_who_leaves_ends_nothing_else(server):
-    model = Run.open("shipped:digits").model()
+def test_of_many_clients_each_has_its_image_and_who_leaves_ends_nothing_else(program):
+    model, full = Run.open("shipped:digits").model(), []
 
     def due(seed):
         chain = model.chain.changed(sampler="ddim", steps=2, seed=seed)
         *_, last = Drawing(model, Job(num=1, chain=chain)).frames()
         return shown(last.x, model)
 
+    def job(seed):
+        return request(program, "POST", f"/{program.token}/api/sample", json.dumps(SAMPLE | {"seed": seed}).encode())
+
     def asked(seed):
         if seed % 5 == 4:  # goes away
-            with connected(server) as connection:
+            with connected(program) as connection:
                 connection.sendall(job(seed))
                 connection.recv(10 if seed % 2 else 1)
             return None
-        while True:
-            status, content = answered(server, job(seed))
-            if status == 200:
-                return [line["x"] for line in lines(content) if "x" in line][-1]
-            assert status == 429
+        while (answer := answered(program, job(seed)))[0] == 429:
             full.append(seed)
             time.sleep(0.05)
+        return [json.loads(line)["x"] for line in answer[1].split(b"\r\n") if line.startswith(b'{"t"')][-1]
 
-    def job(seed):
-        return request(server, "POST", f"/{server.token}/api/sample", json.dumps(SAMPLE | {"seed": seed}).encode())
-
-    full, expected = [], [due(seed) for seed in range(JOBS)]
-    before = resident()
+    assert asked(0) == due(0)
+    before = resident(program.process.pid)
     with ThreadPoolExecutor(50) as clients:
         answers = list(clients.map(asked, range(JOBS)))
-    assert [seed for seed in range(JOBS) if answers[seed] not in (None, expected[seed])] == []
-    assert full and resident() - before < 50_000_000
+    assert [seed for seed in range(JOBS) if answers[seed] not in (None, due(seed))] == []
+    assert full and resident(program.process.pid) - before < 50_000_000

@@ -29,8 +29,8 @@ PAGES = {
     "guidance": Page("Guide", "guidance.html", chapter=True),
     "sample": Page("Sample", "sample.html"),
     "compare": Page("Compare", "compare.html"),
-    "train": Page("Train", "train.html"),
     "edit": Page("Edit", "edit.html"),
+    "train": Page("Train", "train.html"),
 }
 """The pages by name, the last part of their address."""
 

@@ -1,15 +1,15 @@
 // A mask that is painted in pixels of the model's images: by mouse, pen and finger, or by a box that keys move.
 
 const STEPS = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
+const PAINTS = { Enter: "filled in", " ": "filled in", Delete: "taken out", Backspace: "taken out" };
 
 export class Mask {
-  /** ``tools`` is {brush, erase}, inputs; ``say(text)`` tells where the box is; ``changed()`` is called after painting. */
-  constructor(canvas, frame, tools, say, changed) {
-    Object.assign(this, { canvas, frame, tools, say, changed });
-    this.context = canvas.getContext("2d", { willReadFrequently: true });
+  /** ``frame`` is the element of the box, ``brush`` and ``erase`` are inputs, ``say(text)`` tells where the box is. */
+  constructor(canvas, frame, brush, erase, say) {
+    Object.assign(this, { canvas, frame, brush, erase, say, context: canvas.getContext("2d", { willReadFrequently: true }) });
     canvas.addEventListener("pointerdown", (event) => { canvas.setPointerCapture(event.pointerId); this.stroke(event); });
     canvas.addEventListener("pointermove", (event) => { if (event.buttons) this.stroke(event); });
-    canvas.addEventListener("pointerup", () => { this.last = null; changed(); });
+    canvas.addEventListener("pointerup", () => { this.last = null; });
     canvas.addEventListener("keydown", (event) => this.key(event));
     canvas.addEventListener("focus", () => this.show(canvas.matches(":focus-visible")));
     canvas.addEventListener("blur", () => this.show(false));
@@ -17,17 +17,10 @@ export class Mask {
 
   /** An empty mask of these sides, with the box in the lower half. */
   resize(width, height) {
-    [this.canvas.width, this.canvas.height, this.last] = [width, height, null];
     const [wide, high] = [Math.ceil(width / 2), Math.ceil(height / 4)];
+    Object.assign(this.canvas, { width, height });
     this.box = { x: Math.floor((width - wide) / 2), y: Math.floor(height / 2), wide, high };
-  }
-
-  clear() {
-    this.context.clearRect(0, 0, this.canvas.width, this.canvas.height);
-  }
-
-  get isEmpty() {
-    return !this.pixels().some(Boolean);
+    this.last = null;
   }
 
   /** Whether each pixel is painted. */
@@ -39,56 +32,48 @@ export class Mask {
   /** The mask as the address of a PNG, white where it is painted, black elsewhere. */
   url() {
     const { width, height } = this.canvas, file = Object.assign(document.createElement("canvas"), { width, height });
-    const context = file.getContext("2d"), picture = context.createImageData(width, height);
-    this.pixels().forEach((painted, i) => picture.data.set([...Array(3).fill(painted ? 255 : 0), 255], 4 * i));
-    context.putImageData(picture, 0, 0);
+    const values = this.pixels().flatMap((painted) => [...Array(3).fill(painted ? 255 : 0), 255]);
+    file.getContext("2d").putImageData(new ImageData(Uint8ClampedArray.from(values), width), 0, 0);
     return file.toDataURL("image/png");
   }
 
   /** Paint or erase a rectangle of whole pixels. */
-  fill(x, y, wide, high, erases = this.tools.erase.checked) {
+  fill(x, y, wide, high, erases) {
     this.context.fillStyle = "#f33";
     this.context[erases ? "clearRect" : "fillRect"](x, y, wide, high);
   }
 
   /** Paint from the place before to that of the pointer. */
-  stroke(event) {
-    const { left, top, width, height } = this.canvas.getBoundingClientRect(), size = Number(this.tools.brush.value);
-    const x = ((event.clientX - left) / width) * this.canvas.width, y = ((event.clientY - top) / height) * this.canvas.height;
-    const from = this.last ?? { x, y }, count = Math.ceil(Math.hypot(x - from.x, y - from.y)) || 1;
+  stroke({ clientX, clientY }) {
+    const { left, top, width } = this.canvas.getBoundingClientRect(), size = Number(this.brush.value);
+    const scale = this.canvas.width / width, to = [(clientX - left) * scale, (clientY - top) * scale], from = this.last ?? to;
+    const count = Math.ceil(Math.hypot(to[0] - from[0], to[1] - from[1])) || 1;
     for (let i = 1; i <= count; i++) {
-      const at = (a, b) => Math.round(a + ((b - a) * i) / count - size / 2);
-      this.fill(at(from.x, x), at(from.y, y), size, size);
+      const [x, y] = [0, 1].map((axis) => Math.round(from[axis] + ((to[axis] - from[axis]) * i) / count - size / 2));
+      this.fill(x, y, size, size, this.erase.checked);
     }
-    this.last = { x, y };
+    this.last = to;
   }
 
   key(event) {
-    const { box, canvas } = this, [dx, dy] = STEPS[event.key] ?? [0, 0];
-    if (event.shiftKey) [box.wide, box.high] = [box.wide + dx, box.high + dy];
-    else [box.x, box.y] = [box.x + dx, box.y + dy];
-    box.wide = Math.min(Math.max(box.wide, 1), canvas.width);
-    box.high = Math.min(Math.max(box.high, 1), canvas.height);
-    box.x = Math.min(Math.max(box.x, 0), canvas.width - box.wide);
-    box.y = Math.min(Math.max(box.y, 0), canvas.height - box.high);
-    const paints = event.key === "Enter" || event.key === " ", erases = event.key === "Delete" || event.key === "Backspace";
-    if (paints || erases) {
-      this.fill(box.x, box.y, box.wide, box.high, erases);
-      this.changed();
-    }
-    if (!dx && !dy && !paints && !erases) return;
+    const { box, canvas } = this, [dx, dy] = STEPS[event.key] ?? [0, 0], paints = PAINTS[event.key];
+    if (!dx && !dy && !paints) return;
+    const within = (value, least, most) => Math.min(Math.max(value, least), most), { shiftKey } = event;
+    box.wide = within(box.wide + (shiftKey ? dx : 0), 1, canvas.width);
+    box.high = within(box.high + (shiftKey ? dy : 0), 1, canvas.height);
+    box.x = within(box.x + (shiftKey ? 0 : dx), 0, canvas.width - box.wide);
+    box.y = within(box.y + (shiftKey ? 0 : dy), 0, canvas.height - box.high);
+    if (paints) this.fill(box.x, box.y, box.wide, box.high, paints === PAINTS.Delete);
     event.preventDefault();
-    this.show(true, paints ? "filled in" : erases ? "taken out" : "");
+    this.show(true, paints);
   }
 
-  /** Show the box or hide it, and say where it is. */
-  show(visible, done = "") {
-    const { x, y, wide, high } = this.box, percent = (part, whole) => `${(100 * part) / whole}%`;
+  /** Show the box or hide it, and say where it is and what it ``did``. */
+  show(visible, did = "") {
+    const { x, y, wide, high } = this.box, { width, height } = this.canvas;
+    const shares = { left: x / width, top: y / height, width: wide / width, height: high / height };
+    for (const [side, share] of Object.entries(shares)) this.frame.style[side] = `${100 * share}%`;
     this.frame.hidden = !visible;
-    Object.assign(this.frame.style, {
-      left: percent(x, this.canvas.width), top: percent(y, this.canvas.height),
-      width: percent(wide, this.canvas.width), height: percent(high, this.canvas.height),
-    });
-    this.say(visible ? `Box of ${wide} x ${high} pixels at ${x}, ${y} ${done}` : "");
+    this.say(visible ? `Box of ${wide} x ${high} pixels at ${x}, ${y} ${did}` : "");
   }
 }
