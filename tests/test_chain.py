@@ -12,7 +12,6 @@ import pytest
 import unstir
 from refusals import mistake, refusing
 from unstir.chain import DEFAULTS, OPTIONS, SAMPLERS, Chain, Cost, SpacingName, compared, title
-from unstir.errors import UserError
 from unstir.parts import find
 from unstir.runs.config import MAY_CHANGE
 from unstir.runs.sections import GridConfig
@@ -133,16 +132,14 @@ def test_each_setting_has_its_bounds(name, allowed, refused):
     for value in allowed:
         assert getattr(Chain(**{**others, name: value}), name) == value
     for value in refused:
-        with pytest.raises(UserError, match=name):
-            Chain(**{**others, name: value})
+        assert name in str(mistake(Chain, **{**others, name: value}))
 
 
 def test_steps_and_an_interval_are_within_the_times():
     at_the_end = {"guidance": 2, "steps": 1}
     for chain in (Chain(steps=9), Chain(**at_the_end, guidance_low=9), Chain(**at_the_end, guidance_high=9)):
         chain.check(9)
-        with pytest.raises(UserError, match=r"1\.\.8"):
-            chain.check(8)
+        assert "1..8" in str(mistake(chain.check, 8))
     assert mistake(Chain(steps=2).check, 1).remedy == {"steps": 1}
     Chain(steps=1, guidance=2, guidance_low=4, guidance_high=4).check(9)
     with refusing(remedy={"guidance_low": 4, "guidance_high": 5}):
@@ -155,8 +152,7 @@ def test_steps_and_an_interval_are_within_the_times():
 def test_a_chain_that_divides_by_alpha_does_not_begin_where_it_is_0(name):
     silent, chain = zero_terminal_snr(linear(20)), Chain(name, steps=5)
     if SAMPLERS[name].divides_by_alpha:
-        with pytest.raises(UserError, match=name):
-            chain.visited(silent)
+        assert name in str(mistake(chain.visited, silent))
         assert chain.changed(spacing="leading").visited(silent)[0] < 20
     else:
         assert chain.visited(silent)[0] == 20

@@ -11,6 +11,7 @@ import edited
 from edited import tiles
 from refusals import refused
 from tiny_command import pixels
+from unstir.diffusion.denoiser import Denoiser
 from unstir.edit import editing
 from unstir.pictures import grid as grids
 from unstir.pictures.caption import caption
@@ -204,6 +205,6 @@ def test_a_run_that_is_guided_at_high_times_alone_is_varied_below_them(unstir, o
 
 
 def test_an_edit_that_runs_out_of_memory_says_what_to_lower(unstir, run, watched):
-    watched(editing, "last", MemoryError())
+    watched(Denoiser, "__call__", MemoryError())
     refused(unstir("edit", "vary", run, "a.png", "--num", 40, "--out", "out.png"), "out of memory; lower --batch-size")
     assert not Path("out.png").exists()

@@ -195,7 +195,7 @@ def test_guidance_leads_away_from_the_hidden_condition(runs, kind):
     )
 
 
-def test_the_bound_is_given_the_condition_of_each_image(runs, stores, monkeypatch):
+def test_the_bound_is_given_the_condition_of_each_image(runs, stores):
     model, store, seen = spread_out(runs["vector"]), stores["vector"], []
     model.denoiser.net.register_forward_pre_hook(lambda _, args: seen.append(args[2]))
     result = split_likelihood(model, store, Protocol(num=4, batch_size=4))
@@ -288,8 +288,7 @@ def test_half_of_an_image_or_its_means_describe_it(digits, tmp_path):
         assert torch.allclose(conditions.checked(store.images("held_out")[:5]), conditions.kept[:5], atol=1e-4)
     for wrong, key in (({"part": "all"}, "part"), ({"half": "left"}, "data.condition_options.half")):
         config = settings(digits, data=data | {"condition": "masked", "condition_options": wrong})
-        with pytest.raises(UserError, match=key):
-            open_run(config, tmp_path / "wrong", store)
+        assert key in str(mistake(open_run, config, tmp_path / "wrong", store))
 
 
 @condition

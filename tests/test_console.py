@@ -71,9 +71,7 @@ def test_a_terminal_has_bars_and_no_lines(screen, monkeypatch):
     assert "1/3" in last and "packing" not in last and "1/2" in text and "seconds left" not in text
 
 
-def test_training_says_how_fast_it_is_when_it_ends_and_when_the_next_snapshot_comes(
-    make_run, screen, monkeypatch, caplog
-):
+def test_training_says_how_fast_it_is_when_it_ends_and_when_the_next_snapshot_comes(make_run, screen, caplog):
     caplog.set_level("INFO")
     run, store = make_run("observed", grids__epochs=[], grids__log_spaced=3)
     with console.TrainingDisplay() as display:

@@ -129,6 +129,11 @@ def test_files_and_functions_stay_short_enough_to_read():
                 assert length <= 45, f"{path}: {node.name} has {length} lines"
 
 
+def test_each_file_of_tests_has_a_name_of_its_own():  # or pytest collects none of them
+    names = [path.name for path in (ROOT / "tests").rglob("*.py")]
+    assert len(names) == len(set(names))
+
+
 def test_ci_installs_the_lowest_versions_that_are_allowed():
     needs = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["dependencies"]
     lowest = (ROOT / ".ci/lowest.txt").read_text(encoding="utf-8").splitlines()[1:]

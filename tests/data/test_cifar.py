@@ -90,8 +90,7 @@ def test_binary_and_python_archives_give_one_store(tmp_path: Path) -> None:
     assert first.content_hash == second.content_hash
     assert first.manifest["source_hash"] == sha(binary)
     assert pack(binary, tmp_path / "b", sha256=sha(binary)).path == first.path
-    with pytest.raises(UserError, match=f"{sha(binary)}, not {sha(python)}"):
-        pack(binary, tmp_path / "b", sha256=sha(python))
+    assert f"{sha(binary)}, not {sha(python)}" in str(mistake(pack, binary, tmp_path / "b", sha256=sha(python)))
 
 
 @pytest.mark.parametrize("inside", [True, False])
@@ -126,8 +125,7 @@ def test_archive_of_another_hash_is_not_read(tmp_path: Path, monkeypatch: pytest
     refused = mistake(pack, file, tmp_path / "s")
     assert refused.given == file
     assert all(part in refused.allowed for part in (sha(file), cifar10.BINARY_SHA256, cifar10.PYTHON_SHA256))
-    with pytest.raises(UserError, match="0" * 64):
-        pack(file, tmp_path / "s", sha256="0" * 64)
+    assert "0" * 64 in str(mistake(pack, file, tmp_path / "s", sha256="0" * 64))
 
 
 def link(name: str, target: str, kind: bytes = tarfile.SYMTYPE) -> tarfile.TarInfo:

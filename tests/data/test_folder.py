@@ -153,8 +153,7 @@ def test_folder_is_packed_and_every_oddity_accounted_for(tmp_path: Path) -> None
         "device,": (1, ("cat/pipe.png",)),
         "not": (1, ("dog/readme.txt",)),
     }
-    with pytest.raises(UserError, match=r"\(7\)"):
-        pack(root, tmp_path / "store", held_out=0, strict=True)
+    assert "(7)" in str(mistake(pack, root, tmp_path / "store", held_out=0, strict=True))
 
 
 def test_file_that_may_not_be_opened_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -188,8 +187,7 @@ def test_folder_without_images_is_a_mistake(tmp_path: Path, files: dict[str, byt
     root.mkdir()
     fill(root, files)
     for size in (None, 8):
-        with pytest.raises(UserError, match=str(root)):
-            pack(root, tmp_path / "store", size=size)
+        assert str(root) in str(mistake(pack, root, tmp_path / "store", size=size))
     assert not (tmp_path / "store").exists()
 
 

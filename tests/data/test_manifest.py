@@ -168,12 +168,10 @@ def test_damaged_store_is_said_and_not_packed_over(photos, copy):
     before = {path.name: path.read_bytes() for path in copy.iterdir()}
     for damage in (b"", b"{}", before[MANIFEST].replace(b"unstir", b"unstar")):
         (copy / MANIFEST).write_bytes(damage)
-        with pytest.raises(UserError, match=MANIFEST):
-            pack(photos, copy)
+        assert MANIFEST in str(mistake(pack, photos, copy))
     (copy / MANIFEST).unlink()
     assert is_store(copy)
-    with pytest.raises(UserError, match=MANIFEST):
-        pack(photos, copy)
+    assert MANIFEST in str(mistake(pack, photos, copy))
     left = {path.name: path.read_bytes() for path in copy.iterdir()}
     assert left == {name: data for name, data in before.items() if name != MANIFEST}
 

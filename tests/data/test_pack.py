@@ -163,8 +163,7 @@ def test_store_of_something_else_is_not_overwritten(photos: Path, whole: Path, t
     other = tmp_path / "other"
     shutil.copytree(photos, other)
     (other / "dog/3.png").write_bytes((other / "dog/4.png").read_bytes())
-    with pytest.raises(UserError, match=str(other)):
-        pack(other, whole, size=8)
+    assert str(other) in str(mistake(pack, other, whole, size=8))
 
 
 def test_folder_of_something_else_is_not_overwritten(tmp_path: Path) -> None:
@@ -174,8 +173,7 @@ def test_folder_of_something_else_is_not_overwritten(tmp_path: Path) -> None:
     (tmp_path / "mine/thesis.txt").write_text("x")
     (tmp_path / "file").write_text("x")
     for name in ("mine", "file"):
-        with pytest.raises(UserError, match=str(tmp_path / name)):
-            pack("digits", tmp_path / name)
+        assert str(tmp_path / name) in str(mistake(pack, "digits", tmp_path / name))
     assert (tmp_path / "mine/thesis.txt").exists()
 
 
@@ -184,8 +182,7 @@ def test_two_packers_of_one_store(photos: Path, tmp_path: Path) -> None:
     with start(photos, out, 0.3) as process:
         assert process.stdout
         process.stdout.readline()
-        with pytest.raises(UserError, match=str(out)):
-            pack(photos, out, size=8)
+        assert str(out) in str(mistake(pack, photos, out, size=8))
         process.kill()
     assert pack(photos, out, size=8).count("train") == 809
 
@@ -251,13 +248,11 @@ def test_a_file_of_another_hash_is_refused_also_where_it_is_packed_already(tmp_p
     else:
         zipped(file, {"a.png": flat()})
     own, other = hashlib.sha256(file.read_bytes()).hexdigest(), "0" * 64
-    with pytest.raises(UserError, match=own):
-        pack(file, tmp_path / "store", sha256=other)
+    assert own in str(mistake(pack, file, tmp_path / "store", sha256=other))
     assert not (tmp_path / "store").exists()
     store = pack(file, tmp_path / "store", sha256=own.upper())
     assert pack(file, tmp_path / "store", sha256=own).content_hash == store.content_hash
-    with pytest.raises(UserError, match=own):
-        pack(file, tmp_path / "store", sha256=other)
+    assert own in str(mistake(pack, file, tmp_path / "store", sha256=other))
 
 
 def test_a_hash_of_what_is_no_file_is_refused(photos: Path, tmp_path: Path) -> None:

@@ -61,8 +61,7 @@ def test_labels_are_a_number_or_one_for_each_image():
         with pytest.raises(UserError, match=rf"label={label} is outside 0\.\.2"):
             made(x, 5, label)
     real = replace(made, net=UNet(made.net.config).eval())
-    with pytest.raises(UserError, match=r"label=\[0, 3\]"):
-        real(x, 5, torch.tensor([0, 3]))
+    assert "label=[0, 3]" in str(mistake(real, x, 5, torch.tensor([0, 3])))
     made.net.config = replace(made.net.config, num_classes=0)
     assert mistake(made, x, 5, 0).remedy == {"label": None}
 

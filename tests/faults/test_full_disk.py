@@ -1,16 +1,19 @@
-"""A disk that is really full, at every page of what is written: the message counts bytes, what was there is whole."""
+"""A full disk, and every call of the system failing once: the old or the new is whole, the next try succeeds."""
 
 import errno
+import json
 import os
 import resource
 import shutil
 import signal
 import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 import torch
 
-from tiers import proven, times
+from tiers import SEED, proven, times
 from unstir.data import Store, pack
 from unstir.errors import UnwrittenError, UserError
 from unstir.runs import checkpoint, files
@@ -93,3 +96,23 @@ def test_a_limit_on_the_length_of_files_cuts_any_write_and_loses_nothing(tmp_pat
         trials += 1
     checkpoint.save(tmp_path, content(8))
     proven(f"writes cut by the kernel, {'killed' if kills else 'failed'} there", trials)
+
+
+HERE = Path(__file__).parent
+POINTS = times(3, 0)
+COMPILER = shutil.which("cc") or shutil.which("gcc")
+
+
+@pytest.mark.skipif(sys.platform != "linux" or COMPILER is None, reason="a C compiler and Linux's loader are needed")
+def test_whichever_call_fails_nothing_is_lost(run, tmp_path):
+    shim = tmp_path / "calls.so"
+    subprocess.run([COMPILER, "-shared", "-fPIC", "-O1", "-o", shim, HERE / "calls.c", "-ldl"], check=True)
+    command = [sys.executable, HERE / "calls.py", tmp_path / "folder", run.path, str(POINTS), str(SEED)]
+    environment = {**os.environ, "LD_PRELOAD": str(shim), "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout.splitlines()[-1])
+    assert {name: wrong for name, (_, _, wrong) in found.items() if wrong} == {}
+    assert all(calls >= 2 for calls, _, _ in found.values()), found
+    for name, (calls, trials, _) in found.items():
+        proven(f"{name}: {calls} calls of the system, some with EIO, ENOSPC, cut short or the last", trials)

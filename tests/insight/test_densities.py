@@ -81,7 +81,7 @@ def test_the_ends_of_paths_are_not_held_against_errors_of_single_times():
     assert "not-learned" in other.skipped
 
 
-def test_the_remedies_of_a_distilled_run_are_options_of_distill(monkeypatch):
+def test_the_remedies_of_a_distilled_run_are_options_of_distill():
     distilled = {"loss__objective": "consistency", "grids__sampler": "consistency", "diffusion__predict": "v"}
     distilled |= {"log__held_out_images": 0}
     lines = tuple({"step": step, "loss": None, "skipped": 0, "images_per_second": 0.0} for step in (1, 50, 100))

@@ -46,7 +46,7 @@ def test_the_samplers_have_their_seconds_an_image(report, run):
     (run.path / "kept").rename(run.path / SPEED)
 
 
-def test_what_is_measured_once_is_not_measured_again(run, store, monkeypatch):
+def test_what_is_measured_once_is_not_measured_again(run, store):
     plans = planned(run, store, num=24, seeds=2, networks=networks_for(store))
     files = {path: path.stat().st_mtime_ns for path in (run.path / "evaluation").iterdir()}
     found = measure(plans.all)

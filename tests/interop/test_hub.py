@@ -202,7 +202,7 @@ def test_what_cannot_be_published_is_refused_in_one_line_without_the_token(
     assert sorted(run.path.rglob("*")) == before and set(hub.repositories) == {"me/other"}
 
 
-def test_what_cannot_be_pulled_is_refused_in_one_line(hub, tmp_path, unstir, refused, monkeypatch):
+def test_what_cannot_be_pulled_is_refused_in_one_line(hub, tmp_path, unstir, refused):
     hub.repositories["me/other"] = [{"model.bin": b"of somebody", "config.json": b"{}"}]
     refused(unstir("pull", "me/nothing", "--out", "a"), "me/nothing", "Repository Not Found")
     refused(unstir("pull", "nothing"), "nothing is no name")

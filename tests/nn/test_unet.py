@@ -11,7 +11,6 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from refusals import mistake, refusing
-from unstir.errors import UserError
 from unstir.nn import blocks
 from unstir.nn.blocks import Attention, ResBlock, sinusoids
 from unstir.nn.config import ModelConfig, UNetConfig
@@ -343,8 +342,7 @@ def test_a_wrong_value_is_refused_and_each_remedy_is_enough(key, wrong):
 def test_counts_have_bounds(name, least, most):
     assert [getattr(UNetConfig(**{name: value}), name) for value in (least, most)] == [least, most]
     for value in (least - 1, most + 1):
-        with pytest.raises(UserError, match=name):
-            UNetConfig(**{name: value})
+        assert name in str(mistake(UNetConfig, **{name: value}))
 
 
 def test_lists_as_toml_has_them_become_tuples():

@@ -123,8 +123,7 @@ def test_eps_is_refused_where_the_signal_is_gone():
 def test_eps_is_refused_where_its_image_is_no_float32_number():
     for made, kept in ((linear(1000, 1e-4, 0.5), 2.2e-67), (linear(20_000), 1.1e-44)):
         assert made.alpha(made.T) == pytest.approx(kept, rel=0.05)
-        with pytest.raises(UserError, match=f"is {kept:.1e},"):
-            PARAMETERIZATIONS["eps"].check(made)
+        assert f"is {kept:.1e}," in str(mistake(PARAMETERIZATIONS["eps"].check, made))
         for name in ("x0", "v"):
             PARAMETERIZATIONS[name].check(made)
     assert "predict=" in str(mistake(PARAMETERIZATIONS["eps"].check, linear(10_000, 1e-4, 0.5)))

@@ -113,7 +113,7 @@ def tiny(digits):
     return lambda **changes: tiny_config(digits, train__batch_size=7, train__micro_batch=2, **changes)
 
 
-def test_a_run_of_three_continues_bit_for_bit_though_one_was_asked_to_stop(tiny, tmp_path, monkeypatch):
+def test_a_run_of_three_continues_bit_for_bit_though_one_was_asked_to_stop(tiny, tmp_path):
     config = tiny(train__length="8 steps")
     assert together(3, training(config, tmp_path / "whole"), tmp_path / "0") == [[8, True, None]] * 3
     stopped = together(3, training(config, tmp_path / "parts", (2, 3)), tmp_path / "1")
