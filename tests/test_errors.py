@@ -24,6 +24,7 @@ from unstir.errors import (
 )
 from unstir.group import LostError
 from unstir.runs.checkpoint import DamagedError
+from unstir.serve.turns import FullError
 
 
 @pytest.mark.parametrize(
@@ -88,6 +89,7 @@ ERRORS = [
     MissingLibraryError("", "an export to ONNX", "needs onnx, which is not installed", "install it"),
     NotFiniteError("the output is not finite"),
     LostError("another process was lost"),
+    FullError(),
 ]
 
 
