@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from unstir.interop.unet2d import from_diffusers, to_diffusers, to_unet2d
 from unstir.libraries import library
@@ -31,7 +31,7 @@ CASES = {
 }
 
 
-def scrambled(net: nn.Module) -> nn.Module:
+def scrambled(net):
     """No weight left at zero or one, and activations of order one throughout."""
     for p in net.parameters():
         fan = p[0].numel() if p.ndim > 1 else 1
@@ -39,7 +39,7 @@ def scrambled(net: nn.Module) -> nn.Module:
     return net
 
 
-def both(case: dict[str, object]) -> tuple[nn.Module, nn.Module, tuple[Tensor, ...]]:
+def both(case):
     torch.manual_seed(1)
     config = UNetConfig(**{**SMALL, **case})
     net = scrambled(UNet(config)).double()
