@@ -7,7 +7,8 @@ from unstir.errors import UserError
 from unstir.generate.drawing import Job
 from unstir.generate.memory import Drawing
 from unstir.generate.sampling import sample
-from unstir.serve.sampling import CompareValues, SampleValues, compare
+from unstir.serve.sampling import SampleValues
+from unstir.serve.server import open_server
 from unstir.serve.state import State
 
 
@@ -29,18 +30,27 @@ def test_what_no_page_sends_is_refused(values):
         SampleValues(model="digits", **values)
 
 
-def test_nothing_is_compared_with_nothing():
-    with pytest.raises(UserError):
-        next(compare(State(), CompareValues(model="digits")))
-
-
 def test_runs_of_one_name_have_ids_of_their_own_and_new_ones_are_found(trained, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     given = trained("mnist")[0].path
-    state = State([given])
     trained("runs/mnist")
-    ids = state.runs()
-    assert ids["mnist"] == "shipped:mnist" and ids["mnist-2"] == str(given) and ids["mnist-3"] == "runs/mnist"
+    state = State([given, tmp_path / "runs/mnist"])
+    trained("runs/mine")
+    names = {
+        "mnist": "shipped:mnist",
+        "mnist-2": str(given),
+        "mnist-3": str(tmp_path / "runs/mnist"),
+        "mine": "runs/mine",
+    }
+    assert state.runs() == {"digits": "shipped:digits", **names}
     with pytest.raises(UserError) as refused:
         state.run("../mnist")
     assert refused.value.key == "model"
+
+
+def test_a_port_that_cannot_be_had_is_refused():
+    with open_server() as opened:
+        for port in (opened.server_port, 70000):
+            with pytest.raises(UserError) as refused:
+                open_server(port=port)
+            assert (refused.value.key, refused.value.given) == ("port", port)

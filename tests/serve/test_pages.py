@@ -2,12 +2,15 @@
 
 import base64
 import shlex
+import signal
 import subprocess
 import sys
+import urllib.request
 from pathlib import Path
 
 import pytest
 import serving
+from pydantic_core import to_json
 
 import browsers
 from tiny_command import tiny
@@ -62,20 +65,27 @@ def test_a_refusal_is_shown_and_goes(tab):
 
 @pytest.mark.parametrize("differs", ["samplers", "steps", "snapshots"])
 def test_rows_are_those_of_the_library(tab, run, differs):
-    model, steps = Run.open(run).model(), Run.open(run).saved_steps()[-2:]
-    asked = f"&samplers=ddim&samplers=heun&several=2,4&{'&'.join(f'snapshots={step}' for step in steps)}"
-    page = done(tab(f"compare#{MODEL}&differs={differs}&sampler=ddim&steps=3&num=4&guidance=1{asked}"))
-    base = model.chain.changed(guidance=1, sampler="ddim", steps=3)
-    chains = {"samplers": [base, base.changed(sampler="heun")], "steps": [base.changed(steps=n) for n in (2, 4)]}
-    rows = [(model, chain) for chain in chains.get(differs, ())] or [(Run.open(run).model(n), base) for n in steps]
-    expected = [shown(compare(of, Job(num=4, chain=chain), [chain])[0].images, of, 4) for of, chain in rows]
+    samplers, steps, saved = ["ddim"], [3], Run.open(run).saved_steps()
+    snapshots = saved[-2:] if differs == "snapshots" else saved[-1:]
+    if differs == "samplers":
+        samplers.append("heun")
+    if differs == "steps":
+        steps.append(5)
+    chosen = [*(f"samplers={it}" for it in samplers), f"several={','.join(map(str, steps))}"]
+    page = done(tab("&".join([f"compare#{MODEL}&num=4&guidance=1", *chosen, *(f"snapshots={it}" for it in snapshots)])))
+    expected = []
+    for model in map(Run.open(run).model, snapshots):
+        chains = [model.chain.changed(sampler=sampler, steps=n) for sampler in samplers for n in steps]
+        rows = compare(model, Job(num=4, chain=chains[0]), chains)
+        expected += [shown(row.images, model, 4) for row in rows]
     assert [image.get_attribute("src") for image in page.locator("#rows img").all()] == expected
     assert len(set(expected)) == 2
 
 
 def test_a_training_is_watched_through_its_end_and_its_restart(tab, server, digits):
     options = tiny("1000 steps", "2 steps")
-    options[options.index("--grids.log_spaced") + 1] = "10"
+    for name, value in {"--grids.log_spaced": "10", "--log.held_out_images": "0"}.items():
+        options[options.index(name) + 1] = value
     words = "train", "digits", *options, "--data.store", str(digits), "--out", "runs/live"
 
     def grown(command, above):
@@ -88,7 +98,7 @@ def test_a_training_is_watched_through_its_end_and_its_restart(tab, server, digi
                 page.focus("[name=model]")
                 page.locator("[name=model] option", has_text="live").wait_for(state="attached")
                 page.select_option("[name=model]", "live")
-                points = "(document.querySelector('polyline.train')?.points.numberOfItems ?? 0)"
+                points = "(document.querySelector('polyline.a')?.points.numberOfItems ?? 0)"
                 serving.until(page, f"{points} > {above}")
                 return page.evaluate(points)
             finally:
@@ -105,6 +115,19 @@ def test_a_training_is_watched_through_its_end_and_its_restart(tab, server, digi
         before = page.evaluate(source)
         page.locator("#time").press(key)
         serving.until(page, f"{source} !== '{before}' && {source}.startsWith('data:image/webp')")
+
+
+def test_ctrl_c_ends_it_while_it_computes(tmp_path):
+    words = [sys.executable, "-m", "unstir", "serve"]
+    with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=tmp_path) as program:
+        address = program.stdout.readline().split()[1]
+        values = {"model": "digits", "sampler": "ancestral", "steps": 1000}
+        json = {"Content-Type": "application/json"}
+        call = urllib.request.Request(f"{address}api/sample", to_json(values), json)
+        with urllib.request.urlopen(call) as lines:
+            assert b"command" in lines.readline() and b"data:image/png" in lines.readline()
+            program.send_signal(signal.SIGINT)
+            assert (program.wait(), program.stderr.read()) == (0, "")
 
 
 @pytest.mark.parametrize("width, scheme", [(390, "light"), (1280, "dark")])

@@ -50,7 +50,7 @@ class SampleValues(Values):
 
     def command(self, run: str, **others: Any) -> str:
         """The command that draws the same, with ``others`` in the place of these settings."""
-        condition = None if self.condition is None else ",".join(f"{value:g}" for value in self.condition)
+        condition = None if self.condition is None else ",".join(map(str, self.condition))
         options = {"num": self.num, "seed": self.seed, "label": self.label, "condition": condition}
         return command("sample", run, **{**options, **self.chain, **others})
 
@@ -74,30 +74,27 @@ class Row(BaseModel):
 
 
 class CompareValues(SampleValues):
-    """The rows by sampler and steps, of the newest weights, or by snapshots, of one sampler."""
+    """The rows, for the weights of each of some saved steps."""
 
     num: Annotated[int, Field(ge=1, le=IN_ROW)] = 8
-    rows: Annotated[tuple[Row, ...], Field(max_length=ROWS)] = ()
-    snapshots: Annotated[tuple[int, ...], Field(max_length=ROWS)] = ()
+    rows: Annotated[tuple[Row, ...], Field(min_length=1, max_length=ROWS)]
+    snapshots: Annotated[tuple[int, ...], Field(min_length=1, max_length=ROWS)]
 
 
 def compare(state: State, values: CompareValues) -> Frames:
     """A line with the equal commands, and one for each row of images, all from one noise."""
-    if not (values.rows or values.snapshots):
-        raise UserError("", None, "there is nothing to compare", "choose one or more")
     name, rows = state.run(values.model).name, ",".join(f"{row.sampler}:{row.steps}" for row in values.rows)
-    at_steps = [values.command(name, checkpoint=step) for step in values.snapshots]
-    alone = values.command(name, sampler=None, steps=None, compare=rows)
-    yield {"command": "\n".join(at_steps or [alone])}
-    for step in values.snapshots or (None,):
+    commands = [values.command(name, checkpoint=step, compare=rows) for step in values.snapshots]
+    yield {"command": "\n".join(commands)}
+    for step in values.snapshots:
         model = state.model(values.model, step)
         job = values.job(model)
-        for row in values.rows or (None,):
-            chain = job.chain.changed(sampler=row.sampler, steps=row.steps) if row else job.chain
-            (result,) = compared(model, job, [chain])
+        of_step = f", step {step}" if len(values.snapshots) > 1 else ""
+        for chain in [job.chain.changed(sampler=row.sampler, steps=row.steps) for row in values.rows]:
+            (row,) = compared(model, job, [chain])
             yield {
-                "title": f"step {step}" if step else title(chain.in_effect()),
-                "cost": result.said,
-                "seconds": result.seconds,
-                "images": shown(result.images, model, job.num),
+                "title": f"{title(chain.in_effect())}{of_step}",
+                "cost": row.said,
+                "seconds": row.seconds,
+                "images": shown(row.images, model, job.num),
             }

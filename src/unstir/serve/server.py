@@ -4,20 +4,20 @@ It listens on 127.0.0.1. The first part of every address is a random token, so t
 can call it; Host and Origin must be this server's, so that no name that leads here (DNS rebinding) is taken for it.
 """
 
-import json
 import logging
 import secrets
 import select
 import socket
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from time import monotonic
 from typing import Any
 
 from pydantic import ValidationError
+from pydantic_core import to_json
 
 from unstir.errors import NotFiniteError, OutOfMemoryError, UserError, of_pydantic
 from unstir.progress import Count, shown_by
@@ -54,8 +54,8 @@ def open_server(runs: Sequence[Path] = (), port: int = 0) -> "Server":
     state = State(runs)
     try:
         return Server(state, port)
-    except (OSError, OverflowError) as error:
-        raise UserError("port", port, f"cannot be used: {error}", {"port": None}) from None
+    except (OSError, OverflowError):
+        raise UserError("port", port, "is taken, or no port of 1..65535", {"port": None}) from None
 
 
 class Server(ThreadingHTTPServer):
@@ -65,8 +65,9 @@ class Server(ThreadingHTTPServer):
     request_queue_size = 64
 
     def __init__(self, state: State, port: int) -> None:
-        super().__init__((HOST, port), _Request)
         self.state, self.token, self.turns, self.fixed = state, secrets.token_urlsafe(16), Turns(), pages.fixed()
+        self.closing = False
+        super().__init__((HOST, port), _Request)
 
     @property
     def origins(self) -> tuple[str, ...]:
@@ -78,10 +79,16 @@ class Server(ThreadingHTTPServer):
         """The address of the first page."""
         return f"http://{HOST}:{self.server_port}/{self.token}/"
 
+    def server_close(self) -> None:
+        """Close, and wait until the computation under way has ended, which is at its next step."""
+        super().server_close()
+        self.closing = True
+        self.turns.close()
+
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """A client that goes away is no error; anything else is one of ours, and the terminal shows it."""
-        if not isinstance(sys.exception(), OSError):
-            super().handle_error(request, client_address)
+        """A client that goes away is no error; anything else is one of ours."""
+        if not isinstance(error := sys.exception(), OSError):
+            logger.error(f"a call failed: {error!r}", exc_info=True)
 
 
 class _RefusedError(Exception):
@@ -153,12 +160,13 @@ class _Request(BaseHTTPRequestHandler):
         try:
             if not computes(handler):
                 answer: Any = handler(self.server.state, values)
-                return self._send(200, JSON, json.dumps(answer).encode())
+                return self._send(200, JSON, to_json(answer, inf_nan_mode="null"))
             with self.server.turns.turn(), shown_by(self._progress):
                 self._check_there()
                 lines: Any = handler(self.server.state, values)
-                for line in lines:
-                    self._line(line)
+                with closing(lines):
+                    for line in lines:
+                        self._line(line)
             self.wfile.write(b"0\r\n\r\n")
         except (BrokenPipeError, ConnectionResetError, TimeoutError):
             self.close_connection = True
@@ -175,26 +183,27 @@ class _Request(BaseHTTPRequestHandler):
         if not self._streams:
             self._head(200, LINES, {"Transfer-Encoding": "chunked"})
             self._streams = True
-        text = json.dumps(answer).encode() + b"\n"
+        text = to_json(answer, inf_nan_mode="null") + b"\n"
         self.wfile.write(b"%x\r\n%b\r\n" % (len(text), text))
 
     @contextmanager
     def _progress(self, job: str, unit: str) -> Iterator[Count]:
-        """The display of a job within a call: lines of how far it is; it ends when the client has gone."""
+        """The display of a job within a call: lines of how far it is, after its first; it ends where nobody reads."""
         began = monotonic()
 
         def count(done: float, total: float, note: str = "") -> None:
             nonlocal began
             self._check_there()
-            if monotonic() > began + PAUSE:
+            if self._streams and monotonic() > began + PAUSE:
                 began = monotonic()
                 self._line({"job": job, "unit": unit, "done": done, "total": total})
 
         yield count
 
     def _check_there(self) -> None:
-        """Raise BrokenPipeError where the client has closed the connection."""
-        if select.select([self.connection], [], [], 0)[0] and self.connection.recv(1, socket.MSG_PEEK) == b"":
+        """Raise BrokenPipeError where the client or the server has closed."""
+        sent = select.select([self.connection], [], [], 0)[0]
+        if self.server.closing or (sent and self.connection.recv(1, socket.MSG_PEEK) == b""):
             raise BrokenPipeError
 
     def _send(self, status: int, kind: str, content: bytes, policy: str = POLICY) -> None:
@@ -213,7 +222,7 @@ class _Request(BaseHTTPRequestHandler):
     def send_error(self, code: int, message: str | None = None, explain: str | None = None) -> None:
         """Refuse in one line, and take what is still sent: else the system may drop the answer with the connection."""
         self.close_connection = True
-        self._send(code, JSON, json.dumps({"error": message or "this is no request"}).encode())
+        self._send(code, JSON, to_json({"error": message or "this is no request"}))
         with suppress(OSError):
             self.connection.shutdown(socket.SHUT_WR)
             self.connection.settimeout(1.0)

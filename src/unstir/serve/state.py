@@ -16,7 +16,7 @@ from torch import Tensor
 from unstir.errors import UserError
 from unstir.pictures.grid import grid
 from unstir.runs.model import Model
-from unstir.runs.named import PREFIX, is_run, names
+from unstir.runs.named import PREFIX, is_run, names, reference
 from unstir.runs.run import Run
 
 Answer = dict[str, Any]
@@ -46,7 +46,7 @@ class State:
             self._add(Run.open(path).name)
 
     def _add(self, run: str) -> None:
-        if run not in self._runs.values():
+        if reference(run) not in map(reference, self._runs.values()):
             name = Path(run).resolve().name
             taken = sum(known == name or known.startswith(f"{name}-") for known in self._runs)
             self._runs[f"{name}-{taken + 1}" if name in self._runs else name] = run

@@ -69,7 +69,8 @@ def snapshot(state: State, values: SnapshotValues) -> Answer:
 
 
 def report(state: State, values: Values) -> Frames:
-    """The report of a run, of what was measured, at an address of this server."""
+    """The report of a run, of what was measured, at an address of this server, which is the last line."""
+    yield {"address": ""}
     with TemporaryDirectory() as folder:
         page, *_ = write_report([Path(state.run(values.model).name)], Path(folder) / "report.html", measuring=False)
         content = page.read_bytes()

@@ -1,40 +1,28 @@
-// The page Compare: a row of images for each sampler, number of steps or snapshot, all from one noise.
+// The page Compare: a row of images for each sampler, number of steps and snapshot that are chosen, all from one noise.
 import { computes, opens, part, settings } from "./unstir.js";
 
 const form = part("settings"), rows = part("rows");
 const USUAL = ["ancestral", "ddim", "dpmpp_2m", "unipc", "consistency"];
 
-function boxes(id, values, chosen) {
+function boxes(name, values, chosen) {
   const box = (value) => {
     const label = document.createElement("label"), input = document.createElement("input");
-    Object.assign(input, { type: "checkbox", name: id, value, checked: chosen(value) });
+    Object.assign(input, { type: "checkbox", name, value, checked: chosen.includes(value) });
     label.append(input, ` ${value}`);
     return label;
   };
-  part(id).replaceChildren(part(id).querySelector("legend"), ...values.map(box));
+  part(name).replaceChildren(part(name).querySelector("legend"), ...values.map(box));
 }
 
-/** Begin with the usual samplers and at most five of the snapshots, the newest among them. */
 function choose({ samplers, steps }) {
-  const apart = Math.ceil(steps.length / 5);
-  form.sampler.value = samplers.includes("consistency") ? "consistency" : "unipc";
-  boxes("samplers", samplers, (name) => USUAL.includes(name));
-  boxes("snapshots", steps, (step) => (steps.length - 1 - steps.indexOf(step)) % apart === 0);
-}
-
-/** Show the controls of what differs. */
-function tell() {
-  for (const each of form.querySelectorAll("[data-for]")) each.hidden = !each.dataset.for.includes(form.differs.value);
+  boxes("samplers", samplers, USUAL);
+  boxes("snapshots", steps, steps.slice(-1));
 }
 
 function values() {
-  const chosen = new FormData(form), { sampler, steps, ...given } = settings(form);
-  const rows = {
-    samplers: () => ({ rows: chosen.getAll("samplers").map((name) => ({ sampler: name, steps })) }),
-    steps: () => ({ rows: form.several.value.split(",").map((number) => ({ sampler, steps: Number(number) })) }),
-    snapshots: () => ({ sampler, steps, snapshots: chosen.getAll("snapshots").map(Number) }),
-  };
-  return { ...given, ...rows[form.differs.value]() };
+  const chosen = new FormData(form), several = chosen.get("several").split(",").map(Number);
+  const all = chosen.getAll("samplers").flatMap((sampler) => several.map((steps) => ({ sampler, steps })));
+  return { ...settings(form), rows: all, snapshots: chosen.getAll("snapshots").map(Number) };
 }
 
 function take(line) {
@@ -47,6 +35,4 @@ function take(line) {
   rows.append(row);
 }
 
-const compare = computes(form, "compare", values, () => rows.replaceChildren(), take);
-form.addEventListener("input", tell);
-await opens(form, choose, () => { tell(); compare(); });
+opens(form, choose, computes(form, "compare", values, () => rows.replaceChildren(), take));

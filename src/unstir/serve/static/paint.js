@@ -1,5 +1,4 @@
-// What chapters draw: pixels on a canvas, curves, arrows and bars as SVG. Colours are the style's, by class.
-import { element } from "./chart.js";
+// What pages draw: pixels on a canvas, curves, arrows and bars as SVG. Colours are the style's, by class.
 
 /** Draw images [C, count, H, W], bytes as base64, in rows of five with a pixel between them. */
 export function paint(canvas, text, [channels, h, w], count = 1) {
@@ -17,19 +16,29 @@ export function paint(canvas, text, [channels, h, w], count = 1) {
   context.putImageData(picture, 0, 0);
 }
 
+function element(name, values, text = "") {
+  const created = document.createElementNS("http://www.w3.org/2000/svg", name);
+  for (const [key, value] of Object.entries(values)) created.setAttribute(key, value);
+  created.textContent = text;
+  return created;
+}
+
 const [WIDTH, HEIGHT, LEFT, BOTTOM, TOP] = [320, 200, 38, 22, 8];
 
-/** Draw curves {class: [[t, value], ...]} for t in 0..T, and return the function that marks a time. */
-export function curves(svg, T, lines) {
+/**
+ * Draw curves {class: [[t, value], ...]} for t in 0..T, and return the function that marks a time.
+ * ``names`` says how numbers of both axes are written.
+ */
+export function curves(svg, T, lines, names = { x: String, y: (value) => Number(value.toPrecision(2)) }) {
   const values = Object.values(lines).flat().map(([, value]) => value);
   const low = Math.min(...values, 0), high = Math.max(...values, low + 1e-9);
   const x = (t) => LEFT + ((WIDTH - LEFT - 6) * t) / T, y = (value) => TOP + ((HEIGHT - TOP - BOTTOM) * (high - value)) / (high - low);
   svg.replaceChildren();
   for (const value of new Set([low, 0, high])) {
     svg.append(element("line", { x1: LEFT, x2: WIDTH - 6, y1: y(value), y2: y(value) }));
-    svg.append(element("text", { x: LEFT - 5, y: y(value) + 4, "text-anchor": "end" }, Number(value.toPrecision(2))));
+    svg.append(element("text", { x: LEFT - 5, y: y(value) + 4, "text-anchor": "end" }, names.y(value)));
   }
-  for (const [t, anchor] of [[0, "start"], [T / 2, "middle"], [T, "end"]]) svg.append(element("text", { x: x(t), y: HEIGHT - 6, "text-anchor": anchor }, t));
+  for (const [t, anchor] of [[0, "start"], [T / 2, "middle"], [T, "end"]]) svg.append(element("text", { x: x(t), y: HEIGHT - 6, "text-anchor": anchor }, names.x(t)));
   for (const [name, points] of Object.entries(lines))
     svg.append(element("polyline", { class: name, points: points.map(([t, value]) => `${x(t).toFixed(1)},${y(value).toFixed(1)}`).join(" ") }));
   const marker = element("line", { class: "marker", y1: TOP, y2: HEIGHT - BOTTOM });

@@ -1,18 +1,19 @@
 // The page Sample: frames as they are computed, then files.
-import { Player, atTime, computes, opens, part, settings } from "./unstir.js";
+import { Player, computes, fill, opens, part, settings } from "./unstir.js";
 
 const form = part("settings"), files = part("files");
 
 const player = new Player((frame) => {
   part("x").src = frame.x;
   part("x0").src = frame.x0;
-  return atTime(frame.t);
 });
 
 /** Begin with few steps. */
 function choose(facts) {
   const distilled = facts.samplers.includes("consistency");
+  fill(form.sampler, facts.samplers.map((name) => [name, name]));
   form.sampler.value = distilled ? "consistency" : "unipc";
+  form.steps.max = facts.T;
   form.steps.value = Math.min(distilled ? 2 : 20, facts.T);
 }
 
@@ -28,4 +29,5 @@ function take(line) {
   files.hidden = !line.files;
 }
 
-opens(form, choose, computes(form, "sample", () => settings(form), begin, take));
+const values = () => ({ ...settings(form), sampler: form.sampler.value });
+opens(form, choose, computes(form, "sample", values, begin, take));

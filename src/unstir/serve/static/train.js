@@ -1,7 +1,8 @@
 // The page Train: the files of a run, read again every two seconds, and nothing else of its training.
 import { Player, ask, computes, copies, part, problem, remember, restore } from "./unstir.js";
-import { chart } from "./chart.js";
+import { curves } from "./paint.js";
 
+const short = new Intl.NumberFormat("en", { notation: "compact" });
 const form = part("settings"), fresh = part("new"), number = (value) => value?.toLocaleString("en") ?? "not known yet";
 let stamp = "", run = "";
 
@@ -12,6 +13,13 @@ const player = new Player((snapshot) => {
   return `after ${number(snapshot.images)} images`;
 }, 500);
 
+/** Draw the curves of the logarithm of the loss by images seen. */
+function draw({ train, held_out }) {
+  const log = (points) => points.filter(([, loss]) => loss > 0).map(([images, loss]) => [images, Math.log10(loss)]);
+  const last = [...train, ...held_out].map(([images]) => images), lines = { a: log(train), b: log(held_out) };
+  curves(part("chart"), Math.max(...last, 1), lines, { x: short.format, y: (value) => (10 ** value).toPrecision(2) });
+}
+
 function show(answer) {
   part("step").textContent = `${number(answer.step)} of ${number(answer.length)}`;
   part("loss").textContent = answer.loss?.toPrecision(3) ?? "not known yet";
@@ -19,7 +27,7 @@ function show(answer) {
   part("left").textContent = answer.left;
   part("goes").hidden = answer.step >= answer.length;
   part("goes").querySelector("code").textContent = answer.command;
-  chart(part("chart"), [["train", "training loss", answer.train], ["held_out", "loss of held-out images", answer.held_out]]);
+  draw(answer);
   part("grids").hidden = !answer.snapshots.length;
   for (const snapshot of answer.snapshots) if (!player.frames.some(({ step }) => step === snapshot.step)) player.add(snapshot);
 }
@@ -41,7 +49,7 @@ function choose() {
   run = form.model.value;
   stamp = "";
   player.clear();
-  chart(part("chart"), []);
+  part("chart").replaceChildren();
   problem("");
   part("grid").removeAttribute("src");
   part("page").hidden = true;
@@ -59,7 +67,7 @@ const start = () => { part("command").textContent = `unstir train ${fresh.recipe
 
 computes(form, "report", () => ({ model: run }), () => { part("page").hidden = true; }, ({ address }) => {
   part("page").href = address;
-  part("page").hidden = false;
+  part("page").hidden = !address;
 });
 form.model.addEventListener("change", choose);
 form.model.addEventListener("focus", models);

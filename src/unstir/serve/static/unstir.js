@@ -75,19 +75,17 @@ export function computes(form, name, values, begin, take) {
 
 /** Put the settings of a form into the address. */
 export function remember(form) {
-  const hidden = (name) => [form.elements[name]].flat()[0].closest?.("[hidden]");
-  const given = [...new FormData(form)].filter(([name, value]) => value !== "" && !hidden(name));
+  const given = [...new FormData(form)].filter(([, value]) => value !== "");
   history.replaceState(null, "", `#${new URLSearchParams(given)}`);
 }
 
 /** Put the settings in the address into a form; returns whether there were any. */
 export function restore(form) {
   const shared = new URLSearchParams(location.hash.slice(1));
-  for (const name of new Set(shared.keys())) {
-    const field = form.elements[name];
-    const boxes = field instanceof RadioNodeList ? [...field] : field?.type === "checkbox" ? [field] : [];
-    for (const box of boxes) box.checked = shared.getAll(name).includes(box.value);
-    if (field && !boxes.length) field.value = shared.get(name);
+  for (const field of form.elements) {
+    if (!shared.has(field.name)) continue;
+    if (["checkbox", "radio"].includes(field.type)) field.checked = shared.getAll(field.name).includes(field.value);
+    else field.value = shared.get(field.name);
   }
   return shared.size > 0;
 }
@@ -100,12 +98,10 @@ export function fill(select, options) {
 }
 
 /** Offer what the model of a form can do, and return the facts about it. */
-export async function adapt(form) {
+async function adapt(form) {
   const facts = await ask("model", { model: form.model.value });
   const offer = (name, visible) => { form[name].closest("label").hidden = !visible; };
-  fill(form.sampler, facts.samplers.map((name) => [name, name]));
   fill(form.label, [["", "each in turn"], ...facts.labels.map((name, i) => [i, name])]);
-  form.steps.max = facts.T;
   form.guidance.value = facts.chain.guidance;
   offer("label", facts.labels.length);
   offer("condition", facts.condition?.length === 1);
@@ -113,12 +109,12 @@ export async function adapt(form) {
   return facts;
 }
 
-/** The settings of a form as a call takes them; what is not offered is left out. */
+/** What a form and its model say of a sampling, as a call takes it; what is not offered is left out. */
 export function settings(form) {
-  const given = (name) => form[name].value.trim() !== "" && !form[name].closest("[hidden]");
+  const given = (name) => form[name] && form[name].value.trim() !== "" && !form[name].closest("[hidden]");
   const numbers = ["steps", "seed", "num", "label", "guidance"].filter(given).map((name) => [name, Number(form[name].value)]);
   const condition = given("condition") ? form.condition.value.split(",").map(Number) : null;
-  return { model: form.model.value, sampler: form.sampler.value, condition, ...Object.fromEntries(numbers) };
+  return { model: form.model.value, condition, ...Object.fromEntries(numbers) };
 }
 
 /**
@@ -138,16 +134,16 @@ export async function opens(form, choose, run) {
   run();
 }
 
-/** Plays frames by the slider #time, the text #where and the button #play; ``show(frame)`` paints and names one. */
+/** Plays frames by the slider #time, the text #where and the button #play. ``show(frame)`` paints one, and may name it. */
 export class Player {
   constructor(show, milliseconds = 120) {
     Object.assign(this, { show, milliseconds, frames: [], slider: part("time"), timer: 0 });
-    this.slider.addEventListener("input", () => { this.pause(); this.at(Number(this.slider.value)); });
-    part("play").addEventListener("click", () => (this.timer ? this.pause() : this.start()));
+    this.slider.addEventListener("input", () => { this.play(false); this.at(Number(this.slider.value)); });
+    part("play").addEventListener("click", () => this.play(!this.timer));
   }
 
   clear() {
-    this.pause();
+    this.play(false);
     this.frames = [];
     this.slider.max = 0;
   }
@@ -164,27 +160,20 @@ export class Player {
     const frame = this.frames[Math.min(index, this.frames.length - 1)];
     if (!frame) return;
     this.slider.value = index;
-    const where = this.show(frame);
+    const where = this.show(frame) ?? (frame.t ? `t = ${frame.t}` : "t = 0, the images");
     this.slider.setAttribute("aria-valuetext", where);
     part("where").textContent = where;
   }
 
-  pause() {
+  /** Play from where the slider is, or from the first frame where it is at the last; or pause. */
+  play(on) {
+    const last = this.frames.length - 1;
+    let index = Number(this.slider.value) < last ? Number(this.slider.value) : -1;
     clearInterval(this.timer);
-    this.timer = 0;
-    part("play").textContent = "Play";
-  }
-
-  start() {
-    let index = Number(this.slider.value) < this.frames.length - 1 ? Number(this.slider.value) : 0;
-    part("play").textContent = "Pause";
-    this.at(index);
-    this.timer = setInterval(() => (index < this.frames.length - 1 ? this.at(++index) : this.pause()), this.milliseconds);
+    this.timer = on ? setInterval(() => (index < this.frames.length - 1 ? this.at(++index) : this.play(false)), this.milliseconds) : 0;
+    part("play").textContent = on ? "Pause" : "Play";
   }
 }
-
-/** The words for a time of a chain. */
-export const atTime = (t) => (t ? `t = ${t}` : "t = 0, the images");
 
 /** Make the button #copy copy the text of #command. */
 export function copies() {
