@@ -2,8 +2,8 @@
 
 import pytest
 import torch
-from torch import nn
 
+from interop.untrained import scrambled
 from unstir.interop.unet2d import from_diffusers, to_diffusers, to_unet2d
 from unstir.libraries import library
 from unstir.nn.config import UNetConfig
@@ -29,14 +29,6 @@ CASES = {
     "classes, grey": {"num_classes": 5, "in_channels": 1, "attention": (1,)},
     "four channels in, eight out": {"in_channels": 4, "out_channels": 8},
 }
-
-
-def scrambled(net):
-    """No weight left at zero or one, and activations of order one throughout."""
-    for p in net.parameters():
-        fan = p[0].numel() if p.ndim > 1 else 1
-        nn.init.normal_(p, std=fan**-0.5 if p.ndim > 1 else 0.5)
-    return net
 
 
 def both(case):
