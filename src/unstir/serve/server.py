@@ -5,12 +5,14 @@ can call it; Host and Origin must be this server's, so that no name that leads h
 """
 
 import logging
+import math
 import secrets
 import select
 import socket
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
+from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from time import monotonic
@@ -156,54 +158,59 @@ class _Request(BaseHTTPRequestHandler):
             raise _RefusedError(429, "too many computations wait; try again in a moment") from None
 
     def _called(self, handler: Handler, values: Any) -> None:
-        self._streams = False
+        begun = False
         try:
             if not computes(handler):
-                answer: Any = handler(self.server.state, values)
+                answer = handler(self.server.state, values)
                 return self._send(200, JSON, to_json(answer, inf_nan_mode="null"))
-            with self.server.turns.turn(), shown_by(self._progress):
-                self._check_there()
-                lines: Any = handler(self.server.state, values)
-                with closing(lines):
-                    for line in lines:
-                        self._line(line)
+            self._check_there()
+            for line in self.server.turns.lines(partial(self._compute, handler, values)):
+                if not begun:
+                    self._head(200, LINES, {"Transfer-Encoding": "chunked"})
+                begun = True
+                self._line(line)
             self.wfile.write(b"0\r\n\r\n")
         except (BrokenPipeError, ConnectionResetError, TimeoutError):
             self.close_connection = True
         except _EXPECTED as error:
-            if not self._streams:
+            if not begun:
                 raise _RefusedError(400, str(error)) from None
             self._line({"error": str(error)})
             self.wfile.write(b"0\r\n\r\n")
         return None
 
     def _line(self, answer: Answer) -> None:
-        """Send a line of a computation; BrokenPipeError where nobody reads it."""
-        self._check_there()
-        if not self._streams:
-            self._head(200, LINES, {"Transfer-Encoding": "chunked"})
-            self._streams = True
         text = to_json(answer, inf_nan_mode="null") + b"\n"
         self.wfile.write(b"%x\r\n%b\r\n" % (len(text), text))
 
-    @contextmanager
-    def _progress(self, job: str, unit: str) -> Iterator[Count]:
-        """The display of a job within a call: lines of how far it is, after its first; it ends where nobody reads."""
-        began = monotonic()
+    def _compute(self, handler: Handler, values: Any, send: Callable[[Answer], None]) -> None:
+        """Send the lines of a computation, after the first also how far it is; it ends where nobody reads them."""
+        last = math.inf
 
-        def count(done: float, total: float, note: str = "") -> None:
-            nonlocal began
-            self._check_there()
-            if self._streams and monotonic() > began + PAUSE:
-                began = monotonic()
-                self._line({"job": job, "unit": unit, "done": done, "total": total})
+        @contextmanager
+        def progress(job: str, unit: str) -> Iterator[Count]:
+            def count(done: float, total: float, note: str = "") -> None:
+                nonlocal last
+                self._check_there()
+                if monotonic() > last + PAUSE:
+                    last = monotonic()
+                    send({"job": job, "unit": unit, "done": done, "total": total})
 
-        yield count
+            yield count
+
+        self._check_there()
+        frames: Any = handler(self.server.state, values)
+        with shown_by(progress), closing(frames):
+            for line in frames:
+                self._check_there()
+                send(line)
+                last = min(last, monotonic())
 
     def _check_there(self) -> None:
         """Raise BrokenPipeError where the client or the server has closed."""
-        sent = select.select([self.connection], [], [], 0)[0]
-        if self.server.closing or (sent and self.connection.recv(1, socket.MSG_PEEK) == b""):
+        if self.server.closing or self.connection.fileno() < 0:
+            raise BrokenPipeError
+        if select.select([self.connection], [], [], 0)[0] and not self.connection.recv(1, socket.MSG_PEEK):
             raise BrokenPipeError
 
     def _send(self, status: int, kind: str, content: bytes, policy: str = POLICY) -> None:
