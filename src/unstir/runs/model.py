@@ -241,6 +241,14 @@ class Model:
             needs = "needs a network trained with train.condition_dropout, which this one was not"
             raise UserError("guidance", scale, needs, ({"guidance": 1}, "give a less trained step as guide"))
 
+    def takes(self, **changes: Any) -> bool:
+        """Whether this model can take its own chain with these ``changes``."""
+        try:
+            self.check(self.chain.changed(**changes))
+        except UserError:
+            return False
+        return True
+
     def cost(self, chain: Chain, each: str = "") -> str:
         """What an image costs by a chain, in words, ``each`` behind it, and what guidance adds."""
         return f"{chain.cost(self.process.schedule)}{each}{self.besides(chain)}"

@@ -10,8 +10,7 @@ from inspect import isgeneratorfunction
 from typing import Any, get_type_hints
 
 from unstir.chain import SAMPLERS
-from unstir.errors import UserError, printable
-from unstir.runs.model import Model
+from unstir.errors import printable
 from unstir.serve.chapters import forward, guidance, images, opening, own, predict, reverse
 from unstir.serve.editing import drawn, inpaint, paste, preview, vary
 from unstir.serve.exercises import check
@@ -38,17 +37,9 @@ def model(state: State, values: Values) -> Answer:
         "labels": [printable(name) for name in model.labels.names] or [*map(str, range(model.labels.count))],
         "condition": None if model.conditions is None else model.conditions.card.shape,
         "guidable": model.hides and not model.kind.has_teacher,
-        "samplers": [name for name in SAMPLERS if _takes(model, name)],
+        "samplers": [name for name in SAMPLERS if model.takes(sampler=name, steps=1)],
         "chain": model.chain.in_effect(),
     }
-
-
-def _takes(model: Model, sampler: str) -> bool:
-    try:
-        model.check(model.chain.changed(sampler=sampler, steps=1))
-    except UserError:
-        return False
-    return True
 
 
 CALLS: dict[str, Handler] = {
