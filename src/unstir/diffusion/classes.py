@@ -10,9 +10,13 @@ for c. With this small variance the evidence between two classes grows by (SNR_s
 their squared errors: little is decided near T.
 """
 
+from collections.abc import Iterable, Iterator
+
 import torch
 from torch import Tensor
 
+from unstir.diffusion.denoiser import Denoise, clipped
+from unstir.diffusion.samplers import Step
 from unstir.theory.process import Process
 
 
@@ -24,6 +28,23 @@ def step_evidence(process: Process, x_t: Tensor, x_s: Tensor, estimates: Tensor,
     """
     reverse = process.posterior(x_t.double(), estimates.double(), t, s)
     return reverse.log_prob(x_s.double()).flatten(1).sum(1)
+
+
+def followed(
+    denoise: Denoise, num: int, process: Process, x_T: Tensor, first: int, steps: Iterable[Step]
+) -> Iterator[tuple[int, Tensor, Step, Tensor]]:
+    """(t, x_t, step, probabilities) for each of the ``steps`` of one image from ``x_T`` [1, C, H, W] at time ``first``.
+
+    The probabilities of ``num`` classes, float64 [num], are those after the step; a step to t = 0 adds nothing.
+    ``denoise`` is told class i of image i of its batch.
+    """
+    t, x, evidence = first, x_T, torch.zeros(num, dtype=torch.float64, device=x_T.device)
+    for step in steps:
+        if num and step.t > 0:
+            estimates = clipped(denoise)(x.expand(num, -1, -1, -1), t).x0
+            evidence = evidence + step_evidence(process, x, step.x, estimates, t, step.t)
+        yield t, x, step, evidence.softmax(0)
+        t, x = step.t, step.x
 
 
 def decided(times: list[int], probabilities: Tensor) -> int:

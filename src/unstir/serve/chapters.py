@@ -5,37 +5,37 @@ Pictures are pixels as base64, [C, H, W]; the numbers of a formula are those of 
 """
 
 import math
-from collections import OrderedDict
 from collections.abc import Callable
-from functools import lru_cache, wraps
+from functools import wraps
 from typing import Annotated, Any, Literal, get_args
 
 import torch
 from pydantic import Base64Bytes, Field
+from pydantic_core import to_json
 from torch import Tensor
 
 from unstir import parts
 from unstir.chain import FAST, Chain
-from unstir.diffusion.classes import step_evidence
-from unstir.diffusion.denoiser import Prediction, clipped
+from unstir.diffusion.classes import followed
+from unstir.diffusion.denoiser import Prediction
 from unstir.diffusion.draw import starting_noise
 from unstir.diffusion.guidance import guided, in_plane
+from unstir.diffusion.loss import denoising_loss
 from unstir.edit.files import read_image
 from unstir.errors import UserError
 from unstir.pixels import from_uint8, to_uint8
 from unstir.randomness import Key, normal
 from unstir.runs.model import Model
 from unstir.runs.run import Run
-from unstir.runs.stores import examples
+from unstir.runs.stores import Examples, examples
 from unstir.serve.editing import PictureValues
 from unstir.serve.live import chains_of, encoded, frames
-from unstir.serve.state import MODELS, Answer, Frames, Seed, State, Values
+from unstir.serve.state import Answer, Frames, Seed, State, Values
 from unstir.theory.process import Process
 from unstir.theory.schedule import times
 
 STOPS = 50  # places of a slider, beside t = 0
 IMAGES = 10  # of the data that a chapter offers
-REMEMBERED = 16  # chapters that were computed, the pictures of each some 0.5 MB of MNIST
 SCALES = [half / 2 for half in range(11)]  # of guidance
 
 ScheduleName = Literal["", "linear", "cosine", "sigmoid"]
@@ -60,19 +60,17 @@ class ChapterValues(Values):
 
 def remembered(chapter: Callable[[State, Any], Frames]) -> Callable[[State, Any], Frames]:
     """The chapter, computed once for the same model and values: a class opens the same page at the same time."""
-    kept = OrderedDict[tuple[str, Values], list[Answer]]()
 
     @wraps(chapter)
     def answered(state: State, values: Any) -> Frames:
-        key = state.model(values.model).hashes, values
+        key = chapter.__name__, state.model(values.model).hashes, values
+        kept = state.computed.get(key)
         lines = list[Answer]()
-        for line in kept.get(key) or chapter(state, values):
+        for line in chapter(state, values) if kept is None else kept:
             lines.append(line)
             yield line
-        kept[key] = lines
-        kept.move_to_end(key)
-        while len(kept) > REMEMBERED:
-            kept.popitem(last=False)
+        if kept is None:
+            state.computed.put(key, lines, len(to_json(lines)))
 
     return answered
 
@@ -80,17 +78,17 @@ def remembered(chapter: Callable[[State, Any], Frames]) -> Callable[[State, Any]
 def images(state: State, values: Values) -> Frames:
     """Images of the data and the class of each; where the data are not at hand, images that the model draws."""
     model = state.model(values.model)
-    x_0, told = _images(model)
+    x_0, told, _ = _images(state, model)
     classes = told.tolist() if told is not None and model.labels.count and model.conditions is None else None
     yield {"shape": _shape(model), "images": [encoded(pixels) for pixels in model.pixels(x_0)], "labels": classes}
 
 
-def own(state: State, values: PictureValues) -> Answer:
+def own(state: State, values: PictureValues) -> Frames:
     """The pixels of an image file at the size of the model's images; UserError where it cannot be used."""
     model = state.model(values.model)
     if not model.in_pixels:
         raise UserError("picture", None, "cannot be used: this model makes values")
-    return {"pixels": encoded(to_uint8(read_image(values.picture, model.shape)))}
+    yield {"pixels": encoded(to_uint8(read_image(values.picture, model.shape)))}
 
 
 @remembered
@@ -105,7 +103,7 @@ def opening(state: State, values: Values) -> Frames:
 def forward(state: State, values: ChapterValues) -> Frames:
     """An image on its way to noise, and the step back from each time, for somebody who knows the image."""
     model = state.model(values.model)
-    process, x_0, _ = process_of(model, values), *_image(model, values)
+    process, x_0, _ = process_of(model, values), *_image(state, model, values)
     eps = _noise(model, values)
     stops = _stops(process)
     yield _about(model, len(stops), given=_pictures(model, x0=x_0, eps=eps))
@@ -131,19 +129,22 @@ def _diffused(model: Model, process: Process, x_0: Tensor, eps: Tensor, t: int, 
 def predict(state: State, values: ChapterValues) -> Frames:
     """What the network takes the image and the noise in x_t for, how wrong it is, and its loss at each time."""
     model = state.model(values.model)
-    process, (x_0, index), eps = model.process, _image(model, values), _noise(model, values)
+    process, (x_0, index), eps = model.process, _image(state, model, values), _noise(model, values)
     run = Run.open(model.run or model.folder)
     measured = next((line for line in run.held_out() if line["step"] == model.step and line["held_out"]), None)
     held_out = [*zip(measured["times"], measured["held_out"], strict=True)] if measured else []
     stops = _stops(process)[1:]
+    denoise = model.denoise(_condition(state, model, values, index))
     yield _about(model, len(stops), predicts=model.predict, held_out=held_out)
-    denoise = model.denoise(_condition(model, values, index))
+    present = None if values.pixels else _images(state, model).present
+    present = None if present is None else present[index % len(present)]
     for t in stops:
         alpha, sigma = process.schedule.gather(t, x_0)
         x_t = process.diffuse(x_0, t, eps)
         prediction = denoise(x_t, t)
         image, noise = prediction.x0.clamp(-1, 1), process.eps(x_t, prediction.x0, t)
-        target = model.denoiser.parameterization.target(process.schedule, x_0, t, eps)
+        at = torch.tensor([t], device=model.device)
+        losses = denoising_loss(model.denoiser, x_0, at, eps, denoise.condition, present=present)
         yield {
             "t": t,
             "alpha": alpha,
@@ -152,7 +153,7 @@ def predict(state: State, values: ChapterValues) -> Frames:
             "x0_pixel": _middle(prediction.x0),  # not clamped, so that the formula holds
             "x0_error": _mse(image - x_0),
             "eps_error": _mse(noise - eps),
-            "loss": _mse(prediction.raw - target),
+            "loss": losses.mse.item(),
         }
 
 
@@ -164,21 +165,17 @@ def reverse(state: State, values: ChapterValues) -> Frames:
     process, index = model.process, torch.zeros(1, dtype=torch.int64, device=model.device)
     chain = Chain("ancestral", min(STOPS, process.T), variance="small", seed=values.seed)
     model.check(chain)
-    classes = torch.arange(model.labels.count, device=model.device)
-    evidence = torch.zeros(len(classes), dtype=torch.float64, device=model.device)
+    denoise = model.denoise(torch.arange(model.labels.count, device=model.device))
     yield _about(model, chain.steps, 0)
-    t, x = chain.visited(process.schedule)[0], starting_noise(chain.seed, index, model.shape)
-    for step in model.draw(chain, index, _condition(model, values, index)):
+    first, x_T = chain.visited(process.schedule)[0], starting_noise(chain.seed, index, model.shape)
+    steps = model.draw(chain, index, _condition(state, model, values, index))
+    for t, x, step, probabilities in followed(denoise, model.labels.count, process, x_T, first, steps):
         s, (at_x_t, at_x_0, var) = step.t, process.posterior_coefficients(t, step.t)
         mean = process.posterior(x, step.x0, t, s).mean
         frame: Answer = {"t": t, "s": s, "at_x_t": at_x_t, "at_x_0": at_x_0, "std": math.sqrt(var)}
         frame |= _pictures(model, x=x, x0=step.x0, mean=mean, noise=step.x - mean, next=step.x)
         frame |= {"z": _middle(normal(Key(chain.seed, "sample", t, index), model.shape)) if s else 0.0}
-        if len(classes) and s > 0:
-            told = clipped(model.denoise(classes))(x.expand(len(classes), -1, -1, -1), t)
-            evidence = evidence + step_evidence(process, x, step.x, told.x0, t, s)
-        yield frame | {"probabilities": evidence.softmax(0).tolist()}
-        t, x = s, step.x
+        yield frame | {"probabilities": probabilities.tolist()}
 
 
 @remembered
@@ -187,11 +184,11 @@ def guidance(state: State, values: ChapterValues) -> Frames:
     """The estimates with and without the class, as pictures and as arrows, and what guidance makes of them."""
     model = state.model(values.model)
     model.check(model.chain.changed(guidance=2.0, sampler="ddim", steps=1))
-    process, (x_0, index), eps = model.process, _image(model, values), _noise(model, values)
+    process, (x_0, index), eps = model.process, _image(state, model, values), _noise(model, values)
     stops = _stops(process)[1:]
     yield _about(model, len(stops), stops[-len(stops) // 5])
     for t in stops:
-        x_t, condition = process.diffuse(x_0, t, eps), _condition(model, values, index)
+        x_t, condition = process.diffuse(x_0, t, eps), _condition(state, model, values, index)
         away = model.away_from(condition)
         assert away is not None
         strong, weak = model.denoise(condition)(x_t, t), away(x_t, t)
@@ -215,24 +212,29 @@ def _given(prediction: Prediction) -> Callable[[Tensor, Any], Prediction]:
     return lambda x_t, t: prediction
 
 
-@lru_cache(MODELS)
+def _images(state: State, model: Model) -> Examples:
+    """Up to `IMAGES` images about [-1, 1]; where the data are not at hand, images that the model draws."""
+    key = "images", model.run or model.folder, model.hashes
+    images: Examples | None = state.computed.get(key)
+    if images is None:
+        images = (examples(Run.open(model.run or model.folder), IMAGES) or _drawn(model)).to(model.device)
+        state.computed.put(key, images, images.x_0.nbytes)
+    return images
+
+
 @torch.inference_mode()
-def _images(model: Model) -> tuple[Tensor, Tensor | None]:
-    """Up to `IMAGES` images about [-1, 1], and what the network is told of each."""
-    known = examples(Run.open(model.run or model.folder), IMAGES)
-    if known is not None:
-        return known[0].to(model.device), None if known[1] is None else known[1].to(model.device)
+def _drawn(model: Model) -> Examples:
     indices = torch.arange(IMAGES, device=model.device)
     chain = model.chain if model.kind.has_teacher else FAST.changed(steps=min(FAST.steps, model.process.T))
     *_, last = model.draw(chain, indices, model.condition(indices))
-    return last.x.clamp(-1, 1), model.condition(indices)
+    return Examples(last.x.clamp(-1, 1), model.condition(indices))
 
 
-def _image(model: Model, values: ChapterValues) -> tuple[Tensor, Tensor]:
+def _image(state: State, model: Model, values: ChapterValues) -> tuple[Tensor, Tensor]:
     """The image that a chapter is about, float32 [1, C, H, W], and its number, int64 [1]."""
     index = torch.tensor([values.image], device=model.device)
     if not values.pixels:
-        x_0, _ = _images(model)
+        x_0 = _images(state, model).x_0
         return x_0[index % len(x_0)], index
     if len(values.pixels) != math.prod(model.shape) or not model.in_pixels:
         raise UserError("pixels", None, "are not those of an image of this model")
@@ -240,11 +242,11 @@ def _image(model: Model, values: ChapterValues) -> tuple[Tensor, Tensor]:
     return from_uint8(pixels.view(1, *model.shape)).to(model.device), index
 
 
-def _condition(model: Model, values: ChapterValues, index: Tensor) -> Tensor | None:
+def _condition(state: State, model: Model, values: ChapterValues, index: Tensor) -> Tensor | None:
     """What the network is told of the image."""
     if model.conditions is None:
         return model.condition(index, model.labels.or_null(values.label))
-    _, told = _images(model)
+    told = _images(state, model).told
     return None if told is None else told[index % len(told)]
 
 

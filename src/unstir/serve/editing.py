@@ -52,7 +52,9 @@ class EditValues(PictureValues):
     def command(self, edit: str, state: State, **options: object) -> str:
         """The command that makes the same."""
         shared = {"label": self.label, "num": self.num, "steps": self.steps, "seed": self.seed}
-        return command("edit", edit, state.run(self.model).name, printable(self.name), **options, **shared)
+        name = printable(self.name)
+        picture = f"./{name}" if name.startswith("-") else name
+        return command("edit", edit, state.run(self.model).name, picture, **options, **shared)
 
 
 class InpaintValues(EditValues):

@@ -9,7 +9,8 @@ import torch
 from unstir import parts
 from unstir.diffusion.classes import decided
 from unstir.errors import UserError
-from unstir.serve.chapters import SCHEDULES, ChapterValues, forward, guidance, predict, process_of, reverse
+from unstir.progress import counting
+from unstir.serve.chapters import SCHEDULES, STOPS, ChapterValues, forward, guidance, predict, process_of, reverse
 from unstir.serve.state import Answer, Frames, State
 
 
@@ -97,7 +98,13 @@ EXERCISES: dict[str, Callable[[State, ExerciseValues], tuple[bool, str]]] = {
 
 
 def _frames(lines: Any) -> list[Answer]:
-    return [line for line in lines if "t" in line]
+    """The frames of a chapter, each counted, so that who leaves need not wait for all."""
+    with counting("checking", "places") as count:
+        frames = list[Answer]()
+        for place, line in enumerate(lines):
+            count(place, STOPS + 1)
+            frames.append(line)
+    return [line for line in frames if "t" in line]
 
 
 def _at(places: Sequence[Answer], t: int) -> Answer:

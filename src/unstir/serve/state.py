@@ -1,6 +1,7 @@
 """What the pages share: the models by the ids that the server gives them, and files made for a download, in memory."""
 
 import base64
+import itertools
 import math
 import shlex
 from collections import OrderedDict
@@ -16,8 +17,9 @@ from torch import Tensor
 from unstir.errors import UserError
 from unstir.pictures.grid import grid
 from unstir.runs.model import Model
-from unstir.runs.named import PREFIX, is_run, names, reference
+from unstir.runs.named import PREFIX, is_run, names, names_run, reference
 from unstir.runs.run import Run
+from unstir.serve.recent import Recent
 
 Answer = dict[str, Any]
 """A line of an answer, as JSON has it."""
@@ -25,7 +27,7 @@ Frames = Iterator[Answer]
 """The answer of a computation, a line for each frame."""
 
 Seed = Annotated[int, Field(ge=0, le=2**53 - 1)]  # the whole numbers that JavaScript holds
-MODELS, FILES = 3, 8  # kept in memory
+MODELS = 3  # kept in memory
 
 
 class Values(BaseModel):
@@ -41,19 +43,22 @@ class State:
 
     def __init__(self, given: Sequence[Path] = ()) -> None:
         self._lock, self._runs = RLock(), {name: f"{PREFIX}{name}" for name in names()}
-        self._models, self._files = OrderedDict[tuple[str, int], Model](), OrderedDict[str, tuple[str, bytes]]()
+        self._models, self._files = OrderedDict[tuple[str, int], Model](), Recent[tuple[str, bytes]]()
+        self.computed = Recent[Any]()
+        """What chapters computed."""
         for path in given:
             self._add(Run.open(path).name)
 
     def _add(self, run: str) -> None:
         if reference(run) not in map(reference, self._runs.values()):
             name = Path(run).resolve().name
-            taken = sum(known == name or known.startswith(f"{name}-") for known in self._runs)
-            self._runs[f"{name}-{taken + 1}" if name in self._runs else name] = run
+            ids = itertools.chain([name], (f"{name}-{number}" for number in itertools.count(2)))
+            self._runs[next(id for id in ids if id not in self._runs)] = run
 
     def runs(self) -> dict[str, str]:
         """The id of each run and its name, as `Run.open` takes it."""
         with self._lock:
+            self._runs = {id: run for id, run in self._runs.items() if names_run(run)}  # not those deleted since
             for path in sorted(Path("runs").glob("*")):
                 if is_run(path):
                     self._add(str(path))
@@ -79,17 +84,12 @@ class State:
 
     def keep(self, name: str, kind: str, content: bytes) -> str:
         """Keep a file in memory and return its address on this server; of many the oldest is forgotten."""
-        with self._lock:
-            self._files[name] = kind, content
-            self._files.move_to_end(name)
-            while len(self._files) > FILES:
-                self._files.popitem(last=False)
+        self._files.put(name, (kind, content), len(content))
         return f"file/{name}"
 
     def file(self, name: str) -> tuple[str, bytes] | None:
         """The kind (MIME) and content of a file that is kept; None where there is none."""
-        with self._lock:
-            return self._files.get(name)
+        return self._files.get(name)
 
 
 def url(content: bytes, kind: str = "image/png") -> str:
