@@ -1,9 +1,13 @@
 """A server of the pages in this process, its run of seconds, and tabs of a browser: fixtures, imported where used."""
 
+import base64
+import io
 import threading
 import time
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from conftest import tiny_config
 from unstir.serve.server import open_server
@@ -54,6 +58,18 @@ def tab(browser, server):
     for context in contexts:
         context.close()
     assert complaints == []
+
+
+def png(pixels):
+    """The bytes of a PNG with these pixels, [H, W] or [H, W, 3]."""
+    file = io.BytesIO()
+    Image.fromarray(np.asarray(pixels, dtype=np.uint8)).save(file, "png")
+    return file.getvalue()
+
+
+def text(content):
+    """Bytes as calls hold them."""
+    return base64.b64encode(content).decode()
 
 
 def until(page, expression, most=90.0):

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import serving
 from PIL import Image
+from serving import png, text
 
 import browsers
 
@@ -28,17 +29,6 @@ def call(server):
             return [json.loads(line) for line in response]
 
     return lines
-
-
-def png(pixels):
-    """The pixels [H, W] or [H, W, 3] as the bytes of a PNG."""
-    file = io.BytesIO()
-    Image.fromarray(np.asarray(pixels, dtype=np.uint8)).save(file, "png")
-    return file.getvalue()
-
-
-def text(content):
-    return base64.b64encode(content).decode()
 
 
 def pixels(url):

@@ -242,7 +242,7 @@ def test_a_chapter_is_computed_once(monkeypatch):
 
 def test_pixels_that_are_no_image_are_refused():
     with refusing():
-        chapters.own(State(), PictureValues(model="digits", picture="AAAA"))
+        next(chapters.own(State(), PictureValues(model="digits", picture="AAAA")))
     with refusing("pixels"):
         next(chapters.forward(State(), ChapterValues(model="digits", pixels="AAAA")))
 
@@ -250,5 +250,5 @@ def test_pixels_that_are_no_image_are_refused():
 def test_an_uploaded_image_is_read_as_data_are():
     picture, file = np.random.default_rng(0).integers(0, 256, (8, 8), dtype=np.uint8), io.BytesIO()
     Image.fromarray(picture).save(file, "PNG")
-    answer = chapters.own(State(), PictureValues(model="digits", picture=base64.b64encode(file.getvalue())))
+    answer = next(chapters.own(State(), PictureValues(model="digits", picture=base64.b64encode(file.getvalue()))))
     assert base64.b64decode(answer["pixels"]) == picture.tobytes()

@@ -3,7 +3,6 @@
 Nothing is written, everything is refused in one line, and the server goes on.
 """
 
-import base64
 import io
 import itertools
 import json
@@ -25,6 +24,7 @@ from urllib.parse import quote
 import numpy as np
 import pytest
 from PIL import Image
+from serving import png, text
 
 from unstir.generate.drawing import Job
 from unstir.generate.memory import Drawing
@@ -37,9 +37,14 @@ SECRET = "the secret of this machine"
 JOBS = 60
 SAMPLE = {"model": "digits", "sampler": "ddim", "steps": 2, "num": 1}
 NUMBERS = {
-    "sample": ["steps", "num", "label", "step"],
-    "drawn": ["label"],
-    "vary": ["steps", "num", "label", "strength"],
+    "sample": ["steps", "num", "label", "seed", "guidance"],
+    "compare": ["num", "label", "seed", "guidance", "snapshots"],
+    "drawn": ["label", "seed"],
+    "vary": ["steps", "num", "label", "seed", "strength"],
+    "inpaint": ["steps", "num", "label", "seed", "resamples"],
+    "forward": ["image", "seed"],
+    "predict": ["image", "label", "seed"],
+    "check": ["t", "image", "seed"],
 }
 
 
@@ -63,13 +68,6 @@ def server(tmp_path_factory):
 def resident(process="self"):
     """Bytes of memory that a process has, by its number."""
     return int(Path(f"/proc/{process}/statm").read_text().split()[1]) * resource.getpagesize()
-
-
-def png(pixels):
-    """The bytes of a picture with these pixels, [H, W]."""
-    file = io.BytesIO()
-    Image.fromarray(np.asarray(pixels, dtype=np.uint8)).save(file, "png")
-    return file.getvalue()
 
 
 def connected(server):
@@ -196,12 +194,16 @@ def test_ten_megabytes_are_refused_before_they_are_read(server):
 
 @pytest.mark.parametrize("name, keys", NUMBERS.items())
 def test_absurd_numbers_are_refused_naming_them(server, name, keys):
-    of_edit = {"model": "digits", "label": 1, "picture": base64.b64encode(png(8 * [8 * [0]])).decode()}
-    values = {"sample": SAMPLE, "drawn": {"model": "digits"}, "vary": of_edit}[name]
+    picture, model = {"picture": text(png(np.eye(8)))}, {"model": "digits"}
+    mask, rows = {"mask": text(png(np.eye(8) * 255))}, {"rows": [{"sampler": "ddim", "steps": 2}], "snapshots": [2000]}
+    exercise = {"exercise": "step", "t": 20}
+    also = {"compare": rows, "vary": picture, "inpaint": picture | mask, "check": exercise}
+    values = model | also.get(name, {})
     for key in keys:
-        for value in ("1e9", "1" + 400 * "0", "-1", "1e999", "[]", "{}", '"x"'):
+        for value in ("1e16", "1" + 400 * "0", "-1", "1e999", "[]", "{}", '"x"'):
             body = json.dumps(values | {key: 0}).replace(f'"{key}": 0', f'"{key}": {value}')
-            assert key in refused(server, name, body.encode())
+            _, content = post(server, name, body.encode())
+            assert re.search(rf'"error":"{key}\b', content.decode()), content
 
 
 def bomb():
@@ -217,9 +219,15 @@ def bomb():
     ids=["empty", "svg", "html", "gif", "png", "tiny", "cut", "bomb"],
 )
 def test_what_is_no_picture_is_refused(server, content):
-    before, picture = resident(), base64.b64encode(content).decode()
+    before, picture = resident(), text(content)
     given = {"model": "digits", "picture": picture}
-    for name, also in (("preview", {}), ("vary", {}), ("inpaint", {"mask": picture}), ("paste", {"mask": picture})):
+    for name, also in (
+        ("preview", {}),
+        ("own", {}),
+        ("vary", {}),
+        ("inpaint", {"mask": picture}),
+        ("paste", {"mask": picture}),
+    ):
         refused(server, name, {**given, **also, **({"result": picture} if name == "paste" else {})})
     assert resident() - before < 50_000_000
 
