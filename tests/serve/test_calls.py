@@ -1,13 +1,13 @@
-"""What pages call: the files of a drawing are those of a job's folder, and what no page sends is refused."""
+"""What pages call: the files of a drawing are those of a job's folder, and runs have ids."""
+
+import shutil
 
 import pytest
-from pydantic import ValidationError
 
 from unstir.errors import UserError
 from unstir.generate.drawing import Job
 from unstir.generate.memory import Drawing
 from unstir.generate.sampling import sample
-from unstir.serve.sampling import SampleValues
 from unstir.serve.server import open_server
 from unstir.serve.state import State
 
@@ -21,28 +21,37 @@ def test_a_drawing_has_the_files_of_the_folder(trained, tmp_path, num):
     assert [frame.t for frame in drawing.frames()] == job.chain.visited(model.process.schedule)
     assert drawing.png() == (tmp_path / "out/grid.png").read_bytes()
     assert drawing.npy() == (tmp_path / "out/images.npy").read_bytes()
+    assert model.takes(steps=4) and not model.takes(steps=10**6)
     assert drawing.webp() == (tmp_path / "a.webp").read_bytes()
 
 
-@pytest.mark.parametrize("values", [{"sampler": "mine:heun2"}, {"num": 65}, {"seed": -1}, {"path": "/etc"}])
-def test_what_no_page_sends_is_refused(values):
-    with pytest.raises(ValidationError):
-        SampleValues(model="digits", **values)
+def test_files_are_kept_by_their_bytes():
+    state = State()
+    for name, size in {
+        **{str(number): 1000 for number in range(20)},
+        "large": 31_900_000,
+        "larger": 40_000_000,
+    }.items():
+        state.keep(name, "image/png", bytes(size))
+        assert state.file(name) and (state.file("0") is None) == (name == "larger")
 
 
 def test_runs_of_one_name_have_ids_of_their_own_and_new_ones_are_found(trained, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    given = trained("mnist")[0].path
+    given, third = trained("mnist")[0].path, trained("mnist-3")[0].path
     trained("runs/mnist")
-    state = State([given, tmp_path / "runs/mnist"])
+    state = State([given, third, tmp_path / "runs/mnist"])
     trained("runs/mine")
     names = {
         "mnist": "shipped:mnist",
         "mnist-2": str(given),
-        "mnist-3": str(tmp_path / "runs/mnist"),
+        "mnist-3": str(third),
+        "mnist-4": str(tmp_path / "runs/mnist"),
         "mine": "runs/mine",
     }
     assert state.runs() == {"digits": "shipped:digits", **names}
+    shutil.rmtree("runs/mine")
+    assert "mine" not in state.runs()
     with pytest.raises(UserError) as refused:
         state.run("../mnist")
     assert refused.value.key == "model"

@@ -44,10 +44,10 @@ HOLE = np.pad(np.full((3, 4), 255), ((4, 1), (2, 2)))
 @pytest.mark.parametrize("edit", ["inpaint", "vary"])
 def test_the_pixels_are_those_of_the_command_that_is_shown(call, server, command, tmp_path, monkeypatch, edit):
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "a b.png").write_bytes(photo := png(PHOTO))
+    (tmp_path / "--a b.png").write_bytes(photo := png(PHOTO))
     (tmp_path / "mask.png").write_bytes(mask := png(HOLE))
     options = {"inpaint": {"mask": text(mask), "resamples": 2}, "vary": {"strength": 0.5}}[edit]
-    shared = {"picture": text(photo), "name": "a b.png", "num": 2, "seed": 5, "label": 3, "steps": 4}
+    shared = {"picture": text(photo), "name": "--a b.png", "num": 2, "seed": 5, "label": 3, "steps": 4}
     first, *frames, last = call(edit, **shared, **options)
     assert [frame["t"] for frame in frames if "t" in frame][-1] == 0
     words = shlex.split(first["command"])

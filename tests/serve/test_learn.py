@@ -3,6 +3,7 @@
 import base64
 import io
 import statistics
+from contextlib import nullcontext
 from functools import cache
 
 import numpy as np
@@ -17,8 +18,10 @@ from unstir.chain import Chain
 from unstir.diffusion.denoiser import Prediction
 from unstir.diffusion.draw import starting_noise
 from unstir.diffusion.guidance import guided
+from unstir.diffusion.loss import denoising_loss
+from unstir.progress import shown_by
 from unstir.runs.run import Run
-from unstir.runs.stores import examples
+from unstir.runs.stores import Examples, examples
 from unstir.serve import chapters
 from unstir.serve.chapters import ChapterValues
 from unstir.serve.editing import PictureValues
@@ -237,7 +240,21 @@ def test_a_chapter_is_computed_once(monkeypatch):
     first = list(chapters.predict(state, ChapterValues(**given)))
     monkeypatch.setattr(Prediction, "__init__", None)
     assert list(chapters.predict(state, ChapterValues(**given))) == first
-    assert next(check(state, ExerciseValues(**given, exercise="noise", t=first[1]["t"])))["line"]
+    steps = []
+    with shown_by(lambda *_: nullcontext(lambda done, total: steps.append(done))):
+        assert next(check(state, ExerciseValues(**given, exercise="noise", t=first[1]["t"])))["line"]
+    assert len(steps) == len(first)  # at each, who has left ends it
+
+
+def test_the_loss_leaves_out_what_is_missing(monkeypatch, digits_model):
+    x_0, told, _ = examples(Run.open("shipped:digits"), 10)
+    present = torch.rand(x_0.shape, generator=torch.Generator().manual_seed(0)) < 0.5
+    monkeypatch.setattr(chapters, "examples", lambda *_: Examples(x_0 * present, told, present))
+    line = list(chapters.predict(State(), ChapterValues(model="digits", image=4, label=3)))[20]
+    eps, at = starting_noise(0, torch.tensor([4]), digits_model.shape), torch.tensor([line["t"]])
+    given = (x_0 * present)[4:5], at, eps, torch.tensor([3])
+    due = denoising_loss(digits_model.denoiser, *given, present=present[4:5]).mse
+    assert line["loss"] == pytest.approx(due.item(), rel=1e-5)
 
 
 def test_pixels_that_are_no_image_are_refused():

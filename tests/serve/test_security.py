@@ -29,15 +29,16 @@ from serving import png, text
 from unstir.generate.drawing import Job
 from unstir.generate.memory import Drawing
 from unstir.runs.run import Run
+from unstir.serve import turns
 from unstir.serve.calls import CALLS
 from unstir.serve.server import MOST_BYTES, open_server
-from unstir.serve.state import shown
+from unstir.serve.state import Frames, State, Values, shown
 
 SECRET = "the secret of this machine"
 JOBS = 60
 SAMPLE = {"model": "digits", "sampler": "ddim", "steps": 2, "num": 1}
 NUMBERS = {
-    "sample": ["steps", "num", "label", "seed", "guidance"],
+    "sample": ["sampler", "steps", "num", "label", "seed", "guidance"],
     "compare": ["num", "label", "seed", "guidance", "snapshots"],
     "drawn": ["label", "seed"],
     "vary": ["steps", "num", "label", "seed", "strength"],
@@ -245,6 +246,27 @@ def test_who_sends_or_takes_nothing_is_dropped(server, monkeypatch):
             assert time.monotonic() < began + 10
             time.sleep(0.05)
     assert post(server, "models", {})[0] == 200
+
+
+def test_one_thread_computes_for_all_and_who_reads_nothing_holds_it_for_a_moment(server, monkeypatch):
+    def thread(state: State, values: Values) -> Frames:
+        yield {"thread": threading.current_thread().name}
+
+    def flood(state: State, values: Values) -> Frames:
+        while True:
+            yield {"much": 200_000 * "x"}
+
+    monkeypatch.setitem(CALLS, "thread", thread)
+    monkeypatch.setitem(CALLS, "flood", flood)
+    monkeypatch.setattr(turns, "PATIENCE", 0.5)
+    with ThreadPoolExecutor(8) as clients:
+        assert len(set(clients.map(lambda _: post(server, "thread", {}), range(8)))) == 1
+    with connected(server) as deaf:
+        deaf.sendall(request(server, "POST", f"/{server.token}/api/flood", b"{}"))
+        assert deaf.recv(8) == b"HTTP/1.1"
+        began = time.monotonic()
+        refused(server, "own", {"model": "digits", "picture": ""})
+        assert 0.3 < time.monotonic() - began < 5
 
 
 @pytest.fixture
