@@ -40,7 +40,7 @@ def test_runs_of_one_name_have_ids_of_their_own_and_new_ones_are_found(trained, 
     monkeypatch.chdir(tmp_path)
     given, third = trained("mnist")[0].path, trained("mnist-3")[0].path
     trained("runs/mnist")
-    state = State([given, third, tmp_path / "runs/mnist"])
+    state = State([third, given, tmp_path / "runs/mnist"])
     trained("runs/mine")
     names = {
         "mnist": "shipped:mnist",
