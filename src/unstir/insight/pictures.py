@@ -101,7 +101,7 @@ def snapshots(run: Run) -> list[tuple[str, Picture]]:
     result = []
     names = run.labels.captions(run.labels.of(torch.arange(CORNER * run.config.grids.nrow))) or None
     for step, name in {-1: "noise", **of_run.all_snapshots(run)}.items():
-        when, path = named.get(name, f"{step * run.config.train.batch_size:,} images"), of_run.drawn_grid(run, name)
+        when, path = named.get(name, f"{run.images_seen(step):,} images"), of_run.drawn_grid(run, name)
         if path:
             result.append((when, _corner(run, path, None if step < 0 else names, f"samples: {when}")))
     return result
@@ -114,7 +114,7 @@ def newest_grid(run: Run) -> Picture | None:
         return None
     step = {name: step for step, name in of_run.all_snapshots(run).items()}[path.stem]
     images = "images in its batches" if run.config.kind.has_teacher else "training images"
-    when = f"after {step * run.config.train.batch_size:,} {images}" if step else "of the weights that it began with"
+    when = f"after {run.images_seen(step):,} {images}" if step else "of the weights that it began with"
     return from_file(path, f"samples {when}, the first ones of a fixed seed: not chosen")
 
 

@@ -51,8 +51,7 @@ class Drawn:
     def about(self) -> Mapping[str, Any]:
         """The step, how many training images it had seen, the weights, and the run's identity."""
         step, run = self.model.step, self.run
-        seen = step * run.config.train.batch_size
-        return {"step": step, "images": seen, "weights": self.model.hashes, "run": run.data.run}
+        return {"step": step, "images": run.images_seen(step), "weights": self.model.hashes, "run": run.data.run}
 
     def job(self, num: int, number: int = 0) -> Job:
         """The sampling job of a set by its number, from 0."""

@@ -159,6 +159,10 @@ class Run:
         """How many optimiser steps of this run a span such as "20 epochs" is."""
         return steps_in(span, self.steps_per_epoch, self.config.train.batch_size)
 
+    def images_seen(self, step: int) -> int:
+        """How many training images the steps up to ``step`` take."""
+        return step * self.config.train.batch_size
+
     @property
     def length(self) -> int:
         """The optimiser steps of the whole run; none where it was trained elsewhere."""

@@ -31,7 +31,7 @@ def snapshots(run: Run) -> dict[int, str]:
         named.setdefault(length, f"end-{length:08d}")
     else:
         steps = log_spaced(length, cfg.log_spaced)
-        named = {step: f"images-{step * run.config.train.batch_size:08d}" for step in steps}
+        named = {step: f"images-{run.images_seen(step):08d}" for step in steps}
     named[0] = START
     return {step: name for step, name in sorted(named.items()) if step <= length}
 

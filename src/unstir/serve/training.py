@@ -49,7 +49,7 @@ def _progress(run: Run) -> Answer:
         "images_per_second": lines[-1]["images_per_second"] if lines else None,
         "train": points,
         "held_out": [(images, loss) for images, loss, _ in mean_losses(run.held_out(), "held_out")],
-        "snapshots": [{"step": at, "images": at * batch} for at in drawn],
+        "snapshots": [{"step": at, "images": run.images_seen(at)} for at in drawn],
         "command": command("train", out=run.path),
     }
 

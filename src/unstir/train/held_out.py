@@ -253,7 +253,7 @@ class HeldOutLoss:
         line: dict[str, Any] = {
             "step": step,
             "epoch": max(step - 1, 0) // run.steps_per_epoch,
-            "images": step * run.config.train.batch_size,
+            "images": run.images_seen(step),
             "times": list(self._times),
             "bits_calls": self._bits_calls,
         }
