@@ -99,9 +99,7 @@ def test_these_are_all_errors_of_the_package():
     ]
     own = {each for module in modules for each in vars(module).values() if isinstance(each, type)}
     raised = {each for each in own if issubclass(each, Exception) and each.__module__.startswith("unstir.")}
-    private = {
-        each for each in raised if each.__name__.startswith("_") or each.__name__ in ("Doubt", "FullError", "Refused")
-    }
+    private = {each for each in raised if each.__name__.startswith("_") or each.__name__ in ("Doubt", "Refused")}
     assert raised - private == {type(error) for error in ERRORS}
 
 
