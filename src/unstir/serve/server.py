@@ -160,7 +160,7 @@ class _Request(BaseHTTPRequestHandler):
         try:
             if not computes(handler):
                 answer: Any = handler(self.server.state, values)
-                return self._send(200, JSON, to_json(answer, inf_nan_mode="null"))
+                return self._send(200, JSON, to_json(answer, inf_nan_mode="null") + b"\n")
             with self.server.turns.turn(), shown_by(self._progress):
                 self._check_there()
                 lines: Any = handler(self.server.state, values)

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from unstir.errors import UserError
 from unstir.pictures.grid import grid
+from unstir.runs import checkpoint
 from unstir.runs.model import Model
 from unstir.runs.named import PREFIX, is_run, names, reference
 from unstir.runs.run import Run
@@ -40,8 +41,8 @@ class State:
     """The runs that may be shown: shipped models, those ``given``, then those in ./runs, which may come later."""
 
     def __init__(self, given: Sequence[Path] = ()) -> None:
-        self._lock, self._runs = RLock(), {name: f"{PREFIX}{name}" for name in names()}
-        self._models, self._files = OrderedDict[tuple[str, int], Model](), OrderedDict[str, tuple[str, bytes]]()
+        self._lock, self._runs = RLock(), {name: f"{PREFIX}{name}" for name in sorted(names(), key="mnist".__ne__)}
+        self._models, self._files = OrderedDict[tuple[str | int, ...], Model](), OrderedDict[str, tuple[str, bytes]]()
         for path in given:
             self._add(Run.open(path).name)
 
@@ -68,7 +69,9 @@ class State:
     def model(self, id: str, step: int | None = None) -> Model:
         """The model of a run, of its newest weights or those of a saved ``step``; UserError as `Run.model`."""
         run = self.run(id)
-        key = id, run.newest_step() if step is None else step
+        name = checkpoint.file_name(run.newest_step() if step is None else step)
+        files = [folder / name for folder in (run.checkpoints, run.weights)]
+        key = id, name, *(file.stat().st_mtime_ns for file in files if file.exists())  # it may have been trained anew
         with self._lock:
             if key not in self._models:
                 self._models[key] = run.model(step)
