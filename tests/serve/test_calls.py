@@ -1,5 +1,7 @@
 """What pages call: the files of a drawing are those of a job's folder, and what no page sends is refused."""
 
+import shutil
+
 import pytest
 from pydantic import ValidationError
 
@@ -10,6 +12,7 @@ from unstir.generate.sampling import sample
 from unstir.serve.sampling import SampleValues
 from unstir.serve.server import open_server
 from unstir.serve.state import State
+from unstir.serve.training import TrainingValues, training
 
 
 @pytest.mark.parametrize("num", [1, 5])
@@ -42,10 +45,22 @@ def test_runs_of_one_name_have_ids_of_their_own_and_new_ones_are_found(trained, 
         "mnist-3": str(tmp_path / "runs/mnist"),
         "mine": "runs/mine",
     }
-    assert state.runs() == {"digits": "shipped:digits", **names}
+    assert state.runs() == {"digits": "shipped:digits", **names} and next(iter(state.runs())) == "mnist"
     with pytest.raises(UserError) as refused:
         state.run("../mnist")
     assert refused.value.key == "model"
+
+
+def test_a_run_trained_anew_in_its_folder_is_read_anew(trained, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    state, seen = State(), []
+    for lr in (1e-3, 2e-3):
+        trained("runs/mine", train__lr=lr)
+        assert state.model("mine") is state.model("mine")
+        seen.append((state.model("mine").hashes, training(state, TrainingValues(model="mine"))["snapshots"]))
+        shutil.rmtree("runs/mine")
+    (first, grids), (second, others) = seen
+    assert first != second and [it["step"] for it in grids] == [it["step"] for it in others] and grids != others
 
 
 def test_a_port_that_cannot_be_had_is_refused():

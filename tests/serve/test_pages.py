@@ -2,6 +2,7 @@
 
 import base64
 import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -82,7 +83,7 @@ def test_rows_are_those_of_the_library(tab, run, differs):
     assert len(set(expected)) == 2
 
 
-def test_a_training_is_watched_through_its_end_and_its_restart(tab, server, digits):
+def test_a_training_is_watched_through_its_end_and_its_restart(tab, server, run, digits):
     options = tiny("1000 steps", "2 steps")
     for name, value in {"--grids.log_spaced": "10", "--log.held_out_images": "0"}.items():
         options[options.index(name) + 1] = value
@@ -115,6 +116,10 @@ def test_a_training_is_watched_through_its_end_and_its_restart(tab, server, digi
         before = page.evaluate(source)
         page.locator("#time").press(key)
         serving.until(page, f"{source} !== '{before}' && {source}.startsWith('data:image/webp')")
+    assert int(page.locator("#time").get_attribute("max")) > 1
+    shutil.rmtree("runs/live")
+    shutil.copytree(run, "runs/live")  # trained anew, with two snapshots
+    serving.until(page, "document.getElementById('time').max === '1'")
 
 
 def test_ctrl_c_ends_it_while_it_computes(tmp_path):
@@ -136,3 +141,5 @@ def test_everybody_can_use_it(tab, name, width, scheme):
     page = tab(f"{name}#{MODEL}", viewport={"width": width, "height": 720}, color_scheme=scheme)
     page.wait_for_load_state("networkidle")
     assert serving.violations(page) == []
+    begins = page.locator("#settings button").bounding_box()
+    assert width < 1280 or begins["y"] + begins["height"] <= 720

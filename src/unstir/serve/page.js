@@ -15,8 +15,7 @@ const player = new Player((frame) => {
 
 /** The classes, or what else the network is told of each image; of a class that ``hides``, nothing. */
 function condition(hides) {
-  const count = data.classes.length, c = data.config.condition_size, [, h, w] = data.shape;
-  const { label } = settings(form);
+  const count = data.classes.length, c = data.config.condition_size, [, h, w] = data.shape, { label } = settings(form);
   if (count) return Array.from({ length: data.num }, (_, image) => (hides ? count : (label ?? image % count)));
   if (data.condition === null) return null;
   const x = new Float32Array(bytes(data.condition).buffer), sides = data.config.condition_channels ? [h, w] : [1, 1];

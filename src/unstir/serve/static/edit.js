@@ -34,6 +34,7 @@ async function open(name, url) {
   if (!opened) return;
   picture = { name, url };
   Object.assign(part("file-picture"), { href: url, download: name, textContent: name });
+  part("status").textContent = "";
 }
 
 /** Let the model draw the picture. */

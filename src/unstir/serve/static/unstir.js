@@ -92,11 +92,9 @@ export function remember(form) {
 /** Put the settings in the address into a form; returns whether there were any. */
 export function restore(form) {
   const shared = new URLSearchParams(location.hash.slice(1));
-  for (const field of form.elements) {
-    if (!shared.has(field.name)) continue;
+  for (const field of [...form.elements].filter(({ name }) => shared.has(name)))
     if (["checkbox", "radio"].includes(field.type)) field.checked = shared.getAll(field.name).includes(field.value);
     else field.value = shared.get(field.name);
-  }
   return shared.size > 0;
 }
 
