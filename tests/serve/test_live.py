@@ -175,7 +175,7 @@ class TestInTheBrowser:
         tab.locator("[name=chain]").select_option(str(chain))
         tab.locator("[name=label]").select_option("1")
         tab.locator("[name=seed]").fill("7")
-        tab.locator("[name=guidance]").fill("2.5")
+        tab.get_by_label("Guidance").fill("2.5")
         tab.locator("[name=seed]").press("Enter")
         tab.locator("#status", has_text="Done").wait_for()
         used = chains_of(model)[chain].changed(seed=7, guidance=2.5)

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import urllib.request
+from itertools import combinations
 from pathlib import Path
 
 import pytest
@@ -111,6 +112,8 @@ def test_a_training_is_watched_through_its_end_and_its_restart(tab, server, run,
     report = page.request.get(server.address + page.get_by_role("link", name="Open the report").get_attribute("href"))
     assert b"<footer>Made by unstir" in report.body() and "sandbox" in report.headers["content-security-policy"]
     assert grown(("train", "--out", "runs/live"), points) > points
+    marks = page.locator("#chart text[text-anchor=end]").evaluate_all("(all) => all.map((it) => it.y.baseVal[0].value)")
+    assert all(abs(one - other) >= 11 for one, other in combinations(marks, 2))
     source = "document.getElementById('grid').src"
     for key in ("Home", "End"):
         before = page.evaluate(source)

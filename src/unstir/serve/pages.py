@@ -13,15 +13,11 @@ KINDS = {".js": "text/javascript", ".css": "text/css"}
 
 @dataclass(frozen=True)
 class Page:
-    """A page: its title in the navigation, and its template. A chapter has a line ``about`` it, and one script."""
+    """A page: its title in the navigation, and its template. A chapter has a line ``about`` it too."""
 
     title: str
     template: str
     about: str = ""
-
-    @property
-    def script(self) -> str:
-        return "learn" if self.about else self.template
 
 
 PAGES = {

@@ -69,9 +69,10 @@ class State:
     def model(self, id: str, step: int | None = None) -> Model:
         """The model of a run, of its newest weights or those of a saved ``step``; UserError as `Run.model`."""
         run = self.run(id)
+        # A run may be trained anew in the same folder.
         name = checkpoint.file_name(run.newest_step() if step is None else step)
         files = [folder / name for folder in (run.checkpoints, run.weights)]
-        key = id, name, *(file.stat().st_mtime_ns for file in files if file.exists())  # it may have been trained anew
+        key: tuple[str | int, ...] = (id, name, *(file.stat().st_mtime_ns for file in files if file.exists()))
         with self._lock:
             if key not in self._models:
                 self._models[key] = run.model(step)

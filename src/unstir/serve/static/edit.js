@@ -42,7 +42,8 @@ async function draw() {
   const { model, seed, label } = settings(form);
   let url = "";
   part("file").value = "";
-  if (await run("drawn", { model, seed, label }, (line) => { url = part("picture").src = line.picture ?? line.x; })) await open("drawn.png", url);
+  const drawn = await run("drawn", { model, seed, label }, (line) => { url = part("picture").src = line.picture ?? line.x; });
+  if (drawn) await open("drawn.png", url);
 }
 
 function start() {
