@@ -11,7 +11,8 @@ from PIL import Image
 from refusals import mistake, refusing
 from unstir import condition, likelihood, network
 from unstir.data import Store, pack
-from unstir.edit import vary
+from unstir.edit import inpaint_stack, vary
+from unstir.edit.stack import read_stack
 from unstir.errors import UserError
 from unstir.generate.conditions import read_conditions
 from unstir.generate.drawing import Job, sample_batches
@@ -19,6 +20,7 @@ from unstir.generate.folder import save_images, settings_in
 from unstir.metrics.likelihood import Protocol, split_likelihood
 from unstir.metrics.pairs import PAIRS, SAMPLES, pair_figures
 from unstir.metrics.scores import save_scores
+from unstir.pictures.contact import describe
 from unstir.pictures.grid import read
 from unstir.pixels import Scale
 from unstir.runs.run import Run
@@ -241,6 +243,20 @@ def test_an_edit_is_given_the_condition_of_its_picture(runs, images, kind, tmp_p
     assert not any(torch.equal(edited[0].made, it.made) for it in edited[1:]) and len(set(hashes)) == 3
 
 
+def test_each_image_of_a_stack_has_the_condition_beside_it(runs, stores, images, tmp_path):
+    model, rows = spread_out(runs["vector"]), np.array([[1.0, 2.0], [30.0, 900.0]])
+    np.savez(tmp_path / "two.npz", images=images[:2], conditions=rows)
+    given, described = read_stack(tmp_path / "two.npz", model)
+    assert np.array_equal(given, images[:2]) and np.array_equal(described, rows)
+    np.save(tmp_path / "two.npy", images[:2])
+    assert read_stack(tmp_path / "two.npy", model)[1] is None
+    assert "numbers of each image, those of training in " in describe(stores["vector"])
+    keep = torch.zeros(1, 1, 8, 8, dtype=torch.bool)
+    jobs = [Job(num=1, chain=model.chain.changed(steps=3), condition=of) for of in (None, described)]
+    one, other = (inpaint_stack(model, given, keep, job).made for job in jobs)
+    assert not torch.equal(one, other)
+
+
 def test_conditions_are_read_as_they_are_typed(runs, tmp_path):
     vector, image = runs["vector"].model(), runs["image"].model()
     (tmp_path / "rows.csv").write_text("dose,age\n0.5,2\n-1e1,3\n")
@@ -278,12 +294,13 @@ def test_half_of_an_image_or_its_means_describe_it(digits, tmp_path):
 @condition
 def ink(images, power=1.0):
     """How much ink the left and the right half of an image have, in units of the function's own."""
+    assert len(images)
     return torch.stack([50 + half.add(1).mean((1, 2, 3)) ** power for half in images.chunk(2, 3)], 1)
 
 
 def test_a_function_of_ones_own_describes_images(stores, tmp_path):
     store, data = stores["vector"], {"condition": f"{ink.__module__}:ink", "condition_options": {"power": 2.0}}
-    run = train_run(settings(store.path, data=data), tmp_path / "run").run
+    run = train_run(settings(store.path, data=data, log={"held_out_images": 0}), tmp_path / "run").run
     assert run.config.model.condition_values == 2 and run.model().conditions.kept.min() > 50
     given = run.conditions.of_store(store, "train", torch.arange(30), store.images("train") / 127.5 - 1)
     assert torch.allclose(given[:, :2].mean(0), torch.zeros(2), atol=1e-3) and given.shape == (30, 3)

@@ -24,6 +24,7 @@ from unstir.errors import (
 )
 from unstir.group import LostError
 from unstir.runs.checkpoint import DamagedError
+from unstir.serve.turns import FullError
 
 
 @pytest.mark.parametrize(
@@ -88,6 +89,7 @@ ERRORS = [
     MissingLibraryError("", "an export to ONNX", "needs onnx, which is not installed", "install it"),
     NotFiniteError("the output is not finite"),
     LostError("another process was lost"),
+    FullError(),
 ]
 
 
@@ -97,7 +99,9 @@ def test_these_are_all_errors_of_the_package():
     ]
     own = {each for module in modules for each in vars(module).values() if isinstance(each, type)}
     raised = {each for each in own if issubclass(each, Exception) and each.__module__.startswith("unstir.")}
-    private = {each for each in raised if each.__name__.startswith("_") or each.__name__ in ("Doubt", "Refused")}
+    private = {
+        each for each in raised if each.__name__.startswith("_") or each.__name__ in ("Doubt", "FullError", "Refused")
+    }
     assert raised - private == {type(error) for error in ERRORS}
 
 

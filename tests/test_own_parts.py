@@ -1,5 +1,6 @@
 """Parts of the user's own, one of each kind: found by MODULE:NAME, given their options, absent without consent."""
 
+import json
 import math
 import subprocess
 import sys
@@ -46,7 +47,7 @@ def late(schedule, slope=1.0):
     return torch.arange(1.0, schedule.T + 1, dtype=torch.float64) ** slope
 
 @unstir.sampler(calls=2)
-def heun2(denoise, process, x_T, times, noise, eta: float = 0.0, twice: bool = True):
+def heun2(denoise, process, x_T, times, noise, eta: float = 0.0, twice: bool = True, style: str = ""):
     x = x_T
     for t, s in zip(times[:-1], times[1:]):
         x0 = denoise(x, t).x0
@@ -200,7 +201,7 @@ steps = 3
     assert line.count("\n") == 1 and "mine" not in sys.modules
     refused(unstir("sample", "run", "--num", 2, "--sampler", "mine:heun3"), "has no sampler heun3")
     for words, says in {
-        ("--options.etta", 1): "--options.etta 1 is no option: mine:heun2 takes eta, twice; did you mean eta?",
+        ("--options.etta", 1): "--options.etta 1 is no option: mine:heun2 takes eta, twice, style; did you mean eta?",
         ("--options.eta", "x"): "--options.eta x must be a number",
         ("--eta", 0.5): "--eta 0.5 is an option of ddim, not of mine:heun2",
     }.items():
@@ -208,7 +209,14 @@ steps = 3
     out = "--num", 2, "--out"
     assert unstir("sample", "run", *out, "one", "--sampler", "mine:heun2", "--options.eta", 0.5)[0] == 0
     assert unstir("sample", "run", *out, "two", "--sampler", "mine:heun2", "--options.twice", "false")[0] == 0
-    assert Path("one/000000.png").read_bytes() != Path("two/000000.png").read_bytes()
+    assert (
+        unstir("sample", "run", *out, "four", "--options.style", 7, "--options.no-twice")[0] == 0
+    )  # the run's sampler
+    one, two, four = (Path(f"{name}/000000.png").read_bytes() for name in ("one", "two", "four"))
+    assert one != two == four and json.loads(Path("four/settings.json").read_text())["chain"]["options"] == {
+        "style": "7",
+        "twice": False,
+    }
     assert unstir("sample", "run", *out, "three", "--compare", "mine:heun2:3:twice=false,ddim:3")[0] == 0
     assert unstir("export", "run", "--to", "safetensors", "--out", "file")[0] == 0
 

@@ -165,10 +165,7 @@ class Chain:
         return dataclasses.replace(self, **{name: DEFAULTS[name] for name in idle} | given)
 
     def in_effect(self) -> dict[str, Any]:
-        """The settings without those of other samplers, and options that there are: what files say of it.
-
-        Times of one's own stand in the place of a spacing.
-        """
+        """The settings without those of other samplers, for files; times of one's own stand in place of a spacing."""
         left_out = [
             *_not_of(self.sampler),
             "spacing" if self.times else "times",

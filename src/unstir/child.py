@@ -10,10 +10,7 @@ from subprocess import DEVNULL, PIPE, Popen
 
 
 def start(program: str, *arguments: str) -> Popen[bytes]:
-    """Start Python with a program and its arguments; it finds what this process finds, and not the current folder.
-
-    Its input and output are pipes, its errors go nowhere. Ctrl-C on a terminal does not reach it, only its parent.
-    """
+    """Start Python with a program and its arguments, on pipes, without errors; Ctrl-C reaches its parent alone."""
     modules, here = [path for path in sys.path if path], str(Path(__file__).parents[1])
     if here not in modules:
         modules.insert(0, here)  # this package was found in the current folder

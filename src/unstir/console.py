@@ -201,10 +201,7 @@ class TrainingDisplay(Observer):
         self._lines.speak(self.line, SILENT_SECONDS)
 
     def _left(self) -> float | None:
-        """The seconds to the end with all snapshots to come, that after this step too; None where they are not known.
-
-        Snapshots are not counted before the first one was taken.
-        """
+        """The seconds to the end with all snapshots to come, once one was taken; None where they are not known."""
         pace, coming = self._pace, sum(at >= self._step for at in self._snapshots)
         if not pace.step_seconds:
             return None

@@ -24,10 +24,7 @@ class LostError(Exception):
 
 @dataclass(frozen=True)
 class Alone:
-    """A group of one process, and the interface of larger ones (`jobs.torchrun.Group`), whose methods exchange.
-
-    This is process number ``rank`` of ``size``, counted from 0, and number ``local`` of those on its machine.
-    """
+    """A group of one, number ``rank`` of ``size``, ``local`` on its machine; `jobs.torchrun.Group` is a larger one."""
 
     rank: int = 0
     size: int = 1
@@ -46,10 +43,7 @@ class Alone:
         return slice(total * self.rank // self.size, total * (self.rank + 1) // self.size)
 
     def of_first(self, value: Value) -> Value:
-        """The first process's ``value``, as JSON has it, in all of them; the others' are not looked at.
-
-        They wait for it, however long it takes.
-        """
+        """The first process's ``value``, as JSON has it, in all of them, which wait for it without a limit."""
         return value
 
     def of_all(self, value: Value) -> list[Value]:
@@ -57,10 +51,7 @@ class Alone:
         return [value]
 
     def agree(self, values: Mapping[str, Any], remedy: str) -> None:
-        """Raise UserError, in all processes, where one has other ``values``, as JSON has them, than the first.
-
-        The message names the process and each key with both values, and ends with the ``remedy``.
-        """
+        """Raise UserError, in all processes, with the ``remedy``, where one's JSON ``values`` are not the first's."""
         first, *others = self.of_all(dict(values))
         for number, theirs in enumerate(others, start=1):
             keys = [key for key in {**first, **theirs} if theirs.get(key) != first.get(key)]
@@ -70,10 +61,7 @@ class Alone:
                 raise UserError("", Alone(number, self.size), f"differs from the first: {said}", remedy)
 
     def rows_of_all(self, columns: "tuple[Tensor, ...]", part: slice, total: int) -> "tuple[Tensor, ...]":
-        """Tensors [total, ...] of which each process has the rows of its ``part``: whole, in all of them, exactly.
-
-        Numbers must be such as float64 holds. One exchange serves all of the columns, which lie on one device.
-        """
+        """Tensors [total, ...] of which each process has the rows of its ``part``: whole, in all of them, exactly."""
         return columns
 
     def tensors_of_first(self, tensors: "Mapping[str, Tensor]") -> "dict[str, Tensor]":
@@ -81,10 +69,7 @@ class Alone:
         return dict(tensors)
 
     def check_alike(self, tensors: "Mapping[str, Tensor]", remedy: str) -> None:
-        """Raise UserError, in all processes, where one's tensors are not the first one's, by a checksum of each.
-
-        Tensors are of float32 or float64; the sum is that of their bits, read as integers.
-        """
+        """Raise UserError, in all processes, where one's float tensors are not the first one's, bit for bit."""
 
     def vote(self, signal: int | None) -> int | None:
         """Say whether this process was asked to stop, by the number of a signal; hear, in all alike, whether one was.

@@ -8,10 +8,7 @@ from unstir.errors import MissingLibraryError, UserError
 
 
 def library(name: str, extra: str, what: str) -> Any:
-    """The module ``name`` of an ``extra`` of this package. Raises UserError, naming ``what`` needs it, where it is not.
-
-    What libraries warn of while they are loaded is about their own parts, and is not shown.
-    """
+    """The module ``name`` of an ``extra`` of this package; UserError, naming ``what`` needs it, where it is not."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:

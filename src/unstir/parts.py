@@ -42,7 +42,7 @@ ARGUMENTS = {
     "tracker": ("folder",),
 }
 """Each kind of part, with the arguments that it is called with."""
-ALSO = {"weighting": ("parameterization",)}
+ALSO = {"weighting": ("parameterization",), "features": ("device",)}
 """What a part is given besides, by name, where it takes it."""
 WORDS = {"condition": ("stored",)}
 """What a setting that names a part of a kind may be besides: words with a meaning of their own."""
@@ -64,7 +64,7 @@ OURS: dict[str, dict[str, str]] = {
     "condition": dict.fromkeys(("low_resolution", "masked"), "runs.conditions"),
     "network": {"unet": "nn.unet"},
     "source": {"mnist": "data.embedded", "digits": "data.embedded", "cifar10": "data.cifar10"},
-    "features": {},
+    "features": {"inception": "metrics.inception"},
     "tracker": {"tensorboard": "trackers.tensorboard", "wandb": "trackers.wandb"},
 }
 """The parts of the package by kind and name, with the module of each: `find` loads it."""
@@ -136,12 +136,18 @@ def network(cls: Part) -> Part:
 
 
 def source(function: Part) -> Part:
-    """Register (**options) -> images, or (images, labels), or anything in memory that `pack` takes, as data.source."""
+    """Register (**options) -> images, or (images, labels), or anything in memory that `pack` takes, as data.source.
+
+    It may also return a class of `data.source.Source`, which is made of the `Options` of the packing.
+    """
     return _registered("source", function)
 
 
 def features(function: Part) -> Part:
-    """Register (**options) -> a function of pixels, uint8 [B, C, H, W], that returns features, float [B, F]."""
+    """Register (**options) -> a function of pixels, uint8 [B, C, H, W], that returns features, float [B, F].
+
+    A function that takes ``device`` too is told the name of the device; what it returns may be a `Network`.
+    """
     return _registered("features", function)
 
 
@@ -336,6 +342,7 @@ ScheduleName = Annotated[str, AfterValidator(Name("schedule"))]
 WeightingName = Annotated[str, AfterValidator(Name("weighting"))]
 TimesName = Annotated[str, AfterValidator(Name("times"))]
 SamplerName = Annotated[str, AfterValidator(Name("sampler"))]
+FeaturesName = Annotated[str, AfterValidator(Name("features"))]
 TrackerName = Annotated[str, AfterValidator(Name("tracker"))]
 
 
@@ -349,9 +356,7 @@ Option = Annotated[str | bool | int | float, BeforeValidator(_option)]
 
 
 def read(kind: str, name: str, key: str, text: str) -> Any:
-    """What a word means as the option ``key`` of a part: text where its annotation says so, or where it is no number,
-    true or false. Nothing is known of a part that cannot be found.
-    """
+    """A word as the option ``key`` of a part: text by its annotation, else a number, true, false or text."""
     with suppress(UserError):
         if (taken := _parameters(find(kind, name)).get(key)) and taken.annotation is str:
             return text

@@ -17,10 +17,7 @@ HALF = 127.5  # half the range of a pixel: a difference of 1 in [-1, 1] is so ma
 
 
 def to_uint8(images: Tensor) -> Tensor:
-    """Images in [-1, 1], float [...], as rounded and clamped pixels 0..255, uint8 [...] on the CPU.
-
-    Raises UserError for what is not finite: there is no pixel for it, and a cast would make it black.
-    """
+    """Images in [-1, 1], float [...], as rounded, clamped uint8 [...] on the CPU. UserError for what is not finite."""
     if not bool(images.isfinite().all()):
         raise UserError("images", None, "must be finite numbers")
     return images.detach().float().add(1).mul(HALF).round_().clamp_(0, 255).to("cpu", torch.uint8)
@@ -54,10 +51,7 @@ class Scale:
         return (values.float() - low) / half - 1
 
     def to_units(self, images: Tensor) -> Tensor:
-        """Images about [-1, 1], float [B, C, H, W], in units of the data: float32, or uint8, on the CPU.
-
-        Raises UserError for pixels that are not finite.
-        """
+        """Images about [-1, 1], float [B, C, H, W], in units of the data, on the CPU; UserError for NaN in pixels."""
         if not self.is_float:
             return to_uint8(images)
         low, half = self._columns(torch.device("cpu"))
@@ -68,10 +62,7 @@ class Scale:
         return shown(known(self.to_model(values), self)[0], channels)
 
     def bits(self, present: Tensor) -> Tensor:
-        """Bits per dimension by which a bound in units of the data exceeds one in [-1, 1], for each image.
-
-        ``present``, bool [B, C, H, W], says which values are there. It is log2 of half the range: float64 [B].
-        """
+        """How far bounds in units of the data exceed those in [-1, 1], in bits per dimension that is ``present``."""
         half = [math.log2((high - low) / 2) for low, high in zip(self.low, self.high, strict=True)]
         counts = present.flatten(2).sum(2).double()
         return counts @ torch.tensor(half, dtype=torch.float64, device=counts.device) / counts.sum(1)
@@ -86,10 +77,7 @@ PIXELS = Scale()
 
 
 def shown(images: Tensor, channels: Sequence[int] = ()) -> Tensor:
-    """Images about [-1, 1], float [N, C, H, W], as pictures show them: uint8 [N, 1 or 3, H, W] on the CPU.
-
-    Shown are these ``channels``, by default all of three, or the first.
-    """
+    """Images about [-1, 1], float [N, C, H, W], as uint8 [N, 1 or 3, H, W]: these ``channels``, or all of 3, or one."""
     count = images.shape[1]
     chosen = list(channels or (range(3) if count == 3 else range(1)))
     return to_uint8(images if chosen == list(range(count)) else images[:, chosen])
@@ -101,3 +89,13 @@ def known(x_0: Tensor, scale: Scale) -> tuple[Tensor, Tensor | None]:
         return x_0, None
     present = ~x_0.isnan()
     return torch.where(present, x_0, 0.0), present
+
+
+def enlarged(images: Tensor, shape: tuple[int, ...], source: str = "") -> Tensor:
+    """Images [N, C, h, w] repeated by a whole factor to the sides of ``shape``; UserError where there is none."""
+    down, right = (size // max(small, 1) for size, small in zip(shape[-2:], images.shape[2:], strict=True))
+    large = images.repeat_interleave(max(down, 1), 2).repeat_interleave(max(right, 1), 3)
+    if down != right or large.shape[2:] != shape[-2:]:
+        sides = f"has sides {list(images.shape[2:])}, of which those of the images, {list(shape[-2:])}, are no multiple"
+        raise UserError("" if source else "condition", source or None, sides, "divide both by one whole number")
+    return large

@@ -37,10 +37,7 @@ _BLOCK = 1 << 17  # numbers mixed at once on a CPU: 1 MiB, so that the ten passe
 
 @dataclass(frozen=True)
 class Key:
-    """Names the random numbers of one stream at one step, for each of a batch's slots.
-
-    ``seed`` and ``step`` are any integers, ``slots`` is int64 [B] on the device where the numbers are wanted.
-    """
+    """Names random numbers of a stream by integers ``seed`` and ``step``, for ``slots``, int64 [B], on a device."""
 
     seed: int
     stream: str
@@ -100,10 +97,7 @@ def coin(key: Key, probability: float) -> Tensor:
 
 
 def kept(key: Key, n: int, dropout: float) -> Tensor:
-    """The n elements a slot that dropout keeps: bool [B, n], each true with 1 - dropout to within 2^-17.
-
-    Each element spends 16 bits, so that a step's masks cost a few per cent of the step; see docs/performance.md.
-    """
+    """The n elements a slot that dropout keeps: bool [B, n], each true with 1 - dropout to within 2^-17."""
     lanes = bits(key, (n + 3) // 4).view(torch.int16)[:, :n]
     return lanes >= round(dropout * 65536) - 32768
 

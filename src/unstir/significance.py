@@ -224,9 +224,7 @@ def _preceding(a: Tensor, b: Tensor) -> Tensor:
 
 
 def decimals(error: float) -> int:
-    """The decimals of a value with this error > 0: one digit of the error, two where it begins with 1; below 0 for
-    tens.
-    """
+    """The decimals of a value with this error > 0: one digit of it, two where it begins with 1; below 0 for tens."""
     first = -math.floor(math.log10(error))
     leading: float = round(error * 10.0**first, 1)
     return first + (leading < 2)

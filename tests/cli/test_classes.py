@@ -1,7 +1,8 @@
-"""Classes by their names on the command line, in the settings beside pictures, and on the pictures."""
+"""Classes on the command line: by name and number, from subfolders, beside pictures and on them."""
 
 import dataclasses
 import json
+from pathlib import Path
 
 import pytest
 import torch
@@ -112,3 +113,43 @@ def test_names_do_not_change_the_pixels_of_an_image(named_run, unstir, tmp_path)
     for name, label in (("a", "snow"), ("b", "6")):
         assert unstir("sample", named_run, "--num", 1, "--steps", 2, "--label", label, "--out", name)[0] == 0
     assert (tmp_path / "a/000000.png").read_bytes() == (tmp_path / "b/000000.png").read_bytes()
+
+
+SMALL = (
+    "--data.size", 8, "--model.channels", 8, "--model.groups", 4, "--model.mults", 1, "--model.attention", 0,
+    "--diffusion.T", 20, "--train.length", "2 steps", "--train.lr_schedule", "constant", "--train.warmup", "0 steps",
+    "--train.batch_size", 4, "--grids.num", 2, "--grids.steps", 2, "--log.held_out_images", 0,
+)  # fmt: skip
+
+
+@pytest.fixture
+def photos(unstir):
+    """photos/cats and photos/dogs, of eight images each, in the current folder."""
+    for number in range(16):
+        file = Path("photos", ("cats", "dogs")[number % 2], f"{number}.png")
+        file.parent.mkdir(parents=True, exist_ok=True)
+        Image.new("L", (8, 8), 15 * number).save(file)
+
+
+def test_subfolders_become_the_classes_of_a_run_that_can_be_guided(photos, unstir):
+    words = "train", "digits", "--data.source", "photos", "--by-class", *SMALL, "--out", "run"
+    for _ in range(2):  # the same command goes on
+        unstir.done(*words)
+    run = Run.open("run")
+    assert (run.config.model.num_classes, run.config.train.condition_dropout) == (2, 0.1)
+    assert run.data.classes == ("cats", "dogs")
+    drawn = "sample", "run", "--label", "cats", "--guidance", 2, "--num", 2, "--steps", 2, "--out", "made"
+    unstir.done(*drawn)
+
+
+def test_a_run_without_classes_and_another_number_are_refused(photos, unstir, refused):
+    words = "train", "digits", "--data.source", "photos", *SMALL, "--out", "run"
+    refused(unstir(*words, "--by-class", "--model.num_classes", 3), "--model.num_classes 3", "not the 2")
+    assert unstir(*words)[0] == 0
+    refused(unstir(*words, "--by-class"), "--by-class is for", "another --out")
+
+
+def test_data_without_classes_is_refused_before_the_folder_is_made(photos, unstir, refused):
+    words = "train", "digits", "--data.source", "photos/cats", "--by-class", *SMALL, "--out", "run"
+    refused(unstir(*words), "--by-class needs classes", "a folder with its name")
+    assert not Path("run").exists()

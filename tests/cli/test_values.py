@@ -30,7 +30,7 @@ def no_training(monkeypatch):
         ("train digits --model.mults 1 2 mine.toml", ["--model.mults mine.toml"]),
         ("train digits --log.to wandb wandb", ["unstir: --log.to wandb wandb names wandb twice"]),
         ("sample here --ema=perhaps", ["--ema perhaps", "yes or no"]),
-        ("edit blend here --numbers 0", ["--numbers requires 2"]),
+        ("edit blend here --numbers 0", ["more values for --numbers"]),
         ("sample here --sampler dim", ["--sampler dim", "ancestral, ddim", "did you mean ddim?"]),
         ("sample here --out x.png", ["--out x.png is the name of a picture, and a folder is made", "use --out x\n"]),
         ("train digits --out x.png", ["--out x.png is the name of a picture"]),

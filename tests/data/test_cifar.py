@@ -5,9 +5,6 @@ import hashlib
 import os
 import pickle
 import tarfile
-from collections.abc import Callable
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -16,7 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from refusals import mistake
-from unstir.data import Store, cifar10, pack, unpickle
+from unstir.data import cifar10, pack, unpickle
 from unstir.errors import UserError
 
 NAMES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
@@ -26,19 +23,19 @@ PIXELS = RNG.integers(0, 256, (6, 5, 3072), dtype=np.uint8)  # five train batche
 LABELS = RNG.integers(0, 10, (6, 5))
 
 
-def tar(file: Path, members: dict[str, bytes | tarfile.TarInfo]) -> Path:
+def tar(file, members):
     return tarred(file, members.items(), "w:gz")
 
 
-def sha(file: Path) -> str:
+def sha(file):
     return hashlib.sha256(file.read_bytes()).hexdigest()
 
 
-def records(i: int) -> bytes:
+def records(i):
     return b"".join(bytes([n]) + x.tobytes() for n, x in zip(LABELS[i], PIXELS[i], strict=True))
 
 
-def binary_members() -> dict[str, bytes | tarfile.TarInfo]:
+def binary_members():
     """In the official archive the batches are out of order too."""
     order = {"data_batch_1": 0, "data_batch_3": 2, "test_batch": 5, "data_batch_5": 4, "data_batch_2": 1}
     batches = {f"{BIN}/{name}.bin": records(i) for name, i in {**order, "data_batch_4": 3}.items()}
@@ -46,7 +43,7 @@ def binary_members() -> dict[str, bytes | tarfile.TarInfo]:
     return {**meta, **batches}
 
 
-def python_2_array(pixels: np.ndarray) -> bytes:
+def python_2_array(pixels):
     """An array as Python 2's cPickle and its numpy wrote it, protocol 2."""
     n, data = len(pixels), pixels.tobytes()
     dtype = b"cnumpy\ndtype\nU\x02u1K\x00K\x01\x87RK\x03U\x01|NNNJ\xff\xff\xff\xffJ\xff\xff\xff\xffK\x00tb"
@@ -55,23 +52,23 @@ def python_2_array(pixels: np.ndarray) -> bytes:
     return b"cnumpy.core.multiarray\n_reconstruct\ncnumpy\nndarray\nK\x00\x85U\x01b\x87R(" + state + raw + b"tb"
 
 
-def python_2_batch(i: int) -> bytes:
+def python_2_batch(i):
     labels = b"](" + b"".join(b"K" + bytes([n]) for n in LABELS[i]) + b"e"
     name = b"U\x0bbatch_labelU\x05batch"
     return b"\x80\x02}(" + name + b"U\x06labels" + labels + b"U\x04data" + python_2_array(PIXELS[i]) + b"u."
 
 
-def python_3_batch(i: int, protocol: int = 4) -> bytes:
+def python_3_batch(i, protocol=4):
     return pickle.dumps({b"labels": LABELS[i].tolist(), b"data": PIXELS[i]}, protocol)
 
 
-def python_members(batch: Callable[[int], bytes] = python_2_batch) -> dict[str, bytes | tarfile.TarInfo]:
+def python_members(batch=python_2_batch):
     names = [f"{PY}/data_batch_{i}" for i in range(1, 6)] + [f"{PY}/test_batch"]
     meta = pickle.dumps({b"label_names": [name.encode() for name in NAMES], b"num_vis": 3072}, 3)
     return {f"{PY}/batches.meta": meta, **{name: batch(i) for i, name in enumerate(names)}}
 
 
-def check(store: Store) -> None:
+def check(store):
     train, held_out = store.labels("train"), store.labels("held_out")
     assert store.classes == NAMES and store.shape == (3, 32, 32)
     assert np.array_equal(store.images("train").numpy().reshape(-1, 3072), PIXELS[:5].reshape(-1, 3072))
@@ -81,7 +78,7 @@ def check(store: Store) -> None:
     store.verify()
 
 
-def test_binary_and_python_archives_give_one_store(tmp_path: Path) -> None:
+def test_binary_and_python_archives_give_one_store(tmp_path):
     binary, python = tar(tmp_path / "b.tar.gz", binary_members()), tar(tmp_path / "p.tar.gz", python_members())
     first = pack(binary, tmp_path / "b", sha256=sha(binary))
     second = pack(python, tmp_path / "p", sha256=sha(python).upper())
@@ -95,7 +92,7 @@ def test_binary_and_python_archives_give_one_store(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("inside", [True, False])
 @pytest.mark.parametrize("members", [binary_members, python_members])
-def test_an_unpacked_archive_is_the_same(tmp_path: Path, members: Callable[[], dict[str, Any]], inside: bool) -> None:
+def test_an_unpacked_archive_is_the_same(tmp_path, members, inside):
     """The folder itself, or the one that torchvision downloads to, where the archive is too."""
     file = tar(tmp_path / "in.tar.gz", members())
     with tarfile.open(file) as archive:
@@ -112,15 +109,14 @@ def test_an_unpacked_archive_is_the_same(tmp_path: Path, members: Callable[[], d
     assert refused.given == folder and "test_batch" in refused.allowed
 
 
-def test_resized_and_grey(tmp_path: Path) -> None:
+def test_resized_and_grey(tmp_path):
     file = tar(tmp_path / "b.tar.gz", binary_members())
     assert pack(file, tmp_path / "s", sha256=sha(file), size=16, channels=1).shape == (1, 16, 16)
-    refused = mistake(pack, file, tmp_path / "l", sha256=sha(file), size=65)
-    assert refused.key == "size"
-    pack(file, tmp_path / "l", sha256=sha(file), **refused.remedy)
+    assert "65x65" in mistake(pack, file, tmp_path / "l", sha256=sha(file), size=65).allowed
+    pack(file, tmp_path / "l", sha256=sha(file))
 
 
-def test_archive_of_another_hash_is_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_archive_of_another_hash_is_not_read(tmp_path, monkeypatch):
     file = tar(tmp_path / "b.tar.gz", binary_members())
     monkeypatch.setattr(tarfile.TarFile, "extractfile", None)
     refused = mistake(pack, file, tmp_path / "s")
@@ -129,13 +125,13 @@ def test_archive_of_another_hash_is_not_read(tmp_path: Path, monkeypatch: pytest
     assert "0" * 64 in str(mistake(pack, file, tmp_path / "s", sha256="0" * 64))
 
 
-def link(name: str, target: str, kind: bytes = tarfile.SYMTYPE) -> tarfile.TarInfo:
+def link(name, target, kind=tarfile.SYMTYPE):
     info = tarfile.TarInfo(name)
     info.type, info.linkname = kind, target
     return info
 
 
-def escapes() -> list[tuple[str, dict[str, bytes | tarfile.TarInfo], str | None]]:
+def escapes():
     good = binary_members()
     batch = f"{BIN}/data_batch_3.bin"
     return [
@@ -151,9 +147,7 @@ def escapes() -> list[tuple[str, dict[str, bytes | tarfile.TarInfo], str | None]
 
 
 @pytest.mark.parametrize(("name", "members", "message"), escapes(), ids=[e[0] for e in escapes()])
-def test_binary_archive_writes_nothing_outside_the_store(
-    tmp_path: Path, name: str, members: dict[str, bytes | tarfile.TarInfo], message: str | None
-) -> None:
+def test_binary_archive_writes_nothing_outside_the_store(tmp_path, name, members, message):
     file = tar(tmp_path / "b.tar.gz", members)
     if message:
         with pytest.raises(UserError, match=message):
@@ -163,7 +157,7 @@ def test_binary_archive_writes_nothing_outside_the_store(
     assert sorted(tmp_path.iterdir()) == [file, tmp_path / "s"]
 
 
-def test_damaged_gzip_is_one_line(tmp_path: Path) -> None:
+def test_damaged_gzip_is_one_line(tmp_path):
     data = tar(tmp_path / "b.tar.gz", binary_members()).read_bytes()
     for i, bad in enumerate((data[: len(data) // 2], data[:20], data[:1000] + b"\0" * 1000 + data[2000:])):
         (tmp_path / "c.tar.gz").write_bytes(bad)
@@ -172,7 +166,7 @@ def test_damaged_gzip_is_one_line(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("protocol", [3, 4])
-def test_python_archive_pickled_anew_by_python_3(tmp_path: Path, protocol: int) -> None:
+def test_python_archive_pickled_anew_by_python_3(tmp_path, protocol):
     file = tar(tmp_path / "p.tar.gz", python_members(lambda i: python_3_batch(i, protocol)))
     check(pack(file, tmp_path / "s", sha256=sha(file)))
 
@@ -180,14 +174,14 @@ def test_python_archive_pickled_anew_by_python_3(tmp_path: Path, protocol: int) 
 class Call:
     """Pickles as a call of `function`."""
 
-    def __init__(self, function: Any, *arguments: Any) -> None:
+    def __init__(self, function, *arguments):
         self.call = function, arguments
 
-    def __reduce__(self) -> tuple[Any, tuple[Any, ...]]:
+    def __reduce__(self):
         return self.call
 
 
-def hostile(canary: Path) -> dict[str, bytes]:
+def hostile(canary):
     """Pickles that would create the file `canary` (or fill memory), were they believed."""
     touch, one = f"touch {canary}", np.zeros((1, 3072), np.uint8)
     cases = {f"os.system {p}": pickle.dumps(Call(os.system, touch), p) for p in range(6)}
@@ -211,7 +205,7 @@ def hostile(canary: Path) -> dict[str, bytes]:
     }
 
 
-def test_hostile_pickles_never_run_anything(tmp_path: Path) -> None:
+def test_hostile_pickles_never_run_anything(tmp_path):
     canary = tmp_path / "canary"
     believed = pickle.loads(hostile(canary)["os.system 4"])
     assert believed == 0 and canary.exists()  # the canary works
@@ -223,7 +217,7 @@ def test_hostile_pickles_never_run_anything(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("name", "member"), [("os.system 2", "data_batch_2"), ("deep", "batches.meta")])
-def test_hostile_archive_is_refused_in_one_line(tmp_path: Path, name: str, member: str) -> None:
+def test_hostile_archive_is_refused_in_one_line(tmp_path, name, member):
     canary = tmp_path / "canary"
     members = python_members() | {f"{PY}/{member}": hostile(canary)[name]}
     file = tar(tmp_path / "p.tar.gz", members)

@@ -4,8 +4,6 @@ import hashlib
 import http.server
 import os
 import threading
-from collections.abc import Iterator
-from pathlib import Path
 
 import encoding
 import numpy as np
@@ -33,14 +31,14 @@ class Server(http.server.ThreadingHTTPServer):
     requests: list[str | None]
 
     @property
-    def url(self) -> str:
+    def url(self):
         return f"http://127.0.0.1:{self.server_address[1]}/file.tar.gz"
 
 
 class Handler(http.server.BaseHTTPRequestHandler):
     server: Server
 
-    def do_GET(self) -> None:
+    def do_GET(self):
         asked = self.headers.get("Range")
         self.server.requests.append(asked)
         start = int(asked[6:-1]) if asked and self.server.ranges else 0
@@ -57,7 +55,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
 
 
 @pytest.fixture
-def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
+def server(monkeypatch):
     monkeypatch.setenv("no_proxy", "127.0.0.1")
     with Server(("127.0.0.1", 0), Handler) as server:
         server.requests = []
@@ -68,14 +66,14 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
         thread.join()
 
 
-def test_download_is_checked_and_reported(server: Server, tmp_path: Path, counts: list[tuple[str, int, int]]) -> None:
+def test_download_is_checked_and_reported(server, tmp_path, counts):
     fetch(server.url, tmp_path / "new/file", SHA256)
     assert (tmp_path / "new/file").read_bytes() == DATA
     assert counts[-1] == ("downloading", len(DATA), len(DATA)) and len(counts) > 1
     fetch("http://unused.invalid", tmp_path / "new/file", SHA256)  # already there
 
 
-def test_cut_at_five_places_each_run_goes_on_from_there(server: Server, tmp_path: Path) -> None:
+def test_cut_at_five_places_each_run_goes_on_from_there(server, tmp_path):
     target = tmp_path / "file"
     for cut in np.linspace(0, len(DATA) - 1, 5).astype(int).tolist():
         server.cut, server.requests = cut, []
@@ -88,9 +86,7 @@ def test_cut_at_five_places_each_run_goes_on_from_there(server: Server, tmp_path
         target.unlink()
 
 
-def test_server_without_ranges_starts_again_and_the_file_is_synced_before_it_is_named(
-    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_server_without_ranges_starts_again_and_the_file_is_synced_before_it_is_named(server, tmp_path, monkeypatch):
     synced, part = list[bytes](), tmp_path / "file.part"
     monkeypatch.setattr(disk.os, "fsync", lambda _: synced.append(part.read_bytes()))
     part.write_bytes(b"x" * 1000)
@@ -99,13 +95,13 @@ def test_server_without_ranges_starts_again_and_the_file_is_synced_before_it_is_
     assert (tmp_path / "file").read_bytes() == DATA and synced == [DATA]
 
 
-def test_whole_part_left_by_a_kill_is_taken(server: Server, tmp_path: Path) -> None:
+def test_whole_part_left_by_a_kill_is_taken(server, tmp_path):
     (tmp_path / "file.part").write_bytes(DATA)
     fetch(server.url, tmp_path / "file", SHA256)
     assert (tmp_path / "file").read_bytes() == DATA
 
 
-def test_wrong_content_is_removed_and_the_next_run_recovers(server: Server, tmp_path: Path) -> None:
+def test_wrong_content_is_removed_and_the_next_run_recovers(server, tmp_path):
     server.data = b"<html>Log in to this network</html>"
     assert SHA256 in str(mistake(fetch, server.url, tmp_path / "file", SHA256))
     assert list(tmp_path.iterdir()) == []
@@ -113,14 +109,14 @@ def test_wrong_content_is_removed_and_the_next_run_recovers(server: Server, tmp_
     fetch(server.url, tmp_path / "file", SHA256)
 
 
-def test_server_error_is_one_line(server: Server, tmp_path: Path) -> None:
+def test_server_error_is_one_line(server, tmp_path):
     server.status = 404
     with pytest.raises(UserError, match="Not Found") as refused:
         fetch(server.url, tmp_path / "file", SHA256)
     assert refused.value.given == server.url and "\n" not in str(refused.value)
 
 
-def test_offline_says_which_file_to_put_where(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_offline_says_which_file_to_put_where(tmp_path, monkeypatch):
     monkeypatch.setenv("no_proxy", "127.0.0.1")
     monkeypatch.setattr(cifar10, "URL", "http://127.0.0.1:1/cifar-10-binary.tar.gz")
     refused = mistake(pack, "cifar10", tmp_path / "store", download_dir=tmp_path / "downloads")
@@ -130,9 +126,7 @@ def test_offline_says_which_file_to_put_where(tmp_path: Path, monkeypatch: pytes
     assert mistake(pack, "cifar10", tmp_path / "store", download_dir=tmp_path / "downloads").given == place
 
 
-def test_cifar10_is_downloaded_packed_and_not_fetched_twice(
-    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_cifar10_is_downloaded_packed_and_not_fetched_twice(server, tmp_path, monkeypatch):
     names = ["batches.meta.txt", *(f"data_batch_{i}.bin" for i in range(1, 6)), "test_batch.bin"]
     bodies = [b"cat\ndog\n", *[(b"\1" + bytes(3072)) * 2] * 6]
     members = [(f"cifar-10-batches-bin/{name}", body) for name, body in zip(names, bodies, strict=True)]

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from refusals import mistake
-from unstir.data import Store, pack
+from unstir.data import pack
 from unstir.data.disk import natural
 from unstir.data.folder import arrange
 from unstir.data.images import UNLABELLED, Refused
@@ -23,18 +23,18 @@ from unstir.data.source import hold_out
 from unstir.errors import UserError
 
 
-def reds(store: Store, split: str) -> list[int]:
+def reds(store, split):
     return store.images(split)[:, 0, 0, 0].tolist()
 
 
-def placed(paths: list[str], held_out: float = 0.0) -> dict[str, tuple[str | None, bool]]:
+def placed(paths, held_out=0.0):
     """Each path's class and whether it is held out."""
     a = arrange([Entry(path, 0, 0) for path in paths], held_out, 0)
     labels = [None] * len(a.items) if a.labels is None else [a.classes[i] for i in a.labels]
     return {path: (label, i >= a.num_train) for i, (path, label) in enumerate(zip(a.items, labels, strict=True))}
 
 
-def test_class_folders_become_labels_in_natural_order() -> None:
+def test_class_folders_become_labels_in_natural_order():
     found = placed(["10/b.png", "9/img10.png", "9/img2.png", "9/deep/er/x.png"])
     assert list(found) == ["9/deep/er/x.png", "9/img2.png", "9/img10.png", "10/b.png"]
     assert [label for label, _ in found.values()] == ["9", "9", "9", "10"]
@@ -54,12 +54,12 @@ def test_class_folders_become_labels_in_natural_order() -> None:
         ("1.png 2.png 3.png cat/4.png dog/5.png", [None] * 5),
     ],
 )
-def test_folders_are_classes_or_wrappers(paths: str, classes: list[str | None]) -> None:
+def test_folders_are_classes_or_wrappers(paths, classes):
     assert [label for label, _ in placed(paths.split()).values()] == classes
 
 
 @pytest.mark.parametrize("name", ["test", "val", "valid", "validation", "held_out", "Test"])
-def test_train_and_test_folders_become_the_split(name: str) -> None:
+def test_train_and_test_folders_become_the_split(name):
     found = placed(["train/cat/1.png", "train/dog/1.png", f"{name}/cat/2.png", "extra/3.png", "loose.png"], 0.5)
     assert found == {
         "train/cat/1.png": ("cat", False),
@@ -68,12 +68,20 @@ def test_train_and_test_folders_become_the_split(name: str) -> None:
     }
 
 
-def test_a_class_named_train_is_a_class_where_no_folder_is_the_test_one() -> None:
+def test_a_class_named_train_is_a_class_where_no_folder_is_the_test_one():
     paths = [f"{name}/{name}/{i}.png" for name in ("ship", "train", "tram") for i in range(2)]
     assert placed(paths, 0.5).keys() == set(paths)
     assert {label for label, _ in placed(paths).values()} == {"ship", "train", "tram"}
     within = placed(["train/train/1.png", "train/ship/2.png", "test/train/3.png"])
     assert [label for label, _ in within.values()] == ["ship", "train", "train"]
+
+
+@pytest.mark.parametrize("paths", ["test/1.png test/2.png", "all/test/a/1.png all/test/b/2.png"])
+def test_a_test_folder_without_images_to_train_on_beside_it_is_trained_on_aloud(tmp_path, paths):
+    (tmp_path / "in/train").mkdir(parents=True)
+    fill(tmp_path / "in", {path: flat(9) for path in paths.split()})
+    store = pack(tmp_path / "in", tmp_path / "store")
+    assert store.count("train") and [note.examples for note in store.notes if "no split" in note.text] == [("test",)]
 
 
 def test_train_folder_alone_is_split_by_hash_like_the_folder_inside_it() -> None:
@@ -83,7 +91,7 @@ def test_train_folder_alone_is_split_by_hash_like_the_folder_inside_it() -> None
     assert outside == [f"train/{path}" for path in inside] and len(inside) == 4
 
 
-def test_image_beside_class_folders_is_refused() -> None:
+def test_image_beside_class_folders_is_refused():
     result = arrange([Entry(p, 0, 0) for p in ("cat/1.png", "dog/1.png", "stray.png")], 0, 0)
     assert [path for path, _ in result.refused] == ["stray.png"]
 
@@ -98,7 +106,7 @@ def test_held_out_share_of_each_class(labels: list[str], fraction: float, seed: 
         assert k == (min(max(1, round(n * fraction)), n - 1) if fraction else 0)
 
 
-def test_held_out_images_depend_on_the_seed_and_not_on_their_order() -> None:
+def test_held_out_images_depend_on_the_seed_and_not_on_their_order():
     names = [str(i) for i in range(100)]
     held = {names[i] for i in hold_out(names, [0] * 100, 0.2, 1)}
     turned = names[::-1]
@@ -112,12 +120,12 @@ def test_natural_order_is_total_and_stable(paths: list[str]) -> None:
     assert sorted(paths, key=natural) == sorted(backwards, key=natural)
 
 
-def test_natural_order_of_numbers_and_folders() -> None:
+def test_natural_order_of_numbers_and_folders():
     paths = ["a/10", "a/9", "a/009b", "a1/0", "A/2", "a/" + "9" * 5000]
     assert sorted(paths, key=natural) == ["A/2", "a/9", "a/009b", "a/10", "a/" + "9" * 5000, "a1/0"]
 
 
-def test_folder_is_packed_and_every_oddity_accounted_for(tmp_path: Path) -> None:
+def test_folder_is_packed_and_every_oddity_accounted_for(tmp_path):
     root = fill(tmp_path / "zoo", {
         "cat/1.png": flat(1), "cat/2.jpg": flat(2), "cat/noext": flat(3), "dog/1.png": flat(4),
         "dog/zero.png": b"", "dog/cut.png": flat(9)[:-30], "dog/text.png": b"not an image",
@@ -148,8 +156,8 @@ def test_folder_is_packed_and_every_oddity_accounted_for(tmp_path: Path) -> None
     assert "(7)" in str(mistake(pack, root, tmp_path / "store", held_out=0, strict=True))
 
 
-def test_file_that_may_not_be_opened_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def closed(*_: object) -> None:
+def test_file_that_may_not_be_opened_is_refused(tmp_path, monkeypatch):
+    def closed(*_):
         raise PermissionError(errno.EACCES, "Permission denied")
 
     monkeypatch.setattr("builtins.open", closed)
@@ -157,7 +165,7 @@ def test_file_that_may_not_be_opened_is_refused(tmp_path: Path, monkeypatch: pyt
         Items(tmp_path).read("1.png")
 
 
-def test_names_of_any_bytes_are_packed(tmp_path: Path) -> None:
+def test_names_of_any_bytes_are_packed(tmp_path):
     root = fill(tmp_path / "in", {"é 😀\n.png": flat(1)})
     Path(os.fsdecode(os.fsencode(root) + b"/\xff\xfe.png")).write_bytes(flat(2))
     Path(os.fsdecode(os.fsencode(root) + b"/\xff.txt.png")).write_bytes(b"x")
@@ -165,7 +173,7 @@ def test_names_of_any_bytes_are_packed(tmp_path: Path) -> None:
     assert store.count("train") == 2 and len(store.refused) == 1
 
 
-def test_images_of_several_sizes_need_a_size(tmp_path: Path) -> None:
+def test_images_of_several_sizes_need_a_size(tmp_path):
     root = fill(tmp_path / "in", {"1.png": flat(1, 8), "2.png": flat(2, 9)})
     with pytest.raises(UserError, match=r"2\.png") as refused:
         pack(root, tmp_path / "store")
@@ -174,7 +182,7 @@ def test_images_of_several_sizes_need_a_size(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("files", [{}, {"notes.txt": b"hello"}, {"1.png": b""}])
-def test_folder_without_images_is_a_mistake(tmp_path: Path, files: dict[str, bytes]) -> None:
+def test_folder_without_images_is_a_mistake(tmp_path, files):
     root = tmp_path / "in"
     root.mkdir()
     fill(root, files)
@@ -183,7 +191,7 @@ def test_folder_without_images_is_a_mistake(tmp_path: Path, files: dict[str, byt
     assert not (tmp_path / "store").exists()
 
 
-def test_zip_equals_the_folder_it_was_made_of(tmp_path: Path) -> None:
+def test_zip_equals_the_folder_it_was_made_of(tmp_path):
     files = {
         f"data/{split}/{c}/{i}.png": flat(10 * i + ord(c) % 7)
         for split in ("train", "test")
@@ -196,7 +204,7 @@ def test_zip_equals_the_folder_it_was_made_of(tmp_path: Path) -> None:
     assert archive.classes == ("x", "y") and archive.count("held_out") == 4
 
 
-def test_zip_members_that_escape_or_hide_are_refused(tmp_path: Path) -> None:
+def test_zip_members_that_escape_or_hide_are_refused(tmp_path):
     file = tmp_path / "evil.zip"
     link = zipfile.ZipInfo("link.png")
     link.external_attr = (stat.S_IFLNK | 0o777) << 16
@@ -224,7 +232,7 @@ def test_zip_members_that_escape_or_hide_are_refused(tmp_path: Path) -> None:
     assert {p for p in tmp_path.rglob("*") if p.parent != tmp_path / "store"} == {*before, tmp_path / "store"}
 
 
-def test_pixels_are_those_of_the_files(tmp_path: Path) -> None:
+def test_pixels_are_those_of_the_files(tmp_path):
     rng = np.random.default_rng(0)
     pixels = rng.integers(0, 256, (7, 5, 6, 3), dtype=np.uint8)
     root = fill(tmp_path / "in", {f"{i}.png": encoded(Image.fromarray(x)) for i, x in enumerate(pixels)})

@@ -232,7 +232,9 @@ def test_the_card_of_a_clone_may_name_its_configurations_and_the_files_of_their_
     other = "{config_name: other, data_files: [{split: train, path: b/*}]}"
     card = f"---\nconfigs:\n- {{config_name: photos, default: true, data_files: {files}}}\n- {other}\n---\n"
     (tmp_path / "in/README.md").write_text(card)
-    assert stored(pack(tmp_path / "in", tmp_path / "store")) == wanted()
+    store = pack(tmp_path / "in", tmp_path / "store")
+    assert stored(store) == wanted()
+    assert [note.examples for note in store.notes if "configuration" in note.text] == [("b/one.parquet",)]
     (tmp_path / "in/README.md").write_text(card.replace("{split: test,", "{"))  # then the files tell
     assert "a, b" in str(mistake(pack, tmp_path / "in", tmp_path / "other"))
     (tmp_path / "in/README.md").write_text(card.replace("default: true, ", ""))

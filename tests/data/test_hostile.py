@@ -18,9 +18,9 @@ from hypothesis import strategies as st
 
 from unstir.data import Store, listing, pack
 from unstir.data.decoding import decode_all
-from unstir.data.forms import source_of
 from unstir.data.images import Refused
 from unstir.data.listing import Items, list_zip
+from unstir.data.packing import origin_of
 from unstir.data.sides import MAX_SIDE
 from unstir.errors import UserError
 
@@ -179,8 +179,8 @@ def test_number_that_is_not_whole_or_absurd_is_refused_and_not_rounded(tmp_path,
 def test_whole_numbers_of_numpy_and_options_at_their_bounds_are_taken():
     numpy = {"size": np.int64(8), "channels": np.uint8(1), "held_out": np.float32(0.25), "seed": np.int64(3)}
     taken = {"size": 8, "channels": 1, "held_out": 0.25, "seed": 3}
-    assert source_of(options("digits", **numpy)).settings == taken
-    made = source_of(options("digits", size=MAX_SIDE, held_out=0))
+    assert origin_of(options("digits", **numpy)).settings == taken
+    made = origin_of(options("digits", size=MAX_SIDE, held_out=0))
     assert (MAX_SIDE, made.size, made.held_out) == (4096, (4096, 4096), 0.0)
 
 

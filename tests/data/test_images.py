@@ -16,7 +16,7 @@ from unstir.data.images import COLOUR_LOST, MAX_PIXELS, Refused, decode, signatu
 
 
 @pytest.mark.parametrize("kind", ["PNG", "BMP", "TIFF", "GIF", "WEBP", "JPEG"])
-def test_each_allowed_format_decodes_as_pillow_does(kind: str) -> None:
+def test_each_allowed_format_decodes_as_pillow_does(kind):
     data = encoded(picture(), kind, **({"lossless": True} if kind == "WEBP" else {}))
     pixels, notes = decode(data, f"a.{kind.lower()}", None, 3)
     assert notes == ()
@@ -26,13 +26,13 @@ def test_each_allowed_format_decodes_as_pillow_does(kind: str) -> None:
 
 
 @pytest.mark.parametrize("compression", ["raw", "tiff_lzw", "tiff_deflate", "packbits"])
-def test_compressed_tiff(compression: str) -> None:
+def test_compressed_tiff(compression):
     data = encoded(picture(), "TIFF", compression=compression)
     assert np.array_equal(decode(data, "a.tif", None, 3).pixels, planes(picture()))
 
 
 @pytest.mark.parametrize("mode", ["1", "L", "P"])
-def test_grey_palette_and_one_bit_in_colour_and_grey(mode: str) -> None:
+def test_grey_palette_and_one_bit_in_colour_and_grey(mode):
     image = picture(mode)
     colour = decode(encoded(image), "a.png", None, 3).pixels
     assert np.array_equal(colour, planes(image))
@@ -40,7 +40,7 @@ def test_grey_palette_and_one_bit_in_colour_and_grey(mode: str) -> None:
     assert np.array_equal(grey[0], np.asarray(image.convert("RGB").convert("L")))
 
 
-def test_cmyk_is_converted_and_noted() -> None:
+def test_cmyk_is_converted_and_noted():
     data = encoded(picture("CMYK"), "JPEG", quality=100, subsampling=0)
     pixels, notes = decode(data, "a.jpg", None, 3)
     assert kinds(notes) == ["CMYK"]
@@ -48,7 +48,7 @@ def test_cmyk_is_converted_and_noted() -> None:
 
 
 @pytest.mark.parametrize("mode", ["RGBA", "LA"])
-def test_alpha_is_composited_on_white(mode: str) -> None:
+def test_alpha_is_composited_on_white(mode):
     image = picture().convert(mode)
     alpha = np.arange(96, dtype=np.uint8).reshape(8, 12) * 2
     image.putalpha(Image.fromarray(alpha))
@@ -59,13 +59,13 @@ def test_alpha_is_composited_on_white(mode: str) -> None:
     assert kinds(notes) == ["transparency"]
 
 
-def test_opaque_alpha_is_not_worth_a_note() -> None:
+def test_opaque_alpha_is_not_worth_a_note():
     image = picture("RGBA")
     pixels, notes = decode(encoded(image), "a.png", None, 3)
     assert notes == () and np.array_equal(pixels, planes(image))
 
 
-def test_palette_with_a_transparent_entry() -> None:
+def test_palette_with_a_transparent_entry():
     image = Image.new("P", (4, 4), 1)
     image.putpalette([0, 0, 0, 10, 20, 30])
     image.putpixel((0, 0), 0)
@@ -76,7 +76,7 @@ def test_palette_with_a_transparent_entry() -> None:
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "TIFF"])
 @pytest.mark.parametrize("orientation", range(1, 9))
-def test_exif_orientation_is_applied(kind: str, orientation: int) -> None:
+def test_exif_orientation_is_applied(kind, orientation):
     upright = Image.new("L", (24, 16), 0)
     upright.paste(255, (0, 0, 12, 8))  # a white upper left quarter
     inverse = {2: 0, 3: 3, 4: 1, 5: 5, 6: 2, 7: 6, 8: 4}  # the transposition that undoes each
@@ -89,7 +89,7 @@ def test_exif_orientation_is_applied(kind: str, orientation: int) -> None:
 
 
 @pytest.mark.parametrize("kind", ["GIF", "WEBP", "PNG", "TIFF"])
-def test_first_frame_of_several(kind: str) -> None:
+def test_first_frame_of_several(kind):
     first, second = Image.new("RGB", (8, 8), "red"), Image.new("RGB", (8, 8), "blue")
     options = {"lossless": True} if kind == "WEBP" else {}
     data = encoded(first, kind, save_all=True, append_images=[second], **options)
@@ -98,13 +98,13 @@ def test_first_frame_of_several(kind: str) -> None:
     assert kinds(notes) == ["first"]
 
 
-def test_content_decides_and_not_the_extension() -> None:
+def test_content_decides_and_not_the_extension():
     pixels, notes = decode(encoded(picture()), "photo.jpg", None, 3)
     assert np.array_equal(pixels, planes(picture()))
     assert kinds(notes) == ["decoded"]
 
 
-def test_colour_profile_other_than_srgb_is_noted() -> None:
+def test_colour_profile_other_than_srgb_is_noted():
     from PIL import ImageCms
 
     srgb = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
@@ -116,12 +116,12 @@ def test_colour_profile_other_than_srgb_is_noted() -> None:
 @pytest.mark.parametrize(
     "data", [b"", b"hello, I am text", b"%PDF-1.7", b"SIMPLE  =  T", b"\x1f\x8b\x08\0", b"P6 1 1 255\n"]
 )
-def test_what_is_no_allowed_image_is_refused(data: bytes) -> None:
+def test_what_is_no_allowed_image_is_refused(data):
     with pytest.raises(Refused, match=r"empty|format"):
         decode(data, "a.png", None, 3)
 
 
-def bombs() -> list[tuple[str, bytes]]:
+def bombs():
     webp = bytearray(encoded(picture(), "WEBP", lossless=True, exif=b"Exif\0\0xx"))
     assert webp[12:16] == b"VP8X"
     webp[24:30] = b"\xff\x3f\0\xff\x3f\0"  # 16384 x 16384
@@ -143,7 +143,7 @@ def bombs() -> list[tuple[str, bytes]]:
 
 
 @pytest.mark.parametrize(("name", "data"), bombs(), ids=[name for name, _ in bombs()])
-def test_bomb_is_refused_at_once_and_takes_no_memory(name: str, data: bytes) -> None:
+def test_bomb_is_refused_at_once_and_takes_no_memory(name, data):
     before, start = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.monotonic()
     sized = name in ("png", "png just above", "webp", "bmp", "gif")
     with pytest.raises(Refused, match=f"{'16384x16384 is ' * (name == 'webp')}more than 67,108,864" if sized else None):
@@ -152,7 +152,7 @@ def test_bomb_is_refused_at_once_and_takes_no_memory(name: str, data: bytes) -> 
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 100 << 10  # KiB
 
 
-def test_larger_image_gives_its_centre_square_antialiased() -> None:
+def test_larger_image_gives_its_centre_square_antialiased():
     wide = Image.new("RGB", (128, 64), "black")
     wide.paste((255, 255, 255), (32, 0, 96, 64))
     pixels = decode(encoded(wide), "a.png", (16, 16), 3).pixels
@@ -162,12 +162,12 @@ def test_larger_image_gives_its_centre_square_antialiased() -> None:
     assert grey[:, 2:-2, 2:-2].min() > 100 and grey[:, 2:-2, 2:-2].max() < 155
 
 
-def test_image_of_the_asked_size_is_untouched() -> None:
+def test_image_of_the_asked_size_is_untouched():
     square = picture(size=(16, 16))
     assert np.array_equal(decode(encoded(square), "a.png", (16, 16), 3).pixels, planes(square))
 
 
-def test_small_images_are_enlarged_with_a_note_or_refused() -> None:
+def test_small_images_are_enlarged_with_a_note_or_refused():
     assert kinds(decode(encoded(picture(size=(16, 30))), "a.png", (32, 32), 3).notes) == ["enlarged,"]
     for size in ((15, 40), (1, 1)):
         with pytest.raises(Refused, match=f"too small: {size[0]}x{size[1]}.*at least 16"):
@@ -202,7 +202,7 @@ def test_broken_metadata_does_not_spoil_an_image():
 
 
 @pytest.mark.parametrize("kind", ["PNG", "TIFF"])
-def test_16_bit_grey_is_scaled_and_not_clipped(kind: str) -> None:
+def test_16_bit_grey_is_scaled_and_not_clipped(kind):
     values = np.linspace(0, 65535, 64).astype(np.uint16).reshape(8, 8)
     pixels, notes = decode(encoded(Image.fromarray(values), kind), f"a.{kind}", None, 1)
     assert np.array_equal(pixels[0], np.round(values / 257))
@@ -211,7 +211,7 @@ def test_16_bit_grey_is_scaled_and_not_clipped(kind: str) -> None:
     assert "15 of 3,700" in decode(encoded(Image.fromarray(camera), kind), "a", None, 1).notes[-1]
 
 
-def tiff(values: np.ndarray, photometric: int) -> bytes:
+def tiff(values, photometric):
     """A TIFF of grey values as they stand, uint8 or uint16; ``photometric`` 0 says that zero is white, 1 black."""
     (height, width), size = values.shape, values.nbytes
     bits = 8 * values.itemsize
@@ -222,7 +222,7 @@ def tiff(values: np.ndarray, photometric: int) -> bytes:
 
 
 @pytest.mark.parametrize("channels", [1, 3])
-def test_a_tiff_in_which_zero_is_white_is_no_negative(channels: int) -> None:
+def test_a_tiff_in_which_zero_is_white_is_no_negative(channels):
     deep = np.array([[0, 257, 300], [25700, 65000, 65535]], np.uint16)
     grey, notes = decode(tiff(deep, 0), "a.tif", None, channels)  # (65535 - 300) / 257 is 253.8, 535 / 257 is 2.1
     assert grey.tolist() == [[[255, 254, 254], [155, 2, 0]]] * channels and kinds(notes) == ["16-bit"]
@@ -231,7 +231,7 @@ def test_a_tiff_in_which_zero_is_white_is_no_negative(channels: int) -> None:
     assert decode(tiff(plain, 0), "a.tif", None, 1).pixels.tolist() == [[[255, 254, 155, 0]]]
 
 
-def transparent(width: int, height: int, bits: int, rows: bytes, *value: int) -> bytes:
+def transparent(width, height, bits, rows, *value):
     """A PNG of which one grey is transparent, or one colour."""
     key = struct.pack(f">{len(value)}H", *value)
     data = bytearray(png(width, height, (b"tRNS", key), (b"IDAT", zlib.compress(rows))))
@@ -242,7 +242,7 @@ def transparent(width: int, height: int, bits: int, rows: bytes, *value: int) ->
 
 @pytest.mark.parametrize(("bits", "scale"), [(8, 1), (16, 257)])
 @pytest.mark.parametrize(("ground", "shown"), [("white", 255), ("black", 0)])
-def test_the_transparent_value_of_a_grey_png_is_composited(bits: int, scale: int, ground: str, shown: int) -> None:
+def test_the_transparent_value_of_a_grey_png_is_composited(bits, scale, ground, shown):
     values = np.array([[0, 20, 21], [20, 200, 255]]) * scale
     rows = b"".join(b"\0" + row.astype(f">u{bits // 8}").tobytes() for row in values)
     data = transparent(3, 2, bits, rows, 20 * scale)
@@ -251,7 +251,7 @@ def test_the_transparent_value_of_a_grey_png_is_composited(bits: int, scale: int
     assert kinds(notes) == ["16-bit"] * (bits == 16) + ["transparency"] and notes[-1].endswith(ground)
 
 
-def test_a_neighbour_of_the_transparent_value_that_is_the_same_at_8_bits_stays() -> None:
+def test_a_neighbour_of_the_transparent_value_that_is_the_same_at_8_bits_stays():
     values = np.array([[5140, 5141, 5139]], ">u2")
     data = transparent(3, 1, 16, b"\0" + values.tobytes(), 5140)
     assert decode(data, "a.png", None, 1).pixels.tolist() == [[[255, 20, 20]]]
@@ -266,14 +266,14 @@ def test_a_neighbour_of_the_transparent_value_that_is_the_same_at_8_bits_stays()
         (4, 0x03E3, 3, [0, 255, 238, 255]),  # 14 of 15 is 238
     ],
 )
-def test_the_transparent_value_of_few_bits_is_composited(bits: int, packed: int, value: int, shown: list[int]) -> None:
+def test_the_transparent_value_of_few_bits_is_composited(bits, packed, value, shown):
     rows = b"\0" + packed.to_bytes(max(1, bits // 2), "big")
     pixels, notes = decode(transparent(4, 1, bits, rows, value), "a.png", None, 1)
     assert pixels.tolist() == [[shown]] and kinds(notes) == ["transparency"]
 
 
 @pytest.mark.parametrize("bits", [8, 16])
-def test_the_transparent_colour_of_a_png_is_composited(bits: int) -> None:
+def test_the_transparent_colour_of_a_png_is_composited(bits):
     values = np.array([[19, 23, 27], [19, 23, 28], [27, 23, 19]])
     values = values * 256 + 7 if bits == 16 else values
     data = transparent(3, 1, bits, b"\0" + values.astype(f">u{bits // 8}").tobytes(), *values[0].tolist())
@@ -282,7 +282,7 @@ def test_the_transparent_colour_of_a_png_is_composited(bits: int) -> None:
     assert kinds(notes) == ["16-bit"] * (bits == 16) + ["transparency"]
 
 
-def test_16_bit_colour_png_is_within_one_level() -> None:
+def test_16_bit_colour_png_is_within_one_level():
     values = np.random.default_rng(0).integers(0, 65536, (8, 8, 3), dtype=np.uint16)
     rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in values)
     data = bytearray(png(8, 8, (b"IDAT", zlib.compress(rows))))
@@ -294,7 +294,7 @@ def test_16_bit_colour_png_is_within_one_level() -> None:
 
 
 @pytest.mark.parametrize("mode", ["F", "I"])
-def test_float_and_32_bit_tiff_are_refused(mode: str) -> None:
+def test_float_and_32_bit_tiff_are_refused(mode):
     with pytest.raises(Refused, match=r"fixed range"):
         decode(encoded(picture("L").convert(mode), "TIFF"), "a.tif", None, 1)
 

@@ -39,7 +39,7 @@ with shown_by(lambda job, unit: nullcontext(report)):
 
 
 @pytest.fixture(scope="module")
-def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def photos(tmp_path_factory):
     """900 images in two classes, a refusal and an oddity among them."""
     root = tmp_path_factory.mktemp("in") / "photos"
     rng = np.random.default_rng(0)
@@ -53,22 +53,22 @@ def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def whole(photos: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def whole(photos, tmp_path_factory):
     """The store an uninterrupted pack makes."""
     return pack(photos, tmp_path_factory.mktemp("whole") / "store", size=8).path
 
 
-def contents(folder: Path) -> dict[str, bytes]:
+def contents(folder):
     return {path.name: path.read_bytes() for path in folder.iterdir()}
 
 
-def start(source: Path, out: Path, pause: float) -> subprocess.Popen[str]:
+def start(source, out, pause):
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
     command = [sys.executable, "-c", PROGRAM, str(source), str(out), str(pause)]
     return subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment)
 
 
-def killed(source: Path, out: Path, after: int, pause: float = 0.05) -> None:
+def killed(source, out, after, pause=0.05):
     """Pack until `after` chunks are reported, then SIGKILL."""
     with start(source, out, pause) as process:
         assert process.stdout
@@ -78,9 +78,7 @@ def killed(source: Path, out: Path, after: int, pause: float = 0.05) -> None:
         process.wait()
 
 
-def test_killed_pack_begins_again_and_its_bytes_are_those_of_an_uninterrupted_one(
-    photos: Path, whole: Path, tmp_path: Path, counts: list[tuple[str, int, int]]
-) -> None:
+def test_killed_pack_begins_again_and_its_bytes_are_those_of_an_uninterrupted_one(photos, whole, tmp_path, counts):
     out = tmp_path / "store"
     for after in (0, 2):
         killed(photos, out, after)
@@ -93,12 +91,12 @@ def test_killed_pack_begins_again_and_its_bytes_are_those_of_an_uninterrupted_on
     assert list(tmp_path.iterdir()) == [out]
 
 
-def test_every_state_a_kill_can_leave_is_recovered_from(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_state_a_kill_can_leave_is_recovered_from(tmp_path, monkeypatch):
     """SIGKILL at the n-th sync, for every n."""
     whole, out, limit, status = contents(pack("digits", tmp_path / "whole").path), tmp_path / "store", 0, -1
     real = os.fsync
 
-    def sync(file: int) -> None:
+    def sync(file):
         if next(calls, None) is None:
             os.kill(os.getpid(), signal.SIGKILL)
         real(file)
@@ -114,7 +112,7 @@ def test_every_state_a_kill_can_leave_is_recovered_from(tmp_path: Path, monkeypa
     assert contents(out) == whole and limit > 5
 
 
-def test_source_that_changes_while_it_is_packed_is_an_error(photos: Path, tmp_path: Path) -> None:
+def test_source_that_changes_while_it_is_packed_is_an_error(photos, tmp_path):
     source, out = tmp_path / "photos", tmp_path / "store"
     shutil.copytree(photos, source)
     changing = nullcontext(lambda done, total: (source / "cat/1.png").unlink(missing_ok=True))
@@ -124,7 +122,7 @@ def test_source_that_changes_while_it_is_packed_is_an_error(photos: Path, tmp_pa
 
 
 @pytest.mark.parametrize("there", [True, False])
-def test_a_link_leads_to_where_the_store_is_made(photos: Path, tmp_path: Path, there: bool) -> None:
+def test_a_link_leads_to_where_the_store_is_made(photos, tmp_path, there):
     disk, link = tmp_path / "disk", tmp_path / "here" / "store"
     (disk / "store").mkdir(parents=True) if there else disk.mkdir()
     link.parent.mkdir()
@@ -135,26 +133,26 @@ def test_a_link_leads_to_where_the_store_is_made(photos: Path, tmp_path: Path, t
     assert pack(photos, link, size=8).manifest == made.manifest
 
 
-def test_a_source_and_a_place_that_are_links_to_themselves_are_errors(photos: Path, tmp_path: Path) -> None:
+def test_a_source_and_a_place_that_are_links_to_themselves_are_errors(photos, tmp_path):
     (loop := tmp_path / "loop").symlink_to(loop)
     with pytest.raises(OSError) as refused:
         pack(photos, loop, size=8)
     assert refused.value.filename and [path.name for path in tmp_path.iterdir()] == ["loop"]
 
 
-def test_finished_store_is_opened_at_once(photos: Path, whole: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_finished_store_is_opened_at_once(photos, whole, monkeypatch):
     monkeypatch.setattr(packing, "staging_folder", None)  # would be called
     monkeypatch.setattr(FolderSource, "source_hash", None)
     assert pack(photos, whole, size=8).path == whole
 
 
-def test_touched_or_copied_source_is_still_the_same(photos: Path, whole: Path, tmp_path: Path) -> None:
+def test_touched_or_copied_source_is_still_the_same(photos, whole, tmp_path):
     copy = tmp_path / "copy"
     shutil.copytree(photos, copy, copy_function=shutil.copy)
     assert pack(copy, whole, size=8).path == whole
 
 
-def test_store_of_something_else_is_not_overwritten(photos: Path, whole: Path, tmp_path: Path) -> None:
+def test_store_of_something_else_is_not_overwritten(photos, whole, tmp_path):
     for settings, kept in ({"size": 16}, {"size": 8}), ({"size": 4, "held_out": 0.2}, {"size": 8, "held_out": 0.1}):
         refused = mistake(pack, photos, whole, **settings)  # type: ignore[arg-type]
         assert refused.given == whole and kept in refused.remedy
@@ -166,7 +164,7 @@ def test_store_of_something_else_is_not_overwritten(photos: Path, whole: Path, t
     assert str(other) in str(mistake(pack, other, whole, size=8))
 
 
-def test_folder_of_something_else_is_not_overwritten(tmp_path: Path) -> None:
+def test_folder_of_something_else_is_not_overwritten(tmp_path):
     (tmp_path / "out").mkdir()
     pack("digits", tmp_path / "out")  # empty: fine
     (tmp_path / "mine").mkdir()
@@ -177,7 +175,7 @@ def test_folder_of_something_else_is_not_overwritten(tmp_path: Path) -> None:
     assert (tmp_path / "mine/thesis.txt").exists()
 
 
-def test_two_packers_of_one_store(photos: Path, tmp_path: Path) -> None:
+def test_two_packers_of_one_store(photos, tmp_path):
     out = tmp_path / "store"
     with start(photos, out, 0.3) as process:
         assert process.stdout
@@ -187,7 +185,7 @@ def test_two_packers_of_one_store(photos: Path, tmp_path: Path) -> None:
     assert pack(photos, out, size=8).count("train") == 809
 
 
-def test_killed_worker_is_an_error_and_not_a_hang(photos: Path) -> None:
+def test_killed_worker_is_an_error_and_not_a_hang(photos):
     paths = [tuple(f"cat/{i}.png" for i in range(20))] * 40
     replies = decode_all(photos, paths, {"size": (8, 8), "channels": 3, "is_float": False}, None, 2)
     next(replies)
@@ -203,15 +201,13 @@ def test_killed_worker_is_an_error_and_not_a_hang(photos: Path) -> None:
     assert time.monotonic() - begun < 10
 
 
-def test_full_disk_is_told_before_anything_is_written(
-    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_full_disk_is_told_before_anything_is_written(photos, tmp_path, monkeypatch):
     monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=1000))
     with pytest.raises(UserError, match=r"24\d,\d\d\d bytes, 1,000"):
         pack(photos, tmp_path / "store", size=8)
 
 
-def test_disk_that_fills_up_meanwhile_leaves_nothing(photos: Path, whole: Path, tmp_path: Path) -> None:
+def test_disk_that_fills_up_meanwhile_leaves_nothing(photos, whole, tmp_path):
     import resource
 
     out = tmp_path / "store"
@@ -230,7 +226,7 @@ def test_disk_that_fills_up_meanwhile_leaves_nothing(photos: Path, whole: Path, 
     assert contents(out) == contents(whole)
 
 
-def test_place_that_cannot_be_written(tmp_path: Path) -> None:
+def test_place_that_cannot_be_written(tmp_path):
     (tmp_path / "file").write_text("x")
     with pytest.raises((FileExistsError, NotADirectoryError)):
         pack("digits", tmp_path / "file/store")
@@ -241,7 +237,7 @@ def test_place_that_cannot_be_written(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", ["npy", "zip"])
-def test_a_file_of_another_hash_is_refused_also_where_it_is_packed_already(tmp_path: Path, kind: str) -> None:
+def test_a_file_of_another_hash_is_refused_also_where_it_is_packed_already(tmp_path, kind):
     file = tmp_path / f"x.{kind}"
     if kind == "npy":
         np.save(file, np.zeros((4, 5, 5, 3), np.uint8))
@@ -255,24 +251,24 @@ def test_a_file_of_another_hash_is_refused_also_where_it_is_packed_already(tmp_p
     assert own in str(mistake(pack, file, tmp_path / "store", sha256=other))
 
 
-def test_a_hash_of_what_is_no_file_is_refused(photos: Path, tmp_path: Path) -> None:
+def test_a_hash_of_what_is_no_file_is_refused(photos, tmp_path):
     for source in ("digits", "hf:me/animals", photos, [1]):
         assert mistake(pack, source, tmp_path / "store", sha256="0" * 64).remedy == {"sha256": None}
 
 
-def test_the_least_size_is_one_pixel(tmp_path: Path) -> None:
+def test_the_least_size_is_one_pixel(tmp_path):
     store = pack("digits", tmp_path / "store", size=1)
     assert store.shape == (1, 1, 1) and store.images("train").float().std() > 1
 
 
-def test_source_that_is_nothing_of_use(tmp_path: Path, whole: Path) -> None:
+def test_source_that_is_nothing_of_use(tmp_path, whole):
     (tmp_path / "a.png").write_bytes(b"\x89PNG")
     for source, remedy in ((tmp_path / "a.png", "folder"), ("typo", "mnist"), ("digts", "digits?"), (whole, "it is")):
         refused = mistake(pack, source, tmp_path / "store")
         assert (refused.key, refused.given) == ("source", Path(source)) and remedy in refused.remedy
 
 
-def test_strict_lists_the_first_ten(tmp_path: Path) -> None:
+def test_strict_lists_the_first_ten(tmp_path):
     root = fill(tmp_path / "in", {"ok.png": flat(), **{f"{i}.png": b"" for i in range(12)}})
     with pytest.raises(UserError, match=r"\(12\)") as refused:
         pack(root, tmp_path / "store", strict=True)

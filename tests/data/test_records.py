@@ -12,9 +12,9 @@ from PIL import Image
 
 from refusals import mistake
 from unstir import Store, UserError, pack
-from unstir.data.forms import source_of
 from unstir.data.images import LEFT_OUT, UNLABELLED
 from unstir.data.manifest import read_origin
+from unstir.data.packing import origin_of
 
 RANDOM = np.random.default_rng(0)
 IMAGES = RANDOM.integers(0, 256, (24, 6, 5, 3), dtype=np.uint8)
@@ -133,7 +133,7 @@ def test_labels_of_any_kind_name_the_classes(tmp_path, labels, classes):
     items = pack(list(zip(IMAGES, list(labels), strict=True)), tmp_path / "items", held_out=0)
     assert store.classes == tuple(classes) and store.labels("train").tolist() == LABELS.tolist()
     assert items.classes == store.classes or "-" in classes[0]  # dates are text in an array alone
-    again, other = (source_of(options((IMAGES, labels))) for _ in "ab")
+    again, other = (origin_of(options((IMAGES, labels))) for _ in "ab")
     assert again.stamp() == other.stamp()  # that of objects too, wherever they lie
 
 
@@ -232,9 +232,9 @@ def test_a_data_set_whose_labels_changed_is_not_taken_for_the_packed_one(tmp_pat
         items.__class__ = type("Items", (Items,), {"__getitem__": lambda self, i: (IMAGES[i], targets[i])})
     store = pack(items, tmp_path / "store")
     assert pack(items, tmp_path / "store").manifest == store.manifest
-    stamp = source_of(options(items)).stamp()
+    stamp = origin_of(options(items)).stamp()
     targets[3] = 0
-    assert (source_of(options(items)).stamp() != stamp) is with_targets
+    assert (origin_of(options(items)).stamp() != stamp) is with_targets
     assert mistake(pack, items, tmp_path / "store").given == tmp_path / "store"
 
 

@@ -26,18 +26,18 @@ from unstir.train.levers import Batches
 
 
 @pytest.fixture(scope="session")
-def digits(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def digits(tmp_path_factory):
     out = tmp_path_factory.mktemp("store") / "digits"
     pack("digits", out)
     return out
 
 
 @pytest.fixture
-def copy(digits: Path, tmp_path: Path) -> Path:
+def copy(digits, tmp_path):
     return Path(shutil.copytree(digits, tmp_path / "copy"))
 
 
-def test_digits_are_split_by_class_and_match_their_source(digits: Path) -> None:
+def test_digits_are_split_by_class_and_match_their_source(digits):
     from sklearn.datasets import load_digits
 
     store = Store.open(digits)
@@ -53,7 +53,7 @@ def test_digits_are_split_by_class_and_match_their_source(digits: Path) -> None:
     store.verify()
 
 
-def test_mnist_is_split_by_class_and_has_no_image_twice(tmp_path: Path) -> None:
+def test_mnist_is_split_by_class_and_has_no_image_twice(tmp_path):
     store = pack("mnist", tmp_path / "mnist")
     assert store.shape == (1, 28, 28) and store.classes == tuple("0123456789")
     assert (store.count("train"), store.count("held_out")) == (9001, 999)
@@ -65,7 +65,7 @@ def test_mnist_is_split_by_class_and_has_no_image_twice(tmp_path: Path) -> None:
     assert images.float().mean().item() / 255 == pytest.approx(published, abs=0.001)
 
 
-def test_images_are_mapped_and_writing_to_them_leaves_the_file_alone(copy: Path) -> None:
+def test_images_are_mapped_and_writing_to_them_leaves_the_file_alone(copy):
     images = Store.open(copy).images("train")
     assert images.dtype == torch.uint8 and images.is_contiguous()
     images.zero_()
@@ -83,7 +83,7 @@ def test_header_is_what_numpy_reads(shape: list[int], descr: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["train.images.npy", "train.labels.npy", "held_out.images.npy", "manifest.json"])
-def test_missing_file_is_named(copy: Path, name: str) -> None:
+def test_missing_file_is_named(copy, name):
     (copy / name).unlink()
     assert mistake(Store.open, copy).given == (copy if name == "manifest.json" else copy / name)
 
@@ -99,13 +99,13 @@ def test_truncated_array_is_refused(copy: Path, cut: int) -> None:
     file.write_bytes(whole)
 
 
-def test_header_of_another_shape_is_refused(copy: Path) -> None:
+def test_header_of_another_shape_is_refused(copy):
     with (copy / "train.images.npy").open("r+b") as file:
         file.write(Array(Path(), "|u1", (1498, 8, 8, 1)).header)
     assert mistake(Store.open, copy).given == copy / "train.images.npy"
 
 
-def test_an_open_store_is_read_once(digits: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_open_store_is_read_once(digits, monkeypatch):
     read, real = [], stores.content_hash
     monkeypatch.setattr(stores, "content_hash", lambda folder, *given: read.append(folder) or real(folder, *given))
     store = Store.open(digits)
@@ -114,7 +114,7 @@ def test_an_open_store_is_read_once(digits: Path, monkeypatch: pytest.MonkeyPatc
     assert read == [digits]
 
 
-def test_any_flipped_bit_fails_verification(copy: Path) -> None:
+def test_any_flipped_bit_fails_verification(copy):
     rng = np.random.default_rng(0)
     store = Store.open(copy)
     for name in ("train.images.npy", "held_out.images.npy", "train.labels.npy", "held_out.labels.npy"):
@@ -136,28 +136,27 @@ def test_manifest_of_another_format_is_refused(copy: Path, version: int | None, 
         Store.open(copy)
 
 
-def test_unknown_split_is_refused(digits: Path) -> None:
+def test_unknown_split_is_refused(digits):
     with refusing("split", "test"):
         Store.open(digits).images("test")
 
 
-def test_nothing_held_out_gives_an_empty_split(tmp_path: Path) -> None:
+def test_nothing_held_out_gives_an_empty_split(tmp_path):
     store = pack("digits", tmp_path / "all", held_out=0)
     assert store.images("held_out").shape == (0, 1, 8, 8)
     assert store.count("train") == 1797
 
 
-def test_digits_in_colour_and_enlarged(tmp_path: Path) -> None:
+def test_digits_in_colour_and_enlarged(tmp_path):
     store = pack("digits", tmp_path / "rgb", channels=3, size=16)
     images = store.images("train")
     assert store.shape == (3, 16, 16)
     assert torch.equal(images[:, 0], images[:, 2])
-    with refusing("size", 17, {"size": None}):
-        pack("digits", tmp_path / "large", size=17)
+    assert "17x17" in mistake(pack, "digits", tmp_path / "large", size=17).allowed
 
 
 @pytest.mark.parametrize(("label", "is_sound"), [(0, True), (9, True), (-1, False), (10, False)])
-def test_labels_are_those_of_classes(digits: Path, monkeypatch: pytest.MonkeyPatch, label: int, is_sound: bool) -> None:
+def test_labels_are_those_of_classes(digits, monkeypatch, label, is_sound):
     store = Store.open(digits)
     monkeypatch.setattr(stores, "content_hash", lambda *_: store.content_hash)
     monkeypatch.setattr(Store, "labels", lambda self, split: torch.tensor([5, label]))
@@ -181,9 +180,7 @@ def test_labels_are_those_of_classes(digits: Path, monkeypatch: pytest.MonkeyPat
         ("1 0", "0 1", (1, 0)),
     ],
 )
-def test_classes_are_matched_by_name_and_by_number_where_they_have_none(
-    names: str, classes: str, numbers: tuple[int, ...] | None
-) -> None:
+def test_classes_are_matched_by_name_and_by_number_where_they_have_none(names, classes, numbers):
     assert matched(names.split(), classes.split()) == numbers
 
 

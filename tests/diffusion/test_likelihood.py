@@ -7,7 +7,7 @@ import pytest
 import torch
 from known import PROCESS, denoise_of, gaussian_denoise
 
-from unstir.diffusion.denoiser import Denoise, Prediction
+from unstir.diffusion.denoiser import Prediction
 from unstir.diffusion.likelihood import Bound, bound_term, strata, variational_bound
 from unstir.randomness import Key
 from unstir.theory.process import Process
@@ -19,7 +19,7 @@ NODES = torch.tensor([-math.sqrt(3), 0, math.sqrt(3)], dtype=torch.float64)
 WEIGHTS = torch.tensor([1 / 6, 2 / 3, 1 / 6], dtype=torch.float64)
 
 
-def exact_bound(process, std, denoise: Denoise, **options):
+def exact_bound(process, std, denoise, **options):
     """The expected bound for data N(M, std^2): every term is quadratic in x_0 and eps, so nine nodes are exact."""
     x_0 = (M + std * NODES).repeat_interleave(3).view(9, 1, 1, 1)
     eps = NODES.repeat(3).view(9, 1, 1, 1)

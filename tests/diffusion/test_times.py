@@ -8,16 +8,7 @@ import torch
 from scipy import stats
 
 from unstir import randomness
-from unstir.diffusion.loss import (
-    EVEN_SHARE,
-    LossHistory,
-    TimeTable,
-    laplace,
-    middles,
-    normal,
-    probabilities,
-    running_sums,
-)
+from unstir.diffusion import loss as module
 from unstir.errors import UserError
 from unstir.randomness import Key
 from unstir.theory import schedule
@@ -34,10 +25,10 @@ from unstir.train.trainer import Trainer
     ],
 )
 def test_the_share_below_a_time_is_that_of_the_density(made, name, mean, scale, theirs):
-    p = probabilities(name, made, {"mean": mean, "scale": scale})
-    assert EVEN_SHARE == 0.1  # a tenth
-    assert p.sum().item() == pytest.approx(1, abs=1e-12) and (p >= EVEN_SHARE / made.T).all()
-    by_density = (p - EVEN_SHARE / made.T) / (1 - EVEN_SHARE)
+    p = module.probabilities(name, made, {"mean": mean, "scale": scale})
+    assert module.EVEN_SHARE == 0.1  # a tenth
+    assert p.sum().item() == pytest.approx(1, abs=1e-12) and (p >= module.EVEN_SHARE / made.T).all()
+    by_density = (p - module.EVEN_SHARE / made.T) / (1 - module.EVEN_SHARE)
     middle = lambda t: (made.log_snr(t) + made.log_snr(t + 1)) / 2
     cut = theirs.cdf([middle(made.T - 1), middle(1)])  # lambda has ends; the density is cut there
     for t in range(2, made.T - 1, 37):
@@ -46,24 +37,24 @@ def test_the_share_below_a_time_is_that_of_the_density(made, name, mean, scale, 
 
 
 def test_a_time_without_signal_is_drawn_as_often_as_the_one_before_it():
-    p = normal(schedule.zero_terminal_snr(schedule.cosine(50)), -3.0, 2.0)
+    p = module.normal(schedule.zero_terminal_snr(schedule.cosine(50)), -3.0, 2.0)
     assert p[-1] == p[-2] > p[0] and p.isfinite().all()
-    assert laplace(schedule.zero_terminal_snr(schedule.cosine(2)), 0.0, 0.5).tolist() == [0.5, 0.5]
+    assert module.laplace(schedule.zero_terminal_snr(schedule.cosine(2)), 0.0, 0.5).tolist() == [0.5, 0.5]
 
 
 def test_draws_follow_the_probabilities_and_no_other_slot():
-    p = laplace(schedule.cosine(20), 0.0, 1.0)
+    p = module.laplace(schedule.cosine(20), 0.0, 1.0)
     slots = torch.arange(40_000)
-    t = TimeTable(p).draw(Key(0, "time", 3, slots))
+    t = module.TimeTable(p).draw(Key(0, "time", 3, slots))
     counts = torch.bincount(t, minlength=21)[1:]
     assert t.min() >= 1 and stats.chisquare(counts.numpy(), (p * len(t)).numpy()).pvalue > 0.001
-    assert torch.equal(TimeTable(p).draw(Key(0, "time", 3, slots[17:40])), t[17:40])
+    assert torch.equal(module.TimeTable(p).draw(Key(0, "time", 3, slots[17:40])), t[17:40])
 
 
 def test_a_time_is_drawn_from_the_edge_below_it_to_before_the_next(monkeypatch):
     monkeypatch.setattr(randomness, "uniform", lambda key, dtype: torch.tensor([0, 0.2499, 0.25, 1], dtype=dtype))
     p = torch.tensor([1, 0, 3], dtype=torch.float64)  # whose sum need not be one
-    assert TimeTable(p).draw(Key(0, "time", 0, torch.arange(4))).tolist() == [1, 1, 3, 3]
+    assert module.TimeTable(p).draw(Key(0, "time", 0, torch.arange(4))).tolist() == [1, 1, 3, 3]
 
 
 @pytest.mark.parametrize(
@@ -72,7 +63,7 @@ def test_a_time_is_drawn_from_the_edge_below_it_to_before_the_next(monkeypatch):
 )
 def test_what_is_no_density_is_refused(name, mean, scale):
     with pytest.raises(UserError):
-        probabilities(name, schedule.linear(), {"mean": mean, "scale": scale})
+        module.probabilities(name, schedule.linear(), {"mean": mean, "scale": scale})
 
 
 @pytest.mark.parametrize(
@@ -80,13 +71,13 @@ def test_what_is_no_density_is_refused(name, mean, scale):
     [(1000, 10, range(50, 1000, 100)), (20, 2, (5, 15)), (20, 20, range(1, 21)), (4, 10, range(1, 5)), (7, 1, (4,))],
 )
 def test_times_are_the_middles_of_equal_parts(T, num, times):
-    assert middles(T, num) == tuple(times)
+    assert module.middles(T, num) == tuple(times)
 
 
 @pytest.mark.parametrize("n", [1, 2, 3, 8, 1000])
 def test_running_sums_are_those_of_numpy(n):
     values = torch.rand(n, generator=torch.Generator().manual_seed(n), dtype=torch.float64)
-    np.testing.assert_allclose(running_sums(values).numpy(), np.cumsum(values.numpy()), rtol=1e-14)
+    np.testing.assert_allclose(module.running_sums(values).numpy(), np.cumsum(values.numpy()), rtol=1e-14)
 
 
 CPU = torch.device("cpu")
@@ -94,7 +85,7 @@ YES, NO = torch.tensor(True), torch.tensor(False)
 
 
 def filled(losses_by_time):
-    history = LossHistory.empty(len(losses_by_time), CPU)
+    history = module.LossHistory.empty(len(losses_by_time), CPU)
     for t, losses in enumerate(losses_by_time, start=1):
         for loss in losses:
             history.record(torch.tensor([t]), torch.tensor([float(loss)]), YES)
@@ -103,7 +94,7 @@ def filled(losses_by_time):
 
 def test_the_ring_holds_the_last_ten_losses_of_each_time_whatever_the_batch():
     generator = torch.Generator().manual_seed(0)
-    history, seen = LossHistory.empty(3, CPU), {1: [], 2: [], 3: []}
+    history, seen = module.LossHistory.empty(3, CPU), {1: [], 2: [], 3: []}
     for size in (1, 7, 40, 3, 64):  # in batches of 40 and 64 each time occurs more often than the ring is long
         t = torch.randint(1, 4, (size,), generator=generator)
         losses = torch.rand(size, generator=generator)
@@ -149,10 +140,10 @@ def test_times_are_drawn_by_their_probabilities_and_weighed_back():
 
 
 def test_many_times_are_drawn_in_double_precision():
-    key, history = Key(0, "time", 0, torch.arange(20_000)), LossHistory.empty(50_000, CPU)
+    key, history = Key(0, "time", 0, torch.arange(20_000)), module.LossHistory.empty(50_000, CPU)
     t, weight = history.draw(key)
-    assert torch.equal(t, TimeTable(history.probabilities().double()).draw(key))
-    assert not torch.equal(t, TimeTable(history.probabilities()).draw(key))
+    assert torch.equal(t, module.TimeTable(history.probabilities().double()).draw(key))
+    assert not torch.equal(t, module.TimeTable(history.probabilities()).draw(key))
     torch.testing.assert_close(weight, torch.ones(20_000))
 
 

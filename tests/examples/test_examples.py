@@ -120,17 +120,19 @@ def test_features_of_ones_own_judge_images_and_are_known_by_name_and_hash(
     out = command.done("evaluate", *asked, "--features", "features:blocks")
     (made,) = json.loads(out)["evaluations"]
     assert made["figures"]["blocks/fd"]["name"] == "FD-blocks" and len(made["protocol"]["networks"]["blocks"]) == 64
-    out = command.done("evaluate", *asked, "--features", "features:blocks", "--features-options.side", 3)
+    out = command.done("evaluate", *asked, "--features", "features:blocks", "--features-options.blocks.side", 3)
     (other,) = json.loads(out)["evaluations"]
     assert other["protocol"]["networks"]["blocks"] != made["protocol"]["networks"]["blocks"]
     assert other["figures"]["blocks/fd"]["by_seed"] != made["figures"]["blocks/fd"]["by_seed"]
-    refused(command("evaluate", *asked[:-1], "--features", "features:blocks", "--features-options.sid", 3), "side")
+    options = "--features", "features:blocks", "--features-options"
+    for wrong, says in {"blocks.sid": "side", "block.side": "block is the name of no network"}.items():
+        refused(command("evaluate", *asked[:-1], *options[:2], f"{options[2]}.{wrong}", 3), says)
     net = example("features").OfImageNet(torch.nn.Flatten(), side=4)
     assert net(images).shape == (40, 48)
     same, _ = evaluate_images(images, store, networks=[Extractor("tiny", net)])
     assert same.protocol["networks"]["tiny"] == Extractor("tiny", net).hash
     refused(command("evaluate", *asked[:-1], "--features", "features:nothing"), "features has no features nothing")
-    refused(command("evaluate", *asked[:-1], "--features", "dinov2"), "is not MODULE:NAME")
+    refused(command("evaluate", *asked[:-1], "--features", "dinov2"), "must be one of inception, or MODULE:NAME")
 
 
 @pytest.mark.slow

@@ -7,6 +7,8 @@ import pytest
 import torch
 from improved_network import Network
 
+from interop.untrained import scrambled
+
 IMPORTERS = Path(__file__).parents[2] / "examples" / "importers"
 
 
@@ -22,11 +24,7 @@ def test_a_checkpoint_of_improved_diffusion_becomes_a_run(tmp_path, unstir, how,
     spec = importlib.util.spec_from_file_location("improved_diffusion", IMPORTERS / "improved_diffusion.py")
     importer = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(importer)
-    torch.manual_seed(0)
-    net = Network(**how).eval()
-    with torch.no_grad():
-        for p in net.parameters():
-            p.normal_(std=p[0].numel() ** -0.5 if p.ndim > 1 else 0.5)
+    net = scrambled(Network(**how)).eval()
     torch.save(net.state_dict(), tmp_path / "ema.pt")
     run = importer.import_checkpoint(tmp_path / "ema.pt", tmp_path / "run", size=8, **asked).run
     T, images, label = asked.get("T", 1000), how.get("images", 3), torch.tensor([2, 0, 1])

@@ -57,7 +57,7 @@ class Spoiled:
         """Rewrite metrics.jsonl: change(line, its place from 0 to 1) -> line."""
         there = self.run.metrics()
         changed = [change(dict(line), i / (len(there) - 1)) for i, line in enumerate(there)]
-        lines.write(self.run.metrics_file, changed)
+        lines.write(self.run.log_file("metrics"), changed)
 
     def config(self, **changes):
         """Rewrite config.toml and the settings in every checkpoint; keys with __ for the dot."""

@@ -124,7 +124,7 @@ def test_the_charts_of_a_run_are_figures_by_name_and_files_of_any_kind(trained, 
     run, store = trained(log__held_out_images=8)
     result = save_likelihood(run.model(), store, protocol=Protocol(num=2, calls=2))[0]["held_out"]
     drawn = unstir.charts(run.path)
-    assert {"loss", "lr", "grad_norm", "signal", "snr", "curves", "losses", "likelihood"} <= drawn.keys()
+    assert {"loss", "lr", "grad_norm", "signal", "snr", "likelihood"} <= drawn.keys()
     assert list(drawn["likelihood"].axes[0].lines[0].get_xdata()) == [1, *result.times]
     assert all(isinstance(figure, Figure) for figure in drawn.values())
     x, y = drawn["loss"].axes[0].lines[0].get_data()

@@ -37,7 +37,9 @@ def test_a_run_in_training_needs_what_it_can_go_on_from(spoiled):
     for _, path in checkpoint.listed(spoiled.run.weights):
         path.unlink()
     assert spoiled.findings(**QUICK) == {"checkpoints": "problem"}
-    spoiled.run.metrics_file.write_text("".join(spoiled.run.metrics_file.read_text().splitlines(keepends=True)[:14]))
+    spoiled.run.log_file("metrics").write_text(
+        "".join(spoiled.run.log_file("metrics").read_text().splitlines(keepends=True)[:14])
+    )
     assert spoiled.findings(**QUICK) == {}  # at step 140 none is due: the first is saved at 150
 
 

@@ -63,8 +63,8 @@ def test_losses_that_are_no_number_are_named(spoiled):
 def test_damaged_lines_are_a_problem_and_left_out(spoiled):
     sound = spoiled.run.metrics()
     for broken in (b"\xff\xfe\x80", b"[3, null]", b"3", b'"step"', b'{"step": null}', b'{"step": NaN}', b'{"loss": 1}'):
-        lines.write(spoiled.run.metrics_file, sound[:2])
-        with spoiled.run.metrics_file.open("ab") as file:
+        lines.write(spoiled.run.log_file("metrics"), sound[:2])
+        with spoiled.run.log_file("metrics").open("ab") as file:
             file.write(broken + b"\n" + json.dumps(sound[-1]).encode())
         assert spoiled.run.metrics() == [*sound[:2], sound[-1]]
         found = spoiled.found("logs", **QUICK)

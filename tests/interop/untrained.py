@@ -5,7 +5,6 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import torch
-from torch import nn
 
 from conftest import tiny_config
 from unstir.interop import torch_file
@@ -18,7 +17,7 @@ from unstir.runs.toml import to_dict
 CLASSES = tuple(f"digit {i}" for i in range(10))
 
 
-def scrambled(net: nn.Module, seed: int = 0) -> nn.Module:
+def scrambled(net, seed=0):
     """The network with weights that keep activations of order one throughout."""
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():

@@ -1,34 +1,30 @@
-"""Errors, floors and tables of figures by hand: each number that they are made of."""
+"""Figures of sets of images and of values in units: their errors, floors and comparison."""
 
 import math
 import re
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 
+from refusals import mistake, refusing
+from unstir.data import pack
 from unstir.metrics import feature_figures
+from unstir.metrics import figures as module
 from unstir.metrics.distances import halves, infinite_fd, kid, moments, standard_error
+from unstir.metrics.evaluate import evaluate_images
 from unstir.metrics.evaluation import name_of, shown, table
 from unstir.metrics.features import Network, Outputs, Trust
-from unstir.metrics.figures import (
-    Figure,
-    above_floor,
-    error_of_halves,
-    figure_effect,
-    halved,
-    halves_of,
-    in_rows,
-    two_halves,
-    verdict,
-)
 from unstir.metrics.floor import Draws, bound, draws
 from unstir.metrics.reference import Reference
+from unstir.metrics.request import EvaluationRequest
+from unstir.metrics.values import lacking, marginals, spread
 from unstir.significance import effect
 
 
 def figure(*by_seed, **options):
-    return Figure(name="x", better="lower", by_seed=by_seed, **options)
+    return module.Figure(name="x", better="lower", by_seed=by_seed, **options)
 
 
 def draw(seed, *shape):
@@ -47,38 +43,38 @@ def test_an_estimate_has_the_degrees_of_freedom_of_seeds_and_bootstrap():
 
 def test_a_floor_is_compared_with_where_its_error_and_as_many_images_are_known():
     known = figure(1.0, 2.0, 3.0, floor=0.5, floor_error=0.1, num_floor=50)
-    assert figure(1.0).floor_estimate is above_floor(figure(1.0), 10) is above_floor(known, 49) is None
+    assert figure(1.0).floor_estimate is module.above_floor(figure(1.0), 10) is module.above_floor(known, 49) is None
     assert figure(1.0, floor=0.5).floor_estimate is None and known.floor_estimate == (0.5, 0.1, 19)
-    found = above_floor(known, 50)
-    assert found.value == 1.5 and figure_effect(figure(1.0), known).value == 1
-    assert verdict(effect(1.0, 0.1, 99), "lower") == verdict(effect(-1.0, 0.1, 99), "higher") == "worse"
+    found = module.above_floor(known, 50)
+    assert found.value == 1.5 and module.figure_effect(figure(1.0), known).value == 1
+    assert module.verdict(effect(1.0, 0.1, 99), "lower") == module.verdict(effect(-1.0, 0.1, 99), "higher") == "worse"
 
 
 def test_halves_share_every_class_and_an_odd_one_is_in_the_second():
-    first, second = two_halves(7, 0, "test", 0)
+    first, second = module.two_halves(7, 0, "test", 0)
     assert (len(first), len(second)) == (3, 4) and sorted([*first.tolist(), *second.tolist()]) == list(range(7))
     strata = torch.tensor([0, 0, 0, 0, 1, 1, 1])
-    first, second = two_halves(7, 0, "test", 0, strata)
+    first, second = module.two_halves(7, 0, "test", 0, strata)
     assert strata[first].bincount().tolist() == [2, 1] and strata[second].bincount().tolist() == [2, 2]
     alone = torch.arange(8)  # one image of each class
-    kinds = {tuple(sorted(two_halves(8, 0, "test", repeat, alone)[0].tolist())) for repeat in range(20)}
+    kinds = {tuple(sorted(module.two_halves(8, 0, "test", repeat, alone)[0].tolist())) for repeat in range(20)}
     assert len(kinds) > 10 and {len(each) for each in kinds} == {4}
     heard = []
-    found = halves_of(lambda part: {"a": float(len(heard)), "b": heard.append(len(part)) or 1.0}, 7)
+    found = module.halves_of(lambda part: {"a": float(len(heard)), "b": heard.append(len(part)) or 1.0}, 7)
     assert heard == [3] * 10  # five splits
     kept = []
-    halves_of(lambda part: kept.append(part.tolist()) or {"a": 0.0}, 6, splits=1)
-    assert kept == [part.tolist() for part in two_halves(6, 0, "halves of figures", 0)]
+    module.halves_of(lambda part: kept.append(part.tolist()) or {"a": 0.0}, 6, splits=1)
+    assert kept == [part.tolist() for part in module.two_halves(6, 0, "halves of figures", 0)]
     assert found["a"][0].tolist() == [0.5 + 2 * k for k in range(5)] and found["a"][1].tolist() == [-0.5] * 5
-    assert halved(lambda part: {"a": heard.append(0) or float(len(heard) % 2)}, 8)["a"] == 0.5
+    assert module.halved(lambda part: {"a": heard.append(0) or float(len(heard) % 2)}, 8)["a"] == 0.5
 
 
 def test_the_error_of_halves_is_that_of_their_sum_and_of_half_at_the_least():
     means, differences = torch.tensor([1.0, 2.0]).double(), torch.tensor([2.0, 2.0]).double()
-    assert error_of_halves(means, differences).item() == pytest.approx((4 - 0.5) ** 0.5)
-    assert error_of_halves(means * 4, differences).item() == pytest.approx(2**0.5)  # 4 - 8 is below half of 4
+    assert module.error_of_halves(means, differences).item() == pytest.approx((4 - 0.5) ** 0.5)
+    assert module.error_of_halves(means * 4, differences).item() == pytest.approx(2**0.5)  # 4 - 8 is below half of 4
     given, reference = draw(0, 40, 3), moments(draw(1, 50, 3))
-    expected = error_of_halves(*halves(given, reference, 10, 0)).item()
+    expected = module.error_of_halves(*halves(given, reference, 10, 0)).item()
     assert standard_error(given, reference) == expected
     assert infinite_fd(given, reference) == infinite_fd(given, reference, 0, 10)
 
@@ -181,7 +177,7 @@ def test_names_of_files_and_hashes_are_cut():
 
 def test_a_table_has_a_line_for_each_figure():
     known = figure(1.5, floor=0.25, num_floor=100, ceiling=9.0, infinite=(1.0, 0.5), floor_infinite=(0.1, 0.05))
-    other = Figure(name="coverage", better="higher", by_seed=(0.5, 0.7), floor=0.9, num_floor=50)
+    other = module.Figure(name="coverage", better="higher", by_seed=(0.5, 0.7), floor=0.9, num_floor=50)
     head, *lines = table({"a": known, "b": other}, 100).splitlines()
     assert head.split() == ["figure", "value", "real", "noise", "better"] and len(lines) == 3
     columns = [head.index(word) for word in head.split()[1:]]
@@ -191,10 +187,59 @@ def test_a_table_has_a_line_for_each_figure():
 
 def test_a_row_has_the_value_and_its_bounds_each_with_its_error():
     made = figure(2.2321, bootstrap=0.56, floor=0.3, floor_error=0.1, num_floor=40, ceiling=45.0)
-    assert in_rows([made], 40) == [("x", "2.2 ± 0.6", "0.30 ± 0.10", "45", "lower")]
+    assert module.in_rows([made], 40) == [("x", "2.2 ± 0.6", "0.30 ± 0.10", "45", "lower")]
     further = replace(made, infinite=(2.0, 0.3), floor_infinite=(0.1, 0.02), num_floor=30)
-    assert in_rows([further, figure(1.0)], 40) == [
+    assert module.in_rows([further, figure(1.0)], 40) == [
         ("x", "2.2 ± 0.6", "0.30 ± 0.10 (n = 30)", "45", "lower"),
         ("x, infinite n", "2.0 ± 0.3", "0.10 ± 0.02", "", "lower"),
         ("x", "1", "", "", "lower"),
     ]
+
+
+def values(num, seed, factor=1.0):
+    """Smooth images of two channels in other units, a tenth of the values missing."""
+    rng = np.random.default_rng(seed)
+    waves = rng.normal(size=(num, 2, 3, 1, 1)) * np.cos(np.arange(8)[:, None] * np.arange(3)[:, None, None])
+    images = (factor * waves.sum(2) + 0.1 * rng.normal(size=(num, 2, 8, 8))) * np.array([1, 100])[:, None, None] + 7
+    return np.where(rng.random(images.shape) < 0.1, np.nan, images).astype(np.float32)
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory):
+    return pack(values(400, 0), tmp_path_factory.mktemp("values") / "store", held_out=0.4)
+
+
+def test_spread_and_marginals_are_what_was_changed():
+    images = torch.from_numpy(values(200, 0))
+    assert spread(images, images) == marginals(images, images) == 0
+    assert spread(1.5 * images, images) == pytest.approx(0.5, rel=1e-5)
+    deviation = torch.tensor([images[:, c][~images[:, c].isnan()].std() for c in range(2)]).view(-1, 1, 1)
+    assert marginals(images + deviation, images) == pytest.approx(1, rel=0.02)
+
+
+def test_sets_lack_values_where_the_data_do(store):
+    (made,) = lacking(store, [torch.ones(50, 2, 8, 8)])
+    masks = store.images("train").isnan()
+    assert all((mask == masks).flatten(1).all(1).any() for mask in made.isnan()) and made.isnan().any()
+
+
+def test_new_values_are_at_the_floor_and_spoilt_ones_are_not(store):
+    request = EvaluationRequest(memorisation=True)
+    good, _ = evaluate_images(torch.from_numpy(values(80, 1)).nan_to_num(7.0), store, request)
+    weak, _ = evaluate_images(torch.from_numpy(values(80, 1, factor=0.6)).nan_to_num(7.0), store, request)
+    assert {"pca/fd", "patches/swd", "values/marginals", "values/spread"} <= good.figures.keys()
+    for key in ("pca/fd", "patches/swd", "values/spread"):
+        near, far = good.figures[key], weak.figures[key]
+        assert (
+            near.value < near.floor + 5 * near.error + 5 * near.floor_error and far.value > near.value + 5 * far.error
+        )
+        assert near.ceiling > near.value
+    assert good.memorisation is not None and good.protocol["rounding"] == "none"
+    assert mistake(evaluate_images, torch.zeros(80, 2, 8, 8, dtype=torch.uint8), store, request).key == "images"
+
+
+def test_inception_is_refused_before_any_image_is_read(store, monkeypatch):
+    monkeypatch.setattr("unstir.metrics.evaluate.installed", lambda: None)
+    for key, given in (("fid", True), ("fid_weights", "net.pth")):
+        with refusing(key, given):
+            evaluate_images("no such folder", store, EvaluationRequest(**{key: given}))

@@ -23,7 +23,7 @@ SMALL = {"channels": 16, "mults": (1, 2), "num_blocks": 1, "groups": 8, "attenti
 REPORT = {"mults": (1, 2, 3, 4), "attention": (2,), "dropout": 0.15}
 
 
-def small(seed: int = 0, **changes) -> UNet:
+def small(seed=0, **changes):
     """A small network none of whose layers is zero."""
     torch.manual_seed(seed)
     net = UNet(UNetConfig(**{**SMALL, **changes}))
@@ -33,15 +33,15 @@ def small(seed: int = 0, **changes) -> UNet:
     return net
 
 
-def batch(n: int = 4, channels: int = 3, size: int = 8) -> tuple[Tensor, Tensor]:
+def batch(n=4, channels=3, size=8):
     return torch.randn(n, channels, size, size), torch.arange(n) * 100
 
 
-def key(n: int = 4, step: int = 0) -> Key:
+def key(n=4, step=0):
     return Key(7, "dropout", step, torch.arange(n))
 
 
-def masks_of(net: UNet, x: Tensor, dropout_key: Key) -> list[Tensor]:
+def masks_of(net, x, dropout_key):
     """What dropout keeps in each residual block of a pass in training, in order of execution."""
     masks: list[Tensor] = []
     blocks = [m for m in net.modules() if isinstance(m, ResBlock)]
@@ -52,7 +52,7 @@ def masks_of(net: UNet, x: Tensor, dropout_key: Key) -> list[Tensor]:
     return masks
 
 
-def count(config: UNetConfig) -> int:
+def count(config):
     with torch.device("meta"):
         return sum(p.numel() for p in UNet(config).parameters())
 

@@ -2,8 +2,8 @@
 
 import pytest
 import torch
-from torch import Tensor, nn
 
+from interop.untrained import scrambled
 from unstir.interop.unet2d import from_diffusers, to_diffusers, to_unet2d
 from unstir.libraries import library
 from unstir.nn.config import UNetConfig
@@ -31,15 +31,7 @@ CASES = {
 }
 
 
-def scrambled(net: nn.Module) -> nn.Module:
-    """No weight left at zero or one, and activations of order one throughout."""
-    for p in net.parameters():
-        fan = p[0].numel() if p.ndim > 1 else 1
-        nn.init.normal_(p, std=fan**-0.5 if p.ndim > 1 else 0.5)
-    return net
-
-
-def both(case: dict[str, object]) -> tuple[nn.Module, nn.Module, tuple[Tensor, ...]]:
+def both(case):
     torch.manual_seed(1)
     config = UNetConfig(**{**SMALL, **case})
     net = scrambled(UNet(config)).double()

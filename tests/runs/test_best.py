@@ -12,7 +12,7 @@ def told(run, losses):
     """The run with a line of held_out.jsonl for each of these steps, of these losses by image."""
     line = run.held_out()[-1]
     lines = [{**line, "step": step, "of_held_out": of, "num_held_out": 2} for step, of in losses.items()]
-    run.held_out_file.write_text("".join(f"{json.dumps(one)}\n" for one in lines))
+    run.log_file("held_out").write_text("".join(f"{json.dumps(one)}\n" for one in lines))
     return Run.open(run.path)
 
 
@@ -40,6 +40,6 @@ def test_by_the_command_line_too(run, command, tmp_path):
 
 
 def test_without_held_out_losses_it_is_refused(run):
-    run.held_out_file.unlink()
+    run.log_file("held_out").unlink()
     with refusing("step", "best"):
         run.model("best")

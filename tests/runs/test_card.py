@@ -1,5 +1,6 @@
 """The labels of a run: which are known, and which image gets which."""
 
+import dataclasses
 from fractions import Fraction
 from math import sqrt
 
@@ -76,19 +77,17 @@ def test_without_shares_each_class_is_drawn_in_turn_or_one_for_all():
 CONDITION = {"shape": [2], "offset": [0, 0], "scale": [1], "sha256": ""}
 
 
-@pytest.mark.parametrize(("damage", "words"), [
-    *[({key: None}, f"it has no {key}") for key in card.KINDS], ({"shape": {}}, "its shape is"),
-    ({"scale": {"low": [0]}}, "scale, it has no high"), ({"scale": {"low": 0, "high": 1}}, "scale, its low"),
-    ({"scale": {"low": ["a"], "high": [1]}}, "scale, its low"), ({"scale": {"low": [0], "high": []}}, "its scale is"),
-    ({"counts": {"train": 1}}, "counts, it has no held_out"), ({"counts": []}, "counts, it is no table"),
-    ({"condition": {"shape": [1]}}, "condition, it has no"), ({"condition": CONDITION}, "its condition is"),
+@pytest.mark.parametrize("damage", [
+    *[{field.name: None} for field in dataclasses.fields(DataCard)], {"shape": {}}, {"scale": {"low": [0]}},
+    {"scale": {"low": 0, "high": 1}}, {"scale": {"low": ["a"], "high": [1]}}, {"scale": {"low": [0], "high": []}},
+    {"counts": {"train": 1.5}}, {"counts": []}, {"condition": {"shape": [1]}}, {"condition": CONDITION},
 ])  # fmt: skip
-def test_a_damaged_data_json_with_a_right_checksum_names_the_key_at_fault(tmp_path, damage, words):
+def test_a_damaged_data_json_with_a_right_checksum_is_refused(tmp_path, damage):
     whole = DataCard((1, 8, 8), ("a",), {"train": 1, "held_out": 0}, "x", scale=Scale((0.0,), (1.0,)))
     card.save(tmp_path, whole)
     assert card.load(tmp_path) == whole
     values = {key: value for key, value in (whole.plain() | damage).items() if value is not None or key not in damage}
     (tmp_path / card.NAME).write_text(encode({"unstir_data": card.FORMAT, **values}))
-    with pytest.raises(UserError, match=words) as refused:
+    with pytest.raises(UserError) as refused:
         card.load(tmp_path)
     assert refused.value.given == tmp_path / card.NAME

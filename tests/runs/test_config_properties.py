@@ -124,8 +124,7 @@ def changed(tables, settings):
 )  # fmt: skip
 def test_each_remedy_is_accepted(recipe, given):
     tables = changed(to_dict(recipes.load_recipe(recipe)), given)
-    refused = mistake(from_dict, tables, "mine.toml")
-    error = refused
+    error = mistake(from_dict, tables, "mine.toml")
     assert error.where == "mine.toml" and error.key in {*given, *OTHERS}
     remedies = error.remedy if isinstance(error.remedy, tuple) else (error.remedy,)
     settings = [each for each in remedies if isinstance(each, Mapping)]

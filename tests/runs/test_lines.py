@@ -69,36 +69,36 @@ def test_a_last_line_cut_anywhere_is_dropped_without_a_word(trained, make_run, l
 
 
 def test_lines_that_a_checkpoint_counts_on_and_are_gone_are_missed(run, make_run, logged):
-    whole = run.metrics_file.read_bytes().splitlines(keepends=True)
+    whole = run.log_file("metrics").read_bytes().splitlines(keepends=True)
     for left in (whole[:-1], whole[:2], []):
-        run.metrics_file.write_bytes(b"".join(left))
+        run.log_file("metrics").write_bytes(b"".join(left))
         (problem,) = missing(run)
         logged.clear()
         Trainer(*make_run()).start()
         step = 2 * len(left)
         assert f"at step {step}" in problem and logged[0] in problem
-    run.metrics_file.unlink()
+    run.log_file("metrics").unlink()
     assert "at step 0" in missing(run)[0]
 
 
 def test_held_out_lines_that_a_checkpoint_counts_on_and_are_gone_are_missed(trained, make_run, logged):
     run, _ = trained(**SEEN)
-    first = run.held_out_file.read_bytes().splitlines(keepends=True)[0]
+    first = run.log_file("held_out").read_bytes().splitlines(keepends=True)[0]
     assert missing(run) == []
     for spoilt in (first, first + b"{", first[:-1] + b"\x0b", b""):
-        run.held_out_file.write_bytes(spoilt)
+        run.log_file("held_out").write_bytes(spoilt)
         (problem,) = missing(run)
         logged.clear()
         Trainer(*make_run(**SEEN)).start()
-        assert run.held_out_file.name in problem and logged == [problem]
+        assert run.log_file("held_out").name in problem and logged == [problem]
 
 
 def test_a_last_held_out_line_whose_end_is_damaged_is_measured_again_by_a_longer_run(trained, make_run, tmp_path):
     """A last line without its end is what a kill leaves; the checkpoint of its step has the weights."""
     run, _ = trained(**SEEN)
     shutil.copytree(run.path, tmp_path / "whole")
-    whole = run.held_out_file.read_bytes()
-    run.held_out_file.write_bytes(whole[:-1] + b"\x0b")
+    whole = run.log_file("held_out").read_bytes()
+    run.log_file("held_out").write_bytes(whole[:-1] + b"\x0b")
     ended = []
     for name in ("whole", run.path.name):
         longer, store = make_run(name, **SEEN | {"train__length": "14 steps"})
@@ -111,8 +111,8 @@ def test_a_continued_run_has_the_lines_of_one_that_was_not_stopped_after_damage_
     whole, _ = trained("whole")
     run, _ = make_run("stopped", train__length="8 steps")
     Trainer(*make_run("stopped", train__length="8 steps")).run()
-    texts = run.metrics_file.read_bytes().split(b"\n")
-    run.metrics_file.write_bytes(b"\n".join([texts[0], b"damaged", *texts[2:]]))
+    texts = run.log_file("metrics").read_bytes().split(b"\n")
+    run.log_file("metrics").write_bytes(b"\n".join([texts[0], b"damaged", *texts[2:]]))
     Trainer(*make_run("stopped", train__length="12 steps")).run()
     ours, theirs = (
         [{key: value for key, value in line.items() if key not in TIMING_FIELDS} for line in each.metrics()]
@@ -130,18 +130,18 @@ def test_a_continued_run_has_the_lines_of_one_that_was_not_stopped_after_damage_
 )  # fmt: skip
 def test_a_line_of_other_kinds_is_damaged(run, change):
     sound = run.metrics()
-    lines.write(run.metrics_file, [sound[0], {**sound[1], **change}, *sound[2:]])
+    lines.write(run.log_file("metrics"), [sound[0], {**sound[1], **change}, *sound[2:]])
     ((number, reason),) = run.log("metrics").damaged
     assert number == 2 and next(iter(change)) in reason and len(reason) < 100
     for key in lines.METRICS:
-        lines.write(run.metrics_file, [{name: value for name, value in sound[0].items() if name != key}])
+        lines.write(run.log_file("metrics"), [{name: value for name, value in sound[0].items() if name != key}])
         assert [(number, key in reason) for number, reason in run.log("metrics").damaged] == [(1, True)]
 
 
 def test_losses_that_are_no_numbers_are_what_was_measured(run):
     sound = run.metrics()
     for value in (None, math.inf):
-        lines.write(run.metrics_file, [{**sound[0], "loss": value}])
+        lines.write(run.log_file("metrics"), [{**sound[0], "loss": value}])
         assert run.metrics() == [{**sound[0], "loss": value}]
 
 
@@ -151,7 +151,7 @@ def test_a_log_that_cannot_be_written_is_named(run, monkeypatch, number):
     def fail(*_, **__):
         raise OSError(number, os.strerror(number))
 
-    sync, record = (lambda: lines.sync(run.metrics_file)), (lambda: run.record("started"))
+    sync, record = (lambda: lines.sync(run.log_file("metrics"))), (lambda: run.record("started"))
     for owner, name, call, file in ((lines.os, "fsync", sync, "metrics"), (lines.os, "open", record, "events")):
         with monkeypatch.context() as patch, pytest.raises(UnwrittenError) as refused:
             patch.setattr(owner, name, fail)

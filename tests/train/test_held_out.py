@@ -171,7 +171,7 @@ def test_measuring_leaves_training_as_it_was(make_run):
         run, store = make_run(name, log__held_out_images=num, train__ema_decay=0.0)
         Trainer(run, store).run()
         ends[name] = checkpoint.newest(run.checkpoints)[0].tensors
-        assert run.held_out_file.exists() == (run.path / "losses.png").exists() == (num > 0)
+        assert run.log_file("held_out").exists() == (run.path / "losses.png").exists() == (num > 0)
     assert all(torch.equal(ends["measured"][key], ends["not"][key]) for key in ends["not"])
     assert torch.equal(torch.get_rng_state(), before)
 
@@ -179,7 +179,7 @@ def test_measuring_leaves_training_as_it_was(make_run):
 def test_a_run_without_lines_has_them_from_then_on_and_the_settings_may_change(make_run):
     run, store = make_run(log__held_out_images=0)
     Trainer(run, store).run()
-    assert run.held_out() == [] and not run.held_out_file.exists()
+    assert run.held_out() == [] and not run.log_file("held_out").exists()
     changed = {"train__length": "16 steps", "grids__epochs": [0], "log__held_out_times": 3}
     run, store = make_run(**changed)
     assert Trainer(run, store).run()

@@ -54,7 +54,7 @@ def test_a_measurement_that_is_interrupted_is_given_up_and_taken_again(trained, 
     observer = Interrupting(stop, at=9)
     run, store = make_run("parts", **SHORT)
     assert not Trainer(run, store, observer).run(stop)
-    assert observer.heard[-1][0] == 9 and not run.held_out_file.exists()
+    assert observer.heard[-1][0] == 9 and not run.log_file("held_out").exists()
     assert not (run.samples / "start.png").exists()
     observer = Interrupting(stop, at=0)
     assert Trainer(*make_run("parts", **SHORT), observer).run()
@@ -106,20 +106,23 @@ def test_lines_past_the_step_that_training_goes_back_to_are_dropped_and_taken_ag
     run, _ = trained(**MEASURED)
     whole, last = measured(run), checkpoint.listed(run.checkpoints)[-1][1]
     last.write_bytes(last.read_bytes()[:-100])
-    with run.held_out_file.open("a") as file:
+    with run.log_file("held_out").open("a") as file:
         file.write('{"step": 13, "tra')  # what a kill in the middle of a line leaves
     again = Trainer(*make_run())
     again.start()
     assert again.state.step == 8 and [line["step"] for line in run.held_out()] == [0, 1]
     assert again.run()  # though the last grid is there
-    assert measured(run) == whole and len(run.held_out_file.read_text().splitlines()) == 3
+    assert measured(run) == whole and len(run.log_file("held_out").read_text().splitlines()) == 3
 
 
 def test_a_line_that_a_kill_left_out_changes_no_checkpoint_when_it_is_taken(trained, make_run):
     """As a kill between the last save and the last measurement leaves it."""
     run, _ = trained(log__held_out_images=8)
-    whole, texts = checkpoint.newest(run.checkpoints)[0], run.held_out_file.read_bytes().splitlines(keepends=True)
-    run.held_out_file.write_bytes(b"".join(texts[:-1]))
+    whole, texts = (
+        checkpoint.newest(run.checkpoints)[0],
+        run.log_file("held_out").read_bytes().splitlines(keepends=True),
+    )
+    run.log_file("held_out").write_bytes(b"".join(texts[:-1]))
     Trainer(*make_run(log__held_out_images=8)).run()
     again = checkpoint.newest(run.checkpoints)[0]
     assert again.state == whole.state and [line["step"] for line in run.held_out()][-1] == 12

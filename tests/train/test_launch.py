@@ -167,25 +167,10 @@ def test_a_rate_that_stands_still_within_an_epoch_falls_all_the_same(make_run, d
     assert run.config.train.lr_period == f"{2 * per_epoch} steps"
     rates = [learning_rates(run)(epoch * per_epoch) for epoch in range(3)]
     assert rates[1:] == pytest.approx([1e-3, 0.5e-3])
-    for schedule, length, changes in (
-        ("wsd", "3 epochs", {"train__lr_period": "1 epoch"}),
-        ("wsd", "1 epoch", {}),
-        ("cosine", "1 epoch", {}),
-    ):
-        with refusing("train.lr_period", remedy={"train.lr_every": "step"}):
-            make_run("never", **settings(schedule, length, **by_epoch, **changes))
-    make_run("long enough", **settings("wsd", "3 epochs", **by_epoch, train__lr_period=f"{per_epoch + 1} steps"))
-    rising = settings("cosine", "1 epoch", **by_epoch) | {"train__warmup": "20 steps", "train__warmup_start": 0.5}
-    with refusing("train.lr_period", remedy={"train.lr_every": "step"}):
-        make_run("rising", **rising)
     make_run("a part of a longer cosine", **settings("cosine", "1 epoch", **by_epoch, train__lr_period="9 epochs"))
 
 
 def test_a_run_that_goes_on_is_told_what_it_may_change(make_run, digits):
-    whole = settings("wsd", "3 epochs", train__lr_every="epoch")
-    run, store = make_run("run", **whole)
-    with refusing("train.lr_period", "1 epoch", {"train.lr_period": None}):
-        continued(run, store, digits, **whole, train__lr_period="1 epoch")
     short, store = make_run("short", train__lr_schedule="wsd", train__length="20 steps", train__warmup="10 steps")
     fewer = {"train__lr_schedule": "wsd", "train__length": "5 steps", "train__warmup": "10 steps"}
     with refusing("train.lr_period", "3 steps", {"train.lr_period": None}):

@@ -22,15 +22,15 @@ BORDER = next(minutes for minutes in range(1, 1000) if seen(minutes, SPEEDS[MIDD
     ("minutes", "size"), [(0.1, SMALL), (BORDER - 1, SMALL), (BORDER, MIDDLE), (30, MIDDLE), (600, LARGE)]
 )
 def test_the_largest_size_is_chosen_that_sees_enough_images(minutes, size):
-    settings = chosen(400, minutes, SPEEDS)
+    settings = chosen(400, minutes, SPEEDS, SPEEDS.__getitem__)
     assert (settings["data.size"], settings["model.channels"]) == size
     assert settings["train.length"] == f"{seen(minutes, SPEEDS[size])} images"
     assert settings["grids.log_spaced"] == snapshots(minutes, SPEEDS[size])
 
 
 def test_a_single_size_is_taken_however_slow_it_is_and_less_is_enough_for_a_trained_network():
-    assert chosen(400, 1, {LARGE: 0.5})["data.size"] == 64
-    assert chosen(400, BORDER - 1, SPEEDS, enough=ENOUGH // 2)["model.channels"] == 64
+    assert chosen(400, 1, [LARGE], lambda size: 0.5)["data.size"] == 64
+    assert chosen(400, BORDER - 1, SPEEDS, SPEEDS.__getitem__, enough=ENOUGH // 2)["model.channels"] == 64
 
 
 @pytest.mark.parametrize(
@@ -38,7 +38,7 @@ def test_a_single_size_is_taken_however_slow_it_is_and_less_is_enough_for_a_trai
     [(1, 1, 0.12), (BATCH - 1, BATCH - 1, 0.12), (BATCH, BATCH, 0.12), (MANY - 1, BATCH, 0.12), (MANY, BATCH, 0.0)],
 )
 def test_batch_and_augmentation_follow_the_number_of_images(images, batch, augment):
-    settings = chosen(images, 30, SPEEDS)
+    settings = chosen(images, 30, SPEEDS, SPEEDS.__getitem__)
     assert (settings["train.batch_size"], settings["train.augment"]) == (batch, augment)
 
 

@@ -256,7 +256,7 @@ def test_metrics_are_synced_before_the_checkpoint_that_counts_on_them(make_run, 
     run, store = make_run("synced", train__length="1 step", grids__log_spaced=0)
     Trainer(run, store).run()
     full = calls.index(str(run.checkpoints))
-    assert str(run.metrics_file) in calls[:full]
+    assert str(run.log_file("metrics")) in calls[:full]
 
 
 def test_longer_is_a_change_that_continues_the_same_run(make_run):

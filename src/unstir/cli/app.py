@@ -5,7 +5,8 @@ import logging
 import os
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
+from pathlib import Path
 from typing import NoReturn
 
 from cyclopts import App, CycloptsError, Parameter
@@ -24,6 +25,7 @@ from unstir.parts import allow
 from unstir.progress import Count, shown_by
 from unstir.runs import recipes, toml
 from unstir.runs.config import PARTS
+from unstir.runs.named import located
 
 HELP = "--help", "-h"
 
@@ -45,7 +47,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
 
 def _main(words: list[str]) -> NoReturn:
     try:
-        if any("," in word or values.NEGATIVE.match(word) for word in words):
+        if any("," in word or values.NEGATIVE.match(word) or values.OFF.match(word) for word in words):
             words = values.spelled(words, _arguments(words))
         if words[:1] and words[0] not in BY_SEVERAL:
             of_one(f"unstir {words[0]}")
@@ -89,11 +91,14 @@ def _complete(_: App, commands: tuple[str, ...], arguments: ArgumentCollection) 
             allow(token.value)
     typed = {argument.name.strip("-").lower(): argument.tokens[-1].value for argument in arguments if argument.tokens}
     if commands != ("train",):
-        part = ("sampler", typed["sampler"]) if "sampler" in typed else ("source", typed.get("source", ""))
-        features = "features", typed.get("features", "")
-        for option, (kind, name) in {"--options": part, "--features-options": features}.items():
-            allow(name)
-            values.read_options(arguments, option, (kind, name))
+        sampler = typed.get("sampler") or _sampler_of(typed.get("run", ""))
+        part = ("source", typed["source"]) if "source" in typed else ("sampler", sampler)
+        allow(typed.get("source") or typed.get("sampler", ""))  # a run's own is code that nobody has named
+        values.read_options(arguments, "--options", part)
+        for argument in arguments:
+            for token in argument.tokens if argument.name == "--features" else ():
+                allow(token.value)
+                values.read_options(arguments, "--features-options", ("features", token.value))
         return
     TYPED.clear()
     TYPED.update(typed)
@@ -109,6 +114,13 @@ def _complete(_: App, commands: tuple[str, ...], arguments: ArgumentCollection) 
         section, name = key.split(".")
         part = kind, str(base[section].get(name, ""))
         values.read_options(arguments, f"--{section}.{options}", part, base[section].get(options, {}))
+
+
+def _sampler_of(run: str) -> str:
+    """The sampler of a run, by its config.toml; "" where that cannot be read."""
+    with suppress(OSError, UserError):
+        return str(toml.read((located(run) or Path(run)) / "config.toml").get("grids", {}).get("sampler", ""))
+    return ""
 
 
 def _show_values_of(words: Sequence[str]) -> None:

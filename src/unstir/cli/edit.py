@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -39,7 +39,7 @@ class EditOptions(ModelOptions):
     """Result i is a function of the seed, any whole number, and i."""
     condition: str | None = None
     """What describes the image to a run with data.condition: numbers, a picture, or a file as for `unstir sample`. By
-    default it is hidden."""
+    default it is hidden; of a stack in an .npz file it is the conditions there."""
 
 
 IMAGE = Parameter(help="A picture file; its centre square is resized to the run's images.")
@@ -107,7 +107,8 @@ def inpaint(
         model, job = _asked(run, chain, options, num=num, label=label, batch_size=batch_size)
         if options.out is not None:
             stack.targets(options.out, spread)
-        images = stack.read_stack(image, model)
+        images, described = stack.read_stack(image, model)
+        job = replace(job, condition=described if job.condition is None else job.condition)
         keep = stack.read_masks(mask, box, images.shape)
         filled = stack.inpaint_stack(model, images, keep, job, resamples=resamples, jump=jump)
         name = f"inpaint-{image.stem}-seed{job.chain.seed}-{sidecar.digest(filled.settings)}"

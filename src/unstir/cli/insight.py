@@ -130,7 +130,7 @@ def report(
         sets = SEEDS if seeds is None else seeds
         asked: dict[str, Any] = {"exported": export, "figures": names, "charts": charts, "format": format}
         page, *others = write_report(runs or [], out, store=store, measuring=measure, num=num, seeds=sets, **asked)
-    show(f"report   {page} ({page.stat().st_size / 1e6:.1f} MB)", *(f"figures  {file}" for file in others))
+    show(f"report   {page} ({page.stat().st_size / 1e3:,.0f} kB)", *(f"figures  {file}" for file in others))
     return 0
 
 

@@ -7,7 +7,7 @@ from typing import get_args
 
 from cyclopts import CycloptsError, MissingArgumentError, UnknownCommandError, UnknownOptionError
 from cyclopts import UnusedCliTokensError as Unused
-from cyclopts.exceptions import CoercionError
+from cyclopts.exceptions import CoercionError, RepeatArgumentError
 from pydantic import ValidationError
 
 from unstir.cli.values import meant, option_of, shortened
@@ -125,6 +125,10 @@ def _of_parser(error: CycloptsError) -> str:
         for given in (token for token in error.unused_tokens or () if token[:1] == "-" and token not in names):
             if near := meant(given, names):
                 return f"{command} has no option {shortened(given)}. Did you mean {near}?"
+        lacks = f"lacks {'more values' if error.tokens_so_far else 'a value'} for {error.keyword or names[0]}"
+        return f"{command} {lacks}; {command} --help says what it takes"
+    if isinstance(error, RepeatArgumentError):
+        return f"{error.token.keyword} is given twice; once is enough"
     if isinstance(error, Unused) and error.unused_tokens:
         other = "leave it out, name its option, or in place of many files their folder"
         return f"{command} takes no further {shortened(error.unused_tokens[0])!r}; {other}"

@@ -26,10 +26,7 @@ def keep_blocks() -> None:
 
 
 class _Terminal(io.FileIO):
-    """A terminal's raw stream; what is written after the terminal has closed (EIO) is dropped.
-
-    The kernel fails writes to a terminal a moment before it sends SIGHUP, so that a handler would come too late.
-    """
+    """A terminal's raw stream; what is written after it has closed (EIO, just before SIGHUP) is dropped."""
 
     def write(self, data: "ReadableBuffer", /) -> int:
         try:

@@ -16,6 +16,7 @@ from unstir.runs.synonyms import GOES_ON, near_setting
 WHOLE = re.compile(r"[+-]?[0-9]{1,18}")  # a whole number that fits into 64 bits
 LONG = 200  # characters of a value that a message shows
 NEGATIVE = re.compile(r"-[0-9]")  # how a value begins that is less than 0; no option does
+OFF = re.compile(r"(--[\w.-]*options[\w.]*)\.no-(\w+)")  # an option of a part that is turned off
 
 _LEFT_BY_THE_SHELL = {
     r"~(/.*)?": ("has a ~ that the shell leaves as it is in quotes", "leave out the quotes"),
@@ -28,11 +29,12 @@ def spelled(typed: Sequence[str], arguments: Sequence[Argument]) -> list[str]:
     """The words that were typed, as the parser takes them: of the list 1,2,2 each value as a word of its own.
 
     What begins as a negative number and is none, such as "-3 steps", is a value of the option before it, joined by "=".
-    Names may hold commas: lists of them are left as they are, and so is a path that follows a list.
+    Names may hold commas: lists of them are left as they are, and so is a path that follows a list. The options of a
+    part have no kinds yet, so that --options.no-NAME is --options.NAME=false.
     """
     lists = {name for each in arguments if _is_list(each.hint) for name in each.names}
     words, option = list[str](), ""
-    for word in typed:
+    for word in (OFF.sub(r"\1.\2=false", word) for word in typed):
         name, _, value = word.partition("=") if word.startswith("--") else (option, "", word)
         option, first = name, value != word or words[-1:] == [name]
         numbers = all(not text or _is_number(text) for text in value.split(","))
@@ -75,10 +77,10 @@ def check(arguments: ArgumentCollection) -> None:
 def read_options(
     arguments: ArgumentCollection, option: str, part: tuple[str, str], base: Mapping[str, Any] = MappingProxyType({})
 ) -> None:
-    """Read the words typed for an ``option`` as options of a ``part``, by kind and name; others are the ``base``'s."""
+    """Read words typed for an ``option`` as options of a ``part``, or below its name; others are the ``base``'s."""
     for argument in arguments:
         for number, token in enumerate(argument.tokens if argument.name == option else ()):
-            if token.keys:
+            if token.keys and token.keys[:-1] in ((), (part[1].rpartition(":")[2],)):
                 key = token.keys[-1]
                 value = read(*part, key, token.value) if token.source == "cli" else base[key]
                 argument.tokens[number] = token.evolve(implicit_value=value)

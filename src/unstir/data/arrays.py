@@ -74,10 +74,7 @@ class TiffFile(Records):
 
 
 def idx_in(path: Path) -> list[Path]:
-    """The idx files in a folder, or in raw or NAME/raw inside it, as torchvision has them; none where there are none.
-
-    Raises UserError where there are several data sets, or images without labels.
-    """
+    """The idx files in a folder, or in raw or NAME/raw inside it, if any; UserError where there are several sets."""
     if _IDX.fullmatch(path.name) and path.is_file():
         raise UserError("source", path, "is one file of a data set", "give the folder that it is in")
     places = [path, path / "raw", *path.glob("*/raw")] if path.is_dir() else []
@@ -246,10 +243,7 @@ def _page(image: Image.Image, number: int, is_float: bool) -> Any:
 
 
 def rows_of(arrays: Mapping[str, NDArray[Any]], what: str, name: str, depth: str = "auto") -> list[Rows]:
-    """The images and labels among named arrays; x_train, val_images and the like name a split as well.
-
-    Raises UserError where there are no images, and for arrays of other shapes.
-    """
+    """The images and labels among arrays by name, which may hold a split; UserError for none, and for other shapes."""
     parts = dict[str, dict[str, str]]()  # split, name without it, key
     for key in arrays:
         words = key.casefold().split("_")

@@ -13,13 +13,14 @@ from pathlib import Path
 from typing import Any
 
 from unstir.data.classes import KEYS
-from unstir.data.images import FURTHER_COLUMN, signature
+from unstir.data.images import FURTHER_COLUMN, LEFT_OUT, signature
 from unstir.data.records import Records, Rows, split_of
 from unstir.data.source import HELD_OUT_NAMES, PREFIX, UNKNOWN, Options
 from unstir.errors import UserError
 from unstir.libraries import library
 
 _CARD = "README.md"
+_OTHER = f"{LEFT_OUT}: of another configuration than the card's default"
 _POINTER = b"version https://git-lfs"  # starts what git keeps in the place of a large file
 
 
@@ -31,14 +32,19 @@ def of_clone(path: Path) -> list[Path]:
     """
     if (path / _CARD).is_file() and (named := _splits(_card(path / _CARD), path)):
         return [*named]
-    files = list((path if (path / _CARD).is_file() else path / "data").rglob("*.parquet")) if path.is_dir() else []
-    files = [file for file in files if not any(part.startswith(".") for part in file.relative_to(path).parts)]
+    files = _parquet_in(path if (path / _CARD).is_file() else path / "data")
     splits = {"train", *HELD_OUT_NAMES}
     folders = {file.parent.parent if file.parent.name.casefold() in splits else file.parent for file in files}
     if len(folders) > 1:
         several = ", ".join(sorted(str(folder.relative_to(path)) for folder in folders))
         raise UserError("source", path, f"holds several configurations: {several}", "give one of these folders")
     return files
+
+
+def _parquet_in(folder: Path) -> list[Path]:
+    """The parquet files below a folder, without hidden ones; none where it is no folder."""
+    files = folder.rglob("*.parquet")
+    return sorted(file for file in files if not any(part[0] == "." for part in file.relative_to(folder).parts))
 
 
 class Parquet(Records):
@@ -52,11 +58,14 @@ class Parquet(Records):
         folder = Path(options.source)
         self._card = _card(folder / _CARD) if (folder / _CARD).is_file() else {}
         self._splits = _splits(self._card, folder)
+        others = [file for file in _parquet_in(folder) if file not in self._splits] if self._splits else []
+        self._notes = [(_OTHER, str(file.relative_to(folder))) for file in others]
         self.license = options.license or _short_text(self._card.get("license")) or UNKNOWN
 
     def rows(self) -> list[Rows]:
         """The rows of all files."""
-        return [self._of(file) for file in self.files]
+        first, *others = map(self._of, self.files)
+        return [first._replace(notes=[*first.notes, *self._notes]), *others]
 
     def _of(self, file: Path) -> Rows:
         try:
@@ -175,10 +184,7 @@ def _columns(kinds: Mapping[str, str]) -> tuple[str, str]:
 
 
 def _bytes(value: Any, *folders: Path) -> bytes:
-    """The bytes of an image file in a table, or in the file that it names, from the first of the ``folders`` on.
-
-    Only of a file below one of these: a table from a stranger must not name others of this machine.
-    """
+    """The bytes of an image file in a table, or in the file below one of the ``folders`` that it names."""
     data = value.get("bytes") if isinstance(value, dict) else value
     if data is None and isinstance(value, dict) and value.get("path"):
         file = (folders[0] / str(value["path"])).resolve()

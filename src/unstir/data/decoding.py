@@ -9,17 +9,17 @@ import os
 import queue
 import sys
 from collections import deque
-from collections.abc import Generator, Iterable
+from collections.abc import Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from unstir.child import start
-from unstir.data.disk import item_digest
-from unstir.data.images import Group, Outcome, Refused, Shape, decode, group_of
+from unstir.data.disk import item_digest, open_file
+from unstir.data.images import Decoded, Group, Outcome, Refused, Shape, Sides, decode, group_of
 from unstir.data.listing import Items
 from unstir.errors import UserError
 
@@ -29,13 +29,29 @@ MAX_WORKERS = min(16, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffi
 _PROGRAM = "from unstir.data.decoding import serve; serve()"
 
 
+def decoded(picture: Path | bytes, size: Sides | None, channels: int, ground: str = "white", key: str = "") -> Decoded:
+    """`decode` a picture of a person, a file or its bytes; errors as `picture_errors`, OSError as `open_file`."""
+    with picture_errors(picture, key):
+        if isinstance(picture, bytes):
+            return decode(picture, None, size, channels, ground)
+        with open_file(picture) as file:
+            return decode(file.read(), picture.name, size, channels, ground)
+
+
+@contextmanager
+def picture_errors(picture: Path | bytes, key: str = "") -> Iterator[None]:
+    """Turn the refusal of a picture that ``key`` names into a UserError."""
+    try:
+        yield
+    except Refused as error:
+        given = picture if isinstance(picture, Path) else "the picture"
+        raise UserError(key, given, f"is no picture that can be used: {error}", "name another") from None
+
+
 def decode_all(
     root: Path, requests: Iterable[list[str]], form: dict[str, Any], shape: Shape | None, num_workers: int
 ) -> Generator[Group, None, None]:
-    """Decode groups of paths below `root` (a folder or zip) in order, a few groups ahead; UserError if a child dies.
-
-    ``form`` has the `size`, `channels` and `is_float` of `decode`. Without a `shape` each group has its first image's.
-    """
+    """Decode groups of paths below `root`, a few groups ahead, to ``form`` and `shape`; UserError if a child dies."""
     setup = json.dumps({"root": str(root.absolute()), "shape": shape, **form})
     with ExitStack() as stack:
         idle: queue.SimpleQueue[_Worker] = queue.SimpleQueue()

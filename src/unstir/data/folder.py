@@ -37,6 +37,7 @@ _FILES, _BYTES = 2_000, 8 << 20
 """What a process decodes in about the time that another one takes to start, a quarter of a second."""
 
 _TRAIN = "train"
+_NO_SPLIT = "no split: images are trained on, for no folder named train with images is beside this one"
 
 
 def arrange(
@@ -75,6 +76,8 @@ def arrange(
     notes = [(f"{LEFT_OUT}: outside the train and test folders", path) for path in outside]
     why = f"{UNLABELLED}: the folder is not taken for a class, for most images lie outside such folders"
     notes += [(why, path) for path in unlabelled]
+    above = dict.fromkeys(part for p in parts.values() for part in p[:-1][: base + 1] if part.casefold() not in given)
+    notes += [(_NO_SPLIT, part) for part in above if part.casefold() in HELD_OUT_NAMES]
     return Arrangement(ordered, labels, len(paths) - len(held), classes, rule, refused, notes)
 
 

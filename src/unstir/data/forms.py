@@ -2,22 +2,19 @@
 
 import json
 import stat
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from unstir import parts
 from unstir.data.arrays import ArrayFile, IdxFiles, TiffFile, idx_in, in_memory
 from unstir.data.cifar10 import CifarSource, cifar_in
 from unstir.data.columns import HubDataset, Parquet, of_clone
 from unstir.data.disk import checked_sha256, file_sha256, usable_path
 from unstir.data.folder import FolderSource
 from unstir.data.images import EXTENSIONS, signature
-from unstir.data.source import NAMES, PREFIX, Options, Source, is_named, known_by_name
+from unstir.data.source import NAMES, PREFIX, Options, Source
 from unstir.data.store import is_store
 from unstir.data.tars import TarSource
 from unstir.errors import UserError, nearest
-from unstir.parts import is_own
 
 _TARS = ".tar", ".tar.gz", ".tgz"
 _SAVED = "dataset_dict.json", "state.json"
@@ -26,16 +23,12 @@ _GIVEN = f"give {', '.join(NAMES)}, {PREFIX}OWNER/NAME, or a folder, zip, tar, .
 
 
 def source_of(options: Options) -> Source[Any]:
-    """The source that the arguments of `pack` name. Raises UserError for what is out of range, missing or no source."""
+    """The source that the arguments of `pack` name, which is no part. UserError for what is missing or no source."""
     source = options.source
-    if known := known_by_name(options):
-        return known
-    if isinstance(source, str) and is_own(source):
-        return _of_part(source, options)
     if options.options:
         raise UserError("options", options.options, "are of a source MODULE:NAME alone", {"options": None})
-    named = isinstance(source, str) and is_named(source)
-    path = usable_path(source) if isinstance(source, str | Path) and not named else None
+    on_hub = isinstance(source, str) and source.startswith(PREFIX)
+    path = usable_path(source) if isinstance(source, str | Path) and not on_hub else None
     if options.sha256 and (path is None or path.is_dir()):
         raise UserError("sha256", options.sha256, "is the hash of one file, and the source is none", {"sha256": None})
     if path:
@@ -43,15 +36,6 @@ def source_of(options: Options) -> Source[Any]:
     if isinstance(source, str) or hasattr(source, "cast_column"):  # as objects of the library datasets have it
         return HubDataset(source, options)
     return in_memory(options)
-
-
-def _of_part(name: str, options: Options) -> Source[Any]:
-    """The source that a function of the user's own returns, by its name (`unstir.parts`), which keeps its options."""
-    made = parts.make("source", name, options=options.options, section="options")
-    origin = source_of(replace(options, source=made, options={}))
-    origin.name = name
-    origin.settings |= {f"options.{key}": value for key, value in options.options.items()}
-    return origin
 
 
 def _look(path: Path, options: Options) -> tuple[int, bytes]:

@@ -66,8 +66,6 @@ UNREADABLE = "cannot be read"  # begins the reason where a file is refused that 
 OTHER_SHAPE = "of another shape:"
 """Start of the reason why an image is refused when no size is given and its shape is not that of the first."""
 
-TOO_SMALL = "too small:"  # the same, where it would be enlarged more than twice
-
 _SIGNATURES = (
     (b"\x89PNG\r\n\x1a\n", "PNG"), (b"\xff\xd8\xff", "JPEG"), (b"GIF87a", "GIF"), (b"GIF89a", "GIF"),
     (b"II*\0", "TIFF"), (b"MM\0*", "TIFF"), (b"II+\0", "TIFF"), (b"MM\0+", "TIFF"),
@@ -230,7 +228,7 @@ def fit(image: Image.Image, size: Sides | None, notes: list[str]) -> Image.Image
     wide, high = centre(width, height, size)
     if 2 * high < H:
         least = f"{-(-H // 2)} pixels a side" if H == W else f"{-(-W // 2)}x{-(-H // 2)} pixels"
-        raise Refused(f"{TOO_SMALL} {width}x{height}, packing at {W}x{H} needs at least {least}")
+        raise Refused(f"too small: {width}x{height}, packing at {W}x{H} needs at least {least}")
     if high < H:
         notes.append("enlarged, the shorter side is below the packed size")
     left, top = (width - wide) / 2, (height - high) / 2

@@ -16,10 +16,7 @@ _LOOKED_AT = 1 << 24  # bytes of images
 
 
 def weakness(least: int, most: int, std: float) -> str:
-    """What is wrong with the range of all values of a set of images, "" where nothing is.
-
-    ``least`` and ``most`` are in 0..255, ``std`` is the standard deviation in units of training, [-1, 1].
-    """
+    """What is wrong with images' range: ``least``, ``most`` in 0..255, ``std`` in units of [-1, 1]; "": nothing."""
     if most - least < NARROW:
         return "the images use a small part of the range"
     return "the images have hardly any contrast" if std < FAINT else ""

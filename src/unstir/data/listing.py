@@ -63,10 +63,7 @@ class Listing:
 
 
 class Items:
-    """Reads the files of a folder or zip by path; a zip is opened once and nothing is ever extracted.
-
-    Raises UserError where the machine and not a file is at fault: leaving a file out would be no answer then.
-    """
+    """Reads files of a folder or zip by path, extracting nothing; UserError where the machine is at fault."""
 
     def __init__(self, root: Path) -> None:
         self._root = root

@@ -2,8 +2,9 @@
 
 import math
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -11,12 +12,11 @@ from typing import Any
 import numpy as np
 
 from unstir.data.disk import require_space, usable_path
-from unstir.data.images import TOO_SMALL
 from unstir.data.manifest import FORMAT, SPLITS, Origin, read_origin
-from unstir.data.source import Options, Plan, Source, joint_digest, known_by_name
+from unstir.data.source import NAMES, Options, Plan, Source, joint_digest
 from unstir.data.store import Store, Writer, is_store, publish, staging_folder
 from unstir.errors import UserError, printable, within_memory
-from unstir.parts import Option
+from unstir.parts import Option, is_own, make
 from unstir.progress import counting
 
 _EXAMPLES = 10
@@ -60,8 +60,8 @@ def pack(
     return packed(Options(source, size, channels, held_out, sha256, *rest), out)  # type: ignore[arg-type]
 
 
-def packed(options: Options, out: str | Path) -> Store:
-    """`pack`, by these options."""
+def packed(options: Options, out: str | Path, check: Callable[[Plan], None] = lambda plan: None) -> Store:
+    """`pack`, by these options; ``check`` raises UserError for a plan that is refused."""
     out = usable_path(out)
     out = Path(os.path.realpath(out)) if out.is_symlink() else out  # no folder can be renamed to a link
     try:
@@ -72,7 +72,7 @@ def packed(options: Options, out: str | Path) -> Store:
             with staging_folder(out) as staging:
                 if finished := _finished(origin, out):  # by another process meanwhile
                     return finished
-                _pack(origin, staging, out)
+                _pack(origin, staging, out, check)
     except OSError as error:
         if error.errno:
             error.filename = error.filename or str(out)  # a write that fails names no file
@@ -82,17 +82,25 @@ def packed(options: Options, out: str | Path) -> Store:
 
 def origin_of(options: Options) -> Source[Any]:
     """The source that the options name. Raises UserError where they name none."""
-    if known := known_by_name(options):
-        return known
+    name, made = options.source, None
+    if isinstance(name, str) and (name in NAMES or is_own(name)):
+        made = make("source", name, options=options.options, section="options")
+        if isinstance(made, type):  # a form of its own
+            return made(options)  # type: ignore[no-any-return]
     from unstir.data.forms import source_of  # with what reads each form
 
-    return source_of(options)
+    if made is None:
+        return source_of(options)
+    origin = source_of(replace(options, source=made, options={}))
+    origin.name = name
+    origin.settings |= {f"options.{key}": value for key, value in options.options.items()}
+    return origin
 
 
-def _pack(origin: Source[Any], staging: Path, out: Path) -> None:
+def _pack(origin: Source[Any], staging: Path, out: Path, check: Callable[[Plan], None]) -> None:
     name, stamp = origin.name, origin.stamp()
     plan = origin.plan(staging)
-    origin.options.check(plan)
+    check(plan)
     total = sum(plan.counts.values())
     size = math.prod(plan.shape) * (4 if plan.is_float else 1) + 4 * math.prod(plan.condition or (0,))
     needed = total * (size + 8 * bool(plan.classes)) + (1 << 16)
@@ -152,8 +160,6 @@ def _ranges(writer: Writer) -> list[list[float]]:
 def _check_refused(origin: Source[Any], refused: Sequence[tuple[str, str]], packed: bool = True) -> None:
     name, listed = origin.name, [f"{path} ({reason})" for path, reason in refused]
     if not packed:
-        if refused and refused[0][1].startswith(TOO_SMALL):
-            raise UserError("size", origin.settings["size"], f"is too large: {listed[0]}", {"size": None})
         none = f"has no images to pack: all {len(refused)} are refused, such as {', '.join(listed[:1])}"
         raise UserError("", name, none)
     if origin.options.strict and refused:

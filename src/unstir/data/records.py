@@ -67,10 +67,7 @@ def _with_plain_labels(rows: Rows, named: bool) -> Rows:
 
 
 def _with_names(parts: Sequence[Rows], whose: str) -> tuple[list[Rows], tuple[str, ...]]:
-    """The rows with their labels by name, and all names: those that parts list, one list after the other, then others.
-
-    Raises UserError where some labels have a name and others none, or some rows have a label and others none.
-    """
+    """The rows with labels by name, and all names, listed ones first. UserError where some have none."""
     labelled = [rows for rows in parts if any(label is not None for label in rows.labels)]
     listed = dict.fromkeys(name for rows in labelled for name in rows.classes)
     named = [[_name(label, rows, bool(listed), whose) for label in rows.labels] for rows in parts]
@@ -275,10 +272,7 @@ def _digest(place: _Place, item: object) -> bytes:
 
 
 def split_of(name: str, folder: str = "") -> str:
-    """The split that a file's name begins with, or that its folder is; "train" where neither names one.
-
-    Of SPLIT-00000-of-00002, as the Hub names files, SPLIT is one whatever it is.
-    """
+    """The split that a name begins with (SPLIT-00000-of-00002: any), or that its folder is; "train" without one."""
     if numbered := re.match(r"(\w+)-[0-9]{5}-of-[0-9]{5}", name):
         return numbered[1].casefold()
     words = re.split(r"[\s_.-]+", name.casefold())[0], folder.casefold()

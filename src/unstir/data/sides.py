@@ -9,10 +9,7 @@ MAX_SIDE = 4096
 
 
 def sides(size: Any) -> tuple[int, int] | None:
-    """(height, width) of a whole number, a text such as "24x40" or a pair; None where ``size`` is None, 0 or "".
-
-    Raises UserError for all else, and for sides outside 1..4096.
-    """
+    """(height, width) of 32, "24x40" or a pair, each in 1..4096; None for None, 0 or "". UserError for all else."""
     match = re.fullmatch(r"(\d{1,6})(?:x(\d{1,6}))?", size) if isinstance(size, str) else None
     pair = (match[1], match[2] or match[1]) if match else size if isinstance(size, tuple | list) else (size, size)
     try:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Annotated, Any, Generic, Literal, NamedTuple, TypeVar
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from pydantic import BeforeValidator, ConfigDict, Field
 from pydantic.dataclasses import dataclass as validated
@@ -20,7 +21,8 @@ from unstir.data.disk import file_sha256
 from unstir.data.images import MOST_CHANNELS, OTHER_SHAPE, UNREADABLE, Group, Shape, Sides
 from unstir.data.sides import sides, written
 from unstir.errors import UserError, refusing
-from unstir.parts import OURS, Option, is_own, make
+from unstir.parts import OURS, Option, is_own
+from unstir.pixels import enlarged
 
 HELD_OUT_NAMES = frozenset(("test", "val", "valid", "validation", "held_out"))
 HELD_OUT = 0.1  # fraction held out when neither the caller nor the source says
@@ -90,7 +92,6 @@ class Options:
     depth: Literal["auto", "8", "float"] = "auto"
     scale: tuple[float, ...] = ()
     options: dict[str, Option] = field(default_factory=dict)
-    check: Callable[[Any], None] = lambda plan: None
 
 
 _Item = TypeVar("_Item")
@@ -168,10 +169,7 @@ class Source(ABC, Generic[_Item]):
         return joint_digest([group.digest for group in self.groups(requests, shape)])
 
     def plan(self, staging: Path) -> Plan:
-        """Find out what there is to pack, and the common shape when no size is given.
-
-        May download, and unpack into folders in ``staging``.
-        """
+        """What there is to pack, with the common shape; may download, and unpack into folders in ``staging``."""
         arranged = self.arranged
         if not arranged.items:
             kinds = sorted({Path(path).suffix or Path(path).name for _, path in arranged.notes})[:_KINDS] or ["none"]
@@ -192,10 +190,7 @@ class Source(ABC, Generic[_Item]):
         return Plan(*plan, source_hash, arranged.refused, notes, self.is_float, condition)
 
     def _ranges(self, arranged: Arrangement[_Item], shape: Shape) -> list[tuple[str, int, int]]:
-        """Chunks as (split, first, last + 1), none across the splits.
-
-        Each has at most 256 images, 4 MiB of pixels, and 4 MiB of files, which take time to decode.
-        """
+        """Chunks as (split, first, last + 1), of one split, 256 images, 4 MiB of pixels and 4 MiB of files at most."""
         pixels, total, num_train = math.prod(shape), len(arranged.items), arranged.num_train
         rows = max(1, min(_CHUNK_ROWS, _CHUNK_BYTES // pixels, _CHUNK_BYTES // self.item_bytes))
         cuts = [*range(0, num_train, rows), *range(num_train, total, rows), total]
@@ -236,23 +231,8 @@ class Source(ABC, Generic[_Item]):
         """Those of some images; images among them are repeated by a whole factor to the sides of ``shape``."""
         if conditions is None:
             return None
-        rows: NDArray[np.float32] = conditions[part][kept]
-        if rows.ndim == 2:
-            return rows
-        factor = shape[1] // max(rows.shape[2], 1)
-        large = np.repeat(np.repeat(rows, factor, 2), factor, 3)
-        if large.shape[2:] != shape[1:]:
-            sides = f"has conditions of sides {list(rows.shape[2:])}, and images of {list(shape[1:])}"
-            raise UserError("", self.name, sides, "give conditions of these sides, or of both divided by one number")
-        return large
-
-
-def known_by_name(options: Options) -> Source[Any] | None:
-    """The data set of the package that the options name, whose part returns its class; None where they name none."""
-    if not isinstance(options.source, str) or options.source not in NAMES:
-        return None
-    source: Source[Any] = make("source", options.source, options=options.options, section="options")(options)
-    return source
+        rows = torch.from_numpy(conditions[part][kept])
+        return (rows if rows.ndim == 2 else enlarged(rows, shape, f"the condition of {self.name}")).numpy()
 
 
 def hold_out(names: Sequence[str], labels: Sequence[Hashable], fraction: float, seed: int) -> set[int]:

@@ -110,11 +110,7 @@ class Store:
 
     @classmethod
     def open(cls, path: str | Path) -> Self:
-        """Open the store in folder `path`, checking that each file is there, whole and as the manifest says.
-
-        The manifest is compared with its own hash; the bytes of the arrays are not hashed here (see `verify`).
-        Raises UserError naming the file and the reason.
-        """
+        """Open the store in `path`, whole by its manifest, whose hash is checked; bytes are by `verify`. UserError."""
         path = usable_path(path)
         store = cls(path, manifests.read(path))
         for array in store.arrays().values():
@@ -200,6 +196,13 @@ class Store:
         """Map the conditions of `split` into memory: float32 [N, K] or [N, C', H, W]; None when the data has none."""
         self.count(split)
         return self.arrays()[split, "conditions"].load() if self.manifest["condition"] else None
+
+    def together(self, name: str) -> "torch.Tensor | None":
+        """The "images", "labels" or "conditions" of both splits in order; None where it has none."""
+        import torch
+
+        parts = [array.load() for (_, kind), array in self.arrays().items() if kind == name]
+        return torch.cat(parts) if parts else None
 
     def verify(self) -> None:
         """Read every byte, once for this object, and compare with `content_hash`. Raises UserError when they differ."""
@@ -315,10 +318,7 @@ class Writer:
 
 @contextmanager
 def staging_folder(out: Path) -> Iterator[Path]:
-    """Make an empty folder, under a lock, where the store of `out` is built; it is removed at the end of the block.
-
-    Raises UserError if it is in use.
-    """
+    """An empty folder, locked, where the store of `out` is built, gone after the block; UserError where in use."""
     staging = out.parent / f".{out.name}.packing"
     out.parent.mkdir(parents=True, exist_ok=True)
     busy = UserError("", out, "is packed by another process", "wait for it or choose another folder")

@@ -79,10 +79,7 @@ def layout(device: torch.device) -> torch.memory_format:
 
 
 def tf32() -> tuple[bool, bool]:
-    """Whether CUDA computes (convolutions, products of matrices) of float32 with the 10-bit fractions of TF32.
-
-    torch's defaults are yes and no; its settings change it, and NVIDIA_TF32_OVERRIDE=0 in the environment.
-    """
+    """Whether CUDA computes with float32 as TF32, by torch's settings or NVIDIA_TF32_OVERRIDE in the environment."""
     cudnn, products = torch.backends.cudnn, torch.backends.cuda.matmul
     if os.environ.get("NVIDIA_TF32_OVERRIDE") == "0":
         return False, False

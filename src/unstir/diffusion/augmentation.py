@@ -25,10 +25,7 @@ SCALE, SHIFT = 0.2, 0.125  # std of the scale's binary logarithm, and of a trans
 
 
 def augmentation(seed: int, step: int, slots: Tensor, probability: float) -> Tensor:
-    """How each image of a batch is augmented: numbers, float32 [B, 7], as `nn.config.AUGMENTATION` says.
-
-    They depend on the seed, the step and the image's slot (int64 [B]) alone.
-    """
+    """How each image is augmented, float32 [B, 7] (`AUGMENTATION`): by the seed, the step and its slot, int64 [B]."""
 
     def key(name: str) -> Key:
         return Key(seed, f"augment {name}", step, slots)

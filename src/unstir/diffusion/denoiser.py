@@ -101,10 +101,7 @@ class Denoiser:
     def raw(
         self, x_t: Tensor, t: int | Tensor, condition: Tensor | None = None, dropout_key: Key | None = None
     ) -> Tensor:
-        """The network's whole output in x_t's dtype, laid out in memory as images are elsewhere (`arithmetic`).
-
-        Raises UserError where it is no tensor of the shape that is due.
-        """
+        """The network's whole output in x_t's dtype, laid out as images are; UserError for another shape."""
         time = torch.full((len(x_t),), t, device=x_t.device) if isinstance(t, int) else t
         how = self.augmentation
         if how is None and self.needs_augmentation:
@@ -131,10 +128,7 @@ def returned(output: object) -> str:
 
 @dataclass(frozen=True)
 class Conditioned:
-    """A denoiser with the condition of its batch filled in (None where it has none): a `Denoise`.
-
-    That is int64 [B] for classes, else float [B, K + 1] or [B, C' + 1, H, W].
-    """
+    """A denoiser with its batch's condition, int64 [B], float [B, K + 1], [B, C' + 1, H, W] or None: a `Denoise`."""
 
     denoiser: Denoiser
     condition: Tensor | None

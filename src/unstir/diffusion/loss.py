@@ -139,10 +139,7 @@ def importance(schedule: NoiseSchedule) -> Tensor:
 
 @parts.times
 def laplace(schedule: NoiseSchedule, mean: float = 0.0, scale: float = 1.0) -> Tensor:
-    """p_t by the density exp(-|lambda - mean| / scale) of the log-SNR lambda, in nats: scale 0.5 is usual.
-
-    Raises UserError for a mean outside -100..100, or a scale outside 0.01..100.
-    """
+    """p_t by the density exp(-|lambda - mean| / scale) of the log-SNR; UserError outside -100..100, 0.01..100."""
     return _by_density(schedule, mean, scale, lambda away: -away.abs())
 
 
@@ -168,10 +165,7 @@ def _by_density(schedule: NoiseSchedule, mean: float, scale: float, log_of: Call
 def probabilities(
     name: str, schedule: NoiseSchedule, options: Mapping[str, parts.Option] = MappingProxyType({})
 ) -> Tensor:
-    """p_t of the times 1..T, float64 [T]: those of a distribution of ours, or MODULE:NAME.
-
-    Raises UserError as `parts.make`, and for what are no T numbers, finite, none negative, one of them above 0.
-    """
+    """p_t of times 1..T, float64 [T], ours or MODULE:NAME's. UserError as `parts.make`, or for no such numbers."""
     p = parts.make("times", name, schedule, options=options, section="times_options")
     if not isinstance(p, Tensor) or p.shape != (schedule.T,):
         raise UserError("times", name, f"must return a tensor of T = {schedule.T} numbers")
@@ -191,10 +185,7 @@ class TimeTable:
         return self.at(randomness.uniform(key, self.p.dtype))
 
     def at(self, shares: Tensor) -> Tensor:
-        """The time at which the probabilities from t = 1 on exceed each of ``shares`` [B] of their sum: int64 [B].
-
-        Shares are in [0, 1), of the dtype of ``p``; evenly spaced ones give times that follow the probabilities.
-        """
+        """The time at which the probabilities from t = 1 on exceed each of ``shares`` [B] in [0, 1): int64 [B]."""
         edges = running_sums(self.p)
         return torch.searchsorted(edges, shares * edges[-1], right=True).clamp(max=len(self.p) - 1) + 1
 
@@ -216,11 +207,7 @@ def middles(T: int, num: int) -> tuple[int, ...]:
 
 @dataclass
 class LossHistory:
-    """The last losses seen at each time.
-
-    ``losses`` is float32 [T, 10], a ring by time; ``counts`` is int64 [T], how many were seen of each. Row i is time
-    i + 1. Both are changed in place, on their device and without waiting for it.
-    """
+    """The last losses at each time 1..T: ``losses`` float32 [T, 10], rings, ``counts`` int64 [T]; on their device."""
 
     losses: Tensor
     counts: Tensor
@@ -251,10 +238,7 @@ class LossHistory:
         return t, 1 / (len(p) * p[t - 1])
 
     def record(self, t: Tensor, losses: Tensor, applied: Tensor) -> None:
-        """Record the losses [B] of a step at times ``t`` [B], in the order of the batch, unless not ``applied``.
-
-        A time that occurs more often than the ring is long keeps its last ones. One that is not finite is left out.
-        """
+        """Record the losses [B] of a step at times ``t`` [B], if finite, in the batch's order, if ``applied``."""
         taken = applied & losses.isfinite()
         same = (t[:, None] == t[None, :]) & taken
         before, after = same.tril(-1).sum(1), same.triu(1).sum(1)

@@ -27,10 +27,7 @@ SMOOTH = 0.00054  # the c of the distance: Song & Dhariwal 2024, for a root mean
 
 @torch.no_grad()
 def follow(denoise: Denoise, process: Process, x_T: Tensor, times: Sequence[int]) -> tuple[Tensor, Tensor]:
-    """The states at ``times[:-1]``, [n, B, C, H, W], of the paths that begin at ``x_T`` [B, C, H, W], and their ends.
-
-    The ``times`` fall from T to 0. The solver is UniPC, of third order, one call a time.
-    """
+    """The states at falling ``times[:-1]``, [n, B, C, H, W], of UniPC's paths from ``x_T`` [B, C, H, W]; their ends."""
     states = [x_T, *(step.x for step in unipc(denoise, process, x_T, times, lambda t: x_T))]
     return torch.stack(states[:-1]), states[-1]
 
@@ -43,10 +40,7 @@ def path_loss(
     condition: Tensor | None = None,
     dropout_key: Key | None = None,
 ) -> Losses:
-    """How far the estimates for ``x_t`` [B, C, H, W] at ``t``, int64 [B], are from the ``end`` of each path.
-
-    The mean squared error is that of the image.
-    """
+    """The mean squared error of the estimates for ``x_t`` [B, C, H, W] at ``t``, int64 [B], from the paths' ``end``."""
     error = (denoiser(x_t, t, condition, dropout_key).x0 - end).square().flatten(1).mean(1)
     _, sigma = denoiser.process.schedule.gather(t, error)
     return Losses(((error + SMOOTH**2).sqrt() - SMOOTH) / sigma, error)

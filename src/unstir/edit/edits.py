@@ -105,10 +105,7 @@ def filled(
 
 
 def vary(model: Model, image: Picture, job: Job, *, strength: float) -> Edited:
-    """Images like one, and the less so the greater the ``strength`` in (0, 1]; see `editing.vary`.
-
-    An interval of guidance that was asked for and lies above the time at which the chain begins is refused.
-    """
+    """Images like one, the less so the greater the ``strength`` in (0, 1]; see `editing.vary` and its refusals."""
     return finished(vary_steps(model, image, job, strength=strength))
 
 

@@ -2,8 +2,7 @@
 
 import math
 import re
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,8 +11,8 @@ import torch
 from PIL.Image import Image, Resampling
 from torch import Tensor
 
-from unstir.data.disk import open_file
-from unstir.data.images import Decoded, Refused, Shape, Sides, centre, decode, fit, to_array
+from unstir.data.decoding import decoded, picture_errors
+from unstir.data.images import Shape, centre, fit, to_array
 from unstir.edit.editing import Edited, Picture
 from unstir.errors import UserError
 from unstir.pictures.grid import to_picture
@@ -30,14 +29,14 @@ LONGEST = 60  # characters of a part of a file's name, so that file systems take
 
 def read_image(picture: Picture, shape: Shape) -> Tensor:
     """A picture as the run's data would hold it: float32 [1, C, H, W] in [-1, 1]; UserError where it is none."""
-    return from_uint8(torch.from_numpy(_decoded(picture, shape[1:], shape[0]).pixels.copy()))[None]
+    return from_uint8(torch.from_numpy(decoded(picture, shape[1:], shape[0]).pixels.copy()))[None]
 
 
 def notes_on(picture: Picture, shape: Shape) -> list[str]:
     """What `read_image` did to a picture out of the ordinary, in words."""
     C, H, W = shape
-    decoded = _decoded(picture, None, C)
-    (height, width), notes = decoded.pixels.shape[1:], list(decoded.notes)
+    read = decoded(picture, None, C)
+    (height, width), notes = read.pixels.shape[1:], list(read.notes)
     wide, high = map(round, centre(width, height, (H, W)))
     if high < H:
         notes.append(f"enlarged from {width}x{height} pixels")
@@ -49,7 +48,7 @@ def notes_on(picture: Picture, shape: Shape) -> list[str]:
 def shown(picture: Picture, shape: Shape) -> Image:
     """The part of a picture that is edited, enlarged by no more than the picture allows: at most `SHOWN` pixels."""
     C, H, W = shape
-    whole = to_picture(torch.tensor(_decoded(picture, None, C).pixels))
+    whole = to_picture(torch.tensor(decoded(picture, None, C).pixels))
     most = min(SHOWN // max(H, W), int(centre(*whole.size, (H, W))[1]) // H)
     return fit(whole, (max(1, most) * H, max(1, most) * W), [])
 
@@ -65,11 +64,11 @@ def read_mask(mask: Picture | None, box: Box | None, image: Picture | None, shap
     if (mask is None) == (box is None):
         raise UserError("mask", mask, "or else box must say what to fill in", "give one of them")
     if mask is not None:
-        hole, whole = _hole(mask), (H, W) if image is None else _decoded(image, None, 3).pixels.shape[1:]
+        hole, whole = _hole(mask), (H, W) if image is None else decoded(image, None, 3).pixels.shape[1:]
         if hole.shape not in (whole, (H, W)):
             sizes = f"that of the image, {whole[1]}x{whole[0]}, or of the run's images, {W}x{H}"
             raise UserError("mask", named(mask), f"is {hole.shape[1]}x{hole.shape[0]}", f"draw it at {sizes}")
-        with _errors_of(mask):
+        with picture_errors(mask):
             fitted = fit(to_picture((hole[None] * 255).byte()), (H, W), [])
         keep = torch.tensor(to_array(fitted, 1))[None] < 128
     else:
@@ -93,7 +92,7 @@ def _hole(mask: Picture) -> Tensor:
     It is the transparent part of any other picture, and the white part of one without transparency.
     UserError for one of colours or greys without transparency, such as a photo.
     """
-    on_black, on_white = (torch.tensor(_decoded(mask, None, 3, on).pixels).int() for on in ("black", "white"))
+    on_black, on_white = (torch.tensor(decoded(mask, None, 3, on).pixels).int() for on in ("black", "white"))
     opacity, least, most = 255 - (on_white - on_black).amax(0), on_black.amin(0), on_black.amax(0)
     strongest = int(opacity.max())  # below 255 where all is painted with a thin brush
     clear = 2 * opacity < strongest
@@ -115,26 +114,9 @@ def named(picture: Picture | None) -> Path | None:
     return picture if isinstance(picture, Path) else None
 
 
-def _decoded(picture: Picture, size: Sides | None, channels: int, ground: str = "white") -> Decoded:
-    with _errors_of(picture):
-        if isinstance(picture, bytes):
-            return decode(picture, None, size, channels, ground)
-        with open_file(picture) as file:
-            return decode(file.read(), picture.name, size, channels, ground)
-
-
-@contextmanager
-def _errors_of(picture: Picture) -> Iterator[None]:
-    try:
-        yield
-    except Refused as error:
-        unusable = f"is no picture that can be used: {error}"
-        raise UserError("", named(picture) or "the picture", unusable, "name another") from None
-
-
 def pasted(image: Picture, made: Tensor, keep: Tensor) -> Image:
     """A picture at its own size with a result ``made``, uint8 [C, H, W], where ``keep`` [1, 1, H, W] is false."""
-    photo = to_picture(torch.tensor(_decoded(image, None, 3).pixels))
+    photo = to_picture(torch.tensor(decoded(image, None, 3).pixels))
     width, height = map(round, centre(photo.width, photo.height, (made.shape[1], made.shape[2])))
     corner = (photo.width - width) // 2, (photo.height - height) // 2
     hole = to_picture((~keep[0] * 255).byte()).resize((width, height), Resampling.NEAREST)

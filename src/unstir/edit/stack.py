@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from unstir.data import SPLITS, pack
+from unstir.data import pack
 from unstir.data.folder import arrange
 from unstir.data.images import Shape
 from unstir.data.listing import list_folder
@@ -90,15 +90,17 @@ def _check_masks(keep: Tensor, shape: Sequence[int], key: str, given: Path | Non
         raise UserError(key, given, f"has masks of {list(keep.shape)}, and images of {list(shape)} take {due}")
 
 
-def read_stack(path: Path, model: Model) -> Tensor:
-    """The images of a folder or a NumPy file as the model's data would hold them: uint8 or float32 [N, C, H, W]."""
+def read_stack(path: Path, model: Model) -> tuple[Tensor, Tensor | None]:
+    """Images of a folder or NumPy file as the data would hold them, [N, C, H, W], and an .npz file's conditions."""
     shape, depth = model.shape, "float" if model.data.scale.is_float else "8"
     with tempfile.TemporaryDirectory() as folder:
         options: dict[str, Any] = {"size": shape[1:], "channels": shape[0], "depth": depth}
         store = pack(path, Path(folder) / "images", held_out=0.0, **options)
         if store.refused:
             raise UserError("", store.refused[0][0], f"cannot be filled in: {store.refused[0][1]}").at(path)
-        return torch.cat([store.images(split) for split in SPLITS])
+        images, described = store.together("images"), store.together("conditions")
+        assert images is not None
+        return images, None if model.conditions is None else described
 
 
 def read_masks(mask: Path | None, box: Box | None, shape: Sequence[int]) -> Tensor | None:
@@ -134,10 +136,7 @@ def targets(folder: Path, spread: bool) -> list[Path]:
 
 
 def save(filled: Filled, model: Model, folder: Path, spread: bool) -> list[Path]:
-    """Write results.npy into a folder, with ``spread`` mean and deviation too, and their settings; return the files.
-
-    The picture of the deviation is white where it is half the range of the values.
-    """
+    """Write results.npy into a folder, with ``spread`` mean and deviation too, and settings; return the files."""
     scale, mean = model.data.scale, filled.mean
     arrays = {"results": filled.made, "mean": mean, "deviation": filled.deviation}
     above = scale.to_model(mean + filled.deviation)

@@ -8,8 +8,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from unstir.data.decoding import decoded
 from unstir.data.disk import natural, open_file
-from unstir.data.images import EXTENSIONS, Refused, as_float32, decode
+from unstir.data.images import EXTENSIONS, as_float32
 from unstir.errors import UserError
 from unstir.runs.model import Model
 
@@ -38,6 +39,8 @@ def read_conditions(text: str | None, model: Model) -> Tensor | None:
                 rows = torch.from_numpy(as_float32(np.load(file, allow_pickle=False)))
         except (ValueError, EOFError):
             raise UserError("condition", path, "holds no array of numbers") from None
+    elif not path.exists():
+        raise UserError("condition", text, "is neither numbers nor a file")
     else:
         rows = _pictures(path, model.conditions.card.shape)
     model.check_condition(rows)
@@ -62,13 +65,8 @@ def _pictures(path: Path, shape: tuple[int, ...]) -> Tensor:
     files = [path]
     if path.is_dir():
         files = [file for file in path.iterdir() if file.suffix.lower() in EXTENSIONS]
-    pictures = []
-    for file in sorted(files, key=lambda file: natural(file.name)):
-        try:
-            with open_file(file) as opened:
-                pictures.append(torch.tensor(decode(opened.read(), file.name, None, shape[0]).pixels))
-        except (Refused, OSError) as error:
-            raise UserError("condition", file, f"is no picture that can be used: {error}") from None
-    if len({picture.shape for picture in pictures}) != 1:
+    files = sorted(files, key=lambda file: natural(file.name))
+    pictures = [torch.tensor(decoded(file, None, shape[0], key="condition").pixels) for file in files]
+    if len({pixels.shape for pixels in pictures}) != 1:
         raise UserError("condition", path, "must hold pictures of one size", "name a folder of pictures")
     return torch.stack(pictures).float()

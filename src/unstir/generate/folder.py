@@ -25,7 +25,7 @@ from unstir.generate import arrays
 from unstir.generate.drawing import Job, batch, check
 from unstir.group import Alone
 from unstir.locks import held
-from unstir.pictures.grid import grid, is_whole, named_grid, read, titled, to_picture
+from unstir.pictures.grid import grid, is_whole, named_grid, read, titled, to_picture, with_words
 from unstir.progress import counter, counting
 from unstir.runs import sidecar
 from unstir.runs.build import check_compile
@@ -38,7 +38,6 @@ from unstir.runs.files import (
     make_folder,
     remove_partials,
     staging,
-    with_words,
     write_text,
     writing,
 )

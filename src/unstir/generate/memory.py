@@ -12,8 +12,8 @@ from unstir.diffusion.samplers import Step
 from unstir.generate.drawing import Job, check, steps
 from unstir.generate.folder import grid_of
 from unstir.pictures.animation import Frame, collect, save_animation
+from unstir.pictures.grid import with_words
 from unstir.progress import counter, counting
-from unstir.runs.files import with_words
 from unstir.runs.model import Model
 
 

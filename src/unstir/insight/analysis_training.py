@@ -80,11 +80,7 @@ def fit(facts: Facts) -> Iterator[Statement]:
 
 
 def _before_repeats(facts: Facts, measured: Sequence[Measurement]) -> Measurement | None:
-    """The measurement to compare later gaps with: the last of the first epoch, when no image had been seen twice.
-
-    Where the first epoch had none, the first after the start. None where that is the last one, and of a run that began
-    with weights, which may have seen any image.
-    """
+    """The measurement before any image was seen twice: the last of the first epoch, else the first; None if unsure."""
     trained = [] if facts.config.train.init else [seen for seen in measured[:-1] if seen.step > 0]
     early = [seen for seen in trained if seen.images <= facts.data.counts["train"]]
     return early[-1] if early else trained[0] if trained else None

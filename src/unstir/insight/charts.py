@@ -26,12 +26,10 @@ from unstir.pictures.charts import (
     draw_by_time,
     draw_losses,
     draw_metric,
-    held_out_figure,
     images_axis,
     log_axis,
     save_figure,
     style,
-    training_curves,
 )
 from unstir.runs import build
 from unstir.runs.files import check_writable, make_folder, replacing
@@ -70,9 +68,9 @@ class Chart:
 def charts(run: str | Path) -> "dict[str, MatplotlibFigure]":
     """Every chart of the run in a folder as a matplotlib figure, by name, as far as there is anything to draw.
 
-    Those of its files are curves, losses and likelihood (of held-out images). Those of its page are loss, grad_norm, lr
-    and ema_decay (of the log), loss-by-images, bits and loss-by-time (of fixed images), quality, precision and calls
-    (of evaluations), and signal and snr (of the schedule). Raises UserError where there is no run.
+    They are loss, grad_norm, lr and ema_decay (of the log), loss-by-images, bits and loss-by-time (of fixed images),
+    likelihood (of held-out images), quality, precision and calls (of evaluations), and signal and snr (of the
+    schedule). Raises UserError where there is no run.
     """
     return _charts(gather(run, samples=False))
 
@@ -80,8 +78,6 @@ def charts(run: str | Path) -> "dict[str, MatplotlibFigure]":
 def _charts(facts: Facts) -> "dict[str, MatplotlibFigure]":
     parts = curves(facts), losses(facts), loss_by_time(facts), quality(facts), calls(facts), forward(facts)
     figures = {chart.name.removeprefix("fig-"): chart.figure for part in parts for chart in part}
-    figures |= {"curves": training_curves(facts.lines)} if facts.lines else {}
-    figures |= {"losses": held_out_figure(facts.held_out)} if facts.held_out else {}
     return figures | ({} if facts.bound is None else {"likelihood": drawn({"held_out": facts.bound})})
 
 
@@ -211,11 +207,7 @@ def forward(facts: Facts) -> list[Chart]:
 
 
 def by_images(
-    series: Mapping[str, Sequence[Point]],
-    title: str,
-    id_: str,
-    label: str = "",
-    bounded: Figure | None = None,
+    series: Mapping[str, Sequence[Point]], title: str, id_: str, label: str = "", bounded: Figure | None = None
 ) -> list[Chart]:
     """A chart of named series by images seen in training, both axes logarithmic; [] without points."""
     if not any(series.values()):

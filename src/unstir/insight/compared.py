@@ -16,7 +16,7 @@ from unstir.insight.statement import MARKS, Verdict
 from unstir.insight.wording import change, size
 from unstir.metrics.evaluation import Evaluation, unlike
 from unstir.metrics.figures import figure_effect, in_rows, verdict
-from unstir.pictures.charts import Point, mean_losses
+from unstir.pictures.charts import mean_losses
 from unstir.runs import toml
 from unstir.runs.run import Run
 
@@ -38,7 +38,8 @@ def write(runs: Sequence[Run], stores: Sequence[Store | None], path: Path) -> li
     keys = [key for key in alike[0].figures if all(key in item.figures for item in alike)] if alike else []
     settings = trainings.settings(facts) if keys else []
     differing, metrics = _settings(facts), [(name, it.lines) for name, it in named]
-    losses = {name: _course(it) for name, it in named if _losses_compare(facts)}
+    trained = {name: [line for line in it.held_out if line["step"]] for name, it in named if _losses_compare(facts)}
+    losses = {name: mean_losses(lines, "held_out") for name, lines in trained.items()}
     shown: dict[str, Any] = {
         "names": [name for name, _ in named],
         "classes": facts[0].data.classes,
@@ -63,10 +64,6 @@ def write(runs: Sequence[Run], stores: Sequence[Store | None], path: Path) -> li
     shown["quality"] = charts.by_images(series, main, "fig-all-quality")
     write_page(path, "comparison.html", shown)
     return facts
-
-
-def _course(facts: Facts) -> list[Point]:
-    return mean_losses([line for line in facts.held_out if line["step"]], "held_out")
 
 
 def _with_steps(names: Sequence[str], steps: Sequence[int], trained: Sequence[int]) -> list[str]:
@@ -135,10 +132,7 @@ def _settings(facts: Sequence[Facts]) -> list[ByRun]:
 
 
 def same_protocol(runs: Sequence[Run]) -> tuple[list[Evaluation], list[str]]:
-    """The newest evaluation of each run, all by one protocol; or none, and in sentences what differs.
-
-    Of several protocols it is that by which most was evaluated, as on the page of one run; of these, with most images.
-    """
+    """The newest evaluation of each run, all by the protocol of most images; or none, and in sentences what differs."""
     of_all = [own_evaluations(run)[0] for run in runs]
     newest = [[it for it in evaluations if it.step == evaluations[-1].step] for evaluations in of_all]
 

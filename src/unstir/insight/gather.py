@@ -135,10 +135,7 @@ def _files(run: Run) -> tuple[tuple[SavedFile, ...], Checkpoint | None]:
 def _comparable(
     evaluations: Sequence[Evaluation], protocol: Mapping[str, Any] | None = None
 ) -> tuple[tuple[Evaluation, ...], tuple[Evaluation, ...]]:
-    """The evaluations of several steps by one protocol, and those of the last of them by several chains.
-
-    Without ``protocol`` it is that of which there are most of both kinds together; of equally many, with most images.
-    """
+    """Evaluations by one ``protocol``, by default the commonest: of several steps, of the last by several chains."""
     newest = max((item.step for item in evaluations), default=0)
     last = [item for item in evaluations if item.step == newest]
 
@@ -165,11 +162,7 @@ def own_evaluations(run: Run) -> tuple[list[Evaluation], list[str]]:
 
 
 def own_bound(run: Run, since: int) -> tuple[Likelihood | None, list[str]]:
-    """The newest bound on held-out images that `unstir likelihood` wrote by its usual settings, and what is wrong.
-
-    None where there is none of a step from ``since`` on: the run has left older weights behind. Every term and all
-    images go first.
-    """
+    """The newest bound on held-out images of `unstir likelihood`'s usual settings, from step ``since`` on; problems."""
     bounds, wrong = list[Likelihood](), list[str]()
     for path in sorted((run.path / "likelihood").glob("*.json")):
         if (bound := read_likelihood(path)) is None:
@@ -234,10 +227,7 @@ def _draw_samples(run: Run, loaded: Checkpoint, store: Store) -> Samples:
 
 
 def real_images(store: Store, asked: Tensor | None, num: int, name: str, channels: Sequence[int] = ()) -> Tensor:
-    """Training images in an order drawn for ``name``: one of each class ``asked`` for, int64 [N], else ``num`` of all.
-
-    A small class is repeated, and one without images left out. They are pixels of these ``channels``, as pictures show.
-    """
+    """Training images as pixels: one of each class ``asked`` for, int64 [N], else ``num``, drawn for ``name``."""
     order, labels = randomness.permutation(0, name, 0, store.count("train")), store.labels("train")
     if asked is not None and labels is not None:
         of_class = {label: cycle(order[labels[order] == label].tolist()) for label in set(asked.tolist())}

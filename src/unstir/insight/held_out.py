@@ -17,10 +17,7 @@ STEEP = 0.1  # a run is too short where each doubling of the images seen takes a
 
 
 class Measurement(NamedTuple):
-    """A line of held_out.jsonl: the loss of each held-out image, and of each training image, averaged over times.
-
-    ``train`` is empty where it was not measured. ``of`` are the times and the numbers of images, which may change.
-    """
+    """A line of held_out.jsonl: losses of held-out and training images (if any) over the times and numbers ``of``."""
 
     step: int
     images: int
@@ -50,11 +47,7 @@ def alike(lines: Lines) -> list[Measurement]:
 
 @dataclass(frozen=True)
 class _Stretch:
-    """The last doubling or so of the images seen, and the changes over it, of the same images before and after.
-
-    ``fall`` is that of the held-out loss, ``on_train`` that of the loss of training images, None where it was not
-    measured.
-    """
+    """The last doubling or so of images seen: by it the losses changed, ``fall`` held out, ``on_train`` if measured."""
 
     before: Measurement
     after: Measurement
@@ -96,10 +89,7 @@ def last_stretch(measured: Sequence[Measurement]) -> _Stretch | None:
 
 
 class Rise(NamedTuple):
-    """The changes of the losses of the same images since the ``lowest`` held-out loss, which is one of ``choices``.
-
-    ``more`` is by how much the ``held_out`` change exceeds that of training images.
-    """
+    """The changes of the losses of the same images since the ``lowest`` held-out loss, which is one of ``choices``."""
 
     lowest: Measurement
     held_out: Effect

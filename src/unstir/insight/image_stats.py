@@ -85,21 +85,14 @@ def learns_nothing(run: Run, mean: float, std: float) -> float:
 
 
 def outputs_nothing(run: Run, mean: float, std: float) -> float:
-    """The squared error of a network whose output is 0, as that of its initial weights is, as a log has it.
-
-    E[target^2]: 1 for the noise, mean^2 + std^2 for the image, and their mixture for the velocity.
-    """
+    """E[target^2], the squared error of a network whose output is 0, as that of its initial weights is."""
     power = mean**2 + std**2
     a, s = _squares(run)
     return {"x0": power, "eps": 1.0, "v": _logged_mean(run, a + s * power)}[run.config.diffusion.predict]
 
 
 def _logged_mean(run: Run, errors: Tensor) -> float:
-    """The mean of ``errors`` at t = 1..T, float64 [T], over times as metrics.jsonl has it.
-
-    Over the density that training draws times from; else over all times alike, for the log of times that are drawn by
-    their losses is weighted to that mean.
-    """
+    """The mean of ``errors`` at t = 1..T, float64 [T], as metrics.jsonl has it: by loss.times, or all times alike."""
     density = build.times(run.config, torch.device("cpu"))
     return (errors.mean() if density is None else density.p @ errors).item()
 

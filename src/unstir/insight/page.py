@@ -46,10 +46,7 @@ def with_code(text: str, run: str = "RUN") -> Markup:
 def write(
     run: Run, store: Store | None, path: Path, protocol: Mapping[str, Any] | None = None, samples: bool = False
 ) -> Facts:
-    """Write the report of a run, with its figures by ``protocol`` (None: the most that compare), and return its facts.
-
-    With ``samples`` the doctor draws some of its own. ``store`` shows the data; without it those pictures are left out.
-    """
+    """Write the report of a run and return its facts; ``samples``: draw some for the doctor; ``store``: its data."""
     facts = gather(run.path, store=store, samples=samples, protocol=protocol)
     examined, last = examine(facts), facts.last
     statements, result = analyse(facts, examined.findings), causes(examined.findings)

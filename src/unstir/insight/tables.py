@@ -134,10 +134,7 @@ def cost(facts: Facts) -> list[tuple[str, str]]:
 
 @dataclass(frozen=True)
 class Table:
-    """Figures for a file: texts in ``cells`` below ``heads``, aligned "l" or "r", ``notes`` below them.
-
-    ``records`` are the same figures with every number in full.
-    """
+    """Figures for a file: texts in ``cells`` below ``heads``, aligned "l" or "r"; ``records`` have all digits."""
 
     heads: Sequence[str]
     align: str
@@ -157,10 +154,7 @@ def targets(path: Path) -> list[Path]:
 
 
 def export(path: Path, runs: Sequence[Reported], figures: Sequence[str] = ()) -> list[Path]:
-    """Write the figures of some runs to a file or folder and return the files; errors as `targets`.
-
-    With ``figures`` the table has these alone, a row for each setting (`trainings.settings`).
-    """
+    """Write the figures of some runs, or these ``figures`` by setting, to a file or folder; return the files."""
     files = targets(path)
     table = of_settings(settings(runs), figures) if figures else of_runs(runs)
     for file in files:

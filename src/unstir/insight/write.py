@@ -196,11 +196,7 @@ def time_samplers(run: Run, plans: Measuring) -> None:
 
 
 def write_images_report(
-    images: Sequence[Path],
-    request: EvaluationRequest,
-    out: Path | None = None,
-    *,
-    exported: Path | None = None,
+    images: Sequence[Path], request: EvaluationRequest, out: Path | None = None, *, exported: Path | None = None
 ) -> list[Path]:
     """Write the page of images and return the files written, the page first; they are evaluated by ``request`` first.
 

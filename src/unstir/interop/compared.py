@@ -34,10 +34,7 @@ def fresh_condition(model: Model, slots: Tensor) -> Tensor | None:
 
 @torch.inference_mode()
 def check_equal(model: Model, written: Network) -> float:
-    """The largest difference between the outputs of a model's network and ``written``, in parts of the largest output.
-
-    Raises UserError where it is more than `_MOST_ERROR`.
-    """
+    """The largest difference of outputs in parts of the largest; UserError where it is above `_MOST_ERROR`."""
     slots, device = torch.arange(_FRESH), model.device
     x, t = randomness.normal(Key(0, "export", 0, slots), model.shape), slots * (model.process.T - 1) // (_FRESH - 1)
     condition = fresh_condition(model, slots)

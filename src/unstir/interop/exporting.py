@@ -108,6 +108,8 @@ def _onnx(model: Model, name: str) -> Writer:
 
 
 def _safetensors(model: Model, name: str) -> Writer:
+    if not model.run:
+        raise UserError("to", "safetensors", "is of a run, which this model has not", "make one with Run.create")
     run = Run.open(model.run)
 
     def write(folder: Path) -> Network:

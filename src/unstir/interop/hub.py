@@ -33,10 +33,7 @@ def is_fetched(identity: str) -> bool:
 
 
 def fetch(source: str, patterns: Sequence[str]) -> tuple[Path, str, tuple[str, ...]]:
-    """Fetch those files of a model that fit the ``patterns``, or take what an earlier fetch of them left here.
-
-    Returns their folder, the model's identity (id@commit), and notes. Raises UserError where nothing has it.
-    """
+    """Fetch files of a model by ``patterns``, or find them here: folder, id@commit, notes. UserError if none."""
     match = _ID.fullmatch(source)
     assert match is not None
     name, revision = match[1], match[2]
@@ -51,10 +48,7 @@ def fetch(source: str, patterns: Sequence[str]) -> tuple[Path, str, tuple[str, .
 
 
 def check(name: str, ours: str, private: bool) -> None:
-    """Raise UserError where a model cannot be published under a name, as far as the Hub says so before the upload.
-
-    What is there already must have a file called ``ours``, and not be public where ``private`` is asked for.
-    """
+    """Raise UserError where a model cannot be published under a name: what is there must be ``ours``, so private."""
     if not (match := _ID.fullmatch(name)) or match[2]:
         raise UserError("", name, *NO_NAME)
     api = _library().HfApi()
@@ -72,10 +66,7 @@ def check(name: str, ours: str, private: bool) -> None:
 
 
 def publish(folder: Path, name: str, message: str, private: bool, replaced: Sequence[str]) -> str:
-    """Upload a folder as a model in one commit, and return its address; files there that fit ``replaced`` go.
-
-    Raises UserError where the Hub refuses it or cannot be reached.
-    """
+    """Upload a folder as one commit without files that fit ``replaced``; the address. UserError as the Hub refuses."""
     api = _library().HfApi()
     with _in_one_line(name):
         api.create_repo(name, private=private or None, exist_ok=True)
@@ -94,10 +85,7 @@ def _errors() -> tuple[type[Exception], ...]:
 
 @contextmanager
 def _in_one_line(name: str) -> Iterator[None]:
-    """Errors of the library and of the network as a UserError: the library's own sentences, without keys.
-
-    Its progress bars go to a terminal alone.
-    """
+    """Errors of the library and the network as a UserError, without keys; progress bars on a terminal alone."""
     bars = _library("utils")
     silent = not sys.stderr.isatty() and not bars.are_progress_bars_disabled()
     if silent:

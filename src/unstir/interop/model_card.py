@@ -35,10 +35,7 @@ _OF_DATA = {
 
 @dataclass(frozen=True)
 class Page:
-    """What the page on the Hub says beside the model: its ``config``, ``figures`` of these very weights, licences.
-
-    ``without_diffusers`` says why the repository holds no files for diffusers, if so.
-    """
+    """What the page on the Hub says beside the model; ``without_diffusers``: why it holds no files for diffusers."""
 
     config: Config
     figures: Sequence[Evaluation] = ()

@@ -101,10 +101,7 @@ def spacing_there(chain: Chain) -> str:
 
 
 def from_scheduler(settings: Mapping[str, Any]) -> tuple[DiffusionConfig, Chain, list[str]]:
-    """The process, the chain and notes on what is not the same here, of the settings of any of diffusers' schedulers.
-
-    Raises UserError, naming the setting, for a process that is none of ours.
-    """
+    """The process, the chain and notes of what differs, by diffusers' settings; UserError for a process not of ours."""
     name, T = settings.get("_class_name", "DDPMScheduler"), settings.get("num_train_timesteps", 1000)
     variance = settings.get("variance_type") or "fixed_small"
     if name == "DDPMScheduler":

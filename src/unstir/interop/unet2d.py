@@ -158,10 +158,7 @@ def to_diffusers(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def from_diffusers(weights: Mapping[str, Tensor], keys: Iterable[str]) -> dict[str, Tensor]:
-    """The weights of our U-Net, whose names are ``keys``, among diffusers' ``weights``, under their new names or old.
-
-    Raises UserError, by diffusers' name, for a weight that they lack, or have and our network does not need.
-    """
+    """The weights of our U-Net, named ``keys``, among diffusers' ``weights``; UserError for one missing or too many."""
     there = {_renewed(name): value for name, value in weights.items()}
     needed = {key: _theirs(key) for key in keys}
     wanted = {name for names in needed.values() for name in names}

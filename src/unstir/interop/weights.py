@@ -18,10 +18,7 @@ _SECONDS = 900
 
 
 def read_weights(file: Path) -> tuple[dict[str, Tensor], str]:
-    """The tensors of a file by name, floating ones as float32, and the SHA-256 (hex) of the file.
-
-    Raises UserError where it cannot be read, is damaged, or holds more than tensors in tables.
-    """
+    """The tensors of a file by name, floating ones as float32, and its SHA-256 (hex); UserError for another file."""
     sha256 = file_sha256(file)
     if file.suffix == ".safetensors":
         return _safetensors(file, file), sha256

@@ -67,10 +67,7 @@ def checked_place() -> Alone:
 
 
 def may_speak(lost: bool) -> bool:
-    """Whether this process says how the job ended: all end for one reason, which the first to end says.
-
-    ``lost``: it ends because another one has ended.
-    """
+    """Whether this process says how the job ended, as the first to end does; ``lost``: it ends as another one did."""
     here = place()
     if here.size == 1:
         return True

@@ -15,7 +15,7 @@ from unstir.metrics.drawn import Drawn, seconds_per_call, usual_chain, usual_lab
 from unstir.metrics.evaluation import FOLDER, Evaluation, best_match, differences, of_images, own, saved
 from unstir.metrics.features import Network, extractor
 from unstir.metrics.images import Images, Source, images_of
-from unstir.metrics.inception import inception, installed
+from unstir.metrics.inception import installed
 from unstir.metrics.pairs import paired
 from unstir.metrics.plan import From, Plan, check, judge
 from unstir.metrics.reference import other_split
@@ -134,10 +134,8 @@ def ready(
         plans = [replace(plan, **{key: its[key] for key in free}) for plan in plans]
         for plan in plans:
             check(plan)
-    loaded = [inception(request.fid_weights, device=request.device)] if request.inception else []
-    of_parts = build.device(request.device), request.features_options
-    parts = [extractor(name, *of_parts) for name in request.features]
-    used = [*networks_for(plans[0].store), *loaded, *parts, *networks]
+    asked = [extractor(name, build.device(request.device), given) for name, given in request.networks.items()]
+    used = [*networks_for(plans[0].store), *asked, *networks]
     plans = [replace(plan, networks=used) for plan in plans]
     return plans, None if request.against is None else best_match(plans[-1].protocol(), theirs, request.against)
 
@@ -185,10 +183,7 @@ def plans_of(run: Run, store: Store, request: EvaluationRequest, models: Sequenc
 
 
 def _how(store: Store, request: EvaluationRequest, usual: str) -> dict[str, Any]:
-    """The settings of a `Plan` that say against what a request has images judged, by default the ``usual`` split.
-
-    Raises UserError for an unknown split, and where Inception is asked for and is missing or takes no such images.
-    """
+    """The settings of a `Plan`: what images are judged against. UserError for what split or Inception is not there."""
     split, reference = request.split or usual, request.reference
     if request.inception:
         installed()

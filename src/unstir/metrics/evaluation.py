@@ -90,10 +90,7 @@ def of_images(protocol: Mapping[str, Any]) -> bool:
 
 
 def unlike(a: Mapping[str, Any], b: Mapping[str, Any], apart_from: Collection[str] = ()) -> list[str]:
-    """How two protocols differ, a phrase a key ("num is 500 and 2000"), but for keys that differ on purpose.
-
-    How images of a run were drawn counts between runs alone: nobody knows it of other images.
-    """
+    """How two protocols differ, a phrase a key ("num is 500 and 2000"), but for keys that differ on purpose."""
     if of_images(a) or of_images(b):
         a, b = ({key: each.get(key) for key in JUDGED} for each in (a, b))
     pairs = {key: values for key, values in compared(a, b).items() if key not in apart_from}
@@ -121,10 +118,7 @@ def check_alike(a: Mapping[str, Any], b: Mapping[str, Any], apart_from: Collecti
 def best_match(
     protocol: Mapping[str, Any], others: Sequence[Evaluation], against: Path, apart_from: Collection[str] = ()
 ) -> Evaluation:
-    """The newest of those of the ``others`` with most images that are of the same protocol, but for some keys.
-
-    Raises UserError naming how the nearest differs if there is none.
-    """
+    """The newest of those of one protocol, but for some keys, with most images; UserError that says what differs."""
     if not others:
         raise UserError("against", against, "has not been evaluated", "evaluate it first by the same settings")
 
@@ -163,9 +157,7 @@ def pairs_file(home: Run | Store, evaluation: Evaluation) -> Path:
 
 
 def saved(run: Run | Store) -> list[Evaluation]:
-    """The evaluations of a run, those that came with it too, by rising step, or those kept with a store, of files that
-    are whole.
-    """
+    """The evaluations of a run, with those that came with it, or of a store, by rising step, of whole files."""
     places = (run.files, run.path) if isinstance(run, Run) else (run.path,)
     files = {file.name: file for place in places for file in (place / FOLDER).glob("*.json")}
     evaluations = map(_read, files.values())

@@ -61,10 +61,7 @@ def sides(store: Store, network: Network, num: int, split: str, count: int, aske
 
 
 def draws_of(store: Store, part: str, num: int, asked: Tensor | None) -> tuple[Tensor, Draws | None]:
-    """The first `HELD_OUT` ``num`` images of the reference of ``part``, int64 [M], and draws of ``num`` of these.
-
-    Classes are as in `sides`. Features are kept of `KEPT` of the images at most.
-    """
+    """The first `HELD_OUT` ``num`` images of ``part``, int64 [M], and draws of ``num`` of these, classes as `sides`."""
     labels, train, total = store.labels(part), store.labels("train"), store.count(part)
     index = chosen(part, total, min(HELD_OUT * num, total, KEPT))
     if labels is None or train is None:

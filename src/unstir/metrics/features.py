@@ -144,16 +144,15 @@ class Extractor(Network):
         return Outputs(features)
 
 
-def extractor(name: str, device: torch.device, options: Mapping[str, parts.Option]) -> Extractor:
-    """The features of a part MODULE:NAME, decorated by `parts.features`, on a device; errors as `parts.make`."""
-    if not parts.is_own(name):
-        raise UserError(
-            "features", name, "is not MODULE:NAME", "name a function below @unstir.features, as mine:dinov2"
-        )
-    parts.allow(name)
-    net = parts.make("features", name, options=options, section="features_options")
+def extractor(name: str, device: torch.device, options: Mapping[str, parts.Option]) -> Network:
+    """The network of a part that `parts.features` decorates, on a device; errors as `parts.make`."""
+    parts.allow(parts.Name("features")(name))
+    short = name.rpartition(":")[2]
+    net = parts.make("features", name, options=options, section=f"features_options.{short}", device=str(device))
+    if isinstance(net, Network):
+        return net
     net = net.to(device) if isinstance(net, nn.Module) else net
-    made = Extractor(name.split(":")[1].replace("_", "-"), net, part=name)
+    made = Extractor(short.replace("_", "-"), net, part=name)
     return replace(made, hash=content_hash({}, f"{made.hash} {sorted(options.items())}")) if options else made
 
 

@@ -163,10 +163,7 @@ def halved(
 def halves_of(
     figures: Callable[[Tensor], Figures], num: int, strata: Tensor | None = None, splits: int = SPLITS
 ) -> dict[str, tuple[Tensor, Tensor]]:
-    """Of each figure the mean of two halves of ``num`` images and half their difference, float64 [splits] each.
-
-    ``figures`` maps the indices of some images, int64 [n], to figures of these; ``strata`` as in `two_halves`.
-    """
+    """Of each figure, by index int64 [n], the mean of two halves and half their difference, float64 [splits] each."""
     parts = [two_halves(num, 0, "halves of figures", number, strata) for number in range(splits)]
     pairs = [[figures(part[: num // 2]) for part in both] for both in parts]
     result = {}
@@ -177,19 +174,13 @@ def halves_of(
 
 
 def error_of_halves(means: Tensor, differences: Tensor) -> Tensor:
-    """The standard error of a figure: float64 [...] from [repeats, ...]; `distances.standard_error` derives it.
-
-    ``means`` are those of the figures of two halves of its images, ``differences`` half their difference.
-    """
+    """The standard error, float64 [...], by [repeats, ...] ``means`` of halves and half their ``differences``."""
     whole = differences.square().mean(0)
     return torch.maximum(whole - means.var(0), whole / 2).sqrt()
 
 
 def in_rows(figures: Iterable[Figure], num: int) -> list[tuple[str, str, str, str, str]]:
-    """A row per figure of sets of ``num`` images: its name, its value, those of real images and noise, which is better.
-
-    Values are with their errors, "" where there is none. Of infinitely many images a figure has a row of its own.
-    """
+    """A row per figure of sets of ``num`` images: name, value, those of real images and noise, which is better."""
     rows = []
     for it in figures:
         real = "" if it.floor is None else with_error(it.floor, it.floor_error)

@@ -117,10 +117,7 @@ def _most(fits: Callable[[int], bool], most: int) -> int:
 
 
 def _enough_for_chance(held: Tensor, shares: Tensor, n: int) -> bool:
-    """Whether numbers of classes at random are held, up to three of their deviations, in one draw of three at least.
-
-    Of thousands of classes some nearly always lie beyond three deviations, and a draw that is held would never come.
-    """
+    """Whether numbers of classes at random are held, up to three deviations, in one draw of three at least."""
     likely = n * shares
     if not bool((likely + 3 * (likely * (1 - shares)).sqrt() <= held + 1e-9).all()):
         return False

@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from unstir import randomness
-from unstir.data import SPLITS, Store, is_store, pack
+from unstir.data import Store, is_store, pack
 from unstir.data.classes import class_number, matched, some
 from unstir.data.disk import refuse_onnx, usable_path
 from unstir.data.images import COLOUR_LOST
@@ -128,10 +128,7 @@ def label_of(asked: Sequence[Tensor] | None, store: Store) -> int | str | None:
 
 
 def images_of(
-    source: Source,
-    store: Store,
-    label: str | None = None,
-    labels: Sequence[int] | Tensor | None = None,
+    source: Source, store: Store, label: str | None = None, labels: Sequence[int] | Tensor | None = None
 ) -> Images:
     """The images of a source, of the store's shape; UserError for what is no image or of another shape.
 
@@ -246,18 +243,12 @@ def read(path: Path, store: Store | Like, by_class: bool = True) -> tuple[Tensor
             if note.text == NUMBERED:
                 continue
             logger.warning(f"{path}: {note}")
-        images, asked, conditions = (_together(packed, kind) for kind in ("images", "labels", "conditions"))
+        images, asked, conditions = (packed.together(kind) for kind in ("images", "labels", "conditions"))
     assert images is not None
     if asked is None:
         return images, _of_drawn(path, len(images), store, by_class), conditions
     by_number = range(len(store.classes)) if packed.manifest["kind"] == "numpy" else ()
     return images, _of_names(path, asked, packed.classes, store, by_class, by_number), conditions
-
-
-def _together(packed: Store, kind: str) -> Tensor | None:
-    """One of the arrays of all images of a store, of both splits in order; None where it has none."""
-    parts = [getattr(packed, kind)(split) for split in SPLITS]
-    return None if parts[0] is None else torch.cat(parts)
 
 
 def _check(packed: Store, store: Store | Like, path: Path) -> None:

@@ -24,6 +24,7 @@ from unstir.data.disk import fetch
 from unstir.errors import UserError
 from unstir.libraries import missing
 from unstir.metrics.features import NEAR, Extractor, Outputs, wrong_images
+from unstir.parts import features
 from unstir.runs import build
 
 logger = logging.getLogger(__name__)
@@ -58,15 +59,16 @@ def installed() -> Any:
     return FeatureExtractorInceptionV3
 
 
-def inception(file: Path | None, *, device: str = "cpu") -> Inception:
+@features
+def inception(file: str = "", *, device: str = "cpu") -> Inception:
     """The network with the weights of ``file``, else of torch's hub cache, downloaded into it where they are not there.
 
     Raises UserError where the file is neither the published one nor a safetensors file of the same tensors, offline,
     naming the file, its address and where to put it, and as `installed` does; OSError where it cannot be read.
     """
     network, on = installed(), build.device(device)
-    path = file or Path(torch.hub.get_dir()) / "checkpoints" / Path(urlsplit(URL).path).name
-    if file is None and not path.exists():
+    path = Path(file or f"{torch.hub.get_dir()}/checkpoints/{Path(urlsplit(URL).path).name}")
+    if not file and not path.exists():
         logger.info(f"downloading Inception's weights (96 MB) to {path}")
         fetch(URL, path, SHA256)
     data = path.read_bytes()

@@ -133,11 +133,7 @@ def name_of(protocol: Mapping[str, Any], asked: Protocol, what: str) -> str:
 
 @within_memory("batch_size")
 def split_likelihood(model: Model, store: Store, protocol: Protocol = Protocol()) -> Likelihood:
-    """The bound on images of ``store`` under the model; its guide is left aside.
-
-    Raises UserError for a protocol that does not fit the model or its data, NotFiniteError for weights that answer
-    with NaN.
-    """
+    """The bound without the guide; UserError for a protocol that does not fit, NotFiniteError for NaN."""
     protocol = check(model, store, protocol)
     order = randomness.Order(protocol.seed, "likelihood", 0, store.count(protocol.split))
     chosen = order[: protocol.num or None].sort().values

@@ -76,10 +76,7 @@ class Reference:
 
 
 def reference(store: Store, part: str, network: Network, num: int = 0) -> Reference:
-    """The features of ``num`` images (0: all) of ``part``: "train", "held_out", or "noise" of the store's shape.
-
-    Which these are depends on their number alone. Raises UserError for an unknown part or fewer than two images.
-    """
+    """Features of ``num`` images (0: all) of "train", "held_out" or "noise"; UserError for others, or below 2."""
     total = _NOISE_IMAGES if part == NOISE else store.count(part)
     num = min(num or total, total)
     if num < 2:

@@ -5,7 +5,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from unstir.parts import Option
+from unstir.errors import UserError
+from unstir.parts import FeaturesName, Option
 
 SEEDS = 3
 OF_RUNS = "chain", "guide", "checkpoint", "seed", "batch_size", "dtype", "compile", "ema", "ema_width"
@@ -34,10 +35,10 @@ class EvaluationRequest:
     '.[fid]') and a file of 96 MB, downloaded once."""
     fid_weights: Path | None = None
     """The file of the Inception network, if you have it; implies --fid."""
-    features: tuple[str, ...] = ()
-    """Networks of your own that measure too, as MODULE:NAME of functions below @unstir.features."""
-    features_options: dict[str, Option] = field(default_factory=dict)
-    """Arguments of these networks, each by its name."""
+    features: tuple[FeaturesName, ...] = ()
+    """Networks that measure too: inception, which --fid names, or your own as MODULE:NAME (docs/extend.md)."""
+    features_options: dict[str, dict[str, Option]] = field(default_factory=dict)
+    """Arguments of these networks, by the NAME of each and their own: --features-options.dinov2.side 224."""
     split: Literal["train", "held_out"] | None = None
     """The images to compare with, by default those of training, as published figures do. A run with data.condition is
     given the conditions of held-out images and compared with these."""
@@ -73,4 +74,14 @@ class EvaluationRequest:
     @property
     def inception(self) -> bool:
         """Whether figures of the Inception network are asked for."""
-        return self.fid or self.fid_weights is not None
+        return self.fid or self.fid_weights is not None or "inception" in self.features
+
+    @property
+    def networks(self) -> dict[str, dict[str, Option]]:
+        """The options of each network that is asked for. Raises UserError for options of another one."""
+        names = dict.fromkeys((*["inception"] * self.inception, *self.features))
+        short = {name: name.rpartition(":")[2] for name in names}
+        if others := self.features_options.keys() - short.values():
+            raise UserError("features_options", min(others), "is the name of no network that measures")
+        options = {name: self.features_options.get(key, {}) for name, key in short.items()}
+        return options | ({"inception": {"file": str(self.fid_weights)}} if self.fid_weights else {})

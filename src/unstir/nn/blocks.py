@@ -38,10 +38,7 @@ def sinusoids(t: Tensor, dim: int, freq_shift: float, flip_sin_to_cos: bool) -> 
 
 
 class TimeEmbedding(nn.Module):
-    """Linear(SiLU(Linear(sinusoids(t)))): int64 [B] to [B, 4 channels].
-
-    With ``rows`` the sinusoids of t = 0..rows - 1 are a table, which may be another and is trained.
-    """
+    """Linear(SiLU(Linear(sinusoids(t)))), int64 [B] to [B, 4 channels]; with ``rows`` sinusoids are a trained table."""
 
     def __init__(self, channels: int, freq_shift: float, flip_sin_to_cos: bool, rows: int = 0) -> None:
         super().__init__()
@@ -102,10 +99,7 @@ class ResBlock(nn.Module):
         self.shortcut = nn.Conv2d(in_channels, out_channels, 1) if in_channels != out_channels else nn.Identity()
 
     def forward(self, x: Tensor, time: Tensor, keep: Tensor | None = None) -> Tensor:
-        """x [B, C, H, W] and time [B, time_channels], its SiLU already taken, to [B, out_channels, H, W].
-
-        ``keep`` is bool [B, out_channels, H, W], the elements dropout keeps; None keeps all, unscaled.
-        """
+        """x [B, C, H, W], SiLU of time [B, time_channels] to [B, out, H, W]; ``keep``, bool, has what dropout keeps."""
         h, time = self.first_conv(nn.functional.silu(self.first_norm(x))), self.time(time)[:, :, None, None]
         if self.scale_shift:
             scale, shift = time.chunk(2, dim=1)
@@ -226,10 +220,7 @@ class Level(nn.Module):
         return [partial(_stage, *pair) for pair in zip(self.blocks, self.attentions, strict=True)]
 
     def run(self, stage: Callable[..., Tensor], *given: Tensor | None) -> Tensor:
-        """``stage(*given)``, recomputed in the backward pass where the level is checkpointed.
-
-        Dropout masks are given, so that both times are alike.
-        """
+        """``stage(*given)``, recomputed in the backward pass where the level is checkpointed, with the same masks."""
         if self.checkpointed and torch.is_grad_enabled():
             recomputed: Tensor = checkpoint(stage, *given, use_reentrant=False, preserve_rng_state=False)
             return recomputed

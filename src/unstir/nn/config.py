@@ -21,10 +21,7 @@ Padding = Literal["zeros", "circular"]
 @refusing
 @dataclass(frozen=True, kw_only=True, config=ConfigDict(extra="forbid"))
 class UNetConfig:
-    """Everything that determines the shape of a `UNet`; the defaults are Ho et al.'s CIFAR-10 network.
-
-    Raises UserError for a wrong type, a value out of range or a contradiction.
-    """
+    """What determines the shape of a `UNet`, by default Ho et al.'s for CIFAR-10. UserError for wrong settings."""
 
     in_channels: _Count = 3
     """Channels of the images: 3 for colour, 1 for grey."""
@@ -113,10 +110,7 @@ class UNetConfig:
 
     @property
     def condition_size(self) -> int:
-        """How much the network is told of each image: labels, or numbers or channels and one more; 0: nothing.
-
-        The one more is 1 where the condition is given, and 0, as all of them, where it is hidden.
-        """
+        """How many labels, or numbers or channels, the network is told of each image, and a one if given."""
         size = self.condition_values or self.condition_channels
         return size + 1 if size else self.num_classes
 
@@ -149,10 +143,7 @@ _SHARED = ("type", "options", "in_channels", *_CONDITION, "out_channels", "augme
 @refusing
 @dataclass(frozen=True, kw_only=True, config=ConfigDict(extra="forbid"))
 class ModelConfig(UNetConfig):
-    """The network: the U-Net of these settings, or one of your own.
-
-    Raises UserError as `UNetConfig`, and where a setting of one network is given to another.
-    """
+    """The U-Net of these settings, or a network of one's own. UserError as `UNetConfig`, or for another's setting."""
 
     type: NetworkName = UNET
     """"unet", or a network of your own as MODULE:CLASS, such as "dit:DiT" (docs/extend.md)."""

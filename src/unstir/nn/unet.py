@@ -49,10 +49,7 @@ class UNet(nn.Module):
         _initialise(self)
 
     def checkpoint_activations(self, levels: int) -> None:
-        """Have the backward pass recompute the activations of so many levels, from the full resolution down.
-
-        The middle is of the last one. It changes memory and time, and no result.
-        """
+        """Have the backward pass recompute so many levels, from full resolution down; the middle goes with the last."""
         for number, level in self.numbered():
             level.checkpointed = number < levels
 

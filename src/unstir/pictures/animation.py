@@ -63,12 +63,7 @@ def animation_kind(path: Path) -> str:
 
 
 def save_animation(
-    frames: Sequence[Frame],
-    path: Path | IO[bytes],
-    kind: str | None = None,
-    *,
-    nrow: int = 8,
-    scale: int = 0,
+    frames: Sequence[Frame], path: Path | IO[bytes], kind: str | None = None, *, nrow: int = 8, scale: int = 0
 ) -> None:
     """Write x_t on the left and the estimate of x_0 on the right as a moving picture that repeats for ever.
 
@@ -84,10 +79,7 @@ def save_animation(
 
 
 def strip(frames: Sequence[Frame], stages: int = STAGES, scale: int = 0) -> Image.Image:
-    """Stages of a chain as one picture: a row per image, a column per stage, its t above; below, the same of x_0.
-
-    At most ``stages`` >= 2 of the frames are shown, evenly chosen, the first and the last among them.
-    """
+    """At most ``stages`` >= 2 of a chain, evenly chosen, a column each: x_t of every image, and below it x_0."""
     shown = [frames[i] for i in evenly(len(frames), stages)]
     tiles = [torch.stack(columns, dim=1).flatten(0, 1) for columns in ([f.x for f in shown], [f.x0 for f in shown])]
     parts = [grid(images, len(shown), scale) for images in tiles]

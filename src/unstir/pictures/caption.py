@@ -13,10 +13,7 @@ SIZE = 11  # of the font of names above images, in pixels
 
 @cache
 def font(size: int) -> "ImageFont.FreeTypeFont | ImageFont.ImageFont":
-    """The one font of captions at a size in pixels: matplotlib's DejaVu Sans, with Latin, Greek, Cyrillic and more.
-
-    Without matplotlib it is Pillow's own, of which ASCII is drawn.
-    """
+    """The font of captions at a size in pixels: matplotlib's DejaVu Sans, else Pillow's, of which ASCII is drawn."""
     path = _dejavu()
     return ImageFont.truetype(path, size) if path else ImageFont.load_default(size)
 
@@ -44,10 +41,7 @@ def caption(name: str, size: int, width: float) -> str:
 
 
 def of_class(number: int, name: str) -> str:
-    """The name of a class for a picture, behind its number where the font lacks a character of it.
-
-    Codes of one script begin alike: where they are cut to the width of an image, the number tells classes apart.
-    """
+    """The name of a class for a picture, behind its number where the font lacks a character of it."""
     return name if _drawn().issuperset(map(ord, _plain(name))) else f"{number}: {name}"
 
 

@@ -77,11 +77,7 @@ def training_curves(metrics: Lines) -> "Figure":
 
 
 def held_out_figure(lines: Lines) -> "Figure":
-    """The losses of training and held-out images, from the lines of held_out.jsonl.
-
-    The mean loss over times of both splits by images seen; where it was estimated, the bound of both; and the loss by
-    time t at some of the steps measured.
-    """
+    """Losses of both splits by images seen, their bounds where estimated, and losses by time t at some steps."""
     from matplotlib.figure import Figure
 
     bits = any(_is_number(line.get(key)) for line in lines for _, key, _ in SPLITS)
@@ -161,9 +157,7 @@ def _is_number(value: Any) -> bool:
     return isinstance(value, int | float) and math.isfinite(value)
 
 
-def likelihood_curves(
-    curves: Mapping[str, tuple[Sequence[int], Sequence[float], float, Sequence[float]]],
-) -> "Figure":
+def likelihood_curves(curves: Mapping[str, tuple[Sequence[int], Sequence[float], float, Sequence[float]]]) -> "Figure":
     """Where the bits go: each L_{t-1} by t, and their sum from the decoder upwards.
 
     ``curves`` gives, by name, rising times, terms in bits per dimension at these times, the decoder's L_0, which stands
@@ -209,9 +203,7 @@ def log_axis(axes: "Axes", which: str) -> None:
 
 
 def _ticks(low: float, high: float) -> list[float]:
-    """Two round numbers or more from ``low`` > 0 to ``high``, so few that their labels leave each other room: powers of
-    ten, or parts of them, or, where the axis is too short for these, equally spaced ones.
-    """
+    """Two or more round numbers from ``low`` > 0 to ``high`` with room for labels: powers of ten, else even steps."""
     from matplotlib.ticker import MaxNLocator
 
     decades = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)

@@ -21,11 +21,7 @@ _LISTED = 20
 
 
 def inspect(path: Path, sheet: Path | None = None) -> tuple[str, Path]:
-    """What the store in a folder holds, as `describe` says it, and the file of its contact sheet, written here.
-
-    The file is ``sheet``, by default contact-sheet.png of the folder. Raises UserError where the store is damaged or
-    the file is no PNG.
-    """
+    """What a store holds in words, and the ``sheet`` written, by default contact-sheet.png there. Raises UserError."""
     store = Store.open(path)
     store.verify()
     sheet = sheet or path / "contact-sheet.png"
@@ -49,6 +45,11 @@ def describe(store: Store) -> str:
         counts = [store.manifest["counts_per_class"][split][index] for split in SPLITS]
         lines.append(f"{index:5}  {name}{' ' * (width_of_name - cell_len(name))}  {counts[0]:9}  {counts[1]:9}")
     lines.append(f"{'':5}  {'all':{width_of_name}}  {store.count('train'):9}  {store.count('held_out'):9}")
+    if (rows := store.conditions("train")) is not None and len(rows):
+        ends = zip(*(of((0, *range(2, rows.ndim))).tolist() for of in (rows.amin, rows.amax)), strict=True)
+        listed = ", ".join(f"{low:.4g}..{high:.4g}" for low, high in ends)
+        kind = "numbers" if rows.ndim == 2 else "channels"
+        lines.append(f"conditions  {kind} of each image, those of training in {listed}")
     lines += [f"note     {line}" for line in remarks(store)]
     lines += [f"refused  {path}: {reason}" for path, reason in store.refused[:_LISTED]]
     if (more := len(store.refused) - _LISTED) > 0:

@@ -41,10 +41,7 @@ def read(path: Path) -> Tensor:
 
 
 def is_whole(path: Path, shape: tuple[int, int, int]) -> bool:
-    """Whether a file is a PNG of an 8-bit image of ``shape`` (C, H, W), every chunk with its checksum to the end.
-
-    The pixels are not decoded: whatever changes them changes a checksum, of 32 bits.
-    """
+    """Whether a file is a PNG of 8 bits of ``shape`` (C, H, W), every chunk with its checksum; nothing is decoded."""
     channels, height, width = shape
     head = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR" + struct.pack(">IIBB", width, height, 8, 0 if channels == 1 else 2)
     try:
@@ -72,10 +69,15 @@ def check_signed(path: Path, key: str, suffixes: Sequence[str] = (".png",)) -> N
 
 def save_signed(picture: Image.Image, path: Path) -> None:
     """Write a PNG that `check_signed` lets be replaced."""
+    picture.save(path, format="png", pnginfo=with_words(**SIGNED))
+
+
+def with_words(**words: str) -> PngInfo:
+    """What makes a PNG say by which run or weights it was drawn, for `Image.save`."""
     info = PngInfo()
-    for key, value in SIGNED.items():
+    for key, value in words.items():
         info.add_text(key, value)
-    picture.save(path, format="png", pnginfo=info)
+    return info
 
 
 def grid(images: Tensor, nrow: int = 8, scale: int = 0) -> Image.Image:
@@ -85,10 +87,7 @@ def grid(images: Tensor, nrow: int = 8, scale: int = 0) -> Image.Image:
 
 
 def contact_sheet(rows: Sequence[tuple[str, Tensor]], widest: int = WIDEST, scale: int = 0) -> Image.Image:
-    """A row per class: its name, shortened to ``widest`` pixels, and some of its images, uint8 [N, C, H, W].
-
-    The images are enlarged as those of `grid`.
-    """
+    """A row per class: its name, of at most ``widest`` pixels, and images, uint8 [N, C, H, W], in ``scale``."""
     captions, images = [caption(name, _TEXT, widest) for name, _ in rows], [list(images) for _, images in rows]
     return _sheet(images, tuple(rows[0][1].shape[1:]), captions, scale)
 
@@ -120,9 +119,7 @@ def named_grid(images: Tensor, nrow: int, names: Sequence[str] | None, scale: in
 def corner(
     sheet: Image.Image, shape: tuple[int, ...], nrow: int, names: Sequence[str] | None, most: int
 ) -> Image.Image:
-    """The first ``most`` rows and columns of a sheet that `named_grid` made of images of ``shape`` (C, H, W), however
-    many there are on it; ``names`` are those of as many rows, or None.
-    """
+    """The first ``most`` rows and columns of a `named_grid` of ``shape`` (C, H, W); ``names`` as there, or None."""
     _, height, width = (scale_of(shape[1]) * side for side in shape)
     bottom = GAP + most * (height + GAP)
     if names is not None:

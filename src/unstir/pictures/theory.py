@@ -8,10 +8,8 @@ import torch
 from torch import Tensor
 
 from unstir import randomness
-from unstir.data.disk import open_file
+from unstir.data.decoding import decoded
 from unstir.data.embedded import load_embedded
-from unstir.data.images import Refused, decode
-from unstir.errors import UserError
 from unstir.pictures.charts import log_axis
 from unstir.pixels import from_uint8, to_uint8
 from unstir.theory.process import Process
@@ -34,8 +32,9 @@ def theory_figure(image: Path | None = None) -> "Figure":
 
     schedules = {"linear": linear(), "cosine": cosine(), "sigmoid": sigmoid()}
     schedules["linear, zero terminal SNR"] = zero_terminal_snr(schedules["linear"])
-    digit = from_uint8(torch.from_numpy(load_embedded("digits")[0][:1].copy()))
-    x_0 = digit.view(1, 1, *digit.shape[-2:]) if image is None else _read(image)
+    pixels = load_embedded("digits")[0][0] if image is None else decoded(image, (_SIDE, _SIDE), 3, key="image").pixels
+    x_0 = from_uint8(torch.from_numpy(pixels.copy()))
+    x_0 = x_0.reshape(1, -1, *x_0.shape[-2:])
     figure = Figure(figsize=(13, 7.2), layout="constrained")
     parts: Any = figure.subfigures(2, 1, height_ratios=[1, 1])
     curves, strips = parts
@@ -80,12 +79,3 @@ def _draw_strip(row: Sequence[Any], name: str, schedule: NoiseSchedule, x_0: Ten
         axes.imshow(x_t.permute(1, 2, 0).expand(-1, -1, 3).numpy(), interpolation="nearest")
         axes.set(xticks=[], yticks=[])
     row[0].set_ylabel(name.replace(", ", ",\n"), fontsize=8, rotation=0, ha="right", va="center")
-
-
-def _read(path: Path) -> Tensor:
-    try:
-        with open_file(path) as file:
-            array = decode(file.read(), path.name, (_SIDE, _SIDE), 3).pixels
-    except Refused as error:
-        raise UserError("image", path, f"is no picture that can be shown: {error}", "name another") from None
-    return from_uint8(torch.from_numpy(array.copy()))[None]

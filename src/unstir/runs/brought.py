@@ -59,10 +59,7 @@ def settings(
 
 
 def of_process(process: Process, predict: str, learned_variance: bool) -> DiffusionConfig:
-    """The settings of a process: a schedule of ours by its name, any other by its table.
-
-    Raises UserError for another ``predict`` than eps, x0 and v, and for eps where alpha_T = 0.
-    """
+    """A process as settings, its schedule by name or table; UserError for no ``predict``, or for eps at alpha_T = 0."""
     schedule, T = process.schedule, process.T
     if predict not in PARAMETERIZATIONS:
         raise UserError("predict", predict, f"must be one of {', '.join(PARAMETERIZATIONS)}")
@@ -92,10 +89,7 @@ def usual_chain(process: Process) -> Chain:
 def of_network(
     network: nn.Module, channels: int, num_classes: int, conditions: "Conditions | None", options: dict[str, Any]
 ) -> ModelConfig:
-    """The settings of a U-Net, or of a network of one's own with the ``options`` that it was made with.
-
-    Raises UserError where `unstir.network` does not decorate its class.
-    """
+    """The settings of a U-Net, or of a decorated network of one's own with its ``options``; UserError for another."""
     told: dict[str, Any] = {"num_classes": num_classes, "condition_values": 0, "condition_channels": 0}
     if conditions is not None:
         told["condition_channels" if conditions.is_image else "condition_values"] = conditions.card.shape[0]

@@ -39,10 +39,7 @@ if TYPE_CHECKING:
 
 
 def schedule(config: DiffusionConfig) -> NoiseSchedule:
-    """The noise schedule; betas are taken literally, never scaled by 1000/T.
-
-    Raises UserError as `parts.make`, and where one of the user's own is no schedule of T times.
-    """
+    """The noise schedule, betas taken literally. UserError as `parts.make`, and where one's own has not T times."""
     name, options = config.schedule, config.options
     made = parts.make("schedule", name, config.T, options=options, section="diffusion.options")
     if not isinstance(made, NoiseSchedule) or made.T != config.T:
@@ -94,10 +91,7 @@ def num_parameters(config: Config) -> int:
 
 
 def forward_flops(config: Config, height: int, width: int) -> int:
-    """Floating-point operations of one forward pass of one image, two for each multiply-add, without computing it.
-
-    Convolutions and matrix products are counted, those inside attention too (published figures often leave these out).
-    """
+    """Operations of convolutions and products in a forward pass of one image, two for each multiply-add."""
     from torch.utils.flop_counter import FlopCounterMode  # with what a pass on the meta device imports, two seconds
 
     with FlopCounterMode(display=False) as counter, torch.device("meta"), torch.no_grad():
@@ -164,9 +158,7 @@ def _draws(config: Config, height: int, width: int) -> bool:
 
 
 def network_config(config: Config) -> ModelConfig:
-    """The network's own config: a learned variance takes as many output channels again, a hidden label one class;
-    an augmentation is an input of it.
-    """
+    """The network's own config: a learned variance doubles its outputs, hiding adds a label, augmenting an input."""
     outputs = config.model.in_channels * (2 if config.diffusion.learned_variance else 1)
     augmented = config.train.augment > 0
     return replace(config.model, out_channels=outputs, num_classes=num_labels(config), augmented=augmented)
@@ -219,10 +211,7 @@ def _weights(config: Config, noise_schedule: NoiseSchedule, parameterization: Pa
 
 
 def times(config: Config, device: torch.device) -> "TimeTable | None":
-    """What draws the times by the density that the config's [loss] asks for, on ``device``; None: by no density.
-
-    Without one they are uniform, or weighted so that means of losses are those over uniform times.
-    """
+    """What draws the times by the density that the config's [loss] asks for, on ``device``; None: by no density."""
     from unstir.diffusion.loss import TimeTable, probabilities
 
     cfg = config.loss

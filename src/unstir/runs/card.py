@@ -6,16 +6,17 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import torch
+from pydantic import Field, TypeAdapter, ValidationError
 from torch import Tensor
 
 from unstir.data.classes import class_number
-from unstir.errors import UserError
+from unstir.errors import UserError, of_pydantic
 from unstir.pictures.caption import of_class
 from unstir.pixels import PIXELS, Scale
-from unstir.runs.files import check, check_format, decode, encode, is_count, is_number, is_text, write_text
+from unstir.runs.files import check, check_format, decode, encode, write_text
 
 if TYPE_CHECKING:
     from unstir.data.store import Store
@@ -27,6 +28,8 @@ NAME = "data.json"
 CONDITIONS = "conditions.npy"
 
 GOLDEN = 2_654_435_769  # 2^32 over the golden ratio
+_Size = Annotated[int, Field(ge=1)]
+_Count = Annotated[int, Field(ge=0)]
 MOST_SHARES = 1 << 30  # the greatest sum of shares: their products with the fractions are whole numbers of 63 bits
 
 
@@ -36,7 +39,7 @@ class ConditionCard:
     scaled, (value - offset) / scale. ``sha256`` is that of RUN/conditions.npy.
     """
 
-    shape: tuple[int, ...]
+    shape: tuple[_Size, ...]
     offset: tuple[float, ...]
     scale: tuple[float, ...]
     sha256: str
@@ -49,9 +52,9 @@ class DataCard:
     conditions, if any. Of data that nobody knows counts are 0 and the hash is "".
     """
 
-    shape: tuple[int, int, int]
+    shape: tuple[_Size, _Size, _Size]
     classes: tuple[str, ...]
-    counts: dict[str, int] = field(default_factory=lambda: {"train": 0, "held_out": 0})
+    counts: dict[str, _Count] = field(default_factory=lambda: {"train": 0, "held_out": 0})
     content_hash: str = ""
     run: str = ""
     scale: Scale = PIXELS
@@ -68,13 +71,18 @@ class DataCard:
 
     @classmethod
     def of(cls, values: Mapping[str, Any]) -> "DataCard":
-        """The card that `plain` wrote."""
-        lists: dict[str, Any] = {key: tuple(values[key]) for key in ("shape", "classes")}
-        lists["scale"] = Scale(**{end: tuple(map(float, values["scale"][end])) for end in ("low", "high")})
-        if (of := values["condition"]) is not None:
-            shape, offset, scale = (tuple(of[key]) for key in ("shape", "offset", "scale"))
-            lists["condition"] = ConditionCard(shape, offset, scale, of["sha256"])
-        return cls(**{key: values[key] for key in KINDS} | lists)
+        """The card that `plain` wrote. Raises ValueError for anything else."""
+        check(values, dict.fromkeys((item.name for item in dataclasses.fields(cls)), lambda _: True))
+        try:
+            card = TypeAdapter(cls).validate_json(json.dumps(values), strict=True)
+        except ValidationError as error:
+            raise ValueError(str(of_pydantic(error, lambda _: None))) from None
+        alike = [(len(card.scale.low), len(card.scale.high)), (sorted(card.counts), ["held_out", "train"])]
+        if (of := card.condition) is not None:
+            alike += [([len(of.offset), len(of.scale)], [*of.shape[:1] * 2]), (len(of.shape) in (1, 3), True)]
+        if any(one != other for one, other in alike):
+            raise ValueError("its scale, counts or condition are of other channels, splits or sides")
+        return card
 
     @classmethod
     def of_store(cls, store: "Store") -> "DataCard":
@@ -92,52 +100,14 @@ def load(folder: Path) -> DataCard:
     file, restore = folder / NAME, "restore it from a copy, or train anew elsewhere"
     try:
         values = decode(file.read_bytes())
-        check_format(file, values.get("unstir_data"), FORMAT)
-        check(values, KINDS)
+        check_format(file, values.pop("unstir_data", None), FORMAT)
+        return DataCard.of(values)
     except UserError:
         raise
     except FileNotFoundError:
         raise UserError("", folder, f"is not a whole run: {NAME} is missing", restore) from None
     except ValueError as error:
         raise UserError("", file, f"is damaged: {error}", restore) from None
-    return DataCard.of(values)
-
-
-def _is_shape(value: Any, *dimensions: int) -> bool:
-    return isinstance(value, list) and len(value) in dimensions and all(is_count(n) and n > 0 for n in value)
-
-
-def _is_numbers(value: Any) -> bool:
-    return isinstance(value, list) and all(map(is_number, value))
-
-
-def _is_scale(value: Any) -> bool:
-    check(value, {"low": _is_numbers, "high": _is_numbers})
-    return len(value["low"]) == len(value["high"])
-
-
-def _is_condition(value: Any) -> bool:
-    if value is None:
-        return True
-    numbers = {"offset": _is_numbers, "scale": _is_numbers, "sha256": is_text}
-    check(value, {"shape": lambda shape: _is_shape(shape, 1, 3), **numbers})
-    return len(value["offset"]) == len(value["scale"]) == int(value["shape"][0])
-
-
-def _is_counts(value: Any) -> bool:
-    check(value, dict.fromkeys(("train", "held_out"), is_count))
-    return True
-
-
-KINDS = {
-    "shape": lambda value: _is_shape(value, 3),
-    "classes": lambda value: isinstance(value, list) and all(map(is_text, value)),
-    "counts": _is_counts,
-    **dict.fromkeys(("content_hash", "run"), is_text),
-    "scale": _is_scale,
-    "condition": _is_condition,
-}
-"""What data.json holds besides its format, and of what kind each is."""
 
 
 @dataclass(frozen=True)
@@ -208,10 +178,7 @@ class Labels:
             raise UserError("shares", tuple(shares), f"must be {numbers}")
 
     def or_null(self, label: int | None, key: str = "label") -> int | None:
-        """The label of an image that is given; where none is named, the null label, if the network was trained with it.
-
-        Raises UserError as `check`, or where a label is needed, which ``key`` names.
-        """
+        """The label of an image that is given, else the null label; UserError, naming ``key``, without either."""
         self.check(label)
         if label is None and self.count and not self.has_null:
             raise UserError(key, None, f"must name the class of the image, 0..{self.count - 1}")

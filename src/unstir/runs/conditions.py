@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from unstir.data.store import Store
 from unstir.errors import UserError
 from unstir.parts import OURS, condition, make
-from unstir.pixels import HALF, known, to_uint8
+from unstir.pixels import HALF, enlarged, known, to_uint8
 from unstir.runs.card import CONDITIONS, ConditionCard
 from unstir.runs.config import Config
 from unstir.runs.files import write_bytes
@@ -62,10 +62,7 @@ def masked(images: Tensor, part: str = "right") -> Tensor:
 
 @dataclass(frozen=True, eq=False)
 class Conditions:
-    """The conditions of a run: what they are (``name``, ``options``), their scale (``card``), and those it keeps.
-
-    ``hides`` says whether the network was trained with conditions hidden, ``read`` returns those kept.
-    """
+    """The conditions of a run, their scale (``card``), those kept (``read``), and whether training hid some."""
 
     name: str
     options: Mapping[str, Any] = field(repr=False)
@@ -130,10 +127,7 @@ class Conditions:
         write_bytes(folder / CONDITIONS, content(self.kept))
 
     def checked(self, values: Tensor) -> Tensor:
-        """Conditions in their units, one an image or one for all, as float32 [N, ...]; images may be smaller.
-
-        UserError for other shapes, and for what is not finite.
-        """
+        """Conditions in units, one or one an image, of smaller images too: float32 [N, ...]. UserError for a misfit."""
         shape, values = self.card.shape, torch.as_tensor(values).float()
         rows = values[None] if values.ndim == len(shape) else values
         if self.is_image and rows.ndim == 4 and rows.shape[1] == shape[0]:
@@ -189,10 +183,7 @@ class Conditions:
         return self._scaled(rows[index].to(device))
 
     def told(self, x_0: Tensor, rows: Tensor | None) -> Tensor:
-        """What a network gets for any images [B, C, H, W] in [-1, 1] whose conditions are ``rows``, in their units.
-
-        Without any they are a function of the images, or hidden; UserError where they can be neither.
-        """
+        """What a network gets for images [B, C, H, W]: ``rows`` scaled, a function of them, or hidden; or UserError."""
         if rows is not None:
             return self.given(self.checked(rows), x_0.device)
         if self.name != STORED:
@@ -247,16 +238,6 @@ class Conditions:
 def with_mark(scaled: Tensor) -> Tensor:
     """Scaled conditions with a last number or channel of ones, which says that they are given."""
     return torch.cat((scaled, torch.ones_like(scaled[:, :1])), 1)
-
-
-def enlarged(images: Tensor, shape: tuple[int, ...]) -> Tensor:
-    """Images [N, C', h, w] repeated by a whole factor to the sides of ``shape``; UserError where there is none."""
-    down, right = (size // small for size, small in zip(shape[-2:], images.shape[2:], strict=True))
-    large = images.repeat_interleave(max(down, 1), 2).repeat_interleave(max(right, 1), 3)
-    if down != right or large.shape[2:] != shape[-2:]:
-        sides = f"have sides {list(images.shape[2:])}, and those of the images, {list(shape[-2:])}, are no multiple"
-        raise UserError("condition", None, sides, "give both sides divided by one whole number")
-    return large
 
 
 def _unscaled(data: DataConfig) -> Conditions:

@@ -245,7 +245,5 @@ def steps_in(span: str, steps_per_epoch: int, batch_size: int) -> int:
 
 
 def log_spaced(length: int, num: int) -> set[int]:
-    """``num`` steps, each a constant factor after the last, from a thousandth of ``length`` to it; fewer where they
-    round to the same.
-    """
+    """At most ``num`` steps, each a constant factor after the last, from a thousandth of ``length`` to it."""
     return {length, *(max(1, round(length * 1000 ** (k / num - 1))) for k in range(1, num + 1))}

@@ -27,7 +27,6 @@ from unstir.locks import held
 
 if TYPE_CHECKING:
     from PIL.Image import Image
-    from PIL.PngImagePlugin import PngInfo
 
 PARTIAL = ".partial"
 
@@ -71,20 +70,14 @@ def replacing(path: Path, needs: int = 0) -> Iterator[Path]:
 
 
 def remove_partials(folder: Path, name: str = "") -> None:
-    """Remove what killed processes left half written in ``folder``, of any file or of one.
-
-    Only who holds the lock that is held wherever these are written may, or a living process would lose its file.
-    """
+    """Remove what killed processes left half written; for who holds the lock of where these are written."""
     for partial in folder.glob(f".{name}*{PARTIAL}"):
         partial.unlink(missing_ok=True)
 
 
 @contextmanager
 def staging(parent: Path, name: str) -> Iterator[Path]:
-    """A new folder in ``parent`` to write in, for what gets its name from there by a rename; gone after the block.
-
-    Those of this ``name`` that killed processes left are removed first; what a living one is using stays.
-    """
+    """A new folder in ``parent`` for what is renamed from there, gone after the block; dead ones go before it."""
     for lock in parent.glob(f".{glob.escape(name)}.????????{PARTIAL}.lock"):
         with suppress(OSError, _LivingError), held(lock, _LivingError()) as is_ours:
             if is_ours:
@@ -115,18 +108,10 @@ def write_bytes(path: Path, content: bytes) -> None:
 
 def save_png(path: Path, picture: "Image", **words: str) -> None:
     """Replace ``path`` by a picture that says these `words_of` it, durably; raises UserError as `replacing` does."""
+    from unstir.pictures.grid import with_words  # with Pillow, which few commands need
+
     with replacing(path) as partial:
         picture.save(partial, format="png", pnginfo=with_words(**words))
-
-
-def with_words(**words: str) -> "PngInfo":
-    """What makes a PNG say by which run or weights it was drawn, for `Image.save`."""
-    from PIL.PngImagePlugin import PngInfo  # which few commands need
-
-    info = PngInfo()
-    for key, value in words.items():
-        info.add_text(key, value)
-    return info
 
 
 def words_of(path: Path) -> dict[str, Any]:

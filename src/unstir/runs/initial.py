@@ -67,9 +67,7 @@ def check_initial(config: Config) -> None:
 
 
 def check_teacher(config: Config) -> None:
-    """Raise UserError where the paths that a run learns from would not be its teacher's: the run that train.init names
-    has its process, has no teacher itself, and predicts what loss.teacher says.
-    """
+    """Raise UserError unless train.init names a run of this process, without a teacher, that predicts loss.teacher."""
     advice, source = "let unstir distill RUN --out NEW set all of it", config.train.init
     if not source:
         raise UserError("train.init", source, "names no trained run, which a consistency loss learns from", advice)

@@ -46,10 +46,7 @@ class Log:
 
 
 def read(file: Path, check_line: Callable[[dict[str, Any]], None], mark: str = "") -> Log:
-    """The lines of a file, none where it is not there; OSError where it cannot be read.
-
-    A line is good where it parses, passes ``check_line`` (else ValueError) and names no run but that of the ``mark``.
-    """
+    """Lines of a file that parse, pass ``check_line`` and name no run but the ``mark``'s, if it is there; OSError."""
     lines, damaged, texts = [], [], [b""]
     with suppress(FileNotFoundError):
         texts = file.read_bytes().split(b"\n")

@@ -246,10 +246,7 @@ class Model:
         return f"{chain.cost(self.process.schedule)}{each}{self.besides(chain)}"
 
     def besides(self, chain: Chain, process: Process | None = None) -> str:
-        """What guidance adds to the network calls of a chain, in words; "" where it adds nothing.
-
-        The chain is one of ``process``, by default the model's own.
-        """
+        """What guidance adds to the calls of a chain of ``process``, else the model's, in words; "" for nothing."""
         schedule = (process or self.process).schedule
         first, last = chain.guidance_low, chain.guidance_high or schedule.T
         if idle := idle_guidance(chain, schedule):

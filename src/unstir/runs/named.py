@@ -18,10 +18,7 @@ def names() -> tuple[str, ...]:
 
 
 def located(run: str | Path) -> Path | None:
-    """The folder inside the package of the model that ``run`` names, NAME or shipped:NAME; None where it names none.
-
-    Raises UserError where a model has not that name, and where NAME or runs/NAME is a run too.
-    """
+    """The folder of the model NAME or shipped:NAME, None for others; UserError where none or a run has that name."""
     text = str(run)
     name = text.removeprefix(PREFIX)
     if name == text and Path(name).name != name:

@@ -146,15 +146,9 @@ class Run:
         """The folder of grids."""
         return self.files / "samples"
 
-    @property
-    def metrics_file(self) -> Path:
-        """The file of metrics, a JSON object a line."""
-        return self.files / "metrics.jsonl"
-
-    @property
-    def held_out_file(self) -> Path:
-        """The file of losses of images kept aside, a JSON object per snapshot."""
-        return self.files / "held_out.jsonl"
+    def log_file(self, name: str) -> Path:
+        """The file of the "metrics", "held_out", "events" or "errors", a JSON object a line."""
+        return self.files / f"{name}.jsonl"
 
     @property
     def steps_per_epoch(self) -> int:
@@ -182,10 +176,10 @@ class Run:
         write_text(self.path / "config.toml", toml.to_toml(self.config))
 
     def log(self, name: str) -> "Log":
-        """The "metrics", "held_out", "events" or "errors" of the run, and what of its file is damaged or foreign."""
+        """The lines of a `log_file`, and what of it is damaged or foreign."""
         from unstir.runs import lines
 
-        return lines.read(self.files / f"{name}.jsonl", lines.NAMES[name], self.data.mark)
+        return lines.read(self.log_file(name), lines.NAMES[name], self.data.mark)
 
     def metrics(self) -> list[dict[str, Any]]:
         """The good lines of metrics.jsonl."""
@@ -199,7 +193,7 @@ class Run:
         """Add a line to events.jsonl, durably; UserError where it cannot be written."""
         from unstir.runs import lines
 
-        lines.append(self.path / "events.jsonl", {"event": event, **details, "run": self.data.mark}, durable=True)
+        lines.append(self.log_file("events"), {"event": event, **details, "run": self.data.mark}, durable=True)
 
     def keep(self, weights: Mapping[str, Tensor], step: int = 0, **event: Any) -> None:
         """Save weights that were trained elsewhere as those of a ``step``, and log the ``event`` that brought them."""

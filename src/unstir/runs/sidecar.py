@@ -26,10 +26,7 @@ def digest(settings: dict[str, Any]) -> str:
 
 
 def check(picture: Path, singles: Sequence[Path] = (), key: str = "out", suffixes: Sequence[str] = (".png",)) -> None:
-    """Raise UserError where a picture, named by ``key``, cannot be written, or would replace one without sidecar.
-
-    Those of the ``singles`` that are its own (`singles_of`) may be replaced too.
-    """
+    """Raise UserError where a picture, ``key``, cannot be written, or replaces one, no own single, without sidecar."""
     if picture.suffix.lower() not in suffixes:
         raise UserError(key, picture, f"must end in {' or '.join(suffixes)}")
     check_file(picture, key)

@@ -72,10 +72,7 @@ def _one_of_each(labels: Tensor | None, count: int) -> Tensor:
 
 
 def compared_with(run: "Run", store: Store) -> "Run":
-    """A run that knows no data as if that of ``store`` were its own; UserError where its images are of another kind.
-
-    A run that knows its data is returned as it is.
-    """
+    """A run that knows no data as if that of ``store`` were its own; UserError where images or classes do not fit."""
     card = run.data
     if card.content_hash:
         return run

@@ -97,10 +97,7 @@ SHARED = "train", "data", "grids"
 
 
 def near_setting(word: str, known: Iterable[str]) -> str | None:
-    """The key or option, of those ``known``, that a wrong one was probably meant to be; None where nothing is near.
-
-    It is the one that others call so, the one of this name in another section, or the nearest by its letters.
-    """
+    """The key or option of those ``known`` that a wrong one was probably meant to be; None where nothing is near."""
     known, (section, _, name) = sorted(known), word.rpartition(".")
     if synonym := _by_word(name, known, section):
         return synonym

@@ -8,7 +8,7 @@ from collections.abc import Callable, Collection
 from dataclasses import replace
 from pathlib import Path
 
-from unstir.errors import KeptSettingsError, Remedy, UserError
+from unstir.errors import KeptSettingsError, UserError
 from unstir.runs.config import log_spaced
 from unstir.runs.files import is_of
 from unstir.runs.run import Run
@@ -102,10 +102,7 @@ def learning_rates(run: Run) -> Callable[[int], float]:
 
 
 def ema_decay(config: TrainConfig, step: int) -> float:
-    """The decay of the average's update after optimiser step ``step``, counted from 0; 0 where there is no average.
-
-    With a warm-up it is at most n / (9 + n) at update n = 1, 2, ..., so that early averages span a tenth of the steps.
-    """
+    """The decay after step ``step``, from 0: in a warm-up at most n / (9 + n) at update n; 0 without an average."""
     return min(config.ema_decay, (1 + step) / (10 + step)) if config.ema_warmup else config.ema_decay
 
 
@@ -114,7 +111,7 @@ def settled(draft: Run) -> TrainConfig:
     (two epochs at least, where the rate stands still within an epoch).
 
     Raises UserError where no step follows the warm-up, where a constant rate is given a fall, and where the fall ends
-    before the run, is longer than it or never comes.
+    before the run or is longer than it.
     """
     train, warmup = draft.config.train, draft.steps_in(draft.config.train.warmup)
     rest = draft.length - warmup
@@ -125,7 +122,7 @@ def settled(draft: Run) -> TrainConfig:
         fifth = max(draft.length // 5, 2 * draft.steps_per_epoch if train.lr_every == "epoch" else 1)
         period = rest if train.lr_schedule == "cosine" else min(fifth, rest)
         train = replace(train, lr_period=f"{period} steps")
-    _check_fall(Run(draft.path, replace(draft.config, train=train), draft.data), {"train.lr_every": "step"})
+    _check_fall(Run(draft.path, replace(draft.config, train=train), draft.data))
     return train
 
 
@@ -136,17 +133,15 @@ def check_changed(new: Run, changed: Collection[str]) -> None:
         if new.length <= warmup:
             none = f"has no effect in {_span(new.length)}, as the warm-up takes {_span(warmup)}"
             raise UserError("train.lr_period", train.lr_period, none, {"train.lr_period": None})
-        _check_fall(new, {"train.lr_period": None})
+        _check_fall(new)
     elif train.lr_schedule == "cosine" and new.length > (ends := _end(new)):
         beyond, period = f"goes beyond step {ends}, where the cosine of train.lr is 0", _span(new.length - warmup)
         remedy = {"train.length": train.length, "train.lr_period": period}
         raise KeptSettingsError(("train.length",), train.length, beyond, remedy)
 
 
-def _check_fall(run: Run, remedy: Remedy) -> None:
-    """Refuse a fall of a constant rate, and one that ends before the run, is longer than it, or never comes: for this
-    the ``remedy``.
-    """
+def _check_fall(run: Run) -> None:
+    """Refuse a fall of a constant rate, and one that ends before the run or is longer than it."""
     train, ends = run.config.train, _end(run)
     period, most = train.lr_period, {"train.lr_period": _span(run.length - run.steps_in(train.warmup))}
     if train.lr_schedule == "constant" and run.steps_in(period):
@@ -158,18 +153,6 @@ def _check_fall(run: Run, remedy: Remedy) -> None:
     if train.lr_schedule == "wsd" and run.length < ends:
         late = f"after train.warmup={train.warmup} is longer than the run of {_span(run.length)}"
         raise UserError("train.lr_period", period, late, most)
-    if train.lr_every == "epoch" and run.length >= ends and _stands_still(run):
-        held = f"is no longer than an epoch, {_span(run.steps_per_epoch)}, for which lr_every holds the rate"
-        raise UserError("train.lr_period", period, held, remedy)
-
-
-def _stands_still(run: Run) -> bool:
-    """Whether the first step of the last epoch still has the full rate, or a part of the warm-up."""
-    train = run.config.train
-    first = (run.length - 1) // run.steps_per_epoch * run.steps_per_epoch
-    if train.lr_schedule == "cosine":
-        return first <= run.steps_in(train.warmup)
-    return train.lr_schedule == "wsd" and run.length - first >= run.steps_in(train.lr_period)
 
 
 def _end(run: Run) -> int:

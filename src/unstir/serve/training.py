@@ -27,7 +27,8 @@ class TrainingValues(Values):
 def training(state: State, values: TrainingValues) -> Answer:
     """How far a run has come, its curve and its snapshots; the stamp alone where nothing was written since."""
     run = state.run(values.model)
-    written = [file.stat().st_mtime for file in (run.metrics_file, run.held_out_file, run.samples) if file.exists()]
+    files = run.log_file("metrics"), run.log_file("held_out"), run.samples
+    written = [file.stat().st_mtime for file in files if file.exists()]
     stamp = " ".join(map(str, written))
     answer = {"stamp": stamp, "written": f"{duration(time.time() - max(written))} ago" if written else "nothing yet"}
     return answer if stamp and stamp == values.stamp else {**answer, **_progress(run)}

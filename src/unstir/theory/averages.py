@@ -56,10 +56,7 @@ def combination(saved: Sequence[tuple[int, float]], wanted: tuple[int, float]) -
 
 
 def _products(a: Tensor, b: Tensor) -> Tensor:
-    """The integrals of the products of profiles (g + 1) t^g / n^(g + 1), 0 < t < n, given as (n, g): [A, B] (eq. 151).
-
-    ``a`` is float64 [A, 2] and ``b`` [B, 2].
-    """
+    """Integrals of products of profiles (n, g), (g + 1) t^g / n^(g + 1): [A, 2] and [B, 2] to [A, B] (eq. 151)."""
     (n_a, g_a), (n_b, g_b) = a[:, None].unbind(2), b[None].unbind(2)
     overlap = torch.where(n_a < n_b, (n_a / n_b) ** g_b, (n_b / n_a) ** g_a) / torch.maximum(n_a, n_b)
     return overlap * (g_a + 1) * (g_b + 1) / (g_a + g_b + 1)

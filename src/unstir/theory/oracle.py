@@ -154,10 +154,7 @@ class FiniteData:
         return ((weights @ self._square_norms - mean.square().sum(1)).clamp(min=0) / mean.shape[1]).to(x_t)
 
     def log_prob(self, x_t: Tensor, alpha: float, sigma: float) -> Tensor:
-        """log( sum_i N(x_t; alpha y_i, sigma^2 I) / N ) in nats: [B], for sigma > 0.
-
-        For many images take the score from Tweedie's formula: autograd would keep them all in float64.
-        """
+        """log( sum_i N(x_t; alpha y_i, sigma^2 I) / N ) in nats: [B], for sigma > 0. Scores are Tweedie's formula's."""
         half_squares = self._half_squares(x_t, alpha, sigma)
         log_scale = self.images[0].numel() * math.log(sigma * math.sqrt(2 * math.pi))
         return ((-half_squares / sigma**2).logsumexp(1) - math.log(len(self.images)) - log_scale).to(x_t)

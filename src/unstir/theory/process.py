@@ -85,10 +85,7 @@ class Process:
         return self.schedule.T
 
     def diffuse(self, x_0: Tensor, t: int | Tensor, eps: Tensor) -> Tensor:
-        """x_t = alpha_t x_0 + sigma_t eps, a sample of q(x_t | x_0) (Ho et al. 2020, eq. 4).
-
-        ``t`` is an int or int64 [B]; ``eps`` is standard normal, shaped like x_0.
-        """
+        """x_t = alpha_t x_0 + sigma_t eps (Ho et al. 2020, eq. 4); ``t`` int or int64 [B], ``eps`` like x_0."""
         alpha, sigma = self.schedule.gather(t, x_0)
         return alpha * x_0 + sigma * eps
 

@@ -25,9 +25,7 @@ _NO_SIGNAL = -1000.0  # stands for the log-SNR of alpha_T = 0, which is -inf
 
 
 def check_variance(kind: str, learned: bool, measured: bool) -> None:
-    """Raise UserError for a ``kind`` that is unknown, "learned" where the network has not ``learned`` it, or "optimal"
-    where the errors of these weights were not ``measured``.
-    """
+    """Raise UserError for an unknown ``kind``, "learned" if not ``learned``, "optimal" without errors ``measured``."""
     if kind not in ("auto", *VARIANCES):
         raise UserError("variance", kind, "is unknown", f"choose one of auto, {', '.join(VARIANCES)}")
     if kind == "learned" and not learned:
@@ -47,10 +45,7 @@ def chosen_variance(kind: str, learned: bool, every_time: bool) -> str:
 def log_variance(
     kind: str, log_small: Coefficient, log_large: Coefficient, fraction: Tensor | None = None
 ) -> Coefficient:
-    """The natural logarithm of the chosen variance; ``fraction`` is v, float [B, C, H, W], needed only by "learned".
-
-    Raises ValueError for another kind, or for "learned" without a fraction.
-    """
+    """The logarithm of the chosen variance; ``fraction`` is v, [B, C, H, W], of "learned". Raises ValueError."""
     if kind == "small":
         return log_small
     if kind == "large":
@@ -63,10 +58,7 @@ def log_variance(
 
 
 def error_at_each_time(schedule: NoiseSchedule, times: Sequence[int], errors: Sequence[float]) -> Tensor:
-    """m_t at t = 1..T, float64 [T + 1] with NaN at 0, from ``errors`` > 0 at rising ``times``.
-
-    Its logarithm is linear in the log-SNR between the times, and stays beyond the first and the last.
-    """
+    """m_t at t = 0..T (NaN at 0), float64, from ``errors`` > 0 at rising ``times``, linear in the log-SNR between."""
     log_snr = [max(schedule.log_snr(t), _NO_SIGNAL) for t in range(1, schedule.T + 1)]
     at = [-log_snr[t - 1] for t in times]  # rising
     return torch.tensor([np.nan, *np.exp(np.interp(np.negative(log_snr), at, np.log(errors)))], dtype=torch.float64)

@@ -72,10 +72,9 @@ def loss_weights(
     parameterization: Parameterization,
     options: Mapping[str, parts.Option] = MappingProxyType({}),
 ) -> Tensor:
-    """The weight of the squared error of the network's output at each time: float64 [T+1], that of t = 0 being 0.
+    """The weight of the squared error at each time, float64 [T+1], 0 at t = 0: a weighting of ours or MODULE:NAME.
 
-    ``name`` is a weighting of ours or MODULE:NAME. Raises UserError as `parts.make`, and for weights that are no finite
-    numbers or not above 0 at t = T, where every sampler starts.
+    Raises UserError as `parts.make`, and for weights that are not finite or not above 0 at t = T.
     """
     also: dict[str, Any] = {"section": "weighting_options", "parameterization": parameterization}
     given: Any = parts.make("weighting", name, schedule, options=options, **also)

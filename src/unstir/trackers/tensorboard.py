@@ -9,7 +9,7 @@ from PIL import Image
 
 from unstir.libraries import library
 from unstir.parts import tracker
-from unstir.train.observer import Scalars
+from unstir.trackers import Scalars
 
 
 @tracker

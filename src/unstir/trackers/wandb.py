@@ -16,7 +16,7 @@ from unstir.errors import UserError
 from unstir.libraries import library
 from unstir.parts import tracker
 from unstir.runs.files import write_text
-from unstir.train.observer import Scalars
+from unstir.trackers import Scalars
 
 logger = logging.getLogger(__name__)
 

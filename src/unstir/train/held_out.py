@@ -169,15 +169,12 @@ def keep_errors(run: Run, denoiser: Denoiser, weights: str, images: FixedImages,
     errors = [total / values for total in sums.values()]
     if all(0 < error < math.inf for error in errors):  # else weights that answer with NaN
         line = {"weights": weights, "times": at, "errors": errors, "num": num, "run": run.data.mark}
-        append(run.path / "errors.jsonl", line, durable=True)
+        append(run.log_file("errors"), line, durable=True)
 
 
 @torch.inference_mode()
 def with_errors(model: Model, store: Store) -> Model:
-    """The model with its errors by time: where they were not measured they are, on training images, and kept.
-
-    Raises UserError where ``store`` is not the run's data or has other bytes.
-    """
+    """The model with its errors by time, measured now where they were not, and kept; UserError for other data."""
     if model.errors is not None:
         return model
     run = Run.open(model.folder)
@@ -201,8 +198,9 @@ class HeldOutLoss:
         self._size = run.config.train.micro_batch or run.config.train.batch_size
         self._times = middles(run.config.diffusion.T, run.config.log.held_out_times)
         self._bits_calls = min(BITS_CALLS, run.config.diffusion.T)
-        chosen = (FixedImages.choose(run, store, split, device) for split in SPLITS)
-        self._splits = {images.split: images for images in chosen if len(images) > 1}
+        most = run.config.log.held_out_images
+        there = [split for split in SPLITS if min(store.count(split), most) > 1]
+        self._splits = {split: FixedImages.choose(run, store, split, device) for split in there}
 
     def start(self, step: int, due: int) -> None:
         """Drop the lines of steps after ``step``, which will be taken again; see `cut_log`."""
@@ -218,10 +216,7 @@ class HeldOutLoss:
         return bool(self._splits) and step not in self._written
 
     def measure(self, denoiser: Denoiser, step: int, observer: Observer, stop: Stop) -> bool:
-        """Measure and add the line of a step, durably; False, and nothing is written, where ``stop`` was asked for.
-
-        Raises OutOfMemoryError.
-        """
+        """Measure and add the line of a step, durably; False where ``stop`` was asked for. Raises OutOfMemoryError."""
         began, done, total = time.perf_counter(), itertools.count(1), sum(map(self._calls, self._splits.values()))
 
         def on_call() -> None:
@@ -239,7 +234,7 @@ class HeldOutLoss:
             return False
         line = self._line(step, measured)
         line |= {"seconds": round(time.perf_counter() - began, 3), "run": self._run.data.mark}
-        append(self._run.held_out_file, line, durable=True)
+        append(self._run.log_file("held_out"), line, durable=True)
         self._written.add(step)
         observer.held_out(line)
         return True
@@ -319,7 +314,7 @@ def catch_up(run: Run, store: Store) -> int:
         written = run.held_out()
         in_order = sorted(written, key=lambda line: line["step"])
         if in_order != written:  # those added, now or by a call that was killed, stand in their places
-            write(run.held_out_file, in_order)
+            write(run.log_file("held_out"), in_order)
     return added
 
 

@@ -156,8 +156,7 @@ def _made(run: Run) -> tuple[str, ...]:
 def open_run(config: Config, out: Path, store: Store) -> Run:
     """The run in folder ``out``: made from ``config``, or, where there is one, continued with what may change.
 
-    Settings that no step is left to use are logged. Raises UserError where the settings do not fit the data or
-    each other, and where they change what a run keeps.
+    Raises UserError where the settings do not fit the data or each other, and where they change what a run keeps.
     """
     conditions = None
     if config.data.condition:
@@ -192,25 +191,13 @@ def _continued(old: Run, asked: Config, store: Store) -> Run:
     new = Run(old.path, dataclasses.replace(asked, recipe=saved.recipe), old.data)
     newest = max((step for step, _ in checkpoint.listed(old.checkpoints)), default=0)
     if new.length < newest:
-        if saved.kind.has_teacher:
-            changed.pop("train.lr_period", None)  # which follows the length
-        _say_unused(changed, newest, "and nothing of it is kept")
         return new  # further than asked: nothing is left to do, and nothing is changed
     check_changed(new, changed)
     if changed:
         with old.lock():  # another process may be training it with the old ones
             new.save_config()
             new.record("changed", **changed)
-    if new.length == newest:
-        _say_unused(changed, newest, "which is kept for when the run goes on")
     return new
-
-
-def _say_unused(changed: dict[str, Any], newest: int, kept: str) -> None:
-    """Say which settings were asked for that no step is left to use, by a run at its step ``newest``."""
-    needs_none = "train.length", "log.to", "data.store"
-    if unused := [f"{key}={value}" for key, value in changed.items() if key not in needs_none]:
-        logger.warning(f"the run has taken step {newest}, its last: {', '.join(unused)} is not used, {kept}")
 
 
 def _check_plan(config: Config, out: Path, plan: Plan, by_class: bool) -> None:
@@ -359,9 +346,7 @@ def store_path(data: DataConfig) -> Path:
 
 
 def store_of(data: DataConfig, old: Run | None, check: Callable[[Plan], None]) -> Store:
-    """The store of ``data``, else that of the run ``old``, else the source if it is one, else the source packed, which
-    ``check`` may refuse for a new run.
-    """
+    """The store of ``data``, of the run ``old`` or the source itself, else the source packed, if ``check`` lets it."""
     places = [] if old is None else [data.store, old.config.data.store]
     for place in (*places, data.source):
         if place and is_store(place):
@@ -389,7 +374,7 @@ def _packed(data: DataConfig, path: Path, check: Callable[[Plan], None]) -> Stor
     names = "size", "channels", "held_out", "sha256", "depth", "scale", "options"
     given: dict[str, Any] = {name: value for name in names if (value := getattr(data, name)) not in ("", ())}
     try:
-        return packed(Options(data.source, download_dir=path.parent, **given, check=check), path)
+        return packed(Options(data.source, download_dir=path.parent, **given), path, check)
     except UserError as error:
         if error.key.startswith("options"):
             raise error.within("data") from None

@@ -8,10 +8,8 @@ from typing import Any, Self
 
 from unstir import parts
 from unstir.errors import UserError, printable
-from unstir.runs.files import is_figure
 
 logger = logging.getLogger(__name__)
-BITS = "bits", "bits_error", "bits_train", "bits_train_error"
 
 
 class Observer:
@@ -72,28 +70,6 @@ for _hook in ("__exit__", "begin", "step", "metrics", "held_out", "grid", "snaps
     setattr(Observers, _hook, _told(_hook))
 
 
-class Scalars(Observer):
-    """A tracker that is given the numbers of each log line by one method."""
-
-    def add(self, step: int, row: dict[str, Any]) -> None:
-        """Add values to what is shown of a step."""
-        raise NotImplementedError
-
-    def metrics(self, line: dict[str, Any]) -> None:
-        """Add all numbers of a line of metrics.jsonl, as metrics/KEY."""
-        self.add(line["step"], {f"metrics/{key}": line[key] for key in line if key != "step" and _shown(line[key])})
-
-    def held_out(self, line: dict[str, Any]) -> None:
-        """Add the losses of a line of held_out.jsonl, means over its times, and its bounds in bits per dimension."""
-        losses = {"held_out/loss": line["held_out"], "held_out/loss_train": line["train"]}
-        means = {name: sum(values) / len(values) for name, values in losses.items() if values}
-        self.add(line["step"], means | {f"held_out/{name}": line[name] for name in BITS if _shown(line[name])})
-
-
-def _shown(value: Any) -> bool:
-    return value is not None and is_figure(value)
-
-
 class Stop:
     """A request to stop, which training honours at its next step; it is entered where training begins.
 
@@ -116,10 +92,7 @@ class Stop:
 
 
 def tracked(observer: Observer, names: Sequence[str], folder: Path) -> Observer:
-    """The observer of the run in ``folder``, and behind it the trackers of these ``names``.
-
-    Raises UserError where the library of a tracker is missing or cannot be loaded.
-    """
+    """The observer of the run in ``folder``, then the trackers of these ``names``; UserError where one cannot load."""
     return Observers(observer, *(_Guarded(name, _tracker(name, folder)) for name in names))
 
 
@@ -139,9 +112,7 @@ def _why(error: Exception) -> str:
 
 
 class _Guarded(Observers):
-    """A tracker that is named once and told nothing more when it raises an exception, of any library in any state of
-    disk and network.
-    """
+    """A tracker that is named once and told nothing more when it raises any exception."""
 
     def __init__(self, name: str, tracker: Observer) -> None:
         super().__init__(tracker)

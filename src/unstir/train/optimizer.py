@@ -141,9 +141,7 @@ def matrices(net: nn.Module) -> dict[str, nn.Parameter]:
 
 
 def make_optimizer(net: nn.Module, config: TrainConfig) -> torch.optim.Optimizer:
-    """What ``config`` asks for. Adam is fused: one kernel for all parameters, which can skip a step without being
-    waited for. With Muon, AdamW moves what is no matrix.
-    """
+    """What ``config`` asks for; Adam is fused, as is AdamW, which beside Muon moves what is no matrix."""
     named = dict(net.named_parameters())
     mine = matrices(net) if config.optimizer == "muon" else {}
     adam = (torch.optim.Adam if config.optimizer == "adam" else torch.optim.AdamW)(

@@ -8,8 +8,9 @@ import dataclasses
 import logging
 import math
 import time
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from contextlib import nullcontext
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
@@ -55,9 +56,7 @@ SIZES = Size(32, 32), Size(32, 64), Size(64, 64), Size(64, 128)  # by what a ste
 
 
 def snapshots(minutes: float, speed: float) -> int:
-    """How many snapshots, after that of the first step, take at most a quarter of the minutes, at a ``speed`` in images
-    a second: 1..6.
-    """
+    """How many snapshots after the first, 1..6, take a quarter of the minutes at a ``speed`` in images a second."""
     return min(max(int(60 * minutes * speed / SNAPSHOT / 4), 1), 6)
 
 
@@ -67,14 +66,20 @@ def seen(minutes: float, speed: float) -> int:
     return max(int(max(possible - SNAPSHOT * (1 + snapshots(minutes, speed)), possible / 2)), 1)
 
 
-def chosen(images: int, minutes: float, speeds: dict[Size, float], enough: int = ENOUGH) -> dict[str, Any]:
+def chosen(
+    images: int, minutes: float, sizes: Iterable[Size], speed_of: Callable[[Size], float], enough: int = ENOUGH
+) -> dict[str, Any]:
     """Settings by dotted key for so many training ``images``, given the images a second of sizes, the cheapest first.
 
-    The size is the last that sees ``enough`` images in the minutes, else the first.
+    The size is the last before one that does not see ``enough`` images in the minutes, or the first.
     """
-    first, *_ = speeds
-    size = next((size for size in reversed(speeds) if seen(minutes, speeds[size]) >= enough), first)
-    length = seen(minutes, speeds[size])
+    size, *larger = sizes
+    speed = speed_of(size)
+    for other in larger if seen(minutes, speed) >= enough else ():
+        if seen(minutes, its_speed := speed_of(other)) < enough:
+            break
+        size, speed = other, its_speed
+    length = seen(minutes, speed)
     return {
         "data.size": size.side,
         "model.channels": size.channels,
@@ -82,7 +87,7 @@ def chosen(images: int, minutes: float, speeds: dict[Size, float], enough: int =
         "train.augment": 0.12 if images < MANY else 0.0,
         "train.length": f"{length} images",
         "train.warmup": f"{min(WARMUP * BATCH, length // 10)} images",
-        "grids.log_spaced": snapshots(minutes, speeds[size]),
+        "grids.log_spaced": snapshots(minutes, speed),
     }
 
 
@@ -106,7 +111,7 @@ def for_minutes(config: Config, minutes: float, typed: Collection[str] = (), by_
     width = config.model.channels if init or {"model.channels", "train.init"} & fixed else 0
     sizes = dict.fromkeys(Size(side or size.side, width or size.channels) for size in SIZES)
     enough = AGAIN if init or config.train.init else ENOUGH
-    values = {**chosen(images, minutes, _measured(config, sizes, minutes, enough), enough), "train.init": init}
+    values = {**chosen(images, minutes, sizes, partial(_speed, config), enough), "train.init": init}
     config = _changed(config, {key: value for key, value in values.items() if key not in fixed})
     _introduce(config, images, minutes)
     return config
@@ -133,16 +138,6 @@ def _shipped(config: Config) -> str:
     except UserError:
         return ""
     return init
-
-
-def _measured(config: Config, sizes: Iterable[Size], minutes: float, enough: int) -> dict[Size, float]:
-    """Images a second of the sizes, from the cheapest on to the first that does not see ``enough`` in the minutes."""
-    speeds = dict[Size, float]()
-    for size in sizes:
-        speeds[size] = _speed(config, size)
-        if seen(minutes, speeds[size]) < enough:
-            break
-    return speeds
 
 
 def _speed(config: Config, size: Size) -> float:

@@ -90,7 +90,7 @@ class Record:
             "run": self._run.data.mark,
         }
         if self._writes:
-            lines.append(self._run.metrics_file, line)
+            lines.append(self._run.log_file("metrics"), line)
         state.logged = state.step
         self._line_began, self._paused_for, self._line_step = now, 0.0, state.step
         return line
@@ -197,11 +197,7 @@ class Saving:
         self._written: Future[None] | None = None
 
     def begin(self) -> None:
-        """Begin to save this moment; the state may change as soon as this returns. Of several processes the first does.
-
-        Raises UserError where the run's folder has gone or the processes' weights differ, and what
-        the save before raised.
-        """
+        """Save this moment, then free to change. UserError for a gone folder, others' weights, or an earlier error."""
         self.wait()
         faulty = "its device computes otherwise, or is faulty: leave it out, and the same command goes on"
         self._group.check_alike(dict(self._state.net.named_parameters()), faulty)
@@ -246,7 +242,7 @@ class Saving:
 
     def _write(self, copied: Callable[[], checkpoint.Checkpoint]) -> None:
         """Write a checkpoint; the lines of metrics that it counts on come first, to survive a power cut."""
-        lines.sync(self._run.metrics_file)
+        lines.sync(self._run.log_file("metrics"))
         checkpoint.save(self._run.checkpoints, copied())
         checkpoint.keep_last(self._run.checkpoints, self._run.config.checkpoint.keep)
 

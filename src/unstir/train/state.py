@@ -91,10 +91,7 @@ class State:
         return {**environment(self.window.device), "processes": self.processes}
 
     def copied(self, run: Run) -> Callable[[], Checkpoint]:
-        """What gives the full checkpoint of this moment, from any thread, whatever becomes of this state meanwhile.
-
-        All is copied to the host, which nothing here waits for: training goes on while the copy is under way on a GPU.
-        """
+        """What gives the full checkpoint of this moment, from any thread, whatever becomes of this state meanwhile."""
         return self._full(run, *on_host(self._saved_tensors()))
 
     def uncopied(self, run: Run) -> Callable[[], Checkpoint]:
@@ -178,9 +175,7 @@ def _named(networks: Mapping[str, nn.Module]) -> dict[str, Tensor]:
 
 
 def _laid_as(like: Tensor, tensor: Tensor) -> Tensor:
-    """A tensor on the device of ``like``, and in its order of memory where they have one shape: a fused optimizer takes
-    the n-th number of each, wherever that belongs.
-    """
+    """A tensor on the device, and of one shape in the memory order of ``like``, as a fused optimizer pairs numbers."""
     moved = tensor.to(like.device)
     if tensor.shape != like.shape or moved.stride() == like.stride():
         return moved
@@ -202,10 +197,7 @@ STATE: Mapping[str, Kind] = {
 
 
 def on_host(tensors: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], Callable[[], None]]:
-    """Copies of tensors in the host's memory, and what waits until they are there (from CUDA they come on their own).
-
-    The copies belong to the moment of the call: what its stream does later comes after them.
-    """
+    """Copies of tensors in the host's memory, as they are now, and what waits until they are there (from CUDA)."""
     device = next(iter(tensors.values())).device
     travels = device.type == "cuda"  # to pinned memory
     copies = {name: t.detach().to("cpu", non_blocking=travels, copy=True) for name, t in tensors.items()}

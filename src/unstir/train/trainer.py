@@ -79,9 +79,7 @@ class Trainer:
         self._held_out = HeldOutLoss(run, store, self._device)
 
     def _begin_state(self) -> dict[Path, str]:
-        """Go on from the newest whole checkpoint, or take the weights that were asked for, which the first process
-        reads for all. Returns what is damaged, where it is known.
-        """
+        """Go on from the newest whole checkpoint, or from train.init, read by the first process; what is damaged."""
         run, group, state = self._run, self._group, self.state
         found, damaged = checkpoint.newest(run.checkpoints, self._check) if group.is_first else (None, {})
         fields = group.of_first({} if found is None else {name: getattr(found, name) for name in checkpoint.FIELDS})
@@ -101,9 +99,7 @@ class Trainer:
         return damaged
 
     def start(self) -> None:
-        """Make the folder ready, once, before anything else is written: set damaged checkpoints aside and cut the logs
-        at the present step. What was damaged is logged.
-        """
+        """Make the folder ready, once: damaged checkpoints are set aside, which is logged, and the logs cut."""
         if self._started or not self._group.is_first:
             return
         state, self._started = self.state, True
@@ -155,11 +151,7 @@ class Trainer:
         return finished
 
     def _warm_up(self) -> None:
-        """A pass that does not count, after which several processes add gradients up as in a run that was continued.
-
-        Gradients travel in buckets, which are formed anew after the first backward pass, and of three or more numbers
-        the sum depends on their order.
-        """
+        """A pass that does not count, after which gradients of several processes add up in the order of later steps."""
         if self._group.size > 1 and self.state.step < self._run.length:
             buffers = [(buffer, buffer.clone()) for buffer in self.state.net.train().buffers()]
             self._learn_from(slice(self._part.start, self._part.start + 1))

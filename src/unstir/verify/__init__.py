@@ -27,10 +27,7 @@ CHECKS: tuple[Check, ...] = tuple(check for checks in THEMES.values() for check 
 
 
 def choose(names: Iterable[str] | None = None) -> tuple[Check, ...]:
-    """The checks of these names or themes, in the order of `CHECKS`; all of them where none is named.
-
-    Raises UserError for an unknown name.
-    """
+    """The checks of these names or themes, by default all, in the order of `CHECKS`; UserError for an unknown name."""
     wanted, known = set(names or THEMES), {*THEMES, *(check.name for check in CHECKS)}
     for name in sorted(wanted - known):
         near = nearest(name, sorted(known))
@@ -40,10 +37,7 @@ def choose(names: Iterable[str] | None = None) -> tuple[Check, ...]:
 
 
 def verify(names: Iterable[str] | None = None) -> list[Row]:
-    """Run the chosen checks, all of them by default, and return a row for each.
-
-    Raises UserError, before any, for an unknown name.
-    """
+    """Run the chosen checks, by default all, and return a row for each. UserError, before any, as `choose`."""
     themes = {check.name: theme for theme, checks in THEMES.items() for check in checks}
     rows, chosen = [], choose(names)
     with counting("verifying", "equations") as count:

@@ -17,10 +17,7 @@ from unstir.theory.process import Process
 
 @parts.sampler
 def consistency(denoise: Denoise, process: Process, x_T: Tensor, times: Sequence[int], noise: Noise) -> Iterator[Step]:
-    """Yield a Step for each of ``times[1:]``: x_s = alpha_s x_0_hat + sigma_s z, at s = 0 the estimate itself.
-
-    It starts from ``x_T`` [B, C, H, W] at ``times[0]``; `check_times` says which times are refused.
-    """
+    """Yield Steps to ``times[1:]``: x_s = alpha_s x_0_hat + sigma_s z, at 0 x_0_hat. Raises as `check_times`."""
     check_times(times, process)
     x = x_T
     for t, s in pairwise(times):

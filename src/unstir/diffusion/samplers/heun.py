@@ -30,10 +30,7 @@ LEAST = 0.01  # what is left of u at the end of a step by slopes
 
 @parts.sampler
 def heun(denoise: Denoise, process: Process, x_T: Tensor, times: Sequence[int], noise: Noise) -> Iterator[Step]:
-    """Yield a Step for each of ``times[1:]``; arguments as `ddim`, ``noise`` unused. Second order, deterministic.
-
-    Raises UserError where the signal at ``times[0]`` is zero, for y has no value there.
-    """
+    """Yield Steps as `ddim`; second order, deterministic. UserError where the signal at ``times[0]`` is zero."""
     check_times(times, process)
     schedule, x = process.schedule, x_T
     check_signal("heun", schedule, times[0])

@@ -38,10 +38,7 @@ MOST = 100.0
 
 @parts.sampler
 def ipndm(denoise: Denoise, process: Process, x_T: Tensor, times: Sequence[int], noise: Noise) -> Iterator[Step]:
-    """Yield a Step for each of ``times[1:]``; arguments as `ddim`, ``noise`` unused.
-
-    Raises UserError where the signal at ``times[0]`` is zero, for the noise does not determine the image there.
-    """
+    """Yield Steps as `ddim`, ``noise`` unused. UserError where the signal at ``times[0]`` is zero."""
     check_times(times, process)
     schedule, x, history, order = process.schedule, x_T, list[Tensor](), Order(process.schedule)
     check_signal("ipndm", schedule, times[0])
