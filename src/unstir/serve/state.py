@@ -41,7 +41,8 @@ class State:
     """The runs that may be shown: shipped models, those ``given``, then those in ./runs, which may come later."""
 
     def __init__(self, given: Sequence[Path] = ()) -> None:
-        self._lock, self._runs = RLock(), {name: f"{PREFIX}{name}" for name in sorted(names(), key="mnist".__ne__)}
+        shipped = sorted(names(), key=lambda name: name != "mnist")  # pages open on the first: digits that anyone reads
+        self._lock, self._runs = RLock(), {name: f"{PREFIX}{name}" for name in shipped}
         self._models, self._files = OrderedDict[tuple[str | int, ...], Model](), OrderedDict[str, tuple[str, bytes]]()
         for path in given:
             self._add(Run.open(path).name)
