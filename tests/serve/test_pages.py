@@ -119,10 +119,10 @@ def test_a_training_is_watched_through_its_end_and_its_restart(tab, server, run,
         before = page.evaluate(source)
         page.locator("#time").press(key)
         serving.until(page, f"{source} !== '{before}' && {source}.startsWith('data:image/webp')")
-    assert int(page.locator("#time").get_attribute("max")) > 1
+    assert int(page.locator("#time").get_attribute("max")) > 2
     shutil.rmtree("runs/live")
-    shutil.copytree(run, "runs/live")  # trained anew, with two snapshots
-    serving.until(page, "document.getElementById('time').max === '1'")
+    shutil.copytree(run, "runs/live")  # trained anew: three grids
+    serving.until(page, "document.getElementById('time').max === '2'")
 
 
 def test_ctrl_c_ends_it_while_it_computes(tmp_path):
