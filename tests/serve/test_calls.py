@@ -10,6 +10,7 @@ from unstir.generate.memory import Drawing
 from unstir.generate.sampling import sample
 from unstir.serve.server import open_server
 from unstir.serve.state import State
+from unstir.serve.training import TrainingValues, training
 
 
 @pytest.mark.parametrize("num", [1, 5])
@@ -27,13 +28,9 @@ def test_a_drawing_has_the_files_of_the_folder(trained, tmp_path, num):
 
 def test_files_are_kept_by_their_bytes():
     state = State()
-    for name, size in {
-        **{str(number): 1000 for number in range(20)},
-        "large": 31_900_000,
-        "larger": 40_000_000,
-    }.items():
-        state.keep(name, "image/png", bytes(size))
-        assert state.file(name) and (state.file("0") is None) == (name == "larger")
+    for size in (*range(20), 31_000_000, 40_000_000):
+        state.keep(str(size), "image/png", bytes(size))
+        assert state.file(str(size)) and bool(state.file("0")) == (size < 40_000_000)
 
 
 def test_runs_of_one_name_have_ids_of_their_own_and_new_ones_are_found(trained, tmp_path, monkeypatch):
@@ -49,12 +46,24 @@ def test_runs_of_one_name_have_ids_of_their_own_and_new_ones_are_found(trained, 
         "mnist-4": str(tmp_path / "runs/mnist"),
         "mine": "runs/mine",
     }
-    assert state.runs() == {"digits": "shipped:digits", **names}
+    assert state.runs() == {"digits": "shipped:digits", **names} and next(iter(state.runs())) == "mnist"
     shutil.rmtree("runs/mine")
     assert "mine" not in state.runs()
     with pytest.raises(UserError) as refused:
         state.run("../mnist")
     assert refused.value.key == "model"
+
+
+def test_a_run_trained_anew_in_its_folder_is_read_anew(trained, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    state, seen = State(), []
+    for lr in (1e-3, 2e-3):
+        trained("runs/mine", train__lr=lr)
+        assert state.model("mine") is state.model("mine")
+        seen.append((state.model("mine").hashes, training(state, TrainingValues(model="mine"))["snapshots"]))
+        shutil.rmtree("runs/mine")
+    (first, grids), (second, others) = seen
+    assert first != second and [it["step"] for it in grids] == [it["step"] for it in others] and grids != others
 
 
 def test_a_port_that_cannot_be_had_is_refused():

@@ -145,6 +145,7 @@ class TestInTheBrowser:
     @pytest.mark.parametrize("width, scheme", [(1280, "light"), (800, "dark"), (390, "light")])
     def test_everybody_can_use_it(self, tab, width, scheme):
         page = opened(tab, viewport={"width": width, "height": 720}, color_scheme=scheme)
+        assert not page.locator("#play").is_visible()
         page.locator("#mask").focus()
         page.keyboard.press("Enter")
         page.locator("#start").click()

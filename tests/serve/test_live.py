@@ -101,7 +101,7 @@ def largest_difference(tab, model, times):
 def largest_of_pixels(tab, model, images):
     """Between the last frame in the page and torch's images, in 255ths."""
     due = model.pixels(images).movedim(1, 0).int()
-    return (torch.tensor(tab.evaluate("Array.from(frames.at(-1).x)")).view(due.shape) - due).abs().max()
+    return (torch.tensor(tab.evaluate("Array.from(bytes(player.frames.at(-1).x))")).view(due.shape) - due).abs().max()
 
 
 class TestInTheBrowser:
@@ -151,7 +151,7 @@ class TestInTheBrowser:
         tab.locator("[name=chain]").select_option("2")
         tab.locator("[name=guidance]").fill("2")
         tab.click("#draw")
-        tab.locator("#status", has_text="Drawn").wait_for()
+        tab.locator("#status", has_text="Done").wait_for()
         used, indices = chains_of(model)[2].changed(guidance=2), torch.arange(NUM)
         *_, last = rounded(model).draw(used, indices, model.condition(indices))
         assert largest_of_pixels(tab, model, last.x) <= 1
@@ -159,10 +159,10 @@ class TestInTheBrowser:
     def test_twelve_calls_give_the_pixels_of_torch(self, opened):
         model = model_of(**BY_CLASS)
         tab = opened(model, "#seed=0&guidance=1")
-        tab.locator("#status", has_text="Drawn").wait_for()
+        tab.locator("#status", has_text="Done").wait_for()
         differences = tab.evaluate(
             """() => data.frames.flatMap((frame, k) => ["x", "x0"].map((name) => {
-                const due = bytes(frame[name]), drawn = frames[k][name];
+                const due = bytes(frame[name]), drawn = bytes(player.frames[k][name]);
                 return Math.max(...due.map((value, i) => Math.abs(value - drawn[i])));
             }))"""
         )
@@ -175,9 +175,9 @@ class TestInTheBrowser:
         tab.locator("[name=chain]").select_option(str(chain))
         tab.locator("[name=label]").select_option("1")
         tab.locator("[name=seed]").fill("7")
-        tab.locator("[name=guidance]").fill("2.5")
+        tab.get_by_label("Guidance").fill("2.5")
         tab.locator("[name=seed]").press("Enter")
-        tab.locator("#status", has_text="Drawn").wait_for()
+        tab.locator("#status", has_text="Done").wait_for()
         used = chains_of(model)[chain].changed(seed=7, guidance=2.5)
         indices = torch.arange(NUM)
         *_, last = rounded(model).draw(used, indices, model.condition(indices, 1))

@@ -2,10 +2,12 @@
 
 import base64
 import shlex
+import shutil
 import signal
 import subprocess
 import sys
 import urllib.request
+from itertools import combinations
 from pathlib import Path
 
 import pytest
@@ -82,7 +84,7 @@ def test_rows_are_those_of_the_library(tab, run, differs):
     assert len(set(expected)) == 2
 
 
-def test_a_training_is_watched_through_its_end_and_its_restart(tab, server, digits):
+def test_a_training_is_watched_through_its_end_and_its_restart(tab, server, run, digits):
     options = tiny("1000 steps", "2 steps")
     for name, value in {"--grids.log_spaced": "10", "--log.held_out_images": "0"}.items():
         options[options.index(name) + 1] = value
@@ -110,11 +112,17 @@ def test_a_training_is_watched_through_its_end_and_its_restart(tab, server, digi
     report = page.request.get(server.address + page.get_by_role("link", name="Open the report").get_attribute("href"))
     assert b"<footer>Made by unstir" in report.body() and "sandbox" in report.headers["content-security-policy"]
     assert grown(("train", "--out", "runs/live"), points) > points
+    marks = page.locator("#chart text[text-anchor=end]").evaluate_all("(all) => all.map((it) => it.y.baseVal[0].value)")
+    assert all(abs(one - other) >= 11 for one, other in combinations(marks, 2))
     source = "document.getElementById('grid').src"
     for key in ("Home", "End"):
         before = page.evaluate(source)
         page.locator("#time").press(key)
         serving.until(page, f"{source} !== '{before}' && {source}.startsWith('data:image/webp')")
+    assert int(page.locator("#time").get_attribute("max")) > 2
+    shutil.rmtree("runs/live")
+    shutil.copytree(run, "runs/live")  # trained anew: three grids
+    serving.until(page, "document.getElementById('time').max === '2'")
 
 
 def test_ctrl_c_ends_it_while_it_computes(tmp_path):
@@ -136,3 +144,5 @@ def test_everybody_can_use_it(tab, name, width, scheme):
     page = tab(f"{name}#{MODEL}", viewport={"width": width, "height": 720}, color_scheme=scheme)
     page.wait_for_load_state("networkidle")
     assert serving.violations(page) == []
+    begins = page.locator("#settings button").bounding_box()
+    assert width < 1280 or begins["y"] + begins["height"] <= 720

@@ -56,8 +56,7 @@ class Network {
     this.config = data.config;
     this.num = data.num;
     this.tensors = new Map();
-    this.layers = new Map();
-    this.tables = new Map();
+    this.cache = new Map();
     const values = widened(stored);
     let offset = 0;
     for (const [name, shape] of data.tensors) {
@@ -65,6 +64,12 @@ class Network {
       this.tensors.set(name, { shape, values: values.subarray(offset, offset + size) });
       offset += size;
     }
+  }
+
+  /** What ``make`` makes, once for each key. */
+  kept(key, make) {
+    if (!this.cache.has(key)) this.cache.set(key, make());
+    return this.cache.get(key);
   }
 
   /** F(x, t) of a map x of images: a map of out_channels. t is the network's time 0..T-1, ``condition`` as `draw`. */
@@ -219,28 +224,19 @@ class Network {
 
   /** Which pixel each tap of each output pixel reads: source[tap, pixel], or -1. ``from`` says so for one side. */
   table(name, map, kernel, h, w, from) {
-    const key = `${name} ${map.h} ${map.w}`, taps = kernel * kernel;
-    if (this.tables.has(key)) return this.tables.get(key);
-    const source = Int32Array.from({ length: taps * h * w }, (_, i) => {
+    const taps = kernel * kernel, source = () => Int32Array.from({ length: taps * h * w }, (_, i) => {
       const tap = Math.floor(i / (h * w)), y = Math.floor(i / w) % h;
       const row = from(map.h, y, Math.floor(tap / kernel), h), column = from(map.w, i % w, tap % kernel, w);
       return row < 0 || column < 0 ? -1 : row * map.w + column;
     });
-    this.tables.set(key, { h, w, taps, source });
-    return this.tables.get(key);
-  }
-
-  layer(name) {
-    if (this.layers.has(name)) return this.layers.get(name);
-    const { shape: [rows], values } = this.tensors.get(`${name}.weight`), depth = values.length / rows;
-    const bias = this.tensors.get(`${name}.bias`).values, panels = panelled(values, rows, depth);
-    this.layers.set(name, { rows, depth, bias, panels });
-    return this.layers.get(name);
+    return { h, w, taps, source: this.kept(`${name} ${map.h} ${map.w}`, source) };
   }
 
   /** A convolution as products of panels: of weights [rows, depth] and of what the taps read [depth, columns]. */
   applied(map, name, table) {
-    const { rows, depth, bias, panels } = this.layer(name), columns = this.num * table.h * table.w;
+    const { shape: [rows], values } = this.tensors.get(`${name}.weight`), bias = this.tensors.get(`${name}.bias`).values;
+    const depth = values.length / rows, panels = this.kept(name, () => panelled(values, rows, depth));
+    const columns = this.num * table.h * table.w;
     const out = new Float32Array(rows * columns), block = new Float64Array(BLOCK * depth);
     for (let first = 0; first < columns; first += BLOCK) {
       const count = Math.min(BLOCK, columns - first);
@@ -329,9 +325,9 @@ function pixels(data, x) {
   return Uint8ClampedArray.from(parts, (value) => (value + 1) * 127.5);
 }
 
-/** What a worker does: the frames of a chain, as pixels. */
+/** What a worker does: the frames of a chain, their pixels in base64. */
 function answer({ data: { data, weights, request } }) {
   const network = new Network(data, bytes(weights));
-  for (const { t, x, x0 } of draw(network, data, request))
-    postMessage({ t, x: pixels(data, x), x0: pixels(data, x0) });
+  const text = (x) => btoa(Array.from(pixels(data, x), (value) => String.fromCharCode(value)).join(""));
+  for (const { t, x, x0 } of draw(network, data, request)) postMessage({ t, x: text(x), x0: text(x0) });
 }

@@ -28,7 +28,7 @@ class ExerciseValues(ChapterValues):
 def check(state: State, values: ExerciseValues) -> Frames:
     """Whether the answer is right, and a line that says why, or what to look at."""
     right, line = EXERCISES[values.exercise](state, values)
-    yield {"right": right, "line": line}
+    yield {"right": right, "line": f"{'Right' if right else 'Not yet'}. {line}"}
 
 
 def _balance(state: State, values: ExerciseValues) -> tuple[bool, str]:

@@ -8,6 +8,7 @@ coefficients. JavaScript has the network (engine.js), and none of the mathematic
 import base64
 import copy
 import json
+import re
 from collections.abc import Iterator
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -45,7 +46,6 @@ def write_live(model: Model, out: Path | None = None) -> Path:
         alone = "is a network of your own; a live page computes the U-Net alone"
         raise UserError("live", type(model.denoiser.net).__qualname__, alone, {"live": False})
     model = rounded(model)
-    scripts = {name: (Path(__file__).parent / f"{name}.js").read_text(encoding="utf-8") for name in ("engine", "page")}
     shown = {
         "name": printable(model.folder.name) or "A diffusion model",
         "step": model.step,
@@ -53,12 +53,23 @@ def write_live(model: Model, out: Path | None = None) -> Path:
         "chains": chains_of(model),
         "most": MOST_GUIDANCE if guidable(model) else None,
         "sections": [],
-        **scripts,
+        "style": _text("static/serve.css"),
+        "engine": _text("engine.js"),
+        "page": "".join(map(_script, ("static/paint.js", "static/unstir.js", "page.js"))),
     }
     shown["data"] = json.dumps(contents(model), separators=(",", ":")).replace("<", "\\u003c")
     shown["weights"] = _weights(model)
     write_text(path, environment("unstir.insight", "unstir.serve").get_template("live.html").render(shown))
     return path
+
+
+def _text(file: str) -> str:
+    return (Path(__file__).parent / file).read_text(encoding="utf-8")
+
+
+def _script(module: str) -> str:
+    """A module as a part of one script, in which modules stand one after the other: one file has nothing to import."""
+    return re.sub("^(import .*\n|export )", "", _text(module), flags=re.MULTILINE)
 
 
 def rounded(model: Model) -> Model:

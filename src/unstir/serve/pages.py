@@ -13,24 +13,24 @@ KINDS = {".js": "text/javascript", ".css": "text/css"}
 
 @dataclass(frozen=True)
 class Page:
-    """A page: its title in the navigation, and its template. A chapter stands in the navigation of chapters."""
+    """A page: its title in the navigation, and its template. A chapter has a line ``about`` it too."""
 
     title: str
     template: str
-    chapter: bool = False
+    about: str = ""
 
 
 PAGES = {
-    "": Page("Start", "start.html"),
-    "forward": Page("Stir", "forward.html", chapter=True),
-    "posterior": Page("Step back", "posterior.html", chapter=True),
-    "predict": Page("Predict", "predict.html", chapter=True),
-    "reverse": Page("Unstir", "reverse.html", chapter=True),
-    "guidance": Page("Guide", "guidance.html", chapter=True),
-    "sample": Page("Sample", "sample.html"),
-    "compare": Page("Compare", "compare.html"),
-    "edit": Page("Edit", "edit.html"),
-    "train": Page("Train", "train.html"),
+    "": Page("Start", "start"),
+    "forward": Page("Stir", "forward", "an image becomes noise"),
+    "posterior": Page("Step back", "posterior", "if the image were known"),
+    "predict": Page("Predict", "predict", "what the network sees, and how wrong it is"),
+    "reverse": Page("Unstir", "reverse", "noise becomes an image, step by step"),
+    "guidance": Page("Guide", "guidance", "a class, and more of it"),
+    "sample": Page("Sample", "sample"),
+    "compare": Page("Compare", "compare"),
+    "edit": Page("Edit", "edit"),
+    "train": Page("Train", "train"),
 }
 """The pages by name, the last part of their address."""
 
@@ -38,7 +38,7 @@ PAGES = {
 def rendered(name: str, state: State) -> bytes:
     """A page as HTML."""
     shown = {"name": name, "page": PAGES[name], "pages": PAGES, "models": state.runs(), "recipes": sentences()}
-    return environment("unstir.serve").get_template(PAGES[name].template).render(shown).encode()
+    return environment("unstir.serve").get_template(f"{PAGES[name].template}.html").render(shown).encode()
 
 
 def fixed() -> dict[str, tuple[str, bytes]]:

@@ -162,7 +162,7 @@ class _Request(BaseHTTPRequestHandler):
         try:
             if not computes(handler):
                 answer = handler(self.server.state, values)
-                return self._send(200, JSON, to_json(answer, inf_nan_mode="null"))
+                return self._send(200, JSON, to_json(answer, inf_nan_mode="null") + b"\n")
             self._check_there()
             for line in self.server.turns.lines(partial(self._compute, handler, values)):
                 if not begun:

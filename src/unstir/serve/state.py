@@ -16,6 +16,7 @@ from torch import Tensor
 
 from unstir.errors import UserError
 from unstir.pictures.grid import grid
+from unstir.runs import checkpoint
 from unstir.runs.model import Model
 from unstir.runs.named import PREFIX, is_run, names, names_run, reference
 from unstir.runs.run import Run
@@ -42,8 +43,9 @@ class State:
     """The runs that may be shown: shipped models, those ``given``, then those in ./runs, which may come later."""
 
     def __init__(self, given: Sequence[Path] = ()) -> None:
-        self._lock, self._runs = RLock(), {name: f"{PREFIX}{name}" for name in names()}
-        self._models, self._files = OrderedDict[tuple[str, int], Model](), Recent[tuple[str, bytes]]()
+        shipped = sorted(names(), key=lambda name: name != "mnist")  # pages open on the first: digits that anyone reads
+        self._lock, self._runs = RLock(), {name: f"{PREFIX}{name}" for name in shipped}
+        self._models, self._files = OrderedDict[tuple[str | int, ...], Model](), Recent[tuple[str, bytes]]()
         self.computed = Recent[Any]()
         """What chapters computed."""
         for path in given:
@@ -73,7 +75,10 @@ class State:
     def model(self, id: str, step: int | None = None) -> Model:
         """The model of a run, of its newest weights or those of a saved ``step``; UserError as `Run.model`."""
         run = self.run(id)
-        key = id, run.newest_step() if step is None else step
+        # A run may be trained anew in the same folder.
+        name = checkpoint.file_name(run.newest_step() if step is None else step)
+        files = [folder / name for folder in (run.checkpoints, run.weights)]
+        key: tuple[str | int, ...] = (id, name, *(file.stat().st_mtime_ns for file in files if file.exists()))
         with self._lock:
             if key not in self._models:
                 self._models[key] = run.model(step)

@@ -40,7 +40,7 @@ def _progress(run: Run) -> Answer:
     left = max(run.length - step, 0)
     seconds = seconds_left(lines, left, batch)
     points = [(lines[i]["images"], lines[i]["loss"]) for i in evenly(len(lines), POINTS)]
-    drawn = [at for at, name in all_snapshots(run).items() if drawn_grid(run, name)]
+    drawn = {at: file.stat().st_mtime for at, name in all_snapshots(run).items() if (file := drawn_grid(run, name))}
     return {
         "step": step,
         "length": run.length,
@@ -49,7 +49,7 @@ def _progress(run: Run) -> Answer:
         "images_per_second": lines[-1]["images_per_second"] if lines else None,
         "train": points,
         "held_out": [(images, loss) for images, loss, _ in mean_losses(run.held_out(), "held_out")],
-        "snapshots": [{"step": at, "images": run.images_seen(at)} for at in drawn],
+        "snapshots": [{"step": at, "images": run.images_seen(at), "drawn": since} for at, since in drawn.items()],
         "command": command("train", out=run.path),
     }
 

@@ -1,10 +1,11 @@
 // A chapter: all places of its slider come from the server at once or one by one, and then the slider does not wait.
-import { Player, ask, compute, fill, part, problem, remember, restore } from "./unstir.js";
+import { Player, ask, content, fill, make, part, picks, problem, remember, restore, runner, settings } from "./unstir.js";
 import { arrows, bars, curves, paint } from "./paint.js";
 
-const form = part("settings"), chapter = form.dataset.chapter, all = (what) => [...document.querySelectorAll(what)];
+const form = part("settings"), chapter = form.dataset.chapter, run = runner(form);
+const all = (selector) => [...document.querySelectorAll(selector)];
 const call = chapter === "posterior" ? "forward" : chapter;
-let facts = {}, data = {}, about = {}, mark = null, control = null, later = 0, wanted = 0;
+let facts = {}, data = {}, about = {}, mark = null, later = 0, wanted = 0;
 
 /** A number as formulas show it: three digits, of the values of pixels three decimals. */
 function written(value, decimals) {
@@ -27,20 +28,12 @@ function show(place) {
   for (const canvas of all("[data-picture]")) if (frame[canvas.dataset.picture]) paint(canvas, frame[canvas.dataset.picture], about.shape);
   for (const number of all("[data-number]")) if (frame[number.dataset.number] !== undefined) put(number, frame[number.dataset.number]);
   mark?.(frame.t);
-  if (chosen) {
-    arrows(part("arrows"), { a: frame.to_weak, b: frame.to_strong, c: frame.to_guided });
-    part("scale").textContent = frame.scale;
-  }
+  if (chosen) arrows(part("arrows"), { a: frame.to_weak, b: frame.to_strong, c: frame.to_guided });
   if (frame.probabilities?.length) bars(part("bars"), facts.labels, frame.probabilities);
   form.t.value = frame.t;
   clearTimeout(later);
-  later = setTimeout(keep, 200);
+  later = setTimeout(remember, 200, form);
   return frame.s === undefined || chapter === "forward" ? `t = ${frame.t}` : `t = ${frame.t}, s = ${frame.s}`;
-}
-
-function keep() {
-  remember(form);
-  for (const link of all(".chapters a")) link.hash = location.hash;
 }
 
 const player = new Player(show, 80);
@@ -54,6 +47,7 @@ function chart() {
     predict: () => ({ a: of("loss"), ...(about.held_out.length ? { b: about.held_out } : {}) }),
   }[chapter];
   mark = lines ? curves(part("chart"), about.T, lines()) : null;
+  mark?.(player.frames[player.slider.value].t);
   part("chart")?.setAttribute("aria-label", all("#chart + figcaption").map((text) => text.textContent).join());
 }
 
@@ -70,52 +64,40 @@ function begin(line) {
 }
 
 function values() {
-  const given = ["image", "label", "seed", "stride"].map((name) => [name, form.elements[name]?.value]);
-  const numbers = given.filter(([, value]) => value && value !== "own").map(([name, value]) => [name, Number(value)]);
-  const own = form.elements.image?.value === "own" ? { pixels: data.own } : {};
-  return { model: form.model.value, schedule: form.schedule?.value ?? "", ...own, ...Object.fromEntries(numbers) };
+  const { image, scale, t, ...given } = settings(form);
+  return { ...given, ...(image === "own" ? { pixels: data.own } : { image: Number(image ?? 0) }) };
 }
 
 /** Compute the chapter for the settings, and stay at the time that is shown. */
 async function load() {
-  control?.abort();
-  const { signal } = (control = new AbortController());
   const away = (frame) => Math.abs(frame.t - wanted);
   const place = (frame) => {
     player.frames.push(frame);
     if (away(frame) <= away(player.frames[player.slider.value] ?? frame)) player.at(player.frames.length - 1);
   };
-  problem("");
   part("chapter").setAttribute("aria-busy", "true");
-  try {
-    await compute(call, values(), (line) => (line.shape ? begin(line) : place(line)), signal);
-    chart();
-    mark?.(player.frames[player.slider.value].t);
-  } catch (error) {
-    problem(error);
-    if (!signal.aborted) for (const canvas of all("[data-picture]")) canvas.width = 0; // it may be of another model
-  }
-  if (!signal.aborted) part("chapter").removeAttribute("aria-busy");
+  const ended = await run(call, values(), (line) => (line.shape ? begin(line) : place(line)));
+  if (ended === undefined) return;
+  if (ended) chart();
+  else for (const canvas of all("[data-picture]")) canvas.width = 0; // it may be of another model
+  part("chapter").removeAttribute("aria-busy");
 }
 
 /** The images of the data as buttons, and one of the reader's own. */
 function thumbnails() {
-  const button = (pixels, value, name) => {
-    const label = document.createElement("label"), input = document.createElement("input"), canvas = document.createElement("canvas");
-    Object.assign(input, { type: "radio", name: "image", value, checked: value === 0 });
-    input.setAttribute("aria-label", name);
+  const button = (pixels, value, ariaLabel) => {
+    const canvas = make("canvas");
     paint(canvas, pixels, data.shape);
-    label.append(input, canvas);
-    return label;
+    return make("label", {}, make("input", { type: "radio", name: "image", value, checked: value === 0, ariaLabel }), canvas);
   };
   const name = (i) => (data.labels ? `image of class ${facts.labels[data.labels[i]]}` : `image ${i + 1}`);
-  const shown = data.images.map((pixels, i) => button(pixels, i, name(i)));
-  if (data.own) shown.push(button(data.own, "own", "your own image"));
-  part("images").replaceChildren(part("images").querySelector("legend"), ...shown);
+  const own = data.own ? [button(data.own, "own", "your own image")] : [];
+  const legend = part("images").querySelector("legend");
+  part("images").replaceChildren(legend, ...data.images.map((pixels, i) => button(pixels, i, name(i))), ...own);
 }
 
 /** The class of the image that is chosen is what the network is told at first. */
-function tell() {
+function label() {
   if (form.label && data.labels) form.label.value = data.labels[form.elements.image.value] ?? form.label.options[0].value;
 }
 
@@ -125,7 +107,7 @@ const stored = () => `own:${form.model.value}`;
 async function choose() {
   facts = await ask("model", { model: form.model.value });
   if (part("images")) {
-    await compute("images", { model: form.model.value }, (line) => { data = line; });
+    data = await ask("images", { model: form.model.value });
     data.own = sessionStorage.getItem(stored());
     thumbnails();
   }
@@ -138,58 +120,39 @@ async function choose() {
 }
 
 /** Send a picture file, and take its pixels as the image. */
-async function own(picture) {
-  try {
-    const { pixels } = await ask("own", { model: form.model.value, picture });
-    sessionStorage.setItem(stored(), (data.own = pixels));
-    thumbnails();
-    form.elements.image.value = "own";
-    tell();
-    load();
-  } catch (error) {
-    problem(error);
-  }
+async function own(_, url) {
+  const answer = await ask("own", { model: form.model.value, picture: content(url) }).catch(problem);
+  if (!answer) return;
+  sessionStorage.setItem(stored(), (data.own = answer.pixels));
+  thumbnails();
+  form.elements.image.value = "own";
+  label();
+  load();
 }
 
-async function answer(event) {
+async function check(event) {
   event.preventDefault();
-  const exercise = event.target, output = exercise.querySelector("output"), t = Number(form.t.value);
-  try {
-    await compute("check", { ...values(), exercise: exercise.dataset.exercise, t }, ({ right, line }) => {
-      output.className = right ? "right" : "wrong";
-      output.textContent = `${right ? "Right." : "Not yet."} ${line}`;
-    });
-  } catch (error) {
-    output.className = "wrong";
-    output.textContent = error.message;
-  }
+  const { dataset: { exercise }, lastElementChild: output } = event.target, t = Number(form.t.value);
+  const refused = (error) => ({ right: false, line: error.message });
+  const { right, line } = await ask("check", { ...values(), exercise, t }).catch(refused);
+  Object.assign(output, { className: right ? "right" : "wrong", textContent: line });
 }
 
 player.slider.addEventListener("input", () => { wanted = Number(form.t.value); });
-form.addEventListener("submit", (event) => event.preventDefault());
 form.addEventListener("change", async ({ target }) => {
   if (target.id === "own" || target.name === "scale") return;
   if (target.name === "model") await choose().catch(problem);
-  if (["model", "image"].includes(target.name)) tell();
+  if (["model", "image"].includes(target.name)) label();
   load();
 });
 form.scale?.addEventListener("input", () => player.at(Number(player.slider.value)));
-part("own")?.addEventListener("change", ({ target }) => {
-  if (!target.files.length) return;
-  const reader = new FileReader();
-  reader.addEventListener("load", () => own(reader.result.split(",")[1]));
-  reader.readAsDataURL(target.files[0]);
-});
-for (const link of all(".chapters a")) link.addEventListener("click", keep);
-for (const exercise of all(".exercise")) exercise.addEventListener("submit", answer);
-try {
-  restore(form); // the model, before what it offers
-  await choose();
-  restore(form); // the image, before its class
-  if (form.elements.image && !form.elements.image.value) form.elements.image[0].checked = true;
-  tell();
-  restore(form);
-  load();
-} catch (error) {
-  problem(error);
-}
+if (part("own")) picks(part("own"), own);
+for (const link of all(".chapters a")) link.addEventListener("click", () => remember(form));
+for (const exercise of all(".exercise")) exercise.addEventListener("submit", check);
+restore(form); // the model, before what it offers
+await choose().catch(problem);
+restore(form); // the image, before its class
+if (form.elements.image && !form.elements.image.value) form.elements.image[0].checked = true;
+label();
+restore(form);
+load();

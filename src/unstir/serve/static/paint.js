@@ -1,4 +1,5 @@
 // What pages draw: pixels on a canvas, curves, arrows and bars as SVG. Colours are the style's, by class.
+import { make } from "./unstir.js";
 
 /** Draw images [C, count, H, W], bytes as base64, in rows of five with a pixel between them. */
 export function paint(canvas, text, [channels, h, w], count = 1) {
@@ -33,8 +34,9 @@ export function curves(svg, T, lines, names = { x: String, y: (value) => Number(
   const values = Object.values(lines).flat().map(([, value]) => value);
   const low = Math.min(...values, 0), high = Math.max(...values, low + 1e-9);
   const x = (t) => LEFT + ((WIDTH - LEFT - 6) * t) / T, y = (value) => TOP + ((HEIGHT - TOP - BOTTOM) * (high - value)) / (high - low);
+  const marked = Math.min(y(low) - y(0), y(0) - y(high)) > 12 ? [low, 0, high] : [low, high]; // 12: the height of a number
   svg.replaceChildren();
-  for (const value of new Set([low, 0, high])) {
+  for (const value of marked) {
     svg.append(element("line", { x1: LEFT, x2: WIDTH - 6, y1: y(value), y2: y(value) }));
     svg.append(element("text", { x: LEFT - 5, y: y(value) + 4, "text-anchor": "end" }, names.y(value)));
   }
@@ -61,12 +63,6 @@ export function arrows(svg, named) {
 
 /** Show the probabilities of named classes as bars with their numbers. */
 export function bars(box, names, values) {
-  const bar = (name, i) => {
-    const row = document.createElement("div"), meter = document.createElement("meter");
-    Object.assign(meter, { max: 1, value: values[i] });
-    meter.setAttribute("aria-label", `class ${name}`);
-    row.append(meter, `${name}: ${Math.round(100 * values[i])}%`);
-    return row;
-  };
-  box.replaceChildren(...names.map(bar));
+  const meter = (i) => make("meter", { max: 1, value: values[i], ariaLabel: `class ${names[i]}` });
+  box.replaceChildren(...names.map((name, i) => make("div", {}, meter(i), `${name}: ${Math.round(100 * values[i])}%`)));
 }

@@ -1,13 +1,13 @@
 // The page Train: the files of a run, read again every two seconds, and nothing else of its training.
-import { Player, ask, computes, copies, part, problem, remember, restore } from "./unstir.js";
+import { Player, ask, fill, part, problem, remember, restore, runner } from "./unstir.js";
 import { curves } from "./paint.js";
 
 const short = new Intl.NumberFormat("en", { notation: "compact" });
 const form = part("settings"), fresh = part("new"), number = (value) => value?.toLocaleString("en") ?? "not known yet";
-let stamp = "", run = "";
+let stamp = "", model = ""; // of the run that is shown
 
 const player = new Player((snapshot) => {
-  snapshot.answer ??= ask("snapshot", { model: run, step: snapshot.step });
+  snapshot.answer ??= ask("snapshot", { model, step: snapshot.step });
   const shown = ({ picture }) => { if (player.frames[Number(player.slider.value)] === snapshot) part("grid").src = picture; };
   snapshot.answer.then(shown, problem);
   return `after ${number(snapshot.images)} images`;
@@ -29,51 +29,44 @@ function show(answer) {
   part("goes").querySelector("code").textContent = answer.command;
   draw(answer);
   part("grids").hidden = !answer.snapshots.length;
-  for (const snapshot of answer.snapshots) if (!player.frames.some(({ step }) => step === snapshot.step)) player.add(snapshot);
+  const among = (snapshots) => ({ step, drawn }) => snapshots.some((other) => other.step === step && other.drawn === drawn);
+  if (!player.frames.every(among(answer.snapshots))) player.clear(); // they are of a run that was here before
+  answer.snapshots.filter((snapshot) => !among(player.frames)(snapshot)).forEach((snapshot) => player.add(snapshot));
 }
 
 async function look() {
-  const asked = run;
-  try {
-    const answer = await ask("training", { model: run, stamp });
-    if (asked !== run) return; // another was chosen meanwhile
-    if (answer.snapshots) show(answer);
-    stamp = answer.stamp;
-    part("written").textContent = answer.written;
-  } catch (error) {
-    problem(error);
-  }
+  const asked = model, answer = await ask("training", { model, stamp }).catch(problem);
+  if (!answer || asked !== model) return; // it was refused, or another was chosen meanwhile
+  if (answer.snapshots) show(answer);
+  stamp = answer.stamp;
+  part("written").textContent = answer.written;
 }
 
 function choose() {
-  run = form.model.value;
+  model = form.model.value;
   stamp = "";
   player.clear();
   part("chart").replaceChildren();
-  problem("");
   part("grid").removeAttribute("src");
   part("page").hidden = true;
+  problem("");
   remember(form);
   look();
 }
 
 /** Runs that began since the page was opened are offered too. */
-async function models() {
-  const { models } = await ask("models"), known = new Set([...form.model.options].map(({ value }) => value));
-  for (const { id } of models) if (!known.has(id)) form.model.append(new Option(id));
-}
+const models = async () => fill(form.model, (await ask("models")).models.map(({ id }) => [id, id]));
 
 const start = () => { part("command").textContent = `unstir train ${fresh.recipe.value} --out runs/${fresh.folder.value}`; };
 
-computes(form, "report", () => ({ model: run }), () => { part("page").hidden = true; }, ({ address }) => {
-  part("page").href = address;
-  part("page").hidden = !address;
+const run = runner(form, () => {
+  part("page").hidden = true;
+  run("report", { model }, ({ address }) => Object.assign(part("page"), { href: address, hidden: !address }));
 });
 form.model.addEventListener("change", choose);
 form.model.addEventListener("focus", models);
 fresh.addEventListener("input", start);
 fresh.addEventListener("submit", (event) => event.preventDefault());
-copies();
 start();
 await models();
 if (!restore(form)) form.model.selectedIndex = form.model.length - 1;

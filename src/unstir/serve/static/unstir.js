@@ -1,25 +1,23 @@
 // What every page uses: calls of the server, the state in the address, a player of frames, the command to copy.
 
+const MOST = 5_900_000; // bytes of a file that fit into a call
+
 export const part = (id) => document.getElementById(id);
 
-async function send(name, values, signal) {
-  const headers = { "Content-Type": "application/json" };
-  const asked = fetch(`api/${name}`, { method: "POST", headers, body: JSON.stringify(values), signal });
-  const response = await asked.catch((error) => {
+/** A new element with these properties and children. */
+export function make(tag, properties, ...children) {
+  const element = Object.assign(document.createElement(tag), properties);
+  element.append(...children);
+  return element;
+}
+
+/** Call ``take`` for each line of an answer. Abort the ``signal`` to stop it. Throws an Error with the line of a refusal. */
+export async function compute(name, values, take, signal = undefined) {
+  const headers = { "Content-Type": "application/json" }, body = JSON.stringify(values);
+  const response = await fetch(`api/${name}`, { method: "POST", headers, body, signal }).catch((error) => {
     throw error.name === "AbortError" ? error : new Error("The server does not answer; start unstir serve again.");
   });
   if (!response.ok) throw new Error((await response.json()).error);
-  return response;
-}
-
-/** The answer of a call that computes nothing; throws an Error with the line of a refusal. */
-export async function ask(name, values = {}, signal = undefined) {
-  return (await send(name, values, signal)).json();
-}
-
-/** Call ``take`` for each line of a computation. Abort the ``signal`` to stop it. Throws as `ask`. */
-export async function compute(name, values, take, signal = undefined) {
-  const response = await send(name, values, signal);
   const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
   for (let rest = ""; ; ) {
     const { done, value } = await reader.read();
@@ -33,60 +31,70 @@ export async function compute(name, values, take, signal = undefined) {
   }
 }
 
+/** The last line of an answer. Throws as `compute`. */
+export async function ask(name, values = {}) {
+  let answer = {};
+  await compute(name, values, (line) => { answer = line; });
+  return answer;
+}
+
 /** Show a refusal, or with "" none; a computation that was stopped is no problem. */
 export function problem(error) {
   part("problem").textContent = error && error.name !== "AbortError" ? (error.message ?? error) : "";
 }
 
 /**
- * Make the button of a form compute the call ``name`` of ``values()``, and stop it while it computes.
- * ``begin()`` clears the page, ``take(line)`` shows a line. Returns the function that begins.
+ * Returns run(name, values, take), which computes a call in the place of one that still runs, as `compute` does, and
+ * resolves to whether it came to its end; to undefined where another took its place.
+ * The button of the form stops a call, and begins by ``begin()`` where none runs. ``by`` computes.
  */
-export function computes(form, name, values, begin, take) {
-  const button = form.querySelector("button:not([type])"), label = button.textContent, status = part("status");
+export function runner(form, begin = null, by = compute) {
+  const button = form.querySelector("button:not([type])") ?? make("button"), label = button.textContent;
+  const status = part("status") ?? make("p");
   let control = null;
 
-  async function run() {
-    const { signal } = (control = new AbortController()), began = performance.now();
+  async function run(name, values, take) {
+    const mine = new AbortController(), began = performance.now();
+    const show = (line) => (line.job ? (status.textContent = `Step ${line.done} of ${line.total}.`) : take(line));
+    control?.abort();
+    control = mine;
     problem("");
     remember(form);
-    begin();
+    tell(form);
     button.textContent = "Stop";
     status.textContent = "Waiting for the network.";
-    try {
-      const shown = (line) => (line.job ? (status.textContent = `Step ${line.done} of ${line.total}.`) : take(line));
-      await compute(name, values(), shown, signal);
-      status.textContent = `Done in ${((performance.now() - began) / 1000).toFixed(1)} seconds.`;
-    } catch (error) {
-      problem(error);
-      status.textContent = signal.aborted ? "Stopped." : "";
-    }
+    const failed = await by(name, values, show, mine.signal).then(() => null, (error) => error);
+    if (control !== mine) return undefined;
     control = null;
     button.textContent = label;
+    problem(failed ?? "");
+    const seconds = ((performance.now() - began) / 1000).toFixed(1);
+    status.textContent = mine.signal.aborted ? "Stopped." : failed ? "" : `Done in ${seconds} seconds.`;
+    return !failed;
   }
 
+  form.addEventListener("input", () => tell(form));
   form.addEventListener("submit", (event) => {
     event.preventDefault();
-    if (control) control.abort();
-    else run();
+    if (begin && control) control.abort();
+    else begin?.();
   });
   return run;
 }
 
-/** Put the settings of a form into the address. */
+/** Put the settings of a form into the address, and into the links to chapters. */
 export function remember(form) {
   const given = [...new FormData(form)].filter(([, value]) => value !== "");
   history.replaceState(null, "", `#${new URLSearchParams(given)}`);
+  for (const link of document.querySelectorAll(".chapters a")) link.hash = location.hash;
 }
 
 /** Put the settings in the address into a form; returns whether there were any. */
 export function restore(form) {
   const shared = new URLSearchParams(location.hash.slice(1));
-  for (const field of form.elements) {
-    if (!shared.has(field.name)) continue;
+  for (const field of [...form.elements].filter(({ name }) => shared.has(name)))
     if (["checkbox", "radio"].includes(field.type)) field.checked = shared.getAll(field.name).includes(field.value);
     else field.value = shared.get(field.name);
-  }
   return shared.size > 0;
 }
 
@@ -97,41 +105,52 @@ export function fill(select, options) {
   if (options.some(([value]) => String(value) === chosen)) select.value = chosen;
 }
 
-/** Offer what the model of a form can do, and return the facts about it. */
-async function adapt(form) {
-  const facts = await ask("model", { model: form.model.value });
-  const offer = (name, visible) => { form[name].closest("label").hidden = !visible; };
-  fill(form.label, [["", "each in turn"], ...facts.labels.map((name, i) => [i, name])]);
-  form.guidance.value = facts.chain.guidance;
-  offer("label", facts.labels.length);
-  offer("condition", facts.condition?.length === 1);
-  offer("guidance", facts.guidable);
-  return facts;
+/** Offer what a model can be told in a sampling. */
+export function offer(form, { chain, condition, guidable, labels }) {
+  fill(form.label, [["", "each in turn"], ...labels.map((name, i) => [i, name])]);
+  form.guidance.value = chain.guidance;
+  const offered = { label: labels.length, condition: condition?.length === 1, guidance: guidable };
+  for (const [name, visible] of Object.entries(offered)) form[name].closest("label").hidden = !visible;
 }
 
-/** What a form and its model say of a sampling, as a call takes it; what is not offered is left out. */
+const NUMBERS = ["chain", "guidance", "label", "num", "resamples", "seed", "steps", "strength", "stride"];
+
+/** What a form says, as a call takes it; what is empty or not offered is left out. */
 export function settings(form) {
-  const given = (name) => form[name] && form[name].value.trim() !== "" && !form[name].closest("[hidden]");
-  const numbers = ["steps", "seed", "num", "label", "guidance"].filter(given).map((name) => [name, Number(form[name].value)]);
-  const condition = given("condition") ? form.condition.value.split(",").map(Number) : null;
-  return { model: form.model.value, condition, ...Object.fromEntries(numbers) };
+  const offered = ([name, value]) => value.trim() !== "" && !form.querySelector(`[name=${name}]`).closest("[hidden]");
+  const given = Object.fromEntries([...new FormData(form)].filter(offered));
+  for (const name of NUMBERS) if (name in given) given[name] = Number(given[name]);
+  if (given.condition) given.condition = given.condition.split(",").map(Number);
+  return given;
 }
 
-/**
- * Open the page of a form and compute: ``choose(facts)`` settles what a model begins with, then the address does.
- * The value of a control stands in the [data-value] of its label.
- */
-export async function opens(form, choose, run) {
-  const tell = () => { for (const each of form.querySelectorAll("[data-value]")) each.textContent = each.closest("label").control.value; };
-  const begin = async () => { choose(await adapt(form)); tell(); };
-  form.addEventListener("input", tell);
-  form.model.addEventListener("change", () => begin().then(run, problem));
-  copies();
+/** Write the value of each control into the [data-value] of its label. */
+export function tell(form) {
+  for (const place of form.querySelectorAll("[data-value]")) place.textContent = place.closest("label").control.value;
+}
+
+/** Open the page of a form and ``begin()``: ``choose(facts)`` settles what a model starts with, then the address does. */
+export async function opens(form, choose, begin) {
+  const settle = async () => choose(await ask("model", { model: form.model.value }));
+  form.model.addEventListener("change", () => settle().then(begin, problem));
   restore(form);
-  await begin().catch(problem);
+  await settle().catch(problem);
   restore(form);
-  tell();
-  run();
+  begin();
+}
+
+/** The bytes of a file in base64, of its data: address. */
+export const content = (url) => url.slice(url.indexOf(",") + 1);
+
+/** Call ``take(name, url)`` with the file that is chosen in an input, its content as a data: address. */
+export function picks(input, take) {
+  input.addEventListener("change", () => {
+    const [file] = input.files, reader = new FileReader();
+    if (!file) return;
+    if (file.size > MOST) return problem(`${file.name} has more than ${MOST / 1e6} MB; save it with a smaller quality or size.`);
+    reader.addEventListener("load", () => take(file.name, reader.result));
+    reader.readAsDataURL(file);
+  });
 }
 
 /** Plays frames by the slider #time, the text #where and the button #play. ``show(frame)`` paints one, and may name it. */
@@ -175,11 +194,9 @@ export class Player {
   }
 }
 
-/** Make the button #copy copy the text of #command. */
-export function copies() {
-  part("copy").addEventListener("click", async () => {
-    await navigator.clipboard.writeText(part("command").textContent);
-    part("copy").textContent = "Copied";
-    setTimeout(() => { part("copy").textContent = "Copy"; }, 1500);
-  });
-}
+// The button #copy copies the text of #command.
+part("copy")?.addEventListener("click", async () => {
+  await navigator.clipboard.writeText(part("command").textContent);
+  part("copy").textContent = "Copied";
+  setTimeout(() => { part("copy").textContent = "Copy"; }, 1500);
+});
