@@ -33,10 +33,11 @@ def check(state: State, values: ExerciseValues) -> Frames:
 
 def _balance(state: State, values: ExerciseValues) -> tuple[bool, str]:
     """Signal and noise are of one size where log SNR = 0."""
-    places = [frame for frame in _frames(forward(state, values)) if frame["log_snr"] is not None]
-    here = _at(places, values.t)
-    sizes = f"At t = {values.t} the signal-to-noise ratio is {here['snr']:.2g}."
-    return _near(places, values.t, lambda frame: -abs(frame["log_snr"])), sizes
+    places = _frames(forward(state, values))
+    _at(places, values.t)
+    log_snr = process_of(state.model(values.model), values).schedule.log_snr
+    sizes = f"At t = {values.t} the signal-to-noise ratio is {math.exp(log_snr(values.t)):.2g}."
+    return _crosses(places, values.t, lambda frame: log_snr(frame["t"])), sizes
 
 
 def _schedule(state: State, values: ExerciseValues) -> tuple[bool, str]:
@@ -54,7 +55,7 @@ def _step(state: State, values: ExerciseValues) -> tuple[bool, str]:
     here = _at(places, values.t)
     of_image, of_x_t = here["at_x_0"], here["at_x_t"]
     line = f"The mean of the step from {values.t} to {here['s']} takes {of_image:.3g} of x_0 and {of_x_t:.3g} of x_t."
-    return _near(places, values.t, lambda frame: -abs(frame["at_x_0"] - frame["at_x_t"])), line
+    return _crosses(places, values.t, lambda frame: frame["at_x_0"] - frame["at_x_t"]), line
 
 
 def _noise(state: State, values: ExerciseValues) -> tuple[bool, str]:
@@ -76,7 +77,7 @@ def _class(state: State, values: ExerciseValues) -> tuple[bool, str]:
     best, chance = max(enumerate(here["probabilities"]), key=lambda pair: pair[1])
     since = decided([frame["t"] for frame in places], torch.tensor([frame["probabilities"] for frame in places]))
     line = f"After the step from t = {values.t} the most probable class is {names[best]}, with {chance:.0%}."
-    return _near(places, values.t, lambda frame: -abs(frame["t"] - since)), line
+    return values.t == since, line
 
 
 def _guidance(state: State, values: ExerciseValues) -> tuple[bool, str]:
@@ -119,3 +120,10 @@ def _near(places: Sequence[Answer], t: int, value: Callable[[Answer], float]) ->
     values = [value(frame) for frame in places]
     times = [frame["t"] for frame in places]
     return abs(times.index(t) - values.index(max(values))) <= 1
+
+
+def _crosses(places: Sequence[Answer], t: int, value: Callable[[Answer], float]) -> bool:
+    """Whether the value changes its sign between t and a place beside it."""
+    above = [value(frame) > 0 for frame in places]
+    here = [frame["t"] for frame in places].index(t)
+    return len(set(above[max(here - 1, 0) : here + 2])) == 2

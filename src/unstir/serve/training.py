@@ -36,9 +36,9 @@ def training(state: State, values: TrainingValues) -> Answer:
 
 def _progress(run: Run) -> Answer:
     lines = run.metrics()
-    step, batch = lines[-1]["step"] if lines else 0, run.config.train.batch_size
+    step = max((line["step"] for line in (*lines[-1:], *run.held_out()[-1:])), default=0)
     left = max(run.length - step, 0)
-    seconds = seconds_left(lines, left, batch)
+    seconds = seconds_left(lines, left, run.config.train.batch_size)
     points = [(lines[i]["images"], lines[i]["loss"]) for i in evenly(len(lines), POINTS)]
     drawn = {at: file.stat().st_mtime for at, name in all_snapshots(run).items() if (file := drawn_grid(run, name))}
     return {

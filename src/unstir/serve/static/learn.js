@@ -57,7 +57,7 @@ function begin(line) {
   for (const [name, share] of Object.entries(middle)) part("chapter").style.setProperty(`--${name}`, `${100 * share}%`);
   wanted = Number(form.t.value || line.first);
   player.clear();
-  player.slider.max = line.total - 1;
+  player.slider.max = line.total - 1 - (chapter === "posterior");
   if (part("held")) part("held").hidden = !line.held_out.length;
   if (part("target")) part("target").textContent = line.predicts;
   if (part("classes")) part("classes").hidden = !facts.labels.length;
@@ -72,6 +72,7 @@ function values() {
 async function load() {
   const away = (frame) => Math.abs(frame.t - wanted);
   const place = (frame) => {
+    if (chapter === "posterior" && !frame.t) return; // no step back from the image itself
     player.frames.push(frame);
     if (away(frame) <= away(player.frames[player.slider.value] ?? frame)) player.at(player.frames.length - 1);
   };
