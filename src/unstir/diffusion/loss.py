@@ -36,7 +36,7 @@ import torch
 from torch import Tensor
 
 from unstir import parts, randomness
-from unstir.diffusion.denoiser import Denoiser
+from unstir.diffusion.denoiser import Denoiser, Prediction
 from unstir.diffusion.likelihood import bound_term, dims
 from unstir.errors import UserError
 from unstir.randomness import Key
@@ -92,9 +92,8 @@ def denoising_loss(
     """
     schedule = denoiser.process.schedule
     x_t = denoiser.process.diffuse(x_0, t, eps if perturbation is None else eps + perturbation)
-    target = denoiser.parameterization.target(schedule, x_0, t, eps)
     prediction = denoiser(x_t, t, condition, dropout_key)
-    mse = _mean((prediction.raw - target).square(), present)
+    mse = squared_error(denoiser, prediction, x_0, t, eps, present)
     simple = mse if objective.weights is None else objective.weights.to(mse)[t] * mse
     if objective.kind == "simple":
         return Losses(simple, mse)
@@ -104,6 +103,14 @@ def denoising_loss(
     nats = bound_term(prediction, denoiser.process, x_0, t, variance, present is None, present)
     bits = nats * (schedule.T / (dims(x_0, present) * math.log(2)))
     return Losses(bits if objective.kind == "vlb" else simple + objective.vlb_weight * bits, mse, bits)
+
+
+def squared_error(
+    denoiser: Denoiser, prediction: Prediction, x_0: Tensor, t: int | Tensor, eps: Tensor, present: Tensor | None = None
+) -> Tensor:
+    """|| F - target ||^2 / D of a prediction for each image, float [B]; arguments as those of `denoising_loss`."""
+    target = denoiser.parameterization.target(denoiser.process.schedule, x_0, t, eps)
+    return _mean((prediction.raw - target).square(), present)
 
 
 def _mean(values: Tensor, present: Tensor | None) -> Tensor:

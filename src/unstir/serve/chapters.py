@@ -20,7 +20,7 @@ from unstir.diffusion.classes import followed
 from unstir.diffusion.denoiser import Prediction
 from unstir.diffusion.draw import starting_noise
 from unstir.diffusion.guidance import guided, in_plane
-from unstir.diffusion.loss import denoising_loss
+from unstir.diffusion.loss import squared_error
 from unstir.edit.files import read_image
 from unstir.errors import UserError
 from unstir.pixels import from_uint8, to_uint8
@@ -143,8 +143,6 @@ def predict(state: State, values: ChapterValues) -> Frames:
         x_t = process.diffuse(x_0, t, eps)
         prediction = denoise(x_t, t)
         image, noise = prediction.x0.clamp(-1, 1), process.eps(x_t, prediction.x0, t)
-        at = torch.tensor([t], device=model.device)
-        losses = denoising_loss(model.denoiser, x_0, at, eps, denoise.condition, present=present)
         yield {
             "t": t,
             "alpha": alpha,
@@ -153,7 +151,7 @@ def predict(state: State, values: ChapterValues) -> Frames:
             "x0_pixel": _middle(prediction.x0),  # not clamped, so that the formula holds
             "x0_error": _mse(image - x_0),
             "eps_error": _mse(noise - eps),
-            "loss": losses.mse.item(),
+            "loss": squared_error(model.denoiser, prediction, x_0, t, eps, present).item(),
         }
 
 
