@@ -66,7 +66,8 @@ def store_of(**counts):
 
 def run_of(**changes):
     config = SimpleNamespace(train=SimpleNamespace(batch_size=32), kind=Kind(), data=SimpleNamespace(flip=True))
-    return SimpleNamespace(**{"path": Path("run"), "data": SimpleNamespace(run="r"), "config": config, **changes})
+    known = {"path": Path("run"), "data": SimpleNamespace(run="r"), "images_seen": lambda step: 32 * step}
+    return SimpleNamespace(**{**known, "config": config, **changes})
 
 
 def plan_of(store=None, chain=None, **changes):

@@ -81,8 +81,10 @@ def save_images(
         del alike[name]
     group.agree(alike, "start all with the same options and weights")
     todo: dict[str, Any] = group.of_first(_begun(model, job, out, format) if group.is_first else {})
-    if not (out / SETTINGS).exists():
-        raise UserError("out", out, f"is not seen by {group}", "name a folder on a disk that all processes share")
+    seen = group.of_all((out / SETTINGS).exists())  # by all before one may end in an error, and take the folder away
+    if not all(seen):
+        blind = Alone(seen.index(False), group.size)
+        raise UserError("out", out, f"is not seen by {blind}", "name a folder on a disk that all processes share")
     job = replace(job, num=todo["num"], batch_size=todo["batch_size"])
     if todo["dtype"] != model.arithmetic:
         model = model.unloaded(dtype=todo["dtype"])

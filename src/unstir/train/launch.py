@@ -156,7 +156,8 @@ def _made(run: Run) -> tuple[str, ...]:
 def open_run(config: Config, out: Path, store: Store) -> Run:
     """The run in folder ``out``: made from ``config``, or, where there is one, continued with what may change.
 
-    Raises UserError where the settings do not fit the data or each other, and where they change what a run keeps.
+    Settings that no step is left to use are logged. Raises UserError where the settings do not fit the data or
+    each other, and where they change what a run keeps.
     """
     conditions = None
     if config.data.condition:
@@ -191,13 +192,25 @@ def _continued(old: Run, asked: Config, store: Store) -> Run:
     new = Run(old.path, dataclasses.replace(asked, recipe=saved.recipe), old.data)
     newest = max((step for step, _ in checkpoint.listed(old.checkpoints)), default=0)
     if new.length < newest:
+        if saved.kind.has_teacher:
+            changed.pop("train.lr_period", None)  # which follows the length
+        _say_unused(changed, newest, "and nothing of it is kept")
         return new  # further than asked: nothing is left to do, and nothing is changed
     check_changed(new, changed)
     if changed:
         with old.lock():  # another process may be training it with the old ones
             new.save_config()
             new.record("changed", **changed)
+    if new.length == newest:
+        _say_unused(changed, newest, "which is kept for when the run goes on")
     return new
+
+
+def _say_unused(changed: dict[str, Any], newest: int, kept: str) -> None:
+    """Say which settings were asked for that no step is left to use, by a run at its step ``newest``."""
+    needs_none = "train.length", "log.to", "data.store"
+    if unused := [f"{key}={value}" for key, value in changed.items() if key not in needs_none]:
+        logger.warning(f"the run has taken step {newest}, its last: {', '.join(unused)} is not used, {kept}")
 
 
 def _check_plan(config: Config, out: Path, plan: Plan, by_class: bool) -> None:
