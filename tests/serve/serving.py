@@ -2,8 +2,13 @@
 
 import base64
 import io
+import os
+import signal
+import subprocess
+import sys
 import threading
 import time
+from contextlib import contextmanager
 
 import numpy as np
 import pytest
@@ -12,6 +17,20 @@ from PIL import Image
 from conftest import tiny_config
 from unstir.serve.server import open_server
 from unstir.train.launch import train_run
+
+
+@contextmanager
+def program(cwd):
+    """`unstir serve` as a program of its own, which Ctrl-C ends however the tests themselves were started."""
+    usual = signal.signal(signal.SIGINT, signal.default_int_handler)  # an ignored signal would be inherited
+    env = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(sys.path)}
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    with subprocess.Popen([sys.executable, "-m", "unstir", "serve"], cwd=cwd, env=env, **pipes) as process:
+        signal.signal(signal.SIGINT, usual)
+        try:
+            yield process
+        finally:
+            process.kill()
 
 
 @pytest.fixture(scope="module")

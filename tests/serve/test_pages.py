@@ -126,8 +126,7 @@ def test_a_training_is_watched_through_its_end_and_its_restart(tab, server, run,
 
 
 def test_ctrl_c_ends_it_while_it_computes(tmp_path):
-    words = [sys.executable, "-m", "unstir", "serve"]
-    with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=tmp_path) as program:
+    with serving.program(tmp_path) as program:
         address = program.stdout.readline().split()[1]
         values = {"model": "digits", "sampler": "ancestral", "steps": 1000}
         json = {"Content-Type": "application/json"}
@@ -135,7 +134,7 @@ def test_ctrl_c_ends_it_while_it_computes(tmp_path):
         with urllib.request.urlopen(call) as lines:
             assert b"command" in lines.readline() and b"data:image/png" in lines.readline()
             program.send_signal(signal.SIGINT)
-            assert (program.wait(), program.stderr.read()) == (0, "")
+            assert (program.wait(30), program.stderr.read()) == (0, "")
 
 
 @pytest.mark.parametrize("width, scheme", [(390, "light"), (1280, "dark")])

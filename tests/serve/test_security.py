@@ -6,14 +6,11 @@ Nothing is written, everything is refused in one line, and the server goes on.
 import io
 import itertools
 import json
-import os
 import re
 import resource
 import signal
 import socket
 import statistics
-import subprocess
-import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -23,6 +20,7 @@ from urllib.parse import quote
 
 import numpy as np
 import pytest
+import serving
 from PIL import Image
 from serving import png, text
 
@@ -259,9 +257,7 @@ def test_one_thread_computes_for_all_and_who_reads_nothing_holds_it_for_a_moment
 @pytest.fixture
 def program(tmp_path):
     """`unstir serve` as a program of its own, with its process and the port and token of its address."""
-    words = [sys.executable, "-m", "unstir", "serve"]
-    env = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(sys.path)}
-    with subprocess.Popen(words, cwd=tmp_path, env=env, stdout=subprocess.PIPE, text=True) as process:
+    with serving.program(tmp_path) as process:
         port, token = re.search(r"http://127\.0\.0\.1:(\d+)/(.+)/", process.stdout.readline()).groups()
         yield SimpleNamespace(server_port=int(port), token=token, process=process)
         process.send_signal(signal.SIGINT)
