@@ -127,6 +127,8 @@ class TestInTheBrowser:
         assert before != after and f"t = {t}" in page.inner_text("#where")
         serving.until(page, f"location.hash.includes('t={t}')")
         assert f"t={t}" in page.locator(".chapters a").first.get_attribute("href")
+        page.locator("#time").press("Home")
+        assert ("t = 0" in page.inner_text("#where")) == (chapter == "forward")  # where no step leads back from
 
     @pytest.mark.parametrize(
         ("name", "chapter", "size"),
