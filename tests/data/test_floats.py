@@ -11,7 +11,7 @@ from PIL import Image
 
 from refusals import mistake, refusing
 from unstir.data import Store, pack
-from unstir.data.levels import remarks
+from unstir.data.packing import remarks
 from unstir.errors import UserError
 
 

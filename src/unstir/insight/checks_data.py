@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import torch
 
 from unstir.data import SPLITS, Store
-from unstir.data.levels import FAINT, NARROW, SPREAD, weakness
+from unstir.data.packing import FAINT, NARROW, SPREAD, weakness
 from unstir.insight.facts import Facts
 from unstir.insight.findings import Finding, Severity, check
 from unstir.insight.held_out import Lines, rise

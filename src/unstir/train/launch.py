@@ -20,8 +20,7 @@ import unstir
 from unstir import randomness
 from unstir.data.disk import usable_path
 from unstir.data.embedded import EMBEDDED
-from unstir.data.levels import remarks
-from unstir.data.packing import packed
+from unstir.data.packing import packed, remarks
 from unstir.data.sides import sides, written
 from unstir.data.source import NAMES, Options, Plan, is_named
 from unstir.data.store import Store, is_store
