@@ -14,7 +14,7 @@ from test_export import cells_of_latex
 from refusals import mistake, refusing
 from runs import evaluation, facts
 from unstir.insight import compared, tables
-from unstir.insight.trainings import settings
+from unstir.insight.tables import settings
 from unstir.insight.write import planned
 from unstir.metrics.classifier import networks_for
 from unstir.metrics.evaluation import saved, unlike

@@ -10,8 +10,7 @@ import pytest
 import torch
 from invented import STATS, facts, said
 
-from unstir.insight import checks_folder as setup
-from unstir.insight import checks_learning as learning
+from unstir.insight import checks_run as learning
 from unstir.insight.doctor import CHECKS
 from unstir.insight.facts import Samples, SavedFile
 
@@ -134,10 +133,10 @@ def test_overfitting_is_a_rise_that_surely_exceeds_the_change_in_training(rise, 
 
 def test_what_is_left():
     speeds = [{"step": 40, "images_per_second": value} for value in (1000.0, 0.0, 3.0, 5.0, 5.0, 7.0)]
-    left = setup.forecast(facts(lines=tuple(speeds)))
+    left = learning.forecast(facts(lines=tuple(speeds)))
     assert left["steps_left"] == 60 and left["seconds_left"] == 60 * 10 / 5
-    assert setup.forecast(facts(step=101))["seconds_left"] == 0
-    assert setup.forecast(facts(step=50))["seconds_left"] is None
+    assert learning.forecast(facts(step=101))["seconds_left"] == 0
+    assert learning.forecast(facts(step=50))["seconds_left"] is None
 
 
 def saved(step, kind="full", problem=""):

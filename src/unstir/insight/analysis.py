@@ -8,8 +8,7 @@ from unstir.insight.analysis_training import fit, progress
 from unstir.insight.checks_data import more_images
 from unstir.insight.facts import Facts, more_seeds
 from unstir.insight.findings import Cause, Finding, causes
-from unstir.insight.statement import Statement, Topic
-from unstir.insight.wording import brief, count
+from unstir.insight.statement import Statement, Topic, brief, count
 from unstir.metrics.evaluation import FID, Evaluation
 from unstir.metrics.figures import figure_effect
 from unstir.progress import duration

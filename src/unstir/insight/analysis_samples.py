@@ -4,8 +4,7 @@ from collections.abc import Iterator
 from functools import partial
 
 from unstir.insight.facts import Facts, Reported, more_seeds, same_features
-from unstir.insight.statement import Statement, Topic, Verdict
-from unstir.insight.wording import change, count, percent, sentence, shown, size
+from unstir.insight.statement import Statement, Topic, Verdict, change, count, percent, sentence, shown, size
 from unstir.metrics.evaluation import Evaluation, describe_classifier, protocol_in_words
 from unstir.metrics.figures import LOWER, Figure, above_floor, rare_in_words, too_rare
 from unstir.metrics.floor import FEWEST

@@ -6,8 +6,7 @@ from statistics import fmean
 
 from unstir.insight.facts import Facts
 from unstir.insight.held_out import Measurement, grown, last_stretch
-from unstir.insight.statement import MARKS, Statement
-from unstir.insight.wording import change, count, percent, shown, size
+from unstir.insight.statement import MARKS, Statement, change, count, percent, shown, size
 from unstir.metrics.figures import figure_effect
 from unstir.metrics.figures import verdict as verdict_of
 from unstir.significance import paired, two_sample, with_error

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from unstir.insight import checks_data, checks_folder, checks_learning
+from unstir.insight import checks_data, checks_run
 from unstir.insight.facts import Facts
 from unstir.insight.findings import Check, Finding, explained
 from unstir.insight.gather import gather
@@ -13,7 +13,7 @@ from unstir.progress import counting
 
 CHECKS: dict[str, Check] = {
     check.name: check
-    for module in (checks_data, checks_learning, checks_folder)
+    for module in (checks_data, checks_run)
     for check in vars(module).values()
     if isinstance(check, Check)
 }
@@ -48,7 +48,7 @@ def examine(facts: Facts) -> Report:
     findings = [finding for name in checked for finding in CHECKS[name].run(facts)]
     if facts.config.kind.has_teacher:
         findings = [replace(it, remedy=re.sub(r"`train\.(lr|length)=", r"`\1=", it.remedy)) for it in findings]
-    return Report(tuple(explained(findings)), checked, skipped, checks_folder.forecast(facts))
+    return Report(tuple(explained(findings)), checked, skipped, checks_run.forecast(facts))
 
 
 def _why_not(check: Check, facts: Facts) -> str:
