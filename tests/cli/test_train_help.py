@@ -7,7 +7,7 @@ from collections import Counter
 
 import pytest
 
-from unstir.cli.train_help import MOST_USED
+from unstir.cli.options import MOST_USED
 from unstir.runs import card, recipes, toml
 from unstir.runs.files import encode
 
