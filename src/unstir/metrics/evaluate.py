@@ -16,8 +16,7 @@ from unstir.metrics.evaluation import FOLDER, Evaluation, best_match, difference
 from unstir.metrics.features import Network, extractor
 from unstir.metrics.images import Images, Source, images_of
 from unstir.metrics.inception import installed
-from unstir.metrics.pairs import paired
-from unstir.metrics.plan import From, Plan, check, judge
+from unstir.metrics.plan import From, Plan, check, judge, paired
 from unstir.metrics.reference import other_split
 from unstir.metrics.request import OF_RUNS, SEEDS, EvaluationRequest
 from unstir.progress import counted, waiting
