@@ -12,7 +12,7 @@ import unstir
 ROOT = Path(__file__).parents[1]
 SOURCE = Path(unstir.__file__).parent
 ROOMS = [
-    "errors", "parts", "group", "locks", "progress", "libraries", "child", "significance", "randomness", "pixels",
+    "errors", "parts", "group", "locks", "progress", "significance", "randomness", "pixels",
     "theory", "chain", "nn", "diffusion", "verify", "data", "pictures", "runs", "train", "generate", "compare", "edit",
     "metrics", "insight", "serve", "interop", "trackers", "jobs", "console", "cli", "__main__",
 ]  # fmt: skip

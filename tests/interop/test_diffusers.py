@@ -22,7 +22,7 @@ from unstir.interop.importing import import_run
 from unstir.interop.published import write_repository
 from unstir.interop.schedulers import DDIM_STRIDES
 from unstir.interop.unet2d import to_diffusers
-from unstir.libraries import library
+from unstir.parts import library
 from unstir.randomness import Key
 from unstir.runs import checkpoint
 from unstir.runs.checkpoint import load

@@ -10,9 +10,8 @@ from PIL import Image
 from refusals import refusing
 from unstir.data import pack
 from unstir.pictures import contact as sheets
-from unstir.pictures.caption import SIZE, caption, font, of_class
 from unstir.pictures.contact import contact, describe, inspect
-from unstir.pictures.grid import WIDEST, contact_sheet
+from unstir.pictures.grid import SIZE, WIDEST, caption, contact_sheet, font, of_class
 
 TILES = torch.full((2, 1, 8, 8), 128, dtype=torch.uint8)
 

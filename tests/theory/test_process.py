@@ -7,9 +7,9 @@ import torch
 from torch.distributions import Normal
 
 from refusals import mistake
+from unstir.theory.parameterization import VARIANCES, check_variance, chosen_variance, error_at_each_time, log_variance
 from unstir.theory.process import Gaussian, Process
 from unstir.theory.schedule import from_betas, linear, zero_terminal_snr
-from unstir.theory.variance import VARIANCES, check_variance, chosen_variance, error_at_each_time, log_variance
 
 PROCESS = Process(linear())
 
