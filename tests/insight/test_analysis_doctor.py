@@ -13,10 +13,9 @@ from unstir.cli import app
 from unstir.insight.analysis import GOODNESS, URGENCY, lead, limitations, summary
 from unstir.insight.checks_run import longer
 from unstir.insight.doctor import CHECKS
-from unstir.insight.facts import DAMAGED
+from unstir.insight.facts import DAMAGED, STEEP
 from unstir.insight.findings import Finding, explained
 from unstir.insight.gather import FOREIGN
-from unstir.insight.held_out import STEEP
 from unstir.insight.statement import brief, count, percent, sentence, times, typed
 from unstir.progress import duration
 from unstir.significance import LEVEL, widening, with_error

@@ -6,12 +6,11 @@ from collections.abc import Iterator
 from itertools import pairwise
 from statistics import fmean, median_low
 
-from unstir.insight.analysis_samples import quality
-from unstir.insight.facts import DAMAGED, Facts, Samples
+from unstir.insight.facts import DAMAGED, STEEP, Facts, Lines, Samples, last_stretch
 from unstir.insight.findings import Finding, Severity, check
-from unstir.insight.held_out import STEEP, Lines, last_stretch
 from unstir.insight.image_stats import ImageStats, learns_nothing, outputs_nothing
 from unstir.insight.statement import times
+from unstir.insight.themes import quality
 from unstir.runs import recipes
 from unstir.runs.checkpoint import Checkpoint
 from unstir.runs.config import Config
