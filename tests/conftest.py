@@ -28,7 +28,7 @@ from unstir import parts
 from unstir.cli import terminal
 from unstir.data import Store, pack
 from unstir.data.embedded import load_embedded
-from unstir.metrics import feature_figures, floor
+from unstir.metrics import feature_figures
 from unstir.metrics.classifier import FILE, classifier_for
 from unstir.progress import shown_by
 from unstir.runs.toml import from_dict
@@ -228,7 +228,7 @@ def quick():
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(feature_figures, "SUBSETS", 2)
         patch.setattr(feature_figures, "FLOOR_SPLITS", 4)
-        patch.setattr(floor, "DRAWS", 3)
+        patch.setattr(feature_figures, "DRAWS", 3)
         yield
 
 

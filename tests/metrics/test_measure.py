@@ -17,9 +17,9 @@ from unstir.metrics import reference as referring
 from unstir.metrics.classifier import classifier_for
 from unstir.metrics.distances import frechet_of, moments
 from unstir.metrics.evaluation import table
+from unstir.metrics.feature_figures import FEWEST
 from unstir.metrics.features import Extractor
 from unstir.metrics.figures import halved, too_rare
-from unstir.metrics.floor import FEWEST
 from unstir.metrics.measure import measure
 from unstir.metrics.reference import NOISE, reference
 from unstir.randomness import Key, normal

@@ -25,14 +25,13 @@ from unstir.data import Store
 from unstir.errors import UserError, within_memory
 from unstir.metrics.drawn import Drawn
 from unstir.metrics.evaluation import Evaluation, find, pairs_file, save
-from unstir.metrics.features import Network
+from unstir.metrics.feature_figures import FEWEST
+from unstir.metrics.features import Network, as_pixels
 from unstir.metrics.figures import LOWER, NEAR_ONE, Figure
-from unstir.metrics.floor import FEWEST
 from unstir.metrics.images import Images
 from unstir.metrics.measure import measure, reference_size
 from unstir.metrics.memorisation import Memorisation, memorisation, picture
 from unstir.metrics.request import SEEDS
-from unstir.metrics.values import as_pixels
 from unstir.pixels import from_uint8, shown
 from unstir.progress import counting
 from unstir.runs.files import is_writable, make_folder, save_png
