@@ -16,8 +16,7 @@ from unstir.metrics.distances import halves, infinite_fd, kid, moments, standard
 from unstir.metrics.evaluate import evaluate_images
 from unstir.metrics.evaluation import name_of, shown, table
 from unstir.metrics.feature_figures import Draws, bound, draws
-from unstir.metrics.features import Network, Outputs, Trust, lacking, marginals, spread
-from unstir.metrics.reference import Reference
+from unstir.metrics.features import Network, Outputs, Reference, Trust, lacking, marginals, spread
 from unstir.metrics.request import EvaluationRequest
 from unstir.significance import effect
 

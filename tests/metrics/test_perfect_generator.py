@@ -11,10 +11,9 @@ from unstir.metrics import feature_figures as measures
 from unstir.metrics.classifier import Classifier
 from unstir.metrics.distances import moments, near
 from unstir.metrics.feature_figures import bound, draws
-from unstir.metrics.features import NEAR, Trust
+from unstir.metrics.features import NEAR, Reference, Trust
 from unstir.metrics.memorisation import memorisation
 from unstir.metrics.plan import held_out_like
-from unstir.metrics.reference import Reference
 
 pytestmark = pytest.mark.slow
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from interop.untrained import scrambled
-from unstir.interop.unet2d import from_diffusers, to_diffusers, to_unet2d
+from unstir.interop.diffusers_settings import from_diffusers, to_diffusers, to_unet2d
 from unstir.nn.config import UNetConfig
 from unstir.nn.unet import UNet
 from unstir.parts import library

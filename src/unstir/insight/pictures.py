@@ -22,8 +22,8 @@ from unstir.insight.gather import real_images
 from unstir.metrics.classifier import FILE, Classifier, classifier_for
 from unstir.metrics.drawn import usual_chain
 from unstir.metrics.evaluation import SHARES, Evaluation, pairs_file
+from unstir.metrics.features import reference
 from unstir.metrics.memorisation import nearest, nearest_features
-from unstir.metrics.reference import reference
 from unstir.pictures import animation
 from unstir.pictures.grid import corner, grid
 from unstir.pixels import known, shown

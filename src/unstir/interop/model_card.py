@@ -13,7 +13,7 @@ import unstir
 from unstir.chain import DEFAULTS, Chain, title
 from unstir.errors import printable, short
 from unstir.insight import tables
-from unstir.interop.schedulers import DDIM_STRIDES, spacing_there
+from unstir.interop.diffusers_settings import DDIM_STRIDES, spacing_there
 from unstir.metrics.evaluation import Evaluation, protocol_in_words
 from unstir.metrics.figures import in_rows
 from unstir.parts import library

@@ -30,9 +30,8 @@ from torch import Tensor
 from unstir import randomness
 from unstir.data import Store
 from unstir.metrics.distances import fidelity, frechet_of, infinite_fd, kid, moments, near, standard_error
-from unstir.metrics.features import NEAR, Network
+from unstir.metrics.features import KEPT, NEAR, NOISE, Network, Reference, chosen, other_split, reference
 from unstir.metrics.figures import HIGHER, LOWER, SPLITS, Figure, Figures, error_of_halves, halved, halves_of
-from unstir.metrics.reference import KEPT, NOISE, Reference, chosen, other_split, reference
 from unstir.randomness import Key
 
 KID_SUBSETS, FEWER_SUBSETS = 50, 10  # of a kernel distance; fewer of one of which only the differences are asked
