@@ -11,8 +11,7 @@ import runs
 from runs import advice, analyse, by_name, evaluation, examined, facts
 from unstir.cli import app
 from unstir.insight.analysis import GOODNESS, URGENCY, lead, limitations, summary
-from unstir.insight.checks_run import longer
-from unstir.insight.doctor import CHECKS
+from unstir.insight.doctor import CHECKS, longer
 from unstir.insight.facts import DAMAGED, STEEP
 from unstir.insight.findings import Finding, explained
 from unstir.insight.gather import FOREIGN

@@ -8,8 +8,7 @@ from typing import get_args, get_type_hints
 import pytest
 
 from conftest import copied, tiny_config
-from unstir.insight.checks_run import HIGHEST
-from unstir.insight.doctor import CHECKS, diagnose
+from unstir.insight.doctor import CHECKS, HIGHEST, diagnose
 from unstir.insight.findings import EXPLAINS, OF_SAMPLES, Finding, causes, explained
 from unstir.runs import recipes
 from unstir.runs.sections import TrainConfig

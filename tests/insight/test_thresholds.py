@@ -10,7 +10,7 @@ import pytest
 import torch
 from invented import STATS, facts, said
 
-from unstir.insight import checks_run as learning
+from unstir.insight import doctor as learning
 from unstir.insight.doctor import CHECKS
 from unstir.insight.facts import Samples, SavedFile
 
