@@ -115,14 +115,11 @@ def write_run(run: Run, model: Model, folder: Path, figures: Sequence[Evaluation
             path.rename(folder / path.name)
         published.path.rmdir()
     with counting("drawing samples", "images"):
-        _draw(model, folder / "samples.png")
-
-
-def _draw(model: Model, file: Path) -> None:
-    job = Job(num=SHOWN, chain=shown_chain(model), batch_size=SHOWN)
-    images = model.pixels(torch.cat([images for _, images in sample_batches(model, job)]))
-    names = drawn_classes(model, job, SHOWN)
-    save_png(file, named_grid(model.beside(images, torch.arange(len(images))), _COLUMNS, names or None))
+        job = Job(num=SHOWN, chain=shown_chain(model), batch_size=SHOWN)
+        images = model.pixels(torch.cat([images for _, images in sample_batches(model, job)]))
+        names = drawn_classes(model, job, SHOWN)
+        grid = named_grid(model.beside(images, torch.arange(len(images))), _COLUMNS, names or None)
+        save_png(folder / "samples.png", grid)
 
 
 def pull(name: str, folder: str | Path | None = None) -> Imported:

@@ -210,7 +210,9 @@ def caption(name: str, size: int, width: float) -> str:
     What the font cannot draw is shown as its code, such as \\u65e5. Both ends of a long name stay, for names often
     differ in one of them alone.
     """
-    shown = text = _drawable(name)
+    shown = text = "".join(
+        c if ord(c) in _drawn() else c.encode("unicode_escape").decode("ascii") for c in _plain(name)
+    )
     kept = len(text)
     while font(size).getlength(shown) > width and kept > 2:
         kept -= 1
@@ -221,11 +223,6 @@ def caption(name: str, size: int, width: float) -> str:
 def of_class(number: int, name: str) -> str:
     """The name of a class for a picture, behind its number where the font lacks a character of it."""
     return name if _drawn().issuperset(map(ord, _plain(name))) else f"{number}: {name}"
-
-
-def _drawable(name: str) -> str:
-    """The name with a code, such as \\u65e5, for each character that the font cannot draw."""
-    return "".join(c if ord(c) in _drawn() else c.encode("unicode_escape").decode("ascii") for c in _plain(name))
 
 
 def _plain(name: str) -> str:
