@@ -9,7 +9,7 @@ from dataclasses import replace
 import pytest
 import reported
 from reported import parsed, text_of, train
-from test_export import cells_of_latex
+from test_charts import cells_of_latex
 
 from refusals import mistake, refusing
 from runs import evaluation, facts

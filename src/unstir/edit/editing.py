@@ -5,9 +5,8 @@ import math
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import wraps
 from pathlib import Path
-from typing import Any, ParamSpec, TypeVar
+from typing import Any, TypeVar
 
 import torch
 from PIL.Image import Image
@@ -28,7 +27,6 @@ MOST = 10_000  # results in one picture
 Picture = Path | bytes
 """A picture file, or the bytes of one."""
 Result = TypeVar("Result")
-Asked = ParamSpec("Asked")
 
 
 @dataclass(frozen=True)
@@ -197,16 +195,6 @@ def finished(steps: Generator[Step, None, Result]) -> Result:
         except StopIteration as end:
             result: Result = end.value
             return result
-
-
-def at_once(steps: Callable[Asked, Generator[Step, None, Result]]) -> Callable[Asked, Result]:
-    """An edit with its steps all taken."""
-
-    @wraps(steps)
-    def taken(*given: Asked.args, **options: Asked.kwargs) -> Result:
-        return finished(steps(*given, **options))
-
-    return taken
 
 
 def last(steps: Iterable[Step]) -> Tensor:

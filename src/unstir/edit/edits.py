@@ -15,7 +15,7 @@ from unstir.diffusion import editing as mathematics
 from unstir.diffusion.draw import draw, starting_noise
 from unstir.diffusion.samplers import Step
 from unstir.diffusion.samplers.ddim import ddim
-from unstir.edit.editing import MOST, Edited, Editing, Picture, at_once, finished, labels_for, last, psnr
+from unstir.edit.editing import MOST, Edited, Editing, Picture, finished, labels_for, last, psnr
 from unstir.edit.files import Box, named, notes_on, read_image, read_mask, shown
 from unstir.errors import UserError
 from unstir.generate.drawing import Job
@@ -33,6 +33,24 @@ def preview(model: Model, image: Picture) -> tuple[Image, list[str]]:
     return shown(image, model.shape), notes_on(image, model.shape)
 
 
+def inpaint(
+    model: Model,
+    image: Picture,
+    job: Job,
+    *,
+    mask: Picture | None = None,
+    box: Box | None = None,
+    resamples: int = 3,
+    jump: int = 1,
+) -> Edited:
+    """Fill in the white or erased part of the picture ``mask``, or the ``box`` (x, y, width, height) in model pixels.
+
+    A mask has the size of the model's images, or that of the image file, with which it is then cropped and resized.
+    ``resamples`` and ``jump`` are those of `editing.inpaint`: 9 steps of the job's chain taken 3 times are 25 calls.
+    """
+    return finished(inpaint_steps(model, image, job, mask=mask, box=box, resamples=resamples, jump=jump))
+
+
 def inpaint_steps(
     model: Model,
     image: Picture,
@@ -43,12 +61,7 @@ def inpaint_steps(
     resamples: int = 3,
     jump: int = 1,
 ) -> Generator[Step, None, Edited]:
-    """Fill in the white or erased part of the picture ``mask``, or the ``box`` (x, y, width, height) in model pixels.
-
-    A mask has the size of the model's images, or that of the image file, with which it is then cropped and resized.
-    ``resamples`` and ``jump`` are those of `editing.inpaint`: 9 steps of the job's chain taken 3 times are 25 calls.
-    It yields the steps, a batch of results after the other.
-    """
+    """The steps of `inpaint`, a batch of results after the other, and then what it returns."""
     x_0, keep = _picture(model, image), read_mask(mask, box, image, model.shape)
     editing, made = yield from filled(model, x_0, keep, job, resamples, jump)
     pixels = to_uint8(x_0)
@@ -57,9 +70,6 @@ def inpaint_steps(
     names = "given", "to fill in"
     edited = editing.done("inpaint", files, given, made, names, box=box, resamples=resamples, jump=jump)
     return replace(edited, keep=keep)
-
-
-inpaint = at_once(inpaint_steps)
 
 
 def filled(
@@ -93,11 +103,13 @@ def filled(
     return editing, (yield from editing.results(fill, calls, indices))
 
 
-def vary_steps(model: Model, image: Picture, job: Job, *, strength: float) -> Generator[Step, None, Edited]:
-    """Images like one, the less so the greater the ``strength`` in (0, 1]; see `editing.vary` and its refusals.
+def vary(model: Model, image: Picture, job: Job, *, strength: float) -> Edited:
+    """Images like one, the less so the greater the ``strength`` in (0, 1]; see `editing.vary` and its refusals."""
+    return finished(vary_steps(model, image, job, strength=strength))
 
-    It yields the steps, a batch of images after the other.
-    """
+
+def vary_steps(model: Model, image: Picture, job: Job, *, strength: float) -> Generator[Step, None, Edited]:
+    """The steps of `vary`, a batch of images after the other, and then what it returns."""
     x_0 = _picture(model, image)
     editing = Editing(model, job, job.chain)
     part, chain = mathematics.below(model.process, strength, editing.chain)
@@ -115,9 +127,6 @@ def vary_steps(model: Model, image: Picture, job: Job, *, strength: float) -> Ge
     made = yield from editing.results(like_it, chain.calls(part.schedule))
     besides = model.besides(chain, part)
     return editing.done("vary", {"image": image}, to_uint8(x_0), made, ("given",), besides=besides, strength=strength)
-
-
-vary = at_once(vary_steps)
 
 
 @torch.no_grad()
