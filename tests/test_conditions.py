@@ -25,7 +25,7 @@ from unstir.pictures.grid import read
 from unstir.pixels import Scale
 from unstir.runs.run import Run
 from unstir.runs.toml import from_dict
-from unstir.train import levers
+from unstir.train import paths
 from unstir.train.distill import distilled
 from unstir.train.launch import open_data, open_run, train_run
 from unstir.train.trainer import Trainer
@@ -132,12 +132,12 @@ def test_a_run_with_conditions_continues_exactly(stores, tmp_path, quick):
 
 
 def test_a_path_has_the_condition_of_an_image_or_of_its_mirror_image(stores, runs, tmp_path, monkeypatch):
-    monkeypatch.setattr(levers, "STEPS", (2, 2))
+    monkeypatch.setattr(paths, "STEPS", (2, 2))
     store, conditions = stores["image"], runs["image"].conditions
     config = distilled(runs["image"], "3 steps")
     made = Trainer(open_run(config, tmp_path / "fast", store), store)
     examples = [made.examples(slice(0, 8))]
-    made.state.step = levers.PERIOD
+    made.state.step = paths.PERIOD
     examples.append(made.examples(slice(0, 8)))
     told = torch.cat([each.condition for each in examples])
     told = told[told[:, 1].flatten(1).amax(1) == 1, :1]

@@ -17,10 +17,10 @@ from unstir.randomness import Key
 from unstir.runs import checkpoint
 from unstir.runs.run import Run
 from unstir.runs.timetable import learning_rates
-from unstir.train import levers
+from unstir.train import paths
 from unstir.train.distill import distill_run, distilled
 from unstir.train.launch import train_run
-from unstir.train.levers import PATHS, PERIOD, STEPS
+from unstir.train.paths import PATHS, PERIOD, STEPS
 from unstir.train.trainer import Trainer
 
 CONSISTENCY = {"diffusion__predict": "v", "loss__objective": "consistency", "grids__sampler": "consistency"}
@@ -35,8 +35,8 @@ def long_paths():
 def short_paths(request, monkeypatch):
     """One path of two steps, for tests of all that is not the paths themselves."""
     if "long_paths" not in request.fixturenames:
-        monkeypatch.setattr(levers, "PATHS", 1)
-        monkeypatch.setattr(levers, "STEPS", (2, 2))
+        monkeypatch.setattr(paths, "PATHS", 1)
+        monkeypatch.setattr(paths, "STEPS", (2, 2))
 
 
 def test_paths_take_as_many_steps_as_are_drawn_for_them(long_paths, make_run):
@@ -75,8 +75,8 @@ def test_pairs_are_points_on_paths_of_the_teacher_and_their_ends(long_paths, tra
 
 
 def test_pairs_are_those_of_the_step_and_slot_whatever_came_before_and_however_the_batch_is_cut(make_run, monkeypatch):
-    monkeypatch.setattr(levers, "PATHS", 3)
-    monkeypatch.setattr(levers, "STEPS", (2, 4))
+    monkeypatch.setattr(paths, "PATHS", 3)
+    monkeypatch.setattr(paths, "STEPS", (2, 4))
     made, other = Trainer(*make_run(**CONSISTENCY)), Trainer(*make_run(**CONSISTENCY))
     whole = pairs_of(made, (0, 70, 71))
     for theirs, ours in zip(pairs_of(other, (70,), (slice(0, 8),)), whole, strict=True):

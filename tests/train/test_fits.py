@@ -16,7 +16,7 @@ from unstir.generate.drawing import Job, sample_batches
 from unstir.generate.folder import save_images
 from unstir.runs import checkpoint
 from unstir.runs.run import Run
-from unstir.train import fits, held_out, levers, record, state, trainer
+from unstir.train import fits, held_out, paths, record, state, trainer
 from unstir.train.launch import open_run, train_run
 from unstir.train.trainer import Trainer
 
@@ -82,7 +82,7 @@ def test_two_and_three_images_tell_the_bytes_of_more(variant, make_run):
 
 @pytest.mark.parametrize("changes", [{}, DISTILLED], ids=["trained", "distilled"])
 def test_the_trial_changes_nothing_and_says_what_it_does(changes, make_run, monkeypatch, logged, counts):
-    monkeypatch.setattr(levers, "STEPS", (2, 4))  # of a teacher's paths
+    monkeypatch.setattr(paths, "STEPS", (2, 4))  # of a teacher's paths
     changes = {**changes, "train__micro_batch": 0, "train__length": "4 steps"}
     plain, store = make_run("plain", **changes)
     Trainer(plain, store).run()

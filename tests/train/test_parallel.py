@@ -25,7 +25,7 @@ from unstir.jobs.process import LOST, Signals, place
 from unstir.nn.config import ModelConfig
 from unstir.runs import build, checkpoint
 from unstir.runs.run import Run
-from unstir.train import launch, levers, trainer
+from unstir.train import launch, paths, trainer
 from unstir.train.launch import train_run
 from unstir.train.trainer import Trainer
 
@@ -54,7 +54,7 @@ VARIANTS = {
 
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_float64_gradients_are_those_of_one_process(make_run, tmp_path, monkeypatch, variant):
-    monkeypatch.setattr(levers, "STEPS", (2, 4))  # of a teacher's paths
+    monkeypatch.setattr(paths, "STEPS", (2, 4))  # of a teacher's paths
     network = build.network
     monkeypatch.setattr(build, "network", lambda *given: network(*given).double())
     run, store = make_run(**VARIANTS[variant], train__clip=0.0)

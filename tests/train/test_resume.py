@@ -17,7 +17,7 @@ from tiers import SEED, proven, times
 from unstir.runs import checkpoint
 from unstir.runs.run import Run
 from unstir.runs.sections import LossConfig
-from unstir.train import levers
+from unstir.train import paths
 from unstir.train.observer import Stop
 from unstir.train.record import TIMING_FIELDS
 from unstir.train.state import WINDOW
@@ -190,7 +190,7 @@ def test_each_setting_of_the_loss_is_among_those_that_are_continued():
 
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_other_settings_continue_bit_for_bit_too(make_run, few, monkeypatch, variant):
-    monkeypatch.setattr(levers, "STEPS", (2, 4))  # of a teacher's paths
+    monkeypatch.setattr(paths, "STEPS", (2, 4))  # of a teacher's paths
     changes = VARIANTS[variant]
     if "epochs" in variant:
         changes = {**changes, **on(few(15))}

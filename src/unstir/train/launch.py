@@ -18,10 +18,10 @@ import torch
 
 import unstir
 from unstir import randomness
-from unstir.data.classes import sides, written
 from unstir.data.disk import usable_path
 from unstir.data.embedded import EMBEDDED
 from unstir.data.packing import packed, remarks
+from unstir.data.sides import sides, written
 from unstir.data.source import NAMES, Options, Plan, is_named
 from unstir.data.store import Store, is_store
 from unstir.errors import UserError, quoted, within_memory
@@ -255,7 +255,7 @@ def introduction(run: Run, state: State) -> str:
     images = f"{training} training and {held_out} held-out images of {'x'.join(map(str, run.data.shape))}"
     begun = f"{run.path}: {new}{count:,} parameters in {kind} on {where}; {images}; step {state.step} {goal}"
     if config.kind.has_teacher:
-        from unstir.train.levers import PATHS, PERIOD, STEPS
+        from unstir.train.paths import PATHS, PERIOD, STEPS
 
         begun += f"; before each {PERIOD} steps up to {PATHS * STEPS[1]} calls of the teacher"
     return begun + ("; compiling takes minutes at the first step" if kind.endswith(",") else "")

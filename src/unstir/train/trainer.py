@@ -70,7 +70,7 @@ class Trainer:
         self._rate, self._levers = learning_rates(run), levers(run, self.state.history, self._device)
         self._paths = None
         if self.state.teacher is not None:
-            from unstir.train.levers import Paths  # which few runs need
+            from unstir.train.paths import Paths  # which few runs need
 
             teacher = build.teacher(run.config, self.state.teacher, self._denoiser.dtype)
             self._paths = Paths(teacher, run.config, run.data.shape, self._batches)
