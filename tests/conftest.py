@@ -13,6 +13,7 @@ import shutil
 import sys
 from contextlib import contextmanager
 from dataclasses import replace
+from pathlib import Path
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # for the processes that tests start
 os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # for tests on CUDA, as the command line sets it
@@ -160,9 +161,13 @@ def tiny_config(store, **changes):
 
 @pytest.fixture(scope="session")
 def shared(tmp_path_factory):
-    """shared(name, make) -> the folder of this name, filled by ``make(folder)`` in the first process that asks."""
+    """shared(name, make) -> the folder of this name, filled by ``make(folder)`` in the first process that asks.
+
+    UNSTIR_SHARED is where the folders are kept for the next call of pytest, with the same code.
+    """
     base = tmp_path_factory.getbasetemp()
     base = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "shared"
+    base = Path(os.environ.get("UNSTIR_SHARED", base))
     base.mkdir(exist_ok=True)
 
     def folder(name, make):
