@@ -11,7 +11,7 @@ from unstir.diffusion.denoiser import Denoiser
 from unstir.diffusion.draw import starting_noise
 from unstir.generate.drawing import Job
 from unstir.generate.folder import read_images, save_images
-from unstir.generate.trajectories import trajectory
+from unstir.generate.sampling import trajectory
 from unstir.pictures.animation import save_animation, strip
 from unstir.pictures.charts import evenly
 from unstir.pictures.grid import grid
