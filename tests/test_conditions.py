@@ -107,6 +107,23 @@ def test_conditions_are_packed_with_their_images_and_hashed(stores, images, tmp_
             pack({"images": images, "conditions": wrong}, tmp_path / "wrong", channels=1)
 
 
+@pytest.mark.parametrize(("sides", "size"), [((16, 16), 8), ((16, 32), 16), ((12, 32), (8, 8))])
+def test_what_crops_and_resizes_an_image_does_so_to_its_condition(tmp_path, sides, size):
+    images = np.random.default_rng(0).integers(0, 256, (20, 1, *sides)).astype(np.float32)
+    given = {"images": images, "conditions": np.concatenate((images, 2 * images), 1)}
+    store = pack(given, tmp_path / "same", size=size)
+    assert torch.allclose(
+        store.conditions("train"), torch.cat([c * store.images("train") for c in (1, 2)], 1), rtol=1e-5
+    )
+    blocks = images[:, :, ::4, ::4]
+    given = {"images": blocks.repeat(4, 2).repeat(4, 3), "conditions": blocks}
+    store = pack(given, tmp_path / "small", size=size)
+    assert torch.allclose(store.conditions("train"), store.images("train"), rtol=1e-5)
+    if sides != (16, 16):  # as large as what is packed, of the whole image
+        with refusing(given="the condition of the arrays"):
+            pack({"images": images, "conditions": images[..., ::2, ::4]}, tmp_path / "wrong", size=size)
+
+
 def test_what_moves_an_image_moves_its_condition(stores, tmp_path):
     config = settings(stores["image"].path, train={"condition_dropout": 0.6})
     made = Trainer(open_run(config, tmp_path / "run", stores["image"]), stores["image"])

@@ -29,6 +29,7 @@ from unstir.data.images import (
     Outcome,
     Refused,
     Shape,
+    Sides,
     convert,
     decode,
     from_16_bits,
@@ -169,6 +170,11 @@ class Records(Source[_Place]):
         numbers = {name: number for number, name in enumerate(classes)}
         labels = np.array([numbers[str(place.label)] for place in train + held], np.int64) if classes else None
         return Arrangement(train + held, labels, len(train), classes, rule, (), notes, _conditions(train + held))
+
+    def sides(self, item: _Place) -> Sides | None:
+        """(H, W) of the array that a row is."""
+        height, width, *_ = _channels_last(np.asarray(item.rows.read(item.number))).shape
+        return height, width
 
     def _outcome(self, place: _Place) -> Outcome:
         identity, notes = _digest(place, None), list[str]()

@@ -14,12 +14,13 @@ from typing import Annotated, Any, Generic, Literal, NamedTuple, TypeVar
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from PIL import Image
 from pydantic import BeforeValidator, ConfigDict, Field
 from pydantic.dataclasses import dataclass as validated
 
 from unstir.data.classes import sides, written
 from unstir.data.disk import file_sha256
-from unstir.data.images import MOST_CHANNELS, OTHER_SHAPE, UNREADABLE, Group, Shape, Sides
+from unstir.data.images import MOST_CHANNELS, OTHER_SHAPE, UNREADABLE, Group, Shape, Sides, fit
 from unstir.errors import UserError, refusing
 from unstir.parts import OURS, Option, is_own
 from unstir.pixels import enlarged
@@ -222,17 +223,33 @@ class Source(ABC, Generic[_Item]):
                         allowed = f"has images of several sizes: {path!r} is {why}"
                         raise UserError("", self.name, allowed, {"size": min(32, *shape[1:])})
                 labels = None if arranged.labels is None else arranged.labels[first:stop][group.kept]
-                conditions = self._conditions(arranged.conditions, slice(first, stop), group.kept, shape)
+                kept = [first + place for place in group.kept]
+                conditions = None if arranged.conditions is None else self._conditions(arranged, kept, shape)
                 yield Chunk(split, group.pixels, labels, group.refused, group.notes, group.digest, conditions)
 
-    def _conditions(
-        self, conditions: NDArray[np.float32] | None, part: slice, kept: Any, shape: Shape
-    ) -> NDArray[np.float32] | None:
-        """Those of some images; images among them are repeated by a whole factor to the sides of ``shape``."""
-        if conditions is None:
-            return None
-        rows = torch.from_numpy(conditions[part][kept])
-        return (rows if rows.ndim == 2 else enlarged(rows, shape, f"the condition of {self.name}")).numpy()
+    def _conditions(self, arranged: Arrangement[_Item], places: Sequence[int], shape: Shape) -> NDArray[np.float32]:
+        """Those of some images; images among them are cropped and resized as the images they describe."""
+        rows: NDArray[np.float32] = arranged.conditions[places]  # type: ignore[index]
+        if rows.ndim == 2 or not places:
+            return rows
+        whose, size = f"the condition of {self.name}", shape[1:]
+        return np.stack(
+            [
+                _fitted(row, self.sides(arranged.items[i]) or size, size, whose)
+                for row, i in zip(rows, places, strict=True)
+            ]
+        )
+
+    def sides(self, item: _Item) -> Sides | None:
+        """(H, W) of an image before it is cropped and resized; None where it has the sides that are packed."""
+        return None
+
+
+def _fitted(row: NDArray[np.float32], sides: Sides, size: Sides, whose: str) -> NDArray[np.float32]:
+    """What describes an image of ``sides``, [C', h, w], repeated by a whole factor, cropped and resized as it is."""
+    whole = enlarged(torch.from_numpy(row)[None], sides, whose)[0].numpy()
+    planes = row if row.shape[1] >= size[0] and row.shape[2] >= size[1] else whole
+    return np.stack([np.asarray(fit(Image.fromarray(plane), size, [])) for plane in planes])
 
 
 def hold_out(names: Sequence[str], labels: Sequence[Hashable], fraction: float, seed: int) -> set[int]:
