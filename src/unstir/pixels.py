@@ -38,16 +38,6 @@ class Scale:
     low: tuple[float, ...] = ()
     high: tuple[float, ...] = ()
 
-    def __post_init__(self) -> None:
-        if len(self.low) != len(self.high) or not all(-math.inf < low < high < math.inf for low, high in self.pairs):
-            raise UserError("scale", self.pairs, "must have a finite low and a higher high for each channel")
-
-    @classmethod
-    def of(cls, pairs: Sequence[tuple[float, float]]) -> "Scale":
-        """The scale of (low, high) by channel."""
-        low, high = zip(*pairs, strict=True) if pairs else ((), ())
-        return cls(low, high)
-
     @property
     def pairs(self) -> list[tuple[float, float]]:
         """(low, high) by channel."""

@@ -89,12 +89,15 @@ def test_weights_and_settings_come_back_to_the_bit(there_and_back, case):
 
 
 def test_units_of_the_data_come_back_and_are_those_of_its_samples(tmp_path):
-    net, scale = UNet(UNetConfig(in_channels=2, channels=8, mults=(1, 1), groups=4, attention=())), ((0, 4), (-9, 9))
-    run = Run.create(tmp_path / "run", net, Process(cosine(20)), (2, 8, 8), predict="v", scale=Scale.of(scale))
+    net, scale = (
+        UNet(UNetConfig(in_channels=2, channels=8, mults=(1, 1), groups=4, attention=())),
+        Scale((0, -9), (4, 9)),
+    )
+    run = Run.create(tmp_path / "run", net, Process(cosine(20)), (2, 8, 8), predict="v", scale=scale)
     done = export(run.model(device="cpu"), "diffusers", tmp_path / "out")
     assert any("unstir.json" in note for note in done.notes)
     back = import_run(tmp_path / "out", tmp_path / "back").run
-    assert back.data.scale == run.data.scale == Scale.of(scale) and back.data.shape == (2, 8, 8)
+    assert back.data.scale == run.data.scale == scale and back.data.shape == (2, 8, 8)
     (tmp_path / "out/unstir.json").write_text('{"classes": [], "scale": [[0, 4]]}')
     with refusing("scale", [(0, 4)]):
         import_run(tmp_path / "out", tmp_path / "other")

@@ -118,7 +118,7 @@ def test_a_run_with_conditions_is_pulled_with_them(hub, tmp_path, unstir):
     given = {
         "predict": "v",
         "conditions": Conditions.of(torch.randn(3, 2), (1, 2), (3, 4)),
-        "scale": Scale.of([(0, 4)]),
+        "scale": Scale((0,), (4,)),
     }
     run = Run.create(tmp_path / "run", net, Process(cosine(20)), (1, 8, 8), **given)
     status, _, err = unstir("push", run.path, "me/told", "--licence", "mit")

@@ -77,7 +77,7 @@ def test_a_run_with_conditions_is_drawn_as_torch_draws_it(kind, tmp_path):
         (1, 4, 8),
         predict="v",
         conditions=conditions,
-        scale=Scale.of([(0, 4)]),
+        scale=Scale((0,), (4,)),
     )
     model, job = run.model(device="cpu"), Job(num=3, chain=Chain("ddim", 4, guidance=2.0), batch_size=3)
     exported = export(model, "onnx", tmp_path / "file")

@@ -211,7 +211,7 @@ def test_what_could_not_be_loaded_again_is_refused_before_the_folder_is_made(lea
     with pytest.raises(unstir.UserError, match=r"@unstir\.network"):
         unstir.Run.create("run", nn.Conv2d(1, 1, 1), process, store, **given)
     with refusing("scale", [(0, 4)]):
-        unstir.Run.create("run", net, process, store, **given, scale=unstir.Scale.of([(0, 4)]))
+        unstir.Run.create("run", net, process, store, **given, scale=unstir.Scale((0,), (4,)))
     with refusing("scale", [(0, 4)] * 2):
-        unstir.Run.create("run", net, process, (1, 4, 4), **given, scale=unstir.Scale.of([(0, 4)] * 2))
+        unstir.Run.create("run", net, process, (1, 4, 4), **given, scale=unstir.Scale((0, 0), (4, 4)))
     assert not (tmp_path / "run").exists()

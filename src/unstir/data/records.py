@@ -171,7 +171,7 @@ class Records(Source[_Place]):
         labels = np.array([numbers[str(place.label)] for place in train + held], np.int64) if classes else None
         return Arrangement(train + held, labels, len(train), classes, rule, (), notes, _conditions(train + held))
 
-    def sides(self, item: _Place) -> Sides | None:
+    def sides(self, item: _Place) -> Sides:
         """(H, W) of the array that a row is."""
         height, width, *_ = _channels_last(np.asarray(item.rows.read(item.number))).shape
         return height, width

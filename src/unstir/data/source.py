@@ -230,19 +230,15 @@ class Source(ABC, Generic[_Item]):
     def _conditions(self, arranged: Arrangement[_Item], places: Sequence[int], shape: Shape) -> NDArray[np.float32]:
         """Those of some images; images among them are cropped and resized as the images they describe."""
         rows: NDArray[np.float32] = arranged.conditions[places]  # type: ignore[index]
-        if rows.ndim == 2 or not places:
+        if rows.ndim == 2:
             return rows
-        whose, size = f"the condition of {self.name}", shape[1:]
-        return np.stack(
-            [
-                _fitted(row, self.sides(arranged.items[i]) or size, size, whose)
-                for row, i in zip(rows, places, strict=True)
-            ]
-        )
+        sides, whose = [self.sides(arranged.items[place]) for place in places], f"the condition of {self.name}"
+        fitted = [_fitted(row, of, shape[1:], whose) for row, of in zip(rows, sides, strict=True)]
+        return np.array(fitted, np.float32).reshape(len(places), rows.shape[1], *shape[1:])
 
-    def sides(self, item: _Item) -> Sides | None:
-        """(H, W) of an image before it is cropped and resized; None where it has the sides that are packed."""
-        return None
+    def sides(self, item: _Item) -> Sides:
+        """(H, W) of an image before it is cropped and resized, which conditions that are images need."""
+        raise UserError("", self.name, "takes conditions that are images of arrays alone")
 
 
 def _fitted(row: NDArray[np.float32], sides: Sides, size: Sides, whose: str) -> NDArray[np.float32]:

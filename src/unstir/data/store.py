@@ -128,7 +128,7 @@ class Store:
         """How the values of the images become those in [-1, 1]."""
         from unstir.pixels import Scale
 
-        return Scale.of(self.manifest["scale"])
+        return Scale(*zip(*self.manifest["scale"], strict=True))
 
     @property
     def classes(self) -> tuple[str, ...]:

@@ -67,7 +67,7 @@ def make_run(foreign: Foreign, folder: str | Path, source: str, sha256: str, cla
     with located(source):
         config = _settings(foreign, len(names), null, came_from)
         build.schedule(config.diffusion)  # which refuses betas that are none
-        data = DataCard((config.data.channels, *foreign.size), names, scale=Scale.of(foreign.scale))
+        data = DataCard((config.data.channels, *foreign.size), names, scale=Scale(*zip(*foreign.scale, strict=True)))
     brought.check_fit(config, foreign.weights)
     with new_folder(folder) as partial:
         run = Run.begin(config, partial, data)

@@ -140,7 +140,7 @@ def notes(model: Model) -> tuple[str, ...]:
         says.append(f"{DDIM_STRIDES}. Its pictures are those of here in {alike}")
     if not model.learned_variance and model.chain.variance == "auto":
         says.append('DDPMPipeline adds the large variance, for all T steps; for fewer set variance_type="fixed_small"')
-    if not model.in_pixels:
+    if model.data.scale.is_float:
         says.append(f'pipelines draw v in 0..1 (output_type="np"): in units low + v (high - low), of scale in {KEPT}')
     if T != _DEFAULT_STEPS:
         says.append(f"num_inference_steps={T} is the whole chain; DDPMPipeline's is {_DEFAULT_STEPS}")
