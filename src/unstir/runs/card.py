@@ -92,6 +92,17 @@ class DataCard:
         return card
 
     @classmethod
+    def of_given(cls, data: "Store | tuple[int, int, int]", classes: tuple[str, ...], scale: Scale) -> "DataCard":
+        """The card of a store, or of images of a shape; UserError for other ``classes`` or another ``scale``."""
+        if isinstance(data, tuple):
+            return cls(data, classes, scale=scale)
+        if classes and classes != data.classes:
+            raise UserError("classes", classes, f"are not those of {data.path}", {"classes": data.classes})
+        if scale not in (PIXELS, data.scale):
+            raise UserError("scale", scale.pairs, f"is not that of {data.path}", {"scale": None})
+        return cls.of_store(data)
+
+    @classmethod
     def of_store(cls, store: "Store") -> "DataCard":
         """The card of a store."""
         return cls(store.shape, store.classes, store.counts, store.content_hash, scale=store.scale)

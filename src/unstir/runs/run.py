@@ -72,30 +72,25 @@ class Run:
 
         ``network`` is a `UNet`, or of a class that `unstir.network` decorates, made with these ``options``. It learned
         ``predict``, "eps", "x0" or "v", on ``process``, of any schedule. ``data`` is its store, or the shape (C, H, W)
-        of its images, in units where a ``scale`` is given. ``classes`` are the names of its labels, by number; with
-        ``has_null`` it knows one more, which says nothing. ``conditions`` are vectors or images in the place of labels
-        (`Conditions.of`). ``step`` counts its optimiser steps, and ``chain`` is how the run is sampled by default.
-        Raises UserError, before the folder is made, where the network cannot be made again with these weights.
+        of its images, with the ``scale`` of their units. ``classes`` name its labels; with ``has_null`` it knows one
+        more, which says nothing. ``conditions`` are vectors or images in the place of labels (`Conditions.of`).
+        ``step`` counts its optimiser steps, and ``chain`` is how the run is sampled by default. Raises UserError,
+        before the folder is made, where the network cannot be made again with these weights.
         """
-        store, shape = (None, data) if isinstance(data, tuple) else (data, data.shape)
-        if store and classes and tuple(classes) != store.classes:
-            raise UserError("classes", classes, f"are not those of {store.path}", {"classes": store.classes})
-        if store and scale not in (PIXELS, store.scale):
-            raise UserError("scale", scale.pairs, f"is not that of {store.path}", {"scale": None})
+        known = DataCard.of_given(data, tuple(classes), scale)
         weights = {name: t.detach().cpu().contiguous() for name, t in network.state_dict().items()}
         config = brought.settings(
-            brought.of_network(network, shape[0], len(classes), conditions, dict(options)),
+            brought.of_network(network, known.shape[0], len(classes), conditions, dict(options)),
             brought.of_process(process, predict, learned_variance),
             chain or brought.usual_chain(process),
-            shape[1:],
+            known.shape[1:],
             origin=f"{type(network).__name__}, trained elsewhere, SHA-256 {content_hash(weights)}",
             has_null=has_null,
             conditions=conditions,
-            store=str(store.path.resolve()) if store else "",
+            store="" if isinstance(data, tuple) else str(data.path.resolve()),
         )
         brought.check_fit(config, weights)
-        no_data = DataCard(shape, tuple(classes), scale=scale)
-        run = cls.begin(config, Path(folder), DataCard.of_store(store) if store else no_data, conditions)
+        run = cls.begin(config, Path(folder), known, conditions)
         run.keep(weights, step)
         return run
 
@@ -114,8 +109,7 @@ class Run:
     @classmethod
     def open(cls, path: str | Path) -> Self:
         """Open a run folder, or a model that comes with unstir; UserError where there is none, a broken one or both."""
-        path = Path(path)
-        shipped = located(path)
+        shipped = located(path := Path(path))
         folder = shipped or path
         if not is_run(folder):
             problem = "holds no run (config.toml is missing)" if path.exists() else "does not exist"
@@ -164,7 +158,7 @@ class Run:
         return steps_in(span, self.steps_per_epoch, self.config.train.batch_size)
 
     def images_seen(self, step: int) -> int:
-        """How many training images the steps up to ``step`` take; 0 where it was trained elsewhere."""
+        """How many training images the steps up to ``step`` take; 0 of a run that was trained elsewhere."""
         return step * self.config.train.batch_size if self.config.kind.trained_here else 0
 
     @property
@@ -281,8 +275,7 @@ class Run:
         loaded, on = step if isinstance(step, Checkpoint) else self.load(step), build.device(device)
         find("network", self.config.model.type)  # one of the user's own is refused before anything is drawn
         build.check_compile(compile, on)
-        given = self.path, self.load
-        weights = weights_of(loaded, ema) if isinstance(ema, bool) else power_average(loaded, ema, *given)
+        weights = weights_of(loaded, ema) if isinstance(ema, bool) else power_average(loaded, ema, self.path, self.load)
         kept = self.config.train.ema_decay > 0 and (self.config.kind.trained_here or loaded.ema)
         model = Model(
             load=partial(_denoiser, self, loaded.step, weights, on),

@@ -13,7 +13,7 @@ from unstir.data.embedded import EMBEDDED, held_out
 from unstir.data.packing import pack
 from unstir.data.store import Store, is_store
 from unstir.errors import UserError
-from unstir.pixels import from_uint8, known
+from unstir.pixels import PIXELS, from_uint8, known
 from unstir.progress import counted
 from unstir.runs.card import DataCard
 
@@ -94,6 +94,9 @@ def compared_with(run: "Run", store: Store) -> "Run":
     if store.shape != card.shape:
         given, due = ("x".join(map(str, shape)) for shape in (store.shape, card.shape))
         raise UserError("", store.path, f"holds images of {given}, {run.path} makes {due}", "name another store")
+    if card.scale not in (PIXELS, store.scale):
+        differs = f"has the scale {store.scale.pairs}, and {run.path} {card.scale.pairs}"
+        raise UserError("", store.path, differs, "name another store")
     if run.config.model.num_classes not in (0, len(store.classes)):
         count = run.config.model.num_classes
         classes = counted(len(store.classes), "class", "classes")
