@@ -158,6 +158,9 @@ def test_a_run_of_own_parts_is_trained_resumed_exactly_and_judged(place):
     assert train_run(config(), "run").finished
     one, other = (Run.open(folder).load().part("model") for folder in ("whole", "run"))
     assert one and all(torch.equal(one[name], other[name]) for name in one)
+    assert one and config().train.micro_batch == 4 and train_run(config(train__micro_batch=8), "at-once").finished
+    at_once = Run.open("at-once").load().part("model")  # not in micro-batches
+    assert all((one[name] - at_once[name]).abs().max() < 1e-5 for name in one)
     run = Run.open("run")
     assert run.load().config["loss"]["weighting_options"] == {"gamma": 3}
     diary = Path("run/diary.txt").read_text().splitlines()
