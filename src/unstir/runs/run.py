@@ -206,6 +206,11 @@ class Run:
         checkpoint.save(self.weights, Checkpoint(step, toml.to_dict(self.config), tensors, kind="slim", data=known))
         self.record("imported", **event)
 
+    @property
+    def locked(self) -> bool:
+        """Whether a process holds the run, or was killed when it did."""
+        return (self.path / ".lock").exists()
+
     @contextmanager
     def lock(self) -> Iterator[None]:
         """Hold the run in this block; UserError where another process has it."""
