@@ -12,7 +12,7 @@ from unstir.insight.write import write_report
 from unstir.pictures.charts import evenly, mean_losses
 from unstir.progress import duration, waiting
 from unstir.runs.lines import seconds_left
-from unstir.runs.run import Run
+from unstir.runs.run import LOCK, Run
 from unstir.runs.timetable import all_snapshots, drawn_grid
 from unstir.serve.state import Answer, Frames, State, Values, command
 
@@ -36,7 +36,7 @@ def training(state: State, values: TrainingValues) -> Answer:
     answer = {
         "stamp": stamp,
         "written": f"{duration(since)} ago" if written else "nothing yet",
-        "running": run.locked and since < QUIET,  # a killed process leaves its lock
+        "running": (run.path / LOCK).exists() and since < QUIET,
     }
     return answer if stamp and stamp == values.stamp else {**answer, **_progress(run)}
 
