@@ -26,6 +26,7 @@ def quiet_tab(browser, allowed):
     yield tab
     for event, listener in listeners.items():
         tab.remove_listener(event, listener)
+    tab.unroute_all()
     tab.goto("about:blank")  # nothing of it goes on during the next test
     assert complaints == []
 

@@ -16,7 +16,6 @@ import browsers
 from unstir.serve.state import MOST_BYTES
 
 browser, run, server, tab = browsers.browser, serving.run, serving.server, serving.tab
-SIDE = 8  # of the images of digits
 
 
 @pytest.fixture
@@ -85,7 +84,7 @@ def opened(tab, address="edit#model=digits&label=3&num=2&steps=3"):
 def painted(page):
     """What is painted of the mask."""
     values = page.evaluate("[...document.getElementById('mask').getContext('2d').getImageData(0, 0, 8, 8).data]")
-    return np.array(values).reshape(SIDE, SIDE, 4)[..., 3] > 0
+    return np.array(values).reshape(8, 8, 4)[..., 3] > 0
 
 
 @pytest.mark.slow

@@ -30,7 +30,6 @@ from unstir.theory.process import Process
 from unstir.theory.schedule import linear, times
 
 browser, server, tab = browsers.browser, serving.server, serving.tab
-SLOW = [pytest.mark.slow, browsers.NO_BROWSER]
 CHAPTERS = "forward", "posterior", "predict", "reverse", "guidance"
 HASH = "#model=digits&image=3&seed=5&t="
 CANVAS = """(name) => {
@@ -93,9 +92,9 @@ def of_the_library(model, chapter, t):
     return {"strong": strong.x0, "weak": weak.x0, "guided": mixed}, {"guided_pixel": mixed[0, 0, 4, 4].item()}
 
 
+@pytest.mark.slow
+@browsers.NO_BROWSER
 class TestInTheBrowser:
-    pytestmark = SLOW
-
     def test_images_are_unstirred_on_the_first_page(self, tab, digits_model):
         page = tab("#model=digits")
         serving.until(page, "document.getElementById('time').value === '12'")

@@ -22,7 +22,6 @@ from unstir.theory.process import Process
 from unstir.train.launch import train_run
 
 browser = browsers.browser
-SLOW = [pytest.mark.slow, browsers.NO_BROWSER]
 SMALL = {"in_channels": 1, "channels": 8, "mults": (1, 2), "num_blocks": 1, "groups": 4, "dropout": 0.0}
 BY_CLASS = {"num_classes": 3}
 PROCESS = Process(schedule.cosine(100))
@@ -97,9 +96,9 @@ def largest_of_pixels(tab, model, images):
     return (torch.tensor(tab.evaluate("Array.from(bytes(player.frames.at(-1).x))")).view(due.shape) - due).abs().max()
 
 
+@pytest.mark.slow
+@browsers.NO_BROWSER
 class TestInTheBrowser:
-    pytestmark = SLOW
-
     @pytest.mark.parametrize("name", CONFIGS)
     def test_one_call_is_that_of_torch(self, opened, name):
         model = model_of((CONFIGS[name].get("in_channels", 1), 8, 8), **CONFIGS[name])

@@ -66,22 +66,27 @@ def test_frames_change_while_they_are_computed_until_it_is_stopped(tab):
 
 def test_a_refusal_is_shown_and_goes(tab):
     page = tab(f"sample#{MODEL}&steps=999")
-    alert = page.get_by_role("alert").filter(has_text="steps=999")
-    alert.wait_for()
+    page.get_by_role("alert").filter(has_text="steps=999").wait_for()
     page.locator("[name=steps]").fill("3")
     page.get_by_role("button", name="Draw").click()
     done(page)
     assert page.inner_text("#problem") == "" and "steps=3" in page.url
-    first = page.get_attribute("#x", "src")
-    page.locator("[name=seed]").fill("4")
+
+
+def test_back_leads_to_the_settings_before_and_a_full_server_is_asked_again(tab):
+    page = done(tab(f"sample#{MODEL}&steps=3"))
+    first, seed = page.get_attribute("#x", "src"), page.locator("[name=seed]")
+    seed.fill("4")
     page.get_by_role("button", name="Draw").click()
     serving.until(page, f"document.getElementById('x').src !== '{first}'")
-    full = [{"status": 429, "headers": {"Retry-After": "0"}, "json": {"error": "full"}}]
+    full = [{"status": 429, "headers": {"Retry-After": "1"}, "json": {"error": "full"}}]
     page.route("**/api/sample", lambda route: route.fulfill(**full.pop()) if full else route.continue_())
     page.go_back()
-    page.locator(f"#x[src='{first}']").wait_for()
-    assert full == [] and "seed=0" in page.url and page.locator("[name=seed]").input_value() == "0"
-    page.unroute_all()
+    page.locator("#status", has_text="Waiting").wait_for()
+    assert "seed=0" in page.url and seed.input_value() == "0"
+    seed.fill("5")  # while it is computed
+    page.locator("body.pale #status", has_text="Press Draw").wait_for()
+    assert page.get_attribute("#x", "src") == first and full == []
 
 
 @pytest.mark.parametrize("differs", ["samplers", "steps", "snapshots"])
@@ -150,8 +155,7 @@ def test_ctrl_c_ends_it_while_it_computes(tmp_path):
     with serving.program(tmp_path) as program:
         address = program.stdout.readline().split()[1]
         values = {"model": "digits", "sampler": "ancestral", "steps": 1000}
-        json = {"Content-Type": "application/json"}
-        call = urllib.request.Request(f"{address}api/sample", to_json(values), json)
+        call = urllib.request.Request(f"{address}api/sample", to_json(values), {"Content-Type": "application/json"})
         with urllib.request.urlopen(call) as lines:
             assert b"command" in lines.readline() and any(b"data:image/png" in line for line in lines)
             program.send_signal(signal.SIGINT)

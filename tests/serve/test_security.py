@@ -217,9 +217,8 @@ def test_what_is_no_picture_is_refused(server, content):
 def test_who_sends_or_takes_nothing_is_dropped(server, monkeypatch):
     monkeypatch.setattr(server.RequestHandlerClass, "timeout", 0.3)
     server.state.keep("large", "image/png", bytes(50_000_000))
-    starts = b"", b"GET /", request(server, "POST", f"/{server.token}/api/models", b"{", Content_Length=9)
     began, threads = time.monotonic(), threading.active_count()
-    for start in starts:
+    for start in (b"", b"GET /", request(server, "POST", f"/{server.token}/api/models", b"{", Content_Length=9)):
         answered(server, start)
     with connected(server) as deaf:
         deaf.sendall(request(server, "GET", f"/{server.token}/file/large"))
@@ -281,7 +280,7 @@ def test_of_many_clients_each_has_its_image_and_who_leaves_ends_nothing_else(pro
             return None
         while (answer := answered(program, job(seed)))[0] == 429:
             full.append(seed)
-            time.sleep(0.05)
+            time.sleep(0.2)
         return [json.loads(line)["x"] for line in answer[1].split(b"\r\n") if line.startswith(b'{"t"')][-1]
 
     assert asked(0) == due(0)

@@ -3,10 +3,7 @@ import { Player, fill, offer, opens, part, runner, settings } from "./unstir.js"
 
 const form = part("settings"), files = part("files"), run = runner(form, draw);
 
-const player = new Player((frame) => {
-  part("x").src = frame.x;
-  part("x0").src = frame.x0;
-});
+const player = new Player((frame) => ["x", "x0"].forEach((name) => { part(name).src = frame[name]; }));
 
 async function choose(facts) {
   await offer(form, facts);

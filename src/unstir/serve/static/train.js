@@ -50,7 +50,7 @@ function choose() {
 
 /** Runs that began since the page was opened are offered too. */
 async function models() {
-  const known = [...form.model.options].map(({ value }) => value), { models: all } = await ask("models");
+  const { models: all } = await ask("models"), known = [...form.model.options].map(({ value }) => value);
   for (const { id } of all.filter((run) => !known.includes(run.id))) form.model.add(new Option(id));
 }
 

@@ -59,7 +59,7 @@ export function problem(error) {
 export function runner(form, begin = null, by = compute) {
   const button = form.querySelector("button:not([type])") ?? make("button"), label = button.textContent;
   const status = part("status") ?? make("p");
-  let control = null, submitted = false;
+  let control = null, submitted = false, changed = false;
 
   async function run(name, values, take) {
     const mine = new AbortController(), began = performance.now();
@@ -75,7 +75,7 @@ export function runner(form, begin = null, by = compute) {
     control = mine;
     problem("");
     remember(form, submitted);
-    submitted = false;
+    submitted = changed = false;
     tell(form);
     document.body.className = "pale";
     button.textContent = "Stop";
@@ -88,14 +88,19 @@ export function runner(form, begin = null, by = compute) {
     if (command && !failed) part("command").textContent = command;
     const seconds = ((performance.now() - began) / 1000).toFixed(1);
     status.textContent = mine.signal.aborted ? "Stopped." : failed ? "" : `Done in ${seconds} seconds.`;
+    if (begin && changed && !failed) mark();
     return !failed;
+  }
+
+  function mark() {
+    document.body.className = "pale";
+    status.textContent = `Press ${label} for these settings.`;
   }
 
   form.addEventListener("input", () => {
     tell(form);
-    if (!begin || control) return;
-    document.body.className = "pale";
-    status.textContent = `Press ${label} for these settings.`;
+    changed = true;
+    if (begin && !control) mark();
   });
   form.addEventListener("submit", (event) => {
     event.preventDefault();
