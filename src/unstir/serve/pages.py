@@ -23,19 +23,26 @@ class Page:
 
 PAGES = {
     "": Page("Start", "start"),
-    "forward": Page("Stir", "forward", "an image becomes noise", "α and σ: how much image and how much noise x_t has."),
-    "posterior": Page("Step back", "posterior", "if the image were known", "A and B: how much x_t and x_0 count in μ."),
+    "forward": Page(
+        "Stir", "forward", "an image becomes noise", "α and σ: how much image and how much noise x<sub>t</sub> has."
+    ),
+    "posterior": Page(
+        "Step back",
+        "posterior",
+        "if the image were known",
+        "A and B: how much x<sub>t</sub> and x<sub>0</sub> count in μ.",
+    ),
     "predict": Page(
         "Predict",
         "predict",
         "what the network sees, and how wrong it is",
-        "F: the output of the network. v: α ε − σ x_0. D: values in an image.",
+        "F: the output of the network. v: α ε − σ x<sub>0</sub>. D: values in an image.",
     ),
     "reverse": Page(
         "Unstir",
         "reverse",
         "noise becomes an image, step by step",
-        "A and B: how much x_t and the predicted image count in μ. z: new noise of standard deviation 1, scaled by τ.",
+        "A and B: how much x<sub>t</sub> and the predicted image count in μ. z: new noise of standard deviation 1, scaled by τ.",
     ),
     "guidance": Page(
         "Guide",
