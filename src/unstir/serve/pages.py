@@ -42,7 +42,7 @@ PAGES = {
         "Unstir",
         "reverse",
         "noise becomes an image, step by step",
-        "A and B: how much x<sub>t</sub> and the predicted image count in μ. z: new noise of standard deviation 1, scaled by τ.",
+        "A and B: how much x<sub>t</sub> and the predicted image count in μ. z: new noise of std 1.",
     ),
     "guidance": Page(
         "Guide",
