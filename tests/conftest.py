@@ -13,6 +13,7 @@ import shutil
 import sys
 from contextlib import contextmanager
 from dataclasses import replace
+from pathlib import Path
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # for the processes that tests start
 os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # for tests on CUDA, as the command line sets it
@@ -28,11 +29,11 @@ from unstir import parts
 from unstir.cli import terminal
 from unstir.data import Store, pack
 from unstir.data.embedded import load_embedded
-from unstir.metrics import feature_figures, floor
+from unstir.metrics import feature_figures
 from unstir.metrics.classifier import FILE, classifier_for
 from unstir.progress import shown_by
 from unstir.runs.toml import from_dict
-from unstir.train import record
+from unstir.train import fits, record
 from unstir.train.launch import open_data, open_run
 from unstir.train.trainer import Trainer
 
@@ -63,6 +64,16 @@ def charts(monkeypatch):
     """The charts that a training draws of its losses: half the time of a tiny run, and blank in all other tests."""
     for name, draw in _charts.items():
         monkeypatch.setattr(record, name, draw)
+
+
+_extended = fits.extended
+fits.extended = lambda run, store, most, num_processes: lambda size: True
+
+
+@pytest.fixture
+def trials(monkeypatch):
+    """The trial of what fits into memory: half the time of a tiny run, and said to fit in all other tests."""
+    monkeypatch.setattr(fits, "extended", _extended)
 
 
 @pytest.fixture
@@ -160,9 +171,13 @@ def tiny_config(store, **changes):
 
 @pytest.fixture(scope="session")
 def shared(tmp_path_factory):
-    """shared(name, make) -> the folder of this name, filled by ``make(folder)`` in the first process that asks."""
+    """shared(name, make) -> the folder of this name, filled by ``make(folder)`` in the first process that asks.
+
+    UNSTIR_SHARED is where the folders are kept for the next call of pytest, with the same code.
+    """
     base = tmp_path_factory.getbasetemp()
     base = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "shared"
+    base = Path(os.environ.get("UNSTIR_SHARED", base))
     base.mkdir(exist_ok=True)
 
     def folder(name, make):
@@ -228,7 +243,7 @@ def quick():
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(feature_figures, "SUBSETS", 2)
         patch.setattr(feature_figures, "FLOOR_SPLITS", 4)
-        patch.setattr(floor, "DRAWS", 3)
+        patch.setattr(feature_figures, "DRAWS", 3)
         yield
 
 

@@ -4,13 +4,13 @@ import sys
 from pathlib import Path
 
 import unstir
-from unstir import child
+from unstir.data.decoding import start
 
 PROGRAM = "import here, unstir; print(here.__file__, unstir.__file__, sep='\\n')"
 
 
 def found(program=PROGRAM):
-    with child.start(program) as process:
+    with start(program) as process:
         return process.communicate()[0].decode().splitlines()
 
 

@@ -14,8 +14,7 @@ from tiny_command import pixels
 from unstir.diffusion.denoiser import Denoiser
 from unstir.edit import editing
 from unstir.pictures import grid as grids
-from unstir.pictures.caption import caption
-from unstir.pictures.grid import named_grid
+from unstir.pictures.grid import caption, named_grid
 from unstir.runs.run import Run
 
 once, run, classes = edited.once, edited.run, edited.classes

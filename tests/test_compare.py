@@ -14,7 +14,7 @@ from unstir.compare import compare, parse, save_comparison
 from unstir.diffusion.denoiser import Denoiser
 from unstir.generate.drawing import Job, sample_batches
 from unstir.pictures import grid
-from unstir.pictures.caption import caption
+from unstir.pictures.grid import caption
 from unstir.pixels import to_uint8
 from unstir.runs.model import Model
 from unstir.theory.schedule import cosine

@@ -18,7 +18,7 @@ from unstir.generate.conditions import read_conditions
 from unstir.generate.drawing import Job, sample_batches
 from unstir.generate.folder import save_images, settings_in
 from unstir.metrics.likelihood import Protocol, split_likelihood
-from unstir.metrics.pairs import PAIRS, SAMPLES, pair_figures
+from unstir.metrics.plan import PAIRS, SAMPLES, pair_figures
 from unstir.metrics.scores import save_scores
 from unstir.pictures.contact import describe
 from unstir.pictures.grid import read

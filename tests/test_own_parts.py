@@ -16,7 +16,7 @@ from conftest import forget_parts, tiny_config
 from refusals import mistake, refusing
 from unstir import Chain, Job, Run, parts, sample_batches
 from unstir.errors import UserError
-from unstir.interop.schedulers import to_scheduler
+from unstir.interop.diffusers_settings import to_scheduler
 from unstir.metrics.likelihood import Protocol, split_likelihood
 from unstir.nn.config import ModelConfig
 from unstir.parts import ARGUMENTS, OURS

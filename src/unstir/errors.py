@@ -195,14 +195,12 @@ def printable(name: object) -> str:
     spaces of every language, and what joins them, stay as they are.
     """
     text = str(name)
-    return text if text.isprintable() else "".join(c if c.isprintable() or _joins(c) else _escaped(c) for c in text)
+    return text if text.isprintable() else "".join(map(_shown, text))
 
 
-def _joins(character: str) -> bool:
-    return category(character) == "Zs" or character in "\u200c\u200d"
-
-
-def _escaped(character: str) -> str:
+def _shown(character: str) -> str:
+    if character.isprintable() or category(character) == "Zs" or character in "\u200c\u200d":
+        return character
     byte = ord(character) - 0xDC00
     return f"\\x{byte:02x}" if 0x80 <= byte <= 0xFF else character.encode("unicode_escape").decode("ascii")
 

@@ -17,6 +17,7 @@ import os
 import re
 import sys
 import traceback
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -25,7 +26,7 @@ from typing import Annotated, Any, TypeVar, get_args, overload
 
 from pydantic import AfterValidator, BeforeValidator
 
-from unstir.errors import NotFiniteError, UserError, is_out_of_memory, nearest
+from unstir.errors import MissingLibraryError, NotFiniteError, UserError, is_out_of_memory, nearest
 
 VARIABLE = "UNSTIR_PARTS"
 Part = TypeVar("Part", bound=Callable[..., Any])
@@ -366,3 +367,19 @@ def read(kind: str, name: str, key: str, text: str) -> Any:
 
 
 _WORD = re.compile(r"true|false|-?[0-9]{1,15}(\.[0-9]+)?(e[+-]?[0-9]{1,2})?")
+
+
+def library(name: str, extra: str, what: str) -> Any:
+    """The module ``name`` of an ``extra`` of this package; UserError, naming ``what`` needs it, where it is not."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            return importlib.import_module(name)
+        except ImportError:
+            raise missing(name, extra, what) from None
+
+
+def missing(name: str, extra: str, what: str) -> UserError:
+    """The error for a library that is not installed; arguments as `library`. The package is installed from source."""
+    how = f"in the folder of unstir's source type pip install '.[{extra}]'"
+    return MissingLibraryError("", what, f"needs {name}, which is not installed", how)

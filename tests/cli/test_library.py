@@ -23,7 +23,7 @@ LIBRARY = {
     ("import",): "unstir.interop.importing:import_run",
     ("push",): "unstir.interop.published:push",
     ("pull",): "unstir.interop.published:pull",
-    ("models",): "unstir.insight.models:listed",
+    ("models",): "unstir.insight.tables:listed",
     ("sample",): "unstir.generate.sampling:sample",
     ("serve",): "unstir.serve.server:open_server",
     **{("edit", name): f"unstir.edit:{name}" for name in ("inpaint", "vary", "invert", "blend", "morph")},

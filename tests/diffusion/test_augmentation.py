@@ -1,15 +1,27 @@
-"""Augmented images against exact turns, shifts and mirrorings, and the numbers that say so."""
+"""Augmented images against exact turns, shifts and mirrorings; and which random numbers a chain uses."""
 
 import itertools
 import math
+from dataclasses import replace
 
 import pytest
 import torch
 from scipy import stats
 
+from refusals import refusing
+from unstir.chain import SAMPLERS, Chain
 from unstir.diffusion.augmentation import SCALE, augmentation, transformed
+from unstir.diffusion.denoiser import Prediction
+from unstir.diffusion.draw import draw, starting_noise
+from unstir.generate.drawing import Job, sample_batches
 from unstir.nn.config import AUGMENTATION, UNetConfig
 from unstir.nn.unet import UNet
+from unstir.parts import find
+from unstir.pixels import to_uint8
+from unstir.runs.config import Kind
+from unstir.theory.process import Process
+from unstir.theory.schedule import linear
+from unstir.verify.sampling import ORDERS
 
 WIDE = torch.rand(2, 3, 6, 8, generator=torch.Generator().manual_seed(0))
 
@@ -94,3 +106,94 @@ def test_a_network_takes_no_numbers_for_zeros():
     for other, numbers in ((net, told()[:1]), (UNet(UNetConfig(**config)), told())):
         with pytest.raises(ValueError, match="augmentation"):
             other(x, t, augmentation=numbers)
+
+
+RANDOM = {"ancestral": {}, "ddim": {"eta": 1.0}, "dpmpp_2m_sde": {}, "consistency": {}}
+SHAPE = 3, 8, 8
+
+
+def test_every_sampler_has_an_order_or_is_tried_for_its_noise():
+    untried = SAMPLERS.keys() - ORDERS.keys() - RANDOM.keys()
+    assert not untried  # a solver belongs in ORDERS of verify/solvers.py, a sampler that draws noise in RANDOM here
+
+
+@pytest.mark.parametrize("sampler", RANDOM)
+def test_the_images_of_any_batch_size_are_one_set(trained, sampler):
+    run, _ = trained(train__length="1 step")
+    made = {}
+    for batch_size in (3, 7, 10):
+        job = Job(num=10, chain=Chain(sampler, steps=4, **RANDOM[sampler]), batch_size=batch_size)
+        model = replace(run.model(1, ema=False), kind=Kind(has_teacher=sampler == "consistency"))
+        parts = [to_uint8(images) for _, images in sample_batches(model, job)]
+        assert [len(part) for part in parts] == {3: [3, 3, 3, 1], 7: [7, 3], 10: [10]}[batch_size]
+        made[batch_size] = torch.cat(parts).int()
+    for images in made.values():
+        assert (images - made[10]).abs().max() <= 1
+        assert all((a - b).abs().max() > 20 for a, b in itertools.combinations(images, 2))
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS)
+def test_noise_is_asked_for_once_a_step_but_the_last_and_by_no_other_sampler(sampler):
+    process, asked = Process(linear(100, 1e-3, 0.2)), []
+    half = lambda x, t: Prediction(x / 2, process.eps(x, x / 2, t))
+    noise = lambda t: (asked.append(t), torch.ones(1))[1]
+    visited, x_T = [100, 60, 30, 1, 0], torch.ones(1, 1, 1, 1)
+    list(find("sampler", sampler)(half, process, x_T, visited, noise, **RANDOM.get(sampler, {})))
+    assert asked == (visited[:-2] if sampler in RANDOM else [])
+
+
+def test_the_noise_that_a_chain_begins_with_does_not_change():
+    begun = starting_noise(7, torch.tensor([5]), (3,))
+    torch.testing.assert_close(begun, torch.tensor([[-0.7685948, -0.5597600, 1.5058202]]))
+
+
+def innovations(sampler, seed=0, indices=None):
+    """What each step of a chain adds that is no multiple of where it was: [steps, B, 3 * 8 * 8], scaled to one.
+
+    The estimate is 0, so each step is x <- a x + b z. Two chains of one noise from two beginnings differ by a alone.
+    """
+    process, indices = Process(linear(100, 1e-3, 0.2)), torch.arange(32) if indices is None else indices
+    chain = Chain(sampler, steps=8, seed=seed, clip=False, **RANDOM[sampler])
+    x_T = starting_noise(99, indices, SHAPE).double()
+    zero = lambda x, t: Prediction(torch.zeros_like(x), x)
+    ways = [[x_T * k, *(step.x for step in draw(zero, process, x_T * k, indices, chain))] for k in (1, 2)]
+    added = []
+    for (x, x_next), (y, y_next) in zip(*map(itertools.pairwise, ways), strict=True):
+        gain = ((y_next - x_next) / (y - x)).nan_to_num().median()  # 0 / 0 where the first step forgot where it was
+        added.append((x_next - gain * x).flatten(1))
+    return torch.stack([each / each.std() for each in added if each.std() > 1e-6])
+
+
+@pytest.mark.parametrize("sampler", RANDOM)
+def test_each_step_and_each_image_has_noise_of_its_own(sampler):
+    z = innovations(sampler)
+    steps, images, values = z.shape
+    assert steps >= 6
+    bound = 6 / (images * values) ** 0.5
+    for a, b in itertools.combinations(z, 2):
+        assert abs((a * b).mean()) < bound
+    for a, b in itertools.combinations(z.transpose(0, 1), 2):
+        assert abs((a * b).mean()) < 6 / (steps * values) ** 0.5
+
+
+@pytest.mark.parametrize("sampler", RANDOM)
+def test_noise_is_a_function_of_the_seed_and_the_number_of_the_image(sampler):
+    whole, part = innovations(sampler), innovations(sampler, indices=torch.arange(20, 25))
+    unit = lambda z: z / z.std((1, 2), keepdim=True)
+    assert torch.allclose(unit(whole[:, 20:25]), unit(part), atol=1e-6)
+    other = innovations(sampler, seed=1)
+    assert abs((whole * other).mean()) < 6 / whole.numel() ** 0.5
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS)
+@pytest.mark.parametrize("times", [[50, 60, 0], [50, 50, 0], [101, 0], [0]])
+def test_times_that_do_not_fall_are_refused_by_every_sampler(sampler, times):
+    process, x_T = Process(linear(100, 1e-3, 0.2)), torch.ones(1, 1, 1, 1)
+    with pytest.raises(ValueError, match="T=100"):
+        list(find("sampler", sampler)(lambda x, t: Prediction(x, x), process, x_T, times, lambda t: x_T))
+
+
+def test_a_variance_of_another_name_is_refused():
+    x_T = torch.ones(1, 1, 1, 1)
+    with refusing("variance", "huge"):
+        list(find("sampler", "ancestral")(lambda x, t: Prediction(x, x), Process(linear()), x_T, [5, 0], None, "huge"))

@@ -10,9 +10,9 @@ from known import PROCESS, denoise_of, gaussian_denoise
 from unstir.diffusion.denoiser import Prediction
 from unstir.diffusion.likelihood import Bound, bound_term, strata, variational_bound
 from unstir.randomness import Key
+from unstir.theory.parameterization import log_variance
 from unstir.theory.process import Process
 from unstir.theory.schedule import cosine, linear, times
-from unstir.theory.variance import log_variance
 
 M = 0.3
 NODES = torch.tensor([-math.sqrt(3), 0, math.sqrt(3)], dtype=torch.float64)

@@ -14,8 +14,8 @@ from unstir.data import Store, pack
 from unstir.errors import UserError
 from unstir.interop import torch_file
 from unstir.interop.weights import read_weights
+from unstir.metrics.features import NOT_KEPT, kept
 from unstir.metrics.images import read
-from unstir.metrics.reference import NOT_KEPT, kept
 from unstir.runs import checkpoint
 
 

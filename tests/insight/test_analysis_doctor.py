@@ -11,13 +11,11 @@ import runs
 from runs import advice, analyse, by_name, evaluation, examined, facts
 from unstir.cli import app
 from unstir.insight.analysis import GOODNESS, URGENCY, lead, limitations, summary
-from unstir.insight.checks_learning import longer
-from unstir.insight.doctor import CHECKS
-from unstir.insight.facts import DAMAGED
+from unstir.insight.doctor import CHECKS, longer
+from unstir.insight.facts import DAMAGED, STEEP
 from unstir.insight.findings import Finding, explained
 from unstir.insight.gather import FOREIGN
-from unstir.insight.held_out import STEEP
-from unstir.insight.wording import brief, count, percent, sentence, times, typed
+from unstir.insight.statement import brief, count, percent, sentence, times, typed
 from unstir.progress import duration
 from unstir.significance import LEVEL, widening, with_error
 

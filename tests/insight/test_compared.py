@@ -9,12 +9,12 @@ from dataclasses import replace
 import pytest
 import reported
 from reported import parsed, text_of, train
-from test_export import cells_of_latex
+from test_charts import cells_of_latex
 
 from refusals import mistake, refusing
 from runs import evaluation, facts
 from unstir.insight import compared, tables
-from unstir.insight.trainings import settings
+from unstir.insight.tables import settings
 from unstir.insight.write import planned
 from unstir.metrics.classifier import networks_for
 from unstir.metrics.evaluation import saved, unlike

@@ -17,12 +17,11 @@ from unstir.diffusion.draw import starting_noise
 from unstir.errors import UnwrittenError
 from unstir.generate.drawing import Job, sample_batches
 from unstir.interop import exporting
+from unstir.interop.diffusers_settings import DDIM_STRIDES, to_diffusers
 from unstir.interop.exporting import export
 from unstir.interop.importing import import_run
 from unstir.interop.published import write_repository
-from unstir.interop.schedulers import DDIM_STRIDES
-from unstir.interop.unet2d import to_diffusers
-from unstir.libraries import library
+from unstir.parts import library
 from unstir.randomness import Key
 from unstir.runs import checkpoint
 from unstir.runs.checkpoint import load

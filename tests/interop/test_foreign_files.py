@@ -12,8 +12,8 @@ from untrained import saver, scrambled
 
 from refusals import mistake
 from unstir.errors import UnwrittenError
-from unstir.interop.folders import new_folder
 from unstir.interop.importing import import_run
+from unstir.runs.files import new_folder
 
 saved = pytest.fixture(saver)
 SMALL = {"T": 50, "ch": 32, "ch_mult": [1], "attn": [], "num_res_blocks": 1}
@@ -77,7 +77,7 @@ def test_a_pickle_is_not_read_by_a_torch_that_does_not_read_it_safely(tmp_path, 
 WRITER = """
 import sys
 from pathlib import Path
-from unstir.interop.folders import new_folder
+from unstir.runs.files import new_folder
 with new_folder(Path(sys.argv[1])) as folder:
     (folder / "part").write_text("half")
     print(folder, flush=True)

@@ -14,11 +14,11 @@ from refusals import mistake, refusing
 from unstir.diffusion.draw import starting_noise
 from unstir.generate.drawing import Job, sample_batches
 from unstir.interop import torch_file
+from unstir.interop.diffusers_settings import DDIM_STRIDES, OWN_NOISE, WITHOUT_RUNGE_KUTTA, from_scheduler
 from unstir.interop.foreign import Asked
 from unstir.interop.hub import FROM_CACHE
 from unstir.interop.importing import import_run
-from unstir.interop.schedulers import DDIM_STRIDES, OWN_NOISE, WITHOUT_RUNGE_KUTTA, from_scheduler
-from unstir.libraries import library
+from unstir.parts import library
 from unstir.runs.run import Run
 
 pytest.importorskip("diffusers", reason="what is imported is written by it: pip install '.[diffusers]'")

@@ -71,7 +71,12 @@ def test_a_run_with_conditions_is_drawn_as_torch_draws_it(kind, tmp_path):
     conditions = Conditions.of(rows, hides=True)
     run = Run.create(tmp_path / "run", net, Process(cosine(20)), (1, 4, 8), predict="v", conditions=conditions)
     model, job = run.model(device="cpu"), Job(num=3, chain=Chain("ddim", 4, guidance=2.0), batch_size=3)
-    assert export(model, "onnx", tmp_path / "file").error < 1e-5
+    exported = export(model, "onnx", tmp_path / "file")
+    assert exported.error < 1e-5
+    kept = tmp_path / "run/onnx" / f"{model.weights_sha256[:16]}.onnx"  # the engine's own would be the same
+    kept.parent.mkdir()
+    shutil.copy(exported.folder / "model.onnx", kept)
+    kept.with_suffix(".sha256").write_text(f"{file_sha256(kept)}\n")
     ((_, ours),), ((_, theirs),) = (list(sample_batches(each, job)) for each in (model, on_onnxruntime(model)))
     assert (ours.clamp(-1, 1) - theirs.clamp(-1, 1)).abs().max() < 2 / 255
 

@@ -1,14 +1,33 @@
-"""Distances between features against computations written out, known answers, and torch-fidelity's own numbers."""
+"""Distances against computations that share nothing with them, known answers, and the libraries' own numbers."""
 
 import itertools
 import math
 import statistics
 
+import numpy as np
 import pytest
 import torch
+from scipy.linalg import sqrtm
+from scipy.ndimage import convolve
+from scipy.stats import wasserstein_distance
 
+from unstir import randomness
+from unstir.data import Store
 from unstir.metrics import distances
-from unstir.metrics.distances import Moments, frechet_of, inception_score, infinite_fd, kid, moments, near, radii
+from unstir.metrics.distances import (
+    Moments,
+    frechet_of,
+    halves,
+    inception_score,
+    infinite_fd,
+    kid,
+    moments,
+    near,
+    radii,
+    standard_error,
+)
+from unstir.metrics.wasserstein import descriptors, pyramid, swd, wasserstein
+from unstir.randomness import Key
 
 
 def draw(seed, n, size=8, scale=1.0, shift=0.0):
@@ -184,3 +203,236 @@ def test_the_infinite_distance_of_few_images_is_not_too_small(n):
     bias = statistics.fmean(frechet_of(each, exact) for each in given)
     left = statistics.fmean(infinite_fd(each, exact, seed)[0] for seed, each in enumerate(given))
     assert abs(left) < 0.06 * bias
+
+
+def generator(seed):
+    return torch.Generator().manual_seed(seed)
+
+
+def by_eigenvalues(a, b):
+    """The textbook's form: the root's trace from the eigenvalues of C_a C_b, a product that is not symmetric."""
+    values = torch.linalg.eigvals(a.covariance @ b.covariance)
+    assert values.imag.abs().max() < 1e-9
+    cross = values.real.clamp(min=0).sqrt().sum()
+    return (((a.mean - b.mean) ** 2).sum() + (a.covariance + b.covariance).trace() - 2 * cross).item()
+
+
+def test_moments_are_the_mean_and_the_unbiased_covariance():
+    features = torch.randn(50, 6, generator=generator(0)) * 1e-3 + 1000  # float32, its mean far above its spread
+    found = moments(features)
+    assert found.n == 50 and found.mean.dtype == found.covariance.dtype == torch.float64
+    rows = features.double().tolist()
+    for i in range(6):
+        assert found.mean[i].item() == pytest.approx(statistics.fmean(row[i] for row in rows), rel=1e-14)
+        for j in range(6):
+            expected = statistics.covariance([row[i] for row in rows], [row[j] for row in rows])
+            assert found.covariance[i, j].item() == pytest.approx(expected, rel=1e-6, abs=1e-15)
+
+
+def features(seed, n, size=24, decades=1.0, shift=0.0):
+    """Gaussian features of deviations spread over decades, float64 [n, size]."""
+    spread = torch.logspace(0, -decades, size, dtype=torch.float64)
+    return (torch.randn(n, size, dtype=torch.float64, generator=generator(seed)) + shift) * spread
+
+
+@pytest.mark.parametrize("n", [2, 10, 23, 24, 25, 60])
+@pytest.mark.parametrize("num_reference", [12, 200])
+def test_it_is_the_formula_by_eigenvalues_and_zero_to_itself(n, num_reference):
+    given, reference = features(0, n, decades=3, shift=0.3), moments(features(1, num_reference, decades=3))
+    # eigenvalues of a singular product that are zero come out as about 1e-17, whose roots the comparison adds up
+    expected = by_eigenvalues(moments(given), reference)
+    assert frechet_of(given, reference) == pytest.approx(expected, rel=1e-9 if n > 24 and num_reference > 24 else 1e-6)
+    assert frechet_of(given.float(), reference) == pytest.approx(expected, rel=1e-5)
+    assert frechet_of(3 * given, Moments(3 * reference.mean, 9 * reference.covariance, 2)) == pytest.approx(
+        9 * frechet_of(given, reference), rel=1e-12
+    )
+    assert 0 <= frechet_of(given, moments(given)) < 1e-12
+
+
+def test_known_distances():
+    plain = torch.tensor([[1 + 2**0.5], [1 - 2**0.5]], dtype=torch.float64)  # of mean 1 and variance 4
+    other = Moments(torch.tensor([3.0], dtype=torch.float64), torch.tensor([[9.0]], dtype=torch.float64), 2)
+    assert frechet_of(plain, other) == pytest.approx(4 + 1, rel=1e-14)
+    along = torch.tensor([[2**0.5, 0.0], [-(2**0.5), 0.0]], dtype=torch.float64)  # a line, and one across it
+    across = Moments(torch.zeros(2, dtype=torch.float64), torch.diag(torch.tensor([0.0, 9.0])).double(), 2)
+    assert frechet_of(along, across) == pytest.approx(4 + 9, rel=1e-14)
+
+
+def test_the_root_of_a_singular_covariance_is_singular_too():
+    few = moments(features(0, 9))
+    torch.testing.assert_close(few.root @ few.root, few.covariance, rtol=0, atol=1e-14)
+    values = torch.linalg.eigvalsh(few.root)
+    assert values[:-8].abs().max() < 1e-14 < 1e-2 < values[-8]  # and not 1e-9, the roots of rounding errors
+
+
+@pytest.mark.parametrize("n", [500, 12])
+def test_it_agrees_with_torch_fidelity_and_with_a_root_of_the_product(n):
+    """12 features in 24 dimensions have a singular covariance, where the root of a product is right to 1e-8 alone."""
+    pytest.importorskip("torch_fidelity", reason="pip install '.[fid]'")
+    from torch_fidelity.metric_fid import KEY_METRIC_FID, fid_features_to_statistics, fid_statistics_to_metric
+
+    a, b = features(0, n, shift=0.2), features(1, 700)
+    found = frechet_of(a, moments(b))
+    theirs = fid_statistics_to_metric(*map(fid_features_to_statistics, (a, b)), verbose=False)[KEY_METRIC_FID]
+    assert found == pytest.approx(theirs, rel=1e-6 if n < 24 else 1e-10)
+    covariances = [np.cov(x.numpy(), rowvar=False) for x in (a, b)]
+    inner = sqrtm(covariances[1]) @ covariances[0] @ sqrtm(covariances[1])
+    singular = n < 24  # where sqrtm warns, and eigenvalues do as well
+    root = np.sqrt(np.clip(np.linalg.eigvalsh(inner), 0, None)).sum() if singular else np.trace(sqrtm(inner)).real
+    shift = a.numpy().mean(0) - b.numpy().mean(0)
+    expected = shift @ shift + np.trace(covariances[0]) + np.trace(covariances[1]) - 2 * root
+    assert found == pytest.approx(expected, rel=1e-6 if n < 24 else 1e-10)
+
+
+@pytest.mark.parametrize("n", [21, 61])
+def test_halves_are_distances_of_two_parts_that_make_the_whole(n, monkeypatch):
+    given, reference = features(0, n), moments(features(1, 200))
+    means, differences = halves(given, reference, repeats=3, seed=5)
+    assert means.dtype == torch.float64 and means.shape == differences.shape == (3,)
+    again = halves(given, reference, repeats=3, seed=5)
+    assert torch.equal(again[0], means) and torch.equal(again[1], differences)
+    assert len({*means.tolist(), *halves(given, reference, repeats=3, seed=6)[0].tolist()}) == 6
+    monkeypatch.setattr(randomness, "permutation", lambda seed, stream, step, n: torch.arange(n))
+    means, differences = halves(given, reference, repeats=2, seed=0)
+    first, second = (frechet_of(part, reference) for part in (given[: n // 2], given[n // 2 :]))
+    assert means.tolist() == pytest.approx([(first + second) / 2] * 2, rel=1e-6)
+    assert differences.tolist() == pytest.approx([(first - second) / 2] * 2, rel=1e-5)
+
+
+@pytest.mark.parametrize(("n", "shift"), [(100, 0.0), (100, 0.1), (100, 0.5), (24, 0.0), (24, 0.5)])
+def test_the_standard_error_is_right_where_the_sets_are_alike_too(n, shift):
+    spread = torch.logspace(0, -1, 24, dtype=torch.float64)
+    reference = Moments(torch.zeros(24, dtype=torch.float64), torch.diag(spread**2), 10**9)
+    sets = [features(seed, n, shift=shift) for seed in range(300)]
+    deviation = statistics.stdev(frechet_of(each, reference) for each in sets)
+    errors = [standard_error(each, reference, seed=seed) for seed, each in enumerate(sets[:60])]
+    squared = statistics.fmean(error**2 for error in errors) ** 0.5
+    assert squared == pytest.approx(deviation, rel=0.25)
+    assert standard_error(sets[0], reference, seed=0) == errors[0] != standard_error(sets[0], reference, seed=1)
+
+
+def noise(seed, *shape):
+    return torch.randint(0, 256, shape, dtype=torch.uint8, generator=generator(seed))
+
+
+def ones(n):
+    return torch.ones(1, n, dtype=torch.float64)
+
+
+def on_a_line(a, b):
+    return wasserstein(a[:, None], b[:, None], ones(len(a)), ones(len(b))).item()
+
+
+@pytest.mark.parametrize(("n", "m"), [(1, 1), (1, 7), (30, 30), (30, 45), (31, 47)])
+def test_it_is_scipys_for_any_numbers_ties_and_weights(n, m):
+    a, b = (torch.randint(0, 20, (k, 3), generator=generator(k)).float() / 7 for k in (n, m + 100))
+    b = b[:m]
+    weights = [torch.stack([ones(k)[0], torch.bincount(torch.arange(k) // 3, minlength=k).double()]) for k in (n, m)]
+    found = wasserstein(a, b, *weights)
+    for row in range(2):
+        of_a, of_b = (w[row].repeat_interleave(3).numpy() for w in weights)
+        expected = wasserstein_distance(a.flatten().numpy(), b.flatten().numpy(), of_a, of_b)
+        assert found[row].item() == pytest.approx(expected, abs=1e-7)
+    assert on_a_line(a[:, 0], a[:, 0].flip(0)) == 0.0
+
+
+@pytest.mark.parametrize(("height", "width"), [(32, 32), (14, 17), (28, 15)])
+def test_the_pyramid_is_that_of_an_independent_convolution(height, width):
+    image = torch.rand(1, 1, height, width, generator=generator(0)) * 255
+    row = np.array([1, 4, 6, 4, 1]) / 16
+    filter_ = np.outer(row, row)
+    levels, rest = pyramid(image), image[0, 0].numpy().astype(float)
+    for level in levels[:-1]:
+        small = convolve(rest, filter_, mode="mirror")[::2, ::2]
+        spread = np.zeros_like(rest)
+        spread[::2, ::2] = small
+        np.testing.assert_allclose(level[0, 0], rest - convolve(spread, 4 * filter_, mode="mirror"), atol=1e-3)
+        rest = small
+    np.testing.assert_allclose(levels[-1][0, 0], rest, atol=1e-3)
+    flat = pyramid(torch.full((1, 1, height, width), 200.0))
+    assert all(level.abs().max() < 1e-3 for level in flat[:-1]) and (flat[-1] - 200).abs().max() < 1e-3
+
+
+@pytest.mark.parametrize(
+    ("height", "width", "sides"),
+    [(8, 8, (8,)), (32, 32, (32, 16, 8)), (28, 28, (28, 14, 7)), (13, 64, (13, 7)), (12, 64, (12,)), (3, 5, (3,))],
+)
+def test_levels_are_halved_as_long_as_a_patch_fits(height, width, sides):
+    assert [level.shape[2] for level in pyramid(noise(0, 4, 1, height, width).float())] == [*sides]
+    found = descriptors(noise(0, 4, 1, height, width), patches=5)
+    assert [tuple(level.shape[2:]) for level in found] == [(1, min(7, height), min(7, height))] * len(sides)
+
+
+def test_small_images_give_every_patch_and_large_ones_the_same_places_in_any_set():
+    small = noise(0, 3, 2, 8, 9)
+    (found,) = descriptors(small, patches=6)
+    assert torch.equal(found[1, 4], small[1, :, 1:8, 1:8].float())  # places run along rows: two rows of three
+    assert len({tuple(patch.flatten().tolist()) for patch in found[0]}) == 6
+    many = noise(1, 300, 1, 16, 16)  # more than are cut at once
+    many[299] = many[43]  # the same place in its batch, another image: other places
+    whole, part = descriptors(many, seed=3), descriptors(many[:270], seed=3)
+    assert all(torch.equal(x[:270], y) for x, y in zip(whole, part, strict=True))
+    assert not torch.equal(whole[0], descriptors(many, seed=4)[0]) and not torch.equal(whole[0][299], whole[0][43])
+    level = pyramid(many.float())[0]
+    places = level[299, 0].unfold(0, 7, 1).unfold(1, 7, 1).flatten(0, 1)
+    index = [torch.nonzero((places - patch[0]).abs().amax((1, 2)) < 1e-3).item() for patch in whole[0][299]]
+    assert len(set(index)) > 15 and min(index) < 20 and max(index) > 80  # all over the image
+
+
+def test_all_together_is_a_plain_computation_by_scipy():
+    a, b = noise(0, 20, 3, 8, 8), (noise(1, 30, 3, 8, 8) * torch.tensor([1.0, 0.5, 0.2])[:, None, None]).byte()
+    patches = [np.lib.stride_tricks.sliding_window_view(x.numpy().astype(float), (7, 7), (2, 3)) for x in (a, b)]
+    patches = [x.transpose(0, 2, 3, 1, 4, 5).reshape(-1, 3, 49) for x in patches]
+    mean = (patches[0].mean((0, 2)) + patches[1].mean((0, 2))) / 2
+    var = sum(((x - mean[:, None]) ** 2).mean((0, 2)) for x in patches) / 2  # about the common mean
+    rows = [((x - mean[:, None]) / np.sqrt(var)[:, None]).reshape(len(x), -1) for x in patches]
+    directions = randomness.normal(Key(5, "swd directions", 0, torch.arange(10)), (147,)).double().numpy()
+    directions /= np.linalg.norm(directions, axis=1, keepdims=True)
+    expected = statistics.fmean(wasserstein_distance(rows[0] @ d, rows[1] @ d) for d in directions)
+    assert swd(a, b, seed=5, projections=10).mean == pytest.approx(1000 * expected, rel=1e-4)
+
+
+def test_it_is_symmetric_and_zero_between_equals():
+    a, b = noise(0, 40, 3, 32, 32), noise(1, 30, 3, 32, 32) // 2
+    one, other = swd(a, b, projections=8), swd(b, a, projections=8)
+    assert one.mean == pytest.approx(other.mean, rel=1e-5)
+    assert swd(a, a, projections=8).mean == 0
+    assert swd(a, b, projections=8) == one != swd(a, b, projections=8, seed=1)
+
+
+def test_contrast_and_a_channel_that_is_constant_are_seen():
+    a = noise(0, 50, 2, 8, 8)
+    half = ((a.float() - 127.5) / 2 + 127.5).byte()
+    assert swd(a, half).mean > 150  # sets scaled each by its own deviation would be about 0 apart
+    blue, other = a.clone(), a.clone()
+    blue[:, 1], other[:, 1] = 10, 10
+    assert swd(blue, other).mean == 0
+    other[:, 1] = 11
+    assert 500 < swd(blue, other).mean <= 2000  # two constants are as different as distributions can be
+
+
+def test_it_rises_with_noise_and_blur_from_a_floor_far_below_the_ceiling(digits):
+    store = Store.open(digits)
+    real, reference = store.images("train")[:290], store.images("held_out")[:290]
+    floor, ceiling = swd(real, reference), swd(noise(0, *real.shape), reference)
+    assert floor.mean < ceiling.mean / 8
+    eps = torch.randn(real.shape, generator=generator(1))
+    noised = [swd((real + s * eps).round().clamp(0, 255).byte(), reference).mean for s in (0, 20, 40, 80, 160)]
+    assert noised == sorted(noised) and noised[-1] > 3 * noised[0]
+    blurred, image = [], real.float()
+    for _ in range(4):
+        blurred.append(swd(image.round().byte(), reference).mean)
+        image = 0.6 * image + 0.2 * image.roll(1, 3) + 0.2 * image.roll(-1, 3)
+    assert blurred == sorted(blurred) and blurred[-1] > 2 * blurred[0]
+    mixed = torch.cat((real[:145], noise(2, *real[:145].shape)))
+    assert floor.mean < swd(mixed, reference).mean < ceiling.mean
+
+
+def test_the_bootstrap_finds_the_deviation_between_independent_sets():
+    def images(seed, low):  # brightness differs from image to image, so the patches of an image are much alike
+        level = torch.randint(low, 150, (100, 1, 1, 1), generator=generator(seed))
+        return (level + torch.randint(0, 50, (100, 1, 12, 12), generator=generator(seed + 1000))).byte()
+
+    found = [swd(images(seed, 0), images(seed + 500, 60), projections=8, patches=8) for seed in range(50)]
+    deviation = statistics.stdev(result.mean for result in found)
+    assert statistics.fmean(result.standard_error for result in found) == pytest.approx(deviation, rel=0.3)

@@ -15,11 +15,9 @@ from unstir.metrics import figures as module
 from unstir.metrics.distances import halves, infinite_fd, kid, moments, standard_error
 from unstir.metrics.evaluate import evaluate_images
 from unstir.metrics.evaluation import name_of, shown, table
-from unstir.metrics.features import Network, Outputs, Trust
-from unstir.metrics.floor import Draws, bound, draws
-from unstir.metrics.reference import Reference
+from unstir.metrics.feature_figures import Draws, bound, draws
+from unstir.metrics.features import Network, Outputs, Reference, Trust, lacking, marginals, spread
 from unstir.metrics.request import EvaluationRequest
-from unstir.metrics.values import lacking, marginals, spread
 from unstir.significance import effect
 
 

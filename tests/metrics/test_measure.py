@@ -13,15 +13,14 @@ from conftest import copied, cut
 from refusals import mistake, refusing
 from unstir.data import Store
 from unstir.metrics import distances, feature_figures, wasserstein
-from unstir.metrics import reference as referring
+from unstir.metrics import features as referring
 from unstir.metrics.classifier import classifier_for
 from unstir.metrics.distances import frechet_of, moments
 from unstir.metrics.evaluation import table
-from unstir.metrics.features import Extractor
+from unstir.metrics.feature_figures import FEWEST
+from unstir.metrics.features import NOISE, Extractor, reference
 from unstir.metrics.figures import halved, too_rare
-from unstir.metrics.floor import FEWEST
 from unstir.metrics.measure import measure
-from unstir.metrics.reference import NOISE, reference
 from unstir.randomness import Key, normal
 from unstir.runs.checkpoint import content_hash
 from unstir.significance import with_error
@@ -258,7 +257,7 @@ def test_the_directions_of_a_set_are_those_of_its_number_and_the_floor_s_are_the
 def test_errors_from_halves_are_those_of_independent_sets(store, network, monkeypatch):
     from statistics import stdev
 
-    from unstir.metrics.reference import Reference
+    from unstir.metrics.features import Reference
 
     features = torch.cat([network.features(store.images(split)) for split in ("train", "held_out")])
     order = torch.randperm(len(features), generator=torch.Generator().manual_seed(0))
@@ -323,7 +322,7 @@ def test_what_is_no_extractor_is_refused(images):
 
 
 def test_an_extractor_measures_under_its_name_and_is_known_by_its_hash(images, digits, monkeypatch):
-    monkeypatch.setattr("unstir.metrics.reference.keep", lambda *given: None)
+    monkeypatch.setattr("unstir.metrics.features.keep", lambda *given: None)
     network = Extractor("means-2", Answer(means))
     found = measure(Store.open(digits), [images], [network])["means-2/fd"]
     assert found.name == "FD-means-2" and not network.net.training

@@ -8,14 +8,12 @@ import torch
 from perfect import SEEDS, Source, simulated, store_of
 
 from unstir.metrics import feature_figures as measures
-from unstir.metrics import floor
 from unstir.metrics.classifier import Classifier
 from unstir.metrics.distances import moments, near
-from unstir.metrics.features import NEAR, Trust
-from unstir.metrics.floor import bound, draws
+from unstir.metrics.feature_figures import bound, draws
+from unstir.metrics.features import NEAR, Reference, Trust
 from unstir.metrics.memorisation import memorisation
 from unstir.metrics.plan import held_out_like
-from unstir.metrics.reference import Reference
 
 pytestmark = pytest.mark.slow
 
@@ -38,7 +36,7 @@ def test_a_perfect_generator_is_seldom_told_from_real_images(options, pages):
 
 def test_sets_are_drawn_without_an_image_twice_and_with_classes_as_the_generator_has_them():
     of = draws(CLASSES, SHARES, 299, at_random=True)
-    assert of.num == 299 and len(of.sets) == 1 and len(of.chance) == len(of.fixed) == floor.DRAWS
+    assert of.num == 299 and len(of.sets) == 1 and len(of.chance) == len(of.fixed) == measures.DRAWS
     assert 150 <= len(of.chance[0]) == len(of.fixed[0]) < 200
     assert all(len(index) == len(index.unique()) for index in (*of.sets, *of.chance, *of.fixed))
     numbers = lambda index: CLASSES[index].bincount(minlength=10).double()
@@ -47,7 +45,7 @@ def test_sets_are_drawn_without_an_image_twice_and_with_classes_as_the_generator
     spread = torch.stack([((numbers(index) - likely) ** 2 / likely).sum() for index in of.chance])
     assert 4 < spread.mean() < 14  # 9 for numbers at random
     few = draws(CLASSES, SHARES, 100, at_random=True)
-    assert len(few.sets) == floor.DRAWS and not few.chance and {len(index) for index in few.sets} == {100}
+    assert len(few.sets) == measures.DRAWS and not few.chance and {len(index) for index in few.sets} == {100}
     assert len({tuple(numbers(index).tolist()) for index in few.sets}) > 1
     fixed = draws(CLASSES, SHARES, 100, at_random=False).sets
     assert len({tuple(numbers(index).tolist()) for index in fixed}) == 1 and not torch.equal(fixed[0], fixed[1])

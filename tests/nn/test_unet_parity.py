@@ -4,10 +4,10 @@ import pytest
 import torch
 
 from interop.untrained import scrambled
-from unstir.interop.unet2d import from_diffusers, to_diffusers, to_unet2d
-from unstir.libraries import library
+from unstir.interop.diffusers_settings import from_diffusers, to_diffusers, to_unet2d
 from unstir.nn.config import UNetConfig
 from unstir.nn.unet import UNet
+from unstir.parts import library
 
 pytest.importorskip("diffusers", reason="diffusers is the network compared with: pip install '.[dev]'")
 

@@ -1,4 +1,4 @@
-"""The labels of a run: which are known, and which image gets which."""
+"""The labels of a run, known ones and those of each image; and examples of its data, one of each class first."""
 
 import dataclasses
 from fractions import Fraction
@@ -8,11 +8,14 @@ import pytest
 import torch
 
 from refusals import mistake, refusing
+from unstir.data import Store
 from unstir.errors import UserError
 from unstir.pixels import Scale
 from unstir.runs import card
 from unstir.runs.card import GOLDEN, MOST_SHARES, DataCard, Labels
 from unstir.runs.files import encode
+from unstir.runs.run import Run
+from unstir.runs.stores import examples
 
 LABELS = Labels(3, ("a", "b", "c"))
 
@@ -91,3 +94,16 @@ def test_a_damaged_data_json_with_a_right_checksum_is_refused(tmp_path, damage):
     with pytest.raises(UserError) as refused:
         card.load(tmp_path)
     assert refused.value.given == tmp_path / card.NAME
+
+
+def test_examples_are_held_out_and_begin_with_one_of_each_class(digits, make_run):
+    store, shipped = Store.open(digits), examples(Run.open("shipped:digits"), 12)
+    images, labels = store.scale.to_model(store.images("held_out")), store.labels("held_out")
+    x_0, told, present = shipped
+    first = [labels.tolist().index(label) for label in range(10)]
+    rest = [place for place in range(20) if place not in first][:2]
+    assert torch.equal(x_0, images[first + rest]) and torch.equal(told, labels[first + rest]) and present is None
+    run, _ = make_run(train__length="1 step")
+    assert torch.equal(examples(run, 12)[0], x_0) and examples(run, 12)[1] is None
+    run, _ = make_run("by class", train__length="1 step", model__num_classes=10)
+    assert torch.equal(examples(run, 12)[1], told)

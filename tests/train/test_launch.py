@@ -1,4 +1,4 @@
-"""What a run is made of before its first step, and what may change: its data, its sides, the spans of its rate."""
+"""What a run is made of before its first step, by the recipe photos too, its initial weights, and what may change."""
 
 import re
 from contextlib import nullcontext
@@ -8,19 +8,23 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from conftest import tiny_config
-from refusals import mistake, refusing
+from refusals import mistake, refused, refusing
 from unstir.data import pack
 from unstir.data.manifest import PACK_AGAIN
 from unstir.errors import UserError
+from unstir.runs.recipes import load_recipe
 from unstir.runs.run import Run
 from unstir.runs.sections import DataConfig
 from unstir.runs.timetable import learning_rates
-from unstir.train import launch
+from unstir.train import launch, photos
 from unstir.train.launch import check_sides, open_data, open_run, store_path, train_run
 from unstir.train.observer import Stop
+from unstir.train.photos import BATCH, ENOUGH, MANY, Size, chosen, for_minutes, seen, snapshots
+from unstir.train.trainer import Trainer
 
 
 def test_both_sides_are_multiples_of_the_networks(tmp_path):
@@ -255,3 +259,185 @@ def test_path_with_a_nul_is_one_line(tmp_path):
     for section in ({"source": "a\0b"}, {"source": "a\0b", "store": ""}, {"store": "a\0b"}):
         with pytest.raises(UserError, match="a path"):
             open_data(replace(config, data=replace(config.data, **section)), tmp_path / "run")
+
+
+def same(state, weights):
+    return all(torch.equal(state[name], tensor) for name, tensor in weights.items())
+
+
+def test_a_run_gives_its_newest_weights_or_those_of_a_step(trained, make_run, logged):
+    first, _ = trained(train__lr=0.01)
+    file = first.checkpoints / "step-00000012.safetensors"
+    for name, text, step in (("newest", str(first.path), 12), ("file", str(file), 12), ("early", f"{first.path}@1", 1)):
+        begun = Trainer(*make_run(name, train__init=text)).state
+        weights = first.model(step=step).denoiser.net.state_dict()
+        assert same(begun.net.state_dict(), weights) and same(begun.average.state_dict(), weights)
+        assert logged == []
+    assert not same(begun.net.state_dict(), first.model().denoiser.net.state_dict())
+
+
+def test_a_run_keeps_to_the_step_that_it_was_made_with_though_the_other_one_trained_on(trained, make_run):
+    first, _ = trained(train__lr=0.01)
+    begun, _ = make_run("later", train__init=str(first.path))
+    weights = first.model().denoiser.net.state_dict()
+    trained(train__lr=0.01, train__length="14 steps")
+    assert first.newest_step() == 14
+    for text in (first.path, f"{first.path}@12"):
+        run, store = make_run("later", train__init=str(text))
+        assert run.config.train.init == begun.config.train.init == f"{first.path.resolve()}@12"
+    assert same(Trainer(run, store).state.net.state_dict(), weights)
+    assert mistake(make_run, "later", train__init=f"{first.path}@14").key == "train.init"
+
+
+@pytest.mark.parametrize("hidden", [0.0, 0.5])
+def test_a_conditional_run_begins_from_an_unconditional_one_and_names_what_is_new(trained, make_run, logged, hidden):
+    first, _ = trained(train__lr=0.01)
+    classes = {"model__num_classes": 10, "train__condition_dropout": hidden}
+    fresh = Trainer(*make_run("fresh", **classes)).state.net.state_dict()
+    run, store = make_run("guided", train__init=str(first.path), **classes)
+    begun = Trainer(run, store).state
+    assert same(begun.net.state_dict(), first.model().denoiser.net.state_dict())
+    assert torch.equal(begun.net.state_dict()["label.weight"], fresh["label.weight"])
+    assert torch.equal(begun.average.state_dict()["label.weight"], fresh["label.weight"])
+    assert len(logged) == 1 and "label.weight" in logged[0]
+    assert Trainer(run, store).run()
+
+
+def test_a_run_that_tells_of_augmentation_begins_from_one_that_does_not_and_draws_as_it(trained, make_run):
+    first, _ = trained(train__lr=0.01)
+    run, store = make_run("told", train__init=str(first.path), train__augment=0.5)
+    begun = Trainer(run, store).state
+    assert same(begun.net.state_dict(), first.model().denoiser.net.state_dict())
+    x, t = torch.rand(2, 1, 8, 8), torch.tensor([0, 9])
+    with torch.no_grad():
+        assert torch.equal(begun.average(x, t), first.model().denoiser.net(x, t))
+    assert Trainer(run, store).run() and "augment.weight" in run.model().denoiser.net.state_dict()
+    with refusing("train.init", str(run.path)):
+        Trainer(*make_run("untold", train__init=str(run.path)))
+
+
+def test_a_run_without_labels_begins_as_one_by_class_whose_labels_are_hidden(trained, make_run):
+    first, _ = trained(train__lr=0.01, model__num_classes=10, train__condition_dropout=0.5)
+    begun = Trainer(*make_run("plain", train__init=str(first.path))).state
+    x, t = torch.rand(2, 1, 8, 8), torch.tensor([0, 9])
+    with torch.no_grad():
+        hidden = first.model().denoiser.net(x, t, torch.tensor([10, 10]))
+        assert torch.allclose(begun.average(x, t), hidden, atol=1e-6)
+
+
+CLASSES = {"model__num_classes": 10}
+
+
+@pytest.mark.parametrize(
+    ("there", "here", "words"),
+    [
+        ({}, {"model__channels": 16}, "does not fit the network: model.channels is 8 there, 16 here ("),
+        ({}, {"model__num_blocks": 2}, "model.num_blocks is 1 there, 2 here"),
+        ({}, {"diffusion__learned_variance": True, "loss__objective": "hybrid"}, "learned_variance is False there"),
+        (CLASSES, {**CLASSES, "train__condition_dropout": 0.5}, "is 10 there, 11 here"),
+        (CLASSES, {}, "is 10 there, 0 here"),
+    ],
+)
+def test_weights_of_another_structure_are_refused_by_their_settings(trained, make_run, there, here, words):
+    first, _ = trained(**there)
+    raised = mistake(make_run, "second", train__init=str(first.path), **here)
+    assert words in str(raised) and "\n" not in str(raised)
+    assert not (first.path.parent / "second").exists()
+
+
+def test_what_is_no_run_and_no_step_is_refused(trained, make_run):
+    first, _ = trained()
+    folder = first.path.parent
+    for text, *fault in (("nowhere", "train.init"), (f"{first.path}@7", "step", 7), (str(folder), "", folder)):
+        with refusing(*fault):
+            make_run("second", train__init=text)
+        assert not (first.path.parent / "second").exists()
+
+
+SMALL, MIDDLE, LARGE = Size(32, 32), Size(32, 64), Size(64, 64)
+SPEEDS = {SMALL: 200.0, MIDDLE: 70.0, LARGE: 15.0}
+BORDER = next(minutes for minutes in range(1, 1000) if seen(minutes, SPEEDS[MIDDLE]) >= ENOUGH)
+
+
+@pytest.mark.parametrize(
+    ("minutes", "size"), [(0.1, SMALL), (BORDER - 1, SMALL), (BORDER, MIDDLE), (30, MIDDLE), (600, LARGE)]
+)
+def test_the_largest_size_is_chosen_that_sees_enough_images(minutes, size):
+    settings = chosen(400, minutes, SPEEDS, SPEEDS.__getitem__)
+    assert (settings["data.size"], settings["model.channels"]) == size
+    assert settings["train.length"] == f"{seen(minutes, SPEEDS[size])} images"
+    assert settings["grids.log_spaced"] == snapshots(minutes, SPEEDS[size])
+
+
+def test_a_single_size_is_taken_however_slow_it_is_and_less_is_enough_for_a_trained_network():
+    assert chosen(400, 1, [LARGE], lambda size: 0.5)["data.size"] == 64
+    assert chosen(400, BORDER - 1, SPEEDS, SPEEDS.__getitem__, enough=ENOUGH // 2)["model.channels"] == 64
+
+
+@pytest.mark.parametrize(
+    ("images", "batch", "augment"),
+    [(1, 1, 0.12), (BATCH - 1, BATCH - 1, 0.12), (BATCH, BATCH, 0.12), (MANY - 1, BATCH, 0.12), (MANY, BATCH, 0.0)],
+)
+def test_batch_and_augmentation_follow_the_number_of_images(images, batch, augment):
+    settings = chosen(images, 30, SPEEDS, SPEEDS.__getitem__)
+    assert (settings["train.batch_size"], settings["train.augment"]) == (batch, augment)
+
+
+@pytest.mark.parametrize("speed", [0.1, 10.0, 10_000.0])
+def test_training_and_its_snapshots_fit_into_the_minutes(speed):
+    for minutes in (1, 30, 600):
+        possible = 60 * minutes * speed
+        assert 1 <= snapshots(minutes, speed) <= 6 and 1 <= seen(minutes, speed) <= max(possible, 1)
+        if possible > 8 * photos.SNAPSHOT:
+            assert seen(minutes, speed) + photos.SNAPSHOT * (1 + snapshots(minutes, speed)) <= possible
+
+
+WORDS = (
+    "--data.size 8 --model.channels 8 --model.groups 4 --model.mults 1 --model.attention 0 --diffusion.T 20 "
+    "--grids.num 2 --grids.steps 2 --log.held_out_images 0 --train.dtype float32"
+)
+TINY, SHORT = WORDS.split(), ("--train.length", "2 steps", "--train.warmup", "0 steps")
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """The folder "mine" of 24 photographs of several sizes, in the current folder."""
+    monkeypatch.chdir(tmp_path)
+    noise = np.random.default_rng(0)
+    Path("mine").mkdir()
+    for number in range(24):
+        image = noise.integers(0, 256, (9 + number % 3, 12, 3), np.uint8)
+        Image.fromarray(image).save(f"mine/{number}.png")
+    return Path("mine")
+
+
+def test_the_run_keeps_what_was_chosen_and_the_same_command_continues_it(folder, command):
+    words = "train", "photos", "--data.source", folder, "--minutes", 1000, *TINY, *SHORT, "--train.augment", "0.0"
+    command.done(*words)
+    config = Run.open("runs/photos").config
+    assert config.recipe == "photos" and config.grids.log_spaced == 6 and config.data.flip
+    assert config.train.batch_size == 22  # all training images, which are fewer than the recipe's 32
+    assert config.train.augment == 0.0  # typed, though it is the recipe's own
+    assert (config.data.size, config.model.channels, config.train.length) == (8, 8, "2 steps")
+    command.done(*words[:-6], *SHORT[2:], "--train.length", "3 steps", "--train.lr_period", "3 steps")
+    assert Run.open("runs/photos").newest_step() == 3 and Run.open("runs/photos").config.train.batch_size == 22
+
+
+def test_minutes_are_for_photos_and_photos_need_images(folder, command):
+    refused(command("train", "digits", "--minutes", 5), "--minutes", "photos")
+    with refusing("minutes", 0):
+        for_minutes(load_recipe("photos"), 0)
+    with refusing("data.source", ""):
+        for_minutes(load_recipe("photos"), 1)
+    assert not Path("runs").exists()
+
+
+def test_it_begins_with_the_model_of_the_package_where_that_fits(folder, monkeypatch, logged):
+    monkeypatch.setattr(photos, "SHIPPED", "digits")
+    digits = load_recipe("digits")
+    digits = replace(digits, data=replace(digits.data, size=8))
+    assert for_minutes(digits, 1).train.init == "shipped:digits"
+    assert len(logged) == 2 and "shipped:digits" in logged[1]
+    assert for_minutes(digits, 1, by_class=True).train.init == ""
+    assert for_minutes(replace(digits, model=replace(digits.model, channels=16)), 1).train.init == ""
+    assert for_minutes(digits, 1, typed=["train.init"]).train.init == ""

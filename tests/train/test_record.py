@@ -1,14 +1,28 @@
-"""What a training writes down, and how it is asked to stop, each for itself with a clock and a device made up."""
+"""What a training writes down and when, its grids, and its checkpoints, which are written aside and whole."""
 
+import dataclasses
+import threading
+import time
 from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
+from torch.utils._python_dispatch import TorchDispatchMode
+from variety import VARIETY
 
-from unstir.runs import checkpoint
+from processes import until
+from refusals import mistake, refusing
+from unstir.errors import UserError
+from unstir.generate.drawing import Job, sample_batches
+from unstir.generate.folder import save_images
+from unstir.runs import build, checkpoint
 from unstir.runs.checkpoint import DamagedError
 from unstir.runs.config import Config
+from unstir.runs.run import Run
 from unstir.runs.sections import LossConfig, TrainConfig
 from unstir.theory.averages import WIDTHS, decay
 from unstir.train import launch, levers, record
@@ -182,3 +196,275 @@ def test_other_threads_are_told_of_where_a_step_was_taken_and_one_is_left(make_r
         if at < 2:
             trainer.take_step()
             trainer.run(stop)
+
+
+class Gate:
+    """Takes the place of `checkpoint.save`: each save waits until it is let through, or fails."""
+
+    def __init__(self, monkeypatch):
+        self.save, self.open, self.error = checkpoint.save, threading.Event(), None
+        self.began, self.most, self.now = [], 0, 0
+        monkeypatch.setattr(record.checkpoint, "save", self)
+
+    def __call__(self, folder, content):
+        if folder.name != "checkpoints":
+            return self.save(folder, content)
+        self.began.append(content.step)
+        self.now += 1
+        self.most = max(self.most, self.now)
+        self.open.wait(30)
+        self.now -= 1
+        if self.error is not None:
+            raise self.error
+        return self.save(folder, content)
+
+
+@pytest.fixture
+def gate(monkeypatch):
+    gate = Gate(monkeypatch)
+    yield gate
+    gate.open.set()
+
+
+@pytest.fixture
+def training(make_run, gate):
+    """training("2 steps", ...) -> the run that a thread trains while its first save waits, and what ends both."""
+
+    def begin(length, first, **changes):
+        run, store = make_run(train__length=length, grids__log_spaced=0, **changes)
+        trainer, ended = Trainer(run, store), []
+        thread = threading.Thread(target=lambda: ended.append(trainer.run()))
+        thread.start()
+        until(lambda: gate.began == [first])
+        time.sleep(0.05)
+        assert thread.is_alive() and saved(run) == []
+        return run, lambda: (gate.open.set(), thread.join(30), ended)[2]
+
+    return begin
+
+
+def saved(run):
+    return [step for step, _ in checkpoint.listed(run.checkpoints)]
+
+
+MOVING = {"train__power_ema": True, "loss__times": "importance", "train__micro_batch": 0}
+
+
+def test_steps_are_taken_while_a_checkpoint_of_before_is_written(make_run, gate):
+    run, store = make_run(**MOVING)
+    trainer = Trainer(run, store)
+    trainer.take_step()
+    expected = trainer.state.copied(run)()
+    trainer._saving.begin()
+    for _ in range(2):
+        trainer.take_step()
+    assert gate.began in ([], [1]) and saved(run) == []
+    gate.open.set()
+    trainer._saving.wait()
+    found = checkpoint.newest(run.checkpoints)[0]
+    assert found.step == 1 and found.state == expected.state and found.state["window"]["steps"] == 1
+    assert found.tensors.keys() == expected.tensors.keys()
+    assert all(torch.equal(found.tensors[name], expected.tensors[name]) for name in expected.tensors)
+    moved = {name.split(".")[0] for name, t in trainer.state.copied(run)().tensors.items()
+             if not torch.equal(t, found.tensors[name])}  # fmt: skip
+    assert moved == {"model", "ema", "power", "optimizer", "times"}
+
+
+def test_one_is_written_at_a_time_and_all_are_whole_before_the_run_ends(training, gate):
+    run, end = training("4 steps", 1, checkpoint__every="1 step", checkpoint__keep=9)
+    assert end() == [True] and gate.began == [1, 2, 3, 4] == saved(run) and gate.most == 1
+
+
+def test_the_run_does_not_end_before_its_last_checkpoint_is_whole(training, monkeypatch):
+    monkeypatch.setattr(Trainer, "_take_snapshot", lambda self, stop: None)
+    run, end = training("2 steps", 2, checkpoint__every="9 steps")
+    assert [line["event"] for line in run.log("events").lines] == ["started"]
+    end()
+    assert saved(run) == [2] and len(run.log("events").lines) == 2
+
+
+@pytest.mark.parametrize("length", [2, 100])
+def test_what_could_not_be_written_ends_the_training_with_the_same_words(make_run, gate, length):
+    run, store = make_run(train__length=f"{length} steps", checkpoint__every="2 steps", grids__log_spaced=0)
+    trainer = Trainer(run, store)
+    take = trainer.take_step
+
+    def step():
+        take()
+        until(lambda: trainer._saving._written is None or trainer._saving._written.done())
+
+    trainer.take_step, gate.error = step, UserError("", "x", "is full")
+    gate.open.set()
+    assert "x is full" in str(mistake(trainer.run))
+    assert saved(run) == [] and trainer.state.step == min(length, 3)  # at the next step, not at the next save
+    assert run.log("events").lines[-1]["event"] == "started"
+    assert Trainer(run, store).state.step == 0
+
+
+def test_an_error_of_training_is_raised_after_what_is_being_written_is_whole(make_run, gate):
+    run, store = make_run(train__length="9 steps", checkpoint__every="2 steps", grids__log_spaced=0)
+    trainer = Trainer(run, store)
+    take = trainer.take_step
+
+    def step():
+        if trainer.state.step == 3:
+            threading.Timer(0.05, gate.open.set).start()
+            raise ZeroDivisionError
+        take()
+
+    trainer.take_step = step
+    with pytest.raises(ZeroDivisionError):
+        trainer.run()
+    assert saved(run) == [2]
+
+
+def test_the_time_of_saving_does_not_count_against_the_speed(make_run, gate):
+    run, store = make_run(
+        train__length="3 steps", checkpoint__every="1 step", log__every="3 steps", grids__log_spaced=0
+    )
+    trainer = Trainer(run, store)
+    threading.Timer(1.5, gate.open.set).start()
+    trainer.run()
+    (line,) = run.metrics()
+    assert line["seconds"] >= 1.4 and line["images_per_second"] > 3 * 8 / 1.4
+
+
+def pixels(file):
+    with Image.open(file) as picture:
+        return picture.size, picture.tobytes()
+
+
+def drawn(run, out, **which):
+    save_images(run.model(**which), Job(num=4, chain=run.chain(), batch_size=4), out)
+    return pixels(out / "grid.png")
+
+
+@pytest.mark.parametrize("decay", [0.9, 0.0])
+def test_the_last_grid_is_what_the_run_draws_from_its_averages_or_raw_weights(trained, tmp_path, decay):
+    run, _ = trained(train__ema_decay=decay, train__lr=0.01)
+    picture = pixels(run.samples / "images-00000096.png")
+    assert drawn(run, tmp_path / "default") == picture
+    assert pixels(tmp_path / "default/noise.png") == pixels(run.samples / "noise.png")
+    raw = drawn(run, tmp_path / "raw", ema=False)
+    assert (raw == picture) == (decay == 0)
+
+
+def test_a_grid_of_the_optimal_variance_is_what_the_run_draws(trained, tmp_path):
+    run, _ = trained(grids__variance="optimal", log__held_out_images=4, train__lr=0.01)
+    assert drawn(run, tmp_path / "default") == pixels(run.samples / "images-00000096.png")
+    assert drawn(run, tmp_path / "early", step=1) == pixels(run.samples / "images-00000008.png")
+    with refusing("variance", "optimal"):
+        drawn(run, tmp_path / "raw", ema=False)
+
+
+def test_slim_files_draw_the_picture_of_their_milestone(trained, tmp_path):
+    run, _ = trained(checkpoint__keep=1, train__lr=0.01)
+    assert run.saved_steps() == [1, 12]
+    assert drawn(run, tmp_path / "early", step=1) == pixels(run.samples / "images-00000008.png")
+    assert drawn(run, tmp_path / "late") != drawn(run, tmp_path / "early", step=1)
+    with refusing("ema", False):
+        run.model(1, ema=False)
+    with refusing("step", 5):
+        run.model(5)
+
+
+def test_a_run_rebuilds_its_denoiser_from_the_folder_alone(run, tmp_path):
+    moved = tmp_path / "elsewhere"
+    run.path.rename(moved)
+    denoiser = Run.open(moved).model().denoiser
+    x = torch.randn(2, 1, 8, 8)
+    with torch.no_grad():
+        assert denoiser(x, 7).x0.shape == x.shape
+    assert not denoiser.net.training
+    half = Run.open(moved).model(dtype="bfloat16").denoiser
+    assert {p.dtype for p in half.net.parameters()} == {torch.bfloat16}
+    with torch.no_grad():
+        ours, exact = half(x, 7), denoiser(x, 7)
+    assert ours.raw.dtype == torch.float32
+    assert (ours.raw - exact.raw).norm() / exact.raw.norm() < 0.05
+
+
+def test_exactly_as_many_images_as_asked_each_from_its_index(run):
+    job = Job(num=7, chain=dataclasses.replace(run.chain(), seed=9), batch_size=3)
+    batches = list(sample_batches(run.model(), job))
+    assert [list(indices) for indices, _ in batches] == [[0, 1, 2], [3, 4, 5], [6]]
+    whole = torch.cat([images for _, images in batches])
+    assert whole.shape == (7, 1, 8, 8)
+    later = torch.cat([images for _, images in sample_batches(run.model(), job, first=3)])
+    assert torch.equal(later, whole[3:])
+
+
+def test_a_grid_is_enlarged_and_in_order(tmp_path, make_run):
+    from unstir.pictures.grid import grid
+
+    images = torch.arange(6, dtype=torch.uint8).mul(40).view(6, 1, 1, 1).expand(6, 1, 8, 8)
+    sheet = np.asarray(grid(images, nrow=3))
+    assert sheet.shape == (2 + 2 * 50, 2 + 3 * 50)
+    assert [sheet[20, 20 + 50 * i] for i in range(3)] == [0, 40, 80]
+    assert [sheet[70, 20 + 50 * i] for i in range(3)] == [120, 160, 200]
+    assert (sheet[:2] == 255).all() and (sheet[50:52] == 255).all()
+    assert Image.fromarray(sheet).mode == "L"
+
+
+class NoWaiting(TorchDispatchMode):
+    """Raises where a tensor's value is asked for, which on a GPU would wait for all work before it."""
+
+    WAITS = ("_local_scalar_dense", "nonzero", "masked_select", "equal", "unique")
+
+    def __torch_dispatch__(self, function, types, arguments=(), options=None):
+        name = function.name().split("::")[-1].split(".")[0]
+        assert name not in self.WAITS, f"{name} waits for the device"
+        return function(*arguments, **(options or {}))
+
+
+def test_a_training_step_never_asks_for_a_value(make_run):
+    with pytest.raises(AssertionError, match="waits"), NoWaiting():
+        torch.ones(1).item()
+    trainer = Trainer(*make_run(data__flip=True, model__num_classes=10, train__clip=0.1))
+    with NoWaiting():
+        for _ in range(3):
+            trainer.take_step()
+    assert trainer.state.window[0] == 3
+
+
+def test_a_training_step_reads_no_file(make_run, monkeypatch):
+    trainer = Trainer(*make_run())
+    trainer.take_step()
+    opened = []
+    monkeypatch.setattr("builtins.open", lambda *a, **k: opened.append(a))
+    monkeypatch.setattr(Path, "open", lambda *a, **k: opened.append(a))
+    monkeypatch.setattr(Image, "open", lambda *a, **k: opened.append(a))
+    trainer.take_step()
+    assert opened == []
+
+
+META = torch.device("meta")
+
+
+@pytest.fixture
+def on_meta(make_run, monkeypatch):
+    """on_meta(**changes) -> the trainer of a tiny run whose images, weights and all else lie on the meta device."""
+
+    def trainer(**changes):
+        made = make_run(**changes)
+        monkeypatch.setattr(build, "device", lambda name: META)
+        monkeypatch.setattr(levers, "_fits", lambda images, device: True)
+        return Trainer(*made)
+
+    return trainer
+
+
+@pytest.mark.parametrize("changes", VARIETY.values(), ids=VARIETY)
+def test_a_gradient_needs_no_number_of_the_device_and_none_of_the_cpu(on_meta, changes):
+    trainer = on_meta(**changes)
+    trainer.state.net.train()
+    found = trainer._learn_from(trainer._part)
+    assert [each.device for each in found] == [META] * 3
+    assert all(p.grad is not None and p.grad.device == META for p in trainer.state.net.parameters())
+
+
+def test_what_the_meta_device_notices():
+    x = torch.empty(3, device="meta")
+    for wrong in (lambda: x + torch.ones(3), lambda: x.sum().item(), lambda: bool(x[0] > 0), lambda: x.tolist()):
+        with pytest.raises((RuntimeError, NotImplementedError), match="meta"):
+            wrong()

@@ -17,7 +17,7 @@ from pydantic_core import SchemaError, to_jsonable_python
 import unstir
 from unstir.cli import terminal, values
 from unstir.cli.messages import Options, of_limits, one_line
-from unstir.cli.train_help import FORMATTER
+from unstir.cli.options import FORMATTER
 from unstir.errors import NotFiniteError, OutOfMemoryError, UserError, printable
 from unstir.group import LostError
 from unstir.jobs.process import LOST, end_at_once, may_speak, place

@@ -128,7 +128,7 @@ def models() -> int:
 
     Example: `unstir sample mnist --label 7`
     """
-    from unstir.insight.models import listed
+    from unstir.insight.tables import listed
 
     show(*listed())
     return 0

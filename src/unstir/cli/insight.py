@@ -57,7 +57,7 @@ def _lines(report: "Report", run: str) -> list[str]:
 
 
 def _typed(text: str, run: str) -> str:
-    from unstir.insight.wording import typed
+    from unstir.insight.statement import typed
 
     return re.sub(r"`([^`]+)`", lambda code: typed(code[1], run), text)
 

@@ -7,8 +7,7 @@ from cyclopts import Parameter
 from pydantic.dataclasses import dataclass
 
 from unstir.cli.app import TYPED, app, of_one, show
-from unstir.cli.options import FLAT, OutFolder, RunFolder
-from unstir.cli.train_help import FORMATTER
+from unstir.cli.options import FLAT, FORMATTER, OutFolder, RunFolder
 from unstir.errors import KeptSettingsError, UserError, quoted, short
 from unstir.jobs.process import place, torchrun_group
 from unstir.parts import VARIABLE

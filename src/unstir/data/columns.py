@@ -17,7 +17,7 @@ from unstir.data.images import FURTHER_COLUMN, LEFT_OUT, signature
 from unstir.data.records import Records, Rows, split_of
 from unstir.data.source import HELD_OUT_NAMES, PREFIX, UNKNOWN, Options
 from unstir.errors import UserError
-from unstir.libraries import library
+from unstir.parts import library
 
 _CARD = "README.md"
 _OTHER = f"{LEFT_OUT}: of another configuration than the card's default"

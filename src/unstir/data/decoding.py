@@ -2,6 +2,9 @@
 
 Request: one line of JSON, a list of paths. Reply: one line of JSON (shape of the decoded block, the rest of `Group`),
 then the block's bytes; or {"failed": why}, "" for want of memory, which ends the packing.
+
+Processes of multiprocessing would run the script of the user a second time, unless that has an
+`if __name__ == "__main__"`.
 """
 
 import json
@@ -13,11 +16,11 @@ from collections.abc import Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
+from subprocess import DEVNULL, PIPE, Popen
 from typing import Any
 
 import numpy as np
 
-from unstir.child import start
 from unstir.data.disk import item_digest, open_file
 from unstir.data.images import Decoded, Group, Outcome, Refused, Shape, Sides, decode, group_of
 from unstir.data.listing import Items
@@ -129,3 +132,13 @@ def serve() -> None:
                 head, data = {"failed": str(error) if isinstance(error, UserError) else ""}, b""
             sys.stdout.buffer.writelines((json.dumps(head).encode(), b"\n", data))
             sys.stdout.buffer.flush()
+
+
+def start(program: str, *arguments: str) -> Popen[bytes]:
+    """Start Python with a program and its arguments, on pipes, without errors; Ctrl-C reaches its parent alone."""
+    modules, here = [path for path in sys.path if path], str(Path(__file__).parents[2])
+    if here not in modules:
+        modules.insert(0, here)  # this package was found in the current folder
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(modules), "OPENBLAS_NUM_THREADS": "1"}
+    command = [sys.executable, "-P", "-c", program, *arguments]
+    return Popen(command, stdin=PIPE, stdout=PIPE, stderr=DEVNULL, env=environment, start_new_session=True)

@@ -17,9 +17,9 @@ from numpy.typing import NDArray
 from pydantic import BeforeValidator, ConfigDict, Field
 from pydantic.dataclasses import dataclass as validated
 
+from unstir.data.classes import sides, written
 from unstir.data.disk import file_sha256
 from unstir.data.images import MOST_CHANNELS, OTHER_SHAPE, UNREADABLE, Group, Shape, Sides
-from unstir.data.sides import sides, written
 from unstir.errors import UserError, refusing
 from unstir.parts import OURS, Option, is_own
 from unstir.pixels import enlarged

@@ -24,9 +24,9 @@ from torch import Tensor
 from unstir import randomness
 from unstir.diffusion.denoiser import Denoise, Prediction
 from unstir.randomness import Key
+from unstir.theory.parameterization import log_variance
 from unstir.theory.process import Gaussian, Process
 from unstir.theory.schedule import Coefficient
-from unstir.theory.variance import log_variance
 
 
 @dataclass(frozen=True)

@@ -19,8 +19,7 @@ from unstir.diffusion.draw import steered
 from unstir.diffusion.samplers import Step
 from unstir.errors import UserError, within_memory
 from unstir.generate.drawing import Job
-from unstir.pictures.caption import of_class
-from unstir.pictures.grid import named_grid, titled
+from unstir.pictures.grid import named_grid, of_class, titled
 from unstir.progress import counting
 from unstir.runs.model import Model
 

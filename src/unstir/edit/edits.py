@@ -11,7 +11,6 @@ from PIL.Image import Image
 from torch import Tensor
 
 from unstir import randomness
-from unstir.chain import Chain
 from unstir.diffusion import editing as mathematics
 from unstir.diffusion.draw import draw, starting_noise
 from unstir.diffusion.samplers import Step
@@ -114,7 +113,11 @@ def vary_steps(model: Model, image: Picture, job: Job, *, strength: float) -> Ge
     x_0 = _picture(model, image)
     editing = Editing(model, job, job.chain)
     part, chain = mathematics.below(model.process, strength, editing.chain)
-    _check_guided(model, editing.chain, strength, part.T)
+    asked, habit = editing.chain, (model.chain.guidance, model.chain.guidance_low)
+    if asked.guidance != 1 and asked.guidance_low > part.T and (asked.guidance, asked.guidance_low) != habit:
+        never = f"never acts, because at strength={strength:g} the chain begins at t = {part.T}"
+        remedies = {"guidance_low": part.T}, "take a greater strength"
+        raise UserError("guidance_low", asked.guidance_low, never, remedies)
 
     def like_it(indices: Tensor) -> Iterable[Step]:
         condition = editing.condition(indices)
@@ -221,14 +224,6 @@ def _picture(model: Model, file: Picture) -> Tensor:
         values = f"is a picture, and {model.folder} makes values"
         raise UserError("", named(file), values, "fill in arrays: edit inpaint x.npy")
     return read_image(file, model.shape)
-
-
-def _check_guided(model: Model, chain: Chain, strength: float, begins: int) -> None:
-    habit = model.chain.guidance, model.chain.guidance_low
-    if chain.guidance != 1 and chain.guidance_low > begins and (chain.guidance, chain.guidance_low) != habit:
-        never = f"never acts, because at strength={strength:g} the chain begins at t = {begins}"
-        remedies = {"guidance_low": begins}, "take a greater strength"
-        raise UserError("guidance_low", chain.guidance_low, never, remedies)
 
 
 def _inverting(model: Model, job: Job, refinements: int) -> Editing:

@@ -3,13 +3,11 @@
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 
-from unstir.insight.analysis_samples import MEANINGS, diversity, enough, memorisation, quality, sampling
-from unstir.insight.analysis_training import fit, progress
 from unstir.insight.checks_data import more_images
 from unstir.insight.facts import Facts, more_seeds
 from unstir.insight.findings import Cause, Finding, causes
-from unstir.insight.statement import Statement, Topic
-from unstir.insight.wording import brief, count
+from unstir.insight.statement import Statement, Topic, brief, count
+from unstir.insight.themes import MEANINGS, diversity, enough, fit, memorisation, progress, quality, sampling
 from unstir.metrics.evaluation import FID, Evaluation
 from unstir.metrics.figures import figure_effect
 from unstir.progress import duration

@@ -7,10 +7,9 @@ from collections.abc import Iterator
 import torch
 
 from unstir.data import SPLITS, Store
-from unstir.data.levels import FAINT, NARROW, SPREAD, weakness
-from unstir.insight.facts import Facts
+from unstir.data.packing import FAINT, NARROW, SPREAD, weakness
+from unstir.insight.facts import Facts, Lines, rise
 from unstir.insight.findings import Finding, Severity, check
-from unstir.insight.held_out import Lines, rise
 from unstir.insight.image_stats import ImageStats
 from unstir.runs.config import Config
 from unstir.significance import LEVEL

@@ -8,12 +8,11 @@ from typing import Any
 
 from unstir.data import Store
 from unstir.errors import printable
-from unstir.insight import charts, pictures, tables, trainings
+from unstir.insight import charts, pictures, tables
 from unstir.insight.facts import Facts
 from unstir.insight.gather import gather, own_evaluations
 from unstir.insight.page import write_page
-from unstir.insight.statement import MARKS, Verdict
-from unstir.insight.wording import change, size
+from unstir.insight.statement import MARKS, Verdict, change, size
 from unstir.metrics.evaluation import Evaluation, unlike
 from unstir.metrics.figures import figure_effect, in_rows, verdict
 from unstir.pictures.charts import mean_losses
@@ -36,7 +35,7 @@ def write(runs: Sequence[Run], stores: Sequence[Store | None], path: Path) -> li
     of_figures = _with_steps(names, [it.step for it in alike], steps) if alike else names
     named = list(zip(_with_steps(names, steps, steps), facts, strict=True))
     keys = [key for key in alike[0].figures if all(key in item.figures for item in alike)] if alike else []
-    settings = trainings.settings(facts) if keys else []
+    settings = tables.settings(facts) if keys else []
     differing, metrics = _settings(facts), [(name, it.lines) for name, it in named]
     trained = {name: [line for line in it.held_out if line["step"]] for name, it in named if _losses_compare(facts)}
     losses = {name: mean_losses(lines, "held_out") for name, lines in trained.items()}
@@ -47,7 +46,7 @@ def write(runs: Sequence[Run], stores: Sequence[Store | None], path: Path) -> li
         "summary": _summary(of_figures, alike, differing),
         "alike": alike,
         "reasons": reasons,
-        "meaning": trainings.MEANING,
+        "meaning": tables.MEANING,
         "left_out": [text for it in facts for text in it.left_out],
         "figures": _figures(alike, keys),
         "trainings": tables.trainings(settings, keys) if len(settings) < len(facts) else [],

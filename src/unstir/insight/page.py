@@ -20,8 +20,7 @@ from unstir.insight.doctor import examine
 from unstir.insight.facts import Facts
 from unstir.insight.findings import by_reason, causes
 from unstir.insight.gather import gather
-from unstir.insight.statement import MULTIPLICITY, POINTERS, TITLES, Statement
-from unstir.insight.wording import sentence, typed
+from unstir.insight.statement import MULTIPLICITY, POINTERS, TITLES, Statement, sentence, typed
 from unstir.metrics.evaluation import Evaluation, protocol_in_words
 from unstir.metrics.figures import in_rows
 from unstir.runs import toml

@@ -17,13 +17,13 @@ from unstir.data import Store
 from unstir.errors import UserError
 from unstir.generate.drawing import Job
 from unstir.generate.folder import SETTINGS, read_images
-from unstir.generate.trajectories import trajectory
+from unstir.generate.sampling import trajectory
 from unstir.insight.gather import real_images
 from unstir.metrics.classifier import FILE, Classifier, classifier_for
 from unstir.metrics.drawn import usual_chain
 from unstir.metrics.evaluation import SHARES, Evaluation, pairs_file
+from unstir.metrics.features import reference
 from unstir.metrics.memorisation import nearest, nearest_features
-from unstir.metrics.reference import reference
 from unstir.pictures import animation
 from unstir.pictures.grid import corner, grid
 from unstir.pixels import known, shown

@@ -1,4 +1,7 @@
-"""The tables and cards of a report as texts in rows, and its figures as files for spreadsheets and papers."""
+"""The tables and cards of a report as texts in rows, and its figures as files for spreadsheets and papers.
+
+Runs that differ in the seed alone are one setting: the mean of each figure over trainings, and its deviation.
+"""
 
 import csv
 import io
@@ -6,23 +9,25 @@ import itertools
 import re
 import statistics
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from unstir.chain import title
 from unstir.data import Store
 from unstir.errors import UserError, printable
-from unstir.insight.facts import Facts, Reported, chain_key
-from unstir.insight.trainings import MEANING, Setting, chosen, settings
-from unstir.insight.wording import brief, count
-from unstir.metrics.evaluation import Evaluation, of_images
+from unstir.insight.facts import Facts, Reported, chain_key, same_features
+from unstir.insight.statement import brief, count
+from unstir.metrics.evaluation import Evaluation, check_alike, of_images, saved
 from unstir.metrics.evaluation import shown as shown_value
 from unstir.metrics.figures import Figure, in_rows
 from unstir.metrics.likelihood import terms_of
-from unstir.progress import duration
-from unstir.runs import build
+from unstir.progress import counted, duration
+from unstir.runs import build, toml
+from unstir.runs.config import MAY_CHANGE
 from unstir.runs.files import is_number, make_folder, write_text
+from unstir.runs.named import PREFIX, names
+from unstir.runs.run import Run
 from unstir.significance import with_error
 
 STEM = "figures"  # in a folder the files are figures.csv, figures.md and figures.tex
@@ -34,6 +39,9 @@ FIRST, TEX = ("setting", "trainings"), "% by unstir report"
 ALIGNED = "lrlrrlrrrlr"  # of each of these columns: left or right
 
 IN_COLUMNS = ("sampler", "steps", "calls")  # keys of a protocol; the rest of it stands below, by a number
+
+LEARNING = {"train.length", "train.lr_period"}  # may change in a run, and change the weights
+MEANING = "± is the standard deviation over trainings"
 
 _LATEX = str.maketrans(
     {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "±": r"$\pm$"}
@@ -163,6 +171,64 @@ def export(path: Path, runs: Sequence[Reported], figures: Sequence[str] = ()) ->
     return files
 
 
+@dataclass(frozen=True)
+class Setting:
+    """A ``name``, and the newest evaluation of each training."""
+
+    name: str
+    evaluations: tuple[Evaluation, ...]
+
+    def values(self, text: str) -> tuple[float, float | None]:
+        """The mean of a figure (`chosen`) over trainings, and its standard deviation; None for one training."""
+        means = [chosen(evaluation, text).value for evaluation in self.evaluations]
+        return statistics.mean(means), statistics.stdev(means) if len(means) > 1 else None
+
+
+def settings(runs: Sequence[Reported]) -> list[Setting]:
+    """The runs that were evaluated, in the order of the first of each setting. UserError where protocols differ."""
+    groups: list[list[Reported]] = []
+    for facts in runs:
+        if facts.last is not None:
+            known = next((group for group in groups if _alike(group[0], facts)), None)
+            groups.append([facts]) if known is None else known.append(facts)
+    evaluations = [tuple(facts.last for facts in group if facts.last is not None) for group in groups]
+    for evaluation in itertools.chain(*evaluations):
+        check_alike(evaluations[0][0].protocol, evaluation.protocol)
+    names = [_name(group) for group in groups]
+    if "" in names or len(set(names)) < len(names):
+        names = [group[0].name for group in groups]
+    return [Setting(*pair) for pair in zip(names, evaluations, strict=True)]
+
+
+def _alike(a: Reported, b: Reported) -> bool:
+    """Whether two runs learned the same data by the same settings to the same step, from another seed."""
+    if not (isinstance(a, Facts) and isinstance(b, Facts) and a.last and b.last and a.last.step == b.last.step):
+        return False
+    free = {"seed", *MAY_CHANGE} - LEARNING
+    one, other = ({key: value for key, value in toml.flat(it.config).items() if key not in free} for it in (a, b))
+    return one == other and a.data.content_hash == b.data.content_hash
+
+
+def _name(group: Sequence[Reported]) -> str:
+    """What the names of folders have in common but for the seed: "dit" of dit-seed0 and dit-seed1, or of one alone."""
+    names = [facts.name for facts in group]
+    seed = str(group[0].config.seed) if isinstance(group[0], Facts) else ""
+    if len(names) == 1:
+        return re.sub(rf"[-_. ]+(seed|s)?{seed}$", "", names[0]) if seed else names[0]
+    common = names[0].removesuffix(seed)
+    while not all(name.startswith(common) for name in names):
+        common = common[:-1]
+    return common if common == names[0] else re.sub(r"[-_. ]+(seed|s)?[-_. ]*$", "", common)
+
+
+def chosen(evaluation: Evaluation, text: str) -> Figure:
+    """The figure of a key such as "classifier/fd", or "fd" in the features of the main one. UserError for none."""
+    figure = evaluation.figures.get(text) or same_features(evaluation, text)
+    if figure is None:
+        raise UserError("figures", text, "was not measured", f"choose among {', '.join(evaluation.figures)}")
+    return figure
+
+
 def of_settings(found: Sequence[Setting], figures: Sequence[str]) -> Table:
     """A row for each setting. UserError as `chosen`, or where nothing was measured."""
     if not found:
@@ -180,7 +246,7 @@ def of_settings(found: Sequence[Setting], figures: Sequence[str]) -> Table:
 
 
 def trainings(found: Sequence[Setting], figures: Sequence[str]) -> list[list[str]]:
-    """A row for each setting: its name, the number of trainings, and each figure as `trainings.MEANING` says."""
+    """A row for each setting: its name, the number of trainings, and each figure as `MEANING` says."""
     return [
         [printable(it.name), str(len(it.evaluations)), *(with_error(*it.values(text)) for text in figures)]
         for it in found
@@ -278,3 +344,27 @@ def as_markdown(text: str) -> str:
 
 def _latex(text: str) -> str:
     return " ".join(text.split()).translate(_LATEX)
+
+
+def listed() -> list[str]:
+    """A line a model: its name, images, classes, size of its files, first figure with that of real images, licence."""
+    rows = [_row(Run.open(f"{PREFIX}{name}")) for name in names()]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return ["  ".join(map(str.ljust, row, widths)).rstrip() for row in rows]
+
+
+def _row(run: Run) -> tuple[str, ...]:
+    channels, height, width = run.data.shape
+    size = sum(file.stat().st_size for file in run.files.rglob("*") if file.is_file())
+    evaluation = saved(replace(run, path=run.files))[-1]
+    name, value, real, *_ = in_rows([evaluation.main()], evaluation.protocol["num"])[0]
+    card = (run.files / "README.md").read_text("utf-8").splitlines()
+    licence = next(line.partition(": ")[2] for line in card if line.startswith("license: "))
+    return (
+        run.files.name,
+        f"{height}x{width} {'grey' if channels == 1 else 'colour'}",
+        counted(run.labels.count, "class", "classes"),
+        f"{size / 1e6:.1f} MB",
+        f"{name} {value} (real images {real})",
+        licence,
+    )

@@ -15,12 +15,12 @@ from unstir.data import Store
 from unstir.errors import UserError, printable
 from unstir.insight import compared, page, pictures
 from unstir.insight.analysis import limits_of
-from unstir.insight.analysis_samples import diversity, memorisation, quality
 from unstir.insight.charts import save_charts
 from unstir.insight.facts import ImagesFacts, Speed, chain_key
 from unstir.insight.gather import SPEED, read_speed
 from unstir.insight.page import check_files, in_words, of_samples, write_page
 from unstir.insight.tables import export
+from unstir.insight.themes import diversity, memorisation, quality
 from unstir.metrics.classifier import networks_for
 from unstir.metrics.drawn import Drawn, seconds_per_call
 from unstir.metrics.evaluate import drawing_seconds, planned_images, plans_of

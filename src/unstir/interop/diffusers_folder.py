@@ -8,9 +8,8 @@ import torch
 
 from unstir.data.disk import open_file
 from unstir.errors import UserError, short
+from unstir.interop.diffusers_settings import from_diffusers, from_scheduler, from_unet2d
 from unstir.interop.foreign import Asked, Foreign, located
-from unstir.interop.schedulers import from_scheduler
-from unstir.interop.unet2d import from_diffusers, from_unet2d
 from unstir.interop.weights import read_weights
 from unstir.nn.unet import UNet
 

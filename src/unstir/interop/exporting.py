@@ -11,17 +11,15 @@ import torch
 from unstir.errors import UserError
 from unstir.interop.compared import Network, check_equal, network_of
 from unstir.interop.diffusers_folder import LABELS
-from unstir.interop.folders import check_new, new_folder
+from unstir.interop.diffusers_settings import to_diffusers, to_scheduler, to_unet2d
 from unstir.interop.model_card import card, notes
 from unstir.interop.onnx_file import OnnxNetwork, check_installed, write_onnx
-from unstir.interop.schedulers import to_scheduler
-from unstir.interop.unet2d import to_diffusers, to_unet2d
-from unstir.libraries import library
 from unstir.nn.unet import UNet
+from unstir.parts import library
 from unstir.progress import counting
 from unstir.runs import build, checkpoint
 from unstir.runs.checkpoint import Checkpoint, environment
-from unstir.runs.files import write_text, writing
+from unstir.runs.files import check_new, new_folder, write_text, writing
 from unstir.runs.model import Model
 from unstir.runs.run import Run
 from unstir.runs.sections import DiffusionConfig

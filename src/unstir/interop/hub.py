@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from unstir.errors import UserError
-from unstir.libraries import library
+from unstir.parts import library
 
 _ID = re.compile(r"([A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*)(?:@([\w./-]+))?")
 _COMMIT = re.compile(r"[0-9a-f]{12}")

@@ -7,17 +7,19 @@ from unstir.data.disk import refuse_onnx
 from unstir.errors import UserError
 from unstir.interop import hub
 from unstir.interop.diffusers_folder import PATTERNS, is_folder_of_diffusers, read_folder
-from unstir.interop.folders import IS_RUN, check_new, new_folder
 from unstir.interop.foreign import Asked, Foreign, located
 from unstir.interop.report_code import read_file
 from unstir.nn.config import ModelConfig
 from unstir.runs import brought, build
 from unstir.runs.card import NAME, DataCard
 from unstir.runs.config import Config
+from unstir.runs.files import check_new, new_folder
 from unstir.runs.named import is_run
 from unstir.runs.run import Run
 
 _FILES = ".pt", ".pth", ".ckpt", ".bin", ".safetensors", ".onnx"  # how files of weights end, and no model of the Hub
+
+IS_RUN = "is a run already", "every command takes its folder"  # what is wrong with a run in place of a foreign model
 
 
 @dataclass(frozen=True)

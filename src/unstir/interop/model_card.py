@@ -13,10 +13,10 @@ import unstir
 from unstir.chain import DEFAULTS, Chain, title
 from unstir.errors import printable, short
 from unstir.insight import tables
-from unstir.interop.schedulers import DDIM_STRIDES, spacing_there
-from unstir.libraries import library
+from unstir.interop.diffusers_settings import DDIM_STRIDES, spacing_there
 from unstir.metrics.evaluation import Evaluation, protocol_in_words
 from unstir.metrics.figures import in_rows
+from unstir.parts import library
 from unstir.progress import counted
 from unstir.runs.config import Config
 from unstir.runs.model import Model, weights_in_words

@@ -14,7 +14,7 @@ from unstir.diffusion.augmentation import unaugmented
 from unstir.diffusion.denoiser import Denoiser
 from unstir.errors import UserError
 from unstir.interop.compared import check_equal, fresh_condition
-from unstir.libraries import library
+from unstir.parts import library
 from unstir.runs.files import make_folder, replacing, write_text
 from unstir.runs.model import Model
 

@@ -16,8 +16,7 @@ from unstir.generate.drawing import Job, sample_batches
 from unstir.generate.folder import drawn_classes
 from unstir.interop import hub
 from unstir.interop.exporting import export, slim
-from unstir.interop.folders import IS_RUN, check_new, new_folder
-from unstir.interop.importing import Imported
+from unstir.interop.importing import IS_RUN, Imported
 from unstir.interop.model_card import SHOWN, Page, card, shown_chain
 from unstir.metrics.evaluation import FOLDER, Evaluation, save, saved
 from unstir.pictures.grid import named_grid
@@ -25,7 +24,7 @@ from unstir.progress import counting
 from unstir.runs import checkpoint
 from unstir.runs.card import CONDITIONS, NAME
 from unstir.runs.config import Config
-from unstir.runs.files import make_folder, save_png, write_bytes, write_text, writing
+from unstir.runs.files import check_new, make_folder, new_folder, save_png, write_bytes, write_text, writing
 from unstir.runs.model import Model
 from unstir.runs.named import is_run
 from unstir.runs.run import Run
@@ -116,14 +115,11 @@ def write_run(run: Run, model: Model, folder: Path, figures: Sequence[Evaluation
             path.rename(folder / path.name)
         published.path.rmdir()
     with counting("drawing samples", "images"):
-        _draw(model, folder / "samples.png")
-
-
-def _draw(model: Model, file: Path) -> None:
-    job = Job(num=SHOWN, chain=shown_chain(model), batch_size=SHOWN)
-    images = model.pixels(torch.cat([images for _, images in sample_batches(model, job)]))
-    names = drawn_classes(model, job, SHOWN)
-    save_png(file, named_grid(model.beside(images, torch.arange(len(images))), _COLUMNS, names or None))
+        job = Job(num=SHOWN, chain=shown_chain(model), batch_size=SHOWN)
+        images = model.pixels(torch.cat([images for _, images in sample_batches(model, job)]))
+        names = drawn_classes(model, job, SHOWN)
+        grid = named_grid(model.beside(images, torch.arange(len(images))), _COLUMNS, names or None)
+        save_png(folder / "samples.png", grid)
 
 
 def pull(name: str, folder: str | Path | None = None) -> Imported:

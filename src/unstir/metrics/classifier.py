@@ -18,9 +18,7 @@ from torch import Tensor, nn
 
 from unstir import randomness
 from unstir.data import Store
-from unstir.metrics.features import BATCH, Network, Outputs, Trust, wrong_images
-from unstir.metrics.reference import NOT_KEPT, keep, kept
-from unstir.metrics.values import Components
+from unstir.metrics.features import BATCH, NOT_KEPT, Components, Network, Outputs, Trust, keep, kept, wrong_images
 from unstir.nn.blocks import GroupNorm
 from unstir.pixels import from_uint8
 from unstir.progress import counting

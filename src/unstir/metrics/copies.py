@@ -7,9 +7,7 @@ import torch
 
 from unstir.errors import quoted
 from unstir.generate.drawing import Job, sample_batches
-from unstir.metrics.memorisation import memorisation
-from unstir.metrics.plan import held_out_like
-from unstir.metrics.values import as_pixels
+from unstir.metrics.plan import search
 from unstir.runs.run import Run
 from unstir.runs.stores import with_store
 from unstir.train.observer import Observer, Stop
@@ -33,8 +31,7 @@ class CopyWatch(Observer):
         model = run.model(step, device=run.config.train.device, dtype=run.config.train.dtype)
         job = Job(num=NUM, chain=model.chain, batch_size=NUM)
         drawn = torch.cat([images for _, images in sample_batches(model, job)]).cpu()
-        units = store.scale.to_units(drawn), store.images("train"), held_out_like(store, None)
-        result = memorisation(*(as_pixels(part, store) for part in units), flip=run.config.data.flip)
+        result, _ = search(store.scale.to_units(drawn), store, flip=run.config.data.flip)
         if result.verdict == "copies":
             logger.warning(
                 f"step {step}: the images drawn are copies of training images, so training stops. The weights of least "

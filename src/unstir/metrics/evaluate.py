@@ -13,12 +13,10 @@ from unstir.errors import UserError
 from unstir.metrics.classifier import networks_for
 from unstir.metrics.drawn import Drawn, seconds_per_call, usual_chain, usual_labels, usual_split
 from unstir.metrics.evaluation import FOLDER, Evaluation, best_match, differences, of_images, own, saved
-from unstir.metrics.features import Network, extractor
+from unstir.metrics.features import Network, extractor, other_split
 from unstir.metrics.images import Images, Source, images_of
 from unstir.metrics.inception import installed
-from unstir.metrics.pairs import paired
-from unstir.metrics.plan import From, Plan, check, judge
-from unstir.metrics.reference import other_split
+from unstir.metrics.plan import From, Plan, check, judge, paired
 from unstir.metrics.request import OF_RUNS, SEEDS, EvaluationRequest
 from unstir.progress import counted, waiting
 from unstir.runs import build

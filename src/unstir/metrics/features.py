@@ -1,21 +1,39 @@
 """Networks whose features compare images: one interface, whatever network it is.
 
 A `Network` has a name, a hash of its weights and, for a batch of images, features and perhaps class logits. Where its
-classes are those of the store, it says how well it tells them apart (`Trust`).
+classes are those of the store, it says how well it tells them apart (`Trust`). Values in units of their own, which no
+network of pictures knows, have principal components; docs/evaluation.md says what becomes of missing values.
+
+What is computed once is kept in a store's folder, above all the features of its own images, in STORE/statistics. What
+is generated is measured against these, and so is what bounds a distance: images of the other split, and noise. A file
+is safetensors, with a text that says what decided the tensors and a hash of its content in the metadata; it is read
+again only where it is whole. Of features it holds those of one split, number of images and network.
 """
 
+import hashlib
 import inspect
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+import json
+import math
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
 
 import torch
+from safetensors import SafetensorError
+from safetensors.torch import save
 from torch import Tensor, nn
 
-from unstir import parts
+from unstir import parts, randomness
+from unstir.data import SPLITS, Store
 from unstir.errors import UserError
+from unstir.metrics.distances import Moments, moments, radii
+from unstir.pixels import from_uint8, known, to_uint8
 from unstir.progress import counting
-from unstir.runs.checkpoint import content_hash
+from unstir.randomness import Key
+from unstir.runs.checkpoint import content_hash, read_tensors
+from unstir.runs.files import make_folder, replacing
 from unstir.significance import TAIL, binomial_tail
 
 BATCH = 64
@@ -159,3 +177,164 @@ def extractor(name: str, device: torch.device, options: Mapping[str, parts.Optio
 def wrong_images(images: Tensor, due: str) -> UserError:
     """The error for ``images`` of another type or shape than is ``due``, such as "uint8 [N, 3, H, W]"."""
     return UserError("images", f"{str(images.dtype).removeprefix('torch.')} {list(images.shape)}", f"must be {due}")
+
+
+COMPONENTS, FITTED = 16, 1000  # principal components, and the images that they are of, at most
+_LEVELS = 1000  # quantiles of a marginal
+_MOST = 1 << 15  # values of a channel that figures are of, about
+
+
+@dataclass(frozen=True, eq=False)
+class Components(Network):
+    """The first principal components of a store's training images as features."""
+
+    mean: Tensor
+    deviation: Tensor
+    axes: Tensor
+    hash: str
+    name = "pca"
+    trust = None
+
+    @classmethod
+    def of(cls, store: Store) -> "Components":
+        """Those of the first `FITTED` images of a random order, at most `COMPONENTS`."""
+        images = store.images("train")[randomness.Order(0, "components", 0, store.count("train"))[:FITTED]].double()
+        mean = torch.stack([channel[~channel.isnan()].mean() for channel in images.unbind(1)])
+        deviation = torch.stack([channel[~channel.isnan()].std() for channel in images.unbind(1)])
+        mean, deviation = mean.view(-1, 1, 1), deviation.where(deviation > 0, 1.0).view(-1, 1, 1)
+        rows = ((images - mean) / deviation).nan_to_num(0.0).flatten(1)
+        rows = rows - rows.mean(0)
+        values, vectors = torch.linalg.eigh(rows @ rows.T)  # of the images, which are fewer than their values
+        axes = rows.T @ vectors[:, -COMPONENTS:] / values[-COMPONENTS:].clamp(min=1e-12).sqrt()
+        digest = hashlib.sha256(f"{COMPONENTS} components of {store.content_hash}".encode()).hexdigest()
+        return cls(mean, deviation, axes, digest)
+
+    def scaled(self, images: Tensor) -> Tensor:
+        """Images in deviations of each channel about its mean, 0 where they are missing: float64 [N, C, H, W]."""
+        return ((images.double() - self.mean) / self.deviation).nan_to_num(0.0)
+
+    def _batch(self, images: Tensor) -> Outputs:
+        return Outputs(self.scaled(images).flatten(1) @ self.axes)
+
+
+def lacking(store: Store, sets: Sequence[Tensor]) -> list[Tensor]:
+    """The sets with the masks of training images, in a random order."""
+    images = store.images("train")
+    order = randomness.permutation(0, "masks of images", 0, len(images))
+    return [torch.where(images[order[torch.arange(len(some)) % len(images)]].isnan(), torch.nan, some) for some in sets]
+
+
+def spread(a: Tensor, b: Tensor) -> float:
+    """By what share a channel's deviation in ``a`` is off that in ``b``, mean over those that vary; missing are NaN."""
+    pairs = zip(_channels(a), _channels(b), strict=True)
+    shares = [one.std() / other.std() - 1 for one, other in pairs if other.std() > 0]
+    return torch.stack(shares or [torch.zeros(())]).abs().mean().item()
+
+
+def marginals(a: Tensor, b: Tensor) -> float:
+    """The 1-Wasserstein distance of the values of a channel in deviations of ``b`` (1 of none), mean over channels."""
+    u = (torch.arange(_LEVELS, dtype=torch.float64) + 0.5) / _LEVELS
+    pairs = zip(_channels(a), _channels(b), strict=True)
+    distances = [(one.quantile(u) - other.quantile(u)).abs().mean() / (other.std() or 1) for one, other in pairs]
+    return torch.stack(distances).mean().item()
+
+
+def _channels(images: Tensor) -> list[Tensor]:
+    """Values that are there of each channel, at most `_MOST`, evenly chosen: float64 [n] each."""
+    every = images.movedim(1, 0).flatten(1)
+    every = every[:, :: max(1, every.shape[1] // _MOST) | 1].double()
+    return [channel[~channel.isnan()] for channel in every]
+
+
+def as_pixels(images: Tensor, store: Store) -> Tensor:
+    """Images in units of the store as uint8 [N, C, H, W], to search for copies: the range of the data in 256 steps."""
+    return to_uint8(known(store.scale.to_model(images), store.scale)[0]) if store.scale.is_float else images
+
+
+VERSION = 1
+NOISE = "noise"
+KEPT = 10_000  # images of which features are kept with the moments of all, to compare image with image; at most
+_NOISE_IMAGES = 1024  # so far from anything real that their number hardly matters
+
+NOT_KEPT = (OSError, SafetensorError, ValueError, OverflowError, KeyError, TypeError, RuntimeError, AttributeError)
+"""What reading a file may raise that is not what `keep` wrote, whatever it is."""
+
+
+def keep(path: Path, kind: str, text: str, tensors: Mapping[str, Tensor]) -> None:
+    """Replace the file; OSError where it cannot be written."""
+    # the bytes are made first, for safetensors' own writing leaves files behind when killed
+    data = save(dict(tensors), {f"unstir_{kind}": text, "sha256": content_hash(tensors, text)})
+    make_folder(path.parent)
+    with replacing(path) as partial:
+        partial.write_bytes(data)
+
+
+def kept(path: Path, kind: str) -> tuple[str, dict[str, Tensor]]:
+    """The text and the tensors of a file. Raises one of `NOT_KEPT` for anything else than `keep` wrote."""
+    metadata, views = read_tensors(path)
+    tensors, text = {name: view.clone() for name, view in views.items()}, metadata[f"unstir_{kind}"]
+    if metadata["sha256"] != content_hash(tensors, text):
+        raise ValueError(f"{path} is damaged")
+    return text, tensors
+
+
+@dataclass(frozen=True, eq=False)
+class Reference:
+    """``moments`` of the features of n images, and the features of the first ``KEPT`` of them in random order.
+
+    ``known`` is what `distances.kid` keeps of them, since many sets are held against one reference.
+    """
+
+    moments: Moments
+    features: Tensor
+    known: dict[tuple[int, int, int], list[float]] = field(default_factory=dict, init=False, repr=False)
+    _radii: dict[int, list[Tensor]] = field(default_factory=dict, init=False, repr=False)
+
+    def subsets(self, size: int, most: int) -> list[tuple[Tensor, Tensor]]:
+        """``most`` disjoint subsets of ``size`` features, or all there are, with their `radii`, computed once."""
+        num = min(len(self.features) // size, most)
+        subsets = self.features[: num * size].view(num, size, -1)
+        known = self._radii.setdefault(size, [])
+        known += [radii(some) for some in subsets[len(known) :]]
+        return list(zip(subsets, known, strict=False))
+
+
+def reference(store: Store, part: str, network: Network, num: int = 0) -> Reference:
+    """Features of ``num`` images (0: all) of "train", "held_out" or "noise"; UserError for others, or below 2."""
+    total = _NOISE_IMAGES if part == NOISE else store.count(part)
+    num = min(num or total, total)
+    if num < 2:
+        raise UserError("", store.path, f"has {total} {part} images, too few to compare with", "use another split")
+    identity = {"version": VERSION, "data": store.content_hash, "network": network.hash, "part": part, "num": num}
+    path = store.path / "statistics" / f"{network.name}-{network.hash[:12]}-{part}-{num}.safetensors"
+    text = json.dumps(identity, sort_keys=True)
+    with suppress(*NOT_KEPT):
+        found, tensors = kept(path, "statistics")
+        features, mean, covariance = each = [tensors[name] for name in ("features", "mean", "covariance")]
+        shapes = [(min(num, KEPT), len(mean)), (len(mean),), (len(mean), len(mean))]
+        kinds = list(zip(shapes, (torch.float32, torch.float64, torch.float64), strict=True))
+        if found == text and kinds == [(tuple(tensor.shape), tensor.dtype) for tensor in each]:
+            return Reference(Moments(mean, covariance, num), features.double())
+    images = noise_images(store, num) if part == NOISE else store.images(part)
+    features = network.outputs(images, chosen(part, len(images), num)).features
+    single, of_all = features[:KEPT].float(), moments(features)
+    with suppress(OSError):  # a store that cannot be written to is measured anew each time
+        keep(path, "statistics", text, {"features": single, "mean": of_all.mean, "covariance": of_all.covariance})
+    return Reference(of_all, single.double())
+
+
+def chosen(part: str, total: int, num: int) -> Tensor:
+    """Which ``num`` of the ``total`` images of a part a reference is of, in the order of its features: int64 [num]."""
+    return randomness.Order(0, f"reference {part}", 0, total)[:num]
+
+
+def other_split(split: str) -> str:
+    """The split that is not ``split``."""
+    return SPLITS[1 - SPLITS.index(split)]
+
+
+def noise_images(store: Store, num: int) -> Tensor:
+    """Images of which every byte is equally likely, as the store has images: uint8 or float32 [num, C, H, W]."""
+    size = math.prod(store.shape)
+    numbers = randomness.bits(Key(0, "noise images", 0, torch.arange(num)), (size + 7) // 8)
+    return store.scale.to_units(from_uint8(numbers.view(torch.uint8)[:, :size].reshape(num, *store.shape)))

@@ -29,8 +29,8 @@ from unstir.data.source import NUMBERED
 from unstir.errors import UserError, printable
 from unstir.generate.folder import SETTINGS, classes_in, settings_in
 from unstir.metrics.evaluation import SHARES
+from unstir.metrics.feature_figures import FEWEST
 from unstir.metrics.features import wrong_images
-from unstir.metrics.floor import FEWEST
 from unstir.pixels import Scale
 from unstir.progress import counted, counting
 from unstir.runs.card import Labels

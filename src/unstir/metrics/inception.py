@@ -22,9 +22,8 @@ from torch import Tensor
 
 from unstir.data.disk import fetch
 from unstir.errors import UserError
-from unstir.libraries import missing
 from unstir.metrics.features import NEAR, Extractor, Outputs, wrong_images
-from unstir.parts import features
+from unstir.parts import features, missing
 from unstir.runs import build
 
 logger = logging.getLogger(__name__)

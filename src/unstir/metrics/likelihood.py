@@ -31,7 +31,7 @@ from unstir.runs.files import check as check_kinds
 from unstir.runs.files import check_writable, decode, encode, is_count, is_text, make_folder, replacing, write_text
 from unstir.runs.model import Model, weights_in_words
 from unstir.runs.stores import check_data
-from unstir.theory.variance import check_variance
+from unstir.theory.parameterization import check_variance
 from unstir.train.held_out import with_errors
 
 if TYPE_CHECKING:

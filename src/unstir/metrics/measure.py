@@ -15,12 +15,19 @@ from unstir import randomness
 from unstir.data import Store
 from unstir.metrics import wasserstein
 from unstir.metrics.distances import inception_score
-from unstir.metrics.feature_figures import Sides, draws_of, figures_of, sides
-from unstir.metrics.features import Network, Trust, wrong_images
+from unstir.metrics.feature_figures import FEWEST, FLOOR_SPLITS, Sides, bound, draws_of, figures_of, sides
+from unstir.metrics.features import (
+    Components,
+    Network,
+    Trust,
+    lacking,
+    marginals,
+    noise_images,
+    other_split,
+    spread,
+    wrong_images,
+)
 from unstir.metrics.figures import HIGHER, LOWER, SPLITS, ClassCount, Figure, halved
-from unstir.metrics.floor import FEWEST, FLOOR_SPLITS, bound
-from unstir.metrics.reference import noise_images, other_split
-from unstir.metrics.values import Components, lacking, marginals, spread
 from unstir.metrics.wasserstein import Swd
 from unstir.significance import binomial_tail
 

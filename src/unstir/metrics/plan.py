@@ -2,6 +2,13 @@
 
 Images come from a run, which draws them (`Drawn`), or from anywhere else (`Images`). A protocol is all that decides a
 figure but the weights, and by its hash an evaluation is kept and found.
+
+Images that another image describes are compared with held-out pairs: is the mean of samples near, their spread right?
+
+    error     mean over pairs of (mean of n samples given c - x_0)^2           a mean over pixels, of values in [-1, 1]
+    spread    sqrt( (1 + 1/n) mean over pairs of the samples' variance / error )      1 where samples are calibrated
+
+If x_0 and the samples are drawn alike given c, the expected error is their variance times 1 + 1/n.
 """
 
 import logging
@@ -18,21 +25,21 @@ from unstir.data import Store
 from unstir.errors import UserError, within_memory
 from unstir.metrics.drawn import Drawn
 from unstir.metrics.evaluation import Evaluation, find, pairs_file, save
-from unstir.metrics.features import Network
-from unstir.metrics.floor import FEWEST
+from unstir.metrics.feature_figures import FEWEST
+from unstir.metrics.features import Network, as_pixels
+from unstir.metrics.figures import LOWER, NEAR_ONE, Figure
 from unstir.metrics.images import Images
 from unstir.metrics.measure import measure, reference_size
 from unstir.metrics.memorisation import Memorisation, memorisation, picture
-from unstir.metrics.pairs import pair_figures, paired
 from unstir.metrics.request import SEEDS
-from unstir.metrics.values import as_pixels
 from unstir.pixels import from_uint8, shown
 from unstir.progress import counting
 from unstir.runs.files import is_writable, make_folder, save_png
 
 logger = logging.getLogger(__name__)
 
-PAIRS = "pairs/error"  # the key of a figure of held-out pairs
+PAIRS, SAMPLES = 64, 16  # held-out pairs at most, and samples for each
+ERROR = "pairs/error"  # the key of a figure of them
 LEAST = 2 * FEWEST  # images to compare with by features, which are halved where nothing is held out
 NEW_IMAGES = 2000  # held-out images that are compared with the training images, at most
 
@@ -47,7 +54,7 @@ class Plan(Generic[From]):
     ``networks`` are those whose features measure; empty for the sliced Wasserstein distance. A classifier that is not
     trusted (`features.Trust`) may be among them: the protocol says how it did, and it does not measure. With
     ``memorisation`` copies of training images are searched for; with ``flip`` mirror images count as copies too. With
-    ``pairs`` images that another image describes are compared with held-out pairs (`pairs`).
+    ``pairs`` images that another image describes are compared with held-out pairs (`pair_figures`).
     """
 
     images: From
@@ -119,7 +126,7 @@ def judge(plan: Plan[Drawn | Images]) -> Evaluation:
     """
     check(plan)
     known, drawing = plan.known(), plan.images if plan.pairs and isinstance(plan.images, Drawn) else None
-    lacking = drawing is not None and paired(drawing, plan.store) is not None and not (known and PAIRS in known.figures)
+    lacking = drawing is not None and paired(drawing, plan.store) is not None and not (known and ERROR in known.figures)
     if known is not None and not lacking and (known.memorisation is not None or not plan.memorisation):
         return known
     home = plan.images.home or plan.store
@@ -147,15 +154,19 @@ def search_copies(
     plan: Plan[Drawn | Images], sets: Sequence[Tensor], drawing: Path | None, **words: str
 ) -> Memorisation:
     """Search for copies among all sets together, and draw the closest into a PNG file with the ``words`` as text."""
-    label, store = plan.protocol()["label"], plan.store
-    units = torch.cat(list(sets)), store.images("train"), held_out_like(store, label)
-    images = [as_pixels(part, store) for part in units]
     features = next((network.features for network in plan.measuring if network.name == "classifier"), None)
-    result = memorisation(*images, flip=plan.flip, features=features)
+    label = plan.protocol()["label"]
+    result, images = search(torch.cat(list(sets)), plan.store, label, flip=plan.flip, features=features)
     if drawing is not None:
         make_folder(drawing.parent)
         save_png(drawing, picture(result, *(shown(from_uint8(part)) for part in images)), **words)
     return result
+
+
+def search(images: Tensor, store: Store, label: object = None, **how: Any) -> tuple[Memorisation, list[Tensor]]:
+    """The `memorisation` of images in units of a store; and these, training and held-out images as it sees them."""
+    parts = [as_pixels(part, store) for part in (images, store.images("train"), held_out_like(store, label))]
+    return memorisation(*parts, **how), parts
 
 
 def held_out_like(store: Store, label: object) -> Tensor:
@@ -165,3 +176,33 @@ def held_out_like(store: Store, label: object) -> Tensor:
         kept = kept[labels == label]
     some = randomness.Order(0, "memorisation", 0, len(kept))[:NEW_IMAGES]
     return store.images("held_out")[kept[some].sort().values]
+
+
+def paired(drawn: Drawn, store: Store) -> tuple[Drawn, int] | None:
+    """What draws `SAMPLES` images for each of some held-out conditions, and how many; None unless these are images."""
+    conditions, pairs = drawn.model.conditions, min(PAIRS, store.count("held_out"))
+    if conditions is None or not conditions.is_image or pairs < 2:
+        return None
+    rows = conditions.rows_of(store, "held_out", pairs)
+    return replace(drawn, condition=rows.repeat_interleave(SAMPLES, 0)), pairs * SAMPLES
+
+
+def pair_figures(drawn: Drawn, store: Store) -> dict[str, Figure]:
+    """The two figures of this module, of images drawn now as far as they are not there; none without such pairs."""
+    if (pair := paired(drawn, store)) is None:
+        return {}
+    images = store.scale.to_model(pair[0].sets(pair[1], 1)[0]).double().view(-1, SAMPLES, *store.shape)
+    real = store.scale.to_model(store.images("held_out")[: len(images)]).double()
+    errors = (images.mean(1) - real).square().flatten(1).nanmean(1)
+    variances = (1 + 1 / SAMPLES) * images.var(1).where(~real.isnan(), torch.nan).flatten(1).nanmean(1)
+    error, ratio = errors.mean(), (variances.mean() / errors.mean()).sqrt()
+    # of the square root of a ratio of means, by its derivatives (the delta method)
+    of_ratio = (variances - ratio.square() * errors) / (2 * ratio * error)
+    num = len(images)
+
+    def figure(name: str, better: str, value: Tensor, parts: Tensor) -> Figure:
+        deviation = parts.std().item() / num**0.5
+        return Figure(name=name, better=better, by_seed=(value.item(),), bootstrap=deviation, num_reference=num)
+
+    of_error = figure(f"error of the mean of {SAMPLES}", LOWER, error, errors)
+    return {ERROR: of_error, "pairs/spread": figure("spread over error", NEAR_ONE, ratio, of_ratio)}

@@ -8,11 +8,10 @@ from PIL import Image
 from rich.cells import cell_len
 
 from unstir.data import SPLITS, Store
-from unstir.data.levels import remarks
 from unstir.data.manifest import read_origin
+from unstir.data.packing import remarks
 from unstir.errors import printable
-from unstir.pictures.caption import of_class
-from unstir.pictures.grid import check_signed, contact_sheet, save_signed, titled
+from unstir.pictures.grid import check_signed, contact_sheet, of_class, save_signed, titled
 from unstir.progress import counted
 from unstir.randomness import Order
 

@@ -1,23 +1,25 @@
-"""Images as pictures: many as one, on a light ground, enlarged by a whole factor, with names; and PNG files."""
+"""Images as pictures: many as one, on a light ground, enlarged by a whole factor, with any names; and PNG files."""
 
 import io
 import struct
+import unicodedata
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image, ImageDraw
+from PIL import Image, ImageDraw, ImageFont
 from PIL.PngImagePlugin import PngInfo
 from torch import Tensor
 
-from unstir.errors import UserError
-from unstir.pictures.caption import SIZE, caption, font
+from unstir.errors import UserError, printable
 
 GAP = 2
 _GROUND = 255
 WIDEST = 180  # of a caption, in pixels
+SIZE = 11  # of the font of names above images, in pixels
 LINE = SIZE + 5  # the height of a line of names
 _TEXT = 14
 _END = b"\0\0\0\0IEND\xaeB`\x82"
@@ -185,3 +187,53 @@ def _names(names: Sequence[str], row: Image.Image) -> Image.Image:
         middle = GAP + column * width + (width - GAP) // 2
         write(line, (middle, LINE // 2), caption(name, SIZE, width - GAP), font(SIZE), "mm")
     return line
+
+
+@cache
+def font(size: int) -> "ImageFont.FreeTypeFont | ImageFont.ImageFont":
+    """The font of captions at a size in pixels: matplotlib's DejaVu Sans, else Pillow's, of which ASCII is drawn."""
+    path = _dejavu()
+    return ImageFont.truetype(path, size) if path else ImageFont.load_default(size)
+
+
+def _dejavu() -> str:
+    try:
+        import matplotlib  # takes a while to import
+    except ImportError:
+        return ""
+    return str(Path(matplotlib.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf")
+
+
+def caption(name: str, size: int, width: float) -> str:
+    """The name as it is drawn at a font of ``size`` pixels in at most ``width`` pixels.
+
+    What the font cannot draw is shown as its code, such as \\u65e5. Both ends of a long name stay, for names often
+    differ in one of them alone.
+    """
+    shown = text = "".join(
+        c if ord(c) in _drawn() else c.encode("unicode_escape").decode("ascii") for c in _plain(name)
+    )
+    kept = len(text)
+    while font(size).getlength(shown) > width and kept > 2:
+        kept -= 1
+        shown = text[: (kept + 1) // 2] + "…" + text[len(text) - kept // 2 :]
+    return shown
+
+
+def of_class(number: int, name: str) -> str:
+    """The name of a class for a picture, behind its number where the font lacks a character of it."""
+    return name if _drawn().issuperset(map(ord, _plain(name))) else f"{number}: {name}"
+
+
+def _plain(name: str) -> str:
+    return printable(unicodedata.normalize("NFC", name))
+
+
+@cache
+def _drawn() -> frozenset[int]:
+    """The code points that the font has a glyph for."""
+    if not (path := _dejavu()):
+        return frozenset(range(32, 127))
+    from matplotlib.ft2font import FT2Font
+
+    return frozenset(FT2Font(path).get_charmap())

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from unstir import parts
 from unstir.chain import DEFAULTS, Chain
-from unstir.data.sides import written
+from unstir.data.classes import written
 from unstir.errors import UserError
 from unstir.nn.config import ModelConfig
 from unstir.nn.unet import UNet

@@ -29,10 +29,9 @@ from unstir.nn.unet import UNet
 from unstir.randomness import Key, derive_seed
 from unstir.runs.config import Config
 from unstir.runs.sections import DiffusionConfig
-from unstir.theory.parameterization import PARAMETERIZATIONS, Parameterization
+from unstir.theory.parameterization import PARAMETERIZATIONS, Parameterization, error_at_each_time
 from unstir.theory.process import Process
 from unstir.theory.schedule import NoiseSchedule, zero_terminal_snr
-from unstir.theory.variance import error_at_each_time
 
 if TYPE_CHECKING:
     from unstir.diffusion.loss import Objective, TimeTable

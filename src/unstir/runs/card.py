@@ -14,7 +14,7 @@ from torch import Tensor
 
 from unstir.data.classes import class_number
 from unstir.errors import UserError, of_pydantic
-from unstir.pictures.caption import of_class
+from unstir.pictures.grid import of_class
 from unstir.pixels import PIXELS, Scale
 from unstir.runs.files import check, check_format, decode, encode, write_text
 

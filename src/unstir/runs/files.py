@@ -1,4 +1,4 @@
-"""Files that are whole or absent: written under a temporary name, synced, renamed, and the rename synced too.
+"""Files and folders that are whole or absent: written under a temporary name, synced, renamed, the rename synced too.
 
 Files of one JSON object carry a checksum. What is read from any of them is checked for its kind, so that no reader
 meets text where it computes.
@@ -27,6 +27,7 @@ from unstir.locks import held
 
 if TYPE_CHECKING:
     from PIL.Image import Image
+from contextlib import ExitStack
 
 PARTIAL = ".partial"
 
@@ -277,3 +278,34 @@ def is_figures(value: Any) -> bool:
 def is_text(value: Any) -> bool:
     """Whether a value is text."""
     return isinstance(value, str)
+
+
+def check_new(folder: Path) -> None:
+    """Raise UserError where ``folder`` holds something, is a link, a mount or the present one, or cannot be made."""
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise UserError("out", folder, "is not empty" if folder.is_dir() else "is a file", "name a new folder")
+    if folder.exists() and (folder.is_symlink() or folder.is_mount() or folder.samefile(".")):
+        raise UserError("out", folder, "cannot be replaced by a folder that is whole", "name one that does not exist")
+    check_writable(folder, "out")
+
+
+@contextmanager
+def new_folder(folder: Path) -> Iterator[Path]:
+    """A folder to write in, which gets its name when the block ends well and is gone otherwise.
+
+    Raises UnwrittenError, which names ``folder``, where it cannot be written; other errors of the block stay as they
+    are. What a killed process left half written of a folder of this name is removed first.
+    """
+    parent = make_folder(folder.absolute().parent)
+    partial = folder
+    try:
+        with ExitStack() as stack:
+            with writing(folder):
+                partial = stack.enter_context(staging(parent, folder.name[:50]))
+            yield partial
+            with writing(partial):
+                partial.replace(folder)
+    except UnwrittenError as error:
+        path = Path(error.filename)
+        place = folder / path.relative_to(partial) if path.is_relative_to(partial) else path
+        raise UnwrittenError(error.errno, error.strerror, str(place)) from None

@@ -84,16 +84,13 @@ def sync(file: Path) -> None:
 def _written(file: Path) -> Iterator[IO[bytes]]:
     try:
         begun = not file.exists()
-        with open(file, "a+b", opener=_not_through_links) as stream:
+        not_through_links = getattr(os, "O_NOFOLLOW", 0)  # Windows has no such flag
+        with open(file, "a+b", opener=lambda path, flags: os.open(path, flags | not_through_links, 0o666)) as stream:
             yield stream
         if begun:
             sync_folder(file.parent)
     except OSError as error:
         raise UnwrittenError(error.errno, error.strerror, str(file)) from None
-
-
-def _not_through_links(path: str, flags: int) -> int:
-    return os.open(path, flags | getattr(os, "O_NOFOLLOW", 0), 0o666)  # Windows has no such flag
 
 
 def write(file: Path, lines: Iterable[Mapping[str, Any]]) -> None:
@@ -168,10 +165,6 @@ def _check_held_out(line: dict[str, Any]) -> None:
         raise ValueError("it has a standard error below 0")
 
 
-def _check_event(line: dict[str, Any]) -> None:
-    check(line, {"event": is_text}, {"step": is_count})
-
-
 def _check_errors(line: dict[str, Any]) -> None:
     check(line, {"weights": is_text, "times": _are_times, "errors": lambda errors: isinstance(errors, list)})
     if len(line["errors"]) != len(line["times"]) or not all(is_number(error) and error > 0 for error in line["errors"]):
@@ -181,7 +174,7 @@ def _check_errors(line: dict[str, Any]) -> None:
 NAMES: Mapping[str, Callable[[dict[str, Any]], None]] = {
     "metrics": lambda line: check(line, METRICS, OF_SOME_METRICS),
     "held_out": _check_held_out,
-    "events": _check_event,
+    "events": lambda line: check(line, {"event": is_text}, {"step": is_count}),
     "errors": _check_errors,
 }
 """The logs by name, each with what raises ValueError for a line that it cannot have."""

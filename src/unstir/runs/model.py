@@ -28,10 +28,9 @@ from unstir.runs.card import DataCard, Labels
 from unstir.runs.checkpoint import content_hash
 from unstir.runs.config import Kind
 from unstir.runs.named import reference
-from unstir.theory.parameterization import PARAMETERIZATIONS
+from unstir.theory.parameterization import PARAMETERIZATIONS, check_variance
 from unstir.theory.process import Process
 from unstir.theory.schedule import NoiseSchedule
-from unstir.theory.variance import check_variance
 
 if TYPE_CHECKING:
     from unstir.runs.conditions import Conditions

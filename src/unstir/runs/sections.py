@@ -11,7 +11,7 @@ from pydantic import AfterValidator, ConfigDict, Field, model_validator
 from pydantic.dataclasses import dataclass
 
 from unstir.chain import Chain
-from unstir.data.sides import sides, written
+from unstir.data.classes import sides, written
 from unstir.errors import UserError, refusing
 from unstir.parts import ConditionName, Option, ScheduleName, TimesName, TrackerName, WeightingName
 

@@ -7,8 +7,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from unstir.libraries import library
-from unstir.parts import tracker
+from unstir.parts import library, tracker
 from unstir.trackers import Scalars
 
 

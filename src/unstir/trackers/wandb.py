@@ -13,8 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from unstir.errors import UserError
-from unstir.libraries import library
-from unstir.parts import tracker
+from unstir.parts import library, tracker
 from unstir.runs.files import write_text
 from unstir.trackers import Scalars
 

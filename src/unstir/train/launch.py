@@ -18,11 +18,10 @@ import torch
 
 import unstir
 from unstir import randomness
+from unstir.data.classes import sides, written
 from unstir.data.disk import usable_path
 from unstir.data.embedded import EMBEDDED
-from unstir.data.levels import remarks
-from unstir.data.packing import packed
-from unstir.data.sides import sides, written
+from unstir.data.packing import packed, remarks
 from unstir.data.source import NAMES, Options, Plan, is_named
 from unstir.data.store import Store, is_store
 from unstir.errors import UserError, quoted, within_memory

@@ -1,7 +1,7 @@
 """Who follows a training, and how it is asked to stop. Trackers (`log.to`) are told all that the observer is told."""
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Self
@@ -62,12 +62,8 @@ class Observers(Observer):
         return self
 
 
-def _told(hook: str) -> Callable[..., None]:
-    return lambda observers, *values: observers.tell(hook, *values)
-
-
 for _hook in ("__exit__", "begin", "step", "metrics", "held_out", "grid", "snapshot"):
-    setattr(Observers, _hook, _told(_hook))
+    setattr(Observers, _hook, lambda observers, *values, hook=_hook: observers.tell(hook, *values))
 
 
 class Stop:

@@ -17,8 +17,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from unstir.data.classes import sides, written
 from unstir.data.packing import origin_of, pack
-from unstir.data.sides import sides, written
 from unstir.data.source import Options
 from unstir.data.store import Store, is_store
 from unstir.errors import UserError

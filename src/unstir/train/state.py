@@ -182,13 +182,9 @@ def _laid_as(like: Tensor, tensor: Tensor) -> Tensor:
     return torch.empty_like(like, dtype=moved.dtype).copy_(moved)
 
 
-def _is_window(value: Any) -> bool:
-    """Whether a value has every sum of a window; one is infinite where a step's loss was, its gradient still finite."""
-    return isinstance(value, dict) and is_figures([value.get(name) for name in WINDOW])
-
-
 STATE: Mapping[str, Kind] = {
-    "window": _is_window,
+    # one sum is infinite where a step's loss was, its gradient still finite
+    "window": lambda value: isinstance(value, dict) and is_figures([value.get(name) for name in WINDOW]),
     "counters": lambda value: isinstance(value, list) and len(value) == len(COUNTERS) and all(map(is_number, value)),
     **dict.fromkeys(("logged", "measured"), is_count),
     "seconds": is_number,

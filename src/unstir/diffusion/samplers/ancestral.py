@@ -2,8 +2,8 @@
 
 Each step draws x_s ~ N( mean of q(x_s | x_t, x_0_hat), variance ). With x_0_hat = (x_t - sigma_t eps_hat) / alpha_t and
 s = t - 1 the mean is 1/sqrt(1 - beta_t) ( x_t - beta_t / sigma_t eps_hat ); the form used here stays right when x_0_hat
-has been clamped. The variance is one of `theory.variance`, of the stride. Ho et al. use the large one with all T
-steps, where it is the better of the fixed two; with strides it hands the network states noisier than any it was
+has been clamped. The variance is one of `theory.parameterization`, of the stride. Ho et al. use the large one with all
+T steps, where it is the better of the fixed two; with strides it hands the network states noisier than any it was
 trained on, so the small one is the default there. A learned one is right for both, and so is the optimal one.
 """
 
@@ -15,8 +15,8 @@ from torch import Tensor
 from unstir import parts
 from unstir.diffusion.denoiser import Denoise, Prediction
 from unstir.diffusion.samplers import Noise, Step, check_times
+from unstir.theory.parameterization import check_variance, chosen_variance, log_variance
 from unstir.theory.process import Gaussian, Process
-from unstir.theory.variance import check_variance, chosen_variance, log_variance
 
 
 @parts.sampler
