@@ -78,7 +78,7 @@ class Run:
         ``step`` counts its optimiser steps, and ``chain`` is how the run is sampled by default. Raises UserError,
         before the folder is made, where the network cannot be made again with these weights.
         """
-        known = DataCard.of_given(data, tuple(classes), scale)
+        known = DataCard.of_data(data, tuple(classes), scale)
         weights = {name: t.detach().cpu().contiguous() for name, t in network.state_dict().items()}
         config = brought.settings(
             brought.of_network(network, known.shape[0], len(classes), conditions, dict(options)),

@@ -83,9 +83,9 @@ class Batches:
         """The labels or stored conditions of the images with these numbers, int64 [b]."""
         if self.labels is not None:
             return self._moved(self.labels[index])
-        return (
-            None if self.conditions is None else self.conditions.stored(self.store, "train", index.cpu(), self.device)
-        )
+        if self.conditions is None:
+            return None
+        return self.conditions.stored(self.store, "train", index.cpu(), self.device)
 
     def described(self, index: Tensor, key: Key) -> Tensor | None:
         """What the network is told of the images with these numbers, int64 [b], mirrored where ``key`` draws it."""
