@@ -17,6 +17,7 @@ from PIL import Image
 
 from refusals import mistake, refusing
 from unstir import UserError, pack
+from unstir.data.disk import natural
 from unstir.data.images import LEFT_OUT, UNLABELLED
 from unstir.data.source import NUMBERED
 
@@ -77,6 +78,29 @@ def test_a_table_beside_the_images_names_their_classes(tmp_path, make, name):
     store = pack(make(tmp_path / "in", content), tmp_path / "store")
     assert stored(store) == wanted() and store.classes == tuple(NAMES)
     assert any(text.startswith(LEFT_OUT) and "column" in text for text in texts(store))
+
+
+@pytest.mark.parametrize("make", [fill, zipped, in_tar])
+@pytest.mark.parametrize("kind", ["npy", "csv"])
+def test_a_file_says_what_describes_each_image(tmp_path, make, kind):
+    images, labels = files()
+    source, numbers, file = make(tmp_path / "in", images), np.arange(48.0).reshape(24, 2), tmp_path / f"rows.{kind}"
+    by_image = dict(zip((IMAGES[FILES.index(data)].tobytes() for data in images.values()), numbers, strict=True))
+    order = sorted(range(24), key=lambda i: natural([*images][i]))
+    rows = [("file_name", "label", "dose", "age"), *zip(images, labels, *numbers.T, strict=True)]
+    np.save(file, numbers[order]) if kind == "npy" else file.write_bytes(table(rows))
+    store = pack(source, tmp_path / "store", conditions=file)
+    for split in ("train", "held_out"):
+        for image, row in zip(store.images(split), store.conditions(split), strict=True):
+            assert row.tolist() == by_image[image.permute(1, 2, 0).numpy().tobytes()].tolist()
+    np.save(file, numbers[1:]) if kind == "npy" else file.write_bytes(table(rows[:-1]))
+    if make is fill and kind == "csv":
+        (tmp_path / "in/metadata.csv").write_bytes(table(rows))
+        noted = pack(source, tmp_path / "beside", conditions=tmp_path / "in/metadata.csv")
+        assert noted.manifest["condition"] == [2] and not any("column" in text for text in texts(noted))
+    for given, out, key in ((source, "other", "conditions"), (IMAGES, "arrays", "conditions"), (source, "store", "")):
+        with refusing(key):
+            pack(given, tmp_path / out, conditions=file)
 
 
 def test_each_split_may_have_its_table(tmp_path):

@@ -27,6 +27,7 @@ def pack(
     sha256: str = "",
     license: str = "",
     strict: bool = False,
+    conditions: str = "",
     options: dict[str, Option] | None = None,
 ) -> int:
     """Check every image of a source and pack them into one store. The same command gives the same bytes.
@@ -49,23 +50,16 @@ def pack(
         sha256: Expected SHA-256 of a source that is one file; for CIFAR-10 it replaces the official one.
         license: Licence of the data, recorded in the store; by default that of the source, or unknown.
         strict: Fail if any file is refused.
+        conditions: File of numbers that describe each image of a folder, zip or tar: a .csv with the column file_name,
+            or a .npy [N, K] in the order of their paths.
         options: Arguments of a source MODULE:NAME, each by its name.
     """
     from unstir.data import pack as pack_images
 
     store = pack_images(
-        source,
-        out,
-        size=size or None,
-        channels=channels,
-        held_out=held_out,
-        sha256=sha256 or None,
-        strict=strict,
-        license=license,
-        depth=depth,
-        scale=scale,
-        options=options or {},
-    )
+        source, out, size=size or None, channels=channels, held_out=held_out, sha256=sha256 or None, strict=strict,
+        license=license, depth=depth, scale=scale, conditions=conditions, options=options or {},
+    )  # fmt: skip
     return inspect(store.path)
 
 

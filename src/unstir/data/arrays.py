@@ -22,9 +22,9 @@ from PIL import Image
 
 from unstir.data.classes import as_label
 from unstir.data.disk import open_file
-from unstir.data.images import LEFT_OUT, Refused, as_float32, check_bits, check_pixels
+from unstir.data.images import LEFT_OUT, Refused, check_bits, check_pixels
 from unstir.data.records import BROKEN, Records, Rows, Rule, rule_of
-from unstir.data.source import HELD_OUT_NAMES, Options
+from unstir.data.source import HELD_OUT_NAMES, Options, checked_conditions
 from unstir.errors import UserError
 
 _IMAGES = "images", "image", "x", "data", "arr_0"
@@ -273,20 +273,9 @@ def rows_of(arrays: Mapping[str, NDArray[Any]], what: str, name: str, depth: str
             labels = labels.argmax(1)
             notes.append(("one-hot labels taken as the numbers of classes", f"{what}: {of_labels}"))
         read, conditions = partial(_image, rule, images, arrays.get(of_mask)), arrays.get(of_conditions)
-        conditions = None if conditions is None else _conditions(conditions, len(images), name)
+        conditions = None if conditions is None else checked_conditions(conditions, len(images), name)
         rows.append(Rows(split, place, _labels(images, labels, name), read, notes=notes, conditions=conditions))
         notes = []
-    return rows
-
-
-def _conditions(conditions: NDArray[Any], num: int, name: str) -> NDArray[Any]:
-    """Those of so many images, [N, K] or [N, C, H, W], of [N] too. Raises UserError for other shapes, and NaN."""
-    rows = conditions[:, None] if conditions.ndim == 1 else conditions
-    if rows.ndim not in (2, 4) or len(rows) != num or rows.dtype.kind not in "buif":
-        wrong = f"has conditions {rows.dtype} {list(conditions.shape)}, not numbers [{num}, K] or [{num}, C, H, W]"
-        raise UserError("", name, wrong)
-    if not np.isfinite(rows := as_float32(rows)).all():
-        raise UserError("", name, "has conditions that are NaN or infinite")
     return rows
 
 

@@ -24,13 +24,14 @@ from posixpath import normpath
 from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from unstir.data.classes import KEYS, NO_CLASS, as_label
 from unstir.data.decoding import MAX_WORKERS, decode_all
 from unstir.data.disk import natural
 from unstir.data.images import FURTHER_COLUMN, LEFT_OUT, NOT_A_CLASS, UNLABELLED, Group, Refused, Shape
 from unstir.data.listing import Entry, Items, Listing, list_folder, list_zip
-from unstir.data.source import HELD_OUT_NAMES, Arrangement, Options, Source, hold_out
+from unstir.data.source import HELD_OUT_NAMES, Arrangement, Options, Source, checked_conditions, hold_out
 from unstir.errors import UserError
 
 _FILES, _BYTES = 2_000, 8 << 20
@@ -122,11 +123,29 @@ class FolderSource(Source[str]):
         """The paths of the listing, by `arrange`."""
         listing, beside = self._listing, self._labels
         by_folder = arrange(listing.entries, self.held_out, self.options.seed, beside.by_path)
-        refused, notes = [*listing.refused, *by_folder.refused], [*listing.notes, *beside.notes, *by_folder.notes]
+        taken = FURTHER_COLUMN, f"{Path(self.options.conditions).name}: "
+        said = [(text, of) for text, of in beside.notes if not (text == taken[0] and of.startswith(taken[1]))]
+        refused, notes = [*listing.refused, *by_folder.refused], [*listing.notes, *said, *by_folder.notes]
         there = {normpath(entry.path) for entry in listing.entries}
         gone = [path for path in beside.by_path or () if path not in there]
         notes += [("in the file of labels, but not among the images", path) for path in gone]
-        return by_folder._replace(refused=refused, notes=notes)
+        return by_folder._replace(refused=refused, notes=notes, conditions=self._described(by_folder.items))
+
+    def _described(self, paths: Sequence[str]) -> NDArray[np.float32] | None:
+        """What the file of conditions says of the images of these paths, [N, K], if there is one."""
+        if not (given := self.options.conditions):
+            return None
+        listed = [normpath(path) for path in sorted((entry.path for entry in self._listing.entries), key=natural)]
+        try:
+            if given.endswith(".npy"):
+                rows = dict(zip(listed, checked_conditions(np.load(given), len(listed), given), strict=True))
+            else:
+                columns, table = _table(given, Path(given).read_text("utf-8-sig"))
+                names = [name for name in columns if name not in ("file_name", *KEYS)]
+                rows = {normpath(row["file_name"]): np.array([float(row[name]) for name in names]) for row in table}
+            return checked_conditions(np.array([rows[normpath(path)] for path in paths]), len(paths), given)
+        except (KeyError, OSError, TypeError, ValueError, EOFError, csv.Error) as error:
+            raise UserError("conditions", given, f"does not describe each image in numbers ({error})") from None
 
     def groups(self, requests: Sequence[list[str]], shape: Shape | None) -> Generator[Group, None, None]:
         """Decode files in as many processes as they are worth, or in one to find their shape."""
@@ -183,7 +202,7 @@ def _table(file: str, text: str) -> tuple[Sequence[str], list[dict[str, Any]]]:
         columns = ["file_name", KEYS[0]]
         rows = [dict(zip(columns, pair, strict=True)) for pair in json.loads(text)["labels"] or ()]
     if "file_name" not in columns:
-        raise KeyError
+        raise KeyError("file_name")
     return columns, rows
 
 

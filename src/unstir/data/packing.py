@@ -40,6 +40,7 @@ def pack(
     depth: str = "auto",
     scale: tuple[float, ...] = (),
     options: Mapping[str, Option] = MappingProxyType({}),
+    conditions: str | Path = "",
 ) -> Store:
     """Pack `source` into the folder `out` and open it; a finished store of the same source and settings is just opened.
 
@@ -52,13 +53,14 @@ def pack(
     - sha256: the expected hash of a source that is one file, in hex; for CIFAR-10 in place of the official ones.
     - depth: "8" packs 0..255, "float" values as float32, NaN missing; "auto": float for floats that are no levels.
     - scale: values that become -1 and 1, one pair or one a channel; by default the range of each in the training split.
+    - conditions: file of numbers for each image of a folder, zip or tar: a table with file_name, or .npy [N, K].
     - strict: refused files are an error. seed: picks the held-out images. license: of the data; "" is the source's.
 
     Interrupted at any instant, the same call begins again, with the same bytes. Raises UserError for every mistake in
     the arguments and the source, OSError for what the disk refuses.
     """
     downloads = usable_path(download_dir or Path(out).parent)
-    rest: Any = downloads, strict, seed, license, depth, tuple(scale), dict(options)
+    rest: Any = downloads, strict, seed, license, depth, tuple(scale), dict(options), str(conditions)
     return packed(Options(source, size, channels, held_out, sha256, *rest), out)  # type: ignore[arg-type]
 
 

@@ -20,7 +20,7 @@ from pydantic.dataclasses import dataclass as validated
 
 from unstir.data.classes import sides, written
 from unstir.data.disk import file_sha256
-from unstir.data.images import MOST_CHANNELS, OTHER_SHAPE, UNREADABLE, Group, Shape, Sides, fit
+from unstir.data.images import MOST_CHANNELS, OTHER_SHAPE, UNREADABLE, Group, Shape, Sides, as_float32, fit
 from unstir.errors import UserError, refusing
 from unstir.parts import OURS, Option, is_own
 from unstir.pixels import enlarged
@@ -93,6 +93,7 @@ class Options:
     depth: Literal["auto", "8", "float"] = "auto"
     scale: tuple[float, ...] = ()
     options: dict[str, Option] = field(default_factory=dict)
+    conditions: str = ""
 
 
 _Item = TypeVar("_Item")
@@ -141,6 +142,8 @@ class Source(ABC, Generic[_Item]):
             self.settings["depth"] = options.depth
         if options.scale:
             self.settings["scale"] = ",".join(map(repr, options.scale))
+        if options.conditions:
+            self.settings["conditions"] = file_sha256(Path(options.conditions))
         if held_out is not None:
             self.settings |= {"held_out": self.held_out, "seed": options.seed}
         if self.is_float:
@@ -172,6 +175,8 @@ class Source(ABC, Generic[_Item]):
     def plan(self, staging: Path) -> Plan:
         """What there is to pack, with the common shape; may download, and unpack into folders in ``staging``."""
         arranged = self.arranged
+        if (given := self.options.conditions) and self.kind not in ("folder", "zip"):
+            raise UserError("conditions", given, "is for a folder, zip or tar of images", "pack them in one .npz file")
         if not arranged.items:
             kinds = sorted({Path(path).suffix or Path(path).name for _, path in arranged.notes})[:_KINDS] or ["none"]
             ignored = f"{len(arranged.notes)} ignored: {', '.join(kinds)}"
@@ -239,6 +244,17 @@ class Source(ABC, Generic[_Item]):
     def sides(self, item: _Item) -> Sides:
         """(H, W) of an image before it is cropped and resized, which conditions that are images need."""
         raise UserError("", self.name, "takes conditions that are images of arrays alone")
+
+
+def checked_conditions(conditions: NDArray[Any], num: int, name: str) -> NDArray[np.float32]:
+    """Those of so many images, [N, K] or [N, C, H, W], of [N] too. Raises UserError for other shapes, and NaN."""
+    rows = conditions[:, None] if conditions.ndim == 1 else conditions
+    if rows.ndim not in (2, 4) or len(rows) != num or rows.dtype.kind not in "buif":
+        wrong = f"has conditions {rows.dtype} {list(conditions.shape)}, not numbers [{num}, K] or [{num}, C, H, W]"
+        raise UserError("", name, wrong)
+    if not np.isfinite(rows := as_float32(rows)).all():
+        raise UserError("", name, "has conditions that are NaN or infinite")
+    return rows
 
 
 def _fitted(row: NDArray[np.float32], sides: Sides, size: Sides, whose: str) -> NDArray[np.float32]:

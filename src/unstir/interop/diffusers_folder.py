@@ -47,16 +47,8 @@ def read_folder(folder: Path, asked: Asked) -> tuple[Foreign, str]:
         ours = UNet(network).state_dict()
     with located(file):
         weights = from_diffusers(tensors, ours)
-    return Foreign(
-        program="diffusers",
-        network=network,
-        weights=weights,
-        diffusion=diffusion,
-        chain=chain,
-        size=size,
-        notes=tuple(notes),
-        **_kept(folder),
-    ), sha256
+    read: dict[str, Any] = {"network": network, "weights": weights, "diffusion": diffusion, "chain": chain}
+    return Foreign(program="diffusers", size=size, notes=tuple(notes), **read, **_kept(folder)), sha256
 
 
 def _scheduler(folder: Path) -> Path:

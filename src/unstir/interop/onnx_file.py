@@ -41,15 +41,9 @@ def write_onnx(model: Model, file: Path) -> None:
     try:
         with warnings.catch_warnings(), torch.no_grad():
             warnings.simplefilter("ignore")  # of the exporter about its own parts
-            program = torch.onnx.export(
-                net.cpu().eval(),
-                tuple(given),
-                dynamo=True,
-                verbose=False,
-                dynamic_shapes=tuple(batch for _ in given),
-                input_names=names,
-                output_names=["output"],
-            )
+            how: dict[str, Any] = {"dynamic_shapes": tuple(batch for _ in given), "input_names": names}
+            how |= {"output_names": ["output"], "dynamo": True, "verbose": False}
+            program = torch.onnx.export(net.cpu().eval(), tuple(given), **how)
     except torch.onnx.OnnxExporterError as error:  # such as for an operation in a network of the user's own
         cause = error.__cause__ or error
         reason = " ".join(f"{type(cause).__name__}: {cause}".split())[:_MOST]

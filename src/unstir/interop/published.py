@@ -99,7 +99,7 @@ def public(config: Config) -> Config:
 
     source, *rest = config.imported.rsplit(", ", 2)  # program and hash, which hold no comma
     imported = ", ".join([source if hub.is_fetched(source) else last(source), *rest])
-    data = replace(config.data, source=last(config.data.source), store="")
+    data = replace(config.data, source=last(config.data.source), store="", conditions=last(config.data.conditions))
     train = replace(config.train, init=last(config.train.init))
     return replace(config, data=data, train=train, log=replace(config.log, to=()), imported=imported)
 

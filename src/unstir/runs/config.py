@@ -124,6 +124,8 @@ class Config:
             if getattr(model, key) and not data.condition:
                 needs = {"data.condition": "stored"}, {f"model.{key}": 0}
                 raise UserError(f"model.{key}", getattr(model, key), "needs data.condition", needs)
+        if data.conditions and data.condition != "stored":
+            raise UserError("data.conditions", data.conditions, "is of data.condition", {"data.condition": "stored"})
         if data.condition_options and not data.condition:
             raise UserError("data.condition_options", data.condition_options, "are of data.condition, which is empty")
 

@@ -93,6 +93,9 @@ class DataConfig:
     """Fraction kept out of training where the source has no split; by default 1/6 for digits, else 1/10."""
     sha256: str = ""
     """Expected SHA-256 of a source that is one file; for CIFAR-10 it replaces the official one."""
+    conditions: str = ""
+    """File of numbers that describe each image of a folder, zip or tar, for data.condition stored: a .csv with the
+    column file_name, or a .npy [N, K] in the order of their paths."""
     flip: bool = False
     """Mirror each training image with probability 1/2, drawn anew at each step."""
     condition: ConditionName = ""

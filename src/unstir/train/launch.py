@@ -354,6 +354,7 @@ def store_path(data: DataConfig) -> Path:
     source = data.source if is_named(data.source) else path
     settings = [str(source), data.size, data.channels, data.held_out, data.sha256, *data.options.items()]
     settings += [data.depth, *data.scale] if (data.depth, data.scale) != (DataConfig.depth, ()) else []
+    settings += [os.path.realpath(data.conditions)] if data.conditions else []
     return Path("data") / f"{name.replace(':', '-')}-{hashlib.sha256(json.dumps(settings).encode()).hexdigest()[:6]}"
 
 
@@ -383,12 +384,12 @@ def store_of(data: DataConfig, old: Run | None, check: Callable[[Plan], None]) -
 
 
 def _packed(data: DataConfig, path: Path, check: Callable[[Plan], None]) -> Store:
-    names = "size", "channels", "held_out", "sha256", "depth", "scale", "options"
+    names = "size", "channels", "held_out", "sha256", "depth", "scale", "options", "conditions"
     given: dict[str, Any] = {name: value for name in names if (value := getattr(data, name)) not in ("", ())}
     try:
         return packed(Options(data.source, download_dir=path.parent, **given), path, check)
     except UserError as error:
-        if error.key.startswith("options"):
+        if error.key.startswith(("options", "conditions")):
             raise error.within("data") from None
         if error.key != "channels" or not isinstance(error.remedy, dict):
             raise
