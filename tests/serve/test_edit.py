@@ -44,7 +44,7 @@ MASK = text(png(HOLE))
 
 def test_a_photo_of_more_than_7_megabytes_is_taken(call, server):
     large = png(np.random.default_rng(0).integers(0, 256, (1600, 1570, 3)))
-    assert 7_500_000 < len(large) < MOST_BYTES and call("preview", picture=serving.sent(server, large))
+    assert 7_500_000 < len(large) < MOST_BYTES and call("preview", picture=serving.sent(server.address, large))
 
 
 OPTIONS = {"inpaint": {"mask": MASK, "resamples": 2}, "vary": {"strength": 0.5, "sampler": "heun", "guidance": 3}}
@@ -55,7 +55,7 @@ def test_the_pixels_are_those_of_the_command_that_is_shown(call, server, command
     monkeypatch.chdir(tmp_path)
     (tmp_path / "--a b.png").write_bytes(png(PHOTO))
     (tmp_path / "mask.png").write_bytes(png(HOLE))
-    id = serving.sent(server, png(PHOTO))
+    id = serving.sent(server.address, png(PHOTO))
     shared = {"picture": id, "name": "--a b.png", "num": 2, "seed": 5, "label": 3, "steps": 4}
     first, *frames, last = call(edit, **shared, **options)
     assert [frame["t"] for frame in frames if "t" in frame][-1] == 0

@@ -151,9 +151,13 @@ def test_a_training_is_watched_through_its_end_and_its_restart(tab, server, run,
     assert page.inner_text("#step") == "" and not page.locator("#grids").is_visible()
 
 
-def test_ctrl_c_ends_it_while_it_computes(tmp_path):
+def test_it_prints_nothing_and_ctrl_c_ends_it_while_it_computes(tmp_path):
     with serving.program(tmp_path) as program:
         address = program.stdout.readline().split()[1]
+        hole = serving.png([8 * [255], *7 * [8 * [0]]])
+        fill = {"model": "digits", "picture": serving.sent(address, hole), "mask": serving.text(hole), "steps": 2}
+        call = urllib.request.Request(f"{address}api/inpaint", to_json(fill), {"Content-Type": "application/json"})
+        assert b"results" in urllib.request.urlopen(call).read()
         values = {"model": "digits", "sampler": "ancestral", "steps": 1000}
         call = urllib.request.Request(f"{address}api/sample", to_json(values), {"Content-Type": "application/json"})
         with urllib.request.urlopen(call) as lines:
