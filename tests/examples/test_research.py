@@ -57,5 +57,6 @@ def test_settings_and_seeds_make_one_table(place, classified, unstir):
     for name in [*names, "2-1"]:
         judged = "--sampler", "research:churned", "--steps", 2, "--options.until", 10, "--num", 20, "--seeds", 1
         unstir.done("evaluate", name, *judged, "--no-memorisation")
+    assert not list(place.rglob("evaluation/*:*"))  # names that Windows has too
     unstir.done("report", *names, "2-1", "--no-measure", "--export", "table.tex", "--figures", "fd", "kid")
     assert Path("table.tex").read_text().count(" & 2 & ") == 2  # a row an exponent, of two trainings
