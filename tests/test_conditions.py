@@ -268,7 +268,15 @@ def test_conditions_are_read_as_they_are_typed(runs, tmp_path):
     for name in ("grid.png", "noise.png"):
         (tmp_path / "drawn" / name).unlink()
     assert read_conditions(str(tmp_path / "drawn"), image).shape == (3, 1, 8, 8)
-    for text, model in (("1", vector), ("1,2", image), ("absent", image), (str(tmp_path / "rows.npy"), image)):
+    assert torch.equal(read_conditions("1", image), image.conditions.kept[1])
+    for text, model in (
+        ("1", vector),
+        ("1,2", image),
+        ("64", image),
+        ("1.5", image),
+        ("absent", image),
+        (str(tmp_path / "rows.npy"), image),
+    ):
         assert "condition" in str(mistake(read_conditions, text, model))
 
 

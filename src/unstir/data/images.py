@@ -76,7 +76,7 @@ _ORIENT = {
     2: _TURNS.FLIP_LEFT_RIGHT, 3: _TURNS.ROTATE_180, 4: _TURNS.FLIP_TOP_BOTTOM, 5: _TURNS.TRANSPOSE,
     6: _TURNS.ROTATE_270, 7: _TURNS.TRANSVERSE, 8: _TURNS.ROTATE_90,
 }  # fmt: skip
-COLOUR_LOST = "colour made grey, which 3 channels keep"
+COLOUR_LOST = "colour made grey; 3 channels would keep it"
 LEFT_OUT = "left out"  # how notes of images that are not packed begin
 UNLABELLED = "packed without a label"  # and of those whose folder gives them none
 NOT_A_CLASS = f"{UNLABELLED}: what it has in its place is neither a whole number nor a text"

@@ -81,7 +81,8 @@ def name_of(step: int, protocol: Mapping[str, Any]) -> str:
     digest = hashlib.sha256(json.dumps(protocol, sort_keys=True).encode()).hexdigest()[:8]
     if of_images(protocol):
         return f"images-{protocol['images'][:12]}-{protocol['seeds']}x{protocol['num']}-{digest}"
-    return f"step{step}-{protocol['sampler']}{protocol['steps']}-{protocol['seeds']}x{protocol['num']}-{digest}"
+    sampler = protocol["sampler"].replace(":", "-")  # which no name of a file has on Windows
+    return f"step{step}-{sampler}{protocol['steps']}-{protocol['seeds']}x{protocol['num']}-{digest}"
 
 
 def of_images(protocol: Mapping[str, Any]) -> bool:

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+LOCK = ".lock"  # there while a process holds the run, and after one that was killed
 LOGS = tuple(f"{log}.jsonl" for log in ("metrics", "held_out", "errors", "events"))
 OWN = "config.toml", card.NAME, CONDITIONS, *LOGS, "curves.png", "losses.png"
 """The files of a run's folder that only the holder of its lock writes."""
@@ -210,7 +211,7 @@ class Run:
     def lock(self) -> Iterator[None]:
         """Hold the run in this block; UserError where another process has it."""
         busy = UserError("out", self.path, "is being trained by another process", "wait for it, or name another folder")
-        with held(self.path / ".lock", busy):
+        with held(self.path / LOCK, busy):
             yield
 
     def tidy(self) -> None:
@@ -343,7 +344,7 @@ def check_free(path: Path) -> None:
     """Raise UserError where a new run cannot have this folder; what a run killed at its birth left may lie there."""
     if path.exists() and not path.is_dir():
         raise UserError("out", path, "is a file", "name a folder")
-    ours = (card.NAME, CONDITIONS, ".lock")
+    ours = (card.NAME, CONDITIONS, LOCK)
     if path.is_dir() and any(not (e.name in ours or e.name.endswith(PARTIAL)) for e in path.iterdir()):
         raise UserError("out", path, "is not empty, and a new run needs a folder of its own", "name another folder")
 
