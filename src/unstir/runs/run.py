@@ -17,6 +17,7 @@ from unstir.diffusion.denoiser import Denoiser
 from unstir.errors import UserError, quoted
 from unstir.locks import held
 from unstir.parts import find
+from unstir.pixels import PIXELS, Scale
 from unstir.runs import brought, build, card, checkpoint, toml
 from unstir.runs.card import CONDITIONS, DataCard, Labels
 from unstir.runs.checkpoint import Checkpoint, content_hash, misfits, power_average, settings_of, weights_of
@@ -63,6 +64,7 @@ class Run:
         classes: Sequence[str] = (),
         has_null: bool = False,
         conditions: "Conditions | None" = None,
+        scale: Scale = PIXELS,
         options: Mapping[str, Any] = MappingProxyType({}),
         step: int = 0,
         chain: Chain | None = None,
@@ -71,14 +73,16 @@ class Run:
 
         ``network`` is a `UNet`, or of a class that `unstir.network` decorates, made with these ``options``. It learned
         ``predict``, "eps", "x0" or "v", on ``process``, of any schedule. ``data`` is its store, or the shape (C, H, W)
-        of its images. ``classes`` are the names of its labels, by number; with ``has_null`` it knows one more, which
-        says nothing. ``conditions`` are vectors or images in the place of labels (`Conditions.of`). ``step`` counts its
-        optimiser steps, and ``chain`` is how the run is sampled by default. Raises UserError, before the folder is
-        made, where the network cannot be made again with these weights.
+        of its images, in units where a ``scale`` is given. ``classes`` are the names of its labels, by number; with
+        ``has_null`` it knows one more, which says nothing. ``conditions`` are vectors or images in the place of labels
+        (`Conditions.of`). ``step`` counts its optimiser steps, and ``chain`` is how the run is sampled by default.
+        Raises UserError, before the folder is made, where the network cannot be made again with these weights.
         """
         store, shape = (None, data) if isinstance(data, tuple) else (data, data.shape)
         if store and classes and tuple(classes) != store.classes:
             raise UserError("classes", classes, f"are not those of {store.path}", {"classes": store.classes})
+        if store and scale not in (PIXELS, store.scale):
+            raise UserError("scale", scale.pairs, f"is not that of {store.path}", {"scale": None})
         weights = {name: t.detach().cpu().contiguous() for name, t in network.state_dict().items()}
         config = brought.settings(
             brought.of_network(network, shape[0], len(classes), conditions, dict(options)),
@@ -91,7 +95,7 @@ class Run:
             store=str(store.path.resolve()) if store else "",
         )
         brought.check_fit(config, weights)
-        no_data = DataCard(shape, tuple(classes))
+        no_data = DataCard(shape, tuple(classes), scale=scale)
         run = cls.begin(config, Path(folder), DataCard.of_store(store) if store else no_data, conditions)
         run.keep(weights, step)
         return run
@@ -161,8 +165,8 @@ class Run:
         return steps_in(span, self.steps_per_epoch, self.config.train.batch_size)
 
     def images_seen(self, step: int) -> int:
-        """How many training images the steps up to ``step`` take."""
-        return step * self.config.train.batch_size
+        """How many training images the steps up to ``step`` take; 0 where it was trained elsewhere."""
+        return step * self.config.train.batch_size if self.config.kind.trained_here else 0
 
     @property
     def length(self) -> int:
