@@ -39,12 +39,8 @@ def program(cwd):
 @pytest.fixture(scope="module")
 def run(digits, shared):
     """The folder of a run that knows classes, with two snapshots."""
-
-    def make(folder):
-        settings = {"model__num_classes": 10, "train__condition_dropout": 0.2}
-        train_run(tiny_config(digits, **settings), folder)
-
-    return shared("run-served", make)
+    config = tiny_config(digits, model__num_classes=10, train__condition_dropout=0.2)
+    return shared("run-served", lambda folder: train_run(config, folder))
 
 
 @pytest.fixture(scope="module")
@@ -80,9 +76,9 @@ def png(pixels):
     return file.getvalue()
 
 
-def sent(server, content):
-    """The id of a picture file that is sent to the server."""
-    with urlopen(Request(f"{server.address}picture", content, {"Content-Type": FILE})) as response:
+def sent(address, content):
+    """The id of a picture file that is sent to the server of an address."""
+    with urlopen(Request(f"{address}picture", content, {"Content-Type": FILE})) as response:
         return json.load(response)["picture"]
 
 

@@ -38,24 +38,23 @@ def pixels(url):
 
 
 PHOTO = np.random.default_rng(0).integers(0, 256, (60, 40, 3))
-HOLE = np.pad(np.full((3, 4), 255), ((4, 1), (2, 2)))
-MASK = text(png(HOLE))
+HOLE = png(np.pad(np.full((3, 4), 255), ((4, 1), (2, 2))))
 
 
 def test_a_photo_of_more_than_7_megabytes_is_taken(call, server):
     large = png(np.random.default_rng(0).integers(0, 256, (1600, 1570, 3)))
-    assert 7_500_000 < len(large) < MOST_BYTES and call("preview", picture=serving.sent(server, large))
+    assert 7_500_000 < len(large) < MOST_BYTES and call("preview", picture=serving.sent(server.address, large))
 
 
-OPTIONS = {"inpaint": {"mask": MASK, "resamples": 2}, "vary": {"strength": 0.5, "sampler": "heun", "guidance": 3}}
+OPTIONS = {"inpaint": {"mask": text(HOLE), "resamples": 2}, "vary": {"strength": 0.5, "sampler": "heun", "guidance": 3}}
 
 
 @pytest.mark.parametrize("edit, options", OPTIONS.items())
 def test_the_pixels_are_those_of_the_command_that_is_shown(call, server, command, tmp_path, monkeypatch, edit, options):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "--a b.png").write_bytes(png(PHOTO))
-    (tmp_path / "mask.png").write_bytes(png(HOLE))
-    id = serving.sent(server, png(PHOTO))
+    (tmp_path / "mask.png").write_bytes(HOLE)
+    id = serving.sent(server.address, png(PHOTO))
     shared = {"picture": id, "name": "--a b.png", "num": 2, "seed": 5, "label": 3, "steps": 4}
     first, *frames, last = call(edit, **shared, **options)
     assert [frame["t"] for frame in frames if "t" in frame][-1] == 0
@@ -68,7 +67,7 @@ def test_the_pixels_are_those_of_the_command_that_is_shown(call, server, command
     (seen,) = call("preview", picture=id)
     assert pixels(seen["shown"]).shape == (40, 40) and len(seen["notes"]) == 2
     if into:
-        (line,) = call("paste", picture=id, result=last["results"][0], mask=MASK)
+        (line,) = call("paste", picture=id, result=last["results"][0], mask=text(HOLE))
         with urlopen(server.address + line["photo"]) as response:
             back = np.asarray(Image.open(io.BytesIO(response.read())))
         assert back.shape == PHOTO.shape and (back == pixels(tmp_path / "into.png")).all()

@@ -207,7 +207,7 @@ def bomb():
     ids=["empty", "svg", "html", "gif", "png", "tiny", "cut", "bomb"],
 )
 def test_what_is_no_picture_is_refused(server, content):
-    before, id = resident(), serving.sent(server, content)
+    before, id = resident(), serving.sent(server.address, content)
     files = [("picture", id), ("mask", text(content)), ("result", text(content))]
     for name, number in {"preview": 1, "own": 1, "vary": 1, "inpaint": 2, "paste": 3}.items():
         refused(server, name, {"model": "digits"} | dict(files[:number]))

@@ -24,7 +24,10 @@ class Page:
 PAGES = {
     "": Page("Start", "start"),
     "forward": Page(
-        "Stir", "forward", "an image becomes noise", "α and σ: how much image and how much noise x<sub>t</sub> has."
+        "Stir",
+        "forward",
+        "an image becomes noise",
+        "α and σ: how much image and how much noise x<sub>t</sub> has. SNR: signal to noise.",
     ),
     "posterior": Page(
         "Step back",

@@ -138,7 +138,7 @@ export function fill(select, options) {
 export async function offer(form, { chain, condition, guidable, labels }, none = [["", "each in turn"]]) {
   const { images, shape } = condition === "image" ? await ask("conditions", { model: form.model.value }) : { images: [] };
   fill(form.label, [...none, ...labels.map((name, i) => [i, name])]);
-  thumbnails(part("conditions"), [...none, ...images.map((pixels, i) => [i, `held-out image ${i}`, pixels])], shape, "condition");
+  thumbnails(part("conditions"), images.length ? [...none, ...images.map((pixels, i) => [i, `held-out image ${i}`, pixels])] : [], shape, "condition");
   form.guidance.value = chain.guidance;
   part("numbers").disabled = condition !== "numbers";
   const offered = [[form.label, labels.length], [part("numbers"), condition === "numbers"], [part("conditions"), images.length], [form.guidance, guidable]];
