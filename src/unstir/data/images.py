@@ -82,8 +82,6 @@ UNLABELLED = "packed without a label"  # and of those whose folder gives them no
 NOT_A_CLASS = f"{UNLABELLED}: what it has in its place is neither a whole number nor a text"
 FURTHER_COLUMN = f"{LEFT_OUT}: a column that is neither the images nor their labels"
 _GREY_ENOUGH = 16  # greatest difference between the channels of a grey image, as JPEGs and their resizing leave it
-
-
 _CUT = "more than 8 bits a channel, of which 8 can be read; give arrays"
 
 
@@ -119,8 +117,7 @@ def decode(
     """
     if not data:
         raise Refused("empty file")
-    kind = signature(data[:16])
-    if kind is None:
+    if (kind := signature(data[:16])) is None:
         raise Refused("not an image of an allowed format (PNG, JPEG, WebP, BMP, GIF, TIFF)")
     notes: list[str] = []
     if name is not None and EXTENSIONS.get(PurePosixPath(name).suffix.lower()) != kind:

@@ -208,7 +208,7 @@ def write_images_report(
     check_files(path, exported)
     plan, _ = planned_images(list(images), None, request)
     store, evaluation = plan.store, judge(plan)
-    data = DataCard.of_data(store)
+    data = DataCard.of_store(store)
     facts = ImagesFacts(name=plan.images.name, data=data, last=evaluation)
     make_folder(path.absolute().parent)
     with counting("writing the page", ""):

@@ -92,17 +92,9 @@ class DataCard:
         return card
 
     @classmethod
-    def of_data(
-        cls, data: "Store | tuple[int, int, int]", classes: tuple[str, ...] = (), scale: Scale = PIXELS
-    ) -> "DataCard":
-        """The card of a store, or of images of a shape; UserError for other ``classes`` or another ``scale``."""
-        if isinstance(data, tuple):
-            return cls(data, classes, scale=scale)
-        if classes and classes != data.classes:
-            raise UserError("classes", classes, f"are not those of {data.path}", {"classes": data.classes})
-        if scale not in (PIXELS, data.scale):
-            raise UserError("scale", scale.pairs, f"is not that of {data.path}", {"scale": None})
-        return cls(data.shape, data.classes, data.counts, data.content_hash, scale=data.scale)
+    def of_store(cls, store: "Store") -> "DataCard":
+        """The card of a store."""
+        return cls(store.shape, store.classes, store.counts, store.content_hash, scale=store.scale)
 
 
 def save(folder: Path, card: DataCard) -> None:

@@ -73,25 +73,26 @@ class Run:
 
         ``network`` is a `UNet`, or of a class that `unstir.network` decorates, made with these ``options``. It learned
         ``predict``, "eps", "x0" or "v", on ``process``, of any schedule. ``data`` is its store, or the shape (C, H, W)
-        of its images, with the ``scale`` of their units. ``classes`` name its labels; with ``has_null`` it knows one
-        more, which says nothing. ``conditions`` are vectors or images in the place of labels (`Conditions.of`).
-        ``step`` counts its optimiser steps, and ``chain`` is how the run is sampled by default. Raises UserError,
-        before the folder is made, where the network cannot be made again with these weights.
+        of its images, in units where a ``scale`` is given. ``classes`` are the names of its labels, by number; with
+        ``has_null`` it knows one more, which says nothing. ``conditions`` are vectors or images in the place of labels
+        (`Conditions.of`). ``step`` counts its optimiser steps, and ``chain`` is how the run is sampled by default.
+        Raises UserError, before the folder is made, where the network cannot be made again with these weights.
         """
-        known = DataCard.of_data(data, tuple(classes), scale)
+        store, shape = (None, data) if isinstance(data, tuple) else (data, data.shape)
+        data_card = brought.data_card(store, shape, tuple(classes), scale)
         weights = {name: t.detach().cpu().contiguous() for name, t in network.state_dict().items()}
         config = brought.settings(
-            brought.of_network(network, known.shape[0], len(classes), conditions, dict(options)),
+            brought.of_network(network, shape[0], len(classes), conditions, dict(options)),
             brought.of_process(process, predict, learned_variance),
             chain or brought.usual_chain(process),
-            known.shape[1:],
+            shape[1:],
             origin=f"{type(network).__name__}, trained elsewhere, SHA-256 {content_hash(weights)}",
             has_null=has_null,
             conditions=conditions,
-            store="" if isinstance(data, tuple) else str(data.path.resolve()),
+            store=str(store.path.resolve()) if store else "",
         )
         brought.check_fit(config, weights)
-        run = cls.begin(config, Path(folder), known, conditions)
+        run = cls.begin(config, Path(folder), data_card, conditions)
         run.keep(weights, step)
         return run
 
@@ -159,7 +160,7 @@ class Run:
         return steps_in(span, self.steps_per_epoch, self.config.train.batch_size)
 
     def images_seen(self, step: int) -> int:
-        """How many training images the steps up to ``step`` take; 0 of a run that was trained elsewhere."""
+        """How many training images the steps up to ``step`` take; 0 where it was trained elsewhere."""
         return step * self.config.train.batch_size if self.config.kind.trained_here else 0
 
     @property

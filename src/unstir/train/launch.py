@@ -166,7 +166,7 @@ def open_run(config: Config, out: Path, store: Store) -> Run:
         conditions = None if is_run(out) else Conditions.measured(config.data, store)
     if is_run(out):
         return _continued(Run.open(out), config, store)
-    _check_fit(config, card := DataCard.of_data(store), store.path)
+    _check_fit(config, card := DataCard.of_store(store), store.path)
     config = dataclasses.replace(config, imported="")
     train = settled(Run(out, config, card))
     dtype = build.dtype_name(train.dtype, build.device(train.device))

@@ -150,7 +150,7 @@ def _speed(config: Config, size: Size) -> float:
     plain |= {"train.lr_period": "0 steps"}
     with TemporaryDirectory() as folder, shown_by(lambda what, unit: nullcontext(lambda *_: None)):
         store, ends = pack(noise, Path(folder) / "store", channels=config.data.channels, held_out=0.0), list[float]()
-        run = Run(Path(folder) / "run", _changed(config, plain), DataCard.of_data(store))
+        run = Run(Path(folder) / "run", _changed(config, plain), DataCard.of_store(store))
         trainer = trial(run, store, batch, batch)
         for _ in range(3):  # the first is slow but once
             trainer.take_step()
