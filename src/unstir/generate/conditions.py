@@ -1,7 +1,7 @@
 """Conditions as they are typed: numbers, a CSV or NumPy file, a picture, or a folder of pictures."""
 
 import csv
-import re
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -13,8 +13,6 @@ from unstir.data.disk import natural, open_file
 from unstir.data.images import EXTENSIONS, as_float32
 from unstir.errors import UserError
 from unstir.runs.model import Model
-
-_NUMBERS = re.compile(r"[-+0-9.,e\s]+")
 
 
 def read_conditions(text: str | None, model: Model) -> Tensor | None:
@@ -28,7 +26,7 @@ def read_conditions(text: str | None, model: Model) -> Tensor | None:
     if model.conditions is None:
         raise UserError("condition", text, "was given, but this network knows none", {"condition": None})
     path = Path(text)
-    if _NUMBERS.fullmatch(text) and not path.exists():
+    if any(map(_is_number, text.split(","))) and not path.exists():
         rows = _rows([text.split(",")], text)[0]
     elif path.suffix == ".csv":
         with open_file(path) as file:
@@ -50,11 +48,18 @@ def read_conditions(text: str | None, model: Model) -> Tensor | None:
 def _rows(lines: list[list[str]], text: str) -> Tensor:
     """Numbers in rows, float32 [N, K]; a first row of names is left out."""
     lines = [line for line in lines if line]
-    names = lines and not any(map(_NUMBERS.fullmatch, lines[0]))
+    names = lines and not any(map(_is_number, lines[0]))
     try:
         return torch.tensor([[float(cell) for cell in line] for line in (lines[1:] if names else lines)])
     except ValueError:
         raise UserError("condition", text, "must be rows of as many numbers each, divided by commas") from None
+
+
+def _is_number(text: str) -> bool:
+    with suppress(ValueError):
+        float(text)
+        return True
+    return False
 
 
 def _pictures(path: Path, shape: tuple[int, ...]) -> Tensor:
