@@ -5,6 +5,7 @@ A score is the bound of an image in bits per dimension.
 
 import csv
 import logging
+import math
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -22,7 +23,7 @@ from unstir.diffusion.likelihood import Bound
 from unstir.errors import UserError, within_memory
 from unstir.metrics.features import wrong_images
 from unstir.metrics.images import Like, read
-from unstir.metrics.likelihood import Protocol, bounds_of, check_terms, conditions_of
+from unstir.metrics.likelihood import Protocol, bounds_of, check_terms, conditions_of, terms_of
 from unstir.progress import counted
 from unstir.runs.conditions import STORED
 from unstir.runs.files import check_file, make_folder, replacing
@@ -86,12 +87,12 @@ def likelihood(
         logger.warning("no condition was given: the bound is of images without condition")
     given = labels if condition is None else condition
     batches = [(0, index) for index in torch.split(torch.arange(len(images)), batch_size)]
-    rows = []
+    rows, estimated = [], 3 <= calls < model.process.T
     for bound in bounds_of(model, images, given, protocol, batches, "bounding images"):
-        parts = bound.nats, bound.prior, bound.terms @ bound.weights, bound.decoder, _error(bound)
+        error = _error(bound) if estimated else torch.zeros_like(bound.nats)
+        parts = bound.nats, bound.prior, bound.terms @ bound.weights, bound.decoder, error
         rows.append(bound.to_bits(torch.stack(parts, 1)))
     whole, prior, diffusion, decoder, error = torch.cat(rows).unbind(1)
-    estimated = 3 <= calls < model.process.T
     return ImageLikelihood(whole, prior, diffusion, decoder, error if estimated else None)
 
 
@@ -154,9 +155,15 @@ def save_scores(
     return columns
 
 
-def describe(columns: Mapping[str, Sequence[Any]]) -> str:
-    """The means over the images of `save_scores` in a line, with the error of the whole."""
+def describe(columns: Mapping[str, Sequence[Any]], calls: int, T: int) -> str:
+    """The means over the images of `save_scores` in a line, with the error of the whole by ``calls`` of T terms.
+
+    The images share their times, so the error of an estimate does not shrink with their number.
+    """
     whole, *parts = (f"{name} {statistics.mean(columns[name]):.4f}" for name in COLUMNS)
-    values = columns[COLUMNS[0]]
-    error = f" ± {statistics.stdev(values) / len(values) ** 0.5:.4f}" if len(values) > 1 else ""
-    return f"{whole.split()[1]}{error} bits/dim ({', '.join(parts)}); {counted(len(values), 'image')}"
+    num, terms = len(columns["image"]), {"calls": calls or T, "T": T}
+    errors = [statistics.stdev(columns[COLUMNS[0]]) / num**0.5] if num > 1 else []
+    if terms["calls"] < T:
+        errors.append(statistics.mean(columns["error"]) if "error" in columns else math.nan)
+    error = f" ± {math.hypot(*errors):.4f}".replace("nan", "unknown") if errors else ""
+    return f"{whole.split()[1]}{error} bits/dim ({', '.join(parts)}); {counted(num, 'image')}, {terms_of(terms)}"
