@@ -1,6 +1,7 @@
 """What a plan takes, its protocol, and what an evaluation is: errors, files, and verdicts."""
 
 import json
+import math
 import re
 import time
 from contextlib import nullcontext
@@ -344,6 +345,7 @@ def test_damaged_files_and_those_of_another_format_are_left_out(make_run, spoil)
     path = save(run, made())
     whole = save(run, made(step=20))
     path.write_text(spoil)
+    save(run, made(math.nan, step=30))
     assert [each.step for each in saved(run)] == [20] and find(run, 10, PROTOCOL) is None
     values = json.loads(whole.read_text())
     assert values["unstir_evaluation"] == evaluation.FORMAT and values["protocol"] == PROTOCOL

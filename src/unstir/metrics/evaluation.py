@@ -256,6 +256,7 @@ def _read(path: Path) -> Evaluation | None:
         read = _EVALUATION.validate_json(json.dumps(values), strict=True)
         kinds = {key: kind for key, kind in PROTOCOL.items() if key in JUDGED or not of_images(read.protocol)}
         check(read.protocol, kinds, {"images": is_text})
-        return read if read.figures and all(figure.by_seed for figure in read.figures.values()) else None
+        whole = read.figures and all(figure.by_seed and figure.finite for figure in read.figures.values())
+        return read if whole else None
     except (OSError, ValueError):
         return None

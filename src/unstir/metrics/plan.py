@@ -135,10 +135,10 @@ def judge(plan: Plan[Drawn | Images]) -> Evaluation:
     with counting("measuring", ""):
         if (evaluation := known) is None:
             labels, about = plan.images.classes(plan.num, plan.seeds), {"step": 0, "images": 0, **plan.images.about}
-            figures = measure(plan.store, sets, plan.measuring, plan.split, plan.num_reference, labels=labels)
+            figures = _finite(measure(plan.store, sets, plan.measuring, plan.split, plan.num_reference, labels=labels))
             evaluation = Evaluation(**about, protocol=plan.protocol(), figures=figures)
         if drawing is not None and lacking:
-            evaluation = replace(evaluation, figures=evaluation.figures | pair_figures(drawing, plan.store))
+            evaluation = replace(evaluation, figures=evaluation.figures | _finite(pair_figures(drawing, plan.store)))
         if plan.memorisation:
             file = pairs_file(home, evaluation) if keeping else None
             result = search_copies(plan, sets, file, weights=evaluation.weights)
@@ -148,6 +148,13 @@ def judge(plan: Plan[Drawn | Images]) -> Evaluation:
     else:
         logger.warning(f"{home.path} cannot be written to: the figures are not kept")
     return evaluation
+
+
+def _finite(figures: dict[str, Figure]) -> dict[str, Figure]:
+    for figure in figures.values():
+        if not figure.finite:
+            logger.warning(f"{figure.name} is left out: too many values are missing")
+    return {key: figure for key, figure in figures.items() if figure.finite}
 
 
 def search_copies(
