@@ -1,5 +1,6 @@
 """Data of scientists through everything: 5 channels of float32, 24x40, values missing, in units of their own."""
 
+import shutil
 from dataclasses import replace
 
 import numpy as np
@@ -178,3 +179,11 @@ def test_missing_values_are_filled_in_and_single_images_have_a_likelihood_in_uni
         edit.inpaint_stack(
             run.model(device="cpu"), torch.from_numpy(np.nan_to_num(images)), None, Job(num=1, chain=run.chain())
         )
+
+
+def test_a_report_says_the_sides_and_channels_of_its_images(trained, tmp_path, monkeypatch):
+    shutil.copytree(trained[0].path, tmp_path / "run")
+    monkeypatch.chdir(tmp_path)
+    (page,) = unstir.write_report(["run"], measuring=False)
+    text = page.read_text()
+    assert "24x40 with 5 channels of float32" in text and "5-channel images of 24x40 pixels" in text

@@ -44,6 +44,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import ExifTags, Image, ImageChops, ImageColor
 
+from unstir.progress import sized
+
 Shape = tuple[int, int, int]  # (C, H, W) of an image
 Sides = tuple[int, int]  # (H, W) of an image
 MAX_PIXELS = 1 << 26  # largest image decoded, in pixels; below the 89,478,485 at which Pillow itself begins to warn
@@ -227,8 +229,8 @@ def fit(image: Image.Image, size: Sides | None, notes: list[str]) -> Image.Image
     H, W = size
     wide, high = centre(width, height, size)
     if 2 * high < H:
-        least = f"{-(-H // 2)} pixels a side" if H == W else f"{-(-W // 2)}x{-(-H // 2)} pixels"
-        raise Refused(f"too small: {width}x{height}, packing at {W}x{H} needs at least {least}")
+        least = f"{-(-H // 2)} pixels a side" if H == W else f"{sized((-(-H // 2), -(-W // 2)))} pixels"
+        raise Refused(f"too small: {sized((height, width))}, packing at {sized(size)} needs at least {least}")
     if high < H:
         notes.append("enlarged, the shorter side is below the packed size")
     left, top = (width - wide) / 2, (height - high) / 2
@@ -287,7 +289,7 @@ def _scale_transparent(image: Image.Image, bits: int) -> None:
 def check_pixels(width: int, height: int) -> None:
     """Raise Refused for an image of more than `MAX_PIXELS`."""
     if width * height > MAX_PIXELS:
-        raise Refused(f"{width}x{height} is more than {MAX_PIXELS:,} pixels")
+        raise Refused(f"{sized((height, width))} is more than {MAX_PIXELS:,} pixels")
 
 
 def _orientation(image: Image.Image, notes: list[str]) -> int:
@@ -380,14 +382,13 @@ def group_of(outcomes: Iterable[Outcome], shape: Shape | None) -> Group:
         digest.update(identity)
         why: object = outcome
         if isinstance(outcome, Decoded):
-            channels, height, width = outcome.pixels.shape
-            shape = shape or (channels, height, width)
+            shape = shape or outcome.pixels.shape
             if outcome.pixels.shape == shape:
                 kept.append(place)
                 decoded.append(outcome.pixels)
                 notes += [(text, path) for text in outcome.notes]
                 continue
-            why = f"{OTHER_SHAPE} {width}x{height} pixels, where others have {shape[2]}x{shape[1]}"
+            why = f"{OTHER_SHAPE} {sized(outcome.pixels.shape[1:])} pixels, where others have {sized(shape[1:])}"
         refused.append((path, str(why)))
     pixels = np.stack(decoded) if decoded else np.empty((0, *(shape or (0,))), np.uint8)
     return Group(pixels, kept, refused, notes, digest.hexdigest())

@@ -13,6 +13,7 @@ from unstir.data.classes import written
 from unstir.errors import UserError
 from unstir.nn.config import ModelConfig
 from unstir.nn.unet import UNet
+from unstir.progress import sized
 from unstir.runs import build
 from unstir.runs.checkpoint import misfits
 from unstir.runs.config import Config
@@ -40,10 +41,10 @@ def settings(
 ) -> Config:
     """The config of a run of weights with this ``origin``; what nobody knows has its default. ``size`` is (H, W)."""
     hides = has_null if conditions is None else conditions.hides
-    (height, width), hidden = size, HIDDEN if hides else 0.0
+    hidden = HIDDEN if hides else 0.0
     if any(side != 1 and side % network.multiple for side in size):
         levels = f"{len(network.mults)} levels of the network"
-        raise UserError("size", f"{height}x{width}", f"must be multiples of {network.multiple} for the {levels}")
+        raise UserError("size", sized(size), f"must be multiples of {network.multiple} for the {levels}")
     described: dict[str, Any] = {}
     if conditions is not None:
         described = {"condition": conditions.name, "condition_options": dict(conditions.options)}
