@@ -321,14 +321,7 @@ def _to_8_bit(image: Image.Image, notes: list[str], ground: str) -> Image.Image:
 
 
 def _from_16_bit(image: Image.Image, notes: list[str], ground: str) -> Image.Image:
-    """What Pillow does of 8 bits is done here: it turns neither white-is-zero nor a transparent value of 16 bits."""
-    tags = getattr(image, "tag_v2", {})
-    bits = tags.get(ExifTags.Base.BitsPerSample, (16,))
-    if bits not in (16, (16,)):
-        raise Refused(f"{bits} bits a sample; 8 or 16 can be packed")
-    values = np.asarray(image).astype(np.uint32)
-    if tags.get(ExifTags.Base.PhotometricInterpretation) == 0:
-        values = 65535 - values
+    values = grey_of_16_bits(image)
     grey = from_16_bits(values)
     notes.append(f"16-bit grey scaled to 8 bits ({levels_left(int(np.count_nonzero(np.bincount(values.flat))), grey)})")
     clear = values == image.info.get("transparency", -1)
@@ -336,6 +329,16 @@ def _from_16_bit(image: Image.Image, notes: list[str], ground: str) -> Image.Ima
         notes.append(f"transparency composited on {ground}")
         grey[clear] = ImageColor.getcolor(ground, "L")
     return Image.fromarray(grey)
+
+
+def grey_of_16_bits(image: Image.Image) -> NDArray[np.uint16]:
+    """Grey values, the largest white: Pillow turns white-is-zero of 8 bits alone. Raises Refused for other bits."""
+    tags = getattr(image, "tag_v2", {})
+    bits = tags.get(ExifTags.Base.BitsPerSample, (16,))
+    if bits not in (16, (16,)):
+        raise Refused(f"{bits} bits a sample; 8 or 16 can be packed")
+    values = np.asarray(image).astype(np.uint16)
+    return 65535 - values if tags.get(ExifTags.Base.PhotometricInterpretation) == 0 else values
 
 
 def from_16_bits(values: NDArray[Any]) -> NDArray[np.uint8]:
