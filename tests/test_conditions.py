@@ -219,6 +219,8 @@ def test_new_images_are_scored_given_the_conditions_beside_them(runs, stores, tm
     assert mistake(save_scores, model, tmp_path / "wide.npz", None, calls=4).key == "condition"
     with refusing("condition", [3, 2]):
         likelihood(model, images, condition=rows[:3])
+    alike = (likelihood(model, images[:2], condition=one, calls=4) for one in (rows[0], rows[:1].repeat(2, 1)))
+    assert torch.equal(*(result.bits_per_dim for result in alike))
 
 
 def test_a_folder_of_samples_carries_the_hash_of_its_conditions(runs, tmp_path):

@@ -173,6 +173,9 @@ def test_missing_values_are_filled_in_and_single_images_have_a_likelihood_in_uni
     made, there = np.load(tmp_path / "filled/results.npy"), ~np.isnan(images)
     assert made.shape == (3, 2, 5, 24, 40) and made.dtype == np.float32 and np.isfinite(made).all()
     np.testing.assert_array_equal(made[:, 0][there], images[there])
+    for value in (np.nan, np.inf):
+        with refusing("images"):
+            unstir.likelihood(run.model(device="cpu"), torch.full((2, 5, 24, 40), value), calls=2)
     deviation = np.load(tmp_path / "filled/deviation.npy")
     assert (deviation[there] == 0).all() and (deviation[~there] > 0).mean() > 0.9
     with refusing("mask"):

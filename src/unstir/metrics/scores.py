@@ -66,9 +66,10 @@ def likelihood(
     """The bound of each of ``images``, uint8 [B, C, H, W] in 0..255, or float32 in units of the model's data.
 
     ``labels``, int64 [B], are given to a network with classes; without them it has the label that says nothing.
-    ``condition``, [B, ...] in its units, is given to one with conditions, by default that of the images themselves;
-    where it is stored with the images, it is then hidden, which is logged. The noise of image i is a function of
-    ``seed`` and i, and all images share their times, so that they compare. The other options are those of `Protocol`.
+    ``condition``, [B, ...] in its units or one for all, is given to one with conditions, by default that of the images
+    themselves; where it is stored with the images, it is then hidden, which is logged. The noise of image i is a
+    function of ``seed`` and i, and all images share their times, so that they compare. The other options are those of
+    `Protocol`.
     Raises UserError for what does not fit the model, NotFiniteError for weights that answer with NaN.
     """
     asked = Protocol(calls=calls, variance=variance, clip=clip, seed=seed, batch_size=batch_size)
@@ -77,7 +78,11 @@ def likelihood(
     if images.dtype != dtype or tuple(images.shape[1:]) != model.shape or not len(images):
         due = f"{str(dtype).removeprefix('torch.')} [B, {', '.join(map(str, model.shape))}]"
         raise wrong_images(images, f"{due}, as {model.folder} makes them")
+    if bool(images.isinf().any()) or bool(images.isnan().flatten(1).all(1).any()):
+        raise UserError("images", None, "must be finite numbers, or NaN where some are missing")
     model.check_condition(condition)
+    if condition is not None and model.conditions and condition.ndim == len(model.conditions.card.shape):
+        condition = condition.expand(len(images), *condition.shape)
     if labels is None and (null := model.labels.or_null(None)) is not None:
         labels = torch.full((len(images),), null)
     for key, column in (("labels", labels), ("condition", condition)):
