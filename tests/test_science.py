@@ -6,6 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 import unstir
 from refusals import refusing
@@ -182,6 +183,13 @@ def test_missing_values_are_filled_in_and_single_images_have_a_likelihood_in_uni
         edit.inpaint_stack(
             run.model(device="cpu"), torch.from_numpy(np.nan_to_num(images)), None, Job(num=1, chain=run.chain())
         )
+
+
+def test_the_nearest_training_images_are_shown_in_the_channels_of_the_grids(trained, tmp_path):
+    shutil.copytree(trained[0].path, tmp_path / "run")
+    unstir.evaluate_run(tmp_path / "run", unstir.EvaluationRequest(num=12, seeds=1, chain={"steps": 2}))
+    with Image.open(next(tmp_path.glob("run/evaluation/*-pairs.png"))) as picture:
+        assert picture.mode == "RGB"  # three channels, not one
 
 
 def test_a_report_says_the_sides_and_channels_of_its_images(trained, tmp_path, monkeypatch):

@@ -98,12 +98,12 @@ def times(function: Part) -> Part:
 
 
 @overload
-def sampler(function: Part) -> Part: ...
+def sampler(part: Part) -> Part: ...
 @overload
 def sampler(
     *, calls: int = 1, start: tuple[int, ...] = (), divides_by_alpha: bool = False
 ) -> Callable[[Part], Part]: ...
-def sampler(function: Any = None, **facts: Any) -> Any:
+def sampler(part: Any = None, *, calls: int = 1, start: tuple[int, ...] = (), divides_by_alpha: bool = False) -> Any:
     """Register a generator of `Step`, (denoise, process, x_T, times, noise, **options), as a sampler.
 
     ``denoise(x, t)`` returns a `Prediction`, ``times`` fall strictly to the end of the chain, 0 or above (`Chain`), and
@@ -112,9 +112,8 @@ def sampler(function: Any = None, **facts: Any) -> Any:
     calls, the first ones those of ``start``, the last one 1. ``divides_by_alpha`` is true of one that cannot begin
     where alpha_t = 0.
     """
-    if function is None:
-        return lambda function: _registered("sampler", function, facts)
-    return _registered("sampler", function)
+    facts = {"calls": calls, "start": start, "divides_by_alpha": divides_by_alpha}
+    return _registered("sampler", part, facts) if part else lambda part: _registered("sampler", part, facts)
 
 
 def condition(function: Part) -> Part:

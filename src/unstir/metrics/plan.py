@@ -165,8 +165,9 @@ def search_copies(
     label = plan.protocol()["label"]
     result, images = search(torch.cat(list(sets)), plan.store, label, flip=plan.flip, features=features)
     if drawing is not None:
+        channels = plan.images.model.channels if isinstance(plan.images, Drawn) else ()
         make_folder(drawing.parent)
-        save_png(drawing, picture(result, *(shown(from_uint8(part)) for part in images)), **words)
+        save_png(drawing, picture(result, *(shown(from_uint8(part), channels) for part in images)), **words)
     return result
 
 
