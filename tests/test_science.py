@@ -185,16 +185,14 @@ def test_missing_values_are_filled_in_and_single_images_have_a_likelihood_in_uni
         )
 
 
-def test_the_nearest_training_images_are_shown_in_the_channels_of_the_grids(trained, tmp_path):
-    shutil.copytree(trained[0].path, tmp_path / "run")
-    unstir.evaluate_run(tmp_path / "run", unstir.EvaluationRequest(num=12, seeds=1, chain={"steps": 2}))
-    with Image.open(next(tmp_path.glob("run/evaluation/*-pairs.png"))) as picture:
-        assert picture.mode == "RGB"  # three channels, not one
-
-
-def test_a_report_says_the_sides_and_channels_of_its_images(trained, tmp_path, monkeypatch):
+def test_a_report_says_the_sides_and_channels_of_its_images_and_shows_the_channels_of_its_grids(
+    trained, tmp_path, monkeypatch
+):
     shutil.copytree(trained[0].path, tmp_path / "run")
     monkeypatch.chdir(tmp_path)
+    unstir.evaluate_run("run", unstir.EvaluationRequest(num=12, seeds=1, chain={"steps": 2}))
+    with Image.open(next(tmp_path.glob("run/evaluation/*-pairs.png"))) as picture:
+        assert picture.mode == "RGB"  # three channels, not one
     (page,) = unstir.write_report(["run"], measuring=False)
     text = page.read_text()
-    assert "24x40 with 5 channels of float32" in text and "5-channel images of 24x40 pixels" in text
+    assert text.count("24x40 with 5 channels of float32") == 2 and "sliced Wasserstein" in text

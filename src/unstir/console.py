@@ -185,8 +185,7 @@ class TrainingDisplay(Observer):
     def begin(self, step: int, length: int, shape: tuple[int, ...], snapshots: Sequence[int] = ()) -> None:
         """Set the bar to where training stands."""
         self._pace = Pace()  # what came before, such as packing, is neither a step nor a snapshot
-        self._step, self._length, self._snapshots = step, length, tuple(snapshots)
-        self._batch = shape[0]
+        self._step, self._length, self._batch, self._snapshots = step, length, shape[0], tuple(snapshots)
         self._shape = f"in batches of {counted(self._batch, 'image')} of {sized(shape[2:])}"
         self._progress.reset(
             self._training, total=length, completed=step, unit="steps", note=self._shape, left=self._left

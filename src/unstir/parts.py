@@ -144,7 +144,7 @@ def source(function: Part) -> Part:
 
 
 def features(function: Part) -> Part:
-    """Register (**options) -> a function of pixels, uint8 [B, C, H, W], that returns features, float [B, F].
+    """Register (**options) -> a function of images as the store has them, [B, C, H, W], to features, float [B, F].
 
     A function that takes ``device`` too is told the name of the device; what it returns may be a `Network`.
     """
@@ -366,6 +366,15 @@ def read(kind: str, name: str, key: str, text: str) -> Any:
 
 
 _WORD = re.compile(r"true|false|-?[0-9]{1,15}(\.[0-9]+)?(e[+-]?[0-9]{1,2})?")
+
+
+def is_numeral(text: str) -> bool:
+    """Whether a word is a number to `float`."""
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
 
 
 def library(name: str, extra: str, what: str) -> Any:

@@ -73,7 +73,7 @@ def model_of(step=7, **changes):
     known = {
         "step": step, "process": SimpleNamespace(schedule=build.schedule(DiffusionConfig())), "hashes": "w",
         "guide_name": None, "averaged": True, "arithmetic": "float32",
-        "labels": SimpleNamespace(of=lambda index, label, shares: index % 3), "conditions": None,
+        "labels": SimpleNamespace(of=lambda index, label, shares: index % 3), "conditions": None, "channels": (),
     }  # fmt: skip
     found = SimpleNamespace(**{**known, **changes})
     found.unloaded = lambda: found

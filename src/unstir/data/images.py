@@ -229,7 +229,7 @@ def fit(image: Image.Image, size: Sides | None, notes: list[str]) -> Image.Image
     H, W = size
     wide, high = centre(width, height, size)
     if 2 * high < H:
-        least = f"{-(-H // 2)} pixels a side" if H == W else f"{sized((-(-H // 2), -(-W // 2)))} pixels"
+        least = sized((-(-H // 2), -(-W // 2)))
         raise Refused(f"too small: {sized((height, width))}, packing at {sized(size)} needs at least {least}")
     if high < H:
         notes.append("enlarged, the shorter side is below the packed size")

@@ -23,7 +23,7 @@ from unstir.metrics.evaluation import shown as shown_value
 from unstir.metrics.figures import Figure, in_rows
 from unstir.metrics.likelihood import terms_of
 from unstir.pixels import pictured
-from unstir.progress import counted, duration, sized
+from unstir.progress import counted, duration
 from unstir.runs import build, toml
 from unstir.runs.config import MAY_CHANGE
 from unstir.runs.files import is_number, make_folder, write_text
@@ -355,7 +355,6 @@ def listed() -> list[str]:
 
 
 def _row(run: Run) -> tuple[str, ...]:
-    channels, height, width = run.data.shape
     size = sum(file.stat().st_size for file in run.files.rglob("*") if file.is_file())
     evaluation = saved(replace(run, path=run.files))[-1]
     name, value, real, *_ = in_rows([evaluation.main()], evaluation.protocol["num"])[0]
@@ -363,7 +362,7 @@ def _row(run: Run) -> tuple[str, ...]:
     licence = next(line.partition(": ")[2] for line in card if line.startswith("license: "))
     return (
         run.files.name,
-        f"{sized((height, width))} {'grey' if channels == 1 else 'colour'}",
+        pictured(run.data.shape, run.data.scale),
         counted(run.labels.count, "class", "classes"),
         f"{size / 1e6:.1f} MB",
         f"{name} {value} (real images {real})",

@@ -206,10 +206,8 @@ def protocol_in_words(evaluation: Evaluation, classes: Sequence[str] = ()) -> st
 
 def describe(evaluation: Evaluation) -> str:
     """What was evaluated and how, and a table of the figures: value, standard error, real images, noise."""
-    setup = evaluation.protocol
-    head = (
-        f"step {evaluation.step} ({evaluation.images} images seen), {setup.get('dtype')}, seed {setup.get('seed')} on"
-    )
+    setup, seen = evaluation.protocol, f"{evaluation.images} images seen"
+    head = f"step {evaluation.step} ({seen}), {setup.get('dtype')}, seed {setup.get('seed')} on"
     if of_images(setup):
         head = f"{evaluation.source} (images {setup['images'][:12]})"
     rare = ", ".join(filter(None, map(rare_in_words, evaluation.figures.values())))
@@ -256,7 +254,6 @@ def _read(path: Path) -> Evaluation | None:
         read = _EVALUATION.validate_json(json.dumps(values), strict=True)
         kinds = {key: kind for key, kind in PROTOCOL.items() if key in JUDGED or not of_images(read.protocol)}
         check(read.protocol, kinds, {"images": is_text})
-        whole = read.figures and all(figure.by_seed and figure.finite for figure in read.figures.values())
-        return read if whole else None
+        return read if read.figures and all(it.by_seed and it.finite for it in read.figures.values()) else None
     except (OSError, ValueError):
         return None

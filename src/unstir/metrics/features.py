@@ -161,7 +161,8 @@ class Extractor(Network):
         if features.ndim != 2 or len(features) != len(images):
             raise UserError("net", list(features.shape), f"must be [N, F] of {len(images)} images")
         if not bool(features.isfinite().all()):
-            raise UserError("net", self.name, "gives NaN or infinite features", "fill missing values (NaN) in it")
+            of = f"the features {self.part or self.name}"
+            raise UserError("", of, "give values that are not finite", "fill what is missing (NaN) before")
         return Outputs(features)
 
 
@@ -237,9 +238,8 @@ def spread(a: Tensor, b: Tensor) -> float:
 def marginals(a: Tensor, b: Tensor) -> float:
     """The 1-Wasserstein distance of the values of a channel in deviations of ``b`` (1 of none), mean over channels."""
     u = (torch.arange(_LEVELS, dtype=torch.float64) + 0.5) / _LEVELS
-    pairs = _channels(a, b)
-    distances = [(one.quantile(u) - other.quantile(u)).abs().mean() / (other.std() or 1) for one, other in pairs]
-    return torch.stack(distances or [torch.tensor(math.nan)]).mean().item()
+    shifts = [(one.quantile(u) - other.quantile(u)).abs().mean() / (other.std() or 1) for one, other in _channels(a, b)]
+    return torch.stack(shifts or [torch.tensor(math.nan)]).mean().item()
 
 
 def _channels(*sets: Tensor) -> list[list[Tensor]]:

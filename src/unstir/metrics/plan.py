@@ -151,10 +151,9 @@ def judge(plan: Plan[Drawn | Images]) -> Evaluation:
 
 
 def _finite(figures: dict[str, Figure]) -> dict[str, Figure]:
-    for figure in figures.values():
-        if not figure.finite:
-            logger.warning(f"{figure.name} is left out: too many values are missing")
-    return {key: figure for key, figure in figures.items() if figure.finite}
+    for key in [key for key, figure in figures.items() if not figure.finite]:
+        logger.warning(f"{figures.pop(key).name} is left out: too many values are missing")
+    return figures
 
 
 def search_copies(

@@ -67,19 +67,13 @@ def likelihood(
 
     ``labels``, int64 [B], are given to a network with classes; without them it has the label that says nothing.
     ``condition``, [B, ...] in its units or one for all, is given to one with conditions, by default that of the images
-    themselves; where it is stored with the images, it is then hidden, which is logged. The noise of image i is a
-    function of ``seed`` and i, and all images share their times, so that they compare. The other options are those of
-    `Protocol`.
-    Raises UserError for what does not fit the model, NotFiniteError for weights that answer with NaN.
+    themselves; where it is stored, it is then hidden, which is logged. The noise of image i is a function of ``seed``
+    and i, and all images share their times, so that they compare. The other options are those of `Protocol`. Raises
+    UserError for what does not fit the model, NotFiniteError for weights that answer with NaN.
     """
     asked = Protocol(calls=calls, variance=variance, clip=clip, seed=seed, batch_size=batch_size)
     protocol = check_terms(model, asked)
-    dtype = torch.float32 if model.data.scale.is_float else torch.uint8
-    if images.dtype != dtype or tuple(images.shape[1:]) != model.shape or not len(images):
-        due = f"{str(dtype).removeprefix('torch.')} [B, {', '.join(map(str, model.shape))}]"
-        raise wrong_images(images, f"{due}, as {model.folder} makes them")
-    if bool(images.isinf().any()) or bool(images.isnan().flatten(1).all(1).any()):
-        raise UserError("images", None, "must be finite numbers, or NaN where some are missing")
+    _check(images, model)
     model.check_condition(condition)
     if condition is not None and model.conditions and condition.ndim == len(model.conditions.card.shape):
         condition = condition.expand(len(images), *condition.shape)
@@ -99,6 +93,15 @@ def likelihood(
         rows.append(bound.to_bits(torch.stack(parts, 1)))
     whole, prior, diffusion, decoder, error = torch.cat(rows).unbind(1)
     return ImageLikelihood(whole, prior, diffusion, decoder, error if estimated else None)
+
+
+def _check(images: Tensor, model: Model) -> None:
+    dtype = torch.float32 if model.data.scale.is_float else torch.uint8
+    if images.dtype != dtype or tuple(images.shape[1:]) != model.shape or not len(images):
+        due = f"{str(dtype).removeprefix('torch.')} [B, {', '.join(map(str, model.shape))}]"
+        raise wrong_images(images, f"{due}, as {model.folder} makes them")
+    if bool(images.isinf().any()) or bool(images.isnan().flatten(1).all(1).any()):
+        raise UserError("images", None, "must be finite numbers, or NaN where some are missing")
 
 
 def _error(bound: Bound) -> Tensor:
@@ -161,10 +164,7 @@ def save_scores(
 
 
 def describe(columns: Mapping[str, Sequence[Any]], calls: int, T: int) -> str:
-    """The means over the images of `save_scores` in a line, with the error of the whole by ``calls`` of T terms.
-
-    The images share their times, so the error of an estimate does not shrink with their number.
-    """
+    """The means over the images of `save_scores` in a line; as these share their ``calls`` of T, so do their errors."""
     whole, *parts = (f"{name} {statistics.mean(columns[name]):.4f}" for name in COLUMNS)
     num, terms = len(columns["image"]), {"calls": calls or T, "T": T}
     errors = [statistics.stdev(columns[COLUMNS[0]]) / num**0.5] if num > 1 else []

@@ -41,7 +41,6 @@ def settings(
 ) -> Config:
     """The config of a run of weights with this ``origin``; what nobody knows has its default. ``size`` is (H, W)."""
     hides = has_null if conditions is None else conditions.hides
-    hidden = HIDDEN if hides else 0.0
     if any(side != 1 and side % network.multiple for side in size):
         levels = f"{len(network.mults)} levels of the network"
         raise UserError("size", sized(size), f"must be multiples of {network.multiple} for the {levels}")
@@ -54,7 +53,7 @@ def settings(
         model=network,
         diffusion=diffusion,
         loss=LossConfig(objective="hybrid" if diffusion.learned_variance else "simple"),
-        train=TrainConfig(length="1 epoch", warmup="0 steps", condition_dropout=hidden, dtype="float32"),
+        train=TrainConfig(length="1 epoch", warmup="0 steps", condition_dropout=HIDDEN * hides, dtype="float32"),
         grids=GridConfig(**{key: getattr(chain, key) for key in DEFAULTS}),
     )
 
