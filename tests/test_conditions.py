@@ -149,6 +149,15 @@ def test_a_path_has_the_condition_of_an_image_or_of_its_mirror_image(stores, run
     assert bool((as_stored | mirrored).all()) and as_stored.any() and mirrored.any()
 
 
+def test_a_path_hides_the_part_of_the_mirrored_image_that_training_hides(stores, tmp_path, monkeypatch, quick):
+    monkeypatch.setattr(paths, "STEPS", (2, 2))
+    store = stores["image"]
+    run = train_run(settings(store.path, data={"condition": "masked"}), tmp_path / "run").run
+    made = Trainer(open_run(distilled(run, "3 steps"), tmp_path / "fast", store), store)
+    given = made.examples(slice(0, 8)).condition
+    assert given[..., :4].any() and not given[:, 0, :, 4:].any()
+
+
 def test_an_image_that_describes_itself_is_learned_almost_exactly(stores, tmp_path, quick):
     train = {"length": "120 steps", "lr": 3e-3, "batch_size": 16, "micro_batch": 0, "ema_decay": 0.9}
     config = settings(stores["image"].path, train=train, log={"held_out_images": 0}, grids={"log_spaced": 1})
@@ -275,7 +284,15 @@ def test_conditions_are_read_as_they_are_typed(runs, tmp_path):
     for name in ("grid.png", "noise.png"):
         (tmp_path / "drawn" / name).unlink()
     assert read_conditions(str(tmp_path / "drawn"), image).shape == (3, 1, 8, 8)
-    for text, model in (("1", vector), ("1,2", image), ("absent", image), (str(tmp_path / "rows.npy"), image)):
+    assert torch.equal(read_conditions("1", image), image.conditions.kept[1])
+    for text, model in (
+        ("1", vector),
+        ("1,2", image),
+        ("64", image),
+        ("1.5", image),
+        ("absent", image),
+        (str(tmp_path / "rows.npy"), image),
+    ):
         assert "condition" in str(mistake(read_conditions, text, model))
 
 

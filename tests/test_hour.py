@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from conftest import copied
 from unstir import Run, load_recipe
 
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
@@ -84,8 +85,11 @@ def test_results_of_other_settings_are_refused(hour, tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # of diffusers
-def test_diffusers_is_trained_judged_and_kept(hour, tmp_path, monkeypatch, capsys):
+def test_diffusers_is_trained_judged_and_kept(hour, classified, quick, tmp_path, monkeypatch, capsys):
     pytest.importorskip("diffusers", reason="the peer: pip install '.[bench]'")
+    copied(classified, tmp_path / "data/digits", classifier=True)
+    monkeypatch.setattr("peers.judges.BOUNDED", 16)
+    monkeypatch.setattr("peers.judges.CALLS", 10)
     command = "hour.py --recipe digits --minutes 0.02 --num 24 --calls 4 --arm diffusers-0 --out"
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "argv", [*command.split(), "out"])

@@ -133,7 +133,7 @@ def test_all_models_are_small():
 
 
 @pytest.mark.slow
-def test_the_script_makes_a_model_of_a_run(trained, tmp_path, monkeypatch):
+def test_the_script_makes_a_model_of_a_run(trained, quick, tmp_path, monkeypatch):
     run, store = trained("own", model__num_classes=10, diffusion__T=25, log__held_out_images=4)
     monkeypatch.setattr(named, "FOLDER", tmp_path / "models")
     words = [str(run.path), "digits", "--commit", "abc", "--store", str(store.path)]

@@ -46,6 +46,27 @@ class Scale:
     low: tuple[float, ...] = ()
     high: tuple[float, ...] = ()
 
+    def __post_init__(self) -> None:
+        if len(self.low) != len(self.high) or not all(-math.inf < low < high < math.inf for low, high in self.pairs):
+            raise UserError("scale", self.pairs, "must have a finite low and a higher high for each channel")
+
+    @classmethod
+    def of(cls, pairs: Sequence[tuple[float, float]]) -> "Scale":
+        """The scale of (low, high) by channel."""
+        low, high = zip(*pairs, strict=True) if pairs else ((), ())
+        return cls(low, high)
+
+    @property
+    def pairs(self) -> list[tuple[float, float]]:
+        """(low, high) by channel."""
+        return list(zip(self.low, self.high, strict=False))
+
+    @property
+    def in_words(self) -> str:
+        """What the values are and which of them -1 and 1 stand for."""
+        ends = ", ".join(f"{low:.4g}..{high:.4g}" for low, high in self.pairs)
+        return f"float32; -1..1 is {ends}, by channel" if ends else "pixels 0..255"
+
     @property
     def is_float(self) -> bool:
         """Whether the values are float32 in units of their own, where NaN is missing, and not pixels."""

@@ -389,6 +389,16 @@ def test_eight_bits_stay_eight_bits(tmp_path):
     assert any("levels left" in line for line in remarks(rounded))
 
 
+@pytest.mark.parametrize("more", [{}, {"mask": np.zeros((20, 6, 10))}])
+def test_levels_that_float32_loses_are_counted_where_it_loses_some(tmp_path, more):
+    values, counts = np.nan_to_num(field().astype(np.float64)), np.arange(6000).reshape(20, 5, 6, 10)
+    for number, (offset, lost) in enumerate(
+        [(values, False), (values + 1e9, True), (counts, False), (counts + 10**9, True)]
+    ):
+        store = pack({"images": offset, **more}, tmp_path / str(number), depth="float")
+        assert any("rounded to float32" in line for line in remarks(store)) == lost
+
+
 def test_images_of_many_channels_may_be_of_eight_bits(tmp_path):
     images = np.random.default_rng(0).integers(0, 256, (12, 7, 8, 8), dtype=np.uint8)
     store = pack(images, tmp_path / "store")

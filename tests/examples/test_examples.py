@@ -3,7 +3,6 @@
 import importlib.util
 import json
 import math
-import shutil
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -21,7 +20,6 @@ from unstir import (
     EvaluationRequest,
     Extractor,
     Process,
-    Run,
     Store,
     cosine,
     evaluate_images,
@@ -202,48 +200,3 @@ def test_a_checkpoint_of_improved_diffusion_becomes_a_run(tmp_path, unstir, how,
     assert run.chain().variance == ("learned" if "outputs" in how else "large") and run.chain().clip
     status, _, err = unstir("sample", run.path, "--num", 1, "--sampler", "ddim", "--steps", 2, "--out", "made")
     assert status == 0 and Path("made/000000.png").exists(), err
-
-
-FOLDER = Path(__file__).parents[2] / "examples/research"
-SMALL = (
-    "--train.length", "3 steps", "--train.warmup", "0 steps", "--train.lr_schedule", "constant", "--grids.num", 2,
-    "--grids.steps", 2, "--grids.log_spaced", 1, "--log.held_out_images", 0, "--model.options.width", 16,
-    "--model.options.depth", 1, "--train.batch_size", 8, "--train.dtype", "float32", "--diffusion.T", 50,
-)  # fmt: skip
-
-
-@pytest.fixture
-def place(tmp_path, monkeypatch):
-    shutil.copytree(FOLDER, tmp_path, dirs_exist_ok=True)
-    monkeypatch.chdir(tmp_path)
-    forget_parts(monkeypatch, "research")
-    yield tmp_path
-    forget_parts(monkeypatch, "research")
-
-
-def test_it_takes_at_most_sixty_lines():
-    assert len((FOLDER / "research.py").read_text().splitlines()) <= 60
-
-
-def trained(unstir, digits, exponent, seed):
-    """The name of a run of few steps; the first of them packs its data itself."""
-    packed = ("--data.store", digits) if seed else ()
-    words = "--seed", seed, "--diffusion.options.exponent", exponent, *packed, *SMALL
-    unstir.done("train", "research.toml", *words, "--out", f"{exponent}-{seed}")
-    return f"{exponent}-{seed}"
-
-
-def test_it_is_trained_given_a_vector(place, digits, unstir):
-    run = Run.open(trained(unstir, digits, 2, 0))
-    assert run.config.model.condition_values == 3 and run.config.diffusion.options["exponent"] == 2
-    assert run.load().config["grids"]["options"] == {"eta": 0.5, "until": 100}
-
-
-@pytest.mark.slow
-def test_settings_and_seeds_make_one_table(place, classified, unstir):
-    names = [trained(unstir, classified, exponent, seed) for exponent in (0.5, 2) for seed in (0, 1)]
-    for name in names:
-        words = "--sampler", "research:churned", "--steps", 2, "--options.until", 10, "--num", 20, "--seeds", 1
-        unstir.done("evaluate", name, *words, "--no-memorisation")
-    unstir.done("report", *names, "--no-measure", "--export", "table.tex", "--figures", "fd", "kid")
-    assert Path("table.tex").read_text().count(" & 2 & ") == 2  # a row an exponent, of two trainings

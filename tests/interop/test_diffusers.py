@@ -21,10 +21,16 @@ from unstir.interop.diffusers_settings import DDIM_STRIDES, to_diffusers
 from unstir.interop.exporting import export
 from unstir.interop.importing import import_run
 from unstir.interop.published import write_repository
+from unstir.nn.config import UNetConfig
+from unstir.nn.unet import UNet
 from unstir.parts import library
+from unstir.pixels import Scale
 from unstir.randomness import Key
 from unstir.runs import checkpoint
 from unstir.runs.checkpoint import load
+from unstir.runs.run import Run
+from unstir.theory.process import Process
+from unstir.theory.schedule import cosine
 
 pytest.importorskip("diffusers", reason="the pipelines compared with: pip install '.[diffusers]'")
 
@@ -80,6 +86,18 @@ def test_weights_and_settings_come_back_to_the_bit(there_and_back, case):
     assert back.config.model == run.config.model
     assert back.labels == run.labels and back.data.shape == run.data.shape
     assert "diffusers, SHA-256" in back.config.imported and str(back.path.parent / "out") in back.config.imported
+
+
+def test_units_of_the_data_come_back_and_are_those_of_its_samples(tmp_path):
+    net, scale = UNet(UNetConfig(in_channels=2, channels=8, mults=(1, 1), groups=4, attention=())), ((0, 4), (-9, 9))
+    run = Run.create(tmp_path / "run", net, Process(cosine(20)), (2, 8, 8), predict="v", scale=Scale.of(scale))
+    done = export(run.model(device="cpu"), "diffusers", tmp_path / "out")
+    assert any("unstir.json" in note for note in done.notes)
+    back = import_run(tmp_path / "out", tmp_path / "back").run
+    assert back.data.scale == run.data.scale == Scale.of(scale) and back.data.shape == (2, 8, 8)
+    (tmp_path / "out/unstir.json").write_text('{"classes": [], "scale": [[0, 4]]}')
+    with refusing("scale", [(0, 4)]):
+        import_run(tmp_path / "out", tmp_path / "other")
 
 
 def test_every_sampler_draws_the_same_pictures_there_and_back(there_and_back):

@@ -29,6 +29,7 @@ from unstir.nn.config import ModelConfig, UNetConfig
 from unstir.nn.unet import UNet
 from unstir.parts import VARIABLE
 from unstir.pictures.grid import named_grid, read
+from unstir.pixels import Scale
 from unstir.runs.conditions import Conditions
 from unstir.runs.recipes import load_recipe
 from unstir.runs.run import Run
@@ -114,12 +115,25 @@ def test_a_run_is_published_and_pulled_and_draws_the_same(hub, tmp_path, unstir)
 
 def test_a_run_with_conditions_is_pulled_with_them(hub, tmp_path, unstir):
     net = UNet(UNetConfig(in_channels=1, channels=8, mults=(1, 1), groups=4, attention=(), condition_values=2))
-    given = {"predict": "v", "conditions": Conditions.of(torch.randn(3, 2), (1, 2), (3, 4))}
+    given = {
+        "predict": "v",
+        "conditions": Conditions.of(torch.randn(3, 2), (1, 2), (3, 4)),
+        "scale": Scale.of([(0, 4)]),
+    }
     run = Run.create(tmp_path / "run", net, Process(cosine(20)), (1, 8, 8), **given)
     status, _, err = unstir("push", run.path, "me/told", "--licence", "mit")
     assert status == 0 and "conditions.npy" in hub.files("me/told"), err
+    page = hub.files("me/told")["README.md"].decode()
+    for words in (
+        "images, imported with unstir",
+        "images: not known",
+        "float32; -1..1 is 0..4",
+        "condition: stored, 2",
+    ):
+        assert words in page, words
     unstir.done("pull", "me/told", "--out", "pulled")
     pulled = Run.open("pulled")
+    assert pulled.data.scale == run.data.scale
     assert torch.equal(pulled.conditions.kept, run.conditions.kept) and pulled.data.condition == run.data.condition
     assert torch.equal(drawn(pulled.model(device="cpu")), drawn(run.model(device="cpu")))
 

@@ -23,6 +23,7 @@ from unstir.interop.exporting import export
 from unstir.interop.onnx_file import OnnxNetwork, on_onnxruntime
 from unstir.nn.config import UNetConfig
 from unstir.nn.unet import UNet
+from unstir.pixels import Scale
 from unstir.runs.conditions import Conditions
 from unstir.runs.run import Run
 from unstir.theory.process import Process
@@ -69,10 +70,20 @@ def test_a_run_with_conditions_is_drawn_as_torch_draws_it(kind, tmp_path):
     sizes = {"condition_values": 2} if kind == "vector" else {"condition_channels": 2}
     net = UNet(UNetConfig(in_channels=1, channels=8, mults=(1, 1), groups=4, attention=(), **sizes))
     conditions = Conditions.of(rows, hides=True)
-    run = Run.create(tmp_path / "run", net, Process(cosine(20)), (1, 4, 8), predict="v", conditions=conditions)
+    run = Run.create(
+        tmp_path / "run",
+        net,
+        Process(cosine(20)),
+        (1, 4, 8),
+        predict="v",
+        conditions=conditions,
+        scale=Scale.of([(0, 4)]),
+    )
     model, job = run.model(device="cpu"), Job(num=3, chain=Chain("ddim", 4, guidance=2.0), batch_size=3)
     exported = export(model, "onnx", tmp_path / "file")
     assert exported.error < 1e-5
+    metadata = onnxruntime.InferenceSession(str(exported.folder / "model.onnx")).get_modelmeta().custom_metadata_map
+    assert json.loads(metadata["unstir"])["scale"] == [[0, 4]]
     kept = tmp_path / "run/onnx" / f"{model.weights_sha256[:16]}.onnx"  # the engine's own would be the same
     kept.parent.mkdir()
     shutil.copy(exported.folder / "model.onnx", kept)
@@ -122,14 +133,19 @@ def test_an_export_draws_with_numpy_and_what_is_missing_is_a_line(run, tmp_path,
         on_onnxruntime(run.model(device="cpu"))
 
 
-@pytest.mark.parametrize("kind", ["eps", "x0", "v"])
-def test_the_sampler_of_an_export_finds_the_image_whatever_the_network_predicts(tmp_path, monkeypatch, kind):
-    schedule, image = cosine(30), np.random.default_rng(1).uniform(-1, 1, (3, 4, 4))
+@pytest.mark.parametrize(("kind", "channels", "scale"), [
+    ("eps", 3, {}), ("x0", 5, {}), ("v", 2, {"scale": [[0, 4], [-100, 100]]}),
+])  # fmt: skip
+def test_the_sampler_of_an_export_finds_the_image_whatever_the_network_predicts(
+    tmp_path, monkeypatch, kind, channels, scale
+):
+    schedule, image = cosine(30), np.random.default_rng(1).uniform(-1, 1, (channels, 4, 4))
     about = {
         "abar": [schedule.abar(t) for t in range(31)],
-        "shape": [3, 4, 4],
+        "shape": [channels, 4, 4],
         "steps": 5,
         "diffusion": {"predict": kind},
+        **scale,
     }
 
     class Session:
@@ -153,6 +169,15 @@ def test_the_sampler_of_an_export_finds_the_image_whatever_the_network_predicts(
     names = {}
     exec(Path(onnx_file.__file__).with_name("onnx.md").read_text().split("```python\n")[1].split("```")[0], names)
     assert np.abs(names["x"] - image).max() < 1e-5
+    assert (tmp_path / "samples.png").exists() == (channels == 3)
+    if channels != 3:
+        made, due = (
+            np.load("samples.npy"),
+            image[:2] * [[[2]], [[100]]] + [[[2]], [[0]]] if scale else image * 127.5 + 127.5,
+        )
+        assert made.dtype == (np.float32 if scale else np.uint8) and np.abs(made - due).max() <= (
+            1e-3 if scale else 0.51
+        )
 
 
 @pytest.mark.parametrize("damage", ["a weight", "cut", "hash gone"])

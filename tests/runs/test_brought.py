@@ -13,6 +13,7 @@ import unstir
 from refusals import mistake, refusing
 from unstir import EvaluationRequest
 from unstir.interop.published import write_repository
+from unstir.metrics.evaluation import describe
 from unstir.metrics.likelihood import Protocol, save_likelihood
 from unstir.nn.config import UNetConfig
 from unstir.nn.unet import UNet
@@ -80,6 +81,7 @@ def test_a_run_of_it_does_what_any_imported_run_does(learned):
     assert unstir.morph(model, JOB, labels=(0, 1), count=3).made.shape == (6, 1, 4, 4)
     evaluations, _ = unstir.evaluate_run("run", EvaluationRequest(num=12, seeds=3))
     assert evaluations[0].step == 30 and evaluations[0].figures
+    assert evaluations[0].images == 0 and "images seen" not in describe(evaluations[0])  # of a batch nobody named
     page, *_ = unstir.write_report([run.path], measuring=False)
     assert "trained elsewhere" in page.read_text()
     bits, _ = save_likelihood(model, store, protocol=Protocol(calls=5))
@@ -208,4 +210,8 @@ def test_what_could_not_be_loaded_again_is_refused_before_the_folder_is_made(lea
         unstir.Run.create("run", net, process, store, **given, options={"width": 4})
     with pytest.raises(unstir.UserError, match=r"@unstir\.network"):
         unstir.Run.create("run", nn.Conv2d(1, 1, 1), process, store, **given)
+    with refusing("scale", [(0, 4)]):
+        unstir.Run.create("run", net, process, store, **given, scale=unstir.Scale.of([(0, 4)]))
+    with refusing("scale", [(0, 4)] * 2):
+        unstir.Run.create("run", net, process, (1, 4, 4), **given, scale=unstir.Scale.of([(0, 4)] * 2))
     assert not (tmp_path / "run").exists()

@@ -2,6 +2,7 @@
 
 import base64
 import io
+import json
 import os
 import signal
 import subprocess
@@ -9,13 +10,15 @@ import sys
 import threading
 import time
 from contextlib import contextmanager
+from urllib.request import Request, urlopen
 
 import numpy as np
 import pytest
 from PIL import Image
 
+import browsers
 from conftest import tiny_config
-from unstir.serve.server import open_server
+from unstir.serve.server import FILE, open_server
 from unstir.train.launch import train_run
 
 
@@ -36,12 +39,8 @@ def program(cwd):
 @pytest.fixture(scope="module")
 def run(digits, shared):
     """The folder of a run that knows classes, with two snapshots."""
-
-    def make(folder):
-        settings = {"model__num_classes": 10, "train__condition_dropout": 0.2}
-        train_run(tiny_config(digits, **settings), folder)
-
-    return shared("run-served", make)
+    config = tiny_config(digits, model__num_classes=10, train__condition_dropout=0.2)
+    return shared("run-served", lambda folder: train_run(config, folder))
 
 
 @pytest.fixture(scope="module")
@@ -58,25 +57,16 @@ def server(run, tmp_path_factory):
 
 @pytest.fixture
 def tab(browser, server):
-    """tab("sample#seed=1", width=..., ...) -> a page of the server; what it complains of or asks elsewhere fails."""
-    complaints, contexts = [], []
+    """tab("sample#seed=1") -> a page of the server, as the first one that is opened."""
 
-    def opened(address="", **options):
-        contexts.append(browser.new_context(**options))
-        page = contexts[-1].new_page()
-        page.on("console", lambda message: complaints.extend([] if "status of 4" in message.text else [message.text]))
-        page.on("pageerror", lambda error: complaints.append(str(error)))
-        page.on("request", lambda asked: complaints.extend([] if allowed(asked.url) else [asked.url]))
+    def opened(address=""):
+        page.goto(f"{server.address}static/report.css")
+        page.evaluate("sessionStorage.clear()")
         page.goto(server.address + address)
         return page
 
-    def allowed(url):
-        return url.startswith((server.address, "data:", "blob:"))
-
-    yield opened
-    for context in contexts:
-        context.close()
-    assert complaints == []
+    with browsers.quiet_tab(browser, (server.address, "data:", "blob:")) as page:
+        yield opened
 
 
 def png(pixels):
@@ -84,6 +74,12 @@ def png(pixels):
     file = io.BytesIO()
     Image.fromarray(np.asarray(pixels, dtype=np.uint8)).save(file, "png")
     return file.getvalue()
+
+
+def sent(address, content):
+    """The id of a picture file that is sent to the server of an address."""
+    with urlopen(Request(f"{address}picture", content, {"Content-Type": FILE})) as response:
+        return json.load(response)["picture"]
 
 
 def text(content):
@@ -99,11 +95,15 @@ def until(page, expression, most=90.0):
         page.wait_for_timeout(50)
 
 
-def violations(page):
-    """What axe finds, and whether the page is wider than the window."""
+def violations(page, *screens):
+    """What axe finds on screens (width, colour scheme), and where the page is wider than the window."""
     from axe_playwright_python.sync_playwright import Axe
 
-    rules = [
-        (rule["id"], [node["html"][:80] for node in rule["nodes"]]) for rule in Axe().run(page).response["violations"]
-    ]
-    return rules if page.evaluate("document.documentElement.scrollWidth <= innerWidth") else [*rules, "too wide"]
+    found = []
+    for width, scheme in screens:
+        page.set_viewport_size({"width": width, "height": 720})
+        page.emulate_media(color_scheme=scheme)
+        rules = Axe().run(page).response["violations"]
+        found += [(width, rule["id"], [node["html"][:80] for node in rule["nodes"]]) for rule in rules]
+        found += [(width, "too wide")] * page.evaluate("document.documentElement.scrollWidth > innerWidth")
+    return found

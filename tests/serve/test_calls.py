@@ -39,13 +39,8 @@ def test_runs_of_one_name_have_ids_of_their_own_and_new_ones_are_found(trained, 
     trained("runs/mnist")
     state = State([third, given, tmp_path / "runs/mnist"])
     trained("runs/mine")
-    names = {
-        "mnist": "shipped:mnist",
-        "mnist-2": str(given),
-        "mnist-3": str(third),
-        "mnist-4": str(tmp_path / "runs/mnist"),
-        "mine": "runs/mine",
-    }
+    given = {"mnist-2": given, "mnist-3": third, "mnist-4": tmp_path / "runs/mnist", "mine": "runs/mine"}
+    names = {"mnist": "shipped:mnist", **{id: str(path) for id, path in given.items()}}
     assert state.runs() == {"digits": "shipped:digits", **names} and next(iter(state.runs())) == "mnist"
     shutil.rmtree("runs/mine")
     assert "mine" not in state.runs()

@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 import serving
 import torch
-from PIL import Image
 
 import browsers
 from refusals import refusing
@@ -30,7 +29,6 @@ from unstir.theory.process import Process
 from unstir.theory.schedule import linear, times
 
 browser, server, tab = browsers.browser, serving.server, serving.tab
-SLOW = [pytest.mark.slow, browsers.NO_BROWSER]
 CHAPTERS = "forward", "posterior", "predict", "reverse", "guidance"
 HASH = "#model=digits&image=3&seed=5&t="
 CANVAS = """(name) => {
@@ -93,9 +91,9 @@ def of_the_library(model, chapter, t):
     return {"strong": strong.x0, "weak": weak.x0, "guided": mixed}, {"guided_pixel": mixed[0, 0, 4, 4].item()}
 
 
+@pytest.mark.slow
+@browsers.NO_BROWSER
 class TestInTheBrowser:
-    pytestmark = SLOW
-
     def test_images_are_unstirred_on_the_first_page(self, tab, digits_model):
         page = tab("#model=digits")
         serving.until(page, "document.getElementById('time').value === '12'")
@@ -135,7 +133,11 @@ class TestInTheBrowser:
         [
             ("balance", "forward", lambda model, t: -abs(model.process.schedule.log_snr(t))),
             ("schedule", "forward", lambda model, t: -t),
-            ("step", "posterior", lambda model, t: -abs(np.subtract(*shares(model, t)))),
+            (
+                "step",
+                "posterior",
+                lambda model, t: -abs(np.subtract(*model.process.posterior_coefficients(t, max(t - 100, 0))[:2])),
+            ),
             ("noise", "predict", lambda model, t: of_the_library(model, "predict", t)[1]["eps_error"]),
             ("class", "reverse", lambda model, t: -abs(t - class_decided(model))),
             ("guidance", "guidance", lambda model, t: apart(model, t)),
@@ -155,7 +157,7 @@ class TestInTheBrowser:
         exercise.locator(".wrong").wait_for()
 
     def test_an_image_of_ones_own_goes_through_every_chapter(self, tab, tmp_path):
-        Image.new("L", (20, 20), 100).save(tmp_path / "grey.png")
+        (tmp_path / "grey.png").write_bytes(serving.png(np.full((20, 20), 100)))
         (tmp_path / "page.png").write_text("<svg onload=alert(1)>")
         page = at(tab("forward" + HASH + "500"), 500)
         page.locator("#own").set_input_files(tmp_path / "page.png")
@@ -186,13 +188,10 @@ class TestInTheBrowser:
 
     @pytest.mark.parametrize("page_name", ["", *CHAPTERS])
     def test_a_page_fits_its_screen_and_everybody_can_use_it(self, tab, page_name):
-        page = tab(f"{page_name}#model=digits", viewport={"width": 1280, "height": 720})
+        page = tab(f"{page_name}#model=digits")
         serving.until(page, "Number(document.getElementById('time').max) > 0 && !document.querySelector('[aria-busy]')")
         assert page.evaluate("document.documentElement.scrollHeight <= 720")
-        assert serving.violations(page) == []
-        page.set_viewport_size({"width": 390, "height": 844})
-        page.emulate_media(color_scheme="dark")
-        assert serving.violations(page) == []
+        assert serving.violations(page, (1280, "light"), (390, "dark")) == []
 
 
 @cache
@@ -211,10 +210,6 @@ def class_decided(model):
         seen.append((t, evidence.argmax().item()))
         t, x = step.t, step.x
     return next(t for place, (t, _) in enumerate(seen) if all(best == seen[-1][1] for _, best in seen[place:]))
-
-
-def shares(model, t):
-    return model.process.posterior_coefficients(t, max(t - 100, 0))[:2]
 
 
 @torch.inference_mode()
@@ -264,6 +259,6 @@ def test_pixels_that_are_no_image_are_refused():
 
 
 def test_an_uploaded_image_is_read_as_data_are():
-    picture = np.random.default_rng(0).integers(0, 256, (8, 8), dtype=np.uint8)
-    answer = next(chapters.own(State(), PictureValues(model="digits", picture=serving.text(serving.png(picture)))))
+    state, picture = State(), np.random.default_rng(0).integers(0, 256, (8, 8), dtype=np.uint8)
+    answer = next(chapters.own(state, PictureValues(model="digits", picture=state.take(serving.png(picture)))))
     assert base64.b64decode(answer["pixels"]) == picture.tobytes()

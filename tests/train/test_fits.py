@@ -20,6 +20,7 @@ from unstir.train import fits, held_out, paths, record, state, trainer
 from unstir.train.launch import open_run, train_run
 from unstir.train.trainer import Trainer
 
+pytestmark = pytest.mark.usefixtures("trials")
 LARGE = {
     "model__channels": 16, "train__batch_size": 1000, "train__micro_batch": 0, "train__length": "1 step",
     "train__ema_decay": 0.0, "checkpoint__every": "9 steps", "log__every": "1 step",
@@ -101,7 +102,7 @@ def test_the_trial_changes_nothing_and_says_what_it_does(changes, make_run, monk
 
 @pytest.mark.parametrize(("most", "expected"), [(8, 0), (3, 2), (0, None)])
 def test_where_an_error_says_so_it_is_caught(most, expected, make_run, monkeypatch, logged):
-    monkeypatch.setattr(fits, "_extended", lambda run, store, size, _: fits._taken(run, store, size))  # as on a GPU
+    monkeypatch.setattr(fits, "extended", lambda run, store, size, _: fits.taken(run, store, size))  # as on a GPU
     run, store = make_run(train__micro_batch=0)
     real = trainer.denoising_loss
 
@@ -122,7 +123,7 @@ def test_where_an_error_says_so_it_is_caught(most, expected, make_run, monkeypat
 
 def test_of_several_processes_the_smallest_answer_holds(digits, tmp_path):
     def work(rank):
-        fits._extended = lambda run, store, size, _: lambda tried: tried <= (4, 2)[rank]
+        fits.extended = lambda run, store, size, _: lambda tried: tried <= (4, 2)[rank]
         return training(tiny_config(digits, train__batch_size=7, train__micro_batch=0), tmp_path / "run")(rank)
 
     assert together(2, work, tmp_path / "job")[0][:2] == [12, True]

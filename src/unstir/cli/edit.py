@@ -38,7 +38,7 @@ class EditOptions(ModelOptions):
     seed: int = 0
     """Result i is a function of the seed, any whole number, and i."""
     condition: str | None = None
-    """What describes the image to a run with data.condition: numbers, a picture, or a file as for `unstir sample`. By
+    """What describes the image to a run with data.condition: as for `unstir sample`. By
     default it is hidden; of a stack in an .npz file it is the conditions there."""
 
 

@@ -50,7 +50,7 @@ def sample(
         label: Class, by name or number, for a network with classes; by default each class in turn.
         condition: What describes the images to a run with data.condition: numbers ("0.3,1.2"), a .csv or .npy file with
             a row an image, a picture, or a folder of pictures. Image i takes row i, and so on from the first again. By
-            default they are those of held-out images.
+            default they are those of held-out images, of which an image is named by its number ("3") too.
         compare: Samplers with their steps, and optional spacing and options: "ddim:50,dpmpp_2m:15:log_snr" or
             "unipc:10:order=2,mine:heun2:20:eta=1". Each has a row in OUT/compare.png, all from one noise.
         animate: File (.webp or .gif) of an animation of the first 64 images: x_t next to the estimate of x_0.

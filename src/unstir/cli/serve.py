@@ -1,5 +1,6 @@
 """`unstir serve`."""
 
+import logging
 import sys
 import webbrowser
 from contextlib import suppress
@@ -31,6 +32,7 @@ def serve(runs: list[Path] | None = None, /, *, port: int = 0, open_: bool = Fal
     sys.stdout.flush()  # of a pipe, or nobody would read the address
     if open_:
         webbrowser.open(server.address)
+    logging.getLogger("unstir").setLevel(logging.WARNING)  # the pages say the rest
     with server, suppress(KeyboardInterrupt):
         server.serve_forever()
     return 0

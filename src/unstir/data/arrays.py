@@ -296,7 +296,7 @@ def _image(rule: Rule, images: NDArray[Any], mask: NDArray[Any] | None, index: i
     """An image by the rule, or with NaN where its mask is not 0."""
     if mask is None:
         return rule(images[index])
-    hidden, image = mask[index] != 0, as_float32(images[index])
+    hidden, image = mask[index] != 0, images[index]
     if hidden.ndim < image.ndim and hidden.shape != image.shape[-2:]:  # [H, W] of [H, W, C]
         hidden = hidden[..., None]
     return np.where(hidden, np.float32(np.nan), image)

@@ -78,7 +78,7 @@ _ORIENT = {
     2: _TURNS.FLIP_LEFT_RIGHT, 3: _TURNS.ROTATE_180, 4: _TURNS.FLIP_TOP_BOTTOM, 5: _TURNS.TRANSPOSE,
     6: _TURNS.ROTATE_270, 7: _TURNS.TRANSVERSE, 8: _TURNS.ROTATE_90,
 }  # fmt: skip
-COLOUR_LOST = "colour made grey, which 3 channels keep"
+COLOUR_LOST = "colour made grey; 3 channels would keep it"
 LEFT_OUT = "left out"  # how notes of images that are not packed begin
 UNLABELLED = "packed without a label"  # and of those whose folder gives them none
 NOT_A_CLASS = f"{UNLABELLED}: what it has in its place is neither a whole number nor a text"
@@ -187,7 +187,7 @@ def from_planes(planes: NDArray[Any], size: Sides | None, channels: int, is_floa
         raise Refused(f"{len(planes)} channels, where {channels or f'at most {MOST_CHANNELS}'} are packed")
     if not is_float and planes.dtype != np.uint8:
         raise Refused(f"values of type {planes.dtype}; depth=float keeps them")
-    values = as_float32(planes) if is_float else planes
+    values = _rounded(planes, notes) if is_float else planes
     if is_float and np.isinf(values).any():
         raise Refused("values that are infinite as float32; NaN stands for what is missing")
     if is_float and np.isnan(values).all():
@@ -195,6 +195,16 @@ def from_planes(planes: NDArray[Any], size: Sides | None, channels: int, is_floa
     if size is not None and values.shape[1:] != size:
         values = np.stack([np.asarray(fit(Image.fromarray(plane), size, notes)) for plane in values])
     return Decoded(np.ascontiguousarray(values), tuple(dict.fromkeys(notes)))
+
+
+def _rounded(values: NDArray[Any], notes: list[str]) -> NDArray[np.float32]:
+    """Numbers as float32, with levels that are lost noted."""
+    rounded = as_float32(values)
+    if not np.array_equal(rounded, values, equal_nan=True):
+        left, levels = (len(np.unique(numbers)) for numbers in (rounded, values))
+        if left < levels:
+            notes.append(f"values rounded to float32 ({left:,} of {levels:,} levels left)")
+    return rounded
 
 
 def as_float32(values: NDArray[Any]) -> NDArray[np.float32]:

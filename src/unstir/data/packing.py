@@ -226,9 +226,8 @@ def remarks(store: Store) -> list[str]:
         return lines
     images = images[:: -(-len(images) // max(1, _LOOKED_AT // math.prod(store.shape)))]
     if (scale := store.scale).is_float:
-        ends = ", ".join(f"{low:.4g}..{high:.4g}" for low, high in zip(scale.low, scale.high, strict=True))
         missing = images.isnan().double().mean().item()
-        return [*lines, f"values are float32; -1..1 is {ends}, by channel; {missing:.1%} are missing"]
+        return [*lines, f"values are {scale.in_words}; {missing:.1%} are missing"]
     if store.shape[0] == 3 and (images == images[:, :1]).all():
         lines.append("the images are grey, packed as RGB; with 1 channel they take a third of the size")
     levels, at = torch.bincount(images.flatten(), minlength=256).double(), torch.arange(256.0, dtype=torch.float64)

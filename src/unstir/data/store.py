@@ -128,8 +128,7 @@ class Store:
         """How the values of the images become those in [-1, 1]."""
         from unstir.pixels import Scale
 
-        ends = self.manifest["scale"]
-        return Scale(tuple(low for low, _ in ends), tuple(high for _, high in ends))
+        return Scale.of(self.manifest["scale"])
 
     @property
     def classes(self) -> tuple[str, ...]:

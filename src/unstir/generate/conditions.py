@@ -1,6 +1,7 @@
 """Conditions as they are typed: numbers, a CSV or NumPy file, a picture, or a folder of pictures."""
 
 import csv
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +19,7 @@ from unstir.runs.model import Model
 def read_conditions(text: str | None, model: Model) -> Tensor | None:
     """Conditions for a `Job`, in the units of the data: float32 [K] or [N, K], or [N, C', H, W]; None without a text.
 
-    The text is numbers ("0.3,1.2"), or names a .csv file with a row an image, a .npy file, a picture, or a folder of
+    The text is numbers (`of_numbers`), or names a .csv file with a row an image, a .npy file, a picture, or a folder of
     pictures, which are taken in the order of their names. Raises UserError for what cannot be read or does not fit.
     """
     if text is None:
@@ -27,7 +28,7 @@ def read_conditions(text: str | None, model: Model) -> Tensor | None:
         raise UserError("condition", text, "was given, but this network knows none", {"condition": None})
     path = Path(text)
     if any(map(is_numeral, text.split(","))) and not path.exists():
-        rows = _rows([text.split(",")], text)[0]
+        rows = of_numbers(_rows([text.split(",")], text)[0].tolist(), model)
     elif path.suffix == ".csv":
         with open_file(path) as file:
             rows = _rows(list(csv.reader(file.read().decode("utf-8-sig", "replace").splitlines())), text)
@@ -43,6 +44,19 @@ def read_conditions(text: str | None, model: Model) -> Tensor | None:
         rows = _pictures(path, model.conditions.card.shape)
     model.check_condition(rows)
     return rows
+
+
+def of_numbers(numbers: Sequence[float], model: Model) -> Tensor:
+    """What numbers stand for: a vector, float32 [K], or image number i of those that the run keeps, [C', H, W].
+
+    Raises UserError for another number of an image.
+    """
+    if model.conditions is None or not model.conditions.is_image:
+        return torch.tensor(numbers)
+    kept = model.conditions.kept
+    if len(numbers) != 1 or numbers[0] not in range(len(kept)):
+        raise UserError("condition", list(numbers), f"must be the number of a held-out image, 0 to {len(kept) - 1}")
+    return kept[int(numbers[0])]
 
 
 def _rows(lines: list[list[str]], text: str) -> Tensor:

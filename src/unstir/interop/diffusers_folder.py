@@ -16,7 +16,7 @@ from unstir.nn.unet import UNet
 PATTERNS = ("*.json", "unet/*", "scheduler/*", "diffusion_pytorch_model.*")
 """The files of a repository that are needed."""
 _WEIGHTS = ("diffusion_pytorch_model.safetensors", "diffusion_pytorch_model.bin")
-LABELS = "unstir.json"  # names of classes, which diffusers does not keep
+KEPT = "unstir.json"  # names of classes and the scale of the data, which diffusers does not keep
 _MOST_BYTES, _MOST_SIDE = 1 << 24, 4096
 
 
@@ -55,7 +55,7 @@ def read_folder(folder: Path, asked: Asked) -> tuple[Foreign, str]:
         chain=chain,
         size=size,
         notes=tuple(notes),
-        **_labels(folder),
+        **_kept(folder),
     ), sha256
 
 
@@ -92,10 +92,11 @@ def _size(file: Path, sample_size: Any, asked: Asked) -> tuple[int, int]:
     return sides[0], sides[1]
 
 
-def _labels(folder: Path) -> dict[str, Any]:
-    """What `unstir export` wrote of the labels; nothing where it did not write the folder."""
-    if not (folder / LABELS).is_file():
+def _kept(folder: Path) -> dict[str, Any]:
+    """What `unstir export` wrote of the labels and the scale; nothing where it did not write the folder."""
+    if not (folder / KEPT).is_file():
         return {}
-    labels = _json(folder / LABELS)
-    with located(folder / LABELS):
-        return {"classes": tuple(map(str, labels["classes"])), "has_null": labels.get("has_null") is True}
+    kept = _json(folder / KEPT)
+    with located(folder / KEPT):
+        classes, scale = tuple(map(str, kept["classes"])), tuple((low, high) for low, high in kept.get("scale", ()))
+        return {"classes": classes, "has_null": kept.get("has_null") is True, "scale": scale}

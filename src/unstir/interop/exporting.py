@@ -10,7 +10,7 @@ import torch
 
 from unstir.errors import UserError
 from unstir.interop.compared import Network, check_equal, network_of
-from unstir.interop.diffusers_folder import LABELS
+from unstir.interop.diffusers_folder import KEPT
 from unstir.interop.diffusers_settings import to_diffusers, to_scheduler, to_unet2d
 from unstir.interop.model_card import card, notes
 from unstir.interop.onnx_file import OnnxNetwork, check_installed, write_onnx
@@ -81,9 +81,9 @@ def _diffusers(model: Model, name: str) -> Writer:
         with writing(folder):
             pipeline.save_pretrained(folder)
         write_text(folder / "README.md", card(model, name))
-        if model.labels.count:
-            known = {"classes": model.labels.names, "has_null": model.labels.has_null}
-            write_text(folder / LABELS, json.dumps(known, indent=1) + "\n")
+        if model.labels.count or model.data.scale.is_float:
+            kept = {"classes": model.labels.names, "has_null": model.labels.has_null, "scale": model.data.scale.pairs}
+            write_text(folder / KEPT, json.dumps(kept, indent=1) + "\n")
         unet = diffusers.UNet2DModel.from_pretrained(folder / "unet", local_files_only=True, low_cpu_mem_usage=False)
         return lambda x, t, label: unet(x, t, class_labels=label).sample
 

@@ -19,8 +19,8 @@ class Foreign:
     """A model read from elsewhere.
 
     ``program`` is whose files they were, ``network`` the config of the network (its num_classes count a label that
-    says nothing, if there ``has_null`` is one), ``weights`` are by our names. Images are of ``size`` (H, W). ``notes``
-    say what is not the same here.
+    says nothing, if there ``has_null`` is one), ``weights`` are by our names. Images are of ``size`` (H, W), in units
+    by a ``scale``, (low, high) by channel, or pixels. ``notes`` say what is not the same here.
     """
 
     program: str
@@ -31,6 +31,7 @@ class Foreign:
     size: tuple[int, int]
     has_null: bool = False
     classes: tuple[str, ...] = ()
+    scale: tuple[tuple[float, float], ...] = ()
     notes: tuple[str, ...] = ()
 
 

@@ -10,6 +10,7 @@ from unstir.interop.diffusers_folder import PATTERNS, is_folder_of_diffusers, re
 from unstir.interop.foreign import Asked, Foreign, located
 from unstir.interop.report_code import read_file
 from unstir.nn.config import ModelConfig
+from unstir.pixels import Scale
 from unstir.progress import sized
 from unstir.runs import brought, build
 from unstir.runs.card import NAME, DataCard
@@ -67,7 +68,7 @@ def make_run(foreign: Foreign, folder: str | Path, source: str, sha256: str, cla
     with located(source):
         config = _settings(foreign, len(names), null, came_from)
         build.schedule(config.diffusion)  # which refuses betas that are none
-    data = DataCard((config.data.channels, *foreign.size), names)
+        data = DataCard((config.data.channels, *foreign.size), names, scale=Scale.of(foreign.scale))
     brought.check_fit(config, foreign.weights)
     with new_folder(folder) as partial:
         run = Run.begin(config, partial, data)

@@ -13,6 +13,7 @@ import unstir
 from unstir.chain import DEFAULTS, Chain, title
 from unstir.errors import printable, short
 from unstir.insight import tables
+from unstir.interop.diffusers_folder import KEPT
 from unstir.interop.diffusers_settings import DDIM_STRIDES, spacing_there
 from unstir.metrics.evaluation import Evaluation, protocol_in_words
 from unstir.metrics.figures import in_rows
@@ -85,10 +86,11 @@ def _of_model(model: Model) -> dict[str, Any]:
     count = model.labels.count
     return {
         "version": unstir.__version__,
-        "made": "trained" if _is_trained(model) else "imported",
+        "made": "trained" if model.kind.trained_here else "imported",
         "parameters": f"{sum(t.numel() for t in model.denoiser.net.parameters()):,}",
         "weights": weights_in_words(model.averaged),
         "names": ", ".join(f"{i} is {printable(model.labels.names[i])}" for i in range(count)),
+        "output": "" if model.in_pixels else ', output_type="np"',
         "notes": notes(model),
     }
 
@@ -101,7 +103,7 @@ def _of_page(model: Model, page: Page) -> dict[str, Any]:
         "recipe": f" from the recipe {printable(config.recipe)}" if config.recipe else "",
         "chain": _in_words(shown_chain(model)),
         "known": _OF_DATA.get(config.data.source),
-        "images": images if _is_trained(model) else "not known",
+        "images": images if counts["train"] else "not known",
         "modules": config.modules,
         "rows": lambda item: [map(_plain, row) for row in in_rows(item.figures.values(), item.protocol["num"])],
         "protocol": protocol_in_words,
@@ -122,11 +124,6 @@ def _in_words(chain: Chain) -> str:
     return f"{drawn} with {', '.join(unusual)}" if unusual else drawn
 
 
-def _is_trained(model: Model) -> bool:
-    """Whether its training is known; not of one that came from another program, with no word of its data."""
-    return model.data.counts["train"] > 0
-
-
 def notes(model: Model) -> tuple[str, ...]:
     """What a person should know who draws with an exported model."""
     says, T = list[str](), model.process.T
@@ -143,6 +140,8 @@ def notes(model: Model) -> tuple[str, ...]:
         says.append(f"{DDIM_STRIDES}. Its pictures are those of here in {alike}")
     if not model.learned_variance and model.chain.variance == "auto":
         says.append('DDPMPipeline adds the large variance, for all T steps; for fewer set variance_type="fixed_small"')
+    if not model.in_pixels:
+        says.append(f'pipelines draw v in 0..1 (output_type="np"): in units low + v (high - low), of scale in {KEPT}')
     if T != _DEFAULT_STEPS:
         says.append(f"num_inference_steps={T} is the whole chain; DDPMPipeline's is {_DEFAULT_STEPS}")
     if model.chain.guidance != 1:

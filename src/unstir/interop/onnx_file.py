@@ -141,6 +141,8 @@ def _description(model: Model) -> dict[str, Any]:
         named = {"classes": list(labels.names), "has_null": labels.has_null}
     if model.conditions:
         named |= {"condition_offset": model.conditions.card.offset, "condition_scale": model.conditions.card.scale}
+    if model.data.scale.is_float:
+        named["scale"] = model.data.scale.pairs
     schedule, T = model.process.schedule, model.process.T
     drawn = {"abar": [schedule.abar(t) for t in range(T + 1)], "steps": 1 if model.kind.has_teacher else min(50, T)}
     return {"weights": model.weights_sha256, "shape": list(model.shape), **model.settings, **named, **drawn}

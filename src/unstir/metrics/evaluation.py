@@ -48,9 +48,9 @@ JUDGED = ("num", "seeds", "split", "num_reference", "data", "flip", "rounding", 
 class Evaluation:
     """The figures of one saved step of a run, by key such as "classifier/fd", and the protocol they came by.
 
-    ``images`` is how many training images the weights had seen, ``weights`` their SHA-256 (hex), ``run`` the identity
-    of their run. Figures of images that no run drew are of no step and no weights: their protocol has a hash of them,
-    and ``source`` says what was named.
+    ``images`` is how many training images the weights had seen, 0 where that is not known, ``weights`` their SHA-256
+    (hex), ``run`` the identity of their run. Figures of images that no run drew are of no step and no weights: their
+    protocol has a hash of them, and ``source`` says what was named.
     """
 
     step: int
@@ -81,7 +81,8 @@ def name_of(step: int, protocol: Mapping[str, Any]) -> str:
     digest = hashlib.sha256(json.dumps(protocol, sort_keys=True).encode()).hexdigest()[:8]
     if of_images(protocol):
         return f"images-{protocol['images'][:12]}-{protocol['seeds']}x{protocol['num']}-{digest}"
-    return f"step{step}-{protocol['sampler']}{protocol['steps']}-{protocol['seeds']}x{protocol['num']}-{digest}"
+    sampler = protocol["sampler"].replace(":", "-")  # which no name of a file has on Windows
+    return f"step{step}-{sampler}{protocol['steps']}-{protocol['seeds']}x{protocol['num']}-{digest}"
 
 
 def of_images(protocol: Mapping[str, Any]) -> bool:
@@ -206,8 +207,8 @@ def protocol_in_words(evaluation: Evaluation, classes: Sequence[str] = ()) -> st
 
 def describe(evaluation: Evaluation) -> str:
     """What was evaluated and how, and a table of the figures: value, standard error, real images, noise."""
-    setup, seen = evaluation.protocol, f"{evaluation.images} images seen"
-    head = f"step {evaluation.step} ({seen}), {setup.get('dtype')}, seed {setup.get('seed')} on"
+    setup, seen = evaluation.protocol, f" ({evaluation.images} images seen)" * (evaluation.images > 0)
+    head = f"step {evaluation.step}{seen}, {setup.get('dtype')}, seed {setup.get('seed')} on"
     if of_images(setup):
         head = f"{evaluation.source} (images {setup['images'][:12]})"
     rare = ", ".join(filter(None, map(rare_in_words, evaluation.figures.values())))

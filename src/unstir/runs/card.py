@@ -60,6 +60,10 @@ class DataCard:
     scale: Scale = PIXELS
     condition: ConditionCard | None = None
 
+    def __post_init__(self) -> None:
+        if len(self.scale.low) not in (0, self.shape[0]):
+            raise UserError("scale", self.scale.pairs, f"must have a pair for each of {self.shape[0]} channels")
+
     @property
     def mark(self) -> str:
         """What names the run in its log lines and grids: the first digits of its identity."""
@@ -77,11 +81,11 @@ class DataCard:
             card = TypeAdapter(cls).validate_json(json.dumps(values), strict=True)
         except ValidationError as error:
             raise ValueError(str(of_pydantic(error, lambda _: None))) from None
-        alike = [(len(card.scale.low), len(card.scale.high)), (sorted(card.counts), ["held_out", "train"])]
+        alike: list[tuple[object, object]] = [(sorted(card.counts), ["held_out", "train"])]
         if (of := card.condition) is not None:
             alike += [([len(of.offset), len(of.scale)], [*of.shape[:1] * 2]), (len(of.shape) in (1, 3), True)]
         if any(one != other for one, other in alike):
-            raise ValueError("its scale, counts or condition are of other channels, splits or sides")
+            raise ValueError("its counts or condition are of other splits, channels or sides")
         return card
 
     @classmethod

@@ -17,6 +17,7 @@ from unstir.diffusion.denoiser import Denoiser
 from unstir.errors import UserError, quoted
 from unstir.locks import held
 from unstir.parts import find
+from unstir.pixels import PIXELS, Scale
 from unstir.runs import brought, build, card, checkpoint, toml
 from unstir.runs.card import CONDITIONS, DataCard, Labels
 from unstir.runs.checkpoint import Checkpoint, content_hash, misfits, power_average, settings_of, weights_of
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+LOCK = ".lock"  # there while a process holds the run, and after one that was killed
 LOGS = tuple(f"{log}.jsonl" for log in ("metrics", "held_out", "errors", "events"))
 OWN = "config.toml", card.NAME, CONDITIONS, *LOGS, "curves.png", "losses.png"
 """The files of a run's folder that only the holder of its lock writes."""
@@ -62,6 +64,7 @@ class Run:
         classes: Sequence[str] = (),
         has_null: bool = False,
         conditions: "Conditions | None" = None,
+        scale: Scale = PIXELS,
         options: Mapping[str, Any] = MappingProxyType({}),
         step: int = 0,
         chain: Chain | None = None,
@@ -70,14 +73,16 @@ class Run:
 
         ``network`` is a `UNet`, or of a class that `unstir.network` decorates, made with these ``options``. It learned
         ``predict``, "eps", "x0" or "v", on ``process``, of any schedule. ``data`` is its store, or the shape (C, H, W)
-        of its images. ``classes`` are the names of its labels, by number; with ``has_null`` it knows one more, which
-        says nothing. ``conditions`` are vectors or images in the place of labels (`Conditions.of`). ``step`` counts its
-        optimiser steps, and ``chain`` is how the run is sampled by default. Raises UserError, before the folder is
-        made, where the network cannot be made again with these weights.
+        of its images, in units where a ``scale`` is given. ``classes`` are the names of its labels, by number; with
+        ``has_null`` it knows one more, which says nothing. ``conditions`` are vectors or images in the place of labels
+        (`Conditions.of`). ``step`` counts its optimiser steps, and ``chain`` is how the run is sampled by default.
+        Raises UserError, before the folder is made, where the network cannot be made again with these weights.
         """
         store, shape = (None, data) if isinstance(data, tuple) else (data, data.shape)
         if store and classes and tuple(classes) != store.classes:
             raise UserError("classes", classes, f"are not those of {store.path}", {"classes": store.classes})
+        if store and scale not in (PIXELS, store.scale):
+            raise UserError("scale", scale.pairs, f"is not that of {store.path}", {"scale": None})
         weights = {name: t.detach().cpu().contiguous() for name, t in network.state_dict().items()}
         config = brought.settings(
             brought.of_network(network, shape[0], len(classes), conditions, dict(options)),
@@ -90,7 +95,7 @@ class Run:
             store=str(store.path.resolve()) if store else "",
         )
         brought.check_fit(config, weights)
-        no_data = DataCard(shape, tuple(classes))
+        no_data = DataCard(shape, tuple(classes), scale=scale)
         run = cls.begin(config, Path(folder), DataCard.of_store(store) if store else no_data, conditions)
         run.keep(weights, step)
         return run
@@ -160,8 +165,8 @@ class Run:
         return steps_in(span, self.steps_per_epoch, self.config.train.batch_size)
 
     def images_seen(self, step: int) -> int:
-        """How many training images the steps up to ``step`` take."""
-        return step * self.config.train.batch_size
+        """How many training images the steps up to ``step`` take; 0 where it was trained elsewhere."""
+        return step * self.config.train.batch_size if self.config.kind.trained_here else 0
 
     @property
     def length(self) -> int:
@@ -210,7 +215,7 @@ class Run:
     def lock(self) -> Iterator[None]:
         """Hold the run in this block; UserError where another process has it."""
         busy = UserError("out", self.path, "is being trained by another process", "wait for it, or name another folder")
-        with held(self.path / ".lock", busy):
+        with held(self.path / LOCK, busy):
             yield
 
     def tidy(self) -> None:
@@ -343,7 +348,7 @@ def check_free(path: Path) -> None:
     """Raise UserError where a new run cannot have this folder; what a run killed at its birth left may lie there."""
     if path.exists() and not path.is_dir():
         raise UserError("out", path, "is a file", "name a folder")
-    ours = (card.NAME, CONDITIONS, ".lock")
+    ours = (card.NAME, CONDITIONS, LOCK)
     if path.is_dir() and any(not (e.name in ours or e.name.endswith(PARTIAL)) for e in path.iterdir()):
         raise UserError("out", path, "is not empty, and a new run needs a folder of its own", "name another folder")
 

@@ -11,7 +11,7 @@ from typing import Any, get_type_hints
 
 from unstir.chain import SAMPLERS
 from unstir.errors import printable
-from unstir.serve.chapters import forward, guidance, images, opening, own, predict, reverse
+from unstir.serve.chapters import conditions, forward, guidance, images, opening, own, predict, reverse
 from unstir.serve.editing import drawn, inpaint, paste, preview, vary
 from unstir.serve.exercises import check
 from unstir.serve.sampling import compare, sample
@@ -19,6 +19,7 @@ from unstir.serve.state import Answer, Frames, State, Values
 from unstir.serve.training import report, snapshot, training
 
 Handler = Callable[[State, Any], Answer | Frames]
+COMPARED = ["ancestral", "ddim", "dpmpp_2m", "unipc", "consistency"]  # chosen at first, where a model takes them
 
 
 def models(state: State, values: Values) -> Answer:
@@ -27,18 +28,21 @@ def models(state: State, values: Values) -> Answer:
 
 
 def model(state: State, values: Values) -> Answer:
-    """What a page offers for a model: its images, classes, samplers and usual chain."""
+    """What a page offers for a model: its images, classes, samplers, and the chains that it begins with."""
     model, run = state.model(values.model), state.run(values.model)
+    T, usual = model.process.T, model.kind.usual(model.chain, model.process.T)
     return {
         "step": model.step,
         "steps": run.saved_steps(),
-        "T": model.process.T,
+        "T": T,
         "shape": model.shape,
         "labels": [printable(name) for name in model.labels.names] or [*map(str, range(model.labels.count))],
-        "condition": None if model.conditions is None else model.conditions.card.shape,
+        "condition": "" if model.conditions is None else "image" if model.conditions.is_image else "numbers",
         "guidable": model.hides and not model.kind.has_teacher,
         "samplers": [name for name in SAMPLERS if model.takes(sampler=name, steps=1)],
-        "chain": model.chain.in_effect(),
+        "chain": {"sampler": usual.sampler, "steps": usual.steps, "guidance": model.chain.guidance},
+        "compared": COMPARED,
+        "strides": [(-(-T // 10), "a tenth of the times"), (1, "one time"), (T, "all times, to the image")],
     }
 
 
@@ -57,6 +61,7 @@ CALLS: dict[str, Handler] = {
     "paste": paste,
     "opening": opening,
     "images": images,
+    "conditions": conditions,
     "own": own,
     "forward": forward,
     "predict": predict,

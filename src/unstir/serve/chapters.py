@@ -83,12 +83,22 @@ def images(state: State, values: Values) -> Frames:
     yield {"shape": _shape(model), "images": [encoded(pixels) for pixels in model.pixels(x_0)], "labels": classes}
 
 
+def conditions(state: State, values: Values) -> Frames:
+    """The first of the held-out images that a model can be told to draw an image for."""
+    model = state.model(values.model)
+    if model.conditions is None or not model.conditions.is_image:
+        raise UserError("model", values.model, "is not told of images", "choose another")
+    indices = torch.arange(min(IMAGES, len(model.conditions.kept)))
+    shown = model.conditions.pixels(indices, None, 3 if model.shape[0] == 3 else 1)
+    yield {"shape": shown.shape[1:], "images": [encoded(pixels) for pixels in shown]}
+
+
 def own(state: State, values: PictureValues) -> Frames:
     """The pixels of an image file at the size of the model's images; UserError where it cannot be used."""
     model = state.model(values.model)
     if not model.in_pixels:
         raise UserError("picture", None, "cannot be used: this model makes values")
-    yield {"pixels": encoded(to_uint8(read_image(values.picture, model.shape)))}
+    yield {"pixels": encoded(to_uint8(read_image(state.picture(values.picture), model.shape)))}
 
 
 @remembered

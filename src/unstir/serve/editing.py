@@ -1,13 +1,13 @@
 """Edits of a picture that a page sends: what `unstir edit` makes of the same file by the same settings."""
 
-import hashlib
+import secrets
 from collections.abc import Generator
 from io import BytesIO
 from time import monotonic
 from typing import Annotated
 
 from PIL.Image import Image
-from pydantic import Base64Bytes, Field
+from pydantic import Base64Bytes, BeforeValidator, Field
 
 from unstir import edit
 from unstir.diffusion.samplers import Step
@@ -18,9 +18,12 @@ from unstir.generate.memory import Drawing
 from unstir.pictures.grid import to_picture
 from unstir.pixels import to_uint8
 from unstir.runs.model import Model
+from unstir.serve.sampling import SampleValues
 from unstir.serve.state import Answer, Frames, Seed, State, Values, command, shown, url
 
 PAUSE = 0.05  # seconds between two frames
+Content = Annotated[Base64Bytes, BeforeValidator(lambda url: str(url).rpartition(",")[2])]
+"""A small file, as a data: address or base64."""
 
 
 class DrawnValues(Values):
@@ -31,36 +34,31 @@ class DrawnValues(Values):
 
 
 class PictureValues(Values):
-    """A picture file."""
+    """A picture file, by the id of `State.take`."""
 
-    picture: Base64Bytes
+    picture: Annotated[str, Field(max_length=64)]
 
 
-class EditValues(PictureValues):
+class EditValues(SampleValues, PictureValues):
     """What every edit takes; ``name`` is that of the picture file in the command."""
 
     name: Annotated[str, Field(max_length=200)] = "picture.png"
     num: Annotated[int, Field(ge=1, le=16)] = 4
-    seed: Seed = 0
-    label: int | None = None
-    steps: int = 9
+    steps: int | None = 9
 
-    def job(self, model: Model) -> Job:
-        """What is asked of the model; UserError as `Chain`."""
-        return Job(num=self.num, chain=model.chain.changed(steps=self.steps, seed=self.seed), label=self.label)
-
-    def command(self, edit: str, state: State, **options: object) -> str:
+    def edit_command(self, edit: str, state: State, **options: object) -> str:
         """The command that makes the same."""
-        shared = {"label": self.label, "num": self.num, "steps": self.steps, "seed": self.seed}
         name = printable(self.name)
         picture = f"./{name}" if name.startswith("-") else name
+        told = self.label is not None or self.condition is not None  # else there is nothing to guide to
+        shared = self.options if told else {**self.options, "guidance": None}
         return command("edit", edit, state.run(self.model).name, picture, **options, **shared)
 
 
 class InpaintValues(EditValues):
     """A mask, white where the picture is filled in, and how often each step is taken."""
 
-    mask: Base64Bytes
+    mask: Content
     resamples: Annotated[int, Field(ge=1, le=20)] = 3
 
 
@@ -73,8 +71,8 @@ class VaryValues(EditValues):
 class PasteValues(PictureValues):
     """A result of filling in a mask, a picture file too."""
 
-    mask: Base64Bytes
-    result: Base64Bytes
+    mask: Content
+    result: Content
 
 
 def drawn(state: State, values: DrawnValues) -> Frames:
@@ -84,37 +82,35 @@ def drawn(state: State, values: DrawnValues) -> Frames:
     for frame in drawing.frames():
         yield {"x": shown(frame.x, model)}
     (image,) = model.data.scale.shown(drawing.images, model.channels)
-    yield {"picture": _url(to_picture(image))}
+    yield {"picture": state.take(_png(to_picture(image)))}
 
 
 def preview(state: State, values: PictureValues) -> Frames:
     """The part of a picture that is edited, and what is done to it."""
-    picture, notes = edit.preview(state.model(values.model), values.picture)
+    picture, notes = edit.preview(state.model(values.model), state.picture(values.picture))
     yield {"shown": _url(picture), "notes": notes}
 
 
 def inpaint(state: State, values: InpaintValues) -> Frames:
     """Lines as `_edited`."""
-    model, (picture, mask, resamples) = state.model(values.model), (values.picture, values.mask, values.resamples)
-    steps = edit.inpaint_steps(model, picture, values.job(model), mask=mask, resamples=resamples)
-    yield from _edited(model, steps, values.command("inpaint", state, mask="mask.png", resamples=resamples))
+    model, picture, resamples = state.model(values.model), state.picture(values.picture), values.resamples
+    steps = edit.inpaint_steps(model, picture, values.job(model), mask=values.mask, resamples=resamples)
+    yield from _edited(model, steps, values.edit_command("inpaint", state, mask="mask.png", resamples=resamples))
 
 
 def vary(state: State, values: VaryValues) -> Frames:
     """Lines as `_edited`."""
-    model, strength = state.model(values.model), values.strength
-    steps = edit.vary_steps(model, values.picture, values.job(model), strength=strength)
-    yield from _edited(model, steps, values.command("vary", state, strength=strength))
+    model, picture, strength = state.model(values.model), state.picture(values.picture), values.strength
+    steps = edit.vary_steps(model, picture, values.job(model), strength=strength)
+    yield from _edited(model, steps, values.edit_command("vary", state, strength=strength))
 
 
 def paste(state: State, values: PasteValues) -> Frames:
     """The address of the picture at its own size with a result in it."""
-    shape = state.model(values.model).shape
-    keep = read_mask(values.mask, None, values.picture, shape)
-    photo = pasted(values.picture, to_uint8(read_image(values.result, shape))[0], keep)
-    content = _png(photo)
-    name = f"{hashlib.sha256(content).hexdigest()[:16]}.png"
-    yield {"photo": state.keep(name, "image/png", content), "size": photo.size}
+    shape, picture = state.model(values.model).shape, state.picture(values.picture)
+    keep = read_mask(values.mask, None, picture, shape)
+    photo = pasted(picture, to_uint8(read_image(values.result, shape))[0], keep)
+    yield {"photo": state.keep(f"{secrets.token_urlsafe(8)}.png", "image/png", _png(photo)), "size": photo.size}
 
 
 def _edited(model: Model, steps: Generator[Step, None, edit.Edited], command: str) -> Frames:

@@ -52,7 +52,6 @@ function begin() {
 
 form.addEventListener("input", command);
 for (const frame of data.frames) player.add(frame);
-if (form.guidance) form.guidance.value = data.chains[0].guidance;
 const shared = restore(form);
 command();
 if (shared) begin();

@@ -2,12 +2,12 @@
 
 from typing import Annotated, Any
 
-import torch
 from pydantic import AfterValidator, BaseModel, Field
 
 from unstir.chain import SAMPLERS, title
 from unstir.compare import compare as compared
 from unstir.errors import UserError
+from unstir.generate.conditions import of_numbers
 from unstir.generate.drawing import Job
 from unstir.generate.memory import Drawing
 from unstir.runs.model import Model
@@ -45,14 +45,19 @@ class SampleValues(Values):
     def job(self, model: Model) -> Job:
         """What is asked of the model; UserError as `Chain`."""
         chain = model.chain.changed(**self.chain, seed=self.seed)
-        condition = None if self.condition is None else torch.tensor(self.condition)
+        condition = None if self.condition is None else of_numbers(self.condition, model)
         return Job(num=self.num, chain=chain, label=self.label, condition=condition)
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """The options of the command line that ask for the same."""
+        numbers = [str(number).removesuffix(".0") for number in self.condition or ()]
+        condition = ",".join(numbers) or None
+        return {"num": self.num, "seed": self.seed, "label": self.label, "condition": condition, **self.chain}
 
     def command(self, run: str, **others: Any) -> str:
         """The command that draws the same, with ``others`` in the place of these settings."""
-        condition = None if self.condition is None else ",".join(map(str, self.condition))
-        options = {"num": self.num, "seed": self.seed, "label": self.label, "condition": condition}
-        return command("sample", run, **{**options, **self.chain, **others})
+        return command("sample", run, **{**self.options, **others})
 
 
 def sample(state: State, values: SampleValues) -> Frames:

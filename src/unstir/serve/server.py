@@ -10,7 +10,7 @@ import secrets
 import select
 import socket
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
 from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -25,16 +25,17 @@ from unstir.errors import NotFiniteError, OutOfMemoryError, UserError, of_pydant
 from unstir.progress import Count, shown_by
 from unstir.serve import pages
 from unstir.serve.calls import CALLS, Handler, computes, values_of
-from unstir.serve.state import Answer, State
+from unstir.serve.state import MOST_BYTES, Answer, State
 from unstir.serve.turns import FullError, Turns
 
 logger = logging.getLogger(__name__)
 
 HOST = "127.0.0.1"
-MOST_BYTES = 8_000_000  # of a call
 SECONDS = 10.0  # for which a client may send or take nothing
 PAUSE = 0.2  # seconds between two lines of how far a job is
+RETRY = {"Retry-After": "2"}  # seconds
 JSON, LINES, HTML = "application/json", "application/x-ndjson", "text/html; charset=utf-8"
+FILE = "application/octet-stream"
 FILE_POLICY = "sandbox; default-src 'none'; img-src data:; style-src 'unsafe-inline'; frame-ancestors 'none'"  # reports
 POLICY = "default-src 'self'; img-src 'self' data: blob:; base-uri 'none'; frame-ancestors 'none'"
 HEADERS = {
@@ -94,7 +95,7 @@ class Server(ThreadingHTTPServer):
 
 
 class _RefusedError(Exception):
-    """A request that is answered with a status and one line."""
+    """A request that is answered with a status, one line, and perhaps headers."""
 
 
 class _Request(BaseHTTPRequestHandler):
@@ -112,8 +113,7 @@ class _Request(BaseHTTPRequestHandler):
         try:
             answer(self._name())
         except _RefusedError as refused:
-            status, line = refused.args
-            self.send_error(status, line)
+            self._refuse(*refused.args)
 
     def _name(self) -> str:
         """The address below the token; refused for another host, origin or token."""
@@ -133,7 +133,7 @@ class _Request(BaseHTTPRequestHandler):
         folder, _, file = name.rpartition("/")
         content = self.server.fixed.get(file) if folder == "static" else None
         if folder == "file" and (content := self.server.state.file(file)):
-            return self._send(200, *content, FILE_POLICY)
+            return self._send(200, *content, {"Content-Security-Policy": FILE_POLICY})
         if name in pages.PAGES:
             content = HTML, pages.rendered(name, self.server.state)
         if content is None:
@@ -141,21 +141,23 @@ class _Request(BaseHTTPRequestHandler):
         return self._send(200, *content)
 
     def _post(self, name: str) -> None:
-        handler = CALLS.get(name.removeprefix("api/")) if name.startswith("api/") else None
-        if handler is None:
+        handler, is_file = CALLS.get(name.removeprefix("api/")) if name.startswith("api/") else None, name == "picture"
+        if handler is None and not is_file:
             raise _RefusedError(404, "there is no such call")
-        if self.headers.get_content_type() != JSON:
-            raise _RefusedError(415, "a call is JSON")
+        if self.headers.get_content_type() != (kind := FILE if is_file else JSON):
+            raise _RefusedError(415, f"what is sent here is {kind}")
         length = self.headers.get("Content-Length", "")
         if not (length.isascii() and length.isdecimal() and len(length) < 12 and int(length) <= MOST_BYTES):
-            raise _RefusedError(413, f"a call has a length of at most {MOST_BYTES} bytes")
+            raise _RefusedError(413, f"at most {MOST_BYTES / 1e6:g} MB can be sent")
+        content = self.rfile.read(int(length))
+        if handler is None:
+            return self._send(200, JSON, to_json({"picture": self.server.state.take(content)}))
         try:
-            values = values_of(handler).model_validate_json(self.rfile.read(int(length)))
-            self._called(handler, values)
+            return self._called(handler, values_of(handler).model_validate_json(content))
         except ValidationError as error:
             raise _RefusedError(400, of_pydantic(error, lambda _: None).line()) from None
         except FullError:
-            raise _RefusedError(429, "too many computations wait; try again in a moment") from None
+            raise _RefusedError(429, "too many computations wait; try again in a moment", RETRY) from None
 
     def _called(self, handler: Handler, values: Any) -> None:
         begun = False
@@ -213,8 +215,8 @@ class _Request(BaseHTTPRequestHandler):
         if select.select([self.connection], [], [], 0)[0] and not self.connection.recv(1, socket.MSG_PEEK):
             raise BrokenPipeError
 
-    def _send(self, status: int, kind: str, content: bytes, policy: str = POLICY) -> None:
-        self._head(status, kind, {"Content-Length": str(len(content)), "Content-Security-Policy": policy})
+    def _send(self, status: int, kind: str, content: bytes, also: Mapping[str, str] = {}) -> None:
+        self._head(status, kind, {"Content-Length": str(len(content)), **also})
         with suppress(BrokenPipeError, ConnectionResetError):
             self.wfile.write(content)
 
@@ -227,9 +229,13 @@ class _Request(BaseHTTPRequestHandler):
         self.end_headers()
 
     def send_error(self, code: int, message: str | None = None, explain: str | None = None) -> None:
+        """Refuse what is no request, as the base class asks."""
+        self._refuse(code, message or "this is no request")
+
+    def _refuse(self, status: int, line: str, also: Mapping[str, str] = {}) -> None:
         """Refuse in one line, and take what is still sent: else the system may drop the answer with the connection."""
         self.close_connection = True
-        self._send(code, JSON, to_json({"error": message or "this is no request"}))
+        self._send(status, JSON, to_json({"error": line}), also)
         with suppress(OSError):
             self.connection.shutdown(socket.SHUT_WR)
             self.connection.settimeout(1.0)

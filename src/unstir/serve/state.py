@@ -1,6 +1,7 @@
 """What the pages share: the models by the ids that the server gives them, and files made for a download, in memory."""
 
 import base64
+import hashlib
 import itertools
 import math
 import shlex
@@ -29,6 +30,7 @@ Frames = Iterator[Answer]
 
 Seed = Annotated[int, Field(ge=0, le=2**53 - 1)]  # the whole numbers that JavaScript holds
 MODELS = 3  # kept in memory
+MOST_BYTES = 8_000_000  # of a call, and of a picture that is sent
 
 
 class Values(BaseModel):
@@ -46,6 +48,7 @@ class State:
         shipped = sorted(names(), key=lambda name: name != "mnist")  # pages open on the first: digits that anyone reads
         self._lock, self._runs = RLock(), {name: f"{PREFIX}{name}" for name in shipped}
         self._models, self._files = OrderedDict[tuple[str | int, ...], Model](), Recent[tuple[str, bytes]]()
+        self._pictures = Recent[tuple[str, bytes]]()  # apart, so that large files that are made do not drive them out
         self.computed = Recent[Any]()
         """What chapters computed."""
         for path in given:
@@ -94,7 +97,19 @@ class State:
 
     def file(self, name: str) -> tuple[str, bytes] | None:
         """The kind (MIME) and content of a file that is kept; None where there is none."""
-        return self._files.get(name)
+        return self._pictures.get(name) or self._files.get(name)
+
+    def take(self, content: bytes) -> str:
+        """Keep a picture file that a page sent, and return its id, which is a `file` too; the oldest is forgotten."""
+        id = hashlib.sha256(content).hexdigest()[:16]
+        self._pictures.put(id, ("application/octet-stream", content), len(content))
+        return id
+
+    def picture(self, id: str) -> bytes:
+        """A picture that was taken; UserError where it was forgotten."""
+        if (kept := self._pictures.get(id)) is None:
+            raise UserError("picture", None, "is no longer kept by the server", "open it again")
+        return kept[1]
 
 
 def url(content: bytes, kind: str = "image/png") -> str:

@@ -1,5 +1,6 @@
 """A training as its files show it: the trainer knows nothing of it, and may end and go on."""
 
+import math
 import secrets
 import time
 from pathlib import Path
@@ -11,11 +12,12 @@ from unstir.insight.write import write_report
 from unstir.pictures.charts import evenly, mean_losses
 from unstir.progress import duration, waiting
 from unstir.runs.lines import seconds_left
-from unstir.runs.run import Run
+from unstir.runs.run import LOCK, Run
 from unstir.runs.timetable import all_snapshots, drawn_grid
 from unstir.serve.state import Answer, Frames, State, Values, command
 
 POINTS = 400  # of a curve
+QUIET = 120.0  # seconds without a line after which a training has stopped
 
 
 class TrainingValues(Values):
@@ -25,12 +27,17 @@ class TrainingValues(Values):
 
 
 def training(state: State, values: TrainingValues) -> Answer:
-    """How far a run has come, its curve and its snapshots; the stamp alone where nothing was written since."""
+    """How far a run has come, its curves and its snapshots; less where nothing was written since the stamp."""
     run = state.run(values.model)
     files = run.log_file("metrics"), run.log_file("held_out"), run.samples
     written = [file.stat().st_mtime for file in files if file.exists()]
     stamp = " ".join(map(str, written))
-    answer = {"stamp": stamp, "written": f"{duration(time.time() - max(written))} ago" if written else "nothing yet"}
+    since = time.time() - max(written, default=0)
+    answer = {
+        "stamp": stamp,
+        "written": f"{duration(since)} ago" if written else "nothing yet",
+        "running": (run.path / LOCK).exists() and since < QUIET,
+    }
     return answer if stamp and stamp == values.stamp else {**answer, **_progress(run)}
 
 
@@ -40,6 +47,7 @@ def _progress(run: Run) -> Answer:
     left = max(run.length - step, 0)
     seconds = seconds_left(lines, left, run.config.train.batch_size)
     points = [(lines[i]["images"], lines[i]["loss"]) for i in evenly(len(lines), POINTS)]
+    held_out = [(images, loss) for images, loss, _ in mean_losses(run.held_out(), "held_out")]
     drawn = {at: file.stat().st_mtime for at, name in all_snapshots(run).items() if (file := drawn_grid(run, name))}
     return {
         "step": step,
@@ -47,11 +55,16 @@ def _progress(run: Run) -> Answer:
         "left": "finished" if not left else "not known yet" if seconds is None else waiting(seconds),
         "loss": lines[-1]["loss"] if lines else None,
         "images_per_second": lines[-1]["images_per_second"] if lines else None,
-        "train": points,
-        "held_out": [(images, loss) for images, loss, _ in mean_losses(run.held_out(), "held_out")],
+        "images": max((images for images, _ in (*points, *held_out)), default=1),
+        "curves": {"a": _logarithms(points), "b": _logarithms(held_out)},
         "snapshots": [{"step": at, "images": run.images_seen(at), "drawn": since} for at, since in drawn.items()],
-        "command": command("train", out=run.path),
+        "command": command("train", out=run.path) if left else "",
     }
+
+
+def _logarithms(points: list[tuple[float, float]]) -> list[tuple[float, float]]:
+    """Points (images, loss) as (images, log10 loss), without those that have none."""
+    return [(images, math.log10(loss)) for images, loss in points if loss > 0]
 
 
 class SnapshotValues(Values):

@@ -44,7 +44,7 @@ def fitting(run: Run, store: Store, group: Alone = Alone()) -> Run:
     train, share = run.config.train, -(-run.config.train.batch_size // group.size)
     most = min(train.micro_batch or share, share)
     on_cpu = build.device(train.device).type == "cpu"
-    size, fits = most, _extended(run, store, most, group.size) if on_cpu else _taken(run, store, most)
+    size, fits = most, extended(run, store, most, group.size) if on_cpu else taken(run, store, most)
     while size and not fits(size):
         size = -(-size // 2) if size > 1 else 0
     size = min(group.of_all(size))
@@ -61,7 +61,7 @@ def fitting(run: Run, store: Store, group: Alone = Alone()) -> Run:
     return run
 
 
-def _taken(run: Run, store: Store, share: int) -> Callable[[int], bool]:
+def taken(run: Run, store: Store, share: int) -> Callable[[int], bool]:
     """What says whether steps can be taken with so many images at once on a GPU, by taking them."""
 
     def fits(size: int) -> bool:
@@ -85,7 +85,7 @@ def _can_be_taken(run: Run, store: Store, share: int, size: int) -> bool:
     return True
 
 
-def _extended(run: Run, store: Store, most: int, num_processes: int) -> Callable[[int], bool]:
+def extended(run: Run, store: Store, most: int, num_processes: int) -> Callable[[int], bool]:
     """What says whether a step with so many images fits into this process's share of the machine's free memory."""
     free = resources.free() / num_processes
     if 12 * build.num_parameters(run.config) > free:  # weights, gradients and a moment: trying takes them

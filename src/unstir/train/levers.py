@@ -68,10 +68,14 @@ class Batches:
         index = self._index(step, part)
         if self._ahead is not None:
             self._ahead(self._index(step + 1, part).tolist())
+        return self._mirrored(index, Key(self.seed, "flip", step, slots))
+
+    def _mirrored(self, index: Tensor, key: Key) -> tuple[Tensor, Tensor | None]:
+        """The images with these numbers, and what describes each, mirrored where ``key`` draws it."""
         x_0 = self._scale.to_model(self._moved(self.images[index]))
         condition = self.condition(index)
         if self.flip:
-            mirrored = randomness.coin(Key(self.seed, "flip", step, slots), 0.5)[:, None, None, None]
+            mirrored = randomness.coin(key, 0.5)[:, None, None, None]
             x_0, condition = moved(lambda images: torch.where(mirrored, images.flip(-1), images), x_0, condition)
         return x_0, condition
 
@@ -83,13 +87,12 @@ class Batches:
             None if self.conditions is None else self.conditions.stored(self.store, "train", index.cpu(), self.device)
         )
 
-    def described(self, index: Tensor) -> Tensor | None:
-        """What the network is told of the images with these numbers, int64 [b], as they are in the store."""
-        condition = self.condition(index)
+    def described(self, index: Tensor, key: Key) -> Tensor | None:
+        """What the network is told of the images with these numbers, int64 [b], mirrored where ``key`` draws it."""
         if self.conditions is None:
-            return condition
-        x_0, _ = known(self._scale.to_model(self._moved(self.images[index])), self._scale)
-        return self.conditions.of_images(x_0, condition)
+            return self.condition(index)
+        x_0, condition = self._mirrored(index, key)
+        return self.conditions.of_images(known(x_0, self._scale)[0], condition)
 
     def _moved(self, rows: Tensor) -> Tensor:
         """Rows on the training device, as bytes and from pinned memory where they have to travel."""

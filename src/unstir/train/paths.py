@@ -91,10 +91,7 @@ class Paths:
         """The conditions of paths of this number, those of images of the data, or hidden as the teacher learned."""
         images, seed = self._batches.images, self._config.seed
         index = randomness.integers(Key(seed, "label of path", number, slots), 0, len(images) - 1)
-        condition = self._batches.described(index.to(images.device))
+        condition = self._batches.described(index.to(images.device), Key(seed, "flip of path", number, slots))
         if condition is None:
             return None
-        if self._batches.flip and condition.ndim == 4:
-            mirrored = randomness.coin(Key(seed, "flip of path", number, slots), 0.5)[:, None, None, None]
-            condition = torch.where(mirrored, condition.flip(-1), condition)
         return hidden(self._config, Key(seed, "label dropout of path", number, slots), condition)

@@ -2,7 +2,6 @@
 import { make, offer, opens, part, runner, settings } from "./unstir.js";
 
 const form = part("settings"), rows = part("rows"), run = runner(form, begin);
-const USUAL = ["ancestral", "ddim", "dpmpp_2m", "unipc", "consistency"];
 
 function boxes(name, values, chosen) {
   const input = (value) => make("input", { type: "checkbox", name, value, checked: chosen.includes(value) });
@@ -10,9 +9,9 @@ function boxes(name, values, chosen) {
   part(name).replaceChildren(part(name).querySelector("legend"), ...values.map(box));
 }
 
-function choose(facts) {
-  offer(form, facts);
-  boxes("samplers", facts.samplers, USUAL);
+async function choose(facts) {
+  await offer(form, facts);
+  boxes("samplers", facts.samplers, facts.compared);
   boxes("snapshots", facts.steps, facts.steps.slice(-1));
 }
 
@@ -21,7 +20,6 @@ function begin() {
   const pairs = chosen.getAll("samplers").flatMap((sampler) => steps.map((count) => ({ sampler, steps: Number(count) })));
   rows.replaceChildren();
   return run("compare", { ...given, rows: pairs, snapshots: chosen.getAll("snapshots").map(Number) }, (line) => {
-    if (line.command) part("command").textContent = line.command;
     if (!line.images) return;
     const row = part("row").content.cloneNode(true), [name, image] = row.querySelectorAll("strong, img");
     name.textContent = line.title;

@@ -1,6 +1,6 @@
 // A chapter: all places of its slider come from the server at once or one by one, and then the slider does not wait.
-import { Player, ask, content, fill, make, part, picks, problem, remember, restore, runner, settings } from "./unstir.js";
-import { arrows, bars, curves, paint } from "./paint.js";
+import { Player, ask, fill, part, picks, problem, remember, restore, runner, settings } from "./unstir.js";
+import { arrows, bars, curves, paint, thumbnails } from "./paint.js";
 
 const form = part("settings"), chapter = form.dataset.chapter, run = runner(form);
 const all = (selector) => [...document.querySelectorAll(selector)];
@@ -29,7 +29,7 @@ function show(place) {
   for (const number of all("[data-number]")) if (frame[number.dataset.number] !== undefined) put(number, frame[number.dataset.number]);
   mark?.(frame.t);
   if (chosen) arrows(part("arrows"), { a: frame.to_weak, b: frame.to_strong, c: frame.to_guided });
-  if (frame.probabilities?.length) bars(part("bars"), facts.labels, frame.probabilities);
+  if (frame.probabilities) bars(part("bars"), facts.labels, frame.probabilities);
   form.t.value = frame.t;
   clearTimeout(later);
   later = setTimeout(remember, 200, form);
@@ -58,9 +58,7 @@ function begin(line) {
   wanted = Number(form.t.value || line.first);
   player.clear();
   player.slider.max = line.total - 1 - (chapter === "posterior");
-  if (part("held")) part("held").hidden = !line.held_out.length;
   if (part("target")) part("target").textContent = line.predicts;
-  if (part("classes")) part("classes").hidden = !facts.labels.length;
 }
 
 function values() {
@@ -85,16 +83,10 @@ async function load() {
 }
 
 /** The images of the data as buttons, and one of the reader's own. */
-function thumbnails() {
-  const button = (pixels, value, ariaLabel) => {
-    const canvas = make("canvas");
-    paint(canvas, pixels, data.shape);
-    return make("label", {}, make("input", { type: "radio", name: "image", value, checked: value === 0, ariaLabel }), canvas);
-  };
+function images() {
   const name = (i) => (data.labels ? `image of class ${facts.labels[data.labels[i]]}` : `image ${i + 1}`);
-  const own = data.own ? [button(data.own, "own", "your own image")] : [];
-  const legend = part("images").querySelector("legend");
-  part("images").replaceChildren(legend, ...data.images.map((pixels, i) => button(pixels, i, name(i))), ...own);
+  const own = data.own ? [["own", "your own image", data.own]] : [];
+  thumbnails(part("images"), [...data.images.map((pixels, i) => [i, name(i), pixels]), ...own], data.shape, "image");
 }
 
 /** The class of the image that is chosen is what the network is told at first. */
@@ -110,22 +102,22 @@ async function choose() {
   if (part("images")) {
     data = await ask("images", { model: form.model.value });
     data.own = sessionStorage.getItem(stored());
-    thumbnails();
+    images();
   }
   if (form.label) {
     const none = facts.guidable && chapter !== "guidance" ? [["", "none"]] : [];
     fill(form.label, [...none, ...facts.labels.map((name, i) => [i, name])]);
     form.label.closest("label").hidden = !facts.labels.length;
   }
-  if (form.stride) fill(form.stride, [[Math.ceil(facts.T / 10), "a tenth of the times"], [1, "one time"], [facts.T, "all times, to the image"]]);
+  if (form.stride) fill(form.stride, facts.strides);
 }
 
 /** Send a picture file, and take its pixels as the image. */
-async function own(_, url) {
-  const answer = await ask("own", { model: form.model.value, picture: content(url) }).catch(problem);
+async function own(_, picture) {
+  const answer = await ask("own", { model: form.model.value, picture }).catch(problem);
   if (!answer) return;
   sessionStorage.setItem(stored(), (data.own = answer.pixels));
-  thumbnails();
+  images();
   form.elements.image.value = "own";
   label();
   load();

@@ -29,14 +29,6 @@ export class Mask {
     return Array.from({ length: data.length / 4 }, (_, i) => data[4 * i + 3] > 0);
   }
 
-  /** The mask as the address of a PNG, white where it is painted, black elsewhere. */
-  url() {
-    const { width, height } = this.canvas, file = Object.assign(document.createElement("canvas"), { width, height });
-    const values = this.pixels().flatMap((painted) => [...Array(3).fill(painted ? 255 : 0), 255]);
-    file.getContext("2d").putImageData(new ImageData(Uint8ClampedArray.from(values), width), 0, 0);
-    return file.toDataURL("image/png");
-  }
-
   /** Paint or erase a rectangle of whole pixels. */
   fill(x, y, wide, high, erases) {
     this.context.fillStyle = "#f33";

@@ -61,6 +61,16 @@ export function arrows(svg, named) {
   }
 }
 
+/** Fill a fieldset with the images [value, name, pixels] to choose from, first the first; one without pixels is its name. */
+export function thumbnails(box, images, shape, name) {
+  const choice = ([value, ariaLabel, pixels], i) => {
+    const image = make(pixels ? "canvas" : "span", { textContent: ariaLabel });
+    if (pixels) paint(image, pixels, shape);
+    return make("label", {}, make("input", { type: "radio", name, value, checked: !i, ariaLabel }), image);
+  };
+  box.replaceChildren(box.querySelector("legend"), ...images.map(choice));
+}
+
 /** Show the probabilities of named classes as bars with their numbers. */
 export function bars(box, names, values) {
   const meter = (i) => make("meter", { max: 1, value: values[i], ariaLabel: `class ${names[i]}` });

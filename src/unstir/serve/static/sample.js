@@ -3,26 +3,19 @@ import { Player, fill, offer, opens, part, runner, settings } from "./unstir.js"
 
 const form = part("settings"), files = part("files"), run = runner(form, draw);
 
-const player = new Player((frame) => {
-  part("x").src = frame.x;
-  part("x0").src = frame.x0;
-});
+const player = new Player((frame) => ["x", "x0"].forEach((name) => { part(name).src = frame[name]; }));
 
-/** Begin with few steps. */
-function choose(facts) {
-  const distilled = facts.samplers.includes("consistency");
-  offer(form, facts);
+async function choose(facts) {
+  await offer(form, facts);
   fill(form.sampler, facts.samplers.map((name) => [name, name]));
-  form.sampler.value = distilled ? "consistency" : "unipc";
-  form.steps.max = facts.T;
-  form.steps.value = Math.min(distilled ? 2 : 20, facts.T);
+  form.sampler.value = facts.chain.sampler;
+  Object.assign(form.steps, { max: facts.T, value: facts.chain.steps });
 }
 
 function draw() {
   player.clear();
   files.hidden = true;
   return run("sample", settings(form), (line) => {
-    if (line.command) part("command").textContent = line.command;
     if (line.x) player.add(line);
     if (line.files) for (const link of files.querySelectorAll("a")) link.href = line.files[link.download.split(".")[1]];
     files.hidden = !line.files;

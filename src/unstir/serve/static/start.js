@@ -5,9 +5,7 @@ import { paint } from "./paint.js";
 const form = part("settings"), run = runner(form);
 let shape = [];
 
-const player = new Player((frame) => {
-  for (const name of ["x", "x0"]) paint(part(name), frame[name], shape, 10);
-}, 200);
+const player = new Player((frame) => ["x", "x0"].forEach((name) => paint(part(name), frame[name], shape, 10)), 200);
 
 function open() {
   player.clear();

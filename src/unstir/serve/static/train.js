@@ -1,5 +1,5 @@
 // The page Train: the files of a run, read again every two seconds, and nothing else of its training.
-import { Player, ask, fill, part, problem, remember, restore, runner } from "./unstir.js";
+import { Player, ask, part, problem, remember, restore, runner } from "./unstir.js";
 import { curves } from "./paint.js";
 
 const short = new Intl.NumberFormat("en", { notation: "compact" });
@@ -13,33 +13,26 @@ const player = new Player((snapshot) => {
   return `after ${number(snapshot.images)} images`;
 }, 500);
 
-/** Draw the curves of the logarithm of the loss by images seen. */
-function draw({ train, held_out }) {
-  const log = (points) => points.filter(([, loss]) => loss > 0).map(([images, loss]) => [images, Math.log10(loss)]);
-  const last = [...train, ...held_out].map(([images]) => images), lines = { a: log(train), b: log(held_out) };
-  curves(part("chart"), Math.max(...last, 1), lines, { x: short.format, y: (value) => (10 ** value).toPrecision(2) });
-}
-
 function show(answer) {
   part("step").textContent = `${number(answer.step)} of ${number(answer.length)}`;
   part("loss").textContent = answer.loss?.toPrecision(3) ?? "not known yet";
   part("speed").textContent = number(answer.images_per_second);
   part("left").textContent = answer.left;
-  part("goes").hidden = answer.step >= answer.length;
   part("goes").querySelector("code").textContent = answer.command;
-  draw(answer);
-  part("grids").hidden = !answer.snapshots.length;
+  curves(part("chart"), answer.images, answer.curves, { x: short.format, y: (logarithm) => (10 ** logarithm).toPrecision(2) });
   const among = (snapshots) => ({ step, drawn }) => snapshots.some((other) => other.step === step && other.drawn === drawn);
   if (!player.frames.every(among(answer.snapshots))) player.clear(); // they are of a run that was here before
   answer.snapshots.filter((snapshot) => !among(player.frames)(snapshot)).forEach((snapshot) => player.add(snapshot));
 }
 
 async function look() {
+  models().catch(problem);
   const asked = model, answer = await ask("training", { model, stamp }).catch(problem);
   if (!answer || asked !== model) return; // it was refused, or another was chosen meanwhile
   if (answer.snapshots) show(answer);
   stamp = answer.stamp;
   part("written").textContent = answer.written;
+  part("goes").hidden = answer.running || !part("goes").querySelector("code").textContent;
 }
 
 function choose() {
@@ -48,14 +41,18 @@ function choose() {
   player.clear();
   part("chart").replaceChildren();
   part("grid").removeAttribute("src");
-  part("page").hidden = true;
+  for (const number of document.querySelectorAll("dd, #status")) number.textContent = "";
+  for (const other of ["page", "goes"]) part(other).hidden = true;
   problem("");
   remember(form);
   look();
 }
 
 /** Runs that began since the page was opened are offered too. */
-const models = async () => fill(form.model, (await ask("models")).models.map(({ id }) => [id, id]));
+async function models() {
+  const { models: all } = await ask("models"), known = [...form.model.options].map(({ value }) => value);
+  for (const { id } of all.filter((run) => !known.includes(run.id))) form.model.add(new Option(id));
+}
 
 const start = () => { part("command").textContent = `unstir train ${fresh.recipe.value} --out runs/${fresh.folder.value}`; };
 
@@ -64,11 +61,9 @@ const run = runner(form, () => {
   run("report", { model }, ({ address }) => Object.assign(part("page"), { href: address, hidden: !address }));
 });
 form.model.addEventListener("change", choose);
-form.model.addEventListener("focus", models);
 fresh.addEventListener("input", start);
 fresh.addEventListener("submit", (event) => event.preventDefault());
 start();
-await models();
 if (!restore(form)) form.model.selectedIndex = form.model.length - 1;
 choose();
 setInterval(look, 2000);

@@ -1,6 +1,5 @@
 // What every page uses: calls of the server, the state in the address, a player of frames, the command to copy.
-
-const MOST = 5_900_000; // bytes of a file that fit into a call
+import { thumbnails } from "./paint.js";
 
 export const part = (id) => document.getElementById(id);
 
@@ -11,13 +10,21 @@ export function make(tag, properties, ...children) {
   return element;
 }
 
-/** Call ``take`` for each line of an answer. Abort the ``signal`` to stop it. Throws an Error with the line of a refusal. */
-export async function compute(name, values, take, signal = undefined) {
-  const headers = { "Content-Type": "application/json" }, body = JSON.stringify(values);
-  const response = await fetch(`api/${name}`, { method: "POST", headers, body, signal }).catch((error) => {
+/** Send a text or a file, ``again`` after a while where the server is full. Throws an Error with the line of a refusal. */
+async function post(address, body, signal = undefined, again = true) {
+  const headers = { "Content-Type": body instanceof Blob ? "application/octet-stream" : "application/json" };
+  const response = await fetch(address, { method: "POST", headers, body, signal }).catch((error) => {
     throw error.name === "AbortError" ? error : new Error("The server does not answer; start unstir serve again.");
   });
-  if (!response.ok) throw new Error((await response.json()).error);
+  if (response.ok) return response;
+  if (response.status !== 429 || !again) throw new Error((await response.json()).error);
+  await new Promise((resolve) => setTimeout(resolve, 1000 * response.headers.get("Retry-After")));
+  return post(address, body, signal, false);
+}
+
+/** Call ``take`` for each line of an answer. Abort the ``signal`` to stop it. Throws as `post`. */
+export async function compute(name, values, take, signal = undefined) {
+  const response = await post(`api/${name}`, JSON.stringify(values), signal);
   const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
   for (let rest = ""; ; ) {
     const { done, value } = await reader.read();
@@ -46,21 +53,31 @@ export function problem(error) {
 /**
  * Returns run(name, values, take), which computes a call in the place of one that still runs, as `compute` does, and
  * resolves to whether it came to its end; to undefined where another took its place.
- * The button of the form stops a call, and begins by ``begin()`` where none runs. ``by`` computes.
+ * The button of the form stops a call, and begins by ``begin()`` where none runs. ``by`` computes. Answers to other
+ * settings are pale, and the command stands beside what it makes.
  */
 export function runner(form, begin = null, by = compute) {
   const button = form.querySelector("button:not([type])") ?? make("button"), label = button.textContent;
   const status = part("status") ?? make("p");
-  let control = null;
+  let control = null, submitted = false, changed = false;
 
   async function run(name, values, take) {
     const mine = new AbortController(), began = performance.now();
-    const show = (line) => (line.job ? (status.textContent = `Step ${line.done} of ${line.total}.`) : take(line));
+    let command = "";
+    const show = (line) => {
+      if (line.job) return (status.textContent = `Step ${line.done} of ${line.total}.`);
+      if (line.command) part("command").textContent = "";
+      command ||= line.command;
+      document.body.className = "";
+      return take(line);
+    };
     control?.abort();
     control = mine;
     problem("");
-    remember(form);
+    remember(form, submitted);
+    submitted = changed = false;
     tell(form);
+    document.body.className = "pale";
     button.textContent = "Stop";
     status.textContent = "Waiting for the network.";
     const failed = await by(name, values, show, mine.signal).then(() => null, (error) => error);
@@ -68,24 +85,36 @@ export function runner(form, begin = null, by = compute) {
     control = null;
     button.textContent = label;
     problem(failed ?? "");
+    if (command && !failed) part("command").textContent = command;
     const seconds = ((performance.now() - began) / 1000).toFixed(1);
     status.textContent = mine.signal.aborted ? "Stopped." : failed ? "" : `Done in ${seconds} seconds.`;
+    if (begin && changed && !failed) mark();
     return !failed;
   }
 
-  form.addEventListener("input", () => tell(form));
+  function mark() {
+    document.body.className = "pale";
+    status.textContent = `Press ${label} for these settings.`;
+  }
+
+  form.addEventListener("input", () => {
+    tell(form);
+    changed = true;
+    if (begin && !control) mark();
+  });
   form.addEventListener("submit", (event) => {
     event.preventDefault();
+    submitted = !control;
     if (begin && control) control.abort();
     else begin?.();
   });
   return run;
 }
 
-/** Put the settings of a form into the address, and into the links to chapters. */
-export function remember(form) {
-  const given = [...new FormData(form)].filter(([, value]) => value !== "");
-  history.replaceState(null, "", `#${new URLSearchParams(given)}`);
+/** Put the settings of a form into the address, and into the links to chapters; ``anew``, so that Back leads to those before. */
+export function remember(form, anew = false) {
+  const hash = `#${new URLSearchParams([...new FormData(form)].filter(([, value]) => value !== ""))}`;
+  if (hash !== location.hash) history[anew ? "pushState" : "replaceState"](null, "", hash);
   for (const link of document.querySelectorAll(".chapters a")) link.hash = location.hash;
 }
 
@@ -105,12 +134,15 @@ export function fill(select, options) {
   if (options.some(([value]) => String(value) === chosen)) select.value = chosen;
 }
 
-/** Offer what a model can be told in a sampling. */
-export function offer(form, { chain, condition, guidable, labels }) {
-  fill(form.label, [["", "each in turn"], ...labels.map((name, i) => [i, name])]);
+/** Offer what a model can be told; ``none`` are the options [value, text] that name no class and no image. */
+export async function offer(form, { chain, condition, guidable, labels }, none = [["", "each in turn"]]) {
+  const { images, shape } = condition === "image" ? await ask("conditions", { model: form.model.value }) : { images: [] };
+  fill(form.label, [...none, ...labels.map((name, i) => [i, name])]);
+  thumbnails(part("conditions"), images.length ? [...none, ...images.map((pixels, i) => [i, `held-out image ${i}`, pixels])] : [], shape, "condition");
   form.guidance.value = chain.guidance;
-  const offered = { label: labels.length, condition: condition?.length === 1, guidance: guidable };
-  for (const [name, visible] of Object.entries(offered)) form[name].closest("label").hidden = !visible;
+  part("numbers").disabled = condition !== "numbers";
+  const offered = [[form.label, labels.length], [part("numbers"), condition === "numbers"], [part("conditions"), images.length], [form.guidance, guidable]];
+  for (const [element, visible] of offered) element.closest("label, fieldset").hidden = !visible;
 }
 
 const NUMBERS = ["chain", "guidance", "label", "num", "resamples", "seed", "steps", "strength", "stride"];
@@ -139,17 +171,14 @@ export async function opens(form, choose, begin) {
   begin();
 }
 
-/** The bytes of a file in base64, of its data: address. */
-export const content = (url) => url.slice(url.indexOf(",") + 1);
-
-/** Call ``take(name, url)`` with the file that is chosen in an input, its content as a data: address. */
+/** Send a picture file that is chosen in an input, and call ``take(name, id)`` with the id by which the server keeps it. */
 export function picks(input, take) {
-  input.addEventListener("change", () => {
-    const [file] = input.files, reader = new FileReader();
+  input.addEventListener("change", async () => {
+    const [file] = input.files, most = Number(input.dataset.most);
     if (!file) return;
-    if (file.size > MOST) return problem(`${file.name} has more than ${MOST / 1e6} MB; save it with a smaller quality or size.`);
-    reader.addEventListener("load", () => take(file.name, reader.result));
-    reader.readAsDataURL(file);
+    if (file.size > most) return problem(`${file.name} has more than ${most / 1e6} MB; save it with a smaller quality or size.`);
+    const response = await post("picture", file).catch(problem);
+    if (response) take(file.name, (await response.json()).picture);
   });
 }
 
@@ -193,6 +222,9 @@ export class Player {
     part("play").textContent = on ? "Pause" : "Play";
   }
 }
+
+// Back and Forward lead to other settings, and so does another address.
+addEventListener("popstate", () => location.hash.includes("=") && location.reload());
 
 // The button #copy copies the text of #command.
 part("copy")?.addEventListener("click", async () => {
