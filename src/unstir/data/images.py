@@ -65,8 +65,7 @@ FOREIGN = frozenset((
 """Extensions of images that cannot be packed: such files are refused aloud instead of ignored."""
 
 UNREADABLE = "cannot be read"  # begins the reason where a file is refused that may be sound
-OTHER_SHAPE = "of another shape:"
-"""Start of the reason why an image is refused when no size is given and its shape is not that of the first."""
+OTHER_SHAPE = "of another shape:"  # the same, where no size is given and the shape is not that of the first image
 
 _SIGNATURES = (
     (b"\x89PNG\r\n\x1a\n", "PNG"), (b"\xff\xd8\xff", "JPEG"), (b"GIF87a", "GIF"), (b"GIF89a", "GIF"),
@@ -84,8 +83,6 @@ UNLABELLED = "packed without a label"  # and of those whose folder gives them no
 NOT_A_CLASS = f"{UNLABELLED}: what it has in its place is neither a whole number nor a text"
 FURTHER_COLUMN = f"{LEFT_OUT}: a column that is neither the images nor their labels"
 _GREY_ENOUGH = 16  # greatest difference between the channels of a grey image, as JPEGs and their resizing leave it
-
-
 _CUT = "more than 8 bits a channel, of which 8 can be read; give arrays"
 
 
@@ -121,8 +118,7 @@ def decode(
     """
     if not data:
         raise Refused("empty file")
-    kind = signature(data[:16])
-    if kind is None:
+    if (kind := signature(data[:16])) is None:
         raise Refused("not an image of an allowed format (PNG, JPEG, WebP, BMP, GIF, TIFF)")
     notes: list[str] = []
     if name is not None and EXTENSIONS.get(PurePosixPath(name).suffix.lower()) != kind:
@@ -236,8 +232,7 @@ def fit(image: Image.Image, size: Sides | None, notes: list[str]) -> Image.Image
     width, height = image.size
     if size is None or (height, width) == size:
         return image
-    H, W = size
-    wide, high = centre(width, height, size)
+    (H, W), (wide, high) = size, centre(width, height, size)
     if 2 * high < H:
         least = sized((-(-H // 2), -(-W // 2)))
         raise Refused(f"too small: {sized((height, width))}, packing at {sized(size)} needs at least {least}")
@@ -331,8 +326,7 @@ def _to_8_bit(image: Image.Image, notes: list[str], ground: str) -> Image.Image:
 
 
 def _from_16_bit(image: Image.Image, notes: list[str], ground: str) -> Image.Image:
-    values = grey_of_16_bits(image)
-    grey = from_16_bits(values)
+    grey = from_16_bits(values := grey_of_16_bits(image))
     notes.append(f"16-bit grey scaled to 8 bits ({levels_left(int(np.count_nonzero(np.bincount(values.flat))), grey)})")
     clear = values == image.info.get("transparency", -1)
     if clear.any():
@@ -344,8 +338,7 @@ def _from_16_bit(image: Image.Image, notes: list[str], ground: str) -> Image.Ima
 def grey_of_16_bits(image: Image.Image) -> NDArray[np.uint16]:
     """Grey values, the largest white: Pillow turns white-is-zero of 8 bits alone. Raises Refused for other bits."""
     tags = getattr(image, "tag_v2", {})
-    bits = tags.get(ExifTags.Base.BitsPerSample, (16,))
-    if bits not in (16, (16,)):
+    if (bits := tags.get(ExifTags.Base.BitsPerSample, 16)) not in (16, (16,)):
         raise Refused(f"{bits} bits a sample; 8 or 16 can be packed")
     values = np.asarray(image).astype(np.uint16)
     return 65535 - values if tags.get(ExifTags.Base.PhotometricInterpretation) == 0 else values

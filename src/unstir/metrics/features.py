@@ -125,10 +125,9 @@ class Extractor(Network):
     """Features of any module or function ``net`` of images, [B, C, H, W] as the store has them, to float [B, F].
 
     Images are uint8 in 0..255, or float32 in units of the data, NaN where a value is missing; it fills, resizes and
-    scales them itself. Of a tuple, as
-    torch-fidelity's extractors return, the first are used. ``name`` goes into the names of figures ("FD-dinov2") and
-    files. ``hash`` is by default that over name, class, weights and buffers, or over the source of a function: another
-    layer or arithmetic of the same weights needs another name. ``part`` is MODULE:NAME of a part (`extractor`).
+    scales them itself. Of a tuple the first are used. ``name`` goes into the names of figures ("FD-dinov2") and files.
+    ``hash`` is by default that over name, class, weights and buffers, or over the source of a function: another layer
+    or arithmetic of the same weights needs another name. ``part`` is MODULE:NAME of a part (`extractor`).
     """
 
     name: str
@@ -161,8 +160,7 @@ class Extractor(Network):
         if features.ndim != 2 or len(features) != len(images):
             raise UserError("net", list(features.shape), f"must be [N, F] of {len(images)} images")
         if not bool(features.isfinite().all()):
-            of = f"the features {self.part or self.name}"
-            raise UserError("", of, "give values that are not finite", "fill what is missing (NaN) before")
+            raise UserError("", f"the features {self.part or self.name}", "are not finite", "fill what is NaN, missing")
         return Outputs(features)
 
 
@@ -232,7 +230,7 @@ def lacking(store: Store, sets: Sequence[Tensor]) -> list[Tensor]:
 def spread(a: Tensor, b: Tensor) -> float:
     """By what share a channel's deviation in ``a`` is off that in ``b``, mean over those that vary; missing are NaN."""
     shares = [one.std() / other.std() - 1 for one, other in _channels(a, b) if other.std() > 0]
-    return torch.stack(shares or [torch.zeros(())]).abs().mean().item()
+    return torch.stack(shares or [torch.tensor(math.nan)]).abs().mean().item()
 
 
 def marginals(a: Tensor, b: Tensor) -> float:

@@ -152,7 +152,7 @@ def judge(plan: Plan[Drawn | Images]) -> Evaluation:
 
 def _finite(figures: dict[str, Figure]) -> dict[str, Figure]:
     for key in [key for key, figure in figures.items() if not figure.finite]:
-        logger.warning(f"{figures.pop(key).name} is left out: too many values are missing")
+        logger.warning(f"{figures.pop(key).name} is left out: too few values are there, or vary")
     return figures
 
 

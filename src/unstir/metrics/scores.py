@@ -96,10 +96,9 @@ def likelihood(
 
 
 def _check(images: Tensor, model: Model) -> None:
-    dtype = torch.float32 if model.data.scale.is_float else torch.uint8
-    if images.dtype != dtype or tuple(images.shape[1:]) != model.shape or not len(images):
-        due = f"{str(dtype).removeprefix('torch.')} [B, {', '.join(map(str, model.shape))}]"
-        raise wrong_images(images, f"{due}, as {model.folder} makes them")
+    kind = "float32" if model.data.scale.is_float else "uint8"
+    if images.dtype != getattr(torch, kind) or tuple(images.shape[1:]) != model.shape or not len(images):
+        raise wrong_images(images, f"{kind} [B, {', '.join(map(str, model.shape))}], as {model.folder} makes them")
     if bool(images.isinf().any()) or bool(images.isnan().flatten(1).all(1).any()):
         raise UserError("images", None, "must be finite numbers, or NaN where some are missing")
 
