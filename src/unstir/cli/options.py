@@ -3,36 +3,30 @@
 The help of `unstir train` has settings by section, the most used first, with the values that would be used.
 """
 
+import inspect
+import re
 from collections.abc import Callable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, is_dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar, get_type_hints
 
 from cyclopts import Group, Parameter
-from pydantic import TypeAdapter
-
-from unstir.chain import DEFAULTS, OPTIONS, SAMPLERS, Chain
-from unstir.errors import UserError
-from unstir.parts import Option, SamplerName
-
-if TYPE_CHECKING:
-    from unstir.runs.model import Model
-    from unstir.runs.run import Run
-import dataclasses
-import inspect
-import re
-from typing import TYPE_CHECKING
-
 from cyclopts.help import DefaultFormatter
+from pydantic import TypeAdapter
 from rich.markup import escape
 
-from unstir.errors import printable
+from unstir.chain import DEFAULTS, OPTIONS, SAMPLERS, Chain
+from unstir.errors import UserError, printable
+from unstir.parts import Option, SamplerName
 from unstir.runs import toml
 from unstir.runs.config import Config
 
 if TYPE_CHECKING:
     from cyclopts.help import HelpPanel
     from rich.console import Console, ConsoleOptions
+
+    from unstir.runs.model import Model
+    from unstir.runs.run import Run
 
 MOST_USED = (
     "--out", "--data.source", "--data.size", "--by-class", "--minutes", "--model.channels", "--model.num_classes",
@@ -59,7 +53,7 @@ class _SettingsFormatter(DefaultFormatter):
         most_used = f"Most used, with the values of {escape(printable(self.source))}"
         panels = {most_used: [entries.pop(name) for name in MOST_USED]}
         for section, settings in vars(self.config).items():
-            if dataclasses.is_dataclass(settings):  # entitled with its name and the first words about it
+            if is_dataclass(settings):  # entitled with its name and the first words about it
                 about = re.split("[:;,.]", inspect.getdoc(type(settings)) or "")[0].replace("`", "")
                 own = [entry for name, entry in entries.items() if name.startswith(f"--{section}.")]
                 panels[f"{section}: {about}"] = own
@@ -77,13 +71,17 @@ def as_typed(value: Any) -> str:
     return " ".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
-RunFolder = Annotated[Path, Parameter(help="Folder of the run, or a model of `unstir models`.")]
-StoreFolder = Annotated[Path | None, Parameter(help="Folder of the packed data, if it has moved.")]
+PICTURES = ".png", ".jpg", ".jpeg", ".webp", ".gif"
 
 
 def _is_folder(_: object, out: Path | None) -> None:
     if out is not None and out.suffix.lower() in PICTURES:
         raise UserError("out", out, "is the name of a picture, and a folder is made", {"out": out.with_suffix("")})
+
+
+OutFolder = Annotated[Path, Parameter(validator=_is_folder)]
+RunFolder = Annotated[Path, Parameter(help="Folder of the run, or a model of `unstir models`.")]
+StoreFolder = Annotated[Path | None, Parameter(help="Folder of the packed data, if it has moved.")]
 
 
 def check_one(run: object, images: object) -> None:
@@ -92,9 +90,7 @@ def check_one(run: object, images: object) -> None:
         raise UserError("", None, "either a run or images must be named", "give its folder, or --images")
 
 
-OutFolder = Annotated[Path, Parameter(validator=_is_folder)]
 ChartFormat = Literal["png", "svg", "pdf"]
-PICTURES = ".png", ".jpg", ".jpeg", ".webp", ".gif"
 
 FLAT = Parameter(name="*", name_transform=lambda name: name.replace("_", "-"))
 """Of a class: each of its fields is an option of the command, `--batch-size` for ``batch_size``."""

@@ -67,11 +67,7 @@ def sample(
     from unstir.runs.run import Run
 
     if compare:
-        trajectories = any(it is not None for it in (animate, strip, stages))
-        if trajectories or chain.given().keys() & {"sampler", "steps", "times", "options"}:
-            others = "--sampler, --steps, --times, --options, --animate, --strip and --stages"
-            raise UserError(f"--compare names samplers and steps; leave out {others}")
-        of_one("unstir sample --compare")
+        _check_compared(any(it is not None for it in (animate, strip, stages)), chain)
     model = options.model(Run.open(run), chain.guide)
     if engine == "onnxruntime":
         from unstir.interop.onnx_file import on_onnxruntime
@@ -105,3 +101,11 @@ def _described(text: str | None, model: Any) -> Any:
     from unstir.generate.conditions import read_conditions  # with what reads pictures
 
     return read_conditions(text, model)
+
+
+def _check_compared(trajectories: bool, chain: ChainOptions) -> None:
+    """Raise UserError for what goes with --compare neither in one process nor in several."""
+    if trajectories or chain.given().keys() & {"sampler", "steps", "times", "options"}:
+        others = "--sampler, --steps, --times, --options, --animate, --strip and --stages"
+        raise UserError(f"--compare names samplers and steps; leave out {others}")
+    of_one("unstir sample --compare")

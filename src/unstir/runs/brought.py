@@ -10,11 +10,14 @@ from torch import Tensor, nn
 from unstir import parts
 from unstir.chain import DEFAULTS, Chain
 from unstir.data.classes import written
+from unstir.data.images import Shape
 from unstir.errors import UserError
 from unstir.nn.config import ModelConfig
 from unstir.nn.unet import UNet
+from unstir.pixels import PIXELS, Scale
 from unstir.progress import sized
 from unstir.runs import build
+from unstir.runs.card import DataCard
 from unstir.runs.checkpoint import misfits
 from unstir.runs.config import Config
 from unstir.runs.sections import DataConfig, DiffusionConfig, GridConfig, LossConfig, TrainConfig
@@ -23,6 +26,7 @@ from unstir.theory.process import Process
 from unstir.theory.schedule import NoiseSchedule, as_text, cosine, linear, sigmoid
 
 if TYPE_CHECKING:
+    from unstir.data.store import Store
     from unstir.runs.conditions import Conditions
 
 HIDDEN = 0.1  # the share of labels hidden in training, of a network that knows a label which says nothing
@@ -97,6 +101,17 @@ def of_network(
         return ModelConfig(**vars(dataclasses.replace(network.config, out_channels=0, **told)))
     name = parts.name_of("network", type(network))
     return ModelConfig(type=name, options=options, in_channels=channels, **told)
+
+
+def data_card(store: "Store | None", shape: Shape, classes: tuple[str, ...], scale: Scale) -> DataCard:
+    """What the data was like; UserError where classes or scale are given and not those of its ``store``."""
+    if store is None:
+        return DataCard(shape, classes, scale=scale)
+    if classes and classes != store.classes:
+        raise UserError("classes", classes, f"are not those of {store.path}", {"classes": store.classes})
+    if scale not in (PIXELS, store.scale):
+        raise UserError("scale", scale.pairs, f"is not that of {store.path}", {"scale": None})
+    return DataCard.of_store(store)
 
 
 def check_fit(config: Config, weights: Mapping[str, Tensor]) -> None:

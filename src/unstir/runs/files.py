@@ -14,7 +14,7 @@ import shutil
 import tempfile
 import zlib
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,7 +27,6 @@ from unstir.locks import held
 
 if TYPE_CHECKING:
     from PIL.Image import Image
-from contextlib import ExitStack
 
 PARTIAL = ".partial"
 

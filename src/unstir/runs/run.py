@@ -79,10 +79,7 @@ class Run:
         Raises UserError, before the folder is made, where the network cannot be made again with these weights.
         """
         store, shape = (None, data) if isinstance(data, tuple) else (data, data.shape)
-        if store and classes and tuple(classes) != store.classes:
-            raise UserError("classes", classes, f"are not those of {store.path}", {"classes": store.classes})
-        if store and scale not in (PIXELS, store.scale):
-            raise UserError("scale", scale.pairs, f"is not that of {store.path}", {"scale": None})
+        data_card = brought.data_card(store, shape, tuple(classes), scale)
         weights = {name: t.detach().cpu().contiguous() for name, t in network.state_dict().items()}
         config = brought.settings(
             brought.of_network(network, shape[0], len(classes), conditions, dict(options)),
@@ -95,8 +92,7 @@ class Run:
             store=str(store.path.resolve()) if store else "",
         )
         brought.check_fit(config, weights)
-        no_data = DataCard(shape, tuple(classes), scale=scale)
-        run = cls.begin(config, Path(folder), DataCard.of_store(store) if store else no_data, conditions)
+        run = cls.begin(config, Path(folder), data_card, conditions)
         run.keep(weights, step)
         return run
 
