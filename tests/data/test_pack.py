@@ -21,8 +21,9 @@ import torch
 from encoding import fill, flat, png, zipped
 from PIL import Image
 
+import unstir
 from refusals import mistake, refusing
-from unstir.data import Store, pack, packing
+from unstir.data import Store, decoding, pack, packing
 from unstir.data.decoding import decode_all
 from unstir.data.folder import FolderSource
 from unstir.data.packing import remarks
@@ -519,3 +520,23 @@ def test_a_mask_of_channels_last_counts_and_conditions_of_some_splits_are_refuse
     assert packed[:, :, 0].isnan().all() and not packed[:, :, 1:].isnan().any()
     of_train = {"x_train": values, "conditions_train": np.ones((len(values), 2)), "x_test": values}
     assert "some splits" in str(mistake(pack, of_train, tmp_path / "split"))
+
+
+def found():
+    with decoding.start("import here, unstir; print(here.__file__, unstir.__file__, sep='\\n')") as process:
+        return process.communicate()[0].decode().splitlines()
+
+
+def test_a_child_finds_what_this_process_finds_first(tmp_path, monkeypatch):
+    package = Path(unstir.__file__).parents[1]
+    for name in ("first", "current"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "here.py").write_text("")
+    monkeypatch.chdir(tmp_path / "current")
+    monkeypatch.setattr(sys, "path", ["", str(tmp_path / "first"), *sys.path])
+    assert found() == [str(tmp_path / "first/here.py"), str(package / "unstir/__init__.py")]
+    (tmp_path / "other/unstir").mkdir(parents=True)  # another version, and this one was found in the current folder
+    (tmp_path / "other/unstir/__init__.py").write_text("")
+    rest = [path for path in sys.path[1:] if Path(path) != package]
+    monkeypatch.setattr(sys, "path", ["", str(tmp_path / "other"), *rest])
+    assert found()[1] == str(package / "unstir/__init__.py")

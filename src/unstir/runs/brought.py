@@ -10,7 +10,6 @@ from torch import Tensor, nn
 from unstir import parts
 from unstir.chain import DEFAULTS, Chain
 from unstir.data.classes import written
-from unstir.data.images import Shape
 from unstir.errors import UserError
 from unstir.nn.config import ModelConfig
 from unstir.nn.unet import UNet
@@ -103,7 +102,7 @@ def of_network(
     return ModelConfig(type=name, options=options, in_channels=channels, **told)
 
 
-def data_card(store: "Store | None", shape: Shape, classes: tuple[str, ...], scale: Scale) -> DataCard:
+def data_card(store: "Store | None", shape: tuple[int, int, int], classes: tuple[str, ...], scale: Scale) -> DataCard:
     """What the data was like; UserError where classes or scale are given and not those of its ``store``."""
     if store is None:
         return DataCard(shape, classes, scale=scale)
