@@ -245,6 +245,8 @@ def test_new_images_are_scored_given_the_conditions_beside_them(runs, stores, tm
     assert mistake(save_scores, model, tmp_path / "wide.npz", None, calls=4).key == "condition"
     with refusing("condition", [3, 2]):
         likelihood(model, images, condition=rows[:3])
+    alike = (likelihood(model, images[:2], condition=one, calls=4) for one in (rows[0], rows[:1].repeat(2, 1)))
+    assert torch.equal(*(result.bits_per_dim for result in alike))
 
 
 def test_a_folder_of_samples_carries_the_hash_of_its_conditions(runs, tmp_path):
@@ -290,6 +292,11 @@ def test_conditions_are_read_as_they_are_typed(runs, tmp_path):
     assert read_conditions("-0.3,1.5", vector).tolist() == pytest.approx([-0.3, 1.5])
     assert read_conditions(str(tmp_path / "rows.csv"), vector).tolist() == [[0.5, 2.0], [-10.0, 3.0]]
     assert read_conditions(str(tmp_path / "rows.npy"), vector).shape == (3, 2)
+    (tmp_path / "spreadsheet.csv").write_text("1.5E-01, 2.0E+01\n3,4\n")
+    assert read_conditions(str(tmp_path / "spreadsheet.csv"), vector)[0].tolist() == pytest.approx([0.15, 20.0])
+    assert read_conditions("1E-1,2", vector).tolist() == pytest.approx([0.1, 2.0])
+    (tmp_path / "spreadsheet.csv").write_text("nan,nan\n3,4\n")
+    assert "condition" in str(mistake(read_conditions, str(tmp_path / "spreadsheet.csv"), vector))
     save_images(image, Job(num=3, chain=image.chain), tmp_path / "drawn")
     for name in ("grid.png", "noise.png"):
         (tmp_path / "drawn" / name).unlink()

@@ -143,7 +143,8 @@ def test_the_time_left_is_known_after_one_slow_step_and_counts_the_grids_to_come
     monkeypatch.setattr(console.time, "monotonic", lambda: now[0])
     display, left = console.TrainingDisplay(), []
     now[0] += 600  # packing, which is no snapshot
-    display.begin(0, 3, (16, 3, 64, 64), [0, 3])
+    display.begin(0, 3, (16, 3, 48, 64), [0, 3])
+    assert "16 images of 48x64" in display.line()  # as --data.size has it
 
     def after(seconds, call, *given):
         now[0] += seconds

@@ -208,7 +208,7 @@ def test_how_much_is_filled_in_is_said(unstir, run, logged):
 def test_what_is_done_to_an_image_is_said(unstir, run):
     Image.new("RGBA", (20, 10), (90, 90, 90, 128)).save("clear.png")
     status, _, err = unstir("edit", "vary", run.path, "clear.png", "--num", 1)
-    assert status == 0 and err.count("clear.png: ") == 2 and "transparency" in err and "10 of 20x10" in err
+    assert status == 0 and err.count("clear.png: ") == 2 and "transparency" in err and "10x10 of 10x20" in err
 
 
 def test_numbers_name_the_images_that_sampling_numbers(unstir, run):
@@ -306,8 +306,8 @@ def test_what_is_white_in_a_mask_is_its_brighter_half(tmp_path):
     [
         ((4, 4), []),
         ((3, 3), ["enlarged from 3x3 pixels"]),
-        ((6, 4), ["its centre is used, 4x4 of 6x4 pixels"]),
-        ((3, 9), ["enlarged from 3x9 pixels", "its centre is used, 3x3 of 3x9 pixels"]),
+        ((6, 4), ["its centre is used, 4x4 of 4x6 pixels"]),
+        ((3, 9), ["enlarged from 9x3 pixels", "its centre is used, 3x3 of 9x3 pixels"]),
     ],
 )
 def test_what_is_done_to_an_image_of_another_size_is_said(tmp_path, size, notes):
@@ -318,7 +318,7 @@ def test_what_is_done_to_an_image_of_another_size_is_said(tmp_path, size, notes)
 def test_an_oblong_picture_is_cropped_and_resized_as_a_square_one(tmp_path):
     Image.fromarray(np.repeat(np.arange(12, dtype=np.uint8)[None] * 20, 6, 0)).save(tmp_path / "a.png")
     (note,) = notes_on(tmp_path / "a.png", (1, 6, 8))
-    assert "8x6 of 12x6" in note
+    assert "6x8 of 6x12" in note
     assert torch.equal(
         read_image(tmp_path / "a.png", (1, 6, 8))[0, 0, 0].add(1).mul(127.5).round(), torch.arange(2, 10) * 20.0
     )

@@ -267,6 +267,10 @@ def lost(denoise, process, x_T, times, noise):
     }.items():
         with pytest.raises(UserError, match=says):
             build.check_parts(tiny_config("", diffusion__options={}, **dict([given])))
+    Path("typo.py").write_text("import unstir\n\n@unstir.sampler(call=2)\ndef two(*_): ...\n")
+    parts.allow("typo:two")
+    with pytest.raises(UserError, match=r"'call'.*\(typo.py, line 3\)"):
+        Chain("typo:two", steps=3).cost(unstir.cosine(20))
     process = unstir.Process(unstir.cosine(20))
     steps = process, torch.randn(1, 1, 2, 2), torch.arange(1)
     *_, last = unstir.draw(lambda x, t: unstir.Prediction(x, x), *steps, Chain("mine:half", times=(10, 5)))

@@ -1,10 +1,12 @@
 """Data of scientists through everything: 5 channels of float32, 24x40, values missing, in units of their own."""
 
+import shutil
 from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 import unstir
 from refusals import refusing
@@ -172,9 +174,25 @@ def test_missing_values_are_filled_in_and_single_images_have_a_likelihood_in_uni
     made, there = np.load(tmp_path / "filled/results.npy"), ~np.isnan(images)
     assert made.shape == (3, 2, 5, 24, 40) and made.dtype == np.float32 and np.isfinite(made).all()
     np.testing.assert_array_equal(made[:, 0][there], images[there])
+    for value in (np.nan, np.inf):
+        with refusing("images"):
+            unstir.likelihood(run.model(device="cpu"), torch.full((2, 5, 24, 40), value), calls=2)
     deviation = np.load(tmp_path / "filled/deviation.npy")
     assert (deviation[there] == 0).all() and (deviation[~there] > 0).mean() > 0.9
     with refusing("mask"):
         edit.inpaint_stack(
             run.model(device="cpu"), torch.from_numpy(np.nan_to_num(images)), None, Job(num=1, chain=run.chain())
         )
+
+
+def test_a_report_says_the_sides_and_channels_of_its_images_and_shows_the_channels_of_its_grids(
+    trained, tmp_path, monkeypatch
+):
+    shutil.copytree(trained[0].path, tmp_path / "run")
+    monkeypatch.chdir(tmp_path)
+    unstir.evaluate_run("run", unstir.EvaluationRequest(num=12, seeds=1, chain={"steps": 2}))
+    with Image.open(next(tmp_path.glob("run/evaluation/*-pairs.png"))) as picture:
+        assert picture.mode == "RGB"  # three channels, not one
+    (page,) = unstir.write_report(["run"], measuring=False)
+    text = page.read_text()
+    assert text.count("24x40 with 5 channels of float32") == 2 and "sliced Wasserstein" in text

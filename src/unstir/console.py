@@ -23,7 +23,7 @@ from rich.progress import (
 )
 from rich.text import Text
 
-from unstir.progress import Count, counted, duration, waiting
+from unstir.progress import Count, counted, duration, sized, waiting
 from unstir.train.observer import Observer
 
 logger = logging.getLogger(__name__)
@@ -185,9 +185,8 @@ class TrainingDisplay(Observer):
     def begin(self, step: int, length: int, shape: tuple[int, ...], snapshots: Sequence[int] = ()) -> None:
         """Set the bar to where training stands."""
         self._pace = Pace()  # what came before, such as packing, is neither a step nor a snapshot
-        self._step, self._length, self._snapshots = step, length, tuple(snapshots)
-        self._batch, _, height, width = shape
-        self._shape = f"in batches of {counted(self._batch, 'image')} of {width}x{height}"
+        self._step, self._length, self._batch, self._snapshots = step, length, shape[0], tuple(snapshots)
+        self._shape = f"in batches of {counted(self._batch, 'image')} of {sized(shape[2:])}"
         self._progress.reset(
             self._training, total=length, completed=step, unit="steps", note=self._shape, left=self._left
         )

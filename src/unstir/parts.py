@@ -98,12 +98,12 @@ def times(function: Part) -> Part:
 
 
 @overload
-def sampler(function: Part) -> Part: ...
+def sampler(part: Part) -> Part: ...
 @overload
 def sampler(
     *, calls: int = 1, start: tuple[int, ...] = (), divides_by_alpha: bool = False
 ) -> Callable[[Part], Part]: ...
-def sampler(function: Any = None, **facts: Any) -> Any:
+def sampler(part: Any = None, *, calls: int = 1, start: tuple[int, ...] = (), divides_by_alpha: bool = False) -> Any:
     """Register a generator of `Step`, (denoise, process, x_T, times, noise, **options), as a sampler.
 
     ``denoise(x, t)`` returns a `Prediction`, ``times`` fall strictly to the end of the chain, 0 or above (`Chain`), and
@@ -112,9 +112,8 @@ def sampler(function: Any = None, **facts: Any) -> Any:
     calls, the first ones those of ``start``, the last one 1. ``divides_by_alpha`` is true of one that cannot begin
     where alpha_t = 0.
     """
-    if function is None:
-        return lambda function: _registered("sampler", function, facts)
-    return _registered("sampler", function)
+    facts = {"calls": calls, "start": start, "divides_by_alpha": divides_by_alpha}
+    return _registered("sampler", part, facts) if part else lambda part: _registered("sampler", part, facts)
 
 
 def condition(function: Part) -> Part:
@@ -145,7 +144,7 @@ def source(function: Part) -> Part:
 
 
 def features(function: Part) -> Part:
-    """Register (**options) -> a function of pixels, uint8 [B, C, H, W], that returns features, float [B, F].
+    """Register (**options) -> a function of images as the store has them, [B, C, H, W], to features, float [B, F].
 
     A function that takes ``device`` too is told the name of the device; what it returns may be a `Network`.
     """
@@ -367,6 +366,15 @@ def read(kind: str, name: str, key: str, text: str) -> Any:
 
 
 _WORD = re.compile(r"true|false|-?[0-9]{1,15}(\.[0-9]+)?(e[+-]?[0-9]{1,2})?")
+
+
+def is_numeral(text: str) -> bool:
+    """Whether a word is a number to `float`."""
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
 
 
 def library(name: str, extra: str, what: str) -> Any:

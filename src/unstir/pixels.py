@@ -12,8 +12,16 @@ import torch
 from torch import Tensor
 
 from unstir.errors import UserError
+from unstir.progress import counted, sized
 
 HALF = 127.5  # half the range of a pixel: a difference of 1 in [-1, 1] is so many levels
+
+
+def pictured(shape: Sequence[int], scale: "Scale") -> str:
+    """The size and kind of images: "8x8 grey", "24x40 RGB", "24x40 with 5 channels of float32"."""
+    several = f"with {counted(shape[0], 'channel')}"
+    kind = f"{several} of float32" if scale.is_float else {1: "grey", 3: "RGB"}.get(shape[0], several)
+    return f"{sized(shape[1:])} {kind}"
 
 
 def to_uint8(images: Tensor) -> Tensor:

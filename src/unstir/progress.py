@@ -5,7 +5,7 @@ What a person should know goes to the loggers of the modules, children of ``logg
 """
 
 import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from contextvars import ContextVar
 
@@ -43,6 +43,11 @@ def counter(count: Count, total: int) -> Callable[[], None]:
 def counted(number: int, one: str, several: str = "") -> str:
     """A number of things in words, "1 image" or "2000 images"; ``several`` where it is not ``one`` with an s."""
     return f"{number} {one if number == 1 else several or f'{one}s'}"
+
+
+def sized(shape: Iterable[int]) -> str:
+    """The sides of an image, the height first, "24x40", or with its channels before them, "5x24x40"."""
+    return "x".join(map(str, shape))
 
 
 def duration(seconds: float) -> str:

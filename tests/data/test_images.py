@@ -170,7 +170,7 @@ def test_image_of_the_asked_size_is_untouched():
 def test_small_images_are_enlarged_with_a_note_or_refused():
     assert kinds(decode(encoded(picture(size=(16, 30))), "a.png", (32, 32), 3).notes) == ["enlarged,"]
     for size in ((15, 40), (1, 1)):
-        with pytest.raises(Refused, match=f"too small: {size[0]}x{size[1]}.*at least 16"):
+        with pytest.raises(Refused, match=f"too small: {size[1]}x{size[0]}.*at least 16"):
             decode(encoded(picture(size=size)), "a.png", (32, 32), 3)
 
 

@@ -484,6 +484,12 @@ def test_pages_of_a_tiff_are_images_or_in_a_folder_channels(tmp_path):
     of_pages = pack(tmp_path / "stack.tif", tmp_path / "pages")
     assert of_pages.shape == (1, 8, 12)
     np.testing.assert_array_equal(rows_of(of_pages)[:, 0], in_order(pages))
+    deep = [Image.fromarray((1000 * abs(page)).astype(np.uint16)) for page in pages]
+    deep[0].save(tmp_path / "deep.tif", save_all=True, append_images=deep[1:])
+    scaled, kept = (
+        pack(tmp_path / "deep.tif", tmp_path / depth, depth=depth, channels=1) for depth in ("auto", "float")
+    )
+    np.testing.assert_array_equal(rows_of(scaled), ((rows_of(kept) + 128) // 257).astype(np.uint8))
     of_channels = pack(tmp_path / "folder", tmp_path / "channels", depth="float")
     np.testing.assert_array_equal(rows_of(of_channels)[0], pages)
 

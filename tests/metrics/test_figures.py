@@ -16,7 +16,7 @@ from unstir.metrics.distances import halves, infinite_fd, kid, moments, standard
 from unstir.metrics.evaluate import evaluate_images
 from unstir.metrics.evaluation import name_of, shown, table
 from unstir.metrics.feature_figures import Draws, bound, draws
-from unstir.metrics.features import Network, Outputs, Reference, Trust, lacking, marginals, spread
+from unstir.metrics.features import Extractor, Network, Outputs, Reference, Trust, lacking, marginals, spread
 from unstir.metrics.request import EvaluationRequest
 from unstir.significance import effect
 
@@ -234,6 +234,33 @@ def test_new_values_are_at_the_floor_and_spoilt_ones_are_not(store):
         assert near.ceiling > near.value
     assert good.memorisation is not None and good.protocol["rounding"] == "none"
     assert mistake(evaluate_images, torch.zeros(80, 2, 8, 8, dtype=torch.uint8), store, request).key == "images"
+
+
+@pytest.mark.parametrize("apart", [False, True], ids=["some missing", "a channel in each split alone"])
+def test_values_that_are_missing_spoil_no_figure_of_a_small_split(tmp_path, caplog, apart):
+    images, request = values(60, 0), EvaluationRequest(split="held_out")
+    if apart:
+        images = np.arange(60, dtype=np.float32).repeat(128).reshape(60, 2, 8, 8)
+        held_out = pack(images, tmp_path / "numbers", held_out=0.2).images("held_out")[:, 0, 0, 0].long()
+        images[:, 1], images[held_out, 0], images[held_out, 1] = np.nan, np.nan, 1.0
+    few = pack(images, tmp_path / "few", held_out=0.2)
+    for _ in range(2):  # measured, and as it was saved
+        figures = evaluate_images(np.nan_to_num(values(30, 1)), few, request)[0].figures
+        assert {"values/marginals", "values/spread"}.isdisjoint(figures) == apart
+        assert ("marginals is left out" in caplog.text) == apart
+        assert "patches/swd" in figures and not any(map(math.isnan, (f.value + f.floor for f in figures.values())))
+
+
+def flat(images):
+    return images.flatten(1)
+
+
+def test_features_of_ones_own_are_given_the_missing_values(store):
+    request, made = EvaluationRequest(memorisation=False), torch.from_numpy(values(80, 1)).nan_to_num(7.0)
+    with refusing(given="the features flat"):
+        evaluate_images(made, store, request, networks=[Extractor("flat", flat)])
+    filled = Extractor("filled", lambda images: flat(images.nan_to_num(7.0)))
+    assert "filled/fd" in evaluate_images(made, store, request, networks=[filled])[0].figures
 
 
 def test_inception_is_refused_before_any_image_is_read(store, monkeypatch):

@@ -230,10 +230,10 @@ def bad(place, store):
 @pytest.mark.parametrize(
     ("source", "word"),
     [
-        ("small", "4x4"), ("oblong", "12x9"), ("few", "holds 5"), ("coloured", "colour"), ("sizes", "several sizes"),
-        ("empty", "no images"), ("damaged", ": 3.png "), ("text", ": 4.png "), ("floats.npy", "floats.npy"),
-        ("broken.npz", "damaged"), ("one.png", "folder"), ("nothing", "No such"), ("plain", "a run"),
-        ("digits", "a store"),
+        ("small", "4x4"), ("oblong", "a store of 9x12"), ("few", "holds 5"), ("coloured", "colour"),
+        ("sizes", "several sizes"), ("empty", "no images"), ("damaged", ": 3.png "), ("text", ": 4.png "),
+        ("floats.npy", "floats.npy"), ("broken.npz", "damaged"), ("one.png", "folder"), ("nothing", "No such"),
+        ("plain", "a run"), ("digits", "a store"),
     ],
 )  # fmt: skip
 def test_what_cannot_be_judged_is_refused(bad, store, source, word):

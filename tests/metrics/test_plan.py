@@ -1,6 +1,7 @@
 """What a plan takes, its protocol, and what an evaluation is: errors, files, and verdicts."""
 
 import json
+import math
 import re
 import time
 from contextlib import nullcontext
@@ -72,7 +73,7 @@ def model_of(step=7, **changes):
     known = {
         "step": step, "process": SimpleNamespace(schedule=build.schedule(DiffusionConfig())), "hashes": "w",
         "guide_name": None, "averaged": True, "arithmetic": "float32",
-        "labels": SimpleNamespace(of=lambda index, label, shares: index % 3), "conditions": None,
+        "labels": SimpleNamespace(of=lambda index, label, shares: index % 3), "conditions": None, "channels": (),
     }  # fmt: skip
     found = SimpleNamespace(**{**known, **changes})
     found.unloaded = lambda: found
@@ -344,6 +345,7 @@ def test_damaged_files_and_those_of_another_format_are_left_out(make_run, spoil)
     path = save(run, made())
     whole = save(run, made(step=20))
     path.write_text(spoil)
+    save(run, made(math.nan, step=30))
     assert [each.step for each in saved(run)] == [20] and find(run, 10, PROTOCOL) is None
     values = json.loads(whole.read_text())
     assert values["unstir_evaluation"] == evaluation.FORMAT and values["protocol"] == PROTOCOL

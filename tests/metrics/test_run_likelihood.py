@@ -272,6 +272,12 @@ def test_a_run_scores_its_own_images_and_what_misfits_is_refused(trained, comman
     own = split_likelihood(run.model(), store)
     assert status == 0 and f"{own.bits_per_dim:.4f} ±" in out
     assert len((tmp_path / "own.csv").read_text().splitlines()) == own.num + 1
+    for seed in range(4):  # all images share their times, of which the error must tell
+        of = "--per-image", tmp_path / "own.csv", "--calls", 4, "--seed", seed
+        _, out, _ = command("likelihood", run.path, *of)
+        mean, error = map(float, re.match(r"(\S+) ± (\S+) bits", out).groups())
+        assert abs(mean - own.bits_per_dim) < 4 * error and "estimated from 4 of 20 terms" in out
+    assert "± unknown" in command("likelihood", run.path, "--per-image", tmp_path / "own.csv", "--calls", 2)[1]
     images = store.images("held_out")[:2]
     assert mistake(unstir.likelihood, run.model(), images.float()).key == "images"
     assert mistake(unstir.likelihood, run.model(), images).key == "label"

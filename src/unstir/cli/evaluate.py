@@ -149,7 +149,8 @@ def likelihood(
         source = images or with_store(Run.open(run), store)[1].path
         model = options.model(Run.open(run))
         columns = scores.save_scores(model, source, per_image, split=split, label=label, **terms)
-        _show(columns, json_, scores.describe(columns), *([f"per image {per_image}"] if per_image else []))
+        line = scores.describe(columns, calls, model.process.T)
+        _show(columns, json_, line, *([f"per image {per_image}"] if per_image else []))
         return 0
     opened, data = with_store(Run.open(run), store)
     model = options.model(opened)

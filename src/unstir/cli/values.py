@@ -10,7 +10,7 @@ from cyclopts import Token
 from cyclopts.argument import Argument, ArgumentCollection
 
 from unstir.errors import UserError
-from unstir.parts import OURS, WORDS, is_own, kind_of, read
+from unstir.parts import OURS, WORDS, is_numeral, is_own, kind_of, read
 from unstir.runs.synonyms import GOES_ON, near_setting
 
 WHOLE = re.compile(r"[+-]?[0-9]{1,18}")  # a whole number that fits into 64 bits
@@ -37,10 +37,10 @@ def spelled(typed: Sequence[str], arguments: Sequence[Argument]) -> list[str]:
     for word in (OFF.sub(r"\1.\2=false", word) for word in typed):
         name, _, value = word.partition("=") if word.startswith("--") else (option, "", word)
         option, first = name, value != word or words[-1:] == [name]
-        numbers = all(not text or _is_number(text) for text in value.split(","))
+        numbers = all(not text or is_numeral(text) for text in value.split(","))
         if option in lists and "," in value and (first or numbers):
             words += [*([option] if value != word else []), *value.replace(",", " ").split()]
-        elif words and words[-1] == option and NEGATIVE.match(word) and not _is_number(word):
+        elif words and words[-1] == option and NEGATIVE.match(word) and not is_numeral(word):
             words[-1] = f"{option}={word}"
         else:
             words.append(word)
@@ -135,27 +135,15 @@ def _check(argument: Argument, token: Token, kind: Any) -> None:
         if text.lstrip("+-").isdecimal():
             raise UserError("", given, "is too large", "a whole number here has at most 18 digits")
         raise UserError("", given, "must be a whole number written in digits, such as 1000")
-    if kind is float and not _is_number(text):
+    if kind is float and not is_numeral(text):
         raise UserError("", given, "must be a number, such as 0.5 or 2e-4")
     part = part_of(argument)
-    allowed = (
-        [*WORDS.get(part, ()), *OURS[part]]
-        if part
-        else [*map(str, get_args(kind))]
-        if get_origin(kind) is Literal
-        else [text]
-    )
+    allowed = [*map(str, get_args(kind))] if get_origin(kind) is Literal else [text]
+    if part:
+        allowed = [*WORDS.get(part, ()), *OURS[part]]
     if text not in allowed and not (part and is_own(text)):
         near, other = near_setting(text, allowed), ", or MODULE:NAME" if part else ""
         one_of = f"must be one of {', '.join(allowed)}{other}"
         raise UserError("", given, one_of, f"did you mean {near}?" if near else ())
     if kind is Path and not text.strip():
         raise UserError("", f"{option_of(argument, token)} {text!r}", "is no name of a file or folder")
-
-
-def _is_number(text: str) -> bool:
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True

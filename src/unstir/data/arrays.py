@@ -22,7 +22,7 @@ from PIL import Image
 
 from unstir.data.classes import as_label
 from unstir.data.disk import open_file
-from unstir.data.images import LEFT_OUT, Refused, check_bits, check_pixels
+from unstir.data.images import LEFT_OUT, Refused, check_bits, check_pixels, grey_of_16_bits
 from unstir.data.records import BROKEN, Records, Rows, Rule, rule_of
 from unstir.data.source import HELD_OUT_NAMES, Options, checked_conditions
 from unstir.errors import UserError
@@ -58,7 +58,7 @@ class ArrayFile(Records):
 
 
 class TiffFile(Records):
-    """The pages of a TIFF file, an image each: pictures, or arrays where they have more than 8 bits."""
+    """The pages of a TIFF file, an image each: pictures, or arrays of what is wider than 16 bits of grey."""
 
     kind = "tiff"
 
@@ -239,6 +239,8 @@ def _page(image: Image.Image, number: int, is_float: bool) -> Any:
     check_pixels(*image.size)
     if is_float:
         check_bits(image)
+    elif image.mode.startswith("I;16"):
+        return Image.fromarray(grey_of_16_bits(image))
     return np.array(image) if image.mode[0] in "IF" else image.copy()
 
 

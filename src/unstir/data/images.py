@@ -44,6 +44,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import ExifTags, Image, ImageChops, ImageColor
 
+from unstir.progress import sized
+
 Shape = tuple[int, int, int]  # (C, H, W) of an image
 Sides = tuple[int, int]  # (H, W) of an image
 MAX_PIXELS = 1 << 26  # largest image decoded, in pixels; below the 89,478,485 at which Pillow itself begins to warn
@@ -63,8 +65,7 @@ FOREIGN = frozenset((
 """Extensions of images that cannot be packed: such files are refused aloud instead of ignored."""
 
 UNREADABLE = "cannot be read"  # begins the reason where a file is refused that may be sound
-OTHER_SHAPE = "of another shape:"
-"""Start of the reason why an image is refused when no size is given and its shape is not that of the first."""
+OTHER_SHAPE = "of another shape:"  # the same, where no size is given and the shape is not that of the first image
 
 _SIGNATURES = (
     (b"\x89PNG\r\n\x1a\n", "PNG"), (b"\xff\xd8\xff", "JPEG"), (b"GIF87a", "GIF"), (b"GIF89a", "GIF"),
@@ -225,11 +226,10 @@ def fit(image: Image.Image, size: Sides | None, notes: list[str]) -> Image.Image
     width, height = image.size
     if size is None or (height, width) == size:
         return image
-    H, W = size
-    wide, high = centre(width, height, size)
+    (H, W), (wide, high) = size, centre(width, height, size)
     if 2 * high < H:
-        least = f"{-(-H // 2)} pixels a side" if H == W else f"{-(-W // 2)}x{-(-H // 2)} pixels"
-        raise Refused(f"too small: {width}x{height}, packing at {W}x{H} needs at least {least}")
+        least = sized((-(-H // 2), -(-W // 2)))
+        raise Refused(f"too small: {sized((height, width))}, packing at {sized(size)} needs at least {least}")
     if high < H:
         notes.append("enlarged, the shorter side is below the packed size")
     left, top = (width - wide) / 2, (height - high) / 2
@@ -288,7 +288,7 @@ def _scale_transparent(image: Image.Image, bits: int) -> None:
 def check_pixels(width: int, height: int) -> None:
     """Raise Refused for an image of more than `MAX_PIXELS`."""
     if width * height > MAX_PIXELS:
-        raise Refused(f"{width}x{height} is more than {MAX_PIXELS:,} pixels")
+        raise Refused(f"{sized((height, width))} is more than {MAX_PIXELS:,} pixels")
 
 
 def _orientation(image: Image.Image, notes: list[str]) -> int:
@@ -320,21 +320,22 @@ def _to_8_bit(image: Image.Image, notes: list[str], ground: str) -> Image.Image:
 
 
 def _from_16_bit(image: Image.Image, notes: list[str], ground: str) -> Image.Image:
-    """What Pillow does of 8 bits is done here: it turns neither white-is-zero nor a transparent value of 16 bits."""
-    tags = getattr(image, "tag_v2", {})
-    bits = tags.get(ExifTags.Base.BitsPerSample, (16,))
-    if bits not in (16, (16,)):
-        raise Refused(f"{bits} bits a sample; 8 or 16 can be packed")
-    values = np.asarray(image).astype(np.uint32)
-    if tags.get(ExifTags.Base.PhotometricInterpretation) == 0:
-        values = 65535 - values
-    grey = from_16_bits(values)
+    grey = from_16_bits(values := grey_of_16_bits(image))
     notes.append(f"16-bit grey scaled to 8 bits ({levels_left(int(np.count_nonzero(np.bincount(values.flat))), grey)})")
     clear = values == image.info.get("transparency", -1)
     if clear.any():
         notes.append(f"transparency composited on {ground}")
         grey[clear] = ImageColor.getcolor(ground, "L")
     return Image.fromarray(grey)
+
+
+def grey_of_16_bits(image: Image.Image) -> NDArray[np.uint16]:
+    """Grey values, the largest white: Pillow turns white-is-zero of 8 bits alone. Raises Refused for other bits."""
+    tags = getattr(image, "tag_v2", {})
+    if (bits := tags.get(ExifTags.Base.BitsPerSample, 16)) not in (16, (16,)):
+        raise Refused(f"{bits} bits a sample; 8 or 16 can be packed")
+    values = np.asarray(image).astype(np.uint16)
+    return 65535 - values if tags.get(ExifTags.Base.PhotometricInterpretation) == 0 else values
 
 
 def from_16_bits(values: NDArray[Any]) -> NDArray[np.uint8]:
@@ -381,14 +382,13 @@ def group_of(outcomes: Iterable[Outcome], shape: Shape | None) -> Group:
         digest.update(identity)
         why: object = outcome
         if isinstance(outcome, Decoded):
-            channels, height, width = outcome.pixels.shape
-            shape = shape or (channels, height, width)
+            shape = shape or outcome.pixels.shape
             if outcome.pixels.shape == shape:
                 kept.append(place)
                 decoded.append(outcome.pixels)
                 notes += [(text, path) for text in outcome.notes]
                 continue
-            why = f"{OTHER_SHAPE} {width}x{height} pixels, where others have {shape[2]}x{shape[1]}"
+            why = f"{OTHER_SHAPE} {sized(outcome.pixels.shape[1:])} pixels, where others have {sized(shape[1:])}"
         refused.append((path, str(why)))
     pixels = np.stack(decoded) if decoded else np.empty((0, *(shape or (0,))), np.uint8)
     return Group(pixels, kept, refused, notes, digest.hexdigest())

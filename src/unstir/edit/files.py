@@ -17,6 +17,7 @@ from unstir.edit.editing import Edited, Picture
 from unstir.errors import UserError
 from unstir.pictures.grid import to_picture
 from unstir.pixels import from_uint8
+from unstir.progress import sized
 from unstir.runs import sidecar
 
 Box = tuple[int, int, int, int]  # (left, top, width, height) in pixels of the run's images
@@ -39,9 +40,9 @@ def notes_on(picture: Picture, shape: Shape) -> list[str]:
     (height, width), notes = read.pixels.shape[1:], list(read.notes)
     wide, high = map(round, centre(width, height, (H, W)))
     if high < H:
-        notes.append(f"enlarged from {width}x{height} pixels")
+        notes.append(f"enlarged from {sized((height, width))} pixels")
     if (wide, high) != (width, height):
-        notes.append(f"its centre is used, {wide}x{high} of {width}x{height} pixels")
+        notes.append(f"its centre is used, {sized((high, wide))} of {sized((height, width))} pixels")
     return notes
 
 
@@ -66,8 +67,8 @@ def read_mask(mask: Picture | None, box: Box | None, image: Picture | None, shap
     if mask is not None:
         hole, whole = _hole(mask), (H, W) if image is None else decoded(image, None, 3).pixels.shape[1:]
         if hole.shape not in (whole, (H, W)):
-            sizes = f"that of the image, {whole[1]}x{whole[0]}, or of the run's images, {W}x{H}"
-            raise UserError("mask", named(mask), f"is {hole.shape[1]}x{hole.shape[0]}", f"draw it at {sizes}")
+            sizes = f"that of the image, {sized(whole)}, or of the run's images, {sized((H, W))}"
+            raise UserError("mask", named(mask), f"is {sized(hole.shape)}", f"draw it at {sizes}")
         with picture_errors(mask):
             fitted = fit(to_picture((hole[None] * 255).byte()), (H, W), [])
         keep = torch.tensor(to_array(fitted, 1))[None] < 128
@@ -75,7 +76,7 @@ def read_mask(mask: Picture | None, box: Box | None, image: Picture | None, shap
         assert box is not None
         x, y, width, height = box
         if min(x, y) < 0 or min(width, height) < 1 or x + width > W or y + height > H:
-            inside = f"is not inside the run's images of {W}x{H} pixels"
+            inside = f"is not inside the run's images of {sized((H, W))} pixels"
             raise UserError("box", box, inside, "give its left, top, width and height")
         keep = torch.ones(1, 1, H, W, dtype=torch.bool)
         keep[..., y : y + height, x : x + width] = False

@@ -1,7 +1,6 @@
 """Conditions as they are typed: numbers, a CSV or NumPy file, a picture, or a folder of pictures."""
 
 import csv
-import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -13,9 +12,8 @@ from unstir.data.decoding import decoded
 from unstir.data.disk import natural, open_file
 from unstir.data.images import EXTENSIONS, as_float32
 from unstir.errors import UserError
+from unstir.parts import is_numeral
 from unstir.runs.model import Model
-
-_NUMBERS = re.compile(r"[-+0-9.,e\s]+")
 
 
 def read_conditions(text: str | None, model: Model) -> Tensor | None:
@@ -29,7 +27,7 @@ def read_conditions(text: str | None, model: Model) -> Tensor | None:
     if model.conditions is None:
         raise UserError("condition", text, "was given, but this network knows none", {"condition": None})
     path = Path(text)
-    if _NUMBERS.fullmatch(text) and not path.exists():
+    if any(map(is_numeral, text.split(","))) and not path.exists():
         rows = of_numbers(_rows([text.split(",")], text)[0].tolist(), model)
     elif path.suffix == ".csv":
         with open_file(path) as file:
@@ -64,7 +62,7 @@ def of_numbers(numbers: Sequence[float], model: Model) -> Tensor:
 def _rows(lines: list[list[str]], text: str) -> Tensor:
     """Numbers in rows, float32 [N, K]; a first row of names is left out."""
     lines = [line for line in lines if line]
-    names = lines and not any(map(_NUMBERS.fullmatch, lines[0]))
+    names = lines and not any(map(is_numeral, lines[0]))
     try:
         return torch.tensor([[float(cell) for cell in line] for line in (lines[1:] if names else lines)])
     except ValueError:
@@ -76,9 +74,7 @@ def _pictures(path: Path, shape: tuple[int, ...]) -> Tensor:
     if len(shape) != 3:
         wanted = f"give {shape[0]} numbers divided by commas, or a .csv or .npy file with a row an image"
         raise UserError("condition", path, "is no vector of numbers", wanted)
-    files = [path]
-    if path.is_dir():
-        files = [file for file in path.iterdir() if file.suffix.lower() in EXTENSIONS]
+    files = [file for file in path.iterdir() if file.suffix.lower() in EXTENSIONS] if path.is_dir() else [path]
     files = sorted(files, key=lambda file: natural(file.name))
     pictures = [torch.tensor(decoded(file, None, shape[0], key="condition").pixels) for file in files]
     if len({pixels.shape for pixels in pictures}) != 1:

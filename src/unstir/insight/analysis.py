@@ -10,6 +10,7 @@ from unstir.insight.statement import Statement, Topic, brief, count
 from unstir.insight.themes import MEANINGS, diversity, enough, fit, memorisation, progress, quality, sampling
 from unstir.metrics.evaluation import FID, Evaluation
 from unstir.metrics.figures import figure_effect
+from unstir.pixels import pictured
 from unstir.progress import duration
 from unstir.significance import LEVEL
 
@@ -149,8 +150,7 @@ OTHERS = ("class accuracy", "classes", "distance", *MEANINGS)  # statements on f
 
 def lead(facts: Facts, statements: Sequence[Statement]) -> list[str]:
     """How good the images are, in plain words; then what the run is and where it stands, commands in backticks."""
-    kind, (height, width) = facts.config.kind, facts.data.shape[1:]
-    images = f"{'Grey' if facts.data.shape[0] == 1 else 'Colour'} images of {width}x{height} pixels"
+    kind, images = facts.config.kind, f"Images are {pictured(facts.data.shape, facts.data.scale)}"
     if not kind.trained_here:
         return [_goodness(facts, statements), f"{images}; the weights were imported from {kind.origin}."]
     source = f"learned from {count(facts.data.counts['train'], 'image')} of `{facts.config.data.source}`"

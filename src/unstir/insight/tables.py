@@ -22,6 +22,7 @@ from unstir.metrics.evaluation import Evaluation, check_alike, of_images, saved
 from unstir.metrics.evaluation import shown as shown_value
 from unstir.metrics.figures import Figure, in_rows
 from unstir.metrics.likelihood import terms_of
+from unstir.pixels import pictured
 from unstir.progress import counted, duration
 from unstir.runs import build, toml
 from unstir.runs.config import MAY_CHANGE
@@ -105,7 +106,7 @@ def data(facts: Facts, store: Store | None) -> list[tuple[str, str]]:
     rows = [
         ("source", cfg.source),
         ("images", f"{card.counts['train']:,} for training, {card.counts['held_out']:,} held out"),
-        ("shape", "x".join(map(str, card.shape)) + (" grey" if card.shape[0] == 1 else " RGB")),
+        ("shape", pictured(card.shape, card.scale)),
         ("classes", ", ".join(card.classes) or "none"),
         ("mirrored", "half of the time" if cfg.flip else "no"),
         ("content hash", card.content_hash),
@@ -354,7 +355,6 @@ def listed() -> list[str]:
 
 
 def _row(run: Run) -> tuple[str, ...]:
-    channels, height, width = run.data.shape
     size = sum(file.stat().st_size for file in run.files.rglob("*") if file.is_file())
     evaluation = saved(replace(run, path=run.files))[-1]
     name, value, real, *_ = in_rows([evaluation.main()], evaluation.protocol["num"])[0]
@@ -362,7 +362,7 @@ def _row(run: Run) -> tuple[str, ...]:
     licence = next(line.partition(": ")[2] for line in card if line.startswith("license: "))
     return (
         run.files.name,
-        f"{height}x{width} {'grey' if channels == 1 else 'colour'}",
+        pictured(run.data.shape, run.data.scale),
         counted(run.labels.count, "class", "classes"),
         f"{size / 1e6:.1f} MB",
         f"{name} {value} (real images {real})",

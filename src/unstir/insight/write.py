@@ -30,7 +30,7 @@ from unstir.metrics.images import Images
 from unstir.metrics.plan import Plan, check, judge
 from unstir.metrics.request import SEEDS, EvaluationRequest
 from unstir.pictures.grid import grid
-from unstir.progress import counted, counting, waiting
+from unstir.progress import counted, counting, sized, waiting
 from unstir.runs.card import DataCard
 from unstir.runs.checkpoint import environment
 from unstir.runs.files import encode, make_folder, write_text
@@ -62,7 +62,7 @@ class Measuring(NamedTuple):
 
 
 def write_report(
-    paths: Sequence[Path],
+    paths: Sequence[str | Path],
     out: Path | None = None,
     *,
     measuring: bool = True,
@@ -84,10 +84,10 @@ def write_report(
     """
     if not paths:
         raise UserError("", None, "no run was named", "give the folder of one")
-    places = [path.resolve() for path in paths]
+    runs = [Run.open(path) for path in paths]
+    places = [run.path.resolve() for run in runs]
     if twice := next((path for path, place in zip(paths, places, strict=True) if places.count(place) > 1), None):
         raise UserError("", twice, "is named twice", "name each run once")
-    runs = [Run.open(path) for path in paths]
     path = out or runs[0].path / ("report.html" if len(runs) == 1 else "comparison.html")
     page.check_files(path, exported)
     runs, stores = _with_stores(runs, store)
@@ -243,7 +243,7 @@ def _about(plan: Plan[Images], store: Store) -> list[tuple[str, str]]:
     return [
         ("images", f"{sum(map(len, plan.images.parts)):,}, {plan.images.name}"),
         ("their content hash", plan.images.hash),
-        ("shape", "x".join(map(str, store.shape))),
+        ("shape", sized(store.shape)),
         ("compared with", f"{printable(store.path)}: {counts}"),
         ("classes", ", ".join(store.classes) or "none"),
         ("content hash of the data", store.content_hash),

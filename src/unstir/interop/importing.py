@@ -11,6 +11,7 @@ from unstir.interop.foreign import Asked, Foreign, located
 from unstir.interop.report_code import read_file
 from unstir.nn.config import ModelConfig
 from unstir.pixels import Scale
+from unstir.progress import sized
 from unstir.runs import brought, build
 from unstir.runs.card import NAME, DataCard
 from unstir.runs.config import Config
@@ -33,7 +34,7 @@ class Imported:
     @property
     def lines(self) -> tuple[str, ...]:
         """What was made, where it came from, and the notes."""
-        run, shape = self.run, "x".join(map(str, self.run.data.shape))
+        run, shape = self.run, sized(self.run.data.shape)
         parameters = sum(t.numel() for t in run.load().part("model").values())
         return (
             f"run      {run.path}: {parameters:,} parameters, images of {shape}, T = {run.config.diffusion.T}",

@@ -255,6 +255,6 @@ def _read(path: Path) -> Evaluation | None:
         read = _EVALUATION.validate_json(json.dumps(values), strict=True)
         kinds = {key: kind for key, kind in PROTOCOL.items() if key in JUDGED or not of_images(read.protocol)}
         check(read.protocol, kinds, {"images": is_text})
-        return read if read.figures and all(figure.by_seed for figure in read.figures.values()) else None
+        return read if read.figures and all(it.by_seed and it.finite for it in read.figures.values()) else None
     except (OSError, ValueError):
         return None

@@ -124,10 +124,10 @@ class Network:
 class Extractor(Network):
     """Features of any module or function ``net`` of images, [B, C, H, W] as the store has them, to float [B, F].
 
-    Images are uint8 in 0..255, or float32 in units of the data; it resizes and scales them itself. Of a tuple, as
-    torch-fidelity's extractors return, the first are used. ``name`` goes into the names of figures ("FD-dinov2") and
-    files. ``hash`` is by default that over name, class, weights and buffers, or over the source of a function: another
-    layer or arithmetic of the same weights needs another name. ``part`` is MODULE:NAME of a part (`extractor`).
+    Images are uint8 in 0..255, or float32 in units of the data, NaN where a value is missing; it fills, resizes and
+    scales them itself. Of a tuple the first are used. ``name`` goes into the names of figures ("FD-dinov2") and files.
+    ``hash`` is by default that over name, class, weights and buffers, or over the source of a function: another layer
+    or arithmetic of the same weights needs another name. ``part`` is MODULE:NAME of a part (`extractor`).
     """
 
     name: str
@@ -159,6 +159,8 @@ class Extractor(Network):
         features = answer[0] if isinstance(answer, tuple) else answer
         if features.ndim != 2 or len(features) != len(images):
             raise UserError("net", list(features.shape), f"must be [N, F] of {len(images)} images")
+        if not bool(features.isfinite().all()):
+            raise UserError("", f"the features {self.part or self.name}", "are not finite", "fill what is NaN, missing")
         return Outputs(features)
 
 
@@ -199,8 +201,9 @@ class Components(Network):
     def of(cls, store: Store) -> "Components":
         """Those of the first `FITTED` images of a random order, at most `COMPONENTS`."""
         images = store.images("train")[randomness.Order(0, "components", 0, store.count("train"))[:FITTED]].double()
-        mean = torch.stack([channel[~channel.isnan()].mean() for channel in images.unbind(1)])
-        deviation = torch.stack([channel[~channel.isnan()].std() for channel in images.unbind(1)])
+        present = [channel[~channel.isnan()] for channel in images.unbind(1)]
+        mean = torch.stack([values.mean() for values in present])
+        deviation = torch.stack([values.std() if len(values) > 1 else torch.zeros(()) for values in present])
         mean, deviation = mean.view(-1, 1, 1), deviation.where(deviation > 0, 1.0).view(-1, 1, 1)
         rows = ((images - mean) / deviation).nan_to_num(0.0).flatten(1)
         rows = rows - rows.mean(0)
@@ -226,24 +229,23 @@ def lacking(store: Store, sets: Sequence[Tensor]) -> list[Tensor]:
 
 def spread(a: Tensor, b: Tensor) -> float:
     """By what share a channel's deviation in ``a`` is off that in ``b``, mean over those that vary; missing are NaN."""
-    pairs = zip(_channels(a), _channels(b), strict=True)
-    shares = [one.std() / other.std() - 1 for one, other in pairs if other.std() > 0]
-    return torch.stack(shares or [torch.zeros(())]).abs().mean().item()
+    shares = [one.std() / other.std() - 1 for one, other in _channels(a, b) if other.std() > 0]
+    return torch.stack(shares or [torch.tensor(math.nan)]).abs().mean().item()
 
 
 def marginals(a: Tensor, b: Tensor) -> float:
     """The 1-Wasserstein distance of the values of a channel in deviations of ``b`` (1 of none), mean over channels."""
     u = (torch.arange(_LEVELS, dtype=torch.float64) + 0.5) / _LEVELS
-    pairs = zip(_channels(a), _channels(b), strict=True)
-    distances = [(one.quantile(u) - other.quantile(u)).abs().mean() / (other.std() or 1) for one, other in pairs]
-    return torch.stack(distances).mean().item()
+    shifts = [(one.quantile(u) - other.quantile(u)).abs().mean() / (other.std() or 1) for one, other in _channels(a, b)]
+    return torch.stack(shifts or [torch.tensor(math.nan)]).mean().item()
 
 
-def _channels(images: Tensor) -> list[Tensor]:
-    """Values that are there of each channel, at most `_MOST`, evenly chosen: float64 [n] each."""
-    every = images.movedim(1, 0).flatten(1)
-    every = every[:, :: max(1, every.shape[1] // _MOST) | 1].double()
-    return [channel[~channel.isnan()] for channel in every]
+def _channels(*sets: Tensor) -> list[list[Tensor]]:
+    """Values of each channel of which every set has two: `_MOST` a set at most, evenly chosen: float64 [n] each."""
+    every = [images.movedim(1, 0).flatten(1) for images in sets]
+    some = [values[:, :: max(1, values.shape[1] // _MOST) | 1].double() for values in every]
+    channels = ([values[~values.isnan()] for values in channel] for channel in zip(*some, strict=True))
+    return [channel for channel in channels if min(map(len, channel)) > 1]
 
 
 def as_pixels(images: Tensor, store: Store) -> Tensor:

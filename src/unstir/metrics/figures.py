@@ -70,6 +70,12 @@ class Figure:
         return sum(self.by_seed) / len(self.by_seed)
 
     @property
+    def finite(self) -> bool:
+        """Whether all its values are numbers."""
+        bounds = self.bootstrap, self.reference_error, self.floor, self.floor_error, self.ceiling
+        return all(math.isfinite(each) for each in (*self.by_seed, *bounds) if each is not None)
+
+    @property
     def deviation(self) -> float | None:
         """The standard deviation over seeds; None for one seed."""
         return statistics.stdev(self.by_seed) if len(self.by_seed) > 1 else None

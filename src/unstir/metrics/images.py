@@ -32,7 +32,7 @@ from unstir.metrics.evaluation import SHARES
 from unstir.metrics.feature_figures import FEWEST
 from unstir.metrics.features import wrong_images
 from unstir.pixels import Scale
-from unstir.progress import counted, counting
+from unstir.progress import counted, counting, sized
 from unstir.runs.card import Labels
 from unstir.runs.named import is_run
 
@@ -259,7 +259,7 @@ def _check(packed: Store, store: Store | Like, path: Path) -> None:
     if any(note.text == COLOUR_LOST for note in packed.notes):
         raise UserError("", path, f"has images in colour, {store.path} is grey", "pack a store with 3 channels")
     if packed.shape != store.shape:
-        was, due = ("x".join(map(str, shape[:0:-1])) for shape in (packed.shape, store.shape))
+        was, due = (sized(each.shape[1:]) for each in (packed, store))
         other = f"make images of {due}, or pack a store of {was}"
         raise UserError("", path, f"holds images of {was}, {store.path} of {due}", other)
 

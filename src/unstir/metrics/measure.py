@@ -45,9 +45,9 @@ def measure(
 ) -> dict[str, Figure]:
     """The figures of ``sets``, each uint8 [N, C, H, W] of equal N, one per seed, by key such as "classifier/fd".
 
-    ``labels``, int64 [N] per set, are the classes that the images were asked to show. Without any network the figure
-    is the sliced Wasserstein distance. Raises UserError for fewer than `FEWEST` images, images that are not of the
-    store's shape, or an empty split.
+    ``labels``, int64 [N] per set, are the classes that the images were asked to show. Without any network they are the
+    sliced Wasserstein distance, or those of values in units of their own. Raises UserError for fewer than `FEWEST`
+    images, images that are not of the store's shape, or an empty split.
     """
     for images in sets:
         floats = store.scale.is_float
@@ -59,6 +59,8 @@ def measure(
     asked = None if labels is None else labels[0]
     if not networks:
         num_reference = reference_size(store.count(split), num_reference, networks)
+        if store.scale.is_float:
+            return _of_values(store, Components.of(store), sets, split, num_reference, asked)
         return {"patches/swd": _between(store, sets, split, num_reference, asked, SLICED, wasserstein.swd)}
     figures: dict[str, Figure] = {}
     for network in networks:
@@ -71,14 +73,14 @@ def measure(
         elif logits:
             figures[f"{network.name}/is"] = _inception_score(logits, labels)
         if isinstance(network, Components):
-            figures |= _of_values(store, network, sets, split, asked)
+            figures |= _of_values(store, network, sets, split, reference_size(store.count(split), 0, ()), asked)
     return figures
 
 
 def _of_values(
-    store: Store, components: Components, sets: Sequence[Tensor], split: str, asked: Tensor | None
+    store: Store, components: Components, sets: Sequence[Tensor], split: str, num_reference: int, asked: Tensor | None
 ) -> dict[str, Figure]:
-    """The figures of values: sliced Wasserstein of scaled values, marginals and spread, of `PATCHES` images at most."""
+    """The figures of values: sliced Wasserstein of scaled values, marginals and spread."""
 
     def of_patches(a: Tensor, b: Tensor, seed: int) -> Swd:
         return wasserstein.swd(components.scaled(a).float(), components.scaled(b).float(), seed)
@@ -86,7 +88,7 @@ def _of_values(
     def halved_too(figure: Callable[[Tensor, Tensor], float]) -> Distance:
         return lambda a, b, seed: Swd(figure(a, b), halved(lambda i: {"": figure(a[i], b)}, len(a))[""])
 
-    with_size = store, sets, split, reference_size(store.count(split), 0, ()), asked
+    with_size = store, sets, split, num_reference, asked
     return {
         "patches/swd": _between(*with_size, SLICED, of_patches),
         "values/marginals": _between(*with_size, "marginals", halved_too(marginals)),

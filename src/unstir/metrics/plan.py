@@ -135,10 +135,10 @@ def judge(plan: Plan[Drawn | Images]) -> Evaluation:
     with counting("measuring", ""):
         if (evaluation := known) is None:
             labels, about = plan.images.classes(plan.num, plan.seeds), {"step": 0, "images": 0, **plan.images.about}
-            figures = measure(plan.store, sets, plan.measuring, plan.split, plan.num_reference, labels=labels)
+            figures = _finite(measure(plan.store, sets, plan.measuring, plan.split, plan.num_reference, labels=labels))
             evaluation = Evaluation(**about, protocol=plan.protocol(), figures=figures)
         if drawing is not None and lacking:
-            evaluation = replace(evaluation, figures=evaluation.figures | pair_figures(drawing, plan.store))
+            evaluation = replace(evaluation, figures=evaluation.figures | _finite(pair_figures(drawing, plan.store)))
         if plan.memorisation:
             file = pairs_file(home, evaluation) if keeping else None
             result = search_copies(plan, sets, file, weights=evaluation.weights)
@@ -150,6 +150,12 @@ def judge(plan: Plan[Drawn | Images]) -> Evaluation:
     return evaluation
 
 
+def _finite(figures: dict[str, Figure]) -> dict[str, Figure]:
+    for key in [key for key, figure in figures.items() if not figure.finite]:
+        logger.warning(f"{figures.pop(key).name} is left out: too few values are there, or vary")
+    return figures
+
+
 def search_copies(
     plan: Plan[Drawn | Images], sets: Sequence[Tensor], drawing: Path | None, **words: str
 ) -> Memorisation:
@@ -158,8 +164,9 @@ def search_copies(
     label = plan.protocol()["label"]
     result, images = search(torch.cat(list(sets)), plan.store, label, flip=plan.flip, features=features)
     if drawing is not None:
+        channels = plan.images.model.channels if isinstance(plan.images, Drawn) else ()
         make_folder(drawing.parent)
-        save_png(drawing, picture(result, *(shown(from_uint8(part)) for part in images)), **words)
+        save_png(drawing, picture(result, *(shown(from_uint8(part), channels) for part in images)), **words)
     return result
 
 

@@ -5,6 +5,7 @@ A score is the bound of an image in bits per dimension.
 
 import csv
 import logging
+import math
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -22,7 +23,7 @@ from unstir.diffusion.likelihood import Bound
 from unstir.errors import UserError, within_memory
 from unstir.metrics.features import wrong_images
 from unstir.metrics.images import Like, read
-from unstir.metrics.likelihood import Protocol, bounds_of, check_terms, conditions_of
+from unstir.metrics.likelihood import Protocol, bounds_of, check_terms, conditions_of, terms_of
 from unstir.progress import counted
 from unstir.runs.conditions import STORED
 from unstir.runs.files import check_file, make_folder, replacing
@@ -65,18 +66,17 @@ def likelihood(
     """The bound of each of ``images``, uint8 [B, C, H, W] in 0..255, or float32 in units of the model's data.
 
     ``labels``, int64 [B], are given to a network with classes; without them it has the label that says nothing.
-    ``condition``, [B, ...] in its units, is given to one with conditions, by default that of the images themselves;
-    where it is stored with the images, it is then hidden, which is logged. The noise of image i is a function of
-    ``seed`` and i, and all images share their times, so that they compare. The other options are those of `Protocol`.
-    Raises UserError for what does not fit the model, NotFiniteError for weights that answer with NaN.
+    ``condition``, [B, ...] in its units or one for all, is given to one with conditions, by default that of the images
+    themselves; where it is stored, it is then hidden, which is logged. The noise of image i is a function of ``seed``
+    and i, and all images share their times, so that they compare. The other options are those of `Protocol`. Raises
+    UserError for what does not fit the model, NotFiniteError for weights that answer with NaN.
     """
     asked = Protocol(calls=calls, variance=variance, clip=clip, seed=seed, batch_size=batch_size)
     protocol = check_terms(model, asked)
-    dtype = torch.float32 if model.data.scale.is_float else torch.uint8
-    if images.dtype != dtype or tuple(images.shape[1:]) != model.shape or not len(images):
-        due = f"{str(dtype).removeprefix('torch.')} [B, {', '.join(map(str, model.shape))}]"
-        raise wrong_images(images, f"{due}, as {model.folder} makes them")
+    _check(images, model)
     model.check_condition(condition)
+    if condition is not None and model.conditions and condition.ndim == len(model.conditions.card.shape):
+        condition = condition.expand(len(images), *condition.shape)
     if labels is None and (null := model.labels.or_null(None)) is not None:
         labels = torch.full((len(images),), null)
     for key, column in (("labels", labels), ("condition", condition)):
@@ -86,13 +86,21 @@ def likelihood(
         logger.warning("no condition was given: the bound is of images without condition")
     given = labels if condition is None else condition
     batches = [(0, index) for index in torch.split(torch.arange(len(images)), batch_size)]
-    rows = []
+    rows, estimated = [], 3 <= calls < model.process.T
     for bound in bounds_of(model, images, given, protocol, batches, "bounding images"):
-        parts = bound.nats, bound.prior, bound.terms @ bound.weights, bound.decoder, _error(bound)
+        error = _error(bound) if estimated else torch.zeros_like(bound.nats)
+        parts = bound.nats, bound.prior, bound.terms @ bound.weights, bound.decoder, error
         rows.append(bound.to_bits(torch.stack(parts, 1)))
     whole, prior, diffusion, decoder, error = torch.cat(rows).unbind(1)
-    estimated = 3 <= calls < model.process.T
     return ImageLikelihood(whole, prior, diffusion, decoder, error if estimated else None)
+
+
+def _check(images: Tensor, model: Model) -> None:
+    kind = "float32" if model.data.scale.is_float else "uint8"
+    if images.dtype != getattr(torch, kind) or tuple(images.shape[1:]) != model.shape or not len(images):
+        raise wrong_images(images, f"{kind} [B, {', '.join(map(str, model.shape))}], as {model.folder} makes them")
+    if bool(images.isinf().any()) or bool(images.isnan().flatten(1).all(1).any()):
+        raise UserError("images", None, "must be finite numbers, or NaN where some are missing")
 
 
 def _error(bound: Bound) -> Tensor:
@@ -154,9 +162,12 @@ def save_scores(
     return columns
 
 
-def describe(columns: Mapping[str, Sequence[Any]]) -> str:
-    """The means over the images of `save_scores` in a line, with the error of the whole."""
+def describe(columns: Mapping[str, Sequence[Any]], calls: int, T: int) -> str:
+    """The means over the images of `save_scores` in a line; as these share their ``calls`` of T, so do their errors."""
     whole, *parts = (f"{name} {statistics.mean(columns[name]):.4f}" for name in COLUMNS)
-    values = columns[COLUMNS[0]]
-    error = f" ± {statistics.stdev(values) / len(values) ** 0.5:.4f}" if len(values) > 1 else ""
-    return f"{whole.split()[1]}{error} bits/dim ({', '.join(parts)}); {counted(len(values), 'image')}"
+    num, terms = len(columns["image"]), {"calls": calls or T, "T": T}
+    errors = [statistics.stdev(columns[COLUMNS[0]]) / num**0.5] if num > 1 else []
+    if terms["calls"] < T:
+        errors.append(statistics.mean(columns["error"]) if "error" in columns else math.nan)
+    error = f" ± {math.hypot(*errors):.4f}".replace("nan", "unknown") if errors else ""
+    return f"{whole.split()[1]}{error} bits/dim ({', '.join(parts)}); {counted(num, 'image')}, {terms_of(terms)}"

@@ -12,6 +12,7 @@ from unstir.data.manifest import read_origin
 from unstir.data.packing import remarks
 from unstir.errors import printable
 from unstir.pictures.grid import check_signed, contact_sheet, of_class, save_signed, titled
+from unstir.pixels import pictured
 from unstir.progress import counted
 from unstir.randomness import Order
 
@@ -31,11 +32,8 @@ def inspect(path: Path, sheet: Path | None = None) -> tuple[str, Path]:
 
 def describe(store: Store) -> str:
     """The counts by class (its number and name) and split, the oddities handled, and the files refused, as text."""
-    channels, height, width = store.shape
-    kind = {1: "grey", 3: "RGB"}.get(channels, f"of {channels} channels")
-    kind = f"{counted(channels, 'channel')} of float32" if store.scale.is_float else kind
     named = f", {counted(len(store.classes), 'class', 'classes')}" if store.classes else ", no classes"
-    lines = [f"{printable(store.path)}: {height}x{width} {kind}{named}, content {store.content_hash[:12]}"]
+    lines = [f"{printable(store.path)}: {pictured(store.shape, store.scale)}{named}, content {store.content_hash[:12]}"]
     width_of_name = max(map(cell_len, (*store.classes, "all")))
     origin = read_origin(store.path)
     lines.append(f"from {printable(origin.source or 'unknown')}, licence {printable(origin.license or 'unknown')}")

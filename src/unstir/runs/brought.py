@@ -14,6 +14,7 @@ from unstir.errors import UserError
 from unstir.nn.config import ModelConfig
 from unstir.nn.unet import UNet
 from unstir.pixels import PIXELS, Scale
+from unstir.progress import sized
 from unstir.runs import build
 from unstir.runs.card import DataCard
 from unstir.runs.checkpoint import misfits
@@ -43,10 +44,9 @@ def settings(
 ) -> Config:
     """The config of a run of weights with this ``origin``; what nobody knows has its default. ``size`` is (H, W)."""
     hides = has_null if conditions is None else conditions.hides
-    (height, width), hidden = size, HIDDEN if hides else 0.0
     if any(side != 1 and side % network.multiple for side in size):
         levels = f"{len(network.mults)} levels of the network"
-        raise UserError("size", f"{height}x{width}", f"must be multiples of {network.multiple} for the {levels}")
+        raise UserError("size", sized(size), f"must be multiples of {network.multiple} for the {levels}")
     described: dict[str, Any] = {}
     if conditions is not None:
         described = {"condition": conditions.name, "condition_options": dict(conditions.options)}
@@ -56,7 +56,7 @@ def settings(
         model=network,
         diffusion=diffusion,
         loss=LossConfig(objective="hybrid" if diffusion.learned_variance else "simple"),
-        train=TrainConfig(length="1 epoch", warmup="0 steps", condition_dropout=hidden, dtype="float32"),
+        train=TrainConfig(length="1 epoch", warmup="0 steps", condition_dropout=HIDDEN * hides, dtype="float32"),
         grids=GridConfig(**{key: getattr(chain, key) for key in DEFAULTS}),
     )
 

@@ -26,6 +26,7 @@ from unstir.diffusion.denoiser import Denoiser, returned
 from unstir.errors import Remedy, UserError
 from unstir.nn.config import ModelConfig
 from unstir.nn.unet import UNet
+from unstir.progress import sized
 from unstir.randomness import Key, derive_seed
 from unstir.runs.config import Config
 from unstir.runs.sections import DiffusionConfig
@@ -129,7 +130,7 @@ def check_own(config: Config, height: int, width: int) -> None:
         needs = "needs a network that takes augmentation"
         raise UserError("train.augment", config.train.augment, needs, {"train.augment": 0.0})
     due = [2, config.model.in_channels * (2 if config.diffusion.learned_variance else 1), height, width]
-    images = f"images of {config.model.in_channels}x{height}x{width}"
+    images = f"images of {sized((config.model.in_channels, height, width))}"
     try:
         with torch.device("meta"):
             output = _output(config, net.train(), height, width, 2)

@@ -22,6 +22,7 @@ from unstir.diffusion.draw import draw, starting_noise
 from unstir.diffusion.samplers import Step
 from unstir.errors import UserError
 from unstir.pixels import PIXELS, Scale, shown
+from unstir.progress import sized
 from unstir.runs import brought, build
 from unstir.runs.build import compiled
 from unstir.runs.card import DataCard, Labels
@@ -130,7 +131,7 @@ class Model:
         )
 
     def __repr__(self) -> str:
-        words = weights_in_words(self.averaged), "x".join(map(str, self.shape)), str(self.device)
+        words = weights_in_words(self.averaged), sized(self.shape), str(self.device)
         return f"Model({str(self.folder)!r}, step {self.step}, {', '.join(words)})"
 
     @cached_property
@@ -325,7 +326,7 @@ def _check_guide(model: Model, guide: Model) -> None:
     if name == str(model.step):
         raise UserError("guide", name, "is the very step that is sampled", "name an earlier one")
     alike: dict[str, tuple[object, object]] = {
-        "shape": ("x".join(map(str, guide.shape)), "x".join(map(str, model.shape))),
+        "shape": (sized(guide.shape), sized(model.shape)),
         "classes": (guide.labels.count or model.labels.count, model.labels.count),
         "conditions": (_sizes(guide), _sizes(model)),
         "T": (guide.process.T, model.process.T),

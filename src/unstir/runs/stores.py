@@ -14,7 +14,7 @@ from unstir.data.packing import pack
 from unstir.data.store import Store, is_store
 from unstir.errors import UserError
 from unstir.pixels import PIXELS, from_uint8, known
-from unstir.progress import counted
+from unstir.progress import counted, sized
 from unstir.runs.card import DataCard
 
 if TYPE_CHECKING:
@@ -92,7 +92,7 @@ def compared_with(run: "Run", store: Store) -> "Run":
     if card.content_hash:
         return run
     if store.shape != card.shape:
-        given, due = ("x".join(map(str, shape)) for shape in (store.shape, card.shape))
+        given, due = map(sized, (store.shape, card.shape))
         raise UserError("", store.path, f"holds images of {given}, {run.path} makes {due}", "name another store")
     if card.scale not in (PIXELS, store.scale):
         differs = f"has the scale {store.scale.pairs}, and {run.path} {card.scale.pairs}"

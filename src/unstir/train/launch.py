@@ -26,7 +26,7 @@ from unstir.data.source import NAMES, Options, Plan, is_named
 from unstir.data.store import Store, is_store
 from unstir.errors import UserError, quoted, within_memory
 from unstir.group import Alone
-from unstir.progress import counted
+from unstir.progress import counted, sized
 from unstir.runs import build, checkpoint, resources, toml
 from unstir.runs.card import DataCard
 from unstir.runs.config import Config
@@ -228,7 +228,7 @@ def _check_fit(config: Config, data: DataCard, whose: object) -> None:
         raise UserError("data.channels", config.data.channels, f"is not the {channels} of {whose}", both)
     if size and (height, width) != sides(size):
         others = {"data.size": 0}, "pack them anew"
-        raise UserError("data.size", size, f"is not that of the {height}x{width} images in {whose}", others)
+        raise UserError("data.size", size, f"is not that of the {sized((height, width))} images in {whose}", others)
     if not (most := data.counts["train"]):
         raise UserError("", whose, "has no training images")
     if batch > most:
@@ -252,7 +252,7 @@ def introduction(run: Run, state: State) -> str:
     new = "" if state.step else f"a new run{origin}, "
     goal = f"of {run.length}" if state.step <= run.length else f"beyond the {run.length} asked for"
     training, held_out = (run.data.counts[split] for split in ("train", "held_out"))
-    images = f"{training} training and {held_out} held-out images of {'x'.join(map(str, run.data.shape))}"
+    images = f"{training} training and {held_out} held-out images of {sized(run.data.shape)}"
     begun = f"{run.path}: {new}{count:,} parameters in {kind} on {where}; {images}; step {state.step} {goal}"
     if config.kind.has_teacher:
         from unstir.train.paths import PATHS, PERIOD, STEPS
@@ -335,7 +335,7 @@ def check_sides(config: Config, height: int, width: int) -> None:
         again = f"pack the images again with size={side}" if is_store(config.data.source) else {"data.size": side}
         fewer = {"model.mults": model.mults[: len(levels)], "model.attention": attention}
         sides = f"need sides of images that are multiples of {multiple}"
-        raise UserError("model.mults", model.mults, f"{sides}, not {height}x{width}", (again, fewer))
+        raise UserError("model.mults", model.mults, f"{sides}, not {sized((height, width))}", (again, fewer))
 
 
 def store_path(data: DataConfig) -> Path:
