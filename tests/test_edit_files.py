@@ -267,7 +267,6 @@ def test_a_pipe_is_no_picture_and_is_not_waited_for(unstir, run, refused):
     for words in (
         ("edit", "vary", run.path, "pipe.png"),
         ("edit", "inpaint", run.path, "a.png", "--mask", "pipe.png"),
-        ("verify", "abar-exact", "--plot", "made.png", "--image", "pipe.png"),
     ):
         refused(unstir(*words), "pipe.png: ", "no regular file")
 

@@ -80,6 +80,6 @@ def test_a_folder_without_a_name_is_not_the_one_that_one_is_in(unstir, refused):
         ("train", "digits", "--out", ""),
         ("sample", "nowhere", "--out", ""),
         ("evaluate", " "),
-        ("verify", "--plot="),
+        ("data", "inspect", "x", "--sheet="),
     ):
         refused(unstir(*words), "is no name of a file or folder")

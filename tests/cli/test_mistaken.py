@@ -97,12 +97,8 @@ def test_what_is_no_command_no_number_and_no_set_of_images_is_said_so(there, com
     refused(command("smaple"), "unstir has no command 'smaple'. Did you mean unstir sample?")
     refused(command("sample", "runs/r1", "--num", ""), '--num "" must be a whole number')
     refused(command("sample", "runs/r1", "--guidance="), '--guidance "" must be a number')
-    refused(command("verify", "--plot", "nowhere/t.png"), "--plot nowhere/t.png cannot be made: nowhere is no folder")
-    refused(command("verify", "--plot", "t.jpg"), "--plot t.jpg must end in .png")
     Path("program.py").write_text("print(1)")
     refused(command("evaluate", "--images", "program.py", "--store", digits), "program.py")
-    refused(command("verify", "--plot", "few"), "--plot few is a folder; name a .png file in it")
-    refused(command("verify", "--plot", "program.py/t.png"), "program.py is no folder; make it")
 
 
 def test_a_name_almost_that_of_a_source_is_answered_with_it(there, command, refused):

@@ -14,7 +14,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from PIL import Image
 
 from refusals import refusing
 from unstir import verify
@@ -126,18 +125,6 @@ def test_the_whole_table_fits_eighty_columns(unstir, monkeypatch):
     for check in CHECKS:
         (line,) = [line for line in lines if line.startswith(f"{check.name} ")]
         assert line.split()[-2:] == [f"{check.tolerance:.0e}", "holds"]
-
-
-def test_the_picture_is_saved_beside_the_table(unstir, tmp_path, refused):
-    words = "verify", "clamp-first", "--plot"
-    assert f"picture  {tmp_path / 'theory.png'}" in unstir.done(*words, tmp_path / "theory.png")
-    assert (tmp_path / "theory.png").read_bytes()[:8] == b"\x89PNG\r\n\x1a\n"
-    Image.new("L", (8, 8), 77).save(tmp_path / "mine.png")
-    kept = (tmp_path / "mine.png").read_bytes()
-    refused(unstir(*words, tmp_path / "mine.png"), f"--plot {tmp_path / 'mine.png'} exists")
-    assert (tmp_path / "mine.png").read_bytes() == kept
-    refused(unstir(*words[:2], "--image", tmp_path / "theory.png"), "--plot FILE")
-    refused(unstir(*words, tmp_path / "no" / "theory.png"))
 
 
 def test_figures_of_the_theory_are_those_that_are_measured():

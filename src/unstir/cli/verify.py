@@ -2,12 +2,10 @@
 
 from collections.abc import Sequence
 from itertools import groupby
-from pathlib import Path
 from textwrap import wrap
 from typing import TYPE_CHECKING
 
 from unstir.cli.app import app, show, show_json
-from unstir.errors import UserError
 
 if TYPE_CHECKING:
     from unstir.verify import Row
@@ -16,41 +14,26 @@ _WIDTH = 80  # columns of the printed lines
 
 
 @app.command
-def verify(*names: str, json_: bool = False, plot: Path | None = None, image: Path | None = None) -> int:
+def verify(*names: str, json_: bool = False) -> int:
     """Check the equations of the theory in seconds.
 
     The summary names all of them. Those that you name, and those that fail, are shown with what each compares and its
     error. The status is 0 if all hold, else 1.
 
-    Example: `unstir verify posterior-bayes sampling --plot theory.png`
+    Example: `unstir verify posterior-bayes sampling`
 
     Args:
         names: Equations, or the themes forward, reverse, bound, sampling and oracles; by default all of them.
         json_: Print the rows as JSON.
-        plot: File of a picture (.png, .svg or .pdf): the schedules, the posterior's coefficients, and an image
-            dissolving into noise. Only a picture by unstir is replaced.
-        image: The image that dissolves, cropped to its centre square at 64 x 64; by default a handwritten digit.
     """
-    from unstir.pictures.charts import SUFFIXES, save_figure
-    from unstir.pictures.grid import check_signed
-    from unstir.pictures.theory import theory_figure
-    from unstir.runs.files import replacing
-    from unstir.verify import choose
     from unstir.verify import verify as run_checks
 
-    choose(names)  # refuses unknown ones
-    if plot:
-        check_signed(plot, "plot", SUFFIXES)
-        with replacing(plot) as partial:
-            save_figure(theory_figure(image), partial, plot.suffix[1:].lower())
-    elif image:
-        raise UserError("image", image, "is drawn in the picture of --plot FILE", "give both, or leave it out")
     rows = run_checks(names)
     passed = all(row.passed for row in rows)
     if json_:
         show_json({"passed": passed, "rows": [vars(row) | {"passed": row.passed} for row in rows]})
     else:
-        show(*_lines(rows, names), *([f"picture  {plot}"] if plot else []))
+        show(*_lines(rows, names))
     return 0 if passed else 1
 
 

@@ -12,8 +12,6 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-SUFFIXES = ".png", ".svg", ".pdf"
-
 PANELS = (
     ("loss", "training loss"),
     ("mse", "mean squared error"),

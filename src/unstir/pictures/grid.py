@@ -26,7 +26,6 @@ _END = b"\0\0\0\0IEND\xaeB`\x82"
 TILE = 48  # smaller images are enlarged until they are at least this high, in pixels
 SIGNED = {"Software": "unstir"}
 """The text in the PNG of a picture without a sidecar, which may be replaced by the next one of its kind."""
-_SIGNATURES = b"tEXtSoftware\0unstir", b"/Creator (unstir)", b"<dc:title>unstir<"  # of PNG, PDF and SVG
 
 
 def to_picture(image: Tensor) -> Image.Image:
@@ -57,15 +56,15 @@ def is_whole(path: Path, shape: tuple[int, int, int]) -> bool:
     return True
 
 
-def check_signed(path: Path, key: str, suffixes: Sequence[str] = (".png",)) -> None:
-    """Raise UserError where the file that ``key`` names has no such suffix or folder, or exists and is not `SIGNED`."""
+def check_signed(path: Path, key: str) -> None:
+    """Raise UserError where the file that ``key`` names is no .png, has no folder, or exists and is not `SIGNED`."""
     if path.is_dir():
-        raise UserError(key, path, "is a folder", f"name a {suffixes[0]} file in it")
-    if path.suffix.lower() not in suffixes:
-        raise UserError(key, path, f"must end in {' or '.join(suffixes)}")
+        raise UserError(key, path, "is a folder", "name a .png file in it")
+    if path.suffix.lower() != ".png":
+        raise UserError(key, path, "must end in .png")
     if not path.parent.is_dir():
         raise UserError(key, path, f"cannot be made: {path.parent} is no folder", "make it, or name another")
-    if path.exists() and not any(mark in path.read_bytes() for mark in _SIGNATURES):
+    if path.exists() and b"tEXtSoftware\0unstir" not in path.read_bytes():
         raise UserError(key, path, "exists and was not drawn by unstir", "delete it, or name another file")
 
 

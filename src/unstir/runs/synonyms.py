@@ -27,7 +27,6 @@ MEANT = {
     "train.dtype": "fp16 bf16 use_fp16 use_bf16 precision mixed_precision amp half dtype",
     "train.init": "init model pretrained pretrained_model pretrained_path weights ckpt init_from finetune",
     "checkpoint": "ckpt step epoch weights model checkpoint_path",
-    "plot": "o out output figure fig picture",
     "sheet": "o out output contact_sheet grid picture",
     "out": "o output output_dir outdir out_dir outfile save save_dir sample_dir results_dir result_folder result dir "
     "folder logdir log_dir workdir work_dir name run_name exp_name experiment filename path resume_from "

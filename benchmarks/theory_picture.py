@@ -1,39 +1,32 @@
-"""The forward and the reverse process as one picture: schedules, coefficients, and a real image dissolving."""
+"""The forward and the reverse process as one picture: schedules, coefficients, and a real image dissolving.
 
+Usage: python benchmarks/theory_picture.py docs/images/theory.png
+"""
+
+import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
+from matplotlib.figure import Figure
 from torch import Tensor
 
 from unstir import randomness
-from unstir.data.decoding import decoded
 from unstir.data.embedded import load_embedded
-from unstir.pictures.charts import log_axis
+from unstir.pictures.charts import log_axis, save_figure
 from unstir.pixels import from_uint8, to_uint8
 from unstir.theory.process import Process
 from unstir.theory.schedule import NoiseSchedule, cosine, linear, sigmoid, zero_terminal_snr
 
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-
-_SIDE = 64
 _SHOWN = (0, 10, 50, 100, 200, 300, 400, 500, 600, 800, 1000)
 
 
-def theory_figure(image: Path | None = None) -> "Figure":
-    """The picture: abar, SNR, the posterior's coefficients and variances by t, and strips of x_t.
-
-    ``image`` is a picture file whose centre square is shown; without one it is a handwritten digit of the package.
-    Raises UserError for a file that is no picture.
-    """
-    from matplotlib.figure import Figure  # takes half a second to import
-
+def theory_figure() -> Figure:
+    """The picture: abar, SNR, the posterior's coefficients and variances by t, and strips of x_t."""
     schedules = {"linear": linear(), "cosine": cosine(), "sigmoid": sigmoid()}
     schedules["linear, zero terminal SNR"] = zero_terminal_snr(schedules["linear"])
-    pixels = load_embedded("digits")[0][0] if image is None else decoded(image, (_SIDE, _SIDE), 3, key="image").pixels
-    x_0 = from_uint8(torch.from_numpy(pixels.copy()))
+    x_0 = from_uint8(torch.from_numpy(load_embedded("digits")[0][0].copy()))
     x_0 = x_0.reshape(1, -1, *x_0.shape[-2:])
     figure = Figure(figsize=(13, 7.2), layout="constrained")
     parts: Any = figure.subfigures(2, 1, height_ratios=[1, 1])
@@ -79,3 +72,7 @@ def _draw_strip(row: Sequence[Any], name: str, schedule: NoiseSchedule, x_0: Ten
         axes.imshow(x_t.permute(1, 2, 0).expand(-1, -1, 3).numpy(), interpolation="nearest")
         axes.set(xticks=[], yticks=[])
     row[0].set_ylabel(name.replace(", ", ",\n"), fontsize=8, rotation=0, ha="right", va="center")
+
+
+if __name__ == "__main__":
+    save_figure(theory_figure(), Path(sys.argv[1]))
