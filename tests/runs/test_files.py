@@ -12,6 +12,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from PIL import Image
 from safetensors import SafetensorError
 
 from conftest import tiny_config
@@ -238,41 +239,46 @@ def test_files_beside_a_picture_have_its_name(tmp_path):
     assert [path.name for path in sidecar.numbered(tmp_path / "a.png", 2)] == ["a-0.png", "a-1.png"]
 
 
-WRITTEN, ANOTHER = (hashlib.sha256(content).hexdigest() for content in (b"written", b"another"))
+def edited(picture, num):
+    """A picture of an edit, with single results."""
+    image = Image.new("L", (8, 8))
+    sidecar.save(picture, sidecar.png(image), "unstir edit vary", {"num": num}, [image] * num)
+    return sidecar.numbered(picture, num)
 
 
-@pytest.mark.parametrize(
-    ("singles", "file", "is_ours"),
-    [
-        ([WRITTEN], "a-0.png", True),
-        ([WRITTEN], "a-1.png", False),
-        ([ANOTHER, WRITTEN], "a-1.png", True),
-        ([ANOTHER], "a-0.png", False),  # it was changed
-        ([], "a-0.png", False),
-        (None, "a-0.png", False),
-    ]
-    + [(singles, "a-0.png", False) for singles in (1, WRITTEN, [WRITTEN, 3], {WRITTEN: 1})],
-)
-def test_a_sidecar_vouches_for_the_single_results_whose_content_it_has(tmp_path, singles, file, is_ours):
-    picture, single = tmp_path / "a.png", tmp_path / file
-    settings = {"command": "unstir edit vary"} | ({} if singles is None else {"singles": singles})
-    (tmp_path / "a.json").write_text(json.dumps(settings))
-    picture.touch()
-    sidecar.check(picture)
-    single.write_bytes(b"written")
-    if is_ours:
-        sidecar.check(picture, [single])
-    else:
-        assert mistake(sidecar.check, picture, [single]).given == single
-    single.with_suffix(".json").touch()
-    assert mistake(sidecar.check, picture, [single]).given == single  # a picture of its own
+def test_single_results_of_the_picture_are_replaced_and_no_other_file_of_their_names(tmp_path):
+    picture, other = tmp_path / "a.png", tmp_path / "日.png"
+    first, second = edited(picture, 2)
+    (of_other,) = edited(other, 1)
+    sidecar.check(picture, [first, second])
+    sidecar.check(other, [of_other])
+    Image.new("L", (8, 8)).save(second)  # as another program does
+    assert mistake(sidecar.check, picture, [first, second]).given == second
+    for stranger in (of_other, first.rename(tmp_path / "kept.png")):
+        stranger.rename(second)
+        assert mistake(sidecar.check, picture, [second]).given == second
+    (first,) = edited(picture, 1)
+    assert second.exists()
+    sidecar.check(picture, [first])
+    first.with_suffix(".json").touch()
+    assert mistake(sidecar.check, picture, [first]).given == first  # a picture of its own
+    first.with_suffix(".json").unlink()
+    picture.with_suffix(".json").unlink()
+    assert mistake(sidecar.check, picture, [first]).given == picture  # nothing vouches for it
 
 
-@pytest.mark.parametrize("left", ["", "[[0]]", '{"0": ""}', "3", "[" * 9999])
-def test_what_a_killed_command_left_takes_no_file_that_it_did_not_write(tmp_path, left):
+def test_a_moving_picture_has_no_part_in_the_single_results_of_a_picture_of_its_name(tmp_path):
+    (single,) = edited(tmp_path / "a.png", 1)
+    for seed in range(2):
+        moving = tmp_path / "a.webp"
+        sidecar.save(moving, lambda path: path.write_bytes(b"moving"), "unstir sample", {"seed": seed})
+    assert single.exists()
+
+
+def test_what_a_killed_command_left_takes_no_file_that_it_did_not_write(tmp_path):
     picture = tmp_path / "a.png"
     singles = sidecar.numbered(picture, 3)
-    (tmp_path / ".a.png.unfinished").write_text(left)
+    (tmp_path / ".a.png.unfinished").touch()
     for path in singles:
         path.write_bytes(b"written")
     sidecar.save(picture, lambda path: path.write_bytes(b"picture"), "unstir edit vary", {"grey": 1})
@@ -281,10 +287,10 @@ def test_what_a_killed_command_left_takes_no_file_that_it_did_not_write(tmp_path
 
 def test_what_a_killed_command_wrote_goes_with_its_picture(tmp_path):
     picture = tmp_path / "a.png"
-    changed, *written = sidecar.numbered(picture, 3)
-    (tmp_path / ".a.png.unfinished").write_text(json.dumps([WRITTEN, WRITTEN, ANOTHER]))
-    for path in (changed, *written):
-        path.write_bytes(b"changed" if path == changed else b"written")
+    changed, *_ = edited(picture, 3)
+    picture.with_suffix(".json").unlink()
+    (tmp_path / ".a.png.unfinished").touch()
+    changed.write_bytes(b"changed")
     sidecar.save(picture, lambda path: path.write_bytes(b"picture"), "unstir edit vary", {"grey": 1})
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a-0.png", "a.json", "a.png"]
 

@@ -149,12 +149,12 @@ class Target:
         if self.out is None:
             sidecar.check(self.folder / "any.png")
             return
-        single = re.compile(re.escape(self.out.stem) + r"-\d+\.png")
         if self.into is not None and self.into.parent.resolve() == self.out.parent.resolve():
             names = self.into.with_suffix(".png").name, self.out.with_suffix(".png").name  # as their sidecars have it
-            if names[0] == names[1] or (self.singles and single.fullmatch(names[0])):
+            if names[0] == names[1] or (self.singles and sidecar.is_numbered(self.into, self.out)):
                 raise UserError("into", self.into, f"would replace {self.out} or a result", "name another file")
-        files = [path for path in self.out.parent.glob("*.png") if single.fullmatch(path.name)] if self.singles else []
+        there = self.out.parent.glob("*.png") if self.singles else ()
+        files = [path for path in there if sidecar.is_numbered(path, self.out)]
         goes = (self.out, *files, *sidecar.singles_of(self.out))  # with the picture that is replaced
         if any(path.resolve() in read for path in goes):
             raise UserError("out", self.out, "would replace the image that is edited", "name another file")

@@ -2,15 +2,15 @@
 
 import hashlib
 import json
+import re
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from unstir.data.disk import file_sha256, sync_folder
+from unstir.data.disk import sync_folder
 from unstir.errors import UserError
-from unstir.runs.files import check_file, is_text, made_by, make_folder, replacing, write_bytes, write_text
+from unstir.runs.files import check_file, made_by, make_folder, replacing, save_png, words_of, write_text
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -51,11 +51,15 @@ def numbered(picture: Path, count: int) -> list[Path]:
     return [picture.with_name(f"{picture.stem}-{number}.png") for number in range(count)]
 
 
+def is_numbered(path: Path, picture: Path) -> bool:
+    """Whether a file has the name of a single result of a picture."""
+    return bool(re.fullmatch(re.escape(picture.stem) + r"-\d+\.png", path.with_suffix(".png").name))
+
+
 def singles_of(picture: Path) -> list[Path]:
-    """The files that are single results of a picture as they were written: not those changed since or with sidecars."""
-    hashes = set(known := _hashes(picture))
-    files = [path for path in numbered(picture, len(known)) if path.is_file() and not sidecar_of(path).exists()]
-    return [path for path in files if file_sha256(path) in hashes]
+    """The files that say that they are single results of a picture, and have no sidecar of their own."""
+    files = [path for path in picture.parent.glob("*.png") if is_numbered(path, picture)]
+    return [path for path in files if not sidecar_of(path).exists() and _is_single(path, picture)]
 
 
 def png(image: "Image") -> Callable[[Path], None]:
@@ -73,26 +77,21 @@ def save(
 ) -> None:
     """Write the picture and its sidecar: the ``command`` and settings that made it, and what was ``measured``.
 
-    The ``singles`` are its single results, files of their own, of which the sidecar has the SHA-256. Those of an older
-    picture that it replaces are removed (`singles_of`), unless none are given for the same settings. At no time does a
-    picture have the sidecar of another: an older one goes just before its picture is replaced. Raises UnwrittenError
-    where a file cannot be written.
+    The ``singles`` are its single results, files of their own. Those of an older picture that it replaces are removed
+    (`singles_of`), unless none are given for the same settings. At no time does a picture have the sidecar of another:
+    an older one goes just before its picture is replaced. Raises UnwrittenError where a file cannot be written.
     """
     folder, sidecar, claim = make_folder(picture.parent), sidecar_of(picture), _claim(picture)
-    older, known, contents = singles_of(picture), _hashes(picture), [_as_png(image) for image in singles]
-    files, hashes = numbered(picture, len(singles)), [hashlib.sha256(content).hexdigest() for content in contents]
-    write_text(claim, json.dumps([*known, *hashes]))
-    if not singles and json.loads(json.dumps(settings)).items() <= (_read(sidecar) or {}).items():
-        older, hashes = [], known
-    if hashes:
-        measured["singles"] = hashes
+    same = json.loads(json.dumps(settings)).items() <= (_read(sidecar) or {}).items()
+    older, files = singles_of(picture) if singles or not same else [], numbered(picture, len(singles))
+    write_text(claim, "")
     try:
         with replacing(picture) as partial:
             write(partial)
             sidecar.unlink(missing_ok=True)
             sync_folder(folder)
-        for path, content in zip(files, contents, strict=True):
-            write_bytes(path, content)
+        for path, image in zip(files, singles, strict=True):
+            save_png(path, image, **_words(path, picture))
         for path in set(older) - set(files):
             path.unlink(missing_ok=True)
         write_text(sidecar, json.dumps({**made_by(command), **settings, **measured}, indent=1) + "\n")
@@ -106,20 +105,15 @@ def _claim(picture: Path) -> Path:
     return picture.with_name(f".{picture.name}.unfinished")
 
 
-def _as_png(image: "Image") -> bytes:
-    file = BytesIO()
-    image.save(file, format="png")
-    return file.getvalue()
+def _words(single: Path, picture: Path) -> dict[str, str]:
+    """What the file of a single result says beside its pixels."""
+    return {"single": ascii(f"{single.name} of {picture.name}")}
 
 
-def _hashes(picture: Path) -> list[str]:
-    """The SHA-256 of each single result, from the picture's sidecar or what a killed command left, its `_claim`."""
-    claim = _claim(picture)
-    with suppress(OSError, ValueError, RecursionError):
-        sidecar = _read(sidecar_of(picture)) or {}
-        hashes = json.loads(claim.read_bytes()) if claim.exists() else sidecar.get("singles")
-        return hashes if isinstance(hashes, list) and all(map(is_text, hashes)) else []
-    return []
+def _is_single(path: Path, picture: Path) -> bool:
+    with suppress(Exception):  # decoders raise anything at all on damaged bytes
+        return path.is_file() and _words(path, picture).items() <= words_of(path).items()
+    return False
 
 
 def _read(file: Path) -> dict[str, Any] | None:
