@@ -143,12 +143,6 @@ def _continue(url: str, part: Path) -> None:
         raise ConnectionError(f"the connection closed {total - done:,} bytes early")
 
 
-def refuse_onnx(path: Path, lacks: str) -> None:
-    """Raise UserError where a path is a file of ONNX, or a folder that has one, which has no such thing as it lacks."""
-    if path.suffix.lower() == ".onnx" if path.is_file() else path.is_dir() and any(path.glob("*.onnx")):
-        raise UserError("", path, f"is ONNX and has no {lacks}", "name the run that it was exported from")
-
-
 def item_digest(path: str, data: bytes | None) -> bytes:
     """Identify one file of the source: SHA-256 over its name and its content (None: unreadable)."""
     content = b"unreadable" if data is None else hashlib.sha256(data).digest()

@@ -3,7 +3,6 @@
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from unstir.data.disk import refuse_onnx
 from unstir.errors import UserError
 from unstir.interop import hub
 from unstir.interop.diffusers_folder import PATTERNS, is_folder_of_diffusers, read_folder
@@ -84,7 +83,6 @@ def _read(source: str, asked: Asked) -> tuple[Foreign, str, str]:
         path, name, notes = hub.fetch(source, PATTERNS)
     elif is_run(path):
         raise UserError("", source, *IS_RUN)
-    refuse_onnx(path, "network to import")
     if path.is_dir() and not is_folder_of_diffusers(path):
         if of_hub and (path / NAME).is_file():
             raise UserError("", source, "was published by unstir push", f"unstir pull {source}")

@@ -23,7 +23,7 @@ from torch import Tensor
 from unstir import randomness
 from unstir.data import Store, is_store, pack
 from unstir.data.classes import class_number, matched, some
-from unstir.data.disk import refuse_onnx, usable_path
+from unstir.data.disk import usable_path
 from unstir.data.images import COLOUR_LOST
 from unstir.data.source import NUMBERED
 from unstir.errors import UserError, printable
@@ -232,7 +232,6 @@ def read(path: Path, store: Store | Like, by_class: bool = True) -> tuple[Tensor
     image, or not of the shape and the colours of the store, OSError for what cannot be read.
     """
     path.stat()
-    refuse_onnx(path, "images")
     if kind := "run" if is_run(path) else "store" if is_store(path) else "":
         raise UserError("", path, f"is a {kind} and no images", f"name it as the {kind}")
     with tempfile.TemporaryDirectory() as folder:

@@ -7,7 +7,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from unstir.data.disk import refuse_onnx
 from unstir.errors import UserError
 from unstir.runs import build, checkpoint, toml
 from unstir.runs.checkpoint import Checkpoint, misfits, weights_of
@@ -87,7 +86,6 @@ def _differences(pairs: list[tuple[str, Any, Any]]) -> list[str]:
 
 
 def _checkpoint_of(text: str) -> Checkpoint:
-    refuse_onnx(Path(text), "weights")
     if Path(text).is_file():
         return checkpoint.load(Path(text))
     folder, step = run_and_step(text)
