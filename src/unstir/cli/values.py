@@ -18,12 +18,6 @@ LONG = 200  # characters of a value that a message shows
 NEGATIVE = re.compile(r"-[0-9]")  # how a value begins that is less than 0; no option does
 OFF = re.compile(r"(--[\w.-]*options[\w.]*)\.no-(\w+)")  # an option of a part that is turned off
 
-_LEFT_BY_THE_SHELL = {
-    r"~(/.*)?": ("has a ~ that the shell leaves as it is in quotes", "leave out the quotes"),
-    r"(.*/)?\*(\.\w+)?": ("is a pattern of files", "name their folder"),
-}
-"""What a shell replaces unless it is in quotes: a pattern, what is wrong, and the remedy."""
-
 
 def spelled(typed: Sequence[str], arguments: Sequence[Argument]) -> list[str]:
     """The words that were typed, as the parser takes them: of the list 1,2,2 each value as a word of its own.
@@ -128,9 +122,8 @@ def _kinds(hint: Any) -> tuple[Any, ...]:
 def _check(argument: Argument, token: Token, kind: Any) -> None:
     text = token.value
     given = " ".join([option_of(argument, token), shortened(text) or '""'])
-    for pattern, (what, remedy) in _LEFT_BY_THE_SHELL.items() if kind in (str, Path) else ():
-        if re.fullmatch(pattern, text):
-            raise UserError("", given, what, remedy)
+    if kind in (str, Path) and text[:2] in ("~", "~/"):
+        raise UserError("", given, "has a ~ that the shell leaves as it is in quotes", "leave out the quotes")
     if kind is int and not WHOLE.fullmatch(text):
         if text.lstrip("+-").isdecimal():
             raise UserError("", given, "is too large", "a whole number here has at most 18 digits")
