@@ -142,9 +142,8 @@ def _of_parser(error: CycloptsError) -> str:
 
 def _unknown_command(words: Sequence[str], command: str, known: Iterable[str]) -> str:
     names = {name.lstrip("-"): name for name in known}
-    swapped = [f"{word} {words[0]}" for word in words[1:] if word in names]  # the command came second
     near = near_setting(first := words[0].lstrip("-"), names)
-    meaning = names.get(first) or next(iter(swapped), names[near] if near else "")
+    meaning = names.get(first) or (names[near] if near else "")
     listed = ", ".join(word for word, name in names.items() if word == name)
     hint = f"Did you mean {command} {meaning}?" if meaning else f"Name one of {listed}"
     return f"{command} has no {'option' if words[0][:1] == '-' else 'command'} {shortened(words[0])!r}. {hint}"
