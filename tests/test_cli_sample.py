@@ -6,7 +6,6 @@ import json
 import pytest
 import torch
 from PIL import Image
-from pydantic_core import SchemaError
 
 import unstir
 from unstir.chain import Chain
@@ -250,12 +249,8 @@ def test_a_job_that_goes_on_says_in_what_batches(run, command, tmp_path):
     assert status == 0 and "batches of 2" in err
 
 
-IN_PYDANTIC = SchemaError("Error building validator:\n  SchemaError: Field 'x':\n  KeyboardInterrupt: ")
-
-
-@pytest.mark.parametrize("error", [KeyboardInterrupt(), IN_PYDANTIC], ids=["Python", "pydantic"])
-def test_an_interrupted_job_says_what_becomes_of_it(run, command, tmp_path, watched, error):
-    watched(folders, "batch", error)
+def test_an_interrupted_job_says_what_becomes_of_it(run, command, tmp_path, watched):
+    watched(folders, "batch", KeyboardInterrupt())
     status, _, err = command("sample", run.path, "--num", 2, "--out", tmp_path / "made")
     assert status == 130 and "interrupted; " in err and "Traceback" not in err
 

@@ -12,7 +12,7 @@ from typing import NoReturn
 from cyclopts import App, CycloptsError, Parameter
 from cyclopts.argument import Argument, ArgumentCollection, update_argument_collection
 from pydantic import ValidationError
-from pydantic_core import SchemaError, to_jsonable_python
+from pydantic_core import to_jsonable_python
 
 import unstir
 from unstir.cli import terminal, values
@@ -62,9 +62,7 @@ def _main(words: list[str]) -> NoReturn:
     except _MENDED as error:
         names = [name for argument in _arguments(words) for name in argument.names]
         _fail(one_line(error, Options(names, words)))
-    except (KeyboardInterrupt, SchemaError) as error:
-        if isinstance(error, SchemaError) and "KeyboardInterrupt" not in str(error):
-            raise  # while pydantic's compiled part was at work a Ctrl-C became a line of its error
+    except KeyboardInterrupt:
         end_at_once()
         _fail("interrupted; what was written stays, and the same command goes on or begins again", status=130)
     except (MemoryError, RecursionError, OverflowError, ValueError, RuntimeError, ImportError) as error:
