@@ -84,7 +84,7 @@ class DataCard:
             card = TypeAdapter(cls).validate_json(json.dumps(values), strict=True)
         except ValidationError as error:
             raise ValueError(str(of_pydantic(error, lambda _: None))) from None
-        alike = [(sorted(card.counts), ["held_out", "train"])]
+        alike: list[tuple[object, object]] = [(sorted(card.counts), ["held_out", "train"])]
         if (of := card.condition) is not None:
             alike += [([len(of.offset), len(of.scale)], [*of.shape[:1] * 2]), (len(of.shape) in (1, 3), True)]
         if any(one != other for one, other in alike):
