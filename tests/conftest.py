@@ -33,7 +33,7 @@ from unstir.metrics import feature_figures
 from unstir.metrics.classifier import FILE, classifier_for
 from unstir.progress import shown_by
 from unstir.runs.toml import from_dict
-from unstir.train import fits, record
+from unstir.train import record
 from unstir.train.launch import open_data, open_run
 from unstir.train.trainer import Trainer
 
@@ -64,16 +64,6 @@ def charts(monkeypatch):
     """The charts that a training draws of its losses: half the time of a tiny run, and blank in all other tests."""
     for name, draw in _charts.items():
         monkeypatch.setattr(record, name, draw)
-
-
-_extended = fits.extended
-fits.extended = lambda run, store, most, num_processes: lambda size: True
-
-
-@pytest.fixture
-def trials(monkeypatch):
-    """The trial of what fits into memory: half the time of a tiny run, and said to fit in all other tests."""
-    monkeypatch.setattr(fits, "extended", _extended)
 
 
 @pytest.fixture

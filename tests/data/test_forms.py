@@ -101,6 +101,14 @@ def test_a_file_says_what_describes_each_image(tmp_path, make, kind):
     for given, out, key in ((source, "other", "conditions"), (IMAGES, "arrays", "conditions"), (source, "store", "")):
         with refusing(key):
             pack(given, tmp_path / out, conditions=file)
+    for wrong in ([("file_name", "label"), *zip(images, labels, strict=True)], [*rows, rows[1]]):
+        (tmp_path / "wrong.csv").write_bytes(table(wrong))
+        with refusing("conditions"):
+            pack(source, tmp_path / "wrong", conditions=tmp_path / "wrong.csv")
+    with (tmp_path / "wrong.npy").open("wb") as named:
+        np.savez(named, numbers)
+    with refusing("conditions"):
+        pack(source, tmp_path / "wrong", conditions=tmp_path / "wrong.npy")
 
 
 def test_each_split_may_have_its_table(tmp_path):

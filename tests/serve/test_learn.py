@@ -151,6 +151,7 @@ class TestInTheBrowser:
         exercise.locator(".right").wait_for()
         if name == "schedule":
             page.locator("[name=schedule]").select_option("linear")
+            exercise.locator(".right").wait_for(state="hidden")  # it was of the other schedule
         else:
             page.locator("#time").press("End" if (right < 600) != (chapter == "reverse") else "Home")
         exercise.get_by_role("button").click()
@@ -240,6 +241,12 @@ def test_a_chapter_is_computed_once(monkeypatch):
     with shown_by(lambda *_: nullcontext(lambda done, total: steps.append(done))):
         assert next(check(state, ExerciseValues(**given, exercise="noise", t=first[1]["t"])))["line"]
     assert len(steps) == len(first)  # at each, who has left ends it
+
+
+def test_an_exercise_that_no_place_solves_says_so():
+    values = ExerciseValues(model="digits", exercise="step", stride=1, t=500)
+    answer = next(check(State(), values))
+    assert not answer["right"] and "No t is right" in answer["line"]
 
 
 def test_the_loss_leaves_out_what_is_missing(monkeypatch, digits_model):

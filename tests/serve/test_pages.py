@@ -124,7 +124,7 @@ def test_a_training_is_watched_through_its_end_and_its_restart(tab, server, run,
                 page.select_option("[name=model]", "live")
                 points = "(document.querySelector('polyline.a')?.points.numberOfItems ?? 0)"
                 serving.until(page, f"{points} > {above}")
-                assert not page.locator("#goes").is_visible()
+                serving.until(page, "document.getElementById('goes').hidden")
                 return page.evaluate(points)
             finally:
                 trainer.terminate()
@@ -144,6 +144,8 @@ def test_a_training_is_watched_through_its_end_and_its_restart(tab, server, run,
         page.locator("#time").press(key)
         serving.until(page, f"{source} !== '{before}' && {source}.startsWith('data:image/webp')")
     assert int(page.locator("#time").get_attribute("max")) > 2
+    page.reload()
+    assert page.locator("[name=model] option").first.inner_text() == "live"  # it was written last
     shutil.rmtree("runs/live")
     shutil.copytree(run, "runs/live")  # trained anew: three grids
     serving.until(page, "document.getElementById('time').max === '2'")

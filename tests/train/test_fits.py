@@ -20,7 +20,6 @@ from unstir.train import fits, held_out, paths, record, state, trainer
 from unstir.train.launch import open_run, train_run
 from unstir.train.trainer import Trainer
 
-pytestmark = pytest.mark.usefixtures("trials")
 LARGE = {
     "model__channels": 16, "train__batch_size": 1000, "train__micro_batch": 0, "train__length": "1 step",
     "train__ema_decay": 0.0, "checkpoint__every": "9 steps", "log__every": "1 step",
@@ -81,7 +80,9 @@ def test_two_and_three_images_tell_the_bytes_of_more(variant, make_run):
     assert extended == pytest.approx(max(many), rel=0.02) and max(many) > 1.5 * max(three)
 
 
-@pytest.mark.parametrize("changes", [{}, DISTILLED], ids=["trained", "distilled"])
+@pytest.mark.parametrize(
+    "changes", [{}, DISTILLED, {"data__condition": "masked", "data__flip": True}], ids=["trained", "distilled", "told"]
+)
 def test_the_trial_changes_nothing_and_says_what_it_does(changes, make_run, monkeypatch, logged, counts):
     monkeypatch.setattr(paths, "STEPS", (2, 4))  # of a teacher's paths
     changes = {**changes, "train__micro_batch": 0, "train__length": "4 steps"}

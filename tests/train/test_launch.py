@@ -213,10 +213,14 @@ def test_store_and_source_that_have_gone_are_asked_for_by_data_store(run, tmp_pa
     assert open_data(moved, out).path == tmp_path / "moved"
 
 
-def test_a_hash_is_not_taken_for_that_of_a_store(run, tmp_path):
+@pytest.mark.parametrize("given", [{"sha256": "0" * 64}, {"conditions": "rows.csv", "condition": "stored"}])
+def test_what_is_of_files_is_not_taken_for_that_of_a_store(run, tmp_path, given):
     _, _, store, _ = run
-    config = tiny_config("", data__source=str(store), data__sha256="0" * 64)
-    assert mistake(open_data, config, tmp_path / "new").remedy == {"data.sha256": None}
+    config, name = (
+        tiny_config("", data__source=str(store), **{f"data__{key}": it for key, it in given.items()}),
+        next(iter(given)),
+    )
+    assert mistake(open_data, config, tmp_path / "new").remedy == {f"data.{name}": None}
 
 
 @pytest.mark.parametrize(

@@ -51,7 +51,7 @@ def pack(
         license: Licence of the data, recorded in the store; by default that of the source, or unknown.
         strict: Fail if any file is refused.
         conditions: File of numbers that describe each image of a folder, zip or tar: a .csv with the column file_name,
-            or a .npy [N, K] in the order of their paths.
+            or a .npy [N, K] in the order of their paths (img2 before img10).
         options: Arguments of a source MODULE:NAME, each by its name.
     """
     from unstir.data import pack as pack_images

@@ -143,8 +143,10 @@ class FolderSource(Source[str]):
                 columns, table = _table(given, Path(given).read_text("utf-8-sig"))
                 names = [name for name in columns if name not in ("file_name", *KEYS)]
                 rows = {normpath(row["file_name"]): np.array([float(row[name]) for name in names]) for row in table}
+                if len(rows) < len(table):
+                    raise ValueError("a file_name stands there twice")
             return checked_conditions(np.array([rows[normpath(path)] for path in paths]), len(paths), given)
-        except (KeyError, OSError, TypeError, ValueError, EOFError, csv.Error) as error:
+        except (AttributeError, KeyError, OSError, TypeError, ValueError, EOFError, csv.Error) as error:
             raise UserError("conditions", given, f"does not describe each image in numbers ({error})") from None
 
     def groups(self, requests: Sequence[list[str]], shape: Shape | None) -> Generator[Group, None, None]:

@@ -189,6 +189,7 @@ def _finished(origin: Source[Any], out: Path) -> Store | None:
         raise UserError("", out, f"holds {packed['kind']}, not {origin.kind}", anew)
     old, new = packed["settings"], origin.settings
     if other := {name: old.get(name) for name in old | new if old.get(name) != new.get(name)}:
+        other.pop("conditions", None)  # a hash, which nobody can type
         raise UserError("", out, "was packed with other settings", (anew, other))
     surely = stamp == origin.stamp() and origin.kind != "dataset"  # whose stamp is of some items only
     if not surely and packed["source_hash"] != origin.source_hash(store.shape):

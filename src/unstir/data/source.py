@@ -249,7 +249,7 @@ class Source(ABC, Generic[_Item]):
 def checked_conditions(conditions: NDArray[Any], num: int, name: str) -> NDArray[np.float32]:
     """Those of so many images, [N, K] or [N, C, H, W], of [N] too. Raises UserError for other shapes, and NaN."""
     rows = conditions[:, None] if conditions.ndim == 1 else conditions
-    if rows.ndim not in (2, 4) or len(rows) != num or rows.dtype.kind not in "buif":
+    if rows.ndim not in (2, 4) or len(rows) != num or rows.dtype.kind not in "buif" or not rows.size:
         wrong = f"has conditions {rows.dtype} {list(conditions.shape)}, not numbers [{num}, K] or [{num}, C, H, W]"
         raise UserError("", name, wrong)
     if not np.isfinite(rows := as_float32(rows)).all():

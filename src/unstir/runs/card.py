@@ -63,7 +63,7 @@ class DataCard:
 
     def __post_init__(self) -> None:
         rising = all(-math.inf < low < high < math.inf for low, high in self.scale.pairs)
-        if len(self.scale.pairs) not in (0, self.shape[0]) or not rising:
+        if {len(self.scale.low), len(self.scale.high)} not in ({0}, {self.shape[0]}) or not rising:
             due = f"must have a finite low and a higher high for each of {self.shape[0]} channels"
             raise UserError("scale", self.scale.pairs, due)
 
@@ -84,11 +84,11 @@ class DataCard:
             card = TypeAdapter(cls).validate_json(json.dumps(values), strict=True)
         except ValidationError as error:
             raise ValueError(str(of_pydantic(error, lambda _: None))) from None
-        alike = [(len(card.scale.low), len(card.scale.high)), (sorted(card.counts), ["held_out", "train"])]
+        alike: list[tuple[object, object]] = [(sorted(card.counts), ["held_out", "train"])]
         if (of := card.condition) is not None:
             alike += [([len(of.offset), len(of.scale)], [*of.shape[:1] * 2]), (len(of.shape) in (1, 3), True)]
         if any(one != other for one, other in alike):
-            raise ValueError("its scale, counts or condition are of other channels, splits or sides")
+            raise ValueError("its counts or condition are of other channels, splits or sides")
         return card
 
     @classmethod

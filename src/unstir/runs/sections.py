@@ -95,7 +95,7 @@ class DataConfig:
     """Expected SHA-256 of a source that is one file; for CIFAR-10 it replaces the official one."""
     conditions: str = ""
     """File of numbers that describe each image of a folder, zip or tar, for data.condition stored: a .csv with the
-    column file_name, or a .npy [N, K] in the order of their paths."""
+    column file_name, or a .npy [N, K] in the order of their paths (img2 before img10)."""
     flip: bool = False
     """Mirror each training image with probability 1/2, drawn anew at each step."""
     condition: ConditionName = ""

@@ -34,6 +34,7 @@ def check(state: State, values: ExerciseValues) -> Frames:
     places, line = EXERCISES[values.exercise](state, values)
     right, nearest = values.t in places, min(places, key=lambda t: abs(t - values.t), default=values.t)
     further = "" if nearest == values.t else f" Go to {'larger' if nearest > values.t else 'smaller'} t."
+    further = further if places else " No t is right with these controls; change another one."
     yield {"right": right, "line": f"{'Right' if right else 'Not yet'}. {line}{further}"}
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from unstir.insight.page import environment
 from unstir.runs.recipes import sentences
 from unstir.serve.state import MOST_BYTES, State
+from unstir.serve.training import newest_first
 
 HERE = Path(__file__).parent
 KINDS = {".js": "text/javascript", ".css": "text/css"}
@@ -64,7 +65,8 @@ PAGES = {
 def rendered(name: str, state: State) -> bytes:
     """A page as HTML."""
     page = PAGES[name]
-    shown = {"name": name, "page": page, "pages": PAGES, "models": state.runs(), "recipes": sentences()}
+    models = newest_first(state) if name == "train" else state.runs()
+    shown = {"name": name, "page": page, "pages": PAGES, "models": models, "recipes": sentences()}
     return environment("unstir.serve").get_template(f"{page.template}.html").render(shown, most=MOST_BYTES).encode()
 
 

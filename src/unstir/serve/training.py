@@ -41,6 +41,17 @@ def training(state: State, values: TrainingValues) -> Answer:
     return answer if stamp and stamp == values.stamp else {**answer, **_progress(run)}
 
 
+def newest_first(state: State) -> list[str]:
+    """The ids of all runs, that which was written last before the others, and those that come with unstir last."""
+
+    def written(name: str) -> float:
+        files = Path(name), Path(name) / "metrics.jsonl"
+        return max((file.stat().st_mtime for file in files if file.exists()), default=0)
+
+    runs = state.runs()
+    return sorted(runs, key=lambda id: -written(runs[id]))
+
+
 def _progress(run: Run) -> Answer:
     lines = run.metrics()
     step = max((line["step"] for line in (*lines[-1:], *run.held_out()[-1:])), default=0)
@@ -64,7 +75,7 @@ def _progress(run: Run) -> Answer:
 
 def _logarithms(points: list[tuple[float, float]]) -> list[tuple[float, float]]:
     """Points (images, loss) as (images, log10 loss), without those that have none."""
-    return [(images, math.log10(loss)) for images, loss in points if loss > 0]
+    return [(images, math.log10(loss)) for images, loss in points if loss and 0 < loss < math.inf]
 
 
 class SnapshotValues(Values):

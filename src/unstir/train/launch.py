@@ -363,9 +363,10 @@ def store_of(data: DataConfig, old: Run | None, check: Callable[[Plan], None]) -
     places = [] if old is None else [data.store, old.config.data.store]
     for place in (*places, data.source):
         if place and is_store(place):
-            if old is None and data.sha256:
-                allowed = f"is the hash of one file, and {place} is a packed store"
-                raise UserError("data.sha256", data.sha256, allowed, {"data.sha256": None})
+            for name, what in ("sha256", "the hash of"), ("conditions", "for the packing of"):
+                if old is None and (given := getattr(data, name)):
+                    allowed = f"is {what} files, and {place} is a packed store"
+                    raise UserError(f"data.{name}", given, allowed, {f"data.{name}": None})
             return Store.open(place)
     if old is not None and not is_named(data.source) and not usable_path(data.source).exists():
         gone = f"is gone, and so is its source {data.source}"

@@ -17,8 +17,8 @@ function written(value, decimals) {
 /** Put a number into a formula, in brackets where it is below zero and follows an operator. */
 function put(number, value) {
   const text = written(value, /_pixel$|^z$/.test(number.dataset.number));
-  const follows = /[·+−]/.test(number.previousElementSibling?.textContent ?? "");
-  number.textContent = follows && text.startsWith("−") ? `(${text})` : text;
+  const bracket = text.startsWith("−") && /[·+−]/.test(number.previousElementSibling?.textContent ?? "");
+  number.textContent = bracket ? `(${text})` : text;
 }
 
 /** Show one place of the slider. */
@@ -75,6 +75,7 @@ async function load() {
     if (away(frame) <= away(player.frames[player.slider.value] ?? frame)) player.at(player.frames.length - 1);
   };
   part("chapter").setAttribute("aria-busy", "true");
+  for (const verdict of all(".exercise output")) verdict.textContent = ""; // it was of other settings
   const ended = await run(call, values(), (line) => (line.shape ? begin(line) : place(line)));
   if (ended === undefined) return;
   if (ended) chart();
@@ -126,8 +127,7 @@ async function own(_, picture) {
 async function check(event) {
   event.preventDefault();
   const { dataset: { exercise }, lastElementChild: output } = event.target, t = Number(form.t.value);
-  const refused = (error) => ({ right: false, line: error.message });
-  const { right, line } = await ask("check", { ...values(), exercise, t }).catch(refused);
+  const { right, line } = await ask("check", { ...values(), exercise, t }).catch(({ message }) => ({ right: false, line: message }));
   Object.assign(output, { className: right ? "right" : "wrong", textContent: line });
 }
 
