@@ -30,17 +30,7 @@ from unstir.progress import counter, counting
 from unstir.runs import sidecar
 from unstir.runs.build import check_compile
 from unstir.runs.checkpoint import warn
-from unstir.runs.files import (
-    decode,
-    encode,
-    is_of,
-    made_by,
-    make_folder,
-    remove_partials,
-    staging,
-    write_text,
-    writing,
-)
+from unstir.runs.files import decode, encode, is_of, made_by, make_folder, remove_partials, staging, write_text, writing
 from unstir.runs.model import Model
 
 logger = logging.getLogger(__name__)

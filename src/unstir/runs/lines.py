@@ -136,11 +136,7 @@ METRICS: Mapping[str, Kind] = {
     **dict.fromkeys(("loss", "grad_norm", "clipped"), is_figure),
     **dict.fromkeys(("lr", "ema_decay", "images_per_second", "seconds"), is_number),
 }
-OF_SOME_METRICS: Mapping[str, Kind] = {
-    "mse": is_figure,
-    "bits": is_figure,
-    "peak_memory_bytes": is_count,
-}
+OF_SOME_METRICS: Mapping[str, Kind] = {"mse": is_figure, "bits": is_figure, "peak_memory_bytes": is_count}
 HELD_OUT: Mapping[str, Kind] = {
     **dict.fromkeys(("step", "epoch", "images", "num_train", "num_held_out"), is_count),
     **dict.fromkeys(("bits_num", "bits_train_num", "bits_calls"), is_count),

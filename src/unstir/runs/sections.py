@@ -261,10 +261,7 @@ class LossConfig:
         return self
 
 
-_ONLY_WITH = {
-    "vlb_weight": ("objective", ("hybrid",)),
-    "teacher": ("objective", ("consistency",)),
-}
+_ONLY_WITH = {"vlb_weight": ("objective", ("hybrid",)), "teacher": ("objective", ("consistency",))}
 """Settings of a loss that have an effect with some values of another setting alone: that one, and these values."""
 _NO_BOUND = ("times", "input_perturbation", "noise_choices")
 """Settings that draw another x_t, or other times, than those of the bound, which paths have no use for either."""
