@@ -7,8 +7,7 @@ dropout or mirroring: what differs between two lines of held_out.jsonl is the ne
 part, it has begun to memorise its training images.
 
 The K times are the middles of K equal parts of 1..T, so that their mean estimates the loss over all times, which is
-that of training where its times are uniform. (The middles miss some of how steeply it rises towards t = 1: with K = 10
-the mean of trained networks lay 5% to 9% below that over all times.)
+that of training where its times are uniform; they miss some of how steeply it rises towards t = 1.
 
 The bound is estimated without bias on a quarter of the images: of each image its own step from each part of `strata`,
 the same at every snapshot and in both splits. With one step per batch, as `variational_bound` takes it, the error
