@@ -90,13 +90,9 @@ def report(
 
     Example: `unstir report runs/mnist`
 
-    Example: `unstir report runs/first runs/second --out compared.html`
-
     Example: `unstir report runs/small-0 runs/small-1 runs/large-0 runs/large-1 --export t.tex --figures fd kid`
 
     Example: `unstir report --images made/ --store data/mnist`
-
-    Example: `unstir report runs/mnist --live`
 
     Args:
         runs: Folder of the run, or folders of several runs to compare.
