@@ -32,10 +32,16 @@ VARIABLE = "UNSTIR_PARTS"
 Part = TypeVar("Part", bound=Callable[..., Any])
 
 ARGUMENTS = {
-    "schedule": ("T",), "weighting": ("schedule",), "times": ("schedule",),
-    "sampler": ("denoise", "process", "x_T", "times", "noise"), "condition": ("images",),
-    "network": ("in_channels", "out_channels", "num_labels"), "source": (), "features": (), "tracker": ("folder",),
-}  # fmt: skip
+    "schedule": ("T",),
+    "weighting": ("schedule",),
+    "times": ("schedule",),
+    "sampler": ("denoise", "process", "x_T", "times", "noise"),
+    "condition": ("images",),
+    "network": ("in_channels", "out_channels", "num_labels"),
+    "source": (),
+    "features": (),
+    "tracker": ("folder",),
+}
 """Each kind of part, with the arguments that it is called with."""
 ALSO = {"weighting": ("parameterization",), "features": ("device",)}
 """What a part is given besides, by name, where it takes it."""

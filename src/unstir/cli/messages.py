@@ -26,9 +26,12 @@ from unstir.runs import toml
 from unstir.runs.synonyms import near_setting
 
 _OWN_NAMES = {
-    "step": "checkpoint", "num_reference": "reference", "labels": "label", "animation": "animate",
+    "step": "checkpoint",
+    "num_reference": "reference",
+    "labels": "label",
+    "animation": "animate",
     "exported": "export",
-}  # fmt: skip
+}
 """Options that the library calls otherwise, by its names."""
 
 

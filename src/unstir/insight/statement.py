@@ -10,15 +10,23 @@ from unstir.significance import LEVEL, Effect, with_error
 
 Topic = Literal["progress", "quality", "fit", "diversity", "memorisation", "sampling", "next"]
 TITLES: dict[Topic, str] = {
-    "progress": "What improved, and when", "quality": "How good it is", "fit": "Over- or under-fitting",
-    "diversity": "Diversity", "memorisation": "Memorisation", "sampling": "Sampling", "next": "What to try next",
-}  # fmt: skip
+    "progress": "What improved, and when",
+    "quality": "How good it is",
+    "fit": "Over- or under-fitting",
+    "diversity": "Diversity",
+    "memorisation": "Memorisation",
+    "sampling": "Sampling",
+    "next": "What to try next",
+}
 
 Shown = Literal["losses", "quality", "calls", "neighbours", "doctor"]
 POINTERS: dict[Shown, str] = {
-    "losses": "the losses", "quality": "the figures", "calls": "the plot of calls",
-    "neighbours": "the nearest images", "doctor": "the doctor's findings",
-}  # fmt: skip
+    "losses": "the losses",
+    "quality": "the figures",
+    "calls": "the plot of calls",
+    "neighbours": "the nearest images",
+    "doctor": "the doctor's findings",
+}
 """The figures of the page that a sentence may point to, and what it calls them."""
 
 Verdict = Literal["good", "bad", "neutral", "undecided", "missing"]
