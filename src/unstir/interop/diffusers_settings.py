@@ -23,11 +23,18 @@ from unstir.runs import build
 from unstir.runs.sections import DiffusionConfig
 
 _FIXED: dict[str, tuple[Any, ...]] = {
-    "center_input_sample": (False,), "time_embedding_type": ("positional", "learned"), "time_embedding_dim": (None,),
-    "mid_block_type": ("UNetMidBlock2D",), "mid_block_scale_factor": (1,), "downsample_type": ("conv",),
-    "upsample_type": ("conv",), "act_fn": ("silu", "swish"), "resnet_time_scale_shift": ("default", "scale_shift"),
-    "add_attention": (True,), "class_embed_type": (None,),
-}  # fmt: skip
+    "center_input_sample": (False,),
+    "time_embedding_type": ("positional", "learned"),
+    "time_embedding_dim": (None,),
+    "mid_block_type": ("UNetMidBlock2D",),
+    "mid_block_scale_factor": (1,),
+    "downsample_type": ("conv",),
+    "upsample_type": ("conv",),
+    "act_fn": ("silu", "swish"),
+    "resnet_time_scale_shift": ("default", "scale_shift"),
+    "add_attention": (True,),
+    "class_embed_type": (None,),
+}
 """Settings of UNet2DModel that ours has not, with the values that mean our network; the first is its default."""
 _BLOCKS = {"DownBlock2D": False, "UpBlock2D": False, "AttnDownBlock2D": True, "AttnUpBlock2D": True}
 """The blocks that are ours, and whether they have attention."""
@@ -36,13 +43,23 @@ _SAME = {"layers_per_block": "num_blocks", "norm_num_groups": "groups"} | {
 }
 """Settings of UNet2DModel that ours has under another name or the same."""
 _DEFAULTS = {
-    "in_channels": 3, "out_channels": 3, "freq_shift": 0, "flip_sin_to_cos": True,
+    "in_channels": 3,
+    "out_channels": 3,
+    "freq_shift": 0,
+    "flip_sin_to_cos": True,
     "down_block_types": ("DownBlock2D", "AttnDownBlock2D", "AttnDownBlock2D", "AttnDownBlock2D"),
     "up_block_types": ("AttnUpBlock2D", "AttnUpBlock2D", "AttnUpBlock2D", "UpBlock2D"),
-    "block_out_channels": (224, 448, 672, 896), "layers_per_block": 2, "downsample_padding": 1, "dropout": 0.0,
-    "attention_head_dim": 8, "norm_num_groups": 32, "norm_eps": 1e-5, "num_class_embeds": None,
-    "num_train_timesteps": None, "attn_norm_num_groups": None,
-}  # fmt: skip
+    "block_out_channels": (224, 448, 672, 896),
+    "layers_per_block": 2,
+    "downsample_padding": 1,
+    "dropout": 0.0,
+    "attention_head_dim": 8,
+    "norm_num_groups": 32,
+    "norm_eps": 1e-5,
+    "num_class_embeds": None,
+    "num_train_timesteps": None,
+    "attn_norm_num_groups": None,
+}
 """What UNet2DModel takes where a file leaves a setting out."""
 
 
@@ -113,15 +130,25 @@ def _attention(given: Mapping[str, Any]) -> tuple[int, ...]:
 
 
 _TOP = {
-    "time.first": "time_embedding.linear_1", "time.second": "time_embedding.linear_2", "label": "class_embedding",
-    "input_conv": "conv_in", "output_norm": "conv_norm_out", "output_conv": "conv_out",
-}  # fmt: skip
+    "time.first": "time_embedding.linear_1",
+    "time.second": "time_embedding.linear_2",
+    "label": "class_embedding",
+    "input_conv": "conv_in",
+    "output_norm": "conv_norm_out",
+    "output_conv": "conv_out",
+}
 _PLACES = {"down": "down_blocks", "middle": "mid_block", "up": "up_blocks"}
 _RESIZES = {"down": "downsamplers", "up": "upsamplers"}
 _LEAVES = {
-    "first_norm": "norm1", "first_conv": "conv1", "time": "time_emb_proj", "second_norm": "norm2",
-    "second_conv": "conv2", "shortcut": "conv_shortcut", "norm": "group_norm", "out": "to_out.0",
-}  # fmt: skip
+    "first_norm": "norm1",
+    "first_conv": "conv1",
+    "time": "time_emb_proj",
+    "second_norm": "norm2",
+    "second_conv": "conv2",
+    "shortcut": "conv_shortcut",
+    "norm": "group_norm",
+    "out": "to_out.0",
+}
 _OLD = {"query": "to_q", "key": "to_k", "value": "to_v", "proj_attn": "to_out.0"}
 """What diffusers called the parts of an attention before version 0.15, as the files of google/ddpm-* do."""
 
@@ -178,9 +205,12 @@ def _place(module: str) -> str:
 _PREDICTS = {"eps": "epsilon", "x0": "sample", "v": "v_prediction"}
 _SPACINGS = ("trailing", "leading", "linspace")  # that diffusers has too
 _VARIANCES = {
-    "fixed_small": "small", "fixed_small_log": "small", "fixed_large": "large", "fixed_large_log": "large",
+    "fixed_small": "small",
+    "fixed_small_log": "small",
+    "fixed_large": "large",
+    "fixed_large_log": "large",
     "learned_range": "learned",
-}  # fmt: skip
+}
 _SAMPLERS = {
     "DDPMScheduler": ("ancestral", 0),
     "DDIMScheduler": ("ddim", 50),

@@ -32,13 +32,20 @@ _GROUPS, _EPS, _DROPOUT = 32, 1e-5, 0.15  # fixed in its code, or known from its
 _SIZE = 32
 _SECOND = {"beta_T": 0.028, "guidance": 2.8}  # of its run by class: w = 1.8 is a scale of 2.8
 _BLOCK = {
-    "block1.0": "first_norm", "block1.2": "first_conv", "temb_proj.1": "time", "block2.0": "second_norm",
-    "block2.3": "second_conv", "shortcut": "shortcut",
-}  # fmt: skip
+    "block1.0": "first_norm",
+    "block1.2": "first_conv",
+    "temb_proj.1": "time",
+    "block2.0": "second_norm",
+    "block2.3": "second_conv",
+    "shortcut": "shortcut",
+}
 _TOP = {
-    "time_embedding.timembedding.1": "time.first", "time_embedding.timembedding.3": "time.second",
-    "head": "input_conv", "tail.0": "output_norm", "tail.2": "output_conv",
-}  # fmt: skip
+    "time_embedding.timembedding.1": "time.first",
+    "time_embedding.timembedding.3": "time.second",
+    "head": "input_conv",
+    "tail.0": "output_norm",
+    "tail.2": "output_conv",
+}
 _LABELS = "cond_embedding.condEmbedding"
 
 
