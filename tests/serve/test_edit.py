@@ -98,7 +98,7 @@ class TestInTheBrowser:
         assert page.get_attribute("#picture", "src") is None
         page.locator("#file").set_input_files(tmp_path / "mine.png")
         serving.until(page, "document.getElementById('file-picture').download === 'mine.png'")
-        assert "its centre is used, 40x40 of 40x60" in page.inner_text("#notes")
+        assert "its centre is used, 40x40 of 60x40" in page.inner_text("#notes")
         board = page.locator("#mask").bounding_box()
         x, y = board["x"] + board["width"] / 2, board["y"] + board["height"] / 2
         page.mouse.move(x, y)

@@ -28,7 +28,7 @@ PAGES = {
         "Stir",
         "forward",
         "an image becomes noise",
-        "α and σ: how much image and how much noise x<sub>t</sub> has. SNR: signal to noise.",
+        "Pixels: −1 black, 1 white. α and σ: how much image and noise x<sub>t</sub> has. SNR: signal to noise.",
     ),
     "posterior": Page(
         "Step back",
