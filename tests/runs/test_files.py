@@ -217,12 +217,13 @@ def test_a_disk_is_full_only_where_less_is_free_than_is_needed(tmp_path, monkeyp
     assert os.listdir(tmp_path) == ["fits"]
 
 
-def test_what_was_not_written_is_said_with_the_reason(tmp_path):
-    with pytest.raises(UnwrittenError) as caught, files.writing(tmp_path / "a"):
+def test_what_was_not_written_is_said_with_what_is_free(tmp_path, monkeypatch):
+    monkeypatch.setattr(files.shutil, "disk_usage", lambda _: SimpleNamespace(free=2_500_000))
+    with pytest.raises(UnwrittenError) as caught, files.writing(tmp_path / "a", 1_500_000):
         raise SafetensorError("an odd\nname")
     error = caught.value
     assert error.errno is None and error.filename == str(tmp_path / "a")
-    assert error.strerror == "an odd name"
+    assert "1.5 MB" in error.strerror and "2.5 MB" in error.strerror
 
 
 def test_a_name_has_six_digits_of_all_settings_but_the_machines():

@@ -32,28 +32,28 @@ PARTIAL = ".partial"
 
 
 @contextmanager
-def writing(path: Path) -> Iterator[None]:
-    """Errors of a disk in this block are an UnwrittenError of ``path``."""
+def writing(path: Path, needs: int = 0) -> Iterator[None]:
+    """Errors of a disk in this block are an UnwrittenError of ``path``, with ``needs`` (bytes, where known)."""
     try:
         yield
     except UnwrittenError:
         raise
     except (OSError, SafetensorError) as error:
-        number, reason = getattr(error, "errno", None), getattr(error, "strerror", "")
-        raise UnwrittenError(number, reason or " ".join(str(error).split()), str(path)) from None
+        number = error.errno if isinstance(error, OSError) else None
+        raise UnwrittenError(number, _reason(path, needs, error), str(path)) from None
 
 
 @contextmanager
 def replacing(path: Path, needs: int = 0) -> Iterator[Path]:
     """Yield a temporary path to write; when the block ends well it takes the place of ``path``, durably.
 
-    When it fails, the temporary file is removed and ``path`` keeps what it had. A full disk, one with less free
-    than ``needs`` (bytes, where known) too, or a missing right is an UnwrittenError. Several processes may write the
-    same ``path``: each has a temporary file of its own. A kill leaves that there (`remove_partials`).
+    When it fails, the temporary file is removed and ``path`` keeps what it had. A full disk or a missing right is an
+    UnwrittenError that states ``needs`` (bytes, where known) and what is free. Several processes may write the same
+    ``path``: each has a temporary file of its own. A kill leaves that there (`remove_partials`).
     """
     partial = path.with_name(f".{path.name[:50]}.{secrets.token_hex(4)}{PARTIAL}")
     try:
-        with writing(path):
+        with writing(path, needs):
             if needs and shutil.disk_usage(path.parent).free < needs:
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
             partial.touch()
@@ -138,6 +138,19 @@ def make_folder(path: Path) -> Path:
     """The folder, made where it was not."""
     path.mkdir(parents=True, exist_ok=True)
     return path
+
+
+def _reason(path: Path, needs: int, error: Exception) -> str:
+    """The system's words for why ``path`` was not written, with what is free; of another file, with its name."""
+    reason, other = getattr(error, "strerror", "") or " ".join(str(error).split()), getattr(error, "filename", None)
+    if other and path.name[:50] not in str(other):
+        return f"{other}: {reason}"
+    try:
+        space = f"{shutil.disk_usage(path.parent).free / 1e6:.1f} MB are free there"
+    except OSError:
+        space = "its folder is gone"
+    need = f"it needs {needs / 1e6:.1f} MB; " if needs else ""
+    return f"{reason} ({need}{space})"
 
 
 def check_writable(folder: Path, key: str = "") -> None:
