@@ -114,4 +114,4 @@ def test_an_error_copied_or_pickled_has_the_same_values(error, again):
 def test_where_memory_runs_out_the_innermost_block_says_what_to_lower(error):
     with pytest.raises(OutOfMemoryError) as raised, within_memory("steps"), within_memory("num", "batch_size"):
         raise error
-    assert raised.value.lower == ("num", "batch_size")
+    assert raised.value.lower == ("num", "batch_size") and ("3.00 GiB" in raised.value.what) == bool(str(error))

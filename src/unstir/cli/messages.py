@@ -17,6 +17,7 @@ from unstir.errors import (
     UnwrittenError,
     UserError,
     arguments,
+    asked_for,
     is_out_of_memory,
     of_pydantic,
     printable,
@@ -98,7 +99,7 @@ def of_limits(error: Exception) -> str | None:
     """What to say where a limit of the machine or of Python was met; None for any other error, which is a bug."""
     text = str(error)
     if is_out_of_memory(error):
-        return "out of memory; lower --batch-size where the command has it, or end other programs"
+        return f"out of memory{asked_for(error)}; lower --batch-size where the command has it, or end other programs"
     if type(error).__module__.startswith(("torch._dynamo.", "torch._inductor.")):
         cause = shortened(" ".join(text.split()))
         return f"torch could not compile the network: {cause}. Leave it out: --compile no, or --train.compile no"

@@ -17,7 +17,7 @@ import torch
 
 from unstir.diffusion.denoiser import Denoiser
 from unstir.diffusion.draw import starting_noise
-from unstir.errors import NotFiniteError, UserError, is_out_of_memory, within_memory
+from unstir.errors import NotFiniteError, UserError, asked_for, is_out_of_memory, within_memory
 from unstir.group import Alone
 from unstir.pictures.charts import held_out_figure, save_figure, training_curves
 from unstir.pictures.grid import grid, named_grid
@@ -219,9 +219,10 @@ class Saving:
         except (MemoryError, RuntimeError) as error:
             if not is_out_of_memory(error):
                 raise
+            missing = asked_for(error)
         self._copies = False
         logger.warning(
-            f"out of memory at step {self._state.step}, for the copy that a checkpoint is written from; from "
+            f"out of memory at step {self._state.step}{missing}, for the copy that a checkpoint is written from; from "
             "now on training waits while a checkpoint is written, which changes nothing else"
         )
         return None
