@@ -56,7 +56,8 @@ class Alone:
         for number, theirs in enumerate(others, start=1):
             keys = [key for key in {**first, **theirs} if theirs.get(key) != first.get(key)]
             if keys:
-                said = ", ".join(f"{key} is {short(theirs.get(key))}, not {short(first.get(key))}" for key in keys[:8])
+                pairs = ((key, _apart(theirs.get(key), first.get(key))) for key in keys[:8])
+                said = ", ".join(f"{key} is {its}, not {due}" for key, (its, due) in pairs)
                 raise UserError("", Alone(number, self.size), f"differs from the first: {said}", remedy)
 
     def rows_of_all(self, columns: "tuple[Tensor, ...]", part: slice, total: int) -> "tuple[Tensor, ...]":
@@ -89,3 +90,9 @@ class Alone:
     def exchanging(self, learner: "nn.Module", last: bool) -> AbstractContextManager[None]:
         """Where a part of a batch goes forward and back: with a process's ``last`` one gradients are exchanged."""
         return nullcontext()
+
+
+def _apart(ours: Any, theirs: Any) -> tuple[str, str]:
+    """Two values that differ, in few letters: of long texts that begin alike the ends."""
+    said = short(ours), short(theirs)
+    return said if said[0] != said[1] else (f"...{str(ours)[-37:]!a}", f"...{str(theirs)[-37:]!a}")
