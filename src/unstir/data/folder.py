@@ -138,7 +138,9 @@ class FolderSource(Source[str]):
         listed = [normpath(path) for path in sorted((entry.path for entry in self._listing.entries), key=natural)]
         try:
             if given.endswith(".npy"):
-                rows = dict(zip(listed, checked_conditions(np.load(given), len(listed), given), strict=True))
+                with Path(given).open("rb") as file:
+                    numbers = np.lib.format.read_array(file)
+                rows = dict(zip(listed, checked_conditions(numbers, len(listed), given), strict=True))
             else:
                 columns, table = _table(given, Path(given).read_text("utf-8-sig"))
                 names = [name for name in columns if name not in ("file_name", *KEYS)]
@@ -146,7 +148,7 @@ class FolderSource(Source[str]):
                 if len(rows) < len(table):
                     raise ValueError("a file_name stands there twice")
             return checked_conditions(np.array([rows[normpath(path)] for path in paths]), len(paths), given)
-        except (AttributeError, KeyError, OSError, TypeError, ValueError, EOFError, csv.Error) as error:
+        except (KeyError, OSError, TypeError, ValueError, EOFError, csv.Error) as error:
             raise UserError("conditions", given, f"does not describe each image in numbers ({error})") from None
 
     def groups(self, requests: Sequence[list[str]], shape: Shape | None) -> Generator[Group, None, None]:
