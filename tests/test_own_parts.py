@@ -82,8 +82,9 @@ def flat():
 
 @unstir.tracker
 class Diary(Observer):
-    def __init__(self, folder):
-        self.file = folder / "diary.txt"
+    def __init__(self, folder, name="diary.txt", version: str = "", days=1):
+        assert isinstance(version, str) and isinstance(days, int)
+        self.file = folder / name
 
     def metrics(self, line):
         with self.file.open("a") as file:
@@ -98,7 +99,7 @@ OWN = {
     "diffusion__schedule": "mine:straight", "diffusion__options": {"power": 1.5},
     "loss__weighting": "mine:soft", "loss__weighting_options": {"gamma": 3}, "loss__times": "mine:late",
     "loss__times_options": {"slope": 0.5}, "grids__sampler": "mine:heun2", "grids__options": {"eta": 0.25},
-    "log__to": ["mine:Diary"],
+    "log__to": ["mine:Diary"], "log__options": {"Diary": {"name": "notes.txt"}},
 }  # fmt: skip
 
 
@@ -163,7 +164,7 @@ def test_a_run_of_own_parts_is_trained_resumed_exactly_and_judged(place):
     assert all((one[name] - at_once[name]).abs().max() < 1e-5 for name in one)
     run = Run.open("run")
     assert run.load().config["loss"]["weighting_options"] == {"gamma": 3}
-    diary = Path("run/diary.txt").read_text().splitlines()
+    diary = Path("run/notes.txt").read_text().splitlines()
     assert [line.split()[0] for line in diary] == ["2", "4", "6", "8", "10", "12"]
     model = run.model(device="cpu")
     assert run.chain().options == {"eta": 0.25} and run.chain().cost(model.process.schedule).calls == 5
@@ -184,7 +185,7 @@ recipe = "digits"
 data = { source = "mine:stars", options = { num = 24, version = "12" } }
 model = { type = "mine:Net" }
 loss = { weighting = "mine:soft", weighting_options = { gamma = 2 } }
-log = { to = ["mine:Diary"], held_out_images = 0 }
+log = { to = ["mine:Diary"], held_out_images = 0, every = "1 step", options = { Diary = { name = "notes.txt" } } }
 train = { length = "2 steps", batch_size = 4, optimizer = "adam", warmup = "0 steps", lr_schedule = "constant" }
 [diffusion]
 T = 20
@@ -195,7 +196,13 @@ num = 2
 steps = 3
 ''')  # fmt: skip
     unstir.done("train", "mine.toml", "--out", "run", "--grids.sampler", "mine:heun2", "--grids.options.eta", 1)
-    assert repr(Run.open("run").config.grids.options) == "{'eta': 1}"
+    assert Path("run/notes.txt").is_file() and repr(Run.open("run").config.grids.options) == "{'eta': 1}"
+    more = "train", "--out", "run", "--train.length", "3 steps", "--log.options.Diary."
+    unstir.done(*more[:-1], more[-1] + "version", "1e3", more[-1] + "name", "more.txt", "--log.to", "mine:Diary")
+    assert Run.open("run").config.log.options == {"Diary": {"name": "more.txt", "version": "1e3"}}
+    assert Path("run/more.txt").read_text().startswith("3 ")
+    refused(unstir(*more[:-1], more[-1] + "dayz", 2), "--log.options.Diary.dayz 2 is no option", "did you mean days?")
+    refused(unstir(*more[:-1], "--log.options.Dairy.days", 2), "is the name of no tracker")
     assert Run.open("run").config.data.options == {"num": 24, "version": "12"}
     assert unstir("data", "pack", "mine:stars", "--out", "d", "--options.version", "1e3", "--options.num", 9)[0] == 0
     assert '"options.version": "1e3"' in Path("d/manifest.json").read_text()

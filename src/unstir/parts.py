@@ -152,7 +152,7 @@ def features(function: Part) -> Part:
 
 
 def tracker(cls: Part) -> Part:
-    """Register a class of `Observer`, made of the folder of a run, as one of log.to."""
+    """Register a class of `Observer`, made of (folder, **options), the folder of a run, as one of log.to."""
     return _registered("tracker", cls)
 
 
@@ -179,6 +179,11 @@ def is_own(name: str) -> bool:
 
 
 _OWN = re.compile(r"(?!hf:)[A-Za-z_][\w.]*:[A-Za-z_]\w*")  # hf:NAME is a data set of the Hub
+
+
+def short_name(name: str) -> str:
+    """The NAME of MODULE:NAME, or the name of one of ours: what the options of one among several parts stand under."""
+    return name.rpartition(":")[2]
 
 
 def allow(name: str) -> None:

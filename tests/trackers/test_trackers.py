@@ -317,4 +317,5 @@ def test_the_names_of_trackers_are_checked():
 
 
 def test_a_published_run_names_no_tracker(digits):
-    assert public(asked(digits)).log.to == ()
+    published = public(asked(digits, ["mine:Mine"], log__options={"Mine": {"key": "secret"}}))
+    assert published.log.to == () and not published.log.options

@@ -21,7 +21,7 @@ from unstir.cli.options import FORMATTER
 from unstir.errors import NotFiniteError, OutOfMemoryError, UserError, printable
 from unstir.group import LostError
 from unstir.jobs.process import LOST, end_at_once, may_speak, place
-from unstir.parts import allow
+from unstir.parts import allow, short_name
 from unstir.progress import Count, shown_by
 from unstir.runs import recipes, toml
 from unstir.runs.config import PARTS
@@ -103,15 +103,19 @@ def _complete(_: App, commands: tuple[str, ...], arguments: ArgumentCollection) 
     recipe, out = typed.get("recipe", ""), typed.get("out")
     base = toml.to_dict(recipes.settings(recipe, recipes.run_folder(recipe, out)))
     del base["recipe"], base["imported"]
-    for key in PARTS.keys() & typed.keys() - {"log.to"}:
+    for key in PARTS.keys() & typed.keys():
         allow(typed[key])
         section, name = key.split(".")
-        base = recipes.over(base, {section: {name: typed[key]}})
+        words = next([token.value for token in each.tokens] for each in arguments if each.name == f"--{key}")
+        base = recipes.over(base, {section: {name: words if isinstance(base[section].get(name), list) else words[-1]}})
     update_argument_collection(base, recipe or recipes.DEFAULT, arguments, root_keys=(), allow_unknown=False)
     for key, (kind, options) in PARTS.items():
         section, name = key.split(".")
-        part = kind, str(base[section].get(name, ""))
-        values.read_options(arguments, f"--{section}.{options}", part, base[section].get(options, {}))
+        named, table = base[section].get(name, ""), base[section].get(options, {})
+        several = isinstance(named, list)
+        for part in named if several else [named]:
+            of_part = table.get(short_name(part), {}) if several else table
+            values.read_options(arguments, f"--{section}.{options}", (kind, part), of_part)
 
 
 def _sampler_of(run: str) -> str:

@@ -80,9 +80,9 @@ class Options:
         name = _OWN_NAMES.get(name, name) if name not in self._known else name
         if name in self._known:
             return self._known[name]
-        head, _, option = name.rpartition(".")
-        if head.endswith("options") and head in self._known:  # of a part, whatever its name
-            return f"{self._known[head]}.{option}"
+        for head, option in self._known.items():  # of a part, whatever its name
+            if head.endswith("options") and name.startswith(f"{head}."):
+                return option + name.removeprefix(head)
         of_section = [option for key, option in self._known.items() if key.endswith(f".{name}")]
         typed = [option for option in of_section if option in self._typed]
         return next((some[0] for some in (typed, of_section) if len(some) == 1), None)

@@ -10,7 +10,7 @@ from cyclopts import Token
 from cyclopts.argument import Argument, ArgumentCollection
 
 from unstir.errors import UserError
-from unstir.parts import OURS, WORDS, is_numeral, is_own, kind_of, read
+from unstir.parts import OURS, WORDS, is_numeral, is_own, kind_of, read, short_name
 from unstir.runs.synonyms import GOES_ON, near_setting
 
 WHOLE = re.compile(r"[+-]?[0-9]{1,18}")  # a whole number that fits into 64 bits
@@ -74,7 +74,7 @@ def read_options(
     """Read words typed for an ``option`` as options of a ``part``, or below its name; others are the ``base``'s."""
     for argument in arguments:
         for number, token in enumerate(argument.tokens if argument.name == option else ()):
-            if token.keys and token.keys[:-1] in ((), (part[1].rpartition(":")[2],)):
+            if token.keys and token.keys[:-1] in ((), (short_name(part[1]),)):
                 key = token.keys[-1]
                 value = read(*part, key, token.value) if token.source == "cli" else base[key]
                 argument.tokens[number] = token.evolve(implicit_value=value)

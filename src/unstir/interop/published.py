@@ -101,7 +101,7 @@ def public(config: Config) -> Config:
     imported = ", ".join([source if hub.is_fetched(source) else last(source), *rest])
     data = replace(config.data, source=last(config.data.source), store="", conditions=last(config.data.conditions))
     train = replace(config.train, init=last(config.train.init))
-    return replace(config, data=data, train=train, log=replace(config.log, to=()), imported=imported)
+    return replace(config, data=data, train=train, log=replace(config.log, to=(), options={}), imported=imported)
 
 
 def write_run(run: Run, model: Model, folder: Path, figures: Sequence[Evaluation]) -> None:

@@ -167,7 +167,7 @@ class Extractor(Network):
 def extractor(name: str, device: torch.device, options: Mapping[str, parts.Option]) -> Network:
     """The network of a part that `parts.features` decorates, on a device; errors as `parts.make`."""
     parts.allow(parts.Name("features")(name))
-    short = name.rpartition(":")[2]
+    short = parts.short_name(name)
     net = parts.make("features", name, options=options, section=f"features_options.{short}", device=str(device))
     if isinstance(net, Network):
         return net

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from unstir.errors import UserError
-from unstir.parts import FeaturesName, Option
+from unstir.parts import FeaturesName, Option, short_name
 
 SEEDS = 3
 OF_RUNS = "chain", "guide", "checkpoint", "seed", "batch_size", "dtype", "compile", "ema", "ema_width"
@@ -80,7 +80,7 @@ class EvaluationRequest:
     def networks(self) -> dict[str, dict[str, Option]]:
         """The options of each network that is asked for. Raises UserError for options of another one."""
         names = dict.fromkeys((*["inception"] * self.inception, *self.features))
-        short = {name: name.rpartition(":")[2] for name in names}
+        short = {name: short_name(name) for name in names}
         if others := self.features_options.keys() - short.values():
             raise UserError("features_options", min(others), "is the name of no network that measures")
         options = {name: self.features_options.get(key, {}) for name, key in short.items()}

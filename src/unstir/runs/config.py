@@ -227,14 +227,14 @@ PARTS = {
     "model.type": ("network", "options"), "diffusion.schedule": ("schedule", "options"),
     "loss.weighting": ("weighting", "weighting_options"), "loss.times": ("times", "times_options"),
     "grids.sampler": ("sampler", "options"), "data.source": ("source", "options"),
-    "data.condition": ("condition", "condition_options"), "log.to": ("tracker", ""),
+    "data.condition": ("condition", "condition_options"), "log.to": ("tracker", "options"),
 }  # fmt: skip
 """The keys that name a part, with its kind (`unstir.parts`) and the key of its options in the same section."""
 
 
 def may_change(key: str) -> bool:
     """Whether a dotted key may differ when a run is continued."""
-    return key in MAY_CHANGE or key.startswith("grids.options.")
+    return key in MAY_CHANGE or key.startswith(("grids.options.", "log.options."))
 
 
 def steps_in(span: str, steps_per_epoch: int, batch_size: int) -> int:

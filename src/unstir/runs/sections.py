@@ -13,7 +13,7 @@ from pydantic.dataclasses import dataclass
 from unstir.chain import Chain
 from unstir.data.classes import sides, written
 from unstir.errors import UserError, refusing
-from unstir.parts import ConditionName, Option, ScheduleName, TimesName, TrackerName, WeightingName
+from unstir.parts import ConditionName, Option, ScheduleName, TimesName, TrackerName, WeightingName, short_name
 
 STRICT = ConfigDict(extra="forbid", validate_default=True, allow_inf_nan=False)
 SPAN = re.compile(r"0*(\d{1,12})\s*(step|epoch|image)s?")
@@ -277,6 +277,8 @@ class LogConfig:
     to: tuple[TrackerName, ...] = ()
     """Trackers that also show the run: tensorboard (in RUN/tensorboard), wandb (Weights & Biases, on its server), or
     MODULE:NAME."""
+    options: dict[str, dict[str, Option]] = field(default_factory=dict, hash=False)
+    """Arguments of these trackers, by the NAME of each and their own: --log.options.Diary.days 7."""
     held_out_images: Annotated[int, Field(ge=0, le=MOST)] = 128
     """Number of training images, and of held-out ones, whose loss is measured at each snapshot; 0: none."""
     held_out_times: Annotated[int, Field(ge=1, le=100_000)] = 10
@@ -289,6 +291,8 @@ class LogConfig:
             raise UserError("held_out_images", 1, "gives a mean without its error", remedies)
         if twice := next((name for name in self.to if self.to.count(name) > 1), ""):
             raise UserError("to", self.to, f"names {twice} twice", "once is enough")
+        if others := self.options.keys() - map(short_name, self.to):
+            raise UserError("options", min(others), "is the name of no tracker in log.to")
         return self
 
 

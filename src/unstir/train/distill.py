@@ -74,7 +74,7 @@ def distilled(run: Run, length: str | None = None, lr: float | None = None) -> C
         model=config.model if "dropout" in config.model.unused else replace(config.model, dropout=0.0),
         loss=LossConfig(objective="consistency", teacher=predict),
         train=replace(train, warmup=f"{run.steps_in(length) // 20} steps", **falls),
-        log=replace(config.log, held_out_images=0, to=()),
+        log=replace(config.log, held_out_images=0, to=(), options={}),
         grids=replace(drawn, epochs=()),
     )
 

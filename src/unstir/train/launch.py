@@ -74,7 +74,7 @@ def train_run(
     a ``group`` train one run together, and the first of them alone writes (`unstir.torchrun_group`).
     Raises UserError as `open_data`, `open_run` and `tracked`, before the run's folder is made or changed.
     """
-    observer = tracked(observer or Observer(), config.log.to, Path(folder)) if group.is_first else Observer()
+    observer = tracked(observer or Observer(), config.log, Path(folder)) if group.is_first else Observer()
     run, store = _opened(group, config, Path(folder), data_of, by_class)
     return _trained(group, run, store, observer, stop or Stop())
 

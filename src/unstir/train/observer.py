@@ -8,6 +8,7 @@ from typing import Any, Self
 
 from unstir import parts
 from unstir.errors import UserError, printable
+from unstir.runs.sections import LogConfig
 
 logger = logging.getLogger(__name__)
 
@@ -87,14 +88,16 @@ class Stop:
         """Training has ended."""
 
 
-def tracked(observer: Observer, names: Sequence[str], folder: Path) -> Observer:
-    """The observer of the run in ``folder``, then the trackers of these ``names``; UserError where one cannot load."""
-    return Observers(observer, *(_Guarded(name, _tracker(name, folder)) for name in names))
+def tracked(observer: Observer, log: LogConfig, folder: Path) -> Observer:
+    """The observer of the run in ``folder``, then its trackers; UserError for an option, or where one cannot load."""
+    return Observers(observer, *(_Guarded(name, _tracker(name, folder, log)) for name in log.to))
 
 
-def _tracker(name: str, folder: Path) -> Observer:
+def _tracker(name: str, folder: Path, log: LogConfig) -> Observer:
+    options = log.options.get(short := parts.short_name(name), {})
     try:
-        tracker: Observer = parts.find("tracker", name)(folder)
+        parts.check_options("tracker", name, options, f"log.options.{short}")
+        tracker: Observer = parts.find("tracker", name)(folder, **options)
     except UserError:
         raise
     except Exception as error:  # of the library, which is broken
