@@ -1,7 +1,7 @@
 """The FIDs of a run beside those published for Ho et al.'s network after as many images.
 
     python benchmarks/published_curve.py runs/ho             # what `unstir evaluate runs/ho --fid` has measured
-    python benchmarks/published_curve.py runs/ho --write     # and into docs/performance.md
+    python benchmarks/published_curve.py runs/ho --write     # and into docs/reproduction.md
 
 The published ones are those of tqch/ddpm-torch (CIFAR-10, 50,000 images, 1000 ancestral steps), by training length.
 """
@@ -15,7 +15,7 @@ from unstir.metrics.evaluation import FID, Evaluation, saved
 from unstir.runs import checkpoint
 from unstir.runs.run import Run
 
-PAGE = Path(__file__).parents[1] / "docs/performance.md"
+PAGE = Path(__file__).parents[1] / "docs/reproduction.md"
 BLOCK, BY = "cuda training", Path(__file__).name
 PUBLISHED = {6_000_000: 9.16, 12_000_000: 5.78, 24_000_000: 4.08, 54_000_000: 3.31, 102_000_000: 3.19}
 
