@@ -42,7 +42,7 @@ from unstir.chain import FAST
 from unstir.pictures.grid import grid
 from unstir.runs import checkpoint
 from unstir.runs.build import device, dtype, num_parameters
-from unstir.runs.named import is_run
+from unstir.runs.toml import is_run
 from unstir.train.launch import open_data, train_run
 
 Row = dict[str, Any]

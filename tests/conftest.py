@@ -26,9 +26,9 @@ from PIL import Image
 
 import refusals
 from unstir import parts
-from unstir.cli import terminal
 from unstir.data import Store, pack
 from unstir.data.embedded import load_embedded
+from unstir.jobs import process
 from unstir.metrics import feature_figures
 from unstir.metrics.classifier import FILE, classifier_for
 from unstir.progress import shown_by
@@ -44,13 +44,13 @@ settings.register_profile("random", deadline=None, max_examples=1000, print_blob
 settings.load_profile(os.environ.get("UNSTIR_HYPOTHESIS", "tests"))
 
 
-_keep_blocks = terminal.keep_blocks
-terminal.keep_blocks = lambda: None  # or a worker only grows, and with it the processes that tests fork
+_keep_blocks = process.keep_blocks
+process.keep_blocks = lambda: None  # or a worker only grows, and with it the processes that tests fork
 
 
 @pytest.fixture
 def keep_blocks():
-    """`terminal.keep_blocks`, which is left out of all other tests."""
+    """`process.keep_blocks`, which is left out of all other tests."""
     return _keep_blocks
 
 

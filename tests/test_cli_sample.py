@@ -15,7 +15,7 @@ from unstir.generate import folder as folders
 from unstir.generate import sampling
 from unstir.generate.drawing import Job
 from unstir.generate.folder import read_images, save_images
-from unstir.generate.sampling import trajectory
+from unstir.generate.trajectories import trajectory
 from unstir.pictures.animation import save_animation, strip
 from unstir.pictures.charts import evenly
 from unstir.pictures.grid import grid

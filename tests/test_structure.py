@@ -18,7 +18,7 @@ import unstir
 ROOT = Path(__file__).parents[1]
 SOURCE = Path(unstir.__file__).parent
 ROOMS = [
-    "errors", "parts", "group", "locks", "progress", "significance", "randomness", "pixels",
+    "errors", "parts", "group", "progress", "significance", "randomness", "pixels",
     "theory", "chain", "nn", "diffusion", "verify", "data", "pictures", "runs", "train", "generate", "compare", "edit",
     "metrics", "insight", "serve", "interop", "trackers", "jobs", "console", "cli", "__main__",
 ]  # fmt: skip
@@ -102,7 +102,7 @@ def test_nothing_that_can_run_a_file_is_called(path):
 
 ONLY_IN = {
     "torch.distributed": "jobs", "torch.nn.parallel": "jobs", "signal": "jobs", "os._exit": "jobs",
-    "os.environ.setdefault": "cli", "filelock": "locks", "fcntl": "nowhere",
+    "os.environ.setdefault": "cli", "filelock": "data", "fcntl": "nowhere",
 }  # fmt: skip
 """What belongs to the process in which the library is a guest, and the one room that may touch it."""
 

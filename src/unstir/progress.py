@@ -1,13 +1,17 @@
-"""How far a job has come, told to the one display of the context, and times and counts in words.
+"""How far a job has come, told to the one display of the context, and times, counts and sizes in words.
 
 The command line enters its bars with `shown_by`, a library user a display of his own; without one nothing is shown.
 What a person should know goes to the loggers of the modules, children of ``logging.getLogger("unstir")``.
 """
 
 import itertools
+import re
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from contextvars import ContextVar
+from typing import Any
+
+from unstir.errors import UserError
 
 Count = Callable[..., None]
 """count(done, total) or count(done, total, note) is called as a job goes on."""
@@ -15,6 +19,7 @@ Count = Callable[..., None]
 Display = Callable[[str, str], AbstractContextManager[Count]]
 """display(what, unit) shows a job for as long as its context is entered: "sampling", counted in "steps"."""
 
+MAX_SIDE = 4096
 
 _display: ContextVar[Display] = ContextVar("display", default=lambda what, unit: nullcontext(lambda *_: None))
 
@@ -48,6 +53,25 @@ def counted(number: int, one: str, several: str = "") -> str:
 def sized(shape: Iterable[int]) -> str:
     """The sides of an image, the height first, "24x40", or with its channels before them, "5x24x40"."""
     return "x".join(map(str, shape))
+
+
+def sides(size: Any) -> tuple[int, int] | None:
+    """(height, width) of 32, "24x40" or a pair, each in 1..4096; None for None, 0 or "". UserError for all else."""
+    match = re.fullmatch(r"(\d{1,6})(?:x(\d{1,6}))?", size) if isinstance(size, str) else None
+    pair = (match[1], match[2] or match[1]) if match else size if isinstance(size, tuple | list) else (size, size)
+    try:
+        height, width = (int(side) if isinstance(side, str) else side.__index__() for side in pair)
+    except (AttributeError, ValueError):
+        height = width = 0 if size is None or size == "" else -1
+    fits = height == width == 0 or (min(height, width) > 0 and max(height, width) <= MAX_SIDE)
+    if isinstance(size, bool) or not fits:
+        raise UserError("", size, f"must be 1..{MAX_SIDE}, or a height and a width as 24x40")
+    return (height, width) if height else None
+
+
+def written(pair: tuple[int, int]) -> int | str:
+    """The sides as settings have them: a whole number for squares, else a text."""
+    return pair[0] if pair[0] == pair[1] else f"{pair[0]}x{pair[1]}"
 
 
 def duration(seconds: float) -> str:

@@ -8,8 +8,8 @@ from collections import Counter
 
 import pytest
 
-from unstir.cli import terminal
 from unstir.cli.options import MOST_USED
+from unstir.jobs import process
 from unstir.runs import card, recipes, toml
 from unstir.runs.files import encode
 
@@ -158,7 +158,7 @@ def test_the_command_line_keeps_freed_blocks_and_the_library_changes_nothing(tra
 
 
 def test_another_c_library_is_left_as_it_is(monkeypatch, keep_blocks):
-    monkeypatch.setattr(terminal.ctypes, "CDLL", lambda name: object())
+    monkeypatch.setattr(process.ctypes, "CDLL", lambda name: object())
     keep_blocks()
-    monkeypatch.setattr(terminal.sys, "platform", "win32")
+    monkeypatch.setattr(process.sys, "platform", "win32")
     keep_blocks()

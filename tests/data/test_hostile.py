@@ -17,12 +17,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from unstir.data import Store, listing, pack
-from unstir.data.classes import MAX_SIDE
 from unstir.data.decoding import decode_all
 from unstir.data.images import Refused
 from unstir.data.listing import Items, list_zip
 from unstir.data.packing import origin_of
 from unstir.errors import UserError
+from unstir.progress import MAX_SIDE
 
 PYTHONS_WORDS = re.compile(r"Errno|Error|0x[0-9a-f]{6}|object at|codec|invalid literal|Traceback|\bb'")
 

@@ -18,7 +18,7 @@ from unstir.interop.exporting import export
 from unstir.interop.onnx_file import on_onnxruntime
 from unstir.nn.config import ModelConfig
 from unstir.runs import build, checkpoint, toml
-from unstir.runs.named import is_run
+from unstir.runs.toml import is_run
 from unstir.train.distill import distill_run
 from unstir.train.launch import train_run
 

@@ -15,7 +15,7 @@ from unstir.runs import card
 from unstir.runs.card import GOLDEN, MOST_SHARES, DataCard, Labels
 from unstir.runs.files import encode
 from unstir.runs.run import Run
-from unstir.runs.stores import examples
+from unstir.serve.examples import examples
 
 LABELS = Labels(3, ("a", "b", "c"))
 

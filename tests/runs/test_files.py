@@ -20,10 +20,10 @@ from processes import until
 from refusals import mistake, refusing
 from unstir.chain import Chain
 from unstir.data import Store, pack
+from unstir.data.disk import held
 from unstir.errors import UnwrittenError, UserError
 from unstir.generate.drawing import Job
 from unstir.generate.folder import save_images
-from unstir.locks import held
 from unstir.runs import files, sidecar
 from unstir.runs.files import replacing, staging, write_text
 from unstir.runs.run import Run

@@ -19,10 +19,10 @@ from unstir.diffusion.guidance import guided
 from unstir.diffusion.loss import denoising_loss
 from unstir.progress import shown_by
 from unstir.runs.run import Run
-from unstir.runs.stores import Examples, examples
 from unstir.serve import chapters
 from unstir.serve.chapters import ChapterValues
 from unstir.serve.editing import PictureValues
+from unstir.serve.examples import Examples, examples
 from unstir.serve.exercises import ExerciseValues, check
 from unstir.serve.state import State, Values
 from unstir.theory.process import Process

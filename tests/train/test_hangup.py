@@ -83,7 +83,9 @@ def test_a_terminal_that_closes_ends_training_with_all_saved(tmp_path, started):
 def test_what_is_written_to_a_terminal_that_has_closed_is_dropped():
     """Where no signal has come yet, as in the moment between the two, or where the command handles none."""
     master, slave = pty.openpty()
-    program = "import sys; from unstir.cli import terminal; terminal.prepare(); print('ready', flush=True);"
+    program = (
+        "import sys; from unstir.jobs.process import prepare_terminal; prepare_terminal(); print('ready', flush=True);"
+    )
     program += "sys.stdin.read(); print('on', flush=True); print('on', file=sys.stderr, flush=True); sys.exit(7)"
     how = {"stdin": subprocess.PIPE, "stdout": slave, "stderr": slave}
     child = subprocess.Popen([sys.executable, "-c", program], **how)

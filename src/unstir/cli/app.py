@@ -15,11 +15,12 @@ from pydantic import ValidationError
 from pydantic_core import to_jsonable_python
 
 import unstir
-from unstir.cli import terminal, values
+from unstir.cli import values
 from unstir.cli.messages import Options, of_limits, one_line
 from unstir.cli.options import FORMATTER
 from unstir.errors import NotFiniteError, OutOfMemoryError, UserError, printable
 from unstir.group import LostError
+from unstir.jobs import process
 from unstir.jobs.process import LOST, end_at_once, may_speak, place
 from unstir.parts import allow, short_name
 from unstir.progress import Count, shown_by
@@ -38,9 +39,9 @@ BY_SEVERAL = "train", "distill", "sample"  # commands that several processes sha
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Run the command line and exit with its status; a user's mistake is one line on standard error."""
-    terminal.keep_blocks()
+    process.keep_blocks()
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # the same bits on CUDA (`diffusion.arithmetic`)
-    terminal.prepare()
+    process.prepare_terminal()
     with _talking():
         _main(sys.argv[1:] if arguments is None else list(arguments))
 

@@ -16,6 +16,7 @@ from pydantic import TypeAdapter
 from rich.markup import escape
 
 from unstir.chain import DEFAULTS, OPTIONS, SAMPLERS, Chain
+from unstir.cli.values import is_folder
 from unstir.errors import UserError, printable
 from unstir.parts import Option, SamplerName
 from unstir.runs import toml
@@ -71,15 +72,7 @@ def as_typed(value: Any) -> str:
     return " ".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
-PICTURES = ".png", ".jpg", ".jpeg", ".webp", ".gif"
-
-
-def _is_folder(_: object, out: Path | None) -> None:
-    if out is not None and out.suffix.lower() in PICTURES:
-        raise UserError("out", out, "is the name of a picture, and a folder is made", {"out": out.with_suffix("")})
-
-
-OutFolder = Annotated[Path, Parameter(validator=_is_folder)]
+OutFolder = Annotated[Path, Parameter(validator=is_folder)]
 RunFolder = Annotated[Path, Parameter(help="Folder of the run, or a model of `unstir models`.")]
 StoreFolder = Annotated[Path | None, Parameter(help="Folder of the packed data, if it has moved.")]
 

@@ -13,8 +13,9 @@ from unstir.jobs.process import place, torchrun_group
 from unstir.parts import VARIABLE
 from unstir.runs import recipes, toml
 from unstir.runs.config import MAY_CHANGE, Config
-from unstir.runs.named import PREFIX, is_run, names
+from unstir.runs.named import PREFIX, names
 from unstir.runs.sections import STRICT, Positive, PositiveSpan
+from unstir.runs.toml import is_run
 
 if TYPE_CHECKING:
     from unstir.runs.run import Run  # which loads torch

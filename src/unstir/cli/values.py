@@ -17,6 +17,7 @@ WHOLE = re.compile(r"[+-]?[0-9]{1,18}")  # a whole number that fits into 64 bits
 LONG = 200  # characters of a value that a message shows
 NEGATIVE = re.compile(r"-[0-9]")  # how a value begins that is less than 0; no option does
 OFF = re.compile(r"(--[\w.-]*options[\w.]*)\.no-(\w+)")  # an option of a part that is turned off
+PICTURES = ".png", ".jpg", ".jpeg", ".webp", ".gif"
 
 
 def spelled(typed: Sequence[str], arguments: Sequence[Argument]) -> list[str]:
@@ -78,6 +79,12 @@ def read_options(
                 key = token.keys[-1]
                 value = read(*part, key, token.value) if token.source == "cli" else base[key]
                 argument.tokens[number] = token.evolve(implicit_value=value)
+
+
+def is_folder(_: object, out: Path | None) -> None:
+    """Raise UserError where the name of a folder to make is that of a picture."""
+    if out is not None and out.suffix.lower() in PICTURES:
+        raise UserError("out", out, "is the name of a picture, and a folder is made", {"out": out.with_suffix("")})
 
 
 def part_of(argument: Argument) -> str:

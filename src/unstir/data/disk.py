@@ -1,8 +1,13 @@
-"""Files as the data room gets them: opened, hashed or downloaded. Only regular files are opened."""
+"""Files on disk: opened, hashed, downloaded, and locked between processes. Only regular files are opened.
+
+A lock is a file of its own beside what it guards, and holds no data, for filelock may empty it; the system frees that
+of a dead holder. A link in its place is refused, and what it leads to stays as it is.
+"""
 
 import errno
 import hashlib
 import http.client
+import logging
 import os
 import re
 import shutil
@@ -13,13 +18,18 @@ import urllib.error
 import urllib.request
 import zlib
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from functools import cache
 from io import BufferedReader
 from pathlib import Path
 
 from unstir.errors import UserError, remedy
 from unstir.progress import counting
 
+logger = logging.getLogger(__name__)
+
+WITHOUT_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP)
+"""Errors of file systems that know no locks, as some network folders: they are written to."""
 _TIMEOUT = 30.0  # seconds without a byte after which the connection is given up
 
 
@@ -158,3 +168,38 @@ def natural(path: str) -> tuple[tuple[tuple[int, str, str], ...], str]:
         key += ((len(p.lstrip("0")), p.lstrip("0"), "") if i % 2 else (0, p.casefold(), p) for i, p in pieces)
         key.append((-1, "", ""))
     return tuple(key), path
+
+
+@contextmanager
+def held(file: Path, otherwise: Exception | None = None) -> Iterator[bool]:
+    """Hold the lock ``file``, made here and removed after the block; False where there are no locks.
+
+    Where another process has it, wait, or raise ``otherwise``. Raises OSError where it cannot be made, or is a link.
+    """
+    try:
+        from filelock import FileLock, Timeout
+    except ImportError:
+        _say_missing()
+        yield False
+        return
+    lock = FileLock(file)
+    try:
+        lock.acquire(timeout=-1 if otherwise is None else 0)
+    except Timeout as error:
+        raise otherwise or error from None
+    except NotImplementedError:  # of filelock's first versions
+        pass
+    except OSError as error:
+        if error.errno not in WITHOUT_LOCKS:
+            raise
+    try:
+        yield lock.is_locked
+    finally:
+        with suppress(OSError):
+            file.unlink()
+        lock.release()
+
+
+@cache
+def _say_missing() -> None:
+    logger.warning("filelock is not installed: nothing keeps two processes from writing in one folder")

@@ -18,12 +18,12 @@ from PIL import Image
 from pydantic import BeforeValidator, ConfigDict, Field
 from pydantic.dataclasses import dataclass as validated
 
-from unstir.data.classes import sides, written
 from unstir.data.disk import file_sha256
 from unstir.data.images import MOST_CHANNELS, OTHER_SHAPE, UNREADABLE, Group, Shape, Sides, as_float32, fit
 from unstir.errors import UserError, refusing
 from unstir.parts import OURS, Option, is_own
 from unstir.pixels import enlarged
+from unstir.progress import sides, written
 
 HELD_OUT_NAMES = frozenset(("test", "val", "valid", "validation", "held_out"))
 HELD_OUT = 0.1  # fraction held out when neither the caller nor the source says

@@ -30,11 +30,10 @@ from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple, Self
 import numpy as np
 
 import unstir.data.manifest as manifests
-from unstir.data.disk import file_errors, open_file, sync_folder, usable_path
+from unstir.data.disk import file_errors, held, open_file, sync_folder, usable_path
 from unstir.data.images import Shape
 from unstir.data.manifest import MANIFEST, ORIGIN, PACK_AGAIN, SPLITS, Note, Origin, sealed
 from unstir.errors import UserError, printable
-from unstir.locks import held
 
 if TYPE_CHECKING:  # torch takes seconds to import and decoding workers do without it
     import torch

@@ -18,13 +18,12 @@ from PIL.Image import Image
 from torch import Tensor
 
 from unstir.chain import compared
-from unstir.data.disk import file_sha256
+from unstir.data.disk import file_sha256, held
 from unstir.diffusion.draw import starting_noise
 from unstir.errors import UserError
 from unstir.generate import arrays
 from unstir.generate.drawing import Job, batch, check
 from unstir.group import Alone
-from unstir.locks import held
 from unstir.pictures.grid import grid, is_whole, named_grid, read, titled, to_picture, with_words
 from unstir.progress import counter, counting
 from unstir.runs import sidecar

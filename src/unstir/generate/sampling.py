@@ -1,23 +1,14 @@
 """Samples of a model as files, with an animation and a strip of how the first of them came from noise."""
 
-from collections.abc import Callable, Collection
-from dataclasses import dataclass, replace
-from functools import partial
+from collections.abc import Collection
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-
-import torch
 
 from unstir.chain import FAST, Chain
-from unstir.diffusion.draw import starting_noise
 from unstir.errors import UserError
-from unstir.generate.drawing import Job, check, steps
-from unstir.generate.folder import computing_with, drawn_classes, name_of, save_images, scaled, settings_in
+from unstir.generate.drawing import Job
+from unstir.generate.folder import name_of, save_images, scaled
 from unstir.group import Alone
-from unstir.pictures.animation import MAX_FRAMES, STAGES, Frame, animation_kind, collect, save_animation
-from unstir.pictures.animation import strip as strip_of
-from unstir.pictures.grid import titled
-from unstir.progress import counter, counting
 from unstir.runs import sidecar
 from unstir.runs.model import Model
 
@@ -84,6 +75,8 @@ def sample(
     _check("strip", strip, (".png",), folder)
     model, job = save_images(model, job, folder, group, format)
     if (animation or strip) and group.is_first:
+        from unstir.generate.trajectories import save_trajectories  # with what draws them
+
         save_trajectories(model, job, folder, animation, strip, stages)
     return Sampled(folder, job, model.cost(job.chain, " each"), tuple(path for path in (animation, strip) if path))
 
@@ -94,42 +87,3 @@ def _check(key: str, file: Path | None, suffixes: tuple[str, ...], folder: Path)
     if file.resolve().parent == folder.resolve() and (file.stem in NAMES or file.stem.isdecimal()):
         raise UserError(key, file, "is the name of a file of the images themselves", "name another")
     sidecar.check(file, key=key, suffixes=suffixes)
-
-
-MOVING, IN_STRIP = 64, 8  # the first images that an animation and a strip show
-
-
-def trajectory(model: Model, job: Job, shown: int, *, limit: int = MAX_FRAMES) -> list[Frame]:
-    """The trajectory of a job's images 0..shown-1: at most ``limit`` states. Raises UserError as `sample_batches`."""
-    check(model, job)
-    times, shown = job.chain.visited(model.process.schedule), min(shown, job.num)
-    total, parts = -(-shown // job.batch_size) * (len(times) - 1), []
-    with counting("drawing trajectories", "steps") as count:
-        on_step = counter(count, total)
-        for begin in range(0, shown, job.batch_size):
-            indices, taken = steps(model, job, begin, on_step)
-            x_T = starting_noise(job.chain.seed, torch.tensor(indices), model.shape)
-            parts.append([*collect(taken, x_T, times, limit, model.pixels)])
-    return [
-        Frame(same[0].t, *(torch.cat([getattr(frame, name) for frame in same])[:shown] for name in ("x", "x0")))
-        for same in zip(*parts, strict=True)
-    ]
-
-
-def save_trajectories(
-    model: Model, job: Job, folder: Path, animation: Path | None, strip: Path | None, stages: int | None
-) -> None:
-    """Draw the first images once more, exactly as those of the folder, and write their trajectories."""
-    stages = stages or STAGES
-    limit, settings = max(MAX_FRAMES, stages), settings_in(folder)
-    with computing_with(settings["threads"]):
-        frames = trajectory(model, job, MOVING if animation else IN_STRIP, limit=limit)
-    settings |= {"num": job.num, "frames": len(frames), "cost": model.cost(job.chain)}
-    if animation:
-        drawn: dict[str, Any] = {"nrow": model.nrow, "scale": model.scale, "kind": animation_kind(animation)}
-        write: Callable[[Path], None] = partial(save_animation, frames, **drawn)
-        sidecar.save(animation, write, "unstir sample", settings)
-    if strip:
-        first: list[Frame] = [replace(frame, x=frame.x[:IN_STRIP], x0=frame.x0[:IN_STRIP]) for frame in frames]
-        sheet = titled(strip_of(first, stages, model.scale), ", ".join(drawn_classes(model, job, IN_STRIP)))
-        sidecar.save(strip, sidecar.png(sheet), "unstir sample", {**settings, "stages": stages})

@@ -17,7 +17,7 @@ from unstir.data import Store
 from unstir.errors import UserError
 from unstir.generate.drawing import Job
 from unstir.generate.folder import SETTINGS, read_images
-from unstir.generate.sampling import trajectory
+from unstir.generate.trajectories import trajectory
 from unstir.insight.gather import real_images
 from unstir.metrics.classifier import FILE, Classifier, classifier_for
 from unstir.metrics.drawn import usual_chain

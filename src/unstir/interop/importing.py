@@ -15,8 +15,8 @@ from unstir.runs import brought, build
 from unstir.runs.card import NAME, DataCard
 from unstir.runs.config import Config
 from unstir.runs.files import check_new, new_folder
-from unstir.runs.named import is_run
 from unstir.runs.run import Run
+from unstir.runs.toml import is_run
 
 _FILES = ".pt", ".pth", ".ckpt", ".bin", ".safetensors", ".onnx"  # how files of weights end, and no model of the Hub
 

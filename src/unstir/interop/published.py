@@ -26,9 +26,8 @@ from unstir.runs.card import CONDITIONS, NAME
 from unstir.runs.config import Config
 from unstir.runs.files import check_new, make_folder, new_folder, save_png, write_bytes, write_text, writing
 from unstir.runs.model import Model
-from unstir.runs.named import is_run
 from unstir.runs.run import Run
-from unstir.runs.toml import to_dict
+from unstir.runs.toml import is_run, to_dict
 
 _OURS = ("config.toml", NAME, CONDITIONS, "weights/*.safetensors", "evaluation/*.json")
 """The files of a repository that make a run."""

@@ -34,7 +34,7 @@ from unstir.metrics.features import wrong_images
 from unstir.pixels import Scale
 from unstir.progress import counted, counting, sized
 from unstir.runs.card import Labels
-from unstir.runs.named import is_run
+from unstir.runs.toml import is_run
 
 logger = logging.getLogger(__name__)
 

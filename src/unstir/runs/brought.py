@@ -9,12 +9,11 @@ from torch import Tensor, nn
 
 from unstir import parts
 from unstir.chain import DEFAULTS, Chain
-from unstir.data.classes import written
 from unstir.errors import UserError
 from unstir.nn.config import ModelConfig
 from unstir.nn.unet import UNet
 from unstir.pixels import PIXELS, Scale
-from unstir.progress import sized
+from unstir.progress import sized, written
 from unstir.runs import build
 from unstir.runs.card import DataCard
 from unstir.runs.checkpoint import misfits

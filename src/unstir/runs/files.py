@@ -21,9 +21,8 @@ from typing import TYPE_CHECKING, Any
 from safetensors import SafetensorError
 
 import unstir
-from unstir.data.disk import sync_folder
+from unstir.data.disk import held, sync_folder
 from unstir.errors import REMEDIES, UnwrittenError, UserError, short
-from unstir.locks import held
 
 if TYPE_CHECKING:
     from PIL.Image import Image

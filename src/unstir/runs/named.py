@@ -6,6 +6,7 @@ Such a model is read there. What is made of it goes to ./NAME/, for the package 
 from pathlib import Path
 
 from unstir.errors import UserError
+from unstir.runs.toml import is_run
 
 FOLDER = Path(__file__).parents[1] / "models"
 PREFIX = "shipped:"
@@ -38,11 +39,6 @@ def reference(run: str | Path) -> str:
     """A run as settings keep it: shipped:NAME, or its absolute folder. UserError as `located`."""
     folder = located(run)
     return str(Path(run).resolve()) if folder is None else f"{PREFIX}{folder.name}"
-
-
-def is_run(path: Path) -> bool:
-    """Whether a folder holds a run."""
-    return (path / "config.toml").is_file()
 
 
 def names_run(text: str | Path) -> bool:

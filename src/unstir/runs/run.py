@@ -13,9 +13,9 @@ import torch
 from torch import Tensor, nn
 
 from unstir.chain import DEFAULTS, Chain
+from unstir.data.disk import held
 from unstir.diffusion.denoiser import Denoiser
 from unstir.errors import UserError, quoted
-from unstir.locks import held
 from unstir.parts import find
 from unstir.pixels import PIXELS, Scale
 from unstir.runs import brought, build, card, checkpoint, toml
@@ -24,7 +24,8 @@ from unstir.runs.checkpoint import Checkpoint, content_hash, misfits, power_aver
 from unstir.runs.config import Config, steps_in
 from unstir.runs.files import PARTIAL, make_folder, remove_partials, write_text
 from unstir.runs.model import Model
-from unstir.runs.named import PREFIX, is_run, located, names_run, run_and_step
+from unstir.runs.named import PREFIX, located, names_run, run_and_step
+from unstir.runs.toml import is_run
 from unstir.theory.process import Process
 
 if TYPE_CHECKING:

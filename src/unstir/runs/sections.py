@@ -11,9 +11,9 @@ from pydantic import AfterValidator, ConfigDict, Field, model_validator
 from pydantic.dataclasses import dataclass
 
 from unstir.chain import Chain
-from unstir.data.classes import sides, written
 from unstir.errors import UserError, refusing
 from unstir.parts import ConditionName, Option, ScheduleName, TimesName, TrackerName, WeightingName, short_name
+from unstir.progress import sides, written
 
 STRICT = ConfigDict(extra="forbid", validate_default=True, allow_inf_nan=False)
 SPAN = re.compile(r"0*(\d{1,12})\s*(step|epoch|image)s?")

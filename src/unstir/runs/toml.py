@@ -46,6 +46,11 @@ def read(path: Path) -> dict[str, Any]:
         raise UserError("", path, "is nested too deeply, or has too long a number", "mend it") from None
 
 
+def is_run(path: Path) -> bool:
+    """Whether a folder holds a run."""
+    return (path / "config.toml").is_file()
+
+
 def to_toml(config: Config | Mapping[str, Any]) -> str:
     """The whole config, every key written out, or nested tables, as TOML text."""
     return "\n".join(_table(to_dict(config) if isinstance(config, Config) else config)).strip() + "\n"

@@ -27,8 +27,8 @@ from unstir.pixels import from_uint8, to_uint8
 from unstir.randomness import Key, normal
 from unstir.runs.model import Model
 from unstir.runs.run import Run
-from unstir.runs.stores import Examples, examples
 from unstir.serve.editing import PictureValues
+from unstir.serve.examples import Examples, examples
 from unstir.serve.live import chains_of, encoded, frames
 from unstir.serve.state import Answer, Frames, Seed, State, Values
 from unstir.theory.process import Process

@@ -19,8 +19,9 @@ from unstir.errors import UserError
 from unstir.pictures.grid import grid
 from unstir.runs import checkpoint
 from unstir.runs.model import Model
-from unstir.runs.named import PREFIX, is_run, names, names_run, reference
+from unstir.runs.named import PREFIX, names, names_run, reference
 from unstir.runs.run import Run
+from unstir.runs.toml import is_run
 from unstir.serve.recent import Recent
 
 Answer = dict[str, Any]

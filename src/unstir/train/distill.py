@@ -12,9 +12,10 @@ from typing import Any
 from unstir.errors import UserError, quoted
 from unstir.group import Alone
 from unstir.runs.config import Config
-from unstir.runs.named import is_run, reference, run_and_step
+from unstir.runs.named import reference, run_and_step
 from unstir.runs.run import Run
 from unstir.runs.sections import LossConfig
+from unstir.runs.toml import is_run
 from unstir.train.launch import Training, train_run
 from unstir.train.observer import Observer, Stop
 

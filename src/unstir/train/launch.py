@@ -18,7 +18,6 @@ import torch
 
 import unstir
 from unstir import randomness
-from unstir.data.classes import sides, written
 from unstir.data.disk import usable_path
 from unstir.data.embedded import EMBEDDED
 from unstir.data.packing import packed, remarks
@@ -26,16 +25,16 @@ from unstir.data.source import NAMES, Options, Plan, is_named
 from unstir.data.store import Store, is_store
 from unstir.errors import UserError, quoted, within_memory
 from unstir.group import Alone
-from unstir.progress import counted, sized
+from unstir.progress import counted, sides, sized, written
 from unstir.runs import build, checkpoint, resources, toml
 from unstir.runs.card import DataCard
 from unstir.runs.config import Config
 from unstir.runs.initial import check_initial, check_teacher, is_pinned, pinned
-from unstir.runs.named import is_run
 from unstir.runs.run import Run, check_free
 from unstir.runs.sections import DataConfig
 from unstir.runs.stores import check_data, with_store
 from unstir.runs.timetable import check_changed, newest_grid, settled
+from unstir.runs.toml import is_run
 from unstir.train.fits import fitting
 from unstir.train.observer import Observer, Stop, tracked
 from unstir.train.state import State

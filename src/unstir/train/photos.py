@@ -17,12 +17,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from unstir.data.classes import sides, written
 from unstir.data.packing import origin_of, pack
 from unstir.data.source import Options
 from unstir.data.store import Store, is_store
 from unstir.errors import UserError
-from unstir.progress import counted, shown_by
+from unstir.progress import counted, shown_by, sides, written
 from unstir.runs import recipes, toml
 from unstir.runs.card import DataCard
 from unstir.runs.config import Config, steps_in

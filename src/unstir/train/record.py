@@ -26,9 +26,9 @@ from unstir.runs import checkpoint, lines, resources
 from unstir.runs.checkpoint import warn
 from unstir.runs.files import replacing, save_png
 from unstir.runs.model import Model
-from unstir.runs.named import is_run
 from unstir.runs.run import Run, model_in_training
 from unstir.runs.timetable import drawn_grid, grid_file
+from unstir.runs.toml import is_run
 from unstir.train.observer import Observer, Stop
 from unstir.train.state import WINDOW, State
 
