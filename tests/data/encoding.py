@@ -69,7 +69,7 @@ def tarred(file, members, mode="w"):
             info = data if isinstance(data, tarfile.TarInfo) else tarfile.TarInfo(name)
             if isinstance(data, bytes):
                 info.size = len(data)
-            archive.addfile(info, io.BytesIO(data) if isinstance(data, bytes) else None)
+            archive.addfile(info, io.BytesIO(data if isinstance(data, bytes) else bytes(info.size)))
     return file
 
 
