@@ -23,7 +23,7 @@ from torch import Tensor
 from unstir.chain import Chain
 from unstir.diffusion.denoiser import Denoise, Prediction
 from unstir.diffusion.draw import draw, starting_noise
-from unstir.diffusion.samplers import Step, check_times
+from unstir.diffusion.samplers import Step
 from unstir.diffusion.samplers.ancestral import reverse_step
 from unstir.diffusion.samplers.ddim import ddim
 from unstir.errors import UserError
@@ -58,7 +58,6 @@ def inpaint(
     taken ``resamples`` times (their U or r, and j), with all pixels diffused back in between; the step onto the image
     is taken once. The calls made are those of `inpainting_calls`. Raises as `ancestral` does.
     """
-    check_times(times, process)
     x, every_time = x_T, len(times) == process.T + 1
 
     def of_step(repeat: int, t: int) -> Tensor:
@@ -134,10 +133,8 @@ def invert(
     moves farther than the time before, the step is too long for either, and what was found is kept. Times that are
     even in log-SNR make no step longer than another, and invert best.
 
-    What is inverted is `ddim` with this very ``denoise``: clamp in both or in neither. Raises ValueError for other
-    times.
+    What is inverted is `ddim` with this very ``denoise``: clamp in both or in neither.
     """
-    check_times(times[::-1], process)
     x = image
     for s, t in pairwise(times):
         network_t = s if s > 0 else t

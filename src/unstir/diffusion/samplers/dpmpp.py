@@ -18,7 +18,7 @@ from torch import Tensor
 
 from unstir import parts
 from unstir.diffusion.denoiser import Denoise
-from unstir.diffusion.samplers import Noise, Step, check_times
+from unstir.diffusion.samplers import Noise, Step
 from unstir.diffusion.samplers.exponential import Estimate, Span, half_log_snr, remember
 from unstir.theory.process import Process
 
@@ -38,7 +38,6 @@ def dpmpp_3m(denoise: Denoise, process: Process, x_T: Tensor, times: Sequence[in
 
 
 def _multistep(denoise: Denoise, process: Process, x_T: Tensor, times: Sequence[int], order: int) -> Iterator[Step]:
-    check_times(times, process)
     x, history = x_T, list[Estimate]()
     for left, (t, s) in zip(range(len(times) - 2, -1, -1), pairwise(times), strict=True):
         x0 = denoise(x, t).x0
@@ -69,7 +68,6 @@ def _step(span: Span, x: Tensor, x0: Tensor, history: list[Estimate]) -> Tensor:
 @parts.sampler
 def dpmpp_2m_sde(denoise: Denoise, process: Process, x_T: Tensor, times: Sequence[int], noise: Noise) -> Iterator[Step]:
     """Second order, of the reverse SDE: fresh noise at each step but the last. Arguments and yields as `ancestral`."""
-    check_times(times, process)
     x, history = x_T, list[Estimate]()
     for t, s in pairwise(times):
         x0 = denoise(x, t).x0

@@ -21,9 +21,8 @@ from operator import add
 from torch import Tensor
 
 from unstir import parts
-from unstir.chain import check_signal
 from unstir.diffusion.denoiser import Denoise
-from unstir.diffusion.samplers import Noise, Step, check_times
+from unstir.diffusion.samplers import Noise, Step
 from unstir.diffusion.samplers.exponential import Span
 from unstir.theory.process import Process
 from unstir.theory.schedule import NoiseSchedule
@@ -38,10 +37,8 @@ MOST = 100.0
 
 @parts.sampler
 def ipndm(denoise: Denoise, process: Process, x_T: Tensor, times: Sequence[int], noise: Noise) -> Iterator[Step]:
-    """Yield Steps as `ddim`, ``noise`` unused. UserError where the signal at ``times[0]`` is zero."""
-    check_times(times, process)
+    """Yield Steps as `ddim`, ``noise`` unused."""
     schedule, x, history, order = process.schedule, x_T, list[Tensor](), Order(process.schedule)
-    check_signal("ipndm", schedule, times[0])
     for t, s in pairwise(times):
         x0 = denoise(x, t).x0
         history = [process.eps(x, x0, t), *history][:4]

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from unstir import parts
 from unstir.diffusion.denoiser import Denoise
-from unstir.diffusion.samplers import Noise, Step, check_times
+from unstir.diffusion.samplers import Noise, Step
 from unstir.diffusion.samplers.exponential import Estimate, Span, half_log_snr, remember
 from unstir.errors import UserError
 from unstir.theory.process import Process
@@ -29,7 +29,6 @@ def unipc(
     Step k = 1, 2, ... predicts with order min(k, ``order``, steps left), and ``order`` is 1, 2 or 3; its correction is
     one order higher. Raises UserError for another order.
     """
-    check_times(times, process)
     if order not in (1, 2, 3):
         raise UserError("order", order, "is unknown", "UniPC has 1, 2 and 3")
     x, history = x_T, list[Estimate]()
