@@ -4,7 +4,7 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from unstir.cli.app import app, show, show_json
+from unstir.cli.app import app, show, show_result
 from unstir.cli.options import ChartFormat, RunFolder, StoreFolder, check_one
 from unstir.errors import UserError
 from unstir.metrics.request import SEEDS, EvaluationRequest
@@ -29,10 +29,7 @@ def doctor(run: RunFolder, /, *, store: StoreFolder = None, samples: bool = True
     from unstir.insight.doctor import diagnose
 
     report = diagnose(run, store=store, samples=samples)
-    if json_:
-        show_json({"healthy": report.healthy, **vars(report)})
-    else:
-        show(*_lines(report, str(run)))
+    show_result({"healthy": report.healthy, **vars(report)}, json_, *_lines(report, str(run)))
     return 0 if report.healthy else 1
 
 
