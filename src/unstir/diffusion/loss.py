@@ -22,8 +22,7 @@ with probability p_t ~ sqrt( E[L_t^2] ), estimated from the last ten losses seen
 (T p_t), which keeps its expectation and lowers its variance. Until every t has been seen ten times all are equally
 probable. A thousandth of the probability is spread evenly, so that every t keeps being drawn. No t has more than about
 nine tenths, so that one extreme loss cannot keep the others from being drawn; that raises the variance by a ninth at
-most. A loss that is not finite is not recorded. This table (`LossHistory`) is the only state of training that depends
-on history: it is saved with every checkpoint.
+most. This table (`LossHistory`) is the only state of training that depends on history.
 """
 
 import math
@@ -185,12 +184,9 @@ class TimeTable:
     p: Tensor
 
     def draw(self, key: Key) -> Tensor:
-        """A time in 1..T per slot: int64 [B]."""
-        return self.at(randomness.uniform(key, self.p.dtype))
-
-    def at(self, shares: Tensor) -> Tensor:
-        """The time at which the probabilities from t = 1 on exceed each of ``shares`` [B] in [0, 1): int64 [B]."""
+        """The time, int64 [B], at which the probabilities from t = 1 on exceed each slot's number in [0, 1)."""
         edges = running_sums(self.p)
+        shares = randomness.uniform(key, self.p.dtype)
         return torch.searchsorted(edges, shares * edges[-1], right=True).clamp(max=len(self.p) - 1) + 1
 
 
