@@ -19,8 +19,6 @@ import torch.utils.deterministic
 
 from unstir.errors import UserError
 
-WORKSPACE = ":4096:8"  # what the command line sets; torch looks at it once, at a process's first product
-
 
 def autocast(device: torch.device, dtype: torch.dtype) -> AbstractContextManager[object]:
     """Autocast to ``dtype``, or nothing where it is float32 (or wider), the dtype of the weights themselves."""
@@ -61,12 +59,9 @@ def _refused(text: str) -> UserError | None:
     """What to say of an error by which torch refuses what is not repeatable; None for any other."""
     if "CUBLAS_WORKSPACE_CONFIG" in text:
         given = os.environ.get("CUBLAS_WORKSPACE_CONFIG", "")
-        return UserError(
-            "CUBLAS_WORKSPACE_CONFIG",
-            given,
-            "does not give the same bits each time on CUDA, or came after the first product there",
-            f"set CUBLAS_WORKSPACE_CONFIG={WORKSPACE} before the program starts",
-        )
+        unlike = "does not give the same bits each time on CUDA, or came after the first product there"
+        remedy = "set CUBLAS_WORKSPACE_CONFIG=:4096:8 before the program starts"
+        return UserError("CUBLAS_WORKSPACE_CONFIG", given, unlike, remedy)
     if "does not have a deterministic implementation" in text:
         no_exact = "in the network has no form on CUDA that gives the same bits each time"
         return UserError("", text.split()[0], no_exact, "use another operation in its place, or the CPU")
@@ -100,8 +95,6 @@ def rounds_products(device: torch.device) -> bool:
 
 
 def kernels(device: torch.device) -> str:
-    """What the last bits on CUDA depend on besides type and device, in words; "" on other devices."""
-    if device.type != "cuda":
-        return ""
+    """What the last bits on CUDA depend on besides type and device, in words."""
     names = ["TF32" if each else "float32" for each in tf32()]
     return f"repeatable, channels last, float32 convolutions in {names[0]}, products in {names[1]}"
