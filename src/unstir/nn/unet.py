@@ -189,19 +189,17 @@ def _levels_down(config: UNetConfig) -> tuple[list[Level], list[int]]:
     """The levels from full resolution down, and the channels of the skips that they leave for the levels up."""
     levels: list[Level] = []
     width = config.widths[0]
+    size = 3 if config.layout == "ho" else 5
     skips = [width]  # of the input convolution
     for i, out in enumerate(config.widths):
         blocks = [ResBlock(config, width if n == 0 else out, out) for n in range(config.num_blocks)]
         attentions = [_attention_or_identity(config, i) for _ in blocks]
         last = i == len(config.widths) - 1
-        levels.append(Level(blocks, attentions, None if last else _downsample(config, out)))
+        resize = None if last else Downsample(out, config.downsample_padding, size, config.padding)
+        levels.append(Level(blocks, attentions, resize))
         skips += [out] * (config.num_blocks if last else config.num_blocks + 1)
         width = out
     return levels, skips
-
-
-def _downsample(config: UNetConfig, width: int) -> Downsample:
-    return Downsample(width, config.downsample_padding, 3 if config.layout == "ho" else 5, config.padding)
 
 
 def _levels_up(config: UNetConfig, skips: list[int]) -> list[Level]:
