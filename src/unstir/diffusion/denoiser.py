@@ -158,8 +158,7 @@ def finite(denoise: Denoise, indices: Tensor | None = None) -> Denoise:
     Raises UserError for an estimate of another shape than x_t, which would be broadcast.
 
     ``indices`` int64 [B] are the numbers of the images; without them they are counted from 0 within the batch. The
-    output is checked before a clamp could hide an infinity. This waits for the device once per call, far less time than
-    the network takes.
+    output is checked before a clamp could hide an infinity. This waits for the device once per call.
     """
 
     def finite_denoise(x_t: Tensor, t: int | Tensor) -> Prediction:

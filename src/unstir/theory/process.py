@@ -128,10 +128,10 @@ class Process:
         return (alpha * x_0_hat - x_t) / sigma**2
 
     def log_variances(self, t: int, s: int) -> tuple[float, float]:
-        """(log beta~, log beta) of the step t -> s, between which the reverse variance is chosen; natural logarithms.
+        """(log beta~, log beta) of the step t -> s, beta = 1 - abar_t / abar_s; natural logarithms.
 
-        beta~ is exact if the data were one point, beta = 1 - abar_t / abar_s if they were standard normal (Ho et al.
-        2020, sec. 3.2). Where s = 0, beta~ is 0 and its logarithm is -inf; see `step` for what stands in for it.
+        The reverse variance is chosen between them (`theory.parameterization`). Where s = 0, beta~ is 0 and its
+        logarithm is -inf; see `step` for what stands in for it.
         """
         return _log(self.posterior_coefficients(t, s)[2]), _log(self.schedule.beta(t, s))
 
