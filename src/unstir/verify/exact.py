@@ -98,18 +98,18 @@ def linear(T: int = 1000, beta_1: str = "1e-4", beta_T: str = "0.02") -> Table:
 
 @cache
 @_fifty_digits()
-def cosine(T: int = 1000) -> Table:
+def cosine() -> Table:
     """Nichol & Dhariwal 2021, eq. 17 with s = 0.008: betas from the curve, clipped to 0.999, abar from them."""
     offset = Decimal("0.008")
-    return _from_curve([_cos((Decimal(t) / T + offset) / (1 + offset) * _PI / 2) ** 2 for t in range(T + 1)])
+    return _from_curve([_cos((Decimal(t) / 1000 + offset) / (1 + offset) * _PI / 2) ** 2 for t in range(1001)])
 
 
 @cache
 @_fifty_digits()
-def sigmoid(T: int = 1000) -> Table:
+def sigmoid() -> Table:
     """Jabri, Fleet & Chen 2022, from -3 to 3 at temperature 1; clipped and multiplied up as the cosine."""
-    logistic = [1 / (1 + (3 - Decimal(6) * t / T).exp()) for t in range(T + 1)]
-    return _from_curve([logistic[T] - value for value in logistic])
+    logistic = [1 / (1 + (3 - Decimal(6) * t / 1000).exp()) for t in range(1001)]
+    return _from_curve([logistic[-1] - value for value in logistic])
 
 
 def _from_curve(curve: Sequence[Decimal]) -> Table:
@@ -194,10 +194,10 @@ def nodes(D: int = 1) -> tuple[Tensor, Tensor, Tensor]:
     return places[:, :D], places[:, D:], weights.prod(1)
 
 
-def scalar_nodes(s: float, m: float = M) -> tuple[Tensor, Tensor, Tensor]:
-    """(x_0, eps, weights) for data N(m, s^2), as images: [9, 1, 1, 1] twice and [9]."""
+def scalar_nodes(s: float) -> tuple[Tensor, Tensor, Tensor]:
+    """(x_0, eps, weights) for data N(M, s^2), as images: [9, 1, 1, 1] twice and [9]."""
     n, eps, weights = nodes()
-    return (m + s * n).view(9, 1, 1, 1), eps.view(9, 1, 1, 1), weights
+    return (M + s * n).view(9, 1, 1, 1), eps.view(9, 1, 1, 1), weights
 
 
 def entropy(s: float) -> float:
