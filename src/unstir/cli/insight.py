@@ -80,10 +80,9 @@ def report(
 ) -> int:
     """Write what a run shows as one page: RUN/report.html, a single file that works offline.
 
-    The page begins with a summary and pictures: samples next to real images, and the grids of all snapshots. Figures
-    follow: quality by step, samplers with their seconds per image, classes, worst samples, nearest training images.
-    Then come the analysis, curves and the doctor's findings. Missing figures are measured first, as `unstir evaluate`
-    does, and kept. Several runs share a page; their figures stand together where the protocols agree.
+    The page has samples next to real images, the grids of all snapshots, quality by step, samplers with their seconds
+    per image, classes, worst samples, nearest training images, an analysis, curves and the doctor's findings. Missing
+    figures are measured first, as `unstir evaluate` does, and kept. Several runs share a page.
 
     Example: `unstir report runs/mnist`
 

@@ -111,8 +111,8 @@ def vary(
     """Diffuse ``image`` to time round(strength T) and `draw` from there (Meng et al. 2022, alg. 1): variants of it.
 
     ``strength`` is in (0, 1]; ``image`` is [B or 1, C, H, W]; ``indices`` int64 [B] name the images drawn, whose noise
-    is that of `draw`: at strength 1 they are nearly those of `draw`. The ``chain``, of any sampler, visits its number
-    of times below that one, or as many as there are. Raises UserError as `below` and `draw` do.
+    is that of `draw`: at strength 1 they are nearly those of `draw`. The ``chain`` visits its number of times below
+    that one, or as many as there are. Raises as `below` and `draw` do.
     """
     part, chain = below(process, strength, chain)
     eps = starting_noise(chain.seed, indices, tuple(image.shape[1:])).to(image)
@@ -130,8 +130,7 @@ def invert(
     receives the next time.) Each of ``refinements`` puts the x_t found into the estimate and solves again: one order
     more, and in the limit the exact inverse of DDIM's step. It keeps the estimate of the noise where the signal is
     stronger than the noise, and that of the image elsewhere; the other choice may not converge. Where an image's x_t
-    moves farther than the time before, the step is too long for either, and what was found is kept. Times that are
-    even in log-SNR make no step longer than another, and invert best.
+    moves farther than the time before, the step is too long for either, and what was found is kept.
 
     What is inverted is `ddim` with this very ``denoise``: clamp in both or in neither.
     """

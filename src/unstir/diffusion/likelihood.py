@@ -52,7 +52,7 @@ class Bound:
 
     @cached_property
     def bits_per_dim(self) -> Tensor:
-        """The bound, in bits per dimension (a pixel's channel): [B]. This is what papers print."""
+        """The bound, in bits per dimension (a pixel's channel), as papers print it: [B]."""
         return self.to_bits(self.nats)
 
     def to_bits(self, nats: Tensor) -> Tensor:

@@ -3,7 +3,7 @@
 Down the levels a stack of residual blocks at each resolution, in the middle block - attention - block, and up again
 with one more block per level, each taking the output of its counterpart down as well as its own input. The time
 (and the class, or the vector that describes an image) enters every residual block; an image that describes another is
-joined to x_t. See `unstir.nn.blocks` for the parts.
+joined to x_t.
 """
 
 import math

@@ -146,9 +146,8 @@ class Process:
     def step(self, t: int | Tensor, like: Tensor) -> tuple[Coefficient, Coefficient, Coefficient]:
         """(coefficient of x_0 in the posterior's mean, log beta~, log beta) of the step t -> t - 1, for t in 1..T.
 
-        One int t gives Python floats; int64 [B] gives tensors [B, 1, ...] in the dtype and on the device of ``like``
-        [B, ...]. beta~_1 = 0, so its logarithm is replaced by that of t = 2, as in Nichol & Dhariwal's code; a chain
-        of a single step has no other and takes log beta_1.
+        Floats or tensors [B, 1, ...], as `NoiseSchedule.gather` has them. beta~_1 = 0, so its logarithm is replaced by
+        that of t = 2, as in Nichol & Dhariwal's code; a chain of a single step has no other and takes log beta_1.
         """
         if isinstance(t, int):
             at_x_0, log_small, log_large = self._steps[t].tolist()

@@ -27,13 +27,13 @@ FEW_STEPS = 15
 
 @parts.sampler
 def dpmpp_2m(denoise: Denoise, process: Process, x_T: Tensor, times: Sequence[int], noise: Noise) -> Iterator[Step]:
-    """Second order, deterministic. Yields a Step for each of ``times[1:]``; arguments as `ddim`, ``noise`` unused."""
+    """Second order, deterministic. Yields Steps as `ddim`, ``noise`` unused."""
     return _multistep(denoise, process, x_T, times, order=2)
 
 
 @parts.sampler
 def dpmpp_3m(denoise: Denoise, process: Process, x_T: Tensor, times: Sequence[int], noise: Noise) -> Iterator[Step]:
-    """Third order, deterministic. Yields a Step for each of ``times[1:]``; arguments as `ddim`, ``noise`` unused."""
+    """Third order, deterministic. Yields Steps as `ddim`, ``noise`` unused."""
     return _multistep(denoise, process, x_T, times, order=3)
 
 
@@ -67,7 +67,7 @@ def _step(span: Span, x: Tensor, x0: Tensor, history: list[Estimate]) -> Tensor:
 
 @parts.sampler
 def dpmpp_2m_sde(denoise: Denoise, process: Process, x_T: Tensor, times: Sequence[int], noise: Noise) -> Iterator[Step]:
-    """Second order, of the reverse SDE: fresh noise at each step but the last. Arguments and yields as `ancestral`."""
+    """Second order, of the reverse SDE: fresh noise at each step but the last. Yields Steps as `ddim`."""
     x, history = x_T, list[Estimate]()
     for t, s in pairwise(times):
         x0 = denoise(x, t).x0

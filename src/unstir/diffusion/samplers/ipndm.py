@@ -9,8 +9,8 @@ averages k estimates then hands a change d_n = x_n - x_(n-1), which may be a rou
     d_(n+1) = reach sum_(i>0) w_i (d_n + ... + d_(n-i+1)),       reach = alpha_s sigma_t / alpha_t - sigma_s,
 
 so by at most reach times 0, 1/2, 4/3 or 17/6 of the largest of the last three, for k = 1 to 4. Over a long linear
-schedule in few steps, where reach falls from 6 to 1 in 13 of 20, that would be 10^10. So a step averages fewer
-estimates where the product would exceed `MOST`, down to one, which is DDIM's own step.
+schedule in few steps that would be 10^10. So a step averages fewer estimates where the product would exceed `MOST`,
+down to one, which is DDIM's own step.
 """
 
 from collections.abc import Iterator, Sequence

@@ -24,7 +24,7 @@ from unstir.theory.process import Process
 def unipc(
     denoise: Denoise, process: Process, x_T: Tensor, times: Sequence[int], noise: Noise, order: int = 3
 ) -> Iterator[Step]:
-    """Yield a Step for each of ``times[1:]``; arguments as `ddim`, ``noise`` unused.
+    """Yield Steps as `ddim`, ``noise`` unused.
 
     Step k = 1, 2, ... predicts with order min(k, ``order``, steps left), and ``order`` is 1, 2 or 3; its correction is
     one order higher. Raises UserError for another order.
