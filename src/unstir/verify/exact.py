@@ -12,6 +12,7 @@ from decimal import Decimal, localcontext
 from functools import cache
 from itertools import accumulate, pairwise
 from operator import mul
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -24,6 +25,11 @@ from unstir.theory.process import Process
 
 M = 0.3  # the mean of the scalar data of most checks
 _PI = Decimal("3.14159265358979323846264338327950288419716939937510582097494459")
+
+
+def float64(numbers: Sequence[Any]) -> Tensor:
+    """The numbers, or rows of numbers, as a float64 tensor."""
+    return torch.tensor(numbers, dtype=torch.float64)
 
 
 @contextmanager
@@ -85,7 +91,7 @@ class Table:
 
     def tensor(self, of: Callable[[int], float], times: Iterable[int]) -> Tensor:
         """One of these methods at many times: float64 [n]."""
-        return torch.tensor([of(t) for t in times], dtype=torch.float64)
+        return float64([of(t) for t in times])
 
 
 @cache
@@ -189,7 +195,7 @@ def nodes(D: int = 1) -> tuple[Tensor, Tensor, Tensor]:
     standard normal n and eps for every polynomial f of degree 5 or less. All terms of the bound are quadratic.
     """
     one = ((-math.sqrt(3), 0.0, math.sqrt(3)), (1 / 6, 2 / 3, 1 / 6))
-    axes = (torch.tensor(points, dtype=torch.float64) for points in one)
+    axes = (float64(points) for points in one)
     places, weights = (torch.cartesian_prod(*[axis] * (2 * D)) for axis in axes)
     return places[:, :D], places[:, D:], weights.prod(1)
 
