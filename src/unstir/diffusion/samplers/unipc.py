@@ -38,12 +38,11 @@ def unipc(
         if start is not None:
             x = _step(*start, new)
         history = remember(history, new, order)
-        known = history[-min(order, left) :]
+        span, known = Span.of(process.schedule, t, s), history[-min(order, left) :]
         if s == 0 or not known:
-            span, x_t = Span.of(process.schedule, t, s), x
-            start, x = None, new.x0 if s == 0 else span.ratio * x_t + span.weight * new.x0
+            start, x = None, new.x0 if s == 0 else span.ratio * x + span.weight * new.x0
         else:
-            start = (Span.of(process.schedule, t, s), x, known)
+            start = span, x, known
             x = _step(*start)
         yield Step(s, x, new.x0)
 
