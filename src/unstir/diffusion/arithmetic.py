@@ -2,8 +2,7 @@
 
 On the CPU torch gives the same bits whenever it is asked alike. On CUDA some of its kernels add numbers up in the order
 in which threads happen to end (gradients of convolutions, of attention and of embeddings), or are chosen by timing
-them. In a `repeatable` block neither happens. Where CUDA has no repeatable form of an operation torch raises an error;
-the U-Net has no such one.
+them. In a `repeatable` block neither happens.
 
 Convolutions on CUDA have their weights, and so their images, channels last (`layout`), as tensor cores read them. It
 is a matter of memory alone: what is saved, and what leaves a `Denoiser`, is laid out as on the CPU.
@@ -29,11 +28,11 @@ def autocast(device: torch.device, dtype: torch.dtype) -> AbstractContextManager
 
 @contextmanager
 def repeatable(device: torch.device) -> Iterator[None]:
-    """In this block CUDA gives the same bits whenever it is asked alike; other devices do so anyway.
+    """In this block CUDA gives the same bits whenever it is asked alike.
 
     torch's settings are for the whole process, and are put back when the block ends. cuBLAS needs a setting that stays:
     CUBLAS_WORKSPACE_CONFIG=:4096:8 in the environment before the first product. Raises UserError where that is missing,
-    and where the network has an operation of which CUDA has no repeatable form.
+    and where the network has an operation of which CUDA has no repeatable form (the U-Net has none).
     """
     if device.type != "cuda":
         yield

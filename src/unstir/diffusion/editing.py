@@ -6,8 +6,7 @@
 `between`   two noises, such as those of two images inverted, joined by `slerp`, and DDIM from there
 `mixed`     two denoisers as one between them, such as one network with two labels
 
-Images are [B, C, H, W], about [-1, 1]. The first four yield Steps, as a sampler does; what noise they take is named by
-seeds and indices, or passed in.
+Images are [B, C, H, W], about [-1, 1]. The first four yield Steps, as a sampler does.
 """
 
 import math
@@ -188,8 +187,8 @@ def between(
 def mixed(first: Denoise, second: Denoise, weight: float | Tensor) -> Denoise:
     """The denoiser that estimates (1 - weight) of the first's estimate and weight of the second's; a number or [B].
 
-    Both are of one model but for their conditions (labels, say), so this is the score of the two densities'
-    weighted geometric mean, time by time. Where both are one, it is called once.
+    Both are of one model but for their conditions, so this is the score of the two densities' weighted geometric mean,
+    time by time.
     """
     if first is second:
         return first

@@ -86,7 +86,7 @@ class Signals(Stop):
     """Turns Ctrl-C, SIGTERM and SIGHUP into a request to stop, within its block; a second one ends the process at once.
 
     SIGHUP comes when the terminal closes, as with an ssh connection; where it was ignored from the start, as under
-    nohup, it stays so. What is written to a terminal that has closed is dropped, for it would be an error.
+    nohup, it stays so.
     Of several processes a second signal is ignored, for torchrun repeats one; it ends who takes longer than 30 seconds.
     """
 

@@ -192,8 +192,7 @@ class Level(nn.Module):
     """The blocks of one resolution, each with its attention (or the identity), and the resize to the next one.
 
     Where it is ``checkpointed``, the backward pass keeps the inputs of each of these alone and computes the rest a
-    second time (activation checkpointing: Chen et al. 2016, "Training deep nets with sublinear memory cost"): less
-    memory, more time, and the same gradients to the last bit.
+    second time (activation checkpointing: Chen et al. 2016), with the same gradients to the last bit.
     """
 
     def __init__(self, blocks: list[ResBlock], attentions: list[nn.Module], resize: nn.Module | None) -> None:

@@ -150,8 +150,8 @@ class UNet(nn.Module):
     def _dropout_masks(self, x: Tensor, key: randomness.Key | None) -> list[Tensor]:
         """For each residual block in order of execution what dropout keeps, bool [B, C_block, H_block, W_block].
 
-        All of them are columns of one draw, so that whether an element is kept depends only on its key and its place. A
-        key changes at every step: traced, it would be recompiled each time, so `torch.compile` leaves this part out.
+        All of them are columns of one draw. A key changes at every step: traced, it would be recompiled each time, so
+        `torch.compile` leaves this part out.
         """
         if key is None:
             raise ValueError(

@@ -80,7 +80,7 @@ def named_grid(images: Tensor, nrow: int, names: Sequence[str] | None, scale: in
     """Images, uint8 [N, C, H, W], in rows of ``nrow``, and above each its own of the N ``names``, if there are any.
 
     The images are those of `grid`, pixel for pixel. A row with the names of the row above does without: where each
-    column is a class, the names stand on top alone. A name too long for its image is cut.
+    column is a class, the names stand on top alone.
     """
     if names is None:
         return grid(images, nrow, scale)

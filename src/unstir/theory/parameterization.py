@@ -110,9 +110,7 @@ def log_variance(
     if kind == "large":
         return log_large
     if kind != "learned" or fraction is None:
-        raise ValueError(
-            f"variance {kind!r} is none of {', '.join(VARIANCES)}, or the fraction of a learned one is missing"
-        )
+        raise ValueError(f"variance {kind!r} is unknown, or lacks its fraction")
     return fraction * log_large + (1 - fraction) * log_small
 
 

@@ -26,8 +26,7 @@ def ancestral(
     """Yield a Step for each of ``times[1:]``, starting from ``x_T`` [B, C, H, W] at ``times[0]``.
 
     ``times`` fall strictly, usually to 0; a step to 0 adds no noise. ``variance`` is "small", "large", "learned",
-    "optimal", or "auto": learned where the denoiser has learned it, else large when the chain visits every time, else
-    small. Raises UserError as `check_variance`.
+    "optimal" or "auto" (`chosen_variance`). Raises UserError as `check_variance`.
     """
     x, every_time = x_T, len(times) == process.T + 1
     for t, s in pairwise(times):

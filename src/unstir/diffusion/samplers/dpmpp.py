@@ -6,8 +6,8 @@ slope of weight one half. `dpmpp_2m_sde` solves the reverse SDE instead, whose f
 the small variance.
 
 The first step has no history and the last one, to sigma = 0, does not need it: both are of first order. That first step
-sets the limit of the third-order form: its error falls by 4 when steps double, though it is 7 times smaller than that
-of the second-order one. With fewer than 15 steps the last but one is of second order at most, which is more stable.
+sets the limit of the third-order form: its error falls by 4 when steps double. With fewer than 15 steps the last but
+one is of second order at most, which is more stable.
 """
 
 import math
