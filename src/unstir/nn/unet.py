@@ -122,8 +122,7 @@ class UNet(nn.Module):
         if x.ndim != 4 or x.shape[1] != config.in_channels:
             raise UserError("x", list(x.shape), f"must be [B, {config.in_channels}, H, W], by in_channels")
         multiple = self._multiple
-        height, width = x.shape[2:]
-        if any(side != 1 and side % multiple for side in (height, width)) or not height * width:
+        if any(side != 1 and side % multiple for side in x.shape[2:]):
             levels = f"must have sides that are 1 or multiples of {multiple}, for {len(config.mults)} levels"
             raise UserError("x", list(x.shape), levels, "resize or crop the images, or use fewer mults")
         if t.shape != x.shape[:1] or t.is_floating_point():
