@@ -192,11 +192,10 @@ def clipped(denoise: Denoise) -> Denoise:
 
 
 def thresholded(denoise: Denoise, quantile: float) -> Denoise:
-    """Dynamic thresholding (Saharia et al. 2022, sec. 2.3): the estimate of each image clamped to [-q, q] and divided
-    by q.
+    """Dynamic thresholding (Saharia et al. 2022, sec. 2.3): each image's estimate clamped to [-q, q], divided by q.
 
     q is the ``quantile`` in (0, 1) of the absolute values in that image, or 1 where it is less. Where guidance drives
-    many values out of range this keeps their differences, which the plain clamp of `clipped` would flatten.
+    many values out of range this keeps their differences.
     """
 
     def thresholded_denoise(x_t: Tensor, t: int | Tensor) -> Prediction:

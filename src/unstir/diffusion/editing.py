@@ -55,7 +55,7 @@ def inpaint(
     exactly. At each step the unknown pixels take a step of `ancestral`, with its ``variance``, and the known ones are
     diffused from the image to the same time, independently of each other. To make them agree, each ``jump`` steps are
     taken ``resamples`` times (their U or r, and j), with all pixels diffused back in between; the step onto the image
-    is taken once. The calls made are those of `inpainting_calls`. Raises as `ancestral` does.
+    is taken once. Raises as `ancestral` does.
     """
     x, every_time = x_T, len(times) == process.T + 1
 
@@ -177,8 +177,8 @@ def between(
 ) -> Iterator[Step]:
     """The Steps of `ddim` to images between two: what lies between their ``noises`` [B or 1, C, H, W] is drawn.
 
-    `invert` finds the noises of given images. ``weight`` is a number or [B], 0 the first and 1 the second; ``times``
-    fall to 0 as a sampler's. Each image has its own of the ``denoises``, which may be one; they are `mixed`.
+    ``weight`` is a number or [B], 0 the first and 1 the second; ``times`` fall to 0 as a sampler's. Each image has its
+    own of the ``denoises``, which may be one; they are `mixed`.
     """
     x_T = slerp(*noises, weight)
     yield from ddim(mixed(*denoises, weight), process, x_T, times, lambda _: torch.zeros_like(x_T))

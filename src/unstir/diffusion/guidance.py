@@ -3,8 +3,8 @@
     x_0_hat = weak + scale (strong - weak)
 
 Classifier-free guidance (Ho & Salimans 2022): strong has the condition, weak has not; scale 1 is the conditional model,
-0 the unconditional one, and beyond 1 the class is exaggerated. The paper's and the report's w is scale - 1. Because
-x_0_hat is affine in the noise estimate, with coefficients that depend only on t, the same formula holds for eps and v.
+0 the unconditional one, and beyond 1 the class is exaggerated. The paper's w is scale - 1. Because x_0_hat is affine in
+the noise estimate, with coefficients that depend only on t, the same formula holds for eps and v.
 Autoguidance (Karras et al. 2024): weak is a smaller or less trained model of the same kind.
 """
 

@@ -8,8 +8,6 @@
 
 in expectation over x_t ~ q(x_t | x_0), of which one sample is drawn at each t. The two Gaussians of L_{t-1} share the
 coefficient of x_t in their means, so their difference is (coefficient of x_0) (x_0 - x_0_hat).
-
-Units: every term is in nats per image; only `Bound.bits_per_dim` divides by the number of values and by log 2.
 """
 
 import math

@@ -138,7 +138,7 @@ class FiniteData:
 
     The estimate is that of a network which has memorised its training set; at sigma = 0 it is the image nearest to
     x_t / alpha, or the mean of those that tie. ``images`` is [N, *shape] of a float dtype, or of uint8, whose pixels k
-    stand for k/127.5 - 1. ``chunk`` of them at a time are made float64; some [B, N] too.
+    stand for k/127.5 - 1. ``chunk`` of them at a time are made float64.
     """
 
     images: Tensor

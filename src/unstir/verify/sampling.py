@@ -1,7 +1,4 @@
-"""Samplers on data whose ideal denoiser is known, and what wraps a denoiser, compared with exact results.
-
-With Gaussian data a sampler is an affine map of its noise, so that its output's mean and covariance can be read off.
-"""
+"""Samplers on data whose ideal denoiser is known, and what wraps a denoiser, compared with exact results."""
 
 import math
 from collections.abc import Iterator, Sequence
