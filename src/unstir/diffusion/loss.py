@@ -86,8 +86,8 @@ def denoising_loss(
     float32 whatever the network computes in: in bfloat16 abar_t rounds to 1 for t <= 10 of the linear schedule, so that
     x_t would be clean while its target is pure noise. ``perturbation``, shaped like eps, is noise of x_t alone (Ning et
     al. 2023, "Input perturbation reduces exposure bias"). A squared error of 1 is what predicting zero noise costs.
-    Where ``present``, bool like x_0, is false a value is missing, x_0 is 0, and it is left out of all means. With it
-    the decoder's term of the bound is that of a density, without bins.
+    Where ``present``, bool like x_0, is false a value is missing, x_0 is 0, and it is left out of all means; the
+    decoder's term of the bound is then that of a density, without bins.
     """
     schedule = denoiser.process.schedule
     x_t = denoiser.process.diffuse(x_0, t, eps if perturbation is None else eps + perturbation)
@@ -123,8 +123,7 @@ def nearest_noise(key: Key, x_0: Tensor, choices: int = 1) -> Tensor:
     """Standard normal noise for each of ``x_0`` [B, C, H, W], float32: of ``choices`` drawn, the one at least distance.
 
     Pairs of near image and noise cross less on their way to each other, so that less is left to average over (Li et al.
-    2025, "Improved immiscible diffusion"). A pair depends on the image and the key of its slot, however a batch is
-    split.
+    2025, "Improved immiscible diffusion"). A pair depends on the image and the key of its slot alone.
     """
     drawn = randomness.normal(key, (choices, *x_0.shape[1:]))
     nearest = (drawn - x_0[:, None]).square().flatten(2).sum(2).argmin(1)
